@@ -1,0 +1,135 @@
+"""What is known of an LSTM cell, of a stack of cells, and of a state saved in variables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Source = Literal["graph", "family", "default", "option", "unknown"]
+Value = float | int | bool | str | None
+Direction = Literal["forward", "backward"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """A constructor argument of a cell, and how it is known.
+
+    Attributes:
+        value: what it is; None means "none" where the source is known.
+        source: "graph" read from the graph; "family" the same for all cells of the family;
+            "default" the documented default, assumed; "unknown" nothing tells.
+    """
+
+    value: Value = None
+    source: Source = "unknown"
+
+
+UNKNOWN = Option()
+
+
+@dataclass(frozen=True)
+class StateWidths:
+    """How wide the two parts of one cell's state are.
+
+    In the flat layout c lies in columns [0, c) and m in columns [c, c + m).
+    """
+
+    c: int
+    m: int
+
+    @property
+    def flat(self) -> int:
+        """The width of c and m side by side."""
+        return self.c + self.m
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An LSTM cell, as its variables and the graph tell it.
+
+    Attributes:
+        name: the scope of its variables ("" for the root scope).
+        family: the class that made it; where several make the same variables, the plainest.
+        alternatives: the other classes that would have made the same variables.
+        era: the age of its variables' names: "0.5-0.12", "1.0-1.1" or "1.2+"; None where the
+            names are the same in all.
+        input_size: width of the input; None where the variables do not tell it.
+        num_units: width of c.
+        num_proj: width of m where it is projected, else None.
+        gate_order: the gates in the order of the kernel's columns.
+        peepholes: None where the variables are there but nothing tells whether they are used.
+        options: forget_bias, cell_clip, proj_clip, activation, state_is_tuple, batch_size,
+            time_major.
+        variables: role → names, more than one where the cell stored it in shards.
+        shard_axis: the axis on which shards are to be joined, None where there are none.
+    """
+
+    name: str
+    family: str
+    era: str | None
+    input_size: int | None
+    num_units: int | None
+    num_proj: int | None
+    dtype: str
+    gate_order: str
+    peepholes: bool | None
+    layer_norm: bool
+    options: dict[str, Option]
+    variables: dict[str, tuple[str, ...]]
+    parameters: int
+    nbytes: int
+    alternatives: tuple[str, ...] = ()
+    shard_axis: int | None = None
+    layer: int | None = None
+    direction: Direction | None = None
+    notes: tuple[str, ...] = ()
+    extra: dict[str, Value] = field(default_factory=dict)
+
+    @property
+    def state(self) -> StateWidths | None:
+        """The widths of its state; None where num_units is not known."""
+        if self.num_units is None:
+            return None
+        return StateWidths(self.num_units, self.num_proj or self.num_units)
+
+    @property
+    def forget_bias(self) -> Option:
+        """What is added to the forget gate at run time (never what is stored in the bias)."""
+        return self.options["forget_bias"]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Cells that feed one another, or a forward and a backward cell side by side.
+
+    Attributes:
+        layers: for each layer its cell, or its forward and its backward cell.
+        direction: set where the whole stack runs in one direction of a pair.
+        paired_with: the name of the stack that runs the other way.
+        flat: width of the flat state of all cells, layer by layer; None where a layer is not
+            an LSTM or its widths are not known.
+    """
+
+    name: str
+    layers: tuple[tuple[Cell, ...], ...]
+    flat: int | None
+    direction: Direction | None = None
+    paired_with: str | None = None
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A variable that holds a state.
+
+    Attributes:
+        layout: "flat", "c", "m", "layered", "stacked" or "unknown".
+        cell: the cell that it belongs to, where that can be told.
+        stack: likewise, for the flat state of a whole stack.
+    """
+
+    variable: str
+    layout: str
+    shape: tuple[int, ...]
+    cell: str | None = None
+    stack: str | None = None
+    source: Source = "default"

@@ -1,0 +1,241 @@
+"""How wide a cell is, from the shapes of its variables: one function for each way to lay them out.
+
+Each takes {role: shapes, one a shard} and returns `Widths`, or None where the shapes are not
+those of such a cell: that is how what only looks like a cell is told apart.
+Shapes: I input, H num_units, P num_proj, R = P where there is a projection, else H.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+Shape = tuple[int, ...]
+Shapes = dict[str, tuple[Shape, ...]]
+
+
+class Widths(NamedTuple):
+    """The widths of a cell; None where its variables do not tell."""
+
+    input_size: int | None
+    num_units: int | None
+    num_proj: int | None = None
+    shard_axis: int | None = None
+    groups: int | None = None
+
+
+PEEPHOLES = ("w_i_diag", "w_f_diag", "w_o_diag")
+
+
+def fused(shapes: Shapes, gates: int = 4, states: int = 1) -> Widths | None:
+    """One kernel `[I + states·R, gates·H]`, whole or in shards, bias `[gates·H]`.
+
+    Shards are joined on columns (0.5 and 0.6) where all have the same rows and the widths sum
+    to the bias; on rows (0.7 on) where each has all the columns.
+    """
+    bias = shapes.get("bias")
+    joined, axis = _join(shapes["kernel"], bias[0][0] if bias and len(bias[0]) == 1 else None)
+    if joined is None or joined[1] % gates or (bias and bias != ((joined[1],),)):
+        return None
+    rows, units = joined[0], joined[1] // gates
+    proj = _projection(shapes, units)
+    recurrent = states * (units if proj is None else proj)
+    if units < 1 or proj == 0 or rows <= recurrent or not _diagonal(shapes, units):
+        return None
+    return Widths(rows - recurrent, units, proj, axis)
+
+
+def coupled(shapes: Shapes) -> Widths | None:
+    """Kernel `[I + R, 3H]`: the input gate is what the forget gate leaves."""
+    return fused(shapes, gates=3)
+
+
+def time_freq(shapes: Shapes) -> Widths | None:
+    """Kernel `[feature_size + 2H, 4H]`: the m of the time step and of the last frequency."""
+    return fused(shapes, states=2)
+
+
+def layer_norm(shapes: Shapes) -> Widths | None:
+    """As `fused`, with `gamma` and `beta` `[H]` for each norm."""
+    found = fused(shapes)
+    norms = [shape for role in shapes if role.endswith(("/gamma", "/beta")) for shape in shapes[role]]
+    return found if found and all(shape == (found.num_units,) for shape in norms) else None
+
+
+def masked(shapes: Shapes) -> Widths | None:
+    """As `fused`, with a mask of the kernel's shape."""
+    return fused(shapes) if shapes["mask"] == shapes["kernel"] else None
+
+
+def weight_norm(shapes: Shapes) -> Widths | None:
+    """As `fused`, with a gain `[4H]` for the input rows and one for the recurrent rows."""
+    found = fused(shapes)
+    wide = ((4 * found.num_units,),) if found and found.num_units else None
+    return found if wide and shapes["norm_0"] == shapes["norm_1"] == wide else None
+
+
+def keras(shapes: Shapes) -> Widths | None:
+    """Kernel `[I, 4H]`, recurrent kernel `[H, 4H]`, bias `[4H]` (cuDNN's: `[8H]`)."""
+    return _two_kernels(shapes, gates=4, bias_sets=(1, 2))
+
+
+def nas(shapes: Shapes) -> Widths | None:
+    """Kernel `[I, 8H]`, recurrent kernel `[R, 8H]`, projection `[H, P]`."""
+    return _two_kernels(shapes, gates=8, bias_sets=(1,))
+
+
+def indy(shapes: Shapes) -> Widths | None:
+    """Kernel `[I, 4H]`, recurrent weights `[1, 4H]` that act unit by unit, bias `[4H]`."""
+    (kernel,), (recurrent,) = shapes["kernel"], shapes["recurrent_kernel"]
+    if len(kernel) != 2 or kernel[1] % 4 or kernel[1] == 0 or recurrent != (1, kernel[1]):
+        return None
+    if shapes.get("bias", (kernel[1:],)) != (kernel[1:],):
+        return None
+    return Widths(kernel[0], kernel[1] // 4)
+
+
+def grouped(shapes: Shapes) -> Widths | None:
+    """GLSTM: a kernel `[(I + R)/G, 4H/G]` for each of G groups, or one that all share.
+
+    In 1.2 to 1.6 its rows were `2R/G` whatever I was, so I is told only by 1.7 and later; where
+    both read the same, or one kernel is shared (1.4 to 1.6), it is left open.
+    """
+    units = shapes["bias_i"][0][0] if len(shapes["bias_i"][0]) == 1 else 0
+    kernels = shapes["kernel"]
+    if not units or len(set(kernels)) != 1 or len(kernels[0]) != 2:
+        return None
+    rows, columns = kernels[0]
+    groups = 4 * units // columns if columns else 0
+    if groups * columns != 4 * units or len(kernels) not in (1, groups):
+        return None
+    proj = _projection(shapes, units)
+    recurrent = units if proj is None else proj
+    shared = len(kernels) == 1 and groups > 1
+    input_size = rows * groups - recurrent
+    if rows == 2 * (recurrent // groups) and (shared or input_size == recurrent):
+        return Widths(None if shared else input_size, units, proj, groups=groups)
+    return Widths(input_size, units, proj, groups=groups) if input_size > 0 else None
+
+
+def tflite(shapes: Shapes) -> Widths | None:
+    """A matrix `[H, I]` and a recurrent one `[H, R]` for each gate; projection `[P, H]`."""
+    (kernel,), (recurrent,) = shapes["input_to_cell_w"], shapes["cell_to_cell_w"]
+    if len(kernel) != 2 or len(recurrent) != 2 or kernel[0] != recurrent[0] or not kernel[0]:
+        return None
+    units, width = recurrent
+    projection = shapes.get("projection")
+    if projection and projection != ((width, units),):
+        return None
+    if not projection and width != units:
+        return None
+    return Widths(kernel[1], units, width if projection else None)
+
+
+def phased(shapes: Shapes) -> Widths | None:
+    """New input `[I + H, H]`; period, phase and ratio_on `[H]`."""
+    (kernel,) = shapes["new_input"]
+    if len(kernel) != 2 or shapes["period"] != ((kernel[1],),) or kernel[0] <= kernel[1]:
+        return None
+    return Widths(kernel[0] - kernel[1], kernel[1])
+
+
+def grid(shapes: Shapes) -> Widths | None:
+    """Kernel `[feature_size + 2H, 4H]`, or 3H with coupled gates; peepholes tell H."""
+    joined, axis = _join(shapes["kernel"], shapes["bias"][0][0])
+    if joined is None:
+        return None
+    fits = [
+        units
+        for gates in (4, 3)
+        for units in [joined[1] // gates]
+        if not joined[1] % gates and joined[0] > 2 * units > 0
+    ]
+    if len(fits) != 1:
+        return Widths(None, None, shard_axis=axis) if fits else None
+    return Widths(joined[0] - 2 * fits[0], fits[0], shard_axis=axis)
+
+
+def convolution(shapes: Shapes) -> Widths | None:
+    """Kernel `[*window, Cin + C, 4C]`: widths are numbers of channels."""
+    (kernel,) = shapes["kernel"]
+    if not 3 <= len(kernel) <= 5 or kernel[-1] % 4 or kernel[-2] <= kernel[-1] // 4 or not kernel[-1]:
+        return None
+    channels = kernel[-1] // 4
+    if shapes.get("bias", ((4 * channels,),)) != ((4 * channels,),):
+        return None
+    return Widths(kernel[-2] - channels, channels)
+
+
+def keras_convolution(shapes: Shapes) -> Widths | None:
+    """Kernel `[*window, Cin, 4C]`, recurrent kernel `[*window, C, 4C]`."""
+    (kernel,), (recurrent,) = shapes["kernel"], shapes["recurrent_kernel"]
+    if not 3 <= len(kernel) <= 5 or len(recurrent) != len(kernel):
+        return None
+    channels = kernel[-1] // 4
+    if not channels or recurrent[-2:] != (channels, 4 * channels) or kernel[-1] % 4:
+        return None
+    return Widths(kernel[-2], channels)
+
+
+def opaque(shapes: Shapes) -> Widths | None:
+    """cuDNN's buffer `[n]`: its length alone tells no widths."""
+    (buffer,) = shapes["opaque_kernel"]
+    return Widths(None, None) if len(buffer) == 1 else None
+
+
+def cudnn_buffer_length(input_size: int, units: int, layers: int, directions: int) -> int:
+    """Return the length of cuDNN's opaque buffer, without projection: per layer and direction
+    4·(H·in + H·H + 2H), where in is I, then H for each direction.
+
+    >>> cudnn_buffer_length(143, 143, 3, 2)
+    1315600
+    """
+    widths = [input_size, *[units * directions] * (layers - 1)]
+    return sum(4 * units * (width + units + 2) for width in widths) * directions
+
+
+def _two_kernels(shapes: Shapes, gates: int, bias_sets: tuple[int, ...]) -> Widths | None:
+    (kernel,), (recurrent,) = shapes["kernel"], shapes["recurrent_kernel"]
+    if len(kernel) != 2 or len(recurrent) != 2 or kernel[1] % gates or kernel[1] != recurrent[1]:
+        return None
+    units = kernel[1] // gates
+    proj = _projection(shapes, units)
+    if not units or recurrent[0] != (units if proj is None else proj):
+        return None
+    bias = shapes.get("bias")
+    if bias and math.prod(bias[0]) not in [sets * gates * units for sets in bias_sets]:
+        return None
+    return Widths(kernel[0], units, proj)
+
+
+def _projection(shapes: Shapes, units: int) -> int | None:
+    """Return P, None without a projection, 0 where its shapes do not fit."""
+    shards = shapes.get("projection")
+    if not shards:
+        return None
+    if any(len(shard) != 2 for shard in shards):
+        return 0
+    if all(shard[0] == units for shard in shards):  # whole, or cut by columns
+        return sum(shard[1] for shard in shards)
+    same = len({shard[1] for shard in shards}) == 1
+    return shards[0][1] if same and sum(shard[0] for shard in shards) == units else 0
+
+
+def _join(shards: tuple[Shape, ...], columns: int | None) -> tuple[Shape | None, int | None]:
+    """Return the shape of a kernel's shards joined, and the axis they are to be joined on."""
+    if any(len(shard) != 2 for shard in shards):
+        return None, None
+    if len(shards) == 1:
+        return shards[0], None
+    rows = {shard[0] for shard in shards}
+    widths = {shard[1] for shard in shards}
+    wide = sum(shard[1] for shard in shards)
+    if len(rows) == 1 and wide == columns:
+        return (shards[0][0], wide), 1
+    if len(widths) == 1:
+        return (sum(shard[0] for shard in shards), shards[0][1]), 0
+    return None, None
+
+
+def _diagonal(shapes: Shapes, units: int) -> bool:
+    return all(shapes[role] == ((units,),) for role in PEEPHOLES if role in shapes)

@@ -1,0 +1,89 @@
+"""TensorFlow's checkpoint files into named, lazy arrays; nothing here knows of LSTMs."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from lstmstate.checkpoint import objects
+from lstmstate.checkpoint.bundle import Bundle
+from lstmstate.checkpoint.graph import Graph, read_meta, read_saved_model
+from lstmstate.checkpoint.locate import V1, Location, locate
+from lstmstate.checkpoint.v1 import V1Checkpoint
+from lstmstate.checkpoint.variables import Variable
+from lstmstate.errors import LstmstateError
+
+__all__ = ["Checkpoint", "Graph", "Variable"]
+
+
+class Checkpoint:
+    """An open checkpoint: its variables by name, and the graph beside it.
+
+    Args:
+        path: a prefix, any file of a checkpoint, a `checkpoint` file, or a folder.
+        checksums: whether the CRC32C of everything that is read must hold.
+
+    Attributes:
+        path: as it was given.
+        prefix: what it was resolved to.
+        format: "v1", "v2", "saved_model" or "object_based".
+        variables: every variable by the name that TensorFlow's own reader lists it under.
+        notes: what a user should know of how it was read.
+
+    Raises:
+        LstmstateError: there is no checkpoint, or it cannot be read.
+    """
+
+    def __init__(self, path: str, *, checksums: bool = True) -> None:
+        self.path = path
+        self.location: Location = locate(path)
+        self.prefix = self.location.prefix
+        self.notes: list[str] = []
+        self._reader: Bundle | V1Checkpoint
+        names: dict[str, str] = {}
+        if self.location.format == V1:
+            self._reader = V1Checkpoint(self.location.files, checksums=checksums)
+        else:
+            self._reader = Bundle(self.prefix, checksums=checksums)
+            names = self._object_names(self._reader)
+        self.object_based = objects.OBJECT_GRAPH_KEY in self._reader.specs
+        self.variables: dict[str, Variable] = {
+            name: Variable(spec, self._reader, self.prefix, names.get(name))
+            for name, spec in self._reader.specs.items()
+        }
+
+    @property
+    def format(self) -> str:
+        """The name of the format, as reports give it."""
+        if self.location.saved_model:
+            return "saved_model"
+        return "object_based" if self.object_based else self.location.format
+
+    @property
+    def data_files(self) -> tuple[str, ...]:
+        """The files that hold the values."""
+        return self._reader.data_files
+
+    @cached_property
+    def graph(self) -> Graph | None:
+        """The graph that was saved beside the checkpoint, None where there is none to read."""
+        path = self.location.graph
+        if path is None:
+            return None
+        try:
+            if path.endswith(".pbtxt"):
+                self.notes.append(f"{path}: a graph in text form is not read")
+                return None
+            return read_saved_model(path) if self.location.saved_model else read_meta(path)
+        except LstmstateError as error:
+            self.notes.append(f"{error}; going on without the graph")
+            return None
+
+    def _object_names(self, bundle: Bundle) -> dict[str, str]:
+        """Return the graph names of an object-based checkpoint, where they can be read."""
+        if objects.OBJECT_GRAPH_KEY not in bundle.specs:
+            return {}
+        try:
+            return objects.full_names(bundle.read_bytes(objects.OBJECT_GRAPH_KEY))
+        except LstmstateError as error:
+            self.notes.append(f"{error}; the names of objects in the graph are not known")
+            return {}

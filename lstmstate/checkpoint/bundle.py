@@ -1,0 +1,210 @@
+"""V2 checkpoints, "tensor bundles": an index table, and data files of raw bytes.
+
+Source: TensorFlow core/protobuf/tensor_bundle.proto and
+core/util/tensor_bundle/{tensor_bundle,naming}.cc (v1.15.0).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from lstmstate import limits
+from lstmstate.checkpoint import dtypes, wire
+from lstmstate.checkpoint.dtypes import DType
+from lstmstate.checkpoint.ordered_code import Extents, decode_slice_key
+from lstmstate.checkpoint.source import ByteSource
+from lstmstate.checkpoint.table import Table, masked_crc
+from lstmstate.checkpoint.variables import Shape, Spec, parse_extents, parse_shape, region
+from lstmstate.errors import (
+    CorruptError,
+    LstmstateError,
+    NotFoundError,
+    UnsupportedError,
+    located,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_BUNDLE_VERSION = 1  # kTensorBundleVersion: the newest layout there is
+_LITTLE, _BIG = 0, 1
+_DAMAGED = "its checksum does not hold: the data file is damaged, or of another checkpoint"
+LFS_POINTER = b"version https://git-lfs"
+
+
+class Entry(NamedTuple):
+    """A BundleEntryProto: where the bytes of a tensor, or of a slice of one, lie."""
+
+    dtype: DType
+    shape: Shape
+    shard: int
+    offset: int
+    size: int
+    crc: int
+    slices: tuple[Extents, ...]
+
+
+class Bundle:
+    """A V2 checkpoint, listed from its index alone.
+
+    Args:
+        prefix: the path without `.index`.
+        checksums: whether the CRC32C of blocks and values must hold.
+
+    Raises:
+        LstmstateError: the index is missing or damaged.
+    """
+
+    def __init__(self, prefix: str, *, checksums: bool = True) -> None:
+        self._prefix = prefix
+        self._checksums = checksums
+        self._entries: dict[str, Entry] = {}
+        self._slices: dict[tuple[str, Extents], Entry] = {}
+        self.specs: dict[str, Spec] = {}
+        index = f"{prefix}.index"
+        with ByteSource(index) as source, located(index):
+            if source.size > limits.MAX_INDEX_BYTES:
+                raise UnsupportedError(f"an index of {source.size} bytes is too large to be one")
+            self._parse(Table(source, checksums=checksums))
+            self._list()
+
+    @property
+    def data_files(self) -> tuple[str, ...]:
+        """The data files that the index speaks of, whether they are there or not."""
+        shards = {entry.shard for entry in (*self._entries.values(), *self._slices.values())}
+        return tuple(self._data_file(shard) for shard in sorted(shards))
+
+    def _parse(self, table: Table) -> None:
+        """Read the header, which is the first key, and all entries."""
+        entries = iter(table)
+        key, value = next(entries, (None, b""))
+        if key != b"":
+            raise CorruptError("the index has no header")
+        header = wire.message(value)
+        self._shards = wire.last_int(header.get(1))
+        self._big_endian = wire.last_int(header.get(2), _LITTLE) == _BIG
+        version = wire.message(wire.last_bytes(header.get(3)))
+        if wire.last_int(version.get(2)) > _BUNDLE_VERSION:
+            raise UnsupportedError("it asks for a newer reader of bundles than there was")
+        for key, value in entries:
+            assert key is not None
+            if len(key) > limits.MAX_NAME_BYTES:
+                raise CorruptError(f"a name is {len(key)} bytes long")
+            if key[:1] == b"\0":
+                name, extents = decode_slice_key(key)
+                with located(tensor=wire.text(name)):
+                    self._slices[wire.text(name), extents] = self._entry(value)
+            else:
+                with located(tensor=wire.text(key)):
+                    self._entries[wire.text(key)] = self._entry(value)
+
+    def _entry(self, data: bytes) -> Entry:
+        """Read a BundleEntryProto and hold its numbers against one another."""
+        found = wire.message(data)
+        entry = Entry(
+            dtype=dtypes.by_number(wire.last_int(found.get(1))),
+            shape=parse_shape(wire.last_bytes(found.get(2))),
+            shard=wire.last_int(found.get(3)),
+            offset=wire.signed(wire.last_int(found.get(4))),
+            size=wire.signed(wire.last_int(found.get(5))),
+            crc=wire.last_int(found.get(6)),
+            slices=tuple(map(parse_extents, wire.all_bytes(found.get(7)))),
+        )
+        if entry.offset < 0 or entry.size < 0 or entry.offset + entry.size > limits.MAX_INT64:
+            raise CorruptError(f"it would lie at byte {entry.offset}, {entry.size} bytes long")
+        if entry.shard >= self._shards:
+            raise CorruptError(f"it would lie in data file {entry.shard} of {self._shards}")
+        if len(entry.slices) > limits.MAX_SLICES:
+            raise CorruptError(f"it is cut into {len(entry.slices)} slices")
+        length = math.prod(entry.shape) * entry.dtype.itemsize
+        if entry.dtype.itemsize and not entry.slices and entry.size != length:
+            raise CorruptError(f"{entry.size} bytes are stored for a value of {length}")
+        if entry.dtype is dtypes.STRING and not entry.slices and entry.size < math.prod(entry.shape):
+            raise CorruptError(f"{entry.size} bytes cannot hold {math.prod(entry.shape)} strings")
+        return entry
+
+    def _list(self) -> None:
+        """Make the list of variables, and see that every slice that is spoken of is there."""
+        for name, entry in self._entries.items():
+            for extents in entry.slices:
+                part = self._slices.get((name, extents))
+                lengths = tuple(extent.length for extent in region(entry.shape, extents))
+                if part is None or part.dtype != entry.dtype or part.shape != lengths:
+                    raise CorruptError("a slice of it is missing or does not fit", tensor=name)
+            stored = sum(self._slices[name, extents].size for extents in entry.slices)
+            self.specs[name] = Spec(
+                name, entry.dtype, entry.shape, entry.slices, stored if entry.slices else entry.size
+            )
+
+    def _data_file(self, shard: int) -> str:
+        return f"{self._prefix}.data-{shard:05d}-of-{self._shards:05d}"
+
+    def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
+        """Return a whole value, or one slice of it; see `variables.Reader`."""
+        entry = self._entries[spec.name] if extents is None else self._slices[spec.name, extents]
+        path = self._data_file(entry.shard)
+        if entry.dtype is not dtypes.STRING and not entry.dtype.itemsize:
+            raise UnsupportedError(f"values of dtype {entry.dtype.name} cannot be read")
+        with located(path, spec.name):
+            data = self._fetch(path, entry)
+            if entry.dtype is dtypes.STRING:
+                return self._strings(data, entry)
+            if self._checksums and masked_crc(data) != entry.crc:
+                raise CorruptError(_DAMAGED)
+            return dtypes.from_bytes(data, entry.dtype, entry.shape, big_endian=self._big_endian)
+
+    def read_bytes(self, name: str) -> bytes:
+        """Return the one element of a string scalar, such as the object graph."""
+        value = self.read(self.specs[name], None)
+        element: bytes = value.item()
+        return element
+
+    def _fetch(self, path: str, entry: Entry) -> bytes:
+        """Read an entry's bytes; say what is wrong where they are not there."""
+        try:
+            with ByteSource(path) as source:
+                start = source.read(0, min(source.size, len(LFS_POINTER)), "the start")
+                if start == LFS_POINTER:
+                    raise LstmstateError(
+                        "the data file is a Git LFS pointer: the values were never downloaded",
+                        path=path,
+                        advice="run 'git lfs pull' in the repository it came from",
+                    )
+                return source.read(entry.offset, entry.size, "this value")
+        except NotFoundError:
+            raise NotFoundError(
+                "the data file is missing: only names, shapes and dtypes are known",
+                path=path,
+                advice=f"put {os.path.basename(path)} beside the index",  # noqa: PTH119
+            ) from None
+
+    def _strings(self, data: bytes, entry: Entry) -> NDArray[np.generic]:
+        """Unpack strings: varint lengths, a masked CRC of the lengths, then all the bytes.
+
+        The entry's CRC runs over the lengths as uint32 (uint64 where larger), the four bytes
+        of the first CRC, and the bytes.
+        """
+        import numpy as np
+
+        lengths = []
+        at = 0
+        for _ in range(math.prod(entry.shape)):
+            length, at = wire.varint(data, at)
+            lengths.append(length)
+        if at + 4 + sum(lengths) != len(data):
+            raise CorruptError("its strings do not fill the bytes that are stored for it")
+        if self._checksums:
+            order: Literal["big", "little"] = "big" if self._big_endian else "little"
+            counted = b"".join(n.to_bytes(4 if n < 1 << 32 else 8, order) for n in lengths)
+            stored = int.from_bytes(data[at : at + 4], order)
+            if masked_crc(counted) != stored or masked_crc(counted, data[at:]) != entry.crc:
+                raise CorruptError(_DAMAGED)
+        at += 4
+        value = np.empty(len(lengths), object)
+        for number, length in enumerate(lengths):
+            value[number] = data[at : at + length]
+            at += length
+        return value.reshape(entry.shape)

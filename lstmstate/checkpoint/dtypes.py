@@ -1,0 +1,93 @@
+"""TensorFlow's dtypes: one table of their numbers, names, widths and homes in a TensorProto.
+
+Numbers: core/framework/types.proto; TensorProto fields: core/framework/tensor.proto (v1.15.0).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class DType(NamedTuple):
+    """One of TensorFlow's element types.
+
+    Attributes:
+        name: as `tf.DType.name` gives it.
+        itemsize: bytes an element takes in a V2 data file; 0 where elements vary in length.
+        storage: the NumPy type of the stored bytes, without byte order; None where there is none.
+        proto_field: the field of a TensorProto in which V1 files keep the values; 0 for none.
+    """
+
+    name: str
+    itemsize: int
+    storage: str | None
+    proto_field: int
+
+    @property
+    def is_float(self) -> bool:
+        """Whether a cell can compute in it."""
+        return self.name in ("float16", "bfloat16", "float32", "float64")
+
+
+STRING = DType("string", 0, None, 8)
+
+BY_NUMBER: dict[int, DType] = {
+    1: DType("float32", 4, "f4", 5),
+    2: DType("float64", 8, "f8", 6),
+    3: DType("int32", 4, "i4", 7),
+    4: DType("uint8", 1, "u1", 7),
+    5: DType("int16", 2, "i2", 7),
+    6: DType("int8", 1, "i1", 7),
+    7: STRING,
+    8: DType("complex64", 8, "c8", 9),
+    9: DType("int64", 8, "i8", 10),
+    10: DType("bool", 1, "?", 11),
+    11: DType("qint8", 1, "i1", 7),
+    12: DType("quint8", 1, "u1", 7),
+    13: DType("qint32", 4, "i4", 7),
+    14: DType("bfloat16", 2, "u2", 13),
+    15: DType("qint16", 2, "i2", 7),
+    16: DType("quint16", 2, "u2", 7),
+    17: DType("uint16", 2, "u2", 7),
+    18: DType("complex128", 16, "c16", 12),
+    19: DType("float16", 2, "f2", 13),
+    20: DType("resource", 0, None, 0),
+    21: DType("variant", 0, None, 0),
+    22: DType("uint32", 4, "u4", 16),
+    23: DType("uint64", 8, "u8", 17),
+}
+
+
+def by_number(number: int) -> DType:
+    """Return the dtype with this number; one that 1.15 did not know is told by its number."""
+    return BY_NUMBER.get(number) or DType(f"dtype {number}", 0, None, 0)
+
+
+def from_bytes(
+    data: bytes, dtype: DType, shape: tuple[int, ...], *, big_endian: bool = False
+) -> NDArray[np.generic]:
+    """Return stored bytes as an array of `shape`, in the machine's byte order.
+
+    bfloat16, which NumPy does not have, becomes float32: the same values, exactly, since a
+    bfloat16 is the upper half of a float32.
+    """
+    import numpy as np
+
+    stored = np.dtype(dtype.storage).newbyteorder(">" if big_endian else "<")
+    array: NDArray[np.generic] = np.frombuffer(data, stored)
+    if not stored.isnative:
+        array = array.astype(stored.newbyteorder("="))
+    return widened(array, dtype).reshape(shape)
+
+
+def widened(array: NDArray[np.generic], dtype: DType) -> NDArray[np.generic]:
+    """Return the patterns of bfloat16 as the float32 values they stand for; others as given."""
+    if dtype.name != "bfloat16":
+        return array
+    import numpy as np
+
+    return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)

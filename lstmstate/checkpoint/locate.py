@@ -1,0 +1,304 @@
+"""From whatever the user has at hand to the files of one checkpoint.
+
+That may be a prefix, any file of it, the `checkpoint` text file, a folder or a SavedModel.
+Nothing outside the folder in question is ever looked at: paths in a `checkpoint` file are
+those of the machine that trained, and are looked for beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+from lstmstate import limits
+from lstmstate.checkpoint import identify, wire
+from lstmstate.checkpoint.identify import Kind
+from lstmstate.checkpoint.source import ByteSource, read_whole, unreadable
+from lstmstate.checkpoint.table import Table
+from lstmstate.errors import (
+    AmbiguousError,
+    CorruptError,
+    LstmstateError,
+    NotFoundError,
+    UnsupportedError,
+    printable,
+)
+
+V1, V2 = "v1", "v2"
+_STATE_FILE = "checkpoint"
+_SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
+_SHOWN = 20  # checkpoints of a folder that an error lists
+
+# The files of one prefix. What follows them (".tempstate…", ".tmp…") was never finished.
+_PART = re.compile(r"(?P<prefix>.*)(\.index|\.meta|\.data-\d{5,}-of-\d{5,})", re.DOTALL)
+_V1_SHARD = re.compile(r"(?P<prefix>.*)-(?P<number>\d{5,})-of-(?P<count>\d{5,})", re.DOTALL)
+
+
+class Location(NamedTuple):
+    """Where a checkpoint lies.
+
+    Attributes:
+        format: "v1" or "v2".
+        prefix: what TensorFlow's Saver calls the checkpoint.
+        files: the index of a V2 checkpoint, the tables of a V1 checkpoint.
+        graph: the `.meta` or `saved_model.pb` beside it, None where there is none.
+        saved_model: whether it is the variables of a SavedModel.
+    """
+
+    format: str
+    prefix: str
+    files: tuple[str, ...]
+    graph: str | None
+    saved_model: bool = False
+
+
+class NotACheckpointError(UnsupportedError):
+    """The file is something else; `kind` says what."""
+
+    def __init__(self, path: str, kind: Kind) -> None:
+        super().__init__(
+            f"this is {kind.words}, not a checkpoint" if kind is not identify.UNKNOWN
+            else "this is not a checkpoint, nor anything else that is known here",
+            path=path,
+            advice=kind.advice,
+        )
+        self.kind = kind
+
+
+def locate(path: str) -> Location:
+    """Return the checkpoint that `path` stands for.
+
+    Raises:
+        NotFoundError: there is none.
+        AmbiguousError: a folder holds several and does not say which is the newest.
+        NotACheckpointError: it is a file of another kind.
+    """
+    found = _at_prefix(path)
+    if found:
+        return found
+    if os.path.isdir(path):
+        return _in_folder(path)
+    if os.path.lexists(path):
+        return _of_file(path)
+    raise _nothing_at(path)
+
+
+def _at_prefix(prefix: str) -> Location | None:
+    """Return the checkpoint of exactly this prefix, as Saver.restore understands it."""
+    if os.path.isfile(f"{prefix}.index"):
+        return _v2(prefix)
+    folder, name = os.path.split(prefix)
+    shards: dict[int, dict[int, str]] = {}
+    for entry in _names(folder):
+        part = _V1_SHARD.fullmatch(entry)
+        if part and part["prefix"] == name:
+            shard = shards.setdefault(int(part["count"]), {})
+            shard[int(part["number"])] = os.path.join(folder, entry)
+    whole = [files for count, files in shards.items() if len(files) == count]
+    if not whole:
+        return None
+    if len(whole) > 1:
+        counts = " and ".join(str(len(files)) for files in whole)
+        raise AmbiguousError(
+            f"there are shards of two checkpoints, of {counts} files", path=prefix,
+            advice="remove the stale ones",
+        )
+    files = tuple(whole[0][number] for number in sorted(whole[0]))
+    return _v1(prefix, files)
+
+
+def _v2(prefix: str) -> Location:
+    folder, name = os.path.split(prefix)
+    parent = os.path.dirname(os.path.abspath(prefix)) if folder in ("", ".") else folder
+    if name == "variables" and os.path.basename(parent) == "variables":
+        for graph in _SAVED_MODEL_FILES:
+            beside = os.path.join(os.path.dirname(parent), graph)
+            if os.path.isfile(beside):
+                return Location(V2, prefix, (f"{prefix}.index",), beside, saved_model=True)
+    return Location(V2, prefix, (f"{prefix}.index",), _meta(prefix))
+
+
+def _v1(prefix: str, files: tuple[str, ...]) -> Location:
+    return Location(V1, prefix, files, _meta(prefix))
+
+
+def _meta(prefix: str) -> str | None:
+    return f"{prefix}.meta" if os.path.isfile(f"{prefix}.meta") else None
+
+
+def _of_file(path: str) -> Location:
+    """Return the checkpoint that an existing file belongs to."""
+    folder, name = os.path.split(path)
+    if name in _SAVED_MODEL_FILES:
+        return _in_folder(folder)
+    part = _PART.fullmatch(name) or _V1_SHARD.fullmatch(name)
+    if part:
+        prefix = os.path.join(folder, part["prefix"])
+        found = _at_prefix(prefix) or (
+            _of_file(prefix) if os.path.isfile(prefix) and name.endswith(".meta") else None
+        )
+        if found:
+            return found
+    with ByteSource(path) as source:
+        kind = identify.identify(source)
+        if kind is identify.TABLE:
+            first = next(iter(Table(source)), (b"", b""))[1]
+            # The header of an index begins with a number, the list of a V1 file with a message.
+            if first[:1] == b"\x0a":
+                return _v1(path, (path,))
+            raise UnsupportedError(
+                "this is the index of a V2 checkpoint under another name", path=path,
+                advice="name it PREFIX.index again",
+            )
+    if kind is identify.CHECKPOINT_STATE:
+        return _by_state_file(path)
+    if part and name.endswith(".meta"):
+        raise NotFoundError(
+            "only the graph is here; the values are in files that are missing", path=path,
+            advice=f"put {part['prefix']}.index and {part['prefix']}.data-… beside it",
+        )
+    if part and ".data-" in name:
+        raise NotFoundError(
+            "the index of this data file is missing, and nothing can be read without it",
+            path=path, advice=f"put {part['prefix']}.index beside it",
+        )
+    raise NotACheckpointError(path, kind)
+
+
+def _in_folder(folder: str) -> Location:
+    """Return the SavedModel in a folder, or the newest checkpoint, or the only one."""
+    names = _names(folder)
+    if any(name in names for name in _SAVED_MODEL_FILES):
+        found = _at_prefix(os.path.join(folder, "variables", "variables"))
+        if found:
+            return found
+        raise NotFoundError(
+            "this SavedModel has no variables/variables.index", path=folder,
+            advice="its values were frozen into the graph, or the folder was not copied whole",
+        )
+    if _STATE_FILE in names and not os.path.isdir(os.path.join(folder, _STATE_FILE)):
+        return _by_state_file(os.path.join(folder, _STATE_FILE))
+    return _only_one(folder, None)
+
+
+def _by_state_file(path: str) -> Location:
+    """Return the checkpoint that a `checkpoint` file calls the newest."""
+    folder = os.path.dirname(path)
+    named = newest(read_whole(path, limits.MAX_STATE_FILE_BYTES, "a `checkpoint` file"), path)
+    if named is None:
+        return _only_one(folder, "the `checkpoint` file names no checkpoint")
+    # The path as it was written there only counts where it leads into this folder.
+    inside = not os.path.isabs(named) and ".." not in re.split(r"[/\\]", named)
+    last = re.split(r"[/\\]", named)[-1]
+    for candidate in (named, last) if inside else (last,):
+        prefix = os.path.join(folder, candidate)
+        found = _at_prefix(prefix)
+        if found:
+            return found
+        if os.path.isfile(prefix):
+            return _of_file(prefix)
+    return _only_one(folder, f"the `checkpoint` file names {printable(named)}, which is not here")
+
+
+def newest(content: bytes, path: str) -> str | None:
+    """Return model_checkpoint_path of a CheckpointState in text form.
+
+    >>> newest(b'model_checkpoint_path: "D:\\\\\\\\runs\\\\\\\\caf\\\\303\\\\251-7"', "checkpoint")
+    'D:\\\\runs\\\\café-7'
+    """
+    found = re.search(rb"""model_checkpoint_path\s*:\s*(?:"((?:[^"\\\n]|\\.)*)"|'((?:[^'\\\n]|\\.)*)')""",
+                      content)
+    if not found:
+        return None
+    if content[: found.start()].rpartition(b"\n")[2].strip():
+        raise CorruptError("this is not a `checkpoint` file", path=path)
+    written = found[1] if found[1] is not None else found[2]
+    return wire.text(re.sub(rb"\\([0-7]{1,3}|x[0-9a-fA-F]{1,2}|.)", _unescape, written))
+
+
+def _unescape(found: re.Match[bytes]) -> bytes:
+    """Return the byte that an escape of protobuf's text format stands for."""
+    code = found[1]
+    if code[:1].isdigit() and code[:1] not in b"89":
+        return bytes([int(code, 8) & 0xFF])
+    if code[:1] == b"x" and len(code) > 1:
+        return bytes([int(code[1:], 16)])
+    return {b"n": b"\n", b"t": b"\t", b"r": b"\r"}.get(code, code)
+
+
+def _only_one(folder: str, why: str | None) -> Location:
+    """Return the one checkpoint of a folder; ask where there are several."""
+    prefixes = checkpoints_in(folder)
+    reason = f"{why}, and " if why else ""
+    if not prefixes:
+        raise NotFoundError(f"{reason}there is no checkpoint in this folder", path=folder or ".")
+    if len(prefixes) > 1:
+        shown = ", ".join(printable(name) or '""' for name in prefixes[:_SHOWN])
+        more = f" and {len(prefixes) - _SHOWN} more" if len(prefixes) > _SHOWN else ""
+        raise AmbiguousError(
+            f"{reason}there are {len(prefixes)} checkpoints in this folder: {shown}{more}",
+            path=folder or ".",
+            advice="give the path of one",
+        )
+    prefix = os.path.join(folder, prefixes[0])
+    found = _at_prefix(prefix)
+    return found or _of_file(prefix)
+
+
+def checkpoints_in(folder: str) -> list[str]:
+    """Return the prefixes of all checkpoints that lie in a folder, by name and number."""
+    found = set()
+    for name in _names(folder):
+        part = _PART.fullmatch(name)
+        if part:
+            if name.endswith(".index"):
+                found.add(part["prefix"])
+            continue
+        path = os.path.join(folder, name)
+        if os.path.isfile(path) and _is_v1(path):
+            shard = _V1_SHARD.fullmatch(name)
+            found.add(shard["prefix"] if shard else name)
+    return sorted(found, key=_natural)
+
+
+def _is_v1(path: str) -> bool:
+    """Whether a file without a telling name ends as a table does."""
+    try:
+        with ByteSource(path) as source:
+            return identify.identify(source) is identify.TABLE
+    except LstmstateError:
+        return False
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort model-9 before model-10."""
+    return [
+        (int(part), "") if part.isascii() and part.isdecimal() else (-1, part)
+        for part in re.split(r"(\d+)", name)
+    ]
+
+
+def _nothing_at(path: str) -> LstmstateError:
+    """Return the error for a path where there is nothing, with what is near it."""
+    folder, name = os.path.split(path)
+    if folder and not os.path.isdir(folder):
+        return NotFoundError("there is no such folder", path=folder)
+    near = [prefix for prefix in checkpoints_in(folder) if prefix.startswith(name)]
+    return NotFoundError(
+        "there is no checkpoint or file of this name",
+        path=path,
+        advice="this folder has " + ", ".join(map(printable, near[:_SHOWN])) if near else None,
+    )
+
+
+def _names(folder: str) -> list[str]:
+    """Return the names in a folder, sorted."""
+    try:
+        return sorted(os.listdir(folder or "."))
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError:
+        return []
+    except OSError as error:
+        raise unreadable(folder, error) from None

@@ -1,0 +1,96 @@
+"""A regular file, read by position: nothing is mapped, nothing larger than the file is asked for.
+
+A mapped file that shrinks kills the process; a short read is an error that can be told.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from types import TracebackType
+
+from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
+
+# A FIFO would block the open for ever; without O_BINARY Windows would translate line ends.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+class ByteSource:
+    """An open regular file of known size.
+
+    Raises:
+        NotFoundError: there is no such file.
+        UnsupportedError: it is a folder, a FIFO or a device.
+        LstmstateError: the system does not let it be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self._file = os.open(path, _FLAGS)
+        except OSError as error:
+            raise unreadable(path, error) from None
+        status = os.fstat(self._file)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._file)
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise UnsupportedError(f"this is {kind}", path=path)
+        self.size = status.st_size
+
+    def __enter__(self) -> ByteSource:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._file)
+
+    def read(self, offset: int, length: int, what: str) -> bytes:
+        """Return exactly `length` bytes from `offset`.
+
+        Raises:
+            CorruptError: the file ends before; `what` says in the message what was sought.
+        """
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise CorruptError(
+                f"the file is cut short: {what} would be bytes {offset} to {offset + length}, "
+                f"and it has {self.size}",
+                path=self.path,
+                advice="copy it again from where it came from",
+            )
+        parts = []
+        while length:
+            try:
+                os.lseek(self._file, offset, os.SEEK_SET)
+                part = os.read(self._file, min(length, 1 << 30))
+            except OSError as error:
+                raise unreadable(self.path, error) from None
+            if not part:
+                raise CorruptError(f"the file shrank while {what} was read", path=self.path)
+            parts.append(part)
+            offset += len(part)
+            length -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def unreadable(path: str, error: OSError) -> LstmstateError:
+    """Return the error to raise for a file that the system would not open or read."""
+    if isinstance(error, FileNotFoundError):
+        return NotFoundError("there is no such file", path=path)
+    if isinstance(error, PermissionError):
+        return LstmstateError("no permission to read it", path=path)
+    return LstmstateError(f"it cannot be read ({error.strerror or error})", path=path)
+
+
+def read_whole(path: str, limit: int, what: str) -> bytes:
+    """Return the content of a file that must not be larger than `limit` bytes."""
+    with ByteSource(path) as source:
+        if source.size > limit:
+            raise UnsupportedError(
+                f"{what} of {source.size} bytes is larger than the {limit} that are read",
+                path=path,
+            )
+        return source.read(0, source.size, what)

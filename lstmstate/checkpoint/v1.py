@@ -1,0 +1,143 @@
+"""V1 checkpoints: one table that holds the list of variables and, behind it, their values.
+
+The key "" holds a SavedTensorSlices with the list; every slice has a key of its own whose
+SavedTensorSlices holds the values in a TensorProto. Source: TensorFlow
+core/util/{saved_tensor_slice.proto,saved_tensor_slice_util.h,tensor_slice_writer.cc} (v1.15.0).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from lstmstate import limits
+from lstmstate.checkpoint import dtypes, wire
+from lstmstate.checkpoint.dtypes import DType
+from lstmstate.checkpoint.ordered_code import Extents, encode_slice_key
+from lstmstate.checkpoint.source import ByteSource
+from lstmstate.checkpoint.table import Table
+from lstmstate.checkpoint.variables import Spec, parse_extents, parse_shape, region
+from lstmstate.errors import CorruptError, UnsupportedError, located
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class V1Checkpoint:
+    """A V1 checkpoint of one file or many, listed from the first entry of each.
+
+    Args:
+        files: the shard files, in order.
+        checksums: whether the CRC32C of each block must hold.
+
+    Raises:
+        LstmstateError: a file is missing or damaged.
+    """
+
+    def __init__(self, files: tuple[str, ...], *, checksums: bool = True) -> None:
+        self.data_files = files
+        self._checksums = checksums
+        self._homes: dict[tuple[str, Extents], str] = {}
+        found: dict[str, Spec] = {}
+        for path in files:
+            with ByteSource(path) as source, located(path):
+                meta = self._table(source).get(b"")
+                if meta is None:
+                    raise CorruptError("it has no list of variables")
+                for spec in _list(meta):
+                    known = found.setdefault(spec.name, spec._replace(slices=()))
+                    if (known.dtype, known.shape) != (spec.dtype, spec.shape):
+                        raise CorruptError("its shards do not agree", tensor=spec.name)
+                    found[spec.name] = known._replace(slices=known.slices + spec.slices)
+                    for extents in spec.slices:
+                        self._homes[spec.name, extents] = path
+        self.specs = {name: found[name] for name in sorted(found)}
+
+    def _table(self, source: ByteSource) -> Table:
+        return Table(source, checksums=self._checksums)
+
+    def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
+        """Return one slice of a value; see `variables.Reader`."""
+        assert extents is not None, "V1 files store every value as slices"
+        shape = tuple(extent.length for extent in region(spec.shape, extents))
+        path = self._homes[spec.name, extents]
+        with ByteSource(path) as source, located(path, spec.name):
+            name = spec.name.encode("utf-8", "surrogateescape")
+            stored = self._table(source).get(encode_slice_key(name, extents))
+            if stored is None:
+                raise CorruptError("it is listed, but its values are not there")
+            # SavedTensorSlices.data (2) is a SavedSlice, whose data (3) is a TensorProto.
+            slice_ = wire.message(wire.last_bytes(wire.message(stored).get(2)))
+            return _values(wire.last_bytes(slice_.get(3)), spec.dtype, shape)
+
+
+def _list(stored: bytes) -> list[Spec]:
+    """Read SavedTensorSlices.meta (1): 1 repeated tensor {1 name, 2 shape, 3 type, 4 slice}."""
+    meta = wire.message(wire.last_bytes(wire.message(stored).get(1)))
+    tensors = wire.all_bytes(meta.get(1))
+    if len(tensors) > limits.MAX_ENTRIES:
+        raise CorruptError(f"it lists {len(tensors)} variables")
+    specs = []
+    for data in tensors:
+        found = wire.message(data)
+        name = wire.text(wire.last_bytes(found.get(1)))
+        with located(tensor=name):
+            shape = parse_shape(wire.last_bytes(found.get(2)))
+            slices = tuple(map(parse_extents, wire.all_bytes(found.get(4))))
+            if not slices or len(slices) > limits.MAX_SLICES:
+                raise CorruptError(f"it is cut into {len(slices)} slices")
+            for extents in slices:
+                region(shape, extents)
+            dtype = dtypes.by_number(wire.last_int(found.get(3)))
+            specs.append(Spec(name, dtype, shape, slices))
+    return specs
+
+
+def _values(proto: bytes, dtype: DType, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    """Return the values of a TensorProto; its dtype and shape are the list's, not its own."""
+    import numpy as np
+
+    if not dtype.proto_field:
+        raise UnsupportedError(f"values of dtype {dtype.name} cannot be read")
+    stored = wire.message(proto).get(dtype.proto_field, [])
+    value: NDArray[np.generic]
+    if dtype is dtypes.STRING:
+        value = np.empty(len(stored), object)
+        value[:] = stored
+    elif dtype.name in ("float32", "float64", "complex64", "complex128"):
+        data = b"".join(wire.all_bytes(stored))
+        if len(data) != math.prod(shape) * dtype.itemsize:
+            raise CorruptError(f"{len(data)} bytes are stored for a value of shape {list(shape)}")
+        return dtypes.from_bytes(data, dtype, shape)
+    else:
+        numbers = _varints(b"".join(wire.all_bytes(stored)))
+        # Small types lie in wider fields, two's complement: the low bytes are the value.
+        width = f"u{dtype.itemsize}"
+        value = dtypes.widened(numbers.astype(width).view(dtype.storage), dtype)
+    if value.size != math.prod(shape):
+        raise CorruptError(f"{value.size} values are stored for the shape {list(shape)}")
+    return value.reshape(shape)
+
+
+def _varints(data: bytes) -> NDArray[np.uint64]:
+    """Return packed varints as an array: all first bytes at once, then all second ones, …"""
+    import numpy as np
+
+    stored = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(stored < 0x80)
+    if len(stored) and (not len(ends) or ends[-1] != len(stored) - 1):
+        raise CorruptError("its last number does not end")
+    starts = np.concatenate([ends[:0], [0], ends[:-1] + 1])[: len(ends)]
+    lengths = ends - starts + 1
+    longest = int(lengths.max(initial=0))
+    if longest > 10:
+        raise CorruptError("one of its numbers is longer than 64 bits")
+    values = np.zeros(len(ends), np.uint64)
+    for place in range(longest):
+        there = lengths > place
+        septets = (stored[starts[there] + place] & 0x7F).astype(np.uint64)
+        values[there] |= septets << np.uint64(7 * place)
+    return values
+
+

@@ -1,0 +1,184 @@
+"""A variable of a checkpoint: its name, shape and dtype at once, its value when asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from lstmstate import limits
+from lstmstate.checkpoint import wire
+from lstmstate.checkpoint.dtypes import DType
+from lstmstate.checkpoint.ordered_code import WHOLE_AXIS, Extent, Extents
+from lstmstate.errors import CorruptError, located
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Shape = tuple[int, ...]
+
+
+class Reader(Protocol):
+    """What knows a file format: which variables there are, and where their bytes lie."""
+
+    @property
+    def specs(self) -> Mapping[str, Spec]:
+        """The variables by name, in the order of the file."""
+
+    @property
+    def data_files(self) -> tuple[str, ...]:
+        """The paths of the files that hold values."""
+
+    def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
+        """Return the value of a whole variable (`None`), or of one of its slices."""
+
+
+class Spec(NamedTuple):
+    """What a file's index says of a variable.
+
+    Attributes:
+        name: the key under which it is stored.
+        slices: where the parts of a partitioned variable lie; empty for one that is whole.
+        stored_bytes: bytes in the data files; None where the index does not say.
+    """
+
+    name: str
+    dtype: DType
+    shape: Shape
+    slices: tuple[Extents, ...] = ()
+    stored_bytes: int | None = None
+
+
+class Variable:
+    """A named, lazy array.
+
+    Attributes:
+        name: the key under which it is stored, as TensorFlow's own reader lists it.
+        shape: its full shape, also where it is stored in slices.
+        dtype: its TensorFlow dtype, by name ("float32").
+        full_name: the variable's name in the graph, where an object-based checkpoint tells it.
+
+    Example:
+        >>> import lstmstate
+        >>> ckpt = lstmstate.open_checkpoint("sample_checkpoints/v1_format")
+        >>> bias = ckpt.variables["rnn/basic_lstm_cell/bias"]
+        >>> bias.shape, bias.dtype, bias.read().shape
+        ((24,), 'float32', (24,))
+    """
+
+    def __init__(self, spec: Spec, reader: Reader, path: str, full_name: str | None = None) -> None:
+        self.name = spec.name
+        self.shape = spec.shape
+        self.full_name = full_name
+        self.spec = spec
+        self._reader = reader
+        self._path = path
+
+    def __repr__(self) -> str:
+        return f"<Variable {self.name!r} {list(self.shape)} {self.dtype}>"
+
+    @property
+    def dtype(self) -> str:
+        """The element type's name, as TensorFlow gives it."""
+        return self.spec.dtype.name
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int | None:
+        """The bytes of its value; None for strings in V1 files, which do not tell."""
+        return self.size * self.spec.dtype.itemsize or self.spec.stored_bytes
+
+    def read(self) -> NDArray[np.generic]:
+        """Return the value: read by position, its checksum verified, its slices joined.
+
+        Strings come as an object array of bytes, bfloat16 as float32 (exact). The array is
+        read-only where it is a view of the bytes that were read.
+
+        Raises:
+            LstmstateError: the data file is missing, cut short, damaged or a Git LFS pointer,
+                or the dtype holds no values that can be read (resource, variant).
+        """
+        with located(self._path, self.name):
+            if self.spec.slices:
+                return join_slices(self.spec, self._reader)
+            return self._reader.read(self.spec, None)
+
+
+def join_slices(spec: Spec, reader: Reader) -> NDArray[np.generic]:
+    """Return the full value of a partitioned variable.
+
+    Raises:
+        CorruptError: the slices overlap, leave a gap or lie outside the shape.
+    """
+    import numpy as np
+
+    regions = [region(spec.shape, extents) for extents in spec.slices]
+    stored = sum(math.prod(extent.length for extent in part) for part in regions)
+    if stored != math.prod(spec.shape):
+        raise CorruptError(f"its slices hold {stored} elements of {math.prod(spec.shape)}")
+    value: NDArray[np.generic] | None = None
+    for extents, part in zip(spec.slices, regions, strict=True):
+        piece = reader.read(spec, extents)
+        if value is None:
+            value = np.empty(spec.shape, piece.dtype)
+            filled = np.zeros(spec.shape, np.bool_)
+        where = tuple(slice(start, start + length) for start, length in part)
+        if filled[where].any():
+            raise CorruptError("its slices overlap")
+        value[where], filled[where] = piece, True
+    if value is None:
+        raise CorruptError("it has no slices")
+    return value
+
+
+def region(shape: Shape, extents: Extents) -> Extents:
+    """Return the extents with every length a number, checked against the shape."""
+    if len(extents) != len(shape):
+        raise CorruptError(f"a slice has {len(extents)} axes, the variable {len(shape)}")
+    part = tuple(
+        Extent(start, size - start if length == WHOLE_AXIS else length)
+        for (start, length), size in zip(extents, shape, strict=True)
+    )
+    for (start, length), size in zip(part, shape, strict=True):
+        if start < 0 or length < 0 or start + length > size:
+            raise CorruptError(f"a slice reaches from {start} to {start + length} of {size}")
+    return part
+
+
+def parse_shape(data: bytes) -> Shape:
+    """Read a TensorShapeProto: 2 repeated dim {1 size}, 3 unknown_rank.
+
+    Raises:
+        CorruptError: a stored tensor cannot have such a shape.
+    """
+    shape = []
+    for number, _, value in wire.fields(data):
+        if number == 2 and isinstance(value, bytes):
+            size = wire.signed(wire.last_int(wire.message(value).get(1)))
+            if size < 0:
+                raise CorruptError("its shape has a size below zero")
+            shape.append(size)
+        elif number == 3 and value:
+            raise CorruptError("its rank is unknown")
+    if len(shape) > limits.MAX_RANK:
+        raise CorruptError(f"it has {len(shape)} axes; TensorFlow knows {limits.MAX_RANK}")
+    if math.prod(shape) > limits.MAX_INT64:
+        raise CorruptError(f"its shape {shape} has more elements than 64 bits can count")
+    return tuple(shape)
+
+
+def parse_extents(data: bytes) -> Extents:
+    """Read a TensorSliceProto: 1 repeated extent {1 start, 2 length; no length: whole axis}."""
+    extents = []
+    for part in wire.all_bytes(wire.message(data).get(1)):
+        found = wire.message(part)
+        length = wire.signed(wire.last_int(found.get(2))) if 2 in found else WHOLE_AXIS
+        extents.append(Extent(wire.signed(wire.last_int(found.get(1))), length))
+        if length < WHOLE_AXIS:
+            raise CorruptError("a slice has a length below zero")
+    return tuple(extents)

@@ -1,0 +1,132 @@
+"""Protocol buffers' wire format, read without a protobuf runtime.
+
+A message is a run of fields; a field is a varint key (number << 3 | type) and a value.
+Nothing here recurses: a caller that wants what is inside a message asks for it by name, so
+the depth of a hostile message is bounded by the code that reads it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from lstmstate.errors import CorruptError
+
+VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
+_MAX_VARINT_BYTES = 10  # 64 bits in groups of seven
+
+Value = int | bytes
+
+
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """Read a varint of at most 64 bits.
+
+    Returns:
+        The value, and the position behind it.
+
+    Raises:
+        CorruptError: the varint runs over the end, or over ten bytes, or over 64 bits.
+
+    >>> varint(bytes([0xAC, 0x02]), 0)
+    (300, 2)
+    """
+    result = shift = 0
+    for position in range(at, min(at + _MAX_VARINT_BYTES, len(data))):
+        byte = data[position]
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if result >> 64:
+                raise CorruptError("a varint is larger than 64 bits")
+            return result, position + 1
+        shift += 7
+    raise CorruptError("a varint does not end")
+
+
+def signed(value: int) -> int:
+    """Return the int64 whose two's complement is the 64-bit `value`."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+def fields(data: bytes) -> Iterator[tuple[int, int, Value]]:
+    """Yield (field number, wire type, value) for each field of a message, in order.
+
+    A value is an int for varints and fixed-width fields (as unsigned), bytes for
+    length-delimited ones.
+
+    Raises:
+        CorruptError: the bytes are not a message.
+
+    >>> list(fields(bytes([0x08, 0x01, 0x1A, 0x02, 0x08, 0x01])))
+    [(1, 0, 1), (3, 2, b'\\x08\\x01')]
+    """
+    at, end = 0, len(data)
+    while at < end:
+        key = data[at]
+        at += 1
+        if key >= 0x80:
+            key, at = varint(data, at - 1)
+        number, wire_type = key >> 3, key & 7
+        if number == 0:
+            raise CorruptError("a field has number 0")
+        value: Value
+        if wire_type == LENGTH_DELIMITED:
+            length, at = varint(data, at)
+            if length > end - at:
+                raise CorruptError(f"field {number} runs {length - end + at} bytes over the end")
+            value = data[at : at + length]
+            at += length
+        elif wire_type == VARINT:
+            value, at = varint(data, at)
+        elif wire_type in (FIXED32, FIXED64):
+            width = 4 if wire_type == FIXED32 else 8
+            if width > end - at:
+                raise CorruptError(f"field {number} runs over the end")
+            value = int.from_bytes(data[at : at + width], "little")
+            at += width
+        else:
+            raise CorruptError(f"field {number} has wire type {wire_type}, which does not exist")
+        yield number, wire_type, value
+
+
+def message(data: bytes) -> dict[int, list[Value]]:
+    """Return a whole (small) message as {field number: its values in order}."""
+    result: dict[int, list[Value]] = {}
+    for number, _, value in fields(data):
+        result.setdefault(number, []).append(value)
+    return result
+
+
+def last_int(values: list[Value] | None, default: int = 0) -> int:
+    """Return the value of an optional integer field: the last one given, as protobuf rules."""
+    if not values:
+        return default
+    value = values[-1]
+    if isinstance(value, bytes):
+        raise CorruptError("a number was expected where there is text")
+    return value
+
+
+def last_bytes(values: list[Value] | None, default: bytes = b"") -> bytes:
+    """Return the value of an optional bytes, string or message field."""
+    if not values:
+        return default
+    value = values[-1]
+    if isinstance(value, int):
+        raise CorruptError("text was expected where there is a number")
+    return value
+
+
+def all_bytes(values: list[Value] | None) -> list[bytes]:
+    """Return the values of a repeated bytes, string or message field."""
+    return [last_bytes([value]) for value in values or []]
+
+
+def text(value: bytes) -> str:
+    """Decode a name; bytes that are not UTF-8 are kept, as surrogates."""
+    return value.decode("utf-8", "surrogateescape")
+
+
+def float32(bits: int) -> float:
+    """Return the float whose IEEE 754 single-precision pattern is `bits`."""
+    result: float = struct.unpack("<f", bits.to_bytes(4, "little"))[0]
+    return result

@@ -1,0 +1,98 @@
+"""What can go wrong: one base, few kinds, each with the file, the tensor and what to do.
+
+Every error that a user can meet is an `LstmstateError`; its text is one line,
+
+    FILE: TENSOR: what is wrong; what to do about it
+
+and its `exit_code` is the one that the command line ends with.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class LstmstateError(Exception):
+    """An input, an output or a request that cannot be used.
+
+    Args:
+        problem: what is wrong, in a few words.
+        path: the file it is about.
+        tensor: the variable or key in that file.
+        advice: what the user can do.
+    """
+
+    exit_code = 3
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        tensor: str | None = None,
+        advice: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.path = None if path is None else os.fspath(path)
+        self.tensor = tensor
+        self.advice = advice
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        places = [printable(place) for place in (self.path, self.tensor) if place is not None]
+        line = ": ".join([*places, self.problem])
+        return f"{line}; {self.advice}" if self.advice else line
+
+
+class NotFoundError(LstmstateError):
+    """A file, a variable or a cell that was asked for is not there."""
+
+
+class CorruptError(LstmstateError):
+    """The bytes are not what the format says they must be."""
+
+
+class UnsupportedError(LstmstateError):
+    """The file is well formed, but not something that this program reads."""
+
+
+class AmbiguousError(LstmstateError):
+    """There is more than one answer, and the user has to choose."""
+
+
+class MissingExtraError(LstmstateError):
+    """A package that is not installed by default is needed."""
+
+
+@contextmanager
+def located(
+    path: str | os.PathLike[str] | None = None, tensor: str | None = None
+) -> Iterator[None]:
+    """Name the file and the tensor in an error that is raised where neither is known."""
+    try:
+        yield
+    except LstmstateError as error:
+        error.path = error.path or (None if path is None else os.fspath(path))
+        error.tensor = error.tensor or tensor
+        raise
+
+
+def printable(text: str) -> str:
+    """Return `text` with every character that could steer a terminal written as an escape.
+
+    Names come from files of strangers: control characters, line separators and the
+    characters that turn the direction of writing must not reach a screen as they are.
+
+    >>> printable("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable()
+        else character.encode("unicode_escape", "backslashreplace").decode("ascii")
+        for character in text
+    )
