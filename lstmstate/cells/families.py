@@ -57,7 +57,7 @@ class Family:
         words: the last words of its scopes, in snake case; CamelCase is understood too.
         leaves: for each era (None: all of them) its variables, role → leaf.
         required: the roles without which it is not this family.
-        forbidden: the roles that only other families have.
+        forbidden: the roles that only other families of the same words have.
         widths: how its shapes are read.
         by_leaves: whether its required leaves are enough, whatever the scope is called.
         unsaid: roles of peepholes that are there whether they are used or not, by era.
@@ -92,6 +92,7 @@ _DEFAULTS = {"forget_bias": Option(1.0, "default")}
 _PLAIN = _always(cell_clip=None, proj_clip=None)
 _PAIR = _always(state_is_tuple=True)
 _BLOCK = {**_PAIR, **_always(activation="tanh", proj_clip=None)}
+_NO_FORGET_BIAS = _always(forget_bias=None)
 # The forget bias, if any, is in the stored bias, and none is added at run time.
 _STORED = _always(forget_bias=0.0)
 _KERAS_OPTIONS = {**_STORED, **_PLAIN, **_PAIR}
@@ -152,7 +153,7 @@ FAMILIES: tuple[Family, ...] = (
         required=("mask_gates", "new_input", "output_gate", "period", "phase"),
         gate_order="if,j,o",
         by_leaves=True,
-        options={**_STORED, **_PLAIN, **_PAIR},
+        options={**_NO_FORGET_BIAS, **_PLAIN, **_PAIR},
     ),
     Family(
         "IndyLSTMCell",
@@ -181,7 +182,7 @@ FAMILIES: tuple[Family, ...] = (
         shapes.nas,
         required=("kernel", "recurrent_kernel"),
         gate_order="8 blocks",
-        options={**_STORED, **_PLAIN, **_PAIR},
+        options={**_NO_FORGET_BIAS, **_PLAIN, **_PAIR},
     ),
     Family(
         "PeepholeLSTMCell",
@@ -350,12 +351,14 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "BasicLSTMCell",
         ("basic_lstm_cell",),
-        {NEW: _KERNEL, MIDDLE: {"kernel": "weights", "bias": "biases"}, OLD: _LINEAR},
+        {NEW: NEW_CORE, MIDDLE: MIDDLE_CORE, OLD: _LINEAR},
+        forbidden=(*shapes.PEEPHOLES, "projection"),
         options=_PLAIN,
     ),
     Family(
         "LSTMCell",
-        ("lstm_cell",),
+        # LSTMCell(name="basic_lstm_cell") was the documented way to load files of BasicLSTMCell.
+        ("lstm_cell", "basic_lstm_cell"),
         _CORE,
         shares_names_with=("LSTMBlockCell",),
     ),

@@ -22,6 +22,7 @@ class Widths(NamedTuple):
     num_proj: int | None = None
     shard_axis: int | None = None
     groups: int | None = None
+    peepholes: bool | None = None
 
 
 PEEPHOLES = ("w_i_diag", "w_f_diag", "w_o_diag")
@@ -132,11 +133,15 @@ def tflite(shapes: Shapes) -> Widths | None:
 
 
 def phased(shapes: Shapes) -> Widths | None:
-    """New input `[I + H, H]`; period, phase and ratio_on `[H]`."""
+    """New input `[I + H, H]`, mask gates `[I + H, 2H]` (peepholes: c below, `[I + 2H, 2H]`)."""
     (kernel,) = shapes["new_input"]
     if len(kernel) != 2 or shapes["period"] != ((kernel[1],),) or kernel[0] <= kernel[1]:
         return None
-    return Widths(kernel[0] - kernel[1], kernel[1])
+    (mask,) = shapes["mask_gates"]
+    rows = kernel[0] + kernel[1]
+    if mask not in ((kernel[0], 2 * kernel[1]), (rows, 2 * kernel[1])):
+        return None
+    return Widths(kernel[0] - kernel[1], kernel[1], peepholes=mask[0] == rows)
 
 
 def grid(shapes: Shapes) -> Widths | None:
@@ -152,7 +157,8 @@ def grid(shapes: Shapes) -> Widths | None:
     ]
     if len(fits) != 1:
         return Widths(None, None, shard_axis=axis) if fits else None
-    return Widths(joined[0] - 2 * fits[0], fits[0], shard_axis=axis)
+    # The rows are feature_size, which is what a step takes of the input, not the whole of it.
+    return Widths(None, fits[0], shard_axis=axis)
 
 
 def convolution(shapes: Shapes) -> Widths | None:

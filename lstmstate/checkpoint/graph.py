@@ -19,6 +19,7 @@ from lstmstate.errors import CorruptError, UnsupportedError, located
 
 VARIABLE_OPS = frozenset({"Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable"})
 _SAVE_OPS = {"SaveV2": (1, 3), "SaveSlices": (1, 3), "Save": (1, 2)}  # op: (names, first value)
+_LARGEST = {"f": 3.4028234e38, "e": 65504.0}  # what struct packs without overflow
 _MAX_CONSTANT = 64  # numbers of a constant that are worth reading: hyper-parameters are few
 
 # GraphDef.versions.producer → release, for graphs that do not name it (before 0.12).
@@ -66,7 +67,7 @@ class Node:
     def real(self, name: str) -> float | None:
         """A float attribute, None where it is not set."""
         found = self._attribute(name).get(4)
-        return None if found is None else wire.float32(wire.last_int(found))
+        return None if found is None else _shortest(wire.float32(wire.last_int(found)))
 
     def string(self, name: str) -> str | None:
         """A string attribute, None where it is not set."""
@@ -82,6 +83,12 @@ class Node:
         """The value of a Const of at most 64 numbers; None for other nodes and larger ones."""
         found = self._attribute("value").get(8) if self.op == "Const" else None
         return None if found is None else _constant(wire.last_bytes(found))
+
+    def constant_shape(self) -> tuple[int | None, ...] | None:
+        """The shape of a Const of any size."""
+        found = self._attribute("value").get(8) if self.op == "Const" else None
+        tensor = wire.message(wire.last_bytes(found)) if found else {}
+        return _partial_shape(wire.last_bytes(tensor.get(2))) if tensor else None
 
     def strings(self) -> list[str]:
         """The strings of a Const that holds names."""
@@ -286,8 +293,20 @@ def _constant(data: bytes) -> Constant | None:
             values = struct.unpack(f"<{len(values)}e", struct.pack(f"<{len(values)}H", *values))
     if not values:
         return None
+    if code in "fe":
+        values = tuple(_shortest(value, code) for value in values)
     # A TensorProto may leave out repetitions of its last value.
     return Constant(shape, (*values, *[values[-1]] * (count - len(values)))[:count])
+
+
+def _shortest(value: float, code: str = "f") -> float:
+    """Return the shortest decimal that is the same float32: 0.8, not 0.800000011920929."""
+    stored = struct.pack(code, value)
+    for digits in range(1, 9):
+        short = float(f"{value:.{digits}g}")
+        if abs(short) < _LARGEST[code] and struct.pack(code, short) == stored:
+            return short
+    return value
 
 
 def _packed_ints(stored: list[wire.Value]) -> Iterator[int]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from lstmstate import limits
-from lstmstate.checkpoint import wire
+from lstmstate.checkpoint import objects, wire
 from lstmstate.checkpoint.dtypes import DType
 from lstmstate.checkpoint.ordered_code import WHOLE_AXIS, Extent, Extents
 from lstmstate.errors import CorruptError, located
@@ -92,6 +92,23 @@ class Variable:
     def nbytes(self) -> int | None:
         """The bytes of its value; None for strings in V1 files, which do not tell."""
         return self.size * self.spec.dtype.itemsize or self.spec.stored_bytes
+
+    @property
+    def path(self) -> str:
+        """Where it stands in its model: the name of the key, or of the object that it belongs to.
+
+        Exported object-based checkpoints only number their variables (`variables/0`); the
+        object graph then has the name.
+        """
+        path = objects.object_path(self.name)
+        if path is None:
+            return self.name[:-2] if self.name.endswith(":0") else self.name
+        return self.full_name if self.full_name and path.startswith("variables/") else path
+
+    @property
+    def is_slot(self) -> bool:
+        """Whether an object-based checkpoint says that an optimizer keeps it beside another."""
+        return objects.is_slot(self.name)
 
     def read(self) -> NDArray[np.generic]:
         """Return the value: read by position, its checksum verified, its slices joined.
