@@ -348,6 +348,8 @@ FAMILIES: tuple[Family, ...] = (
         {OLD: _OLD_BLOCK, NEW: NEW_CORE, MIDDLE: MIDDLE_CORE},
         options=_BLOCK,
     ),
+    # An operation of 1.15 that no class of 1.x used: only the graph tells it.
+    Family("BlockLSTMV2", (), {NEW: NEW_CORE}, gate_order="ifjo", options={**_BLOCK, **_STORED}),
     Family(
         "BasicLSTMCell",
         ("basic_lstm_cell",),

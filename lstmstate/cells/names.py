@@ -19,12 +19,7 @@ _SNAKE = (re.compile(r"(.)([A-Z][a-z0-9]+)"), re.compile(r"([a-z0-9])([A-Z])"))
 _COUNTER = re.compile(r"_\d+$")
 
 _LAYER = re.compile(r"(?:cell[_-]?|Cell|Layer)(\d+)")
-_DIRECTIONS: tuple[tuple[re.Pattern[str], Direction], ...] = (
-    (re.compile(r"(.*_)?fwd?(_.*)?|forward(_.*)?|(.*_)?(lstm|rnn|layer|cell)_?forward(_\d+)?", re.I),
-     "forward"),
-    (re.compile(r"(.*_)?bwd?(_.*)?|backward(_.*)?|(.*_)?(lstm|rnn|layer|cell)_?backward(_\d+)?", re.I),
-     "backward"),
-)
+_SIDE = re.compile(r"(?<![a-z])(?<!feed_)(?:(fwd?|forward)|(bwd?|backward))(?![a-z])", re.IGNORECASE)
 _RECURRENT = re.compile(r"(^|_)(bi|b|bd|multi_?)?(rnn|lstm)s?(_|\d|$)")
 
 
@@ -78,17 +73,15 @@ def layer(scope: str) -> tuple[str, int] | None:
 
 
 def direction(scope: str) -> tuple[str, Direction] | None:
-    """Return where the direction of a cell is told, with the part replaced by "{}", and which.
+    """Return a scope with "{}" for its directions, and which direction it is (the innermost).
 
-    >>> direction("bidirectional_rnn/fw/lstm_cell")
-    ('bidirectional_rnn/{}/lstm_cell', 'forward')
+    >>> direction("bidirectional_rnn/fw/encoder_fw_LSTM")
+    ('bidirectional_rnn/{}/encoder_{}_LSTM', 'forward')
     """
-    parts = scope.split("/")
-    for at in range(len(parts) - 1, -1, -1):
-        for pattern, which in _DIRECTIONS:
-            if pattern.fullmatch(parts[at]):
-                return "/".join([*parts[:at], "{}", *parts[at + 1 :]]), which
-    return None
+    found = list(_SIDE.finditer(scope))
+    if not found:
+        return None
+    return _SIDE.sub("{}", scope), "forward" if found[-1][1] else "backward"
 
 
 def looks_recurrent(scope: str) -> bool:

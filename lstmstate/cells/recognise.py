@@ -25,8 +25,8 @@ from lstmstate.cells.families import (
 )
 from lstmstate.cells.model import Cell
 from lstmstate.cells.shapes import PEEPHOLES, Shapes, Widths
-from lstmstate.cells.wiring import Wired, is_plain_product, time_major, wired_cells
-from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
+from lstmstate.cells.wiring import Wired, initial, is_plain_product, time_major, wired_cells
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, Node
 
 OPTIONS = (
     "forget_bias",
@@ -73,6 +73,7 @@ class Recognition:
         cells: in the order of their names.
         slots: names of the variables that optimizers and averages keep beside others.
         roles: name of a variable → (its role, the name of its cell).
+        graph: the graph's cells, tied to the variables; None without a graph.
         candidates: scopes whose shapes are those of a cell, and nothing says whether they are.
     """
 
@@ -86,7 +87,7 @@ class Recognition:
         )
         self._kept = {v.path: v for v in everything if v.name not in self.slots}
         self._scopes = _scopes(self._kept.values())
-        self._graph = GraphView(graph, self._kept) if graph is not None else None
+        self.graph = GraphView(graph, self._kept) if graph is not None else None
         self._taken: set[str] = set()
         self._found: dict[str, Cell] = {}
         self.candidates: list[str] = []
@@ -129,17 +130,17 @@ class Recognition:
     def _is_dense(self, roles: Roles) -> bool:
         """Whether the graph shows that what is called a cell is a dense layer."""
         kernel = roles.get("kernel", ())
-        return self._graph is not None and len(kernel) == 1 and self._graph.is_dense(kernel[0])
+        return self.graph is not None and len(kernel) == 1 and self.graph.is_dense(kernel[0])
 
     # ---- by the graph
 
     def _by_graph(self) -> None:
         """Add the cells that the graph shows and no family knows by name."""
-        for wired in self._graph.cells if self._graph else ():
-            assert self._graph is not None
+        for wired in self.graph.cells if self.graph else ():
+            assert self.graph is not None
             if not wired.complete:
                 continue
-            kernels = [self._graph.stored(shards) for shards in wired.kernels]
+            kernels = [self.graph.stored(shards) for shards in wired.kernels]
             if not all(kernels) or any(v.name in self._taken for k in kernels for v in k):
                 continue
             first = kernels[0][0]
@@ -148,9 +149,9 @@ class Recognition:
             roles = _roles(leaves, pattern)
             if len(kernels) == 1:
                 roles["kernel"] = kernels[0]
-                roles.setdefault("bias", self._graph.stored(wired.biases[:1]))
+                roles.setdefault("bias", self.graph.stored(wired.biases[:1]))
             else:
-                roles = _two(kernels, self._graph.stored(wired.biases[:1]))
+                roles = _two(kernels, self.graph.stored(wired.biases[:1]))
             roles = {role: stored for role, stored in roles.items() if stored}
             family = _unnamed(wired, roles)
             widths = family.widths(_shapes(roles))
@@ -181,7 +182,7 @@ class Recognition:
     def _spoken_for(self, roles: Roles) -> bool:
         """Whether a variable belongs to a cell, or stands in a graph that shows no cell there."""
         kernel = roles["kernel"]
-        known = self._graph is not None and any(self._graph.knows(v) for v in kernel)
+        known = self.graph is not None and any(self.graph.knows(v) for v in kernel)
         return known or any(v.name in self._taken for v in kernel)
 
     def _surroundings(self, scope: str, roles: Roles, units: int) -> bool | None:
@@ -214,12 +215,12 @@ class Recognition:
         stored = [variable for shards in roles.values() for variable in shards]
         if any(variable.name in self._taken for variable in stored):
             return
-        if wired is None and self._graph is not None:
-            wired = self._graph.of(stored)
+        if wired is None and self.graph is not None:
+            wired = self.graph.of(stored)
         self._taken.update(variable.name for variable in stored)
         cell = _cell(scope, family, era, roles, widths)
-        if wired is not None and self._graph is not None:
-            cell = _with_graph(cell, wired, self._graph)
+        if wired is not None and self.graph is not None:
+            cell = _with_graph(cell, wired, self.graph)
         self._found[scope] = cell
 
 
@@ -264,6 +265,24 @@ class GraphView:
     def knows(self, variable: Stored) -> bool:
         """Whether the graph has this variable."""
         return variable.name in self._known
+
+    def cell_of(self, roles: Mapping[str, tuple[str, ...]]) -> Wired | None:
+        """Return the wired cell that has one of these variables as its kernel."""
+        named = (self._by_variable.get(name) for stored in roles.values() for name in stored)
+        return next((wired for wired in named if wired is not None), None)
+
+    def origin(self, node: Node | None) -> tuple[Stored, bool] | None:
+        """Return the variable that a first state comes from, and whether it is cut out of it."""
+        made, cut = initial(self.graph, node)
+        variable = self._keys.get(made.name) if made is not None else None
+        return None if variable is None else (variable, cut)
+
+    def is_trainable(self, variable: Stored) -> bool:
+        """Whether the graph lists a variable among those that are trained."""
+        trainable = self.graph.trainable or frozenset()
+        return any(
+            name in trainable for name, stored in self._keys.items() if stored is variable
+        )
 
     def of(self, stored: Iterable[Stored]) -> Wired | None:
         """Return the wired cell whose kernel is among some variables."""
@@ -373,6 +392,8 @@ def _unnamed(wired: Wired, roles: Roles) -> Family:
     """Return the family of a cell that only the graph shows."""
     if "recurrent_kernel" in roles:
         return replace(_row("Keras LSTM"), name="LSTM", options={})
+    if wired.block:
+        return _row(_BLOCK_FAMILIES[wired.block])
     if len(roles["kernel"][0].shape) > 2:
         return _row("ConvLSTMCell")
     if wired.gate_order in ("ijfo", None):
@@ -420,7 +441,7 @@ _BLOCK_FAMILIES = {
     "LSTMBlockCell": "LSTMBlockCell",
     "LSTMFusedCell": "LSTMBlockCell",
     "BlockLSTM": "LSTMBlockFusedCell",
-    "BlockLSTMV2": "LSTMBlockFusedCell",
+    "BlockLSTMV2": "BlockLSTMV2",
     "FusedLSTM": "LSTMBlockFusedCell",
 }
 

@@ -15,6 +15,7 @@ from lstmstate.cells.model import UNKNOWN, Option
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, Node
 
 _SPLITS = {"Split": 1, "SplitV": 0}  # op: which input is cut
+_CUT_INPUT = {**_SPLITS, "Slice": 0}
 _NORM_OPS = frozenset(
     "Mul Add AddV2 Sub Rsqrt Mean SquaredDifference Reshape RealDiv Cast BiasAdd Identity Sqrt "
     "StopGradient Neg Div FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 Select SelectV2".split()
@@ -52,7 +53,7 @@ class Wired:
         peephole_attribute: whether a block cell uses its peepholes.
         complete: whether m = o * act(c) was seen too.
         differing: options that two uses of the cell do not share.
-        c_state, m_state: the nodes that the first step takes its state from.
+        firsts: for each step the nodes that it takes c and m from.
     """
 
     kernels: tuple[tuple[Node, ...], ...]
@@ -61,8 +62,7 @@ class Wired:
     block: str | None = None
     options: dict[str, Option] = field(default_factory=dict)
     steps: int = 1
-    c_state: Node | None = None
-    m_state: Node | None = None
+    firsts: list[tuple[Node | None, Node | None]] = field(default_factory=list)
     frame: str | None = None
     peephole_attribute: bool | None = None
     differing: set[str] = field(default_factory=set)
@@ -111,8 +111,7 @@ def _merge(known: Wired, step: Wired) -> None:
         elif option.source == "graph" and option.value != mine.value:
             known.options[name] = Option(None, "graph")
             known.differing.add(name)
-    if known.c_state is None or known.c_state.op == "Mul":
-        known.c_state, known.m_state = step.c_state, step.m_state
+    known.firsts += step.firsts
 
 
 def is_plain_product(graph: Graph, variable: Node) -> bool:
@@ -312,9 +311,15 @@ def _read_options(
             wired.options["activation"] = _activation(squashed)
         wired.options["proj_clip"] = _proj_clip(graph, product)
     if c_old is not None:
-        wired.c_state = c_old
         wired.options["state_is_tuple"] = Option(not _is_column_cut(graph, c_old), "graph")
         wired.options["batch_size"] = _batch(graph, c_old)
+    m_old = None
+    joined = trace.operand(graph, products[0], 0)
+    if joined is not None and joined.op in trace.JOINING:
+        # The input and m side by side: Concat takes the axis first, ConcatV2 last.
+        parts = trace.operands(graph, joined)
+        m_old = parts[2 if joined.op == "Concat" else 1] if len(parts) == 3 else None
+    wired.firsts.append((c_old, m_old))
 
 
 def _forget_bias(graph: Graph, forget: Node) -> Option:
@@ -413,18 +418,21 @@ def _is_column_cut(graph: Graph, state: Node) -> bool:
     return False
 
 
-def initial(graph: Graph, state: Node | None) -> Node | None:
-    """Return what a state is before the first step: over loops, cuts and casts, to its maker."""
-    return trace.through(graph, state, trace.PASSING | {"Slice", *_SPLITS} - {"Split"})
+def initial(graph: Graph, state: Node | None) -> tuple[Node | None, bool]:
+    """Return what a state is before the first step, and whether columns of it are cut out."""
+    cut = False
+    node = trace.through(graph, state)
+    for _ in range(4):  # a flat state of a stack is cut twice
+        if node is None or not _is_column_cut(graph, node):
+            break
+        cut = True
+        node = trace.through(graph, trace.operand(graph, node, _CUT_INPUT.get(node.op, 0)))
+    return node, cut
 
 
 def _batch(graph: Graph, c_old: Node) -> Option:
     """Return the static batch size; value None where it is dynamic."""
-    node = trace.through(graph, c_old, trace.PASSING)
-    for _ in range(4):  # a flat state of a stack is cut twice
-        if node is None or not (node.op == "Slice" or node.op in _SPLITS):
-            break
-        node = trace.through(graph, trace.operand(graph, node, _SPLITS.get(node.op, 0)))
+    node, _ = initial(graph, c_old)
     if node is None:
         return UNKNOWN
     if node.op == "Fill":
@@ -525,9 +533,10 @@ def _block_step(graph: Graph, node: Node) -> Wired | None:
     )
     if node.op == "BlockLSTMV2":
         wired.options["forget_bias"] = Option(0.0, "graph")
-    wired.c_state = trace.operand(graph, node, c_at)
-    if wired.c_state is not None:
-        wired.options["batch_size"] = _batch(graph, wired.c_state)
+    c_old = trace.operand(graph, node, c_at)
+    wired.firsts.append((c_old, trace.operand(graph, node, c_at + 1)))
+    if c_old is not None:
+        wired.options["batch_size"] = _batch(graph, c_old)
     if node.op not in ("LSTMBlockCell", "LSTMFusedCell"):
         wired.options["time_major"] = Option(True, "family")
     elif weight.op in _ENTERS:

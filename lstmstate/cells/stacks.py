@@ -1,0 +1,66 @@
+"""Cells into stacks: layers in order, directions paired, from the scopes that they stand in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lstmstate.cells import names
+from lstmstate.cells.model import Cell, Stack
+
+
+def stacks(cells: Iterable[Cell]) -> list[Stack]:
+    """Return the stacks that some cells form.
+
+    A numbered place (`multi_rnn_cell/cell_0`, `MultiRNNCell/Cell0`, `StackRNN/Layer0`,
+    `stack_bidirectional_rnn/cell_0`) makes a layer. Directions that lie inside the places make
+    layers of two cells; directions that lie around them make two stacks that run apart, since
+    TensorFlow never lets one feed the other. A pair without numbers is a stack of one layer.
+    """
+    places: dict[str, dict[int, list[Cell]]] = {}
+    for cell in cells:
+        name, number = names.layer(cell.name) if cell.layer is not None else (_pair(cell), 0)
+        if name is not None:
+            places.setdefault(name, {}).setdefault(number, []).append(cell)
+    sides = {names.direction(name): name for name in places if names.direction(name)}
+    found = []
+    for name, numbered in sorted(places.items()):
+        layers = tuple(
+            tuple(sorted(numbered[number], key=lambda cell: (cell.direction == "backward", cell.name)))
+            for number in sorted(numbered)
+        )
+        if layers[0][0].layer is None and len({cell.direction for cell in layers[0]}) < 2:
+            continue  # one direction alone is a cell, not a stack
+        around = names.direction(name)
+        other = around and sides.get(
+            (around[0], "backward" if around[1] == "forward" else "forward")
+        )
+        found.append(
+            Stack(
+                name=name,
+                layers=layers,
+                flat=_flat(layers) if _whole(numbered) else None,
+                direction=around[1] if around else None,
+                paired_with=other or None,
+            )
+        )
+    return found
+
+
+def _pair(cell: Cell) -> str | None:
+    """Return the scope in which a cell without a numbered place has its other direction."""
+    told = names.direction(cell.name)
+    if told is None:
+        return None
+    around = told[0][: told[0].index("{}")].rstrip("_")
+    return around.rstrip("/")
+
+
+def _whole(numbered: dict[int, list[Cell]]) -> bool:
+    """Whether no layer is missing: one may be a cell of another kind, with a state of its own."""
+    return sorted(numbered) == list(range(len(numbered)))
+
+
+def _flat(layers: tuple[tuple[Cell, ...], ...]) -> int | None:
+    """Return the width of the flat state of all cells, None where one is not known."""
+    widths = [cell.state for layer in layers for cell in layer]
+    return None if None in widths else sum(width.flat for width in widths if width is not None)

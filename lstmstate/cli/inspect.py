@@ -1,0 +1,177 @@
+"""`lstmstate inspect`: what is inside a checkpoint or a state file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lstmstate.cli import CONTEXT, SOME_FAILED, tell
+from lstmstate.errors import LstmstateError
+
+if TYPE_CHECKING:
+    from lstmstate.cells import Cell
+    from lstmstate.cells.stats import Stats
+    from lstmstate.opened import LSTMCheckpoint
+    from lstmstate.report.console import Sheet
+
+_EPILOG = """\b
+Examples:
+  lstmstate inspect model.ckpt-1000            a prefix, or any of its files
+  lstmstate inspect runs/ --variables          a folder: the newest checkpoint in it
+  lstmstate inspect runs/ --cell cell_0/lstm_cell --stats
+  lstmstate inspect model.ckpt-1000 --json | jq '.cells[].state'
+  lstmstate inspect -- -6600                   a name that begins with a dash
+"""
+
+
+@click.command("inspect", context_settings=CONTEXT, epilog=_EPILOG)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option("--cell", "cell_names", metavar="NAME", multiple=True,
+              help="Only this cell: its name, or the end of it. May be given more than once.")
+@click.option("--variables", is_flag=True, help="List all variables too; slots are folded away.")
+@click.option("--stats", is_flag=True,
+              help="Read the cells' tensors: min, max, mean, std, zeros, NaN, Inf of each gate.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+@click.option("--no-checksums", is_flag=True,
+              help="Go on where a checksum does not hold, to rescue what can be read.")
+@click.option("-q", "--quiet", is_flag=True, help="No notes on stderr.")
+@click.option("--debug", is_flag=True, help="Show where in the program an error arose.")
+def command(
+    paths: tuple[str, ...],
+    cell_names: tuple[str, ...],
+    variables: bool,
+    stats: bool,
+    as_json: bool,
+    no_checksums: bool,
+    quiet: bool,
+    debug: bool,  # noqa: ARG001 - read by the caller, which knows of errors in every command
+) -> int:
+    """Tell the LSTM cells in a checkpoint, the state that they take, and the states saved in it.
+
+    PATH is whatever is at hand: a prefix, any file of a checkpoint (.index, .data-…, .meta), the
+    `checkpoint` text file, a folder, a SavedModel, a V1 file; or a state in .npy, .npz or .h5.
+    Nothing is imported or run, and values are not read, except for --stats.
+    """
+    if no_checksums and not quiet:
+        tell("note: checksums are not verified; values may be wrong")
+    teller = _Teller(cell_names, variables, stats, as_json, not no_checksums, quiet)
+    for path in paths:
+        try:
+            teller.tell(path)
+        except LstmstateError as error:
+            if len(paths) == 1:
+                raise
+            teller.failed.append((path, str(error)))
+            tell(f"error: {error}")
+    if as_json:
+        teller.write_json(single=len(paths) == 1)
+    return SOME_FAILED if teller.failed else 0
+
+
+class _Teller:
+    """What was asked for, and what is gathered for the JSON of several paths."""
+
+    def __init__(
+        self,
+        cell_names: tuple[str, ...],
+        variables: bool,
+        stats: bool,
+        as_json: bool,
+        checksums: bool,
+        quiet: bool,
+    ) -> None:
+        self._cell_names = cell_names
+        self._variables = variables
+        self._stats = stats
+        self._as_json = as_json
+        self._checksums = checksums
+        self._quiet = quiet
+        self._sheet: Sheet | None = None
+        self._documents: list[dict[str, Any]] = []
+        self.failed: list[tuple[str, str]] = []
+
+    def tell(self, path: str) -> None:
+        """Print, or gather, what is in one path."""
+        from lstmstate.checkpoint.locate import NotACheckpointError
+        from lstmstate.opened import open_checkpoint
+        from lstmstate.state.arrays import can_list
+
+        try:
+            ckpt = open_checkpoint(path, checksums=self._checksums)
+        except NotACheckpointError as error:
+            if not can_list(error.kind):
+                raise
+            self._tell_state(path, error)
+            return
+        self._tell_checkpoint(path, ckpt)
+
+    def write_json(self, *, single: bool) -> None:
+        """Print the document of the one path, or of all."""
+        import json
+
+        from lstmstate.report.inspect_json import batch_document
+
+        document = self._documents[0] if single else batch_document(self._documents, self.failed)
+        click.echo(json.dumps(document, indent=2))
+
+    def _tell_checkpoint(self, path: str, ckpt: LSTMCheckpoint) -> None:
+        cells = [ckpt.cell(name) for name in self._cell_names] or list(ckpt.cells.values())
+        stats = self._figures(ckpt, cells) if self._stats else None
+        if not self._quiet:
+            if ckpt.prefix != path:
+                tell(f"note: {_shown(path)} is the checkpoint {_shown(ckpt.prefix)}")
+            for note in ckpt.notes:
+                tell(f"note: {note}")
+        if self._as_json:
+            from lstmstate.report.inspect_json import checkpoint_document
+
+            self._documents.append(checkpoint_document(path, ckpt, cells, stats))
+            return
+        from lstmstate.report.inspect_table import checkpoint_tables
+
+        checkpoint_tables(
+            self._next_sheet(),
+            ckpt,
+            cells,
+            variables=self._variables,
+            stats=stats,
+            narrowed=bool(self._cell_names),
+        )
+
+    def _tell_state(self, path: str, error: Any) -> None:
+        from lstmstate.state.arrays import list_arrays
+
+        arrays = list_arrays(path, error.kind)
+        if self._as_json:
+            from lstmstate.report.inspect_json import arrays_document
+
+            self._documents.append(arrays_document(path, error.kind.key, arrays))
+            return
+        from lstmstate.report.inspect_table import arrays_table
+
+        arrays_table(self._next_sheet(), path, error.kind.words, arrays)
+
+    def _figures(self, ckpt: LSTMCheckpoint, cells: list[Cell]) -> dict[str, list[Stats]]:
+        from lstmstate.cells.stats import cell_stats
+
+        return {
+            cell.name: list(cell_stats(cell, lambda name: ckpt.variables[name].read()))
+            for cell in cells
+        }
+
+    def _next_sheet(self) -> Sheet:
+        """Return the sheet of stdout; a blank line stands between two reports."""
+        from lstmstate.report.console import sheet
+
+        if self._sheet is None:
+            self._sheet = sheet()
+        else:
+            self._sheet.line()
+        return self._sheet
+
+
+def _shown(path: str) -> str:
+    from lstmstate.errors import printable
+
+    return printable(path)

@@ -1,0 +1,126 @@
+"""An open checkpoint with its LSTM cells: where the files and the cells come together."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from functools import cached_property
+
+from lstmstate.cells.model import Cell, SavedState, Stack
+from lstmstate.cells.recognise import Recognition
+from lstmstate.cells.saved import saved_states
+from lstmstate.cells.stacks import stacks
+from lstmstate.checkpoint import Checkpoint, Variable
+from lstmstate.checkpoint.graph import Graph
+from lstmstate.errors import NotFoundError
+
+
+class LSTMCheckpoint:
+    """A checkpoint, its variables, and the LSTM cells among them.
+
+    Args:
+        path: a prefix, any file of a checkpoint, a `checkpoint` file, or a folder.
+        checksums: whether the CRC32C of everything that is read must hold.
+
+    Attributes:
+        files: the checkpoint below the cells.
+        prefix: what the path was resolved to.
+        variables: every variable, by name; values are read on demand.
+
+    Raises:
+        LstmstateError: there is no checkpoint, or it cannot be read.
+
+    Example:
+        >>> import lstmstate
+        >>> ckpt = lstmstate.open_checkpoint("sample_checkpoints/sunspots")
+        >>> [cell.num_units for cell in ckpt.cells.values()]
+        [24, 12]
+        >>> ckpt.states[0].variable, ckpt.states[0].layout
+        ('saved_state', 'flat')
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, checksums: bool = True) -> None:
+        self.files = Checkpoint(os.fspath(path), checksums=checksums)
+        self.prefix = self.files.prefix
+        self.variables: dict[str, Variable] = self.files.variables
+
+    @property
+    def format(self) -> str:
+        """"v1", "v2", "saved_model" or "object_based"."""
+        return self.files.format
+
+    @property
+    def graph(self) -> Graph | None:
+        """The graph beside the checkpoint, None where there is none."""
+        return self.files.graph
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how it was read."""
+        return tuple(self.files.notes)
+
+    @property
+    def tensorflow_version(self) -> str | None:
+        """The release that wrote the graph, None where nothing tells."""
+        return self.graph.tensorflow_version if self.graph else None
+
+    @cached_property
+    def _found(self) -> Recognition:
+        return Recognition(self.variables.values(), self.graph)
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """The LSTM cells, by the scope of their variables."""
+        return {cell.name: cell for cell in self._found.cells}
+
+    @cached_property
+    def stacks(self) -> list[Stack]:
+        """The stacks and pairs of directions that the cells form."""
+        return stacks(self._found.cells)
+
+    @cached_property
+    def states(self) -> list[SavedState]:
+        """The states that were saved in variables."""
+        return saved_states(self._found, self.stacks, self.variables.values())
+
+    @property
+    def candidates(self) -> list[str]:
+        """Scopes with the shapes of a cell of which nothing says whether they are one."""
+        return self._found.candidates
+
+    @property
+    def era(self) -> str | None:
+        """The age of the cells' names: "0.5-0.12", "1.0-1.1" or "1.2+"."""
+        eras = Counter(cell.era for cell in self.cells.values() if cell.era)
+        return eras.most_common(1)[0][0] if eras else None
+
+    def role(self, variable: str) -> tuple[str, str | None]:
+        """Return what a variable is ("kernel", "slot", "state", "other", …) and of which cell."""
+        if variable in self._found.roles:
+            return self._found.roles[variable]
+        if variable in self._found.slots:
+            return "slot", None
+        state = next((state for state in self.states if state.variable == variable), None)
+        return ("state", state.cell) if state else ("other", None)
+
+    def cell(self, name: str) -> Cell:
+        """Return one cell by its name, or by the end of it where that is enough.
+
+        Raises:
+            NotFoundError: there is no such cell, or more than one.
+        """
+        matches = [name] if name in self.cells else [
+            full for full in self.cells if full.endswith(f"/{name}")
+        ]
+        if len(matches) == 1:
+            return self.cells[matches[0]]
+        known = ", ".join(sorted(self.cells)) or "none"
+        raise NotFoundError(
+            "there is no cell of this name" if not matches else "several cells end in this name",
+            path=self.prefix, tensor=name, advice=f"the cells are: {known}",
+        )
+
+
+def open_checkpoint(path: str | os.PathLike[str], *, checksums: bool = True) -> LSTMCheckpoint:
+    """Open a TensorFlow checkpoint; see `LSTMCheckpoint`."""
+    return LSTMCheckpoint(path, checksums=checksums)

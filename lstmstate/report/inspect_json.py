@@ -1,0 +1,140 @@
+"""The JSON of `lstmstate inspect`: the schema `lstmstate.inspect/1`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from lstmstate.cells.model import Cell, Option, Stack
+from lstmstate.cells.stats import Stats
+from lstmstate.opened import LSTMCheckpoint
+from lstmstate.state.arrays import ArrayInfo
+
+SCHEMA = "lstmstate.inspect/1"
+Json = dict[str, Any]
+
+
+def checkpoint_document(
+    path: str, ckpt: LSTMCheckpoint, cells: Iterable[Cell], stats: dict[str, list[Stats]] | None
+) -> Json:
+    """Return the document of a checkpoint, of all its cells or of some."""
+    shown = list(cells)
+    document: Json = {
+        "schema": SCHEMA,
+        "path": path,
+        "prefix": ckpt.prefix,
+        "format": ckpt.format,
+        "object_based": ckpt.files.object_based,
+        "tensorflow_version": ckpt.tensorflow_version,
+        "era": ckpt.era,
+        "meta": ckpt.files.location.graph,
+        "data_files": list(ckpt.files.data_files),
+        "cells": [_cell(cell) for cell in shown],
+        "stacks": [_stack(stack) for stack in ckpt.stacks],
+        "states": [
+            {
+                "variable": state.variable,
+                "layout": state.layout,
+                "shape": list(state.shape),
+                "cell": state.cell,
+                "stack": state.stack,
+                "source": state.source,
+            }
+            for state in ckpt.states
+        ],
+        "candidates": ckpt.candidates,
+        "variables": [_variable(ckpt, name) for name in ckpt.variables],
+        "notes": list(ckpt.notes),
+    }
+    if stats is not None:
+        for cell in document["cells"]:
+            cell["stats"] = [figures._asdict() for figures in stats[cell["name"]]]
+    return document
+
+
+def arrays_document(path: str, kind: str, arrays: Iterable[ArrayInfo]) -> Json:
+    """Return the document of a state file."""
+    return {
+        "schema": SCHEMA,
+        "path": path,
+        "format": kind,
+        "arrays": [
+            {
+                "name": array.name,
+                "shape": list(array.shape),
+                "dtype": array.dtype,
+                "bytes": array.nbytes,
+                "readings": list(array.readings),
+            }
+            for array in arrays
+        ],
+    }
+
+
+def batch_document(documents: list[Json], failed: list[tuple[str, str]]) -> Json:
+    """Return the document of several paths, in their order, and what failed."""
+    return {
+        "schema": SCHEMA,
+        "results": documents,
+        "failed": [{"path": path, "error": error} for path, error in failed],
+    }
+
+
+def _option(option: Option) -> Json:
+    return {"value": option.value, "source": option.source}
+
+
+def _cell(cell: Cell) -> Json:
+    state = cell.state
+    return {
+        "name": cell.name,
+        "family": cell.family,
+        "alternatives": list(cell.alternatives),
+        "era": cell.era,
+        "input_size": cell.input_size,
+        "num_units": cell.num_units,
+        "num_proj": cell.num_proj,
+        "dtype": cell.dtype,
+        "gate_order": cell.gate_order,
+        "peepholes": cell.peepholes,
+        "layer_norm": cell.layer_norm,
+        **{name: _option(option) for name, option in cell.options.items()},
+        "layer": cell.layer,
+        "direction": cell.direction,
+        "parameters": cell.parameters,
+        "bytes": cell.nbytes,
+        "state": None if state is None else {"c": state.c, "m": state.m, "flat": state.flat},
+        "variables": {
+            role: stored[0] if len(stored) == 1 else list(stored)
+            for role, stored in cell.variables.items()
+        },
+        "shard_axis": cell.shard_axis,
+        **cell.extra,
+        "notes": list(cell.notes),
+    }
+
+
+def _stack(stack: Stack) -> Json:
+    return {
+        "name": stack.name,
+        "cells": [[cell.name for cell in layer] for layer in stack.layers],
+        "flat": stack.flat,
+        "direction": stack.direction,
+        "paired_with": stack.paired_with,
+    }
+
+
+def _variable(ckpt: LSTMCheckpoint, name: str) -> Json:
+    variable = ckpt.variables[name]
+    role, cell = ckpt.role(name)
+    found: Json = {
+        "name": name,
+        "shape": list(variable.shape),
+        "dtype": variable.dtype,
+        "bytes": variable.nbytes,
+        "role": role,
+        "cell": cell,
+    }
+    if variable.full_name:
+        found["full_name"] = variable.full_name
+    return found

@@ -1,0 +1,287 @@
+"""The tables of `lstmstate inspect`."""
+
+from __future__ import annotations
+
+from lstmstate.cells.model import Cell, Option, SavedState, Stack
+from lstmstate.cells.stats import Stats
+from lstmstate.errors import printable
+from lstmstate.opened import LSTMCheckpoint
+from lstmstate.report import text
+from lstmstate.report.console import Sheet
+from lstmstate.state.arrays import ArrayInfo
+
+_FORMATS = {
+    "v1": "TensorFlow V1 checkpoint",
+    "v2": "TensorFlow V2 checkpoint",
+    "saved_model": "TensorFlow SavedModel",
+    "object_based": "TensorFlow object-based checkpoint",
+}
+_ARROWS = {"forward": "fw", "backward": "bw", None: ""}
+_DEFAULT_MARK = "*"  # an option that nothing tells and that is the documented default
+
+
+def checkpoint_tables(
+    sheet: Sheet,
+    ckpt: LSTMCheckpoint,
+    cells: list[Cell],
+    *,
+    variables: bool,
+    stats: dict[str, list[Stats]] | None,
+    narrowed: bool,
+) -> None:
+    """Print what is in a checkpoint; `narrowed` where the user asked for some cells only."""
+    _header(sheet, ckpt)
+    if not cells:
+        sheet.line()
+        sheet.line("No LSTM cell in it.")
+    else:
+        _cells(sheet, ckpt, cells)
+        _options(sheet, cells)
+        shown = {cell.name for cell in cells}
+        stacks = [
+            stack
+            for stack in ckpt.stacks
+            if not narrowed or any(cell.name in shown for layer in stack.layers for cell in layer)
+        ]
+        _states(sheet, cells, stacks)
+        if ckpt.states:
+            _saved(sheet, ckpt.states, cells, ckpt.stacks)
+    if ckpt.candidates and not narrowed:
+        sheet.line()
+        sheet.line(
+            "Perhaps cells, perhaps dense layers (their shapes fit both, and there is no graph): "
+            + ", ".join(map(text.name, ckpt.candidates))
+        )
+    for cell in cells:
+        for note in cell.notes:
+            sheet.line(f"{text.name(cell.name)}: {note}")
+    if stats is not None:
+        _stats(sheet, cells, stats)
+    if variables:
+        _variables(sheet, ckpt)
+
+
+def arrays_table(sheet: Sheet, path: str, words: str, arrays: list[ArrayInfo]) -> None:
+    """Print the arrays of a state file."""
+    sheet.title(text.name(path))
+    sheet.line(f"{words[0].upper()}{words[1:]}: {text.count(len(arrays), 'array')}")
+    if arrays:
+        sheet.line()
+        sheet.table(
+            [("array", "name"), ("shape", "left"), ("dtype", "left"), ("bytes", "right"),
+             ("could be", "name")],
+            [
+                [
+                    printable(array.name) or "(the array)",
+                    text.shape(array.shape),
+                    array.dtype,
+                    text.size(array.nbytes),
+                    ", or ".join(array.readings) or text.UNKNOWN,
+                ]
+                for array in arrays
+            ],
+        )
+
+
+def _header(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
+    variables = list(ckpt.variables.values())
+    known = [variable.nbytes for variable in variables]
+    sheet.title(text.name(ckpt.prefix))
+    version = ckpt.tensorflow_version
+    facts = [
+        _FORMATS[ckpt.format],
+        f"written by TensorFlow {printable(version)}" if version else "no graph beside it"
+        if ckpt.graph is None else "TensorFlow version unknown",
+    ]
+    if ckpt.era:
+        facts.append(f"names of {ckpt.era}")
+    sheet.line("; ".join(facts))
+    sheet.line(
+        f"{text.count(len(ckpt.files.data_files), 'data file')}, "
+        f"{text.count(len(variables), 'variable')}, "
+        f"{text.count(sum(v.size for v in variables if v.dtype != 'string'), 'parameter')}, "
+        f"{text.size(sum(nbytes for nbytes in known if nbytes is not None))}"
+    )
+
+
+def _cells(sheet: Sheet, ckpt: LSTMCheckpoint, cells: list[Cell]) -> None:
+    """One row a cell: who it is and how wide."""
+    sheet.heading(text.count(len(cells), "LSTM cell"))
+    proj = any(cell.num_proj for cell in cells)
+    sides = any(cell.direction for cell in cells)
+    columns = [("#", "right"), ("cell", "name"), ("family", "left")]
+    columns += [("dir", "left")] if sides else []
+    columns += [("kernel", "left"), ("input", "right"), ("units", "right")]
+    columns += [("proj", "right")] if proj else []
+    columns += [("gates", "left"), ("peep", "left")]
+    rows = []
+    for number, cell in enumerate(cells, 1):
+        row = [str(number), text.name(cell.name), _family(cell)]
+        row += [_ARROWS[cell.direction]] if sides else []
+        row += [_kernel(ckpt, cell), _width(cell.input_size), _width(cell.num_units)]
+        row += [str(cell.num_proj or text.NOTHING)] if proj else []
+        row += [cell.gate_order, {None: text.UNKNOWN, True: "yes", False: "no"}[cell.peepholes]]
+        rows.append(row)
+    sheet.table(columns, rows)
+
+
+def _options(sheet: Sheet, cells: list[Cell]) -> None:
+    """One row a cell: what its constructor was given, as far as anything tells."""
+    columns = [
+        ("#", "right"),
+        ("forget_bias", "right"),
+        ("cell_clip", "right"),
+        ("proj_clip", "right"),
+        ("activation", "left"),
+        ("tuple", "left"),
+        ("batch", "right"),
+        ("time_major", "left"),
+    ]
+    names = ("forget_bias", "cell_clip", "proj_clip", "activation", "state_is_tuple",
+             "batch_size", "time_major")
+    sheet.line()
+    sheet.table(
+        columns,
+        [
+            [str(number), *(_marked(name, cell.options[name]) for name in names)]
+            for number, cell in enumerate(cells, 1)
+        ],
+    )
+    legend = []
+    if any(o.source == "default" for cell in cells for o in cell.options.values()):
+        legend.append(f"{_DEFAULT_MARK} the documented default: nothing in the files tells")
+    if any(o.source == "unknown" for cell in cells for o in cell.options.values()):
+        legend.append(f"{text.UNKNOWN} not told by the checkpoint or a graph")
+    if legend:
+        sheet.line(f"    {'; '.join(legend)}")
+
+
+def _marked(name: str, option: Option) -> str:
+    if name == "batch_size" and option.value is None and option.source == "graph":
+        return "any"
+    return text.option(option) + (_DEFAULT_MARK if option.source == "default" else "")
+
+
+def _states(sheet: Sheet, cells: list[Cell], stacks: list[Stack]) -> None:
+    """What state each cell and each stack takes, in both layouts."""
+    sheet.heading("State to give and to get, B rows for the batch")
+    rows = []
+    for number, cell in enumerate(cells, 1):
+        state = cell.state
+        if state is not None:
+            rows.append(
+                [str(number), f"c [B, {state.c}], m [B, {state.m}]", f"[B, {state.flat}]",
+                 _columns(cell, 0)]
+            )
+    for stack in stacks:
+        if stack.flat is None or len(stack.layers) * len(stack.layers[0]) < 2:
+            continue
+        parts, at = [], 0
+        for cell in (cell for layer in stack.layers for cell in layer):
+            parts.append(_columns(cell, at))
+            at += cell.state.flat if cell.state else 0
+        of = "+".join(
+            str(number)
+            for layer in stack.layers
+            for member in layer
+            for number, cell in enumerate(cells, 1)
+            if cell.name == member.name
+        )
+        rows.append([of, f"{len(parts)} pairs (c, m)", f"[B, {stack.flat}]", "; ".join(parts)])
+    sheet.table(
+        [("#", "left"), ("tuple", "left"), ("flat", "left"), ("columns of the flat one", "name")],
+        rows,
+    )
+
+
+def _columns(cell: Cell, at: int) -> str:
+    """Return the ranges of c and m in a flat state, Python's way: the end is not in it."""
+    state = cell.state
+    if state is None:
+        return text.UNKNOWN
+    return f"c {at}:{at + state.c} m {at + state.c}:{at + state.flat}"
+
+
+def _saved(
+    sheet: Sheet, states: list[SavedState], cells: list[Cell], stacks: list[Stack]
+) -> None:
+    """States that lie in the checkpoint."""
+    sheet.heading("Saved states")
+    sheet.table(
+        [("variable", "name"), ("layout", "left"), ("shape", "left"), ("of", "name")],
+        [
+            [
+                printable(state.variable),
+                state.layout,
+                text.shape(state.shape),
+                printable(state.cell or state.stack or text.UNKNOWN),
+            ]
+            for state in states
+        ],
+    )
+
+
+def _stats(sheet: Sheet, cells: list[Cell], stats: dict[str, list[Stats]]) -> None:
+    """The figures of each tensor, gate by gate."""
+    for number, cell in enumerate(cells, 1):
+        sheet.heading(f"{number}  {text.name(cell.name)}")
+        figures = stats[cell.name]
+        sheet.table(
+            [("tensor", "left"), ("gate", "left"), ("min", "right"), ("max", "right"),
+             ("mean", "right"), ("std", "right"), ("zeros", "right"), ("NaN", "right"),
+             ("Inf", "right")],
+            [
+                [
+                    row.role,
+                    row.gate or "",
+                    *map(text.number, (row.min, row.max, row.mean, row.std)),
+                    *(f"{n:,}" for n in (row.zeros, row.nan, row.inf)),
+                ]
+                for row in figures
+            ],
+        )
+
+
+def _variables(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
+    """All variables but the slots, which are counted."""
+    roles = {name: ckpt.role(name) for name in ckpt.variables}
+    shown = [name for name, (role, _) in roles.items() if role != "slot"]
+    slots = len(roles) - len(shown)
+    folded = f", {text.count(slots, 'slot')} of optimizers and averages folded away" if slots else ""
+    sheet.heading(f"{text.count(len(shown), 'variable')}{folded}")
+    sheet.table(
+        [("variable", "name"), ("shape", "left"), ("dtype", "left"), ("bytes", "right"),
+         ("role", "left")],
+        [
+            [
+                _full(ckpt, name),
+                text.shape(ckpt.variables[name].shape),
+                ckpt.variables[name].dtype,
+                text.size(ckpt.variables[name].nbytes),
+                "" if roles[name][0] == "other" else roles[name][0],
+            ]
+            for name in shown
+        ],
+    )
+
+
+def _full(ckpt: LSTMCheckpoint, name: str) -> str:
+    """Return a variable's key, and its name in the graph where that is another."""
+    full = ckpt.variables[name].full_name
+    return f"{printable(name)} = {printable(full)}" if full else printable(name)
+
+
+def _kernel(ckpt: LSTMCheckpoint, cell: Cell) -> str:
+    """Return the shape of the kernel, with its number where there are shards or groups."""
+    stored = next(iter(cell.variables.values()))
+    times = f"{len(stored)} × " if len(stored) > 1 else ""
+    return times + text.shape(ckpt.variables[stored[0]].shape)
+
+
+def _family(cell: Cell) -> str:
+    return " or ".join((cell.family, *cell.alternatives))
+
+
+def _width(width: int | None) -> str:
+    return text.UNKNOWN if width is None else str(width)
+
