@@ -84,6 +84,14 @@ def direction(scope: str) -> tuple[str, Direction] | None:
     return _SIDE.sub("{}", scope), "forward" if found[-1][1] else "backward"
 
 
+def order(scope: str) -> list[tuple[int, str]]:
+    """Return a key that sorts cell_2 before cell_10, and forward before backward."""
+    told = direction(scope)
+    parts = re.split(r"(\d+)", told[0] if told else scope)
+    key = [(int(part), "") if part.isascii() and part.isdecimal() else (-1, part) for part in parts]
+    return [*key, (1 if told and told[1] == "backward" else 0, "")]
+
+
 def looks_recurrent(scope: str) -> bool:
     """Whether a scope speaks of a recurrent network, or of a place in one."""
     parts = scope.split("/")

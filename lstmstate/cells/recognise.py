@@ -94,7 +94,7 @@ class Recognition:
         self._by_family()
         self._by_graph()
         self._by_shape()
-        self.cells = [self._found[name] for name in sorted(self._found)]
+        self.cells = [self._found[name] for name in sorted(self._found, key=names.order)]
         self.roles = {
             variable: (role, cell.name)
             for cell in self.cells

@@ -23,7 +23,7 @@ def stacks(cells: Iterable[Cell]) -> list[Stack]:
             places.setdefault(name, {}).setdefault(number, []).append(cell)
     sides = {names.direction(name): name for name in places if names.direction(name)}
     found = []
-    for name, numbered in sorted(places.items()):
+    for name, numbered in sorted(places.items(), key=lambda place: names.order(place[0])):
         layers = tuple(
             tuple(sorted(numbered[number], key=lambda cell: (cell.direction == "backward", cell.name)))
             for number in sorted(numbered)

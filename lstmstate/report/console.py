@@ -15,12 +15,15 @@ from typing import IO, TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from rich.console import Console
 
-# A column is (its heading, how it is set): "left", "right", or "name" for what may be folded.
+# A column is (its heading, how it is set): "left", "right", "lead" for the number of a row,
+# "name" for its name, "words" for what may be folded behind its semicolons.
 Column = tuple[str, str]
 Row = Sequence[str]
 
 _INDENT = 2
 _GAP = 2
+# Columns that may be folded: behind what, and how wide they must stay to be worth it.
+_FOLDS = {"name": ("/", 32), "words": ("; ", 20)}
 
 
 class Sheet(Protocol):
@@ -105,49 +108,59 @@ class TerminalSheet:
         self._print(text, "")
 
     def table(self, columns: Iterable[Column], rows: Iterable[Row]) -> None:
-        """Print a table; the columns of names take what room the others leave."""
+        """Print a table; where the terminal is too narrow for it, each row as a few lines."""
+        columns, cells = list(columns), [list(row) for row in rows]
+        widths = [
+            max(len(heading), *(len(row[at]) for row in cells))
+            for at, (heading, _) in enumerate(columns)
+        ]
+        room = self._console.width - _INDENT
+        excess = sum(widths) + _GAP * (len(widths) - 1) - room
+        for at, (_, kind) in enumerate(columns):
+            mark, least = _FOLDS.get(kind, ("", 0))
+            if excess > 0 and mark and widths[at] - excess >= least:
+                for row in cells:
+                    row[at] = fold(row[at], widths[at] - excess, mark)
+                excess = 0
+        if excess > 0:
+            self._paragraphs(columns, cells, room)
+        else:
+            self._table(columns, cells)
+
+    def _table(self, columns: list[Column], cells: list[list[str]]) -> None:
         from rich import box
         from rich.padding import Padding
         from rich.table import Table
         from rich.text import Text
 
-        columns, cells = list(columns), [list(row) for row in rows]
-        room = self._room(columns, cells)
         table = Table(
             box=box.SIMPLE_HEAD,
             show_edge=False,
             pad_edge=False,
-            padding=(0, 1 if self._console.width < 100 else _GAP),
+            padding=(0, _GAP - 1, 0, 0),
             header_style="dim",
             border_style="dim",
         )
         for heading, kind in columns:
-            table.add_column(
-                heading,
-                justify="right" if kind == "right" else "left",
-                overflow="fold",
-                no_wrap=kind != "name",
-            )
+            table.add_column(heading, justify="right" if kind == "right" else "left", no_wrap=True)
         for row in cells:
-            table.add_row(
-                *(
-                    Text(fold(cell, room) if kind == "name" else cell)
-                    for cell, (_, kind) in zip(row, columns, strict=True)
-                )
-            )
+            table.add_row(*map(Text, row))
         self._console.print(Padding(table, (0, 0, 0, _INDENT), expand=False))
 
-    def _room(self, columns: list[Column], cells: list[list[str]]) -> int:
-        """Return the width that each column of names may take."""
-        widths = [max(map(len, column), default=0) for column in zip(*cells, strict=True)]
-        gap = 2 if self._console.width < 100 else 2 * _GAP
-        fixed = sum(
-            max(width, len(heading)) + gap
-            for width, (heading, kind) in zip(widths, columns, strict=True)
-            if kind != "name"
-        )
-        names = sum(kind == "name" for _, kind in columns)
-        return max((self._console.width - fixed - _INDENT) // max(names, 1) - gap, 16)
+    def _paragraphs(self, columns: list[Column], cells: list[list[str]], room: int) -> None:
+        """Print for each row its number and name, and below it the rest with its headings."""
+        for row in cells:
+            parts: dict[str, list[str]] = {"lead": [], "rest": []}
+            for cell, (heading, kind) in zip(row, columns, strict=True):
+                if kind in ("lead", "name"):
+                    parts["lead"].append(cell)
+                elif cell:
+                    parts["rest"].append(f"{heading} {cell}")
+            lead = fold("  ".join(parts["lead"]), room - _GAP)
+            rest = fold("; ".join(parts["rest"]), room - _GAP - 1, "; ")
+            first, *others = f"{lead}\n{rest}".split("\n")
+            for line in (first, *(f"{'':{_GAP + 1}}{other}" for other in others)):
+                self._print(f"{'':{_INDENT}}{line}", "")
 
     def _print(self, text: str, style: str) -> None:
         from rich.text import Text
@@ -155,17 +168,18 @@ class TerminalSheet:
         self._console.print(Text(text, style=style, overflow="fold"))
 
 
-def fold(name: str, room: int) -> str:
-    """Break a long name behind its slashes and blanks, so that its lines fit `room`.
+def fold(text: str, room: int, behind: str = "/") -> str:
+    """Break a text behind some mark, so that its lines fit into `room` where they can.
 
     >>> print(fold("rnn/multi_rnn_cell/cell_0/lstm_cell", 20))
     rnn/multi_rnn_cell/
     cell_0/lstm_cell
     """
-    pieces = name.replace("/", "/\0").replace(" ", " \0").split("\0")
     lines = [""]
-    for piece in pieces:
-        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > room:
+    pieces = text.split(behind)
+    for number, piece in enumerate(pieces):
+        end = behind if number < len(pieces) - 1 else ""
+        if lines[-1] and len(lines[-1]) + len(f"{piece}{end}".rstrip()) > room:
             lines.append("")
-        lines[-1] += piece
-    return "\n".join(line.rstrip(" ") for line in lines)
+        lines[-1] += piece + end
+    return "\n".join(line.rstrip() for line in lines)

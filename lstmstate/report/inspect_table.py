@@ -69,14 +69,14 @@ def arrays_table(sheet: Sheet, path: str, words: str, arrays: list[ArrayInfo]) -
         sheet.line()
         sheet.table(
             [("array", "name"), ("shape", "left"), ("dtype", "left"), ("bytes", "right"),
-             ("could be", "name")],
+             ("could be", "words")],
             [
                 [
                     printable(array.name) or "(the array)",
                     text.shape(array.shape),
                     array.dtype,
                     text.size(array.nbytes),
-                    ", or ".join(array.readings) or text.UNKNOWN,
+                    "; or ".join(array.readings) or text.UNKNOWN,
                 ]
                 for array in arrays
             ],
@@ -109,7 +109,7 @@ def _cells(sheet: Sheet, ckpt: LSTMCheckpoint, cells: list[Cell]) -> None:
     sheet.heading(text.count(len(cells), "LSTM cell"))
     proj = any(cell.num_proj for cell in cells)
     sides = any(cell.direction for cell in cells)
-    columns = [("#", "right"), ("cell", "name"), ("family", "left")]
+    columns = [("#", "lead"), ("cell", "name"), ("family", "left")]
     columns += [("dir", "left")] if sides else []
     columns += [("kernel", "left"), ("input", "right"), ("units", "right")]
     columns += [("proj", "right")] if proj else []
@@ -128,7 +128,7 @@ def _cells(sheet: Sheet, ckpt: LSTMCheckpoint, cells: list[Cell]) -> None:
 def _options(sheet: Sheet, cells: list[Cell]) -> None:
     """One row a cell: what its constructor was given, as far as anything tells."""
     columns = [
-        ("#", "right"),
+        ("#", "lead"),
         ("forget_bias", "right"),
         ("cell_clip", "right"),
         ("proj_clip", "right"),
@@ -147,13 +147,11 @@ def _options(sheet: Sheet, cells: list[Cell]) -> None:
             for number, cell in enumerate(cells, 1)
         ],
     )
-    legend = []
-    if any(o.source == "default" for cell in cells for o in cell.options.values()):
-        legend.append(f"{_DEFAULT_MARK} the documented default: nothing in the files tells")
-    if any(o.source == "unknown" for cell in cells for o in cell.options.values()):
-        legend.append(f"{text.UNKNOWN} not told by the checkpoint or a graph")
-    if legend:
-        sheet.line(f"    {'; '.join(legend)}")
+    sources = {option.source for cell in cells for option in cell.options.values()}
+    if "default" in sources:
+        sheet.line(f"  {_DEFAULT_MARK} the documented default: nothing in the files tells")
+    if "unknown" in sources:
+        sheet.line(f"  {text.UNKNOWN} told by nothing in the files")
 
 
 def _marked(name: str, option: Option) -> str:
@@ -189,7 +187,7 @@ def _states(sheet: Sheet, cells: list[Cell], stacks: list[Stack]) -> None:
         )
         rows.append([of, f"{len(parts)} pairs (c, m)", f"[B, {stack.flat}]", "; ".join(parts)])
     sheet.table(
-        [("#", "left"), ("tuple", "left"), ("flat", "left"), ("columns of the flat one", "name")],
+        [("#", "lead"), ("tuple", "left"), ("flat", "left"), ("columns of the flat one", "words")],
         rows,
     )
 
@@ -208,7 +206,7 @@ def _saved(
     """States that lie in the checkpoint."""
     sheet.heading("Saved states")
     sheet.table(
-        [("variable", "name"), ("layout", "left"), ("shape", "left"), ("of", "name")],
+        [("variable", "name"), ("layout", "left"), ("shape", "left"), ("of", "left")],
         [
             [
                 printable(state.variable),
@@ -266,9 +264,11 @@ def _variables(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
 
 
 def _full(ckpt: LSTMCheckpoint, name: str) -> str:
-    """Return a variable's key, and its name in the graph where that is another."""
-    full = ckpt.variables[name].full_name
-    return f"{printable(name)} = {printable(full)}" if full else printable(name)
+    """Return where a variable stands, and its name in the graph where that is another."""
+    variable = ckpt.variables[name]
+    full = variable.full_name
+    also = f" = {printable(full)}" if full and full != variable.path else ""
+    return printable(variable.path if variable.full_name else name) + also
 
 
 def _kernel(ckpt: LSTMCheckpoint, cell: Cell) -> str:
