@@ -46,7 +46,7 @@ class LSTMCheckpoint:
 
     @property
     def format(self) -> str:
-        """"v1", "v2", "saved_model" or "object_based"."""
+        """ "v1", "v2", "saved_model" or "object_based"."""
         return self.files.format
 
     @property
@@ -109,15 +109,19 @@ class LSTMCheckpoint:
         Raises:
             NotFoundError: there is no such cell, or more than one.
         """
-        matches = [name] if name in self.cells else [
-            full for full in self.cells if full.endswith(f"/{name}")
-        ]
+        matches = (
+            [name]
+            if name in self.cells
+            else [full for full in self.cells if full.endswith(f"/{name}")]
+        )
         if len(matches) == 1:
             return self.cells[matches[0]]
         known = ", ".join(sorted(self.cells)) or "none"
         raise NotFoundError(
             "there is no cell of this name" if not matches else "several cells end in this name",
-            path=self.prefix, tensor=name, advice=f"the cells are: {known}",
+            path=self.prefix,
+            tensor=name,
+            advice=f"the cells are: {known}",
         )
 
 

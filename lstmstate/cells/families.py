@@ -45,7 +45,7 @@ _OLD_BLOCK: Leaves = {
     "w_o_diag": "wco",
 }
 _LINEAR: Leaves = {"kernel": "Linear/Matrix", "bias": "Linear/Bias"}
-_CORE = {NEW: NEW_CORE, MIDDLE: MIDDLE_CORE, OLD: _SHARDED}
+_CORE: dict[str | None, Leaves] = {NEW: NEW_CORE, MIDDLE: MIDDLE_CORE, OLD: _SHARDED}
 _KERAS: Leaves = {**_KERNEL, "recurrent_kernel": "recurrent_kernel"}
 
 
@@ -110,7 +110,9 @@ FAMILIES: tuple[Family, ...] = (
                     for side in ("input", "cell")
                     for gate in ("input", "forget", "cell", "output")
                 },
-                **{f"{gate}_bias": f"{gate}_bias" for gate in ("input", "forget", "cell", "output")},
+                **{
+                    f"{gate}_bias": f"{gate}_bias" for gate in ("input", "forget", "cell", "output")
+                },
                 **_DIAGONALS,
                 "projection": "projection/kernel",
             }
@@ -306,10 +308,7 @@ FAMILIES: tuple[Family, ...] = (
                     "bias": "B_f" + block,
                     "kernel_time": "W_t" + block + "_{k}",
                     "bias_time": "B_t" + block,
-                    **{
-                        f"w_{gate.lower()}_diag": f"W_{gate}_diag_freqf" + block
-                        for gate in "IFO"
-                    },
+                    **{f"w_{gate.lower()}_diag": f"W_{gate}_diag_freqf" + block for gate in "IFO"},
                 }
             },
             shapes.grid,
@@ -377,13 +376,18 @@ PLAIN_LEAVES: tuple[tuple[str, Leaves], ...] = (
 
 # Scopes that are no LSTM, whatever their shapes: the last word, or a word of it.
 NOT_LSTM_CELLS = frozenset(
-    "gru_cell gru_block_cell gru_block_cell_v2 cudnn_compatible_gru_cell indy_gru_cell basic_rnn_cell "
-    "ind_rnn_cell ugrnn_cell intersection_rnn_cell in_projection sru_cell minimal_rnn_cell cfn_cell "
-    "ntm_cell gates candidate attention_cell_wrapper attention attn_output_projection "
-    "output_projection_wrapper input_projection_wrapper embedding_wrapper attention_decoder "
-    "attention_layer memory_layer query_layer highway_wrapper gru cudnn_gru simple_rnn".split()
+    """
+    gru_cell gru_block_cell gru_block_cell_v2 cudnn_compatible_gru_cell indy_gru_cell
+    basic_rnn_cell ind_rnn_cell ugrnn_cell intersection_rnn_cell in_projection sru_cell
+    minimal_rnn_cell cfn_cell ntm_cell gates candidate attention_cell_wrapper attention
+    attn_output_projection output_projection_wrapper input_projection_wrapper embedding_wrapper
+    attention_decoder attention_layer memory_layer query_layer highway_wrapper gru cudnn_gru
+    simple_rnn
+    """.split()
 )
 NOT_LSTM_WORDS = frozenset(
-    "dense fc fully connected conv logits softmax projection proj output out attention attn "
-    "embedding embeddings gru linear classifier highway mlp hidden_layer batch norm".split()
+    """
+    dense fc fully connected conv logits softmax projection proj output out attention attn
+    embedding embeddings gru linear classifier highway mlp hidden_layer batch norm
+    """.split()
 )

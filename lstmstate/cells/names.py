@@ -19,7 +19,9 @@ _SNAKE = (re.compile(r"(.)([A-Z][a-z0-9]+)"), re.compile(r"([a-z0-9])([A-Z])"))
 _COUNTER = re.compile(r"_\d+$")
 
 _LAYER = re.compile(r"(?:cell[_-]?|Cell|Layer)(\d+)")
-_SIDE = re.compile(r"(?<![a-z])(?<!feed_)(?:(fwd?|forward)|(bwd?|backward))(?![a-z])", re.IGNORECASE)
+_SIDE = re.compile(
+    r"(?<![a-z])(?<!feed_)(?:(fwd?|forward)|(bwd?|backward))(?![a-z])", re.IGNORECASE
+)
 _RECURRENT = re.compile(r"(^|_)(bi|b|bd|multi_?)?(rnn|lstm)s?(_|\d|$)")
 
 

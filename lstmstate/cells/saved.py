@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable
 
 from lstmstate.cells import names
+from lstmstate.cells.graph_view import GraphView, Stored
 from lstmstate.cells.model import Cell, SavedState, Stack
-from lstmstate.cells.recognise import GraphView, Recognition, Stored
+from lstmstate.cells.recognise import Recognition
 
 # Last parts of names that speak of a state, or of one half of it; other words beside them
 # ("hidden_layer", "weights_hidden", "cell_bias") speak of something else.
@@ -44,28 +45,28 @@ def saved_states(
 
 def _by_graph(view: GraphView, cells: list[Cell]) -> dict[str, SavedState]:
     """Return the variables from which the first steps of cells take their state."""
-    states: dict[str, SavedState] = {}
+    uses: dict[str, set[tuple[str, str]]] = {}  # variable → (layout, cell) of each use
+    found: dict[str, Stored] = {}
     for cell in cells:
         wired = view.cell_of(cell.variables)
-        if wired is None:
-            continue
-        nodes = [(layout, node) for first in wired.firsts for layout, node in zip("cm", first, strict=True)]
-        for layout, node in nodes:
-            origin = view.origin(node)
-            if origin is None:
-                continue
-            variable, cut = origin
-            known = states.get(variable.name)
-            if known is not None and known.layout != layout:
-                layout, cut = "flat", True
-            shared = known is not None and known.cell != cell.name
-            states[variable.name] = SavedState(
-                variable.name,
-                "flat" if cut else layout,
-                variable.shape,
-                None if shared else cell.name,
-                source="graph",
-            )
+        for first in wired.firsts if wired else ():
+            for half, node in zip("cm", first, strict=True):
+                origin = view.origin(node)
+                if origin is not None:
+                    variable, cut = origin
+                    found[variable.name] = variable
+                    uses.setdefault(variable.name, set()).add(("flat" if cut else half, cell.name))
+    states = {}
+    for name, used in uses.items():
+        layouts = {layout for layout, _ in used}
+        owners = {owner for _, owner in used}
+        states[name] = SavedState(
+            name,
+            layouts.pop() if len(layouts) == 1 else "flat",
+            found[name].shape,
+            owners.pop() if len(owners) == 1 else None,
+            source="graph",
+        )
     return states
 
 
@@ -81,28 +82,31 @@ def _by_name(
         return None
     width = variable.shape[-1]
     fits = {
-        layout: [cell for cell in cells if cell.state and wide(cell) == width]
-        for layout, wide in (
-            ("flat", lambda cell: cell.state.flat),
-            ("c", lambda cell: cell.state.c),
-            ("m", lambda cell: cell.state.m),
-        )
+        layout: [cell for cell in cells if cell.state and getattr(cell.state, layout) == width]
+        for layout in ("flat", "c", "m")
     }
     whole = [stack for stack in stacks if stack.flat == width]
     if half and fits[half] and not (fits["flat"] or whole):
         return _state(variable, half, fits[half])
     if whole or fits["flat"]:
         return _state(variable, "flat", [] if whole else fits["flat"])
-    if len(variable.shape) >= 3 and variable.shape[-3] == 2 and (fits["c"] or fits["m"]):
-        return _state(variable, "layered", fits["c"] or fits["m"])
-    if len(variable.shape) >= 3 and variable.shape[-2] == 2 and (fits["c"] or fits["m"]):
-        return _state(variable, "stacked", fits["c"] or fits["m"])
-    return _state(variable, "unknown", fits["c"] or fits["m"]) if fits["c"] or fits["m"] else None
+    either = fits["c"] or fits["m"]
+    pairs = {-3: "layered", -2: "stacked"}  # the axis on which c and m lie side by side
+    layouts = [
+        layout
+        for axis, layout in pairs.items()
+        if len(variable.shape) >= 3 and variable.shape[axis] == 2
+    ]
+    return _state(variable, layouts[0] if layouts else "unknown", either) if either else None
 
 
 def _state(variable: Stored, layout: str, cells: list[Cell]) -> SavedState:
     """Return a state, with its cell where only one fits, or one shares its scope."""
-    near = [cell for cell in cells if names.parent(variable.path) in (cell.name, names.parent(cell.name))]
+    near = [
+        cell
+        for cell in cells
+        if names.parent(variable.path) in (cell.name, names.parent(cell.name))
+    ]
     fitting = near if len(near) == 1 else cells
     cell = fitting[0].name if len(fitting) == 1 else None
     return SavedState(variable.name, layout, variable.shape, cell)

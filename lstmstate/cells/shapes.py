@@ -59,7 +59,9 @@ def time_freq(shapes: Shapes) -> Widths | None:
 def layer_norm(shapes: Shapes) -> Widths | None:
     """As `fused`, with `gamma` and `beta` `[H]` for each norm."""
     found = fused(shapes)
-    norms = [shape for role in shapes if role.endswith(("/gamma", "/beta")) for shape in shapes[role]]
+    norms = [
+        shape for role in shapes if role.endswith(("/gamma", "/beta")) for shape in shapes[role]
+    ]
     return found if found and all(shape == (found.num_units,) for shape in norms) else None
 
 
@@ -164,7 +166,12 @@ def grid(shapes: Shapes) -> Widths | None:
 def convolution(shapes: Shapes) -> Widths | None:
     """Kernel `[*window, Cin + C, 4C]`: widths are numbers of channels."""
     (kernel,) = shapes["kernel"]
-    if not 3 <= len(kernel) <= 5 or kernel[-1] % 4 or kernel[-2] <= kernel[-1] // 4 or not kernel[-1]:
+    if (
+        not 3 <= len(kernel) <= 5
+        or kernel[-1] % 4
+        or kernel[-2] <= kernel[-1] // 4
+        or not kernel[-1]
+    ):
         return None
     channels = kernel[-1] // 4
     if shapes.get("bias", ((4 * channels,),)) != ((4 * channels,),):

@@ -18,15 +18,18 @@ def stacks(cells: Iterable[Cell]) -> list[Stack]:
     """
     places: dict[str, dict[int, list[Cell]]] = {}
     for cell in cells:
-        name, number = names.layer(cell.name) if cell.layer is not None else (_pair(cell), 0)
+        numbered = names.layer(cell.name) if cell.layer is not None else None
+        name, number = numbered or (_pair(cell), 0)
         if name is not None:
             places.setdefault(name, {}).setdefault(number, []).append(cell)
     sides = {names.direction(name): name for name in places if names.direction(name)}
     found = []
-    for name, numbered in sorted(places.items(), key=lambda place: names.order(place[0])):
+    for name, members in sorted(places.items(), key=lambda place: names.order(place[0])):
         layers = tuple(
-            tuple(sorted(numbered[number], key=lambda cell: (cell.direction == "backward", cell.name)))
-            for number in sorted(numbered)
+            tuple(
+                sorted(members[number], key=lambda cell: (cell.direction == "backward", cell.name))
+            )
+            for number in sorted(members)
         )
         if layers[0][0].layer is None and len({cell.direction for cell in layers[0]}) < 2:
             continue  # one direction alone is a cell, not a stack
@@ -38,7 +41,7 @@ def stacks(cells: Iterable[Cell]) -> list[Stack]:
             Stack(
                 name=name,
                 layers=layers,
-                flat=_flat(layers) if _whole(numbered) else None,
+                flat=_flat(layers) if _whole(members) else None,
                 direction=around[1] if around else None,
                 paired_with=other or None,
             )

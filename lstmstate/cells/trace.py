@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from lstmstate import limits
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, Node
 
-# Operations that hand on their first input unchanged.
+# Operations that hand on their first input unchanged (or rounded, to train for quantisation).
 PASSING = frozenset(
-    "Identity RefIdentity Enter RefEnter Exit RefExit Switch RefSwitch Merge RefMerge NextIteration "
-    "RefNextIteration ReadVariableOp StopGradient PreventGradient CheckNumerics Snapshot "
-    "PlaceholderWithDefault IdentityN EnsureShape".split()
+    """
+    Identity RefIdentity Enter RefEnter Exit RefExit Switch RefSwitch Merge RefMerge
+    NextIteration RefNextIteration ReadVariableOp StopGradient PreventGradient CheckNumerics
+    Snapshot PlaceholderWithDefault IdentityN EnsureShape FakeQuantWithMinMaxVars
+    FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVarsPerChannel
+    """.split()
 )
 ADDING = frozenset({"Add", "AddV2", "BiasAdd", "BiasAddV1"})
 JOINING = frozenset({"Concat", "ConcatV2", "Pack"})
@@ -86,12 +89,11 @@ def variables(graph: Graph, tensor: Node) -> list[Node]:
 
     Only what comes from variables and constants is followed, so that a walk ends by itself.
     """
-    found = [
+    return [
         node
         for node in backward(graph, [tensor], lambda node: node.op not in VARIABLE_OPS, 200)
         if node.op in VARIABLE_OPS
     ]
-    return found
 
 
 def consumers(graph: Graph, node: Node, ops: frozenset[str], port: int | None = None) -> list[Node]:

@@ -122,7 +122,11 @@ class Bundle:
         length = math.prod(entry.shape) * entry.dtype.itemsize
         if entry.dtype.itemsize and not entry.slices and entry.size != length:
             raise CorruptError(f"{entry.size} bytes are stored for a value of {length}")
-        if entry.dtype is dtypes.STRING and not entry.slices and entry.size < math.prod(entry.shape):
+        if (
+            entry.dtype is dtypes.STRING
+            and not entry.slices
+            and entry.size < math.prod(entry.shape)
+        ):
             raise CorruptError(f"{entry.size} bytes cannot hold {math.prod(entry.shape)} strings")
         return entry
 
@@ -178,7 +182,7 @@ class Bundle:
             raise NotFoundError(
                 "the data file is missing: only names, shapes and dtypes are known",
                 path=path,
-                advice=f"put {os.path.basename(path)} beside the index",  # noqa: PTH119
+                advice=f"put {os.path.basename(path)} beside the index",
             ) from None
 
     def _strings(self, data: bytes, entry: Entry) -> NDArray[np.generic]:

@@ -58,7 +58,8 @@ class NotACheckpointError(UnsupportedError):
 
     def __init__(self, path: str, kind: Kind) -> None:
         super().__init__(
-            f"this is {kind.words}, not a checkpoint" if kind is not identify.UNKNOWN
+            f"this is {kind.words}, not a checkpoint"
+            if kind is not identify.UNKNOWN
             else "this is not a checkpoint, nor anything else that is known here",
             path=path,
             advice=kind.advice,
@@ -101,7 +102,8 @@ def _at_prefix(prefix: str) -> Location | None:
     if len(whole) > 1:
         counts = " and ".join(str(len(files)) for files in whole)
         raise AmbiguousError(
-            f"there are shards of two checkpoints, of {counts} files", path=prefix,
+            f"there are shards of two checkpoints, of {counts} files",
+            path=prefix,
             advice="remove the stale ones",
         )
     files = tuple(whole[0][number] for number in sorted(whole[0]))
@@ -148,20 +150,23 @@ def _of_file(path: str) -> Location:
             if first[:1] == b"\x0a":
                 return _v1(path, (path,))
             raise UnsupportedError(
-                "this is the index of a V2 checkpoint under another name", path=path,
+                "this is the index of a V2 checkpoint under another name",
+                path=path,
                 advice="name it PREFIX.index again",
             )
     if kind is identify.CHECKPOINT_STATE:
         return _by_state_file(path)
     if part and name.endswith(".meta"):
         raise NotFoundError(
-            "only the graph is here; the values are in files that are missing", path=path,
+            "only the graph is here; the values are in files that are missing",
+            path=path,
             advice=f"put {part['prefix']}.index and {part['prefix']}.data-… beside it",
         )
     if part and ".data-" in name:
         raise NotFoundError(
             "the index of this data file is missing, and nothing can be read without it",
-            path=path, advice=f"put {part['prefix']}.index beside it",
+            path=path,
+            advice=f"put {part['prefix']}.index beside it",
         )
     raise NotACheckpointError(path, kind)
 
@@ -174,7 +179,8 @@ def _in_folder(folder: str) -> Location:
         if found:
             return found
         raise NotFoundError(
-            "this SavedModel has no variables/variables.index", path=folder,
+            "this SavedModel has no variables/variables.index",
+            path=folder,
             advice="its values were frozen into the graph, or the folder was not copied whole",
         )
     if _STATE_FILE in names and not os.path.isdir(os.path.join(folder, _STATE_FILE)):
@@ -207,8 +213,9 @@ def newest(content: bytes, path: str) -> str | None:
     >>> newest(b'model_checkpoint_path: "D:\\\\\\\\runs\\\\\\\\caf\\\\303\\\\251-7"', "checkpoint")
     'D:\\\\runs\\\\café-7'
     """
-    found = re.search(rb"""model_checkpoint_path\s*:\s*(?:"((?:[^"\\\n]|\\.)*)"|'((?:[^'\\\n]|\\.)*)')""",
-                      content)
+    found = re.search(
+        rb"""model_checkpoint_path\s*:\s*(?:"((?:[^"\\\n]|\\.)*)"|'((?:[^'\\\n]|\\.)*)')""", content
+    )
     if not found:
         return None
     if content[: found.start()].rpartition(b"\n")[2].strip():

@@ -114,7 +114,7 @@ def _values(proto: bytes, dtype: DType, shape: tuple[int, ...]) -> NDArray[np.ge
         numbers = _varints(b"".join(wire.all_bytes(stored)))
         # Small types lie in wider fields, two's complement: the low bytes are the value.
         width = f"u{dtype.itemsize}"
-        value = dtypes.widened(numbers.astype(width).view(dtype.storage), dtype)
+        value = dtypes.widened(numbers.astype(width).view(np.dtype(dtype.storage)), dtype)
     if value.size != math.prod(shape):
         raise CorruptError(f"{value.size} values are stored for the shape {list(shape)}")
     return value.reshape(shape)
@@ -139,5 +139,3 @@ def _varints(data: bytes) -> NDArray[np.uint64]:
         septets = (stored[starts[there] + place] & 0x7F).astype(np.uint64)
         values[there] |= septets << np.uint64(7 * place)
     return values
-
-

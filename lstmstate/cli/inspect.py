@@ -27,14 +27,25 @@ Examples:
 
 @click.command("inspect", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option("--cell", "cell_names", metavar="NAME", multiple=True,
-              help="Only this cell: its name, or the end of it. May be given more than once.")
+@click.option(
+    "--cell",
+    "cell_names",
+    metavar="NAME",
+    multiple=True,
+    help="Only this cell: its name, or the end of it. May be given more than once.",
+)
 @click.option("--variables", is_flag=True, help="List all variables too; slots are folded away.")
-@click.option("--stats", is_flag=True,
-              help="Read the cells' tensors: min, max, mean, std, zeros, NaN, Inf of each gate.")
+@click.option(
+    "--stats",
+    is_flag=True,
+    help="Read the cells' tensors: min, max, mean, std, zeros, NaN, Inf of each gate.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
-@click.option("--no-checksums", is_flag=True,
-              help="Go on where a checksum does not hold, to rescue what can be read.")
+@click.option(
+    "--no-checksums",
+    is_flag=True,
+    help="Go on where a checksum does not hold, to rescue what can be read.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No notes on stderr.")
 @click.option("--debug", is_flag=True, help="Show where in the program an error arose.")
 def command(

@@ -45,7 +45,7 @@ def checkpoint_tables(
         ]
         _states(sheet, cells, stacks)
         if ckpt.states:
-            _saved(sheet, ckpt.states, cells, ckpt.stacks)
+            _saved(sheet, ckpt.states)
     if ckpt.candidates and not narrowed:
         sheet.line()
         sheet.line(
@@ -68,8 +68,13 @@ def arrays_table(sheet: Sheet, path: str, words: str, arrays: list[ArrayInfo]) -
     if arrays:
         sheet.line()
         sheet.table(
-            [("array", "name"), ("shape", "left"), ("dtype", "left"), ("bytes", "right"),
-             ("could be", "words")],
+            [
+                ("array", "name"),
+                ("shape", "left"),
+                ("dtype", "left"),
+                ("bytes", "right"),
+                ("could be", "words"),
+            ],
             [
                 [
                     printable(array.name) or "(the array)",
@@ -90,8 +95,11 @@ def _header(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
     version = ckpt.tensorflow_version
     facts = [
         _FORMATS[ckpt.format],
-        f"written by TensorFlow {printable(version)}" if version else "no graph beside it"
-        if ckpt.graph is None else "TensorFlow version unknown",
+        f"written by TensorFlow {printable(version)}"
+        if version
+        else "no graph beside it"
+        if ckpt.graph is None
+        else "TensorFlow version unknown",
     ]
     if ckpt.era:
         facts.append(f"names of {ckpt.era}")
@@ -137,8 +145,15 @@ def _options(sheet: Sheet, cells: list[Cell]) -> None:
         ("batch", "right"),
         ("time_major", "left"),
     ]
-    names = ("forget_bias", "cell_clip", "proj_clip", "activation", "state_is_tuple",
-             "batch_size", "time_major")
+    names = (
+        "forget_bias",
+        "cell_clip",
+        "proj_clip",
+        "activation",
+        "state_is_tuple",
+        "batch_size",
+        "time_major",
+    )
     sheet.line()
     sheet.table(
         columns,
@@ -168,8 +183,12 @@ def _states(sheet: Sheet, cells: list[Cell], stacks: list[Stack]) -> None:
         state = cell.state
         if state is not None:
             rows.append(
-                [str(number), f"c [B, {state.c}], m [B, {state.m}]", f"[B, {state.flat}]",
-                 _columns(cell, 0)]
+                [
+                    str(number),
+                    f"c [B, {state.c}], m [B, {state.m}]",
+                    f"[B, {state.flat}]",
+                    _columns(cell, 0),
+                ]
             )
     for stack in stacks:
         if stack.flat is None or len(stack.layers) * len(stack.layers[0]) < 2:
@@ -200,9 +219,7 @@ def _columns(cell: Cell, at: int) -> str:
     return f"c {at}:{at + state.c} m {at + state.c}:{at + state.flat}"
 
 
-def _saved(
-    sheet: Sheet, states: list[SavedState], cells: list[Cell], stacks: list[Stack]
-) -> None:
+def _saved(sheet: Sheet, states: list[SavedState]) -> None:
     """States that lie in the checkpoint."""
     sheet.heading("Saved states")
     sheet.table(
@@ -225,9 +242,17 @@ def _stats(sheet: Sheet, cells: list[Cell], stats: dict[str, list[Stats]]) -> No
         sheet.heading(f"{number}  {text.name(cell.name)}")
         figures = stats[cell.name]
         sheet.table(
-            [("tensor", "left"), ("gate", "left"), ("min", "right"), ("max", "right"),
-             ("mean", "right"), ("std", "right"), ("zeros", "right"), ("NaN", "right"),
-             ("Inf", "right")],
+            [
+                ("tensor", "left"),
+                ("gate", "left"),
+                ("min", "right"),
+                ("max", "right"),
+                ("mean", "right"),
+                ("std", "right"),
+                ("zeros", "right"),
+                ("NaN", "right"),
+                ("Inf", "right"),
+            ],
             [
                 [
                     row.role,
@@ -245,11 +270,18 @@ def _variables(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
     roles = {name: ckpt.role(name) for name in ckpt.variables}
     shown = [name for name, (role, _) in roles.items() if role != "slot"]
     slots = len(roles) - len(shown)
-    folded = f", {text.count(slots, 'slot')} of optimizers and averages folded away" if slots else ""
+    folded = (
+        f", {text.count(slots, 'slot')} of optimizers and averages folded away" if slots else ""
+    )
     sheet.heading(f"{text.count(len(shown), 'variable')}{folded}")
     sheet.table(
-        [("variable", "name"), ("shape", "left"), ("dtype", "left"), ("bytes", "right"),
-         ("role", "left")],
+        [
+            ("variable", "name"),
+            ("shape", "left"),
+            ("dtype", "left"),
+            ("bytes", "right"),
+            ("role", "left"),
+        ],
         [
             [
                 _full(ckpt, name),
@@ -284,4 +316,3 @@ def _family(cell: Cell) -> str:
 
 def _width(width: int | None) -> str:
     return text.UNKNOWN if width is None else str(width)
-

@@ -92,7 +92,7 @@ _NAMED = {
 
 
 def _npy(path: str) -> Iterator[ArrayInfo]:
-    with open(path, "rb") as file:  # noqa: PTH123
+    with open(path, "rb") as file:
         info = _header("", file)
         stored = file.seek(0, 2) - info[1]
     if info[0].nbytes > stored:

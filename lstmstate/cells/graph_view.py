@@ -1,0 +1,106 @@
+"""The graph's cells, tied to the variables of the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from lstmstate.cells.gates import is_plain_product
+from lstmstate.cells.origin import initial, time_major
+from lstmstate.cells.wired import Wired
+from lstmstate.cells.wiring import wired_cells
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, Node
+
+
+class Stored(Protocol):
+    """What is needed to know of a variable; see `checkpoint.Variable`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def nbytes(self) -> int | None: ...
+    @property
+    def is_slot(self) -> bool: ...
+
+
+class GraphView:
+    """The graph's cells, tied to the variables of the checkpoint."""
+
+    def __init__(self, graph: Graph, kept: Mapping[str, Stored]) -> None:
+        self._keys: dict[str, Stored] = {}
+        for key, node in graph.saved_names():
+            variable = kept.get(key[:-2] if key.endswith(":0") else key)
+            made = _variable_behind(graph, node.name)
+            if variable is not None and made is not None:
+                self._keys.setdefault(made, variable)
+        for path, variable in kept.items():
+            full = getattr(variable, "full_name", None) or path
+            if full in graph.nodes and graph.nodes[full].op in VARIABLE_OPS:
+                self._keys.setdefault(full, variable)
+        self.graph = graph
+        self.cells = wired_cells(graph)
+        self.time_major = time_major(graph)
+        self._by_variable: dict[str, Wired] = {}
+        for wired in self.cells:
+            for variable in (v for shards in wired.kernels for v in self.stored(shards)):
+                self._by_variable.setdefault(variable.name, wired)
+        self._known = {variable.name for variable in self._keys.values()}
+
+    def stored(self, nodes: Iterable[object]) -> tuple[Stored, ...]:
+        """Return the checkpoint's variables behind some variable nodes, each once, in order."""
+        found = (self._keys.get(getattr(node, "name", "")) for node in nodes)
+        return tuple(dict.fromkeys(variable for variable in found if variable is not None))
+
+    def is_dense(self, variable: Stored) -> bool:
+        """Whether the graph multiplies with a variable and does not cut the product."""
+        nodes = [name for name, stored in self._keys.items() if stored is variable]
+        return variable.name not in self._by_variable and any(
+            is_plain_product(self.graph, self.graph.nodes[name]) for name in nodes
+        )
+
+    def knows(self, variable: Stored) -> bool:
+        """Whether the graph has this variable."""
+        return variable.name in self._known
+
+    def cell_of(self, roles: Mapping[str, tuple[str, ...]]) -> Wired | None:
+        """Return the wired cell that has one of these variables as its kernel."""
+        named = (self._by_variable.get(name) for stored in roles.values() for name in stored)
+        return next((wired for wired in named if wired is not None), None)
+
+    def origin(self, node: Node | None) -> tuple[Stored, bool] | None:
+        """Return the variable that a first state comes from, and whether it is cut out of it."""
+        made, cut = initial(self.graph, node)
+        variable = self._keys.get(made.name) if made is not None else None
+        return None if variable is None else (variable, cut)
+
+    def is_trainable(self, variable: Stored) -> bool:
+        """Whether the graph lists a variable among those that are trained."""
+        trainable = self.graph.trainable or frozenset()
+        return any(name in trainable for name, stored in self._keys.items() if stored is variable)
+
+    def of(self, stored: Iterable[Stored]) -> Wired | None:
+        """Return the wired cell whose kernel is among some variables."""
+        return next(
+            (self._by_variable[v.name] for v in stored if v.name in self._by_variable), None
+        )
+
+
+def _variable_behind(graph: Graph, name: str) -> str | None:
+    """Return the variable whose value a node hands to the operation that saves."""
+    for _ in range(6):
+        node = graph.nodes.get(name)
+        if node is None or node.op in VARIABLE_OPS:
+            return None if node is None else name
+        source = graph.source(node.inputs[0])[0] if node.inputs else None
+        if source is None:
+            return None
+        name = source.name
+    return None

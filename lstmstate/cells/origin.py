@@ -1,0 +1,107 @@
+"""Where a cell's state comes from: out of which tensor, out of which variable, in which loop."""
+
+from __future__ import annotations
+
+from lstmstate.cells import trace
+from lstmstate.cells.model import UNKNOWN, Option
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, Node
+
+SPLITS = {"Split": 1, "SplitV": 0}  # op: which input is cut
+_CUT_INPUT = {**SPLITS, "Slice": 0}
+FED = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
+ENTERS = frozenset({"Enter", "RefEnter"})
+
+# Operations that lay a sequence into an array of time steps: which input is the sequence.
+_UNSTACKS = {
+    "TensorArrayScatterV3": 2,
+    "TensorArrayScatterV2": 2,
+    "TensorArrayScatter": 2,
+    "TensorArrayUnpack": 1,
+}
+
+
+def initial(graph: Graph, state: Node | None) -> tuple[Node | None, bool]:
+    """Return what a state is before the first step, and whether columns of it are cut out."""
+    cut = False
+    node = trace.through(graph, state)
+    for _ in range(4):  # a flat state of a stack is cut twice
+        if node is None or not is_column_cut(graph, node):
+            break
+        cut = True
+        node = trace.through(graph, trace.operand(graph, node, _CUT_INPUT.get(node.op, 0)))
+    return node, cut
+
+
+def is_column_cut(graph: Graph, state: Node) -> bool:
+    """Whether c is cut out of the columns of a wider tensor, as a flat state is.
+
+    LSTMCell takes Slice(state, [0, …], [-1, …]), BasicLSTMCell half of a Split on axis 1; what
+    users unstack (StridedSlice, Unpack) is a tuple that lay in one array.
+    """
+    if state.op == "Slice":
+        size = trace.operand(graph, state, 2)
+        constant = size.constant() if size is not None else None
+        return constant is not None and len(constant.values) == 2 and constant.values[0] < 0
+    if state.op in SPLITS and state.number("num_split") == 2:
+        axis = trace.scalar(graph, trace.operand(graph, state, 0 if state.op == "Split" else 2))
+        return axis in (1, -1)
+    return False
+
+
+def batch_size(graph: Graph, c_old: Node) -> Option:
+    """Return the static batch size; value None where it is dynamic."""
+    node, _ = initial(graph, c_old)
+    if node is None:
+        return UNKNOWN
+    if node.op == "Fill":
+        return _first_size(graph, trace.operand(graph, node, 0))
+    if node.op in VARIABLE_OPS or node.op in FED:
+        shape = node.shape()
+        return Option(shape[0], "graph") if shape and len(shape) == 2 else UNKNOWN
+    if node.op == "Const":
+        constant = node.constant_shape()
+        return Option(constant[0], "graph") if constant and len(constant) == 2 else UNKNOWN
+    return UNKNOWN
+
+
+def _first_size(graph: Graph, dims: Node | None) -> Option:
+    """Return the first number of a shape that a graph puts together."""
+    dims = trace.through(graph, dims)
+    while dims is not None and dims.op in trace.JOINING:
+        parts = trace.operands(graph, dims)
+        # Concat takes the axis first, ConcatV2 last, Pack as an attribute.
+        dims = trace.through(graph, parts[1 if dims.op == "Concat" else 0]) if parts else None
+    while dims is not None and dims.op in ("ExpandDims", "Reshape", "Cast"):
+        dims = trace.through(graph, trace.operand(graph, dims, 0))
+    constant = dims.constant() if dims is not None else None
+    if constant is not None and constant.values:
+        return Option(int(constant.values[0]), "graph")
+    return Option(None, "graph") if dims is not None else UNKNOWN
+
+
+def frame(graph: Graph, product: Node) -> str | None:
+    """Return the name of the loop in which a product stands: that of the weight's Enter."""
+    weight = trace.operand(graph, product, 1)
+    if weight is None:
+        return None
+    for node in trace.backward(graph, [weight], lambda node: node.op not in ENTERS, 60):
+        if node.op in ENTERS:
+            return node.string("frame_name")
+    return None
+
+
+def time_major(graph: Graph) -> dict[str, Option]:
+    """Return, for each loop over a sequence, whether its arrays have time before batch.
+
+    dynamic_rnn over batch-major data transposes what it reads into its arrays and what it
+    takes out of them; over time-major data it does neither.
+    """
+    turned: dict[str, list[bool]] = {}
+    for node in graph.nodes.values():
+        if node.op in _UNSTACKS:
+            value = trace.through(graph, trace.operand(graph, node, _UNSTACKS[node.op]))
+            for enter in trace.consumers(graph, node, frozenset({"Enter"})):
+                frame = enter.string("frame_name")
+                if frame and value is not None:
+                    turned.setdefault(frame, []).append(value.op == "Transpose")
+    return {frame: Option(not all(found), "graph") for frame, found in turned.items()}

@@ -1,0 +1,44 @@
+"""A cell as the graph of a checkpoint shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lstmstate.cells.model import Option
+from lstmstate.checkpoint.graph import Node
+
+
+@dataclass
+class Wired:
+    """A cell in the graph.
+
+    Attributes:
+        kernels: the variables of the product, shards in order; two lists where input and
+            recurrent kernel are apart.
+        biases: the variables added to the product.
+        gate_order: as the structure tells it; None where it does not.
+        block: the operation, where one operation is the whole cell.
+        steps: how many times the cell stands in the graph.
+        frame: the loop that it stands in.
+        peephole_attribute: whether a block cell uses its peepholes.
+        complete: whether m = o * act(c) was seen too.
+        differing: options that two uses of the cell do not share.
+        firsts: for each step the nodes that it takes c and m from.
+    """
+
+    kernels: tuple[tuple[Node, ...], ...]
+    biases: tuple[Node, ...] = ()
+    gate_order: str | None = None
+    block: str | None = None
+    options: dict[str, Option] = field(default_factory=dict)
+    steps: int = 1
+    firsts: list[tuple[Node | None, Node | None]] = field(default_factory=list)
+    frame: str | None = None
+    peephole_attribute: bool | None = None
+    differing: set[str] = field(default_factory=set)
+    complete: bool = True
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells this cell from others: its kernels."""
+        return tuple(node.name for shards in self.kernels for node in shards)

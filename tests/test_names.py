@@ -1,0 +1,174 @@
+"""What scopes and names of variables tell by themselves."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from lstmstate.cells import names
+
+
+@pytest.mark.parametrize(
+    ("part", "word"),
+    [
+        ("lstm_cell", "lstm_cell"),
+        ("lstm_cell_1", "lstm_cell"),
+        ("lstm_cell_12", "lstm_cell"),
+        ("LSTMCell", "lstm_cell"),
+        ("BasicLSTMCell", "basic_lstm_cell"),
+        ("BasicLSTMCell_3", "basic_lstm_cell"),
+        ("TFLiteLSTMCell", "tf_lite_lstm_cell"),
+        ("GLSTMCell", "glstm_cell"),
+        ("CoupledInputForgetGateLSTMCell", "coupled_input_forget_gate_lstm_cell"),
+        ("LayerNormBasicLSTMCell", "layer_norm_basic_lstm_cell"),
+        ("LSTMBlockFusedCell", "lstm_block_fused_cell"),
+        ("MultiRNNCell", "multi_rnn_cell"),
+        ("GRUCell", "gru_cell"),
+        ("hidden2", "hidden2"),
+        ("", ""),
+    ],
+)
+def test_a_class_and_its_scope_are_one_word(part: str, word: str) -> None:
+    assert names.word(part) == word
+
+
+@pytest.mark.parametrize(
+    ("scope", "parent", "last"),
+    [("a/b/c", "a/b", "c"), ("a", "", "a"), ("", "", "")],
+)
+def test_a_scope_has_a_last_part_and_a_scope_around_it(scope: str, parent: str, last: str) -> None:
+    assert (names.parent(scope), names.last(scope)) == (parent, last)
+
+
+@pytest.mark.parametrize(
+    ("scope", "place"),
+    [
+        ("rnn/multi_rnn_cell/cell_0/lstm_cell", ("rnn/multi_rnn_cell", 0)),
+        ("rnn/multi_rnn_cell/cell_11/lstm_cell", ("rnn/multi_rnn_cell", 11)),
+        ("RNN/MultiRNNCell/Cell2/LSTMCell", ("RNN/MultiRNNCell", 2)),
+        ("StackRNN/Layer1/BiRNN/FW/LSTMCell", ("StackRNN", 1)),
+        (
+            "stack_bidirectional_rnn/cell_1/bidirectional_rnn/fw/lstm_cell",
+            ("stack_bidirectional_rnn", 1),
+        ),
+        ("multi_rnn_cell/cell_3", ("multi_rnn_cell", 3)),
+        ("cell_3", ("", 3)),
+        # A stack in a stack: the cell stands in the inner one.
+        (
+            "rnn/multi_rnn_cell/cell_1/multi_rnn_cell/cell_0/lstm_cell",
+            ("rnn/multi_rnn_cell/cell_1/multi_rnn_cell", 0),
+        ),
+        ("cell/cells/1", ("cell", 1)),  # Keras, object-based
+        ("rnn/lstm_cell", None),
+        ("rnn/lstm_cell_1", None),  # a counter of its kind, no place in a stack
+        ("Grid2LSTMCell/recurrent/cell_0/lstm_cell", None),  # a dimension, no layer
+        ("", None),
+    ],
+)
+def test_a_numbered_place_makes_a_layer(scope: str, place: tuple[str, int] | None) -> None:
+    assert names.layer(scope) == place
+
+
+@pytest.mark.parametrize(
+    ("scope", "told"),
+    [
+        ("bidirectional_rnn/fw/lstm_cell", ("bidirectional_rnn/{}/lstm_cell", "forward")),
+        ("bidirectional_rnn/bw/lstm_cell", ("bidirectional_rnn/{}/lstm_cell", "backward")),
+        ("BiRNN/FW/LSTMCell", ("BiRNN/{}/LSTMCell", "forward")),
+        ("BiRNN_BW/LSTMCell", ("BiRNN_{}/LSTMCell", "backward")),
+        ("bidirectional/forward_lstm", ("bidirectional/{}_lstm", "forward")),
+        ("bidirectional/backward_lstm", ("bidirectional/{}_lstm", "backward")),
+        (
+            "bidirectional_grid_lstm_cell/fwd",
+            ("bidirectional_grid_lstm_cell/{}", "forward"),
+        ),
+        ("rnn/fw/encoder_fw_LSTM", ("rnn/{}/encoder_{}_LSTM", "forward")),
+        ("rnn/lstm_cell", None),
+        ("feed_forward/lstm_cell", None),  # a kind of layer
+        ("software/lstm_cell", None),
+        ("wfwd/lstm_cell", None),
+    ],
+)
+def test_a_direction_is_a_word_of_the_scope(scope: str, told: tuple[str, str] | None) -> None:
+    assert names.direction(scope) == told
+
+
+def test_both_directions_of_a_pair_have_one_scope_in_common() -> None:
+    forward = names.direction("a/bidirectional_rnn/fw/multi_rnn_cell/cell_0/lstm_cell")
+    backward = names.direction("a/bidirectional_rnn/bw/multi_rnn_cell/cell_0/lstm_cell")
+    assert forward is not None
+    assert backward is not None
+    assert forward[0] == backward[0]
+
+
+def test_scopes_are_sorted_as_people_count() -> None:
+    sorted_scopes = [
+        *(f"rnn/cell_{k}/bidirectional_rnn/{side}" for k in range(12) for side in ("fw", "bw")),
+        *(f"z/lstm_cell_{k}" for k in range(1, 12)),
+    ]
+    shuffled = random.Random(1).sample(sorted_scopes, len(sorted_scopes))
+    assert sorted(shuffled, key=names.order) == sorted_scopes
+
+
+@pytest.mark.parametrize("digits", ["²", "٣", "①"])
+def test_digits_that_are_no_numbers_do_not_break_the_order(digits: str) -> None:
+    assert sorted([f"b{digits}", "a1"], key=names.order) == ["a1", f"b{digits}"]
+    assert names.layer(f"cell/cells/{digits}/lstm") is None
+
+
+KERNEL = "rnn/lstm_cell/kernel"
+
+
+@pytest.mark.parametrize(
+    "slot",
+    [
+        "Adam",
+        "Adam_1",
+        "Adam_2",
+        "Momentum",
+        "RMSProp",
+        "RMSProp_1",
+        "Adagrad",
+        "Adadelta",
+        "Adadelta_1",
+        "Ftrl",
+        "Ftrl_1",
+        "ExponentialMovingAverage",
+    ],
+)
+@pytest.mark.parametrize("around", ["", "OptimizeLoss/", "train_op/"])
+def test_what_an_optimizer_keeps_is_a_slot_under_whatever_scope(around: str, slot: str) -> None:
+    path = f"{around}{KERNEL}/{slot}"
+    assert names.is_slot(path, frozenset({KERNEL, path}))
+    assert names.is_slot(path, frozenset({path}))  # the variable itself need not be saved
+
+
+def test_what_lies_below_a_variable_is_a_slot_whatever_it_is_called() -> None:
+    paths = frozenset({KERNEL, f"{KERNEL}/my_own_average"})
+    assert names.is_slot(f"{KERNEL}/my_own_average", paths)
+    assert not names.is_slot(KERNEL, paths)
+
+
+@pytest.mark.parametrize("path", ["Adam", "Adam/kernel", "rnn/Adam_cell/kernel", "Momentum/bias"])
+def test_a_name_that_only_holds_an_optimizers_word_is_no_slot(path: str) -> None:
+    assert not names.is_slot(path, frozenset({path}))
+
+
+@pytest.mark.parametrize(
+    ("scope", "recurrent"),
+    [
+        ("rnn", True),
+        ("my_rnn_1/x", True),
+        ("encoder_lstm", True),
+        ("BiRNN_FW", True),
+        ("multi_rnn_cell/cell_0", True),
+        ("bidirectional_rnn/fw/a", True),
+        ("hidden2", False),
+        ("journey/modern", False),
+        ("dense_1", False),
+        ("", False),
+    ],
+)
+def test_a_scope_may_speak_of_a_recurrent_network(scope: str, recurrent: bool) -> None:
+    assert names.looks_recurrent(scope) == recurrent

@@ -1,0 +1,254 @@
+"""What the tests of cell recognition read: variables without files, and graphs of TensorFlow 1.x.
+
+A graph is built by a function that takes `tensorflow.compat.v1`, with TensorFlow's legacy cells:
+
+    def one_layer(tf):
+        dynamic(tf, tf.nn.rnn_cell.LSTMCell(4))
+
+    cell = opened(one_layer).cells["rnn/lstm_cell"]
+
+TensorFlow is imported by the first graph, so that tests of names and shapes do without it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lstmstate.cells import Cell
+from lstmstate.cells.recognise import Recognition
+from lstmstate.checkpoint.dtypes import BY_NUMBER
+from lstmstate.checkpoint.variables import Spec, Variable
+from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+
+# TensorFlow has no type stubs: these names are for the reader.
+TensorFlow = Any  # tensorflow.compat.v1
+Tensor = Any
+RNNCell = Any
+MetaGraph = Any
+
+Shape = tuple[int, ...]
+Build = Callable[[TensorFlow], object]
+Names = Callable[[list[Any]], Mapping[str, Any]]
+Edit = Callable[[MetaGraph], object]
+
+INPUTS, BATCH, STEPS = 3, 2, 2
+_DTYPES = {dtype.name: dtype for dtype in BY_NUMBER.values()}
+
+
+# ---- variables without files
+
+
+class _NoFile:
+    """A reader behind variables that have no values: recognising cells must not read any."""
+
+    specs: Mapping[str, Spec] = {}
+    data_files: tuple[str, ...] = ()
+
+    def read(self, spec: Spec, extents: object) -> NoReturn:
+        raise AssertionError(f"the value of {spec.name} was read")
+
+
+def variables(shapes: Mapping[str, Shape], dtype: str = "float32") -> list[Variable]:
+    """Return variables of which only the names and shapes are there."""
+    return [
+        Variable(Spec(name, _DTYPES[dtype], shape), _NoFile(), "nowhere")
+        for name, shape in shapes.items()
+    ]
+
+
+def recognised(shapes: Mapping[str, Shape], dtype: str = "float32") -> Recognition:
+    """Return what is recognised among some variables without a graph."""
+    return Recognition(variables(shapes, dtype), None)
+
+
+def cells(shapes: Mapping[str, Shape], dtype: str = "float32") -> dict[str, Cell]:
+    """Return the cells among some variables without a graph, by name."""
+    return {cell.name: cell for cell in recognised(shapes, dtype).cells}
+
+
+def below(scope: str, leaves: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Return the shapes of some variables of a scope, under their full names."""
+    return {f"{scope}/{leaf}" if scope else leaf: shape for leaf, shape in leaves.items()}
+
+
+def lstm(scope: str, inputs: int = 3, units: int = 4, proj: int | None = None) -> dict[str, Shape]:
+    """Return the variables that an LSTMCell of 1.2 or later makes in a scope."""
+    leaves = {"kernel": (inputs + (proj or units), 4 * units), "bias": (4 * units,)}
+    return below(scope, leaves | ({"projection/kernel": (units, proj)} if proj else {}))
+
+
+# ---- graphs of TensorFlow 1.x
+
+
+@functools.cache
+def tensorflow() -> TensorFlow:
+    """Return `tensorflow.compat.v1`, whose cells come from tf_keras (see conftest.py)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import tensorflow as tf
+    tf.get_logger().setLevel("ERROR")
+    return tf.compat.v1
+
+
+@contextmanager
+def as_in_1_x(tf: TensorFlow) -> Iterator[None]:
+    """Build while loops and variables as TensorFlow 1.x did, and leave no trace of it."""
+    loops, resources = tf.control_flow_v2_enabled(), tf.resource_variables_enabled()
+    tf.disable_control_flow_v2()
+    tf.disable_resource_variables()
+    try:
+        with warnings.catch_warnings(), tf.Graph().as_default():
+            warnings.simplefilter("ignore")  # every legacy cell says that it is deprecated
+            tf.set_random_seed(1700)
+            yield
+    finally:
+        if loops:
+            tf.enable_control_flow_v2()
+        if resources:
+            tf.enable_resource_variables()
+
+
+def save(
+    folder: str | os.PathLike[str],
+    build: Build,
+    *,
+    names: Names | None = None,
+    edit: Edit | None = None,
+    graph: bool = True,
+    version: int | None = None,
+) -> str:
+    """Build a graph, save its variables and itself, and return the checkpoint's prefix.
+
+    Args:
+        build: makes the graph; it is given `tensorflow.compat.v1`.
+        names: takes the variables and returns those to save, by the names to save them under.
+        edit: changes the MetaGraphDef before it is written.
+        graph: whether there is a `.meta` at all.
+        version: of the file format; that of TensorFlow unless given.
+    """
+    tf = tensorflow()
+    prefix = str(Path(folder) / "model.ckpt")
+    with as_in_1_x(tf):
+        build(tf)
+        chosen = names(tf.global_variables()) if names else tf.global_variables()
+        saver = tf.train.Saver(chosen, write_version=version or tf.train.SaverDef.V2)
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            saver.save(session, prefix, write_meta_graph=False)
+        meta = saver.export_meta_graph()
+    if edit:
+        edit(meta)
+    if graph:
+        Path(f"{prefix}.meta").write_bytes(meta.SerializeToString())
+    return prefix
+
+
+@functools.cache
+def opened(
+    build: Build,
+    *,
+    names: Names | None = None,
+    edit: Edit | None = None,
+    graph: bool = True,
+) -> LSTMCheckpoint:
+    """Return what is found in the checkpoint of a graph; the same graph is built only once.
+
+    The files are gone by then: what is found does not depend on values.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        ckpt = open_checkpoint(save(folder, build, names=names, edit=edit, graph=graph))
+        assert (ckpt.graph is not None) == graph, ckpt.notes
+    return ckpt
+
+
+def only(ckpt: LSTMCheckpoint) -> Cell:
+    """Return the one cell of a checkpoint."""
+    (cell,) = ckpt.cells.values()
+    return cell
+
+
+def told(cell: Cell, *options: str) -> dict[str, object]:
+    """Return what the graph tells of some options; what it does not tell has no place here."""
+    for option in options:
+        assert cell.options[option].source == "graph", (option, cell.options[option])
+    return {option: cell.options[option].value for option in options}
+
+
+# ---- parts of graphs
+
+
+def inputs(
+    tf: TensorFlow, width: int = INPUTS, batch: int | None = None, steps: int | None = None
+) -> Tensor:
+    """Return a fed sequence `[batch, steps, width]`."""
+    return tf.placeholder(tf.float32, [batch, steps, width], name="inputs")
+
+
+def dynamic(tf: TensorFlow, cell: RNNCell, x: Tensor = None, **arguments: Any) -> tuple[Any, Any]:
+    """Return (outputs, last state) of a cell in a loop over a sequence."""
+    if "initial_state" not in arguments:
+        arguments.setdefault("dtype", tf.float32)
+    return tf.nn.dynamic_rnn(cell, inputs(tf) if x is None else x, **arguments)
+
+
+def static(tf: TensorFlow, cell: RNNCell, x: Tensor = None, **arguments: Any) -> tuple[Any, Any]:
+    """Return (outputs, last state) of a cell copied for every step of a sequence."""
+    if "initial_state" not in arguments:
+        arguments.setdefault("dtype", tf.float32)
+    x = inputs(tf, batch=BATCH, steps=STEPS) if x is None else x
+    return tf.nn.static_rnn(cell, tf.unstack(x, axis=1), **arguments)
+
+
+def hand_made(
+    tf: TensorFlow,
+    order: str = "ijfo",
+    *,
+    scope: str = "",
+    weights: tuple[str, str] = ("kernel", "bias"),
+    units: int = 4,
+    forget_bias: Any = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Step an LSTM that a user wrote out over two steps of a fed sequence; return (c, m)."""
+    sequence = tf.unstack(inputs(tf, batch=BATCH, steps=STEPS), axis=1)
+    with tf.variable_scope(scope) if scope else tf.variable_scope(tf.get_variable_scope()):
+        kernel = tf.get_variable(weights[0], [INPUTS + units, 4 * units])
+        bias = tf.get_variable(weights[1], [4 * units])
+    c = m = tf.zeros([BATCH, units])
+    for x in sequence:
+        z = tf.nn.bias_add(tf.matmul(tf.concat([x, m], 1), kernel), bias)
+        gate = dict(zip(order, tf.split(z, 4, 1), strict=True))
+        c = c * tf.sigmoid(gate["f"] + forget_bias) + tf.sigmoid(gate["i"]) * tf.tanh(gate["j"])
+        m = tf.tanh(c) * tf.sigmoid(gate["o"])
+    return c, m
+
+
+def block(tf: TensorFlow, op: str = "LSTMBlockCell", units: int = 4, **attributes: Any) -> None:
+    """Step a cell that is one operation, under the names of LSTMCell."""
+    with tf.variable_scope("rnn/lstm_cell"):
+        weights = {"w": tf.get_variable("kernel", [INPUTS + units, 4 * units])}
+        weights["b"] = tf.get_variable("bias", [4 * units])
+        for name, gate in (("wci", "i"), ("wcf", "f"), ("wco", "o")):
+            if attributes.get("use_peephole"):
+                weights[name] = tf.get_variable(f"w_{gate}_diag", [units])
+            else:
+                weights[name] = tf.zeros([units])
+    state = {"cs_prev": tf.zeros([BATCH, units]), "h_prev": tf.zeros([BATCH, units])}
+    if op == "LSTMBlockCell":
+        x = tf.placeholder(tf.float32, [BATCH, INPUTS])
+        tf.raw_ops.LSTMBlockCell(x=x, **state, **weights, **attributes)
+    else:
+        x = tf.placeholder(tf.float32, [STEPS, BATCH, INPUTS])
+        length = tf.constant(STEPS, tf.int64)
+        getattr(tf.raw_ops, op)(seq_len_max=length, x=x, **state, **weights, **attributes)
+
+
+def renamed(variables: Iterable[Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """Return variables by the names that a Saver is to save them under."""
+    return {change(variable.op.name): variable for variable in variables}
