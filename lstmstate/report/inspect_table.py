@@ -41,7 +41,7 @@ def checkpoint_tables(
         stacks = [
             stack
             for stack in ckpt.stacks
-            if not narrowed or any(cell.name in shown for layer in stack.layers for cell in layer)
+            if all(cell.name in shown for layer in stack.layers for cell in layer)
         ]
         _states(sheet, cells, stacks)
         if ckpt.states:

@@ -1,0 +1,134 @@
+"""Cells that the released classes of TensorFlow 0.5 to 1.15 made: what is known of them is told."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SHARED
+
+from lstmstate.cells import Cell, StateWidths
+from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+
+CASES = sorted((SHARED / "golden").glob("*/case.json"))
+pytestmark = pytest.mark.skipif(not CASES, reason="the golden answers are not beside us")
+
+FAMILIES = {"KerasLSTM": "Keras LSTM", "Keras3LSTM": "Keras LSTM"}
+ERAS = {"tf0": "0.5-0.12", "tf1p1": "1.0-1.1"}  # where the variant names an old release
+# How a case words the order of the gates, up to its first remark.
+ORDERS = {
+    "i,j,f,o": "ijfo",
+    "i,c,f,o": "ijfo",
+    "i,f,c,o": "ifjo",
+    "j,f,o": "jfo",
+    "8": "8 blocks",
+    "mask_gates:": "if,j,o",
+    "separate": "ijfo",  # TFLiteLSTMCell: a matrix for each
+}
+
+Case = dict[str, Any]
+
+
+@cache
+def read(path: Path) -> tuple[Case, LSTMCheckpoint]:
+    """Return what is known of a case, and its checkpoint."""
+    return json.loads(path.read_text()), open_checkpoint(path.parent / "model.ckpt")
+
+
+@pytest.fixture(params=CASES, ids=lambda path: path.parent.name)
+def case(request: pytest.FixtureRequest) -> tuple[Case, Cell, LSTMCheckpoint]:
+    """What is known of a cell, and the only cell of its checkpoint."""
+    known, ckpt = read(request.param)
+    (cell,) = ckpt.cells.values()
+    return known, cell, ckpt
+
+
+def told(cell: Cell, option: str) -> bool:
+    """Whether an option is known at all."""
+    return cell.options[option].source != "unknown"
+
+
+def test_its_class_and_age(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+    known, cell, _ = case
+    assert cell.family == FAMILIES.get(known["family"], known["family"])
+    for release, era in ERAS.items():
+        if known["variant"].startswith(release):
+            assert cell.era == era
+
+
+def test_its_widths(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+    known, cell, _ = case
+    assert (cell.num_units, cell.num_proj) == (known["num_units"], known["num_proj"])
+    assert cell.state == StateWidths(known["num_units"], known["recurrent_width"])
+    # A kernel that all groups share has the same rows whatever the input is.
+    assert cell.input_size == (None if known.get("kernel_shared") else known["input_size"])
+
+
+def test_its_variables_are_all_its_own(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+    known, cell, ckpt = case
+    names = [name for stored in cell.variables.values() for name in stored]
+    assert sorted(names) == sorted(known["variables"])
+    assert {ckpt.role(name)[1] for name in names} == {cell.name}
+    assert {name: list(ckpt.variables[name].shape) for name in names} == known["variables"]
+    assert ckpt.candidates == []
+
+
+def test_its_shards_are_joined_on_the_right_axis(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+    known, cell, _ = case
+    shards = cell.variables.get("kernel", ())
+    # A GLSTMCell has a kernel for each group, which are not joined.
+    cut = len(shards) > 1 and known["family"] != "GLSTMCell"
+    assert cell.shard_axis == (known["shard_axis"] if cut else None)
+    assert list(shards) == sorted(shards)
+
+
+def test_its_equations(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+    known, cell, _ = case
+    assert cell.gate_order == ORDERS[known["gate_order"].split(" ")[0]]
+    assert cell.peepholes == known["peepholes"]
+    assert cell.layer_norm == any(name.endswith("/gamma") for name in known["variables"])
+
+
+def test_what_is_added_to_the_forget_gate(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+    known, cell, _ = case
+    added = known["forget_bias"]
+    if isinstance(added, str):  # "stored in …", "none added at run time …"
+        added = 0.0
+    assert cell.forget_bias.value == added
+    assert cell.forget_bias.source in ("graph", "family")
+
+
+@pytest.mark.parametrize("clip", ["cell_clip", "proj_clip"])
+def test_its_clips(case: tuple[Case, Cell, LSTMCheckpoint], clip: str) -> None:
+    known, cell, _ = case
+    assert cell.options[clip].value == known["options"].get(clip)
+    # The one class whose products are too many to be followed in the graph.
+    assert told(cell, clip) == (known["family"] != "TFLiteLSTMCell")
+
+
+def test_its_activation(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+    known, cell, _ = case
+    if told(cell, "activation"):
+        assert cell.options["activation"].value == known["activation"]
+    else:
+        assert cell.gate_order not in ("jfo", "ijfo") or known["family"] == "TFLiteLSTMCell"
+
+
+def test_how_its_state_is_passed(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+    known, cell, _ = case
+    if told(cell, "state_is_tuple"):
+        assert cell.options["state_is_tuple"].value == known["state_is_tuple"]
+    else:
+        assert known["family"] == "TFLiteLSTMCell"
+
+
+def test_what_it_was_run_on(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+    known, cell, _ = case
+    if told(cell, "batch_size"):
+        assert cell.options["batch_size"].value == known["batch"]
+    if told(cell, "time_major"):
+        whole_sequence = "time-major" in known["mode"]
+        assert cell.options["time_major"].value == whole_sequence

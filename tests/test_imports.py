@@ -1,0 +1,70 @@
+"""What is imported: never TensorFlow, and nothing heavy before it is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SAMPLES = Path(__file__).resolve().parent.parent / "sample_checkpoints"
+HEAVY = ("tensorflow", "tf_keras", "keras", "google.protobuf")
+
+
+def imported_by(script: str, *arguments: str) -> set[str]:
+    """Run a script in a process of its own; return the modules that it imported."""
+    report = "\nimport sys\nprint('\\n'.join(sys.modules), file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", script + report, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stderr.splitlines())
+
+
+def inspecting(*arguments: str) -> set[str]:
+    """Return the modules that one `lstmstate inspect` imports."""
+    return imported_by("import sys; from lstmstate.cli import run; run(sys.argv[1:])", *arguments)
+
+
+@pytest.mark.parametrize("sample", [path.name for path in SAMPLES.iterdir() if path.is_dir()])
+def test_inspect_imports_no_tensorflow(sample: str) -> None:
+    modules = inspecting("inspect", "-q", str(SAMPLES / sample), "--stats", "--variables")
+    assert not modules & set(HEAVY)
+
+
+def test_the_proof_can_fail() -> None:
+    """A script that does import one of the heavy modules is found out in the same way."""
+    assert "google.protobuf" in imported_by("import google.protobuf")
+
+
+def test_json_needs_neither_numpy_nor_rich() -> None:
+    modules = inspecting("inspect", "-q", "--json", str(SAMPLES / "sunspots"))
+    assert not modules & {"numpy", "rich", "h5py", "cramjam"}
+
+
+def test_help_imports_nothing_but_click() -> None:
+    modules = inspecting("--help")
+    assert not modules & {"numpy", "rich", "h5py", "lstmstate.opened", "lstmstate.checkpoint"}
+
+
+def test_importing_the_package_imports_no_part_of_it() -> None:
+    modules = imported_by("import lstmstate")
+    assert {name for name in modules if name.startswith("lstmstate.")} == set()
+
+
+def test_lower_rooms_never_import_upper_ones() -> None:
+    """Files → variables → cells → states → reports → commands, never the other way."""
+    rooms = ["checkpoint", "cells", "state", "opened", "report", "cli"]
+    package = SAMPLES.parent / "lstmstate"
+    for floor, room in enumerate(rooms):
+        above = rooms[floor + 1 :]
+        home = package / room
+        files = list(home.glob("*.py")) if home.is_dir() else [home.with_suffix(".py")]
+        assert files
+        for file in files:
+            text = file.read_text(encoding="utf-8")
+            for upper in above:
+                assert f"lstmstate.{upper}" not in text, f"{file.name} imports {upper}"

@@ -1,0 +1,401 @@
+"""What a graph tells of a cell's options is what the cell was given; node names play no part."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import writers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from writers import BATCH, MetaGraph, TensorFlow, dynamic, inputs, only, opened, static, told
+
+from lstmstate.cells import Option
+from lstmstate.opened import LSTMCheckpoint
+
+CELLS = ("BasicLSTMCell", "LSTMCell")
+LOOPS = {"dynamic": dynamic, "static": static}
+
+
+def built(
+    cell: str = "LSTMCell", loop: str = "dynamic", units: int = 4, **options: Any
+) -> LSTMCheckpoint:
+    """Return what is found of one cell of a class of TensorFlow, with some options."""
+
+    def build(tf: TensorFlow) -> None:
+        if "activation" in options:
+            options["activation"] = activation(tf, options["activation"])
+        LOOPS[loop](tf, getattr(tf.nn.rnn_cell, cell)(units, **options))
+
+    return opened(build)
+
+
+def activation(tf: TensorFlow, name: str) -> Any:
+    return getattr(tf.nn, name, None) or getattr(tf, name)
+
+
+# ---- one option after another
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("forget_bias", [0.0, 0.3, 1.0, 2.5])
+def test_the_forget_bias(cell: str, loop: str, forget_bias: float) -> None:
+    found = only(built(cell, loop, forget_bias=forget_bias))
+    assert found.forget_bias == Option(forget_bias, "graph")
+    assert found.family == cell
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("name", ["tanh", "relu", "sigmoid", "identity", "elu", "softplus"])
+def test_the_activation(cell: str, loop: str, name: str) -> None:
+    found = only(built(cell, loop, activation=name))
+    assert told(found, "activation", "forget_bias") == {"activation": name, "forget_bias": 1.0}
+    assert found.gate_order == "ijfo"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(
+    ("cell_clip", "proj_clip"),
+    [(None, None), (0.5, None), (50.0, None), (None, 0.25), (0.5, 0.25), (0.5, 0.5)],
+)
+@pytest.mark.parametrize("peepholes", [False, True])
+def test_the_clips(
+    loop: str, cell_clip: float | None, proj_clip: float | None, peepholes: bool
+) -> None:
+    clips = {"cell_clip": cell_clip, "proj_clip": proj_clip}
+    found = only(built(loop=loop, num_proj=2, use_peepholes=peepholes, **clips))
+    assert told(found, *clips) == clips
+    assert (found.num_proj, found.peepholes) == (2, peepholes)
+
+
+def test_a_clip_of_what_comes_out_of_the_cell_is_not_its_own() -> None:
+    def clipped_output(tf: TensorFlow) -> None:
+        outputs, _ = dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, num_proj=2))
+        tf.clip_by_value(outputs, -0.5, 0.5)
+
+    clips = told(only(opened(clipped_output)), "cell_clip", "proj_clip")
+    assert clips == {"cell_clip": None, "proj_clip": None}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("is_tuple", [True, False])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_how_the_state_is_passed(cell: str, loop: str, is_tuple: bool, layers: int) -> None:
+    def build(tf: TensorFlow) -> None:
+        make = getattr(tf.nn.rnn_cell, cell)
+        some = [make(4, state_is_tuple=is_tuple) for _ in range(layers)]
+        one = tf.nn.rnn_cell.MultiRNNCell(some, state_is_tuple=is_tuple) if layers > 1 else some[0]
+        LOOPS[loop](tf, one)
+
+    found = opened(build).cells.values()
+    assert len(found) == layers
+    for one in found:
+        assert told(one, "state_is_tuple") == {"state_is_tuple": is_tuple}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("batch", [BATCH, None])
+def test_the_batch_of_a_zero_state(cell: str, batch: int | None) -> None:
+    def build(tf: TensorFlow) -> None:
+        one, x = getattr(tf.nn.rnn_cell, cell)(4), inputs(tf, batch=batch)
+        dynamic(tf, one, x, initial_state=one.zero_state(batch or tf.shape(x)[0], tf.float32))
+
+    assert told(only(opened(build)), "batch_size") == {"batch_size": batch}
+
+
+@pytest.mark.parametrize("batch", [BATCH, None])
+def test_the_batch_of_a_sequence_without_a_first_state(batch: int | None) -> None:
+    found = only(
+        opened(lambda tf: dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), inputs(tf, batch=batch)))
+    )
+    assert told(found, "batch_size") == {"batch_size": batch}
+
+
+@pytest.mark.parametrize("time_major", [True, False])
+@pytest.mark.parametrize("lengths", [True, False])
+def test_which_axis_is_time(time_major: bool, lengths: bool) -> None:
+    def build(tf: TensorFlow) -> None:
+        x = tf.placeholder(tf.float32, [5, BATCH, 3] if time_major else [BATCH, 5, 3])
+        more = {"sequence_length": tf.placeholder(tf.int32, [BATCH])} if lengths else {}
+        dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), x, time_major=time_major, **more)
+
+    found = only(opened(build))
+    assert told(found, "time_major", "batch_size") == {
+        "time_major": time_major,
+        "batch_size": BATCH,
+    }
+    assert told(found, "cell_clip") == {"cell_clip": None}  # the bounds of the loop are no clip
+
+
+def test_an_unrolled_cell_has_no_time_axis() -> None:
+    assert only(built(loop="static")).options["time_major"] == Option(None, "unknown")
+
+
+# ---- what stands around a cell
+
+
+def residual(tf: TensorFlow) -> Any:
+    return tf.nn.rnn_cell.ResidualWrapper(tf.nn.rnn_cell.LSTMCell(3, forget_bias=0.3))
+
+
+def dropout(tf: TensorFlow) -> Any:
+    keep = tf.placeholder_with_default(0.5, [])
+    every = {"input_keep_prob": keep, "output_keep_prob": keep, "state_keep_prob": keep}
+    return tf.nn.rnn_cell.DropoutWrapper(tf.nn.rnn_cell.LSTMCell(3, forget_bias=0.3), **every)
+
+
+@pytest.mark.parametrize("wrapper", [residual, dropout])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_wrapper_changes_nothing_of_the_cell(wrapper: Any, loop: str) -> None:
+    found = only(opened(lambda tf: LOOPS[loop](tf, wrapper(tf))))
+    options = told(found, "forget_bias", "activation", "cell_clip", "state_is_tuple")
+    assert list(options.values()) == [0.3, "tanh", None, True]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("optimizer", ["AdamOptimizer", "MomentumOptimizer"])
+def test_gradients_and_slots_change_nothing_of_the_cell(loop: str, optimizer: str) -> None:
+    def train(tf: TensorFlow) -> None:
+        cell = tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3, cell_clip=0.5, num_proj=2, proj_clip=0.2)
+        outputs, _ = LOOPS[loop](tf, cell)
+        more = {"momentum": 0.9} if "Momentum" in optimizer else {}
+        loss = tf.reduce_sum(outputs[-1])
+        clipped = [
+            (tf.clip_by_value(gradient, -7.0, 7.0), variable)
+            for gradient, variable in getattr(tf.train, optimizer)(0.1, **more).compute_gradients(
+                loss
+            )
+        ]
+        getattr(tf.train, optimizer)(0.1, **more).apply_gradients(clipped)
+
+    ckpt = opened(train)
+    options = told(only(ckpt), "forget_bias", "cell_clip", "proj_clip", "activation")
+    assert list(options.values()) == [0.3, 0.5, 0.2, "tanh"]
+    slots = [name for name in ckpt.variables if ckpt.role(name)[0] == "slot"]
+    assert len(slots) == 3 * (2 if optimizer == "AdamOptimizer" else 1)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_layers_of_a_stack_keep_their_own_options(loop: str) -> None:
+    def build(tf: TensorFlow) -> None:
+        make = tf.nn.rnn_cell
+        layers = [
+            make.LSTMCell(4, forget_bias=0.3, cell_clip=0.5, use_peepholes=True),
+            make.BasicLSTMCell(6, forget_bias=2.5, activation=tf.nn.relu),
+            make.LSTMCell(5, num_proj=2, proj_clip=0.2, forget_bias=0.0),
+        ]
+        LOOPS[loop](tf, make.MultiRNNCell(layers))
+
+    found = list(opened(build).cells.values())
+    assert [one.family for one in found] == ["LSTMCell", "BasicLSTMCell", "LSTMCell"]
+    assert [one.input_size for one in found] == [3, 4, 6]
+    names = ("forget_bias", "cell_clip", "proj_clip", "activation")
+    assert [list(told(one, *names).values()) for one in found] == [
+        [0.3, 0.5, None, "tanh"],
+        [2.5, None, None, "relu"],
+        [0.0, None, 0.2, "tanh"],
+    ]
+
+
+def test_the_directions_of_a_pair_keep_their_own_options() -> None:
+    def build(tf: TensorFlow) -> None:
+        ways = [tf.nn.rnn_cell.LSTMCell(4, forget_bias=bias) for bias in (0.3, 2.5)]
+        tf.nn.bidirectional_dynamic_rnn(*ways, inputs(tf), dtype=tf.float32)
+
+    found = opened(build).cells.values()
+    assert {one.direction: one.forget_bias.value for one in found} == {
+        "forward": 0.3,
+        "backward": 2.5,
+    }
+    assert [told(one, "time_major") for one in found] == [{"time_major": False}] * 2
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_a_partitioned_kernel_is_one_cell(parts: int) -> None:
+    def build(tf: TensorFlow) -> None:
+        with tf.variable_scope("p", partitioner=tf.fixed_size_partitioner(parts)):
+            dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3, cell_clip=0.5))
+
+    ckpt = opened(build)
+    found = only(ckpt)
+    assert (found.name, found.input_size, found.num_units) == ("p/rnn/lstm_cell", 3, 4)
+    assert found.variables["kernel"] == ("p/rnn/lstm_cell/kernel",)
+    assert told(found, "forget_bias", "cell_clip") == {"forget_bias": 0.3, "cell_clip": 0.5}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_resource_variables_are_read_as_the_others(loop: str) -> None:
+    def build(tf: TensorFlow) -> None:
+        with tf.variable_scope("r", use_resource=True):
+            LOOPS[loop](tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3, num_proj=2, proj_clip=0.2))
+
+    found = only(opened(build))
+    assert told(found, "forget_bias", "proj_clip") == {"forget_bias": 0.3, "proj_clip": 0.2}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_other_dtypes_are_read_as_float32(loop: str, dtype: str) -> None:
+    def build(tf: TensorFlow) -> None:
+        x = tf.placeholder(dtype, [BATCH, 2, 3])
+        cell = tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3, cell_clip=0.1)
+        LOOPS[loop](tf, cell, x, dtype=tf.as_dtype(dtype))
+
+    found = only(opened(build))
+    assert found.dtype == dtype
+    assert told(found, "forget_bias", "cell_clip") == {"forget_bias": 0.3, "cell_clip": 0.1}
+
+
+# ---- what a graph does not tell
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_forget_bias_that_is_fed_is_not_known(cell: str) -> None:
+    def build(tf: TensorFlow) -> None:
+        dynamic(tf, getattr(tf.nn.rnn_cell, cell)(4, forget_bias=tf.placeholder(tf.float32, [])))
+
+    assert only(opened(build)).forget_bias == Option(None, "unknown")
+
+
+def test_a_cell_used_with_two_forget_biases_tells_neither() -> None:
+    def build(tf: TensorFlow) -> None:
+        x = inputs(tf)
+        for name, bias in (("train", 0.3), ("valid", 2.5)):
+            with tf.name_scope(name), tf.variable_scope("model", reuse=tf.AUTO_REUSE):
+                dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=bias), x)
+
+    found = only(opened(build))
+    assert found.forget_bias.value is None
+    assert any("forget_bias" in note for note in found.notes)
+    assert told(found, "cell_clip", "activation") == {"cell_clip": None, "activation": "tanh"}
+
+
+def test_a_cell_used_twice_alike_tells_its_options() -> None:
+    def build(tf: TensorFlow) -> None:
+        for name in ("train", "valid"):
+            with tf.name_scope(name), tf.variable_scope("model", reuse=tf.AUTO_REUSE):
+                dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3))
+
+    found = only(opened(build))
+    assert found.notes == ()
+    assert told(found, "forget_bias", "cell_clip") == {"forget_bias": 0.3, "cell_clip": None}
+
+
+def test_without_a_graph_defaults_say_that_they_are_defaults() -> None:
+    def build(tf: TensorFlow) -> None:
+        dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3, cell_clip=0.5))
+
+    found = only(opened(build, graph=False))
+    assert found.forget_bias == Option(1.0, "default")
+    assert found.options["cell_clip"] == Option(None, "unknown")
+    assert found.options["activation"] == Option(None, "unknown")
+
+
+# ---- any options at all
+
+
+numbers = st.integers(1, 400).map(lambda hundredths: hundredths / 100)
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(
+    loop=st.sampled_from(sorted(LOOPS)),
+    units=st.integers(1, 6),
+    forget_bias=st.just(0.0) | numbers,
+    num_proj=st.none() | st.integers(1, 5),
+    cell_clip=st.none() | numbers,
+    proj_clip=st.none() | numbers,
+    use_peepholes=st.booleans(),
+    state_is_tuple=st.booleans(),
+    function=st.sampled_from(["tanh", "relu", "sigmoid", "identity"]),
+    seed=st.integers(0, 1000),
+)
+def test_what_a_cell_was_given_is_what_is_told(
+    loop: str, units: int, function: str, seed: int, **given_options: Any
+) -> None:
+    def build(tf: TensorFlow) -> None:
+        options = given_options | {"activation": activation(tf, function)}
+        LOOPS[loop](tf, tf.nn.rnn_cell.LSTMCell(units, **options))
+
+    expected = given_options | {"activation": function}
+    if not expected["num_proj"]:
+        expected["proj_clip"] = None  # which has no effect without a projection
+    widths = {"num_proj": expected.pop("num_proj"), "peepholes": expected.pop("use_peepholes")}
+    for edit in (None, lambda meta: rename_nodes(meta, seed)):
+        found = only(opened(build, edit=edit))
+        assert told(found, *expected) == expected
+        assert {name: getattr(found, name) for name in widths} == widths
+        assert (found.input_size, found.num_units) == (3, units)
+
+
+def rename_nodes(meta: MetaGraph, seed: int) -> None:
+    """Give every node but the variables another name, in another order of the alphabet."""
+    graph = meta.graph_def
+    numbers = random.Random(seed).sample(range(10 * len(graph.node)), len(graph.node))
+    names = {
+        node.name: node.name if "Variable" in node.op or "VarHandle" in node.op else f"n{number}"
+        for node, number in zip(graph.node, numbers, strict=True)
+    }
+    for node in graph.node:
+        node.name = names[node.name]
+        for at, tensor in enumerate(node.input):
+            start = "^" if tensor.startswith("^") else ""
+            name, colon, port = tensor.removeprefix("^").partition(":")
+            node.input[at] = f"{start}{names[name]}{colon}{port}"
+
+
+# ---- cells that are one operation
+
+
+@pytest.mark.parametrize("op", ["LSTMBlockCell", "BlockLSTM"])
+@pytest.mark.parametrize("forget_bias", [0.0, 0.35, 1.0])
+@pytest.mark.parametrize(("cell_clip", "clip"), [(-1.0, None), (0.0, None), (0.5, 0.5), (3.0, 3.0)])
+def test_a_block_cells_attributes(
+    op: str, forget_bias: float, cell_clip: float, clip: float | None
+) -> None:
+    attributes = {"forget_bias": forget_bias, "cell_clip": cell_clip, "use_peephole": True}
+    found = only(opened(lambda tf: writers.block(tf, op, **attributes)))
+    assert found.family == ("LSTMBlockCell" if op == "LSTMBlockCell" else "LSTMBlockFusedCell")
+    options = told(found, "forget_bias", "cell_clip")
+    assert options == {"forget_bias": forget_bias, "cell_clip": clip}
+    assert (found.peepholes, found.gate_order) == (True, "ijfo")
+    assert told(found, "batch_size") == {"batch_size": BATCH}
+
+
+@pytest.mark.parametrize("op", ["LSTMBlockCell", "BlockLSTM"])
+def test_an_attribute_that_is_left_out_has_the_operations_default(op: str) -> None:
+    """A graph may be saved without its defaults: 3.0 then is a clip, which classes do not show."""
+
+    def strip(meta: MetaGraph) -> None:
+        for node in meta.graph_def.node:
+            if node.op == op:
+                for name in ("forget_bias", "cell_clip", "use_peephole"):
+                    del node.attr[name]
+
+    found = only(opened(lambda tf: writers.block(tf, op), edit=strip))
+    options = told(found, "forget_bias", "cell_clip")
+    assert options == {"forget_bias": 1.0, "cell_clip": 3.0}
+    assert found.peepholes is False
+
+
+def test_peepholes_that_lie_there_unused_are_not_used() -> None:
+    def build(tf: TensorFlow) -> None:
+        writers.block(tf, use_peephole=True)
+
+    def switch_off(meta: MetaGraph) -> None:
+        (node,) = (node for node in meta.graph_def.node if node.op == "LSTMBlockCell")
+        node.attr["use_peephole"].b = False
+
+    assert only(opened(build)).peepholes is True
+    assert only(opened(build, edit=switch_off)).peepholes is False
+
+
+def test_the_second_block_operation_has_another_order_and_no_forget_bias() -> None:
+    found = only(opened(lambda tf: writers.block(tf, "BlockLSTMV2", cell_clip=0.0)))
+    assert (found.family, found.gate_order) == ("BlockLSTMV2", "ifjo")
+    assert told(found, "forget_bias", "cell_clip") == {"forget_bias": 0.0, "cell_clip": None}

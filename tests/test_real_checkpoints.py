@@ -1,0 +1,200 @@
+"""Checkpoints that other people trained and published: what is known of them is found in them."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SHARED
+
+from lstmstate.cells import Cell
+from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+
+FOLDERS = sorted((SHARED / "real").glob("*/truth.json"))
+pytestmark = pytest.mark.skipif(not FOLDERS, reason="the real checkpoints are not beside us")
+
+DIRECTIONS = {"fw": "forward", "bw": "backward", None: None}
+FORMATS = {
+    "V1": "v1",
+    "V2": "v2",
+    "SavedModel (TF1)": "saved_model",
+    "object-based SavedModel": "saved_model",
+    "object-based (V2 bundle)": "object_based",
+}
+
+Truth = dict[str, Any]
+
+
+@cache
+def read(path: Path) -> tuple[Truth, LSTMCheckpoint]:
+    """Return what is known of a checkpoint, and the checkpoint."""
+    truth = json.loads(path.read_text())
+    # A SavedModel is given as its folder: the graph lies beside the folder of its variables.
+    prefix = "." if truth["prefix"] == "variables/variables" else truth["prefix"]
+    return truth, open_checkpoint(path.parent / prefix)
+
+
+def cells() -> list[Any]:
+    """Return (folder, number) for every cell that is known, as parameters of tests."""
+    return [
+        pytest.param((path, number), id=f"{path.parent.name}-{cell['name']}")
+        for path in FOLDERS
+        for number, cell in enumerate(json.loads(path.read_text())["cells"])
+    ]
+
+
+@pytest.fixture(params=FOLDERS, ids=lambda path: path.parent.name)
+def known(request: pytest.FixtureRequest) -> tuple[Truth, LSTMCheckpoint]:
+    return read(request.param)
+
+
+@pytest.fixture(params=cells())
+def pair(request: pytest.FixtureRequest) -> tuple[Truth, Cell, LSTMCheckpoint]:
+    """What is known of a cell, and the cell that was found; its kernel tells that they are one."""
+    path, number = request.param
+    truth, ckpt = read(path)
+    cell = truth["cells"][number]
+    role, name = ckpt.role(cell["kernel"])
+    assert role == "kernel"
+    assert name is not None
+    return cell, ckpt.cells[name], ckpt
+
+
+def test_every_variable_is_listed(known: tuple[Truth, LSTMCheckpoint]) -> None:
+    truth, ckpt = known
+    found = {name: (list(v.shape), v.dtype) for name, v in ckpt.variables.items()}
+    expected = {name: (v["shape"], v["dtype"]) for name, v in truth["variables"].items()}
+    assert found == expected
+    assert len(found) == truth["variables_count"]
+
+
+def test_the_format_and_the_release_are_told(known: tuple[Truth, LSTMCheckpoint]) -> None:
+    truth, ckpt = known
+    assert ckpt.format == FORMATS[truth["format"]]
+    if truth["tensorflow_version"]:
+        assert ckpt.tensorflow_version == truth["tensorflow_version"]
+    if truth["graph_producer"]:
+        assert ckpt.graph is not None
+        assert ckpt.graph.producer == truth["graph_producer"]
+
+
+def test_the_cells_are_those_that_are_known_and_no_others(
+    known: tuple[Truth, LSTMCheckpoint],
+) -> None:
+    truth, ckpt = known
+    kernels = {cell.variables["kernel"][0] for cell in ckpt.cells.values()}
+    assert kernels == {cell["kernel"] for cell in truth["cells"]}
+    assert ckpt.graph is None or ckpt.candidates == []  # a graph leaves nothing open
+
+
+def test_slots_are_no_cells_and_all_are_told(known: tuple[Truth, LSTMCheckpoint]) -> None:
+    truth, ckpt = known
+    roles = [ckpt.role(name)[0] for name in ckpt.variables]
+    assert roles.count("slot") >= truth["optimizer_slots"]
+    assert not {name for cell in truth["cells"] for name in [cell["kernel"], cell["bias"]]} & {
+        name for name in ckpt.variables if ckpt.role(name)[0] == "slot"
+    }
+
+
+def test_no_state_was_saved_in_any_of_them(known: tuple[Truth, LSTMCheckpoint]) -> None:
+    truth, ckpt = known
+    assert [state.variable for state in ckpt.states] == truth["saved_state_variables"]
+
+
+def test_its_name_and_class(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
+    truth, cell, _ = pair
+    assert cell.name == truth["name"]
+    assert cell.family == truth["kind"].partition(" inside ")[0]
+
+
+def test_its_widths(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
+    truth, cell, _ = pair
+    for width in ("input_size", "num_units", "num_proj", "peepholes", "dtype"):
+        assert getattr(cell, width) == truth[width], width
+    assert cell.state is not None
+    assert cell.state.flat == truth["num_units"] + (truth["num_proj"] or truth["num_units"])
+
+
+def test_its_variables(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
+    truth, cell, ckpt = pair
+    for role in ("kernel", "recurrent_kernel", "bias"):
+        if role in truth:
+            assert cell.variables[role] == (truth[role],)
+            assert ckpt.role(truth[role]) == (role, cell.name)
+
+
+def test_its_place(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
+    truth, cell, _ = pair
+    assert cell.direction == DIRECTIONS[truth["direction"]]
+    # What is known leaves out the layers of stack_bidirectional_dynamic_rnn, numbered all the same.
+    if truth.get("layer") is not None or "stack_bidirectional_rnn" not in cell.name:
+        assert cell.layer == truth.get("layer")
+    else:
+        assert f"/cell_{cell.layer}/" in cell.name
+
+
+def test_its_options_as_the_graph_shows_them(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
+    truth, cell, ckpt = pair
+    if ckpt.graph is None or isinstance(truth.get("forget_bias"), str):
+        return
+    for name in ("forget_bias", "state_is_tuple", "cell_clip"):
+        option = cell.options[name]
+        assert option.value == truth[name], name
+        assert option.source in ("graph", "family"), name
+    assert cell.forget_bias.source == "graph"
+
+
+def test_its_order_of_gates(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
+    truth, cell, _ = pair
+    expected = truth.get("gate_order", "i,j,f,o").replace(",", "").replace("c", "j")
+    assert cell.gate_order == expected
+
+
+def test_what_is_stored_in_the_bias_is_not_added_again(
+    pair: tuple[Truth, Cell, LSTMCheckpoint],
+) -> None:
+    truth, cell, _ = pair
+    if isinstance(truth.get("forget_bias"), str):
+        assert (cell.forget_bias.value, cell.forget_bias.source) == (0.0, "family")
+
+
+def test_what_nothing_tells_is_a_default_that_says_so(
+    pair: tuple[Truth, Cell, LSTMCheckpoint],
+) -> None:
+    _, cell, ckpt = pair
+    if ckpt.graph is None and cell.family in ("LSTMCell", "BasicLSTMCell", "LSTMBlockFusedCell"):
+        assert (cell.forget_bias.value, cell.forget_bias.source) == (1.0, "default")
+    if ckpt.graph is None and cell.family == "LSTMCell":
+        assert cell.options["cell_clip"].source == "unknown"
+        assert cell.alternatives == ("LSTMBlockCell",)  # whose variables are the same
+
+
+def test_a_cell_that_the_checkpoint_leaves_out_is_not_told() -> None:
+    """A Saver may keep a part of the graph's variables: only what is stored is there."""
+    _, ckpt = read(SHARED / "real" / "l2l-optimizer" / "truth.json")
+    assert ckpt.graph is not None
+    assert any(name.startswith("sx/rnn1/basic_lstm_cell") for name in ckpt.graph.nodes)
+    assert set(ckpt.cells) == {"sd/rnn1/basic_lstm_cell", "sd/rnn2/basic_lstm_cell"}
+
+
+def test_a_bidirectional_stack_of_two_layers() -> None:
+    _, ckpt = read(SHARED / "real" / "io-crnn-savedmodel" / "truth.json")
+    (stack,) = ckpt.stacks
+    assert stack.name == "shadow_net/sequence_rnn_module/stack_bidirectional_rnn"
+    assert [[cell.direction for cell in layer] for layer in stack.layers] == [
+        ["forward", "backward"]
+    ] * 2
+    assert [[cell.layer for cell in layer] for layer in stack.layers] == [[0, 0], [1, 1]]
+    assert stack.flat == 4 * 2 * 256
+
+
+def test_a_stack_of_three_layers_of_0_12() -> None:
+    _, ckpt = read(SHARED / "real" / "io-lstmcell-W_0" / "truth.json")
+    (stack,) = ckpt.stacks
+    assert stack.name == "RNN/MultiRNNCell"
+    assert [layer[0].layer for layer in stack.layers] == [0, 1, 2]
+    assert stack.flat == 3 * 2 * 400
+    assert ckpt.era == "0.5-0.12"
