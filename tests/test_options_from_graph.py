@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from writers import BATCH, MetaGraph, TensorFlow, dynamic, inputs, only, opened, static, told
 
 from lstmstate.cells import Option
-from lstmstate.opened import LSTMCheckpoint
+from lstmstate.opened import LSTMCheckpoint, open_checkpoint
 
 CELLS = ("BasicLSTMCell", "LSTMCell")
 LOOPS = {"dynamic": dynamic, "static": static}
@@ -49,7 +50,7 @@ def test_the_forget_bias(cell: str, loop: str, forget_bias: float) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("name", ["tanh", "relu", "sigmoid", "identity", "elu", "softplus"])
+@pytest.mark.parametrize("name", ["tanh", "relu", "sigmoid", "identity"])
 def test_the_activation(cell: str, loop: str, name: str) -> None:
     found = only(built(cell, loop, activation=name))
     assert told(found, "activation", "forget_bias") == {"activation": name, "forget_bias": 1.0}
@@ -58,10 +59,16 @@ def test_the_activation(cell: str, loop: str, name: str) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(
-    ("cell_clip", "proj_clip"),
-    [(None, None), (0.5, None), (50.0, None), (None, 0.25), (0.5, 0.25), (0.5, 0.5)],
+    ("cell_clip", "proj_clip", "peepholes"),
+    [
+        (None, None, True),
+        (0.5, None, False),
+        (50.0, None, True),
+        (None, 0.25, False),
+        (0.5, 0.25, True),
+        (0.5, 0.5, False),
+    ],
 )
-@pytest.mark.parametrize("peepholes", [False, True])
 def test_the_clips(
     loop: str, cell_clip: float | None, proj_clip: float | None, peepholes: bool
 ) -> None:
@@ -80,7 +87,6 @@ def test_a_clip_of_what_comes_out_of_the_cell_is_not_its_own() -> None:
     assert clips == {"cell_clip": None, "proj_clip": None}
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("is_tuple", [True, False])
@@ -254,10 +260,17 @@ def test_other_dtypes_are_read_as_float32(loop: str, dtype: str) -> None:
 # ---- what a graph does not tell
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_forget_bias_that_is_fed_is_not_known(cell: str) -> None:
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_forget_bias_that_is_fed_is_not_known(loop: str) -> None:
     def build(tf: TensorFlow) -> None:
-        dynamic(tf, getattr(tf.nn.rnn_cell, cell)(4, forget_bias=tf.placeholder(tf.float32, [])))
+        LOOPS[loop](tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=tf.placeholder(tf.float32, [])))
+
+    assert only(opened(build)).forget_bias == Option(None, "unknown")
+
+
+def test_a_forget_bias_that_is_learnt_is_not_known() -> None:
+    def build(tf: TensorFlow) -> None:
+        dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=tf.get_variable("learnt", [])))
 
     assert only(opened(build)).forget_bias == Option(None, "unknown")
 
@@ -326,8 +339,12 @@ def test_what_a_cell_was_given_is_what_is_told(
     if not expected["num_proj"]:
         expected["proj_clip"] = None  # which has no effect without a projection
     widths = {"num_proj": expected.pop("num_proj"), "peepholes": expected.pop("use_peepholes")}
-    for edit in (None, lambda meta: rename_nodes(meta, seed)):
-        found = only(opened(build, edit=edit))
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = writers.save(folder, build)
+        both = [only(open_checkpoint(prefix))]
+        writers.edit_graph(prefix, lambda meta: rename_nodes(meta, seed))
+        both += [only(open_checkpoint(prefix))]
+    for found in both:
         assert told(found, *expected) == expected
         assert {name: getattr(found, name) for name in widths} == widths
         assert (found.input_size, found.num_units) == (3, units)
@@ -398,4 +415,4 @@ def test_peepholes_that_lie_there_unused_are_not_used() -> None:
 def test_the_second_block_operation_has_another_order_and_no_forget_bias() -> None:
     found = only(opened(lambda tf: writers.block(tf, "BlockLSTMV2", cell_clip=0.0)))
     assert (found.family, found.gate_order) == ("BlockLSTMV2", "ifjo")
-    assert told(found, "forget_bias", "cell_clip") == {"forget_bias": 0.0, "cell_clip": None}
+    assert (found.forget_bias.value, told(found, "cell_clip")) == (0.0, {"cell_clip": None})

@@ -142,12 +142,21 @@ def save(
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             saver.save(session, prefix, write_meta_graph=False)
-        meta = saver.export_meta_graph()
+        if graph:
+            saver.export_meta_graph(f"{prefix}.meta")
     if edit:
-        edit(meta)
-    if graph:
-        Path(f"{prefix}.meta").write_bytes(meta.SerializeToString())
+        edit_graph(prefix, edit)
     return prefix
+
+
+def edit_graph(prefix: str, edit: Edit) -> None:
+    """Change the graph beside a checkpoint: `edit` is given its MetaGraphDef."""
+    from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
+
+    path = Path(f"{prefix}.meta")
+    meta = MetaGraphDef.FromString(path.read_bytes())
+    edit(meta)
+    path.write_bytes(meta.SerializeToString())
 
 
 @functools.cache

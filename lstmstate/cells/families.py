@@ -367,6 +367,7 @@ FAMILIES: tuple[Family, ...] = (
 
 # A scope that says nothing is read as the plainest class: LSTMCell, in the leaves of its era.
 PLAIN = FAMILIES[-1]
+KERAS = next(family for family in FAMILIES if family.name == "Keras LSTM")
 PLAIN_LEAVES: tuple[tuple[str, Leaves], ...] = (
     (NEW, NEW_CORE),
     (MIDDLE, MIDDLE_CORE),

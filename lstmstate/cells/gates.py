@@ -281,7 +281,7 @@ def _output(graph: Graph, outputs: list[Node], c_new: Node) -> tuple[Node, Node,
 
 
 def _path_back(graph: Graph, start: Node | None, end: Node) -> list[Node] | None:
-    """Return the nodes from `start` back to `end` over clips and norms, None if it leads elsewhere."""
+    """Return the nodes from `start` back to `end`, over clips and norms alone; None elsewhere."""
     found: list[Node] = []
     for node in trace.backward(
         graph,

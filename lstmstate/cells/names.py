@@ -15,6 +15,8 @@ _SLOT = re.compile(
     r"(avg|mean|max|min)_?(grad|norm)\w*|biased|local_step|moving_avg|gradient_accumulator)(_\d+)?"
 )
 
+AVERAGE = "/ExponentialMovingAverage"
+
 _SNAKE = (re.compile(r"(.)([A-Z][a-z0-9]+)"), re.compile(r"([a-z0-9])([A-Z])"))
 _COUNTER = re.compile(r"_\d+$")
 

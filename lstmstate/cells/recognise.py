@@ -14,17 +14,27 @@ from dataclasses import replace
 from lstmstate.cells import names
 from lstmstate.cells.families import (
     FAMILIES,
-    NOT_LSTM_CELLS,
-    NOT_LSTM_WORDS,
+    KERAS,
     OLD,
     PLAIN,
     PLAIN_LEAVES,
     Family,
-    Leaves,
 )
 from lstmstate.cells.graph_view import GraphView, Stored
 from lstmstate.cells.model import Cell
-from lstmstate.cells.shapes import PEEPHOLES, Shapes, Widths
+from lstmstate.cells.scopes import (
+    Roles,
+    Scope,
+    by_role,
+    era_of,
+    group,
+    is_called,
+    is_something_else,
+    place,
+    shapes_of,
+    two_kernels,
+)
+from lstmstate.cells.shapes import PEEPHOLES, Widths
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.graph import Graph
 
@@ -37,10 +47,6 @@ OPTIONS = (
     "batch_size",
     "time_major",
 )
-
-
-Scope = dict[str, Stored]  # leaf → variable
-Roles = dict[str, tuple[Stored, ...]]
 
 
 class Recognition:
@@ -67,7 +73,10 @@ class Recognition:
             if variable.is_slot or names.is_slot(variable.path, paths)
         )
         self._kept = {v.path: v for v in everything if v.name not in self.slots}
-        self._scopes = _scopes(self._kept.values())
+        # Where only averages were saved they are the weights.
+        for average in (v for v in everything if v.path.endswith(names.AVERAGE)):
+            self._kept.setdefault(average.path[: -len(names.AVERAGE)], average)
+        self._scopes = group(self._kept)
         self.graph = GraphView(graph, self._kept) if graph is not None else None
         self._taken: set[str] = set()
         self._found: dict[str, Cell] = {}
@@ -90,21 +99,31 @@ class Recognition:
             for family in FAMILIES:
                 if self._try(scope, leaves, family):
                     break
+            number = 1
+            # Keras cells that share one scope: kernel, kernel_1, kernel_2, …
+            while f"recurrent_kernel_{number}" in leaves:
+                own = {
+                    leaf.removesuffix(f"_{number}"): variable
+                    for leaf, variable in leaves.items()
+                    if leaf.endswith(f"_{number}")
+                }
+                self._try(f"{scope}:{number}", own, KERAS)
+                number += 1
 
     def _try(self, scope: str, leaves: Scope, family: Family) -> bool:
         """Add the cell of a scope if it is of this family."""
-        named = _is_called(scope, family)
+        named = is_called(scope, family)
         if not named and not family.by_leaves:
             return False
         for era, pattern in family.leaves.items():
-            roles = _roles(leaves, pattern)
+            roles = by_role(leaves, pattern)
             if not all(role in roles for role in family.required):
                 continue
             if any(role in roles for role in family.forbidden):
                 continue
-            widths = family.widths(_shapes(roles))
+            widths = family.widths(shapes_of(roles))
             if widths is not None and not self._is_dense(roles):
-                self._add(scope, family, era or _era_of_scope(scope), roles, widths)
+                self._add(scope, family, era or era_of(scope), roles, widths)
                 return True
         return False
 
@@ -125,17 +144,17 @@ class Recognition:
             if not all(kernels) or any(v.name in self._taken for k in kernels for v in k):
                 continue
             first = kernels[0][0]
-            scope, pattern, era = _place(first.path)
+            scope, pattern, era = place(first.path)
             leaves = self._scopes.get(scope, {})
-            roles = _roles(leaves, pattern)
+            roles = by_role(leaves, pattern)
             if len(kernels) == 1:
                 roles["kernel"] = kernels[0]
                 roles.setdefault("bias", self.graph.stored(wired.biases[:1]))
             else:
-                roles = _two(kernels, self.graph.stored(wired.biases[:1]))
+                roles = two_kernels(kernels, self.graph.stored(wired.biases[:1]))
             roles = {role: stored for role, stored in roles.items() if stored}
             family = _unnamed(wired, roles)
-            widths = family.widths(_shapes(roles))
+            widths = family.widths(shapes_of(roles))
             if widths is not None:
                 self._add(scope, family, era, roles, widths, wired)
 
@@ -144,13 +163,13 @@ class Recognition:
     def _by_shape(self) -> None:
         """Add what has a cell's shapes in a place where a cell would be, without a graph."""
         for scope, leaves in self._scopes.items():
-            if _is_something_else(scope):
+            if is_something_else(scope):
                 continue
             for era, pattern in PLAIN_LEAVES:
-                roles = _roles(leaves, pattern)
+                roles = by_role(leaves, pattern)
                 if not {"kernel", "bias"} <= set(roles) or self._spoken_for(roles):
                     continue
-                widths = PLAIN.widths(_shapes(roles))
+                widths = PLAIN.widths(shapes_of(roles))
                 if widths is None or widths.num_units is None:
                     continue
                 verdict = self._surroundings(scope, roles, widths.num_units)
@@ -174,7 +193,7 @@ class Recognition:
         """
         if _RECURRENT_LEAF in {names.last(v.path) for v in roles["kernel"]}:
             return True
-        if "lstm" in names.word(names.last(scope)) or names.looks_recurrent(scope):
+        if "lstm" in names.word(names.last(scope)):
             return True
         rows = {
             variable.shape[0]
@@ -182,7 +201,9 @@ class Recognition:
             if len(variable.shape) == 2 and not path.startswith(f"{scope}/" if scope else "\0")
         }
         as_cell, as_dense = bool(rows & {units, 2 * units}), 4 * units in rows
-        return as_cell if as_cell != as_dense else None
+        if as_cell != as_dense:
+            return as_cell
+        return True if names.looks_recurrent(scope) and not as_dense else None
 
     def _add(
         self,
@@ -208,82 +229,12 @@ class Recognition:
 _RECURRENT_LEAF = "W_0"  # no layer but a cell of 0.5 to 0.12 has W_0 with B
 
 
-def _scopes(variables: Iterable[Stored]) -> dict[str, Scope]:
-    """Return for every scope the variables that lie one or two parts below it."""
-    scopes: dict[str, Scope] = {}
-    for variable in variables:
-        parts = variable.path.split("/")
-        for depth in (1, 2):
-            if len(parts) >= depth:
-                scope = "/".join(parts[:-depth])
-                scopes.setdefault(scope, {})["/".join(parts[-depth:])] = variable
-    return scopes
-
-
-def _roles(leaves: Scope, pattern: Leaves) -> Roles:
-    """Return the variables of a scope by role, shards in the order of their numbers."""
-    roles: Roles = {}
-    for role, leaf in pattern.items():
-        shards: list[Stored] = []
-        while (name := leaf.replace("{k}", str(len(shards)))) in leaves:
-            shards.append(leaves[name])
-            if name == leaf:
-                break  # it has no number: there is only one
-        if shards:
-            roles[role] = tuple(shards)
-    return roles
-
-
-def _shapes(roles: Roles) -> Shapes:
-    return {role: tuple(v.shape for v in stored) for role, stored in roles.items()}
-
-
-def _is_called(scope: str, family: Family) -> bool:
-    parts = scope.split("/")
-    word = names.word(parts[-1])
-    if family.name.startswith("Bidirectional") and len(parts) > 1:
-        return word in family.words and names.word(parts[-2]) == "bidirectional_grid_lstm_cell"
-    return word in family.words and not family.name.startswith("Bidirectional")
-
-
-def _is_something_else(scope: str) -> bool:
-    """Whether the last part of a scope names a layer that is no LSTM."""
-    word = names.word(names.last(scope))
-    return word in NOT_LSTM_CELLS or bool(NOT_LSTM_WORDS & set(word.split("_")))
-
-
-def _era_of_scope(scope: str) -> str | None:
-    """Return the era of a family whose leaves never changed: its class word was CamelCase first."""
-    last = names.last(scope)
-    return OLD if last[:1].isupper() else None
-
-
 _GRID = re.compile(r"Grid\d*(Basic)?LSTMCell")
 
 
 def _grid(scope: str) -> str | None:
     """Return the class of the grid that a cell is a dimension of: `Grid2LSTMCell/recurrent/…`."""
     return next((part for part in scope.split("/") if _GRID.fullmatch(part)), None)
-
-
-def _place(path: str) -> tuple[str, Leaves, str | None]:
-    """Return the scope of a kernel's path, the leaves that belong to it, and their era."""
-    for era, pattern in PLAIN_LEAVES:
-        leaf = pattern["kernel"].replace("{k}", "0")
-        if path == leaf or path.endswith(f"/{leaf}"):
-            return path[: -len(leaf)].rstrip("/"), pattern, era
-    return names.parent(path), {}, None
-
-
-def _two(kernels: list[tuple[Stored, ...]], bias: tuple[Stored, ...]) -> Roles:
-    """Tell the input kernel `[I, 4H]` from the recurrent one `[H, 4H]` by shape."""
-    if len(kernels) != 2 or len(kernels[0][0].shape) != 2:
-        return {}
-    first, second = kernels
-    units = first[0].shape[1] // 4
-    if second[0].shape[0] != units and first[0].shape[0] == units:
-        first, second = second, first
-    return {"kernel": first, "recurrent_kernel": second, "bias": bias}
 
 
 def _row(name: str) -> Family:
@@ -351,10 +302,12 @@ _BLOCK_FAMILIES = {
 def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
     """Add what the graph tells of a cell."""
     options = dict(cell.options)
-    for name, option in wired.options.items():
-        # What a graph shows but does not tell (a forget bias that is fed) is no default either.
-        if option.source == "graph" or name == "forget_bias":
-            options[name] = option
+    # What a graph shows but does not tell (a forget bias that is fed) is no default either.
+    options |= {
+        name: option
+        for name, option in wired.options.items()
+        if option.source == "graph" or name == "forget_bias"
+    }
     if wired.frame is not None and wired.frame in view.time_major:
         options["time_major"] = view.time_major[wired.frame]
     elif "time_major" in wired.options:

@@ -35,8 +35,11 @@ def fused(shapes: Shapes, gates: int = 4, states: int = 1) -> Widths | None:
     to the bias; on rows (0.7 on) where each has all the columns.
     """
     bias = shapes.get("bias")
-    joined, axis = _join(shapes["kernel"], bias[0][0] if bias and len(bias[0]) == 1 else None)
-    if joined is None or joined[1] % gates or (bias and bias != ((joined[1],),)):
+    wide = sum(math.prod(shard) for shard in bias) if bias else None
+    joined, axis = _join(shapes["kernel"], wide)
+    if joined is None or joined[1] % gates or (wide is not None and wide != joined[1]):
+        return None
+    if any(len(shard) != 1 for shard in bias or ()):
         return None
     rows, units = joined[0], joined[1] // gates
     proj = _projection(shapes, units)

@@ -1,0 +1,93 @@
+"""Variables by scope, leaf and role: what a scope holds, and what its words say it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lstmstate.cells import names
+from lstmstate.cells.families import (
+    NOT_LSTM_CELLS,
+    NOT_LSTM_WORDS,
+    OLD,
+    PLAIN_LEAVES,
+    Family,
+    Leaves,
+)
+from lstmstate.cells.graph_view import Stored
+from lstmstate.cells.shapes import Shapes
+
+Scope = dict[str, Stored]  # leaf → variable
+Roles = dict[str, tuple[Stored, ...]]
+
+
+def group(variables: Mapping[str, Stored]) -> dict[str, Scope]:
+    """Return for every scope the variables that lie one or two parts below it."""
+    scopes: dict[str, Scope] = {}
+    for path, variable in variables.items():
+        parts = path.split("/")
+        for depth in (1, 2):
+            if len(parts) >= depth:
+                scope = "/".join(parts[:-depth])
+                scopes.setdefault(scope, {})["/".join(parts[-depth:])] = variable
+    return scopes
+
+
+def by_role(leaves: Scope, pattern: Leaves) -> Roles:
+    """Return the variables of a scope by role, shards in the order of their numbers."""
+    roles: Roles = {}
+    for role, leaf in pattern.items():
+        # Who saves the parts of a partitioned variable by hand gets `…/part_0`, `…/part_1`, …
+        for template in (leaf, f"{leaf}/part_{{k}}"):
+            shards: list[Stored] = []
+            while (name := template.replace("{k}", str(len(shards)))) in leaves:
+                shards.append(leaves[name])
+                if name == template:
+                    break  # it has no number: there is only one
+            if shards:
+                roles.setdefault(role, tuple(shards))
+    return roles
+
+
+def shapes_of(roles: Roles) -> Shapes:
+    return {role: tuple(v.shape for v in stored) for role, stored in roles.items()}
+
+
+def is_called(scope: str, family: Family) -> bool:
+    parts = scope.split("/")
+    word = names.word(parts[-1])
+    if family.name.startswith("Bidirectional") and len(parts) > 1:
+        return word in family.words and names.word(parts[-2]) == "bidirectional_grid_lstm_cell"
+    return word in family.words and not family.name.startswith("Bidirectional")
+
+
+def is_something_else(scope: str) -> bool:
+    """Whether the last part of a scope names a layer that is no LSTM."""
+    word = names.word(names.last(scope))
+    parts = {part.rstrip("0123456789") for part in word.split("_")}
+    return word in NOT_LSTM_CELLS or bool(NOT_LSTM_WORDS & parts)
+
+
+def era_of(scope: str) -> str | None:
+    """Return the era of a family whose leaves never changed: its class word was CamelCase first."""
+    last = names.last(scope)
+    return OLD if last[:1].isupper() else None
+
+
+def place(path: str) -> tuple[str, Leaves, str | None]:
+    """Return the scope of a kernel's path, the leaves that belong to it, and their era."""
+    for era, pattern in PLAIN_LEAVES:
+        leaf = pattern["kernel"].replace("{k}", "0")
+        if path == leaf or path.endswith(f"/{leaf}"):
+            return path[: -len(leaf)].rstrip("/"), pattern, era
+    return names.parent(path), {}, None
+
+
+def two_kernels(kernels: list[tuple[Stored, ...]], bias: tuple[Stored, ...]) -> Roles:
+    """Tell the input kernel `[I, 4H]` from the recurrent one `[H, 4H]` by shape."""
+    if len(kernels) != 2 or len(kernels[0][0].shape) != 2:
+        return {}
+    first, second = kernels
+    units = first[0].shape[1] // 4
+    if second[0].shape[0] != units and first[0].shape[0] == units:
+        first, second = second, first
+    return {"kernel": first, "recurrent_kernel": second, "bias": bias}

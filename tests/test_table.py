@@ -1,0 +1,246 @@
+"""The sorted table: exact bytes, prefixes, blocks, checksums and Snappy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cramjam
+import pytest
+from builders import block, crc32c, masked, snappy_literals, split, table
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lstmstate.checkpoint.source import ByteSource
+from lstmstate.checkpoint.table import Table, masked_crc
+from lstmstate.errors import CorruptError
+
+# One entry "a" → "1", one entry "ab" → "23", byte by byte.
+GOLDEN = bytes.fromhex(
+    "00 01 01  61  31"  # shares 0 bytes, 1 of its own, value of 1
+    "01 01 02  62  32 33"  # shares "a" with the key before
+    "00 00 00 00  01 00 00 00"  # one restart, at 0; the count of restarts
+    "00  12 37 10 34"  # not compressed; masked CRC32C of all before
+    "00 00 00 00  01 00 00 00"  # the block of meta data, at 24, is empty
+    "00  c0 f2 a1 b0"
+    "00 02 02  61 62  00 13"  # the index, at 37: up to "ab", the block at 0 of 19 bytes
+    "00 00 00 00  01 00 00 00"
+    "00  a5 77 e2 ae"
+    "18 08  25 0f"  # footer: where the two are, and how long
+    "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"
+    "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"
+    "57 fb 80 8b 24 75 47 db"
+)
+
+
+@contextmanager
+def opened(folder: Path, content: bytes, *, checksums: bool = True) -> Iterator[Table]:
+    """Open the content as a table."""
+    path = folder / "table"
+    path.write_bytes(content)
+    with ByteSource(str(path)) as source:
+        yield Table(source, checksums=checksums)
+
+
+def entries(folder: Path, content: bytes, *, checksums: bool = True) -> list[tuple[bytes, bytes]]:
+    """Return all that a table holds."""
+    with opened(folder, content, checksums=checksums) as read:
+        return list(read)
+
+
+def numbered(count: int) -> list[tuple[bytes, bytes]]:
+    """Entries in order, with long common prefixes."""
+    return [(f"layer/{k:06d}/kernel".encode(), str(k).encode() * 3) for k in range(count)]
+
+
+# ---- checksums
+
+
+@pytest.mark.parametrize(
+    ("data", "crc"),
+    [  # RFC 3720, appendix B.4
+        (bytes(32), 0x8A9136AA),
+        (b"\xff" * 32, 0x62A8AB43),
+        (bytes(range(32)), 0x46DD794E),
+        (bytes(range(31, -1, -1)), 0x113FDB5C),
+        (b"123456789", 0xE3069283),
+    ],
+)
+def test_checksums_are_crc32c_turned_by_15_bits_plus_a_constant(data: bytes, crc: int) -> None:
+    assert crc32c(data) == crc
+    assert masked_crc(data) == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF == masked(data)
+
+
+@given(st.binary(max_size=50), st.integers(0, 50))
+@settings(derandomize=True, deadline=None, max_examples=50)
+def test_a_checksum_over_parts_is_that_of_the_whole(data: bytes, cut: int) -> None:
+    assert masked_crc(data[:cut], data[cut:]) == masked(data)
+
+
+# ---- layout
+
+
+def test_the_exact_bytes_of_a_table_are_read(tmp_path: Path) -> None:
+    assert entries(tmp_path, GOLDEN) == [(b"a", b"1"), (b"ab", b"23")]
+
+
+def test_the_builder_of_these_tests_writes_the_exact_bytes() -> None:
+    assert table([(b"a", b"1"), (b"ab", b"23")]) == GOLDEN
+
+
+def test_a_table_is_found_from_its_end(tmp_path: Path) -> None:
+    with opened(tmp_path, GOLDEN) as read:
+        assert read.get(b"a") == b"1"
+        assert read.get(b"ab") == b"23"
+
+
+@pytest.mark.parametrize("key", [b"", b"A", b"aa", b"abc", b"b"])
+def test_a_key_that_is_not_there_has_no_value(tmp_path: Path, key: bytes) -> None:
+    with opened(tmp_path, GOLDEN) as read:
+        assert read.get(key) is None
+
+
+@pytest.mark.parametrize("every", [1, 2, 16, 1000])
+def test_keys_share_prefixes_between_restarts(tmp_path: Path, every: int) -> None:
+    expected = numbered(100)
+    assert entries(tmp_path, table(block(expected, every), separators=[b"m"])) == expected
+
+
+def test_keys_go_on_over_blocks(tmp_path: Path) -> None:
+    expected = numbered(500)
+    blocks = split(expected, 256)
+    assert len(blocks) > 50
+    with opened(tmp_path, table(*blocks)) as read:
+        assert list(read) == expected
+        assert all(read.get(key) == value for key, value in expected)
+
+
+def test_the_keys_of_the_index_need_only_lie_between_the_blocks(tmp_path: Path) -> None:
+    expected = [(b"\0a", b"1"), (b"kernel", b"2"), (b"str", b"3")]
+    content = table(*([entry] for entry in expected), separators=[b"\x01", b"l", b"t"])
+    with opened(tmp_path, content) as read:
+        assert list(read) == expected
+        assert [read.get(key) for key in (b"\0a", b"kernel", b"str")] == [b"1", b"2", b"3"]
+        assert read.get(b"l") is None
+
+
+def test_keys_are_sorted_as_unsigned_bytes(tmp_path: Path) -> None:
+    expected = [(b"", b"0"), (b"\0", b"1"), (b"\x7f", b"2"), (b"\x80", b"3"), (b"\xff", b"4")]
+    assert entries(tmp_path, table(expected)) == expected
+
+
+def test_an_entry_may_be_larger_than_a_block_should_be(tmp_path: Path) -> None:
+    expected = [(b"a", b"1"), (b"b", bytes(3 * 64)), (b"c", b"2")]
+    assert entries(tmp_path, table(*split(expected, 64))) == expected
+
+
+def test_a_table_without_entries_is_empty(tmp_path: Path) -> None:
+    assert entries(tmp_path, table()) == []
+
+
+def test_a_table_is_read_without_reading_other_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = table(*split(numbered(1000), 256))
+    asked: list[int] = []
+    plain = ByteSource.read
+
+    def counting(self: ByteSource, offset: int, length: int, what: str) -> bytes:
+        asked.append(length)
+        return plain(self, offset, length, what)
+
+    with opened(tmp_path, content) as read:
+        monkeypatch.setattr(ByteSource, "read", counting)
+        assert read.get(b"layer/000500/kernel") == b"500" * 3
+    assert sum(asked) < 600
+
+
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.dictionaries(st.binary(max_size=12), st.binary(max_size=40), min_size=1, max_size=40),
+    st.integers(1, 200),
+    st.sampled_from([None, snappy_literals, lambda data: bytes(cramjam.snappy.compress_raw(data))]),
+)
+def test_every_table_gives_back_what_was_put_in(
+    tmp_path: Path, expected: dict[bytes, bytes], size: int, pack: object
+) -> None:
+    content = table(*split(sorted(expected.items()), size), pack=pack)  # type: ignore[arg-type]
+    assert entries(tmp_path, content) == sorted(expected.items())
+
+
+# ---- damage
+
+
+def test_a_block_whose_checksum_does_not_hold_is_refused(tmp_path: Path) -> None:
+    damaged = bytearray(GOLDEN)
+    damaged[4] ^= 0x02
+    with pytest.raises(CorruptError, match="checksum of the block at byte 0 does not hold"):
+        entries(tmp_path, bytes(damaged))
+
+
+def test_a_block_whose_checksum_does_not_hold_is_read_for_a_rescue(tmp_path: Path) -> None:
+    damaged = bytearray(GOLDEN)
+    damaged[4] ^= 0x02
+    read = entries(tmp_path, bytes(damaged), checksums=False)
+    assert read == [(b"a", b"3"), (b"ab", b"23")]
+
+
+def test_the_kind_of_compression_is_under_the_checksum(tmp_path: Path) -> None:
+    damaged = bytearray(GOLDEN)
+    damaged[19] = 1
+    with pytest.raises(CorruptError, match="checksum"):
+        entries(tmp_path, bytes(damaged))
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", GOLDEN[:-1], GOLDEN[:-8], GOLDEN + b"\0"])
+def test_a_file_that_does_not_end_as_a_table_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(CorruptError, match="does not end as a checkpoint does"):
+        entries(tmp_path, content)
+
+
+def test_a_table_of_which_the_start_is_missing_is_refused(tmp_path: Path) -> None:
+    for cut in range(1, len(GOLDEN)):
+        with pytest.raises(CorruptError):
+            entries(tmp_path, GOLDEN[cut:])
+
+
+# ---- Snappy
+
+
+def test_the_exact_bytes_of_a_snappy_block_are_read(tmp_path: Path) -> None:
+    plain = block([(b"k", b"v" * 70)])
+    packed = bytes.fromhex(
+        "52"  # 82 bytes
+        "14  00 01 46 6b 76 76"  # a literal of 6: up to the first two of the 70 "v"
+        "fe 01 00"  # a copy of 64 bytes from 1 back
+        "0c 76 76 76 76"  # a literal of 4
+        "1c 00 00 00 00 01 00 00 00"  # a literal of 8: the restarts
+    )
+    assert len(plain) == 82
+    content = table(
+        plain,
+        separators=[b"k"],
+        pack=lambda content: packed if content == plain else snappy_literals(content),
+    )
+    assert entries(tmp_path, content) == [(b"k", b"v" * 70)]
+
+
+def test_snappy_blocks_as_dense_as_snappy_packs_are_read(tmp_path: Path) -> None:
+    expected = [(b"k", bytes(200_000))]
+    content = table(expected, pack=lambda data: bytes(cramjam.snappy.compress_raw(data)))
+    assert len(content) < 200_000 / 20
+    assert entries(tmp_path, content) == expected
+
+
+def test_the_checksum_of_a_snappy_block_is_that_of_its_packed_bytes(tmp_path: Path) -> None:
+    content = bytearray(table([(b"k", b"v")], pack=snappy_literals))
+    assert entries(tmp_path, bytes(content)) == [(b"k", b"v")]
+    content[3] ^= 1
+    with pytest.raises(CorruptError, match="checksum"):
+        entries(tmp_path, bytes(content))

@@ -1,0 +1,201 @@
+"""Protocol buffers' wire format: what is read, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+from builders import fixed32, fixed64, number, text, varint
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstmstate.checkpoint import wire
+from lstmstate.errors import CorruptError, LstmstateError
+
+steady = settings(derandomize=True, deadline=None, max_examples=200)
+
+
+# ---- varints
+
+
+@pytest.mark.parametrize(
+    ("stored", "value"),
+    [
+        ("00", 0),
+        ("7f", 127),
+        ("80 01", 128),
+        ("ac 02", 300),
+        ("ff ff ff ff 0f", (1 << 32) - 1),
+        ("ff ff ff ff ff ff ff ff ff 01", (1 << 64) - 1),
+        ("80 80 80 80 80 80 80 80 80 01", 1 << 63),
+    ],
+)
+def test_a_varint_holds_up_to_64_bits(stored: str, value: int) -> None:
+    data = bytes.fromhex(stored)
+    assert wire.varint(data, 0) == (value, len(data))
+
+
+def test_a_varint_may_be_padded_with_zero_groups() -> None:
+    assert wire.varint(bytes.fromhex("81 80 00"), 0) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [
+        ("", "does not end"),
+        ("80", "does not end"),
+        ("ff ff", "does not end"),
+        ("80 80 80 80 80 80 80 80 80 80 00", "does not end"),  # eleven bytes
+        ("ff ff ff ff ff ff ff ff ff 02", "larger than 64 bits"),
+    ],
+)
+def test_a_varint_that_is_cut_or_too_long_is_refused(stored: str, words: str) -> None:
+    with pytest.raises(CorruptError, match=words):
+        wire.varint(bytes.fromhex(stored), 0)
+
+
+def test_a_varint_behind_the_end_is_refused() -> None:
+    with pytest.raises(CorruptError):
+        wire.varint(b"\x01", 5)
+
+
+@steady
+@given(st.integers(0, (1 << 64) - 1), st.binary(max_size=4), st.binary(max_size=4))
+def test_every_number_is_read_where_it_stands(value: int, before: bytes, behind: bytes) -> None:
+    stored = varint(value)
+    read = wire.varint(before + stored + behind, len(before))
+    assert read == (value, len(before) + len(stored))
+
+
+@pytest.mark.parametrize("value", [0, 1, -1, (1 << 63) - 1, -(1 << 63)])
+def test_numbers_below_zero_are_twos_complement(value: int) -> None:
+    stored, _ = wire.varint(varint(value), 0)
+    assert wire.signed(stored) == value
+
+
+# ---- fields
+
+
+def test_fields_come_in_the_order_of_the_message() -> None:
+    data = bytes.fromhex("08 01  1a 02 08 01  15 01 00 00 00  21 02 00 00 00 00 00 00 00  08 05")
+    assert list(wire.fields(data)) == [
+        (1, wire.VARINT, 1),
+        (3, wire.LENGTH_DELIMITED, b"\x08\x01"),
+        (2, wire.FIXED32, 1),
+        (4, wire.FIXED64, 2),
+        (1, wire.VARINT, 5),
+    ]
+
+
+def test_an_empty_message_has_no_fields() -> None:
+    assert list(wire.fields(b"")) == []
+
+
+def test_field_numbers_beyond_one_byte_are_read() -> None:
+    assert list(wire.fields(number(16, 3) + text(536_870_911, b"x"))) == [
+        (16, wire.VARINT, 3),
+        (536_870_911, wire.LENGTH_DELIMITED, b"x"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\x08", "does not end"),  # a key without its number
+        (b"\x80", "does not end"),  # half a key
+        (b"\x0a\x05abc", "field 1 runs 2 bytes over the end"),
+        (b"\x0a" + varint((1 << 64) - 1) + b"abc", "over the end"),
+        (b"\x0a", "does not end"),  # a text without its length
+        (b"\x0d\x01\x02\x03", "field 1 runs over the end"),
+        (b"\x09\x01\x02\x03\x04\x05\x06\x07", "field 1 runs over the end"),
+        (b"\x00\x01", "number 0"),
+        (b"\x0e\x01", "wire type 6"),
+        (b"\x0f\x01", "wire type 7"),
+        (b"\x0b\x08\x01\x0c", "wire type 3"),  # a group: TensorFlow's messages have none
+    ],
+)
+def test_what_is_not_a_message_is_refused(data: bytes, words: str) -> None:
+    with pytest.raises(CorruptError, match=words):
+        list(wire.fields(data))
+
+
+def test_every_message_that_is_cut_within_a_field_is_refused() -> None:
+    parts = [number(1, 300), text(2, b"abc"), fixed32(3, 1), fixed64(4, 1)]
+    whole = b"".join(parts)
+    ends = {sum(map(len, parts[:count])) for count in range(len(parts) + 1)}
+    for length in range(len(whole)):
+        if length in ends:
+            list(wire.fields(whole[:length]))
+        else:
+            with pytest.raises(CorruptError):
+                list(wire.fields(whole[:length]))
+
+
+@steady
+@given(st.binary(max_size=64))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    try:
+        found = list(wire.fields(data))
+    except LstmstateError:
+        return
+    for _, wire_type, value in found:
+        assert isinstance(value, bytes) == (wire_type == wire.LENGTH_DELIMITED)
+
+
+@steady
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.integers(1, 1000), st.integers(0, (1 << 64) - 1)),
+            st.tuples(st.integers(1, 1000), st.binary(max_size=200)),
+        )
+    )
+)
+def test_what_is_written_is_read(expected: list[tuple[int, int | bytes]]) -> None:
+    data = b"".join(
+        text(field, value) if isinstance(value, bytes) else number(field, value)
+        for field, value in expected
+    )
+    assert [(field, value) for field, _, value in wire.fields(data)] == expected
+
+
+# ---- values of a message
+
+
+def test_the_last_of_a_single_field_counts() -> None:
+    found = wire.message(number(1, 4) + text(2, b"a") + number(1, 5) + text(2, b"b"))
+    assert wire.last_int(found.get(1)) == 5
+    assert wire.last_bytes(found.get(2)) == b"b"
+
+
+def test_absent_fields_have_their_default() -> None:
+    assert wire.last_int(None) == 0
+    assert wire.last_int(None, 7) == 7
+    assert wire.last_bytes(None) == b""
+    assert wire.all_bytes(None) == []
+
+
+def test_repeated_fields_keep_their_order() -> None:
+    found = wire.message(text(1, b"b") + number(2, 1) + text(1, b"a"))
+    assert wire.all_bytes(found.get(1)) == [b"b", b"a"]
+
+
+def test_a_number_where_there_should_be_text_is_refused() -> None:
+    found = wire.message(number(1, 4))
+    with pytest.raises(CorruptError, match="text was expected"):
+        wire.last_bytes(found.get(1))
+    with pytest.raises(CorruptError, match="text was expected"):
+        wire.all_bytes(found.get(1))
+
+
+def test_text_where_there_should_be_a_number_is_refused() -> None:
+    with pytest.raises(CorruptError, match="number was expected"):
+        wire.last_int(wire.message(text(1, b"four")).get(1))
+
+
+def test_names_that_are_not_utf8_are_kept() -> None:
+    name = wire.text(b"caf\xe9")
+    assert name.encode("utf-8", "surrogateescape") == b"caf\xe9"
+
+
+def test_a_float_is_read_from_its_bits() -> None:
+    assert wire.float32(0x3F800000) == 1.0
+    assert wire.float32(0xBF000000) == -0.5
