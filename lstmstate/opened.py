@@ -76,7 +76,7 @@ class LSTMCheckpoint:
     @cached_property
     def stacks(self) -> list[Stack]:
         """The stacks and pairs of directions that the cells form."""
-        return stacks(self._found.cells)
+        return stacks(self._found.cells, (v.path for v in self.variables.values()))
 
     @cached_property
     def states(self) -> list[SavedState]:

@@ -25,7 +25,7 @@ Pairs = Sequence[tuple[bytes, bytes]]
 Pack = Callable[[bytes], bytes]
 
 MAGIC = bytes.fromhex("57fb808b247547db")
-STRING, RESOURCE, VARIANT, BFLOAT16 = 7, 20, 21, 14
+FLOAT, DOUBLE, INT32, UINT8, STRING, INT64, BOOL, BFLOAT16, HALF = 1, 2, 3, 4, 7, 9, 10, 14, 19
 NUMBERS = {
     "float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int16": 5, "int8": 6, "object": STRING,
     "complex64": 8, "int64": 9, "bool": 10, "uint16": 17, "complex128": 18, "float16": 19,
@@ -353,3 +353,33 @@ class V1Builder:
         entries = [(b"", v1_list(self.listed)), *sorted(self.entries.items())]
         path.write_bytes(table(*split(entries, block_size), pack=pack))
         return str(path)
+
+
+# ---- graphs
+
+
+def node(name: str, op: str, inputs: Iterable[str] = (), **attributes: bytes) -> bytes:
+    """A GraphDef.node (1); attributes are AttrValues."""
+    data = text(1, name) + text(2, op) + b"".join(text(3, source) for source in inputs)
+    return text(1, data + b"".join(text(5, text(1, k) + text(2, v)) for k, v in attributes.items()))
+
+
+def tensor(dtype: int, shape: Iterable[int], values: bytes) -> bytes:
+    """A TensorProto: 1 dtype, 2 shape, and a field of values."""
+    return number(1, dtype) + text(2, shape_proto(shape)) + values
+
+
+def const(name: str, proto: bytes) -> bytes:
+    """A node that holds a constant."""
+    return node(name, "Const", value=text(8, proto))
+
+
+def names_const(name: str, *names: str) -> bytes:
+    """A node that holds strings."""
+    return const(name, tensor(STRING, [len(names)], b"".join(text(8, n) for n in names)))
+
+
+def meta_graph(*nodes: bytes, producer: int = 0, info: bytes = b"", rest: bytes = b"") -> bytes:
+    """A MetaGraphDef: 1 meta_info_def, 2 graph_def {1 node, 4 versions}, and what follows."""
+    versions = text(4, number(1, producer)) if producer else b""
+    return text(1, info) + text(2, b"".join(nodes) + versions) + rest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,30 +13,24 @@ from builders import (
     bundle_entry,
     masked,
     number,
-    ordered_signed,
     slice_key,
     split,
     table,
     text,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lstmstate.checkpoint import Checkpoint
-from lstmstate.checkpoint.ordered_code import Extent, decode_slice_key, encode_slice_key
 from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
-
-steady = settings(derandomize=True, deadline=None, max_examples=100)
 
 # The variable "v" with the float32 values 1 and -2, as TensorFlow writes it.
 GOLDEN_DATA = bytes.fromhex("00 00 80 3f  00 00 00 c0")
 GOLDEN_INDEX = bytes.fromhex(
     "00 00 06  08 01  1a 02 08 01"  # key "": one shard, (little-endian,) producer 1
-    "00 01 0f  76  08 01  12 04 12 02 08 02  28 08  35 94 2b f2 f4"  # float32, [2], 8 bytes, CRC
-    "00 00 00 00  01 00 00 00  00  ff ff ff ff"
+    "00 01 0f  76  08 01  12 04 12 02 08 02  28 08  35 45 3f 16 88"  # float32, [2], 8 bytes, CRC
+    "00 00 00 00  01 00 00 00  00  b1 43 7e 23"
     "00 00 00 00  01 00 00 00  00  c0 f2 a1 b0"
-    "00 01 02  77  00 24  00 00 00 00  01 00 00 00  00  ff ff ff ff"  # up to "w": the block
+    "00 01 02  77  00 24  00 00 00 00  01 00 00 00  00  94 60 b2 cd"  # up to "w": the block
     "29 08  36 0e"
     "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"
     "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"
@@ -78,87 +71,6 @@ def test_the_exact_bytes_of_strings_are_read(tmp_path: Path) -> None:
     crc = masked(bytes.fromhex(counted) + checksum + b"abxyz")
     bundle.entry("x", dtype=7, shape=[3], size=3 + 4 + 5, crc=crc)
     assert read(bundle.write(tmp_path / "m")).tolist() == [b"ab", b"", b"xyz"]
-
-
-# ---- keys of slices
-
-
-@pytest.mark.parametrize(
-    ("name", "extents", "stored"),
-    [
-        (b"p/kernel", [(0, 3), (0, 4)], "00 70 2f 6b 65 72 6e 65 6c 00 01  01 02  80 83 80 84"),
-        (b"p/kernel", [(3, 2), (0, 4)], "00 70 2f 6b 65 72 6e 65 6c 00 01  01 02  83 82 80 84"),
-        (b"v", [(0, -1)], "00 76 00 01  01 01  80 7f"),  # a whole vector
-        (b"v", [], "00 76 00 01  00"),  # a scalar
-        (b"v", [(64, 1000)], "00 76 00 01  01 01  c0 40 c3 e8"),
-        (b"v", [(10_000, 63)], "00 76 00 01  01 01  e0 27 10 bf"),
-        (b"\x00a\xff", [], "00  00 ff 61 ff 00  00 01  00"),
-    ],
-)
-def test_the_exact_bytes_of_a_slice_key(
-    name: bytes, extents: Sequence[tuple[int, int]], stored: str
-) -> None:
-    key = bytes.fromhex(stored)
-    parts = tuple(Extent(*extent) for extent in extents)
-    assert encode_slice_key(name, parts) == key == slice_key(name, extents)
-    assert decode_slice_key(key) == (name, parts)
-
-
-extents = st.lists(
-    st.tuples(st.integers(0, (1 << 48) - 1), st.integers(-1, (1 << 48) - 1)), max_size=5
-).map(lambda pairs: tuple(Extent(*pair) for pair in pairs))
-
-
-@steady
-@given(st.binary(max_size=20), extents)
-def test_slice_keys_go_there_and_back(name: bytes, parts: tuple[Extent, ...]) -> None:
-    key = encode_slice_key(name, parts)
-    assert key == slice_key(name, parts)
-    assert decode_slice_key(key) == (name, parts)
-
-
-@steady
-@given(st.binary(max_size=8), st.binary(max_size=8), extents, extents)
-def test_slice_keys_sort_as_what_they_stand_for(
-    one: bytes, other: bytes, first: tuple[Extent, ...], second: tuple[Extent, ...]
-) -> None:
-    keys = encode_slice_key(one, first), encode_slice_key(other, second)
-    meant = (one, len(first), first), (other, len(second), second)
-    assert (keys[0] < keys[1]) == (meant[0] < meant[1])
-
-
-@steady
-@given(st.integers(-(1 << 48), 1 << 48), st.integers(-(1 << 48), 1 << 48))
-def test_signed_numbers_of_the_builder_sort_as_numbers(one: int, other: int) -> None:
-    assert (ordered_signed(one) < ordered_signed(other)) == (one < other)
-
-
-def test_a_slice_key_that_is_cut_is_refused() -> None:
-    key = slice_key("p/kernel", [(3, 1000), (0, 1 << 40)])
-    for length in range(len(key)):
-        with pytest.raises(CorruptError, match="key of a slice is damaged"):
-            decode_slice_key(key[:length])
-
-
-def test_a_slice_key_with_more_behind_it_is_refused() -> None:
-    with pytest.raises(CorruptError, match="key of a slice is damaged"):
-        decode_slice_key(slice_key("p", [(0, 1)]) + b"\x80")
-
-
-@steady
-@given(st.one_of(st.binary(max_size=24), st.binary(max_size=16).map(b"\0p\0\1".__add__)))
-def test_two_keys_never_stand_for_the_same_slice(key: bytes) -> None:
-    try:
-        name, parts = decode_slice_key(key)
-    except LstmstateError:
-        return
-    assert encode_slice_key(name, parts) == key
-
-
-@pytest.mark.parametrize("stored", ["01 01  c0 03 80", "02 00 01  83 80", "01 01  83 3f ff"])
-def test_a_number_in_more_bytes_than_it_needs_is_refused(stored: str) -> None:
-    with pytest.raises(CorruptError):
-        decode_slice_key(b"\0p\0\1" + bytes.fromhex(stored))
 
 
 # ---- values
@@ -242,3 +154,211 @@ def test_a_value_whose_checksum_does_not_hold_is_refused(tmp_path: Path) -> None
     rescue = Checkpoint(path, checksums=False).variables
     assert rescue["x"].read().tolist() == [0, 0, 2, 3]
     assert rescue["s"].read().tolist() == [b"ac"]
+
+
+# ---- slices and data files
+
+
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        [[(0, 3), (0, 4)], [(3, 2), (0, 4)], [(5, 2), (0, 4)]],
+        [[(0, 7), (0, 1)], [(0, 7), (1, 3)]],
+        [[(0, 3), (0, 2)], [(3, 4), (0, 2)], [(0, 7), (2, 2)]],
+        [[(5, 2), (0, 4)], [(0, 5), (0, 4)]],  # not in order
+    ],
+)
+def test_slices_are_joined(tmp_path: Path, cuts: list[list[tuple[int, int]]]) -> None:
+    value = np.arange(28, dtype=np.float32).reshape(7, 4)
+    bundle = BundleBuilder()
+    bundle.add_slices("x", value, cuts)
+    path = bundle.write(tmp_path / "m")
+    assert list(Checkpoint(path).variables) == ["x"]
+    np.testing.assert_array_equal(read(path), value, strict=True)
+
+
+def test_a_slice_may_leave_an_axis_whole(tmp_path: Path) -> None:
+    bundle = BundleBuilder()
+    value = np.arange(6, dtype=np.int32).reshape(3, 2)
+    cuts = [[(0, 2), (0, -1)], [(2, 1), (0, -1)]]
+    bundle.entries[b"x"] = bundle_entry(3, (3, 2), slices=cuts)
+    bundle.add(slice_key("x", cuts[0]), value[:2])
+    bundle.add(slice_key("x", cuts[1]), value[2:])
+    np.testing.assert_array_equal(read(bundle.write(tmp_path / "m")), value)
+
+
+def test_values_come_from_the_data_file_that_holds_them(tmp_path: Path) -> None:
+    bundle = BundleBuilder(shards=3)
+    bundle.add("a", np.array([1, 2], np.int16), shard=0)
+    bundle.add("b", np.array([3, 4], np.int16), shard=2)
+    path = bundle.write(tmp_path / "m")
+    assert read(path, "a").tolist() == [1, 2]
+    assert read(path, "b").tolist() == [3, 4]
+    assert Checkpoint(path).data_files == (
+        f"{path}.data-00000-of-00003",
+        f"{path}.data-00002-of-00003",
+    )
+
+
+def test_data_files_that_nothing_lies_in_need_not_be_there(tmp_path: Path) -> None:
+    bundle = BundleBuilder(shards=3)
+    bundle.add("x", np.array([7]), shard=1)
+    path = bundle.write(tmp_path / "m")
+    Path(f"{path}.data-00000-of-00003").unlink()
+    Path(f"{path}.data-00002-of-00003").unlink()
+    assert read(path).tolist() == [7]
+
+
+# ---- listing needs the index alone
+
+
+@pytest.fixture
+def opened_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that were opened, as they are opened."""
+    names: list[str] = []
+    plain = ByteSource.__init__
+
+    def recording(self: ByteSource, path: str) -> None:
+        names.append(Path(path).name)
+        plain(self, path)
+
+    monkeypatch.setattr(ByteSource, "__init__", recording)
+    return names
+
+
+def test_only_reading_a_value_opens_its_data_file(tmp_path: Path, opened_files: list[str]) -> None:
+    bundle = BundleBuilder(shards=2)
+    bundle.add("a", np.arange(3), shard=0)
+    bundle.add("x", np.arange(3), shard=1)
+    checkpoint = Checkpoint(bundle.write(tmp_path / "m"))
+    variables = [(v.name, v.shape, v.dtype, v.nbytes) for v in checkpoint.variables.values()]
+    assert variables == [("a", (3,), "int64", 24), ("x", (3,), "int64", 24)]
+    assert set(opened_files) == {"m.index"}
+    checkpoint.variables["x"].read()
+    assert set(opened_files) == {"m.index", "m.data-00001-of-00002"}
+
+
+def test_only_the_bytes_of_the_value_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = BundleBuilder()
+    bundle.add("a", np.zeros(1 << 14, np.uint8))
+    bundle.add("x", np.arange(3))
+    variable = Checkpoint(bundle.write(tmp_path / "m")).variables["x"]
+    asked: list[int] = []
+    plain = ByteSource.read
+
+    def counting(self: ByteSource, offset: int, length: int, what: str) -> bytes:
+        asked.append(length)
+        return plain(self, offset, length, what)
+
+    monkeypatch.setattr(ByteSource, "read", counting)
+    variable.read()
+    assert sum(asked) < 100
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "words", "advice"),
+    [
+        (None, NotFoundError, "data file is missing", "put m.data-00000-of-00001 beside"),
+        (b"", CorruptError, "the file is cut short", "copy it again"),
+        (bytes(23), CorruptError, "bytes 0 to 24, and it has 23", "copy it again"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 24\n",
+            LstmstateError,
+            "the data file is a Git LFS pointer",
+            "run 'git lfs pull'",
+        ),
+    ],
+    ids=["missing", "empty", "cut", "lfs pointer"],
+)
+def test_listing_works_without_the_data_and_reading_says_what_is_wrong(
+    tmp_path: Path, content: bytes | None, kind: type[LstmstateError], words: str, advice: str
+) -> None:
+    bundle = BundleBuilder()
+    bundle.add("x", np.arange(3))
+    path = bundle.write(tmp_path / "m")
+    data = Path(f"{path}.data-00000-of-00001")
+    data.unlink()
+    if content is not None:
+        data.write_bytes(content)
+    variable = Checkpoint(path).variables["x"]
+    assert (variable.shape, variable.dtype) == ((3,), "int64")
+    with pytest.raises(kind) as caught:
+        variable.read()
+    assert words in caught.value.problem
+    assert advice in (caught.value.advice or "")
+    assert (caught.value.path, caught.value.tensor) == (str(data), "x")
+
+
+def test_an_index_that_is_a_git_lfs_pointer_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / "m.index").write_bytes(b"version https://git-lfs.github.com/spec/v1\nsize 24\n")
+    with pytest.raises(LstmstateError, match="Git LFS pointer"):
+        Checkpoint(str(tmp_path / "m"))
+
+
+# ---- what is legal, if rare
+
+
+def test_5000_variables_over_many_blocks_are_listed(tmp_path: Path) -> None:
+    names = sorted(f"layer_{k}/kernel" for k in range(5000))
+    bundle = BundleBuilder()
+    for name in names:
+        bundle.entry(name, dtype=1, shape=(2, 3), size=24)
+    entries = [(b"", bundle.header), *sorted(bundle.entries.items())]
+    path = bundle.write(tmp_path / "m", table(*split(entries, 2048)))
+    assert list(Checkpoint(path).variables) == names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "état/ячейка/细胞",
+        "with space",
+        "tab\tand\x1b[31mred\nline",
+        "x" * 60_000,
+        "\udcff\udcfe",
+        "a:0",
+        "\x7f",
+    ],
+    ids=["unicode", "space", "control", "long", "not utf-8", "colon", "delete"],
+)
+def test_every_name_is_kept(tmp_path: Path, name: str) -> None:
+    bundle = BundleBuilder()
+    bundle.add(name, np.array([1]))
+    bundle.add_slices("sliced", np.array([1, 2]), [[(0, 1)], [(1, 1)]])
+    variables = Checkpoint(bundle.write(tmp_path / "m")).variables
+    assert set(variables) == {name, "sliced"}
+    assert variables[name].read().tolist() == [1]
+
+
+def test_fields_that_are_not_known_are_passed_over(tmp_path: Path) -> None:
+    bundle = BundleBuilder()
+    bundle.header += text(99, b"later") + number(98, 7)
+    bundle.add("x", np.array([1]))
+    bundle.entries[b"x"] += text(99, b"later")
+    assert read(bundle.write(tmp_path / "m")).tolist() == [1]
+
+
+def test_gaps_between_values_are_passed_over(tmp_path: Path) -> None:
+    bundle = BundleBuilder()
+    bundle.data[0] += bytes(64 - 1)  # data_alignment leaves such gaps
+    bundle.add("x", np.array([1]))
+    assert read(bundle.write(tmp_path / "m")).tolist() == [1]
+
+
+def test_a_bundle_without_variables_is_empty(tmp_path: Path) -> None:
+    assert Checkpoint(BundleBuilder().write(tmp_path / "m")).variables == {}
+
+
+@pytest.mark.parametrize("dtype", [20, 21, 24, 999])
+def test_entries_of_other_dtypes_are_listed_and_not_read(tmp_path: Path, dtype: int) -> None:
+    bundle = BundleBuilder()
+    bundle.entry("x", dtype=dtype, shape=(2,), size=40)
+    bundle.add("y", np.array([1]))
+    variables = Checkpoint(bundle.write(tmp_path / "m")).variables
+    named = {20: "resource", 21: "variant"}.get(dtype, f"dtype {dtype}")
+    assert (variables["x"].dtype, variables["x"].shape) == (named, (2,))
+    assert variables["y"].read().tolist() == [1]
+    with pytest.raises(UnsupportedError, match=f"values of dtype {named} cannot be read"):
+        variables["x"].read()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import tempfile
 from typing import Any
 
@@ -26,14 +25,10 @@ def built(
 
     def build(tf: TensorFlow) -> None:
         if "activation" in options:
-            options["activation"] = activation(tf, options["activation"])
+            options["activation"] = getattr(tf, options["activation"], tf.nn.relu)
         LOOPS[loop](tf, getattr(tf.nn.rnn_cell, cell)(units, **options))
 
     return opened(build)
-
-
-def activation(tf: TensorFlow, name: str) -> Any:
-    return getattr(tf.nn, name, None) or getattr(tf, name)
 
 
 # ---- one option after another
@@ -122,6 +117,18 @@ def test_the_batch_of_a_sequence_without_a_first_state(batch: int | None) -> Non
     assert told(found, "batch_size") == {"batch_size": batch}
 
 
+@pytest.mark.parametrize("batch", [BATCH, None])
+def test_the_batch_of_a_first_state_that_is_fed(batch: int | None) -> None:
+    def build(tf: TensorFlow) -> None:
+        halves = [tf.placeholder(tf.float32, [batch, 4]) for _ in "cm"]
+        state = tf.nn.rnn_cell.LSTMStateTuple(*halves)
+        dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), inputs(tf, batch=batch), initial_state=state)
+
+    ckpt = opened(build)
+    assert told(only(ckpt), "batch_size") == {"batch_size": batch}
+    assert ckpt.states == []
+
+
 @pytest.mark.parametrize("time_major", [True, False])
 @pytest.mark.parametrize("lengths", [True, False])
 def test_which_axis_is_time(time_major: bool, lengths: bool) -> None:
@@ -186,39 +193,37 @@ def test_gradients_and_slots_change_nothing_of_the_cell(loop: str, optimizer: st
     assert len(slots) == 3 * (2 if optimizer == "AdamOptimizer" else 1)
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_the_layers_of_a_stack_keep_their_own_options(loop: str) -> None:
+def test_noise_on_the_kernel_changes_nothing_of_the_cell() -> None:
+    def noisy(getter: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+        variable = getter(name, *args, **kwargs)
+        tf = writers.tensorflow()
+        return (
+            variable + tf.random_normal(variable.shape, stddev=0.07)
+            if "kernel" in name
+            else variable
+        )
+
     def build(tf: TensorFlow) -> None:
-        make = tf.nn.rnn_cell
-        layers = [
-            make.LSTMCell(4, forget_bias=0.3, cell_clip=0.5, use_peepholes=True),
-            make.BasicLSTMCell(6, forget_bias=2.5, activation=tf.nn.relu),
-            make.LSTMCell(5, num_proj=2, proj_clip=0.2, forget_bias=0.0),
-        ]
-        LOOPS[loop](tf, make.MultiRNNCell(layers))
+        with tf.variable_scope("noisy", custom_getter=noisy):
+            dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3, cell_clip=0.5))
 
-    found = list(opened(build).cells.values())
-    assert [one.family for one in found] == ["LSTMCell", "BasicLSTMCell", "LSTMCell"]
-    assert [one.input_size for one in found] == [3, 4, 6]
-    names = ("forget_bias", "cell_clip", "proj_clip", "activation")
-    assert [list(told(one, *names).values()) for one in found] == [
-        [0.3, 0.5, None, "tanh"],
-        [2.5, None, None, "relu"],
-        [0.0, None, 0.2, "tanh"],
-    ]
+    found = only(opened(build))
+    assert told(found, "forget_bias", "cell_clip") == {"forget_bias": 0.3, "cell_clip": 0.5}
+    assert found.variables["kernel"] == ("noisy/rnn/lstm_cell/kernel",)
 
 
-def test_the_directions_of_a_pair_keep_their_own_options() -> None:
+def test_a_loop_that_a_user_wrote_is_read_as_dynamic_rnn_is() -> None:
     def build(tf: TensorFlow) -> None:
-        ways = [tf.nn.rnn_cell.LSTMCell(4, forget_bias=bias) for bias in (0.3, 2.5)]
-        tf.nn.bidirectional_dynamic_rnn(*ways, inputs(tf), dtype=tf.float32)
+        x = inputs(tf, batch=BATCH, steps=5)
+        cell = tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3, cell_clip=0.5, state_is_tuple=False)
 
-    found = opened(build).cells.values()
-    assert {one.direction: one.forget_bias.value for one in found} == {
-        "forward": 0.3,
-        "backward": 2.5,
-    }
-    assert [told(one, "time_major") for one in found] == [{"time_major": False}] * 2
+        def step(at: Any, state: Any) -> Any:
+            return at + 1, cell(x[:, at], state)[1]
+
+        tf.while_loop(lambda at, _: at < 5, step, (0, cell.zero_state(BATCH, tf.float32)))
+
+    options = told(only(opened(build)), "forget_bias", "cell_clip", "state_is_tuple", "batch_size")
+    assert list(options.values()) == [0.3, 0.5, False, BATCH]
 
 
 @pytest.mark.parametrize("parts", [2, 3])
@@ -332,7 +337,7 @@ def test_what_a_cell_was_given_is_what_is_told(
     loop: str, units: int, function: str, seed: int, **given_options: Any
 ) -> None:
     def build(tf: TensorFlow) -> None:
-        options = given_options | {"activation": activation(tf, function)}
+        options = given_options | {"activation": getattr(tf, function, tf.nn.relu)}
         LOOPS[loop](tf, tf.nn.rnn_cell.LSTMCell(units, **options))
 
     expected = given_options | {"activation": function}
@@ -342,28 +347,12 @@ def test_what_a_cell_was_given_is_what_is_told(
     with tempfile.TemporaryDirectory() as folder:
         prefix = writers.save(folder, build)
         both = [only(open_checkpoint(prefix))]
-        writers.edit_graph(prefix, lambda meta: rename_nodes(meta, seed))
+        writers.edit_graph(prefix, lambda meta: writers.rename_nodes(meta, seed))
         both += [only(open_checkpoint(prefix))]
     for found in both:
         assert told(found, *expected) == expected
         assert {name: getattr(found, name) for name in widths} == widths
         assert (found.input_size, found.num_units) == (3, units)
-
-
-def rename_nodes(meta: MetaGraph, seed: int) -> None:
-    """Give every node but the variables another name, in another order of the alphabet."""
-    graph = meta.graph_def
-    numbers = random.Random(seed).sample(range(10 * len(graph.node)), len(graph.node))
-    names = {
-        node.name: node.name if "Variable" in node.op or "VarHandle" in node.op else f"n{number}"
-        for node, number in zip(graph.node, numbers, strict=True)
-    }
-    for node in graph.node:
-        node.name = names[node.name]
-        for at, tensor in enumerate(node.input):
-            start = "^" if tensor.startswith("^") else ""
-            name, colon, port = tensor.removeprefix("^").partition(":")
-            node.input[at] = f"{start}{names[name]}{colon}{port}"
 
 
 # ---- cells that are one operation

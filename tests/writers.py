@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import functools
 import os
+import random
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -82,6 +83,13 @@ def lstm(scope: str, inputs: int = 3, units: int = 4, proj: int | None = None) -
     """Return the variables that an LSTMCell of 1.2 or later makes in a scope."""
     leaves = {"kernel": (inputs + (proj or units), 4 * units), "bias": (4 * units,)}
     return below(scope, leaves | ({"projection/kernel": (units, proj)} if proj else {}))
+
+
+def dense(
+    scope: str, rows: int, columns: int, leaves: tuple[str, str] = ("kernel", "bias")
+) -> dict[str, Shape]:
+    """Return a matrix and a bias that fits it, which many layers have."""
+    return below(scope, {leaves[0]: (rows, columns), leaves[1]: (columns,)})
 
 
 # ---- graphs of TensorFlow 1.x
@@ -177,6 +185,34 @@ def opened(
     return ckpt
 
 
+def rename_nodes(meta: MetaGraph, seed: int) -> None:
+    """Give every node but the variables another name, in another order of the alphabet."""
+    graph = meta.graph_def
+    numbers = random.Random(seed).sample(range(10 * len(graph.node)), len(graph.node))
+    names = {
+        node.name: node.name if "Variable" in node.op or "VarHandle" in node.op else f"n{number}"
+        for node, number in zip(graph.node, numbers, strict=True)
+    }
+    for node in graph.node:
+        node.name = names[node.name]
+        for at, tensor in enumerate(node.input):
+            start = "^" if tensor.startswith("^") else ""
+            name, colon, port = tensor.removeprefix("^").partition(":")
+            node.input[at] = f"{start}{names[name]}{colon}{port}"
+
+
+def saved_as_objects(build: Build) -> LSTMCheckpoint:
+    """Return what is found in an object-based checkpoint; `build` returns its objects by name."""
+    tf = tensorflow()
+    with tempfile.TemporaryDirectory() as folder, as_in_1_x(tf):
+        checkpoint = tf.train.Checkpoint(**build(tf))  # type: ignore[arg-type]
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            ckpt = open_checkpoint(checkpoint.save(str(Path(folder) / "ckpt"), session=session))
+        assert ckpt.cells is not None
+    return ckpt
+
+
 def only(ckpt: LSTMCheckpoint) -> Cell:
     """Return the one cell of a checkpoint."""
     (cell,) = ckpt.cells.values()
@@ -258,6 +294,20 @@ def block(tf: TensorFlow, op: str = "LSTMBlockCell", units: int = 4, **attribute
         getattr(tf.raw_ops, op)(seq_len_max=length, x=x, **state, **weights, **attributes)
 
 
-def renamed(variables: Iterable[Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """Return variables by the names that a Saver is to save them under."""
-    return {change(variable.op.name): variable for variable in variables}
+def intersection(tf: TensorFlow) -> RNNCell:
+    """Make a cell with a kernel of an LSTM's shape: two gates, two candidates, one state."""
+
+    class Crossing(tf.nn.rnn_cell.RNNCell):  # type: ignore[misc, name-defined]
+        state_size = output_size = 3
+
+        def call(self, x: Any, h: Any) -> tuple[Any, Any]:
+            kernel = tf.get_variable("kernel", [6, 12])
+            z = tf.nn.bias_add(
+                tf.matmul(tf.concat([x, h], 1), kernel), tf.get_variable("bias", [12])
+            )
+            keep, new, keep_x, new_x = tf.split(z, 4, 1)
+            keep, keep_x = tf.sigmoid(keep + 1.0), tf.sigmoid(keep_x + 1.0)
+            h = keep * h + (1 - keep) * tf.tanh(new)
+            return keep_x * x + (1 - keep_x) * tf.nn.relu(new_x), h
+
+    return Crossing()

@@ -60,7 +60,7 @@ class Family:
         forbidden: the roles that only other families of the same words have.
         widths: how its shapes are read.
         by_leaves: whether its required leaves are enough, whatever the scope is called.
-        unsaid: roles of peepholes that are there whether they are used or not, by era.
+        owns_scope: whether all else in its scope is its own, under whatever leaf.
         options: what is the same for all its cells.
         shares_names_with: classes that leave the very same variables.
     """
@@ -73,6 +73,7 @@ class Family:
     forbidden: tuple[str, ...] = ()
     gate_order: str = "ijfo"
     by_leaves: bool = False
+    owns_scope: bool = False
     options: dict[str, Option] = field(default_factory=dict)
     shares_names_with: tuple[str, ...] = ()
 
@@ -312,6 +313,7 @@ FAMILIES: tuple[Family, ...] = (
                 }
             },
             shapes.grid,
+            owns_scope=True,
         )
         for name, words in (
             ("GridLSTMCell", ("grid_lstm_cell",)),

@@ -20,6 +20,8 @@ class Stored(Protocol):
     @property
     def path(self) -> str: ...
     @property
+    def full_name(self) -> str | None: ...
+    @property
     def shape(self) -> tuple[int, ...]: ...
     @property
     def dtype(self) -> str: ...
@@ -42,7 +44,7 @@ class GraphView:
             if variable is not None and made is not None:
                 self._keys.setdefault(made, variable)
         for path, variable in kept.items():
-            full = getattr(variable, "full_name", None) or path
+            full = variable.full_name or path
             if full in graph.nodes and graph.nodes[full].op in VARIABLE_OPS:
                 self._keys.setdefault(full, variable)
         self.graph = graph

@@ -36,6 +36,16 @@ def is_slot(path: str, paths: frozenset[str]) -> bool:
     return bool(_SLOT.fullmatch(path)) or (path.rpartition("/")[0] in paths)
 
 
+def inner_paths(path: str) -> list[str]:
+    """Return a path and what is left of it without its first parts.
+
+    >>> inner_paths("train_op/rnn/kernel")
+    ['train_op/rnn/kernel', 'rnn/kernel', 'kernel']
+    """
+    parts = path.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
 def last(scope: str) -> str:
     """Return the last part of a scope."""
     return scope.rpartition("/")[2]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from lstmstate.cells import names
+from lstmstate.cells import names, shapes
 from lstmstate.cells.families import (
     FAMILIES,
     KERAS,
@@ -75,7 +75,9 @@ class Recognition:
         self._kept = {v.path: v for v in everything if v.name not in self.slots}
         # Where only averages were saved they are the weights.
         for average in (v for v in everything if v.path.endswith(names.AVERAGE)):
-            self._kept.setdefault(average.path[: -len(names.AVERAGE)], average)
+            weight = average.path[: -len(names.AVERAGE)]
+            if not any(inner in paths for inner in names.inner_paths(weight)):
+                self._kept[weight] = average
         self._scopes = group(self._kept)
         self.graph = GraphView(graph, self._kept) if graph is not None else None
         self._taken: set[str] = set()
@@ -112,7 +114,7 @@ class Recognition:
 
     def _try(self, scope: str, leaves: Scope, family: Family) -> bool:
         """Add the cell of a scope if it is of this family."""
-        named = is_called(scope, family)
+        named = is_called(scope, leaves, family)
         if not named and not family.by_leaves:
             return False
         for era, pattern in family.leaves.items():
@@ -121,8 +123,13 @@ class Recognition:
                 continue
             if any(role in roles for role in family.forbidden):
                 continue
-            widths = family.widths(shapes_of(roles))
+            measure = shapes.grid_dimension if _grid(scope) else family.widths
+            widths = measure(shapes_of(roles))
             if widths is not None and not self._is_dense(roles):
+                if family.owns_scope:
+                    known = {v.name for stored in roles.values() for v in stored}
+                    rest = {leaf: v for leaf, v in leaves.items() if v.name not in known}
+                    roles |= {leaf: (variable,) for leaf, variable in rest.items()}
                 self._add(scope, family, era or era_of(scope), roles, widths)
                 return True
         return False
@@ -193,8 +200,8 @@ class Recognition:
         """
         if _RECURRENT_LEAF in {names.last(v.path) for v in roles["kernel"]}:
             return True
-        if "lstm" in names.word(names.last(scope)):
-            return True
+        if "lstm" in names.word(names.last(scope)) or set(roles) - {"kernel", "bias"}:
+            return True  # no other layer has peepholes, or a projection below it
         rows = {
             variable.shape[0]
             for path, variable in self._kept.items()
@@ -223,13 +230,15 @@ class Recognition:
         cell = _cell(scope, family, era, roles, widths)
         if wired is not None and self.graph is not None:
             cell = _with_graph(cell, wired, self.graph)
-        self._found[scope] = cell
+        # Cells that a user wrote into one scope are told by their kernels.
+        name = scope if scope not in self._found else stored[0].path
+        self._found[name] = replace(cell, name=name)
 
 
 _RECURRENT_LEAF = "W_0"  # no layer but a cell of 0.5 to 0.12 has W_0 with B
 
 
-_GRID = re.compile(r"Grid\d*(Basic)?LSTMCell")
+_GRID = re.compile(r"Grid\d+(Basic)?LSTMCell")
 
 
 def _grid(scope: str) -> str | None:
@@ -273,7 +282,7 @@ def _cell(scope: str, family: Family, era: str | None, roles: Roles, widths: Wid
         num_units=widths.num_units,
         num_proj=widths.num_proj,
         dtype=kernel.dtype,
-        gate_order=family.gate_order,
+        gate_order=widths.gate_order or family.gate_order,
         # LSTMFusedCell and LSTMBlockCell of 0.10 and 0.11 made them, used or not.
         peepholes=None if peepholes and always else peepholes,
         layer_norm=any(role.endswith("/gamma") for role in roles),

@@ -52,12 +52,15 @@ def shapes_of(roles: Roles) -> Shapes:
     return {role: tuple(v.shape for v in stored) for role, stored in roles.items()}
 
 
-def is_called(scope: str, family: Family) -> bool:
-    parts = scope.split("/")
-    word = names.word(parts[-1])
-    if family.name.startswith("Bidirectional") and len(parts) > 1:
-        return word in family.words and names.word(parts[-2]) == "bidirectional_grid_lstm_cell"
-    return word in family.words and not family.name.startswith("Bidirectional")
+def is_called(scope: str, leaves: Scope, family: Family) -> bool:
+    """Whether a scope bears a family's words: its own, or those of its variables in the graph."""
+    scopes = {scope, *(names.parent(v.full_name) for v in leaves.values() if v.full_name)}
+    around = "bidirectional_grid_lstm_cell" if family.name.startswith("Bidirectional") else None
+    return any(
+        names.word(names.last(called)) in family.words
+        and (around is None or names.word(names.last(names.parent(called))) == around)
+        for called in scopes
+    )
 
 
 def is_something_else(scope: str) -> bool:

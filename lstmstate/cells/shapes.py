@@ -23,12 +23,13 @@ class Widths(NamedTuple):
     shard_axis: int | None = None
     groups: int | None = None
     peepholes: bool | None = None
+    gate_order: str | None = None
 
 
 PEEPHOLES = ("w_i_diag", "w_f_diag", "w_o_diag")
 
 
-def fused(shapes: Shapes, gates: int = 4, states: int = 1) -> Widths | None:
+def fused(shapes: Shapes, gates: int = 4, states: int = 1, least_input: int = 1) -> Widths | None:
     """One kernel `[I + states·R, gates·H]`, whole or in shards, bias `[gates·H]`.
 
     Shards are joined on columns (0.5 and 0.6) where all have the same rows and the widths sum
@@ -44,7 +45,7 @@ def fused(shapes: Shapes, gates: int = 4, states: int = 1) -> Widths | None:
     rows, units = joined[0], joined[1] // gates
     proj = _projection(shapes, units)
     recurrent = states * (units if proj is None else proj)
-    if units < 1 or proj == 0 or rows <= recurrent or not _diagonal(shapes, units):
+    if units < 1 or proj == 0 or rows < recurrent + least_input or not _diagonal(shapes, units):
         return None
     return Widths(rows - recurrent, units, proj, axis)
 
@@ -150,20 +151,24 @@ def phased(shapes: Shapes) -> Widths | None:
 
 
 def grid(shapes: Shapes) -> Widths | None:
-    """Kernel `[feature_size + 2H, 4H]`, or 3H with coupled gates; peepholes tell H."""
+    """Kernel `[feature_size + 2H, 4H]`, or 3H with coupled gates (i, j, o).
+
+    Where both fit nothing is said. The input is not told: the rows are what one step takes of it.
+    """
     joined, axis = _join(shapes["kernel"], shapes["bias"][0][0])
     if joined is None:
         return None
     fits = [
-        units
-        for gates in (4, 3)
-        for units in [joined[1] // gates]
-        if not joined[1] % gates and joined[0] > 2 * units > 0
+        Widths(None, joined[1] // len(gates), shard_axis=axis, gate_order=gates)
+        for gates in ("ijfo", "ijo")
+        if not joined[1] % len(gates) and joined[0] > 2 * joined[1] // len(gates) > 0
     ]
-    if len(fits) != 1:
-        return Widths(None, None, shard_axis=axis) if fits else None
-    # The rows are feature_size, which is what a step takes of the input, not the whole of it.
-    return Widths(None, fits[0], shard_axis=axis)
+    return fits[0] if len(fits) == 1 else Widths(None, None, shard_axis=axis) if fits else None
+
+
+def grid_dimension(shapes: Shapes) -> Widths | None:
+    """A cell of a grid of D dimensions, kernel `[D·H, 4H]`: no rows of input where D is 1."""
+    return fused(shapes, least_input=0)
 
 
 def convolution(shapes: Shapes) -> Widths | None:

@@ -8,8 +8,8 @@ from lstmstate.cells import names
 from lstmstate.cells.model import Cell, Stack
 
 
-def stacks(cells: Iterable[Cell]) -> list[Stack]:
-    """Return the stacks that some cells form.
+def stacks(cells: Iterable[Cell], paths: Iterable[str] = ()) -> list[Stack]:
+    """Return the stacks that some cells form; `paths` are those of all variables.
 
     A numbered place (`multi_rnn_cell/cell_0`, `MultiRNNCell/Cell0`, `StackRNN/Layer0`,
     `stack_bidirectional_rnn/cell_0`) makes a layer. Directions that lie inside the places make
@@ -22,6 +22,10 @@ def stacks(cells: Iterable[Cell]) -> list[Stack]:
         name, number = numbered or (_pair(cell), 0)
         if name is not None:
             places.setdefault(name, {}).setdefault(number, []).append(cell)
+    # A layer may be a cell of another kind, with a state of its own.
+    layers_there: dict[str, set[int]] = {}
+    for place in filter(None, map(names.layer, paths)):
+        layers_there.setdefault(place[0], set()).add(place[1])
     sides = {names.direction(name): name for name in places if names.direction(name)}
     found = []
     for name, members in sorted(places.items(), key=lambda place: names.order(place[0])):
@@ -41,7 +45,9 @@ def stacks(cells: Iterable[Cell]) -> list[Stack]:
             Stack(
                 name=name,
                 layers=layers,
-                flat=_flat(layers) if _whole(members) else None,
+                flat=_flat(layers)
+                if sorted(layers_there.get(name, set()) | set(members)) == list(range(len(members)))
+                else None,
                 direction=around[1] if around else None,
                 paired_with=other or None,
             )
@@ -56,11 +62,6 @@ def _pair(cell: Cell) -> str | None:
         return None
     around = told[0][: told[0].index("{}")].rstrip("_")
     return around.rstrip("/")
-
-
-def _whole(numbered: dict[int, list[Cell]]) -> bool:
-    """Whether no layer is missing: one may be a cell of another kind, with a state of its own."""
-    return sorted(numbered) == list(range(len(numbered)))
 
 
 def _flat(layers: tuple[tuple[Cell, ...], ...]) -> int | None:

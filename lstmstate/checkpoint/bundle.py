@@ -19,7 +19,6 @@ from lstmstate.checkpoint.table import Table, masked_crc
 from lstmstate.checkpoint.variables import Shape, Spec, parse_extents, parse_shape, region
 from lstmstate.errors import (
     CorruptError,
-    LstmstateError,
     NotFoundError,
     UnsupportedError,
     located,
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 _BUNDLE_VERSION = 1  # kTensorBundleVersion: the newest layout there is
 _LITTLE, _BIG = 0, 1
 _DAMAGED = "its checksum does not hold: the data file is damaged, or of another checkpoint"
-LFS_POINTER = b"version https://git-lfs"
 
 
 class Entry(NamedTuple):
@@ -170,13 +168,7 @@ class Bundle:
         """Read an entry's bytes; say what is wrong where they are not there."""
         try:
             with ByteSource(path) as source:
-                start = source.read(0, min(source.size, len(LFS_POINTER)), "the start")
-                if start == LFS_POINTER:
-                    raise LstmstateError(
-                        "the data file is a Git LFS pointer: the values were never downloaded",
-                        path=path,
-                        advice="run 'git lfs pull' in the repository it came from",
-                    )
+                source.refuse_pointer("the data file")
                 return source.read(entry.offset, entry.size, "this value")
         except NotFoundError:
             raise NotFoundError(

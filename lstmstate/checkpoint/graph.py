@@ -303,9 +303,9 @@ def _constant(data: bytes) -> Constant | None:
     else:
         values = tuple(_packed_ints(stored))
         if code == "e":  # half_val holds bit patterns
-            values = struct.unpack(f"<{len(values)}e", struct.pack(f"<{len(values)}H", *values))
-    if not values:
-        return None
+            patterns = [int(value) & 0xFFFF for value in values]
+            values = struct.unpack(f"<{len(values)}e", struct.pack(f"<{len(values)}H", *patterns))
+    values = values or (0,)  # a TensorProto without values is one of zeros
     if code in "fe":
         values = tuple(_shortest(value, code) for value in values)
     # A TensorProto may leave out repetitions of its last value.

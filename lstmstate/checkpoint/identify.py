@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lstmstate.checkpoint import wire
-from lstmstate.checkpoint.bundle import LFS_POINTER
-from lstmstate.checkpoint.source import ByteSource
+from lstmstate.checkpoint.source import LFS_POINTER, ByteSource
 from lstmstate.checkpoint.table import MAGIC
 from lstmstate.errors import CorruptError
 

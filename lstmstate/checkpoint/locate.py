@@ -145,7 +145,8 @@ def _of_file(path: str) -> Location:
     with ByteSource(path) as source:
         kind = identify.identify(source)
         if kind is identify.TABLE:
-            first = next(iter(Table(source)), (b"", b""))[1]
+            # Only a look at what it is: whoever reads it verifies it.
+            first = next(iter(Table(source, checksums=False)), (b"", b""))[1]
             # The header of an index begins with a number, the list of a V1 file with a message.
             if first[:1] == b"\x0a":
                 return _v1(path, (path,))
@@ -253,10 +254,12 @@ def _only_one(folder: str, why: str | None) -> Location:
     return found or _of_file(prefix)
 
 
-def checkpoints_in(folder: str) -> list[str]:
-    """Return the prefixes of all checkpoints that lie in a folder, by name and number."""
+def checkpoints_in(folder: str, starting: str = "") -> list[str]:
+    """Return the prefixes of the checkpoints in a folder that start so, by name and number."""
     found = set()
     for name in _names(folder):
+        if not name.startswith(starting):
+            continue
         part = _PART.fullmatch(name)
         if part:
             if name.endswith(".index"):
@@ -291,7 +294,7 @@ def _nothing_at(path: str) -> LstmstateError:
     folder, name = os.path.split(path)
     if folder and not os.path.isdir(folder):
         return NotFoundError("there is no such folder", path=folder)
-    near = [prefix for prefix in checkpoints_in(folder) if prefix.startswith(name)]
+    near = checkpoints_in(folder, name)
     return NotFoundError(
         "there is no checkpoint or file of this name",
         path=path,

@@ -63,9 +63,10 @@ def decode_slice_key(key: bytes) -> tuple[bytes, Extents]:
     for _ in range(2 * rank):
         number, at = _decode_signed(key, at)
         numbers.append(number)
-    if at != len(key):
-        raise CorruptError("the key of a slice is damaged")
-    return name, tuple(map(Extent, numbers[::2], numbers[1::2]))
+    extents = tuple(map(Extent, numbers[::2], numbers[1::2]))
+    if at != len(key) or encode_slice_key(name, extents) != key:
+        raise CorruptError("the key of a slice is damaged")  # or longer than it need be
+    return name, extents
 
 
 def _num(value: int) -> bytes:

@@ -15,6 +15,9 @@ from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, Unsupp
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
+LFS_POINTER = b"version https://git-lfs"
+
+
 class ByteSource:
     """An open regular file of known size.
 
@@ -74,6 +77,15 @@ class ByteSource:
             offset += len(part)
             length -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def refuse_pointer(self, what: str = "this") -> None:
+        """Raise an error if this is the text that Git LFS leaves in the place of a file."""
+        if self.read(0, min(self.size, len(LFS_POINTER)), "the start") == LFS_POINTER:
+            raise LstmstateError(
+                f"{what} is a Git LFS pointer: the file itself was never downloaded",
+                path=self.path,
+                advice="run 'git lfs pull' in the repository it came from",
+            )
 
 
 def unreadable(path: str, error: OSError) -> LstmstateError:

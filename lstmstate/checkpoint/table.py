@@ -61,6 +61,7 @@ class Table:
         at = source.size - FOOTER_BYTES
         footer = source.read(max(at, 0), min(FOOTER_BYTES, source.size), "the footer of the table")
         if len(footer) < FOOTER_BYTES or footer[-8:] != MAGIC:
+            source.refuse_pointer()
             raise self._corrupt("it does not end as a checkpoint does: not one, or cut short")
         with located(source.path):
             _, behind = _handle(footer, 0)

@@ -104,7 +104,7 @@ def _values(proto: bytes, dtype: DType, shape: tuple[int, ...]) -> NDArray[np.ge
     value: NDArray[np.generic]
     if dtype is dtypes.STRING:
         value = np.empty(len(stored), object)
-        value[:] = stored
+        value[:] = wire.all_bytes(stored)
     elif dtype.name in ("float32", "float64", "complex64", "complex128"):
         data = b"".join(wire.all_bytes(stored))
         if len(data) != math.prod(shape) * dtype.itemsize:

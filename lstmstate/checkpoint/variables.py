@@ -138,6 +138,8 @@ def join_slices(spec: Spec, reader: Reader) -> NDArray[np.generic]:
     stored = sum(math.prod(extent.length for extent in part) for part in regions)
     if stored != math.prod(spec.shape):
         raise CorruptError(f"its slices hold {stored} elements of {math.prod(spec.shape)}")
+    if len(regions) == 1:
+        return reader.read(spec, spec.slices[0])
     value: NDArray[np.generic] | None = None
     for extents, part in zip(spec.slices, regions, strict=True):
         piece = reader.read(spec, extents)

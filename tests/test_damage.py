@@ -1,0 +1,348 @@
+"""Damaged files: cut at every byte, bits turned, bytes lost. An error or the right answer, always.
+
+Where there are checksums, nothing but the right values may come out; without them (in a rescue,
+and in graphs, which have none) nothing worse than an error may happen. Time and memory are
+bounded everywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from builders import (
+    FLOAT,
+    Array,
+    BundleBuilder,
+    V1Builder,
+    const,
+    meta_graph,
+    names_const,
+    node,
+    number,
+    shape_proto,
+    snappy_literals,
+    tensor,
+    text,
+    varint,
+)
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from test_graph_file import visit
+
+from lstmstate.checkpoint import Checkpoint
+from lstmstate.checkpoint.graph import read_meta, read_saved_model
+from lstmstate.checkpoint.locate import newest
+from lstmstate.checkpoint.objects import full_names
+from lstmstate.errors import LstmstateError
+
+MAX_SECONDS = 5  # for one file of less than 2 KB; a thousand times what it takes
+MAX_MEMORY = 100 << 20
+DAMAGES = 510  # of each specimen
+
+steady = settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory() -> Iterator[None]:
+    """Hold every test here against the most memory that it may take."""
+    tracemalloc.start()
+    yield
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < MAX_MEMORY
+
+
+# ---- what is damaged
+
+
+class Specimen(NamedTuple):
+    """A good checkpoint: the path that opens it, its values, and the files to be damaged."""
+
+    path: str
+    values: dict[str, Array]
+    files: list[Path]
+
+
+MATRIX = np.arange(6, dtype=np.float32).reshape(2, 3)
+STRINGS = np.array([b"ab", b"", b"xyz"], object)
+PARTS = np.arange(8, dtype=np.int32).reshape(4, 2)
+CUTS = [[(0, 3), (0, 2)], [(3, 1), (0, 2)]]
+VALUES = {"matrix": MATRIX, "parts": PARTS, "strings": STRINGS}
+
+
+def v2(folder: Path) -> Specimen:
+    """A bundle of two data files, with strings and slices."""
+    bundle = BundleBuilder(shards=2)
+    bundle.add("matrix", MATRIX, shard=1)
+    bundle.add("strings", STRINGS)
+    bundle.add_slices("parts", PARTS, CUTS)
+    path = bundle.write(folder / "m")
+    return Specimen(path, VALUES, sorted(folder.iterdir()))
+
+
+def object_based(folder: Path) -> Specimen:
+    """A bundle with an object graph."""
+    key = "cell/kernel/.ATTRIBUTES/VARIABLE_VALUE"
+    attribute = text(1, "VARIABLE_VALUE") + text(2, "lstm/kernel") + text(3, key)
+    child = text(1, number(1, 1) + text(2, "cell"))
+    graph = np.array(text(1, child) + text(1, text(2, attribute)), object)
+    bundle = BundleBuilder()
+    bundle.add("_CHECKPOINTABLE_OBJECT_GRAPH", graph)
+    bundle.add(key, MATRIX)
+    path = bundle.write(folder / "m")
+    values = {"_CHECKPOINTABLE_OBJECT_GRAPH": graph, key: MATRIX}
+    return Specimen(path, values, sorted(folder.iterdir()))
+
+
+def v1_builder() -> V1Builder:
+    builder = V1Builder()
+    builder.add("matrix", MATRIX)
+    builder.add("strings", STRINGS)
+    builder.add_slices("parts", PARTS, CUTS)
+    return builder
+
+
+def v1(folder: Path) -> Specimen:
+    """A file of one block."""
+    path = v1_builder().write(folder / "m.ckpt")
+    return Specimen(path, VALUES, [Path(path)])
+
+
+def v1_snappy(folder: Path) -> Specimen:
+    """A file of several packed blocks, as 0.5 to 0.7 wrote them."""
+    path = v1_builder().write(folder / "m.ckpt", block_size=100, pack=snappy_literals)
+    return Specimen(path, VALUES, [Path(path)])
+
+
+def v1_sharded(folder: Path) -> Specimen:
+    """Two files, with one slice in each."""
+    for shard, cut in enumerate(CUTS):
+        builder = V1Builder()
+        builder.add_slices("parts", PARTS, [cut])
+        builder.add(["matrix", "strings"][shard], [MATRIX, STRINGS][shard])
+        builder.write(folder / f"m-0000{shard}-of-00002")
+    return Specimen(str(folder / "m"), VALUES, sorted(folder.iterdir()))
+
+
+SPECIMENS = [v2, object_based, v1, v1_snappy, v1_sharded]
+every_specimen = pytest.mark.parametrize("make", SPECIMENS, ids=lambda make: make.__name__)
+Make = Callable[[Path], Specimen]
+
+
+# ---- damage
+
+
+def cut(content: bytes) -> Iterator[bytes]:
+    """All shorter files with the same start."""
+    return (content[:length] for length in range(len(content)))
+
+
+def turned(content: bytes, seed: str, count: int = DAMAGES) -> Iterator[bytes]:
+    """Files with one bit turned, with several bits turned, and with bytes lost, doubled or set."""
+    chance = random.Random(seed)
+    for kind in range(count):
+        data = bytearray(content)
+        if kind % 3 < 2:
+            for _ in range(chance.randint(2, 6) if kind % 3 else 1):
+                data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        else:
+            at, length = chance.randrange(len(data)), chance.randint(1, 9)
+            part = data[at : at + length]
+            data[at : at + length] = chance.choice(
+                [b"", b"\0" * length, b"\xff" * length, part * 2]
+            )
+        yield bytes(data)
+
+
+def read_all(specimen: Specimen, *, checksums: bool = True) -> None:
+    """Open and read everything: errors are right, and so are the right values, but no others."""
+    started = time.monotonic()
+    try:
+        variables = Checkpoint(specimen.path, checksums=checksums).variables
+    except LstmstateError:
+        variables = {}
+    else:
+        assert not checksums or list(variables) == list(specimen.values)
+    for name, variable in variables.items():
+        try:
+            value = variable.read()
+        except LstmstateError:
+            continue
+        if checksums:
+            expected = specimen.values[name]
+            assert (value.dtype, value.shape) == (expected.dtype, expected.shape)
+            assert variable.shape == expected.shape
+            assert repr(value.tolist()) == repr(expected.tolist())
+    assert time.monotonic() - started < MAX_SECONDS
+
+
+@every_specimen
+def test_the_specimens_are_read_whole(tmp_path: Path, make: Make) -> None:
+    specimen = make(tmp_path)
+    read = {name: v.read() for name, v in Checkpoint(specimen.path).variables.items()}
+    assert {k: v.tolist() for k, v in read.items()} == {
+        k: v.tolist() for k, v in specimen.values.items()
+    }
+
+
+@every_specimen
+def test_a_file_that_is_cut_anywhere(tmp_path: Path, make: Make) -> None:
+    specimen = make(tmp_path)
+    for file in specimen.files:
+        content = file.read_bytes()
+        for damaged in cut(content):
+            file.write_bytes(damaged)
+            read_all(specimen)
+        file.write_bytes(content)
+
+
+@every_specimen
+def test_a_file_of_which_bits_are_turned_and_bytes_are_lost(tmp_path: Path, make: Make) -> None:
+    specimen = make(tmp_path)
+    for file in specimen.files:
+        content = file.read_bytes()
+        for damaged in turned(content, file.name, DAMAGES // len(specimen.files)):
+            file.write_bytes(damaged)
+            read_all(specimen)
+        file.write_bytes(content)
+
+
+@every_specimen
+def test_a_damaged_file_that_is_read_without_checksums(tmp_path: Path, make: Make) -> None:
+    specimen = make(tmp_path)
+    for file in specimen.files:
+        content = file.read_bytes()
+        for damaged in turned(content, "rescue", DAMAGES // len(specimen.files)):
+            file.write_bytes(damaged)
+            read_all(specimen, checksums=False)
+        file.write_bytes(content)
+
+
+@every_specimen
+def test_files_that_are_missing(tmp_path: Path, make: Make) -> None:
+    specimen = make(tmp_path)
+    for file in specimen.files:
+        content = file.read_bytes()
+        file.unlink()
+        read_all(specimen)
+        file.write_bytes(content)
+
+
+def test_a_file_that_ends_in_zeros_is_refused(tmp_path: Path) -> None:
+    """A disk that was full, or a system that went down, leaves such files."""
+    specimen = v1(tmp_path)
+    content = specimen.files[0].read_bytes()
+    for length in range(0, len(content), 16):
+        specimen.files[0].write_bytes(content[:length].ljust(len(content), b"\0"))
+        with pytest.raises(LstmstateError):
+            Checkpoint(specimen.path)
+
+
+# ---- graphs
+
+
+def a_graph() -> bytes:
+    """A MetaGraphDef with something of everything that is read of one."""
+    trainable = text(1, "trainable_variables") + text(2, text(2, text(1, text(1, "kernel:0"))))
+    return meta_graph(
+        names_const("names", "old/kernel"),
+        node("kernel", "VariableV2", shape=text(7, shape_proto([4, 8])), dtype=number(6, 1)),
+        node("save", "SaveV2", ["prefix", "names", "slices", "kernel", "^init"]),
+        const("bias", tensor(FLOAT, [2], text(5, bytes(8)))),
+        const("half", tensor(19, [2], text(13, varint(0x3C00) + varint(0)))),
+        node("script", "PyFunc", ["bias"], token=text(2, "pyfunc_0")),
+        node("cell", "LSTMBlockCell", ["kernel:0", "bias:1"], T=number(3, 1)),
+        producer=24,
+        info=text(5, "1.5.0"),
+        rest=text(4, trainable),
+    )
+
+
+@pytest.mark.parametrize("kind", ["meta", "saved_model"])
+@pytest.mark.parametrize("damage", [cut, lambda content: turned(content, "graph")])
+def test_a_damaged_graph(
+    tmp_path: Path, kind: str, damage: Callable[[bytes], Iterator[bytes]]
+) -> None:
+    path = tmp_path / "graph"
+    read = read_meta if kind == "meta" else read_saved_model
+    content = a_graph() if kind == "meta" else number(1, 1) + text(2, a_graph())
+    for damaged in damage(content):
+        path.write_bytes(damaged)
+        started = time.monotonic()
+        with contextlib.suppress(LstmstateError):
+            visit(read(str(path)))
+        assert time.monotonic() - started < MAX_SECONDS
+
+
+def test_a_checkpoint_is_read_without_its_graph_where_that_is_damaged(tmp_path: Path) -> None:
+    specimen = v2(tmp_path)
+    (tmp_path / "m.meta").write_bytes(a_graph()[:-1])
+    checkpoint = Checkpoint(specimen.path)
+    assert checkpoint.graph is None
+    assert "going on without the graph" in checkpoint.notes[0]
+    assert checkpoint.variables["matrix"].read().tolist() == MATRIX.tolist()
+
+
+# ---- any bytes
+
+
+anything = st.one_of(
+    st.binary(max_size=200),
+    st.builds(
+        lambda start, body, end: start + body + end,
+        st.sampled_from([b"", b"\x93NUMPY", b"PK\x03\x04", b"\x08\x01\x12", b"\x0a\x20", b"model"]),
+        st.binary(max_size=100),
+        st.sampled_from([b"", bytes.fromhex("57fb808b247547db")]),
+    ),
+)
+
+
+@steady
+@given(anything, st.sampled_from(["file", "m.index", "m.meta", "m.data-00000-of-00001",
+                                  "checkpoint", "saved_model.pb", "m-00000-of-00001"]))  # fmt: skip
+def test_any_bytes_under_any_name(tmp_path: Path, content: bytes, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    for given_path in (path, tmp_path):
+        with contextlib.suppress(LstmstateError):
+            for variable in Checkpoint(str(given_path)).variables.values():
+                variable.read()
+    path.unlink()
+
+
+@steady
+@given(st.one_of(st.binary(max_size=80), st.binary(max_size=60).map(lambda b: text(1, text(2, b)))))
+def test_any_bytes_as_an_object_graph(content: bytes) -> None:
+    with contextlib.suppress(LstmstateError):
+        full_names(content)
+
+
+@steady
+@given(st.binary(max_size=60), st.sampled_from([b"", b'"', b"'", b'\\"', b"\n"]))
+def test_any_bytes_as_a_checkpoint_state(content: bytes, end: bytes) -> None:
+    for start in (b"", b'model_checkpoint_path: "', b"model_checkpoint_path: '"):
+        with contextlib.suppress(LstmstateError):
+            newest(start + content + end, "checkpoint")
+
+
+@steady
+@given(st.binary(max_size=24))
+@example(b"a\0b/c")  # no system has a path with a NUL in it
+def test_any_name_in_a_checkpoint_state(tmp_path: Path, name: bytes) -> None:
+    written = b"".join(b"\\%03o" % byte for byte in name)
+    (tmp_path / "checkpoint").write_bytes(b'model_checkpoint_path: "' + written + b'"\n')
+    with contextlib.suppress(LstmstateError):
+        Checkpoint(str(tmp_path))

@@ -1,0 +1,352 @@
+"""Checkpoints and graphs that mean harm: one test for each attack, none of which takes memory."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import (
+    FLOAT,
+    HALF,
+    INT32,
+    STRING,
+    UINT8,
+    BundleBuilder,
+    Extents,
+    Pairs,
+    V1Builder,
+    block,
+    bundle_entry,
+    bundle_header,
+    const,
+    fixed64,
+    masked,
+    meta_graph,
+    names_const,
+    node,
+    number,
+    shape_proto,
+    slice_key,
+    snappy_literals,
+    string_bytes,
+    table,
+    tensor,
+    tensor_values,
+    text,
+    varint,
+)
+
+from lstmstate import limits
+from lstmstate.checkpoint import Checkpoint, wire
+from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint.source import ByteSource
+from lstmstate.errors import (
+    CorruptError,
+    LstmstateError,
+    MissingExtraError,
+    NotFoundError,
+    UnsupportedError,
+)
+
+MAX_MEMORY = 32 << 20
+BIG = 1 << 44  # bytes that no machine has
+TOP = 1 << 63
+
+
+@pytest.fixture(autouse=True)
+def little_memory() -> Iterator[None]:
+    """Hold every attack against the most memory that it may take."""
+    tracemalloc.start()
+    yield
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < MAX_MEMORY
+
+
+def read(path: str, name: str = "x") -> np.ndarray:
+    """Return the value of one variable."""
+    return Checkpoint(path).variables[name].read()
+
+
+def open_index(folder: Path, index: bytes) -> Checkpoint:
+    """Open a bundle with this index."""
+    return Checkpoint(BundleBuilder().write(folder / "m", index))
+
+
+# ---- tables
+
+HEADER = (b"", bundle_header())
+ENTRY = bundle_entry(FLOAT, [], size=4)
+
+
+def raw_block(*entries: tuple[int, bytes, bytes]) -> bytes:
+    """A block whose entries claim to share any number of bytes with the key before."""
+    return b"".join(
+        varint(shared) + varint(len(key)) + varint(len(value)) + key + value
+        for shared, key, value in entries
+    ) + struct.pack("<2I", 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (block([HEADER])[:-4] + struct.pack("<I", 1000), "restart array is longer"),
+        (block([HEADER])[:-4] + struct.pack("<I", (1 << 32) - 1), "restart array is longer"),
+        (b"\0\0", "restart array is longer"),
+        (b"", "restart array is longer"),
+        (raw_block((0, *HEADER), (1, b"a", ENTRY)), "runs over its end"),
+        (raw_block((0, *HEADER), (0, b"a", ENTRY), (TOP, b"b", ENTRY)), "runs over its end"),
+        (b"\0\0\x05" + block([]), "runs over its end"),
+        (b"\0" + varint(TOP) + b"\0" + block([]), "runs over its end"),
+        (b"\xff" * 10 + b"\x01" + block([]), "varint"),
+        (block([HEADER, (b"b", ENTRY), (b"a", ENTRY)]), "not in order"),
+        (block([HEADER, (b"a", ENTRY), (b"a", ENTRY)], 1), "one is there twice"),
+        (block([(b"a", ENTRY)]), "no header"),
+    ],
+)
+def test_an_evil_block_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    with pytest.raises(CorruptError, match=words) as caught:
+        open_index(tmp_path, table(content, separators=[b"z"]))
+    assert caught.value.path == str(tmp_path / "m.index")
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [[HEADER, (b"b", ENTRY)], [(b"a", ENTRY), (b"c", ENTRY)]],
+        [[HEADER, (b"b", ENTRY)], [(b"b", ENTRY), (b"c", ENTRY)]],
+    ],
+    ids=["out of order", "twice"],
+)
+def test_keys_must_be_in_order_over_all_blocks(tmp_path: Path, blocks: list[Pairs]) -> None:
+    with pytest.raises(CorruptError, match="not in order"):
+        open_index(tmp_path, table(*blocks))
+
+
+def test_an_index_that_names_blocks_out_of_order_is_refused(tmp_path: Path) -> None:
+    first, second = [HEADER, (b"a", ENTRY)], [(b"b", ENTRY)]
+    with pytest.raises(CorruptError):
+        open_index(tmp_path, table(second, first, separators=[b"a", b"b"]))
+    with pytest.raises(CorruptError, match="not in order"):
+        open_index(tmp_path, table(first, second, separators=[b"b", b"a"]))
+
+
+def test_an_index_whose_keys_lie_below_those_of_the_block_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorruptError, match="does not fit the blocks"):
+        open_index(tmp_path, table([HEADER, (b"kernel", ENTRY)], separators=[b"a"]))
+
+
+@pytest.mark.parametrize("handle", [(10_000, 8), (0, TOP), (TOP, TOP), (2**64 - 1, 2**64 - 1)])
+def test_a_block_outside_the_file_is_refused(tmp_path: Path, handle: tuple[int, int]) -> None:
+    with pytest.raises(CorruptError, match="cut short"):
+        open_index(tmp_path, table([HEADER], handles={0: handle}))
+
+
+def test_an_index_that_names_itself_as_its_block_is_refused(tmp_path: Path) -> None:
+    plain = table([HEADER])
+    footer = plain[-48:]
+    offset, at = wire.varint(footer, 2)
+    size, _ = wire.varint(footer, at)
+    with pytest.raises(CorruptError):
+        open_index(tmp_path, table([HEADER], handles={0: (offset, size)}))
+
+
+def test_a_block_that_is_named_over_and_over_is_not_read_as_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, empty = 200, struct.pack("<5001I", *[0] * 5000, 5000)  # no entries, 5,000 restarts
+    keys = [b"%03d" % position for position in range(count + 1)]
+    blocks: list[Pairs | bytes] = [[HEADER], empty, *[b""] * (count - 1)]
+    handles = dict.fromkeys(range(2, count + 1), (len(block([HEADER])) + 5, len(empty)))
+    index = table(*blocks, separators=keys, handles=handles)
+    asked = []
+    plain = ByteSource.read
+
+    def counting(self: ByteSource, offset: int, length: int, what: str) -> bytes:
+        asked.append(length)
+        return plain(self, offset, length, what)
+
+    monkeypatch.setattr(ByteSource, "read", counting)
+    with pytest.raises(LstmstateError):
+        open_index(tmp_path, index)
+    assert sum(asked) < 4 * len(index)
+
+
+def test_a_footer_of_endless_varints_is_refused(tmp_path: Path) -> None:
+    plain = table([HEADER])
+    with pytest.raises(CorruptError, match="varint"):
+        open_index(tmp_path, plain[:-48] + b"\xff" * 40 + plain[-8:])
+
+
+@pytest.mark.parametrize("kind", [2, 3, 255])
+def test_a_kind_of_compression_that_does_not_exist_is_refused(tmp_path: Path, kind: int) -> None:
+    plain = bytearray(table([HEADER]))
+    size = len(block([HEADER]))
+    plain[size] = kind
+    plain[size + 1 : size + 5] = struct.pack("<I", masked(bytes(plain[: size + 1])))
+    with pytest.raises(CorruptError, match=f"compression type {kind}"):
+        open_index(tmp_path, bytes(plain))
+
+
+@pytest.mark.parametrize(
+    ("pack", "words"),
+    [
+        (lambda data: varint(1 << 40) + snappy_literals(data)[1:], "declares 1099511627776"),
+        (lambda data: varint(2**64 - 1) + data, "declares"),
+        (lambda data: varint(len(data) + 1) + snappy_literals(data)[1:], "Snappy block"),
+        (lambda data: varint(len(data) - 1) + snappy_literals(data)[1:], "Snappy block"),
+        (lambda data: varint(64) + b"\0a\xfe\x05\x00", "Snappy block"),  # a copy from before
+        (lambda data: varint(4) + b"\xf0", "Snappy block"),
+        (lambda data: b"", "varint"),
+    ],
+)
+def test_an_evil_snappy_block_is_refused(
+    tmp_path: Path, pack: Callable[[bytes], bytes], words: str
+) -> None:
+    with pytest.raises(CorruptError, match=words):
+        open_index(tmp_path, table([HEADER], pack=pack))
+
+
+def test_without_cramjam_a_snappy_block_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder = V1Builder()
+    builder.add("x", np.array([1]))
+    path = builder.write(tmp_path / "v1", pack=snappy_literals)
+    monkeypatch.setitem(sys.modules, "cramjam", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'lstmstate\[snappy\]'"):
+        Checkpoint(path)
+
+
+# ---- numbers of an entry
+
+
+def test_an_index_of_142_bytes_does_not_ask_for_terabytes(tmp_path: Path) -> None:
+    """The published index that ends TensorFlow 2.21: many strings, and no data file."""
+    entry = bundle_entry(STRING, [1 << 40], size=5, crc=1)
+    path = tmp_path / "m.index"
+    path.write_bytes(table([HEADER, (b"x", entry)]))
+    with pytest.raises(CorruptError, match="5 bytes cannot hold 1099511627776 strings") as caught:
+        Checkpoint(str(tmp_path / "m"))
+    assert caught.value.tensor == "x"
+    path.write_bytes(table([HEADER, (b"x", bundle_entry(STRING, [1 << 40], size=1 << 41))]))
+    variable = Checkpoint(str(tmp_path / "m")).variables["x"]
+    with pytest.raises(NotFoundError, match="data file is missing"):
+        variable.read()
+    (tmp_path / "m.data-00000-of-00001").write_bytes(bytes(100))
+    with pytest.raises(CorruptError, match="cut short"):
+        variable.read()
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (bundle_entry(UINT8, [16], offset=TOP - 16, size=16), "would lie at byte"),
+        (bundle_entry(UINT8, [16], offset=-1, size=16), "would lie at byte -1"),
+        (bundle_entry(UINT8, [16], offset=TOP, size=16), "would lie at byte -"),
+        (bundle_entry(UINT8, [16], size=-16), "-16 bytes long"),
+        (bundle_entry(FLOAT, [1 << 32, 1 << 32], size=0), "more elements than 64 bits"),
+        (bundle_entry(FLOAT, [1 << 31, 1 << 31], size=0), "0 bytes are stored"),
+        (bundle_entry(FLOAT, [(1 << 62) + 1], size=4), "4 bytes are stored"),  # wraps to 4
+        (bundle_entry(FLOAT, [3], size=8), "8 bytes are stored for a value of 12"),
+        (bundle_entry(FLOAT, [-1], size=4), "below zero"),
+        (bundle_entry(FLOAT, [-1, -1], size=4), "below zero"),
+        (bundle_entry(FLOAT, [1] * 255, size=4), "255 axes"),
+        (number(1, 1) + text(2, number(3, 1)) + number(5, 4), "rank is unknown"),
+        (bundle_entry(FLOAT, [], size=4, shard=1), "data file 1 of 1"),
+        (bundle_entry(FLOAT, [], size=4, shard=-1), "data file"),
+        (number(2, 1), "text was expected"),
+        (text(1, "float"), "number was expected"),
+        (b"\x0a", "varint"),
+    ],
+)
+def test_an_entry_with_evil_numbers_is_refused(tmp_path: Path, entry: bytes, words: str) -> None:
+    with pytest.raises(CorruptError, match=words) as caught:
+        open_index(tmp_path, table([HEADER, (b"x", entry)]))
+    assert (caught.value.path, caught.value.tensor) == (str(tmp_path / "m.index"), "x")
+
+
+@pytest.mark.parametrize("shards", [(1 << 31) - 1, 1 << 31, 2**64 - 1])
+def test_a_header_of_two_thousand_million_shards_takes_nothing(tmp_path: Path, shards: int) -> None:
+    index = table([(b"", bundle_header(shards)), (b"x", ENTRY)])
+    with pytest.raises(LstmstateError):
+        open_index(tmp_path, index).variables["x"].read()
+
+
+def test_a_header_that_asks_for_a_newer_reader_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="newer reader"):
+        open_index(tmp_path, table([(b"", bundle_header(min_consumer=2))]))
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        varint(TOP) + bytes(4),
+        varint(2**64 - 1) + varint(3) + bytes(4),
+        varint(1) + bytes(4) + b"ab",
+        varint(5) + bytes(4) + b"ab",
+        varint(2) + b"ab",
+        b"\xff" * 11 + bytes(4),
+        b"\xff",
+    ],
+)
+def test_strings_of_evil_lengths_are_refused(tmp_path: Path, stored: bytes) -> None:
+    bundle = BundleBuilder()
+    bundle.data[0] += stored
+    bundle.entry("x", dtype=STRING, shape=[1], size=len(stored), crc=masked(stored))
+    with pytest.raises(CorruptError):
+        read(bundle.write(tmp_path / "m"))
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [(FLOAT, bytes(4)), (STRING, None)])
+@pytest.mark.parametrize("rank", [64, 65, 254])
+def test_a_rank_that_numpy_does_not_have_is_told(
+    tmp_path: Path, rank: int, dtype: int, stored: bytes | None
+) -> None:
+    data, crc = (stored, masked(stored)) if stored else string_bytes([b"a"])
+    bundle = BundleBuilder()
+    bundle.data[0] += data
+    bundle.entry("x", dtype=dtype, shape=[1] * rank, size=len(data), crc=crc)
+    variable = Checkpoint(bundle.write(tmp_path / "m")).variables["x"]
+    assert variable.shape == (1,) * rank
+    try:
+        assert variable.read().shape == (1,) * rank
+    except LstmstateError as error:
+        assert rank > 64 or "axes" in error.problem
+
+
+def test_an_empty_value_of_a_giant_shape_is_no_harm(tmp_path: Path) -> None:
+    bundle = BundleBuilder()
+    shape = [0, 1 << 62, 1 << 62]
+    bundle.entry("x", dtype=FLOAT, shape=shape, crc=masked(b""))
+    variable = Checkpoint(bundle.write(tmp_path / "m")).variables["x"]
+    assert (variable.shape, variable.size) == (tuple(shape), 0)
+    try:
+        assert variable.read().size == 0
+    except LstmstateError as error:
+        assert error.tensor == "x"
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "error"),
+    [("MAX_INDEX_BYTES", 64, UnsupportedError), ("MAX_ENTRIES", 3, CorruptError),
+     ("MAX_NAME_BYTES", 3, CorruptError), ("MAX_SLICES", 1, CorruptError)],
+)  # fmt: skip
+def test_every_limit_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, error: type[Exception]
+) -> None:
+    bundle = BundleBuilder()
+    bundle.add("long name", np.array([1]))
+    bundle.add_slices("x", np.arange(4), [[(0, 2)], [(2, 2)]])
+    path = bundle.write(tmp_path / "m")
+    Checkpoint(path)
+    monkeypatch.setattr(limits, limit, value)
+    with pytest.raises(error):
+        Checkpoint(path)

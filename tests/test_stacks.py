@@ -1,0 +1,313 @@
+"""Cells into stacks: layers in their order, directions in pairs, in the names of every era."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from writers import (
+    Shape,
+    TensorFlow,
+    below,
+    cells,
+    dense,
+    dynamic,
+    inputs,
+    lstm,
+    opened,
+    static,
+    told,
+)
+
+from lstmstate.cells import Stack
+from lstmstate.cells.stacks import stacks
+
+NEW, MIDDLE = ("kernel", "bias"), ("weights", "biases")
+BASIC, CORE = ("Linear/Matrix", "Linear/Bias"), ("W_0", "B")
+BIRNN = "bidirectional_rnn"
+
+
+def stacked(*shapes: dict[str, Shape]) -> dict[str, Stack]:
+    """Return the stacks of some variables' cells, by name."""
+    together = {name: shape for some in shapes for name, shape in some.items()}
+    found = stacks(cells(together).values())
+    assert len({stack.name for stack in found}) == len(found)
+    return {stack.name: stack for stack in found}
+
+
+def units(stack: Stack) -> list[list[int | None]]:
+    """Return how wide each cell of each layer is: all cells of a test differ in it."""
+    return [[cell.num_units for cell in layer] for layer in stack.layers]
+
+
+def numbered(pattern: str, count: int, leaves: tuple[str, str] = NEW) -> list[dict[str, Shape]]:
+    """Return one cell for each number, of 4, 5, 6, … units, each fed by the one before."""
+    return [
+        dense(pattern.format(number), number + 3 + number + 4, 4 * (number + 4), leaves)
+        for number in range(count)
+    ]
+
+
+# ---- layers
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "leaves"),
+    [
+        ("rnn/multi_rnn_cell", "cell_{}/lstm_cell", NEW),
+        ("rnn/multi_rnn_cell", "cell_{}/basic_lstm_cell", MIDDLE),
+        ("RNN/MultiRNNCell", "Cell{}/BasicLSTMCell", BASIC),
+        ("RNN/MultiRNNCell", "Cell{}/LSTMCell", CORE),
+        ("cudnn_lstm/rnn/multi_rnn_cell", "cell_{}/cudnn_compatible_lstm_cell", NEW),
+        ("multi_rnn_cell", "cell_{}", NEW),
+        ("decoder/attention_wrapper/multi_rnn_cell", "cell_{}/lstm_cell", NEW),
+    ],
+)
+def test_twelve_layers_stand_in_their_order(name: str, cell: str, leaves: tuple[str, str]) -> None:
+    found = stacked(*reversed(numbered(f"{name}/{cell}", 12, leaves)))
+    assert list(found) == [name]
+    assert units(found[name]) == [[4 + layer] for layer in range(12)]
+    assert [layer[0].layer for layer in found[name].layers] == list(range(12))
+    assert found[name].flat == 2 * sum(range(4, 16))
+    assert (found[name].direction, found[name].paired_with) == (None, None)
+
+
+def test_one_layer_in_a_numbered_place_is_a_stack_of_one() -> None:
+    found = stacked(lstm("rnn/multi_rnn_cell/cell_0/lstm_cell", units=5))
+    assert units(found["rnn/multi_rnn_cell"]) == [[5]]
+    assert found["rnn/multi_rnn_cell"].flat == 10
+
+
+def test_a_cell_without_a_place_is_no_stack() -> None:
+    assert stacked(lstm("rnn/lstm_cell"), lstm("rnn/lstm_cell_1"), lstm("decoder/lstm_cell")) == {}
+
+
+def test_the_flat_state_takes_the_projected_width_of_m() -> None:
+    found = stacked(
+        lstm("rnn/multi_rnn_cell/cell_0/lstm_cell", 3, 8, proj=2),
+        lstm("rnn/multi_rnn_cell/cell_1/lstm_cell", 2, 4),
+    )
+    assert found["rnn/multi_rnn_cell"].flat == (8 + 2) + (4 + 4)
+
+
+def test_the_encoder_and_the_decoder_are_two_stacks() -> None:
+    found = stacked(
+        *numbered("encoder/rnn/multi_rnn_cell/cell_{}/lstm_cell", 2),
+        *numbered("decoder/multi_rnn_cell/cell_{}/lstm_cell", 3),
+    )
+    assert {name: len(stack.layers) for name, stack in found.items()} == {
+        "decoder/multi_rnn_cell": 3,
+        "encoder/rnn/multi_rnn_cell": 2,
+    }
+
+
+def test_a_stack_in_a_stack_is_one_of_its_own() -> None:
+    found = stacked(
+        *numbered("rnn/multi_rnn_cell/cell_0/multi_rnn_cell/cell_{}/lstm_cell", 2),
+        lstm("rnn/multi_rnn_cell/cell_1/lstm_cell", 5, 7),
+    )
+    assert units(found["rnn/multi_rnn_cell/cell_0/multi_rnn_cell"]) == [[4], [5]]
+    # The outer one is not whole: its first layer is not one cell.
+    assert found["rnn/multi_rnn_cell"].flat is None
+
+
+@pytest.mark.parametrize("other", [0, 1, 2])
+def test_a_layer_that_is_no_lstm_leaves_the_flat_width_open(other: int) -> None:
+    def build(tf: TensorFlow) -> None:
+        make = tf.nn.rnn_cell
+        layers = [make.GRUCell(6) if k == other else make.LSTMCell(4 + k) for k in range(3)]
+        static(tf, make.MultiRNNCell(layers))
+
+    (stack,) = opened(build).stacks
+    assert units(stack) == [[4 + layer] for layer in range(3) if layer != other]
+    assert stack.flat is None
+
+
+def test_a_layer_of_unknown_width_leaves_the_flat_width_open() -> None:
+    grid = below("rnn/multi_rnn_cell/cell_1/grid_lstm_cell", {"W_f_0_0": (40, 12), "B_f_0": (12,)})
+    found = stacked(lstm("rnn/multi_rnn_cell/cell_0/lstm_cell"), grid)
+    assert units(found["rnn/multi_rnn_cell"]) == [[4], [None]]
+    assert found["rnn/multi_rnn_cell"].flat is None
+
+
+# ---- directions
+
+
+def two_ways(forward: str, backward: str, leaves: tuple[str, str] = NEW) -> Stack:
+    """Return the only stack of a forward cell of 4 units and a backward one of 5."""
+    shapes = dense(backward, 8, 20, leaves) | dense(forward, 7, 16, leaves)
+    (stack,) = stacked(shapes).values()
+    assert units(stack) == [[4, 5]]
+    assert [cell.direction for cell in stack.layers[0]] == ["forward", "backward"]
+    assert stack.flat == 18
+    return stack
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "name", "leaves"),
+    [
+        (
+            "bidirectional_rnn/fw/lstm_cell",
+            "bidirectional_rnn/bw/lstm_cell",
+            "bidirectional_rnn",
+            NEW,
+        ),
+        (
+            "e/bidirectional_rnn/fw/x",
+            "e/bidirectional_rnn/bw/x",
+            "e/bidirectional_rnn",
+            MIDDLE,
+        ),
+        ("BiRNN/FW/LSTMCell", "BiRNN/BW/LSTMCell", "BiRNN", CORE),
+        ("BiRNN_FW/BasicLSTMCell", "BiRNN_BW/BasicLSTMCell", "BiRNN", BASIC),
+        ("BiRNN_FW/RNN/LSTMCell", "BiRNN_BW/RNN/LSTMCell", "BiRNN", CORE),
+        ("lstm_fw/lstm_cell", "lstm_bw/lstm_cell", "lstm", NEW),
+        ("rnn/fw/encoder_fw_LSTM", "rnn/bw/encoder_bw_LSTM", "rnn", NEW),
+        ("rnn/fw/lstm_cell", "rnn/bw/basic_lstm_cell", "rnn", NEW),
+    ],
+)
+def test_two_directions_are_one_layer_of_two_cells(
+    forward: str, backward: str, name: str, leaves: tuple[str, str]
+) -> None:
+    stack = two_ways(forward, backward, leaves)
+    assert (stack.name, stack.direction, stack.paired_with) == (name, None, None)
+    assert [cell.name for cell in stack.layers[0]] == [forward, backward]
+
+
+def test_the_directions_of_a_keras_layer_are_a_pair() -> None:
+    kernels = {"kernel": (3, 16), "recurrent_kernel": (4, 16), "bias": (16,)}
+    found = stacked(
+        below("bidirectional/backward_lstm", kernels), below("bidirectional/forward_lstm", kernels)
+    )
+    assert [cell.direction for cell in found["bidirectional"].layers[0]] == ["forward", "backward"]
+
+
+def test_one_direction_alone_is_no_pair() -> None:
+    assert stacked(lstm("bidirectional_rnn/fw/lstm_cell")) == {}
+
+
+def test_two_pairs_are_two_stacks() -> None:
+    sides = [f"{way}/bidirectional_rnn/{side}/lstm_cell" for way in "ab" for side in ("fw", "bw")]
+    found = stacked(*[lstm(scope) for scope in sides])
+    assert {name: len(stack.layers[0]) for name, stack in found.items()} == {
+        "a/bidirectional_rnn": 2,
+        "b/bidirectional_rnn": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "leaves"),
+    [
+        ("stack_bidirectional_rnn", "cell_{}/bidirectional_rnn/{}/lstm_cell", NEW),
+        ("stack_bidirectional_rnn", "cell_{}/{}/lstm_cell", NEW),
+        ("StackRNN", "Layer{}/BiRNN/{}/LSTMCell", CORE),
+        ("BDLSTM_rnn", "cell_{}/bidirectional_rnn/{}/lstm_cell", NEW),
+    ],
+)
+def test_directions_inside_the_places_make_layers_of_two_cells(
+    name: str, cell: str, leaves: tuple[str, str]
+) -> None:
+    """Here each layer takes both directions of the one before."""
+    shapes: dict[str, Shape] = {}
+    for layer in range(12):
+        rows = 3 if layer == 0 else 2 * 4
+        for side in ("BW", "FW") if leaves == CORE else ("bw", "fw"):
+            shapes |= dense(f"{name}/{cell.format(layer, side)}", rows + 4, 16, leaves)
+    (stack,) = stacked(shapes).values()
+    assert stack.name == name
+    assert [[cell.direction for cell in layer] for layer in stack.layers] == [
+        ["forward", "backward"]
+    ] * 12
+    assert [layer[0].layer for layer in stack.layers] == list(range(12))
+    assert stack.flat == 12 * 2 * 8
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "cell", "leaves"),
+    [
+        (
+            "bidirectional_rnn/fw/multi_rnn_cell",
+            "bidirectional_rnn/bw/multi_rnn_cell",
+            "cell_{}/lstm_cell",
+            NEW,
+        ),
+        ("BiRNN/FW/MultiRNNCell", "BiRNN/BW/MultiRNNCell", "Cell{}/LSTMCell", CORE),
+        ("BiRNN_FW/RNN/MultiRNNCell", "BiRNN_BW/RNN/MultiRNNCell", "Cell{}/BasicLSTMCell", BASIC),
+    ],
+)
+def test_directions_around_the_places_make_two_stacks_that_run_apart(
+    forward: str, backward: str, cell: str, leaves: tuple[str, str]
+) -> None:
+    found = stacked(
+        *numbered(f"{forward}/{cell}", 2, leaves), *numbered(f"{backward}/{cell}", 3, leaves)
+    )
+    assert units(found[forward]) == [[4], [5]]
+    assert units(found[backward]) == [[4], [5], [6]]
+    assert (found[forward].direction, found[backward].direction) == ("forward", "backward")
+    assert found[forward].paired_with == backward
+    assert found[backward].paired_with == forward
+    assert found[forward].flat == 2 * (4 + 5)
+
+
+def test_a_stack_in_one_direction_only_has_no_other() -> None:
+    (stack,) = stacked(*numbered("bidirectional_rnn/fw/multi_rnn_cell/cell_{}/x", 2)).values()
+    assert (stack.direction, stack.paired_with) == ("forward", None)
+
+
+# ---- as TensorFlow names them today
+
+
+def test_the_layers_of_a_graph() -> None:
+    def build(tf: TensorFlow) -> None:
+        make = tf.nn.rnn_cell
+        dynamic(tf, make.MultiRNNCell([make.LSTMCell(4 + k) for k in range(3)]))
+
+    (stack,) = opened(build).stacks
+    assert (stack.name, units(stack), stack.flat) == ("rnn/multi_rnn_cell", [[4], [5], [6]], 30)
+
+
+def test_the_stacks_of_two_directions_in_a_graph() -> None:
+    def build(tf: TensorFlow) -> None:
+        make = tf.nn.rnn_cell
+        ways = [make.MultiRNNCell([make.LSTMCell(4), make.BasicLSTMCell(k)]) for k in (5, 6)]
+        tf.nn.bidirectional_dynamic_rnn(*ways, inputs(tf), dtype=tf.float32)
+
+    forward, backward = opened(build).stacks
+    assert (forward.direction, backward.direction) == ("forward", "backward")
+    assert (units(forward), units(backward)) == ([[4], [5]], [[4], [6]])
+    assert (forward.paired_with, backward.paired_with) == (backward.name, forward.name)
+
+
+@pytest.mark.parametrize("loop", [dynamic, static])
+def test_the_layers_of_a_stack_keep_their_own_options(loop: Any) -> None:
+    def build(tf: TensorFlow) -> None:
+        make = tf.nn.rnn_cell
+        layers = [
+            make.LSTMCell(4, forget_bias=0.3, cell_clip=0.5, use_peepholes=True),
+            make.BasicLSTMCell(6, forget_bias=2.5, activation=tf.nn.relu),
+            make.LSTMCell(5, num_proj=2, proj_clip=0.2, forget_bias=0.0),
+        ]
+        loop(tf, make.MultiRNNCell(layers))
+
+    found = list(opened(build).cells.values())
+    assert [one.family for one in found] == ["LSTMCell", "BasicLSTMCell", "LSTMCell"]
+    assert [one.input_size for one in found] == [3, 4, 6]
+    names = ("forget_bias", "cell_clip", "proj_clip", "activation")
+    assert [list(told(one, *names).values()) for one in found] == [
+        [0.3, 0.5, None, "tanh"],
+        [2.5, None, None, "relu"],
+        [0.0, None, 0.2, "tanh"],
+    ]
+
+
+def test_the_directions_of_a_pair_keep_their_own_options() -> None:
+    def build(tf: TensorFlow) -> None:
+        ways = [tf.nn.rnn_cell.LSTMCell(4, forget_bias=bias) for bias in (0.3, 2.5)]
+        tf.nn.bidirectional_dynamic_rnn(*ways, inputs(tf), dtype=tf.float32)
+
+    found = opened(build).cells.values()
+    assert {one.direction: one.forget_bias.value for one in found} == {
+        "forward": 0.3,
+        "backward": 2.5,
+    }
+    assert [told(one, "time_major") for one in found] == [{"time_major": False}] * 2

@@ -1,0 +1,388 @@
+"""Cells are found by what they do, whatever they are called; what only looks like one is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from writers import (
+    BATCH,
+    Shape,
+    TensorFlow,
+    below,
+    dense,
+    dynamic,
+    hand_made,
+    intersection,
+    lstm,
+    only,
+    opened,
+    recognised,
+    saved_as_objects,
+    static,
+)
+
+from lstmstate.cells import Option
+
+# ---- what is no LSTM, by names and shapes alone: sizes are such that four gates would fit
+
+OLD, MIDDLE, NEW = ("Linear/Matrix", "Linear/Bias"), ("weights", "biases"), ("kernel", "bias")
+NO_LSTM: dict[str, dict[str, Shape]] = {
+    "GRUCell": dense("rnn/gru_cell/gates", 11, 16) | dense("rnn/gru_cell/candidate", 11, 8),
+    "GRUCell of 1.0": dense("rnn/gru_cell/gates", 11, 16, MIDDLE)
+    | dense("rnn/gru_cell/candidate", 11, 8, MIDDLE),
+    "GRUCell of 0.12": dense("RNN/GRUCell/Gates", 11, 16, OLD)
+    | dense("RNN/GRUCell/Candidate", 11, 8, OLD),
+    "GRUBlockCell": dense("rnn/gru_block_cell", 11, 16, ("w_ru", "b_ru"))
+    | dense("rnn/gru_block_cell", 11, 8, ("w_c", "b_c")),
+    "UGRNNCell": dense("rnn/ugrnn_cell", 11, 16),
+    "IntersectionRNNCell": dense("rnn/intersection_rnn_cell", 8, 16)
+    | dense("rnn/intersection_rnn_cell/in_projection", 6, 4),
+    "BasicRNNCell": dense("rnn/basic_rnn_cell", 19, 16),
+    "BasicRNNCell of 1.0": dense("rnn/basic_rnn_cell", 19, 16, MIDDLE),
+    "BasicRNNCell of 0.12": dense("RNN/BasicRNNCell", 19, 16, OLD),
+    "SRUCell": below("rnn/sru_cell", {"kernel": (5, 16), "bias": (8,)}),
+    "MinimalRNNCell": dense("rnn/minimal_rnn_cell", 19, 16),
+    "Keras GRU": dense("gru", 3, 48) | {"gru/recurrent_kernel": (16, 48)},
+    "Keras SimpleRNN": dense("simple_rnn", 3, 16) | {"simple_rnn/recurrent_kernel": (16, 16)},
+    "convolutions": below("conv2d", {"kernel": (3, 3, 7, 16), "bias": (16,)})
+    | below("conv1d_1", {"kernel": (5, 7, 16), "bias": (16,)})
+    | below("conv1", {"weights": (3, 3, 7, 16), "biases": (16,)}),
+    "batch norm": below("bn", dict.fromkeys(("gamma", "beta", "moving_mean"), (16,))),
+    "attention of a decoder": dense("attention_decoder", 20, 16)
+    | dense("attention_decoder/Attention_0", 32, 16)
+    | dense("attention_decoder/AttnOutputProjection", 20, 16)
+    | below("attention_decoder", {"AttnW_0": (1, 1, 16, 16), "AttnV_0": (16,)}),
+    "attention of a decoder of 0.12": dense("attention_decoder", 20, 16, OLD)
+    | dense("attention_decoder/Attention_0", 32, 16, OLD)
+    | dense("attention_decoder/AttnOutputProjection", 20, 16, OLD),
+}
+
+
+@pytest.mark.parametrize("kind", NO_LSTM)
+@pytest.mark.parametrize("around", ["", "lstm/", "my_lstm_model/rnn/multi_rnn_cell/cell_0/"])
+def test_what_is_no_lstm_is_none_in_a_scope_that_is_called_so(kind: str, around: str) -> None:
+    found = recognised({around + name: shape for name, shape in NO_LSTM[kind].items()})
+    assert found.cells == []
+    assert found.candidates == []
+
+
+@pytest.mark.parametrize(
+    ("mixing", "inner", "leaves"),
+    [
+        (OLD, "LSTMCell", ("W_0", "B")),
+        (MIDDLE, "lstm_cell", MIDDLE),
+        (NEW, "lstm_cell", NEW),
+    ],
+)
+def test_an_attention_wrapper_is_no_cell_but_holds_one(
+    mixing: tuple[str, str], inner: str, leaves: tuple[str, str]
+) -> None:
+    """Its own matrix `[I + A, I]` lies beside the cell's, and fits four gates where 4 divides I."""
+    words = ("attention_cell_wrapper", "attention", "attn_output_projection")
+    if mixing == OLD:
+        words = ("AttentionCellWrapper", "Attention", "AttnOutputProjection")
+    scope, query, output = f"rnn/{words[0]}", *words[1:]
+    own = dense(scope, 21, 16, mixing) | dense(f"{scope}/{output}", 20, 16, mixing)
+    own |= dense(f"{scope}/{query}", 8, 5, mixing)
+    found = recognised(own | dense(f"{scope}/{inner}", 20, 16, leaves))
+    assert [one.name for one in found.cells] == [f"{scope}/{inner}"]
+    assert [(one.input_size, one.num_units) for one in found.cells] == [(16, 4)]
+    assert found.candidates == []
+
+
+@pytest.mark.parametrize("wrapper", ["output_projection_wrapper", "input_projection_wrapper"])
+@pytest.mark.parametrize("inner", ["output_projection_wrapper/lstm_cell", "lstm_cell"])
+def test_a_projection_wrapper_is_no_cell(wrapper: str, inner: str) -> None:
+    found = recognised(dense(f"rnn/{wrapper}", 20, 16) | lstm(f"rnn/{inner}"))
+    assert [one.name for one in found.cells] == [f"rnn/{inner}"]
+    assert found.candidates == []
+
+
+@pytest.mark.parametrize(
+    "scope", ["dense", "dense_1", "fully_connected", "fc1", "logits", "mlp/h0"]
+)
+def test_a_dense_layer_of_four_times_n_outputs_is_not_taken_for_a_cell(scope: str) -> None:
+    assert recognised(dense(scope, 20, 16)).cells == []
+    assert recognised(dense(scope, 20, 16) | dense("next", 16, 10)).cells == []
+
+
+def test_what_follows_tells_a_cell_from_a_dense_layer() -> None:
+    """Behind a cell of 4 units stand 4 rows, behind a dense layer of 16 outputs 16."""
+    unclear, after_dense = dense("hidden2", 20, 16), dense("next", 16, 10)
+    after_cell = dense("next", 4, 10)
+    assert [cell.name for cell in recognised(unclear | after_cell).cells] == ["hidden2"]
+    assert recognised(unclear | after_dense).cells == []
+    assert recognised(unclear | after_dense).candidates == []
+    assert recognised(unclear).cells == []
+    assert recognised(unclear).candidates == ["hidden2"]
+
+
+SLOTS = ["Adam", "Adam_1", "RMSProp", "Momentum", "ExponentialMovingAverage"]
+
+
+@pytest.mark.parametrize("around", ["", "train_op/", "OptimizeLoss/", "a/b/"])
+@pytest.mark.parametrize("slot", SLOTS)
+def test_what_an_optimizer_keeps_beside_a_kernel_is_no_cell(around: str, slot: str) -> None:
+    slots = {f"{around}{name}/{slot}": shape for name, shape in lstm("rnn/lstm_cell").items()}
+    found = recognised(lstm("rnn/lstm_cell") | slots)
+    assert [one.name for one in found.cells] == ["rnn/lstm_cell"]
+    assert found.slots == frozenset(slots)
+    assert found.candidates == []
+
+
+def test_where_only_averages_were_saved_they_are_the_weights() -> None:
+    saved = {f"{name}/ExponentialMovingAverage": s for name, s in lstm("rnn/lstm_cell").items()}
+    (cell,) = recognised(saved).cells
+    assert (cell.name, cell.family, cell.num_units) == ("rnn/lstm_cell", "LSTMCell", 4)
+    assert cell.variables["kernel"] == ("rnn/lstm_cell/kernel/ExponentialMovingAverage",)
+    moments = {f"{name}/Adam": shape for name, shape in lstm("rnn/lstm_cell").items()}
+    assert recognised(moments).cells == []
+
+
+# ---- what is a cell, by names and shapes alone
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "",
+        "decoder_LSTM_1",
+        "rnn/hidden2",
+        "my_rnn/x",
+        "bidirectional_rnn/fw/a",
+        "lstm",
+        "LSTM_Cell",
+    ],
+)
+def test_a_cell_needs_no_name_of_its_class(scope: str) -> None:
+    """In the root scope nothing but what follows speaks for it."""
+    ckpt = recognised(lstm(scope, proj=2) | {"out/weights_out": (2, 9), "out/w": (4, 9)})
+    (cell,) = ckpt.cells
+    assert (cell.name, cell.family) == (scope, "LSTMCell")
+    assert (cell.input_size, cell.num_units, cell.num_proj) == (3, 4, 2)
+    assert cell.forget_bias == Option(1.0, "default")
+
+
+def test_names_of_tensors_are_names_of_variables() -> None:
+    """Some wrote checkpoints with the names of tensors, which end in ":0"."""
+    found = recognised({f"{name}:0": shape for name, shape in lstm("rnn/lstm_cell").items()})
+    (cell,) = found.cells
+    assert cell.name == "rnn/lstm_cell"
+    assert cell.variables == {
+        "kernel": ("rnn/lstm_cell/kernel:0",),
+        "bias": ("rnn/lstm_cell/bias:0",),
+    }
+
+
+@pytest.mark.parametrize("extra", [("w_i_diag", "w_f_diag", "w_o_diag"), ("projection",), ()])
+def test_peepholes_and_projections_speak_for_a_cell_in_any_scope(extra: tuple[str, ...]) -> None:
+    """No other layer has them beside a kernel of that shape."""
+    shapes = lstm("a", proj=2 if extra == ("projection",) else None)
+    shapes |= {f"a/{role}": (4,) for role in extra if role.startswith("w_")}
+    found = recognised(shapes)
+    assert [cell.name for cell in found.cells] == (["a"] if extra else [])
+    assert found.candidates == ([] if extra else ["a"])
+
+
+@pytest.mark.parametrize(("part", "axis"), [((4, 16), 0), ((7, 8), 1)])
+def test_the_parts_of_a_partitioned_kernel_that_were_saved_one_by_one(
+    part: Shape, axis: int
+) -> None:
+    rest = (3, 16) if axis == 0 else part
+    parts = {"kernel/part_0": part, "kernel/part_1": rest, "bias": (16,)}
+    (cell,) = recognised(below("rnn/lstm_cell", parts)).cells
+    assert (cell.input_size, cell.num_units, cell.shard_axis) == (3, 4, axis)
+
+
+def test_keras_numbers_the_cells_that_share_a_scope() -> None:
+    kernels = {"kernel": (3, 16), "recurrent_kernel": (4, 16), "bias": (16,)}
+    more = {"kernel_1": (4, 20), "recurrent_kernel_1": (5, 20), "bias_1": (20,)}
+    found = recognised(below("rnn", kernels | more)).cells
+    assert [(cell.family, cell.num_units) for cell in found] == [
+        ("Keras LSTM", 4),
+        ("Keras LSTM", 5),
+    ]
+    assert len({cell.name for cell in found}) == 2
+
+
+def test_cells_in_an_object_based_checkpoint() -> None:
+    """Its keys are paths of objects, called as the user liked; it also tells the graph's names."""
+
+    def build(tf: TensorFlow) -> dict[str, Any]:
+        make = tf.nn.rnn_cell
+        one = make.LSTMCell(4, num_proj=2, use_peepholes=True)
+        stack = make.MultiRNNCell([make.BasicLSTMCell(4), make.LSTMCell(5)])
+        for cell in (one, stack):
+            cell(tf.zeros([BATCH, 3]), cell.zero_state(BATCH, tf.float32))
+        return {"encoder": one, "decoder": stack}
+
+    ckpt = saved_as_objects(build)
+    widths = {name: (cell.num_units, cell.num_proj) for name, cell in ckpt.cells.items()}
+    assert widths == {"encoder": (4, 2), "decoder/cell-0": (4, None), "decoder/cell-1": (5, None)}
+    assert [cell.peepholes for cell in ckpt.cells.values()] == [False, False, True]
+    assert ckpt.cells["decoder/cell-0"].family == "BasicLSTMCell"
+    assert [stack.name for stack in ckpt.stacks] == ["decoder"]
+
+
+# ---- what is no LSTM, although the graph is one of recurrent networks
+
+
+def gru(tf: TensorFlow) -> Any:
+    return tf.nn.rnn_cell.GRUCell(8)
+
+
+def basic_rnn(tf: TensorFlow) -> Any:
+    return tf.nn.rnn_cell.BasicRNNCell(16)
+
+
+@pytest.mark.parametrize("make", [gru, basic_rnn, intersection])
+@pytest.mark.parametrize("loop", [dynamic, static])
+def test_other_recurrent_cells_are_none_in_a_scope_called_lstm(make: Any, loop: Any) -> None:
+    def build(tf: TensorFlow) -> None:
+        with tf.variable_scope("lstm"):
+            loop(tf, make(tf))
+
+    ckpt = opened(build)
+    assert ckpt.cells == {}
+    assert ckpt.candidates == []
+
+
+@pytest.mark.parametrize("scope", ["lstm", "rnn/lstm_cell", "hidden2", "multi_rnn_cell/cell_0/a"])
+def test_a_graph_shows_that_a_dense_layer_is_no_cell(scope: str) -> None:
+    def build(tf: TensorFlow) -> None:
+        x = tf.placeholder(tf.float32, [BATCH, 20])
+        with tf.variable_scope(scope):
+            kernel, bias = tf.get_variable("kernel", [20, 16]), tf.get_variable("bias", [16])
+        tf.nn.relu(tf.nn.bias_add(tf.matmul(x, kernel), bias))
+
+    ckpt = opened(build)
+    assert ckpt.cells == {}
+    assert ckpt.candidates == []
+
+
+def test_averages_and_slots_in_a_graph_are_no_cells() -> None:
+    def build(tf: TensorFlow) -> None:
+        outputs, _ = dynamic(tf, tf.nn.rnn_cell.LSTMCell(4))
+        with tf.variable_scope("train_op"):
+            tf.train.AdamOptimizer().minimize(tf.reduce_sum(outputs))
+        tf.train.ExponentialMovingAverage(0.9).apply(tf.trainable_variables())
+
+    ckpt = opened(build)
+    assert list(ckpt.cells) == ["rnn/lstm_cell"]
+    assert ckpt.role("train_op/rnn/lstm_cell/kernel/Adam") == ("slot", None)
+    assert ckpt.role("rnn/lstm_cell/kernel/ExponentialMovingAverage") == ("slot", None)
+
+
+# ---- what is a cell by what the graph does
+
+
+@pytest.mark.parametrize("name", ["hidden2", "decoder_LSTM_1", "gru", "dense", "my_gates"])
+@pytest.mark.parametrize("loop", [dynamic, static])
+def test_a_cell_may_have_any_name(name: str, loop: Any) -> None:
+    cell = only(opened(lambda tf: loop(tf, tf.nn.rnn_cell.LSTMCell(4, name=name, num_proj=2))))
+    assert (cell.name, cell.family, cell.era) == (f"rnn/{name}", "LSTMCell", "1.2+")
+    assert (cell.input_size, cell.num_units, cell.num_proj) == (3, 4, 2)
+    assert cell.forget_bias == Option(1.0, "graph")
+
+
+@pytest.mark.parametrize(
+    ("order", "weights"),
+    [
+        ("ijfo", ("w", "b")),
+        ("ifjo", ("kernel", "bias")),
+        ("ifoj", ("w", "b")),
+        ("iofj", ("my/W", "my/offset")),
+        ("fijo", ("kernel", "bias")),
+        ("ojfi", ("w", "b")),
+    ],
+)
+def test_a_cell_that_a_user_wrote_out(order: str, weights: tuple[str, str]) -> None:
+    cell = only(opened(lambda tf: hand_made(tf, order, scope="mine", weights=weights)))
+    assert cell.gate_order == order
+    assert cell.forget_bias == Option(1.0, "graph")
+    assert cell.variables == {"kernel": (f"mine/{weights[0]}",), "bias": (f"mine/{weights[1]}",)}
+    assert (cell.input_size, cell.num_units) == (3, 4)
+
+
+def test_a_cell_in_the_root_scope() -> None:
+    cell = only(opened(hand_made))
+    assert (cell.name, cell.family, cell.gate_order) == ("", "LSTMCell", "ijfo")
+    assert cell.variables == {"kernel": ("kernel",), "bias": ("bias",)}
+
+
+def test_two_cells_that_a_user_wrote_in_one_scope_are_two() -> None:
+    def build(tf: TensorFlow) -> None:
+        hand_made(tf, scope="net", weights=("w_encoder", "b_encoder"), units=4)
+        hand_made(tf, scope="net", weights=("w_decoder", "b_decoder"), units=5)
+
+    ckpt = opened(build)
+    found = {cell.variables["kernel"]: cell.num_units for cell in ckpt.cells.values()}
+    assert found == {("net/w_encoder",): 4, ("net/w_decoder",): 5}
+
+
+def test_a_cell_with_two_matrices_that_a_user_wrote_out() -> None:
+    def build(tf: TensorFlow) -> None:
+        x = tf.placeholder(tf.float32, [BATCH, 3])
+        c = h = tf.zeros([BATCH, 4])
+        wx, wh = tf.get_variable("wx", [3, 16]), tf.get_variable("wh", [4, 16])
+        b = tf.get_variable("b", [16])
+        for _ in range(2):
+            i, f, o, u = tf.split(tf.matmul(x, wx) + tf.matmul(h, wh) + b, 4, 1)
+            c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(u)
+            h = tf.sigmoid(o) * tf.tanh(c)
+
+    cell = only(opened(build))
+    assert (cell.gate_order, cell.input_size, cell.num_units) == ("ifoj", 3, 4)
+    assert cell.variables == {"kernel": ("wx",), "recurrent_kernel": ("wh",), "bias": ("b",)}
+    assert cell.forget_bias == Option(0.0, "graph")
+
+
+def test_a_cell_inside_a_cell_that_a_user_wrote() -> None:
+    def build(tf: TensorFlow) -> None:
+        class Attentive(tf.nn.rnn_cell.RNNCell):  # type: ignore[misc, name-defined]
+            inner = tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3)
+            state_size, output_size = inner.state_size, 16
+
+            def call(self, x: Any, state: Any) -> tuple[Any, Any]:
+                with tf.variable_scope("LSTMAttentionCell"):
+                    m, state = self.inner(x, state)
+                    return tf.layers.dense(m, 16), state
+
+        dynamic(tf, Attentive())
+
+    cell = only(opened(build))
+    assert cell.name.endswith("LSTMAttentionCell/lstm_cell")
+    assert cell.forget_bias == Option(0.3, "graph")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "bias"),
+    [
+        ("ema/rnn/lstm_cell/kernel", "ema/rnn/lstm_cell/bias"),
+        ("rnn/lstm_cell/kernel:0", "rnn/lstm_cell/bias:0"),
+        ("first/w", "second/b"),
+        ("w", "b"),
+        ("dense/kernel", "dense/bias"),
+    ],
+)
+def test_a_saver_may_give_variables_other_names(kernel: str, bias: str) -> None:
+    """The checkpoint has those names, the graph its own: the operation that saves ties them."""
+    names = {"rnn/lstm_cell/kernel": kernel, "rnn/lstm_cell/bias": bias}
+    ckpt = opened(
+        lambda tf: dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3)),
+        names=lambda variables: {names[variable.op.name]: variable for variable in variables},
+    )
+    cell = only(ckpt)
+    assert cell.forget_bias == Option(0.3, "graph")
+    assert cell.variables == {"kernel": (kernel,), "bias": (bias,)}
+
+
+def test_a_cell_whose_bias_was_not_saved_is_still_one() -> None:
+    ckpt = opened(
+        lambda tf: dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, name="x", forget_bias=0.3)),
+        names=lambda variables: {v.op.name: v for v in variables if "kernel" in v.op.name},
+    )
+    cell = only(ckpt)
+    assert cell.variables == {"kernel": ("rnn/x/kernel",)}
+    assert cell.forget_bias == Option(0.3, "graph")
