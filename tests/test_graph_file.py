@@ -33,7 +33,8 @@ from builders import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmstate.checkpoint.graph import Constant, Graph, read_meta, read_saved_model
+from lstmstate.checkpoint.graph import Graph, read_meta, read_saved_model
+from lstmstate.checkpoint.node import Constant
 from lstmstate.errors import LstmstateError, NotFoundError, UnsupportedError
 
 steady = settings(derandomize=True, deadline=None, max_examples=200)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import sys
 import time
@@ -14,8 +13,6 @@ import numpy as np
 import pytest
 from builders import (
     FLOAT,
-    HALF,
-    INT32,
     STRING,
     UINT8,
     BundleBuilder,
@@ -25,27 +22,19 @@ from builders import (
     block,
     bundle_entry,
     bundle_header,
-    const,
-    fixed64,
     masked,
-    meta_graph,
-    names_const,
-    node,
     number,
-    shape_proto,
     slice_key,
     snappy_literals,
     string_bytes,
     table,
-    tensor,
     tensor_values,
     text,
     varint,
 )
 
 from lstmstate import limits
-from lstmstate.checkpoint import Checkpoint, wire
-from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint import Checkpoint
 from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import (
     CorruptError,
@@ -86,78 +75,6 @@ HEADER = (b"", bundle_header())
 ENTRY = bundle_entry(FLOAT, [], size=4)
 
 
-def raw_block(*entries: tuple[int, bytes, bytes]) -> bytes:
-    """A block whose entries claim to share any number of bytes with the key before."""
-    return b"".join(
-        varint(shared) + varint(len(key)) + varint(len(value)) + key + value
-        for shared, key, value in entries
-    ) + struct.pack("<2I", 0, 1)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (block([HEADER])[:-4] + struct.pack("<I", 1000), "restart array is longer"),
-        (block([HEADER])[:-4] + struct.pack("<I", (1 << 32) - 1), "restart array is longer"),
-        (b"\0\0", "restart array is longer"),
-        (b"", "restart array is longer"),
-        (raw_block((0, *HEADER), (1, b"a", ENTRY)), "runs over its end"),
-        (raw_block((0, *HEADER), (0, b"a", ENTRY), (TOP, b"b", ENTRY)), "runs over its end"),
-        (b"\0\0\x05" + block([]), "runs over its end"),
-        (b"\0" + varint(TOP) + b"\0" + block([]), "runs over its end"),
-        (b"\xff" * 10 + b"\x01" + block([]), "varint"),
-        (block([HEADER, (b"b", ENTRY), (b"a", ENTRY)]), "not in order"),
-        (block([HEADER, (b"a", ENTRY), (b"a", ENTRY)], 1), "one is there twice"),
-        (block([(b"a", ENTRY)]), "no header"),
-    ],
-)
-def test_an_evil_block_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
-    with pytest.raises(CorruptError, match=words) as caught:
-        open_index(tmp_path, table(content, separators=[b"z"]))
-    assert caught.value.path == str(tmp_path / "m.index")
-
-
-@pytest.mark.parametrize(
-    "blocks",
-    [
-        [[HEADER, (b"b", ENTRY)], [(b"a", ENTRY), (b"c", ENTRY)]],
-        [[HEADER, (b"b", ENTRY)], [(b"b", ENTRY), (b"c", ENTRY)]],
-    ],
-    ids=["out of order", "twice"],
-)
-def test_keys_must_be_in_order_over_all_blocks(tmp_path: Path, blocks: list[Pairs]) -> None:
-    with pytest.raises(CorruptError, match="not in order"):
-        open_index(tmp_path, table(*blocks))
-
-
-def test_an_index_that_names_blocks_out_of_order_is_refused(tmp_path: Path) -> None:
-    first, second = [HEADER, (b"a", ENTRY)], [(b"b", ENTRY)]
-    with pytest.raises(CorruptError):
-        open_index(tmp_path, table(second, first, separators=[b"a", b"b"]))
-    with pytest.raises(CorruptError, match="not in order"):
-        open_index(tmp_path, table(first, second, separators=[b"b", b"a"]))
-
-
-def test_an_index_whose_keys_lie_below_those_of_the_block_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CorruptError, match="does not fit the blocks"):
-        open_index(tmp_path, table([HEADER, (b"kernel", ENTRY)], separators=[b"a"]))
-
-
-@pytest.mark.parametrize("handle", [(10_000, 8), (0, TOP), (TOP, TOP), (2**64 - 1, 2**64 - 1)])
-def test_a_block_outside_the_file_is_refused(tmp_path: Path, handle: tuple[int, int]) -> None:
-    with pytest.raises(CorruptError, match="cut short"):
-        open_index(tmp_path, table([HEADER], handles={0: handle}))
-
-
-def test_an_index_that_names_itself_as_its_block_is_refused(tmp_path: Path) -> None:
-    plain = table([HEADER])
-    footer = plain[-48:]
-    offset, at = wire.varint(footer, 2)
-    size, _ = wire.varint(footer, at)
-    with pytest.raises(CorruptError):
-        open_index(tmp_path, table([HEADER], handles={0: (offset, size)}))
-
-
 def test_a_block_that_is_named_over_and_over_is_not_read_as_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,22 +94,6 @@ def test_a_block_that_is_named_over_and_over_is_not_read_as_often(
     with pytest.raises(LstmstateError):
         open_index(tmp_path, index)
     assert sum(asked) < 4 * len(index)
-
-
-def test_a_footer_of_endless_varints_is_refused(tmp_path: Path) -> None:
-    plain = table([HEADER])
-    with pytest.raises(CorruptError, match="varint"):
-        open_index(tmp_path, plain[:-48] + b"\xff" * 40 + plain[-8:])
-
-
-@pytest.mark.parametrize("kind", [2, 3, 255])
-def test_a_kind_of_compression_that_does_not_exist_is_refused(tmp_path: Path, kind: int) -> None:
-    plain = bytearray(table([HEADER]))
-    size = len(block([HEADER]))
-    plain[size] = kind
-    plain[size + 1 : size + 5] = struct.pack("<I", masked(bytes(plain[: size + 1])))
-    with pytest.raises(CorruptError, match=f"compression type {kind}"):
-        open_index(tmp_path, bytes(plain))
 
 
 @pytest.mark.parametrize(
@@ -223,6 +124,11 @@ def test_without_cramjam_a_snappy_block_names_the_extra(
     monkeypatch.setitem(sys.modules, "cramjam", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'lstmstate\[snappy\]'"):
         Checkpoint(path)
+
+
+def test_a_bundle_whose_first_key_is_not_the_header_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorruptError, match="no header"):
+        open_index(tmp_path, table([(b"x", ENTRY)]))
 
 
 # ---- numbers of an entry
@@ -350,3 +256,127 @@ def test_every_limit_holds(
     monkeypatch.setattr(limits, limit, value)
     with pytest.raises(error):
         Checkpoint(path)
+
+
+# ---- slices
+
+
+def sliced(total: int, cuts: list[Extents], parts: dict[int, bytes]) -> BundleBuilder:
+    """A bundle of uint8 slices; `parts` are entries in place of those that the cuts call for."""
+    bundle = BundleBuilder()
+    bundle.data[0] += bytes(64)
+    bundle.entries[b"x"] = bundle_entry(UINT8, [total], slices=cuts)
+    for place, cut in enumerate(cuts):
+        size = cut[0][1]
+        crc = masked(bytes(size)) if size <= 64 else 0
+        plain = bundle_entry(UINT8, [size], size=size, crc=crc)
+        bundle.entries[slice_key("x", cut)] = parts.get(place, plain)
+    return bundle
+
+
+@pytest.mark.parametrize(
+    ("total", "cuts", "parts", "words"),
+    [
+        (8, [[(0, 5)], [(3, 5)]], {}, "hold 10 elements of 8"),
+        (8, [[(0, 4)], [(2, 4)]], {}, "overlap"),
+        (8, [[(0, 3)], [(4, 4)]], {}, "hold 7 elements of 8"),
+        (9, [[(0, 3)], [(0, 3)], [(6, 3)]], {}, "overlap"),
+        (8, [[(0, 4)], [(5, 4)]], {}, "reaches from 5 to 9 of 8"),
+        (8, [[(0, 4)], [(TOP - 4, 4)]], {}, "reaches from"),
+        (8, [[(0, 4)], [(-4, 4)]], {}, "reaches from -4"),
+        (8, [[(0, 8), (0, 1)]], {}, "a slice has 2 axes"),
+        (8, [[(0, 8)]], {0: bundle_entry(UINT8, [7], size=7)}, "does not fit"),
+        (8, [[(0, 8)]], {0: bundle_entry(FLOAT, [8], size=32)}, "does not fit"),
+        (8, [[(0, 8)]], {0: bundle_entry(UINT8, [8], slices=[[(0, 8)]])}, ""),  # a slice of itself
+    ],
+)
+def test_slices_that_do_not_make_up_the_whole_are_refused(
+    tmp_path: Path, total: int, cuts: list[Extents], parts: dict[int, bytes], words: str
+) -> None:
+    with pytest.raises(CorruptError, match=words) as caught:
+        read(sliced(total, cuts, parts).write(tmp_path / "m"))
+    assert caught.value.tensor == "x"
+
+
+def test_a_slice_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    bundle = sliced(8, [[(0, 4)], [(4, 4)]], {})
+    del bundle.entries[slice_key("x", [(4, 4)])]
+    with pytest.raises(CorruptError, match="a slice of it is missing"):
+        Checkpoint(bundle.write(tmp_path / "m"))
+
+
+def test_a_slice_larger_than_the_data_file_takes_no_memory(tmp_path: Path) -> None:
+    path = sliced(BIG, [[(0, 1)], [(1, BIG - 1)]], {}).write(tmp_path / "m")
+    with pytest.raises(CorruptError, match="cut short|bytes"):
+        read(path)
+
+
+def test_slices_that_share_their_bytes_take_no_more_memory_than_there_are(tmp_path: Path) -> None:
+    size, count = 1 << 16, 1024
+    crc = masked(bytes(size))
+    bundle = sliced(size * count, cuts := [[(k * size, size)] for k in range(count)], {})
+    for cut in cuts:
+        entry = bundle_entry(UINT8, [size], size=size, crc=crc)
+        bundle.entries[slice_key("x", cut)] = entry
+    bundle.data[0] += bytes(size)
+    with pytest.raises(LstmstateError):
+        read(bundle.write(tmp_path / "m"))
+
+
+@pytest.mark.parametrize(
+    ("total", "cuts", "words"),
+    [
+        (8, [[(0, 5)], [(3, 5)]], "hold 10 elements of 8"),
+        (8, [[(0, 4)], [(2, 4)]], "overlap"),
+        (8, [[(0, 4)], [(5, 4)]], "reaches from 5 to 9 of 8"),
+        (8, [], "cut into 0 slices"),
+        (BIG, [[(0, 1)], [(1, BIG - 1)]], "bytes|not there|elements"),
+    ],
+)
+def test_slices_of_a_v1_file_that_do_not_make_up_the_whole_are_refused(
+    tmp_path: Path, total: int, cuts: list[Extents], words: str
+) -> None:
+    builder = V1Builder()
+    builder.list("x", UINT8, [total], cuts)
+    for cut in cuts:
+        builder.values("x", cut, tensor_values(np.zeros(min(cut[0][1], 64), np.uint8)))
+    with pytest.raises(CorruptError, match=words) as caught:
+        read(builder.write(tmp_path / "v1"))
+    assert caught.value.tensor == "x"
+
+
+def test_a_variable_that_is_listed_over_and_over_takes_little_time(tmp_path: Path) -> None:
+    builder = V1Builder()
+    for position in range(count := 20_000):
+        builder.list("x", UINT8, [count], [[(position, 1)]])
+    path = builder.write(tmp_path / "v1")
+    started = time.monotonic()
+    try:
+        assert Checkpoint(path).variables["x"].shape == (count,)
+    except LstmstateError as error:
+        assert error.tensor == "x"
+    assert time.monotonic() - started < 4  # a fraction of a second, if not their square
+
+
+# ---- object graphs
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.array([b"", b""], object),
+        np.zeros(0, np.float32),
+        np.array(1.5),
+        np.array([1, 2]),
+        np.array(text(1, b"")[:-1] + b"\xff", object),
+        np.array(text(1, text(2, number(3, 1))), object),
+    ],
+    ids=["two strings", "nothing", "number", "numbers", "cut", "number for text"],
+)
+def test_an_object_graph_that_is_none_is_told_in_a_note(tmp_path: Path, value: np.ndarray) -> None:
+    bundle = BundleBuilder()
+    bundle.add("_CHECKPOINTABLE_OBJECT_GRAPH", value)
+    bundle.add("x", np.array([1]))
+    checkpoint = Checkpoint(bundle.write(tmp_path / "m"))
+    assert checkpoint.variables["x"].read().tolist() == [1]
+    assert any("the names of objects in the graph are not known" in n for n in checkpoint.notes)

@@ -25,7 +25,7 @@ def built(
 
     def build(tf: TensorFlow) -> None:
         if "activation" in options:
-            options["activation"] = getattr(tf, options["activation"], tf.nn.relu)
+            options["activation"] = writers.activation(tf, options["activation"])
         LOOPS[loop](tf, getattr(tf.nn.rnn_cell, cell)(units, **options))
 
     return opened(build)
@@ -101,28 +101,14 @@ def test_how_the_state_is_passed(cell: str, loop: str, is_tuple: bool, layers: i
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("batch", [BATCH, None])
-def test_the_batch_of_a_zero_state(cell: str, batch: int | None) -> None:
+@pytest.mark.parametrize("first", ["none", "zeros", "fed"])
+def test_the_batch_of_the_first_state(cell: str, batch: int | None, first: str) -> None:
     def build(tf: TensorFlow) -> None:
         one, x = getattr(tf.nn.rnn_cell, cell)(4), inputs(tf, batch=batch)
-        dynamic(tf, one, x, initial_state=one.zero_state(batch or tf.shape(x)[0], tf.float32))
-
-    assert told(only(opened(build)), "batch_size") == {"batch_size": batch}
-
-
-@pytest.mark.parametrize("batch", [BATCH, None])
-def test_the_batch_of_a_sequence_without_a_first_state(batch: int | None) -> None:
-    found = only(
-        opened(lambda tf: dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), inputs(tf, batch=batch)))
-    )
-    assert told(found, "batch_size") == {"batch_size": batch}
-
-
-@pytest.mark.parametrize("batch", [BATCH, None])
-def test_the_batch_of_a_first_state_that_is_fed(batch: int | None) -> None:
-    def build(tf: TensorFlow) -> None:
-        halves = [tf.placeholder(tf.float32, [batch, 4]) for _ in "cm"]
-        state = tf.nn.rnn_cell.LSTMStateTuple(*halves)
-        dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), inputs(tf, batch=batch), initial_state=state)
+        fed = tf.nn.rnn_cell.LSTMStateTuple(*(tf.placeholder(tf.float32, [batch, 4]) for _ in "cm"))
+        zeros = one.zero_state(batch or tf.shape(x)[0], tf.float32)
+        states = {"none": {}, "zeros": {"initial_state": zeros}, "fed": {"initial_state": fed}}
+        dynamic(tf, one, x, **states[first])
 
     ckpt = opened(build)
     assert told(only(ckpt), "batch_size") == {"batch_size": batch}
@@ -337,7 +323,7 @@ def test_what_a_cell_was_given_is_what_is_told(
     loop: str, units: int, function: str, seed: int, **given_options: Any
 ) -> None:
     def build(tf: TensorFlow) -> None:
-        options = given_options | {"activation": getattr(tf, function, tf.nn.relu)}
+        options = given_options | {"activation": writers.activation(tf, function)}
         LOOPS[loop](tf, tf.nn.rnn_cell.LSTMCell(units, **options))
 
     expected = given_options | {"activation": function}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import cramjam
 import pytest
-from builders import block, crc32c, masked, snappy_literals, split, table
+from builders import Pairs, block, crc32c, masked, snappy_literals, split, table, varint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lstmstate.checkpoint import wire
 from lstmstate.checkpoint.source import ByteSource
 from lstmstate.checkpoint.table import Table, masked_crc
 from lstmstate.errors import CorruptError
@@ -208,6 +210,99 @@ def test_a_table_of_which_the_start_is_missing_is_refused(tmp_path: Path) -> Non
     for cut in range(1, len(GOLDEN)):
         with pytest.raises(CorruptError):
             entries(tmp_path, GOLDEN[cut:])
+
+
+# ---- evil tables
+
+FIRST = (b"", b"0")
+TOP = 1 << 63
+
+
+def raw_block(*entries: tuple[int, bytes, bytes]) -> bytes:
+    """A block whose entries claim to share any number of bytes with the key before."""
+    return b"".join(
+        varint(shared) + varint(len(key)) + varint(len(value)) + key + value
+        for shared, key, value in entries
+    ) + struct.pack("<2I", 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (block([FIRST])[:-4] + struct.pack("<I", 1000), "restart array is longer"),
+        (block([FIRST])[:-4] + struct.pack("<I", (1 << 32) - 1), "restart array is longer"),
+        (b"\0\0", "restart array is longer"),
+        (b"", "restart array is longer"),
+        (raw_block((0, *FIRST), (1, b"a", b"1")), "runs over its end"),
+        (raw_block((0, *FIRST), (0, b"a", b"1"), (TOP, b"b", b"1")), "runs over its end"),
+        (b"\0\0\x05" + block([]), "runs over its end"),
+        (b"\0" + varint(TOP) + b"\0" + block([]), "runs over its end"),
+        (b"\xff" * 10 + b"\x01" + block([]), "varint"),
+        (block([FIRST, (b"b", b"1"), (b"a", b"1")]), "not in order"),
+        (block([FIRST, (b"a", b"1"), (b"a", b"1")], 1), "one is there twice"),
+    ],
+)
+def test_an_evil_block_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    with pytest.raises(CorruptError, match=words) as caught:
+        entries(tmp_path, table(content, separators=[b"z"]))
+    assert caught.value.path == str(tmp_path / "table")
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [[FIRST, (b"b", b"1")], [(b"a", b"1"), (b"c", b"1")]],
+        [[FIRST, (b"b", b"1")], [(b"b", b"1"), (b"c", b"1")]],
+    ],
+    ids=["out of order", "twice"],
+)
+def test_keys_must_be_in_order_over_all_blocks(tmp_path: Path, blocks: list[Pairs]) -> None:
+    with pytest.raises(CorruptError, match="not in order"):
+        entries(tmp_path, table(*blocks))
+
+
+def test_an_index_that_names_blocks_out_of_order_is_refused(tmp_path: Path) -> None:
+    first, second = [FIRST, (b"a", b"1")], [(b"b", b"1")]
+    with pytest.raises(CorruptError):
+        entries(tmp_path, table(second, first, separators=[b"a", b"b"]))
+    with pytest.raises(CorruptError, match="not in order"):
+        entries(tmp_path, table(first, second, separators=[b"b", b"a"]))
+
+
+def test_an_index_whose_keys_lie_below_those_of_the_block_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorruptError, match="does not fit the blocks"):
+        entries(tmp_path, table([FIRST, (b"kernel", b"1")], separators=[b"a"]))
+
+
+@pytest.mark.parametrize("handle", [(10_000, 8), (0, TOP), (TOP, TOP), (2**64 - 1, 2**64 - 1)])
+def test_a_block_outside_the_file_is_refused(tmp_path: Path, handle: tuple[int, int]) -> None:
+    with pytest.raises(CorruptError, match="cut short"):
+        entries(tmp_path, table([FIRST], handles={0: handle}))
+
+
+def test_an_index_that_names_itself_as_its_block_is_refused(tmp_path: Path) -> None:
+    plain = table([FIRST])
+    footer = plain[-48:]
+    offset, at = wire.varint(footer, 2)
+    size, _ = wire.varint(footer, at)
+    with pytest.raises(CorruptError):
+        entries(tmp_path, table([FIRST], handles={0: (offset, size)}))
+
+
+def test_a_footer_of_endless_varints_is_refused(tmp_path: Path) -> None:
+    plain = table([FIRST])
+    with pytest.raises(CorruptError, match="varint"):
+        entries(tmp_path, plain[:-48] + b"\xff" * 40 + plain[-8:])
+
+
+@pytest.mark.parametrize("kind", [2, 3, 255])
+def test_a_kind_of_compression_that_does_not_exist_is_refused(tmp_path: Path, kind: int) -> None:
+    plain = bytearray(table([FIRST]))
+    size = len(block([FIRST]))
+    plain[size] = kind
+    plain[size + 1 : size + 5] = struct.pack("<I", masked(bytes(plain[: size + 1])))
+    with pytest.raises(CorruptError, match=f"compression type {kind}"):
+        entries(tmp_path, bytes(plain))
 
 
 # ---- Snappy

@@ -251,6 +251,11 @@ def static(tf: TensorFlow, cell: RNNCell, x: Tensor = None, **arguments: Any) ->
     return tf.nn.static_rnn(cell, tf.unstack(x, axis=1), **arguments)
 
 
+def activation(tf: TensorFlow, name: str) -> Any:
+    """Return one of TensorFlow's functions by its name."""
+    return getattr(tf.nn, name, None) or getattr(tf, name)
+
+
 def hand_made(
     tf: TensorFlow,
     order: str = "ijfo",

@@ -8,7 +8,8 @@ from lstmstate.cells import trace
 from lstmstate.cells.model import Option
 from lstmstate.cells.origin import ENTERS, batch_size
 from lstmstate.cells.wired import Wired
-from lstmstate.checkpoint.graph import Graph, Node
+from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint.node import Node
 
 
 class Block(NamedTuple):
@@ -67,7 +68,7 @@ def block_step(graph: Graph, node: Node) -> Wired | None:
             "activation": Option("tanh", "graph"),
         },
         peephole_attribute=bool(node.number("use_peephole")),
-        frame=weight.string("frame_name") if weight.op in ENTERS else None,
+        frame=weight.frame if weight.op in ENTERS else None,
     )
     c_old = trace.operand(graph, node, block.c + shift)
     wired.firsts.append((c_old, trace.operand(graph, node, block.c + shift + 1)))

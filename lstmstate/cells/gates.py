@@ -14,7 +14,8 @@ from lstmstate.cells import trace
 from lstmstate.cells.model import UNKNOWN, Option
 from lstmstate.cells.origin import FED, SPLITS, batch_size, frame, is_column_cut
 from lstmstate.cells.wired import Wired
-from lstmstate.checkpoint.graph import VARIABLE_OPS, Edge, Graph, Node
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Edge, Graph
+from lstmstate.checkpoint.node import Node
 
 _PRODUCTS = frozenset({"MatMul", "Conv2D", "Conv3D"})
 _RESHAPING = frozenset({"Squeeze", "ExpandDims", "Reshape"})

@@ -9,7 +9,8 @@ from lstmstate.cells.gates import is_plain_product
 from lstmstate.cells.origin import initial, time_major
 from lstmstate.cells.wired import Wired
 from lstmstate.cells.wiring import wired_cells
-from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, Node
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
+from lstmstate.checkpoint.node import Node
 
 
 class Stored(Protocol):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lstmstate.cells import trace
 from lstmstate.cells.model import UNKNOWN, Option
-from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, Node
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
+from lstmstate.checkpoint.node import Node
 
 SPLITS = {"Split": 1, "SplitV": 0}  # op: which input is cut
 _CUT_INPUT = {**SPLITS, "Slice": 0}
@@ -17,6 +18,7 @@ _UNSTACKS = {
     "TensorArrayScatterV2": 2,
     "TensorArrayScatter": 2,
     "TensorArrayUnpack": 1,
+    "TensorListFromTensor": 0,
 }
 
 
@@ -86,7 +88,7 @@ def frame(graph: Graph, product: Node) -> str | None:
         return None
     for node in trace.backward(graph, [weight], lambda node: node.op not in ENTERS, 60):
         if node.op in ENTERS:
-            return node.string("frame_name")
+            return node.frame
     return None
 
 
@@ -101,7 +103,7 @@ def time_major(graph: Graph) -> dict[str, Option]:
         if node.op in _UNSTACKS:
             value = trace.through(graph, trace.operand(graph, node, _UNSTACKS[node.op]))
             for enter in trace.consumers(graph, node, frozenset({"Enter"})):
-                frame = enter.string("frame_name")
+                frame = enter.frame
                 if frame and value is not None:
                     turned.setdefault(frame, []).append(value.op == "Transpose")
     return {frame: Option(not all(found), "graph") for frame, found in turned.items()}

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from lstmstate import limits
-from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, Node
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
+from lstmstate.checkpoint.node import Node
 
 # Operations that hand on their first input unchanged (or rounded, to train for quantisation).
 PASSING = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lstmstate.cells.model import Option
-from lstmstate.checkpoint.graph import Node
+from lstmstate.checkpoint.node import Node
 
 
 @dataclass

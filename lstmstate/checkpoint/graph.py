@@ -7,20 +7,18 @@ attr_value,tensor}.proto (v1.15.0).
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from lstmstate import limits
-from lstmstate.checkpoint import dtypes, wire
+from lstmstate.checkpoint import wire
+from lstmstate.checkpoint.functions import inlined
+from lstmstate.checkpoint.node import Node, parse_node
 from lstmstate.checkpoint.source import read_whole
-from lstmstate.checkpoint.variables import Shape
 from lstmstate.errors import CorruptError, UnsupportedError, located
 
 VARIABLE_OPS = frozenset({"Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable"})
 _SAVE_OPS = {"SaveV2": (1, 3), "SaveSlices": (1, 3), "Save": (1, 2)}  # op: (names, first value)
-_LARGEST = {"f": 3.4028234e38, "e": 65504.0}  # what struct packs without overflow
-_MAX_CONSTANT = 64  # numbers of a constant that are worth reading: hyper-parameters are few
 
 # GraphDef.versions.producer → release, for graphs that do not name it (before 0.12).
 # Source: core/public/version.h at each tag.
@@ -35,85 +33,11 @@ class Edge(NamedTuple):
     port: int
 
 
-class Node:
-    """An operation of the graph; its attributes are read when asked for."""
-
-    __slots__ = ("_attributes", "inputs", "name", "op")
-
-    def __init__(self, name: str, op: str, inputs: list[str], attributes: list[bytes]) -> None:
-        self.name = name
-        self.op = op
-        self.inputs = inputs
-        self._attributes = attributes
-
-    def __repr__(self) -> str:
-        return f"<Node {self.name} {self.op}>"
-
-    def _attribute(self, name: str) -> dict[int, list[wire.Value]]:
-        """Return an AttrValue: 2 s, 3 i, 4 f, 5 b, 6 type, 7 shape, 8 tensor; {} if not set."""
-        key = name.encode()
-        start = bytes([0x0A, len(key)]) + key  # how every entry of the map with this key begins
-        for entry in self._attributes:
-            if entry.startswith(start):
-                return wire.message(wire.last_bytes(wire.message(entry).get(2)))
-        return {}
-
-    def number(self, name: str) -> int | None:
-        """An int or bool attribute, None where it is not set."""
-        value = self._attribute(name)
-        found = value.get(3) or value.get(5)
-        return None if found is None else wire.signed(wire.last_int(found))
-
-    def real(self, name: str) -> float | None:
-        """A float attribute, None where it is not set."""
-        found = self._attribute(name).get(4)
-        return None if found is None else _shortest(wire.float32(wire.last_int(found)))
-
-    def string(self, name: str) -> str | None:
-        """A string attribute, None where it is not set."""
-        found = self._attribute(name).get(2)
-        return None if found is None else wire.text(wire.last_bytes(found))
-
-    def shape(self) -> tuple[int | None, ...] | None:
-        """The attribute `shape` of a variable or placeholder; None in it: not fixed."""
-        found = self._attribute("shape").get(7)
-        return None if found is None else _partial_shape(wire.last_bytes(found))
-
-    def constant(self) -> Constant | None:
-        """The value of a Const of at most 64 numbers; None for other nodes and larger ones."""
-        found = self._attribute("value").get(8) if self.op == "Const" else None
-        return None if found is None else _constant(wire.last_bytes(found))
-
-    def constant_shape(self) -> tuple[int | None, ...] | None:
-        """The shape of a Const of any size."""
-        found = self._attribute("value").get(8) if self.op == "Const" else None
-        tensor = wire.message(wire.last_bytes(found)) if found else {}
-        return _partial_shape(wire.last_bytes(tensor.get(2))) if tensor else None
-
-    def strings(self) -> list[str]:
-        """The strings of a Const that holds names."""
-        found = self._attribute("value").get(8)
-        tensor = wire.message(wire.last_bytes(found)) if found else {}
-        return [wire.text(value) for value in wire.all_bytes(tensor.get(8))]
-
-
-class Constant(NamedTuple):
-    """A small constant of a graph."""
-
-    shape: Shape
-    values: tuple[float, ...]
-
-    @property
-    def scalar(self) -> float | None:
-        """Its value where it is one number."""
-        return self.values[0] if len(self.values) == 1 else None
-
-
 class Graph:
     """Nodes by name, and who uses whose outputs.
 
     Attributes:
-        nodes: the operations of the graph (bodies of functions are left out).
+        nodes: the operations of the graph, and of the functions that it calls.
         tensorflow_version: the release that wrote it, as it says itself, or by its producer
             number where it does not; None where neither is there.
         producer: GraphDef.versions.producer.
@@ -138,15 +62,24 @@ class Graph:
         self.tensorflow_version = self.tensorflow_version or _release(self.producer)
 
     def _add_nodes(self, graph_def: bytes) -> None:
-        """Read a GraphDef: 1 repeated node, 4 versions {1 producer}."""
+        """Read a GraphDef: 1 repeated node, 2 library of functions, 4 versions {1 producer}."""
+        library = b""
         for number, _, value in wire.fields(graph_def):
             if number == 1 and isinstance(value, bytes):
-                node = _node(value)
-                self.nodes[node.name] = node
-                if len(self.nodes) > limits.MAX_ENTRIES:
-                    raise CorruptError(f"the graph has more than {limits.MAX_ENTRIES} nodes")
+                self._add(parse_node(value))
+            elif number == 2 and isinstance(value, bytes):
+                library = value
             elif number == 4 and isinstance(value, bytes):
                 self.producer = wire.last_int(wire.message(value).get(1))
+
+        if library:
+            for node in list(inlined(library, self.nodes)):
+                self._add(node)
+
+    def _add(self, node: Node) -> None:
+        self.nodes[node.name] = node
+        if len(self.nodes) > limits.MAX_ENTRIES:
+            raise CorruptError(f"the graph has more than {limits.MAX_ENTRIES} nodes")
 
     def _add_collection(self, entry: bytes) -> None:
         """Read the collection of trainable variables: VariableDefs, whose field 1 is the name."""
@@ -222,113 +155,7 @@ def read_saved_model(path: str) -> Graph:
         raise UnsupportedError("it holds no graph")
 
 
-def _node(data: bytes) -> Node:
-    """Read a NodeDef: 1 name, 2 op, 3 repeated input, 4 device, 5 repeated attr.
-
-    The loop is that of `wire.fields`, written out for the fields that a node has: a graph has
-    thousands of nodes, and this is where the time goes.
-    """
-    name = op = ""
-    inputs: list[str] = []
-    attributes: list[bytes] = []
-    at, end = 0, len(data)
-    while at + 1 < end:
-        key, length = data[at], data[at + 1]
-        if key & 0x87 != wire.LENGTH_DELIMITED:
-            raise CorruptError("a node of the graph has a field that no node has")
-        start = at + 2
-        if length >= 0x80:
-            length, start = wire.varint(data, at + 1)
-        at = start + length
-        if at > end:
-            break
-        if key == 0x2A:
-            attributes.append(data[start:at])
-        elif key == 0x1A:
-            inputs.append(wire.text(data[start:at]))
-        elif key == 0x0A:
-            name = wire.text(data[start:at])
-        elif key == 0x12:
-            op = wire.text(data[start:at])
-    if at != end:
-        raise CorruptError("a node of the graph runs over its end")
-    return Node(name, op, inputs, attributes)
-
-
 def _release(producer: int) -> str | None:
     """Return the release that wrote graphs of this producer number, up to 0.12."""
     known = [release for number, release in _RELEASES if 0 < number <= producer]
     return known[-1] if known and producer <= _RELEASES[-1][0] else None
-
-
-def _partial_shape(data: bytes) -> tuple[int | None, ...] | None:
-    """Read a TensorShapeProto in which sizes, or all of it, may be left open (-1, 3: true)."""
-    found = wire.message(data)
-    if wire.last_int(found.get(3)):
-        return None
-    sizes = [
-        wire.signed(wire.last_int(wire.message(axis).get(1)))
-        for axis in wire.all_bytes(found.get(2))[: limits.MAX_RANK]
-    ]
-    return tuple(None if size < 0 else size for size in sizes)
-
-
-def _constant(data: bytes) -> Constant | None:
-    """Read a TensorProto: 1 dtype, 2 shape, 4 content as bytes, or a field of values."""
-    found = wire.message(data)
-    dtype = dtypes.by_number(wire.last_int(found.get(1)))
-    sizes = _partial_shape(wire.last_bytes(found.get(2)))
-    if sizes is None or None in sizes or dtype.storage is None:
-        return None
-    shape = tuple(size for size in sizes if size is not None)
-    count = 1
-    for size in shape:
-        count *= size
-    code = {"f2": "e", "f4": "f", "f8": "d", "i4": "i", "i8": "q", "u1": "B", "?": "?"}.get(
-        dtype.storage
-    )
-    if not 0 < count <= _MAX_CONSTANT or code is None:
-        return None
-    content = wire.last_bytes(found.get(4))
-    stored = found.get(dtype.proto_field, [])
-    if not content and code in "fd":
-        content = b"".join(
-            value if isinstance(value, bytes) else value.to_bytes(dtype.itemsize, "little")
-            for value in stored
-        )
-    if content:
-        if len(content) % dtype.itemsize:
-            return None
-        values = struct.unpack(f"<{len(content) // dtype.itemsize}{code}", content)
-    else:
-        values = tuple(_packed_ints(stored))
-        if code == "e":  # half_val holds bit patterns
-            patterns = [int(value) & 0xFFFF for value in values]
-            values = struct.unpack(f"<{len(values)}e", struct.pack(f"<{len(values)}H", *patterns))
-    values = values or (0,)  # a TensorProto without values is one of zeros
-    if code in "fe":
-        values = tuple(_shortest(value, code) for value in values)
-    # A TensorProto may leave out repetitions of its last value.
-    return Constant(shape, (*values, *[values[-1]] * (count - len(values)))[:count])
-
-
-def _shortest(value: float, code: str = "f") -> float:
-    """Return the shortest decimal that is the same float32: 0.8, not 0.800000011920929."""
-    stored = struct.pack(code, value)
-    for digits in range(1, 9):
-        short = float(f"{value:.{digits}g}")
-        if abs(short) < _LARGEST[code] and struct.pack(code, short) == stored:
-            return short
-    return value
-
-
-def _packed_ints(stored: list[wire.Value]) -> Iterator[int]:
-    """Yield the numbers of a repeated integer field, packed or not."""
-    for value in stored:
-        if isinstance(value, int):
-            yield wire.signed(value)
-            continue
-        at = 0
-        while at < len(value):
-            number, at = wire.varint(value, at)
-            yield wire.signed(number)

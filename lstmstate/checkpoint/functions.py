@@ -1,0 +1,66 @@
+"""The bodies of functions, laid into the graph where they are called.
+
+Graphs of 1.13 on may hold loops as functions (control flow "v2"), and those of 2.x do: the cell
+then stands in the body of a While. Each body is laid in once, at its first call, under the
+function's name; its arguments become nodes that hand on what the caller gives, the way `Enter`
+does in loops of 1.x. Message: core/framework/function.proto (v1.15.0).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from lstmstate.checkpoint import wire
+from lstmstate.checkpoint.node import Node, parse_node
+
+# The attributes that name a function, and how many inputs come before its arguments.
+_CALLS = {"body": 0, "then_branch": 1, "else_branch": 1, "f": 0}
+
+
+def inlined(library: bytes, nodes: dict[str, Node]) -> Iterator[Node]:
+    """Yield the nodes of all functions that the graph calls, directly or through others.
+
+    Args:
+        library: a FunctionDefLibrary {1 repeated FunctionDef}.
+        nodes: the nodes of the graph itself.
+    """
+    functions = dict(map(_function, wire.all_bytes(wire.message(library).get(1))))
+    queue = deque(nodes.values())
+    while queue:
+        caller = queue.popleft()
+        for attribute, before in _CALLS.items() if functions else ():
+            build = functions.pop(caller.function(attribute) or "", None)
+            if build is not None:
+                given = [tensor for tensor in caller.inputs if not tensor.startswith("^")]
+                for node in build(caller.name, given[before:]):
+                    queue.append(node)
+                    yield node
+
+
+def _function(data: bytes) -> tuple[str, Callable[[str, list[str]], Iterator[Node]]]:
+    """Read a FunctionDef: 1 signature {1 name, 2 repeated input_arg {1 name}}, 3 node_def."""
+    found = wire.message(data)
+    signature = wire.message(wire.last_bytes(found.get(1)))
+    name = wire.text(wire.last_bytes(signature.get(1)))
+    arguments = [
+        wire.text(wire.last_bytes(wire.message(argument).get(1)))
+        for argument in wire.all_bytes(signature.get(2))
+    ]
+
+    def build(frame: str, given: list[str]) -> Iterator[Node]:
+        for argument, tensor in zip(arguments, given, strict=False):
+            yield Node(f"{name}/{argument}", "Enter", [tensor], [], frame)
+        for body in wire.all_bytes(found.get(3)):
+            node = parse_node(body)
+            inputs = [_input(name, tensor) for tensor in node.inputs]
+            yield Node(f"{name}/{node.name}", node.op, inputs, node.attributes)
+
+    return name, build
+
+
+def _input(function: str, tensor: str) -> str:
+    """Return an input of a body's node as the graph writes it: "node:output:2" is "node:2"."""
+    node, *port = tensor.removeprefix("^").split(":")
+    control = "^" if tensor.startswith("^") else ""
+    return f"{control}{function}/{node}" + (f":{port[-1]}" if port else "")
