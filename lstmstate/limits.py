@@ -13,8 +13,17 @@ MAX_INDEX_BYTES = 512 * MIB
 # One variable is one entry; the largest published checkpoints have some 100,000.
 MAX_ENTRIES = 2_000_000
 
+# All names of a checkpoint together; the largest published ones have some 10 MB of them.
+MAX_NAMES_BYTES = 64 * MIB
+
+# A writer closes a block of a table at 256 KiB; only a large value makes a larger one.
+KEPT_BLOCK_BYTES = 1 * MIB
+
 # TensorShape::MaxDimensions() of TensorFlow (core/framework/tensor_shape.h) is 254.
 MAX_RANK = 254
+
+# NPY_MAXDIMS of NumPy 1; NumPy 2 has 64.
+NUMPY_RANK = 32
 
 # TensorFlow keeps sizes and offsets in int64 and refuses what does not fit.
 MAX_INT64 = (1 << 63) - 1
@@ -29,21 +38,29 @@ MAX_SLICES = 100_000
 # a block that declares more than that is lying.
 SNAPPY_MAX_RATIO = 64 // 3 + 1
 
-# protobuf itself refuses messages of 2 GiB; graphs with constants of model size come close.
-MAX_GRAPH_BYTES = (1 << 31) - 1
+# Parsing takes some four times the bytes of a graph; the largest published ones, with all their
+# constants, stay below 300 MB. Beyond, one goes on without the graph.
+MAX_GRAPH_BYTES = 512 * MIB
 
 # The `checkpoint` text file names a handful of paths.
-MAX_STATE_FILE_BYTES = 4 * MIB
+MAX_STATE_FILE_BYTES = 1 * MIB
 
-# A walk along the edges of a graph stops after so many nodes (a cell has some 30, an unrolled
-# network of 1,000 steps some 100,000 in all, but a walk never leaves one step).
-MAX_WALK = 2_000
+# Steps along the edges of a graph, in all walks together: a step of a cell takes some 300, and
+# has some 30 nodes. A graph that takes more is made to be slow.
+WALK_STEPS = 100_000
+WALK_STEPS_PER_NODE = 50
+
+# A single walk back from a node: layer norm, the longest thing on the way, has some 15 nodes.
+MAX_WALK = 200
 
 # Members of an archive that claim to be larger than this, and than so many times what they
 # store, are bombs.
 BOMB_BYTES = 4 << 30
 NPZ_BOMB_RATIO = 100
 HDF5_BOMB_RATIO = 1000
+
+# The header of an array in an npy file: a shape and a dtype.
+MAX_NPY_HEADER_BYTES = 64 << 10
 
 # Arrays and groups of an HDF5 or npz file that are listed.
 MAX_MEMBERS = 100_000

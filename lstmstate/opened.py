@@ -12,7 +12,7 @@ from lstmstate.cells.saved import saved_states
 from lstmstate.cells.stacks import stacks
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
-from lstmstate.errors import NotFoundError
+from lstmstate.errors import LstmstateError, NotFoundError, printable
 
 
 class LSTMCheckpoint:
@@ -44,6 +44,9 @@ class LSTMCheckpoint:
         self.prefix = self.files.prefix
         self.variables: dict[str, Variable] = self.files.variables
 
+    def __repr__(self) -> str:
+        return f"<LSTMCheckpoint {self.prefix!r} {self.format}, {len(self.variables)} variables>"
+
     @property
     def format(self) -> str:
         """ "v1", "v2", "saved_model" or "object_based"."""
@@ -66,7 +69,12 @@ class LSTMCheckpoint:
 
     @cached_property
     def _found(self) -> Recognition:
-        return Recognition(self.variables.values(), self.graph)
+        try:
+            return Recognition(self.variables.values(), self.graph)
+        except LstmstateError as error:
+            graph = self.files.location.graph
+            self.files.notes.append(f"{graph}: {error}; going on without the graph")
+            return Recognition(self.variables.values(), None)
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
@@ -82,6 +90,10 @@ class LSTMCheckpoint:
     def states(self) -> list[SavedState]:
         """The states that were saved in variables."""
         return saved_states(self._found, self.stacks, self.variables.values())
+
+    @cached_property
+    def _state_of(self) -> dict[str, SavedState]:
+        return {state.variable: state for state in self.states}
 
     @property
     def candidates(self) -> list[str]:
@@ -100,28 +112,28 @@ class LSTMCheckpoint:
             return self._found.roles[variable]
         if variable in self._found.slots:
             return "slot", None
-        state = next((state for state in self.states if state.variable == variable), None)
+        state = self._state_of.get(variable)
         return ("state", state.cell) if state else ("other", None)
 
     def cell(self, name: str) -> Cell:
-        """Return one cell by its name, or by the end of it where that is enough.
+        """Return one cell by its name, or by any parts of it that no other cell has.
 
         Raises:
             NotFoundError: there is no such cell, or more than one.
         """
-        matches = (
-            [name]
-            if name in self.cells
-            else [full for full in self.cells if full.endswith(f"/{name}")]
-        )
+        if name in self.cells:
+            return self.cells[name]
+        matches = [full for full in self.cells if f"/{name.strip('/')}/" in f"/{full}/"]
         if len(matches) == 1:
             return self.cells[matches[0]]
-        known = ", ".join(sorted(self.cells)) or "none"
+        known = ", ".join(printable(full) or '""' for full in matches or self.cells)
         raise NotFoundError(
-            "there is no cell of this name" if not matches else "several cells end in this name",
+            "several cells have this in their names"
+            if matches
+            else "there is no cell of this name",
             path=self.prefix,
             tensor=name,
-            advice=f"the cells are: {known}",
+            advice=f"the cells are: {known}" if known else "there is no LSTM cell in it",
         )
 
 

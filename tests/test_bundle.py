@@ -212,49 +212,43 @@ def test_data_files_that_nothing_lies_in_need_not_be_there(tmp_path: Path) -> No
 # ---- listing needs the index alone
 
 
+Reads = list[tuple[str, int]]
+
+
 @pytest.fixture
-def opened_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that were opened, as they are opened."""
-    names: list[str] = []
-    plain = ByteSource.__init__
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    """The name of the file and the number of bytes of every read, as they happen."""
+    found: Reads = []
+    plain = ByteSource.read
 
-    def recording(self: ByteSource, path: str) -> None:
-        names.append(Path(path).name)
-        plain(self, path)
+    def recording(self: ByteSource, offset: int, length: int, what: str) -> bytes:
+        found.append((Path(self.path).name, length))
+        return plain(self, offset, length, what)
 
-    monkeypatch.setattr(ByteSource, "__init__", recording)
-    return names
+    monkeypatch.setattr(ByteSource, "read", recording)
+    return found
 
 
-def test_only_reading_a_value_opens_its_data_file(tmp_path: Path, opened_files: list[str]) -> None:
+def test_listing_reads_the_index_alone(tmp_path: Path, reads: Reads) -> None:
     bundle = BundleBuilder(shards=2)
     bundle.add("a", np.arange(3), shard=0)
     bundle.add("x", np.arange(3), shard=1)
     checkpoint = Checkpoint(bundle.write(tmp_path / "m"))
     variables = [(v.name, v.shape, v.dtype, v.nbytes) for v in checkpoint.variables.values()]
     assert variables == [("a", (3,), "int64", 24), ("x", (3,), "int64", 24)]
-    assert set(opened_files) == {"m.index"}
+    assert {name for name, _ in reads} == {"m.index"}
     checkpoint.variables["x"].read()
-    assert set(opened_files) == {"m.index", "m.data-00001-of-00002"}
+    assert {name for name, _ in reads} == {"m.index", "m.data-00001-of-00002"}
 
 
-def test_only_the_bytes_of_the_value_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_bytes_of_the_value_are_read(tmp_path: Path, reads: Reads) -> None:
     bundle = BundleBuilder()
     bundle.add("a", np.zeros(1 << 14, np.uint8))
     bundle.add("x", np.arange(3))
     variable = Checkpoint(bundle.write(tmp_path / "m")).variables["x"]
-    asked: list[int] = []
-    plain = ByteSource.read
-
-    def counting(self: ByteSource, offset: int, length: int, what: str) -> bytes:
-        asked.append(length)
-        return plain(self, offset, length, what)
-
-    monkeypatch.setattr(ByteSource, "read", counting)
+    reads.clear()
     variable.read()
-    assert sum(asked) < 100
+    assert sum(length for _, length in reads) < 100
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ bounded everywhere.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import time
 import tracemalloc
@@ -41,7 +42,7 @@ from lstmstate.checkpoint import Checkpoint
 from lstmstate.checkpoint.graph import read_meta, read_saved_model
 from lstmstate.checkpoint.locate import newest
 from lstmstate.checkpoint.objects import full_names
-from lstmstate.errors import LstmstateError
+from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 
 MAX_SECONDS = 5  # for one file of less than 2 KB; a thousand times what it takes
 MAX_MEMORY = 100 << 20
@@ -69,7 +70,7 @@ def bounded_memory() -> Iterator[None]:
 
 
 class Specimen(NamedTuple):
-    """A good checkpoint: the path that opens it, its values, and the files to be damaged."""
+    """A good checkpoint: what opens it, its values, and the files to be damaged."""
 
     path: str
     values: dict[str, Array]
@@ -231,16 +232,6 @@ def test_a_damaged_file_that_is_read_without_checksums(tmp_path: Path, make: Mak
         file.write_bytes(content)
 
 
-@every_specimen
-def test_files_that_are_missing(tmp_path: Path, make: Make) -> None:
-    specimen = make(tmp_path)
-    for file in specimen.files:
-        content = file.read_bytes()
-        file.unlink()
-        read_all(specimen)
-        file.write_bytes(content)
-
-
 def test_a_file_that_ends_in_zeros_is_refused(tmp_path: Path) -> None:
     """A disk that was full, or a system that went down, leaves such files."""
     specimen = v1(tmp_path)
@@ -249,6 +240,65 @@ def test_a_file_that_ends_in_zeros_is_refused(tmp_path: Path) -> None:
         specimen.files[0].write_bytes(content[:length].ljust(len(content), b"\0"))
         with pytest.raises(LstmstateError):
             Checkpoint(specimen.path)
+
+
+# ---- files that are none, or change
+
+
+@pytest.fixture
+def damaged_data(tmp_path: Path) -> tuple[Path, Callable[[], object]]:
+    """The data file of a bundle, and what reads a value from it."""
+    specimen = object_based(tmp_path)
+    variable = list(Checkpoint(specimen.path).variables.values())[1]
+    return specimen.files[0], variable.read
+
+
+Damaged = tuple[Path, Callable[[], object]]
+
+
+def test_a_folder_in_the_place_of_a_data_file_is_told(damaged_data: Damaged) -> None:
+    path, read = damaged_data
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UnsupportedError, match="this is a folder"):
+        read()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
+def test_a_fifo_in_the_place_of_a_data_file_does_not_block(damaged_data: Damaged) -> None:
+    path, read = damaged_data
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UnsupportedError, match="not a regular file"):
+        read()
+
+
+def test_a_file_that_one_may_not_read_is_told(
+    damaged_data: Damaged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("lstmstate.checkpoint.source.os.open", refusing)
+    with pytest.raises(LstmstateError, match="no permission to read it"):
+        damaged_data[1]()
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_told(
+    damaged_data: Damaged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lstmstate.checkpoint.source.os.read", lambda *_: b"")
+    with pytest.raises(CorruptError, match="the file shrank while"):
+        damaged_data[1]()
+
+
+def test_a_disk_that_fails_is_told(damaged_data: Damaged, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("lstmstate.checkpoint.source.os.read", failing)
+    with pytest.raises(LstmstateError, match="Input/output error"):
+        damaged_data[1]()
 
 
 # ---- graphs

@@ -1,12 +1,10 @@
-"""Checkpoints and graphs that mean harm: one test for each attack, none of which takes memory."""
+"""Checkpoints that mean harm: one test for each attack, none of which takes memory."""
 
 from __future__ import annotations
 
 import struct
-import sys
-import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +23,6 @@ from builders import (
     masked,
     number,
     slice_key,
-    snappy_literals,
     string_bytes,
     table,
     tensor_values,
@@ -39,7 +36,6 @@ from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import (
     CorruptError,
     LstmstateError,
-    MissingExtraError,
     NotFoundError,
     UnsupportedError,
 )
@@ -94,36 +90,6 @@ def test_a_block_that_is_named_over_and_over_is_not_read_as_often(
     with pytest.raises(LstmstateError):
         open_index(tmp_path, index)
     assert sum(asked) < 4 * len(index)
-
-
-@pytest.mark.parametrize(
-    ("pack", "words"),
-    [
-        (lambda data: varint(1 << 40) + snappy_literals(data)[1:], "declares 1099511627776"),
-        (lambda data: varint(2**64 - 1) + data, "declares"),
-        (lambda data: varint(len(data) + 1) + snappy_literals(data)[1:], "Snappy block"),
-        (lambda data: varint(len(data) - 1) + snappy_literals(data)[1:], "Snappy block"),
-        (lambda data: varint(64) + b"\0a\xfe\x05\x00", "Snappy block"),  # a copy from before
-        (lambda data: varint(4) + b"\xf0", "Snappy block"),
-        (lambda data: b"", "varint"),
-    ],
-)
-def test_an_evil_snappy_block_is_refused(
-    tmp_path: Path, pack: Callable[[bytes], bytes], words: str
-) -> None:
-    with pytest.raises(CorruptError, match=words):
-        open_index(tmp_path, table([HEADER], pack=pack))
-
-
-def test_without_cramjam_a_snappy_block_names_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    builder = V1Builder()
-    builder.add("x", np.array([1]))
-    path = builder.write(tmp_path / "v1", pack=snappy_literals)
-    monkeypatch.setitem(sys.modules, "cramjam", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'lstmstate\[snappy\]'"):
-        Checkpoint(path)
 
 
 def test_a_bundle_whose_first_key_is_not_the_header_is_refused(tmp_path: Path) -> None:
@@ -260,17 +226,21 @@ def test_every_limit_holds(
 
 # ---- slices
 
+SELF = bundle_entry(UINT8, [8], crc=masked(b""), slices=[[(0, 8)]])  # a slice cut into itself
+
 
 def sliced(total: int, cuts: list[Extents], parts: dict[int, bytes]) -> BundleBuilder:
     """A bundle of uint8 slices; `parts` are entries in place of those that the cuts call for."""
     bundle = BundleBuilder()
     bundle.data[0] += bytes(64)
     bundle.entries[b"x"] = bundle_entry(UINT8, [total], slices=cuts)
+    offset = 0
     for place, cut in enumerate(cuts):
         size = cut[0][1]
         crc = masked(bytes(size)) if size <= 64 else 0
-        plain = bundle_entry(UINT8, [size], size=size, crc=crc)
+        plain = bundle_entry(UINT8, [size], offset=offset, size=size, crc=crc)
         bundle.entries[slice_key("x", cut)] = parts.get(place, plain)
+        offset += size
     return bundle
 
 
@@ -280,14 +250,14 @@ def sliced(total: int, cuts: list[Extents], parts: dict[int, bytes]) -> BundleBu
         (8, [[(0, 5)], [(3, 5)]], {}, "hold 10 elements of 8"),
         (8, [[(0, 4)], [(2, 4)]], {}, "overlap"),
         (8, [[(0, 3)], [(4, 4)]], {}, "hold 7 elements of 8"),
-        (9, [[(0, 3)], [(0, 3)], [(6, 3)]], {}, "overlap"),
+        (9, [[(0, 3)], [(0, 3)], [(6, 3)]], {}, "overlap|share|twice"),
         (8, [[(0, 4)], [(5, 4)]], {}, "reaches from 5 to 9 of 8"),
-        (8, [[(0, 4)], [(TOP - 4, 4)]], {}, "reaches from"),
+        (8, [[(0, 4)], [(1 << 47, 4)]], {}, "reaches from"),
         (8, [[(0, 4)], [(-4, 4)]], {}, "reaches from -4"),
         (8, [[(0, 8), (0, 1)]], {}, "a slice has 2 axes"),
         (8, [[(0, 8)]], {0: bundle_entry(UINT8, [7], size=7)}, "does not fit"),
         (8, [[(0, 8)]], {0: bundle_entry(FLOAT, [8], size=32)}, "does not fit"),
-        (8, [[(0, 8)]], {0: bundle_entry(UINT8, [8], slices=[[(0, 8)]])}, ""),  # a slice of itself
+        (8, [[(0, 8)]], {0: SELF}, "bytes|slice"),
     ],
 )
 def test_slices_that_do_not_make_up_the_whole_are_refused(
@@ -307,7 +277,7 @@ def test_a_slice_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_slice_larger_than_the_data_file_takes_no_memory(tmp_path: Path) -> None:
     path = sliced(BIG, [[(0, 1)], [(1, BIG - 1)]], {}).write(tmp_path / "m")
-    with pytest.raises(CorruptError, match="cut short|bytes"):
+    with pytest.raises(CorruptError, match=r"cut short|bytes"):
         read(path)
 
 
@@ -330,7 +300,7 @@ def test_slices_that_share_their_bytes_take_no_more_memory_than_there_are(tmp_pa
         (8, [[(0, 4)], [(2, 4)]], "overlap"),
         (8, [[(0, 4)], [(5, 4)]], "reaches from 5 to 9 of 8"),
         (8, [], "cut into 0 slices"),
-        (BIG, [[(0, 1)], [(1, BIG - 1)]], "bytes|not there|elements"),
+        (BIG, [[(0, 1)], [(1, BIG - 1)]], "stored for the shape"),
     ],
 )
 def test_slices_of_a_v1_file_that_do_not_make_up_the_whole_are_refused(
@@ -345,17 +315,16 @@ def test_slices_of_a_v1_file_that_do_not_make_up_the_whole_are_refused(
     assert caught.value.tensor == "x"
 
 
-def test_a_variable_that_is_listed_over_and_over_takes_little_time(tmp_path: Path) -> None:
+def test_a_variable_that_is_listed_over_and_over_has_no_more_slices_than_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_SLICES", 4)
     builder = V1Builder()
-    for position in range(count := 20_000):
-        builder.list("x", UINT8, [count], [[(position, 1)]])
-    path = builder.write(tmp_path / "v1")
-    started = time.monotonic()
-    try:
-        assert Checkpoint(path).variables["x"].shape == (count,)
-    except LstmstateError as error:
-        assert error.tensor == "x"
-    assert time.monotonic() - started < 4  # a fraction of a second, if not their square
+    for position in range(5):
+        builder.list("x", UINT8, [5], [[(position, 1)]])
+    with pytest.raises(CorruptError, match="slices") as caught:
+        Checkpoint(builder.write(tmp_path / "v1"))
+    assert caught.value.tensor == "x"
 
 
 # ---- object graphs
@@ -369,7 +338,7 @@ def test_a_variable_that_is_listed_over_and_over_takes_little_time(tmp_path: Pat
         np.array(1.5),
         np.array([1, 2]),
         np.array(text(1, b"")[:-1] + b"\xff", object),
-        np.array(text(1, text(2, number(3, 1))), object),
+        np.array(text(1, text(2, text(2, "full name") + number(3, 1))), object),
     ],
     ids=["two strings", "nothing", "number", "numbers", "cut", "number for text"],
 )

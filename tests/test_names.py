@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
 import pytest
+from writers import BATCH, TensorFlow, saved_as_objects
 
 from lstmstate.cells import names
+from lstmstate.errors import NotFoundError
+from lstmstate.opened import open_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -84,6 +89,7 @@ def test_a_numbered_place_makes_a_layer(scope: str, place: tuple[str, int] | Non
             ("bidirectional_grid_lstm_cell/{}", "forward"),
         ),
         ("rnn/fw/encoder_fw_LSTM", ("rnn/{}/encoder_{}_LSTM", "forward")),
+        ("fw_net/birnn/bw/lstm_cell", ("{}_net/birnn/{}/lstm_cell", "backward")),  # the innermost
         ("rnn/lstm_cell", None),
         ("feed_forward/lstm_cell", None),  # a kind of layer
         ("software/lstm_cell", None),
@@ -172,3 +178,71 @@ def test_a_name_that_only_holds_an_optimizers_word_is_no_slot(path: str) -> None
 )
 def test_a_scope_may_speak_of_a_recurrent_network(scope: str, recurrent: bool) -> None:
     assert names.looks_recurrent(scope) == recurrent
+
+
+# ---- names in an open checkpoint
+
+
+def test_a_cell_is_found_by_its_name_or_by_the_end_of_it(samples: Path) -> None:
+    ckpt = open_checkpoint(samples / "sunspots")
+    first, second = ckpt.cells
+    assert ckpt.cell(second).name == second
+    assert ckpt.cell("cell_1/basic_lstm_cell").name == second
+    assert ckpt.cell("multi_rnn_cell/cell_0/basic_lstm_cell").name == first
+
+
+@pytest.mark.parametrize("name", ["basic_lstm_cell", "cell_2/basic_lstm_cell", "lstm_cell", ""])
+def test_a_name_of_no_cell_or_of_several_is_refused_with_those_there_are(
+    samples: Path, name: str
+) -> None:
+    ckpt = open_checkpoint(samples / "sunspots")
+    with pytest.raises(NotFoundError) as refused:
+        ckpt.cell(name)
+    assert all(cell in str(refused.value) for cell in ckpt.cells)
+    assert ("several" in str(refused.value)) == (name == "basic_lstm_cell")
+
+
+@pytest.mark.parametrize(
+    ("folder", "era"),
+    [("tf_0_12_names", "0.5-0.12"), ("tf_1_0_names", "1.0-1.1"), ("bidirectional", "1.2+")],
+)
+def test_the_age_of_a_checkpoint_is_that_of_its_cells_names(
+    samples: Path, folder: str, era: str
+) -> None:
+    ckpt = open_checkpoint(samples / folder)
+    assert ckpt.era == era
+    assert {cell.era for cell in ckpt.cells.values()} == {era}
+
+
+def test_every_variable_has_a_role(samples: Path) -> None:
+    ckpt = open_checkpoint(samples / "peephole_flat")
+    scope = "rnn/lstm_cell"
+    assert {name: ckpt.role(name) for name in ckpt.variables} == {
+        f"{scope}/kernel": ("kernel", scope),
+        f"{scope}/bias": ("bias", scope),
+        f"{scope}/projection/kernel": ("projection", scope),
+        f"{scope}/w_i_diag": ("w_i_diag", scope),
+        f"{scope}/w_f_diag": ("w_f_diag", scope),
+        f"{scope}/w_o_diag": ("w_o_diag", scope),
+        "saved_state": ("state", scope),
+    }
+    assert ckpt.role("nothing of this name") == ("other", None)
+
+
+def test_cells_in_an_object_based_checkpoint() -> None:
+    """Its keys are paths of objects, called as the user liked; it also tells the graph's names."""
+
+    def build(tf: TensorFlow) -> dict[str, Any]:
+        make = tf.nn.rnn_cell
+        one = make.LSTMCell(4, num_proj=2, use_peepholes=True)
+        stack = make.MultiRNNCell([make.BasicLSTMCell(4), make.LSTMCell(5)])
+        for cell in (one, stack):
+            cell(tf.zeros([BATCH, 3]), cell.zero_state(BATCH, tf.float32))
+        return {"encoder": one, "decoder": stack}
+
+    ckpt = saved_as_objects(build)
+    widths = {name: (cell.num_units, cell.num_proj) for name, cell in ckpt.cells.items()}
+    assert widths == {"encoder": (4, 2), "decoder/cell-0": (4, None), "decoder/cell-1": (5, None)}
+    assert [cell.peepholes for cell in ckpt.cells.values()] == [False, False, True]
+    assert ckpt.cells["decoder/cell-0"].family == "BasicLSTMCell"
+    assert [stack.name for stack in ckpt.stacks] == ["decoder"]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from writers import BATCH, MetaGraph, TensorFlow, dynamic, inputs, only, opened, static, told
 
-from lstmstate.cells import Option
+from lstmstate.cells import Cell, Option
 from lstmstate.opened import LSTMCheckpoint, open_checkpoint
 
 CELLS = ("BasicLSTMCell", "LSTMCell")
@@ -73,13 +73,31 @@ def test_the_clips(
     assert (found.num_proj, found.peepholes) == (2, peepholes)
 
 
-def test_a_clip_of_what_comes_out_of_the_cell_is_not_its_own() -> None:
-    def clipped_output(tf: TensorFlow) -> None:
-        outputs, _ = dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, num_proj=2))
-        tf.clip_by_value(outputs, -0.5, 0.5)
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("layer", [True, False])
+def test_a_clip_of_what_comes_out_of_the_cell_is_not_its_own(layer: bool, steps: int) -> None:
+    """A dense layer behind a cell is no projection of it."""
 
-    clips = told(only(opened(clipped_output)), "cell_clip", "proj_clip")
-    assert clips == {"cell_clip": None, "proj_clip": None}
+    def build(tf: TensorFlow) -> None:
+        outputs, _ = static(tf, tf.nn.rnn_cell.LSTMCell(4))
+        for step in outputs[-steps:]:
+            value = tf.matmul(step, tf.ones([4, 2])) if layer else step
+            tf.clip_by_value(value, -5.0, 5.0)
+
+    found = only(opened(build))
+    assert told(found, "cell_clip", "proj_clip") == {"cell_clip": None, "proj_clip": None}
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x * x, lambda x: x / (1 + abs(x)), lambda x: 0.5 * x],
+    ids=["square", "softsign", "half"],
+)
+def test_a_function_without_a_name_is_not_taken_for_another(function: Any) -> None:
+    found = only(opened(lambda tf: dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, activation=function))))
+    assert found.options["activation"] == Option(None, "unknown")
+    assert told(found, "forget_bias") == {"forget_bias": 1.0}
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -179,25 +197,6 @@ def test_gradients_and_slots_change_nothing_of_the_cell(loop: str, optimizer: st
     assert len(slots) == 3 * (2 if optimizer == "AdamOptimizer" else 1)
 
 
-def test_noise_on_the_kernel_changes_nothing_of_the_cell() -> None:
-    def noisy(getter: Any, name: str, *args: Any, **kwargs: Any) -> Any:
-        variable = getter(name, *args, **kwargs)
-        tf = writers.tensorflow()
-        return (
-            variable + tf.random_normal(variable.shape, stddev=0.07)
-            if "kernel" in name
-            else variable
-        )
-
-    def build(tf: TensorFlow) -> None:
-        with tf.variable_scope("noisy", custom_getter=noisy):
-            dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3, cell_clip=0.5))
-
-    found = only(opened(build))
-    assert told(found, "forget_bias", "cell_clip") == {"forget_bias": 0.3, "cell_clip": 0.5}
-    assert found.variables["kernel"] == ("noisy/rnn/lstm_cell/kernel",)
-
-
 def test_a_loop_that_a_user_wrote_is_read_as_dynamic_rnn_is() -> None:
     def build(tf: TensorFlow) -> None:
         x = inputs(tf, batch=BATCH, steps=5)
@@ -212,27 +211,35 @@ def test_a_loop_that_a_user_wrote_is_read_as_dynamic_rnn_is() -> None:
     assert list(options.values()) == [0.3, 0.5, False, BATCH]
 
 
-@pytest.mark.parametrize("parts", [2, 3])
-def test_a_partitioned_kernel_is_one_cell(parts: int) -> None:
-    def build(tf: TensorFlow) -> None:
-        with tf.variable_scope("p", partitioner=tf.fixed_size_partitioner(parts)):
-            dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3, cell_clip=0.5))
+def resource(tf: TensorFlow) -> Any:
+    return tf.variable_scope("resource", use_resource=True)
 
-    ckpt = opened(build)
-    found = only(ckpt)
-    assert (found.name, found.input_size, found.num_units) == ("p/rnn/lstm_cell", 3, 4)
-    assert found.variables["kernel"] == ("p/rnn/lstm_cell/kernel",)
-    assert told(found, "forget_bias", "cell_clip") == {"forget_bias": 0.3, "cell_clip": 0.5}
+
+def parts(tf: TensorFlow) -> Any:
+    return tf.variable_scope("parts", partitioner=tf.fixed_size_partitioner(3))
+
+
+def noise(tf: TensorFlow) -> Any:
+    def noisy(getter: Any, name: str, **arguments: Any) -> Any:
+        variable = getter(name, **arguments)
+        return variable + tf.random_normal(variable.shape) if "kernel" in name else variable
+
+    return tf.variable_scope("noise", custom_getter=noisy)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_resource_variables_are_read_as_the_others(loop: str) -> None:
+@pytest.mark.parametrize("scope", [resource, parts, noise])
+def test_how_variables_are_made_plays_no_part(scope: Any, loop: str) -> None:
+    options = {"forget_bias": 0.3, "cell_clip": 0.5, "proj_clip": 0.2}
+
     def build(tf: TensorFlow) -> None:
-        with tf.variable_scope("r", use_resource=True):
-            LOOPS[loop](tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3, num_proj=2, proj_clip=0.2))
+        with scope(tf):
+            LOOPS[loop](tf, tf.nn.rnn_cell.LSTMCell(4, num_proj=2, **options))
 
     found = only(opened(build))
-    assert told(found, "forget_bias", "proj_clip") == {"forget_bias": 0.3, "proj_clip": 0.2}
+    assert told(found, *options) == options
+    assert (found.input_size, found.num_units, found.num_proj) == (3, 4, 2)
+    assert found.variables["kernel"] == (f"{scope.__name__}/rnn/lstm_cell/kernel",)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -252,42 +259,41 @@ def test_other_dtypes_are_read_as_float32(loop: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_forget_bias_that_is_fed_is_not_known(loop: str) -> None:
+@pytest.mark.parametrize("learnt", [True, False])
+def test_a_forget_bias_that_is_fed_or_learnt_is_not_known(loop: str, learnt: bool) -> None:
     def build(tf: TensorFlow) -> None:
-        LOOPS[loop](tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=tf.placeholder(tf.float32, [])))
+        bias = tf.get_variable("learnt", []) if learnt else tf.placeholder(tf.float32, [])
+        LOOPS[loop](tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=bias))
 
     assert only(opened(build)).forget_bias == Option(None, "unknown")
 
 
-def test_a_forget_bias_that_is_learnt_is_not_known() -> None:
+def used_twice(first: float | None, second: float | None) -> Cell:
+    """Return a cell of which a graph makes two uses; None is a forget bias that is fed."""
+
     def build(tf: TensorFlow) -> None:
-        dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=tf.get_variable("learnt", [])))
+        for use in (first, second):
+            bias = tf.placeholder(tf.float32, []) if use is None else use
+            with tf.variable_scope("model", reuse=tf.AUTO_REUSE):
+                dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=bias))
 
-    assert only(opened(build)).forget_bias == Option(None, "unknown")
+    return only(opened(build))
 
 
-def test_a_cell_used_with_two_forget_biases_tells_neither() -> None:
-    def build(tf: TensorFlow) -> None:
-        x = inputs(tf)
-        for name, bias in (("train", 0.3), ("valid", 2.5)):
-            with tf.name_scope(name), tf.variable_scope("model", reuse=tf.AUTO_REUSE):
-                dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=bias), x)
-
-    found = only(opened(build))
-    assert found.forget_bias.value is None
-    assert any("forget_bias" in note for note in found.notes)
-    assert told(found, "cell_clip", "activation") == {"cell_clip": None, "activation": "tanh"}
+@pytest.mark.parametrize("biases", [(0.3, 2.5), (None, 0.3), (0.3, None)])
+def test_a_cell_used_with_two_forget_biases_tells_neither(
+    biases: tuple[float | None, float | None],
+) -> None:
+    cell = used_twice(*biases)
+    assert cell.forget_bias.value is None
+    assert any("forget_bias" in note for note in cell.notes)
+    assert told(cell, "cell_clip", "activation") == {"cell_clip": None, "activation": "tanh"}
 
 
 def test_a_cell_used_twice_alike_tells_its_options() -> None:
-    def build(tf: TensorFlow) -> None:
-        for name in ("train", "valid"):
-            with tf.name_scope(name), tf.variable_scope("model", reuse=tf.AUTO_REUSE):
-                dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3))
-
-    found = only(opened(build))
-    assert found.notes == ()
-    assert told(found, "forget_bias", "cell_clip") == {"forget_bias": 0.3, "cell_clip": None}
+    cell = used_twice(0.3, 0.3)
+    assert cell.notes == ()
+    assert told(cell, "forget_bias", "cell_clip") == {"forget_bias": 0.3, "cell_clip": None}
 
 
 def test_without_a_graph_defaults_say_that_they_are_defaults() -> None:
@@ -308,7 +314,7 @@ numbers = st.integers(1, 400).map(lambda hundredths: hundredths / 100)
 
 @settings(derandomize=True, deadline=None, max_examples=25)
 @given(
-    loop=st.sampled_from(sorted(LOOPS)),
+    loop=st.sampled_from(["dynamic", "functional", "static"]),
     units=st.integers(1, 6),
     forget_bias=st.just(0.0) | numbers,
     num_proj=st.none() | st.integers(1, 5),
@@ -324,14 +330,14 @@ def test_what_a_cell_was_given_is_what_is_told(
 ) -> None:
     def build(tf: TensorFlow) -> None:
         options = given_options | {"activation": writers.activation(tf, function)}
-        LOOPS[loop](tf, tf.nn.rnn_cell.LSTMCell(units, **options))
+        LOOPS.get(loop, dynamic)(tf, tf.nn.rnn_cell.LSTMCell(units, **options))
 
     expected = given_options | {"activation": function}
     if not expected["num_proj"]:
         expected["proj_clip"] = None  # which has no effect without a projection
     widths = {"num_proj": expected.pop("num_proj"), "peepholes": expected.pop("use_peepholes")}
     with tempfile.TemporaryDirectory() as folder:
-        prefix = writers.save(folder, build)
+        prefix = writers.save(folder, build, functional=loop == "functional")
         both = [only(open_checkpoint(prefix))]
         writers.edit_graph(prefix, lambda meta: writers.rename_nodes(meta, seed))
         both += [only(open_checkpoint(prefix))]

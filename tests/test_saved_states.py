@@ -13,7 +13,7 @@ from lstmstate.cells.saved import saved_states
 from lstmstate.cells.stacks import stacks
 from lstmstate.opened import LSTMCheckpoint
 
-LOOPS = {"dynamic": dynamic, "static": static}
+LOOPS = {"dynamic": dynamic, "functional": dynamic, "static": static}
 
 
 def kept(tf: TensorFlow, name: str, width: int, **arguments: Any) -> Any:
@@ -46,7 +46,7 @@ def test_the_graph_tells_the_halves_whatever_they_are_called(
         x = inputs(tf, batch=BATCH, steps=2)
         LOOPS[loop](tf, tf.nn.rnn_cell.LSTMCell(4), x, initial_state=pair(tf, *names))
 
-    ckpt = opened(build)
+    ckpt = opened(build, functional=loop == "functional")
     c, m = names
     assert layouts(ckpt) == {c: ("c", "rnn/lstm_cell"), m: ("m", "rnn/lstm_cell")}
     assert {state.source for state in ckpt.states} == {"graph"}
@@ -62,7 +62,7 @@ def test_the_graph_tells_a_flat_state(loop: str, cell: str, name: str) -> None:
         x = inputs(tf, batch=BATCH, steps=2)
         LOOPS[loop](tf, made, x, initial_state=kept(tf, name, 8))
 
-    (state,) = opened(build).states
+    (state,) = opened(build, functional=loop == "functional").states
     scope = "rnn/basic_lstm_cell" if cell == "BasicLSTMCell" else "rnn/lstm_cell"
     assert state == SavedState(name, "flat", (BATCH, 8), scope, None, "graph")
 
@@ -184,7 +184,7 @@ def named(shapes: dict[str, Shape], dtype: str = "float32") -> dict[str, SavedSt
     """Return the states among some variables, by name, without a graph."""
     variables = writers.variables(shapes, dtype)
     found = writers.Recognition(variables, None)
-    states = saved_states(found, stacks(found.cells), variables)
+    states = saved_states(found, stacks(found.cells, shapes), variables)
     assert {state.source for state in states} <= {"default"}
     return {state.variable: state for state in states}
 

@@ -30,7 +30,7 @@ BIRNN = "bidirectional_rnn"
 def stacked(*shapes: dict[str, Shape]) -> dict[str, Stack]:
     """Return the stacks of some variables' cells, by name."""
     together = {name: shape for some in shapes for name, shape in some.items()}
-    found = stacks(cells(together).values())
+    found = stacks(cells(together).values(), together)
     assert len({stack.name for stack in found}) == len(found)
     return {stack.name: stack for stack in found}
 
@@ -101,14 +101,27 @@ def test_the_encoder_and_the_decoder_are_two_stacks() -> None:
     }
 
 
-def test_a_stack_in_a_stack_is_one_of_its_own() -> None:
+@pytest.mark.parametrize(("inner", "outer"), [(0, 1), (1, 0)])
+def test_a_stack_in_a_stack_is_one_of_its_own(inner: int, outer: int) -> None:
+    around = "rnn/multi_rnn_cell"
     found = stacked(
-        *numbered("rnn/multi_rnn_cell/cell_0/multi_rnn_cell/cell_{}/lstm_cell", 2),
-        lstm("rnn/multi_rnn_cell/cell_1/lstm_cell", 5, 7),
+        *numbered(f"{around}/cell_{inner}/multi_rnn_cell/cell_{{}}/lstm_cell", 2),
+        lstm(f"{around}/cell_{outer}/lstm_cell", 5, 7),
     )
-    assert units(found["rnn/multi_rnn_cell/cell_0/multi_rnn_cell"]) == [[4], [5]]
-    # The outer one is not whole: its first layer is not one cell.
-    assert found["rnn/multi_rnn_cell"].flat is None
+    assert units(found[f"{around}/cell_{inner}/multi_rnn_cell"]) == [[4], [5]]
+    # The outer one is not whole: one of its layers is not one cell.
+    assert found[around].flat is None
+
+
+def test_a_layer_that_attends_has_a_state_of_its_own_too() -> None:
+    around = "rnn/multi_rnn_cell"
+    found = stacked(
+        lstm(f"{around}/cell_0/lstm_cell", 3, 4),
+        dense(f"{around}/cell_1/attention_cell_wrapper", 9, 4),
+        lstm(f"{around}/cell_1/attention_cell_wrapper/lstm_cell", 4, 5),
+    )
+    assert units(found[around]) == [[4], [5]]
+    assert found[around].flat is None
 
 
 @pytest.mark.parametrize("other", [0, 1, 2])

@@ -13,12 +13,12 @@ from writers import (
     dense,
     dynamic,
     hand_made,
+    inputs,
     intersection,
     lstm,
     only,
     opened,
     recognised,
-    saved_as_objects,
     static,
 )
 
@@ -206,25 +206,6 @@ def test_keras_numbers_the_cells_that_share_a_scope() -> None:
     assert len({cell.name for cell in found}) == 2
 
 
-def test_cells_in_an_object_based_checkpoint() -> None:
-    """Its keys are paths of objects, called as the user liked; it also tells the graph's names."""
-
-    def build(tf: TensorFlow) -> dict[str, Any]:
-        make = tf.nn.rnn_cell
-        one = make.LSTMCell(4, num_proj=2, use_peepholes=True)
-        stack = make.MultiRNNCell([make.BasicLSTMCell(4), make.LSTMCell(5)])
-        for cell in (one, stack):
-            cell(tf.zeros([BATCH, 3]), cell.zero_state(BATCH, tf.float32))
-        return {"encoder": one, "decoder": stack}
-
-    ckpt = saved_as_objects(build)
-    widths = {name: (cell.num_units, cell.num_proj) for name, cell in ckpt.cells.items()}
-    assert widths == {"encoder": (4, 2), "decoder/cell-0": (4, None), "decoder/cell-1": (5, None)}
-    assert [cell.peepholes for cell in ckpt.cells.values()] == [False, False, True]
-    assert ckpt.cells["decoder/cell-0"].family == "BasicLSTMCell"
-    assert [stack.name for stack in ckpt.stacks] == ["decoder"]
-
-
 # ---- what is no LSTM, although the graph is one of recurrent networks
 
 
@@ -246,6 +227,23 @@ def test_other_recurrent_cells_are_none_in_a_scope_called_lstm(make: Any, loop: 
     ckpt = opened(build)
     assert ckpt.cells == {}
     assert ckpt.candidates == []
+
+
+@pytest.mark.parametrize("gates", ["jfo", "ijfo"])
+def test_gates_of_the_input_alone_make_no_lstm(gates: str) -> None:
+    """Simple and quasi-recurrent units have such a c, but no m goes into their product."""
+
+    def build(tf: TensorFlow) -> None:
+        width = 4 * len(gates)
+        kernel, bias = tf.get_variable("kernel", [9, width]), tf.get_variable("bias", [width])
+        c = tf.zeros([BATCH, 4])
+        for x in tf.unstack(inputs(tf, 9, BATCH, 2), axis=1):
+            z = tf.split(tf.nn.bias_add(tf.matmul(x, kernel), bias), len(gates), 1)
+            gate = dict(zip(gates, map(tf.sigmoid, z), strict=True))
+            c = gate["f"] * c + gate.get("i", 1 - gate["f"]) * tf.tanh(z[gates.index("j")])
+            tf.multiply(gate["o"], tf.tanh(c))
+
+    assert opened(build).cells == {}
 
 
 @pytest.mark.parametrize("scope", ["lstm", "rnn/lstm_cell", "hidden2", "multi_rnn_cell/cell_0/a"])
@@ -303,6 +301,19 @@ def test_a_cell_that_a_user_wrote_out(order: str, weights: tuple[str, str]) -> N
     assert cell.forget_bias == Option(1.0, "graph")
     assert cell.variables == {"kernel": (f"mine/{weights[0]}",), "bias": (f"mine/{weights[1]}",)}
     assert (cell.input_size, cell.num_units) == (3, 4)
+
+
+def test_a_forget_bias_that_is_a_sum_or_differs_from_unit_to_unit() -> None:
+    """A number for each unit may be told where all are the same; it is never taken for zero."""
+
+    def told(*numbers: Any) -> Option:
+        return only(
+            opened(lambda tf: hand_made(tf, forget_bias=sum(map(tf.constant, numbers))))
+        ).forget_bias
+
+    assert told(0.25, 0.5) == Option(0.75, "graph")
+    assert told([1.0] * 4) in (Option(1.0, "graph"), Option(None, "unknown"))
+    assert told([0.0, 1.0, 2.0, 3.0]).value is None
 
 
 def test_a_cell_in_the_root_scope() -> None:

@@ -1,13 +1,34 @@
-"""Protocol buffers' wire format: what is read, and what is refused."""
+"""Protocol buffers' wire format: what is read, what is refused, and graphs that mean harm."""
 
 from __future__ import annotations
 
+import contextlib
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
-from builders import fixed32, fixed64, number, text, varint
+from builders import (
+    FLOAT,
+    HALF,
+    INT32,
+    BundleBuilder,
+    const,
+    fixed32,
+    fixed64,
+    meta_graph,
+    names_const,
+    node,
+    number,
+    tensor,
+    text,
+    varint,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmstate.checkpoint import wire
+from lstmstate.checkpoint import Checkpoint, wire
+from lstmstate.checkpoint.graph import Graph
 from lstmstate.errors import CorruptError, LstmstateError
 
 steady = settings(derandomize=True, deadline=None, max_examples=200)
@@ -199,3 +220,161 @@ def test_names_that_are_not_utf8_are_kept() -> None:
 def test_a_float_is_read_from_its_bits() -> None:
     assert wire.float32(0x3F800000) == 1.0
     assert wire.float32(0xBF000000) == -0.5
+
+
+# ---- graphs that mean harm
+
+
+def const_graph(dtype: int, shape: list[int], values: bytes) -> Graph:
+    """A graph of one constant."""
+    return Graph(meta_graph(const("c", tensor(dtype, shape, values))))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        (FLOAT, fixed64(5, 1 << 40)),  # more bits than a float has
+        (FLOAT, number(5, 1 << 40)),
+        (HALF, number(13, 1 << 16)),
+        (HALF, number(13, -1)),
+        (FLOAT, text(5, b"abc")),
+        (INT32, text(7, b"\x80")),
+        (FLOAT, number(4, 1)),
+    ],
+)
+def test_evil_constants_are_none_or_refused(dtype: int, values: bytes) -> None:
+    with contextlib.suppress(LstmstateError):
+        const_graph(dtype, [], values).nodes["c"].constant()
+
+
+def test_an_evil_float_attribute_is_none_or_refused() -> None:
+    found = Graph(meta_graph(node("n", "Op", forget_bias=number(4, 1 << 40)))).nodes["n"]
+    with contextlib.suppress(LstmstateError):
+        found.real("forget_bias")
+
+
+@pytest.mark.parametrize(
+    "values", [text(4, bytes(1 << 20)), text(5, bytes(1 << 20))], ids=["content", "packed"]
+)
+def test_a_constant_that_holds_more_than_its_shape_takes_no_time(values: bytes) -> None:
+    found = const_graph(FLOAT, [], values).nodes["c"]
+    tracemalloc.start()
+    with contextlib.suppress(LstmstateError):
+        found.constant()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20  # 262,144 floats would be more
+
+
+@pytest.mark.parametrize("port", ["9" * 5000, "٣", "-1", "²", "1" * 20])
+def test_an_input_with_an_evil_port_is_no_harm(port: str) -> None:
+    read = Graph(meta_graph(node("a", "Split"), node("b", "Add", [f"a:{port}"])))
+    with contextlib.suppress(LstmstateError):
+        read.edges("a")
+        read.source(f"a:{port}")
+
+
+def test_graphs_that_loop_are_read(tmp_path: Path) -> None:
+    read = Graph(
+        meta_graph(
+            node("a", "Enter", ["b", "a"]),
+            node("b", "NextIteration", ["a"]),
+            node("save", "SaveV2", ["save", "save", "save", "save"]),
+        )
+    )
+    assert [edge.node.name for edge in read.edges("a")] == ["a", "b"]
+    assert list(read.saved_names()) == []
+
+
+def test_operations_that_run_code_are_only_names() -> None:
+    operations = ["PyFunc", "EagerPyFunc", "LoadLibrary", "ReadFile", "WriteFile"]
+    read = Graph(meta_graph(*(node(op, op, token=text(2, "pyfunc_0")) for op in operations)))
+    assert [found.op for found in read.nodes.values()] == operations
+    assert read.nodes["PyFunc"].string("token") == "pyfunc_0"
+
+
+def test_messages_in_messages_in_messages_end_nothing(tmp_path: Path) -> None:
+    deep = b""
+    for _ in range(5_000):
+        deep = text(1, deep)
+    (tmp_path / "m.meta").write_bytes(text(2, deep))
+    path = BundleBuilder().write(tmp_path / "m")
+    assert len(getattr(Checkpoint(path).graph, "nodes", {})) <= 1
+    with pytest.raises(LstmstateError):
+        (tmp_path / "deep").write_bytes(deep)
+        Checkpoint(str(tmp_path / "deep"))
+
+
+def test_names_to_save_are_not_read_anew_for_every_saver(monkeypatch: pytest.MonkeyPatch) -> None:
+    savers = [node(f"save{k}", "SaveV2", ["p", "names", "s", "names"]) for k in range(200)]
+    data = meta_graph(names_const("names", *(f"variable_{k}" for k in range(2000))), *savers)
+    parsed = []
+    plain = wire.fields
+
+    def counting(message: bytes) -> Iterator[tuple[int, int, wire.Value]]:
+        parsed.append(len(message))
+        return plain(message)
+
+    read = Graph(data)
+    monkeypatch.setattr(wire, "fields", counting)
+    assert len(list(read.saved_names())) == 200
+    assert sum(parsed) < 20 * len(data)
+
+
+# ---- functions that mean harm
+
+
+def function(name: str, *body: bytes, arguments: tuple[str, ...] = ()) -> bytes:
+    """A FunctionDef of a library: 1 signature {1 name, 2 input_arg {1 name}}, 3 node_def."""
+    signature = text(1, name) + b"".join(text(2, text(1, given)) for given in arguments)
+    bodies = b"".join(text(3, data[2:] if data[1] < 0x80 else data[3:]) for data in body)
+    return text(1, text(1, signature) + bodies)
+
+
+def call(name: str, called: str, *inputs: str) -> bytes:
+    """A node that calls a function."""
+    return node(name, "PartitionedCall", inputs, f=text(10, text(1, called)))
+
+
+def with_functions(main: bytes, *functions: bytes) -> Graph:
+    """A graph with a library."""
+    return Graph(text(2, main + text(2, b"".join(functions))))
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [
+        [function("f", call("again", "f"))],
+        [function("f", call("to_g", "g")), function("g", call("to_f", "f"))],
+        [function("f", call("nowhere", "gone"))],
+    ],
+    ids=["itself", "in a circle", "not there"],
+)
+def test_functions_that_call_without_end_are_laid_in_once(functions: list[bytes]) -> None:
+    read = with_functions(call("start", "f"), *functions)
+    assert len(read.nodes) == 1 + len(functions)
+
+
+def test_functions_that_double_at_every_level_do_not_grow() -> None:
+    levels = [
+        function(f"f{k}", call("one", f"f{k + 1}"), call("two", f"f{k + 1}")) for k in range(60)
+    ]
+    assert len(with_functions(call("start", "f0"), *levels).nodes) == 1 + 2 * 60
+
+
+def test_a_long_function_name_does_not_multiply() -> None:
+    long, short = "f" * 20_000, node("n", "Op")
+    tracemalloc.start()
+    with contextlib.suppress(LstmstateError):
+        with_functions(call("start", long), function(long, *[short] * 5_000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 32 << 20
+
+
+@pytest.mark.parametrize("inputs", [(), ("a", "b", "c", "^d", "")])
+def test_calls_of_another_number_of_arguments_are_no_harm(inputs: tuple[str, ...]) -> None:
+    body = function("f", node("n", "Add", ["x", "y:z:0", "^w", ""]), arguments=("x", "y"))
+    read = with_functions(call("start", "f", *inputs), body)
+    assert [found.op for found in read.nodes.values()][-1] == "Add"
+    read.edges("start")

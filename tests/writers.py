@@ -106,21 +106,26 @@ def tensorflow() -> TensorFlow:
 
 
 @contextmanager
-def as_in_1_x(tf: TensorFlow) -> Iterator[None]:
-    """Build while loops and variables as TensorFlow 1.x did, and leave no trace of it."""
+def as_in_1_x(tf: TensorFlow, functional: bool = False) -> Iterator[None]:
+    """Build while loops and variables as TensorFlow 1.x did, and leave no trace of it.
+
+    functional: build them as 2.x does, whose loops call functions.
+    """
     loops, resources = tf.control_flow_v2_enabled(), tf.resource_variables_enabled()
-    tf.disable_control_flow_v2()
-    tf.disable_resource_variables()
+    if functional:
+        tf.enable_control_flow_v2()
+        tf.enable_resource_variables()
+    else:
+        tf.disable_control_flow_v2()
+        tf.disable_resource_variables()
     try:
         with warnings.catch_warnings(), tf.Graph().as_default():
             warnings.simplefilter("ignore")  # every legacy cell says that it is deprecated
             tf.set_random_seed(1700)
             yield
     finally:
-        if loops:
-            tf.enable_control_flow_v2()
-        if resources:
-            tf.enable_resource_variables()
+        (tf.enable_control_flow_v2 if loops else tf.disable_control_flow_v2)()
+        (tf.enable_resource_variables if resources else tf.disable_resource_variables)()
 
 
 def save(
@@ -131,6 +136,7 @@ def save(
     edit: Edit | None = None,
     graph: bool = True,
     version: int | None = None,
+    functional: bool = False,
 ) -> str:
     """Build a graph, save its variables and itself, and return the checkpoint's prefix.
 
@@ -140,10 +146,11 @@ def save(
         edit: changes the MetaGraphDef before it is written.
         graph: whether there is a `.meta` at all.
         version: of the file format; that of TensorFlow unless given.
+        functional: whether loops call functions, as in graphs of 2.x.
     """
     tf = tensorflow()
     prefix = str(Path(folder) / "model.ckpt")
-    with as_in_1_x(tf):
+    with as_in_1_x(tf, functional):
         build(tf)
         chosen = names(tf.global_variables()) if names else tf.global_variables()
         saver = tf.train.Saver(chosen, write_version=version or tf.train.SaverDef.V2)
@@ -174,13 +181,15 @@ def opened(
     names: Names | None = None,
     edit: Edit | None = None,
     graph: bool = True,
+    functional: bool = False,
 ) -> LSTMCheckpoint:
     """Return what is found in the checkpoint of a graph; the same graph is built only once.
 
     The files are gone by then: what is found does not depend on values.
     """
     with tempfile.TemporaryDirectory() as folder:
-        ckpt = open_checkpoint(save(folder, build, names=names, edit=edit, graph=graph))
+        options = {"names": names, "edit": edit, "graph": graph, "functional": functional}
+        ckpt = open_checkpoint(save(folder, build, **options))  # type: ignore[arg-type]
         assert (ckpt.graph is not None) == graph, ckpt.notes
     return ckpt
 

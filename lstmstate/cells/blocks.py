@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from lstmstate.cells import trace
-from lstmstate.cells.model import Option
+from lstmstate.cells.model import UNKNOWN, Option
 from lstmstate.cells.origin import ENTERS, batch_size
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.graph import Graph
@@ -52,6 +53,7 @@ def block_step(graph: Graph, node: Node) -> Wired | None:
     if shift < 0 or weight is None or bias is None:
         return None
     clip = _default(node.real("cell_clip"), block.clip)
+    forget_bias = 0.0 if node.op == "BlockLSTMV2" else _default(node.real("forget_bias"), 1.0)
     wired = Wired(
         (tuple(trace.variables(graph, weight)),),
         tuple(trace.variables(graph, bias)),
@@ -59,12 +61,9 @@ def block_step(graph: Graph, node: Node) -> Wired | None:
         block=node.op,
         options={
             # BlockLSTMV2 has no forget_bias to set.
-            "forget_bias": Option(
-                0.0 if node.op == "BlockLSTMV2" else _default(node.real("forget_bias"), 1.0),
-                "graph",
-            ),
+            "forget_bias": Option(forget_bias, "graph") if math.isfinite(forget_bias) else UNKNOWN,
             # The kernel clips only where the bound is above zero.
-            "cell_clip": Option(clip if clip > 0 else None, "graph"),
+            "cell_clip": Option(clip if 0 < clip < math.inf else None, "graph"),
             "activation": Option("tanh", "graph"),
         },
         peephole_attribute=bool(node.number("use_peephole")),

@@ -60,6 +60,7 @@ class Family:
         forbidden: the roles that only other families of the same words have.
         widths: how its shapes are read.
         by_leaves: whether its required leaves are enough, whatever the scope is called.
+        has_pair: whether its state is c and m of `[batch, units]`.
         owns_scope: whether all else in its scope is its own, under whatever leaf.
         options: what is the same for all its cells.
         shares_names_with: classes that leave the very same variables.
@@ -73,6 +74,7 @@ class Family:
     forbidden: tuple[str, ...] = ()
     gate_order: str = "ijfo"
     by_leaves: bool = False
+    has_pair: bool = True
     owns_scope: bool = False
     options: dict[str, Option] = field(default_factory=dict)
     shares_names_with: tuple[str, ...] = ()
@@ -212,6 +214,7 @@ FAMILIES: tuple[Family, ...] = (
         required=("kernel", "recurrent_kernel"),
         gate_order="ifjo",
         by_leaves=True,
+        has_pair=False,
         options=_KERAS_OPTIONS,
     ),
     Family(
@@ -230,6 +233,7 @@ FAMILIES: tuple[Family, ...] = (
         {NEW: {"kernel": "kernel", "bias": "biases"}},
         shapes.convolution,
         required=("kernel",),
+        has_pair=False,
         options={**_PLAIN, **_PAIR},
     ),
     Family(
@@ -314,6 +318,7 @@ FAMILIES: tuple[Family, ...] = (
             },
             shapes.grid,
             owns_scope=True,
+            has_pair=False,
         )
         for name, words in (
             ("GridLSTMCell", ("grid_lstm_cell",)),
@@ -343,10 +348,17 @@ FAMILIES: tuple[Family, ...] = (
         _CORE,
         options=_BLOCK,
     ),
+    # 0.10 to 0.12 could not pass a clip, and the operation's own default is 3.0.
     Family(
         "LSTMBlockCell",
         ("lstm_block_cell", "lstm_fused_cell"),
-        {OLD: _OLD_BLOCK, NEW: NEW_CORE, MIDDLE: MIDDLE_CORE},
+        {OLD: _OLD_BLOCK},
+        options={**_BLOCK, **_always(cell_clip=3.0)},
+    ),
+    Family(
+        "LSTMBlockCell",
+        ("lstm_block_cell",),
+        {NEW: NEW_CORE, MIDDLE: MIDDLE_CORE},
         options=_BLOCK,
     ),
     # An operation of 1.15 that no class of 1.x used: only the graph tells it.
@@ -370,11 +382,12 @@ FAMILIES: tuple[Family, ...] = (
 # A scope that says nothing is read as the plainest class: LSTMCell, in the leaves of its era.
 PLAIN = FAMILIES[-1]
 KERAS = next(family for family in FAMILIES if family.name == "Keras LSTM")
-PLAIN_LEAVES: tuple[tuple[str, Leaves], ...] = (
-    (NEW, NEW_CORE),
-    (MIDDLE, MIDDLE_CORE),
-    (OLD, _SHARDED),
-    (OLD, _LINEAR),
+# Only BasicLSTMCell had Linear below it.
+PLAIN_LEAVES: tuple[tuple[str, Leaves, Family], ...] = (
+    (NEW, NEW_CORE, PLAIN),
+    (MIDDLE, MIDDLE_CORE, PLAIN),
+    (OLD, _SHARDED, PLAIN),
+    (OLD, _LINEAR, FAMILIES[-2]),
 )
 
 # Scopes that are no LSTM, whatever their shapes: the last word, or a word of it.
@@ -391,6 +404,6 @@ NOT_LSTM_CELLS = frozenset(
 NOT_LSTM_WORDS = frozenset(
     """
     dense fc fully connected conv logits softmax projection proj output out attention attn
-    embedding embeddings gru linear classifier highway mlp hidden_layer batch norm
+    embedding embeddings gru linear classifier highway mlp batch norm
     """.split()
 )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lstmstate.cells import trace
 from lstmstate.cells.model import UNKNOWN, Option
-from lstmstate.cells.origin import FED, SPLITS, batch_size, frame, is_column_cut
+from lstmstate.cells.origin import FED, SPLITS, batch_size, frame, is_carried, is_column_cut
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Edge, Graph
 from lstmstate.checkpoint.node import Node
@@ -66,6 +66,7 @@ def is_plain_product(graph: Graph, variable: Node) -> bool:
         if not queue:
             break
         for edge in graph.edges(queue.pop().name):
+            graph.spend()
             if edge.node.op in passing:
                 queue.append(edge.node)
             elif (
@@ -170,6 +171,7 @@ def _squashed(graph: Graph, split: Node, port: int) -> list[Node]:
     while queue and len(seen) < 200:
         node, wanted = queue.pop(0)
         for edge in graph.edges(node.name):
+            graph.spend()
             if (wanted >= 0 and edge.port != wanted) or edge.node.name in seen:
                 continue
             seen.add(edge.node.name)
@@ -231,7 +233,8 @@ def _read_options(
     wired.options["state_is_tuple"] = Option(not is_column_cut(graph, found.c_old), "graph")
     wired.options["batch_size"] = batch_size(graph, found.c_old)
     wired.frame = frame(graph, product)
-    wired.firsts.append((found.c_old, _m_old(graph, product)))
+    m_old, wired.m_first = _m_old(graph, product, found.c_old)
+    wired.firsts.append((found.c_old, m_old))
     out = _output(graph, outputs, found.c_new)
     wired.complete = out is not None
     if out is not None:
@@ -241,29 +244,46 @@ def _read_options(
         wired.options["proj_clip"] = _proj_clip(graph, m)
 
 
-def _m_old(graph: Graph, product: Node) -> Node | None:
-    """Return the old m: what lies behind the input in the product's first operand."""
+def _m_old(graph: Graph, product: Node, c_old: Node) -> tuple[Node | None, bool]:
+    """Return the old m, which lies beside the input in the product, and whether it lies first.
+
+    All classes of TensorFlow put the input first; in a loop one sees which of the two is carried
+    from step to step, as c is.
+    """
     joined = trace.operand(graph, product, 0)
     parts = trace.operands(graph, joined) if joined and joined.op in trace.JOINING else []
-    # Concat takes the axis first, ConcatV2 last.
-    return parts[2 if joined and joined.op == "Concat" else 1] if len(parts) == 3 else None
+    if joined is None or len(parts) != 3:
+        return None, False
+    first, second = parts[1:] if joined.op == "Concat" else parts[:2]
+    carried = [is_carried(graph, node) for node in (first, second)]
+    m_first = is_carried(graph, c_old) and carried == [True, False]
+    return (first if m_first else second), m_first
 
 
 def _forget_bias(graph: Graph, forget: Node) -> Option:
     """Return the sum of the constants that are added before the forget gate is squashed."""
     total = 0.0
     queue = trace.operands(graph, forget)[:1]
+    seen: set[str] = set()
     while queue:
         node = queue.pop()
+        graph.spend()
         made = trace.through(graph, node)
         value = trace.scalar(graph, node)
+        if node.name in seen:
+            return UNKNOWN  # added to itself: no class does that
+        seen.add(node.name)
         if node.op in ("Add", "AddV2"):
             queue += trace.operands(graph, node)
         elif value is not None:
             total += value
-        elif made is not None and made.op in VARIABLE_OPS | FED and made.shape() in ((), None):
-            return UNKNOWN  # a number that is fed or learnt, not one of the graph
+        elif made is not None and (made.op == "Const" or _is_number(made)):
+            return UNKNOWN  # fed, learnt, or not one number
     return Option(total, "graph")
+
+
+def _is_number(node: Node) -> bool:
+    return node.op in VARIABLE_OPS | FED and node.shape() in ((), None)
 
 
 def _output(graph: Graph, outputs: list[Node], c_new: Node) -> tuple[Node, Node, list[Node]] | None:

@@ -55,7 +55,9 @@ class GraphView:
         for wired in self.cells:
             for variable in (v for shards in wired.kernels for v in self.stored(shards)):
                 self._by_variable.setdefault(variable.name, wired)
-        self._known = {variable.name for variable in self._keys.values()}
+        self._nodes: dict[str, list[str]] = {}
+        for name, variable in self._keys.items():
+            self._nodes.setdefault(variable.name, []).append(name)
 
     def stored(self, nodes: Iterable[object]) -> tuple[Stored, ...]:
         """Return the checkpoint's variables behind some variable nodes, each once, in order."""
@@ -64,14 +66,14 @@ class GraphView:
 
     def is_dense(self, variable: Stored) -> bool:
         """Whether the graph multiplies with a variable and does not cut the product."""
-        nodes = [name for name, stored in self._keys.items() if stored is variable]
+        nodes = self._nodes.get(variable.name, [])
         return variable.name not in self._by_variable and any(
             is_plain_product(self.graph, self.graph.nodes[name]) for name in nodes
         )
 
     def knows(self, variable: Stored) -> bool:
         """Whether the graph has this variable."""
-        return variable.name in self._known
+        return variable.name in self._nodes
 
     def cell_of(self, roles: Mapping[str, tuple[str, ...]]) -> Wired | None:
         """Return the wired cell that has one of these variables as its kernel."""

@@ -27,6 +27,17 @@ class Option:
 UNKNOWN = Option()
 
 
+OPTIONS = (
+    "forget_bias",
+    "cell_clip",
+    "proj_clip",
+    "activation",
+    "state_is_tuple",
+    "batch_size",
+    "time_major",
+)
+
+
 @dataclass(frozen=True)
 class StateWidths:
     """How wide the two parts of one cell's state are.
@@ -41,6 +52,10 @@ class StateWidths:
     def flat(self) -> int:
         """The width of c and m side by side."""
         return self.c + self.m
+
+    def columns(self, at: int = 0) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the columns [start, end) of c and of m in a flat state that begins at `at`."""
+        return (at, at + self.c), (at + self.c, at + self.flat)
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,8 @@ class Cell:
         options: forget_bias, cell_clip, proj_clip, activation, state_is_tuple, batch_size,
             time_major.
         variables: role → names, more than one where the cell stored it in shards.
+        has_pair: whether its state is c and m of `[batch, units]`; a grid and a convolution
+            have more axes.
         shard_axis: the axis on which shards are to be joined, None where there are none.
     """
 
@@ -83,14 +100,23 @@ class Cell:
     layer: int | None = None
     direction: Direction | None = None
     notes: tuple[str, ...] = ()
+    has_pair: bool = True
     extra: dict[str, Value] = field(default_factory=dict)
 
     @property
     def state(self) -> StateWidths | None:
-        """The widths of its state; None where num_units is not known."""
-        if self.num_units is None:
+        """The widths of its state; None where num_units is not known, or it is no pair."""
+        if self.num_units is None or not self.has_pair:
             return None
         return StateWidths(self.num_units, self.num_proj or self.num_units)
+
+    @property
+    def native_layout(self) -> str | None:
+        """The layout in which the cell itself takes its state; None where nothing tells."""
+        if self.family.startswith("Keras") or self.family == "PeepholeLSTMCell":
+            return "keras"
+        tuples = self.options["state_is_tuple"].value
+        return None if tuples is None else "tuple" if tuples else "flat"
 
     @property
     def forget_bias(self) -> Option:
@@ -107,7 +133,8 @@ class Stack:
         direction: set where the whole stack runs in one direction of a pair.
         paired_with: the name of the stack that runs the other way.
         flat: width of the flat state of all cells, layer by layer; None where a layer is not
-            an LSTM or its widths are not known.
+            an LSTM, its widths are not known, or there are two directions (which TensorFlow
+            never puts into one flat state).
     """
 
     name: str
@@ -115,6 +142,16 @@ class Stack:
     flat: int | None
     direction: Direction | None = None
     paired_with: str | None = None
+
+    def columns(self) -> list[tuple[Cell, tuple[int, int], tuple[int, int]]]:
+        """Return for each cell the columns of its c and m in the flat state of the stack."""
+        found: list[tuple[Cell, tuple[int, int], tuple[int, int]]] = []
+        at = 0
+        for cell in (cell for layer in self.layers for cell in layer):
+            if self.flat is not None and cell.state is not None:
+                found.append((cell, *cell.state.columns(at)))
+                at += cell.state.flat
+        return found
 
 
 @dataclass(frozen=True)
@@ -125,6 +162,8 @@ class SavedState:
         layout: "flat", "c", "m", "layered", "stacked" or "unknown".
         cell: the cell that it belongs to, where that can be told.
         stack: likewise, for the flat state of a whole stack.
+        source: "graph" where cells are seen to start from it, "name" where its name and width
+            speak for it.
     """
 
     variable: str
@@ -132,4 +171,4 @@ class SavedState:
     shape: tuple[int, ...]
     cell: str | None = None
     stack: str | None = None
-    source: Source = "default"
+    source: Literal["graph", "name"] = "name"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 
 from lstmstate.cells.model import Direction
@@ -20,20 +21,35 @@ AVERAGE = "/ExponentialMovingAverage"
 _SNAKE = (re.compile(r"(.)([A-Z][a-z0-9]+)"), re.compile(r"([a-z0-9])([A-Z])"))
 _COUNTER = re.compile(r"_\d+$")
 
-_LAYER = re.compile(r"(?:cell[_-]?|Cell|Layer)(\d+)")
+_DEEPEST = 16  # scopes around a training operation
+_LAYER = re.compile(r"(?:cell[_-]?|Cell|Layer)(\d{1,6})")
+# "fw" and "bw" stand alone; the whole words are also those of forward models and passes.
 _SIDE = re.compile(
-    r"(?<![a-z])(?<!feed_)(?:(fwd?|forward)|(bwd?|backward))(?![a-z])", re.IGNORECASE
+    r"(?<![a-z])(?:(?P<fw>fwd?)|(?P<bw>bwd?))(?![a-z])"
+    r"|(?:(?<=/)|^)(?:(?P<forward>forward)|(?P<backward>backward))"
+    r"(?=(?:_\d+)?(?:/|$)|_(?:lstm|rnn|layer|cell|gru|encoder))"
+    r"|(?<=lstm_|cell_)(?:(?P<ahead>forward)|(?P<back>backward))(?=(?:_\d+)?(?:/|$))",
+    re.IGNORECASE,
 )
-_RECURRENT = re.compile(r"(^|_)(bi|b|bd|multi_?)?(rnn|lstm)s?(_|\d|$)")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_BACK = ("bw", "backward", "back")
+_GAP = "\0"  # stands for a direction in a pattern; no name can hold it
+_RECURRENT = re.compile(r"(^|_)(bi|b|bd|multi_?)?rnn(_|\d|$)")
+_LSTM = re.compile(
+    r"(.*_)?(bi|b|bd|c)?_?lstms?(_?(cell|layer|fw|bw|forward|backward|encoder|decoder|\d+))*"
+)
 
 
-def is_slot(path: str, paths: frozenset[str]) -> bool:
+def is_slot(path: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether a variable belongs to an optimizer or is an average of another.
 
-    It is where its name says so, or where it lies "below" another variable: scopes hold
-    variables, variables hold nothing but slots.
+    It is where its name says so, or where it lies "below" another variable and has its shape
+    (or is one number): scopes hold variables, variables hold nothing but slots.
     """
-    return bool(_SLOT.fullmatch(path)) or (path.rpartition("/")[0] in paths)
+    if _SLOT.fullmatch(path):
+        return True
+    above = shapes.get(path.rpartition("/")[0])
+    return above is not None and shapes[path] in (above, ())
 
 
 def inner_paths(path: str) -> list[str]:
@@ -43,7 +59,7 @@ def inner_paths(path: str) -> list[str]:
     ['train_op/rnn/kernel', 'rnn/kernel', 'kernel']
     """
     parts = path.split("/")
-    return ["/".join(parts[start:]) for start in range(len(parts))]
+    return ["/".join(parts[start:]) for start in range(min(len(parts), _DEEPEST))]
 
 
 def last(scope: str) -> str:
@@ -81,36 +97,65 @@ def layer(scope: str) -> tuple[str, int] | None:
         if found and not (at and word(parts[at - 1]) in ("recurrent", "non_recurrent")):
             return "/".join(parts[:at]), int(found[1])
         # Keras keeps the cells of a stack in a list: cell/cells/0.
-        if parts[at].isdecimal() and at and parts[at - 1] == "cells":
+        if _NUMBER.fullmatch(parts[at]) and at and parts[at - 1] == "cells":
             return "/".join(parts[: at - 1]), int(parts[at])
     return None
 
 
 def direction(scope: str) -> tuple[str, Direction] | None:
-    """Return a scope with "{}" for its directions, and which direction it is (the innermost).
+    """Return a pattern of a scope, the same for both directions, and which it is (the innermost).
 
-    >>> direction("bidirectional_rnn/fw/encoder_fw_LSTM")
-    ('bidirectional_rnn/{}/encoder_{}_LSTM', 'forward')
+    >>> direction("bidirectional_rnn/fw/lstm_cell")[1]
+    'forward'
     """
     found = list(_SIDE.finditer(scope))
     if not found:
         return None
-    return _SIDE.sub("{}", scope), "forward" if found[-1][1] else "backward"
+    back = any(found[-1][name] for name in _BACK)
+    return _SIDE.sub(_GAP, scope), "backward" if back else "forward"
+
+
+def pair(scope: str) -> tuple[str, str] | None:
+    """Return what a cell shares with its other direction: a key, and a name to show.
+
+    >>> pair("bidirectional_rnn/fw/lstm_cell")[1], pair("BiRNN_BW/LSTMCell")[1]
+    ('bidirectional_rnn', 'BiRNN')
+    """
+    told = direction(scope)
+    if told is None:
+        return None
+    parts = told[0].split("/")
+    at = next(number for number, part in enumerate(parts) if _GAP in part)
+    rest = parts[at].replace(_GAP, "").strip("_")
+    # Of "forward_layer" nothing is left to tell; of "fw1" the number, of "BiRNN_FW" the name.
+    shown = (
+        parts[:at] if parts[at].startswith(_GAP) and not rest.isdecimal() else [*parts[:at], rest]
+    )
+    return "/".join(parts[: at + 1]), "/".join(part for part in shown if part)
 
 
 def order(scope: str) -> list[tuple[int, str]]:
     """Return a key that sorts cell_2 before cell_10, and forward before backward."""
     told = direction(scope)
     parts = re.split(r"(\d+)", told[0] if told else scope)
-    key = [(int(part), "") if part.isascii() and part.isdecimal() else (-1, part) for part in parts]
+    key = [(int(part), "") if _NUMBER.fullmatch(part) else (-1, part) for part in parts]
     return [*key, (1 if told and told[1] == "backward" else 0, "")]
 
 
-def looks_recurrent(scope: str) -> bool:
-    """Whether a scope speaks of a recurrent network, or of a place in one."""
-    parts = scope.split("/")
-    return (
-        any(_RECURRENT.search(word(part)) for part in parts)
-        or layer(scope) is not None
-        or direction(scope) is not None
+def is_lstm_word(part: str) -> bool:
+    """Whether a part of a scope calls what it holds an LSTM.
+
+    >>> is_lstm_word("decoder_LSTM_1"), is_lstm_word("lstm_to_tags")
+    (True, False)
+    """
+    return bool(_LSTM.fullmatch(word(part)))
+
+
+def is_recurrent_place(scope: str) -> bool:
+    """Whether a scope lies where networks keep their cells: in `rnn`, `cell_0`, `fw`, …"""
+    around = parent(scope)
+    return bool(
+        _RECURRENT.search(word(last(around)))
+        or _LAYER.fullmatch(last(around))
+        or _SIDE.search(last(around))
     )

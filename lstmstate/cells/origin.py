@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from lstmstate.cells import trace
 from lstmstate.cells.model import UNKNOWN, Option
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
@@ -10,6 +12,7 @@ from lstmstate.checkpoint.node import Node
 SPLITS = {"Split": 1, "SplitV": 0}  # op: which input is cut
 _CUT_INPUT = {**SPLITS, "Slice": 0}
 FED = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
+_RESHAPING = frozenset({"ExpandDims", "Reshape", "Cast"})
 ENTERS = frozenset({"Enter", "RefEnter"})
 
 # Operations that lay a sequence into an array of time steps: which input is the sequence.
@@ -20,6 +23,17 @@ _UNSTACKS = {
     "TensorArrayUnpack": 1,
     "TensorListFromTensor": 0,
 }
+
+
+def is_carried(graph: Graph, node: Node | None) -> bool:
+    """Whether a loop carries a value from step to step: it comes out of a Merge."""
+    for _ in range(8):
+        if node is None or node.op in ("Merge", "RefMerge"):
+            return node is not None
+        if node.op not in trace.PASSING and not is_column_cut(graph, node):
+            return False
+        node = trace.operand(graph, node, _CUT_INPUT.get(node.op, 0))
+    return False
 
 
 def initial(graph: Graph, state: Node | None) -> tuple[Node | None, bool]:
@@ -69,14 +83,13 @@ def batch_size(graph: Graph, c_old: Node) -> Option:
 def _first_size(graph: Graph, dims: Node | None) -> Option:
     """Return the first number of a shape that a graph puts together."""
     dims = trace.through(graph, dims)
-    while dims is not None and dims.op in trace.JOINING:
+    while dims is not None and dims.op in trace.JOINING | _RESHAPING:
         parts = trace.operands(graph, dims)
         # Concat takes the axis first, ConcatV2 last, Pack as an attribute.
-        dims = trace.through(graph, parts[1 if dims.op == "Concat" else 0]) if parts else None
-    while dims is not None and dims.op in ("ExpandDims", "Reshape", "Cast"):
-        dims = trace.through(graph, trace.operand(graph, dims, 0))
+        at = 1 if dims.op == "Concat" else 0
+        dims = trace.through(graph, parts[at]) if at < len(parts) else None
     constant = dims.constant() if dims is not None else None
-    if constant is not None and constant.values:
+    if constant is not None and math.isfinite(constant.values[0]):
         return Option(int(constant.values[0]), "graph")
     return Option(None, "graph") if dims is not None else UNKNOWN
 

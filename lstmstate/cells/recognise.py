@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from lstmstate.cells import names, shapes
+from lstmstate.cells.evidence import Surroundings
 from lstmstate.cells.families import (
     FAMILIES,
     KERAS,
@@ -21,13 +22,14 @@ from lstmstate.cells.families import (
     Family,
 )
 from lstmstate.cells.graph_view import GraphView, Stored
-from lstmstate.cells.model import Cell
+from lstmstate.cells.model import OPTIONS, Cell
 from lstmstate.cells.scopes import (
     Roles,
     Scope,
     by_role,
     era_of,
     group,
+    has_leaves,
     is_called,
     is_something_else,
     place,
@@ -37,16 +39,6 @@ from lstmstate.cells.scopes import (
 from lstmstate.cells.shapes import PEEPHOLES, Widths
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.graph import Graph
-
-OPTIONS = (
-    "forget_bias",
-    "cell_clip",
-    "proj_clip",
-    "activation",
-    "state_is_tuple",
-    "batch_size",
-    "time_major",
-)
 
 
 class Recognition:
@@ -66,13 +58,18 @@ class Recognition:
 
     def __init__(self, variables: Iterable[Stored], graph: Graph | None) -> None:
         everything = list(variables)
-        paths = frozenset(variable.path for variable in everything)
+        paths = {variable.path: variable.shape for variable in everything}
         self.slots = frozenset(
             variable.name
             for variable in everything
             if variable.is_slot or names.is_slot(variable.path, paths)
         )
-        self._kept = {v.path: v for v in everything if v.name not in self.slots}
+        self._kept: dict[str, Stored] = {}
+        for variable in everything:
+            if variable.name not in self.slots:
+                # A variable may be there twice, with ":0" behind its name and without.
+                taken = variable.path in self._kept
+                self._kept[variable.name if taken else variable.path] = variable
         # Where only averages were saved they are the weights.
         for average in (v for v in everything if v.path.endswith(names.AVERAGE)):
             weight = average.path[: -len(names.AVERAGE)]
@@ -86,13 +83,23 @@ class Recognition:
         self._by_family()
         self._by_graph()
         self._by_shape()
+        opaque = self._drop_opaque()
         self.cells = [self._found[name] for name in sorted(self._found, key=names.order)]
-        self.roles = {
+        self.roles: dict[str, tuple[str, str | None]] = {
             variable: (role, cell.name)
             for cell in self.cells
             for role, stored in cell.variables.items()
             for variable in stored
-        }
+        } | dict.fromkeys(opaque, ("opaque_kernel", None))
+
+    def _drop_opaque(self) -> list[str]:
+        """Take out cuDNN's buffers beside the cells whose weights they hold once more."""
+        dropped: list[str] = []
+        for name, cell in list(self._found.items()):
+            twins = (other for other in self._found if other.startswith(f"{name}/"))
+            if "opaque_kernel" in cell.variables and any(twins):
+                dropped += self._found.pop(name).variables["opaque_kernel"]
+        return dropped
 
     # ---- by words and leaves
 
@@ -101,26 +108,27 @@ class Recognition:
             for family in FAMILIES:
                 if self._try(scope, leaves, family):
                     break
-            number = 1
-            # Keras cells that share one scope: kernel, kernel_1, kernel_2, …
-            while f"recurrent_kernel_{number}" in leaves:
-                own = {
-                    leaf.removesuffix(f"_{number}"): variable
-                    for leaf, variable in leaves.items()
-                    if leaf.endswith(f"_{number}")
-                }
+            if "recurrent_kernel_1" in leaves:
+                self._numbered(scope, leaves)
+
+    def _numbered(self, scope: str, leaves: Scope) -> None:
+        """Add the Keras cells that share one scope: kernel, kernel_1, kernel_2, …"""
+        numbered: dict[str, Scope] = {}
+        for leaf, variable in leaves.items():
+            plain, _, number = leaf.rpartition("_")
+            numbered.setdefault(number, {})[plain] = variable
+        for number, own in numbered.items():
+            if number.isdecimal():
                 self._try(f"{scope}:{number}", own, KERAS)
-                number += 1
 
     def _try(self, scope: str, leaves: Scope, family: Family) -> bool:
         """Add the cell of a scope if it is of this family."""
-        named = is_called(scope, leaves, family)
-        if not named and not family.by_leaves:
-            return False
         for era, pattern in family.leaves.items():
-            roles = by_role(leaves, pattern)
-            if not all(role in roles for role in family.required):
+            if not has_leaves(leaves, [pattern.get(role, "") for role in family.required]):
                 continue
+            if not family.by_leaves and not is_called(scope, leaves, family):
+                return False
+            roles = by_role(leaves, pattern)
             if any(role in roles for role in family.forbidden):
                 continue
             measure = shapes.grid_dimension if _grid(scope) else family.widths
@@ -151,7 +159,7 @@ class Recognition:
             if not all(kernels) or any(v.name in self._taken for k in kernels for v in k):
                 continue
             first = kernels[0][0]
-            scope, pattern, era = place(first.path)
+            scope, pattern, era, plain = place(first.path)
             leaves = self._scopes.get(scope, {})
             roles = by_role(leaves, pattern)
             if len(kernels) == 1:
@@ -160,7 +168,7 @@ class Recognition:
             else:
                 roles = two_kernels(kernels, self.graph.stored(wired.biases[:1]))
             roles = {role: stored for role, stored in roles.items() if stored}
-            family = _unnamed(wired, roles)
+            family = _unnamed(wired, roles, plain)
             widths = family.widths(shapes_of(roles))
             if widths is not None:
                 self._add(scope, family, era, roles, widths, wired)
@@ -168,20 +176,21 @@ class Recognition:
     # ---- by shape alone
 
     def _by_shape(self) -> None:
-        """Add what has a cell's shapes in a place where a cell would be, without a graph."""
+        """Add what has a cell's shapes and stands where a cell would, without a graph."""
+        around = Surroundings(self._kept.values())
         for scope, leaves in self._scopes.items():
             if is_something_else(scope):
                 continue
-            for era, pattern in PLAIN_LEAVES:
+            for era, pattern, family in PLAIN_LEAVES:
+                if not has_leaves(leaves, [pattern["kernel"], pattern["bias"]]):
+                    continue
                 roles = by_role(leaves, pattern)
-                if not {"kernel", "bias"} <= set(roles) or self._spoken_for(roles):
+                widths = None if self._spoken_for(roles) else family.widths(shapes_of(roles))
+                if widths is None or widths.num_units is None or widths.input_size is None:
                     continue
-                widths = PLAIN.widths(shapes_of(roles))
-                if widths is None or widths.num_units is None:
-                    continue
-                verdict = self._surroundings(scope, roles, widths.num_units)
+                verdict = around.verdict(scope, roles, widths.input_size, widths.num_units)
                 if verdict:
-                    self._add(scope, PLAIN, era, roles, widths)
+                    self._add(scope, family, era, roles, widths)
                 elif verdict is None:
                     self.candidates.append(scope)
                 break
@@ -191,26 +200,6 @@ class Recognition:
         kernel = roles["kernel"]
         known = self.graph is not None and any(self.graph.knows(v) for v in kernel)
         return known or any(v.name in self._taken for v in kernel)
-
-    def _surroundings(self, scope: str, roles: Roles, units: int) -> bool | None:
-        """Weigh what stands around a kernel `[I + H, 4H]`: True a cell, False none, None open.
-
-        What follows a cell takes H inputs (2H behind a pair of directions, H + H' in the next
-        cell); what follows a dense layer of that shape takes 4H.
-        """
-        if _RECURRENT_LEAF in {names.last(v.path) for v in roles["kernel"]}:
-            return True
-        if "lstm" in names.word(names.last(scope)) or set(roles) - {"kernel", "bias"}:
-            return True  # no other layer has peepholes, or a projection below it
-        rows = {
-            variable.shape[0]
-            for path, variable in self._kept.items()
-            if len(variable.shape) == 2 and not path.startswith(f"{scope}/" if scope else "\0")
-        }
-        as_cell, as_dense = bool(rows & {units, 2 * units}), 4 * units in rows
-        if as_cell != as_dense:
-            return as_cell
-        return True if names.looks_recurrent(scope) and not as_dense else None
 
     def _add(
         self,
@@ -224,6 +213,8 @@ class Recognition:
         stored = [variable for shards in roles.values() for variable in shards]
         if any(variable.name in self._taken for variable in stored):
             return
+        if not stored[0].dtype.endswith(_NUMERIC):
+            return  # no cell computes in strings, bools or integers
         if wired is None and self.graph is not None:
             wired = self.graph.of(stored)
         self._taken.update(variable.name for variable in stored)
@@ -233,9 +224,6 @@ class Recognition:
         # Cells that a user wrote into one scope are told by their kernels.
         name = scope if scope not in self._found else stored[0].path
         self._found[name] = replace(cell, name=name)
-
-
-_RECURRENT_LEAF = "W_0"  # no layer but a cell of 0.5 to 0.12 has W_0 with B
 
 
 _GRID = re.compile(r"Grid\d+(Basic)?LSTMCell")
@@ -250,7 +238,7 @@ def _row(name: str) -> Family:
     return next(family for family in FAMILIES if family.name == name)
 
 
-def _unnamed(wired: Wired, roles: Roles) -> Family:
+def _unnamed(wired: Wired, roles: Roles, plain: Family) -> Family:
     """Return the family of a cell that only the graph shows."""
     if "recurrent_kernel" in roles:
         return replace(_row("Keras LSTM"), name="LSTM", options={})
@@ -259,7 +247,7 @@ def _unnamed(wired: Wired, roles: Roles) -> Family:
     if len(roles["kernel"][0].shape) > 2:
         return _row("ConvLSTMCell")
     if wired.gate_order in ("ijfo", None):
-        return PLAIN
+        return plain
     if wired.gate_order == "jfo":
         return _row("CoupledInputForgetGateLSTMCell")
     return replace(PLAIN, name="LSTM", shares_names_with=())
@@ -294,9 +282,12 @@ def _cell(scope: str, family: Family, era: str | None, roles: Roles, widths: Wid
         shard_axis=widths.shard_axis,
         layer=layer[1] if layer else None,
         direction=direction[1] if direction else None,
+        has_pair=family.has_pair,
         extra={} if widths.groups is None else {"number_of_groups": widths.groups},
     )
 
+
+_NUMERIC = ("float16", "float32", "float64", "complex64", "complex128")
 
 # What a cell with the names of LSTMCell is, if one operation does its work.
 _BLOCK_FAMILIES = {
@@ -333,10 +324,13 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
     return replace(
         cell,
         family=family,
-        notes=tuple(
-            f"the graph uses the cell more than once, with {name} not the same each time"
-            for name in OPTIONS
-            if name in wired.differing
+        notes=(
+            *(
+                f"the graph uses the cell more than once, with {name} not the same each time"
+                for name in OPTIONS
+                if name in wired.differing
+            ),
+            *(["the first rows of its kernel are those of m, not of the input"] * wired.m_first),
         ),
         alternatives=alternatives,
         gate_order=settled,

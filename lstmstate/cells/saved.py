@@ -10,13 +10,15 @@ from lstmstate.cells.graph_view import GraphView, Stored
 from lstmstate.cells.model import Cell, SavedState, Stack
 from lstmstate.cells.recognise import Recognition
 
+Fits = dict[str, dict[int, list[Cell]]]  # layout → width → the cells with such a state
+
 # Last parts of names that speak of a state, or of one half of it; other words beside them
 # ("hidden_layer", "weights_hidden", "cell_bias") speak of something else.
 _BEFORE = r"(?:(?:lstm|rnn|init|initial|last|final|saved|keep|kept|prev|previous|current|zero)_?)*"
 _STATE = re.compile(_BEFORE + r"(?:states?|carry)(?:_?\d+)?")
 _HALVES = (
-    ("c", re.compile(_BEFORE + r"(?:c|cell)(?:_?states?)?(?:_?\d+)?")),
-    ("m", re.compile(_BEFORE + r"(?:m|h|hidden)(?:_?states?)?(?:_?\d+)?")),
+    ("c", re.compile(_BEFORE + r"(?:c|(?:c|cell)_?states?(?:_?\d+)?)")),
+    ("m", re.compile(_BEFORE + r"(?:m|h|hidden|(?:m|h|hidden)_?states?(?:_?\d+)?)")),
 )
 
 
@@ -31,13 +33,18 @@ def saved_states(
     """
     view = found.graph
     by_graph = _by_graph(view, found.cells) if view is not None else {}
+    fits: Fits = {"flat": {}, "c": {}, "m": {}}
+    for cell in found.cells:
+        for layout, cells in fits.items():
+            if cell.state is not None:
+                cells.setdefault(getattr(cell.state, layout), []).append(cell)
     states = []
     for variable in variables:
         if variable.name in found.slots or variable.name in found.roles:
             continue
         if not variable.dtype.startswith(("float", "bfloat", "complex")):
             continue
-        state = by_graph.get(variable.name) or _by_name(variable, found.cells, stacks, view)
+        state = by_graph.get(variable.name) or _by_name(variable, fits, stacks, view)
         if state is not None:
             states.append(_with_stack(state, variable, found.cells, stacks))
     return states
@@ -62,7 +69,8 @@ def _by_graph(view: GraphView, cells: list[Cell]) -> dict[str, SavedState]:
         owners = {owner for _, owner in used}
         states[name] = SavedState(
             name,
-            layouts.pop() if len(layouts) == 1 else "flat",
+            # One variable for both halves is a start, such as zeros, and no flat state.
+            "flat" if "flat" in layouts else layouts.pop() if len(layouts) == 1 else "unknown",
             found[name].shape,
             owners.pop() if len(owners) == 1 else None,
             source="graph",
@@ -71,7 +79,7 @@ def _by_graph(view: GraphView, cells: list[Cell]) -> dict[str, SavedState]:
 
 
 def _by_name(
-    variable: Stored, cells: list[Cell], stacks: list[Stack], view: GraphView | None
+    variable: Stored, fits: Fits, stacks: list[Stack], view: GraphView | None
 ) -> SavedState | None:
     """Return a state that only its name and width speak for."""
     last = names.last(variable.path).lower()
@@ -81,23 +89,21 @@ def _by_name(
     if len(variable.shape) < 2 or (view is not None and view.is_trainable(variable)):
         return None
     width = variable.shape[-1]
-    fits = {
-        layout: [cell for cell in cells if cell.state and getattr(cell.state, layout) == width]
-        for layout in ("flat", "c", "m")
-    }
+    found = {layout: fits[layout].get(width, []) for layout in fits}
     whole = [stack for stack in stacks if stack.flat == width]
-    if half and fits[half] and not (fits["flat"] or whole):
-        return _state(variable, half, fits[half])
-    if whole or fits["flat"]:
-        return _state(variable, "flat", [] if whole else fits["flat"])
-    either = fits["c"] or fits["m"]
+    if half and found[half]:
+        return _state(variable, half, found[half])
+    if whole or found["flat"]:
+        return _state(variable, "flat", [] if whole else found["flat"])
+    either = found["c"] or found["m"]
     pairs = {-3: "layered", -2: "stacked"}  # the axis on which c and m lie side by side
     layouts = [
         layout
         for axis, layout in pairs.items()
         if len(variable.shape) >= 3 and variable.shape[axis] == 2
     ]
-    return _state(variable, layouts[0] if layouts else "unknown", either) if either else None
+    told = layouts[0] if len(layouts) == 1 else "unknown"
+    return _state(variable, told, either) if either else None
 
 
 def _state(variable: Stored, layout: str, cells: list[Cell]) -> SavedState:

@@ -9,6 +9,7 @@ from lstmstate.cells.families import (
     NOT_LSTM_CELLS,
     NOT_LSTM_WORDS,
     OLD,
+    PLAIN,
     PLAIN_LEAVES,
     Family,
     Leaves,
@@ -66,6 +67,8 @@ def is_called(scope: str, leaves: Scope, family: Family) -> bool:
 def is_something_else(scope: str) -> bool:
     """Whether the last part of a scope names a layer that is no LSTM."""
     word = names.word(names.last(scope))
+    if names.is_lstm_word(word):
+        return False
     parts = {part.rstrip("0123456789") for part in word.split("_")}
     return word in NOT_LSTM_CELLS or bool(NOT_LSTM_WORDS & parts)
 
@@ -76,13 +79,19 @@ def era_of(scope: str) -> str | None:
     return OLD if last[:1].isupper() else None
 
 
-def place(path: str) -> tuple[str, Leaves, str | None]:
-    """Return the scope of a kernel's path, the leaves that belong to it, and their era."""
-    for era, pattern in PLAIN_LEAVES:
+def place(path: str) -> tuple[str, Leaves, str | None, Family]:
+    """Return a kernel's scope, the leaves that belong to it, their era and plainest family."""
+    for era, pattern, family in PLAIN_LEAVES:
         leaf = pattern["kernel"].replace("{k}", "0")
         if path == leaf or path.endswith(f"/{leaf}"):
-            return path[: -len(leaf)].rstrip("/"), pattern, era
-    return names.parent(path), {}, None
+            return path[: -len(leaf)].rstrip("/"), pattern, era, family
+    return names.parent(path), {}, None, PLAIN
+
+
+def has_leaves(leaves: Scope, wanted: list[str]) -> bool:
+    """Whether all of some leaves are there, whole or as their first shard or part."""
+    firsts = (leaf.replace("{k}", "0") for leaf in wanted)
+    return all(first in leaves or f"{first}/part_0" in leaves for first in firsts)
 
 
 def two_kernels(kernels: list[tuple[Stored, ...]], bias: tuple[Stored, ...]) -> Roles:

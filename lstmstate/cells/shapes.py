@@ -8,10 +8,12 @@ Shapes: I input, H num_units, P num_proj, R = P where there is a projection, els
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 Shape = tuple[int, ...]
 Shapes = dict[str, tuple[Shape, ...]]
+Measure = Callable[["Shapes"], "Widths | None"]
 
 
 class Widths(NamedTuple):
@@ -27,6 +29,17 @@ class Widths(NamedTuple):
 
 
 PEEPHOLES = ("w_i_diag", "w_f_diag", "w_o_diag")
+
+
+def _whole(measure: Measure) -> Measure:
+    """Let a function see only cells of which nothing but the projection is in parts."""
+
+    def measured(shapes: Shapes) -> Widths | None:
+        if any(len(parts) != 1 for role, parts in shapes.items() if role != "projection"):
+            return None
+        return measure(shapes)
+
+    return measured
 
 
 def fused(shapes: Shapes, gates: int = 4, states: int = 1, least_input: int = 1) -> Widths | None:
@@ -81,16 +94,19 @@ def weight_norm(shapes: Shapes) -> Widths | None:
     return found if wide and shapes["norm_0"] == shapes["norm_1"] == wide else None
 
 
+@_whole
 def keras(shapes: Shapes) -> Widths | None:
     """Kernel `[I, 4H]`, recurrent kernel `[H, 4H]`, bias `[4H]` (cuDNN's: `[8H]`)."""
     return _two_kernels(shapes, gates=4, bias_sets=(1, 2))
 
 
+@_whole
 def nas(shapes: Shapes) -> Widths | None:
     """Kernel `[I, 8H]`, recurrent kernel `[R, 8H]`, projection `[H, P]`."""
     return _two_kernels(shapes, gates=8, bias_sets=(1,))
 
 
+@_whole
 def indy(shapes: Shapes) -> Widths | None:
     """Kernel `[I, 4H]`, recurrent weights `[1, 4H]` that act unit by unit, bias `[4H]`."""
     (kernel,), (recurrent,) = shapes["kernel"], shapes["recurrent_kernel"]
@@ -124,6 +140,7 @@ def grouped(shapes: Shapes) -> Widths | None:
     return Widths(input_size, units, proj, groups=groups) if input_size > 0 else None
 
 
+@_whole
 def tflite(shapes: Shapes) -> Widths | None:
     """A matrix `[H, I]` and a recurrent one `[H, R]` for each gate; projection `[P, H]`."""
     (kernel,), (recurrent,) = shapes["input_to_cell_w"], shapes["cell_to_cell_w"]
@@ -138,6 +155,7 @@ def tflite(shapes: Shapes) -> Widths | None:
     return Widths(kernel[1], units, width if projection else None)
 
 
+@_whole
 def phased(shapes: Shapes) -> Widths | None:
     """New input `[I + H, H]`, mask gates `[I + H, 2H]` (peepholes: c below, `[I + 2H, 2H]`)."""
     (kernel,) = shapes["new_input"]
@@ -155,8 +173,9 @@ def grid(shapes: Shapes) -> Widths | None:
 
     Where both fit nothing is said. The input is not told: the rows are what one step takes of it.
     """
-    joined, axis = _join(shapes["kernel"], shapes["bias"][0][0])
-    if joined is None:
+    bias = shapes["bias"][0]
+    joined, axis = _join(shapes["kernel"], bias[0] if len(bias) == 1 else None)
+    if joined is None or bias != (joined[1],):
         return None
     fits = [
         Widths(None, joined[1] // len(gates), shard_axis=axis, gate_order=gates)
@@ -171,6 +190,7 @@ def grid_dimension(shapes: Shapes) -> Widths | None:
     return fused(shapes, least_input=0)
 
 
+@_whole
 def convolution(shapes: Shapes) -> Widths | None:
     """Kernel `[*window, Cin + C, 4C]`: widths are numbers of channels."""
     (kernel,) = shapes["kernel"]
@@ -187,6 +207,7 @@ def convolution(shapes: Shapes) -> Widths | None:
     return Widths(kernel[-2] - channels, channels)
 
 
+@_whole
 def keras_convolution(shapes: Shapes) -> Widths | None:
     """Kernel `[*window, Cin, 4C]`, recurrent kernel `[*window, C, 4C]`."""
     (kernel,), (recurrent,) = shapes["kernel"], shapes["recurrent_kernel"]
@@ -198,6 +219,7 @@ def keras_convolution(shapes: Shapes) -> Widths | None:
     return Widths(kernel[-2], channels)
 
 
+@_whole
 def opaque(shapes: Shapes) -> Widths | None:
     """cuDNN's buffer `[n]`: its length alone tells no widths."""
     (buffer,) = shapes["opaque_kernel"]
@@ -221,7 +243,7 @@ def _two_kernels(shapes: Shapes, gates: int, bias_sets: tuple[int, ...]) -> Widt
         return None
     units = kernel[1] // gates
     proj = _projection(shapes, units)
-    if not units or recurrent[0] != (units if proj is None else proj):
+    if not units or not kernel[0] or recurrent[0] != (units if proj is None else proj):
         return None
     bias = shapes.get("bias")
     if bias and math.prod(bias[0]) not in [sets * gates * units for sets in bias_sets]:

@@ -16,17 +16,21 @@ def stacks(cells: Iterable[Cell], paths: Iterable[str] = ()) -> list[Stack]:
     layers of two cells; directions that lie around them make two stacks that run apart, since
     TensorFlow never lets one feed the other. A pair without numbers is a stack of one layer.
     """
+    shown: dict[str, str] = {}  # what to call a pair, which is kept under its pattern
     places: dict[str, dict[int, list[Cell]]] = {}
     for cell in cells:
         numbered = names.layer(cell.name) if cell.layer is not None else None
-        name, number = numbered or (_pair(cell), 0)
-        if name is not None:
-            places.setdefault(name, {}).setdefault(number, []).append(cell)
+        paired = names.pair(cell.name)
+        if numbered:
+            places.setdefault(numbered[0], {}).setdefault(numbered[1], []).append(cell)
+        elif paired:
+            shown[paired[0]] = paired[1]
+            places.setdefault(paired[0], {}).setdefault(0, []).append(cell)
     # A layer may be a cell of another kind, with a state of its own.
     layers_there: dict[str, set[int]] = {}
     for place in filter(None, map(names.layer, paths)):
         layers_there.setdefault(place[0], set()).add(place[1])
-    sides = {names.direction(name): name for name in places if names.direction(name)}
+    sides = {names.direction(name): name for name in places if name not in shown}
     found = []
     for name, members in sorted(places.items(), key=lambda place: names.order(place[0])):
         layers = tuple(
@@ -37,13 +41,13 @@ def stacks(cells: Iterable[Cell], paths: Iterable[str] = ()) -> list[Stack]:
         )
         if layers[0][0].layer is None and len({cell.direction for cell in layers[0]}) < 2:
             continue  # one direction alone is a cell, not a stack
-        around = names.direction(name)
+        around = None if name in shown else names.direction(name)
         other = around and sides.get(
             (around[0], "backward" if around[1] == "forward" else "forward")
         )
         found.append(
             Stack(
-                name=name,
+                name=shown.get(name, name),
                 layers=layers,
                 flat=_flat(layers)
                 if sorted(layers_there.get(name, set()) | set(members)) == list(range(len(members)))
@@ -55,16 +59,9 @@ def stacks(cells: Iterable[Cell], paths: Iterable[str] = ()) -> list[Stack]:
     return found
 
 
-def _pair(cell: Cell) -> str | None:
-    """Return the scope in which a cell without a numbered place has its other direction."""
-    told = names.direction(cell.name)
-    if told is None:
-        return None
-    around = told[0][: told[0].index("{}")].rstrip("_")
-    return around.rstrip("/")
-
-
 def _flat(layers: tuple[tuple[Cell, ...], ...]) -> int | None:
-    """Return the width of the flat state of all cells, None where one is not known."""
+    """Return the width of the flat state of all cells, None where there is none, or unknown."""
+    if any(len(layer) > 1 or layer[0].native_layout == "keras" for layer in layers):
+        return None
     widths = [cell.state for layer in layers for cell in layer]
     return None if None in widths else sum(width.flat for width in widths if width is not None)

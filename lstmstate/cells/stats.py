@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate.cells.model import Cell
+from lstmstate.cells.weights import weight
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,14 +38,8 @@ class Stats(NamedTuple):
 
 def cell_stats(cell: Cell, read: Callable[[str], NDArray[np.generic]]) -> Iterator[Stats]:
     """Yield the figures of each of a cell's tensors; `read` returns a variable's value."""
-    import numpy as np
-
-    for role, stored in cell.variables.items():
-        values = [read(name) for name in stored]
-        value = values[0]
-        if len(values) > 1:
-            axis = 0 if cell.shard_axis is None or role != "kernel" else cell.shard_axis
-            value = np.concatenate(values, axis=axis)
+    for role in cell.variables:
+        value = weight(cell, role, read)
         for gate, part in _gates(cell, role, value):
             yield _figures(role, gate, part)
 
@@ -57,7 +52,7 @@ def _gates(
     units = cell.num_units or 0
     groups = cell.extra.get("number_of_groups")
     width = units // groups if isinstance(groups, int) and role == "kernel" else units
-    fits = value.ndim > 0 and width and value.shape[-1] % (len(order) * width) == 0
+    fits = value.size and value.ndim > 0 and width and value.shape[-1] % (len(order) * width) == 0
     if role not in _BY_COLUMNS or not order.isalpha() or not fits:
         yield None, value
         return
@@ -71,15 +66,17 @@ def _figures(role: str, gate: str | None, part: NDArray[np.generic]) -> Stats:
 
     wide = part.astype(np.complex128 if np.iscomplexobj(part) else np.float64)
     finite = np.abs(wide[np.isfinite(wide)]) if np.iscomplexobj(wide) else wide[np.isfinite(wide)]
-    known = finite.size > 0
+    with np.errstate(all="ignore"):
+        figures = [finite.min(), finite.max(), finite.mean(), finite.std()] if finite.size else []
+    low, high, mean, std = (float(f) if np.isfinite(f) else None for f in figures or [np.nan] * 4)
     return Stats(
         role,
         gate,
         part.size,
-        float(finite.min()) if known else None,
-        float(finite.max()) if known else None,
-        float(finite.mean()) if known else None,
-        float(finite.std()) if known else None,
+        low,
+        high,
+        mean,
+        std,
         int(np.count_nonzero(wide == 0)),
         int(np.count_nonzero(np.isnan(wide))),
         int(np.count_nonzero(np.isinf(wide))),

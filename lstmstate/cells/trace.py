@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
@@ -48,6 +49,7 @@ def operand(graph: Graph, node: Node, position: int) -> Node | None:
 
 def operands(graph: Graph, node: Node) -> list[Node]:
     """Return the nodes that give the inputs, in order."""
+    graph.spend(len(node.inputs))
     found = (graph.source(tensor)[0] for tensor in data_inputs(node))
     return [node for node in found if node is not None]
 
@@ -57,6 +59,7 @@ def through(graph: Graph, node: Node | None, passing: frozenset[str] = PASSING) 
     for _ in range(limits.MAX_WALK):
         if node is None or node.op not in passing:
             return node
+        graph.spend()
         node = operand(graph, node, 0)
     return None
 
@@ -65,7 +68,10 @@ def scalar(graph: Graph, node: Node | None) -> float | None:
     """Return the number that a node hands on, None where it is not a constant one."""
     made = through(graph, node)
     constant = made.constant() if made is not None else None
-    return constant.scalar if constant else None
+    # A constant of equal numbers acts as one of them; NaN and Inf are no option of a cell.
+    if constant is None or len(set(constant.values)) != 1 or not math.isfinite(constant.values[0]):
+        return None
+    return constant.values[0]
 
 
 def backward(
@@ -76,6 +82,7 @@ def backward(
     seen = {node.name for node in queue}
     while queue and len(seen) <= limit:
         node = queue.popleft()
+        graph.spend()
         yield node
         if enter(node):
             # A Switch also takes the condition; what makes that is another matter.
@@ -97,19 +104,17 @@ def variables(graph: Graph, tensor: Node) -> list[Node]:
     ]
 
 
-def consumers(graph: Graph, node: Node, ops: frozenset[str], port: int | None = None) -> list[Node]:
-    """Return the nodes of some kinds that use an output (or any), through what only hands on."""
+def consumers(graph: Graph, node: Node, ops: frozenset[str]) -> list[Node]:
+    """Return the nodes of some kinds that use an output of a node, through what only hands on."""
     found: list[Node] = []
-    queue = deque([(node, port)])
+    queue = deque([node])
     seen = {node.name}
     while queue:
-        current, wanted = queue.popleft()
-        for edge in graph.edges(current.name):
-            if wanted is not None and edge.port != wanted:
-                continue
+        for edge in graph.edges(queue.popleft().name):
+            graph.spend()
             if edge.node.op in ops:
                 found.append(edge.node)
             elif edge.node.op in ("Identity", "Cast") and edge.node.name not in seen:
                 seen.add(edge.node.name)
-                queue.append((edge.node, None))
+                queue.append(edge.node)
     return found

@@ -21,6 +21,7 @@ class Wired:
         steps: how many times the cell stands in the graph.
         frame: the loop that it stands in.
         peephole_attribute: whether a block cell uses its peepholes.
+        m_first: whether m stands before the input in the product.
         complete: whether m = o * act(c) was seen too.
         differing: options that two uses of the cell do not share.
         firsts: for each step the nodes that it takes c and m from.
@@ -36,6 +37,7 @@ class Wired:
     frame: str | None = None
     peephole_attribute: bool | None = None
     differing: set[str] = field(default_factory=set)
+    m_first: bool = False
     complete: bool = True
 
     @property

@@ -10,7 +10,7 @@ from lstmstate.checkpoint.graph import Graph, read_meta, read_saved_model
 from lstmstate.checkpoint.locate import V1, Location, locate
 from lstmstate.checkpoint.v1 import V1Checkpoint
 from lstmstate.checkpoint.variables import Variable
-from lstmstate.errors import LstmstateError
+from lstmstate.errors import LstmstateError, located
 
 __all__ = ["Checkpoint", "Graph", "Variable"]
 
@@ -37,13 +37,14 @@ class Checkpoint:
         self.path = path
         self.location: Location = locate(path)
         self.prefix = self.location.prefix
-        self.notes: list[str] = []
+        self.notes: list[str] = [self.location.note] if self.location.note else []
         self._reader: Bundle | V1Checkpoint
         names: dict[str, str] = {}
         if self.location.format == V1:
             self._reader = V1Checkpoint(self.location.files, checksums=checksums)
         else:
             self._reader = Bundle(self.prefix, checksums=checksums)
+            self.notes += self._reader.data_problems()
             names = self._object_names(self._reader)
         self.object_based = objects.OBJECT_GRAPH_KEY in self._reader.specs
         self.variables: dict[str, Variable] = {
@@ -83,7 +84,9 @@ class Checkpoint:
         if objects.OBJECT_GRAPH_KEY not in bundle.specs:
             return {}
         try:
-            return objects.full_names(bundle.read_bytes(objects.OBJECT_GRAPH_KEY))
+            with located(self.prefix, objects.OBJECT_GRAPH_KEY):
+                return objects.full_names(bundle.read_bytes(objects.OBJECT_GRAPH_KEY))
         except LstmstateError as error:
-            self.notes.append(f"{error}; the names of objects in the graph are not known")
+            if not bundle.data_problems():  # something else than a missing file
+                self.notes.append(f"{error}; the names of objects in the graph are not known")
             return {}

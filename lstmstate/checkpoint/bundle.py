@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from lstmstate import limits
@@ -19,6 +20,7 @@ from lstmstate.checkpoint.table import Table, masked_crc
 from lstmstate.checkpoint.variables import Shape, Spec, parse_extents, parse_shape, region
 from lstmstate.errors import (
     CorruptError,
+    LstmstateError,
     NotFoundError,
     UnsupportedError,
     located,
@@ -87,10 +89,12 @@ class Bundle:
         version = wire.message(wire.last_bytes(header.get(3)))
         if wire.last_int(version.get(2)) > _BUNDLE_VERSION:
             raise UnsupportedError("it asks for a newer reader of bundles than there was")
+        names = 0
         for key, value in entries:
             assert key is not None
-            if len(key) > limits.MAX_NAME_BYTES:
-                raise CorruptError(f"a name is {len(key)} bytes long")
+            names += len(key)
+            if len(key) > limits.MAX_NAME_BYTES or names > limits.MAX_NAMES_BYTES:
+                raise CorruptError("its names are too long to be names of variables")
             if key[:1] == b"\0":
                 name, extents = decode_slice_key(key)
                 with located(tensor=wire.text(name)):
@@ -128,6 +132,11 @@ class Bundle:
             raise CorruptError(f"{entry.size} bytes cannot hold {math.prod(entry.shape)} strings")
         return entry
 
+    @property
+    def most_bytes(self) -> int:
+        """The bytes of the data files that are there."""
+        return sum(os.path.getsize(path) for path in self.data_files if os.path.isfile(path))
+
     def _list(self) -> None:
         """Make the list of variables, and see that every slice that is spoken of is there."""
         for name, entry in self._entries.items():
@@ -136,6 +145,7 @@ class Bundle:
                 lengths = tuple(extent.length for extent in region(entry.shape, extents))
                 if part is None or part.dtype != entry.dtype or part.shape != lengths:
                     raise CorruptError("a slice of it is missing or does not fit", tensor=name)
+            _refuse_overlap(name, [self._slices[name, extents] for extents in entry.slices])
             stored = sum(self._slices[name, extents].size for extents in entry.slices)
             self.specs[name] = Spec(
                 name, entry.dtype, entry.shape, entry.slices, stored if entry.slices else entry.size
@@ -143,6 +153,25 @@ class Bundle:
 
     def _data_file(self, shard: int) -> str:
         return f"{self._prefix}.data-{shard:05d}-of-{self._shards:05d}"
+
+    def data_problems(self) -> list[str]:
+        """Return what a look at the data files' sizes tells is wrong with them."""
+        needed: dict[str, int] = {}
+        for entry in (*self._entries.values(), *self._slices.values()):
+            path = self._data_file(entry.shard)
+            needed[path] = max(needed.get(path, 0), entry.offset + entry.size)
+        problems = []
+        for path, size in needed.items():
+            try:
+                with ByteSource(path) as source:
+                    if source.size < size:
+                        source.refuse_pointer("the data file")
+                        problems.append(f"{path}: it is cut short: {source.size} of {size} bytes")
+            except NotFoundError:
+                problems.append(f"{path}: the data file is missing: values cannot be read")
+            except LstmstateError as error:
+                problems.append(str(error))
+        return problems
 
     def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
         """Return a whole value, or one slice of it; see `variables.Reader`."""
@@ -160,8 +189,10 @@ class Bundle:
 
     def read_bytes(self, name: str) -> bytes:
         """Return the one element of a string scalar, such as the object graph."""
-        value = self.read(self.specs[name], None)
-        element: bytes = value.item()
+        entry = self._entries[name]
+        if entry.dtype is not dtypes.STRING or entry.shape or entry.slices:
+            raise CorruptError("it is not one string", tensor=name)
+        element: bytes = self.read(self.specs[name], None).item()
         return element
 
     def _fetch(self, path: str, entry: Entry) -> bytes:
@@ -204,3 +235,11 @@ class Bundle:
             value[number] = data[at : at + length]
             at += length
         return value.reshape(entry.shape)
+
+
+def _refuse_overlap(name: str, parts: list[Entry]) -> None:
+    """Refuse slices that share bytes: a small file could stand for any amount of memory."""
+    ranges = sorted((part.shard, part.offset, part.size) for part in parts)
+    for (shard, offset, size), (next_shard, next_offset, _) in pairwise(ranges):
+        if shard == next_shard and offset + size > next_offset:
+            raise CorruptError("two slices of it share bytes of the data file", tensor=name)

@@ -50,6 +50,7 @@ class Graph:
         self.tensorflow_version: str | None = None
         self.trainable: frozenset[str] | None = None
         self._edges: dict[str, list[Edge]] | None = None
+        self._steps: int | None = None
         for number, _, value in wire.fields(meta_graph):
             if not isinstance(value, bytes):
                 continue
@@ -94,12 +95,22 @@ class Graph:
         )
         self.trainable = frozenset(name.rpartition(":")[0] or name for name in names)
 
+    def spend(self, steps: int = 1) -> None:
+        """Count steps along the edges, so that no graph can make a reader walk for ever.
+
+        Raises:
+            UnsupportedError: there were too many for a graph of this size.
+        """
+        if self._steps is None:
+            self._steps = limits.WALK_STEPS + limits.WALK_STEPS_PER_NODE * len(self.nodes)
+        self._steps -= steps
+        if self._steps < 0:
+            raise UnsupportedError("the graph is too tangled to be followed")
+
     def source(self, tensor: str) -> tuple[Node | None, int]:
         """Return the node and the output that an input string such as "a/b:1" names."""
-        name, _, port = tensor.rpartition(":")
-        if name and port.isdecimal():
-            return self.nodes.get(name), int(port)
-        return self.nodes.get(tensor), 0
+        name, port = _split_port(tensor)
+        return self.nodes.get(name), port
 
     def edges(self, name: str) -> list[Edge]:
         """Return all uses of a node's outputs; edges of control are not among them."""
@@ -109,9 +120,8 @@ class Graph:
                 for position, tensor in enumerate(node.inputs):
                     if tensor.startswith("^"):
                         continue
-                    start, _, port = tensor.rpartition(":")
-                    edge = Edge(node, position, int(port) if start and port.isdecimal() else 0)
-                    self._edges.setdefault(start or tensor, []).append(edge)
+                    start, port = _split_port(tensor)
+                    self._edges.setdefault(start, []).append(Edge(node, position, port))
         return self._edges.get(name, [])
 
     def saved_names(self) -> Iterator[tuple[str, Node]]:
@@ -119,15 +129,27 @@ class Graph:
 
         A Saver may save a variable under any name: the operation that saves tells.
         """
+        lists: dict[str, list[str]] = {}
         for node in self.nodes.values():
             if node.op in _SAVE_OPS:
                 names, first = _SAVE_OPS[node.op]
                 values = [self.source(tensor)[0] for tensor in node.inputs if tensor[:1] != "^"]
                 keys = values[names] if names < len(values) else None
                 if keys is not None and keys.op == "Const":
-                    for key, value in zip(keys.strings(), values[first:], strict=False):
+                    if keys.name not in lists:
+                        lists[keys.name] = keys.strings()
+                    self.spend(len(values))
+                    for key, value in zip(lists[keys.name], values[first:], strict=False):
                         if value is not None:
                             yield key, value
+
+
+def _split_port(tensor: str) -> tuple[str, int]:
+    """Return the node and the output of an input string; no operation has a million outputs."""
+    name, _, port = tensor.rpartition(":")
+    if name and port.isascii() and port.isdecimal() and len(port) <= 6:
+        return name, int(port)
+    return tensor, 0
 
 
 def read_meta(path: str) -> Graph:

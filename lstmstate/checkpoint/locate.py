@@ -28,10 +28,14 @@ from lstmstate.errors import (
 V1, V2 = "v1", "v2"
 _STATE_FILE = "checkpoint"
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
+_LOOKED_INTO = 200  # folders in a folder, to say where checkpoints are
 _SHOWN = 20  # checkpoints of a folder that an error lists
 
 # The files of one prefix. What follows them (".tempstate…", ".tmp…") was never finished.
 _PART = re.compile(r"(?P<prefix>.*)(\.index|\.meta|\.data-\d{5,}-of-\d{5,})", re.DOTALL)
+_NEWEST = re.compile(
+    rb"""model_checkpoint_path\s*:\s*(?:"([^"\\\n]*(?:\\.[^"\\\n]*)*)"|'([^'\\\n]*(?:\\.[^'\\\n]*)*)')"""
+)
 _V1_SHARD = re.compile(r"(?P<prefix>.*)-(?P<number>\d{5,})-of-(?P<count>\d{5,})", re.DOTALL)
 
 
@@ -44,6 +48,7 @@ class Location(NamedTuple):
         files: the index of a V2 checkpoint, the tables of a V1 checkpoint.
         graph: the `.meta` or `saved_model.pb` beside it, None where there is none.
         saved_model: whether it is the variables of a SavedModel.
+        note: what a user should know of how it was found.
     """
 
     format: str
@@ -51,6 +56,7 @@ class Location(NamedTuple):
     files: tuple[str, ...]
     graph: str | None
     saved_model: bool = False
+    note: str | None = None
 
 
 class NotACheckpointError(UnsupportedError):
@@ -92,11 +98,11 @@ def _at_prefix(prefix: str) -> Location | None:
     folder, name = os.path.split(prefix)
     shards: dict[int, dict[int, str]] = {}
     for entry in _names(folder):
-        part = _V1_SHARD.fullmatch(entry)
+        part = None if _PART.fullmatch(entry) else _V1_SHARD.fullmatch(entry)
         if part and part["prefix"] == name:
             shard = shards.setdefault(int(part["count"]), {})
             shard[int(part["number"])] = os.path.join(folder, entry)
-    whole = [files for count, files in shards.items() if len(files) == count]
+    whole = [files for count, files in shards.items() if sorted(files) == list(range(count))]
     if not whole:
         return None
     if len(whole) > 1:
@@ -129,8 +135,8 @@ def _meta(prefix: str) -> str | None:
     return f"{prefix}.meta" if os.path.isfile(f"{prefix}.meta") else None
 
 
-def _of_file(path: str) -> Location:
-    """Return the checkpoint that an existing file belongs to."""
+def _of_file(path: str, *, named: bool = False) -> Location:
+    """Return the checkpoint that an existing file belongs to; `named` by a `checkpoint` file."""
     folder, name = os.path.split(path)
     if name in _SAVED_MODEL_FILES:
         return _in_folder(folder)
@@ -138,7 +144,9 @@ def _of_file(path: str) -> Location:
     if part:
         prefix = os.path.join(folder, part["prefix"])
         found = _at_prefix(prefix) or (
-            _of_file(prefix) if os.path.isfile(prefix) and name.endswith(".meta") else None
+            _of_file(prefix, named=named)
+            if os.path.isfile(prefix) and name.endswith(".meta")
+            else None
         )
         if found:
             return found
@@ -155,7 +163,7 @@ def _of_file(path: str) -> Location:
                 path=path,
                 advice="name it PREFIX.index again",
             )
-    if kind is identify.CHECKPOINT_STATE:
+    if kind is identify.CHECKPOINT_STATE and not named:
         return _by_state_file(path)
     if part and name.endswith(".meta"):
         raise NotFoundError(
@@ -196,6 +204,7 @@ def _by_state_file(path: str) -> Location:
     if named is None:
         return _only_one(folder, "the `checkpoint` file names no checkpoint")
     # The path as it was written there only counts where it leads into this folder.
+    named = named.replace("\0", "")  # which no path can hold
     inside = not os.path.isabs(named) and ".." not in re.split(r"[/\\]", named)
     last = re.split(r"[/\\]", named)[-1]
     for candidate in (named, last) if inside else (last,):
@@ -204,7 +213,7 @@ def _by_state_file(path: str) -> Location:
         if found:
             return found
         if os.path.isfile(prefix):
-            return _of_file(prefix)
+            return _of_file(prefix, named=True)
     return _only_one(folder, f"the `checkpoint` file names {printable(named)}, which is not here")
 
 
@@ -214,9 +223,7 @@ def newest(content: bytes, path: str) -> str | None:
     >>> newest(b'model_checkpoint_path: "D:\\\\\\\\runs\\\\\\\\caf\\\\303\\\\251-7"', "checkpoint")
     'D:\\\\runs\\\\café-7'
     """
-    found = re.search(
-        rb"""model_checkpoint_path\s*:\s*(?:"((?:[^"\\\n]|\\.)*)"|'((?:[^'\\\n]|\\.)*)')""", content
-    )
+    found = _NEWEST.search(content)
     if not found:
         return None
     if content[: found.start()].rpartition(b"\n")[2].strip():
@@ -240,7 +247,12 @@ def _only_one(folder: str, why: str | None) -> Location:
     prefixes = checkpoints_in(folder)
     reason = f"{why}, and " if why else ""
     if not prefixes:
-        raise NotFoundError(f"{reason}there is no checkpoint in this folder", path=folder or ".")
+        below = [name for name in _names(folder)[:_LOOKED_INTO] if _has_some(folder, name)]
+        raise NotFoundError(
+            f"{reason}there is no checkpoint in this folder",
+            path=folder or ".",
+            advice="there are in " + ", ".join(map(printable, below[:_SHOWN])) if below else None,
+        )
     if len(prefixes) > 1:
         shown = ", ".join(printable(name) or '""' for name in prefixes[:_SHOWN])
         more = f" and {len(prefixes) - _SHOWN} more" if len(prefixes) > _SHOWN else ""
@@ -250,8 +262,15 @@ def _only_one(folder: str, why: str | None) -> Location:
             advice="give the path of one",
         )
     prefix = os.path.join(folder, prefixes[0])
-    found = _at_prefix(prefix)
-    return found or _of_file(prefix)
+    found = _at_prefix(prefix) or _of_file(prefix)
+    return found._replace(note=f"{why}; this is the only one there" if why else None)
+
+
+def _has_some(folder: str, name: str) -> bool:
+    """Whether a folder in a folder looks as if a checkpoint were in it."""
+    inner = os.path.join(folder, name)
+    ends = (".index", *_SAVED_MODEL_FILES, _STATE_FILE)
+    return os.path.isdir(inner) and any(entry.endswith(ends) for entry in _names(inner))
 
 
 def checkpoints_in(folder: str, starting: str = "") -> list[str]:
@@ -292,12 +311,21 @@ def _natural(name: str) -> list[tuple[int, str]]:
 def _nothing_at(path: str) -> LstmstateError:
     """Return the error for a path where there is nothing, with what is near it."""
     folder, name = os.path.split(path)
+    if re.match(r"[a-z0-9+]+://", path):
+        return UnsupportedError("this is an address", path=path, advice="download the files first")
     if folder and not os.path.isdir(folder):
         return NotFoundError("there is no such folder", path=folder)
-    near = checkpoints_in(folder, name)
+    parts = [entry for entry in _names(folder) if _PART.fullmatch(entry) and name]
+    if any(entry.startswith((f"{name}.data-", f"{name}.meta")) for entry in parts):
+        return NotFoundError(
+            "the index of this checkpoint is missing, and nothing can be read without it",
+            path=path,
+            advice=f"put {name}.index beside its other files",
+        )
+    near = checkpoints_in(folder, name) or checkpoints_in(folder, name[:3]) if name else []
     return NotFoundError(
         "there is no checkpoint or file of this name",
-        path=path,
+        path=path or "''",
         advice="this folder has " + ", ".join(map(printable, near[:_SHOWN])) if near else None,
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from lstmstate import limits
@@ -56,7 +57,7 @@ class Node:
         """Return an AttrValue: 2 s, 3 i, 4 f, 5 b, 6 type, 7 shape, 8 tensor; {} if not set."""
         key = name.encode()
         start = bytes([0x0A, len(key)]) + key  # how every entry of the map with this key begins
-        for entry in self.attributes:
+        for entry in reversed(self.attributes):  # of a key that is set twice the last counts
             if entry.startswith(start):
                 return wire.message(wire.last_bytes(wire.message(entry).get(2)))
         return {}
@@ -176,15 +177,17 @@ def _constant(data: bytes) -> Constant | None:
     stored = found.get(dtype.proto_field, [])
     if not content and code in "fd":
         content = b"".join(
-            value if isinstance(value, bytes) else value.to_bytes(dtype.itemsize, "little")
+            value
+            if isinstance(value, bytes)
+            else (value % (1 << 8 * dtype.itemsize)).to_bytes(dtype.itemsize, "little")
             for value in stored
         )
     if content:
-        if len(content) % dtype.itemsize:
+        if len(content) % dtype.itemsize or len(content) > count * dtype.itemsize:
             return None
         values = struct.unpack(f"<{len(content) // dtype.itemsize}{code}", content)
     else:
-        values = tuple(_packed_ints(stored))
+        values = tuple(islice(_packed_ints(stored), count))
         if code == "e":  # half_val holds bit patterns
             patterns = [int(value) & 0xFFFF for value in values]
             values = struct.unpack(f"<{len(values)}e", struct.pack(f"<{len(values)}H", *patterns))

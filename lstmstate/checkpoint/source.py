@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from types import TracebackType
 
 from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
@@ -35,10 +36,14 @@ class ByteSource:
             raise unreadable(path, error) from None
         status = os.fstat(self._file)
         if not stat.S_ISREG(status.st_mode):
-            os.close(self._file)
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise UnsupportedError(f"this is {kind}", path=path)
         self.size = status.st_size
+
+    def __del__(self) -> None:
+        with suppress(AttributeError, OSError):  # never opened, or closed already
+            os.close(self._file)
+            del self._file
 
     def __enter__(self) -> ByteSource:
         return self
@@ -49,7 +54,7 @@ class ByteSource:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.close(self._file)
+        self.__del__()
 
     def read(self, offset: int, length: int, what: str) -> bytes:
         """Return exactly `length` bytes from `offset`.

@@ -68,6 +68,7 @@ class Table:
             index, _ = _handle(footer, behind)
         self._last_keys: list[bytes] = []
         self._blocks: list[BlockHandle] = []
+        self._kept: tuple[int, dict[bytes, bytes]] = (-1, {})  # the block last read by `get`
         for key, value in self._entries(index, None):
             with located(source.path):
                 self._last_keys.append(key)
@@ -78,13 +79,14 @@ class Table:
         last: bytes | None = None
         count = 0
         for limit, block in zip(self._last_keys, self._blocks, strict=True):
+            before = count
             for key, value in self._entries(block, last):
                 last = key
                 count += 1
                 if count > limits.MAX_ENTRIES:
                     raise self._corrupt(f"it has more than {limits.MAX_ENTRIES} entries")
                 yield key, value
-            if last is None or last > limit:
+            if last is None or last > limit or count == before:
                 raise self._corrupt("its index of blocks does not fit the blocks")
 
     def get(self, key: bytes) -> bytes | None:
@@ -92,10 +94,12 @@ class Table:
         number = bisect.bisect_left(self._last_keys, key)
         if number == len(self._blocks):
             return None
-        for found, value in self._entries(self._blocks[number], None):
-            if found == key:
-                return value
-        return None
+        block = self._blocks[number]
+        if block.size > limits.KEPT_BLOCK_BYTES:
+            return next((v for found, v in self._entries(block, None) if found == key), None)
+        if self._kept[0] != number:
+            self._kept = number, dict(self._entries(block, None))
+        return self._kept[1].get(key)
 
     def _entries(self, handle: BlockHandle, last: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """Yield the entries of one block; `last` is the key that must come before (None: any).

@@ -8,6 +8,7 @@ core/util/{saved_tensor_slice.proto,saved_tensor_slice_util.h,tensor_slice_write
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
@@ -38,33 +39,54 @@ class V1Checkpoint:
     def __init__(self, files: tuple[str, ...], *, checksums: bool = True) -> None:
         self.data_files = files
         self._checksums = checksums
+        self._tables: dict[str, Table] = {}
         self._homes: dict[tuple[str, Extents], str] = {}
-        found: dict[str, Spec] = {}
+        found: dict[str, tuple[Spec, list[Extents]]] = {}
         for path in files:
-            with ByteSource(path) as source, located(path):
-                meta = self._table(source).get(b"")
+            with located(path):
+                meta = self._table(path).get(b"")
                 if meta is None:
                     raise CorruptError("it has no list of variables")
                 for spec in _list(meta):
-                    known = found.setdefault(spec.name, spec._replace(slices=()))
-                    if (known.dtype, known.shape) != (spec.dtype, spec.shape):
-                        raise CorruptError("its shards do not agree", tensor=spec.name)
-                    found[spec.name] = known._replace(slices=known.slices + spec.slices)
-                    for extents in spec.slices:
-                        self._homes[spec.name, extents] = path
-        self.specs = {name: found[name] for name in sorted(found)}
+                    self._add(spec, path, found)
+        self.specs = {
+            name: found[name][0]._replace(slices=tuple(found[name][1])) for name in sorted(found)
+        }
 
-    def _table(self, source: ByteSource) -> Table:
-        return Table(source, checksums=self._checksums)
+    def _add(self, spec: Spec, path: str, found: dict[str, tuple[Spec, list[Extents]]]) -> None:
+        """Add what one file lists of a variable to what others list."""
+        known, slices = found.setdefault(spec.name, (spec, []))
+        with located(tensor=spec.name):
+            if (known.dtype, known.shape) != (spec.dtype, spec.shape):
+                raise CorruptError("its shards do not agree")
+            for extents in spec.slices:
+                if (spec.name, extents) in self._homes:
+                    raise CorruptError("a slice of it is there twice")
+                if len(slices) >= limits.MAX_SLICES:
+                    raise CorruptError(f"it is cut into more than {limits.MAX_SLICES} slices")
+                self._homes[spec.name, extents] = path
+                slices.append(extents)
+
+    def _table(self, path: str) -> Table:
+        """Return the table of a file, which stays open as long as this reader is in use."""
+        if path not in self._tables:
+            self._tables[path] = Table(ByteSource(path), checksums=self._checksums)
+        return self._tables[path]
+
+    @property
+    def most_bytes(self) -> int:
+        """More than the values can take: Snappy may pack 64 numbers of 8 bytes into 3."""
+        stored = sum(os.path.getsize(path) for path in self.data_files)
+        return stored * limits.SNAPPY_MAX_RATIO * 16
 
     def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
         """Return one slice of a value; see `variables.Reader`."""
         assert extents is not None, "V1 files store every value as slices"
         shape = tuple(extent.length for extent in region(spec.shape, extents))
         path = self._homes[spec.name, extents]
-        with ByteSource(path) as source, located(path, spec.name):
+        with located(path, spec.name):
             name = spec.name.encode("utf-8", "surrogateescape")
-            stored = self._table(source).get(encode_slice_key(name, extents))
+            stored = self._table(path).get(encode_slice_key(name, extents))
             if stored is None:
                 raise CorruptError("it is listed, but its values are not there")
             # SavedTensorSlices.data (2) is a SavedSlice, whose data (3) is a TensorProto.
@@ -79,6 +101,8 @@ def _list(stored: bytes) -> list[Spec]:
     if len(tensors) > limits.MAX_ENTRIES:
         raise CorruptError(f"it lists {len(tensors)} variables")
     specs = []
+    if sum(map(len, tensors)) > limits.MAX_NAMES_BYTES:
+        raise CorruptError("its list of variables is too large to be one")
     for data in tensors:
         found = wire.message(data)
         name = wire.text(wire.last_bytes(found.get(1)))

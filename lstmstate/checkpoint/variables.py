@@ -10,7 +10,7 @@ from lstmstate import limits
 from lstmstate.checkpoint import objects, wire
 from lstmstate.checkpoint.dtypes import DType
 from lstmstate.checkpoint.ordered_code import WHOLE_AXIS, Extent, Extents
-from lstmstate.errors import CorruptError, located
+from lstmstate.errors import CorruptError, UnsupportedError, located
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +29,10 @@ class Reader(Protocol):
     @property
     def data_files(self) -> tuple[str, ...]:
         """The paths of the files that hold values."""
+
+    @property
+    def most_bytes(self) -> int:
+        """A bound on the bytes of any value, from the sizes of the files."""
 
     def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
         """Return the value of a whole variable (`None`), or of one of its slices."""
@@ -121,6 +125,8 @@ class Variable:
                 or the dtype holds no values that can be read (resource, variant).
         """
         with located(self._path, self.name):
+            if len(self.shape) > limits.NUMPY_RANK:
+                raise UnsupportedError(f"NumPy has no arrays of {len(self.shape)} axes")
             if self.spec.slices:
                 return join_slices(self.spec, self._reader)
             return self._reader.read(self.spec, None)
@@ -140,6 +146,8 @@ def join_slices(spec: Spec, reader: Reader) -> NDArray[np.generic]:
         raise CorruptError(f"its slices hold {stored} elements of {math.prod(spec.shape)}")
     if len(regions) == 1:
         return reader.read(spec, spec.slices[0])
+    if stored * max(spec.dtype.itemsize, 1) > reader.most_bytes:
+        raise CorruptError(f"a value of {stored} elements cannot lie in files of this size")
     value: NDArray[np.generic] | None = None
     for extents, part in zip(spec.slices, regions, strict=True):
         piece = reader.read(spec, extents)

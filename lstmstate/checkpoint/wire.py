@@ -128,5 +128,5 @@ def text(value: bytes) -> str:
 
 def float32(bits: int) -> float:
     """Return the float whose IEEE 754 single-precision pattern is `bits`."""
-    result: float = struct.unpack("<f", bits.to_bytes(4, "little"))[0]
+    result: float = struct.unpack("<f", (bits & 0xFFFFFFFF).to_bytes(4, "little"))[0]
     return result

@@ -6,6 +6,8 @@ option answer in the time that Click takes.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from importlib import import_module
@@ -13,6 +15,7 @@ from importlib import import_module
 import click
 
 from lstmstate import __version__
+from lstmstate.errors import LstmstateError, printable
 
 _COMMANDS = {"inspect": "what is inside: cells, state widths, saved states, variables"}
 
@@ -54,26 +57,56 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command line; return the exit code. Errors are one line on stderr."""
+    # Names from files may have characters that a terminal's encoding has not.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return cli.main(arguments, prog_name="lstmstate", standalone_mode=False) or DONE
+        return _answer(arguments)
     except click.ClickException as error:
         error.show()
         return USAGE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read has had enough; Python would complain when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
-    except Exception as error:
-        from lstmstate.errors import LstmstateError
+    except (BrokenPipeError, SystemExit):  # Click makes the one into the other
+        _give_up_stdout()
+        return DONE  # whoever read has had enough
+    except (LstmstateError, OSError, MemoryError) as error:
+        return _told(error, debug="--debug" in arguments)
 
-        if not isinstance(error, LstmstateError) or "--debug" in arguments:
-            raise
+
+def _told(error: BaseException, *, debug: bool) -> int:
+    """Say what went wrong in one line; return the exit code."""
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    if isinstance(error, OSError):
+        _give_up_stdout()
+        tell(f"error: the output could not be written ({error.strerror or error})")
+    elif isinstance(error, MemoryError):
+        tell("error: there is not enough memory for this")
+    else:
         tell(f"error: {error}")
-        return error.exit_code
+    return getattr(error, "exit_code", UNUSABLE)
+
+
+def _answer(arguments: list[str]) -> int:
+    """Run a command, and see that its answer has gone out."""
+    if sys.stdout is None:
+        raise OSError("stdout is closed")
+    code = cli.main(arguments, prog_name="lstmstate", standalone_mode=False) or DONE
+    sys.stdout.flush()
+    return int(code)
+
+
+def _give_up_stdout() -> None:
+    """Let what is still to be written go nowhere: Python would complain at the end."""
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def tell(line: str) -> None:
-    """Say one line on stderr."""
-    click.echo(f"lstmstate: {line}", err=True)
+    """Say one line on stderr, in which nothing from a file can steer the terminal."""
+    with contextlib.suppress(OSError):
+        click.echo(f"lstmstate: {printable(line)}", err=True)

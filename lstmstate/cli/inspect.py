@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lstmstate.cli import CONTEXT, SOME_FAILED, tell
-from lstmstate.errors import LstmstateError
+from lstmstate.errors import LstmstateError, UnsupportedError, printable
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _EPILOG = """\b
 Examples:
   lstmstate inspect model.ckpt-1000            a prefix, or any of its files
-  lstmstate inspect runs/ --variables          a folder: the newest checkpoint in it
+  lstmstate inspect runs/ --variables          a folder: what its `checkpoint` file names
   lstmstate inspect runs/ --cell cell_0/lstm_cell --stats
   lstmstate inspect model.ckpt-1000 --json | jq '.cells[].state'
   lstmstate inspect -- -6600                   a name that begins with a dash
@@ -26,7 +26,7 @@ Examples:
 
 
 @click.command("inspect", context_settings=CONTEXT, epilog=_EPILOG)
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
 @click.option(
     "--cell",
     "cell_names",
@@ -60,7 +60,7 @@ def command(
 ) -> int:
     """Tell the LSTM cells in a checkpoint, the state that they take, and the states saved in it.
 
-    PATH is whatever is at hand: a prefix, any file of a checkpoint (.index, .data-…, .meta), the
+    PATH is whatever is at hand: a prefix, any file of a checkpoint (.index, .data-..., .meta), the
     `checkpoint` text file, a folder, a SavedModel, a V1 file; or a state in .npy, .npz or .h5.
     Nothing is imported or run, and values are not read, except for --stats.
     """
@@ -108,6 +108,8 @@ class _Teller:
         from lstmstate.opened import open_checkpoint
         from lstmstate.state.arrays import can_list
 
+        if path == "-":
+            raise UnsupportedError("inspect does not read stdin", advice="give a path")
         try:
             ckpt = open_checkpoint(path, checksums=self._checksums)
         except NotACheckpointError as error:
@@ -124,31 +126,28 @@ class _Teller:
         from lstmstate.report.inspect_json import batch_document
 
         document = self._documents[0] if single else batch_document(self._documents, self.failed)
-        click.echo(json.dumps(document, indent=2))
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
 
     def _tell_checkpoint(self, path: str, ckpt: LSTMCheckpoint) -> None:
         cells = [ckpt.cell(name) for name in self._cell_names] or list(ckpt.cells.values())
-        stats = self._figures(ckpt, cells) if self._stats else None
         if not self._quiet:
             if ckpt.prefix != path:
-                tell(f"note: {_shown(path)} is the checkpoint {_shown(ckpt.prefix)}")
+                tell(f"note: {printable(path)} is the checkpoint {printable(ckpt.prefix)}")
             for note in ckpt.notes:
                 tell(f"note: {note}")
         if self._as_json:
             from lstmstate.report.inspect_json import checkpoint_document
 
+            stats = self._figures(ckpt, cells) if self._stats else None
             self._documents.append(checkpoint_document(path, ckpt, cells, stats))
             return
-        from lstmstate.report.inspect_table import checkpoint_tables
+        from lstmstate.report.inspect_table import checkpoint_tables, stats_tables
 
-        checkpoint_tables(
-            self._next_sheet(),
-            ckpt,
-            cells,
-            variables=self._variables,
-            stats=stats,
-            narrowed=bool(self._cell_names),
-        )
+        sheet = self._next_sheet()
+        narrowed = bool(self._cell_names)
+        checkpoint_tables(sheet, ckpt, cells, variables=self._variables, narrowed=narrowed)
+        if self._stats:
+            stats_tables(sheet, cells, self._figures(ckpt, cells))
 
     def _tell_state(self, path: str, error: Any) -> None:
         from lstmstate.state.arrays import list_arrays
@@ -165,10 +164,11 @@ class _Teller:
 
     def _figures(self, ckpt: LSTMCheckpoint, cells: list[Cell]) -> dict[str, list[Stats]]:
         from lstmstate.cells.stats import cell_stats
+        from lstmstate.report.console import tracked
 
         return {
             cell.name: list(cell_stats(cell, lambda name: ckpt.variables[name].read()))
-            for cell in cells
+            for cell in (cells if self._quiet else tracked(cells, "reading the cells"))
         }
 
     def _next_sheet(self) -> Sheet:
@@ -180,9 +180,3 @@ class _Teller:
         else:
             self._sheet.line()
         return self._sheet
-
-
-def _shown(path: str) -> str:
-    from lstmstate.errors import printable
-
-    return printable(path)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_Item = TypeVar("_Item")
 
 # A column is (its heading, how it is set): "left", "right", "lead" for the number of a row,
 # "name" for its name, "words" for what may be folded behind its semicolons.
@@ -22,6 +24,7 @@ Row = Sequence[str]
 
 _INDENT = 2
 _GAP = 2
+_WIDEST_PADDED = 200  # one long name must not make every row as long
 # Columns that may be folded: behind what, and how wide they must stay to be worth it.
 _FOLDS = {"name": ("/", 32), "words": ("; ", 20)}
 
@@ -71,7 +74,7 @@ class PlainSheet:
         """Print a table, every row one line."""
         columns = list(columns)
         lines = [[heading for heading, _ in columns], *map(list, rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        widths = [min(max(map(len, column)), _WIDEST_PADDED) for column in zip(*lines, strict=True)]
         for line in lines:
             set_ = (
                 cell.rjust(width) if kind == "right" else cell.ljust(width)
@@ -119,9 +122,12 @@ class TerminalSheet:
         for at, (_, kind) in enumerate(columns):
             mark, least = _FOLDS.get(kind, ("", 0))
             if excess > 0 and mark and widths[at] - excess >= least:
-                for row in cells:
-                    row[at] = fold(row[at], widths[at] - excess, mark)
-                excess = 0
+                folded = [fold(row[at], widths[at] - excess, mark) for row in cells]
+                widest = max(len(line) for text in folded for line in text.split("\n"))
+                if widest <= widths[at] - excess:
+                    for row, text in zip(cells, folded, strict=True):
+                        row[at] = text
+                    excess = 0
         if excess > 0:
             self._paragraphs(columns, cells, room)
         else:
@@ -158,7 +164,7 @@ class TerminalSheet:
                     parts["rest"].append(f"{heading} {cell}")
             lead = fold("  ".join(parts["lead"]), room - _GAP)
             rest = fold("; ".join(parts["rest"]), room - _GAP - 1, "; ")
-            first, *others = f"{lead}\n{rest}".split("\n")
+            first, *others = f"{lead}\n{rest}".strip("\n").split("\n")
             for line in (first, *(f"{'':{_GAP + 1}}{other}" for other in others)):
                 self._print(f"{'':{_INDENT}}{line}", "")
 
@@ -166,6 +172,16 @@ class TerminalSheet:
         from rich.text import Text
 
         self._console.print(Text(text, style=style, overflow="fold"))
+
+
+def tracked(items: Sequence[_Item], what: str) -> Iterable[_Item]:
+    """Return the items, with progress on stderr while they are gone through, on a terminal."""
+    if not sys.stderr.isatty():
+        return items
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, what, console=Console(stderr=True), transient=True)
 
 
 def fold(text: str, room: int, behind: str = "/") -> str:

@@ -21,6 +21,7 @@ def checkpoint_document(
     shown = list(cells)
     document: Json = {
         "schema": SCHEMA,
+        "kind": "checkpoint",
         "path": path,
         "prefix": ckpt.prefix,
         "format": ckpt.format,
@@ -30,7 +31,11 @@ def checkpoint_document(
         "meta": ckpt.files.location.graph,
         "data_files": list(ckpt.files.data_files),
         "cells": [_cell(cell) for cell in shown],
-        "stacks": [_stack(stack) for stack in ckpt.stacks],
+        "stacks": [
+            _stack(stack)
+            for stack in ckpt.stacks
+            if all(cell in shown for layer in stack.layers for cell in layer)
+        ],
         "states": [
             {
                 "variable": state.variable,
@@ -56,6 +61,7 @@ def arrays_document(path: str, kind: str, arrays: Iterable[ArrayInfo]) -> Json:
     """Return the document of a state file."""
     return {
         "schema": SCHEMA,
+        "kind": "state",
         "path": path,
         "format": kind,
         "arrays": [
@@ -75,6 +81,7 @@ def batch_document(documents: list[Json], failed: list[tuple[str, str]]) -> Json
     """Return the document of several paths, in their order, and what failed."""
     return {
         "schema": SCHEMA,
+        "kind": "batch",
         "results": documents,
         "failed": [{"path": path, "error": error} for path, error in failed],
     }
@@ -103,15 +110,21 @@ def _cell(cell: Cell) -> Json:
         "direction": cell.direction,
         "parameters": cell.parameters,
         "bytes": cell.nbytes,
+        "native_layout": cell.native_layout,
         "state": None if state is None else {"c": state.c, "m": state.m, "flat": state.flat},
+        "flat_columns": None if state is None else _columns(*state.columns()),
         "variables": {
             role: stored[0] if len(stored) == 1 else list(stored)
             for role, stored in cell.variables.items()
         },
         "shard_axis": cell.shard_axis,
-        **cell.extra,
+        "number_of_groups": cell.extra.get("number_of_groups"),
         "notes": list(cell.notes),
     }
+
+
+def _columns(c: tuple[int, int], m: tuple[int, int]) -> Json:
+    return {"c": list(c), "m": list(m)}
 
 
 def _stack(stack: Stack) -> Json:
@@ -119,6 +132,7 @@ def _stack(stack: Stack) -> Json:
         "name": stack.name,
         "cells": [[cell.name for cell in layer] for layer in stack.layers],
         "flat": stack.flat,
+        "flat_columns": [{"cell": cell.name, **_columns(c, m)} for cell, c, m in stack.columns()],
         "direction": stack.direction,
         "paired_with": stack.paired_with,
     }

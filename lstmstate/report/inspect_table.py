@@ -26,7 +26,6 @@ def checkpoint_tables(
     cells: list[Cell],
     *,
     variables: bool,
-    stats: dict[str, list[Stats]] | None,
     narrowed: bool,
 ) -> None:
     """Print what is in a checkpoint; `narrowed` where the user asked for some cells only."""
@@ -55,8 +54,6 @@ def checkpoint_tables(
     for cell in cells:
         for note in cell.notes:
             sheet.line(f"{text.name(cell.name)}: {note}")
-    if stats is not None:
-        _stats(sheet, cells, stats)
     if variables:
         _variables(sheet, ckpt)
 
@@ -165,6 +162,7 @@ def _options(sheet: Sheet, cells: list[Cell]) -> None:
     sources = {option.source for cell in cells for option in cell.options.values()}
     if "default" in sources:
         sheet.line(f"  {_DEFAULT_MARK} the documented default: nothing in the files tells")
+    sheet.line(f"  {text.NOTHING} none")
     if "unknown" in sources:
         sheet.line(f"  {text.UNKNOWN} told by nothing in the files")
 
@@ -177,46 +175,45 @@ def _marked(name: str, option: Option) -> str:
 
 def _states(sheet: Sheet, cells: list[Cell], stacks: list[Stack]) -> None:
     """What state each cell and each stack takes, in both layouts."""
-    sheet.heading("State to give and to get, B rows for the batch")
     rows = []
-    for number, cell in enumerate(cells, 1):
+    numbers = {cell.name: str(number) for number, cell in enumerate(cells, 1)}
+    for cell in cells:
         state = cell.state
-        if state is not None:
+        if state is None:
+            continue
+        c, m = f"c [B, {state.c}]", f"m [B, {state.m}]"
+        if cell.native_layout == "keras":
+            row = [f"[h, c]: {m}, {c}", text.NOTHING, text.NOTHING]
+        else:
+            row = [f"{c}, {m}", f"[B, {state.flat}]", _columns(*state.columns())]
+        rows.append([numbers[cell.name], *row])
+    for stack in stacks:
+        parts = stack.columns()
+        if len(parts) > 1:
             rows.append(
                 [
-                    str(number),
-                    f"c [B, {state.c}], m [B, {state.m}]",
-                    f"[B, {state.flat}]",
-                    _columns(cell, 0),
+                    "+".join(numbers[cell.name] for cell, _, _ in parts),
+                    f"{len(parts)} pairs (c, m)",
+                    f"[B, {stack.flat}]",
+                    "; ".join(_columns(c, m) for _, c, m in parts),
                 ]
             )
-    for stack in stacks:
-        if stack.flat is None or len(stack.layers) * len(stack.layers[0]) < 2:
-            continue
-        parts, at = [], 0
-        for cell in (cell for layer in stack.layers for cell in layer):
-            parts.append(_columns(cell, at))
-            at += cell.state.flat if cell.state else 0
-        of = "+".join(
-            str(number)
-            for layer in stack.layers
-            for member in layer
-            for number, cell in enumerate(cells, 1)
-            if cell.name == member.name
+    if rows:
+        sheet.heading("State to give and to get, B rows for the batch")
+        sheet.table(
+            [
+                ("#", "lead"),
+                ("tuple", "left"),
+                ("flat", "left"),
+                ("columns of the flat one", "words"),
+            ],
+            rows,
         )
-        rows.append([of, f"{len(parts)} pairs (c, m)", f"[B, {stack.flat}]", "; ".join(parts)])
-    sheet.table(
-        [("#", "lead"), ("tuple", "left"), ("flat", "left"), ("columns of the flat one", "words")],
-        rows,
-    )
 
 
-def _columns(cell: Cell, at: int) -> str:
+def _columns(c: tuple[int, int], m: tuple[int, int]) -> str:
     """Return the ranges of c and m in a flat state, Python's way: the end is not in it."""
-    state = cell.state
-    if state is None:
-        return text.UNKNOWN
-    return f"c {at}:{at + state.c} m {at + state.c}:{at + state.flat}"
+    return f"c {c[0]}:{c[1]} m {m[0]}:{m[1]}"
 
 
 def _saved(sheet: Sheet, states: list[SavedState]) -> None:
@@ -236,8 +233,8 @@ def _saved(sheet: Sheet, states: list[SavedState]) -> None:
     )
 
 
-def _stats(sheet: Sheet, cells: list[Cell], stats: dict[str, list[Stats]]) -> None:
-    """The figures of each tensor, gate by gate."""
+def stats_tables(sheet: Sheet, cells: list[Cell], stats: dict[str, list[Stats]]) -> None:
+    """Print the figures of each tensor, gate by gate."""
     for number, cell in enumerate(cells, 1):
         sheet.heading(f"{number}  {text.name(cell.name)}")
         figures = stats[cell.name]
@@ -306,7 +303,7 @@ def _full(ckpt: LSTMCheckpoint, name: str) -> str:
 def _kernel(ckpt: LSTMCheckpoint, cell: Cell) -> str:
     """Return the shape of the kernel, with its number where there are shards or groups."""
     stored = next(iter(cell.variables.values()))
-    times = f"{len(stored)} × " if len(stored) > 1 else ""
+    times = f"{len(stored)} x " if len(stored) > 1 else ""
     return times + text.shape(ckpt.variables[stored[0]].shape)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lstmstate.cells.model import Option
 from lstmstate.errors import printable
 
-NOTHING = "–"  # stands where there is none of a thing
+NOTHING = "-"  # stands where there is none of a thing
 UNKNOWN = "?"  # stands where nothing tells
 
 

@@ -6,6 +6,7 @@ Nothing is unpickled, no link is followed, and what declares far more than it st
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -40,11 +41,16 @@ def list_arrays(path: str, kind: Kind) -> list[ArrayInfo]:
     """
     with located(path):
         try:
-            arrays = list(_LISTERS[kind.key](path))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                arrays = list(_LISTERS[kind.key](path))
         except LstmstateError:
             raise
-        except (OSError, ValueError, KeyError, EOFError, RuntimeError) as error:
-            raise CorruptError(f"this is not {kind.words} that can be read ({error})") from None
+        except Exception as error:  # the libraries below raise whatever damage leads them to
+            raise CorruptError(
+                f"this is not {kind.words} that can be read ({type(error).__name__})",
+                advice="copy it again from where it came from",
+            ) from None
     if len(arrays) > limits.MAX_MEMBERS:
         raise UnsupportedError(f"it holds more than {limits.MAX_MEMBERS} arrays", path=path)
     return arrays
@@ -61,31 +67,32 @@ def readings(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
     >>> readings("", (8, 256))
     ('flat (c 128 | m 128, without a projection)', 'c or m')
     >>> readings("", (2, 2, 8, 128))
-    ('layered [L, 2, batch, units]',)
+    ('layered [L, 2, batch, units]', 'c or m')
     """
-    last = name.rpartition("/")[2].lower()
+    last = name.rpartition("/")[2].lower().rstrip("0123456789").rstrip("_")
     for known, words in _NAMED.items():
         if last in known:
             return (words,)
-    if not shape or shape[-1] == 0:
-        return ()
+    if len(shape) < 2 or shape[-1] < 2:
+        return ("c or m",) if shape else ()
     found = []
     if len(shape) == 4 and shape[1] == 2:
-        return ("layered [L, 2, batch, units]",)
+        found.append("layered [L, 2, batch, units]")
     if len(shape) == 3 and shape[0] == 2:
-        found.append("layered [2, batch, units]")
+        # What Keras and PyTorch write has the same shape the other way round.
+        found.append("layered [2, batch, units], c first")
+        found.append("[h, c] of Keras or PyTorch, h first")
     if len(shape) >= 3 and shape[-2] == 2:
         found.append("stacked [batch, 2, units]")
-    if not found and shape[-1] % 2 == 0 and shape[-1] > 1:
-        half = shape[-1] // 2
-        found.append(f"flat (c {half} | m {half}, without a projection)")
+    half = shape[-1] // 2
+    even = f"flat (c {half} | m {half}, without a projection)"
+    found += [] if found else [even if shape[-1] % 2 == 0 else "flat (with a projection)"]
     return (*found, "c or m")
 
 
 _NAMED = {
     frozenset({"c", "c_state", "cell"}): "c",
     frozenset({"m", "m_state", "h", "hidden"}): "m",
-    frozenset({"state", "saved_state", "flat"}): "flat",
     frozenset({"h_n"}): "torch h_n (m)",
     frozenset({"c_n"}): "torch c_n (c)",
 }
@@ -105,6 +112,8 @@ def _npz(path: str) -> Iterator[ArrayInfo]:
 
     try:
         with zipfile.ZipFile(path) as archive:
+            if len(archive.infolist()) > limits.MAX_MEMBERS:
+                raise UnsupportedError(f"it holds more than {limits.MAX_MEMBERS} members")
             for member in archive.infolist():
                 if not member.filename.endswith(".npy"):
                     continue
@@ -128,6 +137,10 @@ def _header(name: str, file: IO[bytes]) -> tuple[ArrayInfo, int]:
     from numpy.lib import format as npy
 
     version = npy.read_magic(file)
+    size = file.read(4 if version > (1, 0) else 2)
+    if int.from_bytes(size, "little") > limits.MAX_NPY_HEADER_BYTES:
+        raise UnsupportedError("its header is too long to be one", tensor=name or None)
+    file.seek(-len(size), 1)
     reader = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if reader is None:
         raise UnsupportedError(f"its npy version is {version[0]}.{version[1]}", tensor=name or None)
@@ -146,11 +159,15 @@ def _hdf5(path: str) -> Iterator[ArrayInfo]:
 
     with h5py.File(path, "r") as file:
         queue: list[tuple[str, h5py.Group]] = [("", file)]
+        names = 0
         seen = set()
         while queue:
             prefix, group = queue.pop()
             for key in group:
                 name = f"{prefix}{key}"
+                names += len(name)
+                if names > limits.MAX_NAMES_BYTES:
+                    raise UnsupportedError("its names are too long to be names of arrays")
                 if not isinstance(group.get(key, getlink=True), h5py.HardLink):
                     continue  # a soft or external link leads elsewhere
                 found = group[key]
