@@ -318,7 +318,11 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
     if family == PLAIN.name:
         family, alternatives = _BLOCK_FAMILIES.get(wired.block or "", family), ()
         always = _row(family).options
-        options |= {name: always[name] for name in options if name in always}
+        options |= {
+            name: always[name]
+            for name, option in options.items()
+            if name in always and option.source in ("unknown", "default")
+        }
     order = wired.gate_order
     settled = order if order and len(order) == len(cell.gate_order) else cell.gate_order
     return replace(
