@@ -34,12 +34,11 @@ def _renamed(node: bytes, prefix: str) -> bytes:
     parts = []
     for number, _, value in wire.fields(node):
         assert isinstance(value, bytes)
-        if number == 1:
-            value = prefix.encode() + value
-        elif number == 3:
-            control = value[:1] == b"^"
-            value = b"^" * control + prefix.encode() + value[control:]
-        parts.append(_field(number, value))
+        name = value.removeprefix(b"^")
+        if number in (1, 3):
+            parts.append(_field(number, value[: len(value) - len(name)] + prefix.encode() + name))
+        else:
+            parts.append(_field(number, value))
     return b"".join(parts)
 
 

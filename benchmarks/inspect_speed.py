@@ -16,9 +16,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from grow_graph import grow  # beside this file
+
 RUNS = 7
 SAMPLES = Path(__file__).resolve().parent.parent / "sample_checkpoints"
 SAMPLE = str(SAMPLES / "sunspots" / "model.ckpt-360")
+LARGE = "inspect --json, 500 variables"
 LIST = "import tensorflow as tf; tf.train.list_variables({path!r})"
 
 
@@ -65,9 +68,6 @@ def write_bundle(prefix: Path, variables: int, nbytes: int) -> None:
 
 def write_graph(folder: Path, nbytes: int) -> Path:
     """Copy the sample beside a `.meta` of `nbytes`: the sample's own, its nodes many times."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
-    from grow_graph import grow
-
     for file in (SAMPLES / "sunspots").glob("model.ckpt-360.*"):
         (folder / file.name).write_bytes(file.read_bytes())
     meta = folder / "model.ckpt-360.meta"
@@ -95,8 +95,8 @@ def main() -> None:
                 "--help": [*lstmstate, "--help"],
                 "inspect --json": [*inspect, "--json", SAMPLE],
                 "inspect (table)": [*inspect, SAMPLE],
-                "inspect --json, 500 variables, 2 MB": [*inspect, "--json", str(folder / "small")],
-                "inspect --json, 500 variables, 2 GB": [*inspect, "--json", str(folder / "large")],
+                f"{LARGE}, 2 MB": [*inspect, "--json", str(folder / "small")],
+                f"{LARGE}, 2 GB": [*inspect, "--json", str(folder / "large")],
                 "inspect --json, no graph": [*inspect, "--json", str(small / "model.ckpt-360")],
                 "inspect --json, 2 MB graph": [*inspect, "--json", str(grown)],
                 "tf.train.list_variables": [sys.executable, "-c", LIST.format(path=SAMPLE)],
@@ -107,20 +107,18 @@ def main() -> None:
         print(f"{name:40} {seconds:8.3f} {peak:9.1f}")
     print()
     seconds = {name: figure[0] for name, figure in figures.items()}
-    for what, ratio in (
-        ("list_variables / inspect --json", seconds["tf.train.list_variables"] / seconds["inspect --json"]),
-        ("list_variables / inspect (table)", seconds["tf.train.list_variables"] / seconds["inspect (table)"]),
-        ("--help / python -c pass", seconds["--help"] / seconds["python -c pass"]),
-        (
-            "2 GB / 2 MB of data",
-            seconds["inspect --json, 500 variables, 2 GB"] / seconds["inspect --json, 500 variables, 2 MB"],
-        ),
-    ):
+    listing = seconds["tf.train.list_variables"]
+    ratios = {
+        "list_variables / inspect --json": listing / seconds["inspect --json"],
+        "list_variables / inspect (table)": listing / seconds["inspect (table)"],
+        "--help / python -c pass": seconds["--help"] / seconds["python -c pass"],
+        "2 GB / 2 MB of data": seconds[f"{LARGE}, 2 GB"] / seconds[f"{LARGE}, 2 MB"],
+    }
+    for what, ratio in ratios.items():
         print(f"{what:40} {ratio:8.2f}")
     cost = seconds["inspect --json, 2 MB graph"] - seconds["inspect --json, no graph"]
     print(f"{'a graph of 2 MB costs (seconds)':40} {cost:8.3f}")
 
 
 if __name__ == "__main__":
-
     main()

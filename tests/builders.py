@@ -367,3 +367,20 @@ def meta_graph(*nodes: bytes, producer: int = 0, info: bytes = b"", rest: bytes 
     """A MetaGraphDef: 1 meta_info_def, 2 graph_def {1 node, 4 versions}, and what follows."""
     versions = text(4, number(1, producer)) if producer else b""
     return text(1, info) + text(2, b"".join(nodes) + versions) + rest
+
+
+def call(name: str, called: str, *inputs: str) -> bytes:
+    """A node that calls a function."""
+    return node(name, "PartitionedCall", inputs, f=text(10, text(1, called)))
+
+
+def function(name: str, *body: bytes, arguments: Iterable[str] = ()) -> bytes:
+    """A FunctionDef of a library: 1 signature {1 name, 2 input_arg {1 name}}, 3 node_def."""
+    signature = text(1, name) + b"".join(text(2, text(1, given)) for given in arguments)
+    # A node of a graph is its field 1, a node of a function its field 3.
+    return text(1, text(1, signature) + b"".join(b"\x1a" + data[1:] for data in body))
+
+
+def graph_with_functions(main: bytes, *functions: bytes) -> bytes:
+    """A MetaGraphDef whose graph has a library."""
+    return text(2, main + text(2, b"".join(functions)))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import writers
 from conftest import SHARED
 
-from lstmstate.cells import Cell, StateWidths
+from lstmstate.cells import Cell, Option, StateWidths
 from lstmstate.opened import LSTMCheckpoint, open_checkpoint
 
 CASES = sorted((SHARED / "golden").glob("*/case.json"))
@@ -132,3 +134,18 @@ def test_what_it_was_run_on(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     if told(cell, "time_major"):
         whole_sequence = "time-major" in known["mode"]
         assert cell.options["time_major"].value == whole_sequence
+
+
+def test_the_activation_of_a_grouped_cell_is_that_of_its_output(tmp_path: Path) -> None:
+    """Its new input is always squashed by tanh: the option is what is done to c."""
+    for path in (SHARED / "golden" / "GLSTMCell__groups2").glob("model.ckpt.*"):
+        shutil.copy(path, tmp_path)
+
+    def relu(meta: writers.MetaGraph) -> None:
+        _, output = (node for node in meta.graph_def.node if node.op == "Tanh")
+        output.op = "Relu"
+
+    prefix = str(tmp_path / "model.ckpt")
+    writers.edit_graph(prefix, relu)
+    (cell,) = open_checkpoint(prefix).cells.values()
+    assert cell.options["activation"] == Option("relu", "graph")

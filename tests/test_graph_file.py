@@ -18,9 +18,12 @@ from builders import (
     INT64,
     STRING,
     UINT8,
+    call,
     const,
     fixed32,
     fixed64,
+    function,
+    graph_with_functions,
     meta_graph,
     names_const,
     node,
@@ -293,10 +296,18 @@ def test_trainable_variables_are_those_of_the_collection() -> None:
     assert graph(rest=collection("variables", "a:0")).trainable is None
 
 
-def test_bodies_of_functions_are_left_out() -> None:
-    body = text(1, text(1, text(1, "body")) + text(3, text(1, "inner") + text(2, "Add")))
-    read = Graph(text(2, node("outer", "Const") + text(2, body)))
-    assert list(read.nodes) == ["outer"]
+def test_bodies_of_functions_that_nobody_calls_are_left_out() -> None:
+    read = Graph(graph_with_functions(node("n", "Const"), function("f", node("m", "Add"))))
+    assert list(read.nodes) == ["n"]
+
+
+def test_bodies_of_functions_are_laid_in_where_they_are_called() -> None:
+    body = function("f", node("sum", "Add", ["x", "y", "other:z:1", "^x"]), arguments=["x", "y"])
+    read = Graph(graph_with_functions(call("start", "f", "a:1", "b"), body))
+    nodes = {name: (found.op, found.inputs, found.frame) for name, found in read.nodes.items()}
+    assert nodes["f/x"] == ("Enter", ["a:1"], "start")
+    assert nodes["f/y"] == ("Enter", ["b"], "start")
+    assert nodes["f/sum"] == ("Add", ["f/x", "f/y", "f/other:1", "^f/x"], None)
 
 
 # ---- files

@@ -328,9 +328,14 @@ def test_arrays_of_a_state_file_and_what_they_could_be(tmp_path: Path, capsys: C
         for name in ("flat.npy", "pair.npz", "deep.h5")
         for path in [str(tmp_path / name)]
     }
-    assert found["flat.npy"] == {"": ([4, 13], ["c or m"])}
+    assert found["flat.npy"] == {"": ([4, 13], ["flat (with a projection)", "c or m"])}
     assert found["pair.npz"] == {"c": ([4, 8], ["c"]), "m": ([4, 5], ["m"])}
-    assert found["deep.h5"] == {"a/layer_0/state": ([2, 3, 8], ["flat"])}
+    assert found["deep.h5"] == {
+        "a/layer_0/state": (
+            [2, 3, 8],
+            ["layered [2, batch, units], c first", "[h, c] of Keras or PyTorch, h first", "c or m"],
+        )
+    }
     code, out, _ = inspect(capsys, str(tmp_path / "pair.npz"))
     assert code == 0
     assert "[4, 5]" in out

@@ -10,6 +10,7 @@ import pytest
 from writers import BATCH, TensorFlow, saved_as_objects
 
 from lstmstate.cells import names
+from lstmstate.cells.shapes import Shape
 from lstmstate.errors import NotFoundError
 from lstmstate.opened import open_checkpoint
 
@@ -92,12 +93,16 @@ def test_a_numbered_place_makes_a_layer(scope: str, place: tuple[str, int] | Non
         ("fw_net/birnn/bw/lstm_cell", ("{}_net/birnn/{}/lstm_cell", "backward")),  # the innermost
         ("rnn/lstm_cell", None),
         ("feed_forward/lstm_cell", None),  # a kind of layer
+        ("forward_model/lstm_cell", None),
+        ("looking_backward/lstm_cell", None),
         ("software/lstm_cell", None),
         ("wfwd/lstm_cell", None),
     ],
 )
 def test_a_direction_is_a_word_of_the_scope(scope: str, told: tuple[str, str] | None) -> None:
-    assert names.direction(scope) == told
+    # What stands for a direction in the pattern is a character that no name can hold.
+    expected = told and (told[0].replace("{}", "\0"), told[1])
+    assert names.direction(scope) == expected
 
 
 def test_both_directions_of_a_pair_have_one_scope_in_common() -> None:
@@ -146,38 +151,58 @@ KERNEL = "rnn/lstm_cell/kernel"
 @pytest.mark.parametrize("around", ["", "OptimizeLoss/", "train_op/"])
 def test_what_an_optimizer_keeps_is_a_slot_under_whatever_scope(around: str, slot: str) -> None:
     path = f"{around}{KERNEL}/{slot}"
-    assert names.is_slot(path, frozenset({KERNEL, path}))
-    assert names.is_slot(path, frozenset({path}))  # the variable itself need not be saved
+    assert names.is_slot(path, {KERNEL: (3, 8), path: (3, 8)})
+    assert names.is_slot(path, {path: (3, 8)})  # the variable itself need not be saved
 
 
-def test_what_lies_below_a_variable_is_a_slot_whatever_it_is_called() -> None:
-    paths = frozenset({KERNEL, f"{KERNEL}/my_own_average"})
-    assert names.is_slot(f"{KERNEL}/my_own_average", paths)
-    assert not names.is_slot(KERNEL, paths)
+@pytest.mark.parametrize(("shape", "slot"), [((3, 8), True), ((), True), ((8,), False)])
+def test_what_lies_below_a_variable_with_its_shape_is_a_slot(shape: Shape, slot: bool) -> None:
+    """Whatever it is called; what has a shape of its own is a variable under an odd name."""
+    shapes = {KERNEL: (3, 8), f"{KERNEL}/my_own_average": shape}
+    assert names.is_slot(f"{KERNEL}/my_own_average", shapes) == slot
+    assert not names.is_slot(KERNEL, shapes)
 
 
 @pytest.mark.parametrize("path", ["Adam", "Adam/kernel", "rnn/Adam_cell/kernel", "Momentum/bias"])
 def test_a_name_that_only_holds_an_optimizers_word_is_no_slot(path: str) -> None:
-    assert not names.is_slot(path, frozenset({path}))
+    assert not names.is_slot(path, {path: (3, 8)})
 
 
 @pytest.mark.parametrize(
     ("scope", "recurrent"),
     [
-        ("rnn", True),
+        ("rnn/x", True),
         ("my_rnn_1/x", True),
-        ("encoder_lstm", True),
-        ("BiRNN_FW", True),
-        ("multi_rnn_cell/cell_0", True),
+        ("BiRNN_FW/x", True),
+        ("multi_rnn_cell/cell_0/x", True),
         ("bidirectional_rnn/fw/a", True),
         ("hidden2", False),
         ("journey/modern", False),
-        ("dense_1", False),
+        ("rnn/dense/x", False),  # a layer behind the network lies there too
         ("", False),
     ],
 )
-def test_a_scope_may_speak_of_a_recurrent_network(scope: str, recurrent: bool) -> None:
-    assert names.looks_recurrent(scope) == recurrent
+def test_where_networks_keep_their_cells(scope: str, recurrent: bool) -> None:
+    assert names.is_recurrent_place(scope) == recurrent
+
+
+@pytest.mark.parametrize(
+    ("part", "lstm"),
+    [
+        ("lstm", True),
+        ("LSTM_2", True),
+        ("decoder_LSTM_1", True),
+        ("encoder_fw_LSTM", True),
+        ("lstm_fw", True),
+        ("BiLSTM", True),
+        ("output_lstm", True),
+        ("lstm_to_tags", False),
+        ("lstm2hidden_dense", False),
+        ("hidden2", False),
+    ],
+)
+def test_what_calls_itself_an_lstm(part: str, lstm: bool) -> None:
+    assert names.is_lstm_word(part) == lstm
 
 
 # ---- names in an open checkpoint

@@ -185,7 +185,7 @@ def named(shapes: dict[str, Shape], dtype: str = "float32") -> dict[str, SavedSt
     variables = writers.variables(shapes, dtype)
     found = writers.Recognition(variables, None)
     states = saved_states(found, stacks(found.cells, shapes), variables)
-    assert {state.source for state in states} <= {"default"}
+    assert {state.source for state in states} <= {"name"}
     return {state.variable: state for state in states}
 
 

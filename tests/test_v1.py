@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from hypothesis import strategies as st
 
 from lstmstate.checkpoint import Checkpoint
 from lstmstate.checkpoint.ordered_code import Extent, decode_slice_key, encode_slice_key
-from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
+from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 
 steady = settings(derandomize=True, deadline=None, max_examples=100)
 
@@ -374,15 +376,23 @@ def test_a_table_without_a_list_is_refused(tmp_path: Path) -> None:
         Checkpoint(str(tmp_path / "m"))
 
 
-def test_a_file_that_vanishes_after_it_was_listed_is_told(tmp_path: Path) -> None:
+def test_files_are_closed_when_a_checkpoint_is_no_longer_used(tmp_path: Path) -> None:
     builder = V1Builder()
     builder.add("x", np.array([1]))
     path = builder.write(tmp_path / "v1")
-    variable = Checkpoint(path).variables["x"]
-    Path(path).unlink()
-    with pytest.raises(NotFoundError) as caught:
-        variable.read()
-    assert (caught.value.path, caught.value.tensor) == (path, "x")
+    (tmp_path / "none").write_bytes(table([(GOLDEN_KEY, GOLDEN_VALUES)]))
+
+    def next_number() -> int:
+        number_ = os.open(path, os.O_RDONLY)
+        os.close(number_)
+        return number_
+
+    before = next_number()
+    for _ in range(5):
+        read(path)
+        with contextlib.suppress(LstmstateError):
+            Checkpoint(str(tmp_path / "none"))
+    assert next_number() == before
 
 
 def test_a_rescue_goes_past_the_checksum_of_any_block(tmp_path: Path) -> None:

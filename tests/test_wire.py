@@ -13,9 +13,12 @@ from builders import (
     HALF,
     INT32,
     BundleBuilder,
+    call,
     const,
     fixed32,
     fixed64,
+    function,
+    graph_with_functions,
     meta_graph,
     names_const,
     node,
@@ -324,23 +327,6 @@ def test_names_to_save_are_not_read_anew_for_every_saver(monkeypatch: pytest.Mon
 # ---- functions that mean harm
 
 
-def function(name: str, *body: bytes, arguments: tuple[str, ...] = ()) -> bytes:
-    """A FunctionDef of a library: 1 signature {1 name, 2 input_arg {1 name}}, 3 node_def."""
-    signature = text(1, name) + b"".join(text(2, text(1, given)) for given in arguments)
-    bodies = b"".join(text(3, data[2:] if data[1] < 0x80 else data[3:]) for data in body)
-    return text(1, text(1, signature) + bodies)
-
-
-def call(name: str, called: str, *inputs: str) -> bytes:
-    """A node that calls a function."""
-    return node(name, "PartitionedCall", inputs, f=text(10, text(1, called)))
-
-
-def with_functions(main: bytes, *functions: bytes) -> Graph:
-    """A graph with a library."""
-    return Graph(text(2, main + text(2, b"".join(functions))))
-
-
 @pytest.mark.parametrize(
     "functions",
     [
@@ -351,7 +337,7 @@ def with_functions(main: bytes, *functions: bytes) -> Graph:
     ids=["itself", "in a circle", "not there"],
 )
 def test_functions_that_call_without_end_are_laid_in_once(functions: list[bytes]) -> None:
-    read = with_functions(call("start", "f"), *functions)
+    read = Graph(graph_with_functions(call("start", "f"), *functions))
     assert len(read.nodes) == 1 + len(functions)
 
 
@@ -359,14 +345,14 @@ def test_functions_that_double_at_every_level_do_not_grow() -> None:
     levels = [
         function(f"f{k}", call("one", f"f{k + 1}"), call("two", f"f{k + 1}")) for k in range(60)
     ]
-    assert len(with_functions(call("start", "f0"), *levels).nodes) == 1 + 2 * 60
+    assert len(Graph(graph_with_functions(call("start", "f0"), *levels)).nodes) == 1 + 2 * 60
 
 
 def test_a_long_function_name_does_not_multiply() -> None:
     long, short = "f" * 20_000, node("n", "Op")
     tracemalloc.start()
     with contextlib.suppress(LstmstateError):
-        with_functions(call("start", long), function(long, *[short] * 5_000))
+        Graph(graph_with_functions(call("start", long), function(long, *[short] * 5_000)))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 32 << 20
@@ -375,6 +361,6 @@ def test_a_long_function_name_does_not_multiply() -> None:
 @pytest.mark.parametrize("inputs", [(), ("a", "b", "c", "^d", "")])
 def test_calls_of_another_number_of_arguments_are_no_harm(inputs: tuple[str, ...]) -> None:
     body = function("f", node("n", "Add", ["x", "y:z:0", "^w", ""]), arguments=("x", "y"))
-    read = with_functions(call("start", "f", *inputs), body)
+    read = Graph(graph_with_functions(call("start", "f", *inputs), body))
     assert [found.op for found in read.nodes.values()][-1] == "Add"
     read.edges("start")

@@ -308,20 +308,25 @@ def block(tf: TensorFlow, op: str = "LSTMBlockCell", units: int = 4, **attribute
         getattr(tf.raw_ops, op)(seq_len_max=length, x=x, **state, **weights, **attributes)
 
 
-def intersection(tf: TensorFlow) -> RNNCell:
-    """Make a cell with a kernel of an LSTM's shape: two gates, two candidates, one state."""
+def lookalike(tf: TensorFlow, gates: int) -> RNNCell:
+    """Make a cell with a kernel `[I + H, gates·H]` and one state, which no gate lets out.
 
-    class Crossing(tf.nn.rnn_cell.RNNCell):  # type: ignore[misc, name-defined]
-        state_size = output_size = 3
+    With four gates it has the kernel of an LSTM, and mixes its input with what it makes; with
+    three that of a coupled one.
+    """
 
-        def call(self, x: Any, h: Any) -> tuple[Any, Any]:
-            kernel = tf.get_variable("kernel", [6, 12])
-            z = tf.nn.bias_add(
-                tf.matmul(tf.concat([x, h], 1), kernel), tf.get_variable("bias", [12])
-            )
-            keep, new, keep_x, new_x = tf.split(z, 4, 1)
-            keep, keep_x = tf.sigmoid(keep + 1.0), tf.sigmoid(keep_x + 1.0)
+    class Lookalike(tf.nn.rnn_cell.RNNCell):  # type: ignore[misc, name-defined]
+        state_size = output_size = INPUTS
+
+        def call(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+            width = gates * INPUTS
+            kernel = tf.get_variable("kernel", [2 * INPUTS, width])
+            bias = tf.get_variable("bias", [width])
+            z = tf.nn.bias_add(tf.matmul(tf.concat([x, h], 1), kernel), bias)
+            new, *rest = tf.split(z, gates, 1)
+            keep, keep_x = tf.sigmoid(rest[0] + 1.0), tf.sigmoid(rest[1] + 1.0)
             h = keep * h + (1 - keep) * tf.tanh(new)
-            return keep_x * x + (1 - keep_x) * tf.nn.relu(new_x), h
+            made = tf.nn.relu(rest[2]) if gates == 4 else 0.0
+            return keep_x * x + (1 - keep_x) * made, h
 
-    return Crossing()
+    return Lookalike()

@@ -130,7 +130,6 @@ def _read_gates(graph: Graph, split: Node, gates: int, wired: Wired, products: l
         if found.i is not None:
             letters[found.i] = "i"
         wired.gate_order = "".join(letters[port] for port in range(gates))
-        wired.options["activation"] = _activation(ends[found.j][0])
         _read_options(graph, wired, found, ends[rest[0]], products[0])
         return
 
@@ -236,10 +235,11 @@ def _read_options(
     m_old, wired.m_first = _m_old(graph, product, found.c_old)
     wired.firsts.append((found.c_old, m_old))
     out = _output(graph, outputs, found.c_new)
-    wired.complete = out is not None
+    # Simple and quasi-recurrent units have such a c, but no m goes into their product.
+    wired.complete = out is not None and (m_old is not None or len(wired.kernels) > 1)
     if out is not None:
         m, squashed, between = out
-        wired.options["activation"] = _activation(squashed)
+        wired.options["activation"] = _activation(graph, squashed, found.c_new, between)
         wired.options["cell_clip"] = _clip(graph, between)
         wired.options["proj_clip"] = _proj_clip(graph, m)
 
@@ -337,5 +337,11 @@ def _proj_clip(graph: Graph, product: Node) -> Option:
     return Option(None, "graph")
 
 
-def _activation(node: Node) -> Option:
-    return Option(trace.ACTIVATIONS.get(node.op, "identity"), "graph")
+def _activation(graph: Graph, squashed: Node, c_new: Node, between: list[Node]) -> Option:
+    """Return the function on c; none where c, clipped or normed, goes on as it is."""
+    if squashed.op in trace.ACTIVATIONS:
+        return Option(trace.ACTIVATIONS[squashed.op], "graph")
+    normed = any(node.op == "Rsqrt" for node in between)
+    made = trace.through(graph, squashed, frozenset({"Identity"}))
+    as_it_is = normed or made is c_new or (made is not None and made.op in _CLIPS)
+    return Option("identity", "graph") if as_it_is else UNKNOWN

@@ -85,21 +85,29 @@ def word(part: str) -> str:
     return part.lower()
 
 
-def layer(scope: str) -> tuple[str, int] | None:
-    """Return the stack that a cell stands in and its place there, from the innermost number.
+def layers(scope: str) -> list[tuple[str, int]]:
+    """Return the stacks that a scope stands in and its places there, the innermost last.
 
-    >>> layer("rnn/multi_rnn_cell/cell_1/lstm_cell")
-    ('rnn/multi_rnn_cell', 1)
+    >>> layers("rnn/multi_rnn_cell/cell_1/lstm_cell")
+    [('rnn/multi_rnn_cell', 1)]
     """
     parts = scope.split("/")
-    for at in range(len(parts) - 1, -1, -1):
-        found = _LAYER.fullmatch(parts[at])
-        if found and not (at and word(parts[at - 1]) in ("recurrent", "non_recurrent")):
-            return "/".join(parts[:at]), int(found[1])
+    found = []
+    for at, part in enumerate(parts):
+        numbered = _LAYER.fullmatch(part)
+        # The dimensions of a grid are numbered too.
+        if numbered and not (at and word(parts[at - 1]) in ("recurrent", "non_recurrent")):
+            found.append(("/".join(parts[:at]), int(numbered[1])))
         # Keras keeps the cells of a stack in a list: cell/cells/0.
-        if _NUMBER.fullmatch(parts[at]) and at and parts[at - 1] == "cells":
-            return "/".join(parts[: at - 1]), int(parts[at])
-    return None
+        elif at and parts[at - 1] == "cells" and _NUMBER.fullmatch(part):
+            found.append(("/".join(parts[: at - 1]), int(part)))
+    return found
+
+
+def layer(scope: str) -> tuple[str, int] | None:
+    """Return the innermost stack that a cell stands in, and its place there."""
+    found = layers(scope)
+    return found[-1] if found else None
 
 
 def direction(scope: str) -> tuple[str, Direction] | None:
@@ -140,6 +148,11 @@ def order(scope: str) -> list[tuple[int, str]]:
     parts = re.split(r"(\d+)", told[0] if told else scope)
     key = [(int(part), "") if _NUMBER.fullmatch(part) else (-1, part) for part in parts]
     return [*key, (1 if told and told[1] == "backward" else 0, "")]
+
+
+def is_attention(part: str) -> bool:
+    """Whether a part of a scope is the wrapper that gives a cell a state of its own beside."""
+    return word(part) == "attention_cell_wrapper"
 
 
 def is_lstm_word(part: str) -> bool:

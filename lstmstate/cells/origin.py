@@ -10,7 +10,7 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.node import Node
 
 SPLITS = {"Split": 1, "SplitV": 0}  # op: which input is cut
-_CUT_INPUT = {**SPLITS, "Slice": 0}
+_CUT_INPUT = {**SPLITS, "Slice": 0, "StridedSlice": 0}
 FED = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 _RESHAPING = frozenset({"ExpandDims", "Reshape", "Cast"})
 ENTERS = frozenset({"Enter", "RefEnter"})
@@ -41,11 +41,18 @@ def initial(graph: Graph, state: Node | None) -> tuple[Node | None, bool]:
     cut = False
     node = trace.through(graph, state)
     for _ in range(4):  # a flat state of a stack is cut twice
-        if node is None or not is_column_cut(graph, node):
+        if node is None or not (is_column_cut(graph, node) or _is_part(node)):
             break
         cut = True
         node = trace.through(graph, trace.operand(graph, node, _CUT_INPUT.get(node.op, 0)))
     return node, cut
+
+
+def _is_part(node: Node) -> bool:
+    """Whether a user cut a part out of a tensor, and did not take one of a stack of them."""
+    return node.op in SPLITS or (
+        node.op in ("Slice", "StridedSlice") and not node.number("shrink_axis_mask")
+    )
 
 
 def is_column_cut(graph: Graph, state: Node) -> bool:

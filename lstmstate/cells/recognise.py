@@ -22,7 +22,7 @@ from lstmstate.cells.families import (
     Family,
 )
 from lstmstate.cells.graph_view import GraphView, Stored
-from lstmstate.cells.model import OPTIONS, Cell
+from lstmstate.cells.model import OPTIONS, Cell, Option
 from lstmstate.cells.scopes import (
     Roles,
     Scope,
@@ -312,6 +312,10 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
         options["time_major"] = view.time_major[wired.frame]
     elif "time_major" in wired.options:
         options["time_major"] = wired.options["time_major"]
+    differing = set(wired.differing)
+    if cell.num_proj is None:
+        options["proj_clip"] = Option(None, "graph")  # what follows m is no projection
+        differing.discard("proj_clip")
     family, alternatives = cell.family, cell.alternatives
     if family == "BasicLSTMCell" and options["cell_clip"].value is not None:
         family = PLAIN.name  # which has clips, and was given the other's name
@@ -332,7 +336,7 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
             *(
                 f"the graph uses the cell more than once, with {name} not the same each time"
                 for name in OPTIONS
-                if name in wired.differing
+                if name in differing
             ),
             *(["the first rows of its kernel are those of m, not of the input"] * wired.m_first),
         ),

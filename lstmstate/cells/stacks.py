@@ -26,10 +26,7 @@ def stacks(cells: Iterable[Cell], paths: Iterable[str] = ()) -> list[Stack]:
         elif paired:
             shown[paired[0]] = paired[1]
             places.setdefault(paired[0], {}).setdefault(0, []).append(cell)
-    # A layer may be a cell of another kind, with a state of its own.
-    layers_there: dict[str, set[int]] = {}
-    for place in filter(None, map(names.layer, paths)):
-        layers_there.setdefault(place[0], set()).add(place[1])
+    others = _states_of_others(paths)
     sides = {names.direction(name): name for name in places if name not in shown}
     found = []
     for name, members in sorted(places.items(), key=lambda place: names.order(place[0])):
@@ -50,12 +47,25 @@ def stacks(cells: Iterable[Cell], paths: Iterable[str] = ()) -> list[Stack]:
                 name=shown.get(name, name),
                 layers=layers,
                 flat=_flat(layers)
-                if sorted(layers_there.get(name, set()) | set(members)) == list(range(len(members)))
+                if sorted(others.get(name, set()) | set(members)) == list(range(len(members)))
                 else None,
                 direction=around[1] if around else None,
                 paired_with=other or None,
             )
         )
+    return found
+
+
+def _states_of_others(paths: Iterable[str]) -> dict[str, set[int]]:
+    """Return for each stack the places that variables stand in; -1 for one with more state.
+
+    A layer may be a cell of another kind, or hold a stack, or attend: each has its own state.
+    """
+    found: dict[str, set[int]] = {}
+    for path in paths:
+        attends = "ttention" in path and any(map(names.is_attention, path.split("/")))
+        for stack, place in names.layers(path):
+            found.setdefault(stack, set()).add(-1 if attends else place)
     return found
 
 

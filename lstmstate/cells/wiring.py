@@ -42,6 +42,11 @@ def _merge(known: Wired, step: Wired) -> None:
     known.gate_order = known.gate_order or step.gate_order
     for name, option in step.options.items():
         mine = known.options.get(name, UNKNOWN)
+        if name == "forget_bias" and option != mine:
+            # One that is fed in one place and fixed in another is not told either.
+            known.options[name] = UNKNOWN
+            known.differing.add(name)
+            continue
         if name in known.differing:
             continue
         if mine.source != "graph":

@@ -142,9 +142,10 @@ class Bundle:
         for name, entry in self._entries.items():
             for extents in entry.slices:
                 part = self._slices.get((name, extents))
-                lengths = tuple(extent.length for extent in region(entry.shape, extents))
-                if part is None or part.dtype != entry.dtype or part.shape != lengths:
-                    raise CorruptError("a slice of it is missing or does not fit", tensor=name)
+                with located(tensor=name):
+                    lengths = tuple(extent.length for extent in region(entry.shape, extents))
+                    if part is None or part.dtype != entry.dtype or part.shape != lengths:
+                        raise CorruptError("a slice of it is missing or does not fit")
             _refuse_overlap(name, [self._slices[name, extents] for extents in entry.slices])
             stored = sum(self._slices[name, extents].size for extents in entry.slices)
             self.specs[name] = Spec(

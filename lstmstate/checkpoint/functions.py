@@ -1,8 +1,8 @@
 """The bodies of functions, laid into the graph where they are called.
 
 Graphs of 1.13 on may hold loops as functions (control flow "v2"), and those of 2.x do: the cell
-then stands in the body of a While. Each body is laid in once, at its first call, under the
-function's name; its arguments become nodes that hand on what the caller gives, the way `Enter`
+then stands in the body of a While. Each body is laid in once, at its first call, under a
+number; its arguments become nodes that hand on what the caller gives, the way `Enter`
 does in loops of 1.x. Message: core/framework/function.proto (v1.15.0).
 """
 
@@ -25,7 +25,9 @@ def inlined(library: bytes, nodes: dict[str, Node]) -> Iterator[Node]:
         library: a FunctionDefLibrary {1 repeated FunctionDef}.
         nodes: the nodes of the graph itself.
     """
-    functions = dict(map(_function, wire.all_bytes(wire.message(library).get(1))))
+    bodies = wire.all_bytes(wire.message(library).get(1))
+    # What is laid in stands under a number: a long name would be there once for every node.
+    functions = dict(_function(body, f"\0{number}") for number, body in enumerate(bodies))
     queue = deque(nodes.values())
     while queue:
         caller = queue.popleft()
@@ -38,7 +40,7 @@ def inlined(library: bytes, nodes: dict[str, Node]) -> Iterator[Node]:
                     yield node
 
 
-def _function(data: bytes) -> tuple[str, Callable[[str, list[str]], Iterator[Node]]]:
+def _function(data: bytes, scope: str) -> tuple[str, Callable[[str, list[str]], Iterator[Node]]]:
     """Read a FunctionDef: 1 signature {1 name, 2 repeated input_arg {1 name}}, 3 node_def."""
     found = wire.message(data)
     signature = wire.message(wire.last_bytes(found.get(1)))
@@ -50,17 +52,17 @@ def _function(data: bytes) -> tuple[str, Callable[[str, list[str]], Iterator[Nod
 
     def build(frame: str, given: list[str]) -> Iterator[Node]:
         for argument, tensor in zip(arguments, given, strict=False):
-            yield Node(f"{name}/{argument}", "Enter", [tensor], [], frame)
+            yield Node(f"{scope}/{argument}", "Enter", [tensor], [], frame)
         for body in wire.all_bytes(found.get(3)):
             node = parse_node(body)
-            inputs = [_input(name, tensor) for tensor in node.inputs]
-            yield Node(f"{name}/{node.name}", node.op, inputs, node.attributes)
+            inputs = [_input(scope, tensor) for tensor in node.inputs]
+            yield Node(f"{scope}/{node.name}", node.op, inputs, node.attributes)
 
     return name, build
 
 
-def _input(function: str, tensor: str) -> str:
+def _input(scope: str, tensor: str) -> str:
     """Return an input of a body's node as the graph writes it: "node:output:2" is "node:2"."""
     node, *port = tensor.removeprefix("^").split(":")
     control = "^" if tensor.startswith("^") else ""
-    return f"{control}{function}/{node}" + (f":{port[-1]}" if port else "")
+    return f"{control}{scope}/{node}" + (f":{port[-1]}" if port else "")

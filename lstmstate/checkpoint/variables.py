@@ -68,7 +68,7 @@ class Variable:
         >>> ckpt = lstmstate.open_checkpoint("sample_checkpoints/v1_format")
         >>> bias = ckpt.variables["rnn/basic_lstm_cell/bias"]
         >>> bias.shape, bias.dtype, bias.read().shape
-        ((24,), 'float32', (24,))
+        ((32,), 'float32', (32,))
     """
 
     def __init__(self, spec: Spec, reader: Reader, path: str, full_name: str | None = None) -> None:
@@ -127,9 +127,12 @@ class Variable:
         with located(self._path, self.name):
             if len(self.shape) > limits.NUMPY_RANK:
                 raise UnsupportedError(f"NumPy has no arrays of {len(self.shape)} axes")
-            if self.spec.slices:
-                return join_slices(self.spec, self._reader)
-            return self._reader.read(self.spec, None)
+            try:
+                if self.spec.slices:
+                    return join_slices(self.spec, self._reader)
+                return self._reader.read(self.spec, None)
+            except ValueError as error:  # NumPy's word on sizes that no array can have
+                raise CorruptError(f"its bytes make no array of its shape ({error})") from None
 
 
 def join_slices(spec: Spec, reader: Reader) -> NDArray[np.generic]:
