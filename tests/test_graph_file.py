@@ -304,10 +304,12 @@ def test_bodies_of_functions_that_nobody_calls_are_left_out() -> None:
 def test_bodies_of_functions_are_laid_in_where_they_are_called() -> None:
     body = function("f", node("sum", "Add", ["x", "y", "other:z:1", "^x"]), arguments=["x", "y"])
     read = Graph(graph_with_functions(call("start", "f", "a:1", "b"), body))
-    nodes = {name: (found.op, found.inputs, found.frame) for name, found in read.nodes.items()}
-    assert nodes["f/x"] == ("Enter", ["a:1"], "start")
-    assert nodes["f/y"] == ("Enter", ["b"], "start")
-    assert nodes["f/sum"] == ("Add", ["f/x", "f/y", "f/other:1", "^f/x"], None)
+    _, x, y, total = read.nodes.values()
+    assert (x.op, x.inputs, x.frame) == ("Enter", ["a:1"], "start")
+    assert (y.op, y.inputs, y.frame) == ("Enter", ["b"], "start")
+    scope = x.name.removesuffix("/x")
+    assert (total.name, total.op) == (f"{scope}/sum", "Add")
+    assert total.inputs == [x.name, y.name, f"{scope}/other:1", f"^{x.name}"]
 
 
 # ---- files

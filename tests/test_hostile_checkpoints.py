@@ -153,9 +153,9 @@ def test_a_header_of_two_thousand_million_shards_takes_nothing(tmp_path: Path, s
 
 
 def test_many_data_files_that_are_not_there_do_not_give_as_many_notes(tmp_path: Path) -> None:
-    entries = [(f"{k:04d}".encode(), bundle_entry(FLOAT, [], size=4, shard=k)) for k in range(5000)]
+    entries = [(f"{k:04d}".encode(), bundle_entry(FLOAT, [], size=4, shard=k)) for k in range(1000)]
     checkpoint = open_index(tmp_path, table([(b"", bundle_header(1 << 31)), *entries]))
-    assert len(checkpoint.variables) == 5000
+    assert len(checkpoint.variables) == 1000
     assert len(checkpoint.notes) < 50
 
 
@@ -291,7 +291,7 @@ def test_a_slice_larger_than_the_data_file_takes_no_memory(tmp_path: Path) -> No
 
 
 def test_slices_that_share_their_bytes_take_no_more_memory_than_there_are(tmp_path: Path) -> None:
-    size, count = 1 << 16, 1024
+    size, count = 1 << 17, 300
     crc = masked(bytes(size))
     bundle = sliced(size * count, cuts := [[(k * size, size)] for k in range(count)], {})
     for cut in cuts:
@@ -326,7 +326,8 @@ def test_slices_of_a_v1_file_that_do_not_make_up_the_whole_are_refused(
 
 def test_slices_of_a_v1_file_take_no_more_memory_than_they_hold(tmp_path: Path) -> None:
     builder = V1Builder()
-    builder.add("room", np.zeros(1 << 20, np.uint8))
+    builder.list("room", UINT8, [1 << 20])
+    builder.values("room", [(0, -1)], text(7, bytes(1 << 20)))
     total = 1 << 27
     builder.list("x", UINT8, [total], [[(0, 1)], [(1, total - 1)]])
     builder.values("x", [(0, 1)], tensor_values(np.zeros(1, np.uint8)))

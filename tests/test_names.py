@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from writers import BATCH, TensorFlow, saved_as_objects
+from writers import BATCH, Shape, TensorFlow, below, lstm, recognised, saved_as_objects
 
 from lstmstate.cells import names
-from lstmstate.cells.shapes import Shape
 from lstmstate.errors import NotFoundError
 from lstmstate.opened import open_checkpoint
 
@@ -252,6 +251,37 @@ def test_every_variable_has_a_role(samples: Path) -> None:
         "saved_state": ("state", scope),
     }
     assert ckpt.role("nothing of this name") == ("other", None)
+
+
+def test_the_buffer_of_cudnn_is_no_cell_beside_the_cells_that_it_holds_once_more() -> None:
+    cell = "cudnn_lstm/rnn/multi_rnn_cell/cell_0/cudnn_compatible_lstm_cell"
+    found = recognised(lstm(cell) | {"cudnn_lstm/opaque_kernel": (144,)})
+    assert [one.name for one in found.cells] == [cell]
+    assert found.roles["cudnn_lstm/opaque_kernel"] == ("opaque_kernel", None)
+    alone = recognised({"cudnn_lstm/opaque_kernel": (144,)})
+    assert [one.name for one in alone.cells] == ["cudnn_lstm"]
+
+
+def test_a_variable_that_was_saved_under_two_names_is_one_cells() -> None:
+    twice = lstm("rnn/lstm_cell") | {f"{name}:0": s for name, s in lstm("rnn/lstm_cell").items()}
+    (cell,) = recognised(twice).cells
+    assert cell.parameters == 7 * 16 + 16
+
+
+@pytest.mark.parametrize(
+    ("scope", "shapes", "layout"),
+    [
+        ("rnn/layer_norm_basic_lstm_cell", {"kernel": (7, 16), "bias": (16,)}, "tuple"),
+        ("rnn/time_freq_lstm_cell", {"W_0": (11, 16), "B": (16,)}, "flat"),
+        ("rnn/lstm_cell", {"kernel": (7, 16), "bias": (16,)}, None),
+        ("lstm", {"kernel": (3, 16), "recurrent_kernel": (4, 16), "bias": (16,)}, "keras"),
+    ],
+)
+def test_a_class_may_tell_how_its_state_is_passed(
+    scope: str, shapes: dict[str, Shape], layout: str | None
+) -> None:
+    (cell,) = recognised(below(scope, shapes)).cells
+    assert cell.native_layout == layout
 
 
 def test_cells_in_an_object_based_checkpoint() -> None:

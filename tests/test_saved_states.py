@@ -277,8 +277,9 @@ def test_whole_numbers_are_no_state() -> None:
     assert named({"state": (2, 8)} | lstm("rnn/lstm_cell"), dtype="int32") == {}
 
 
-def test_the_average_of_a_state_is_no_state() -> None:
+def test_what_follows_a_variable_is_no_state() -> None:
     shapes = {"state": (2, 8), "state/ExponentialMovingAverage": (2, 8)}
+    shapes |= {"w": (2, 8), "w/state": (2, 8)}  # of the shape of what it lies below: a slot
     assert set(named(lstm("rnn/lstm_cell") | shapes)) == {"state"}
 
 

@@ -30,7 +30,7 @@ BIRNN = "bidirectional_rnn"
 def stacked(*shapes: dict[str, Shape]) -> dict[str, Stack]:
     """Return the stacks of some variables' cells, by name."""
     together = {name: shape for some in shapes for name, shape in some.items()}
-    found = stacks(cells(together).values(), together)
+    found = stacks(reversed(cells(together).values()), together)
     assert len({stack.name for stack in found}) == len(found)
     return {stack.name: stack for stack in found}
 
@@ -88,6 +88,23 @@ def test_the_flat_state_takes_the_projected_width_of_m() -> None:
         lstm("rnn/multi_rnn_cell/cell_1/lstm_cell", 2, 4),
     )
     assert found["rnn/multi_rnn_cell"].flat == (8 + 2) + (4 + 4)
+
+
+def test_each_cell_has_its_columns_of_the_flat_state() -> None:
+    """c before m, and one cell after the other."""
+    (stack,) = stacked(
+        lstm("rnn/multi_rnn_cell/cell_0/lstm_cell", 3, 8, proj=2),
+        lstm("rnn/multi_rnn_cell/cell_1/lstm_cell", 2, 4),
+    ).values()
+    first, second = (layer[0] for layer in stack.layers)
+    assert stack.columns() == [(first, (0, 8), (8, 10)), (second, (10, 14), (14, 18))]
+
+
+def test_where_there_is_no_flat_state_no_columns_are_told() -> None:
+    (pair,) = stacked(
+        lstm("bidirectional_rnn/fw/lstm_cell"), lstm("bidirectional_rnn/bw/x")
+    ).values()
+    assert (pair.flat, pair.columns()) == (None, [])
 
 
 def test_the_encoder_and_the_decoder_are_two_stacks() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from builders import (
     NUMBERS,
     V1Builder,
     number,
-    ordered_signed,
     slice_key,
     snappy_literals,
     split,
@@ -151,12 +149,6 @@ def test_slice_keys_sort_as_what_they_stand_for(
     keys = encode_slice_key(one, first), encode_slice_key(other, second)
     meant = (one, len(first), first), (other, len(second), second)
     assert (keys[0] < keys[1]) == (meant[0] < meant[1])
-
-
-@steady
-@given(st.integers(-(1 << 48), 1 << 48), st.integers(-(1 << 48), 1 << 48))
-def test_signed_numbers_of_the_builder_sort_as_numbers(one: int, other: int) -> None:
-    assert (ordered_signed(one) < ordered_signed(other)) == (one < other)
 
 
 def test_a_slice_key_that_is_cut_is_refused() -> None:
@@ -383,9 +375,8 @@ def test_files_are_closed_when_a_checkpoint_is_no_longer_used(tmp_path: Path) ->
     (tmp_path / "none").write_bytes(table([(GOLDEN_KEY, GOLDEN_VALUES)]))
 
     def next_number() -> int:
-        number_ = os.open(path, os.O_RDONLY)
-        os.close(number_)
-        return number_
+        with Path(path).open("rb") as file:
+            return file.fileno()
 
     before = next_number()
     for _ in range(5):

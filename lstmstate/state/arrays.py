@@ -134,23 +134,28 @@ def _npz(path: str) -> Iterator[ArrayInfo]:
 
 def _header(name: str, file: IO[bytes]) -> tuple[ArrayInfo, int]:
     """Read the header of an array; returns where its values begin, too."""
+    import io
+
     from numpy.lib import format as npy
 
-    version = npy.read_magic(file)
-    size = file.read(4 if version > (1, 0) else 2)
-    if int.from_bytes(size, "little") > limits.MAX_NPY_HEADER_BYTES:
+    # Only the header is given to NumPy, which would read one of any length.
+    start = file.read(8)
+    size = file.read(2 if start[6:7] == b"\x01" else 4)
+    length = int.from_bytes(size, "little")
+    if length > limits.MAX_NPY_HEADER_BYTES:
         raise UnsupportedError("its header is too long to be one", tensor=name or None)
-    file.seek(-len(size), 1)
+    header = io.BytesIO(start + size + file.read(length))
+    version = npy.read_magic(header)
     reader = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if reader is None:
         raise UnsupportedError(f"its npy version is {version[0]}.{version[1]}", tensor=name or None)
-    shape, _, dtype = reader(file)
+    shape, _, dtype = reader(header)
     if dtype.hasobject:
         raise UnsupportedError("it holds a pickle, which is never read", tensor=name or None)
     if any(size < 0 for size in shape):
         raise CorruptError("its shape has a size below zero", tensor=name or None)
     nbytes = math.prod(shape) * dtype.itemsize
-    return ArrayInfo(name, shape, str(dtype), nbytes, readings(name, shape)), file.tell()
+    return ArrayInfo(name, shape, str(dtype), nbytes, readings(name, shape)), len(header.getvalue())
 
 
 def _hdf5(path: str) -> Iterator[ArrayInfo]:
