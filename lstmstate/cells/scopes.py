@@ -50,6 +50,7 @@ def by_role(leaves: Scope, pattern: Leaves) -> Roles:
 
 
 def shapes_of(roles: Roles) -> Shapes:
+    """Return the shapes of a cell's variables by role."""
     return {role: tuple(v.shape for v in stored) for role, stored in roles.items()}
 
 

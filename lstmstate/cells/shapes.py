@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import wraps
 from typing import NamedTuple
 
 Shape = tuple[int, ...]
@@ -34,6 +35,7 @@ PEEPHOLES = ("w_i_diag", "w_f_diag", "w_o_diag")
 def _whole(measure: Measure) -> Measure:
     """Let a function see only cells of which nothing but the projection is in parts."""
 
+    @wraps(measure)
     def measured(shapes: Shapes) -> Widths | None:
         if any(len(parts) != 1 for role, parts in shapes.items() if role != "projection"):
             return None

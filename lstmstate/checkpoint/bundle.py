@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _BUNDLE_VERSION = 1  # kTensorBundleVersion: the newest layout there is
 _LITTLE, _BIG = 0, 1
+_TOLD = 3  # data files of which one says what is wrong
 _DAMAGED = "its checksum does not hold: the data file is damaged, or of another checkpoint"
 
 
@@ -172,6 +173,8 @@ class Bundle:
                 problems.append(f"{path}: the data file is missing: values cannot be read")
             except LstmstateError as error:
                 problems.append(str(error))
+            if len(problems) == _TOLD and len(needed) > _TOLD:
+                return [*problems, f"there are {len(needed)} data files; others may be wrong too"]
         return problems
 
     def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
