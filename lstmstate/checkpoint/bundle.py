@@ -133,11 +133,6 @@ class Bundle:
             raise CorruptError(f"{entry.size} bytes cannot hold {math.prod(entry.shape)} strings")
         return entry
 
-    @property
-    def most_bytes(self) -> int:
-        """The bytes of the data files that are there."""
-        return sum(os.path.getsize(path) for path in self.data_files if os.path.isfile(path))
-
     def _list(self) -> None:
         """Make the list of variables, and see that every slice that is spoken of is there."""
         for name, entry in self._entries.items():

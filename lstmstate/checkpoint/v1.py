@@ -8,7 +8,6 @@ core/util/{saved_tensor_slice.proto,saved_tensor_slice_util.h,tensor_slice_write
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
@@ -72,12 +71,6 @@ class V1Checkpoint:
         if path not in self._tables:
             self._tables[path] = Table(ByteSource(path), checksums=self._checksums)
         return self._tables[path]
-
-    @property
-    def most_bytes(self) -> int:
-        """More than the values can take: Snappy may pack 64 numbers of 8 bytes into 3."""
-        stored = sum(os.path.getsize(path) for path in self.data_files)
-        return stored * limits.SNAPPY_MAX_RATIO * 16
 
     def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
         """Return one slice of a value; see `variables.Reader`."""

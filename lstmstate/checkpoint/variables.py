@@ -30,10 +30,6 @@ class Reader(Protocol):
     def data_files(self) -> tuple[str, ...]:
         """The paths of the files that hold values."""
 
-    @property
-    def most_bytes(self) -> int:
-        """A bound on the bytes of any value, from the sizes of the files."""
-
     def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
         """Return the value of a whole variable (`None`), or of one of its slices."""
 
@@ -149,20 +145,15 @@ def join_slices(spec: Spec, reader: Reader) -> NDArray[np.generic]:
         raise CorruptError(f"its slices hold {stored} elements of {math.prod(spec.shape)}")
     if len(regions) == 1:
         return reader.read(spec, spec.slices[0])
-    if stored * max(spec.dtype.itemsize, 1) > reader.most_bytes:
-        raise CorruptError(f"a value of {stored} elements cannot lie in files of this size")
-    value: NDArray[np.generic] | None = None
-    for extents, part in zip(spec.slices, regions, strict=True):
-        piece = reader.read(spec, extents)
-        if value is None:
-            value = np.empty(spec.shape, piece.dtype)
-            filled = np.zeros(spec.shape, np.bool_)
+    # All parts are read before there is room for the whole: what only declares them takes none.
+    pieces = [reader.read(spec, extents) for extents in spec.slices]
+    value = np.empty(spec.shape, pieces[0].dtype)
+    filled = np.zeros(spec.shape, np.bool_)
+    for piece, part in zip(pieces, regions, strict=True):
         where = tuple(slice(start, start + length) for start, length in part)
         if filled[where].any():
             raise CorruptError("its slices overlap")
         value[where], filled[where] = piece, True
-    if value is None:
-        raise CorruptError("it has no slices")
     return value
 
 
