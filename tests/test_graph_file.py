@@ -103,6 +103,11 @@ def test_an_attribute_whose_name_begins_like_another_is_not_taken_for_it() -> No
     assert read.nodes["n"].shape() is None
 
 
+def test_of_an_attribute_that_is_set_twice_the_last_counts() -> None:
+    twice = b"".join(text(5, text(1, "k") + text(2, number(3, value))) for value in (1, 2))
+    assert Graph(text(2, text(1, text(1, "n") + text(2, "Op") + twice))).nodes["n"].number("k") == 2
+
+
 @pytest.mark.parametrize(
     ("proto", "shape"),
     [

@@ -257,10 +257,18 @@ def test_an_evil_float_attribute_is_none_or_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [text(4, bytes(1 << 20)), text(5, bytes(1 << 20))], ids=["content", "packed"]
+    ("dtype", "values"),
+    [
+        (FLOAT, text(4, bytes(1 << 20))),
+        (FLOAT, text(5, bytes(1 << 20))),
+        (INT32, text(7, bytes(1 << 20))),
+    ],
+    ids=["content", "floats", "ints"],
 )
-def test_a_constant_that_holds_more_than_its_shape_takes_no_time(values: bytes) -> None:
-    found = const_graph(FLOAT, [], values).nodes["c"]
+def test_a_constant_that_holds_more_than_its_shape_takes_no_memory(
+    dtype: int, values: bytes
+) -> None:
+    found = const_graph(dtype, [], values).nodes["c"]
     tracemalloc.start()
     with contextlib.suppress(LstmstateError):
         found.constant()
