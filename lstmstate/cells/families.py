@@ -9,7 +9,7 @@ contrib/model_pruning, lite/experimental, keras/layers).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lstmstate.cells import shapes
 from lstmstate.cells.model import UNKNOWN, Option
@@ -49,8 +49,7 @@ _CORE: dict[str | None, Leaves] = {NEW: NEW_CORE, MIDDLE: MIDDLE_CORE, OLD: _SHA
 _KERAS: Leaves = {**_KERNEL, "recurrent_kernel": "recurrent_kernel"}
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(NamedTuple):
     """A class of cells.
 
     Attributes:
@@ -76,7 +75,7 @@ class Family:
     by_leaves: bool = False
     has_pair: bool = True
     owns_scope: bool = False
-    options: dict[str, Option] = field(default_factory=dict)
+    options: dict[str, Option] = {}  # noqa: RUF012 - never changed
     shares_names_with: tuple[str, ...] = ()
 
     def option(self, name: str) -> Option:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Source = Literal["graph", "family", "default", "option", "unknown"]
 Value = float | int | bool | str | None
 Direction = Literal["forward", "backward"]
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """A constructor argument of a cell, and how it is known.
 
     Attributes:
@@ -38,8 +36,7 @@ OPTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class StateWidths:
+class StateWidths(NamedTuple):
     """How wide the two parts of one cell's state are.
 
     In the flat layout c lies in columns [0, c) and m in columns [c, c + m).
@@ -58,8 +55,7 @@ class StateWidths:
         return (at, at + self.c), (at + self.c, at + self.flat)
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """An LSTM cell, as its variables and the graph tell it.
 
     Attributes:
@@ -101,7 +97,7 @@ class Cell:
     direction: Direction | None = None
     notes: tuple[str, ...] = ()
     has_pair: bool = True
-    extra: dict[str, Value] = field(default_factory=dict)
+    extra: dict[str, Value] = {}  # noqa: RUF012 - never changed
 
     @property
     def state(self) -> StateWidths | None:
@@ -124,8 +120,7 @@ class Cell:
         return self.options["forget_bias"]
 
 
-@dataclass(frozen=True)
-class Stack:
+class Stack(NamedTuple):
     """Cells that feed one another, or a forward and a backward cell side by side.
 
     Attributes:
@@ -154,8 +149,7 @@ class Stack:
         return found
 
 
-@dataclass(frozen=True)
-class SavedState:
+class SavedState(NamedTuple):
     """A variable that holds a state.
 
     Attributes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 
 from lstmstate.cells import names, shapes
 from lstmstate.cells.evidence import Surroundings
@@ -223,7 +222,7 @@ class Recognition:
             cell = _with_graph(cell, wired, self.graph)
         # Cells that a user wrote into one scope are told by their kernels.
         name = scope if scope not in self._found else stored[0].path
-        self._found[name] = replace(cell, name=name)
+        self._found[name] = cell._replace(name=name)
 
 
 _GRID = re.compile(r"Grid\d+(Basic)?LSTMCell")
@@ -241,7 +240,7 @@ def _row(name: str) -> Family:
 def _unnamed(wired: Wired, roles: Roles, plain: Family) -> Family:
     """Return the family of a cell that only the graph shows."""
     if "recurrent_kernel" in roles:
-        return replace(_row("Keras LSTM"), name="LSTM", options={})
+        return _row("Keras LSTM")._replace(name="LSTM", options={})
     if wired.block:
         return _row(_BLOCK_FAMILIES[wired.block])
     if len(roles["kernel"][0].shape) > 2:
@@ -250,7 +249,7 @@ def _unnamed(wired: Wired, roles: Roles, plain: Family) -> Family:
         return plain
     if wired.gate_order == "jfo":
         return _row("CoupledInputForgetGateLSTMCell")
-    return replace(PLAIN, name="LSTM", shares_names_with=())
+    return PLAIN._replace(name="LSTM", shares_names_with=())
 
 
 def _cell(scope: str, family: Family, era: str | None, roles: Roles, widths: Widths) -> Cell:
@@ -329,8 +328,7 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
         }
     order = wired.gate_order
     settled = order if order and len(order) == len(cell.gate_order) else cell.gate_order
-    return replace(
-        cell,
+    return cell._replace(
         family=family,
         notes=(
             *(

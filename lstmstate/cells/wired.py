@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from lstmstate.cells.model import Option
 from lstmstate.checkpoint.node import Node
 
 
-@dataclass
 class Wired:
     """A cell in the graph.
 
@@ -18,7 +15,6 @@ class Wired:
         biases: the variables added to the product.
         gate_order: as the structure tells it; None where it does not.
         block: the operation, where one operation is the whole cell.
-        steps: how many times the cell stands in the graph.
         frame: the loop that it stands in.
         peephole_attribute: whether a block cell uses its peepholes.
         m_first: whether m stands before the input in the product.
@@ -27,18 +23,28 @@ class Wired:
         firsts: for each step the nodes that it takes c and m from.
     """
 
-    kernels: tuple[tuple[Node, ...], ...]
-    biases: tuple[Node, ...] = ()
-    gate_order: str | None = None
-    block: str | None = None
-    options: dict[str, Option] = field(default_factory=dict)
-    steps: int = 1
-    firsts: list[tuple[Node | None, Node | None]] = field(default_factory=list)
-    frame: str | None = None
-    peephole_attribute: bool | None = None
-    differing: set[str] = field(default_factory=set)
-    m_first: bool = False
-    complete: bool = True
+    def __init__(
+        self,
+        kernels: tuple[tuple[Node, ...], ...],
+        biases: tuple[Node, ...] = (),
+        *,
+        gate_order: str | None = None,
+        block: str | None = None,
+        options: dict[str, Option] | None = None,
+        frame: str | None = None,
+        peephole_attribute: bool | None = None,
+    ) -> None:
+        self.kernels = kernels
+        self.biases = biases
+        self.gate_order = gate_order
+        self.block = block
+        self.options = options or {}
+        self.frame = frame
+        self.peephole_attribute = peephole_attribute
+        self.firsts: list[tuple[Node | None, Node | None]] = []
+        self.differing: set[str] = set()
+        self.m_first = False
+        self.complete = True
 
     @property
     def key(self) -> tuple[str, ...]:

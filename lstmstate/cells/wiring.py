@@ -38,7 +38,6 @@ def _steps(graph: Graph) -> Iterator[Wired]:
 
 def _merge(known: Wired, step: Wired) -> None:
     """Add another step: what two steps tell differently is not told at all."""
-    known.steps += 1
     known.gate_order = known.gate_order or step.gate_order
     for name, option in step.options.items():
         mine = known.options.get(name, UNKNOWN)
