@@ -127,6 +127,25 @@ def test_a_first_state_that_is_learnt_is_a_state_too() -> None:
     assert found == {"learnt_c": ("c", "rnn/lstm_cell"), "learnt_h": ("m", "rnn/lstm_cell")}
 
 
+@pytest.mark.parametrize("m_first", [False, True])
+def test_m_may_stand_before_or_behind_the_input(m_first: bool) -> None:
+    """TensorFlow's cells put the input first; a cell that a user wrote may do otherwise."""
+
+    def build(tf: TensorFlow) -> None:
+        c, m = kept(tf, "one", 4), kept(tf, "two", 4)
+        kernel, bias = tf.get_variable("kernel", [7, 16]), tf.get_variable("bias", [16])
+        for x in tf.unstack(inputs(tf, batch=BATCH, steps=2), axis=1):
+            z = tf.matmul(tf.concat([m, x] if m_first else [x, m], 1), kernel) + bias
+            i, j, f, o = tf.split(z, 4, 1)
+            c = c * tf.sigmoid(f) + tf.sigmoid(i) * tf.tanh(j)
+            m = tf.tanh(c) * tf.sigmoid(o)
+
+    ckpt = opened(build)
+    assert layouts(ckpt) == {"one": ("c", ""), "two": ("m", "")}
+    # The rows of its kernel are then in an order that no class has.
+    assert bool(ckpt.cells[""].notes) == m_first
+
+
 def test_one_variable_for_both_halves_is_not_taken_for_a_flat_state() -> None:
     """It is as wide as each half, and a flat state would be as wide as both."""
 

@@ -318,7 +318,7 @@ def test_a_forget_bias_that_is_a_sum_or_differs_from_unit_to_unit() -> None:
 
 def test_a_cell_in_the_root_scope() -> None:
     cell = only(opened(hand_made))
-    assert (cell.name, cell.family, cell.gate_order) == ("", "LSTMCell", "ijfo")
+    assert (cell.name, cell.family, cell.era) == ("", "LSTMCell", "1.2+")
     assert cell.variables == {"kernel": ("kernel",), "bias": ("bias",)}
 
 

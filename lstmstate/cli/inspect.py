@@ -106,13 +106,14 @@ class _Teller:
         """Print, or gather, what is in one path."""
         from lstmstate.checkpoint.locate import NotACheckpointError
         from lstmstate.opened import open_checkpoint
-        from lstmstate.state.arrays import can_list
 
         if path == "-":
             raise UnsupportedError("inspect does not read stdin", advice="give a path")
         try:
             ckpt = open_checkpoint(path, checksums=self._checksums)
         except NotACheckpointError as error:
+            from lstmstate.state.arrays import can_list
+
             if not can_list(error.kind):
                 raise
             self._tell_state(path, error)

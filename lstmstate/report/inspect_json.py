@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lstmstate.cells.model import Cell, Option, Stack
-from lstmstate.cells.stats import Stats
-from lstmstate.opened import LSTMCheckpoint
-from lstmstate.state.arrays import ArrayInfo
+if TYPE_CHECKING:
+    from lstmstate.cells import Cell, Option, Stack
+    from lstmstate.cells.stats import Stats
+    from lstmstate.opened import LSTMCheckpoint
+    from lstmstate.state.arrays import ArrayInfo
 
 SCHEMA = "lstmstate.inspect/1"
 Json = dict[str, Any]
