@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lstmstate.cells import trace
 from lstmstate.cells.model import UNKNOWN, Option
-from lstmstate.cells.origin import FED, SPLITS, batch_size, frame, is_carried, is_column_cut
+from lstmstate.cells.origin import FED, SPLITS, batch_size, frame, is_column_cut, is_state
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Edge, Graph
 from lstmstate.checkpoint.node import Node
@@ -232,7 +232,7 @@ def _read_options(
     wired.options["state_is_tuple"] = Option(not is_column_cut(graph, found.c_old), "graph")
     wired.options["batch_size"] = batch_size(graph, found.c_old)
     wired.frame = frame(graph, product)
-    m_old, wired.m_first = _m_old(graph, product, found.c_old)
+    m_old, wired.m_first = _m_old(graph, product)
     wired.firsts.append((found.c_old, m_old))
     out = _output(graph, outputs, found.c_new)
     # Simple and quasi-recurrent units have such a c, but no m goes into their product.
@@ -244,19 +244,18 @@ def _read_options(
         wired.options["proj_clip"] = _proj_clip(graph, m)
 
 
-def _m_old(graph: Graph, product: Node, c_old: Node) -> tuple[Node | None, bool]:
+def _m_old(graph: Graph, product: Node) -> tuple[Node | None, bool]:
     """Return the old m, which lies beside the input in the product, and whether it lies first.
 
-    All classes of TensorFlow put the input first; in a loop one sees which of the two is carried
-    from step to step, as c is.
+    All classes of TensorFlow put the input first; one sees which of the two is carried from step
+    to step, or starts from zeros or a variable.
     """
     joined = trace.operand(graph, product, 0)
     parts = trace.operands(graph, joined) if joined and joined.op in trace.JOINING else []
     if joined is None or len(parts) != 3:
         return None, False
     first, second = parts[1:] if joined.op == "Concat" else parts[:2]
-    carried = [is_carried(graph, node) for node in (first, second)]
-    m_first = is_carried(graph, c_old) and carried == [True, False]
+    m_first = [is_state(graph, node) for node in (first, second)] == [True, False]
     return (first if m_first else second), m_first
 
 

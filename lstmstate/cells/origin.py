@@ -36,6 +36,14 @@ def is_carried(graph: Graph, node: Node | None) -> bool:
     return False
 
 
+def is_state(graph: Graph, node: Node) -> bool:
+    """Whether a value is carried by a loop, or starts from zeros or a variable."""
+    made, _ = initial(graph, node)
+    return is_carried(graph, node) or (
+        made is not None and made.op in VARIABLE_OPS | {"Fill", "Const"}
+    )
+
+
 def initial(graph: Graph, state: Node | None) -> tuple[Node | None, bool]:
     """Return what a state is before the first step, and whether columns of it are cut out."""
     cut = False
