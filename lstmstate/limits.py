@@ -64,3 +64,22 @@ MAX_NPY_HEADER_BYTES = 64 << 10
 
 # Arrays and groups of an HDF5 or npz file that are listed.
 MAX_MEMBERS = 100_000
+
+# Cells of one stack: published ones have below ten, unrolled decoders some hundreds.
+MAX_CELLS = 10_000
+
+# A csv is for people: larger states belong into an npy, npz or h5.
+MAX_CSV_BYTES = 64 * MIB
+
+# Arrays, tuples and lists of a pickled state: a stack of a thousand cells has some 3,000. They
+# are counted each time they are reached, because a few bytes can refer to a part over and over.
+MAX_PICKLE_PARTS = 20_000
+
+# An array takes some 40 instructions; what an instruction makes takes up to 100 bytes.
+MAX_PICKLE_OPCODES = 50 * MAX_PICKLE_PARTS
+
+# Directions of layers of cells, each an LSTMStateTuple: four levels. Few enough for recursion.
+MAX_PICKLE_DEPTH = 16
+
+# A pickle is read whole; larger states belong into an npy, npz or h5.
+MAX_PICKLE_BYTES = 1 << 30

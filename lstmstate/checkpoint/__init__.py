@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from lstmstate.checkpoint import objects
 from lstmstate.checkpoint.bundle import Bundle
+from lstmstate.checkpoint.dtypes import to_bytes
 from lstmstate.checkpoint.graph import Graph, read_meta, read_saved_model
 from lstmstate.checkpoint.locate import V1, Location, locate
 from lstmstate.checkpoint.v1 import V1Checkpoint
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import LstmstateError, located
+
+if TYPE_CHECKING:
+    from lstmstate.checkpoint.bundle_writer import BundleWriter
 
 __all__ = ["Checkpoint", "Graph", "Variable"]
 
@@ -63,6 +68,25 @@ class Checkpoint:
     def data_files(self) -> tuple[str, ...]:
         """The files that hold the values."""
         return self._reader.data_files
+
+    @property
+    def big_endian(self) -> bool:
+        """Whether its values are stored in the byte order of a big-endian machine."""
+        return isinstance(self._reader, Bundle) and self._reader.big_endian
+
+    def copy(self, name: str, writer: BundleWriter) -> None:
+        """Add a variable to a new V2 checkpoint: byte for byte, or from a V1 file by value."""
+        if isinstance(self._reader, Bundle):
+            writer.copy(self._reader, name)
+            return
+        variable = self.variables[name]
+        with located(self.prefix, name):
+            value = variable.read()
+            if variable.dtype == "string":
+                writer.add_strings(name, value.astype(object))
+            else:
+                stored = to_bytes(value, variable.spec.dtype)
+                writer.add(name, variable.spec.dtype, variable.shape, [stored])
 
     @cached_property
     def graph(self) -> Graph | None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import google_crc32c
 
 from lstmstate import limits
 from lstmstate.checkpoint import dtypes, wire
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 _BUNDLE_VERSION = 1  # kTensorBundleVersion: the newest layout there is
 _LITTLE, _BIG = 0, 1
+CHUNK_BYTES = limits.MIB // 2  # while one chunk is used the next is read: 1 MiB together
+_LENGTHS_BYTES = 1 << 13  # of the lengths of strings, which take much more room as numbers
+_CONTINUED = bytes(range(0x80, 0x100))  # the bytes of a varint that do not end it
 _TOLD = 3  # data files of which one says what is wrong
 _DAMAGED = "its checksum does not hold: the data file is damaged, or of another checkpoint"
 
@@ -77,6 +83,11 @@ class Bundle:
         """The data files that the index speaks of, whether they are there or not."""
         shards = {entry.shard for entry in (*self._entries.values(), *self._slices.values())}
         return tuple(self._data_file(shard) for shard in sorted(shards))
+
+    @property
+    def big_endian(self) -> bool:
+        """Whether the values are stored in the byte order of a big-endian machine."""
+        return self._big_endian
 
     def _parse(self, table: Table) -> None:
         """Read the header, which is the first key, and all entries."""
@@ -174,7 +185,7 @@ class Bundle:
 
     def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
         """Return a whole value, or one slice of it; see `variables.Reader`."""
-        entry = self._entries[spec.name] if extents is None else self._slices[spec.name, extents]
+        entry = self.entry(spec.name, extents)
         path = self._data_file(entry.shard)
         if entry.dtype is not dtypes.STRING and not entry.dtype.itemsize:
             raise UnsupportedError(f"values of dtype {entry.dtype.name} cannot be read")
@@ -186,6 +197,72 @@ class Bundle:
                 raise CorruptError(_DAMAGED)
             return dtypes.from_bytes(data, entry.dtype, entry.shape, big_endian=self._big_endian)
 
+    def entry(self, name: str, extents: Extents | None = None) -> Entry:
+        """Return what the index says of a variable, or of one of its slices.
+
+        The entry of a partitioned variable has slices, and no bytes of its own.
+
+        Raises:
+            NotFoundError: there is no such variable or slice.
+        """
+        found = self._entries.get(name) if extents is None else self._slices.get((name, extents))
+        if found is None:
+            raise NotFoundError("it is not in this checkpoint", path=self._prefix, tensor=name)
+        return found
+
+    def stored(self, name: str, extents: Extents | None = None) -> Iterator[bytes]:
+        """Yield the bytes of an entry as they are stored, at most `CHUNK_BYTES` at a time.
+
+        The checksum is verified on the way, so that damage may be told only behind the last
+        chunk: whoever takes chunks must be ready to throw them away. Of dtypes whose values
+        this program cannot read, the rule of the checksum is not known; they are not verified.
+
+        Raises:
+            LstmstateError: there is no such entry, or its data file is missing, cut short,
+                damaged or a Git LFS pointer.
+        """
+        entry = self.entry(name, extents)
+        path = self._data_file(entry.shard)
+        strings = entry.dtype is dtypes.STRING
+        with located(path, name), self._open(path) as source:
+            source.refuse_pointer("the data file")
+            # Strings have a rule of their own up to `start`; all that follows counts as it is.
+            start, crc = self._lengths(source, entry) if strings else (entry.offset, 0)
+            end = entry.offset + entry.size
+            for at in range(entry.offset, end, CHUNK_BYTES):
+                chunk = source.read(at, min(CHUNK_BYTES, end - at), "this value")
+                crc = google_crc32c.extend(crc, chunk[max(start - at, 0) :])
+                yield chunk
+            known = self._checksums and (strings or entry.dtype.itemsize)
+            if known and masked(crc) != entry.crc:
+                raise CorruptError(_DAMAGED)
+
+    def _lengths(self, source: ByteSource, entry: Entry) -> tuple[int, int]:
+        """Verify the lengths of strings; return where they end, and their CRC. See `_strings`."""
+        at, end = entry.offset, entry.offset + entry.size
+        left, crc, total = math.prod(entry.shape), 0, 0
+        while left:
+            data = source.read(at, min(_LENGTHS_BYTES, end - at), "the lengths of its strings")
+            whole = len(data.rstrip(_CONTINUED))  # the last varint may go on behind the data
+            lengths: list[int] = []
+            position = 0
+            while position < whole and len(lengths) < left:
+                length, position = wire.varint(data, position)
+                lengths.append(length)
+            if not lengths:
+                raise CorruptError("the lengths of its strings do not end")
+            at += position
+            left -= len(lengths)
+            total += sum(lengths)
+            crc = google_crc32c.extend(crc, counted(lengths, big_endian=self._big_endian))
+        if at + 4 + total != end:
+            raise CorruptError("its strings do not fill the bytes that are stored for it")
+        if self._checksums:
+            order: Literal["big", "little"] = "big" if self._big_endian else "little"
+            if masked(crc) != int.from_bytes(source.read(at, 4, "a checksum"), order):
+                raise CorruptError(_DAMAGED)
+        return at, crc
+
     def read_bytes(self, name: str) -> bytes:
         """Return the one element of a string scalar, such as the object graph."""
         entry = self._entries[name]
@@ -195,11 +272,15 @@ class Bundle:
         return element
 
     def _fetch(self, path: str, entry: Entry) -> bytes:
-        """Read an entry's bytes; say what is wrong where they are not there."""
+        """Read all of an entry's bytes."""
+        with self._open(path) as source:
+            source.refuse_pointer("the data file")
+            return source.read(entry.offset, entry.size, "this value")
+
+    def _open(self, path: str) -> ByteSource:
+        """Open a data file; say what is wrong where it is not there."""
         try:
-            with ByteSource(path) as source:
-                source.refuse_pointer("the data file")
-                return source.read(entry.offset, entry.size, "this value")
+            return ByteSource(path)
         except NotFoundError:
             raise NotFoundError(
                 "the data file is missing: only names, shapes and dtypes are known",
@@ -224,9 +305,9 @@ class Bundle:
             raise CorruptError("its strings do not fill the bytes that are stored for it")
         if self._checksums:
             order: Literal["big", "little"] = "big" if self._big_endian else "little"
-            counted = b"".join(n.to_bytes(4 if n < 1 << 32 else 8, order) for n in lengths)
+            numbers = counted(lengths, big_endian=self._big_endian)
             stored = int.from_bytes(data[at : at + 4], order)
-            if masked_crc(counted) != stored or masked_crc(counted, data[at:]) != entry.crc:
+            if masked_crc(numbers) != stored or masked_crc(numbers, data[at:]) != entry.crc:
                 raise CorruptError(_DAMAGED)
         at += 4
         value = np.empty(len(lengths), object)
@@ -242,3 +323,14 @@ def _refuse_overlap(name: str, parts: list[Entry]) -> None:
     for (shard, offset, size), (next_shard, next_offset, _) in pairwise(ranges):
         if shard == next_shard and offset + size > next_offset:
             raise CorruptError("two slices of it share bytes of the data file", tensor=name)
+
+
+def counted(lengths: Iterable[int], *, big_endian: bool) -> bytes:
+    """Return the lengths of strings as a checksum takes them: uint32, uint64 where larger."""
+    order: Literal["big", "little"] = "big" if big_endian else "little"
+    return b"".join(n.to_bytes(4 if n < 1 << 32 else 8, order) for n in lengths)
+
+
+def masked(crc: int) -> int:
+    """Return a CRC32C that was taken part by part as it is stored; see `table.masked_crc`."""
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF

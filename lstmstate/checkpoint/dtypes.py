@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from lstmstate.errors import LstmstateError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -91,3 +93,21 @@ def widened(array: NDArray[np.generic], dtype: DType) -> NDArray[np.generic]:
     import numpy as np
 
     return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def to_bytes(array: NDArray[np.generic], dtype: DType, *, big_endian: bool = False) -> memoryview:
+    """Undo `from_bytes`: return the bytes to store for an array of values.
+
+    Raises:
+        LstmstateError: values that were bfloat16 once no longer fit it.
+    """
+    import numpy as np
+
+    value = np.ascontiguousarray(array)
+    if dtype.name == "bfloat16":
+        patterns = value.view(np.uint32)
+        if (patterns & np.uint32(0xFFFF)).any():
+            raise LstmstateError("its values do not fit bfloat16", advice="say --dtype float32")
+        value = (patterns >> np.uint32(16)).astype(np.uint16)
+    stored = value.astype(value.dtype.newbyteorder(">" if big_endian else "<"), copy=False)
+    return stored.reshape(-1).view(np.uint8).data

@@ -25,6 +25,7 @@ CHECKPOINT_STATE = Kind("checkpoint_state", "a `checkpoint` text file")
 NPY = Kind("npy", "a NumPy array")
 NPZ = Kind("npz", "an archive of NumPy arrays")
 HDF5 = Kind("hdf5", "an HDF5 file")
+PICKLE = Kind("pickle", "a Python pickle")
 SAVED_MODEL = Kind("saved_model", "a SavedModel")
 META = Kind("meta", "the graph of a checkpoint (a MetaGraphDef)")
 FROZEN = Kind(
@@ -52,10 +53,7 @@ _SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"Rar!", Kind("rar", "a RAR archive", "unpack it first")),
     (0, b"7z\xbc\xaf", Kind("7z", "a 7-Zip archive", "unpack it first")),
     (0, b"%PDF", Kind("pdf", "a PDF document", _CKPT_ADVICE)),
-    *(
-        (0, bytes([0x80, protocol]), Kind("pickle", "a Python pickle", _CKPT_ADVICE))
-        for protocol in range(2, 6)
-    ),
+    *((0, bytes([0x80, protocol]), PICKLE) for protocol in range(2, 6)),
 )
 
 

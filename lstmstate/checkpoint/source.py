@@ -5,10 +5,12 @@ A mapped file that shrinks kills the process; a short read is an error that can 
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from contextlib import suppress
 from types import TracebackType
+from typing import IO
 
 from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
 
@@ -22,16 +24,20 @@ LFS_POINTER = b"version https://git-lfs"
 class ByteSource:
     """An open regular file of known size.
 
+    Args:
+        path: where it is, or what to call it in errors.
+        descriptor: the file, where it is open already.
+
     Raises:
         NotFoundError: there is no such file.
         UnsupportedError: it is a folder, a FIFO or a device.
         LstmstateError: the system does not let it be read.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, descriptor: int | None = None) -> None:
         self.path = path
         try:
-            self._file = os.open(path, _FLAGS)
+            self._file = os.open(path, _FLAGS) if descriptor is None else os.dup(descriptor)
         except OSError as error:
             raise unreadable(path, error) from None
         status = os.fstat(self._file)
@@ -82,6 +88,28 @@ class ByteSource:
             offset += len(part)
             length -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_into(self, target: memoryview, offset: int) -> None:
+        """Fill a buffer with the bytes from `offset` on.
+
+        Raises:
+            CorruptError: the file ends before.
+        """
+        file = io.FileIO(self._file, closefd=False)
+        done = 0
+        try:
+            file.seek(offset)
+            while done < len(target):
+                count = file.readinto(target[done:])
+                if not count:
+                    raise CorruptError("the file shrank while it was read", path=self.path)
+                done += count
+        except OSError as error:
+            raise unreadable(self.path, error) from None
+
+    def file(self) -> IO[bytes]:
+        """Return it as a file object, for libraries that want one."""
+        return os.fdopen(os.dup(self._file), "rb")
 
     def refuse_pointer(self, what: str = "this") -> None:
         """Raise an error if this is the text that Git LFS leaves in the place of a file."""

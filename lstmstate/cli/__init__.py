@@ -18,7 +18,14 @@ import click
 from lstmstate import __version__
 from lstmstate.errors import LstmstateError, printable
 
-_COMMANDS = {"inspect": "what is inside: cells, state widths, saved states, variables"}
+_COMMANDS = {
+    "inspect": "what is inside: cells, state widths, saved states, variables",
+    "convert": "a saved state from one layout or file into another: --to-tuple, --to-flat",
+    "split": "one flat state into two files, c and m",
+    "concat": "c and m of one cell or more into one flat state",
+    "diff": "two states or two checkpoints, within a tolerance",
+    "check": "assertions for CI: widths, layout, finite values, names",
+}
 
 DONE, USAGE, UNUSABLE, SOME_FAILED, INTERRUPTED = 0, 2, 3, 4, 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 _Item = TypeVar("_Item")
 
@@ -199,3 +201,56 @@ def fold(text: str, room: int, behind: str = "/") -> str:
             lines.append("")
         lines[-1] += piece + end
     return "\n".join(line.rstrip() for line in lines)
+
+
+class Meter:
+    """Progress in bytes on a terminal's stderr, of what lasts longer than a moment.
+
+    Args:
+        what: what is being done.
+        total: how many bytes there will be.
+        quiet: whether to say nothing.
+    """
+
+    _PATIENCE = 0.5  # seconds before anything is said
+
+    def __init__(self, what: str, total: int, *, quiet: bool) -> None:
+        self._what = what
+        self._total = total
+        self._silent = quiet or not sys.stderr.isatty()
+        self._bytes = 0
+        self._start = time.monotonic()
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def add(self, nbytes: int) -> None:
+        """Count some bytes that have gone by."""
+        self._bytes += nbytes
+        if self._silent:
+            return
+        if self._progress is None and time.monotonic() - self._start > self._PATIENCE:
+            self._progress = self._begun()
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], completed=self._bytes)
+
+    def _begun(self) -> Progress:
+        from rich import progress
+        from rich.console import Console
+
+        shown = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        shown.add_task(self._what, total=self._total)
+        shown.start()
+        return shown

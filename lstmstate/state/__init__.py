@@ -1,3 +1,3 @@
-"""c and m in files: which arrays a state file holds, and what layouts they could be."""
+"""c and m: their widths, their layouts, and the files that they live in."""
 
 from __future__ import annotations

@@ -1,0 +1,60 @@
+"""`lstmstate concat`: c and m of one cell or more into one flat state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from lstmstate.cli import CONTEXT, options
+
+_EPILOG = """\b
+Examples:
+  lstmstate concat c.npy m.npy -o flat.npy
+  lstmstate concat c0.npy m0.npy c1.npy m1.npy -o flat.npy    a stack, cell after cell
+  lstmstate concat state.h5:/cell_0/c state.h5:/cell_0/m -o flat.npy
+"""
+
+
+@click.command("concat", context_settings=CONTEXT, epilog=_EPILOG)
+@click.argument("halves", metavar="C M [C M]...", nargs=-1, required=True, type=click.Path())
+@click.option("-o", "--output", metavar="FLAT", required=True, help="Where to; - is stdout.")
+@options.widths
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(options.KIND_NAMES),
+    help="What to write, where the name does not say.",
+)
+@options.compress
+@options.strict
+@options.force
+@options.as_json
+@options.common
+def command(halves: tuple[str, ...], output: str, quiet: bool, as_json: bool, **flags: Any) -> int:
+    """Put c and m side by side along the last axis: [..., c0 | m0 | c1 | m1].
+
+    C and M are files of one array each, or FILE:NAME. Files that split wrote know which half they
+    are, and are refused in the wrong order.
+    """
+    if len(halves) % 2:
+        raise click.UsageError(f"c and m come in pairs, and here are {len(halves)} files")
+    from lstmstate.convert import How, kind_to_write, write_state
+    from lstmstate.halves import read_halves
+    from lstmstate.output import Outputs
+    from lstmstate.report.console import Meter
+    from lstmstate.report.convert_json import converted_document, print_document
+    from lstmstate.state.layouts import LAYOUTS
+
+    source = read_halves(halves, options.wanted(flags))
+    kind = kind_to_write(output, flags["kind"], "npy")
+    with (
+        Outputs(source.inputs, force=flags["force"]) as files,
+        Meter("joining", source.nbytes, quiet=quiet) as meter,
+    ):
+        how = How(LAYOUTS["flat"], compress=flags["compress"], told=meter.add)
+        done = write_state(source, how, files, output, kind)
+        options.say([done], strict=flags["strict"], quiet=quiet)
+    if as_json:
+        print_document([converted_document(list(halves), output, [done])], [])
+    return 0

@@ -1,0 +1,196 @@
+"""`lstmstate convert`: a state from one layout or file into another."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lstmstate.cli import CONTEXT, SOME_FAILED, options, tell
+from lstmstate.errors import LstmstateError
+
+if TYPE_CHECKING:
+    from lstmstate.convert import Converted, How
+    from lstmstate.state.reading import Wanted
+
+_EPILOG = """\b
+Examples:
+  lstmstate convert flat.npy --to-tuple                    flat.tuple.npz: c and m by name
+  lstmstate convert flat.npy --to-tuple --cells 128:64,128 a stack; the first cell projects
+  lstmstate convert flat.npy --to-tuple --checkpoint model.ckpt-7
+  lstmstate convert flat.tuple.npz --to-flat               and back: the file knows its widths
+  lstmstate convert state.npz --to torch -o state.h5
+  lstmstate convert model.ckpt-7 --to-tuple -o new.ckpt    the states saved in its variables
+  lstmstate convert --to-tuple - -o - < flat.npy > tuple.npz
+"""
+
+
+@click.command("convert", context_settings=CONTEXT, epilog=_EPILOG)
+@click.argument(
+    "sources", metavar="SRC...", nargs=-1, required=True, type=click.Path(allow_dash=True)
+)
+@click.option("--to-tuple", "to", flag_value="tuple", help="Into c and m: state_is_tuple=True.")
+@click.option(
+    "--to-flat", "to", flag_value="flat", help="Into [batch, c | m]: state_is_tuple=False."
+)
+@click.option("--to", "to", type=click.Choice(options.LAYOUT_NAMES), help="Into any layout.")
+@options.from_layout
+@click.option("-o", "--output", metavar="OUT", help="Where to; its name says what kind of file.")
+@click.option("--out-dir", metavar="DIR", help="Where to, for several sources.")
+@options.widths
+@click.option(
+    "--variable",
+    "variables",
+    metavar="NAME",
+    multiple=True,
+    help="Which state of a checkpoint, where it has several. May be given more than once.",
+)
+@options.dtype
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(options.KIND_NAMES),
+    help="What to write, where the name does not say.",
+)
+@options.compress
+@options.strict
+@options.force
+@options.checksums
+@options.as_json
+@options.common
+def command(
+    sources: tuple[str, ...],
+    to: str | None,
+    output: str | None,
+    out_dir: str | None,
+    quiet: bool,
+    as_json: bool,
+    **flags: Any,
+) -> int:
+    """Convert a saved state between its layouts, exact to the bit.
+
+    SRC is a state (.npy, .npz, .h5, .pkl, .csv; FILE:NAME picks an array inside), a checkpoint
+    with a state in its variables, or - for stdin. Without -o the output lies beside the source,
+    and its path is printed. Widths come from the flags, from what a file of ours says of itself,
+    or from a checkpoint; one flat state of even width, of which nothing is known, is halved.
+
+    \b
+    tuple    c and m of each cell          LSTMStateTuple, state_is_tuple=True
+    flat     [..., c0 | m0 | c1 | m1]      state_is_tuple=False
+    stacked  [..., 2, units]               tf.stack([c, m], axis=1)
+    layered  [L, 2, batch, units]          numpy.save of LSTMStateTuples
+    keras    h and c of each cell          return_state of Keras: h is m
+    torch    h_n and c_n [L, batch, ...]   torch.nn.LSTM: h is m
+    """
+    if to is None:
+        raise click.UsageError("say what to convert to: --to-tuple, --to-flat or --to LAYOUT")
+    if output is not None and (out_dir is not None or len(sources) > 1):
+        raise click.UsageError("-o is for one source; give --out-dir for several")
+    job = _Job(to, output, out_dir, flags, quiet=quiet)
+    targets = job.targets(sources)
+    failed = []
+    documents = []
+    for source, target in zip(sources, targets, strict=True):
+        try:
+            documents.append(job.convert(source, target))
+        except LstmstateError as error:
+            if len(sources) == 1:
+                raise
+            failed.append((source, str(error)))
+            tell(f"error: {error}")
+            continue
+        if not as_json and documents[-1]["output"] != "-":
+            click.echo(documents[-1]["output"])
+    if as_json:
+        from lstmstate.report.convert_json import print_document
+
+        print_document(documents, failed)
+    return SOME_FAILED if failed else 0
+
+
+class _Job:
+    """What was asked for, the same for each of the sources."""
+
+    def __init__(
+        self,
+        to: str,
+        output: str | None,
+        out_dir: str | None,
+        flags: dict[str, Any],
+        *,
+        quiet: bool,
+    ) -> None:
+        from lstmstate.state.layouts import LAYOUTS
+
+        self._layout = LAYOUTS[to]
+        self._output = output
+        self._out_dir = out_dir
+        self._flags = flags
+        self._quiet = quiet
+        self._wanted: Wanted | None = None
+
+    def targets(self, sources: tuple[str, ...]) -> list[str | None]:
+        """Return the outputs, None for those that are named when the state is known."""
+        if "-" in sources and self._output is None:
+            raise click.UsageError("give -o for what comes from stdin, - for stdout")
+        stems = [os.path.basename(source) for source in sources]
+        if self._out_dir is not None:
+            if len(set(stems)) < len(stems):
+                raise click.UsageError(
+                    "two of the sources have the same name, and --out-dir would mix them"
+                )
+            os.makedirs(self._out_dir, exist_ok=True)
+        return [self._output] * len(sources)
+
+    def convert(self, path: str, target: str | None) -> dict[str, Any]:
+        """Convert one source; return the document of what was done."""
+        from lstmstate.convert import How, kind_to_write, target_beside
+        from lstmstate.output import Outputs
+        from lstmstate.report.console import Meter
+        from lstmstate.report.convert_json import converted_document
+        from lstmstate.sources import open_source
+
+        flags = self._flags
+        if self._wanted is None:
+            self._wanted = options.wanted(flags)
+        sources = open_source(
+            path, self._wanted, variables=flags["variables"], checksums=not flags["no_checksums"]
+        )
+        first = sources[0]
+        structure = first.reading.structure
+        if target is None:
+            names = self._layout.array_names(structure.cells, is_stack=structure.is_stack)
+            target = target_beside(
+                path, self._layout, folder=self._out_dir, one_array=len(names) == 1
+            )
+        kind = kind_to_write(target, flags["kind"])
+        with (
+            Outputs(first.inputs, force=flags["force"]) as outputs,
+            Meter("converting", first.nbytes, quiet=self._quiet) as meter,
+        ):
+            how = How(self._layout, self._dtype(), flags["compress"], meter.add)
+            done = self._write(sources, how, outputs, target, kind.key)
+            options.say(done, strict=flags["strict"], quiet=self._quiet)
+        return converted_document(path, target, done)
+
+    def _dtype(self) -> Any:
+        if self._flags["dtype"] is None:
+            return None
+        import numpy as np
+
+        return np.dtype(self._flags["dtype"])
+
+    def _write(
+        self, sources: Any, how: How, outputs: Any, target: str, kind: str
+    ) -> list[Converted]:
+        from lstmstate.convert import rewrite_checkpoint, write_state
+        from lstmstate.state.files import BY_KEY
+
+        if kind == "ckpt" and sources[0].group is not None:
+            return rewrite_checkpoint(sources, how, outputs, target)
+        if len(sources) > 1:
+            raise LstmstateError(
+                "several states do not go into one file", path=target, advice="give one --variable"
+            )
+        return [write_state(sources[0], how, outputs, target, BY_KEY[kind])]

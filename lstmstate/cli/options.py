@@ -1,0 +1,159 @@
+"""Options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import reduce
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lstmstate.cli import tell
+from lstmstate.errors import LstmstateError
+
+if TYPE_CHECKING:
+    from lstmstate.convert import Converted
+    from lstmstate.state.reading import Wanted
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+# `state.layouts.LAYOUTS` has the same names; `--help` must not import it (a test compares them).
+LAYOUT_NAMES = ("tuple", "flat", "stacked", "layered", "keras", "torch")
+KIND_NAMES = ("npy", "npz", "h5", "pkl", "csv", "ckpt")
+
+
+def _all(*options: Callable[[Any], Any]) -> Callable[[_Function], _Function]:
+    """Return a decorator that adds some options, in their order in the help."""
+
+    def add(function: _Function) -> _Function:
+        return reduce(lambda found, option: option(found), reversed(options), function)
+
+    return add
+
+
+class CellWidths(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
+    """The widths of the cells of a stack: `128:64,128`."""
+
+    name = "WIDTHS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return (c, m) for each cell."""
+        pairs: list[tuple[int, ...]] = []
+        with suppress(ValueError):
+            pairs = [tuple(map(int, cell.split(":"))) for cell in value.split(",")]
+        if pairs and all(len(pair) in (1, 2) and min(pair) > 0 for pair in pairs):
+            return [(pair[0], pair[-1]) for pair in pairs]
+        return self.fail(
+            f"{value!r} is not a list of widths: say 128 for a cell of 128 units, 128:64 for one "
+            "with a projection to 64, and 128:64,128 for two cells",
+            param,
+            ctx,
+        )
+
+
+_WIDTH = click.IntRange(min=1)
+_widths = (
+    click.option(
+        "--units", type=click.IntRange(min=1), metavar="N", help="num_units: the width of c."
+    ),
+    click.option(
+        "--proj",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="num_proj: the width of m, if projected.",
+    ),
+    click.option(
+        "--cells",
+        type=CellWidths(),
+        metavar="WIDTHS",
+        help="The cells of a stack, units or units:proj of each: 128:64,128.",
+    ),
+    click.option(
+        "--checkpoint", metavar="CKPT", help="Take the widths from the cells of this checkpoint."
+    ),
+    click.option("--cell", metavar="NAME", help="Which of its cells."),
+    click.option("--stack", metavar="NAME", help="Which of its stacks."),
+)
+widths = _all(*_widths)
+from_layout = click.option(
+    "--from",
+    "from_layout",
+    type=click.Choice(LAYOUT_NAMES),
+    help="The layout that the source is in, where nothing tells.",
+)
+checksums = click.option(
+    "--no-checksums", is_flag=True, help="Go on where a checkpoint's checksum does not hold."
+)
+force = click.option("--force", is_flag=True, help="Replace outputs that exist.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+compress = click.option("--compress", is_flag=True, help="Compress an .npz or .h5.")
+dtype = click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32", "float64"]),
+    help="Give the values another precision.",
+)
+strict = click.option("--strict", is_flag=True, help="End with 3 where c and m look swapped.")
+common = _all(
+    click.option("-q", "--quiet", is_flag=True, help="No notes on stderr."),
+    click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,  # read by the caller, which knows of errors in every command
+        help="Show where in the program an error arose.",
+    ),
+)
+
+
+def wanted(flags: Mapping[str, Any]) -> Wanted:
+    """Return what the flags of a command say of a state.
+
+    Raises:
+        click.UsageError: they contradict one another.
+        LstmstateError: the checkpoint that they name cannot be used.
+    """
+    from lstmstate.cells.model import StateWidths
+    from lstmstate.state.reading import Cells, Wanted
+
+    layout, units, proj, cells = (flags.get(k) for k in ("from_layout", "units", "proj", "cells"))
+    checkpoint, cell, stack = (flags.get(name) for name in ("checkpoint", "cell", "stack"))
+    if proj and not units:
+        raise click.UsageError("--proj needs --units: the width of c cannot be told from that of m")
+    if (units is not None) + (cells is not None) + (checkpoint is not None) > 1:
+        raise click.UsageError("give one of --units, --cells and --checkpoint")
+    if (cell is not None or stack is not None) and checkpoint is None:
+        raise click.UsageError("--cell and --stack name what is in a --checkpoint")
+    if cell is not None and stack is not None:
+        raise click.UsageError("give --cell or --stack, not both")
+    if units is not None:
+        return Wanted(layout, StateWidths(units, proj or units))
+    if cells is not None:
+        return Wanted(layout, None, (Cells.of_widths([StateWidths(*pair) for pair in cells]),))
+    if checkpoint is not None:
+        from lstmstate.opened import open_checkpoint
+        from lstmstate.sources import cells_of
+
+        ckpt = open_checkpoint(checkpoint, checksums=not flags.get("no_checksums"))
+        return Wanted(layout, None, cells_of(ckpt, cell, stack), ckpt.prefix)
+    return Wanted(layout)
+
+
+def note(lines: Iterable[str], *, quiet: bool) -> None:
+    """Say some notes on stderr."""
+    if not quiet:
+        for line in lines:
+            tell(f"note: {line}")
+
+
+def say(done: Iterable[Converted], *, strict: bool, quiet: bool) -> None:
+    """Say what was seen of converted states.
+
+    Raises:
+        LstmstateError: c and m look swapped, and that was to be an error.
+    """
+    for one in done:
+        reading = one.source.reading
+        swapped = one.watch.swapped()
+        if swapped and strict:
+            raise LstmstateError(swapped[0], path=reading.file.path)
+        note([*reading.notes, *swapped, *one.watch.notes()], quiet=quiet)

@@ -1,0 +1,65 @@
+"""`lstmstate split`: one flat state into two files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from lstmstate.cli import CONTEXT, options
+
+_EPILOG = """\b
+Examples:
+  lstmstate split flat.npy -o c.npy m.npy                     halves
+  lstmstate split flat.npy --units 128 --proj 64 -o c.npy m.npy
+  lstmstate split flat.npy --cells 24,12 -o c0.npy m0.npy -o c1.npy m1.npy
+"""
+
+
+@click.command("split", context_settings=CONTEXT, epilog=_EPILOG)
+@click.argument("flat", metavar="FLAT", type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    nargs=2,
+    metavar="C M",
+    multiple=True,
+    required=True,
+    help="The two files of a cell, in .npy; once for each cell.",
+)
+@options.from_layout
+@options.widths
+@options.strict
+@options.force
+@options.checksums
+@options.as_json
+@options.common
+def command(
+    flat: str, outputs: tuple[tuple[str, str], ...], quiet: bool, as_json: bool, **flags: Any
+) -> int:
+    """Cut a flat state [..., c | m] along its last axis into the files C and M.
+
+    FLAT is any file that convert reads, - for stdin. Each of the two files says in its header
+    which half it is, so that concat can refuse them in the wrong order.
+    """
+    from lstmstate.convert import How
+    from lstmstate.halves import write_halves
+    from lstmstate.output import Outputs
+    from lstmstate.report.console import Meter
+    from lstmstate.report.convert_json import converted_document, print_document
+    from lstmstate.sources import open_source
+    from lstmstate.state.layouts import LAYOUTS
+
+    verify = not flags["no_checksums"]
+    (source, *_) = open_source(flat, options.wanted(flags), checksums=verify)
+    targets = [path for pair in outputs for path in pair]
+    with (
+        Outputs(source.inputs, force=flags["force"]) as files,
+        Meter("splitting", source.nbytes, quiet=quiet) as meter,
+    ):
+        done = write_halves(source, How(LAYOUTS["tuple"], told=meter.add), files, targets)
+        options.say([done], strict=flags["strict"], quiet=quiet)
+    if as_json:
+        print_document([converted_document(flat, targets, [done])], [])
+    return 0

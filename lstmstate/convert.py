@@ -1,0 +1,171 @@
+"""States from one layout and file into another: what `convert`, `split` and `concat` do."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.output import STDOUT, Outputs
+from lstmstate.sources import Source
+from lstmstate.state.files import BY_KEY, StateKind, kind_by_name, write_state_file
+from lstmstate.state.flow import Flow
+from lstmstate.state.layouts import LAYOUTS, Layout
+from lstmstate.state.metadata import Metadata
+from lstmstate.state.tensors import add_state, wider_than
+from lstmstate.state.watch import Watch
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Told = Callable[[int], object]
+
+_LAYOUT_ENDING = re.compile(rf"\.(?:{'|'.join(LAYOUTS)})$")
+
+
+class How(NamedTuple):
+    """How states are to be written.
+
+    Attributes:
+        layout: the layout to come.
+        dtype: the dtype to come, None for the one that is there.
+        compress: whether files that can are compressed.
+        told: is called with the bytes of each part that has gone by.
+    """
+
+    layout: Layout
+    dtype: np.dtype[np.generic] | None = None
+    compress: bool = False
+    told: Told = lambda nbytes: None  # noqa: ARG005
+
+
+class Converted(NamedTuple):
+    """What was converted: the state as it went by, and the arrays that came of it."""
+
+    source: Source
+    watch: Watch
+    flow: Flow
+
+
+def begin(source: Source, how: How) -> Converted:
+    """Return the flow of a state into a layout; nothing is read or written yet."""
+    watch = Watch(source.reading, how.dtype)
+    return Converted(source, watch, Flow(watch.structure, watch.parts, how.layout, how.told))
+
+
+def write_state(
+    source: Source, how: How, outputs: Outputs, target: str, kind: StateKind
+) -> Converted:
+    """Write a state into a file of its own.
+
+    Raises:
+        LstmstateError: the layout or the file cannot hold it, or cannot be written.
+    """
+    done = begin(source, how)
+    write_state_file(
+        kind, outputs, target, done.flow, metadata_of(done, how), compress=how.compress
+    )
+    return done
+
+
+def metadata_of(done: Converted, how: How) -> Metadata:
+    """Return what travels with a converted state."""
+    reading = done.source.reading
+    told = reading.file.metadata
+    was = wider_than(reading.arrays) or (told.dtype if told else None)
+    name = os.path.basename(reading.file.path)
+    structure = done.watch.structure
+    return Metadata(
+        how.layout.name,
+        structure.cells,
+        structure.is_stack,
+        dtype=was if how.dtype is None and was == "bfloat16" else None,
+        source=name or None,
+    )
+
+
+def rewrite_checkpoint(
+    sources: Sequence[Source], how: How, outputs: Outputs, target: str
+) -> list[Converted]:
+    """Write a checkpoint anew, with some of its states in another layout.
+
+    Every other tensor is copied byte for byte. A state `NAME` becomes `NAME/c` and `NAME/m`,
+    `NAME/<cell>/c` and `NAME/<cell>/m` in a stack, and the other way round.
+
+    Raises:
+        LstmstateError: a tensor is damaged, a name is taken, or it cannot be written.
+    """
+    from lstmstate.checkpoint.new_checkpoint import new_checkpoint
+
+    ckpt = sources[0].ckpt
+    assert ckpt is not None
+    if ckpt.files.object_based:
+        raise UnsupportedError(
+            "an object-based checkpoint names its variables in an object graph, which would no "
+            "longer fit them",
+            path=ckpt.prefix,
+            advice="write the state into an .npz or .h5",
+        )
+    gone: set[str] = set()
+    states: dict[str, tuple[Converted, int]] = {}  # name → the state that it is an array of
+    converted = [begin(source, how) for source in sources]
+    for done in converted:
+        group = done.source.group
+        assert group is not None
+        gone.update(group.variables)
+        for number, plan in enumerate(done.flow.plans):
+            name = group.name if plan.name == "state" else f"{group.name}/{plan.name}"
+            if name in states:
+                raise LstmstateError("two of the states would have this name", tensor=name)
+            states[name] = done, number
+    kept = [name for name in ckpt.variables if name not in gone]
+    for name in states:
+        if name in kept:
+            raise LstmstateError("a variable has this name already", path=ckpt.prefix, tensor=name)
+    big_endian = ckpt.files.big_endian
+    with new_checkpoint(outputs, target, big_endian=big_endian) as writer:
+        for name in sorted(
+            [*kept, *states], key=lambda name: name.encode("utf-8", "surrogateescape")
+        ):
+            if name in states:
+                done, number = states[name]
+                dtype = metadata_of(done, how).dtype
+                add_state(writer, done.flow, number, name, dtype, big_endian=big_endian)
+            else:
+                ckpt.files.copy(name, writer)
+                how.told(ckpt.variables[name].nbytes or 0)
+    return converted
+
+
+def target_beside(path: str, layout: Layout, *, folder: str | None = None, one_array: bool) -> str:
+    """Return the name of an output that was not named: `NAME.tuple.npz`, `NAME.flat.npy`, …
+
+    >>> target_beside("runs/last.tuple.npz", LAYOUTS["flat"], one_array=True)
+    'runs/last.flat.npy'
+    """
+    stem = path.rstrip("/")
+    kind = kind_of_name(stem)
+    if kind is not None and kind.suffix:
+        stem = os.path.splitext(stem)[0]
+    stem = _LAYOUT_ENDING.sub("", stem.removesuffix(".index"))
+    suffix = BY_KEY["npy" if one_array else "npz"].suffix
+    name = f"{stem}.{layout.name}{suffix}"
+    return os.path.join(folder, os.path.basename(name)) if folder is not None else name
+
+
+def kind_of_name(path: str) -> StateKind | None:
+    """Return the kind that the name of a file speaks of, None where it speaks of none."""
+    try:
+        return kind_by_name(path)
+    except LstmstateError:
+        return None
+
+
+def kind_to_write(target: str, key: str | None, default: str = "npz") -> StateKind:
+    """Return the kind of an output: by `--format`, by its name, or for stdout the default."""
+    kind = BY_KEY[key or default] if target == STDOUT else kind_by_name(target, key)
+    if target == STDOUT and not kind.piped:
+        raise UnsupportedError(f"{kind.words} cannot be written to stdout", advice="give -o a path")
+    return kind

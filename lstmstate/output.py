@@ -1,0 +1,202 @@
+"""Files that are written whole or not at all.
+
+What is written goes to temporary files beside the targets. When all is done they are flushed to
+the disk and renamed, so that at every moment a target is either the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from types import TracebackType
+from typing import IO
+
+from lstmstate.errors import LstmstateError
+
+STDOUT = "-"
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+
+class Outputs:
+    """The files that one command writes: all of them appear at its end, or none.
+
+    Args:
+        inputs: the files that are read, which are never written over.
+        force: whether files that exist may be replaced.
+
+    Raises:
+        LstmstateError: a target is an input, exists, or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> target = os.path.join(folder.name, "a.txt")
+        >>> with Outputs() as outputs:
+        ...     with open(outputs.new(target), "w") as file:
+        ...         _ = file.write("whole")
+        ...     os.path.exists(target)
+        False
+        >>> os.listdir(folder.name)
+        ['a.txt']
+    """
+
+    def __init__(self, inputs: Iterable[str] = (), *, force: bool = False) -> None:
+        self._inputs = list(inputs)
+        self._force = force
+        self._temporary: dict[str, str] = {}  # target → where it is written meanwhile
+
+    def __enter__(self) -> Outputs:
+        return self
+
+    def new(self, target: str) -> str:
+        """Return the path to write in the place of `target`; "-" stands for stdout."""
+        if target == STDOUT:
+            return self._for_stdout()
+        real = os.path.realpath(target)
+        self.refuse(target)
+        if real in self._temporary:
+            raise LstmstateError("two outputs have the same name", path=target)
+        temporary = os.path.join(os.path.dirname(real), f".lstmstate-{secrets.token_hex(8)}.tmp")
+        self._temporary[real] = temporary  # before it is made: an interruption finds it
+        with told(target):
+            os.close(os.open(temporary, _NEW_FILE, 0o666))
+            with suppress(FileNotFoundError):
+                os.chmod(temporary, stat.S_IMODE(os.stat(real).st_mode))
+        return temporary
+
+    @contextmanager
+    def open(self, target: str) -> Iterator[IO[bytes]]:
+        """Open a target for writing bytes; errors of the system name it."""
+        path = self.new(target)
+        with told(target), open(path, "wb") as file:
+            yield file
+
+    @contextmanager
+    def open_all(self, targets: Iterable[str]) -> Iterator[list[IO[bytes]]]:
+        """Open several targets at once."""
+        with ExitStack() as stack:
+            yield [stack.enter_context(self.open(target)) for target in targets]
+
+    def refuse(self, target: str) -> None:
+        """Raise an error if `target` must not be written."""
+        for path in self._inputs:
+            with suppress(OSError):
+                if os.path.samefile(path, target):
+                    raise LstmstateError(
+                        "this is the input, which is never written over",
+                        path=target,
+                        advice="give the output another name",
+                    )
+        if not os.path.lexists(target):
+            return
+        if os.path.exists(target) and not os.path.isfile(target):
+            kind = "a folder" if os.path.isdir(target) else "not a regular file"
+            raise LstmstateError(f"this is {kind}: no output can be written there", path=target)
+        if not self._force:
+            raise LstmstateError(
+                "this file exists already", path=target, advice="say --force to replace it"
+            )
+
+    def _for_stdout(self) -> str:
+        if sys.stdout.isatty():
+            raise LstmstateError(
+                "binary data is not written to a terminal", advice="redirect stdout, or give -o"
+            )
+        descriptor, temporary = tempfile.mkstemp(prefix="lstmstate-")
+        self._temporary[STDOUT] = temporary
+        os.close(descriptor)
+        return temporary
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self._publish()
+        finally:
+            with undisturbed():
+                for temporary in self._temporary.values():
+                    with suppress(OSError):
+                        os.unlink(temporary)
+
+    def _publish(self) -> None:
+        """Flush everything to the disk, and only then rename."""
+        for target, temporary in self._temporary.items():
+            with told(target):
+                if target != STDOUT:
+                    flush(temporary)
+        with undisturbed():
+            for target, temporary in self._temporary.items():
+                with told(target):
+                    if target == STDOUT:
+                        with open(temporary, "rb") as file:
+                            shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
+                    elif self._force:
+                        os.replace(temporary, target)
+                    else:
+                        _rename_new(temporary, target)
+        for folder in {os.path.dirname(target) for target in self._temporary if target != STDOUT}:
+            with suppress(OSError):  # some systems cannot open folders
+                flush(folder)
+
+
+def _rename_new(temporary: str, target: str) -> None:
+    """Rename a file to a name that nothing has; what has come to be there meanwhile is kept."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise LstmstateError(
+            "this file has come to exist meanwhile", advice="say --force to replace it"
+        ) from None
+    except OSError:  # a file system without links
+        os.replace(temporary, target)
+
+
+def flush(path: str) -> None:
+    """Have the system write a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def told(target: str) -> Iterator[None]:
+    """Name the file in what the system says of a failed write."""
+    try:
+        yield
+    except LstmstateError as error:
+        error.path = error.path or target
+        raise
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise LstmstateError(
+            f"it cannot be written ({error.strerror or error})",
+            path="stdout" if target == STDOUT else target,
+        ) from None
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let a second Ctrl-C wait until the work of a moment is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

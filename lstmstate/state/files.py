@@ -1,0 +1,186 @@
+"""The kinds of files that a state can live in: one table, and a module for each.
+
+Each module has `open_file(source) -> StateFile` and `write(outputs, target, flow, metadata,
+compress=…)`; it is imported when a file of its kind is met.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+import tempfile
+import warnings
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from lstmstate.checkpoint import identify
+from lstmstate.checkpoint.identify import Kind
+from lstmstate.checkpoint.source import ByteSource
+from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, located
+from lstmstate.output import STDOUT
+from lstmstate.state.stored import StateFile
+
+
+class StateKind(NamedTuple):
+    """A kind of state file.
+
+    Attributes:
+        key: as `--format` takes it.
+        words: for people.
+        names: what the names of such files look like.
+        content: what their bytes look like; None for checkpoints, which are many files.
+        module: what reads and writes them.
+        suffix: for names that are made up.
+        piped: whether it can be stdin or stdout.
+    """
+
+    key: str
+    words: str
+    names: re.Pattern[str]
+    content: Kind | None
+    module: str
+    suffix: str
+    piped: bool = False
+
+
+def _named(*endings: str) -> re.Pattern[str]:
+    return re.compile(rf".*(?:{'|'.join(endings)})", re.IGNORECASE | re.DOTALL)
+
+
+KINDS = (
+    StateKind("npy", "a NumPy array", _named(r"\.npy"), identify.NPY, "npy", ".npy", True),
+    StateKind(
+        "npz", "an archive of NumPy arrays", _named(r"\.npz"), identify.NPZ, "npz", ".npz", True
+    ),
+    StateKind("h5", "an HDF5 file", _named(r"\.h5", r"\.hdf5?"), identify.HDF5, "hdf5", ".h5"),
+    StateKind(
+        "pkl", "a Python pickle", _named(r"\.pkl", r"\.pickle"), identify.PICKLE, "pickles", ".pkl"
+    ),
+    StateKind(
+        "csv", "a table as text", _named(r"\.csv", r"\.tsv"), identify.TEXT, "csv_file", ".csv"
+    ),
+    StateKind(
+        "ckpt", "a TensorFlow checkpoint", _named(r"\.ckpt(-\d+)?", r"\.index"), None, "tensors", ""
+    ),
+)
+BY_KEY = {kind.key: kind for kind in KINDS}
+
+
+def kind_by_name(path: str, key: str | None = None) -> StateKind:
+    """Return the kind of a file that is to be written, by `--format` or by its name.
+
+    Raises:
+        LstmstateError: the name says nothing.
+    """
+    if key is not None:
+        return BY_KEY[key]
+    kind = next((kind for kind in KINDS if kind.names.fullmatch(path)), None)
+    if kind is None:
+        raise LstmstateError(
+            "its name does not say what to write",
+            path="stdout" if path == STDOUT else path,
+            advice="end it in .npy, .npz, .h5, .pkl, .csv or .ckpt, or say --format",
+        )
+    return kind
+
+
+def kind_of(source: ByteSource) -> StateKind | None:
+    """Return the kind of an open file, None where it is no state file.
+
+    Its bytes tell; tables in text and the oldest pickles are known by their names only.
+    """
+    content = identify.identify(source)
+    if content in (identify.TEXT, identify.UNKNOWN):
+        return next(
+            (BY_KEY[k] for k in ("csv", "pkl") if BY_KEY[k].names.fullmatch(source.path)), None
+        )
+    return next((kind for kind in KINDS if kind.content is content), None)
+
+
+def state_kind(path: str) -> StateKind | None:
+    """Return the kind of a state file, None for what is no file, or another one."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode) or os.path.isfile(f"{path}.index"):
+            return None
+    except (OSError, ValueError):
+        return None
+    with ByteSource(path) as source:
+        return kind_of(source)
+
+
+def open_state_file(path: str) -> StateFile:
+    """Open a state file, which may be followed by a colon and the place of an array in it.
+
+    Args:
+        path: the file; "-" for stdin.
+
+    Raises:
+        LstmstateError: there is no such file, or it is no state file, or damaged.
+    """
+    source = _stdin() if path == STDOUT else ByteSource(path)
+    kind = kind_of(source)
+    if kind is None:
+        content = identify.identify(source)
+        raise UnsupportedError(f"this is {content.words}, not a state", path=path)
+    if path == STDOUT and not kind.piped:
+        raise UnsupportedError(f"{kind.words} cannot be read from stdin", advice="give its path")
+    return opened(source, kind)
+
+
+def opened(source: ByteSource, kind: StateKind) -> StateFile:
+    """Return the arrays of an open file; whatever damage leads to is told as such."""
+    with located(source.path):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                file: StateFile = _module(kind).open_file(source)
+        except LstmstateError:
+            raise
+        except Exception as error:  # the libraries below raise whatever damage leads them to
+            raise CorruptError(
+                f"this is not {kind.words} that can be read ({type(error).__name__})",
+                advice="copy it again from where it came from",
+            ) from None
+    return file
+
+
+def write_state_file(kind: StateKind, *arguments: Any, compress: bool = False) -> None:
+    """Write a state to the targets of an `Outputs`: outputs, target, flow, metadata."""
+    _module(kind).write(*arguments, compress=compress)
+
+
+def picked(file: StateFile, place: str) -> StateFile:
+    """Return the array at a place in a file, or those below it.
+
+    Raises:
+        LstmstateError: there is none.
+    """
+    place = place.strip("/")
+    exact = [array for array in file.arrays if array.name == place]
+    below = [array for array in file.arrays if array.name.startswith(f"{place}/")]
+    if not exact and not below:
+        known = ", ".join(array.name for array in file.arrays[:6]) or "none"
+        raise LstmstateError(
+            "there is no such array", path=file.path, tensor=place, advice=f"there are: {known}"
+        )
+    return file._replace(arrays=exact or below, metadata=None)
+
+
+def _module(kind: StateKind) -> Any:
+    return import_module(f"lstmstate.state.{kind.module}")
+
+
+def _stdin() -> ByteSource:
+    """Return stdin as a file that can be read by position; a pipe goes through a nameless one."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise LstmstateError("there is nothing on stdin", advice="give a path, or < FILE")
+    descriptor = sys.stdin.fileno()
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return ByteSource("stdin", descriptor)
+    with tempfile.TemporaryFile() as spool:
+        while data := os.read(descriptor, 1 << 20):
+            spool.write(data)
+        spool.flush()
+        return ByteSource("stdin", spool.fileno())

@@ -1,0 +1,302 @@
+"""The layouts of a state: one table, each row two functions that undo one another.
+
+With c_k and m_k the halves of cell k, B the batch, and any more axes before it:
+
+    tuple    c_0 [B, c], m_0 [B, m], c_1, m_1, …    LSTMStateTuple, state_is_tuple=True
+    flat     [B, c_0 | m_0 | c_1 | m_1 …]           state_is_tuple=False
+    stacked  [B, 2, units] for each cell            tf.stack([c, m], axis=1)
+    layered  [L, 2, B, units], [2, B, units]        numpy.save of LSTMStateTuples
+    keras    m_0 [B, m], c_0 [B, c], …: h first     return_state of Keras
+    torch    h_n [L, B, m], c_n [L, B, c]           torch.nn.LSTM
+
+Source of the flat order: TensorFlow 0.5 to 1.15, BasicLSTMCell.call (`array_ops.split(state, 2,
+1)`), LSTMCell.call (c in [0, num_units), m after it) and MultiRNNCell.call (cell after cell).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+from lstmstate.cells.model import StateWidths
+from lstmstate.errors import LstmstateError
+from lstmstate.state.model import CellShape, LSTMState, StackState, State, Structure
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
+
+Pairs = list[tuple["Array", "Array"]]
+Widths = Sequence[StateWidths] | None
+
+
+class Layout(NamedTuple):
+    """One way of laying c and m in arrays.
+
+    Attributes:
+        name: as `--to` and `--from` take it.
+        words: what it is, in a line of help.
+        arrays: the arrays of a state, by name; they are views where NumPy can make them.
+        pairs: (c, m) of each cell in such arrays, always views; widths tells what the arrays
+            cannot, and is only asked for by "flat".
+        names: what the arrays of one cell are called, or those of the whole state.
+        per_cell: whether each cell has arrays of its own.
+        inserted: how many axes of a stack, and of one cell, stand before the batch.
+    """
+
+    name: str
+    words: str
+    arrays: Callable[[Sequence[LSTMState], bool], list[Array]]
+    pairs: Callable[[Sequence[Array], Widths, bool], Pairs]
+    names: tuple[str, ...]
+    per_cell: bool = False
+    inserted: tuple[int, int] = (0, 0)
+
+    def array_names(self, cells: Sequence[CellShape], *, is_stack: bool) -> list[str]:
+        """Return the names of the arrays in a file that holds several."""
+        if not self.per_cell or not is_stack:
+            return list(self.names)
+        scopes = scopes_of([cell.name for cell in cells])
+        return [f"{scope}/{name}" for scope in scopes for name in self.names]
+
+    def axis_of(self, lead_axis: int, structure: Structure) -> int:
+        """Return where a leading axis of c and m lies in the arrays of this layout."""
+        before = self.inserted[0] if structure.is_stack else self.inserted[1]
+        return lead_axis + (before if lead_axis == len(structure.lead) - 1 else 0)
+
+
+def scopes_of(names: Sequence[str]) -> list[str]:
+    """Return under what to file the cells of a stack: their names, or numbers.
+
+    >>> scopes_of(["", ""]), scopes_of(["rnn/a", "rnn/b"])
+    (['cell_0', 'cell_1'], ['rnn/a', 'rnn/b'])
+    """
+    told = all(names) and len(set(names)) == len(names)
+    return list(names) if told else [f"cell_{number}" for number in range(len(names))]
+
+
+def to_arrays(layout: Layout, state: State) -> dict[str, Array]:
+    """Return the arrays of a state in a layout, by the names that files give them.
+
+    Raises:
+        LstmstateError: the layout cannot hold it, since it wants equal widths.
+
+    >>> import numpy as np
+    >>> state = LSTMState(np.zeros((4, 3)), np.ones((4, 2)))
+    >>> {name: array.shape for name, array in to_arrays(LAYOUTS["keras"], state).items()}
+    {'h': (4, 2), 'c': (4, 3)}
+    """
+    is_stack = isinstance(state, StackState)
+    cells = state.cells if isinstance(state, StackState) else (state,)
+    shapes = [CellShape(cell.cell, cell.widths) for cell in cells]
+    names = layout.array_names(shapes, is_stack=is_stack)
+    return dict(zip(names, layout.arrays(cells, is_stack), strict=True))
+
+
+def structure_of(
+    layout: Layout, arrays: Sequence[Array], cells: Sequence[CellShape] | None, *, is_stack: bool
+) -> Structure:
+    """Return what the state in some arrays of a layout consists of.
+
+    Args:
+        cells: the names and widths, where they are known.
+
+    Raises:
+        LstmstateError: the arrays are not in this layout, or not of these widths.
+    """
+    pairs = layout.pairs(arrays, [cell.widths for cell in cells] if cells else None, is_stack)
+    found = [LSTMState(c, m) for c, m in pairs]
+    StackState(found)
+    if cells and len(cells) != len(found):
+        raise LstmstateError(f"here are {len(found)} cells, where {len(cells)} were expected")
+    for number, cell in enumerate(cells or ()):
+        if found[number].widths != cell.widths:
+            c, m = found[number].widths
+            raise LstmstateError(
+                f"c is {c} wide and m {m}, where {cell.widths.c} and {cell.widths.m} were expected",
+                tensor=cell.name or (f"cell {number}" if is_stack else None),
+            )
+    names = [cell.name for cell in cells] if cells else [""] * len(found)
+    shapes = tuple(CellShape(n, cell.widths) for n, cell in zip(names, found, strict=True))
+    return Structure(shapes, is_stack, found[0].lead, found[0].dtype)
+
+
+def _batch_axis(array: Array, inserted: int = 0) -> int:
+    """Return where axes are inserted: before the batch, or before the width where it is alone."""
+    return max(array.ndim - inserted - 2, 0)
+
+
+def _at(axis: int, *numbers: int) -> tuple[slice | int, ...]:
+    """Return the index that picks something on some axes in a row, and all of those before."""
+    return (slice(None),) * axis + numbers
+
+
+def _equal(cells: Sequence[LSTMState], layout: str, *, halves: bool) -> None:
+    """Refuse what cannot be laid side by side in one array."""
+    widths = [cell.widths for cell in cells]
+    if len(set(widths)) > 1 or (halves and any(c != m for c, m in widths)):
+        told = ", ".join(f"c {c} m {m}" for c, m in widths)
+        what = "c and m as wide as each other" if halves else "cells as wide as each other"
+        raise LstmstateError(
+            f"the layout {layout!r} needs {what}, and this state has {told}",
+            advice="convert it to tuple or flat",
+        )
+
+
+def _even(arrays: Sequence[Array], layout: str) -> None:
+    if len(arrays) % 2:
+        raise LstmstateError(
+            f"the layout {layout!r} has two arrays a cell, and here are {len(arrays)}"
+        )
+
+
+def _one(arrays: Sequence[Array], layout: str) -> Array:
+    if len(arrays) != 1:
+        raise LstmstateError(f"the layout {layout!r} is one array, and here are {len(arrays)}")
+    return arrays[0]
+
+
+def _tuple_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:
+    return list(chain.from_iterable(cells))
+
+
+def _tuple_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pairs:
+    _even(arrays, "tuple")
+    return list(zip(arrays[::2], arrays[1::2], strict=True))
+
+
+def _keras_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:
+    return list(chain.from_iterable((cell.m, cell.c) for cell in cells))
+
+
+def _keras_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pairs:
+    _even(arrays, "keras")
+    return list(zip(arrays[1::2], arrays[::2], strict=True))
+
+
+def _flat_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:
+    return [StackState(cells).flat()]
+
+
+def _flat_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pairs:
+    array = _one(arrays, "flat")
+    width = array.shape[-1] if array.ndim else 0
+    if widths is None:
+        if width % 2 or not width:
+            raise LstmstateError(
+                f"a flat state {width} wide has no two equal halves",
+                advice="say the widths: --units and --proj, --cells, or --checkpoint",
+            )
+        widths = [StateWidths(width // 2, width // 2)]
+    if sum(cell.flat for cell in widths) != width:
+        told = " + ".join(f"c {c} + m {m}" for c, m in widths)
+        raise LstmstateError(f"it is {width} wide, and {told} are {sum(w.flat for w in widths)}")
+    pairs, at = [], 0
+    for cell in widths:
+        (c, _), (m, end) = cell.columns(at)
+        pairs.append((array[..., c:m], array[..., m:end]))
+        at = end
+    return pairs
+
+
+def _stacked_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:
+    import numpy as np
+
+    for cell in cells:
+        _equal([cell], "stacked", halves=True)
+    return [np.stack([cell.c, cell.m], axis=-2) for cell in cells]
+
+
+def _stacked_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pairs:
+    for array in arrays:
+        if array.ndim < 2 or array.shape[-2] != 2:
+            raise LstmstateError(
+                f"stacked means [..., 2, units], and the shape is {list(array.shape)}"
+            )
+    return [(array[..., 0, :], array[..., 1, :]) for array in arrays]
+
+
+def _layered_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:
+    import numpy as np
+
+    _equal(cells, "layered", halves=True)
+    at = _batch_axis(cells[0].c)
+    layers = [np.stack([cell.c, cell.m], axis=at) for cell in cells]
+    return [np.stack(layers, axis=at) if is_stack else layers[0]]
+
+
+def _layered_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pairs:
+    array = _one(arrays, "layered")
+    inserted = 2 if is_stack else 1
+    at = _batch_axis(array, inserted)
+    pair = at + inserted - 1
+    if array.ndim < inserted + 1 or array.shape[pair] != 2:
+        raise LstmstateError(
+            f"layered means {'[L, 2, batch, units]' if is_stack else '[2, batch, units]'}, "
+            f"and the shape is {list(array.shape)}"
+        )
+    if not is_stack:
+        return [(array[_at(at, 0)], array[_at(at, 1)])]
+    return [(array[_at(at, k, 0)], array[_at(at, k, 1)]) for k in range(array.shape[at])]
+
+
+def _torch_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:
+    import numpy as np
+
+    _equal(cells, "torch", halves=False)
+    at = _batch_axis(cells[0].c)
+    return [np.stack([cell.m for cell in cells], at), np.stack([cell.c for cell in cells], at)]
+
+
+def _torch_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pairs:
+    if len(arrays) != 2 or any(array.ndim < 2 for array in arrays):
+        raise LstmstateError("torch means h_n [L, batch, m] and c_n [L, batch, c]")
+    h_n, c_n = arrays
+    at = _batch_axis(h_n, 1)
+    layers = h_n.shape[at]
+    if h_n.ndim != c_n.ndim or c_n.shape[at] != layers or (not is_stack and layers != 1):
+        raise LstmstateError(
+            f"h_n of {list(h_n.shape)} and c_n of {list(c_n.shape)} are not of the same layers"
+        )
+    return [(c_n[_at(at, k)], h_n[_at(at, k)]) for k in range(layers)]
+
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        Layout("tuple", "c and m of each cell", _tuple_arrays, _tuple_pairs, ("c", "m"), True),
+        Layout(
+            "flat", "c | m side by side, cell after cell", _flat_arrays, _flat_pairs, ("state",)
+        ),
+        Layout(
+            "stacked",
+            "[..., 2, units] of each cell, c first",
+            _stacked_arrays,
+            _stacked_pairs,
+            ("state",),
+            True,
+        ),
+        Layout(
+            "layered",
+            "[L, 2, batch, units], c first",
+            _layered_arrays,
+            _layered_pairs,
+            ("state",),
+            inserted=(2, 1),
+        ),
+        Layout(
+            "keras", "h and c of each cell, h first", _keras_arrays, _keras_pairs, ("h", "c"), True
+        ),
+        Layout(
+            "torch",
+            "h_n [L, batch, m] and c_n [L, batch, c]",
+            _torch_arrays,
+            _torch_pairs,
+            ("h_n", "c_n"),
+            inserted=(1, 1),
+        ),
+    )
+}

@@ -1,0 +1,89 @@
+"""What travels with a state in its file, so that the way back needs no flags.
+
+It is one line of JSON: in the header of an npy file, a member of an npz, an attribute of an
+HDF5 file, a tensor of a checkpoint, a second pickle, a comment in a csv.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from lstmstate import limits
+from lstmstate.cells.model import StateWidths
+from lstmstate.errors import CorruptError
+from lstmstate.state.model import CellShape
+
+KEY = "lstmstate"  # the name of the member, attribute or tensor
+_HALVES = ("c", "m")
+
+
+class Metadata(NamedTuple):
+    """What a file says of the state in it.
+
+    Attributes:
+        layout: a name in `layouts.LAYOUTS`.
+        is_stack: whether the state is that of a stack, which may have one cell only.
+        part: "c" or "m" where the file holds only one half of one cell.
+        dtype: the dtype that the state had where the file cannot hold it ("bfloat16", kept as
+            float32).
+        source: the name of the file that it was made of.
+
+    >>> told = Metadata("flat", (CellShape("rnn", StateWidths(8, 5)),), False, source="a.npz")
+    >>> parse(told.line()) == told
+    True
+    """
+
+    layout: str
+    cells: tuple[CellShape, ...]
+    is_stack: bool
+    part: str | None = None
+    dtype: str | None = None
+    source: str | None = None
+
+    def line(self) -> str:
+        """Return it as a line of JSON, in ASCII."""
+        told = {
+            "layout": self.layout,
+            "cells": [{"name": name, "c": w.c, "m": w.m} for name, w in self.cells],
+            "stack": self.is_stack,
+            "part": self.part,
+            "dtype": self.dtype,
+            "source": self.source,
+        }
+        return json.dumps({key: value for key, value in told.items() if value is not None})
+
+
+def parse(line: str) -> Metadata:
+    """Read such a line; it comes from a stranger as all of the file does.
+
+    Raises:
+        CorruptError: it is not one.
+    """
+    try:
+        told = json.loads(line)
+        cells = tuple(
+            CellShape(str(cell["name"]), StateWidths(_width(cell["c"]), _width(cell["m"])))
+            for cell in told["cells"]
+        )
+        found = Metadata(
+            str(told["layout"]),
+            cells,
+            bool(told["stack"]),
+            *(
+                None if told.get(key) is None else str(told[key])
+                for key in ("part", "dtype", "source")
+            ),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise CorruptError("what it says of its layout cannot be read") from None
+    one = found.is_stack or len(cells) == 1
+    if not cells or not one or len(cells) > limits.MAX_CELLS or found.part not in (None, *_HALVES):
+        raise CorruptError("what it says of its layout makes no sense")
+    return found
+
+
+def _width(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value <= limits.MAX_INT64:
+        raise ValueError
+    return value

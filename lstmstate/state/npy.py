@@ -1,0 +1,179 @@
+"""npy files: a header, and the values of one array.
+
+The header is a Python dict in text. What travels with a state stands behind it as a comment,
+which NumPy's own reader passes over. Format: numpy.lib.format, versions 1.0 and 2.0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+from lstmstate import limits
+from lstmstate.checkpoint.source import ByteSource
+from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
+from lstmstate.output import Outputs
+from lstmstate.state.metadata import KEY, Metadata, parse
+from lstmstate.state.stored import StateFile, StoredArray
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lstmstate.state.flow import Flow
+
+    Array = NDArray[np.generic]
+
+_MARK = f"# {KEY} "
+_ALIGNED = 64  # NumPy pads headers so that the values can be mapped
+_READABLE = 9_000  # NumPy refuses headers of more than 10,000 characters
+
+
+class Header(NamedTuple):
+    """What stands before the values: `start` is the byte at which they begin."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[np.generic]
+    start: int
+    metadata: Metadata | None
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_header(file: IO[bytes]) -> Header:
+    """Read the header of an array from an open file.
+
+    Raises:
+        LstmstateError: it is damaged, or holds what is never read.
+    """
+    import io
+
+    from numpy.lib import format as npy
+
+    # Only the header is given to NumPy, which would read one of any length.
+    start = file.read(8)
+    size = file.read(2 if start[6:7] == b"\x01" else 4)
+    length = int.from_bytes(size, "little")
+    if length > limits.MAX_NPY_HEADER_BYTES:
+        raise UnsupportedError("its header is too long to be one")
+    text = file.read(length)
+    header = io.BytesIO(start + size + text)
+    version = npy.read_magic(header)
+    reader = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    if reader is None:
+        raise UnsupportedError(f"its npy version is {version[0]}.{version[1]}")
+    shape, fortran_order, dtype = reader(header)
+    if dtype.hasobject:
+        raise UnsupportedError("it holds a pickle, which is never read")
+    if any(size < 0 for size in shape):
+        raise CorruptError("its shape has a size below zero")
+    _, mark, told = text.decode("latin-1").rpartition(_MARK)
+    return Header(
+        shape, fortran_order, dtype, len(header.getvalue()), parse(told) if mark else None
+    )
+
+
+class NpyArray(StoredArray):
+    """The array of an npy file, read by position.
+
+    Raises:
+        LstmstateError: the file is damaged or cut short.
+    """
+
+    def __init__(self, source: ByteSource) -> None:
+        import io
+
+        start = source.read(0, min(source.size, limits.MAX_NPY_HEADER_BYTES), "the header")
+        self.header = read_header(io.BytesIO(start))
+        super().__init__("", self.header.shape, self.header.dtype)
+        stored = source.size - self.header.start
+        if self.header.nbytes > stored:
+            raise CorruptError(
+                f"the file is cut short: {stored} bytes of {self.header.nbytes}", path=source.path
+            )
+        self._source = source
+
+    def read(self, axis: int, start: int, stop: int) -> Array:
+        """Return the rows, in one read for each index of the axes before."""
+        import numpy as np
+
+        # An array in Fortran's order is a transposed one in C's.
+        shape = self.shape[::-1] if self.header.fortran_order else self.shape
+        axis = len(shape) - 1 - axis if self.header.fortran_order else axis
+        row = math.prod(shape[axis + 1 :]) * self.dtype.itemsize
+        part = np.empty((*shape[:axis], stop - start, *shape[axis + 1 :]), self.dtype)
+        length = (stop - start) * row
+        if part.size:
+            target = part.reshape(-1).view(np.uint8).data
+            for number in range(math.prod(shape[:axis])):
+                offset = self.header.start + (number * shape[axis] + start) * row
+                self._source.read_into(target[number * length : (number + 1) * length], offset)
+        return part.T if self.header.fortran_order else part
+
+
+def open_file(source: ByteSource) -> StateFile:
+    """Return the one array of an open npy file."""
+    array = NpyArray(source)
+    return StateFile(source.path, [array], array.header.metadata)
+
+
+def header_bytes(
+    shape: tuple[int, ...], dtype: np.dtype[np.generic], told: Metadata | None
+) -> bytes:
+    """Return the header of an array in C order, with what travels with it."""
+    from numpy.lib import format as npy
+
+    text = (
+        f"{{'descr': {npy.dtype_to_descr(dtype)!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
+    )
+    line = told.line() if told else ""
+    if line and len(text) + len(line) < _READABLE:
+        text += f" {_MARK}{line}"
+    start = len(npy.magic(1, 0)) + 2
+    text += " " * (-(start + len(text) + 1) % _ALIGNED) + "\n"
+    return npy.magic(1, 0) + len(text).to_bytes(2, "little") + text.encode("latin-1")
+
+
+def values(array: Array) -> memoryview:
+    """Return the bytes of an array in C order."""
+    import numpy as np
+
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def write_npys(files: Sequence[IO[bytes]], flow: Flow, told: Sequence[Metadata | None]) -> None:
+    """Write each planned array of a state into a file of its own."""
+    for file, plan, metadata in zip(files, flow.plans, told, strict=True):
+        file.write(header_bytes(plan.shape, plan.dtype, metadata))
+    if all(plan.axis == 0 for plan in flow.plans):
+        for _, _, arrays in flow.together():
+            for file, array in zip(files, arrays, strict=True):
+                file.write(values(array))
+        return
+    for number, file in enumerate(files):
+        for piece in flow.in_order(number):
+            file.write(values(piece))
+
+
+def write(
+    outputs: Outputs, target: str, flow: Flow, metadata: Metadata, *, compress: bool = False
+) -> None:
+    """Write a state that is one array; there is no compression.
+
+    Raises:
+        LstmstateError: it is several.
+    """
+    if len(flow.plans) != 1:
+        raise LstmstateError(
+            f"the layout {flow.layout.name!r} is {len(flow.plans)} arrays here, and an .npy file "
+            "holds one",
+            path=target,
+            advice="write an .npz or .h5, or use split",
+        )
+    with outputs.open(target) as file:
+        write_npys([file], flow, [metadata])

@@ -1,0 +1,160 @@
+"""npz files: a zip archive of npy files."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
+
+from lstmstate import limits
+from lstmstate.checkpoint.source import ByteSource
+from lstmstate.errors import CorruptError, UnsupportedError, located
+from lstmstate.output import Outputs
+from lstmstate.state.metadata import KEY, Metadata, parse
+from lstmstate.state.npy import Header, header_bytes, read_header, values
+from lstmstate.state.stored import StateFile, StoredArray
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lstmstate.state.flow import Flow
+
+    Array = NDArray[np.generic]
+
+_SUFFIX = ".npy"
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same input makes the same bytes, whenever
+_MAX_METADATA_BYTES = 1 << 20
+
+
+class NpzArray(StoredArray):
+    """An array of an archive, read from its start on; the archive's checksum is verified."""
+
+    def __init__(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, header: Header) -> None:
+        super().__init__(member.filename[: -len(_SUFFIX)], header.shape, header.dtype)
+        self._archive = archive
+        self._member = member
+        self._header = header
+        self._file: IO[bytes] | None = None
+        self._at = 0  # bytes of the values that were read
+        self._held: Array | None = None
+
+    def read(self, axis: int, start: int, stop: int) -> Array:
+        """Return the rows; along the first axis in order, they are all that is held."""
+        if self.shape[0] and axis == 0 and not self._header.fortran_order:
+            row = self._header.nbytes // self.shape[0]
+            return self._rows(start * row, stop * row).reshape(stop - start, *self.shape[1:])
+        if self._held is None:
+            flat = self._rows(0, self._header.nbytes)
+            order = self.shape[::-1] if self._header.fortran_order else self.shape
+            whole = flat.reshape(order)
+            self._held = whole.T if self._header.fortran_order else whole
+        return self._held[(slice(None),) * axis + (slice(start, stop),)]
+
+    def _rows(self, start: int, stop: int) -> Array:
+        """Return the values in a range of bytes, going back to the start where it lies behind."""
+        import numpy as np
+
+        with damage_told(self.name):
+            if self._file is None or start < self._at:
+                self._file = self._archive.open(self._member)
+                self._file.read(self._header.start)
+                self._at = 0
+            while self._at < start:
+                self._at += len(self._take(min(start - self._at, 1 << 20)))
+            data = self._take(stop - start)
+            self._at = stop
+            if stop == self._header.nbytes and self._file.read(1):
+                raise CorruptError("there is more in it than its shape tells")
+        return np.frombuffer(data, self.dtype)
+
+    def _take(self, size: int) -> bytes:
+        assert self._file is not None
+        data = self._file.read(size)
+        if len(data) != size:
+            raise CorruptError("it is cut short")
+        return data
+
+
+@contextmanager
+def damage_told(name: str | None = None) -> Iterator[None]:
+    """Turn what zipfile and zlib say of damage into an error of ours."""
+    import zlib
+
+    try:
+        with located(tensor=name):
+            yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise CorruptError(f"the archive is damaged ({error})", tensor=name) from None
+
+
+def open_file(source: ByteSource) -> StateFile:
+    """Return the arrays of an open npz file.
+
+    Raises:
+        LstmstateError: it is damaged, or declares far more than it stores.
+    """
+    arrays = []
+    metadata = None
+    with damage_told():
+        archive = zipfile.ZipFile(source.file())
+        if len(archive.infolist()) > limits.MAX_MEMBERS:
+            raise UnsupportedError(f"it holds more than {limits.MAX_MEMBERS} members")
+        for member in archive.infolist():
+            if not member.filename.endswith(_SUFFIX):
+                continue
+            with located(tensor=member.filename[: -len(_SUFFIX)]):
+                array = _array(archive, member)
+                if array.name == KEY:
+                    metadata = _metadata(array)
+                else:
+                    arrays.append(array)
+    return StateFile(source.path, arrays, metadata)
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NpzArray:
+    """Read the header of a member; its size is held against what it stores."""
+    too_dense = member.file_size > limits.NPZ_BOMB_RATIO * member.compress_size
+    if member.file_size > limits.BOMB_BYTES and too_dense:
+        raise UnsupportedError(
+            f"it declares {member.file_size} bytes and stores {member.compress_size}"
+        )
+    with archive.open(member) as file:
+        header = read_header(file)
+    if header.nbytes > member.file_size - header.start:
+        raise CorruptError("it is cut short")
+    return NpzArray(archive, member, header)
+
+
+def _metadata(array: NpzArray) -> Metadata | None:
+    """Return what travels with the state; a member of another kind is somebody else's."""
+    size = array.dtype.itemsize
+    if array.shape or array.dtype.kind != "U" or size > _MAX_METADATA_BYTES:
+        return None
+    return parse(str(array._rows(0, size)[0]))
+
+
+def write(
+    outputs: Outputs, target: str, flow: Flow, metadata: Metadata, *, compress: bool = False
+) -> None:
+    """Write the planned arrays one after another, and what travels with them."""
+    import numpy as np
+
+    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    told = np.array(metadata.line())
+    with outputs.open(target) as file, zipfile.ZipFile(file, "w") as archive:
+        for number, plan in enumerate(flow.plans):
+            with _member(archive, plan.name, method) as member:
+                member.write(header_bytes(plan.shape, plan.dtype, None))
+                for piece in flow.in_order(number):
+                    member.write(values(piece))
+        with _member(archive, KEY, method) as member:
+            member.write(header_bytes((), told.dtype, None))
+            member.write(values(told))
+
+
+def _member(archive: zipfile.ZipFile, name: str, method: int) -> Any:
+    info = zipfile.ZipInfo(f"{name}{_SUFFIX}", _EPOCH)
+    info.compress_type = method
+    return archive.open(info, "w", force_zip64=True)

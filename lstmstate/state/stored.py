@@ -1,0 +1,83 @@
+"""Arrays that lie in files: a name, a shape and a dtype at once, values in parts when asked for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from lstmstate.state.metadata import Metadata
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
+
+
+class StoredArray(ABC):
+    """An array in a file.
+
+    Attributes:
+        name: its place in the file; "" where the file is one array.
+        shape: its sizes.
+        dtype: the type of its elements.
+    """
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
+        self.name = name
+        self.shape = shape
+        self.dtype = dtype
+
+    @abstractmethod
+    def read(self, axis: int, start: int, stop: int) -> Array:
+        """Return the rows [start, stop) of one axis, with all of the other axes.
+
+        Raises:
+            LstmstateError: they are not there, or damaged.
+        """
+
+    def whole(self) -> Array:
+        """Return all of it; it has at least one axis."""
+        return self.read(0, 0, self.shape[0])
+
+
+class Held(StoredArray):
+    """An array that is in memory already."""
+
+    def __init__(self, name: str, array: Array) -> None:
+        super().__init__(name, array.shape, array.dtype)
+        self._array = array
+
+    def read(self, axis: int, start: int, stop: int) -> Array:
+        """Return a view of the rows."""
+        return self._array[(slice(None),) * axis + (slice(start, stop),)]
+
+
+class Item(StoredArray):
+    """One item of the first axis of a stored array, as an array of its own."""
+
+    def __init__(self, name: str, of: StoredArray, number: int) -> None:
+        super().__init__(name, of.shape[1:], of.dtype)
+        self._of = of
+        self._number = number
+
+    def read(self, axis: int, start: int, stop: int) -> Array:
+        """Return the rows of the item."""
+        item: Array = self._of.read(axis + 1, start, stop)[self._number]
+        return item
+
+
+class StateFile(NamedTuple):
+    """The arrays of an open state file.
+
+    Attributes:
+        ordered: whether their order in the file is the order they were given in.
+        notes: what a user should know of how it was read.
+    """
+
+    path: str
+    arrays: Sequence[StoredArray]
+    metadata: Metadata | None = None
+    ordered: bool = True
+    notes: tuple[str, ...] = ()
