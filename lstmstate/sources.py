@@ -14,7 +14,7 @@ from lstmstate.opened import LSTMCheckpoint, open_checkpoint
 from lstmstate.output import STDOUT
 from lstmstate.state import naming
 from lstmstate.state.files import open_state_file, picked, state_kind
-from lstmstate.state.metadata import Metadata
+from lstmstate.state.metadata import KEY, Metadata
 from lstmstate.state.model import CellShape
 from lstmstate.state.reading import Cells, Reading, Wanted, read_state
 from lstmstate.state.stored import StoredArray
@@ -195,6 +195,13 @@ def split_place(path: str) -> tuple[str, str | None]:
     return path, None
 
 
+def is_checkpoint(path: str) -> bool:
+    """Whether a path is that of a checkpoint with other things than a state in it."""
+    if path == STDOUT or split_place(path)[1] is not None or state_kind(path):
+        return False
+    return KEY not in open_checkpoint(path).variables
+
+
 def open_source(
     path: str, wanted: Wanted, *, variables: Sequence[str] = (), checksums: bool = True
 ) -> list[Source]:
@@ -253,6 +260,12 @@ def _saved(ckpt: LSTMCheckpoint, names: Sequence[str], wanted: Wanted) -> Iterat
         source = wanted.source if wanted.cells else ckpt.prefix
         wanted_here = wanted._replace(layout=layout, cells=known, source=source)
         yield Source(read_state(file, wanted_here), group, ckpt, inputs)
+
+
+def all_states(ckpt: LSTMCheckpoint) -> list[Source]:
+    """Return every state that is saved in a checkpoint."""
+    names = [group.name for group in groups(ckpt)]
+    return list(_saved(ckpt, names, Wanted())) if names else []
 
 
 def _group(ckpt: LSTMCheckpoint, found: Sequence[Group], name: str) -> Group:

@@ -123,6 +123,15 @@ def direction(scope: str) -> tuple[str, Direction] | None:
     return _SIDE.sub(_GAP, scope), "backward" if back else "forward"
 
 
+def undirected(scope: str) -> str:
+    """Return a scope without the words that tell a direction.
+
+    >>> undirected("BiRNN_FW/LSTMCell"), undirected("birnn/bw/lstm_cell")
+    ('BiRNN_/LSTMCell', 'birnn//lstm_cell')
+    """
+    return _SIDE.sub("", scope)
+
+
 def pair(scope: str) -> tuple[str, str] | None:
     """Return what a cell shares with its other direction: a key, and a name to show.
 

@@ -27,7 +27,7 @@ _COMMANDS = {
     "check": "assertions for CI: widths, layout, finite values, names",
 }
 
-DONE, USAGE, UNUSABLE, SOME_FAILED, INTERRUPTED = 0, 2, 3, 4, 130
+DONE, NO, USAGE, UNUSABLE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 

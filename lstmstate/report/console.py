@@ -208,13 +208,13 @@ class Meter:
 
     Args:
         what: what is being done.
-        total: how many bytes there will be.
+        total: how many bytes there will be, None where that is not known.
         quiet: whether to say nothing.
     """
 
     _PATIENCE = 0.5  # seconds before anything is said
 
-    def __init__(self, what: str, total: int, *, quiet: bool) -> None:
+    def __init__(self, what: str, total: int | None, *, quiet: bool) -> None:
         self._what = what
         self._total = total
         self._silent = quiet or not sys.stderr.isatty()

@@ -59,7 +59,7 @@ class Flow:
         self.layout = layout
         self._parts = parts
         self._told = told
-        self._lead_axis, self.spans = _spans(structure)
+        self._lead_axis, self.spans = spans_of(structure)
         self._kept: tuple[tuple[int, int], list[Array]] | None = None
         self.plans = self._plan()
 
@@ -120,7 +120,7 @@ class Flow:
         return self._kept[1]
 
 
-def _spans(structure: Structure) -> tuple[int, list[tuple[int, int]]]:
+def spans_of(structure: Structure) -> tuple[int, list[tuple[int, int]]]:
     """Return the leading axis along which to cut, and the rows of each part.
 
     It is the first one of which a row is small enough: a state of [2, 1000000] rows is cut

@@ -264,7 +264,7 @@ _ACTIONS: dict[bytes, Callable[[Machine], None]] = {
 
 # What those that are not carried out are for.
 _REFUSED = {
-    **dict.fromkeys((b"d", b"s", b"u"), "a dict"),
+    **dict.fromkeys((b"d", b"s", b"u"), "a dict or a structured dtype"),
     **dict.fromkeys((b"F", b"G"), "a float"),
     **dict.fromkeys((b"\x8f", b"\x90", b"\x91"), "a set"),
     **dict.fromkeys((b"P", b"Q"), "a persistent id, which stands for an object elsewhere"),

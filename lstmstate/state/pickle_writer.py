@@ -95,13 +95,14 @@ def _write_array(array: Array, file: IO[bytes]) -> None:
             f"an array of {array.dtype} cannot be written into a pickle",
             advice="convert it to float32 first",
         )
-    flat = array.reshape(-1).view(np.uint8)
-    pieces = [flat[start : start + _PIECE] for start in range(0, flat.size, _PIECE)]
-    # UTF-8 takes two bytes for a character from 128 on.
-    length = flat.size + sum(int(np.count_nonzero(piece & 128)) for piece in pieces)
-    if length > _MAX_TEXT:
+    if array.nbytes <= _MAX_TEXT:
+        flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        pieces = [flat[start : start + _PIECE] for start in range(0, flat.size, _PIECE)]
+        # UTF-8 takes two bytes for a character from 128 on.
+        length = flat.size + sum(int(np.count_nonzero(piece & 128)) for piece in pieces)
+    if array.nbytes > _MAX_TEXT or length > _MAX_TEXT:
         raise UnsupportedError(
-            f"an array of {flat.size} bytes is too large for a pickle", advice="write an .npz"
+            f"an array of {array.nbytes} bytes is too large for a pickle", advice="write an .npz"
         )
     file.write(b"cnumpy.core.multiarray\n_reconstruct\n")
     file.write(_tuple(b"cnumpy\nndarray\n", _tuple(_integer(0)), _text("b")) + _CALL)

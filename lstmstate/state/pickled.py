@@ -164,6 +164,7 @@ class _Builder:
     def __init__(self, size: int) -> None:
         self.parts = 0
         self.bytes_left = size
+        self.encoded: dict[int, bytes] = {}  # by the id of the call
 
     def build(self, found: object, depth: int) -> Value:
         """Return the value of a part that lies so many levels deep."""
@@ -229,13 +230,15 @@ class _Builder:
                 return found
             case Call(_Name.BYTES, ()):
                 return b""
+            case Call() if id(found) in self.encoded:
+                return self.encoded[id(found)]
             case Call(_Name.ENCODE, (str(text), "latin1")):
-                # A text that many arrays refer to would be in memory as often.
+                # Many calls may share one text, and make as many copies of it.
                 self.bytes_left -= len(text)
                 if self.bytes_left < 0:
                     raise UnsupportedError("it uses its bytes over and over", advice=ADVICE)
                 with suppress(UnicodeEncodeError):
-                    return text.encode("latin-1")
+                    return self.encoded.setdefault(id(found), text.encode("latin-1"))
         raise damaged("an array in it has no bytes")
 
 

@@ -59,13 +59,18 @@ class Wanted(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A state in a file: its layout, what it consists of, and the arrays that hold it."""
+    """A state in a file: its layout, what it consists of, and the arrays that hold it.
+
+    Attributes:
+        is_halved: whether nothing told the widths of a flat state, which was cut in half.
+    """
 
     file: StateFile
     layout: Layout
     structure: Structure
     arrays: tuple[StoredArray, ...]
     notes: tuple[str, ...] = ()
+    is_halved: bool = False
 
     def parts(self, axis: int, start: int, stop: int) -> State:
         """Return the rows [start, stop) of one leading axis; without any, the whole state."""
@@ -259,13 +264,15 @@ def _reading(file: StateFile, guess: _Guess, wanted: Wanted) -> Reading:
     except ValueError as error:  # sizes that no array can have
         raise CorruptError(f"it has a shape that no array has ({error})") from None
     notes = [guess.note] if guess.note else []
+    is_halved = False
     if not wanted.cells:
         cells = None
         if wanted.each and guess.layout == "flat":
             cells = [CellShape("", wanted.each)]
         structure = structure_of(layout, shown, cells, is_stack=guess.is_stack)
         _refuse_other_widths(structure, wanted)
-        if guess.layout == "flat" and cells is None:
+        is_halved = guess.layout == "flat" and cells is None
+        if is_halved:
             c, m = structure.cells[0].widths
             notes.append(
                 f"nothing tells the widths of this flat state: it is cut in half, c {c} and m {m}"
@@ -275,7 +282,7 @@ def _reading(file: StateFile, guess: _Guess, wanted: Wanted) -> Reading:
             structure = structure._replace(cells=tuple(CellShape(n, s.widths) for n, s in shapes))
     else:
         structure = _fitting(layout, shown, guess, wanted)
-    return Reading(file, layout, structure, guess.arrays, tuple(notes))
+    return Reading(file, layout, structure, guess.arrays, tuple(notes), is_halved)
 
 
 def _refuse_other_widths(structure: Structure, wanted: Wanted) -> None:

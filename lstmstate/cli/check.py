@@ -1,0 +1,182 @@
+"""`lstmstate check`: assertions for CI."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lstmstate.cli import CONTEXT, DONE, NO, SOME_FAILED, options, tell
+from lstmstate.errors import AmbiguousError, LstmstateError, printable
+
+if TYPE_CHECKING:
+    from lstmstate.checks import Finding
+    from lstmstate.sources import Source
+
+_EPILOG = """\b
+Examples:
+  lstmstate check model.ckpt-7 --units 128 --cells 2 --finite
+  lstmstate check model.ckpt-7 --has rnn/basic_lstm_cell/kernel
+  lstmstate check state.npz --layout tuple --max-abs-m 1 && ./deploy
+  lstmstate check flat.npy --units 128 --proj 64
+"""
+_ERAS = ("0.5-0.12", "1.0-1.1", "1.2+")
+_WIDTH = click.IntRange(min=1)
+
+
+@click.command("check", context_settings=CONTEXT, epilog=_EPILOG)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
+@click.option("--units", type=_WIDTH, metavar="N", help="num_units of every cell.")
+@click.option(
+    "--proj", type=click.IntRange(min=0), metavar="N", help="num_proj of every cell; 0: none."
+)
+@click.option("--input-size", type=_WIDTH, metavar="N", help="The width of every cell's input.")
+@click.option("--cells", type=click.IntRange(min=0), metavar="N", help="How many cells there are.")
+@click.option("--layout", type=click.Choice(options.LAYOUT_NAMES), help="The layout of the state.")
+@click.option("--finite", is_flag=True, default=None, help="No NaN and no Inf in any value.")
+@click.option("--max-abs-m", type=click.FloatRange(min=0), metavar="X", help="|m| is X at most.")
+@click.option("--has", multiple=True, metavar="NAME", help="There is a variable of this name.")
+@click.option("--family", metavar="NAME", help="The class of every cell, such as BasicLSTMCell.")
+@click.option("--forget-bias", type=float, metavar="X", help="The forget_bias of every cell.")
+@click.option("--era", type=click.Choice(_ERAS), help="The age of the cells' names.")
+@click.option("--cell", "cell", metavar="NAME", help="Assert of this cell of a checkpoint only.")
+@options.from_layout
+@options.checksums
+@options.as_json
+@options.common
+def command(
+    paths: tuple[str, ...],
+    cell: str | None,
+    from_layout: str | None,
+    no_checksums: bool,
+    quiet: bool,
+    as_json: bool,
+    **asserted: Any,
+) -> int:
+    """Hold a checkpoint or a state against what it should be; exit with 1 where it is not.
+
+    Each assertion that fails is one line. Of a checkpoint, the assertions on cells are held
+    against all of them, and those on the state against the states saved in it. For a name that is
+    not there, the line tells what the same tensor is called in this file.
+    """
+    wanted = [
+        (name, value)
+        for name, given in asserted.items()
+        for value in (given if isinstance(given, tuple) else (given,))
+        if value is not None
+    ]
+    if not wanted:
+        raise click.UsageError("nothing is asserted: say --units, --finite, --has, …")
+    checker = _Checker(cell, from_layout, asserted, verify=not no_checksums, quiet=quiet)
+    results: list[tuple[str, list[Finding]]] = []
+    failed = []
+    for path in paths:
+        try:
+            results.append((path, checker.check(path, wanted)))
+        except LstmstateError as error:
+            if len(paths) == 1:
+                raise
+            failed.append((path, str(error)))
+            tell(f"error: {error}")
+    _tell(results, failed, as_json=as_json, quiet=quiet, single=len(paths) == 1)
+    if failed:
+        return SOME_FAILED
+    return DONE if all(one.holds for _, findings in results for one in findings) else NO
+
+
+def _tell(
+    results: list[tuple[str, list[Finding]]],
+    failed: list[tuple[str, str]],
+    *,
+    as_json: bool,
+    quiet: bool,
+    single: bool,
+) -> None:
+    if as_json:
+        from lstmstate.report.check_json import print_document
+
+        print_document(results, failed, single=single)
+        return
+    for path, findings in results:
+        for finding in findings:
+            for problem in finding.problems:
+                click.echo(f"{printable(path)}: {problem}")
+            if finding.note:
+                options.note([f"{path}: {finding.note}"], quiet=quiet)
+        if all(one.holds for one in findings):
+            options.note([f"{path}: {len(findings)} of {len(findings)} hold"], quiet=quiet)
+
+
+class _Checker:
+    """What was asserted, the same for each path."""
+
+    def __init__(
+        self,
+        cell: str | None,
+        from_layout: str | None,
+        asserted: dict[str, Any],
+        *,
+        verify: bool,
+        quiet: bool,
+    ) -> None:
+        self._cell = cell
+        self._from_layout = from_layout
+        self._asserted = asserted
+        self._verify = verify
+        self._quiet = quiet
+
+    def check(self, path: str, wanted: list[tuple[str, Any]]) -> list[Finding]:
+        """Return what comes of the assertions for one path."""
+        from lstmstate.checks import Finding, Target, check
+        from lstmstate.opened import open_checkpoint
+        from lstmstate.report.console import Meter
+        from lstmstate.sources import all_states, is_checkpoint
+
+        with Meter("checking", None, quiet=self._quiet) as meter:
+            if is_checkpoint(path):
+                ckpt = open_checkpoint(path, checksums=self._verify)
+                cells = list(ckpt.cells.values()) if self._cell is None else [ckpt.cell(self._cell)]
+                target = Target(ckpt, cells, lambda: all_states(ckpt), meter.add)
+                return list(check(target, wanted))
+            try:
+                state = self._state(path)
+            except _Refuted as error:
+                return [Finding(error.assertion, (f"{error.assertion}: {error.problem}",))]
+            return list(check(Target(None, [], lambda: [state], meter.add), wanted))
+
+    def _state(self, path: str) -> Source:
+        """Open a state file; the widths that are asserted tell what the file does not."""
+        from lstmstate.cells.model import StateWidths
+        from lstmstate.sources import open_source
+        from lstmstate.state.reading import Cells, Wanted
+
+        plain = Wanted(self._from_layout)
+        units, proj = self._asserted["units"], self._asserted["proj"]
+        if units is None:
+            return open_source(path, plain, checksums=self._verify)[0]
+        each = StateWidths(units, proj or units)
+        count = self._asserted["cells"] or 1
+        told = plain._replace(cells=(Cells.of_widths([each] * count),), source="the assertions")
+        try:
+            found = open_source(path, plain, checksums=self._verify)[0]
+        except AmbiguousError:
+            raise
+        except LstmstateError:
+            found = None
+        if found is not None and not found.reading.is_halved:
+            return found
+        try:
+            return open_source(path, told, checksums=self._verify)[0]
+        except LstmstateError as error:
+            if found is not None:
+                return found
+            raise _Refuted(f"--units {units}", error.problem) from None
+
+
+class _Refuted(Exception):  # noqa: N818 - an answer, not an error
+    """The widths that are asserted do not fit the state."""
+
+    def __init__(self, assertion: str, problem: str) -> None:
+        super().__init__(problem)
+        self.assertion = assertion
+        self.problem = problem

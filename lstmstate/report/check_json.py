@@ -1,0 +1,51 @@
+"""The JSON of `lstmstate check`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from lstmstate.checks import Finding
+
+SCHEMA = "lstmstate.check/1"
+
+
+def print_document(
+    results: Sequence[tuple[str, Sequence[Finding]]],
+    failed: Sequence[tuple[str, str]],
+    *,
+    single: bool,
+) -> None:
+    """Print the document of the one path, or of all."""
+    documents = [_document(path, findings) for path, findings in results]
+    batch = {
+        "schema": SCHEMA,
+        "kind": "batch",
+        "holds": not failed and all(document["holds"] for document in documents),
+        "results": documents,
+        "failed": [{"path": path, "error": error} for path, error in failed],
+    }
+    document = documents[0] if single else batch
+    click.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def _document(path: str, findings: Sequence[Finding]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "kind": "checked",
+        "path": path,
+        "holds": all(one.holds for one in findings),
+        "assertions": [
+            {
+                "assertion": one.assertion,
+                "holds": one.holds,
+                "problems": list(one.problems),
+                "note": one.note,
+            }
+            for one in findings
+        ],
+    }
