@@ -20,16 +20,20 @@ __all__ = [
     "Cell",
     "CorruptError",
     "LSTMCheckpoint",
+    "LSTMState",
     "LstmstateError",
     "MissingExtraError",
     "NotFoundError",
     "Option",
     "SavedState",
     "Stack",
+    "StackState",
     "StateWidths",
     "UnsupportedError",
     "Variable",
+    "load_state",
     "open_checkpoint",
+    "save_state",
 ]
 
 if TYPE_CHECKING:
@@ -44,11 +48,15 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+    from lstmstate.state.model import LSTMState, StackState
+    from lstmstate.states import load_state, save_state
 
 _ROOMS = {
     "lstmstate.cells": ("Cell", "Option", "SavedState", "Stack", "StateWidths"),
     "lstmstate.checkpoint": ("Variable",),
     "lstmstate.opened": ("LSTMCheckpoint", "open_checkpoint"),
+    "lstmstate.state.model": ("LSTMState", "StackState"),
+    "lstmstate.states": ("load_state", "save_state"),
 }
 
 

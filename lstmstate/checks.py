@@ -234,7 +234,9 @@ def check(target: Target, asserted: Iterable[tuple[str, Any]]) -> Iterator[Findi
         if name in _OF_CELLS and not target.widths():
             yield Finding(told, (f"{told}: there is no LSTM cell in it",))
             continue
-        problems = tuple(f"{told}: {problem}" for problem in ASSERTIONS[name](target, value))
+        # A name that is missing is told with its name already.
+        start = "" if name == "has" else f"{told}: "
+        problems = tuple(f"{start}{problem}" for problem in ASSERTIONS[name](target, value))
         yield Finding(told, problems, _assumed(target, name))
 
 

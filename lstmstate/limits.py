@@ -83,3 +83,6 @@ MAX_PICKLE_DEPTH = 16
 
 # A pickle is read whole; larger states belong into an npy, npz or h5.
 MAX_PICKLE_BYTES = 1 << 30
+
+# States of up to this size are read by `inspect` for their ranges without being asked.
+LOOKED_AT_BYTES = 256 * MIB

@@ -46,6 +46,7 @@ class Outputs:
         False
         >>> os.listdir(folder.name)
         ['a.txt']
+        >>> folder.cleanup()
     """
 
     def __init__(self, inputs: Iterable[str] = (), *, force: bool = False) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from lstmstate.errors import AmbiguousError, LstmstateError, NotFoundError, prin
 from lstmstate.opened import LSTMCheckpoint, open_checkpoint
 from lstmstate.output import STDOUT
 from lstmstate.state import naming
-from lstmstate.state.files import open_state_file, picked, state_kind
+from lstmstate.state.files import open_state_file, picked, split_place, state_kind
 from lstmstate.state.metadata import KEY, Metadata
 from lstmstate.state.model import CellShape
 from lstmstate.state.reading import Cells, Reading, Wanted, read_state
@@ -177,22 +176,6 @@ class Source(NamedTuple):
             return sum(variable.nbytes or 0 for variable in self.ckpt.variables.values())
         arrays = self.reading.arrays
         return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
-
-
-def split_place(path: str) -> tuple[str, str | None]:
-    """Return a path and what follows it behind a colon: `FILE:place`.
-
-    What exists as it is has no place; else the first colon behind something that exists cuts.
-    """
-    if path == STDOUT or os.path.lexists(path):
-        return path, None
-    at = path.find(":")
-    while at != -1:
-        before = path[:at]
-        if before and (os.path.lexists(before) or os.path.lexists(f"{before}.index")):
-            return before, path[at + 1 :]
-        at = path.find(":", at + 1)
-    return path, None
 
 
 def is_checkpoint(path: str) -> bool:

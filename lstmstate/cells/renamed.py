@@ -190,9 +190,9 @@ def _best(readings: Iterable[_Reading], cells: list[Cell]) -> list[tuple[Cell, s
     """Return the cells that readings fit best, and the role in them."""
     ranked = []
     for reading in readings:
-        asked = _told(reading.scope, reading.words)
+        asked, last = _told(reading.scope, reading.words), _parts(reading.scope)[-1:]
         for cell in cells:
-            named = reading.words or _parts(reading.scope)[-1:] == _parts(cell.name)[-1:]
+            named = reading.words or _parts(cell.name)[-1:] == last
             if named and cell.family in reading.families and reading.role in cell.variables:
                 rank = _rank(asked, _told(cell.name, reading.words))
                 ranked += [(rank, cell, reading.role)] if rank else []

@@ -10,7 +10,7 @@ import os
 import stat
 from contextlib import suppress
 from types import TracebackType
-from typing import IO
+from typing import IO, cast
 
 from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
 
@@ -109,7 +109,7 @@ class ByteSource:
 
     def file(self) -> IO[bytes]:
         """Return it as a file object, for libraries that want one."""
-        return os.fdopen(os.dup(self._file), "rb")
+        return cast("IO[bytes]", _SourceFile(self))
 
     def refuse_pointer(self, what: str = "this") -> None:
         """Raise an error if this is the text that Git LFS leaves in the place of a file."""
@@ -119,6 +119,34 @@ class ByteSource:
                 path=self.path,
                 advice="run 'git lfs pull' in the repository it came from",
             )
+
+
+class _SourceFile(io.RawIOBase):
+    """A ByteSource in the shape of a file; it is closed with its source."""
+
+    def __init__(self, source: ByteSource) -> None:
+        super().__init__()
+        self._source = source
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._source.size}[whence]
+        if start + offset < 0:
+            raise OSError("a position before the start of a file")
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count = max(min(len(buffer), self._source.size - self._at), 0)
+        self._source.read_into(memoryview(buffer)[:count], self._at)
+        self._at += count
+        return count
 
 
 def unreadable(path: str, error: OSError) -> LstmstateError:

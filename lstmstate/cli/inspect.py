@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lstmstate.cells.stats import Stats
     from lstmstate.opened import LSTMCheckpoint
     from lstmstate.report.console import Sheet
+    from lstmstate.state.files import StateKind
 
 _EPILOG = """\b
 Examples:
@@ -61,8 +62,9 @@ def command(
     """Tell the LSTM cells in a checkpoint, the state that they take, and the states saved in it.
 
     PATH is whatever is at hand: a prefix, any file of a checkpoint (.index, .data-..., .meta), the
-    `checkpoint` text file, a folder, a SavedModel, a V1 file; or a state in .npy, .npz or .h5.
-    Nothing is imported or run, and values are not read, except for --stats.
+    `checkpoint` text file, a folder, a SavedModel, a V1 file; or a state in .npy, .npz, .h5, .pkl
+    or .csv (FILE:NAME picks an array inside). Nothing is imported or run, and the values of a
+    checkpoint are not read, except for --stats.
     """
     if no_checksums and not quiet:
         tell("note: checksums are not verified; values may be wrong")
@@ -104,21 +106,17 @@ class _Teller:
 
     def tell(self, path: str) -> None:
         """Print, or gather, what is in one path."""
-        from lstmstate.checkpoint.locate import NotACheckpointError
         from lstmstate.opened import open_checkpoint
+        from lstmstate.state.files import split_place, state_kind
 
         if path == "-":
             raise UnsupportedError("inspect does not read stdin", advice="give a path")
-        try:
-            ckpt = open_checkpoint(path, checksums=self._checksums)
-        except NotACheckpointError as error:
-            from lstmstate.state.arrays import can_list
-
-            if not can_list(error.kind):
-                raise
-            self._tell_state(path, error)
-            return
-        self._tell_checkpoint(path, ckpt)
+        file, place = split_place(path)
+        kind = state_kind(file)
+        if kind is not None:
+            self._tell_state(path, file, place, kind)
+        else:
+            self._tell_checkpoint(path, open_checkpoint(path, checksums=self._checksums))
 
     def write_json(self, *, single: bool) -> None:
         """Print the document of the one path, or of all."""
@@ -150,18 +148,17 @@ class _Teller:
         if self._stats:
             stats_tables(sheet, cells, self._figures(ckpt, cells))
 
-    def _tell_state(self, path: str, error: Any) -> None:
-        from lstmstate.state.arrays import list_arrays
+    def _tell_state(self, path: str, file: str, place: str | None, kind: StateKind) -> None:
+        from lstmstate.report.state_report import state_document, state_tables
+        from lstmstate.state.contents import contents
+        from lstmstate.state.files import open_state_file, picked
 
-        arrays = list_arrays(path, error.kind)
+        opened = open_state_file(file)
+        found = contents(picked(opened, place) if place else opened, values=self._stats)
         if self._as_json:
-            from lstmstate.report.inspect_json import arrays_document
-
-            self._documents.append(arrays_document(path, error.kind.key, arrays))
-            return
-        from lstmstate.report.inspect_table import arrays_table
-
-        arrays_table(self._next_sheet(), path, error.kind.words, arrays)
+            self._documents.append(state_document(path, kind, found))
+        else:
+            state_tables(self._next_sheet(), path, kind, found)
 
     def _figures(self, ckpt: LSTMCheckpoint, cells: list[Cell]) -> dict[str, list[Stats]]:
         from lstmstate.cells.stats import cell_stats

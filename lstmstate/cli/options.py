@@ -27,6 +27,7 @@ def _all(*options: Callable[[Any], Any]) -> Callable[[_Function], _Function]:
     """Return a decorator that adds some options, in their order in the help."""
 
     def add(function: _Function) -> _Function:
+        """Add the options to a command."""
         return reduce(lambda found, option: option(found), reversed(options), function)
 
     return add

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from lstmstate.cells import Cell, Option, Stack
     from lstmstate.cells.stats import Stats
     from lstmstate.opened import LSTMCheckpoint
-    from lstmstate.state.arrays import ArrayInfo
 
 SCHEMA = "lstmstate.inspect/1"
 Json = dict[str, Any]
@@ -56,26 +55,6 @@ def checkpoint_document(
         for cell in document["cells"]:
             cell["stats"] = [figures._asdict() for figures in stats[cell["name"]]]
     return document
-
-
-def arrays_document(path: str, kind: str, arrays: Iterable[ArrayInfo]) -> Json:
-    """Return the document of a state file."""
-    return {
-        "schema": SCHEMA,
-        "kind": "state",
-        "path": path,
-        "format": kind,
-        "arrays": [
-            {
-                "name": array.name,
-                "shape": list(array.shape),
-                "dtype": array.dtype,
-                "bytes": array.nbytes,
-                "readings": list(array.readings),
-            }
-            for array in arrays
-        ],
-    }
 
 
 def batch_document(documents: list[Json], failed: list[tuple[str, str]]) -> Json:

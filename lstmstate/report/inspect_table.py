@@ -8,7 +8,6 @@ from lstmstate.errors import printable
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.report import text
 from lstmstate.report.console import Sheet
-from lstmstate.state.arrays import ArrayInfo
 
 _FORMATS = {
     "v1": "TensorFlow V1 checkpoint",
@@ -56,33 +55,6 @@ def checkpoint_tables(
             sheet.line(f"{text.name(cell.name)}: {note}")
     if variables:
         _variables(sheet, ckpt)
-
-
-def arrays_table(sheet: Sheet, path: str, words: str, arrays: list[ArrayInfo]) -> None:
-    """Print the arrays of a state file."""
-    sheet.title(text.name(path))
-    sheet.line(f"{words[0].upper()}{words[1:]}: {text.count(len(arrays), 'array')}")
-    if arrays:
-        sheet.line()
-        sheet.table(
-            [
-                ("array", "name"),
-                ("shape", "left"),
-                ("dtype", "left"),
-                ("bytes", "right"),
-                ("could be", "words"),
-            ],
-            [
-                [
-                    printable(array.name) or "(the array)",
-                    text.shape(array.shape),
-                    array.dtype,
-                    text.size(array.nbytes),
-                    "; or ".join(array.readings) or text.UNKNOWN,
-                ]
-                for array in arrays
-            ],
-        )
 
 
 def _header(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:

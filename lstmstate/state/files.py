@@ -110,8 +110,24 @@ def state_kind(path: str) -> StateKind | None:
         return kind_of(source)
 
 
+def split_place(path: str) -> tuple[str, str | None]:
+    """Return a path and what follows it behind a colon: `FILE:place`.
+
+    What exists as it is has no place; else the first colon behind something that exists cuts.
+    """
+    if path == STDOUT or os.path.lexists(path):
+        return path, None
+    at = path.find(":")
+    while at != -1:
+        before = path[:at]
+        if before and (os.path.lexists(before) or os.path.lexists(f"{before}.index")):
+            return before, path[at + 1 :]
+        at = path.find(":", at + 1)
+    return path, None
+
+
 def open_state_file(path: str) -> StateFile:
-    """Open a state file, which may be followed by a colon and the place of an array in it.
+    """Open a state file.
 
     Args:
         path: the file; "-" for stdin.

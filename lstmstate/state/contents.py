@@ -1,0 +1,110 @@
+"""What `inspect` tells of a state file: its arrays, how they can be read, and their ranges."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from lstmstate import limits
+from lstmstate.errors import LstmstateError
+from lstmstate.state.flow import spans_of
+from lstmstate.state.naming import role_of
+from lstmstate.state.reading import Reading, read_state
+from lstmstate.state.stored import StateFile
+from lstmstate.state.watch import Watch
+
+
+class ArrayInfo(NamedTuple):
+    """An array of a state file.
+
+    Attributes:
+        name: its place in the file; "" where the file is one array.
+        readings: the layouts that it could be, likeliest first.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+    readings: tuple[str, ...]
+
+
+class Contents(NamedTuple):
+    """What is in a state file.
+
+    Attributes:
+        arrays: all of them.
+        reading: the state that they make, None where that is open.
+        told_by: "file" where the file says so itself, "names" of its arrays, "shape" alone.
+        problem: why there is no reading.
+        watch: the ranges of c and m; None where the values were not read.
+    """
+
+    arrays: tuple[ArrayInfo, ...]
+    reading: Reading | None = None
+    told_by: str | None = None
+    problem: str | None = None
+    watch: Watch | None = None
+
+
+def contents(file: StateFile, *, values: bool = False) -> Contents:
+    """Return what is in a state file; values are read where they are few, or asked for.
+
+    Raises:
+        LstmstateError: values cannot be read.
+    """
+    arrays = tuple(
+        ArrayInfo(
+            array.name,
+            array.shape,
+            str(array.dtype),
+            math.prod(array.shape) * array.dtype.itemsize,
+            readings(array.name, array.shape),
+        )
+        for array in file.arrays
+    )
+    try:
+        reading = read_state(file)
+    except LstmstateError as error:
+        advice = f"; {error.advice}" if error.advice else ""
+        return Contents(arrays, problem=f"{error.problem}{advice}")
+    named = any(role_of(array.name) for array in reading.arrays)
+    told_by = "file" if file.metadata else "names" if named and not reading.is_halved else "shape"
+    watch = None
+    if values or sum(array.nbytes for array in arrays) <= limits.LOOKED_AT_BYTES:
+        watch = Watch(reading)
+        axis, spans = spans_of(watch.structure)
+        for start, stop in spans:
+            watch.parts(axis, start, stop)
+    return Contents(arrays, reading, told_by, None, watch)
+
+
+def readings(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the layouts that an array of this name and shape could be.
+
+    >>> readings("", (8, 256))
+    ('flat (c 128 | m 128, without a projection)', 'c or m')
+    >>> readings("", (2, 2, 8, 128))
+    ('layered [L, 2, batch, units]', 'c or m')
+    """
+    told = role_of(name)
+    if told is not None and told[1] in _TOLD:
+        return (_TOLD[told[1]],)
+    if len(shape) < 2 or shape[-1] < 2:
+        return ("c or m",) if shape else ()
+    found = []
+    if len(shape) == 4 and shape[1] == 2:
+        found.append("layered [L, 2, batch, units]")
+    if len(shape) == 3 and shape[0] == 2:
+        # What Keras and PyTorch write has the same shape the other way round.
+        found.append("layered [2, batch, units], c first")
+        found.append("[h, c] of Keras or PyTorch, h first")
+    if len(shape) >= 3 and shape[-2] == 2:
+        found.append("stacked [batch, 2, units]")
+    half = shape[-1] // 2
+    even = f"flat (c {half} | m {half}, without a projection)"
+    found += [] if found else [even if shape[-1] % 2 == 0 else "flat (with a projection)"]
+    return (*found, "c or m")
+
+
+_TOLD = {"c": "c", "m": "m", "h_n": "torch h_n (m)", "c_n": "torch c_n (c)"}

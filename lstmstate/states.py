@@ -1,0 +1,103 @@
+"""States from files and into files, from Python: three lines for what `convert` does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from lstmstate.cells.model import StateWidths
+from lstmstate.convert import How, kind_to_write, write_state
+from lstmstate.errors import LstmstateError
+from lstmstate.opened import open_checkpoint
+from lstmstate.output import Outputs
+from lstmstate.sources import Source, cells_of, open_source
+from lstmstate.state.layouts import LAYOUTS, to_arrays
+from lstmstate.state.model import CellShape, LSTMState, StackState, State, Structure
+from lstmstate.state.reading import Cells, Reading, Wanted
+from lstmstate.state.stored import Held, StateFile
+
+
+def load_state(
+    path: str | os.PathLike[str],
+    *,
+    layout: str | None = None,
+    cells: Sequence[tuple[int, int]] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    variable: str | None = None,
+) -> State:
+    """Return the state in a file, or in a variable of a checkpoint.
+
+    Args:
+        path: a state in .npy, .npz, .h5, .pkl or .csv (`FILE:NAME` for an array inside), or a
+            checkpoint.
+        layout: the layout that it is in, where nothing tells: "tuple", "flat", "stacked",
+            "layered", "keras" or "torch".
+        cells: the widths (c, m) of each cell, where the file does not tell them.
+        checkpoint: a checkpoint whose cells tell them.
+        variable: which state of a checkpoint, where it has several.
+
+    Returns:
+        An `LSTMState` with c `[..., num_units]` and m `[..., num_proj or num_units]`, or the
+        `StackState` of several cells.
+
+    Raises:
+        LstmstateError: there is no state, or more than one way to read it.
+
+    Example:
+        >>> import lstmstate
+        >>> state = lstmstate.load_state("sample_checkpoints/peephole_flat")
+        >>> state.c.shape, state.m.shape, state.flat().shape
+        ((4, 8), (4, 5), (4, 13))
+    """
+    wanted = Wanted(layout)
+    if cells is not None:
+        widths = [StateWidths(*pair) for pair in cells]
+        wanted = wanted._replace(cells=(Cells.of_widths(widths),), source="the argument cells")
+    elif checkpoint is not None:
+        known = cells_of(open_checkpoint(checkpoint))
+        wanted = wanted._replace(cells=known, source=os.fspath(checkpoint))
+    variables = () if variable is None else (variable,)
+    return open_source(os.fspath(path), wanted, variables=variables)[0].reading.whole()
+
+
+def save_state(
+    state: State, path: str | os.PathLike[str], *, layout: str = "tuple", force: bool = False
+) -> None:
+    """Write a state into a file, whole or not at all.
+
+    Args:
+        path: its name tells what kind: .npz, .h5, .pkl, .csv, .ckpt, and .npy for layouts of one
+            array.
+        layout: as for `load_state`, which needs no word of it to read the file again.
+        force: whether a file that exists may be replaced.
+
+    Raises:
+        LstmstateError: the file or the layout cannot hold it, or it exists.
+
+    Example:
+        >>> import os, tempfile, numpy, lstmstate
+        >>> state = lstmstate.LSTMState(c=numpy.zeros((4, 8)), m=numpy.ones((4, 5)))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = os.path.join(folder, "flat.npy")
+        ...     lstmstate.save_state(state, file, layout="flat")
+        ...     numpy.load(file).shape, lstmstate.load_state(file).widths
+        ((4, 13), StateWidths(c=8, m=5))
+    """
+    if layout not in LAYOUTS:
+        raise LstmstateError(f"there is no layout {layout!r}", advice=f"say {', '.join(LAYOUTS)}")
+    target = os.fspath(path)
+    with Outputs(force=force) as outputs:
+        write_state(
+            _held(state), How(LAYOUTS[layout]), outputs, target, kind_to_write(target, None)
+        )
+
+
+def _held(state: State) -> Source:
+    """Return a state in memory as a source of parts."""
+    is_stack = isinstance(state, StackState)
+    cells: Sequence[LSTMState] = state.cells if isinstance(state, StackState) else (state,)
+    shapes = tuple(CellShape(cell.cell, cell.widths) for cell in cells)
+    structure = Structure(shapes, is_stack, state.lead, state.dtype)
+    layout = LAYOUTS["tuple"]
+    arrays = tuple(Held(name, array) for name, array in to_arrays(layout, state).items())
+    return Source(Reading(StateFile("", arrays), layout, structure, arrays))

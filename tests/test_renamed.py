@@ -1,0 +1,299 @@
+"""A tensor that is asked for by the name of another era, class or scope is found under its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SAMPLES, SHARED
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from writers import Shape, below, dense, lstm, recognised
+
+from lstmstate.cells.renamed import Counterpart, called_here
+from lstmstate.errors import LstmstateError
+from lstmstate.opened import open_checkpoint
+
+OLD, MIDDLE, NEW = "0.5-0.12", "1.0-1.1", "1.2+"
+ERAS = (OLD, MIDDLE, NEW)
+DIAGONALS = ("W_I_diag", "W_F_diag", "W_O_diag")
+SMALL = [leaf.lower() for leaf in DIAGONALS]
+
+# ---- names of every era, written out once more: role → leaf, and scopes by what they hold
+
+LEAVES = {
+    "BasicLSTMCell": {
+        OLD: {"kernel": "Linear/Matrix", "bias": "Linear/Bias"},
+        MIDDLE: {"kernel": "weights", "bias": "biases"},
+        NEW: {"kernel": "kernel", "bias": "bias"},
+    },
+    "LSTMCell": {
+        OLD: {"kernel": "W_0", "bias": "B", "projection": "W_P_0"}
+        | dict(zip(SMALL, DIAGONALS, strict=True)),
+        MIDDLE: {"kernel": "weights", "bias": "biases", "projection": "projection/weights"}
+        | dict(zip(SMALL, SMALL, strict=True)),
+        NEW: {"kernel": "kernel", "bias": "bias", "projection": "projection/kernel"}
+        | dict(zip(SMALL, SMALL, strict=True)),
+    },
+}
+SCOPES = {
+    "rnn": "RNN",
+    "multi_rnn_cell": "MultiRNNCell",
+    "bidirectional_rnn": "BiRNN",
+    "stack_bidirectional_rnn": "StackRNN",
+    "fw": "FW",
+    "bw": "BW",
+    "basic_lstm_cell": "BasicLSTMCell",
+    "lstm_cell": "LSTMCell",
+    **{f"cell_{k}": f"Cell{k}" for k in range(4)},
+}
+SNAKE = {old: new for new, old in SCOPES.items()}
+
+
+def scope_in(era: str, scope: str) -> str:
+    """Return a scope as an era would have called it; what is the user's stays."""
+    words = SCOPES if era == OLD else SNAKE
+    return "/".join(words.get(part, part) for part in scope.split("/"))
+
+
+def asked(name: str, shapes: Mapping[str, Shape]) -> list[tuple[str, ...]]:
+    """Return the names that are found for a name among some variables."""
+    return [found.names for found in called_here(name, shapes, recognised(shapes).cells)]
+
+
+def fused(scope: str, leaves: Iterable[str], rows: int = 7) -> dict[str, Shape]:
+    """A kernel, a bias, three peepholes and a projection of a cell of 4 units, as far as named."""
+    shapes: tuple[Shape, ...] = ((rows, 16), (16,), (4,), (4,), (4,), (4, 2))
+    return below(scope, dict(zip(leaves, shapes, strict=False)))
+
+
+BASIC = {
+    OLD: fused("RNN/BasicLSTMCell", ("Linear/Matrix", "Linear/Bias")),
+    MIDDLE: fused("rnn/basic_lstm_cell", ("weights", "biases")),
+    NEW: fused("rnn/basic_lstm_cell", ("kernel", "bias")),
+}
+FULL = {
+    OLD: fused("RNN/LSTMCell", ("W_0", "B", *DIAGONALS, "W_P_0"), 5),
+    MIDDLE: fused("rnn/lstm_cell", ("weights", "biases", *SMALL, "projection/weights"), 5),
+    NEW: fused("rnn/lstm_cell", ("kernel", "bias", *SMALL, "projection/kernel"), 5),
+}
+
+
+@pytest.mark.parametrize("cell", [BASIC, FULL], ids=["basic", "full"])
+@pytest.mark.parametrize("theirs", ERAS)
+@pytest.mark.parametrize("ours", ERAS)
+@pytest.mark.parametrize("end", ["", ":0"])
+@pytest.mark.parametrize("around", ["", "model/", "a/b/"])
+def test_every_role_is_found_in_every_era(
+    cell: dict[str, dict[str, Shape]], theirs: str, ours: str, end: str, around: str
+) -> None:
+    here = {f"{around}{name}": shape for name, shape in cell[ours].items()}
+    for name, expected in zip(cell[theirs], here, strict=True):
+        for outer in {around, "", "model/"}:
+            (found,) = called_here(f"{outer}{name}{end}", here, recognised(here).cells)
+            assert found == Counterpart((expected,), ours), (name, outer)
+
+
+# ---- one by one: what is asked for, what is there, what is found
+
+W = [f"RNN/LSTMCell/W_{k}" for k in range(3)]
+SHARDS = {W[0]: (3, 16), W[1]: (2, 16), W[2]: (2, 16), "RNN/LSTMCell/B": (16,)}
+PARTS = {f"rnn/lstm_cell/kernel/part_{k}": (4 - k, 16) for k in (0, 1)} | {
+    "rnn/lstm_cell/bias": (16,)
+}
+OLD_BLOCK = fused("RNN/LSTMBlockCell", ("W", "b", "wci", "wcf", "wco"))
+TWO = dense("RNN/MultiRNNCell/Cell0/BasicLSTMCell", 7, 16, ("Linear/Matrix", "Linear/Bias"))
+TWO |= dense("RNN/MultiRNNCell/Cell1/BasicLSTMCell", 8, 16, ("Linear/Matrix", "Linear/Bias"))
+TWO_NAMES = [f"RNN/MultiRNNCell/Cell{k}/BasicLSTMCell/Linear/Matrix" for k in (0, 1)]
+BOTH = lstm("bidirectional_rnn/fw/lstm_cell") | lstm("bidirectional_rnn/bw/lstm_cell")
+NESTED = lstm("stack_bidirectional_rnn/cell_0/fw/multi_rnn_cell/cell_1/lstm_cell")
+NESTED |= lstm("stack_bidirectional_rnn/cell_1/fw/multi_rnn_cell/cell_1/lstm_cell")
+CODERS = lstm("train/encoder/rnn/lstm_cell") | lstm("train/decoder/rnn/lstm_cell")
+SCOPES_LEFT_OUT = lstm("a/cell_0/bw/cell_1/lstm_cell") | lstm("b/cell_0/bw/cell_1/lstm_cell")
+TWICE = lstm("rnn/lstm_cell") | lstm("rnn/lstm_cell_1") | lstm("rnn/lstm_cell_2")
+USERS = lstm("anime_lstm/lstm_cell") | lstm("audio_lstm/lstm_cell")
+MOMENTS = {f"{name}/Adam_1": shape for name, shape in BASIC[NEW].items()}
+SCOPED = {f"train_op/{name}": shape for name, shape in MOMENTS.items()}
+AVERAGES = {f"{name}/ExponentialMovingAverage": shape for name, shape in BASIC[NEW].items()}
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+KERAS = {"kernel": (3, 16), "recurrent_kernel": (4, 16), "bias": (16,)}
+OBJECT = {f"cell/{leaf}{VALUE}": shape for leaf, shape in
+          (("kernel", (5, 16)), ("bias", (16,)), ("projection.Skernel", (4, 2)))}  # fmt: skip
+MOMENT = {f"cell/projection.Skernel/.OPTIMIZER_SLOT/adam/m{VALUE}": (4, 2)}
+NORMED = {"layer_norm_basic_lstm_cell/weights": (7, 16)} | {
+    f"layer_norm_basic_lstm_cell/{gate}/{part}": (4,)
+    for gate in ("input", "transform", "forget", "output", "state")
+    for part in ("gamma", "beta")
+}
+LAYERS = dense("model/Dense_1", 4, 9) | dense("Variable_1", 4, 3) | {"model/global_step": ()}
+
+ONE_BY_ONE: list[tuple[str, dict[str, Shape], list[Any]]] = [
+    # other classes over the same weights
+    ("rnn/lstm_cell/kernel", BASIC[MIDDLE], ["rnn/basic_lstm_cell/weights"]),
+    ("rnn/basic_lstm_cell/kernel", FULL[OLD], ["RNN/LSTMCell/W_0"]),
+    ("lstm_fused_cell/w_i_diag", FULL[OLD], ["RNN/LSTMCell/W_I_diag"]),
+    ("rnn/lstm_block_cell/bias", BASIC[OLD], ["RNN/BasicLSTMCell/Linear/Bias"]),
+    ("cudnn_lstm/rnn/multi_rnn_cell/cell_0/cudnn_compatible_lstm_cell/kernel",
+     lstm("rnn/multi_rnn_cell/cell_0/lstm_cell"), ["rnn/multi_rnn_cell/cell_0/lstm_cell/kernel"]),
+    ("rnn/lstm_cell/w_f_diag", OLD_BLOCK, ["RNN/LSTMBlockCell/wcf"]),
+    ("RNN/LSTMBlockCell/wco", FULL[NEW], ["rnn/lstm_cell/w_o_diag"]),
+    ("lstm_block_wrapper/weights", lstm("lstm_fused_cell"), ["lstm_fused_cell/kernel"]),
+    ("LayerNormBasicLSTMCell/linear/weights", NORMED, ["layer_norm_basic_lstm_cell/weights"]),
+    # shards and parts
+    ("rnn/lstm_cell/kernel", SHARDS, [tuple(W)]),
+    ("model/RNN/LSTMCell/W_1", SHARDS, [W[1]]),
+    ("rnn/lstm_cell/weights/part_0", SHARDS, [tuple(W)]),
+    ("rnn/lstm_cell/weights", PARTS, [tuple(PARTS)[:2]]),
+    ("model/rnn/lstm_cell/weights/part_1", PARTS, ["rnn/lstm_cell/kernel/part_1"]),
+    ("rnn/basic_lstm_cell/weights/part_0", BASIC[NEW], ["rnn/basic_lstm_cell/kernel"]),
+    # layers
+    ("rnn/multi_rnn_cell/cell_1/basic_lstm_cell/kernel", TWO, TWO_NAMES[1:]),
+    ("a/rnn/multi_rnn_cell/cell_0/lstm_cell/weights", TWO, TWO_NAMES[:1]),
+    ("rnn/basic_lstm_cell/kernel", TWO, TWO_NAMES),
+    ("rnn/multi_rnn_cell/cell_2/basic_lstm_cell/kernel", TWO, []),
+    ("RNN/MultiRNNCell/Cell0/LSTMCell/B", BASIC[NEW], ["rnn/basic_lstm_cell/bias"]),
+    ("RNN/MultiRNNCell/Cell1/LSTMCell/B", BASIC[NEW], []),
+    # directions
+    ("BiRNN_BW/LSTMCell/W_0", BOTH, ["bidirectional_rnn/bw/lstm_cell/kernel"]),
+    ("BiRNN/FW/LSTMCell/B", BOTH, ["bidirectional_rnn/fw/lstm_cell/bias"]),
+    ("rnn/lstm_cell/weights", BOTH,
+     ["bidirectional_rnn/fw/lstm_cell/kernel", "bidirectional_rnn/bw/lstm_cell/kernel"]),
+    ("bidirectional_rnn/fw/lstm_cell/weights", BASIC[NEW], []),
+    ("StackRNN/Layer0/BiRNN/FW/LSTMCell/W_0", lstm("stack_bidirectional_rnn/cell_0/fw/lstm_cell"),
+     ["stack_bidirectional_rnn/cell_0/fw/lstm_cell/kernel"]),
+    ("StackRNN/Layer1/BiRNN/FW/MultiRNNCell/Cell1/LSTMCell/B", NESTED,
+     ["stack_bidirectional_rnn/cell_1/fw/multi_rnn_cell/cell_1/lstm_cell/bias"]),
+    # scopes and numbers
+    ("rnn_1/lstm_cell/weights", lstm("model/rnn/lstm_cell"), ["model/rnn/lstm_cell/kernel"]),
+    ("infer/decoder/rnn/lstm_cell/weights", CODERS, ["train/decoder/rnn/lstm_cell/kernel"]),
+    ("net/rnn/lstm_cell/weights", lstm("model/rnn/lstm_cell"), ["model/rnn/lstm_cell/kernel"]),
+    ("encoder/rnn/lstm_cell/weights", lstm("decoder/rnn/lstm_cell"), []),
+    ("net/rnn/lstm_cell/weights", CODERS, []),
+    ("net/rnn/basic_lstm_cell/weights", lstm("model/rnn/lstm_cell"), []),
+    ("rnn/lstm_cell/weights", USERS,
+     ["anime_lstm/lstm_cell/kernel", "audio_lstm/lstm_cell/kernel"]),
+    ("rnn/lstm_cell_1/weights", TWICE, ["rnn/lstm_cell_1/kernel"]),
+    ("rnn/basic_lstm_cell/weights", TWICE, ["rnn/lstm_cell/kernel"]),
+    ("rnn/lstm_cell_3/weights", TWICE, []),
+    ("rnn_2/lstm_cell/weights", lstm("rnn_1/lstm_cell"), []),
+    ("rnn/decoder_LSTM_1/weights", lstm("rnn/decoder_LSTM_1"), ["rnn/decoder_LSTM_1/kernel"]),
+    ("rnn/decoder_LSTM_2/weights", lstm("rnn/decoder_LSTM_1"), []),
+    ("Weights", lstm("rnn/lstm_cell"), []),
+    ("rnn/basic_lstm_cell/weights", lstm("a/basic_lstm_cell") | lstm("b/lstm_cell"),
+     ["a/basic_lstm_cell/kernel"]),
+    ("RNN_1/MultiRNNCell/Cell0/LSTMCell/B",
+     lstm("rnn/multi_rnn_cell/cell_0/lstm_cell") | lstm("rnn_1/multi_rnn_cell/cell_0/lstm_cell"),
+     ["rnn_1/multi_rnn_cell/cell_0/lstm_cell/bias"]),
+    ("bidirectional_rnn/fw/lstm_cell/kernel", lstm("lstm_cell"), []),
+    ("embedding_wrapper/input_projection_wrapper/output_projection_wrapper/rnn/lstm_cell/kernel",
+     USERS, ["anime_lstm/lstm_cell/kernel", "audio_lstm/lstm_cell/kernel"]),
+    ("stack_bidirectional_rnn/cell_0/bw/multi_rnn_cell/cell_1/lstm_cell/biases", SCOPES_LEFT_OUT,
+     ["a/cell_0/bw/cell_1/lstm_cell/bias", "b/cell_0/bw/cell_1/lstm_cell/bias"]),
+    # slots and averages
+    ("RNN/BasicLSTMCell/Linear/Matrix/Adam_1", BASIC[NEW] | MOMENTS,
+     ["rnn/basic_lstm_cell/kernel/Adam_1"]),
+    ("rnn/basic_lstm_cell/weights/Adam_1", BASIC[NEW] | SCOPED,
+     ["train_op/rnn/basic_lstm_cell/kernel/Adam_1"]),
+    ("train_op/rnn/basic_lstm_cell/weights/Adam_1", BASIC[NEW] | MOMENTS,
+     ["rnn/basic_lstm_cell/kernel/Adam_1"]),
+    ("rnn/lstm_cell/kernel/Momentum", SHARDS | {f"{w}/Momentum": SHARDS[w] for w in W},
+     [tuple(f"{w}/Momentum" for w in W)]),
+    ("rnn/basic_lstm_cell/weights/Adam", BASIC[NEW] | MOMENTS, []),
+    ("rnn/basic_lstm_cell/weights", BASIC[NEW] | MOMENTS, ["rnn/basic_lstm_cell/kernel"]),
+    ("rnn/basic_lstm_cell/biases/ExponentialMovingAverage", AVERAGES,
+     ["rnn/basic_lstm_cell/bias/ExponentialMovingAverage"]),
+    ("rnn/basic_lstm_cell/biases", AVERAGES, ["rnn/basic_lstm_cell/bias/ExponentialMovingAverage"]),
+    ("rnn/basic_lstm_cell/weights/Adam_1",
+     BASIC[NEW] | {f"a/{name}": shape for name, shape in (BASIC[NEW] | MOMENTS).items()}, []),
+    ("dense/kernel/Adam", {"a/dense/kernel": (3, 4), "a/dense/kernel/Adam": (3, 4)},
+     ["a/dense/kernel/Adam"]),
+    # objects and Keras
+    ("rnn/lstm_cell/projection/weights", OBJECT, [f"cell/projection.Skernel{VALUE}"]),
+    (f"model/cell/projection/kernel/.OPTIMIZER_SLOT/adam/m{VALUE}", OBJECT | MOMENT,
+     list(MOMENT)),
+    (f"cell/kernel{VALUE}", BASIC[MIDDLE], ["rnn/basic_lstm_cell/weights"]),
+    ("bidirectional/backward_lstm/lstm_cell/recurrent_kernel",
+     {f"layer_with_weights-0/{way}_layer/cell/{leaf}{VALUE}": s
+      for way in ("forward", "backward") for leaf, s in KERAS.items()},
+     [f"layer_with_weights-0/backward_layer/cell/recurrent_kernel{VALUE}"]),
+    ("lstm_1/kernel", below("lstm_1/lstm_cell", KERAS) | below("lstm/lstm_cell", KERAS),
+     ["lstm_1/lstm_cell/kernel"]),
+    ("rnn/lstm_cell/kernel", below("lstm/lstm_cell", KERAS), []),
+    ("lstm/lstm_cell/recurrent_kernel", lstm("rnn/lstm_cell"), []),
+    # what is of no cell
+    ("dense_1/kernel", LAYERS, ["model/Dense_1/kernel"]),
+    ("train/model/dense_1/bias:0", LAYERS, ["model/Dense_1/bias"]),
+    ("dense/kernel", LAYERS, []),
+    ("other/dense_1/kernel", LAYERS, []),
+    ("dense_1/weights", LAYERS, []),
+    ("global_step", LAYERS, ["model/global_step"]),
+    ("kernel", LAYERS, []),
+    ("a/b/d/w", dict.fromkeys(("d/w", "b/d/w"), (3,)), ["b/d/w"]),
+    ("D/kernel", dict.fromkeys(("d/kernel", "model/D/kernel"), (3,)), ["d/kernel"]),
+    ("d/w", dict.fromkeys(("model/d/W", "model/d/w"), (3,)), ["model/d/w"]),
+    ("rnn/gru_cell/gates/weights", dense("rnn/gru_cell/gates", 7, 8) | lstm("lstm_cell"), []),
+    ("rnn/lstm_cell/projection/biases", FULL[NEW], []),
+    ("rnn/basic_lstm_cell/w_f_diag", BASIC[NEW], []),
+    ("", LAYERS | BASIC[NEW], []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "here", "expected"), ONE_BY_ONE)
+def test_what_is_found(name: str, here: dict[str, Shape], expected: list[Any]) -> None:
+    assert asked(name, here) == [(one,) if isinstance(one, str) else one for one in expected]
+
+
+# ---- files that exist
+
+FOLDERS = [path for root in (SAMPLES, SHARED / "real") for path in sorted(root.glob("*/"))]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+@pytest.mark.parametrize("era", ERAS)
+def test_kernels_of_real_files_are_found_in_the_names_of_every_era(folder: Path, era: str) -> None:
+    try:
+        ckpt = open_checkpoint(folder)
+    except LstmstateError:
+        pytest.skip("the folder does not say which of its checkpoints is meant")
+    for cell in ckpt.cells.values():
+        if cell.family in LEAVES:
+            name = f"{scope_in(era, cell.name)}/{LEAVES[cell.family][era]['kernel']}"
+            found = called_here(name, ckpt.variables, ckpt.cells.values())
+            kernel = cell.variables["kernel"]
+            # Where it is there under that very name it is but the shard that was asked for.
+            assert found == [Counterpart(kernel if name not in kernel else (name,), cell.era)]
+
+
+# ---- stacks of any kind
+
+OUTER = ["", "model/", "encoder/net/", "decoder/", "Model_1/", "net/lstm/"]
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_every_name_of_a_stack_leads_to_its_variable(data: Any) -> None:
+    family = data.draw(st.sampled_from(sorted(LEAVES)))
+    ours, theirs = data.draw(st.sampled_from(ERAS)), data.draw(st.sampled_from(ERAS))
+    layers = data.draw(st.integers(1, 4))
+    sides = data.draw(
+        st.sampled_from([["rnn"], [f"bidirectional_rnn/{side}" for side in ("fw", "bw")]])
+    )
+    scopes = data.draw(st.lists(st.sampled_from(OUTER), min_size=1, max_size=3, unique=True))
+    word = SNAKE[family]
+    shapes = {"kernel": (7, 16), "bias": (16,)} | dict.fromkeys(SMALL, (4,))
+    names: dict[str, str] = {}  # theirs → ours
+    here: dict[str, Shape] = {}
+    for place in (f"{outer}{side}" for outer in scopes for side in sides):
+        for k in range(layers):
+            scope = f"{place}/multi_rnn_cell/cell_{k}/{word}" if layers > 1 else f"{place}/{word}"
+            for role in LEAVES[family][NEW].keys() & shapes.keys():
+                name, other = (
+                    f"{scope_in(era, scope)}/{LEAVES[family][era][role]}" for era in (ours, theirs)
+                )
+                names[other], here[name] = name, shapes[role]
+    cells = recognised(here).cells
+    assert len(cells) == layers * len(sides) * len(scopes)
+    for name, expected in names.items():
+        assert called_here(name, here, cells) == [Counterpart((expected,), ours)]
