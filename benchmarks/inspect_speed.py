@@ -8,47 +8,19 @@ them; the figures are medians. Peak memory is the operating system's own account
 
 from __future__ import annotations
 
-import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from grow_graph import grow  # beside this file
+from measured import medians
 
 RUNS = 7
 SAMPLES = Path(__file__).resolve().parent.parent / "sample_checkpoints"
 SAMPLE = str(SAMPLES / "sunspots" / "model.ckpt-360")
 LARGE = "inspect --json, 500 variables"
 LIST = "import tensorflow as tf; tf.train.list_variables({path!r})"
-
-
-def measure(command: list[str]) -> tuple[float, float]:
-    """Run a command; return its wall seconds and its peak memory in MiB."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{command} ended with {process.returncode}")
-    return seconds, usage.ru_maxrss / (1 << (20 if sys.platform == "darwin" else 10))
-
-
-def medians(commands: dict[str, list[str]], runs: int = RUNS) -> dict[str, tuple[float, float]]:
-    """Return for each command the median seconds and the largest peak, of runs in turn."""
-    for command in commands.values():
-        measure(command)  # files and bytecode into the caches
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-    for _ in range(runs):
-        for name, command in commands.items():
-            taken[name].append(measure(command))
-    return {
-        name: (statistics.median(s for s, _ in figures), max(peak for _, peak in figures))
-        for name, figures in taken.items()
-    }
 
 
 def write_bundle(prefix: Path, variables: int, nbytes: int) -> None:
@@ -100,7 +72,8 @@ def main() -> None:
                 "inspect --json, no graph": [*inspect, "--json", str(small / "model.ckpt-360")],
                 "inspect --json, 2 MB graph": [*inspect, "--json", str(grown)],
                 "tf.train.list_variables": [sys.executable, "-c", LIST.format(path=SAMPLE)],
-            }
+            },
+            RUNS,
         )
     print(f"{'whole process':40} {'seconds':>8} {'peak MiB':>9}")
     for name, (seconds, peak) in figures.items():

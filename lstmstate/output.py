@@ -16,12 +16,15 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import IO
 
 from lstmstate.errors import LstmstateError
 
 STDOUT = "-"
+_INTERRUPTIONS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
@@ -111,9 +114,10 @@ class Outputs:
             raise LstmstateError(
                 "binary data is not written to a terminal", advice="redirect stdout, or give -o"
             )
-        descriptor, temporary = tempfile.mkstemp(prefix="lstmstate-")
+        temporary = os.path.join(tempfile.gettempdir(), f"lstmstate-{secrets.token_hex(8)}.tmp")
         self._temporary[STDOUT] = temporary
-        os.close(descriptor)
+        with told(temporary):
+            os.close(os.open(temporary, _NEW_FILE, 0o600))
         return temporary
 
     def __exit__(
@@ -137,17 +141,19 @@ class Outputs:
             with told(target):
                 if target != STDOUT:
                     flush(temporary)
+        if STDOUT in self._temporary:  # whoever reads it may be slow, or gone
+            with told(STDOUT), open(self._temporary.pop(STDOUT), "rb") as file:
+                os.unlink(file.name)
+                shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
+                sys.stdout.flush()
         with undisturbed():
             for target, temporary in self._temporary.items():
                 with told(target):
-                    if target == STDOUT:
-                        with open(temporary, "rb") as file:
-                            shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
-                    elif self._force:
+                    if self._force:
                         os.replace(temporary, target)
                     else:
                         _rename_new(temporary, target)
-        for folder in {os.path.dirname(target) for target in self._temporary if target != STDOUT}:
+        for folder in {os.path.dirname(target) for target in self._temporary}:
             with suppress(OSError):  # some systems cannot open folders
                 flush(folder)
 
@@ -192,12 +198,21 @@ def told(target: str) -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let a second Ctrl-C wait until the work of a moment is done."""
+    """Let Ctrl-C and its like wait until the work of a moment is done."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    waiting: list[tuple[int, FrameType | None]] = []
+    before = {}
+    for number in _INTERRUPTIONS:
+        handler = signal.getsignal(number)
+        if callable(handler):  # others are not Python's to hold back
+            before[number] = handler
+            signal.signal(number, lambda number, frame: waiting.append((number, frame)))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number, frame in waiting[:1]:
+        before[number](number, frame)

@@ -57,7 +57,20 @@ def test_importing_the_package_imports_no_part_of_it() -> None:
 
 def test_lower_rooms_never_import_upper_ones() -> None:
     """Files → variables → cells → states → reports → commands, never the other way."""
-    rooms = ["checkpoint", "cells", "state", "opened", "report", "cli"]
+    rooms = [
+        "checkpoint",
+        "cells",
+        "state",
+        "opened",
+        "sources",
+        "convert",
+        "halves",
+        "states",
+        "compare",
+        "checks",
+        "report",
+        "cli",
+    ]
     package = SAMPLES.parent / "lstmstate"
     for floor, room in enumerate(rooms):
         above = rooms[floor + 1 :]

@@ -107,11 +107,16 @@ def _by_name(
 
 
 def _state(variable: Stored, layout: str, cells: list[Cell]) -> SavedState:
-    """Return a state, with its cell where only one fits, or one shares its scope."""
+    """Return a state, with its cell where only one fits, or one shares its scope or gives it.
+
+    `convert` puts the state of a cell under the cell's name: `saved_state/rnn/lstm_cell/c`.
+    """
+    scope = names.parent(variable.path)
     near = [
         cell
         for cell in cells
-        if names.parent(variable.path) in (cell.name, names.parent(cell.name))
+        if scope in (cell.name, names.parent(cell.name))
+        or (cell.name and scope.endswith(f"/{cell.name}"))
     ]
     fitting = near if len(near) == 1 else cells
     cell = fitting[0].name if len(fitting) == 1 else None

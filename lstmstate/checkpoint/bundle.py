@@ -19,7 +19,7 @@ from lstmstate.checkpoint import dtypes, wire
 from lstmstate.checkpoint.dtypes import DType
 from lstmstate.checkpoint.ordered_code import Extents, decode_slice_key
 from lstmstate.checkpoint.source import ByteSource
-from lstmstate.checkpoint.table import Table, masked_crc
+from lstmstate.checkpoint.table import Table, masked, masked_crc
 from lstmstate.checkpoint.variables import Shape, Spec, parse_extents, parse_shape, region
 from lstmstate.errors import (
     CorruptError,
@@ -329,8 +329,3 @@ def counted(lengths: Iterable[int], *, big_endian: bool) -> bytes:
     """Return the lengths of strings as a checksum takes them: uint32, uint64 where larger."""
     order: Literal["big", "little"] = "big" if big_endian else "little"
     return b"".join(n.to_bytes(4 if n < 1 << 32 else 8, order) for n in lengths)
-
-
-def masked(crc: int) -> int:
-    """Return a CRC32C that was taken part by part as it is stored; see `table.masked_crc`."""
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF

@@ -24,9 +24,10 @@ import google_crc32c
 
 from lstmstate import limits
 from lstmstate.checkpoint import dtypes
-from lstmstate.checkpoint.bundle import Bundle, Entry, counted, masked
+from lstmstate.checkpoint.bundle import Bundle, Entry, counted
 from lstmstate.checkpoint.dtypes import DType
 from lstmstate.checkpoint.ordered_code import WHOLE_AXIS, Extent, Extents, encode_slice_key
+from lstmstate.checkpoint.table import masked
 from lstmstate.checkpoint.table_writer import write_table
 from lstmstate.checkpoint.variables import Shape
 from lstmstate.checkpoint.wire import (

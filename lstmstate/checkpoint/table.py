@@ -41,6 +41,11 @@ def masked_crc(*parts: bytes) -> int:
     crc = 0
     for part in parts:
         crc = google_crc32c.extend(crc, part)
+    return masked(crc)
+
+
+def masked(crc: int) -> int:
+    """Return a CRC32C as TensorFlow stores it; see `masked_crc`."""
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 

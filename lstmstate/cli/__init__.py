@@ -10,8 +10,10 @@ import contextlib
 import gc
 import io
 import os
+import signal
 import sys
 from importlib import import_module
+from types import FrameType
 
 import click
 
@@ -28,6 +30,8 @@ _COMMANDS = {
 }
 
 DONE, NO, USAGE, UNUSABLE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+# What ends a process and can be caught: a CI job's end, a closed terminal.
+ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -58,8 +62,23 @@ def cli() -> None:
     """
 
 
+class _Terminated(BaseException):
+    """The process was asked to end; what it has begun is taken back on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number  # as shells tell it
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise _Terminated(number)
+
+
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    for number in ENDINGS:
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, _terminate)
     # A short process makes no cycles worth collecting; looking for them takes a tenth of it.
     gc.disable()
     sys.exit(run(sys.argv[1:]))
@@ -78,6 +97,8 @@ def run(arguments: list[str]) -> int:
         return USAGE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
+    except _Terminated as end:
+        return end.exit_code
     except (BrokenPipeError, SystemExit):  # Click makes the one into the other
         _give_up_stdout()
         return DONE  # whoever read has had enough

@@ -159,12 +159,12 @@ class _Job:
         )
         first = sources[0]
         structure = first.reading.structure
+        names = self._layout.array_names(structure.cells, is_stack=structure.is_stack)
         if target is None:
-            names = self._layout.array_names(structure.cells, is_stack=structure.is_stack)
             target = target_beside(
                 path, self._layout, folder=self._out_dir, one_array=len(names) == 1
             )
-        kind = kind_to_write(target, flags["kind"])
+        kind = kind_to_write(target, flags["kind"], "npy" if len(names) == 1 else "npz")
         with (
             Outputs(first.inputs, force=flags["force"]) as outputs,
             Meter("converting", first.nbytes, quiet=self._quiet) as meter,
