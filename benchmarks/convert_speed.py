@@ -92,16 +92,25 @@ def main() -> None:
         print(f"  the script takes {second / first:.1f} times as long")
         flat.unlink()
         write_flat(flat, 4 * GB)
+        source = flat
         for name, target, layout in (
             ("npy into npz", "big.npz", "tuple"),
             ("npz into h5", "big.h5", "keras"),
             ("h5 into npy", "big.npy", "flat"),
         ):
-            source = flat if target == "big.npz" else source_next
-            source_next = folder / target
-            run = [*command, "convert", "-q", str(source), "--to", layout, "-o", str(source_next)]
+            run = [
+                *command,
+                "convert",
+                "-q",
+                str(source),
+                "--to",
+                layout,
+                "-o",
+                str(folder / target),
+            ]
             show(medians({f"{name}, 4 GB": [*run, "--force"]}, 1))
             source.unlink()
+            source = folder / target
 
 
 if __name__ == "__main__":

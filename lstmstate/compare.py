@@ -34,7 +34,7 @@ class Difference(NamedTuple):
     """How one tensor compares.
 
     Attributes:
-        verdict: "same", "values", "shape", "dtype", "only in a" or "only in b".
+        verdict: "same", "values", "shape", "dtype", "only in A" or "only in B".
         words: what is different, where it is not a matter of values.
         differing: how many elements differ by more than the tolerance.
         max_abs: the largest |a - b|; None where there is nothing to subtract.
@@ -134,7 +134,7 @@ def compare_states(
         cell.name or other_cell.name or (f"cell_{k}" if one.is_stack else "")
         for k, (cell, other_cell) in enumerate(zip(one.cells, other.cells, strict=False))
     ]
-    for side, cells in (("a", one.cells), ("b", other.cells)):
+    for side, cells in (("A", one.cells), ("B", other.cells)):
         for number, cell in list(enumerate(cells))[len(names) :]:
             yield Difference(cell.name or f"cell_{number}", f"only in {side}")
     gauges: list[_Gauge | None] = []
@@ -194,7 +194,7 @@ def compare_checkpoints(
         if one is None or other is None:
             present = one or other
             assert present is not None
-            yield Difference(name, "only in a" if one else "only in b", present.shape)
+            yield Difference(name, "only in A" if one else "only in B", present.shape)
         elif one.shape != other.shape:
             yield Difference(name, "shape", one.shape, shape_words(a, b, name))
         elif (one.dtype == "string") != (other.dtype == "string") or (

@@ -7,25 +7,40 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 README = PROJECT / "README.md"
-BLOCK = re.compile(r"```console\n\$ (?P<command>[^\n]+)\n(?P<output>.*?)```", re.DOTALL)
+BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
-def run(command: str) -> str:
-    """Run a command of the README as a shell would; return what a user sees."""
-    folder = str(Path(sys.executable).parent)
-    path = os.pathsep.join([folder, os.environ["PATH"]])
+def commands(block: str) -> list[str]:
+    """The commands of a block, which follow one another in the same folder."""
+    return [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+
+
+def shown(block: str) -> str:
+    """Run the commands of a block as a shell would; return what a user sees."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("sample_checkpoints", "examples"):
+            shutil.copytree(PROJECT / name, Path(folder, name))
+        return "".join(f"$ {command}\n{run(command, folder)}" for command in commands(block))
+
+
+def run(command: str, folder: str) -> str:
+    """Run a command; return what it prints on both streams."""
+    scripts = str(Path(sys.executable).parent)
+    path = os.pathsep.join([scripts, os.environ["PATH"]])
     done = subprocess.run(
         ["sh", "-c", command],
-        cwd=PROJECT,
+        cwd=folder,
         env={**os.environ, "PATH": path, "PYTHONIOENCODING": "utf-8"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -37,15 +52,20 @@ def run(command: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "block", list(BLOCK.finditer(README.read_text(encoding="utf-8"))), ids=lambda m: m["command"]
+    "block",
+    BLOCK.findall(README.read_text(encoding="utf-8")),
+    ids=lambda block: commands(block)[0],
 )
-def test_a_command_prints_what_the_readme_says(block: re.Match[str]) -> None:
-    assert run(block["command"]) == block["output"]
+def test_commands_print_what_the_readme_says(block: str) -> None:
+    assert shown(block) == block
 
 
-def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_of_the_readme_runs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (code,) = PYTHON_BLOCK.findall(README.read_text(encoding="utf-8"))
-    os.chdir(PROJECT)
+    shutil.copytree(PROJECT / "sample_checkpoints", tmp_path / "sample_checkpoints")
+    monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), scope)
     said = re.findall(r"print\(.*?\)\s+# (.*)", code)
@@ -56,9 +76,7 @@ def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> No
 def main() -> None:
     """Write into the README what its commands print now."""
     text = README.read_text(encoding="utf-8")
-    text = BLOCK.sub(
-        lambda block: f"```console\n$ {block['command']}\n{run(block['command'])}```", text
-    )
+    text = BLOCK.sub(lambda block: f"```console\n{shown(block[1])}```", text)
     README.write_text(text, encoding="utf-8")
 
 

@@ -135,6 +135,7 @@ class _Checker:
         with Meter("checking", None, quiet=self._quiet) as meter:
             if is_checkpoint(path):
                 ckpt = open_checkpoint(path, checksums=self._verify)
+                options.resolved(path, ckpt.prefix, ckpt.notes, quiet=self._quiet)
                 cells = list(ckpt.cells.values()) if self._cell is None else [ckpt.cell(self._cell)]
                 target = Target(ckpt, cells, lambda: all_states(ckpt), meter.add)
                 return list(check(target, wanted))

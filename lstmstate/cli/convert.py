@@ -158,6 +158,8 @@ class _Job:
             path, self._wanted, variables=flags["variables"], checksums=not flags["no_checksums"]
         )
         first = sources[0]
+        if first.ckpt is not None:
+            options.resolved(path, first.ckpt.prefix, first.ckpt.notes, quiet=self._quiet)
         structure = first.reading.structure
         names = self._layout.array_names(structure.cells, is_stack=structure.is_stack)
         if target is None:

@@ -77,6 +77,8 @@ def _compared(
         from lstmstate.opened import open_checkpoint
 
         first, second = (open_checkpoint(path, checksums=verify) for path in (a, b))
+        for path, ckpt in ((a, first), (b, second)):
+            options.resolved(path, ckpt.prefix, ckpt.notes, quiet=quiet)
         total = sum(variable.nbytes or 0 for variable in first.variables.values())
         with Meter("comparing", total, quiet=quiet) as meter:
             return "checkpoints", list(compare_checkpoints(first, second, tolerance, meter.add))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstmstate.cli import CONTEXT, SOME_FAILED, tell
-from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.cli import CONTEXT, SOME_FAILED, options, tell
+from lstmstate.errors import LstmstateError, UnsupportedError
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell
@@ -129,11 +129,7 @@ class _Teller:
 
     def _tell_checkpoint(self, path: str, ckpt: LSTMCheckpoint) -> None:
         cells = [ckpt.cell(name) for name in self._cell_names] or list(ckpt.cells.values())
-        if not self._quiet:
-            if ckpt.prefix != path:
-                tell(f"note: {printable(path)} is the checkpoint {printable(ckpt.prefix)}")
-            for note in ckpt.notes:
-                tell(f"note: {note}")
+        options.resolved(path, ckpt.prefix, ckpt.notes, quiet=self._quiet)
         if self._as_json:
             from lstmstate.report.inspect_json import checkpoint_document
 

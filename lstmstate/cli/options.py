@@ -146,6 +146,12 @@ def note(lines: Iterable[str], *, quiet: bool) -> None:
             tell(f"note: {line}")
 
 
+def resolved(path: str, prefix: str, notes: Iterable[str], *, quiet: bool) -> None:
+    """Say which checkpoint a path stands for, and how it was read."""
+    told = [f"{path} is the checkpoint {prefix}"] if prefix != path else []
+    note([*told, *notes], quiet=quiet)
+
+
 def say(done: Iterable[Converted], *, strict: bool, quiet: bool) -> None:
     """Say what was seen of converted states.
 

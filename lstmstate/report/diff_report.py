@@ -55,13 +55,10 @@ def diff_table(
     if differing:
         sheet.line()
         columns = [("tensor", "name"), ("shape", "left"), ("what differs", "words")]
-        columns += [
-            ("elements", "right"),
-            ("max abs", "right"),
-            ("max rel", "right"),
-            ("at", "left"),
-        ]
-        sheet.table(columns, [_row(one) for one in differing])
+        if any(one.verdict == "values" for one in differing):
+            columns += [("elements", "right"), ("max abs", "right"), ("max rel", "right")]
+            columns += [("at", "left")]
+        sheet.table(columns, [_row(one)[: len(columns)] for one in differing])
 
 
 def _row(one: Difference) -> list[str]:
