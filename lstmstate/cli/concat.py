@@ -20,12 +20,7 @@ Examples:
 @click.argument("halves", metavar="C M [C M]...", nargs=-1, required=True, type=click.Path())
 @click.option("-o", "--output", metavar="FLAT", required=True, help="Where to; - is stdout.")
 @options.widths
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice(options.KIND_NAMES),
-    help="What to write, where the name does not say.",
-)
+@options.kind
 @options.compress
 @options.strict
 @options.force

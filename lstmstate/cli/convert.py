@@ -47,12 +47,7 @@ Examples:
     help="Which state of a checkpoint, where it has several. May be given more than once.",
 )
 @options.dtype
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice(options.KIND_NAMES),
-    help="What to write, where the name does not say.",
-)
+@options.kind
 @options.compress
 @options.strict
 @options.force

@@ -89,6 +89,12 @@ checksums = click.option(
 force = click.option("--force", is_flag=True, help="Replace outputs that exist.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 compress = click.option("--compress", is_flag=True, help="Compress an .npz or .h5.")
+kind = click.option(
+    "--format",
+    "kind",
+    type=click.Choice(KIND_NAMES),
+    help="What to write, where the name does not say.",
+)
 dtype = click.option(
     "--dtype",
     type=click.Choice(["float16", "float32", "float64"]),

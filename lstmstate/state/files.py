@@ -22,6 +22,8 @@ from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, loc
 from lstmstate.output import STDOUT
 from lstmstate.state.stored import StateFile
 
+_LOOK = 4096  # bytes of a file's start that are looked at
+
 
 class StateKind(NamedTuple):
     """A kind of state file.
@@ -89,14 +91,18 @@ def kind_by_name(path: str, key: str | None = None) -> StateKind:
 def kind_of(source: ByteSource) -> StateKind | None:
     """Return the kind of an open file, None where it is no state file.
 
-    Its bytes tell; tables in text and the oldest pickles are known by their names only.
+    Its bytes tell, but for tables in text and the oldest pickles: their names do, too.
     """
     content = identify.identify(source)
-    if content in (identify.TEXT, identify.UNKNOWN):
-        return next(
-            (BY_KEY[k] for k in ("csv", "pkl") if BY_KEY[k].names.fullmatch(source.path)), None
-        )
-    return next((kind for kind in KINDS if kind.content is content), None)
+    if content not in (identify.TEXT, identify.UNKNOWN):
+        return next((kind for kind in KINDS if kind.content is content), None)
+    by_name = next((kind for kind in KINDS if kind.names.fullmatch(source.path)), None)
+    if by_name in (BY_KEY["csv"], BY_KEY["pkl"]):
+        return by_name
+    from lstmstate.state.pickled import looks_like_pickle
+
+    start = source.read(0, min(source.size, _LOOK), "the start of the file")
+    return BY_KEY["pkl"] if looks_like_pickle(start) else None
 
 
 def state_kind(path: str) -> StateKind | None:
