@@ -89,6 +89,10 @@ class Target:
         """Yield the name and the range of every tensor, or of c and m of every cell."""
         if self.ckpt is None:
             yield from self.state_ranges()
+            of_states = {id(a) for source in self.states for a in source.reading.arrays}
+            for array in (a for source in self.states for a in source.reading.file.arrays):
+                if id(array) not in of_states and array.dtype.kind in "fc" and array.shape:
+                    yield array.name, range_of(array.whole())
             return
         for variable in self.ckpt.variables.values():
             if variable.dtype.startswith(("float", "bfloat", "complex")):
@@ -111,8 +115,10 @@ def _units(target: Target, wanted: int) -> Iterator[str]:
 
 
 def _proj(target: Target, wanted: int) -> Iterator[str]:
-    for name, _, proj in target.widths():
-        if (proj or 0) != wanted:
+    for name, units, proj in target.widths():
+        # A state does not tell a projection to as many units from none.
+        fits = wanted == (proj or 0) or (target.ckpt is None and wanted == (proj or units))
+        if not fits:
             yield f"{_of(name)}the projection is {proj or 'none'}, not {wanted or 'none'}"
 
 
@@ -202,7 +208,7 @@ def _has(target: Target, wanted: str) -> Iterator[str]:
     yield f"{printable(wanted)} is not there{more}"
 
 
-# What can be asserted, under the name of its flag; those of the second kind need a cell.
+# What can be asserted, under the name of its flag.
 _Assertion = Callable[[Target, Any], Iterator[str]]
 ASSERTIONS: dict[str, _Assertion] = {
     "has": _has,
@@ -217,6 +223,7 @@ ASSERTIONS: dict[str, _Assertion] = {
     "forget_bias": _forget_bias,
     "era": _era,
 }
+# What is asserted of cells, and does not hold where there are none.
 _OF_CELLS = ("layout", "units", "proj", "input_size", "family", "forget_bias", "era")
 
 

@@ -9,7 +9,7 @@ from lstmstate.cells.model import Cell
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.sources import Source
 from lstmstate.state.flow import spans_of
-from lstmstate.state.model import LSTMState, StackState
+from lstmstate.state.model import LSTMState, StackState, Structure
 from lstmstate.state.reading import Reading
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.generic]
+
+
+_PART = 1 << 18  # elements that are compared at a time
 
 
 class Tolerance(NamedTuple):
@@ -63,45 +66,49 @@ class _Gauge:
         """Compare two parts of one shape; `offset` is the index of their first element."""
         import numpy as np
 
-        if not a.size:
-            return
+        flat_a, flat_b = a.reshape(-1), b.reshape(-1)
+        # What is worked out of a part takes many times its memory.
+        for at in range(0, a.size, _PART):
+            gap, place = self._compared(flat_a[at : at + _PART], flat_b[at : at + _PART])
+            if place is not None and (self._found.max_abs is None or gap > self._found.max_abs):
+                index = np.unravel_index(at + place, a.shape)
+                where = tuple(int(k) + o for k, o in zip(index, offset, strict=True))
+                self._found = self._found._replace(max_abs=gap, at=where if gap else None)
+
+    def _compared(self, a: Array, b: Array) -> tuple[float, int | None]:
+        """Count what differs in flat parts; return the largest gap and where it is."""
+        import numpy as np
+
         if a.dtype.hasobject or b.dtype.hasobject:
-            self._count(np.asarray(a != b))
-            return
+            self._count(np.asarray(a != b), 0.0)
+            return 0.0, None
         wide_a, wide_b = _wide(a), _wide(b)
         with np.errstate(all="ignore"):
             gap = np.abs(np.subtract(wide_a, wide_b))
             both_nan = np.isnan(wide_a) & np.isnan(wide_b)
-            gap = np.where((wide_a == wide_b) | both_nan, 0.0, np.nan_to_num(gap, nan=np.inf))
+            # NaN against a number is as far off as can be.
+            gap = np.where((wide_a == wide_b) | both_nan, 0.0, np.where(np.isnan(gap), np.inf, gap))
             if self._tolerance.exact:
-                differs = _bits(a) != _bits(b)
-                differs = differs.reshape(*a.shape, -1).any(axis=-1)
+                differs = (_bits(a) != _bits(b)).any(axis=-1)
             else:
                 limit = self._tolerance.atol + self._tolerance.rtol * np.abs(wide_b)
                 differs = ~(gap <= np.where(np.isfinite(limit), limit, 0.0))
             largest = np.maximum(np.abs(wide_a), np.abs(wide_b))
             relative = np.where(gap == 0, 0.0, np.where(np.isfinite(gap), gap / largest, np.inf))
-        self._count(differs)
-        place = np.unravel_index(int(np.argmax(gap)), gap.shape)
-        self._keep(float(gap[place]), float(np.max(relative)), place, offset)
+        self._count(differs, float(np.max(relative)))
+        place = int(np.argmax(gap))
+        return float(gap[place]), place
 
-    def _count(self, differs: NDArray[np.bool_]) -> None:
+    def _count(self, differs: NDArray[np.bool_], relative: float) -> None:
         import numpy as np
 
-        number = int(np.count_nonzero(differs))
-        verdict = "values" if number else self._found.verdict
-        self._found = self._found._replace(
-            differing=self._found.differing + number, verdict=verdict
-        )
-
-    def _keep(
-        self, gap: float, relative: float, place: tuple[object, ...], offset: tuple[int, ...]
-    ) -> None:
         found = self._found
-        if found.max_abs is None or gap > found.max_abs:
-            at = tuple(int(k) + o for k, o in zip(place, offset, strict=True))  # type: ignore[call-overload]
-            found = found._replace(max_abs=gap, at=at if gap else None)
-        self._found = found._replace(max_rel=max(relative, found.max_rel or 0.0))
+        number = int(np.count_nonzero(differs))
+        self._found = found._replace(
+            differing=found.differing + number,
+            verdict="values" if number else found.verdict,
+            max_rel=max(relative, found.max_rel or 0.0),
+        )
 
     def result(self) -> Difference:
         """Return what was found."""
@@ -109,10 +116,11 @@ class _Gauge:
 
 
 def _wide(array: Array) -> Array:
-    """Return values that can be subtracted without a loss that matters."""
+    """Return values that can be subtracted: integers of 64 bits need more than a float64 has."""
     import numpy as np
 
-    wide: Array = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+    kinds = {"c": np.complex128, "f": np.float64}
+    wide: Array = array.astype(kinds.get(array.dtype.kind, np.longdouble))
     return wide
 
 
@@ -127,9 +135,12 @@ def compare_states(
 ) -> Iterator[Difference]:
     """Yield how c and m of each cell compare, whatever layouts the two states are in.
 
-    Cells are held against one another in their order; their names may differ.
+    Cells are held against one another by name where both states have the same names, else in
+    their order.
     """
     one, other = a.reading.structure, b.reading.structure
+    order = _order_of(one, other)
+    other = other._replace(cells=tuple(other.cells[number] for number in order))
     names = [
         cell.name or other_cell.name or (f"cell_{k}" if one.is_stack else "")
         for k, (cell, other_cell) in enumerate(zip(one.cells, other.cells, strict=False))
@@ -153,23 +164,37 @@ def compare_states(
             else:
                 gauges.append(_Gauge(label, shape, tolerance))
     if one.lead == other.lead and any(gauges):
-        _run(a.reading, b.reading, gauges, told)
+        _run(a.reading, b.reading, order, gauges, told)
     yield from (gauge.result() for gauge in gauges if gauge is not None)
 
 
+def _order_of(one: Structure, other: Structure) -> list[int]:
+    """Return the numbers of the other state's cells in the order of the first one's."""
+    names, others = ([cell.name for cell in state.cells] for state in (one, other))
+    if len(set(names)) == len(names) and sorted(names) == sorted(others):
+        return [others.index(name) for name in names]
+    return list(range(len(others)))
+
+
 def _run(
-    a: Reading, b: Reading, gauges: list[_Gauge | None], told: Callable[[int], object]
+    a: Reading,
+    b: Reading,
+    order: list[int],
+    gauges: list[_Gauge | None],
+    told: Callable[[int], object],
 ) -> None:
     axis, spans = spans_of(a.structure)
     for start, stop in spans:
-        halves = [_halves(reading, axis, start, stop) for reading in (a, b)]
-        for gauge, x, y in zip(gauges, *halves, strict=False):
+        mine = _halves(a, axis, start, stop)
+        theirs = _halves(b, axis, start, stop)
+        theirs = [half for number in order for half in theirs[2 * number : 2 * number + 2]]
+        for gauge, x, y in zip(gauges, mine, theirs, strict=False):
             if gauge is not None:
                 offset = [0] * x.ndim
                 if a.structure.lead:
                     offset[axis] = start
                 gauge.add(x, y, tuple(offset))
-        told(sum(half.nbytes for half in halves[0]))
+        told(sum(half.nbytes for half in mine))
 
 
 def _halves(reading: Reading, axis: int, start: int, stop: int) -> list[Array]:
@@ -229,8 +254,3 @@ def _widths(cell: Cell) -> dict[str, object]:
 def same(differences: list[Difference]) -> bool:
     """Whether nothing differs."""
     return all(found.verdict == "same" for found in differences)
-
-
-def largest(differences: list[Difference]) -> float:
-    """Return the largest absolute difference of all."""
-    return max((found.max_abs or 0.0 for found in differences), default=0.0)

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.output import STDOUT, Outputs
 from lstmstate.sources import Source
-from lstmstate.state.files import BY_KEY, StateKind, kind_by_name, write_state_file
+from lstmstate.state.files import (
+    BY_KEY,
+    StateKind,
+    kind_by_name,
+    split_place,
+    write_state_file,
+)
 from lstmstate.state.flow import Flow
 from lstmstate.state.layouts import LAYOUTS, Layout
 from lstmstate.state.metadata import Metadata
@@ -19,6 +25,9 @@ from lstmstate.state.watch import Watch
 
 if TYPE_CHECKING:
     import numpy as np
+
+# What `saved_states.groups` finds again; the others have no names of their own in a checkpoint.
+_REWRITTEN = ("tuple", "flat", "layered", "keras")
 
 Told = Callable[[int], object]
 
@@ -108,6 +117,12 @@ def rewrite_checkpoint(
             path=ckpt.prefix,
             advice="write the state into an .npz or .h5",
         )
+    if how.layout.name not in _REWRITTEN:
+        raise UnsupportedError(
+            f"a state is kept in variables as {', '.join(_REWRITTEN)}, not as {how.layout.name}",
+            path=target,
+            advice="write it into an .npz or .h5",
+        )
     gone: set[str] = set()
     states: dict[str, tuple[Converted, int]] = {}  # name → the state that it is an array of
     converted = [begin(source, how) for source in sources]
@@ -139,19 +154,21 @@ def rewrite_checkpoint(
     return converted
 
 
-def target_beside(path: str, layout: Layout, *, folder: str | None = None, one_array: bool) -> str:
+def target_beside(path: str, layout: Layout, kind: StateKind, *, folder: str | None = None) -> str:
     """Return the name of an output that was not named: `NAME.tuple.npz`, `NAME.flat.npy`, …
 
-    >>> target_beside("runs/last.tuple.npz", LAYOUTS["flat"], one_array=True)
+    >>> target_beside("runs/last.tuple.npz", LAYOUTS["flat"], BY_KEY["npy"])
     'runs/last.flat.npy'
     """
-    stem = path.rstrip("/")
-    kind = kind_of_name(stem)
-    if kind is not None and kind.suffix:
+    base, place = split_place(path)
+    stem = base.rstrip("/")
+    named = kind_of_name(stem)
+    if named is not None and named.key != "ckpt":
         stem = os.path.splitext(stem)[0]
     stem = _LAYOUT_ENDING.sub("", stem.removesuffix(".index"))
-    suffix = BY_KEY["npy" if one_array else "npz"].suffix
-    name = f"{stem}.{layout.name}{suffix}"
+    if place:
+        stem += "." + re.sub(r"[^\w.-]+", "_", place.strip("/"))
+    name = f"{stem}.{layout.name}{kind.suffix}"
     return os.path.join(folder, os.path.basename(name)) if folder is not None else name
 
 

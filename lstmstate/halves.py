@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from lstmstate.convert import Converted, How, begin, kind_to_write
-from lstmstate.errors import LstmstateError
+from lstmstate.errors import LstmstateError, printable
 from lstmstate.output import Outputs
 from lstmstate.sources import Source, open_array
+from lstmstate.state import naming
+from lstmstate.state.layouts import scopes_of
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.model import CellShape
 from lstmstate.state.npy import write_npys
@@ -15,6 +19,7 @@ from lstmstate.state.reading import Cells, Wanted, read_state
 from lstmstate.state.stored import StateFile, StoredArray
 
 _HALVES = ("c", "m")
+_NUMBERED = re.compile(r"cell_\d+")
 
 
 def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[str]) -> Converted:
@@ -37,9 +42,10 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
                 "split writes .npy files", path=target, advice="use convert --to-tuple for others"
             )
     name = source.reading.file.path.rpartition("/")[2]
+    scopes = scopes_of([cell.name for cell in cells]) if len(cells) > 1 else [cells[0].name]
     told = [
-        Metadata("tuple", (cell,), False, part=half, source=name)
-        for cell in cells
+        Metadata("tuple", (cell._replace(name=scope),), False, part=half, source=name)
+        for scope, cell in zip(scopes, cells, strict=True)
         for half in _HALVES
     ]
     with outputs.open_all(targets) as files:
@@ -53,26 +59,54 @@ def read_halves(paths: Sequence[str], wanted: Wanted) -> Source:
     Raises:
         LstmstateError: a file says that it holds the other half, or they do not fit together.
     """
-    arrays: list[StoredArray] = []
-    cells: list[CellShape | None] = []
-    for number, path in enumerate(paths):
-        array, told = open_array(path)
-        half = _HALVES[number % 2]
-        if told is not None and told.part not in (None, half):
+    halves = [_half(path, _HALVES[number % 2]) for number, path in enumerate(paths)]
+    known: list[CellShape] = []
+    for number, (c, m) in enumerate(zip(halves[::2], halves[1::2], strict=True)):
+        if c.cell is not None and m.cell is not None and c.cell != m.cell:
             raise LstmstateError(
-                f"this is {told.part}, and stands where {half} belongs",
-                path=path,
-                advice="the order is c, m, c, m, …",
+                f"this is the m of {printable(str(m.cell.name or m.cell))!r}, and its c that of "
+                f"{printable(str(c.cell.name or c.cell))!r}",
+                path=paths[2 * number + 1],
+                advice="put together what was split from one cell",
             )
-        array.name = f"cell_{number // 2}/{half}" if len(paths) > 2 else half
-        arrays.append(array)
-        cells.append(told.cells[0] if told is not None and told.part else None)
-    known = [cell for cell in cells[::2] if cell is not None]
-    if len(known) == len(paths) // 2 and not wanted.cells and not wanted.each:
-        wanted = wanted._replace(cells=(Cells(tuple(known), len(known) > 1),), source="the files")
-    file = StateFile(paths[0], arrays)
-    return Source(read_state(file, wanted), inputs=tuple(_inputs(paths)))
+        if (cell := c.cell or m.cell) is not None:
+            known.append(cell)
+    if len(known) == len(paths) // 2 and not wanted.knows_widths:
+        named = known if len(known) == 1 else [_unnumbered(cell) for cell in known]
+        cells = Cells(tuple(named), len(named) > 1)
+        wanted = wanted._replace(cells=(cells,), source="the files")
+    file = StateFile(paths[0], [half.array for half in halves])
+    return Source(read_state(file, wanted._replace(layout="tuple", is_ordered=True)))
 
 
-def _inputs(paths: Iterable[str]) -> Iterable[str]:
-    return (path for path in paths if path != "-")
+class _Half(NamedTuple):
+    """One array, and the cell that its file says it belongs to."""
+
+    array: StoredArray
+    cell: CellShape | None
+
+
+def _half(path: str, half: str) -> _Half:
+    """Open c or m; refuse what says that it is something else."""
+    array, told = open_array(path)
+    role = naming.role_of(array.name)
+    is_other = role is not None and role[1] in _HALVES and role[1] != half
+    if told is not None and told.part is None:
+        raise LstmstateError(
+            f"this is a whole state ({told.layout}), and no half of one",
+            path=path,
+            advice="use convert, or pick an array: FILE:NAME",
+        )
+    if is_other or (told is not None and told.part != half):
+        there = told.part if told is not None else role[1] if role else ""
+        raise LstmstateError(
+            f"this is {there}, and stands where {half} belongs",
+            path=path,
+            advice="the order is c, m, c, m, …",
+        )
+    return _Half(array, told.cells[0] if told is not None else None)
+
+
+def _unnumbered(cell: CellShape) -> CellShape:
+    """Return a cell without a name that only told its number."""
+    return cell._replace(name="") if _NUMBERED.fullmatch(cell.name) else cell

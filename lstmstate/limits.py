@@ -69,7 +69,7 @@ MAX_MEMBERS = 100_000
 MAX_CELLS = 10_000
 
 # A csv is for people: larger states belong into an npy, npz or h5.
-MAX_CSV_BYTES = 64 * MIB
+MAX_CSV_BYTES = 16 * MIB
 
 # Arrays, tuples and lists of a pickled state: a stack of a thousand cells has some 3,000. They
 # are counted each time they are reached, because a few bytes can refer to a part over and over.

@@ -17,8 +17,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType, TracebackType
-from typing import IO
+from typing import IO, cast
 
+from lstmstate.behind import WriteBehind
 from lstmstate.errors import LstmstateError
 
 STDOUT = "-"
@@ -56,6 +57,7 @@ class Outputs:
         self._inputs = list(inputs)
         self._force = force
         self._temporary: dict[str, str] = {}  # target → where it is written meanwhile
+        self._optional: set[str] = set()
 
     def __enter__(self) -> Outputs:
         return self
@@ -77,11 +79,17 @@ class Outputs:
         return temporary
 
     @contextmanager
-    def open(self, target: str) -> Iterator[IO[bytes]]:
-        """Open a target for writing bytes; errors of the system name it."""
+    def open(self, target: str, *, optional: bool = False) -> Iterator[IO[bytes]]:
+        """Open a target for writing bytes; errors of the system name it.
+
+        Args:
+            optional: whether a file that is there already is left as it is.
+        """
         path = self.new(target)
-        with told(target), open(path, "wb") as file:
-            yield file
+        if optional:
+            self._optional.add(os.path.realpath(target))
+        with told(target), WriteBehind(path) as file:
+            yield cast("IO[bytes]", file)
 
     @contextmanager
     def open_all(self, targets: Iterable[str]) -> Iterator[list[IO[bytes]]]:
@@ -108,6 +116,18 @@ class Outputs:
             raise LstmstateError(
                 "this file exists already", path=target, advice="say --force to replace it"
             )
+
+    def _rename_new(self, temporary: str, target: str) -> None:
+        """Rename a file to a name that nothing has; what has come to be there is kept."""
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            if target not in self._optional:
+                raise LstmstateError(
+                    "this file has come to exist meanwhile", advice="say --force to replace it"
+                ) from None
+        except OSError:  # a file system without links
+            os.replace(temporary, target)
 
     def _for_stdout(self) -> str:
         if sys.stdout.isatty():
@@ -146,28 +166,24 @@ class Outputs:
                 os.unlink(file.name)
                 shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
                 sys.stdout.flush()
+        published: list[str] = []
         with undisturbed():
-            for target, temporary in self._temporary.items():
-                with told(target):
-                    if self._force:
-                        os.replace(temporary, target)
-                    else:
-                        _rename_new(temporary, target)
+            try:
+                for target, temporary in self._temporary.items():
+                    with told(target):
+                        if self._force and target not in self._optional:
+                            os.replace(temporary, target)
+                        else:
+                            self._rename_new(temporary, target)
+                        published.append(target)
+            except BaseException:
+                for target in published if not self._force else ():
+                    with suppress(OSError):
+                        os.unlink(target)
+                raise
         for folder in {os.path.dirname(target) for target in self._temporary}:
             with suppress(OSError):  # some systems cannot open folders
                 flush(folder)
-
-
-def _rename_new(temporary: str, target: str) -> None:
-    """Rename a file to a name that nothing has; what has come to be there meanwhile is kept."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        raise LstmstateError(
-            "this file has come to exist meanwhile", advice="say --force to replace it"
-        ) from None
-    except OSError:  # a file system without links
-        os.replace(temporary, target)
 
 
 def flush(path: str) -> None:

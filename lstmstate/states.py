@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 
 from lstmstate.cells.model import StateWidths
@@ -10,7 +11,8 @@ from lstmstate.convert import How, kind_to_write, write_state
 from lstmstate.errors import LstmstateError
 from lstmstate.opened import open_checkpoint
 from lstmstate.output import Outputs
-from lstmstate.sources import Source, cells_of, open_source
+from lstmstate.saved_states import cells_of
+from lstmstate.sources import Source, open_source
 from lstmstate.state.layouts import LAYOUTS, to_arrays
 from lstmstate.state.model import CellShape, LSTMState, StackState, State, Structure
 from lstmstate.state.reading import Cells, Reading, Wanted
@@ -33,7 +35,7 @@ def load_state(
         layout: the layout that it is in, where nothing tells: "tuple", "flat", "stacked",
             "layered", "keras" or "torch".
         cells: the widths (c, m) of each cell, where the file does not tell them.
-        checkpoint: a checkpoint whose cells tell them.
+        checkpoint: a checkpoint whose cells tell them, where neither the file nor `cells` does.
         variable: which state of a checkpoint, where it has several.
 
     Returns:
@@ -42,6 +44,9 @@ def load_state(
 
     Raises:
         LstmstateError: there is no state, or more than one way to read it.
+
+    Warns:
+        UserWarning: only its shape speaks for how it is read, such as a flat state cut in half.
 
     Example:
         >>> import lstmstate
@@ -57,7 +62,10 @@ def load_state(
         known = cells_of(open_checkpoint(checkpoint))
         wanted = wanted._replace(cells=known, source=os.fspath(checkpoint))
     variables = () if variable is None else (variable,)
-    return open_source(os.fspath(path), wanted, variables=variables)[0].reading.whole()
+    reading = open_source(os.fspath(path), wanted, variables=variables)[0].reading
+    for note in reading.notes:
+        warnings.warn(f"{reading.file.path}: {note}", stacklevel=2)
+    return reading.whole()
 
 
 def save_state(

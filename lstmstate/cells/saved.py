@@ -32,7 +32,7 @@ def saved_states(
     starts from a variable, that is told; else the name has to speak of a state.
     """
     view = found.graph
-    by_graph = _by_graph(view, found.cells) if view is not None else {}
+    by_graph, owners = _by_graph(view, found.cells) if view is not None else ({}, {})
     fits: Fits = {"flat": {}, "c": {}, "m": {}}
     for cell in found.cells:
         for layout, cells in fits.items():
@@ -46,12 +46,15 @@ def saved_states(
             continue
         state = by_graph.get(variable.name) or _by_name(variable, fits, stacks, view)
         if state is not None:
-            states.append(_with_stack(state, variable, found.cells, stacks))
+            known = owners.get(variable.name, set())
+            states.append(_with_stack(state, variable, found.cells, stacks, known))
     return states
 
 
-def _by_graph(view: GraphView, cells: list[Cell]) -> dict[str, SavedState]:
-    """Return the variables from which the first steps of cells take their state."""
+def _by_graph(
+    view: GraphView, cells: list[Cell]
+) -> tuple[dict[str, SavedState], dict[str, set[str]]]:
+    """Return the variables from which the first steps of cells take their state, and which do."""
     uses: dict[str, set[tuple[str, str]]] = {}  # variable → (layout, cell) of each use
     found: dict[str, Stored] = {}
     for cell in cells:
@@ -75,7 +78,7 @@ def _by_graph(view: GraphView, cells: list[Cell]) -> dict[str, SavedState]:
             owners.pop() if len(owners) == 1 else None,
             source="graph",
         )
-    return states
+    return states, {name: {owner for _, owner in used} for name, used in uses.items()}
 
 
 def _by_name(
@@ -124,15 +127,21 @@ def _state(variable: Stored, layout: str, cells: list[Cell]) -> SavedState:
 
 
 def _with_stack(
-    state: SavedState, variable: Stored, cells: list[Cell], stacks: list[Stack]
+    state: SavedState, variable: Stored, cells: list[Cell], stacks: list[Stack], owners: set[str]
 ) -> SavedState:
-    """Name the stack whose flat state a variable is, where only one has that width."""
+    """Name the stack whose flat state a variable is: its cells are seen to start from it, or
+    only one stack has that width.
+    """
     if state.layout != "flat" or not variable.shape:
         return state
     width = variable.shape[-1]
     one = next((cell for cell in cells if cell.name == state.cell), None)
     if one is not None and one.state and one.state.flat == width:
         return state
-    whole = [stack for stack in stacks if stack.flat == width]
+    whole = [
+        stack
+        for stack in stacks
+        if stack.flat == width and owners <= {cell.name for layer in stack.layers for cell in layer}
+    ]
     named = whole[0].name if len(whole) == 1 else None
     return SavedState(state.variable, "flat", state.shape, None, named, state.source)

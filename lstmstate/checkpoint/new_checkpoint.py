@@ -34,7 +34,7 @@ def new_checkpoint(
         writer.write_index(index)
     state_file = os.path.join(folder, STATE_FILE)
     if not os.path.lexists(state_file):
-        with outputs.open(state_file) as file:
+        with outputs.open(state_file, optional=True) as file:
             file.write(_state_of(name))
 
 

@@ -55,7 +55,8 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings=CONTEXT, epilog="lstmstate COMMAND --help tells more.")
 @click.version_option(__version__, "--version", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Reads TensorFlow 1.x checkpoints without TensorFlow, and tells the LSTM cells in them.
+    """Reads TensorFlow 1.x checkpoints without TensorFlow: tells the LSTM cells in them, and
+    converts their states.
 
     Exit codes: 0 done, 1 done and the answer is no, 2 wrong command line, 3 a file could not be
     used, 4 some files of several could not, 130 interrupted.
@@ -74,6 +75,15 @@ def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     raise _Terminated(number)
 
 
+_decided = [DONE]
+
+
+def decided(code: int) -> int:
+    """Keep the answer of a command before it is printed: whoever reads may not wait for it all."""
+    _decided[0] = code
+    return code
+
+
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     for number in ENDINGS:
@@ -90,6 +100,7 @@ def run(arguments: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    _decided[0] = DONE
     try:
         return _answer(arguments)
     except click.ClickException as error:
@@ -101,12 +112,12 @@ def run(arguments: list[str]) -> int:
         return end.exit_code
     except (BrokenPipeError, SystemExit):  # Click makes the one into the other
         _give_up_stdout()
-        return DONE  # whoever read has had enough
-    except (LstmstateError, OSError, MemoryError) as error:
+        return _decided[0]  # whoever read has had enough
+    except Exception as error:
         return _told(error, debug="--debug" in arguments)
 
 
-def _told(error: BaseException, *, debug: bool) -> int:
+def _told(error: Exception, *, debug: bool) -> int:
     """Say what went wrong in one line; return the exit code."""
     if debug:
         import traceback
@@ -117,8 +128,11 @@ def _told(error: BaseException, *, debug: bool) -> int:
         tell(f"error: the output could not be written ({error.strerror or error})")
     elif isinstance(error, MemoryError):
         tell("error: there is not enough memory for this")
-    else:
+    elif isinstance(error, LstmstateError):
         tell(f"error: {error}")
+    else:
+        name = type(error).__name__
+        tell(f"error: a fault of this program ({name}: {error}); --debug shows where: report it")
     return getattr(error, "exit_code", UNUSABLE)
 
 

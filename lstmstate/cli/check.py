@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstmstate.cli import CONTEXT, DONE, NO, SOME_FAILED, options, tell
-from lstmstate.errors import AmbiguousError, LstmstateError, printable
+from lstmstate.cli import CONTEXT, DONE, NO, SOME_FAILED, decided, options, tell
+from lstmstate.errors import AmbiguousError, CorruptError, LstmstateError, printable
 
 if TYPE_CHECKING:
     from lstmstate.checks import Finding
-    from lstmstate.sources import Source
+    from lstmstate.sources import Opened, Source
 
 _EPILOG = """\b
 Examples:
@@ -67,7 +69,10 @@ def command(
     ]
     if not wanted:
         raise click.UsageError("nothing is asserted: say --units, --finite, --has, …")
-    checker = _Checker(cell, from_layout, asserted, verify=not no_checksums, quiet=quiet)
+    if asserted["max_abs_m"] is not None and math.isnan(asserted["max_abs_m"]):
+        raise click.UsageError("--max-abs-m is not a number")
+    verify = options.verify(no_checksums, quiet=quiet)
+    checker = _Checker(cell, from_layout, asserted, verify=verify, quiet=quiet)
     results: list[tuple[str, list[Finding]]] = []
     failed = []
     for path in paths:
@@ -78,10 +83,10 @@ def command(
                 raise
             failed.append((path, str(error)))
             tell(f"error: {error}")
+    holds = all(one.holds for _, findings in results for one in findings)
+    code = decided(SOME_FAILED if failed else DONE if holds else NO)
     _tell(results, failed, as_json=as_json, quiet=quiet, single=len(paths) == 1)
-    if failed:
-        return SOME_FAILED
-    return DONE if all(one.holds for _, findings in results for one in findings) else NO
+    return code
 
 
 def _tell(
@@ -128,56 +133,49 @@ class _Checker:
     def check(self, path: str, wanted: list[tuple[str, Any]]) -> list[Finding]:
         """Return what comes of the assertions for one path."""
         from lstmstate.checks import Finding, Target, check
-        from lstmstate.opened import open_checkpoint
         from lstmstate.report.console import Meter
-        from lstmstate.sources import all_states, is_checkpoint
+        from lstmstate.sources import all_states, open_path
 
+        opened = open_path(path, checksums=self._verify)
         with Meter("checking", None, quiet=self._quiet) as meter:
-            if is_checkpoint(path):
-                ckpt = open_checkpoint(path, checksums=self._verify)
+            ckpt = opened.ckpt
+            if opened.is_model and ckpt is not None:
                 options.resolved(path, ckpt.prefix, ckpt.notes, quiet=self._quiet)
                 cells = list(ckpt.cells.values()) if self._cell is None else [ckpt.cell(self._cell)]
-                target = Target(ckpt, cells, lambda: all_states(ckpt), meter.add)
-                return list(check(target, wanted))
-            try:
-                state = self._state(path)
-            except _Refuted as error:
-                return [Finding(error.assertion, (f"{error.assertion}: {error.problem}",))]
+                return list(check(Target(ckpt, cells, lambda: all_states(ckpt), meter.add), wanted))
+            state = self._state(opened)
+            if isinstance(state, LstmstateError):
+                # What the state consists of is not known, so that nothing can be said of it.
+                why = f"{state.problem}; {state.advice}" if state.advice else state.problem
+                told = [(name.replace("_", "-"), value) for name, value in wanted]
+                return [Finding(f"--{name} {value}", (f"--{name}: {why}",)) for name, value in told]
+            options.note([f"{path}: {note}" for note in state.reading.notes], quiet=self._quiet)
             return list(check(Target(None, [], lambda: [state], meter.add), wanted))
 
-    def _state(self, path: str) -> Source:
-        """Open a state file; the widths that are asserted tell what the file does not."""
+    def _state(self, opened: Opened) -> Source | LstmstateError:
+        """Return a state; the widths that are asserted tell what the file does not.
+
+        Returns an error, and raises none, where they do not fit it.
+        """
         from lstmstate.cells.model import StateWidths
-        from lstmstate.sources import open_source
+        from lstmstate.sources import states_in
         from lstmstate.state.reading import Cells, Wanted
 
         plain = Wanted(self._from_layout)
         units, proj = self._asserted["units"], self._asserted["proj"]
         if units is None:
-            return open_source(path, plain, checksums=self._verify)[0]
-        each = StateWidths(units, proj or units)
-        count = self._asserted["cells"] or 1
-        told = plain._replace(cells=(Cells.of_widths([each] * count),), source="the assertions")
-        try:
-            found = open_source(path, plain, checksums=self._verify)[0]
-        except AmbiguousError:
-            raise
-        except LstmstateError:
-            found = None
+            return states_in(opened, plain)[0]
+        found: Source | None = None
+        with suppress(LstmstateError):
+            found = states_in(opened, plain)[0]
         if found is not None and not found.reading.is_halved:
             return found
+        count = min(self._asserted["cells"] or 1, options.MAX_CELLS)
+        cells = Cells.of_widths([StateWidths(units, proj or units)] * count)
         try:
-            return open_source(path, told, checksums=self._verify)[0]
+            told = plain._replace(cells=(cells,), source="the assertions")
+            return states_in(opened, told)[0]
+        except (AmbiguousError, CorruptError):
+            raise
         except LstmstateError as error:
-            if found is not None:
-                return found
-            raise _Refuted(f"--units {units}", error.problem) from None
-
-
-class _Refuted(Exception):  # noqa: N818 - an answer, not an error
-    """The widths that are asserted do not fit the state."""
-
-    def __init__(self, assertion: str, problem: str) -> None:
-        super().__init__(problem)
-        self.assertion = assertion
-        self.problem = problem
+            return found or error

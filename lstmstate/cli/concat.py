@@ -41,15 +41,17 @@ def command(halves: tuple[str, ...], output: str, quiet: bool, as_json: bool, **
     from lstmstate.report.convert_json import converted_document, print_document
     from lstmstate.state.layouts import LAYOUTS
 
+    if as_json and output == "-":
+        raise click.UsageError("-o - and --json both want stdout")
     source = read_halves(halves, options.wanted(flags))
     kind = kind_to_write(output, flags["kind"], "npy")
     with (
-        Outputs(source.inputs, force=flags["force"]) as files,
+        Outputs(options.inputs_of(halves, flags), force=flags["force"]) as files,
         Meter("joining", source.nbytes, quiet=quiet) as meter,
     ):
         how = How(LAYOUTS["flat"], compress=flags["compress"], told=meter.add)
         done = write_state(source, how, files, output, kind)
         options.say([done], strict=flags["strict"], quiet=quiet)
     if as_json:
-        print_document([converted_document(list(halves), output, [done])], [])
+        print_document("concat", [converted_document(list(halves), output, [done])], [])
     return 0

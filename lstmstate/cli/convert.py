@@ -82,13 +82,14 @@ def command(
         raise click.UsageError("say what to convert to: --to-tuple, --to-flat or --to LAYOUT")
     if output is not None and (out_dir is not None or len(sources) > 1):
         raise click.UsageError("-o is for one source; give --out-dir for several")
-    job = _Job(to, output, out_dir, flags, quiet=quiet)
-    targets = job.targets(sources)
+    if as_json and output == "-":
+        raise click.UsageError("-o - and --json both want stdout")
+    job = _Job(to, sources, output, out_dir, flags, quiet=quiet)
     failed = []
     documents = []
-    for source, target in zip(sources, targets, strict=True):
+    for source in sources:
         try:
-            documents.append(job.convert(source, target))
+            documents.append(job.convert(source))
         except LstmstateError as error:
             if len(sources) == 1:
                 raise
@@ -100,7 +101,7 @@ def command(
     if as_json:
         from lstmstate.report.convert_json import print_document
 
-        print_document(documents, failed)
+        print_document("convert", documents, failed, single=len(sources) == 1)
     return SOME_FAILED if failed else 0
 
 
@@ -110,65 +111,66 @@ class _Job:
     def __init__(
         self,
         to: str,
+        sources: tuple[str, ...],
         output: str | None,
         out_dir: str | None,
         flags: dict[str, Any],
         *,
         quiet: bool,
     ) -> None:
+        from lstmstate.output import told
         from lstmstate.state.layouts import LAYOUTS
 
+        if "-" in sources and output is None:
+            raise click.UsageError("give -o for what comes from stdin, - for stdout")
+        if out_dir is not None:
+            with told(out_dir):
+                os.makedirs(out_dir, exist_ok=True)
         self._layout = LAYOUTS[to]
         self._output = output
         self._out_dir = out_dir
         self._flags = flags
         self._quiet = quiet
+        self._inputs = options.inputs_of(sources, flags)
+        self._verify = options.verify(flags["no_checksums"], quiet=quiet)
         self._wanted: Wanted | None = None
+        self._written: set[str] = set()
 
-    def targets(self, sources: tuple[str, ...]) -> list[str | None]:
-        """Return the outputs, None for those that are named when the state is known."""
-        if "-" in sources and self._output is None:
-            raise click.UsageError("give -o for what comes from stdin, - for stdout")
-        stems = [os.path.basename(source) for source in sources]
-        if self._out_dir is not None:
-            if len(set(stems)) < len(stems):
-                raise click.UsageError(
-                    "two of the sources have the same name, and --out-dir would mix them"
-                )
-            os.makedirs(self._out_dir, exist_ok=True)
-        return [self._output] * len(sources)
-
-    def convert(self, path: str, target: str | None) -> dict[str, Any]:
+    def convert(self, path: str) -> dict[str, Any]:
         """Convert one source; return the document of what was done."""
         from lstmstate.convert import How, kind_to_write, target_beside
         from lstmstate.output import Outputs
         from lstmstate.report.console import Meter
         from lstmstate.report.convert_json import converted_document
         from lstmstate.sources import open_source
+        from lstmstate.state.files import BY_KEY
 
         flags = self._flags
         if self._wanted is None:
             self._wanted = options.wanted(flags)
         sources = open_source(
-            path, self._wanted, variables=flags["variables"], checksums=not flags["no_checksums"]
+            path, self._wanted, variables=flags["variables"], checksums=self._verify
         )
         first = sources[0]
         if first.ckpt is not None:
             options.resolved(path, first.ckpt.prefix, first.ckpt.notes, quiet=self._quiet)
         structure = first.reading.structure
         names = self._layout.array_names(structure.cells, is_stack=structure.is_stack)
-        if target is None:
-            target = target_beside(
-                path, self._layout, folder=self._out_dir, one_array=len(names) == 1
-            )
-        kind = kind_to_write(target, flags["kind"], "npy" if len(names) == 1 else "npz")
+        default = BY_KEY[flags["kind"] or ("npy" if len(names) == 1 else "npz")]
+        target = self._output or target_beside(path, self._layout, default, folder=self._out_dir)
+        kind = kind_to_write(target, flags["kind"], default.key)
+        if flags["compress"] and kind.key not in ("npz", "h5"):
+            raise LstmstateError("only .npz and .h5 are compressed", path=target)
+        if os.path.realpath(target) in self._written:
+            raise LstmstateError("another source was written there just now", path=target)
         with (
-            Outputs(first.inputs, force=flags["force"]) as outputs,
+            Outputs(self._inputs, force=flags["force"]) as outputs,
             Meter("converting", first.nbytes, quiet=self._quiet) as meter,
         ):
             how = How(self._layout, self._dtype(), flags["compress"], meter.add)
             done = self._write(sources, how, outputs, target, kind.key)
             options.say(done, strict=flags["strict"], quiet=self._quiet)
+        self._written.add(os.path.realpath(target))
         return converted_document(path, target, done)
 
     def _dtype(self) -> Any:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstmstate.cli import CONTEXT, DONE, NO, options
+from lstmstate.cli import CONTEXT, DONE, NO, decided, options
 from lstmstate.errors import LstmstateError
 
 if TYPE_CHECKING:
     from lstmstate.compare import Difference, Tolerance
-    from lstmstate.sources import Source
+    from lstmstate.sources import Opened, Source
     from lstmstate.state.reading import Wanted
 
 _EPILOG = """\b
@@ -50,8 +52,11 @@ def command(
     from lstmstate.compare import Tolerance, same
     from lstmstate.report.diff_report import diff_document, diff_table
 
+    if not math.isfinite(rtol) or not math.isfinite(atol):
+        raise click.UsageError("--rtol and --atol are numbers")
     tolerance = Tolerance(rtol, atol, exact)
     kind, found = _compared(a, b, tolerance, flags, quiet=quiet)
+    code = decided(DONE if same(found) else NO)
     if as_json:
         import json
 
@@ -61,7 +66,7 @@ def command(
         from lstmstate.report.console import sheet
 
         diff_table(sheet(), a, b, kind, found, tolerance)
-    return DONE if same(found) else NO
+    return code
 
 
 def _compared(
@@ -70,63 +75,57 @@ def _compared(
     """Return what was compared, "states" or "checkpoints", and how."""
     from lstmstate.compare import compare_checkpoints, compare_states
     from lstmstate.report.console import Meter
-    from lstmstate.sources import is_checkpoint
+    from lstmstate.sources import open_path
 
-    verify = not flags["no_checksums"]
-    if is_checkpoint(a) and is_checkpoint(b):
-        from lstmstate.opened import open_checkpoint
-
-        first, second = (open_checkpoint(path, checksums=verify) for path in (a, b))
+    verify = options.verify(flags["no_checksums"], quiet=quiet)
+    opened = [open_path(path, checksums=verify) for path in (a, b)]
+    first, second = (one.ckpt for one in opened)
+    if all(one.is_model for one in opened) and first is not None and second is not None:
         for path, ckpt in ((a, first), (b, second)):
             options.resolved(path, ckpt.prefix, ckpt.notes, quiet=quiet)
         total = sum(variable.nbytes or 0 for variable in first.variables.values())
         with Meter("comparing", total, quiet=quiet) as meter:
             return "checkpoints", list(compare_checkpoints(first, second, tolerance, meter.add))
-    one, other = _sources(a, b, flags, verify=verify)
+    one, other = _sources(opened, options.wanted(flags))
     for source in (one, other):
         options.note(source.reading.notes, quiet=quiet)
     with Meter("comparing", one.nbytes, quiet=quiet) as meter:
         return "states", list(compare_states(one, other, tolerance, meter.add))
 
 
-def _sources(a: str, b: str, flags: dict[str, Any], *, verify: bool) -> tuple[Source, Source]:
-    """Open the two states; what one does not tell of its widths, the other may."""
-    from lstmstate.sources import open_source
+def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source]:
+    """Read the two states; what one does not tell of its widths, the other may."""
+    from lstmstate.sources import states_in
     from lstmstate.state.reading import Cells, Wanted
 
-    wanted = options.wanted(flags)
-    opened: list[Source | LstmstateError] = []
-    for path in (a, b):
-        try:
-            opened.append(_opened(path, wanted, verify=verify))
-        except LstmstateError as error:
-            opened.append(error)
-    for number, path in enumerate((a, b)):
-        one, other = opened[number], opened[1 - number]
+    found = [_state(one, wanted) for one in opened]
+    for number, one in enumerate(opened):
+        mine, other = found[number], found[1 - number]
         if isinstance(other, LstmstateError) or other.reading.is_halved:
             continue
-        if isinstance(one, LstmstateError) or one.reading.is_halved:
+        if isinstance(mine, LstmstateError) or mine.reading.is_halved:
             structure = other.reading.structure
             cells = (Cells(structure.cells, structure.is_stack),)
-            from_other = Wanted(wanted.layout, None, cells, source=other.reading.file.path)
             with suppress(LstmstateError):
-                opened[number] = open_source(path, from_other, checksums=verify)[0]
-    first, second = opened
-    for one in (first, second):
-        if isinstance(one, LstmstateError):
-            raise one
-    assert not isinstance(first, LstmstateError)
-    assert not isinstance(second, LstmstateError)
+                from_other = Wanted(wanted.layout, None, cells, source=other.reading.file.path)
+                found[number] = states_in(one, from_other)[0]
+    first, second = found
+    if isinstance(first, LstmstateError):
+        raise first
+    if isinstance(second, LstmstateError):
+        raise second
     return first, second
 
 
-def _opened(path: str, wanted: Wanted, *, verify: bool) -> Source:
-    """Open one of the two states; a layout may be that of the other one only."""
-    from lstmstate.sources import open_source
+def _state(opened: Opened, wanted: Wanted) -> Source | LstmstateError:
+    """Read one of the two states; a layout may be that of the other one only."""
+    from lstmstate.sources import states_in
 
-    try:
-        return open_source(path, wanted, checksums=verify)[0]
-    except LstmstateError:
-        if wanted.layout is None:
-            raise
-        return open_source(path, wanted._replace(layout=None), checksums=verify)[0]
+    error = None
+    for layout in dict.fromkeys((wanted.layout, None)):
+        try:
+            return states_in(opened, wanted._replace(layout=layout))[0]
+        except LstmstateError as problem:
+            error = error or problem
+    assert error is not None
+    return error

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # `state.layouts.LAYOUTS` has the same names; `--help` must not import it (a test compares them).
+MAX_WIDTH = 1 << 40
+MAX_CELLS = 10_000
 LAYOUT_NAMES = ("tuple", "flat", "stacked", "layered", "keras", "torch")
 KIND_NAMES = ("npy", "npz", "h5", "pkl", "csv", "ckpt")
 
@@ -42,8 +44,8 @@ class CellWidths(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  #
         """Return (c, m) for each cell."""
         pairs: list[tuple[int, ...]] = []
         with suppress(ValueError):
-            pairs = [tuple(map(int, cell.split(":"))) for cell in value.split(",")]
-        if pairs and all(len(pair) in (1, 2) and min(pair) > 0 for pair in pairs):
+            pairs = [tuple(map(int, cell.split(":"))) for cell in value.split(",", MAX_CELLS)]
+        if pairs and all(len(p) in (1, 2) and 0 < min(p) <= max(p) <= MAX_WIDTH for p in pairs):
             return [(pair[0], pair[-1]) for pair in pairs]
         return self.fail(
             f"{value!r} is not a list of widths: say 128 for a cell of 128 units, 128:64 for one "
@@ -53,7 +55,7 @@ class CellWidths(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  #
         )
 
 
-_WIDTH = click.IntRange(min=1)
+_WIDTH = click.IntRange(min=1, max=MAX_WIDTH)
 _widths = (
     click.option(
         "--units", type=click.IntRange(min=1), metavar="N", help="num_units: the width of c."
@@ -138,11 +140,26 @@ def wanted(flags: Mapping[str, Any]) -> Wanted:
         return Wanted(layout, None, (Cells.of_widths([StateWidths(*pair) for pair in cells]),))
     if checkpoint is not None:
         from lstmstate.opened import open_checkpoint
-        from lstmstate.sources import cells_of
+        from lstmstate.saved_states import cells_of
 
         ckpt = open_checkpoint(checkpoint, checksums=not flags.get("no_checksums"))
         return Wanted(layout, None, cells_of(ckpt, cell, stack), ckpt.prefix)
     return Wanted(layout)
+
+
+def inputs_of(paths: Iterable[str], flags: Mapping[str, Any]) -> list[str]:
+    """Return the files that a command reads, which its outputs must not replace."""
+    from lstmstate.sources import input_files
+
+    read = [*paths, *([flags["checkpoint"]] if flags.get("checkpoint") else [])]
+    return [file for path in read for file in input_files(path)]
+
+
+def verify(no_checksums: bool, *, quiet: bool) -> bool:
+    """Return whether checksums must hold, and say so where they need not."""
+    if no_checksums:
+        note(["checksums are not verified; values may be wrong"], quiet=quiet)
+    return not no_checksums
 
 
 def note(lines: Iterable[str], *, quiet: bool) -> None:

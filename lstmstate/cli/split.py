@@ -51,15 +51,15 @@ def command(
     from lstmstate.sources import open_source
     from lstmstate.state.layouts import LAYOUTS
 
-    verify = not flags["no_checksums"]
+    verify = options.verify(flags["no_checksums"], quiet=quiet)
     (source, *_) = open_source(flat, options.wanted(flags), checksums=verify)
     targets = [path for pair in outputs for path in pair]
     with (
-        Outputs(source.inputs, force=flags["force"]) as files,
+        Outputs(options.inputs_of([flat], flags), force=flags["force"]) as files,
         Meter("splitting", source.nbytes, quiet=quiet) as meter,
     ):
         done = write_halves(source, How(LAYOUTS["tuple"], told=meter.add), files, targets)
         options.say([done], strict=flags["strict"], quiet=quiet)
     if as_json:
-        print_document([converted_document(flat, targets, [done])], [])
+        print_document("split", [converted_document(flat, targets, [done])], [])
     return 0

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from lstmstate.convert import Converted
     from lstmstate.state.model import Structure
 
-SCHEMA = "lstmstate.convert/1"
 Json = dict[str, Any]
 
 
@@ -21,7 +20,6 @@ def converted_document(
 ) -> Json:
     """Return the document of one source."""
     return {
-        "schema": SCHEMA,
         "kind": "converted",
         "source": path,
         "output": target,
@@ -52,15 +50,18 @@ def structure_of(structure: Structure) -> Json:
     }
 
 
-def print_document(documents: Sequence[Json], failed: Sequence[tuple[str, str]]) -> None:
+def print_document(
+    command: str,
+    documents: Sequence[Json],
+    failed: Sequence[tuple[str, str]],
+    *,
+    single: bool = True,
+) -> None:
     """Print the document of the one source, or of all."""
-    if len(documents) == 1 and not failed:
-        document = documents[0]
-    else:
-        document = {
-            "schema": SCHEMA,
-            "kind": "batch",
-            "results": list(documents),
-            "failed": [{"path": path, "error": error} for path, error in failed],
-        }
+    batch = {
+        "kind": "batch",
+        "results": list(documents),
+        "failed": [{"path": path, "error": error} for path, error in failed],
+    }
+    document = {"schema": f"lstmstate.{command}/1", **(documents[0] if single else batch)}
     click.echo(json.dumps(document, indent=2, allow_nan=False))

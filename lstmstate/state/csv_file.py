@@ -5,12 +5,13 @@
     0.25,-1.5,0.1,0.2
 
 Numbers are written in the fewest digits that give them back. The payload of a NaN is lost, and
-arrays of more than two axes have no place in it.
+arrays of more or fewer than two axes have no place in it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
@@ -18,6 +19,7 @@ from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 from lstmstate.output import Outputs
 from lstmstate.state.metadata import KEY, Metadata, parse
+from lstmstate.state.naming import role_of
 from lstmstate.state.stored import Held, StateFile
 
 if TYPE_CHECKING:
@@ -29,10 +31,11 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic]
 
 _MARK = f"# {KEY} "
-_COLUMN = re.compile(r"(?P<name>.+)\.(?P<number>\d+)")
+_COLUMN = re.compile(r"(?P<name>.*?[^\d._])[._]?(?P<number>\d{1,9})")
+_SEPARATING = re.compile(r"[,\t\r\n#]")
 _TYPES = (
     "float16 float32 float64 complex64 complex128 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
-)
+).split()
 
 
 def open_file(source: ByteSource) -> StateFile:
@@ -50,9 +53,10 @@ def open_file(source: ByteSource) -> StateFile:
         line = lines.pop(0)
         if line.startswith(_MARK):
             metadata = parse(line[len(_MARK) :])
-    rows = [re.split(r"\t" if "\t" in lines[0] else ",", line) for line in lines]
-    names = rows.pop(0) if rows and not all(map(_is_number, rows[0])) else []
-    table = _table(rows, metadata, len(names))
+    mark = "\t" if lines and "\t" in lines[0] else ","
+    first = lines[0].split(mark) if lines else []
+    names = [] if all(map(_is_number, first)) else [name.strip() for name in first]
+    table = _table(lines[1:] if names else lines, mark, len(first), metadata)
     return StateFile(source.path, _arrays(names, table), metadata)
 
 
@@ -64,38 +68,49 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _table(rows: list[list[str]], metadata: Metadata | None, width: int) -> Array:
-    """Return the numbers, all rows as long as one another."""
+def _table(lines: Sequence[str], mark: str, width: int, metadata: Metadata | None) -> Array:
+    """Return the numbers, all rows as long as the first line."""
     import numpy as np
 
-    told = metadata.dtype if metadata and metadata.dtype in _TYPES.split() else "float64"
+    told = metadata.dtype if metadata and metadata.dtype in _TYPES else "float64"
     dtype = np.dtype(told)
     read = {"c": complex, "f": float}.get(dtype.kind, int)
-    width = width or (len(rows[0]) if rows else 0)
-    table = np.empty((len(rows), width), dtype)
-    for number, row in enumerate(rows):
+    rows = []
+    for number, line in enumerate(lines, 1):
+        row = line.split(mark)
         if len(row) != width:
-            raise CorruptError(f"row {number + 1} has {len(row)} numbers, and others {width}")
+            raise CorruptError(f"row {number} has {len(row)} numbers, and the first line {width}")
         try:
-            table[number] = [read(text) for text in row]
+            rows.append(np.array([read(text) for text in row], dtype))
         except (ValueError, OverflowError):
-            raise CorruptError(f"row {number + 1} holds what is no number of {told}") from None
+            raise CorruptError(f"row {number} holds what is no number of {told}") from None
+    table: Array = np.stack(rows) if rows else np.empty((0, width), dtype)
     return table
 
 
-def _arrays(names: list[str], table: Array) -> list[Held]:
-    """Cut the columns into arrays, where their names tell which belong together."""
-    found = [_COLUMN.fullmatch(name.strip()) for name in names]
-    starts: dict[str, int] = {}
-    for at, match in enumerate(found):
-        if match is None:
-            return [Held("", table)]
-        at_first = starts.setdefault(match["name"], at)
-        if int(match["number"]) != at - at_first:
-            return [Held("", table)]
-    ends = [*list(starts.values())[1:], len(names)]
-    cut = zip(starts.items(), ends, strict=True)
-    return [Held(name, table[:, start:end]) for (name, start), end in cut] or [Held("", table)]
+def _arrays(names: Sequence[str], table: Array) -> list[Held]:
+    """Cut the columns into arrays, in whatever order they stand, where their names tell them.
+
+    Raises:
+        CorruptError: some names speak of a state, and the columns make no arrays.
+    """
+    columns: dict[str, dict[int, int]] = {}
+    for at, name in enumerate(names):
+        match = _COLUMN.fullmatch(name)
+        of_name = columns.setdefault(match["name"] if match else name, {})
+        of_name[int(match["number"]) if match else 0] = at
+    if not any(role_of(name) for name in columns):
+        return [Held("", table)]
+    found = []
+    for name, places in columns.items():
+        numbers = sorted(places)
+        first = numbers[0]
+        if first not in (0, 1) or numbers != list(range(first, first + len(numbers))):
+            raise CorruptError("its columns make no arrays: some are missing", tensor=name)
+        found.append(Held(name, table[:, [places[number] for number in numbers]]))
+    if sum(array.shape[1] for array in found) != len(names):
+        raise CorruptError("two of its columns have the same name")
+    return found
 
 
 def write(
@@ -104,20 +119,26 @@ def write(
     """Write each planned array as columns, side by side.
 
     Raises:
-        LstmstateError: an array has more than two axes.
+        LstmstateError: an array has more or fewer axes than two, or a name that cannot stand
+            between commas.
     """
     import numpy as np
 
-    rank = len(flow.structure.lead)
-    if rank > 1 or any(len(plan.shape) != rank + 1 for plan in flow.plans):
+    if any(len(plan.shape) != 2 for plan in flow.plans):
         raise LstmstateError(
-            "a csv file holds rows and columns, and this state has more axes",
+            "a csv file holds rows and columns, and this state has more axes, or no batch",
+            path=target,
             advice="write an .npz or .h5",
         )
+    for plan in flow.plans:
+        if _SEPARATING.search(plan.name):
+            raise LstmstateError(
+                "its name cannot stand in a csv file", path=target, tensor=plan.name
+            )
     names = [f"{plan.name}.{k}" for plan in flow.plans for k in range(plan.shape[-1])]
     told = metadata._replace(dtype=flow.plans[0].dtype.name)
     with outputs.open(target) as file:
         file.write(f"{_MARK}{told.line()}\n{','.join(names)}\n".encode())
         for _, _, arrays in flow.together():
-            for row in np.concatenate([np.atleast_2d(array) for array in arrays], axis=-1):
-                file.write((",".join(map(str, row)) + "\n").encode())
+            rows = np.concatenate(arrays, axis=-1)
+            file.write("".join(",".join(map(str, row)) + "\n" for row in rows).encode())

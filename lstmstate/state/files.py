@@ -12,15 +12,18 @@ import stat
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
 from lstmstate.checkpoint import identify
 from lstmstate.checkpoint.identify import Kind
 from lstmstate.checkpoint.source import ByteSource
-from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, located
+from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, located, printable
 from lstmstate.output import STDOUT
-from lstmstate.state.stored import StateFile
+from lstmstate.state.layouts import LAYOUTS
+from lstmstate.state.metadata import Metadata
+from lstmstate.state.stored import StateFile, StoredArray
 
 _LOOK = 4096  # bytes of a file's start that are looked at
 
@@ -64,7 +67,12 @@ KINDS = (
         "csv", "a table as text", _named(r"\.csv", r"\.tsv"), identify.TEXT, "csv_file", ".csv"
     ),
     StateKind(
-        "ckpt", "a TensorFlow checkpoint", _named(r"\.ckpt(-\d+)?", r"\.index"), None, "tensors", ""
+        "ckpt",
+        "a TensorFlow checkpoint",
+        _named(r"\.ckpt(-\d+)?", r"\.index"),
+        None,
+        "tensors",
+        ".ckpt",
     ),
 )
 BY_KEY = {kind.key: kind for kind in KINDS}
@@ -183,11 +191,22 @@ def picked(file: StateFile, place: str) -> StateFile:
     exact = [array for array in file.arrays if array.name == place]
     below = [array for array in file.arrays if array.name.startswith(f"{place}/")]
     if not exact and not below:
-        known = ", ".join(array.name for array in file.arrays[:6]) or "none"
+        known = ", ".join(printable(array.name) for array in file.arrays[:6]) or "none"
         raise LstmstateError(
             "there is no such array", path=file.path, tensor=place, advice=f"there are: {known}"
         )
-    return file._replace(arrays=exact or below, metadata=None)
+    found = exact or below
+    told = file.metadata
+    return file._replace(arrays=found, metadata=told if _is_all_of_it(told, found) else None)
+
+
+def _is_all_of_it(told: Metadata | None, arrays: Sequence[StoredArray]) -> bool:
+    """Whether some arrays are just those of the state that a file tells of."""
+    layout = LAYOUTS.get(told.layout) if told is not None else None
+    if told is None or layout is None or told.part is not None:
+        return told is not None and told.part is not None
+    names = layout.array_names(told.cells, is_stack=told.is_stack)
+    return sorted(names) == sorted(array.name for array in arrays)
 
 
 def _module(kind: StateKind) -> Any:

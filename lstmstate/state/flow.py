@@ -131,6 +131,8 @@ def spans_of(structure: Structure) -> tuple[int, list[tuple[int, int]]]:
         return 0, [(0, 1)]
     whole = sum(cell.widths.flat for cell in structure.cells) * structure.dtype.itemsize
     whole *= math.prod(lead)
+    if not whole:
+        return 0, [(0, lead[0])]
     rows = [whole // max(size, 1) for size in lead]  # bytes of one row of each axis
     fitting = (axis for axis, row in enumerate(rows) if row <= PART_BYTES)
     axis = next(fitting, min(range(len(lead)), key=rows.__getitem__))

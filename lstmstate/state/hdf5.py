@@ -129,5 +129,5 @@ def write(
                     rows = (slice(None),) * plan.axis + (slice(start, stop),)
                     found[rows if flow.structure.lead else ()] = array
             file.attrs[KEY] = metadata.line()
-    except (OSError, RuntimeError, ValueError) as error:  # what HDF5 makes of a full disk
+    except (OSError, RuntimeError, ValueError, TypeError) as error:  # of a full disk, of names
         raise LstmstateError(f"it cannot be written ({error})", path=target) from None

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
+_LONGEST = 1000  # the names of cells in published checkpoints stay below 200
+
 Pairs = list[tuple["Array", "Array"]]
 Widths = Sequence[StateWidths] | None
 
@@ -71,11 +73,19 @@ class Layout(NamedTuple):
 def scopes_of(names: Sequence[str]) -> list[str]:
     """Return under what to file the cells of a stack: their names, or numbers.
 
+    Names come from strangers, and not every kind of file can hold every name.
+
     >>> scopes_of(["", ""]), scopes_of(["rnn/a", "rnn/b"])
     (['cell_0', 'cell_1'], ['rnn/a', 'rnn/b'])
     """
-    told = all(names) and len(set(names)) == len(names)
+    told = all(map(_can_be_filed, names)) and len(set(names)) == len(names)
     return list(names) if told else [f"cell_{number}" for number in range(len(names))]
+
+
+def _can_be_filed(name: str) -> bool:
+    """Whether a name can be that of a group in an HDF5 file and a folder in an archive."""
+    parts = name.split("/")
+    return name.isprintable() and len(name) <= _LONGEST and not {"", ".", ".."} & set(parts)
 
 
 def to_arrays(layout: Layout, state: State) -> dict[str, Array]:
@@ -110,6 +120,8 @@ def structure_of(
     pairs = layout.pairs(arrays, [cell.widths for cell in cells] if cells else None, is_stack)
     found = [LSTMState(c, m) for c, m in pairs]
     StackState(found)
+    if len(found) > 1 and not is_stack:
+        raise LstmstateError(f"here are {len(found)} cells, where one was expected")
     if cells and len(cells) != len(found):
         raise LstmstateError(f"here are {len(found)} cells, where {len(cells)} were expected")
     for number, cell in enumerate(cells or ()):

@@ -180,6 +180,11 @@ class Structure(NamedTuple):
     lead: tuple[int, ...]
     dtype: np.dtype[np.generic]
 
+    @property
+    def widths(self) -> list[StateWidths]:
+        """The widths of all cells."""
+        return [cell.widths for cell in self.cells]
+
     def state(self, pairs: Sequence[tuple[Array, Array]]) -> State:
         """Return the state that some (c, m) make, with the names of the cells."""
         cells = [LSTMState(c, m, cell.name) for (c, m), cell in zip(pairs, self.cells, strict=True)]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from lstmstate.cells import names
+from lstmstate.errors import AmbiguousError, printable
 from lstmstate.state.stored import StoredArray
 
 # What files call them; "h" and "hidden" are m's names elsewhere.
@@ -18,6 +19,9 @@ _ROLES = {
     "state": ("state", "flat", "flat_state", "saved_state", "initial_state", "final_state"),
 }
 _ROLE_OF = {name: role for role, called in _ROLES.items() for name in called}
+_HALF = re.compile(
+    r"(?P<before>(?:.*_)?)(?P<word>(?:c|m|h|cell|hidden)(?:_?states?)?)(?P<number>_?\d+)?"
+)
 _NUMBERED = re.compile(r"(?P<leaf>.*?)_?(?P<number>\d*)")
 
 
@@ -56,11 +60,45 @@ def named(arrays: Iterable[StoredArray]) -> list[Named]:
     return [Named(*role, array) for array in arrays if (role := role_of(array.name))]
 
 
-def pairs(found: Sequence[Named], *, ordered: bool) -> dict[str, dict[str, StoredArray]]:
-    """Return c and m by scope, in the order of the file, or of the numbers in the scopes."""
+def by_scope(found: Sequence[Named], roles: tuple[str, str]) -> dict[str, dict[str, StoredArray]]:
+    """Return the arrays of two roles by scope, in the order of the scopes.
+
+    Raises:
+        AmbiguousError: two arrays have the same role in a scope.
+    """
     scopes: dict[str, dict[str, StoredArray]] = {}
     for scope, role, array in found:
-        if role in ("c", "m"):
-            scopes.setdefault(scope, {}).setdefault(role, array)
-    order = scopes if ordered else sorted(scopes, key=names.order)
-    return {scope: scopes[scope] for scope in order}
+        if role in roles:
+            known = scopes.setdefault(scope, {}).setdefault(role, array)
+            if known is not array:
+                raise AmbiguousError(
+                    f"both {printable(known.name)!r} and {printable(array.name)!r} are names of "
+                    f"its {role}",
+                    advice="pick one: FILE:NAME, with split and concat",
+                )
+    return {scope: scopes[scope] for scope in in_order(scopes)}
+
+
+def in_order(scopes: Iterable[str]) -> list[str]:
+    """Return scopes in the order of the numbers in them, where all have one; else as they are.
+
+    >>> in_order(["cell_10", "cell_2"]), in_order(["encoder", "decoder"])
+    (['cell_2', 'cell_10'], ['encoder', 'decoder'])
+    """
+    found = list(scopes)
+    numbered = all(any(character.isdigit() for character in scope) for scope in found)
+    return sorted(found, key=names.order) if numbered else found
+
+
+def half_of(path: str) -> tuple[str, str] | None:
+    """Return (what is left of a name without its role, "c" or "m"), None where it tells none.
+
+    >>> half_of("rnn/saved_c_state"), half_of("rnn/saved_h_state"), half_of("rnn/kernel")
+    (('rnn/saved_', 'c'), ('rnn/saved_', 'm'), None)
+    """
+    scope, slash, leaf = path.rpartition("/")
+    match = _HALF.fullmatch(leaf.lower())
+    if match is None:
+        return None
+    stem = f"{scope}{slash}{leaf[: match.end('before')]}{match['number'] or ''}"
+    return stem, "c" if match["word"].startswith("c") else "m"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _MARK = f"# {KEY} "
 _ALIGNED = 64  # NumPy pads headers so that the values can be mapped
+_WIDEST = 64  # bytes of an element: two numbers of quadruple precision have 32
 _READABLE = 9_000  # NumPy refuses headers of more than 10,000 characters
 
 
@@ -70,8 +71,11 @@ def read_header(file: IO[bytes]) -> Header:
     shape, fortran_order, dtype = reader(header)
     if dtype.hasobject:
         raise UnsupportedError("it holds a pickle, which is never read")
-    if any(size < 0 for size in shape):
-        raise CorruptError("its shape has a size below zero")
+    is_text = dtype.kind in "US"  # such as what travels with a state in an npz
+    if dtype.subdtype is not None or not (is_text or 0 < dtype.itemsize <= _WIDEST):
+        raise UnsupportedError(f"elements of {dtype.itemsize} bytes are not numbers")
+    if any(type(size) is not int or size < 0 for size in shape):
+        raise CorruptError("its shape has a size that is none")
     _, mark, told = text.decode("latin-1").rpartition(_MARK)
     return Header(
         shape, fortran_order, dtype, len(header.getvalue()), parse(told) if mark else None
@@ -132,8 +136,12 @@ def header_bytes(
         f"{{'descr': {npy.dtype_to_descr(dtype)!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
     )
     line = told.line() if told else ""
-    if line and len(text) + len(line) < _READABLE:
-        text += f" {_MARK}{line}"
+    if len(text) + len(line) > _READABLE:
+        raise UnsupportedError(
+            "the header of an .npy has no room for the names and widths of so many cells",
+            advice="write an .npz or .h5",
+        )
+    text += f" {_MARK}{line}" if line else ""
     start = len(npy.magic(1, 0)) + 2
     text += " " * (-(start + len(text) + 1) % _ALIGNED) + "\n"
     return npy.magic(1, 0) + len(text).to_bytes(2, "little") + text.encode("latin-1")

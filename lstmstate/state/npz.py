@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
-from lstmstate.errors import CorruptError, UnsupportedError, located
+from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, located
 from lstmstate.output import Outputs
 from lstmstate.state.metadata import KEY, Metadata, parse
 from lstmstate.state.npy import Header, header_bytes, read_header, values
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic]
 
 _SUFFIX = ".npy"
+# The end record of an archive (APPNOTE.TXT 4.3.16): 22 bytes and a comment of 64 KiB at most.
+_END_BYTES = 22 + 0xFFFF
+_TOTAL = 10  # where the number of entries stands in it
+_IN_ZIP64 = 0xFFFF  # the number is in another record
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same input makes the same bytes, whenever
-_MAX_METADATA_BYTES = 1 << 20
 
 
 class NpzArray(StoredArray):
@@ -80,12 +83,12 @@ class NpzArray(StoredArray):
 @contextmanager
 def damage_told(name: str | None = None) -> Iterator[None]:
     """Turn what zipfile and zlib say of damage into an error of ours."""
-    import zlib
-
     try:
         with located(tensor=name):
             yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except LstmstateError:
+        raise
+    except Exception as error:  # zipfile and what unpacks for it raise whatever damage leads to
         raise CorruptError(f"the archive is damaged ({error})", tensor=name) from None
 
 
@@ -101,11 +104,13 @@ def open_file(source: ByteSource) -> StateFile:
         archive = zipfile.ZipFile(source.file())
         if len(archive.infolist()) > limits.MAX_MEMBERS:
             raise UnsupportedError(f"it holds more than {limits.MAX_MEMBERS} members")
+        _refuse_lost_entries(archive, source)
         for member in archive.infolist():
             if not member.filename.endswith(_SUFFIX):
+                archive.open(member).close()  # its name there and in the directory must agree
                 continue
-            with located(tensor=member.filename[: -len(_SUFFIX)]):
-                array = _array(archive, member)
+            with damage_told(member.filename[: -len(_SUFFIX)]):
+                array = _array(archive, member, source.size)
                 if array.name == KEY:
                     metadata = _metadata(array)
                 else:
@@ -113,8 +118,23 @@ def open_file(source: ByteSource) -> StateFile:
     return StateFile(source.path, arrays, metadata)
 
 
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NpzArray:
-    """Read the header of a member; its size is held against what it stores."""
+def _refuse_lost_entries(archive: zipfile.ZipFile, source: ByteSource) -> None:
+    """Refuse a directory whose entries are not what they were: names twice, or some swallowed."""
+    names = [member.filename for member in archive.infolist()]
+    if len(set(names)) < len(names):
+        raise CorruptError("two of its members have the same name")
+    size = min(source.size, _END_BYTES)
+    end = source.read(source.size - size, size, "the end of the archive")
+    at = end.rfind(b"PK\5\6") + _TOTAL
+    total = int.from_bytes(end[at : at + 2], "little")
+    if total not in (len(names), _IN_ZIP64):
+        raise CorruptError("the directory of the archive is damaged: members are missing")
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> NpzArray:
+    """Read the header of a member; its size is held against what it stores, and the file."""
+    if member.header_offset + member.compress_size > size:
+        raise CorruptError("it is cut short")
     too_dense = member.file_size > limits.NPZ_BOMB_RATIO * member.compress_size
     if member.file_size > limits.BOMB_BYTES and too_dense:
         raise UnsupportedError(
@@ -129,10 +149,9 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NpzArray:
 
 def _metadata(array: NpzArray) -> Metadata | None:
     """Return what travels with the state; a member of another kind is somebody else's."""
-    size = array.dtype.itemsize
-    if array.shape or array.dtype.kind != "U" or size > _MAX_METADATA_BYTES:
+    if array.shape or array.dtype.kind != "U":
         return None
-    return parse(str(array._rows(0, size)[0]))
+    return parse(str(array._rows(0, array.dtype.itemsize)[0]))
 
 
 def write(

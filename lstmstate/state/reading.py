@@ -6,7 +6,7 @@ and shapes of the arrays. What stays open is refused: swapped halves raise no er
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate.cells.model import StateWidths
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
-_NUMBERS = "fciub"  # kinds of NumPy dtypes that hold numbers; "V" are patterns of others
+_NUMBERS = "fciub"  # kinds of NumPy dtypes that hold numbers
 _FLAGS = "say the widths: --units and --proj, --cells, or --checkpoint"
 
 
@@ -50,12 +50,19 @@ class Wanted(NamedTuple):
         each: the widths of each of its cells; the state itself tells how many there are.
         cells: the cells that it could belong to, of which one has to fit.
         source: where the cells come from, for messages.
+        is_ordered: whether the arrays are those of the layout in its order, whatever their names.
     """
 
     layout: str | None = None
     each: StateWidths | None = None
     cells: tuple[Cells, ...] = ()
     source: str = "--cells"
+    is_ordered: bool = False
+
+    @property
+    def knows_widths(self) -> bool:
+        """Whether anything is known of the widths."""
+        return self.each is not None or bool(self.cells)
 
 
 class Reading(NamedTuple):
@@ -75,11 +82,12 @@ class Reading(NamedTuple):
     def parts(self, axis: int, start: int, stop: int) -> State:
         """Return the rows [start, stop) of one leading axis; without any, the whole state."""
         structure = self.structure
-        if structure.lead:
-            at = self.layout.axis_of(axis, structure)
-            arrays = [array.read(at, start, stop) for array in self.arrays]
-        else:
-            arrays = [array.whole() for array in self.arrays]
+        at = self.layout.axis_of(axis, structure)
+        with located(self.file.path):
+            arrays = [
+                array.read(at, start, stop) if structure.lead else array.whole()
+                for array in self.arrays
+            ]
         widths = [cell.widths for cell in structure.cells]
         return structure.state(self.layout.pairs(arrays, widths, structure.is_stack))
 
@@ -89,7 +97,7 @@ class Reading(NamedTuple):
 
 
 class _Guess(NamedTuple):
-    """A way to read some arrays; `sure` where names or flags speak for it, not shapes alone."""
+    """A way to read some arrays, which their shapes and what is known of the cells may refuse."""
 
     layout: str
     arrays: tuple[StoredArray, ...]
@@ -99,20 +107,22 @@ class _Guess(NamedTuple):
 
 
 def read_state(file: StateFile, wanted: Wanted = Wanted()) -> Reading:  # noqa: B008 - a constant
-    """Return how the state in a file is to be read.
+    """Return how the state in a file is to be read; no value is read for that.
 
     Raises:
         AmbiguousError: there is more than one way; the message names the flags that settle it.
+        CorruptError: the file contradicts itself.
         LstmstateError: there is no state in it, or not the one that is wanted.
     """
     with located(file.path):
         if file.metadata is not None:
             return _as_told(file, file.metadata, wanted)
-        guesses = list(_guesses(file, wanted))
         readings, problems = [], []
-        for guess in guesses:
+        for guess in _guesses(file, wanted):
             try:
                 readings.append(_reading(file, guess, wanted))
+            except AmbiguousError:
+                raise
             except LstmstateError as error:
                 problems.append(error)
         if not readings:
@@ -136,106 +146,156 @@ def _as_told(file: StateFile, told: Metadata, wanted: Wanted) -> Reading:
             f"it says that its layout is {told.layout!r}, and --from says {wanted.layout!r}",
             advice="leave --from out, or pick the array: FILE:NAME",
         )
-    layout = LAYOUTS[told.layout]
-    names = layout.array_names(told.cells, is_stack=told.is_stack)
+    names = LAYOUTS[told.layout].array_names(told.cells, is_stack=told.is_stack)
     by_name = {array.name: array for array in file.arrays}
     if all(name in by_name for name in names):
         arrays = [by_name[name] for name in names]
-    elif len(names) == len(file.arrays):
-        arrays = list(file.arrays)  # files without names have their order
+    elif file.ordered and _could_be(names, file.arrays):
+        arrays = list(file.arrays)  # files without these names have their order
     else:
         missing = next(name for name in names if name not in by_name)
         raise CorruptError(f"it says that it holds {printable(missing)!r}, which is not there")
     guess = _Guess(told.layout, tuple(arrays), told.is_stack)
+    cells = Cells(told.cells, told.is_stack)
     try:
-        found = _reading(file, guess, Wanted(cells=(Cells(told.cells, told.is_stack),)))
+        found = _reading(file, guess, Wanted(cells=(cells,)))
     except LstmstateError as error:
         raise CorruptError(f"what it says of itself is not so: {error.problem}") from None
-    if wanted.each or wanted.cells:
-        _reading(file, guess, wanted)
+    _refuse_other_widths(found.structure, wanted)
+    if wanted.cells and _reading(file, guess, wanted).structure.widths != found.structure.widths:
+        told_widths = ", ".join(f"c {c} m {m}" for c, m in found.structure.widths)
+        raise LstmstateError(f"it says of itself {told_widths}, and {wanted.source} other widths")
     return found
+
+
+def _could_be(names: Sequence[str], arrays: Sequence[StoredArray]) -> bool:
+    """Whether arrays could be those of these names, in their order: none says that it is not."""
+    if len(names) != len(arrays):
+        return False
+    roles = [
+        (naming.role_of(name), naming.role_of(array.name))
+        for name, array in zip(names, arrays, strict=True)
+    ]
+    return all(
+        told is None or (wanted is not None and told[1] == wanted[1]) for wanted, told in roles
+    )
 
 
 def _guesses(file: StateFile, wanted: Wanted) -> Iterator[_Guess]:
     """Yield the ways in which the arrays of a file can be read, by their names and shapes."""
-    found = naming.named(file.arrays)
-    roles = {name.role: name.array for name in found}
-    if "h_n" in roles and "c_n" in roles:
-        stack = roles["h_n"].shape[:-2][-1:] != (1,)
-        yield _Guess("torch", (roles["h_n"], roles["c_n"]), stack)
+    arrays = file.arrays
+    if wanted.is_ordered and wanted.layout is not None:
+        yield _Guess(wanted.layout, tuple(arrays), len(arrays) > 2)
         return
-    pairs = naming.pairs(found, ordered=file.ordered)
+    found = naming.named(arrays)
+    torch = naming.by_scope(found, ("h_n", "c_n"))
+    pairs = naming.by_scope(found, ("c", "m"))
     states = [name for name in found if name.role == "state"]
-    if pairs and states and wanted.layout is None:
-        raise AmbiguousError(
-            f"it holds {printable(states[0].array.name)!r} and c and m besides",
-            advice=f"pick one: FILE:{printable(states[0].array.name)}, or say --from",
-        )
-    if pairs and wanted.layout in (None, "tuple", "keras"):
+    _refuse_several(pairs, states, torch, wanted)
+    if torch:
+        (halves,) = torch.values()
+        _refuse_half(halves, ("h_n", "c_n"))
+        yield _Guess("torch", (halves["h_n"], halves["c_n"]), halves["h_n"].shape[-3:-2] != (1,))
+    elif pairs and wanted.layout in (None, "tuple", "keras", "torch"):
         yield _of_pairs(pairs, wanted.layout or "tuple")
     elif len(states) > 1:
-        arrays = tuple(name.array for name in states)
-        yield _Guess("stacked", arrays, True, tuple(name.scope for name in states))
-    elif states or len(file.arrays) == 1:
-        yield from _of_one(states[0].array if states else file.arrays[0], wanted)
+        scopes = naming.in_order(name.scope for name in states)
+        of_scope = {name.scope: name.array for name in states}
+        yield _Guess("stacked", tuple(of_scope[s] for s in scopes), True, tuple(scopes))
+    elif states or len(arrays) == 1:
+        yield from _of_one(states[0].array if states else arrays[0], wanted)
     elif wanted.layout in ("tuple", "keras", "torch"):
-        yield _Guess(wanted.layout, tuple(file.arrays), len(file.arrays) > 2)
-    elif file.arrays:
+        order = naming.in_order(array.name for array in arrays)
+        by_name = {array.name: array for array in arrays}
+        first = by_name[order[0]].shape
+        is_stack = first[-3:-2] != (1,) if wanted.layout == "torch" else len(arrays) > 2
+        yield _Guess(wanted.layout, tuple(by_name[name] for name in order), is_stack)
+    elif arrays:
         raise AmbiguousError(
-            f"nothing tells what its {len(file.arrays)} arrays are ({_names(file.arrays)})",
+            f"nothing tells what its {len(arrays)} arrays are ({_names(arrays)})",
             advice="pick one: FILE:NAME, or say --from tuple (c first), keras (h first) or torch",
         )
+
+
+def _refuse_several(
+    pairs: Mapping[str, object],
+    states: Sequence[naming.Named],
+    torch: Mapping[str, object],
+    wanted: Wanted,
+) -> None:
+    """Refuse a file with more than one state in it."""
+    kinds = [
+        words
+        for words, there in (
+            ("c and m", bool(pairs)),
+            ("h_n and c_n", bool(torch)),
+            (f"{printable(states[0].array.name)!r}" if states else "", bool(states)),
+        )
+        if there
+    ]
+    if len(torch) > 1 or (len(kinds) > 1 and wanted.layout is None):
+        what = " and ".join(kinds) if len(kinds) > 1 else f"{len(torch)} pairs of h_n and c_n"
+        raise AmbiguousError(f"it holds {what}", advice="pick one: FILE:NAME, or say --from")
+
+
+def _refuse_half(halves: Mapping[str, StoredArray], roles: tuple[str, str]) -> None:
+    """Refuse the one half of a state without the other."""
+    for there, missing in (roles, roles[::-1]):
+        if missing not in halves:
+            raise LstmstateError(
+                f"there is {there} and no {missing} beside it",
+                tensor=halves[there].name,
+                advice="put the two together with: lstmstate concat C M -o FLAT",
+            )
 
 
 def _of_pairs(pairs: dict[str, dict[str, StoredArray]], layout: str) -> _Guess:
     """Read c and m by their names, whatever their order."""
     for halves in pairs.values():
-        if len(halves) == 1:
-            (there,) = halves
-            raise LstmstateError(
-                f"there is {there} and no {'m' if there == 'c' else 'c'} beside it",
-                tensor=halves[there].name,
-                advice="put the two together with: lstmstate concat C M -o FLAT",
-            )
-    order = ("m", "c") if layout == "keras" else ("c", "m")
+        _refuse_half(halves, ("c", "m"))
+    first = next(iter(pairs.values()))
+    if layout == "tuple" and list(pairs) == ["0"] and len(first["c"].shape) == 3:
+        raise AmbiguousError(
+            "h_0 and c_0 of three axes may be PyTorch's [layers, batch, …] or a state per step",
+            advice="say --from torch or --from keras",
+        )
+    order = ("c", "m") if layout == "tuple" else ("m", "c")
     arrays = tuple(halves[role] for halves in pairs.values() for role in order)
+    if layout == "torch":
+        return _Guess(layout, arrays, first["m"].shape[-3:-2] != (1,))
     scopes = tuple("" if scope.isdigit() else scope for scope in pairs)
     return _Guess(layout, arrays, len(pairs) > 1, scopes)
 
 
 def _of_one(array: StoredArray, wanted: Wanted) -> Iterator[_Guess]:
-    """Yield the layouts that one array can be in, all of them where one is asked for."""
-    shape = array.shape
-    asked = wanted.layout
-    cells = {len(cells.shapes) for cells in wanted.cells}
-    stacks = [count > 1 for count in cells] or [False]
+    """Yield the layouts that one array can be in, all of them where one is asked for.
+
+    Where nothing is known, an array that could hold c and m on an axis of two could hold them
+    side by side as well; only [L, 2, batch, units], which tutorials save, speaks for itself.
+    """
+    shape, asked = array.shape, wanted.layout
     if asked in ("tuple", "keras", "torch"):
         yield from _of_items(array, asked)
         return
     rank = len(shape)
+    single = all(len(cells.shapes) == 1 for cells in wanted.cells) and bool(wanted.cells)
     pair_before = rank >= 3 and shape[-3] == 2  # [.., 2, batch, units]
     pair_behind = rank >= 3 and shape[-2] == 2  # [.., 2, units]
+    tutorial = rank >= 4 and pair_before and not pair_behind
     if asked == "layered" or (asked is None and pair_before):
-        if rank == 3 and asked is None:
-            yield _Guess("layered", (array,), False)
-            yield from _of_items(array, "keras")
-        elif rank >= 4:
-            yield _Guess("layered", (array,), cells != {1}, note=_layered_note(asked, shape))
+        if rank >= 4:
+            note = None if asked else f"{list(shape)} is read as layered: [L, 2, batch, units]"
+            yield _Guess("layered", (array,), not single, note=note)
         else:
             yield _Guess("layered", (array,), False)
-            yield _Guess("layered", (array,), True)
+            if asked is not None:
+                yield _Guess("layered", (array,), True)
+            else:
+                yield from _of_items(array, "keras")
     if asked == "stacked" or (asked is None and pair_behind):
         yield _Guess("stacked", (array,), False)
-    known = wanted.each is not None or bool(cells)
-    if asked == "flat" or (asked is None and (known or not (pair_before or pair_behind))):
-        for is_stack in sorted(set(stacks)):
-            yield _Guess("flat", (array,), is_stack)
-
-
-def _layered_note(asked: str | None, shape: tuple[int, ...]) -> str | None:
-    if asked:
-        return None
-    return f"{list(shape)} is read as layered: [L, 2, batch, units], c first"
+    if asked == "flat" or (asked is None and (wanted.knows_widths or not tutorial)):
+        yield _Guess("flat", (array,), False)  # the cells that fit tell whether it is a stack's
 
 
 def _of_items(array: StoredArray, layout: str) -> Iterator[_Guess]:
@@ -257,9 +317,14 @@ def _reading(file: StateFile, guess: _Guess, wanted: Wanted) -> Reading:
 
     layout = LAYOUTS[guess.layout]
     for array in guess.arrays:
-        if array.dtype.hasobject or array.dtype.kind not in f"{_NUMBERS}V" or array.dtype.names:
-            raise LstmstateError(f"it holds {array.dtype}, not numbers", tensor=array.name or None)
+        if array.dtype.kind not in _NUMBERS:
+            raise LstmstateError(
+                f"it holds {array.dtype}, not numbers that NumPy has",
+                tensor=array.name or None,
+                advice="save it as float32" if array.dtype.kind == "V" else None,
+            )
     try:
+        # Arrays of these shapes that take no memory: all that is done with them are views.
         shown = [np.broadcast_to(np.empty((), a.dtype), a.shape) for a in guess.arrays]
     except ValueError as error:  # sizes that no array can have
         raise CorruptError(f"it has a shape that no array has ({error})") from None
@@ -301,7 +366,8 @@ def _fitting(layout: Layout, shown: Sequence[Array], guess: _Guess, wanted: Want
     problems = []
     for cells in wanted.cells:
         try:
-            structure = structure_of(layout, shown, cells.shapes, is_stack=guess.is_stack)
+            is_stack = cells.is_stack if layout.name == "flat" else guess.is_stack
+            structure = structure_of(layout, shown, cells.shapes, is_stack=is_stack)
         except (LstmstateError, ValueError) as error:
             problems.append(error)
             continue

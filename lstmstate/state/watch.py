@@ -50,7 +50,7 @@ def range_of(array: Array) -> Range:
     """
     import numpy as np
 
-    if not array.size or array.dtype.kind == "V":
+    if not array.size:
         return Range()
     real = np.abs(array) if array.dtype.kind == "c" else array
     ends = float(real.min()), float(real.max())

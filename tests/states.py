@@ -1,0 +1,175 @@
+"""States for the tests of layouts and files: random to the bit, and what each layout can hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lstmstate import LSTMState, StackState
+from lstmstate.cells.model import StateWidths
+from lstmstate.convert import How, write_state
+from lstmstate.output import Outputs
+from lstmstate.sources import open_source
+from lstmstate.state.files import kind_by_name
+from lstmstate.state.layouts import LAYOUTS
+from lstmstate.state.model import CellShape, State, Structure
+from lstmstate.state.reading import Reading, Wanted
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+DTYPES = (
+    *("float16", "float32", "float64", "complex64", "complex128"),
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+)
+LEADS: tuple[Shape, ...] = ((), (1,), (3,), (2, 3), (3, 2), (0,), (0, 2), (2, 0), (2, 1, 3))
+NAMES = ("", "rnn/lstm_cell", "rnn/multi_rnn_cell/cell_{}/basic_lstm_cell", "déjà vu/{}", "{}")
+
+# -0, infinity, and NaNs, quiet and signalling, with a payload: by the bytes of a float.
+SPECIAL = {
+    2: [0x8000, 0x7C00, 0x7E01, 0xFD55, 0x7C01],
+    4: [1 << 31, 0x7F800000, 0x7FC00001, 0xFFABCDEF, 0x7F800001],
+    8: [1 << 63, 0x7FF << 52, 0x7FF8000000000001, 0xFFF123456789ABCD, 0x7FF0000000000001],
+}
+
+
+def values(rng: np.random.Generator, shape: Shape, dtype: str, *, finite: bool = False) -> Array:
+    """Return any bits at all, and more often than chance would have it those that get lost."""
+    kind = np.dtype(dtype)
+    found = np.frombuffer(rng.bytes(math.prod(shape) * kind.itemsize), kind).copy()
+    if kind.kind in "fc":
+        size = kind.itemsize // (2 if kind.kind == "c" else 1)
+        floats = found.view(f"f{size}")
+        bits = found.view(f"u{size}")
+        chosen = rng.random(bits.size) < 0.4
+        bits[chosen] = rng.choice(np.array(SPECIAL[size], f"u{size}"), np.count_nonzero(chosen))
+        if finite:
+            floats[~np.isfinite(floats)] = -0.0
+    return found.reshape(shape)
+
+
+def state_of(
+    widths: Sequence[tuple[int, int]],
+    lead: Shape = (2,),
+    dtype: str = "float32",
+    *,
+    stack: bool = True,
+    names: Callable[[int], str] = lambda number: "",
+    seed: int = 0,
+    finite: bool = False,
+) -> State:
+    """Return a random state of these widths (c, m)."""
+    rng = np.random.default_rng(seed)
+    cells = []
+    for number, pair in enumerate(widths):
+        c, m = (values(rng, (*lead, width), dtype, finite=finite) for width in pair)
+        cells.append(LSTMState(c, m, names(number)))
+    return StackState(cells) if stack else cells[0]
+
+
+@st.composite
+def states(
+    draw: st.DrawFn,
+    *,
+    dtypes: Sequence[str] = DTYPES,
+    leads: Sequence[Shape] = LEADS,
+    finite: bool = False,
+) -> State:
+    """Draw the state of a cell, or of a stack of 1 to 4: alike or not, with projections or not."""
+    count = draw(st.integers(0, 4))
+    width = st.integers(1, 5)
+    alike, projecting = draw(st.booleans()), draw(st.booleans())
+    drawn = [(draw(width), draw(width)) for _ in range(1 if alike else max(count, 1))]
+    widths = [(c, m if projecting else c) for c, m in drawn]
+    name = draw(st.sampled_from(NAMES))
+    return state_of(
+        widths * max(count, 1) if alike else widths,
+        draw(st.sampled_from(leads)),
+        draw(st.sampled_from(dtypes)),
+        stack=count > 0,
+        names=name.format,
+        seed=draw(st.integers(0, 1 << 32)),
+        finite=finite,
+    )
+
+
+def cells_of(state: State) -> tuple[LSTMState, ...]:
+    """Return the states of the cells, of which there may be one."""
+    return state.cells if isinstance(state, StackState) else (state,)
+
+
+def shapes_of(state: State) -> tuple[CellShape, ...]:
+    """Return the names and widths of the cells."""
+    return tuple(CellShape(cell.cell, cell.widths) for cell in cells_of(state))
+
+
+def structure(state: State) -> Structure:
+    """Return what a state consists of."""
+    is_stack = isinstance(state, StackState)
+    return Structure(shapes_of(state), is_stack, state.lead, state.dtype)
+
+
+def holds(layout: str, state: State) -> bool:
+    """Whether the arrays of a layout are rectangles for these widths."""
+    widths = {cell.widths for cell in cells_of(state)}
+    halved = all(c == m for c, m in widths)
+    return {
+        "stacked": halved,
+        "layered": halved and len(widths) == 1,
+        "torch": len(widths) == 1,
+    }.get(layout, True)
+
+
+def same(found: State, expected: State) -> None:
+    """Demand the same state, cell by cell, to the bit."""
+    assert type(found) is type(expected)
+    assert [cell.cell for cell in cells_of(found)] == [cell.cell for cell in cells_of(expected)]
+    same_values(found, expected)
+
+
+def same_values(found: State, expected: State) -> None:
+    """Demand the same bits in the same shapes, whatever the names."""
+    assert type(found) is type(expected)
+    for one, other in zip(cells_of(found), cells_of(expected), strict=True):
+        for half, wanted in zip(one, other, strict=True):
+            assert (half.shape, half.dtype) == (wanted.shape, wanted.dtype)
+            assert half.tobytes() == wanted.tobytes()
+
+
+def reading(source: Path | str, **wanted: Any) -> Reading:
+    """Return how the one state in a file is read; `each` is what --units and --proj say."""
+    if "each" in wanted:
+        wanted["each"] = StateWidths(*wanted["each"])
+    (found,) = open_source(str(source), Wanted(**wanted))
+    return found.reading
+
+
+def converted(source: Path | str, target: Path, layout: str, *, compress: bool = False) -> Path:
+    """Convert a state as the command does, and return where it went."""
+    (found,) = open_source(str(source), Wanted())
+    how = How(LAYOUTS[layout], compress=compress)
+    with Outputs() as outputs:
+        write_state(found, how, outputs, str(target), kind_by_name(str(target)))
+    return target
+
+
+def npy(
+    path: Path, header: Mapping[str, object] | str, body: bytes = b"", version: int = 1
+) -> Path:
+    """Write an npy file with any header: a dict, or the text itself."""
+    told = (
+        {"descr": "<f4", "fortran_order": False} | dict(header)
+        if header and not isinstance(header, str)
+        else header
+    )
+    text = (told if isinstance(told, str) else repr(told)).encode("latin-1")
+    text += b" " * (-(11 + len(text)) % 64) + b"\n"
+    size = len(text).to_bytes(2 if version == 1 else 4, "little")
+    path.write_bytes(b"\x93NUMPY" + bytes([version, 0]) + size + text + body)
+    return path

@@ -1,0 +1,398 @@
+"""State files: what is written comes back to the bit, without a flag, and others can read it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import tempfile
+import time
+import types
+import zipfile
+from collections import namedtuple
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import pytest
+from builders import BFLOAT16, BundleBuilder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from states import (
+    DTYPES,
+    LEADS,
+    Array,
+    cells_of,
+    converted,
+    holds,
+    reading,
+    same,
+    same_values,
+    state_of,
+    states,
+    structure,
+)
+
+from lstmstate import LSTMState, LstmstateError, load_state, save_state
+from lstmstate.state import flow
+from lstmstate.state.layouts import LAYOUTS, to_arrays
+from lstmstate.state.model import State
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layered):UserWarning")
+
+steady = settings(derandomize=True, deadline=None)
+
+
+class Kind(NamedTuple):
+    suffix: str
+    compress: bool = False
+
+
+KINDS = {
+    "npy": Kind(".npy"),
+    "npz": Kind(".npz"),
+    "npz, compressed": Kind(".npz", True),
+    "h5": Kind(".h5"),
+    "h5, compressed": Kind(".h5", True),
+    "pkl": Kind(".pkl"),
+    "csv": Kind(".csv"),
+    "ckpt": Kind(".ckpt"),
+}
+
+
+def has_room(kind: str, layout: str, state: State) -> bool:
+    """Whether a file of a kind can hold a state in a layout."""
+    if not holds(layout, state):
+        return False
+    arrays = to_arrays(LAYOUTS[layout], state).values()
+    if kind == "npy":
+        return len(arrays) == 1
+    return kind != "csv" or all(array.ndim <= 2 and array.ndim > 0 for array in arrays)
+
+
+def write(state: State, folder: str, kind: str, layout: str) -> Path:
+    suffix, compress = KINDS[kind]
+    target = Path(folder) / f"state{suffix}"
+    if not compress:
+        save_state(state, target, layout=layout)
+        return target
+    save_state(state, Path(folder) / "plain.h5")
+    return converted(Path(folder) / "plain.h5", target, layout, compress=True)
+
+
+def there_and_back(state: State, kind: str, layout: str, part_bytes: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "PART_BYTES", part_bytes)
+        if not has_room(kind, layout, state):
+            with pytest.raises(LstmstateError):
+                write(state, folder, kind, layout)
+            assert not {*os.listdir(folder)} - {"plain.h5"}
+            return
+        file = write(state, folder, kind, layout)
+        same(load_state(file), state)
+        found = reading(file)
+        assert (found.structure, found.layout.name, found.notes) == (structure(state), layout, ())
+
+
+PARTS = st.sampled_from([1, 64, 1 << 20])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "csv"])
+def test_a_state_comes_back_to_the_bit_without_a_flag(kind: str) -> None:
+    @settings(steady, max_examples=60)
+    @given(states(), st.sampled_from([*LAYOUTS]), PARTS)
+    def check(state: State, layout: str, part_bytes: int) -> None:
+        there_and_back(state, kind, layout, part_bytes)
+
+    check()
+
+
+@settings(steady, max_examples=60)
+@given(
+    states(finite=True, leads=[lead for lead in LEADS if lead]), st.sampled_from([*LAYOUTS]), PARTS
+)
+def test_numbers_come_back_from_a_csv_to_the_bit(
+    state: State, layout: str, part_bytes: int
+) -> None:
+    there_and_back(state, "csv", layout, part_bytes)
+
+
+@pytest.mark.parametrize("layout", ["tuple", "flat", "keras"])
+@pytest.mark.parametrize("stack", [False, True])
+def test_a_state_without_a_batch_has_no_place_in_a_csv(
+    layout: str, stack: bool, tmp_path: Path
+) -> None:
+    state = state_of([(3, 2)], (), stack=stack, finite=True)
+    with pytest.raises(LstmstateError, match="rows and columns"):
+        save_state(state, tmp_path / "state.csv", layout=layout)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", ["tuple", "flat", "keras"])
+def test_every_type_comes_back_from_a_csv(dtype: str, layout: str) -> None:
+    state = state_of([(5, 3), (4, 4)], (6,), dtype, finite=True)
+    there_and_back(state, "csv", layout, 1 << 20)
+
+
+def test_infinities_and_nan_come_back_from_a_csv() -> None:
+    held = np.array([[np.inf, -np.inf, np.nan, -0.0]])
+    with tempfile.TemporaryDirectory() as folder:
+        save_state(LSTMState(held, held), f"{folder}/state.csv")
+        found = load_state(f"{folder}/state.csv")
+    assert str(cells_of(found)[0].c.tolist()) == "[[inf, -inf, nan, -0.0]]"
+
+
+STRANGE = ["a,b", "a\tb", "a\nb", '"', "#a", " a ", "a//b", "/a", "a/", ".", "a/./b", "a/../b"]
+STRANGE += ["a.b.1", "1", "ü", "a\0b", "\udcff", "x" * 300, "lstmstate", "c/c", "a\\b", "a:0", "m"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not KINDS[kind].compress])
+@pytest.mark.parametrize("name", STRANGE, ids=ascii)
+def test_a_strange_name_of_a_cell_is_kept_or_refused(kind: str, name: str, tmp_path: Path) -> None:
+    """A name that files write in another way must not have h taken for c when they are read."""
+    state = state_of([(2, 2), (2, 2)], names=[name, "another"].__getitem__, finite=True)
+    for layout in ("tuple", "keras", "flat"):
+        file = tmp_path / layout / f"state{KINDS[kind].suffix}"
+        file.parent.mkdir()
+        try:
+            save_state(state, file, layout=layout)
+        except LstmstateError:
+            assert os.listdir(file.parent) == []
+        else:
+            same(load_state(file), state)
+
+
+@pytest.mark.parametrize("layout", ["tuple", "stacked", "keras"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not KINDS[kind].compress])
+def test_a_cell_may_be_called_like_the_scope_of_another(
+    kind: str, layout: str, tmp_path: Path
+) -> None:
+    state = state_of([(2, 2)] * 2, names=["a", "a/c"].__getitem__, finite=True)
+    try:
+        save_state(state, tmp_path / f"state{KINDS[kind].suffix}", layout=layout)
+    except LstmstateError:
+        return
+    same(load_state(tmp_path / f"state{KINDS[kind].suffix}"), state)
+
+
+def test_an_npy_never_holds_less_than_its_state_needs(tmp_path: Path) -> None:
+    """NumPy reads headers of 10,000 characters: what is longer is refused, not forgotten."""
+    name = "rnn/multi_rnn_cell/cell_{}/basic_lstm_cell".format
+    state = state_of([(1, 1)] * 150, names=name)
+    try:
+        save_state(state, tmp_path / "state.npy", layout="flat")
+    except LstmstateError:
+        return
+    same(load_state(tmp_path / "state.npy"), state)
+
+
+def test_an_npz_tells_of_more_cells_than_anyone_has(tmp_path: Path) -> None:
+    name = "rnn/multi_rnn_cell/cell_{}/basic_lstm_cell".format
+    state = state_of([(1, 1)] * 4000, (1,), names=name)
+    save_state(state, tmp_path / "state.npz", layout="flat")
+    same(load_state(tmp_path / "state.npz"), state)
+
+
+# ---- what others read
+
+
+STATE = state_of([(4, 4)] * 2, (3,), names="rnn/cell_{}".format, seed=4)
+FLAT = to_arrays(LAYOUTS["flat"], STATE)["state"]
+
+
+def equal(found: Any, expected: Array) -> None:
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+    assert np.asarray(found).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("mapped", ["r", None])
+def test_numpy_loads_an_npy(tmp_path: Path, mapped: Any) -> None:
+    save_state(STATE, tmp_path / "a.npy", layout="flat")
+    found = np.load(tmp_path / "a.npy", mmap_mode=mapped)
+    assert isinstance(found, np.memmap) == bool(mapped)
+    equal(found, FLAT)
+
+
+@pytest.mark.parametrize("kind", ["npz", "npz, compressed"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_numpy_loads_an_npz(tmp_path: Path, kind: str, layout: str) -> None:
+    with np.load(write(STATE, str(tmp_path), kind, layout), allow_pickle=False) as found:
+        arrays = to_arrays(LAYOUTS[layout], STATE)
+        assert {*found} == {*arrays, "lstmstate"}
+        for name, array in arrays.items():
+            equal(found[name], array)
+
+
+def test_an_npz_is_compressed_when_asked(tmp_path: Path) -> None:
+    for kind, method in (("npz", zipfile.ZIP_STORED), ("npz, compressed", zipfile.ZIP_DEFLATED)):
+        folder = tmp_path / kind
+        folder.mkdir()
+        with zipfile.ZipFile(write(STATE, str(folder), kind, "tuple")) as archive:
+            assert {member.compress_type for member in archive.infolist()} == {method}
+
+
+@pytest.mark.parametrize("kind", ["h5", "h5, compressed"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_h5py_opens_an_h5(tmp_path: Path, kind: str, layout: str) -> None:
+    with h5py.File(write(STATE, str(tmp_path), kind, layout)) as found:
+        for name, array in to_arrays(LAYOUTS[layout], STATE).items():
+            equal(found[name][...], array)
+            assert found[name].compression == ("gzip" if KINDS[kind].compress else None)
+
+
+@pytest.mark.parametrize("layout", ["flat", "layered", "stacked", "keras", "torch"])
+def test_pickle_loads_a_pkl_with_numpy_alone(tmp_path: Path, layout: str) -> None:
+    with write(STATE, str(tmp_path), "pkl", layout).open("rb") as file:
+        found = pickle.load(file)
+    arrays = list(to_arrays(LAYOUTS[layout], STATE).values())
+    if layout in ("flat", "layered"):
+        found = [found]
+    elif layout == "keras":
+        assert type(found) is list
+        assert {type(cell) for cell in found} == {list}
+        found = [half for cell in found for half in cell]
+    for array, wanted in zip(found, arrays, strict=True):
+        equal(array, wanted)
+
+
+def test_pickle_loads_lstm_state_tuples_where_their_class_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = "tensorflow.python.ops.rnn_cell_impl"
+    parts = place.split(".")
+    for k in range(len(parts)):  # as TensorFlow 1.x had it, and 2.x no longer has
+        name = ".".join(parts[: k + 1])
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    vars(sys.modules[place])["LSTMStateTuple"] = namedtuple("LSTMStateTuple", "c h")
+    with write(STATE, str(tmp_path), "pkl", "tuple").open("rb") as file:
+        found = pickle.load(file)
+    for cell, wanted in zip(found, cells_of(STATE), strict=True):
+        equal(cell.c, wanted.c)
+        equal(cell.h, wanted.m)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_tensorflow_loads_a_ckpt(tmp_path: Path, layout: str) -> None:
+    import tensorflow as tf
+
+    found = tf.train.load_checkpoint(str(write(STATE, str(tmp_path), "ckpt", layout)))
+    arrays = to_arrays(LAYOUTS[layout], STATE)
+    assert {*found.get_variable_to_shape_map()} == {*arrays, "lstmstate"}
+    for name, array in arrays.items():
+        equal(found.get_tensor(name), array)
+    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "state.ckpt")
+
+
+# ---- the same bytes
+
+
+def test_the_same_state_makes_the_same_bytes_at_another_time(tmp_path: Path) -> None:
+    written: list[dict[str, bytes]] = []
+    for _ in range(2):
+        files = {}
+        for kind in KINDS:
+            folder = tmp_path / f"{kind} {len(written)}"
+            folder.mkdir()
+            write(state_of([(3, 3)], finite=True), str(folder), kind, "flat")
+            files |= {f"{kind} {file.name}": file.read_bytes() for file in folder.iterdir()}
+        if not written:
+            time.sleep(1.1)  # HDF5 keeps times in seconds
+        written.append(files)
+    assert len(written[0]) == len(KINDS) + 4  # two plain.h5, three files of the checkpoint
+    assert written[0] == written[1]
+
+
+def test_members_of_an_npz_are_of_no_time(tmp_path: Path) -> None:
+    with zipfile.ZipFile(write(STATE, str(tmp_path), "npz", "tuple")) as archive:
+        times = {member.date_time for member in archive.infolist()}
+    assert times == {(1980, 1, 1, 0, 0, 0)}
+
+
+# ---- from one file into another
+
+
+@steady
+@given(states(dtypes=DTYPES[:4]), st.permutations(["npz", "h5", "pkl", "ckpt"]), PARTS, st.data())
+def test_a_way_through_many_files_loses_nothing(
+    state: State, kinds: list[str], part_bytes: int, data: st.DataObject
+) -> None:
+    layouts = st.sampled_from([name for name in LAYOUTS if holds(name, state)])
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "PART_BYTES", part_bytes)
+        at = Path(folder) / "start.npz"
+        save_state(state, at, layout=data.draw(layouts))
+        for kind in kinds:
+            at = converted(at, Path(folder) / f"{kind}{KINDS[kind].suffix}", data.draw(layouts))
+        same(load_state(at), state)
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "h5", "pkl"])
+@pytest.mark.parametrize("layout", ["flat", "layered"])
+def test_bfloat16_of_a_checkpoint_comes_back_to_it(tmp_path: Path, kind: str, layout: str) -> None:
+    """Every pattern there is; NumPy has no such type, and files hold it as float32."""
+    import tensorflow as tf
+
+    patterns = np.arange(1 << 16, dtype=np.uint16)
+    bundle = BundleBuilder()
+    bundle.add("state", patterns.reshape(64, 1024), dtype=BFLOAT16)
+    wider = converted(bundle.write(tmp_path / "a.ckpt"), tmp_path / f"b.{kind}", layout)
+    half = load_state(wider)
+    assert half.dtype == np.float32
+    expected = (patterns.astype(np.uint32) << 16).reshape(64, 1024)
+    assert to_arrays(LAYOUTS["flat"], half)["state"].tobytes() == expected.tobytes()
+    back = tf.train.load_checkpoint(str(converted(wider, tmp_path / "c.ckpt", "flat")))
+    assert back.get_variable_to_dtype_map()["state"] == tf.bfloat16
+    equal(back.get_tensor("state").view(np.uint16), patterns.reshape(64, 1024))
+
+
+# ---- arrays that others wrote
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", ">c16", ">i2"])
+@pytest.mark.parametrize("part_bytes", [1, 1 << 20])
+@pytest.mark.parametrize("kind", ["npy", "npz", "h5"])
+def test_orders_of_axes_and_bytes_do_not_matter(
+    tmp_path: Path, order: Any, dtype: str, part_bytes: int, kind: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(flow, "PART_BYTES", part_bytes)
+    flat = (np.arange(90) - 40).astype(dtype).reshape(3, 5, 6).copy(order)
+    file = tmp_path / f"a.{kind}"
+    if kind == "npy":
+        np.save(file, flat)
+    elif kind == "npz":
+        np.savez(file, state=flat)
+    else:
+        with h5py.File(file, "w") as made:
+            made["state"] = flat
+    found = load_state(file)
+    assert isinstance(found, LSTMState)
+    assert (found.c.tolist(), found.m.tolist()) == (flat[..., :3].tolist(), flat[..., 3:].tolist())
+    for target, layout in (("b.npz", "keras"), ("c.h5", "torch"), ("d.npy", "layered")):
+        there = load_state(converted(file, tmp_path / target, layout))
+        assert to_arrays(LAYOUTS["flat"], there)["state"].tolist() == flat.tolist()
+
+
+@pytest.mark.parametrize("kind", ["npz", "h5"])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_place_picks_one_of_several_states(tmp_path: Path, kind: str, slash: str) -> None:
+    encoder, decoder = (state_of([(4, 2)], stack=False, seed=seed) for seed in (1, 2))
+    arrays = {}
+    for name, state in (("encoder", encoder), ("decoder/rnn", decoder)):
+        arrays |= {f"{name}/c": cells_of(state)[0].c, f"{name}/m": cells_of(state)[0].m}
+    flat = np.arange(8.0).reshape(2, 4)
+    file = str(tmp_path / f"a.{kind}")
+    if kind == "npz":
+        np.savez(file, flat=flat, **arrays)
+    else:
+        with h5py.File(file, "w") as made:
+            for name, array in {"flat": flat, **arrays}.items():
+                made[name] = array
+    same_values(load_state(f"{file}:{slash}encoder"), encoder)
+    same_values(load_state(f"{file}:{slash}decoder"), decoder)
+    same_values(load_state(f"{file}:{slash}decoder/rnn"), decoder)
+    assert cells_of(load_state(f"{file}:{slash}flat"))[0].m.tolist() == [[2, 3], [6, 7]]
+    with pytest.raises(LstmstateError, match="there is no such array; there are: "):
+        load_state(f"{file}:{slash}code")

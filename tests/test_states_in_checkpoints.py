@@ -1,0 +1,264 @@
+"""Which state of a checkpoint is converted, under which names, and what inspect tells of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SAMPLES
+from test_bundle_copy import assert_restored_alike
+from test_rewritten_checkpoints import (
+    STACK,
+    cell_values,
+    converted,
+    cut,
+    cut_of,
+    listed,
+    refused,
+    value,
+)
+from test_states_against_tensorflow import BATCH, assert_equal, noise
+from test_values_against_tensorflow import save_v2
+from writers import Build, Shape, TensorFlow, dynamic, inputs, save
+
+from lstmstate import open_checkpoint
+from lstmstate.cli import run
+
+Captured = pytest.CaptureFixture[str]
+
+
+# ---- which state it is
+
+
+def encoder_and_decoder(tf: TensorFlow) -> None:
+    """Build two networks whose flat states are both 8 wide: c 6 and m 2, c 4 and m 4."""
+    cells = {"encoder": {"num_units": 6, "num_proj": 2}, "decoder": {"num_units": 4}}
+    for scope, options in cells.items():
+        with tf.variable_scope(scope):
+            initial = tf.random_normal_initializer()
+            kept = tf.get_variable("saved_state", [BATCH, 8], trainable=False, initializer=initial)
+            cell = tf.nn.rnn_cell.LSTMCell(**options, state_is_tuple=False)
+            dynamic(tf, cell, inputs(tf, batch=BATCH), initial_state=kept)
+
+
+WIDTHS = {"encoder/saved_state": (6, 2), "decoder/saved_state": (4, 4)}
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_states_that_look_alike_are_refused_with_the_choices(
+    tmp_path: Path, capsys: Captured, graph: bool
+) -> None:
+    old = save(tmp_path, encoder_and_decoder, graph=graph)
+    told = refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple")
+    assert "2 states are saved in it" in told
+    for name in WIDTHS:
+        assert f"--variable {name}" in told
+    told = refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple", "--variable", "saved_state")
+    assert "there is no such variable" in told
+
+
+@pytest.mark.parametrize("chosen", [*([name] for name in WIDTHS), list(WIDTHS)])
+def test_the_state_that_is_chosen_is_cut_as_the_graph_shows(
+    tmp_path: Path, chosen: list[str]
+) -> None:
+    old = save(tmp_path, encoder_and_decoder)
+    flags = [word for name in chosen for word in ("--variable", name)]
+    new = converted(old, tmp_path / "new.ckpt", "--to-tuple", *flags)
+    halves = [f"{name}/{half}" for name in chosen for half in "cm"]
+    assert listed(new) == (listed(old) - set(chosen)) | set(halves)
+    for name in chosen:
+        found = [value(new, f"{name}/{half}") for half in "cm"]
+        assert_equal(found, cut(value(old, name), [WIDTHS[name]]))
+    for name in listed(old) - set(chosen):
+        assert_equal([value(new, name)], [value(old, name)])
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_without_a_graph_the_widths_of_states_that_look_alike_have_to_be_told(
+    tmp_path: Path, capsys: Captured, name: str
+) -> None:
+    """A wrong cut would raise no error anywhere."""
+    old = save(tmp_path, encoder_and_decoder, graph=False)
+    chosen = ["--to-tuple", "--variable", name]
+    told = refused(capsys, old, tmp_path / "new.ckpt", *chosen)
+    assert "several of the cells" in told and "--units and --proj" in told
+    c, m = WIDTHS[name]
+    by_units = ["--units", str(c), "--proj", str(m)]
+    by_cell = ["--checkpoint", old, "--cell", name.partition("/")[0]]
+    for number, flags in enumerate((by_units, by_cell)):
+        new = converted(old, tmp_path / f"new_{number}.ckpt", *chosen, *flags)
+        found = [value(new, f"{name}/{half}") for half in "cm"]
+        assert_equal(found, cut(value(old, name), [(c, m)]))
+
+
+def test_a_state_of_any_name_can_be_chosen(tmp_path: Path, capsys: Captured) -> None:
+    values = cell_values("rnn/lstm_cell", 6, 4) | {"x": noise("x", (BATCH, 10), "f4")}
+    old = save_v2(tmp_path / "old", values)
+    assert "--variable" in refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple")
+    new = converted(old, tmp_path / "new.ckpt", "--to-tuple", "--variable", "x")
+    assert_equal([value(new, "x/c"), value(new, "x/m")], cut(values["x"], [(6, 4)]))
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path: Path, capsys: Captured) -> None:
+    values = cell_values("rnn/lstm_cell", 4) | {"saved_state": noise("s", (BATCH, 8), "f4")}
+    old = save_v2(tmp_path / "old", values | {"saved_state/c": np.int64(3)})
+    told = refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple")
+    assert "saved_state/c" in told and "a variable has this name already" in told
+
+
+# ---- when the names of cells are not enough
+
+
+def alike(tf: TensorFlow, layers: int = 1) -> None:
+    """Build two networks of the same widths, each from a flat state of its own."""
+    make = tf.nn.rnn_cell
+    for scope in ("encoder", "decoder"):
+        with tf.variable_scope(scope):
+            initial = tf.random_normal_initializer()
+            shape = [BATCH, 8 * layers]
+            kept = tf.get_variable("saved_state", shape, trainable=False, initializer=initial)
+            cells = [make.LSTMCell(4, state_is_tuple=False) for _ in range(layers)]
+            cell = cells[0] if layers == 1 else make.MultiRNNCell(cells, state_is_tuple=False)
+            dynamic(tf, cell, inputs(tf, batch=BATCH), initial_state=kept)
+
+
+def flat_of_each_layer(tf: TensorFlow) -> None:
+    """Build a stack whose state is a tuple of flat states."""
+    make, initial = tf.nn.rnn_cell, tf.random_normal_initializer()
+    kept = tuple(
+        tf.get_variable(f"layer_{k}/state", [BATCH, 8], trainable=False, initializer=initial)
+        for k in range(2)
+    )
+    cells = [make.LSTMCell(4, state_is_tuple=False) for _ in kept]
+    dynamic(tf, make.MultiRNNCell(cells), inputs(tf, batch=BATCH), initial_state=kept)
+
+
+@pytest.mark.parametrize(
+    ("build", "chosen"),
+    [
+        (alike, ["encoder/saved_state", "decoder/saved_state"]),
+        (flat_of_each_layer, ["layer_0/state", "layer_1/state"]),
+    ],
+)
+def test_states_of_cells_that_look_alike_come_back_under_their_names(
+    tmp_path: Path, capsys: Captured, build: Build, chosen: list[str]
+) -> None:
+    """Only the graph told whose they were; each is still named by the scope of its c and m."""
+    old = save(tmp_path, build)
+    flags = [word for name in chosen for word in ("--variable", name)]
+    new = converted(old, tmp_path / "new.ckpt", "--to-tuple", *flags)
+    for name in chosen:
+        found = [value(new, f"{name}/{half}") for half in "cm"]
+        assert_equal(found, cut(value(old, name), [(4, 4)]))
+    told = refused(capsys, new, tmp_path / "back.ckpt", "--to-flat")
+    assert all(f"--variable {name}" in told for name in chosen)
+    back = converted(new, tmp_path / "back.ckpt", "--to-flat", *flags)
+    assert_restored_alike(back, old)
+
+
+def stacks_alike(tf: TensorFlow) -> None:
+    """Build two stacks of the same widths."""
+    alike(tf, layers=2)
+
+
+def test_the_graph_tells_which_of_two_stacks_a_flat_state_belongs_to(tmp_path: Path) -> None:
+    old, chosen = save(tmp_path, stacks_alike), "decoder/saved_state"
+    assert {state.variable: state.stack for state in open_checkpoint(old).states} == {
+        f"{scope}/saved_state": f"{scope}/{STACK}" for scope in ("encoder", "decoder")
+    }
+    new = converted(old, tmp_path / "new.ckpt", "--to-tuple", "--variable", chosen)
+    halves = [
+        f"{chosen}/decoder/{STACK}/cell_{k}/lstm_cell/{half}" for k in range(2) for half in "cm"
+    ]
+    assert listed(new) == (listed(old) - {chosen}) | set(halves)
+    assert_equal([value(new, name) for name in halves], cut(value(old, chosen), [(4, 4)] * 2))
+    back = converted(new, tmp_path / "back.ckpt", "--to-flat", "--variable", chosen)
+    assert_restored_alike(back, old)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"rnn/gru_cell/gates/kernel": (7, 8), "rnn/gru_cell/gates/bias": (8,)},
+        {"kernel": (7, 16), "bias": (16,), "out/w": (4, 2)},  # a cell in no scope at all
+    ],
+)
+@pytest.mark.parametrize("state", [["saved_state"], ["saved_state/c", "saved_state/m"]])
+def test_where_no_cell_is_known_nothing_is_lost(
+    tmp_path: Path, others: dict[str, Shape], state: list[str]
+) -> None:
+    """Such a checkpoint is refused, or rewritten with all that it holds."""
+    values = {name: noise(name, shape, "f4") for name, shape in others.items()}
+    values |= {name: noise(name, (BATCH, 8 // len(state)), "f4") for name in state}
+    old = save_v2(tmp_path / "old", values)
+    target = tmp_path / "new.ckpt"
+    to = "--to-tuple" if len(state) == 1 else "--to-flat"
+    if run(["convert", old, to, "-o", str(target)]) == 0:
+        assert listed(str(target)) >= set(others)
+        for name in others:
+            assert_equal([value(str(target), name)], [values[name]])
+
+
+# ---- under which names
+
+
+def test_a_tuple_in_two_variables_becomes_the_flat_state_of_the_same_cell(tmp_path: Path) -> None:
+    new = converted(SAMPLES / "peephole_tuple", tmp_path / "new.ckpt", "--to-flat")
+    theirs = str(SAMPLES / "peephole_flat/model.ckpt")
+    assert_equal([value(new, "state")], [value(theirs, "saved_state")])
+    assert listed(new) - {"state"} == listed(theirs) - {"saved_state"}
+
+
+def test_a_checkpoint_file_that_speaks_of_others_is_left_alone(tmp_path: Path) -> None:
+    shutil.copytree(SAMPLES / "peephole_flat", tmp_path / "run")
+    before = (tmp_path / "run/checkpoint").read_bytes()
+    new = converted(tmp_path / "run", tmp_path / "run/new.ckpt", "--to-tuple")
+    assert (tmp_path / "run/checkpoint").read_bytes() == before
+    assert value(new, "saved_state/c").shape == (4, 8)
+
+
+# ---- what is said of a converted checkpoint
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_inspect_names_the_cells_of_a_converted_state(
+    tmp_path: Path, capsys: Captured, count: int
+) -> None:
+    """Cells as wide as one another; the tenth sorts before the second."""
+    scopes = [f"{STACK}/cell_{k}/lstm_cell" for k in range(count)]
+    values = {key: one for scope in scopes for key, one in cell_values(scope, 3).items()}
+    values["saved_state"] = noise("s", (BATCH, 6 * count), "f4")
+    old = save_v2(tmp_path / "old", values)
+    new = converted(old, tmp_path / "new.ckpt", "--to-tuple")
+    capsys.readouterr()
+    assert run(["inspect", new, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    told = {state["variable"]: (state["layout"], state["cell"]) for state in found["states"]}
+    assert told == {
+        f"saved_state/{scope}/{half}": (half, scope) for scope in scopes for half in "cm"
+    }
+    roles = {one["name"]: (one["role"], one["cell"]) for one in found["variables"]}
+    assert {name: roles[name] for name in told} == {
+        name: ("state", cell) for name, (_, cell) in told.items()
+    }
+    for scope, c, m in zip(scopes, *[iter(cut_of(values, [(3, 3)] * count))] * 2, strict=True):
+        assert_equal([value(new, f"saved_state/{scope}/{half}") for half in "cm"], [c, m])
+    assert_restored_alike(converted(new, tmp_path / "back.ckpt", "--to-flat"), old)
+
+
+def test_inspect_names_the_cell_of_a_state_with_a_projection(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    new = converted(SAMPLES / "peephole_flat", tmp_path / "new.ckpt", "--to-tuple")
+    capsys.readouterr()
+    assert run(["inspect", new, "--json"]) == 0
+    states = json.loads(capsys.readouterr().out)["states"]
+    assert {state["variable"]: (state["layout"], state["cell"]) for state in states} == {
+        "saved_state/c": ("c", "rnn/lstm_cell"),
+        "saved_state/m": ("m", "rnn/lstm_cell"),
+    }
+    assert run(["convert", new, "--to-tuple", "-o", str(tmp_path / "same.ckpt")]) == 0
+    assert_restored_alike(str(tmp_path / "same.ckpt"), new)

@@ -1,0 +1,219 @@
+"""States that TensorFlow, Keras and PyTorch themselves write, held against their next step."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from states import Array, cells_of, reading
+
+from lstmstate import AmbiguousError, LSTMState, StackState, load_state, save_state
+from lstmstate.state.layouts import LAYOUTS, to_arrays
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layered):UserWarning")
+
+UNITS, INPUTS, BATCH, STEPS = 4, 3, 2, 5
+
+
+# ---- Keras
+
+
+class KerasLayer:
+    """An LSTM layer of tf_keras, what it made of some steps, and a step further."""
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import tensorflow as tf
+            import tf_keras
+
+        rng = np.random.default_rng(5)
+        self._tf = tf
+        self._layer = tf_keras.layers.LSTM(UNITS, return_state=True)
+        self._layer.build((BATCH, STEPS, INPUTS))
+        shapes = [weight.shape for weight in self._layer.get_weights()]
+        self._layer.set_weights([rng.normal(size=shape).astype("f4") for shape in shapes])
+        x = rng.normal(size=(BATCH, STEPS, INPUTS)).astype("f4")
+        self.output, self.h, self.c = (found.numpy() for found in self._layer(tf.constant(x)))
+        self._next = rng.normal(size=(BATCH, 1, INPUTS)).astype("f4")
+        self.next_output = self.step(self.h, self.c)
+
+    def step(self, h: Array, c: Array) -> Array:
+        """Return the output of the next step from a state, given h first as Keras takes it."""
+        first = [self._tf.constant(h), self._tf.constant(c)]
+        found: Array = self._layer(self._tf.constant(self._next), initial_state=first)[0].numpy()
+        return found
+
+
+@pytest.fixture(scope="module")
+def keras() -> KerasLayer:
+    return KerasLayer()
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "pkl"])
+def test_the_state_that_keras_returns(tmp_path: Path, keras: KerasLayer, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    if kind == "npz":
+        np.savez(path, h=keras.h, c=keras.c)
+    elif kind == "npy":
+        np.save(path, [keras.h, keras.c])
+    else:
+        path.write_bytes(pickle.dumps([keras.h, keras.c]))
+    if kind != "npz":  # nothing tells whether c or h is first
+        with pytest.raises(AmbiguousError, match="--from.* keras"):
+            load_state(path)
+    state = load_state(path, layout=None if kind == "npz" else "keras")
+    assert isinstance(state, LSTMState)
+    assert (state.m == keras.output).all()
+    assert (keras.step(state.m, state.c) == keras.next_output).all()
+    assert not (keras.step(state.c, state.m) == keras.next_output).all()
+
+
+def test_our_keras_layout_is_what_keras_takes(tmp_path: Path, keras: KerasLayer) -> None:
+    save_state(LSTMState(keras.c, keras.h), tmp_path / "a.pkl", layout="keras")
+    found = pickle.loads((tmp_path / "a.pkl").read_bytes())
+    assert (keras.step(*found) == keras.next_output).all()
+
+
+# ---- LSTMStateTuple
+
+
+def test_a_pickled_state_tuple_of_tf_keras(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tf_keras.src.layers.rnn.legacy_cells import LSTMStateTuple
+
+    c, h = np.arange(8.0).reshape(2, 4), np.arange(6.0).reshape(2, 3) + 50
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        one, two = tmp_path / f"one{protocol}.pkl", tmp_path / f"two{protocol}.pkl"
+        one.write_bytes(pickle.dumps(LSTMStateTuple(c, h), protocol))
+        two.write_bytes(pickle.dumps((LSTMStateTuple(c, h), LSTMStateTuple(h, c)), protocol))
+        state = load_state(one)
+        assert isinstance(state, LSTMState)
+        assert (state.c.tolist(), state.m.tolist()) == (c.tolist(), h.tolist())
+        assert reading(one).notes == ()
+        stack = load_state(two)
+        assert isinstance(stack, StackState)
+        found = [half.tolist() for cell in stack for half in cell]
+        assert found == [half.tolist() for half in (c, h, h, c)]
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_what_numpy_makes_of_state_tuples(tmp_path: Path, layers: int) -> None:
+    """The tutorial: np.save(path, session.run(final_state)) of a stack of one width."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tf_keras.src.layers.rnn.legacy_cells import LSTMStateTuple
+
+    rng = np.random.default_rng(layers)
+    pairs = [LSTMStateTuple(*rng.normal(size=(2, BATCH + 1, UNITS))) for _ in range(layers)]
+    np.save(tmp_path / "a.npy", tuple(pairs))
+    stack = load_state(tmp_path / "a.npy")
+    assert isinstance(stack, StackState)
+    for cell, pair in zip(stack, pairs, strict=True):
+        assert (cell.c.tolist(), cell.m.tolist()) == (pair.c.tolist(), pair.h.tolist())
+
+
+# ---- PyTorch
+
+torch_networks = pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_layers": 2},
+        {"num_layers": 3},
+        {"bidirectional": True},
+        {"num_layers": 2, "bidirectional": True},
+        {"proj_size": 2},
+        {"num_layers": 2, "proj_size": 3, "bidirectional": True},
+    ],
+    ids=str,
+)
+
+
+class TorchNetwork:
+    """A torch.nn.LSTM, the outputs of its last layer, and its state after them."""
+
+    def __init__(self, options: Any) -> None:
+        torch = pytest.importorskip("torch")
+        torch.manual_seed(5)
+        self._torch = torch
+        self._network = torch.nn.LSTM(INPUTS, UNITS, **options)
+        self._next = torch.randn(STEPS, BATCH, INPUTS)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a projection is slower, it says
+            outputs, state = self._network(torch.randn(STEPS, BATCH, INPUTS))
+        self.outputs = outputs.numpy()
+        self.h_n, self.c_n = (half.numpy() for half in state)
+        self.next_outputs = self.further(self.h_n, self.c_n)
+        self.directions = 2 if options.get("bidirectional") else 1
+        self.m = options.get("proj_size", UNITS)
+
+    def further(self, h_n: Array, c_n: Array) -> Array:
+        """Return the outputs of further steps from a state."""
+        state = self._torch.tensor(h_n), self._torch.tensor(c_n)
+        with self._torch.no_grad():
+            found: Array = self._network(self._next, state)[0].numpy()
+        return found
+
+    def last_outputs(self) -> list[Array]:
+        """The last output of each direction of the last layer: the backward one ends at step 0."""
+        ends = [self.outputs[-1, :, : self.m], self.outputs[0, :, self.m :]]
+        return ends[: self.directions]
+
+
+@torch_networks
+@pytest.mark.parametrize("kind", ["npz", "pkl"])
+def test_the_state_that_torch_returns(tmp_path: Path, options: Any, kind: str) -> None:
+    network = TorchNetwork(options)
+    path = tmp_path / f"a.{kind}"
+    if kind == "npz":
+        np.savez(path, h_n=network.h_n, c_n=network.c_n)
+        state = load_state(path)
+    else:
+        path.write_bytes(pickle.dumps((network.h_n, network.c_n)))
+        state = load_state(path, layout="torch")
+    cells = cells_of(state)
+    assert len(cells) == len(network.h_n)
+    assert {tuple(cell.widths) for cell in cells} == {(UNITS, network.m)}
+    assert state.lead == (BATCH,)
+    for cell, output in zip(cells[-network.directions :], network.last_outputs(), strict=True):
+        assert (cell.m == output).all()
+    for layer, cell in enumerate(cells):
+        assert (cell.c == network.c_n[layer]).all()
+
+
+@torch_networks
+@pytest.mark.parametrize("between", ["tuple", "flat", "keras"])
+def test_a_state_goes_on_in_torch_after_a_way_through_others(
+    tmp_path: Path, options: Any, between: str
+) -> None:
+    network = TorchNetwork(options)
+    np.savez(tmp_path / "a.npz", h_n=network.h_n, c_n=network.c_n)
+    save_state(load_state(tmp_path / "a.npz"), tmp_path / "b.h5", layout=between)
+    arrays = to_arrays(LAYOUTS["torch"], load_state(tmp_path / "b.h5"))
+    assert (network.further(arrays["h_n"], arrays["c_n"]) == network.next_outputs).all()
+    other = network.further(arrays["h_n"] * 0, arrays["c_n"])
+    assert not (other == network.next_outputs).all()
+
+
+def test_a_torch_state_without_a_batch(tmp_path: Path) -> None:
+    h_n, c_n = np.arange(8.0).reshape(2, 4), np.arange(10.0).reshape(2, 5)
+    np.savez(tmp_path / "a.npz", h_n=h_n, c_n=c_n)
+    state = load_state(tmp_path / "a.npz")
+    assert isinstance(state, StackState)
+    assert [cell.c.tolist() for cell in state] == c_n.tolist()
+    assert [cell.m.tolist() for cell in state] == h_n.tolist()
+
+
+def test_two_layers_of_torch_in_one_array_are_read_as_such_when_asked(tmp_path: Path) -> None:
+    """[2, 2, batch, units] is what np.save makes of both; in the one h is first, in the other c."""
+    network = TorchNetwork({"num_layers": 2})
+    np.save(tmp_path / "a.npy", (network.h_n, network.c_n))
+    state = load_state(tmp_path / "a.npy", layout="torch")
+    assert (cells_of(state)[1].m == network.outputs[-1]).all()
+    assert [cell.c.tolist() for cell in cells_of(state)] == network.c_n.tolist()
