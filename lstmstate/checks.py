@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from lstmstate.cells.model import Cell
 from lstmstate.cells.renamed import called_here
-from lstmstate.errors import printable
+from lstmstate.errors import count, printable
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.sources import Source
 from lstmstate.state.flow import spans_of
@@ -169,7 +169,7 @@ def _layout(target: Target, wanted: str) -> Iterator[str]:
 def _cells(target: Target, wanted: int) -> Iterator[str]:
     found = len(target.widths())
     if found != wanted:
-        yield f"it has {found} cells, not {wanted}"
+        yield f"it has {count(found, 'cell')}, not {wanted}"
 
 
 def _finite(target: Target, wanted: bool) -> Iterator[str]:  # noqa: ARG001

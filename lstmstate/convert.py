@@ -161,15 +161,24 @@ def target_beside(path: str, layout: Layout, kind: StateKind, *, folder: str | N
     'runs/last.flat.npy'
     """
     base, place = split_place(path)
-    stem = base.rstrip("/")
-    named = kind_of_name(stem)
-    if named is not None and named.key != "ckpt":
-        stem = os.path.splitext(stem)[0]
-    stem = _LAYOUT_ENDING.sub("", stem.removesuffix(".index"))
+    stem = stem_of(base)
     if place:
         stem += "." + re.sub(r"[^\w.-]+", "_", place.strip("/"))
     name = f"{stem}.{layout.name}{kind.suffix}"
     return os.path.join(folder, os.path.basename(name)) if folder is not None else name
+
+
+def stem_of(path: str) -> str:
+    """Return a path without what only tells the kind of file and its layout.
+
+    >>> stem_of("runs/last.tuple.npz"), stem_of("model.ckpt-7.index")
+    ('runs/last', 'model.ckpt-7')
+    """
+    stem = path.rstrip("/")
+    kind = kind_of_name(stem)
+    if kind is not None and kind.key != "ckpt":
+        stem = os.path.splitext(stem)[0]
+    return _LAYOUT_ENDING.sub("", stem.removesuffix(".index"))
 
 
 def kind_of_name(path: str) -> StateKind | None:

@@ -96,3 +96,12 @@ def printable(text: str) -> str:
         else character.encode("unicode_escape", "backslashreplace").decode("ascii")
         for character in text
     )
+
+
+def count(number: int, word: str) -> str:
+    """Return a number with its word, in the plural where it is not one.
+
+    >>> count(1, "cell"), count(19432, "variable")
+    ('1 cell', '19,432 variables')
+    """
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lstmstate.convert import Converted, How, begin, kind_to_write
-from lstmstate.errors import LstmstateError, printable
+from lstmstate.errors import LstmstateError, count, printable
 from lstmstate.output import Outputs
 from lstmstate.sources import Source, open_array
 from lstmstate.state import naming
@@ -32,7 +32,7 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
     cells = done.watch.structure.cells
     if len(targets) != 2 * len(cells):
         raise LstmstateError(
-            f"the state has {len(cells)} cells and there are {len(targets)} files for their halves",
+            f"the state has {count(len(cells), 'cell')} and there are {len(targets)} files",
             path=source.reading.file.path,
             advice="say -o C M once for each cell",
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import glob
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
-from lstmstate.checkpoint.locate import NotACheckpointError
+from lstmstate.checkpoint.locate import NotACheckpointError, locate
 from lstmstate.errors import AmbiguousError, LstmstateError, NotFoundError, printable
 from lstmstate.opened import LSTMCheckpoint, open_checkpoint
 from lstmstate.output import STDOUT
@@ -66,8 +67,13 @@ def input_files(path: str) -> list[str]:
     path = split_place(path)[0]
     if path == STDIN:
         return ["/dev/stdin"]
-    prefix = path.removesuffix(".index")
-    return [path, f"{prefix}.index", *glob.glob(f"{glob.escape(prefix)}.data-*")]
+    found = [path]
+    with suppress(LstmstateError):  # what cannot be read is told when it is
+        if state_kind(path) is None:
+            location = locate(path)
+            data = glob.glob(f"{glob.escape(location.prefix)}.data-*")
+            found += [*location.files, *data, *([location.graph] if location.graph else [])]
+    return found
 
 
 def open_path(path: str, *, checksums: bool = True) -> Opened:

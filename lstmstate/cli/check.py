@@ -69,8 +69,9 @@ def command(
     ]
     if not wanted:
         raise click.UsageError("nothing is asserted: say --units, --finite, --has, …")
-    if asserted["max_abs_m"] is not None and math.isnan(asserted["max_abs_m"]):
-        raise click.UsageError("--max-abs-m is not a number")
+    for name in ("max_abs_m", "forget_bias"):
+        if asserted[name] is not None and math.isnan(asserted[name]):
+            raise click.UsageError(f"--{name.replace('_', '-')} is not a number")
     verify = options.verify(no_checksums, quiet=quiet)
     checker = _Checker(cell, from_layout, asserted, verify=verify, quiet=quiet)
     results: list[tuple[str, list[Finding]]] = []

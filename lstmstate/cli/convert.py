@@ -118,12 +118,16 @@ class _Job:
         *,
         quiet: bool,
     ) -> None:
+        from lstmstate.convert import stem_of
         from lstmstate.output import told
         from lstmstate.state.layouts import LAYOUTS
 
         if "-" in sources and output is None:
             raise click.UsageError("give -o for what comes from stdin, - for stdout")
+        stems = [stem_of(os.path.basename(source)) for source in sources]
         if out_dir is not None:
+            if len(set(stems)) < len(stems):
+                raise click.UsageError("two sources of one name would have one output in --out-dir")
             with told(out_dir):
                 os.makedirs(out_dir, exist_ok=True)
         self._layout = LAYOUTS[to]
@@ -143,7 +147,7 @@ class _Job:
         from lstmstate.report.console import Meter
         from lstmstate.report.convert_json import converted_document
         from lstmstate.sources import open_source
-        from lstmstate.state.files import BY_KEY
+        from lstmstate.state.files import BY_KEY, split_place
 
         flags = self._flags
         if self._wanted is None:
@@ -157,7 +161,12 @@ class _Job:
         structure = first.reading.structure
         names = self._layout.array_names(structure.cells, is_stack=structure.is_stack)
         default = BY_KEY[flags["kind"] or ("npy" if len(names) == 1 else "npz")]
-        target = self._output or target_beside(path, self._layout, default, folder=self._out_dir)
+        beside = path
+        if first.ckpt is not None:
+            beside = first.ckpt.prefix
+            if first.group is not None and (flags["variables"] or split_place(path)[1]):
+                beside = f"{beside}:{first.group.name}"
+        target = self._output or target_beside(beside, self._layout, default, folder=self._out_dir)
         kind = kind_to_write(target, flags["kind"], default.key)
         if flags["compress"] and kind.key not in ("npz", "h5"):
             raise LstmstateError("only .npz and .h5 are compressed", path=target)

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from lstmstate.cells.model import Option
-from lstmstate.errors import printable
+from lstmstate.errors import count, printable
+
+__all__ = ["NOTHING", "UNKNOWN", "count", "name", "number", "option", "shape", "size"]
 
 NOTHING = "-"  # stands where there is none of a thing
 UNKNOWN = "?"  # stands where nothing tells
-
-
-def count(number: int, word: str) -> str:
-    """Return a number with its word, in the plural where it is not one.
-
-    >>> count(1, "cell"), count(19432, "variable")
-    ('1 cell', '19,432 variables')
-    """
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def size(nbytes: int | None) -> str:

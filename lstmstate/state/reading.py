@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
+_TUTORIAL = "[L, 2, batch, units], c first"
 _NUMBERS = "fciub"  # kinds of NumPy dtypes that hold numbers
 _FLAGS = "say the widths: --units and --proj, --cells, or --checkpoint"
 
@@ -284,7 +285,7 @@ def _of_one(array: StoredArray, wanted: Wanted) -> Iterator[_Guess]:
     tutorial = rank >= 4 and pair_before and not pair_behind
     if asked == "layered" or (asked is None and pair_before):
         if rank >= 4:
-            note = None if asked else f"{list(shape)} is read as layered: [L, 2, batch, units]"
+            note = None if asked else f"{list(shape)} is read as layered: {_TUTORIAL}"
             yield _Guess("layered", (array,), not single, note=note)
         else:
             yield _Guess("layered", (array,), False)

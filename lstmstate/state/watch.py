@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from lstmstate.errors import printable
+from lstmstate.errors import LstmstateError, printable
 from lstmstate.state.model import LSTMState, StackState, State
 from lstmstate.state.reading import Reading
 
@@ -68,12 +68,21 @@ class Watch:
         reading: the state.
         dtype: the dtype to give it, None for its own.
 
+    Raises:
+        LstmstateError: the new dtype cannot hold complex values.
+
     Attributes:
         ranges: the ranges of c and m of each cell, of all that has gone by.
         changed: how many values the new dtype does not hold exactly.
     """
 
     def __init__(self, reading: Reading, dtype: np.dtype[np.generic] | None = None) -> None:
+        if dtype is not None and reading.structure.dtype.kind == "c" and dtype.kind != "c":
+            raise LstmstateError(
+                f"it is {reading.structure.dtype}, and {dtype} would keep the real part alone",
+                path=reading.file.path,
+                advice="leave --dtype out",
+            )
         self.reading = reading
         self.structure = reading.structure
         self._dtype = dtype if dtype is not None and dtype != self.structure.dtype else None
