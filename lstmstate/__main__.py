@@ -1,6 +1,18 @@
-"""`python -m lstmstate`."""
+"""Where the command line begins: `lstmstate` and `python -m lstmstate`."""
 
-from lstmstate.cli import main
+from __future__ import annotations
+
+import signal
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends the process at once while it is still being loaded."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from lstmstate.cli import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _WAITING = 4  # parts that may wait to be written: memory is bounded
-_LARGE = 1 << 60
+_LARGE = 1 << 18  # what is worth handing to a thread
 
 
 class WriteBehind(io.RawIOBase):

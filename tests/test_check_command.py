@@ -1,0 +1,360 @@
+"""`lstmstate check`: every assertion, where it holds and where it fails."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import (
+    FIRST,
+    SAMPLES,
+    SECOND,
+    SUNSPOTS,
+    Captured,
+    Shell,
+    archive,
+    checkpoint,
+    error,
+    lstm_cell,
+    notes,
+    numbers,
+    saved,
+)
+
+
+@pytest.fixture
+def shell(capsys: Captured) -> Shell:
+    """The commands in this process."""
+    return Shell(capsys)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state of c [4, 8] and m [4, 5]."""
+    return archive(tmp_path / "state.npz", c=numbers(4, 8), m=numbers(4, 5, seed=1) * 0.5)
+
+
+HOLDING = [
+    ("peephole_flat", ["--units", "8"]),
+    ("peephole_flat", ["--proj", "5"]),
+    ("block_cell", ["--proj", "0"]),
+    ("peephole_flat", ["--input-size", "3"]),
+    ("sunspots", ["--cells", "2"]),
+    ("sunspots", ["--layout", "flat"]),
+    ("peephole_tuple", ["--layout", "tuple"]),
+    ("bidirectional", ["--layout", "tuple"]),
+    ("sunspots", ["--finite"]),
+    ("sunspots", ["--max-abs-m", "1"]),
+    ("sunspots", ["--has", "saved_state", "--has", f"{FIRST}/kernel"]),
+    ("sunspots", ["--family", "BasicLSTMCell"]),
+    ("tf_0_12_names", ["--family", "LSTMBlockCell"]),
+    ("peephole_flat", ["--forget-bias", "0.5"]),
+    ("sunspots", ["--era", "1.2+"]),
+    ("tf_1_0_names", ["--era", "1.0-1.1"]),
+    ("tf_0_12_names", ["--era", "0.5-0.12"]),
+    ("sunspots", ["--cell", "cell_0", "--units", "24", "--cells", "1"]),
+    ("saved_model", ["--units", "8", "--finite"]),
+    ("v1_format", ["--units", "8", "--proj", "0", "--layout", "tuple", "--max-abs-m", "1"]),
+]
+FAILING = [
+    ("sunspots", ["--units", "24"], [f"--units 24: {SECOND}: units is 12, not 24"]),
+    ("peephole_flat", ["--proj", "4"], ["--proj 4: rnn/lstm_cell: the projection is 5, not 4"]),
+    ("peephole_flat", ["--proj", "0"], ["--proj 0: rnn/lstm_cell: the projection is 5, not none"]),
+    ("block_cell", ["--proj", "3"], ["--proj 3: rnn/lstm_cell: the projection is none, not 3"]),
+    (
+        "sunspots",
+        ["--input-size", "2"],
+        [f"--input-size 2: {FIRST}: input size is 1, not 2",
+         f"--input-size 2: {SECOND}: input size is 24, not 2"],
+    ),
+    ("sunspots", ["--cells", "3"], ["--cells 3: it has 2 cells, not 3"]),
+    ("sunspots", ["--layout", "tuple"],
+     ["--layout tuple: saved_state: the layout is flat, not tuple"]),
+    ("bidirectional", ["--layout", "flat", "--cell", "fw"],
+     ["--layout flat: bidirectional_rnn/fw/lstm_cell: the layout that it takes is tuple, "
+      "not flat"]),
+    ("peephole_flat", ["--max-abs-m", "0.125"],
+     ["--max-abs-m 0.125: rnn/lstm_cell/m reaches 0.25, more than 0.125"]),
+    ("sunspots", ["--has", "nothing/like/it"],
+     ["nothing/like/it is not there, nor anything like it"]),
+    ("sunspots", ["--family", "GRUCell"],
+     [f"--family GRUCell: {cell}: family is BasicLSTMCell, not GRUCell"
+      for cell in (FIRST, SECOND)]),
+    ("peephole_flat", ["--forget-bias", "1"],
+     ["--forget-bias 1.0: rnn/lstm_cell: forget_bias is 0.5 (graph), not 1"]),
+    ("peephole_flat", ["--era", "1.0-1.1"],
+     ["--era 1.0-1.1: rnn/lstm_cell: its names are of 1.2+, not 1.0-1.1"]),
+]  # fmt: skip
+
+
+# ---- checkpoints
+
+
+@pytest.mark.parametrize(("sample", "asserted"), HOLDING)
+def test_what_holds_of_a_checkpoint(shell: Shell, sample: str, asserted: list[str]) -> None:
+    done = shell("check", SAMPLES / sample, *asserted)
+    assert (done.code, done.out) == (0, "")
+    assert notes(done)[-1].startswith(f"{SAMPLES / sample}: ")
+    assert notes(done)[-1].endswith(" hold")
+    assert shell("check", "-q", SAMPLES / sample, *asserted).err == ""
+
+
+@pytest.mark.parametrize(("sample", "asserted", "problems"), FAILING)
+def test_what_does_not_hold_of_a_checkpoint(
+    shell: Shell, sample: str, asserted: list[str], problems: list[str]
+) -> None:
+    done = shell("check", "-q", SAMPLES / sample, *asserted)
+    assert (done.code, done.err) == (1, "")
+    assert done.out.splitlines() == [f"{SAMPLES / sample}: {problem}" for problem in problems]
+
+
+def test_all_that_fails_is_told_and_what_holds_is_not(shell: Shell) -> None:
+    asserted = ["--units", "24", "--cells", "2", "--era", "1.2+", "--max-abs-m", "0.001"]
+    done = shell("check", SUNSPOTS, *asserted)
+    assert done.code == 1
+    told = [line.split(": ")[1] for line in done.out.splitlines()]
+    assert told == ["--units 24", "--max-abs-m 0.001", "--max-abs-m 0.001"]
+
+
+@pytest.mark.parametrize(
+    ("sample", "asked", "called"),
+    [
+        ("tf_1_0_names", "LSTM/kernel", None),
+        ("sunspots", f"{FIRST}/weights", f"{FIRST}/kernel, TensorFlow 1.2+ naming"),
+        ("sunspots", f"{SECOND}/biases", f"{SECOND}/bias, TensorFlow 1.2+ naming"),
+        ("v1_format", "rnn/basic_lstm_cell/weights", "rnn/basic_lstm_cell/kernel, TensorFlow 1.2+"),
+        ("v1_format", "RNN/BasicLSTMCell/Linear/Matrix", "rnn/basic_lstm_cell/kernel, TensorFlow"),
+    ],
+)
+def test_a_missing_name_is_answered_with_the_one_of_this_file(
+    shell: Shell, sample: str, asked: str, called: str | None
+) -> None:
+    done = shell("check", "-q", SAMPLES / sample, "--has", asked)
+    assert (done.code, done.out.count("\n")) == (1, 1)
+    assert done.out.startswith(f"{SAMPLES / sample}: {asked} is not there")
+    if called is not None:
+        assert f"; this file has {called}" in done.out
+
+
+def test_names_of_todays_code_are_found_in_an_old_checkpoint(shell: Shell) -> None:
+    """What a user meets: the code says kernel, the checkpoint of 1.0 says weights."""
+    old = SAMPLES / "tf_1_0_names"
+    names = [one["name"] for one in shell.json("inspect", old)["variables"]]
+    (weights,) = [name for name in names if name.endswith("cell_0/lstm_cell/weights")]
+    asked = weights.replace("/weights", "/kernel")
+    done = shell("check", "-q", old, "--has", asked)
+    assert done.code == 1
+    assert done.out == (
+        f"{old}: {asked} is not there; this file has {weights}, TensorFlow 1.0-1.1 naming\n"
+    )
+
+
+def test_values_that_are_not_finite(shell: Shell, tmp_path: Path) -> None:
+    values = lstm_cell() | {"step": np.array(3), "rnn/other": np.array([1.0, np.inf])}
+    values["rnn/lstm_cell/bias"][3] = np.nan
+    path = checkpoint(tmp_path / "x", values)
+    done = shell("check", "-q", path, "--finite")
+    assert done.code == 1
+    assert sorted(done.out.splitlines()) == [
+        f"{path}: --finite: rnn/lstm_cell/bias holds NaN",
+        f"{path}: --finite: rnn/other holds Inf",
+    ]
+
+
+def test_assertions_on_cells_fail_where_there_are_none(shell: Shell, tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "x", {"dense/kernel": numbers(3, 4)})
+    for asserted in (["--units", "8"], ["--family", "LSTMCell"], ["--era", "1.2+"]):
+        done = shell("check", "-q", path, *asserted)
+        assert done.code == 1
+        assert done.out == f"{path}: {' '.join(asserted)}: there is no LSTM cell in it\n"
+    assert shell("check", "-q", path, "--cells", "0", "--has", "dense/kernel").code == 0
+    done = shell("check", "-q", path, "--max-abs-m", "1")
+    assert (done.code, done.out) == (1, f"{path}: --max-abs-m 1.0: there is no state in it\n")
+
+
+def test_an_answer_that_rests_on_a_default_says_so(shell: Shell) -> None:
+    done = shell("check", SAMPLES / "tf_1_0_names", "--forget-bias", "1")
+    assert done.code == 0
+    assert any("forget_bias is the documented default" in note for note in notes(done))
+    done = shell("check", SAMPLES / "peephole_flat", "--forget-bias", "0.5")
+    assert not any("default" in note for note in notes(done))
+
+
+def test_damage_is_no_answer(shell: Shell, tmp_path: Path) -> None:
+    shutil.copytree(SAMPLES / "block_cell", tmp_path / "run")
+    data = next((tmp_path / "run").glob("*.data-*"))
+    data.write_bytes(data.read_bytes()[:-1] + b"\xff")
+    done = shell("check", "-q", tmp_path / "run", "--finite")
+    assert (done.code, done.out) == (3, "")
+    assert "checksum" in error(done)
+    assert shell("check", "-q", tmp_path / "run", "--units", "8").code == 0  # reads no values
+    done = shell("check", tmp_path / "run", "--units", "8", "--no-checksums")
+    assert any("not verified" in note for note in notes(done))
+
+
+# ---- states
+
+
+@pytest.mark.parametrize(
+    ("asserted", "problem"),
+    [
+        (["--units", "8"], None),
+        (["--units", "8", "--proj", "5"], None),
+        (["--proj", "5"], None),
+        (["--cells", "1"], None),
+        (["--layout", "tuple"], None),
+        (["--finite"], None),
+        (["--max-abs-m", "0.5"], None),
+        (["--has", "c", "--has", "m"], None),
+        (["--units", "7"], "--units 7: units is 8, not 7"),
+        (["--proj", "0"], "--proj 0: the projection is 5, not none"),
+        (["--cells", "2"], "--cells 2: it has 1 cell, not 2"),
+        (["--layout", "flat"], "--layout flat: the layout is tuple, not flat"),
+        (["--max-abs-m", "0.25"], "--max-abs-m 0.25: m reaches 0.4"),
+        (["--has", "h"], "h is not there; this file has c, m"),
+        (["--input-size", "3"], "--input-size 3: a state does not tell the input size"),
+        (["--family", "LSTMCell"], "--family LSTMCell: a state does not tell the family"),
+        (["--forget-bias", "1"], "--forget-bias 1.0: a state does not tell the forget_bias"),
+        (["--era", "1.2+"], "--era 1.2+: a state does not tell the era"),
+    ],
+)
+def test_assertions_on_a_state(
+    shell: Shell, state: Path, asserted: list[str], problem: str | None
+) -> None:
+    done = shell("check", "-q", state, *asserted)
+    assert (done.code, done.err) == (0 if problem is None else 1, "")
+    if problem is None:
+        assert done.out == ""
+    else:
+        assert done.out.startswith(f"{state}: {problem}")
+        assert done.out.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("width", "asserted", "code"),
+    [
+        (13, ["--units", "8", "--proj", "5"], 0),
+        (13, ["--units", "8"], 1),
+        (13, ["--units", "8", "--proj", "4"], 1),
+        (16, ["--units", "8"], 0),
+        (16, ["--units", "8", "--proj", "0"], 0),
+        (16, ["--units", "8", "--cells", "1"], 0),
+        (16, ["--units", "4", "--cells", "2"], 0),
+        (16, ["--units", "10", "--proj", "6"], 0),
+        (16, ["--units", "9"], 1),
+        (16, ["--units", "4", "--cells", "3"], 1),
+    ],
+)
+def test_widths_that_are_asserted_tell_how_a_flat_state_is_cut(
+    shell: Shell, tmp_path: Path, width: int, asserted: list[str], code: int
+) -> None:
+    flat = saved(tmp_path / "flat.npy", numbers(2, width))
+    assert shell("check", "-q", flat, *asserted).code == code
+    assert shell("check", "-q", flat, *asserted, "--layout", "flat").code == code
+
+
+def test_the_halves_of_a_flat_state_are_told_apart(shell: Shell, tmp_path: Path) -> None:
+    c, m = np.full((2, 4), 3.0), np.full((2, 4), 0.5)
+    m[1, 2] = -0.75
+    good, swapped = np.hstack([c, m]), np.hstack([m, c])
+    assert shell("check", saved(tmp_path / "a.npy", good), "--max-abs-m", "1").code == 0
+    assert shell("check", tmp_path / "a.npy", "--max-abs-m", "0.75").code == 0
+    assert shell("check", tmp_path / "a.npy", "--max-abs-m", "0.625").code == 1  # below zero
+    done = shell("check", saved(tmp_path / "b.npy", swapped), "--max-abs-m", "1")
+    assert done.code == 1
+    assert done.out == f"{tmp_path / 'b.npy'}: --max-abs-m 1.0: m reaches 3, more than 1\n"
+
+
+def test_a_state_that_is_not_finite(shell: Shell, tmp_path: Path) -> None:
+    c, m = numbers(2, 4), numbers(2, 4)
+    c[0, 0], m[1, 3] = np.nan, -np.inf
+    path = archive(tmp_path / "x.npz", c=c, m=m)
+    done = shell("check", "-q", path, "--finite", "--max-abs-m", "1")
+    assert done.code == 1
+    assert done.out.splitlines() == [
+        f"{path}: --finite: c holds NaN",
+        f"{path}: --finite: m holds Inf",
+        f"{path}: --max-abs-m 1.0: m reaches Inf, more than 1",
+    ]
+
+
+def test_a_stack_is_held_against_assertions_cell_by_cell(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    assert shell("convert", SUNSPOTS, "--to-tuple", "-o", path).code == 0
+    assert shell("check", path, "--cells", "2", "--has", f"{FIRST}/c").code == 0
+    done = shell("check", "-q", path, "--units", "24")
+    assert (done.code, done.out) == (1, f"{path}: --units 24: {SECOND}: units is 12, not 24\n")
+
+
+def test_a_layout_that_nothing_tells_can_be_said(shell: Shell, tmp_path: Path) -> None:
+    path = saved(tmp_path / "pair.npy", numbers(2, 4, 8))
+    assert shell("check", path, "--units", "8").code == 3
+    assert shell("check", path, "--units", "8", "--from", "keras").code == 0
+
+
+# ---- several paths, JSON, errors
+
+
+def test_json_of_one_path(shell: Shell) -> None:
+    found = shell.json("check", SUNSPOTS, "--units", "24", "--finite", "--cells", "2", code=1)
+    assert (found["schema"], found["kind"]) == ("lstmstate.check/1", "checked")
+    assert (found["path"], found["holds"]) == (SUNSPOTS, False)
+    assert {one["assertion"]: one["holds"] for one in found["assertions"]} == {
+        "--units 24": False,
+        "--cells 2": True,
+        "--finite": True,
+    }
+    (failed,) = [one for one in found["assertions"] if not one["holds"]]
+    assert failed["problems"] == [f"--units 24: {SECOND}: units is 12, not 24"]
+    assert shell.json("check", SUNSPOTS, "--finite")["holds"] is True
+
+
+def test_several_paths(shell: Shell) -> None:
+    good, bad = str(SAMPLES / "block_cell"), str(SAMPLES / "sunspots")
+    assert shell("check", "-q", good, good, "--units", "8").code == 0
+    done = shell("check", "-q", good, bad, "--units", "8")
+    assert (done.code, len(done.out.splitlines())) == (1, 2)
+    done = shell("check", "-q", "/gone", bad, good, "--units", "8")
+    assert (done.code, len(done.out.splitlines())) == (4, 2)
+    assert error(done).startswith("/gone: ")
+    found = shell.json("check", "/gone", bad, good, "--units", "8", code=4)
+    assert (found["kind"], found["holds"]) == ("batch", False)
+    assert [one["holds"] for one in found["results"]] == [False, True]
+    assert [one["path"] for one in found["failed"]] == ["/gone"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        [SUNSPOTS],
+        ["--finite"],
+        [SUNSPOTS, "--units", "0"],
+        [SUNSPOTS, "--units", "many"],
+        [SUNSPOTS, "--layout", "sideways"],
+        [SUNSPOTS, "--era", "2.0"],
+        [SUNSPOTS, "--max-abs-m", "-1"],
+        [SUNSPOTS, "--max-abs-m", "nan"],
+    ],
+)
+def test_a_wrong_command_line_ends_with_2(shell: Shell, arguments: list[str]) -> None:
+    done = shell("check", *arguments)
+    assert (done.code, done.out) == (2, "")
+
+
+def test_what_cannot_be_used_ends_with_3(shell: Shell, tmp_path: Path) -> None:
+    half = tmp_path / "c.npy"
+    flat = saved(tmp_path / "flat.npy", numbers(2, 8))
+    assert shell("split", flat, "-o", half, tmp_path / "m.npy").code == 0
+    for path, words in {
+        "/gone": "there is no checkpoint or file of this name",
+        str(half): "this is only the c of a cell",
+        str(SAMPLES / "README.md"): "this is a text file",
+    }.items():
+        done = shell("check", "-q", path, "--finite")
+        assert (done.code, done.out) == (3, "")
+        assert error(done).startswith(f"{path}: {words}")
+    done = shell("check", "-q", SUNSPOTS, "--units", "24", "--cell", "nope")
+    assert (done.code, done.out) == (3, "")

@@ -1,0 +1,273 @@
+"""`lstmstate convert` of checkpoints: a state out of their variables, or a checkpoint anew."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import (
+    FIRST,
+    SAMPLES,
+    SECOND,
+    SUNSPOTS,
+    Captured,
+    Shell,
+    archive,
+    checkpoint,
+    error,
+    lstm_cell,
+    notes,
+    numbers,
+    saved,
+)
+
+import lstmstate
+
+
+@pytest.fixture
+def shell(capsys: Captured) -> Shell:
+    """The commands in this process."""
+    return Shell(capsys)
+
+
+@pytest.fixture
+def two_states(tmp_path: Path) -> str:
+    """A checkpoint of a cell of 4 units, with a flat state of training and one of validation."""
+    states = {"train/state": numbers(2, 8, seed=7), "valid/state": numbers(2, 8, seed=8)}
+    (tmp_path / "in").mkdir()
+    return checkpoint(tmp_path / "in" / "model.ckpt", lstm_cell() | states)
+
+
+def stored(prefix: str) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    """Return the dtype, the shape and the bytes of every tensor, as TensorFlow reads them."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(prefix)
+    return {
+        name: (str(dtype), tuple(shape), np.asarray(reader.get_tensor(name)).tobytes())
+        for name, shape in reader.get_variable_to_shape_map().items()
+        for dtype in [reader.get_variable_to_dtype_map()[name]]
+    }
+
+
+# ---- a state out of a checkpoint
+
+
+def test_the_state_of_a_stack_has_the_names_of_its_cells(shell: Shell, tmp_path: Path) -> None:
+    done = shell("convert", SUNSPOTS, "--to-tuple", "-o", tmp_path / "state.npz")
+    assert (done.code, done.out) == (0, f"{tmp_path / 'state.npz'}\n")
+    assert notes(done) == [f"{SUNSPOTS} is the checkpoint {SUNSPOTS}/model.ckpt-360"]
+    flat = lstmstate.open_checkpoint(SUNSPOTS).variables["saved_state"].read()
+    with np.load(tmp_path / "state.npz") as found:
+        assert {name: found[name].shape for name in found if name != "lstmstate"} == {
+            f"{FIRST}/c": (1, 24),
+            f"{FIRST}/m": (1, 24),
+            f"{SECOND}/c": (1, 12),
+            f"{SECOND}/m": (1, 12),
+        }
+        np.testing.assert_array_equal(found[f"{SECOND}/c"], flat[:, 48:60])
+
+
+@pytest.mark.parametrize("sample", ["peephole_flat", "peephole_tuple"])
+def test_a_projection_makes_unequal_halves(shell: Shell, tmp_path: Path, sample: str) -> None:
+    """The two samples hold the same state, once flat and once as c and m."""
+    done = shell("convert", "-q", SAMPLES / sample, "--to-tuple", "-o", tmp_path / "state.npz")
+    assert done.code == 0
+    expected = lstmstate.open_checkpoint(SAMPLES / "peephole_tuple").variables
+    with np.load(tmp_path / "state.npz") as found:
+        np.testing.assert_array_equal(found["c"], expected["c_state"].read())
+        np.testing.assert_array_equal(found["m"], expected["m_state"].read())
+
+
+def test_an_old_checkpoint_gives_its_state(shell: Shell, tmp_path: Path) -> None:
+    done = shell("convert", SAMPLES / "v1_format", "--to-flat", "-o", tmp_path / "flat.npy")
+    assert done.code == 0
+    assert np.load(tmp_path / "flat.npy").shape == (4, 16)
+
+
+def test_of_several_states_one_is_chosen(shell: Shell, two_states: str, tmp_path: Path) -> None:
+    done = shell("convert", two_states, "--to-tuple", "-o", tmp_path / "x.npz")
+    assert (done.code, done.out) == (3, "")
+    assert "2 states are saved in it" in error(done)
+    assert "--variable train/state, --variable valid/state" in error(done)
+    for name in ("train/state", "valid/state"):
+        target = tmp_path / f"{name[:5]}.npy"
+        for source in ([two_states, "--variable", name], [f"{two_states}:{name}"]):
+            assert shell("convert", *source, "--to-flat", "--force", "-o", target).code == 0
+            expected = lstmstate.open_checkpoint(two_states).variables[name].read()
+            np.testing.assert_array_equal(np.load(target), expected)
+    both = ["--variable", "train/state", "--variable", "valid/state"]
+    done = shell("convert", two_states, *both, "--to-tuple", "-o", tmp_path / "x.npz")
+    assert done.code == 3
+    assert error(done).endswith("several states do not go into one file; give one --variable")
+
+
+def test_a_variable_that_is_not_there(shell: Shell, two_states: str) -> None:
+    done = shell("convert", two_states, "--variable", "test_state", "--to-tuple")
+    assert done.code == 3
+    assert error(done) == f"{two_states}: test_state: there is no such variable"
+
+
+def test_a_checkpoint_tells_the_widths_of_a_state_file(shell: Shell, tmp_path: Path) -> None:
+    flat = saved(tmp_path / "flat.npy", numbers(2, 72))
+    done = shell("convert", flat, "--to-tuple", "--checkpoint", SUNSPOTS)
+    assert (done.code, notes(done)) == (0, [])
+    with np.load(done.out[:-1]) as found:
+        assert found[f"{SECOND}/m"].shape == (2, 12)
+    done = shell(
+        *("convert", flat, "--to-tuple", "--force", "--checkpoint", SUNSPOTS),
+        *("--cell", "cell_0/basic_lstm_cell"),
+    )
+    assert done.code == 3
+    assert "it is 72 wide, and c 24 + m 24 are 48" in error(done)
+
+
+def test_a_damaged_value_is_refused_unless_checksums_are_left_out(
+    shell: Shell, tmp_path: Path
+) -> None:
+    shutil.copytree(SAMPLES / "peephole_flat", tmp_path / "run")
+    data = tmp_path / "run" / "model.ckpt.data-00000-of-00001"
+    damaged = bytearray(data.read_bytes())
+    damaged[-1] ^= 1  # of the last variable by name, saved_state
+    data.write_bytes(damaged)
+    done = shell("convert", "-q", tmp_path / "run", "--to-flat", "-o", tmp_path / "x.npy")
+    assert (done.code, os.path.exists(tmp_path / "x.npy")) == (3, False)
+    assert "saved_state" in error(done)
+    assert "checksum" in error(done)
+    done = shell("convert", tmp_path / "run", "--no-checksums", "--to-flat", "-o",
+                 tmp_path / "x.npy")  # fmt: skip
+    assert done.code == 0
+    assert any("not verified" in note for note in notes(done))
+
+
+# ---- a checkpoint out of a checkpoint
+
+
+def test_every_other_tensor_is_as_it_was(shell: Shell, tmp_path: Path) -> None:
+    done = shell("convert", "-q", SUNSPOTS, "--to-tuple", "-o", tmp_path / "new.ckpt")
+    assert done == (0, f"{tmp_path / 'new.ckpt'}\n", "")
+    before, after = stored(f"{SUNSPOTS}/model.ckpt-360"), stored(str(tmp_path / "new.ckpt"))
+    flat = np.frombuffer(before.pop("saved_state")[2], "f4").reshape(1, 72)
+    cuts = {f"{FIRST}/c": 0, f"{FIRST}/m": 24, f"{SECOND}/c": 48, f"{SECOND}/m": 60}
+    for name, start in cuts.items():
+        units = 24 if name.startswith(FIRST) else 12
+        _, shape, values = after.pop(f"saved_state/{name}")
+        assert (shape, values) == ((1, units), flat[:, start : start + units].tobytes())
+    assert after == before
+
+
+def test_there_and_back_is_the_same_checkpoint(shell: Shell, tmp_path: Path) -> None:
+    there, back, again = (tmp_path / name for name in ("a.ckpt", "b.ckpt", "c.ckpt"))
+    assert shell("convert", SUNSPOTS, "--to-tuple", "-o", there).code == 0
+    assert shell("convert", there, "--to-flat", "-o", back).code == 0
+    assert shell("diff", "--exact", SUNSPOTS, back).code == 0
+    assert shell("convert", SUNSPOTS, "--to-tuple", "-o", again).code == 0
+    for ending in (".index", ".data-00000-of-00001"):
+        assert Path(f"{there}{ending}").read_bytes() == Path(f"{again}{ending}").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["new.ckpt", "new.ckpt-7", "new.ckpt.index"])
+def test_the_name_of_the_new_checkpoint(shell: Shell, tmp_path: Path, name: str) -> None:
+    """It may be the prefix, or that of the index; a file `checkpoint` names it."""
+    (tmp_path / "out").mkdir()
+    assert shell("convert", SUNSPOTS, "--to-tuple", "-o", tmp_path / "out" / name).code == 0
+    prefix = name.removesuffix(".index")
+    assert sorted(os.listdir(tmp_path / "out")) == sorted(
+        ["checkpoint", f"{prefix}.index", f"{prefix}.data-00000-of-00001"]
+    )
+    assert (tmp_path / "out" / "checkpoint").read_text() == (
+        f'model_checkpoint_path: "{prefix}"\nall_model_checkpoint_paths: "{prefix}"\n'
+    )
+    assert lstmstate.open_checkpoint(tmp_path / "out").prefix == str(tmp_path / "out" / prefix)
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_checkpoint_file_that_is_there_is_left_alone(
+    shell: Shell, tmp_path: Path, force: list[str]
+) -> None:
+    text = 'model_checkpoint_path: "best.ckpt"\n'
+    (tmp_path / "checkpoint").write_text(text)
+    done = shell("convert", SUNSPOTS, "--to-tuple", "-o", tmp_path / "new.ckpt", *force)
+    assert done.code == 0
+    assert (tmp_path / "checkpoint").read_text() == text
+
+
+def test_a_state_that_is_chosen_is_rewritten_and_the_other_stays(
+    shell: Shell, two_states: str, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.ckpt"
+    assert shell("convert", two_states, "--to-tuple", "-o", new).code == 3
+    assert sorted(os.listdir(tmp_path)) == ["in"]
+    chosen = shell.json("convert", two_states, "--variable", "valid/state", "--to-tuple", "-o", new)
+    assert [state["variable"] for state in chosen["states"]] == ["valid/state"]
+    before = lstmstate.open_checkpoint(two_states).variables
+    after = lstmstate.open_checkpoint(new).variables
+    assert set(after) == (set(before) - {"valid/state"}) | {"valid/state/c", "valid/state/m"}
+    assert after["train/state"].read().tobytes() == before["train/state"].read().tobytes()
+    np.testing.assert_array_equal(
+        np.hstack([after["valid/state/c"].read(), after["valid/state/m"].read()]),
+        before["valid/state"].read(),
+    )
+
+
+def test_several_states_are_rewritten_at_once(
+    shell: Shell, two_states: str, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.ckpt"
+    both = ["--variable", "train/state", "--variable", "valid/state"]
+    found = shell.json("convert", two_states, *both, "--to-tuple", "-o", new)
+    assert [state["variable"] for state in found["states"]] == ["train/state", "valid/state"]
+    names = set(lstmstate.open_checkpoint(new).variables)
+    assert {n for n in names if "state" in n} == {
+        f"{part}/state/{half}" for part in ("train", "valid") for half in "cm"
+    }
+
+
+def test_another_precision_is_for_the_state_alone(shell: Shell, tmp_path: Path) -> None:
+    new = tmp_path / "new.ckpt"
+    done = shell("convert", SUNSPOTS, "--to-tuple", "--dtype", "float16", "-o", new)
+    assert done.code == 0
+    assert any(note.endswith("values are not the same in float16") for note in notes(done))
+    variables = lstmstate.open_checkpoint(new).variables
+    assert variables[f"saved_state/{FIRST}/c"].dtype == "float16"
+    assert variables[f"{FIRST}/kernel"].dtype == "float32"
+
+
+def test_a_state_alone_makes_a_checkpoint_that_knows_its_widths(
+    shell: Shell, tmp_path: Path
+) -> None:
+    pair = archive(tmp_path / "pair.npz", c=numbers(2, 8), m=numbers(2, 5, seed=1))
+    assert shell("convert", pair, "--to-flat", "-o", tmp_path / "state.ckpt").code == 0
+    assert lstmstate.open_checkpoint(tmp_path / "state.ckpt").variables["state"].shape == (2, 13)
+    done = shell("convert", tmp_path / "state.ckpt", "--to-tuple")
+    assert (done.code, done.out) == (0, f"{tmp_path / 'state.ckpt.tuple.npz'}\n")
+    assert shell("diff", "--exact", pair, done.out[:-1]).code == 0
+    assert shell("diff", "--exact", pair, tmp_path / "state.ckpt").code == 0
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_checkpoint_is_never_written_over_itself(
+    shell: Shell, two_states: str, force: list[str]
+) -> None:
+    folder = Path(two_states).parent
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    done = shell("convert", two_states, "--variable", "train/state", "--to-tuple", "-o", two_states,
+                 *force)  # fmt: skip
+    assert done.code == 3
+    assert "this is the input, which is never written over" in error(done)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_a_checkpoint_that_exists_is_replaced_by_force_only(shell: Shell, tmp_path: Path) -> None:
+    new = tmp_path / "new.ckpt"
+    assert shell("convert", SUNSPOTS, "--to-tuple", "-o", new).code == 0
+    done = shell("convert", SAMPLES / "peephole_flat", "--to-tuple", "-q", "-o", new)
+    assert done.code == 3
+    assert error(done).endswith("this file exists already; say --force to replace it")
+    assert f"{FIRST}/kernel" in lstmstate.open_checkpoint(new).variables
+    done = shell("convert", SAMPLES / "peephole_flat", "--to-tuple", "-o", new, "--force")
+    assert done.code == 0
+    assert "rnn/lstm_cell/kernel" in lstmstate.open_checkpoint(new).variables

@@ -1,0 +1,362 @@
+"""`lstmstate convert` as its users meet it: outputs, notes, errors and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from commands import (
+    PROJECT,
+    SAMPLES,
+    SUNSPOTS,
+    Captured,
+    Shell,
+    error,
+    notes,
+    numbers,
+    saved,
+)
+
+from lstmstate.cli import run
+
+HALVED = "nothing tells the widths of this flat state: it is cut in half, c 4 and m 4"
+
+
+@pytest.fixture
+def shell(capsys: Captured) -> Shell:
+    """The commands in this process."""
+    return Shell(capsys)
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    """A flat state of which nothing is told, [3, 8]."""
+    return saved(tmp_path / "last.npy", numbers(3, 8))
+
+
+# ---- where outputs go
+
+
+@pytest.mark.parametrize(
+    ("to", "name"),
+    [
+        ("tuple", "last.tuple.npz"),
+        ("flat", "last.flat.npy"),
+        ("stacked", "last.stacked.npy"),
+        ("layered", "last.layered.npy"),
+        ("keras", "last.keras.npz"),
+        ("torch", "last.torch.npz"),
+    ],
+)
+def test_an_output_without_a_name_lies_beside_the_source_and_is_printed(
+    shell: Shell, flat: Path, to: str, name: str
+) -> None:
+    done = shell("convert", "-q", flat, "--to", to)
+    target = flat.with_name(name)
+    assert (done.code, done.out, done.err) == (0, f"{target}\n", "")
+    assert sorted(os.listdir(flat.parent)) == sorted([flat.name, name])
+    assert shell("diff", "-q", "--exact", flat, target).code == 0
+
+
+@pytest.mark.parametrize("kind", ["npz", "h5", "pkl", "csv"])
+def test_the_old_layout_and_suffix_leave_the_name(shell: Shell, flat: Path, kind: str) -> None:
+    source = flat.with_name(f"a.b.tuple.{kind}")
+    assert shell("convert", flat, "--to-tuple", "-o", source).code == 0
+    done = shell("convert", source, "--to-flat")
+    assert done == (0, f"{flat.with_name('a.b.flat.npy')}\n", "")
+    np.testing.assert_array_equal(np.load(done.out[:-1]), np.load(flat))
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("run", "run/model.ckpt-360.flat.npy"),
+        ("run/", "run/model.ckpt-360.flat.npy"),
+        ("run/model.ckpt-360", "run/model.ckpt-360.flat.npy"),
+        ("run/model.ckpt-360.index", "run/model.ckpt-360.flat.npy"),
+    ],
+)
+def test_the_state_of_a_checkpoint_lies_beside_it(
+    shell: Shell, tmp_path: Path, given: str, name: str
+) -> None:
+    shutil.copytree(SUNSPOTS, tmp_path / "run")
+    done = shell("convert", f"{tmp_path}/{given}", "--to-flat")
+    assert (done.code, done.out) == (0, f"{tmp_path / name}\n")
+    assert np.load(tmp_path / name).shape == (1, 72)
+
+
+def test_the_state_of_this_folder_gets_a_name_that_is_seen(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(SUNSPOTS, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    done = shell("convert", ".", "--to-flat")
+    assert done.code == 0
+    assert not os.path.basename(done.out).startswith(".")
+
+
+@pytest.mark.parametrize(
+    ("to", "kind"), [("tuple", "h5"), ("flat", "npz"), ("tuple", "pkl"), ("flat", "csv")]
+)
+def test_the_name_that_is_made_up_says_the_kind_that_was_asked_for(
+    shell: Shell, flat: Path, to: str, kind: str
+) -> None:
+    done = shell("convert", "-q", flat, "--to", to, "--format", kind)
+    assert done == (0, f"{flat.with_name(f'last.{to}.{kind}')}\n", "")
+
+
+def test_an_array_inside_a_file_has_its_output_beside_the_file(
+    shell: Shell, tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "deep.h5", "w") as file:
+        file["a/b/c"], file["a/b/m"] = numbers(2, 3), numbers(2, 3, seed=1)
+    done = shell("convert", f"{tmp_path}/deep.h5:/a/b", "--to-flat")
+    assert done.code == 0, done.err
+    assert os.path.dirname(done.out) == str(tmp_path)
+
+
+def test_several_sources_go_into_a_folder(shell: Shell, tmp_path: Path) -> None:
+    sources = [saved(tmp_path / f"{k}.npy", numbers(2, 8, seed=k)) for k in range(3)]
+    done = shell("convert", "-q", *sources, "--to-tuple", "--out-dir", tmp_path / "new" / "out")
+    targets = [tmp_path / "new" / "out" / f"{k}.tuple.npz" for k in range(3)]
+    assert (done.code, done.out.splitlines()) == (0, [str(target) for target in targets])
+    for source, target in zip(sources, targets, strict=True):
+        assert shell("diff", "--exact", source, target).code == 0
+
+
+def test_one_source_that_fails_does_not_stop_the_others(shell: Shell, tmp_path: Path) -> None:
+    good = [saved(tmp_path / f"{k}.npy", numbers(2, 8)) for k in "ac"]
+    bad = saved(tmp_path / "b.npy", numbers(2, 7))
+    done = shell("convert", good[0], bad, good[1], "--to-tuple", "--out-dir", tmp_path / "out")
+    assert done.code == 4
+    assert [os.path.basename(line) for line in done.out.splitlines()] == [
+        "a.tuple.npz",
+        "c.tuple.npz",
+    ]
+    assert error(done).startswith(f"{bad}: a flat state 7 wide has no two equal halves")
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.tuple.npz", "c.tuple.npz"]
+
+
+def test_two_sources_never_end_in_one_output(shell: Shell, tmp_path: Path, flat: Path) -> None:
+    other = flat.with_suffix(".h5")
+    saved(tmp_path / "other.npy", numbers(3, 8, seed=9))
+    assert shell("convert", tmp_path / "other.npy", "--to-flat", "-o", other).code == 0
+    done = shell("convert", "-q", flat, other, "--to-tuple", "--force")
+    assert done.code in (2, 4)
+    assert len(set(done.out.splitlines())) == len(done.out.splitlines())
+
+
+def test_a_file_where_the_folder_should_be_is_named(shell: Shell, flat: Path) -> None:
+    done = shell("convert", flat, "--to-tuple", "--out-dir", flat)
+    assert done.code == 3
+    assert str(flat) in error(done)
+
+
+# ---- kinds of files
+
+
+@pytest.mark.parametrize("format_", [[], ["--format", "npz"]])
+def test_compressed_archives_are_smaller_and_the_same(
+    shell: Shell, tmp_path: Path, format_: list[str]
+) -> None:
+    source = saved(tmp_path / "zeros.npy", np.zeros((100, 64), "f4"))
+    plain, small = tmp_path / "plain.npz", tmp_path / "small.npz"
+    assert shell("convert", source, "--to-tuple", "-o", plain, *format_).code == 0
+    assert shell("convert", source, "--to-tuple", "-o", small, "--compress", *format_).code == 0
+    assert small.stat().st_size < plain.stat().st_size / 10
+    methods = {info.compress_type for info in zipfile.ZipFile(small).infolist()}
+    assert methods == {zipfile.ZIP_DEFLATED}
+    assert shell("diff", "--exact", plain, small).code == 0
+
+
+def test_the_format_goes_before_the_name(shell: Shell, flat: Path) -> None:
+    target = flat.with_name("state.of-today")
+    assert shell("convert", flat, "--to-tuple", "-o", target).code == 3
+    done = shell("convert", "-q", flat, "--to-tuple", "-o", target, "--format", "h5")
+    assert done == (0, f"{target}\n", "")
+    with h5py.File(target) as file:
+        assert sorted(file) == ["c", "m"]
+
+
+# ---- values, and what is said of them
+
+
+def test_bits_that_another_precision_loses_are_counted(shell: Shell, tmp_path: Path) -> None:
+    values = np.array([[1 / 3, 0.5, 1e-9, -0.0], [0.25, 1e6, np.nan, np.inf]], "f8")
+    source = saved(tmp_path / "wide.npy", values)
+    done = shell("convert", source, "--to-flat", "--dtype", "float16", "-o", tmp_path / "a.npy")
+    # A third is rounded, a billionth becomes nothing and a million infinite.
+    assert "3 values are not the same in float16" in notes(done)
+    found = np.load(tmp_path / "a.npy")
+    assert found.dtype == np.float16
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(found, values.astype("f2"))
+    done = shell("convert", tmp_path / "a.npy", "--to-flat", "--dtype", "float64")
+    assert not any("not the same" in note for note in notes(done))
+    assert np.load(done.out[:-1]).dtype == np.float64
+
+
+def test_a_complex_state_is_not_cut_to_its_real_part(shell: Shell, tmp_path: Path) -> None:
+    source = saved(tmp_path / "c.npy", numbers(2, 8) + np.complex64(1j))
+    done = shell("convert", source, "--to-tuple", "--dtype", "float32")
+    assert done.code == 3
+    assert "complex64" in error(done)
+
+
+def test_patterns_of_a_dtype_that_numpy_lacks_have_no_other_precision(
+    shell: Shell, tmp_path: Path
+) -> None:
+    source = saved(tmp_path / "bfloat16.npy", np.zeros((2, 8), "V2"))
+    done = shell("convert", "-q", source, "--to-tuple", "--dtype", "float32")
+    assert done.code == 3
+    assert "V2" in error(done)
+    assert os.listdir(tmp_path) == ["bfloat16.npy"]
+
+
+def test_halves_that_look_swapped_are_told_and_refused_if_strict(shell: Shell, flat: Path) -> None:
+    values = np.load(flat)
+    values[1, 5] = 2.5
+    np.save(flat, values)
+    told = "c and m look swapped: m reaches from "
+    done = shell("convert", flat, "--to-tuple")
+    assert done.code == 0
+    assert [note for note in notes(done) if note.startswith(told)]
+    done = shell("convert", "-q", flat, "--to-tuple", "--strict", "-o", flat.with_name("x.npz"))
+    assert (done.code, done.out) == (3, "")
+    assert error(done).startswith(f"{flat}: {told}")
+    assert not flat.with_name("x.npz").exists()
+    values[0, 1] = -3  # c leaves the range too
+    np.save(flat, values)
+    assert shell("convert", flat, "--to-tuple", "--strict", "--force").code == 0
+
+
+def test_what_is_no_number_passes_and_is_told(shell: Shell, tmp_path: Path, flat: Path) -> None:
+    values = np.load(flat)
+    values[0, 0], values[1, 1], values[2, 7] = np.nan, np.inf, -np.inf
+    np.save(flat, values)
+    done = shell("convert", flat, "--to-tuple")
+    assert notes(done) == [HALVED, "c holds NaN and Inf", "m holds Inf"]
+    with np.load(done.out[:-1]) as found:
+        assert found["c"].tobytes() + found["m"].tobytes() == (
+            values[:, :4].tobytes() + values[:, 4:].tobytes()
+        )
+    assert shell("convert", "-q", flat, "--to-tuple", "--force").err == ""
+
+
+# ---- JSON
+
+
+def test_json_tells_what_was_done(shell: Shell, flat: Path) -> None:
+    target = str(flat.with_name("last.tuple.npz"))
+    array = {"shape": [3, 4], "dtype": "float32"}
+    assert shell.json("convert", flat, "--to-tuple") == {
+        "schema": "lstmstate.convert/1",
+        "kind": "converted",
+        "source": str(flat),
+        "output": target,
+        "states": [
+            {
+                "from": "flat",
+                "to": "tuple",
+                "variable": None,
+                "cells": [{"name": "", "c": 4, "m": 4}],
+                "stack": False,
+                "lead": [3],
+                "dtype": "float32",
+                "arrays": [{"name": "c", **array}, {"name": "m", **array}],
+                "notes": [HALVED],
+            }
+        ],
+    }
+
+
+def test_json_of_several_sources_is_one_document(shell: Shell, flat: Path) -> None:
+    gone = flat.with_name("gone.npy")
+    found = shell.json(
+        "convert", flat, gone, "--to-tuple", "--out-dir", flat.with_name("out"), code=4
+    )
+    assert (found["schema"], found["kind"]) == ("lstmstate.convert/1", "batch")
+    assert [one["source"] for one in found["results"]] == [str(flat)]
+    assert [one["path"] for one in found["failed"]] == [str(gone)]
+    assert json.dumps(found, allow_nan=False)
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["FLAT"],
+        ["FLAT", "--to", "sideways"],
+        ["FLAT", "FLAT", "--to-flat", "-o", "x.npy"],
+        ["FLAT", "--to-flat", "-o", "x.npy", "--out-dir", "x"],
+        ["-", "--to-flat"],
+        ["-", "--to-flat", "--out-dir", "x"],
+        ["FLAT", "--to-flat", "--units", "0"],
+        ["FLAT", "--to-flat", "--proj", "4"],
+        ["FLAT", "--to-flat", "--units", "4", "--cells", "4"],
+        ["FLAT", "--to-flat", "--units", "4", "--checkpoint", "x"],
+        ["FLAT", "--to-flat", "--cell", "x"],
+        ["FLAT", "--to-flat", "--checkpoint", "x", "--cell", "x", "--stack", "x"],
+        ["FLAT", "--to-flat", "--cells", "4:2:1"],
+        ["FLAT", "--to-flat", "--dtype", "int8"],
+        ["FLAT", "--to-flat", "--format", "doc"],
+    ],
+)
+def test_a_wrong_command_line_ends_with_2_and_writes_nothing(
+    shell: Shell, flat: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(flat.parent)
+    done = shell("convert", *[str(flat) if a == "FLAT" else a for a in arguments])
+    assert (done.code, done.out) == (2, "")
+    assert "Error: " in done.err
+    assert os.listdir(flat.parent) == [flat.name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["GONE", "--to-flat"], "there is no checkpoint or file of this name"),
+        (["README", "--to-flat"], "neither a state nor a checkpoint"),
+        (["FLAT", "--to-flat", "--units", "3"], "it is 8 wide, and c 3 + m 3 are 6"),
+        (["FLAT", "--to-flat", "-o", "NOWHERE/x.npy"], "NOWHERE/x.npy: it cannot be written"),
+        (["FLAT", "--to-tuple", "-o", "x.npy"], "write an .npz or .h5, or use split"),
+        (["FLAT", "--to-flat", "-o", "x"], "its name does not say what to write"),
+        (["FLAT", "--to-flat", "--variable", "x"], "--variable is for checkpoints"),
+        (["FLAT:x", "--to-flat"], "there is no such array"),
+        (["STATELESS", "--to-flat"], "no state is saved in its variables"),
+    ],
+)
+def test_a_file_that_cannot_be_used_ends_with_3_in_one_line(
+    shell: Shell,
+    flat: Path,
+    arguments: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(flat.parent)
+    paths = {"README": PROJECT / "README.md", "STATELESS": SAMPLES / "bidirectional"}
+    done = shell("convert", "-q", *[a.replace("FLAT", flat.name) if a not in paths else paths[a]
+                                    for a in arguments])  # fmt: skip
+    assert (done.code, done.out) == (3, "")
+    assert words in error(done)
+    assert os.listdir(flat.parent) == [flat.name]
+
+
+def test_interrupted_ends_with_130_and_leaves_nothing(
+    flat: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lstmstate.state.npy.values", interrupt)
+    assert run(["convert", str(flat), "--to-flat"]) == 130
+    assert os.listdir(flat.parent) == [flat.name]

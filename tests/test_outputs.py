@@ -1,0 +1,358 @@
+"""Outputs are whole or not there: what exists is kept, and a failure leaves nothing behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+import pytest
+from commands import PROJECT, SAMPLES, SUNSPOTS, Captured, Shell, error, numbers, saved
+
+from lstmstate.output import Outputs
+
+OLD = b"what was there before"
+DATA = ".data-00000-of-00001"
+
+
+@pytest.fixture
+def shell(capsys: Captured) -> Shell:
+    """The commands in this process."""
+    return Shell(capsys)
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    """A flat state in a folder of its own."""
+    return saved(tmp_path / "flat.npy", numbers(3, 8))
+
+
+def mode(path: Path) -> int:
+    """Return the permissions of a file."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def in_folder(path: Path) -> dict[str, bytes | None]:
+    """Return the files below a folder, by their names, hidden ones too."""
+    return {
+        str(file.relative_to(path)): file.read_bytes() if file.is_file() else None
+        for file in path.rglob("*")
+    }
+
+
+# ---- what exists
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.pkl", "x.csv", "x.ckpt"])
+def test_an_output_that_exists_is_replaced_by_force_only(
+    shell: Shell, flat: Path, name: str
+) -> None:
+    target = flat.with_name(name)
+    file = flat.with_name("x.ckpt.index") if name == "x.ckpt" else target
+    file.write_bytes(OLD)
+    before = in_folder(flat.parent)
+    done = shell("convert", "-q", flat, "--to-tuple", "-o", target)
+    assert (done.code, done.out) == (3, "")
+    assert error(done) == f"{file}: this file exists already; say --force to replace it"
+    assert in_folder(flat.parent) == before
+    assert shell("convert", "-q", flat, "--to-tuple", "-o", target, "--force").code == 0
+    assert file.read_bytes() != OLD
+    assert not [left for left in os.listdir(flat.parent) if left.endswith(".tmp")]
+
+
+def test_one_output_of_two_that_exists_keeps_both_from_being_written(
+    shell: Shell, flat: Path
+) -> None:
+    flat.with_name("m.npy").write_bytes(OLD)
+    before = in_folder(flat.parent)
+    targets = flat.with_name("c.npy"), flat.with_name("m.npy")
+    assert shell("split", flat, "-o", *targets).code == 3
+    assert in_folder(flat.parent) == before
+    assert shell("split", flat, "-o", *targets, "--force").code == 0
+    assert np.load(targets[1]).shape == (3, 4)
+
+
+def test_an_output_that_came_to_exist_meanwhile_is_kept(shell: Shell, flat: Path) -> None:
+    """Another process may have been faster; of two outputs then neither appears."""
+    first, second = str(flat.with_name("c.npy")), flat.with_name("m.npy")
+    with pytest.raises(Exception, match="come to exist meanwhile"), Outputs() as outputs:
+        for target in (first, str(second)):
+            Path(outputs.new(target)).write_bytes(b"new")
+        second.write_bytes(OLD)
+    assert in_folder(flat.parent) == {"flat.npy": flat.read_bytes(), "m.npy": OLD}
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize("by", ["name", "spelling", "symlink", "hard link", "folder", "place"])
+def test_the_input_is_never_written_over(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, force: list[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    source = tmp_path / "in" / "state.npz"
+    np.savez(source, **{"a/c": numbers(2, 3), "a/m": numbers(2, 3)})
+    monkeypatch.chdir(tmp_path)
+    given, target = str(source), tmp_path / "out.npz"
+    if by == "name":
+        target = source
+    elif by == "spelling":
+        target = Path("in/../in/./state.npz")
+    elif by == "symlink":
+        target.symlink_to(source)
+    elif by == "hard link":
+        target.hardlink_to(source)
+    elif by == "folder":
+        (tmp_path / "other").symlink_to(tmp_path / "in")
+        target = tmp_path / "other" / "state.npz"
+    else:
+        given, target = f"{source}:a", source
+    before = in_folder(tmp_path)
+    done = shell("convert", "-q", given, "--to-tuple", "-o", target, *force)
+    assert done.code == 3
+    assert error(done) == (
+        f"{target}: this is the input, which is never written over; give the output another name"
+    )
+    assert in_folder(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["", "/", "/checkpoint", *(f"/model.ckpt-360{e}" for e in ("", ".index", ".meta", DATA))],
+)
+@pytest.mark.parametrize("ending", [".index", DATA])
+def test_no_file_of_a_checkpoint_is_written_over_whatever_it_was_called(
+    shell: Shell, tmp_path: Path, given: str, ending: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(SUNSPOTS, run)
+    before = in_folder(tmp_path)
+    target = run / f"model.ckpt-360{ending}"
+    options = ["--to-flat", "--format", "npy", "--force"]
+    done = shell("convert", "-q", f"{run}{given}", *options, "-o", target)
+    assert in_folder(tmp_path) == before
+    assert done.code == 3
+    assert "this is the input" in error(done)
+
+
+def test_a_checkpoint_is_not_written_over_the_one_that_its_folder_stands_for(
+    shell: Shell, tmp_path: Path
+) -> None:
+    shutil.copytree(SUNSPOTS, tmp_path / "run")
+    before = in_folder(tmp_path)
+    target = tmp_path / "run" / "model.ckpt-360"
+    done = shell("convert", "-q", tmp_path / "run", "--to-tuple", "--force", "-o", target)
+    assert in_folder(tmp_path) == before
+    assert done.code == 3
+    assert "this is the input" in error(done)
+
+
+@pytest.mark.parametrize("given", ["", "/checkpoint", "/model.ckpt.meta"])
+def test_halves_in_a_checkpoint_are_not_written_over(
+    shell: Shell, tmp_path: Path, given: str
+) -> None:
+    shutil.copytree(SAMPLES / "peephole_tuple", tmp_path / "run")
+    before = in_folder(tmp_path)
+    halves = [f"{tmp_path}/run{given}:{half}_state" for half in "cm"]
+    options = ["--format", "npy", "--force"]
+    for ending in (".index", DATA):
+        target = tmp_path / "run" / f"model.ckpt{ending}"
+        done = shell("concat", "-q", *halves, *options, "-o", target)
+        assert in_folder(tmp_path) == before
+        assert done.code == 3
+        assert "this is the input" in error(done)
+    assert shell("concat", *halves, "-o", tmp_path / "flat.npy").code == 0
+
+
+# ---- permissions and places
+
+
+def test_a_new_file_has_the_permissions_of_any_new_file(shell: Shell, flat: Path) -> None:
+    for mask in (0o022, 0o077, 0o002):
+        target = flat.with_name(f"{mask}.npz")
+        before = os.umask(mask)
+        try:
+            assert shell("convert", flat, "--to-tuple", "-o", target).code == 0
+        finally:
+            os.umask(before)
+        assert mode(target) == 0o666 & ~mask
+
+
+@pytest.mark.parametrize("permissions", [0o600, 0o640, 0o444, 0o666])
+def test_a_replaced_file_keeps_its_permissions(shell: Shell, flat: Path, permissions: int) -> None:
+    target = flat.with_name("x.npz")
+    target.write_bytes(OLD)
+    target.chmod(permissions)
+    assert shell("convert", flat, "--to-tuple", "-o", target, "--force").code == 0
+    assert mode(target) == permissions
+    assert target.read_bytes() != OLD
+
+
+def test_what_is_written_cannot_be_read_by_others_before_it_is_there(flat: Path) -> None:
+    target = flat.with_name("x.npz")
+    target.write_bytes(OLD)
+    target.chmod(0o600)
+    with Outputs(force=True) as outputs:
+        assert mode(Path(outputs.new(str(target)))) == 0o600
+    with Outputs() as outputs:
+        written = Path(outputs.new("-"))
+        assert mode(written) == 0o600
+        written.write_bytes(b"")
+
+
+def test_the_file_behind_a_symlink_is_replaced_and_the_link_stays(shell: Shell, flat: Path) -> None:
+    (flat.parent / "far").mkdir()
+    target, link = flat.parent / "far" / "x.npz", flat.with_name("link.npz")
+    target.write_bytes(OLD)
+    link.symlink_to("far/x.npz")
+    assert shell("convert", flat, "--to-tuple", "-o", link).code == 3
+    assert target.read_bytes() == OLD
+    assert shell("convert", flat, "--to-tuple", "-o", link, "--force").code == 0
+    assert link.is_symlink()
+    with np.load(target) as found:
+        assert found["c"].shape == (3, 4)
+    assert os.listdir(target.parent) == ["x.npz"]
+
+
+def test_a_symlink_to_nothing_is_something_that_exists(shell: Shell, flat: Path) -> None:
+    link = flat.with_name("link.npz")
+    link.symlink_to("later.npz")
+    assert shell("convert", flat, "--to-tuple", "-o", link).code == 3
+    assert shell("convert", flat, "--to-tuple", "-o", link, "--force").code == 0
+    assert link.is_symlink()
+    assert flat.with_name("later.npz").is_file()
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_folder_is_no_place_for_an_output(shell: Shell, flat: Path, force: list[str]) -> None:
+    folder = flat.with_name("x.npz")
+    folder.mkdir()
+    done = shell("convert", "-q", flat, "--to-tuple", "-o", folder, *force)
+    assert done.code == 3
+    assert error(done) == f"{folder}: this is a folder: no output can be written there"
+    fifo = flat.with_name("y.npz")
+    os.mkfifo(fifo)
+    done = shell("convert", "-q", flat, "--to-tuple", "-o", fifo, *force)
+    assert done.code == 3
+    assert "not a regular file" in error(done)
+    assert sorted(os.listdir(flat.parent)) == ["flat.npy", "x.npz", "y.npz"]
+
+
+@pytest.fixture
+def for_anyone() -> Iterator[Path]:
+    """A folder that any user can reach, with a state in it."""
+    folder = Path(mkdtemp())
+    saved(folder / "flat.npy", numbers(3, 8)).chmod(0o644)
+    yield folder
+    folder.chmod(0o777)
+    shutil.rmtree(folder)
+
+
+def test_a_folder_that_may_not_be_written_in(shell: Shell, for_anyone: Path) -> None:
+    source, target = for_anyone / "flat.npy", for_anyone / "x.npz"
+    assert shell("convert", source, "--to-tuple", "-o", target).code == 0
+    target.unlink()
+    for_anyone.chmod(0o555)
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65534)  # root may write everywhere
+    try:
+        done = shell("convert", "-q", source, "--to-tuple", "-o", target)
+    finally:
+        os.seteuid(me)
+    assert done.code == 3
+    assert error(done) == f"{target}: it cannot be written (Permission denied)"
+    assert os.listdir(for_anyone) == ["flat.npy"]
+
+
+# ---- failures of the system
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.npy", "x.pkl", "x.csv", "x.ckpt"])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_call_of_the_system_that_fails_leaves_the_old_file(
+    shell: Shell, flat: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: str
+) -> None:
+    target = flat.with_name(name)
+    to = "--to-flat" if name == "x.npy" else "--to-tuple"
+    file = flat.with_name("x.ckpt.index") if name == "x.ckpt" else target
+    file.write_bytes(OLD)
+    before = in_folder(flat.parent)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, fail)
+    done = shell("convert", "-q", flat, to, "-o", target, "--force")
+    monkeypatch.undo()
+    assert (done.code, done.out) == (3, "")
+    assert error(done).endswith(": it cannot be written (No space left on device)")
+    assert str(flat.parent) in error(done)
+    assert ".tmp" not in error(done)
+    assert in_folder(flat.parent) == before
+
+
+def limited(nbytes: int) -> None:
+    """Let no file of this process grow beyond a size, as a full disk would."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, nbytes))
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.npy", "x.pkl", "x.csv", "x.ckpt"])
+def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path, name: str) -> None:
+    source = saved(tmp_path / "flat.npy", numbers(1000, 100))
+    target = tmp_path / name
+    to = "--to-flat" if name == "x.npy" else "--to-tuple"
+    file = tmp_path / "x.ckpt.index" if name == "x.ckpt" else target
+    file.write_bytes(OLD)
+    before = in_folder(tmp_path)
+    command = [sys.executable, "-m", "lstmstate", "convert", "-q", "--force", str(source), to]
+    done = subprocess.run(
+        [*command, "-o", str(target)],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        preexec_fn=lambda: limited(100_000),
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(f"lstmstate: error: {tmp_path}/x.")
+    assert "it cannot be written (" in done.stderr
+    assert in_folder(tmp_path) == before
+
+
+def test_stdout_that_is_full_is_an_error(flat: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lstmstate", "convert", "-q", flat, "--to-tuple", "-o", "-"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=PROJECT,
+            check=False,
+        )
+    assert done.returncode == 3
+    assert done.stderr == (
+        b"lstmstate: error: stdout: it cannot be written (No space left on device)\n"
+    )
+
+
+def test_stdout_leaves_nothing_where_it_was_written_meanwhile(flat: Path, tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    for ending in ("-o -", "--units 3 -o -", "-o - | head -c 10"):
+        line = f"{sys.executable} -m lstmstate convert -q {flat} --to-tuple {ending} > /dev/null"
+        subprocess.run(
+            ["sh", "-c", line],
+            env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
+            stderr=subprocess.DEVNULL,
+            cwd=PROJECT,
+            check=False,
+        )
+        assert os.listdir(tmp_path / "tmp") == []
