@@ -82,8 +82,8 @@ class _Gauge:
         if a.dtype.hasobject or b.dtype.hasobject:
             self._count(np.asarray(a != b), 0.0)
             return 0.0, None
-        wide_a, wide_b = _wide(a), _wide(b)
         with np.errstate(all="ignore"):
+            wide_a, wide_b = _wide(a), _wide(b)
             gap = np.abs(np.subtract(wide_a, wide_b))
             both_nan = np.isnan(wide_a) & np.isnan(wide_b)
             # NaN against a number is as far off as can be.

@@ -123,6 +123,7 @@ def rewrite_checkpoint(
             path=target,
             advice="write it into an .npz or .h5",
         )
+    ckpt.files.refuse_shared_bytes()
     gone: set[str] = set()
     states: dict[str, tuple[Converted, int]] = {}  # name → the state that it is an array of
     converted = [begin(source, how) for source in sources]

@@ -86,3 +86,6 @@ MAX_PICKLE_BYTES = 1 << 30
 
 # States of up to this size are read by `inspect` for their ranges without being asked.
 LOOKED_AT_BYTES = 256 * MIB
+
+# h5py makes chunks of up to 1 MiB; one is unpacked whole.
+MAX_CHUNK_BYTES = 64 * MIB

@@ -17,9 +17,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType, TracebackType
-from typing import IO, cast
+from typing import IO
 
-from lstmstate.behind import WriteBehind
 from lstmstate.errors import LstmstateError
 
 STDOUT = "-"
@@ -67,6 +66,8 @@ class Outputs:
         if target == STDOUT:
             return self._for_stdout()
         real = os.path.realpath(target)
+        if not os.path.basename(target):
+            raise LstmstateError("this is no name of a file", path=target)
         self.refuse(target)
         if real in self._temporary:
             raise LstmstateError("two outputs have the same name", path=target)
@@ -88,8 +89,8 @@ class Outputs:
         path = self.new(target)
         if optional:
             self._optional.add(os.path.realpath(target))
-        with told(target), WriteBehind(path) as file:
-            yield cast("IO[bytes]", file)
+        with told(target), open(path, "wb") as file:
+            yield file
 
     @contextmanager
     def open_all(self, targets: Iterable[str]) -> Iterator[list[IO[bytes]]]:

@@ -337,7 +337,7 @@ def test_metadata_that_is_not_so(tmp_path: Path, told: Any, kind: str) -> None:
     elif len(line) < 60_000:  # attributes are short
         with h5py.File(path, "w") as file:
             file["state"] = flat
-            file.attrs["lstmstate"] = line
+            file.attrs["lstmstate"] = np.bytes_(line)
     else:
         return
     assert "\x1b" not in str(refused(path))

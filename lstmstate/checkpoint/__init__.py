@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from lstmstate.checkpoint.graph import Graph, read_meta, read_saved_model
 from lstmstate.checkpoint.locate import V1, Location, locate
 from lstmstate.checkpoint.v1 import V1Checkpoint
 from lstmstate.checkpoint.variables import Variable
-from lstmstate.errors import LstmstateError, located
+from lstmstate.errors import CorruptError, LstmstateError, located
 
 if TYPE_CHECKING:
     from lstmstate.checkpoint.bundle_writer import BundleWriter
@@ -73,6 +74,21 @@ class Checkpoint:
     def big_endian(self) -> bool:
         """Whether its values are stored in the byte order of a big-endian machine."""
         return isinstance(self._reader, Bundle) and self._reader.big_endian
+
+    def refuse_shared_bytes(self) -> None:
+        """Refuse values that share bytes: a small file could stand for any amount of them.
+
+        Raises:
+            CorruptError: the values take more bytes than their files have.
+        """
+        if isinstance(self._reader, Bundle):
+            sizes = [os.path.getsize(path) for path in self.data_files if os.path.isfile(path)]
+            if self._reader.stored_bytes > sum(sizes):
+                raise CorruptError(
+                    f"its values take {self._reader.stored_bytes} bytes, and its files have "
+                    f"{sum(sizes)}",
+                    path=self.prefix,
+                )
 
     def copy(self, name: str, writer: BundleWriter) -> None:
         """Add a variable to a new V2 checkpoint: byte for byte, or from a V1 file by value."""

@@ -85,6 +85,11 @@ class Bundle:
         return tuple(self._data_file(shard) for shard in sorted(shards))
 
     @property
+    def stored_bytes(self) -> int:
+        """The bytes of all its values, each counted for itself."""
+        return sum(entry.size for entry in (*self._entries.values(), *self._slices.values()))
+
+    @property
     def big_endian(self) -> bool:
         """Whether the values are stored in the byte order of a big-endian machine."""
         return self._big_endian

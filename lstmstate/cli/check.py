@@ -144,6 +144,8 @@ class _Checker:
                 options.resolved(path, ckpt.prefix, ckpt.notes, quiet=self._quiet)
                 cells = list(ckpt.cells.values()) if self._cell is None else [ckpt.cell(self._cell)]
                 return list(check(Target(ckpt, cells, lambda: all_states(ckpt), meter.add), wanted))
+            if self._cell is not None:
+                raise LstmstateError("--cell is for checkpoints", path=path)
             state = self._state(opened)
             if isinstance(state, LstmstateError):
                 # What the state consists of is not known, so that nothing can be said of it.

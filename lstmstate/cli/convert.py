@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lstmstate.cli import CONTEXT, SOME_FAILED, options, tell
-from lstmstate.errors import LstmstateError
+from lstmstate.errors import LstmstateError, printable
 
 if TYPE_CHECKING:
     from lstmstate.convert import Converted, How
@@ -97,7 +98,8 @@ def command(
             tell(f"error: {error}")
             continue
         if not as_json and documents[-1]["output"] != "-":
-            click.echo(documents[-1]["output"])
+            path = documents[-1]["output"]
+            click.echo(printable(path) if sys.stdout.isatty() else path)
     if as_json:
         from lstmstate.report.convert_json import print_document
 
@@ -166,7 +168,9 @@ class _Job:
             beside = first.ckpt.prefix
             if first.group is not None and (flags["variables"] or split_place(path)[1]):
                 beside = f"{beside}:{first.group.name}"
-        target = self._output or target_beside(beside, self._layout, default, folder=self._out_dir)
+        target = self._output
+        if target is None:
+            target = target_beside(beside, self._layout, default, folder=self._out_dir)
         kind = kind_to_write(target, flags["kind"], default.key)
         if flags["compress"] and kind.key not in ("npz", "h5"):
             raise LstmstateError("only .npz and .h5 are compressed", path=target)

@@ -55,7 +55,7 @@ def open_file(source: ByteSource) -> StateFile:
             metadata = parse(line[len(_MARK) :])
     mark = "\t" if lines and "\t" in lines[0] else ","
     first = lines[0].split(mark) if lines else []
-    names = [] if all(map(_is_number, first)) else [name.strip() for name in first]
+    names = [] if any(map(_is_number, first)) else [name.strip() for name in first]
     table = _table(lines[1:] if names else lines, mark, len(first), metadata)
     return StateFile(source.path, _arrays(names, table), metadata)
 
@@ -131,6 +131,8 @@ def write(
             advice="write an .npz or .h5",
         )
     for plan in flow.plans:
+        if plan.dtype.name not in _TYPES:
+            raise LstmstateError(f"a csv file has no place for {plan.dtype}", path=target)
         if _SEPARATING.search(plan.name):
             raise LstmstateError(
                 "its name cannot stand in a csv file", path=target, tensor=plan.name

@@ -19,8 +19,9 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
+from lstmstate import limits
 from lstmstate.cells.model import StateWidths
-from lstmstate.errors import LstmstateError
+from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.state.model import CellShape, LSTMState, StackState, State, Structure
 
 if TYPE_CHECKING:
@@ -131,6 +132,9 @@ def structure_of(
                 f"c is {c} wide and m {m}, where {cell.widths.c} and {cell.widths.m} were expected",
                 tensor=cell.name or (f"cell {number}" if is_stack else None),
             )
+    flat = sum(cell.widths.flat for cell in found) * found[0].dtype.itemsize
+    if found[0].c.ndim > limits.NUMPY_RANK - 2 or flat > limits.MAX_INT64:
+        raise UnsupportedError(f"no array can hold a state of the shape {list(found[0].c.shape)}")
     names = [cell.name for cell in cells] if cells else [""] * len(found)
     shapes = tuple(CellShape(n, cell.widths) for n, cell in zip(names, found, strict=True))
     return Structure(shapes, is_stack, found[0].lead, found[0].dtype)
@@ -139,6 +143,13 @@ def structure_of(
 def _batch_axis(array: Array, inserted: int = 0) -> int:
     """Return where axes are inserted: before the batch, or before the width where it is alone."""
     return max(array.ndim - inserted - 2, 0)
+
+
+def _layers(count: int) -> range:
+    """Return the numbers of the cells that an axis tells of; a file can claim any size."""
+    if count > limits.MAX_CELLS:
+        raise UnsupportedError(f"a stack of {count} cells is more than the {limits.MAX_CELLS} read")
+    return range(count)
 
 
 def _at(axis: int, *numbers: int) -> tuple[slice | int, ...]:
@@ -252,7 +263,7 @@ def _layered_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> P
         )
     if not is_stack:
         return [(array[_at(at, 0)], array[_at(at, 1)])]
-    return [(array[_at(at, k, 0)], array[_at(at, k, 1)]) for k in range(array.shape[at])]
+    return [(array[_at(at, k, 0)], array[_at(at, k, 1)]) for k in _layers(array.shape[at])]
 
 
 def _torch_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:
@@ -273,7 +284,7 @@ def _torch_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pai
         raise LstmstateError(
             f"h_n of {list(h_n.shape)} and c_n of {list(c_n.shape)} are not of the same layers"
         )
-    return [(c_n[_at(at, k)], h_n[_at(at, k)]) for k in range(layers)]
+    return [(c_n[_at(at, k)], h_n[_at(at, k)]) for k in _layers(layers)]
 
 
 LAYOUTS: dict[str, Layout] = {

@@ -22,7 +22,7 @@ _ROLE_OF = {name: role for role, called in _ROLES.items() for name in called}
 _HALF = re.compile(
     r"(?P<before>(?:.*_)?)(?P<word>(?:c|m|h|cell|hidden)(?:_?states?)?)(?P<number>_?\d+)?"
 )
-_NUMBERED = re.compile(r"(?P<leaf>.*?)_?(?P<number>\d*)")
+_LONGEST = 64  # a name that says what an array is says it in a word or two
 
 
 class Named(NamedTuple):
@@ -48,11 +48,9 @@ def role_of(name: str) -> tuple[str, str] | None:
     leaf = leaf.removesuffix(":0").lower()
     if leaf in _ROLE_OF:
         return scope, _ROLE_OF[leaf]
-    match = _NUMBERED.fullmatch(leaf)
-    role = _ROLE_OF.get(match["leaf"]) if match else None
-    if match is None or role is None:
-        return None
-    return f"{scope}/{match['number']}".strip("/"), role
+    word = leaf[:_LONGEST].rstrip("0123456789")
+    role = _ROLE_OF.get(word.removesuffix("_")) if len(leaf) <= _LONGEST else None
+    return (f"{scope}/{leaf[len(word) :]}".strip("/"), role) if role else None
 
 
 def named(arrays: Iterable[StoredArray]) -> list[Named]:
@@ -97,7 +95,7 @@ def half_of(path: str) -> tuple[str, str] | None:
     (('rnn/saved_', 'c'), ('rnn/saved_', 'm'), None)
     """
     scope, slash, leaf = path.rpartition("/")
-    match = _HALF.fullmatch(leaf.lower())
+    match = _HALF.fullmatch(leaf.lower()) if len(leaf) <= _LONGEST else None
     if match is None:
         return None
     stem = f"{scope}{slash}{leaf[: match.end('before')]}{match['number'] or ''}"

@@ -15,7 +15,7 @@ from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 from lstmstate.output import Outputs
 from lstmstate.state.metadata import KEY, Metadata, parse
-from lstmstate.state.stored import StateFile, StoredArray
+from lstmstate.state.stored import StateFile, StoredArray, read_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _MARK = f"# {KEY} "
 _ALIGNED = 64  # NumPy pads headers so that the values can be mapped
 _WIDEST = 64  # bytes of an element: two numbers of quadruple precision have 32
+_LONGEST = 2048  # characters of a header: NumPy takes long to read what Python 2 wrote
 _READABLE = 9_000  # NumPy refuses headers of more than 10,000 characters
 
 
@@ -63,6 +64,8 @@ def read_header(file: IO[bytes]) -> Header:
     if length > limits.MAX_NPY_HEADER_BYTES:
         raise UnsupportedError("its header is too long to be one")
     text = file.read(length)
+    if len(text.partition(_MARK.encode())[0].strip()) > _LONGEST:
+        raise UnsupportedError("its header is too long to be that of numbers")
     header = io.BytesIO(start + size + text)
     version = npy.read_magic(header)
     reader = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
@@ -103,21 +106,15 @@ class NpyArray(StoredArray):
         self._source = source
 
     def read(self, axis: int, start: int, stop: int) -> Array:
-        """Return the rows, in one read for each index of the axes before."""
-        import numpy as np
-
+        """Return the rows."""
+        if not self.header.fortran_order:
+            return read_rows(
+                self._source, self.header.start, self.shape, self.dtype, axis, start, stop
+            )
         # An array in Fortran's order is a transposed one in C's.
-        shape = self.shape[::-1] if self.header.fortran_order else self.shape
-        axis = len(shape) - 1 - axis if self.header.fortran_order else axis
-        row = math.prod(shape[axis + 1 :]) * self.dtype.itemsize
-        part = np.empty((*shape[:axis], stop - start, *shape[axis + 1 :]), self.dtype)
-        length = (stop - start) * row
-        if part.size:
-            target = part.reshape(-1).view(np.uint8).data
-            for number in range(math.prod(shape[:axis])):
-                offset = self.header.start + (number * shape[axis] + start) * row
-                self._source.read_into(target[number * length : (number + 1) * length], offset)
-        return part.T if self.header.fortran_order else part
+        shape, axis = self.shape[::-1], len(self.shape) - 1 - axis
+        part = read_rows(self._source, self.header.start, shape, self.dtype, axis, start, stop)
+        return part.T
 
 
 def open_file(source: ByteSource) -> StateFile:

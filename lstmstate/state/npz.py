@@ -135,6 +135,8 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> NpzA
     """Read the header of a member; its size is held against what it stores, and the file."""
     if member.header_offset + member.compress_size > size:
         raise CorruptError("it is cut short")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise UnsupportedError("it is packed in a way that NumPy does not write")
     too_dense = member.file_size > limits.NPZ_BOMB_RATIO * member.compress_size
     if member.file_size > limits.BOMB_BYTES and too_dense:
         raise UnsupportedError(

@@ -9,8 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from lstmstate import limits
 from lstmstate.cells.model import StateWidths
-from lstmstate.errors import AmbiguousError, CorruptError, LstmstateError, located, printable
+from lstmstate.errors import (
+    AmbiguousError,
+    CorruptError,
+    LstmstateError,
+    UnsupportedError,
+    located,
+    printable,
+)
 from lstmstate.state import naming
 from lstmstate.state.layouts import LAYOUTS, Layout, structure_of
 from lstmstate.state.metadata import Metadata
@@ -205,7 +213,7 @@ def _guesses(file: StateFile, wanted: Wanted) -> Iterator[_Guess]:
         yield _Guess("stacked", tuple(of_scope[s] for s in scopes), True, tuple(scopes))
     elif states or len(arrays) == 1:
         yield from _of_one(states[0].array if states else arrays[0], wanted)
-    elif wanted.layout in ("tuple", "keras", "torch"):
+    elif arrays and wanted.layout in ("tuple", "keras", "torch"):
         order = naming.in_order(array.name for array in arrays)
         by_name = {array.name: array for array in arrays}
         first = by_name[order[0]].shape
@@ -303,6 +311,8 @@ def _of_items(array: StoredArray, layout: str) -> Iterator[_Guess]:
     """Read one array as the list of arrays that it was saved from: [h, c], [[h, c], [h, c]]."""
     shape = array.shape
     if len(shape) == 4 and layout != "torch":
+        if shape[0] > limits.MAX_CELLS:
+            raise UnsupportedError(f"a stack of {shape[0]} cells is more than are read")
         cells = [Item(f"{array.name}[{k}]", array, k) for k in range(shape[0])]
         if shape[1] == 2:
             halves = tuple(Item(f"{c.name}[{half}]", c, half) for c in cells for half in (0, 1))

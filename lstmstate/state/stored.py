@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from lstmstate.checkpoint.source import ByteSource
 from lstmstate.state.metadata import Metadata
 
 if TYPE_CHECKING:
@@ -81,3 +83,35 @@ class StateFile(NamedTuple):
     metadata: Metadata | None = None
     ordered: bool = True
     notes: tuple[str, ...] = ()
+
+
+def read_rows(
+    source: ByteSource,
+    offset: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[np.generic],
+    axis: int,
+    start: int,
+    stop: int,
+) -> Array:
+    """Return the rows [start, stop) of one axis of an array that lies in a file in C order.
+
+    There is one read for each index of the axes before.
+
+    Args:
+        offset: the byte at which the array begins.
+
+    Raises:
+        CorruptError: the file ends before.
+    """
+    import numpy as np
+
+    row = math.prod(shape[axis + 1 :]) * dtype.itemsize
+    part = np.empty((*shape[:axis], stop - start, *shape[axis + 1 :]), dtype)
+    length = (stop - start) * row
+    if part.size:
+        target = part.reshape(-1).view(np.uint8).data
+        for number in range(math.prod(shape[:axis])):
+            at = offset + (number * shape[axis] + start) * row
+            source.read_into(target[number * length : (number + 1) * length], at)
+    return part

@@ -1,0 +1,99 @@
+"""HDF5 files that make the library loop, or read beyond what a chunk holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from lstmstate import LSTMState, load_state, save_state
+from lstmstate.errors import LstmstateError
+
+VALUES = np.random.default_rng(0).random((300, 8))
+
+
+def state_file(path: Path, **how: object) -> Path:
+    """Write c and m with h5py, packed in some way."""
+    with h5py.File(path, "w") as file:
+        for name in "cm":
+            file.create_dataset(name, data=VALUES, **how)
+    return path
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"chunks": (7, 3)},
+        {"chunks": (300, 8), "compression": "gzip"},
+        {"chunks": (64, 8), "compression": "gzip", "shuffle": True},
+        {"chunks": (64, 5), "shuffle": True},
+    ],
+    ids=str,
+)
+def test_chunks_are_put_together_as_the_library_does(
+    tmp_path: Path, how: dict[str, object]
+) -> None:
+    found = load_state(state_file(tmp_path / "a.h5", **how))
+    assert isinstance(found, LSTMState)
+    assert found.c.tobytes() == found.m.tobytes() == VALUES.tobytes()
+
+
+def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in "cm":
+            found = file.create_dataset(name, (6, 4), "f4", chunks=(2, 4), fillvalue=0.5)
+            found[2:4] = 1
+    state = load_state(tmp_path / "a.h5")
+    assert isinstance(state, LSTMState)
+    assert state.c[:, 0].tolist() == [0.5, 0.5, 1, 1, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("how", [{"compression": "lzf"}, {"fletcher32": True}], ids=str)
+def test_other_packings_are_refused(tmp_path: Path, how: dict[str, object]) -> None:
+    with pytest.raises(LstmstateError, match="packed in a way that is not read"):
+        load_state(state_file(tmp_path / "a.h5", chunks=(64, 8), **how))
+
+
+@pytest.mark.parametrize(
+    "data", [zlib.compress(b"\0"), b"", b"\0" * 20], ids=["short", "none", "junk"]
+)
+def test_a_chunk_that_unpacks_to_less_than_it_should_is_refused(
+    tmp_path: Path, data: bytes
+) -> None:
+    """The library itself would read on beyond the end."""
+    path = state_file(tmp_path / "a.h5", chunks=(300, 8), compression="gzip")
+    with h5py.File(path, "r+") as file:
+        file["c"].id.write_direct_chunk((0, 0), data)
+    with pytest.raises(LstmstateError, match=r"a chunk of it has|cannot be read"):
+        load_state(path)
+
+
+def test_a_chunk_larger_than_its_array_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in "cm":
+            how = {"maxshape": (None, 8), "chunks": (1 << 20, 64), "compression": "gzip"}
+            file.create_dataset(name, (4, 8), "f8", **{**how, "chunks": (1 << 21, 8)})
+    with pytest.raises(LstmstateError, match="larger than all of it"):
+        load_state(tmp_path / "a.h5")
+
+
+def test_a_damaged_heap_is_not_walked(tmp_path: Path) -> None:
+    """Texts of any length lie in a heap; one that leads back into itself is endless."""
+    path = tmp_path / "a.h5"
+    save_state(LSTMState(np.zeros((4, 8)), np.zeros((4, 5))), path, layout="flat")
+    with h5py.File(path, "r+") as file:
+        del file.attrs["lstmstate"]
+        file.attrs["lstmstate"] = "a text of any length"
+    data = bytearray(path.read_bytes())
+    at = data.index(b"GCOL") + 24
+    data[at : at + 8] = (2**64 - 16).to_bytes(8, "little")
+    path.write_bytes(data)
+    command = [sys.executable, "-m", "lstmstate", "inspect", "-q", str(path)]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert done.returncode in (0, 3)
