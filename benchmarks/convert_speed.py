@@ -28,13 +28,17 @@ np.savez(sys.argv[2], c=c.numpy(), m=m.numpy())
 
 
 def write_flat(path: Path, nbytes: int) -> None:
-    """Write a flat state of random numbers within [-1, 1], in parts."""
+    """Write a flat state of random numbers within [-1, 1], in parts.
+
+    Not through a map: the peak memory of a process counts that of the one that started it.
+    """
     rows = nbytes // (4 * WIDTH)
-    part = np.random.default_rng(0).uniform(-1, 1, (1 << 14, WIDTH)).astype(np.float32)
-    array = np.lib.format.open_memmap(path, "w+", np.float32, (rows, WIDTH))
-    for at in range(0, rows, len(part)):
-        array[at : at + len(part)] = part[: rows - at]
-    array.flush()
+    part = np.random.default_rng(0).uniform(-1, 1, (1 << 13, WIDTH)).astype(np.float32)
+    with path.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (rows, WIDTH)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for at in range(0, rows, len(part)):
+            file.write(part[: rows - at].data)
 
 
 def show(figures: dict[str, Figure]) -> None:

@@ -18,7 +18,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +25,12 @@ from lstmstate import limits
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 from lstmstate.state import pickled
 from lstmstate.state.pickled import read_pickle
+
+try:
+    import torch
+except ImportError:  # it is large, and tested with where it is there
+    torch = None  # type: ignore[assignment]
+
 
 MIB = 1 << 20
 ARRAY = np.arange(3, dtype="f4")
@@ -102,7 +107,7 @@ KNOWN = b"ctensorflow.python.ops.rnn_cell_impl\nLSTMStateTuple\n"
         (Reduced(open, "/etc/passwd"), "open"),
         (np.float32(1), "multiarray.scalar"),
         (np.zeros(2, ml_dtypes.bfloat16), "ml_dtypes.bfloat16"),
-        (torch.zeros(2), "torch._utils._rebuild_tensor_v2"),
+        *([(torch.zeros(2), "torch._utils._rebuild_tensor_v2")] if torch else []),
         (OrderedDict(), "collections.OrderedDict"),
         (Fraction(1, 2), "fractions.Fraction"),
         (np.ma.zeros(2), "_mareconstruct"),
