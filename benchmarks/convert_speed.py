@@ -10,16 +10,26 @@ to `tf.split` it; 4 GB are converted between npy, npz and h5 for the memory that
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from measured import Figure, medians  # beside this file
 
 RUNS = 5
 WIDTH = 512  # c 256 | m 256, float32
 GB = 1_000_000_000
+WRITE = """
+import sys, numpy as np
+path, rows, width = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+part = np.random.default_rng(0).uniform(-1, 1, (1 << 13, width)).astype(np.float32)
+with open(path, "wb") as file:
+    header = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
+    np.lib.format.write_array_header_1_0(file, header)
+    for at in range(0, rows, len(part)):
+        file.write(part[: rows - at].data)
+"""
 SCRIPT = """
 import sys, numpy as np, tensorflow as tf
 c, m = tf.split(np.load(sys.argv[1]), 2, axis=1)
@@ -28,17 +38,12 @@ np.savez(sys.argv[2], c=c.numpy(), m=m.numpy())
 
 
 def write_flat(path: Path, nbytes: int) -> None:
-    """Write a flat state of random numbers within [-1, 1], in parts.
+    """Write a flat state of random numbers within [-1, 1], in a process of its own.
 
-    Not through a map: the peak memory of a process counts that of the one that started it.
+    The peak memory that the system tells of a process counts that of the one that started it.
     """
-    rows = nbytes // (4 * WIDTH)
-    part = np.random.default_rng(0).uniform(-1, 1, (1 << 13, WIDTH)).astype(np.float32)
-    with path.open("wb") as file:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (rows, WIDTH)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for at in range(0, rows, len(part)):
-            file.write(part[: rows - at].data)
+    command = [sys.executable, "-c", WRITE, str(path), str(nbytes // (4 * WIDTH)), str(WIDTH)]
+    subprocess.run(command, check=True)
 
 
 def show(figures: dict[str, Figure]) -> None:
