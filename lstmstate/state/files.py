@@ -10,20 +10,21 @@ import os
 import re
 import stat
 import sys
-import tempfile
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lstmstate.checkpoint import identify
 from lstmstate.checkpoint.identify import Kind
 from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, located, printable
-from lstmstate.output import STDOUT
-from lstmstate.state.layouts import LAYOUTS
-from lstmstate.state.metadata import Metadata
-from lstmstate.state.stored import StateFile, StoredArray
+
+if TYPE_CHECKING:
+    from lstmstate.state.metadata import Metadata
+    from lstmstate.state.stored import StateFile, StoredArray
+
+STDOUT = "-"  # and stdin
 
 _LOOK = 4096  # bytes of a file's start that are looked at
 
@@ -202,6 +203,8 @@ def picked(file: StateFile, place: str) -> StateFile:
 
 def _is_all_of_it(told: Metadata | None, arrays: Sequence[StoredArray]) -> bool:
     """Whether some arrays are just those of the state that a file tells of."""
+    from lstmstate.state.layouts import LAYOUTS
+
     layout = LAYOUTS.get(told.layout) if told is not None else None
     if told is None or layout is None or told.part is not None:
         return told is not None and told.part is not None
@@ -220,6 +223,8 @@ def _stdin() -> ByteSource:
     descriptor = sys.stdin.fileno()
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return ByteSource("stdin", descriptor)
+    import tempfile
+
     with tempfile.TemporaryFile() as spool:
         while data := os.read(descriptor, 1 << 20):
             spool.write(data)
