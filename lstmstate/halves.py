@@ -11,11 +11,12 @@ from lstmstate.errors import LstmstateError, count, printable
 from lstmstate.output import Outputs
 from lstmstate.sources import Source, open_array
 from lstmstate.state import naming
+from lstmstate.state.guesses import Cells, Wanted
 from lstmstate.state.layouts import scopes_of
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.model import CellShape
 from lstmstate.state.npy import write_npys
-from lstmstate.state.reading import Cells, Wanted, read_state
+from lstmstate.state.reading import read_state
 from lstmstate.state.stored import StateFile, StoredArray
 
 _HALVES = ("c", "m")

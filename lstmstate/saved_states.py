@@ -8,9 +8,9 @@ from typing import NamedTuple
 from lstmstate.cells.model import Cell, SavedState, Stack
 from lstmstate.errors import LstmstateError, NotFoundError, printable
 from lstmstate.opened import LSTMCheckpoint
+from lstmstate.state.guesses import Cells
 from lstmstate.state.model import CellShape
 from lstmstate.state.naming import half_of, role_of
-from lstmstate.state.reading import Cells
 
 
 class Group(NamedTuple):

@@ -14,8 +14,9 @@ from lstmstate.opened import LSTMCheckpoint, open_checkpoint
 from lstmstate.output import STDOUT
 from lstmstate.saved_states import Group, cells_of, groups
 from lstmstate.state.files import open_state_file, picked, split_place, state_kind
+from lstmstate.state.guesses import Wanted
 from lstmstate.state.metadata import KEY, Metadata
-from lstmstate.state.reading import Reading, Wanted, read_state
+from lstmstate.state.reading import Reading, read_state
 from lstmstate.state.stored import StateFile, StoredArray
 from lstmstate.state.tensors import tensors
 

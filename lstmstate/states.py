@@ -13,9 +13,10 @@ from lstmstate.opened import open_checkpoint
 from lstmstate.output import Outputs
 from lstmstate.saved_states import cells_of
 from lstmstate.sources import Source, open_source
+from lstmstate.state.guesses import Cells, Wanted
 from lstmstate.state.layouts import LAYOUTS, to_arrays
 from lstmstate.state.model import CellShape, LSTMState, StackState, State, Structure
-from lstmstate.state.reading import Cells, Reading, Wanted
+from lstmstate.state.reading import Reading
 from lstmstate.state.stored import Held, StateFile
 
 

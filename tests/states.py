@@ -17,9 +17,10 @@ from lstmstate.convert import How, write_state
 from lstmstate.output import Outputs
 from lstmstate.sources import open_source
 from lstmstate.state.files import kind_by_name
+from lstmstate.state.guesses import Wanted
 from lstmstate.state.layouts import LAYOUTS
 from lstmstate.state.model import CellShape, State, Structure
-from lstmstate.state.reading import Reading, Wanted
+from lstmstate.state.reading import Reading
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]

@@ -14,7 +14,7 @@ from states import Array, Shape, cells_of, reading, state_of
 
 from lstmstate import AmbiguousError, LSTMState, LstmstateError, StackState, load_state, save_state
 from lstmstate.cells.model import StateWidths
-from lstmstate.state.reading import Cells
+from lstmstate.state.guesses import Cells
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layered):UserWarning")
 

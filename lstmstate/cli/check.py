@@ -162,7 +162,7 @@ class _Checker:
         """
         from lstmstate.cells.model import StateWidths
         from lstmstate.sources import states_in
-        from lstmstate.state.reading import Cells, Wanted
+        from lstmstate.state.guesses import Cells, Wanted
 
         plain = Wanted(self._from_layout)
         units, proj = self._asserted["units"], self._asserted["proj"]

@@ -13,7 +13,7 @@ from lstmstate.errors import LstmstateError, printable
 
 if TYPE_CHECKING:
     from lstmstate.convert import Converted, How
-    from lstmstate.state.reading import Wanted
+    from lstmstate.state.guesses import Wanted
 
 _EPILOG = """\b
 Examples:

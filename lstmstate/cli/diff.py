@@ -15,7 +15,7 @@ from lstmstate.errors import LstmstateError
 if TYPE_CHECKING:
     from lstmstate.compare import Difference, Tolerance
     from lstmstate.sources import Opened, Source
-    from lstmstate.state.reading import Wanted
+    from lstmstate.state.guesses import Wanted
 
 _EPILOG = """\b
 Examples:
@@ -96,7 +96,7 @@ def _compared(
 def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source]:
     """Read the two states; what one does not tell of its widths, the other may."""
     from lstmstate.sources import states_in
-    from lstmstate.state.reading import Cells, Wanted
+    from lstmstate.state.guesses import Cells, Wanted
 
     found = [_state(one, wanted) for one in opened]
     for number, one in enumerate(opened):

@@ -14,7 +14,7 @@ from lstmstate.errors import LstmstateError
 
 if TYPE_CHECKING:
     from lstmstate.convert import Converted
-    from lstmstate.state.reading import Wanted
+    from lstmstate.state.guesses import Wanted
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -122,7 +122,7 @@ def wanted(flags: Mapping[str, Any]) -> Wanted:
         LstmstateError: the checkpoint that they name cannot be used.
     """
     from lstmstate.cells.model import StateWidths
-    from lstmstate.state.reading import Cells, Wanted
+    from lstmstate.state.guesses import Cells, Wanted
 
     layout, units, proj, cells = (flags.get(k) for k in ("from_layout", "units", "proj", "cells"))
     checkpoint, cell, stack = (flags.get(name) for name in ("checkpoint", "cell", "stack"))
