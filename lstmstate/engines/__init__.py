@@ -1,0 +1,54 @@
+"""Stepping cells over data: what a cell computes, and the engines that compute it.
+
+network = Network((((arithmetic(cell, read, settled),),),))      one stage of one cell
+ran = load("numpy", network).run(x, no_states(network, batch))   outputs, states
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from lstmstate.engines.model import Network, Runner
+from lstmstate.errors import LstmstateError, MissingExtraError
+
+
+class Engine(NamedTuple):
+    """An engine: its module has `load(network) -> Runner`.
+
+    Attributes:
+        extra: what installs it, None where nothing need be.
+        packages: what it imports.
+    """
+
+    module: str
+    extra: str | None
+    packages: tuple[str, ...] = ()
+
+
+ENGINES = {
+    "numpy": Engine("numpy_engine", None),
+    "tensorflow": Engine("tensorflow_engine", "tensorflow", ("tensorflow", "tf_keras")),
+    "onnxruntime": Engine("onnxruntime_engine", "onnx", ("onnx", "onnxruntime")),
+}
+
+
+def load(name: str, network: Network) -> Runner:
+    """Make a network ready to run on an engine.
+
+    Raises:
+        MissingExtraError: its packages are not installed.
+        UnsupportedError: it cannot run such a cell.
+    """
+    if name not in ENGINES:
+        raise LstmstateError(f"there is no engine {name!r}", advice=f"say {', '.join(ENGINES)}")
+    engine = ENGINES[name]
+    missing = [package for package in engine.packages if find_spec(package) is None]
+    if missing:
+        raise MissingExtraError(
+            f"the engine {name} needs {' and '.join(missing)}, not installed here",
+            advice=f"pip install 'lstmstate[{engine.extra}]'",
+        )
+    found: Runner = import_module(f"lstmstate.engines.{engine.module}").load(network)
+    return found

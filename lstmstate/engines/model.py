@@ -1,0 +1,183 @@
+"""What a cell computes, in one form for all families, and what an engine makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from lstmstate.cells.model import StateWidths
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.floating[Any]]
+    Lengths = NDArray[np.int64]  # [batch]: how many steps each sequence has
+
+# What can be kept of every step: c, m, and the gates after their activations.
+STATES = "cm"
+GATES = "ijfo"
+
+Pair = tuple["Array", "Array"]  # c [batch, H] and m [batch, R] of one cell
+
+
+class Norm(NamedTuple):
+    """A layer norm over the units: gamma and beta `[H]`."""
+
+    gamma: Array
+    beta: Array
+
+
+class Arithmetic(NamedTuple):
+    """The weights of a cell, whatever its family, and what is done with them.
+
+    I input_size, H num_units, R the width of m, G the number of gates:
+
+        gates = x @ kernel + m @ recurrent + bias
+        c' = f * c + i * j        m' = o * activation(c')
+
+    Attributes:
+        name: the cell's.
+        family: the class that it is of.
+        gates: in the order of the columns: "ijfo", or "jfo" where i is 1 - f.
+        kernel: `[I, G·H]`.
+        recurrent: `[R, G·H]`; `[G·H]` where each unit sees its own m alone.
+        bias: `[G·H]`, as it is stored: forget_bias is not in it.
+        peepholes: for some of i, f and o the weights `[H]` of c.
+        norms: for gates, and "c" for the new cell state; then there is no bias.
+        norm_epsilon: what is added to the variance there.
+        projection: `[H, R]`, None where m is not projected.
+        activation: on the new c.
+        candidate: on j.
+        recurrent_activation: on i, f and o.
+        takes_wider: whether columns of the input beyond I are ignored.
+    """
+
+    name: str
+    family: str
+    gates: str
+    kernel: Array
+    recurrent: Array
+    bias: Array
+    peepholes: Mapping[str, Array]
+    norms: Mapping[str, Norm]
+    norm_epsilon: float
+    projection: Array | None
+    forget_bias: float
+    cell_clip: float | None
+    proj_clip: float | None
+    activation: str
+    candidate: str
+    recurrent_activation: str
+    takes_wider: bool = False
+
+    @property
+    def dtype(self) -> np.dtype[np.floating[Any]]:
+        """The type that it computes in."""
+        return self.kernel.dtype
+
+    @property
+    def input_size(self) -> int:
+        """The width of x."""
+        return int(self.kernel.shape[0])
+
+    @property
+    def widths(self) -> StateWidths:
+        """The widths of c and m."""
+        units = int(self.kernel.shape[1]) // len(self.gates)
+        return StateWidths(units, units if self.projection is None else self.projection.shape[1])
+
+
+# Cells that feed one another; one chain, or one that runs forward and one that runs backward
+# over the same input, whose outputs are joined.
+Chain = tuple[Arithmetic, ...]
+Stage = tuple[Chain, ...]
+
+
+class Network(NamedTuple):
+    """Cells in the order in which data runs through them.
+
+    Attributes:
+        stages: each takes the outputs of the one before.
+    """
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def cells(self) -> tuple[Arithmetic, ...]:
+        """All cells: stage by stage, the forward chain before the backward one."""
+        return tuple(cell for stage in self.stages for chain in stage for cell in chain)
+
+    @property
+    def is_bidirectional(self) -> bool:
+        """Whether some of it needs the end of a sequence before its beginning."""
+        return any(len(stage) > 1 for stage in self.stages)
+
+    @property
+    def first(self) -> Arithmetic:
+        """The cell that the input goes into."""
+        return self.stages[0][0][0]
+
+    @property
+    def output_size(self) -> int:
+        """The width of the outputs."""
+        return sum(chain[-1].widths.m for chain in self.stages[-1])
+
+    @property
+    def dtype(self) -> np.dtype[np.floating[Any]]:
+        """The type that it computes in."""
+        return self.first.dtype
+
+
+class Ran(NamedTuple):
+    """What came of some steps.
+
+    Attributes:
+        outputs: `[steps, batch, output_size]`.
+        states: (c, m) of each cell after them.
+        kept: for each cell what was to be kept of every step, `[steps, batch, width]` by name.
+    """
+
+    outputs: Array
+    states: list[Pair]
+    kept: list[dict[str, Array]]
+
+
+class Runner(Protocol):
+    """A network that an engine is ready to run."""
+
+    def run(
+        self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
+    ) -> Ran:
+        """Run over some steps.
+
+        Args:
+            x: `[steps, batch, input_size]`, at least one of each, in the network's dtype.
+            states: (c, m) of each cell before them, `[batch, H]` and `[batch, R]`.
+            lengths: how many of the steps each sequence has; the outputs of others are zero, and
+                leave the state as it is.
+            keep: what to keep of every step: letters of "cmijfo".
+
+        Raises:
+            LstmstateError: the engine cannot keep that.
+        """
+
+
+def no_states(network: Network, batch: int) -> list[Pair]:
+    """Return the zero state of every cell."""
+    import numpy as np
+
+    return [
+        (np.zeros((batch, c), network.dtype), np.zeros((batch, m), network.dtype))
+        for c, m in (cell.widths for cell in network.cells)
+    ]
+
+
+def spans(steps: int, at_once: int) -> Iterator[tuple[int, int]]:
+    """Yield [start, stop) of the parts of a sequence.
+
+    >>> list(spans(5, 2))
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    for start in range(0, steps, at_once):
+        yield start, min(start + at_once, steps)

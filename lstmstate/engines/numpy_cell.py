@@ -1,0 +1,289 @@
+"""One cell stepped in NumPy: weights laid out once, and no allocation from step to step.
+
+All that a step computes lies in one buffer `[5·H, batch]`, units before batch, so that each gate,
+and each run of gates, is one piece of memory:
+
+    i | f | o | j | c        i·j and f·c are one product, of [i, f] with [j, c]
+
+Equations: TensorFlow 1.15.0, python/ops/rnn_cell_impl.py, LSTMCell.call; for coupled gates and
+norms contrib/rnn/python/ops/rnn_cell.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lstmstate.engines.activations import function
+from lstmstate.engines.model import Arithmetic, Norm, spans
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lstmstate.engines.model import Array
+
+_ORDER = "ifoj"
+# The input's part of the gates is computed for so many bytes of steps at once, which stay in the
+# processor's caches, but for so many columns at least, which make a matrix product worth it.
+_CHUNK_BYTES = 1 << 20
+_CHUNK_COLUMNS = 256
+
+
+class NumpyCell:
+    """A cell that is ready to run.
+
+    Sigmoids are computed as tanh(x / 2) / 2 + 1 / 2, so that one call of tanh serves all gates;
+    the first half is in the weights. float16 is rounded where TensorFlow rounds it: after the
+    product, the bias, the forget bias and every function; products are summed in float32.
+    """
+
+    def __init__(self, cell: Arithmetic) -> None:
+        import numpy as np
+
+        self.cell = cell
+        self._order = [gate for gate in _ORDER if gate in cell.gates]
+        self._is_half = cell.dtype == np.float16
+        # With peepholes o is squashed after the others, since it sees the new c.
+        self._by_tanh = (
+            (cell.candidate, cell.recurrent_activation) == ("tanh", "sigmoid")
+            and not cell.peepholes
+            and not self._is_half
+        )
+        wide = np.dtype(np.float32) if self._is_half else cell.dtype
+        kernel, recurrent = self._laid(cell.kernel, wide), self._laid(cell.recurrent, wide)
+        self._bias = self._laid(cell.bias, cell.dtype)[:, None] if self._is_half else None
+        if not self._is_half and not cell.norms:  # the input has a row of ones below it
+            bias = self._laid(cell.bias, wide) + self._per_gate(0.0, cell.forget_bias, 0.0, wide)
+            kernel = np.concatenate([kernel, bias[:, None]], axis=1)
+        scale = self._per_gate(0.5, 0.5, 1.0, wide) if self._by_tanh else wide.type(1)
+        self._kernel = np.ascontiguousarray((kernel.T * scale).T)
+        self._recurrent = np.ascontiguousarray((recurrent.T * scale).T)
+        self._norms = {gate: self._laid_norm(gate, norm) for gate, norm in cell.norms.items()}
+        self._peepholes = {gate: weights[:, None] for gate, weights in cell.peepholes.items()}
+        self._projection = (
+            None if cell.projection is None else np.ascontiguousarray(cell.projection.T, wide)
+        )
+        self._room = _Room(self, 1, 1)
+
+    @property
+    def units(self) -> int:
+        """H."""
+        return self.cell.widths.c
+
+    @property
+    def kernel_columns(self) -> int:
+        """I, and one where the bias is in the kernel."""
+        return int(self._kernel.shape[1])
+
+    def _laid(self, columns: Array, dtype: np.dtype[np.generic]) -> Array:
+        """Return weights `[..., G·H]` as `[G·H, ...]`, gates in the order of the buffer."""
+        import numpy as np
+
+        gates = dict(zip(self.cell.gates, np.split(columns, len(self._order), -1), strict=True))
+        return np.concatenate([gates[gate] for gate in self._order], -1).T.astype(dtype)
+
+    def _per_gate(self, io: float, f: float, j: float, dtype: np.dtype[np.generic]) -> Array:
+        """Return a number for each row of the gates, `[G·H]`."""
+        import numpy as np
+
+        values = {"i": io, "f": f, "o": io, "j": j}
+        return np.repeat(np.array([values[gate] for gate in self._order], dtype), self.units)
+
+    def _laid_norm(self, gate: str, norm: Norm) -> Norm:
+        """Return a norm with what is added to a gate after it, and the half, in it."""
+        gamma, beta = norm
+        added = beta.dtype.type(self.cell.forget_bias if gate == "f" and not self._is_half else 0)
+        half = beta.dtype.type(0.5 if self._by_tanh and gate in "ifo" else 1)
+        return Norm((gamma * half)[:, None], ((beta + added) * half)[:, None])
+
+    def run(
+        self, x: Array, c: Array, m: Array, outputs: Array, kept: Mapping[str, Array]
+    ) -> tuple[Array, Array]:
+        """Run over some steps; return the new c and m.
+
+        Args:
+            x: `[steps, batch, input_size]`.
+            c, m: `[batch, H]` and `[batch, R]`.
+            outputs: where m of every step goes, `[steps, batch, R]`.
+            kept: where other things of every step go, by their letters.
+        """
+        import numpy as np
+
+        steps, batch, _ = x.shape
+        at_once = self._steps_at_once(batch)
+        if self._room.batch != batch or self._room.steps < min(at_once, steps):
+            self._room = _Room(self, batch, min(at_once, steps))
+        room = self._room
+        room.c[...] = c.T
+        room.m[...] = m.T
+        with np.errstate(all="ignore"):  # what overflows in a sigmoid is 0 or 1 in the end
+            for start, stop in spans(steps, at_once):
+                projected = self._project_inputs(x[start:stop], room)
+                made = room.outputs[: stop - start]
+                self._step(projected, made, room, {k: v[start:stop] for k, v in kept.items()})
+                outputs[start:stop] = made.transpose(0, 2, 1)
+        return room.c.T.copy(), room.m.T.copy()
+
+    def _steps_at_once(self, batch: int) -> int:
+        row = len(self._kernel) * self._kernel.dtype.itemsize * batch
+        return max(_CHUNK_BYTES // row, _CHUNK_COLUMNS // batch, 1)
+
+    def _project_inputs(self, x: Array, room: _Room) -> Array:
+        """Return kernel @ x + bias of some steps, `[steps, G·H, batch]`."""
+        import numpy as np
+
+        steps, batch, width = x.shape
+        if batch == 1:
+            rows = room.inputs.T[:steps]
+            rows[:, :width] = x[:, 0]
+            by_step: Array = np.dot(rows, self._kernel.T)
+            return by_step[:, :, None]
+        columns = room.inputs[:, : steps * batch]
+        columns[:width].reshape(width, steps, batch)[...] = x.transpose(2, 0, 1)
+        projected: Array = np.dot(self._kernel, columns)
+        return projected.reshape(-1, steps, batch).transpose(1, 0, 2)
+
+    def _step(
+        self, projected: Array, outputs: Array, room: _Room, kept: Mapping[str, Array]
+    ) -> None:
+        """Step over the projected inputs; `outputs` `[steps, R, batch]` gets every m."""
+        import numpy as np
+
+        dot, add, multiply, tanh = np.dot, np.add, np.multiply, np.tanh
+        cell, recurrent, activation = self.cell, self._recurrent, function(self.cell.activation)
+        is_plain = recurrent.ndim == 2 and not self._is_half
+        z, sigmoids, half, o, c, m = room.z, room.sigmoids, room.half, room.o, room.c, room.m
+        for number, (x, m_new) in enumerate(zip(projected, outputs, strict=True)):
+            if is_plain:
+                dot(recurrent, m, z)
+                add(z, x, z)
+            else:
+                self._sum_gates(x, m, room)
+            if self._by_tanh and not cell.norms:
+                tanh(z, z)
+                multiply(sigmoids, half, sigmoids)
+                add(sigmoids, half, sigmoids)
+            else:
+                self._squash(room)
+            if room.is_coupled:
+                np.subtract(1, room.f, room.i)
+            multiply(room.i_f, room.j_c, room.terms)
+            add(room.i_j, room.f_c, c)  # c' = i * j + f * c
+            if "c" in cell.norms:
+                self._normalise(c, "c")
+            if cell.cell_clip is not None:
+                np.clip(c, -cell.cell_clip, cell.cell_clip, c)
+            if "o" in self._peepholes:
+                add(o, self._peepholes["o"] * c, o)
+                function(cell.recurrent_activation)(o, o)
+            activation(c, room.squashed)
+            if self._projection is None:
+                multiply(o, room.squashed, m_new)  # m' = o * activation(c')
+            else:
+                multiply(o, room.squashed, room.unprojected)
+                self._project(room, m_new)
+            m = m_new
+            for letter, rows in kept.items():
+                rows[number] = (m if letter == "m" else room.parts[letter]).T
+        room.m[...] = m
+
+    def _sum_gates(self, x: Array, m: Array, room: _Room) -> None:
+        """Put x + recurrent @ m into the gates, for cells that are not plain."""
+        import numpy as np
+
+        summed = room.wide_z
+        if self._recurrent.ndim == 1:
+            by_gate = summed.reshape(-1, self.units, room.batch)
+            np.multiply(self._recurrent.reshape(-1, self.units, 1), m, by_gate)
+        else:
+            np.dot(self._recurrent, m.astype(summed.dtype, copy=False), summed)
+        np.add(summed, x, summed)
+        if self._bias is not None:  # float16
+            room.z[...] = summed
+            if not self.cell.norms:
+                np.add(room.z, self._bias, room.z)
+                self._add_forget_bias(room)
+
+    def _add_forget_bias(self, room: _Room) -> None:
+        import numpy as np
+
+        np.add(room.f, room.f.dtype.type(self.cell.forget_bias), room.f)
+
+    def _squash(self, room: _Room) -> None:
+        """Norm the gates, let i and f see the old c, and squash all but an o that waits for c."""
+        import numpy as np
+
+        cell = self.cell
+        for gate in self._order:
+            if gate in cell.norms:
+                self._normalise(room.parts[gate], gate)
+        if cell.norms and self._is_half:
+            self._add_forget_bias(room)
+        for gate in "if":
+            if gate in self._peepholes:
+                part = room.parts[gate]
+                np.add(part, self._peepholes[gate] * room.c, part)
+        squash = function(cell.recurrent_activation)
+        if self._by_tanh:
+            np.tanh(room.z, room.z)
+            np.multiply(room.sigmoids, room.half, room.sigmoids)
+            np.add(room.sigmoids, room.half, room.sigmoids)
+            return
+        early = room.early_sigmoids if "o" in self._peepholes else room.sigmoids
+        squash(early, early)
+        function(cell.candidate)(room.j, room.j)
+
+    def _normalise(self, values: Array, gate: str) -> None:
+        """Layer norm over the units, with the variance of all of them."""
+        import numpy as np
+
+        gamma, beta = self._norms[gate]
+        mean = values.mean(axis=0)
+        np.subtract(values, mean, values)
+        variance = np.square(values).mean(axis=0)
+        epsilon = values.dtype.type(self.cell.norm_epsilon)
+        np.multiply(values, gamma / np.sqrt(variance + epsilon), values)
+        np.add(values, beta, values)
+
+    def _project(self, room: _Room, m_new: Array) -> None:
+        import numpy as np
+
+        assert self._projection is not None
+        unprojected = room.unprojected
+        if self._is_half:
+            m_new[...] = np.dot(self._projection, unprojected.astype(np.float32))
+        else:
+            np.dot(self._projection, unprojected, m_new)
+        if self.cell.proj_clip is not None:
+            np.clip(m_new, -self.cell.proj_clip, self.cell.proj_clip, m_new)
+
+
+class _Room:
+    """The buffers of some steps of a batch, and the parts of them by name."""
+
+    def __init__(self, laid: NumpyCell, batch: int, steps: int) -> None:
+        import numpy as np
+
+        cell, units = laid.cell, laid.units
+        dtype = cell.dtype
+        wide = np.dtype(np.float32) if dtype == np.float16 else dtype
+        self.batch, self.steps = batch, steps
+        self.is_coupled = "i" not in cell.gates
+        buffer = np.empty((5 * units, batch), dtype)
+        self.i, self.f, self.o, self.j, self.c = buffer.reshape(5, units, batch)
+        self.parts = dict(zip("ifojc", buffer.reshape(5, units, batch), strict=True))
+        first = units if self.is_coupled else 0  # i is 1 - f there, and no part of the product
+        self.z = buffer[first : 4 * units]
+        self.wide_z = self.z if wide == dtype else np.empty(self.z.shape, wide)
+        self.sigmoids = buffer[first : 3 * units]
+        self.early_sigmoids = buffer[first : 2 * units]
+        self.i_f, self.j_c = buffer[: 2 * units], buffer[3 * units :]
+        self.terms = np.empty((2 * units, batch), dtype)
+        self.i_j, self.f_c = self.terms.reshape(2, units, batch)
+        self.half = np.array(0.5, dtype)
+        self.squashed = np.empty((units, batch), dtype)
+        self.unprojected = np.empty((units, batch), dtype)
+        self.m = np.empty((cell.widths.m, batch), dtype)
+        self.outputs = np.empty((steps, cell.widths.m, batch), dtype)
+        # Below the input stands a row of ones where the bias is in the kernel.
+        self.inputs = np.ones((laid.kernel_columns, steps * batch), wide)

@@ -1,0 +1,12 @@
+"""The engine that is there always: every family, in NumPy."""
+
+from __future__ import annotations
+
+from lstmstate.engines.layered import LayeredRunner
+from lstmstate.engines.model import Network, Runner
+from lstmstate.engines.numpy_cell import NumpyCell
+
+
+def load(network: Network) -> Runner:
+    """Return a network that is ready to run."""
+    return LayeredRunner(network, NumpyCell)
