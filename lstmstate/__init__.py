@@ -19,7 +19,10 @@ __all__ = [
     "AmbiguousError",
     "Cell",
     "CorruptError",
+    "LSTMCell",
     "LSTMCheckpoint",
+    "LSTMNetwork",
+    "LSTMStack",
     "LSTMState",
     "LstmstateError",
     "MissingExtraError",
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+    from lstmstate.runnable import LSTMCell, LSTMNetwork, LSTMStack
     from lstmstate.state.model import LSTMState, StackState
     from lstmstate.states import load_state, save_state
 
@@ -55,6 +59,7 @@ _ROOMS = {
     "lstmstate.cells": ("Cell", "Option", "SavedState", "Stack", "StateWidths"),
     "lstmstate.checkpoint": ("Variable",),
     "lstmstate.opened": ("LSTMCheckpoint", "open_checkpoint"),
+    "lstmstate.runnable": ("LSTMCell", "LSTMNetwork", "LSTMStack"),
     "lstmstate.state.model": ("LSTMState", "StackState"),
     "lstmstate.states": ("load_state", "save_state"),
 }

@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 from collections import Counter
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from lstmstate.cells.model import Cell, SavedState, Stack
+from lstmstate.cells.model import SavedState
 from lstmstate.cells.recognise import Recognition
+from lstmstate.cells.routes import Route, of_cell, of_stack, routes
 from lstmstate.cells.saved import saved_states
 from lstmstate.cells.stacks import stacks
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
-from lstmstate.errors import LstmstateError, NotFoundError, printable
+from lstmstate.errors import AmbiguousError, LstmstateError, NotFoundError, printable
+from lstmstate.runnable import LSTMCell, LSTMNetwork, LSTMStack
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class LSTMCheckpoint:
@@ -77,19 +84,23 @@ class LSTMCheckpoint:
             return Recognition(self.variables.values(), None)
 
     @cached_property
-    def cells(self) -> dict[str, Cell]:
+    def cells(self) -> dict[str, LSTMCell]:
         """The LSTM cells, by the scope of their variables."""
-        return {cell.name: cell for cell in self._found.cells}
+        return {c.name: LSTMCell.of(c, self._read, self.prefix) for c in self._found.cells}
 
     @cached_property
-    def stacks(self) -> list[Stack]:
+    def stacks(self) -> list[LSTMStack]:
         """The stacks and pairs of directions that the cells form."""
-        return stacks(self._found.cells, (v.path for v in self.variables.values()))
+        found = stacks(self._found.cells, (v.path for v in self.variables.values()))
+        return [LSTMStack.of(stack, self._read, self.prefix) for stack in found]
+
+    def _read(self, variable: str) -> NDArray[np.generic]:
+        return self.variables[variable].read()
 
     @cached_property
     def states(self) -> list[SavedState]:
         """The states that were saved in variables."""
-        return saved_states(self._found, self.stacks, self.variables.values())
+        return saved_states(self._found, list(self.stacks), self.variables.values())
 
     @cached_property
     def _state_of(self) -> dict[str, SavedState]:
@@ -115,7 +126,7 @@ class LSTMCheckpoint:
         state = self._state_of.get(variable)
         return ("state", state.cell) if state else ("other", None)
 
-    def cell(self, name: str) -> Cell:
+    def cell(self, name: str) -> LSTMCell:
         """Return one cell by its name, or by any parts of it that no other cell has.
 
         Raises:
@@ -135,6 +146,53 @@ class LSTMCheckpoint:
             tensor=name,
             advice=f"the cells are: {known}" if known else "there is no LSTM cell in it",
         )
+
+    def network(self, *, cell: str | None = None, stack: str | None = None) -> LSTMNetwork:
+        """Return what can be run: a cell, a stack or a pair of stacks, or the only one there is.
+
+        Raises:
+            NotFoundError: there is no such cell or stack, or none at all.
+            AmbiguousError: there is more than one.
+            UnsupportedError: a layer of the stack is no LSTM cell.
+        """
+        if cell is not None:
+            return self._network(of_cell(self.cell(cell)))
+        found = routes(self.cells.values(), self.stacks)
+        if stack is not None:
+            found = self._stacks_called(stack, found)
+        if not found:
+            raise NotFoundError("there is no LSTM cell in it to run", path=self.prefix)
+        if len(found) > 1:
+            raise AmbiguousError(
+                f"{len(found)} cells or stacks can be run",
+                path=self.prefix,
+                advice="say which: " + ", ".join(route.flag for route in found),
+            )
+        return self._network(found[0])
+
+    def _network(self, route: Route) -> LSTMNetwork:
+        return LSTMNetwork(route, self._read, self.prefix)
+
+    def _stacks_called(self, name: str, found: list[Route]) -> list[Route]:
+        """Return the stack of this name; half of a pair is run alone where it is named in full."""
+        exact = [of_stack(stack) for stack in self.stacks if stack.name == name]
+        whole = [route for route in found if route.is_stack and route.name == name]
+        if whole or exact:
+            return whole or exact
+        parts = [
+            route
+            for route in found
+            if route.is_stack and f"/{name.strip('/')}/" in f"/{route.name}/"
+        ]
+        if not parts:
+            known = ", ".join(printable(stack.name) for stack in self.stacks) or "none"
+            raise NotFoundError(
+                "there is no such stack of LSTM cells, or it cannot be run as one",
+                path=self.prefix,
+                tensor=name,
+                advice=f"there are: {known}",
+            )
+        return parts
 
 
 def open_checkpoint(path: str | os.PathLike[str], *, checksums: bool = True) -> LSTMCheckpoint:

@@ -30,6 +30,7 @@ OPTIONS = (
     "cell_clip",
     "proj_clip",
     "activation",
+    "recurrent_activation",
     "state_is_tuple",
     "batch_size",
     "time_major",
@@ -69,8 +70,8 @@ class Cell(NamedTuple):
         num_proj: width of m where it is projected, else None.
         gate_order: the gates in the order of the kernel's columns.
         peepholes: None where the variables are there but nothing tells whether they are used.
-        options: forget_bias, cell_clip, proj_clip, activation, state_is_tuple, batch_size,
-            time_major.
+        options: forget_bias, cell_clip, proj_clip, activation, recurrent_activation,
+            state_is_tuple, batch_size, time_major.
         variables: role → names, more than one where the cell stored it in shards.
         has_pair: whether its state is c and m of `[batch, units]`; a grid and a convolution
             have more axes.
@@ -130,6 +131,7 @@ class Stack(NamedTuple):
         flat: width of the flat state of all cells, layer by layer; None where a layer is not
             an LSTM, its widths are not known, or there are two directions (which TensorFlow
             never puts into one flat state).
+        is_whole: whether each of its layers is one of these cells, and has no other state.
     """
 
     name: str
@@ -137,6 +139,7 @@ class Stack(NamedTuple):
     flat: int | None
     direction: Direction | None = None
     paired_with: str | None = None
+    is_whole: bool = True
 
     def columns(self) -> list[tuple[Cell, tuple[int, int], tuple[int, int]]]:
         """Return for each cell the columns of its c and m in the flat state of the stack."""

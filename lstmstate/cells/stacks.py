@@ -42,15 +42,16 @@ def stacks(cells: Iterable[Cell], paths: Iterable[str] = ()) -> list[Stack]:
         other = around and sides.get(
             (around[0], "backward" if around[1] == "forward" else "forward")
         )
+        places_of_all = others.get(name, set()) | set(members)
+        is_whole = sorted(places_of_all) == list(range(len(members)))
         found.append(
             Stack(
                 name=shown.get(name, name),
                 layers=layers,
-                flat=_flat(layers)
-                if sorted(others.get(name, set()) | set(members)) == list(range(len(members)))
-                else None,
+                flat=_flat(layers) if is_whole else None,
                 direction=around[1] if around else None,
                 paired_with=other or None,
+                is_whole=is_whole,
             )
         )
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -156,7 +157,7 @@ class _Teller:
         else:
             state_tables(self._next_sheet(), path, kind, found)
 
-    def _figures(self, ckpt: LSTMCheckpoint, cells: list[Cell]) -> dict[str, list[Stats]]:
+    def _figures(self, ckpt: LSTMCheckpoint, cells: Sequence[Cell]) -> dict[str, list[Stats]]:
         from lstmstate.cells.stats import cell_stats
         from lstmstate.report.console import tracked
 

@@ -96,14 +96,15 @@ def _exponential(alpha: float, scale: float) -> Function:
 def _softplus(x: Array, out: Array) -> Array:
     import numpy as np
 
-    softplus: Array = np.logaddexp(x, 0, out)
-    return softplus
+    np.logaddexp(x, 0, out)
+    return out
 
 
 def _softsign(x: Array, out: Array) -> Array:
     import numpy as np
 
-    return np.divide(x, np.abs(x) + 1, out)
+    np.divide(x, np.abs(x) + 1, out)
+    return out
 
 
 def _sin(x: Array, out: Array) -> Array:

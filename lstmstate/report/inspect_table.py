@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lstmstate.cells.model import Cell, Option, SavedState, Stack
 from lstmstate.cells.stats import Stats
 from lstmstate.errors import printable
@@ -22,7 +24,7 @@ _DEFAULT_MARK = "*"  # an option that nothing tells and that is the documented d
 def checkpoint_tables(
     sheet: Sheet,
     ckpt: LSTMCheckpoint,
-    cells: list[Cell],
+    cells: Sequence[Cell],
     *,
     variables: bool,
     narrowed: bool,
@@ -81,7 +83,7 @@ def _header(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
     )
 
 
-def _cells(sheet: Sheet, ckpt: LSTMCheckpoint, cells: list[Cell]) -> None:
+def _cells(sheet: Sheet, ckpt: LSTMCheckpoint, cells: Sequence[Cell]) -> None:
     """One row a cell: who it is and how wide."""
     sheet.heading(text.count(len(cells), "LSTM cell"))
     proj = any(cell.num_proj for cell in cells)
@@ -102,7 +104,7 @@ def _cells(sheet: Sheet, ckpt: LSTMCheckpoint, cells: list[Cell]) -> None:
     sheet.table(columns, rows)
 
 
-def _options(sheet: Sheet, cells: list[Cell]) -> None:
+def _options(sheet: Sheet, cells: Sequence[Cell]) -> None:
     """One row a cell: what its constructor was given, as far as anything tells."""
     columns = [
         ("#", "lead"),
@@ -145,7 +147,7 @@ def _marked(name: str, option: Option) -> str:
     return text.option(option) + (_DEFAULT_MARK if option.source == "default" else "")
 
 
-def _states(sheet: Sheet, cells: list[Cell], stacks: list[Stack]) -> None:
+def _states(sheet: Sheet, cells: Sequence[Cell], stacks: Sequence[Stack]) -> None:
     """What state each cell and each stack takes, in both layouts."""
     rows = []
     numbers = {cell.name: str(number) for number, cell in enumerate(cells, 1)}
@@ -205,7 +207,7 @@ def _saved(sheet: Sheet, states: list[SavedState]) -> None:
     )
 
 
-def stats_tables(sheet: Sheet, cells: list[Cell], stats: dict[str, list[Stats]]) -> None:
+def stats_tables(sheet: Sheet, cells: Sequence[Cell], stats: dict[str, list[Stats]]) -> None:
     """Print the figures of each tensor, gate by gate."""
     for number, cell in enumerate(cells, 1):
         sheet.heading(f"{number}  {text.name(cell.name)}")

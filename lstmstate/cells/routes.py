@@ -1,0 +1,123 @@
+"""The ways in which data can run through the cells of a checkpoint: cells alone, and stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from lstmstate.cells import names
+from lstmstate.cells.model import Cell, Stack
+from lstmstate.errors import UnsupportedError, printable
+
+
+class Route(NamedTuple):
+    """Cells in the order in which data runs through them.
+
+    Attributes:
+        stages: each takes the outputs of the one before. A stage is a chain of cells that feed one
+            another, or a forward and a backward chain over the same input.
+        is_stack: whether it was asked for, or found, as a stack.
+    """
+
+    name: str
+    stages: tuple[tuple[tuple[Cell, ...], ...], ...]
+    is_stack: bool
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells: stage by stage, the forward chain before the backward one."""
+        return tuple(cell for stage in self.stages for chain in stage for cell in chain)
+
+    @property
+    def flag(self) -> str:
+        """The flag of the command line that picks it."""
+        return f"{'--stack' if self.is_stack else '--cell'} {printable(self.name) or '/'}"
+
+
+def of_cell(cell: Cell) -> Route:
+    """Return the way through one cell."""
+    return Route(cell.name, (((cell,),),), False)
+
+
+def of_stack(stack: Stack, other: Stack | None = None) -> Route:
+    """Return the way through a stack.
+
+    Args:
+        other: the stack that runs over the same input the other way, where there is one.
+
+    Raises:
+        UnsupportedError: a layer of it is no LSTM cell, or what one gives the next does not take.
+    """
+    if other is not None:
+        both = tuple(_chain(one) for one in (stack, other))
+        route = Route(_shared(stack.name), (both,), True)
+    elif any(len(layer) > 1 for layer in stack.layers):
+        route = Route(stack.name, tuple(_pair(stack, layer) for layer in stack.layers), True)
+    else:
+        route = Route(stack.name, ((_chain(stack),),), True)
+    for one in (stack, other):
+        if one is not None and not one.is_whole:
+            raise UnsupportedError(
+                "a layer of this stack is no LSTM cell, or has a state of its own beside it",
+                tensor=one.name,
+                advice="run its cells one by one: --cell NAME",
+            )
+    _refuse_gaps(route)
+    return route
+
+
+def routes(cells: Iterable[Cell], stacks: Sequence[Stack]) -> list[Route]:
+    """Return every stack that can be run, pairs of stacks as one, and the cells in none."""
+    by_name = {stack.name: stack for stack in stacks}
+    found = []
+    for stack in stacks:
+        other = by_name.get(stack.paired_with or "")
+        if other is None or stack.direction == "forward":
+            try:
+                found.append(of_stack(stack, other))
+            except UnsupportedError:
+                found += [of_cell(cell) for layer in stack.layers for cell in layer]
+    inside = {cell.name for stack in stacks for layer in stack.layers for cell in layer}
+    return found + [of_cell(cell) for cell in cells if cell.name not in inside]
+
+
+def _shared(name: str) -> str:
+    """Return the name that the two directions of a stack share."""
+    paired = names.pair(name)
+    return paired[1] if paired else name
+
+
+def _chain(stack: Stack) -> tuple[Cell, ...]:
+    return tuple(layer[0] for layer in stack.layers)
+
+
+def _pair(stack: Stack, layer: tuple[Cell, ...]) -> tuple[tuple[Cell, ...], ...]:
+    if [cell.direction for cell in layer] != ["forward", "backward"]:
+        raise UnsupportedError(
+            "its layers are not a forward and a backward cell each",
+            tensor=stack.name,
+            advice="run its cells one by one: --cell NAME",
+        )
+    return tuple((cell,) for cell in layer)
+
+
+def _refuse_gaps(route: Route) -> None:
+    """Refuse cells of which one does not take what the one before gives."""
+    given: int | None = None
+    before = ""
+    for stage in route.stages:
+        for chain in stage:
+            inside, name = given, before
+            for cell in chain:
+                if None not in (inside, cell.input_size) and inside != cell.input_size:
+                    raise UnsupportedError(
+                        f"it takes {cell.input_size} columns, and {printable(name)} gives "
+                        f"{inside}: something lies between them that is no LSTM cell",
+                        tensor=cell.name,
+                        advice="run the cells one by one: --cell NAME",
+                    )
+                inside, name = (cell.state.m if cell.state else None), cell.name
+        ends = [chain[-1] for chain in stage]
+        widths = [end.state.m if end.state else 0 for end in ends]
+        given = sum(widths) if all(widths) else None
+        before = " and ".join(end.name for end in ends)
