@@ -96,12 +96,10 @@ def save_state(
         raise LstmstateError(f"there is no layout {layout!r}", advice=f"say {', '.join(LAYOUTS)}")
     target = os.fspath(path)
     with Outputs(force=force) as outputs:
-        write_state(
-            _held(state), How(LAYOUTS[layout]), outputs, target, kind_to_write(target, None)
-        )
+        write_state(held(state), How(LAYOUTS[layout]), outputs, target, kind_to_write(target, None))
 
 
-def _held(state: State) -> Source:
+def held(state: State) -> Source:
     """Return a state in memory as a source of parts."""
     is_stack = isinstance(state, StackState)
     cells: Sequence[LSTMState] = state.cells if isinstance(state, StackState) else (state,)

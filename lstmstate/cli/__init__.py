@@ -25,6 +25,7 @@ _COMMANDS = {
     "convert": "a saved state from one layout or file into another: --to-tuple, --to-flat",
     "split": "one flat state into two files, c and m",
     "concat": "c and m of one cell or more into one flat state",
+    "run": "step the cells over data, from a state to a state",
     "diff": "two states or two checkpoints, within a tolerance",
     "check": "assertions for CI: widths, layout, finite values, names",
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +15,7 @@ from lstmstate.errors import LstmstateError
 
 if TYPE_CHECKING:
     from lstmstate.convert import Converted
+    from lstmstate.engines.options import Settled
     from lstmstate.state.guesses import Wanted
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -102,6 +104,67 @@ dtype = click.option(
     type=click.Choice(["float16", "float32", "float64"]),
     help="Give the values another precision.",
 )
+# `engines.ENGINES` and `engines.activations.ACTIVATIONS` have the same names (a test compares).
+ENGINE_NAMES = ("numpy", "tensorflow", "onnxruntime")
+ACTIVATION_NAMES = (
+    "tanh sigmoid hard_sigmoid keras3_hard_sigmoid identity relu relu6 leaky_relu elu selu "
+    "softplus softsign sin erf"
+).split()
+engine = click.option(
+    "--engine",
+    type=click.Choice(ENGINE_NAMES),
+    default="numpy",
+    show_default=True,
+    help="What computes; the other two are extras to install.",
+)
+
+
+class _Bound(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
+    """The bound of a clip: a number, or none."""
+
+    name = "BOUND"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a number, or the word that stands for no bound."""
+        if str(value).lower() == NO_BOUND:
+            return NO_BOUND
+        with suppress(ValueError):
+            if 0 <= float(value) < math.inf:
+                return float(value)
+        return self.fail(f"{value!r} is not a bound: say a number, or none", param, ctx)
+
+
+class _Number(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
+    """A number that is one: Click's FLOAT takes nan and inf too."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        with suppress(ValueError):
+            if math.isfinite(float(value)):
+                return float(value)
+        return self.fail(f"{value!r} is not a number", param, ctx)
+
+
+NO_BOUND = "none"
+arithmetic = _all(
+    click.option("--forget-bias", type=_Number(), help="What is added to the forget gate."),
+    click.option("--cell-clip", type=_Bound(), help="The bound of c, or none."),
+    click.option("--proj-clip", type=_Bound(), help="The bound of a projected m, or none."),
+    click.option(
+        "--activation", type=click.Choice(ACTIVATION_NAMES), metavar="NAME", help="Of c and j."
+    ),
+    click.option(
+        "--recurrent-activation",
+        type=click.Choice(ACTIVATION_NAMES),
+        metavar="NAME",
+        help="Of the gates i, f and o; other than sigmoid in Keras alone.",
+    ),
+    click.option(
+        "--peepholes/--no-peepholes", default=None, help="Whether stored peepholes are used."
+    ),
+)
 strict = click.option("--strict", is_flag=True, help="End with 3 where c and m look swapped.")
 common = _all(
     click.option("-q", "--quiet", is_flag=True, help="No notes on stderr."),
@@ -153,6 +216,34 @@ def inputs_of(paths: Iterable[str], flags: Mapping[str, Any]) -> list[str]:
 
     read = [*paths, *([flags["checkpoint"]] if flags.get("checkpoint") else [])]
     return [file for path in read for file in input_files(path)]
+
+
+def given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of cells that the flags of `arithmetic` give."""
+    names = (
+        "forget_bias",
+        "cell_clip",
+        "proj_clip",
+        "activation",
+        "recurrent_activation",
+        "peepholes",
+    )
+    found = {name: flags[name] for name in names if flags[name] is not None}
+    return {name: None if value == NO_BOUND else value for name, value in found.items()}
+
+
+def say_settled(settled: Sequence[Settled], *, strict: bool, quiet: bool) -> None:
+    """Say which options of cells are assumed, and which go against the files.
+
+    Raises:
+        LstmstateError: there are such, and that was to be an error.
+    """
+    from lstmstate.engines.options import notes_of
+
+    notes = notes_of(settled)
+    if strict and notes:
+        raise LstmstateError(notes[0], advice="say them with flags, or leave --strict out")
+    note(notes, quiet=quiet)
 
 
 def verify(no_checksums: bool, *, quiet: bool) -> bool:

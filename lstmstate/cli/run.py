@@ -1,0 +1,281 @@
+"""`lstmstate run`: step the cells of a checkpoint over data, from a state to a state."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lstmstate.cli import CONTEXT, SOME_FAILED, options, tell
+from lstmstate.errors import LstmstateError, printable
+
+if TYPE_CHECKING:
+    from lstmstate.output import Outputs
+    from lstmstate.running.job import Done, Input
+    from lstmstate.state.files import StateKind
+    from lstmstate.state.model import State
+
+_EPILOG = """\b
+Examples:
+  lstmstate run model.ckpt-7 x.npy -o y.npz                the outputs and the state after them
+  lstmstate run model.ckpt-7 x.npy --state y.npz           go on from there; tables, no file
+  lstmstate run model.ckpt-7 data.csv:temp,wind -o y.npz   two columns of a table, a row a step
+  lstmstate run model.ckpt-7 batch.npz:x --lengths len.npy -o y.h5
+  lstmstate run model.ckpt-7 a.npy b.npy --out-dir out     a file each, each from the same state
+  lstmstate run model.ckpt-7 - -o - < x.npy > y.npz
+"""
+_KINDS = ("npy", "npz", "h5")
+
+
+@click.command("run", context_settings=CONTEXT, epilog=_EPILOG)
+@click.argument("ckpt_path", metavar="CKPT", type=click.Path())
+@click.argument(
+    "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(allow_dash=True)
+)
+@click.option("-o", "--output", metavar="OUT", help="Where to: .npz, .h5, or .npy; - for stdout.")
+@click.option("--out-dir", metavar="DIR", help="Where to, for several inputs: a file each.")
+@click.option(
+    "--format", "kind", type=click.Choice(_KINDS), help="What to write, where no name says it."
+)
+@click.option("--cell", metavar="NAME", help="Which cell; any part of its name that tells it.")
+@click.option("--stack", metavar="NAME", help="Which stack, or pair of directions.")
+@options.engine
+@click.option("--state", "state_path", metavar="FILE", help="The state to begin with.")
+@click.option("--zero-state", is_flag=True, help="Begin with zeros, as without --state.")
+@click.option("--carry-state", is_flag=True, help="Begin each input where the last one ended.")
+@options.from_layout
+@click.option("--time-major", is_flag=True, help="Batches are [time, batch, width].")
+@click.option("--lengths", metavar="FILE|KEY", help="How many steps each sequence of a batch has.")
+@click.option("--allow-nan", is_flag=True, help="Take inputs with NaN or Inf.")
+@click.option("--state-out", metavar="FILE", help="Write the state after the last step here.")
+@click.option(
+    "--state-layout",
+    type=click.Choice(options.LAYOUT_NAMES),
+    default="tuple",
+    show_default=True,
+    help="The layout of --state-out.",
+)
+@click.option("--all-states", is_flag=True, help="Write c and m of every step too.")
+@click.option("--trace", is_flag=True, help="Write c, m and the gates i, j, f, o of every step.")
+@options.arithmetic
+@options.compress
+@click.option("--strict", is_flag=True, help="End with 3 where an option has to be assumed.")
+@options.force
+@options.checksums
+@options.as_json
+@options.common
+def command(ckpt_path: str, inputs: tuple[str, ...], quiet: bool, **flags: Any) -> int:
+    """Run LSTM cells of CKPT over each INPUT.
+
+    INPUT is .npy, .npz (FILE:KEY), .h5 (FILE:/PATH), .csv or .tsv (FILE:COLUMN,COLUMN), or - for
+    stdin: one sequence [time, width], or a batch [batch, time, width]. OUT holds outputs, the m of
+    every step, and the state after the last: c and m, or CELL/c and CELL/m in a stack. --state
+    takes it, and every file and layout that convert reads. Without -o there are tables.
+
+    A stack is run as a whole; a forward and a backward cell both ways, outputs side by side. What
+    the graph beside CKPT tells (forget_bias, clips, activations) needs no flag.
+    """
+    _refuse_contradictions(inputs, flags)
+    job = _Job(ckpt_path, inputs, flags, quiet=quiet)
+    failed: list[tuple[str, str]] = []
+    documents: list[dict[str, Any]] = []
+    for number, path in enumerate(inputs):
+        try:
+            documents.append(job.run(number, path))
+        except LstmstateError as error:
+            if len(inputs) == 1:
+                raise
+            failed.append((path, str(error)))
+            tell(f"error: {error}")
+            if flags["carry_state"]:
+                break  # what follows begins where this one would have ended
+    if flags["as_json"]:
+        from lstmstate.report.convert_json import print_document
+
+        print_document("run", documents, failed, single=len(inputs) == 1)
+    return SOME_FAILED if failed else 0
+
+
+def _refuse_contradictions(inputs: Sequence[str], flags: dict[str, Any]) -> None:
+    """Refuse flags that do not go together."""
+    several = len(inputs) > 1
+    problems = {
+        "give --cell or --stack, not both": flags["cell"] is not None
+        and flags["stack"] is not None,
+        "give --state or --zero-state, not both": flags["state_path"] and flags["zero_state"],
+        "-o is for one input; give --out-dir for several": flags["output"]
+        and (several or flags["out_dir"]),
+        "-o - and --json both want stdout": flags["output"] == "-" and flags["as_json"],
+        "stdin can be read once": [*inputs, flags["state_path"], flags["lengths"]].count("-") > 1,
+        "--state-out with several inputs needs --carry-state, or a run for each": several
+        and flags["state_out"]
+        and not flags["carry_state"],
+        "--all-states and --trace are for files: give -o or --out-dir": (
+            flags["all_states"] or flags["trace"]
+        )
+        and not (flags["output"] or flags["out_dir"]),
+        "--from tells the layout of a --state": flags["from_layout"] and not flags["state_path"],
+    }
+    for problem, there in problems.items():
+        if there:
+            raise click.UsageError(problem)
+
+
+class _Job:
+    """What was asked for; the model is read once, before any input."""
+
+    def __init__(
+        self, ckpt_path: str, inputs: tuple[str, ...], flags: dict[str, Any], *, quiet: bool
+    ) -> None:
+        from lstmstate.opened import open_checkpoint
+
+        self._flags = flags
+        self._quiet = quiet
+        self._count = len(inputs)
+        verify = options.verify(flags["no_checksums"], quiet=quiet)
+        ckpt = open_checkpoint(ckpt_path, checksums=verify)
+        network = ckpt.network(cell=flags["cell"], stack=flags["stack"])
+        self._loaded = network.load(flags["engine"], options.given(flags))
+        self._prefix = ckpt.prefix
+        options.resolved(ckpt_path, ckpt.prefix, ckpt.notes, quiet=quiet)
+        options.say_settled(self._loaded.settled, strict=flags["strict"], quiet=quiet)
+        self._keep = "cmijfo" if flags["trace"] else "cm" if flags["all_states"] else ""
+        self._inputs = options.inputs_of(
+            [ckpt_path, *inputs, *filter(None, (flags["state_path"],))], flags
+        )
+        self._state = self._first_state()
+        self._targets = self._names(inputs)
+
+    def _first_state(self) -> State | None:
+        from lstmstate.running.job import open_state
+
+        flags = self._flags
+        if flags["state_path"] is None:
+            return None
+        state, notes = open_state(
+            self._loaded, flags["state_path"], flags["from_layout"], self._prefix
+        )
+        options.note(notes, quiet=self._quiet)
+        return state
+
+    def _names(self, inputs: Sequence[str]) -> list[str | None]:
+        """Return where the results of each input go."""
+        folder = self._flags["out_dir"]
+        if folder is None:
+            return [self._flags["output"]] * len(inputs)
+        from lstmstate.convert import stem_of
+        from lstmstate.output import told
+        from lstmstate.state.files import split_place
+
+        ending = self._flags["kind"] or "npz"
+        names = []
+        for path in inputs:
+            base, place = split_place(path)
+            stem = os.path.basename(stem_of(base)) if base != "-" else "stdin"
+            inner = f".{'_'.join(place.replace('/', ' ').split())}" if place else ""
+            names.append(os.path.join(folder, f"{stem}{inner}.{ending}"))
+        if len(set(names)) < len(names):
+            raise click.UsageError("two inputs of one name would have one output in --out-dir")
+        with told(folder):
+            os.makedirs(folder, exist_ok=True)
+        return list(names)
+
+    def run(self, number: int, path: str) -> dict[str, Any]:
+        """Run over one input; return the document of what was done."""
+        from lstmstate.output import Outputs
+        from lstmstate.report.console import Meter
+        from lstmstate.report.run_report import run_document
+        from lstmstate.running.job import open_input, run_input
+
+        flags = self._flags
+        given = open_input(
+            self._loaded,
+            path,
+            lengths=flags["lengths"],
+            time_major=flags["time_major"],
+            allow_nan=flags["allow_nan"],
+        )
+        options.note(given.sequences.notes, quiet=self._quiet)
+        target = self._targets[number]
+        is_last = number == self._count - 1
+        state_target = flags["state_out"] if is_last else None
+        with (
+            Outputs(self._inputs, force=flags["force"]) as outputs,
+            Meter("running", given.nbytes, quiet=self._quiet) as meter,
+        ):
+            with self._results(outputs, target, given) as results:
+                done = run_input(
+                    self._loaded,
+                    given,
+                    self._state,
+                    keep=self._keep,
+                    results=results,
+                    figures=target is None or flags["as_json"],
+                    told=meter.add,
+                )
+            if state_target is not None:
+                self._write_state(outputs, state_target, done)
+        if flags["carry_state"]:
+            self._state = done.state
+        document = run_document(self._loaded, self._prefix, flags["engine"], path, given, done)
+        self._tell(number, path, target, document)
+        return document | {"output": target, "state_output": state_target}
+
+    def _results(self, outputs: Outputs, target: str | None, given: Input) -> Any:
+        """Return the open file of the results, or nothing where they go into none."""
+        if target is None:
+            return nullcontext()
+        from lstmstate.convert import kind_to_write
+        from lstmstate.running import job
+        from lstmstate.running.results import open_results
+
+        kind: StateKind = kind_to_write(target, self._flags["kind"])
+        alone = kind.key == "npy"
+        if alone and self._keep:
+            raise LstmstateError(
+                "an .npy holds the outputs alone", path=target, advice="write an .npz or .h5"
+            )
+        if alone and self._flags["state_out"] is None:
+            line = f"{target} holds the outputs alone; --state-out keeps the state"
+            options.note([line], quiet=self._quiet)
+        if self._flags["compress"] and alone:
+            raise LstmstateError("only .npz and .h5 are compressed", path=target)
+        return open_results(
+            outputs,
+            target,
+            kind,
+            job.plans(self._loaded, given, self._keep, alone=alone),
+            None if alone else job.metadata(self._loaded, os.path.basename(self._prefix)),
+            compress=self._flags["compress"],
+        )
+
+    def _write_state(self, outputs: Outputs, target: str, done: Done) -> None:
+        from lstmstate.convert import How, kind_to_write, write_state
+        from lstmstate.state.layouts import LAYOUTS
+        from lstmstate.states import held
+
+        layout = LAYOUTS[self._flags["state_layout"]]
+        write_state(held(done.state), How(layout), outputs, target, kind_to_write(target, None))
+
+    def _tell(self, number: int, path: str, target: str | None, document: dict[str, Any]) -> None:
+        """Say what was done: a line of progress, the path of the output, or tables."""
+        if self._count > 1:
+            rate = document["steps_per_second"]
+            line = (
+                f"{number + 1} of {self._count}: {path}: {document['steps']:,} steps"
+                f"{f', {rate:,.0f} a second' if rate else ''}"
+            )
+            options.note([line], quiet=self._quiet)
+        if self._flags["as_json"] or target == "-":
+            return
+        if target is not None:
+            click.echo(printable(target) if sys.stdout.isatty() else target)
+            return
+        from lstmstate.report.console import sheet
+        from lstmstate.report.run_report import run_table
+
+        run_table(sheet(), document)

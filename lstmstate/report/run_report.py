@@ -1,0 +1,125 @@
+"""What `lstmstate run` tells of a run: the document, and the tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lstmstate.cells.model import Option
+from lstmstate.errors import printable
+from lstmstate.report import text
+from lstmstate.running.figures import Figures, figures_of
+from lstmstate.state.model import LSTMState, StackState, State
+
+if TYPE_CHECKING:
+    from lstmstate.engines.options import Settled
+    from lstmstate.report.console import Sheet
+    from lstmstate.runnable import Loaded
+    from lstmstate.running.job import Done, Input
+
+Json = dict[str, Any]
+
+
+def run_document(
+    loaded: Loaded, prefix: str, engine: str, path: str, given: Input, done: Done
+) -> Json:
+    """Return the document of one input."""
+    sequences = given.sequences
+    steps = done.steps if given.lengths is None else int(given.lengths.sum())
+    return {
+        "kind": "run",
+        "checkpoint": prefix,
+        "network": loaded.route.name,
+        "engine": engine,
+        "cells": [_cell(one) for one in loaded.settled],
+        "input": path,
+        "batch": sequences.batch,
+        "steps": sequences.steps,
+        "valid_steps": steps if given.lengths is not None else steps * sequences.batch,
+        "outputs": {
+            "width": loaded.network.output_size,
+            "dtype": str(loaded.network.dtype),
+            **(done.outputs or Figures())._asdict(),
+        },
+        "state": [
+            {
+                "cell": cell.cell,
+                **{half: _half(values) for half, values in zip("cm", cell, strict=True)},
+            }
+            for cell in _cells(done.state)
+        ],
+        "seconds": round(done.seconds, 6),
+        "steps_per_second": round(sequences.steps / done.seconds, 1) if done.seconds else None,
+    }
+
+
+def _cell(settled: Settled) -> Json:
+    cell = settled.cell
+    return {
+        "name": cell.name,
+        "family": cell.family,
+        "input_size": cell.input_size,
+        "num_units": cell.num_units,
+        "num_proj": cell.num_proj,
+        "direction": cell.direction,
+        **{name: option._asdict() for name, option in settled.options.items()},
+    }
+
+
+def _cells(state: State) -> tuple[LSTMState, ...]:
+    return state.cells if isinstance(state, StackState) else (state,)
+
+
+def _half(values: Any) -> Json:
+    return {"shape": list(values.shape), **figures_of(values)._asdict()}
+
+
+def run_table(sheet: Sheet, document: Json) -> None:
+    """Print how a run went: the outputs' figures, and the final state."""
+    cells, outputs = document["cells"], document["outputs"]
+    sheet.title(printable(document["input"]))
+    batch, steps = document["batch"], document["steps"]
+    sheet.line(
+        f"{text.count(batch, 'sequence')} of {text.count(steps, 'step')} through "
+        f"{text.count(len(cells), 'cell')} of {printable(document['checkpoint'])}"
+    )
+    rate = document["steps_per_second"]
+    sheet.line(f"{document['seconds']:.3g} s, {rate:,.0f} steps a second, {document['engine']}")
+    sheet.heading("Cells")
+    columns = [("#", "lead"), ("cell", "name"), ("family", "left"), ("forget_bias", "right")]
+    columns += [("cell_clip", "right"), ("proj_clip", "right"), ("activation", "left")]
+    sheet.table(columns, [_row(number, cell) for number, cell in enumerate(cells, 1)])
+    if any(_is_assumed(cell) for cell in cells):
+        sheet.line("  * the default: nothing in the files tells")
+    sheet.heading("Outputs, and the state after the last step")
+    figures = [("", "lead"), ("of", "name"), ("shape", "left")]
+    figures += [(name, "right") for name in ("min", "max", "mean", "std")]
+    shape = text.shape((batch, steps, outputs["width"]))
+    rows = [["", "outputs", shape, *_figures(outputs)]]
+    for number, cell in enumerate(document["state"], 1):
+        for half in "cm":
+            told = cell[half]
+            rows.append([str(number), half, text.shape(tuple(told["shape"])), *_figures(told)])
+    sheet.table(figures, rows)
+
+
+_SHOWN = ("forget_bias", "cell_clip", "proj_clip", "activation")
+
+
+def _row(number: int, cell: Json) -> list[str]:
+    told = [_option(cell[name]) for name in _SHOWN]
+    if cell["recurrent_activation"]["value"] != "sigmoid":
+        told[-1] += f", gates {_option(cell['recurrent_activation'])}"
+    return [str(number), text.name(cell["name"]), cell["family"], *told]
+
+
+def _option(told: Json) -> str:
+    mark = "*" if told["source"] == "default" else ""
+    return text.option(Option(**told)) + mark
+
+
+def _is_assumed(cell: Json) -> bool:
+    return any(cell[name]["source"] == "default" for name in (*_SHOWN, "recurrent_activation"))
+
+
+def _figures(told: Json) -> list[str]:
+    return [text.number(told[name]) for name in ("min", "max", "mean", "std")]

@@ -1,0 +1,269 @@
+"""A network run over a file of sequences, in parts along time: what `lstmstate run` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from lstmstate.cells.model import StateWidths
+from lstmstate.engines.model import Pair, Ran, spans
+from lstmstate.runnable import Loaded
+from lstmstate.running.figures import Figures, Tally
+from lstmstate.running.inputs import Sequences, open_lengths, open_sequences
+from lstmstate.state.guesses import Cells, Wanted
+from lstmstate.state.layouts import LAYOUTS, scopes_of
+from lstmstate.state.metadata import Metadata
+from lstmstate.state.model import CellShape, State
+
+if TYPE_CHECKING:
+    from lstmstate.engines.model import Array, Lengths
+    from lstmstate.running.results import PlannedResult, Results
+
+OUTPUTS = "outputs"
+# Steps are taken for so many bytes of inputs and results at once: enough to make the calls around
+# them cheap, and little beside what Python itself takes.
+_AT_ONCE_BYTES = 8 << 20
+
+
+class Input(NamedTuple):
+    """A file of sequences that fits a network.
+
+    Attributes:
+        time_major: whether outputs of a batch are `[time, batch, width]`.
+        lengths: how many steps each sequence has, None where all have all.
+    """
+
+    sequences: Sequences
+    time_major: bool
+    lengths: Lengths | None
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its values, about."""
+        return self.sequences.steps * self.sequences.batch * self.sequences.width * 4
+
+
+class Done(NamedTuple):
+    """What came of an input.
+
+    Attributes:
+        outputs: the figures of the outputs of valid steps; None where they were not asked for.
+        seconds: what running took, reading and writing included.
+    """
+
+    state: State
+    outputs: Figures | None
+    steps: int
+    seconds: float
+
+
+def takes(loaded: Loaded) -> str:
+    """Return what a network takes, for messages."""
+    first = loaded.network.first
+    more = " or wider" if first.takes_wider else ""
+    return f"{first.name or 'the cell'} takes [batch, time, {first.input_size}]{more}"
+
+
+def open_input(
+    loaded: Loaded,
+    path: str,
+    *,
+    lengths: str | None = None,
+    time_major: bool = False,
+    allow_nan: bool = False,
+) -> Input:
+    """Open the sequences in a file for a network; see `inputs.open_sequences`.
+
+    Raises:
+        LstmstateError: there are none, or they do not fit.
+    """
+    first = loaded.network.first
+    sequences = open_sequences(
+        path,
+        width=first.input_size,
+        at_least=first.takes_wider,
+        dtype=loaded.network.dtype,
+        time_major=time_major,
+        allow_nan=allow_nan,
+        expected=takes(loaded),
+    )
+    valid = None
+    if lengths is not None:
+        valid = open_lengths(lengths, path, sequences.batch, sequences.steps)
+    return Input(sequences, time_major, valid)
+
+
+def open_state(
+    loaded: Loaded, path: str, layout: str | None, source: str
+) -> tuple[State, list[str]]:
+    """Return the state in a file, for the cells of a network, and what is worth saying of it.
+
+    Args:
+        layout: the layout that it is in, where nothing tells.
+        source: the checkpoint, for messages.
+
+    Raises:
+        LstmstateError: there is none, or it is not that of these cells.
+    """
+    from lstmstate.sources import open_source
+    from lstmstate.state.watch import Watch
+
+    cells = _shapes(loaded)
+    wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source)
+    reading = open_source(path, wanted)[0].reading
+    watch = Watch(reading)
+    state = watch.parts(0, 0, reading.structure.lead[0] if reading.structure.lead else 1)
+    return state, [*reading.notes, *watch.swapped()]
+
+
+def _shapes(loaded: Loaded) -> tuple[CellShape, ...]:
+    return tuple(CellShape(cell.name, cell.widths) for cell in loaded.network.cells)
+
+
+def metadata(loaded: Loaded, source: str) -> Metadata:
+    """Return what travels with the state in a file of results."""
+    cells = _shapes(loaded)
+    return Metadata("tuple", cells, len(cells) > 1, source=source)
+
+
+def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> list[PlannedResult]:
+    """Return the arrays that come of an input: outputs, what is kept of every step, the state.
+
+    Args:
+        keep: letters of "cmijfo".
+        alone: whether the outputs are all that the file can hold.
+    """
+    from lstmstate.running.results import PlannedResult
+
+    dtype = loaded.network.dtype
+    axis = 0 if given.sequences.is_single or given.time_major else 1
+
+    def of_steps(name: str, width: int) -> PlannedResult:
+        return PlannedResult(name, _of_time(given, width), dtype, axis)
+
+    found = [of_steps(OUTPUTS, loaded.network.output_size)]
+    if alone:
+        return found
+    for cell, names in zip(loaded.network.cells, _kept_names(loaded, keep), strict=True):
+        found += [of_steps(name, _width(cell.widths, letter)) for letter, name in names.items()]
+    widths = [width for cell in loaded.network.cells for width in cell.widths]
+    batch = given.sequences.batch
+    found += [
+        PlannedResult(name, (batch, width), dtype)
+        for name, width in zip(_state_names(loaded), widths, strict=True)
+    ]
+    return found
+
+
+def _of_time(given: Input, width: int) -> tuple[int, ...]:
+    """Return the shape of an array with a row for every step."""
+    sequences = given.sequences
+    if sequences.is_single:
+        return (sequences.steps, width)
+    lead = (sequences.batch, sequences.steps)
+    return (*(lead[::-1] if given.time_major else lead), width)
+
+
+def _width(widths: StateWidths, letter: str) -> int:
+    return widths.m if letter == "m" else widths.c
+
+
+def _kept_names(loaded: Loaded, keep: str) -> list[dict[str, str]]:
+    """Return for each cell the names of what is kept: c_steps, and its scope before in a stack."""
+    cells = loaded.network.cells
+    scopes = [f"{scope}/" for scope in scopes_of([cell.name for cell in cells])]
+    if len(cells) == 1:
+        scopes = [""]
+    return [{letter: f"{scope}{letter}_steps" for letter in keep} for scope in scopes]
+
+
+def _state_names(loaded: Loaded) -> list[str]:
+    cells = _shapes(loaded)
+    return LAYOUTS["tuple"].array_names(cells, is_stack=len(cells) > 1)
+
+
+def run_input(
+    loaded: Loaded,
+    given: Input,
+    state: State | None,
+    *,
+    keep: str = "",
+    results: Results | None = None,
+    figures: bool = False,
+    told: Callable[[int], object] = lambda nbytes: None,  # noqa: ARG005
+) -> Done:
+    """Run a network over sequences, from a state, and write what comes of it.
+
+    Args:
+        results: where it goes, with the arrays of `plans`.
+        figures: whether to look at the outputs.
+        told: is called with the bytes of input that went by.
+
+    Raises:
+        LstmstateError: the state does not fit, the input is damaged, or a write failed.
+    """
+    started = time.perf_counter()
+    sequences = given.sequences
+    states = loaded.states_of(state, sequences.batch)
+    tally = Tally()
+    planned = {plan.name for plan in results.plans} if results else set()
+    names = _kept_names(loaded, keep)
+    for start, ran, valid in _parts(loaded, given, states, keep):
+        states = ran.states
+        if figures:
+            tally.add(ran.outputs, valid)
+        if results is not None:
+            results.write(OUTPUTS, start, _as_asked(given, ran.outputs))
+            for arrays, called in zip(ran.kept, names, strict=True):
+                for letter, array in arrays.items():
+                    if called[letter] in planned:
+                        results.write(called[letter], start, _as_asked(given, array))
+        told(len(ran.outputs) * sequences.batch * sequences.width * 4)
+    if results is not None:
+        for name, half in zip(
+            _state_names(loaded), (half for pair in states for half in pair), strict=True
+        ):
+            if name in planned:
+                results.whole(name, half)
+    return Done(
+        loaded.state(states),
+        tally.figures() if figures else None,
+        sequences.steps,
+        time.perf_counter() - started,
+    )
+
+
+def _parts(
+    loaded: Loaded, given: Input, states: list[Pair], keep: str
+) -> Iterator[tuple[int, Ran, Lengths | None]]:
+    """Yield (the first step, what came of it, the valid steps) of each part of an input."""
+    import numpy as np
+
+    sequences = given.sequences
+    for start, stop in spans(sequences.steps, _at_once(loaded, given, keep)):
+        x = sequences.chunk(start, stop, given.lengths)
+        valid = None if given.lengths is None else np.clip(given.lengths - start, 0, stop - start)
+        if valid is not None and (valid == stop - start).all():
+            valid = None
+        ran = loaded.runner.run(x, states, valid, keep)
+        states = ran.states
+        yield start, ran, valid
+
+
+def _at_once(loaded: Loaded, given: Input, keep: str) -> int:
+    """Return how many steps to take at once; a backward cell needs all of them."""
+    network, sequences = loaded.network, given.sequences
+    if network.is_bidirectional:
+        return sequences.steps
+    kept = sum(_width(cell.widths, letter) for cell in network.cells for letter in keep)
+    widest = max(cell.widths.m for cell in network.cells)
+    row = sequences.width + 2 * widest + network.output_size + kept
+    return max(_AT_ONCE_BYTES // (row * sequences.batch * network.dtype.itemsize), 1)
+
+
+def _as_asked(given: Input, by_step: Array) -> Array:
+    """Return `[steps, batch, width]` with the axes that the input had."""
+    if given.sequences.is_single:
+        return by_step[:, 0]
+    return by_step if given.time_major else by_step.swapaxes(0, 1)
