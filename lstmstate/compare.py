@@ -55,7 +55,7 @@ class Difference(NamedTuple):
     at: tuple[int, ...] | None = None
 
 
-class _Gauge:
+class Gauge:
     """Takes two arrays part by part and keeps the largest differences."""
 
     def __init__(self, name: str, shape: tuple[int, ...], tolerance: Tolerance) -> None:
@@ -148,7 +148,7 @@ def compare_states(
     for side, cells in (("A", one.cells), ("B", other.cells)):
         for number, cell in list(enumerate(cells))[len(names) :]:
             yield Difference(cell.name or f"cell_{number}", f"only in {side}")
-    gauges: list[_Gauge | None] = []
+    gauges: list[Gauge | None] = []
     for name, cell, other_cell in zip(names, one.cells, other.cells, strict=False):
         for half in ("c", "m"):
             label = f"{name}/{half}".lstrip("/")
@@ -162,7 +162,7 @@ def compare_states(
                 yield Difference(label, "dtype", shape, f"{one.dtype} against {other.dtype}")
                 gauges.append(None)
             else:
-                gauges.append(_Gauge(label, shape, tolerance))
+                gauges.append(Gauge(label, shape, tolerance))
     if one.lead == other.lead and any(gauges):
         _run(a.reading, b.reading, order, gauges, told)
     yield from (gauge.result() for gauge in gauges if gauge is not None)
@@ -180,7 +180,7 @@ def _run(
     a: Reading,
     b: Reading,
     order: list[int],
-    gauges: list[_Gauge | None],
+    gauges: list[Gauge | None],
     told: Callable[[int], object],
 ) -> None:
     axis, spans = spans_of(a.structure)
@@ -227,7 +227,7 @@ def compare_checkpoints(
         ):
             yield Difference(name, "dtype", one.shape, f"{one.dtype} against {other.dtype}")
         else:
-            gauge = _Gauge(name, one.shape, tolerance)
+            gauge = Gauge(name, one.shape, tolerance)
             gauge.add(one.read(), other.read(), (0,) * len(one.shape))
             told(one.nbytes or 0)
             yield gauge.result()

@@ -98,7 +98,7 @@ def notes_of(settled: Sequence[Settled]) -> list[str]:
             by_words.setdefault(words, []).append(name)
         if one.assumed:
             used = ", ".join(f"{option} {_word(value)}" for option, value in one.assumed.items())
-            words = f"nothing tells {', '.join(one.assumed)}: the defaults are used, {used}"
+            words = f"nothing tells all of its options, and defaults are used: {used}"
             by_words.setdefault(words, []).append(name)
     return [f"{', '.join(names)}: {words}" for words, names in by_words.items()]
 

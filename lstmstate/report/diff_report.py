@@ -30,15 +30,16 @@ def diff_document(
                 **one._asdict(),
                 "shape": list(one.shape),
                 "at": None if one.at is None else list(one.at),
-                "max_abs": _finite(one.max_abs),
-                "max_rel": _finite(one.max_rel),
+                "max_abs": finite(one.max_abs),
+                "max_rel": finite(one.max_rel),
             }
             for one in found
         ],
     }
 
 
-def _finite(value: float | None) -> float | str | None:
+def finite(value: float | None) -> float | str | None:
+    """Return a figure as JSON can hold it."""
     return value if value is None or math.isfinite(value) else "inf"
 
 

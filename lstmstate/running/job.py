@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lstmstate.cells.model import StateWidths
 from lstmstate.engines.model import Pair, Ran, spans
@@ -209,7 +209,7 @@ def run_input(
     tally = Tally()
     planned = {plan.name for plan in results.plans} if results else set()
     names = _kept_names(loaded, keep)
-    for start, ran, valid in _parts(loaded, given, states, keep):
+    for start, ran, valid in parts_of(loaded, given, states, keep):
         states = ran.states
         if figures:
             tally.add(ran.outputs, valid)
@@ -234,15 +234,15 @@ def run_input(
     )
 
 
-def _parts(
-    loaded: Loaded, given: Input, states: list[Pair], keep: str
+def parts_of(
+    loaded: Loaded, given: Input, states: list[Pair], keep: str = ""
 ) -> Iterator[tuple[int, Ran, Lengths | None]]:
     """Yield (the first step, what came of it, the valid steps) of each part of an input."""
     import numpy as np
 
     sequences = given.sequences
     for start, stop in spans(sequences.steps, _at_once(loaded, given, keep)):
-        x = sequences.chunk(start, stop, given.lengths)
+        x = cast("Array", sequences.chunk(start, stop, given.lengths))
         valid = None if given.lengths is None else np.clip(given.lengths - start, 0, stop - start)
         if valid is not None and (valid == stop - start).all():
             valid = None

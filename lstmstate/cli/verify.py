@@ -1,0 +1,111 @@
+"""`lstmstate verify`: our arithmetic beside TensorFlow's own cell."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lstmstate.cli import CONTEXT, DONE, NO, decided, options
+from lstmstate.errors import LstmstateError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lstmstate.opened import LSTMCheckpoint
+    from lstmstate.runnable import LSTMNetwork
+    from lstmstate.running.verify import Trial
+
+_EPILOG = """\b
+Examples:
+  lstmstate verify model.ckpt-7                      every cell, over random data
+  lstmstate verify model.ckpt-7 x.npy                the stack, over your own
+  lstmstate verify model.ckpt-7 --json && echo same
+"""
+
+
+@click.command("verify", context_settings=CONTEXT, epilog=_EPILOG)
+@click.argument("ckpt_path", metavar="CKPT", type=click.Path())
+@click.argument("inputs", metavar="[INPUT...]", nargs=-1, type=click.Path(allow_dash=True))
+@click.option("--cell", metavar="NAME", help="Which cell.")
+@click.option("--stack", metavar="NAME", help="Which stack.")
+@options.engine
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    metavar="N",
+    help="How far apart: |a - b| <= N + N * |b|. By dtype: 5e-3, 1e-5, 1e-12.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N")
+@click.option("--time-major", is_flag=True, help="Batches are [time, batch, width].")
+@click.option("--lengths", metavar="FILE|KEY", help="How many steps each sequence has.")
+@options.arithmetic
+@click.option("--strict", is_flag=True, help="End with 3 where a cell cannot be verified.")
+@options.checksums
+@options.as_json
+@options.common
+def command(
+    ckpt_path: str, inputs: tuple[str, ...], quiet: bool, as_json: bool, **flags: Any
+) -> int:
+    """Run the same data through our engine and TensorFlow's own cell; exit with 0 if they agree.
+
+    Without INPUT each cell steps over random data from a random state, a few steps and many; with
+    INPUT the cell or stack does, from zeros. It needs TensorFlow: pip install
+    'lstmstate[tensorflow]'. Families that TensorFlow 2 no longer has are told and left out.
+    """
+    from lstmstate.opened import open_checkpoint
+    from lstmstate.report.verify_report import verify_document, verify_table
+
+    if flags["tolerance"] is not None and not math.isfinite(flags["tolerance"]):
+        raise click.UsageError("--tolerance is a number")
+    if flags["engine"] == "tensorflow":
+        raise click.UsageError("TensorFlow is what --engine is held against")
+    ckpt = open_checkpoint(ckpt_path, checksums=options.verify(flags["no_checksums"], quiet=quiet))
+    options.resolved(ckpt_path, ckpt.prefix, ckpt.notes, quiet=quiet)
+    trials = list(_trials(ckpt, inputs, flags, quiet=quiet))
+    refused = [trial.refused for trial in trials if trial.refused]
+    if refused and (flags["strict"] or len(refused) == len(trials)):
+        raise UnsupportedError(refused[0])
+    options.note(refused, quiet=quiet)
+    code = decided(DONE if all(trial.agrees for trial in trials) else NO)
+    if as_json:
+        import json
+
+        document = verify_document(ckpt.prefix, flags["engine"], trials)
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
+    else:
+        from lstmstate.report.console import sheet
+
+        verify_table(sheet(), ckpt.prefix, trials)
+    return code
+
+
+def _trials(
+    ckpt: LSTMCheckpoint, inputs: tuple[str, ...], flags: dict[str, Any], *, quiet: bool
+) -> Iterable[Trial]:
+    """Yield what was tried: each input, or each cell over random data."""
+    from lstmstate.report.console import Meter
+    from lstmstate.running.job import open_input
+    from lstmstate.running.verify import judged, over_input, over_random_data
+
+    engine, tolerance, given = flags["engine"], flags["tolerance"], options.given(flags)
+    if not inputs:
+        networks = _networks(ckpt, flags)
+        yield from over_random_data(networks, engine, given, tolerance, flags["seed"])
+        return
+    both = judged(ckpt.network(cell=flags["cell"], stack=flags["stack"]), engine, given, tolerance)
+    options.say_settled(both.ours.settled, strict=flags["strict"], quiet=quiet)
+    for path in inputs:
+        one = open_input(both.ours, path, lengths=flags["lengths"], time_major=flags["time_major"])
+        with Meter("verifying", one.nbytes, quiet=quiet) as meter:
+            yield over_input(both, one, meter.add)
+
+
+def _networks(ckpt: LSTMCheckpoint, flags: dict[str, Any]) -> list[LSTMNetwork]:
+    """Return what is asked for, or every cell by itself."""
+    if flags["cell"] is not None or flags["stack"] is not None:
+        return [ckpt.network(cell=flags["cell"], stack=flags["stack"])]
+    if not ckpt.cells:
+        raise LstmstateError("there is no LSTM cell in it", path=ckpt.prefix)
+    return [cell.network for cell in ckpt.cells.values()]
