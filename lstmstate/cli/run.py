@@ -263,13 +263,11 @@ class _Job:
 
     def _tell(self, number: int, path: str, target: str | None, document: dict[str, Any]) -> None:
         """Say what was done: a line of progress, the path of the output, or tables."""
-        if self._count > 1:
-            rate = document["steps_per_second"]
-            line = (
-                f"{number + 1} of {self._count}: {path}: {document['steps']:,} steps"
-                f"{f', {rate:,.0f} a second' if rate else ''}"
-            )
-            options.note([line], quiet=self._quiet)
+        rate = document["steps_per_second"]
+        place = f"{number + 1} of {self._count}: " if self._count > 1 else ""
+        speed = f", {rate:,.0f} a second" if rate else ""
+        line = f"{place}{path}: {document['steps']:,} steps{speed}"
+        options.note([line], quiet=self._quiet)
         if self._flags["as_json"] or target == "-":
             return
         if target is not None:

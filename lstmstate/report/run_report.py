@@ -82,8 +82,6 @@ def run_table(sheet: Sheet, document: Json) -> None:
         f"{text.count(batch, 'sequence')} of {text.count(steps, 'step')} through "
         f"{text.count(len(cells), 'cell')} of {printable(document['checkpoint'])}"
     )
-    rate = document["steps_per_second"]
-    sheet.line(f"{document['seconds']:.3g} s, {rate:,.0f} steps a second, {document['engine']}")
     sheet.heading("Cells")
     columns = [("#", "lead"), ("cell", "name"), ("family", "left"), ("forget_bias", "right")]
     columns += [("cell_clip", "right"), ("proj_clip", "right"), ("activation", "left")]
