@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_LISTED = 30  # names in an error; a stack of both directions and twelve layers has 24
+
 
 class LSTMCheckpoint:
     """A checkpoint, its variables, and the LSTM cells among them.
@@ -137,7 +139,7 @@ class LSTMCheckpoint:
         matches = [full for full in self.cells if f"/{name.strip('/')}/" in f"/{full}/"]
         if len(matches) == 1:
             return self.cells[matches[0]]
-        known = ", ".join(printable(full) or '""' for full in matches or self.cells)
+        known = _listed([printable(full) or "/" for full in matches or self.cells])
         raise NotFoundError(
             "several cells have this in their names"
             if matches
@@ -155,6 +157,8 @@ class LSTMCheckpoint:
             AmbiguousError: there is more than one.
             UnsupportedError: a layer of the stack is no LSTM cell.
         """
+        if cell is not None and stack is not None:
+            raise LstmstateError("give a cell or a stack, not both", path=self.prefix)
         if cell is not None:
             return self._network(of_cell(self.cell(cell)))
         found = routes(self.cells.values(), self.stacks)
@@ -166,7 +170,7 @@ class LSTMCheckpoint:
             raise AmbiguousError(
                 f"{len(found)} cells or stacks can be run",
                 path=self.prefix,
-                advice="say which: " + ", ".join(route.flag for route in found),
+                advice="say which: " + _listed([route.flag for route in found]),
             )
         return self._network(found[0])
 
@@ -185,7 +189,7 @@ class LSTMCheckpoint:
             if route.is_stack and f"/{name.strip('/')}/" in f"/{route.name}/"
         ]
         if not parts:
-            known = ", ".join(printable(stack.name) for stack in self.stacks) or "none"
+            known = _listed([printable(stack.name) for stack in self.stacks]) or "none"
             raise NotFoundError(
                 "there is no such stack of LSTM cells, or it cannot be run as one",
                 path=self.prefix,
@@ -193,6 +197,12 @@ class LSTMCheckpoint:
                 advice=f"there are: {known}",
             )
         return parts
+
+
+def _listed(words: list[str]) -> str:
+    """Return some words for a message, the first of very many."""
+    more = [f"and {len(words) - _LISTED:,} more, which inspect tells"]
+    return ", ".join(words if len(words) <= _LISTED else words[:_LISTED] + more)
 
 
 def open_checkpoint(path: str | os.PathLike[str], *, checksums: bool = True) -> LSTMCheckpoint:

@@ -73,12 +73,19 @@ def routes(cells: Iterable[Cell], stacks: Sequence[Stack]) -> list[Route]:
     for stack in stacks:
         other = by_name.get(stack.paired_with or "")
         if other is None or stack.direction == "forward":
-            try:
-                found.append(of_stack(stack, other))
-            except UnsupportedError:
-                found += [of_cell(cell) for layer in stack.layers for cell in layer]
+            found += _ways(stack, other)
     inside = {cell.name for stack in stacks for layer in stack.layers for cell in layer}
     return found + [of_cell(cell) for cell in cells if cell.name not in inside]
+
+
+def _ways(stack: Stack, other: Stack | None = None) -> list[Route]:
+    """Return the way through a stack, or those through the parts of it that can be run."""
+    try:
+        return [of_stack(stack, other)]
+    except UnsupportedError:
+        if other is not None:
+            return [*_ways(stack), *_ways(other)]
+        return [of_cell(cell) for layer in stack.layers for cell in layer]
 
 
 def _shared(name: str) -> str:
@@ -106,6 +113,14 @@ def _refuse_gaps(route: Route) -> None:
     given: int | None = None
     before = ""
     for stage in route.stages:
+        taken = [chain[0].input_size for chain in stage]
+        if given is None and len({*taken} - {None}) > 1:
+            raise UnsupportedError(
+                f"its directions take inputs of {taken[0]} and of {taken[1]} columns, and run "
+                "over the same ones",
+                tensor=route.name,
+                advice="run them one by one: --cell NAME, or --stack NAME",
+            )
         for chain in stage:
             inside, name = given, before
             for cell in chain:
