@@ -10,12 +10,17 @@ if TYPE_CHECKING:
 
 
 class Figures(NamedTuple):
-    """What some values are like; None where there are none, or some are no numbers."""
+    """What some values are like, but for those that are NaN or Inf; None where there are none.
+
+    Attributes:
+        not_finite: how many of them are NaN or Inf.
+    """
 
     min: float | None = None
     max: float | None = None
     mean: float | None = None
     std: float | None = None
+    not_finite: int = 0
 
 
 class Tally:
@@ -30,7 +35,7 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self._count = 0
+        self._count = self._not_finite = 0
         self._low, self._high = math.inf, -math.inf
         self._mean = self._squares = 0.0  # the sum of squared distances from the mean
 
@@ -40,11 +45,16 @@ class Tally:
 
         if lengths is not None:
             values = values[np.arange(len(values))[:, None] < lengths]
-        if not values.size:
-            return
+        with np.errstate(all="ignore"):  # the squares of the largest float64 are infinite
+            if values.size and not math.isfinite(float(values.sum(dtype=np.float64))):
+                finite = values[np.isfinite(values)]
+                self._not_finite += values.size - finite.size
+                values = finite
+            if not values.size:
+                return
+            mean = float(values.mean(dtype=np.float64))
+            squares = float(values.var(dtype=np.float64)) * values.size
         count = self._count + values.size
-        mean = float(values.mean(dtype=np.float64))
-        squares = float(values.var(dtype=np.float64)) * values.size
         # Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm (1979).
         apart = mean - self._mean
         self._squares += squares + apart * apart * self._count * values.size / count
@@ -54,11 +64,17 @@ class Tally:
         self._count = count
 
     def figures(self) -> Figures:
-        """Return the figures of all values so far."""
-        if not self._count or not math.isfinite(self._mean):
-            return Figures()
-        deviation = math.sqrt(self._squares / self._count)
-        return Figures(self._low, self._high, self._mean, deviation)
+        """Return the figures of all values so far; sums beyond the range of a float are None."""
+        if not self._count:
+            return Figures(not_finite=self._not_finite)
+        mean, variance = self._mean, self._squares / self._count
+        return Figures(
+            self._low,
+            self._high,
+            mean if math.isfinite(mean) else None,
+            math.sqrt(variance) if math.isfinite(variance) else None,
+            self._not_finite,
+        )
 
 
 def figures_of(values: Array) -> Figures:

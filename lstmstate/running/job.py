@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate.cells.model import StateWidths
 from lstmstate.engines.model import Pair, Ran, spans
+from lstmstate.errors import LstmstateError, located, printable
 from lstmstate.runnable import Loaded
 from lstmstate.running.figures import Figures, Tally
 from lstmstate.running.inputs import Sequences, open_lengths, open_sequences
 from lstmstate.state.guesses import Cells, Wanted
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import Metadata
-from lstmstate.state.model import CellShape, State
+from lstmstate.state.model import CellShape, StackState, State
+from lstmstate.state.watch import Watch, range_of
 
 if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths
@@ -43,6 +46,14 @@ class Input(NamedTuple):
         """The bytes of its values, about."""
         return self.sequences.steps * self.sequences.batch * self.sequences.width * 4
 
+    def shape(self, width: int) -> tuple[int, ...]:
+        """Return the shape of an array with a row for every step, with the axes of the input."""
+        sequences = self.sequences
+        if sequences.is_single:
+            return (sequences.steps, width)
+        lead = (sequences.batch, sequences.steps)
+        return (*(lead[::-1] if self.time_major else lead), width)
+
 
 class Done(NamedTuple):
     """What came of an input.
@@ -56,6 +67,18 @@ class Done(NamedTuple):
     outputs: Figures | None
     steps: int
     seconds: float
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of the state: what of it is no number."""
+        cells = self.state.cells if isinstance(self.state, StackState) else (self.state,)
+        return [
+            f"{printable(cell.cell) or 'the cell'}: {half} holds {' and '.join(words)} after the "
+            "last step"
+            for cell in cells
+            for half, values in zip("cm", cell, strict=True)
+            if (words := range_of(values).words)
+        ]
 
 
 def takes(loaded: Loaded) -> str:
@@ -95,26 +118,43 @@ def open_input(
 
 
 def open_state(
-    loaded: Loaded, path: str, layout: str | None, source: str
+    loaded: Loaded, path: str, layout: str | None, source: str, *, allow_nan: bool = False
 ) -> tuple[State, list[str]]:
     """Return the state in a file, for the cells of a network, and what is worth saying of it.
 
     Args:
         layout: the layout that it is in, where nothing tells.
         source: the checkpoint, for messages.
+        allow_nan: whether values may be NaN or Inf, or beyond the range of the network's dtype.
 
     Raises:
         LstmstateError: there is none, or it is not that of these cells.
     """
     from lstmstate.sources import open_source
-    from lstmstate.state.watch import Watch
 
     cells = _shapes(loaded)
     wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source)
     reading = open_source(path, wanted)[0].reading
     watch = Watch(reading)
     state = watch.parts(0, 0, reading.structure.lead[0] if reading.structure.lead else 1)
+    with located(path):
+        pairs = loaded.states_of(state, math.prod(reading.structure.lead))
+        if not allow_nan:
+            _refuse_no_numbers(loaded, pairs)
     return state, [*reading.notes, *watch.swapped()]
+
+
+def _refuse_no_numbers(loaded: Loaded, pairs: Sequence[Pair]) -> None:
+    """Refuse a state with NaN or Inf in it."""
+    for cell, pair in zip(loaded.network.cells, pairs, strict=True):
+        for half, values in zip("cm", pair, strict=True):
+            words = range_of(values).words
+            if words:
+                raise LstmstateError(
+                    f"{half} holds {' and '.join(words)}, in {values.dtype}",
+                    tensor=cell.name,
+                    advice="mend the state, or say --allow-nan",
+                )
 
 
 def _shapes(loaded: Loaded) -> tuple[CellShape, ...]:
@@ -140,7 +180,7 @@ def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> li
     axis = 0 if given.sequences.is_single or given.time_major else 1
 
     def of_steps(name: str, width: int) -> PlannedResult:
-        return PlannedResult(name, _of_time(given, width), dtype, axis)
+        return PlannedResult(name, given.shape(width), dtype, axis)
 
     found = [of_steps(OUTPUTS, loaded.network.output_size)]
     if alone:
@@ -154,15 +194,6 @@ def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> li
         for name, width in zip(_state_names(loaded), widths, strict=True)
     ]
     return found
-
-
-def _of_time(given: Input, width: int) -> tuple[int, ...]:
-    """Return the shape of an array with a row for every step."""
-    sequences = given.sequences
-    if sequences.is_single:
-        return (sequences.steps, width)
-    lead = (sequences.batch, sequences.steps)
-    return (*(lead[::-1] if given.time_major else lead), width)
 
 
 def _width(widths: StateWidths, letter: str) -> int:
@@ -205,7 +236,8 @@ def run_input(
     """
     started = time.perf_counter()
     sequences = given.sequences
-    states = loaded.states_of(state, sequences.batch)
+    with located(sequences.path):
+        states = loaded.states_of(state, sequences.batch)
     tally = Tally()
     planned = {plan.name for plan in results.plans} if results else set()
     names = _kept_names(loaded, keep)
@@ -242,7 +274,7 @@ def parts_of(
 
     sequences = given.sequences
     for start, stop in spans(sequences.steps, _at_once(loaded, given, keep)):
-        x = cast("Array", sequences.chunk(start, stop, given.lengths))
+        x = sequences.chunk(start, stop, given.lengths)
         valid = None if given.lengths is None else np.clip(given.lengths - start, 0, stop - start)
         if valid is not None and (valid == stop - start).all():
             valid = None
