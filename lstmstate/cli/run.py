@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstmstate.cli import CONTEXT, SOME_FAILED, options, tell
+from lstmstate.cli import CONTEXT, DONE, SOME_FAILED, decided, options, tell
 from lstmstate.errors import LstmstateError, printable
 
 if TYPE_CHECKING:
     from lstmstate.output import Outputs
     from lstmstate.running.job import Done, Input
     from lstmstate.state.files import StateKind
+    from lstmstate.state.layouts import Layout
     from lstmstate.state.model import State
 
 _EPILOG = """\b
@@ -55,9 +56,7 @@ _KINDS = ("npy", "npz", "h5")
 @click.option(
     "--state-layout",
     type=click.Choice(options.LAYOUT_NAMES),
-    default="tuple",
-    show_default=True,
-    help="The layout of --state-out.",
+    help="The layout of --state-out.  [default: tuple]",
 )
 @click.option("--all-states", is_flag=True, help="Write c and m of every step too.")
 @click.option("--trace", is_flag=True, help="Write c, m and the gates i, j, f, o of every step.")
@@ -86,18 +85,22 @@ def command(ckpt_path: str, inputs: tuple[str, ...], quiet: bool, **flags: Any) 
     for number, path in enumerate(inputs):
         try:
             documents.append(job.run(number, path))
-        except LstmstateError as error:
+        except (LstmstateError, MemoryError) as error:
             if len(inputs) == 1:
                 raise
-            failed.append((path, str(error)))
-            tell(f"error: {error}")
-            if flags["carry_state"]:
-                break  # what follows begins where this one would have ended
+            told = error if isinstance(error, LstmstateError) else _too_large(path)
+            failed.append((path, str(told)))
+            tell(f"error: {told}")
+    code = decided(SOME_FAILED if failed else DONE)
     if flags["as_json"]:
         from lstmstate.report.convert_json import print_document
 
         print_document("run", documents, failed, single=len(inputs) == 1)
-    return SOME_FAILED if failed else 0
+    return code
+
+
+def _too_large(path: str) -> LstmstateError:
+    return LstmstateError("there is not enough memory for this", path=path)
 
 
 def _refuse_contradictions(inputs: Sequence[str], flags: dict[str, Any]) -> None:
@@ -109,16 +112,23 @@ def _refuse_contradictions(inputs: Sequence[str], flags: dict[str, Any]) -> None
         "give --state or --zero-state, not both": flags["state_path"] and flags["zero_state"],
         "-o is for one input; give --out-dir for several": flags["output"]
         and (several or flags["out_dir"]),
-        "-o - and --json both want stdout": flags["output"] == "-" and flags["as_json"],
+        "-o -, --state-out - and --json all want stdout": [
+            flags["output"],
+            flags["state_out"],
+            "-" if flags["as_json"] else None,
+        ].count("-")
+        > 1,
         "stdin can be read once": [*inputs, flags["state_path"], flags["lengths"]].count("-") > 1,
         "--state-out with several inputs needs --carry-state, or a run for each": several
         and flags["state_out"]
         and not flags["carry_state"],
-        "--all-states and --trace are for files: give -o or --out-dir": (
-            flags["all_states"] or flags["trace"]
+        "--all-states, --trace, --format and --compress are for files: give -o or --out-dir": any(
+            flags[name] for name in ("all_states", "trace", "kind", "compress")
         )
         and not (flags["output"] or flags["out_dir"]),
         "--from tells the layout of a --state": flags["from_layout"] and not flags["state_path"],
+        "--state-layout tells that of a --state-out": flags["state_layout"]
+        and not flags["state_out"],
     }
     for problem, there in problems.items():
         if there:
@@ -136,6 +146,7 @@ class _Job:
         self._flags = flags
         self._quiet = quiet
         self._count = len(inputs)
+        self._done = 0
         verify = options.verify(flags["no_checksums"], quiet=quiet)
         ckpt = open_checkpoint(ckpt_path, checksums=verify)
         network = ckpt.network(cell=flags["cell"], stack=flags["stack"])
@@ -143,11 +154,13 @@ class _Job:
         self._prefix = ckpt.prefix
         options.resolved(ckpt_path, ckpt.prefix, ckpt.notes, quiet=quiet)
         options.say_settled(self._loaded.settled, strict=flags["strict"], quiet=quiet)
+        options.note(self._loaded.not_finite, quiet=quiet)
         self._keep = "cmijfo" if flags["trace"] else "cm" if flags["all_states"] else ""
         self._inputs = options.inputs_of(
-            [ckpt_path, *inputs, *filter(None, (flags["state_path"],))], flags
+            [ckpt_path, *inputs, *filter(None, (flags["state_path"], flags["lengths"]))], flags
         )
         self._state = self._first_state()
+        self._refuse_state_out()
         self._targets = self._names(inputs)
 
     def _first_state(self) -> State | None:
@@ -157,10 +170,43 @@ class _Job:
         if flags["state_path"] is None:
             return None
         state, notes = open_state(
-            self._loaded, flags["state_path"], flags["from_layout"], self._prefix
+            self._loaded,
+            flags["state_path"],
+            flags["from_layout"],
+            self._prefix,
+            allow_nan=flags["allow_nan"],
         )
         options.note(notes, quiet=self._quiet)
         return state
+
+    def _refuse_state_out(self) -> None:
+        """Refuse a --state-out that could not be written: a run may take hours until then."""
+        from lstmstate.convert import How, begin, kind_to_write
+        from lstmstate.output import Outputs, told
+        from lstmstate.states import held
+
+        target = self._flags["state_out"]
+        if target is None:
+            return
+        kind = kind_to_write(target, None)
+        ckpt = kind.key == "ckpt"
+        with told(target):
+            if target != "-":
+                index = f"{target.removesuffix('.index')}.index"
+                Outputs(self._inputs, force=self._flags["force"]).refuse(index if ckpt else target)
+            loaded = self._loaded
+            zeros = loaded.state(loaded.states_of(None, 1))
+            plans = begin(held(zeros), How(self._state_layout())).flow.plans
+            if kind.key == "npy" and len(plans) > 1:
+                raise LstmstateError(
+                    f"an .npy holds one array, and the state is {len(plans)}",
+                    advice="say --state-layout flat, or write an .npz or .h5",
+                )
+
+    def _state_layout(self) -> Layout:
+        from lstmstate.state.layouts import LAYOUTS
+
+        return LAYOUTS[self._flags["state_layout"] or "tuple"]
 
     def _names(self, inputs: Sequence[str]) -> list[str | None]:
         """Return where the results of each input go."""
@@ -178,8 +224,13 @@ class _Job:
             stem = os.path.basename(stem_of(base)) if base != "-" else "stdin"
             inner = f".{'_'.join(place.replace('/', ' ').split())}" if place else ""
             names.append(os.path.join(folder, f"{stem}{inner}.{ending}"))
-        if len(set(names)) < len(names):
-            raise click.UsageError("two inputs of one name would have one output in --out-dir")
+        for number, name in enumerate(names):
+            first = names.index(name)
+            if first < number:
+                raise click.UsageError(
+                    f"{printable(inputs[first])} and {printable(inputs[number])} would have one "
+                    f"output, {printable(name)}: run them one by one, with -o"
+                )
         with told(folder):
             os.makedirs(folder, exist_ok=True)
         return list(names)
@@ -192,6 +243,8 @@ class _Job:
         from lstmstate.running.job import open_input, run_input
 
         flags = self._flags
+        if flags["carry_state"] and self._done < number:
+            raise LstmstateError("not run: the input before it, where it begins, failed", path=path)
         given = open_input(
             self._loaded,
             path,
@@ -200,6 +253,9 @@ class _Job:
             allow_nan=flags["allow_nan"],
         )
         options.note(given.sequences.notes, quiet=self._quiet)
+        begins = "zero"
+        if self._state is not None:
+            begins = "carried" if number and flags["carry_state"] else "file"
         target = self._targets[number]
         is_last = number == self._count - 1
         state_target = flags["state_out"] if is_last else None
@@ -222,17 +278,29 @@ class _Job:
         if flags["carry_state"]:
             self._state = done.state
         document = run_document(self._loaded, self._prefix, flags["engine"], path, given, done)
+        document["initial_state"] = {
+            "source": begins,
+            "path": flags["state_path"] if begins == "file" else None,
+        }
+        options.note([f"{path}: {line}" for line in done.notes], quiet=self._quiet)
         self._tell(number, path, target, document)
+        self._done += 1
         return document | {"output": target, "state_output": state_target}
 
     def _results(self, outputs: Outputs, target: str | None, given: Input) -> Any:
         """Return the open file of the results, or nothing where they go into none."""
         if target is None:
             return nullcontext()
-        from lstmstate.convert import kind_to_write
+        from lstmstate.convert import kind_of_name, kind_to_write
         from lstmstate.running import job
         from lstmstate.running.results import open_results
 
+        if not (self._flags["kind"] or target == "-" or kind_of_name(target)):
+            raise LstmstateError(
+                "its name does not say what to write",
+                path=target,
+                advice="end it in .npz, .h5 or .npy, or say --format",
+            )
         kind: StateKind = kind_to_write(target, self._flags["kind"])
         alone = kind.key == "npy"
         if alone and self._keep:
@@ -255,11 +323,10 @@ class _Job:
 
     def _write_state(self, outputs: Outputs, target: str, done: Done) -> None:
         from lstmstate.convert import How, kind_to_write, write_state
-        from lstmstate.state.layouts import LAYOUTS
         from lstmstate.states import held
 
-        layout = LAYOUTS[self._flags["state_layout"]]
-        write_state(held(done.state), How(layout), outputs, target, kind_to_write(target, None))
+        how = How(self._state_layout())
+        write_state(held(done.state), how, outputs, target, kind_to_write(target, None))
 
     def _tell(self, number: int, path: str, target: str | None, document: dict[str, Any]) -> None:
         """Say what was done: a line of progress, the path of the output, or tables."""
@@ -268,12 +335,14 @@ class _Job:
         speed = f", {rate:,.0f} a second" if rate else ""
         line = f"{place}{path}: {document['steps']:,} steps{speed}"
         options.note([line], quiet=self._quiet)
-        if self._flags["as_json"] or target == "-":
-            return
+        if self._flags["as_json"] or "-" in (target, self._flags["state_out"]):
+            return  # stdout is taken
         if target is not None:
             click.echo(printable(target) if sys.stdout.isatty() else target)
             return
         from lstmstate.report.console import sheet
         from lstmstate.report.run_report import run_table
 
+        if number:
+            click.echo()
         run_table(sheet(), document)

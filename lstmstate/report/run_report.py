@@ -22,7 +22,7 @@ Json = dict[str, Any]
 def run_document(
     loaded: Loaded, prefix: str, engine: str, path: str, given: Input, done: Done
 ) -> Json:
-    """Return the document of one input."""
+    """Return the document of one input; the figures of outputs are null where none were taken."""
     sequences = given.sequences
     steps = done.steps if given.lengths is None else int(given.lengths.sum())
     return {
@@ -36,7 +36,7 @@ def run_document(
         "steps": sequences.steps,
         "valid_steps": steps if given.lengths is not None else steps * sequences.batch,
         "outputs": {
-            "width": loaded.network.output_size,
+            "shape": list(given.shape(loaded.network.output_size)),
             "dtype": str(loaded.network.dtype),
             **(done.outputs or Figures())._asdict(),
         },
@@ -77,9 +77,10 @@ def run_table(sheet: Sheet, document: Json) -> None:
     """Print how a run went: the outputs' figures, and the final state."""
     cells, outputs = document["cells"], document["outputs"]
     sheet.title(printable(document["input"]))
-    batch, steps = document["batch"], document["steps"]
+    batch, steps, valid = (document[name] for name in ("batch", "steps", "valid_steps"))
+    padded = f", {valid:,} of them valid," if valid < batch * steps else ""
     sheet.line(
-        f"{text.count(batch, 'sequence')} of {text.count(steps, 'step')} through "
+        f"{text.count(batch, 'sequence')} of {text.count(steps, 'step')}{padded} through "
         f"{text.count(len(cells), 'cell')} of {printable(document['checkpoint'])}"
     )
     sheet.heading("Cells")
@@ -89,17 +90,21 @@ def run_table(sheet: Sheet, document: Json) -> None:
     if any(_is_assumed(cell) for cell in cells):
         sheet.line("  * the default: nothing in the files tells")
     sheet.heading("Outputs, and the state after the last step")
-    figures = [("", "lead"), ("of", "name"), ("shape", "left")]
-    figures += [(name, "right") for name in ("min", "max", "mean", "std")]
-    shape = text.shape((batch, steps, outputs["width"]))
-    rows = [["", "outputs", shape, *_figures(outputs)]]
+    shown = [("", "outputs", outputs)]
     for number, cell in enumerate(document["state"], 1):
-        for half in "cm":
-            told = cell[half]
-            rows.append([str(number), half, text.shape(tuple(told["shape"])), *_figures(told)])
+        shown += [(str(number), half, cell[half]) for half in "cm"]
+    figures = [("", "lead"), ("of", "name"), ("shape", "left")]
+    figures += [(name, "right") for name in _FIGURES]
+    if any(told["not_finite"] for *_, told in shown):
+        figures.append(("NaN or Inf", "right"))
+    rows = []
+    for lead, of, told in shown:
+        row = [lead, of, text.shape(tuple(told["shape"])), *_figures(told)]
+        rows.append([*row, f"{told['not_finite']:,}"][: len(figures)])
     sheet.table(figures, rows)
 
 
+_FIGURES = ("min", "max", "mean", "std")
 _SHOWN = ("forget_bias", "cell_clip", "proj_clip", "activation")
 
 
@@ -120,4 +125,4 @@ def _is_assumed(cell: Json) -> bool:
 
 
 def _figures(told: Json) -> list[str]:
-    return [text.number(told[name]) for name in ("min", "max", "mean", "std")]
+    return [text.number(told[name]) for name in _FIGURES]
