@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstmstate.cli import CONTEXT, DONE, NO, decided, options
+from lstmstate.cli import CONTEXT, DONE, NO, SOME_FAILED, decided, options, tell
 from lstmstate.errors import LstmstateError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -63,16 +63,18 @@ def command(
         raise click.UsageError("TensorFlow is what --engine is held against")
     ckpt = open_checkpoint(ckpt_path, checksums=options.verify(flags["no_checksums"], quiet=quiet))
     options.resolved(ckpt_path, ckpt.prefix, ckpt.notes, quiet=quiet)
-    trials = list(_trials(ckpt, inputs, flags, quiet=quiet))
+    failed: list[tuple[str, str]] = []
+    trials = list(_trials(ckpt, inputs, flags, failed, quiet=quiet))
     refused = [trial.refused for trial in trials if trial.refused]
     if refused and (flags["strict"] or len(refused) == len(trials)):
         raise UnsupportedError(refused[0])
     options.note(refused, quiet=quiet)
-    code = decided(DONE if all(trial.agrees for trial in trials) else NO)
+    agrees = all(trial.agrees for trial in trials)
+    code = decided(SOME_FAILED if failed else DONE if agrees else NO)
     if as_json:
         import json
 
-        document = verify_document(ckpt.prefix, flags["engine"], trials)
+        document = verify_document(ckpt.prefix, flags["engine"], trials, failed)
         click.echo(json.dumps(document, indent=2, allow_nan=False))
     else:
         from lstmstate.report.console import sheet
@@ -82,9 +84,14 @@ def command(
 
 
 def _trials(
-    ckpt: LSTMCheckpoint, inputs: tuple[str, ...], flags: dict[str, Any], *, quiet: bool
+    ckpt: LSTMCheckpoint,
+    inputs: tuple[str, ...],
+    flags: dict[str, Any],
+    failed: list[tuple[str, str]],
+    *,
+    quiet: bool,
 ) -> Iterable[Trial]:
-    """Yield what was tried: each input, or each cell over random data."""
+    """Yield what was tried: each input, or each cell over random data; note the failed ones."""
     from lstmstate.report.console import Meter
     from lstmstate.running.job import open_input
     from lstmstate.running.verify import judged, over_input, over_random_data
@@ -97,9 +104,17 @@ def _trials(
     both = judged(ckpt.network(cell=flags["cell"], stack=flags["stack"]), engine, given, tolerance)
     options.say_settled(both.ours.settled, strict=flags["strict"], quiet=quiet)
     for path in inputs:
-        one = open_input(both.ours, path, lengths=flags["lengths"], time_major=flags["time_major"])
-        with Meter("verifying", one.nbytes, quiet=quiet) as meter:
-            yield over_input(both, one, meter.add)
+        how = {"lengths": flags["lengths"], "time_major": flags["time_major"]}
+        try:
+            one = open_input(both.ours, path, **how)
+            options.note(one.sequences.notes, quiet=quiet)
+            with Meter("verifying", one.nbytes, quiet=quiet) as meter:
+                yield over_input(both, one, meter.add)
+        except LstmstateError as error:
+            if len(inputs) == 1:
+                raise
+            failed.append((path, str(error)))
+            tell(f"error: {error}")
 
 
 def _networks(ckpt: LSTMCheckpoint, flags: dict[str, Any]) -> list[LSTMNetwork]:

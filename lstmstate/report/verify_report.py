@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.errors import printable
@@ -16,19 +17,22 @@ if TYPE_CHECKING:
 SCHEMA = "lstmstate.verify/1"
 
 
-def verify_document(prefix: str, engine: str, trials: Sequence[Trial]) -> dict[str, Any]:
-    """Return the document of what was tried."""
+def verify_document(
+    prefix: str, engine: str, trials: Sequence[Trial], failed: Sequence[tuple[str, str]] = ()
+) -> dict[str, Any]:
+    """Return the document of what was tried, and of the inputs that could not be used."""
     return {
         "schema": SCHEMA,
         "checkpoint": prefix,
         "engine": engine,
-        "agrees": all(trial.agrees for trial in trials),
+        "agrees": not failed and all(trial.agrees for trial in trials),
         "trials": [
             {
                 "network": trial.network,
                 "data": trial.data,
                 "steps": trial.steps,
                 "agrees": trial.agrees if trial.differences is not None else None,
+                "tolerance": trial.tolerance,
                 "refused": trial.refused,
                 "differences": [
                     {
@@ -42,6 +46,7 @@ def verify_document(prefix: str, engine: str, trials: Sequence[Trial]) -> dict[s
             }
             for trial in trials
         ],
+        "failed": [{"path": path, "error": error} for path, error in failed],
     }
 
 
@@ -50,16 +55,25 @@ def verify_table(sheet: Sheet, prefix: str, trials: Sequence[Trial]) -> None:
     shown = [trial for trial in trials if trial.differences is not None]
     agreeing = sum(trial.agrees for trial in shown)
     sheet.title(text.name(prefix))
-    sheet.line(f"{text.count(len(shown), 'run')} beside TensorFlow, {agreeing} within tolerance")
-    columns = [("cell", "name"), ("data", "left"), ("steps", "right"), ("of", "left")]
-    columns += [("max abs", "right"), ("max rel", "right"), ("", "left")]
+    bounds = sorted({trial.tolerance for trial in shown if trial.tolerance is not None})
+    within = " and ".join(f"{bound:g}" for bound in bounds)
+    sheet.line(f"{text.count(len(shown), 'run')} beside TensorFlow, {agreeing} within {within}")
+    for network, of_network in groupby(shown, key=lambda trial: trial.network):
+        sheet.heading(text.name(network))
+        _table(sheet, list(of_network))
+
+
+def _table(sheet: Sheet, trials: Sequence[Trial]) -> None:
+    columns = [("data", "name"), ("steps", "right"), ("of", "name")]
+    columns += [("max abs", "right"), ("max rel", "right")]
+    if not all(trial.agrees for trial in trials):
+        columns.append(("", "left"))
     rows = []
-    for trial in shown:
-        first = [text.name(trial.network), printable(trial.data), f"{trial.steps:,}"]
-        for number, one in enumerate(trial.differences or ()):
-            lead = first if number == 0 else ["", "", ""]
-            verdict = "" if one.verdict == "same" else "beyond tolerance"
+    for trial in trials:
+        lead = [printable(trial.data), f"{trial.steps:,}"]
+        for one in trial.differences or ():
             figures = [text.number(one.max_abs), text.number(one.max_rel)]
-            rows.append([*lead, printable(one.name), *figures, verdict])
-    sheet.line()
+            verdict = "" if one.verdict == "same" else "beyond tolerance"
+            rows.append([*lead, printable(one.name), *figures, verdict][: len(columns)])
+            lead = ["", ""]
     sheet.table(columns, rows)

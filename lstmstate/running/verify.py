@@ -31,6 +31,7 @@ class Trial(NamedTuple):
         differences: outputs, then c and m of each cell; the names say which. None where
             TensorFlow has no such cell.
         refused: why there are none.
+        tolerance: N in |a - b| <= N + N * |b|.
     """
 
     network: str
@@ -38,6 +39,7 @@ class Trial(NamedTuple):
     steps: int
     differences: tuple[Difference, ...] | None
     refused: str | None = None
+    tolerance: float | None = None
 
     @property
     def agrees(self) -> bool:
@@ -94,7 +96,7 @@ def over_random_data(
             gauges[0].add(ran[0].outputs, ran[1].outputs, (0, 0, 0))
             _add_states(gauges[1:], ran[0].states, ran[1].states)
             results = tuple(gauge.result() for gauge in gauges)
-            yield Trial(network.route.name, "random", steps, results)
+            yield Trial(network.route.name, "random", steps, results, None, both.tolerance.atol)
 
 
 def over_input(
@@ -116,7 +118,8 @@ def over_input(
         told(len(ours.outputs) * sequences.batch * sequences.width * 4)
     _add_states(gauges[1:], *last)
     results = tuple(gauge.result() for gauge in gauges)
-    return Trial(both.ours.route.name, sequences.path, sequences.steps, results)
+    name, bound = both.ours.route.name, both.tolerance.atol
+    return Trial(name, sequences.path, sequences.steps, results, None, bound)
 
 
 def _gauges(both: Judged, steps: int, batch: int) -> list[Gauge]:
