@@ -68,6 +68,7 @@ def test_lower_rooms_never_import_upper_ones() -> None:
         "states",
         "compare",
         "checks",
+        "running",
         "report",
         "cli",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
@@ -160,22 +160,33 @@ def write(
     outputs: Outputs, target: str, flow: Flow, metadata: Metadata, *, compress: bool = False
 ) -> None:
     """Write the planned arrays one after another, and what travels with them."""
-    import numpy as np
-
-    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
-    told = np.array(metadata.line())
+    method = packing(compress=compress)
     with outputs.open(target) as file, zipfile.ZipFile(file, "w") as archive:
         for number, plan in enumerate(flow.plans):
-            with _member(archive, plan.name, method) as member:
+            with new_member(archive, plan.name, method) as member:
                 member.write(header_bytes(plan.shape, plan.dtype, None))
                 for piece in flow.in_order(number):
                     member.write(values(piece))
-        with _member(archive, KEY, method) as member:
-            member.write(header_bytes((), told.dtype, None))
-            member.write(values(told))
+        write_metadata(archive, metadata, method)
 
 
-def _member(archive: zipfile.ZipFile, name: str, method: int) -> Any:
+def packing(*, compress: bool) -> int:
+    """Return how members are stored, as zipfile calls it."""
+    return zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+
+
+def new_member(archive: zipfile.ZipFile, name: str, method: int) -> IO[bytes]:
+    """Return a new array of an archive, to be written from its header on; it is of no time."""
     info = zipfile.ZipInfo(f"{name}{_SUFFIX}", _EPOCH)
     info.compress_type = method
     return archive.open(info, "w", force_zip64=True)
+
+
+def write_metadata(archive: zipfile.ZipFile, metadata: Metadata, method: int) -> None:
+    """Write what travels with a state as the last member."""
+    import numpy as np
+
+    told = np.array(metadata.line())
+    with new_member(archive, KEY, method) as member:
+        member.write(header_bytes((), told.dtype, None))
+        member.write(values(told))

@@ -1,0 +1,1 @@
+"""Stepping a cell over files: what goes in, and what comes of it."""

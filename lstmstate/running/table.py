@@ -1,0 +1,226 @@
+"""Tables of numbers as text: a row a step, a column a feature, named in the first line or not.
+
+    # comments at the start are passed over
+    time,x,y
+    0.0,0.25,-1.5
+
+NumPy's own parser of text reads them; nothing in a field is ever evaluated.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from lstmstate.checkpoint.source import ByteSource
+from lstmstate.errors import (
+    CorruptError,
+    LstmstateError,
+    NotFoundError,
+    UnsupportedError,
+    printable,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# A table is held whole, and parsed at some 50 MB a second: longer ones belong into an npy.
+MAX_BYTES = 256 << 20
+
+_MARKS = "\t,;"
+_SHOWN = 30  # characters of a field that an error shows
+_LISTED = 8  # names of columns that an error lists
+
+
+class Table(NamedTuple):
+    """A table that was read.
+
+    Attributes:
+        names: those of all its columns, also of those that were not asked for; () where it has
+            no heading.
+        values: the columns that were asked for, float64 `[rows, columns]`.
+    """
+
+    names: tuple[str, ...]
+    values: NDArray[np.float64]
+
+
+class _Shape(NamedTuple):
+    """What the first line tells: `mark` stands between fields, None for white space."""
+
+    mark: str | None
+    names: tuple[str, ...]
+    width: int
+
+    def fields(self, line: str) -> list[str]:
+        """Cut a line."""
+        if self.mark is None:
+            return line.split()
+        try:
+            return next(csv.reader([line], delimiter=self.mark), [""])
+        except csv.Error as error:
+            raise CorruptError(f"a line of it cannot be cut into fields ({error})") from None
+
+
+def read_table(source: ByteSource, columns: str | None = None) -> Table:
+    """Read a table.
+
+    Args:
+        columns: the names of some, with commas between them; None for all.
+
+    Raises:
+        LstmstateError: it is no table of numbers, or there are no such columns.
+    """
+    if source.size > MAX_BYTES:
+        raise UnsupportedError(
+            f"a table of {source.size:,} bytes is not read as text", advice="save it as an .npy"
+        )
+    lines = _lines(source)
+    number, first = next(lines, (0, ""))
+    if "\0" in first:
+        raise CorruptError("this is no text in UTF-8", advice="save it as UTF-8, or as an .npy")
+    shape = _shape(first, is_csv=source.path.lower().endswith((".csv", ".tsv")))
+    wanted = _places(shape.names, columns) if columns is not None else None
+    if shape.names or not number:
+        number, first = next(lines, (0, ""))
+    return Table(shape.names, _values(source, shape, wanted, chain([(number, first)], lines)))
+
+
+def _lines(source: ByteSource) -> Iterator[tuple[int, str]]:
+    """Yield lines and their numbers, without comments at the start and empty lines at the end.
+
+    An empty line in between may be a value that is missing: to pass over it would shift the
+    steps behind it.
+    """
+    raw = cast("io.RawIOBase", source.file())
+    empty = 0
+    has_begun = False
+    text = io.TextIOWrapper(io.BufferedReader(raw, 1 << 20), "utf-8-sig", "replace")
+    for number, line in enumerate(text, 1):
+        if not line.strip():
+            empty = empty or (number if has_begun else 0)
+            continue
+        if not has_begun and line.lstrip().startswith("#"):
+            continue
+        if empty:
+            raise CorruptError(f"line {empty} is empty", advice="remove it, or put numbers there")
+        has_begun = True
+        yield number, line
+
+
+def _shape(first: str, *, is_csv: bool) -> _Shape:
+    """Return what the first line tells; without a number in it, it is the heading."""
+    mark = next((mark for mark in _MARKS if mark in first), None)
+    if mark is None and is_csv and not any(map(_is_number, first.split())):
+        mark = ","  # the heading of a single column may have spaces
+    names = [name.strip() for name in _Shape(mark, (), 0).fields(first)]
+    is_heading = any(names) and not any(map(_is_number, names))
+    return _Shape(mark, tuple(names) if is_heading else (), len(names))
+
+
+def _is_number(text: str) -> bool:
+    """Whether NumPy reads a field as a number; Python itself reads more."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.isascii() and "_" not in text
+
+
+def _places(names: Sequence[str], asked: str) -> list[int]:
+    """Return where the columns of these names stand."""
+    if not names:
+        raise NotFoundError(
+            "its first line names no columns", tensor=asked, advice="give the file alone"
+        )
+    places = []
+    for name in [asked] if asked in names else [part.strip() for part in asked.split(",")]:
+        if names.count(name) != 1:
+            problem = "there is no such column"
+            if name in names:
+                problem = f"{names.count(name)} columns have this name"
+            raise NotFoundError(problem, tensor=name, advice=f"there are: {listed(names)}")
+        places.append(names.index(name))
+    return places
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first of some names, for a message."""
+    more = ", …" if len(names) > _LISTED else ""
+    return ", ".join(printable(name[:_SHOWN]) for name in names[:_LISTED]) + more
+
+
+def _values(
+    source: ByteSource,
+    shape: _Shape,
+    wanted: Sequence[int] | None,
+    lines: Iterator[tuple[int, str]],
+) -> NDArray[np.float64]:
+    """Return the numbers in the rows; what is wrong with one is told with its number."""
+    import numpy as np
+
+    first = next(lines)
+    if not first[0]:
+        return np.empty((0, shape.width if wanted is None else len(wanted)))
+    rows = (line for _, line in chain([first], lines))
+    try:
+        values = np.loadtxt(
+            rows if wanted is None else _whole(rows, shape),
+            delimiter=shape.mark,
+            comments=None,  # those at the start are gone, and others are damage
+            quotechar='"',
+            usecols=wanted,
+            ndmin=2,
+            encoding="utf-8",
+        )
+    except LstmstateError:
+        raise
+    except Exception as error:  # a ValueError as a rule; whatever else damage leads it to
+        raise _fault(source, shape, wanted, first[0]) or CorruptError(
+            f"this is no table of numbers ({error})"
+        ) from None
+    if wanted is None and values.shape[1] != shape.width:
+        raise _fault(source, shape, wanted, first[0]) or CorruptError("its rows cannot be told")
+    return values
+
+
+def _whole(rows: Iterator[str], shape: _Shape) -> Iterator[str]:
+    """Give rows on as long as they have all of their fields, of which NumPy sees only some."""
+    for row in rows:
+        if shape.mark is None or '"' in row:
+            found = len(shape.fields(row))
+        else:
+            found = row.count(shape.mark) + 1
+        if found != shape.width:
+            raise ValueError
+        yield row
+
+
+def _fault(
+    source: ByteSource, shape: _Shape, wanted: Sequence[int] | None, start: int
+) -> CorruptError | None:
+    """Return what is wrong with the first row that is no row of numbers.
+
+    Args:
+        start: the line that is the first row.
+    """
+    rows = (numbered for numbered in _lines(source) if numbered[0] >= start)
+    for row, (number, line) in enumerate(rows, 1):
+        fields = shape.fields(line)
+        where = f"row {row} (line {number} of the file)"
+        if len(fields) != shape.width:
+            return CorruptError(
+                f"{where} has {len(fields)} fields, and the first line {shape.width}"
+            )
+        for column in range(shape.width) if wanted is None else wanted:
+            if _is_number(fields[column]):
+                continue
+            text = printable(fields[column].strip()[:_SHOWN])
+            held = f"holds {text!r}, which is no number" if text else "has an empty field"
+            called = f" ({printable(shape.names[column][:_SHOWN])})" if shape.names else ""
+            return CorruptError(f"{where} {held}, in column {column + 1}{called}")
+    return None

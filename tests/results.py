@@ -1,0 +1,119 @@
+"""Arrays as a run gives them, files of them, and what reads those."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from hypothesis import settings
+from states import Array
+
+from lstmstate.cells.model import StateWidths
+from lstmstate.output import Outputs
+from lstmstate.running.results import PlannedResult, Results, open_results
+from lstmstate.state.files import BY_KEY
+from lstmstate.state.metadata import Metadata
+from lstmstate.state.model import CellShape
+
+steady = settings(derandomize=True, deadline=None)
+TOLD = Metadata("tuple", (CellShape("rnn/lstm_cell", StateWidths(4, 2)),), False, source="a.ckpt")
+KINDS = ["npz", "npz, compressed", "h5", "h5, compressed"]
+
+Arrays = Mapping[str, tuple[Array, int | None]]  # and the axes that they grow along
+
+
+def planned(arrays: Arrays) -> list[PlannedResult]:
+    """Return the plans of some arrays."""
+    return [
+        PlannedResult(name, array.shape, array.dtype, axis)
+        for name, (array, axis) in arrays.items()
+    ]
+
+
+@contextmanager
+def writing(target: Path | str, kind: str, arrays: Arrays, **how: Any) -> Iterator[Results]:
+    """Open the file of some arrays; it is there behind the block."""
+    key, _, compressed = kind.partition(", ")
+    with (
+        Outputs(**how) as outputs,
+        open_results(
+            outputs, str(target), BY_KEY[key], planned(arrays), TOLD, compress=bool(compressed)
+        ) as results,
+    ):
+        yield results
+
+
+def spans(steps: int, parts: int) -> list[tuple[int, int]]:
+    """Return the spans of so many steps."""
+    return [(at, min(at + parts, steps)) for at in range(0, steps, parts)]
+
+
+def fill(results: Results, arrays: Arrays, parts: int, *, late: bool = True) -> None:
+    """Write all arrays, the growing ones in spans; those that come whole at the end or before."""
+    growing = {name: found for name, found in arrays.items() if found[1] is not None}
+    if not late:
+        fill(results, {name: arrays[name] for name in arrays if name not in growing}, parts)
+    steps = max((array.shape[axis or 0] for array, axis in growing.values()), default=0)
+    for start, stop in spans(steps, parts):
+        for name, (array, axis) in growing.items():
+            rows = array[(slice(None),) * (axis or 0) + (slice(start, stop),)].copy()
+            results.write(name, start, rows)
+            rows[...] = 77  # whoever gave them may use the room again
+    for name, (array, axis) in arrays.items() if late else ():
+        if axis is None:
+            results.whole(name, array)
+
+
+def written(target: Path, kind: str, arrays: Arrays, parts: int = 3, **how: Any) -> Path:
+    """Write arrays into a file; return its path."""
+    with writing(target, kind, arrays) as results:
+        fill(results, arrays, parts, **how)
+    return target
+
+
+def read(path: Path) -> dict[str, Array]:
+    """Return the arrays of a file, as NumPy and h5py read them."""
+    if path.suffix == ".npy":
+        return {"outputs": np.load(path)}
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files if name != "lstmstate"}
+    arrays: dict[str, Array] = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, found: (
+                arrays.__setitem__(name, found[...]) if isinstance(found, h5py.Dataset) else None
+            )
+        )
+    return arrays
+
+
+def same(found: Mapping[str, Array], arrays: Arrays) -> None:
+    """Demand the same arrays, to the bit."""
+    assert set(found) == set(arrays)
+    for name, (array, _) in arrays.items():
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
+        assert found[name].tobytes() == array.tobytes()
+
+
+def random_array(*shape: int, dtype: str = "float32") -> Array:
+    """Return random numbers that differ from shape to shape."""
+    found: Array = np.random.default_rng(shape).normal(size=shape).astype(dtype)
+    return found
+
+
+def results_of(batch: int | None, steps: int, *, time_major: bool = False) -> dict[str, Any]:
+    """Return outputs, c of every step, and the last state, as a run gives them."""
+    lead = () if batch is None else (batch,)
+    axis = 0 if batch is None or time_major else 1
+    shape = (*lead, steps) if axis else (steps, *lead)
+    return {
+        "outputs": (random_array(*shape, 2), axis),
+        "steps/c": (random_array(*shape, 4), axis),
+        "c": (random_array(batch or 1, 4), None),
+        "m": (random_array(batch or 1, 2), None),
+    }

@@ -1,0 +1,263 @@
+"""What a run writes: the same whatever the parts it comes in, and as others read it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from commands import PROJECT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from results import (
+    KINDS,
+    Arrays,
+    fill,
+    planned,
+    random_array,
+    read,
+    results_of,
+    same,
+    steady,
+    writing,
+    written,
+)
+from states import Array
+
+from lstmstate import LSTMState, load_state
+from lstmstate.output import Outputs
+from lstmstate.running.results import PlannedResult, open_results
+from lstmstate.state.files import BY_KEY
+
+
+@st.composite
+def any_arrays(draw: st.DrawFn) -> dict[str, tuple[Array, int | None]]:
+    """Draw arrays of some steps, along any axis, and arrays that come whole, in any order."""
+    steps = draw(st.integers(1, 9))
+    arrays: dict[str, tuple[Array, int | None]] = {}
+    for number in range(draw(st.integers(1, 5))):
+        sizes = draw(st.lists(st.integers(0, 3) | st.just(1), min_size=1, max_size=3))
+        axis = draw(st.none() | st.integers(0, len(sizes) - 1))
+        if axis is not None:
+            sizes[axis] = steps
+        dtype = draw(st.sampled_from(["float32", "float64", "float16"]))
+        arrays[f"{'a/' * (number % 2)}{number}"] = random_array(*sizes, dtype=dtype), axis
+    return arrays
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_parts_give_the_same_file(kind: str) -> None:
+    @settings(steady, max_examples=60)
+    @given(any_arrays(), st.integers(1, 9), st.booleans())
+    def check(arrays: Arrays, parts: int, late: bool) -> None:
+        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lstmstate.running.hdf5_results._CHUNK_BYTES", 64)
+            suffix = kind.partition(",")[0]
+            one = written(Path(folder) / f"a.{suffix}", kind, arrays, 9)
+            other = written(Path(folder) / f"b.{suffix}", kind, arrays, parts, late=late)
+            same(read(one), arrays)
+            same(read(other), arrays)
+            assert "npz" not in kind or one.read_bytes() == other.read_bytes()
+            assert sorted(os.listdir(folder)) == [one.name, other.name]
+
+    check()
+
+
+@settings(steady, max_examples=60)
+@given(
+    st.lists(st.integers(0, 3) | st.just(1), max_size=2),
+    st.lists(st.integers(0, 3), max_size=1),
+    st.integers(1, 9),
+    st.integers(1, 9),
+)
+def test_an_npy_grows_along_any_axis(
+    lead: list[int], width: list[int], steps: int, parts: int
+) -> None:
+    array = random_array(*lead, steps, *width)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.npy"
+        found = written(path, "npy", {"outputs": (array, len(lead))}, parts)
+        np.save(path.with_name("b.npy"), array)
+        same(read(found), {"outputs": (array, None)})
+        assert found.stat().st_size == path.with_name("b.npy").stat().st_size
+
+
+@pytest.mark.parametrize("parts", [1, 4, 10])
+@pytest.mark.parametrize("kind", ["h5", "npz"])
+def test_the_bytes_are_those_of_any_other_time_and_other_parts(
+    tmp_path: Path, kind: str, parts: int
+) -> None:
+    arrays = results_of(3, 10)
+    one = written(tmp_path / f"a.{kind}", kind, arrays, 10).read_bytes()
+    time.sleep(1.1 if parts == 1 else 0)  # HDF5 keeps times in seconds
+    assert written(tmp_path / f"b.{kind}", kind, arrays, parts).read_bytes() == one
+
+
+# ---- what is in the file
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch", [None, 1, 3])
+def test_the_state_is_read_back_with_its_names(
+    tmp_path: Path, kind: str, batch: int | None
+) -> None:
+    arrays = results_of(batch, 7)
+    path = written(tmp_path / f"a.{kind.partition(',')[0]}", kind, arrays)
+    same(read(path), arrays)
+    state = load_state(path)
+    assert isinstance(state, LSTMState)
+    assert (state.cell, state.c.shape) == ("rnn/lstm_cell", (batch or 1, 4))
+    assert np.array_equal(state.m, arrays["m"][0])
+
+
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_members_of_an_npz_stand_in_the_order_of_the_plans(tmp_path: Path, kind: str) -> None:
+    arrays = dict(reversed(results_of(2, 7).items()))
+    with zipfile.ZipFile(written(tmp_path / "a.npz", kind, arrays)) as archive:
+        members = archive.infolist()
+        assert archive.testzip() is None
+    assert [member.filename for member in members] == [
+        *["m.npy", "c.npy", "steps/c.npy", "outputs.npy", "lstmstate.npy"]
+    ]
+    assert {member.date_time for member in members} == {(1980, 1, 1, 0, 0, 0)}
+    assert {member.compress_type == zipfile.ZIP_DEFLATED for member in members} == {"," in kind}
+
+
+def test_what_travels_with_a_state_may_be_left_out(tmp_path: Path) -> None:
+    arrays = results_of(2, 4)
+    for kind in ("npz", "h5"):
+        target = str(tmp_path / f"a.{kind}")
+        with Outputs() as outputs:
+            opened = open_results(outputs, target, BY_KEY[kind], planned(arrays), None)
+            with opened as results:
+                fill(results, arrays, 3)
+        same(read(Path(target)), arrays)
+    with np.load(tmp_path / "a.npz") as found:
+        assert "lstmstate" not in found.files
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert not file.attrs
+
+
+def test_chunks_of_an_h5_hold_few_steps_and_are_packed_once(tmp_path: Path) -> None:
+    arrays = {
+        "long": (np.zeros((4, 20_000, 50), "f4"), 1),
+        "wide": (np.zeros((700, 3, 1000), "f4"), 1),
+    }
+    with writing(tmp_path / "a.h5", "h5, compressed", arrays) as results:
+        fill(results, {"long": arrays["long"]}, 777)
+        fill(results, {"wide": arrays["wide"]}, 1)
+    with h5py.File(tmp_path / "a.h5") as file:
+        for name in arrays:
+            chunks = file[name].chunks
+            assert 1 << 18 < 4 * np.prod(chunks) <= 1 << 20
+            assert file[name].compression == "gzip"
+        assert file["long"].chunks == (4, 1310, 50)
+        assert file["wide"].chunks[1] == 1
+    assert (tmp_path / "a.h5").stat().st_size < 60_000  # no room is lost to what was packed before
+
+
+# ---- where it waits
+
+
+@contextmanager
+def no_spool() -> Iterator[None]:
+    """Let no nameless file be made."""
+
+    def fail(**_: object) -> None:
+        raise AssertionError("a nameless file was made")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryFile", fail)
+        yield
+
+
+@pytest.mark.parametrize("kind", ["npz", "h5"])
+@pytest.mark.parametrize("batch", [None, 1, 3])
+def test_a_single_span_needs_no_other_file(tmp_path: Path, kind: str, batch: int | None) -> None:
+    with no_spool():
+        written(tmp_path / f"a.{kind}", kind, results_of(batch, 7), 7)
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.h5"])
+@pytest.mark.parametrize("batch", [None, 1])
+def test_outputs_of_one_sequence_need_no_other_file(
+    tmp_path: Path, name: str, batch: int | None
+) -> None:
+    arrays = results_of(batch, 7)
+    del arrays["steps/c"]
+    if name == "a.npy":
+        arrays = {"outputs": arrays["outputs"]}
+    with no_spool():
+        written(tmp_path / name, name[2:], arrays, 2)
+
+
+def test_the_proof_can_fail(tmp_path: Path) -> None:
+    with no_spool(), pytest.raises(AssertionError, match="a nameless file was made"):
+        written(tmp_path / "a.npz", "npz", results_of(3, 7), 2)
+
+
+def test_what_waits_lies_beside_the_target_and_has_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    plain = tempfile.TemporaryFile
+
+    def noted(**how: Any) -> Any:
+        made.append(how["dir"])
+        return plain(**how)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", noted)
+    arrays = results_of(3, 7)
+    with writing(tmp_path / "a.npz", "npz", arrays) as results:
+        results.write("outputs", 0, arrays["outputs"][0][:, :2])
+        assert made == [str(tmp_path)]
+        assert len(os.listdir(tmp_path)) == 1
+        results.write("outputs", 2, arrays["outputs"][0][:, 2:])
+        fill(results, {name: arrays[name] for name in ("steps/c", "c", "m")}, 7)
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "npy"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_memory_does_not_grow_with_the_steps(tmp_path: Path, kind: str, axis: int) -> None:
+    steps, width = 4_000, 250
+    shape = (steps, 4, width) if axis == 0 else (4, steps, width)
+    names = ["outputs"] if kind == "npy" else ["outputs", "c"]
+    plans = [PlannedResult(name, shape, np.dtype("f4"), axis) for name in names]
+    key, _, compressed = kind.partition(", ")
+    part = random_array(*(100 if size == steps else size for size in shape))
+    target = str(tmp_path / f"a.{key}")
+    with Outputs() as outputs:
+        opened = open_results(outputs, target, BY_KEY[key], plans, None, compress=bool(compressed))
+        with opened as results:
+            tracemalloc.start()
+            for start in range(0, steps, 100):
+                for name in names:
+                    results.write(name, start, part)
+            results.finish()
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            results.finish = lambda: None  # type: ignore[method-assign]
+    assert peak < 8 << 20 < len(names) * 16 * steps * width / 1.9
+
+
+# ---- what it costs
+
+
+def test_opening_the_module_imports_nothing_heavy() -> None:
+    script = "import sys, lstmstate.running.results; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT, check=True
+    )
+    assert not {"numpy", "h5py", "zipfile"} & set(done.stdout.split())

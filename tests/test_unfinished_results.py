@@ -1,0 +1,198 @@
+"""What a run writes is whole or not there, whatever comes in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import PROJECT
+from results import (
+    KINDS,
+    TOLD,
+    fill,
+    planned,
+    read,
+    results_of,
+    same,
+    writing,
+)
+
+from lstmstate import LstmstateError
+from lstmstate.output import Outputs
+from lstmstate.running.results import open_results
+from lstmstate.state.files import BY_KEY
+from lstmstate.state.metadata import Metadata
+
+
+class Stop(BaseException):
+    """Not an Exception, as Ctrl-C is not."""
+
+
+@pytest.mark.parametrize("error", [Stop, LstmstateError, OSError, ValueError])
+@pytest.mark.parametrize("kind", [*KINDS, "npy"])
+@pytest.mark.parametrize("rows", [0, 1, 4])
+def test_an_error_between_two_parts_leaves_nothing(
+    tmp_path: Path, kind: str, error: type[BaseException], rows: int
+) -> None:
+    """It reaches the caller as it is: it is none of writing."""
+    arrays = results_of(3, 7)
+    if kind == "npy":
+        arrays = {"outputs": arrays["outputs"]}
+    with (
+        pytest.raises(error, match="^of the cell$"),
+        writing(tmp_path / "a", kind, arrays) as results,
+    ):
+        for name, (array, _) in arrays.items():
+            if rows and name in ("outputs", "steps/c"):
+                results.write(name, 0, array[:, :rows])
+        raise error("of the cell")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_all_there_does_not_appear(tmp_path: Path, kind: str) -> None:
+    arrays = results_of(3, 7)
+    with (
+        pytest.raises(AssertionError, match=r"not all there: \['outputs', 'c', 'm'\]"),
+        writing(tmp_path / "a", kind, arrays) as results,
+    ):
+        results.write("outputs", 0, arrays["outputs"][0][:, :6])
+        fill(results, {"steps/c": arrays["steps/c"]}, 2)
+    assert os.listdir(tmp_path) == []
+
+
+def test_rows_that_do_not_follow_or_fit_are_a_mistake(tmp_path: Path) -> None:
+    arrays = results_of(3, 7)
+    outputs = arrays["outputs"][0]
+    for name, start, array in [
+        ("outputs", 1, outputs[:, 1:]),
+        ("outputs", 0, outputs[:2]),
+        ("outputs", 0, np.concatenate([outputs, outputs], 1)),
+        ("outputs", 0, outputs.astype("f8")),
+        ("c", 0, arrays["c"][0]),
+    ]:
+        with pytest.raises(AssertionError), writing(tmp_path / "a", "npz", arrays) as results:
+            results.write(name, start, array)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_exists_is_replaced_by_force_only(tmp_path: Path) -> None:
+    arrays = results_of(1, 3)
+    for kind in KINDS:
+        target = tmp_path / f"{kind}.{kind.partition(',')[0]}"
+        target.write_bytes(b"old")
+        with (
+            pytest.raises(LstmstateError, match="this file exists already"),
+            writing(target, kind, arrays),
+        ):
+            pass
+        assert target.read_bytes() == b"old"
+        with writing(target, kind, arrays, force=True) as results:
+            fill(results, arrays, 2)
+            assert target.read_bytes() == b"old"
+        same(read(target), arrays)
+
+
+def test_files_that_cannot_hold_the_results_are_refused(tmp_path: Path) -> None:
+    arrays = results_of(1, 3)
+    with (
+        pytest.raises(LstmstateError, match=r"a\.npy: an .npy file holds one array, and these"),
+        writing(tmp_path / "a.npy", "npy", arrays),
+    ):
+        pass
+    for kind in ("csv", "pkl", "ckpt"):
+        with (
+            pytest.raises(LstmstateError, match="has no place for the arrays of a run; write an"),
+            writing(tmp_path / "a", kind, arrays),
+        ):
+            pass
+    many = Metadata("tuple", TOLD.cells * 2000, True)
+    with (
+        pytest.raises(LstmstateError, match=r"a\.h5: an HDF5 file has no room for the names"),
+        Outputs() as outputs,
+        open_results(outputs, str(tmp_path / "a.h5"), BY_KEY["h5"], planned(arrays), many),
+    ):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+from lstmstate.errors import LstmstateError
+from lstmstate.output import Outputs
+from lstmstate.running.results import PlannedResult, open_results
+from lstmstate.state.files import BY_KEY
+kind, compress, axis, target = sys.argv[1], sys.argv[2] == "True", int(sys.argv[3]), sys.argv[4]
+room = int(sys.argv[5])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+shape = (4, 500, 100) if axis else (500, 4, 100)
+plans = [PlannedResult(name, shape, np.dtype("f8"), axis) for name in ("outputs", "c")]
+part = np.random.default_rng(0).random([50 if size == 500 else size for size in shape])
+try:
+    with Outputs(force=True) as outputs:
+        of_kind = plans[:1] if kind == "npy" else plans
+        with open_results(outputs, target, BY_KEY[kind], of_kind, None, compress=compress) as found:
+            for start in range(0, 500, 50):
+                for plan in of_kind:
+                    found.write(plan.name, start, part)
+except LstmstateError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="sizes of files cannot be limited")
+@pytest.mark.parametrize("kind", [*KINDS, "npy"])
+@pytest.mark.parametrize(("axis", "room"), [(0, 0), (0, 100_000), (1, 100_000), (1, 300_000)])
+def test_a_disk_that_is_full_leaves_the_old_file(
+    tmp_path: Path, kind: str, axis: int, room: int
+) -> None:
+    key, _, compressed = kind.partition(", ")
+    target = tmp_path / f"a.{key}"
+    target.write_bytes(b"old")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, key, str(bool(compressed)), str(axis), str(target), str(room)],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == (f"{target}: it cannot be written (File too large)\n", "")
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == [target.name]
+
+
+TO_STDOUT = """
+import sys
+import numpy as np
+from lstmstate.output import Outputs
+from lstmstate.running.results import PlannedResult, open_results
+from lstmstate.state.files import BY_KEY
+array = np.arange(24.0).reshape(2, 6, 2)
+plans = [PlannedResult("outputs", array.shape, array.dtype, 1)]
+with Outputs() as outputs:
+    with open_results(outputs, "-", BY_KEY[sys.argv[1]], plans, None) as found:
+        for start in range(0, 6, 2):
+            found.write("outputs", start, array[:, start : start + 2])
+"""
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_results_go_to_stdout(tmp_path: Path, kind: str) -> None:
+    with (tmp_path / f"a.{kind}").open("wb") as stdout:
+        subprocess.run(
+            [sys.executable, "-c", TO_STDOUT, kind],
+            stdout=stdout,
+            env=os.environ | {"TMPDIR": str(tmp_path)},
+            cwd=PROJECT,
+            check=True,
+        )
+    expected = np.arange(24.0).reshape(2, 6, 2)
+    same(read(tmp_path / f"a.{kind}"), {"outputs": (expected, 1)})
+    assert os.listdir(tmp_path) == [f"a.{kind}"]
