@@ -178,25 +178,27 @@ class LSTMCheckpoint:
         return LSTMNetwork(route, self._read, self.prefix)
 
     def _stacks_called(self, name: str, found: list[Route]) -> list[Route]:
-        """Return the stack of this name; half of a pair is run alone where it is named in full."""
-        exact = [of_stack(stack) for stack in self.stacks if stack.name == name]
-        whole = [route for route in found if route.is_stack and route.name == name]
-        if whole or exact:
-            return whole or exact
-        parts = [
-            route
-            for route in found
-            if route.is_stack and f"/{name.strip('/')}/" in f"/{route.name}/"
-        ]
-        if not parts:
-            known = _listed([printable(stack.name) for stack in self.stacks]) or "none"
-            raise NotFoundError(
-                "there is no such stack of LSTM cells, or it cannot be run as one",
-                path=self.prefix,
-                tensor=name,
-                advice=f"there are: {known}",
-            )
-        return parts
+        """Return the stacks of this name; half of a pair is run alone where the name is its own."""
+        whole = [route for route in found if route.is_stack]
+        part = f"/{name.strip('/')}/"
+        parts = [stack for stack in self.stacks if part in f"/{stack.name}/"]
+        exact = [route for route in whole if route.name == name]
+        exact = exact or [of_stack(stack) for stack in parts if stack.name == name]
+        ways = exact or [route for route in whole if part in f"/{route.name}/"]
+        if not ways and len(parts) == 1:
+            ways = [of_stack(parts[0])]
+        elif not ways and parts:  # a name within both halves of a pair is that of the pair
+            inside = {cell.name for stack in parts for layer in stack.layers for cell in layer}
+            ways = [way for way in whole if inside <= {cell.name for cell in way.cells}]
+        if ways:
+            return ways
+        known = dict.fromkeys(printable(one.name) for one in (*whole, *self.stacks))
+        raise NotFoundError(
+            "there is no such stack of LSTM cells, or it cannot be run as one",
+            path=self.prefix,
+            tensor=name,
+            advice=f"there are: {_listed([*known]) or 'none'}",
+        )
 
 
 def _listed(words: list[str]) -> str:

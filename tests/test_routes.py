@@ -1,0 +1,243 @@
+"""The ways in which data can run through the cells of a checkpoint, and those that it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from writers import Shape, TensorFlow, cells, dynamic, inputs, lstm, opened
+
+from lstmstate import AmbiguousError, LstmstateError, NotFoundError, UnsupportedError
+from lstmstate.cells.routes import Route, of_cell, of_stack, routes
+from lstmstate.cells.stacks import stacks
+
+MULTI = "rnn/multi_rnn_cell/cell_{}/lstm_cell"
+BOTH = "bidirectional_rnn"
+
+
+def found(*parts: Mapping[str, Shape]) -> list[Route]:
+    """Return the ways through the cells of some variables."""
+    together = {name: shape for some in parts for name, shape in some.items()}
+    known = cells(together).values()
+    return routes(known, stacks(known, together))
+
+
+def units(route: Route) -> list[list[list[int | None]]]:
+    """Return how wide each cell of each chain of each stage is: all of a test differ in it."""
+    return [[[cell.num_units for cell in chain] for chain in stage] for stage in route.stages]
+
+
+def told(*parts: Mapping[str, Shape]) -> dict[str, list[list[list[int | None]]]]:
+    """Return the flags that pick the ways, and the widths of their cells."""
+    return {route.flag: units(route) for route in found(*parts)}
+
+
+# ---- cells and stacks
+
+
+def test_a_cell_alone_is_run_alone() -> None:
+    assert told(lstm("rnn/lstm_cell", units=4)) == {"--cell rnn/lstm_cell": [[[4]]]}
+    assert told(lstm("encoder/lstm_cell", units=4), lstm("decoder/lstm_cell", units=5)) == {
+        "--cell encoder/lstm_cell": [[[4]]],
+        "--cell decoder/lstm_cell": [[[5]]],
+    }
+
+
+def test_the_root_scope_has_a_flag_too() -> None:
+    assert list(told(lstm("", proj=2) | {"out/weights_out": (2, 9)})) == ["--cell /"]
+
+
+def test_layers_feed_one_another_in_one_chain() -> None:
+    layers = [lstm(MULTI.format(k), 3 if k == 0 else 3 + k, 4 + k) for k in range(12)]
+    assert told(*reversed(layers)) == {"--stack rnn/multi_rnn_cell": [[[4 + k for k in range(12)]]]}
+
+
+def test_a_projected_m_is_what_the_next_layer_takes() -> None:
+    layers = lstm(MULTI.format(0), 3, 8, proj=2) | lstm(MULTI.format(1), 2, 5)
+    assert told(layers) == {"--stack rnn/multi_rnn_cell": [[[8, 5]]]}
+
+
+def test_a_stack_and_a_cell_beside_it_are_two_ways() -> None:
+    layers = lstm(MULTI.format(0), 3, 4) | lstm(MULTI.format(1), 4, 5)
+    assert told(layers, lstm("decoder/lstm_cell", 5, 6)) == {
+        "--stack rnn/multi_rnn_cell": [[[4, 5]]],
+        "--cell decoder/lstm_cell": [[[6]]],
+    }
+
+
+# ---- both directions
+
+
+def test_a_pair_is_one_stage_of_two_chains() -> None:
+    pair = lstm(f"{BOTH}/bw/lstm_cell", 3, 5) | lstm(f"{BOTH}/fw/lstm_cell", 3, 4)
+    assert told(pair) == {f"--stack {BOTH}": [[[4], [5]]]}
+
+
+def test_stacks_of_both_directions_run_apart_and_are_joined_at_the_end() -> None:
+    """bidirectional_dynamic_rnn of two MultiRNNCells: neither direction feeds the other."""
+    layers = [
+        lstm(f"{BOTH}/{side}/multi_rnn_cell/cell_{k}/lstm_cell", (3, 4 + add)[k], 4 + add + k)
+        for side, add in (("fw", 0), ("bw", 10))
+        for k in (0, 1)
+    ]
+    assert told(*layers) == {f"--stack {BOTH}": [[[4, 5], [14, 15]]]}
+
+
+def test_joined_outputs_are_what_the_next_stage_of_both_directions_takes() -> None:
+    """stack_bidirectional_dynamic_rnn: each layer sees both directions of the one before."""
+    scope = f"stack_bidirectional_rnn/cell_{{}}/{BOTH}/{{}}/lstm_cell"
+    widths = {"fw": (4, 6), "bw": (5, 7)}
+    layers = [
+        lstm(scope.format(k, side), 3 if k == 0 else 4 + 5, widths[side][k])
+        for k in (0, 1)
+        for side in ("fw", "bw")
+    ]
+    (route,) = found(*layers)
+    assert units(route) == [[[4], [5]], [[6], [7]]]
+    assert [cell.direction for cell in route.cells] == ["forward", "backward"] * 2
+    narrow = lstm(scope.format(1, "fw"), 4, 6)
+    assert [flag[:6] for flag in told(*layers[:2], narrow, layers[3])] == ["--cell"] * 4
+
+
+def test_one_direction_alone_is_a_cell() -> None:
+    assert told(lstm(f"{BOTH}/fw/lstm_cell")) == {f"--cell {BOTH}/fw/lstm_cell": [[[4]]]}
+
+
+def test_directions_over_different_inputs_are_no_pair() -> None:
+    pair = lstm(f"{BOTH}/fw/lstm_cell", 3, 4) | lstm(f"{BOTH}/bw/lstm_cell", 2, 5)
+    assert told(pair) == {
+        f"--cell {BOTH}/fw/lstm_cell": [[[4]]],
+        f"--cell {BOTH}/bw/lstm_cell": [[[5]]],
+    }
+    known = cells(pair).values()
+    with pytest.raises(UnsupportedError, match="take inputs of 3 and of 2 columns"):
+        of_stack(stacks(known)[0])
+
+
+def test_stacks_that_are_no_pair_are_told_one_by_one() -> None:
+    layers = [
+        lstm(f"{BOTH}/{side}/multi_rnn_cell/cell_{k}/lstm_cell", inputs if k == 0 else 4, 4)
+        for side, inputs in (("fw", 3), ("bw", 2))
+        for k in (0, 1)
+    ]
+    assert list(told(*layers)) == [
+        f"--stack {BOTH}/fw/multi_rnn_cell",
+        f"--stack {BOTH}/bw/multi_rnn_cell",
+    ]
+
+
+# ---- what is no way
+
+
+def test_something_between_two_layers_makes_a_stack_of_none() -> None:
+    layers = lstm(MULTI.format(0), 3, 4) | lstm(MULTI.format(1), 9, 5)
+    assert told(layers) == {
+        f"--cell {MULTI.format(0)}": [[[4]]],
+        f"--cell {MULTI.format(1)}": [[[5]]],
+    }
+    known = cells(layers).values()
+    with pytest.raises(UnsupportedError) as caught:
+        of_stack(stacks(known)[0])
+    assert str(caught.value) == (
+        f"{MULTI.format(1)}: it takes 9 columns, and {MULTI.format(0)} gives 4: something lies "
+        "between them that is no LSTM cell; run the cells one by one: --cell NAME"
+    )
+
+
+def test_a_layer_that_is_no_lstm_makes_a_stack_of_none() -> None:
+    layers = lstm(MULTI.format(0), 3, 4) | lstm(MULTI.format(2), 4, 5)
+    gru = {"rnn/multi_rnn_cell/cell_1/gru_cell/gates/kernel": (8, 8)}
+    assert [flag[:6] for flag in told(layers, gru)] == ["--cell", "--cell"]
+    known = cells(layers).values()
+    with pytest.raises(UnsupportedError, match="a layer of this stack is no LSTM cell"):
+        of_stack(stacks(known, [*layers, *gru])[0])
+
+
+def test_cells_of_which_the_input_is_not_known_may_follow_any() -> None:
+    (first, second) = cells(lstm(MULTI.format(0), 3, 4) | lstm(MULTI.format(1), 9, 5)).values()
+    (stack,) = stacks([first, second._replace(input_size=None)])
+    assert units(of_stack(stack)) == [[[4, 5]]]
+    assert units(of_cell(second)) == [[[5]]]
+
+
+# ---- which one is run
+
+
+def of_two(tf: TensorFlow) -> None:
+    """A stack of both directions in the encoder, and a cell in the decoder."""
+    with tf.variable_scope("encoder"):
+        lstms = [tf.nn.rnn_cell.LSTMCell(width) for width in (4, 5)]
+        tf.nn.bidirectional_dynamic_rnn(*lstms, inputs(tf), dtype=tf.float32)
+    with tf.variable_scope("decoder"):
+        dynamic(tf, tf.nn.rnn_cell.LSTMCell(6), tf.placeholder(tf.float32, [None, None, 9]))
+
+
+PAIR, LONE = f"encoder/{BOTH}", "decoder/rnn/lstm_cell"
+
+
+@pytest.mark.parametrize("name", [LONE, "decoder", "rnn/lstm_cell", "/decoder/", "decoder/rnn"])
+def test_any_part_of_the_name_of_a_cell_that_no_other_has_picks_it(name: str) -> None:
+    assert opened(of_two).network(cell=name).route.name == LONE
+
+
+@pytest.mark.parametrize("name", [PAIR, BOTH, "encoder"])
+def test_any_part_of_the_name_of_a_stack_picks_it(name: str) -> None:
+    route = opened(of_two).network(stack=name).route
+    assert (route.name, route.is_stack, units(route)) == (PAIR, True, [[[4], [5]]])
+
+
+def test_where_the_choice_is_open_the_ways_are_listed() -> None:
+    with pytest.raises(AmbiguousError) as caught:
+        opened(of_two).network()
+    assert caught.value.problem == "2 cells or stacks can be run"
+    assert caught.value.advice == f"say which: --stack {PAIR}, --cell {LONE}"
+
+
+@pytest.mark.parametrize(
+    ("given", "problem", "advice"),
+    [
+        ({"cell": "lstm_cell"}, "several cells have this in their names", "the cells are: "),
+        ({"cell": "nope"}, "there is no cell of this name", "the cells are: "),
+        ({"stack": "decoder"}, "there is no such stack", f"there are: {PAIR}"),
+        ({"cell": LONE, "stack": PAIR}, "give a cell or a stack, not both", ""),
+    ],
+)
+def test_a_name_that_picks_none_is_answered_with_those_there_are(
+    given: dict[str, str], problem: str, advice: str
+) -> None:
+    with pytest.raises(LstmstateError, match=problem) as caught:
+        opened(of_two).network(**given)
+    assert (caught.value.advice or "").startswith(advice)
+
+
+def test_half_of_a_pair_of_stacks_is_run_where_it_is_named_in_full() -> None:
+    def build(tf: TensorFlow) -> None:
+        sides = [
+            tf.nn.rnn_cell.MultiRNNCell([tf.nn.rnn_cell.LSTMCell(width) for width in widths])
+            for widths in ((4, 5), (6, 7))
+        ]
+        tf.nn.bidirectional_dynamic_rnn(*sides, inputs(tf), dtype=tf.float32)
+
+    ckpt = opened(build)
+    assert units(ckpt.network().route) == [[[4, 5], [6, 7]]]
+    half = f"{BOTH}/bw/multi_rnn_cell"
+    assert units(ckpt.network(stack=half).route) == [[[6, 7]]]
+    assert units(ckpt.network(stack="multi_rnn_cell").route) == [[[4, 5], [6, 7]]]
+
+
+def test_without_a_cell_there_is_nothing_to_run() -> None:
+    ckpt = opened(lambda tf: tf.get_variable("kernel", [3, 5]))
+    with pytest.raises(NotFoundError, match="there is no LSTM cell in it to run"):
+        ckpt.network()
+
+
+def test_of_very_many_ways_the_first_are_listed() -> None:
+    def build(tf: TensorFlow) -> None:
+        for number in range(40):
+            tf.get_variable(f"part_{number}x/lstm_cell/kernel", [7, 16])
+            tf.get_variable(f"part_{number}x/lstm_cell/bias", [16])
+
+    with pytest.raises(AmbiguousError, match="40 cells or stacks") as caught:
+        opened(build, graph=False).network()
+    assert str(caught.value).count("--cell") == 30
+    assert str(caught.value).endswith(", and 10 more, which inspect tells")
