@@ -192,7 +192,8 @@ class LSTMCheckpoint:
             ways = [way for way in whole if inside <= {cell.name for cell in way.cells}]
         if ways:
             return ways
-        known = dict.fromkeys(printable(one.name) for one in (*whole, *self.stacks))
+        names = [*(route.name for route in whole), *(one.name for one in self.stacks)]
+        known = dict.fromkeys(map(printable, names))
         raise NotFoundError(
             "there is no such stack of LSTM cells, or it cannot be run as one",
             path=self.prefix,

@@ -47,6 +47,10 @@ class Loaded(NamedTuple):
                 found.append(f"{printable(cell.name) or 'the cell'} has NaN or Inf in its weights")
         return found
 
+    def zero_state(self, batch: int) -> State:
+        """Return the state of zeros."""
+        return self.state(self.states_of(None, batch))
+
     def states_of(self, state: State | None, batch: int) -> list[Pair]:
         """Return (c, m) of each cell for a batch; a batch of one, or none, stands for all.
 
@@ -184,8 +188,7 @@ class LSTMNetwork:
 
     def zero_state(self, batch: int = 1) -> State:
         """Return the state of zeros: c `[batch, num_units]` and m of each cell."""
-        loaded = self.load()
-        return loaded.state(loaded.states_of(None, batch))
+        return self.load().zero_state(batch)
 
     def run(
         self,

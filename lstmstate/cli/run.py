@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,9 +15,8 @@ from lstmstate.errors import LstmstateError, printable
 
 if TYPE_CHECKING:
     from lstmstate.output import Outputs
-    from lstmstate.running.job import Done, Input
+    from lstmstate.running.job import Input
     from lstmstate.state.files import StateKind
-    from lstmstate.state.layouts import Layout
     from lstmstate.state.model import State
 
 _EPILOG = """\b
@@ -135,6 +134,10 @@ def _refuse_contradictions(inputs: Sequence[str], flags: dict[str, Any]) -> None
             raise click.UsageError(problem)
 
 
+class _Rehearsed(Exception):  # noqa: N818 - nothing went wrong
+    """What was written was written to see whether it can be, and is to be forgotten."""
+
+
 class _Job:
     """What was asked for; the model is read once, before any input."""
 
@@ -181,32 +184,21 @@ class _Job:
 
     def _refuse_state_out(self) -> None:
         """Refuse a --state-out that could not be written: a run may take hours until then."""
-        from lstmstate.convert import How, begin, kind_to_write
-        from lstmstate.output import Outputs, told
-        from lstmstate.states import held
+        from lstmstate.convert import kind_to_write
+        from lstmstate.output import Outputs
 
         target = self._flags["state_out"]
         if target is None:
             return
-        kind = kind_to_write(target, None)
-        ckpt = kind.key == "ckpt"
-        with told(target):
-            if target != "-":
-                index = f"{target.removesuffix('.index')}.index"
-                Outputs(self._inputs, force=self._flags["force"]).refuse(index if ckpt else target)
-            loaded = self._loaded
-            zeros = loaded.state(loaded.states_of(None, 1))
-            plans = begin(held(zeros), How(self._state_layout())).flow.plans
-            if kind.key == "npy" and len(plans) > 1:
-                raise LstmstateError(
-                    f"an .npy holds one array, and the state is {len(plans)}",
-                    advice="say --state-layout flat, or write an .npz or .h5",
-                )
-
-    def _state_layout(self) -> Layout:
-        from lstmstate.state.layouts import LAYOUTS
-
-        return LAYOUTS[self._flags["state_layout"] or "tuple"]
+        if kind_to_write(target, None).key == "npy" and self._flags["state_layout"] is None:
+            raise LstmstateError(
+                "an .npy holds one array, and c and m are two",
+                path=target,
+                advice="say --state-layout flat, or write an .npz or .h5",
+            )
+        with suppress(_Rehearsed), Outputs(self._inputs, force=self._flags["force"]) as outputs:
+            self._write_state(outputs, target, self._loaded.zero_state(1))
+            raise _Rehearsed
 
     def _names(self, inputs: Sequence[str]) -> list[str | None]:
         """Return where the results of each input go."""
@@ -274,7 +266,7 @@ class _Job:
                     told=meter.add,
                 )
             if state_target is not None:
-                self._write_state(outputs, state_target, done)
+                self._write_state(outputs, state_target, done.state)
         if flags["carry_state"]:
             self._state = done.state
         document = run_document(self._loaded, self._prefix, flags["engine"], path, given, done)
@@ -321,12 +313,13 @@ class _Job:
             compress=self._flags["compress"],
         )
 
-    def _write_state(self, outputs: Outputs, target: str, done: Done) -> None:
+    def _write_state(self, outputs: Outputs, target: str, state: State) -> None:
         from lstmstate.convert import How, kind_to_write, write_state
+        from lstmstate.state.layouts import LAYOUTS
         from lstmstate.states import held
 
-        how = How(self._state_layout())
-        write_state(held(done.state), how, outputs, target, kind_to_write(target, None))
+        how = How(LAYOUTS[self._flags["state_layout"] or "tuple"])
+        write_state(held(state), how, outputs, target, kind_to_write(target, None))
 
     def _tell(self, number: int, path: str, target: str | None, document: dict[str, Any]) -> None:
         """Say what was done: a line of progress, the path of the output, or tables."""
