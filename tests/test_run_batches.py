@@ -1,0 +1,282 @@
+"""Several inputs of one run: a file each, one after another, and some that fail."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from commands import (
+    FIRST,
+    SAMPLES,
+    SUNSPOTS,
+    Array,
+    Captured,
+    Shell,
+    archive,
+    notes,
+    numbers,
+    piped,
+    saved,
+)
+
+import lstmstate
+from lstmstate.running import job
+
+PEEPHOLE = SAMPLES / "peephole_tuple"
+
+
+@pytest.fixture
+def shell(capsys: Captured) -> Shell:
+    """The commands in this process."""
+    return Shell(capsys)
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> list[Path]:
+    """Three sequences of the peephole cell, of 5, 6 and 7 steps."""
+    return [saved(tmp_path / f"{k}.npy", numbers(5 + k, 3, seed=k)) for k in range(3)]
+
+
+def errors(err: str) -> list[str]:
+    """Return the errors on stderr."""
+    start = "lstmstate: error: "
+    return [line[len(start) :] for line in err.splitlines() if line.startswith(start)]
+
+
+def results(path: Path) -> dict[str, Array]:
+    """Return the arrays of a file of results."""
+    with np.load(path) as found:
+        return {name: found[name] for name in found.files if name != "lstmstate"}
+
+
+# ---- where outputs go
+
+
+def test_each_input_has_a_file_its_line_of_progress_and_the_state_of_zeros(
+    shell: Shell, three: list[Path]
+) -> None:
+    folder = three[0].parent / "new" / "out"
+    done = shell("run", PEEPHOLE, *three, "--out-dir", folder)
+    targets = [folder / f"{k}.npz" for k in range(3)]
+    assert (done.code, done.out.splitlines()) == (0, [str(target) for target in targets])
+    progress = notes(done)[1:]
+    for number, (path, line) in enumerate(zip(three, progress, strict=True), 1):
+        assert line.startswith(f"{number} of 3: {path}: {number + 4} steps, ")
+    cell = lstmstate.open_checkpoint(PEEPHOLE).network()
+    for path, target in zip(three, targets, strict=True):
+        outputs, state = cell.run(np.load(path))
+        assert np.array_equal(results(target)["outputs"], outputs)
+        assert np.array_equal(results(target)["c"], state.c)
+        alone = path.with_name("alone.npz")
+        assert shell("run", PEEPHOLE, path, "-o", alone, "--force").code == 0
+        assert alone.read_bytes() == target.read_bytes()
+
+
+def test_places_columns_and_kinds_go_into_the_names(shell: Shell, tmp_path: Path) -> None:
+    x = numbers(4, 1).astype("f8")
+    (tmp_path / "t.tsv").write_text("a\tb\n1\t2\n3\t4\n")
+    archive(tmp_path / "z.npz", x=x, y=x)
+    with h5py.File(tmp_path / "h.h5", "w") as file:
+        file["deep/er"] = x
+    (tmp_path / "last.flat.csv").write_text("1\n2\n")
+    inputs = ["t.tsv:b", "z.npz:x", "z.npz:y", "h.h5:/deep/er", "last.flat.csv"]
+    for kind in ("h5", "npy"):
+        options = ["--out-dir", tmp_path / kind, "--format", kind]
+        done = shell("run", "-q", SUNSPOTS, *(tmp_path / name for name in inputs), *options)
+        assert (done.code, done.err) == (0, "")
+        names = ["t.b", "z.x", "z.y", "h.deep_er", "last"]
+        assert done.out.splitlines() == [str(tmp_path / kind / f"{n}.{kind}") for n in names]
+
+
+def test_one_input_may_go_into_a_folder_too_and_stdin(shell: Shell, three: list[Path]) -> None:
+    folder = three[0].parent / "out"
+    assert shell("run", PEEPHOLE, three[0], "--out-dir", folder).code == 0
+    done = piped("run", "-q", PEEPHOLE, "-", three[1], "--out-dir", folder, stdin=three[0])
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert sorted(os.listdir(folder)) == ["0.npz", "1.npz", "stdin.npz"]
+    assert (folder / "0.npz").read_bytes() == (folder / "stdin.npz").read_bytes()
+
+
+def test_two_inputs_that_would_have_one_output_are_told_before_anything_is_written(
+    shell: Shell, three: list[Path]
+) -> None:
+    (three[0].parent / "b").mkdir()
+    other = saved(three[0].parent / "b" / "0.npy", numbers(3, 3))
+    folder = three[0].parent / "out"
+    done = shell("run", "-q", PEEPHOLE, *three, other, "--out-dir", folder)
+    assert (done.code, folder.exists()) == (2, False)
+    assert f"{three[0]} and {other} would have one output, {folder / '0.npz'}" in done.err
+
+
+def test_without_a_folder_there_is_a_table_for_each(shell: Shell, three: list[Path]) -> None:
+    done = shell("run", "-q", PEEPHOLE, *three)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.count("Outputs, and the state after the last step") == 3
+    assert done.out.split("\n\n")[0].startswith(str(three[0]))
+    assert f"\n\n{three[1]}\n" in done.out
+
+
+def test_a_document_tells_all(shell: Shell, three: list[Path]) -> None:
+    bad = saved(three[0].parent / "bad.npy", numbers(4, 2))
+    inputs = [three[0], bad, three[1]]
+    document = shell.json("run", PEEPHOLE, *inputs, code=4)
+    assert (document["schema"], document["kind"]) == ("lstmstate.run/1", "batch")
+    assert [one["input"] for one in document["results"]] == [str(three[0]), str(three[1])]
+    (failed,) = document["failed"]
+    assert failed["path"] == str(bad)
+    assert failed["error"].startswith(f"{bad}: its shape is [4, 2], and rnn/lstm_cell takes ")
+
+
+# ---- the state of each
+
+
+@pytest.mark.parametrize("carry", [False, True])
+def test_a_state_never_leaks_from_one_input_to_the_next_unless_it_is_carried(
+    shell: Shell, three: list[Path], carry: bool
+) -> None:
+    first = archive(three[0].parent / "first.npz", c=numbers(1, 8), m=numbers(1, 5) / 4)
+    folder = three[0].parent / "out"
+    options = ["--carry-state"] if carry else []
+    document = shell.json("run", PEEPHOLE, *three, "--state", first, "--out-dir", folder, *options)
+    sources = [one["initial_state"]["source"] for one in document["results"]]
+    assert sources == (["file", "carried", "carried"] if carry else ["file"] * 3)
+    cell = lstmstate.open_checkpoint(PEEPHOLE).network()
+    begin = state = lstmstate.load_state(first)
+    for k, path in enumerate(three):
+        outputs, state = cell.run(np.load(path), state if carry else begin)
+        assert np.array_equal(results(folder / f"{k}.npz")["outputs"], outputs)
+        assert np.array_equal(results(folder / f"{k}.npz")["m"], state.m)
+
+
+def test_carried_parts_of_a_sequence_end_as_the_whole_does(shell: Shell, tmp_path: Path) -> None:
+    x = numbers(2, 20, 1)
+    parts = [saved(tmp_path / f"{k}.npy", x[:, a:b]) for k, (a, b) in enumerate(((0, 9), (9, 20)))]
+    whole, last = tmp_path / "whole.npz", tmp_path / "last.npz"
+    assert shell("run", SUNSPOTS, saved(tmp_path / "x.npy", x), "-o", whole).code == 0
+    done = shell("run", "-q", SUNSPOTS, *parts, "--carry-state", "--state-out", last)
+    assert (done.code, done.err) == (0, "")
+    found, expected = results(last), results(whole)
+    assert np.allclose(found[f"{FIRST}/c"], expected[f"{FIRST}/c"], rtol=0, atol=1e-6)
+    done = shell("run", SUNSPOTS, *parts, "--state-out", last)
+    assert (done.code, "--state-out with several inputs needs --carry-state" in done.err) == (
+        2,
+        True,
+    )
+
+
+# ---- failures
+
+
+def test_the_one_that_fails_is_named_and_the_others_go_on(shell: Shell, three: list[Path]) -> None:
+    folder = three[0].parent
+    x = numbers(2, 6, 3)
+    x[1, 4, 2] = np.nan
+    text = folder / "text.csv"
+    text.write_text("1,2,3\n4,x,6\n")
+    bad = [folder / "gone.npy", saved(folder / "nan.npy", x), text, folder / "cut.npy"]
+    bad[3].write_bytes(three[0].read_bytes()[:-3])
+    done = shell("run", PEEPHOLE, three[0], *bad, three[1], "--out-dir", folder / "out")
+    assert done.code == 4
+    told = errors(done.err)
+    assert [line.split(": ")[0] for line in told] == [str(path) for path in bad]
+    assert told[0] == f"{bad[0]}: there is no such file"
+    assert "there is NaN at step 4, batch row 1, column 2" in told[1]
+    assert sorted(os.listdir(folder / "out")) == ["0.npz", "1.npz"]
+    assert [line[:6] for line in notes(done)[1:]] == ["1 of 6", "6 of 6"]
+
+
+def test_all_may_fail(shell: Shell, three: list[Path]) -> None:
+    done = shell("run", SUNSPOTS, *three, "--out-dir", three[0].parent / "out")
+    assert (done.code, done.out, len(errors(done.err))) == (4, "", 3)
+    assert os.listdir(three[0].parent / "out") == []
+
+
+def test_what_exists_is_kept_and_the_others_are_written(shell: Shell, three: list[Path]) -> None:
+    folder = three[0].parent / "out"
+    folder.mkdir()
+    (folder / "1.npz").write_bytes(b"old")
+    done = shell("run", PEEPHOLE, *three, "--out-dir", folder)
+    assert (done.code, (folder / "1.npz").read_bytes()) == (4, b"old")
+    assert errors(done.err) == [
+        f"{folder / '1.npz'}: this file exists already; say --force to replace it"
+    ]
+    assert shell("run", PEEPHOLE, *three, "--out-dir", folder, "--force").code == 0
+    assert len(results(folder / "1.npz")) == 3
+
+
+def test_no_input_is_written_over_where_the_folder_is_theirs(shell: Shell, tmp_path: Path) -> None:
+    inputs = [archive(tmp_path / f"{k}.npz", x=numbers(4, 3)) for k in range(2)]
+    before = [path.read_bytes() for path in inputs]
+    done = shell("run", PEEPHOLE, *inputs, "--out-dir", tmp_path, "--force")
+    assert (done.code, len(errors(done.err))) == (4, 2)
+    assert "this is the input, which is never written over" in done.err
+    assert [path.read_bytes() for path in inputs] == before
+
+
+def test_a_carried_state_of_another_batch_is_told_of_the_input(
+    shell: Shell, three: list[Path]
+) -> None:
+    """And what would have begun where that one ended is not run."""
+    four = saved(three[0].parent / "four.npy", numbers(4, 6, 3))
+    two = saved(three[0].parent / "two.npy", numbers(2, 6, 3))
+    folder = three[0].parent / "out"
+    done = shell("run", PEEPHOLE, four, two, four, "--carry-state")
+    assert done.code == 4
+    told = errors(done.err)
+    assert told == [
+        f"{two}: rnn/lstm_cell: the state is that of a batch of 4, and the input has a batch of "
+        "2; give a state of this batch, or of one for all of it",
+        f"{four}: not run: the input before it, where it begins, failed",
+    ]
+    last = folder / "last.npz"
+    options = ["--carry-state", "--out-dir", folder, "--state-out", last]
+    assert shell("run", PEEPHOLE, three[0], two, four, *options).code == 3  # no such folder
+    folder.mkdir()
+    assert shell("run", PEEPHOLE, four, three[0], two, *options).code == 4
+    assert os.listdir(folder) == ["four.npz"]
+
+
+def test_lengths_that_fit_one_input_and_not_the_other(shell: Shell, tmp_path: Path) -> None:
+    good = archive(tmp_path / "good.npz", x=numbers(2, 6, 3), len=np.array([6, 2]))
+    bad = archive(tmp_path / "bad.npz", x=numbers(2, 6, 3), len=np.array([7, 2]))
+    inputs = [f"{good}:x", f"{bad}:x"]
+    done = shell("run", PEEPHOLE, *inputs, "--lengths", "len", "--out-dir", tmp_path / "out")
+    assert (done.code, os.listdir(tmp_path / "out")) == (4, ["good.x.npz"])
+    assert errors(done.err)[0].startswith(f"{bad}: len: the length of batch row 0")
+
+
+def test_an_input_too_large_for_the_memory_does_not_stop_the_others(
+    shell: Shell, three: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = job.run_input
+
+    def short(loaded: object, given: job.Input, *arguments: object, **how: object) -> job.Done:
+        if given.sequences.steps == 6:
+            raise MemoryError
+        return real(loaded, given, *arguments, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(job, "run_input", short)
+    folder = three[0].parent / "out"
+    done = shell("run", PEEPHOLE, *three, "--out-dir", folder)
+    assert (done.code, sorted(os.listdir(folder))) == (4, ["0.npz", "2.npz"])
+    assert errors(done.err) == [f"{three[1]}: there is not enough memory for this"]
+    assert shell("run", PEEPHOLE, three[1], "-o", folder / "1.npz").code == 3
+
+
+def test_the_model_is_read_once_and_before_any_input(
+    shell: Shell, three: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    real = lstmstate.Variable.read
+    monkeypatch.setattr(
+        lstmstate.Variable, "read", lambda self: (read.append(self.name), real(self))[1]
+    )
+    assert shell("run", PEEPHOLE, *three).code == 0
+    assert len(read) == len(set(read)) == 6  # kernel, bias, projection, three peepholes
+    gone = [three[0].parent / "gone.npy"] * 2
+    done = shell("run", SAMPLES / "nothing", *gone)
+    assert (done.code, len(errors(done.err))) == (3, 1)
+    assert "gone" not in done.err
