@@ -1,0 +1,256 @@
+"""A network as one ONNX graph: its cells as LSTM operators, their states as inputs and outputs.
+
+    x [steps, batch, I], h0_0, c0_0, ...  ->  y [steps, batch, width], h_0, c_0, ...
+
+Source: the LSTM operator in onnx/docs/Operators.md. Its gates lie in the order i, o, f, c (our j),
+its peepholes as i, o, f, and the o peephole sees the new c, as in TensorFlow's cells. What it has
+no words for is refused: its `clip`, for one, is on the gates and not on c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lstmstate.engines.model import Arithmetic, Network, Stage
+from lstmstate.errors import UnsupportedError, printable
+
+if TYPE_CHECKING:
+    import onnx
+
+    from lstmstate.engines.model import Array
+
+# onnxruntime 1.17 and all later ones load both.
+_OPSET, _IR_VERSION = 14, 7
+_GATES, _PEEPHOLES = "iofj", "iof"
+_DIRECTIONS = ("forward", "reverse")  # of a stage's chains
+_MODEL_BYTES = (1 << 31) - 1  # protobuf: a message has less than 2 GiB
+
+
+class _Squash(NamedTuple):
+    """An activation of the operator, with alpha and beta where it takes them."""
+
+    name: str
+    alpha: float | None = None
+    beta: float | None = None
+
+
+# Without softplus: onnxruntime's log(1 + exp(x)) is infinite where x is 89 or more (1.32).
+_ACTIVATIONS = {
+    "tanh": _Squash("Tanh"),
+    "sigmoid": _Squash("Sigmoid"),
+    "hard_sigmoid": _Squash("HardSigmoid", 0.2, 0.5),
+    "keras3_hard_sigmoid": _Squash("HardSigmoid", 1 / 6, 0.5),
+    "identity": _Squash("Affine", 1.0, 0.0),
+    "relu": _Squash("Relu"),
+    "leaky_relu": _Squash("LeakyRelu", 0.2),
+    "elu": _Squash("Elu", 1.0),
+    "softsign": _Squash("Softsign"),
+}
+# 1 - s(z) is s(-z): i of coupled gates has the weights of f, negative.
+_SYMMETRIC = ("sigmoid", "hard_sigmoid", "keras3_hard_sigmoid")
+
+
+def build_model(
+    network: Network, *, lengths: bool = False, steps: Sequence[str] = ("y",)
+) -> onnx.ModelProto:
+    """Return a network as an ONNX model of float32.
+
+    Inputs: x `[steps, batch, I]`, then h0_k and c0_k `[1, batch, H]` of each cell k, numbered as
+    in `network.cells`. Outputs: those of `steps`, then h_k and c_k.
+
+    Args:
+        lengths: whether there is an input `lengths` `[batch]`, int32, after x: how many of the
+            steps each sequence has. Past its end outputs are zero. No length may be zero:
+            onnxruntime makes the state zero there.
+        steps: the outputs of every step: "y" `[steps, batch, width]`, what the network puts out,
+            and "m_k" `[steps, 1, batch, H]`, the m of cell k.
+
+    Raises:
+        UnsupportedError: ONNX has no words for a cell.
+    """
+    from onnx import checker, helper
+
+    check(network)
+    parts = _Parts(network, lengths, steps)
+    model = helper.make_model(
+        helper.make_graph(parts.nodes, "lstm", parts.inputs, parts.outputs, parts.weights),
+        producer_name="lstmstate",
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
+    )
+    checker.check_model(model)
+    return model
+
+
+def check(network: Network) -> None:
+    """Raise UnsupportedError where ONNX has no words for a cell, and say for what."""
+    for cell in network.cells:
+        found = _obstacles(cell)
+        if found:
+            raise UnsupportedError(
+                f"ONNX's LSTM cannot express this {cell.family}: it has {', '.join(found)}",
+                tensor=cell.name,
+            )
+    nbytes = sum(_nbytes(cell) for cell in network.cells)
+    if nbytes > _MODEL_BYTES:
+        raise UnsupportedError(
+            f"its weights are {nbytes:,} bytes in ONNX, and a model has less than 2 GiB",
+            tensor=network.first.name,
+        )
+
+
+def _obstacles(cell: Arithmetic) -> list[str]:
+    """Return all that stands in the way of a cell."""
+    is_coupled = "i" not in cell.gates
+    squash = cell.recurrent_activation
+    stands = {
+        f"dtype {cell.dtype}": cell.dtype != "float32",
+        "projection": cell.projection is not None,
+        "proj_clip": cell.projection is not None and cell.proj_clip is not None,
+        "cell_clip": cell.cell_clip is not None,
+        "layer norm": bool(cell.norms),
+        f"i = 1 - f with the activation {squash}": is_coupled and squash not in _SYMMETRIC,
+    }
+    for name in (squash, cell.candidate, cell.activation):
+        stands[f"activation {name}"] = name not in _ACTIVATIONS
+    return [thing for thing, is_there in stands.items() if is_there]
+
+
+def _nbytes(cell: Arithmetic) -> int:
+    """Return how many bytes the weights have in ONNX, where no recurrent part is a diagonal."""
+    units = cell.widths.c
+    return 4 * units * (4 * (cell.input_size + units + 2) + 3)
+
+
+class _Parts:
+    """The parts of a graph."""
+
+    def __init__(self, network: Network, lengths: bool, steps: Sequence[str]) -> None:
+        import numpy as np
+        from onnx import TensorProto, numpy_helper
+
+        cells = network.cells
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights = [numpy_helper.from_array(np.array([1]), "axis")]
+        self.inputs = [_info("x", "steps", "batch", network.first.input_size)]
+        if lengths:
+            self.inputs.append(_info("lengths", "batch", dtype=TensorProto.INT32))
+        self._lengths = "lengths" if lengths else ""  # an empty name: an input left out
+        self._count = 0
+        x = "x"
+        for number, stage in enumerate(network.stages, 1):
+            ends = self._stage(x, stage)
+            if number < len(network.stages):
+                x = self._joined(ends, f"x_{number}")
+            elif "y" in steps:
+                self._joined(ends, "y")
+        known = {f"m_{k}": ("steps", 1, "batch", cell.widths.m) for k, cell in enumerate(cells)}
+        y = ("steps", "batch", network.output_size)
+        self.outputs = [_info(name, *known.get(name, y)) for name in steps]
+        for number, cell in enumerate(cells):
+            shape = (1, "batch", cell.widths.c)
+            self.inputs += [_info(f"h0_{number}", *shape), _info(f"c0_{number}", *shape)]
+            self.outputs += [_info(f"h_{number}", *shape), _info(f"c_{number}", *shape)]
+
+    def _stage(self, x: str, stage: Stage) -> list[str]:
+        """Add the chains of a stage; return the name of what each puts out."""
+        ends = []
+        for direction, chain in zip(_DIRECTIONS, stage, strict=False):
+            made = [self._cell(x, chain[0], direction)]
+            for cell in chain[1:]:
+                made.append(self._cell(self._flat(made[-1]), cell, direction))
+            ends.append(made[-1])
+        return ends
+
+    def _cell(self, x: str, cell: Arithmetic, direction: str) -> str:
+        """Add a cell; return the name of its outputs `[steps, 1, batch, H]`."""
+        from onnx import helper, numpy_helper
+
+        number = self._count
+        self._count += 1
+        weights = {f"{part}_{number}": array for part, array in _weights(cell).items()}
+        self.weights += [numpy_helper.from_array(a, name) for name, a in weights.items()]
+        kernel, recurrent, bias, *peepholes = weights
+        squashes = [
+            _ACTIVATIONS[name]
+            for name in (cell.recurrent_activation, cell.candidate, cell.activation)
+        ]
+        # They are taken in turn by the activations that have one, and no others.
+        numbers: dict[str, Any] = {
+            "activation_alpha": [s.alpha for s in squashes if s.alpha is not None],
+            "activation_beta": [s.beta for s in squashes if s.beta is not None],
+        }
+        outputs = [f"m_{number}", f"h_{number}", f"c_{number}"]
+        states = [f"h0_{number}", f"c0_{number}"]
+        node = helper.make_node(
+            "LSTM",
+            [x, kernel, recurrent, bias, self._lengths, *states, *peepholes],
+            outputs,
+            name=f"lstm_{number}",
+            doc_string=printable(cell.name),
+            activations=[squash.name for squash in squashes],
+            direction=direction,
+            hidden_size=cell.widths.c,
+            **{name: values for name, values in numbers.items() if values},
+        )
+        self.nodes.append(node)
+        return outputs[0]
+
+    def _flat(self, m: str, name: str = "") -> str:
+        """Add the dropping of the axis of directions; return the name of what is left."""
+        from onnx import helper
+
+        name = name or f"flat_{m}"
+        self.nodes.append(helper.make_node("Squeeze", [m, "axis"], [name]))
+        return name
+
+    def _joined(self, ends: list[str], name: str) -> str:
+        """Add what makes the outputs of a stage of those of its chains."""
+        from onnx import helper
+
+        if len(ends) == 1:
+            return self._flat(ends[0], name)
+        self.nodes.append(helper.make_node("Concat", [self._flat(m) for m in ends], [name], axis=2))
+        return name
+
+
+def _info(name: str, *shape: Any, dtype: int = 1) -> onnx.ValueInfoProto:
+    """Return the declaration of an input or output; 1 is ONNX's number of float32."""
+    from onnx import helper
+
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def _weights(cell: Arithmetic) -> dict[str, Array]:
+    """Return the inputs W `[1, 4H, I]`, R `[1, 4H, H]`, B `[1, 8H]` and P `[1, 3H]` of a cell."""
+    import numpy as np
+
+    units = cell.widths.c
+    kernel, bias = _by_gate(cell, cell.kernel), _by_gate(cell, cell.bias)
+    bias["f"] = bias["f"] + np.float32(cell.forget_bias)
+    recurrent = _by_gate(cell, cell.recurrent)
+    if cell.recurrent.ndim == 1:  # each unit sees its own m
+        recurrent = {gate: np.diag(weights) for gate, weights in recurrent.items()}
+    peepholes = dict(cell.peepholes)
+    if "i" not in cell.gates:
+        for part in (kernel, recurrent, bias, peepholes):
+            if "f" in part:
+                part["i"] = -part["f"]
+    zeros = np.zeros(units, np.float32)
+    found = {
+        "W": np.concatenate([kernel[gate].T for gate in _GATES]),
+        "R": np.concatenate([recurrent[gate].T for gate in _GATES]),
+        # The second half is another bias, of the recurrent part.
+        "B": np.concatenate([*(bias[gate] for gate in _GATES), np.zeros(4 * units, np.float32)]),
+    }
+    if peepholes:
+        found["P"] = np.concatenate([peepholes.get(gate, zeros) for gate in _PEEPHOLES])
+    return {name: array[None] for name, array in found.items()}
+
+
+def _by_gate(cell: Arithmetic, columns: Array) -> dict[str, Array]:
+    """Return weights `[..., G·H]` gate by gate."""
+    import numpy as np
+
+    return dict(zip(cell.gates, np.split(columns, len(cell.gates), axis=-1), strict=True))

@@ -1,0 +1,267 @@
+"""TensorFlow's own cells: which class or operation computes a family, and what it takes.
+
+Sources: tf_keras (layers/rnn/legacy_cells.py, layers/rnn/lstm.py) and TensorFlow's operations
+LSTMBlockCell, BlockLSTM and BlockLSTMV2 (core/ops/rnn_ops.cc), which contrib's LSTMBlockCell,
+CudnnCompatibleLSTMCell and LSTMBlockFusedCell of 1.x called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lstmstate.engines.model import Arithmetic
+from lstmstate.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from lstmstate.engines.model import Array
+
+# TensorFlow has no type stubs: these names are for the reader.
+Tensor = Any
+RNNCell = Any
+INSTEAD = "--engine numpy"
+
+
+class Kit(NamedTuple):
+    """What cells are made of: `tensorflow`, `tf_keras`, and the legacy cells in it."""
+
+    tf: Any
+    tf_keras: Any
+    rnn_cell: Any
+
+    def function(self, name: str) -> Callable[[Tensor], Tensor]:
+        """Return the function of an activation."""
+        return lambda x: _FUNCTIONS[name](self, x)
+
+
+class Made(NamedTuple):
+    """A cell in the graph.
+
+    Attributes:
+        cell: what dynamic_rnn takes.
+        variables: returns its variables, once it is built.
+        values: what they are, in the same order.
+    """
+
+    cell: RNNCell
+    variables: Callable[[], list[Any]]
+    values: list[Array]
+
+
+class Class(NamedTuple):
+    """How TensorFlow computes a family.
+
+    Attributes:
+        takes: the options that it has, of those in `_used`.
+    """
+
+    make: Callable[[Kit, Arithmetic], Made]
+    takes: frozenset[str]
+    dtypes: tuple[str, ...] = ("float16", "float32", "float64")
+
+
+def check(cell: Arithmetic) -> None:
+    """Raise UnsupportedError where TensorFlow has no such cell, or not with its options."""
+    row = _CLASSES.get(cell.family)
+    if row is None:
+        raise UnsupportedError(
+            f"TensorFlow 2 has no {cell.family}", tensor=cell.name, advice=INSTEAD
+        )
+    lacks = [option for option in _used(cell) if option not in row.takes]
+    if cell.dtype not in row.dtypes:
+        lacks.append(str(cell.dtype))
+    if lacks:
+        raise UnsupportedError(
+            f"TensorFlow's {cell.family} has no {', '.join(lacks)}",
+            tensor=cell.name,
+            advice=INSTEAD,
+        )
+
+
+def make(kit: Kit, cell: Arithmetic) -> Made:
+    """Return TensorFlow's own cell, in the graph that is being built."""
+    return _CLASSES[cell.family].make(kit, cell)
+
+
+def _used(cell: Arithmetic) -> list[str]:
+    """Return what a cell has beside its kernels and its bias."""
+    is_projected = cell.projection is not None
+    used = {
+        "peepholes": bool(cell.peepholes),
+        "forget_bias": cell.forget_bias != 0,
+        "cell_clip": cell.cell_clip is not None,
+        "projection": is_projected,
+        "proj_clip": is_projected and cell.proj_clip is not None,
+        "activation": cell.activation != "tanh",
+        "recurrent_activation": cell.recurrent_activation != "sigmoid",
+        # No class has these, and no file that is read makes them.
+        "activation of j that is not that of c": cell.candidate != cell.activation,
+        "layer norm": bool(cell.norms),
+        "coupled gates": "i" not in cell.gates,
+        "recurrent weights of one m each": cell.recurrent.ndim == 1,
+    }
+    return [name for name, is_used in used.items() if is_used]
+
+
+def _all_rows(cell: Arithmetic) -> Array:
+    import numpy as np
+
+    return np.concatenate([cell.kernel, cell.recurrent])
+
+
+def _peepholes(cell: Arithmetic, order: str) -> list[Array]:
+    """Return the peepholes of some gates, zeros where a gate has none."""
+    import numpy as np
+
+    zeros = np.zeros(cell.widths.c, cell.dtype)
+    return [cell.peepholes.get(gate, zeros) for gate in order]
+
+
+# ---- classes
+
+
+def _basic(kit: Kit, cell: Arithmetic) -> Made:
+    made = kit.rnn_cell.BasicLSTMCell(
+        cell.widths.c,
+        forget_bias=cell.forget_bias,
+        activation=kit.function(cell.activation),
+        dtype=cell.dtype,
+    )
+    return Made(made, lambda: made.weights, [_all_rows(cell), cell.bias])
+
+
+def _lstm(kit: Kit, cell: Arithmetic) -> Made:
+    is_projected = cell.projection is not None
+    made = kit.rnn_cell.LSTMCell(
+        cell.widths.c,
+        use_peepholes=bool(cell.peepholes),
+        cell_clip=cell.cell_clip,
+        num_proj=cell.widths.m if is_projected else None,
+        proj_clip=cell.proj_clip,
+        forget_bias=cell.forget_bias,
+        activation=kit.function(cell.activation),
+        dtype=cell.dtype,
+    )
+    values = [_all_rows(cell), cell.bias]
+    if cell.peepholes:
+        values += _peepholes(cell, "fio")
+    if cell.projection is not None:
+        values.append(cell.projection)
+    return Made(made, lambda: made.weights, values)
+
+
+def _keras(kit: Kit, cell: Arithmetic) -> Made:
+    layer = kit.tf_keras.layers.LSTMCell(
+        cell.widths.c,
+        activation=kit.function(cell.activation),
+        recurrent_activation=kit.function(cell.recurrent_activation),
+        dtype=cell.dtype.name,
+    )
+    layer.build([None, cell.input_size])
+
+    def step(x: Tensor, c: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+        _, (new_m, new_c) = layer(x, [m, c])  # Keras has m first
+        return new_c, new_m
+
+    values = [_in_order(cell, part, "ifjo") for part in (cell.kernel, cell.recurrent, cell.bias)]
+    return Made(_Stepped(kit, cell, step), lambda: layer.weights, values)
+
+
+def _in_order(cell: Arithmetic, columns: Array, order: str) -> Array:
+    import numpy as np
+
+    gates = dict(zip(cell.gates, np.split(columns, len(cell.gates), axis=-1), strict=True))
+    return np.concatenate([gates[gate] for gate in order], axis=-1)
+
+
+class _Stepped:
+    """What dynamic_rnn and MultiRNNCell take for a cell, around a function of x, c and m."""
+
+    def __init__(self, kit: Kit, cell: Arithmetic, step: Callable[..., Any]) -> None:
+        self._tuple, self._step = kit.rnn_cell.LSTMStateTuple, step
+        self.state_size = self._tuple(*cell.widths)
+        self.output_size = cell.widths.m
+
+    def zero_state(self, batch_size: Tensor, dtype: Any) -> Any:
+        """Is looked for, and not called: a state is always given."""
+        raise NotImplementedError
+
+    def __call__(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        c, m = self._step(x, *state)
+        return m, self._tuple(c, m)
+
+
+# ---- operations
+
+
+def _block(name: str) -> Callable[[Kit, Arithmetic], Made]:
+    """Return what makes cells of an operation; those over sequences are given one step."""
+    takes_sequences = name != "LSTMBlockCell"
+    order = "ifjo" if name == "BlockLSTMV2" else "ijfo"
+
+    def made(kit: Kit, cell: Arithmetic) -> Made:
+        tf = kit.tf
+        operation = getattr(tf.raw_ops, name)
+        values = [
+            _in_order(cell, _all_rows(cell), order),
+            _in_order(cell, cell.bias, order),
+            *_peepholes(cell, "ifo"),
+        ]
+        variables = [tf.compat.v1.Variable(tf.zeros(v.shape, v.dtype)) for v in values]
+        options = {
+            "use_peephole": bool(cell.peepholes),
+            "cell_clip": -1.0 if cell.cell_clip is None else cell.cell_clip,  # -1 is none
+        }
+        if name != "BlockLSTMV2":
+            options["forget_bias"] = cell.forget_bias
+        if takes_sequences:
+            options["seq_len_max"] = tf.constant(1, tf.int64)
+
+        def step(x: Tensor, c: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+            w, b, wci, wcf, wco = variables
+            weights = {"w": w, "b": b, "wci": wci, "wcf": wcf, "wco": wco}
+            inputs = {role: tf.convert_to_tensor(value) for role, value in weights.items()}
+            x = x[None] if takes_sequences else x
+            ran = operation(x=x, cs_prev=c, h_prev=m, **inputs, **options)
+            return (ran.cs[0], ran.h[0]) if takes_sequences else (ran.cs, ran.h)
+
+        return Made(_Stepped(kit, cell, step), lambda: variables, values)
+
+    return made
+
+
+_OF_BLOCKS = frozenset({"peepholes", "forget_bias", "cell_clip"})
+_HALF_AND_SINGLE = ("float16", "float32")
+_CLASSES = {
+    "BasicLSTMCell": Class(_basic, frozenset({"forget_bias", "activation"})),
+    "LSTMCell": Class(
+        _lstm,
+        frozenset({"peepholes", "forget_bias", "cell_clip", "projection", "proj_clip"})
+        | {"activation"},
+    ),
+    "LSTMBlockCell": Class(_block("LSTMBlockCell"), _OF_BLOCKS, _HALF_AND_SINGLE),
+    "CudnnCompatibleLSTMCell": Class(_block("LSTMBlockCell"), _OF_BLOCKS, _HALF_AND_SINGLE),
+    "LSTMBlockFusedCell": Class(_block("BlockLSTM"), _OF_BLOCKS, _HALF_AND_SINGLE),
+    "BlockLSTMV2": Class(
+        _block("BlockLSTMV2"), frozenset({"peepholes", "cell_clip"}), _HALF_AND_SINGLE
+    ),
+    "Keras LSTM": Class(_keras, frozenset({"activation", "recurrent_activation"})),
+}
+
+_FUNCTIONS: dict[str, Callable[[Kit, Tensor], Tensor]] = {
+    "tanh": lambda kit, x: kit.tf.tanh(x),
+    "sigmoid": lambda kit, x: kit.tf.sigmoid(x),
+    "hard_sigmoid": lambda kit, x: kit.tf_keras.activations.hard_sigmoid(x),
+    # tf_keras has none: this is Keras 3, src/backend/tensorflow/nn.py.
+    "keras3_hard_sigmoid": lambda kit, x: kit.tf.nn.relu6(x + 3) / 6,
+    "identity": lambda kit, x: kit.tf.identity(x),
+    "relu": lambda kit, x: kit.tf.nn.relu(x),
+    "relu6": lambda kit, x: kit.tf.nn.relu6(x),
+    "leaky_relu": lambda kit, x: kit.tf.nn.leaky_relu(x),
+    "elu": lambda kit, x: kit.tf.nn.elu(x),
+    "selu": lambda kit, x: kit.tf.nn.selu(x),
+    "softplus": lambda kit, x: kit.tf.nn.softplus(x),
+    "softsign": lambda kit, x: kit.tf.nn.softsign(x),
+    "sin": lambda kit, x: kit.tf.sin(x),
+    "erf": lambda kit, x: kit.tf.math.erf(x),
+}
