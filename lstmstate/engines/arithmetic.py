@@ -189,6 +189,11 @@ def _two_kernels(stored: _Stored) -> dict[str, Any]:
     }
 
 
+def _written_by_a_user(stored: _Stored) -> dict[str, Any]:
+    """A cell that only the graph shows: its order of gates, and what its kernels are."""
+    return (_two_kernels if "recurrent_kernel" in stored else _fused)(stored)
+
+
 def _indy(stored: _Stored) -> dict[str, Any]:
     """Recurrent weights `[1, 4H]`: each unit sees its own m alone."""
     found = _two_kernels(stored)
@@ -263,6 +268,7 @@ FORMS: dict[str, Form] = {
     "TFLiteLSTMCell": _tflite,
     "Keras LSTM": _two_kernels,
     "PeepholeLSTMCell": _two_kernels,
+    "LSTM": _written_by_a_user,
 }
 REFUSED = {
     "NASCell": "its eight blocks are not the gates of an LSTM",

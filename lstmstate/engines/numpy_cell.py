@@ -150,7 +150,8 @@ class NumpyCell:
         import numpy as np
 
         dot, add, multiply, tanh = np.dot, np.add, np.multiply, np.tanh
-        cell, recurrent, activation = self.cell, self._recurrent, function(self.cell.activation)
+        cell, recurrent = self.cell, self._recurrent
+        activation = function(cell.activation, self._is_half)
         is_plain = recurrent.ndim == 2 and not self._is_half
         z, sigmoids, half, o, c, m = room.z, room.sigmoids, room.half, room.o, room.c, room.m
         for number, (x, m_new) in enumerate(zip(projected, outputs, strict=True)):
@@ -175,7 +176,7 @@ class NumpyCell:
                 np.clip(c, -cell.cell_clip, cell.cell_clip, c)
             if "o" in self._peepholes:
                 add(o, self._peepholes["o"] * c, o)
-                function(cell.recurrent_activation)(o, o)
+                function(cell.recurrent_activation, self._is_half)(o, o)
             activation(c, room.squashed)
             if self._projection is None:
                 multiply(o, room.squashed, m_new)  # m' = o * activation(c')
@@ -223,7 +224,7 @@ class NumpyCell:
             if gate in self._peepholes:
                 part = room.parts[gate]
                 np.add(part, self._peepholes[gate] * room.c, part)
-        squash = function(cell.recurrent_activation)
+        squash = function(cell.recurrent_activation, self._is_half)
         if self._by_tanh:
             np.tanh(room.z, room.z)
             np.multiply(room.sigmoids, room.half, room.sigmoids)
@@ -231,7 +232,7 @@ class NumpyCell:
             return
         early = room.early_sigmoids if "o" in self._peepholes else room.sigmoids
         squash(early, early)
-        function(cell.candidate)(room.j, room.j)
+        function(cell.candidate, self._is_half)(room.j, room.j)
 
     def _normalise(self, values: Array, gate: str) -> None:
         """Layer norm over the units, with the variance of all of them."""

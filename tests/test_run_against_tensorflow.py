@@ -1,0 +1,302 @@
+"""TensorFlow's own legacy cells over fifty steps, and the NumPy engine on what they saved."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from oracle import BATCH, INPUTS, STEPS, Case, assert_alike, noise, renamed
+from writers import RNNCell, Tensor, TensorFlow
+
+Drawn = dict[str, Any]
+Factors = Mapping[str, Sequence[Any]]
+
+# ---- names of older releases
+
+_MIDDLE = {"kernel": "weights", "bias": "biases"}
+_OLD = {
+    "rnn/multi_rnn_cell/cell_": "RNN/MultiRNNCell/Cell",
+    "rnn/": "RNN/",
+    "basic_lstm_cell/kernel": "BasicLSTMCell/Linear/Matrix",
+    "basic_lstm_cell/bias": "BasicLSTMCell/Linear/Bias",
+    "basic_lstm_cell": "BasicLSTMCell",
+    "lstm_cell": "LSTMCell",
+    "projection/kernel/part_": "W_P_",
+    "projection/kernel": "W_P_0",
+    "kernel/part_": "W_",
+    "kernel": "W_0",
+    "bias": "B",
+    "w_f_diag": "W_F_diag",
+    "w_i_diag": "W_I_diag",
+    "w_o_diag": "W_O_diag",
+}
+WORDS: dict[str, dict[str, str]] = {
+    "1.2": {}, "1.0": _MIDDLE, "0.12": _OLD, "0.9": _OLD, "0.6": _OLD,
+}  # fmt: skip
+
+# ---- cases from the product of all options
+
+COMMON: Factors = {
+    "activation": ["tanh", "relu", "sigmoid", "identity"],
+    "forget_bias": [1.0, 0.0, -0.5],
+    "is_tuple": [True, False],
+    "dtype": ["float16", "float32", "float64"],
+    "static": [False, True],
+    "lengths": [False, True],
+    "start": [False, True],
+    "names": list(WORDS),
+}
+FACTORS: dict[str, Factors] = {
+    "BasicLSTMCell": COMMON,
+    "LSTMCell": {
+        **COMMON,
+        "peepholes": [False, True],
+        "proj": [None, 4],
+        "cell_clip": [None, 0.3],
+        "proj_clip": [None, 0.1],
+        "shards": [None, 3],
+    },
+}
+
+
+def pairs(row: Drawn) -> set[Any]:
+    """Return every two choices that a case makes."""
+    return set(itertools.combinations(sorted((name, str(v)) for name, v in row.items()), 2))
+
+
+def drawn(kind: str, rng: random.Random) -> Drawn:
+    return {name: rng.choice(choices) for name, choices in FACTORS[kind].items()}
+
+
+def all_pairs(kind: str) -> list[Drawn]:
+    """Return cases in which every choice meets every other, and some cases more."""
+    rng = random.Random(kind)
+    missing = set().union(*(pairs(drawn(kind, rng)) for _ in range(500)))
+    found = []
+    while missing:
+        best = max((drawn(kind, rng) for _ in range(60)), key=lambda row: len(pairs(row) & missing))
+        missing -= pairs(best)
+        found.append(best)
+    return [{"kind": kind, **row} for row in [*found, *(drawn(kind, rng) for _ in range(6))]]
+
+
+CASES = [*all_pairs("LSTMCell"), *all_pairs("BasicLSTMCell")]
+CHUNK = 10
+FEW_STEPS = 6  # of a cell that is copied for each of them
+
+
+def partitioner(names: str) -> Any:
+    """Cut matrices as 0.6 did, by columns; later releases of LSTMCell cut them by rows."""
+    if names != "0.6":
+        return None
+    return lambda shape, dtype: [1, 2] if shape.ndims == 2 else [1]
+
+
+def arguments(row: Drawn) -> Drawn:
+    """Return what the constructor of a cell is given."""
+    found = {"forget_bias": row["forget_bias"], "state_is_tuple": row["is_tuple"]}
+    if row["kind"] == "LSTMCell":
+        found |= {
+            "use_peepholes": row["peepholes"],
+            "cell_clip": row["cell_clip"],
+            "num_proj": row["proj"],
+            "proj_clip": row["proj_clip"],
+        }
+        if row["names"] != "0.6":
+            found |= {"num_unit_shards": row["shards"], "num_proj_shards": row["shards"]}
+    return found
+
+
+def cell_of(tf: TensorFlow, row: Drawn, units: int) -> RNNCell:
+    named = {"relu": tf.nn.relu, "identity": tf.identity, "sigmoid": tf.sigmoid, "tanh": tf.tanh}
+    return getattr(tf.nn.rnn_cell, row["kind"])(
+        units,
+        activation=named[row["activation"]],
+        dtype=tf.as_dtype(row["dtype"]),
+        **arguments(row),
+    )
+
+
+def halves(tf: TensorFlow, state: Any, units: int) -> tuple[Tensor, Tensor]:
+    """Return c and m of a state that is a tuple or flat."""
+    return state if isinstance(state, tuple) else (state[:, :units], state[:, units:])
+
+
+def stepped(row: Drawn, tf: TensorFlow, place: str) -> Case:
+    """Step a cell as a row of choices says."""
+    units, dtype = 6, row["dtype"]
+    width = row.get("proj") or units
+    steps = row.get("steps", FEW_STEPS if row["static"] else STEPS)
+    x = noise(f"{place} {row}", (BATCH, steps, INPUTS), dtype, 2.0)
+    lengths = np.array([steps, 0, steps // 2 + 1]) if row["lengths"] else None
+    start = None
+    if row["start"]:
+        start = [(noise(f"c {row}", (BATCH, units), dtype), noise("m", (BATCH, width), dtype))]
+    with tf.variable_scope(tf.get_variable_scope(), partitioner=partitioner(row["names"])):
+        cell = cell_of(tf, row, units)
+        first: Any = None
+        if start and row["is_tuple"]:
+            first = tf.nn.rnn_cell.LSTMStateTuple(*map(tf.constant, start[0]))
+        elif start:
+            first = tf.constant(np.concatenate(start[0], 1))
+        given = {"initial_state": first, "sequence_length": lengths, "dtype": tf.as_dtype(dtype)}
+        if row["static"]:
+            outputs, last = tf.nn.static_rnn(cell, tf.unstack(tf.constant(x), axis=1), **given)
+            outputs = tf.stack(outputs, 1)
+        else:
+            outputs, last = tf.nn.dynamic_rnn(cell, tf.constant(x), **given)
+    is_bounded = row["activation"] in ("tanh", "sigmoid")
+    return Case(
+        place, x, outputs, [halves(tf, last, units)], start, lengths,
+        words=WORDS[row["names"]], scale=0.5 if is_bounded else 0.35,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("first", range(0, len(CASES), CHUNK))
+def test_core_cells_with_all_pairs_of_options_agree(tmp_path: Path, first: int) -> None:
+    builds = [partial(stepped, row) for row in CASES[first : first + CHUNK]]
+    assert_alike(tmp_path, builds, v1=first // CHUNK % 2 == 1)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_cell_copied_for_each_of_fifty_steps_agrees(tmp_path: Path, dtype: str) -> None:
+    row = drawn("LSTMCell", random.Random(1)) | {"kind": "LSTMCell", "dtype": dtype}
+    row |= {"static": True, "steps": STEPS, "lengths": False}
+    assert_alike(tmp_path, [partial(stepped, row)])
+
+
+# ---- layers and directions
+
+# Unlike cells that feed one another: their widths, and what their classes are given.
+UNLIKE: list[tuple[str, int, Drawn]] = [
+    ("LSTMCell", 6, {"num_proj": 4, "use_peepholes": True, "proj_clip": 0.3}),
+    ("BasicLSTMCell", 5, {"forget_bias": 0.0}),
+    ("LSTMCell", 3, {"cell_clip": 0.4, "forget_bias": -0.5}),
+]
+
+
+def stack_of(tf: TensorFlow, dtype: str, is_tuple: bool = True) -> RNNCell:
+    cells = [
+        getattr(tf.nn.rnn_cell, kind)(
+            units, state_is_tuple=is_tuple, dtype=tf.as_dtype(dtype), **given
+        )
+        for kind, units, given in UNLIKE
+    ]
+    return tf.nn.rnn_cell.MultiRNNCell(cells, state_is_tuple=is_tuple)
+
+
+def in_stack(scope: str) -> list[str]:
+    words = {"LSTMCell": "lstm_cell", "BasicLSTMCell": "basic_lstm_cell"}
+    return [f"{scope}/multi_rnn_cell/cell_{k}/{words[kind]}" for k, (kind, *_) in enumerate(UNLIKE)]
+
+
+def parted(state: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return c and m of every cell of a flat state of the unlike cells."""
+    found, at = [], 0
+    for _, c, given in UNLIKE:
+        m = given.get("num_proj", c)
+        found.append((state[:, at : at + c], state[:, at + c : at + c + m]))
+        at += c + m
+    return found
+
+
+def stack(
+    dtype: str, is_tuple: bool, words: str, lengths: bool, tf: TensorFlow, place: str
+) -> Case:
+    x = noise(place, (BATCH, STEPS, INPUTS), dtype, 2.0)
+    given: Drawn = {"sequence_length": np.array([0, STEPS, 21])} if lengths else {}
+    cell = stack_of(tf, dtype, is_tuple)
+    outputs, last = tf.nn.dynamic_rnn(cell, tf.constant(x), dtype=tf.as_dtype(dtype), **given)
+    stages = [[[renamed(name, WORDS[words])]] for name in in_stack("rnn")]
+    last = list(last) if is_tuple else parted(last)
+    length = given.get("sequence_length")
+    return Case(place, x, outputs, last, None, length, stages, words=WORDS[words])
+
+
+@pytest.mark.parametrize("v1", [False, True])
+def test_stacks_of_unlike_cells_agree(tmp_path: Path, v1: bool) -> None:
+    rows = [
+        ("float32", True, "1.2", False), ("float64", False, "1.2", True),
+        ("float16", True, "1.0", True), ("float64", True, "0.12", False),
+        ("float32", False, "0.9", True),
+    ]  # fmt: skip
+    assert_alike(tmp_path, [partial(stack, *row) for row in rows], v1=v1)
+
+
+def pair(tf: TensorFlow, x: Tensor, dtype: str, cells: Sequence[RNNCell], lengths: Any) -> Any:
+    return tf.nn.bidirectional_dynamic_rnn(
+        *cells, x, sequence_length=lengths, dtype=tf.as_dtype(dtype)
+    )
+
+
+def two_directions(dtype: str, lengths: bool, start: bool, tf: TensorFlow, place: str) -> Case:
+    """A forward and a backward cell of unequal widths."""
+    x = noise(place, (BATCH, STEPS, INPUTS), dtype, 2.0)
+    length = np.array([33, 0, STEPS]) if lengths else None
+    kinds = [(6, {"use_peepholes": True, "num_proj": 2}), (4, {"cell_clip": 0.3})]
+    cells = [
+        tf.nn.rnn_cell.LSTMCell(units, dtype=tf.as_dtype(dtype), **given) for units, given in kinds
+    ]
+    given: Drawn = {}
+    states = None
+    if start:
+        widths = [(6, 2), (4, 4)]
+        states = [
+            tuple(noise(f"{place}{w}{k}", (BATCH, w), dtype) for k, w in enumerate(pair))
+            for pair in widths
+        ]
+        tuples = [tf.nn.rnn_cell.LSTMStateTuple(*map(tf.constant, pair)) for pair in states]
+        given = {"initial_state_fw": tuples[0], "initial_state_bw": tuples[1]}
+    outputs, last = tf.nn.bidirectional_dynamic_rnn(
+        *cells, tf.constant(x), sequence_length=length, dtype=tf.as_dtype(dtype), **given
+    )
+    stages = [[["/fw/lstm_cell"], ["/bw/lstm_cell"]]]
+    return Case(place, x, tf.concat(outputs, 2), list(last), states, length, stages)
+
+
+def two_stacks(dtype: str, lengths: bool, tf: TensorFlow, place: str) -> Case:
+    """A whole stack in each direction."""
+    x = noise(place, (BATCH, STEPS, INPUTS), dtype, 2.0)
+    length = np.array([1, STEPS, 30]) if lengths else None
+    cells = [stack_of(tf, dtype) for _ in "fb"]
+    outputs, last = pair(tf, tf.constant(x), dtype, cells, length)
+    stages = [[in_stack(side) for side in ("fw", "bw")]]
+    states = [state for side in last for state in side]
+    return Case(place, x, tf.concat(outputs, 2), states, None, length, stages)
+
+
+def stack_of_pairs(dtype: str, lengths: bool, tf: TensorFlow, place: str) -> Case:
+    """As `stack_bidirectional_dynamic_rnn`: each layer takes both directions of the one before."""
+    x = noise(place, (BATCH, STEPS, INPUTS), dtype, 2.0)
+    length = np.array([STEPS, 2, 0]) if lengths else None
+    y, states, stages = tf.constant(x), [], []
+    for layer, units in enumerate((4, 3)):
+        scope = f"stack_bidirectional_rnn/cell_{layer}"
+        with tf.variable_scope(scope):
+            cells = [tf.nn.rnn_cell.BasicLSTMCell(units, dtype=tf.as_dtype(dtype)) for _ in "fb"]
+            outputs, last = pair(tf, y, dtype, cells, length)
+        y = tf.concat(outputs, 2)
+        states += list(last)
+        inner = f"{scope}/bidirectional_rnn"
+        stages.append([[f"{inner}/{side}/basic_lstm_cell"] for side in ("fw", "bw")])
+    return Case(place, x, y, states, None, length, stages)
+
+
+def test_both_directions_agree(tmp_path: Path) -> None:
+    rows = [
+        ("float32", False, True), ("float64", True, False), ("float16", True, True),
+        ("float32", True, True),
+    ]  # fmt: skip
+    assert_alike(tmp_path, [partial(two_directions, *row) for row in rows])
+
+
+@pytest.mark.parametrize("build", [two_stacks, stack_of_pairs])
+def test_layers_in_both_directions_agree(tmp_path: Path, build: Any) -> None:
+    rows = [("float32", True), ("float64", False), ("float16", True), ("float64", True)]
+    assert_alike(tmp_path, [partial(build, *row) for row in rows])
