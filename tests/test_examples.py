@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +132,20 @@ def test_the_script_is_no_bash() -> None:
     for bashism in ("[[", "function ", "local ", "$'", "<(", "pipefail", "&>"):
         assert bashism not in text
     assert SCRIPT.stat().st_mode & stat.S_IXUSR
+
+
+def test_the_sunspots_are_forecast_as_their_readme_says() -> None:
+    """Errors trained on and never seen, those of next year as this one, and the next forecast."""
+    done = subprocess.run(
+        [sys.executable, str(PROJECT / "examples" / "sunspots.py")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    told = [re.findall(r"\d+\.\d", line) for line in done.stdout.splitlines()]
+    assert told[:3] == [["10.4", "22.5"], ["13.5", "30.3"], ["23.1"]]
+    assert "the saved one: " in done.stdout
+    readme = (SAMPLES / "README.md").read_text(encoding="utf-8")
+    for number in ("10.4 | 22.5 |", "13.5 | 30.3 |", "23.1 sunspots"):
+        assert number in readme

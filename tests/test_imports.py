@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 SAMPLES = Path(__file__).resolve().parent.parent / "sample_checkpoints"
@@ -35,6 +36,46 @@ def test_inspect_imports_no_tensorflow(sample: str) -> None:
     assert not modules & set(HEAVY)
 
 
+@pytest.fixture
+def sequence(tmp_path: Path) -> Path:
+    """A sequence for the cells of the samples, [time, width]."""
+    np.save(tmp_path / "x.npy", np.ones((5, 3), "f4"))
+    return tmp_path / "x.npy"
+
+
+FOREIGN = {*HEAVY, "torch", "onnx", "onnxruntime", "jax"}
+
+
+@pytest.mark.parametrize("sample", ["peephole_tuple", "bidirectional", "saved_model"])
+def test_run_imports_no_other_library_of_networks(sequence: Path, sample: str) -> None:
+    """And of its own nothing that an npz or a document does not need."""
+    target = sequence.with_name("y.npz")
+    modules = inspecting("run", "-q", str(SAMPLES / sample), str(sequence), "-o", str(target))
+    assert target.is_file()
+    assert not modules & {*FOREIGN, "rich", "h5py", "lstmstate.running.verify"}
+    modules = inspecting("run", "-q", str(SAMPLES / sample), str(sequence), "--json")
+    assert not modules & {*FOREIGN, "rich", "h5py"}
+
+
+def test_tables_and_hdf5_import_what_they_need_and_no_more(sequence: Path) -> None:
+    modules = inspecting("run", "-q", str(SAMPLES / "block_cell"), str(sequence))
+    assert not modules & {*FOREIGN, "rich", "h5py"}  # stdout is no terminal
+    target = str(sequence.with_name("y.h5"))
+    modules = inspecting("run", "-q", str(SAMPLES / "block_cell"), str(sequence), "-o", target)
+    assert "h5py" in modules
+    assert not modules & {*FOREIGN, "rich"}
+
+
+def test_python_runs_cells_without_another_library(sequence: Path) -> None:
+    script = (
+        "import sys, lstmstate; ckpt = lstmstate.open_checkpoint(sys.argv[1]);"
+        "ckpt.network().run([[1.0, 2.0, 3.0]])"
+    )
+    modules = imported_by(script, str(SAMPLES / "peephole_flat"))
+    assert "lstmstate.engines.numpy_engine" in modules
+    assert not modules & {*FOREIGN, "rich", "h5py", "click"}
+
+
 def test_the_proof_can_fail() -> None:
     """A script that does import one of the heavy modules is found out in the same way."""
     assert "google.protobuf" in imported_by("import google.protobuf")
@@ -61,6 +102,8 @@ def test_lower_rooms_never_import_upper_ones() -> None:
         "checkpoint",
         "cells",
         "state",
+        "engines",
+        "runnable",
         "opened",
         "sources",
         "convert",

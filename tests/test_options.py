@@ -1,0 +1,92 @@
+"""The options of all commands: each with its help, and names that are those of the tables."""
+
+from __future__ import annotations
+
+import click
+import pytest
+from commands import Captured, Shell
+
+from lstmstate import engines
+from lstmstate.cli import cli, options
+from lstmstate.engines.activations import ACTIVATIONS
+from lstmstate.engines.options import RUN_OPTIONS
+from lstmstate.state.files import KINDS
+from lstmstate.state.layouts import LAYOUTS
+
+CONTEXT = click.Context(cli)
+COMMANDS = {name: cli.get_command(CONTEXT, name) for name in cli.list_commands(CONTEXT)}
+
+
+@pytest.fixture
+def shell(capsys: Captured) -> Shell:
+    """The commands in this process."""
+    return Shell(capsys)
+
+
+def test_names_that_the_help_has_without_their_tables() -> None:
+    assert tuple(options.ENGINE_NAMES) == tuple(engines.ENGINES)
+    assert tuple(options.ACTIVATION_NAMES) == ACTIVATIONS
+    assert tuple(options.LAYOUT_NAMES) == tuple(LAYOUTS)
+    assert tuple(options.KIND_NAMES) == tuple(kind.key for kind in KINDS)
+
+
+@pytest.mark.parametrize("name", ["run", "verify"])
+def test_every_option_of_a_cell_has_a_flag(name: str) -> None:
+    command = COMMANDS[name]
+    assert command is not None
+    assert set(RUN_OPTIONS) <= {parameter.name for parameter in command.params}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_has_help_and_every_command_an_example(shell: Shell, name: str) -> None:
+    command = COMMANDS[name]
+    assert command is not None
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, option.name
+            assert option.help.endswith((".", "]")), option.help
+    done = shell(name, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert f"\n  lstmstate {name} " in done.out.split("Examples:")[1].replace("\n    ", "\n  ")
+    assert max(map(len, done.out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("flag", ["--nope", "--engine=jax"])
+def test_a_mistyped_option_is_told(shell: Shell, name: str, flag: str) -> None:
+    done = shell(name, flag)
+    assert (done.code, done.out) == (2, "")
+    assert "Error: " in done.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--forget-bias", "x"], "'x' is not a number"),
+        (["--forget-bias", "nan"], "'nan' is not a number"),
+        (["--cell-clip", "-1"], "'-1' is not a bound: say a number, or none"),
+        (["--proj-clip", "inf"], "'inf' is not a bound"),
+        (["--activation", "gelu"], "'gelu' is not one of 'tanh', 'sigmoid'"),
+        (["--engine", "torch"], "'torch' is not one of 'numpy', 'tensorflow', 'onnxruntime'"),
+        (["--cell", "a", "--stack", "b"], "give --cell or --stack, not both"),
+        (["--state", "a", "--zero-state"], "give --state or --zero-state, not both"),
+        (["-o", "y.npz", "--out-dir", "y"], "-o is for one input"),
+        (["b.npy", "-o", "y.npz"], "-o is for one input; give --out-dir for several"),
+        (["-o", "-", "--json"], "all want stdout"),
+        (["-o", "-", "--state-out", "-"], "all want stdout"),
+        (["--state-out", "-", "--json"], "all want stdout"),
+        (["-", "-"], "stdin can be read once"),
+        (["--lengths", "-", "--state", "-"], "stdin can be read once"),
+        (["b.npy", "--state-out", "s.npz"], "--state-out with several inputs needs --carry-state"),
+        (["--trace"], "give -o or --out-dir"),
+        (["--all-states"], "give -o or --out-dir"),
+        (["--compress"], "give -o or --out-dir"),
+        (["--format", "h5"], "give -o or --out-dir"),
+        (["--from", "flat"], "--from tells the layout of a --state"),
+        (["--state-layout", "flat"], "--state-layout tells that of a --state-out"),
+    ],
+)
+def test_flags_of_run_that_do_not_go_together(shell: Shell, flags: list[str], problem: str) -> None:
+    done = shell("run", "model.ckpt", "a.npy", *flags)
+    assert (done.code, done.out) == (2, "")
+    assert problem in done.err

@@ -1,0 +1,242 @@
+"""`lstmstate verify`: our arithmetic beside TensorFlow's own cells, and what is told of it."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import (
+    FIRST,
+    SAMPLES,
+    SECOND,
+    SUNSPOTS,
+    Captured,
+    Shell,
+    archive,
+    checkpoint,
+    error,
+    lstm_cell,
+    notes,
+    numbers,
+    saved,
+)
+
+from lstmstate import engines
+
+PEEPHOLE, BOTH = SAMPLES / "peephole_tuple", SAMPLES / "bidirectional"
+SAMPLE_NAMES = sorted(path.name for path in SAMPLES.iterdir() if path.is_dir())
+
+
+@pytest.fixture
+def shell(capsys: Captured) -> Shell:
+    """The commands in this process."""
+    return Shell(capsys)
+
+
+def of(trial: dict[str, Any]) -> list[str]:
+    """Return what was compared."""
+    return [one["of"] for one in trial["differences"]]
+
+
+# ---- without inputs
+
+
+@pytest.mark.parametrize("name", SAMPLE_NAMES)
+def test_every_cell_of_the_samples_is_that_of_tensorflow(shell: Shell, name: str) -> None:
+    document = shell.json("verify", "-q", SAMPLES / name)
+    assert document["agrees"]
+    assert {trial["steps"] for trial in document["trials"]} == {4, 200}
+    for trial in document["trials"]:
+        assert of(trial) == ["outputs", "c", "m"]
+        assert all(one["max_abs"] <= 1e-5 for one in trial["differences"])
+
+
+def test_the_document_tells_each_cell_a_few_steps_and_many(shell: Shell) -> None:
+    document = shell.json("verify", SUNSPOTS)
+    assert (document["schema"], document["engine"]) == ("lstmstate.verify/1", "numpy")
+    trials = document["trials"]
+    assert [(one["network"], one["steps"]) for one in trials] == [
+        (FIRST, 4),
+        (FIRST, 200),
+        (SECOND, 4),
+        (SECOND, 200),
+    ]
+    assert {(one["data"], one["tolerance"], one["refused"]) for one in trials} == {
+        ("random", 1e-5, None)
+    }
+    assert any(one["max_rel"] > 0 for trial in trials for one in trial["differences"])
+    assert document["failed"] == []
+
+
+def test_the_seed_says_which_random_data_it_is(shell: Shell) -> None:
+    told = [
+        shell.json("verify", PEEPHOLE, *seed)["trials"]
+        for seed in ([], ["--seed", "0"], ["--seed", "7"])
+    ]
+    assert told[0] == told[1] != told[2]
+
+
+def test_a_cell_or_a_stack_of_ones_own_choice(shell: Shell) -> None:
+    document = shell.json("verify", SUNSPOTS, "--cell", "cell_1")
+    assert {trial["network"] for trial in document["trials"]} == {SECOND}
+    document = shell.json("verify", BOTH, "--stack", "bidirectional_rnn")
+    scopes = [f"bidirectional_rnn/{side}/lstm_cell" for side in ("fw", "bw")]
+    assert of(document["trials"][0]) == [
+        "outputs",
+        *(f"{s}: {half}" for s in scopes for half in "cm"),
+    ]
+    assert shell("verify", BOTH, "--cell", "nope").code == 3
+
+
+# ---- with inputs
+
+
+def test_inputs_run_from_zeros_through_the_stack(shell: Shell, tmp_path: Path) -> None:
+    x, lengths = numbers(3, 30, 3), np.array([30, 0, 11])
+    batch = archive(tmp_path / "x.npz", x=x, len=lengths)
+    turned = saved(tmp_path / "t.npy", np.ascontiguousarray(x.swapaxes(0, 1)))
+    document = shell.json("verify", BOTH, f"{batch}:x", "--lengths", "len")
+    (trial,) = document["trials"]
+    assert (trial["data"], trial["steps"], trial["agrees"]) == (f"{batch}:x", 30, True)
+    assert shell.json("verify", BOTH, turned, "--time-major")["trials"][0]["agrees"]
+
+
+def test_an_input_that_fails_is_named_and_the_others_go_on(shell: Shell, tmp_path: Path) -> None:
+    good, bad = saved(tmp_path / "a.npy", numbers(5, 3)), saved(tmp_path / "b.npy", numbers(5, 2))
+    document = shell.json("verify", "-q", PEEPHOLE, bad, good, code=4)
+    assert [trial["data"] for trial in document["trials"]] == [str(good)]
+    assert [one["path"] for one in document["failed"]] == [str(bad)]
+    assert document["agrees"] is False
+    done = shell("verify", "-q", PEEPHOLE, bad)
+    assert (done.code, done.out) == (3, "")
+    assert error(done).startswith(f"{bad}: its shape is [5, 2], and rnn/lstm_cell takes ")
+
+
+def test_options_are_those_of_both(shell: Shell, tmp_path: Path) -> None:
+    x = saved(tmp_path / "x.npy", 3 * numbers(30, 3))
+    done = shell("verify", PEEPHOLE, x, "--cell-clip", "none", "--forget-bias", "2")
+    assert (done.code, len(notes(done))) == (0, 3)
+    assert "rnn/lstm_cell: --forget-bias 2 is used, and the graph says 0.5" in notes(done)
+
+
+# ---- the answer
+
+
+def test_beyond_the_tolerance_the_answer_is_no(shell: Shell) -> None:
+    document = shell.json("verify", SUNSPOTS, "--tolerance", "0", code=1)
+    assert document["agrees"] is False
+    assert document["trials"][0]["tolerance"] == 0
+    done = shell("verify", SUNSPOTS, "--tolerance", "0")
+    assert done.code == 1
+    assert "beyond tolerance" in done.out
+    assert shell("verify", SUNSPOTS, "--tolerance", "0.1").code == 0
+
+
+def test_a_wrong_equation_is_found_out(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where our engine forgets the forget bias."""
+    real = engines.load
+
+    def forgetful(name: str, network: Any) -> Any:
+        if name == "numpy":
+            (((cell,),),) = network.stages
+            network = network._replace(stages=(((cell._replace(forget_bias=0.0),),),))
+        return real(name, network)
+
+    monkeypatch.setattr(engines, "load", forgetful)
+    document = shell.json("verify", PEEPHOLE, code=1)
+    assert not any(trial["agrees"] for trial in document["trials"])
+
+
+def test_the_table_has_a_part_for_each_cell(shell: Shell) -> None:
+    done = shell("verify", "-q", SUNSPOTS)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[:2] == [f"{SUNSPOTS}/model.ckpt-360", "4 runs beside TensorFlow, 4 within 1e-05"]
+    assert (lines[3], lines[12]) == (FIRST, SECOND)
+    assert [line.split()[:3] for line in lines[5:7]] == [
+        ["random", "4", "outputs"],
+        ["c", *lines[6].split()[1:3]],
+    ]
+
+
+def test_cells_that_are_not_run_are_told_and_left_out(shell: Shell, tmp_path: Path) -> None:
+    convolution = {
+        "conv_lstm_cell/kernel": numbers(3, 3, 7, 16),
+        "conv_lstm_cell/biases": numbers(16),
+    }
+    ckpt = checkpoint(tmp_path / "x.ckpt", lstm_cell() | convolution)
+    document = shell.json("verify", ckpt)
+    refused, *others = document["trials"]
+    assert (refused["network"], len(others)) == ("conv_lstm_cell", 2)
+    assert (refused["agrees"], refused["differences"]) == (None, [])
+    done = shell("verify", ckpt)
+    assert (done.code, notes(done)) == (0, [refused["refused"]])
+    assert "2 runs beside TensorFlow, 2 within" in done.out
+    done = shell("verify", ckpt, "--strict")
+    assert (done.code, done.out, error(done)) == (3, "", refused["refused"])
+    done = shell("verify", checkpoint(tmp_path / "y.ckpt", convolution))
+    assert (done.code, "its kernels are convolutions" in error(done)) == (3, True)
+
+
+# ---- what cannot be verified
+
+
+@pytest.mark.parametrize("inputs", [False, True])
+def test_without_tensorflow_it_says_what_to_install(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: bool
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        engines, "find_spec", lambda name: None if name == "tensorflow" else real(name)
+    )
+    x = [saved(tmp_path / "x.npy", numbers(4, 3))] if inputs else []
+    done = shell("verify", "-q", PEEPHOLE, *x)
+    assert (done.code, done.out) == (3, "")
+    assert error(done).endswith(
+        "the engine tensorflow needs tensorflow, not installed here; "
+        "pip install 'lstmstate[tensorflow]'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--engine", "tensorflow"], "TensorFlow is what --engine is held against"),
+        (["--tolerance", "nan"], "--tolerance"),
+        (["--tolerance", "-1"], "--tolerance"),
+        (["--tolerance", "inf"], "--tolerance is a number"),
+        (["--lengths", "x.npy"], "--lengths and --time-major are of an INPUT"),
+        (["--time-major"], "--lengths and --time-major are of an INPUT"),
+        (["--seed", "1", "x.npy"], "--seed is that of random data, without an INPUT"),
+        (["--cell", "a", "--stack", "b"], "give --cell or --stack, not both"),
+    ],
+)
+def test_flags_that_do_not_go_together(shell: Shell, flags: Sequence[str], problem: str) -> None:
+    done = shell("verify", PEEPHOLE, *flags)
+    assert (done.code, done.out) == (2, "")
+    assert problem in done.err
+
+
+def test_a_checkpoint_without_cells(shell: Shell, tmp_path: Path) -> None:
+    ckpt = checkpoint(tmp_path / "x.ckpt", {"w": numbers(3, 4)})
+    done = shell("verify", ckpt)
+    assert (done.code, error(done)) == (3, f"{ckpt}: there is no LSTM cell in it")
+
+
+def test_tensorflow_is_not_imported_where_nothing_is_verified(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *arguments: Any, **how: Any) -> Any:
+        assert name.split(".", maxsplit=1)[0] not in ("tensorflow", "tf_keras"), name
+        return real(name, *arguments, **how)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    assert shell("verify", SAMPLES / "nothing").code == 3
+    assert shell("verify", "--help").code == 0
