@@ -28,16 +28,18 @@ Examples:
 @click.command("verify", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("ckpt_path", metavar="CKPT", type=click.Path())
 @click.argument("inputs", metavar="[INPUT...]", nargs=-1, type=click.Path(allow_dash=True))
-@click.option("--cell", metavar="NAME", help="Which cell.")
-@click.option("--stack", metavar="NAME", help="Which stack.")
+@click.option("--cell", metavar="NAME", help="Which cell; all of them unless given.")
+@click.option("--stack", metavar="NAME", help="Which stack, or pair of directions.")
 @options.engine
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
     metavar="N",
-    help="How far apart: |a - b| <= N + N * |b|. By dtype: 5e-3, 1e-5, 1e-12.",
+    help="How far apart: |a - b| <= N + N * |b|.  [default: 5e-3, 1e-5, 1e-12 by precision]",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N")
+@click.option(
+    "--seed", type=click.IntRange(min=0), metavar="N", help="Of the random data.  [default: 0]"
+)
 @click.option("--time-major", is_flag=True, help="Batches are [time, batch, width].")
 @click.option("--lengths", metavar="FILE|KEY", help="How many steps each sequence has.")
 @options.arithmetic
@@ -61,6 +63,12 @@ def command(
         raise click.UsageError("--tolerance is a number")
     if flags["engine"] == "tensorflow":
         raise click.UsageError("TensorFlow is what --engine is held against")
+    if flags["cell"] is not None and flags["stack"] is not None:
+        raise click.UsageError("give --cell or --stack, not both")
+    if not inputs and (flags["lengths"] or flags["time_major"]):
+        raise click.UsageError("--lengths and --time-major are of an INPUT")
+    if inputs and flags["seed"] is not None:
+        raise click.UsageError("--seed is that of random data, without an INPUT")
     ckpt = open_checkpoint(ckpt_path, checksums=options.verify(flags["no_checksums"], quiet=quiet))
     options.resolved(ckpt_path, ckpt.prefix, ckpt.notes, quiet=quiet)
     failed: list[tuple[str, str]] = []
@@ -99,7 +107,7 @@ def _trials(
     engine, tolerance, given = flags["engine"], flags["tolerance"], options.given(flags)
     if not inputs:
         networks = _networks(ckpt, flags)
-        yield from over_random_data(networks, engine, given, tolerance, flags["seed"])
+        yield from over_random_data(networks, engine, given, tolerance, flags["seed"] or 0)
         return
     both = judged(ckpt.network(cell=flags["cell"], stack=flags["stack"]), engine, given, tolerance)
     options.say_settled(both.ours.settled, strict=flags["strict"], quiet=quiet)
