@@ -71,6 +71,10 @@ MAX_CELLS = 10_000
 # A csv is for people: larger states belong into an npy, npz or h5.
 MAX_CSV_BYTES = 16 * MIB
 
+# A table of sequences is held whole, and parsed at some 50 MB a second: longer ones belong into an
+# npy.
+MAX_TABLE_BYTES = 256 * MIB
+
 # Arrays, tuples and lists of a pickled state: a stack of a thousand cells has some 3,000. They
 # are counted each time they are reached, because a few bytes can refer to a part over and over.
 MAX_PICKLE_PARTS = 20_000

@@ -12,7 +12,7 @@ from sequences import (
     whole,
 )
 
-from lstmstate.running import table
+from lstmstate import limits
 
 
 @pytest.mark.parametrize(
@@ -110,5 +110,5 @@ def test_a_table_beyond_the_bound_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = text(tmp_path / "x.csv", "1,2,3\n" * 10)
-    monkeypatch.setattr(table, "MAX_BYTES", 59)
+    monkeypatch.setattr(limits, "MAX_TABLE_BYTES", 59)
     refused(path, "a table of 60 bytes is not read as text; save it as an .npy")

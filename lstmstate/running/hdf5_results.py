@@ -8,8 +8,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
-from lstmstate.running.hdf5_sink import Sink
 from lstmstate.running.results import Destination, PlannedResult, Results
+from lstmstate.state.hdf5 import LONGEST_ATTRIBUTE
+from lstmstate.state.hdf5_sink import Sink
 from lstmstate.state.metadata import KEY
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic]
 
 _CHUNK_BYTES = 1 << 20  # of a compressed dataset: what the library's cache of chunks holds
-_LONGEST = 60_000  # an attribute has 64 KiB at most
 
 
 class Hdf5Results(Results):
@@ -31,7 +31,7 @@ class Hdf5Results(Results):
 
         super().__init__(to)
         self._line = to.metadata.line() if to.metadata is not None else None
-        if self._line is not None and len(self._line) > _LONGEST:
+        if self._line is not None and len(self._line) > LONGEST_ATTRIBUTE:
             raise UnsupportedError(
                 "an HDF5 file has no room for the names and widths of so many cells",
                 advice="write an .npz",
@@ -109,8 +109,7 @@ class Hdf5Results(Results):
             if self._sink.failure is None:
                 problem = printable(" ".join(str(error).split()))
                 raise LstmstateError(f"it cannot be written ({problem})") from None
-        if self._sink.failure is not None:
-            raise self._sink.failure
+        self._sink.raise_failure()
 
 
 def _chunk_shape(plan: PlannedResult) -> tuple[int, ...] | None:

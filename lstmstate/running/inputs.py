@@ -18,7 +18,7 @@ from lstmstate.errors import (
     printable,
 )
 from lstmstate.output import STDOUT
-from lstmstate.state.files import BY_KEY, _stdin, opened, picked, split_place
+from lstmstate.state.files import BY_KEY, opened, picked, split_place, stdin_source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -222,7 +222,7 @@ def _find(path: str, expected: str) -> _Found:
     """Return the one array that a path stands for."""
     base, place = split_place(path)
     try:
-        source = _stdin() if base == STDIN else ByteSource(base)
+        source = stdin_source() if base == STDIN else ByteSource(base)
     except LstmstateError:
         _refuse_checkpoint(base, expected)
         raise

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import (
     CorruptError,
@@ -27,9 +28,6 @@ from lstmstate.errors import (
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-# A table is held whole, and parsed at some 50 MB a second: longer ones belong into an npy.
-MAX_BYTES = 256 << 20
 
 _MARKS = "\t,;"
 _SHOWN = 30  # characters of a field that an error shows
@@ -75,7 +73,7 @@ def read_table(source: ByteSource, columns: str | None = None) -> Table:
     Raises:
         LstmstateError: it is no table of numbers, or there are no such columns.
     """
-    if source.size > MAX_BYTES:
+    if source.size > limits.MAX_TABLE_BYTES:
         raise UnsupportedError(
             f"a table of {source.size:,} bytes is not read as text", advice="save it as an .npy"
         )

@@ -150,7 +150,7 @@ def open_state_file(path: str) -> StateFile:
     Raises:
         LstmstateError: there is no such file, or it is no state file, or damaged.
     """
-    source = _stdin() if path == STDOUT else ByteSource(path)
+    source = stdin_source() if path == STDOUT else ByteSource(path)
     kind = kind_of(source)
     if kind is None:
         content = identify.identify(source)
@@ -216,8 +216,12 @@ def _module(kind: StateKind) -> Any:
     return import_module(f"lstmstate.state.{kind.module}")
 
 
-def _stdin() -> ByteSource:
-    """Return stdin as a file that can be read by position; a pipe goes through a nameless one."""
+def stdin_source() -> ByteSource:
+    """Return stdin as a file that can be read by position; a pipe goes through a nameless one.
+
+    Raises:
+        LstmstateError: it is a terminal, or closed.
+    """
     if sys.stdin is None or sys.stdin.isatty():
         raise LstmstateError("there is nothing on stdin", advice="give a path, or < FILE")
     descriptor = sys.stdin.fileno()

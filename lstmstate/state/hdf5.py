@@ -12,12 +12,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, located
 from lstmstate.output import Outputs
+from lstmstate.output import told as written
+from lstmstate.state.hdf5_sink import Sink
 from lstmstate.state.metadata import KEY, Metadata, parse
 from lstmstate.state.stored import StateFile, StoredArray, read_rows
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 _GZIP, _SHUFFLE = 1, 2  # what h5py's compression="gzip" and shuffle=True put on a dataset
 _PACKINGS: tuple[list[int], ...] = ([], [_GZIP], [_SHUFFLE], [_SHUFFLE, _GZIP])
 _NUMBERS = "fciub"
-_LONGEST = 60_000  # an attribute has 64 KiB at most
+LONGEST_ATTRIBUTE = 60_000  # an attribute has 64 KiB at most
 
 
 class Hdf5Array(StoredArray):
@@ -223,36 +225,48 @@ def write(
     outputs: Outputs, target: str, flow: Flow, metadata: Metadata, *, compress: bool = False
 ) -> None:
     """Write each planned array as a dataset, and what travels with them as an attribute."""
-    import h5py
-    import numpy as np
-
-    how = {"compression": "gzip", "shuffle": True, "chunks": True} if compress else {}
+    how: dict[str, Any] = (
+        {"compression": "gzip", "shuffle": True, "chunks": True} if compress else {}
+    )
     told = metadata.line()
-    if len(told) > _LONGEST:
+    if len(told) > LONGEST_ATTRIBUTE:
         raise UnsupportedError(
             "an HDF5 file has no room for the names and widths of so many cells",
             path=target,
             advice="write an .npz",
         )
-    path = outputs.new(target)
-    try:
-        with h5py.File(path, "w") as file:
-            sets = [
-                file.create_dataset(
-                    plan.name,
-                    plan.shape,
-                    plan.dtype,
-                    track_times=False,
-                    **(how if math.prod(plan.shape) else {}),
-                )
-                for plan in flow.plans
-            ]
-            for start, stop, arrays in flow.together():
-                for plan, found, array in zip(flow.plans, sets, arrays, strict=True):
-                    rows = (slice(None),) * plan.axis + (slice(start, stop),)
-                    found[rows if flow.structure.lead else ()] = array
-            file.attrs.create(KEY, np.bytes_(told))
-    except LstmstateError:
-        raise
-    except (OSError, RuntimeError, ValueError, TypeError) as error:  # of a full disk, of names
-        raise LstmstateError(f"it cannot be written ({error})", path=target) from None
+    with written(target):
+        sink = Sink(outputs.new(target))
+        try:
+            _fill(sink, flow, told, how)
+        except LstmstateError:
+            raise
+        except (OSError, RuntimeError, ValueError, TypeError) as error:  # of names and the like
+            sink.raise_failure()
+            raise LstmstateError(f"it cannot be written ({error})") from None
+        finally:
+            sink.close()
+        sink.raise_failure()
+
+
+def _fill(sink: Sink, flow: Flow, told: str, how: dict[str, Any]) -> None:
+    import h5py
+    import numpy as np
+
+    with h5py.File(sink, "w") as file:
+        sets = [
+            file.create_dataset(
+                plan.name,
+                plan.shape,
+                plan.dtype,
+                track_times=False,
+                **(how if math.prod(plan.shape) else {}),
+            )
+            for plan in flow.plans
+        ]
+        for start, stop, arrays in flow.together():
+            for plan, found, array in zip(flow.plans, sets, arrays, strict=True):
+                rows = (slice(None),) * plan.axis + (slice(start, stop),)
+                found[rows if flow.structure.lead else ()] = array
+            sink.raise_failure()
+        file.attrs.create(KEY, np.bytes_(told))

@@ -81,6 +81,11 @@ class Sink:
         """Close the file."""
         self._file.close()
 
+    def raise_failure(self) -> None:
+        """Raise what failed, if anything did."""
+        if self.failure is not None:
+            raise self.failure
+
     def _keep(self, action: Callable[[], object]) -> None:
         try:
             action()
