@@ -127,3 +127,31 @@ def test_a_program_that_ignores_hangups_goes_on(tmp_path: Path, large: Path) -> 
     process.send_signal(signal.SIGHUP)
     assert process.wait() == 0
     assert target.is_file()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit on the size of a file")
+@pytest.mark.parametrize("ending", ["npz", "h5", "h5 --compress", "ckpt"])
+def test_a_full_disk_is_told_and_leaves_the_old_file(ending: str, tmp_path: Path) -> None:
+    """The HDF5 library crashes the process over it, unless it never hears of the failure."""
+    kind, *compress = ending.split()
+    source, target = tmp_path / "flat.npy", tmp_path / f"state.{kind}"
+    np.save(source, np.random.default_rng(0).uniform(-1, 1, (4000, 64)))
+    target.write_bytes(b"the old one")
+    command = [*LSTMSTATE, "convert", "-q", source, "--to-tuple", "--force", "-o", target]
+    limited = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); "
+        "from lstmstate.cli import run; sys.exit(run(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *map(str, command[len(LSTMSTATE) :]), *compress],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "cannot be written" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert target.read_bytes() == b"the old one"
+    assert temporaries(target) == []
