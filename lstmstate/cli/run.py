@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lstmstate.cli import CONTEXT, DONE, SOME_FAILED, decided, options, tell
-from lstmstate.errors import LstmstateError, printable
+from lstmstate.errors import LstmstateError, located, printable
 
 if TYPE_CHECKING:
     from lstmstate.output import Outputs
@@ -144,8 +144,10 @@ class _Job:
     def __init__(
         self, ckpt_path: str, inputs: tuple[str, ...], flags: dict[str, Any], *, quiet: bool
     ) -> None:
+        from lstmstate.engines import blas
         from lstmstate.opened import open_checkpoint
 
+        blas.begin_with_one()
         self._flags = flags
         self._quiet = quiet
         self._count = len(inputs)
@@ -197,7 +199,8 @@ class _Job:
                 advice="say --state-layout flat, or write an .npz or .h5",
             )
         with suppress(_Rehearsed), Outputs(self._inputs, force=self._flags["force"]) as outputs:
-            self._write_state(outputs, target, self._loaded.zero_state(1))
+            with located(target):
+                self._write_state(outputs, target, self._loaded.zero_state(1))
             raise _Rehearsed
 
     def _names(self, inputs: Sequence[str]) -> list[str | None]:
@@ -300,7 +303,8 @@ class _Job:
                 "an .npy holds the outputs alone", path=target, advice="write an .npz or .h5"
             )
         if alone and self._flags["state_out"] is None:
-            line = f"{target} holds the outputs alone; --state-out keeps the state"
+            name = "an .npy" if target == "-" else target
+            line = f"{name} holds the outputs alone; --state-out keeps the state"
             options.note([line], quiet=self._quiet)
         if self._flags["compress"] and alone:
             raise LstmstateError("only .npz and .h5 are compressed", path=target)

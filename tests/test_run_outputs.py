@@ -1,0 +1,335 @@
+"""What a run writes is whole or not there: files that exist, full disks, interruptions, pipes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import pty
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import (
+    LSTMSTATE,
+    PROJECT,
+    SAMPLES,
+    Captured,
+    Shell,
+    archive,
+    error,
+    numbers,
+    piped,
+    saved,
+)
+
+CELL = SAMPLES / "peephole_tuple"
+OLD = b"what was there before"
+ENDINGS = ["npz", "h5", "npy"]
+
+
+@pytest.fixture
+def shell(capsys: Captured) -> Shell:
+    """The commands in this process."""
+    return Shell(capsys)
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Path:
+    """A batch in a folder of its own."""
+    return saved(tmp_path / "x.npy", numbers(2, 5, 3))
+
+
+def in_folder(path: Path) -> dict[str, bytes]:
+    """Return the files below a folder, hidden ones too."""
+    files = [file for file in path.rglob("*") if file.is_file()]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+# ---- what exists, and what is read
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_output_that_exists_is_replaced_by_force_only(
+    shell: Shell, batch: Path, ending: str
+) -> None:
+    target = batch.with_name(f"y.{ending}")
+    target.write_bytes(OLD)
+    done = shell("run", "-q", CELL, batch, "-o", target)
+    assert (done.code, done.out) == (3, "")
+    assert error(done) == f"{target}: this file exists already; say --force to replace it"
+    assert in_folder(batch.parent) == {"x.npy": batch.read_bytes(), target.name: OLD}
+    assert shell("run", "-q", CELL, batch, "-o", target, "--force").code == 0
+    assert target.read_bytes() != OLD
+    assert len(in_folder(batch.parent)) == 2
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize("flag", ["-o", "--state-out"])
+@pytest.mark.parametrize("what", ["input", "state", "lengths", "index", "data", "meta", "columns"])
+def test_nothing_that_is_read_is_written_over(
+    shell: Shell, batch: Path, what: str, flag: str, force: list[str]
+) -> None:
+    folder = batch.parent
+    shutil.copytree(CELL, folder / "run")
+    state = archive(folder / "state.npz", c=numbers(1, 8), m=numbers(1, 5))
+    lengths = archive(folder / "lengths.npz", n=np.array([5, 2]))
+    table = folder / "x.csv"
+    table.write_text("a,b,c\n1,2,3\n")
+    target = {
+        "input": batch,
+        "state": state,
+        "lengths": lengths,
+        "columns": table,
+        "index": folder / "run" / "model.ckpt.index",
+        "data": folder / "run" / "model.ckpt.data-00000-of-00001",
+        "meta": folder / "run" / "model.ckpt.meta",
+    }[what]
+    given = [f"{table}:a,b,c"] if what == "columns" else [batch, "--lengths", f"{lengths}:n"]
+    link = folder / "link.npz"
+    link.symlink_to(target)
+    before = in_folder(folder)
+    for name in (target, link):
+        kind = ["--format", "npz"] if flag == "-o" else []
+        layout = ["--state-layout", "flat"] if flag == "--state-out" else []
+        done = shell(
+            "run",
+            "-q",
+            folder / "run",
+            *given,
+            "--state",
+            state,
+            flag,
+            name,
+            *kind,
+            *layout,
+            *force,
+        )
+        assert done.code == 3
+        if flag == "-o" or name == link or what in ("input", "state", "lengths"):
+            assert "this is the input, which is never written over" in error(done)
+        assert in_folder(folder) == before
+
+
+def test_a_last_state_that_could_not_be_written_is_told_before_the_run(
+    shell: Shell, batch: Path
+) -> None:
+    folder = batch.parent
+    there = folder / "there.npz"
+    there.write_bytes(OLD)
+    gone = folder / "gone.npy"  # the input would be looked at first otherwise
+    for name, options, problem in (
+        (there, [], "this file exists already"),
+        (folder / "a.npy", [], "c and m are two; say --state-layout flat"),
+        (folder / "a.npy", ["--state-layout", "tuple"], "an .npy file holds one"),
+        (folder / "a.npz", ["--state-layout", "stacked"], "needs c and m as wide"),
+        (folder / "a.txt", [], "its name does not say what to write"),
+        (folder / "no" / "a.npz", [], "it cannot be written"),
+        (folder / "a.csv", ["--state-layout", "keras"], None),
+    ):
+        done = shell("run", "-q", CELL, gone, "--state-out", name, *options)
+        assert (done.code, done.out) == (3, "")
+        told = error(done)
+        assert told.startswith(f"{gone}: " if problem is None else f"{name}: "), told
+        assert (problem or "there is no such file") in told
+    assert sorted(os.listdir(folder)) == ["there.npz", "x.npy"]
+
+
+def test_outputs_and_the_last_state_appear_together_or_not_at_all(
+    shell: Shell, batch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, state = batch.with_name("y.npz"), batch.with_name("s.npz")
+    done = shell("run", "-q", CELL, batch, "-o", target, "--state-out", target)
+    assert (done.code, "two outputs have the same name" in error(done)) == (3, True)
+    x = np.load(batch)
+    x[1, 4, 0] = np.inf  # the last step
+    saved(batch, x)
+    done = shell("run", "-q", CELL, batch, "-o", target, "--state-out", state)
+    assert (done.code, "there is Inf at step 4" in error(done)) == (3, True)
+    assert os.listdir(batch.parent) == ["x.npy"]
+
+
+@pytest.mark.parametrize("name", ["y.txt", "y", "y.pkl", "y.ckpt", "y.csv"])
+def test_a_file_that_does_not_hold_results_is_told(shell: Shell, batch: Path, name: str) -> None:
+    done = shell("run", "-q", CELL, batch, "-o", batch.with_name(name))
+    assert (done.code, done.out) == (3, "")
+    assert ".npz" in error(done)
+    assert "ckpt, or" not in error(done)
+    assert os.listdir(batch.parent) == ["x.npy"]
+
+
+# ---- full disks
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path, ending: str) -> None:
+    x = saved(tmp_path / "x.npy", numbers(2, 9000, 3))
+    target = tmp_path / f"y.{ending}"
+    target.write_bytes(OLD)
+    before = in_folder(tmp_path)
+
+    def limited() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    done = subprocess.run(
+        [*LSTMSTATE, "run", "-q", str(CELL), str(x), "--force", "-o", str(target)],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        preexec_fn=limited,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith(f"lstmstate: error: {target}: it cannot be written (")
+    assert done.stderr.count("\n") == 1
+    assert in_folder(tmp_path) == before
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_call_of_the_system_that_fails_leaves_the_old_file(
+    shell: Shell, batch: Path, monkeypatch: pytest.MonkeyPatch, ending: str, call: str
+) -> None:
+    target = batch.with_name(f"y.{ending}")
+    target.write_bytes(OLD)
+    before = in_folder(batch.parent)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, fail)
+    done = shell("run", "-q", CELL, batch, "-o", target, "--force")
+    monkeypatch.undo()
+    assert (done.code, done.out) == (3, "")
+    assert error(done) == f"{target}: it cannot be written (No space left on device)"
+    assert in_folder(batch.parent) == before
+
+
+# ---- interruptions
+
+
+STEPS = 40_000
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sequence that takes about a second."""
+    return saved(tmp_path_factory.mktemp("long") / "x.npy", numbers(STEPS, 3))
+
+
+def started(source: Path, target: Path) -> subprocess.Popen[bytes]:
+    """Begin to run over an output; return when something is being written."""
+    command = [*LSTMSTATE, "run", "-q", str(CELL), str(source), "--force", "-o", str(target)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=PROJECT
+    )
+    while process.poll() is None and len(os.listdir(target.parent)) < 2:
+        time.sleep(0.001)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_killed_at_any_moment_the_target_is_old_or_new(
+    tmp_path: Path, long: Path, number: signal.Signals
+) -> None:
+    target = tmp_path / "y.npz"
+    target.write_bytes(OLD)
+    process, begun = started(long, target), time.monotonic()
+    process.communicate()
+    duration, new = time.monotonic() - begun, target.read_bytes()
+    assert process.returncode == 0
+    chance = random.Random(int(number))
+    ended = set()
+    for moment in (0.0, *(chance.uniform(0, 1.05 * duration) for _ in range(5))):
+        target.write_bytes(OLD)
+        process = started(long, target)
+        time.sleep(moment)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+        _, told = process.communicate()
+        ended.add(process.returncode)
+        is_old = target.read_bytes() == OLD
+        assert is_old or target.read_bytes() == new
+        if number == signal.SIGKILL:
+            for name in os.listdir(tmp_path):
+                if name.endswith(".tmp"):
+                    (tmp_path / name).unlink()
+        elif is_old:
+            assert (process.returncode, told.strip()) == (128 + number, b"")
+        assert os.listdir(tmp_path) == ["y.npz"]
+    assert (-number if number == signal.SIGKILL else 128 + number) in ended
+
+
+# ---- pipes
+
+
+def test_from_stdin_to_stdout(shell: Shell, batch: Path) -> None:
+    target = batch.with_name("y.npz")
+    assert shell("run", CELL, batch, "-o", target).code == 0
+    for stdin in (batch, batch.read_bytes()):
+        done = piped("run", "-q", CELL, "-", "-o", "-", stdin=stdin)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout == target.read_bytes()
+    done = piped("run", CELL, "-", "-o", "-", "--format", "npy", stdin=batch)
+    assert np.load(io.BytesIO(done.stdout)).shape == (2, 5, 5)
+    assert b"note: an .npy holds the outputs alone; --state-out" in done.stderr
+    done = piped("run", "-q", CELL, "-", "-o", "-", "--format", "h5", stdin=batch)
+    assert (done.returncode, done.stdout) == (3, b"")
+
+
+def test_a_last_state_to_stdout_is_alone_there(batch: Path) -> None:
+    """Neither tables nor the path of the outputs are mixed with it."""
+    for more in ([], ["-o", batch.with_name("y.npz")]):
+        done = piped("run", "-q", CELL, batch, "--state-out", "-", *more)
+        assert (done.returncode, done.stderr) == (0, b"")
+        with np.load(io.BytesIO(done.stdout)) as found:
+            assert [found[half].shape for half in "cm"] == [(2, 8), (2, 5)]
+
+
+def test_a_state_from_stdin(batch: Path) -> None:
+    first = piped("run", "-q", CELL, batch, "-o", "-").stdout
+    done = piped("run", "-q", CELL, batch, "--state", "-", "-o", "-", stdin=first)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout != first
+
+
+def test_a_pipe_of_two_runs_and_a_check(batch: Path) -> None:
+    lstmstate = " ".join(LSTMSTATE)
+    script = (
+        f"{lstmstate} run -q {CELL} {batch} -o - | {lstmstate} run -q {CELL} {batch} --state - -o -"
+        f" | {lstmstate} check -q - --units 8 --proj 5 --layout tuple --finite --max-abs-m 0.25"
+    )
+    done = subprocess.run(["sh", "-c", script], capture_output=True, cwd=PROJECT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("what", ["-o -", "--json", ""])
+def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path, what: str) -> None:
+    x = saved(tmp_path / "x.npy", numbers(40, 500, 3))
+    script = f"{' '.join(LSTMSTATE)} run -q {CELL} {x} {what} | head -c 10"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, cwd=PROJECT, check=True)
+    assert (len(done.stdout), done.stderr) == (10, b"")
+    assert os.listdir(tmp_path) == ["x.npy"]
+
+
+def test_binary_is_never_written_to_a_terminal(batch: Path) -> None:
+    for flag in ("-o", "--state-out"):
+        master, slave = pty.openpty()
+        command = [*LSTMSTATE, "run", "-q", str(CELL), str(batch), flag, "-"]
+        done = subprocess.run(
+            command, stdout=slave, stderr=subprocess.PIPE, cwd=PROJECT, check=False
+        )
+        os.write(slave, b"|")
+        assert os.read(master, 100) == b"|"
+        os.close(master)
+        os.close(slave)
+        assert done.returncode == 3
+        assert b"binary data is not written to a terminal" in done.stderr
