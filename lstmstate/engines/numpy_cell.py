@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from lstmstate.engines import blas
 from lstmstate.engines.activations import function
 from lstmstate.engines.model import Arithmetic, Norm, spans
 
@@ -27,6 +28,8 @@ _ORDER = "ifoj"
 # processor's caches, but for so many columns at least, which make a matrix product worth it.
 _CHUNK_BYTES = 1 << 20
 _CHUNK_COLUMNS = 256
+# Products of so many multiplications in a step are shared among threads (benchmarks/README.md).
+_SHARED = 1 << 23
 
 
 class NumpyCell:
@@ -116,7 +119,9 @@ class NumpyCell:
         room = self._room
         room.c[...] = c.T
         room.m[...] = m.T
-        with np.errstate(all="ignore"):  # what overflows in a sigmoid is 0 or 1 in the end
+        is_large = self._recurrent.size * batch >= _SHARED
+        # What overflows in a sigmoid is 0 or 1 in the end.
+        with np.errstate(all="ignore"), blas.shared(is_large=is_large):
             for start, stop in spans(steps, at_once):
                 projected = self._project_inputs(x[start:stop], room)
                 made = room.outputs[: stop - start]
