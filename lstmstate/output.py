@@ -7,7 +7,6 @@ the disk and renamed, so that at every moment a target is either the old file or
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import signal
 import stat
@@ -71,7 +70,7 @@ class Outputs:
         self.refuse(target)
         if real in self._temporary:
             raise LstmstateError("two outputs have the same name", path=target)
-        temporary = os.path.join(os.path.dirname(real), f".lstmstate-{secrets.token_hex(8)}.tmp")
+        temporary = os.path.join(os.path.dirname(real), f".lstmstate-{os.urandom(8).hex()}.tmp")
         self._temporary[real] = temporary  # before it is made: an interruption finds it
         with told(target):
             os.close(os.open(temporary, _NEW_FILE, 0o666))
@@ -135,7 +134,7 @@ class Outputs:
             raise LstmstateError(
                 "binary data is not written to a terminal", advice="redirect stdout, or give -o"
             )
-        temporary = os.path.join(tempfile.gettempdir(), f"lstmstate-{secrets.token_hex(8)}.tmp")
+        temporary = os.path.join(tempfile.gettempdir(), f"lstmstate-{os.urandom(8).hex()}.tmp")
         self._temporary[STDOUT] = temporary
         with told(temporary):
             os.close(os.open(temporary, _NEW_FILE, 0o600))
