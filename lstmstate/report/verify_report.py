@@ -74,6 +74,7 @@ def _table(sheet: Sheet, trials: Sequence[Trial]) -> None:
         for one in trial.differences or ():
             figures = [text.number(one.max_abs), text.number(one.max_rel)]
             verdict = "" if one.verdict == "same" else "beyond tolerance"
-            rows.append([*lead, printable(one.name), *figures, verdict][: len(columns)])
+            name = printable(one.name.removeprefix(f"{trial.network}/"))
+            rows.append([*lead, name, *figures, verdict][: len(columns)])
             lead = ["", ""]
     sheet.table(columns, rows)
