@@ -367,3 +367,25 @@ def test_a_copy_of_a_checkpoint_without_its_graph_assumes(shell: Shell, tmp_path
     plain = shell.json("run", tmp_path / "run", x)["cells"][0]
     assert plain["forget_bias"] == {"value": 1.0, "source": "default"}
     assert json.dumps(plain["cell_clip"]) == '{"value": null, "source": "default"}'
+
+
+def test_strict_is_about_what_is_assumed_and_not_about_what_is_said(
+    shell: Shell, batch: Path
+) -> None:
+    done = shell("run", PEEPHOLE, batch, "--strict", "--forget-bias", "1")
+    assert done.code == 0
+    assert f"{CELL}: --forget-bias 1 is used, and the graph says 0.5" in notes(done)
+
+
+def test_the_state_of_another_cell_is_said(shell: Shell, tmp_path: Path) -> None:
+    """As an encoder hands it to a decoder."""
+    ckpt = checkpoint(
+        tmp_path / "x.ckpt", lstm_cell("encoder/a_lstm") | lstm_cell("decoder/b_lstm")
+    )
+    x, state = saved(tmp_path / "x.npy", numbers(5, 3)), tmp_path / "state.npz"
+    assert shell("run", ckpt, x, "--cell", "encoder", "-o", state).code == 0
+    done = shell("run", ckpt, x, "--cell", "decoder", "--state", state)
+    said = f"{state}: the state is that of encoder/a_lstm, and is used for decoder/b_lstm"
+    assert (done.code, said in notes(done)) == (0, True)
+    done = shell("run", ckpt, x, "--cell", "encoder", "--state", state)
+    assert "is used for" not in done.err

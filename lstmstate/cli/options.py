@@ -236,14 +236,14 @@ def say_settled(settled: Sequence[Settled], *, strict: bool, quiet: bool) -> Non
     """Say which options of cells are assumed, and which go against the files.
 
     Raises:
-        LstmstateError: there are such, and that was to be an error.
+        LstmstateError: some are assumed, and that was to be an error.
     """
     from lstmstate.engines.options import notes_of
 
-    notes = notes_of(settled)
-    if strict and notes:
-        raise LstmstateError(notes[0], advice="say them with flags, or leave --strict out")
-    note(notes, quiet=quiet)
+    assumed = notes_of([one._replace(contradicted={}) for one in settled])
+    if strict and assumed:
+        raise LstmstateError(assumed[0], advice="say them with flags, or leave --strict out")
+    note(notes_of(settled), quiet=quiet)
 
 
 def verify(no_checksums: bool, *, quiet: bool) -> bool:

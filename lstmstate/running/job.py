@@ -141,7 +141,12 @@ def open_state(
         pairs = loaded.states_of(state, math.prod(reading.structure.lead))
         if not allow_nan:
             _refuse_no_numbers(loaded, pairs)
-    return state, [*reading.notes, *watch.swapped()]
+    names = [[cell.name for cell in some] for some in (reading.structure.cells, cells)]
+    notes = [*reading.notes, *watch.swapped()]
+    if all(names[0]) and sorted(names[0]) != sorted(names[1]):
+        own, here = (", ".join(map(printable, some[:4])) for some in names)
+        notes.append(f"{path}: the state is that of {own}, and is used for {here}")
+    return state, notes
 
 
 def _refuse_no_numbers(loaded: Loaded, pairs: Sequence[Pair]) -> None:
