@@ -56,6 +56,7 @@ def test_any_network_agrees(seed: int) -> None:
     batch = int(rng.choice([1, 2, 5]))
     lengths = [int(n) for n in rng.integers(0, 31, batch)] if seed % 2 else None
     network = random_network(rng, any_cell)
+    onnx.checker.check_model(build_model(network, lengths=lengths is not None), full_check=True)
     keep = "m" if seed % 3 else ""
     assert_agrees(ENGINE, network, rng, steps=30, batch=batch, lengths=lengths, keep=keep)
 

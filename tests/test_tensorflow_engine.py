@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from networks import Array, Rng, alone, assert_agrees, cell, random_network, sequences
+from networks import (
+    Array,
+    Rng,
+    alone,
+    assert_agrees,
+    assert_same,
+    cell,
+    random_network,
+    sequences,
+)
 from writers import tensorflow
 
 from lstmstate import engines
@@ -92,6 +101,21 @@ def test_every_family_agrees(rng: Rng, family: str, dtype: str) -> None:
 )
 def test_options_of_lstm_cell_agree(rng: Rng, options: dict[str, Any]) -> None:
     assert_agrees(ENGINE, alone(cell(rng, 3, 5, **options)), rng, batch=1)
+
+
+@pytest.mark.parametrize("clip", [None, 6.0])
+@pytest.mark.parametrize("family", BLOCKS)
+def test_states_beyond_the_default_of_an_operation_agree(
+    rng: Rng, family: str, clip: float | None
+) -> None:
+    """Left alone, LSTMBlockCell and BlockLSTM clip c at 3."""
+    network = alone(of_family(rng, family, 3, 4, cell_clip=clip))
+    x, [(c, m)] = sequences(rng, network, 3, 2)
+    ours, theirs = (
+        engines.load(name, network).run(x, [(20 * c, m)], keep="c") for name in ("numpy", ENGINE)
+    )
+    assert np.abs(ours.kept[0]["c"][0]).max() > 3
+    assert_same(ours, theirs, 2e-6)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -168,7 +168,6 @@ def _outputs(session: Any, feeds: Mapping[str, Any], sizes: Mapping[str, int]) -
     """Run a session and return its outputs by name; `sizes` are those that no model knows."""
     import numpy as np
 
-    feeds = {name: np.ascontiguousarray(values) for name, values in feeds.items()}
     shapes = {
         output.name: [sizes.get(size, size) for size in output.shape]
         for output in session.get_outputs()

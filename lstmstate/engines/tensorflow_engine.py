@@ -175,7 +175,7 @@ def _imported() -> Kit:
     """Import TensorFlow, without a word from it; where it is there already, leave it as it is."""
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        # Else it imports Keras 3 as well, which takes as long as itself.
+        # Else it imports Keras 3 as well, for nothing.
         os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     try:
         with _quiet(), _silent():
