@@ -48,8 +48,18 @@ def errors(err: str) -> list[str]:
 
 def results(path: Path) -> dict[str, Array]:
     """Return the arrays of a file of results."""
-    with np.load(path) as found:
-        return {name: found[name] for name in found.files if name != "lstmstate"}
+    found: dict[str, Array] = {}
+    if path.suffix == ".npy":
+        found = {"outputs": np.load(path)}
+    elif path.suffix == ".npz":
+        with np.load(path) as file:
+            found = {name: file[name] for name in file.files if name != "lstmstate"}
+    else:
+        with h5py.File(path) as file:
+            file.visititems(
+                lambda name, at: found.update({name: at[()]}) if hasattr(at, "shape") else None
+            )
+    return found
 
 
 # ---- where outputs go
@@ -280,3 +290,23 @@ def test_the_model_is_read_once_and_before_any_input(
     done = shell("run", SAMPLES / "nothing", *gone)
     assert (done.code, len(errors(done.err))) == (3, 1)
     assert "gone" not in done.err
+
+
+@pytest.mark.parametrize("ending", ["npz", "h5", "npy"])
+@pytest.mark.parametrize("flags", [[], ["--time-major"], ["--lengths", "len"]])
+def test_parts_along_time_give_the_same_file(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, flags: list[str]
+) -> None:
+    x, lengths = numbers(3, 50, 1), np.array([50, 0, 17])
+    x = x.swapaxes(0, 1) if flags == ["--time-major"] else x
+    source = archive(tmp_path / "x.npz", x=np.ascontiguousarray(x), len=lengths)
+    more = ["--all-states"] if ending != "npy" else []
+    targets = [tmp_path / f"{k}.{ending}" for k in range(2)]
+    for target, at_once in zip(targets, (1 << 23, 1 << 12), strict=True):
+        monkeypatch.setattr(job, "_AT_ONCE_BYTES", at_once)
+        done = shell("run", SUNSPOTS, f"{source}:x", *flags, *more, "-o", target)
+        assert done.code == 0
+    found, expected = map(results, targets)
+    assert list(found) == list(expected)
+    for name, array in found.items():
+        assert np.allclose(array, expected[name], rtol=0, atol=1e-6), name

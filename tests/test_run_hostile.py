@@ -214,8 +214,12 @@ def test_names_of_strangers_never_steer_a_terminal(shell: Shell, tmp_path: Path)
     assert document["network"] == name
 
 
-def test_names_that_no_file_can_hold_become_numbers(shell: Shell, tmp_path: Path) -> None:
-    scope = "../[b]\x07/multi_rnn_cell/cell_{}/lstm_cell"
+@pytest.mark.parametrize("around", ["../[b]\x07", "outputs"])
+def test_names_that_no_file_can_hold_become_numbers(
+    shell: Shell, tmp_path: Path, around: str
+) -> None:
+    """And those that would lie below the outputs, which are an array."""
+    scope = f"{around}/multi_rnn_cell/cell_{{}}/lstm_cell"
     cells = lstm_cell(scope.format(0), 4, 3) | lstm_cell(scope.format(1), 2, 4)
     ckpt = checkpoint(tmp_path / "x.ckpt", cells)
     x = saved(tmp_path / "x.npy", numbers(5, 3))

@@ -166,9 +166,21 @@ def _shapes(loaded: Loaded) -> tuple[CellShape, ...]:
     return tuple(CellShape(cell.name, cell.widths) for cell in loaded.network.cells)
 
 
+def _filed(loaded: Loaded) -> tuple[CellShape, ...]:
+    """Return the cells as a file of results names them.
+
+    A stack whose scope is that of the outputs has no names there: in an HDF5 file nothing lies
+    below an array.
+    """
+    cells = _shapes(loaded)
+    if any(f"{cell.name}/".startswith(f"{OUTPUTS}/") for cell in cells):
+        return tuple(cell._replace(name="") for cell in cells)
+    return cells
+
+
 def metadata(loaded: Loaded, source: str) -> Metadata:
     """Return what travels with the state in a file of results."""
-    cells = _shapes(loaded)
+    cells = _filed(loaded)
     return Metadata("tuple", cells, len(cells) > 1, source=source)
 
 
@@ -207,7 +219,7 @@ def _width(widths: StateWidths, letter: str) -> int:
 
 def _kept_names(loaded: Loaded, keep: str) -> list[dict[str, str]]:
     """Return for each cell the names of what is kept: c_steps, and its scope before in a stack."""
-    cells = loaded.network.cells
+    cells = _filed(loaded)
     scopes = [f"{scope}/" for scope in scopes_of([cell.name for cell in cells])]
     if len(cells) == 1:
         scopes = [""]
@@ -215,7 +227,7 @@ def _kept_names(loaded: Loaded, keep: str) -> list[dict[str, str]]:
 
 
 def _state_names(loaded: Loaded) -> list[str]:
-    cells = _shapes(loaded)
+    cells = _filed(loaded)
     return LAYOUTS["tuple"].array_names(cells, is_stack=len(cells) > 1)
 
 
