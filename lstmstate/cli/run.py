@@ -165,8 +165,8 @@ class _Job:
             [ckpt_path, *inputs, *filter(None, (flags["state_path"], flags["lengths"]))], flags
         )
         self._state = self._first_state()
-        self._refuse_state_out()
         self._targets = self._names(inputs)
+        self._refuse_state_out()
 
     def _first_state(self) -> State | None:
         from lstmstate.running.job import open_state
@@ -335,7 +335,8 @@ class _Job:
         if self._flags["as_json"] or "-" in (target, self._flags["state_out"]):
             return  # stdout is taken
         if target is not None:
-            click.echo(printable(target) if sys.stdout.isatty() else target)
+            with suppress(BrokenPipeError):  # nobody reads the names; the files are wanted still
+                click.echo(printable(target) if sys.stdout.isatty() else target)
             return
         from lstmstate.report.console import sheet
         from lstmstate.report.run_report import run_table
