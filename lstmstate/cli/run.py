@@ -50,7 +50,7 @@ _KINDS = ("npy", "npz", "h5")
 @options.from_layout
 @click.option("--time-major", is_flag=True, help="Batches are [time, batch, width].")
 @click.option("--lengths", metavar="FILE|KEY", help="How many steps each sequence of a batch has.")
-@click.option("--allow-nan", is_flag=True, help="Take inputs with NaN or Inf.")
+@click.option("--allow-nan", is_flag=True, help="Take inputs and states with NaN or Inf.")
 @click.option("--state-out", metavar="FILE", help="Write the state after the last step here.")
 @click.option(
     "--state-layout",
