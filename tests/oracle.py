@@ -88,9 +88,8 @@ def differences(folder: Path, builds: Sequence[Build], *, v1: bool = False) -> d
         )
         config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
         with tf.Session(config=config) as session:
-            session.run(tf.global_variables_initializer())
-            for variable in tf.global_variables():
-                _load(variable, cases, session)
+            fed = {v.initializer.inputs[1]: _values(v, cases) for v in tf.global_variables()}
+            session.run(tf.global_variables_initializer(), fed)
             theirs = session.run([(case.outputs, case.last) for case in cases])
             saver.save(session, prefix, write_meta_graph=False)
         saver.export_meta_graph(f"{prefix}.meta")
@@ -110,10 +109,10 @@ def assert_alike(folder: Path, builds: Sequence[Build], **arguments: bool) -> No
     assert {place: ratio for place, ratio in found.items() if not ratio <= 1} == {}
 
 
-def _load(variable: Any, cases: Sequence[Case], session: Any) -> None:
+def _values(variable: Any, cases: Sequence[Case]) -> Array:
     name, dtype = variable.op.name, variable.dtype.base_dtype.as_numpy_dtype
     case = next(case for case in cases if name.startswith(f"{case.place}/"))
-    variable.load(noise(name, variable.shape.as_list(), dtype, case.scale), session)
+    return noise(name, variable.shape.as_list(), dtype, case.scale)
 
 
 def _names(tf: TensorFlow, cases: Sequence[Case]) -> dict[str, Any]:

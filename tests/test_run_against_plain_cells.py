@@ -390,6 +390,7 @@ def test_a_cell_computes_what_its_class_computed(kind: str, dtype: str, data: An
     cell = recognised(drawn, dtype)
     named = {f"{drawn.scope}/{leaf}": value for leaf, value in values.items()}
     cell_of_engine = arithmetic(cell, named.__getitem__, settle(cell, drawn.given).values)
+    assert not (cell.layer_norm and cell_of_engine.bias.any())
     runner = load("numpy", Network((((cell_of_engine,),),)))
     ran = runner.run(np.ascontiguousarray(x[..., : cell_of_engine.input_size]), [(c, m)])
     tolerance = (NORMED_TOLERANCE if cell.layer_norm else TOLERANCE)[dtype]

@@ -216,7 +216,7 @@ def stack(
     stages = [[[renamed(name, WORDS[words])]] for name in in_stack("rnn")]
     last = list(last) if is_tuple else parted(last)
     length = given.get("sequence_length")
-    return Case(place, x, outputs, last, None, length, stages, words=WORDS[words])
+    return Case(place, x, outputs, last, None, length, stages, WORDS[words], scale=0.4)
 
 
 @pytest.mark.parametrize("v1", [False, True])

@@ -87,6 +87,8 @@ def keras(dtype: str, options: dict[str, Any], classic: bool, tf: TensorFlow, pl
 KERAS: list[tuple[str, dict[str, Any], bool]] = [
     ("float32", {}, True),
     ("float32", {}, False),
+    ("float16", {}, True),
+    ("float16", {}, False),
     ("float64", {"use_bias": False}, True),
     ("float64", {"recurrent_activation": "sigmoid", "use_bias": False}, True),
     ("float64", {"recurrent_activation": "hard_sigmoid", "activation": "relu"}, False),

@@ -58,7 +58,9 @@ class NumpyCell:
         if not self._is_half and not cell.norms:  # the input has a row of ones below it
             bias = self._laid(cell.bias, wide) + self._per_gate(0.0, cell.forget_bias, 0.0, wide)
             kernel = np.concatenate([kernel, bias[:, None]], axis=1)
-        scale = self._per_gate(0.5, 0.5, 1.0, wide) if self._by_tanh else wide.type(1)
+        # A norm undoes factors before it, but for its epsilon: there the half is in gamma and beta.
+        is_halved = self._by_tanh and not cell.norms
+        scale = self._per_gate(0.5, 0.5, 1.0, wide) if is_halved else wide.type(1)
         self._kernel = np.ascontiguousarray((kernel.T * scale).T)
         self._recurrent = np.ascontiguousarray((recurrent.T * scale).T)
         self._norms = {gate: self._laid_norm(gate, norm) for gate, norm in cell.norms.items()}
@@ -243,6 +245,9 @@ class NumpyCell:
         """Layer norm over the units, with the variance of all of them."""
         import numpy as np
 
+        if self._is_half:
+            self._normalise_half(values, gate)
+            return
         gamma, beta = self._norms[gate]
         mean = values.mean(axis=0)
         np.subtract(values, mean, values)
@@ -250,6 +255,18 @@ class NumpyCell:
         epsilon = values.dtype.type(self.cell.norm_epsilon)
         np.multiply(values, gamma / np.sqrt(variance + epsilon), values)
         np.add(values, beta, values)
+
+    def _normalise_half(self, values: Array, gate: str) -> None:
+        """nn.moments sums in float32, and nn.batch_normalization computes in float16."""
+        import numpy as np
+
+        gamma, beta = self._norms[gate]
+        wide = values.astype(np.float32)
+        mean = wide.mean(axis=0)
+        variance = np.square(wide - mean).mean(axis=0).astype(np.float16)
+        spread = (variance + np.float16(self.cell.norm_epsilon)).astype(np.float32)
+        scale = gamma * (1 / np.sqrt(spread)).astype(np.float16)
+        np.add(values * scale, beta - mean.astype(np.float16) * scale, values)
 
     def _project(self, room: _Room, m_new: Array) -> None:
         import numpy as np
