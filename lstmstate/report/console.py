@@ -164,7 +164,7 @@ class TerminalSheet:
                     parts["lead"].append(cell)
                 elif cell:
                     parts["rest"].append(f"{heading} {cell}")
-            lead = fold("  ".join(parts["lead"]), room - _GAP)
+            lead = fold("  ".join(parts["lead"]), room - _GAP - 1)
             rest = fold("; ".join(parts["rest"]), room - _GAP - 1, "; ")
             first, *others = f"{lead}\n{rest}".strip("\n").split("\n")
             for line in (first, *(f"{'':{_GAP + 1}}{other}" for other in others)):
