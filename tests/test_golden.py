@@ -106,25 +106,37 @@ def test_what_is_added_to_the_forget_gate(case: tuple[Case, Cell, LSTMCheckpoint
 @pytest.mark.parametrize("clip", ["cell_clip", "proj_clip"])
 def test_its_clips(case: tuple[Case, Cell, LSTMCheckpoint], clip: str) -> None:
     known, cell, _ = case
+    assert told(cell, clip)
     assert cell.options[clip].value == known["options"].get(clip)
-    # The one class whose products are too many to be followed in the graph.
-    assert told(cell, clip) == (known["family"] != "TFLiteLSTMCell")
+
+
+# Cells of other equations, and one that was saved without its graph of operations.
+WITHOUT_ACTIVATION = ("NASCell", "PhasedLSTMCell", "Keras3LSTM")
 
 
 def test_its_activation(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, _ = case
+    assert told(cell, "activation") == (known["family"] not in WITHOUT_ACTIVATION)
     if told(cell, "activation"):
         assert cell.options["activation"].value == known["activation"]
+
+
+def test_what_squashes_its_gates(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+    known, cell, _ = case
+    found = cell.options["recurrent_activation"]
+    if known["family"] == "NASCell":  # whose gates are squashed in several ways
+        assert found == Option(None, "family")
+    elif known["family"] == "Keras3LSTM":
+        assert found.source == "default"
     else:
-        assert cell.gate_order not in ("jfo", "ijfo") or known["family"] == "TFLiteLSTMCell"
+        assert found.value == known["options"].get("recurrent_activation", "sigmoid")
+        assert found.source in ("graph", "family")
 
 
 def test_how_its_state_is_passed(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, _ = case
-    if told(cell, "state_is_tuple"):
-        assert cell.options["state_is_tuple"].value == known["state_is_tuple"]
-    else:
-        assert known["family"] == "TFLiteLSTMCell"
+    assert told(cell, "state_is_tuple")
+    assert cell.options["state_is_tuple"].value == known["state_is_tuple"]
 
 
 def test_what_it_was_run_on(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:

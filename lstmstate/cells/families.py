@@ -61,7 +61,8 @@ class Family(NamedTuple):
         by_leaves: whether its required leaves are enough, whatever the scope is called.
         has_pair: whether its state is c and m of `[batch, units]`.
         owns_scope: whether all else in its scope is its own, under whatever leaf.
-        options: what is the same for all its cells.
+        options: what is the same for all its cells, or documented as their default.
+        since_2: the documented defaults that are others in TensorFlow 2.
         shares_names_with: classes that leave the very same variables.
     """
 
@@ -76,19 +77,22 @@ class Family(NamedTuple):
     has_pair: bool = True
     owns_scope: bool = False
     options: dict[str, Option] = {}  # noqa: RUF012 - never changed
+    since_2: dict[str, Option] = {}  # noqa: RUF012 - never changed
     shares_names_with: tuple[str, ...] = ()
 
-    def option(self, name: str) -> Option:
-        """Return what the family tells of an option."""
-        return self.options.get(name, _DEFAULTS.get(name, UNKNOWN))
+    def option(self, name: str, *, is_of_2: bool = False) -> Option:
+        """Return what the family tells of an option; `is_of_2`: of a cell of TensorFlow 2."""
+        told = self.options.get(name, _COMMON.get(name, UNKNOWN))
+        return self.since_2.get(name, told) if is_of_2 else told
 
 
 def _always(**values: float | bool | str | None) -> dict[str, Option]:
     return {name: Option(value, "family") for name, value in values.items()}
 
 
-# What the documentation says of every core cell, where nothing else tells.
-_DEFAULTS = {"forget_bias": Option(1.0, "default")}
+# What holds for every class whose row does not say otherwise: the documented forget bias, and the
+# sigmoid that no class but those of Keras lets one change.
+_COMMON = {"forget_bias": Option(1.0, "default"), **_always(recurrent_activation="sigmoid")}
 
 # No peepholes, clips or projection in any version.
 _PLAIN = _always(cell_clip=None, proj_clip=None)
@@ -97,7 +101,9 @@ _BLOCK = {**_PAIR, **_always(activation="tanh", proj_clip=None)}
 _NO_FORGET_BIAS = _always(forget_bias=None)
 # The forget bias, if any, is in the stored bias, and none is added at run time.
 _STORED = _always(forget_bias=0.0)
-_KERAS_OPTIONS = {**_STORED, **_PLAIN, **_PAIR}
+# The default of all classes of tf.keras 1.x; in 2.x that of LSTM became sigmoid.
+_HARD = {"recurrent_activation": Option("hard_sigmoid", "default")}
+_KERAS_OPTIONS = {**_STORED, **_PLAIN, **_PAIR, **_HARD}
 _CUDNN = {**_STORED, **_PLAIN, **_PAIR, **_always(activation="tanh")}
 
 # Rows that need more evidence stand before rows that need less.
@@ -186,7 +192,7 @@ FAMILIES: tuple[Family, ...] = (
         shapes.nas,
         required=("kernel", "recurrent_kernel"),
         gate_order="8 blocks",
-        options={**_NO_FORGET_BIAS, **_PLAIN, **_PAIR},
+        options={**_NO_FORGET_BIAS, **_PLAIN, **_PAIR, **_always(recurrent_activation=None)},
     ),
     Family(
         "PeepholeLSTMCell",
@@ -216,6 +222,17 @@ FAMILIES: tuple[Family, ...] = (
         has_pair=False,
         options=_KERAS_OPTIONS,
     ),
+    # CuDNNLSTM has a bias of 8H, and its functions are cuDNN's own.
+    Family(
+        "Keras LSTM",
+        ("cu_dnnlstm",),
+        {None: _KERAS},
+        shapes.keras_cudnn,
+        required=("kernel", "recurrent_kernel", "bias"),
+        gate_order="ifjo",
+        by_leaves=True,
+        options=_CUDNN,
+    ),
     Family(
         "Keras LSTM",
         ("lstm", "lstm_cell"),
@@ -225,6 +242,7 @@ FAMILIES: tuple[Family, ...] = (
         gate_order="ifjo",
         by_leaves=True,
         options=_KERAS_OPTIONS,
+        since_2={"recurrent_activation": Option("sigmoid", "default")},
     ),
     Family(
         "ConvLSTMCell",
@@ -380,29 +398,11 @@ FAMILIES: tuple[Family, ...] = (
 
 # A scope that says nothing is read as the plainest class: LSTMCell, in the leaves of its era.
 PLAIN = FAMILIES[-1]
-KERAS = next(family for family in FAMILIES if family.name == "Keras LSTM")
+KERAS = tuple(family for family in FAMILIES if family.name == "Keras LSTM")
 # Only BasicLSTMCell had Linear below it.
 PLAIN_LEAVES: tuple[tuple[str, Leaves, Family], ...] = (
     (NEW, NEW_CORE, PLAIN),
     (MIDDLE, MIDDLE_CORE, PLAIN),
     (OLD, _SHARDED, PLAIN),
     (OLD, _LINEAR, FAMILIES[-2]),
-)
-
-# Scopes that are no LSTM, whatever their shapes: the last word, or a word of it.
-NOT_LSTM_CELLS = frozenset(
-    """
-    gru_cell gru_block_cell gru_block_cell_v2 cudnn_compatible_gru_cell indy_gru_cell
-    basic_rnn_cell ind_rnn_cell ugrnn_cell intersection_rnn_cell in_projection sru_cell
-    minimal_rnn_cell cfn_cell ntm_cell gates candidate attention_cell_wrapper attention
-    attn_output_projection output_projection_wrapper input_projection_wrapper embedding_wrapper
-    attention_decoder attention_layer memory_layer query_layer highway_wrapper gru cudnn_gru
-    simple_rnn
-    """.split()
-)
-NOT_LSTM_WORDS = frozenset(
-    """
-    dense fc fully connected conv logits softmax projection proj output out attention attn
-    embedding embeddings gru linear classifier highway mlp batch norm
-    """.split()
 )

@@ -11,25 +11,27 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lstmstate.cells import trace
-from lstmstate.cells.model import UNKNOWN, Option
-from lstmstate.cells.origin import FED, SPLITS, batch_size, frame, is_column_cut, is_state
+from lstmstate.cells.around import (
+    CLIPS,
+    MULTIPLYING,
+    NORM_OPS,
+    PRODUCTS,
+    SUMMING,
+    Step,
+    normalises,
+    other,
+    read_options,
+)
+from lstmstate.cells.origin import SPLITS
+from lstmstate.cells.squash import squash
 from lstmstate.cells.wired import Wired
-from lstmstate.checkpoint.graph import VARIABLE_OPS, Edge, Graph
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.node import Node
 
-_PRODUCTS = frozenset({"MatMul", "Conv2D", "Conv3D"})
 _RESHAPING = frozenset({"Squeeze", "ExpandDims", "Reshape"})
 _BEFORE_GATES = trace.ADDING | trace.PASSING | trace.JOINING | _RESHAPING
-_MULTIPLYING = frozenset({"Mul"})
-_SUMMING = frozenset({"Add", "AddV2"})
-_CLIPS = frozenset({"Minimum", "Maximum", "ClipByValue"})
+_HANDING = frozenset({"Identity", "ReadVariableOp", "Enter", "RefEnter", "Cast"})
 _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice", "Reshape", "Transpose"})
-_NORM_OPS = frozenset(
-    """
-    Mul Add AddV2 Sub Rsqrt Mean SquaredDifference Reshape RealDiv Cast BiasAdd Identity Sqrt
-    StopGradient Neg Div FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 Select SelectV2
-    """.split()
-)
 
 
 def split_step(graph: Graph, split: Node) -> Wired | None:
@@ -59,22 +61,7 @@ def split_step(graph: Graph, split: Node) -> Wired | None:
 
 def is_plain_product(graph: Graph, variable: Node) -> bool:
     """Whether a matrix is multiplied with, and the product is not cut apart: a dense layer."""
-    passing = frozenset({"Identity", "ReadVariableOp", "Enter", "RefEnter", "Cast"})
-    queue = [variable]
-    products = []
-    for _ in range(60):
-        if not queue:
-            break
-        for edge in graph.edges(queue.pop().name):
-            graph.spend()
-            if edge.node.op in passing:
-                queue.append(edge.node)
-            elif (
-                edge.node.op == "MatMul"
-                and edge.position == 1
-                and not edge.node.number("transpose_b")
-            ):
-                products.append(edge.node)
+    products = list(_products_with(graph, variable, _HANDING))
     summed = [
         user
         for product in products
@@ -86,9 +73,28 @@ def is_plain_product(graph: Graph, variable: Node) -> bool:
     )
 
 
-def _multiplies_with(edge: Edge) -> bool:
-    """Whether an edge brings the weight to a product; a gradient's turns the weight over."""
-    return edge.node.op == "MatMul" and edge.position == 1 and not edge.node.number("transpose_b")
+def is_multiplied(graph: Graph, variable: Node) -> bool:
+    """Whether a matrix, or a part cut out of it, is multiplied with."""
+    return any(_products_with(graph, variable, _HANDING | _CUTS))
+
+
+def _products_with(graph: Graph, variable: Node, passing: frozenset[str]) -> Iterator[Node]:
+    """Yield the products with a weight; those of a gradient turn the weight over."""
+    queue, seen = [variable], {variable.name}
+    for _ in range(60):
+        if not queue:
+            break
+        for edge in graph.edges(queue.pop().name):
+            graph.spend()
+            if edge.node.op in passing and edge.node.name not in seen:
+                seen.add(edge.node.name)
+                queue.append(edge.node)
+            elif (
+                edge.node.op == "MatMul"
+                and edge.position == 1
+                and not edge.node.number("transpose_b")
+            ):
+                yield edge.node
 
 
 def _product(graph: Graph, value: Node) -> tuple[list[Node], tuple[Node, ...]]:
@@ -101,7 +107,7 @@ def _product(graph: Graph, value: Node) -> tuple[list[Node], tuple[Node, ...]]:
         lambda node: node.op in _BEFORE_GATES,
         60,
     ):
-        if node.op in _PRODUCTS:
+        if node.op in PRODUCTS:
             products.append(node)
         elif node.op in VARIABLE_OPS:
             biases.append(node)
@@ -130,7 +136,15 @@ def _read_gates(graph: Graph, split: Node, gates: int, wired: Wired, products: l
         if found.i is not None:
             letters[found.i] = "i"
         wired.gate_order = "".join(letters[port] for port in range(gates))
-        _read_options(graph, wired, found, ends[rest[0]], products[0])
+        step = Step(
+            c_new=found.c_new,
+            c_old=found.c_old,
+            forget=trace.operand(graph, found.forget, 0),
+            outputs=ends[rest[0]],
+            product=products[0],
+            recurrent_activation="sigmoid",
+        )
+        read_options(graph, wired, step)
         return
 
 
@@ -143,19 +157,14 @@ def _sums(graph: Graph, ends: dict[int, list[Node]]) -> Iterator[_Sum]:
     ports = {node.name: port for port, found in ends.items() for node in found}
     for f, found in ends.items():
         for forget in (node for node in found if node.op == "Sigmoid"):
-            for product in trace.consumers(graph, forget, _MULTIPLYING):
-                c_old = _other(graph, product, forget)
+            for product in trace.consumers(graph, forget, MULTIPLYING):
+                c_old = other(graph, product, forget)
                 if c_old is None or c_old.name in ports:
                     continue
-                for c_new in trace.consumers(graph, product, _SUMMING):
-                    pair = _new_input(graph, _other(graph, c_new, product), ports, f, forget)
+                for c_new in trace.consumers(graph, product, SUMMING):
+                    pair = _new_input(graph, other(graph, c_new, product), ports, f, forget)
                     if pair is not None:
                         yield _Sum(c_new, c_old, forget, f, *pair)
-
-
-def _other(graph: Graph, node: Node, known: Node) -> Node | None:
-    """Return the operand of a sum or product that is not the known one."""
-    return next((node for node in trace.operands(graph, node) if node is not known), None)
 
 
 def _squashed(graph: Graph, split: Node, port: int) -> list[Node]:
@@ -163,7 +172,7 @@ def _squashed(graph: Graph, split: Node, port: int) -> list[Node]:
 
     On the way lie sums (bias, forget bias, peepholes), joins of groups and layer norm.
     """
-    passing = trace.ADDING | _NORM_OPS | trace.JOINING | trace.PASSING
+    passing = trace.ADDING | NORM_OPS | trace.JOINING | trace.PASSING
     found: list[Node] = []
     seen: set[str] = set()
     queue = [(split, port)]
@@ -177,20 +186,10 @@ def _squashed(graph: Graph, split: Node, port: int) -> list[Node]:
             if edge.node.op in trace.ACTIVATIONS:
                 found.append(edge.node)
             elif edge.node.op in passing and (
-                edge.node.op != "Mul" or _normalises(graph, edge.node, node)
+                edge.node.op != "Mul" or normalises(graph, edge.node, node)
             ):
                 queue.append((edge.node, -1))
     return found or [split]
-
-
-def _normalises(graph: Graph, product: Node, value: Node) -> bool:
-    """Whether a product scales a value by its own deviation, as layer norm does."""
-    return any(
-        node.op == "Rsqrt"
-        for factor in trace.operands(graph, product)
-        if factor is not value
-        for node in trace.backward(graph, [factor], lambda node: node.op == "Mul", 6)
-    )
 
 
 def _new_input(
@@ -217,130 +216,19 @@ def _new_input(
 
 
 def _port(graph: Graph, factor: Node, names: dict[str, int]) -> int | None:
-    """Return the gate that a factor comes from, directly or behind dropout."""
-    for node in trace.backward(graph, [factor], lambda node: node.op in _NORM_OPS, 12):
-        if node.name in names:
-            return names[node.name]
-    return None
+    """Return the gate that a factor comes from, directly, or behind dropout or a function.
 
-
-def _read_options(
-    graph: Graph, wired: Wired, found: _Sum, outputs: list[Node], product: Node
-) -> None:
-    """Read what stands around the new c, and where the old state comes from."""
-    wired.options["forget_bias"] = _forget_bias(graph, found.forget)
-    wired.options["state_is_tuple"] = Option(not is_column_cut(graph, found.c_old), "graph")
-    wired.options["batch_size"] = batch_size(graph, found.c_old)
-    wired.frame = frame(graph, product)
-    m_old, wired.m_first = _m_old(graph, product)
-    wired.firsts.append((found.c_old, m_old))
-    out = _output(graph, outputs, found.c_new)
-    # Simple and quasi-recurrent units have such a c, but no m goes into their product.
-    wired.complete = out is not None and (m_old is not None or len(wired.kernels) > 1)
-    if out is not None:
-        m, squashed, between = out
-        wired.options["activation"] = _activation(graph, squashed, found.c_new, between)
-        wired.options["cell_clip"] = _clip(graph, between)
-        wired.options["proj_clip"] = _proj_clip(graph, m)
-
-
-def _m_old(graph: Graph, product: Node) -> tuple[Node | None, bool]:
-    """Return the old m, which lies beside the input in the product, and whether it lies first.
-
-    All classes of TensorFlow put the input first; one sees which of the two is carried from step
-    to step, or starts from zeros or a variable.
+    Functions of one operation are where `_squashed` ends; one of several ends in a clip.
     """
-    joined = trace.operand(graph, product, 0)
-    parts = trace.operands(graph, joined) if joined and joined.op in trace.JOINING else []
-    if joined is None or len(parts) != 3:
-        return None, False
-    first, second = parts[1:] if joined.op == "Concat" else parts[:2]
-    m_first = [is_state(graph, node) for node in (first, second)] == [True, False]
-    return (first if m_first else second), m_first
-
-
-def _forget_bias(graph: Graph, forget: Node) -> Option:
-    """Return the sum of the constants that are added before the forget gate is squashed."""
-    total = 0.0
-    queue = trace.operands(graph, forget)[:1]
-    seen: set[str] = set()
-    while queue:
-        node = queue.pop()
-        graph.spend()
-        made = trace.through(graph, node)
-        value = trace.scalar(graph, node)
-        if node.name in seen:
-            return UNKNOWN  # added to itself: no class does that
-        seen.add(node.name)
-        if node.op in ("Add", "AddV2"):
-            queue += trace.operands(graph, node)
-        elif value is not None:
-            total += value
-        elif made is not None and (made.op == "Const" or _is_number(made)):
-            return UNKNOWN  # fed, learnt, or not one number
-    return Option(total, "graph")
-
-
-def _is_number(node: Node) -> bool:
-    return node.op in VARIABLE_OPS | FED and node.shape() in ((), None)
-
-
-def _output(graph: Graph, outputs: list[Node], c_new: Node) -> tuple[Node, Node, list[Node]] | None:
-    """Return m = o * act(c'), the activation (or what stands for it), and what is between."""
-    for gate in outputs:
-        for product in trace.consumers(graph, gate, _MULTIPLYING):
-            squashed = _other(graph, product, gate)
-            if squashed is None:
-                continue
-            inner = trace.operand(graph, squashed, 0)
-            start = inner if squashed.op in trace.ACTIVATIONS else squashed
-            between = _path_back(graph, start, c_new)
-            if between is not None:
-                return product, squashed, between
+    start: Node | None = factor
+    for _ in range(2):
+        before = trace.backward(graph, [start] if start else [], lambda n: n.op in NORM_OPS, 40)
+        start = None
+        for node in before:
+            if node.name in names:
+                return names[node.name]
+            function = squash(graph, (node, 0)) if node.op in CLIPS else None
+            if function is not None:
+                start = function.inner[0]
+                break
     return None
-
-
-def _path_back(graph: Graph, start: Node | None, end: Node) -> list[Node] | None:
-    """Return the nodes from `start` back to `end`, over clips and norms alone; None elsewhere."""
-    found: list[Node] = []
-    for node in trace.backward(
-        graph,
-        [start] if start else [],
-        lambda node: node is not end and node.op in _CLIPS | _NORM_OPS,
-        40,
-    ):
-        if node is end:
-            return found
-        found.append(node)
-    return None
-
-
-def _clip(graph: Graph, nodes: list[Node]) -> Option:
-    """Return the upper bound of a clip among some nodes; no clip is an answer too."""
-    for node in nodes:
-        if node.op in ("Minimum", "ClipByValue"):
-            # ClipByValue takes the value, the lower bound and the upper one.
-            bounds = trace.operands(graph, node)[2 if node.op == "ClipByValue" else 0 :]
-            values = [trace.scalar(graph, bound) for bound in bounds]
-            known = [value for value in values if value is not None]
-            return Option(known[0], "graph") if known else UNKNOWN
-    return Option(None, "graph")
-
-
-def _proj_clip(graph: Graph, product: Node) -> Option:
-    """Return the clip that follows the projection of m, if m is projected and clipped."""
-    for projected in trace.consumers(graph, product, _PRODUCTS):
-        clips = trace.consumers(graph, projected, frozenset({"Minimum", "ClipByValue"}))
-        if clips:
-            return _clip(graph, clips[:1])
-    return Option(None, "graph")
-
-
-def _activation(graph: Graph, squashed: Node, c_new: Node, between: list[Node]) -> Option:
-    """Return the function on c; none where c, clipped or normed, goes on as it is."""
-    if squashed.op in trace.ACTIVATIONS:
-        return Option(trace.ACTIVATIONS[squashed.op], "graph")
-    normed = any(node.op == "Rsqrt" for node in between)
-    made = trace.through(graph, squashed, frozenset({"Identity"}))
-    as_it_is = normed or made is c_new or (made is not None and made.op in _CLIPS)
-    return Option("identity", "graph") if as_it_is else UNKNOWN

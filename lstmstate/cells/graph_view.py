@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from lstmstate.cells.gates import is_plain_product
+from lstmstate.cells.gates import is_multiplied, is_plain_product
 from lstmstate.cells.origin import initial, time_major
 from lstmstate.cells.wired import Wired
 from lstmstate.cells.wiring import wired_cells
@@ -69,6 +69,14 @@ class GraphView:
         nodes = self._nodes.get(variable.name, [])
         return variable.name not in self._by_variable and any(
             is_plain_product(self.graph, self.graph.nodes[name]) for name in nodes
+        )
+
+    def multiplies(self, stored: Iterable[Stored]) -> bool:
+        """Whether the graph multiplies with a variable, whole or in parts."""
+        return any(
+            is_multiplied(self.graph, self.graph.nodes[name])
+            for variable in stored
+            for name in self._nodes.get(variable.name, ())
         )
 
     def knows(self, variable: Stored) -> bool:

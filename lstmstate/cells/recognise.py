@@ -21,7 +21,7 @@ from lstmstate.cells.families import (
     Family,
 )
 from lstmstate.cells.graph_view import GraphView, Stored
-from lstmstate.cells.model import OPTIONS, Cell, Option
+from lstmstate.cells.model import OPTIONS, UNKNOWN, Cell, Option
 from lstmstate.cells.scopes import (
     Roles,
     Scope,
@@ -118,7 +118,7 @@ class Recognition:
             numbered.setdefault(number, {})[plain] = variable
         for number, own in numbered.items():
             if number.isdecimal():
-                self._try(f"{scope}:{number}", own, KERAS)
+                any(self._try(f"{scope}:{number}", own, family) for family in KERAS)
 
     def _try(self, scope: str, leaves: Scope, family: Family) -> bool:
         """Add the cell of a scope if it is of this family."""
@@ -152,7 +152,7 @@ class Recognition:
         """Add the cells that the graph shows and no family knows by name."""
         for wired in self.graph.cells if self.graph else ():
             assert self.graph is not None
-            if not wired.complete:
+            if not wired.complete or wired.gate_order is None:
                 continue
             kernels = [self.graph.stored(shards) for shards in wired.kernels]
             if not all(kernels) or any(v.name in self._taken for k in kernels for v in k):
@@ -217,12 +217,28 @@ class Recognition:
         if wired is None and self.graph is not None:
             wired = self.graph.of(stored)
         self._taken.update(variable.name for variable in stored)
-        cell = _cell(scope, family, era, roles, widths)
+        cell = _cell(scope, family, era, roles, widths, is_of_2=self._is_of_2(scope, stored))
         if wired is not None and self.graph is not None:
             cell = _with_graph(cell, wired, self.graph)
+        elif (
+            cell.options["recurrent_activation"].source == "default"
+            and self.graph is not None
+            and self.graph.multiplies(stored)
+        ):
+            # A graph that shows the cell in a way that has no name here shows no default.
+            cell = cell._replace(options=cell.options | {"recurrent_activation": UNKNOWN})
         # Cells that a user wrote into one scope are told by their kernels.
         name = scope if scope not in self._found else stored[0].path
         self._found[name] = cell._replace(name=name)
+
+    def _is_of_2(self, scope: str, stored: Iterable[Stored]) -> bool:
+        """Whether a cell is of TensorFlow 2: as the graph says, or else as names do."""
+        version = self.graph.graph.tensorflow_version if self.graph else None
+        major = (version or "").split(".")[0]
+        if major.isdecimal():
+            return int(major) > 1
+        objects = any(variable.name.endswith(_OF_OBJECT) for variable in stored)
+        return objects or _OF_2.search(scope) is not None
 
 
 _GRID = re.compile(r"Grid\d+(Basic)?LSTMCell")
@@ -240,7 +256,7 @@ def _row(name: str) -> Family:
 def _unnamed(wired: Wired, roles: Roles, plain: Family) -> Family:
     """Return the family of a cell that only the graph shows."""
     if "recurrent_kernel" in roles:
-        return _row("Keras LSTM")._replace(name="LSTM", options={})
+        return KERAS[-1]._replace(name="LSTM", options={}, since_2={})
     if wired.block:
         return _row(_BLOCK_FAMILIES[wired.block])
     if len(roles["kernel"][0].shape) > 2:
@@ -252,7 +268,15 @@ def _unnamed(wired: Wired, roles: Roles, plain: Family) -> Family:
     return PLAIN._replace(name="LSTM", shares_names_with=())
 
 
-def _cell(scope: str, family: Family, era: str | None, roles: Roles, widths: Widths) -> Cell:
+def _cell(
+    scope: str,
+    family: Family,
+    era: str | None,
+    roles: Roles,
+    widths: Widths,
+    *,
+    is_of_2: bool,
+) -> Cell:
     stored = [variable for shards in roles.values() for variable in shards]
     kernel = next(iter(roles.values()))[0]
     always = era == OLD and "kernel" in roles and names.last(kernel.path) == "W"
@@ -273,7 +297,7 @@ def _cell(scope: str, family: Family, era: str | None, roles: Roles, widths: Wid
         # LSTMFusedCell and LSTMBlockCell of 0.10 and 0.11 made them, used or not.
         peepholes=None if peepholes and always else peepholes,
         layer_norm=any(role.endswith("/gamma") for role in roles),
-        options={name: family.option(name) for name in OPTIONS},
+        options={name: family.option(name, is_of_2=is_of_2) for name in OPTIONS},
         variables={role: tuple(v.name for v in shards) for role, shards in roles.items()},
         parameters=sum(variable.size for variable in stored),
         nbytes=sum(variable.nbytes or 0 for variable in stored),
@@ -298,14 +322,28 @@ _BLOCK_FAMILIES = {
 }
 
 
+_OF_OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"
+# In Keras 2.x the cell inside a layer has a scope of its own.
+_OF_2 = re.compile(r"/lstm_cell(_\d+)?$")
+
+
+def _tells(name: str, option: Option, known: dict[str, Option]) -> bool:
+    """Whether what a graph tells of an option says more than what is known.
+
+    What a graph shows but does not tell (a forget bias that is fed, a function without a name)
+    is no default either.
+    """
+    if name == "recurrent_activation":  # which graphs show to be what the class makes it
+        of_family = known[name].source == "family"
+        return not of_family or option not in (UNKNOWN, Option(known[name].value, "graph"))
+    return option.source == "graph" or name == "forget_bias"
+
+
 def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
     """Add what the graph tells of a cell."""
     options = dict(cell.options)
-    # What a graph shows but does not tell (a forget bias that is fed) is no default either.
     options |= {
-        name: option
-        for name, option in wired.options.items()
-        if option.source == "graph" or name == "forget_bias"
+        name: option for name, option in wired.options.items() if _tells(name, option, options)
     }
     if wired.frame is not None and wired.frame in view.time_major:
         options["time_major"] = view.time_major[wired.frame]
@@ -341,5 +379,6 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
         alternatives=alternatives,
         gate_order=settled,
         options=options,
+        extra=cell.extra | ({"m_first": True} if wired.m_first else {}),
         peepholes=cell.peepholes if wired.peephole_attribute is None else wired.peephole_attribute,
     )

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from lstmstate.cells import names
 from lstmstate.cells.families import (
-    NOT_LSTM_CELLS,
-    NOT_LSTM_WORDS,
     OLD,
     PLAIN,
     PLAIN_LEAVES,
@@ -19,6 +17,24 @@ from lstmstate.cells.shapes import Shapes
 
 Scope = dict[str, Stored]  # leaf → variable
 Roles = dict[str, tuple[Stored, ...]]
+
+# Scopes that are no LSTM, whatever their shapes: the last word, or a word of it.
+NOT_LSTM_CELLS = frozenset(
+    """
+    gru_cell gru_block_cell gru_block_cell_v2 cudnn_compatible_gru_cell indy_gru_cell
+    basic_rnn_cell ind_rnn_cell ugrnn_cell intersection_rnn_cell in_projection sru_cell
+    minimal_rnn_cell cfn_cell ntm_cell gates candidate attention_cell_wrapper attention
+    attn_output_projection output_projection_wrapper input_projection_wrapper embedding_wrapper
+    attention_decoder attention_layer memory_layer query_layer highway_wrapper gru cudnn_gru
+    simple_rnn
+    """.split()
+)
+NOT_LSTM_WORDS = frozenset(
+    """
+    dense fc fully connected conv logits softmax projection proj output out attention attn
+    embedding embeddings gru linear classifier highway mlp batch norm
+    """.split()
+)
 
 
 def group(variables: Mapping[str, Stored]) -> dict[str, Scope]:

@@ -103,6 +103,12 @@ def keras(shapes: Shapes) -> Widths | None:
 
 
 @_whole
+def keras_cudnn(shapes: Shapes) -> Widths | None:
+    """As `keras`, with a bias `[8H]`: that of the input, then that of the recurrent part."""
+    return _two_kernels(shapes, gates=4, bias_sets=(2,))
+
+
+@_whole
 def nas(shapes: Shapes) -> Widths | None:
     """Kernel `[I, 8H]`, recurrent kernel `[R, 8H]`, projection `[H, P]`."""
     return _two_kernels(shapes, gates=8, bias_sets=(1,))

@@ -18,6 +18,7 @@ class Wired:
         frame: the loop that it stands in.
         peephole_attribute: whether a block cell uses its peepholes.
         m_first: whether m stands before the input in the product.
+        c_new: the name of the sum that is the new c.
         complete: whether m = o * act(c) was seen too.
         differing: options that two uses of the cell do not share.
         firsts: for each step the nodes that it takes c and m from.
@@ -44,9 +45,11 @@ class Wired:
         self.firsts: list[tuple[Node | None, Node | None]] = []
         self.differing: set[str] = set()
         self.m_first = False
+        self.c_new: str | None = None
         self.complete = True
 
     @property
     def key(self) -> tuple[str, ...]:
         """What tells this cell from others: its kernels."""
-        return tuple(node.name for shards in self.kernels for node in shards)
+        # Sorted: one meets the input's kernel and the recurrent one in any order.
+        return tuple(sorted(node.name for shards in self.kernels for node in shards))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lstmstate.cells.apart import sum_step
+from lstmstate.cells.around import SUMMING
 from lstmstate.cells.blocks import BLOCKS, block_step
 from lstmstate.cells.gates import split_step
 from lstmstate.cells.model import UNKNOWN, Option
 from lstmstate.cells.origin import SPLITS
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint.node import Node
 
 
 def wired_cells(graph: Graph) -> list[Wired]:
@@ -25,20 +28,31 @@ def wired_cells(graph: Graph) -> list[Wired]:
 
 
 def _steps(graph: Graph) -> Iterator[Wired]:
+    """Yield the steps of cells: those with one mark first, then what only its sum shows."""
+    sums: list[Node] = []
+    told: set[str | None] = set()
     for node in graph.nodes.values():
         if node.op in SPLITS:
             step = split_step(graph, node)
         elif node.op in BLOCKS:
             step = block_step(graph, node)
         else:
+            if node.op in SUMMING:
+                sums.append(node)
             continue
         if step is not None and step.kernels:
+            told.add(step.c_new)
+            yield step
+    for node in sums:
+        step = None if node.name in told else sum_step(graph, node)
+        if step is not None:
             yield step
 
 
 def _merge(known: Wired, step: Wired) -> None:
     """Add another step: what two steps tell differently is not told at all."""
     known.gate_order = known.gate_order or step.gate_order
+    known.frame = known.frame or step.frame
     for name, option in step.options.items():
         mine = known.options.get(name, UNKNOWN)
         if name == "forget_bias" and option != mine:

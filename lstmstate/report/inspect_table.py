@@ -133,6 +133,13 @@ def _options(sheet: Sheet, cells: Sequence[Cell]) -> None:
             for number, cell in enumerate(cells, 1)
         ],
     )
+    for number, cell in enumerate(cells, 1):
+        # Only Keras lets one change it: a column for it would say the same in nearly all tables.
+        squashed = cell.options["recurrent_activation"]
+        known = squashed.source == "family" or squashed == Option("sigmoid", "graph")
+        if not known:
+            told = _marked("recurrent_activation", squashed)
+            sheet.line(f"  recurrent_activation of {number}: {told}")
     sources = {option.source for cell in cells for option in cell.options.values()}
     if "default" in sources:
         sheet.line(f"  {_DEFAULT_MARK} the documented default: nothing in the files tells")

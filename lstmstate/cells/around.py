@@ -1,0 +1,192 @@
+"""What stands around a new c: the options that a cell was given, and where its state comes from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lstmstate.cells import trace
+from lstmstate.cells.model import UNKNOWN, Option
+from lstmstate.cells.origin import FED, batch_size, frame, is_column_cut, is_state
+from lstmstate.cells.squash import handed, squash
+from lstmstate.cells.wired import Wired
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
+from lstmstate.checkpoint.node import Node
+
+PRODUCTS = frozenset({"MatMul", "Conv2D", "Conv3D"})
+MULTIPLYING = frozenset({"Mul"})
+SUMMING = frozenset({"Add", "AddV2"})
+CLIPS = frozenset({"Minimum", "Maximum", "ClipByValue"})
+NORM_OPS = frozenset(
+    """
+    Mul Add AddV2 Sub Rsqrt Mean SquaredDifference Reshape RealDiv Cast BiasAdd Identity Sqrt
+    StopGradient Neg Div FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 Select SelectV2
+    """.split()
+)
+
+
+class Step(NamedTuple):
+    """One step of a cell, as its gates were told apart.
+
+    Attributes:
+        c_new: the sum f * c + i * j.
+        c_old: the c that f is multiplied with.
+        forget: the forget gate before it is squashed.
+        outputs: what could be the output gate, squashed.
+        product: one with the kernel.
+        recurrent_activation: what squashes i, f and o.
+    """
+
+    c_new: Node
+    c_old: Node
+    forget: Node | None
+    outputs: list[Node]
+    product: Node
+    recurrent_activation: str | None
+
+
+def read_options(graph: Graph, wired: Wired, step: Step) -> None:
+    """Read what stands around the new c, and where the old state comes from."""
+    c_old, _ = handed(graph, (step.c_old, 0))
+    wired.c_new = step.c_new.name
+    wired.options["recurrent_activation"] = _named(step.recurrent_activation)
+    wired.options["forget_bias"] = _forget_bias(graph, step.forget)
+    wired.options["state_is_tuple"] = Option(not is_column_cut(graph, c_old), "graph")
+    wired.options["batch_size"] = batch_size(graph, step.c_old)
+    wired.frame = frame(graph, step.product)
+    m_old, wired.m_first = _m_old(graph, step.product)
+    wired.firsts.append((step.c_old, m_old))
+    out = _output(graph, step.outputs, step.c_new)
+    # Simple and quasi-recurrent units have such a c, but no m goes into their product.
+    wired.complete = out is not None and (m_old is not None or len(wired.kernels) > 1)
+    if out is not None:
+        m, squashed, between = out
+        wired.options["activation"] = _activation(graph, squashed, step.c_new)
+        wired.options["cell_clip"] = _clip(graph, between)
+        wired.options["proj_clip"] = _proj_clip(graph, m)
+
+
+def _named(function: str | None) -> Option:
+    return UNKNOWN if function is None else Option(function, "graph")
+
+
+def _m_old(graph: Graph, product: Node) -> tuple[Node | None, bool]:
+    """Return the old m, which lies beside the input in the product, and whether it lies first.
+
+    All classes of TensorFlow put the input first; one sees which of the two is carried from step
+    to step, or starts from zeros or a variable.
+    """
+    joined = trace.operand(graph, product, 0)
+    parts = trace.operands(graph, joined) if joined and joined.op in trace.JOINING else []
+    if joined is None or len(parts) != 3:
+        return None, False
+    first, second = parts[1:] if joined.op == "Concat" else parts[:2]
+    m_first = [is_state(graph, node) for node in (first, second)] == [True, False]
+    return (first if m_first else second), m_first
+
+
+def _forget_bias(graph: Graph, forget: Node | None) -> Option:
+    """Return the sum of the constants that are added before the forget gate is squashed."""
+    total = 0.0
+    queue = [forget] if forget is not None else []
+    seen: set[str] = set()
+    while queue:
+        node = queue.pop()
+        graph.spend()
+        made = trace.through(graph, node)
+        value = trace.scalar(graph, node)
+        if node.name in seen:
+            return UNKNOWN  # added to itself: no class does that
+        seen.add(node.name)
+        if node.op in ("Add", "AddV2"):
+            queue += trace.operands(graph, node)
+        elif value is not None:
+            total += value
+        elif made is not None and (made.op == "Const" or _is_number(made)):
+            return UNKNOWN  # fed, learnt, or not one number
+    return Option(total, "graph")
+
+
+def _is_number(node: Node) -> bool:
+    return node.op in VARIABLE_OPS | FED and node.shape() in ((), None)
+
+
+def other(graph: Graph, node: Node, known: Node) -> Node | None:
+    """Return the operand of a sum or product that is not the known one."""
+    return next((node for node in trace.operands(graph, node) if node is not known), None)
+
+
+def normalises(graph: Graph, product: Node, value: Node) -> bool:
+    """Whether a product scales a value by its own deviation, as layer norm does."""
+    return any(
+        node.op == "Rsqrt"
+        for factor in trace.operands(graph, product)
+        if factor is not value
+        for node in trace.backward(graph, [factor], lambda node: node.op == "Mul", 6)
+    )
+
+
+def _output(graph: Graph, outputs: list[Node], c_new: Node) -> tuple[Node, Node, list[Node]] | None:
+    """Return m = o * act(c'), the activation (or what stands for it), and what is between."""
+    for gate in outputs:
+        for product in trace.consumers(graph, gate, MULTIPLYING):
+            squashed = other(graph, product, gate)
+            if squashed is None:
+                continue
+            function = squash(graph, (squashed, 0))
+            between = _path_back(graph, function.inner[0] if function else squashed, c_new)
+            if between is not None:
+                return product, squashed, between
+    return None
+
+
+def _path_back(graph: Graph, start: Node | None, end: Node) -> list[Node] | None:
+    """Return the nodes from `start` back to `end`, over clips and norms alone; None elsewhere."""
+    found: list[Node] = []
+    for node in trace.backward(
+        graph,
+        [start] if start else [],
+        lambda node: node is not end and node.op in CLIPS | NORM_OPS,
+        40,
+    ):
+        if node is end:
+            return found
+        found.append(node)
+    return None
+
+
+def _clip(graph: Graph, nodes: list[Node]) -> Option:
+    """Return the upper bound of a clip among some nodes; no clip is an answer too."""
+    for node in nodes:
+        if node.op in ("Minimum", "ClipByValue"):
+            # ClipByValue takes the value, the lower bound and the upper one.
+            bounds = trace.operands(graph, node)[2 if node.op == "ClipByValue" else 0 :]
+            values = [trace.scalar(graph, bound) for bound in bounds]
+            known = [value for value in values if value is not None]
+            return Option(known[0], "graph") if known else UNKNOWN
+    return Option(None, "graph")
+
+
+def _proj_clip(graph: Graph, product: Node) -> Option:
+    """Return the clip that follows the projection of m, if m is projected and clipped."""
+    for projected in trace.consumers(graph, product, PRODUCTS):
+        clips = trace.consumers(graph, projected, frozenset({"Minimum", "ClipByValue"}))
+        if clips:
+            return _clip(graph, clips[:1])
+    return Option(None, "graph")
+
+
+def _activation(graph: Graph, squashed: Node, c_new: Node) -> Option:
+    """Return the function on c; none where c, clipped or normed, goes on as it is."""
+    function = squash(graph, (squashed, 0))
+    if function is not None:
+        return _named(function.function)
+    made = trace.through(graph, squashed, frozenset({"Identity"}))
+    if made is None:
+        return UNKNOWN
+    normed = made.op in SUMMING and any(
+        normalises(graph, product, factor)
+        for product in trace.operands(graph, made)
+        if product.op == "Mul"
+        for factor in trace.operands(graph, product)
+    )
+    return Option("identity", "graph") if normed or made is c_new or made.op in CLIPS else UNKNOWN

@@ -1,0 +1,315 @@
+"""Cells with a product for each gate, or gates cut out in other ways than by one Split."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import writers
+from writers import BATCH, INPUTS, STEPS, RNNCell, Tensor, TensorFlow, dynamic, only, static, told
+
+from lstmstate.cells import Cell, Option
+from lstmstate.opened import open_checkpoint
+
+UNITS = 4
+LOOPS = {"dynamic": dynamic, "static": static}
+GATES = ("input", "forget", "cell", "output")
+NOTHING_CLIPPED: dict[str, float | None] = {"cell_clip": None, "proj_clip": None}
+
+
+# ---- TFLiteLSTMCell: a transposed matrix for each gate
+
+
+def lite_cell(
+    tf: TensorFlow,
+    *,
+    num_proj: int | None = None,
+    use_peepholes: bool = False,
+    cell_clip: float | None = None,
+    proj_clip: float | None = None,
+    activation: str = "tanh",
+    state_is_tuple: bool = True,
+) -> RNNCell:
+    """Make a cell of the equations of TFLiteLSTMCell (1.13 to 1.15), under its names."""
+    width = num_proj or UNITS
+    act = writers.activation(tf, activation)
+
+    class TFLiteLSTMCell(tf.nn.rnn_cell.RNNCell):  # type: ignore[misc]
+        state_size = (
+            tf.nn.rnn_cell.LSTMStateTuple(UNITS, width) if state_is_tuple else UNITS + width
+        )
+        output_size = width
+
+        def call(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+            if state_is_tuple:
+                c, m = state
+            else:
+                c = tf.slice(state, [0, 0], [-1, UNITS])
+                m = tf.slice(state, [0, UNITS], [-1, width])
+            # The class marks what goes in and out for the converter, with Identity.
+            x, c, m = (tf.identity(value) for value in (x, c, m))
+            joined, z = tf.concat([x, m], 1), {}
+            for gate in GATES:
+                w = tf.get_variable(f"input_to_{gate}_w", [UNITS, INPUTS])
+                u = tf.get_variable(f"cell_to_{gate}_w", [UNITS, width])
+                both = tf.concat([tf.identity(w), tf.identity(u)], axis=1)
+                product = tf.matmul(joined, both, transpose_b=True)
+                z[gate] = tf.nn.bias_add(product, tf.get_variable(f"{gate}_bias", [UNITS]))
+            diagonal = {
+                gate: tf.get_variable(f"w_{gate}_diag", [UNITS]) if use_peepholes else None
+                for gate in "ifo"
+            }
+
+            def squashed(gate: str, peeping: Tensor) -> Tensor:
+                looks = diagonal[gate[0]]
+                return tf.sigmoid(z[gate] if looks is None else z[gate] + looks * peeping)
+
+            c = squashed("forget", c) * c + squashed("input", c) * act(z["cell"])
+            if cell_clip is not None:
+                c = tf.clip_by_value(c, -cell_clip, cell_clip)
+            m = squashed("output", c) * act(c)
+            if num_proj:
+                projection = tf.get_variable("projection/kernel", [num_proj, UNITS])
+                m = tf.matmul(m, tf.transpose(projection))
+                if proj_clip is not None:
+                    m = tf.clip_by_value(m, -proj_clip, proj_clip)
+            c, m = tf.identity(c), tf.identity(m)
+            new = tf.nn.rnn_cell.LSTMStateTuple(c, m) if state_is_tuple else tf.concat([c, m], 1)
+            return m, new
+
+    return TFLiteLSTMCell(name="tf_lite_lstm_cell")
+
+
+def lite(loop: str = "dynamic", **options: Any) -> Cell:
+    return only(writers.opened(lambda tf: LOOPS[loop](tf, lite_cell(tf, **options))))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("name", ["tanh", "relu", "sigmoid", "identity", "elu", "softsign"])
+def test_the_activation_of_a_cell_with_a_matrix_for_each_gate(loop: str, name: str) -> None:
+    cell = lite(loop, activation=name)
+    assert cell.family == "TFLiteLSTMCell"
+    assert told(cell, "activation", "cell_clip") == {"activation": name, "cell_clip": None}
+    assert cell.options["recurrent_activation"] == Option("sigmoid", "family")
+    assert cell.forget_bias.value == 0.0
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(
+    ("cell_clip", "proj_clip", "peepholes"),
+    [(0.4, 0.1, True), (0.4, None, False), (None, 0.1, True), (None, None, False)],
+)
+def test_the_clips_of_a_cell_with_a_matrix_for_each_gate(
+    loop: str, cell_clip: float | None, proj_clip: float | None, peepholes: bool
+) -> None:
+    clips = {"cell_clip": cell_clip, "proj_clip": proj_clip}
+    cell = lite(loop, activation="relu", num_proj=2, use_peepholes=peepholes, **clips)
+    assert told(cell, *clips, "activation") == {**clips, "activation": "relu"}
+    assert (cell.num_proj, cell.peepholes) == (2, peepholes)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("is_tuple", [True, False])
+def test_the_state_of_a_cell_with_a_matrix_for_each_gate(loop: str, is_tuple: bool) -> None:
+    cell = lite(loop, state_is_tuple=is_tuple, num_proj=2)
+    assert told(cell, "state_is_tuple") == {"state_is_tuple": is_tuple}
+
+
+def test_a_cell_of_two_functions_tells_neither() -> None:
+    """c goes through another function than the new input: one name would be wrong for one."""
+    names = itertools.cycle(["tanh", "relu"])
+
+    def both(tf: TensorFlow) -> Any:
+        return writers.activation(tf, next(names))
+
+    cell = keras(parts_of_weights, split, both, named("hard_sigmoid"))
+    assert cell.options["activation"] == Option(None, "unknown")
+    assert told(cell, "recurrent_activation") == {"recurrent_activation": "hard_sigmoid"}
+
+
+def test_a_first_state_made_of_a_product_is_not_taken_for_a_gate() -> None:
+    """An encoder often gives the first state; nothing squashes it, nor the new input here."""
+
+    def build(tf: TensorFlow) -> None:
+        seen = tf.placeholder(tf.float32, [BATCH, 3])
+        first = [tf.matmul(seen, tf.get_variable(f"w{k}", [3, UNITS])) for k in (0, 1)]
+        cell = lite_cell(tf, cell_clip=0.4, activation="identity")
+        static(tf, cell, initial_state=tf.nn.rnn_cell.LSTMStateTuple(*first))
+
+    cell = only(writers.opened(build))
+    assert told(cell, "cell_clip", "activation") == {"cell_clip": 0.4, "activation": "identity"}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_gradients_of_products_apart_change_nothing(loop: str) -> None:
+    def build(tf: TensorFlow) -> None:
+        outputs, _ = LOOPS[loop](tf, lite_cell(tf, cell_clip=0.4, activation="relu"))
+        tf.train.AdamOptimizer(0.1).minimize(tf.reduce_sum(outputs[-1]))
+
+    cell = only(writers.opened(build))
+    assert told(cell, "cell_clip", "activation") == {"cell_clip": 0.4, "activation": "relu"}
+
+
+def test_names_of_nodes_play_no_part(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "cell_clip": 0.4,
+        "proj_clip": 0.1,
+        "activation": "relu",
+        "state_is_tuple": False,
+    }
+
+    def build(tf: TensorFlow) -> None:
+        dynamic(tf, lite_cell(tf, num_proj=2, use_peepholes=True, **options))
+
+    prefix = writers.save(tmp_path, build)
+    for seed in range(3):
+        writers.edit_graph(prefix, partial(writers.rename_nodes, seed=seed))
+        assert told(only(open_checkpoint(prefix)), *options) == options
+
+
+# ---- Keras LSTM: parts of two kernels, or of their product
+
+
+def sliced(tf: TensorFlow, whole: Tensor, at: int) -> Tensor:
+    """Return the columns of a gate, as tf.keras 1.2 to 1.12 took them."""
+    return whole[:, UNITS * at : UNITS * (at + 1)]
+
+
+def split(tf: TensorFlow, whole: Tensor, at: int) -> Tensor:
+    """Return the columns of a gate, as tf.keras did from 1.13 on."""
+    return tf.split(whole, 4, 1)[at]
+
+
+def parts_of_weights(
+    tf: TensorFlow, x: Tensor, m: Tensor, kernel: Tensor, recurrent: Tensor, cut: Any
+) -> list[Tensor]:
+    """Return what the gates are made of in implementation 1."""
+    return [
+        tf.matmul(x, cut(tf, kernel, at)) + tf.matmul(m, cut(tf, recurrent, at)) for at in range(4)
+    ]
+
+
+def parts_of_the_recurrent_kernel(
+    tf: TensorFlow, x: Tensor, m: Tensor, kernel: Tensor, recurrent: Tensor, cut: Any
+) -> list[Tensor]:
+    """Return the same in implementation 0: all inputs were multiplied before the loop."""
+    done = tf.placeholder(tf.float32, [BATCH, 4 * UNITS])
+    one = tf.constant(1.0)  # the mask of a dropout that there is not
+    return [cut(tf, done, at) + tf.matmul(m * one, cut(tf, recurrent, at)) for at in range(4)]
+
+
+def parts_of_a_product(
+    tf: TensorFlow, x: Tensor, m: Tensor, kernel: Tensor, recurrent: Tensor, cut: Any
+) -> list[Tensor]:
+    """Return the same in implementation 2."""
+    z = tf.matmul(x, kernel) + tf.matmul(m, recurrent)
+    return [cut(tf, z, at) for at in range(4)]
+
+
+PARTS = (parts_of_weights, parts_of_the_recurrent_kernel, parts_of_a_product)
+
+
+def keras(parts: Any, cut: Any, act: Any, recurrent_act: Any, forget_bias: float = 0.0) -> Cell:
+    """Step a cell of the equations of tf.keras' LSTM over a few steps."""
+
+    def build(tf: TensorFlow) -> None:
+        kernel = tf.get_variable("lstm/kernel", [INPUTS, 4 * UNITS])
+        recurrent = tf.get_variable("lstm/recurrent_kernel", [UNITS, 4 * UNITS])
+        c = m = tf.zeros([BATCH, UNITS])
+        for x in tf.unstack(writers.inputs(tf, batch=BATCH, steps=STEPS), axis=1):
+            i, f, j, o = parts(tf, x, m, kernel, recurrent, cut)
+            if forget_bias:
+                f = f + forget_bias
+            squash = recurrent_act(tf)
+            c = squash(f) * c + squash(i) * act(tf)(j)
+            m = squash(o) * act(tf)(c)
+
+    return only(writers.opened(build))
+
+
+def named(name: str) -> Any:
+    return lambda tf: tf.identity if name == "identity" else getattr(tf.keras.activations, name)
+
+
+@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("cut", [sliced, split])
+@pytest.mark.parametrize(
+    ("function", "recurrent"),
+    [
+        ("tanh", "sigmoid"),
+        ("tanh", "hard_sigmoid"),
+        ("hard_sigmoid", "hard_sigmoid"),
+        ("hard_sigmoid", "sigmoid"),
+        ("relu", "tanh"),
+        ("identity", "identity"),
+        ("softplus", "relu"),
+    ],
+)
+def test_keras_gates_are_parts_of_products(
+    parts: Any, cut: Any, function: str, recurrent: str
+) -> None:
+    cell = keras(parts, cut, named(function), named(recurrent))
+    expected = {"activation": function, "recurrent_activation": recurrent, **NOTHING_CLIPPED}
+    assert told(cell, *expected) == expected
+    assert (cell.family, cell.gate_order, cell.notes) == ("Keras LSTM", "ifjo", ())
+    assert cell.forget_bias.value == 0.0
+
+
+def test_what_a_user_adds_to_the_forget_gate_is_told() -> None:
+    cell = keras(parts_of_weights, split, named("tanh"), named("hard_sigmoid"), forget_bias=0.3)
+    assert cell.forget_bias == Option(0.3, "graph")
+
+
+def test_two_functions_that_no_class_mixes_are_not_told() -> None:
+    """The gates are not squashed alike: nothing is said of them, and no default either."""
+    names = itertools.cycle(["relu", "sigmoid", "elu"])
+
+    def mixed(tf: TensorFlow) -> Any:
+        def squash(x: Tensor) -> Tensor:
+            return named(next(names))(tf)(x)
+
+        return squash
+
+    cell = keras(parts_of_weights, split, named("tanh"), mixed)
+    assert cell.options["recurrent_activation"] == Option(None, "unknown")
+
+
+def test_a_cell_that_lets_nothing_out_is_no_cell() -> None:
+    """Without o * act(c) a sum of gated products could be anything."""
+
+    def build(tf: TensorFlow) -> None:
+        kernel = tf.get_variable("lstm/kernel", [INPUTS, 4 * UNITS])
+        recurrent = tf.get_variable("lstm/recurrent_kernel", [UNITS, 4 * UNITS])
+        x = tf.placeholder(tf.float32, [BATCH, INPUTS])
+        m = tf.placeholder(tf.float32, [BATCH, UNITS])
+        i, f, j, _ = parts_of_weights(tf, x, m, kernel, recurrent, split)
+        tf.tanh(tf.sigmoid(f) * m + tf.sigmoid(i) * tf.tanh(j))
+
+    cell = only(writers.opened(build))
+    assert cell.options["activation"] == Option(None, "unknown")
+    assert cell.options["recurrent_activation"] == Option(None, "unknown")
+
+
+# ---- which rows come first
+
+
+@pytest.mark.parametrize("m_first", [False, True])
+def test_whose_rows_come_first_in_the_kernel(m_first: bool) -> None:
+    def build(tf: TensorFlow) -> None:
+        kernel, bias = (
+            tf.get_variable("kernel", [INPUTS + UNITS, 4 * UNITS]),
+            tf.get_variable("bias", [4 * UNITS]),
+        )
+        c = m = tf.zeros([BATCH, UNITS])
+        for x in tf.unstack(writers.inputs(tf, batch=BATCH, steps=STEPS), axis=1):
+            joined = tf.concat([m, x] if m_first else [x, m], 1)
+            i, j, f, o = tf.split(tf.nn.bias_add(tf.matmul(joined, kernel), bias), 4, 1)
+            c = c * tf.sigmoid(f + 1.0) + tf.sigmoid(i) * tf.tanh(j)
+            m = tf.tanh(c) * tf.sigmoid(o)
+
+    cell = only(writers.opened(build))
+    assert cell.extra == ({"m_first": True} if m_first else {})
+    assert bool(cell.notes) == m_first

@@ -1,0 +1,106 @@
+"""Sums that look like a new c, in graphs that are made to be slow or to lead astray."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import BundleBuilder, const, fixed32, meta_graph, node, number, tensor, text
+from builders import shape_proto as sizes
+from writers import only, told
+
+from lstmstate.cells import Cell, Option
+from lstmstate.opened import open_checkpoint
+
+
+def step() -> list[bytes]:
+    """A step of a Keras cell in nodes of its own, as bytes."""
+    axis = const("axis", tensor(3, [], number(7, 1)))
+    cut = [node(f"k{g}", "Identity", [f"parts:{g}"]) for g in range(4)]
+    products = [node(f"p{g}", "MatMul", ["x", f"k{g}"]) for g in range(4)]
+    return [
+        node("lstm/kernel", "VariableV2", shape=text(7, sizes([3, 8]))),
+        node("lstm/recurrent_kernel", "VariableV2", shape=text(7, sizes([2, 8]))),
+        *(node(name, "Placeholder") for name in ("x", "c")),
+        axis,
+        node("parts", "Split", ["axis", "lstm/kernel"], num_split=number(3, 4)),
+        *cut,
+        *products,
+        *(node(f"s{g}", "Sigmoid", [f"p{g}"]) for g in (0, 1, 3)),
+        node("s2", "Relu", ["p2"]),
+        node("kept", "Mul", ["s1", "c"]),
+        node("new", "Mul", ["s0", "s2"]),
+        node("c_new", "Add", ["kept", "new"]),
+        node("act", "Relu", ["c_new"]),
+        node("m", "Mul", ["s3", "act"]),
+    ]
+
+
+def opened(folder: Path, *nodes: bytes) -> tuple[Cell, tuple[str, ...]]:
+    """Open a cell with these nodes beside it, in a moment; return it and the notes."""
+    bundle = BundleBuilder()
+    bundle.add("lstm/kernel", np.zeros((3, 8), np.float32))
+    bundle.add("lstm/recurrent_kernel", np.zeros((2, 8), np.float32))
+    path = bundle.write(folder / "m")
+    Path(f"{path}.meta").write_bytes(meta_graph(*nodes))
+    start = time.process_time()
+    ckpt = open_checkpoint(path)
+    cell = only(ckpt)
+    assert time.process_time() - start < 10
+    return cell, ckpt.notes
+
+
+def test_the_plain_graph_of_products_apart_is_read(tmp_path: Path) -> None:
+    cell, notes = opened(tmp_path, *step())
+    assert told(cell, "activation", "recurrent_activation") == {
+        "activation": "relu",
+        "recurrent_activation": "sigmoid",
+    }
+    assert notes == ()
+
+
+ONE = const("one", tensor(1, [], fixed32(5, 0x3F800000)))
+TANGLES = {
+    "gates that are made of themselves": [
+        node("s1", "Sigmoid", ["q"]),
+        node("q", "Add", ["q", "r"]),
+        node("r", "Identity", ["r"]),
+    ],
+    "a clip that is made of itself": [
+        node("s1", "Maximum", ["q", "one"]),
+        node("q", "Minimum", ["s1", "one"]),
+    ],
+    "a sum of itself": [node("kept", "Mul", ["c_new", "c_new"])],
+    "a new c that goes nowhere near": [node("act", "Relu", ["act"])],
+    "inputs that are not there": [node("s1", "Sigmoid"), node("kept", "Mul", ["s1"])],
+    "a Split of nothing": [node("parts", "Split", ["axis"], num_split=number(3, 4))],
+}
+
+
+@pytest.mark.parametrize("nodes", TANGLES.values(), ids=TANGLES.keys())
+def test_a_tangled_step_tells_nothing(tmp_path: Path, nodes: list[bytes]) -> None:
+    """Of nodes with one name the last counts, so that these take the place of the plain ones."""
+    cell, _ = opened(tmp_path, *step(), ONE, *nodes)
+    assert cell.options["activation"] == Option(None, "unknown")
+
+
+def test_thousands_of_sums_of_the_same_gates(tmp_path: Path) -> None:
+    many = 3000
+    wide = [
+        node(f"z{g}", "Add", [f"p{g}", "z0" if g else "p0"]) for g in range(4)
+    ]  # each gate a sum of sums
+    sums = [
+        part
+        for k in range(many)
+        for part in (
+            node(f"a{k}", "Mul", ["s1", "c_new"]),
+            node(f"b{k}", "Mul", ["s0", "s2"]),
+            node(f"d{k}", "Add", [f"a{k}", f"b{k}"]),
+        )
+    ]
+    cell, notes = opened(tmp_path, *step(), *wide, *sums)
+    assert cell.num_units == 2
+    assert cell.options["activation"].value in (None, "relu")
+    assert all("too tangled" in note for note in notes)
