@@ -147,7 +147,7 @@ class _Job:
         from lstmstate.engines import blas
         from lstmstate.opened import open_checkpoint
 
-        blas.begin_with_one()
+        blas.begin_with_one_thread()
         self._flags = flags
         self._quiet = quiet
         self._count = len(inputs)

@@ -1,8 +1,8 @@
-"""How many threads the matrix products of NumPy are shared among, where OpenBLAS computes them.
+"""The OpenBLAS that NumPy computes its matrix products with, if it is that: threads and kernels.
 
-OpenBLAS wakes its threads for every product over some ten thousand numbers, and they wait for one
-another in a busy loop. A step of a cell is mostly over before that pays; where other processes
-want the processors, it costs several times what it could gain.
+It wakes its threads for every product over some ten thousand numbers, and they wait for one
+another in a busy loop. A step of a cell is mostly over before that pays, and where other processes
+want the processors it costs several times what it could gain.
 """
 
 from __future__ import annotations
@@ -16,54 +16,52 @@ from functools import cache
 from typing import NamedTuple
 
 _SETTINGS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
-_NAMES = (
-    "scipy_openblas_{}_num_threads64_",
-    "openblas_{}_num_threads64_",
-    "openblas_{}_num_threads",
+_NAMES = (  # in the wheels of NumPy 2, in those of 1, elsewhere
+    "scipy_openblas_{}64_",
+    "openblas_{}64_",
+    "openblas_{}",
 )
+# The processors for which OpenBLAS has kernels for small matrices of float32 and float64:
+# interface/gemm.c and kernel/x86_64/KERNEL.SKYLAKEX in its source, 0.3.17 and later.
+_WITH_SMALL_KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")
 
 
-class _Control(NamedTuple):
-    """The functions of OpenBLAS."""
+class _OpenBlas(NamedTuple):
+    """Its functions."""
 
-    get: Callable[[], int]
-    set: Callable[[int], object]
+    threads: Callable[[], int]
+    set_threads: Callable[[int], object]
+    processor: str
 
 
 class _Use:
-    """Who uses one thread at the moment, and how many there were before."""
+    """How many computations want one thread at the moment, and how many threads there were."""
 
     lock = threading.Lock()
-    began_with_one = False
     running = 0
     before = 1
 
 
-def begin_with_one() -> None:
+def begin_with_one_thread() -> None:
     """Have a NumPy that is not imported yet begin with one thread, unless a user says otherwise.
 
-    The others would spin for some 20 ms after the import. `shared` wakes them.
+    The others would spin for some 20 ms after the import.
     """
     if "numpy" not in sys.modules and not any(os.environ.get(name) for name in _SETTINGS):
         os.environ[_SETTINGS[0]] = "1"
-        _Use.began_with_one = True
 
 
 @contextmanager
-def shared(*, is_large: bool) -> Iterator[None]:
-    """Share products among the threads that there are if they are large, else keep them to one.
-
-    The number of threads is that of the process, and is put back in the end.
-    """
-    control = _control()
-    if control is None or (is_large and not _Use.began_with_one):
+def one_thread() -> Iterator[None]:
+    """Compute products on one thread, in the whole process, until this ends."""
+    found = _openblas()
+    if found is None:
         yield
         return
-    wanted = _processors() if is_large else 1
     with _Use.lock:
         if not _Use.running:
-            _Use.before = control.get()
-            control.set(wanted)
+            _Use.before = found.threads()
+            found.set_threads(1)
         _Use.running += 1
     try:
         yield
@@ -71,18 +69,17 @@ def shared(*, is_large: bool) -> Iterator[None]:
         with _Use.lock:
             _Use.running -= 1
             if not _Use.running:
-                control.set(_Use.before)
+                found.set_threads(_Use.before)
 
 
-def _processors() -> int:
-    """Return how many processors the process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def has_small_products() -> bool:
+    """Return whether products of small matrices take them as they are, without copies."""
+    found = _openblas()
+    return found is not None and found.processor in _WITH_SMALL_KERNELS
 
 
 @cache
-def _control() -> _Control | None:
+def _openblas() -> _OpenBlas | None:
     """Return the functions of the OpenBLAS that NumPy is linked with, None where it is another."""
     import ctypes
 
@@ -91,10 +88,17 @@ def _control() -> _Control | None:
     if module is None or module.__file__ is None:
         return None
     try:
-        library = ctypes.CDLL(module.__file__)  # is loaded already; finds what it is linked with
+        library = ctypes.CDLL(module.__file__)  # is loaded; it has the names of what it needs, too
     except OSError:
         return None
     for name in _NAMES:
-        if hasattr(library, name.format("set")):
-            return _Control(*(getattr(library, name.format(what)) for what in ("get", "set")))
+        try:
+            get, set_, processor = (
+                getattr(library, name.format(what))
+                for what in ("get_num_threads", "set_num_threads", "get_corename")
+            )
+        except AttributeError:
+            continue
+        processor.restype = ctypes.c_char_p
+        return _OpenBlas(get, set_, (processor() or b"").decode("ascii", "replace"))
     return None

@@ -12,11 +12,12 @@ norms contrib/rnn/python/ops/rnn_cell.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lstmstate.engines import blas
 from lstmstate.engines.activations import function
 from lstmstate.engines.model import Arithmetic, Norm, spans
+from lstmstate.engines.products import InputPart, cut
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +29,6 @@ _ORDER = "ifoj"
 # processor's caches, but for so many columns at least, which make a matrix product worth it.
 _CHUNK_BYTES = 1 << 20
 _CHUNK_COLUMNS = 256
-# Products of so many multiplications in a step are shared among threads (benchmarks/README.md).
-_SHARED = 1 << 23
 
 
 class NumpyCell:
@@ -61,8 +60,8 @@ class NumpyCell:
         # A norm undoes factors before it, but for its epsilon: there the half is in gamma and beta.
         is_halved = self._by_tanh and not cell.norms
         scale = self._per_gate(0.5, 0.5, 1.0, wide) if is_halved else wide.type(1)
-        self._kernel = np.ascontiguousarray((kernel.T * scale).T)
-        self._recurrent = np.ascontiguousarray((recurrent.T * scale).T)
+        self.kernel = np.ascontiguousarray((kernel.T * scale).T)
+        self.recurrent = np.ascontiguousarray((recurrent.T * scale).T)
         self._norms = {gate: self._laid_norm(gate, norm) for gate, norm in cell.norms.items()}
         self._peepholes = {gate: weights[:, None] for gate, weights in cell.peepholes.items()}
         self._projection = (
@@ -74,11 +73,6 @@ class NumpyCell:
     def units(self) -> int:
         """H."""
         return self.cell.widths.c
-
-    @property
-    def kernel_columns(self) -> int:
-        """I, and one where the bias is in the kernel."""
-        return int(self._kernel.shape[1])
 
     def _laid(self, columns: Array, dtype: np.dtype[np.generic]) -> Array:
         """Return weights `[..., G·H]` as `[G·H, ...]`, gates in the order of the buffer."""
@@ -121,34 +115,19 @@ class NumpyCell:
         room = self._room
         room.c[...] = c.T
         room.m[...] = m.T
-        is_large = self._recurrent.size * batch >= _SHARED
+        parts = list(spans(steps, at_once))
         # What overflows in a sigmoid is 0 or 1 in the end.
-        with np.errstate(all="ignore"), blas.shared(is_large=is_large):
-            for start, stop in spans(steps, at_once):
-                projected = self._project_inputs(x[start:stop], room)
+        with np.errstate(all="ignore"), blas.one_thread():
+            by_part = room.input_part.of([x[start:stop] for start, stop in parts])
+            for (start, stop), projected in zip(parts, by_part, strict=True):
                 made = room.outputs[: stop - start]
                 self._step(projected, made, room, {k: v[start:stop] for k, v in kept.items()})
                 outputs[start:stop] = made.transpose(0, 2, 1)
         return room.c.T.copy(), room.m.T.copy()
 
     def _steps_at_once(self, batch: int) -> int:
-        row = len(self._kernel) * self._kernel.dtype.itemsize * batch
+        row = len(self.kernel) * self.kernel.dtype.itemsize * batch
         return max(_CHUNK_BYTES // row, _CHUNK_COLUMNS // batch, 1)
-
-    def _project_inputs(self, x: Array, room: _Room) -> Array:
-        """Return kernel @ x + bias of some steps, `[steps, G·H, batch]`."""
-        import numpy as np
-
-        steps, batch, width = x.shape
-        if batch == 1:
-            rows = room.inputs.T[:steps]
-            rows[:, :width] = x[:, 0]
-            by_step: Array = np.dot(rows, self._kernel.T)
-            return by_step[:, :, None]
-        columns = room.inputs[:, : steps * batch]
-        columns[:width].reshape(width, steps, batch)[...] = x.transpose(2, 0, 1)
-        projected: Array = np.dot(self._kernel, columns)
-        return projected.reshape(-1, steps, batch).transpose(1, 0, 2)
 
     def _step(
         self, projected: Array, outputs: Array, room: _Room, kept: Mapping[str, Array]
@@ -156,14 +135,15 @@ class NumpyCell:
         """Step over the projected inputs; `outputs` `[steps, R, batch]` gets every m."""
         import numpy as np
 
-        dot, add, multiply, tanh = np.dot, np.add, np.multiply, np.tanh
-        cell, recurrent = self.cell, self._recurrent
+        add, multiply, tanh = np.add, np.multiply, np.tanh
+        dot, recurrent, product = room.recurrent_product
+        cell = self.cell
         activation = function(cell.activation, self._is_half)
-        is_plain = recurrent.ndim == 2 and not self._is_half
+        is_plain = self.recurrent.ndim == 2 and not self._is_half
         z, sigmoids, half, o, c, m = room.z, room.sigmoids, room.half, room.o, room.c, room.m
         for number, (x, m_new) in enumerate(zip(projected, outputs, strict=True)):
             if is_plain:
-                dot(recurrent, m, z)
+                dot(recurrent, m, product)
                 add(z, x, z)
             else:
                 self._sum_gates(x, m, room)
@@ -200,11 +180,11 @@ class NumpyCell:
         import numpy as np
 
         summed = room.wide_z
-        if self._recurrent.ndim == 1:
+        if self.recurrent.ndim == 1:
             by_gate = summed.reshape(-1, self.units, room.batch)
-            np.multiply(self._recurrent.reshape(-1, self.units, 1), m, by_gate)
+            np.multiply(self.recurrent.reshape(-1, self.units, 1), m, by_gate)
         else:
-            np.dot(self._recurrent, m.astype(summed.dtype, copy=False), summed)
+            np.dot(self.recurrent, m.astype(summed.dtype, copy=False), summed)
         np.add(summed, x, summed)
         if self._bias is not None:  # float16
             room.z[...] = summed
@@ -308,5 +288,10 @@ class _Room:
         self.unprojected = np.empty((units, batch), dtype)
         self.m = np.empty((cell.widths.m, batch), dtype)
         self.outputs = np.empty((steps, cell.widths.m, batch), dtype)
-        # Below the input stands a row of ones where the bias is in the kernel.
-        self.inputs = np.ones((laid.kernel_columns, steps * batch), wide)
+        self.input_part = InputPart(laid.kernel, batch, steps)
+        pieces = cut(laid.recurrent, batch) if laid.recurrent.ndim == 2 else None
+        # The function, the weights, and the gates as it fills them.
+        self.recurrent_product: tuple[Any, Array, Array] = (np.dot, laid.recurrent, self.z)
+        if pieces is not None and len(pieces) > 1:
+            by_piece = self.z.reshape(len(pieces), -1, batch)
+            self.recurrent_product = (np.matmul, pieces, by_piece)

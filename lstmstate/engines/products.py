@@ -1,0 +1,89 @@
+"""The matrix products of a cell: cut to what is computed fastest, and those of the input ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from lstmstate.engines import blas
+
+if TYPE_CHECKING:
+    from lstmstate.engines.model import Array
+
+# OpenBLAS has kernels that take matrices as they are for products of up to so many
+# multiplications; for others it first copies all weights, which in a step takes longer than the
+# product itself if the batch is small.
+_SMALL = 1_000_000
+_LEAST_ROWS = 4
+# From so many multiplications in a step on, a thread of its own computes the input's part.
+_WORTH_A_THREAD = 4_000_000
+
+
+def cut(weights: Array, batch: int) -> Array | None:
+    """Return weights `[rows, columns]` as `[pieces, rows, columns]`, each of a small product.
+
+    None where that gains nothing: there are no such kernels, or the weights cannot be cut so.
+    """
+    rows, columns = weights.shape
+    most = _SMALL // (columns * batch)
+    if batch == 1 or not blas.has_small_products():  # a batch of one is a vector, never copied
+        return None
+    if rows <= most:
+        return weights[None]
+    sizes = (size for size in range(most, _LEAST_ROWS - 1, -1) if rows % size == 0)
+    size = next(sizes, None)
+    return None if size is None else weights.reshape(-1, size, columns)
+
+
+class InputPart:
+    """The input's part of the gates, kernel @ x, for some steps at once.
+
+    Args:
+        kernel: `[G·H, I]`, or `[G·H, I + 1]`: the last column is added to every product.
+        steps: how many at once.
+    """
+
+    def __init__(self, kernel: Array, batch: int, steps: int) -> None:
+        import numpy as np
+
+        self._kernel = kernel
+        self._pieces = cut(kernel, batch)
+        self._is_worth_a_thread = kernel.size * batch >= _WORTH_A_THREAD
+        columns = kernel.shape[1]
+        shape = (columns, steps * batch) if self._pieces is None else (steps, columns, batch)
+        self._inputs = np.ones(shape, kernel.dtype)
+
+    def of(self, parts: Sequence[Array]) -> Iterator[Array]:
+        """Yield the products of parts `[steps, batch, I]` of a sequence, `[steps, G·H, batch]`."""
+        if len(parts) == 1 or not self._is_worth_a_thread:
+            yield from map(self._product, parts)
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(self._product, parts[0])
+            for part in parts[1:]:
+                product = coming.result()
+                coming = ahead.submit(self._product, part)
+                yield product
+            yield coming.result()
+
+    def _product(self, x: Array) -> Array:
+        import numpy as np
+
+        steps, batch, width = x.shape
+        product: Array
+        if self._pieces is not None:
+            inputs = self._inputs[:steps]
+            inputs[:, :width] = x.transpose(0, 2, 1)
+            product = np.matmul(self._pieces, inputs[:, None])
+            return product.reshape(steps, -1, batch)
+        if batch == 1:
+            rows = self._inputs.T[:steps]
+            rows[:, :width] = x[:, 0]
+            product = np.dot(rows, self._kernel.T)
+            return product[:, :, None]
+        columns = self._inputs[:, : steps * batch]
+        columns[:width].reshape(width, steps, batch)[...] = x.transpose(2, 0, 1)
+        product = np.dot(self._kernel, columns)
+        return product.reshape(-1, steps, batch).transpose(1, 0, 2)

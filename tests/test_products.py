@@ -1,0 +1,127 @@
+"""Matrix products of a step: cut or whole, ahead or in turn, on one thread."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from lstmstate.engines import blas, products
+from lstmstate.engines.model import Arithmetic
+from lstmstate.engines.numpy_cell import NumpyCell
+
+_UNITS, _WIDTH, _STEPS = 24, 5, 40
+
+
+def _cell(dtype: str = "float32") -> Arithmetic:
+    random = np.random.default_rng(3)
+
+    def weights(*shape: int) -> np.ndarray:
+        return random.uniform(-0.4, 0.4, shape).astype(dtype)
+
+    return Arithmetic(
+        name="cell", family="LSTMCell", gates="ijfo", kernel=weights(_WIDTH, 4 * _UNITS),
+        recurrent=weights(_UNITS, 4 * _UNITS), bias=weights(4 * _UNITS), peepholes={}, norms={},
+        norm_epsilon=0.0, projection=None, forget_bias=1.0, cell_clip=None, proj_clip=None,
+        activation="tanh", candidate="tanh", recurrent_activation="sigmoid",
+    )  # fmt: skip
+
+
+def _run(batch: int, dtype: str = "float32") -> np.ndarray:
+    cell = NumpyCell(_cell(dtype))
+    x = np.random.default_rng(4).uniform(-1, 1, (_STEPS, batch, _WIDTH)).astype(dtype)
+    zeros = np.zeros((batch, _UNITS), dtype)
+    outputs = np.empty((_STEPS, batch, _UNITS), dtype)
+    cell.run(x, zeros, zeros, outputs, {})
+    return outputs
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few steps at once, so that a sequence has several parts."""
+    monkeypatch.setattr("lstmstate.engines.numpy_cell._CHUNK_BYTES", 1)
+    monkeypatch.setattr("lstmstate.engines.numpy_cell._CHUNK_COLUMNS", 16)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("batch", [1, 2, 7])
+@pytest.mark.parametrize("small", [1, 2000, 10_000, 1_000_000])
+@pytest.mark.parametrize("is_ahead", [False, True])
+def test_cut_products_are_whole_ones(
+    monkeypatch: pytest.MonkeyPatch, small_steps: None, dtype: str, batch: int, small: int,
+    is_ahead: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(blas, "has_small_products", lambda: False)
+    expected = _run(batch, dtype)
+    monkeypatch.setattr(blas, "has_small_products", lambda: True)
+    monkeypatch.setattr(products, "_SMALL", small)
+    if is_ahead:
+        monkeypatch.setattr(products, "_WORTH_A_THREAD", 0)
+    tolerance = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-2}[dtype]
+    np.testing.assert_allclose(_run(batch, dtype), expected, atol=tolerance)
+
+
+def test_weights_are_cut_into_even_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blas, "has_small_products", lambda: True)
+    weights = np.zeros((4096, 1024), np.float32)
+    cut = products.cut(weights, 16)
+    assert cut is not None and cut.shape == (128, 32, 1024)
+    assert products.cut(np.zeros((80, 20)), 8).shape == (1, 80, 20)
+    assert products.cut(weights, 1) is None
+    assert products.cut(weights, 1024) is None  # pieces of less than four rows
+    assert products.cut(np.zeros((4 * 1009, 1009)), 16) is not None  # four rows at a time
+    monkeypatch.setattr(blas, "has_small_products", lambda: False)
+    assert products.cut(weights, 16) is None
+
+
+def test_an_error_in_the_thread_ahead_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_WORTH_A_THREAD", 0)
+    part = products.InputPart(np.zeros((8, 3), np.float32), 2, 4)
+    with pytest.raises(ValueError, match="broadcast"):
+        list(part.of([np.zeros((4, 2, 2)), np.zeros((4, 5, 9))]))
+
+
+def test_threads_are_put_back() -> None:
+    found = blas._openblas()
+    if found is None:
+        pytest.skip("this NumPy has no OpenBLAS")
+    before = found.threads()
+    found.set_threads(2)
+    try:
+        with blas.one_thread():
+            assert found.threads() == 1
+            with blas.one_thread():
+                assert found.threads() == 1
+            assert found.threads() == 1
+        assert found.threads() == 2
+        with pytest.raises(KeyError), blas.one_thread():
+            raise KeyError
+        assert found.threads() == 2
+    finally:
+        found.set_threads(before)
+
+
+def test_runs_without_openblas(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = _run(3)
+    monkeypatch.setattr(blas, "_openblas", lambda: None)
+    np.testing.assert_allclose(_run(3), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("given", [None, "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"])
+def test_numpy_begins_with_one_thread_unless_told(given: str | None) -> None:
+    script = (
+        "import os; from lstmstate.engines import blas; blas.begin_with_one_thread();"
+        "print(os.environ.get('OPENBLAS_NUM_THREADS'))"
+    )
+    names = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    if given:
+        environment[given] = "3"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    expected = {None: "1", "OPENBLAS_NUM_THREADS": "3", "OMP_NUM_THREADS": "None"}[given]
+    assert done.stdout.strip() == expected
