@@ -6,11 +6,38 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from oracle import BATCH, INPUTS, STEPS, Case, assert_alike, noise
-from writers import Tensor, TensorFlow
+from writers import Tensor, TensorFlow, activation, as_in_1_x, tensorflow
+
+from lstmstate.engines.activations import ACTIVATIONS, function
 
 UNITS = 5
+
+# ---- what gates and states are squashed with
+
+# What TensorFlow's kernels make of float16 differs from ours for so many numbers of all.
+UNEQUAL_HALVES = {"tanh": 2, "softplus": 1, "sin": 2}
+NOT_BY_NAME = ("identity", "hard_sigmoid", "keras3_hard_sigmoid", "erf")
+
+
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name not in NOT_BY_NAME])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_functions_agree_on_every_number_of_float16(name: str, dtype: str) -> None:
+    tf = tensorflow()
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    x = every[np.isfinite(every)].astype(dtype)
+    with as_in_1_x(tf), tf.Session() as session, np.errstate(all="ignore"):
+        theirs = session.run(activation(tf, name)(tf.constant(x)))
+        ours = x.copy()
+        function(name, dtype == "float16")(ours, ours)
+    if dtype == "float16":
+        assert np.count_nonzero(ours != theirs) <= UNEQUAL_HALVES.get(name, 0)
+    else:
+        eps = float(np.finfo(dtype).eps)  # below 1 some kernels are no more exact than that
+        np.testing.assert_allclose(ours, theirs, rtol=4 * eps, atol=eps)
+
 
 # ---- block operations
 
