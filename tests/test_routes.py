@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from writers import Shape, TensorFlow, cells, dynamic, inputs, lstm, opened
+from writers import INPUTS, Shape, TensorFlow, cells, dynamic, inputs, lstm, opened
 
 from lstmstate import AmbiguousError, LstmstateError, NotFoundError, UnsupportedError
 from lstmstate.cells.routes import Route, of_cell, of_stack, routes
@@ -241,3 +241,38 @@ def test_of_very_many_ways_the_first_are_listed() -> None:
         opened(build, graph=False).network()
     assert str(caught.value).count("--cell") == 30
     assert str(caught.value).endswith(", and 10 more, which inspect tells")
+
+
+# ---- what lies between the layers, where only the graph tells
+
+
+def _layers(tf: TensorFlow, *wrap: bool, keep: float = 1.0) -> None:
+    """Run a stack whose layers are wrapped in residual connections or not."""
+    cells = tf.nn.rnn_cell
+    made = [cells.LSTMCell(INPUTS + 1, num_proj=INPUTS) for _ in wrap]
+    made = [cells.ResidualWrapper(c) if w else c for c, w in zip(made, wrap, strict=True)]
+    if keep < 1:
+        made = [cells.DropoutWrapper(cell, 1.0, keep) for cell in made]
+    dynamic(tf, cells.MultiRNNCell(made))
+
+
+def test_a_residual_connection_is_refused_since_its_sum_would_be_left_out() -> None:
+    ckpt = opened(lambda tf: _layers(tf, True, False))
+    with pytest.raises(UnsupportedError, match="residual connection"):
+        ckpt.network(stack="multi_rnn_cell")
+    assert [route.is_stack for route in routes(ckpt.cells.values(), ckpt.stacks)] == [False, False]
+
+
+def test_a_residual_connection_over_the_last_layer_is_said() -> None:
+    ckpt = opened(lambda tf: _layers(tf, False, True))
+    first, last = ckpt.cells.values()
+    assert not any("residual" in note for note in first.notes)
+    assert any("residual" in note for note in last.notes)
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.5])
+def test_layers_with_projection_and_dropout_between_them_are_a_stack(keep: float) -> None:
+    ckpt = opened(lambda tf: _layers(tf, False, False, keep=keep))
+    (route,) = routes(ckpt.cells.values(), ckpt.stacks)
+    assert route.is_stack
+    assert not any(cell.extra.get("takes_sum") or cell.notes for cell in route.cells)

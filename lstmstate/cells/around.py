@@ -53,13 +53,16 @@ def read_options(graph: Graph, wired: Wired, step: Step) -> None:
     wired.options["state_is_tuple"] = Option(not is_column_cut(graph, c_old), "graph")
     wired.options["batch_size"] = batch_size(graph, step.c_old)
     wired.frame = frame(graph, step.product)
-    m_old, wired.m_first = _m_old(graph, step.product)
+    x, m_old, wired.m_first = _joined(graph, step.product)
+    wired.inputs += [x] if x is not None else []
     wired.firsts.append((step.c_old, m_old))
     out = _output(graph, step.outputs, step.c_new)
     # Simple and quasi-recurrent units have such a c, but no m goes into their product.
     wired.complete = out is not None and (m_old is not None or len(wired.kernels) > 1)
     if out is not None:
         m, squashed, between = out
+        projected = trace.consumers(graph, m, PRODUCTS)
+        wired.outputs += [node.name for node in (m, *projected)]
         wired.options["activation"] = _activation(graph, squashed, step.c_new)
         wired.options["cell_clip"] = _clip(graph, between)
         wired.options["proj_clip"] = _proj_clip(graph, m)
@@ -69,8 +72,8 @@ def _named(function: str | None) -> Option:
     return UNKNOWN if function is None else Option(function, "graph")
 
 
-def _m_old(graph: Graph, product: Node) -> tuple[Node | None, bool]:
-    """Return the old m, which lies beside the input in the product, and whether it lies first.
+def _joined(graph: Graph, product: Node) -> tuple[Node | None, Node | None, bool]:
+    """Return the input and the old m, which lie side by side in the product; is m the first?
 
     All classes of TensorFlow put the input first; one sees which of the two is carried from step
     to step, or starts from zeros or a variable.
@@ -78,10 +81,10 @@ def _m_old(graph: Graph, product: Node) -> tuple[Node | None, bool]:
     joined = trace.operand(graph, product, 0)
     parts = trace.operands(graph, joined) if joined and joined.op in trace.JOINING else []
     if joined is None or len(parts) != 3:
-        return None, False
+        return None, None, False
     first, second = parts[1:] if joined.op == "Concat" else parts[:2]
     m_first = [is_state(graph, node) for node in (first, second)] == [True, False]
-    return (first if m_first else second), m_first
+    return (second, first, True) if m_first else (first, second, False)
 
 
 def _forget_bias(graph: Graph, forget: Node | None) -> Option:

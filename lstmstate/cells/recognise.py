@@ -374,11 +374,20 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
                 for name in OPTIONS
                 if name in differing
             ),
-            *(["the first rows of its kernel are those of m, not of the input"] * wired.m_first),
+            *(words for words, seen in _seen_notes(wired) if seen),
         ),
         alternatives=alternatives,
         gate_order=settled,
         options=options,
-        extra=cell.extra | ({"m_first": True} if wired.m_first else {}),
+        extra=cell.extra
+        | ({"m_first": True} if wired.m_first else {})
+        | ({"takes_sum": True} if wired.takes_sum else {}),
         peepholes=cell.peepholes if wired.peephole_attribute is None else wired.peephole_attribute,
+    )
+
+
+def _seen_notes(wired: Wired) -> tuple[tuple[str, bool], ...]:
+    return (
+        ("the first rows of its kernel are those of m, not of the input", wired.m_first),
+        ("the graph adds its input to its output: a residual connection", wired.is_residual),
     )

@@ -124,6 +124,13 @@ def _refuse_gaps(route: Route) -> None:
         for chain in stage:
             inside, name = given, before
             for cell in chain:
+                if name and cell.extra.get("takes_sum"):
+                    raise UnsupportedError(
+                        f"the graph adds to what {printable(name)} gives before it takes it: a "
+                        "residual connection, or a layer",
+                        tensor=cell.name,
+                        advice="run the cells one by one: --cell NAME",
+                    )
                 if None not in (inside, cell.input_size) and inside != cell.input_size:
                     raise UnsupportedError(
                         f"it takes {cell.input_size} columns, and {printable(name)} gives "

@@ -22,6 +22,10 @@ class Wired:
         complete: whether m = o * act(c) was seen too.
         differing: options that two uses of the cell do not share.
         firsts: for each step the nodes that it takes c and m from.
+        inputs: for each step the node that its input comes from, where it is seen.
+        outputs: the names of the products o * act(c), and of what they are multiplied into.
+        takes_sum: whether its input is a sum of what another cell gives and something else.
+        is_residual: whether its input is added to its output.
     """
 
     def __init__(
@@ -47,6 +51,10 @@ class Wired:
         self.m_first = False
         self.c_new: str | None = None
         self.complete = True
+        self.inputs: list[Node] = []
+        self.outputs: list[str] = []
+        self.takes_sum = False
+        self.is_residual = False
 
     @property
     def key(self) -> tuple[str, ...]:

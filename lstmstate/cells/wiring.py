@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from lstmstate.cells.apart import sum_step
 from lstmstate.cells.around import SUMMING
+from lstmstate.cells.between import mark_sums
 from lstmstate.cells.blocks import BLOCKS, block_step
 from lstmstate.cells.gates import split_step
 from lstmstate.cells.model import UNKNOWN, Option
@@ -24,6 +25,7 @@ def wired_cells(graph: Graph) -> list[Wired]:
             cells[step.key] = step
         else:
             _merge(known, step)
+    mark_sums(graph, cells.values())
     return list(cells.values())
 
 
@@ -68,3 +70,5 @@ def _merge(known: Wired, step: Wired) -> None:
             known.options[name] = Option(None, "graph")
             known.differing.add(name)
     known.firsts += step.firsts
+    known.inputs += step.inputs
+    known.outputs += step.outputs

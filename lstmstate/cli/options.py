@@ -238,12 +238,12 @@ def say_settled(settled: Sequence[Settled], *, strict: bool, quiet: bool) -> Non
     Raises:
         LstmstateError: some are assumed, and that was to be an error.
     """
-    from lstmstate.engines.options import notes_of
+    from lstmstate.engines.options import assumptions, remarks
 
-    assumed = notes_of([one._replace(contradicted={}) for one in settled])
+    assumed = assumptions(settled)
     if strict and assumed:
         raise LstmstateError(assumed[0], advice="say them with flags, or leave --strict out")
-    note(notes_of(settled), quiet=quiet)
+    note([*assumed, *remarks(settled)], quiet=quiet)
 
 
 def verify(no_checksums: bool, *, quiet: bool) -> bool:

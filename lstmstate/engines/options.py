@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from lstmstate.cells.model import Cell, Option, Value
@@ -84,23 +84,38 @@ def _told(cell: Cell, name: str) -> Option:
     return Option() if is_blank else told
 
 
-def notes_of(settled: Sequence[Settled]) -> list[str]:
-    """Return what a user should know of the options: what is assumed, what is contradicted."""
-    by_words: dict[str, list[str]] = {}
-    for one in settled:
-        name = printable(one.cell.name) or "the cell"
-        for option, told in one.contradicted.items():
-            flag = f"--{option.replace('_', '-')}"
-            words = (
-                f"{flag} {_word(one.options[option].value)} is used, and the {told.source} "
-                f"says {_word(told.value)}"
-            )
-            by_words.setdefault(words, []).append(name)
-        if one.assumed:
-            used = ", ".join(f"{option} {_word(value)}" for option, value in one.assumed.items())
-            words = f"nothing tells all of its options, and defaults are used: {used}"
-            by_words.setdefault(words, []).append(name)
-    return [f"{', '.join(names)}: {words}" for words, names in by_words.items()]
+def assumptions(settled: Sequence[Settled]) -> list[str]:
+    """Return what is assumed of the cells, as lines to tell a user."""
+    return _lines(
+        (
+            one.cell,
+            "nothing tells all of its options, and defaults are used: "
+            + ", ".join(f"{option} {_word(value)}" for option, value in one.assumed.items()),
+        )
+        for one in settled
+        if one.assumed
+    )
+
+
+def remarks(settled: Sequence[Settled]) -> list[str]:
+    """Return what else a user should know: flags that contradict the files, odd graphs."""
+    return _lines(
+        (one.cell, words) for one in settled for words in [*one.cell.notes, *_contradictions(one)]
+    )
+
+
+def _contradictions(one: Settled) -> Iterator[str]:
+    for option, told in one.contradicted.items():
+        used = f"--{option.replace('_', '-')} {_word(one.options[option].value)}"
+        yield f"{used} is used, and the {told.source} says {_word(told.value)}"
+
+
+def _lines(told: Iterable[tuple[Cell, str]]) -> list[str]:
+    """Return a line for each thing that is told, with the names of all cells that it holds for."""
+    names: dict[str, list[str]] = {}
+    for cell, words in told:
+        names.setdefault(words, []).append(printable(cell.name) or "the cell")
+    return [f"{', '.join(cells)}: {words}" for words, cells in names.items()]
 
 
 def _word(value: Value) -> str:

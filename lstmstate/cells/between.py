@@ -1,0 +1,58 @@
+"""What lies between a cell and the next, as the graph shows it: nothing, or a sum.
+
+A ResidualWrapper adds the input of a cell to its output, an OutputProjectionWrapper a bias to a
+product of it. Neither leaves a word in the names of the cells.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from lstmstate.cells import trace
+from lstmstate.cells.wired import Wired
+from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint.node import Node
+
+_SUMS = trace.ADDING | {"AddN"}
+# Dropout, projections, clips and casts: what may stand between a cell's m and what uses it.
+_HANDING = trace.PASSING | frozenset(
+    """
+    Mul RealDiv Div Select SelectV2 MatMul Minimum Maximum ClipByValue Cast Reshape Transpose
+    """.split()
+)
+_FAR = 80  # nodes: dropout and a projection have some 20
+
+
+def mark_sums(graph: Graph, cells: Iterable[Wired]) -> None:
+    """Tell each cell whether what it takes, or what it gives, is summed with something."""
+    cells = list(cells)
+    outputs = {name for cell in cells for name in cell.outputs}
+    for cell in cells:
+        cell.takes_sum = any(_is_sum(graph, x, outputs) for x in cell.inputs)
+        cell.is_residual = any(
+            trace.through(graph, other) is trace.through(graph, x)
+            for x in cell.inputs
+            for name in cell.outputs
+            for user in trace.consumers(graph, graph.nodes[name], _SUMS)
+            for other in trace.operands(graph, user)
+        )
+
+
+def _is_sum(graph: Graph, x: Node, outputs: set[str]) -> bool:
+    """Whether a sum lies on the way back from what a cell takes to what another gives."""
+    queue = deque([(x, False)])
+    seen: set[tuple[str, bool]] = set()
+    while queue and len(seen) < _FAR:
+        node, summed = queue.popleft()
+        if (node.name, summed) in seen:
+            continue
+        seen.add((node.name, summed))
+        graph.spend()
+        if node.name in outputs:
+            if summed:
+                return True
+        elif node.op in _SUMS | _HANDING:
+            before = trace.operands(graph, node)[: 1 if node.op.endswith("Switch") else None]
+            queue.extend((each, summed or node.op in _SUMS) for each in before)
+    return False
