@@ -38,11 +38,15 @@ NOT_LSTM_WORDS = frozenset(
 
 
 def group(variables: Mapping[str, Stored]) -> dict[str, Scope]:
-    """Return for every scope the variables that lie one or two parts below it."""
+    """Return for every scope the variables that lie one or two parts below it.
+
+    Parts of a partitioned variable that were saved by hand lie one further: `kernel/part_0`.
+    """
     scopes: dict[str, Scope] = {}
     for path, variable in variables.items():
         parts = path.split("/")
-        for depth in (1, 2):
+        deepest = 3 if parts[-1].startswith("part_") else 2
+        for depth in range(1, deepest + 1):
             if len(parts) >= depth:
                 scope = "/".join(parts[:-depth])
                 scopes.setdefault(scope, {})["/".join(parts[-depth:])] = variable
