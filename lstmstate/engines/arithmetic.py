@@ -119,6 +119,8 @@ def _in_order(cell: Cell, columns: Array) -> Array:
     """Return gates in TensorFlow's order, from the order that the cell stored them in."""
     import numpy as np
 
+    if cell.gate_order == _canonical(cell):
+        return columns
     gates = dict(
         zip(cell.gate_order, np.split(columns, len(cell.gate_order), axis=-1), strict=True)
     )

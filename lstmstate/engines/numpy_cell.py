@@ -29,6 +29,7 @@ _ORDER = "ifoj"
 # processor's caches, but for so many columns at least, which make a matrix product worth it.
 _CHUNK_BYTES = 1 << 20
 _CHUNK_COLUMNS = 256
+_LINE = 16  # weights are turned so many rows at a time: what fills a line of the caches
 
 
 class NumpyCell:
@@ -52,16 +53,18 @@ class NumpyCell:
             and not self._is_half
         )
         wide = np.dtype(np.float32) if self._is_half else cell.dtype
-        kernel, recurrent = self._laid(cell.kernel, wide), self._laid(cell.recurrent, wide)
         self._bias = self._laid(cell.bias, cell.dtype)[:, None] if self._is_half else None
-        if not self._is_half and not cell.norms:  # the input has a row of ones below it
+        has_ones = not self._is_half and not cell.norms  # the input has a row of ones below it
+        self.kernel = self._laid(cell.kernel, wide, more=int(has_ones))
+        self.recurrent = self._laid(cell.recurrent, wide)
+        if has_ones:
             bias = self._laid(cell.bias, wide) + self._per_gate(0.0, cell.forget_bias, 0.0, wide)
-            kernel = np.concatenate([kernel, bias[:, None]], axis=1)
+            self.kernel[:, -1] = bias
         # A norm undoes factors before it, but for its epsilon: there the half is in gamma and beta.
-        is_halved = self._by_tanh and not cell.norms
-        scale = self._per_gate(0.5, 0.5, 1.0, wide) if is_halved else wide.type(1)
-        self.kernel = np.ascontiguousarray((kernel.T * scale).T)
-        self.recurrent = np.ascontiguousarray((recurrent.T * scale).T)
+        if self._by_tanh and not cell.norms:
+            scale = self._per_gate(0.5, 0.5, 1.0, wide)
+            for weights in (self.kernel.T, self.recurrent.T):
+                np.multiply(weights, scale, weights)
         self._norms = {gate: self._laid_norm(gate, norm) for gate, norm in cell.norms.items()}
         self._peepholes = {gate: weights[:, None] for gate, weights in cell.peepholes.items()}
         self._projection = (
@@ -74,12 +77,22 @@ class NumpyCell:
         """H."""
         return self.cell.widths.c
 
-    def _laid(self, columns: Array, dtype: np.dtype[np.generic]) -> Array:
-        """Return weights `[..., G·H]` as `[G·H, ...]`, gates in the order of the buffer."""
+    def _laid(self, columns: Array, dtype: np.dtype[np.generic], more: int = 0) -> Array:
+        """Return weights `[..., G·H]` as `[G·H, ...]`, gates in the order of the buffer.
+
+        Args:
+            more: columns of the result that are left to be filled.
+        """
         import numpy as np
 
-        gates = dict(zip(self.cell.gates, np.split(columns, len(self._order), -1), strict=True))
-        return np.concatenate([gates[gate] for gate in self._order], -1).T.astype(dtype)
+        rows = columns.reshape(-1, columns.shape[-1])
+        gates = dict(zip(self.cell.gates, np.split(rows, len(self._order), -1), strict=True))
+        laid = np.empty((rows.shape[1], len(rows) + more), dtype)
+        for place, gate in zip(np.split(laid, len(self._order)), self._order, strict=True):
+            for start in range(0, len(rows), _LINE):
+                stop = min(start + _LINE, len(rows))
+                place[:, start:stop] = gates[gate][start:stop].T
+        return laid if columns.ndim > 1 else laid[:, 0]
 
     def _per_gate(self, io: float, f: float, j: float, dtype: np.dtype[np.generic]) -> Array:
         """Return a number for each row of the gates, `[G·H]`."""

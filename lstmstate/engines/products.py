@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from lstmstate.engines import blas
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 _SMALL = 1_000_000
 _LEAST_ROWS = 4
 # From so many multiplications in a step on, a thread of its own computes the input's part.
-_WORTH_A_THREAD = 4_000_000
+_WORTH_A_THREAD = 250_000
 
 
 def cut(weights: Array, batch: int) -> Array | None:
@@ -58,15 +60,38 @@ class InputPart:
         if len(parts) == 1 or not self._is_worth_a_thread:
             yield from map(self._product, parts)
             return
-        from concurrent.futures import ThreadPoolExecutor
+        yield from self._ahead(parts)
 
-        with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(self._product, parts[0])
-            for part in parts[1:]:
-                product = coming.result()
-                coming = ahead.submit(self._product, part)
+    def _ahead(self, parts: Sequence[Array]) -> Iterator[Array]:
+        """Yield the products; while one is used a thread computes the next."""
+        made: SimpleQueue[Array | BaseException] = SimpleQueue()
+        wanted = threading.Semaphore(2)
+        is_over = threading.Event()
+
+        def work() -> None:
+            for part in parts:
+                wanted.acquire()
+                if is_over.is_set():
+                    return
+                try:
+                    made.put(self._product(part))
+                except BaseException as error:  # belongs to who waits for the product
+                    made.put(error)
+                    return
+
+        thread = threading.Thread(target=work, name="lstmstate-products", daemon=True)
+        thread.start()
+        try:
+            for _ in parts:
+                product = made.get()
+                if isinstance(product, BaseException):
+                    raise product
                 yield product
-            yield coming.result()
+                wanted.release()
+        finally:
+            is_over.set()
+            wanted.release()
+            thread.join()
 
     def _product(self, x: Array) -> Array:
         import numpy as np

@@ -13,7 +13,6 @@ from lstmstate.errors import LstmstateError, located, printable
 from lstmstate.runnable import Loaded
 from lstmstate.running.figures import Figures, Tally
 from lstmstate.running.inputs import Sequences, open_lengths, open_sequences
-from lstmstate.state.guesses import Cells, Wanted
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.model import CellShape, StackState, State
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 OUTPUTS = "outputs"
 # Steps are taken for so many bytes of inputs and results at once: enough to make the calls around
 # them cheap, and little beside what Python itself takes.
-_AT_ONCE_BYTES = 8 << 20
+_AT_ONCE_BYTES = 32 << 20
 
 
 class Input(NamedTuple):
@@ -131,6 +130,7 @@ def open_state(
         LstmstateError: there is none, or it is not that of these cells.
     """
     from lstmstate.sources import open_source
+    from lstmstate.state.guesses import Cells, Wanted
 
     cells = _shapes(loaded)
     wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source)
