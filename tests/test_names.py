@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from writers import BATCH, Shape, TensorFlow, below, lstm, recognised, saved_as_objects
+from writers import BATCH, Shape, TensorFlow, below, cells, lstm, recognised, saved_as_objects
 
 from lstmstate.cells import names
 from lstmstate.errors import NotFoundError
@@ -301,3 +301,15 @@ def test_cells_in_an_object_based_checkpoint() -> None:
     assert [cell.peepholes for cell in ckpt.cells.values()] == [False, False, True]
     assert ckpt.cells["decoder/cell-0"].family == "BasicLSTMCell"
     assert [stack.name for stack in ckpt.stacks] == ["decoder"]
+
+
+@pytest.mark.parametrize(("kernel", "bias"), [("kernel", "bias"), ("weights", "biases")])
+def test_parts_that_were_saved_one_by_one_lie_below_the_names_of_a_cell(
+    kernel: str, bias: str
+) -> None:
+    """Those of a projection lie three parts below the scope."""
+    parts = {f"{kernel}/part_0": (4, 16), f"{kernel}/part_1": (3, 16), bias: (16,)}
+    parts |= {f"projection/{kernel}/part_{k}": (2, 1) for k in (0, 1)}
+    (cell,) = cells(below("rnn/lstm_cell", parts)).values()
+    assert (cell.input_size, cell.num_units, cell.num_proj) == (6, 4, 1)
+    assert len(cell.variables["projection"]) == 2

@@ -193,9 +193,6 @@ def test_the_parts_of_a_partitioned_kernel_that_were_saved_one_by_one(
     parts = {"kernel/part_0": part, "kernel/part_1": rest, "bias": (16,)}
     (cell,) = recognised(below("rnn/lstm_cell", parts)).cells
     assert (cell.input_size, cell.num_units, cell.shard_axis) == (3, 4, axis)
-    parts |= {"projection/kernel/part_0": (2, 1), "projection/kernel/part_1": (2, 1)}
-    (cell,) = recognised(below("rnn/lstm_cell", parts)).cells
-    assert (cell.input_size, cell.num_proj, len(cell.variables["projection"])) == (6, 1, 2)
 
 
 def test_keras_numbers_the_cells_that_share_a_scope() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -99,7 +100,8 @@ def command(
             continue
         if not as_json and documents[-1]["output"] != "-":
             path = documents[-1]["output"]
-            click.echo(printable(path) if sys.stdout.isatty() else path)
+            with suppress(BrokenPipeError):  # nobody reads the names; the files are wanted still
+                click.echo(printable(path) if sys.stdout.isatty() else path)
     if as_json:
         from lstmstate.report.convert_json import print_document
 
