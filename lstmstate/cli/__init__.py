@@ -93,9 +93,9 @@ def main() -> None:
     for number in ENDINGS:
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
             signal.signal(number, _terminate)
-    # A short process makes no cycles worth collecting; looking for them takes a tenth of it.
-    gc.disable()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    gc.freeze()  # nor does its end look through all that was loaded
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -150,41 +150,48 @@ class NumpyCell:
 
         add, multiply, tanh = np.add, np.multiply, np.tanh
         dot, recurrent, product = room.recurrent_product
+        # What the loop asks at every step is looked up before it.
         cell = self.cell
-        activation = function(cell.activation, self._is_half)
-        is_plain = self.recurrent.ndim == 2 and not self._is_half
+        is_half, by_tanh = self._is_half, self._by_tanh and not cell.norms
+        is_tanh = cell.activation == "tanh" and not is_half
+        activation = tanh if is_tanh else function(cell.activation, is_half)
+        is_plain = self.recurrent.ndim == 2 and not is_half
+        is_coupled, has_norm, clip = room.is_coupled, "c" in cell.norms, cell.cell_clip
+        o_peephole, projection = self._peepholes.get("o"), self._projection
         z, sigmoids, half, o, c, m = room.z, room.sigmoids, room.half, room.o, room.c, room.m
+        i_f, j_c, terms, i_j, f_c = room.i_f, room.j_c, room.terms, room.i_j, room.f_c
+        squashed, steps_kept = room.squashed, tuple(kept.items())
         for number, (x, m_new) in enumerate(zip(projected, outputs, strict=True)):
             if is_plain:
                 dot(recurrent, m, product)
                 add(z, x, z)
             else:
                 self._sum_gates(x, m, room)
-            if self._by_tanh and not cell.norms:
+            if by_tanh:
                 tanh(z, z)
                 multiply(sigmoids, half, sigmoids)
                 add(sigmoids, half, sigmoids)
             else:
                 self._squash(room)
-            if room.is_coupled:
+            if is_coupled:
                 np.subtract(1, room.f, room.i)
-            multiply(room.i_f, room.j_c, room.terms)
-            add(room.i_j, room.f_c, c)  # c' = i * j + f * c
-            if "c" in cell.norms:
+            multiply(i_f, j_c, terms)
+            add(i_j, f_c, c)  # c' = i * j + f * c
+            if has_norm:
                 self._normalise(c, "c")
-            if cell.cell_clip is not None:
-                np.clip(c, -cell.cell_clip, cell.cell_clip, c)
-            if "o" in self._peepholes:
-                add(o, self._peepholes["o"] * c, o)
-                function(cell.recurrent_activation, self._is_half)(o, o)
-            activation(c, room.squashed)
-            if self._projection is None:
-                multiply(o, room.squashed, m_new)  # m' = o * activation(c')
+            if clip is not None:
+                np.clip(c, -clip, clip, c)
+            if o_peephole is not None:
+                add(o, o_peephole * c, o)
+                function(cell.recurrent_activation, is_half)(o, o)
+            activation(c, squashed)
+            if projection is None:
+                multiply(o, squashed, m_new)  # m' = o * activation(c')
             else:
-                multiply(o, room.squashed, room.unprojected)
+                multiply(o, squashed, room.unprojected)
                 self._project(room, m_new)
             m = m_new
-            for letter, rows in kept.items():
+            for letter, rows in steps_kept:
                 rows[number] = (m if letter == "m" else room.parts[letter]).T
         room.m[...] = m
 
