@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate.errors import LstmstateError, UnsupportedError
-from lstmstate.output import STDOUT, Outputs
+from lstmstate.output import Outputs
 from lstmstate.sources import Source
 from lstmstate.state.files import (
-    BY_KEY,
     StateKind,
-    kind_by_name,
+    kind_of_name,
     split_place,
     write_state_file,
 )
@@ -158,6 +157,7 @@ def rewrite_checkpoint(
 def target_beside(path: str, layout: Layout, kind: StateKind, *, folder: str | None = None) -> str:
     """Return the name of an output that was not named: `NAME.tuple.npz`, `NAME.flat.npy`, …
 
+    >>> from lstmstate.state.files import BY_KEY
     >>> target_beside("runs/last.tuple.npz", LAYOUTS["flat"], BY_KEY["npy"])
     'runs/last.flat.npy'
     """
@@ -180,19 +180,3 @@ def stem_of(path: str) -> str:
     if kind is not None and kind.key != "ckpt":
         stem = os.path.splitext(stem)[0]
     return _LAYOUT_ENDING.sub("", stem.removesuffix(".index"))
-
-
-def kind_of_name(path: str) -> StateKind | None:
-    """Return the kind that the name of a file speaks of, None where it speaks of none."""
-    try:
-        return kind_by_name(path)
-    except LstmstateError:
-        return None
-
-
-def kind_to_write(target: str, key: str | None, default: str = "npz") -> StateKind:
-    """Return the kind of an output: by `--format`, by its name, or for stdout the default."""
-    kind = BY_KEY[key or default] if target == STDOUT else kind_by_name(target, key)
-    if target == STDOUT and not kind.piped:
-        raise UnsupportedError(f"{kind.words} cannot be written to stdout", advice="give -o a path")
-    return kind

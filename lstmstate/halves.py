@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lstmstate.convert import Converted, How, begin, kind_to_write
+from lstmstate.convert import Converted, How, begin
 from lstmstate.errors import LstmstateError, count, printable
 from lstmstate.output import Outputs
 from lstmstate.sources import Source, open_array
 from lstmstate.state import naming
+from lstmstate.state.files import kind_to_write
 from lstmstate.state.guesses import Cells, Wanted
 from lstmstate.state.layouts import scopes_of
 from lstmstate.state.metadata import Metadata

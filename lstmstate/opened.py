@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from lstmstate.cells.model import SavedState
 from lstmstate.cells.recognise import Recognition
 from lstmstate.cells.routes import Route, of_cell, of_stack, routes
-from lstmstate.cells.saved import saved_states
 from lstmstate.cells.stacks import stacks
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
@@ -102,6 +101,8 @@ class LSTMCheckpoint:
     @cached_property
     def states(self) -> list[SavedState]:
         """The states that were saved in variables."""
+        from lstmstate.cells.saved import saved_states
+
         return saved_states(self._found, list(self.stacks), self.variables.values())
 
     @cached_property

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
-from lstmstate.checkpoint.locate import NotACheckpointError, locate
+from lstmstate.checkpoint.locate import NotACheckpointError
 from lstmstate.errors import AmbiguousError, LstmstateError, NotFoundError, printable
 from lstmstate.opened import LSTMCheckpoint, open_checkpoint
 from lstmstate.output import STDOUT
@@ -61,20 +59,6 @@ class Source(NamedTuple):
             return sum(variable.nbytes or 0 for variable in self.ckpt.variables.values())
         arrays = self.reading.arrays
         return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
-
-
-def input_files(path: str) -> list[str]:
-    """Return the files that reading a path may read, which no output may replace."""
-    path = split_place(path)[0]
-    if path == STDIN:
-        return ["/dev/stdin"]
-    found = [path]
-    with suppress(LstmstateError):  # what cannot be read is told when it is
-        if state_kind(path) is None:
-            location = locate(path)
-            data = glob.glob(f"{glob.escape(location.prefix)}.data-*")
-            found += [*location.files, *data, *([location.graph] if location.graph else [])]
-    return found
 
 
 def open_path(path: str, *, checksums: bool = True) -> Opened:

@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Sequence
 
 from lstmstate.cells.model import StateWidths
-from lstmstate.convert import How, kind_to_write, write_state
+from lstmstate.convert import How, write_state
 from lstmstate.errors import LstmstateError
 from lstmstate.opened import open_checkpoint
 from lstmstate.output import Outputs
 from lstmstate.saved_states import cells_of
 from lstmstate.sources import Source, open_source
+from lstmstate.state.files import kind_to_write
 from lstmstate.state.guesses import Cells, Wanted
 from lstmstate.state.layouts import LAYOUTS, to_arrays
 from lstmstate.state.model import CellShape, LSTMState, StackState, State, Structure

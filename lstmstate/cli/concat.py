@@ -34,11 +34,12 @@ def command(halves: tuple[str, ...], output: str, quiet: bool, as_json: bool, **
     """
     if len(halves) % 2:
         raise click.UsageError(f"c and m come in pairs, and here are {len(halves)} files")
-    from lstmstate.convert import How, kind_to_write, write_state
+    from lstmstate.convert import How, write_state
     from lstmstate.halves import read_halves
     from lstmstate.output import Outputs
     from lstmstate.report.console import Meter
     from lstmstate.report.convert_json import converted_document, print_document
+    from lstmstate.state.files import kind_to_write
     from lstmstate.state.layouts import LAYOUTS
 
     if as_json and output == "-":

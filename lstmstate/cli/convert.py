@@ -146,12 +146,12 @@ class _Job:
 
     def convert(self, path: str) -> dict[str, Any]:
         """Convert one source; return the document of what was done."""
-        from lstmstate.convert import How, kind_to_write, target_beside
+        from lstmstate.convert import How, target_beside
         from lstmstate.output import Outputs
         from lstmstate.report.console import Meter
         from lstmstate.report.convert_json import converted_document
         from lstmstate.sources import open_source
-        from lstmstate.state.files import BY_KEY, split_place
+        from lstmstate.state.files import BY_KEY, kind_to_write, split_place
 
         flags = self._flags
         if self._wanted is None:

@@ -212,7 +212,7 @@ def wanted(flags: Mapping[str, Any]) -> Wanted:
 
 def inputs_of(paths: Iterable[str], flags: Mapping[str, Any]) -> list[str]:
     """Return the files that a command reads, which its outputs must not replace."""
-    from lstmstate.sources import input_files
+    from lstmstate.state.files import input_files
 
     read = [*paths, *([flags["checkpoint"]] if flags.get("checkpoint") else [])]
     return [file for path in read for file in input_files(path)]

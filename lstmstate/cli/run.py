@@ -186,8 +186,8 @@ class _Job:
 
     def _refuse_state_out(self) -> None:
         """Refuse a --state-out that could not be written: a run may take hours until then."""
-        from lstmstate.convert import kind_to_write
         from lstmstate.output import Outputs
+        from lstmstate.state.files import kind_to_write
 
         target = self._flags["state_out"]
         if target is None:
@@ -286,9 +286,9 @@ class _Job:
         """Return the open file of the results, or nothing where they go into none."""
         if target is None:
             return nullcontext()
-        from lstmstate.convert import kind_of_name, kind_to_write
         from lstmstate.running import job
         from lstmstate.running.results import open_results
+        from lstmstate.state.files import kind_of_name, kind_to_write
 
         if not (self._flags["kind"] or target == "-" or kind_of_name(target)):
             raise LstmstateError(
@@ -318,7 +318,8 @@ class _Job:
         )
 
     def _write_state(self, outputs: Outputs, target: str, state: State) -> None:
-        from lstmstate.convert import How, kind_to_write, write_state
+        from lstmstate.convert import How, write_state
+        from lstmstate.state.files import kind_to_write
         from lstmstate.state.layouts import LAYOUTS
         from lstmstate.states import held
 

@@ -12,6 +12,7 @@ import stat
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -97,6 +98,22 @@ def kind_by_name(path: str, key: str | None = None) -> StateKind:
     return kind
 
 
+def kind_of_name(path: str) -> StateKind | None:
+    """Return the kind that the name of a file speaks of, None where it speaks of none."""
+    try:
+        return kind_by_name(path)
+    except LstmstateError:
+        return None
+
+
+def kind_to_write(target: str, key: str | None, default: str = "npz") -> StateKind:
+    """Return the kind of an output: by `--format`, by its name, or for stdout the default."""
+    kind = BY_KEY[key or default] if target == STDOUT else kind_by_name(target, key)
+    if target == STDOUT and not kind.piped:
+        raise UnsupportedError(f"{kind.words} cannot be written to stdout", advice="give -o a path")
+    return kind
+
+
 def kind_of(source: ByteSource) -> StateKind | None:
     """Return the kind of an open file, None where it is no state file.
 
@@ -139,6 +156,24 @@ def split_place(path: str) -> tuple[str, str | None]:
             return before, path[at + 1 :]
         at = path.find(":", at + 1)
     return path, None
+
+
+def input_files(path: str) -> list[str]:
+    """Return the files that reading a path may read, which no output may replace."""
+    path = split_place(path)[0]
+    if path == STDOUT:
+        return ["/dev/stdin"]
+    import glob
+
+    from lstmstate.checkpoint.locate import locate
+
+    found = [path]
+    with suppress(LstmstateError):  # what cannot be read is told when it is
+        if state_kind(path) is None:
+            location = locate(path)
+            data = glob.glob(f"{glob.escape(location.prefix)}.data-*")
+            found += [*location.files, *data, *([location.graph] if location.graph else [])]
+    return found
 
 
 def open_state_file(path: str) -> StateFile:

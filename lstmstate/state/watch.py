@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate.errors import LstmstateError, printable
 from lstmstate.state.model import LSTMState, StackState, State
-from lstmstate.state.reading import Reading
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from lstmstate.state.reading import Reading
 
     Array = NDArray[np.generic]
 
