@@ -103,6 +103,7 @@ def test_lower_rooms_never_import_upper_ones() -> None:
         "cells",
         "state",
         "engines",
+        "loaded",
         "runnable",
         "opened",
         "sources",

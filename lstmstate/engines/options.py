@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, cast
 
 from lstmstate.cells.model import Cell, Option, Value
-from lstmstate.errors import printable
+from lstmstate.engines.activations import ACTIVATIONS
+from lstmstate.errors import LstmstateError, printable
 
 # What is assumed where nothing tells: the defaults of TensorFlow's classes.
 _ASSUMED: dict[str, Value] = {
@@ -18,6 +20,43 @@ _ASSUMED: dict[str, Value] = {
     "peepholes": False,
 }
 RUN_OPTIONS = tuple(_ASSUMED)
+
+
+def _is_number(value: Value) -> bool:
+    is_one = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_one and math.isfinite(cast("float", value))
+
+
+def _is_bound(value: Value) -> bool:
+    return value is None or (_is_number(value) and cast("float", value) >= 0)
+
+
+def _is_activation(value: Value) -> bool:
+    return value in ACTIVATIONS
+
+
+# What a user may give, and how to say it.
+_GIVEN: dict[str, tuple[Callable[[Value], bool], str]] = {
+    "forget_bias": (_is_number, "a number"),
+    **dict.fromkeys(("cell_clip", "proj_clip"), (_is_bound, "None, or a bound")),
+    **dict.fromkeys(
+        ("activation", "recurrent_activation"), (_is_activation, " or ".join(ACTIVATIONS))
+    ),
+    "peepholes": (lambda value: isinstance(value, bool), "True or False"),
+}
+
+
+def refuse_others(given: Mapping[str, Value]) -> None:
+    """Refuse options that there are not, or of values that they cannot have.
+
+    Raises:
+        LstmstateError: there are such.
+    """
+    for name, value in given.items():
+        fits, words = _GIVEN.get(name, (None, ""))
+        if fits is None or not fits(value):
+            advice = f"say {words}" if fits else f"there are: {', '.join(_GIVEN)}"
+            raise LstmstateError(f"there is no option {name}={value!r}", advice=advice)
 
 
 class Settled(NamedTuple):

@@ -12,8 +12,8 @@ from lstmstate.state.model import LSTMState, StackState, State
 
 if TYPE_CHECKING:
     from lstmstate.engines.options import Settled
+    from lstmstate.loaded import Loaded
     from lstmstate.report.console import Sheet
-    from lstmstate.runnable import Loaded
     from lstmstate.running.job import Done, Input
 
 Json = dict[str, Any]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lstmstate.cells.model import StateWidths
 from lstmstate.engines.model import Pair, Ran, spans
 from lstmstate.errors import LstmstateError, located, printable
-from lstmstate.runnable import Loaded
+from lstmstate.loaded import Loaded
 from lstmstate.running.figures import Figures, Tally
 from lstmstate.running.inputs import Sequences, open_lengths, open_sequences
 from lstmstate.state.layouts import LAYOUTS, scopes_of

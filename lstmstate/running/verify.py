@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from lstmstate.compare import Difference, Gauge, Tolerance
 from lstmstate.engines.model import Pair
 from lstmstate.errors import MissingExtraError, UnsupportedError
-from lstmstate.runnable import Loaded, LSTMNetwork
+from lstmstate.loaded import Loaded
+from lstmstate.runnable import LSTMNetwork
 from lstmstate.running.job import Input, parts_of
 
 if TYPE_CHECKING:

@@ -1,0 +1,111 @@
+"""A network with its weights, ready to run, and the states that it takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from lstmstate.cells.routes import Route
+from lstmstate.errors import LstmstateError, printable
+from lstmstate.state.model import LSTMState, StackState, State
+
+if TYPE_CHECKING:
+    from lstmstate.engines.model import Network, Pair, Runner
+    from lstmstate.engines.options import Settled
+
+
+class Loaded(NamedTuple):
+    """A network with its weights, ready to run.
+
+    Attributes:
+        settled: the options of each cell, and where they come from.
+    """
+
+    route: Route
+    network: Network
+    runner: Runner
+    settled: tuple[Settled, ...]
+
+    @property
+    def not_finite(self) -> list[str]:
+        """A line for each cell with NaN or Inf in its weights, which go into all that it gives."""
+        import numpy as np
+
+        found = []
+        for cell in self.network.cells:
+            extra = [*cell.peepholes.values(), *(part for n in cell.norms.values() for part in n)]
+            parts = [cell.kernel, cell.recurrent, cell.bias, cell.projection, *extra]
+            if not all(part is None or np.isfinite(part).all() for part in parts):
+                found.append(f"{printable(cell.name) or 'the cell'} has NaN or Inf in its weights")
+        return found
+
+    def zero_state(self, batch: int) -> State:
+        """Return the state of zeros."""
+        return self.state(self.states_of(None, batch))
+
+    def states_of(self, state: State | None, batch: int) -> list[Pair]:
+        """Return (c, m) of each cell for a batch; a batch of one, or none, stands for all.
+
+        Raises:
+            LstmstateError: the state is not that of these cells, or of another batch.
+        """
+        import numpy as np
+
+        from lstmstate.engines.model import no_states
+
+        if state is None:
+            return no_states(self.network, batch)
+        dtype = self.network.dtype
+        pairs = []
+        for cell, own in zip(self.network.cells, self._in_order(state), strict=True):
+            if own.dtype.kind not in "fiub":
+                problem = f"the state is {own.dtype}, and the cell takes real numbers"
+                raise LstmstateError(problem, tensor=cell.name)
+            if own.widths != cell.widths:
+                raise LstmstateError(
+                    f"the state is c {own.widths.c} and m {own.widths.m} wide, and the cell's "
+                    f"c {cell.widths.c} and m {cell.widths.m}",
+                    tensor=cell.name,
+                )
+            if len(own.lead) > 1:
+                raise LstmstateError(
+                    f"the state has the leading axes {list(own.lead)}, and a run takes one, the "
+                    "batch",
+                    tensor=cell.name,
+                )
+            if own.lead and own.lead[0] not in (1, batch):
+                raise LstmstateError(
+                    f"the state is that of a batch of {own.lead[0]}, and the input has a batch "
+                    f"of {batch}",
+                    tensor=cell.name,
+                    advice="give a state of this batch, or of one for all of it",
+                )
+            with np.errstate(over="ignore"):  # what is beyond the range becomes Inf
+                halves = [np.asarray(half).astype(dtype, copy=False) for half in own]
+            whole = [np.broadcast_to(half, (batch, half.shape[-1])) for half in halves]
+            pairs.append((whole[0], whole[1]))
+        return pairs
+
+    def _in_order(self, state: State) -> Sequence[LSTMState]:
+        """Return the states of the cells in the order of the network."""
+        if not isinstance(state, State):
+            raise LstmstateError(
+                f"a state is an LSTMState(c, m), or a StackState of several, and this is a "
+                f"{type(state).__name__}"
+            )
+        cells: Sequence[LSTMState] = state.cells if isinstance(state, StackState) else (state,)
+        expected = [cell.name for cell in self.network.cells]
+        if len(cells) != len(expected):
+            raise LstmstateError(
+                f"the state is that of {len(cells)} cells, and here run {len(expected)}"
+            )
+        by_name = {cell.cell: cell for cell in cells}
+        return [by_name[name] for name in expected] if set(by_name) == set(expected) else cells
+
+    def state(self, pairs: Sequence[Pair]) -> State:
+        """Return (c, m) of each cell as a state, with the names of the cells."""
+        cells = [
+            LSTMState(c, m, cell.name)
+            for (c, m), cell in zip(pairs, self.network.cells, strict=True)
+        ]
+        return StackState(cells) if len(cells) > 1 else cells[0]
