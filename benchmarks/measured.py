@@ -34,18 +34,21 @@ def medians(
     commands: Mapping[str, Sequence[str]],
     runs: int,
     before: Callable[[], object] = lambda: None,
+    *,
+    warm: bool = True,
 ) -> dict[str, Figure]:
     """Return for each command the median seconds and the largest peak, of runs in turn.
 
     Args:
         before: is called before each run, and not timed.
+        warm: whether a first run, which brings files and bytecode into the caches, is left out.
     """
     taken: dict[str, list[Figure]] = {name: [] for name in commands}
-    for number in range(runs + 1):
+    for number in range(runs + warm):
         for name, command in commands.items():
             before()
             figure = measure(command)
-            if number:  # the first run brings files and bytecode into the caches
+            if number >= warm:
                 taken[name].append(figure)
     return {
         name: Figure(statistics.median(f.seconds for f in figures), max(f.peak for f in figures))

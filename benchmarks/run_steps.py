@@ -1,0 +1,137 @@
+"""One way to run an LSTM, in a process that waits: the steady state of `run_speed.py`.
+
+    python run_steps.py PEER FOLDER...      # folders of run_models.py
+
+Says "ready"; then for every line "FOLDER ROUNDS" of stdin runs the whole sequence of that folder
+so many times, and answers with the seconds of each round; "FOLDER save PATH" saves the outputs,
+`[time, batch, units]`. Between lines it sleeps, so that its threads disturb no other's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+Run = Callable[[], np.ndarray]
+_BEFORE_ROUNDS = 1  # bring threads and caches back, and are not told
+
+
+def _engine(name: str, folder: str, x: np.ndarray) -> Run:
+    import lstmstate
+
+    loaded = lstmstate.open_checkpoint(f"{folder}/model").network().load(name)
+    states = loaded.states_of(None, x.shape[1])
+    return lambda: loaded.runner.run(x, states).outputs
+
+
+def _units(folder: str) -> int:
+    with open(f"{folder}/shape.json") as file:
+        return int(json.load(file)[-1])
+
+
+def numpy_engine(folder: str, x: np.ndarray) -> Run:
+    """Our engine in NumPy."""
+    return _engine("numpy", folder, x)
+
+
+def onnxruntime_engine(folder: str, x: np.ndarray) -> Run:
+    """Our engine on onnxruntime."""
+    return _engine("onnxruntime", folder, x)
+
+
+def onnxruntime(folder: str, x: np.ndarray) -> Run:
+    """onnxruntime by itself."""
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(f"{folder}/model.onnx")
+    return lambda: session.run(None, {"X": x})[0][:, 0]
+
+
+def torch(folder: str, x: np.ndarray) -> Run:
+    """torch.nn.LSTM."""
+    import torch as pytorch
+
+    lstm = pytorch.nn.LSTM(x.shape[-1], _units(folder))
+    lstm.load_state_dict(pytorch.load(f"{folder}/weights.pt"))
+    inputs = pytorch.from_numpy(x)
+
+    def run() -> np.ndarray:
+        with pytorch.no_grad():
+            return lstm(inputs)[0].numpy()
+
+    return run
+
+
+def dynamic_rnn(folder: str, x: np.ndarray) -> Run:
+    """TensorFlow's LSTMCell under dynamic_rnn, in a session."""
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    import tensorflow.compat.v1 as tf
+
+    tf.disable_v2_behavior()
+    graph = tf.Graph()
+    with graph.as_default():
+        inputs = tf.placeholder(tf.float32, x.shape)
+        cell = tf.nn.rnn_cell.LSTMCell(_units(folder))
+        outputs, _ = tf.nn.dynamic_rnn(cell, inputs, dtype=tf.float32, time_major=True)
+        session = tf.Session(graph=graph)
+        tf.train.Saver().restore(session, f"{folder}/model")
+    run: Run = session.make_callable(outputs, [inputs])
+    return lambda: run(x)
+
+
+def recurrent_product(folder: str, x: np.ndarray) -> Run:
+    """What no step in NumPy can do without: recurrent weights times the last output."""
+    units = _units(folder)
+    random = np.random.default_rng(0)
+    weights = random.uniform(-1, 1, (4 * units, units)).astype(np.float32)
+    m = random.uniform(-1, 1, (units, x.shape[1])).astype(np.float32)
+    z = np.empty((4 * units, x.shape[1]), np.float32)
+
+    def run() -> np.ndarray:
+        for _ in range(len(x)):
+            np.dot(weights, m, z)
+        return z
+
+    return run
+
+
+PEERS = {
+    peer.__name__: peer
+    for peer in (
+        numpy_engine, onnxruntime_engine, onnxruntime, torch, dynamic_rnn, recurrent_product
+    )
+}  # fmt: skip
+
+
+def main() -> None:
+    """Make everything ready, then answer."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    runs = {}
+    for folder in sys.argv[2:]:
+        x = np.ascontiguousarray(np.load(f"{folder}/x.npy").swapaxes(0, 1))
+        runs[folder] = PEERS[sys.argv[1]](folder, x)
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        folder, what, *path = line.split()
+        run = runs[folder]
+        if path:
+            np.save(path[0], run())
+            print("saved", file=answers, flush=True)
+            continue
+        seconds = []
+        for number in range(_BEFORE_ROUNDS + int(what)):
+            start = time.perf_counter()
+            run()
+            if number >= _BEFORE_ROUNDS:
+                seconds.append(time.perf_counter() - start)
+        print(json.dumps(seconds), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
