@@ -71,6 +71,10 @@ MAX_CELLS = 10_000
 # A csv is for people: larger states belong into an npy, npz or h5.
 MAX_CSV_BYTES = 16 * MIB
 
+# The kernels of a GLSTMCell are run as one matrix, which a few bytes can declare to be huge; that
+# of 1,024 units and an input as wide takes 32 MiB.
+MAX_GROUPED_BYTES = 2 << 30
+
 # A table of sequences is held whole, and parsed at some 50 MB a second: longer ones belong into an
 # npy.
 MAX_TABLE_BYTES = 256 * MIB

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lstmstate.cells.model import SavedState
 from lstmstate.cells.recognise import Recognition
-from lstmstate.cells.routes import Route, of_cell, of_stack, routes
+from lstmstate.cells.routes import Route, of_stack, routes
 from lstmstate.cells.stacks import stacks
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
@@ -50,6 +50,7 @@ class LSTMCheckpoint:
     def __init__(self, path: str | os.PathLike[str], *, checksums: bool = True) -> None:
         self.files = Checkpoint(os.fspath(path), checksums=checksums)
         self.prefix = self.files.prefix
+        self._networks: dict[str, LSTMNetwork] = {}
         self.variables: dict[str, Variable] = self.files.variables
 
     def __repr__(self) -> str:
@@ -92,7 +93,13 @@ class LSTMCheckpoint:
     @cached_property
     def stacks(self) -> list[LSTMStack]:
         """The stacks and pairs of directions that the cells form."""
-        found = stacks(self._found.cells, (v.path for v in self.variables.values()))
+        known = self._found.roles.keys() | self._found.slots
+        variables = self.variables.values()
+        found = stacks(
+            self._found.cells,
+            (variable.path for variable in variables),
+            (variable.path for variable in variables if variable.name not in known),
+        )
         return [LSTMStack.of(stack, self._read, self.prefix) for stack in found]
 
     def _read(self, variable: str) -> NDArray[np.generic]:
@@ -161,7 +168,7 @@ class LSTMCheckpoint:
         if cell is not None and stack is not None:
             raise LstmstateError("give a cell or a stack, not both", path=self.prefix)
         if cell is not None:
-            return self._network(of_cell(self.cell(cell)))
+            return self.cell(cell).network
         found = routes(self.cells.values(), self.stacks)
         if stack is not None:
             found = self._stacks_called(stack, found)
@@ -176,7 +183,10 @@ class LSTMCheckpoint:
         return self._network(found[0])
 
     def _network(self, route: Route) -> LSTMNetwork:
-        return LSTMNetwork(route, self._read, self.prefix)
+        """Return the network of a route, the same each time: it keeps what it has read."""
+        if route.flag not in self._networks:
+            self._networks[route.flag] = LSTMNetwork(route, self._read, self.prefix)
+        return self._networks[route.flag]
 
     def _stacks_called(self, name: str, found: list[Route]) -> list[Route]:
         """Return the stacks of this name; half of a pair is run alone where the name is its own."""

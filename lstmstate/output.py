@@ -24,6 +24,7 @@ STDOUT = "-"
 _INTERRUPTIONS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
+_LEFT: set[str] = set()  # temporary files that may still be there
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
@@ -72,6 +73,7 @@ class Outputs:
             raise LstmstateError("two outputs have the same name", path=target)
         temporary = os.path.join(os.path.dirname(real), f".lstmstate-{os.urandom(8).hex()}.tmp")
         self._temporary[real] = temporary  # before it is made: an interruption finds it
+        _LEFT.add(temporary)
         with told(target):
             os.close(os.open(temporary, _NEW_FILE, 0o666))
             with suppress(FileNotFoundError):
@@ -136,6 +138,7 @@ class Outputs:
             )
         temporary = os.path.join(tempfile.gettempdir(), f"lstmstate-{os.urandom(8).hex()}.tmp")
         self._temporary[STDOUT] = temporary
+        _LEFT.add(temporary)
         with told(temporary):
             os.close(os.open(temporary, _NEW_FILE, 0o600))
         return temporary
@@ -154,6 +157,7 @@ class Outputs:
                 for temporary in self._temporary.values():
                     with suppress(OSError):
                         os.unlink(temporary)
+                    _LEFT.discard(temporary)
 
     def _publish(self) -> None:
         """Flush everything to the disk, and only then rename."""
@@ -184,6 +188,13 @@ class Outputs:
         for folder in {os.path.dirname(target) for target in self._temporary}:
             with suppress(OSError):  # some systems cannot open folders
                 flush(folder)
+
+
+def remove_left() -> None:
+    """Remove the temporary files of outputs that an interruption kept from doing so themselves."""
+    while _LEFT:
+        with suppress(OSError):
+            os.unlink(_LEFT.pop())
 
 
 def flush(path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from lstmstate.engines.model import Array
 
 Read = Callable[[str], "NDArray[np.generic]"]
+
+_KEPT = 2  # ways of running a network, each with all of its weights
 
 
 class LSTMNetwork:
@@ -42,6 +45,7 @@ class LSTMNetwork:
         self._read = read
         self._path = path
         self._loaded: dict[tuple[object, ...], Loaded] = {}
+        self._warned: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<LSTMNetwork {self.route.name!r} of {len(self.route.cells)} cells>"
@@ -79,14 +83,23 @@ class LSTMNetwork:
                     for stage in self.route.stages
                 )
                 network = Network(stages)
-                if len({cell.dtype for cell in network.cells}) > 1:
-                    raise UnsupportedError(
-                        "its cells are of several dtypes, which do not run together",
-                        tensor=self.route.name,
-                    )
+                network.refuse_gaps()
                 runner = engines.load(engine, network)
+            if len(self._loaded) == _KEPT:
+                self._loaded.pop(next(iter(self._loaded)))
             self._loaded[key] = Loaded(self.route, network, runner, tuple(settled.values()))
         return self._loaded[key]
+
+    def _ready(self, engine: str, options: Mapping[str, Value]) -> Loaded:
+        """Load; what nothing tells, and is assumed, is a warning the first time."""
+        from lstmstate.engines.options import assumptions
+
+        loaded = self.load(engine, options)
+        for line in assumptions(loaded.settled):
+            if line not in self._warned:
+                self._warned.add(line)
+                warnings.warn(f"{self._path}: {line}", stacklevel=4)
+        return loaded
 
     def zero_state(self, batch: int = 1) -> State:
         """Return the state of zeros: c `[batch, num_units]` and m of each cell."""
@@ -118,10 +131,13 @@ class LSTMNetwork:
 
         Raises:
             LstmstateError: inputs, state and cells do not fit one another.
+
+        Warns:
+            UserWarning: an option is told by nothing, and its default is used.
         """
         import numpy as np
 
-        loaded = self.load(engine, options)
+        loaded = self._ready(engine, options)
         x = _checked(loaded, inputs)
         is_single = x.ndim == 2
         by_step = x[:, None] if is_single else x if time_major else x.swapaxes(0, 1)
@@ -138,13 +154,15 @@ class LSTMNetwork:
         chunks: Iterable[ArrayLike],
         state: State | None = None,
         *,
+        time_major: bool = False,
         engine: str = "numpy",
         **options: Any,
     ) -> Iterator[tuple[Array, State]]:
         """Step over a long sequence in parts; yield the outputs of each and the state after it.
 
         Args:
-            chunks: parts along time, each as `run` takes them.
+            chunks: parts along time, each `[batch, time, input_size]` or `[time, input_size]`.
+            time_major, engine, options: as for `run`.
 
         Raises:
             LstmstateError: as for `run`; or a cell runs backward, and needs the end first.
@@ -155,8 +173,18 @@ class LSTMNetwork:
                 path=self._path,
                 tensor=self.route.name,
             )
+        return self._parts(chunks, state, time_major, engine, options)
+
+    def _parts(
+        self,
+        chunks: Iterable[ArrayLike],
+        state: State | None,
+        time_major: bool,
+        engine: str,
+        options: Mapping[str, Value],
+    ) -> Iterator[tuple[Array, State]]:
         for chunk in chunks:
-            outputs, state = self.run(chunk, state, engine=engine, **options)
+            outputs, state = self.run(chunk, state, time_major=time_major, engine=engine, **options)
             yield outputs, state
 
     def step(
@@ -165,18 +193,23 @@ class LSTMNetwork:
         """Take one step: x `[batch, input_size]`; return m `[batch, width of m]` and the state."""
         import numpy as np
 
+        loaded = self._ready(engine, options)  # which knows no other keywords of `run`
         row = np.asarray(x)
         if row.ndim != 2:
             raise LstmstateError(f"a step takes [batch, input_size], and this is {list(row.shape)}")
-        outputs, state = self.run(row[:, None], state, engine=engine, **options)
-        return outputs[:, 0], state
+        by_step = _checked(loaded, row[None])
+        ran = loaded.runner.run(by_step, loaded.states_of(state, len(row)))
+        return ran.outputs[0], loaded.state(ran.states)
 
 
 def _checked(loaded: Loaded, inputs: ArrayLike) -> Array:
     """Return inputs in the network's dtype, of a shape that it takes."""
     import numpy as np
 
-    x = np.asarray(inputs)
+    try:
+        x = np.asarray(inputs)
+    except ValueError as error:  # such as lists of unequal lengths
+        raise LstmstateError(f"the input is no array ({error})") from None
     first = loaded.network.first
     fits = x.ndim in (2, 3) and (
         x.shape[-1] >= first.input_size if first.takes_wider else x.shape[-1] == first.input_size
@@ -187,7 +220,8 @@ def _checked(loaded: Loaded, inputs: ArrayLike) -> Array:
             f"[batch, time, {first.input_size}] or [time, {first.input_size}]",
             tensor=first.name,
         )
-    return cast("Array", x[..., : first.input_size].astype(loaded.network.dtype, copy=False))
+    with np.errstate(over="ignore"):  # what is beyond the range becomes Inf
+        return cast("Array", x[..., : first.input_size].astype(loaded.network.dtype, copy=False))
 
 
 def _lengths(lengths: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
@@ -257,6 +291,9 @@ class LSTMCell(_Runs, Cell):
         found = cls(*cell)
         found._parts = (read, path)
         return found
+
+    def _replace(self, **changes: Any) -> LSTMCell:
+        return LSTMCell.of(Cell(*self)._replace(**changes), *self._parts)
 
     def _route(self) -> Route:
         return of_cell(self)

@@ -79,7 +79,7 @@ def test_weights_are_cut_into_even_pieces(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_an_error_in_the_thread_ahead_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "_WORTH_A_THREAD", 0)
-    part = products.InputPart(np.zeros((8, 3), np.float32), 2, 4)
+    part = products.InputPart(np.zeros((8, 3), np.float32), 2, 2, 4)
     with pytest.raises(ValueError, match="broadcast"):
         list(part.of([np.zeros((4, 2, 2)), np.zeros((4, 5, 9))]))
 

@@ -141,7 +141,8 @@ def test_the_last_state_in_any_layout_is_a_state_to_begin_with(
         target = tmp_path / f"{layout}.{ending}.npz"
         done = shell("run", "-q", ckpt, x, "--state", state, "-o", target)
         assert (done.code, done.err) == (0, ""), state
-        after = lstmstate.open_checkpoint(ckpt).network().run(np.load(x))[1]
+        with pytest.warns(UserWarning, match="defaults are used"):
+            after = lstmstate.open_checkpoint(ckpt).network().run(np.load(x))[1]
         assert same(arrays(target), expected(ckpt, np.load(x), after))
 
 

@@ -174,10 +174,13 @@ def test_cells_that_are_not_run_are_told_and_left_out(shell: Shell, tmp_path: Pa
     refused, *others = document["trials"]
     assert (refused["network"], len(others)) == ("conv_lstm_cell", 2)
     assert (refused["agrees"], refused["differences"]) == (None, [])
-    done = shell("verify", ckpt)
+    told = ("--forget-bias", "1", "--cell-clip", "none", "--activation", "tanh")
+    done = shell("verify", ckpt, *told)
     assert (done.code, notes(done)) == (0, [refused["refused"]])
     assert "2 runs beside TensorFlow, 2 within" in done.out
     done = shell("verify", ckpt, "--strict")
+    assert (done.code, done.out) == (3, "") and "defaults are used" in error(done)
+    done = shell("verify", ckpt, "--strict", *told)
     assert (done.code, done.out, error(done)) == (3, "", refused["refused"])
     done = shell("verify", checkpoint(tmp_path / "y.ckpt", convolution))
     assert (done.code, "its kernels are convolutions" in error(done)) == (3, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lstmstate.cells import trace
+from lstmstate.cells.between import is_mixed
 from lstmstate.cells.model import UNKNOWN, Option
 from lstmstate.cells.origin import FED, batch_size, frame, is_column_cut, is_state
 from lstmstate.cells.squash import handed, squash
@@ -56,6 +57,7 @@ def read_options(graph: Graph, wired: Wired, step: Step) -> None:
     x, m_old, wired.m_first = _joined(graph, step.product)
     wired.inputs += [x] if x is not None else []
     wired.firsts.append((step.c_old, m_old))
+    wired.is_mixed = is_mixed(graph, step.c_new, step.c_old)
     out = _output(graph, step.outputs, step.c_new)
     # Simple and quasi-recurrent units have such a c, but no m goes into their product.
     wired.complete = out is not None and (m_old is not None or len(wired.kernels) > 1)
@@ -158,23 +160,34 @@ def _path_back(graph: Graph, start: Node | None, end: Node) -> list[Node] | None
 
 
 def _clip(graph: Graph, nodes: list[Node]) -> Option:
-    """Return the upper bound of a clip among some nodes; no clip is an answer too."""
-    for node in nodes:
-        if node.op in ("Minimum", "ClipByValue"):
-            # ClipByValue takes the value, the lower bound and the upper one.
-            bounds = trace.operands(graph, node)[2 if node.op == "ClipByValue" else 0 :]
-            values = [trace.scalar(graph, bound) for bound in bounds]
-            known = [value for value in values if value is not None]
-            return Option(known[0], "graph") if known else UNKNOWN
-    return Option(None, "graph")
+    """Return the bound of a clip among some nodes; no clip is an answer too.
+
+    A cell clips to ± its bound; what clips otherwise is none of TensorFlow's cells.
+    """
+    bounds = {node.op: _bounds(graph, node) for node in nodes if node.op in CLIPS}
+    if not bounds:
+        return Option(None, "graph")
+    pair = [*bounds.get("Maximum", [None]), *bounds.get("Minimum", [None])]
+    lower, upper = bounds.get("ClipByValue", pair)[:2]
+    if lower is None or upper is None or lower != -upper or upper < 0:
+        return UNKNOWN
+    return Option(upper, "graph")
+
+
+def _bounds(graph: Graph, clip: Node) -> list[float | None]:
+    """Return the constants that a clip has beside its value: one, or two of ClipByValue."""
+    values = [trace.scalar(graph, bound) for bound in trace.operands(graph, clip)]
+    if clip.op == "ClipByValue":
+        return [*values[1:], None, None]
+    return [next((value for value in values if value is not None), None)]
 
 
 def _proj_clip(graph: Graph, product: Node) -> Option:
     """Return the clip that follows the projection of m, if m is projected and clipped."""
     for projected in trace.consumers(graph, product, PRODUCTS):
-        clips = trace.consumers(graph, projected, frozenset({"Minimum", "ClipByValue"}))
+        clips = trace.consumers(graph, projected, CLIPS)
         if clips:
-            return _clip(graph, clips[:1])
+            return _clip(graph, [*clips[:1], *trace.consumers(graph, clips[0], CLIPS)[:1]])
     return Option(None, "graph")
 
 

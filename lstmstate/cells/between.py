@@ -21,6 +21,7 @@ _HANDING = trace.PASSING | frozenset(
     Mul RealDiv Div Select SelectV2 MatMul Minimum Maximum ClipByValue Cast Reshape Transpose
     """.split()
 )
+_MIXING = frozenset({"Mul", "Sub"})
 _FAR = 80  # nodes: dropout and a projection have some 20
 
 
@@ -37,6 +38,29 @@ def mark_sums(graph: Graph, cells: Iterable[Wired]) -> None:
             for user in trace.consumers(graph, graph.nodes[name], _SUMS)
             for other in trace.operands(graph, user)
         )
+
+
+def is_mixed(graph: Graph, c_new: Node, c_old: Node) -> bool:
+    """Whether a new c is mixed with the old one, as zoneout does: (1 - z) * c' + z * c.
+
+    It is written so, or as z * (c' - c) + c.
+    """
+    old = trace.through(graph, c_old)
+    for user in trace.consumers(graph, c_new, _MIXING):
+        other = [node for node in trace.operands(graph, user) if node is not c_new]
+        if user.op == "Sub" and any(trace.through(graph, node) is old for node in other):
+            return True
+        if user.op == "Mul" and any(trace.scalar(graph, node) is not None for node in other):
+            for mixed in trace.consumers(graph, user, _SUMS):
+                shares = [node for node in trace.operands(graph, mixed) if node is not user]
+                if any(
+                    trace.through(graph, factor) is old
+                    for share in shares
+                    if share.op == "Mul"
+                    for factor in trace.operands(graph, share)
+                ):
+                    return True
+    return False
 
 
 def _is_sum(graph: Graph, x: Node, outputs: set[str]) -> bool:

@@ -24,6 +24,10 @@ class Option(NamedTuple):
 
 UNKNOWN = Option()
 
+# Notes on cells whose steps are not all that there is to them.
+MIXED = "the graph mixes its new state with the old one, as zoneout does"
+STRANGE = "its scope has variables of a cell that are no part of it as it was read"
+
 
 OPTIONS = (
     "forget_bias",
@@ -132,6 +136,7 @@ class Stack(NamedTuple):
             an LSTM, its widths are not known, or there are two directions (which TensorFlow
             never puts into one flat state).
         is_whole: whether each of its layers is one of these cells, and has no other state.
+        between: variables in its layers that no cell has, such as those of a wrapper.
     """
 
     name: str
@@ -140,6 +145,7 @@ class Stack(NamedTuple):
     direction: Direction | None = None
     paired_with: str | None = None
     is_whole: bool = True
+    between: tuple[str, ...] = ()
 
     def columns(self) -> list[tuple[Cell, tuple[int, int], tuple[int, int]]]:
         """Return for each cell the columns of its c and m in the flat state of the stack."""

@@ -164,6 +164,39 @@ def is_attention(part: str) -> bool:
     return word(part) == "attention_cell_wrapper"
 
 
+# Variables that only cells have, besides kernel and bias.
+_PART = re.compile(
+    r"norm_[01]|mask|w_[ifo]_diag|W_[IFO]_diag|wc[ifo]|projection/.+|group\d+/kernel"
+    r"|(?:input|transform|forget|output|state)/(?:gamma|beta)"
+)
+
+
+def is_part(leaf: str) -> bool:
+    """Whether a name below a scope is one that variables of cells have, and no others.
+
+    >>> is_part("forget/gamma"), is_part("dense/kernel")
+    (True, False)
+    """
+    return bool(_PART.fullmatch(leaf))
+
+
+_WRAPPERS = frozenset(
+    """
+    attention_cell_wrapper attention_wrapper input_projection_wrapper output_projection_wrapper
+    embedding_wrapper highway_wrapper
+    """.split()
+)
+
+
+def wrapper(scope: str) -> str | None:
+    """Return the part of a scope that is a wrapper, which does something around the cell in it.
+
+    >>> wrapper("rnn/output_projection_wrapper/lstm_cell"), wrapper("rnn/lstm_cell")
+    ('output_projection_wrapper', None)
+    """
+    return next((part for part in scope.split("/") if word(part) in _WRAPPERS), None)
+
+
 def is_lstm_word(part: str) -> bool:
     """Whether a part of a scope calls what it holds an LSTM.
 

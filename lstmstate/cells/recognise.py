@@ -21,7 +21,7 @@ from lstmstate.cells.families import (
     Family,
 )
 from lstmstate.cells.graph_view import GraphView, Stored
-from lstmstate.cells.model import OPTIONS, UNKNOWN, Cell, Option
+from lstmstate.cells.model import MIXED, OPTIONS, UNKNOWN, Cell, Option
 from lstmstate.cells.scopes import (
     Roles,
     Scope,
@@ -369,6 +369,7 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
     return cell._replace(
         family=family,
         notes=(
+            *cell.notes,
             *(
                 f"the graph uses the cell more than once, with {name} not the same each time"
                 for name in OPTIONS
@@ -390,4 +391,5 @@ def _seen_notes(wired: Wired) -> tuple[tuple[str, bool], ...]:
     return (
         ("the first rows of its kernel are those of m, not of the input", wired.m_first),
         ("the graph adds its input to its output: a residual connection", wired.is_residual),
+        (MIXED, wired.is_mixed),
     )

@@ -62,6 +62,12 @@ def of_stack(stack: Stack, other: Stack | None = None) -> Route:
                 tensor=one.name,
                 advice="run its cells one by one: --cell NAME",
             )
+        if one is not None and one.between:
+            raise UnsupportedError(
+                f"between its layers lies what is no LSTM cell: it has {printable(one.between[0])}",
+                tensor=one.name,
+                advice="run its cells one by one: --cell NAME",
+            )
     _refuse_gaps(route)
     return route
 

@@ -8,8 +8,14 @@ from lstmstate.cells import names
 from lstmstate.cells.model import Cell, Stack
 
 
-def stacks(cells: Iterable[Cell], paths: Iterable[str] = ()) -> list[Stack]:
-    """Return the stacks that some cells form; `paths` are those of all variables.
+def stacks(
+    cells: Iterable[Cell], paths: Iterable[str] = (), between: Iterable[str] = ()
+) -> list[Stack]:
+    """Return the stacks that some cells form.
+
+    Args:
+        paths: those of all variables.
+        between: those of variables that belong to no cell and to no optimizer.
 
     A numbered place (`multi_rnn_cell/cell_0`, `MultiRNNCell/Cell0`, `StackRNN/Layer0`,
     `stack_bidirectional_rnn/cell_0`) makes a layer. Directions that lie inside the places make
@@ -27,6 +33,7 @@ def stacks(cells: Iterable[Cell], paths: Iterable[str] = ()) -> list[Stack]:
             shown[paired[0]] = paired[1]
             places.setdefault(paired[0], {}).setdefault(0, []).append(cell)
     others = _states_of_others(paths)
+    strangers = _by_layer(between)
     sides = {names.direction(name): name for name in places if name not in shown}
     found = []
     for name, members in sorted(places.items(), key=lambda place: names.order(place[0])):
@@ -52,8 +59,20 @@ def stacks(cells: Iterable[Cell], paths: Iterable[str] = ()) -> list[Stack]:
                 direction=around[1] if around else None,
                 paired_with=other or None,
                 is_whole=is_whole,
+                between=tuple(
+                    path for place in sorted(members) for path in strangers.get((name, place), ())
+                ),
             )
         )
+    return found
+
+
+def _by_layer(paths: Iterable[str]) -> dict[tuple[str, int], list[str]]:
+    """Return the variables that stand in the layers of stacks, by stack and place."""
+    found: dict[tuple[str, int], list[str]] = {}
+    for path in paths:
+        for layer in names.layers(path):
+            found.setdefault(layer, []).append(path)
     return found
 
 

@@ -26,6 +26,7 @@ class Wired:
         outputs: the names of the products o * act(c), and of what they are multiplied into.
         takes_sum: whether its input is a sum of what another cell gives and something else.
         is_residual: whether its input is added to its output.
+        is_mixed: whether its new c is mixed with the old one before it is carried on.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Wired:
         self.outputs: list[str] = []
         self.takes_sum = False
         self.is_residual = False
+        self.is_mixed = False
 
     @property
     def key(self) -> tuple[str, ...]:

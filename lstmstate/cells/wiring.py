@@ -72,3 +72,4 @@ def _merge(known: Wired, step: Wired) -> None:
     known.firsts += step.firsts
     known.inputs += step.inputs
     known.outputs += step.outputs
+    known.is_mixed = known.is_mixed or step.is_mixed

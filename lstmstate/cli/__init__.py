@@ -57,8 +57,8 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings=CONTEXT, epilog="lstmstate COMMAND --help tells more.")
 @click.version_option(__version__, "--version", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Reads TensorFlow 1.x checkpoints without TensorFlow: tells the LSTM cells in them, and
-    converts their states.
+    """Reads TensorFlow 1.x checkpoints without TensorFlow: tells the LSTM cells in them, converts
+    their states, and runs them over data.
 
     Exit codes: 0 done, 1 done and the answer is no, 2 wrong command line, 3 a file could not be
     used, 4 some files of several could not, 130 interrupted.
@@ -111,14 +111,23 @@ def run(arguments: list[str]) -> int:
         error.show()
         return USAGE
     except (KeyboardInterrupt, click.Abort):
+        _remove_left()
         return INTERRUPTED
     except _Terminated as end:
+        _remove_left()
         return end.exit_code
     except (BrokenPipeError, SystemExit):  # Click makes the one into the other
         _give_up_stdout()
         return _decided[0]  # whoever read has had enough
     except Exception as error:
         return _told(error, debug="--debug" in arguments)
+
+
+def _remove_left() -> None:
+    """Remove what a signal at a bad moment kept outputs from removing, if there were any."""
+    output = sys.modules.get("lstmstate.output")
+    if output is not None:
+        output.remove_left()
 
 
 def _told(error: Exception, *, debug: bool) -> int:

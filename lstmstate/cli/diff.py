@@ -88,9 +88,19 @@ def _compared(
             return "checkpoints", list(compare_checkpoints(first, second, tolerance, meter.add))
     one, other = _sources(opened, options.wanted(flags))
     for source in (one, other):
-        options.note(source.reading.notes, quiet=quiet)
+        options.note([*source.reading.notes, *_left_out(source)], quiet=quiet)
     with Meter("comparing", one.nbytes, quiet=quiet) as meter:
         return "states", list(compare_states(one, other, tolerance, meter.add))
+
+
+def _left_out(source: Source) -> list[str]:
+    """Say which arrays of a file are no part of its state, such as the outputs of a run."""
+    reading = source.reading
+    rest = [array.name for array in reading.file.arrays if array not in reading.arrays]
+    if not rest or source.ckpt is not None:
+        return []
+    more = f" and {len(rest) - 3} more" if len(rest) > 3 else ""
+    return [f"{reading.file.path}: only the state is compared, and not {', '.join(rest[:3])}{more}"]
 
 
 def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source]:

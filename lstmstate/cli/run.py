@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ _KINDS = ("npy", "npz", "h5")
 @click.option(
     "--format", "kind", type=click.Choice(_KINDS), help="What to write, where no name says it."
 )
-@click.option("--cell", metavar="NAME", help="Which cell; any part of its name that tells it.")
+@click.option("--cell", metavar="NAME", help="Which cell: its name, or whole parts of it.")
 @click.option("--stack", metavar="NAME", help="Which stack, or pair of directions.")
 @options.engine
 @click.option("--state", "state_path", metavar="FILE", help="The state to begin with.")
@@ -82,6 +83,8 @@ def command(ckpt_path: str, inputs: tuple[str, ...], quiet: bool, **flags: Any) 
     failed: list[tuple[str, str]] = []
     documents: list[dict[str, Any]] = []
     for number, path in enumerate(inputs):
+        if number:
+            gc.enable()  # this is no short process
         try:
             documents.append(job.run(number, path))
         except (LstmstateError, MemoryError) as error:
@@ -158,6 +161,12 @@ class _Job:
         self._loaded = network.load(flags["engine"], options.given(flags))
         self._prefix = ckpt.prefix
         options.resolved(ckpt_path, ckpt.prefix, ckpt.notes, quiet=quiet)
+        if flags["carry_state"] and self._loaded.network.is_bidirectional:
+            raise LstmstateError(
+                "a backward cell begins at the end of a sequence: no state of it is carried on",
+                path=ckpt.prefix,
+                advice="leave --carry-state out",
+            )
         options.say_settled(self._loaded.settled, strict=flags["strict"], quiet=quiet)
         options.note(self._loaded.not_finite, quiet=quiet)
         self._keep = "cmijfo" if flags["trace"] else "cm" if flags["all_states"] else ""
@@ -192,6 +201,9 @@ class _Job:
         target = self._flags["state_out"]
         if target is None:
             return
+        others = {os.path.realpath(name) for name in self._targets if name not in (None, "-")}
+        if os.path.realpath(target) in others:
+            raise LstmstateError("two outputs have the same name", path=target)
         if kind_to_write(target, None).key == "npy" and self._flags["state_layout"] is None:
             raise LstmstateError(
                 "an .npy holds one array, and c and m are two",

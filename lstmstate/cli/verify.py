@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,9 @@ Examples:
 @click.option("--time-major", is_flag=True, help="Batches are [time, batch, width].")
 @click.option("--lengths", metavar="FILE|KEY", help="How many steps each sequence has.")
 @options.arithmetic
-@click.option("--strict", is_flag=True, help="End with 3 where a cell cannot be verified.")
+@click.option(
+    "--strict", is_flag=True, help="End with 3 where an option is assumed, or a cell not verified."
+)
 @options.checksums
 @options.as_json
 @options.common
@@ -52,10 +55,13 @@ def command(
 ) -> int:
     """Run the same data through our engine and TensorFlow's own cell; exit with 0 if they agree.
 
-    Without INPUT each cell steps over random data from a random state, a few steps and many; with
-    INPUT the cell or stack does, from zeros. It needs TensorFlow: pip install
-    'lstmstate[tensorflow]'. Families that TensorFlow 2 no longer has are told and left out.
+    Without INPUT each cell steps over random data, a few steps and many, and every step is ours
+    from the state that TensorFlow had before it; with INPUT the cell or stack runs by itself, from
+    zeros. Both get the weights as we read them: what is verified is the arithmetic. It needs
+    TensorFlow: pip install 'lstmstate[tensorflow]'. Families that TensorFlow 2 no longer has are
+    told and left out.
     """
+    gc.enable()  # TensorFlow makes cycles
     from lstmstate.opened import open_checkpoint
     from lstmstate.report.verify_report import verify_document, verify_table
 
@@ -100,6 +106,8 @@ def _trials(
     quiet: bool,
 ) -> Iterable[Trial]:
     """Yield what was tried: each input, or each cell over random data; note the failed ones."""
+    from lstmstate.engines.arithmetic import FORMS
+    from lstmstate.engines.options import settle
     from lstmstate.report.console import Meter
     from lstmstate.running.job import open_input
     from lstmstate.running.verify import judged, over_input, over_random_data
@@ -107,10 +115,13 @@ def _trials(
     engine, tolerance, given = flags["engine"], flags["tolerance"], options.given(flags)
     if not inputs:
         networks = _networks(ckpt, flags)
+        cells = [cell for network in networks for cell in network.route.cells]
+        settled = [settle(cell, given) for cell in cells if cell.family in FORMS]
+        options.say_settled(settled, strict=flags["strict"], quiet=quiet)
         yield from over_random_data(networks, engine, given, tolerance, flags["seed"] or 0)
         return
     both = judged(ckpt.network(cell=flags["cell"], stack=flags["stack"]), engine, given, tolerance)
-    options.say_settled(both.ours.settled, strict=False, quiet=quiet)
+    options.say_settled(both.ours.settled, strict=flags["strict"], quiet=quiet)
     for path in inputs:
         how = {"lengths": flags["lengths"], "time_major": flags["time_major"]}
         try:

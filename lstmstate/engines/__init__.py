@@ -15,7 +15,7 @@ from lstmstate.errors import LstmstateError, MissingExtraError
 
 
 class Engine(NamedTuple):
-    """An engine: its module has `load(network) -> Runner`.
+    """An engine: its module has `check(network)` and `load(network) -> Runner`.
 
     Attributes:
         extra: what installs it, None where nothing need be.
@@ -44,11 +44,13 @@ def load(name: str, network: Network) -> Runner:
     if name not in ENGINES:
         raise LstmstateError(f"there is no engine {name!r}", advice=f"say {', '.join(ENGINES)}")
     engine = ENGINES[name]
+    module = import_module(f"lstmstate.engines.{engine.module}")
+    module.check(network)  # before anyone installs what would not help
     missing = [package for package in engine.packages if find_spec(package) is None]
     if missing:
         raise MissingExtraError(
             f"the engine {name} needs {' and '.join(missing)}, not installed here",
             advice=f"pip install 'lstmstate[{engine.extra}]'",
         )
-    found: Runner = import_module(f"lstmstate.engines.{engine.module}").load(network)
+    found: Runner = module.load(network)
     return found

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from lstmstate import limits
 from lstmstate.cells.model import Cell, Value
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.cells.weights import weight
 from lstmstate.engines.model import Arithmetic, Norm
-from lstmstate.errors import UnsupportedError
+from lstmstate.errors import CorruptError, UnsupportedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +69,8 @@ def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmet
         UnsupportedError: the cell is of a family, or of a dtype, that is not run.
         LstmstateError: a variable cannot be read.
     """
+    import numpy as np
+
     form = FORMS.get(cell.family)
     if form is None:
         reason = REFUSED.get(cell.family, "nothing is known of its equations")
@@ -80,8 +83,67 @@ def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmet
             tensor=cell.name,
         )
     stored = _Stored(cell, read)
-    found = _common(stored, settled) | form(stored)
-    return Arithmetic(**found)
+    _refuse_missing(cell, peepholes=bool(settled["peepholes"]))
+    try:
+        with np.errstate(all="ignore"):  # what overflows is told as weights that are no numbers
+            found = Arithmetic(**(_common(stored, settled) | form(stored)))
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise CorruptError(
+            f"its variables do not fit one another as those of a {cell.family} ({error})",
+            tensor=cell.name,
+        ) from None
+    return _checked(found)
+
+
+def _refuse_missing(cell: Cell, *, peepholes: bool) -> None:
+    """Refuse a cell that has some of the variables that go together, and not others."""
+    gates = _canonical(cell)
+    sets = [{f"{_NORM_SCOPES[gate]}/{part}" for gate in f"{gates}c" for part in ("gamma", "beta")}]
+    sets += [{f"w_{gate}_diag" for gate in gates if gate != "j"}] if peepholes else []
+    for together in sets:
+        missing = sorted(together - cell.variables.keys())
+        if 0 < len(missing) < len(together):
+            raise CorruptError(f"it has no {missing[0]}", tensor=cell.name)
+
+
+def _checked(found: Arithmetic) -> Arithmetic:
+    """Return a cell with all parts in the dtype of its kernel, of the shapes that it needs.
+
+    Raises:
+        CorruptError: a part has another shape, or holds no real numbers.
+        UnsupportedError: the forget_bias is beyond the range of the dtype.
+    """
+    import numpy as np
+
+    dtype, (units, width) = found.dtype, found.widths
+    columns = len(found.gates) * units
+
+    def part(name: str, values: Array, *shapes: tuple[int, ...]) -> Array:
+        if values.dtype.kind != "f" or values.shape not in shapes:
+            raise CorruptError(
+                f"its {name} is {values.dtype} {list(values.shape)}, and would be {dtype} "
+                f"{list(shapes[0])}",
+                tensor=found.name,
+            )
+        return values.astype(dtype, copy=False)
+
+    if abs(found.forget_bias) > float(np.finfo(dtype).max):
+        raise UnsupportedError(
+            f"its forget_bias {found.forget_bias:g} is beyond the range of {dtype}",
+            tensor=found.name,
+        )
+    projection = found.projection
+    return found._replace(
+        kernel=part("kernel", found.kernel, (found.input_size, columns)),
+        recurrent=part("recurrent kernel", found.recurrent, (width, columns), (columns,)),
+        bias=part("bias", found.bias, (columns,)),
+        peepholes={g: part(f"peephole of {g}", w, (units,)) for g, w in found.peepholes.items()},
+        norms={
+            gate: Norm(part("gamma", gamma, (units,)), part("beta", beta, (units,)))
+            for gate, (gamma, beta) in found.norms.items()
+        },
+        projection=None if projection is None else part("projection", projection, (units, width)),
+    )
 
 
 def _common(stored: _Stored, settled: Mapping[str, Value]) -> dict[str, Any]:
@@ -156,7 +218,10 @@ def _fused(stored: _Stored) -> dict[str, Any]:
 
 def _masked(stored: _Stored) -> dict[str, Any]:
     """The mask of what was pruned is multiplied with the kernel."""
-    kernel = stored["kernel"] * stored["mask"]
+    mask = stored["mask"]
+    if mask.shape != stored["kernel"].shape or mask.dtype.kind != "f":
+        raise ValueError(f"its mask is {mask.dtype} {list(mask.shape)}")
+    kernel = stored["kernel"] * mask
     return {**_of_kernel(stored.cell, kernel), "bias": _bias(stored, kernel.shape[1])}
 
 
@@ -233,6 +298,12 @@ def _grouped(stored: _Stored) -> dict[str, Any]:
     shards = stored.shards("kernel")
     blocks = shards if len(shards) == groups else shards * groups
     rows = len(blocks[0]) - width // groups
+    dense = (rows * groups + width) * 4 * units * blocks[0].itemsize
+    if dense > limits.MAX_GROUPED_BYTES:
+        raise UnsupportedError(
+            f"its {groups} groups are run as one matrix, which would take {dense:,} bytes",
+            tensor=cell.name,
+        )
     kernel = np.zeros((rows * groups, 4, units), blocks[0].dtype)
     recurrent = np.zeros((width, 4, units), blocks[0].dtype)
     of_m, of_units = width // groups, units // groups

@@ -72,6 +72,19 @@ def one_thread() -> Iterator[None]:
                 found.set_threads(_Use.before)
 
 
+def _forget_runs() -> None:
+    """Have a child process forget the runs of its parent, whose threads it has not got."""
+    found = _openblas()
+    if _Use.running and found is not None:
+        found.set_threads(_Use.before)
+    _Use.lock = threading.Lock()
+    _Use.running = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_runs)
+
+
 def has_small_products() -> bool:
     """Return whether products of small matrices take them as they are, without copies."""
     found = _openblas()

@@ -75,6 +75,7 @@ def run_padded(
     """
     import numpy as np
 
+    x = x[..., : cell.cell.input_size]  # some cells ignore what is wider
     steps, batch, _ = x.shape
     widths = cell.cell.widths
     wide = {"c": widths.c, "m": widths.m, **dict.fromkeys(GATES, widths.c)}

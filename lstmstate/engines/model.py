@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from lstmstate.cells.model import StateWidths
+from lstmstate.errors import UnsupportedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,6 +128,30 @@ class Network(NamedTuple):
     def dtype(self) -> np.dtype[np.floating[Any]]:
         """The type that it computes in."""
         return self.first.dtype
+
+    def refuse_gaps(self) -> None:
+        """Refuse cells of which one does not take what the one before gives, or of another dtype.
+
+        Raises:
+            UnsupportedError: there are such.
+        """
+        given = self.first.input_size
+        for stage in self.stages:
+            for chain in stage:
+                inside = given
+                for cell in chain:
+                    fits = cell.input_size == inside or (
+                        cell.takes_wider and cell.input_size < inside
+                    )
+                    if not fits or cell.dtype != self.dtype:
+                        raise UnsupportedError(
+                            f"it takes {cell.input_size} columns of {cell.dtype}, and is given "
+                            f"{inside} of {self.dtype}",
+                            tensor=cell.name,
+                            advice="run the cells one by one: --cell NAME",
+                        )
+                    inside = cell.widths.m
+            given = sum(chain[-1].widths.m for chain in stage)
 
 
 class Ran(NamedTuple):

@@ -12,6 +12,7 @@ norms contrib/rnn/python/ops/rnn_cell.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.engines import blas
@@ -29,6 +30,10 @@ _ORDER = "ifoj"
 # processor's caches, but for so many columns at least, which make a matrix product worth it.
 _CHUNK_BYTES = 1 << 20
 _CHUNK_COLUMNS = 256
+# A batch is run in parts whose c has so many numbers, some 20 times as many in all buffers.
+_ROOM_NUMBERS = 1 << 20
+# Buffers are kept for the next run, unless a row of a huge batch made them large.
+_KEPT_BYTES = 8 << 20
 _LINE = 16  # weights are turned so many rows at a time: what fills a line of the caches
 
 
@@ -70,7 +75,7 @@ class NumpyCell:
         self._projection = (
             None if cell.projection is None else np.ascontiguousarray(cell.projection.T, wide)
         )
-        self._room = _Room(self, 1, 1)
+        self._rooms: list[_Room] = []  # that no run uses at the moment
 
     @property
     def units(self) -> int:
@@ -122,21 +127,39 @@ class NumpyCell:
         import numpy as np
 
         steps, batch, _ = x.shape
+        most = max(_ROOM_NUMBERS // self.units, 1)
+        if batch > most:  # rows of a batch have nothing to do with one another
+            rows = [slice(start, stop) for start, stop in spans(batch, most)]
+            states = [
+                self.run(x[:, r], c[r], m[r], outputs[:, r], {k: v[:, r] for k, v in kept.items()})
+                for r in rows
+            ]
+            return np.concatenate([c for c, _ in states]), np.concatenate([m for _, m in states])
         at_once = self._steps_at_once(batch)
-        if self._room.batch != batch or self._room.steps < min(at_once, steps):
-            self._room = _Room(self, batch, min(at_once, steps))
-        room = self._room
+        room = self._free_room(batch, min(at_once, steps))
         room.c[...] = c.T
         room.m[...] = m.T
         parts = list(spans(steps, at_once))
         # What overflows in a sigmoid is 0 or 1 in the end.
         with np.errstate(all="ignore"), blas.one_thread():
-            by_part = room.input_part.of([x[start:stop] for start, stop in parts])
-            for (start, stop), projected in zip(parts, by_part, strict=True):
-                made = room.outputs[: stop - start]
-                self._step(projected, made, room, {k: v[start:stop] for k, v in kept.items()})
-                outputs[start:stop] = made.transpose(0, 2, 1)
-        return room.c.T.copy(), room.m.T.copy()
+            of_parts = room.input_part.of([x[start:stop] for start, stop in parts])
+            with closing(of_parts) as by_part:
+                for (start, stop), projected in zip(parts, by_part, strict=True):
+                    made = room.outputs[: stop - start]
+                    self._step(projected, made, room, {k: v[start:stop] for k, v in kept.items()})
+                    outputs[start:stop] = made.transpose(0, 2, 1)
+        state = room.c.T.copy(), room.m.T.copy()
+        if room.outputs.nbytes <= _KEPT_BYTES:
+            self._rooms.append(room)
+        return state
+
+    def _free_room(self, batch: int, steps: int) -> _Room:
+        """Return buffers that no other thread uses: the last ones, if they fit."""
+        try:
+            room = self._rooms.pop()
+        except IndexError:
+            return _Room(self, batch, steps)
+        return room if room.batch == batch and room.steps >= steps else _Room(self, batch, steps)
 
     def _steps_at_once(self, batch: int) -> int:
         row = len(self.kernel) * self.kernel.dtype.itemsize * batch
@@ -308,7 +331,7 @@ class _Room:
         self.unprojected = np.empty((units, batch), dtype)
         self.m = np.empty((cell.widths.m, batch), dtype)
         self.outputs = np.empty((steps, cell.widths.m, batch), dtype)
-        self.input_part = InputPart(laid.kernel, batch, steps)
+        self.input_part = InputPart(laid.kernel, cell.input_size, batch, steps)
         pieces = cut(laid.recurrent, batch) if laid.recurrent.ndim == 2 else None
         # The function, the weights, and the gates as it fills them.
         self.recurrent_product: tuple[Any, Array, Array] = (np.dot, laid.recurrent, self.z)

@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lstmstate.engines import onnx_graph
 from lstmstate.engines.model import Network, Pair, Ran, Runner
-from lstmstate.engines.onnx_graph import build_model, check
+from lstmstate.engines.onnx_graph import build_model
 from lstmstate.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -26,17 +27,21 @@ _SMALL_STEP = 1 << 21
 _SMALL_OUTPUTS = 1 << 20
 
 
+def check(network: Network) -> None:
+    """Raise UnsupportedError where ONNX has no words for a cell; nothing is needed to tell that."""
+    try:
+        onnx_graph.check(network)
+    except UnsupportedError as error:
+        error.advice = _INSTEAD
+        raise
+
+
 def load(network: Network) -> Runner:
     """Return a network that is ready to run.
 
     Raises:
-        UnsupportedError: ONNX has no words for a cell, or onnxruntime cannot be trusted with it.
+        UnsupportedError: onnxruntime cannot be trusted with its weights.
     """
-    try:
-        check(network)
-    except UnsupportedError as error:
-        error.advice = _INSTEAD
-        raise
     for cell in network.cells:
         weights = (cell.kernel, cell.recurrent, cell.bias, *cell.peepholes.values())
         _check_finite("a weight", weights, cell.name)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from numbers import Real
 from typing import NamedTuple, cast
 
-from lstmstate.cells.model import Cell, Option, Value
+from lstmstate.cells import names
+from lstmstate.cells.model import MIXED, STRANGE, Cell, Option, Value
+from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.engines.activations import ACTIVATIONS
 from lstmstate.errors import LstmstateError, printable
 
@@ -20,11 +24,16 @@ _ASSUMED: dict[str, Value] = {
     "peepholes": False,
 }
 RUN_OPTIONS = tuple(_ASSUMED)
+# Their operation clips only where the bound is above zero: contrib/rnn/kernels/lstm_ops.h.
+BLOCK_CELLS = ("LSTMBlockCell", "LSTMBlockFusedCell", "CudnnCompatibleLSTMCell", "BlockLSTMV2")
 
 
 def _is_number(value: Value) -> bool:
-    is_one = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_one and math.isfinite(cast("float", value))
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    with suppress(OverflowError):
+        return math.isfinite(value)
+    return False
 
 
 def _is_bound(value: Value) -> bool:
@@ -55,8 +64,9 @@ def refuse_others(given: Mapping[str, Value]) -> None:
     for name, value in given.items():
         fits, words = _GIVEN.get(name, (None, ""))
         if fits is None or not fits(value):
+            problem = f"{name} cannot be {value!r:.40}" if fits else f"there is no option {name}"
             advice = f"say {words}" if fits else f"there are: {', '.join(_GIVEN)}"
-            raise LstmstateError(f"there is no option {name}={value!r}", advice=advice)
+            raise LstmstateError(problem, advice=advice)
 
 
 class Settled(NamedTuple):
@@ -66,11 +76,13 @@ class Settled(NamedTuple):
         options: by name; the source is "graph", "family", "option" for what a user gave, or
             "default" for what nothing tells.
         contradicted: the options that a user gave and the files tell otherwise.
+        idle: the options that a user gave and the cell has no use for.
     """
 
     cell: Cell
     options: dict[str, Option]
     contradicted: dict[str, Option]
+    idle: tuple[str, ...] = ()
 
     @property
     def values(self) -> dict[str, Value]:
@@ -96,11 +108,17 @@ def settle(cell: Cell, given: Mapping[str, Value]) -> Settled:
     Option(value=None, source='option')
     """
     options: dict[str, Option] = {}
-    contradicted = {}
+    contradicted: dict[str, Option] = {}
+    idle: list[str] = []
+    if cell.family in BLOCK_CELLS and given.get("cell_clip") == 0:
+        given = {**given, "cell_clip": None}
     for name, default in _ASSUMED.items():
         told = _told(cell, name)
         is_told = told.source in ("graph", "family")
-        if name in given:
+        if name in given and given[name] and _is_idle(cell, name):
+            options[name] = told
+            idle.append(name)
+        elif name in given:
             options[name] = Option(given[name], "option")
             if is_told and told.value != given[name]:
                 contradicted[name] = told
@@ -108,7 +126,14 @@ def settle(cell: Cell, given: Mapping[str, Value]) -> Settled:
             options[name] = told
         else:
             options[name] = Option(default if told.value is None else told.value, "default")
-    return Settled(cell, options, contradicted)
+    return Settled(cell, options, contradicted, tuple(idle))
+
+
+def _is_idle(cell: Cell, name: str) -> bool:
+    """Whether a cell has no use for an option: a clip of what is not there, peepholes of none."""
+    if name == "peepholes":
+        return not any(role in cell.variables for role in PEEPHOLES)
+    return name == "proj_clip" and cell.num_proj is None
 
 
 def _told(cell: Cell, name: str) -> Option:
@@ -125,22 +150,42 @@ def _told(cell: Cell, name: str) -> Option:
 
 def assumptions(settled: Sequence[Settled]) -> list[str]:
     """Return what is assumed of the cells, as lines to tell a user."""
-    return _lines(
-        (
-            one.cell,
-            "nothing tells all of its options, and defaults are used: "
-            + ", ".join(f"{option} {_word(value)}" for option, value in one.assumed.items()),
-        )
-        for one in settled
-        if one.assumed
-    )
+    return _lines((one.cell, words) for one in settled for words in _assumed(one))
+
+
+def _assumed(one: Settled) -> Iterator[str]:
+    if one.assumed:
+        used = ", ".join(f"{option} {_word(value)}" for option, value in one.assumed.items())
+        yield f"nothing tells all of its options, and defaults are used: {used}"
+    for note in one.cell.notes:
+        if note == MIXED:
+            yield f"the cell is run alone, and {MIXED}"
+        elif note.startswith(STRANGE):
+            yield f"{note}: it is run without them"
 
 
 def remarks(settled: Sequence[Settled]) -> list[str]:
     """Return what else a user should know: flags that contradict the files, odd graphs."""
     return _lines(
-        (one.cell, words) for one in settled for words in [*one.cell.notes, *_contradictions(one)]
+        (one.cell, words)
+        for one in settled
+        for words in [*_odd(one), *_wrapped(one), *_contradictions(one), *_idle(one)]
     )
+
+
+def _odd(one: Settled) -> Iterator[str]:
+    yield from (note for note in one.cell.notes if not note.startswith((MIXED, STRANGE)))
+
+
+def _wrapped(one: Settled) -> Iterator[str]:
+    wrapper = names.wrapper(one.cell.name)
+    if wrapper is not None:
+        yield f"only the cell is run, and not what {printable(wrapper)} does around it"
+
+
+def _idle(one: Settled) -> Iterator[str]:
+    for option in one.idle:
+        yield f"--{option.replace('_', '-')} has no effect: there is nothing for it to act on"
 
 
 def _contradictions(one: Settled) -> Iterator[str]:
@@ -151,10 +196,10 @@ def _contradictions(one: Settled) -> Iterator[str]:
 
 def _lines(told: Iterable[tuple[Cell, str]]) -> list[str]:
     """Return a line for each thing that is told, with the names of all cells that it holds for."""
-    names: dict[str, list[str]] = {}
+    cells: dict[str, list[str]] = {}
     for cell, words in told:
-        names.setdefault(words, []).append(printable(cell.name) or "the cell")
-    return [f"{', '.join(cells)}: {words}" for words, cells in names.items()]
+        cells.setdefault(words, []).append(printable(cell.name) or "the cell")
+    return [f"{', '.join(called)}: {words}" for words, called in cells.items()]
 
 
 def _word(value: Value) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -27,9 +27,10 @@ def cut(weights: Array, batch: int) -> Array | None:
     None where that gains nothing: there are no such kernels, or the weights cannot be cut so.
     """
     rows, columns = weights.shape
-    most = _SMALL // (columns * batch)
-    if batch == 1 or not blas.has_small_products():  # a batch of one is a vector, never copied
+    # A batch of one is a vector, never copied.
+    if batch == 1 or not weights.size or not blas.has_small_products():
         return None
+    most = _SMALL // (columns * batch)
     if rows <= most:
         return weights[None]
     sizes = (size for size in range(most, _LEAST_ROWS - 1, -1) if rows % size == 0)
@@ -42,20 +43,22 @@ class InputPart:
 
     Args:
         kernel: `[G·H, I]`, or `[G·H, I + 1]`: the last column is added to every product.
+        width: I.
         steps: how many at once.
     """
 
-    def __init__(self, kernel: Array, batch: int, steps: int) -> None:
+    def __init__(self, kernel: Array, width: int, batch: int, steps: int) -> None:
         import numpy as np
 
         self._kernel = kernel
+        self._width = width
         self._pieces = cut(kernel, batch)
         self._is_worth_a_thread = kernel.size * batch >= _WORTH_A_THREAD
         columns = kernel.shape[1]
         shape = (columns, steps * batch) if self._pieces is None else (steps, columns, batch)
         self._inputs = np.ones(shape, kernel.dtype)
 
-    def of(self, parts: Sequence[Array]) -> Iterator[Array]:
+    def of(self, parts: Sequence[Array]) -> Generator[Array]:
         """Yield the products of parts `[steps, batch, I]` of a sequence, `[steps, G·H, batch]`."""
         if len(parts) == 1 or not self._is_worth_a_thread:
             yield from map(self._product, parts)
@@ -64,6 +67,8 @@ class InputPart:
 
     def _ahead(self, parts: Sequence[Array]) -> Iterator[Array]:
         """Yield the products; while one is used a thread computes the next."""
+        import numpy as np
+
         made: SimpleQueue[Array | BaseException] = SimpleQueue()
         wanted = threading.Semaphore(2)
         is_over = threading.Event()
@@ -74,7 +79,8 @@ class InputPart:
                 if is_over.is_set():
                     return
                 try:
-                    made.put(self._product(part))
+                    with np.errstate(all="ignore"):  # a thread begins with NumPy's own settings
+                        made.put(self._product(part))
                 except BaseException as error:  # belongs to who waits for the product
                     made.put(error)
                     return
@@ -96,7 +102,8 @@ class InputPart:
     def _product(self, x: Array) -> Array:
         import numpy as np
 
-        steps, batch, width = x.shape
+        steps, batch, _ = x.shape
+        width = self._width
         product: Array
         if self._pieces is not None:
             inputs = self._inputs[:steps]

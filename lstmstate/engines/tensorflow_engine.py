@@ -16,22 +16,26 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.engines.model import Network, Pair, Ran, Runner, Stage
-from lstmstate.engines.tensorflow_cells import INSTEAD, Kit, Made, RNNCell, Tensor, check, make
+from lstmstate.engines.tensorflow_cells import INSTEAD, Kit, Made, RNNCell, Tensor, make
+from lstmstate.engines.tensorflow_cells import check as check_cell
 from lstmstate.errors import LstmstateError, UnsupportedError
 
 if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths
 
 
+def check(network: Network) -> None:
+    """Raise UnsupportedError where TensorFlow 2 has no such cell; nothing is imported for that."""
+    for cell in network.cells:
+        check_cell(cell)
+
+
 def load(network: Network) -> Runner:
     """Return a network that is ready to run.
 
     Raises:
-        UnsupportedError: TensorFlow 2 has no such cell.
         LstmstateError: TensorFlow is there, and cannot be imported.
     """
-    for cell in network.cells:
-        check(cell)
     return _TensorFlowRunner(network, _imported())
 
 

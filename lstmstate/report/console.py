@@ -178,7 +178,7 @@ class TerminalSheet:
 
 def tracked(items: Sequence[_Item], what: str) -> Iterable[_Item]:
     """Return the items, with progress on stderr while they are gone through, on a terminal."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         return items
     from rich.console import Console
     from rich.progress import track
@@ -217,7 +217,7 @@ class Meter:
     def __init__(self, what: str, total: int | None, *, quiet: bool) -> None:
         self._what = what
         self._total = total
-        self._silent = quiet or not sys.stderr.isatty()
+        self._silent = quiet or sys.stderr is None or not sys.stderr.isatty()
         self._bytes = 0
         self._start = time.monotonic()
         self._progress: Progress | None = None

@@ -83,6 +83,12 @@ class Sequences:
                 f"{printable(path)}: {self.batch} sequences of one step each; if it is one "
                 f"sequence of {self.batch} steps, say --time-major",
             )
+        own = shape[-1] if len(shape) > 1 else 1
+        if own > width:
+            self.notes += (
+                f"{printable(path)}: the last {own - width} of its {own} columns are left out: "
+                "this class takes no notice of them",
+            )
         self._found = found
         self._dtype = dtype
         self._allow_nan = allow_nan

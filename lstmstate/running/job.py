@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate.cells.model import StateWidths
-from lstmstate.engines.model import Pair, Ran, spans
+from lstmstate.engines.model import Pair, spans
 from lstmstate.errors import LstmstateError, located, printable
 from lstmstate.loaded import Loaded
 from lstmstate.running.figures import Figures, Tally
@@ -258,7 +258,8 @@ def run_input(
     tally = Tally()
     planned = {plan.name for plan in results.plans} if results else set()
     names = _kept_names(loaded, keep)
-    for start, ran, valid in parts_of(loaded, given, states, keep):
+    for start, x, valid in chunks_of(loaded, given, keep):
+        ran = loaded.runner.run(x, states, valid, keep)
         states = ran.states
         if figures:
             tally.add(ran.outputs, valid)
@@ -283,10 +284,10 @@ def run_input(
     )
 
 
-def parts_of(
-    loaded: Loaded, given: Input, states: list[Pair], keep: str = ""
-) -> Iterator[tuple[int, Ran, Lengths | None]]:
-    """Yield (the first step, what came of it, the valid steps) of each part of an input."""
+def chunks_of(
+    loaded: Loaded, given: Input, keep: str = ""
+) -> Iterator[tuple[int, Array, Lengths | None]]:
+    """Yield (the first step, `[steps, batch, width]`, the valid steps) of each part of an input."""
     import numpy as np
 
     sequences = given.sequences
@@ -295,9 +296,7 @@ def parts_of(
         valid = None if given.lengths is None else np.clip(given.lengths - start, 0, stop - start)
         if valid is not None and (valid == stop - start).all():
             valid = None
-        ran = loaded.runner.run(x, states, valid, keep)
-        states = ran.states
-        yield start, ran, valid
+        yield start, x, valid
 
 
 def _at_once(loaded: Loaded, given: Input, keep: str) -> int:
