@@ -143,7 +143,7 @@ def test_the_last_state_in_any_layout_is_a_state_to_begin_with(
         assert (done.code, done.err) == (0, ""), state
         with pytest.warns(UserWarning, match="defaults are used"):
             after = lstmstate.open_checkpoint(ckpt).network().run(np.load(x))[1]
-        assert same(arrays(target), expected(ckpt, np.load(x), after))
+            assert same(arrays(target), expected(ckpt, np.load(x), after))
 
 
 def test_the_state_that_a_checkpoint_keeps_is_one_to_begin_with(
