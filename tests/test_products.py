@@ -49,17 +49,20 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("batch", [1, 2, 7])
 @pytest.mark.parametrize("small", [1, 2000, 10_000, 1_000_000])
-@pytest.mark.parametrize("is_ahead", [False, True])
+@pytest.mark.parametrize("threads", ["", "ahead", "of the batch"])
 def test_cut_products_are_whole_ones(
     monkeypatch: pytest.MonkeyPatch, small_steps: None, dtype: str, batch: int, small: int,
-    is_ahead: bool,
+    threads: str,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(blas, "has_small_products", lambda: False)
     expected = _run(batch, dtype)
     monkeypatch.setattr(blas, "has_small_products", lambda: True)
     monkeypatch.setattr(products, "_SMALL", small)
-    if is_ahead:
+    if threads:
         monkeypatch.setattr(products, "_WORTH_A_THREAD", 0)
+    if threads == "of the batch":
+        monkeypatch.setattr(products, "_PART_PRODUCT", 1)
+        monkeypatch.setattr(products, "_PART_ROWS", 2)
     tolerance = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-2}[dtype]
     np.testing.assert_allclose(_run(batch, dtype), expected, atol=tolerance)
 
@@ -82,6 +85,29 @@ def test_an_error_in_the_thread_ahead_is_raised(monkeypatch: pytest.MonkeyPatch)
     part = products.InputPart(np.zeros((8, 3), np.float32), 2, 2, 4)
     with pytest.raises(ValueError, match="broadcast"):
         list(part.of([np.zeros((4, 2, 2)), np.zeros((4, 5, 9))]))
+
+
+def test_a_batch_is_shared_among_threads() -> None:
+    assert products.shares(31, 1 << 20) == [slice(0, 31)]
+    assert products.shares(64, 1000) == [slice(0, 64)]
+    assert products.shares(35, 1 << 20) == [slice(0, 17), slice(17, 35)]
+    assert len(products.shares(10_000, 1 << 20)) == 8
+
+
+def test_an_error_in_any_thread_is_raised_when_all_have_ended() -> None:
+    ended = []
+
+    def fail() -> None:
+        raise KeyError("one")
+
+    def go_on() -> None:
+        ended.append(1)
+
+    for jobs in ([fail, go_on], [go_on, fail], [go_on, fail, go_on]):
+        with pytest.raises(KeyError):
+            products.together(jobs)
+    assert len(ended) == 4
+    assert products.together([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
 
 
 def test_threads_are_put_back() -> None:

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.engines import blas
 from lstmstate.engines.activations import function
-from lstmstate.engines.model import Arithmetic, Norm, spans
-from lstmstate.engines.products import InputPart, cut
+from lstmstate.engines.model import Arithmetic, Norm, Pair, spans
+from lstmstate.engines.products import InputPart, cut, shares, together
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,9 +114,7 @@ class NumpyCell:
         half = beta.dtype.type(0.5 if self._by_tanh and gate in "ifo" else 1)
         return Norm((gamma * half)[:, None], ((beta + added) * half)[:, None])
 
-    def run(
-        self, x: Array, c: Array, m: Array, outputs: Array, kept: Mapping[str, Array]
-    ) -> tuple[Array, Array]:
+    def run(self, x: Array, c: Array, m: Array, outputs: Array, kept: Mapping[str, Array]) -> Pair:
         """Run over some steps; return the new c and m.
 
         Args:
@@ -126,15 +125,26 @@ class NumpyCell:
         """
         import numpy as np
 
-        steps, batch, _ = x.shape
+        def run(rows: slice) -> Pair:
+            of_rows = {letter: values[:, rows] for letter, values in kept.items()}
+            return self._run(x[:, rows], c[rows], m[rows], outputs[:, rows], of_rows)
+
+        # Rows of a batch have nothing to do with one another.
         most = max(_ROOM_NUMBERS // self.units, 1)
-        if batch > most:  # rows of a batch have nothing to do with one another
-            rows = [slice(start, stop) for start, stop in spans(batch, most)]
-            states = [
-                self.run(x[:, r], c[r], m[r], outputs[:, r], {k: v[:, r] for k, v in kept.items()})
-                for r in rows
-            ]
-            return np.concatenate([c for c, _ in states]), np.concatenate([m for _, m in states])
+        states: list[Pair] = []
+        for start, stop in spans(x.shape[1], most):
+            shared = shares(stop - start, self.recurrent.size)
+            rows = [slice(start + part.start, start + part.stop) for part in shared]
+            states += together([partial(run, part) for part in rows])
+        if len(states) == 1:
+            return states[0]
+        return np.concatenate([c for c, _ in states]), np.concatenate([m for _, m in states])
+
+    def _run(self, x: Array, c: Array, m: Array, outputs: Array, kept: Mapping[str, Array]) -> Pair:
+        """Run over some steps of some rows."""
+        import numpy as np
+
+        steps, batch, _ = x.shape
         at_once = self._steps_at_once(batch)
         room = self._free_room(batch, min(at_once, steps))
         room.c[...] = c.T

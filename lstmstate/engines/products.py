@@ -1,11 +1,12 @@
-"""The matrix products of a cell: cut to what is computed fastest, and those of the input ahead."""
+"""The work of a cell: products cut to what is computed fastest, and threads that share it."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import pairwise
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lstmstate.engines import blas
 
@@ -19,6 +20,13 @@ _SMALL = 1_000_000
 _LEAST_ROWS = 4
 # From so many multiplications in a step on, a thread of its own computes the input's part.
 _WORTH_A_THREAD = 250_000
+# Parts of a batch that have a thread each: of so many rows, and of so many multiplications in a
+# step, at least. How many there are does not depend on the machine: nor do the results.
+_PART_ROWS = 16
+_PART_PRODUCT = 8_000_000
+_MOST_PARTS = 8
+
+_Result = TypeVar("_Result")
 
 
 def cut(weights: Array, batch: int) -> Array | None:
@@ -36,6 +44,54 @@ def cut(weights: Array, batch: int) -> Array | None:
     sizes = (size for size in range(most, _LEAST_ROWS - 1, -1) if rows % size == 0)
     size = next(sizes, None)
     return None if size is None else weights.reshape(-1, size, columns)
+
+
+def shares(batch: int, weights: int) -> list[slice]:
+    """Return the parts of a batch that are run at once, for so many recurrent weights.
+
+    >>> shares(32, 1 << 20), shares(64, 1 << 12)
+    ([slice(0, 16, None), slice(16, 32, None)], [slice(0, 64, None)])
+    """
+    count = min(batch // _PART_ROWS, batch * weights // _PART_PRODUCT, _MOST_PARTS)
+    count = max(count, 1)
+    ends = [batch * number // count for number in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(ends)]
+
+
+def together(jobs: Sequence[Callable[[], _Result]]) -> list[_Result]:
+    """Call functions at once, each in a thread, the first in this one; return what they return."""
+    others = [_Call(job) for job in jobs[1:]]
+    for thread in others:
+        thread.start()
+    try:
+        results = [jobs[0]()]
+    finally:
+        for thread in others:
+            thread.join()
+    return [*results, *(thread.result() for thread in others)]
+
+
+class _Call(threading.Thread):
+    """A call in a thread, and what came of it."""
+
+    def __init__(self, job: Callable[[], Any]) -> None:
+        super().__init__(name="lstmstate-batch", daemon=True)
+        self._job = job
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Call it."""
+        try:
+            self._result = self._job()
+        except BaseException as error:  # belongs to who waits for it
+            self._error = error
+
+    def result(self) -> Any:
+        """Return what it returned, or raise what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._result
 
 
 class InputPart:
