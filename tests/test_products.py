@@ -88,10 +88,11 @@ def test_an_error_in_the_thread_ahead_is_raised(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_batch_is_shared_among_threads() -> None:
-    assert products.shares(31, 1 << 20) == [slice(0, 31)]
-    assert products.shares(64, 1000) == [slice(0, 64)]
-    assert products.shares(35, 1 << 20) == [slice(0, 17), slice(17, 35)]
-    assert len(products.shares(10_000, 1 << 20)) == 8
+    most = 10_000
+    assert list(products.shares(31, 1 << 20, most)) == [[slice(0, 31)]]
+    assert list(products.shares(64, 1000, most)) == [[slice(0, 64)]]
+    assert list(products.shares(35, 1 << 20, most)) == [[slice(0, 17), slice(17, 35)]]
+    assert [len(rows) for rows in products.shares(most + 1, 1 << 20, most)] == [8, 1]
 
 
 def test_an_error_in_any_thread_is_raised_when_all_have_ended() -> None:

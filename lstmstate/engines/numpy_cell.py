@@ -125,34 +125,33 @@ class NumpyCell:
         """
         import numpy as np
 
-        def run(rows: slice) -> Pair:
+        def run(rows: slice, alone: bool) -> Pair:
             of_rows = {letter: values[:, rows] for letter, values in kept.items()}
-            return self._run(x[:, rows], c[rows], m[rows], outputs[:, rows], of_rows)
+            return self._run(x[:, rows], c[rows], m[rows], outputs[:, rows], of_rows, alone)
 
         # Rows of a batch have nothing to do with one another.
         most = max(_ROOM_NUMBERS // self.units, 1)
         states: list[Pair] = []
-        for start, stop in spans(x.shape[1], most):
-            shared = shares(stop - start, self.recurrent.size)
-            rows = [slice(start + part.start, start + part.stop) for part in shared]
-            states += together([partial(run, part) for part in rows])
+        for rows in shares(x.shape[1], self.recurrent.size, most):
+            states += together([partial(run, part, len(rows) == 1) for part in rows])
         if len(states) == 1:
             return states[0]
         return np.concatenate([c for c, _ in states]), np.concatenate([m for _, m in states])
 
-    def _run(self, x: Array, c: Array, m: Array, outputs: Array, kept: Mapping[str, Array]) -> Pair:
-        """Run over some steps of some rows."""
+    def _run(
+        self, x: Array, c: Array, m: Array, outputs: Array, kept: Mapping[str, Array], alone: bool
+    ) -> Pair:
+        """Run over some steps of some rows; alone: no other thread runs others."""
         import numpy as np
 
         steps, batch, _ = x.shape
-        at_once = self._steps_at_once(batch)
-        room = self._free_room(batch, min(at_once, steps))
+        parts = list(spans(steps, self._steps_at_once(batch)))
+        room = self._free_room(batch, parts[0][1])
         room.c[...] = c.T
         room.m[...] = m.T
-        parts = list(spans(steps, at_once))
         # What overflows in a sigmoid is 0 or 1 in the end.
         with np.errstate(all="ignore"), blas.one_thread():
-            of_parts = room.input_part.of([x[start:stop] for start, stop in parts])
+            of_parts = room.input_part.of([x[a:b] for a, b in parts], alone=alone)
             with closing(of_parts) as by_part:
                 for (start, stop), projected in zip(parts, by_part, strict=True):
                     made = room.outputs[: stop - start]

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lstmstate.engines import blas
+from lstmstate.engines.model import spans
 
 if TYPE_CHECKING:
     from lstmstate.engines.model import Array
@@ -23,7 +24,7 @@ _WORTH_A_THREAD = 250_000
 # Parts of a batch that have a thread each: of so many rows, and of so many multiplications in a
 # step, at least. How many there are does not depend on the machine: nor do the results.
 _PART_ROWS = 16
-_PART_PRODUCT = 8_000_000
+_PART_PRODUCT = 1_000_000
 _MOST_PARTS = 8
 
 _Result = TypeVar("_Result")
@@ -46,16 +47,20 @@ def cut(weights: Array, batch: int) -> Array | None:
     return None if size is None else weights.reshape(-1, size, columns)
 
 
-def shares(batch: int, weights: int) -> list[slice]:
-    """Return the parts of a batch that are run at once, for so many recurrent weights.
+def shares(batch: int, weights: int, most: int) -> Iterator[list[slice]]:
+    """Yield the rows of a batch that are run at once, `most` at the most, each part in a thread.
 
-    >>> shares(32, 1 << 20), shares(64, 1 << 12)
-    ([slice(0, 16, None), slice(16, 32, None)], [slice(0, 64, None)])
+    >>> list(shares(32, 1 << 16, 100)), list(shares(32, 1 << 10, 20))
+    ([[slice(0, 16, None), slice(16, 32, None)]], [[slice(0, 20, None)], [slice(20, 32, None)]])
+
+    Args:
+        weights: how many recurrent weights there are.
     """
-    count = min(batch // _PART_ROWS, batch * weights // _PART_PRODUCT, _MOST_PARTS)
-    count = max(count, 1)
-    ends = [batch * number // count for number in range(count + 1)]
-    return [slice(start, stop) for start, stop in pairwise(ends)]
+    for start, stop in spans(batch, most):
+        rows = stop - start
+        count = max(min(rows // _PART_ROWS, rows * weights // _PART_PRODUCT, _MOST_PARTS), 1)
+        ends = [start + rows * number // count for number in range(count + 1)]
+        yield [slice(*part) for part in pairwise(ends)]
 
 
 def together(jobs: Sequence[Callable[[], _Result]]) -> list[_Result]:
@@ -114,9 +119,13 @@ class InputPart:
         shape = (columns, steps * batch) if self._pieces is None else (steps, columns, batch)
         self._inputs = np.ones(shape, kernel.dtype)
 
-    def of(self, parts: Sequence[Array]) -> Generator[Array]:
-        """Yield the products of parts `[steps, batch, I]` of a sequence, `[steps, G·H, batch]`."""
-        if len(parts) == 1 or not self._is_worth_a_thread:
+    def of(self, parts: Sequence[Array], *, alone: bool = True) -> Generator[Array]:
+        """Yield the products of parts `[steps, batch, I]` of a sequence, `[steps, G·H, batch]`.
+
+        Args:
+            alone: whether there is no thread yet that runs another part of the batch.
+        """
+        if len(parts) == 1 or not (alone and self._is_worth_a_thread):
             yield from map(self._product, parts)
             return
         yield from self._ahead(parts)
