@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from commands import Shell
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -20,3 +21,9 @@ SHARED = PROJECT.parent / "shared"
 def samples() -> Path:
     """The folder of sample checkpoints."""
     return SAMPLES
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    """The commands, run in this process."""
+    return Shell(capsys)

@@ -13,7 +13,6 @@ from commands import (
     SAMPLES,
     SECOND,
     SUNSPOTS,
-    Captured,
     Shell,
     archive,
     checkpoint,
@@ -25,12 +24,6 @@ from commands import (
 )
 
 import lstmstate
-
-
-@pytest.fixture
-def shell(capsys: Captured) -> Shell:
-    """The commands in this process."""
-    return Shell(capsys)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from commands import (
     PROJECT,
     SAMPLES,
     SUNSPOTS,
-    Captured,
     Shell,
     error,
     notes,
@@ -26,12 +25,6 @@ from commands import (
 from lstmstate.cli import run
 
 HALVED = "nothing tells the widths of this flat state: it is cut in half, c 4 and m 4"
-
-
-@pytest.fixture
-def shell(capsys: Captured) -> Shell:
-    """The commands in this process."""
-    return Shell(capsys)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from commands import (
     FIRST,
     SAMPLES,
     SUNSPOTS,
-    Captured,
     Shell,
     archive,
     checkpoint,
@@ -22,12 +21,6 @@ from commands import (
     numbers,
     saved,
 )
-
-
-@pytest.fixture
-def shell(capsys: Captured) -> Shell:
-    """The commands in this process."""
-    return Shell(capsys)
 
 
 @pytest.fixture

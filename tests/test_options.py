@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 import pytest
-from commands import Captured, Shell
+from commands import Shell
 
 from lstmstate import engines
 from lstmstate.cli import cli, options
@@ -15,12 +15,6 @@ from lstmstate.state.layouts import LAYOUTS
 
 CONTEXT = click.Context(cli)
 COMMANDS = {name: cli.get_command(CONTEXT, name) for name in cli.list_commands(CONTEXT)}
-
-
-@pytest.fixture
-def shell(capsys: Captured) -> Shell:
-    """The commands in this process."""
-    return Shell(capsys)
 
 
 def test_names_that_the_help_has_without_their_tables() -> None:

@@ -16,18 +16,12 @@ from tempfile import mkdtemp
 
 import numpy as np
 import pytest
-from commands import PROJECT, SAMPLES, SUNSPOTS, Captured, Shell, error, numbers, saved
+from commands import PROJECT, SAMPLES, SUNSPOTS, Shell, error, numbers, saved
 
 from lstmstate.output import Outputs
 
 OLD = b"what was there before"
 DATA = ".data-00000-of-00001"
-
-
-@pytest.fixture
-def shell(capsys: Captured) -> Shell:
-    """The commands in this process."""
-    return Shell(capsys)
 
 
 @pytest.fixture

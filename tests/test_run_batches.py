@@ -16,7 +16,6 @@ from commands import (
     SAMPLES,
     SUNSPOTS,
     Array,
-    Captured,
     Shell,
     archive,
     notes,
@@ -29,12 +28,6 @@ import lstmstate
 from lstmstate.running import job
 
 PEEPHOLE = SAMPLES / "peephole_tuple"
-
-
-@pytest.fixture
-def shell(capsys: Captured) -> Shell:
-    """The commands in this process."""
-    return Shell(capsys)
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from commands import (
     SECOND,
     SUNSPOTS,
     Array,
-    Captured,
     Shell,
     archive,
     checkpoint,
@@ -32,12 +31,6 @@ from lstmstate import LSTMState
 
 PEEPHOLE, BOTH = SAMPLES / "peephole_tuple", SAMPLES / "bidirectional"
 CELL = "rnn/lstm_cell"
-
-
-@pytest.fixture
-def shell(capsys: Captured) -> Shell:
-    """The commands in this process."""
-    return Shell(capsys)
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from commands import (
     PROJECT,
     SAMPLES,
     SUNSPOTS,
-    Captured,
     Shell,
     archive,
     checkpoint,
@@ -34,12 +33,6 @@ from test_streaming import peak, sparse
 
 CELL, BOTH = SAMPLES / "peephole_tuple", SAMPLES / "bidirectional"
 MIB = 1 << 20
-
-
-@pytest.fixture
-def shell(capsys: Captured) -> Shell:
-    """The commands in this process."""
-    return Shell(capsys)
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from commands import (
     LSTMSTATE,
     PROJECT,
     SAMPLES,
-    Captured,
     Shell,
     archive,
     error,
@@ -33,12 +32,6 @@ from commands import (
 CELL = SAMPLES / "peephole_tuple"
 OLD = b"what was there before"
 ENDINGS = ["npz", "h5", "npy"]
-
-
-@pytest.fixture
-def shell(capsys: Captured) -> Shell:
-    """The commands in this process."""
-    return Shell(capsys)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from commands import (
     FIRST,
     SECOND,
     SUNSPOTS,
-    Captured,
     Shell,
     archive,
     error,
@@ -20,12 +19,6 @@ from commands import (
     numbers,
     saved,
 )
-
-
-@pytest.fixture
-def shell(capsys: Captured) -> Shell:
-    """The commands in this process."""
-    return Shell(capsys)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from commands import (
     SAMPLES,
     SECOND,
     SUNSPOTS,
-    Captured,
     Shell,
     archive,
     checkpoint,
@@ -30,12 +29,6 @@ from lstmstate import engines
 
 PEEPHOLE, BOTH = SAMPLES / "peephole_tuple", SAMPLES / "bidirectional"
 SAMPLE_NAMES = sorted(path.name for path in SAMPLES.iterdir() if path.is_dir())
-
-
-@pytest.fixture
-def shell(capsys: Captured) -> Shell:
-    """The commands in this process."""
-    return Shell(capsys)
 
 
 def of(trial: dict[str, Any]) -> list[str]:

@@ -33,6 +33,7 @@ from lstmstate.cells.scopes import (
     is_something_else,
     place,
     shapes_of,
+    strange,
     two_kernels,
 )
 from lstmstate.cells.shapes import PEEPHOLES, Widths
@@ -218,6 +219,7 @@ class Recognition:
             wired = self.graph.of(stored)
         self._taken.update(variable.name for variable in stored)
         cell = _cell(scope, family, era, roles, widths, is_of_2=self._is_of_2(scope, stored))
+        cell = cell._replace(notes=strange(self._scopes.get(scope, {}), stored))
         if wired is not None and self.graph is not None:
             cell = _with_graph(cell, wired, self.graph)
         elif (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lstmstate.cells import names
 from lstmstate.cells.families import (
@@ -13,6 +13,7 @@ from lstmstate.cells.families import (
     Leaves,
 )
 from lstmstate.cells.graph_view import Stored
+from lstmstate.cells.model import STRANGE
 from lstmstate.cells.shapes import Shapes
 
 Scope = dict[str, Stored]  # leaf → variable
@@ -72,6 +73,13 @@ def by_role(leaves: Scope, pattern: Leaves) -> Roles:
 def shapes_of(roles: Roles) -> Shapes:
     """Return the shapes of a cell's variables by role."""
     return {role: tuple(v.shape for v in stored) for role, stored in roles.items()}
+
+
+def strange(leaves: Scope, stored: Iterable[Stored]) -> tuple[str, ...]:
+    """Return a note on what lies in a cell's scope, looks like a part of it, and is none."""
+    known = {variable.name for variable in stored}
+    odd = [leaf for leaf, v in leaves.items() if names.is_part(leaf) and v.name not in known]
+    return (f"{STRANGE}: {', '.join(sorted(odd))}",) if odd else ()
 
 
 def is_called(scope: str, leaves: Scope, family: Family) -> bool:

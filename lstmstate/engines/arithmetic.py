@@ -50,11 +50,17 @@ class _Stored(Mapping[str, "Array"]):
     def __getitem__(self, role: str) -> Array:
         if role not in self:
             raise KeyError(role)
-        return cast("Array", weight(self.cell, role, self._read))
+        return _real(role, weight(self.cell, role, self._read))
 
     def shards(self, role: str) -> list[Array]:
         """Return the variables of a role, one by one."""
-        return [cast("Array", self._read(name)) for name in self.cell.variables[role]]
+        return [_real(role, self._read(name)) for name in self.cell.variables[role]]
+
+
+def _real(role: str, value: NDArray[np.generic]) -> Array:
+    if value.dtype.kind != "f":
+        raise ValueError(f"its {role} is {value.dtype}")
+    return cast("Array", value)
 
 
 def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmetic:
@@ -219,8 +225,8 @@ def _fused(stored: _Stored) -> dict[str, Any]:
 def _masked(stored: _Stored) -> dict[str, Any]:
     """The mask of what was pruned is multiplied with the kernel."""
     mask = stored["mask"]
-    if mask.shape != stored["kernel"].shape or mask.dtype.kind != "f":
-        raise ValueError(f"its mask is {mask.dtype} {list(mask.shape)}")
+    if mask.shape != stored["kernel"].shape:
+        raise ValueError(f"its mask is {list(mask.shape)}")
     kernel = stored["kernel"] * mask
     return {**_of_kernel(stored.cell, kernel), "bias": _bias(stored, kernel.shape[1])}
 
