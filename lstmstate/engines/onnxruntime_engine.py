@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths
 
 _INSTEAD = "--engine numpy"
-# A step of one sequence with no more weights than these is done sooner than shared out.
-_SMALL_STEP = 1 << 21
 # onnxruntime copies its outputs out of memory of its own. More of them are written where they
 # stay; for fewer its memory, which is in the processor's caches, is worth the copy.
 _SMALL_OUTPUTS = 1 << 20
@@ -49,11 +47,10 @@ def load(network: Network) -> Runner:
 
 
 class _Way(NamedTuple):
-    """What a session is made for; is_alone: for one thread."""
+    """What a session is made for."""
 
     lengths: bool
     keeps_m: bool
-    is_alone: bool
 
 
 class _OnnxRunner:
@@ -63,7 +60,6 @@ class _OnnxRunner:
         self._network = network
         # The last of one chain needs no joining: its outputs come as its operator makes them.
         self._ends = "y" if len(network.stages[-1]) > 1 else f"m_{len(network.cells) - 1}"
-        self._weights = max(cell.recurrent.size for cell in network.cells)
         self._sessions: dict[_Way, tuple[Any, dict[str, list[Any]]]] = {}
 
     def run(
@@ -115,8 +111,7 @@ class _OnnxRunner:
         """Run over sequences that all have steps."""
         import numpy as np
 
-        is_alone = x.shape[1] == 1 and self._weights <= _SMALL_STEP
-        session, outputs = self._session(_Way(lengths is not None, keeps_m, is_alone))
+        session, outputs = self._session(_Way(lengths is not None, keeps_m))
         feeds: dict[str, Any] = {"x": x}
         if lengths is not None:
             feeds["lengths"] = lengths.astype(np.int32)
@@ -140,8 +135,6 @@ class _OnnxRunner:
             model = build_model(self._network, lengths=way.lengths, steps=tuple(steps))
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 3  # errors: warnings are not for our users
-            if way.is_alone:
-                options.intra_op_num_threads = 1
             session = onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
