@@ -14,7 +14,7 @@ import pytest
 from builders import BundleBuilder
 from numpy.typing import NDArray
 
-from lstmstate.cli import run
+from lstmstate.cli import execute as run
 
 PROJECT = Path(__file__).resolve().parent.parent
 SAMPLES = PROJECT / "sample_checkpoints"

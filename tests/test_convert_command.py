@@ -22,7 +22,7 @@ from commands import (
     saved,
 )
 
-from lstmstate.cli import run
+from lstmstate.cli import execute as run
 
 HALVED = "nothing tells the widths of this flat state: it is cut in half, c 4 and m 4"
 

@@ -27,7 +27,9 @@ def imported_by(script: str, *arguments: str) -> set[str]:
 
 def inspecting(*arguments: str) -> set[str]:
     """Return the modules that one `lstmstate inspect` imports."""
-    return imported_by("import sys; from lstmstate.cli import run; run(sys.argv[1:])", *arguments)
+    return imported_by(
+        "import sys; from lstmstate.cli import execute as run; run(sys.argv[1:])", *arguments
+    )
 
 
 @pytest.mark.parametrize("sample", [path.name for path in SAMPLES.iterdir() if path.is_dir()])

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from builders import BundleBuilder
 
-from lstmstate.cli import run
+from lstmstate.cli import execute as run
 
 PROJECT = Path(__file__).resolve().parent.parent
 SAMPLES = PROJECT / "sample_checkpoints"
@@ -247,7 +247,7 @@ def test_sigint_leaves_no_traceback(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys, lstmstate.opened as opened\n"
         "opened.open_checkpoint = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)\n"
-        "from lstmstate.cli import run\n"
+        "from lstmstate.cli import execute as run\n"
         "sys.exit(run(['inspect', 'x']))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)

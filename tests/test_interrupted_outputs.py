@@ -141,7 +141,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(ending: str, tmp_path: Path
     limited = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); "
-        "from lstmstate.cli import run; sys.exit(run(sys.argv[1:]))"
+        "from lstmstate.cli import execute as run; sys.exit(run(sys.argv[1:]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", limited, *map(str, command[len(LSTMSTATE) :]), *compress],

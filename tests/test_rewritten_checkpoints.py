@@ -38,7 +38,7 @@ from test_values_against_tensorflow import (
 from writers import TensorFlow, as_in_1_x, dynamic, inputs, lstm, tensorflow
 
 from lstmstate import load_state
-from lstmstate.cli import run
+from lstmstate.cli import execute as run
 
 Captured = pytest.CaptureFixture[str]
 

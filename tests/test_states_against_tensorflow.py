@@ -19,7 +19,7 @@ from conftest import SAMPLES, SHARED
 from writers import RNNCell, TensorFlow, as_in_1_x, tensorflow
 
 from lstmstate import LSTMState, StackState, load_state, save_state
-from lstmstate.cli import run
+from lstmstate.cli import execute as run
 
 Array = Any
 Captured = pytest.CaptureFixture[str]

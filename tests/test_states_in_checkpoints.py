@@ -25,7 +25,7 @@ from test_values_against_tensorflow import save_v2
 from writers import Build, Shape, TensorFlow, dynamic, inputs, save
 
 from lstmstate import open_checkpoint
-from lstmstate.cli import run
+from lstmstate.cli import execute as run
 
 Captured = pytest.CaptureFixture[str]
 

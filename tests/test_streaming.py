@@ -24,7 +24,7 @@ WIDTH = 512
 # The peak of one process alone: what wait4 tells of a child includes its parent's pages.
 MEASURED = """
 import sys
-from lstmstate.cli import run
+from lstmstate.cli import execute as run
 code = run(sys.argv[1:])
 status = open("/proc/self/status").read().split()
 print(int(status[status.index("VmHWM:") + 1]) * 1024, file=sys.stderr)

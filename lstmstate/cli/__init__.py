@@ -93,12 +93,12 @@ def main() -> None:
     for number in ENDINGS:
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
             signal.signal(number, _terminate)
-    code = run(sys.argv[1:])
+    code = execute(sys.argv[1:])
     gc.freeze()  # nor does its end look through all that was loaded
     sys.exit(code)
 
 
-def run(arguments: list[str]) -> int:
+def execute(arguments: list[str]) -> int:
     """Run the command line; return the exit code. Errors are one line on stderr."""
     # Names from files may have characters that a terminal's encoding has not.
     for stream in (sys.stdout, sys.stderr):
