@@ -142,6 +142,10 @@ def _told(error: Exception, *, debug: bool) -> int:
     elif isinstance(error, MemoryError):
         tell("error: there is not enough memory for this")
     elif isinstance(error, LstmstateError):
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):  # it was stdout that could not be written
+            _give_up_stdout()
         tell(f"error: {error}")
     else:
         name = type(error).__name__
