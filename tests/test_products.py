@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import LSTMSTATE, PROJECT, SAMPLES, Array, numbers, saved
 
 from lstmstate.engines import blas, products
 from lstmstate.engines.model import Arithmetic
@@ -80,11 +82,18 @@ def test_weights_are_cut_into_even_pieces(monkeypatch: pytest.MonkeyPatch) -> No
     assert products.cut(weights, 16) is None
 
 
-def test_an_error_in_the_thread_ahead_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("has_small_products", [False, True])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_an_error_in_the_thread_ahead_is_raised(
+    monkeypatch: pytest.MonkeyPatch, batch: int, has_small_products: bool
+) -> None:
+    monkeypatch.setattr(blas, "has_small_products", lambda: has_small_products)
     monkeypatch.setattr(products, "_WORTH_A_THREAD", 0)
-    part = products.InputPart(np.zeros((8, 3), np.float32), 2, 2, 4)
-    with pytest.raises(ValueError, match="broadcast"):
-        list(part.of([np.zeros((4, 2, 2)), np.zeros((4, 5, 9))]))
+    part = products.InputPart(np.zeros((8, 3), np.float32), 2, batch, 4)
+    found = part.of([np.zeros((4, batch, 2)), np.zeros((4, batch, 9))])
+    assert next(found).shape == (4, 8, batch)
+    with pytest.raises(ValueError, match="could not broadcast"):
+        next(found)
 
 
 def test_a_batch_is_shared_among_threads() -> None:
@@ -135,6 +144,21 @@ def test_runs_without_openblas(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = _run(3)
     monkeypatch.setattr(blas, "_openblas", lambda: None)
     np.testing.assert_allclose(_run(3), expected, atol=1e-5)
+
+
+def test_kernels_of_other_processors_give_the_same_numbers(tmp_path: Path) -> None:
+    """Those of this processor, small ones if it has them, and those of any x86-64, without."""
+    x, y = saved(tmp_path / "x.npy", numbers(7, 40, 3)), tmp_path / "y.npy"
+    name = "OPENBLAS_CORETYPE"
+    own = {key: value for key, value in os.environ.items() if key != name}
+
+    def run(environment: dict[str, str]) -> Array:
+        command = [*LSTMSTATE, "run", "-q", str(SAMPLES / "peephole_flat"), str(x), "--force"]
+        subprocess.run([*command, "-o", str(y)], env=environment, cwd=PROJECT, check=True)
+        found: Array = np.load(y)
+        return found
+
+    np.testing.assert_allclose(run(own), run(own | {name: "Prescott"}), atol=1e-6)
 
 
 @pytest.mark.parametrize("given", [None, "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"])
