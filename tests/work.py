@@ -1,0 +1,63 @@
+"""Bounds on work, in lines of the package that are executed and in bytes that are allocated.
+
+Unlike a time, both are the same on every machine, whatever else runs there.
+"""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lstmstate
+
+MIB = 1 << 20
+PACKAGE = str(Path(lstmstate.__file__).parent)
+
+
+@contextmanager
+def few_lines(most: int) -> Iterator[None]:
+    """Stop a block that executes more lines of the package than this, with an AssertionError."""
+    count = 0
+
+    def in_package(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        if count > most:
+            raise AssertionError(f"more than {most} lines were executed")
+        return in_package
+
+    def anywhere(frame: FrameType, event: str, argument: object) -> Any:
+        return in_package if frame.f_code.co_filename.startswith(PACKAGE) else None
+
+    before = sys.gettrace()
+    sys.settrace(anywhere)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+    assert count <= most  # also where the error was suppressed
+
+
+def graph_lines(nodes: int) -> int:
+    """Return the most lines that a graph may take: twice those of the worst known ones.
+
+    Up to `limits.WALK_STEPS` steps along its edges are taken in a graph of any size.
+    """
+    return 3_000_000 + 2_500 * nodes
+
+
+@contextmanager
+def little_memory(megabytes: float) -> Iterator[None]:
+    """Demand that a block allocates no more than this at its peak."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < megabytes * MIB
