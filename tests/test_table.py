@@ -163,7 +163,7 @@ def test_a_table_is_read_without_reading_other_blocks(
     derandomize=True,
     deadline=None,
     max_examples=60,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     st.dictionaries(st.binary(max_size=12), st.binary(max_size=40), min_size=1, max_size=40),
