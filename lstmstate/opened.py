@@ -69,7 +69,8 @@ class LSTMCheckpoint:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of how it was read."""
+        """What a user should know of how it was read; the graph is read for that."""
+        _ = self._found  # reading the graph, and looking for cells in it, can add some
         return tuple(self.files.notes)
 
     @property
