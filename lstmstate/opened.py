@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lstmstate.cells.model import SavedState
+from lstmstate.cells.model import SavedState, Stack
 from lstmstate.cells.recognise import Recognition
 from lstmstate.cells.routes import Route, of_stack, routes
-from lstmstate.cells.stacks import stacks
+from lstmstate.cells.stacks import called, name_of, stacks, together
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
-from lstmstate.errors import AmbiguousError, LstmstateError, NotFoundError, printable
+from lstmstate.errors import AmbiguousError, LstmstateError, NotFoundError, located, printable
 from lstmstate.runnable import LSTMCell, LSTMNetwork, LSTMStack
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class LSTMCheckpoint:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of how it was read."""
+        """What a user should know of how it was read; the graph is read for that."""
+        _ = self._found  # reading the graph, and looking for cells in it, can add some
         return tuple(self.files.notes)
 
     @property
@@ -169,9 +171,10 @@ class LSTMCheckpoint:
             raise LstmstateError("give a cell or a stack, not both", path=self.prefix)
         if cell is not None:
             return self.cell(cell).network
-        found = routes(self.cells.values(), self.stacks)
         if stack is not None:
-            found = self._stacks_called(stack, found)
+            with located(self.prefix):
+                return self._network(of_stack(*self.stacks_called(stack)))
+        found = routes(self.cells.values(), self.stacks)
         if not found:
             raise NotFoundError("there is no LSTM cell in it to run", path=self.prefix)
         if len(found) > 1:
@@ -188,29 +191,36 @@ class LSTMCheckpoint:
             self._networks[route.flag] = LSTMNetwork(route, self._read, self.prefix)
         return self._networks[route.flag]
 
-    def _stacks_called(self, name: str, found: list[Route]) -> list[Route]:
-        """Return the stacks of this name; half of a pair is run alone where the name is its own."""
-        whole = [route for route in found if route.is_stack]
-        part = f"/{name.strip('/')}/"
-        parts = [stack for stack in self.stacks if part in f"/{stack.name}/"]
-        exact = [route for route in whole if route.name == name]
-        exact = exact or [of_stack(stack) for stack in parts if stack.name == name]
-        ways = exact or [route for route in whole if part in f"/{route.name}/"]
-        if not ways and len(parts) == 1:
-            ways = [of_stack(parts[0])]
-        elif not ways and parts:  # a name within both halves of a pair is that of the pair
-            inside = {cell.name for stack in parts for layer in stack.layers for cell in layer}
-            ways = [way for way in whole if inside <= {cell.name for cell in way.cells}]
-        if ways:
-            return ways
-        names = [*(route.name for route in whole), *(one.name for one in self.stacks)]
-        known = dict.fromkeys(map(printable, names))
+    def stacks_called(self, name: str) -> tuple[Stack, ...]:
+        """Return one stack by its name, or by any parts of it that no other stack has.
+
+        Two stacks that run in the two directions are one here; see `cells.stacks.called`.
+
+        Raises:
+            NotFoundError: there is no such stack.
+            AmbiguousError: there is more than one.
+        """
+        found = called(name, self.stacks)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise AmbiguousError(
+                "several stacks have this in their names",
+                path=self.prefix,
+                tensor=name,
+                advice=f"give one whole name: {_names(found)}",
+            )
+        every = [*together(self.stacks), *((stack,) for stack in self.stacks)]
         raise NotFoundError(
-            "there is no such stack of LSTM cells, or it cannot be run as one",
+            "there is no such stack of LSTM cells",
             path=self.prefix,
             tensor=name,
-            advice=f"there are: {_listed([*known]) or 'none'}",
+            advice=f"there are: {_names(every) or 'none'}",
         )
+
+
+def _names(stacks: Iterable[Sequence[Stack]]) -> str:
+    return _listed(list(dict.fromkeys(printable(name_of(group)) for group in stacks)))
 
 
 def _listed(words: list[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lstmstate.cells.model import Cell, SavedState, Stack
-from lstmstate.errors import LstmstateError, NotFoundError, printable
+from lstmstate.errors import LstmstateError
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.state.guesses import Cells
 from lstmstate.state.model import CellShape
@@ -43,16 +43,10 @@ def cells_of(
             raise LstmstateError("its state has no known widths", path=ckpt.prefix, tensor=cell)
         return (found,)
     if stack is not None:
-        named = [_all(s) for s in ckpt.stacks if f"/{stack.strip('/')}/" in f"/{s.name}/"]
-        known = ", ".join(printable(s.name) for s in ckpt.stacks) or "none"
-        if len(named) != 1 or named[0] is None:
-            raise NotFoundError(
-                "there is no such stack of LSTM cells, or several",
-                path=ckpt.prefix,
-                tensor=stack,
-                advice=f"there are: {known}",
-            )
-        return (named[0],)
+        found = _all(*ckpt.stacks_called(stack))
+        if found is None:
+            raise LstmstateError("its state has no known widths", path=ckpt.prefix, tensor=stack)
+        return (found,)
     every = [*map(_all, ckpt.stacks), *map(_one, ckpt.cells.values())]
     return tuple(dict.fromkeys(cells for cells in every if cells is not None))
 
@@ -61,9 +55,9 @@ def _one(cell: Cell) -> Cells | None:
     return Cells((CellShape(cell.name, cell.state),), False) if cell.state else None
 
 
-def _all(stack: Stack) -> Cells | None:
-    """Return the cells of a stack; a stack of one has the state of its cell."""
-    cells = [_one(cell) for layer in stack.layers for cell in layer]
+def _all(*stacks: Stack) -> Cells | None:
+    """Return the cells of a stack, or of a pair; a stack of one has the state of its cell."""
+    cells = [_one(cell) for stack in stacks for layer in stack.layers for cell in layer]
     shapes = tuple(cell.shapes[0] for cell in cells if cell is not None)
     return Cells(shapes, len(shapes) > 1) if len(shapes) == len(cells) else None
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate.checkpoint.locate import NotACheckpointError
 from lstmstate.errors import AmbiguousError, LstmstateError, NotFoundError, printable
 from lstmstate.opened import LSTMCheckpoint, open_checkpoint
-from lstmstate.output import STDOUT
-from lstmstate.saved_states import Group, cells_of, groups
-from lstmstate.state.files import open_state_file, picked, split_place, state_kind
-from lstmstate.state.guesses import Wanted
+from lstmstate.state.files import STDOUT, open_state_file, picked, split_place, state_kind
 from lstmstate.state.metadata import KEY, Metadata
-from lstmstate.state.reading import Reading, read_state
 from lstmstate.state.stored import StateFile, StoredArray
-from lstmstate.state.tensors import tensors
+
+if TYPE_CHECKING:
+    from lstmstate.saved_states import Group
+    from lstmstate.state.guesses import Wanted
+    from lstmstate.state.reading import Reading
 
 STDIN = STDOUT  # the same dash
 
@@ -68,6 +68,7 @@ def open_path(path: str, *, checksums: bool = True) -> Opened:
         LstmstateError: it is neither, or damaged.
     """
     base, place = split_place(path)
+    place = place or None
     if base == STDIN or state_kind(base):
         file = open_state_file(base)
         return Opened(path, picked(file, place) if place else file)
@@ -81,6 +82,8 @@ def open_path(path: str, *, checksums: bool = True) -> Opened:
         ) from None
     told = ckpt.variables.get(KEY)
     if place is None and told is not None and told.dtype == "string" and not ckpt.cells:
+        from lstmstate.state.tensors import tensors
+
         # A checkpoint of one state alone, such as convert writes.
         return Opened(path, tensors(ckpt.prefix, ckpt.variables.values()), ckpt)
     return Opened(path, None, ckpt, place)
@@ -99,6 +102,8 @@ def open_source(
 
 def states_in(opened: Opened, wanted: Wanted, variables: Sequence[str] = ()) -> list[Source]:
     """Return the states in what is open; see `open_source`."""
+    from lstmstate.state.reading import read_state
+
     if opened.file is not None:
         if variables:
             raise LstmstateError(
@@ -112,8 +117,28 @@ def states_in(opened: Opened, wanted: Wanted, variables: Sequence[str] = ()) -> 
     return list(_saved(opened.ckpt, names, wanted))
 
 
+def arrays_of(opened: Opened) -> tuple[StateFile, Wanted]:
+    """Return the arrays that a path stands for, with what its checkpoint tells of their cells.
+
+    Raises:
+        LstmstateError: there is no state or variable of this name.
+    """
+    from lstmstate.saved_states import groups
+    from lstmstate.state.guesses import Wanted
+
+    if opened.file is not None:
+        return opened.file, Wanted()
+    assert opened.ckpt is not None
+    assert opened.place is not None, "a checkpoint as a whole is no array"
+    group = _group(opened.ckpt, groups(opened.ckpt), opened.place)
+    return _arrays(opened.ckpt, group, Wanted())
+
+
 def all_states(ckpt: LSTMCheckpoint) -> list[Source]:
     """Return every state that is saved in a checkpoint."""
+    from lstmstate.saved_states import groups
+    from lstmstate.state.guesses import Wanted
+
     names = [group.name for group in groups(ckpt)]
     return list(_saved(ckpt, names, Wanted())) if names else []
 
@@ -127,6 +152,8 @@ def open_array(path: str) -> tuple[StoredArray, Metadata | None]:
     opened = open_path(path)
     file = opened.file
     if file is None:
+        from lstmstate.state.tensors import tensors
+
         assert opened.ckpt is not None
         file = tensors(opened.ckpt.prefix, opened.ckpt.variables.values())
         file = picked(file, opened.place) if opened.place else file
@@ -139,6 +166,9 @@ def open_array(path: str) -> tuple[StoredArray, Metadata | None]:
 
 
 def _saved(ckpt: LSTMCheckpoint, names: Sequence[str], wanted: Wanted) -> Iterator[Source]:
+    from lstmstate.saved_states import groups
+    from lstmstate.state.reading import read_state
+
     found = groups(ckpt)
     if not names and len(found) != 1:
         if not found:
@@ -153,20 +183,29 @@ def _saved(ckpt: LSTMCheckpoint, names: Sequence[str], wanted: Wanted) -> Iterat
             advice="choose: " + ", ".join(f"--variable {printable(group.name)}" for group in found),
         )
     for group in [_group(ckpt, found, name) for name in names] or found:
-        arrays = [ckpt.variables[name] for name in group.variables]
-        known = wanted.cells or (() if wanted.each else group.cells)
-        file = tensors(f"{ckpt.prefix}:{group.name}" if names else ckpt.prefix, arrays)
-        here = wanted._replace(
-            layout=wanted.layout or group.layout,
-            cells=known,
-            source=wanted.source if wanted.cells else ckpt.prefix,
-            is_ordered=len(group.variables) > 1,
-        )
+        file, here = _arrays(ckpt, group, wanted)
+        file = file if names else file._replace(path=ckpt.prefix)
         yield Source(read_state(file, here), group, ckpt)
+
+
+def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFile, Wanted]:
+    """Return the variables of a saved state, with what is known of it."""
+    from lstmstate.state.tensors import tensors
+
+    variables = [ckpt.variables[name] for name in group.variables]
+    here = wanted._replace(
+        layout=wanted.layout or group.layout,
+        cells=wanted.cells or (() if wanted.each else group.cells),
+        source=wanted.source if wanted.cells else ckpt.prefix,
+        is_ordered=len(group.variables) > 1,
+    )
+    return tensors(f"{ckpt.prefix}:{group.name}", variables), here
 
 
 def _group(ckpt: LSTMCheckpoint, found: Sequence[Group], name: str) -> Group:
     """Return the state of this name, or in the variable of this name."""
+    from lstmstate.saved_states import Group, cells_of
+
     for group in found:
         if name == group.name or name in group.variables:
             return group

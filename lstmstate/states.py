@@ -64,7 +64,10 @@ def load_state(
         known = cells_of(open_checkpoint(checkpoint))
         wanted = wanted._replace(cells=known, source=os.fspath(checkpoint))
     variables = () if variable is None else (variable,)
-    reading = open_source(os.fspath(path), wanted, variables=variables)[0].reading
+    (source, *_) = open_source(os.fspath(path), wanted, variables=variables)
+    reading = source.reading
+    for note in source.ckpt.notes if source.ckpt else ():
+        warnings.warn(note, stacklevel=2)
     for note in reading.notes:
         warnings.warn(f"{reading.file.path}: {note}", stacklevel=2)
     return reading.whole()

@@ -107,7 +107,8 @@ def test_a_variable_that_is_not_there(shell: Shell, two_states: str) -> None:
 def test_a_checkpoint_tells_the_widths_of_a_state_file(shell: Shell, tmp_path: Path) -> None:
     flat = saved(tmp_path / "flat.npy", numbers(2, 72))
     done = shell("convert", flat, "--to-tuple", "--checkpoint", SUNSPOTS)
-    assert (done.code, notes(done)) == (0, [])
+    resolved = [f"{SUNSPOTS} is the checkpoint {SUNSPOTS}/model.ckpt-360"]
+    assert (done.code, notes(done)) == (0, resolved)
     with np.load(done.out[:-1]) as found:
         assert found[f"{SECOND}/m"].shape == (2, 12)
     done = shell(

@@ -286,7 +286,7 @@ def test_a_file_that_one_may_not_read_is_told(
 def test_a_file_that_shrinks_while_it_is_read_is_told(
     damaged_data: Damaged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lstmstate.checkpoint.source.os.read", lambda *_: b"")
+    monkeypatch.setattr("lstmstate.checkpoint.source.os.pread", lambda *_: b"")
     with pytest.raises(CorruptError, match="the file shrank while"):
         damaged_data[1]()
 
@@ -295,7 +295,7 @@ def test_a_disk_that_fails_is_told(damaged_data: Damaged, monkeypatch: pytest.Mo
     def failing(*_: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("lstmstate.checkpoint.source.os.read", failing)
+    monkeypatch.setattr("lstmstate.checkpoint.source.os.pread", failing)
     with pytest.raises(LstmstateError, match="Input/output error"):
         damaged_data[1]()
 

@@ -232,7 +232,7 @@ def test_interrupted_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lstmstate.opened.open_checkpoint", interrupt)
+    monkeypatch.setattr("lstmstate.sources.open_checkpoint", interrupt)
     assert run(["inspect", SUNSPOTS]) == 130
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from lstmstate.cells import names
 from lstmstate.cells.model import Cell, Stack
+from lstmstate.cells.stacks import name_of, together
 from lstmstate.errors import UnsupportedError, printable
 
 
@@ -50,7 +50,7 @@ def of_stack(stack: Stack, other: Stack | None = None) -> Route:
     """
     if other is not None:
         both = tuple(_chain(one) for one in (stack, other))
-        route = Route(_shared(stack.name), (both,), True)
+        route = Route(name_of((stack, other)), (both,), True)
     elif any(len(layer) > 1 for layer in stack.layers):
         route = Route(stack.name, tuple(_pair(stack, layer) for layer in stack.layers), True)
     else:
@@ -74,12 +74,7 @@ def of_stack(stack: Stack, other: Stack | None = None) -> Route:
 
 def routes(cells: Iterable[Cell], stacks: Sequence[Stack]) -> list[Route]:
     """Return every stack that can be run, pairs of stacks as one, and the cells in none."""
-    by_name = {stack.name: stack for stack in stacks}
-    found = []
-    for stack in stacks:
-        other = by_name.get(stack.paired_with or "")
-        if other is None or stack.direction == "forward":
-            found += _ways(stack, other)
+    found = [way for group in together(stacks) for way in _ways(*group)]
     inside = {cell.name for stack in stacks for layer in stack.layers for cell in layer}
     return found + [of_cell(cell) for cell in cells if cell.name not in inside]
 
@@ -92,12 +87,6 @@ def _ways(stack: Stack, other: Stack | None = None) -> list[Route]:
         if other is not None:
             return [*_ways(stack), *_ways(other)]
         return [of_cell(cell) for layer in stack.layers for cell in layer]
-
-
-def _shared(name: str) -> str:
-    """Return the name that the two directions of a stack share."""
-    paired = names.pair(name)
-    return paired[1] if paired else name
 
 
 def _chain(stack: Stack) -> tuple[Cell, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lstmstate.cells import names
 from lstmstate.cells.model import Cell, Stack
@@ -64,6 +64,43 @@ def stacks(
                 ),
             )
         )
+    return found
+
+
+def together(stacks: Sequence[Stack]) -> list[tuple[Stack, ...]]:
+    """Return each stack alone, and the forward and the backward stack of a pair as one."""
+    by_name = {stack.name: stack for stack in stacks}
+    found: list[tuple[Stack, ...]] = []
+    for stack in stacks:
+        other = by_name.get(stack.paired_with or "")
+        if other is None or stack.direction == "forward":
+            found.append((stack,) if other is None else (stack, other))
+    return found
+
+
+def name_of(stacks: Sequence[Stack]) -> str:
+    """Return the name of a stack, or the one that the two directions of a pair share."""
+    paired = names.pair(stacks[0].name) if len(stacks) > 1 else None
+    return paired[1] if paired else stacks[0].name
+
+
+def called(name: str, stacks: Sequence[Stack]) -> list[tuple[Stack, ...]]:
+    """Return the stacks, and pairs of them, that a user may mean by a name.
+
+    A whole name means that stack alone. Else any whole parts of a name do; parts that both
+    directions of a pair have mean the pair, parts that one of them has mean that direction.
+    """
+    groups = together(stacks)
+    exact = [group for group in groups if name_of(group) == name]
+    exact = exact or [(stack,) for stack in stacks if stack.name == name]
+    if exact:
+        return exact
+    part = f"/{name.strip('/')}/"
+    found = []
+    for group in groups:
+        inside = tuple(stack for stack in group if part in f"/{stack.name}/")
+        if inside or part in f"/{name_of(group)}/":
+            found.append(inside or group)
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import threading
 from contextlib import suppress
 from types import TracebackType
 from typing import IO, cast
@@ -19,6 +20,8 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 LFS_POINTER = b"version https://git-lfs"
+_PIECE = 1 << 20  # bytes that are read at once into a buffer: they stay in the processor's cache
+_POSITION = threading.Lock()  # where a system has no pread, all reads share the file's position
 
 
 class ByteSource:
@@ -78,8 +81,7 @@ class ByteSource:
         parts = []
         while length:
             try:
-                os.lseek(self._file, offset, os.SEEK_SET)
-                part = os.read(self._file, min(length, 1 << 30))
+                part = _read_at(self._file, min(length, 1 << 30), offset)
             except OSError as error:
                 raise unreadable(self.path, error) from None
             if not part:
@@ -95,15 +97,14 @@ class ByteSource:
         Raises:
             CorruptError: the file ends before.
         """
-        file = io.FileIO(self._file, closefd=False)
         done = 0
         try:
-            file.seek(offset)
             while done < len(target):
-                count = file.readinto(target[done:])
-                if not count:
+                part = _read_at(self._file, min(len(target) - done, _PIECE), offset + done)
+                if not part:
                     raise CorruptError("the file shrank while it was read", path=self.path)
-                done += count
+                target[done : done + len(part)] = part
+                done += len(part)
         except OSError as error:
             raise unreadable(self.path, error) from None
 
@@ -147,6 +148,15 @@ class _SourceFile(io.RawIOBase):
         self._source.read_into(memoryview(buffer)[:count], self._at)
         self._at += count
         return count
+
+
+def _read_at(descriptor: int, length: int, offset: int) -> bytes:
+    """Read from a position; other threads may read from the same descriptor meanwhile."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, length, offset)
+    with _POSITION:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, length)
 
 
 def unreadable(path: str, error: OSError) -> LstmstateError:

@@ -102,9 +102,11 @@ class Table:
         block = self._blocks[number]
         if block.size > limits.KEPT_BLOCK_BYTES:
             return next((v for found, v in self._entries(block, None) if found == key), None)
-        if self._kept[0] != number:
-            self._kept = number, dict(self._entries(block, None))
-        return self._kept[1].get(key)
+        kept, entries = self._kept  # looked at once: another thread may replace it at any moment
+        if kept != number:
+            entries = dict(self._entries(block, None))
+            self._kept = number, entries
+        return entries.get(key)
 
     def _entries(self, handle: BlockHandle, last: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """Yield the entries of one block; `last` is the key that must come before (None: any).

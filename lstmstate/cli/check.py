@@ -138,10 +138,10 @@ class _Checker:
         from lstmstate.sources import all_states, open_path
 
         opened = open_path(path, checksums=self._verify)
+        options.resolved(path, opened.ckpt, quiet=self._quiet)
         with Meter("checking", None, quiet=self._quiet) as meter:
             ckpt = opened.ckpt
             if opened.is_model and ckpt is not None:
-                options.resolved(path, ckpt.prefix, ckpt.notes, quiet=self._quiet)
                 cells = list(ckpt.cells.values()) if self._cell is None else [ckpt.cell(self._cell)]
                 return list(check(Target(ckpt, cells, lambda: all_states(ckpt), meter.add), wanted))
             if self._cell is not None:

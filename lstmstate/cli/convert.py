@@ -150,18 +150,16 @@ class _Job:
         from lstmstate.output import Outputs
         from lstmstate.report.console import Meter
         from lstmstate.report.convert_json import converted_document
-        from lstmstate.sources import open_source
+        from lstmstate.sources import open_path, states_in
         from lstmstate.state.files import BY_KEY, kind_to_write, split_place
 
         flags = self._flags
         if self._wanted is None:
-            self._wanted = options.wanted(flags)
-        sources = open_source(
-            path, self._wanted, variables=flags["variables"], checksums=self._verify
-        )
+            self._wanted = options.wanted(flags, quiet=self._quiet)
+        opened = open_path(path, checksums=self._verify)
+        options.resolved(path, opened.ckpt, quiet=self._quiet)
+        sources = states_in(opened, self._wanted, flags["variables"])
         first = sources[0]
-        if first.ckpt is not None:
-            options.resolved(path, first.ckpt.prefix, first.ckpt.notes, quiet=self._quiet)
         structure = first.reading.structure
         names = self._layout.array_names(structure.cells, is_stack=structure.is_stack)
         default = BY_KEY[flags["kind"] or ("npy" if len(names) == 1 else "npz")]

@@ -79,14 +79,14 @@ def _compared(
 
     verify = options.verify(flags["no_checksums"], quiet=quiet)
     opened = [open_path(path, checksums=verify) for path in (a, b)]
+    for path, ckpt in ((one.path, one.ckpt) for one in opened):
+        options.resolved(path, ckpt, quiet=quiet)
     first, second = (one.ckpt for one in opened)
     if all(one.is_model for one in opened) and first is not None and second is not None:
-        for path, ckpt in ((a, first), (b, second)):
-            options.resolved(path, ckpt.prefix, ckpt.notes, quiet=quiet)
         total = sum(variable.nbytes or 0 for variable in first.variables.values())
         with Meter("comparing", total, quiet=quiet) as meter:
             return "checkpoints", list(compare_checkpoints(first, second, tolerance, meter.add))
-    one, other = _sources(opened, options.wanted(flags))
+    one, other = _sources(opened, options.wanted(flags, quiet=quiet))
     for source in (one, other):
         options.note([*source.reading.notes, *_left_out(source)], quiet=quiet)
     with Meter("comparing", one.nbytes, quiet=quiet) as meter:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lstmstate.cli import CONTEXT, SOME_FAILED, options, tell
-from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.errors import LstmstateError
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell
     from lstmstate.cells.stats import Stats
     from lstmstate.opened import LSTMCheckpoint
     from lstmstate.report.console import Sheet
-    from lstmstate.state.files import StateKind
+    from lstmstate.sources import Opened
 
 _EPILOG = """\b
 Examples:
@@ -64,8 +64,8 @@ def command(
 
     PATH is whatever is at hand: a prefix, any file of a checkpoint (.index, .data-..., .meta), the
     `checkpoint` text file, a folder, a SavedModel, a V1 file; or a state in .npy, .npz, .h5, .pkl
-    or .csv (FILE:NAME picks an array inside). Nothing is imported or run, and the values of a
-    checkpoint are not read, except for --stats.
+    or .csv (FILE:NAME picks an array inside, CKPT:NAME a saved state), or - for stdin. Nothing is
+    imported or run, and the values of a checkpoint are not read, except for --stats.
     """
     if no_checksums and not quiet:
         tell("note: checksums are not verified; values may be wrong")
@@ -107,17 +107,14 @@ class _Teller:
 
     def tell(self, path: str) -> None:
         """Print, or gather, what is in one path."""
-        from lstmstate.opened import open_checkpoint
-        from lstmstate.state.files import split_place, state_kind
+        from lstmstate.sources import open_path
 
-        if path == "-":
-            raise UnsupportedError("inspect does not read stdin", advice="give a path")
-        file, place = split_place(path)
-        kind = state_kind(file)
-        if kind is not None:
-            self._tell_state(path, file, place, kind)
+        opened = open_path(path, checksums=self._checksums)
+        options.resolved(path, opened.ckpt, quiet=self._quiet)
+        if opened.is_model and opened.ckpt is not None:
+            self._tell_checkpoint(path, opened.ckpt)
         else:
-            self._tell_checkpoint(path, open_checkpoint(path, checksums=self._checksums))
+            self._tell_state(path, opened)
 
     def write_json(self, *, single: bool) -> None:
         """Print the document of the one path, or of all."""
@@ -130,7 +127,6 @@ class _Teller:
 
     def _tell_checkpoint(self, path: str, ckpt: LSTMCheckpoint) -> None:
         cells = [ckpt.cell(name) for name in self._cell_names] or list(ckpt.cells.values())
-        options.resolved(path, ckpt.prefix, ckpt.notes, quiet=self._quiet)
         if self._as_json:
             from lstmstate.report.inspect_json import checkpoint_document
 
@@ -145,17 +141,19 @@ class _Teller:
         if self._stats:
             stats_tables(sheet, cells, self._figures(ckpt, cells))
 
-    def _tell_state(self, path: str, file: str, place: str | None, kind: StateKind) -> None:
+    def _tell_state(self, path: str, opened: Opened) -> None:
         from lstmstate.report.state_report import state_document, state_tables
+        from lstmstate.sources import arrays_of
         from lstmstate.state.contents import contents
-        from lstmstate.state.files import open_state_file, picked
+        from lstmstate.state.files import BY_KEY
 
-        opened = open_state_file(file)
-        found = contents(picked(opened, place) if place else opened, values=self._stats)
+        file, wanted = arrays_of(opened)
+        found = contents(file, wanted, values=self._stats)
         if self._as_json:
-            self._documents.append(state_document(path, kind, found))
+            storage = file.kind if opened.ckpt is None else opened.ckpt.format
+            self._documents.append(state_document(path, storage, found))
         else:
-            state_tables(self._next_sheet(), path, kind, found)
+            state_tables(self._next_sheet(), path, BY_KEY[file.kind], found)
 
     def _figures(self, ckpt: LSTMCheckpoint, cells: Sequence[Cell]) -> dict[str, list[Stats]]:
         from lstmstate.cells.stats import cell_stats

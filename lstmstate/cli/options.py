@@ -16,6 +16,7 @@ from lstmstate.errors import LstmstateError
 if TYPE_CHECKING:
     from lstmstate.convert import Converted
     from lstmstate.engines.options import Settled
+    from lstmstate.opened import LSTMCheckpoint
     from lstmstate.state.guesses import Wanted
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -177,7 +178,7 @@ common = _all(
 )
 
 
-def wanted(flags: Mapping[str, Any]) -> Wanted:
+def wanted(flags: Mapping[str, Any], *, quiet: bool) -> Wanted:
     """Return what the flags of a command say of a state.
 
     Raises:
@@ -206,6 +207,7 @@ def wanted(flags: Mapping[str, Any]) -> Wanted:
         from lstmstate.saved_states import cells_of
 
         ckpt = open_checkpoint(checkpoint, checksums=not flags.get("no_checksums"))
+        resolved(checkpoint, ckpt, quiet=quiet)
         return Wanted(layout, None, cells_of(ckpt, cell, stack), ckpt.prefix)
     return Wanted(layout)
 
@@ -260,10 +262,11 @@ def note(lines: Iterable[str], *, quiet: bool) -> None:
             tell(f"note: {line}")
 
 
-def resolved(path: str, prefix: str, notes: Iterable[str], *, quiet: bool) -> None:
-    """Say which checkpoint a path stands for, and how it was read."""
-    told = [f"{path} is the checkpoint {prefix}"] if prefix != path else []
-    note([*told, *notes], quiet=quiet)
+def resolved(path: str, ckpt: LSTMCheckpoint | None, *, quiet: bool) -> None:
+    """Name the checkpoint that a path stands for, where it is one, and say how it was read."""
+    if ckpt is not None and not quiet:
+        told = [f"{path} is the checkpoint {ckpt.prefix}"] if ckpt.prefix != path else []
+        note([*told, *ckpt.notes], quiet=quiet)
 
 
 def say(done: Iterable[Converted], *, strict: bool, quiet: bool) -> None:

@@ -160,7 +160,7 @@ class _Job:
         network = ckpt.network(cell=flags["cell"], stack=flags["stack"])
         self._loaded = network.load(flags["engine"], options.given(flags))
         self._prefix = ckpt.prefix
-        options.resolved(ckpt_path, ckpt.prefix, ckpt.notes, quiet=quiet)
+        options.resolved(ckpt_path, ckpt, quiet=quiet)
         if flags["carry_state"] and self._loaded.network.is_bidirectional:
             raise LstmstateError(
                 "a backward cell begins at the end of a sequence: no state of it is carried on",

@@ -48,11 +48,14 @@ def command(
     from lstmstate.output import Outputs
     from lstmstate.report.console import Meter
     from lstmstate.report.convert_json import converted_document, print_document
-    from lstmstate.sources import open_source
+    from lstmstate.sources import open_path, states_in
     from lstmstate.state.layouts import LAYOUTS
 
     verify = options.verify(flags["no_checksums"], quiet=quiet)
-    (source, *_) = open_source(flat, options.wanted(flags), checksums=verify)
+    wanted = options.wanted(flags, quiet=quiet)
+    opened = open_path(flat, checksums=verify)
+    options.resolved(flat, opened.ckpt, quiet=quiet)
+    (source, *_) = states_in(opened, wanted)
     targets = [path for pair in outputs for path in pair]
     with (
         Outputs(options.inputs_of([flat], flags), force=flags["force"]) as files,

@@ -76,7 +76,7 @@ def command(
     if inputs and flags["seed"] is not None:
         raise click.UsageError("--seed is that of random data, without an INPUT")
     ckpt = open_checkpoint(ckpt_path, checksums=options.verify(flags["no_checksums"], quiet=quiet))
-    options.resolved(ckpt_path, ckpt.prefix, ckpt.notes, quiet=quiet)
+    options.resolved(ckpt_path, ckpt, quiet=quiet)
     failed: list[tuple[str, str]] = []
     trials = list(_trials(ckpt, inputs, flags, failed, quiet=quiet))
     refused = [trial.refused for trial in trials if trial.refused]

@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 SCHEMA = "lstmstate.inspect/1"
 _TOLD_BY = {
     "file": "as the file says",
+    "checkpoint": "by the cells of its checkpoint",
     "names": "by the names of its arrays",
     "shape": "by its shape alone",
 }
 
 
-def state_document(path: str, kind: StateKind, found: Contents) -> dict[str, Any]:
-    """Return the document of a state file."""
+def state_document(path: str, storage: str, found: Contents) -> dict[str, Any]:
+    """Return the document of a state file; `storage` is the key of its format."""
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "kind": "state",
         "path": path,
-        "format": {"h5": "hdf5"}.get(kind.key, kind.key),
+        "format": {"h5": "hdf5"}.get(storage, storage),
         "arrays": [
             {
                 "name": array.name,
@@ -75,7 +76,7 @@ def state_tables(sheet: Sheet, path: str, kind: StateKind, found: Contents) -> N
     if found.arrays:
         sheet.line()
         columns = [("array", "name"), ("shape", "left"), ("dtype", "left"), ("bytes", "right")]
-        columns += [("could be", "words")] if found.told_by != "file" else []
+        columns += [("could be", "words")] if found.told_by in ("names", "shape", None) else []
         sheet.table(columns, [_array(array)[: len(columns)] for array in found.arrays])
     if found.reading is None:
         sheet.line()

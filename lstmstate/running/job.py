@@ -134,7 +134,8 @@ def open_state(
 
     cells = _shapes(loaded)
     wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source)
-    reading = open_source(path, wanted)[0].reading
+    (saved, *_) = open_source(path, wanted)
+    reading = saved.reading
     watch = Watch(reading)
     state = watch.parts(0, 0, reading.structure.lead[0] if reading.structure.lead else 1)
     with located(path):
@@ -142,7 +143,9 @@ def open_state(
         if not allow_nan:
             _refuse_no_numbers(loaded, pairs)
     names = [[cell.name for cell in some] for some in (reading.structure.cells, cells)]
-    notes = [*reading.notes, *watch.swapped()]
+    is_other = saved.ckpt is not None and saved.ckpt.prefix != source
+    notes = list(saved.ckpt.notes) if saved.ckpt is not None and is_other else []
+    notes += [*reading.notes, *watch.swapped()]
     if all(names[0]) and sorted(names[0]) != sorted(names[1]):
         own, here = (", ".join(map(printable, some[:4])) for some in names)
         notes.append(f"{path}: the state is that of {own}, and is used for {here}")

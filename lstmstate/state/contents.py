@@ -8,6 +8,7 @@ from typing import NamedTuple
 from lstmstate import limits
 from lstmstate.errors import LstmstateError
 from lstmstate.state.flow import spans_of
+from lstmstate.state.guesses import Wanted
 from lstmstate.state.naming import role_of
 from lstmstate.state.reading import Reading, read_state
 from lstmstate.state.stored import StateFile
@@ -35,7 +36,8 @@ class Contents(NamedTuple):
     Attributes:
         arrays: all of them.
         reading: the state that they make, None where that is open.
-        told_by: "file" where the file says so itself, "names" of its arrays, "shape" alone.
+        told_by: "file" where the file says so itself, "checkpoint" where the cells of its
+            checkpoint do, "names" of its arrays, "shape" alone.
         problem: why there is no reading.
         watch: the ranges of c and m; None where the values were not read.
     """
@@ -47,8 +49,16 @@ class Contents(NamedTuple):
     watch: Watch | None = None
 
 
-def contents(file: StateFile, *, values: bool = False) -> Contents:
+def contents(
+    file: StateFile,
+    wanted: Wanted = Wanted(),  # noqa: B008 - a constant
+    *,
+    values: bool = False,
+) -> Contents:
     """Return what is in a state file; values are read where they are few, or asked for.
+
+    Args:
+        wanted: what the checkpoint that the arrays belong to tells of them.
 
     Raises:
         LstmstateError: values cannot be read.
@@ -64,12 +74,13 @@ def contents(file: StateFile, *, values: bool = False) -> Contents:
         for array in file.arrays
     )
     try:
-        reading = read_state(file)
+        reading = read_state(file, wanted)
     except LstmstateError as error:
         advice = f"; {error.advice}" if error.advice else ""
         return Contents(arrays, problem=f"{error.problem}{advice}")
     named = any(role_of(array.name) for array in reading.arrays)
-    told_by = "file" if file.metadata else "names" if named and not reading.is_halved else "shape"
+    by_names = "names" if named and not reading.is_halved else "shape"
+    told_by = "file" if file.metadata else "checkpoint" if wanted.cells else by_names
     watch = None
     if values or sum(array.nbytes for array in arrays) <= limits.LOOKED_AT_BYTES:
         watch = Watch(reading)

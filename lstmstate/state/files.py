@@ -209,7 +209,7 @@ def opened(source: ByteSource, kind: StateKind) -> StateFile:
                 f"this is not {kind.words} that can be read ({type(error).__name__})",
                 advice="copy it again from where it came from",
             ) from None
-    return file
+    return file._replace(kind=kind.key)
 
 
 def write_state_file(kind: StateKind, *arguments: Any, compress: bool = False) -> None:

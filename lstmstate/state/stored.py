@@ -76,6 +76,7 @@ class StateFile(NamedTuple):
     Attributes:
         ordered: whether their order in the file is the order they were given in.
         notes: what a user should know of how it was read.
+        kind: the key of its kind in `files.BY_KEY`; "" where it is no file.
     """
 
     path: str
@@ -83,6 +84,7 @@ class StateFile(NamedTuple):
     metadata: Metadata | None = None
     ordered: bool = True
     notes: tuple[str, ...] = ()
+    kind: str = ""
 
 
 def read_rows(

@@ -6,11 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from lstmstate.checkpoint import Variable, dtypes
-from lstmstate.checkpoint.bundle_writer import BundleWriter
 from lstmstate.checkpoint.dtypes import to_bytes
-from lstmstate.checkpoint.new_checkpoint import new_checkpoint
 from lstmstate.errors import UnsupportedError, located
-from lstmstate.output import Outputs
 from lstmstate.state.metadata import KEY, Metadata, parse
 from lstmstate.state.stored import StateFile, StoredArray
 
@@ -18,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lstmstate.checkpoint.bundle_writer import BundleWriter
+    from lstmstate.output import Outputs
     from lstmstate.state.flow import Flow
 
     Array = NDArray[np.generic]
@@ -55,7 +54,7 @@ def tensors(path: str, variables: Iterable[Variable]) -> StateFile:
             metadata = parse(variable.read().item().decode("utf-8", "replace"))
         else:
             arrays.append(Tensor(variable))
-    return StateFile(path, arrays, metadata, ordered=False)
+    return StateFile(path, arrays, metadata, ordered=False, kind="ckpt")
 
 
 def add_state(
@@ -95,6 +94,8 @@ def write(
 ) -> None:
     """Write a state alone as a checkpoint, what travels with it as a string tensor."""
     import numpy as np
+
+    from lstmstate.checkpoint.new_checkpoint import new_checkpoint
 
     numbers: dict[str, int] = {plan.name: number for number, plan in enumerate(flow.plans)}
     with new_checkpoint(outputs, target) as writer:
