@@ -97,3 +97,13 @@ LOOKED_AT_BYTES = 256 * MIB
 
 # h5py makes chunks of up to 1 MiB; one is unpacked whole.
 MAX_CHUNK_BYTES = 64 * MIB
+
+# An array that the evaluation of a graph makes: a few bytes of a graph can declare any size, and
+# the largest kernels of published cells take some 100 MiB, twice as much in float64.
+MAX_EVALUATED_BYTES = 1 << 30
+
+# Steps of a loop in a graph beyond those of the sequence: a loop of TensorFlow ends with it.
+MAX_LOOP_STEPS = 10_000_000
+
+# Loops within loops, functions that call functions: those of Keras have three levels.
+MAX_GRAPH_DEPTH = 16

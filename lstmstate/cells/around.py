@@ -9,7 +9,7 @@ from lstmstate.cells.between import is_mixed
 from lstmstate.cells.model import UNKNOWN, Option
 from lstmstate.cells.origin import FED, batch_size, frame, is_column_cut, is_state
 from lstmstate.cells.squash import handed, squash
-from lstmstate.cells.wired import Wired
+from lstmstate.cells.wired import Wired, WiredStep
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.node import Node
 
@@ -60,6 +60,7 @@ def read_options(graph: Graph, wired: Wired, step: Step) -> None:
     wired.is_mixed = is_mixed(graph, step.c_new, step.c_old)
     out = _output(graph, step.outputs, step.c_new)
     # Simple and quasi-recurrent units have such a c, but no m goes into their product.
+    wired.steps.append(WiredStep(step.c_new, step.c_old, m_old, x, out[0] if out else None))
     wired.complete = out is not None and (m_old is not None or len(wired.kernels) > 1)
     if out is not None:
         m, squashed, between = out

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from lstmstate.cells.model import Option
 from lstmstate.checkpoint.node import Node
+
+
+class WiredStep(NamedTuple):
+    """The nodes of one step of a cell; None for what was not seen.
+
+    Attributes:
+        m: the product o * act(c'), before a projection.
+    """
+
+    c_new: Node
+    c_old: Node
+    m_old: Node | None
+    x: Node | None
+    m: Node | None
 
 
 class Wired:
@@ -21,6 +37,7 @@ class Wired:
         c_new: the name of the sum that is the new c.
         complete: whether m = o * act(c) was seen too.
         differing: options that two uses of the cell do not share.
+        steps: the nodes of each step.
         firsts: for each step the nodes that it takes c and m from.
         inputs: for each step the node that its input comes from, where it is seen.
         outputs: the names of the products o * act(c), and of what they are multiplied into.
@@ -48,6 +65,7 @@ class Wired:
         self.frame = frame
         self.peephole_attribute = peephole_attribute
         self.firsts: list[tuple[Node | None, Node | None]] = []
+        self.steps: list[WiredStep] = []
         self.differing: set[str] = set()
         self.m_first = False
         self.c_new: str | None = None

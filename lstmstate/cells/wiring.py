@@ -70,6 +70,7 @@ def _merge(known: Wired, step: Wired) -> None:
             known.options[name] = Option(None, "graph")
             known.differing.add(name)
     known.firsts += step.firsts
+    known.steps += step.steps
     known.inputs += step.inputs
     known.outputs += step.outputs
     known.is_mixed = known.is_mixed or step.is_mixed

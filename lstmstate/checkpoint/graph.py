@@ -41,12 +41,14 @@ class Graph:
         tensorflow_version: the release that wrote it, as it says itself, or by its producer
             number where it does not; None where neither is there.
         producer: GraphDef.versions.producer.
+        library: its functions, a FunctionDefLibrary as bytes.
         trainable: node names of the trainable variables; None where the graph lists none.
     """
 
     def __init__(self, meta_graph: bytes) -> None:
         self.nodes: dict[str, Node] = {}
         self.producer = 0
+        self.library = b""
         self.tensorflow_version: str | None = None
         self.trainable: frozenset[str] | None = None
         self._edges: dict[str, list[Edge]] | None = None
@@ -64,17 +66,16 @@ class Graph:
 
     def _add_nodes(self, graph_def: bytes) -> None:
         """Read a GraphDef: 1 repeated node, 2 library of functions, 4 versions {1 producer}."""
-        library = b""
         for number, _, value in wire.fields(graph_def):
             if number == 1 and isinstance(value, bytes):
                 self._add(parse_node(value))
             elif number == 2 and isinstance(value, bytes):
-                library = value
+                self.library = value
             elif number == 4 and isinstance(value, bytes):
                 self.producer = wire.last_int(wire.message(value).get(1))
 
-        if library:
-            for node in list(inlined(library, self.nodes)):
+        if self.library:
+            for node in list(inlined(self.library, self.nodes)):
                 self._add(node)
 
     def _add(self, node: Node) -> None:
@@ -109,7 +110,7 @@ class Graph:
 
     def source(self, tensor: str) -> tuple[Node | None, int]:
         """Return the node and the output that an input string such as "a/b:1" names."""
-        name, port = _split_port(tensor)
+        name, port = split_port(tensor)
         return self.nodes.get(name), port
 
     def edges(self, name: str) -> list[Edge]:
@@ -120,7 +121,7 @@ class Graph:
                 for position, tensor in enumerate(node.inputs):
                     if tensor.startswith("^"):
                         continue
-                    start, port = _split_port(tensor)
+                    start, port = split_port(tensor)
                     self._edges.setdefault(start, []).append(Edge(node, position, port))
         return self._edges.get(name, [])
 
@@ -144,7 +145,7 @@ class Graph:
                             yield key, value
 
 
-def _split_port(tensor: str) -> tuple[str, int]:
+def split_port(tensor: str) -> tuple[str, int]:
     """Return the node and the output of an input string; no operation has a million outputs."""
     name, _, port = tensor.rpartition(":")
     if name and port.isascii() and port.isdecimal() and len(port) <= 6:

@@ -78,6 +78,32 @@ class Node:
         found = self._attribute(name).get(2)
         return None if found is None else wire.text(wire.last_bytes(found))
 
+    def number_of_type(self, name: str) -> int | None:
+        """The number of the dtype that an attribute gives, None where it is not set."""
+        found = self._attribute(name).get(6)
+        return None if found is None else wire.last_int(found)
+
+    def numbers(self, name: str) -> list[int]:
+        """A list of ints, empty where it is not set: AttrValue 1 list {3 repeated i}."""
+        found = self._attribute(name).get(1)
+        listed = wire.message(wire.last_bytes(found)) if found else {}
+        return list(islice(packed_ints(listed.get(3, [])), limits.MAX_RANK))
+
+    def outputs(self) -> list[tuple[int, tuple[int | None, ...] | None]]:
+        """The (dtype number, shape) of each output of a node that takes data from outside.
+
+        The attributes are lists, output_types and output_shapes: AttrValue 1 list {6 types, 7
+        shapes}.
+        """
+        kinds, shapes = (
+            wire.message(wire.last_bytes(self._attribute(name).get(1)))
+            for name in ("output_types", "output_shapes")
+        )
+        numbers = list(islice(packed_ints(kinds.get(6, [])), limits.MAX_RANK))
+        found = [partial_shape(shape) for shape in wire.all_bytes(shapes.get(7))]
+        found += [None] * (len(numbers) - len(found))
+        return list(zip(numbers, found, strict=False))
+
     def function(self, name: str) -> str | None:
         """The name of the function that an attribute gives, None where it is not set."""
         found = self._attribute(name).get(10)
@@ -92,18 +118,23 @@ class Node:
     def shape(self) -> tuple[int | None, ...] | None:
         """The attribute `shape` of a variable or placeholder; None in it: not fixed."""
         found = self._attribute("shape").get(7)
-        return None if found is None else _partial_shape(wire.last_bytes(found))
+        return None if found is None else partial_shape(wire.last_bytes(found))
 
     def constant(self) -> Constant | None:
         """The value of a Const of at most 64 numbers; None for other nodes and larger ones."""
         found = self._attribute("value").get(8) if self.op == "Const" else None
         return None if found is None else _constant(wire.last_bytes(found))
 
+    def tensor(self) -> dict[int, list[wire.Value]] | None:
+        """The fields of the TensorProto of a Const, None for other nodes."""
+        found = self._attribute("value").get(8) if self.op == "Const" else None
+        return None if found is None else wire.message(wire.last_bytes(found))
+
     def constant_shape(self) -> tuple[int | None, ...] | None:
         """The shape of a Const of any size."""
         found = self._attribute("value").get(8) if self.op == "Const" else None
         tensor = wire.message(wire.last_bytes(found)) if found else {}
-        return _partial_shape(wire.last_bytes(tensor.get(2))) if tensor else None
+        return partial_shape(wire.last_bytes(tensor.get(2))) if tensor else None
 
     def strings(self) -> list[str]:
         """The strings of a Const that holds names."""
@@ -145,7 +176,7 @@ def parse_node(data: bytes) -> Node:
     return Node(name, op, inputs, attributes)
 
 
-def _partial_shape(data: bytes) -> tuple[int | None, ...] | None:
+def partial_shape(data: bytes) -> tuple[int | None, ...] | None:
     """Read a TensorShapeProto in which sizes, or all of it, may be left open (-1, 3: true)."""
     found = wire.message(data)
     if wire.last_int(found.get(3)):
@@ -161,7 +192,7 @@ def _constant(data: bytes) -> Constant | None:
     """Read a TensorProto: 1 dtype, 2 shape, 4 content as bytes, or a field of values."""
     found = wire.message(data)
     dtype = dtypes.by_number(wire.last_int(found.get(1)))
-    sizes = _partial_shape(wire.last_bytes(found.get(2)))
+    sizes = partial_shape(wire.last_bytes(found.get(2)))
     if sizes is None or None in sizes or dtype.storage is None:
         return None
     shape = tuple(size for size in sizes if size is not None)
@@ -187,7 +218,7 @@ def _constant(data: bytes) -> Constant | None:
             return None
         values = struct.unpack(f"<{len(content) // dtype.itemsize}{code}", content)
     else:
-        values = tuple(islice(_packed_ints(stored), count))
+        values = tuple(islice(packed_ints(stored), count))
         if code == "e":  # half_val holds bit patterns
             patterns = [int(value) & 0xFFFF for value in values]
             values = struct.unpack(f"<{len(values)}e", struct.pack(f"<{len(values)}H", *patterns))
@@ -208,7 +239,7 @@ def _shortest(value: float, code: str = "f") -> float:
     return value
 
 
-def _packed_ints(stored: list[wire.Value]) -> Iterator[int]:
+def packed_ints(stored: list[wire.Value]) -> Iterator[int]:
     """Yield the numbers of a repeated integer field, packed or not."""
     for value in stored:
         if isinstance(value, int):

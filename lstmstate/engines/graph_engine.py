@@ -1,0 +1,316 @@
+"""The engine that evaluates a graph's own operations: exact for whatever the graph computes, slow.
+
+It runs a network whose c and m are known, of whatever family its cells are. What lies between
+the input and the loop, between loops, within a step and around the state is run as the graph has
+it; dropout is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lstmstate.checkpoint.node import Node
+from lstmstate.engines.model import Pair, Ran
+from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.graph.loops import ENTERS, Tensor
+from lstmstate.graph.operations import Precision, TensorArray
+from lstmstate.graph.plan import (
+    DROPOUT,
+    BoundPlan,
+    Environment,
+    Plan,
+    Scope,
+    UnfedError,
+    compile_plan,
+)
+from lstmstate.recurrence.network import Cell, GraphNetwork, Output
+from lstmstate.recurrence.states import Path, take
+
+if TYPE_CHECKING:
+    from lstmstate.engines.model import Array, Lengths
+
+_COMPARING = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
+_HANDING = ENTERS | {"Identity", "Cast", "Maximum", "Minimum", "Max", "Min"}
+
+
+class GraphRunner:
+    """A network of a graph, ready to run; see `engines.model.Runner`.
+
+    Args:
+        variable: returns the value of a variable's node.
+        feeds: values for placeholders other than x and the state, by name.
+        exact: whether everything is computed in float64.
+
+    Attributes:
+        notes: what a user should know of how it runs.
+    """
+
+    def __init__(
+        self,
+        network: GraphNetwork,
+        variable: Callable[[Node], Any],
+        feeds: Mapping[str, Any] | None = None,
+        *,
+        exact: bool = False,
+    ) -> None:
+        self.network = network
+        self._variable = variable
+        self._feeds = {Tensor(name): value for name, value in (feeds or {}).items()}
+        self._exact = exact
+        self._plans: dict[tuple[str, float], tuple[Plan, BoundPlan]] = {}
+        self._lengths: set[Tensor] = set()
+        unknown = [name for name in feeds or {} if name not in network.scope.nodes]
+        if unknown:
+            raise LstmstateError("the graph has no such placeholder", tensor=unknown[0])
+        plan, _ = self._plan("", 0.5)
+        self.notes = ["dropout is left out"] if DROPOUT in plan.operations else []
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type that it computes in."""
+        return np.dtype(np.float64 if self._exact else self.network.input.dtype)
+
+    def run(
+        self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
+    ) -> Ran:
+        """Run over some steps; see `Runner.run`.
+
+        Raises:
+            LstmstateError: the graph does not take this batch or this many steps, or keeps no
+                gates.
+        """
+        if set(keep) - set("cm"):
+            raise UnsupportedError("the graph engine keeps c and m of every step, and no gates")
+        if lengths is None or (lengths == len(x)).all():
+            return self._run_rows(x, states, keep)
+        return self._run_lengths(x, states, lengths, keep)
+
+    def _run_lengths(self, x: Array, states: Sequence[Pair], lengths: Lengths, keep: str) -> Ran:
+        """Run sequences of one length together: none sees what lies beyond its end."""
+        after = [(c.copy(), m.copy()) for c, m in states]
+        outputs: Array | None = None
+        kept: list[dict[str, Array]] = [{} for _ in states]
+        for length in np.unique(lengths[lengths > 0]):
+            rows = np.flatnonzero(lengths == length)
+            ran = self._run_rows(
+                x[:length, rows], [(c[rows], m[rows]) for c, m in states], keep, rows
+            )
+            if outputs is None:
+                outputs = np.zeros((*x.shape[:2], ran.outputs.shape[-1]), ran.outputs.dtype)
+            outputs[:length, rows] = ran.outputs
+            for at, state in enumerate(ran.states):
+                after[at][0][rows], after[at][1][rows] = state
+                for letter, values in ran.kept[at].items():
+                    last = np.broadcast_to(values[-1], (len(x), *values.shape[1:])).copy()
+                    last[:length] = values
+                    whole = kept[at].setdefault(
+                        letter, np.repeat(states[at]["cm".index(letter)][None], len(x), 0)
+                    )
+                    whole[:, rows] = last
+        if outputs is None:
+            raise UnsupportedError("no sequence has a step")
+        return Ran(outputs, after, kept)
+
+    def _run_rows(
+        self,
+        x: Array,
+        states: Sequence[Pair],
+        keep: str,
+        rows: Any = None,
+    ) -> Ran:
+        found = self._evaluate(x, states, keep, 0.5, rows)
+        plan, _ = self._plan(keep, 0.5)
+        if plan.is_random:
+            again = self._evaluate(x, states, keep, 0.25, rows)
+            if not all(
+                np.array_equal(one, other, equal_nan=True)
+                for one, other in zip(found, again, strict=True)
+            ):
+                raise UnsupportedError(
+                    "the graph's step is random",
+                    advice="feed the placeholder that turns it off (feed)",
+                )
+        return self._collect(found, len(x), keep)
+
+    # ---- feeds and fetches
+
+    def _evaluate(
+        self, x: Array, states: Sequence[Pair], keep: str, draw: float, rows: Any
+    ) -> list[Any]:
+        """Return the values of the fetches."""
+        given = self.network.input
+        steps, batch = x.shape[:2]
+        sizes = (batch, steps) if given.time_axis else (steps, batch)
+        for size, static, what in zip(
+            sizes,
+            given.sizes,
+            ("batch", "steps")[:: 1 if given.time_axis else -1],
+            strict=False,
+        ):
+            if static is not None and static != size:
+                problem = f"the graph is built for {what} {static}, and this input has {size}"
+                raise UnsupportedError(problem, tensor=given.tensor.node)
+        plan, bound = self._plan(keep, draw)
+        kind = self.dtype
+        feeds: dict[Tensor, Any] = {
+            given.tensor: (x.swapaxes(0, 1) if given.time_axis else x).astype(kind)
+        }
+        for tensor, value in self._feeds.items():
+            fits = rows is not None and np.ndim(value) > 1 and len(value) != len(rows)
+            feeds[tensor] = value[rows] if fits else value
+        for tensor in self._lengths:
+            node = self.network.scope.nodes[tensor.node]
+            feeds[tensor] = np.full(
+                batch, steps, np.int64 if node.number_of_type("dtype") == 9 else np.int32
+            )
+        feeds |= _initial(self.network.cells, states, exact=self._exact)
+        missing = [tensor for tensor in plan.feeds if tensor not in feeds]
+        if missing:
+            raise UnsupportedError(f"no value for {missing[0].node}")
+        with np.errstate(all="ignore"):
+            return bound.run({tensor: feeds[tensor] for tensor in plan.feeds})
+
+    def _fetches(self, keep: str) -> list[tuple[Tensor, ...]]:
+        """Return what to fetch: outputs, the last states, and the states of every step."""
+        ports = [port for cell in self.network.cells for port in (cell.c, cell.m)]
+        found = [output.tensors for output in self.network.outputs]
+        found += [(port.final,) for port in ports]
+        if keep:
+            found += [port.steps for port in ports]
+        return found
+
+    def _collect(self, found: list[Any], steps: int, keep: str) -> Ran:
+        """Return outputs and states from what was fetched."""
+        values = iter(found)
+        fetched = [[next(values) for _ in tensors] for tensors in self._fetches(keep)]
+        outputs = [
+            _sequence(self.network.outputs[at], fetched.pop(0))
+            for at in range(len(self.network.outputs))
+        ]
+        ports = [port for cell in self.network.cells for port in (cell.c, cell.m)]
+        kind = self.dtype
+        last = [
+            take(values[0], port.exit).astype(kind, copy=False)
+            for port, values in zip(ports, fetched, strict=False)
+        ]
+        every = [
+            take(_stacked(values), port.place, lead=1).astype(kind, copy=False)
+            for port, values in zip(ports, fetched[len(ports) :], strict=False)
+        ]
+        kept = [
+            {letter: every[2 * at + "cm".index(letter)] for letter in keep}
+            for at in range(len(self.network.cells))
+        ]
+        joined = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, -1)
+        if len(joined) != steps:
+            raise UnsupportedError(
+                f"the graph gives {len(joined)} steps for an input of {steps}",
+                advice="it is built for sequences of another length",
+            )
+        states = list(zip(last[::2], last[1::2], strict=True))
+        return Ran(joined.astype(kind, copy=False), states, kept)
+
+    def _plan(self, keep: str, draw: float) -> tuple[Plan, BoundPlan]:
+        """Return the plan that fetches what is kept; placeholders that are lengths are found."""
+        key = (keep, draw)
+        if key not in self._plans:
+            environment = Environment(
+                self._read, Precision(self._exact, self.network.scope.is_of_2, draw)
+            )
+            allowed = {self.network.input.tensor, *self._feeds, *self._lengths}
+            for cell in self.network.cells:
+                allowed |= {cell.c.initial, cell.m.initial}
+                allowed |= {port.source for port in (cell.c, cell.m) if self._is_fed(port.source)}
+            fetches = [tensor for tensors in self._fetches(keep) for tensor in tensors]
+            while True:
+                try:
+                    plan = compile_plan(self.network.scope, fetches, allowed, environment)
+                    break
+                except UnfedError as error:
+                    tensor = Tensor(error.node.name)
+                    if tensor in allowed or not _is_lengths(self.network.scope, error.node):
+                        raise UnsupportedError(
+                            f"the graph needs a value for {printable(tensor.node)}",
+                            advice=f"feed={{{tensor.node!r}: value}}",
+                        ) from error
+                    self._lengths.add(tensor)
+                    allowed.add(tensor)
+            with np.errstate(all="ignore"):
+                self._plans[key] = plan, plan.bind()
+        return self._plans[key]
+
+    def _is_fed(self, tensor: Tensor) -> bool:
+        node = self.network.scope.nodes.get(tensor.node)
+        return node is not None and node.op.startswith("Placeholder")
+
+    def _read(self, node: Node) -> Any:
+        value = self._variable(node)
+        kind = np.dtype(np.float64) if self._exact and value.dtype.kind == "f" else value.dtype
+        return value.astype(kind, copy=False)
+
+
+def _initial(cells: Sequence[Cell], states: Sequence[Pair], *, exact: bool) -> dict[Tensor, Any]:
+    """Return the values with which the cells begin, in the tensors that take them."""
+    parts: dict[Tensor, list[tuple[Path, Array]]] = {}
+    sources: dict[Tensor, Tensor] = {}
+    for cell, pair in zip(cells, states, strict=True):
+        for port, value in zip((cell.c, cell.m), pair, strict=True):
+            kind = np.dtype(np.float64 if exact else port.dtype)
+            parts.setdefault(port.initial, []).append((port.entry, value.astype(kind)))
+            sources[port.initial] = port.source
+    found = {tensor: _assembled(own, 0) for tensor, own in parts.items()}
+    return {sources[tensor]: value for tensor, value in found.items()} | found
+
+
+def _assembled(parts: list[tuple[Path, Array]], depth: int) -> Array:
+    """Return a value put together from its parts."""
+    first, value = parts[0]
+    if len(first) == depth:
+        return value
+    groups: dict[tuple[int, ...], list[tuple[Path, Array]]] = {}
+    for path, own in parts:
+        groups.setdefault(path[depth], []).append((path, own))
+    places = sorted(groups)
+    pieces = [_assembled(groups[place], depth + 1) for place in places]
+    axis = places[0][0]
+    if len(places[0]) == 2:
+        return np.stack(pieces, axis)
+    return np.concatenate(pieces, axis)
+
+
+def _stacked(values: Sequence[Any]) -> Any:
+    """Return what was fetched of all steps as one array, time first."""
+    first = values[0]
+    if len(values) > 1:
+        return np.stack(values)
+    if isinstance(first, TensorArray):
+        return first.stack()
+    return np.stack(first) if isinstance(first, list) else first
+
+
+def _sequence(output: Output, values: Sequence[Any]) -> Any:
+    """Return an output, time first."""
+    found = _stacked(values)
+    return take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
+
+
+def _is_lengths(scope: Scope, node: Node) -> bool:
+    """Whether a placeholder takes the lengths of the sequences of a batch."""
+    shape = node.shape()
+    if node.number_of_type("dtype") not in (3, 9) or (shape is not None and len(shape) != 1):
+        return False
+    queue, seen = [node.name], set[str]()
+    while queue and len(seen) < 100:
+        name = queue.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for user, position in scope.users.get(name, ()):
+            if user.op in _COMPARING or (user.op == "ReverseSequence" and position == 1):
+                return True
+            if user.op in _HANDING:
+                queue.append(user.name)
+    return False

@@ -1,0 +1,1 @@
+"""A GraphDef evaluated in NumPy: operations, compiled plans, loops. It knows no LSTM."""

@@ -1,0 +1,117 @@
+"""Dropout in a graph: a value, scaled, times a random mask. At inference it is the value itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from lstmstate.checkpoint.node import Node
+from lstmstate.graph.loops import ENTERS, Tensor, data_inputs
+
+RANDOM = ("Random", "Truncated", "StatelessRandom", "Multinomial")
+_HANDING = ENTERS | {"Identity", "Cast"}
+_NEAR = 12  # nodes from a mask to the random number that it is made of
+
+
+def undropped(nodes: Mapping[str, Node], node: Node) -> Tensor | None:
+    """Return the value that dropout is applied to, None where a node is no dropout.
+
+    tf.nn.dropout is x / keep * floor(keep + u) up to 1.12, x * (1 / (1 - rate)) * (u >= rate)
+    from 1.13, and a selection of the scaled value or zero in 2.x.
+    """
+    given = data_inputs(node)
+    if node.op == "Mul" and len(given) == 2:
+        for mask, scaled in (given, given[::-1]):
+            share = _share(nodes, mask)
+            if share is not None:
+                return _unscaled(nodes, scaled, *share)
+    if node.op == "SelectV2" and len(given) == 3 and _number(nodes, given[2]) == 0:
+        share = _share(nodes, given[0])
+        if share is not None:
+            return _unscaled(nodes, given[1], *share)
+    return None
+
+
+def _share(nodes: Mapping[str, Node], mask: Tensor) -> tuple[Tensor, bool] | None:
+    """Return the share of a mask, and whether it is the one that is dropped."""
+    made = nodes.get(_skip(nodes, mask).node)
+    if made is None:
+        return None
+    if made.op == "GreaterEqual":
+        number, rate = data_inputs(made)
+        return (rate, True) if _is_random(nodes, number) else None
+    total = nodes.get(_skip(nodes, data_inputs(made)[0]).node) if made.op == "Floor" else None
+    if total is None or total.op not in ("Add", "AddV2"):
+        return None
+    first, second = data_inputs(total)
+    for number, keep in ((first, second), (second, first)):
+        if _is_random(nodes, number) and not _is_random(nodes, keep):
+            return keep, False
+    return None
+
+
+def _unscaled(
+    nodes: Mapping[str, Node], scaled: Tensor, share: Tensor, is_rate: bool
+) -> Tensor | None:
+    """Return the value that was scaled by what keeps its mean, None where it was not."""
+    made = nodes.get(_skip(nodes, scaled).node)
+    if made is None or len(data_inputs(made)) != 2:
+        return None
+    value, factor = data_inputs(made)
+    if made.op in ("RealDiv", "Div") and _is_kept(nodes, factor, share, is_rate):
+        return value
+    inverse = nodes.get(_skip(nodes, factor).node)
+    if made.op != "Mul" or inverse is None:
+        return None
+    if inverse.op == "RealDiv" and _number(nodes, data_inputs(inverse)[0]) == 1:
+        return value if _is_kept(nodes, data_inputs(inverse)[1], share, is_rate) else None
+    number, known = _number(nodes, factor), _number(nodes, share)
+    if number is None or known is None:
+        return None
+    keep = 1 - known if is_rate else known
+    return value if math.isclose(number * keep, 1, rel_tol=1e-5) else None
+
+
+def _is_kept(nodes: Mapping[str, Node], tensor: Tensor, share: Tensor, is_rate: bool) -> bool:
+    """Whether a tensor is the share that is kept."""
+    if not is_rate and _skip(nodes, tensor) == _skip(nodes, share):
+        return True
+    made = nodes.get(_skip(nodes, tensor).node)
+    if is_rate and made is not None and made.op == "Sub":
+        one, rate = data_inputs(made)
+        return _number(nodes, one) == 1 and _skip(nodes, rate) == _skip(nodes, share)
+    number, known = _number(nodes, tensor), _number(nodes, share)
+    if number is None or known is None:
+        return False
+    return math.isclose(number, 1 - known if is_rate else known, rel_tol=1e-5)
+
+
+def _is_random(nodes: Mapping[str, Node], tensor: Tensor) -> bool:
+    """Whether a number is drawn: a random operation, scaled into its range."""
+    queue, seen = [tensor], set[Tensor]()
+    while queue and len(seen) < _NEAR:
+        tensor = queue.pop()
+        node = nodes.get(tensor.node)
+        if tensor in seen or node is None:
+            continue
+        seen.add(tensor)
+        if node.op.startswith(RANDOM):
+            return True
+        if node.op in ("Add", "AddV2", "Mul", "Sub", *_HANDING):
+            queue += data_inputs(node)
+    return False
+
+
+def _skip(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
+    for _ in range(10):
+        node = nodes.get(tensor.node)
+        if node is None or node.op not in _HANDING:
+            break
+        tensor = data_inputs(node)[0]
+    return tensor
+
+
+def _number(nodes: Mapping[str, Node], tensor: Tensor) -> float | None:
+    node = nodes.get(_skip(nodes, tensor).node)
+    constant = node.constant() if node is not None else None
+    return None if constant is None else constant.scalar

@@ -1,0 +1,73 @@
+"""Functions of a graph: bodies of v2 loops and branches, and what a SavedModel calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from lstmstate.checkpoint import wire
+from lstmstate.checkpoint.node import Node, parse_node
+from lstmstate.graph.operations import OUTPUTS
+
+
+class FunctionBody(NamedTuple):
+    """A function of a graph.
+
+    Attributes:
+        arguments: the names of its arguments, in order.
+        returns: the tensors of its body that it returns, in order.
+        nodes: its operations by name, with inputs written "node:port" as in a graph.
+    """
+
+    arguments: tuple[str, ...]
+    returns: tuple[str, ...]
+    nodes: Mapping[str, Node]
+
+
+def read_functions(library: bytes) -> dict[str, FunctionBody]:
+    """Return the functions of a FunctionDefLibrary {1 repeated FunctionDef} by name.
+
+    FunctionDef: 1 signature {1 name, 2 repeated input_arg {1 name}, 3 repeated output_arg},
+    3 repeated node_def, 4 map ret (core/framework/function.proto, v1.15.0).
+    """
+    found = {}
+    for data in wire.all_bytes(wire.message(library).get(1)) if library else ():
+        fields = wire.message(data)
+        signature = wire.message(wire.last_bytes(fields.get(1)))
+        arguments = _names(signature, 2)
+        nodes = {}
+        for body in wire.all_bytes(fields.get(3)):
+            node = parse_node(body)
+            nodes[node.name] = node
+        renamed = {
+            name: Node(name, node.op, [_tensor(nodes, t) for t in node.inputs], node.attributes)
+            for name, node in nodes.items()
+        }
+        returned = {}
+        for entry in wire.all_bytes(fields.get(4)):
+            pair = wire.message(entry)
+            returned[wire.text(wire.last_bytes(pair.get(1)))] = wire.text(
+                wire.last_bytes(pair.get(2))
+            )
+        returns = tuple(_tensor(nodes, returned.get(name, name)) for name in _names(signature, 3))
+        name = wire.text(wire.last_bytes(signature.get(1)))
+        found[name] = FunctionBody(arguments, returns, renamed)
+    return found
+
+
+def _names(signature: dict[int, list[wire.Value]], field: int) -> tuple[str, ...]:
+    return tuple(
+        wire.text(wire.last_bytes(wire.message(argument).get(1)))
+        for argument in wire.all_bytes(signature.get(field))
+    )
+
+
+def _tensor(nodes: Mapping[str, Node], tensor: str) -> str:
+    """Return "node:output:index" of a function's body as "node:port"."""
+    name, *rest = tensor.split(":")
+    if len(rest) != 2 or name.startswith("^"):
+        return tensor
+    output, index = rest
+    names = OUTPUTS.get(nodes[name].op, ()) if name in nodes else ()
+    first = names.index(output) if output in names else 0
+    return f"{name}:{first + (int(index) if index.isdecimal() else 0)}"

@@ -1,0 +1,187 @@
+"""Loops of a graph: frames of Enter, Merge, Switch, NextIteration and Exit, and While."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from lstmstate.checkpoint.graph import split_port
+from lstmstate.checkpoint.node import Node
+from lstmstate.graph.functions import FunctionBody
+
+ENTERS = frozenset({"Enter", "RefEnter"})
+EXITS = frozenset({"Exit", "RefExit"})
+MERGES = frozenset({"Merge", "RefMerge"})
+SWITCHES = frozenset({"Switch", "RefSwitch"})
+_NEXTS = frozenset({"NextIteration", "RefNextIteration"})
+WHILES = frozenset({"While", "StatelessWhile"})
+_HANDING = frozenset({"Identity", "RefIdentity"})
+
+
+class Tensor(NamedTuple):
+    """An output of a node.
+
+    Attributes:
+        part: "" for the output itself. For the variable `port` of the loop `node`: "initial" for
+            the value with which the loop begins, "history" for the values after every step.
+            "input" for what the node takes as its input `port`, fed to it alone.
+    """
+
+    node: str
+    port: int = 0
+    part: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> Tensor:
+        """Return the tensor that an input such as "a/b:1" names."""
+        return cls(*split_port(text))
+
+
+class LoopVariable(NamedTuple):
+    """A value that a loop carries from step to step.
+
+    Attributes:
+        source: the tensor with which it begins, outside of the loop.
+        read: the tensor that a step reads.
+        tested: the tensor that the condition reads.
+        next: the tensor that a step hands on.
+    """
+
+    source: Tensor
+    read: Tensor
+    tested: Tensor
+    next: Tensor
+
+
+class Loop(NamedTuple):
+    """A loop.
+
+    Attributes:
+        name: of the frame, or of the While.
+        condition: the tensor that decides whether there is another step.
+        constants: the Enters that bring in values from outside.
+        exits: the number of the variable that leaves through each Exit.
+        body, test: the functions of a While.
+    """
+
+    name: str
+    variables: tuple[LoopVariable, ...]
+    condition: Tensor
+    constants: frozenset[str] = frozenset()
+    exits: Mapping[str, int] = {}
+    body: FunctionBody | None = None
+    test: FunctionBody | None = None
+
+    def initial(self, number: int) -> Tensor:
+        """Return the tensor to feed for the value with which a variable begins."""
+        return Tensor(self.name, number, "initial")
+
+    def history(self, number: int) -> Tensor:
+        """Return the tensor to fetch for the values of a variable after every step."""
+        return Tensor(self.name, number, "history")
+
+    def final(self, number: int) -> Tensor | None:
+        """Return the tensor to fetch for the last value of a variable."""
+        if self.body is not None:
+            return Tensor(self.name, number)
+        return next((Tensor(name) for name, at in self.exits.items() if at == number), None)
+
+
+def data_inputs(node: Node) -> list[Tensor]:
+    """Return the tensors that a node takes."""
+    return [Tensor.of(tensor) for tensor in node.inputs if not tensor.startswith("^")]
+
+
+def frames(nodes: Mapping[str, Node]) -> list[Loop]:
+    """Return the loops of frames in a graph, in the order of their first Enters."""
+    enters: dict[str, list[Node]] = {}
+    merged: dict[str, Node] = {}
+    switched: dict[str, Node] = {}
+    left: dict[str, str] = {}
+    for node in nodes.values():
+        if node.op in ENTERS and node.frame:
+            enters.setdefault(node.frame, []).append(node)
+        elif node.op in MERGES:
+            for tensor in data_inputs(node):
+                merged[tensor.node] = node
+        elif node.op in SWITCHES:
+            given = data_inputs(node)
+            condition = nodes.get(given[1].node) if len(given) == 2 else None
+            if condition is not None and condition.op == "LoopCond":
+                switched[given[0].node] = node
+        elif node.op in EXITS:
+            for tensor in data_inputs(node)[:1]:
+                left[tensor.node] = node.name
+    found = (
+        _frame(name, members, nodes, merged, switched, left) for name, members in enters.items()
+    )
+    return [loop for loop in found if loop is not None]
+
+
+def _frame(
+    name: str,
+    members: list[Node],
+    nodes: Mapping[str, Node],
+    merged: Mapping[str, Node],
+    switched: Mapping[str, Node],
+    left: Mapping[str, str],
+) -> Loop | None:
+    variables: list[LoopVariable] = []
+    exits: dict[str, int] = {}
+    constants = set()
+    condition = None
+    for enter in members:
+        merge = merged.get(enter.name)
+        switch = switched.get(merge.name) if merge is not None else None
+        source = data_inputs(enter)[:1]
+        if merge is None or switch is None or not source:
+            constants.add(enter.name)
+            continue
+        after = [
+            node
+            for tensor in data_inputs(merge)
+            if (node := nodes.get(tensor.node)) is not None and node.op in _NEXTS
+        ]
+        given = data_inputs(after[0])[:1] if after else []
+        if not given:
+            return None
+        if switch.name in left:
+            exits[left[switch.name]] = len(variables)
+        condition = data_inputs(switch)[1]
+        variables.append(
+            LoopVariable(source[0], Tensor(switch.name, 1), Tensor(merge.name), given[0])
+        )
+    if condition is None:
+        return None
+    return Loop(name, tuple(variables), condition, frozenset(constants), exits)
+
+
+def while_loop(node: Node, functions: Mapping[str, FunctionBody]) -> Loop | None:
+    """Return the loop of a While, None where its functions are missing or do not fit."""
+    body = functions.get(node.function("body") or "")
+    test = functions.get(node.function("cond") or "")
+    given = data_inputs(node)
+    if body is None or test is None or not test.returns:
+        return None
+    if not len(given) == len(body.arguments) == len(body.returns) == len(test.arguments):
+        return None
+    variables = tuple(
+        LoopVariable(source, Tensor(read), Tensor(tested), Tensor.of(after))
+        for source, read, tested, after in zip(
+            given, body.arguments, test.arguments, body.returns, strict=True
+        )
+    )
+    return Loop(node.name, variables, Tensor.of(test.returns[0]), body=body, test=test)
+
+
+def is_unchanged(loop: Loop, number: int, nodes: Mapping[str, Node]) -> bool:
+    """Whether a step hands on a variable as it is."""
+    tensor, read = loop.variables[number].next, loop.variables[number].read
+    for _ in range(8):
+        if tensor == read:
+            return True
+        node = nodes.get(tensor.node)
+        if node is None or node.op not in _HANDING:
+            return False
+        tensor = data_inputs(node)[0]
+    return False

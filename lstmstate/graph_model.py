@@ -1,0 +1,280 @@
+"""A checkpoint's graph as a judge: its networks, evaluated next to the cells that were recognised.
+
+A recognised network is confirmed where the graph's own operations give the same numbers, in
+float64, on inputs and states of every size: a clip, a scale or a sum that the recognition missed
+shows in one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lstmstate.cells.recognise import Recognition
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
+from lstmstate.checkpoint.variables import Variable
+from lstmstate.errors import LstmstateError, printable
+
+if TYPE_CHECKING:
+    from lstmstate.engines.graph_engine import GraphRunner
+    from lstmstate.engines.model import Array, Network, Pair, Runner
+    from lstmstate.recurrence.network import GraphNetwork, Recurrences
+    from lstmstate.recurrence.variables import GraphVariables
+
+TOLERANCE = 1e-6  # of float64 evaluations: constants are float32
+_STEPS = 3
+# How large x, c and m are: small and large, each alone, so that a bound on any of them is met.
+_SCALES = (
+    (1.0, 1.0, 0.5),
+    (0.1, 0.1, 0.1),
+    (3.0, 3.0, 1.0),
+    (30.0, 1.0, 1.0),
+    (1e3, 10.0, 1.0),
+    (1.0, 1e2, 1.0),
+    (1.0, 1e7, 1.0),
+    (0.1, 0.1, 10.0),
+    (0.1, 1.0, 1e3),
+)
+
+
+class Confirmation(NamedTuple):
+    """Whether the graph confirms a recognised network.
+
+    Attributes:
+        agrees: None where the graph cannot answer.
+        reason: why it does not agree, or cannot answer.
+        networks: the graph's networks that have its cells.
+    """
+
+    agrees: bool | None
+    reason: str | None
+    networks: tuple[GraphNetwork, ...]
+
+
+class GraphModel:
+    """The networks of a graph.
+
+    Args:
+        recognition: the cells of the checkpoint.
+    """
+
+    def __init__(
+        self, graph: Graph, variables: Mapping[str, Variable], recognition: Recognition
+    ) -> None:
+        self.graph = graph
+        self._stored = variables
+        self._recognition = recognition
+
+    @cached_property
+    def variables(self) -> GraphVariables:
+        """The values of the graph's variables."""
+        from lstmstate.recurrence.variables import GraphVariables
+
+        return GraphVariables(self.graph, self._stored)
+
+    @cached_property
+    def recurrences(self) -> Recurrences:
+        """The recurrences of the graph."""
+        from lstmstate.graph.plan import Scope
+        from lstmstate.recurrence.network import find_recurrences
+
+        owners = {
+            name: cell.name
+            for cell in self._recognition.cells
+            for stored in cell.variables.values()
+            for name in stored
+        }
+        names = {}
+        for node in self.graph.nodes.values():
+            key = self.variables.key(node) if node.op in VARIABLE_OPS else None
+            if key is not None and key in owners:
+                names[node.name] = owners[key]
+        view = self._recognition.graph
+        wired = view.cells if view is not None else ()
+        return find_recurrences(Scope.of(self.graph), self.variables, names, wired)
+
+    @cached_property
+    def _networks(self) -> tuple[tuple[GraphNetwork, ...], tuple[str, ...]]:
+        from lstmstate.recurrence.network import last_ones, network_of
+
+        networks: list[GraphNetwork] = []
+        refused = list(self.recurrences.others)
+        for last in last_ones(self.recurrences.found):
+            try:
+                networks.append(network_of(self.recurrences, last))
+            except LstmstateError as error:
+                refused.append(str(error))
+        fed = [one for one in networks if self.recurrences.probe.is_fed(one.input.tensor)]
+        return tuple(fed or networks), tuple(refused)
+
+    @property
+    def networks(self) -> tuple[GraphNetwork, ...]:
+        """The networks; those that no data reaches are left out where others are fed."""
+        return self._networks[0]
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """A line for each recurrence that cannot be run, with the reason."""
+        return self._networks[1]
+
+    def networks_of(self, cells: Iterable[str]) -> list[GraphNetwork]:
+        """Return the networks that have these cells and no other."""
+        wanted = sorted(cells)
+        return [one for one in self.networks if sorted(c.name for c in one.cells) == wanted]
+
+    def runner(
+        self, network: GraphNetwork, feeds: Mapping[str, Any] | None = None, *, exact: bool = False
+    ) -> GraphRunner:
+        """Return a network ready to run from the graph's own operations."""
+        from lstmstate.engines.graph_engine import GraphRunner
+
+        return GraphRunner(network, self.variables, feeds, exact=exact)
+
+    def confirm(self, network: Network, feeds: Mapping[str, Any] | None = None) -> Confirmation:
+        """Return whether the graph gives what a recognised network computes.
+
+        All networks of the graph that have its cells have to.
+        """
+        names = [cell.name for cell in network.cells]
+        found = self.networks_of(names)
+        if not found:
+            reason = "; ".join(self.refused[:3]) or "the graph does not step these cells"
+            return Confirmation(None, reason, ())
+        problems = []
+        for one in found:
+            try:
+                problem = _difference(network, one, self.runner(one, feeds, exact=True))
+            except LstmstateError as error:
+                return Confirmation(None, str(error), tuple(found))
+            if problem is not None:
+                problems.append(problem)
+        if problems and len(problems) < len(found):
+            reason = f"the graph uses the cell {len(found)} times, and not alike: {problems[0]}"
+            return Confirmation(False, reason, tuple(found))
+        return Confirmation(not problems, problems[0] if problems else None, tuple(found))
+
+
+def _difference(network: Network, graph: GraphNetwork, runner: GraphRunner) -> str | None:
+    """Return where a network and the graph differ, None where they agree."""
+    import numpy as np
+
+    from lstmstate.engines.numpy_engine import load
+
+    by_name = {cell.name: at for at, cell in enumerate(graph.cells)}
+    order = [by_name[cell.name] for cell in network.cells]
+    if [graph.cells[at].widths for at in order] != [cell.widths for cell in network.cells]:
+        return "the widths of the graph's own state differ"
+    width = network.first.input_size
+    if graph.input.width != width:
+        return f"the graph's own input is {graph.input.width} wide, and the cell's {width}"
+    ours = load(in_float64(network))
+    names = [printable(cell.name) or "the cell" for cell in network.cells]
+    compare = _whole if graph.is_reversed else _step_by_step
+    for x, states in _trials(graph):
+        with np.errstate(all="ignore"):
+            pairs = compare(ours, runner, x, states, order)
+        labels = [f"{half} of {name}" for name in names for half in "cm"] + ["the outputs"]
+        for label, (one, other) in zip(labels, pairs, strict=True):
+            if not _close(one, other):
+                return f"{label} of the graph's own step differ"
+    return None
+
+
+def _whole(
+    ours: Runner, runner: GraphRunner, x: Array, states: list[Pair], order: Sequence[int]
+) -> list[tuple[Array, Array]]:
+    """Return the last states and the outputs of both, each from its own states."""
+    theirs = runner.run(x, states)
+    ran = ours.run(x, [states[at] for at in order])
+    halves = [half for pair in ran.states for half in pair]
+    others = [half for at in order for half in theirs.states[at]]
+    return [*zip(halves, others, strict=True), (ran.outputs, theirs.outputs)]
+
+
+def _step_by_step(
+    ours: Runner, runner: GraphRunner, x: Array, states: list[Pair], order: Sequence[int]
+) -> list[tuple[Array, Array]]:
+    """Return the states and outputs of every step, ours from the graph's state before it.
+
+    Left to themselves the two would drift apart where a cell amplifies rounding.
+    """
+    import numpy as np
+
+    theirs = runner.run(x, states, keep="cm")
+
+    def before(at: int, half: int) -> Array:
+        kept = theirs.kept[at]["cm"[half]]
+        return np.concatenate([states[at][half][None], kept[:-1]]).reshape(-1, kept.shape[-1])
+
+    ran = ours.run(x.reshape(1, -1, x.shape[2]), [(before(at, 0), before(at, 1)) for at in order])
+    halves = [half for pair in ran.states for half in pair]
+    others = [theirs.kept[at][letter] for at in order for letter in "cm"]
+    found = [
+        (half, other.reshape(-1, other.shape[-1]))
+        for half, other in zip(halves, others, strict=True)
+    ]
+    return [*found, (ran.outputs[0], theirs.outputs.reshape(-1, theirs.outputs.shape[-1]))]
+
+
+def _close(one: Array, other: Array) -> bool:
+    """Whether two arrays are the same but for rounding; NaN and Inf are the same as themselves."""
+    import numpy as np
+
+    return one.shape == other.shape and np.allclose(
+        one, other, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
+    )
+
+
+def _trials(graph: GraphNetwork) -> Iterable[tuple[Array, list[Pair]]]:
+    """Yield inputs and states of all scales, in batches that the graph takes."""
+    import numpy as np
+
+    given = graph.input
+    steps = given.sizes[given.time_axis] or graph.steps or _STEPS
+    rows = given.sizes[1 - given.time_axis] or len(_SCALES)
+    random = np.random.default_rng(0)
+    for start in range(0, len(_SCALES), rows):
+        scales = np.resize(np.roll(_SCALES, -start, axis=0), (rows, 3))
+        x = random.standard_normal((steps, rows, given.width)) * scales[:, :1]
+        states = [
+            (
+                random.standard_normal((rows, c)) * scales[:, 1:2],
+                random.standard_normal((rows, m)) * scales[:, 2:],
+            )
+            for c, m in (cell.widths for cell in graph.cells)
+        ]
+        yield x, states
+
+
+def in_float64(network: Network) -> Network:
+    """Return a network whose weights are float64."""
+    import numpy as np
+
+    from lstmstate.engines.model import Norm
+
+    def wide(values: Array) -> Array:
+        return values.astype(np.float64)
+
+    return network._replace(
+        stages=tuple(
+            tuple(
+                tuple(
+                    cell._replace(
+                        kernel=wide(cell.kernel),
+                        recurrent=wide(cell.recurrent),
+                        bias=wide(cell.bias),
+                        peepholes={gate: wide(w) for gate, w in cell.peepholes.items()},
+                        norms={
+                            gate: Norm(wide(norm.gamma), wide(norm.beta))
+                            for gate, norm in cell.norms.items()
+                        },
+                        projection=None if cell.projection is None else wide(cell.projection),
+                    )
+                    for cell in chain
+                )
+                for chain in stage
+            )
+            for stage in network.stages
+        )
+    )

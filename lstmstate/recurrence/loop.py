@@ -1,0 +1,166 @@
+"""A loop over a sequence: the values that it carries, the sequences that it reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from lstmstate.checkpoint.node import Node
+from lstmstate.graph.loops import WHILES, Loop, Tensor, data_inputs, is_unchanged, while_loop
+from lstmstate.graph.plan import Scope
+
+_HANDING = frozenset({"Identity", "RefIdentity", "Enter", "RefEnter", "EnsureShape"})
+_FLOATS = frozenset({1, 2, 14, 19})  # float32, float64, bfloat16, float16
+_SCATTERS = {
+    "TensorArrayScatterV3": 2,
+    "TensorArrayScatterV2": 2,
+    "TensorArrayScatter": 2,
+    "TensorArrayUnpack": 1,
+    "TensorListFromTensor": 0,
+}
+# What only a loop of gradients does: it takes back what the loop before it put aside.
+_GRADIENTS = ("StackPop", "TensorListPopBack")
+
+
+class SequenceInput(NamedTuple):
+    """A sequence that a loop reads.
+
+    Attributes:
+        element: the tensor of one step, within the loop.
+        value: the whole sequence, time first, outside of it.
+    """
+
+    element: Tensor
+    value: Tensor
+
+
+class SequenceOutput(NamedTuple):
+    """A sequence that a loop writes.
+
+    Attributes:
+        number: the variable of the loop that is the array.
+        element: the tensor of one step, within the loop.
+    """
+
+    number: int
+    element: Tensor
+
+
+class LoopRecurrence(NamedTuple):
+    """A loop that carries floating-point values from step to step.
+
+    Attributes:
+        inside: the nodes of its body.
+        carried: the numbers of those variables.
+    """
+
+    loop: Loop
+    inside: Scope
+    carried: tuple[int, ...]
+    inputs: tuple[SequenceInput, ...]
+    outputs: tuple[SequenceOutput, ...]
+
+
+def loop_recurrences(scope: Scope) -> list[LoopRecurrence]:
+    """Return the loops of a graph that carry a state over a sequence, gradients left out."""
+    loops = [*scope.frames]
+    loops += [
+        loop
+        for node in scope.nodes.values()
+        if node.op in WHILES and not node.name.startswith("\0")
+        if (loop := while_loop(node, scope.functions)) is not None
+    ]
+    found = (_recurrence(scope, loop) for loop in loops)
+    return [one for one in found if one is not None]
+
+
+def _recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
+    inside = scope if loop.body is None else scope.within(loop.body)
+    carried: list[int] = []
+    outputs: list[SequenceOutput] = []
+    for number, variable in enumerate(loop.variables):
+        if is_unchanged(loop, number, inside.nodes):
+            continue
+        made = skip(inside.nodes, variable.next)
+        node = inside.nodes.get(made.node)
+        if node is None:
+            continue
+        given = data_inputs(node)
+        if node.op.startswith("TensorArrayWrite") or node.op == "TensorListSetItem":
+            outputs.append(SequenceOutput(number, given[2]))
+        elif not node.op.startswith("TensorList") and _is_float(node):
+            carried.append(number)
+    if not carried or _is_gradient(inside, loop):
+        return None
+    inputs = tuple(_inputs(scope, inside, loop))
+    return LoopRecurrence(loop, inside, tuple(carried), inputs, tuple(outputs))
+
+
+def skip(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
+    """Go back over what only hands on a tensor."""
+    for _ in range(20):
+        node = nodes.get(tensor.node)
+        given = data_inputs(node) if node is not None and node.op in _HANDING else []
+        if not given:
+            break
+        tensor = given[0]
+    return tensor
+
+
+def past_selection(inside: Scope, tensor: Tensor, read: Tensor) -> Tensor:
+    """Go back over a Select between the old value and the new: that of a sequence that ended."""
+    node = inside.nodes.get(tensor.node)
+    if node is not None and node.op in ("Select", "SelectV2"):
+        _, yes, no = data_inputs(node)
+        for old, new in ((yes, no), (no, yes)):
+            if skip(inside.nodes, old) in (read, skip(inside.nodes, read)):
+                return skip(inside.nodes, new)
+    return tensor
+
+
+def _is_float(node: Node) -> bool:
+    kinds = [node.number_of_type(name) for name in ("T", "DstT", "dtype")]
+    known = [kind for kind in kinds if kind is not None]
+    return not known or known[0] in _FLOATS
+
+
+def _is_gradient(inside: Scope, loop: Loop) -> bool:
+    """Whether a loop takes back what another put aside: seen from its first variables."""
+    if loop.body is not None:
+        return any(node.op.startswith(_GRADIENTS) for node in inside.nodes.values())
+    return any(
+        user.op.startswith(_GRADIENTS)
+        for name in loop.constants
+        for user, _ in inside.users.get(name, ())
+    )
+
+
+def _inputs(scope: Scope, inside: Scope, loop: Loop) -> Iterator[SequenceInput]:
+    """Yield the sequences that a step reads, each once."""
+    for node, handle in _reads(inside, loop):
+        outer = _outside(scope, loop, handle)
+        given = scope.nodes.get(outer.node) if outer is not None else None
+        if given is not None and given.op in _SCATTERS:
+            value = data_inputs(given)[_SCATTERS[given.op]]
+            yield SequenceInput(Tensor(node.name), value)
+
+
+def _reads(inside: Scope, loop: Loop) -> Iterator[tuple[Node, Tensor]]:
+    """Yield the nodes that read an element, with the tensor that holds the array."""
+    if loop.body is not None:
+        for node in inside.nodes.values():
+            if node.op == "TensorListGetItem":
+                yield node, skip(inside.nodes, data_inputs(node)[0])
+        return
+    for name in loop.constants:
+        for user, position in inside.users.get(name, ()):
+            if user.op.startswith("TensorArrayRead") and position == 2:
+                yield user, Tensor(name)
+
+
+def _outside(scope: Scope, loop: Loop, handle: Tensor) -> Tensor | None:
+    """Return the tensor outside of a loop that an array within it is."""
+    if loop.body is None:
+        return skip(scope.nodes, handle)
+    numbers = [at for at, one in enumerate(loop.variables) if one.read == handle]
+    return skip(scope.nodes, loop.variables[numbers[0]].source) if numbers else None

@@ -1,0 +1,550 @@
+"""The networks of a graph: its recurrences, joined as the graph joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lstmstate.cells.model import StateWidths
+from lstmstate.cells.wired import Wired
+from lstmstate.checkpoint.node import Node
+from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
+from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.plan import Scope
+from lstmstate.recurrence.chain import Chain, chains
+from lstmstate.recurrence.front import Front, front_of, origins, tail_of
+from lstmstate.recurrence.loop import LoopRecurrence, loop_recurrences, past_selection, skip
+from lstmstate.recurrence.probe import Probe
+from lstmstate.recurrence.states import Pair, Part, Path, Step
+
+_GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
+# Operations that are a whole recurrence: the inputs x, c and m, the outputs c and m.
+_SEQUENCE_OPS = dict.fromkeys(("BlockLSTM", "BlockLSTMV2", "FusedLSTM"), (1, 2, 3, 1, 6))
+_TRIED = 4  # sizes of a batch
+_NEAR = 60  # nodes between the m of a step and where the steps are packed
+
+
+class Port(NamedTuple):
+    """Where c or m of a cell goes into a graph and comes out of it.
+
+    Attributes:
+        initial: the tensor to feed with the state before the first step.
+        entry: where in it the state is.
+        source: the tensor that the graph itself begins with.
+        final: the tensor that has the state after the last step.
+        exit: where in it the state is.
+        steps: the tensors that have it after every step: one for all of them, or one for each.
+        place: where in each step it is.
+        width: of its last axis.
+        dtype: its NumPy type.
+    """
+
+    initial: Tensor
+    entry: Path
+    source: Tensor
+    final: Tensor
+    exit: Path
+    steps: tuple[Tensor, ...]
+    place: Path
+    width: int
+    dtype: str
+
+
+class Cell(NamedTuple):
+    """A cell of a network.
+
+    Attributes:
+        name: that of the cell that has its variables, or their scope.
+        scope: where its products are in the graph.
+        is_known: whether it is a cell that its names or its structure showed to be an LSTM.
+    """
+
+    name: str
+    c: Port
+    m: Port
+    scope: str
+    is_known: bool
+
+    @property
+    def widths(self) -> StateWidths:
+        """The widths of c and m."""
+        return StateWidths(self.c.width, self.m.width)
+
+
+class Output(NamedTuple):
+    """What a recurrence gives at each step.
+
+    Attributes:
+        tensors: what to fetch: all steps at once, or one tensor for each.
+        place: where in each step it is.
+        time_axis: where time is in a tensor of all steps.
+        is_m: whether it is the m of the last cell.
+        is_own: whether the cell itself makes it, though it is not its m.
+    """
+
+    tensors: tuple[Tensor, ...]
+    place: Path
+    time_axis: int
+    is_m: bool
+    is_own: bool
+
+
+class Recurrence(NamedTuple):
+    """Steps of cells over a sequence.
+
+    Attributes:
+        fronts: where the sequences come from that go into the products of its first cell.
+        before: the numbers of the recurrences that it reads.
+        steps: how many there are, None where the sequence decides.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    fronts: tuple[Front, ...]
+    before: frozenset[int]
+    output: Output
+    steps: int | None
+
+    @property
+    def is_reversed(self) -> bool:
+        """Whether it begins at the end of the sequence."""
+        return any(front.reversed for front in self.fronts)
+
+
+class Input(NamedTuple):
+    """The tensor that takes x.
+
+    Attributes:
+        time_axis: 0 where it is `[time, batch, width]`, 1 where it is `[batch, time, width]`.
+        sizes: its static shape, None for what is open.
+        width: of its last axis.
+        dtype: the NumPy type of its values.
+    """
+
+    tensor: Tensor
+    time_axis: int
+    sizes: tuple[int | None, ...]
+    width: int
+    dtype: str
+
+
+class GraphNetwork(NamedTuple):
+    """Recurrences that read one another, from x to the outputs.
+
+    Attributes:
+        recurrences: in the order of data; of two directions the forward one first.
+        outputs: what it gives, side by side.
+        notes: what a user should know of its input.
+    """
+
+    scope: Scope
+    recurrences: tuple[Recurrence, ...]
+    outputs: tuple[Output, ...]
+    input: Input
+    notes: tuple[str, ...]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells, stage by stage."""
+        return tuple(cell for one in self.recurrences for cell in one.cells)
+
+    @property
+    def steps(self) -> int | None:
+        """How many steps it takes, None where the sequence decides."""
+        return next((one.steps for one in self.recurrences if one.steps is not None), None)
+
+    @property
+    def is_reversed(self) -> bool:
+        """Whether some of it begins at the end of the sequence."""
+        return any(one.is_reversed for one in self.recurrences)
+
+
+class Recurrences(NamedTuple):
+    """The recurrences of a graph.
+
+    Attributes:
+        found: those with cells.
+        others: a line for each loop in which none was found, with the reason.
+    """
+
+    probe: Probe
+    found: tuple[Recurrence, ...]
+    others: tuple[str, ...]
+
+
+class _Draft(NamedTuple):
+    """A recurrence before it is known which others it reads.
+
+    Attributes:
+        values: the tensors of the sequences that its first cell reads, and the other ones.
+        ends: the nodes that give what it makes.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    values: tuple[Tensor, ...]
+    others: tuple[Tensor, ...]
+    ends: tuple[str, ...]
+    output: Output
+    steps: int | None = None
+
+
+def find_recurrences(
+    scope: Scope,
+    variable: Callable[[Node], Any],
+    names: Mapping[str, str],
+    wired: Iterable[Wired] = (),
+) -> Recurrences:
+    """Return the recurrences of a graph.
+
+    Args:
+        variable: returns the value of a variable's node.
+        names: the cell that each variable's node belongs to, where it is known.
+        wired: the cells that are known by their structure, for steps without a loop.
+    """
+    probe = Probe(scope, variable)
+    others: list[str] = []
+    drafts = [
+        *_loops(probe, names, others),
+        *_sequence_ops(probe, names, others),
+        *_chains(probe, names, wired, others),
+    ]
+    ends = {name: at for at, draft in enumerate(drafts) for name in draft.ends}
+    found = []
+    for at, draft in enumerate(drafts):
+        own = {name: number for name, number in ends.items() if number != at}
+        before = origins(scope.nodes, [*draft.values, *draft.others], own).recurrences
+        fronts = tuple(front_of(scope.nodes, value) for value in draft.values)
+        if draft.steps is not None:
+            fronts = _chain_front(probe, draft, ends)
+        found.append(Recurrence(draft.name, draft.cells, fronts, before, draft.output, draft.steps))
+    return Recurrences(probe, tuple(found), tuple(others))
+
+
+# ---- loops
+
+
+def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[_Draft]:
+    """Yield the loops with cells in them."""
+    for one in loop_recurrences(probe.scope):
+        name = printable(one.loop.name)
+        try:
+            step = _step(one, probe)
+            pairs = step.pairs()
+            if not pairs:
+                others.append(f"{name}: it carries no c and m of an LSTM")
+                continue
+            cells = tuple(_cell(one, step, pair, names) for pair in pairs)
+            into = step.elements_into(pairs[0])
+            used = [item for item in one.inputs if item.element in step.used]
+            yield _Draft(
+                one.loop.name,
+                cells,
+                tuple(item.value for item in used if item.element in into),
+                tuple(item.value for item in used if item.element not in into),
+                tuple(one.loop.exits) or (one.loop.name,),
+                _output(probe.scope, one, cells[-1], pairs[-1]),
+            )
+        except LstmstateError as error:
+            others.append(f"{name}: {error}")
+
+
+def _step(one: LoopRecurrence, probe: Probe) -> Step:
+    """Return a loop's step; where a batch of two does not fit, one that a constant asks for."""
+    try:
+        return Step(one, probe)
+    except UnsupportedError:
+        outside = (
+            probe.scope.nodes.get(skip(probe.scope.nodes, Tensor(name)).node)
+            for name in one.loop.constants
+        )
+        shapes = (
+            node.constant_shape()
+            for node in (*outside, *one.inside.nodes.values())
+            if node is not None and node.op == "Const"
+        )
+        sizes = dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == 2)
+        for size in list(sizes)[:_TRIED]:
+            try:
+                return Step(one, probe.with_open(size or 1))
+            except UnsupportedError:
+                continue
+        raise
+
+
+def _cell(one: LoopRecurrence, step: Step, pair: Pair, names: Mapping[str, str]) -> Cell:
+    scope = pair.products[0].rpartition("/")[0] if pair.products else ""
+    name, is_known = _name(step.variables(pair), names)
+    return Cell(name, _port(one, step, pair.c), _port(one, step, pair.m), scope, is_known)
+
+
+def _port(one: LoopRecurrence, step: Step, part: Part) -> Port:
+    loop = one.loop
+    final = loop.final(part.number)
+    if final is None:
+        raise UnsupportedError("the graph has no last state", tensor=loop.name)
+    return Port(
+        loop.initial(part.number),
+        part.path,
+        loop.variables[part.number].source,
+        final,
+        part.path,
+        (loop.history(part.number),),
+        part.path,
+        step.width(part),
+        step.dtype(part),
+    )
+
+
+def _name(variables: Sequence[str], names: Mapping[str, str]) -> tuple[str, bool]:
+    """Return the name of the cell with some variables, and whether it is a known one."""
+    known = list(dict.fromkeys(names[name] for name in variables if name in names))
+    if len(known) == 1:
+        return known[0], True
+    common: list[str] = []
+    for level in zip(*(name.split("/")[:-1] for name in variables), strict=False):
+        if len(set(level)) != 1:
+            break
+        common.append(level[0])
+    return "/".join(common) or (variables[0] if variables else ""), False
+
+
+def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output:
+    """Return what a loop writes at each step, or m where it writes nothing else."""
+    nodes, loop, m = one.inside.nodes, one.loop, pair.m
+    read = loop.variables[m.number].read
+
+    def made(tensor: Tensor) -> Tensor:
+        return past_selection(one.inside, skip(nodes, tensor), read)
+
+    whole, alone = made(loop.variables[m.number].next), made(m.next)
+    written = [(output.number, made(output.element)) for output in one.outputs]
+    for number, element in written:
+        if element == alone:
+            return _fetched(scope, one, number, (), is_m=True, is_own=False)
+        if element == whole and m.path:
+            return _fetched(scope, one, number, m.path, is_m=True, is_own=False)
+    if len(written) == 1:
+        ((number, element),) = written
+        is_own = f"{element.node.rpartition('/')[0]}/".startswith(f"{top.scope}/")
+        return _fetched(scope, one, number, (), is_m=False, is_own=is_own)
+    return Output(top.m.steps, top.m.place, 0, is_m=True, is_own=False)
+
+
+def _fetched(
+    scope: Scope, one: LoopRecurrence, number: int, place: Path, *, is_m: bool, is_own: bool
+) -> Output:
+    """Return the output in an array of steps, in the order in which the graph leaves it."""
+    array = one.loop.final(number)
+    if array is None:
+        raise UnsupportedError("the graph does not read its outputs", tensor=one.loop.name)
+    for user, _ in scope.users.get(array.node, ()):
+        if user.op.startswith(_GATHERS) and array in data_inputs(user):
+            tail = tail_of(scope, Tensor(user.name))
+            if tail.reversed:
+                return Output((tail.tensor,), place, int(tail.turned), is_m=is_m, is_own=is_own)
+    return Output((array,), place, 0, is_m=is_m, is_own=is_own)
+
+
+# ---- operations that are a whole recurrence
+
+
+def _sequence_ops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[_Draft]:
+    """Yield the operations that step a cell over a whole sequence."""
+    scope = probe.scope
+    for node in scope.nodes.values():
+        places = _SEQUENCE_OPS.get(node.op)
+        given = data_inputs(node)
+        if places is None or len(given) != 9 or node.name.startswith("\0"):
+            continue
+        x, c, m, c_out, m_out = places
+        try:
+            values = probe.values([given[x], given[m + 1]])
+        except LstmstateError as error:
+            others.append(f"{printable(node.name)}: {error}")
+            continue
+        units = values[1].shape[-1] // 4
+        ports = [
+            Port(
+                Tensor(node.name, at, "input"),
+                (),
+                given[at],
+                Tensor(node.name, out),
+                ((0, -1),),
+                (Tensor(node.name, out),),
+                (),
+                units,
+                str(values[0].dtype),
+            )
+            for at, out in ((c, c_out), (m, m_out))
+        ]
+        weights = origins(scope.nodes, given[m + 1 :], {}).variables
+        name, is_known = _name(weights, names)
+        cell = Cell(name, ports[0], ports[1], node.name.rpartition("/")[0], is_known)
+        tail = tail_of(scope, Tensor(node.name, m_out))
+        out = tail if tail.reversed else Front(Tensor(node.name, m_out), False, False)
+        output = Output((out.tensor,), (), int(out.turned), is_m=True, is_own=False)
+        yield _Draft(node.name, (cell,), (given[x],), (), (node.name,), output)
+
+
+# ---- steps without a loop
+
+
+def _chains(
+    probe: Probe, names: Mapping[str, str], wired: Iterable[Wired], others: list[str]
+) -> Iterator[_Draft]:
+    """Yield the chains of steps that a graph repeats."""
+    for chain in chains(probe.scope, wired):
+        try:
+            shapes = probe.values([chain.c[1], chain.m[1]])
+        except LstmstateError as error:
+            others.append(f"{printable(chain.scope)}: {error}")
+            continue
+        ports = [
+            Port(
+                states[0],
+                (),
+                states[0],
+                states[-1],
+                (),
+                states[1:],
+                (),
+                value.shape[-1],
+                str(value.dtype),
+            )
+            for states, value in zip((chain.c, chain.m), shapes, strict=True)
+        ]
+        name, is_known = _name(chain.kernels, names)
+        cell = Cell(name, ports[0], ports[1], chain.scope, is_known)
+        ends = tuple(tensor.node for states in (chain.c, chain.m) for tensor in states[1:])
+        output = _packed(probe.scope, chain)
+        yield _Draft(chain.scope, (cell,), chain.x, (), ends, output, len(chain.x))
+
+
+def _packed(scope: Scope, chain: Chain) -> Output:
+    """Return the tensor into which the steps of a chain are packed, or m of each step."""
+    steps = chain.m[1:]
+    queue, seen = [steps[0].node], {steps[0].node}
+    while queue and len(seen) < _NEAR and len(steps) > 1:
+        for user, _ in scope.users.get(queue.pop(0), ()):
+            given = data_inputs(user)
+            if user.op == "Pack" and len(given) == len(steps):
+                is_m = tuple(given) in (steps, steps[::-1])
+                axis = user.number("axis") or 0
+                return Output((Tensor(user.name),), (), axis, is_m=is_m, is_own=False)
+            if user.name not in seen and user.op in ("Add", "AddV2", "Mul", "Relu", "Identity"):
+                seen.add(user.name)
+                queue.append(user.name)
+    return Output(steps, (), 0, is_m=True, is_own=False)
+
+
+def _chain_front(probe: Probe, draft: _Draft, ends: Mapping[str, int]) -> tuple[Front, ...]:
+    """Return where the sequence comes from that a chain reads step by step."""
+    cut = dict(ends)
+    for cell in draft.cells:
+        cut |= {cell.c.initial.node: -1, cell.m.initial.node: -1}
+    way = origins(probe.scope.nodes, draft.values, cut)
+    fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
+    if len(fed) != 1:
+        return tuple(Front(tensor, False, False) for tensor in fed)
+    return (Front(fed[0], turned=_is_batch_major(probe, draft, fed[0]), reversed=False),)
+
+
+def _is_batch_major(probe: Probe, draft: _Draft, x: Tensor) -> bool:
+    """Whether the steps of a chain are cut out of the second axis of its input."""
+    steps = draft.steps or 1
+    queue, seen = [draft.values[0]], {draft.values[0]}
+    while queue and len(seen) < _NEAR:
+        tensor = queue.pop(0)
+        node = probe.scope.nodes.get(tensor.node)
+        given = data_inputs(node) if node is not None else []
+        if x in given:
+            plan = probe.compile([tensor])
+            (value,) = probe.run(plan, {x: probe.fed_value(x, (steps + 1, steps + 2))})
+            batch = probe.fed_value(x, (steps + 1, steps + 2)).shape[:2]
+            if value.ndim == 2 and batch[0] != batch[1] and value.shape[0] in batch:
+                return bool(value.shape[0] == batch[0])
+            break
+        queue += [one for one in given if one not in seen]
+        seen.update(given)
+    raise UnsupportedError("the graph does not show which axis is time", tensor=x.node)
+
+
+# ---- networks
+
+
+def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
+    """Return the recurrences that no other reads, those of two directions as one."""
+    read = {number for one in every for number in one.before}
+    groups: list[tuple[int, ...]] = []
+    for at in range(len(every)):
+        if at in read:
+            continue
+        for place, group in enumerate(groups):
+            if len(group) == 1 and _are_directions(every[group[0]], every[at]):
+                groups[place] = (group[0], at)
+                break
+        else:
+            groups.append((at,))
+    return groups
+
+
+def _are_directions(one: Recurrence, other: Recurrence) -> bool:
+    """Whether two recurrences run over the same input, the second from its end."""
+    same = {front.tensor for front in one.fronts} == {front.tensor for front in other.fronts}
+    return same and one.before == other.before and not one.is_reversed and other.is_reversed
+
+
+def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
+    """Return the network that ends in some recurrences.
+
+    Raises:
+        UnsupportedError: it has more than one input, or one that is no sequence of vectors.
+    """
+    every = recurrences.found
+    levels: dict[int, int] = {}
+    queue = [(at, 0) for at in last]
+    while queue:  # the longest way to the outputs decides the stage
+        at, level = queue.pop()
+        if level > len(every):
+            raise UnsupportedError("the graph's recurrences go in a circle")
+        if level >= levels.get(at, -1):
+            levels[at] = level
+            queue += [(one, level + 1) for one in every[at].before]
+    order = sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
+    members = tuple(every[at] for at in order)
+    outputs = tuple(dict.fromkeys(every[at].output for at in last))
+    given, notes = _input(recurrences, members)
+    return GraphNetwork(recurrences.probe.scope, members, outputs, given, notes)
+
+
+def _input(
+    recurrences: Recurrences, members: Sequence[Recurrence]
+) -> tuple[Input, tuple[str, ...]]:
+    """Return the tensor that takes x: a placeholder, or what the graph computes for its loops."""
+    probe, nodes = recurrences.probe, recurrences.probe.scope.nodes
+    fronts = {front.tensor: front for one in members if not one.before for front in one.fronts}
+    if len(fronts) != 1:
+        names = ", ".join(printable(tensor.node) for tensor in fronts) or "none"
+        raise UnsupportedError(f"the network reads {count(len(fronts), 'input')} ({names})")
+    ((tensor, front),) = fronts.items()
+    sizes, kind = probe.describe(tensor)
+    notes: tuple[str, ...] = ()
+    if not probe.is_fed(tensor):
+        way = origins(nodes, [tensor], {})
+        fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
+        first = probe.describe(fed[0])[0] if len(fed) == 1 else ()
+        if len(fed) == 1 and len(first) == 3 and first[-1] == sizes[-1]:
+            kinds = ", ".join(dict.fromkeys(node.op for node in way.operations[:6]))
+            notes = (f"x is fed at {printable(fed[0].node)}, before {kinds}",)
+            front = front._replace(turned=probe.is_turned(fed[0], tensor) ^ front.turned)
+            tensor, (sizes, kind) = fed[0], probe.describe(fed[0])
+        elif way.sources:
+            sources = ", ".join(printable(node.name) for node in way.sources[:3])
+            notes = (f"x is the loop's input {printable(tensor.node)}, computed from {sources}",)
+    if len(sizes) != 3 or sizes[-1] is None:
+        shape = ["any" if size is None else size for size in sizes]
+        raise UnsupportedError(
+            f"the network's input is {shape}, and sequences of vectors are run", tensor=tensor.node
+        )
+    return Input(tensor, int(front.turned), sizes, sizes[-1], kind), notes

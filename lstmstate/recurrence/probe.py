@@ -1,0 +1,115 @@
+"""Parts of a graph evaluated on made-up values: for shapes, and for what depends on what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lstmstate.checkpoint import dtypes
+from lstmstate.checkpoint.node import Node
+from lstmstate.errors import UnsupportedError
+from lstmstate.graph.loops import Tensor
+from lstmstate.graph.plan import Environment, Plan, Scope, compile_plan
+from lstmstate.recurrence.front import is_source
+
+OPEN = 2  # the size of an axis that a placeholder leaves open: of batch and time alike
+_LARGEST = 1 << 24  # elements of a placeholder that is made up
+
+Sizes = tuple[int | None, ...]
+
+
+class Fed:
+    """A tensor through which data comes into a graph: a placeholder, or an output of a queue."""
+
+    def __init__(self, tensor: Tensor, kind: int | None, sizes: Sizes | None) -> None:
+        found = dtypes.by_number(kind or 1)
+        self.tensor = tensor
+        self.sizes = sizes
+        self.dtype = found.storage if found.name != "bfloat16" else "f4"
+
+    def value(self, sizes: Sequence[int] = (), open_size: int = OPEN) -> Any:
+        """Return a value of its static shape; what is open has the next of some sizes.
+
+        Integers are 1, which is an index and a length; numbers are 1 where they are single, as
+        keep_prob is, and 0.5 elsewhere.
+        """
+        kind = np.dtype(self.dtype or "f4")
+        given = iter(sizes)
+        shape = [next(given, open_size) if size is None else size for size in self.sizes or ()]
+        if np.prod(shape, dtype=np.float64) > _LARGEST:
+            raise UnsupportedError(f"a placeholder is {shape}", tensor=self.tensor.node)
+        value = 0.5 if kind.kind == "f" and shape else 0 if kind.kind == "b" else 1
+        return np.full(shape, value, kind)
+
+
+class Probe:
+    """A graph that can be fed anywhere data comes in.
+
+    Args:
+        variable: returns the value of a variable's node.
+        open_size: the size of an axis that a placeholder leaves open.
+    """
+
+    def __init__(
+        self, scope: Scope, variable: Callable[[Node], Any], open_size: int = OPEN
+    ) -> None:
+        self.scope = scope
+        self._open = open_size
+        self.environment = Environment(variable)
+        self._fed: dict[Tensor, Fed] = {}
+        for node in scope.nodes.values():
+            if node.op.startswith("Placeholder") and is_source(node):
+                tensor = Tensor(node.name)
+                self._fed[tensor] = Fed(tensor, node.number_of_type("dtype"), node.shape())
+            elif is_source(node):
+                for port, (kind, sizes) in enumerate(node.outputs()):
+                    tensor = Tensor(node.name, port)
+                    self._fed[tensor] = Fed(tensor, kind, sizes)
+
+    def with_open(self, size: int) -> Probe:
+        """Return a probe with another size for open axes."""
+        return Probe(self.scope, self.environment.variable, size)
+
+    def is_fed(self, tensor: Tensor) -> bool:
+        """Whether data comes into the graph at a tensor."""
+        return tensor in self._fed
+
+    def fed_value(self, tensor: Tensor, sizes: Sequence[int]) -> Any:
+        """Return a value for a tensor at which data comes in, with sizes for what is open."""
+        return self._fed[tensor].value(sizes)
+
+    def describe(self, tensor: Tensor) -> tuple[Sizes, str]:
+        """Return the shape of a tensor, None for what is open, and its NumPy type."""
+        fed = self._fed.get(tensor)
+        if fed is not None and fed.sizes is not None:
+            return fed.sizes, fed.dtype or "f4"
+        (value,) = self.values([tensor])
+        return (*[None] * (np.ndim(value) - 1), *np.shape(value)[-1:]), value.dtype.str[1:]
+
+    def is_turned(self, start: Tensor, end: Tensor) -> bool:
+        """Whether batch and time change places between two tensors."""
+        fed = self._fed[start].value((OPEN, OPEN + 1))
+        plan = self.compile([end])
+        (value,) = self.run(plan, {start: fed})
+        return bool(np.shape(value)[:2] == np.shape(fed)[1::-1] != np.shape(fed)[:2])
+
+    def compile(self, fetches: Iterable[Tensor], feeds: Iterable[Tensor] = ()) -> Plan:
+        """Compile a plan into which data may come anywhere."""
+        return compile_plan(self.scope, fetches, {*self._fed, *feeds}, self.environment)
+
+    def run(self, plan: Plan, feeds: Mapping[Tensor, Any]) -> list[Any]:
+        """Return the fetches of a plan, with made-up values for what is not given."""
+        values = {
+            tensor: feeds[tensor]
+            if tensor in feeds
+            else self._fed[tensor].value(open_size=self._open)
+            for tensor in plan.feeds
+        }
+        with np.errstate(all="ignore"):
+            return plan.bind().run(values)
+
+    def values(self, tensors: Sequence[Tensor]) -> list[Any]:
+        """Return what some tensors are."""
+        return self.run(self.compile(tensors), {})

@@ -1,0 +1,349 @@
+"""The states of a loop: which of the values that it carries are c and m of one cell.
+
+A loop carries c and m as two variables, side by side in one, or packed into one. The values are
+taken apart as the step puts them together. Which is which is seen by changing one of them: m goes
+into a product with the weights, c does not; where that does not tell them apart, m is made of the
+new c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstmstate.checkpoint.graph import VARIABLE_OPS
+from lstmstate.checkpoint.node import Node
+from lstmstate.errors import UnsupportedError
+from lstmstate.graph.loops import MERGES, Tensor, data_inputs
+from lstmstate.graph.plan import Plan, Scope, compile_step
+from lstmstate.recurrence.loop import LoopRecurrence, past_selection, skip
+from lstmstate.recurrence.probe import Probe
+
+Array = Any
+PRODUCTS = {
+    **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "Conv2D", "Conv3D"), (0, 1)),
+    "Einsum": (0, 1),
+    **dict.fromkeys(("LSTMBlockCell", "LSTMFusedCell"), (2,)),
+}
+_FAR = 400  # nodes between a product and the variables of its weights
+_DRAWS = 4  # a step that is skipped for some inputs is not skipped for all of them
+
+
+Path = tuple[tuple[int, ...], ...]
+
+
+class Part(NamedTuple):
+    """A part of a variable of a loop.
+
+    Attributes:
+        number: of the variable.
+        next: the tensor of its new value.
+        path: how it lies in the variable: (axis, start, stop), or (axis, index) where it is one
+            of those that are packed.
+    """
+
+    number: int
+    next: Tensor
+    path: Path = ()
+
+
+def take(whole: Array, path: Path, lead: int = 0) -> Array:
+    """Return the part of a value that a path leads to; `lead` axes come before its own."""
+    for axis, *place in path:
+        index: list[Any] = [slice(None)] * whole.ndim
+        index[axis + lead if axis >= 0 else axis] = place[0] if len(place) == 1 else slice(*place)
+        whole = whole[tuple(index)]
+    return whole
+
+
+class Pair(NamedTuple):
+    """c and m of one cell.
+
+    Attributes:
+        products: the names of the products that m goes into.
+    """
+
+    c: Part
+    m: Part
+    products: tuple[str, ...]
+
+
+class Step:
+    """One step of a loop, evaluated on made-up values.
+
+    Attributes:
+        parts: of what the loop carries.
+        shapes: of those parts, with the batch of the probe.
+        inputs: the values of the elements that a step reads.
+    """
+
+    def __init__(self, recurrence: LoopRecurrence, probe: Probe) -> None:
+        self._recurrence = recurrence
+        self._inside = recurrence.inside
+        self._outer = probe.scope.nodes
+        loop = recurrence.loop
+        self.elements = [one.element for one in recurrence.inputs]
+        targets = [loop.variables[number].next for number in recurrence.carried]
+        plan = self._compile(probe, targets)
+        self.nodes = plan.names
+        self._outside = _outer_values(recurrence, plan, probe)
+        self._random = np.random.default_rng(0)
+        self._batch = next((len(value) for value in self._elements.values()), None)
+        self.parts = self._take_apart(probe, targets)
+        products = [
+            (name, data_inputs(self._inside.nodes[name])[position])
+            for name in plan.names
+            if self._inside.nodes[name].op in PRODUCTS
+            for position in PRODUCTS[self._inside.nodes[name].op]
+        ]
+        self._products = products
+        self._plan = self._compile(
+            probe, [*(part.next for part in self.parts), *(tensor for _, tensor in products)]
+        )
+        self.used = frozenset(self._elements)
+
+    def _compile(self, probe: Probe, targets: Sequence[Tensor]) -> Plan:
+        return compile_step(
+            self._inside, self._recurrence.loop, targets, self.elements, probe.environment
+        )
+
+    @property
+    def _elements(self) -> dict[Tensor, Array]:
+        return {
+            tensor: self._outside[tensor] for tensor in self.elements if tensor in self._outside
+        }
+
+    def draw(self) -> dict[Tensor, Array]:
+        """Return random values for what a step reads."""
+        variables = self._recurrence.loop.variables
+        drawn = {}
+        for number in self._recurrence.carried:
+            read = variables[number].read
+            if read in self._outside:
+                drawn[read] = self._like(self._outside[read])
+        return drawn | {tensor: self._like(value) for tensor, value in self._elements.items()}
+
+    def _like(self, value: Array) -> Array:
+        """Return random values of a shape, with the batch of the inputs."""
+        shape = list(np.shape(value))
+        if len(shape) == 2 and self._batch is not None:
+            shape[0] = self._batch
+        return self._random.standard_normal(shape).astype(value.dtype) * value.dtype.type(0.5)
+
+    def run(self, plan: Plan, values: Mapping[Tensor, Array]) -> list[Array]:
+        """Evaluate a plan of this step."""
+        feeds = {
+            tensor: values[tensor] if tensor in values else self._outside[tensor]
+            for tensor in plan.feeds
+        }
+        with np.errstate(all="ignore"):
+            return plan.bind().run(feeds)
+
+    def _take_apart(self, probe: Probe, targets: Sequence[Tensor]) -> list[Part]:
+        """Return the parts that the step puts together, in the order of the variables."""
+        drafts = [
+            (number, draft)
+            for number, target in zip(self._recurrence.carried, targets, strict=True)
+            for draft in _drafts(self._inside, self._recurrence, number, target)
+        ]
+        plan = self._compile(probe, [draft[-1][0] for _, draft in drafts])
+        shapes = [np.shape(value) for value in self.run(plan, self.draw())]
+        parts = _placed(drafts, shapes)
+        self._widths = {part: shape[-1] for part, shape in zip(parts, shapes, strict=True) if shape}
+        return parts
+
+    def width(self, part: Part) -> int:
+        """Return the size of a part's last axis."""
+        return int(self._widths[part])
+
+    def dtype(self, part: Part) -> str:
+        """Return the NumPy type of a part."""
+        read = self._recurrence.loop.variables[part.number].read
+        return str(self._outside[read].dtype) if read in self._outside else "float32"
+
+    def elements_into(self, pair: Pair) -> frozenset[Tensor]:
+        """Return the elements of sequences that go into a cell's products, all if none does."""
+        base = self.draw()
+        before = self.run(self._plan, base)
+        found = set()
+        for element in self.used:
+            after = self.run(self._plan, base | {element: self._like(base[element])})
+            values = zip(before[len(self.parts) :], after[len(self.parts) :], strict=True)
+            for (name, _), (one, other) in zip(self._products, values, strict=True):
+                if name in pair.products and not np.array_equal(one, other, equal_nan=True):
+                    found.add(element)
+        return frozenset(found) or self.used
+
+    def variables(self, pair: Pair) -> tuple[str, ...]:
+        """Return the nodes of the variables that a cell multiplies m with, or c is made with."""
+        nodes, outer = self._inside.nodes, self._outer
+        starts = [tensor for name in pair.products for tensor in data_inputs(nodes[name])[1:]] or [
+            pair.c.next
+        ]
+        queue = [tensor.node for tensor in starts]
+        seen: set[str] = set()
+        found: dict[str, None] = {}
+        while queue and len(seen) < _FAR:
+            name = queue.pop(0)
+            node = nodes.get(name) or outer.get(name) or self._source(name)
+            if name in seen or node is None:
+                continue
+            seen.add(name)
+            if node.op in VARIABLE_OPS:
+                found[node.name] = None
+            elif node.op not in MERGES and node.op not in PRODUCTS:
+                queue += [tensor.node for tensor in data_inputs(node)]
+        return tuple(found)
+
+    def _source(self, name: str) -> Node | None:
+        """Return the node outside of a function that gives one of its arguments."""
+        for one in self._recurrence.loop.variables:
+            if one.read.node == name:
+                return self._outer.get(one.source.node)
+        return None
+
+    def dependence(self) -> tuple[Array, Array]:
+        """Return what changes with each part: the new parts, and the operands of products.
+
+        Returns:
+            Two arrays of bool: [parts, parts] and [parts, products]; the first axis is that of
+            the part that was changed.
+        """
+        count = len(self.parts)
+        variables = self._recurrence.loop.variables
+        changed = np.zeros((count, count + len(self._products)), bool)
+        for _ in range(_DRAWS):
+            base = self.draw()
+            before = self.run(self._plan, base)
+            for at, part in enumerate(self.parts):
+                read = variables[part.number].read
+                if read not in base:
+                    continue
+                moved = base[read].copy()
+                view = take(moved, part.path)
+                view[...] = self._like(view) + view.dtype.type(1)
+                after = self.run(self._plan, base | {read: moved})
+                changed[at] |= [
+                    not np.array_equal(one, other, equal_nan=True)
+                    for one, other in zip(before, after, strict=True)
+                ]
+        return changed[:, :count], changed[:, count:]
+
+    def pairs(self) -> list[Pair]:
+        """Return c and m of each cell, in the order of the variables."""
+        if len(self.parts) < 2:
+            return []
+        parts, products = self.dependence()
+        names = [name for name, _ in self._products]
+        found: list[Pair] = []
+        at = 0
+        while at + 1 < len(self.parts):
+            pair = self._pair(at, parts, products, names)
+            if pair is not None:
+                found.append(pair)
+            at += 1 if pair is None else 2
+        return found
+
+    def _pair(self, at: int, parts: Array, products: Array, names: Sequence[str]) -> Pair | None:
+        for c, m in ((at, at + 1), (at + 1, at)):
+            if not (parts[c, c] and parts[m, c] and parts[c, m]):
+                continue
+            of_m = products[m] & ~products[c]
+            of_c = products[c] & ~products[m]
+            into = dict.fromkeys(name for name, is_so in zip(names, of_m, strict=True) if is_so)
+            if of_m.any() and not of_c.any():
+                return Pair(self.parts[c], self.parts[m], tuple(into))
+        for c, m in ((at, at + 1), (at + 1, at)):
+            if parts[c, c] and parts[m, c] and parts[c, m] and self._is_made_of(m, c):
+                both = products[m] | products[c]
+                into = dict.fromkeys(name for name, is_so in zip(names, both, strict=True) if is_so)
+                return Pair(self.parts[c], self.parts[m], tuple(into))
+        return None
+
+    def _is_made_of(self, m: int, c: int) -> bool:
+        """Whether the new m is made of the new c, and no product comes between them."""
+        target = skip(self._inside.nodes, self.parts[c].next).node
+        queue = [self.parts[m].next]
+        seen: set[str] = set()
+        while queue:
+            tensor = queue.pop()
+            if tensor.node == target:
+                return True
+            node = self._inside.nodes.get(tensor.node)
+            if tensor.node in seen or node is None or node.op in PRODUCTS or len(seen) > 200:
+                continue
+            seen.add(tensor.node)
+            queue += data_inputs(node)
+        return False
+
+
+def _outer_values(recurrence: LoopRecurrence, plan: Plan, probe: Probe) -> dict[Tensor, Array]:
+    """Return what a step takes from outside, and the first elements of its sequences."""
+    loop = recurrence.loop
+    wanted: dict[Tensor, Tensor] = {}
+    for tensor in plan.feeds:
+        number = next((at for at, one in enumerate(loop.variables) if one.read == tensor), None)
+        if number is not None:
+            wanted[tensor] = loop.variables[number].source
+        elif tensor.node in loop.constants:
+            wanted[tensor] = tensor
+    elements = {one.element: one.value for one in recurrence.inputs if one.element in plan.feeds}
+    values = probe.values([*wanted.values(), *elements.values()])
+    found = dict(zip([*wanted, *elements], values, strict=True))
+    for tensor in elements:
+        if not len(found[tensor]):
+            raise UnsupportedError("the graph reads a sequence without steps", tensor=tensor.node)
+        found[tensor] = found[tensor][0]
+    return found
+
+
+_Draft = list[tuple[Tensor, int, str]]  # from the whole to the part: tensor, axis, how
+
+
+def _drafts(
+    inside: Scope, recurrence: LoopRecurrence, number: int, target: Tensor
+) -> Iterator[_Draft]:
+    """Yield how a new value is put together: (tensor, axis on which it lies, how), to each part."""
+    read = recurrence.loop.variables[number].read
+    queue: list[_Draft] = [[(target, 0, "")]]
+    while queue:
+        draft = queue.pop(0)
+        tensor = past_selection(inside, skip(inside.nodes, draft[-1][0]), read)
+        node = inside.nodes.get(tensor.node)
+        given = data_inputs(node) if node is not None else []
+        if node is None or len(draft) > 4 or tensor.node == read.node:
+            yield draft
+            continue
+        if node.op == "Pack":
+            axis = node.number("axis") or 0
+            queue = [
+                *([*draft, (part, axis, f"pack {at}")] for at, part in enumerate(given)),
+                *queue,
+            ]
+        elif node.op in ("ConcatV2", "Concat"):
+            values = given[:-1] if node.op == "ConcatV2" else given[1:]
+            queue = [*([*draft, (part, -1, "join")] for part in values), *queue]
+        else:
+            yield draft
+
+
+def _placed(drafts: Sequence[tuple[int, _Draft]], shapes: Sequence[tuple[int, ...]]) -> list[Part]:
+    """Return parts with their places: those that are joined follow one another."""
+    found: list[Part] = []
+    ends: dict[tuple[int, Path], int] = {}
+    for (number, draft), shape in zip(drafts, shapes, strict=True):
+        path: Path = ()
+        joined = False
+        for _, axis, how in draft[1:]:
+            if how.startswith("pack"):
+                path = (*path, (axis, int(how.split()[1])))
+            else:
+                joined = True
+        if joined:
+            start = ends.get((number, path), 0)
+            ends[number, path] = start + shape[-1]
+            path = (*path, (-1, start, start + shape[-1]))
+        found.append(Part(number, draft[-1][0] if len(draft) > 1 else draft[0][0], path))
+    return found
