@@ -7,11 +7,13 @@ shows in one of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lstmstate.cells.model import OPTIONS, UNKNOWN, Cell
 from lstmstate.cells.recognise import Recognition
+from lstmstate.cells.routes import Route
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import LstmstateError, printable
@@ -19,7 +21,8 @@ from lstmstate.errors import LstmstateError, printable
 if TYPE_CHECKING:
     from lstmstate.engines.graph_engine import GraphRunner
     from lstmstate.engines.model import Array, Network, Pair, Runner
-    from lstmstate.recurrence.network import GraphNetwork, Recurrences
+    from lstmstate.recurrence.network import Cell as RecurrentCell
+    from lstmstate.recurrence.network import GraphNetwork, Recurrence, Recurrences
     from lstmstate.recurrence.variables import GraphVariables
 
 TOLERANCE = 1e-6  # of float64 evaluations: constants are float32
@@ -44,12 +47,12 @@ class Confirmation(NamedTuple):
     Attributes:
         agrees: None where the graph cannot answer.
         reason: why it does not agree, or cannot answer.
-        networks: the graph's networks that have its cells.
+        differs: whether the graph uses the cells in several places, and not alike.
     """
 
     agrees: bool | None
     reason: str | None
-    networks: tuple[GraphNetwork, ...]
+    differs: bool = False
 
 
 class GraphModel:
@@ -123,6 +126,12 @@ class GraphModel:
         wanted = sorted(cells)
         return [one for one in self.networks if sorted(c.name for c in one.cells) == wanted]
 
+    def steps(self, cells: Iterable[Cell]) -> bool:
+        """Whether the graph multiplies with the weights of some cells at all."""
+        view = self._recognition.graph
+        names = [name for cell in cells for stored in cell.variables.values() for name in stored]
+        return view is not None and view.multiplies(self._stored[name] for name in names)
+
     def runner(
         self, network: GraphNetwork, feeds: Mapping[str, Any] | None = None, *, exact: bool = False
     ) -> GraphRunner:
@@ -131,28 +140,33 @@ class GraphModel:
 
         return GraphRunner(network, self.variables, feeds, exact=exact)
 
-    def confirm(self, network: Network, feeds: Mapping[str, Any] | None = None) -> Confirmation:
+    def confirm(
+        self,
+        network: Network,
+        found: Sequence[GraphNetwork],
+        feeds: Mapping[str, Any] | None = None,
+    ) -> Confirmation:
         """Return whether the graph gives what a recognised network computes.
 
-        All networks of the graph that have its cells have to.
+        Args:
+            found: the graph's networks that have its cells: all of them have to agree.
+            feeds: values for placeholders other than x and the state.
         """
-        names = [cell.name for cell in network.cells]
-        found = self.networks_of(names)
         if not found:
             reason = "; ".join(self.refused[:3]) or "the graph does not step these cells"
-            return Confirmation(None, reason, ())
+            return Confirmation(None, reason)
         problems = []
         for one in found:
             try:
                 problem = _difference(network, one, self.runner(one, feeds, exact=True))
             except LstmstateError as error:
-                return Confirmation(None, str(error), tuple(found))
+                return Confirmation(None, str(error))
             if problem is not None:
                 problems.append(problem)
         if problems and len(problems) < len(found):
             reason = f"the graph uses the cell {len(found)} times, and not alike: {problems[0]}"
-            return Confirmation(False, reason, tuple(found))
-        return Confirmation(not problems, problems[0] if problems else None, tuple(found))
+            return Confirmation(False, reason, differs=True)
+        return Confirmation(not problems, problems[0] if problems else None)
 
 
 def _difference(network: Network, graph: GraphNetwork, runner: GraphRunner) -> str | None:
@@ -226,7 +240,7 @@ def _close(one: Array, other: Array) -> bool:
     )
 
 
-def _trials(graph: GraphNetwork) -> Iterable[tuple[Array, list[Pair]]]:
+def _trials(graph: GraphNetwork) -> Iterator[tuple[Array, list[Pair]]]:
     """Yield inputs and states of all scales, in batches that the graph takes."""
     import numpy as np
 
@@ -237,7 +251,7 @@ def _trials(graph: GraphNetwork) -> Iterable[tuple[Array, list[Pair]]]:
     for start in range(0, len(_SCALES), rows):
         scales = np.resize(np.roll(_SCALES, -start, axis=0), (rows, 3))
         x = random.standard_normal((steps, rows, given.width)) * scales[:, :1]
-        states = [
+        states: list[Any] = [
             (
                 random.standard_normal((rows, c)) * scales[:, 1:2],
                 random.standard_normal((rows, m)) * scales[:, 2:],
@@ -277,4 +291,44 @@ def in_float64(network: Network) -> Network:
             )
             for stage in network.stages
         )
+    )
+
+
+def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
+    """Return the cells of a graph's network in the order in which data runs through them."""
+    stages: list[tuple[tuple[Cell, ...], ...]] = []
+    before: Recurrence | None = None
+    for one in network.recurrences:
+        chain = tuple(known.get(cell.name) or _unrecognised(cell) for cell in one.cells)
+        if before is not None and one.is_reversed and before.before == one.before:
+            stages[-1] = (*stages[-1], chain)
+        else:
+            stages.append((chain,))
+        before = one
+    from lstmstate.recurrence.network import common_scope
+
+    names = [cell.name for cell in network.cells]
+    is_stack = len(names) > 1
+    shared = common_scope([f"{name}/" for name in names])
+    return Route(shared or names[0] if is_stack else names[0], tuple(stages), is_stack)
+
+
+def _unrecognised(cell: RecurrentCell) -> Cell:
+    """Return what is known of a cell that no family fits: its name and its state."""
+    c, m = cell.widths
+    return Cell(
+        name=cell.name,
+        family="unrecognised",
+        era=None,
+        input_size=None,
+        num_units=c,
+        num_proj=None if m == c else m,
+        dtype=cell.c.dtype,
+        gate_order="",
+        peepholes=None,
+        layer_norm=False,
+        options=dict.fromkeys(OPTIONS, UNKNOWN),
+        variables={},
+        parameters=0,
+        nbytes=0,
     )

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate.cells.routes import Route
-from lstmstate.errors import LstmstateError, printable
+from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.state.model import LSTMState, StackState, State
 
 if TYPE_CHECKING:
-    from lstmstate.engines.model import Network, Pair, Runner
+    from lstmstate.engines.model import Network, Pair, Runner, Shaped
     from lstmstate.engines.options import Settled
 
 
@@ -18,21 +18,44 @@ class Loaded(NamedTuple):
     """A network with its weights, ready to run.
 
     Attributes:
-        settled: the options of each cell, and where they come from.
+        settled: the options of each cell, and where they come from; none where the graph's own
+            operations are run.
+        engine: the one that runs it.
+        confirmed: whether the graph's own step gives the same; None without a graph.
+        notes: what a user should know of that.
     """
 
     route: Route
-    network: Network
+    network: Shaped
     runner: Runner
     settled: tuple[Settled, ...]
+    engine: str
+    confirmed: bool | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def cells(self) -> Network:
+        """The network with its weights: of cells that were recognised.
+
+        Raises:
+            UnsupportedError: the graph's own operations are run.
+        """
+        from lstmstate.engines.model import Network
+
+        if not isinstance(self.network, Network):
+            raise UnsupportedError("the graph's own step has no weights of cells")
+        return self.network
 
     @property
     def not_finite(self) -> list[str]:
         """A line for each cell with NaN or Inf in its weights, which go into all that it gives."""
         import numpy as np
 
+        from lstmstate.engines.model import Network
+
         found = []
-        for cell in self.network.cells:
+        network = self.network
+        for cell in network.cells if isinstance(network, Network) else ():
             extra = [*cell.peepholes.values(), *(part for n in cell.norms.values() for part in n)]
             parts = [cell.kernel, cell.recurrent, cell.bias, cell.projection, *extra]
             if not all(part is None or np.isfinite(part).all() for part in parts):

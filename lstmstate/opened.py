@@ -14,12 +14,22 @@ from lstmstate.cells.routes import Route, of_stack, routes
 from lstmstate.cells.stacks import called, name_of, stacks, together
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
-from lstmstate.errors import AmbiguousError, LstmstateError, NotFoundError, located, printable
-from lstmstate.runnable import LSTMCell, LSTMNetwork, LSTMStack
+from lstmstate.errors import (
+    AmbiguousError,
+    LstmstateError,
+    NotFoundError,
+    UnsupportedError,
+    located,
+    printable,
+)
+from lstmstate.runnable import LSTMCell, LSTMNetwork, LSTMStack, Origin
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from lstmstate.graph_model import GraphModel
+    from lstmstate.recurrence.network import GraphNetwork
 
 _LISTED = 30  # names in an error; a stack of both directions and twelve layers has 24
 
@@ -90,7 +100,7 @@ class LSTMCheckpoint:
     @cached_property
     def cells(self) -> dict[str, LSTMCell]:
         """The LSTM cells, by the scope of their variables."""
-        return {c.name: LSTMCell.of(c, self._read, self.prefix) for c in self._found.cells}
+        return {cell.name: LSTMCell.of(cell, self._origin) for cell in self._found.cells}
 
     @cached_property
     def stacks(self) -> list[LSTMStack]:
@@ -102,10 +112,23 @@ class LSTMCheckpoint:
             (variable.path for variable in variables),
             (variable.path for variable in variables if variable.name not in known),
         )
-        return [LSTMStack.of(stack, self._read, self.prefix) for stack in found]
+        return [LSTMStack.of(stack, self._origin) for stack in found]
 
     def _read(self, variable: str) -> NDArray[np.generic]:
         return self.variables[variable].read()
+
+    @cached_property
+    def _origin(self) -> Origin:
+        return Origin(self._read, self.prefix, lambda: self.model)
+
+    @cached_property
+    def model(self) -> GraphModel | None:
+        """The networks of the graph, from its own operations; None where there is no graph."""
+        from lstmstate.graph_model import GraphModel
+
+        if self.graph is None or self._found.graph is None:
+            return None
+        return GraphModel(self.graph, self.variables, self._found)
 
     @cached_property
     def states(self) -> list[SavedState]:
@@ -170,11 +193,13 @@ class LSTMCheckpoint:
         if cell is not None and stack is not None:
             raise LstmstateError("give a cell or a stack, not both", path=self.prefix)
         if cell is not None:
-            return self.cell(cell).network
+            return self._cell_network(cell)
         if stack is not None:
-            with located(self.prefix):
-                return self._network(of_stack(*self.stacks_called(stack)))
+            return self._stack_network(stack)
         found = routes(self.cells.values(), self.stacks)
+        graph = self._graph_networks(found)
+        if len(graph) == 1:
+            return self._network(*graph[0])
         if not found:
             raise NotFoundError("there is no LSTM cell in it to run", path=self.prefix)
         if len(found) > 1:
@@ -185,10 +210,58 @@ class LSTMCheckpoint:
             )
         return self._network(found[0])
 
-    def _network(self, route: Route) -> LSTMNetwork:
+    def _graph_networks(self, found: Sequence[Route]) -> list[tuple[Route, GraphNetwork | None]]:
+        """Return what the graph runs, each once, where no recognised cell is left out."""
+        if self.model is None:
+            return []
+        from lstmstate.graph_model import route_of
+
+        ways: dict[tuple[str, ...], tuple[Route, GraphNetwork | None]] = {}
+        for network in self.model.networks:
+            names = tuple(sorted(cell.name for cell in network.cells))
+            same = [r for r in found if tuple(sorted(c.name for c in r.cells)) == names]
+            if names in ways:
+                ways[names] = (ways[names][0], None)  # the graph uses the cells more than once
+            else:
+                ways[names] = (same[0] if same else route_of(network, self.cells), network)
+        left = {cell.name for route in found for cell in route.cells}
+        left -= {name for names in ways for name in names}
+        return [] if left else list(ways.values())
+
+    def _cell_network(self, name: str) -> LSTMNetwork:
+        try:
+            return self.cell(name).network
+        except NotFoundError:
+            found = self._of_graph([name])
+            if found is None:
+                raise
+            return found
+
+    def _of_graph(self, cells: Sequence[str]) -> LSTMNetwork | None:
+        """Return the graph's own network of some cells."""
+        found = self.model.networks_of(cells) if self.model is not None else []
+        if not found:
+            return None
+        from lstmstate.graph_model import route_of
+
+        return self._network(route_of(found[0], self.cells), found[0] if len(found) == 1 else None)
+
+    def _stack_network(self, name: str) -> LSTMNetwork:
+        stacks = self.stacks_called(name)
+        try:
+            with located(self.prefix):
+                return self._network(of_stack(*stacks))
+        except UnsupportedError:
+            cells = [c.name for one in stacks for layer in one.layers for c in layer]
+            found = self._of_graph(cells)
+            if found is None:
+                raise
+            return found
+
+    def _network(self, route: Route, graph: GraphNetwork | None = None) -> LSTMNetwork:
         """Return the network of a route, the same each time: it keeps what it has read."""
         if route.flag not in self._networks:
-            self._networks[route.flag] = LSTMNetwork(route, self._read, self.prefix)
+            self._networks[route.flag] = LSTMNetwork(route, self._origin, graph)
         return self._networks[route.flag]
 
     def stacks_called(self, name: str) -> tuple[Stack, ...]:

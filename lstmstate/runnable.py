@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from lstmstate.cells.model import Cell, Stack, Value
 from lstmstate.cells.routes import Route, of_cell, of_stack
@@ -18,10 +18,26 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from lstmstate.engines.model import Array
+    from lstmstate.graph_model import Confirmation, GraphModel
+    from lstmstate.recurrence.network import GraphNetwork
 
 Read = Callable[[str], "NDArray[np.generic]"]
 
 _KEPT = 2  # ways of running a network, each with all of its weights
+
+
+class Origin(NamedTuple):
+    """Where a network comes from.
+
+    Attributes:
+        read: returns the value of a variable.
+        path: where the variables are, for messages.
+        model: returns the graph's own networks, None where there is no graph.
+    """
+
+    read: Read
+    path: str
+    model: Callable[[], GraphModel | None]
 
 
 class LSTMNetwork:
@@ -29,8 +45,8 @@ class LSTMNetwork:
 
     Args:
         route: the cells in order.
-        read: returns the value of a variable.
-        path: where the variables are, for messages.
+        origin: where they come from.
+        graph: the network of the graph that has these cells, where it is known already.
 
     Example:
         >>> import numpy as np, lstmstate
@@ -40,62 +56,174 @@ class LSTMNetwork:
         ((8, 5, 12), [(8, 24), (8, 12)])
     """
 
-    def __init__(self, route: Route, read: Read, path: str) -> None:
+    def __init__(self, route: Route, origin: Origin, graph: GraphNetwork | None = None) -> None:
         self.route = route
-        self._read = read
-        self._path = path
+        self._origin = origin
+        self._path = origin.path
+        self._graph = graph
         self._loaded: dict[tuple[object, ...], Loaded] = {}
         self._warned: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<LSTMNetwork {self.route.name!r} of {len(self.route.cells)} cells>"
 
-    def load(self, engine: str = "numpy", options: Mapping[str, Value] | None = None) -> Loaded:
+    def load(
+        self,
+        engine: str = "auto",
+        options: Mapping[str, Value] | None = None,
+        feeds: Mapping[str, Any] | None = None,
+        outputs: str | None = None,
+    ) -> Loaded:
         """Read the weights and make them ready to run; the same again costs nothing.
 
+        A cell that has a graph is run only where the graph's own step gives the same numbers.
+
         Args:
-            engine: "numpy", "tensorflow" or "onnxruntime".
+            engine: "auto" for NumPy where the graph confirms the cells, or there is no graph, and
+                for the graph's own step elsewhere; "numpy", "graph", "tensorflow" or
+                "onnxruntime".
             options: forget_bias, cell_clip, proj_clip, activation, recurrent_activation or
                 peepholes, for all cells, in the place of what the files tell.
+            feeds: values for placeholders of the graph other than x and the state.
+            outputs: "m" for the m of the last cell, "graph" for what the graph makes of it at each
+                step. Unless given it is what a wrapper around the cell gives; a cell that gives
+                something else than its m is refused.
 
         Raises:
-            LstmstateError: a cell cannot be run, or a variable not be read.
+            LstmstateError: a cell cannot be run, the graph contradicts it, or a variable cannot be
+                read.
         """
-        from lstmstate import engines
-        from lstmstate.engines.arithmetic import arithmetic
-        from lstmstate.engines.model import Network
-        from lstmstate.engines.options import refuse_others, settle
+        from lstmstate.engines.options import refuse_others
 
         given = options or {}
         refuse_others(given)
-        key = (engine, *sorted(given.items()))
+        fed = {name: id(value) for name, value in (feeds or {}).items()}
+        key = (engine, outputs, *sorted(given.items()), *sorted(fed.items()))
         if key not in self._loaded:
-            settled = {cell.name: settle(cell, given) for cell in self.route.cells}
+            if outputs not in (None, "m", "graph"):
+                raise LstmstateError(f"outputs is {outputs!r}", advice="use 'm' or 'graph'")
             with located(self._path):
-                stages = tuple(
-                    tuple(
-                        tuple(
-                            arithmetic(cell, self._read, settled[cell.name].values)
-                            for cell in chain
-                        )
-                        for chain in stage
-                    )
-                    for stage in self.route.stages
-                )
-                network = Network(stages)
-                network.refuse_gaps()
-                runner = engines.load(engine, network)
+                loaded = self._load(engine, given, feeds or {}, outputs)
             if len(self._loaded) == _KEPT:
                 self._loaded.pop(next(iter(self._loaded)))
-            self._loaded[key] = Loaded(self.route, network, runner, tuple(settled.values()))
+            self._loaded[key] = loaded
         return self._loaded[key]
 
-    def _ready(self, engine: str, options: Mapping[str, Value]) -> Loaded:
-        """Load; what nothing tells, and is assumed, is a warning the first time."""
+    def _load(
+        self,
+        engine: str,
+        given: Mapping[str, Value],
+        feeds: Mapping[str, Any],
+        outputs: str | None,
+    ) -> Loaded:
+        model = self._origin.model()
+        networks = self._networks(model, outputs)
+        if engine == "graph":
+            return self._of_graph(model, networks, feeds, outputs, None)
+        try:
+            loaded = self._recognised("numpy" if engine == "auto" else engine, given)
+        except LstmstateError as error:
+            if engine != "auto" or not networks:
+                raise
+            return self._of_graph(model, networks, feeds, outputs, str(error))
+        if model is None:
+            return loaded
+        confirmation = model.confirm(loaded.cells, networks, feeds)
+        if confirmation.agrees:
+            return loaded._replace(confirmed=True)
+        if given and confirmation.agrees is False:
+            usual = self._recognised("numpy", {})
+            if model.confirm(usual.cells, networks, feeds).agrees:
+                return loaded  # the difference is what the user asked for
+        if engine == "auto" and networks and not confirmation.differs:
+            return self._of_graph(model, networks, feeds, outputs, confirmation.reason)
+        return self._unconfirmed(loaded, model, confirmation, engine)
+
+    def _unconfirmed(
+        self, loaded: Loaded, model: GraphModel, confirmation: Confirmation, engine: str
+    ) -> Loaded:
+        """Return cells that the graph cannot judge where that was asked for; else refuse them."""
+        reason = confirmation.reason
+        if confirmation.agrees is False:
+            raise UnsupportedError(
+                f"the graph contradicts this cell: {reason}",
+                tensor=self.route.name,
+                advice=None if confirmation.differs else "engine='graph' runs the graph's own step",
+            )
+        if engine == "auto" and model.steps(self.route.cells):
+            raise UnsupportedError(
+                f"the graph does not confirm this cell: {reason}",
+                tensor=self.route.name,
+                advice="engine='numpy' runs it as it was recognised",
+            )
+        return loaded._replace(notes=(f"not confirmed by the graph: {reason}",))
+
+    def _networks(self, model: GraphModel | None, outputs: str | None) -> list[GraphNetwork]:
+        """Return the graph's networks that have these cells."""
+        if model is None:
+            return []
+        found = [self._graph] if self._graph is not None else []
+        found = found or model.networks_of(cell.name for cell in self.route.cells)
+        return [one._replace(outputs=one.m_outputs) if outputs == "m" else one for one in found]
+
+    def _recognised(self, engine: str, given: Mapping[str, Value]) -> Loaded:
+        """Return the cells as they were recognised, ready to run."""
+        from lstmstate import engines
+        from lstmstate.engines.arithmetic import arithmetic
+        from lstmstate.engines.model import Network
+        from lstmstate.engines.options import settle
+
+        settled = {cell.name: settle(cell, given) for cell in self.route.cells}
+        stages = tuple(
+            tuple(
+                tuple(
+                    arithmetic(cell, self._origin.read, settled[cell.name].values) for cell in chain
+                )
+                for chain in stage
+            )
+            for stage in self.route.stages
+        )
+        network = Network(stages)
+        network.refuse_gaps()
+        runner = engines.load(engine, network)
+        return Loaded(self.route, network, runner, tuple(settled.values()), engine)
+
+    def _of_graph(
+        self,
+        model: GraphModel | None,
+        networks: Sequence[GraphNetwork],
+        feeds: Mapping[str, Any],
+        outputs: str | None,
+        reason: str | None,
+    ) -> Loaded:
+        """Return the graph's own network, ready to run."""
+        if model is None:
+            raise UnsupportedError("there is no graph next to the checkpoint")
+        if not networks:
+            why = "; ".join(model.refused[:3]) or "the graph does not step these cells"
+            raise UnsupportedError(f"the graph's own step cannot be run: {why}")
+        # A cell that is used in several places is run where batch and time are open.
+        network = min(networks, key=lambda one: sum(size is not None for size in one.input.sizes))
+        if outputs is None and any(output.is_own for output in network.outputs):
+            raise UnsupportedError(
+                "the output of the cell is not its m",
+                tensor=self.route.name,
+                advice="choose one: outputs='m' or outputs='graph'",
+            )
+        runner = model.runner(network, feeds)
+        notes = [*network.notes, *runner.notes]
+        if reason is not None:
+            notes.insert(0, f"the graph's own step is run, which is exact and slower: {reason}")
+        return Loaded(self.route, runner.shape(), runner, (), "graph", notes=tuple(notes))
+
+    def _ready(self, engine: str, options: Mapping[str, Any]) -> Loaded:
+        """Load; what is assumed, or run from the graph itself, is a warning the first time."""
         from lstmstate.engines.options import assumptions
 
-        loaded = self.load(engine, options)
-        for line in assumptions(loaded.settled):
+        given = dict(options)
+        feeds, outputs = given.pop("feeds", None), given.pop("outputs", None)
+        loaded = self.load(engine, given, feeds, outputs)
+        for line in (*assumptions(loaded.settled), *loaded.notes):
             if line not in self._warned:
                 self._warned.add(line)
                 warnings.warn(f"{self._path}: {line}", stacklevel=4)
@@ -112,7 +240,7 @@ class LSTMNetwork:
         *,
         lengths: ArrayLike | None = None,
         time_major: bool = False,
-        engine: str = "numpy",
+        engine: str = "auto",
         **options: Any,
     ) -> tuple[Array, State]:
         """Step over sequences.
@@ -123,7 +251,7 @@ class LSTMNetwork:
             lengths: `[batch]`, how many steps of each sequence are valid; the outputs of others
                 are zero, and leave the state as it is.
             time_major: whether inputs and outputs are `[time, batch, …]`.
-            engine, options: see `load`.
+            engine, options: see `load`; feeds and outputs are given in the same way.
 
         Returns:
             The outputs, m of every step: `[batch, time, width of m]`, both directions side by
@@ -155,7 +283,7 @@ class LSTMNetwork:
         state: State | None = None,
         *,
         time_major: bool = False,
-        engine: str = "numpy",
+        engine: str = "auto",
         **options: Any,
     ) -> Iterator[tuple[Array, State]]:
         """Step over a long sequence in parts; yield the outputs of each and the state after it.
@@ -167,7 +295,7 @@ class LSTMNetwork:
         Raises:
             LstmstateError: as for `run`; or a cell runs backward, and needs the end first.
         """
-        if self.load(engine, options).network.is_bidirectional:
+        if self._ready(engine, options).network.is_bidirectional:
             raise UnsupportedError(
                 "a backward cell begins at the end of a sequence: it is not run in parts",
                 path=self._path,
@@ -188,7 +316,7 @@ class LSTMNetwork:
             yield outputs, state
 
     def step(
-        self, x: ArrayLike, state: State | None = None, *, engine: str = "numpy", **options: Any
+        self, x: ArrayLike, state: State | None = None, *, engine: str = "auto", **options: Any
     ) -> tuple[Array, State]:
         """Take one step: x `[batch, input_size]`; return m `[batch, width of m]` and the state."""
         import numpy as np
@@ -240,7 +368,7 @@ def _lengths(lengths: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
 class _Runs:
     """What can be run by itself: its methods are those of its network."""
 
-    _parts: tuple[Read, str]
+    _origin: Origin
 
     def _route(self) -> Route:
         raise NotImplementedError
@@ -252,7 +380,7 @@ class _Runs:
         Raises:
             UnsupportedError: a layer of a stack is no LSTM cell.
         """
-        return LSTMNetwork(self._route(), *self._parts)
+        return LSTMNetwork(self._route(), self._origin)
 
     def run(self, inputs: ArrayLike, state: State | None = None, **how: Any) -> tuple[Array, State]:
         """Step over `[batch, time, input_size]`; see `LSTMNetwork.run`."""
@@ -286,14 +414,14 @@ class LSTMCell(_Runs, Cell):
     """
 
     @classmethod
-    def of(cls, cell: Cell, read: Read, path: str) -> LSTMCell:
+    def of(cls, cell: Cell, origin: Origin) -> LSTMCell:
         """Return a cell that can be run."""
         found = cls(*cell)
-        found._parts = (read, path)
+        found._origin = origin
         return found
 
     def _replace(self, **changes: Any) -> LSTMCell:
-        return LSTMCell.of(Cell(*self)._replace(**changes), *self._parts)
+        return LSTMCell.of(Cell(*self)._replace(**changes), self._origin)
 
     def _route(self) -> Route:
         return of_cell(self)
@@ -313,10 +441,10 @@ class LSTMStack(_Runs, Stack):
     """
 
     @classmethod
-    def of(cls, stack: Stack, read: Read, path: str) -> LSTMStack:
+    def of(cls, stack: Stack, origin: Origin) -> LSTMStack:
         """Return a stack that can be run."""
         found = cls(*stack)
-        found._parts = (read, path)
+        found._origin = origin
         return found
 
     def _route(self) -> Route:

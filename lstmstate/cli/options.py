@@ -106,7 +106,7 @@ dtype = click.option(
     help="Give the values another precision.",
 )
 # `engines.ENGINES` and `engines.activations.ACTIVATIONS` have the same names (a test compares).
-ENGINE_NAMES = ("numpy", "tensorflow", "onnxruntime")
+ENGINE_NAMES = ("auto", "numpy", "graph", "tensorflow", "onnxruntime")
 ACTIVATION_NAMES = (
     "tanh sigmoid hard_sigmoid keras3_hard_sigmoid identity relu relu6 leaky_relu elu selu "
     "softplus softsign sin erf"
@@ -114,10 +114,62 @@ ACTIVATION_NAMES = (
 engine = click.option(
     "--engine",
     type=click.Choice(ENGINE_NAMES),
-    default="numpy",
+    default="auto",
     show_default=True,
-    help="What computes; the other two are extras to install.",
+    help="What computes. auto: numpy where the graph confirms the cells, else the graph's own step. "
+    "tensorflow and onnxruntime are extras to install.",
 )
+
+
+class _Feed(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
+    """A value for a placeholder: NAME=NUMBER, NAME=true or NAME=FILE.npy."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name, and the number or the path."""
+        name, found, text = str(value).partition("=")
+        if not found or not name or not text:
+            return self.fail(f"expected NAME=VALUE, got {value!r}", param, ctx)
+        if text.lower() in ("true", "false"):
+            return name, text.lower() == "true"
+        with suppress(ValueError):
+            return name, int(text)
+        with suppress(ValueError):
+            return name, float(text)
+        return name, text
+
+
+feed = _all(
+    click.option(
+        "--feed",
+        "feeds",
+        type=_Feed(),
+        multiple=True,
+        help="A value for a placeholder of the graph: a number, true, or an .npy file.",
+    ),
+    click.option(
+        "--outputs",
+        type=click.Choice(["m", "graph"]),
+        help="The m of the last cell, or what the graph makes of it at each step.",
+    ),
+)
+
+
+def fed(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of placeholders that a user gave; files are read."""
+    return {
+        name: _array(value) if isinstance(value, str) else value for name, value in flags["feeds"]
+    }
+
+
+def _array(path: str) -> Any:
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise LstmstateError(f"expected an .npy file ({error})", path=path) from error
 
 
 class _Bound(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]

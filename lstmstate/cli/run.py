@@ -45,6 +45,7 @@ _KINDS = ("npy", "npz", "h5")
 @click.option("--cell", metavar="NAME", help="Which cell: its name, or whole parts of it.")
 @click.option("--stack", metavar="NAME", help="Which stack, or pair of directions.")
 @options.engine
+@options.feed
 @click.option("--state", "state_path", metavar="FILE", help="The state to begin with.")
 @click.option("--zero-state", is_flag=True, help="Begin with zeros, as without --state.")
 @click.option("--carry-state", is_flag=True, help="Begin each input where the last one ended.")
@@ -158,7 +159,9 @@ class _Job:
         verify = options.verify(flags["no_checksums"], quiet=quiet)
         ckpt = open_checkpoint(ckpt_path, checksums=verify)
         network = ckpt.network(cell=flags["cell"], stack=flags["stack"])
-        self._loaded = network.load(flags["engine"], options.given(flags))
+        self._loaded = network.load(
+            flags["engine"], options.given(flags), options.fed(flags), flags["outputs"]
+        )
         self._prefix = ckpt.prefix
         options.resolved(ckpt_path, ckpt, quiet=quiet)
         if flags["carry_state"] and self._loaded.network.is_bidirectional:
@@ -168,7 +171,7 @@ class _Job:
                 advice="leave --carry-state out",
             )
         options.say_settled(self._loaded.settled, strict=flags["strict"], quiet=quiet)
-        options.note(self._loaded.not_finite, quiet=quiet)
+        options.note([*self._loaded.notes, *self._loaded.not_finite], quiet=quiet)
         self._keep = "cmijfo" if flags["trace"] else "cm" if flags["all_states"] else ""
         self._inputs = options.inputs_of(
             [ckpt_path, *inputs, *filter(None, (flags["state_path"], flags["lengths"]))], flags
@@ -284,7 +287,7 @@ class _Job:
                 self._write_state(outputs, state_target, done.state)
         if flags["carry_state"]:
             self._state = done.state
-        document = run_document(self._loaded, self._prefix, flags["engine"], path, given, done)
+        document = run_document(self._loaded, self._prefix, path, given, done)
         document["initial_state"] = {
             "source": begins,
             "path": flags["state_path"] if begins == "file" else None,

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmstate.checkpoint.node import Node
-from lstmstate.engines.model import Pair, Ran
+from lstmstate.engines.model import CellShape, InputShape, NetworkShape, Pair, Ran, no_states
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.loops import ENTERS, Tensor
-from lstmstate.graph.operations import Precision, TensorArray
+from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype
 from lstmstate.graph.plan import (
     DROPOUT,
     BoundPlan,
@@ -58,15 +58,31 @@ class GraphRunner:
     ) -> None:
         self.network = network
         self._variable = variable
-        self._feeds = {Tensor(name): value for name, value in (feeds or {}).items()}
+        self._feeds = {
+            Tensor(name): _as_fed(network.scope, name, value)
+            for name, value in (feeds or {}).items()
+        }
         self._exact = exact
         self._plans: dict[tuple[str, float], tuple[Plan, BoundPlan]] = {}
         self._lengths: set[Tensor] = set()
-        unknown = [name for name in feeds or {} if name not in network.scope.nodes]
-        if unknown:
-            raise LstmstateError("the graph has no such placeholder", tensor=unknown[0])
         plan, _ = self._plan("", 0.5)
         self.notes = ["dropout is left out"] if DROPOUT in plan.operations else []
+
+    def shape(self) -> NetworkShape:
+        """Return the outside of the network; the width of its outputs is seen by running it.
+
+        Raises:
+            LstmstateError: it cannot be run.
+        """
+        given = self.network.input
+        steps = given.sizes[given.time_axis] or self.network.steps or 2
+        batch = given.sizes[1 - given.time_axis] or 2
+        cells = tuple(CellShape(cell.name, cell.widths) for cell in self.network.cells)
+        first = InputShape(cells[0].name, given.width)
+        shape = NetworkShape(cells, first, 0, self.dtype, self.network.is_reversed)
+        x = np.zeros((steps, batch, given.width), self.dtype)
+        ran = self.run(x, no_states(shape, batch))
+        return shape._replace(output_size=int(ran.outputs.shape[-1]))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -295,6 +311,27 @@ def _sequence(output: Output, values: Sequence[Any]) -> Any:
     """Return an output, time first."""
     found = _stacked(values)
     return take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
+
+
+def _as_fed(scope: Scope, name: str, value: Any) -> Any:
+    """Return a value in the type of the placeholder that takes it.
+
+    Raises:
+        LstmstateError: the graph has no such placeholder.
+    """
+    node = scope.nodes.get(name)
+    if node is None or not node.op.startswith("Placeholder"):
+        known = ", ".join(
+            printable(one.name)
+            for one in scope.nodes.values()
+            if one.op.startswith("Placeholder") and not one.name.startswith(("\0", "save/"))
+        )
+        raise LstmstateError(
+            "the graph has no such placeholder",
+            tensor=name,
+            advice=f"there are: {known[:300] or 'none'}",
+        )
+    return np.asarray(value).astype(numpy_dtype(node, "dtype"))
 
 
 def _is_lengths(scope: Scope, node: Node) -> bool:

@@ -115,6 +115,11 @@ class Network(NamedTuple):
         return any(len(stage) > 1 for stage in self.stages)
 
     @property
+    def at_once(self) -> bool:
+        """Whether a sequence is run as a whole, and not in parts."""
+        return self.is_bidirectional
+
+    @property
     def first(self) -> Arithmetic:
         """The cell that the input goes into."""
         return self.stages[0][0][0]
@@ -154,6 +159,74 @@ class Network(NamedTuple):
             given = sum(chain[-1].widths.m for chain in stage)
 
 
+class InputShape(NamedTuple):
+    """What a network takes; as the first cell of a `Network`."""
+
+    name: str
+    input_size: int
+    takes_wider: bool = False
+
+
+class CellShape(NamedTuple):
+    """A cell of a network, by its name and the widths of its state."""
+
+    name: str
+    widths: StateWidths
+
+
+class NetworkShape(NamedTuple):
+    """The outside of a network that the graph itself runs; as a `Network` without weights.
+
+    Attributes:
+        is_bidirectional: whether some of it needs the end of a sequence before its beginning.
+        at_once: whether a sequence is run as a whole.
+    """
+
+    cells: tuple[CellShape, ...]
+    first: InputShape
+    output_size: int
+    dtype: np.dtype[Any]
+    is_bidirectional: bool
+    at_once: bool = True
+
+
+class NamedWidths(Protocol):
+    """A cell, seen from outside."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def widths(self) -> StateWidths: ...
+
+
+class TakesInput(Protocol):
+    """The first cell of a network, seen from outside."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def input_size(self) -> int: ...
+    @property
+    def takes_wider(self) -> bool: ...
+
+
+class Shaped(Protocol):
+    """A network, seen from outside: a `Network` or a `NetworkShape`."""
+
+    @property
+    def cells(self) -> Sequence[NamedWidths]: ...
+    @property
+    def first(self) -> TakesInput: ...
+    @property
+    def output_size(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def is_bidirectional(self) -> bool: ...
+    @property
+    def at_once(self) -> bool: ...
+
+
 class Ran(NamedTuple):
     """What came of some steps.
 
@@ -188,7 +261,7 @@ class Runner(Protocol):
         """
 
 
-def no_states(network: Network, batch: int) -> list[Pair]:
+def no_states(network: Shaped, batch: int) -> list[Pair]:
     """Return the zero state of every cell."""
     import numpy as np
 

@@ -134,12 +134,14 @@ class GraphNetwork(NamedTuple):
     Attributes:
         recurrences: in the order of data; of two directions the forward one first.
         outputs: what it gives, side by side.
+        m_outputs: the m of its last cells, side by side.
         notes: what a user should know of its input.
     """
 
     scope: Scope
     recurrences: tuple[Recurrence, ...]
     outputs: tuple[Output, ...]
+    m_outputs: tuple[Output, ...]
     input: Input
     notes: tuple[str, ...]
 
@@ -301,12 +303,21 @@ def _name(variables: Sequence[str], names: Mapping[str, str]) -> tuple[str, bool
     known = list(dict.fromkeys(names[name] for name in variables if name in names))
     if len(known) == 1:
         return known[0], True
+    return common_scope(variables) or (variables[0] if variables else ""), False
+
+
+def common_scope(names: Sequence[str]) -> str:
+    """Return the scope that some names share.
+
+    >>> common_scope(["rnn/cell_0/kernel", "rnn/cell_1/kernel"])
+    'rnn'
+    """
     common: list[str] = []
-    for level in zip(*(name.split("/")[:-1] for name in variables), strict=False):
+    for level in zip(*(name.split("/")[:-1] for name in names), strict=False):
         if len(set(level)) != 1:
             break
         common.append(level[0])
-    return "/".join(common) or (variables[0] if variables else ""), False
+    return "/".join(common)
 
 
 def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output:
@@ -514,8 +525,10 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
     order = sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
     members = tuple(every[at] for at in order)
     outputs = tuple(dict.fromkeys(every[at].output for at in last))
+    tops = [every[at].cells[-1].m for at in last]
+    ms = tuple(Output(top.steps, top.place, 0, is_m=True, is_own=False) for top in tops)
     given, notes = _input(recurrences, members)
-    return GraphNetwork(recurrences.probe.scope, members, outputs, given, notes)
+    return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes)
 
 
 def _input(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lstmstate.cells.model import Option
+from lstmstate.cells.model import UNKNOWN, Cell, Option
+from lstmstate.engines.options import RUN_OPTIONS
 from lstmstate.errors import printable
 from lstmstate.report import text
 from lstmstate.running.figures import Figures, figures_of
 from lstmstate.state.model import LSTMState, StackState, State
 
 if TYPE_CHECKING:
-    from lstmstate.engines.options import Settled
     from lstmstate.loaded import Loaded
     from lstmstate.report.console import Sheet
     from lstmstate.running.job import Done, Input
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-def run_document(
-    loaded: Loaded, prefix: str, engine: str, path: str, given: Input, done: Done
-) -> Json:
+def run_document(loaded: Loaded, prefix: str, path: str, given: Input, done: Done) -> Json:
     """Return the document of one input; the figures of outputs are null where none were taken."""
     sequences = given.sequences
     steps = done.steps if given.lengths is None else int(given.lengths.sum())
@@ -29,8 +28,10 @@ def run_document(
         "kind": "run",
         "checkpoint": prefix,
         "network": loaded.route.name,
-        "engine": engine,
-        "cells": [_cell(one) for one in loaded.settled],
+        "engine": loaded.engine,
+        "confirmed": loaded.confirmed,
+        "cells": [_cell(one.cell, one.options) for one in loaded.settled]
+        or [_cell(cell, dict.fromkeys(RUN_OPTIONS, UNKNOWN)) for cell in loaded.route.cells],
         "input": path,
         "batch": sequences.batch,
         "steps": sequences.steps,
@@ -52,8 +53,7 @@ def run_document(
     }
 
 
-def _cell(settled: Settled) -> Json:
-    cell = settled.cell
+def _cell(cell: Cell, options: Mapping[str, Option]) -> Json:
     return {
         "name": cell.name,
         "family": cell.family,
@@ -61,7 +61,7 @@ def _cell(settled: Settled) -> Json:
         "num_units": cell.num_units,
         "num_proj": cell.num_proj,
         "direction": cell.direction,
-        **{name: option._asdict() for name, option in settled.options.items()},
+        **{name: option._asdict() for name, option in options.items()},
     }
 
 

@@ -305,7 +305,7 @@ def chunks_of(
 def _at_once(loaded: Loaded, given: Input, keep: str) -> int:
     """Return how many steps to take at once; a backward cell needs all of them."""
     network, sequences = loaded.network, given.sequences
-    if network.is_bidirectional:
+    if network.at_once:
         return sequences.steps
     kept = sum(_width(cell.widths, letter) for cell in network.cells for letter in keep)
     widest = max(cell.widths.m for cell in network.cells)

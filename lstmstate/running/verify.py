@@ -105,7 +105,7 @@ def _step_by_step(both: Judged, steps: int, seed: int) -> Trial:
     import numpy as np
 
     ours, judge, tolerance = both
-    network = ours.network
+    network = ours.cells
     x, states = _random(ours, steps, seed)
     theirs = judge.runner.run(x, states, keep="cm")
     backward = [bool(k) for stage in network.stages for k, chain in enumerate(stage) for _ in chain]
