@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lstmstate.cells.model import OPTIONS, UNKNOWN, Cell
+from lstmstate.cells.names import AVERAGE
 from lstmstate.cells.recognise import Recognition
 from lstmstate.cells.routes import Route
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from lstmstate.recurrence.network import GraphNetwork, Recurrence, Recurrences
     from lstmstate.recurrence.variables import GraphVariables
 
+UNRECOGNISED = "unrecognised"  # the family of a cell that only its state shows
 TOLERANCE = 1e-6  # of float64 evaluations: constants are float32
 _STEPS = 3
 # How large x, c and m are: small and large, each alone, so that a bound on any of them is met.
@@ -91,8 +93,10 @@ class GraphModel:
         names = {}
         for node in self.graph.nodes.values():
             key = self.variables.key(node) if node.op in VARIABLE_OPS else None
-            if key is not None and key in owners:
-                names[node.name] = owners[key]
+            if key is not None:
+                key = key if key in owners else key.removesuffix(AVERAGE)
+                if key in owners:
+                    names[node.name] = owners[key]
         view = self._recognition.graph
         wired = view.cells if view is not None else ()
         return find_recurrences(Scope.of(self.graph), self.variables, names, wired)
@@ -125,6 +129,22 @@ class GraphModel:
         """Return the networks that have these cells and no other."""
         wanted = sorted(cells)
         return [one for one in self.networks if sorted(c.name for c in one.cells) == wanted]
+
+    def _are_alike(self, found: Sequence[GraphNetwork], feeds: Mapping[str, Any] | None) -> bool:
+        """Whether networks of the same cells give the same, as far as they take the same input."""
+        runners = [self.runner(one, feeds, exact=True) for one in found]
+        for x, states in _trials(found[0]):
+            try:
+                ran = [runner.run(x, states) for runner in runners]
+            except LstmstateError:
+                return False
+            first, *others = (
+                [one.outputs, *(half for pair in one.states for half in pair)] for one in ran
+            )
+            for other in others:
+                if not all(map(_close, first, other)):
+                    return False
+        return True
 
     def steps(self, cells: Iterable[Cell]) -> bool:
         """Whether the graph multiplies with the weights of some cells at all."""
@@ -163,7 +183,7 @@ class GraphModel:
                 return Confirmation(None, str(error))
             if problem is not None:
                 problems.append(problem)
-        if problems and len(problems) < len(found):
+        if problems and (len(problems) < len(found) or not self._are_alike(found, feeds)):
             reason = f"the graph uses the cell {len(found)} times, and not alike: {problems[0]}"
             return Confirmation(False, reason, differs=True)
         return Confirmation(not problems, problems[0] if problems else None)
@@ -318,7 +338,7 @@ def _unrecognised(cell: RecurrentCell) -> Cell:
     c, m = cell.widths
     return Cell(
         name=cell.name,
-        family="unrecognised",
+        family=UNRECOGNISED,
         era=None,
         input_size=None,
         num_units=c,

@@ -197,6 +197,9 @@ class LSTMNetwork:
         reason: str | None,
     ) -> Loaded:
         """Return the graph's own network, ready to run."""
+        from lstmstate.engines.arithmetic import FORMS
+        from lstmstate.graph_model import UNRECOGNISED
+
         if model is None:
             raise UnsupportedError("there is no graph next to the checkpoint")
         if not networks:
@@ -204,7 +207,8 @@ class LSTMNetwork:
             raise UnsupportedError(f"the graph's own step cannot be run: {why}")
         # A cell that is used in several places is run where batch and time are open.
         network = min(networks, key=lambda one: sum(size is not None for size in one.input.sizes))
-        if outputs is None and any(output.is_own for output in network.outputs):
+        gives_m = self.route.cells[-1].family in (*FORMS, UNRECOGNISED)
+        if outputs is None and gives_m and any(output.is_own for output in network.outputs):
             raise UnsupportedError(
                 "the output of the cell is not its m",
                 tensor=self.route.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import pairwise, takewhile
 from typing import NamedTuple
 
 from lstmstate.cells.wired import Wired, WiredStep
@@ -11,6 +12,7 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
+from lstmstate.recurrence.front import origins
 from lstmstate.recurrence.states import PRODUCTS
 
 # What may be between the state after one step and the next step's: each changes every number
@@ -21,8 +23,10 @@ _ELEMENTWISE = frozenset(
     Select SelectV2 Neg
     """.split()
 )
+# What lays states side by side and takes them apart again.
+_LAYING = frozenset({"Concat", "ConcatV2", "Split", "SplitV", "Slice", "StridedSlice"})
 _NEAR = 40  # nodes between a state and the next step: a clip has five
-_FAR = 4000  # nodes back from what a step reads
+_FAR = 400  # nodes of a step, from its gates back to its products
 
 
 class Chain(NamedTuple):
@@ -46,13 +50,12 @@ def chains(scope: Scope, cells: Iterable[Wired]) -> list[Chain]:
     """Return the chains of cells that the graph steps outside of loops."""
     found = []
     for wired in cells:
-        steps = [step for step in wired.steps if step.m is not None and step.m_old is not None]
+        steps = [step for step in wired.steps if step.m is not None]
         if wired.frame is None and steps and len(steps) == len(wired.steps):
-            found += [
-                chain
-                for ordered in _in_order(scope, steps)
-                if (chain := _chain(scope, wired, ordered)) is not None
-            ]
+            ordered = _in_order(scope, steps)
+            recurrent = _recurrent(scope, ordered)
+            made = (_chain(scope, wired, one, recurrent) for one in ordered)
+            found += [chain for chain in made if chain is not None]
     return found
 
 
@@ -90,7 +93,7 @@ def _way_back(
         if name in targets:
             return name, way[::-1]
         node = scope.nodes.get(name)
-        if node is None or node.op not in _ELEMENTWISE | {"Split", "SplitV", "Slice", "ConcatV2"}:
+        if node is None or node.op not in _ELEMENTWISE | _LAYING:
             continue
         for tensor in data_inputs(node):
             if tensor.node not in seen:
@@ -99,26 +102,19 @@ def _way_back(
     return None
 
 
-def _chain(scope: Scope, wired: Wired, steps: Sequence[WiredStep]) -> Chain | None:
+def _chain(
+    scope: Scope, wired: Wired, steps: Sequence[WiredStep], recurrent: frozenset[str]
+) -> Chain | None:
     """Return the tensors between the steps, None where they are not all seen."""
-    nodes = scope.nodes
-    olds_c = [_taken(scope, step.c_new, step.c_old) for step in steps]
-    olds_m = [_read(scope, step) for step in steps]
-    if None in olds_c or None in olds_m or any(step.x is None for step in steps):
-        return None
-    c = _states(scope, [step.c_new for step in steps], [t for t in olds_c if t])
-    m = _states(scope, [step.m for step in steps if step.m], [t for t in olds_m if t])
-    x = [_input(scope, step) for step in steps]
-    if c is None or m is None or None in x:
+    c_read = [_taken(scope, step.c_new, step.c_old) for step in steps]
+    operands = [_operands(scope, step, recurrent) for step in steps]
+    c = _states(scope, [step.c_new for step in steps], c_read)
+    m = _states(scope, [step.m for step in steps], [read for _, read in operands])
+    x = tuple(tensor for tensor, _ in operands if tensor is not None)
+    if c is None or m is None or len(x) != len(steps):
         return None
     kernels = tuple(node.name for shards in wired.kernels for node in shards)
-    return Chain(
-        kernels,
-        c,
-        m,
-        tuple(tensor for tensor in x if tensor),
-        nodes[steps[0].c_new.name].name.rpartition("/")[0],
-    )
+    return Chain(kernels, c, m, x, steps[0].c_new.name.rpartition("/")[0])
 
 
 def _taken(scope: Scope, c_new: Node, c_old: Node) -> Tensor | None:
@@ -131,33 +127,61 @@ def _taken(scope: Scope, c_new: Node, c_old: Node) -> Tensor | None:
     return None
 
 
-def _product(scope: Scope, step: WiredStep) -> Node | None:
-    """Return what joins x and the old m for the product."""
-    assert step.m_old is not None
-    for user, _ in scope.users.get(step.m_old.name, ()):
-        inputs = {tensor.node for tensor in data_inputs(user)}
-        if step.x is not None and step.x.name in inputs and user.op in ("ConcatV2", "Concat"):
-            return user
-    return None
+def _products(scope: Scope, step: WiredStep) -> list[Node]:
+    """Return the products that the gates of a step are made of."""
+    queue = deque([step.c_new.name, *([step.m.name] if step.m is not None else [])])
+    seen: set[str] = set()
+    found = []
+    while queue and len(seen) < _FAR:
+        node = scope.nodes.get(queue.popleft())
+        if node is None or node.name in seen or node.name == step.c_old.name:
+            continue
+        seen.add(node.name)
+        if node.op in PRODUCTS:
+            found.append(node)
+        elif node.op not in VARIABLE_OPS:
+            queue += [tensor.node for tensor in data_inputs(node)]
+    return found
 
 
-def _read(scope: Scope, step: WiredStep) -> Tensor | None:
-    """Return the tensor of the old m that goes into the product."""
-    joined = _product(scope, step)
-    if joined is None or step.m_old is None:
-        return None
-    return next((t for t in data_inputs(joined) if t.node == step.m_old.name), None)
+def _weights(scope: Scope, product: Node) -> frozenset[str]:
+    """Return the variables that a product multiplies with."""
+    return frozenset(origins(scope.nodes, data_inputs(product)[1:2], {}).variables)
 
 
-def _input(scope: Scope, step: WiredStep) -> Tensor | None:
-    joined = _product(scope, step)
-    if joined is None or step.x is None:
-        return None
-    return next((t for t in data_inputs(joined) if t.node == step.x.name), None)
+def _recurrent(scope: Scope, chains_of: Iterable[Sequence[WiredStep]]) -> frozenset[str]:
+    """Return the variables that m is multiplied with, where the input has others."""
+    found: set[str] = set()
+    for steps in chains_of:
+        for before, step in pairwise(steps):
+            for product in _products(scope, step):
+                if before.m is not None and _way_back(
+                    scope, data_inputs(product)[0], (before.m.name,)
+                ):
+                    found |= _weights(scope, product)
+    return frozenset(found)
+
+
+def _operands(
+    scope: Scope, step: WiredStep, recurrent: frozenset[str]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the tensors of x and of the old m that a step multiplies with its weights."""
+    if step.m_old is not None and step.x is not None:
+        for user, _ in scope.users.get(step.m_old.name, ()):
+            given = data_inputs(user)
+            by_node = {tensor.node: tensor for tensor in given}
+            if user.op in ("ConcatV2", "Concat") and step.x.name in by_node:
+                return by_node[step.x.name], by_node[step.m_old.name]
+    sides: tuple[set[Tensor], set[Tensor]] = (set(), set())
+    for product in _products(scope, step):
+        is_m = not recurrent.isdisjoint(_weights(scope, product))
+        sides[is_m].add(data_inputs(product)[0])
+    x, m = (next(iter(side)) if len(side) == 1 else None for side in sides)
+    return x, m
 
 
 def _states(
-    scope: Scope, made: Sequence[Node], read: Sequence[Tensor]
+    scope: Scope, made: Sequence[Node | None], read: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...] | None:
     """Return the state before the first step and after each.
 
@@ -165,19 +189,26 @@ def _states(
     first step is changed in the same way, it is the state as a step makes it; else as one reads
     it.
     """
-    root, entry = _root(scope, read[0])
-    if len(made) == 1:
-        return (root, _settled(scope, made[0])) if not entry else None
-    way = _between(scope, made[0], read[1])
+    ends = [node for node in made if node is not None]
+    taken = [tensor for tensor in read if tensor is not None]
+    if not len(ends) == len(taken) == len(made):
+        return None
+    root, entry = _root(scope, taken[0])
+    if len(ends) == 1:
+        return (root, _settled(scope, ends[0]))
+    way = _between(scope, ends[0], taken[1])
     if way is None:
         return None
-    ops = [node.op for node in way]
-    if entry and entry == [op for op in ops if op != "Identity"]:
-        return (root, *(Tensor(node.name) for node in made))
-    if entry:
+    changed = list(takewhile(lambda node: node.op not in _LAYING, way))
+    if any(node.op not in _LAYING for node in way[len(changed) :]):
         return None
-    last = _follow(scope, made[-1], way)
-    return None if last is None else (root, *read[1:], last)
+    if entry and entry == [node.op for node in changed if node.op != "Identity"]:
+        changed = []
+    elif entry:
+        return None
+    found = [_follow(scope, node, changed) for node in ends]
+    states = tuple(tensor for tensor in found if tensor is not None)
+    return (root, *states) if len(states) == len(found) else None
 
 
 def _root(scope: Scope, tensor: Tensor) -> tuple[Tensor, list[str]]:
@@ -188,7 +219,7 @@ def _root(scope: Scope, tensor: Tensor) -> tuple[Tensor, list[str]]:
         given = data_inputs(node) if node is not None else []
         if node is None or node.op not in _ELEMENTWISE or not given:
             break
-        rest = [one for one in given if _is_constant(scope, one)]
+        rest = [one for one in given if _is_constant(scope, one) or _is_mask(scope, one)]
         free = [one for one in given if one not in rest]
         if len(free) != 1:
             break
@@ -203,11 +234,18 @@ def _is_constant(scope: Scope, tensor: Tensor) -> bool:
     return node is not None and node.op in {"Const", *VARIABLE_OPS}
 
 
+def _is_mask(scope: Scope, tensor: Tensor) -> bool:
+    """Whether a factor is 1 - mask."""
+    node = scope.nodes.get(tensor.node)
+    given = data_inputs(node) if node is not None and node.op == "Sub" else []
+    return bool(given) and _is_constant(scope, given[0])
+
+
 def _between(scope: Scope, made: Node, read: Tensor) -> list[Node] | None:
     """Return the nodes from what a step makes to what the next one reads."""
     queue: deque[tuple[str, tuple[str, ...]]] = deque([(read.node, (read.node,))])
     seen = {read.node}
-    allowed = _ELEMENTWISE | PRODUCTS.keys() | {"BiasAdd"}
+    allowed = _ELEMENTWISE | _LAYING | PRODUCTS.keys() | {"BiasAdd"}
     while queue and len(seen) < _NEAR:
         name, way = queue.popleft()
         if name == made.name:

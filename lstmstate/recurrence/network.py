@@ -96,6 +96,7 @@ class Recurrence(NamedTuple):
         fronts: where the sequences come from that go into the products of its first cell.
         before: the numbers of the recurrences that it reads.
         steps: how many there are, None where the sequence decides.
+        batch: the size of the batch, where a constant of the step asks for one.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Recurrence(NamedTuple):
     before: frozenset[int]
     output: Output
     steps: int | None
+    batch: int | None
 
     @property
     def is_reversed(self) -> bool:
@@ -189,6 +191,7 @@ class _Draft(NamedTuple):
     ends: tuple[str, ...]
     output: Output
     steps: int | None = None
+    batch: int | None = None
 
 
 def find_recurrences(
@@ -219,7 +222,17 @@ def find_recurrences(
         fronts = tuple(front_of(scope.nodes, value) for value in draft.values)
         if draft.steps is not None:
             fronts = _chain_front(probe, draft, ends)
-        found.append(Recurrence(draft.name, draft.cells, fronts, before, draft.output, draft.steps))
+        found.append(
+            Recurrence(
+                draft.name,
+                draft.cells,
+                fronts,
+                before,
+                draft.output,
+                draft.steps,
+                draft.batch,
+            )
+        )
     return Recurrences(probe, tuple(found), tuple(others))
 
 
@@ -231,12 +244,12 @@ def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterato
     for one in loop_recurrences(probe.scope):
         name = printable(one.loop.name)
         try:
-            step = _step(one, probe)
+            step, batch = _step(one, probe)
             pairs = step.pairs()
             if not pairs:
                 others.append(f"{name}: it carries no c and m of an LSTM")
                 continue
-            cells = tuple(_cell(one, step, pair, names) for pair in pairs)
+            cells = _distinct(_cell(one, step, pair, names) for pair in pairs)
             into = step.elements_into(pairs[0])
             used = [item for item in one.inputs if item.element in step.used]
             yield _Draft(
@@ -246,15 +259,22 @@ def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterato
                 tuple(item.value for item in used if item.element not in into),
                 tuple(one.loop.exits) or (one.loop.name,),
                 _output(probe.scope, one, cells[-1], pairs[-1]),
+                None,
+                batch,
             )
         except LstmstateError as error:
             others.append(f"{name}: {error}")
 
 
-def _step(one: LoopRecurrence, probe: Probe) -> Step:
-    """Return a loop's step; where a batch of two does not fit, one that a constant asks for."""
+def _distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Return cells without those that have the name of one before: states of its wrapper."""
+    return tuple({cell.name: cell for cell in reversed(list(cells))}.values())[::-1]
+
+
+def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None]:
+    """Return a loop's step, and the size of the batch where a constant asks for one."""
     try:
-        return Step(one, probe)
+        return Step(one, probe), None
     except UnsupportedError:
         outside = (
             probe.scope.nodes.get(skip(probe.scope.nodes, Tensor(name)).node)
@@ -268,7 +288,7 @@ def _step(one: LoopRecurrence, probe: Probe) -> Step:
         sizes = dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == 2)
         for size in list(sizes)[:_TRIED]:
             try:
-                return Step(one, probe.with_open(size or 1))
+                return Step(one, probe.with_open(size or 1)), size
             except UnsupportedError:
                 continue
         raise
@@ -492,7 +512,7 @@ def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
         if at in read:
             continue
         for place, group in enumerate(groups):
-            if len(group) == 1 and _are_directions(every[group[0]], every[at]):
+            if len(group) == 1 and _are_directions(every, group[0], at):
                 groups[place] = (group[0], at)
                 break
         else:
@@ -500,10 +520,29 @@ def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
     return groups
 
 
-def _are_directions(one: Recurrence, other: Recurrence) -> bool:
-    """Whether two recurrences run over the same input, the second from its end."""
-    same = {front.tensor for front in one.fronts} == {front.tensor for front in other.fronts}
-    return same and one.before == other.before and not one.is_reversed and other.is_reversed
+def _are_directions(every: Sequence[Recurrence], first: int, second: int) -> bool:
+    """Whether two recurrences come from the same input, the second from its end."""
+    one, other = _origin(every, first), _origin(every, second)
+    return one[0] == other[0] and not one[1] and other[1]
+
+
+def _origin(every: Sequence[Recurrence], at: int) -> tuple[frozenset[Tensor], bool]:
+    """Return the tensors from which data comes to a recurrence, and whether it is reversed."""
+    fronts: set[Tensor] = set()
+    backward = False
+    seen: set[int] = set()
+    queue = [at]
+    while queue:
+        one = queue.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        backward |= every[one].is_reversed
+        if every[one].before:
+            queue += every[one].before
+        else:
+            fronts |= {front.tensor for front in every[one].fronts}
+    return frozenset(fronts), backward
 
 
 def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
@@ -555,9 +594,13 @@ def _input(
         elif way.sources:
             sources = ", ".join(printable(node.name) for node in way.sources[:3])
             notes = (f"x is the loop's input {printable(tensor.node)}, computed from {sources}",)
-    if len(sizes) != 3 or sizes[-1] is None:
+    width = sizes[-1] if sizes else None
+    if len(sizes) != 3 or width is None:
         shape = ["any" if size is None else size for size in sizes]
         raise UnsupportedError(
             f"the network's input is {shape}, and sequences of vectors are run", tensor=tensor.node
         )
-    return Input(tensor, int(front.turned), sizes, sizes[-1], kind), notes
+    batch = next((one.batch for one in members if one.batch is not None), None)
+    if batch is not None:
+        sizes = (batch, *sizes[1:]) if front.turned else (sizes[0], batch, *sizes[2:])
+    return Input(tensor, int(front.turned), sizes, width, kind), notes
