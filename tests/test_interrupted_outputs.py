@@ -2,61 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import LSTMSTATE, PROJECT
+from interruptions import calls, interrupted
 
-ROWS, WIDTH = 120_000, 100  # 48 MB of float32
+ROWS, WIDTH = 20_000, 100  # 8 MB of float32, several parts
 MOMENTS = 15
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A flat state of 48 MB."""
+    """A flat state of 8 MB."""
     path = tmp_path_factory.mktemp("large") / "flat.npy"
     values = np.random.default_rng(0).random((1000, WIDTH), np.float32)
     np.save(path, np.tile(values, (ROWS // 1000, 1)))
     return path
 
 
-@pytest.fixture(scope="module")
-def whole(large: Path) -> tuple[bytes, float]:
-    """What a conversion that is left alone writes, and how long its writing takes."""
-    target = large.with_name("whole.npz")
-    process = started(large, target)
-    begun = wait_for_output(process, target)
-    process.communicate()
-    assert process.returncode == 0
-    written = target.read_bytes(), time.monotonic() - begun
-    target.unlink()
-    return written
-
-
-def started(source: Path, target: Path) -> subprocess.Popen[bytes]:
-    """Begin to convert over an output."""
-    command = [*LSTMSTATE, "convert", "-q", str(source), "--to-tuple", "--force", "-o", str(target)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=PROJECT)
-
-
 def temporaries(target: Path) -> list[str]:
     """Return what lies beside a target and is not meant to stay."""
     return [name for name in os.listdir(target.parent) if name.endswith(".tmp")]
-
-
-def wait_for_output(process: subprocess.Popen[bytes], target: Path) -> float:
-    """Wait until a process has begun to write; return when."""
-    while process.poll() is None and not temporaries(target):
-        time.sleep(0.001)
-    return time.monotonic()
 
 
 def same_as(path: Path, expected: bytes) -> bool:
@@ -66,33 +39,26 @@ def same_as(path: Path, expected: bytes) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_killed_at_any_moment_the_target_is_old_or_new(
-    tmp_path: Path, large: Path, whole: tuple[bytes, float], number: signal.Signals
+    tmp_path: Path, large: Path, number: signal.Signals
 ) -> None:
-    new, duration = whole
-    old = b"old" * 1000
-    chance = random.Random(int(number))
     target = tmp_path / "state.npz"
-    ended = set()
+    command = ["convert", "-q", large, "--to-tuple", "--force", "-o", target]
+    last = calls(*command)
+    new, old = target.read_bytes(), b"old" * 1000
+    chance = random.Random(int(number))
     count = MOMENTS if number in (signal.SIGINT, signal.SIGKILL) else MOMENTS // 3
-    for moment in (0.0, *(chance.uniform(0, 1.1 * duration) for _ in range(count - 1))):
+    for moment in (1, *(chance.randint(1, last) for _ in range(count - 1))):
         target.write_bytes(old)
-        process = started(large, target)
-        wait_for_output(process, target)
-        time.sleep(moment)
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
-        _, told = process.communicate()
-        ended.add(process.returncode)
+        done = interrupted(number, moment, *command)
         assert same_as(target, old) or same_as(target, new)
         if number == signal.SIGKILL:
             for name in temporaries(target):
                 (tmp_path / name).unlink()
+        if same_as(target, old):
+            code = -number if number == signal.SIGKILL else 128 + number
+            assert (done.returncode, done.stderr.strip()) == (code, b"")
         assert os.listdir(tmp_path) == ["state.npz"]
-        if same_as(target, old) and number != signal.SIGKILL:
-            assert (process.returncode, told.strip()) == (128 + number, b"")
-        elif process.returncode == 0:
-            assert same_as(target, new)
-    assert (-number if number == signal.SIGKILL else 128 + number) in ended
+        assert moment > 1 or same_as(target, old)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -114,18 +80,11 @@ def test_ended_while_it_loads_there_is_no_traceback(tmp_path: Path, number: sign
 def test_a_program_that_ignores_hangups_goes_on(tmp_path: Path, large: Path) -> None:
     """As under nohup."""
     target = tmp_path / "state.npz"
-    script = (
-        "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); sys.argv[0] = 'x';"
-        "from lstmstate.cli import main; main()"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, "convert", "-q", str(large), "--to-tuple", "-o", target],
-        stdout=subprocess.DEVNULL,
-        cwd=PROJECT,
-    )
-    wait_for_output(process, target)
-    process.send_signal(signal.SIGHUP)
-    assert process.wait() == 0
+    done = interrupted(
+        signal.SIGHUP, 1, "convert", "-q", large, "--to-tuple", "-o", target,
+        before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
     assert target.is_file()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
@@ -12,7 +11,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +26,7 @@ from commands import (
     piped,
     saved,
 )
+from interruptions import calls, interrupted
 
 CELL = SAMPLES / "peephole_tuple"
 OLD = b"what was there before"
@@ -209,56 +208,30 @@ def test_a_call_of_the_system_that_fails_leaves_the_old_file(
 # ---- interruptions
 
 
-STEPS = 40_000
-
-
-@pytest.fixture(scope="module")
-def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sequence that takes about a second."""
-    return saved(tmp_path_factory.mktemp("long") / "x.npy", numbers(STEPS, 3))
-
-
-def started(source: Path, target: Path) -> subprocess.Popen[bytes]:
-    """Begin to run over an output; return when something is being written."""
-    command = [*LSTMSTATE, "run", "-q", str(CELL), str(source), "--force", "-o", str(target)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=PROJECT
-    )
-    while process.poll() is None and len(os.listdir(target.parent)) < 2:
-        time.sleep(0.001)
-    return process
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_killed_at_any_moment_the_target_is_old_or_new(
-    tmp_path: Path, long: Path, number: signal.Signals
+    tmp_path: Path, number: signal.Signals
 ) -> None:
+    source = saved(tmp_path / "x.npy", numbers(10_000, 3))
     target = tmp_path / "y.npz"
-    target.write_bytes(OLD)
-    process, begun = started(long, target), time.monotonic()
-    process.communicate()
-    duration, new = time.monotonic() - begun, target.read_bytes()
-    assert process.returncode == 0
+    command = ["run", "-q", CELL, source, "--force", "-o", target]
+    last = calls(*command)
+    new = target.read_bytes()
     chance = random.Random(int(number))
-    ended = set()
-    for moment in (0.0, *(chance.uniform(0, 1.05 * duration) for _ in range(5))):
+    for moment in (1, *(chance.randint(1, last) for _ in range(5))):
         target.write_bytes(OLD)
-        process = started(long, target)
-        time.sleep(moment)
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
-        _, told = process.communicate()
-        ended.add(process.returncode)
+        done = interrupted(number, moment, *command)
         is_old = target.read_bytes() == OLD
         assert is_old or target.read_bytes() == new
         if number == signal.SIGKILL:
             for name in os.listdir(tmp_path):
                 if name.endswith(".tmp"):
                     (tmp_path / name).unlink()
-        elif is_old:
-            assert (process.returncode, told.strip()) == (128 + number, b"")
-        assert os.listdir(tmp_path) == ["y.npz"]
-    assert (-number if number == signal.SIGKILL else 128 + number) in ended
+        if is_old:
+            code = -number if number == signal.SIGKILL else 128 + number
+            assert (done.returncode, done.stderr.strip()) == (code, b"")
+        assert sorted(os.listdir(tmp_path)) == ["x.npy", "y.npz"]
+        assert moment > 1 or is_old
 
 
 # ---- pipes
