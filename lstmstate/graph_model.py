@@ -26,6 +26,23 @@ if TYPE_CHECKING:
     from lstmstate.recurrence.network import GraphNetwork, Recurrence, Recurrences
     from lstmstate.recurrence.variables import GraphVariables
 
+# What hands on a variable, and what only keeps it: saves, initialises, trains or watches it.
+_HANDING = frozenset({"Identity", "ReadVariableOp", "Enter"})
+_KEEPING = (
+    "Save",
+    "Assign",
+    "IsVariableInitialized",
+    "VarIsInitialized",
+    "Apply",
+    "ResourceApply",
+    "ResourceSparseApply",
+    "SparseApply",
+    "L2Loss",
+    "HistogramSummary",
+    "Merge",
+    "NoOp",
+    "Shape",
+)
 UNRECOGNISED = "unrecognised"  # the family of a cell that only its state shows
 TOLERANCE = 1e-6  # of float64 evaluations: constants are float32
 _STEPS = 3
@@ -146,11 +163,26 @@ class GraphModel:
                     return False
         return True
 
-    def steps(self, cells: Iterable[Cell]) -> bool:
-        """Whether the graph multiplies with the weights of some cells at all."""
-        view = self._recognition.graph
-        names = [name for cell in cells for stored in cell.variables.values() for name in stored]
-        return view is not None and view.multiplies(self._stored[name] for name in names)
+    def uses(self, cells: Iterable[Cell]) -> bool:
+        """Whether the graph computes anything with the weights of some cells."""
+        owned = {name for cell in cells for stored in cell.variables.values() for name in stored}
+        queue = [
+            node.name
+            for node in self.graph.nodes.values()
+            if node.op in VARIABLE_OPS and self.variables.key(node) in owned
+        ]
+        seen: set[str] = set()
+        while queue:
+            name = queue.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            for edge in self.graph.edges(name):
+                if edge.node.op in _HANDING:
+                    queue.append(edge.node.name)
+                elif not edge.node.op.startswith(_KEEPING):
+                    return True
+        return False
 
     def runner(
         self, network: GraphNetwork, feeds: Mapping[str, Any] | None = None, *, exact: bool = False
@@ -271,6 +303,7 @@ def _trials(graph: GraphNetwork) -> Iterator[tuple[Array, list[Pair]]]:
     for start in range(0, len(_SCALES), rows):
         scales = np.resize(np.roll(_SCALES, -start, axis=0), (rows, 3))
         x = random.standard_normal((steps, rows, given.width)) * scales[:, :1]
+        x[1:, -1] = 0  # as padding is, which a graph may take for the end of a sequence
         states: list[Any] = [
             (
                 random.standard_normal((rows, c)) * scales[:, 1:2],

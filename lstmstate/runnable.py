@@ -150,7 +150,7 @@ class LSTMNetwork:
                 tensor=self.route.name,
                 advice=None if confirmation.differs else "engine='graph' runs the graph's own step",
             )
-        if engine == "auto" and model.steps(self.route.cells):
+        if engine == "auto" and model.uses(self.route.cells):
             raise UnsupportedError(
                 f"the graph does not confirm this cell: {reason}",
                 tensor=self.route.name,

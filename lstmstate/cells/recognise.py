@@ -168,6 +168,8 @@ class Recognition:
             else:
                 roles = two_kernels(kernels, self.graph.stored(wired.biases[:1]))
             roles = {role: stored for role, stored in roles.items() if stored}
+            if "kernel" not in roles:
+                continue  # such as an input's and a recurrent convolution in scopes of their own
             family = _unnamed(wired, roles, plain)
             widths = family.widths(shapes_of(roles))
             if widths is not None:

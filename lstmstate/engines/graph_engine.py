@@ -137,19 +137,22 @@ class GraphRunner:
         keep: str,
         rows: Any = None,
     ) -> Ran:
-        found = self._evaluate(x, states, keep, 0.5, rows)
         plan, _ = self._plan(keep, 0.5)
+        ran = self._collect(self._evaluate(x, states, keep, 0.5, rows), len(x), keep)
         if plan.is_random:
-            again = self._evaluate(x, states, keep, 0.25, rows)
+            again = self._collect(self._evaluate(x, states, keep, 0.25, rows), len(x), keep)
+            both = [
+                [one.outputs, *(half for pair in one.states for half in pair)]
+                for one in (ran, again)
+            ]
             if not all(
-                np.array_equal(one, other, equal_nan=True)
-                for one, other in zip(found, again, strict=True)
+                np.array_equal(one, other, equal_nan=True) for one, other in zip(*both, strict=True)
             ):
                 raise UnsupportedError(
                     "the graph's step is random",
                     advice="feed the placeholder that turns it off (feed)",
                 )
-        return self._collect(found, len(x), keep)
+        return ran
 
     # ---- feeds and fetches
 

@@ -885,6 +885,11 @@ OPERATIONS: dict[str, Maker] = {
     "Reverse": _as_it_is(_reverse),
     "ReverseV2": _as_it_is(_reverse),
     "ReverseSequence": _reverse_sequence,
+    "Roll": _as_it_is(
+        lambda value, shift, axis: np.roll(
+            value, tuple(np.ravel(shift).tolist()), tuple(np.ravel(axis).tolist())
+        )
+    ),
     "OneHot": _one_hot,
     "Select": _as_it_is(_select),
     "SelectV2": _as_it_is(_select_v2),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from typing import NamedTuple
 
 from lstmstate.cells.wired import Wired, WiredStep
@@ -24,8 +24,10 @@ _ELEMENTWISE = frozenset(
     """.split()
 )
 # What lays states side by side and takes them apart again.
-_LAYING = frozenset({"Concat", "ConcatV2", "Split", "SplitV", "Slice", "StridedSlice"})
-_NEAR = 40  # nodes between a state and the next step: a clip has five
+_JOINS = frozenset({"Concat", "ConcatV2"})
+_CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice"})
+_LAYING = _JOINS | _CUTS
+_NEAR = 150  # nodes between a state and the next step: shards of a projection and clips
 _FAR = 400  # nodes of a step, from its gates back to its products
 
 
@@ -199,9 +201,9 @@ def _states(
     way = _between(scope, ends[0], taken[1])
     if way is None:
         return None
-    changed = list(takewhile(lambda node: node.op not in _LAYING, way))
-    if any(node.op not in _LAYING for node in way[len(changed) :]):
-        return None
+    changed = list(way)
+    while len(changed) > 1 and changed[-1].op in _CUTS and changed[-2].op in _JOINS:
+        del changed[-2:]  # c and m side by side, taken apart again by the next step
     if entry and entry == [node.op for node in changed if node.op != "Identity"]:
         changed = []
     elif entry:
@@ -262,10 +264,17 @@ def _follow(scope: Scope, made: Node, way: Sequence[Node]) -> Tensor | None:
     """Return where the same operations lead from what the last step makes."""
     name = made.name
     for node in way:
-        users = [user for user, _ in scope.users.get(name, ()) if user.op == node.op]
-        if len({user.name for user in users}) != 1:
+        users = {user.name: user for user, _ in scope.users.get(name, ()) if user.op == node.op}
+        if len(users) > 1:  # such as the products with each shard of a projection
+            given = set(data_inputs(node))
+            users = {
+                one: user
+                for one, user in users.items()
+                if any(tensor in given for tensor in data_inputs(user) if tensor.node != name)
+            }
+        if len(users) != 1:
             return None
-        name = users[0].name
+        (name,) = users
     return Tensor(name)
 
 

@@ -117,7 +117,7 @@ def origins(
         if is_source(node):
             sources.append(node)
             continue
-        if node.op not in _LAYOUT:
+        if node.op not in _HANDING | {"Transpose"}:
             operations.append(node)
         for tensor in data_inputs(node):
             if tensor.node not in seen:

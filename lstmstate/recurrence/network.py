@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from lstmstate.cells.model import StateWidths
 from lstmstate.cells.wired import Wired
@@ -21,6 +24,13 @@ _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
 # Operations that are a whole recurrence: the inputs x, c and m, the outputs c and m.
 _SEQUENCE_OPS = dict.fromkeys(("BlockLSTM", "BlockLSTMV2", "FusedLSTM"), (1, 2, 3, 1, 6))
 _TRIED = 4  # sizes of a batch
+# What lays a state out anew, and what a state of zeros is made of.
+_LAYING = frozenset(
+    """
+    Split SplitV Slice StridedSlice Unpack Pack Concat ConcatV2 Identity Reshape Squeeze ExpandDims
+    Cast Transpose Fill Tile ZerosLike Enter RefEnter Range Sub Add AddV2 Rank GatherV2 Gather
+    """.split()
+)
 _NEAR = 60  # nodes between the m of a step and where the steps are packed
 
 
@@ -192,6 +202,7 @@ class _Draft(NamedTuple):
     output: Output
     steps: int | None = None
     batch: int | None = None
+    is_chain: bool = False
 
 
 def find_recurrences(
@@ -220,7 +231,7 @@ def find_recurrences(
         own = {name: number for name, number in ends.items() if number != at}
         before = origins(scope.nodes, [*draft.values, *draft.others], own).recurrences
         fronts = tuple(front_of(scope.nodes, value) for value in draft.values)
-        if draft.steps is not None:
+        if draft.is_chain:
             fronts = _chain_front(probe, draft, ends)
         found.append(
             Recurrence(
@@ -244,7 +255,7 @@ def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterato
     for one in loop_recurrences(probe.scope):
         name = printable(one.loop.name)
         try:
-            step, batch = _step(one, probe)
+            step, steps, batch = _step(one, probe)
             pairs = step.pairs()
             if not pairs:
                 others.append(f"{name}: it carries no c and m of an LSTM")
@@ -259,7 +270,7 @@ def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterato
                 tuple(item.value for item in used if item.element not in into),
                 tuple(one.loop.exits) or (one.loop.name,),
                 _output(probe.scope, one, cells[-1], pairs[-1]),
-                None,
+                steps,
                 batch,
             )
         except LstmstateError as error:
@@ -271,27 +282,34 @@ def _distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     return tuple({cell.name: cell for cell in reversed(list(cells))}.values())[::-1]
 
 
-def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None]:
-    """Return a loop's step, and the size of the batch where a constant asks for one."""
+def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | None]:
+    """Return a loop's step, and the steps and the batch where the graph is built for so many.
+
+    Sizes that placeholders leave open are tried: two, and those that operations ask for.
+    """
     try:
-        return Step(one, probe), None
-    except UnsupportedError:
-        outside = (
-            probe.scope.nodes.get(skip(probe.scope.nodes, Tensor(name)).node)
-            for name in one.loop.constants
-        )
-        shapes = (
-            node.constant_shape()
-            for node in (*outside, *one.inside.nodes.values())
-            if node is not None and node.op == "Const"
-        )
-        sizes = dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == 2)
-        for size in list(sizes)[:_TRIED]:
-            try:
-                return Step(one, probe.with_open(size or 1)), size
-            except UnsupportedError:
-                continue
-        raise
+        return Step(one, probe), None, None
+    except UnsupportedError as error:
+        first = error
+    for steps in probe.unpacked[:_TRIED]:
+        try:
+            return Step(one, probe.with_open(steps)), steps, None
+        except UnsupportedError:
+            continue
+    nodes = probe.scope.nodes
+    outside = (nodes.get(skip(nodes, Tensor(name)).node) for name in one.loop.constants)
+    shapes = (
+        node.constant_shape()
+        for node in (*outside, *one.inside.nodes.values())
+        if node is not None and node.op == "Const"
+    )
+    sizes = dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == 2)
+    for size in list(sizes)[:_TRIED]:
+        try:
+            return Step(one, probe.with_open(size or 1)), None, size
+        except UnsupportedError:
+            continue
+    raise first
 
 
 def _cell(one: LoopRecurrence, step: Step, pair: Pair, names: Mapping[str, str]) -> Cell:
@@ -369,11 +387,19 @@ def _fetched(
     array = one.loop.final(number)
     if array is None:
         raise UnsupportedError("the graph does not read its outputs", tensor=one.loop.name)
-    for user, _ in scope.users.get(array.node, ()):
-        if user.op.startswith(_GATHERS) and array in data_inputs(user):
-            tail = tail_of(scope, Tensor(user.name))
-            if tail.reversed:
-                return Output((tail.tensor,), place, int(tail.turned), is_m=is_m, is_own=is_own)
+    queue = [array]
+    while queue:
+        handed = queue.pop()
+        for user, _ in scope.users.get(handed.node, ()):
+            if handed not in data_inputs(user):
+                continue
+            if user.op == "Identity" and not user.name.startswith("\0"):
+                queue.append(Tensor(user.name))
+            elif user.op.startswith(_GATHERS):
+                tail = tail_of(scope, Tensor(user.name))
+                if tail.reversed:
+                    out = (tail.tensor,)
+                    return Output(out, place, int(tail.turned), is_m=is_m, is_own=is_own)
     return Output((array,), place, 0, is_m=is_m, is_own=is_own)
 
 
@@ -427,7 +453,7 @@ def _chains(
     """Yield the chains of steps that a graph repeats."""
     for chain in chains(probe.scope, wired):
         try:
-            shapes = probe.values([chain.c[1], chain.m[1]])
+            shapes = probe.with_open(len(chain.x)).values([chain.c[1], chain.m[1]])
         except LstmstateError as error:
             others.append(f"{printable(chain.scope)}: {error}")
             continue
@@ -449,7 +475,7 @@ def _chains(
         cell = Cell(name, ports[0], ports[1], chain.scope, is_known)
         ends = tuple(tensor.node for states in (chain.c, chain.m) for tensor in states[1:])
         output = _packed(probe.scope, chain)
-        yield _Draft(chain.scope, (cell,), chain.x, (), ends, output, len(chain.x))
+        yield _Draft(chain.scope, (cell,), chain.x, (), ends, output, len(chain.x), is_chain=True)
 
 
 def _packed(scope: Scope, chain: Chain) -> Output:
@@ -490,11 +516,13 @@ def _is_batch_major(probe: Probe, draft: _Draft, x: Tensor) -> bool:
         node = probe.scope.nodes.get(tensor.node)
         given = data_inputs(node) if node is not None else []
         if x in given:
-            plan = probe.compile([tensor])
-            (value,) = probe.run(plan, {x: probe.fed_value(x, (steps + 1, steps + 2))})
-            batch = probe.fed_value(x, (steps + 1, steps + 2)).shape[:2]
-            if value.ndim == 2 and batch[0] != batch[1] and value.shape[0] in batch:
-                return bool(value.shape[0] == batch[0])
+            for sizes in ((steps + 1, steps), (steps, steps + 1)):
+                fed = probe.fed_value(x, sizes)
+                with suppress(UnsupportedError):
+                    (value,) = probe.run(probe.compile([tensor]), {x: fed})
+                    time, batch = fed.shape[sizes[0] > steps], fed.shape[sizes[0] == steps]
+                    if time == steps != batch and np.shape(value)[:1] == (batch,):
+                        return sizes[0] > steps
             break
         queue += [one for one in given if one not in seen]
         seen.update(given)
@@ -522,6 +550,8 @@ def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
 
 def _are_directions(every: Sequence[Recurrence], first: int, second: int) -> bool:
     """Whether two recurrences come from the same input, the second from its end."""
+    if every[first].before == every[second].before != frozenset():
+        return not every[first].is_reversed and every[second].is_reversed
     one, other = _origin(every, first), _origin(every, second)
     return one[0] == other[0] and not one[1] and other[1]
 
@@ -564,10 +594,33 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
     order = sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
     members = tuple(every[at] for at in order)
     outputs = tuple(dict.fromkeys(every[at].output for at in last))
+    for one in members:
+        for cell in one.cells:
+            _refuse_changed(recurrences.probe, cell)
     tops = [every[at].cells[-1].m for at in last]
     ms = tuple(Output(top.steps, top.place, 0, is_m=True, is_own=False) for top in tops)
     given, notes = _input(recurrences, members)
     return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes)
+
+
+def _refuse_changed(probe: Probe, cell: Cell) -> None:
+    """Refuse a state that is fed and that the graph changes before the first step.
+
+    Raises:
+        UnsupportedError: it does.
+    """
+    for port in (cell.c, cell.m):
+        way = origins(probe.scope.nodes, [port.source], {})
+        changing = [node.op for node in way.operations if node.op not in _LAYING]
+        fed = [node for node in way.sources if len(node.shape() or ()) in (2, 3)]
+        sizes = [(node.shape() or ())[-1] for node in fed]
+        widths = {cell.c.width, cell.m.width, cell.c.width + cell.m.width}
+        if changing and len(fed) == len(way.sources) == 1 and sizes[0] in widths:
+            raise UnsupportedError(
+                f"the graph changes the state that it is fed at {printable(fed[0].name)} before "
+                f"the first step ({', '.join(dict.fromkeys(changing[:4]))})",
+                tensor=cell.name,
+            )
 
 
 def _input(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,16 @@ class Probe:
     def with_open(self, size: int) -> Probe:
         """Return a probe with another size for open axes."""
         return Probe(self.scope, self.environment.variable, size)
+
+    @cached_property
+    def unpacked(self) -> list[int]:
+        """How many parts the graph takes sequences apart into, where it does."""
+        counts = (
+            node.number("num")
+            for node in self.scope.nodes.values()
+            if node.op == "Unpack" and not node.name.startswith("\0")
+        )
+        return [count for count in dict.fromkeys(counts) if count]
 
     def is_fed(self, tensor: Tensor) -> bool:
         """Whether data comes into the graph at a tensor."""
