@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lstmstate.cells.model import Cell, Option, SavedState, Stack
 from lstmstate.cells.stats import Stats
-from lstmstate.errors import printable
+from lstmstate.errors import LstmstateError, printable
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.report import text
 from lstmstate.report.console import Sheet
@@ -211,6 +211,16 @@ def _saved(sheet: Sheet, states: list[SavedState]) -> None:
             ]
             for state in states
         ],
+    )
+
+
+def verified_line(sheet: Sheet, values: int, damaged: Sequence[LstmstateError]) -> None:
+    """Print how many of some values could be read, and which could not."""
+    sheet.line()
+    sheet.line(
+        f"{values - len(damaged):,} of {text.count(values, 'value')} are whole"
+        + "".join(f"; damaged: {printable(error.tensor or '')}" for error in damaged[:1])
+        + "".join(f", {printable(error.tensor or '')}" for error in damaged[1:])
     )
 
 
