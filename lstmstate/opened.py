@@ -67,6 +67,11 @@ class LSTMCheckpoint:
         return self.files.graph
 
     @property
+    def graph_damage(self) -> str | None:
+        """What is wrong with the file of the graph; None where it is whole, or there is none."""
+        return self.files.graph_damage
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of how it was read."""
         return tuple(self.files.notes)

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from lstmstate.checkpoint import objects
 from lstmstate.checkpoint.bundle import Bundle
 from lstmstate.checkpoint.dtypes import to_bytes
-from lstmstate.checkpoint.graph import Graph, read_meta, read_saved_model
+from lstmstate.checkpoint.graph import (
+    VARIABLE_OPS,
+    Graph,
+    read_graph_def,
+    read_meta,
+    read_saved_model,
+)
 from lstmstate.checkpoint.locate import V1, Location, locate
 from lstmstate.checkpoint.v1 import V1Checkpoint
 from lstmstate.checkpoint.variables import Variable
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
     from lstmstate.checkpoint.bundle_writer import BundleWriter
 
 __all__ = ["Checkpoint", "Graph", "Variable"]
+
+_OF_FOLDER = "this is the graph of the folder, for the checkpoint has no .meta of its own"
 
 
 class Checkpoint:
@@ -44,6 +52,9 @@ class Checkpoint:
         self.location: Location = locate(path)
         self.prefix = self.location.prefix
         self.notes: list[str] = [self.location.note] if self.location.note else []
+        self._graph_damage: str | None = None
+        if self.location.graph and not self.location.has_own_graph:
+            self.notes.append(f"{self.location.graph}: {_OF_FOLDER}")
         self._reader: Bundle | V1Checkpoint
         names: dict[str, str] = {}
         if self.location.format == V1:
@@ -111,13 +122,37 @@ class Checkpoint:
         if path is None:
             return None
         try:
-            if path.endswith(".pbtxt"):
-                self.notes.append(f"{path}: a graph in text form is not read")
-                return None
-            return read_saved_model(path) if self.location.saved_model else read_meta(path)
+            graph = self._read_graph(path)
         except LstmstateError as error:
+            self._graph_damage = error.problem if isinstance(error, CorruptError) else None
             self.notes.append(f"{error}; going on without the graph")
             return None
+        if graph.damage:
+            self.notes.append(f"{path}: {graph.damage}; the graph in it is whole, and is read")
+        return graph
+
+    @property
+    def graph_damage(self) -> str | None:
+        """What is wrong with the file of the graph; None where it is whole, or there is none."""
+        return self._graph_damage if self.graph is None else self.graph.damage
+
+    def _read_graph(self, path: str) -> Graph:
+        """Read the graph; that of a folder only where it can be the graph of the checkpoint."""
+        if self.location.saved_model:
+            return read_saved_model(path)
+        if self.location.has_own_graph:
+            return read_meta(path)
+        graph = read_graph_def(path)
+        for variable in self.variables.values():
+            node = graph.nodes.get(variable.path)
+            made = node.shape() if node is not None and node.op in VARIABLE_OPS else None
+            if made is not None and None not in made and made != variable.shape:
+                raise LstmstateError(
+                    f"{variable.path} is {list(made)} there, and {list(variable.shape)} in the "
+                    "checkpoint: it is the graph of another model",
+                    path=path,
+                )
+        return graph
 
     def _object_names(self, bundle: Bundle) -> dict[str, str]:
         """Return the graph names of an object-based checkpoint, where they can be read."""

@@ -38,6 +38,7 @@ def checkpoint_document(
         "tensorflow_version": ckpt.tensorflow_version,
         "era": ckpt.era,
         "meta": ckpt.files.location.graph,
+        "graph_damage": ckpt.graph_damage,
         "data_files": list(ckpt.files.data_files),
         "cells": [_cell(cell) for cell in shown],
         "stacks": [

@@ -72,6 +72,8 @@ def _header(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
         if ckpt.graph is None
         else "TensorFlow version unknown",
     ]
+    if ckpt.graph_damage:
+        facts[1:] = ["graph damaged"] if ckpt.graph is None else [facts[1], "graph damaged"]
     if ckpt.era:
         facts.append(f"names of {ckpt.era}")
     sheet.line("; ".join(facts))
