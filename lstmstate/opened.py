@@ -58,7 +58,7 @@ class LSTMCheckpoint:
 
     @property
     def format(self) -> str:
-        """ "v1", "v2", "saved_model" or "object_based"."""
+        """ "v1", "v2", "saved_model", "object_based" or "frozen_graph"."""
         return self.files.format
 
     @property

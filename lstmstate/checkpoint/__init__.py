@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lstmstate.checkpoint import objects
 from lstmstate.checkpoint.bundle import Bundle
 from lstmstate.checkpoint.dtypes import to_bytes
+from lstmstate.checkpoint.frozen import FrozenGraph
 from lstmstate.checkpoint.graph import (
     VARIABLE_OPS,
     Graph,
@@ -16,7 +17,7 @@ from lstmstate.checkpoint.graph import (
     read_meta,
     read_saved_model,
 )
-from lstmstate.checkpoint.locate import V1, Location, locate
+from lstmstate.checkpoint.locate import FROZEN, V1, Location, locate
 from lstmstate.checkpoint.v1 import V1Checkpoint
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import CorruptError, LstmstateError, located
@@ -39,7 +40,7 @@ class Checkpoint:
     Attributes:
         path: as it was given.
         prefix: what it was resolved to.
-        format: "v1", "v2", "saved_model" or "object_based".
+        format: "v1", "v2", "saved_model", "object_based" or "frozen_graph".
         variables: every variable by the name that TensorFlow's own reader lists it under.
         notes: what a user should know of how it was read.
 
@@ -55,10 +56,13 @@ class Checkpoint:
         self._graph_damage: str | None = None
         if self.location.graph and not self.location.has_own_graph:
             self.notes.append(f"{self.location.graph}: {_OF_FOLDER}")
-        self._reader: Bundle | V1Checkpoint
+        self._reader: Bundle | V1Checkpoint | FrozenGraph
         names: dict[str, str] = {}
         if self.location.format == V1:
             self._reader = V1Checkpoint(self.location.files, checksums=checksums)
+        elif self.location.format == FROZEN:
+            self._reader = FrozenGraph(self.prefix)
+            self.notes += self._reader.notes
         else:
             self._reader = Bundle(self.prefix, checksums=checksums)
             self.notes += self._reader.data_problems()
@@ -102,7 +106,7 @@ class Checkpoint:
                 )
 
     def copy(self, name: str, writer: BundleWriter) -> None:
-        """Add a variable to a new V2 checkpoint: byte for byte, or from a V1 file by value."""
+        """Add a variable to a new V2 checkpoint: byte for byte out of another, or by value."""
         if isinstance(self._reader, Bundle):
             writer.copy(self._reader, name)
             return
@@ -138,6 +142,8 @@ class Checkpoint:
 
     def _read_graph(self, path: str) -> Graph:
         """Read the graph; that of a folder only where it can be the graph of the checkpoint."""
+        if isinstance(self._reader, FrozenGraph):
+            return self._reader.graph
         if self.location.saved_model:
             return read_saved_model(path)
         if self.location.has_own_graph:

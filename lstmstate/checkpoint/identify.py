@@ -28,11 +28,7 @@ HDF5 = Kind("hdf5", "an HDF5 file")
 PICKLE = Kind("pickle", "a Python pickle")
 SAVED_MODEL = Kind("saved_model", "a SavedModel")
 META = Kind("meta", "the graph of a checkpoint (a MetaGraphDef)")
-FROZEN = Kind(
-    "frozen_graph",
-    "a frozen graph (a GraphDef)",
-    "its variables are constants now: give the checkpoint that it was frozen from",
-)
+FROZEN = Kind("frozen_graph", "a frozen graph (a GraphDef)")
 PBTXT = Kind("pbtxt", "a graph as text", "give the checkpoint beside it")
 LFS = Kind("lfs_pointer", "a Git LFS pointer", "run 'git lfs pull' in the repository it came from")
 EMPTY = Kind("empty", "an empty file")

@@ -25,7 +25,7 @@ from lstmstate.errors import (
     printable,
 )
 
-V1, V2 = "v1", "v2"
+V1, V2, FROZEN = "v1", "v2", "frozen_graph"
 _STATE_FILE = "checkpoint"
 _FOLDER_GRAPH = "graph.pbtxt"  # of Estimators, and in the examples of tf.train.write_graph
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
@@ -44,9 +44,9 @@ class Location(NamedTuple):
     """Where a checkpoint lies.
 
     Attributes:
-        format: "v1" or "v2".
-        prefix: what TensorFlow's Saver calls the checkpoint.
-        files: the index of a V2 checkpoint, the tables of a V1 checkpoint.
+        format: "v1", "v2" or "frozen_graph".
+        prefix: what TensorFlow's Saver calls the checkpoint, or the file of a frozen graph.
+        files: the index of a V2 checkpoint, the tables of a V1 checkpoint, the frozen graph.
         graph: the `.meta` or `saved_model.pb` beside it, or else the graph of its folder; None
             where there is none.
         saved_model: whether it is the variables of a SavedModel.
@@ -63,7 +63,7 @@ class Location(NamedTuple):
     @property
     def has_own_graph(self) -> bool:
         """Whether the graph is the one that was saved with the checkpoint."""
-        return self.saved_model or self.graph == f"{self.prefix}.meta"
+        return self.saved_model or self.graph in (f"{self.prefix}.meta", self.prefix)
 
 
 class NotACheckpointError(UnsupportedError):
@@ -189,6 +189,8 @@ def _of_file(path: str, *, named: bool = False) -> Location:
             path=path,
             advice=f"put {part['prefix']}.index beside it",
         )
+    if kind is identify.FROZEN:
+        return Location(FROZEN, path, (path,), path)
     raise NotACheckpointError(path, kind)
 
 

@@ -16,6 +16,7 @@ _FORMATS = {
     "v2": "TensorFlow V2 checkpoint",
     "saved_model": "TensorFlow SavedModel",
     "object_based": "TensorFlow object-based checkpoint",
+    "frozen_graph": "TensorFlow frozen graph",
 }
 _ARROWS = {"forward": "fw", "backward": "bw", None: ""}
 _DEFAULT_MARK = "*"  # an option that nothing tells and that is the documented default
