@@ -69,8 +69,8 @@ def command(
     """Tell the LSTM cells in a checkpoint, the state that they take, and the states saved in it.
 
     PATH is whatever is at hand: a prefix, any file of a checkpoint (.index, .data-..., .meta), the
-    `checkpoint` text file, a folder, a SavedModel, a V1 file; or a state in .npy, .npz, .h5, .pkl
-    or .csv (FILE:NAME picks an array inside). Nothing is imported or run, and the values of a
+    `checkpoint` text file, a folder, a SavedModel, a V1 file, a frozen graph; or a state in .npy,
+    .npz, .h5, .pkl or .csv (FILE:NAME picks an array inside). Nothing is imported or run, and the values of a
     checkpoint are not read, except for --stats and --verify.
     """
     if verify and no_checksums:
