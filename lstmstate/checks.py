@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from lstmstate.cells.model import Cell
 from lstmstate.cells.renamed import called_here
-from lstmstate.errors import count, printable
+from lstmstate.errors import LstmstateError, count, printable, raise_all
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.sources import Source
 from lstmstate.state.flow import spans_of
@@ -86,18 +86,40 @@ class Target:
         ]
 
     def ranges(self) -> Iterator[tuple[str, Range]]:
-        """Yield the name and the range of every tensor, or of c and m of every cell."""
+        """Yield the name and the range of every tensor, or of c and m of every cell.
+
+        Raises:
+            LstmstateError: some cannot be read, all of which it names; the others came before.
+        """
         if self.ckpt is None:
-            yield from self.state_ranges()
+            try:
+                yield from self.state_ranges()
+            except LstmstateError:
+                # Those of a checkpoint that holds nothing but a state.
+                found = [
+                    v
+                    for source in self.states
+                    if source.ckpt
+                    for v in source.ckpt.variables.values()
+                ]
+                raise_all([error for v in found if (error := v.damage()) is not None])
+                raise
             of_states = {id(a) for source in self.states for a in source.reading.arrays}
             for array in (a for source in self.states for a in source.reading.file.arrays):
                 if id(array) not in of_states and array.dtype.kind in "fc" and array.shape:
                     yield array.name, range_of(array.whole())
             return
+        errors = []
         for variable in self.ckpt.variables.values():
             if variable.dtype.startswith(("float", "bfloat", "complex")):
-                yield variable.name, range_of(variable.read())
+                try:
+                    value = variable.read()
+                except LstmstateError as error:
+                    errors.append(error)
+                    continue
+                yield variable.name, range_of(value)
                 self._told(variable.nbytes or 0)
+        raise_all(errors)
 
     def state_ranges(self, halves: str = "cm") -> Iterator[tuple[str, Range]]:
         """Yield the name and the range of c and m of every cell of the states."""

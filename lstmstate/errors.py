@@ -10,7 +10,7 @@ and its `exit_code` is the one that the command line ends with.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -62,6 +62,19 @@ class AmbiguousError(LstmstateError):
     """There is more than one answer, and the user has to choose."""
 
 
+class GatheredError(LstmstateError):
+    """Several parts of an input cannot be used.
+
+    Args:
+        errors: one for each of them; the command line shows each on a line of its own.
+    """
+
+    def __init__(self, errors: Sequence[LstmstateError]) -> None:
+        self.errors = tuple(errors)
+        names = ", ".join(printable(error.tensor or "?") for error in errors)
+        super().__init__(f"{len(errors)} values cannot be read: {names}", path=errors[0].path)
+
+
 class MissingExtraError(LstmstateError):
     """A package that is not installed by default is needed."""
 
@@ -77,6 +90,17 @@ def located(
         error.path = error.path or (None if path is None else os.fspath(path))
         error.tensor = error.tensor or tensor
         raise
+
+
+def raise_all(errors: Sequence[LstmstateError]) -> None:
+    """Raise an error for some that were gathered, none where there are none."""
+    if errors:
+        raise errors[0] if len(errors) == 1 else GatheredError(errors)
+
+
+def each(error: LstmstateError) -> tuple[LstmstateError, ...]:
+    """Return the errors that were gathered in one, or else the one."""
+    return error.errors if isinstance(error, GatheredError) else (error,)
 
 
 def printable(text: str) -> str:

@@ -42,6 +42,17 @@ SNAPPY_MAX_RATIO = 64 // 3 + 1
 # constants, stay below 300 MB. Beyond, one goes on without the graph.
 MAX_GRAPH_BYTES = 512 * MIB
 
+# A graph as text is some three times as long as its bytes: 6 MB for a `.meta` of 6,000 nodes. A
+# text makes at most five times its bytes (lists of doubles): a graph below MAX_GRAPH_BYTES.
+MAX_TEXT_GRAPH_BYTES = 64 * MIB
+
+# Protobuf's own readers go no deeper (kDefaultRecursionLimit in io/coded_stream.h); a graph in a
+# SavedModel has some 15 messages inside one another.
+MAX_TEXT_DEPTH = 100
+
+# The longest decimal form of a double has some 770 digits.
+MAX_NUMBER_CHARACTERS = 1000
+
 # The `checkpoint` text file names a handful of paths.
 MAX_STATE_FILE_BYTES = 1 * MIB
 
@@ -70,6 +81,10 @@ MAX_CELLS = 10_000
 
 # A csv is for people: larger states belong into an npy, npz or h5.
 MAX_CSV_BYTES = 16 * MIB
+
+# A constant of a graph may say once what repeats up to its end, and stand for any size. Zeros and
+# ones that training left alone do; a whole embedding or kernel of equal numbers does not.
+MAX_REPEATED_BYTES = 256 * MIB
 
 # The kernels of a GLSTMCell are run as one matrix, which a few bytes can declare to be huge; that
 # of 1,024 units and an input as wide takes 32 MiB.

@@ -69,13 +69,18 @@ class LSTMCheckpoint:
 
     @property
     def format(self) -> str:
-        """ "v1", "v2", "saved_model" or "object_based"."""
+        """ "v1", "v2", "saved_model", "object_based" or "frozen_graph"."""
         return self.files.format
 
     @property
     def graph(self) -> Graph | None:
         """The graph beside the checkpoint, None where there is none."""
         return self.files.graph
+
+    @property
+    def graph_damage(self) -> str | None:
+        """What is wrong with the file of the graph; None where it is whole, or there is none."""
+        return self.files.graph_damage
 
     @property
     def notes(self) -> tuple[str, ...]:

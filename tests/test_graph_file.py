@@ -333,7 +333,7 @@ def test_a_meta_file_and_a_saved_model_hold_the_same_graph(tmp_path: Path) -> No
 
 def test_a_saved_model_without_a_graph_is_refused(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(number(1, 1))
-    with pytest.raises(UnsupportedError, match="holds no graph"):
+    with pytest.raises(UnsupportedError, match="has no graph"):
         read_saved_model(str(tmp_path / "saved_model.pb"))
 
 

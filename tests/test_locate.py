@@ -226,8 +226,6 @@ def kinds(folder: Path) -> dict[str, tuple[Path, str]]:
 
     with zipfile.ZipFile(folder / "model.pt", "w") as archive:
         archive.writestr("archive/data.pkl", b"")
-    # A frozen graph begins with a node {name, op}; a graph of a checkpoint with its versions.
-    (folder / "frozen.pb").write_bytes(b"\x0a\x0c\x0a\x01x\x12\x07Const__")
     return {
         path.name: (path, kind)
         for path, kind in {
@@ -243,7 +241,6 @@ def kinds(folder: Path) -> dict[str, tuple[Path, str]]:
             folder / "archive.gz": "gzip",
             folder / "plain.zip": "zip",
             folder / "model.pt": "pytorch",
-            folder / "frozen.pb": "frozen_graph",
         }.items()
     }
 
@@ -254,6 +251,17 @@ def test_other_files_are_named_for_what_they_are(tmp_path: Path) -> None:
             locate(str(path))
         assert caught.value.kind.key == kind, path.name
         assert "not a" in str(caught.value)
+
+
+def test_a_graph_in_bytes_is_a_frozen_one(tmp_path: Path) -> None:
+    """It begins with a node {name, op}; a graph of a checkpoint begins with its versions."""
+    path = tmp_path / "frozen.pb"
+    path.write_bytes(b"\x0a\x0c\x0a\x01x\x12\x07Const__")
+    found = locate(str(path))
+    assert (found.format, found.prefix, found.graph) == ("frozen_graph", str(path), str(path))
+    path.write_bytes(b"\x0a\x0d\x0a\x00\x2a\x091.15.0-rc0")
+    with pytest.raises(NotACheckpointError, match="the graph of a checkpoint"):
+        locate(str(path))
 
 
 def test_folders_fifos_and_files_without_permission(tmp_path: Path) -> None:

@@ -107,13 +107,9 @@ def _forget_bias(graph: Graph, forget: Node | None) -> Option:
             queue += trace.operands(graph, node)
         elif value is not None:
             total += value
-        elif made is not None and (made.op == "Const" or _is_number(made)):
+        elif made is not None and made.op in VARIABLE_OPS | FED | {"Const"}:
             return UNKNOWN  # fed, learnt, or not one number
     return Option(total, "graph")
-
-
-def _is_number(node: Node) -> bool:
-    return node.op in VARIABLE_OPS | FED and node.shape() in ((), None)
 
 
 def other(graph: Graph, node: Node, known: Node) -> Node | None:

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 from lstmstate.checkpoint import objects
 from lstmstate.checkpoint.bundle import Bundle
 from lstmstate.checkpoint.dtypes import to_bytes
-from lstmstate.checkpoint.graph import Graph, read_meta, read_saved_model
-from lstmstate.checkpoint.locate import V1, Location, locate
+from lstmstate.checkpoint.frozen import FrozenGraph
+from lstmstate.checkpoint.graph import (
+    VARIABLE_OPS,
+    Graph,
+    read_graph_def,
+    read_meta,
+    read_saved_model,
+)
+from lstmstate.checkpoint.locate import FROZEN, V1, Location, locate
 from lstmstate.checkpoint.v1 import V1Checkpoint
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import CorruptError, LstmstateError, located
@@ -19,6 +26,8 @@ if TYPE_CHECKING:
     from lstmstate.checkpoint.bundle_writer import BundleWriter
 
 __all__ = ["Checkpoint", "Graph", "Variable"]
+
+_OF_FOLDER = "this is the graph of the folder, for the checkpoint has no .meta of its own"
 
 
 class Checkpoint:
@@ -31,7 +40,7 @@ class Checkpoint:
     Attributes:
         path: as it was given.
         prefix: what it was resolved to.
-        format: "v1", "v2", "saved_model" or "object_based".
+        format: "v1", "v2", "saved_model", "object_based" or "frozen_graph".
         variables: every variable by the name that TensorFlow's own reader lists it under.
         notes: what a user should know of how it was read.
 
@@ -44,10 +53,16 @@ class Checkpoint:
         self.location: Location = locate(path)
         self.prefix = self.location.prefix
         self.notes: list[str] = [self.location.note] if self.location.note else []
-        self._reader: Bundle | V1Checkpoint
+        self._graph_damage: str | None = None
+        if self.location.graph and not self.location.has_own_graph:
+            self.notes.append(f"{self.location.graph}: {_OF_FOLDER}")
+        self._reader: Bundle | V1Checkpoint | FrozenGraph
         names: dict[str, str] = {}
         if self.location.format == V1:
             self._reader = V1Checkpoint(self.location.files, checksums=checksums)
+        elif self.location.format == FROZEN:
+            self._reader = FrozenGraph(self.prefix)
+            self.notes += self._reader.notes
         else:
             self._reader = Bundle(self.prefix, checksums=checksums)
             self.notes += self._reader.data_problems()
@@ -91,7 +106,7 @@ class Checkpoint:
                 )
 
     def copy(self, name: str, writer: BundleWriter) -> None:
-        """Add a variable to a new V2 checkpoint: byte for byte, or from a V1 file by value."""
+        """Add a variable to a new V2 checkpoint: byte for byte out of another, or by value."""
         if isinstance(self._reader, Bundle):
             writer.copy(self._reader, name)
             return
@@ -111,13 +126,39 @@ class Checkpoint:
         if path is None:
             return None
         try:
-            if path.endswith(".pbtxt"):
-                self.notes.append(f"{path}: a graph in text form is not read")
-                return None
-            return read_saved_model(path) if self.location.saved_model else read_meta(path)
+            graph = self._read_graph(path)
         except LstmstateError as error:
+            self._graph_damage = error.problem if isinstance(error, CorruptError) else None
             self.notes.append(f"{error}; going on without the graph")
             return None
+        if graph.damage:
+            self.notes.append(f"{path}: {graph.damage}; the graph in it is whole, and is read")
+        return graph
+
+    @property
+    def graph_damage(self) -> str | None:
+        """What is wrong with the file of the graph; None where it is whole, or there is none."""
+        return self._graph_damage if self.graph is None else self.graph.damage
+
+    def _read_graph(self, path: str) -> Graph:
+        """Read the graph; that of a folder only where it can be the graph of the checkpoint."""
+        if isinstance(self._reader, FrozenGraph):
+            return self._reader.graph
+        if self.location.saved_model:
+            return read_saved_model(path)
+        if self.location.has_own_graph:
+            return read_meta(path)
+        graph = read_graph_def(path)
+        for variable in self.variables.values():
+            node = graph.nodes.get(variable.path)
+            made = node.shape() if node is not None and node.op in VARIABLE_OPS else None
+            if made is not None and None not in made and made != variable.shape:
+                raise LstmstateError(
+                    f"{variable.path} is {list(made)} there, and {list(variable.shape)} in the "
+                    "checkpoint: it is the graph of another model",
+                    path=path,
+                )
+        return graph
 
     def _object_names(self, bundle: Bundle) -> dict[str, str]:
         """Return the graph names of an object-based checkpoint, where they can be read."""

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from lstmstate.checkpoint import wire
 from lstmstate.checkpoint.node import Node, parse_node
 
+INLINED = "\0"  # what the names of nodes out of functions begin with
+
 # The attributes that name a function, and how many inputs come before its arguments.
 _CALLS = {"body": 0, "then_branch": 1, "else_branch": 1, "f": 0}
 
@@ -27,7 +29,7 @@ def inlined(library: bytes, nodes: dict[str, Node]) -> Iterator[Node]:
     """
     bodies = wire.all_bytes(wire.message(library).get(1))
     # What is laid in stands under a number: a long name would be there once for every node.
-    functions = dict(_function(body, f"\0{number}") for number, body in enumerate(bodies))
+    functions = dict(_function(body, f"{INLINED}{number}") for number, body in enumerate(bodies))
     queue = deque(nodes.values())
     while queue:
         caller = queue.popleft()

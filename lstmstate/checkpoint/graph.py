@@ -1,4 +1,4 @@
-"""The graph that lies beside a checkpoint (`.meta`, `saved_model.pb`), as nodes and edges.
+"""The graph of a checkpoint (`.meta`, `saved_model.pb`, `graph.pbtxt`), as nodes and edges.
 
 It is walked as bytes and never imported: whatever operations it names, none is run. Messages:
 TensorFlow core/protobuf/{meta_graph,saved_model}.proto, core/framework/{graph,node_def,
@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lstmstate import limits
-from lstmstate.checkpoint import wire
+from lstmstate.checkpoint import identify, wire
 from lstmstate.checkpoint.functions import inlined
 from lstmstate.checkpoint.node import Node, parse_node
-from lstmstate.checkpoint.source import read_whole
+from lstmstate.checkpoint.source import LFS_POINTER, read_whole
 from lstmstate.errors import CorruptError, UnsupportedError, located
 
 VARIABLE_OPS = frozenset({"Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable"})
@@ -43,6 +43,14 @@ class Graph:
         producer: GraphDef.versions.producer.
         library: its functions, a FunctionDefLibrary as bytes.
         trainable: node names of the trainable variables; None where the graph lists none.
+        damage: what is wrong with the file behind the graph, which itself is whole; None for
+            a whole file.
+        has_end: whether its GraphDef has what TensorFlow writes behind the nodes. Without it
+            nothing shows that a file of nodes alone was not cut between two of them.
+
+    Raises:
+        CorruptError: the graph itself is damaged. Part of a graph is no graph: an operation that
+            is missing could be the one that matters.
     """
 
     def __init__(self, meta_graph: bytes) -> None:
@@ -51,11 +59,11 @@ class Graph:
         self.library = b""
         self.tensorflow_version: str | None = None
         self.trainable: frozenset[str] | None = None
+        self.damage: str | None = None
+        self.has_end = False
         self._edges: dict[str, list[Edge]] | None = None
         self._steps: int | None = None
-        for number, _, value in wire.fields(meta_graph):
-            if not isinstance(value, bytes):
-                continue
+        for number, value in self._whole_fields(meta_graph):
             if number == 1:
                 self.tensorflow_version = wire.text(wire.last_bytes(wire.message(value).get(5)))
             elif number == 2:
@@ -64,9 +72,25 @@ class Graph:
                 self._add_collection(value)
         self.tensorflow_version = self.tensorflow_version or _release(self.producer)
 
+    def _whole_fields(self, meta_graph: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield the fields that are messages, up to where the file is damaged."""
+        try:
+            for number, _, value in wire.fields(meta_graph):
+                if isinstance(value, bytes):
+                    yield number, value
+        except CorruptError as error:
+            self.damage = _damage(error)
+            within_graph = isinstance(error, wire.CutShortError) and error.number == 2
+            if within_graph or not self.nodes:
+                raise CorruptError(self.damage) from error
+
     def _add_nodes(self, graph_def: bytes) -> None:
-        """Read a GraphDef: 1 repeated node, 2 library of functions, 4 versions {1 producer}."""
+        """Read a GraphDef: 1 repeated node, 2 library of functions, 4 versions {1 producer}.
+
+        In 0.5 a number, 3, was in the place of the versions.
+        """
         for number, _, value in wire.fields(graph_def):
+            self.has_end = self.has_end or number in (2, 3, 4)
             if number == 1 and isinstance(value, bytes):
                 self._add(parse_node(value))
             elif number == 2 and isinstance(value, bytes):
@@ -154,28 +178,109 @@ def split_port(tensor: str) -> tuple[str, int]:
 
 
 def read_meta(path: str) -> Graph:
-    """Read a `.meta` file, which is a MetaGraphDef.
+    """Read a `.meta` file, which is a MetaGraphDef, in bytes or as text.
 
     Raises:
-        LstmstateError: it is missing, or not one.
+        LstmstateError: it is missing, or not one, or the graph in it is damaged.
     """
-    with located(path):
-        return Graph(read_whole(path, limits.MAX_GRAPH_BYTES, "a graph"))
+    return _read(path, "MetaGraphDef")
 
 
 def read_saved_model(path: str) -> Graph:
-    """Read the first graph of a `saved_model.pb`: SavedModel {1 version, 2 repeated graph}.
+    """Read the first graph of a SavedModel {1 version, 2 repeated MetaGraphDef}, as `read_meta`.
 
     Raises:
-        LstmstateError: it is missing, not one, or holds no graph.
+        LstmstateError: it is missing, not one, or has no graph, or the graph in it is damaged.
     """
+    return _read(path, "SavedModel")
+
+
+def read_graph_def(path: str, *, needs_end: bool = True) -> Graph:
+    """Read a GraphDef, which `tf.train.write_graph` writes, as `read_meta`.
+
+    Args:
+        needs_end: whether one without an end is damaged. Frozen graphs need none: TensorFlow's
+            remove_training_nodes leaves it out.
+
+    Raises:
+        LstmstateError: it is missing, or not one, or damaged.
+    """
+    return _read(path, "GraphDef", needs_end=needs_end)
+
+
+def _read(path: str, message: str, *, needs_end: bool = True) -> Graph:
+    """Read a graph file; `message` is what one in bytes holds, a text shows it itself."""
     with located(path):
-        for number, _, value in wire.fields(
-            read_whole(path, limits.MAX_GRAPH_BYTES, "a SavedModel")
-        ):
+        data = read_whole(path, limits.MAX_GRAPH_BYTES, "a graph")
+        if not data:
+            raise CorruptError("the graph file is empty")
+        if data.startswith(LFS_POINTER):
+            raise UnsupportedError(f"this is {identify.LFS.words}", advice=identify.LFS.advice)
+        written = _message_of(data)
+        if written:
+            data, message = _from_text(data, written), written
+        elif written is not None and message == "GraphDef":
+            raise CorruptError("the graph file is a text, and the text is no graph")
+        damage = None
+        if message == "GraphDef":
+            data = wire.bytes_field(2, data)
+        elif message == "SavedModel":
+            data, damage = _first_graph(data)
+        try:
+            graph = Graph(data)
+        except wire.CutShortError as error:
+            raise CorruptError(_damage(error)) from error
+        graph.damage = damage or graph.damage
+        if not graph.nodes:
+            raise CorruptError(damage) if damage else UnsupportedError("it has no graph")
+        if message == "GraphDef" and needs_end and not graph.has_end:
+            raise CorruptError("the graph file is cut short: it has no versions, which come last")
+        return graph
+
+
+def _message_of(data: bytes) -> str | None:
+    """Return which message a text holds, "" for none; None for a file in bytes.
+
+    The first bytes of a file that is cut after a few can look like a text.
+    """
+    start = data[: identify.LOOK]
+    if not identify.is_text(start):
+        return None
+    from lstmstate.checkpoint import text_format
+
+    return text_format.message_of(start) or ""
+
+
+def _from_text(text: bytes, message: str) -> bytes:
+    """Return the bytes of a graph that was written as text."""
+    from lstmstate.checkpoint import text_format
+
+    if len(text) > limits.MAX_TEXT_GRAPH_BYTES:
+        most = limits.MAX_TEXT_GRAPH_BYTES
+        raise UnsupportedError(f"a graph of {len(text)} bytes of text is larger than {most}")
+    return text_format.to_wire(text, message)
+
+
+def _first_graph(saved_model: bytes) -> tuple[bytes, str | None]:
+    """Return the first MetaGraphDef of a SavedModel, and what is wrong with the file behind it."""
+    try:
+        for number, _, value in wire.fields(saved_model):
             if number == 2 and isinstance(value, bytes):
-                return Graph(value)
-        raise UnsupportedError("it holds no graph")
+                return value, None
+    except CorruptError as error:
+        if isinstance(error, wire.CutShortError) and error.number == 2:
+            return saved_model[error.start :], _damage(error)
+        raise CorruptError(_damage(error)) from error
+    raise UnsupportedError("it has no graph")
+
+
+def _damage(error: CorruptError) -> str:
+    """Return what is wrong with a graph file, in a few words."""
+    if not isinstance(error, wire.CutShortError) or error.missing > limits.MAX_GRAPH_BYTES:
+        return f"the graph file is damaged ({error.problem})"
+    bytes_are = "byte is" if error.missing == 1 else "bytes are"
+    missing = f" ({error.missing} {bytes_are} missing)" if error.missing else ""
+    return f"the graph file is cut short{missing}"
 
 
 def _release(producer: int) -> str | None:

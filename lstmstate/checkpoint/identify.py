@@ -9,7 +9,7 @@ from lstmstate.checkpoint.source import LFS_POINTER, ByteSource
 from lstmstate.checkpoint.table import MAGIC
 from lstmstate.errors import CorruptError
 
-_LOOK = 4096  # bytes of a file's start that are looked at
+LOOK = 4096  # bytes of a file's start that are looked at
 
 
 class Kind(NamedTuple):
@@ -28,11 +28,8 @@ HDF5 = Kind("hdf5", "an HDF5 file")
 PICKLE = Kind("pickle", "a Python pickle")
 SAVED_MODEL = Kind("saved_model", "a SavedModel")
 META = Kind("meta", "the graph of a checkpoint (a MetaGraphDef)")
-FROZEN = Kind(
-    "frozen_graph",
-    "a frozen graph (a GraphDef)",
-    "its variables are constants now: give the checkpoint that it was frozen from",
-)
+FROZEN = Kind("frozen_graph", "a frozen graph (a GraphDef)")
+PBTXT = Kind("pbtxt", "a graph as text", "give the checkpoint beside it")
 LFS = Kind("lfs_pointer", "a Git LFS pointer", "run 'git lfs pull' in the repository it came from")
 EMPTY = Kind("empty", "an empty file")
 TEXT = Kind("text", "a text file")
@@ -59,7 +56,7 @@ _SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (
 
 def identify(source: ByteSource) -> Kind:
     """Return what an open file is; the name of the file plays no part in it."""
-    start = source.read(0, min(source.size, _LOOK), "the start of the file")
+    start = source.read(0, min(source.size, LOOK), "the start of the file")
     end = source.read(max(source.size - 8, 0), min(source.size, 8), "the end of the file")
     if not start:
         return EMPTY
@@ -85,22 +82,28 @@ def _zip(start: bytes) -> Kind:
     return Kind("zip", "a zip archive", "unpack it first")
 
 
-def _text(start: bytes) -> Kind | None:
-    """Return the kind of a text, None for bytes that are not one."""
+def is_text(start: bytes) -> bool:
+    """Whether the first `LOOK` bytes of a file, or all of a shorter one, are a text."""
     try:
         # The last characters may be cut through.
-        text = start.decode("utf-8") if len(start) < _LOOK else start[:-4].decode("utf-8", "ignore")
+        text = start.decode("utf-8") if len(start) < LOOK else start[:-4].decode("utf-8", "ignore")
     except UnicodeDecodeError:
+        return False
+    return all(ord(character) >= 32 or character in "\t\n\r\f" for character in text)
+
+
+def _text(start: bytes) -> Kind | None:
+    """Return the kind of a text, None for bytes that are not one."""
+    if not is_text(start):
         return None
-    if any(ord(character) < 32 and character not in "\t\n\r\f" for character in text):
-        return None
-    if text.lstrip().startswith(("model_checkpoint_path:", "all_model_checkpoint_paths:")):
+    text = start.lstrip()
+    if text.startswith((b"model_checkpoint_path:", b"all_model_checkpoint_paths:")):
         return CHECKPOINT_STATE
-    if text.lstrip()[:1] in ("{", "["):
+    if text[:1] in (b"{", b"["):
         return Kind("json", "a JSON text", _CKPT_ADVICE)
-    if text.lstrip().startswith(("node {", "meta_info_def {", "saved_model_schema_version")):
-        return Kind("pbtxt", "a graph as text", "give the checkpoint beside it")
-    return TEXT
+    from lstmstate.checkpoint import text_format
+
+    return TEXT if text_format.message_of(start) is None else PBTXT
 
 
 def _protobuf(start: bytes, size: int) -> Kind | None:

@@ -25,8 +25,9 @@ from lstmstate.errors import (
     printable,
 )
 
-V1, V2 = "v1", "v2"
+V1, V2, FROZEN = "v1", "v2", "frozen_graph"
 _STATE_FILE = "checkpoint"
+_FOLDER_GRAPH = "graph.pbtxt"  # of Estimators, and in the examples of tf.train.write_graph
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 _LOOKED_INTO = 200  # folders in a folder, to say where checkpoints are
 _SHOWN = 20  # checkpoints of a folder that an error lists
@@ -43,10 +44,11 @@ class Location(NamedTuple):
     """Where a checkpoint lies.
 
     Attributes:
-        format: "v1" or "v2".
-        prefix: what TensorFlow's Saver calls the checkpoint.
-        files: the index of a V2 checkpoint, the tables of a V1 checkpoint.
-        graph: the `.meta` or `saved_model.pb` beside it, None where there is none.
+        format: "v1", "v2" or "frozen_graph".
+        prefix: what TensorFlow's Saver calls the checkpoint, or the file of a frozen graph.
+        files: the index of a V2 checkpoint, the tables of a V1 checkpoint, the frozen graph.
+        graph: the `.meta` or `saved_model.pb` beside it, or else the graph of its folder; None
+            where there is none.
         saved_model: whether it is the variables of a SavedModel.
         note: what a user should know of how it was found.
     """
@@ -57,6 +59,11 @@ class Location(NamedTuple):
     graph: str | None
     saved_model: bool = False
     note: str | None = None
+
+    @property
+    def has_own_graph(self) -> bool:
+        """Whether the graph is the one that was saved with the checkpoint."""
+        return self.saved_model or self.graph in (f"{self.prefix}.meta", self.prefix)
 
 
 class NotACheckpointError(UnsupportedError):
@@ -124,15 +131,17 @@ def _v2(prefix: str) -> Location:
             beside = os.path.join(os.path.dirname(parent), graph)
             if os.path.isfile(beside):
                 return Location(V2, prefix, (f"{prefix}.index",), beside, saved_model=True)
-    return Location(V2, prefix, (f"{prefix}.index",), _meta(prefix))
+    return Location(V2, prefix, (f"{prefix}.index",), _graph(prefix))
 
 
 def _v1(prefix: str, files: tuple[str, ...]) -> Location:
-    return Location(V1, prefix, files, _meta(prefix))
+    return Location(V1, prefix, files, _graph(prefix))
 
 
-def _meta(prefix: str) -> str | None:
-    return f"{prefix}.meta" if os.path.isfile(f"{prefix}.meta") else None
+def _graph(prefix: str) -> str | None:
+    """Return the graph that was saved with a checkpoint, or else that of its folder."""
+    of_folder = os.path.join(os.path.dirname(prefix), _FOLDER_GRAPH)
+    return next(filter(os.path.isfile, (f"{prefix}.meta", of_folder)), None)
 
 
 def _of_file(path: str, *, named: bool = False) -> Location:
@@ -165,6 +174,9 @@ def _of_file(path: str, *, named: bool = False) -> Location:
             )
     if kind is identify.CHECKPOINT_STATE and not named:
         return _by_state_file(path)
+    if kind is identify.PBTXT and not part and len(checkpoints_in(folder)) == 1:
+        found = _only_one(folder, None)
+        return found if found.has_own_graph else found._replace(graph=path)
     if part and name.endswith(".meta"):
         raise NotFoundError(
             "only the graph is here; the values are in files that are missing",
@@ -177,6 +189,8 @@ def _of_file(path: str, *, named: bool = False) -> Location:
             path=path,
             advice=f"put {part['prefix']}.index beside it",
         )
+    if kind is identify.FROZEN:
+        return Location(FROZEN, path, (path,), path)
     raise NotACheckpointError(path, kind)
 
 

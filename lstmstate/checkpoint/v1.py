@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from lstmstate import limits
 from lstmstate.checkpoint import dtypes, wire
-from lstmstate.checkpoint.dtypes import DType
 from lstmstate.checkpoint.ordered_code import Extents, encode_slice_key
 from lstmstate.checkpoint.source import ByteSource
 from lstmstate.checkpoint.table import Table
+from lstmstate.checkpoint.tensor_proto import listed_values
 from lstmstate.checkpoint.variables import Spec, parse_extents, parse_shape, region
-from lstmstate.errors import CorruptError, UnsupportedError, located
+from lstmstate.errors import CorruptError, located
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +84,10 @@ class V1Checkpoint:
                 raise CorruptError("it is listed, but its values are not there")
             # SavedTensorSlices.data (2) is a SavedSlice, whose data (3) is a TensorProto.
             slice_ = wire.message(wire.last_bytes(wire.message(stored).get(2)))
-            return _values(wire.last_bytes(slice_.get(3)), spec.dtype, shape)
+            value = listed_values(wire.last_bytes(slice_.get(3)), spec.dtype)
+            if value.size != math.prod(shape):
+                raise CorruptError(f"{value.size} values are stored for the shape {list(shape)}")
+            return value.reshape(shape)
 
 
 def _list(stored: bytes) -> list[Spec]:
@@ -109,50 +112,3 @@ def _list(stored: bytes) -> list[Spec]:
             dtype = dtypes.by_number(wire.last_int(found.get(3)))
             specs.append(Spec(name, dtype, shape, slices))
     return specs
-
-
-def _values(proto: bytes, dtype: DType, shape: tuple[int, ...]) -> NDArray[np.generic]:
-    """Return the values of a TensorProto; its dtype and shape are the list's, not its own."""
-    import numpy as np
-
-    if not dtype.proto_field:
-        raise UnsupportedError(f"values of dtype {dtype.name} cannot be read")
-    stored = wire.message(proto).get(dtype.proto_field, [])
-    value: NDArray[np.generic]
-    if dtype is dtypes.STRING:
-        value = np.empty(len(stored), object)
-        value[:] = wire.all_bytes(stored)
-    elif dtype.name in ("float32", "float64", "complex64", "complex128"):
-        data = b"".join(wire.all_bytes(stored))
-        if len(data) != math.prod(shape) * dtype.itemsize:
-            raise CorruptError(f"{len(data)} bytes are stored for a value of shape {list(shape)}")
-        return dtypes.from_bytes(data, dtype, shape)
-    else:
-        numbers = _varints(b"".join(wire.all_bytes(stored)))
-        # Small types lie in wider fields, two's complement: the low bytes are the value.
-        width = f"u{dtype.itemsize}"
-        value = dtypes.widened(numbers.astype(width).view(np.dtype(dtype.storage)), dtype)
-    if value.size != math.prod(shape):
-        raise CorruptError(f"{value.size} values are stored for the shape {list(shape)}")
-    return value.reshape(shape)
-
-
-def _varints(data: bytes) -> NDArray[np.uint64]:
-    """Return packed varints as an array: all first bytes at once, then all second ones, …"""
-    import numpy as np
-
-    stored = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(stored < 0x80)
-    if len(stored) and (not len(ends) or ends[-1] != len(stored) - 1):
-        raise CorruptError("its last number does not end")
-    starts = np.concatenate([ends[:0], [0], ends[:-1] + 1])[: len(ends)]
-    lengths = ends - starts + 1
-    longest = int(lengths.max(initial=0))
-    if longest > 10:
-        raise CorruptError("one of its numbers is longer than 64 bits")
-    values = np.zeros(len(ends), np.uint64)
-    for place in range(longest):
-        there = lengths > place
-        septets = (stored[starts[there] + place] & 0x7F).astype(np.uint64)
-        values[there] |= septets << np.uint64(7 * place)
-    return values

@@ -10,7 +10,7 @@ from lstmstate import limits
 from lstmstate.checkpoint import objects, wire
 from lstmstate.checkpoint.dtypes import DType
 from lstmstate.checkpoint.ordered_code import WHOLE_AXIS, Extent, Extents
-from lstmstate.errors import CorruptError, UnsupportedError, located
+from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, located
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,6 +129,19 @@ class Variable:
                 return self._reader.read(self.spec, None)
             except ValueError as error:  # NumPy's word on sizes that no array can have
                 raise CorruptError(f"its bytes make no array of its shape ({error})") from None
+
+    def damage(self) -> LstmstateError | None:
+        """Read the value, and return the error where it cannot be read; None where it can.
+
+        That a dtype has no values that are read (resource, variant) is no damage.
+        """
+        try:
+            self.read()
+        except UnsupportedError:
+            return None
+        except LstmstateError as error:
+            return error
+        return None
 
 
 def join_slices(spec: Spec, reader: Reader) -> NDArray[np.generic]:

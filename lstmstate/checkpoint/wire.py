@@ -18,6 +18,22 @@ _MAX_VARINT_BYTES = 10  # 64 bits in groups of seven
 Value = int | bytes
 
 
+class CutShortError(CorruptError):
+    """A message ends within a field.
+
+    Attributes:
+        number: of that field; 0 where it ends before its value.
+        start: where the value begins.
+        missing: the bytes of the value that are missing; 0 where that is not known.
+    """
+
+    def __init__(self, problem: str, number: int = 0, start: int = 0, missing: int = 0) -> None:
+        super().__init__(problem)
+        self.number = number
+        self.start = start
+        self.missing = missing
+
+
 def varint(data: bytes, at: int) -> tuple[int, int]:
     """Read a varint of at most 64 bits.
 
@@ -25,7 +41,8 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
         The value, and the position behind it.
 
     Raises:
-        CorruptError: the varint runs over the end, or over ten bytes, or over 64 bits.
+        CutShortError: the data ends within the varint.
+        CorruptError: it has more than ten bytes, or more than 64 bits.
 
     >>> varint(bytes([0xAC, 0x02]), 0)
     (300, 2)
@@ -39,7 +56,8 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
                 raise CorruptError("a varint is larger than 64 bits")
             return result, position + 1
         shift += 7
-    raise CorruptError("a varint does not end")
+    problem = "a varint does not end"
+    raise CorruptError(problem) if len(data) - at >= _MAX_VARINT_BYTES else CutShortError(problem)
 
 
 def signed(value: int) -> int:
@@ -54,6 +72,7 @@ def fields(data: bytes) -> Iterator[tuple[int, int, Value]]:
     length-delimited ones.
 
     Raises:
+        CutShortError: the message ends within a field.
         CorruptError: the bytes are not a message.
 
     >>> list(fields(bytes([0x08, 0x01, 0x1A, 0x02, 0x08, 0x01])))
@@ -72,7 +91,9 @@ def fields(data: bytes) -> Iterator[tuple[int, int, Value]]:
         if wire_type == LENGTH_DELIMITED:
             length, at = varint(data, at)
             if length > end - at:
-                raise CorruptError(f"field {number} runs {length - end + at} bytes over the end")
+                missing = length - end + at
+                problem = f"field {number} runs {missing} bytes over the end"
+                raise CutShortError(problem, number, at, missing)
             value = data[at : at + length]
             at += length
         elif wire_type == VARINT:
@@ -80,7 +101,7 @@ def fields(data: bytes) -> Iterator[tuple[int, int, Value]]:
         elif wire_type in (FIXED32, FIXED64):
             width = 4 if wire_type == FIXED32 else 8
             if width > end - at:
-                raise CorruptError(f"field {number} runs over the end")
+                raise CutShortError(f"field {number} runs over the end")
             value = int.from_bytes(data[at : at + width], "little")
             at += width
         else:

@@ -18,7 +18,7 @@ from types import FrameType
 import click
 
 from lstmstate import __version__
-from lstmstate.errors import LstmstateError, printable
+from lstmstate.errors import LstmstateError, each, printable
 
 _COMMANDS = {
     "inspect": "what is inside: cells, state widths, saved states, variables",
@@ -146,7 +146,8 @@ def _told(error: Exception, *, debug: bool) -> int:
             sys.stdout.flush()
         except (OSError, ValueError):  # it was stdout that could not be written
             _give_up_stdout()
-        tell(f"error: {error}")
+        for one in each(error):
+            tell(f"error: {one}")
     else:
         name = type(error).__name__
         tell(f"error: a fault of this program ({name}: {error}); --debug shows where: report it")

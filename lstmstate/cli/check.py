@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lstmstate.cli import CONTEXT, DONE, NO, SOME_FAILED, decided, options, tell
-from lstmstate.errors import AmbiguousError, CorruptError, LstmstateError, printable
+from lstmstate.errors import AmbiguousError, CorruptError, LstmstateError, each, printable
 
 if TYPE_CHECKING:
     from lstmstate.checks import Finding
@@ -82,8 +82,9 @@ def command(
         except LstmstateError as error:
             if len(paths) == 1:
                 raise
-            failed.append((path, str(error)))
-            tell(f"error: {error}")
+            for one in each(error):
+                failed.append((path, str(one)))
+                tell(f"error: {one}")
     holds = all(one.holds for _, findings in results for one in findings)
     code = decided(SOME_FAILED if failed else DONE if holds else NO)
     _tell(results, failed, as_json=as_json, quiet=quiet, single=len(paths) == 1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstmstate.cli import CONTEXT, SOME_FAILED, options, tell
-from lstmstate.errors import LstmstateError
+from lstmstate.cli import CONTEXT, DONE, SOME_FAILED, UNUSABLE, options, tell
+from lstmstate.errors import LstmstateError, each
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell
@@ -42,6 +42,11 @@ Examples:
     is_flag=True,
     help="Read the cells' tensors: min, max, mean, std, zeros, NaN, Inf of each gate.",
 )
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Read every value and its checksum; name each damaged tensor, and end with 3.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 @click.option(
     "--no-checksums",
@@ -55,6 +60,7 @@ def command(
     cell_names: tuple[str, ...],
     variables: bool,
     stats: bool,
+    verify: bool,
     as_json: bool,
     no_checksums: bool,
     quiet: bool,
@@ -63,24 +69,28 @@ def command(
     """Tell the LSTM cells in a checkpoint, the state that they take, and the states saved in it.
 
     PATH is whatever is at hand: a prefix, any file of a checkpoint (.index, .data-..., .meta), the
-    `checkpoint` text file, a folder, a SavedModel, a V1 file; or a state in .npy, .npz, .h5, .pkl
-    or .csv (FILE:NAME picks an array inside, CKPT:NAME a saved state), or - for stdin. Nothing is
-    imported or run, and the values of a checkpoint are not read, except for --stats.
+    `checkpoint` text file, a folder, a SavedModel, a V1 file, a frozen graph; or a state in .npy,
+    .npz, .h5, .pkl or .csv (FILE:NAME picks an array inside, CKPT:NAME a saved state), or - for
+    stdin. Nothing is imported or run, and the values of a checkpoint are not read, except for
+    --stats and --verify.
     """
+    if verify and no_checksums:
+        raise click.UsageError("give --verify or --no-checksums, not both")
     if no_checksums and not quiet:
         tell("note: checksums are not verified; values may be wrong")
-    teller = _Teller(cell_names, variables, stats, as_json, not no_checksums, quiet)
+    teller = _Teller(cell_names, variables, stats, verify, as_json, not no_checksums, quiet)
     for path in paths:
         try:
             teller.tell(path)
         except LstmstateError as error:
             if len(paths) == 1:
                 raise
-            teller.failed.append((path, str(error)))
-            tell(f"error: {error}")
+            teller.fail(path, each(error))
     if as_json:
         teller.write_json(single=len(paths) == 1)
-    return SOME_FAILED if teller.failed else 0
+    if not teller.failed:
+        return DONE
+    return SOME_FAILED if len(paths) > 1 else UNUSABLE
 
 
 class _Teller:
@@ -91,6 +101,7 @@ class _Teller:
         cell_names: tuple[str, ...],
         variables: bool,
         stats: bool,
+        verify: bool,
         as_json: bool,
         checksums: bool,
         quiet: bool,
@@ -98,6 +109,7 @@ class _Teller:
         self._cell_names = cell_names
         self._variables = variables
         self._stats = stats
+        self._verify = verify
         self._as_json = as_json
         self._checksums = checksums
         self._quiet = quiet
@@ -116,6 +128,12 @@ class _Teller:
         else:
             self._tell_state(path, opened)
 
+    def fail(self, path: str, errors: Iterable[LstmstateError]) -> None:
+        """Say what cannot be used of one path, and remember it for the exit code and the JSON."""
+        for error in errors:
+            self.failed.append((path, str(error)))
+            tell(f"error: {error}")
+
     def write_json(self, *, single: bool) -> None:
         """Print the document of the one path, or of all."""
         import json
@@ -127,19 +145,24 @@ class _Teller:
 
     def _tell_checkpoint(self, path: str, ckpt: LSTMCheckpoint) -> None:
         cells = [ckpt.cell(name) for name in self._cell_names] or list(ckpt.cells.values())
+        damaged = self._damaged(ckpt) if self._verify else None
+        figures = self._figures(ckpt, cells) if self._stats and not damaged else None
         if self._as_json:
             from lstmstate.report.inspect_json import checkpoint_document
 
-            stats = self._figures(ckpt, cells) if self._stats else None
-            self._documents.append(checkpoint_document(path, ckpt, cells, stats))
+            self._documents.append(checkpoint_document(path, ckpt, cells, figures, damaged))
+            self.fail(path, damaged or [])
             return
-        from lstmstate.report.inspect_table import checkpoint_tables, stats_tables
+        from lstmstate.report.inspect_table import checkpoint_tables, stats_tables, verified_line
 
         sheet = self._next_sheet()
         narrowed = bool(self._cell_names)
         checkpoint_tables(sheet, ckpt, cells, variables=self._variables, narrowed=narrowed)
-        if self._stats:
-            stats_tables(sheet, cells, self._figures(ckpt, cells))
+        if figures is not None:
+            stats_tables(sheet, cells, figures)
+        if damaged is not None:
+            verified_line(sheet, len(ckpt.variables), damaged)
+            self.fail(path, damaged)
 
     def _tell_state(self, path: str, opened: Opened) -> None:
         from lstmstate.report.state_report import state_document, state_tables
@@ -148,12 +171,20 @@ class _Teller:
         from lstmstate.state.files import BY_KEY
 
         file, wanted = arrays_of(opened)
-        found = contents(file, wanted, values=self._stats)
+        found = contents(file, wanted, values=self._stats or self._verify)
         if self._as_json:
             storage = file.kind if opened.ckpt is None else opened.ckpt.format
             self._documents.append(state_document(path, storage, found))
         else:
             state_tables(self._next_sheet(), path, BY_KEY[file.kind], found)
+
+    def _damaged(self, ckpt: LSTMCheckpoint) -> list[LstmstateError]:
+        """Return an error for each value that cannot be read."""
+        from lstmstate.report.console import tracked
+
+        every = list(ckpt.variables.values())
+        read = every if self._quiet else tracked(every, "reading the values")
+        return [error for variable in read if (error := variable.damage()) is not None]
 
     def _figures(self, ckpt: LSTMCheckpoint, cells: Sequence[Cell]) -> dict[str, list[Stats]]:
         from lstmstate.cells.stats import cell_stats

@@ -24,9 +24,10 @@ def constant_array(node: Node) -> NDArray[Any]:
         CorruptError: the bytes do not make an array of its shape.
         UnsupportedError: NumPy has no such type, or the array is too large.
     """
-    found = node.tensor()
-    if found is None:
+    tensor = node.tensor()
+    if tensor is None:
         raise CorruptError("a constant of the graph has no value", tensor=node.name)
+    found = wire.message(tensor)
     dtype = dtypes.by_number(wire.last_int(found.get(1)))
     sizes = partial_shape(wire.last_bytes(found.get(2)))
     if dtype.name == "string":

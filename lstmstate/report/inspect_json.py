@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lstmstate.cells import Cell, Option, Stack
     from lstmstate.cells.stats import Stats
+    from lstmstate.errors import LstmstateError
     from lstmstate.opened import LSTMCheckpoint
 
 SCHEMA = "lstmstate.inspect/1"
@@ -15,9 +16,17 @@ Json = dict[str, Any]
 
 
 def checkpoint_document(
-    path: str, ckpt: LSTMCheckpoint, cells: Iterable[Cell], stats: dict[str, list[Stats]] | None
+    path: str,
+    ckpt: LSTMCheckpoint,
+    cells: Iterable[Cell],
+    stats: dict[str, list[Stats]] | None,
+    damaged: Iterable[LstmstateError] | None,
 ) -> Json:
-    """Return the document of a checkpoint, of all its cells or of some."""
+    """Return the document of a checkpoint, of all its cells or of some.
+
+    Args:
+        damaged: an error for each value that cannot be read; None where none was tried.
+    """
     shown = list(cells)
     document: Json = {
         "schema": SCHEMA,
@@ -29,6 +38,7 @@ def checkpoint_document(
         "tensorflow_version": ckpt.tensorflow_version,
         "era": ckpt.era,
         "meta": ckpt.files.location.graph,
+        "graph_damage": ckpt.graph_damage,
         "data_files": list(ckpt.files.data_files),
         "cells": [_cell(cell) for cell in shown],
         "stacks": [
@@ -49,6 +59,9 @@ def checkpoint_document(
         ],
         "candidates": ckpt.candidates,
         "variables": [_variable(ckpt, name) for name in ckpt.variables],
+        "damaged": None
+        if damaged is None
+        else [{"variable": error.tensor, "error": str(error)} for error in damaged],
         "notes": list(ckpt.notes),
     }
     if stats is not None:

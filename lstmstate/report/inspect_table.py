@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lstmstate.cells.model import Cell, Option, SavedState, Stack
 from lstmstate.cells.stats import Stats
-from lstmstate.errors import printable
+from lstmstate.errors import LstmstateError, printable
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.report import text
 from lstmstate.report.console import Sheet
@@ -16,6 +16,7 @@ _FORMATS = {
     "v2": "TensorFlow V2 checkpoint",
     "saved_model": "TensorFlow SavedModel",
     "object_based": "TensorFlow object-based checkpoint",
+    "frozen_graph": "TensorFlow frozen graph",
 }
 _ARROWS = {"forward": "fw", "backward": "bw", None: ""}
 _DEFAULT_MARK = "*"  # an option that nothing tells and that is the documented default
@@ -72,6 +73,8 @@ def _header(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
         if ckpt.graph is None
         else "TensorFlow version unknown",
     ]
+    if ckpt.graph_damage:
+        facts[1:] = ["graph damaged"] if ckpt.graph is None else [facts[1], "graph damaged"]
     if ckpt.era:
         facts.append(f"names of {ckpt.era}")
     sheet.line("; ".join(facts))
@@ -211,6 +214,16 @@ def _saved(sheet: Sheet, states: list[SavedState]) -> None:
             ]
             for state in states
         ],
+    )
+
+
+def verified_line(sheet: Sheet, values: int, damaged: Sequence[LstmstateError]) -> None:
+    """Print how many of some values could be read, and which could not."""
+    sheet.line()
+    sheet.line(
+        f"{values - len(damaged):,} of {text.count(values, 'value')} are whole"
+        + "".join(f"; damaged: {printable(error.tensor or '')}" for error in damaged[:1])
+        + "".join(f", {printable(error.tensor or '')}" for error in damaged[1:])
     )
 
 

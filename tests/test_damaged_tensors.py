@@ -1,0 +1,183 @@
+"""Checkpoints with several damaged values: each of them is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import BundleBuilder, V1Builder
+from commands import Shell, archive, checkpoint, error, numbers
+
+from lstmstate.errors import GatheredError, LstmstateError, each, raise_all
+
+NAMES = ("a", "b", "c", "d")
+DAMAGED = "its checksum does not hold: the data file is damaged, or of another checkpoint"
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> str:
+    """The prefix of a checkpoint of four tensors, of which a, b and c are damaged."""
+    prefix = checkpoint(tmp_path / "model", {name: numbers(4) for name in NAMES})
+    data = Path(f"{prefix}.data-00000-of-00001")
+    content = bytearray(data.read_bytes())
+    for at in (0, 17, 47):
+        content[at] ^= 1
+    data.write_bytes(content)
+    return prefix
+
+
+def lines(prefix: str) -> list[str]:
+    """Return the error of each damaged tensor."""
+    return [f"{prefix}.data-00000-of-00001: {name}: {DAMAGED}" for name in "abc"]
+
+
+def errors(err: str) -> list[str]:
+    """Return the errors on stderr."""
+    start = "lstmstate: error: "
+    return [line.removeprefix(start) for line in err.splitlines() if line.startswith(start)]
+
+
+def test_check_finite_names_each(shell: Shell, damaged: str) -> None:
+    done = shell("check", damaged, "--finite")
+    assert (done.code, done.out) == (3, "")
+    assert errors(done.err) == lines(damaged)
+
+
+def test_check_finite_of_several_files_names_each(
+    shell: Shell, damaged: str, tmp_path: Path
+) -> None:
+    whole = checkpoint(tmp_path / "whole", {"a": numbers(4)})
+    document = shell.json("check", damaged, whole, "--finite", code=4)
+    assert document["failed"] == [{"path": damaged, "error": line} for line in lines(damaged)]
+    assert [result["path"] for result in document["results"]] == [whole]
+
+
+def test_inspect_verify_names_each_below_the_report(shell: Shell, damaged: str) -> None:
+    done = shell("inspect", damaged, "--verify")
+    assert done.code == 3
+    assert done.out.splitlines()[-1] == "1 of 4 values are whole; damaged: a, b, c"
+    assert errors(done.err) == lines(damaged)
+
+
+def test_inspect_verify_in_json(shell: Shell, damaged: str, tmp_path: Path) -> None:
+    expected = [{"variable": n, "error": e} for n, e in zip("abc", lines(damaged), strict=True)]
+    document = shell.json("inspect", damaged, "--verify", code=3)
+    assert document["damaged"] == expected
+    assert [variable["name"] for variable in document["variables"]] == list(NAMES)
+    whole = checkpoint(tmp_path / "whole", {"a": numbers(4)})
+    both = shell.json("inspect", damaged, whole, "--verify", code=4)
+    assert [result["damaged"] for result in both["results"]] == [expected, []]
+    assert both["failed"] == [{"path": damaged, "error": line} for line in lines(damaged)]
+
+
+def test_inspect_reads_no_value_without_being_asked(shell: Shell, damaged: str) -> None:
+    assert shell.json("inspect", damaged)["damaged"] is None
+    assert "values are whole" not in shell("inspect", damaged).out
+
+
+def test_a_whole_checkpoint_is_verified(shell: Shell, samples: Path) -> None:
+    done = shell("inspect", samples / "sunspots", "--verify")
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == "22 of 22 values are whole"
+    assert shell.json("inspect", samples / "sunspots", "--verify")["damaged"] == []
+
+
+def test_statistics_of_damaged_values_are_left_out(shell: Shell, tmp_path: Path) -> None:
+    values = {"rnn/lstm_cell/kernel": numbers(7, 16), "rnn/lstm_cell/bias": numbers(16)}
+    prefix = checkpoint(tmp_path / "model", values)
+    data = Path(f"{prefix}.data-00000-of-00001")
+    assert "stats" in shell.json("inspect", prefix, "--verify", "--stats")["cells"][0]
+    data.write_bytes(bytes([data.read_bytes()[0] ^ 1]) + data.read_bytes()[1:])
+    document = shell.json("inspect", prefix, "--verify", "--stats", code=3)
+    assert "stats" not in document["cells"][0]
+    assert len(document["damaged"]) == 1
+
+
+def test_values_of_a_missing_data_file_are_each_named(shell: Shell, tmp_path: Path) -> None:
+    bundle = BundleBuilder(shards=2)
+    for shard, name in enumerate(NAMES):
+        bundle.add(name, numbers(4), shard=shard % 2)
+    prefix = bundle.write(tmp_path / "model")
+    Path(f"{prefix}.data-00001-of-00002").unlink()
+    document = shell.json("inspect", prefix, "--verify", code=3)
+    assert [one["variable"] for one in document["damaged"]] == ["b", "d"]
+
+
+def test_values_that_are_not_read_at_all_are_no_damage(shell: Shell, tmp_path: Path) -> None:
+    bundle = BundleBuilder()
+    bundle.add("a", numbers(4))
+    bundle.entry("handle", dtype=20, shape=(), size=0)
+    bundle.entry("gone", dtype=1, shape=(2,), offset=1000, size=8)
+    prefix = bundle.write(tmp_path / "model")
+    document = shell.json("inspect", "-q", prefix, "--verify", code=3)
+    assert [one["variable"] for one in document["damaged"]] == ["gone"]
+
+
+def test_damaged_values_of_a_v1_file(shell: Shell, tmp_path: Path) -> None:
+    builder = V1Builder()
+    for name in NAMES:
+        builder.add(name, numbers(64))
+    path = Path(builder.write(tmp_path / "old", block_size=64))
+    content = bytearray(path.read_bytes())
+    for key, value in builder.entries.items():
+        if key[1:2] in b"bc":
+            content[content.index(value) + 40] ^= 1
+    path.write_bytes(content)
+    document = shell.json("inspect", path, "--verify", code=3)
+    assert [one["variable"] for one in document["damaged"]] == ["b", "c"]
+    assert len(errors(shell("check", path, "--finite").err)) == 2
+
+
+def test_a_damaged_state_file_is_refused(shell: Shell, tmp_path: Path) -> None:
+    path = archive(tmp_path / "state.npz", c=numbers(2, 4096), m=numbers(2, 4096, seed=1))
+    assert shell("inspect", path, "--verify").code == 0
+    content = bytearray(path.read_bytes())
+    content[content.index(numbers(2, 4096).tobytes())] ^= 1
+    path.write_bytes(content)
+    done = shell("inspect", path, "--verify")
+    assert done.code == 3
+    assert "c: the archive is damaged" in error(done)
+
+
+def test_a_state_in_a_checkpoint_of_its_own(shell: Shell, tmp_path: Path) -> None:
+    path = archive(tmp_path / "state.npz", c=numbers(2, 4), m=numbers(2, 4, seed=1))
+    prefix = tmp_path / "state.ckpt"
+    assert shell("convert", path, "--to-tuple", "-o", prefix).code == 0
+    data = Path(f"{prefix}.data-00000-of-00001")
+    content = bytearray(data.read_bytes())
+    for half in (numbers(2, 4), numbers(2, 4, seed=1)):
+        content[content.index(half.tobytes())] ^= 1
+    data.write_bytes(content)
+    done = shell("check", prefix, "--finite")
+    assert done.code == 3
+    assert [line.split(": ")[1] for line in errors(done.err)] == ["c", "m"]
+
+
+def test_verifying_needs_checksums(shell: Shell, damaged: str) -> None:
+    done = shell("inspect", damaged, "--verify", "--no-checksums")
+    assert done.code == 2
+    assert "not both" in done.err
+
+
+def test_one_damaged_value_is_the_error_it_was(shell: Shell, tmp_path: Path) -> None:
+    prefix = checkpoint(tmp_path / "model", {"a": numbers(4), "b": np.full(4, np.nan)})
+    data = Path(f"{prefix}.data-00000-of-00001")
+    data.write_bytes(b"\0" + data.read_bytes()[1:])
+    done = shell("check", "-q", prefix, "--finite")
+    assert done.code == 3
+    assert error(done) == lines(prefix)[0]
+
+
+def test_errors_that_are_gathered() -> None:
+    first, second = (LstmstateError("gone", path="m", tensor=name) for name in "ab")
+    raise_all([])
+    with pytest.raises(LstmstateError) as one:
+        raise_all([first])
+    assert one.value is first
+    assert each(first) == (first,)
+    with pytest.raises(GatheredError) as both:
+        raise_all([first, second])
+    assert each(both.value) == (first, second)
+    assert str(both.value) == "m: 2 values cannot be read: a, b"
+    assert both.value.exit_code == 3

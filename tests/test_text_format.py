@@ -1,0 +1,348 @@
+"""Messages in protobuf's text format, held to protobuf's own reader of it."""
+
+from __future__ import annotations
+
+import functools
+import math
+import struct
+from typing import Any
+
+import pytest
+from writers import as_in_1_x, dynamic, tensorflow
+
+from lstmstate import limits
+from lstmstate.checkpoint import text_format
+from lstmstate.errors import CorruptError
+
+# What a graph is not read for, and is left out of what is made of its text.
+LEFT_OUT = {
+    "NodeDef": ("device", "experimental_debug_info", "experimental_type"),
+    "FunctionDef": ("attr", "arg_attr", "resource_arg_unique_id", "control_ret"),
+    "OpDef": ("attr", "is_stateful", "description", "summary", "control_output"),
+    "ArgDef": ("type_attr", "number_attr", "type_list_attr", "description", "handle_data"),
+    "VersionDef": ("min_consumer", "bad_consumers"),
+    "Dim": ("name",),
+    "MetaInfoDef": ("stripped_op_list", "tensorflow_git_version", "stripped_default_attrs"),
+    "CollectionDef": ("node_list",),
+    "MetaGraphDef": ("saver_def", "signature_def", "object_graph_def"),
+}
+
+
+def protobuf(message: str) -> Any:
+    """Return one of TensorFlow's messages, empty."""
+    tensorflow()
+    from tensorflow.core.framework import attr_value_pb2, graph_pb2, node_def_pb2, tensor_pb2
+    from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+
+    homes = (attr_value_pb2, graph_pb2, node_def_pb2, tensor_pb2, meta_graph_pb2, saved_model_pb2)
+    return next(getattr(home, message)() for home in homes if hasattr(home, message))
+
+
+def ours(written: str | bytes, message: str) -> Any:
+    """Return a message that was made of a text by this program."""
+    text = written.encode() if isinstance(written, str) else written
+    return type(protobuf(message)).FromString(text_format.to_wire(text, message))
+
+
+def theirs(written: str, message: str) -> Any:
+    """Return a message that was made of a text by protobuf."""
+    from google.protobuf import text_format as theirs
+
+    return theirs.Parse(written, protobuf(message))
+
+
+def stripped(message: Any) -> Any:
+    """Take out of a message, and of all in it, what is left out."""
+    for name in LEFT_OUT.get(message.DESCRIPTOR.name, ()):
+        if name in message.DESCRIPTOR.fields_by_name:
+            message.ClearField(name)
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        inside = [value] if hasattr(value, "ListFields") else list(value)
+        if field.message_type.GetOptions().map_entry:
+            inside = list(value.values()) if field.message_type.fields[1].message_type else []
+        for inner in inside:
+            stripped(inner)
+    return message
+
+
+# ---- whole graphs
+
+
+@functools.cache
+def written_by_tensorflow(functional: bool) -> tuple[str, str]:
+    """Return a graph, and its MetaGraphDef, as TensorFlow writes them as text."""
+    from google.protobuf import text_format as theirs
+
+    tf = tensorflow()
+    with as_in_1_x(tf, functional):
+        dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, num_proj=3, use_peepholes=True, cell_clip=0.5))
+        with tf.device("/cpu:0"):
+            tf.constant([[float("nan"), float("inf"), -1e-30]], tf.float64, name="numbers")
+            tf.constant(['"', "'", "\\", "\n", "café"], name="texts")
+            tf.constant([True, False, True], name="answers")
+            tf.constant([1.5, 2.5], tf.float16, name="halves")
+        graph = tf.get_default_graph().as_graph_def()
+        meta = tf.train.export_meta_graph()
+    return theirs.MessageToString(graph), theirs.MessageToString(meta)
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_a_graph_of_tensorflow_is_the_same_in_both_forms(functional: bool) -> None:
+    graph, meta = written_by_tensorflow(functional)
+    assert str(ours(graph, "GraphDef")) == str(stripped(theirs(graph, "GraphDef")))
+    read = ours(meta, "MetaGraphDef")
+    assert str(read) == str(stripped(theirs(meta, "MetaGraphDef")))
+    assert read.meta_info_def.tensorflow_version == tensorflow().VERSION
+    assert "trainable_variables" in read.collection_def
+    assert bool(read.graph_def.library.function) == functional
+
+
+@pytest.mark.parametrize(
+    "layout", ["as_one_line", "use_short_repeated_primitives", "pointy_brackets"]
+)
+def test_a_graph_is_the_same_however_it_is_printed(layout: str) -> None:
+    from google.protobuf import text_format as printer
+
+    graph, _ = written_by_tensorflow(False)
+    message = theirs(graph, "GraphDef")
+    printed = printer.MessageToString(message, **{layout: True})
+    assert printed != graph
+    assert str(ours(printed, "GraphDef")) == str(stripped(message))
+
+
+# ---- the grammar
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        'name: "a" op: "b"',
+        "name: 'a';op:'b',input:\"c\"",
+        'name:"a"# the first\n#the second\n op # between\n: # and\n"b"',
+        '''name: "a" 'b'"c"\n  # a comment\n 'd' op: "" ''',
+        'input: "a" input: "b"',
+        'input: ["a", "b" \'c\'] op: "x"',
+        'input: []',
+        'attr { key: "k" value { i: 1 } }',
+        'attr: { key: "k" value: { i: 1 } }',
+        'attr < key: "k" value < i: 1 > >',
+        'attr: [{ key: "k" value { i: 1 } }, < key: "j" value < b: true > >]',
+        'attr { key: "k" value { list { i: [1, -2, 0x10, 017] f: 1.5 s: "x" b: [true, f] } } }',
+        'attr { key: "k" value { func { name: "g" attr { key: "n" value { type: DT_HALF } } } } }',
+        'attr { key: "k" value { shape { dim { size: -1 } dim { size: 3 } } } }',
+        'attr { key: "k" value { shape { unknown_rank: true } } }',
+        'attr { key: "k" value { placeholder: "p" } }',
+        "",
+        "  \n# nothing\n",
+    ],
+)  # fmt: skip
+def test_every_form_that_a_text_can_have(written: str) -> None:
+    expected = theirs(written, "NodeDef")
+    for value in expected.attr.values():
+        value.ClearField("placeholder")
+    assert ours(written, "NodeDef") == expected
+
+
+@pytest.mark.parametrize(
+    "escaped",
+    [r"\a\b\f\n\r\t\v", r"\\\'\"\?", r"\0\7\12\012\377", r"\x1\x41\XfF", r"\u00e9\U0001F600",
+     r"\101B\x41B", "caf\u00e9", r"ends in a backslash \\", r"\\\" and a quote"],
+)  # fmt: skip
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_escapes(escaped: str, quote: str) -> None:
+    # protobuf's reader in Python takes neither \X nor \?, which the format has.
+    plain = escaped.replace(r"\X", r"\x").replace(r"\?", "?")
+    expected = theirs(f"tensor_content: {quote}{plain}{quote}", "TensorProto")
+    found = ours(f"tensor_content: {quote}{escaped}{quote}", "TensorProto")
+    assert found.tensor_content == expected.tensor_content != b""
+
+
+def test_every_byte_comes_through_a_string() -> None:
+    from google.protobuf import text_format as printer
+
+    message = protobuf("TensorProto")
+    message.tensor_content = bytes(range(256)) * 2 + b'\\"\\\\"'
+    printed = printer.MessageToString(message)
+    assert ours(printed, "TensorProto").tensor_content == message.tensor_content
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["0", "1", "-1", "1.5", "-.5", "1.", "1e10", "1E-3", "2.5e+2f", "3f", "3F", "inf", "-inf",
+     "Infinity", "1e300", "-1e300", "0.1", "1.17549435e-38", "1e-45", "0.0", "-0.0"],
+)  # fmt: skip
+@pytest.mark.parametrize("field", ["float_val", "double_val"])
+def test_real_numbers(written: str, field: str) -> None:
+    expected = getattr(theirs(f"{field}: {written}", "TensorProto"), field)
+    found = getattr(ours(f"{field}: {written}", "TensorProto"), field)
+    assert struct.pack("<d", *found) == struct.pack("<d", *expected)
+
+
+def test_what_is_no_number_is_one_in_the_format() -> None:
+    for written in ("nan", "NaN", "-nan"):
+        (found,) = ours(f"float_val: {written}", "TensorProto").float_val
+        assert math.isnan(found)
+
+
+@pytest.mark.parametrize("written", ["0", "-1", "0x7fffffff", "-0x10", "0777", str(-(1 << 63)),
+                                     str((1 << 63) - 1)])  # fmt: skip
+def test_whole_numbers(written: str) -> None:
+    expected = theirs(f"i: {written}", "AttrValue")
+    assert ours(f"i: {written}", "AttrValue") == expected
+
+
+def test_a_sign_may_stand_apart() -> None:
+    assert ours("i: - 5", "AttrValue").i == -5
+    assert ours("f: -\n5", "AttrValue").f == ours("f: - 5.", "AttrValue").f == -5
+
+
+def test_whole_numbers_without_a_sign() -> None:
+    assert list(ours(f"uint64_val: {(1 << 64) - 1}", "TensorProto").uint64_val) == [(1 << 64) - 1]
+
+
+@pytest.mark.parametrize("written", ["true", "false", "True", "False", "t", "f", "1", "0"])
+def test_answers(written: str) -> None:
+    assert ours(f"b: {written}", "AttrValue").b == theirs(f"b: {written}", "AttrValue").b
+
+
+def test_types_by_name_and_by_number() -> None:
+    tensorflow()
+    from tensorflow.core.framework import types_pb2
+
+    for number in (*range(1, 24), *range(101, 124)):
+        name = types_pb2.DataType.Name(number)
+        assert ours(f"type: {name}", "AttrValue").type == number
+        assert ours(f"type: {number}", "AttrValue").type == number
+
+
+def test_a_type_that_is_not_known_is_read_as_no_type() -> None:
+    assert text_format.to_wire(b"type: DT_OF_TOMORROW", "AttrValue") == b"\x30\x00"
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    ['device: "x"', "device: ['a', 'b']", "deep { deeper < deepest: [1, -inf, DT_X] > }",
+     "list: [{a: 1}, {}]", "[type.googleapis.com/a.B-c] { x: 1 }", "[my.extension]: 3", "x: -nan"],
+)  # fmt: skip
+def test_fields_that_are_not_read_are_passed_over(unknown: str) -> None:
+    assert ours(f'name: "a" {unknown} op: "b"', "NodeDef") == ours('name: "a" op: "b"', "NodeDef")
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ('name "a"', "expected a colon, got a string of 1 bytes"),
+        ("name: a", "expected a quoted string, got a"),
+        ("name: 3", "expected a quoted string, got 3"),
+        ("name {}", "expected a value"),
+        ('attr: "a"', "expected a message, got a string"),
+        ('attr { key: "a"', "ends where the name of a field was expected: it is cut short"),
+        ("attr {", "cut short"),
+        ("attr", "cut short"),
+        ("name:", "cut short"),
+        ("input: [", "cut short"),
+        ('input: ["a" ', "cut short"),
+        ('name: "a', "a string does not end"),
+        ('name: "a\n"', "a string does not end"),
+        ('name: "a\\"', "a string does not end"),
+        ('name: "a\\\n"', "a string does not end"),
+        ("}", "expected the name of a field, got }"),
+        ("attr { >", "expected the name of a field, got >"),
+        ("attr < }", "expected the name of a field, got }"),
+        ('"a"', "expected the name of a field, got a string"),
+        ("3: 4", "expected the name of a field, got 3"),
+        ('input: ["a" op', "expected a comma or ], got op"),
+        ('input: [["a"]]', "expected a value"),
+        ("[a.b", "the name of an extension does not end"),
+        ("name: \x01", "a character that is no part of the format"),
+        ("name: +1", "a character that is no part of the format"),
+        ('attr { value { i: 1 } key: "k" }', "does not begin with its key"),
+        ("attr { value { i: 1 } }", "does not begin with its key"),
+    ],
+)  # fmt: skip
+def test_what_is_not_the_format_is_refused_with_its_line(written: str, words: str) -> None:
+    with pytest.raises(CorruptError) as caught:
+        text_format.to_wire(b"\n\n" + written.encode(), "NodeDef")
+    assert words in str(caught.value)
+    assert str(caught.value).startswith(("line 3: ", "line 4: "))
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("i", ["1.5", "x", '"1"', "08", "0xg", str(1 << 64), str(-(1 << 63) - 1), "1e3", "-inf"]),
+        ("f", ["x", '"1"', "0x10", "010", "1e", "1.2.3", "1ff", "--1", "-x", "."]),
+        ("b", ["2", "yes", '"true"', "-1"]),
+        ("type", ["FLOAT", '"DT_FLOAT"', "1.5"]),
+    ],
+)
+def test_values_of_another_kind_are_refused(field: str, values: list[str]) -> None:
+    for value in values:
+        with pytest.raises(CorruptError, match="line 1: "):
+            text_format.to_wire(f"{field}: {value}".encode(), "AttrValue")
+
+
+def nested(depth: int) -> bytes:
+    """A message with others inside one another."""
+    return b"a {" * depth + b"}" * depth
+
+
+def test_messages_inside_one_another_have_a_bound() -> None:
+    assert text_format.to_wire(nested(limits.MAX_TEXT_DEPTH), "NodeDef") == b""
+    with pytest.raises(CorruptError, match="more than 100 messages inside one another"):
+        text_format.to_wire(nested(limits.MAX_TEXT_DEPTH + 1), "NodeDef")
+
+
+# Ten megabytes each: a cost that grew faster than the text would not come to an end here.
+MANY = 10_000_000
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"{" * MANY,
+        b"node {" * (MANY // 6),
+        b'node { attr { key: "k" value { func {' * (MANY // 37),
+        b'node { name: "' + b"a" * MANY,
+        b'node { name: "' + b"\\x" * (MANY // 2),
+        b'node { name: "' + b"\\\\" * (MANY // 2),
+        b"version: " + b"1" * MANY,
+        b"version: -" + b" " * MANY + b"}",
+        b"version: 1e" + b"+" * MANY,
+        b"version: ." + b"." * MANY,
+        b" " * MANY + b"\x01",
+        b"#" * MANY + b"\n}",
+        b"a" * MANY,
+        b"[" * MANY,
+        b"[" + b"a." * (MANY // 2),
+        b"-" * MANY,
+        b"'" * MANY,
+        b"x: [" * (MANY // 4),
+    ],
+    ids=lambda written: written[:20].decode(),
+)
+def test_hostile_texts_are_refused(written: bytes) -> None:
+    with pytest.raises(CorruptError):
+        text_format.to_wire(written, "GraphDef")
+
+
+def test_the_first_field_shows_the_message() -> None:
+    first = {
+        b"node {": "GraphDef",
+        b"\n\n# comment { node\n  node{": "GraphDef",
+        b"versions {": "GraphDef",
+        b"meta_info_def <": "MetaGraphDef",
+        b"graph_def : {": "MetaGraphDef",
+        b"saved_model_schema_version: 1": "SavedModel",
+        b"version https://git-lfs.github.com/spec/v1": None,
+        b"node": None,
+        b"loss: 3": None,
+        b'model_checkpoint_path: "m"': None,
+        b"": None,
+    }
+    assert {start: text_format.message_of(start) for start in first} == first
