@@ -197,7 +197,7 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
         layout=wanted.layout or group.layout,
         cells=wanted.cells or (() if wanted.each else group.cells),
         source=wanted.source if wanted.cells else ckpt.prefix,
-        is_ordered=len(group.variables) > 1,
+        is_ordered=group.layout is not None and len(group.variables) > 1,
     )
     return tensors(f"{ckpt.prefix}:{group.name}", variables), here
 

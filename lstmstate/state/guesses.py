@@ -92,9 +92,9 @@ def guesses(file: StateFile, wanted: Wanted) -> Iterator[Guess]:
     elif pairs and wanted.layout in (None, "tuple", "keras", "torch"):
         yield _of_pairs(pairs, wanted.layout or "tuple")
     elif len(states) > 1:
-        scopes = naming.in_order(name.scope for name in states)
-        of_scope = {name.scope: name.array for name in states}
-        yield Guess("stacked", tuple(of_scope[s] for s in scopes), True, tuple(scopes))
+        of_scope = naming.by_scope(states, ("state",))
+        stacked = tuple(of_scope[scope]["state"] for scope in of_scope)
+        yield Guess("stacked", stacked, True, tuple(of_scope))
     elif states or len(arrays) == 1:
         yield from _of_one(states[0].array if states else arrays[0], wanted)
     elif arrays and wanted.layout in ("tuple", "keras", "torch"):
