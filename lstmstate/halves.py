@@ -30,7 +30,7 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
     Raises:
         LstmstateError: there are more or fewer files than halves, or one is no npy.
     """
-    done = begin(source, how)
+    done = begin(source, how, targets[0])
     cells = done.watch.structure.cells
     if len(targets) != 2 * len(cells):
         raise LstmstateError(
