@@ -65,12 +65,12 @@ def load_state(
         wanted = wanted._replace(cells=known, source=os.fspath(checkpoint))
     variables = () if variable is None else (variable,)
     (source, *_) = open_source(os.fspath(path), wanted, variables=variables)
-    reading = source.reading
+    state = source.reading.whole()
     for note in source.ckpt.notes if source.ckpt else ():
         warnings.warn(note, stacklevel=2)
-    for note in reading.notes:
-        warnings.warn(f"{reading.file.path}: {note}", stacklevel=2)
-    return reading.whole()
+    for note in source.reading.notes:
+        warnings.warn(f"{source.reading.file.path}: {note}", stacklevel=2)
+    return state
 
 
 def save_state(

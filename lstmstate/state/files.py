@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lstmstate.checkpoint import identify
 from lstmstate.checkpoint.identify import Kind
 from lstmstate.checkpoint.source import ByteSource
-from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, located, printable
+from lstmstate.errors import (
+    CorruptError,
+    LstmstateError,
+    UnsupportedError,
+    is_fault,
+    located,
+    printable,
+)
 
 if TYPE_CHECKING:
     from lstmstate.state.metadata import Metadata
@@ -205,10 +212,12 @@ def opened(source: ByteSource, kind: StateKind) -> StateFile:
         except LstmstateError:
             raise
         except Exception as error:  # the libraries below raise whatever damage leads them to
+            if is_fault(error):
+                raise
             raise CorruptError(
                 f"this is not {kind.words} that can be read ({type(error).__name__})",
                 advice="copy it again from where it came from",
-            ) from None
+            ) from error
     return file._replace(kind=kind.key)
 
 

@@ -134,9 +134,12 @@ class Flow:
 
     def _gathered(self) -> IO[bytes]:
         """Write all arrays into a nameless file, or into memory where they are small."""
+        import io
         import tempfile
 
-        file = tempfile.SpooledTemporaryFile(PART_BYTES, dir=self._folder)  # noqa: SIM115
+        file: IO[bytes] = io.BytesIO()
+        if self.nbytes > PART_BYTES:
+            file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed with the flow
         weakref.finalize(self, file.close)
         for start, _, arrays in self.together():
             offset = 0
