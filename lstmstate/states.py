@@ -59,7 +59,7 @@ def load_state(
     wanted = Wanted(layout)
     if cells is not None:
         widths = [StateWidths(*pair) for pair in cells]
-        wanted = wanted._replace(cells=(Cells.of_widths(widths),), source="the argument cells")
+        wanted = wanted._replace(cells=(Cells.of_widths(widths),))
     elif checkpoint is not None:
         known = cells_of(open_checkpoint(checkpoint))
         wanted = wanted._replace(cells=known, source=os.fspath(checkpoint))
