@@ -23,12 +23,13 @@ class Finding(NamedTuple):
     """What came of an assertion.
 
     Attributes:
-        assertion: as it was given: "--units 128".
+        name, value: what was asserted: "units", 128.
         problems: why it does not hold, a line each; empty where it holds.
         note: what the answer rests on, where it is not in the files.
     """
 
-    assertion: str
+    name: str
+    value: Any
     problems: tuple[str, ...]
     note: str | None = None
 
@@ -258,15 +259,10 @@ def check(target: Target, asserted: Iterable[tuple[str, Any]]) -> Iterator[Findi
         LstmstateError: a value that it needs cannot be read.
     """
     for name, value in asserted:
-        flag = "--" + name.replace("_", "-")
-        told = flag if value is True else f"{flag} {value}"
         if name in _OF_CELLS and not target.widths():
-            yield Finding(told, (f"{told}: there is no LSTM cell in it",))
+            yield Finding(name, value, ("there is no LSTM cell in it",))
             continue
-        # A name that is missing is told with its name already.
-        start = "" if name == "has" else f"{told}: "
-        problems = tuple(f"{start}{problem}" for problem in ASSERTIONS[name](target, value))
-        yield Finding(told, problems, _assumed(target, name))
+        yield Finding(name, value, tuple(ASSERTIONS[name](target, value)), _assumed(target, name))
 
 
 def _assumed(target: Target, name: str) -> str | None:

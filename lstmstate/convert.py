@@ -16,7 +16,7 @@ from lstmstate.state.files import (
     split_place,
     write_state_file,
 )
-from lstmstate.state.flow import Flow
+from lstmstate.state.flow import Flow, folder_of
 from lstmstate.state.layouts import LAYOUTS, Layout
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.tensors import add_state, wider_than
@@ -57,10 +57,13 @@ class Converted(NamedTuple):
     flow: Flow
 
 
-def begin(source: Source, how: How) -> Converted:
+def begin(source: Source, how: How, target: str) -> Converted:
     """Return the flow of a state into a layout; nothing is read or written yet."""
     watch = Watch(source.reading, how.dtype)
-    return Converted(source, watch, Flow(watch.structure, watch.parts, how.layout, how.told))
+    folder = folder_of(target)
+    return Converted(
+        source, watch, Flow(watch.structure, watch.parts, how.layout, how.told, folder)
+    )
 
 
 def write_state(
@@ -71,7 +74,7 @@ def write_state(
     Raises:
         LstmstateError: the layout or the file cannot hold it, or cannot be written.
     """
-    done = begin(source, how)
+    done = begin(source, how, target)
     write_state_file(
         kind, outputs, target, done.flow, metadata_of(done, how), compress=how.compress
     )
@@ -125,7 +128,7 @@ def rewrite_checkpoint(
     ckpt.files.refuse_shared_bytes()
     gone: set[str] = set()
     states: dict[str, tuple[Converted, int]] = {}  # name → the state that it is an array of
-    converted = [begin(source, how) for source in sources]
+    converted = [begin(source, how, target) for source in sources]
     for done in converted:
         group = done.source.group
         assert group is not None

@@ -103,6 +103,19 @@ def each(error: LstmstateError) -> tuple[LstmstateError, ...]:
     return error.errors if isinstance(error, GatheredError) else (error,)
 
 
+# What code raises for a mistake in itself. Libraries below may raise them for damaged data, too.
+_FAULTS = (AssertionError, AttributeError, NameError, TypeError)
+
+
+def is_fault(error: BaseException) -> bool:
+    """Return whether an exception is a fault of this program, and no word on the data it reads."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next  # down to where it was raised
+    module = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    return isinstance(error, _FAULTS) and module.partition(".")[0] == __name__.partition(".")[0]
+
+
 def printable(text: str) -> str:
     """Return `text` with every character that could steer a terminal written as an escape.
 

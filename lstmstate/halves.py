@@ -30,18 +30,18 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
     Raises:
         LstmstateError: there are more or fewer files than halves, or one is no npy.
     """
-    done = begin(source, how)
+    done = begin(source, how, targets[0])
     cells = done.watch.structure.cells
     if len(targets) != 2 * len(cells):
         raise LstmstateError(
             f"the state has {count(len(cells), 'cell')} and there are {len(targets)} files",
             path=source.reading.file.path,
-            advice="say -o C M once for each cell",
+            advice="give two files for each cell: C M",
         )
     for target in targets:
         if kind_to_write(target, None).key != "npy":
             raise LstmstateError(
-                "split writes .npy files", path=target, advice="use convert --to-tuple for others"
+                "split writes .npy files", path=target, advice="write other kinds with convert"
             )
     name = source.reading.file.path.rpartition("/")[2]
     scopes = scopes_of([cell.name for cell in cells]) if len(cells) > 1 else [cells[0].name]

@@ -211,7 +211,7 @@ class LSTMCheckpoint:
             raise AmbiguousError(
                 f"{len(found)} cells or stacks can be run",
                 path=self.prefix,
-                advice="say which: " + _listed([route.flag for route in found]),
+                advice="say which: " + _listed([route.choice for route in found]),
             )
         return self._network(found[0])
 
@@ -265,9 +265,9 @@ class LSTMCheckpoint:
 
     def _network(self, route: Route, graph: GraphNetwork | None = None) -> LSTMNetwork:
         """Return the network of a route, the same each time: it keeps what it has read."""
-        if route.flag not in self._networks:
-            self._networks[route.flag] = LSTMNetwork(route, self._origin, graph)
-        return self._networks[route.flag]
+        if route.choice not in self._networks:
+            self._networks[route.choice] = LSTMNetwork(route, self._origin, graph)
+        return self._networks[route.choice]
 
     def stacks_called(self, name: str) -> tuple[Stack, ...]:
         """Return one stack by its name, or by any parts of it that no other stack has.

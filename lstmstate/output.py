@@ -116,7 +116,7 @@ class Outputs:
             raise LstmstateError(f"this is {kind}: no output can be written there", path=target)
         if not self._force:
             raise LstmstateError(
-                "this file exists already", path=target, advice="say --force to replace it"
+                "this file exists already", path=target, advice="say `force=True` to replace it"
             )
 
     def _rename_new(self, temporary: str, target: str) -> None:
@@ -126,7 +126,7 @@ class Outputs:
         except FileExistsError:
             if target not in self._optional:
                 raise LstmstateError(
-                    "this file has come to exist meanwhile", advice="say --force to replace it"
+                    "this file has come to exist meanwhile", advice="say `force=True` to replace it"
                 ) from None
         except OSError:  # a file system without links
             os.replace(temporary, target)
@@ -134,7 +134,7 @@ class Outputs:
     def _for_stdout(self) -> str:
         if sys.stdout.isatty():
             raise LstmstateError(
-                "binary data is not written to a terminal", advice="redirect stdout, or give -o"
+                "binary data is not written to a terminal", advice="redirect stdout, or give a path"
             )
         temporary = os.path.join(tempfile.gettempdir(), f"lstmstate-{os.urandom(8).hex()}.tmp")
         self._temporary[STDOUT] = temporary

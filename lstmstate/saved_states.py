@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from lstmstate.cells import state_names
 from lstmstate.cells.model import Cell, SavedState, Stack
 from lstmstate.errors import LstmstateError
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.state.guesses import Cells
 from lstmstate.state.model import CellShape
-from lstmstate.state.naming import half_of, role_of
 
 
 class Group(NamedTuple):
@@ -79,10 +79,17 @@ def groups(ckpt: LSTMCheckpoint) -> list[Group]:
     every = cells_of(ckpt)
     found = []
     for state in _states(ckpt):
-        if state.layout not in ("c", "m"):
+        if state.layout not in state_names.HALVES:
             layout = None if state.layout == "unknown" else state.layout
             owners = _owners(ckpt, state, every)
             found.append(Group(state.variable, layout, (state.variable,), owners))
+    torch: dict[str, list[str]] = {}
+    for state in _states(ckpt):
+        half = state_names.parse(ckpt.variables[state.variable].path)
+        if half is not None and state.layout in ("h_n", "c_n"):
+            torch.setdefault(half.stem.strip("/_") or "state", []).append(state.variable)
+    # Their names, and not their order, show which is which when they are read.
+    found += [Group(base, None, tuple(names), every) for base, names in torch.items()]
     pairs = list(_pairs(ckpt))
     for stack in ckpt.stacks:
         owners_of = [cell.name for layer in stack.layers for cell in layer]
@@ -110,10 +117,10 @@ def _pairs(ckpt: LSTMCheckpoint) -> Iterator[_Pair]:
     wired: dict[str | None, dict[str, list[str]]] = {}
     for state in _states(ckpt):
         if state.layout in ("c", "m"):
-            half = half_of(ckpt.variables[state.variable].path)
+            half = state_names.parse(ckpt.variables[state.variable].path)
             halves = (
-                named.setdefault((state.cell, half[0]), {})
-                if half is not None and half[1] == state.layout
+                named.setdefault((state.cell, half.stem), {})
+                if half is not None and half.role == state.layout
                 else wired.setdefault(state.cell, {})
             )
             halves.setdefault(state.layout, []).append(state.variable)
@@ -135,11 +142,10 @@ def _states(ckpt: LSTMCheckpoint) -> list[SavedState]:
     found = []
     for variable in ckpt.variables.values():
         if len(variable.shape) >= 2 and variable.dtype.startswith(("float", "bfloat", "complex")):
-            half, role = half_of(variable.path), role_of(variable.path)
-            if half is not None:
-                found.append(SavedState(variable.name, half[1], variable.shape))
-            elif role is not None and role[1] == "state":
-                found.append(SavedState(variable.name, "unknown", variable.shape))
+            named = state_names.parse(variable.path)
+            if named is not None and named.is_plain:
+                layout = "unknown" if named.role == "state" else named.role
+                found.append(SavedState(variable.name, layout, variable.shape))
     return found
 
 

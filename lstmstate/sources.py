@@ -107,7 +107,7 @@ def states_in(opened: Opened, wanted: Wanted, variables: Sequence[str] = ()) -> 
     if opened.file is not None:
         if variables:
             raise LstmstateError(
-                "--variable is for checkpoints",
+                "`variable=...` is for checkpoints",
                 path=opened.path,
                 advice="pick an array: FILE:NAME",
             )
@@ -175,12 +175,14 @@ def _saved(ckpt: LSTMCheckpoint, names: Sequence[str], wanted: Wanted) -> Iterat
             raise NotFoundError(
                 "no state is saved in its variables",
                 path=ckpt.prefix,
-                advice="name one with --variable, or convert a state file with --checkpoint",
+                advice="name one with `variable=...`, or convert a state file with "
+                "`checkpoint=...`",
             )
         raise AmbiguousError(
             f"{len(found)} states are saved in it",
             path=ckpt.prefix,
-            advice="choose: " + ", ".join(f"--variable {printable(group.name)}" for group in found),
+            advice="choose: "
+            + ", ".join(f"`variable='{printable(group.name)}'`" for group in found),
         )
     for group in [_group(ckpt, found, name) for name in names] or found:
         file, here = _arrays(ckpt, group, wanted)
@@ -197,7 +199,7 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
         layout=wanted.layout or group.layout,
         cells=wanted.cells or (() if wanted.each else group.cells),
         source=wanted.source if wanted.cells else ckpt.prefix,
-        is_ordered=len(group.variables) > 1,
+        is_ordered=group.layout is not None and len(group.variables) > 1,
     )
     return tensors(f"{ckpt.prefix}:{group.name}", variables), here
 

@@ -59,18 +59,18 @@ def load_state(
     wanted = Wanted(layout)
     if cells is not None:
         widths = [StateWidths(*pair) for pair in cells]
-        wanted = wanted._replace(cells=(Cells.of_widths(widths),), source="the argument cells")
+        wanted = wanted._replace(cells=(Cells.of_widths(widths),))
     elif checkpoint is not None:
         known = cells_of(open_checkpoint(checkpoint))
         wanted = wanted._replace(cells=known, source=os.fspath(checkpoint))
     variables = () if variable is None else (variable,)
     (source, *_) = open_source(os.fspath(path), wanted, variables=variables)
-    reading = source.reading
+    state = source.reading.whole()
     for note in source.ckpt.notes if source.ckpt else ():
         warnings.warn(note, stacklevel=2)
-    for note in reading.notes:
-        warnings.warn(f"{reading.file.path}: {note}", stacklevel=2)
-    return reading.whole()
+    for note in source.reading.notes:
+        warnings.warn(f"{source.reading.file.path}: {note}", stacklevel=2)
+    return state
 
 
 def save_state(

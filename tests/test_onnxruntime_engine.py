@@ -263,7 +263,8 @@ def test_what_onnx_cannot_express_is_named(rng: Rng, options: Any, words: str) -
     with pytest.raises(UnsupportedError) as caught:
         engines.load(ENGINE, network)
     assert str(caught.value) == (
-        f"rnn/second: ONNX's LSTM cannot express this LSTMCell: it has {words}; --engine numpy"
+        f"rnn/second: ONNX's LSTM cannot express this LSTMCell: it has {words}; "
+        "use `engine='numpy'`"
     )
     with pytest.raises(UnsupportedError) as caught:
         build_model(network)

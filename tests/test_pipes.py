@@ -63,7 +63,8 @@ def test_binary_is_never_written_to_a_terminal(flat: Path) -> None:
     os.close(slave)
     assert done.returncode == 3
     assert done.stderr == (
-        b"lstmstate: error: binary data is not written to a terminal; redirect stdout, or give -o\n"
+        b"lstmstate: error: binary data is not written to a terminal; "
+        b"redirect stdout, or give a path\n"
     )
 
 

@@ -139,7 +139,7 @@ def refused(path: Path | str, *words: str, **wanted: Any) -> LstmstateError:
     return raised.value
 
 
-FLAGS = ("--units", "--proj", "--cells", "--checkpoint")
+FLAGS = ("`cells=...`", "`checkpoint=...`")
 
 
 def test_an_odd_width_has_no_halves(tmp_path: Path) -> None:
@@ -151,8 +151,11 @@ def test_an_odd_width_has_no_halves(tmp_path: Path) -> None:
     [
         ({"each": (8, 5)}, ("it is 12 wide, and c 8 + m 5 are 13",)),
         ({"each": (5, 5)}, ("it is 12 wide, and c 5 + m 5 are 10",)),
-        ({"cells": (cells((6, 5)),)}, ("c 6 + m 5 are 11", "--cells")),
-        ({"cells": (cells((3, 3), (4, 4)),)}, ("c 3 + m 3 + c 4 + m 4 are 14", "--cells")),
+        ({"cells": (cells((6, 5)),)}, ("c 6 + m 5 are 11", "the argument cells")),
+        (
+            {"cells": (cells((3, 3), (4, 4)),)},
+            ("c 3 + m 3 + c 4 + m 4 are 14", "the argument cells"),
+        ),
     ],
 )
 def test_widths_that_the_data_contradict(
@@ -191,7 +194,7 @@ def test_flags_that_the_file_itself_contradicts(tmp_path: Path, layout: str, wan
 
 def test_a_layout_that_the_file_itself_contradicts(tmp_path: Path) -> None:
     save_state(state_of([(4, 4)], stack=False), tmp_path / "a.npy", layout="stacked")
-    refused(tmp_path / "a.npy", "'stacked'", "--from says 'flat'", layout="flat")
+    refused(tmp_path / "a.npy", "'stacked'", "`layout=...` says 'flat'", layout="flat")
 
 
 def test_a_checkpoint_of_which_several_cells_fit(tmp_path: Path) -> None:
@@ -217,7 +220,7 @@ def test_an_axis_of_two_that_may_mean_two_things(
     tmp_path: Path, shape: Shape, layouts: set[str]
 ) -> None:
     path = saved(tmp_path / "a.npy", numbered(*shape))
-    error = refused(path, str(list(shape)), *(f"--from {layout}" for layout in layouts))
+    error = refused(path, str(list(shape)), *(f"`layout='{layout}'`" for layout in layouts))
     assert isinstance(error, AmbiguousError)
     for layout in layouts:  # each of them settles it
         known = {"cells": (cells((5, 5)),)} if shape == (2, 2, 5) else {}
@@ -226,7 +229,7 @@ def test_an_axis_of_two_that_may_mean_two_things(
 
 def test_two_pairs_may_be_one_cell_or_two_without_a_batch(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.npy", numbered(2, 2, 4))
-    error = refused(path, "[2, 2, 4]", "--cells", layout="layered")
+    error = refused(path, "[2, 2, 4]", "`cells=WIDTHS`", layout="layered")
     assert isinstance(error, AmbiguousError)
     one = reading(path, layout="layered", cells=(cells((4, 4)),)).structure
     assert (one.is_stack, one.lead) == (False, (2,))
@@ -251,7 +254,7 @@ def test_the_layout_settles_which_half_is_first(tmp_path: Path, layout: str) -> 
 def test_arrays_without_names_of_their_own(tmp_path: Path) -> None:
     one, other = numbered(2, 4), numbered(2, 4) + 50
     np.savez(tmp_path / "a.npz", one, other)
-    words = ("its 2 arrays", "arr_0 [2, 4], arr_1 [2, 4]", "--from tuple", "keras", "torch")
+    words = ("its 2 arrays", "arr_0 [2, 4], arr_1 [2, 4]", "`layout='tuple'`", "keras", "torch")
     assert isinstance(refused(tmp_path / "a.npz", "FILE:NAME", *words), AmbiguousError)
     for layout, c in (("tuple", one), ("keras", other)):
         state = load_state(tmp_path / "a.npz", layout=layout)
@@ -262,7 +265,9 @@ def test_a_flat_state_with_c_and_m_beside_it(tmp_path: Path) -> None:
     c, flat = numbered(2, 4), numbered(2, 8) + 50
     np.savez(tmp_path / "a.npz", c=c, m=c, state=flat)
     path = tmp_path / "a.npz"
-    assert isinstance(refused(path, "c and m and 'state'", "FILE:NAME", "--from"), AmbiguousError)
+    assert isinstance(
+        refused(path, "c and m and 'state'", "FILE:NAME", "`layout=...`"), AmbiguousError
+    )
     assert load_state(path, layout="tuple").c.tolist() == c.tolist()
     assert load_state(path, layout="flat").flat().tolist() == flat.tolist()
     assert load_state(f"{path}:state").flat().tolist() == flat.tolist()
@@ -372,7 +377,7 @@ def test_the_pattern_of_tutorials(tmp_path: Path, layers: int) -> None:
 def test_an_array_with_a_pair_behind_the_batch_is_stacked_or_flat_of_two(tmp_path: Path) -> None:
     both = numbered(5, 2, 4)
     path = saved(tmp_path / "a.npy", both)
-    assert isinstance(refused(path, "--from stacked", "--from flat"), AmbiguousError)
+    assert isinstance(refused(path, "`layout='stacked'`", "`layout='flat'`"), AmbiguousError)
     assert reading(path, each=(2, 2)).layout.name == "flat"
     assert reading(path, each=(4, 4)).layout.name == "stacked"
     state = load_state(path, layout="stacked")
@@ -384,4 +389,4 @@ def test_widths_tell_a_flat_state_of_two_steps_from_a_pair(tmp_path: Path) -> No
     path = saved(tmp_path / "a.npy", numbered(2, 5, 8))
     assert reading(path, each=(4, 4)).layout.name == "flat"
     assert reading(path, each=(5, 3)).layout.name == "flat"
-    refused(path, "--from layered", "--from keras", each=(8, 8))
+    refused(path, "`layout='layered'`", "`layout='keras'`", each=(8, 8))

@@ -35,6 +35,7 @@ def test_threads_read_the_variables_of_one_v1_checkpoint(
 ) -> None:
     if not has_pread:
         monkeypatch.delattr(os, "pread", raising=False)
+        monkeypatch.delattr(os, "preadv", raising=False)
     builder = V1Builder()
     values = {f"v{number}": np.arange(300.0) + number for number in range(VARIABLES)}
     for name, value in values.items():

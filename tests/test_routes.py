@@ -10,6 +10,7 @@ from writers import INPUTS, Shape, TensorFlow, cells, dynamic, inputs, lstm, ope
 from lstmstate import AmbiguousError, LstmstateError, NotFoundError, UnsupportedError
 from lstmstate.cells.routes import Route, of_cell, of_stack, routes
 from lstmstate.cells.stacks import stacks
+from lstmstate.report.flags import with_flags
 
 MULTI = "rnn/multi_rnn_cell/cell_{}/lstm_cell"
 BOTH = "bidirectional_rnn"
@@ -29,7 +30,7 @@ def units(route: Route) -> list[list[list[int | None]]]:
 
 def told(*parts: Mapping[str, Shape]) -> dict[str, list[list[list[int | None]]]]:
     """Return the flags that pick the ways, and the widths of their cells."""
-    return {route.flag: units(route) for route in found(*parts)}
+    return {with_flags(route.choice): units(route) for route in found(*parts)}
 
 
 # ---- cells and stacks
@@ -140,7 +141,7 @@ def test_something_between_two_layers_makes_a_stack_of_none() -> None:
         of_stack(stacks(known)[0])
     assert str(caught.value) == (
         f"{MULTI.format(1)}: it takes 9 columns, and {MULTI.format(0)} gives 4: something lies "
-        "between them that is no LSTM cell; run the cells one by one: --cell NAME"
+        "between them that is no LSTM cell; run the cells one by one: `cell='NAME'`"
     )
 
 
@@ -190,7 +191,7 @@ def test_where_the_choice_is_open_the_ways_are_listed() -> None:
     with pytest.raises(AmbiguousError) as caught:
         opened(of_two).network()
     assert caught.value.problem == "2 cells or stacks can be run"
-    assert caught.value.advice == f"say which: --stack {PAIR}, --cell {LONE}"
+    assert caught.value.advice == f"say which: `stack='{PAIR}'`, `cell='{LONE}'`"
 
 
 @pytest.mark.parametrize(
@@ -239,7 +240,7 @@ def test_of_very_many_ways_the_first_are_listed() -> None:
 
     with pytest.raises(AmbiguousError, match="40 cells or stacks") as caught:
         opened(build, graph=False).network()
-    assert str(caught.value).count("--cell") == 30
+    assert str(caught.value).count("`cell=") == 30
     assert str(caught.value).endswith(", and 10 more, which inspect tells")
 
 

@@ -278,7 +278,9 @@ def test_options_that_a_class_does_not_have_are_named(
 
 @pytest.mark.parametrize("family", ["GLSTMCell", "IndyLSTMCell", "PeepholeLSTMCell"])
 def test_families_that_tensorflow_has_no_more_are_named(rng: Rng, family: str) -> None:
-    with pytest.raises(UnsupportedError, match=f"TensorFlow 2 has no {family}; --engine numpy"):
+    with pytest.raises(
+        UnsupportedError, match=f"TensorFlow 2 has no {family}; use `engine='numpy'`"
+    ):
         engines.load(ENGINE, alone(cell(rng, 3, 4, family=family)))
 
 

@@ -162,7 +162,7 @@ class SavedState(NamedTuple):
     """A variable that holds a state.
 
     Attributes:
-        layout: "flat", "c", "m", "layered", "stacked" or "unknown".
+        layout: "flat", "c", "m", "h_n", "c_n", "layered", "stacked" or "unknown".
         cell: the cell that it belongs to, where that can be told.
         stack: likewise, for the flat state of a whole stack.
         source: "graph" where cells are seen to start from it, "name" where its name and width

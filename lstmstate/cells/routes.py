@@ -29,9 +29,9 @@ class Route(NamedTuple):
         return tuple(cell for stage in self.stages for chain in stage for cell in chain)
 
     @property
-    def flag(self) -> str:
-        """The flag of the command line that picks it."""
-        return f"{'--stack' if self.is_stack else '--cell'} {printable(self.name) or '/'}"
+    def choice(self) -> str:
+        """The parameter that picks it, for messages."""
+        return f"`{'stack' if self.is_stack else 'cell'}='{printable(self.name) or '/'}'`"
 
 
 def of_cell(cell: Cell) -> Route:
@@ -60,13 +60,13 @@ def of_stack(stack: Stack, other: Stack | None = None) -> Route:
             raise UnsupportedError(
                 "a layer of this stack is no LSTM cell, or has a state of its own beside it",
                 tensor=one.name,
-                advice="run its cells one by one: --cell NAME",
+                advice="run its cells one by one: `cell='NAME'`",
             )
         if one is not None and one.between:
             raise UnsupportedError(
                 f"between its layers lies what is no LSTM cell: it has {printable(one.between[0])}",
                 tensor=one.name,
-                advice="run its cells one by one: --cell NAME",
+                advice="run its cells one by one: `cell='NAME'`",
             )
     _refuse_gaps(route)
     return route
@@ -98,7 +98,7 @@ def _pair(stack: Stack, layer: tuple[Cell, ...]) -> tuple[tuple[Cell, ...], ...]
         raise UnsupportedError(
             "its layers are not a forward and a backward cell each",
             tensor=stack.name,
-            advice="run its cells one by one: --cell NAME",
+            advice="run its cells one by one: `cell='NAME'`",
         )
     return tuple((cell,) for cell in layer)
 
@@ -114,7 +114,7 @@ def _refuse_gaps(route: Route) -> None:
                 f"its directions take inputs of {taken[0]} and of {taken[1]} columns, and run "
                 "over the same ones",
                 tensor=route.name,
-                advice="run them one by one: --cell NAME, or --stack NAME",
+                advice="run them one by one: `cell='NAME'`, or `stack='NAME'`",
             )
         for chain in stage:
             inside, name = given, before
@@ -124,14 +124,14 @@ def _refuse_gaps(route: Route) -> None:
                         f"the graph adds to what {printable(name)} gives before it takes it: a "
                         "residual connection, or a layer",
                         tensor=cell.name,
-                        advice="run the cells one by one: --cell NAME",
+                        advice="run the cells one by one: `cell='NAME'`",
                     )
                 if None not in (inside, cell.input_size) and inside != cell.input_size:
                     raise UnsupportedError(
                         f"it takes {cell.input_size} columns, and {printable(name)} gives "
                         f"{inside}: something lies between them that is no LSTM cell",
                         tensor=cell.name,
-                        advice="run the cells one by one: --cell NAME",
+                        advice="run the cells one by one: `cell='NAME'`",
                     )
                 inside, name = (cell.state.m if cell.state else None), cell.name
         ends = [chain[-1] for chain in stage]

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
-from lstmstate.cells import names
+from lstmstate.cells import names, state_names
 from lstmstate.cells.graph_view import GraphView, Stored
 from lstmstate.cells.model import Cell, SavedState, Stack
 from lstmstate.cells.recognise import Recognition
 
 Fits = dict[str, dict[int, list[Cell]]]  # layout → width → the cells with such a state
-
-# Last parts of names that speak of a state, or of one half of it; other words beside them
-# ("hidden_layer", "weights_hidden", "cell_bias") speak of something else.
-_BEFORE = r"(?:(?:lstm|rnn|init|initial|last|final|saved|keep|kept|prev|previous|current|zero)_?)*"
-_STATE = re.compile(_BEFORE + r"(?:states?|carry)(?:_?\d+)?")
-_HALVES = (
-    ("c", re.compile(_BEFORE + r"(?:c|(?:c|cell)_?states?(?:_?\d+)?)")),
-    ("m", re.compile(_BEFORE + r"(?:m|h|hidden|(?:m|h|hidden)_?states?(?:_?\d+)?)")),
-)
 
 
 def saved_states(
@@ -85,17 +75,17 @@ def _by_name(
     variable: Stored, fits: Fits, stacks: list[Stack], view: GraphView | None
 ) -> SavedState | None:
     """Return a state that only its name and width speak for."""
-    last = names.last(variable.path).lower()
-    half = next((layout for layout, pattern in _HALVES if pattern.fullmatch(last)), None)
-    if half is None and not _STATE.fullmatch(last):
+    named = state_names.parse(variable.path)
+    if named is None or not named.is_plain:
         return None
+    half = state_names.HALVES.get(named.role)
     if len(variable.shape) < 2 or (view is not None and view.is_trainable(variable)):
         return None
     width = variable.shape[-1]
     found = {layout: fits[layout].get(width, []) for layout in fits}
     whole = [stack for stack in stacks if stack.flat == width]
     if half and found[half]:
-        return _state(variable, half, found[half])
+        return _state(variable, named.role, found[half])
     if whole or found["flat"]:
         return _state(variable, "flat", [] if whole else found["flat"])
     either = found["c"] or found["m"]

@@ -107,7 +107,7 @@ def to_bytes(array: NDArray[np.generic], dtype: DType, *, big_endian: bool = Fal
     if dtype.name == "bfloat16":
         patterns = value.view(np.uint32)
         if (patterns & np.uint32(0xFFFF)).any():
-            raise LstmstateError("its values do not fit bfloat16", advice="say --dtype float32")
+            raise LstmstateError("its values do not fit bfloat16", advice="say `dtype='float32'`")
         value = (patterns >> np.uint32(16)).astype(np.uint16)
     stored = value.astype(value.dtype.newbyteorder(">" if big_endian else "<"), copy=False)
     return stored.reshape(-1).view(np.uint8).data

@@ -20,7 +20,7 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 LFS_POINTER = b"version https://git-lfs"
-_PIECE = 1 << 20  # bytes that are read at once into a buffer: they stay in the processor's cache
+_PIECE = 1 << 18  # bytes that are read at once where they have to be copied into a buffer
 _POSITION = threading.Lock()  # where a system has no pread, all reads share the file's position
 
 
@@ -100,11 +100,10 @@ class ByteSource:
         done = 0
         try:
             while done < len(target):
-                part = _read_at(self._file, min(len(target) - done, _PIECE), offset + done)
-                if not part:
+                count = _read_into(self._file, target[done:], offset + done)
+                if not count:
                     raise CorruptError("the file shrank while it was read", path=self.path)
-                target[done : done + len(part)] = part
-                done += len(part)
+                done += count
         except OSError as error:
             raise unreadable(self.path, error) from None
 
@@ -157,6 +156,15 @@ def _read_at(descriptor: int, length: int, offset: int) -> bytes:
     with _POSITION:
         os.lseek(descriptor, offset, os.SEEK_SET)
         return os.read(descriptor, length)
+
+
+def _read_into(descriptor: int, target: memoryview, offset: int) -> int:
+    """Fill the start of a buffer as `_read_at` reads; return how many bytes of it."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [target], offset)
+    part = _read_at(descriptor, min(len(target), _PIECE), offset)
+    target[: len(part)] = part
+    return len(part)
 
 
 def unreadable(path: str, error: OSError) -> LstmstateError:

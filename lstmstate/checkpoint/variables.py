@@ -128,7 +128,7 @@ class Variable:
                     return join_slices(self.spec, self._reader)
                 return self._reader.read(self.spec, None)
             except ValueError as error:  # NumPy's word on sizes that no array can have
-                raise CorruptError(f"its bytes make no array of its shape ({error})") from None
+                raise CorruptError(f"its bytes make no array of its shape ({error})") from error
 
     def damage(self) -> LstmstateError | None:
         """Read the value, and return the error where it cannot be read; None where it can.

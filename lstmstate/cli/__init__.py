@@ -171,5 +171,7 @@ def _give_up_stdout() -> None:
 
 def tell(line: str) -> None:
     """Say one line on stderr, in which nothing from a file can steer the terminal."""
+    from lstmstate.report.flags import with_flags
+
     with contextlib.suppress(OSError):
-        click.echo(f"lstmstate: {printable(line)}", err=True)
+        click.echo(f"lstmstate: {printable(with_flags(line))}", err=True)

@@ -99,14 +99,14 @@ def _tell(
     quiet: bool,
     single: bool,
 ) -> None:
-    if as_json:
-        from lstmstate.report.check_json import print_document
+    from lstmstate.report.check_json import print_document, problems
 
+    if as_json:
         print_document(results, failed, single=single)
         return
     for path, findings in results:
         for finding in findings:
-            for problem in finding.problems:
+            for problem in problems(finding):
                 click.echo(f"{printable(path)}: {problem}")
             if finding.note:
                 options.note([f"{path}: {finding.note}"], quiet=quiet)
@@ -151,8 +151,7 @@ class _Checker:
             if isinstance(state, LstmstateError):
                 # What the state consists of is not known, so that nothing can be said of it.
                 why = f"{state.problem}; {state.advice}" if state.advice else state.problem
-                told = [(name.replace("_", "-"), value) for name, value in wanted]
-                return [Finding(f"--{name} {value}", (f"--{name}: {why}",)) for name, value in told]
+                return [Finding(name, value, (why,)) for name, value in wanted]
             options.note([f"{path}: {note}" for note in state.reading.notes], quiet=self._quiet)
             return list(check(Target(None, [], lambda: [state], meter.add), wanted))
 

@@ -253,7 +253,9 @@ def wanted(flags: Mapping[str, Any], *, quiet: bool) -> Wanted:
     if units is not None:
         return Wanted(layout, StateWidths(units, proj or units))
     if cells is not None:
-        return Wanted(layout, None, (Cells.of_widths([StateWidths(*pair) for pair in cells]),))
+        return Wanted(
+            layout, None, (Cells.of_widths([StateWidths(*pair) for pair in cells]),), "--cells"
+        )
     if checkpoint is not None:
         from lstmstate.opened import open_checkpoint
         from lstmstate.saved_states import cells_of
@@ -270,6 +272,18 @@ def inputs_of(paths: Iterable[str], flags: Mapping[str, Any]) -> list[str]:
 
     read = [*paths, *([flags["checkpoint"]] if flags.get("checkpoint") else [])]
     return [file for path in read for file in input_files(path)]
+
+
+def refuse_unnamed(target: str, kind: str | None, endings: str) -> None:
+    """Refuse an output of which nothing says what kind of file it is to be."""
+    from lstmstate.state.files import kind_of_name
+
+    if kind is None and target != "-" and kind_of_name(target) is None:
+        raise LstmstateError(
+            "its name does not say what to write",
+            path=target,
+            advice=f"end it in {endings}, or say --format",
+        )
 
 
 def given(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -303,14 +303,9 @@ class _Job:
             return nullcontext()
         from lstmstate.running import job
         from lstmstate.running.results import open_results
-        from lstmstate.state.files import kind_of_name, kind_to_write
+        from lstmstate.state.files import kind_to_write
 
-        if not (self._flags["kind"] or target == "-" or kind_of_name(target)):
-            raise LstmstateError(
-                "its name does not say what to write",
-                path=target,
-                advice="end it in .npz, .h5 or .npy, or say --format",
-            )
+        options.refuse_unnamed(target, self._flags["kind"], ".npz, .h5 or .npy")
         kind: StateKind = kind_to_write(target, self._flags["kind"])
         alone = kind.key == "npy"
         if alone and self._keep:

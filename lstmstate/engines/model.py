@@ -153,7 +153,7 @@ class Network(NamedTuple):
                             f"it takes {cell.input_size} columns of {cell.dtype}, and is given "
                             f"{inside} of {self.dtype}",
                             tensor=cell.name,
-                            advice="run the cells one by one: --cell NAME",
+                            advice="run the cells one by one: `cell='NAME'`",
                         )
                     inside = cell.widths.m
             given = sum(chain[-1].widths.m for chain in stage)

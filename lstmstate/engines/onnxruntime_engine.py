@@ -19,7 +19,7 @@ from lstmstate.errors import UnsupportedError
 if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths
 
-_INSTEAD = "--engine numpy"
+_INSTEAD = "use `engine='numpy'`"
 # onnxruntime copies its outputs out of memory of its own. More of them are written where they
 # stay; for fewer its memory, which is in the processor's caches, is worth the copy.
 _SMALL_OUTPUTS = 1 << 20

@@ -185,13 +185,14 @@ def _wrapped(one: Settled) -> Iterator[str]:
 
 def _idle(one: Settled) -> Iterator[str]:
     for option in one.idle:
-        yield f"--{option.replace('_', '-')} has no effect: there is nothing for it to act on"
+        yield f"`{option}=...` has no effect: there is nothing for it to act on"
 
 
 def _contradictions(one: Settled) -> Iterator[str]:
     for option, told in one.contradicted.items():
-        used = f"--{option.replace('_', '-')} {_word(one.options[option].value)}"
-        yield f"{used} is used, and the {told.source} says {_word(told.value)}"
+        value = one.options[option].value
+        used = f"{value:g}" if isinstance(value, float) else repr(value)
+        yield f"`{option}={used}` is used, and the {told.source} says {_word(told.value)}"
 
 
 def _lines(told: Iterable[tuple[Cell, str]]) -> list[str]:
@@ -203,7 +204,7 @@ def _lines(told: Iterable[tuple[Cell, str]]) -> list[str]:
 
 
 def _word(value: Value) -> str:
-    """Return a value as its flag takes it."""
+    """Return a value as a user writes it."""
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value).lower()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # TensorFlow has no type stubs: these names are for the reader.
 Tensor = Any
 RNNCell = Any
-INSTEAD = "--engine numpy"
+INSTEAD = "use `engine='numpy'`"
 
 
 class Kit(NamedTuple):

@@ -8,10 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lstmstate.report.flags import with_flags
+
 if TYPE_CHECKING:
     from lstmstate.checks import Finding
 
 SCHEMA = "lstmstate.check/1"
+
+
+def assertion(finding: Finding) -> str:
+    """Return an assertion as it was given: "--units 128"."""
+    flag = f"--{finding.name.replace('_', '-')}"
+    return flag if finding.value is True else f"{flag} {finding.value}"
+
+
+def problems(finding: Finding) -> list[str]:
+    """Return why an assertion does not hold, a line each; one on a name begins with the name."""
+    start = "" if finding.name == "has" else f"{assertion(finding)}: "
+    return [f"{start}{with_flags(problem)}" for problem in finding.problems]
 
 
 def print_document(
@@ -27,7 +41,7 @@ def print_document(
         "kind": "batch",
         "holds": not failed and all(document["holds"] for document in documents),
         "results": documents,
-        "failed": [{"path": path, "error": error} for path, error in failed],
+        "failed": [{"path": path, "error": with_flags(error)} for path, error in failed],
     }
     document = documents[0] if single else batch
     click.echo(json.dumps(document, indent=2, allow_nan=False))
@@ -41,9 +55,9 @@ def _document(path: str, findings: Sequence[Finding]) -> dict[str, Any]:
         "holds": all(one.holds for one in findings),
         "assertions": [
             {
-                "assertion": one.assertion,
+                "assertion": assertion(one),
                 "holds": one.holds,
-                "problems": list(one.problems),
+                "problems": problems(one),
                 "note": one.note,
             }
             for one in findings

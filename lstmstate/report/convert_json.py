@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lstmstate.report.flags import with_flags
+
 if TYPE_CHECKING:
     from lstmstate.convert import Converted
     from lstmstate.state.model import Structure
@@ -61,7 +63,7 @@ def print_document(
     batch = {
         "kind": "batch",
         "results": list(documents),
-        "failed": [{"path": path, "error": error} for path, error in failed],
+        "failed": [{"path": path, "error": with_flags(error)} for path, error in failed],
     }
     document = {"schema": f"lstmstate.{command}/1", **(documents[0] if single else batch)}
     click.echo(json.dumps(document, indent=2, allow_nan=False))

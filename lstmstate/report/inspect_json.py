@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from lstmstate.report.flags import with_flags
+
 if TYPE_CHECKING:
     from lstmstate.cells import Cell, Option, Stack
     from lstmstate.cells.stats import Stats
@@ -76,7 +78,7 @@ def batch_document(documents: list[Json], failed: list[tuple[str, str]]) -> Json
         "schema": SCHEMA,
         "kind": "batch",
         "results": documents,
-        "failed": [{"path": path, "error": error} for path, error in failed],
+        "failed": [{"path": path, "error": with_flags(error)} for path, error in failed],
     }
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstmstate.errors import printable
 from lstmstate.report import text
+from lstmstate.report.flags import with_flags
 
 if TYPE_CHECKING:
     from lstmstate.report.console import Sheet
@@ -40,7 +41,7 @@ def state_document(path: str, storage: str, found: Contents) -> dict[str, Any]:
             for array in found.arrays
         ],
         "state": None,
-        "problem": found.problem,
+        "problem": found.problem and with_flags(found.problem),
     }
     reading = found.reading
     if reading is not None:
@@ -80,7 +81,7 @@ def state_tables(sheet: Sheet, path: str, kind: StateKind, found: Contents) -> N
         sheet.table(columns, [_array(array)[: len(columns)] for array in found.arrays])
     if found.reading is None:
         sheet.line()
-        sheet.line(f"Not told: {found.problem}")
+        sheet.line(f"Not told: {with_flags(found.problem or '')}")
         return
     _state(sheet, found)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lstmstate.errors import printable
 from lstmstate.report import text
 from lstmstate.report.diff_report import finite
+from lstmstate.report.flags import with_flags
 
 if TYPE_CHECKING:
     from lstmstate.report.console import Sheet
@@ -33,7 +34,7 @@ def verify_document(
                 "steps": trial.steps,
                 "agrees": trial.agrees if trial.differences is not None else None,
                 "tolerance": trial.tolerance,
-                "refused": trial.refused,
+                "refused": trial.refused and with_flags(trial.refused),
                 "differences": [
                     {
                         "of": one.name,
@@ -46,7 +47,7 @@ def verify_document(
             }
             for trial in trials
         ],
-        "failed": [{"path": path, "error": error} for path, error in failed],
+        "failed": [{"path": path, "error": with_flags(error)} for path, error in failed],
     }
 
 

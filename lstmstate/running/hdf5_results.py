@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.errors import LstmstateError, UnsupportedError, is_fault, printable
 from lstmstate.running.results import Destination, PlannedResult, Results
 from lstmstate.state.hdf5 import LONGEST_ATTRIBUTE
 from lstmstate.state.hdf5_sink import Sink
@@ -106,9 +106,11 @@ class Hdf5Results(Results):
         try:
             yield
         except (OSError, RuntimeError, ValueError, TypeError) as error:
+            if is_fault(error):
+                raise
             if self._sink.failure is None:
                 problem = printable(" ".join(str(error).split()))
-                raise LstmstateError(f"it cannot be written ({problem})") from None
+                raise LstmstateError(f"it cannot be written ({problem})") from error
         self._sink.raise_failure()
 
 

@@ -81,7 +81,7 @@ class Sequences:
         if self.steps == 1 and self.batch > 1 and not time_major:
             self.notes = (
                 f"{printable(path)}: {self.batch} sequences of one step each; if it is one "
-                f"sequence of {self.batch} steps, say --time-major",
+                f"sequence of {self.batch} steps, say `time_major=True`",
             )
         own = shape[-1] if len(shape) > 1 else 1
         if own > width:
@@ -146,7 +146,7 @@ class Sequences:
         batch_row = "" if self.is_single else f", batch row {row}"
         raise LstmstateError(
             f"{problem} at step {start + step}{batch_row}, column {column} (counted from 0)",
-            advice="mend the data, or say --allow-nan",
+            advice="mend the data, or say `allow_nan=True`",
         )
 
 
@@ -319,8 +319,8 @@ def _width(found: _Found, width: int | None, *, at_least: bool, expected: str) -
         w = "width" if width is None else width
         raise LstmstateError(
             problem,
-            advice=f"give [time, {w}], one sequence, or [batch, time, {w}], or say --time-major "
-            f"with [time, batch, {w}]",
+            advice=f"give [time, {w}], one sequence, or [batch, time, {w}], or say "
+            f"`time_major=True` with [time, batch, {w}]",
         )
     if not fits:
         few = "few" if own < (width or 0) else "many"

@@ -161,7 +161,7 @@ def _refuse_no_numbers(loaded: Loaded, pairs: Sequence[Pair]) -> None:
                 raise LstmstateError(
                     f"{half} holds {' and '.join(words)}, in {values.dtype}",
                     tensor=cell.name,
-                    advice="mend the state, or say --allow-nan",
+                    advice="mend the state, or say `allow_nan=True`",
                 )
 
 

@@ -22,6 +22,7 @@ from lstmstate.errors import (
     LstmstateError,
     NotFoundError,
     UnsupportedError,
+    is_fault,
     printable,
 )
 
@@ -178,9 +179,11 @@ def _values(
     except LstmstateError:
         raise
     except Exception as error:  # a ValueError as a rule; whatever else damage leads it to
+        if is_fault(error):
+            raise
         raise _fault(source, shape, wanted, first[0]) or CorruptError(
             f"this is no table of numbers ({error})"
-        ) from None
+        ) from error
     if wanted is None and values.shape[1] != shape.width:
         raise _fault(source, shape, wanted, first[0]) or CorruptError("its rows cannot be told")
     return values

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lstmstate.checkpoint import identify
 from lstmstate.checkpoint.identify import Kind
 from lstmstate.checkpoint.source import ByteSource
-from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, located, printable
+from lstmstate.errors import (
+    CorruptError,
+    LstmstateError,
+    UnsupportedError,
+    is_fault,
+    located,
+    printable,
+)
 
 if TYPE_CHECKING:
     from lstmstate.state.metadata import Metadata
@@ -34,7 +41,7 @@ class StateKind(NamedTuple):
     """A kind of state file.
 
     Attributes:
-        key: as `--format` takes it.
+        key: its short name, such as "npz".
         words: for people.
         names: what the names of such files look like.
         content: what their bytes look like; None for checkpoints, which are many files.
@@ -81,7 +88,7 @@ BY_KEY = {kind.key: kind for kind in KINDS}
 
 
 def kind_by_name(path: str, key: str | None = None) -> StateKind:
-    """Return the kind of a file that is to be written, by `--format` or by its name.
+    """Return the kind of a file that is to be written, by its key or by its name.
 
     Raises:
         LstmstateError: the name says nothing.
@@ -93,7 +100,7 @@ def kind_by_name(path: str, key: str | None = None) -> StateKind:
         raise LstmstateError(
             "its name does not say what to write",
             path="stdout" if path == STDOUT else path,
-            advice="end it in .npy, .npz, .h5, .pkl, .csv or .ckpt, or say --format",
+            advice="end it in .npy, .npz, .h5, .pkl, .csv or .ckpt",
         )
     return kind
 
@@ -107,10 +114,10 @@ def kind_of_name(path: str) -> StateKind | None:
 
 
 def kind_to_write(target: str, key: str | None, default: str = "npz") -> StateKind:
-    """Return the kind of an output: by `--format`, by its name, or for stdout the default."""
+    """Return the kind of an output: by its key, by its name, or for stdout the default."""
     kind = BY_KEY[key or default] if target == STDOUT else kind_by_name(target, key)
     if target == STDOUT and not kind.piped:
-        raise UnsupportedError(f"{kind.words} cannot be written to stdout", advice="give -o a path")
+        raise UnsupportedError(f"{kind.words} cannot be written to stdout", advice="give a path")
     return kind
 
 
@@ -205,10 +212,12 @@ def opened(source: ByteSource, kind: StateKind) -> StateFile:
         except LstmstateError:
             raise
         except Exception as error:  # the libraries below raise whatever damage leads them to
+            if is_fault(error):
+                raise
             raise CorruptError(
                 f"this is not {kind.words} that can be read ({type(error).__name__})",
                 advice="copy it again from where it came from",
-            ) from None
+            ) from error
     return file._replace(kind=kind.key)
 
 

@@ -1,14 +1,17 @@
 """A state on its way into files: in parts, so that memory does not grow with it.
 
 A part is some rows of one leading axis. The source gives a part of c and m of all cells; the
-target's layout makes of it the same rows of its arrays.
+target's layout makes of it the same rows of its arrays. The source is read once: what a file takes
+in another order waits in a nameless file.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from lstmstate.state.layouts import Layout, to_arrays
 from lstmstate.state.model import State, Structure
@@ -33,6 +36,11 @@ class Planned(NamedTuple):
     dtype: np.dtype[np.generic]
     axis: int
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
 
 class Flow:
     """A state that can be asked for in any layout, part by part.
@@ -42,6 +50,7 @@ class Flow:
         parts: returns the rows [start, stop) of one leading axis.
         layout: the layout of the arrays to come.
         told: is called with the number of bytes of each part that went by.
+        folder: where values may wait in a nameless file; None for the system's own.
 
     Attributes:
         plans: the arrays to come.
@@ -54,19 +63,21 @@ class Flow:
         parts: Parts,
         layout: Layout,
         told: Callable[[int], object] = lambda nbytes: None,  # noqa: ARG005
+        folder: str | None = None,
     ) -> None:
         self.structure = structure
         self.layout = layout
         self._parts = parts
         self._told = told
         self._lead_axis, self.spans = spans_of(structure)
-        self._kept: tuple[tuple[int, int], list[Array]] | None = None
+        self._folder = folder
+        self._waiting: IO[bytes] | None = None  # all arrays one after another, in C order
         self.plans = self._plan()
 
     @property
     def nbytes(self) -> int:
         """The bytes of all its arrays."""
-        return sum(math.prod(plan.shape) * plan.dtype.itemsize for plan in self.plans)
+        return sum(plan.nbytes for plan in self.plans)
 
     def _plan(self) -> list[Planned]:
         """Lay out a state of no rows: the functions that make the arrays tell their shapes."""
@@ -96,28 +107,66 @@ class Flow:
     def together(self) -> Iterator[tuple[int, int, list[Array]]]:
         """Yield (start, stop, the rows [start, stop) of every planned array), once through."""
         for start, stop in self.spans:
-            arrays = self._part(start, stop)
+            state = self._parts(self._lead_axis, start, stop)
+            arrays = list(to_arrays(self.layout, state).values())
             yield start, stop, arrays
             self._told(sum(array.nbytes for array in arrays))
 
     def in_order(self, number: int) -> Iterator[Array]:
-        """Yield one planned array from its first element to its last, in C order."""
+        """Yield one planned array from its first element to its last, in C order.
+
+        Pieces have any shape. The arrays can be asked for in any order, each of them once.
+        """
         import numpy as np
 
+        if len(self.plans) == 1 and (len(self.spans) == 1 or not self.plans[0].axis):
+            for _, _, (array,) in self.together():
+                yield array
+            return
+        if self._waiting is None:
+            self._waiting = self._gathered()
         plan = self.plans[number]
-        before = plan.shape[: plan.axis] if self.structure.lead else ()
-        for place in np.ndindex(before):
-            for span in self.spans:
-                piece = self._part(*span)[number][place]
-                yield piece
-                self._told(piece.nbytes)
+        offset = sum(before.nbytes for before in self.plans[:number])
+        for start in range(0, plan.nbytes, PART_BYTES):
+            self._waiting.seek(offset + start)
+            data = self._waiting.read(min(PART_BYTES, plan.nbytes - start))
+            yield np.frombuffer(data, plan.dtype)
 
-    def _part(self, start: int, stop: int) -> list[Array]:
-        """Return the rows [start, stop) of every planned array; the last ones are kept."""
-        if self._kept is None or self._kept[0] != (start, stop):
-            state = self._parts(self._lead_axis, start, stop)
-            self._kept = (start, stop), list(to_arrays(self.layout, state).values())
-        return self._kept[1]
+    def _gathered(self) -> IO[bytes]:
+        """Write all arrays into a nameless file, or into memory where they are small."""
+        import io
+        import tempfile
+
+        file: IO[bytes] = io.BytesIO()
+        if self.nbytes > PART_BYTES:
+            file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed with the flow
+        weakref.finalize(self, file.close)
+        for start, _, arrays in self.together():
+            offset = 0
+            for plan, array in zip(self.plans, arrays, strict=True):
+                _put(file, offset, plan, start, array)
+                offset += plan.nbytes
+        return file
+
+
+def folder_of(target: str) -> str | None:
+    """Return the folder in which a target is written, None for stdout."""
+    return None if target == "-" else os.path.dirname(os.path.realpath(target))
+
+
+def _put(file: IO[bytes], offset: int, plan: Planned, start: int, array: Array) -> None:
+    """Write the rows of an array from `start` on where they belong; `offset` is its own."""
+    import numpy as np
+
+    if not array.size:
+        return
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    places = math.prod(plan.shape[: plan.axis])  # in each of them rows follow on one another
+    size, whole = len(data) // places, plan.nbytes // places
+    row = whole // (plan.shape[plan.axis] if plan.shape else 1)
+    for place in range(places):
+        file.seek(offset + place * whole + start * row)
+        file.write(data[place * size : (place + 1) * size])
 
 
 def spans_of(structure: Structure) -> tuple[int, list[tuple[int, int]]]:

@@ -55,7 +55,7 @@ class Wanted(NamedTuple):
     layout: str | None = None
     each: StateWidths | None = None
     cells: tuple[Cells, ...] = ()
-    source: str = "--cells"
+    source: str = "the argument cells"
     is_ordered: bool = False
 
     @property
@@ -92,9 +92,9 @@ def guesses(file: StateFile, wanted: Wanted) -> Iterator[Guess]:
     elif pairs and wanted.layout in (None, "tuple", "keras", "torch"):
         yield _of_pairs(pairs, wanted.layout or "tuple")
     elif len(states) > 1:
-        scopes = naming.in_order(name.scope for name in states)
-        of_scope = {name.scope: name.array for name in states}
-        yield Guess("stacked", tuple(of_scope[s] for s in scopes), True, tuple(scopes))
+        of_scope = naming.by_scope(states, ("state",))
+        stacked = tuple(of_scope[scope]["state"] for scope in of_scope)
+        yield Guess("stacked", stacked, True, tuple(of_scope))
     elif states or len(arrays) == 1:
         yield from _of_one(states[0].array if states else arrays[0], wanted)
     elif arrays and wanted.layout in ("tuple", "keras", "torch"):
@@ -106,7 +106,8 @@ def guesses(file: StateFile, wanted: Wanted) -> Iterator[Guess]:
     elif arrays:
         raise AmbiguousError(
             f"nothing tells what its {len(arrays)} arrays are ({names_of(arrays)})",
-            advice="pick one: FILE:NAME, or say --from tuple (c first), keras (h first) or torch",
+            advice="pick one: FILE:NAME, or say `layout='tuple'` (c first), "
+            "`layout='keras'` (h first) or `layout='torch'`",
         )
 
 
@@ -128,7 +129,7 @@ def _refuse_several(
     ]
     if len(torch) > 1 or (len(kinds) > 1 and wanted.layout is None):
         what = " and ".join(kinds) if len(kinds) > 1 else f"{len(torch)} pairs of h_n and c_n"
-        raise AmbiguousError(f"it holds {what}", advice="pick one: FILE:NAME, or say --from")
+        raise AmbiguousError(f"it holds {what}", advice="pick one: FILE:NAME, or say `layout=...`")
 
 
 def _refuse_half(halves: Mapping[str, StoredArray], roles: tuple[str, str]) -> None:
@@ -138,7 +139,7 @@ def _refuse_half(halves: Mapping[str, StoredArray], roles: tuple[str, str]) -> N
             raise LstmstateError(
                 f"there is {there} and no {missing} beside it",
                 tensor=halves[there].name,
-                advice="put the two together with: lstmstate concat C M -o FLAT",
+                advice="put the two together with: lstmstate concat C M",
             )
 
 
@@ -150,7 +151,7 @@ def _of_pairs(pairs: dict[str, dict[str, StoredArray]], layout: str) -> Guess:
     if layout == "tuple" and list(pairs) == ["0"] and len(first["c"].shape) == 3:
         raise AmbiguousError(
             "h_0 and c_0 of three axes may be PyTorch's [layers, batch, …] or a state per step",
-            advice="say --from torch or --from keras",
+            advice="say `layout='torch'` or `layout='keras'`",
         )
     order = ("c", "m") if layout == "tuple" else ("m", "c")
     arrays = tuple(halves[role] for halves in pairs.values() for role in order)

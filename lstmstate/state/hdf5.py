@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
-from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, located
+from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, is_fault, located
 from lstmstate.output import Outputs
 from lstmstate.output import told as written
 from lstmstate.state.hdf5_sink import Sink
@@ -145,11 +145,13 @@ def damage_told(name: str | None = None) -> Iterator[None]:
     except LstmstateError:
         raise
     except Exception as error:
+        if is_fault(error):
+            raise
         raise CorruptError(
             f"the HDF5 file cannot be read ({type(error).__name__})",
             tensor=name,
             advice="copy it again from where it came from",
-        ) from None
+        ) from error
 
 
 def open_file(source: ByteSource) -> StateFile:
@@ -243,7 +245,9 @@ def write(
             raise
         except (OSError, RuntimeError, ValueError, TypeError) as error:  # of names and the like
             sink.raise_failure()
-            raise LstmstateError(f"it cannot be written ({error})") from None
+            if is_fault(error):
+                raise
+            raise LstmstateError(f"it cannot be written ({error})") from error
         finally:
             sink.close()
         sink.raise_failure()

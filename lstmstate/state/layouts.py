@@ -40,7 +40,7 @@ class Layout(NamedTuple):
     """One way of laying c and m in arrays.
 
     Attributes:
-        name: as `--to` and `--from` take it.
+        name: one word, as users give it.
         words: what it is, in a line of help.
         arrays: the arrays of a state, by name; they are views where NumPy can make them.
         pairs: (c, m) of each cell in such arrays, always views; widths tells what the arrays
@@ -211,7 +211,7 @@ def _flat_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pair
         if width % 2 or not width:
             raise LstmstateError(
                 f"a flat state {width} wide has no two equal halves",
-                advice="say the widths: --units and --proj, --cells, or --checkpoint",
+                advice="say the widths: `cells=...`, or `checkpoint=...`",
             )
         widths = [StateWidths(width // 2, width // 2)]
     if sum(cell.flat for cell in widths) != width:

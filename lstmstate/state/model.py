@@ -162,7 +162,7 @@ class CellShape(NamedTuple):
     widths: StateWidths
 
     def __str__(self) -> str:
-        """As `--cells` takes it: 128, or 128:64 with a projection."""
+        """As the command line takes it: 128, or 128:64 with a projection."""
         c, m = self.widths
         return str(c) if c == m else f"{c}:{m}"
 

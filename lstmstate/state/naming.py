@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from lstmstate.cells import names
+from lstmstate.cells import names, state_names
 from lstmstate.errors import AmbiguousError, printable
 from lstmstate.state.stored import StoredArray
-
-# What files call them; "h" and "hidden" are m's names elsewhere.
-_ROLES = {
-    "c": ("c", "c_state", "cell", "cell_state"),
-    "m": ("m", "m_state", "h", "h_state", "hidden", "hidden_state"),
-    "h_n": ("h_n", "hn"),
-    "c_n": ("c_n", "cn"),
-    "state": ("state", "flat", "flat_state", "saved_state", "initial_state", "final_state"),
-}
-_ROLE_OF = {name: role for role, called in _ROLES.items() for name in called}
-_HALF = re.compile(
-    r"(?P<before>(?:.*_)?)(?P<word>(?:c|m|h|cell|hidden)(?:_?states?)?)(?P<number>_?\d+)?"
-)
-_LONGEST = 64  # a name that says what an array is says it in a word or two
 
 
 class Named(NamedTuple):
@@ -44,13 +29,10 @@ def role_of(name: str) -> tuple[str, str] | None:
     >>> role_of("rnn/cell_0/c"), role_of("h1"), role_of("outputs")
     (('rnn/cell_0', 'c'), ('1', 'm'), None)
     """
-    scope, _, leaf = name.rpartition("/")
-    leaf = leaf.removesuffix(":0").lower()
-    if leaf in _ROLE_OF:
-        return scope, _ROLE_OF[leaf]
-    word = leaf[:_LONGEST].rstrip("0123456789")
-    role = _ROLE_OF.get(word.removesuffix("_")) if len(leaf) <= _LONGEST else None
-    return (f"{scope}/{leaf[len(word) :]}".strip("/"), role) if role else None
+    found = state_names.parse(name)
+    if found is None or not found.is_plain:
+        return None
+    return f"{found.scope}/{found.number}".strip("/"), found.role
 
 
 def named(arrays: Iterable[StoredArray]) -> list[Named]:
@@ -58,8 +40,8 @@ def named(arrays: Iterable[StoredArray]) -> list[Named]:
     return [Named(*role, array) for array in arrays if (role := role_of(array.name))]
 
 
-def by_scope(found: Sequence[Named], roles: tuple[str, str]) -> dict[str, dict[str, StoredArray]]:
-    """Return the arrays of two roles by scope, in the order of the scopes.
+def by_scope(found: Sequence[Named], roles: Collection[str]) -> dict[str, dict[str, StoredArray]]:
+    """Return the arrays of some roles by scope, in the order of the scopes.
 
     Raises:
         AmbiguousError: two arrays have the same role in a scope.
@@ -86,17 +68,3 @@ def in_order(scopes: Iterable[str]) -> list[str]:
     found = list(scopes)
     numbered = all(any(character.isdigit() for character in scope) for scope in found)
     return sorted(found, key=names.order) if numbered else found
-
-
-def half_of(path: str) -> tuple[str, str] | None:
-    """Return (what is left of a name without its role, "c" or "m"), None where it tells none.
-
-    >>> half_of("rnn/saved_c_state"), half_of("rnn/saved_h_state"), half_of("rnn/kernel")
-    (('rnn/saved_', 'c'), ('rnn/saved_', 'm'), None)
-    """
-    scope, slash, leaf = path.rpartition("/")
-    match = _HALF.fullmatch(leaf.lower()) if len(leaf) <= _LONGEST else None
-    if match is None:
-        return None
-    stem = f"{scope}{slash}{leaf[: match.end('before')]}{match['number'] or ''}"
-    return stem, "c" if match["word"].startswith("c") else "m"

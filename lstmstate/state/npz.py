@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
-from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, located
+from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, is_fault, located
 from lstmstate.output import Outputs
 from lstmstate.state.metadata import KEY, Metadata, parse
 from lstmstate.state.npy import Header, header_bytes, read_header, values
@@ -89,7 +89,9 @@ def damage_told(name: str | None = None) -> Iterator[None]:
     except LstmstateError:
         raise
     except Exception as error:  # zipfile and what unpacks for it raise whatever damage leads to
-        raise CorruptError(f"the archive is damaged ({error})", tensor=name) from None
+        if is_fault(error):
+            raise
+        raise CorruptError(f"the archive is damaged ({error})", tensor=name) from error
 
 
 def open_file(source: ByteSource) -> StateFile:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic]
 
 _NUMBERS = "fciub"  # kinds of NumPy dtypes that hold numbers
-_FLAGS = "say the widths: --units and --proj, --cells, or --checkpoint"
+_WIDTHS = "say the widths: `cells=...`, or `checkpoint=...`"
 
 
 class Reading(NamedTuple):
@@ -96,14 +96,14 @@ def _as_told(file: StateFile, told: Metadata, wanted: Wanted) -> Reading:
     if told.part:
         raise LstmstateError(
             f"this is only the {told.part} of a cell",
-            advice="put the two together first: lstmstate concat C M -o FLAT",
+            advice="put the two together first: lstmstate concat C M",
         )
     if told.layout not in LAYOUTS:
         raise CorruptError(f"it says that its layout is {printable(told.layout)!r}, and none is")
     if wanted.layout not in (None, told.layout):
         raise LstmstateError(
-            f"it says that its layout is {told.layout!r}, and --from says {wanted.layout!r}",
-            advice="leave --from out, or pick the array: FILE:NAME",
+            f"it says that its layout is {told.layout!r}, and `layout=...` says {wanted.layout!r}",
+            advice="leave `layout=...` out, or pick the array: FILE:NAME",
         )
     names = LAYOUTS[told.layout].array_names(told.cells, is_stack=told.is_stack)
     by_name = {array.name: array for array in file.arrays}
@@ -183,8 +183,8 @@ def _refuse_other_widths(structure: Structure, wanted: Wanted) -> None:
     for number, cell in enumerate(structure.cells):
         if wanted.each and cell.widths != wanted.each:
             raise LstmstateError(
-                f"c is {cell.widths.c} wide and m {cell.widths.m}, and --units and --proj say "
-                f"{wanted.each.c} and {wanted.each.m}",
+                f"c is {cell.widths.c} wide and m {cell.widths.m}, and `units=...` and "
+                f"`proj=...` say {wanted.each.c} and {wanted.each.m}",
                 tensor=cell.name or (f"cell {number}" if len(structure.cells) > 1 else None),
             )
 
@@ -210,7 +210,9 @@ def _fitting(layout: Layout, shown: Sequence[Array], guess: Guess, wanted: Wante
         return next(iter(found.values()))
     told = "; ".join(map(str, wanted.cells))
     if found:
-        raise AmbiguousError(f"several of the cells ({told}) of {wanted.source} fit", advice=_FLAGS)
+        raise AmbiguousError(
+            f"several of the cells ({told}) of {wanted.source} fit", advice=_WIDTHS
+        )
     if len(problems) == 1 and isinstance(problems[0], LstmstateError):
         problem = problems[0]
         raise LstmstateError(f"{problem.problem} (by {wanted.source})", tensor=problem.tensor)
@@ -222,9 +224,9 @@ def _refuse_ambiguous(readings: Iterable[Reading]) -> None:
     found = list(readings)
     layouts = list(dict.fromkeys(reading.layout.name for reading in found))
     shape = list(found[0].arrays[0].shape)
-    ways = " or ".join(f"--from {name} ({LAYOUTS[name].words})" for name in layouts)
+    ways = " or ".join(f"`layout='{name}'` ({LAYOUTS[name].words})" for name in layouts)
     if len(layouts) == 1:
-        ways = "--cells, which tells how many there are"
+        ways = "`cells=WIDTHS`, which tells how many there are"
     raise AmbiguousError(f"{shape} can be read in more than one way", advice=f"say {ways}")
 
 

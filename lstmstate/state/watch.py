@@ -82,7 +82,7 @@ class Watch:
             raise LstmstateError(
                 f"it is {reading.structure.dtype}, and {dtype} would keep the real part alone",
                 path=reading.file.path,
-                advice="leave --dtype out",
+                advice="leave `dtype=...` out",
             )
         self.reading = reading
         self.structure = reading.structure

@@ -1,0 +1,74 @@
+"""Names of states and of their halves: one vocabulary for variables and for arrays in files."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+# The words for c, for m, for those of torch.nn.LSTM, and for a state as a whole.
+_WORDS = {
+    "c": r"c|(?:c|cell)_?states?|(?<!lstm)(?<!rnn)(?<!lstm_)(?<!rnn_)cell",
+    "m": r"m|h|hidden|(?:m|h|hidden)_?states?",
+    "h_n": r"h_?n",
+    "c_n": r"c_?n",
+    "state": r"states?|flat(?:_?states?)?|carry",
+}
+HALVES = {"c": "c", "m": "m", "c_n": "c", "h_n": "m"}  # the roles that are half a state
+# Words that may come before; with others ("weights_hidden", "cell_bias") a name means no state.
+_BEFORE = (
+    "lstm rnn init initial last final saved keep kept prev previous current zero states state"
+).split()
+_ROLE = "|".join(f"(?P<{role}>{words})" for role, words in _WORDS.items())
+_PLAIN = re.compile(
+    rf"(?P<before>(?:(?:{'|'.join(_BEFORE)})_?(?:\d+_)?)*)(?:{_ROLE})(?P<number>_?\d+)?"
+)
+_ANY = re.compile(rf"(?P<before>(?:.*_)?)(?:{_ROLE})(?P<number>_?\d+)?")
+_DIGITS = re.compile(r"\d+")
+_LONGEST = 64  # a name that says what it means says it in a word or two
+
+
+class StateName(NamedTuple):
+    """What the name of a variable or an array says of a state.
+
+    Attributes:
+        scope: the path before its last part.
+        role: "c", "m", "h_n", "c_n" or "state".
+        number: the number of a layer, such as "1" of `h_1`; "" where there is none.
+        stem: what is left of the name without the word for its role: both halves of a state have
+            the same.
+        is_plain: whether all words of the last part are those of a state.
+    """
+
+    scope: str
+    role: str
+    number: str
+    stem: str
+    is_plain: bool
+
+
+@lru_cache(maxsize=4096)
+def parse(path: str) -> StateName | None:
+    """Return what a name says of a state, None where it says nothing.
+
+    >>> parse("rnn/last_c_1")
+    StateName(scope='rnn', role='c', number='1', stem='rnn/last__1', is_plain=True)
+    >>> parse("decoder_h").is_plain, parse("kernel")
+    (False, None)
+    """
+    scope, slash, leaf = path.removesuffix(":0").rpartition("/")
+    if len(leaf) > _LONGEST:
+        return None
+    for pattern in (_PLAIN, _ANY):
+        match = pattern.fullmatch(leaf.lower())
+        if match is None:
+            continue
+        numbers = _DIGITS.findall(match["before"] + (match["number"] or ""))
+        return StateName(
+            scope,
+            next(role for role in _WORDS if match[role]),
+            numbers[0] if len(numbers) == 1 else "",
+            f"{scope}{slash}{leaf[: match.end('before')]}{match['number'] or ''}",
+            pattern is _PLAIN and len(numbers) < 2,
+        )
+    return None

@@ -1,0 +1,37 @@
+"""Parameters that messages of the library name, as flags of the command line.
+
+The library writes a parameter as Python takes it, in backticks: `force=True`, `layout='torch'`, or
+`variable=...` where any value will do. Here they become --force, --from torch, --variable.
+"""
+
+from __future__ import annotations
+
+import re
+
+_PARAMETER = re.compile(r"`(\w+)=([^`]*)`")
+# Where the flag is not called as the parameter is, or there are several.
+_FLAGS = {"layout": "--from"}
+_ANY = {"cells": "--units and --proj, --cells"}  # the same, where any value will do
+_SWITCHES = {"True": "", "False": "no-"}
+
+
+def with_flags(message: str) -> str:
+    """Return a message of the library with flags in the place of parameters.
+
+    >>> with_flags("this file exists already; say `force=True` to replace it")
+    'this file exists already; say --force to replace it'
+    >>> with_flags("run it alone: `cell='rnn/lstm_cell'`, or without `peepholes=False`")
+    'run it alone: --cell rnn/lstm_cell, or without --no-peepholes'
+    """
+    return _PARAMETER.sub(_flag, message)
+
+
+def _flag(parameter: re.Match[str]) -> str:
+    name, value = parameter.groups()
+    word = name.replace("_", "-")
+    if value in _SWITCHES:
+        return f"--{_SWITCHES[value]}{word}"
+    if value == "...":
+        return _ANY.get(name) or _FLAGS.get(name) or f"--{word}"
+    value = "none" if value == "None" else value.strip("'\"")
+    return f"{_FLAGS.get(name, f'--{word}')} {value}"

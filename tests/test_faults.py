@@ -1,0 +1,118 @@
+"""A fault of the program is reported as one, and no file is called damaged for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import Shell, archive, error, numbers, saved
+
+from lstmstate.checkpoint.source import ByteSource
+from lstmstate.errors import CorruptError, is_fault
+from lstmstate.running.table import read_table
+from lstmstate.sources import open_path
+
+
+def raising(kind: str, module: str = "lstmstate.state.some") -> Callable[..., Any]:
+    """Return a function of a module that raises an exception."""
+    namespace: dict[str, Any] = {"__name__": module}
+    exec(f"def function(*_, **__):\n    raise {kind}('x')", namespace)
+    function: Callable[..., Any] = namespace["function"]
+    return function
+
+
+def a_table(path: Path) -> object:
+    """Read two columns of a table of numbers."""
+    path.write_text("a,b\n1,2\n3,4\n")
+    with ByteSource(str(path)) as source:
+        return read_table(source, "a,b")
+
+
+def an_hdf5(path: Path) -> object:
+    """Open an HDF5 file of one array."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        file["state"] = numbers(2, 8)
+    return open_path(str(path))
+
+
+# What reads a sound file, and a function on its way.
+READERS: list[tuple[str, Callable[[Path], object], str]] = [
+    ("a.npy", lambda path: open_path(str(saved(path, numbers(2, 8)))), "state.npy.read_header"),
+    ("a.npz", lambda path: open_path(str(archive(path, state=numbers(2, 8)))), "state.npz._array"),
+    ("a.h5", an_hdf5, "state.hdf5._walk"),
+    ("a.csv", a_table, "running.table._whole"),
+]
+
+
+@pytest.mark.parametrize("kind", ["AttributeError", "NameError", "AssertionError", "TypeError"])
+@pytest.mark.parametrize(("name", "read", "function"), READERS)
+def test_a_fault_in_a_reader_comes_out_as_it_is(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    read: Callable[[Path], object],
+    function: str,
+    kind: str,
+) -> None:
+    read(tmp_path / name)
+    monkeypatch.setattr(f"lstmstate.{function}", raising(kind))
+    with pytest.raises(Exception, match="x") as caught:
+        read(tmp_path / name)
+    assert type(caught.value).__name__ == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "module"), [("ValueError", "lstmstate.state.npy"), ("TypeError", "numpy.lib.format")]
+)
+@pytest.mark.parametrize(("name", "read", "function"), READERS)
+def test_what_data_can_lead_to_is_damage_and_keeps_its_cause(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    read: Callable[[Path], object],
+    function: str,
+    kind: str,
+    module: str,
+) -> None:
+    monkeypatch.setattr(f"lstmstate.{function}", raising(kind, module))
+    with pytest.raises(CorruptError) as caught:
+        read(tmp_path / name)
+    assert type(caught.value.__cause__).__name__ == kind
+
+
+def test_the_command_line_names_the_fault_and_debug_shows_where_it_arose(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path / "flat.npy", numbers(2, 8))
+    monkeypatch.setattr("lstmstate.state.npy.limits", object())
+    done = shell("inspect", path)
+    assert done.code == 3
+    assert error(done).startswith("a fault of this program (AttributeError: ")
+    assert "MAX_NPY_HEADER_BYTES" in shell("inspect", path, "--debug").err
+
+
+def test_debug_shows_what_damage_led_to(shell: Shell, tmp_path: Path) -> None:
+    path = saved(tmp_path / "flat.npy", numbers(2, 8))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"'descr': '<f4'", b"'descr': '<z4'"))
+    done = shell("inspect", path, "--debug")
+    assert done.code == 3
+    assert "numpy/lib" in done.err.replace("\\", "/")
+    assert "this is not a NumPy array that can be read" in done.err
+
+
+def test_only_mistakes_in_code_of_this_package_are_its_faults() -> None:
+    def found(function: Callable[..., Any]) -> BaseException:
+        with pytest.raises(Exception) as caught:
+            function()
+        return caught.value
+
+    assert is_fault(found(raising("NameError")))
+    assert not is_fault(found(raising("ValueError")))
+    assert not is_fault(found(raising("NameError", "h5py.h5d")))
+    assert not is_fault(found(lambda: np.dtype([1])))
+    assert not is_fault(NameError("never raised"))

@@ -1,0 +1,137 @@
+"""Messages of the library name parameters, and the command line makes flags of them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from commands import PROJECT, SAMPLES, Shell, archive, checkpoint, error, lstm_cell, numbers, saved
+
+import lstmstate
+from lstmstate.cli import _COMMANDS
+from lstmstate.report.flags import with_flags
+
+LIBRARY = PROJECT / "lstmstate"
+# Whose text is that of the command line.
+OF_COMMANDS = ("cli", "report")
+
+
+def flags() -> set[str]:
+    """Return the long flags of all commands."""
+    commands = [import_module(f"lstmstate.cli.{name}").command for name in _COMMANDS]
+    options = [one for command in commands for one in command.params]
+    named = [one for one in options if isinstance(one, click.Option)]
+    return {f for one in named for f in (*one.opts, *one.secondary_opts) if f.startswith("--")}
+
+
+def texts(*, docstrings: bool = True) -> Iterator[tuple[Path, int, str]]:
+    """Yield every text in the source of the library: its file, its line, and what it says."""
+    for path in sorted(LIBRARY.rglob("*.py")):
+        if path.relative_to(LIBRARY).parts[0] in OF_COMMANDS:
+            continue
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        skipped = {
+            id(node.value) for node in nodes if isinstance(node, ast.Expr) and not docstrings
+        }
+        for node in nodes:
+            is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if is_text and id(node) not in skipped:
+                yield path, node.lineno, node.value
+
+
+def named_flags(text: str) -> list[str]:
+    """Return the flags that a text names, and "--" where one is put together."""
+    words = re.findall(r"(?<![\w-])--(?:[a-z][a-z-]*|$|(?=\{))", text)
+    return [word for word in words if word == "--" or word in flags()]
+
+
+def test_no_text_of_the_library_names_a_flag() -> None:
+    found = [
+        f"{path.relative_to(PROJECT)}:{line}: {named_flags(text)}"
+        for path, line, text in texts()
+        if named_flags(text)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("text", ["say --force", "run --cell NAME or --stack", "--", "(--from)"])
+def test_the_search_sees_a_flag(text: str) -> None:
+    assert named_flags(text)
+    assert not named_flags("pip install --force-reinstall; a - b -- c; `force=True`")
+
+
+def test_every_parameter_in_a_message_is_a_flag_of_some_command() -> None:
+    known = flags()
+    parameters = {
+        match[0]
+        for _, _, text in texts(docstrings=False)
+        for match in re.finditer(r"`\w+=[^`]*`?", text)
+    }
+    assert len(parameters) > 10
+    for parameter in parameters:
+        whole = parameter if parameter.endswith("`") else f"{parameter}x`"
+        assert set(named_flags(with_flags(whole))) & known, parameter
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("say `force=True`", "say --force"),
+        ("leave `layout=...` out", "leave --from out"),
+        ("`layout='torch'` or `layout='keras'`", "--from torch or --from keras"),
+        ("say the widths: `cells=...`", "say the widths: --units and --proj, --cells"),
+        ("say `cells=WIDTHS`", "say --cells WIDTHS"),
+        ("`cell='a/b c'`, `cell='/'`", "--cell a/b c, --cell /"),
+        ("`peepholes=False`, `proj_clip=None`", "--no-peepholes, --proj-clip none"),
+        ("`forget_bias=0.5` is used", "--forget-bias 0.5 is used"),
+        ("force=True/model.ckpt", "force=True/model.ckpt"),
+        ("a `checkpoint` file", "a `checkpoint` file"),
+    ],
+)
+def test_a_parameter_becomes_its_flag(message: str, shown: str) -> None:
+    assert with_flags(message) == shown
+
+
+def test_python_and_the_command_line_each_have_their_own_words(
+    shell: Shell, tmp_path: Path
+) -> None:
+    target = saved(tmp_path / "flat.npy", numbers(1, 8))
+    state = lstmstate.LSTMState(np.zeros((1, 4)), np.zeros((1, 4)))
+    with pytest.raises(lstmstate.LstmstateError) as caught:
+        lstmstate.save_state(state, target, layout="flat")
+    assert (
+        str(caught.value) == f"{target}: this file exists already; say `force=True` to replace it"
+    )
+    source = archive(tmp_path / "a.npz", c=numbers(1, 4), m=numbers(1, 4))
+    done = shell("convert", source, "--to-flat", "-o", target)
+    assert error(done) == f"{target}: this file exists already; say --force to replace it"
+
+
+def test_documents_of_several_paths_name_flags(shell: Shell, tmp_path: Path) -> None:
+    states = {"a/state": numbers(2, 8), "b/state": numbers(2, 8)}
+    model = checkpoint(tmp_path / "model.ckpt", lstm_cell() | states)
+    found = shell.json(
+        *("convert", model, SAMPLES / "peephole_flat", "--to-tuple", "--out-dir", tmp_path / "out"),
+        code=4,
+    )
+    assert found["failed"][0]["error"].endswith(
+        "2 states are saved in it; choose: --variable a/state, --variable b/state"
+    )
+
+
+def test_assertions_are_shown_as_they_were_given(shell: Shell, tmp_path: Path) -> None:
+    flat = saved(tmp_path / "flat.npy", numbers(2, 8))
+    arguments = ("check", flat, "--units", "5", "--max-abs-m", "2", "--finite", "--has", "x")
+    found = {
+        one["assertion"]: one["problems"] for one in shell.json(*arguments, code=1)["assertions"]
+    }
+    assert list(found) == ["--units 5", "--max-abs-m 2.0", "--finite", "--has x"]
+    assert found["--finite"] == []
+    assert found["--units 5"][0].startswith("--units 5: ")
+    assert f"{flat}: --units 5: " in shell(*arguments).out

@@ -1,0 +1,126 @@
+"""A conversion reads its source once, whatever the order in which its target takes the values."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import Array, checkpoint, numbers, saved
+
+from lstmstate.cells.model import StateWidths
+from lstmstate.cli import execute
+from lstmstate.convert import How, write_state
+from lstmstate.output import Outputs
+from lstmstate.sources import open_source
+from lstmstate.state import flow
+from lstmstate.state.files import BY_KEY
+from lstmstate.state.guesses import Cells, Wanted
+from lstmstate.state.layouts import LAYOUTS
+from lstmstate.state.npy import NpyArray
+
+CELLS, UNITS, ROWS = 5, 8, 30
+FLAT = 2 * UNITS * CELLS
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A flat state of several cells."""
+    return saved(tmp_path / "flat.npy", numbers(ROWS, FLAT))
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
+    """What is read of npy files: axis, start and stop of each read. A part is a few rows."""
+    monkeypatch.setattr(flow, "PART_BYTES", 7 * FLAT * 4)
+    found = []
+    plain = NpyArray.read
+
+    def counting(self: NpyArray, axis: int, start: int, stop: int) -> Array:
+        found.append((axis, start, stop))
+        return plain(self, axis, start, stop)
+
+    monkeypatch.setattr(NpyArray, "read", counting)
+    return found
+
+
+def write(source: Path, target: Path, layout: str, kind: str) -> list[int]:
+    """Convert a flat state of cells of equal widths; return the bytes that were reported."""
+    told: list[int] = []
+    cells = Cells.of_widths([StateWidths(UNITS, UNITS)] * CELLS)
+    (found,) = open_source(str(source), Wanted(cells=(cells,)))
+    with Outputs() as outputs:
+        how = How(LAYOUTS[layout], told=told.append)
+        write_state(found, how, outputs, str(target), BY_KEY[kind])
+    return told
+
+
+# What holds a state of several cells and a batch: an npy one array, a table rows and columns.
+HELD = [(layout, kind) for layout in LAYOUTS for kind in ("npz", "h5", "ckpt", "pkl")]
+HELD += [(layout, "npy") for layout in ("flat", "layered")]
+HELD += [(layout, "csv") for layout in ("flat", "tuple", "keras")]
+
+
+@pytest.mark.parametrize(("layout", "kind"), HELD)
+def test_every_row_is_read_once(
+    tmp_path: Path, source: Path, reads: list[tuple[int, int, int]], layout: str, kind: str
+) -> None:
+    told = write(source, tmp_path / f"out.{kind}", layout, kind)
+    assert reads == [(0, at, min(at + 7, ROWS)) for at in range(0, ROWS, 7)]
+    assert sum(told) == ROWS * FLAT * 4
+
+
+@pytest.mark.parametrize("layout", ["tuple", "layered", "torch", "stacked"])
+def test_the_values_are_where_they_belong(
+    tmp_path: Path, source: Path, reads: list[tuple[int, int, int]], layout: str
+) -> None:
+    write(source, tmp_path / "out.npz", layout, "npz")
+    cut = np.load(source).reshape(ROWS, CELLS, 2, UNITS)
+    assert len(reads) > 1
+    with np.load(tmp_path / "out.npz") as found:
+        if layout == "layered":
+            np.testing.assert_array_equal(found["state"], cut.transpose(1, 2, 0, 3), strict=True)
+        elif layout == "torch":
+            np.testing.assert_array_equal(found["h_n"], cut[:, :, 1].swapaxes(0, 1), strict=True)
+            np.testing.assert_array_equal(found["c_n"], cut[:, :, 0].swapaxes(0, 1), strict=True)
+        for cell in range(CELLS if layout in ("tuple", "stacked") else 0):
+            if layout == "stacked":
+                np.testing.assert_array_equal(found[f"cell_{cell}/state"], cut[:, cell])
+            else:
+                np.testing.assert_array_equal(found[f"cell_{cell}/c"], cut[:, cell, 0])
+                np.testing.assert_array_equal(found[f"cell_{cell}/m"], cut[:, cell, 1])
+
+
+def test_a_state_that_is_rewritten_in_a_checkpoint_in_parts_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "PART_BYTES", 64)
+    values = {f"net/cell_{k}/lstm_cell/kernel": numbers(8, 16, seed=k) for k in range(2)}
+    values |= {f"net/cell_{k}/lstm_cell/bias": numbers(16, seed=9) for k in range(2)}
+    state = numbers(6, 16, seed=3)
+    old = checkpoint(tmp_path / "old", values | {"net/saved_state": state})
+    target = tmp_path / "new.ckpt"
+    assert execute(["convert", "-q", old, "--to", "layered", "-o", str(target)]) == 0
+    back = tmp_path / "back.npy"
+    assert execute(["convert", "-q", str(target), "--to-flat", "-o", str(back)]) == 0
+    np.testing.assert_array_equal(np.load(back), state)
+
+
+def test_what_waits_is_written_beside_the_target_and_leaves_nothing(
+    tmp_path: Path, source: Path, reads: list[tuple[int, int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = []
+    plain = tempfile.TemporaryFile
+
+    def opening(*arguments: object, **options: object) -> object:
+        folders.append(options.get("dir"))
+        return plain(*arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", opening)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    write(source, folder / "out.npz", "tuple", "npz")
+    assert folders == [str(folder)]
+    assert [path.name for path in folder.iterdir()] == ["out.npz"]
+    assert reads
