@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _EPILOG = """\b
 Examples:
   lstmstate check model.ckpt-7 --units 128 --cells 2 --finite
+  lstmstate check model.ckpt-7 --cells 24,12           two cells, and how wide each is
   lstmstate check model.ckpt-7 --has rnn/basic_lstm_cell/kernel
   lstmstate check state.npz --layout tuple --max-abs-m 1 && ./deploy
   lstmstate check flat.npy --units 128 --proj 64
@@ -33,7 +34,12 @@ _WIDTH = click.IntRange(min=1)
     "--proj", type=click.IntRange(min=0), metavar="N", help="num_proj of every cell; 0: none."
 )
 @click.option("--input-size", type=_WIDTH, metavar="N", help="The width of every cell's input.")
-@click.option("--cells", type=click.IntRange(min=0), metavar="N", help="How many cells there are.")
+@click.option(
+    "--cells",
+    type=options.CellAssertion(),
+    metavar="N|WIDTHS",
+    help="How many cells there are, 2, or units or units:proj of each, in order: 128:64,128.",
+)
 @click.option("--layout", type=click.Choice(options.LAYOUT_NAMES), help="The layout of the state.")
 @click.option("--finite", is_flag=True, default=None, help="No NaN and no Inf in any value.")
 @click.option("--max-abs-m", type=click.FloatRange(min=0), metavar="X", help="|m| is X at most.")
@@ -60,11 +66,20 @@ def command(
     Each assertion that fails is one line. Of a checkpoint, the assertions on cells are held
     against all of them, and those on the state against the states saved in it. For a name that is
     not there, the line tells what the same tensor is called in this file.
+
+    A plain number after --cells counts cells. With a comma or a colon it lists their widths, as in
+    the other commands: 24,12 is two cells, 24:24 one cell of 24 units, 128:64 one with a
+    projection. The order is that of the layers, or of the cells in inspect.
     """
+    if isinstance(asserted["cells"], list):
+        from lstmstate.cells.model import StateWidths
+        from lstmstate.state.guesses import Cells
+
+        asserted["cells"] = Cells.of_widths([StateWidths(*pair) for pair in asserted["cells"]])
     wanted = [
         (name, value)
         for name, given in asserted.items()
-        for value in (given if isinstance(given, tuple) else (given,))
+        for value in (given if name == "has" else (given,))
         if value is not None
     ]
     if not wanted:
@@ -133,7 +148,7 @@ class _Checker:
 
     def check(self, path: str, wanted: list[tuple[str, Any]]) -> list[Finding]:
         """Return what comes of the assertions for one path."""
-        from lstmstate.checks import Finding, Target, check
+        from lstmstate.checks import Finding, Target, check, words_of
         from lstmstate.report.console import Meter
         from lstmstate.sources import all_states, open_path
 
@@ -150,7 +165,7 @@ class _Checker:
             if isinstance(state, LstmstateError):
                 # What the state consists of is not known, so that nothing can be said of it.
                 why = f"{state.problem}; {state.advice}" if state.advice else state.problem
-                told = [(name.replace("_", "-"), value) for name, value in wanted]
+                told = [(name.replace("_", "-"), words_of(value)) for name, value in wanted]
                 return [Finding(f"--{name} {value}", (f"--{name}: {why}",)) for name, value in told]
             options.note([f"{path}: {note}" for note in state.reading.notes], quiet=self._quiet)
             return list(check(Target(None, [], lambda: [state], meter.add), wanted))
@@ -165,16 +180,19 @@ class _Checker:
         from lstmstate.state.guesses import Cells, Wanted
 
         plain = Wanted(self._from_layout)
-        units, proj = self._asserted["units"], self._asserted["proj"]
-        if units is None:
+        units, proj, asserted = (self._asserted[name] for name in ("units", "proj", "cells"))
+        lists_widths = isinstance(asserted, Cells)
+        if units is None and not lists_widths:
             return states_in(opened, plain)[0]
         found: Source | None = None
         with suppress(LstmstateError):
             found = states_in(opened, plain)[0]
         if found is not None and not found.reading.is_halved:
             return found
-        count = min(self._asserted["cells"] or 1, options.MAX_CELLS)
-        cells = Cells.of_widths([StateWidths(units, proj or units)] * count)
+        cells = asserted
+        if not lists_widths:
+            count = min(asserted or 1, options.MAX_CELLS)
+            cells = Cells.of_widths([StateWidths(units, proj or units)] * count)
         try:
             told = plain._replace(cells=(cells,), source="the assertions")
             return states_in(opened, told)[0]

@@ -42,6 +42,10 @@ class CellWidths(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  #
     """The widths of the cells of a stack: `128:64,128`."""
 
     name = "WIDTHS"
+    expected = (
+        "a list of widths: say 128 for a cell of 128 units, 128:64 for one with a projection to "
+        "64, and 128:64,128 for two cells"
+    )
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return (c, m) for each cell."""
@@ -50,12 +54,23 @@ class CellWidths(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  #
             pairs = [tuple(map(int, cell.split(":"))) for cell in value.split(",", MAX_CELLS)]
         if pairs and all(len(p) in (1, 2) and 0 < min(p) <= max(p) <= MAX_WIDTH for p in pairs):
             return [(pair[0], pair[-1]) for pair in pairs]
-        return self.fail(
-            f"{value!r} is not a list of widths: say 128 for a cell of 128 units, 128:64 for one "
-            "with a projection to 64, and 128:64,128 for two cells",
-            param,
-            ctx,
-        )
+        return self.fail(f"{value!r} is not {self.expected}", param, ctx)
+
+
+class CellAssertion(CellWidths):
+    """How many cells there are, `2`, or the widths of each, `128:64,128`."""
+
+    name = "N|WIDTHS"
+    expected = (
+        "a number of cells, such as 2, nor a list of the widths of each: 24,12 for two cells, "
+        "128:64,128 where the first has a projection to 64, 24:24 for one cell of 24 units"
+    )
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or (c, m) for each cell."""
+        if value.isascii() and value.isdecimal():
+            return int(value)
+        return super().convert(value, param, ctx)
 
 
 _WIDTH = click.IntRange(min=1, max=MAX_WIDTH)
