@@ -7,7 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate.checkpoint.locate import NotACheckpointError
-from lstmstate.errors import AmbiguousError, LstmstateError, NotFoundError, printable
+from lstmstate.errors import (
+    AmbiguousError,
+    LstmstateError,
+    NotFoundError,
+    located,
+    printable,
+)
 from lstmstate.opened import LSTMCheckpoint, open_checkpoint
 from lstmstate.state.files import STDOUT, open_state_file, picked, split_place, state_kind
 from lstmstate.state.metadata import KEY, Metadata
@@ -15,6 +21,7 @@ from lstmstate.state.stored import StateFile, StoredArray
 
 if TYPE_CHECKING:
     from lstmstate.saved_states import Group
+    from lstmstate.state.foreign import Foreign
     from lstmstate.state.guesses import Wanted
     from lstmstate.state.reading import Reading
 
@@ -157,6 +164,9 @@ def open_array(path: str) -> tuple[StoredArray, Metadata | None]:
         assert opened.ckpt is not None
         file = tensors(opened.ckpt.prefix, opened.ckpt.variables.values())
         file = picked(file, opened.place) if opened.place else file
+    if file.foreign is not None:
+        with located(path):
+            raise file.foreign.error()
     if len(file.arrays) != 1:
         names = ", ".join(printable(array.name) for array in file.arrays[:6])
         raise AmbiguousError(
@@ -199,7 +209,20 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
         source=wanted.source if wanted.cells else ckpt.prefix,
         is_ordered=len(group.variables) > 1,
     )
-    return tensors(f"{ckpt.prefix}:{group.name}", variables), here
+    file = tensors(f"{ckpt.prefix}:{group.name}", variables)
+    return file._replace(foreign=_foreign(ckpt, group.variables[0])), here
+
+
+def _foreign(ckpt: LSTMCheckpoint, variable: str) -> Foreign | None:
+    """Return what a variable is if a cell or an optimizer has it for something else than a state."""
+    from lstmstate.state import foreign
+
+    role, cell = ckpt.role(variable)
+    if role in ("state", "other"):
+        return None
+    if role == "slot":
+        return foreign.SLOTS
+    return foreign.weights(printable(cell) if cell else "a cell")
 
 
 def _group(ckpt: LSTMCheckpoint, found: Sequence[Group], name: str) -> Group:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lstmstate.cli import CONTEXT, DONE, NO, SOME_FAILED, decided, options, tell
-from lstmstate.errors import AmbiguousError, CorruptError, LstmstateError, printable
+from lstmstate.errors import (
+    AmbiguousError,
+    CorruptError,
+    LstmstateError,
+    UnsupportedError,
+    printable,
+)
 
 if TYPE_CHECKING:
     from lstmstate.checks import Finding
@@ -196,7 +202,7 @@ class _Checker:
         try:
             told = plain._replace(cells=(cells,), source="the assertions")
             return states_in(opened, told)[0]
-        except (AmbiguousError, CorruptError):
+        except (AmbiguousError, CorruptError, UnsupportedError):
             raise
         except LstmstateError as error:
             return found or error

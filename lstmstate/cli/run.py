@@ -328,7 +328,7 @@ class _Job:
             target,
             kind,
             job.plans(self._loaded, given, self._keep, alone=alone),
-            None if alone else job.metadata(self._loaded, os.path.basename(self._prefix)),
+            job.metadata(self._loaded, os.path.basename(self._prefix), alone=alone),
             compress=self._flags["compress"],
         )
 

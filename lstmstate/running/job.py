@@ -14,7 +14,7 @@ from lstmstate.loaded import Loaded
 from lstmstate.running.figures import Figures, Tally
 from lstmstate.running.inputs import Sequences, open_lengths, open_sequences
 from lstmstate.state.layouts import LAYOUTS, scopes_of
-from lstmstate.state.metadata import Metadata
+from lstmstate.state.metadata import OUTPUTS, Metadata
 from lstmstate.state.model import CellShape, StackState, State
 from lstmstate.state.watch import Watch, range_of
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths
     from lstmstate.running.results import PlannedResult, Results
 
-OUTPUTS = "outputs"
 # Steps are taken for so many bytes of inputs and results at once: enough to make the calls around
 # them cheap, and little beside what Python itself takes.
 _AT_ONCE_BYTES = 32 << 20
@@ -181,10 +180,12 @@ def _filed(loaded: Loaded) -> tuple[CellShape, ...]:
     return cells
 
 
-def metadata(loaded: Loaded, source: str) -> Metadata:
-    """Return what travels with the state in a file of results."""
+def metadata(loaded: Loaded, source: str, *, alone: bool = False) -> Metadata:
+    """Return the metadata of a file of results: those of the state in it, or of outputs alone."""
+    if alone:
+        return Metadata(OUTPUTS, (), is_stack=False, source=source, is_run=True)
     cells = _filed(loaded)
-    return Metadata("tuple", cells, len(cells) > 1, source=source)
+    return Metadata("tuple", cells, len(cells) > 1, source=source, is_run=True)
 
 
 def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> list[PlannedResult]:
