@@ -60,13 +60,13 @@ class Converted(NamedTuple):
     Attributes:
         watch: the statistics of its values.
         flow: the arrays that were written.
-        notes: what a user should know of the file that it was written to.
+        graph_notes: what a user should know of the graph of the checkpoint that was written.
     """
 
     source: Source
     watch: Watch
     flow: Flow
-    notes: tuple[str, ...] = ()
+    graph_notes: tuple[str, ...] = ()
 
 
 def begin(source: Source, how: How) -> Converted:
@@ -154,7 +154,7 @@ def rewrite_checkpoint(
             raise LstmstateError("a variable has this name already", path=ckpt.prefix, tensor=name)
     big_endian = ckpt.files.big_endian
     graph, notes = _graph_of(ckpt, target, kept, states.keys())
-    converted[0] = converted[0]._replace(notes=notes)
+    converted[0] = converted[0]._replace(graph_notes=notes)
     with new_checkpoint(outputs, target, big_endian=big_endian, graph=graph) as writer:
         for name in sorted(
             [*kept, *states], key=lambda name: name.encode("utf-8", "surrogateescape")
@@ -201,7 +201,7 @@ def _graph_of(
     meta = printable(f"{target.removesuffix('.index')}.meta")
     return found, (
         f"{meta} is the graph of {printable(ckpt.prefix)}: the cells keep their options, but its "
-        f"Saver restores {_listed(missing)}, and the state is in {_listed(sorted(states))} now",
+        f"Saver restores {_listed(missing)}",
     )
 
 

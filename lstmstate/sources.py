@@ -214,7 +214,7 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
 
 
 def _foreign(ckpt: LSTMCheckpoint, variable: str) -> Foreign | None:
-    """Return what a variable is if a cell or an optimizer has it for something else than a state."""
+    """Return what a variable is if a cell or an optimizer has it as no state."""
     from lstmstate.state import foreign
 
     role, cell = ckpt.role(variable)

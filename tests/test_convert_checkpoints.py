@@ -309,8 +309,7 @@ def test_a_note_names_the_variables_that_the_saver_of_the_graph_asks_for(
     done = shell("convert", SAMPLES / "peephole_flat", "--to-tuple", "-o", there)
     assert notes(done)[-1] == (
         f"{there}.meta is the graph of {SAMPLES}/peephole_flat/model.ckpt: the cells keep their "
-        "options, but its Saver restores saved_state, and the state is in saved_state/c, "
-        "saved_state/m now"
+        "options, but its Saver restores saved_state"
     )
     assert notes(shell("convert", there, "--to-flat", "-o", back)) == []  # as the Saver has them
 
@@ -362,3 +361,18 @@ def test_the_graph_of_another_checkpoint_is_not_taken_for_that_of_a_new_one(
     assert shell("convert", sample, "--to-flat", "-o", tmp_path / "new.ckpt").code == 3
     assert shell("convert", sample, "--to-flat", "-o", tmp_path / "new.ckpt", "--force").code == 0
     assert stale.read_bytes() == (sample / "model.ckpt.meta").read_bytes()
+
+
+@pytest.mark.parametrize("engine", ["auto", "graph"])
+def test_a_graph_whose_weights_are_missing_is_still_not_run(
+    shell: Shell, tmp_path: Path, engine: str
+) -> None:
+    """The state that a conversion renames may be missing, and nothing else."""
+    found = lstmstate.open_checkpoint(SUNSPOTS).variables.items()
+    values = {name: v.read() for name, v in found if not name.startswith(f"{SECOND}/kernel")}
+    path = checkpoint(tmp_path / "model.ckpt", values)
+    shutil.copy(Path(SUNSPOTS) / "model.ckpt-360.meta", f"{path}.meta")
+    x = saved(tmp_path / "x.npy", numbers(9, 1))
+    done = shell("run", "-q", path, x, "--engine", engine)
+    assert (done.code, done.out) == (3, "")
+    assert f"{SECOND}/kernel: the graph reads this variable, and the checkpoint has" in error(done)

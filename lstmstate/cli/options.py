@@ -347,4 +347,4 @@ def say(done: Iterable[Converted], *, strict: bool, quiet: bool) -> None:
         swapped = one.watch.swapped()
         if swapped and strict:
             raise LstmstateError(swapped[0], path=reading.file.path)
-        note([*reading.notes, *swapped, *one.watch.notes(), *one.notes], quiet=quiet)
+        note([*reading.notes, *swapped, *one.watch.notes(), *one.graph_notes], quiet=quiet)

@@ -37,7 +37,7 @@ def converted_document(
                     *one.source.reading.notes,
                     *one.watch.swapped(),
                     *one.watch.notes(),
-                    *one.notes,
+                    *one.graph_notes,
                 ],
             }
             for one in done
