@@ -16,8 +16,8 @@ from lstmstate.errors import (
 )
 from lstmstate.opened import LSTMCheckpoint, open_checkpoint
 from lstmstate.state.files import STDOUT, open_state_file, picked, split_place, state_kind
-from lstmstate.state.metadata import KEY, Metadata
-from lstmstate.state.stored import StateFile, StoredArray
+from lstmstate.state.metadata import KEY
+from lstmstate.state.stored import StateFile
 
 if TYPE_CHECKING:
     from lstmstate.saved_states import Group
@@ -68,8 +68,11 @@ class Source(NamedTuple):
         return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
 
 
-def open_path(path: str, *, checksums: bool = True) -> Opened:
+def open_path(path: str, *, checksums: bool = True, header: bool | None = None) -> Opened:
     """Open a state file or a checkpoint; `FILE:NAME` picks an array, a group or a variable.
+
+    Args:
+        header: whether the first row of a table names its columns, None where nobody says.
 
     Raises:
         LstmstateError: it is neither, or damaged.
@@ -77,7 +80,7 @@ def open_path(path: str, *, checksums: bool = True) -> Opened:
     base, place = split_place(path)
     place = place or None
     if base == STDIN or state_kind(base):
-        file = open_state_file(base)
+        file = open_state_file(base, header=header)
         return Opened(path, picked(file, place) if place else file)
     try:
         ckpt = open_checkpoint(base, checksums=checksums)
@@ -97,14 +100,19 @@ def open_path(path: str, *, checksums: bool = True) -> Opened:
 
 
 def open_source(
-    path: str, wanted: Wanted, *, variables: Sequence[str] = (), checksums: bool = True
+    path: str,
+    wanted: Wanted,
+    *,
+    variables: Sequence[str] = (),
+    checksums: bool = True,
+    header: bool | None = None,
 ) -> list[Source]:
     """Return the states in a file, or those in a checkpoint that are asked for.
 
     Raises:
         LstmstateError: there is none, or it cannot be read, or which one is open.
     """
-    return states_in(open_path(path, checksums=checksums), wanted, variables)
+    return states_in(open_path(path, checksums=checksums, header=header), wanted, variables)
 
 
 def states_in(opened: Opened, wanted: Wanted, variables: Sequence[str] = ()) -> list[Source]:
@@ -150,13 +158,13 @@ def all_states(ckpt: LSTMCheckpoint) -> list[Source]:
     return list(_saved(ckpt, names, Wanted())) if names else []
 
 
-def open_array(path: str) -> tuple[StoredArray, Metadata | None]:
-    """Return the one array that a path stands for, and what its file says of it.
+def open_array(path: str, *, header: bool | None = None) -> StateFile:
+    """Return the file of the one array that a path stands for.
 
     Raises:
         LstmstateError: there are several, or none.
     """
-    opened = open_path(path)
+    opened = open_path(path, header=header)
     file = opened.file
     if file is None:
         from lstmstate.state.tensors import tensors
@@ -172,7 +180,7 @@ def open_array(path: str) -> tuple[StoredArray, Metadata | None]:
         raise AmbiguousError(
             f"it holds {len(file.arrays)} arrays", path=path, advice=f"pick one, FILE:NAME: {names}"
         )
-    return file.arrays[0], file.metadata
+    return file
 
 
 def _saved(ckpt: LSTMCheckpoint, names: Sequence[str], wanted: Wanted) -> Iterator[Source]:

@@ -55,6 +55,7 @@ _WIDTH = click.IntRange(min=1)
 @click.option("--era", type=click.Choice(_ERAS), help="The age of the cells' names.")
 @click.option("--cell", "cell", metavar="NAME", help="Assert of this cell of a checkpoint only.")
 @options.from_layout
+@options.header
 @options.checksums
 @options.as_json
 @options.common
@@ -62,6 +63,7 @@ def command(
     paths: tuple[str, ...],
     cell: str | None,
     from_layout: str | None,
+    header: bool | None,
     no_checksums: bool,
     quiet: bool,
     as_json: bool,
@@ -94,7 +96,7 @@ def command(
         if asserted[name] is not None and math.isnan(asserted[name]):
             raise click.UsageError(f"--{name.replace('_', '-')} is not a number")
     verify = options.verify(no_checksums, quiet=quiet)
-    checker = _Checker(cell, from_layout, asserted, verify=verify, quiet=quiet)
+    checker = _Checker(cell, from_layout, header, asserted, verify=verify, quiet=quiet)
     results: list[tuple[str, list[Finding]]] = []
     failed = []
     for path in paths:
@@ -141,6 +143,7 @@ class _Checker:
         self,
         cell: str | None,
         from_layout: str | None,
+        header: bool | None,
         asserted: dict[str, Any],
         *,
         verify: bool,
@@ -148,6 +151,7 @@ class _Checker:
     ) -> None:
         self._cell = cell
         self._from_layout = from_layout
+        self._header = header
         self._asserted = asserted
         self._verify = verify
         self._quiet = quiet
@@ -158,7 +162,7 @@ class _Checker:
         from lstmstate.report.console import Meter
         from lstmstate.sources import all_states, open_path
 
-        opened = open_path(path, checksums=self._verify)
+        opened = open_path(path, checksums=self._verify, header=self._header)
         options.resolved(path, opened.ckpt, quiet=self._quiet)
         with Meter("checking", None, quiet=self._quiet) as meter:
             ckpt = opened.ckpt

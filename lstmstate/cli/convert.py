@@ -38,6 +38,7 @@ Examples:
     "--to", multiple=True, type=click.Choice(options.LAYOUT_NAMES), help="Into any layout."
 )
 @options.from_layout
+@options.header
 @click.option("-o", "--output", metavar="OUT", help="Where to; its name says what kind of file.")
 @click.option("--out-dir", metavar="DIR", help="Where to, for several sources.")
 @options.widths
@@ -160,7 +161,7 @@ class _Job:
         flags = self._flags
         if self._wanted is None:
             self._wanted = options.wanted(flags, quiet=self._quiet)
-        opened = open_path(path, checksums=self._verify)
+        opened = open_path(path, checksums=self._verify, header=flags["header"])
         options.resolved(path, opened.ckpt, quiet=self._quiet)
         sources = states_in(opened, self._wanted, flags["variables"])
         first = sources[0]

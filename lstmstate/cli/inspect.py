@@ -42,6 +42,7 @@ Examples:
     is_flag=True,
     help="Read the cells' tensors: min, max, mean, std, zeros, NaN, Inf of each gate.",
 )
+@options.header
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 @click.option(
     "--no-checksums",
@@ -55,6 +56,7 @@ def command(
     cell_names: tuple[str, ...],
     variables: bool,
     stats: bool,
+    header: bool | None,
     as_json: bool,
     no_checksums: bool,
     quiet: bool,
@@ -69,7 +71,7 @@ def command(
     """
     if no_checksums and not quiet:
         tell("note: checksums are not verified; values may be wrong")
-    teller = _Teller(cell_names, variables, stats, as_json, not no_checksums, quiet)
+    teller = _Teller(cell_names, variables, stats, header, as_json, not no_checksums, quiet)
     for path in paths:
         try:
             teller.tell(path)
@@ -91,6 +93,7 @@ class _Teller:
         cell_names: tuple[str, ...],
         variables: bool,
         stats: bool,
+        header: bool | None,
         as_json: bool,
         checksums: bool,
         quiet: bool,
@@ -98,6 +101,7 @@ class _Teller:
         self._cell_names = cell_names
         self._variables = variables
         self._stats = stats
+        self._header = header
         self._as_json = as_json
         self._checksums = checksums
         self._quiet = quiet
@@ -109,7 +113,7 @@ class _Teller:
         """Print, or gather, what is in one path."""
         from lstmstate.sources import open_path
 
-        opened = open_path(path, checksums=self._checksums)
+        opened = open_path(path, checksums=self._checksums, header=self._header)
         options.resolved(path, opened.ckpt, quiet=self._quiet)
         if opened.is_model and opened.ckpt is not None:
             self._tell_checkpoint(path, opened.ckpt)

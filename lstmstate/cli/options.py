@@ -103,6 +103,11 @@ from_layout = click.option(
     type=click.Choice(LAYOUT_NAMES),
     help="The layout that the source is in, where nothing tells.",
 )
+header = click.option(
+    "--header/--no-header",
+    default=None,
+    help="Whether the first row of a table (.csv, .tsv) names its columns, if it may be data.",
+)
 checksums = click.option(
     "--no-checksums", is_flag=True, help="Go on where a checkpoint's checksum does not hold."
 )

@@ -93,6 +93,7 @@ def open_input(
     lengths: str | None = None,
     time_major: bool = False,
     allow_nan: bool = False,
+    header: bool | None = None,
 ) -> Input:
     """Open the sequences in a file for a network; see `inputs.open_sequences`.
 
@@ -107,6 +108,7 @@ def open_input(
         dtype=loaded.network.dtype,
         time_major=time_major,
         allow_nan=allow_nan,
+        header=header,
         expected=takes(loaded),
     )
     valid = None
@@ -116,7 +118,13 @@ def open_input(
 
 
 def open_state(
-    loaded: Loaded, path: str, layout: str | None, source: str, *, allow_nan: bool = False
+    loaded: Loaded,
+    path: str,
+    layout: str | None,
+    source: str,
+    *,
+    allow_nan: bool = False,
+    header: bool | None = None,
 ) -> tuple[State, list[str]]:
     """Return the state in a file, for the cells of a network, and what is worth saying of it.
 
@@ -124,6 +132,7 @@ def open_state(
         layout: the layout that it is in, where nothing tells.
         source: the checkpoint, for messages.
         allow_nan: whether values may be NaN or Inf, or beyond the range of the network's dtype.
+        header: whether the first row of a table names its columns, None where nobody says.
 
     Raises:
         LstmstateError: there is none, or it is not that of these cells.
@@ -133,7 +142,7 @@ def open_state(
 
     cells = _shapes(loaded)
     wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source)
-    (saved, *_) = open_source(path, wanted)
+    (saved, *_) = open_source(path, wanted, header=header)
     reading = saved.reading
     watch = Watch(reading)
     state = watch.parts(0, 0, reading.structure.lead[0] if reading.structure.lead else 1)

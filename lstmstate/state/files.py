@@ -174,11 +174,12 @@ def input_files(path: str) -> list[str]:
     return found
 
 
-def open_state_file(path: str) -> StateFile:
+def open_state_file(path: str, *, header: bool | None = None) -> StateFile:
     """Open a state file.
 
     Args:
         path: the file; "-" for stdin.
+        header: whether the first row of a table names its columns, None where nobody says.
 
     Raises:
         LstmstateError: there is no such file, or it is no state file, or damaged.
@@ -190,10 +191,10 @@ def open_state_file(path: str) -> StateFile:
         raise UnsupportedError(f"this is {content.words}, not a state", path=path)
     if path == STDOUT and not kind.piped:
         raise UnsupportedError(f"{kind.words} cannot be read from stdin", advice="give its path")
-    return opened(source, kind)
+    return opened(source, kind, header=header)
 
 
-def opened(source: ByteSource, kind: StateKind) -> StateFile:
+def opened(source: ByteSource, kind: StateKind, *, header: bool | None = None) -> StateFile:
     """Return the arrays of an open file; whatever damage leads to is told as such."""
     from lstmstate.state import foreign
 
@@ -201,7 +202,8 @@ def opened(source: ByteSource, kind: StateKind) -> StateFile:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                file: StateFile = _module(kind).open_file(source)
+                how = {"header": header} if kind.key == "csv" else {}
+                file: StateFile = _module(kind).open_file(source, **how)
             return file._replace(kind=kind.key, foreign=foreign.of_file(file))
         except LstmstateError:
             raise
