@@ -171,7 +171,9 @@ def open_array(path: str, *, header: bool | None = None) -> StateFile:
 
         assert opened.ckpt is not None
         file = tensors(opened.ckpt.prefix, opened.ckpt.variables.values())
-        file = picked(file, opened.place) if opened.place else file
+        if opened.place:
+            file = picked(file, opened.place)
+            file = file._replace(foreign=_foreign(opened.ckpt, file.arrays[0].name))
     if file.foreign is not None:
         with located(path):
             raise file.foreign.error()

@@ -279,5 +279,7 @@ def test_variables_of_a_cell_and_of_its_optimizer_are_no_state(
         done = shell("convert", *arguments, "--to-tuple", "-o", tmp_path / "y.npz")
         assert done.code == 3
         assert error(done).startswith(f"{path}:{name}: these are {words}, {WEIGHTS}")
+    done = shell("concat", f"{path}:{name}", f"{path}:{name}", "-o", tmp_path / "y.npz")
+    assert (done.code, f"these are {words}, {WEIGHTS}" in error(done)) == (3, True)
     found = shell.json("inspect", f"{path}:{name}")
     assert (found["kind"], found["state"]) == ("weights", None)
