@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from lstmstate.cells.model import Cell
+from lstmstate.cells.model import Cell, StateWidths
 from lstmstate.cells.renamed import called_here
 from lstmstate.errors import LstmstateError, count, printable, raise_all
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.sources import Source
 from lstmstate.state.flow import spans_of
+from lstmstate.state.guesses import Cells
+from lstmstate.state.model import CellShape
 from lstmstate.state.watch import Range, Watch, range_of
 
 _SHOWN = 3  # counterparts of a missing name
+_LISTED = 30  # widths of cells in a line
 
 Told = Callable[[int], object]
 
@@ -85,6 +88,16 @@ class Target:
             for source in self.states
             for cell in source.reading.structure.cells
         ]
+
+    def in_layers(self) -> list[StateWidths | None]:
+        """Return the widths of its cells, layer by layer where they are those of one stack."""
+        if self.ckpt is None:
+            structures = (source.reading.structure for source in self.states)
+            return [cell.widths for structure in structures for cell in structure.cells]
+        names = {cell.name for cell in self.cells}
+        stacks = ([c for layer in s.layers for c in layer] for s in self.ckpt.stacks)
+        whole = (cells for cells in stacks if {cell.name for cell in cells} == names)
+        return [cell.state for cell in next(whole, self.cells)]
 
     def ranges(self) -> Iterator[tuple[str, Range]]:
         """Yield the name and the range of every tensor, or of c and m of every cell.
@@ -189,10 +202,15 @@ def _layout(target: Target, wanted: str) -> Iterator[str]:
                 yield f"{_of(cell.name)}the layout that it takes is {told}, not {wanted}"
 
 
-def _cells(target: Target, wanted: int) -> Iterator[str]:
-    found = len(target.widths())
-    if found != wanted:
-        yield f"it has {count(found, 'cell')}, not {wanted}"
+def _cells(target: Target, wanted: int | Cells) -> Iterator[str]:
+    found = target.in_layers()
+    if isinstance(wanted, int):
+        fits = len(found) == wanted
+    else:
+        fits = found == [cell.widths for cell in wanted.shapes]
+    if not fits:
+        told = f" ({_widths(found)})" if found else ""
+        yield f"it has {count(len(found), 'cell')}{told}, not {words_of(wanted)}"
 
 
 def _finite(target: Target, wanted: bool) -> Iterator[str]:  # noqa: ARG001
@@ -269,6 +287,19 @@ def _assumed(target: Target, name: str) -> str | None:
     """Return a note where an answer rests on a documented default that nothing tells."""
     assumed = [cell for cell in target.cells if cell.options.get(name, (0, ""))[1] == "default"]
     return f"{name} is the documented default: nothing in the files tells" if assumed else None
+
+
+def words_of(value: object) -> str:
+    """Return an asserted value as the command line has it."""
+    return _widths([c.widths for c in value.shapes]) if isinstance(value, Cells) else str(value)
+
+
+def _widths(found: Sequence[StateWidths | None]) -> str:
+    """Return widths as `check --cells` takes them: 24,12, and 24:24 for one cell."""
+    shown = [str(CellShape("", widths)) if widths else "?" for widths in found[:_LISTED]]
+    if len(found) == 1 and found[0]:
+        shown = [f"{found[0].c}:{found[0].m}"]
+    return ",".join([*shown, "…"] if len(found) > _LISTED else shown)
 
 
 def _of_cells(target: Target, attribute: str, words: str, wanted: int) -> Iterator[str]:

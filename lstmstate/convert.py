@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.output import Outputs
 from lstmstate.sources import Source
 from lstmstate.state.files import (
@@ -25,8 +26,12 @@ from lstmstate.state.watch import Watch
 if TYPE_CHECKING:
     import numpy as np
 
+    from lstmstate.opened import LSTMCheckpoint
+
 # What `saved_states.groups` finds again; the others have no names of their own in a checkpoint.
 _REWRITTEN = ("tuple", "flat", "layered", "keras")
+
+_LISTED = 4  # variables that a note names
 
 Told = Callable[[int], object]
 
@@ -50,11 +55,18 @@ class How(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """What was converted: the state as it went by, and the arrays that came of it."""
+    """A state that was converted.
+
+    Attributes:
+        watch: the statistics of its values.
+        flow: the arrays that were written.
+        graph_notes: what a user should know of the graph of the checkpoint that was written.
+    """
 
     source: Source
     watch: Watch
     flow: Flow
+    graph_notes: tuple[str, ...] = ()
 
 
 def begin(source: Source, how: How, target: str) -> Converted:
@@ -102,8 +114,9 @@ def rewrite_checkpoint(
 ) -> list[Converted]:
     """Write a checkpoint anew, with some of its states in another layout.
 
-    Every other tensor is copied byte for byte. A state `NAME` becomes `NAME/c` and `NAME/m`,
-    `NAME/<cell>/c` and `NAME/<cell>/m` in a stack, and the other way round.
+    Every other tensor is copied byte for byte, and the graph too: the cells keep their options. A
+    state `NAME` becomes `NAME/c` and `NAME/m`, `NAME/<cell>/c` and `NAME/<cell>/m` in a stack, and
+    the other way round.
 
     Raises:
         LstmstateError: a tensor is damaged, a name is taken, or it cannot be written.
@@ -143,7 +156,9 @@ def rewrite_checkpoint(
         if name in kept:
             raise LstmstateError("a variable has this name already", path=ckpt.prefix, tensor=name)
     big_endian = ckpt.files.big_endian
-    with new_checkpoint(outputs, target, big_endian=big_endian) as writer:
+    graph, notes = _graph_of(ckpt, target, kept, states.keys())
+    converted[0] = converted[0]._replace(graph_notes=notes)
+    with new_checkpoint(outputs, target, big_endian=big_endian, graph=graph) as writer:
         for name in sorted(
             [*kept, *states], key=lambda name: name.encode("utf-8", "surrogateescape")
         ):
@@ -155,6 +170,48 @@ def rewrite_checkpoint(
                 ckpt.files.copy(name, writer)
                 how.told(ckpt.variables[name].nbytes or 0)
     return converted
+
+
+def _graph_of(
+    ckpt: LSTMCheckpoint, target: str, kept: Collection[str], states: Collection[str]
+) -> tuple[bytes | None, tuple[str, ...]]:
+    """Return the graph to write next to a rewritten checkpoint, and notes on it.
+
+    The variables of the cells keep their names, so that the graph gives their options as before;
+    only its Saver may ask for the state under other names.
+
+    Args:
+        kept: the variables that are copied.
+        states: the new variables of the states.
+    """
+    source = ckpt.files.location.graph
+    if source is None:
+        return None, ()
+    lost = "the graph is not copied, and the options of the cells are lost"
+    try:
+        found = ckpt.files.meta_graph()
+    except LstmstateError as error:
+        return None, (f"{error}; {lost}",)
+    if found is None:
+        return None, (f"{printable(source)}: {lost}",)
+    keys: set[str] = set()
+    with suppress(LstmstateError):  # a graph that cannot be followed has no known Saver
+        graph = ckpt.graph
+        keys = {key.removesuffix(":0") for key, _ in graph.saved_names()} if graph else keys
+    missing = sorted(keys.difference(kept, states))
+    if not missing or keys.issuperset(states):
+        return found, ()
+    meta = printable(f"{target.removesuffix('.index')}.meta")
+    return found, (
+        f"{meta} is the graph of {printable(ckpt.prefix)}: the cells keep their options, but its "
+        f"Saver restores {_listed(missing)}",
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return some names for a message, the first of many."""
+    more = [f"{len(names) - _LISTED} more"] if len(names) > _LISTED else []
+    return ", ".join([*map(printable, names[:_LISTED]), *more])
 
 
 def target_beside(path: str, layout: Layout, kind: StateKind, *, folder: str | None = None) -> str:

@@ -55,13 +55,16 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
     return done
 
 
-def read_halves(paths: Sequence[str], wanted: Wanted) -> Source:
+def read_halves(paths: Sequence[str], wanted: Wanted, *, header: bool | None = None) -> Source:
     """Return the state whose halves lie in files: c, m, c, m, …
+
+    Args:
+        header: whether the first row of a table names its columns, None where nobody says.
 
     Raises:
         LstmstateError: a file says that it holds the other half, or they do not fit together.
     """
-    halves = [_half(path, _HALVES[number % 2]) for number, path in enumerate(paths)]
+    halves = [_half(path, _HALVES[number % 2], header) for number, path in enumerate(paths)]
     known: list[CellShape] = []
     for number, (c, m) in enumerate(zip(halves[::2], halves[1::2], strict=True)):
         if c.cell is not None and m.cell is not None and c.cell != m.cell:
@@ -77,7 +80,8 @@ def read_halves(paths: Sequence[str], wanted: Wanted) -> Source:
         named = known if len(known) == 1 else [_unnumbered(cell) for cell in known]
         cells = Cells(tuple(named), len(named) > 1)
         wanted = wanted._replace(cells=(cells,), source="the files")
-    file = StateFile(paths[0], [half.array for half in halves])
+    notes = tuple(note for half in halves for note in half.notes)
+    file = StateFile(paths[0], [half.array for half in halves], notes=notes)
     return Source(read_state(file, wanted._replace(layout="tuple", is_ordered=True)))
 
 
@@ -86,11 +90,13 @@ class _Half(NamedTuple):
 
     array: StoredArray
     cell: CellShape | None
+    notes: tuple[str, ...]
 
 
-def _half(path: str, half: str) -> _Half:
+def _half(path: str, half: str, header: bool | None) -> _Half:
     """Open c or m; refuse what says that it is something else."""
-    array, told = open_array(path)
+    file = open_array(path, header=header)
+    array, told = file.arrays[0], file.metadata
     role = naming.role_of(array.name)
     is_other = role is not None and role[1] in _HALVES and role[1] != half
     if told is not None and told.part is None:
@@ -106,7 +112,8 @@ def _half(path: str, half: str) -> _Half:
             path=path,
             advice="the order is c, m, c, m, …",
         )
-    return _Half(array, told.cells[0] if told is not None else None)
+    notes = tuple(f"{path}: {note}" for note in file.notes)
+    return _Half(array, told.cells[0] if told is not None else None, notes)
 
 
 def _unnumbered(cell: CellShape) -> CellShape:

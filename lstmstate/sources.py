@@ -7,14 +7,21 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate.checkpoint.locate import NotACheckpointError
-from lstmstate.errors import AmbiguousError, LstmstateError, NotFoundError, printable
+from lstmstate.errors import (
+    AmbiguousError,
+    LstmstateError,
+    NotFoundError,
+    located,
+    printable,
+)
 from lstmstate.opened import LSTMCheckpoint, open_checkpoint
 from lstmstate.state.files import STDOUT, open_state_file, picked, split_place, state_kind
-from lstmstate.state.metadata import KEY, Metadata
-from lstmstate.state.stored import StateFile, StoredArray
+from lstmstate.state.metadata import KEY
+from lstmstate.state.stored import StateFile
 
 if TYPE_CHECKING:
     from lstmstate.saved_states import Group
+    from lstmstate.state.foreign import Foreign
     from lstmstate.state.guesses import Wanted
     from lstmstate.state.reading import Reading
 
@@ -61,8 +68,11 @@ class Source(NamedTuple):
         return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
 
 
-def open_path(path: str, *, checksums: bool = True) -> Opened:
+def open_path(path: str, *, checksums: bool = True, header: bool | None = None) -> Opened:
     """Open a state file or a checkpoint; `FILE:NAME` picks an array, a group or a variable.
+
+    Args:
+        header: whether the first row of a table names its columns, None where nobody says.
 
     Raises:
         LstmstateError: it is neither, or damaged.
@@ -70,7 +80,7 @@ def open_path(path: str, *, checksums: bool = True) -> Opened:
     base, place = split_place(path)
     place = place or None
     if base == STDIN or state_kind(base):
-        file = open_state_file(base)
+        file = open_state_file(base, header=header)
         return Opened(path, picked(file, place) if place else file)
     try:
         ckpt = open_checkpoint(base, checksums=checksums)
@@ -90,14 +100,19 @@ def open_path(path: str, *, checksums: bool = True) -> Opened:
 
 
 def open_source(
-    path: str, wanted: Wanted, *, variables: Sequence[str] = (), checksums: bool = True
+    path: str,
+    wanted: Wanted,
+    *,
+    variables: Sequence[str] = (),
+    checksums: bool = True,
+    header: bool | None = None,
 ) -> list[Source]:
     """Return the states in a file, or those in a checkpoint that are asked for.
 
     Raises:
         LstmstateError: there is none, or it cannot be read, or which one is open.
     """
-    return states_in(open_path(path, checksums=checksums), wanted, variables)
+    return states_in(open_path(path, checksums=checksums, header=header), wanted, variables)
 
 
 def states_in(opened: Opened, wanted: Wanted, variables: Sequence[str] = ()) -> list[Source]:
@@ -143,26 +158,31 @@ def all_states(ckpt: LSTMCheckpoint) -> list[Source]:
     return list(_saved(ckpt, names, Wanted())) if names else []
 
 
-def open_array(path: str) -> tuple[StoredArray, Metadata | None]:
-    """Return the one array that a path stands for, and what its file says of it.
+def open_array(path: str, *, header: bool | None = None) -> StateFile:
+    """Return the file of the one array that a path stands for.
 
     Raises:
         LstmstateError: there are several, or none.
     """
-    opened = open_path(path)
+    opened = open_path(path, header=header)
     file = opened.file
     if file is None:
         from lstmstate.state.tensors import tensors
 
         assert opened.ckpt is not None
         file = tensors(opened.ckpt.prefix, opened.ckpt.variables.values())
-        file = picked(file, opened.place) if opened.place else file
+        if opened.place:
+            file = picked(file, opened.place)
+            file = file._replace(foreign=_foreign(opened.ckpt, file.arrays[0].name))
+    if file.foreign is not None:
+        with located(path):
+            raise file.foreign.error()
     if len(file.arrays) != 1:
         names = ", ".join(printable(array.name) for array in file.arrays[:6])
         raise AmbiguousError(
             f"it holds {len(file.arrays)} arrays", path=path, advice=f"pick one, FILE:NAME: {names}"
         )
-    return file.arrays[0], file.metadata
+    return file
 
 
 def _saved(ckpt: LSTMCheckpoint, names: Sequence[str], wanted: Wanted) -> Iterator[Source]:
@@ -201,7 +221,20 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
         source=wanted.source if wanted.cells else ckpt.prefix,
         is_ordered=group.layout is not None and len(group.variables) > 1,
     )
-    return tensors(f"{ckpt.prefix}:{group.name}", variables), here
+    file = tensors(f"{ckpt.prefix}:{group.name}", variables)
+    return file._replace(foreign=_foreign(ckpt, group.variables[0])), here
+
+
+def _foreign(ckpt: LSTMCheckpoint, variable: str) -> Foreign | None:
+    """Return what a variable is if a cell or an optimizer has it as no state."""
+    from lstmstate.state import foreign
+
+    role, cell = ckpt.role(variable)
+    if role in ("state", "other"):
+        return None
+    if role == "slot":
+        return foreign.SLOTS
+    return foreign.weights(printable(cell) if cell else "a cell")
 
 
 def _group(ckpt: LSTMCheckpoint, found: Sequence[Group], name: str) -> Group:

@@ -28,6 +28,7 @@ def load_state(
     cells: Sequence[tuple[int, int]] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     variable: str | None = None,
+    header: bool | None = None,
 ) -> State:
     """Return the state in a file, or in a variable of a checkpoint.
 
@@ -39,6 +40,7 @@ def load_state(
         cells: the widths (c, m) of each cell, where the file does not tell them.
         checkpoint: a checkpoint whose cells tell them, where neither the file nor `cells` does.
         variable: which state of a checkpoint, where it has several.
+        header: whether the first row of a .csv names its columns, where it may be data.
 
     Returns:
         An `LSTMState` with c `[..., num_units]` and m `[..., num_proj or num_units]`, or the
@@ -64,7 +66,7 @@ def load_state(
         known = cells_of(open_checkpoint(checkpoint))
         wanted = wanted._replace(cells=known, source=os.fspath(checkpoint))
     variables = () if variable is None else (variable,)
-    (source, *_) = open_source(os.fspath(path), wanted, variables=variables)
+    (source, *_) = open_source(os.fspath(path), wanted, variables=variables, header=header)
     state = source.reading.whole()
     for note in source.ckpt.notes if source.ckpt else ():
         warnings.warn(note, stacklevel=2)

@@ -35,6 +35,9 @@ HOLDING = [
     ("block_cell", ["--proj", "0"]),
     ("peephole_flat", ["--input-size", "3"]),
     ("sunspots", ["--cells", "2"]),
+    ("sunspots", ["--cells", "24,12"]),
+    ("sunspots", ["--cell", "cell_0", "--cells", "24:24"]),
+    ("peephole_flat", ["--cells", "8:5", "--units", "8"]),
     ("sunspots", ["--layout", "flat"]),
     ("peephole_tuple", ["--layout", "tuple"]),
     ("bidirectional", ["--layout", "tuple"]),
@@ -62,7 +65,10 @@ FAILING = [
         [f"--input-size 2: {FIRST}: input size is 1, not 2",
          f"--input-size 2: {SECOND}: input size is 24, not 2"],
     ),
-    ("sunspots", ["--cells", "3"], ["--cells 3: it has 2 cells, not 3"]),
+    ("sunspots", ["--cells", "3"], ["--cells 3: it has 2 cells (24,12), not 3"]),
+    ("sunspots", ["--cells", "12,24"], ["--cells 12,24: it has 2 cells (24,12), not 12,24"]),
+    ("sunspots", ["--cells", "24,12,3"], ["--cells 24,12,3: it has 2 cells (24,12), not 24,12,3"]),
+    ("peephole_flat", ["--cells", "8:8"], ["--cells 8:8: it has 1 cell (8:5), not 8:8"]),
     ("sunspots", ["--layout", "tuple"],
      ["--layout tuple: saved_state: the layout is flat, not tuple"]),
     ("bidirectional", ["--layout", "flat", "--cell", "fw"],
@@ -203,7 +209,8 @@ def test_damage_is_no_answer(shell: Shell, tmp_path: Path) -> None:
         (["--has", "c", "--has", "m"], None),
         (["--units", "7"], "--units 7: units is 8, not 7"),
         (["--proj", "0"], "--proj 0: the projection is 5, not none"),
-        (["--cells", "2"], "--cells 2: it has 1 cell, not 2"),
+        (["--cells", "2"], "--cells 2: it has 1 cell (8:5), not 2"),
+        (["--cells", "8:5"], None),
         (["--layout", "flat"], "--layout flat: the layout is tuple, not flat"),
         (["--max-abs-m", "0.25"], "--max-abs-m 0.25: m reaches 0.4"),
         (["--has", "h"], "h is not there; this file has c, m"),
@@ -238,6 +245,11 @@ def test_assertions_on_a_state(
         (16, ["--units", "10", "--proj", "6"], 0),
         (16, ["--units", "9"], 1),
         (16, ["--units", "4", "--cells", "3"], 1),
+        (14, ["--cells", "4,3"], 0),
+        (14, ["--cells", "3,4"], 0),
+        (13, ["--cells", "8:5"], 0),
+        (13, ["--cells", "8:5", "--units", "8"], 0),
+        (14, ["--cells", "4,4"], 1),
     ],
 )
 def test_widths_that_are_asserted_tell_how_a_flat_state_is_cut(
@@ -246,6 +258,27 @@ def test_widths_that_are_asserted_tell_how_a_flat_state_is_cut(
     flat = saved(tmp_path / "flat.npy", numbers(2, width))
     assert shell("check", "-q", flat, *asserted).code == code
     assert shell("check", "-q", flat, *asserted, "--layout", "flat").code == code
+
+
+@pytest.mark.parametrize("cells", ["x", "24,", "4:2:1", "-1", "0,4", "1.5"])
+def test_cells_that_are_neither_a_number_nor_widths_are_refused(shell: Shell, cells: str) -> None:
+    done = shell("check", SUNSPOTS, "--cells", cells)
+    assert (done.code, done.out) == (2, "")
+    assert f"{cells!r} is not a number of cells, such as 2, nor a list of the widths" in error(done)
+
+
+def test_the_widths_of_a_stack_are_asserted_in_the_order_of_its_layers(
+    shell: Shell, tmp_path: Path
+) -> None:
+    scopes = [f"rnn/multi_rnn_cell/cell_{k}/lstm_cell" for k in range(11)]
+    values = {}
+    for k, scope in enumerate(scopes):
+        values |= lstm_cell(scope, units=4 + k, inputs=3 + k)
+    path = checkpoint(tmp_path / "x", values)
+    widths = ",".join(str(4 + k) for k in range(11))
+    assert shell("check", "-q", path, "--cells", widths).code == 0
+    done = shell("check", "-q", path, "--cells", "4,5")
+    assert done.out == f"{path}: --cells 4,5: it has 11 cells ({widths}), not 4,5\n"
 
 
 def test_the_halves_of_a_flat_state_are_told_apart(shell: Shell, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import number, text
 from commands import (
     FIRST,
     SAMPLES,
@@ -24,6 +25,7 @@ from commands import (
 )
 
 import lstmstate
+from lstmstate import limits
 
 
 @pytest.fixture
@@ -170,7 +172,7 @@ def test_the_name_of_the_new_checkpoint(shell: Shell, tmp_path: Path, name: str)
     assert shell("convert", SUNSPOTS, "--to-tuple", "-o", tmp_path / "out" / name).code == 0
     prefix = name.removesuffix(".index")
     assert sorted(os.listdir(tmp_path / "out")) == sorted(
-        ["checkpoint", f"{prefix}.index", f"{prefix}.data-00000-of-00001"]
+        ["checkpoint", *(f"{prefix}.{end}" for end in ("index", "meta", "data-00000-of-00001"))]
     )
     assert (tmp_path / "out" / "checkpoint").read_text() == (
         f'model_checkpoint_path: "{prefix}"\nall_model_checkpoint_paths: "{prefix}"\n'
@@ -265,3 +267,112 @@ def test_a_checkpoint_that_exists_is_replaced_by_force_only(shell: Shell, tmp_pa
     done = shell("convert", SAMPLES / "peephole_flat", "--to-tuple", "-o", new, "--force")
     assert done.code == 0
     assert "rnn/lstm_cell/kernel" in lstmstate.open_checkpoint(new).variables
+
+
+# ---- the graph of a new checkpoint
+
+
+@pytest.mark.parametrize(
+    ("sample", "layout", "width"),
+    [
+        ("peephole_flat", "tuple", 3),  # forget_bias 0.5, and both clips
+        ("peephole_flat", "flat", 3),
+        ("block_cell", "flat", 3),
+        ("partitioned", "keras", 6),
+        ("v1_format", "flat", 3),
+        ("sunspots", "tuple", 1),
+    ],
+)
+def test_a_rewritten_checkpoint_runs_as_its_source(
+    shell: Shell, tmp_path: Path, sample: str, layout: str, width: int
+) -> None:
+    source, target = SAMPLES / sample, tmp_path / "new.ckpt"
+    assert shell("convert", "-q", source, "--to", layout, "-o", target).code == 0
+    (meta,) = source.glob("*.meta")
+    assert Path(f"{target}.meta").read_bytes() == meta.read_bytes()
+    old, new = lstmstate.open_checkpoint(source), lstmstate.open_checkpoint(target)
+    assert {n: cell.options for n, cell in new.cells.items()} == {
+        n: cell.options for n, cell in old.cells.items()
+    }
+    x = saved(tmp_path / "x.npy", 3 * numbers(2, 9, width))
+    for path, ckpt in ((tmp_path / "a.npz", source), (tmp_path / "b.npz", target)):
+        assert shell("run", "-q", ckpt, x, "-o", path).code == 0
+    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
+        assert all((a[name] == b[name]).all() for name in a if name != "lstmstate")
+        assert np.abs(a["outputs"]).max() > 0.1
+
+
+def test_a_note_names_the_variables_that_the_saver_of_the_graph_asks_for(
+    shell: Shell, tmp_path: Path
+) -> None:
+    there, back = tmp_path / "there.ckpt", tmp_path / "back.ckpt"
+    done = shell("convert", SAMPLES / "peephole_flat", "--to-tuple", "-o", there)
+    assert notes(done)[-1] == (
+        f"{there}.meta is the graph of {SAMPLES}/peephole_flat/model.ckpt: the cells keep their "
+        "options, but its Saver restores saved_state"
+    )
+    assert notes(shell("convert", there, "--to-flat", "-o", back)) == []  # as the Saver has them
+
+
+def test_the_graph_of_a_saved_model_is_carried_over(shell: Shell, tmp_path: Path) -> None:
+    sample = SAMPLES / "peephole_flat"
+    graph = (sample / "model.ckpt.meta").read_bytes()
+    inner = tmp_path / "model" / "variables"
+    inner.mkdir(parents=True)
+    for part in ("index", "data-00000-of-00001"):
+        shutil.copy(sample / f"model.ckpt.{part}", inner / f"variables.{part}")
+    (tmp_path / "model" / "saved_model.pb").write_bytes(number(1, 1) + text(2, graph))
+    target = tmp_path / "new.ckpt"
+    assert shell("convert", "-q", tmp_path / "model", "--to-tuple", "-o", target).code == 0
+    assert Path(f"{target}.meta").read_bytes() == graph
+    (cell,) = lstmstate.open_checkpoint(target).cells.values()
+    assert cell.forget_bias == (0.5, "graph")
+
+
+def test_options_that_are_lost_with_the_graph_are_said(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = checkpoint(tmp_path / "model.ckpt", lstm_cell() | {"state": numbers(2, 8)})
+    assert notes(shell("convert", source, "--to-tuple", "-o", tmp_path / "a.ckpt")) == []
+    Path(f"{source}.meta").write_bytes(b"12345")
+    monkeypatch.setattr(limits, "MAX_GRAPH_BYTES", 4)
+    done = shell("convert", source, "--to-tuple", "-o", tmp_path / "b.ckpt")
+    assert done.code == 0
+    assert notes(done)[-1] == (
+        f"{source}.meta: a graph of 5 bytes is larger than the 4 that are read; "
+        "the graph is not copied, and the options of the cells are lost"
+    )
+    assert not (tmp_path / "b.ckpt.meta").exists()
+
+
+def test_the_graph_of_another_checkpoint_is_not_taken_for_that_of_a_new_one(
+    shell: Shell, tmp_path: Path
+) -> None:
+    stale = tmp_path / "new.ckpt.meta"
+    shutil.copy(SAMPLES / "peephole_flat" / "model.ckpt.meta", stale)
+    source = checkpoint(tmp_path / "model.ckpt", lstm_cell() | {"state": numbers(2, 8)})
+    state = archive(tmp_path / "state.npz", c=numbers(2, 4), m=numbers(2, 4))
+    for path in (source, state):
+        done = shell("convert", path, "--to-tuple", "-o", tmp_path / "new.ckpt", "--force")
+        assert done.code == 3
+        assert error(done).startswith(f"{stale}: this graph exists already")
+        assert not (tmp_path / "new.ckpt.index").exists()
+    sample = SAMPLES / "block_cell"
+    assert shell("convert", sample, "--to-flat", "-o", tmp_path / "new.ckpt").code == 3
+    assert shell("convert", sample, "--to-flat", "-o", tmp_path / "new.ckpt", "--force").code == 0
+    assert stale.read_bytes() == (sample / "model.ckpt.meta").read_bytes()
+
+
+@pytest.mark.parametrize("engine", ["auto", "graph"])
+def test_a_graph_whose_weights_are_missing_is_still_not_run(
+    shell: Shell, tmp_path: Path, engine: str
+) -> None:
+    """The state that a conversion renames may be missing, and nothing else."""
+    found = lstmstate.open_checkpoint(SUNSPOTS).variables.items()
+    values = {name: v.read() for name, v in found if not name.startswith(f"{SECOND}/kernel")}
+    path = checkpoint(tmp_path / "model.ckpt", values)
+    shutil.copy(Path(SUNSPOTS) / "model.ckpt-360.meta", f"{path}.meta")
+    x = saved(tmp_path / "x.npy", numbers(9, 1))
+    done = shell("run", "-q", path, x, "--engine", engine)
+    assert (done.code, done.out) == (3, "")
+    assert f"{SECOND}/kernel: the graph reads this variable, and the checkpoint has" in error(done)

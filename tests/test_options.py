@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 import pytest
-from commands import Shell
+from commands import Shell, error
 
 from lstmstate import engines
 from lstmstate.cli import cli, options
@@ -50,7 +50,7 @@ def test_every_option_has_help_and_every_command_an_example(shell: Shell, name: 
 def test_a_mistyped_option_is_told(shell: Shell, name: str, flag: str) -> None:
     done = shell(name, flag)
     assert (done.code, done.out) == (2, "")
-    assert "Error: " in done.err
+    assert error(done).endswith(f"; see lstmstate {name} --help")
 
 
 @pytest.mark.parametrize(

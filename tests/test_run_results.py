@@ -88,9 +88,10 @@ def test_an_npy_grows_along_any_axis(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.npy"
         found = written(path, "npy", {"outputs": (array, len(lead))}, parts)
-        np.save(path.with_name("b.npy"), array)
         same(read(found), {"outputs": (array, None)})
-        assert found.stat().st_size == path.with_name("b.npy").stat().st_size
+        header = found.stat().st_size - array.nbytes
+        assert header % 64 == 0
+        assert found.read_bytes()[header:] == array.tobytes()
 
 
 @pytest.mark.parametrize("parts", [1, 4, 10])

@@ -51,7 +51,8 @@ def test_columns_are_picked_by_their_names(tmp_path: Path) -> None:
     }.items():
         found = opened(f"{path}:{place}", len(expected[0]))
         assert whole(found)[:, 0].tolist() == expected
-    refused(path, "row 1 (line 2 of the file) holds 'mon', which is no number, in column 1 (day)")
+    words = "row 1 (line 2 of the file) holds 'mon', which is no number, in column 1 (day)"
+    refused(path, f"{words}; pick the columns of numbers: FILE:a,b")
     refused(f"{path}:x,w", "w: there is no such column; there are: day, x, y, z, x x")
     refused(f"{path}:day", "holds 'mon'", 1)
     refused(f"{path}:x", "its shape is [2, 1], and rnn/lstm_cell takes [batch, time, 3]")
@@ -66,7 +67,9 @@ def test_columns_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
     path = text(tmp_path / "x.csv", "x,x,y\n1,2,3\n")
     refused(f"{path}:x", "2 columns have this name", 1)
     path = text(tmp_path / "y.csv", "1,2,3\n")
-    refused(f"{path}:x", "its first line names no columns", 1)
+    refused(f"{path}:x", "its columns have no names; pick them by their numbers from 0", 1)
+    refused(f"{path}:3", "its columns have no names", 1)
+    assert whole(opened(f"{path}:2,0", 2))[:, 0].tolist() == [[3, 1]]
 
 
 @pytest.mark.parametrize(
@@ -76,8 +79,8 @@ def test_columns_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
         ("a,b,c\n1,2\n4,5\n", "row 1 (line 2 of the file) has 2 fields, and the first line 3"),
         ("#\n1,2,3\n4,,6\n", "row 2 (line 3 of the file) has an empty field, in column 2"),
         ("1,2,3\n4,5,x\n", "row 2 (line 2 of the file) holds 'x', which is no number, in column 3"),
-        ("t,1,2\n4,5,6\n", "row 1 (line 1 of the file) holds 't'"),
-        (",0,1\n0,5,6\n", "row 1 (line 1 of the file) has an empty field, in column 1"),
+        ("t,1,2\n4,5,6\n", "its first row, t,1,2, may be a header or data"),
+        (",0.5,1\n0,5,6\n", "row 1 (line 1 of the file) has an empty field, in column 1"),
         ("1,2,3\n#4,5,6\n", "holds '#4'"),
         ("1,2,3\n4,5,6,\n", "has 4 fields"),
         ("1,2,3\n\n4,5,6\n", "line 2 is empty; remove it, or put numbers there"),

@@ -6,7 +6,8 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lstmstate.checkpoint import objects
+from lstmstate import limits
+from lstmstate.checkpoint import objects, wire
 from lstmstate.checkpoint.bundle import Bundle
 from lstmstate.checkpoint.dtypes import to_bytes
 from lstmstate.checkpoint.frozen import FrozenGraph
@@ -18,6 +19,7 @@ from lstmstate.checkpoint.graph import (
     read_saved_model,
 )
 from lstmstate.checkpoint.locate import FROZEN, V1, Location, locate
+from lstmstate.checkpoint.source import read_whole
 from lstmstate.checkpoint.v1 import V1Checkpoint
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import CorruptError, LstmstateError, located
@@ -159,6 +161,22 @@ class Checkpoint:
                     path=path,
                 )
         return graph
+
+    def meta_graph(self) -> bytes | None:
+        """Return the bytes of the graph as a MetaGraphDef; None for no graph, or one as text.
+
+        Raises:
+            LstmstateError: the file cannot be read, or is damaged.
+        """
+        path = self.location.graph
+        if path is None or path.endswith(".pbtxt"):
+            return None
+        data = read_whole(path, limits.MAX_GRAPH_BYTES, "a graph")
+        if not self.location.saved_model:
+            return data
+        with located(path):  # SavedModel {1 version, 2 repeated MetaGraphDef}
+            graphs = wire.all_bytes(wire.message(data).get(2))
+        return graphs[0] if graphs else None
 
     def _object_names(self, bundle: Bundle) -> dict[str, str]:
         """Return the graph names of an object-based checkpoint, where they can be read."""

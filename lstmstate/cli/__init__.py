@@ -108,7 +108,7 @@ def execute(arguments: list[str]) -> int:
     try:
         return _answer(arguments)
     except click.ClickException as error:
-        error.show()
+        _refuse_usage(error)
         return USAGE
     except (KeyboardInterrupt, click.Abort):
         _remove_left()
@@ -121,6 +121,17 @@ def execute(arguments: list[str]) -> int:
         return _decided[0]  # whoever read has had enough
     except Exception as error:
         return _told(error, debug="--debug" in arguments)
+
+
+def _refuse_usage(error: click.ClickException) -> None:
+    """Print in one line why a command line is wrong; a call without arguments gets the help."""
+    problem = error.format_message()
+    if "\n" in problem:
+        error.show()
+        return
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "lstmstate"
+    tell(f"error: {problem.rstrip('.')}; see {command} --help")
 
 
 def _remove_left() -> None:

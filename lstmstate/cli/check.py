@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lstmstate.cli import CONTEXT, DONE, NO, SOME_FAILED, decided, options, tell
-from lstmstate.errors import AmbiguousError, CorruptError, LstmstateError, each, printable
+from lstmstate.errors import (
+    AmbiguousError,
+    CorruptError,
+    LstmstateError,
+    UnsupportedError,
+    each,
+    printable,
+)
 
 if TYPE_CHECKING:
     from lstmstate.checks import Finding
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
 _EPILOG = """\b
 Examples:
   lstmstate check model.ckpt-7 --units 128 --cells 2 --finite
+  lstmstate check model.ckpt-7 --cells 24,12           two cells, and how wide each is
   lstmstate check model.ckpt-7 --has rnn/basic_lstm_cell/kernel
   lstmstate check state.npz --layout tuple --max-abs-m 1 && ./deploy
   lstmstate check flat.npy --units 128 --proj 64
@@ -33,7 +41,12 @@ _WIDTH = click.IntRange(min=1)
     "--proj", type=click.IntRange(min=0), metavar="N", help="num_proj of every cell; 0: none."
 )
 @click.option("--input-size", type=_WIDTH, metavar="N", help="The width of every cell's input.")
-@click.option("--cells", type=click.IntRange(min=0), metavar="N", help="How many cells there are.")
+@click.option(
+    "--cells",
+    type=options.CellAssertion(),
+    metavar="N|WIDTHS",
+    help="How many cells there are, 2, or units or units:proj of each, in order: 128:64,128.",
+)
 @click.option("--layout", type=click.Choice(options.LAYOUT_NAMES), help="The layout of the state.")
 @click.option("--finite", is_flag=True, default=None, help="No NaN and no Inf in any value.")
 @click.option("--max-abs-m", type=click.FloatRange(min=0), metavar="X", help="|m| is X at most.")
@@ -43,6 +56,7 @@ _WIDTH = click.IntRange(min=1)
 @click.option("--era", type=click.Choice(_ERAS), help="The age of the cells' names.")
 @click.option("--cell", "cell", metavar="NAME", help="Assert of this cell of a checkpoint only.")
 @options.from_layout
+@options.header
 @options.checksums
 @options.as_json
 @options.common
@@ -50,6 +64,7 @@ def command(
     paths: tuple[str, ...],
     cell: str | None,
     from_layout: str | None,
+    header: bool | None,
     no_checksums: bool,
     quiet: bool,
     as_json: bool,
@@ -60,11 +75,20 @@ def command(
     Each assertion that fails is one line. Of a checkpoint, the assertions on cells are held
     against all of them, and those on the state against the states saved in it. For a name that is
     not there, the line tells what the same tensor is called in this file.
+
+    A plain number after --cells counts cells. With a comma or a colon it lists their widths, as in
+    the other commands: 24,12 is two cells, 24:24 one cell of 24 units, 128:64 one with a
+    projection. The order is that of the layers, or of the cells in inspect.
     """
+    if isinstance(asserted["cells"], list):
+        from lstmstate.cells.model import StateWidths
+        from lstmstate.state.guesses import Cells
+
+        asserted["cells"] = Cells.of_widths([StateWidths(*pair) for pair in asserted["cells"]])
     wanted = [
         (name, value)
         for name, given in asserted.items()
-        for value in (given if isinstance(given, tuple) else (given,))
+        for value in (given if name == "has" else (given,))
         if value is not None
     ]
     if not wanted:
@@ -73,7 +97,7 @@ def command(
         if asserted[name] is not None and math.isnan(asserted[name]):
             raise click.UsageError(f"--{name.replace('_', '-')} is not a number")
     verify = options.verify(no_checksums, quiet=quiet)
-    checker = _Checker(cell, from_layout, asserted, verify=verify, quiet=quiet)
+    checker = _Checker(cell, from_layout, header, asserted, verify=verify, quiet=quiet)
     results: list[tuple[str, list[Finding]]] = []
     failed = []
     for path in paths:
@@ -121,6 +145,7 @@ class _Checker:
         self,
         cell: str | None,
         from_layout: str | None,
+        header: bool | None,
         asserted: dict[str, Any],
         *,
         verify: bool,
@@ -128,6 +153,7 @@ class _Checker:
     ) -> None:
         self._cell = cell
         self._from_layout = from_layout
+        self._header = header
         self._asserted = asserted
         self._verify = verify
         self._quiet = quiet
@@ -138,7 +164,7 @@ class _Checker:
         from lstmstate.report.console import Meter
         from lstmstate.sources import all_states, open_path
 
-        opened = open_path(path, checksums=self._verify)
+        opened = open_path(path, checksums=self._verify, header=self._header)
         options.resolved(path, opened.ckpt, quiet=self._quiet)
         with Meter("checking", None, quiet=self._quiet) as meter:
             ckpt = opened.ckpt
@@ -165,20 +191,23 @@ class _Checker:
         from lstmstate.state.guesses import Cells, Wanted
 
         plain = Wanted(self._from_layout)
-        units, proj = self._asserted["units"], self._asserted["proj"]
-        if units is None:
+        units, proj, asserted = (self._asserted[name] for name in ("units", "proj", "cells"))
+        lists_widths = isinstance(asserted, Cells)
+        if units is None and not lists_widths:
             return states_in(opened, plain)[0]
         found: Source | None = None
         with suppress(LstmstateError):
             found = states_in(opened, plain)[0]
         if found is not None and not found.reading.is_halved:
             return found
-        count = min(self._asserted["cells"] or 1, options.MAX_CELLS)
-        cells = Cells.of_widths([StateWidths(units, proj or units)] * count)
+        cells = asserted
+        if not lists_widths:
+            count = min(asserted or 1, options.MAX_CELLS)
+            cells = Cells.of_widths([StateWidths(units, proj or units)] * count)
         try:
             told = plain._replace(cells=(cells,), source="the assertions")
             return states_in(opened, told)[0]
-        except (AmbiguousError, CorruptError):
+        except (AmbiguousError, CorruptError, UnsupportedError):
             raise
         except LstmstateError as error:
             return found or error

@@ -19,6 +19,7 @@ Examples:
 @click.command("concat", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("halves", metavar="C M [C M]...", nargs=-1, required=True, type=click.Path())
 @click.option("-o", "--output", metavar="FLAT", required=True, help="Where to; - is stdout.")
+@options.header
 @options.widths
 @options.kind
 @options.compress
@@ -44,7 +45,7 @@ def command(halves: tuple[str, ...], output: str, quiet: bool, as_json: bool, **
 
     if as_json and output == "-":
         raise click.UsageError("-o - and --json both want stdout")
-    source = read_halves(halves, options.wanted(flags, quiet=quiet))
+    source = read_halves(halves, options.wanted(flags, quiet=quiet), header=flags["header"])
     options.refuse_unnamed(output, flags["kind"], ".npy, .npz, .h5, .pkl, .csv or .ckpt")
     kind = kind_to_write(output, flags["kind"], "npy")
     with (

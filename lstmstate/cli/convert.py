@@ -32,12 +32,13 @@ Examples:
 @click.argument(
     "sources", metavar="SRC...", nargs=-1, required=True, type=click.Path(allow_dash=True)
 )
-@click.option("--to-tuple", "to", flag_value="tuple", help="Into c and m: state_is_tuple=True.")
+@click.option("--to-tuple", is_flag=True, help="Into c and m: state_is_tuple=True.")
+@click.option("--to-flat", is_flag=True, help="Into [batch, c | m]: state_is_tuple=False.")
 @click.option(
-    "--to-flat", "to", flag_value="flat", help="Into [batch, c | m]: state_is_tuple=False."
+    "--to", multiple=True, type=click.Choice(options.LAYOUT_NAMES), help="Into any layout."
 )
-@click.option("--to", "to", type=click.Choice(options.LAYOUT_NAMES), help="Into any layout.")
 @options.from_layout
+@options.header
 @click.option("-o", "--output", metavar="OUT", help="Where to; its name says what kind of file.")
 @click.option("--out-dir", metavar="DIR", help="Where to, for several sources.")
 @options.widths
@@ -58,7 +59,9 @@ Examples:
 @options.common
 def command(
     sources: tuple[str, ...],
-    to: str | None,
+    to_tuple: bool,
+    to_flat: bool,
+    to: tuple[str, ...],
     output: str | None,
     out_dir: str | None,
     quiet: bool,
@@ -80,13 +83,15 @@ def command(
     keras    h and c of each cell          return_state of Keras: h is m
     torch    h_n and c_n [L, batch, ...]   torch.nn.LSTM: h is m
     """
-    if to is None:
-        raise click.UsageError("say what to convert to: --to-tuple, --to-flat or --to LAYOUT")
+    layouts = [*["tuple"] * to_tuple, *["flat"] * to_flat, *to]
+    if len(layouts) != 1:
+        problem = f"{len(layouts)} layouts are asked for" if layouts else "no layout is asked for"
+        raise click.UsageError(f"{problem}: give one of --to-tuple, --to-flat and --to LAYOUT")
     if output is not None and (out_dir is not None or len(sources) > 1):
         raise click.UsageError("-o is for one source; give --out-dir for several")
     if as_json and output == "-":
         raise click.UsageError("-o - and --json both want stdout")
-    job = _Job(to, sources, output, out_dir, flags, quiet=quiet)
+    job = _Job(layouts[0], sources, output, out_dir, flags, quiet=quiet)
     failed = []
     documents = []
     for source in sources:
@@ -156,7 +161,7 @@ class _Job:
         flags = self._flags
         if self._wanted is None:
             self._wanted = options.wanted(flags, quiet=self._quiet)
-        opened = open_path(path, checksums=self._verify)
+        opened = open_path(path, checksums=self._verify, header=flags["header"])
         options.resolved(path, opened.ckpt, quiet=self._quiet)
         sources = states_in(opened, self._wanted, flags["variables"])
         first = sources[0]

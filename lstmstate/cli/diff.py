@@ -37,6 +37,7 @@ Examples:
 )
 @click.option("--exact", is_flag=True, help="Every bit: dtypes, signs of zeros and NaNs too.")
 @options.from_layout
+@options.header
 @options.widths
 @options.checksums
 @options.as_json
@@ -78,7 +79,7 @@ def _compared(
     from lstmstate.sources import open_path
 
     verify = options.verify(flags["no_checksums"], quiet=quiet)
-    opened = [open_path(path, checksums=verify) for path in (a, b)]
+    opened = [open_path(path, checksums=verify, header=flags["header"]) for path in (a, b)]
     for path, ckpt in ((one.path, one.ckpt) for one in opened):
         options.resolved(path, ckpt, quiet=quiet)
     first, second = (one.ckpt for one in opened)

@@ -47,6 +47,7 @@ Examples:
     is_flag=True,
     help="Read every value and its checksum; name each damaged tensor, and end with 3.",
 )
+@options.header
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 @click.option(
     "--no-checksums",
@@ -61,6 +62,7 @@ def command(
     variables: bool,
     stats: bool,
     verify: bool,
+    header: bool | None,
     as_json: bool,
     no_checksums: bool,
     quiet: bool,
@@ -78,7 +80,7 @@ def command(
         raise click.UsageError("give --verify or --no-checksums, not both")
     if no_checksums and not quiet:
         tell("note: checksums are not verified; values may be wrong")
-    teller = _Teller(cell_names, variables, stats, verify, as_json, not no_checksums, quiet)
+    teller = _Teller(cell_names, variables, stats, verify, header, as_json, not no_checksums, quiet)
     for path in paths:
         try:
             teller.tell(path)
@@ -102,6 +104,7 @@ class _Teller:
         variables: bool,
         stats: bool,
         verify: bool,
+        header: bool | None,
         as_json: bool,
         checksums: bool,
         quiet: bool,
@@ -110,6 +113,7 @@ class _Teller:
         self._variables = variables
         self._stats = stats
         self._verify = verify
+        self._header = header
         self._as_json = as_json
         self._checksums = checksums
         self._quiet = quiet
@@ -121,7 +125,7 @@ class _Teller:
         """Print, or gather, what is in one path."""
         from lstmstate.sources import open_path
 
-        opened = open_path(path, checksums=self._checksums)
+        opened = open_path(path, checksums=self._checksums, header=self._header)
         options.resolved(path, opened.ckpt, quiet=self._quiet)
         if opened.is_model and opened.ckpt is not None:
             self._tell_checkpoint(path, opened.ckpt)

@@ -42,6 +42,10 @@ class CellWidths(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  #
     """The widths of the cells of a stack: `128:64,128`."""
 
     name = "WIDTHS"
+    expected = (
+        "a list of widths: say 128 for a cell of 128 units, 128:64 for one with a projection to "
+        "64, and 128:64,128 for two cells"
+    )
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return (c, m) for each cell."""
@@ -50,12 +54,23 @@ class CellWidths(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  #
             pairs = [tuple(map(int, cell.split(":"))) for cell in value.split(",", MAX_CELLS)]
         if pairs and all(len(p) in (1, 2) and 0 < min(p) <= max(p) <= MAX_WIDTH for p in pairs):
             return [(pair[0], pair[-1]) for pair in pairs]
-        return self.fail(
-            f"{value!r} is not a list of widths: say 128 for a cell of 128 units, 128:64 for one "
-            "with a projection to 64, and 128:64,128 for two cells",
-            param,
-            ctx,
-        )
+        return self.fail(f"{value!r} is not {self.expected}", param, ctx)
+
+
+class CellAssertion(CellWidths):
+    """How many cells there are, `2`, or the widths of each, `128:64,128`."""
+
+    name = "N|WIDTHS"
+    expected = (
+        "a number of cells, such as 2, nor a list of the widths of each: 24,12 for two cells, "
+        "128:64,128 where the first has a projection to 64, 24:24 for one cell of 24 units"
+    )
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or (c, m) for each cell."""
+        if value.isascii() and value.isdecimal():
+            return int(value)
+        return super().convert(value, param, ctx)
 
 
 _WIDTH = click.IntRange(min=1, max=MAX_WIDTH)
@@ -87,6 +102,11 @@ from_layout = click.option(
     "from_layout",
     type=click.Choice(LAYOUT_NAMES),
     help="The layout that the source is in, where nothing tells.",
+)
+header = click.option(
+    "--header/--no-header",
+    default=None,
+    help="Whether the first row of a table (.csv, .tsv) names its columns, if it may be data.",
 )
 checksums = click.option(
     "--no-checksums", is_flag=True, help="Go on where a checkpoint's checksum does not hold."
@@ -346,4 +366,4 @@ def say(done: Iterable[Converted], *, strict: bool, quiet: bool) -> None:
         swapped = one.watch.swapped()
         if swapped and strict:
             raise LstmstateError(swapped[0], path=reading.file.path)
-        note([*reading.notes, *swapped, *one.watch.notes()], quiet=quiet)
+        note([*reading.notes, *swapped, *one.watch.notes(), *one.graph_notes], quiet=quiet)

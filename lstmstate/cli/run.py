@@ -50,6 +50,7 @@ _KINDS = ("npy", "npz", "h5")
 @click.option("--zero-state", is_flag=True, help="Begin with zeros, as without --state.")
 @click.option("--carry-state", is_flag=True, help="Begin each input where the last one ended.")
 @options.from_layout
+@options.header
 @click.option("--time-major", is_flag=True, help="Batches are [time, batch, width].")
 @click.option("--lengths", metavar="FILE|KEY", help="How many steps each sequence of a batch has.")
 @click.option("--allow-nan", is_flag=True, help="Take inputs and states with NaN or Inf.")
@@ -192,6 +193,7 @@ class _Job:
             flags["from_layout"],
             self._prefix,
             allow_nan=flags["allow_nan"],
+            header=flags["header"],
         )
         options.note(notes, quiet=self._quiet)
         return state
@@ -261,6 +263,7 @@ class _Job:
             lengths=flags["lengths"],
             time_major=flags["time_major"],
             allow_nan=flags["allow_nan"],
+            header=flags["header"],
         )
         options.note(given.sequences.notes, quiet=self._quiet)
         begins = "zero"
@@ -323,7 +326,7 @@ class _Job:
             target,
             kind,
             job.plans(self._loaded, given, self._keep, alone=alone),
-            None if alone else job.metadata(self._loaded, os.path.basename(self._prefix)),
+            job.metadata(self._loaded, os.path.basename(self._prefix), alone=alone),
             compress=self._flags["compress"],
         )
 

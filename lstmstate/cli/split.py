@@ -29,6 +29,7 @@ Examples:
     help="The two files of a cell, in .npy; once for each cell.",
 )
 @options.from_layout
+@options.header
 @options.widths
 @options.strict
 @options.force
@@ -53,7 +54,7 @@ def command(
 
     verify = options.verify(flags["no_checksums"], quiet=quiet)
     wanted = options.wanted(flags, quiet=quiet)
-    opened = open_path(flat, checksums=verify)
+    opened = open_path(flat, checksums=verify, header=flags["header"])
     options.resolved(flat, opened.ckpt, quiet=quiet)
     (source, *_) = states_in(opened, wanted)
     targets = [path for pair in outputs for path in pair]

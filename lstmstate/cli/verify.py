@@ -41,6 +41,7 @@ Examples:
 @click.option(
     "--seed", type=click.IntRange(min=0), metavar="N", help="Of the random data.  [default: 0]"
 )
+@options.header
 @click.option("--time-major", is_flag=True, help="Batches are [time, batch, width].")
 @click.option("--lengths", metavar="FILE|KEY", help="How many steps each sequence has.")
 @options.arithmetic
@@ -123,7 +124,7 @@ def _trials(
     both = judged(ckpt.network(cell=flags["cell"], stack=flags["stack"]), engine, given, tolerance)
     options.say_settled(both.ours.settled, strict=flags["strict"], quiet=quiet)
     for path in inputs:
-        how = {"lengths": flags["lengths"], "time_major": flags["time_major"]}
+        how = {name: flags[name] for name in ("lengths", "time_major", "header")}
         try:
             one = open_input(both.ours, path, **how)
             options.note(one.sequences.notes, quiet=quiet)

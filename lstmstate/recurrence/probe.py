@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -10,13 +11,13 @@ import numpy as np
 
 from lstmstate.checkpoint import dtypes
 from lstmstate.checkpoint.node import Node
-from lstmstate.errors import UnsupportedError
+from lstmstate.errors import NotFoundError, UnsupportedError
 from lstmstate.graph.loops import Tensor
 from lstmstate.graph.plan import Environment, Plan, Scope, compile_plan
 from lstmstate.recurrence.front import is_source
 
 OPEN = 2  # the size of an axis that a placeholder leaves open: of batch and time alike
-_LARGEST = 1 << 24  # elements of a placeholder that is made up
+_LARGEST = 1 << 24  # elements of an array that is made up
 
 Sizes = tuple[int | None, ...]
 
@@ -45,6 +46,26 @@ class Fed:
         return np.full(shape, value, kind)
 
 
+def _or_zeros(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
+    """Return the values of variables, zeros for an array that the checkpoint does not have.
+
+    A state that was converted is in it under other names. A probe looks at shapes alone; whatever
+    computes with such a variable is still refused.
+    """
+
+    def value(node: Node) -> Any:
+        try:
+            return variable(node)
+        except NotFoundError:
+            sizes = node.shape() or ()
+            shape = [size for size in sizes if size is not None]
+            if len(shape) < 2 or len(shape) < len(sizes) or math.prod(shape) > _LARGEST:
+                raise
+            return np.zeros(shape, dtypes.by_number(node.number_of_type("dtype") or 1).storage)
+
+    return value
+
+
 class Probe:
     """A graph that can be fed anywhere data comes in.
 
@@ -58,7 +79,7 @@ class Probe:
     ) -> None:
         self.scope = scope
         self._open = open_size
-        self.environment = Environment(variable)
+        self.environment = Environment(_or_zeros(variable))
         self._fed: dict[Tensor, Fed] = {}
         for node in scope.nodes.values():
             if node.op.startswith("Placeholder") and is_source(node):

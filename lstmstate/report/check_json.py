@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lstmstate.checks import words_of
 from lstmstate.report.flags import with_flags
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ SCHEMA = "lstmstate.check/1"
 def assertion(finding: Finding) -> str:
     """Return an assertion as it was given: "--units 128"."""
     flag = f"--{finding.name.replace('_', '-')}"
-    return flag if finding.value is True else f"{flag} {finding.value}"
+    return flag if finding.value is True else f"{flag} {words_of(finding.value)}"
 
 
 def problems(finding: Finding) -> list[str]:

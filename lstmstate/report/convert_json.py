@@ -35,7 +35,12 @@ def converted_document(
                     {"name": plan.name, "shape": list(plan.shape), "dtype": str(plan.dtype)}
                     for plan in one.flow.plans
                 ],
-                "notes": [*one.source.reading.notes, *one.watch.swapped(), *one.watch.notes()],
+                "notes": [
+                    *one.source.reading.notes,
+                    *one.watch.swapped(),
+                    *one.watch.notes(),
+                    *one.graph_notes,
+                ],
             }
             for one in done
         ],

@@ -27,7 +27,7 @@ def state_document(path: str, storage: str, found: Contents) -> dict[str, Any]:
     """Return the document of a state file; `storage` is the key of its format."""
     document: dict[str, Any] = {
         "schema": SCHEMA,
-        "kind": "state",
+        "kind": found.foreign.kind if found.foreign else "state",
         "path": path,
         "format": {"h5": "hdf5"}.get(storage, storage),
         "arrays": [
@@ -77,11 +77,14 @@ def state_tables(sheet: Sheet, path: str, kind: StateKind, found: Contents) -> N
     if found.arrays:
         sheet.line()
         columns = [("array", "name"), ("shape", "left"), ("dtype", "left"), ("bytes", "right")]
-        columns += [("could be", "words")] if found.told_by in ("names", "shape", None) else []
+        guessed = found.told_by in ("names", "shape", None) and found.foreign is None
+        columns += [("could be", "words")] if guessed else []
         sheet.table(columns, [_array(array)[: len(columns)] for array in found.arrays])
     if found.reading is None:
         sheet.line()
-        sheet.line(f"Not told: {with_flags(found.problem or '')}")
+        problem = with_flags(found.problem or "")
+        known = found.foreign is not None
+        sheet.line(f"{problem[0].upper()}{problem[1:]}" if known else f"Not told: {problem}")
         return
     _state(sheet, found)
 

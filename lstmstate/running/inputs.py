@@ -40,12 +40,14 @@ class _Found(NamedTuple):
 
     Attributes:
         path: the file, without what picks an array in it.
-        columns: the names that the heading of a table has.
+        columns: the names that the header of a table has.
+        notes: what a user should know of how it was read.
     """
 
     path: str
     array: StoredArray
     columns: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Sequences:
@@ -74,12 +76,12 @@ class Sequences:
         self.path = path
         self.width = width
         self.is_single = len(shape) < 3
-        self.notes: tuple[str, ...] = ()
+        self.notes = tuple(f"{printable(path)}: {note}" for note in found.notes)
         self._time_axis = 0 if self.is_single or time_major else 1
         self.steps = shape[self._time_axis]
         self.batch = 1 if self.is_single else shape[1 - self._time_axis]
         if self.steps == 1 and self.batch > 1 and not time_major:
-            self.notes = (
+            self.notes += (
                 f"{printable(path)}: {self.batch} sequences of one step each; if it is one "
                 f"sequence of {self.batch} steps, say `time_major=True`",
             )
@@ -158,6 +160,7 @@ def open_sequences(
     dtype: np.dtype[np.floating],
     time_major: bool = False,
     allow_nan: bool = False,
+    header: bool | None = None,
     expected: str,
 ) -> Sequences:
     """Open the sequences that a path stands for; no value of an npy, npz or h5 is read.
@@ -171,12 +174,13 @@ def open_sequences(
         dtype: what chunks are cast to.
         time_major: whether three axes are `[time, batch, width]`.
         allow_nan: whether values may be NaN or Inf, or beyond the range of the dtype.
+        header: whether the first row of a table names its columns, None where nobody says.
         expected: what messages say of the cell: "rnn/lstm_cell takes [batch, time, 3]".
 
     Raises:
         LstmstateError: it is something else, or damaged; the message says what the cell takes.
     """
-    found = _find(path, expected)
+    found = _find(path, expected, header)
     array = found.array
     with located(found.path, array.name or None):
         _refuse_no_numbers(array, expected)
@@ -224,7 +228,7 @@ def open_lengths(spec: str, input_path: str, batch: int, steps: int) -> NDArray[
     return given.astype(np.int64)
 
 
-def _find(path: str, expected: str) -> _Found:
+def _find(path: str, expected: str, header: bool | None) -> _Found:
     """Return the one array that a path stands for."""
     base, place = split_place(path)
     try:
@@ -237,7 +241,7 @@ def _find(path: str, expected: str) -> _Found:
     if content is table.content or (
         content is identify.UNKNOWN and table.names.fullmatch(base)  # not in UTF-8
     ):
-        return _find_in_table(source, place)
+        return _find_in_table(source, place, header)
     kind = next((BY_KEY[key] for key in _ARRAYS if BY_KEY[key].content is content), None)
     if kind is None:
         _refuse_checkpoint(base, expected)
@@ -253,14 +257,14 @@ def _find(path: str, expected: str) -> _Found:
     return _Found(source.path, _only(opened(source, kind), place, expected))
 
 
-def _find_in_table(source: ByteSource, place: str | None) -> _Found:
+def _find_in_table(source: ByteSource, place: str | None, header: bool | None) -> _Found:
     """Return the table in a file, or the columns at a place in it."""
     from lstmstate.running.table import read_table
     from lstmstate.state.stored import Held
 
     with located(source.path):
-        names, values = read_table(source, place or None)
-    return _Found(source.path, Held(place or "", values), names)
+        names, values, notes = read_table(source, place or None, header=header)
+    return _Found(source.path, Held(place or "", values), names, notes)
 
 
 def _only(file: StateFile, place: str | None, expected: str) -> StoredArray:
@@ -362,4 +366,8 @@ def _find_lengths(spec: str, input_path: str) -> _Found:
             path=spec,
             advice=f"there are: {', '.join(names)}" if names else None,
         )
-    return _find(spec, "lengths are one whole number for each sequence")
+    expected = "lengths are one whole number for each sequence"
+    try:
+        return _find(spec, expected, None)
+    except AmbiguousError:  # the number of sequences tells a header from a length
+        return _find(spec, expected, header=False)

@@ -14,7 +14,7 @@ from lstmstate.loaded import Loaded
 from lstmstate.running.figures import Figures, Tally
 from lstmstate.running.inputs import Sequences, open_lengths, open_sequences
 from lstmstate.state.layouts import LAYOUTS, scopes_of
-from lstmstate.state.metadata import Metadata
+from lstmstate.state.metadata import OUTPUTS, Metadata
 from lstmstate.state.model import CellShape, StackState, State
 from lstmstate.state.watch import Watch, range_of
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths
     from lstmstate.running.results import PlannedResult, Results
 
-OUTPUTS = "outputs"
 # Steps are taken for so many bytes of inputs and results at once: enough to make the calls around
 # them cheap, and little beside what Python itself takes.
 _AT_ONCE_BYTES = 32 << 20
@@ -94,6 +93,7 @@ def open_input(
     lengths: str | None = None,
     time_major: bool = False,
     allow_nan: bool = False,
+    header: bool | None = None,
 ) -> Input:
     """Open the sequences in a file for a network; see `inputs.open_sequences`.
 
@@ -108,6 +108,7 @@ def open_input(
         dtype=loaded.network.dtype,
         time_major=time_major,
         allow_nan=allow_nan,
+        header=header,
         expected=takes(loaded),
     )
     valid = None
@@ -117,7 +118,13 @@ def open_input(
 
 
 def open_state(
-    loaded: Loaded, path: str, layout: str | None, source: str, *, allow_nan: bool = False
+    loaded: Loaded,
+    path: str,
+    layout: str | None,
+    source: str,
+    *,
+    allow_nan: bool = False,
+    header: bool | None = None,
 ) -> tuple[State, list[str]]:
     """Return the state in a file, for the cells of a network, and what is worth saying of it.
 
@@ -125,6 +132,7 @@ def open_state(
         layout: the layout that it is in, where nothing tells.
         source: the checkpoint, for messages.
         allow_nan: whether values may be NaN or Inf, or beyond the range of the network's dtype.
+        header: whether the first row of a table names its columns, None where nobody says.
 
     Raises:
         LstmstateError: there is none, or it is not that of these cells.
@@ -134,7 +142,7 @@ def open_state(
 
     cells = _shapes(loaded)
     wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source)
-    (saved, *_) = open_source(path, wanted)
+    (saved, *_) = open_source(path, wanted, header=header)
     reading = saved.reading
     watch = Watch(reading)
     state = watch.parts(0, 0, reading.structure.lead[0] if reading.structure.lead else 1)
@@ -181,10 +189,12 @@ def _filed(loaded: Loaded) -> tuple[CellShape, ...]:
     return cells
 
 
-def metadata(loaded: Loaded, source: str) -> Metadata:
-    """Return what travels with the state in a file of results."""
+def metadata(loaded: Loaded, source: str, *, alone: bool = False) -> Metadata:
+    """Return the metadata of a file of results: those of the state in it, or of outputs alone."""
+    if alone:
+        return Metadata(OUTPUTS, (), is_stack=False, source=source, is_run=True)
     cells = _filed(loaded)
-    return Metadata("tuple", cells, len(cells) > 1, source=source)
+    return Metadata("tuple", cells, len(cells) > 1, source=source, is_run=True)
 
 
 def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> list[PlannedResult]:

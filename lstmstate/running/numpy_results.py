@@ -30,7 +30,7 @@ class NpyResults(Results):
                 f"an .npy file holds one array, and these are {len(self.plans)}",
                 advice="write an .npz or .h5",
             )
-        header = header_bytes(self.plans[0].shape, self.plans[0].dtype, None)
+        header = header_bytes(self.plans[0].shape, self.plans[0].dtype, to.metadata)
         self._start = len(header)
         self._file = open(to.path, "wb")  # noqa: SIM115 - closed by finish and abandon
         self._file.write(header)

@@ -162,7 +162,7 @@ def open_results(
         target: the file; "-" for stdout.
         kind: npz, h5, or npy for one array alone.
         plans: the arrays to come, in the order in which the file has them.
-        metadata: what travels with the state among them; an npy has none.
+        metadata: what travels with the state among them, or with the outputs of an npy.
         compress: whether an npz or h5 is compressed.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Tables of numbers as text: a row a step, a column a feature, named in the first line or not.
+"""Tables of numbers as text: a row a step, a column a feature, with a header or without.
 
     # comments at the start are passed over
     time,x,y
@@ -25,6 +25,7 @@ from lstmstate.errors import (
     is_fault,
     printable,
 )
+from lstmstate.state.table_header import header_of, without_index
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,23 +34,26 @@ if TYPE_CHECKING:
 _MARKS = "\t,;"
 _SHOWN = 30  # characters of a field that an error shows
 _LISTED = 8  # names of columns that an error lists
+_LOOKED_AT_CHARACTERS = 4 << 20  # of the rows below a header
 
 
 class Table(NamedTuple):
     """A table that was read.
 
     Attributes:
-        names: those of all its columns, also of those that were not asked for; () where it has
-            no heading.
+        names: those of all its columns but an index, also of those that were not asked for; ()
+            where it has no header.
         values: the columns that were asked for, float64 `[rows, columns]`.
+        notes: what a user should know of its header and its index.
     """
 
     names: tuple[str, ...]
     values: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
 
 
 class _Shape(NamedTuple):
-    """What the first line tells: `mark` stands between fields, None for white space."""
+    """How lines are cut: `mark` separates fields, None for white space; names by the header."""
 
     mark: str | None
     names: tuple[str, ...]
@@ -65,14 +69,19 @@ class _Shape(NamedTuple):
             raise CorruptError(f"a line of it cannot be cut into fields ({error})") from None
 
 
-def read_table(source: ByteSource, columns: str | None = None) -> Table:
+def read_table(
+    source: ByteSource, columns: str | None = None, *, header: bool | None = None
+) -> Table:
     """Read a table.
 
     Args:
-        columns: the names of some, with commas between them; None for all.
+        columns: the names of some, with commas between them, or their numbers from 0 where they
+            have no names; None for all but an index.
+        header: whether the first row names the columns, None where nobody says.
 
     Raises:
-        LstmstateError: it is no table of numbers, or there are no such columns.
+        LstmstateError: it is no table of numbers, or there are no such columns, or its first row
+            may be a header or data.
     """
     if source.size > limits.MAX_TABLE_BYTES:
         raise UnsupportedError(
@@ -83,10 +92,30 @@ def read_table(source: ByteSource, columns: str | None = None) -> Table:
     if "\0" in first:
         raise CorruptError("this is no text in UTF-8", advice="save it as UTF-8, or as an .npy")
     shape = _shape(first, is_csv=source.path.lower().endswith((".csv", ".tsv")))
-    wanted = _places(shape.names, columns) if columns is not None else None
+    notes: tuple[str, ...] = ()
+    if number:
+        fields = [name.strip() for name in shape.fields(first)]
+        names, notes = header_of(fields, _below(source, shape, number), _is_number, given=header)
+        shape = shape._replace(names=names)
+    wanted = _places(shape, columns) if columns is not None else None
     if shape.names or not number:
         number, first = next(lines, (0, ""))
-    return Table(shape.names, _values(source, shape, wanted, chain([(number, first)], lines)))
+    values = _values(source, shape, wanted, chain([(number, first)], lines))
+    if wanted is not None:
+        return Table(shape.names, values, notes)
+    names, values, of_index = without_index(shape.names, values)
+    return Table(names, values, notes + of_index)
+
+
+def _below(source: ByteSource, shape: _Shape, first: int) -> Iterator[list[str]]:
+    """Yield the fields of rows below the first one, a few megabytes of them at most."""
+    left = _LOOKED_AT_CHARACTERS
+    for number, line in _lines(source):
+        if number > first:
+            left -= len(line)
+            if left < 0:
+                return
+            yield shape.fields(line)
 
 
 def _lines(source: ByteSource) -> Iterator[tuple[int, str]]:
@@ -112,13 +141,12 @@ def _lines(source: ByteSource) -> Iterator[tuple[int, str]]:
 
 
 def _shape(first: str, *, is_csv: bool) -> _Shape:
-    """Return what the first line tells; without a number in it, it is the heading."""
+    """Return how lines are cut, by the first one."""
     mark = next((mark for mark in _MARKS if mark in first), None)
     if mark is None and is_csv and not any(map(_is_number, first.split())):
         mark = ","  # the heading of a single column may have spaces
-    names = [name.strip() for name in _Shape(mark, (), 0).fields(first)]
-    is_heading = any(names) and not any(map(_is_number, names))
-    return _Shape(mark, tuple(names) if is_heading else (), len(names))
+    shape = _Shape(mark, (), 0)
+    return shape._replace(width=len(shape.fields(first)))
 
 
 def _is_number(text: str) -> bool:
@@ -130,20 +158,22 @@ def _is_number(text: str) -> bool:
     return text.isascii() and "_" not in text
 
 
-def _places(names: Sequence[str], asked: str) -> list[int]:
+def _places(shape: _Shape, asked: str) -> list[int]:
     """Return where the columns of these names stand."""
-    if not names:
-        raise NotFoundError(
-            "its first line names no columns", tensor=asked, advice="give the file alone"
-        )
+    names = shape.names or [str(number) for number in range(shape.width)]
     places = []
     for name in [asked] if asked in names else [part.strip() for part in asked.split(",")]:
-        if names.count(name) != 1:
-            problem = "there is no such column"
-            if name in names:
-                problem = f"{names.count(name)} columns have this name"
+        if names.count(name) == 1:
+            places.append(names.index(name))
+        elif name in names:
+            problem = f"{names.count(name)} columns have this name"
             raise NotFoundError(problem, tensor=name, advice=f"there are: {listed(names)}")
-        places.append(names.index(name))
+        elif shape.names:
+            advice = f"there are: {listed(names)}"
+            raise NotFoundError("there is no such column", tensor=name, advice=advice)
+        else:
+            advice = "pick them by their numbers from 0, FILE:0,2, or say --header"
+            raise NotFoundError("its columns have no names", tensor=name, advice=advice)
     return places
 
 
@@ -222,6 +252,11 @@ def _fault(
                 continue
             text = printable(fields[column].strip()[:_SHOWN])
             held = f"holds {text!r}, which is no number" if text else "has an empty field"
-            called = f" ({printable(shape.names[column][:_SHOWN])})" if shape.names else ""
-            return CorruptError(f"{where} {held}, in column {column + 1}{called}")
+            name = printable(shape.names[column][:_SHOWN]) if shape.names else ""
+            called = f" ({name})" if name else ""
+            picks = text and wanted is None and shape.width > 1
+            return CorruptError(
+                f"{where} {held}, in column {column + 1}{called}",
+                advice="pick the columns of numbers: FILE:a,b" if picks else None,
+            )
     return None

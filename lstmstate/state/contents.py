@@ -8,6 +8,7 @@ from typing import NamedTuple
 from lstmstate import limits
 from lstmstate.errors import LstmstateError
 from lstmstate.state.flow import spans_of
+from lstmstate.state.foreign import Foreign, names_in
 from lstmstate.state.guesses import Wanted
 from lstmstate.state.naming import role_of
 from lstmstate.state.reading import Reading, read_state
@@ -39,6 +40,7 @@ class Contents(NamedTuple):
         told_by: "file" where the file says so itself, "checkpoint" where the cells of its
             checkpoint do, "names" of its arrays, "shape" alone.
         problem: why there is no reading.
+        foreign: what the arrays are, where they are no state.
         watch: the ranges of c and m; None where the values were not read.
     """
 
@@ -47,6 +49,7 @@ class Contents(NamedTuple):
     told_by: str | None = None
     problem: str | None = None
     watch: Watch | None = None
+    foreign: Foreign | None = None
 
 
 def contents(
@@ -63,16 +66,19 @@ def contents(
     Raises:
         LstmstateError: values cannot be read.
     """
+    others = names_in(file)
     arrays = tuple(
         ArrayInfo(
             array.name,
             array.shape,
             str(array.dtype),
             math.prod(array.shape) * array.dtype.itemsize,
-            readings(array.name, array.shape),
+            () if array.name in others else readings(array.name, array.shape),
         )
         for array in file.arrays
     )
+    if file.foreign is not None:
+        return Contents(arrays, problem=str(file.foreign.error()), foreign=file.foreign)
     try:
         reading = read_state(file, wanted)
     except LstmstateError as error:

@@ -21,6 +21,7 @@ from lstmstate.output import Outputs
 from lstmstate.state.metadata import KEY, Metadata, parse
 from lstmstate.state.naming import role_of
 from lstmstate.state.stored import Held, StateFile
+from lstmstate.state.table_header import Header, header_of, without_index
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,11 +39,14 @@ _TYPES = (
 ).split()
 
 
-def open_file(source: ByteSource) -> StateFile:
+def open_file(source: ByteSource, *, header: bool | None = None) -> StateFile:
     """Return the arrays of a csv or tsv file; without a word of the dtype they are float64.
 
+    Args:
+        header: whether the first row names the columns, None where nobody says.
+
     Raises:
-        LstmstateError: it is not a table of numbers.
+        LstmstateError: it is not a table of numbers, or its first row may be a header or data.
     """
     if source.size > limits.MAX_CSV_BYTES:
         raise UnsupportedError("a csv file of this size is not read", path=source.path)
@@ -54,10 +58,14 @@ def open_file(source: ByteSource) -> StateFile:
         if line.startswith(_MARK):
             metadata = parse(line[len(_MARK) :])
     mark = "\t" if lines and "\t" in lines[0] else ","
-    first = lines[0].split(mark) if lines else []
-    names = [] if any(map(_is_number, first)) else [name.strip() for name in first]
-    table = _table(lines[1:] if names else lines, mark, len(first), metadata)
-    return StateFile(source.path, _arrays(names, table), metadata)
+    rows = [[field.strip() for field in line.split(mark)] for line in lines]
+    names, notes = Header()
+    if rows:
+        names, notes = header_of(rows[0], rows[1:], _is_number, given=header)
+    width = len(rows[0]) if rows else 0
+    table = _table(rows[1:] if names else rows, width, metadata)
+    names, table, of_index = without_index(names, table)
+    return StateFile(source.path, _arrays(names, table), metadata, notes=notes + of_index)
 
 
 def _is_number(text: str) -> bool:
@@ -68,7 +76,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _table(lines: Sequence[str], mark: str, width: int, metadata: Metadata | None) -> Array:
+def _table(lines: Sequence[Sequence[str]], width: int, metadata: Metadata | None) -> Array:
     """Return the numbers, all rows as long as the first line."""
     import numpy as np
 
@@ -76,8 +84,7 @@ def _table(lines: Sequence[str], mark: str, width: int, metadata: Metadata | Non
     dtype = np.dtype(told)
     read = {"c": complex, "f": float}.get(dtype.kind, int)
     rows = []
-    for number, line in enumerate(lines, 1):
-        row = line.split(mark)
+    for number, row in enumerate(lines, 1):
         if len(row) != width:
             raise CorruptError(f"row {number} has {len(row)} numbers, and the first line {width}")
         try:

@@ -11,7 +11,6 @@ import re
 import stat
 import sys
 import warnings
-from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,8 +28,7 @@ from lstmstate.errors import (
 )
 
 if TYPE_CHECKING:
-    from lstmstate.state.metadata import Metadata
-    from lstmstate.state.stored import StateFile, StoredArray
+    from lstmstate.state.stored import StateFile
 
 STDOUT = "-"  # and stdin
 
@@ -183,11 +181,12 @@ def input_files(path: str) -> list[str]:
     return found
 
 
-def open_state_file(path: str) -> StateFile:
+def open_state_file(path: str, *, header: bool | None = None) -> StateFile:
     """Open a state file.
 
     Args:
         path: the file; "-" for stdin.
+        header: whether the first row of a table names its columns, None where nobody says.
 
     Raises:
         LstmstateError: there is no such file, or it is no state file, or damaged.
@@ -199,16 +198,20 @@ def open_state_file(path: str) -> StateFile:
         raise UnsupportedError(f"this is {content.words}, not a state", path=path)
     if path == STDOUT and not kind.piped:
         raise UnsupportedError(f"{kind.words} cannot be read from stdin", advice="give its path")
-    return opened(source, kind)
+    return opened(source, kind, header=header)
 
 
-def opened(source: ByteSource, kind: StateKind) -> StateFile:
+def opened(source: ByteSource, kind: StateKind, *, header: bool | None = None) -> StateFile:
     """Return the arrays of an open file; whatever damage leads to is told as such."""
+    from lstmstate.state import foreign
+
     with located(source.path):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                file: StateFile = _module(kind).open_file(source)
+                how = {"header": header} if kind.key == "csv" else {}
+                file: StateFile = _module(kind).open_file(source, **how)
+            return file._replace(kind=kind.key, foreign=foreign.of_file(file))
         except LstmstateError:
             raise
         except Exception as error:  # the libraries below raise whatever damage leads them to
@@ -218,7 +221,6 @@ def opened(source: ByteSource, kind: StateKind) -> StateFile:
                 f"this is not {kind.words} that can be read ({type(error).__name__})",
                 advice="copy it again from where it came from",
             ) from error
-    return file._replace(kind=kind.key)
 
 
 def write_state_file(kind: StateKind, *arguments: Any, compress: bool = False) -> None:
@@ -232,6 +234,8 @@ def picked(file: StateFile, place: str) -> StateFile:
     Raises:
         LstmstateError: there is none.
     """
+    from lstmstate.state import foreign
+
     place = place.strip("/")
     exact = [array for array in file.arrays if array.name == place]
     below = [array for array in file.arrays if array.name.startswith(f"{place}/")]
@@ -241,19 +245,8 @@ def picked(file: StateFile, place: str) -> StateFile:
             "there is no such array", path=file.path, tensor=place, advice=f"there are: {known}"
         )
     found = exact or below
-    told = file.metadata
-    return file._replace(arrays=found, metadata=told if _is_all_of_it(told, found) else None)
-
-
-def _is_all_of_it(told: Metadata | None, arrays: Sequence[StoredArray]) -> bool:
-    """Whether some arrays are just those of the state that a file tells of."""
-    from lstmstate.state.layouts import LAYOUTS
-
-    layout = LAYOUTS.get(told.layout) if told is not None else None
-    if told is None or layout is None or told.part is not None:
-        return told is not None and told.part is not None
-    names = layout.array_names(told.cells, is_stack=told.is_stack)
-    return sorted(names) == sorted(array.name for array in arrays)
+    metadata, other = foreign.of_some(file, found)
+    return file._replace(arrays=found, metadata=metadata, foreign=other)
 
 
 def _module(kind: StateKind) -> Any:

@@ -19,6 +19,7 @@ from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, is_fault, located
 from lstmstate.output import Outputs
 from lstmstate.output import told as written
+from lstmstate.state.foreign import KERAS, KERAS_ATTRIBUTES
 from lstmstate.state.hdf5_sink import Sink
 from lstmstate.state.metadata import KEY, Metadata, parse
 from lstmstate.state.stored import StateFile, StoredArray, read_rows
@@ -165,9 +166,12 @@ def open_file(source: ByteSource) -> StateFile:
     with damage_told():
         file = h5py.File(source.path, "r")
         told = _told(file)
+        is_keras = any(h5py.h5a.exists(file.id, name.encode()) for name in KERAS_ATTRIBUTES)
         arrays = sorted(_walk(file, source), key=lambda array: array.name)
     metadata = parse(told) if told is not None else None
-    return StateFile(source.path, arrays, metadata, ordered=False)
+    return StateFile(
+        source.path, arrays, metadata, ordered=False, foreign=KERAS if is_keras else None
+    )
 
 
 def _told(file: h5py.File) -> str | None:

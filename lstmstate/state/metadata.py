@@ -15,6 +15,7 @@ from lstmstate.errors import CorruptError
 from lstmstate.state.model import CellShape
 
 KEY = "lstmstate"  # the name of the member, attribute or tensor
+OUTPUTS = "outputs"  # an array of a run, and the layout of a file that holds it and no state
 _HALVES = ("c", "m")
 
 
@@ -22,12 +23,13 @@ class Metadata(NamedTuple):
     """What a file says of the state in it.
 
     Attributes:
-        layout: a name in `layouts.LAYOUTS`.
+        layout: a name in `layouts.LAYOUTS`, or `OUTPUTS`.
         is_stack: whether the state is that of a stack, which may have one cell only.
         part: "c" or "m" where the file holds only one half of one cell.
         dtype: the dtype that the state had where the file cannot hold it ("bfloat16", kept as
             float32).
         source: the name of the file that it was made of.
+        is_run: whether a run wrote the file: its arrays that are not of the state are results.
 
     >>> told = Metadata("flat", (CellShape("rnn", StateWidths(8, 5)),), False, source="a.npz")
     >>> parse(told.line()) == told
@@ -40,6 +42,7 @@ class Metadata(NamedTuple):
     part: str | None = None
     dtype: str | None = None
     source: str | None = None
+    is_run: bool = False
 
     def line(self) -> str:
         """Return it as a line of JSON, in ASCII."""
@@ -50,6 +53,7 @@ class Metadata(NamedTuple):
             "part": self.part,
             "dtype": self.dtype,
             "source": self.source,
+            "run": self.is_run or None,
         }
         return json.dumps({key: value for key, value in told.items() if value is not None})
 
@@ -66,17 +70,15 @@ def parse(line: str) -> Metadata:
             CellShape(str(cell["name"]), StateWidths(_width(cell["c"]), _width(cell["m"])))
             for cell in told["cells"]
         )
-        found = Metadata(
-            str(told["layout"]),
-            cells,
-            bool(told["stack"]),
-            *(
-                None if told.get(key) is None else str(told[key])
-                for key in ("part", "dtype", "source")
-            ),
+        part, dtype, source = (
+            None if told.get(key) is None else str(told[key]) for key in ("part", "dtype", "source")
         )
+        is_stack, is_run = bool(told["stack"]), bool(told.get("run"))
+        found = Metadata(str(told["layout"]), cells, is_stack, part, dtype, source, is_run)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CorruptError("what it says of its layout cannot be read") from None
+    if found.layout == OUTPUTS:
+        return found
     one = found.is_stack or len(cells) == 1
     if not cells or not one or len(cells) > limits.MAX_CELLS or found.part not in (None, *_HALVES):
         raise CorruptError("what it says of its layout makes no sense")

@@ -71,9 +71,12 @@ def read_state(file: StateFile, wanted: Wanted = Wanted()) -> Reading:  # noqa: 
     Raises:
         AmbiguousError: there is more than one way; the message names the flags that settle it.
         CorruptError: the file contradicts itself.
+        UnsupportedError: it holds outputs of a run, or weights.
         LstmstateError: there is no state in it, or not the one that is wanted.
     """
     with located(file.path):
+        if file.foreign is not None:
+            raise file.foreign.error()
         if file.metadata is not None:
             return _as_told(file, file.metadata, wanted)
         readings, problems = [], []
@@ -157,7 +160,7 @@ def _reading(file: StateFile, guess: Guess, wanted: Wanted) -> Reading:
         shown = [np.broadcast_to(np.empty((), a.dtype), a.shape) for a in guess.arrays]
     except ValueError as error:  # sizes that no array can have
         raise CorruptError(f"it has a shape that no array has ({error})") from None
-    notes = [guess.note] if guess.note else []
+    notes = [*file.notes, *([guess.note] if guess.note else [])]
     is_halved = False
     if not wanted.cells:
         cells = None

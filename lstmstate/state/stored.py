@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lstmstate.state.foreign import Foreign
+
     Array = NDArray[np.generic]
 
 
@@ -77,6 +79,7 @@ class StateFile(NamedTuple):
         ordered: whether their order in the file is the order they were given in.
         notes: what a user should know of how it was read.
         kind: the key of its kind in `files.BY_KEY`; "" where it is no file.
+        foreign: what the arrays are, where they are no state.
     """
 
     path: str
@@ -85,6 +88,7 @@ class StateFile(NamedTuple):
     ordered: bool = True
     notes: tuple[str, ...] = ()
     kind: str = ""
+    foreign: Foreign | None = None
 
 
 def read_rows(

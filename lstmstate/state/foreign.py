@@ -1,0 +1,159 @@
+"""Contents of a file that are no state: the outputs of a run, the weights of a network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from lstmstate.errors import UnsupportedError
+from lstmstate.state import metadata
+from lstmstate.state.layouts import LAYOUTS, scopes_of
+from lstmstate.state.metadata import Metadata
+from lstmstate.state.stored import StateFile, StoredArray
+
+
+class Foreign(NamedTuple):
+    """What some arrays are, where they are no state.
+
+    Attributes:
+        kind: "outputs" or "weights".
+        words: the same for messages.
+        told_by: "file" where the file records it, "names" of its arrays.
+        advice: where a state can be found.
+    """
+
+    kind: str
+    words: str
+    told_by: str
+    advice: str
+
+    def error(self) -> UnsupportedError:
+        """Return the error to raise where a state is expected."""
+        return UnsupportedError(f"these are {self.words}, not a state", advice=self.advice)
+
+
+OUTPUTS = Foreign(
+    "outputs",
+    "outputs of a run",
+    "file",
+    "lstmstate run writes the state to an .npz or .h5, or with --state-out",
+)
+
+
+_STATE = "a state is the c and m of a cell, h and c in Keras"
+SLOTS = Foreign("weights", "slots of an optimizer", "file", _STATE)
+
+
+def weights(words: str, told_by: str = "names") -> Foreign:
+    """Return what the weights of something are."""
+    return Foreign("weights", f"the weights of {words}", told_by, _STATE)
+
+
+KERAS = weights("a Keras model", "file")
+# Attributes of the root of an HDF5 file by save and save_weights of Keras 1 and 2, and save of
+# Keras 3; names that do not fit into one attribute are numbered. Source: keras 2.15
+# src/saving/legacy/hdf5_format.py.
+KERAS_ATTRIBUTES = ("keras_version", "model_config", "layer_names", "layer_names0")
+
+# Last parts of names that one scope has, all of them, where it holds weights.
+# Sources: saving/saving_lib.py of keras 2.12 to 3; layers of Keras; rnn_cell.py of tensorflow 0.12,
+# whose names bilm-tf keeps in HDF5; common/models.py of openai/baselines; torch/nn/modules/rnn.py.
+_RULES: tuple[tuple[Foreign, tuple[re.Pattern[str], ...]], ...] = tuple(
+    (weights(words), tuple(map(re.compile, patterns)))
+    for words, patterns in (
+        ("a Keras model", (r"vars/\d+",)),
+        ("a recurrent layer of Keras", (r"recurrent_kernel(_\d+)?",)),
+        ("a layer of TensorFlow or Keras", (r"kernel(_\d+)?",)),
+        ("a layer of TensorFlow", (r"weights", r"biases")),
+        ("an LSTMCell of TensorFlow 0.5 to 0.12, as biLM (ELMo) saves it", (r"W_\d+", r"B")),
+        ("a cell of TensorFlow 0.5 to 0.12", (r"Matrix", r"Bias")),
+        ("an LSTM of OpenAI baselines", (r"wx", r"wh", r"b")),
+        ("a PyTorch layer", (r"(.*\.)?weight_ih_l\d+.*", r"(.*\.)?weight_hh_l\d+.*")),
+    )
+)
+# What else lies in such a scope.
+_BESIDE = re.compile(
+    r"bias(es)?(_\d+)?|W_P_\d+|[wW]_[ifoIFO]_diag|gamma|beta|moving_(mean|variance)"
+    r"|(.*\.)?(weight|bias)_(ih|hh|hr)_l\d+.*"
+)
+_HAS_SLOTS = ("kernel", "recurrent_kernel", "bias", "biases")  # m and v of Adam lie below them
+
+
+def weights_among(names: Iterable[str]) -> tuple[Foreign | None, frozenset[str]]:
+    """Return what the weights among some arrays are, and their names.
+
+    >>> found, names = weights_among(["lstm/kernel:0", "lstm/bias:0", "lstm/kernel/m:0", "lstm/c"])
+    >>> found.words, sorted(names)
+    ('the weights of a layer of TensorFlow or Keras', ['lstm/bias:0', 'lstm/kernel/m:0', \
+'lstm/kernel:0'])
+    """
+    scopes: dict[str, dict[str, str]] = {}  # scope → last part → name
+    for name in names:
+        scope, _, leaf = name.removesuffix(":0").rpartition("/")
+        if scope == "vars" or scope.endswith("/vars"):
+            scope, leaf = scope.removesuffix("vars"), f"vars/{leaf}"
+        scopes.setdefault(scope, {})[leaf] = name
+    kinds: set[int] = set()
+    found: set[str] = set()
+    for scope, leaves in scopes.items():
+        if not set(_HAS_SLOTS).isdisjoint(scope.split("/")):
+            found.update(leaves.values())
+            continue
+        for number, (_, patterns) in enumerate(_RULES):
+            if all(any(map(pattern.fullmatch, leaves)) for pattern in patterns):
+                kinds.add(number)
+                found.update(
+                    name
+                    for leaf, name in leaves.items()
+                    if any(pattern.fullmatch(leaf) for pattern in (*patterns, _BESIDE))
+                )
+    return (_RULES[min(kinds)][0], frozenset(found)) if kinds else (None, frozenset())
+
+
+def of_file(file: StateFile) -> Foreign | None:
+    """Return what a file holds if it is no state: as it records itself, or by its names."""
+    if file.metadata is not None:
+        return OUTPUTS if file.metadata.layout == metadata.OUTPUTS else None
+    if file.foreign is not None:
+        return file.foreign
+    found, weights = weights_among(array.name for array in file.arrays)
+    rest = (array for array in file.arrays if array.name not in weights)
+    return None if any(array.shape and array.dtype.kind in "fc" for array in rest) else found
+
+
+def of_some(
+    file: StateFile, arrays: Sequence[StoredArray]
+) -> tuple[Metadata | None, Foreign | None]:
+    """Return the metadata of some arrays of a file, and what they are if they are no state."""
+    told = file.metadata
+    names = {array.name for array in arrays}
+    if told is None:
+        known, weights = weights_among(array.name for array in file.arrays)
+        return None, file.foreign or (known if weights.issuperset(names) else None)
+    if told.part is not None or names == set(_state_names(told)):
+        return told, file.foreign
+    if not told.is_run or names.intersection(_state_names(told)):
+        return None, file.foreign
+    scopes = scopes_of([cell.name for cell in told.cells]) if told.is_stack else [""]
+    for scope, cell in zip(scopes, told.cells, strict=True):
+        for half in "cm":
+            if names == {f"{scope}/{half}_steps".lstrip("/")}:  # c or m of every step
+                return Metadata("tuple", (cell,), is_stack=False, part=half), None
+    return None, OUTPUTS
+
+
+def names_in(file: StateFile) -> frozenset[str]:
+    """Return the names of the arrays of a file that are no part of a state."""
+    names = frozenset(array.name for array in file.arrays)
+    if file.foreign is not None:
+        return names
+    if file.metadata is None:
+        return weights_among(names)[1]
+    return names.difference(_state_names(file.metadata)) if file.metadata.is_run else frozenset()
+
+
+def _state_names(told: Metadata) -> list[str]:
+    """Return the names that the arrays of a state have in an npz or HDF5 file."""
+    layout = LAYOUTS.get(told.layout)
+    return [] if layout is None else layout.array_names(told.cells, is_stack=told.is_stack)
