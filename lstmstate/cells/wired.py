@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lstmstate.cells.model import Option
+from lstmstate.cells.squash import Value
 from lstmstate.checkpoint.node import Node
 
 
@@ -21,9 +22,10 @@ class Wired:
         c_new: the name of the sum that is the new c.
         complete: whether m = o * act(c) was seen too.
         differing: options that two uses of the cell do not share.
-        firsts: for each step the nodes that it takes c and m from.
+        firsts: for each step the values that it takes c and m from.
         inputs: for each step the node that its input comes from, where it is seen.
         outputs: the names of the products o * act(c), and of what they are multiplied into.
+        lasts: (name of a node, which of its outputs) → "c" or "m", what a step makes of them.
         takes_sum: whether its input is a sum of what another cell gives and something else.
         is_residual: whether its input is added to its output.
         is_mixed: whether its new c is mixed with the old one before it is carried on.
@@ -47,12 +49,13 @@ class Wired:
         self.options = options or {}
         self.frame = frame
         self.peephole_attribute = peephole_attribute
-        self.firsts: list[tuple[Node | None, Node | None]] = []
+        self.firsts: list[tuple[Value | None, Value | None]] = []
         self.differing: set[str] = set()
         self.m_first = False
         self.c_new: str | None = None
         self.complete = True
         self.inputs: list[Node] = []
+        self.lasts: dict[tuple[str, int], str] = {}
         self.outputs: list[str] = []
         self.takes_sum = False
         self.is_residual = False

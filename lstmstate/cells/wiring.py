@@ -72,4 +72,5 @@ def _merge(known: Wired, step: Wired) -> None:
     known.firsts += step.firsts
     known.inputs += step.inputs
     known.outputs += step.outputs
+    known.lasts |= step.lasts
     known.is_mixed = known.is_mixed or step.is_mixed

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lstmstate import limits
 from lstmstate.checkpoint import wire
-from lstmstate.checkpoint.functions import inlined
+from lstmstate.checkpoint.functions import Returns, inlined
 from lstmstate.checkpoint.node import Node, parse_node
 from lstmstate.checkpoint.source import read_whole
 from lstmstate.errors import CorruptError, UnsupportedError, located
@@ -42,6 +42,7 @@ class Graph:
             number where it does not; None where neither is there.
         producer: GraphDef.versions.producer.
         trainable: node names of the trainable variables; None where the graph lists none.
+        returns: for each node that calls functions, the tensors that each of them returns.
     """
 
     def __init__(self, meta_graph: bytes) -> None:
@@ -49,6 +50,7 @@ class Graph:
         self.producer = 0
         self.tensorflow_version: str | None = None
         self.trainable: frozenset[str] | None = None
+        self.returns: Returns = {}
         self._edges: dict[str, list[Edge]] | None = None
         self._steps: int | None = None
         for number, _, value in wire.fields(meta_graph):
@@ -74,7 +76,7 @@ class Graph:
                 self.producer = wire.last_int(wire.message(value).get(1))
 
         if library:
-            for node in list(inlined(library, self.nodes)):
+            for node in list(inlined(library, self.nodes, self.returns)):
                 self._add(node)
 
     def _add(self, node: Node) -> None:

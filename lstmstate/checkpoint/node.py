@@ -68,6 +68,19 @@ class Node:
         found = value.get(3) or value.get(5)
         return None if found is None else wire.signed(wire.last_int(found))
 
+    def numbers(self, name: str) -> list[int]:
+        """A list of ints as an attribute (ListValue: 3 repeated i); empty where it is not set."""
+        found = wire.message(wire.last_bytes(self._attribute(name).get(1))).get(3, [])
+        numbers: list[int] = []
+        for value in found:
+            at = 0
+            while isinstance(value, bytes) and at < len(value) and len(numbers) < limits.MAX_RANK:
+                number, at = wire.varint(value, at)
+                numbers.append(wire.signed(number))
+            if isinstance(value, int):
+                numbers.append(wire.signed(value))
+        return numbers[: limits.MAX_RANK]
+
     def real(self, name: str) -> float | None:
         """A float attribute, None where it is not set."""
         found = self._attribute(name).get(4)
