@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate.cells.routes import Route
 from lstmstate.errors import LstmstateError, printable
+from lstmstate.state.binding import bound
 from lstmstate.state.model import LSTMState, StackState, State
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ class Loaded(NamedTuple):
             raise LstmstateError(
                 f"the state is that of {len(cells)} cells, and here run {len(expected)}"
             )
-        by_name = {cell.cell: cell for cell in cells}
-        return [by_name[name] for name in expected] if set(by_name) == set(expected) else cells
+        order = bound([cell.cell for cell in cells], expected) if len(cells) > 1 else None
+        return [cells[at] for at in order] if order is not None else cells
 
     def state(self, pairs: Sequence[Pair]) -> State:
         """Return (c, m) of each cell as a state, with the names of the cells."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from lstmstate.checkpoint.locate import NotACheckpointError
 from lstmstate.errors import AmbiguousError, LstmstateError, NotFoundError, printable
 from lstmstate.opened import LSTMCheckpoint, open_checkpoint
 from lstmstate.output import STDOUT
-from lstmstate.saved_states import Group, cells_of, groups
+from lstmstate.saved_states import Group, cells_of, groups, halves
 from lstmstate.state.files import open_state_file, picked, split_place, state_kind
 from lstmstate.state.guesses import Wanted
 from lstmstate.state.metadata import KEY, Metadata
+from lstmstate.state.model import CellShape
 from lstmstate.state.reading import Reading, read_state
 from lstmstate.state.stored import StateFile, StoredArray
 from lstmstate.state.tensors import tensors
@@ -129,7 +131,8 @@ def open_array(path: str) -> tuple[StoredArray, Metadata | None]:
     if file is None:
         assert opened.ckpt is not None
         file = tensors(opened.ckpt.prefix, opened.ckpt.variables.values())
-        file = picked(file, opened.place) if opened.place else file
+        if opened.place is not None:
+            file = _one_of(opened.ckpt, file, opened.place)
     if len(file.arrays) != 1:
         names = ", ".join(printable(array.name) for array in file.arrays[:6])
         raise AmbiguousError(
@@ -138,21 +141,42 @@ def open_array(path: str) -> tuple[StoredArray, Metadata | None]:
     return file.arrays[0], file.metadata
 
 
+def _one_of(ckpt: LSTMCheckpoint, file: StateFile, place: str) -> StateFile:
+    """Return the variable of a name, with what the checkpoint knows of it: which half it is."""
+    with suppress(NotFoundError):
+        place = ckpt.variable(place)
+    found = picked(file, place)
+    state = next((one for one in ckpt.states if one.variable == place), None)
+    cell = ckpt.cells.get(state.cell or "") if state is not None else None
+    if state is None or state.layout not in ("c", "m") or cell is None or cell.state is None:
+        return found
+    shape = CellShape(cell.name, cell.state)
+    return found._replace(metadata=Metadata("tuple", (shape,), False, part=state.layout))
+
+
 def _saved(ckpt: LSTMCheckpoint, names: Sequence[str], wanted: Wanted) -> Iterator[Source]:
     found = groups(ckpt)
+    if not names and len(found) > 1 and len(wanted.cells) == 1:
+        # Of several states that of the cells which are asked for.
+        found = [group for group in found if group.cells == wanted.cells] or found
     if not names and len(found) != 1:
         if not found:
             raise NotFoundError(
                 "no state is saved in its variables",
                 path=ckpt.prefix,
-                advice="name one with --variable, or convert a state file with --checkpoint",
+                advice="name one with --variable, or its halves with --variable C --variable M; or "
+                "convert a state file with --checkpoint",
             )
         raise AmbiguousError(
             f"{len(found)} states are saved in it",
             path=ckpt.prefix,
             advice="choose: " + ", ".join(f"--variable {printable(group.name)}" for group in found),
         )
-    for group in [_group(ckpt, found, name) for name in names] or found:
+    for group in _chosen(ckpt, found, names, wanted) if names else found:
+        if group.problem is not None and wanted.layout is None:
+            raise LstmstateError(
+                group.problem, path=ckpt.prefix, tensor=group.name, advice="say its layout: --from"
+            )
         arrays = [ckpt.variables[name] for name in group.variables]
         known = wanted.cells or (() if wanted.each else group.cells)
         file = tensors(f"{ckpt.prefix}:{group.name}" if names else ckpt.prefix, arrays)
@@ -165,11 +189,75 @@ def _saved(ckpt: LSTMCheckpoint, names: Sequence[str], wanted: Wanted) -> Iterat
         yield Source(read_state(file, here), group, ckpt)
 
 
-def _group(ckpt: LSTMCheckpoint, found: Sequence[Group], name: str) -> Group:
-    """Return the state of this name, or in the variable of this name."""
-    for group in found:
-        if name == group.name or name in group.variables:
-            return group
-    if name not in ckpt.variables:
-        raise NotFoundError("there is no such variable", path=ckpt.prefix, tensor=name)
-    return Group(name, None, (name,), cells_of(ckpt))
+def _chosen(
+    ckpt: LSTMCheckpoint, found: Sequence[Group], names: Sequence[str], wanted: Wanted
+) -> list[Group]:
+    """Return the states of these names, or in the variables of these names.
+
+    Variables of which not each is a state by itself are c and m, c and m, … of one state.
+    """
+    by_name = {group.name: group for group in (*halves(ckpt), *found)}
+    variables = [name if name in by_name else ckpt.variable(name) for name in names]
+    inside = [
+        by_name.get(name) or next((group for group in found if name in group.variables), None)
+        for name in variables
+    ]
+    whole = list(dict.fromkeys(group for group in inside if group is not None))
+    if len(variables) == 1:
+        return whole or [_alone(ckpt, variables[0])]
+    if len(whole) == len(variables):
+        return whole
+    known = {state.variable: state.layout for state in ckpt.states}
+    for number, name in enumerate(variables):
+        half = "cm"[number % 2]
+        if name in by_name or {known.get(name, half)} & {"c", "m"} - {half}:
+            there = known.get(name, "a whole state")
+            raise LstmstateError(
+                f"this is {there}, and is given where {half} belongs",
+                path=ckpt.prefix,
+                tensor=name,
+                advice="the order is C M C M …, a variable each",
+            )
+    together = next((group for group in whole if group.variables == tuple(variables)), None)
+    if together is not None:
+        return [together]
+    pair = _together(ckpt, variables)
+    alone = [_alone(ckpt, name) for name in variables]
+    fits = [_fits(ckpt, group, wanted) for group in (pair, *alone)]
+    if all(fits) and wanted.layout is None:
+        raise AmbiguousError(
+            "the variables can be c and m, or whole states", path=ckpt.prefix, advice="say --from"
+        )
+    return alone if all(fits[1:]) and not fits[0] else [pair]
+
+
+def _alone(ckpt: LSTMCheckpoint, variable: str) -> Group:
+    return Group(variable, None, (variable,), cells_of(ckpt))
+
+
+def _together(ckpt: LSTMCheckpoint, variables: Sequence[str]) -> Group:
+    """Return the state whose c and m lie in these variables, in this order."""
+    states = {state.variable: state for state in ckpt.states}
+    owners = [states[name].cell if name in states else None for name in variables]
+    every = cells_of(ckpt)
+    told = [cells for cells in every if [s.name for s in cells.shapes for _ in "cm"] == owners]
+    scopes = {name.rpartition("/")[0] for name in variables}
+    base = f"{scopes.pop()}/state".lstrip("/") if len(scopes) == 1 else "state"
+    return Group(base, "tuple", tuple(variables), tuple(told) or every)
+
+
+def _fits(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> bool:
+    """Whether some variables can be a state of these cells, by their shapes."""
+    arrays = [ckpt.variables[name] for name in group.variables]
+    here = wanted._replace(
+        layout=wanted.layout or group.layout,
+        cells=wanted.cells or (() if wanted.each else group.cells),
+        is_ordered=len(arrays) > 1,
+    )
+    try:
+        read_state(tensors(ckpt.prefix, arrays), here)
+    except AmbiguousError:
+        return True
+    except LstmstateError:
+        return False
+    return True

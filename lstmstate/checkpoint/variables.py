@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
-_NUMBERED = ("variables/", "_all_variables/")
+# Exported checkpoints only number their variables.
+NUMBERED = ("variables/", "_all_variables/")
 
 
 class Reader(Protocol):
@@ -105,7 +106,7 @@ class Variable:
         path = objects.object_path(self.name)
         if path is None:
             return self.name[:-2] if self.name.endswith(":0") else self.name
-        return self.full_name if self.full_name and path.startswith(_NUMBERED) else path
+        return self.full_name if self.full_name and path.startswith(NUMBERED) else path
 
     @property
     def is_slot(self) -> bool:
