@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.output import Outputs
+from lstmstate.saved_states import Group
 from lstmstate.sources import Source
 from lstmstate.state.files import (
     StateKind,
@@ -50,11 +51,25 @@ class How(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """What was converted: the state as it went by, and the arrays that came of it."""
+    """What was converted: the state as it went by, and the arrays that came of it.
+
+    Attributes:
+        variables: the names of the arrays in a checkpoint that was written anew.
+    """
 
     source: Source
     watch: Watch
     flow: Flow
+    variables: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know: other names that a state has now."""
+        group = self.source.group
+        if group is None or self.variables in ((), group.variables):
+            return []
+        old, new = (", ".join(map(printable, names)) for names in (group.variables, self.variables))
+        return [f"the state has other names now: {new} (was {old})"]
 
 
 def begin(source: Source, how: How) -> Converted:
@@ -100,7 +115,8 @@ def rewrite_checkpoint(
     """Write a checkpoint anew, with some of its states in another layout.
 
     Every other tensor is copied byte for byte. A state `NAME` becomes `NAME/c` and `NAME/m`,
-    `NAME/<cell>/c` and `NAME/<cell>/m` in a stack, and the other way round.
+    `NAME/<cell>/c` and `NAME/<cell>/m` in a stack, and the other way round; one that is in the
+    layout already keeps its names.
 
     Raises:
         LstmstateError: a tensor is damaged, a name is taken, or it cannot be written.
@@ -125,13 +141,13 @@ def rewrite_checkpoint(
     ckpt.files.refuse_shared_bytes()
     gone: set[str] = set()
     states: dict[str, tuple[Converted, int]] = {}  # name → the state that it is an array of
-    converted = [begin(source, how) for source in sources]
-    for done in converted:
+    converted = []
+    for done in (begin(source, how) for source in sources):
         group = done.source.group
         assert group is not None
         gone.update(group.variables)
-        for number, plan in enumerate(done.flow.plans):
-            name = group.name if plan.name == "state" else f"{group.name}/{plan.name}"
+        converted.append(done._replace(variables=_names(done, group)))
+        for number, name in enumerate(converted[-1].variables):
             if name in states:
                 raise LstmstateError("two of the states would have this name", tensor=name)
             states[name] = done, number
@@ -152,6 +168,18 @@ def rewrite_checkpoint(
                 ckpt.files.copy(name, writer)
                 how.told(ckpt.variables[name].nbytes or 0)
     return converted
+
+
+def _names(done: Converted, group: Group) -> tuple[str, ...]:
+    """Return what the arrays of a state are called in a checkpoint: as before, if they are the
+    same.
+    """
+    plans = done.flow.plans
+    if done.flow.layout is done.source.reading.layout and len(plans) == len(group.variables):
+        return group.variables
+    return tuple(
+        group.name if plan.name == "state" else f"{group.name}/{plan.name}" for plan in plans
+    )
 
 
 def target_beside(path: str, layout: Layout, kind: StateKind, *, folder: str | None = None) -> str:

@@ -28,12 +28,18 @@ def converted_document(
                 "from": one.source.reading.layout.name,
                 "to": one.flow.layout.name,
                 "variable": one.source.group.name if one.source.group else None,
+                "variables": list(one.variables),
                 **structure_of(one.watch.structure),
                 "arrays": [
                     {"name": plan.name, "shape": list(plan.shape), "dtype": str(plan.dtype)}
                     for plan in one.flow.plans
                 ],
-                "notes": [*one.source.reading.notes, *one.watch.swapped(), *one.watch.notes()],
+                "notes": [
+                    *one.source.reading.notes,
+                    *one.notes,
+                    *one.watch.swapped(),
+                    *one.watch.notes(),
+                ],
             }
             for one in done
         ],

@@ -9,7 +9,7 @@ from lstmstate.cells.names import direction
 from lstmstate.errors import AmbiguousError, printable
 
 _SHOWN = 4
-_COUNTED = re.compile(r"cell_(\d+)")  # what `layouts.scopes_of` calls cells without names
+_COUNTED = re.compile(r"cell_(\d{1,9})")  # what `layouts.scopes_of` calls cells without names
 
 
 class PartlyNamedError(AmbiguousError):
@@ -36,8 +36,7 @@ def bound(names: Sequence[str], cells: Sequence[str]) -> list[int] | None:
     """
     if sorted(names) == sorted(cells) and len(set(names)) == len(names):
         return [names.index(cell) for cell in cells]
-    counted = [_COUNTED.fullmatch(name) for name in names]
-    if [int(one[1]) for one in counted if one] == list(range(len(names))):
+    if are_counted(names):
         return None
     of_cell = [[k for k, cell in enumerate(cells) if _same(name, cell)] for name in names]
     if not any(of_cell):
@@ -50,6 +49,12 @@ def bound(names: Sequence[str], cells: Sequence[str]) -> list[int] | None:
             advice="name them all as the cells are named, or none",
         )
     return [of_cell.index([k]) for k in range(len(cells))]
+
+
+def are_counted(names: Sequence[str]) -> bool:
+    """Whether names only count: cell_0, cell_1, …"""
+    counted = [_COUNTED.fullmatch(name) for name in names]
+    return [int(one[1]) for one in counted if one] == list(range(len(names)))
 
 
 def _same(name: str, cell: str) -> bool:

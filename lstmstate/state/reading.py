@@ -18,7 +18,7 @@ from lstmstate.errors import (
     printable,
 )
 from lstmstate.state import naming
-from lstmstate.state.binding import PartlyNamedError, bound
+from lstmstate.state.binding import PartlyNamedError, are_counted, bound
 from lstmstate.state.guesses import Cells, Guess, Wanted, guesses, names_of
 from lstmstate.state.layouts import (
     LAYOUTS,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic]
 
 _NUMBERS = "fciub"  # kinds of NumPy dtypes that hold numbers
+_SHOWN = 6
 _FLAGS = "say the widths: --units and --proj, --cells, or --checkpoint"
 
 
@@ -213,11 +214,23 @@ def _bound(guess: Guess, wanted: Wanted) -> tuple[Guess, Wanted]:
         raise AmbiguousError(f"its names are those of several of the cells of {wanted.source}")
     if not chosen:
         others = [cells for cells in wanted.cells if cells in ways or not ways]
-        return guess, wanted._replace(cells=tuple(others))
+        wanted = wanted._replace(cells=tuple(others))
+        return _in_its_order(guess, wanted), wanted
     order = named[chosen[0]] or []
     per_cell = len(guess.arrays) // len(guess.names)
     arrays = tuple(guess.arrays[at * per_cell + k] for at in order for k in range(per_cell))
     return guess._replace(arrays=arrays), wanted._replace(cells=tuple(chosen))
+
+
+def _in_its_order(guess: Guess, wanted: Wanted) -> Guess:
+    """Return a guess that says so where the names of its arrays say nothing of the cells."""
+    if len(guess.names) < 2 or not all(guess.names) or are_counted(guess.names):
+        return guess
+    names = ", ".join(map(printable, guess.names[:_SHOWN]))
+    note = (
+        f"its names are those of no cells of {wanted.source}: they are taken in the order {names}"
+    )
+    return guess._replace(note=note)
 
 
 def _of_torch(wanted: Wanted) -> tuple[Cells, ...]:
