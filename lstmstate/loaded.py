@@ -68,6 +68,9 @@ class Loaded(NamedTuple):
                     f"c {cell.widths.c} and m {cell.widths.m}",
                     tensor=cell.name,
                 )
+            if own.lead[:-1] and set(own.lead[:-1]) == {1}:
+                c, m = (half.reshape(half.shape[-2:]) for half in own)
+                own = LSTMState(c, m, own.cell)  # noqa: PLW2901 - axes of one index in front
             if len(own.lead) > 1:
                 raise LstmstateError(
                     f"the state has the leading axes {list(own.lead)}, and a run takes one, the "

@@ -67,7 +67,8 @@ def cells_of(
 def networks(ckpt: LSTMCheckpoint) -> list[tuple[Cell, ...]]:
     """Return the cells of each stack, and of both directions where they are two stacks."""
     found = [tuple(route.cells) for route in ckpt.routes if route.is_stack]
-    return list(dict.fromkeys([*found, *map(_cells, ckpt.stacks)]))
+    every = [*found, *map(_cells, ckpt.stacks)]
+    return list({tuple(cell.name for cell in cells): cells for cells in every}.values())
 
 
 def _cells(stack: Stack) -> tuple[Cell, ...]:

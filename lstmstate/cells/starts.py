@@ -165,16 +165,30 @@ def batch_size(graph: Graph, c_old: Value | None) -> Option:
 
 
 def state_is_tuple(graph: Graph, c_old: Value) -> Option:
-    """Return whether c comes to a step by itself, and not as columns of a wider tensor."""
-    queue, seen = [handed(graph, c_old)], 0
-    while queue and seen < _NEAR:
+    """Return whether c comes to a step by itself, and not as columns of a wider tensor.
+
+    Behind a mask or a choice it has to be seen where c comes from.
+    """
+    queue, seen, ends = [handed(graph, c_old)], set[str](), set[str]()
+    is_behind = False
+    while queue and len(seen) < _NEAR:
         node, port = queue.pop()
-        seen += 1
+        if node.name in seen:
+            continue
+        seen.add(node.name)
+        graph.spend()
         if is_column_cut(graph, node):
             return Option(False, "graph")
-        if node.op in SPREADING and node.op not in ("Add", "AddV2"):
-            before = [handed(graph, one) for one in _before(graph, node, port)]
-            if not before:
-                return UNKNOWN
-            queue += before
-    return Option(True, "graph")
+        if node.op in _CHOOSING:
+            is_behind = True
+            queue += [handed(graph, one) for one in _before(graph, node, port)]
+        else:
+            ends.add(node.op)
+    return UNKNOWN if is_behind and not ends & _KNOWN_ENDS else Option(True, "graph")
+
+
+_CHOOSING = SPREADING - {"Add", "AddV2"}
+# A sum, clipped or not, is the new c of the step before.
+_KNOWN_ENDS = (
+    _SOURCES | trace.PASSING | frozenset(TAKING) | {"Minimum", "Maximum", "ClipByValue"}
+) - _CHOOSING
