@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from lstmstate.cells.model import SavedState, Stack
 from lstmstate.cells.recognise import Recognition
-from lstmstate.cells.routes import Route, of_stack, routes
+from lstmstate.cells.routes import Route, in_order, of_stack, routes
 from lstmstate.cells.stacks import called, name_of, stacks, together
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint.objects import object_path
 from lstmstate.errors import (
     AmbiguousError,
     LstmstateError,
@@ -104,20 +105,31 @@ class LSTMCheckpoint:
 
     @cached_property
     def cells(self) -> dict[str, LSTMCell]:
-        """The LSTM cells, by the scope of their variables."""
-        return {cell.name: LSTMCell.of(cell, self._origin) for cell in self._found.cells}
+        """The LSTM cells, by the scope of their variables; those of a network in its order."""
+        known = {cell.name: cell for cell in self._found.cells}
+        known |= {c.name: c for stack in self._stacks for layer in stack.layers for c in layer}
+        found = in_order(known.values(), self._stacks)
+        return {cell.name: LSTMCell.of(cell, self._origin) for cell in found}
 
     @cached_property
     def stacks(self) -> list[LSTMStack]:
         """The stacks and pairs of directions that the cells form."""
+        return [LSTMStack.of(stack, self._origin) for stack in self._stacks]
+
+    @cached_property
+    def _stacks(self) -> list[Stack]:
         known = self._found.roles.keys() | self._found.slots
         variables = self.variables.values()
-        found = stacks(
+        return stacks(
             self._found.cells,
             (variable.path for variable in variables),
             (variable.path for variable in variables if variable.name not in known),
         )
-        return [LSTMStack.of(stack, self._origin) for stack in found]
+
+    @cached_property
+    def routes(self) -> list[Route]:
+        """The networks that can be run: stacks, pairs of stacks as one, and cells in none."""
+        return routes(self.cells.values(), self.stacks)
 
     def _read(self, variable: str) -> NDArray[np.generic]:
         return self.variables[variable].read()
@@ -187,6 +199,28 @@ class LSTMCheckpoint:
             advice=f"the cells are: {known}" if known else "there is no LSTM cell in it",
         )
 
+    def variable(self, name: str) -> str:
+        """Return the key of a variable: its own, or any name that inspect prints of it.
+
+        Raises:
+            NotFoundError: there is none of this name, or more than one.
+        """
+        if name in self.variables:
+            return name
+        found = [
+            key
+            for key, variable in self.variables.items()
+            if name in (variable.path, object_path(key), variable.full_name)
+        ]
+        if len(found) == 1:
+            return found[0]
+        raise NotFoundError(
+            "several variables have this name" if found else "there is no such variable",
+            path=self.prefix,
+            tensor=name,
+            advice=f"they are: {_listed([*map(printable, found)])}" if found else None,
+        )
+
     def network(self, *, cell: str | None = None, stack: str | None = None) -> LSTMNetwork:
         """Return what can be run: a cell, a stack or a pair of stacks, or the only one there is.
 
@@ -201,7 +235,7 @@ class LSTMCheckpoint:
             return self._cell_network(cell)
         if stack is not None:
             return self._stack_network(stack)
-        found = routes(self.cells.values(), self.stacks)
+        found = self.routes
         graph = self._graph_networks(found)
         if len(graph) == 1:
             return self._network(*graph[0])

@@ -165,8 +165,9 @@ class SavedState(NamedTuple):
         layout: "flat", "c", "m", "h_n", "c_n", "layered", "stacked" or "unknown".
         cell: the cell that it belongs to, where that can be told.
         stack: likewise, for the flat state of a whole stack.
-        source: "graph" where cells are seen to start from it, "name" where its name and width
-            speak for it.
+        source: "graph" where cells are seen to start from it, or to be assigned to it; "name"
+            where its name and width speak for it.
+        is_start: whether the graph starts cells from it.
     """
 
     variable: str
@@ -175,3 +176,4 @@ class SavedState(NamedTuple):
     cell: str | None = None
     stack: str | None = None
     source: Literal["graph", "name"] = "name"
+    is_start: bool = False

@@ -366,4 +366,7 @@ def say(done: Iterable[Converted], *, strict: bool, quiet: bool) -> None:
         swapped = one.watch.swapped()
         if swapped and strict:
             raise LstmstateError(swapped[0], path=reading.file.path)
-        note([*reading.notes, *swapped, *one.watch.notes(), *one.graph_notes], quiet=quiet)
+        note(
+            [*reading.notes, *one.notes, *swapped, *one.watch.notes(), *one.graph_notes],
+            quiet=quiet,
+        )

@@ -151,6 +151,7 @@ class _Job:
     ) -> None:
         from lstmstate.engines import blas
         from lstmstate.opened import open_checkpoint
+        from lstmstate.saved_states import stored_start
 
         blas.begin_with_one_thread()
         self._flags = flags
@@ -178,6 +179,9 @@ class _Job:
             [ckpt_path, *inputs, *filter(None, (flags["state_path"], flags["lengths"]))], flags
         )
         self._state = self._first_state()
+        if self._state is None and not flags["zero_state"]:
+            line = stored_start(ckpt, (cell.name for cell in network.route.cells))
+            options.note([line] if line else [], quiet=quiet)
         self._targets = self._names(inputs)
         self._refuse_state_out()
 

@@ -56,6 +56,7 @@ def checkpoint_document(
                 "cell": state.cell,
                 "stack": state.stack,
                 "source": state.source,
+                "initial": state.is_start,
             }
             for state in ckpt.states
         ],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from lstmstate.cells.model import Cell, Option, SavedState, Stack
 from lstmstate.cells.stats import Stats
+from lstmstate.checkpoint.objects import object_path
+from lstmstate.checkpoint.variables import NUMBERED
 from lstmstate.errors import LstmstateError, printable
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.report import text
@@ -261,6 +264,7 @@ def _variables(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
     roles = {name: ckpt.role(name) for name in ckpt.variables}
     shown = [name for name, (role, _) in roles.items() if role != "slot"]
     slots = len(roles) - len(shown)
+    full_names = Counter(variable.full_name for variable in ckpt.variables.values())
     folded = (
         f", {text.count(slots, 'slot')} of optimizers and averages folded away" if slots else ""
     )
@@ -275,7 +279,7 @@ def _variables(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
         ],
         [
             [
-                _full(ckpt, name),
+                _full(ckpt, name, full_names),
                 text.shape(ckpt.variables[name].shape),
                 ckpt.variables[name].dtype,
                 text.size(ckpt.variables[name].nbytes),
@@ -286,12 +290,15 @@ def _variables(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
     )
 
 
-def _full(ckpt: LSTMCheckpoint, name: str) -> str:
+def _full(ckpt: LSTMCheckpoint, name: str, full_names: Counter[str | None]) -> str:
     """Return where a variable stands, and its name in the graph where that is another."""
-    variable = ckpt.variables[name]
-    full = variable.full_name
-    also = f" = {printable(full)}" if full and full != variable.path else ""
-    return printable(variable.path if variable.full_name else name) + also
+    full = ckpt.variables[name].full_name
+    # What is only numbered is known by its name in the graph, unless another has that too.
+    path = object_path(name) or name
+    numbered = path.startswith(NUMBERED) and full_names[full] == 1
+    shown = full if full and numbered else path if full else name
+    also = f" = {printable(full)}" if full and full != shown else ""
+    return printable(shown) + also
 
 
 def _kernel(ckpt: LSTMCheckpoint, cell: Cell) -> str:
