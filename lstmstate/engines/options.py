@@ -174,6 +174,8 @@ def remarks(settled: Sequence[Settled]) -> list[str]:
 
 
 def _odd(one: Settled) -> Iterator[str]:
+    if one.cell.dtype == "bfloat16":
+        yield "it is bfloat16, which is run as float32: TensorFlow rounds every step"
     yield from (note for note in one.cell.notes if not note.startswith((MIXED, STRANGE)))
 
 
