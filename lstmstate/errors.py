@@ -10,7 +10,7 @@ and its `exit_code` is the one that the command line ends with.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -60,6 +60,31 @@ class UnsupportedError(LstmstateError):
 
 class AmbiguousError(LstmstateError):
     """There is more than one answer, and the user has to choose."""
+
+
+class UnknownOptionError(AmbiguousError):
+    """An option of a cell is in no file, and has no single default.
+
+    Args:
+        problem: what is not known.
+        names: what would settle it: names of options, all of them needed.
+        assumable: whether `assume_defaults` would settle it too.
+        tensor: the cell.
+    """
+
+    def __init__(
+        self, problem: str, names: Iterable[str], *, assumable: bool, tensor: str | None
+    ) -> None:
+        super().__init__(problem, tensor=tensor)
+        self.names = tuple(names)
+        self.assumable = assumable
+        self.name_ways(str)
+
+    def name_ways(self, called: Callable[[str], str]) -> None:
+        """Set the advice; `called` returns how a user gives something of this name."""
+        ways = [" and ".join(map(called, self.names))] if self.names else []
+        ways += [called("assume_defaults")] if self.assumable else []
+        self.advice = f"give {', or '.join(ways)}"
 
 
 class MissingExtraError(LstmstateError):

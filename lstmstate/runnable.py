@@ -83,13 +83,15 @@ class LSTMNetwork:
                 for the graph's own step elsewhere; "numpy", "graph", "tensorflow" or
                 "onnxruntime".
             options: forget_bias, cell_clip, proj_clip, activation, recurrent_activation or
-                peepholes, for all cells, in the place of what the files tell.
+                peepholes, for all cells, in the place of what the files tell; assume_defaults:
+                whether an option that has no single default gets the documented one.
             feeds: values for placeholders of the graph other than x and the state.
             outputs: "m" for the m of the last cell, "graph" for what the graph makes of it at each
                 step. Unless given it is what a wrapper around the cell gives; a cell that gives
                 something else than its m is refused.
 
         Raises:
+            UnknownOptionError: an option is in no file, and has no single default.
             LstmstateError: a cell cannot be run, the graph contradicts it, or a variable cannot be
                 read.
         """
@@ -169,11 +171,12 @@ class LSTMNetwork:
     def _recognised(self, engine: str, given: Mapping[str, Value]) -> Loaded:
         """Return the cells as they were recognised, ready to run."""
         from lstmstate import engines
-        from lstmstate.engines.arithmetic import arithmetic
+        from lstmstate.engines.arithmetic import FORMS, arithmetic
         from lstmstate.engines.model import Network
-        from lstmstate.engines.options import settle
+        from lstmstate.engines.options import refuse_unknown, settle
 
         settled = {cell.name: settle(cell, given) for cell in self.route.cells}
+        refuse_unknown(one for one in settled.values() if one.cell.family in FORMS)
         stages = tuple(
             tuple(
                 tuple(

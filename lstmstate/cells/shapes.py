@@ -98,8 +98,8 @@ def weight_norm(shapes: Shapes) -> Widths | None:
 
 @_whole
 def keras(shapes: Shapes) -> Widths | None:
-    """Kernel `[I, 4H]`, recurrent kernel `[H, 4H]`, bias `[4H]` (cuDNN's: `[8H]`)."""
-    return _two_kernels(shapes, gates=4, bias_sets=(1, 2))
+    """Kernel `[I, 4H]`, recurrent kernel `[H, 4H]`, bias `[4H]`."""
+    return _two_kernels(shapes, gates=4, bias_sets=(1,))
 
 
 @_whole

@@ -64,6 +64,7 @@ _KINDS = ("npy", "npz", "h5")
 @options.arithmetic
 @options.compress
 @click.option("--strict", is_flag=True, help="End with 3 where an option has to be assumed.")
+@options.assume_defaults
 @options.force
 @options.checksums
 @options.as_json
@@ -77,7 +78,8 @@ def command(ckpt_path: str, inputs: tuple[str, ...], quiet: bool, **flags: Any) 
     takes it, and every file and layout that convert reads. Without -o there are tables.
 
     A stack is run as a whole; a forward and a backward cell both ways, outputs side by side. What
-    the graph beside CKPT tells (forget_bias, clips, activations) needs no flag.
+    the graph beside CKPT tells (forget_bias, clips, activations) needs no flag; the default of what
+    no file records is used with a note, or refused where there is no single one.
     """
     _refuse_contradictions(inputs, flags)
     job = _Job(ckpt_path, inputs, flags, quiet=quiet)
@@ -108,6 +110,7 @@ def _too_large(path: str) -> LstmstateError:
 
 def _refuse_contradictions(inputs: Sequence[str], flags: dict[str, Any]) -> None:
     """Refuse flags that do not go together."""
+    options.refuse_both(flags)
     several = len(inputs) > 1
     problems = {
         "give --cell or --stack, not both": flags["cell"] is not None
@@ -159,9 +162,10 @@ class _Job:
         verify = options.verify(flags["no_checksums"], quiet=quiet)
         ckpt = open_checkpoint(ckpt_path, checksums=verify)
         network = ckpt.network(cell=flags["cell"], stack=flags["stack"])
-        self._loaded = network.load(
-            flags["engine"], options.given(flags), options.fed(flags), flags["outputs"]
-        )
+        with options.flags_named():
+            self._loaded = network.load(
+                flags["engine"], options.given(flags), options.fed(flags), flags["outputs"]
+            )
         self._prefix = ckpt.prefix
         options.resolved(ckpt_path, ckpt, quiet=quiet)
         if flags["carry_state"] and self._loaded.network.is_bidirectional:

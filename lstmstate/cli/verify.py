@@ -47,6 +47,7 @@ Examples:
 @click.option(
     "--strict", is_flag=True, help="End with 3 where an option is assumed, or a cell not verified."
 )
+@options.assume_defaults
 @options.checksums
 @options.as_json
 @options.common
@@ -69,6 +70,7 @@ def command(
         raise click.UsageError("--tolerance is a number")
     if flags["engine"] == "tensorflow":
         raise click.UsageError("TensorFlow is what --engine is held against")
+    options.refuse_both(flags)
     if flags["cell"] is not None and flags["stack"] is not None:
         raise click.UsageError("give --cell or --stack, not both")
     if not inputs and (flags["lengths"] or flags["time_major"]):
@@ -78,7 +80,8 @@ def command(
     ckpt = open_checkpoint(ckpt_path, checksums=options.verify(flags["no_checksums"], quiet=quiet))
     options.resolved(ckpt_path, ckpt, quiet=quiet)
     failed: list[tuple[str, str]] = []
-    trials = list(_trials(ckpt, inputs, flags, failed, quiet=quiet))
+    with options.flags_named():
+        trials = list(_trials(ckpt, inputs, flags, failed, quiet=quiet))
     refused = [trial.refused for trial in trials if trial.refused]
     if refused and (flags["strict"] or len(refused) == len(trials)):
         raise UnsupportedError(refused[0])

@@ -262,6 +262,26 @@ def _two_kernels(stored: _Stored) -> dict[str, Any]:
     }
 
 
+def _cudnn(stored: _Stored) -> dict[str, Any]:
+    """Kernels as cuDNN takes them: the block of each gate transposed, both in memory.
+
+    What is stored as a block `[I, H]` is one of `[H, I]` in memory order. Source: tf_keras,
+    saving/legacy/hdf5_format.py, _convert_rnn_weights (CuDNNLSTM to LSTM).
+    """
+    import numpy as np
+
+    def turned(role: str) -> Array:
+        blocks = np.split(stored[role], 4, axis=1)
+        return np.concatenate([block.reshape(block.shape[::-1]).T for block in blocks], axis=1)
+
+    kernel, recurrent = turned("kernel"), turned("recurrent_kernel")
+    return {
+        "kernel": _in_order(stored.cell, kernel),
+        "recurrent": _in_order(stored.cell, recurrent),
+        "bias": _bias(stored, kernel.shape[1]),
+    }
+
+
 def _written_by_a_user(stored: _Stored) -> dict[str, Any]:
     """A cell that only the graph shows: its order of gates, and what its kernels are."""
     return (_two_kernels if "recurrent_kernel" in stored else _fused)(stored)
@@ -346,6 +366,7 @@ FORMS: dict[str, Form] = {
     "IndyLSTMCell": _indy,
     "TFLiteLSTMCell": _tflite,
     "Keras LSTM": _two_kernels,
+    "CuDNNLSTM": _cudnn,
     "PeepholeLSTMCell": _two_kernels,
     "LSTM": _written_by_a_user,
 }

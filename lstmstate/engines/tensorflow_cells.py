@@ -246,6 +246,7 @@ _CLASSES = {
         _block("BlockLSTMV2"), frozenset({"peepholes", "cell_clip"}), _HALF_AND_SINGLE
     ),
     "Keras LSTM": Class(_keras, frozenset({"activation", "recurrent_activation"})),
+    "CuDNNLSTM": Class(_keras, frozenset()),  # which runs on no CPU, and computes the same
 }
 
 _FUNCTIONS: dict[str, Callable[[Kit, Tensor], Tensor]] = {

@@ -139,7 +139,11 @@ def _options(sheet: Sheet, cells: Sequence[Cell]) -> None:
         known = squashed.source == "family" or squashed == Option("sigmoid", "graph")
         if not known:
             told = _marked("recurrent_activation", squashed)
-            sheet.line(f"  recurrent_activation of {number}: {told}")
+            several = cell.documented.get("recurrent_activation")
+            sheet.line(
+                f"  recurrent_activation of {number}: {told}"
+                + (f" ({several.words})" if several else "")
+            )
     sources = {option.source for cell in cells for option in cell.options.values()}
     if "default" in sources:
         sheet.line(f"  {_DEFAULT_MARK} the documented default: nothing in the files tells")
