@@ -9,7 +9,7 @@ contrib/model_pruning, lite/experimental, keras/layers).
 from __future__ import annotations
 
 from lstmstate.cells import shapes
-from lstmstate.cells.family import Family, Leaves, always
+from lstmstate.cells.family import TENSORFLOW, Family, Leaves, always
 from lstmstate.cells.libraries import LIBRARIES
 from lstmstate.cells.model import Documented, Option
 
@@ -366,3 +366,12 @@ PLAIN_LEAVES: tuple[tuple[str, Leaves, Family], ...] = (
     (OLD, _SHARDED, PLAIN),
     (OLD, _LINEAR, FAMILIES[-2]),
 )
+
+
+def library_of(family: str) -> str:
+    """Return the library that a family is of: TensorFlow, where it has no row of its own.
+
+    >>> library_of("LSTMCell"), library_of("LSTM")
+    ('TensorFlow', 'TensorFlow')
+    """
+    return next((row.library for row in FAMILIES if row.name == family), TENSORFLOW)
