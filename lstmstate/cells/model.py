@@ -38,7 +38,13 @@ class Documented(NamedTuple):
 
 
 # The classes whose state is (h, c).
-H_FIRST = frozenset({"Keras LSTM", "Keras ConvLSTM", "CuDNNLSTM", "PeepholeLSTMCell"})
+H_FIRST = frozenset(
+    {
+        *("Keras LSTM", "Keras ConvLSTM", "CuDNNLSTM", "PeepholeLSTMCell"),
+        *("Sonnet 1 LSTM", "Sonnet 1 LSTM (peepholes)", "Sonnet 1 LSTM (layer norm)"),
+        *("Sonnet 1 BatchNormLSTM", "Sonnet 2 LSTM"),
+    }
+)
 # Notes on cells whose steps are not all that there is to them.
 MIXED = "the graph mixes its new state with the old one, as zoneout does"
 STRANGE = "its scope has variables of a cell that are no part of it as it was read"

@@ -133,7 +133,11 @@ class Recognition:
                 continue
             measure = shapes.grid_dimension if _grid(scope) else family.widths
             widths = measure(shapes_of(roles))
-            if widths is not None and not self._is_dense(roles):
+            if (
+                widths is not None
+                and not self._is_dense(roles)
+                and not ("family" in family.documented and self._is_shown_otherwise(roles))
+            ):
                 if family.owns_scope:
                     known = {v.name for stored in roles.values() for v in stored}
                     rest = {leaf: v for leaf, v in leaves.items() if v.name not in known}
@@ -146,6 +150,11 @@ class Recognition:
         """Whether the graph shows that what is called a cell is a dense layer."""
         kernel = roles.get("kernel", ())
         return self.graph is not None and len(kernel) == 1 and self.graph.is_dense(kernel[0])
+
+    def _is_shown_otherwise(self, roles: Roles) -> bool:
+        """Whether the graph has the kernel, and shows no cell that it is of."""
+        view, kernel = self.graph, roles["kernel"]
+        return view is not None and view.of(kernel) is None and any(map(view.knows, kernel))
 
     # ---- by the graph
 
