@@ -250,7 +250,8 @@ def check(target: Target, asserted: Iterable[tuple[str, Any]]) -> Iterator[Findi
         flag = "--" + name.replace("_", "-")
         told = flag if value is True else f"{flag} {value}"
         if name in _OF_CELLS and not target.widths():
-            yield Finding(told, (f"{told}: there is no LSTM cell in it",))
+            why = target.ckpt.no_cells if target.ckpt else "there is no LSTM cell in it"
+            yield Finding(told, (f"{told}: {why}",))
             continue
         # A name that is missing is told with its name already.
         start = "" if name == "has" else f"{told}: "

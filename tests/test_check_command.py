@@ -161,7 +161,7 @@ def test_assertions_on_cells_fail_where_there_are_none(shell: Shell, tmp_path: P
     for asserted in (["--units", "8"], ["--family", "LSTMCell"], ["--era", "1.2+"]):
         done = shell("check", "-q", path, *asserted)
         assert done.code == 1
-        assert done.out == f"{path}: {' '.join(asserted)}: there is no LSTM cell in it\n"
+        assert done.out == f"{path}: {' '.join(asserted)}: no graph, and no known variable names\n"
     assert shell("check", "-q", path, "--cells", "0", "--has", "dense/kernel").code == 0
     done = shell("check", "-q", path, "--max-abs-m", "1")
     assert (done.code, done.out) == (1, f"{path}: --max-abs-m 1.0: there is no state in it\n")

@@ -136,6 +136,16 @@ _LINGVO: Leaves = {
 }
 _LINGVO_ROWS = (
     Family(
+        "lingvo LayerNormalizedLSTMCell",
+        (),
+        {None: _LINGVO},
+        shapes.lingvo_norm,
+        gate_order="jifo",
+        by_leaves=True,
+        options={**_PAIR, **_TANH, "forget_bias": Option(0.0, "default")},
+        library="lingvo",
+    ),
+    Family(
         "lingvo LSTMCellSimple",
         (),
         {None: _LINGVO},

@@ -135,7 +135,7 @@ class Recognition:
             widths = measure(shapes_of(roles))
             if (
                 widths is not None
-                and not self._is_dense(roles)
+                and not (_LAYER.issuperset(family.required) and self._is_dense(roles))
                 and not ("family" in family.documented and self._is_shown_otherwise(roles))
             ):
                 if family.owns_scope:
@@ -250,6 +250,7 @@ class Recognition:
         return objects or _OF_2.search(scope) is not None
 
 
+_LAYER = frozenset({"kernel", "bias"})  # the roles of a dense layer
 _GRID = re.compile(r"Grid\d+(Basic)?LSTMCell")
 
 

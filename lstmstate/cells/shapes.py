@@ -82,6 +82,14 @@ def lingvo(shapes: Shapes) -> Widths | None:
     return fits[0] if len(fits) == 1 else Widths(None, None) if fits else None
 
 
+def lingvo_norm(shapes: Shapes) -> Widths | None:
+    """As `fused`, with a bias `[8H]`: 4H biases, then 4H scales of a layer norm."""
+    kernel, bias = shapes["kernel"], shapes["bias"]
+    if len(kernel) != 1 or bias != ((2 * kernel[0][-1],),):
+        return None
+    return fused({role: parts for role, parts in shapes.items() if role != "bias"})
+
+
 def time_freq(shapes: Shapes) -> Widths | None:
     """Kernel `[feature_size + 2H, 4H]`: the m of the time step and of the last frequency."""
     return fused(shapes, states=2)

@@ -144,5 +144,5 @@ def _networks(ckpt: LSTMCheckpoint, flags: dict[str, Any]) -> list[LSTMNetwork]:
     if flags["cell"] is not None or flags["stack"] is not None:
         return [ckpt.network(cell=flags["cell"], stack=flags["stack"])]
     if not ckpt.cells:
-        raise LstmstateError("there is no LSTM cell in it", path=ckpt.prefix)
+        raise LstmstateError(ckpt.no_cells, path=ckpt.prefix)
     return [cell.network for cell in ckpt.cells.values()]

@@ -395,6 +395,7 @@ REFUSED = {
     "Sonnet 1 LSTM (peepholes)": "its output gate sees no c, and scales the new one",
     "Sonnet 1 LSTM (layer norm)": "its layer norm is over all gates together",
     "Sonnet 1 BatchNormLSTM": "its gates are normalised over batches",
+    "lingvo LayerNormalizedLSTMCell": "the scales of its norms lie in its bias",
     "baselines lnlstm": "its layer norms are over what x gives, and what m gives, to all gates",
     **dict.fromkeys(("ConvLSTMCell", "Keras ConvLSTM"), "its kernels are convolutions"),
     **dict.fromkeys(

@@ -261,4 +261,6 @@ def _word(value: Value) -> str:
     """Return a value as its flag takes it."""
     if value is None:
         return "none"
-    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -33,7 +33,7 @@ def checkpoint_tables(
     _header(sheet, ckpt)
     if not cells:
         sheet.line()
-        sheet.line("No LSTM cell in it.")
+        sheet.line("No LSTM cell in it." if ckpt.has_no_cell else f"LSTM cells: {ckpt.no_cells}.")
     else:
         _cells(sheet, ckpt, cells)
         _options(sheet, cells)
