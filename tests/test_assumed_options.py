@@ -120,6 +120,16 @@ def test_the_default_is_that_of_the_release_that_names_speak_for(
     assert any(f"and {value} is assumed" in note for note in notes(done))
 
 
+def test_peepholes_of_keras_have_no_single_default_either(shell: Shell, x: Path) -> None:
+    """tfa.rnn.PeepholeLSTMCell has the variables of tf.keras.experimental's, and sigmoid."""
+    gates = ("input", "forget", "output")
+    diagonals = {f"rnn/{gate}_gate_peephole_weights": numbers(H) for gate in gates}
+    path = checkpoint(x.with_name("y.ckpt"), keras("rnn") | diagonals)
+    done = shell("run", path, x)
+    words = "hard_sigmoid in tf.keras.experimental, sigmoid in TensorFlow Addons"
+    assert (done.code, f"rnn: {UNRECORDED} ({words}); give" in error(done)) == (3, True)
+
+
 def test_one_flag_settles_all_cells_of_a_stack(shell: Shell, x: Path) -> None:
     scopes = [f"rnn/cell/cells/{number}" for number in range(2)]
     values = keras(scopes[0]) | keras(scopes[1], inputs=H)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from lstmstate.cells import shapes
 from lstmstate.cells.family import TENSORFLOW, Family, Leaves, always
 from lstmstate.cells.libraries import LIBRARIES
-from lstmstate.cells.model import Documented, Option
+from lstmstate.cells.model import Documented
 
 OLD, MIDDLE, NEW = "0.5-0.12", "1.0-1.1", "1.2+"
 
@@ -60,6 +60,7 @@ _SQUASHES = (
 _HARD = {"recurrent_activation": Documented("hard_sigmoid", _SQUASHES)}
 _SOFT = {"recurrent_activation": Documented("sigmoid", _SQUASHES)}
 _CONVOLUTIONS = "hard_sigmoid in Keras 2, sigmoid in Keras 3"
+_EXPERIMENTAL = "hard_sigmoid in tf.keras.experimental, sigmoid in TensorFlow Addons"
 _CUDNN = {**_STORED, **_PLAIN, **_PAIR, **always(activation="tanh")}
 
 # Rows that need more evidence stand before rows that need less.
@@ -166,8 +167,8 @@ FAMILIES: tuple[Family, ...] = (
         required=("kernel", "recurrent_kernel", "w_i_diag", "w_f_diag", "w_o_diag"),
         gate_order="ifjo",
         by_leaves=True,
-        # tf.keras.experimental had it from 1.14 to 2.x, with one default.
-        options={**_KERAS_OPTIONS, "recurrent_activation": Option("hard_sigmoid", "default")},
+        options=_KERAS_OPTIONS,
+        documented={"recurrent_activation": Documented("hard_sigmoid", _EXPERIMENTAL)},
     ),
     Family(
         "Keras ConvLSTM",

@@ -234,8 +234,6 @@ class Recognition:
         elif self.graph is not None and self.graph.multiplies(stored):
             # A graph that shows the cell in a way that has no name here shows no default.
             cell = cell._replace(documented={})
-            if cell.options["recurrent_activation"].source == "default":
-                cell = cell._replace(options=cell.options | {"recurrent_activation": UNKNOWN})
         # Cells that a user wrote into one scope are told by their kernels.
         name = scope if scope not in self._found else stored[0].path
         self._found[name] = cell._replace(name=name)
