@@ -164,6 +164,21 @@ class LSTMCheckpoint:
         return self._found.candidates
 
     @property
+    def has_no_cell(self) -> bool:
+        """Whether there is surely no LSTM cell: a graph shows none, or there are no weights."""
+        is_shown = self._found.graph is not None and not self.candidates
+        return is_shown or not any(
+            variable.shape and variable.dtype.startswith(("float", "bfloat", "complex"))
+            for variable in self.variables.values()
+        )
+
+    @property
+    def no_cells(self) -> str:
+        """What is known where no cell was found."""
+        none, unknown = "there is no LSTM cell in it", "no graph, and no known variable names"
+        return none if self.has_no_cell else unknown
+
+    @property
     def era(self) -> str | None:
         """The age of the cells' names: "0.5-0.12", "1.0-1.1" or "1.2+"."""
         eras = Counter(cell.era for cell in self.cells.values() if cell.era)
@@ -196,7 +211,7 @@ class LSTMCheckpoint:
             else "there is no cell of this name",
             path=self.prefix,
             tensor=name,
-            advice=f"the cells are: {known}" if known else "there is no LSTM cell in it",
+            advice=f"the cells are: {known}" if known else self.no_cells,
         )
 
     def variable(self, name: str) -> str:
@@ -240,7 +255,7 @@ class LSTMCheckpoint:
         if len(graph) == 1:
             return self._network(*graph[0])
         if not found:
-            raise NotFoundError("there is no LSTM cell in it to run", path=self.prefix)
+            raise NotFoundError(self.no_cells, path=self.prefix)
         if len(found) > 1:
             raise AmbiguousError(
                 f"{len(found)} cells or stacks can be run",

@@ -65,6 +65,7 @@ _KINDS = ("npy", "npz", "h5")
 @options.arithmetic
 @options.compress
 @click.option("--strict", is_flag=True, help="End with 3 where an option has to be assumed.")
+@options.assume_defaults
 @options.force
 @options.checksums
 @options.as_json
@@ -78,7 +79,8 @@ def command(ckpt_path: str, inputs: tuple[str, ...], quiet: bool, **flags: Any) 
     takes it, and every file and layout that convert reads. Without -o there are tables.
 
     A stack is run as a whole; a forward and a backward cell both ways, outputs side by side. What
-    the graph beside CKPT tells (forget_bias, clips, activations) needs no flag.
+    the graph beside CKPT tells (forget_bias, clips, activations) needs no flag; the default of what
+    no file records is used with a note, or refused where there is no single one.
     """
     _refuse_contradictions(inputs, flags)
     job = _Job(ckpt_path, inputs, flags, quiet=quiet)
@@ -109,6 +111,7 @@ def _too_large(path: str) -> LstmstateError:
 
 def _refuse_contradictions(inputs: Sequence[str], flags: dict[str, Any]) -> None:
     """Refuse flags that do not go together."""
+    options.refuse_both(flags)
     several = len(inputs) > 1
     problems = {
         "give --cell or --stack, not both": flags["cell"] is not None

@@ -48,6 +48,7 @@ Examples:
 @click.option(
     "--strict", is_flag=True, help="End with 3 where an option is assumed, or a cell not verified."
 )
+@options.assume_defaults
 @options.checksums
 @options.as_json
 @options.common
@@ -70,6 +71,7 @@ def command(
         raise click.UsageError("--tolerance is a number")
     if flags["engine"] == "tensorflow":
         raise click.UsageError("TensorFlow is what --engine is held against")
+    options.refuse_both(flags)
     if flags["cell"] is not None and flags["stack"] is not None:
         raise click.UsageError("give --cell or --stack, not both")
     if not inputs and (flags["lengths"] or flags["time_major"]):
@@ -142,5 +144,5 @@ def _networks(ckpt: LSTMCheckpoint, flags: dict[str, Any]) -> list[LSTMNetwork]:
     if flags["cell"] is not None or flags["stack"] is not None:
         return [ckpt.network(cell=flags["cell"], stack=flags["stack"])]
     if not ckpt.cells:
-        raise LstmstateError("there is no LSTM cell in it", path=ckpt.prefix)
+        raise LstmstateError(ckpt.no_cells, path=ckpt.prefix)
     return [cell.network for cell in ckpt.cells.values()]

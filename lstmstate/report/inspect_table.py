@@ -37,7 +37,7 @@ def checkpoint_tables(
     _header(sheet, ckpt)
     if not cells:
         sheet.line()
-        sheet.line("No LSTM cell in it.")
+        sheet.line("No LSTM cell in it." if ckpt.has_no_cell else f"LSTM cells: {ckpt.no_cells}.")
     else:
         _cells(sheet, ckpt, cells)
         _options(sheet, cells)
@@ -145,9 +145,14 @@ def _options(sheet: Sheet, cells: Sequence[Cell]) -> None:
         known = squashed.source == "family" or squashed == Option("sigmoid", "graph")
         if not known:
             told = _marked("recurrent_activation", squashed)
-            sheet.line(f"  recurrent_activation of {number}: {told}")
+            several = cell.documented.get("recurrent_activation")
+            words = f" ({several.words})" if several else ""
+            sheet.line(f"  recurrent_activation of {number}: {told}{words}")
+        if "family" in cell.documented:
+            words = cell.documented["family"].words
+            sheet.line(f"  family of {number}: {cell.family}{_DEFAULT_MARK} ({words})")
     sources = {option.source for cell in cells for option in cell.options.values()}
-    if "default" in sources:
+    if "default" in sources or any("family" in cell.documented for cell in cells):
         sheet.line(f"  {_DEFAULT_MARK} the documented default: nothing in the files tells")
     sheet.line(f"  {text.NOTHING} none")
     if "unknown" in sources:
@@ -309,7 +314,8 @@ def _kernel(ckpt: LSTMCheckpoint, cell: Cell) -> str:
 
 
 def _family(cell: Cell) -> str:
-    return " or ".join((cell.family, *cell.alternatives))
+    mark = _DEFAULT_MARK if "family" in cell.documented else ""
+    return " or ".join((cell.family, *cell.alternatives)) + mark
 
 
 def _width(width: int | None) -> str:
