@@ -114,10 +114,19 @@ def places(scope: str) -> list[Place]:
         # The dimensions of a grid are numbered too.
         if numbered and not (at and word(parts[at - 1]) in ("recurrent", "non_recurrent")):
             found.append(Place("/".join(parts[:at]), int(numbered[1]), rest))
-        # Keras keeps the cells of a stack in a list: cell/cells/0; Sonnet 2 in net/_layers/0.
-        elif at and parts[at - 1] in ("cells", "_layers") and _NUMBER.fullmatch(part):
+        elif at and _NUMBER.fullmatch(part) and _is_list_of_cells(parts, at - 1):
             found.append(Place("/".join(parts[: at - 1]), int(part), rest))
     return found
+
+
+def _is_list_of_cells(parts: list[str], at: int) -> bool:
+    """Whether a part of a scope is a list in which a stack keeps its cells.
+
+    Keras has cell/cells/0. The DeepRNN of Sonnet 2 has _layers/0, with the variables just below;
+    a model of Keras may have layers in a list of that name, each with a cell.
+    """
+    is_near = len(parts) - at <= 3 and parts[-1] != "cell"
+    return parts[at] == "cells" or (parts[at] == "_layers" and is_near)
 
 
 def layers(scope: str) -> list[tuple[str, int]]:
