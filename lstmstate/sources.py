@@ -186,7 +186,10 @@ def _saved(ckpt: LSTMCheckpoint, names: Sequence[str], wanted: Wanted) -> Iterat
             source=wanted.source if wanted.cells else ckpt.prefix,
             is_ordered=len(group.variables) > 1,
         )
-        yield Source(read_state(file, here), group, ckpt)
+        reading = read_state(file, here)
+        if group.note is not None:
+            reading = reading._replace(notes=(*reading.notes, group.note))
+        yield Source(reading, group, ckpt)
 
 
 def _chosen(
