@@ -152,7 +152,13 @@ class LSTMCheckpoint:
         """The states that were saved in variables."""
         from lstmstate.cells.saved import saved_states
 
-        return saved_states(self._found, list(self.stacks), self.variables.values())
+        variables = self.variables.values()
+        try:
+            return saved_states(self._found, self._found.graph, self._stacks, variables)
+        except UnsupportedError as error:
+            graph = self.files.location.graph
+            self.files.notes.append(f"{graph}: {error}; states are found by name alone")
+            return saved_states(self._found, None, self._stacks, variables)
 
     @cached_property
     def _state_of(self) -> dict[str, SavedState]:

@@ -27,6 +27,7 @@ class Group(NamedTuple):
         variables: their names, in the order of the layout.
         cells: the cells whose state it can be.
         problem: why it cannot be read, unless its layout is given.
+        note: what a user should know of it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Group(NamedTuple):
     variables: tuple[str, ...]
     cells: tuple[Cells, ...]
     problem: str | None = None
+    note: str | None = None
 
 
 def cells_of(
@@ -116,7 +118,9 @@ def groups(ckpt: LSTMCheckpoint) -> list[Group]:
             pairs = [pair for pair in pairs if pair not in parts]
             names = tuple(name for pair in parts for name in (pair.c, pair.m))
             found.append(Group(_shared([pair.base for pair in parts]), "tuple", names, (cells,)))
-    return [*found, *_apart(ckpt, pairs, {group.name for group in found})]
+    found += _apart(ckpt, pairs, {group.name for group in found})
+    picked = {state.variable for state in ckpt.states if state.picks_rows}
+    return [g._replace(note=_PICKED) if picked & {*g.variables} else g for g in found]
 
 
 def halves(ckpt: LSTMCheckpoint) -> list[Group]:
@@ -124,6 +128,7 @@ def halves(ckpt: LSTMCheckpoint) -> list[Group]:
     return _apart(ckpt, list(_pairs(ckpt)), set())
 
 
+_PICKED = "the graph takes rows of it by indices; here they are all, in the order of the variable"
 _NO_LAYOUT = "the graph takes c and m out of it in a way that no layout has"
 
 

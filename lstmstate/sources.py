@@ -249,7 +249,8 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
         is_ordered=group.layout is not None and len(group.variables) > 1,
     )
     file = tensors(f"{ckpt.prefix}:{group.name}", variables)
-    return file._replace(foreign=_foreign(ckpt, group.variables)), here
+    notes = (*file.notes, group.note) if group.note else file.notes
+    return file._replace(foreign=_foreign(ckpt, group.variables), notes=notes), here
 
 
 def _foreign(ckpt: LSTMCheckpoint, variables: Iterable[str]) -> Foreign | None:

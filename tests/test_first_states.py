@@ -117,7 +117,7 @@ WAYS: dict[str, tuple[Any, tuple[int, ...], int | None]] = {
         (reshaped, (1, BATCH, UNITS), BATCH),
     )
 }
-ROWS = {"gathered_of_many": [4, 0, 2]}
+PICKED = ("gathered", "gathered_of_many")
 
 
 # ---- one variable for both: how c and m are taken out of it, its shape, the layout that it is
@@ -239,7 +239,7 @@ def saved(folder: Path, feed: Feed, **options: Any) -> tuple[str, Array, Array]:
 def test_each_half_is_found_however_it_is_fed(way: str) -> None:
     _, shape, batch = WAYS[way]
     ckpt = opened(lambda tf: network(tf, of_two(way)))
-    told = {"source": "graph", "is_start": True}
+    told = {"source": "graph", "is_start": True, "picks_rows": way in PICKED}
     assert ckpt.states == [
         SavedState("one", "c", shape, CELL, **told),
         SavedState("two", "m", shape, CELL, **told),
@@ -247,13 +247,14 @@ def test_each_half_is_found_however_it_is_fed(way: str) -> None:
     assert ckpt.cells[CELL].options["batch_size"] == Option(batch, "graph")
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way not in ROWS])
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "gathered_of_many"])
 def test_a_run_from_it_ends_where_tensorflow_does(tmp_path: Path, shell: Shell, way: str) -> None:
     prefix, data, (c, m) = saved(tmp_path, of_two(way))
     np.save(tmp_path / "x.npy", data)
     done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "-o", tmp_path / "y.npz")
     assert done.code == 0, done.err
     assert not [line for line in notes(done) if "zeros" in line]
+    assert any("takes rows of it by indices" in line for line in notes(done)) == (way in PICKED)
     found = np.load(tmp_path / "y.npz")
     np.testing.assert_allclose(found["c"], c, atol=2e-6)
     np.testing.assert_allclose(found["m"], m, atol=2e-6)
@@ -308,6 +309,13 @@ def test_one_variable_for_a_stack(tmp_path: Path) -> None:
 
 
 # ---- what is no stored state
+
+
+def test_a_variable_that_is_scaled_is_not_the_state() -> None:
+    def feed(tf: TensorFlow, x: Any) -> Any:
+        return [0.5 * kept(tf, name, BATCH, UNITS) for name in ("one", "two")]
+
+    assert opened(lambda tf: network(tf, feed)).states == []
 
 
 def test_a_factor_that_is_learnt_is_no_mask() -> None:

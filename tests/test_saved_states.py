@@ -203,7 +203,7 @@ def named(shapes: dict[str, Shape], dtype: str = "float32") -> dict[str, SavedSt
     """Return the states among some variables, by name, without a graph."""
     variables = writers.variables(shapes, dtype)
     found = writers.Recognition(variables, None)
-    states = saved_states(found, stacks(found.cells, shapes), variables)
+    states = saved_states(found, None, stacks(found.cells, shapes), variables)
     assert {state.source for state in states} <= {"name"}
     return {state.variable: state for state in states}
 

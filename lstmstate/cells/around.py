@@ -100,7 +100,10 @@ def _multiplied_apart(graph: Graph, step: Step, c_old: Value) -> Value | None:
     if not old:
         c_start = start(graph, c_old)
         begun = [(value, start(graph, value)) for value in taken]
-        old = [value for value, one in begun if one and c_start and _are_alike(one, c_start)]
+        alike = [(v, one) for v, one in begun if one and c_start and _are_alike(one, c_start)]
+        # Each gate may have the old m under a mask of its own.
+        is_one = len({one.made.name for _, one in alike if one}) == 1
+        old = [value for value, _ in alike[:1]] if is_one else []
     return old[0] if len(old) == 1 else None
 
 

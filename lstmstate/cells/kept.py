@@ -60,7 +60,8 @@ def kept_states(
         for name, some in of.items():
             if name not in found:
                 state = _state(stored[name], some, stacks)
-                found[name] = state._replace(is_start=is_start)
+                picks = any(axis.at is None for use in some for axis in use.part.axes[:-1])
+                found[name] = state._replace(is_start=is_start, picks_rows=picks)
     return found
 
 
@@ -272,7 +273,8 @@ def _flat(
             and owners <= {cell.name for layer in stack.layers for cell in layer}
         ]
         if len(fitting) != 1:
-            return unknown._replace(layout="flat") if _is_c_first(uses, columns) else unknown
+            is_flat = _is_c_first(uses, columns)
+            return unknown._replace(layout="flat", cell=None) if is_flat else unknown
         expected = {
             (cell.name, half): at
             for cell, *both in fitting[0].columns()

@@ -192,6 +192,7 @@ class SavedState(NamedTuple):
         source: "graph" where cells are seen to start from it, or to be assigned to it; "name"
             where its name and width speak for it.
         is_start: whether the graph starts cells from it.
+        picks_rows: whether the graph takes rows of it by indices, in an order of their own.
     """
 
     variable: str
@@ -201,3 +202,4 @@ class SavedState(NamedTuple):
     stack: str | None = None
     source: Literal["graph", "name"] = "name"
     is_start: bool = False
+    picks_rows: bool = False

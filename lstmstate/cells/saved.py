@@ -15,7 +15,7 @@ Fits = dict[str, dict[int, list[Cell]]]  # layout → width → the cells with s
 
 
 def saved_states(
-    found: Recognition, stacks: list[Stack], variables: Iterable[Stored]
+    found: Recognition, view: GraphView | None, stacks: list[Stack], variables: Iterable[Stored]
 ) -> list[SavedState]:
     """Return the variables that hold a state of one of the cells.
 
@@ -24,7 +24,6 @@ def saved_states(
     starts from a variable, or is assigned to one, that counts; else the name has to speak of a
     state.
     """
-    view = found.graph
     by_graph = kept_states(view, found.cells, stacks) if view is not None else {}
     fits: Fits = {"flat": {}, "c": {}, "m": {}}
     for cell in found.cells:

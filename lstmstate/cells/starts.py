@@ -114,7 +114,14 @@ def _both_ways(inputs: list[Value | None]) -> list[tuple[Value, Value]]:
 
 
 def is_mask(graph: Graph, node: Node) -> bool:
-    """Whether a factor is made of what is fed and fixed alone: nothing of it was learnt."""
+    """Whether a factor is made of what is fed and fixed alone: nothing of it was learnt.
+
+    One number that is neither 0 nor 1 is no mask: it scales.
+    """
+    made = trace.through(graph, node)
+    constant = made.constant() if made is not None else None
+    if constant is not None and not set(constant.values) <= {0, 1}:
+        return False
     near = list(
         trace.backward(graph, [node], lambda node: node.op not in _LEARNT | _SOURCES, _NEAR)
     )
