@@ -288,6 +288,13 @@ class LSTMCheckpoint:
         left -= {name for names in ways for name in names}
         return [] if left else list(ways.values())
 
+    def graph_networks(self) -> list[LSTMNetwork]:
+        """Return every network of the graph."""
+        from lstmstate.graph_model import route_of
+
+        found = self.model.networks if self.model is not None else ()
+        return [LSTMNetwork(route_of(one, self.cells), self._origin, one) for one in found]
+
     def _cell_network(self, name: str) -> LSTMNetwork:
         try:
             return self.cell(name).network

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -68,6 +67,11 @@ class LSTMNetwork:
     def __repr__(self) -> str:
         return f"<LSTMNetwork {self.route.name!r} of {len(self.route.cells)} cells>"
 
+    @property
+    def model(self) -> GraphModel | None:
+        """The graph's own networks, None where there is no graph."""
+        return self._origin.model()
+
     def load(
         self,
         engine: str = "auto",
@@ -120,11 +124,11 @@ class LSTMNetwork:
         outputs: str | None,
     ) -> Loaded:
         model = self._origin.model()
-        networks = self._networks(model, outputs)
+        networks = self.graph_networks(outputs)
         if engine == "graph":
             return self._of_graph(model, networks, feeds, outputs, None)
         try:
-            loaded = self._recognised("numpy" if engine == "auto" else engine, given)
+            loaded = self.recognised("numpy" if engine == "auto" else engine, given)
         except LstmstateError as error:
             if engine != "auto" or not networks:
                 raise
@@ -132,46 +136,68 @@ class LSTMNetwork:
         if model is None:
             return loaded
         confirmation = model.confirm(loaded.cells, networks, feeds)
-        if confirmation.agrees:
-            return loaded._replace(confirmed=True)
-        if given and confirmation.agrees is False:
-            with suppress(UnknownOptionError):
-                usual = self._recognised("numpy", {})
-                if model.confirm(usual.cells, networks, feeds).agrees:
-                    return loaded  # the difference is what the user asked for
-        if engine == "auto" and networks and not confirmation.differs:
+        if confirmation.agrees is False and self._is_wanted(given, networks, feeds):
+            return loaded
+        is_judged = confirmation.agrees or confirmation.differs or not networks
+        if engine == "auto" and not is_judged:
             return self._of_graph(model, networks, feeds, outputs, confirmation.reason)
-        return self._unconfirmed(loaded, model, confirmation, engine)
+        return self._judged(loaded, model, confirmation, engine)
 
-    def _unconfirmed(
+    def _is_wanted(
+        self, given: Mapping[str, Value], networks: Sequence[GraphNetwork], feeds: Mapping[str, Any]
+    ) -> bool:
+        """Whether the graph confirms the cells but for the options that a user gave."""
+        model = self._origin.model()
+        if not given or model is None:
+            return False
+        try:
+            usual = self.recognised("numpy", {})
+        except UnknownOptionError:
+            return False
+        return bool(model.confirm(usual.cells, networks, feeds).agrees)
+
+    def _judged(
         self, loaded: Loaded, model: GraphModel, confirmation: Confirmation, engine: str
     ) -> Loaded:
-        """Return cells that the graph cannot judge where that was asked for; else refuse them."""
+        """Return cells as the graph judges them.
+
+        Raises:
+            UnsupportedError: it contradicts them, or cannot judge cells that nobody asked for.
+        """
         reason = confirmation.reason
+        if confirmation.agrees:
+            return loaded._replace(confirmed=True)
         if confirmation.agrees is False:
             raise UnsupportedError(
                 f"the graph contradicts this cell: {reason}",
                 tensor=self.route.name,
-                advice=None if confirmation.differs else "engine='graph' runs the graph's own step",
+                advice=None
+                if confirmation.differs
+                else "`engine='graph'` runs the graph's own step",
             )
         if engine == "auto" and model.uses(self.route.cells):
             raise UnsupportedError(
                 f"the graph does not confirm this cell: {reason}",
                 tensor=self.route.name,
-                advice="engine='numpy' runs it as it was recognised",
+                advice="`engine='numpy'` runs it as it was recognised",
             )
         return loaded._replace(notes=(f"not confirmed by the graph: {reason}",))
 
-    def _networks(self, model: GraphModel | None, outputs: str | None) -> list[GraphNetwork]:
-        """Return the graph's networks that have these cells."""
+    def graph_networks(self, outputs: str | None = None) -> list[GraphNetwork]:
+        """Return the graph's networks that have these cells; see `load` for the outputs."""
+        model = self._origin.model()
         if model is None:
             return []
         found = [self._graph] if self._graph is not None else []
         found = found or model.networks_of(cell.name for cell in self.route.cells)
         return [one._replace(outputs=one.m_outputs) if outputs == "m" else one for one in found]
 
-    def _recognised(self, engine: str, given: Mapping[str, Value]) -> Loaded:
-        """Return the cells as they were recognised, ready to run."""
+    def recognised(self, engine: str, given: Mapping[str, Value]) -> Loaded:
+        """Return the cells as they were recognised, ready to run, whatever the graph shows.
+
+        Raises:
+            LstmstateError: a cell cannot be run, or a variable cannot be read.
+        """
         from lstmstate import engines
         from lstmstate.engines.arithmetic import FORMS, arithmetic
         from lstmstate.engines.model import Network
@@ -217,7 +243,7 @@ class LSTMNetwork:
             raise UnsupportedError(
                 "the output of the cell is not its m",
                 tensor=self.route.name,
-                advice="choose one: outputs='m' or outputs='graph'",
+                advice="choose one: `outputs='m'` or `outputs='graph'`",
             )
         runner = model.runner(network, feeds)
         notes = [*network.notes, *runner.notes]

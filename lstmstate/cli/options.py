@@ -136,8 +136,8 @@ engine = click.option(
     type=click.Choice(ENGINE_NAMES),
     default="auto",
     show_default=True,
-    help="What computes. auto: numpy where the graph confirms the cells, else the graph's own step. "
-    "tensorflow and onnxruntime are extras to install.",
+    help="What computes: numpy where the graph confirms the cells, else the graph's own step; "
+    "tensorflow and onnxruntime are extras.",
 )
 
 

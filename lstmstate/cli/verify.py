@@ -33,10 +33,15 @@ Examples:
 @click.option("--stack", metavar="NAME", help="Which stack, or pair of directions.")
 @options.engine
 @click.option(
+    "--against",
+    type=click.Choice(["tensorflow", "graph"]),
+    help="TensorFlow's own cell, or the graph's own step.  [default: tensorflow if installed]",
+)
+@click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
     metavar="N",
-    help="How far apart: |a - b| <= N + N * |b|.  [default: 5e-3, 1e-5, 1e-12 by precision]",
+    help="How far apart: |a - b| <= N + N * |b|.  [default: 1e-9, in float64]",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), metavar="N", help="Of the random data.  [default: 0]"
@@ -55,22 +60,23 @@ Examples:
 def command(
     ckpt_path: str, inputs: tuple[str, ...], quiet: bool, as_json: bool, **flags: Any
 ) -> int:
-    """Run the same data through our engine and TensorFlow's own cell; exit with 0 if they agree.
+    """Run the same data through lstmstate and its judge; exit with 0 if the results agree.
 
-    Without INPUT each cell steps over random data, a few steps and many, and every step is ours
-    from the state that TensorFlow had before it; with INPUT the cell or stack runs by itself, from
-    zeros. Both get the weights as we read them: what is verified is the arithmetic. It needs
-    TensorFlow: pip install 'lstmstate[tensorflow]'. Families that TensorFlow 2 no longer has are
-    told and left out.
+    The judge is TensorFlow's own cell (pip install 'lstmstate[tensorflow]'), or the graph's own
+    step, evaluated without TensorFlow. Without INPUT each cell steps over random data, and every
+    step starts from the judge's state before it; with INPUT the network runs by itself, from zeros.
+    Both compute in float64 from the same weights. Cells that the judge cannot run are named and
+    left out.
     """
     gc.enable()  # TensorFlow makes cycles
     from lstmstate.opened import open_checkpoint
     from lstmstate.report.verify_report import verify_document, verify_table
+    from lstmstate.running.verify import default_judge
 
     if flags["tolerance"] is not None and not math.isfinite(flags["tolerance"]):
         raise click.UsageError("--tolerance is a number")
     if flags["engine"] == "tensorflow":
-        raise click.UsageError("TensorFlow is what --engine is held against")
+        raise click.UsageError("--engine tensorflow would be compared with itself; see --against")
     options.refuse_both(flags)
     if flags["cell"] is not None and flags["stack"] is not None:
         raise click.UsageError("give --cell or --stack, not both")
@@ -78,6 +84,7 @@ def command(
         raise click.UsageError("--lengths and --time-major are of an INPUT")
     if inputs and flags["seed"] is not None:
         raise click.UsageError("--seed is that of random data, without an INPUT")
+    flags["against"] = flags["against"] or default_judge()
     ckpt = open_checkpoint(ckpt_path, checksums=options.verify(flags["no_checksums"], quiet=quiet))
     options.resolved(ckpt_path, ckpt, quiet=quiet)
     failed: list[tuple[str, str]] = []
@@ -91,7 +98,7 @@ def command(
     if as_json:
         import json
 
-        document = verify_document(ckpt.prefix, flags["engine"], trials, failed)
+        document = verify_document(ckpt.prefix, flags["engine"], flags["against"], trials, failed)
         click.echo(json.dumps(document, indent=2, allow_nan=False))
     else:
         from lstmstate.report.console import sheet
@@ -121,9 +128,11 @@ def _trials(
         cells = [cell for network in networks for cell in network.route.cells]
         settled = [settle(cell, given) for cell in cells if cell.family in FORMS]
         options.say_settled(settled, strict=flags["strict"], quiet=quiet)
-        yield from over_random_data(networks, engine, given, tolerance, flags["seed"] or 0)
+        seed, against = flags["seed"] or 0, flags["against"]
+        yield from over_random_data(networks, engine, given, tolerance, seed, against)
         return
-    both = judged(ckpt.network(cell=flags["cell"], stack=flags["stack"]), engine, given, tolerance)
+    network = ckpt.network(cell=flags["cell"], stack=flags["stack"])
+    both = judged(network, engine, given, tolerance, flags["against"])
     options.say_settled(both.ours.settled, strict=flags["strict"], quiet=quiet)
     for path in inputs:
         how = {name: flags[name] for name in ("lengths", "time_major", "header")}
@@ -143,6 +152,8 @@ def _networks(ckpt: LSTMCheckpoint, flags: dict[str, Any]) -> list[LSTMNetwork]:
     """Return what is asked for, or every cell by itself."""
     if flags["cell"] is not None or flags["stack"] is not None:
         return [ckpt.network(cell=flags["cell"], stack=flags["stack"])]
+    if flags["against"] == "graph" and ckpt.model is not None and ckpt.model.networks:
+        return ckpt.graph_networks()
     if not ckpt.cells:
         raise LstmstateError(ckpt.no_cells, path=ckpt.prefix)
     return [cell.network for cell in ckpt.cells.values()]

@@ -150,7 +150,7 @@ class GraphRunner:
             ):
                 raise UnsupportedError(
                     "the graph's step is random",
-                    advice="feed the placeholder that turns it off (feed)",
+                    advice="feed the placeholder that turns it off: `feeds=...`",
                 )
         return ran
 
@@ -188,7 +188,7 @@ class GraphRunner:
         feeds |= _initial(self.network.cells, states, exact=self._exact)
         missing = [tensor for tensor in plan.feeds if tensor not in feeds]
         if missing:
-            raise UnsupportedError(f"no value for {missing[0].node}")
+            raise UnsupportedError("the graph needs a value for this", tensor=missing[0].node)
         with np.errstate(all="ignore"):
             return bound.run({tensor: feeds[tensor] for tensor in plan.feeds})
 
@@ -215,9 +215,12 @@ class GraphRunner:
             take(values[0], port.exit).astype(kind, copy=False)
             for port, values in zip(ports, fetched, strict=False)
         ]
+        turns = [one.is_reversed for one in self.network.recurrences for _ in one.cells]
         every = [
-            take(_stacked(values), port.place, lead=1).astype(kind, copy=False)
-            for port, values in zip(ports, fetched[len(ports) :], strict=False)
+            take(_stacked(values), port.place, lead=1)[:: -1 if turns[at // 2] else 1].astype(
+                kind, copy=False
+            )
+            for at, (port, values) in enumerate(zip(ports, fetched[len(ports) :], strict=False))
         ]
         kept = [
             {letter: every[2 * at + "cm".index(letter)] for letter in keep}
@@ -253,7 +256,7 @@ class GraphRunner:
                     if tensor in allowed or not _is_lengths(self.network.scope, error.node):
                         raise UnsupportedError(
                             f"the graph needs a value for {printable(tensor.node)}",
-                            advice=f"feed={{{tensor.node!r}: value}}",
+                            advice="give it: `feeds=...`",
                         ) from error
                     self._lengths.add(tensor)
                     allowed.add(tensor)

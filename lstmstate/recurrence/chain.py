@@ -10,7 +10,7 @@ from typing import NamedTuple
 from lstmstate.cells.wired import Wired, WiredStep
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
-from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.front import origins
 from lstmstate.recurrence.states import PRODUCTS
@@ -27,6 +27,7 @@ _ELEMENTWISE = frozenset(
 _JOINS = frozenset({"Concat", "ConcatV2"})
 _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice"})
 _LAYING = _JOINS | _CUTS
+_BLOCKS = frozenset({"LSTMBlockCell", "LSTMFusedCell"})
 _NEAR = 150  # nodes between a state and the next step: shards of a projection and clips
 _FAR = 400  # nodes of a step, from its gates back to its products
 
@@ -50,7 +51,7 @@ class Chain(NamedTuple):
 
 def chains(scope: Scope, cells: Iterable[Wired]) -> list[Chain]:
     """Return the chains of cells that the graph steps outside of loops."""
-    found = []
+    found = _block_chains(scope)
     for wired in cells:
         steps = [step for step in wired.steps if step.m is not None]
         if wired.frame is None and steps and len(steps) == len(wired.steps):
@@ -58,6 +59,40 @@ def chains(scope: Scope, cells: Iterable[Wired]) -> list[Chain]:
             recurrent = _recurrent(scope, ordered)
             made = (_chain(scope, wired, one, recurrent) for one in ordered)
             found += [chain for chain in made if chain is not None]
+    return found
+
+
+def _block_chains(scope: Scope) -> list[Chain]:
+    """Return the chains of operations that are one step of a cell."""
+    blocks: dict[frozenset[str], list[Node]] = {}
+    for node in scope.nodes.values():
+        given = data_inputs(node) if node.op in _BLOCKS else []
+        inside = any(_is_carried(scope, tensor) for tensor in given[1:3])
+        if len(given) == 8 and not inside and not node.name.startswith("\0"):
+            blocks.setdefault(_weights(scope, given[3:4]), []).append(node)
+    found = []
+    for kernels, nodes in blocks.items():
+        after: dict[str, Node] = {}
+        by_name = {node.name: node for node in nodes}
+        first = []
+        for node in nodes:
+            way = _way_back(scope, data_inputs(node)[1], by_name)
+            if way is None:
+                first.append(node)
+            else:
+                after[way[0]] = node
+        for node in first:
+            ordered = [node]
+            while ordered[-1].name in after:
+                ordered.append(after[ordered[-1].name])
+            x, c, m = ([data_inputs(one)[at] for one in ordered] for at in range(3))
+            states = [
+                _states(scope, [Tensor(one.name, port) for one in ordered], read)
+                for port, read in ((1, c), (6, m))
+            ]
+            if states[0] is not None and states[1] is not None:
+                scope_name = node.name.rpartition("/")[0]
+                found.append(Chain(tuple(kernels), states[0], states[1], tuple(x), scope_name))
     return found
 
 
@@ -110,8 +145,9 @@ def _chain(
     """Return the tensors between the steps, None where they are not all seen."""
     c_read = [_taken(scope, step.c_new, step.c_old) for step in steps]
     operands = [_operands(scope, step, recurrent) for step in steps]
-    c = _states(scope, [step.c_new for step in steps], c_read)
-    m = _states(scope, [step.m for step in steps], [read for _, read in operands])
+    c = _states(scope, [Tensor(step.c_new.name) for step in steps], c_read)
+    made = [Tensor(step.m.name) for step in steps if step.m is not None]
+    m = _states(scope, made, [read for _, read in operands])
     x = tuple(tensor for tensor, _ in operands if tensor is not None)
     if c is None or m is None or len(x) != len(steps):
         return None
@@ -146,9 +182,21 @@ def _products(scope: Scope, step: WiredStep) -> list[Node]:
     return found
 
 
-def _weights(scope: Scope, product: Node) -> frozenset[str]:
-    """Return the variables that a product multiplies with."""
-    return frozenset(origins(scope.nodes, data_inputs(product)[1:2], {}).variables)
+def _weights(scope: Scope, weights: Sequence[Tensor]) -> frozenset[str]:
+    """Return the variables that some weights are made of."""
+    return frozenset(origins(scope.nodes, weights, {}).variables)
+
+
+def _is_carried(scope: Scope, tensor: Tensor) -> bool:
+    """Whether a state comes out of a loop's variable: the step is within the loop."""
+    for _ in range(10):
+        node = scope.nodes.get(tensor.node)
+        if node is None or node.op not in _ELEMENTWISE | _LAYING | SWITCHES | MERGES:
+            return False
+        if node.op in MERGES:
+            return True
+        tensor = data_inputs(node)[0]
+    return False
 
 
 def _recurrent(scope: Scope, chains_of: Iterable[Sequence[WiredStep]]) -> frozenset[str]:
@@ -160,7 +208,7 @@ def _recurrent(scope: Scope, chains_of: Iterable[Sequence[WiredStep]]) -> frozen
                 if before.m is not None and _way_back(
                     scope, data_inputs(product)[0], (before.m.name,)
                 ):
-                    found |= _weights(scope, product)
+                    found |= _weights(scope, data_inputs(product)[1:2])
     return frozenset(found)
 
 
@@ -176,14 +224,14 @@ def _operands(
                 return by_node[step.x.name], by_node[step.m_old.name]
     sides: tuple[set[Tensor], set[Tensor]] = (set(), set())
     for product in _products(scope, step):
-        is_m = not recurrent.isdisjoint(_weights(scope, product))
+        is_m = not recurrent.isdisjoint(_weights(scope, data_inputs(product)[1:2]))
         sides[is_m].add(data_inputs(product)[0])
     x, m = (next(iter(side)) if len(side) == 1 else None for side in sides)
     return x, m
 
 
 def _states(
-    scope: Scope, made: Sequence[Node | None], read: Sequence[Tensor | None]
+    scope: Scope, made: Sequence[Tensor], read: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...] | None:
     """Return the state before the first step and after each.
 
@@ -191,14 +239,13 @@ def _states(
     first step is changed in the same way, it is the state as a step makes it; else as one reads
     it.
     """
-    ends = [node for node in made if node is not None]
     taken = [tensor for tensor in read if tensor is not None]
-    if not len(ends) == len(taken) == len(made):
+    if len(taken) != len(made):
         return None
     root, entry = _root(scope, taken[0])
-    if len(ends) == 1:
-        return (root, _settled(scope, ends[0]))
-    way = _between(scope, ends[0], taken[1])
+    if len(made) == 1:
+        return (root, _settled(scope, made[0]))
+    way = _between(scope, made[0], taken[1])
     if way is None:
         return None
     changed = list(way)
@@ -208,7 +255,7 @@ def _states(
         changed = []
     elif entry:
         return None
-    found = [_follow(scope, node, changed) for node in ends]
+    found = [_follow(scope, tensor, changed) for tensor in made]
     states = tuple(tensor for tensor in found if tensor is not None)
     return (root, *states) if len(states) == len(found) else None
 
@@ -243,14 +290,14 @@ def _is_mask(scope: Scope, tensor: Tensor) -> bool:
     return bool(given) and _is_constant(scope, given[0])
 
 
-def _between(scope: Scope, made: Node, read: Tensor) -> list[Node] | None:
+def _between(scope: Scope, made: Tensor, read: Tensor) -> list[Node] | None:
     """Return the nodes from what a step makes to what the next one reads."""
     queue: deque[tuple[str, tuple[str, ...]]] = deque([(read.node, (read.node,))])
     seen = {read.node}
     allowed = _ELEMENTWISE | _LAYING | PRODUCTS.keys() | {"BiasAdd"}
     while queue and len(seen) < _NEAR:
         name, way = queue.popleft()
-        if name == made.name:
+        if name == made.node:
             return [scope.nodes[step] for step in way[::-1][1:]]
         node = scope.nodes.get(name)
         for tensor in data_inputs(node) if node is not None and node.op in allowed else []:
@@ -260,9 +307,9 @@ def _between(scope: Scope, made: Node, read: Tensor) -> list[Node] | None:
     return None
 
 
-def _follow(scope: Scope, made: Node, way: Sequence[Node]) -> Tensor | None:
+def _follow(scope: Scope, made: Tensor, way: Sequence[Node]) -> Tensor | None:
     """Return where the same operations lead from what the last step makes."""
-    name = made.name
+    name = made.node
     for node in way:
         users = {user.name: user for user, _ in scope.users.get(name, ()) if user.op == node.op}
         if len(users) > 1:  # such as the products with each shard of a projection
@@ -275,12 +322,12 @@ def _follow(scope: Scope, made: Node, way: Sequence[Node]) -> Tensor | None:
         if len(users) != 1:
             return None
         (name,) = users
-    return Tensor(name)
+    return Tensor(name) if way else made
 
 
-def _settled(scope: Scope, made: Node) -> Tensor:
+def _settled(scope: Scope, made: Tensor) -> Tensor:
     """Return what a single step makes, clipped or projected where the graph does so."""
-    name = made.name
+    name = made.node
     for _ in range(4):
         users = [
             user
@@ -290,4 +337,4 @@ def _settled(scope: Scope, made: Node) -> Tensor:
         if len(users) != 1:
             break
         name = users[0].name
-    return Tensor(name)
+    return made if name == made.node else Tensor(name)

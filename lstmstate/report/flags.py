@@ -11,7 +11,10 @@ import re
 _PARAMETER = re.compile(r"`(\w+)=([^`]*)`")
 # Where the flag is not called as the parameter is, or there are several.
 _FLAGS = {"layout": "--from"}
-_ANY = {"cells": "--units and --proj, --cells"}  # the same, where any value will do
+_ANY = {  # the same, where any value will do
+    "cells": "--units and --proj, --cells",
+    "feeds": "--feed NAME=VALUE",
+}
 _SWITCHES = {"True": "", "False": "no-"}
 
 

@@ -19,13 +19,18 @@ SCHEMA = "lstmstate.verify/1"
 
 
 def verify_document(
-    prefix: str, engine: str, trials: Sequence[Trial], failed: Sequence[tuple[str, str]] = ()
+    prefix: str,
+    engine: str,
+    against: str,
+    trials: Sequence[Trial],
+    failed: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """Return the document of what was tried, and of the inputs that could not be used."""
     return {
         "schema": SCHEMA,
         "checkpoint": prefix,
         "engine": engine,
+        "against": against,
         "agrees": not failed and all(trial.agrees for trial in trials),
         "trials": [
             {

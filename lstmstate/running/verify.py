@@ -1,27 +1,36 @@
-"""Our arithmetic beside TensorFlow's own cell, over the same data: what `lstmstate verify` does."""
+"""Our arithmetic against TensorFlow's own cell, or the graph's own step, over the same data."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate.compare import Difference, Gauge, Tolerance
-from lstmstate.engines.model import Pair
+from lstmstate.engines.model import Pair, Ran, Runner
 from lstmstate.errors import MissingExtraError, UnsupportedError
+from lstmstate.graph_model import in_float64
 from lstmstate.loaded import Loaded
 from lstmstate.runnable import LSTMNetwork
 from lstmstate.running.job import Input, chunks_of
 
 if TYPE_CHECKING:
     from lstmstate.cells.model import Value
-    from lstmstate.engines.model import Array
+    from lstmstate.engines.graph_engine import GraphRunner
+    from lstmstate.engines.model import Array, Lengths
 
-JUDGE = "tensorflow"
 FEW, MANY = 4, 200  # steps over random data
 BATCH = 3
-# Two ways to round the sums of one step differ by some units in the last place; a wrong equation
-# is off by a thousand times as much.
-TOLERANCES = {"float16": 5e-3, "float32": 1e-5, "float64": 1e-12}
+# Both sides compute in float64, so that weights of any size leave no more than this between them;
+# an engine that has float32 alone is compared in float32, within what its rounding explains.
+TOLERANCE = 1e-9
+JUDGES = ("tensorflow", "graph")
+
+
+def default_judge() -> str:
+    """Return TensorFlow where it is installed, else the graph."""
+    found = find_spec("tensorflow") is not None and find_spec("tf_keras") is not None
+    return "tensorflow" if found else "graph"
 
 
 class Trial(NamedTuple):
@@ -49,27 +58,79 @@ class Trial(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A network, made ready by an engine of ours and by TensorFlow."""
+    """A network, made ready by an engine of ours and by its judge."""
 
     ours: Loaded
     judge: Loaded
     tolerance: Tolerance
 
 
+class _InOrder:
+    """A graph's network with its cells in the order of another."""
+
+    def __init__(self, runner: GraphRunner, names: Sequence[str]) -> None:
+        own = [cell.name for cell in runner.network.cells]
+        self.network = runner.network
+        self._runner = runner
+        self._there = [list(names).index(name) for name in own]
+        self._here = [own.index(name) for name in names]
+
+    def run(
+        self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
+    ) -> Ran:
+        """Run over some steps; see `Runner`."""
+        ran = self._runner.run(x, [states[at] for at in self._there], lengths, keep)
+        return ran._replace(
+            states=[ran.states[at] for at in self._here], kept=[ran.kept[at] for at in self._here]
+        )
+
+
 def judged(
-    network: LSTMNetwork, engine: str, options: dict[str, Value], tolerance: float | None
+    network: LSTMNetwork,
+    engine: str,
+    options: dict[str, Value],
+    tolerance: float | None,
+    against: str,
 ) -> Judged:
     """Make a network ready twice.
 
     Raises:
         MissingExtraError: TensorFlow is not installed.
-        UnsupportedError: TensorFlow 2 has no such cell, or the engine does not run it.
+        UnsupportedError: the judge has no such cell, or the engine does not run it.
     """
-    ours = network.load(engine, options)
+    from lstmstate import engines
+
+    ours = network.recognised("numpy" if engine in ("auto", "graph") else engine, options)
     if ours.not_finite:
         raise UnsupportedError(f"{ours.not_finite[0]}: there is nothing to compare")
-    bound = TOLERANCES[ours.network.dtype.name] if tolerance is None else tolerance
-    return Judged(ours, network.load(JUDGE, options), Tolerance(bound, bound))
+    exact = in_float64(ours.cells)
+    bound = TOLERANCE if tolerance is None else tolerance
+    wide = ours._replace(network=exact, runner=engines.load("numpy", exact))
+    if ours.engine != "numpy":
+        bound = max(bound, _rounding(wide, ours)) if tolerance is None else bound
+        wide = ours
+    if against == "tensorflow":
+        runner: Runner = engines.load("tensorflow", exact)
+    else:
+        model, found = network.model, network.graph_networks()
+        if model is None or not found:
+            refused = model.refused[:2] if model is not None else ()
+            why = "; ".join(refused) or "it does not step these cells"
+            raise UnsupportedError(f"the graph cannot be evaluated: {why}")
+        names = [cell.name for cell in exact.cells]
+        runner = _InOrder(model.runner(found[0], exact=True), names)
+    return Judged(wide, wide._replace(network=exact, runner=runner), Tolerance(bound, bound))
+
+
+def _rounding(exact: Loaded, ours: Loaded) -> float:
+    """Return how far an engine's rounding takes it from float64, with some room, on random data."""
+    import numpy as np
+
+    x, states = _random(exact, FEW, 1)
+    first = exact.runner.run(x, states)
+    kind = ours.cells.dtype
+    second = ours.runner.run(x.astype(kind), [(c.astype(kind), m.astype(kind)) for c, m in states])
+    return 8 * float(np.abs(first.outputs - second.outputs).max())
 
 
 def over_random_data(
@@ -78,6 +139,7 @@ def over_random_data(
     options: dict[str, Value],
     tolerance: float | None,
     seed: int,
+    against: str,
 ) -> Iterator[Trial]:
     """Yield two trials for each network, over a few steps and over many.
 
@@ -86,14 +148,30 @@ def over_random_data(
     """
     for network in networks:
         try:
-            both = judged(network, engine, options, tolerance)
+            both = judged(network, engine, options, tolerance, against)
         except MissingExtraError:
             raise
         except UnsupportedError as error:
             yield Trial(network.route.name, "random", 0, None, str(error))
             continue
-        for steps in (FEW, MANY):
-            yield _step_by_step(both, steps, seed)
+        for steps in sizes_of(network, against):
+            try:
+                yield _step_by_step(both, steps, seed)
+            except UnsupportedError as error:
+                yield Trial(network.route.name, "random", steps, None, str(error))
+
+
+def sizes_of(network: LSTMNetwork, against: str) -> tuple[int, ...]:
+    """Return how many steps to take: few and many, or as many as the graph is built for."""
+    found = network.graph_networks() if against == "graph" else []
+    fixed = [one.input.sizes[one.input.time_axis] or one.steps for one in found[:1]]
+    return (fixed[0],) if fixed and fixed[0] else (FEW, MANY)
+
+
+def _batch(runner: Runner) -> int:
+    """Return the batch that a judge takes."""
+    given = runner.network.input if isinstance(runner, _InOrder) else None
+    return (given.sizes[1 - given.time_axis] if given is not None else None) or BATCH
 
 
 def _step_by_step(both: Judged, steps: int, seed: int) -> Trial:
@@ -106,7 +184,8 @@ def _step_by_step(both: Judged, steps: int, seed: int) -> Trial:
 
     ours, judge, tolerance = both
     network = ours.cells
-    x, states = _random(ours, steps, seed)
+    batch = _batch(judge.runner)
+    x, states = _random(ours, steps, seed, batch)
     theirs = judge.runner.run(x, states, keep="cm")
     backward = [bool(k) for stage in network.stages for k, chain in enumerate(stage) for _ in chain]
     before = [
@@ -114,7 +193,7 @@ def _step_by_step(both: Judged, steps: int, seed: int) -> Trial:
         for kept, (c, m), back in zip(theirs.kept, states, backward, strict=True)
     ]
     one_step = ours.runner.run(x.reshape(1, -1, x.shape[2]), before)
-    gauges = _gauges(both, steps, BATCH, of_steps=True)
+    gauges = _gauges(both, steps, batch, of_steps=True)
     halves = [one_step.outputs, *(half for pair in one_step.states for half in pair)]
     others = [theirs.outputs, *(kept[letter] for kept in theirs.kept for letter in "cm")]
     for gauge, half, other in zip(gauges, halves, others, strict=True):
@@ -176,17 +255,17 @@ def _add_states(gauges: Sequence[Gauge], ours: Sequence[Pair], theirs: Sequence[
         gauge.add(half, other, (0, 0))
 
 
-def _random(loaded: Loaded, steps: int, seed: int) -> tuple[Array, list[Pair]]:
+def _random(loaded: Loaded, steps: int, seed: int, batch: int = BATCH) -> tuple[Array, list[Pair]]:
     """Return inputs and a state: normal, but for m, which lies within [-1, 1]."""
     import numpy as np
 
     network = loaded.network
     random = np.random.default_rng(seed)
-    x = random.standard_normal((steps, BATCH, network.first.input_size)).astype(network.dtype)
+    x = random.standard_normal((steps, batch, network.first.input_size)).astype(network.dtype)
     states = [
         (
-            random.standard_normal((BATCH, cell.widths.c)).astype(network.dtype),
-            random.uniform(-1, 1, (BATCH, cell.widths.m)).astype(network.dtype),
+            random.standard_normal((batch, cell.widths.c)).astype(network.dtype),
+            random.uniform(-1, 1, (batch, cell.widths.m)).astype(network.dtype),
         )
         for cell in network.cells
     ]
