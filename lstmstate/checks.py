@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from lstmstate.cells.model import Cell, StateWidths
+from lstmstate.cells.families import library_of
+from lstmstate.cells.model import UNKNOWN, Cell, StateWidths
 from lstmstate.cells.renamed import called_here
 from lstmstate.errors import LstmstateError, count, printable, raise_all
 from lstmstate.opened import LSTMCheckpoint
@@ -50,6 +51,7 @@ class Target:
         cells: those of its cells that are asserted of.
         states: returns the states in it.
         told: is called with the bytes of what has been read.
+        assume_defaults: whether a documented default stands for what the files do not record.
     """
 
     def __init__(
@@ -58,11 +60,14 @@ class Target:
         cells: Sequence[Cell],
         states: Callable[[], list[Source]],
         told: Told,
+        *,
+        assume_defaults: bool = False,
     ) -> None:
         self.ckpt = ckpt
         self.cells = cells
         self._open_states = states
         self._told = told
+        self.assume_defaults = assume_defaults
 
     @cached_property
     def states(self) -> list[Source]:
@@ -166,7 +171,10 @@ def _family(target: Target, wanted: str) -> Iterator[str]:
     if target.ckpt is None:
         yield "a state does not tell the family of its cell"
     for cell in target.cells:
-        if wanted not in (cell.family, *cell.alternatives):
+        several = cell.documented.get("family")
+        if several and not target.assume_defaults:
+            yield f"{_of(cell.name)}family is unknown: {several.words}"
+        elif wanted not in (cell.family, *cell.alternatives):
             told = " or ".join((cell.family, *cell.alternatives))
             yield f"{_of(cell.name)}family is {told}, not {wanted}"
 
@@ -176,7 +184,10 @@ def _forget_bias(target: Target, wanted: float) -> Iterator[str]:
         yield "a state does not tell the forget_bias of its cell"
     for cell in target.cells:
         value, source = cell.forget_bias
-        if value is None or float(value) != wanted:
+        if source == "default" and not target.assume_defaults:
+            library = library_of(cell.family)
+            yield f"{_of(cell.name)}forget_bias is unknown: {library}'s default would be {value:g}"
+        elif value is None or float(value) != wanted:
             told = "not told by anything" if value is None else f"{value:g} ({source})"
             yield f"{_of(cell.name)}forget_bias is {told}, not {wanted:g}"
 
@@ -278,14 +289,18 @@ def check(target: Target, asserted: Iterable[tuple[str, Any]]) -> Iterator[Findi
     """
     for name, value in asserted:
         if name in _OF_CELLS and not target.widths():
-            yield Finding(name, value, ("there is no LSTM cell in it",))
+            why = target.ckpt.no_cells if target.ckpt else "there is no LSTM cell in it"
+            yield Finding(name, value, (why,))
             continue
         yield Finding(name, value, tuple(ASSERTIONS[name](target, value)), _assumed(target, name))
 
 
 def _assumed(target: Target, name: str) -> str | None:
     """Return a note where an answer rests on a documented default that nothing tells."""
-    assumed = [cell for cell in target.cells if cell.options.get(name, (0, ""))[1] == "default"]
+    assumed = target.assume_defaults and any(
+        name in cell.documented or cell.options.get(name, UNKNOWN).source == "default"
+        for cell in target.cells
+    )
     return f"{name} is the documented default: nothing in the files tells" if assumed else None
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lstmstate.opened import LSTMCheckpoint
+    from lstmstate.saved_states import Group
 
 # What `saved_states.groups` finds again; the others have no names of their own in a checkpoint.
 _REWRITTEN = ("tuple", "flat", "layered", "keras")
@@ -60,13 +61,24 @@ class Converted(NamedTuple):
     Attributes:
         watch: the statistics of its values.
         flow: the arrays that were written.
+        variables: the names of the arrays in a checkpoint that was written anew.
         graph_notes: what a user should know of the graph of the checkpoint that was written.
     """
 
     source: Source
     watch: Watch
     flow: Flow
+    variables: tuple[str, ...] = ()
     graph_notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know: other names that a state has now."""
+        group = self.source.group
+        if group is None or self.variables in ((), group.variables):
+            return []
+        old, new = (", ".join(map(printable, names)) for names in (group.variables, self.variables))
+        return [f"the state has other names now: {new} (was {old})"]
 
 
 def begin(source: Source, how: How, target: str) -> Converted:
@@ -116,7 +128,7 @@ def rewrite_checkpoint(
 
     Every other tensor is copied byte for byte, and the graph too: the cells keep their options. A
     state `NAME` becomes `NAME/c` and `NAME/m`, `NAME/<cell>/c` and `NAME/<cell>/m` in a stack, and
-    the other way round.
+    the other way round; one that is in the layout already keeps its names.
 
     Raises:
         LstmstateError: a tensor is damaged, a name is taken, or it cannot be written.
@@ -141,13 +153,13 @@ def rewrite_checkpoint(
     ckpt.files.refuse_shared_bytes()
     gone: set[str] = set()
     states: dict[str, tuple[Converted, int]] = {}  # name → the state that it is an array of
-    converted = [begin(source, how, target) for source in sources]
-    for done in converted:
+    converted = []
+    for done in (begin(source, how, target) for source in sources):
         group = done.source.group
         assert group is not None
         gone.update(group.variables)
-        for number, plan in enumerate(done.flow.plans):
-            name = group.name if plan.name == "state" else f"{group.name}/{plan.name}"
+        converted.append(done._replace(variables=_names(done, group)))
+        for number, name in enumerate(converted[-1].variables):
             if name in states:
                 raise LstmstateError("two of the states would have this name", tensor=name)
             states[name] = done, number
@@ -212,6 +224,18 @@ def _listed(names: Sequence[str]) -> str:
     """Return some names for a message, the first of many."""
     more = [f"{len(names) - _LISTED} more"] if len(names) > _LISTED else []
     return ", ".join([*map(printable, names[:_LISTED]), *more])
+
+
+def _names(done: Converted, group: Group) -> tuple[str, ...]:
+    """Return what the arrays of a state are called in a checkpoint: as before, if they are the
+    same.
+    """
+    plans = done.flow.plans
+    if done.flow.layout is done.source.reading.layout and len(plans) == len(group.variables):
+        return group.variables
+    return tuple(
+        group.name if plan.name == "state" else f"{group.name}/{plan.name}" for plan in plans
+    )
 
 
 def target_beside(path: str, layout: Layout, kind: StateKind, *, folder: str | None = None) -> str:

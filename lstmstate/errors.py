@@ -10,7 +10,7 @@ and its `exit_code` is the one that the command line ends with.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -73,6 +73,27 @@ class GatheredError(LstmstateError):
         self.errors = tuple(errors)
         names = ", ".join(printable(error.tensor or "?") for error in errors)
         super().__init__(f"{len(errors)} values cannot be read: {names}", path=errors[0].path)
+
+
+class UnknownOptionError(AmbiguousError):
+    """An option of a cell is in no file, and has no single default.
+
+    Args:
+        problem: what is not known.
+        names: what would settle it: names of options, all of them needed.
+        assumable: whether `assume_defaults` would settle it too.
+        tensor: the cell.
+    """
+
+    def __init__(
+        self, problem: str, names: Iterable[str], *, assumable: bool, tensor: str | None
+    ) -> None:
+        super().__init__(problem, tensor=tensor)
+        self.names = tuple(names)
+        self.assumable = assumable
+        ways = [" and ".join(f"`{name}=...`" for name in self.names)] if self.names else []
+        ways += ["`assume_defaults=True`"] if assumable else []
+        self.advice = f"give {', or '.join(ways)}"
 
 
 class MissingExtraError(LstmstateError):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate.cells.routes import Route
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.state.binding import bound
 from lstmstate.state.model import LSTMState, StackState, State
 
 if TYPE_CHECKING:
@@ -90,6 +91,9 @@ class Loaded(NamedTuple):
                     f"c {cell.widths.c} and m {cell.widths.m}",
                     tensor=cell.name,
                 )
+            if own.lead[:-1] and set(own.lead[:-1]) == {1}:
+                c, m = (half.reshape(half.shape[-2:]) for half in own)
+                own = LSTMState(c, m, own.cell)  # noqa: PLW2901 - axes of one index in front
             if len(own.lead) > 1:
                 raise LstmstateError(
                     f"the state has the leading axes {list(own.lead)}, and a run takes one, the "
@@ -122,8 +126,8 @@ class Loaded(NamedTuple):
             raise LstmstateError(
                 f"the state is that of {len(cells)} cells, and here run {len(expected)}"
             )
-        by_name = {cell.cell: cell for cell in cells}
-        return [by_name[name] for name in expected] if set(by_name) == set(expected) else cells
+        order = bound([cell.cell for cell in cells], expected) if len(cells) > 1 else None
+        return [cells[at] for at in order] if order is not None else cells
 
     def state(self, pairs: Sequence[Pair]) -> State:
         """Return (c, m) of each cell as a state, with the names of the cells."""

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from lstmstate.cells.model import SavedState, Stack
 from lstmstate.cells.recognise import Recognition
-from lstmstate.cells.routes import Route, of_stack, routes
+from lstmstate.cells.routes import Route, in_order, of_stack, routes
 from lstmstate.cells.stacks import called, name_of, stacks, together
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint.objects import object_path
 from lstmstate.errors import (
     AmbiguousError,
     LstmstateError,
@@ -104,20 +105,31 @@ class LSTMCheckpoint:
 
     @cached_property
     def cells(self) -> dict[str, LSTMCell]:
-        """The LSTM cells, by the scope of their variables."""
-        return {cell.name: LSTMCell.of(cell, self._origin) for cell in self._found.cells}
+        """The LSTM cells, by the scope of their variables; those of a network in its order."""
+        known = {cell.name: cell for cell in self._found.cells}
+        known |= {c.name: c for stack in self._stacks for layer in stack.layers for c in layer}
+        found = in_order(known.values(), self._stacks)
+        return {cell.name: LSTMCell.of(cell, self._origin) for cell in found}
 
     @cached_property
     def stacks(self) -> list[LSTMStack]:
         """The stacks and pairs of directions that the cells form."""
+        return [LSTMStack.of(stack, self._origin) for stack in self._stacks]
+
+    @cached_property
+    def _stacks(self) -> list[Stack]:
         known = self._found.roles.keys() | self._found.slots
         variables = self.variables.values()
-        found = stacks(
+        return stacks(
             self._found.cells,
             (variable.path for variable in variables),
             (variable.path for variable in variables if variable.name not in known),
         )
-        return [LSTMStack.of(stack, self._origin) for stack in found]
+
+    @cached_property
+    def routes(self) -> list[Route]:
+        """The networks that can be run: stacks, pairs of stacks as one, and cells in none."""
+        return routes(self.cells.values(), self.stacks)
 
     def _read(self, variable: str) -> NDArray[np.generic]:
         return self.variables[variable].read()
@@ -140,7 +152,13 @@ class LSTMCheckpoint:
         """The states that were saved in variables."""
         from lstmstate.cells.saved import saved_states
 
-        return saved_states(self._found, list(self.stacks), self.variables.values())
+        variables = self.variables.values()
+        try:
+            return saved_states(self._found, self._found.graph, self._stacks, variables)
+        except UnsupportedError as error:
+            graph = self.files.location.graph
+            self.files.notes.append(f"{graph}: {error}; states are found by name alone")
+            return saved_states(self._found, None, self._stacks, variables)
 
     @cached_property
     def _state_of(self) -> dict[str, SavedState]:
@@ -150,6 +168,21 @@ class LSTMCheckpoint:
     def candidates(self) -> list[str]:
         """Scopes with the shapes of a cell of which nothing says whether they are one."""
         return self._found.candidates
+
+    @property
+    def has_no_cell(self) -> bool:
+        """Whether there is surely no LSTM cell: a graph shows none, or there are no weights."""
+        is_shown = self._found.graph is not None and not self.candidates
+        return is_shown or not any(
+            variable.shape and variable.dtype.startswith(("float", "bfloat", "complex"))
+            for variable in self.variables.values()
+        )
+
+    @property
+    def no_cells(self) -> str:
+        """What is known where no cell was found."""
+        none, unknown = "there is no LSTM cell in it", "no graph, and no known variable names"
+        return none if self.has_no_cell else unknown
 
     @property
     def era(self) -> str | None:
@@ -184,7 +217,29 @@ class LSTMCheckpoint:
             else "there is no cell of this name",
             path=self.prefix,
             tensor=name,
-            advice=f"the cells are: {known}" if known else "there is no LSTM cell in it",
+            advice=f"the cells are: {known}" if known else self.no_cells,
+        )
+
+    def variable(self, name: str) -> str:
+        """Return the key of a variable: its own, or any name that inspect prints of it.
+
+        Raises:
+            NotFoundError: there is none of this name, or more than one.
+        """
+        if name in self.variables:
+            return name
+        found = [
+            key
+            for key, variable in self.variables.items()
+            if name in (variable.path, object_path(key), variable.full_name)
+        ]
+        if len(found) == 1:
+            return found[0]
+        raise NotFoundError(
+            "several variables have this name" if found else "there is no such variable",
+            path=self.prefix,
+            tensor=name,
+            advice=f"they are: {_listed([*map(printable, found)])}" if found else None,
         )
 
     def network(self, *, cell: str | None = None, stack: str | None = None) -> LSTMNetwork:
@@ -201,12 +256,12 @@ class LSTMCheckpoint:
             return self._cell_network(cell)
         if stack is not None:
             return self._stack_network(stack)
-        found = routes(self.cells.values(), self.stacks)
+        found = self.routes
         graph = self._graph_networks(found)
         if len(graph) == 1:
             return self._network(*graph[0])
         if not found:
-            raise NotFoundError("there is no LSTM cell in it to run", path=self.prefix)
+            raise NotFoundError(self.no_cells, path=self.prefix)
         if len(found) > 1:
             raise AmbiguousError(
                 f"{len(found)} cells or stacks can be run",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from lstmstate.cells.model import Cell, Stack, Value
 from lstmstate.cells.routes import Route, of_cell, of_stack
-from lstmstate.errors import LstmstateError, UnsupportedError, located
+from lstmstate.errors import LstmstateError, UnknownOptionError, UnsupportedError, located
 from lstmstate.loaded import Loaded
 from lstmstate.state.model import State
 
@@ -88,13 +88,15 @@ class LSTMNetwork:
                 for the graph's own step elsewhere; "numpy", "graph", "tensorflow" or
                 "onnxruntime".
             options: forget_bias, cell_clip, proj_clip, activation, recurrent_activation or
-                peepholes, for all cells, in the place of what the files tell.
+                peepholes, for all cells, in the place of what the files tell; assume_defaults:
+                whether an option that has no single default gets the documented one.
             feeds: values for placeholders of the graph other than x and the state.
             outputs: "m" for the m of the last cell, "graph" for what the graph makes of it at each
                 step. Unless given it is what a wrapper around the cell gives; a cell that gives
                 something else than its m is refused.
 
         Raises:
+            UnknownOptionError: an option is in no file, and has no single default.
             LstmstateError: a cell cannot be run, the graph contradicts it, or a variable cannot be
                 read.
         """
@@ -148,7 +150,10 @@ class LSTMNetwork:
         model = self._origin.model()
         if not given or model is None:
             return False
-        usual = self.recognised("numpy", {})
+        try:
+            usual = self.recognised("numpy", {})
+        except UnknownOptionError:
+            return False
         return bool(model.confirm(usual.cells, networks, feeds).agrees)
 
     def _judged(
@@ -194,11 +199,12 @@ class LSTMNetwork:
             LstmstateError: a cell cannot be run, or a variable cannot be read.
         """
         from lstmstate import engines
-        from lstmstate.engines.arithmetic import arithmetic
+        from lstmstate.engines.arithmetic import FORMS, arithmetic
         from lstmstate.engines.model import Network
-        from lstmstate.engines.options import settle
+        from lstmstate.engines.options import refuse_unknown, settle
 
         settled = {cell.name: settle(cell, given) for cell in self.route.cells}
+        refuse_unknown(one for one in settled.values() if one.cell.family in FORMS)
         stages = tuple(
             tuple(
                 tuple(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from lstmstate.cells import state_names
 from lstmstate.cells.model import Cell, SavedState, Stack
-from lstmstate.errors import LstmstateError
+from lstmstate.errors import LstmstateError, printable
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.state.guesses import Cells
 from lstmstate.state.model import CellShape
+
+_NUMBER = re.compile(r"_*\d+")
+_HALVES = ("c", "m")
+_SHOWN = 4
 
 
 class Group(NamedTuple):
@@ -21,12 +26,16 @@ class Group(NamedTuple):
         layout: as in `layouts.LAYOUTS`; None where nothing tells.
         variables: their names, in the order of the layout.
         cells: the cells whose state it can be.
+        problem: why it cannot be read, unless its layout is given.
+        note: what a user should know of it.
     """
 
     name: str
     layout: str | None
     variables: tuple[str, ...]
     cells: tuple[Cells, ...]
+    problem: str | None = None
+    note: str | None = None
 
 
 def cells_of(
@@ -43,21 +52,32 @@ def cells_of(
             raise LstmstateError("its state has no known widths", path=ckpt.prefix, tensor=cell)
         return (found,)
     if stack is not None:
-        found = _all(*ckpt.stacks_called(stack))
+        found = _all(cell for one in ckpt.stacks_called(stack) for cell in _cells(one))
         if found is None:
             raise LstmstateError("its state has no known widths", path=ckpt.prefix, tensor=stack)
         return (found,)
-    every = [*map(_all, ckpt.stacks), *map(_one, ckpt.cells.values())]
+    every = [*map(_all, networks(ckpt)), *map(_one, ckpt.cells.values())]
     return tuple(dict.fromkeys(cells for cells in every if cells is not None))
+
+
+def networks(ckpt: LSTMCheckpoint) -> list[tuple[Cell, ...]]:
+    """Return the cells of each stack, and of both directions where they are two stacks."""
+    found = [tuple(route.cells) for route in ckpt.routes if route.is_stack]
+    every = [*found, *map(_cells, ckpt.stacks)]
+    return list({tuple(cell.name for cell in cells): cells for cells in every}.values())
+
+
+def _cells(stack: Stack) -> tuple[Cell, ...]:
+    return tuple(cell for layer in stack.layers for cell in layer)
 
 
 def _one(cell: Cell) -> Cells | None:
     return Cells((CellShape(cell.name, cell.state),), False) if cell.state else None
 
 
-def _all(*stacks: Stack) -> Cells | None:
-    """Return the cells of a stack, or of a pair; a stack of one has the state of its cell."""
-    cells = [_one(cell) for stack in stacks for layer in stack.layers for cell in layer]
+def _all(network: Iterable[Cell]) -> Cells | None:
+    """Return the cells of a network; a stack of one has the state of its cell."""
+    cells = [_one(cell) for cell in network]
     shapes = tuple(cell.shapes[0] for cell in cells if cell is not None)
     return Cells(shapes, len(shapes) > 1) if len(shapes) == len(cells) else None
 
@@ -82,7 +102,8 @@ def groups(ckpt: LSTMCheckpoint) -> list[Group]:
         if state.layout not in state_names.HALVES:
             layout = None if state.layout == "unknown" else state.layout
             owners = _owners(ckpt, state, every)
-            found.append(Group(state.variable, layout, (state.variable,), owners))
+            problem = _NO_LAYOUT if layout is None and state.source == "graph" else None
+            found.append(Group(state.variable, layout, (state.variable,), owners, problem))
     torch: dict[str, list[str]] = {}
     for state in _states(ckpt):
         half = state_names.parse(ckpt.variables[state.variable].path)
@@ -91,17 +112,48 @@ def groups(ckpt: LSTMCheckpoint) -> list[Group]:
     # Their names, and not their order, show which is which when they are read.
     found += [Group(base, None, tuple(names), every) for base, names in torch.items()]
     pairs = list(_pairs(ckpt))
-    for stack in ckpt.stacks:
-        owners_of = [cell.name for layer in stack.layers for cell in layer]
-        cells = _all(stack)
-        for base in dict.fromkeys(pair.base for pair in pairs):
-            of_base = {pair.owner: pair for pair in pairs if pair.base == base}
-            if cells and all(owner in of_base for owner in owners_of):
-                parts = [of_base[owner] for owner in owners_of]
-                pairs = [pair for pair in pairs if pair not in parts]
-                names = tuple(name for pair in parts for name in (pair.c, pair.m))
-                found.append(Group(base or "state", "tuple", names, (cells,)))
-    taken = {group.name for group in found}
+    for network in networks(ckpt):
+        cells = _all(network)
+        while cells and (parts := _whole([cell.name for cell in network], pairs)):
+            pairs = [pair for pair in pairs if pair not in parts]
+            names = tuple(name for pair in parts for name in (pair.c, pair.m))
+            found.append(Group(_shared([pair.base for pair in parts]), "tuple", names, (cells,)))
+    found += _apart(ckpt, pairs, {group.name for group in found})
+    picked = {state.variable for state in ckpt.states if state.picks_rows}
+    return [g._replace(note=_PICKED) if picked & {*g.variables} else g for g in found]
+
+
+def halves(ckpt: LSTMCheckpoint) -> list[Group]:
+    """Return the states of single cells that lie in two variables, those of a stack's too."""
+    return _apart(ckpt, list(_pairs(ckpt)), set())
+
+
+_PICKED = "the graph takes rows of it by indices; here they are all, in the order of the variable"
+_NO_LAYOUT = "the graph takes c and m out of it in a way that no layout has"
+
+
+def stored_start(ckpt: LSTMCheckpoint, cells: Iterable[str]) -> str | None:
+    """Return a line on the variables from which the graph starts some cells; None without any."""
+    wanted = set(cells)
+    stacks = {s.name for s in ckpt.stacks if wanted & {cell.name for cell in _cells(s)}}
+    found = [
+        state.variable
+        for state in ckpt.states
+        if state.is_start and (state.cell in wanted or state.stack in stacks)
+    ]
+    if not found:
+        return None
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    names = ", ".join(map(printable, found[:_SHOWN])) + more
+    return (
+        f"the graph starts from a stored state ({names}), and this run from zeros: give "
+        f"`state='{printable(ckpt.prefix)}'` to start from it"
+    )
+
+
+def _apart(ckpt: LSTMCheckpoint, pairs: Sequence[_Pair], taken: set[str]) -> list[Group]:
+    every = cells_of(ckpt)
+    found = []
     for pair in pairs:
         one = _one(ckpt.cells[pair.owner]) if pair.owner in ckpt.cells else None
         base = pair.base or "state"
@@ -111,28 +163,49 @@ def groups(ckpt: LSTMCheckpoint) -> list[Group]:
     return found
 
 
+def _whole(owners: Sequence[str], pairs: Sequence[_Pair]) -> list[_Pair]:
+    """Return pairs of one kind, one of each owner: of one name, or of names that only number."""
+    for key in (lambda base: base, lambda base: _NUMBER.sub("", base)):
+        for kind in dict.fromkeys(key(pair.base) for pair in pairs):
+            of_kind = [pair for pair in pairs if key(pair.base) == kind]
+            by_owner = {pair.owner: pair for pair in of_kind}
+            once = all(sum(pair.owner == owner for pair in of_kind) == 1 for owner in owners)
+            if once and len(owners) > 1:
+                return [by_owner[owner] for owner in owners]
+    return []
+
+
+def _shared(bases: Sequence[str]) -> str:
+    """Return what to call a state that lies under some names."""
+    alike = len(set(bases)) == 1
+    return (bases[0] if alike else _NUMBER.sub("", bases[0]).strip("_/")) or "state"
+
+
 def _pairs(ckpt: LSTMCheckpoint) -> Iterator[_Pair]:
     """Yield the halves that belong together, by their names, or else by the graph alone."""
-    named: dict[tuple[str | None, str], dict[str, list[str]]] = {}
-    wired: dict[str | None, dict[str, list[str]]] = {}
+    named: dict[tuple[str | None, str], list[SavedState]] = {}
+    wired: dict[tuple[str | None, bool], list[SavedState]] = {}
     for state in _states(ckpt):
-        if state.layout in ("c", "m"):
+        if state.layout in _HALVES:
             half = state_names.parse(ckpt.variables[state.variable].path)
-            halves = (
-                named.setdefault((state.cell, half.stem), {})
-                if half is not None and half.role == state.layout
-                else wired.setdefault(state.cell, {})
-            )
-            halves.setdefault(state.layout, []).append(state.variable)
-    for (owner, stem), halves in named.items():
-        if sorted(map(len, halves.values())) == [1, 1]:
+            if half is not None and half.role == state.layout:
+                named.setdefault((state.cell, half.stem), []).append(state)
+            else:
+                wired.setdefault((state.cell, state.is_start), []).append(state)
+    for (owner, stem), states in named.items():
+        found = {state.layout: state.variable for state in states}
+        if len(found) == len(states) == 2:
             base = stem.strip("/_")
             if owner and f"/{base}".endswith(f"/{owner}"):
                 base = base.removesuffix(owner).strip("/_")
-            yield _Pair(base, owner, halves["c"][0], halves["m"][0])
-    for owner, halves in wired.items():
-        if owner is not None and sorted(map(len, halves.values())) == [1, 1]:
-            yield _Pair("", owner, halves["c"][0], halves["m"][0])
+            yield _Pair(base, owner, found["c"], found["m"])
+        else:
+            for state in states:
+                wired.setdefault((owner, state.is_start), []).append(state)
+    for (owner, _), states in wired.items():
+        found = {state.layout: state.variable for state in states}
+        if owner is not None and len(found) == len(states) == 2:
+            yield _Pair("", owner, found["c"], found["m"])
 
 
 def _states(ckpt: LSTMCheckpoint) -> list[SavedState]:
@@ -154,5 +227,5 @@ def _owners(ckpt: LSTMCheckpoint, state: SavedState, every: tuple[Cells, ...]) -
     if state.cell is not None:
         found = _one(ckpt.cells[state.cell])
     else:
-        found = next((_all(s) for s in ckpt.stacks if s.name == state.stack), None)
+        found = next((_all(_cells(s)) for s in ckpt.stacks if s.name == state.stack), None)
     return (found,) if found else every

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate.checkpoint.locate import NotACheckpointError
@@ -145,8 +146,8 @@ def arrays_of(opened: Opened) -> tuple[StateFile, Wanted]:
         return opened.file, Wanted()
     assert opened.ckpt is not None
     assert opened.place is not None, "a checkpoint as a whole is no array"
-    group = _group(opened.ckpt, groups(opened.ckpt), opened.place)
-    return _arrays(opened.ckpt, group, Wanted())
+    chosen = _chosen(opened.ckpt, groups(opened.ckpt), [opened.place], Wanted())
+    return _arrays(opened.ckpt, chosen[0], Wanted())
 
 
 def all_states(ckpt: LSTMCheckpoint) -> list[Source]:
@@ -172,8 +173,7 @@ def open_array(path: str, *, header: bool | None = None) -> StateFile:
         assert opened.ckpt is not None
         file = tensors(opened.ckpt.prefix, opened.ckpt.variables.values())
         if opened.place:
-            file = picked(file, opened.place)
-            file = file._replace(foreign=_foreign(opened.ckpt, file.arrays[0].name))
+            file = _one_of(opened.ckpt, file, opened.place)
     if file.foreign is not None:
         with located(path):
             raise file.foreign.error()
@@ -185,18 +185,38 @@ def open_array(path: str, *, header: bool | None = None) -> StateFile:
     return file
 
 
+def _one_of(ckpt: LSTMCheckpoint, file: StateFile, place: str) -> StateFile:
+    """Return the variable of a name, with what the checkpoint knows of it: which half it is."""
+    from lstmstate.state.metadata import Metadata
+    from lstmstate.state.model import CellShape
+
+    with suppress(NotFoundError):
+        place = ckpt.variable(place)
+    found = picked(file, place)
+    found = found._replace(foreign=_foreign(ckpt, [array.name for array in found.arrays]))
+    state = next((one for one in ckpt.states if one.variable == place), None)
+    cell = ckpt.cells.get(state.cell or "") if state is not None else None
+    if state is None or state.layout not in ("c", "m") or cell is None or cell.state is None:
+        return found
+    shape = CellShape(cell.name, cell.state)
+    return found._replace(metadata=Metadata("tuple", (shape,), False, part=state.layout))
+
+
 def _saved(ckpt: LSTMCheckpoint, names: Sequence[str], wanted: Wanted) -> Iterator[Source]:
     from lstmstate.saved_states import groups
     from lstmstate.state.reading import read_state
 
     found = groups(ckpt)
+    if not names and len(found) > 1 and len(wanted.cells) == 1:
+        # Of several states that of the cells which are asked for.
+        found = [group for group in found if group.cells == wanted.cells] or found
     if not names and len(found) != 1:
         if not found:
             raise NotFoundError(
                 "no state is saved in its variables",
                 path=ckpt.prefix,
-                advice="name one with `variable=...`, or convert a state file with "
-                "`checkpoint=...`",
+                advice="name one with `variable=...`, or its halves with `variable='C'` "
+                "`variable='M'`; or convert a state file with `checkpoint=...`",
             )
         raise AmbiguousError(
             f"{len(found)} states are saved in it",
@@ -204,7 +224,14 @@ def _saved(ckpt: LSTMCheckpoint, names: Sequence[str], wanted: Wanted) -> Iterat
             advice="choose: "
             + ", ".join(f"`variable='{printable(group.name)}'`" for group in found),
         )
-    for group in [_group(ckpt, found, name) for name in names] or found:
+    for group in _chosen(ckpt, found, names, wanted) if names else found:
+        if group.problem is not None and wanted.layout is None:
+            raise LstmstateError(
+                group.problem,
+                path=ckpt.prefix,
+                tensor=group.name,
+                advice="say its layout: `layout=...`",
+            )
         file, here = _arrays(ckpt, group, wanted)
         file = file if names else file._replace(path=ckpt.prefix)
         yield Source(read_state(file, here), group, ckpt)
@@ -222,28 +249,95 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
         is_ordered=group.layout is not None and len(group.variables) > 1,
     )
     file = tensors(f"{ckpt.prefix}:{group.name}", variables)
-    return file._replace(foreign=_foreign(ckpt, group.variables[0])), here
+    notes = (*file.notes, group.note) if group.note else file.notes
+    return file._replace(foreign=_foreign(ckpt, group.variables), notes=notes), here
 
 
-def _foreign(ckpt: LSTMCheckpoint, variable: str) -> Foreign | None:
-    """Return what a variable is if a cell or an optimizer has it as no state."""
+def _foreign(ckpt: LSTMCheckpoint, variables: Iterable[str]) -> Foreign | None:
+    """Return what the first variable is that a cell or an optimizer has as no state."""
     from lstmstate.state import foreign
 
-    role, cell = ckpt.role(variable)
-    if role in ("state", "other"):
-        return None
-    if role == "slot":
-        return foreign.SLOTS
-    return foreign.weights(printable(cell) if cell else "a cell")
+    for role, cell in map(ckpt.role, variables):
+        if role == "slot":
+            return foreign.SLOTS
+        if role not in ("state", "other"):
+            return foreign.weights(printable(cell) if cell else "a cell")
+    return None
 
 
-def _group(ckpt: LSTMCheckpoint, found: Sequence[Group], name: str) -> Group:
-    """Return the state of this name, or in the variable of this name."""
+def _chosen(
+    ckpt: LSTMCheckpoint, found: Sequence[Group], names: Sequence[str], wanted: Wanted
+) -> list[Group]:
+    """Return the states of these names, or in the variables of these names.
+
+    Variables of which not each is a state by itself are c and m, c and m, … of one state.
+    """
+    from lstmstate.saved_states import halves
+
+    by_name = {group.name: group for group in (*halves(ckpt), *found)}
+    variables = [name if name in by_name else ckpt.variable(name) for name in names]
+    inside = [
+        by_name.get(name) or next((group for group in found if name in group.variables), None)
+        for name in variables
+    ]
+    whole = list(dict.fromkeys(group for group in inside if group is not None))
+    if len(variables) == 1:
+        return whole or [_alone(ckpt, variables[0])]
+    if len(whole) == len(variables):
+        return whole
+    known = {state.variable: state.layout for state in ckpt.states}
+    for number, name in enumerate(variables):
+        half = "cm"[number % 2]
+        if name in by_name or {known.get(name, half)} & {"c", "m"} - {half}:
+            there = known.get(name, "a whole state")
+            raise LstmstateError(
+                f"this is {there}, and is given where {half} belongs",
+                path=ckpt.prefix,
+                tensor=name,
+                advice="the order is C M C M …, a variable each",
+            )
+    together = next((group for group in whole if group.variables == tuple(variables)), None)
+    if together is not None:
+        return [together]
+    pair = _together(ckpt, variables)
+    alone = [_alone(ckpt, name) for name in variables]
+    fits = [_fits(ckpt, group, wanted) for group in (pair, *alone)]
+    if all(fits) and wanted.layout is None:
+        raise AmbiguousError(
+            "the variables can be c and m, or whole states",
+            path=ckpt.prefix,
+            advice="say `layout=...`",
+        )
+    return alone if all(fits[1:]) and not fits[0] else [pair]
+
+
+def _alone(ckpt: LSTMCheckpoint, variable: str) -> Group:
     from lstmstate.saved_states import Group, cells_of
 
-    for group in found:
-        if name == group.name or name in group.variables:
-            return group
-    if name not in ckpt.variables:
-        raise NotFoundError("there is no such variable", path=ckpt.prefix, tensor=name)
-    return Group(name, None, (name,), cells_of(ckpt))
+    return Group(variable, None, (variable,), cells_of(ckpt))
+
+
+def _together(ckpt: LSTMCheckpoint, variables: Sequence[str]) -> Group:
+    """Return the state whose c and m lie in these variables, in this order."""
+    from lstmstate.saved_states import Group, cells_of
+
+    states = {state.variable: state for state in ckpt.states}
+    owners = [states[name].cell if name in states else None for name in variables]
+    every = cells_of(ckpt)
+    told = [cells for cells in every if [s.name for s in cells.shapes for _ in "cm"] == owners]
+    scopes = {name.rpartition("/")[0] for name in variables}
+    base = f"{scopes.pop()}/state".lstrip("/") if len(scopes) == 1 else "state"
+    return Group(base, "tuple", tuple(variables), tuple(told) or every)
+
+
+def _fits(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> bool:
+    """Whether some variables can be a state of these cells, by their shapes."""
+    from lstmstate.state.reading import read_state
+
+    try:
+        read_state(*_arrays(ckpt, group, wanted))
+    except AmbiguousError:
+        return True
+    except LstmstateError:
+        return False
+    return True

@@ -274,7 +274,7 @@ def tflite(v: Variables, o: Options, x: Row, c: Row, m: Row) -> tuple[Row, Row]:
 
 
 def keras(v: Variables, o: Options, x: Row, c: Row, m: Row) -> tuple[Row, Row]:
-    """Keras LSTM, PeepholeLSTMCell, CuDNNLSTM: order i, f, c, o; nothing added to forget gates."""
+    """Keras LSTM, PeepholeLSTMCell: order i, f, c, o; nothing added to forget gates."""
     names = {"i": "input", "f": "forget", "o": "output"}
     v = v | {
         f"w_{gate}_diag": v[f"{name}_gate_peephole_weights"]
@@ -285,10 +285,9 @@ def keras(v: Variables, o: Options, x: Row, c: Row, m: Row) -> tuple[Row, Row]:
 
 
 def two_kernels(v: Variables, o: Options, x: Row, c: Row, m: Row) -> tuple[Row, Row]:
-    """A kernel for x and one for m, and no bias, one, or one for each."""
+    """A kernel for x and one for m, and no bias or one."""
     z = plus(times(x, v["kernel"]), times(m, v["recurrent_kernel"]))
-    for bias in cut(v["bias"], len(v["bias"]) // len(z)) if "bias" in v else []:
-        z = plus(z, bias)
+    z = plus(z, v["bias"]) if "bias" in v else z
     return finished(v, o, dict(zip(o.order, cut(z, 4), strict=True)), c)
 
 

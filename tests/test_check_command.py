@@ -167,18 +167,25 @@ def test_assertions_on_cells_fail_where_there_are_none(shell: Shell, tmp_path: P
     for asserted in (["--units", "8"], ["--family", "LSTMCell"], ["--era", "1.2+"]):
         done = shell("check", "-q", path, *asserted)
         assert done.code == 1
-        assert done.out == f"{path}: {' '.join(asserted)}: there is no LSTM cell in it\n"
+        assert done.out == f"{path}: {' '.join(asserted)}: no graph, and no known variable names\n"
     assert shell("check", "-q", path, "--cells", "0", "--has", "dense/kernel").code == 0
     done = shell("check", "-q", path, "--max-abs-m", "1")
     assert (done.code, done.out) == (1, f"{path}: --max-abs-m 1.0: there is no state in it\n")
 
 
-def test_an_answer_that_rests_on_a_default_says_so(shell: Shell) -> None:
-    done = shell("check", SAMPLES / "tf_1_0_names", "--forget-bias", "1")
-    assert done.code == 0
+def test_what_no_file_records_is_unknown_unless_defaults_are_assumed(shell: Shell) -> None:
+    bare = (SAMPLES / "tf_1_0_names", "--forget-bias")
+    done = shell("check", "-q", *bare, "1")
+    assert (done.code, done.err) == (1, "")
+    assert done.out.endswith("forget_bias is unknown: TensorFlow's default would be 1\n")
+    done = shell("check", *bare, "1", "--assume-defaults")
+    assert (done.code, done.out) == (0, "")
     assert any("forget_bias is the documented default" in note for note in notes(done))
-    done = shell("check", SAMPLES / "peephole_flat", "--forget-bias", "0.5")
-    assert not any("default" in note for note in notes(done))
+    done = shell("check", "-q", *bare, "0", "--assume-defaults")
+    assert (done.code, "forget_bias is 1 (default), not 0" in done.out) == (1, True)
+    for flags in ([], ["--assume-defaults"]):
+        done = shell("check", SAMPLES / "peephole_flat", "--forget-bias", "0.5", *flags)
+        assert (done.code, "default" in done.err) == (0, False)
 
 
 def test_damage_is_no_answer(shell: Shell, tmp_path: Path) -> None:

@@ -311,7 +311,9 @@ def test_a_note_names_the_variables_that_the_saver_of_the_graph_asks_for(
         f"{there}.meta is the graph of {SAMPLES}/peephole_flat/model.ckpt: the cells keep their "
         "options, but its Saver restores saved_state"
     )
-    assert notes(shell("convert", there, "--to-flat", "-o", back)) == []  # as the Saver has them
+    # As the Saver has them.
+    told = "the state has other names now: saved_state (was saved_state/c, saved_state/m)"
+    assert notes(shell("convert", there, "--to-flat", "-o", back)) == [told]
 
 
 def test_the_graph_of_a_saved_model_is_carried_over(shell: Shell, tmp_path: Path) -> None:
@@ -333,7 +335,8 @@ def test_options_that_are_lost_with_the_graph_are_said(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = checkpoint(tmp_path / "model.ckpt", lstm_cell() | {"state": numbers(2, 8)})
-    assert notes(shell("convert", source, "--to-tuple", "-o", tmp_path / "a.ckpt")) == []
+    told = "the state has other names now: state/c, state/m (was state)"
+    assert notes(shell("convert", source, "--to-tuple", "-o", tmp_path / "a.ckpt")) == [told]
     Path(f"{source}.meta").write_bytes(b"12345")
     monkeypatch.setattr(limits, "MAX_GRAPH_BYTES", 4)
     done = shell("convert", source, "--to-tuple", "-o", tmp_path / "b.ckpt")

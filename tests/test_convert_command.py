@@ -258,6 +258,7 @@ def test_json_tells_what_was_done(shell: Shell, flat: Path) -> None:
                 "from": "flat",
                 "to": "tuple",
                 "variable": None,
+                "variables": [],
                 "cells": [{"name": "", "c": 4, "m": 4}],
                 "stack": False,
                 "lead": [3],

@@ -256,7 +256,8 @@ def keras_cells() -> Iterator[Row]:
     ):
         yield Row("Keras LSTM", None, scope, whole, **keras)
     yield Row("Keras LSTM", None, "lstm", kernels, **keras)  # use_bias=False
-    yield Row("Keras LSTM", None, "cu_dnnlstm", kernels | {"bias": {"bias": (32,)}}, **keras)
+    for scope in ("cu_dnnlstm", "lstm"):
+        yield Row("CuDNNLSTM", None, scope, kernels | {"bias": {"bias": (32,)}}, **keras)
     for scope in ("rnn", "rnn/peephole_lstm_cell"):
         gates = {"w_i_diag": "input", "w_f_diag": "forget", "w_o_diag": "output"}
         peepholes = {role: {f"{gate}_gate_peephole_weights": (4,)} for role, gate in gates.items()}
@@ -335,7 +336,7 @@ def test_what_is_the_same_for_all_cells_of_a_class_is_told(row: Row) -> None:
     pair = cell.options["state_is_tuple"]
     source = "unknown" if row.state_is_tuple is None else "family"
     assert (pair.value, pair.source) == (row.state_is_tuple, source)
-    if row.family in ("BasicLSTMCell", "CudnnCompatibleLSTMCell", "Keras LSTM"):
+    if row.family in ("BasicLSTMCell", "CudnnCompatibleLSTMCell", "Keras LSTM", "CuDNNLSTM"):
         assert cell.options["cell_clip"] == Option(None, "family")
 
 

@@ -127,7 +127,7 @@ def test_what_squashes_its_gates(case: tuple[Case, Cell, LSTMCheckpoint]) -> Non
     if known["family"] == "NASCell":  # whose gates are squashed in several ways
         assert found == Option(None, "family")
     elif known["family"] == "Keras3LSTM":
-        assert found.source == "default"
+        assert found.source == "unknown"
     else:
         assert found.value == known["options"].get("recurrent_activation", "sigmoid")
         assert found.source in ("graph", "family")

@@ -138,6 +138,9 @@ def test_shapes_of_placeholders_may_be_open(proto: bytes, shape: tuple[int, ...]
         (HALF, (2,), text(13, varint(0x3C00) + varint(0xC000)), (1, -2)),
         (HALF, (), number(13, 0x3800), (0.5,)),
         (HALF, (), text(4, struct.pack("<e", 0.5)), (0.5,)),
+        (BFLOAT16, (), number(13, 0x3F80), (1,)),
+        (BFLOAT16, (2,), text(13, varint(0x3F4D) + varint(0xC000)), (0.80078125, -2)),
+        (BFLOAT16, (3,), text(4, struct.pack("<2H", 0x3F80, 0xBF00)), (1, -0.5, -0.5)),
         (INT32, (2,), text(7, varint(3) + varint(-4)), (3, -4)),
         (INT32, (2,), number(7, 3) + number(7, -4), (3, -4)),
         (INT32, (2,), text(4, struct.pack("<2i", 3, -4)), (3, -4)),
@@ -175,7 +178,9 @@ def test_a_constant_that_is_not_a_number_is_read() -> None:
     assert np.isnan(read.values[0])
 
 
-@pytest.mark.parametrize(("dtype", "zero"), [(FLOAT, 0.0), (HALF, 0.0), (INT32, 0), (BOOL, 0)])
+@pytest.mark.parametrize(
+    ("dtype", "zero"), [(FLOAT, 0.0), (HALF, 0.0), (BFLOAT16, 0.0), (INT32, 0), (BOOL, 0)]
+)
 def test_a_constant_that_holds_no_values_is_zero(dtype: int, zero: float) -> None:
     assert constant(dtype, (2,), b"") == Constant((2,), (zero, zero))
 
@@ -186,7 +191,7 @@ def test_a_constant_that_holds_no_values_is_zero(dtype: int, zero: float) -> Non
         (FLOAT, (65,), text(5, struct.pack("<f", 3))),  # more numbers than an option has
         (FLOAT, (0,), b""),
         (STRING, (), text(8, "text")),
-        (BFLOAT16, (), number(13, 0x3F80)),
+        (BFLOAT16, (), text(4, b"\x80")),
         (FLOAT, (1 << 62, 1 << 62), text(5, struct.pack("<f", 3))),
         (99, (), b""),
     ],

@@ -228,7 +228,7 @@ def test_half_of_a_pair_of_stacks_is_run_where_it_is_named_in_full() -> None:
 
 def test_without_a_cell_there_is_nothing_to_run() -> None:
     ckpt = opened(lambda tf: tf.get_variable("kernel", [3, 5]))
-    with pytest.raises(NotFoundError, match="there is no LSTM cell in it to run"):
+    with pytest.raises(NotFoundError, match="there is no LSTM cell in it"):
         ckpt.network()
 
 

@@ -302,24 +302,19 @@ def tflite(draw: Draw) -> Drawn:
 
 
 def keras(draw: Draw) -> Drawn:
-    """With a bias of 8H it is a CuDNNLSTM."""
     size = sizes(draw)
     columns = 4 * size.units
     shapes: dict[str, Shape] = {"kernel": (size.inputs, columns)}
     shapes["recurrent_kernel"] = (size.units, columns)
-    bias = draw(st.sampled_from([0, columns, 2 * columns]))
-    shapes |= {"bias": (bias,)} if bias else {}
+    shapes |= {"bias": (columns,)} if draw(st.booleans()) else {}
     given = options(draw, "activation", "recurrent_activation")
     return Drawn("Keras LSTM", "lstm", shapes, plain.keras, *size[:2], size.width, given)
 
 
 def keras_peepholes(draw: Draw) -> Drawn:
     found = keras(draw)
-    columns = 4 * found.units
     gates = ("input", "forget", "output")
     shapes = found.shapes | {f"{gate}_gate_peephole_weights": (found.units,) for gate in gates}
-    if shapes.get("bias", (columns,)) != (columns,):
-        shapes["bias"] = (columns,)
     scope = "rnn/peephole_lstm_cell"
     return found._replace(family="PeepholeLSTMCell", scope=scope, shapes=shapes)
 

@@ -115,10 +115,12 @@ def test_a_hard_sigmoid_of_keras_3_is_followed_when_it_is_said(folder: Path) -> 
 
 
 @named([case for case in CASES if case.name == UNTOLD])
-def test_a_hard_sigmoid_that_nothing_tells_is_reported_as_an_assumption(folder: Path) -> None:
-    found, settled = golden(folder, {})
+def test_a_hard_sigmoid_that_nothing_tells_is_assumed_where_that_is_accepted(folder: Path) -> None:
+    found, settled = golden(folder, {"assume_defaults": True})
     assert max(found.values()) > 1e-3
     assert "recurrent_activation" in settled.assumed
+    (cell,) = open_checkpoint(folder / "model.ckpt").cells.values()
+    assert list(settle(cell, {}).unknown) == ["recurrent_activation"]
 
 
 @named([case for case in CASES if case.name.startswith(NOT_RUN)])

@@ -64,7 +64,7 @@ def test_the_graph_tells_a_flat_state(loop: str, cell: str, name: str) -> None:
 
     (state,) = opened(build, functional=loop == "functional").states
     scope = "rnn/basic_lstm_cell" if cell == "BasicLSTMCell" else "rnn/lstm_cell"
-    assert state == SavedState(name, "flat", (BATCH, 8), scope, None, "graph")
+    assert state == SavedState(name, "flat", (BATCH, 8), scope, None, "graph", is_start=True)
 
 
 def test_the_flat_state_of_a_cell_with_a_projection() -> None:
@@ -203,7 +203,7 @@ def named(shapes: dict[str, Shape], dtype: str = "float32") -> dict[str, SavedSt
     """Return the states among some variables, by name, without a graph."""
     variables = writers.variables(shapes, dtype)
     found = writers.Recognition(variables, None)
-    states = saved_states(found, stacks(found.cells, shapes), variables)
+    states = saved_states(found, None, stacks(found.cells, shapes), variables)
     assert {state.source for state in states} <= {"name"}
     return {state.variable: state for state in states}
 

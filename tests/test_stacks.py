@@ -119,15 +119,66 @@ def test_the_encoder_and_the_decoder_are_two_stacks() -> None:
 
 
 @pytest.mark.parametrize(("inner", "outer"), [(0, 1), (1, 0)])
-def test_a_stack_in_a_stack_is_one_of_its_own(inner: int, outer: int) -> None:
+@pytest.mark.parametrize("called", ["multi_rnn_cell", "lower", "cell_1"])
+def test_a_stack_in_a_stack_is_part_of_it(inner: int, outer: int, called: str) -> None:
+    """Its flat state is that of all its cells, one after the other, at any depth."""
     around = "rnn/multi_rnn_cell"
     found = stacked(
-        *numbered(f"{around}/cell_{inner}/multi_rnn_cell/cell_{{}}/lstm_cell", 2),
+        *numbered(f"{around}/cell_{inner}/{called}/cell_{{}}/lstm_cell", 2),
         lstm(f"{around}/cell_{outer}/lstm_cell", 5, 7),
     )
-    assert units(found[f"{around}/cell_{inner}/multi_rnn_cell"]) == [[4], [5]]
-    # The outer one is not whole: one of its layers is not one cell.
-    assert found[around].flat is None
+    assert list(found) == [around]
+    order = [[4], [5]]
+    order.insert(0 if outer == 0 else 2, [7])
+    assert units(found[around]) == order
+    assert [layer[0].layer for layer in found[around].layers] == [0, 1, 2]
+    assert found[around].flat == 2 * (4 + 5 + 7)
+
+
+def test_a_stack_next_to_another_kind_of_cell_is_one_of_its_own() -> None:
+    around = "rnn/multi_rnn_cell"
+    gru = below(f"{around}/cell_1/gru_cell", {"gates/kernel": (9, 8), "gates/bias": (8,)})
+    found = stacked(*numbered(f"{around}/cell_0/multi_rnn_cell/cell_{{}}/lstm_cell", 2), gru)
+    assert {name: units(stack) for name, stack in found.items()} == {
+        f"{around}/cell_0/multi_rnn_cell": [[4], [5]]
+    }
+
+
+@pytest.mark.parametrize(
+    ("scopes", "name"),
+    [
+        (["multi_rnn_cell/cell_0/cell_1", "multi_rnn_cell/cell_1/cell_2"], "multi_rnn_cell"),
+        (["multi_rnn_cell/cell_0/cell_1", "multi_rnn_cell/cell_1/cell_0"], "multi_rnn_cell"),
+        (["multi_rnn_cell/cell_0/cell_0", "multi_rnn_cell/cell_1/cell_0"], "multi_rnn_cell"),
+        (["cell_1/cell_0/lstm_cell", "cell_1/cell_1/lstm_cell"], "cell_1"),  # the stack's own name
+        (["cell_1/cell_0", "cell_1/cell_1"], "cell_1"),
+    ],
+)
+def test_a_cell_that_a_user_named_cell_keeps_its_place(scopes: list[str], name: str) -> None:
+    shapes = [lstm(f"rnn/{scope}", 3 + k, 4 + k) for k, scope in enumerate(scopes)]
+    found = stacked(*shapes)
+    assert {one: units(stack) for one, stack in found.items()} == {f"rnn/{name}": [[4], [5]]}
+    (stack,) = found.values()
+    assert (stack.is_whole, stack.flat) == (True, 18)
+    assert [layer[0].layer for layer in stack.layers] == [0, 1]
+
+
+def test_a_scope_of_a_user_that_is_called_cell_makes_no_stack_around() -> None:
+    inner = "cell_3/rnn/multi_rnn_cell"
+    assert list(stacked(*numbered(f"{inner}/cell_{{}}/lstm_cell", 2))) == [inner]
+    inner = "cell_0/multi_rnn_cell"
+    assert list(stacked(*numbered(f"{inner}/cell_{{}}/lstm_cell", 2))) == [inner]
+
+
+def test_the_stack_of_cells_that_were_named_is_run_as_one() -> None:
+    def build(tf: TensorFlow) -> None:
+        make = tf.nn.rnn_cell
+        inner = make.MultiRNNCell([make.LSTMCell(4, name=f"cell_{k}") for k in (1, 0)])
+        dynamic(tf, make.MultiRNNCell([inner, make.LSTMCell(5, name="cell_7")]))
+
+    ckpt = opened(build)
+    assert [[layer[0].num_units for layer in s.layers] for s in ckpt.stacks] == [[4, 4, 5]]
+    assert [cell.name for cell in ckpt.network().route.cells] == list(ckpt.cells)
 
 
 def test_a_layer_that_attends_has_a_state_of_its_own_too() -> None:

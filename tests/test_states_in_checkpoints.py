@@ -12,6 +12,7 @@ from conftest import SAMPLES
 from test_bundle_copy import assert_restored_alike
 from test_rewritten_checkpoints import (
     STACK,
+    Named,
     cell_values,
     converted,
     cut,
@@ -202,7 +203,95 @@ def test_where_no_cell_is_known_nothing_is_lost(
             assert_equal([value(str(target), name)], [values[name]])
 
 
+# ---- halves that are named one by one
+
+
+def pair_of_any_name(folder: Path, width: int = 4, units: int = 4) -> tuple[str, Named]:
+    """Write a cell and two variables whose names say nothing."""
+    values = cell_values("rnn/lstm_cell", units)
+    values |= {name: noise(name, (BATCH, width), "f4") for name in ("x/one", "x/two")}
+    return save_v2(folder / "old", values), values
+
+
+def test_any_two_variables_can_be_c_and_m(tmp_path: Path) -> None:
+    old, values = pair_of_any_name(tmp_path)
+    flags = ["--variable", "x/two", "--variable", "x/one"]
+    new = converted(old, tmp_path / "new.ckpt", "--to-flat", *flags)
+    assert listed(new) == (set(values) - {"x/one", "x/two"}) | {"x/state"}
+    flat = np.concatenate([values["x/two"], values["x/one"]], axis=1)
+    assert_equal([value(new, "x/state")], [flat])
+
+
+def test_four_variables_are_c_and_m_of_two_cells(tmp_path: Path) -> None:
+    scopes = [f"{STACK}/cell_{k}/lstm_cell" for k in range(2)]
+    values = {key: one for scope in scopes for key, one in cell_values(scope, 3).items()}
+    names = ["a", "b", "d", "e"]
+    values |= {name: noise(name, (BATCH, 3), "f4") for name in names}
+    old = save_v2(tmp_path / "old", values)
+    flags = [word for name in names for word in ("--variable", name)]
+    new = converted(old, tmp_path / "new.ckpt", "--to-flat", *flags)
+    flat = np.concatenate([values[name] for name in names], axis=1)
+    assert_equal([value(new, "state")], [flat])
+
+
+def test_two_flat_states_that_are_named_stay_two(tmp_path: Path) -> None:
+    old, values = pair_of_any_name(tmp_path, width=8)
+    flags = ["--variable", "x/one", "--variable", "x/two"]
+    new = converted(old, tmp_path / "new.ckpt", "--to-tuple", *flags)
+    for name in ("x/one", "x/two"):
+        found = [value(new, f"{name}/{half}") for half in "cm"]
+        assert_equal(found, cut(values[name], [(4, 4)]))
+
+
+def test_what_can_be_two_states_or_the_halves_of_one_is_refused(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    values = cell_values("a/lstm_cell", 4) | cell_values("b/lstm_cell", 8)
+    values |= {name: noise(name, (BATCH, 8), "f4") for name in ("one", "two")}
+    old = save_v2(tmp_path / "old", values)
+    flags = ["--to-tuple", "--variable", "one", "--variable", "two"]
+    told = refused(capsys, old, tmp_path / "new.ckpt", *flags)
+    assert "the variables can be c and m, or whole states" in told
+    new = converted(old, tmp_path / "new.ckpt", *flags, "--from", "tuple")
+    assert {"one", "two"} <= listed(new)
+
+
+def test_halves_that_are_known_go_in_their_order(tmp_path: Path, capsys: Captured) -> None:
+    old = str(SAMPLES / "peephole_tuple/model.ckpt")
+    flags = ["--variable", "c_state", "--variable", "m_state"]
+    new = converted(old, tmp_path / "new.ckpt", "--to-flat", *flags)
+    theirs = str(SAMPLES / "peephole_flat/model.ckpt")
+    assert_equal([value(new, "state")], [value(theirs, "saved_state")])
+    swapped = ["--variable", "m_state", "--variable", "c_state"]
+    told = refused(capsys, old, tmp_path / "other.ckpt", "--to-flat", *swapped)
+    assert "m_state: this is m, and is given where c belongs" in told
+
+
 # ---- under which names
+
+
+@pytest.mark.parametrize("sample", ["v1_format", "peephole_tuple", "partitioned"])
+def test_a_tuple_that_is_one_already_keeps_its_names(
+    tmp_path: Path, capsys: Captured, sample: str
+) -> None:
+    """Whoever restores needs them."""
+    new = converted(SAMPLES / sample, tmp_path / "new.ckpt", "--to-tuple")
+    assert "other names" not in capsys.readouterr().err
+    assert {"c_state", "m_state"} <= listed(new)
+    prefix = open_checkpoint(SAMPLES / sample).prefix
+    assert listed(new) == set(open_checkpoint(prefix).variables)
+
+
+def test_new_names_are_told(tmp_path: Path, capsys: Captured) -> None:
+    target = tmp_path / "new.ckpt"
+    command = ["convert", str(SAMPLES / "peephole_flat"), "--to-tuple", "-o", str(target)]
+    assert run([*command, "--json"]) == 0
+    out, err = capsys.readouterr()
+    told = "the state has other names now: saved_state/c, saved_state/m (was saved_state)"
+    assert told in err
+    (state,) = json.loads(out)["states"]
+    assert state["variables"] == ["saved_state/c", "saved_state/m"]
+    assert told in state["notes"]
 
 
 def test_a_tuple_in_two_variables_becomes_the_flat_state_of_the_same_cell(tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def _step(
             forget=forget.inner,
             outputs=[output.squashed],
             product=forget.products[0],
+            products=forget.products,
             recurrent_activation=forget.function,
         )
         read_options(graph, wired, step)

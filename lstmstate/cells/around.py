@@ -7,8 +7,9 @@ from typing import NamedTuple
 from lstmstate.cells import trace
 from lstmstate.cells.between import is_mixed
 from lstmstate.cells.model import UNKNOWN, Option
-from lstmstate.cells.origin import FED, batch_size, frame, is_column_cut, is_state
-from lstmstate.cells.squash import handed, squash
+from lstmstate.cells.origin import FED, frame, is_state
+from lstmstate.cells.squash import Value, handed, operand, squash
+from lstmstate.cells.starts import Start, batch_size, start, state_is_tuple
 from lstmstate.cells.wired import Wired, WiredStep
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.node import Node
@@ -34,6 +35,7 @@ class Step(NamedTuple):
         forget: the forget gate before it is squashed.
         outputs: what could be the output gate, squashed.
         product: one with the kernel.
+        products: all of them, where the input and the old m are multiplied apart.
         recurrent_activation: what squashes i, f and o.
     """
 
@@ -43,29 +45,33 @@ class Step(NamedTuple):
     outputs: list[Node]
     product: Node
     recurrent_activation: str | None
+    products: tuple[Node, ...] = ()
 
 
 def read_options(graph: Graph, wired: Wired, step: Step) -> None:
     """Read what stands around the new c, and where the old state comes from."""
-    c_old, _ = handed(graph, (step.c_old, 0))
+    c_old = _old(graph, step)
     wired.c_new = step.c_new.name
     wired.options["recurrent_activation"] = _named(step.recurrent_activation)
     wired.options["forget_bias"] = _forget_bias(graph, step.forget)
-    wired.options["state_is_tuple"] = Option(not is_column_cut(graph, c_old), "graph")
-    wired.options["batch_size"] = batch_size(graph, step.c_old)
+    wired.options["state_is_tuple"] = state_is_tuple(graph, c_old)
+    wired.options["batch_size"] = batch_size(graph, c_old)
     wired.frame = frame(graph, step.product)
     x, m_old, wired.m_first = _joined(graph, step.product)
     wired.inputs += [x] if x is not None else []
-    wired.firsts.append((step.c_old, m_old))
+    wired.firsts.append((c_old, m_old or _multiplied_apart(graph, step, c_old)))
+    wired.lasts[step.c_new.name, 0] = "c"
     wired.is_mixed = is_mixed(graph, step.c_new, step.c_old)
     out = _output(graph, step.outputs, step.c_new)
     # Simple and quasi-recurrent units have such a c, but no m goes into their product.
-    wired.steps.append(WiredStep(step.c_new, step.c_old, m_old, x, out[0] if out else None))
+    m_node, m_new = m_old[0] if m_old else None, out[0] if out else None
+    wired.steps.append(WiredStep(step.c_new, step.c_old, m_node, x, m_new))
     wired.complete = out is not None and (m_old is not None or len(wired.kernels) > 1)
     if out is not None:
         m, squashed, between = out
         projected = trace.consumers(graph, m, PRODUCTS)
         wired.outputs += [node.name for node in (m, *projected)]
+        wired.lasts |= {(node.name, 0): "m" for node in (m, *projected)}
         wired.options["activation"] = _activation(graph, squashed, step.c_new)
         wired.options["cell_clip"] = _clip(graph, between)
         wired.options["proj_clip"] = _proj_clip(graph, m)
@@ -75,19 +81,52 @@ def _named(function: str | None) -> Option:
     return UNKNOWN if function is None else Option(function, "graph")
 
 
-def _joined(graph: Graph, product: Node) -> tuple[Node | None, Node | None, bool]:
+def _old(graph: Graph, step: Step) -> Value:
+    """Return the old c, with the output of its node that it is."""
+    for term in trace.operands(graph, step.c_new):
+        product, _ = handed(graph, (term, 0))
+        for at in range(len(trace.data_inputs(product))):
+            value = operand(graph, product, at)
+            if value is not None and value[0] is step.c_old:
+                return value
+    return step.c_old, 0
+
+
+def _multiplied_apart(graph: Graph, step: Step, c_old: Value) -> Value | None:
+    """Return the old m where it has a product of its own: what comes from where c comes from."""
+    found = dict.fromkeys(operand(graph, product, 0) for product in step.products)
+    taken = [value for value in found if value is not None]
+    old = [value for value in taken if is_state(graph, value[0])]
+    if not old:
+        c_start = start(graph, c_old)
+        begun = [(value, start(graph, value)) for value in taken]
+        alike = [(v, one) for v, one in begun if one and c_start and _are_alike(one, c_start)]
+        # Each gate may have the old m under a mask of its own.
+        is_one = len({one.made.name for _, one in alike if one}) == 1
+        old = [value for value, _ in alike[:1]] if is_one else []
+    return old[0] if len(old) == 1 else None
+
+
+def _are_alike(one: Start, other: Start) -> bool:
+    return one.made is other.made or {one.made.op, other.made.op} <= VARIABLE_OPS
+
+
+def _joined(graph: Graph, product: Node) -> tuple[Node | None, Value | None, bool]:
     """Return the input and the old m, which lie side by side in the product; is m the first?
 
     All classes of TensorFlow put the input first; one sees which of the two is carried from step
     to step, or starts from zeros or a variable.
     """
     joined = trace.operand(graph, product, 0)
-    parts = trace.operands(graph, joined) if joined and joined.op in trace.JOINING else []
-    if joined is None or len(parts) != 3:
+    inputs = trace.data_inputs(joined) if joined and joined.op in trace.JOINING else []
+    if joined is None or len(inputs) != 3:
         return None, None, False
-    first, second = parts[1:] if joined.op == "Concat" else parts[:2]
-    m_first = [is_state(graph, node) for node in (first, second)] == [True, False]
-    return (second, first, True) if m_first else (first, second, False)
+    ports = (1, 2) if joined.op == "Concat" else (0, 1)
+    first, second = (operand(graph, joined, at) for at in ports)
+    if first is None or second is None:
+        return None, None, False
+    m_first = [is_state(graph, node) for node, _ in (first, second)] == [True, False]
+    return (second[0], first, True) if m_first else (first[0], second, False)
 
 
 def _forget_bias(graph: Graph, forget: Node | None) -> Option:

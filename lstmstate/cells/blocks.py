@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from lstmstate.cells import trace
 from lstmstate.cells.model import UNKNOWN, Option
-from lstmstate.cells.origin import ENTERS, batch_size
+from lstmstate.cells.origin import ENTERS
+from lstmstate.cells.squash import operand
+from lstmstate.cells.starts import batch_size
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.node import Node
@@ -42,6 +44,9 @@ BLOCKS = {
 }
 
 
+_OUTPUTS = {"c": 1, "m": 6}  # cs and h among i, cs, f, o, ci, co, h
+
+
 def block_step(graph: Graph, node: Node) -> Wired | None:
     """Read a block cell's operation; an attribute that is not set has the default of 1.x."""
     block = BLOCKS[node.op]
@@ -69,10 +74,11 @@ def block_step(graph: Graph, node: Node) -> Wired | None:
         peephole_attribute=bool(node.number("use_peephole")),
         frame=weight.frame if weight.op in ENTERS else None,
     )
-    c_old = trace.operand(graph, node, block.c + shift)
-    wired.firsts.append((c_old, trace.operand(graph, node, block.c + shift + 1)))
-    if c_old is not None:
-        wired.options["batch_size"] = batch_size(graph, c_old)
+    c_old, m_old = (operand(graph, node, block.c + shift + at) for at in (0, 1))
+    wired.firsts.append((c_old, m_old))
+    if not block.sequence:
+        wired.lasts = {(node.name, output): half for half, output in _OUTPUTS.items()}
+    wired.options["batch_size"] = batch_size(graph, c_old)
     if block.sequence:
         wired.options["time_major"] = Option(True, "family")
     return wired if wired.kernels[0] else None

@@ -8,17 +8,12 @@ contrib/model_pruning, lite/experimental, keras/layers).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 from lstmstate.cells import shapes
-from lstmstate.cells.model import UNKNOWN, Option
-from lstmstate.cells.shapes import Shapes, Widths
+from lstmstate.cells.family import TENSORFLOW, Family, Leaves, always
+from lstmstate.cells.libraries import LIBRARIES
+from lstmstate.cells.model import Documented
 
 OLD, MIDDLE, NEW = "0.5-0.12", "1.0-1.1", "1.2+"
-
-# A leaf is a path below the cell's scope; "{k}" in it stands for the number of a shard.
-Leaves = dict[str, str]
 
 _DIAGONALS = {role: role for role in shapes.PEEPHOLES}
 _OLD_DIAGONALS = {"w_i_diag": "W_I_diag", "w_f_diag": "W_F_diag", "w_o_diag": "W_O_diag"}
@@ -49,65 +44,28 @@ _CORE: dict[str | None, Leaves] = {NEW: NEW_CORE, MIDDLE: MIDDLE_CORE, OLD: _SHA
 _KERAS: Leaves = {**_KERNEL, "recurrent_kernel": "recurrent_kernel"}
 
 
-class Family(NamedTuple):
-    """A class of cells.
-
-    Attributes:
-        words: the last words of its scopes, in snake case; CamelCase is understood too.
-        leaves: for each era (None: all of them) its variables, role → leaf.
-        required: the roles without which it is not this family.
-        forbidden: the roles that only other families of the same words have.
-        widths: how its shapes are read.
-        by_leaves: whether its required leaves are enough, whatever the scope is called.
-        has_pair: whether its state is c and m of `[batch, units]`.
-        owns_scope: whether all else in its scope is its own, under whatever leaf.
-        options: what is the same for all its cells, or documented as their default.
-        since_2: the documented defaults that are others in TensorFlow 2.
-        shares_names_with: classes that leave the very same variables.
-    """
-
-    name: str
-    words: tuple[str, ...]
-    leaves: dict[str | None, Leaves]
-    widths: Callable[[Shapes], Widths | None] = shapes.fused
-    required: tuple[str, ...] = ("kernel", "bias")
-    forbidden: tuple[str, ...] = ()
-    gate_order: str = "ijfo"
-    by_leaves: bool = False
-    has_pair: bool = True
-    owns_scope: bool = False
-    options: dict[str, Option] = {}  # noqa: RUF012 - never changed
-    since_2: dict[str, Option] = {}  # noqa: RUF012 - never changed
-    shares_names_with: tuple[str, ...] = ()
-
-    def option(self, name: str, *, is_of_2: bool = False) -> Option:
-        """Return what the family tells of an option; `is_of_2`: of a cell of TensorFlow 2."""
-        told = self.options.get(name, _COMMON.get(name, UNKNOWN))
-        return self.since_2.get(name, told) if is_of_2 else told
-
-
-def _always(**values: float | bool | str | None) -> dict[str, Option]:
-    return {name: Option(value, "family") for name, value in values.items()}
-
-
-# What holds for every class whose row does not say otherwise: the documented forget bias, and the
-# sigmoid that no class but those of Keras lets one change.
-_COMMON = {"forget_bias": Option(1.0, "default"), **_always(recurrent_activation="sigmoid")}
-
 # No peepholes, clips or projection in any version.
-_PLAIN = _always(cell_clip=None, proj_clip=None)
-_PAIR = _always(state_is_tuple=True)
-_BLOCK = {**_PAIR, **_always(activation="tanh", proj_clip=None)}
-_NO_FORGET_BIAS = _always(forget_bias=None)
+_PLAIN = always(cell_clip=None, proj_clip=None)
+_PAIR = always(state_is_tuple=True)
+_BLOCK = {**_PAIR, **always(activation="tanh", proj_clip=None)}
+_NO_FORGET_BIAS = always(forget_bias=None)
 # The forget bias, if any, is in the stored bias, and none is added at run time.
-_STORED = _always(forget_bias=0.0)
-# The default of all classes of tf.keras 1.x; in 2.x that of LSTM became sigmoid.
-_HARD = {"recurrent_activation": Option("hard_sigmoid", "default")}
-_KERAS_OPTIONS = {**_STORED, **_PLAIN, **_PAIR, **_HARD}
-_CUDNN = {**_STORED, **_PLAIN, **_PAIR, **_always(activation="tanh")}
+_STORED = always(forget_bias=0.0)
+_KERAS_OPTIONS = {**_STORED, **_PLAIN, **_PAIR}
+# Nothing in names or shapes says which release it was.
+_SQUASHES = (
+    "hard_sigmoid in Keras up to 2.2 and tf.keras of TensorFlow 1.x, sigmoid in Keras 2.3 and "
+    "tf.keras of TensorFlow 2"
+)
+_HARD = {"recurrent_activation": Documented("hard_sigmoid", _SQUASHES)}
+_SOFT = {"recurrent_activation": Documented("sigmoid", _SQUASHES)}
+_CONVOLUTIONS = "hard_sigmoid in Keras 2, sigmoid in Keras 3"
+_EXPERIMENTAL = "hard_sigmoid in tf.keras.experimental, sigmoid in TensorFlow Addons"
+_CUDNN = {**_STORED, **_PLAIN, **_PAIR, **always(activation="tanh")}
 
 # Rows that need more evidence stand before rows that need less.
 FAMILIES: tuple[Family, ...] = (
+    *LIBRARIES,
     Family(
         "TFLiteLSTMCell",
         ("tf_lite_lstm_cell",),
@@ -143,7 +101,7 @@ FAMILIES: tuple[Family, ...] = (
         shapes.grouped,
         required=("kernel", "bias_i", "bias_j", "bias_f", "bias_o"),
         by_leaves=True,
-        options={**_always(cell_clip=None, proj_clip=None), **_PAIR},
+        options={**always(cell_clip=None, proj_clip=None), **_PAIR},
     ),
     Family(
         "PhasedLSTMCell",
@@ -192,7 +150,7 @@ FAMILIES: tuple[Family, ...] = (
         shapes.nas,
         required=("kernel", "recurrent_kernel"),
         gate_order="8 blocks",
-        options={**_NO_FORGET_BIAS, **_PLAIN, **_PAIR, **_always(recurrent_activation=None)},
+        options={**_NO_FORGET_BIAS, **_PLAIN, **_PAIR, **always(recurrent_activation=None)},
     ),
     Family(
         "PeepholeLSTMCell",
@@ -210,6 +168,7 @@ FAMILIES: tuple[Family, ...] = (
         gate_order="ifjo",
         by_leaves=True,
         options=_KERAS_OPTIONS,
+        documented={"recurrent_activation": Documented("hard_sigmoid", _EXPERIMENTAL)},
     ),
     Family(
         "Keras ConvLSTM",
@@ -221,10 +180,11 @@ FAMILIES: tuple[Family, ...] = (
         by_leaves=True,
         has_pair=False,
         options=_KERAS_OPTIONS,
+        documented={"recurrent_activation": Documented("hard_sigmoid", _CONVOLUTIONS)},
     ),
-    # CuDNNLSTM has a bias of 8H, and its functions are cuDNN's own.
+    # Known by its bias of 8H; its kernels lie as cuDNN takes them, its functions are cuDNN's own.
     Family(
-        "Keras LSTM",
+        "CuDNNLSTM",
         ("cu_dnnlstm",),
         {None: _KERAS},
         shapes.keras_cudnn,
@@ -242,7 +202,8 @@ FAMILIES: tuple[Family, ...] = (
         gate_order="ifjo",
         by_leaves=True,
         options=_KERAS_OPTIONS,
-        since_2={"recurrent_activation": Option("sigmoid", "default")},
+        documented=_HARD,
+        since_2=_SOFT,
     ),
     Family(
         "ConvLSTMCell",
@@ -311,14 +272,14 @@ FAMILIES: tuple[Family, ...] = (
         {None: {**_SHARDED, **_NORMS}},
         shapes.coupled,
         gate_order="jfo",
-        options=_always(cell_clip=None),
+        options=always(cell_clip=None),
     ),
     Family(
         "TimeFreqLSTMCell",
         ("time_freq_lstm_cell",),
         {None: _SHARDED},
         shapes.time_freq,
-        options=_always(state_is_tuple=False, proj_clip=None),
+        options=always(state_is_tuple=False, proj_clip=None),
     ),
     *(
         Family(
@@ -370,7 +331,7 @@ FAMILIES: tuple[Family, ...] = (
         "LSTMBlockCell",
         ("lstm_block_cell", "lstm_fused_cell"),
         {OLD: _OLD_BLOCK},
-        options={**_BLOCK, **_always(cell_clip=3.0)},
+        options={**_BLOCK, **always(cell_clip=3.0)},
     ),
     Family(
         "LSTMBlockCell",
@@ -398,7 +359,7 @@ FAMILIES: tuple[Family, ...] = (
 
 # A scope that says nothing is read as the plainest class: LSTMCell, in the leaves of its era.
 PLAIN = FAMILIES[-1]
-KERAS = tuple(family for family in FAMILIES if family.name == "Keras LSTM")
+KERAS = tuple(family for family in FAMILIES if family.name in ("CuDNNLSTM", "Keras LSTM"))
 # Only BasicLSTMCell had Linear below it.
 PLAIN_LEAVES: tuple[tuple[str, Leaves, Family], ...] = (
     (NEW, NEW_CORE, PLAIN),
@@ -406,3 +367,12 @@ PLAIN_LEAVES: tuple[tuple[str, Leaves, Family], ...] = (
     (OLD, _SHARDED, PLAIN),
     (OLD, _LINEAR, FAMILIES[-2]),
 )
+
+
+def library_of(family: str) -> str:
+    """Return the library that a family is of: TensorFlow, where it has no row of its own.
+
+    >>> library_of("LSTMCell"), library_of("LSTM")
+    ('TensorFlow', 'TensorFlow')
+    """
+    return next((row.library for row in FAMILIES if row.name == family), TENSORFLOW)

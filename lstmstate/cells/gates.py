@@ -142,6 +142,7 @@ def _read_gates(graph: Graph, split: Node, gates: int, wired: Wired, products: l
             forget=trace.operand(graph, found.forget, 0),
             outputs=ends[rest[0]],
             product=products[0],
+            products=tuple(products),
             recurrent_activation="sigmoid",
         )
         read_options(graph, wired, step)

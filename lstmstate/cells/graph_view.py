@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from lstmstate.cells.gates import is_multiplied, is_plain_product
-from lstmstate.cells.origin import initial, time_major
+from lstmstate.cells.origin import time_major
 from lstmstate.cells.wired import Wired
 from lstmstate.cells.wiring import wired_cells
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
@@ -39,8 +39,9 @@ class GraphView:
 
     def __init__(self, graph: Graph, kept: Mapping[str, Stored]) -> None:
         self._keys: dict[str, Stored] = {}
+        by_key = {variable.name: variable for variable in kept.values()}
         for key, node in graph.saved_names():
-            variable = kept.get(key[:-2] if key.endswith(":0") else key)
+            variable = by_key.get(key) or kept.get(key[:-2] if key.endswith(":0") else key)
             made = _variable_behind(graph, node.name)
             if variable is not None and made is not None:
                 self._keys.setdefault(made, variable)
@@ -88,11 +89,9 @@ class GraphView:
         named = (self._by_variable.get(name) for stored in roles.values() for name in stored)
         return next((wired for wired in named if wired is not None), None)
 
-    def origin(self, node: Node | None) -> tuple[Stored, bool] | None:
-        """Return the variable that a first state comes from, and whether it is cut out of it."""
-        made, cut = initial(self.graph, node)
-        variable = self._keys.get(made.name) if made is not None else None
-        return None if variable is None else (variable, cut)
+    def variable(self, node: Node | None) -> Stored | None:
+        """Return the checkpoint's variable behind a variable node."""
+        return self._keys.get(node.name) if node is not None else None
 
     def is_trainable(self, variable: Stored) -> bool:
         """Whether the graph lists a variable among those that are trained."""

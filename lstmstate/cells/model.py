@@ -24,6 +24,27 @@ class Option(NamedTuple):
 
 UNKNOWN = Option()
 
+
+class Documented(NamedTuple):
+    """The default of an option that has another default in other releases or classes.
+
+    Attributes:
+        value: the one that is taken where a user accepts it.
+        words: which values there are, and where.
+    """
+
+    value: Value
+    words: str
+
+
+# The classes whose state is (h, c).
+H_FIRST = frozenset(
+    {
+        *("Keras LSTM", "Keras ConvLSTM", "CuDNNLSTM", "PeepholeLSTMCell"),
+        *("Sonnet 1 LSTM", "Sonnet 1 LSTM (peepholes)", "Sonnet 1 LSTM (layer norm)"),
+        *("Sonnet 1 BatchNormLSTM", "Sonnet 2 LSTM"),
+    }
+)
 # Notes on cells whose steps are not all that there is to them.
 MIXED = "the graph mixes its new state with the old one, as zoneout does"
 STRANGE = "its scope has variables of a cell that are no part of it as it was read"
@@ -80,6 +101,8 @@ class Cell(NamedTuple):
         has_pair: whether its state is c and m of `[batch, units]`; a grid and a convolution
             have more axes.
         shard_axis: the axis on which shards are to be joined, None where there are none.
+        documented: the options, and "family", that nothing in the files settles, and what they
+            would be by default.
     """
 
     name: str
@@ -103,6 +126,7 @@ class Cell(NamedTuple):
     notes: tuple[str, ...] = ()
     has_pair: bool = True
     extra: dict[str, Value] = {}  # noqa: RUF012 - never changed
+    documented: dict[str, Documented] = {}  # noqa: RUF012 - never changed
 
     @property
     def state(self) -> StateWidths | None:
@@ -114,7 +138,7 @@ class Cell(NamedTuple):
     @property
     def native_layout(self) -> str | None:
         """The layout in which the cell itself takes its state; None where nothing tells."""
-        if self.family.startswith("Keras") or self.family == "PeepholeLSTMCell":
+        if self.family in H_FIRST:
             return "keras"
         tuples = self.options["state_is_tuple"].value
         return None if tuples is None else "tuple" if tuples else "flat"
@@ -165,8 +189,10 @@ class SavedState(NamedTuple):
         layout: "flat", "c", "m", "h_n", "c_n", "layered", "stacked" or "unknown".
         cell: the cell that it belongs to, where that can be told.
         stack: likewise, for the flat state of a whole stack.
-        source: "graph" where cells are seen to start from it, "name" where its name and width
-            speak for it.
+        source: "graph" where cells are seen to start from it, or to be assigned to it; "name"
+            where its name and width speak for it.
+        is_start: whether the graph starts cells from it.
+        picks_rows: whether the graph takes rows of it by indices, in an order of their own.
     """
 
     variable: str
@@ -175,3 +201,5 @@ class SavedState(NamedTuple):
     cell: str | None = None
     stack: str | None = None
     source: Literal["graph", "name"] = "name"
+    is_start: bool = False
+    picks_rows: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 from lstmstate.cells.model import Direction
 
@@ -21,7 +22,7 @@ AVERAGE = "/ExponentialMovingAverage"
 _SNAKE = (re.compile(r"(.)([A-Z][a-z0-9]+)"), re.compile(r"([a-z0-9])([A-Z])"))
 _COUNTER = re.compile(r"_\d+$")
 
-_DEEPEST = 16  # scopes around a training operation
+_DEEPEST = 16  # scopes around a training operation, and stacks in stacks
 _LAYER = re.compile(r"(?:cell[_-]?|Cell|Layer)(\d{1,6})")
 # "fw" and "bw" stand alone; the whole words are also those of forward models and passes.
 _SIDE = re.compile(
@@ -85,23 +86,56 @@ def word(part: str) -> str:
     return part.lower()
 
 
+class Place(NamedTuple):
+    """A numbered place that a scope may lie in.
+
+    Attributes:
+        stack: the scope that numbers its places.
+        below: how many parts of the scope lie below the place.
+    """
+
+    stack: str
+    number: int
+    below: int
+
+
+def places(scope: str) -> list[Place]:
+    """Return the places that a scope may lie in, the innermost last.
+
+    >>> places("rnn/multi_rnn_cell/cell_1/lstm_cell")
+    [Place(stack='rnn/multi_rnn_cell', number=1, below=1)]
+    """
+    parts = scope.split("/")
+    found: list[Place] = []
+    for at, part in enumerate(parts):
+        if len(found) == _DEEPEST:
+            break
+        numbered, rest = _LAYER.fullmatch(part), len(parts) - at - 1
+        # The dimensions of a grid are numbered too.
+        if numbered and not (at and word(parts[at - 1]) in ("recurrent", "non_recurrent")):
+            found.append(Place("/".join(parts[:at]), int(numbered[1]), rest))
+        elif at and _NUMBER.fullmatch(part) and _is_list_of_cells(parts, at - 1):
+            found.append(Place("/".join(parts[: at - 1]), int(part), rest))
+    return found
+
+
+def _is_list_of_cells(parts: list[str], at: int) -> bool:
+    """Whether a part of a scope is a list in which a stack keeps its cells.
+
+    Keras has cell/cells/0. The DeepRNN of Sonnet 2 has _layers/0, with the variables just below;
+    a model of Keras may have layers in a list of that name, each with a cell.
+    """
+    is_near = len(parts) - at <= 3 and parts[-1] != "cell"
+    return parts[at] == "cells" or (parts[at] == "_layers" and is_near)
+
+
 def layers(scope: str) -> list[tuple[str, int]]:
-    """Return the stacks that a scope stands in and its places there, the innermost last.
+    """Return the stacks that a scope may lie in and its places there, the innermost last.
 
     >>> layers("rnn/multi_rnn_cell/cell_1/lstm_cell")
     [('rnn/multi_rnn_cell', 1)]
     """
-    parts = scope.split("/")
-    found = []
-    for at, part in enumerate(parts):
-        numbered = _LAYER.fullmatch(part)
-        # The dimensions of a grid are numbered too.
-        if numbered and not (at and word(parts[at - 1]) in ("recurrent", "non_recurrent")):
-            found.append(("/".join(parts[:at]), int(numbered[1])))
-        # Keras keeps the cells of a stack in a list: cell/cells/0.
-        elif at and parts[at - 1] == "cells" and _NUMBER.fullmatch(part):
-            found.append(("/".join(parts[: at - 1]), int(part)))
-    return found
+    return [place[:2] for place in places(scope)]
 
 
 def layer(scope: str) -> tuple[str, int] | None:
@@ -152,11 +186,28 @@ def pair(scope: str) -> tuple[str, str] | None:
 
 
 def order(scope: str) -> list[tuple[int, str]]:
-    """Return a key that sorts cell_2 before cell_10, and forward before backward."""
-    told = direction(scope)
-    parts = re.split(r"(\d+)", told[0] if told else scope)
-    key = [(int(part), "") if _NUMBER.fullmatch(part) else (-1, part) for part in parts]
-    return [*key, (1 if told and told[1] == "backward" else 0, "")]
+    """Return a key that sorts cell_2 before cell_10, and forward before backward.
+
+    What is outside counts first: fw/cell_0, fw/cell_1, bw/cell_0; and cell_0/fw, cell_0/bw,
+    cell_1/fw.
+    """
+    key: list[tuple[int, str]] = []
+    at = 0
+    for side in _SIDE.finditer(scope):
+        key += _counted(scope[at : side.start()])
+        key.append((int(any(side[name] for name in _BACK)), ""))
+        at = side.end()
+    return key + _counted(scope[at:])
+
+
+def _counted(text: str) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", text)
+    return [(int(part), "") if _NUMBER.fullmatch(part) else (-1, part) for part in parts]
+
+
+def is_cell_scope(part: str) -> bool:
+    """Whether a part of a scope can be that of a cell: it names no loop and no direction."""
+    return word(part) != "rnn" and not _SIDE.search(part)
 
 
 def is_attention(part: str) -> bool:

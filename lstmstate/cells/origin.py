@@ -79,23 +79,7 @@ def is_column_cut(graph: Graph, state: Node) -> bool:
     return False
 
 
-def batch_size(graph: Graph, c_old: Node) -> Option:
-    """Return the static batch size; value None where it is dynamic."""
-    node, _ = initial(graph, c_old)
-    if node is None:
-        return UNKNOWN
-    if node.op == "Fill":
-        return _first_size(graph, trace.operand(graph, node, 0))
-    if node.op in VARIABLE_OPS or node.op in FED:
-        shape = node.shape()
-        return Option(shape[0], "graph") if shape and len(shape) == 2 else UNKNOWN
-    if node.op == "Const":
-        constant = node.constant_shape()
-        return Option(constant[0], "graph") if constant and len(constant) == 2 else UNKNOWN
-    return UNKNOWN
-
-
-def _first_size(graph: Graph, dims: Node | None) -> Option:
+def first_size(graph: Graph, dims: Node | None) -> Option:
     """Return the first number of a shape that a graph puts together."""
     dims = trace.through(graph, dims)
     while dims is not None and dims.op in trace.JOINING | _RESHAPING:

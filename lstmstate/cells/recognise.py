@@ -18,8 +18,8 @@ from lstmstate.cells.families import (
     OLD,
     PLAIN,
     PLAIN_LEAVES,
-    Family,
 )
+from lstmstate.cells.family import Family
 from lstmstate.cells.graph_view import GraphView, Stored
 from lstmstate.cells.model import MIXED, OPTIONS, UNKNOWN, Cell, Option
 from lstmstate.cells.scopes import (
@@ -133,7 +133,11 @@ class Recognition:
                 continue
             measure = shapes.grid_dimension if _grid(scope) else family.widths
             widths = measure(shapes_of(roles))
-            if widths is not None and not self._is_dense(roles):
+            if (
+                widths is not None
+                and not (_LAYER.issuperset(family.required) and self._is_dense(roles))
+                and not ("family" in family.documented and self._is_shown_otherwise(roles))
+            ):
                 if family.owns_scope:
                     known = {v.name for stored in roles.values() for v in stored}
                     rest = {leaf: v for leaf, v in leaves.items() if v.name not in known}
@@ -146,6 +150,11 @@ class Recognition:
         """Whether the graph shows that what is called a cell is a dense layer."""
         kernel = roles.get("kernel", ())
         return self.graph is not None and len(kernel) == 1 and self.graph.is_dense(kernel[0])
+
+    def _is_shown_otherwise(self, roles: Roles) -> bool:
+        """Whether the graph has the kernel, and shows no cell that it is of."""
+        view, kernel = self.graph, roles["kernel"]
+        return view is not None and view.of(kernel) is None and any(map(view.knows, kernel))
 
     # ---- by the graph
 
@@ -224,13 +233,9 @@ class Recognition:
         cell = cell._replace(notes=strange(self._scopes.get(scope, {}), stored))
         if wired is not None and self.graph is not None:
             cell = _with_graph(cell, wired, self.graph)
-        elif (
-            cell.options["recurrent_activation"].source == "default"
-            and self.graph is not None
-            and self.graph.multiplies(stored)
-        ):
+        elif self.graph is not None and self.graph.multiplies(stored):
             # A graph that shows the cell in a way that has no name here shows no default.
-            cell = cell._replace(options=cell.options | {"recurrent_activation": UNKNOWN})
+            cell = cell._replace(documented={})
         # Cells that a user wrote into one scope are told by their kernels.
         name = scope if scope not in self._found else stored[0].path
         self._found[name] = cell._replace(name=name)
@@ -245,6 +250,7 @@ class Recognition:
         return objects or _OF_2.search(scope) is not None
 
 
+_LAYER = frozenset({"kernel", "bias"})  # the roles of a dense layer
 _GRID = re.compile(r"Grid\d+(Basic)?LSTMCell")
 
 
@@ -260,7 +266,7 @@ def _row(name: str) -> Family:
 def _unnamed(wired: Wired, roles: Roles, plain: Family) -> Family:
     """Return the family of a cell that only the graph shows."""
     if "recurrent_kernel" in roles:
-        return KERAS[-1]._replace(name="LSTM", options={}, since_2={})
+        return KERAS[-1]._replace(name="LSTM", options={}, documented={}, since_2={})
     if wired.block:
         return _row(_BLOCK_FAMILIES[wired.block])
     if len(roles["kernel"][0].shape) > 2:
@@ -301,7 +307,7 @@ def _cell(
         # LSTMFusedCell and LSTMBlockCell of 0.10 and 0.11 made them, used or not.
         peepholes=None if peepholes and always else peepholes,
         layer_norm=any(role.endswith("/gamma") for role in roles),
-        options={name: family.option(name, is_of_2=is_of_2) for name in OPTIONS},
+        options={name: family.option(name) for name in OPTIONS},
         variables={role: tuple(v.name for v in shards) for role, shards in roles.items()},
         parameters=sum(variable.size for variable in stored),
         nbytes=sum(variable.nbytes or 0 for variable in stored),
@@ -311,6 +317,7 @@ def _cell(
         direction=direction[1] if direction else None,
         has_pair=family.has_pair,
         extra={} if widths.groups is None else {"number_of_groups": widths.groups},
+        documented=family.documented | (family.since_2 if is_of_2 else {}),
     )
 
 
@@ -372,6 +379,7 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
     settled = order if order and len(order) == len(cell.gate_order) else cell.gate_order
     return cell._replace(
         family=family,
+        documented={},  # the graph shows them, or something that is no default
         notes=(
             *cell.notes,
             *(

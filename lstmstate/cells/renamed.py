@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from lstmstate.cells import names
-from lstmstate.cells.families import FAMILIES, Family
+from lstmstate.cells.families import FAMILIES
+from lstmstate.cells.family import Family
 from lstmstate.cells.model import Cell
 from lstmstate.checkpoint import objects
 

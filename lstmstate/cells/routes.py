@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from lstmstate.cells import names
 from lstmstate.cells.model import Cell, Stack
 from lstmstate.cells.stacks import name_of, together
 from lstmstate.errors import UnsupportedError, printable
@@ -77,6 +78,19 @@ def routes(cells: Iterable[Cell], stacks: Sequence[Stack]) -> list[Route]:
     found = [way for group in together(stacks) for way in _ways(*group)]
     inside = {cell.name for stack in stacks for layer in stack.layers for cell in layer}
     return found + [of_cell(cell) for cell in cells if cell.name not in inside]
+
+
+def in_order(cells: Iterable[Cell], stacks: Sequence[Stack]) -> list[Cell]:
+    """Return cells in the order that every list and every state has them in.
+
+    Those of a network stand together, as its route has them: the forward layers and then the
+    backward ones of a bidirectional_dynamic_rnn, layer by layer of a
+    stack_bidirectional_dynamic_rnn. Networks stand in the order of their names.
+    """
+    by_name = sorted(cells, key=lambda cell: names.order(cell.name))
+    ways = sorted(routes(by_name, stacks), key=lambda route: names.order(route.cells[0].name))
+    found = {cell.name: cell for route in ways for cell in route.cells}
+    return list((found | {cell.name: cell for cell in by_name}).values())
 
 
 def _ways(stack: Stack, other: Stack | None = None) -> list[Route]:

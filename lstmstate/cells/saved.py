@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from lstmstate.cells import names, state_names
 from lstmstate.cells.graph_view import GraphView, Stored
+from lstmstate.cells.kept import kept_states
 from lstmstate.cells.model import Cell, SavedState, Stack
 from lstmstate.cells.recognise import Recognition
 
@@ -13,62 +15,69 @@ Fits = dict[str, dict[int, list[Cell]]]  # layout → width → the cells with s
 
 
 def saved_states(
-    found: Recognition, stacks: list[Stack], variables: Iterable[Stored]
+    found: Recognition, view: GraphView | None, stacks: list[Stack], variables: Iterable[Stored]
 ) -> list[SavedState]:
     """Return the variables that hold a state of one of the cells.
 
     A state is never trainable in the sense of a weight, is no slot and no part of a cell, has
     a batch before its width, and fits a cell or a stack. Where the graph shows that a cell
-    starts from a variable, that is told; else the name has to speak of a state.
+    starts from a variable, or is assigned to one, that counts; else the name has to speak of a
+    state.
     """
-    view = found.graph
-    by_graph, owners = _by_graph(view, found.cells) if view is not None else ({}, {})
+    by_graph = kept_states(view, found.cells, stacks) if view is not None else {}
     fits: Fits = {"flat": {}, "c": {}, "m": {}}
     for cell in found.cells:
         for layout, cells in fits.items():
             if cell.state is not None:
                 cells.setdefault(getattr(cell.state, layout), []).append(cell)
     states = []
-    for variable in variables:
+    everything = list(variables)
+    by_place = _of_keras(everything, found.cells)
+    for variable in everything:
         if variable.name in found.slots or variable.name in found.roles:
             continue
         if not variable.dtype.startswith(("float", "bfloat", "complex")):
             continue
-        state = by_graph.get(variable.name) or _by_name(variable, fits, stacks, view)
+        state = by_graph.get(variable.name) or by_place.get(variable.name)
+        if state is None:
+            state = _with_stack(_by_name(variable, fits, stacks, view), found.cells, stacks)
         if state is not None:
-            known = owners.get(variable.name, set())
-            states.append(_with_stack(state, variable, found.cells, stacks, known))
+            states.append(state)
     return states
 
 
-def _by_graph(
-    view: GraphView, cells: list[Cell]
-) -> tuple[dict[str, SavedState], dict[str, set[str]]]:
-    """Return the variables from which the first steps of cells take their state, and which do."""
-    uses: dict[str, set[tuple[str, str]]] = {}  # variable → (layout, cell) of each use
-    found: dict[str, Stored] = {}
-    for cell in cells:
-        wired = view.cell_of(cell.variables)
-        for first in wired.firsts if wired else ():
-            for half, node in zip("cm", first, strict=True):
-                origin = view.origin(node)
-                if origin is not None:
-                    variable, cut = origin
-                    found[variable.name] = variable
-                    uses.setdefault(variable.name, set()).add(("flat" if cut else half, cell.name))
-    states = {}
-    for name, used in uses.items():
-        layouts = {layout for layout, _ in used}
-        owners = {owner for _, owner in used}
-        states[name] = SavedState(
-            name,
-            # One variable for both halves is a start, such as zeros, and no flat state.
-            "flat" if "flat" in layouts else layouts.pop() if len(layouts) == 1 else "unknown",
-            found[name].shape,
-            owners.pop() if len(owners) == 1 else None,
-            source="graph",
-        )
-    return states, {name: {owner for _, owner in used} for name, used in uses.items()}
+_OF_LAYER = re.compile(r"(?P<layer>.+?)(?:/keras_api)?/states/(?P<number>\d+)")
+
+
+def _of_keras(variables: Iterable[Stored], cells: list[Cell]) -> dict[str, SavedState]:
+    """Return the states of stateful layers of Keras, which lists them as h and c: 0 and 1.
+
+    Source: `LSTMCell.get_initial_state` of Keras 2 and 3.
+    """
+    of_layer: dict[str, dict[int, Stored]] = {}
+    for variable in variables:
+        place = _OF_LAYER.fullmatch(variable.path)
+        if place:
+            of_layer.setdefault(place["layer"], {})[int(place["number"])] = variable
+    states: dict[str, SavedState] = {}
+    for layer, both in of_layer.items():
+        scopes = {layer, *(names.parent(one.full_name or "") for one in both.values())} - {""}
+        owners = [
+            cell
+            for cell in cells
+            if cell.native_layout == "keras" and scopes & {cell.name, names.parent(cell.name)}
+        ]
+        state = owners[0].state if len(owners) == 1 else None
+        if state is None or sorted(both) != [0, 1]:
+            continue
+        if (both[0].shape[-1:], both[1].shape[-1:]) == ((state.m,), (state.c,)):
+            states |= {
+                both[number].name: SavedState(
+                    both[number].name, half, both[number].shape, owners[0].name
+                )
+                for number, half in enumerate(("m", "c"))
+            }
+    return states
 
 
 def _by_name(
@@ -117,21 +126,14 @@ def _state(variable: Stored, layout: str, cells: list[Cell]) -> SavedState:
 
 
 def _with_stack(
-    state: SavedState, variable: Stored, cells: list[Cell], stacks: list[Stack], owners: set[str]
-) -> SavedState:
-    """Name the stack whose flat state a variable is: its cells are seen to start from it, or
-    only one stack has that width.
-    """
-    if state.layout != "flat" or not variable.shape:
+    state: SavedState | None, cells: list[Cell], stacks: list[Stack]
+) -> SavedState | None:
+    """Name the stack whose flat state a variable is, where only one has that width."""
+    if state is None or state.layout != "flat":
         return state
-    width = variable.shape[-1]
+    width = state.shape[-1]
     one = next((cell for cell in cells if cell.name == state.cell), None)
     if one is not None and one.state and one.state.flat == width:
         return state
-    whole = [
-        stack
-        for stack in stacks
-        if stack.flat == width and owners <= {cell.name for layer in stack.layers for cell in layer}
-    ]
-    named = whole[0].name if len(whole) == 1 else None
-    return SavedState(state.variable, "flat", state.shape, None, named, state.source)
+    whole = [stack for stack in stacks if stack.flat == width]
+    return state._replace(cell=None, stack=whole[0].name if len(whole) == 1 else None)

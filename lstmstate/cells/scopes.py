@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from lstmstate.cells import names
-from lstmstate.cells.families import (
-    OLD,
-    PLAIN,
-    PLAIN_LEAVES,
-    Family,
-    Leaves,
-)
+from lstmstate.cells.families import OLD, PLAIN, PLAIN_LEAVES
+from lstmstate.cells.family import Family, Leaves
 from lstmstate.cells.graph_view import Stored
 from lstmstate.cells.model import STRANGE
 from lstmstate.cells.shapes import Shapes

@@ -70,6 +70,26 @@ def coupled(shapes: Shapes) -> Widths | None:
     return fused(shapes, gates=3)
 
 
+def lingvo(shapes: Shapes) -> Widths | None:
+    """As `fused`, with the gates j, i, f, o, or j, f, o where i is what f leaves.
+
+    Where both fit no width is told.
+    """
+    if shapes.get("mask", shapes["kernel"]) != shapes["kernel"]:
+        return None
+    ways = [(fused(shapes, gates=len(order)), order) for order in ("jifo", "jfo")]
+    fits = [found._replace(gate_order=order) for found, order in ways if found is not None]
+    return fits[0] if len(fits) == 1 else Widths(None, None) if fits else None
+
+
+def lingvo_norm(shapes: Shapes) -> Widths | None:
+    """As `fused`, with a bias `[8H]`: 4H biases, then 4H scales of a layer norm."""
+    kernel, bias = shapes["kernel"], shapes["bias"]
+    if len(kernel) != 1 or bias != ((2 * kernel[0][-1],),):
+        return None
+    return fused({role: parts for role, parts in shapes.items() if role != "bias"})
+
+
 def time_freq(shapes: Shapes) -> Widths | None:
     """Kernel `[feature_size + 2H, 4H]`: the m of the time step and of the last frequency."""
     return fused(shapes, states=2)
@@ -98,8 +118,8 @@ def weight_norm(shapes: Shapes) -> Widths | None:
 
 @_whole
 def keras(shapes: Shapes) -> Widths | None:
-    """Kernel `[I, 4H]`, recurrent kernel `[H, 4H]`, bias `[4H]` (cuDNN's: `[8H]`)."""
-    return _two_kernels(shapes, gates=4, bias_sets=(1, 2))
+    """Kernel `[I, 4H]`, recurrent kernel `[R, 4H]`, bias `[4H]`, projection `[H, P]`."""
+    return _two_kernels(shapes, gates=4, bias_sets=(1,))
 
 
 @_whole

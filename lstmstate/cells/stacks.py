@@ -11,7 +11,7 @@ from lstmstate.cells.model import Cell, Stack
 def stacks(
     cells: Iterable[Cell], paths: Iterable[str] = (), between: Iterable[str] = ()
 ) -> list[Stack]:
-    """Return the stacks that some cells form.
+    """Return the stacks that some cells form; a cell knows its layer there.
 
     Args:
         paths: those of all variables.
@@ -22,46 +22,37 @@ def stacks(
     layers of two cells; directions that lie around them make two stacks that run apart, since
     TensorFlow never lets one feed the other. A pair without numbers is a stack of one layer.
     """
+    cells = list(cells)
     shown: dict[str, str] = {}  # what to call a pair, which is kept under its pattern
-    places: dict[str, dict[int, list[Cell]]] = {}
+    members: dict[str, list[tuple[Cell, ...]]] = {}
+    found_places = _Places(cells, _states_of_others(paths))
+    pairs: dict[str, list[Cell]] = {}
     for cell in cells:
-        numbered = names.layer(cell.name) if cell.layer is not None else None
         paired = names.pair(cell.name)
-        if numbered:
-            places.setdefault(numbered[0], {}).setdefault(numbered[1], []).append(cell)
-        elif paired:
+        if cell.layer is None and paired:
             shown[paired[0]] = paired[1]
-            places.setdefault(paired[0], {}).setdefault(0, []).append(cell)
-    others = _states_of_others(paths)
+            pairs.setdefault(paired[0], []).append(cell)
+    members = found_places.stacks() | {name: [_sorted(some)] for name, some in pairs.items()}
     strangers = _by_layer(between)
-    sides = {names.direction(name): name for name in places if name not in shown}
+    sides = {names.direction(name): name for name in members if name not in shown}
     found = []
-    for name, members in sorted(places.items(), key=lambda place: names.order(place[0])):
-        layers = tuple(
-            tuple(
-                sorted(members[number], key=lambda cell: (cell.direction == "backward", cell.name))
-            )
-            for number in sorted(members)
-        )
-        if layers[0][0].layer is None and len({cell.direction for cell in layers[0]}) < 2:
+    for name, layers in sorted(members.items(), key=lambda stack: names.order(stack[0])):
+        if name in shown and len({cell.direction for cell in layers[0]}) < 2:
             continue  # one direction alone is a cell, not a stack
         around = None if name in shown else names.direction(name)
         other = around and sides.get(
             (around[0], "backward" if around[1] == "forward" else "forward")
         )
-        places_of_all = others.get(name, set()) | set(members)
-        is_whole = sorted(places_of_all) == list(range(len(members)))
+        is_whole = name in shown or name in found_places.whole
         found.append(
             Stack(
                 name=shown.get(name, name),
-                layers=layers,
+                layers=tuple(layers) if name in shown or not is_whole else _numbered(layers),
                 flat=_flat(layers) if is_whole else None,
                 direction=around[1] if around else None,
                 paired_with=other or None,
                 is_whole=is_whole,
-                between=tuple(
-                    path for place in sorted(members) for path in strangers.get((name, place), ())
-                ),
+                between=tuple(strangers.get(name, ())),
             )
         )
     return found
@@ -104,13 +95,134 @@ def called(name: str, stacks: Sequence[Stack]) -> list[tuple[Stack, ...]]:
     return found
 
 
-def _by_layer(paths: Iterable[str]) -> dict[tuple[str, int], list[str]]:
-    """Return the variables that stand in the layers of stacks, by stack and place."""
-    found: dict[tuple[str, int], list[str]] = {}
+def _numbered(layers: Iterable[tuple[Cell, ...]]) -> tuple[tuple[Cell, ...], ...]:
+    """Return the layers of a whole stack; their cells know which they are."""
+    return tuple(
+        tuple(cell._replace(layer=number) for cell in layer) for number, layer in enumerate(layers)
+    )
+
+
+def _sorted(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    return tuple(sorted(cells, key=lambda cell: (cell.direction == "backward", cell.name)))
+
+
+class _Places:
+    """Numbered places of cells, of which some make stacks.
+
+    A user may call a cell cell_1 too, and put a MultiRNNCell into another: of the places that a
+    cell may lie in, the outermost counts whose stack is whole then, each of its layers a cell, a
+    pair of directions, or a stack.
+
+    Attributes:
+        whole: the scopes of the stacks that are.
+    """
+
+    def __init__(self, cells: Iterable[Cell], others: dict[str, set[int]]) -> None:
+        self._of = {cell.name: names.places(cell.name) for cell in cells if cell.layer is not None}
+        self._cells: dict[str, dict[int, list[Cell]]] = {}  # stack → place → what lies in it
+        for cell in cells:
+            for place in self._of.get(cell.name, ()):
+                self._cells.setdefault(place.stack, {}).setdefault(place.number, []).append(cell)
+        self._others = others
+        self._known: dict[str, list[tuple[Cell, ...]] | None] = {}
+        self.whole: set[str] = set()
+
+    def stacks(self) -> dict[str, list[tuple[Cell, ...]]]:
+        """Return the layers of each stack, by its scope."""
+        found: dict[str, list[tuple[Cell, ...]]] = {}
+        loose: dict[str, dict[int, list[Cell]]] = {}
+        taken: set[str] = set()
+        by_name = {
+            cell.name: cell
+            for places in self._cells.values()
+            for some in places.values()
+            for cell in some
+        }
+        for name, places in self._of.items():
+            if name in taken:
+                continue
+            top = next(
+                (p.stack for p in places if self._layers(p.stack) and not self._is_around(p.stack)),
+                None,
+            )
+            if top is None:
+                own = [place for place in places if place.below] or places
+                loose.setdefault(own[-1].stack, {}).setdefault(own[-1].number, []).append(
+                    by_name[name]
+                )
+                continue
+            found[top] = self._layers(top) or []
+            self.whole.add(top)
+            taken |= {cell.name for layer in found[top] for cell in layer}
+        for stack, members in loose.items():
+            if stack not in found:
+                found[stack] = [_sorted(members[number]) for number in sorted(members)]
+        return found
+
+    def _is_around(self, stack: str) -> bool:
+        """Whether a stack has one layer, which is a stack of its own."""
+        layers = self._layers(stack) or []
+        return len(self._cells[stack]) == 1 and self._inner(stack, layers[0]) is not None
+
+    def _layers(self, stack: str) -> list[tuple[Cell, ...]] | None:
+        """Return the layers of a stack from its first to its last; None where it is not whole."""
+        if stack not in self._known:
+            self._known[stack] = self._made(stack)
+        return self._known[stack]
+
+    def _made(self, stack: str) -> list[tuple[Cell, ...]] | None:
+        members = self._cells[stack]
+        if sorted(self._others.get(stack, set()) | set(members)) != list(range(len(members))):
+            return None
+        layers: list[tuple[Cell, ...]] = []
+        for number in range(len(members)):
+            cells = _sorted(members[number])
+            inner = self._inner(stack, cells)
+            if inner is not None:
+                within = self._layers(inner)
+                if within is None or sum(map(len, within)) != len(cells):
+                    return None
+                layers += within
+            elif any(self._goes_on(stack, cell) for cell in cells):
+                return None
+            elif len(cells) == 1 or [c.direction for c in cells] == ["forward", "backward"]:
+                layers.append(cells)
+            else:
+                return None
+        return layers
+
+    def _inner(self, stack: str, cells: tuple[Cell, ...]) -> str | None:
+        """Return the stack that is itself a layer: its scope lies in the place, with no loop
+        and no direction between.
+        """
+        found = set()
+        for cell in cells:
+            behind = iter(self._of[cell.name])
+            depth = next(place.below for place in behind if place.stack == stack)
+            found.add(next((p.stack for p in behind if depth - p.below == 2), None))
+        inner = found.pop() if len(found) == 1 else None
+        return inner if inner is not None and names.is_cell_scope(names.last(inner)) else None
+
+    def _goes_on(self, stack: str, cell: Cell) -> bool:
+        """Whether a cell lies in a further place, other than by its own name."""
+        behind = [
+            place
+            for place in self._of[cell.name]
+            if place.stack.startswith(f"{stack}/" if stack else "")
+        ]
+        return any(place.below for place in behind if place.stack != stack)
+
+
+def _by_layer(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Return the variables that lie in the layers of stacks, by stack and in its order."""
+    found: dict[str, list[tuple[int, str]]] = {}
     for path in paths:
-        for layer in names.layers(path):
-            found.setdefault(layer, []).append(path)
-    return found
+        for stack, place in names.layers(path):
+            found.setdefault(stack, []).append((place, path))
+    return {
+        stack: [path for _, path in sorted(some, key=lambda one: one[0])]
+        for stack, some in found.items()
+    }
 
 
 def _states_of_others(paths: Iterable[str]) -> dict[str, set[int]]:
@@ -126,7 +238,7 @@ def _states_of_others(paths: Iterable[str]) -> dict[str, set[int]]:
     return found
 
 
-def _flat(layers: tuple[tuple[Cell, ...], ...]) -> int | None:
+def _flat(layers: Iterable[tuple[Cell, ...]]) -> int | None:
     """Return the width of the flat state of all cells, None where there is none, or unknown."""
     if any(len(layer) > 1 or layer[0].native_layout == "keras" for layer in layers):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lstmstate.cells.model import Option
+from lstmstate.cells.squash import Value
 from lstmstate.checkpoint.node import Node
 
 
@@ -38,9 +39,10 @@ class Wired:
         complete: whether m = o * act(c) was seen too.
         differing: options that two uses of the cell do not share.
         steps: the nodes of each step.
-        firsts: for each step the nodes that it takes c and m from.
+        firsts: for each step the values that it takes c and m from.
         inputs: for each step the node that its input comes from, where it is seen.
         outputs: the names of the products o * act(c), and of what they are multiplied into.
+        lasts: (name of a node, which of its outputs) → "c" or "m", what a step makes of them.
         takes_sum: whether its input is a sum of what another cell gives and something else.
         is_residual: whether its input is added to its output.
         is_mixed: whether its new c is mixed with the old one before it is carried on.
@@ -64,13 +66,14 @@ class Wired:
         self.options = options or {}
         self.frame = frame
         self.peephole_attribute = peephole_attribute
-        self.firsts: list[tuple[Node | None, Node | None]] = []
+        self.firsts: list[tuple[Value | None, Value | None]] = []
         self.steps: list[WiredStep] = []
         self.differing: set[str] = set()
         self.m_first = False
         self.c_new: str | None = None
         self.complete = True
         self.inputs: list[Node] = []
+        self.lasts: dict[tuple[str, int], str] = {}
         self.outputs: list[str] = []
         self.takes_sum = False
         self.is_residual = False

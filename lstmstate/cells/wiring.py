@@ -73,4 +73,5 @@ def _merge(known: Wired, step: Wired) -> None:
     known.steps += step.steps
     known.inputs += step.inputs
     known.outputs += step.outputs
+    known.lasts |= step.lasts
     known.is_mixed = known.is_mixed or step.is_mixed

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from lstmstate.checkpoint import wire
 from lstmstate.checkpoint.node import Node, parse_node
@@ -20,12 +21,16 @@ INLINED = "\0"  # what the names of nodes out of functions begin with
 _CALLS = {"body": 0, "then_branch": 1, "else_branch": 1, "f": 0}
 
 
-def inlined(library: bytes, nodes: dict[str, Node]) -> Iterator[Node]:
+Returns = dict[str, list[list[str]]]
+
+
+def inlined(library: bytes, nodes: dict[str, Node], returns: Returns) -> Iterator[Node]:
     """Yield the nodes of all functions that the graph calls, directly or through others.
 
     Args:
         library: a FunctionDefLibrary {1 repeated FunctionDef}.
         nodes: the nodes of the graph itself.
+        returns: receives for each caller what the functions laid in there return, as tensors.
     """
     bodies = wire.all_bytes(wire.message(library).get(1))
     # What is laid in stands under a number: a long name would be there once for every node.
@@ -34,23 +39,42 @@ def inlined(library: bytes, nodes: dict[str, Node]) -> Iterator[Node]:
     while queue:
         caller = queue.popleft()
         for attribute, before in _CALLS.items() if functions else ():
-            build = functions.pop(caller.function(attribute) or "", None)
-            if build is not None:
+            function = functions.pop(caller.function(attribute) or "", None)
+            if function is not None:
                 given = [tensor for tensor in caller.inputs if not tensor.startswith("^")]
-                for node in build(caller.name, given[before:]):
+                returns.setdefault(caller.name, []).append(function.outputs)
+                for node in function.build(caller.name, given[before:]):
                     queue.append(node)
                     yield node
 
 
-def _function(data: bytes, scope: str) -> tuple[str, Callable[[str, list[str]], Iterator[Node]]]:
-    """Read a FunctionDef: 1 signature {1 name, 2 repeated input_arg {1 name}}, 3 node_def."""
+class _Function(NamedTuple):
+    """The body of a function, to be laid in; `outputs` are the tensors that it returns."""
+
+    build: Callable[[str, list[str]], Iterator[Node]]
+    outputs: list[str]
+
+
+def _function(data: bytes, scope: str) -> tuple[str, _Function]:
+    """Read a FunctionDef: 1 signature, 3 node_def, 4 ret {1 output_arg, 2 tensor}.
+
+    A signature is {1 name, 2 repeated input_arg {1 name}, 3 repeated output_arg {1 name}}.
+    """
     found = wire.message(data)
     signature = wire.message(wire.last_bytes(found.get(1)))
     name = wire.text(wire.last_bytes(signature.get(1)))
-    arguments = [
-        wire.text(wire.last_bytes(wire.message(argument).get(1)))
-        for argument in wire.all_bytes(signature.get(2))
-    ]
+    arguments, results = (
+        [
+            wire.text(wire.last_bytes(wire.message(argument).get(1)))
+            for argument in wire.all_bytes(signature.get(field))
+        ]
+        for field in (2, 3)
+    )
+    entries = [wire.message(entry) for entry in wire.all_bytes(found.get(4))]
+    returned = {
+        wire.text(wire.last_bytes(entry.get(1))): wire.text(wire.last_bytes(entry.get(2)))
+        for entry in entries
+    }
 
     def build(frame: str, given: list[str]) -> Iterator[Node]:
         for argument, tensor in zip(arguments, given, strict=False):
@@ -60,7 +84,8 @@ def _function(data: bytes, scope: str) -> tuple[str, Callable[[str, list[str]], 
             inputs = [_input(scope, tensor) for tensor in node.inputs]
             yield Node(f"{scope}/{node.name}", node.op, inputs, node.attributes)
 
-    return name, build
+    outputs = [_input(scope, returned.get(result, "")) for result in results]
+    return name, _Function(build, outputs)
 
 
 def _input(scope: str, tensor: str) -> str:

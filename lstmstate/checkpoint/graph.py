@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lstmstate import limits
 from lstmstate.checkpoint import identify, wire
-from lstmstate.checkpoint.functions import inlined
+from lstmstate.checkpoint.functions import Returns, inlined
 from lstmstate.checkpoint.node import Node, parse_node
 from lstmstate.checkpoint.source import LFS_POINTER, read_whole
 from lstmstate.errors import CorruptError, UnsupportedError, located
@@ -43,6 +43,7 @@ class Graph:
         producer: GraphDef.versions.producer.
         library: its functions, a FunctionDefLibrary as bytes.
         trainable: node names of the trainable variables; None where the graph lists none.
+        returns: for each node that calls functions, the tensors that each of them returns.
         damage: what is wrong with the file behind the graph, which itself is whole; None for
             a whole file.
         has_end: whether its GraphDef has what TensorFlow writes behind the nodes. Without it
@@ -59,6 +60,7 @@ class Graph:
         self.library = b""
         self.tensorflow_version: str | None = None
         self.trainable: frozenset[str] | None = None
+        self.returns: Returns = {}
         self.damage: str | None = None
         self.has_end = False
         self._edges: dict[str, list[Edge]] | None = None
@@ -99,7 +101,7 @@ class Graph:
                 self.producer = wire.last_int(wire.message(value).get(1))
 
         if self.library:
-            for node in list(inlined(self.library, self.nodes)):
+            for node in list(inlined(self.library, self.nodes, self.returns)):
                 self._add(node)
 
     def _add(self, node: Node) -> None:

@@ -16,6 +16,8 @@ from lstmstate.checkpoint.variables import Shape
 from lstmstate.errors import CorruptError
 
 _LARGEST = {"f": 3.4028234e38, "e": 65504.0}  # what struct packs without overflow
+# How struct names a NumPy type; bfloat16, which has none, is read as patterns of 16 bits.
+_CODES = {"f2": "e", "f4": "f", "f8": "d", "i4": "i", "i8": "q", "u1": "B", "?": "?", "bf2": "H"}
 _MAX_CONSTANT = 64  # numbers of a constant that are worth reading: hyper-parameters are few
 
 
@@ -198,9 +200,7 @@ def _constant(data: bytes) -> Constant | None:
     count = 1
     for size in shape:
         count *= size
-    code = {"f2": "e", "f4": "f", "f8": "d", "i4": "i", "i8": "q", "u1": "B", "?": "?"}.get(
-        dtype.storage
-    )
+    code = _CODES.get("bf2" if dtype.name == "bfloat16" else dtype.storage)
     if not 0 < count <= _MAX_CONSTANT or code is None:
         return None
     content = wire.last_bytes(found.get(4))
@@ -218,10 +218,16 @@ def _constant(data: bytes) -> Constant | None:
         values = struct.unpack(f"<{len(content) // dtype.itemsize}{code}", content)
     else:
         values = tuple(islice(packed_ints(stored), count))
-        if code == "e":  # half_val holds bit patterns
+        if code in "eH":  # half_val has bit patterns
             patterns = [int(value) & 0xFFFF for value in values]
-            values = struct.unpack(f"<{len(values)}e", struct.pack(f"<{len(values)}H", *patterns))
+            values = struct.unpack(
+                f"<{len(values)}{code}", struct.pack(f"<{len(values)}H", *patterns)
+            )
     values = values or (0,)  # a TensorProto without values is one of zeros
+    if code == "H":  # a bfloat16 is the upper half of a float32
+        values = struct.unpack(
+            f"<{len(values)}f", struct.pack(f"<{len(values)}I", *(int(v) << 16 for v in values))
+        )
     if code in "fe":
         values = tuple(_shortest(value, code) for value in values)
     # A TensorProto may leave out repetitions of its last value.

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
+# Exported checkpoints only number their variables.
+NUMBERED = ("variables/", "_all_variables/")
+
 
 class Reader(Protocol):
     """What knows a file format: which variables there are, and where their bytes lie."""
@@ -97,13 +100,13 @@ class Variable:
     def path(self) -> str:
         """Where it stands in its model: the name of the key, or of the object that it belongs to.
 
-        Exported object-based checkpoints only number their variables (`variables/0`); the
-        object graph then has the name.
+        Exported object-based checkpoints only number their variables (`variables/0`, and
+        `_all_variables/0` of Keras 3); the object graph then has the name.
         """
         path = objects.object_path(self.name)
         if path is None:
             return self.name[:-2] if self.name.endswith(":0") else self.name
-        return self.full_name if self.full_name and path.startswith("variables/") else path
+        return self.full_name if self.full_name and path.startswith(NUMBERED) else path
 
     @property
     def is_slot(self) -> bool:

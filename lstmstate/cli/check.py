@@ -55,6 +55,7 @@ _WIDTH = click.IntRange(min=1)
 @click.option("--forget-bias", type=float, metavar="X", help="The forget_bias of every cell.")
 @click.option("--era", type=click.Choice(_ERAS), help="The age of the cells' names.")
 @click.option("--cell", "cell", metavar="NAME", help="Assert of this cell of a checkpoint only.")
+@options.assume_defaults
 @options.from_layout
 @options.header
 @options.checksums
@@ -63,6 +64,7 @@ _WIDTH = click.IntRange(min=1)
 def command(
     paths: tuple[str, ...],
     cell: str | None,
+    assume_defaults: bool,
     from_layout: str | None,
     header: bool | None,
     no_checksums: bool,
@@ -74,7 +76,8 @@ def command(
 
     Each assertion that fails is one line. Of a checkpoint, the assertions on cells are held
     against all of them, and those on the state against the states saved in it. For a name that is
-    not there, the line tells what the same tensor is called in this file.
+    not there, the line tells what the same tensor is called in this file. What the files do not
+    record is unknown, and what is asserted of it fails, unless defaults are assumed.
 
     A plain number after --cells counts cells. With a comma or a colon it lists their widths, as in
     the other commands: 24,12 is two cells, 24:24 one cell of 24 units, 128:64 one with a
@@ -97,7 +100,15 @@ def command(
         if asserted[name] is not None and math.isnan(asserted[name]):
             raise click.UsageError(f"--{name.replace('_', '-')} is not a number")
     verify = options.verify(no_checksums, quiet=quiet)
-    checker = _Checker(cell, from_layout, header, asserted, verify=verify, quiet=quiet)
+    checker = _Checker(
+        cell,
+        from_layout,
+        header,
+        asserted,
+        assume_defaults=assume_defaults,
+        verify=verify,
+        quiet=quiet,
+    )
     results: list[tuple[str, list[Finding]]] = []
     failed = []
     for path in paths:
@@ -148,9 +159,11 @@ class _Checker:
         header: bool | None,
         asserted: dict[str, Any],
         *,
+        assume_defaults: bool,
         verify: bool,
         quiet: bool,
     ) -> None:
+        self._assume_defaults = assume_defaults
         self._cell = cell
         self._from_layout = from_layout
         self._header = header
@@ -170,7 +183,14 @@ class _Checker:
             ckpt = opened.ckpt
             if opened.is_model and ckpt is not None:
                 cells = list(ckpt.cells.values()) if self._cell is None else [ckpt.cell(self._cell)]
-                return list(check(Target(ckpt, cells, lambda: all_states(ckpt), meter.add), wanted))
+                target = Target(
+                    ckpt,
+                    cells,
+                    lambda: all_states(ckpt),
+                    meter.add,
+                    assume_defaults=self._assume_defaults,
+                )
+                return list(check(target, wanted))
             if self._cell is not None:
                 raise LstmstateError("--cell is for checkpoints", path=path)
             state = self._state(opened)

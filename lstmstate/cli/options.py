@@ -239,6 +239,11 @@ arithmetic = _all(
     ),
 )
 strict = click.option("--strict", is_flag=True, help="End with 3 where c and m look swapped.")
+assume_defaults = click.option(
+    "--assume-defaults",
+    is_flag=True,
+    help="Take the documented default of what the files do not record.",
+)
 common = _all(
     click.option("-q", "--quiet", is_flag=True, help="No notes on stderr."),
     click.option(
@@ -317,7 +322,14 @@ def given(flags: Mapping[str, Any]) -> dict[str, Any]:
         "peepholes",
     )
     found = {name: flags[name] for name in names if flags[name] is not None}
-    return {name: None if value == NO_BOUND else value for name, value in found.items()}
+    found = {name: None if value == NO_BOUND else value for name, value in found.items()}
+    return found | ({"assume_defaults": True} if flags["assume_defaults"] else {})
+
+
+def refuse_both(flags: Mapping[str, Any]) -> None:
+    """Refuse to take every default and none."""
+    if flags["strict"] and flags["assume_defaults"]:
+        raise click.UsageError("give --strict or --assume-defaults, not both")
 
 
 def say_settled(settled: Sequence[Settled], *, strict: bool, quiet: bool) -> None:
@@ -366,4 +378,7 @@ def say(done: Iterable[Converted], *, strict: bool, quiet: bool) -> None:
         swapped = one.watch.swapped()
         if swapped and strict:
             raise LstmstateError(swapped[0], path=reading.file.path)
-        note([*reading.notes, *swapped, *one.watch.notes(), *one.graph_notes], quiet=quiet)
+        note(
+            [*reading.notes, *one.notes, *swapped, *one.watch.notes(), *one.graph_notes],
+            quiet=quiet,
+        )

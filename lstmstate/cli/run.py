@@ -65,6 +65,7 @@ _KINDS = ("npy", "npz", "h5")
 @options.arithmetic
 @options.compress
 @click.option("--strict", is_flag=True, help="End with 3 where an option has to be assumed.")
+@options.assume_defaults
 @options.force
 @options.checksums
 @options.as_json
@@ -78,7 +79,8 @@ def command(ckpt_path: str, inputs: tuple[str, ...], quiet: bool, **flags: Any) 
     takes it, and every file and layout that convert reads. Without -o there are tables.
 
     A stack is run as a whole; a forward and a backward cell both ways, outputs side by side. What
-    the graph beside CKPT tells (forget_bias, clips, activations) needs no flag.
+    the graph beside CKPT tells (forget_bias, clips, activations) needs no flag; the default of what
+    no file records is used with a note, or refused where there is no single one.
     """
     _refuse_contradictions(inputs, flags)
     job = _Job(ckpt_path, inputs, flags, quiet=quiet)
@@ -109,6 +111,7 @@ def _too_large(path: str) -> LstmstateError:
 
 def _refuse_contradictions(inputs: Sequence[str], flags: dict[str, Any]) -> None:
     """Refuse flags that do not go together."""
+    options.refuse_both(flags)
     several = len(inputs) > 1
     problems = {
         "give --cell or --stack, not both": flags["cell"] is not None
@@ -151,6 +154,7 @@ class _Job:
     ) -> None:
         from lstmstate.engines import blas
         from lstmstate.opened import open_checkpoint
+        from lstmstate.saved_states import stored_start
 
         blas.begin_with_one_thread()
         self._flags = flags
@@ -178,6 +182,9 @@ class _Job:
             [ckpt_path, *inputs, *filter(None, (flags["state_path"], flags["lengths"]))], flags
         )
         self._state = self._first_state()
+        if self._state is None and not flags["zero_state"]:
+            line = stored_start(ckpt, (cell.name for cell in network.route.cells))
+            options.note([line] if line else [], quiet=quiet)
         self._targets = self._names(inputs)
         self._refuse_state_out()
 

@@ -53,6 +53,7 @@ Examples:
 @click.option(
     "--strict", is_flag=True, help="End with 3 where an option is assumed, or a cell not verified."
 )
+@options.assume_defaults
 @options.checksums
 @options.as_json
 @options.common
@@ -76,6 +77,7 @@ def command(
         raise click.UsageError("--tolerance is a number")
     if flags["engine"] == "tensorflow":
         raise click.UsageError("--engine tensorflow would be compared with itself; see --against")
+    options.refuse_both(flags)
     if flags["cell"] is not None and flags["stack"] is not None:
         raise click.UsageError("give --cell or --stack, not both")
     if not inputs and (flags["lengths"] or flags["time_major"]):
@@ -153,5 +155,5 @@ def _networks(ckpt: LSTMCheckpoint, flags: dict[str, Any]) -> list[LSTMNetwork]:
     if flags["against"] == "graph" and ckpt.model is not None and ckpt.model.networks:
         return ckpt.graph_networks()
     if not ckpt.cells:
-        raise LstmstateError("there is no LSTM cell in it", path=ckpt.prefix)
+        raise LstmstateError(ckpt.no_cells, path=ckpt.prefix)
     return [cell.network for cell in ckpt.cells.values()]

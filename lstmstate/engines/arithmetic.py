@@ -81,6 +81,11 @@ def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmet
     if form is None:
         reason = REFUSED.get(cell.family, "nothing is known of its equations")
         raise UnsupportedError(f"a {cell.family} is not run: {reason}", tensor=cell.name)
+    if cell.family in _NO_CLIP and settled["cell_clip"] is not None:
+        raise UnsupportedError(
+            f"a {cell.family} is not run with a cell_clip: {_NO_CLIP[cell.family]}",
+            tensor=cell.name,
+        )
     dtype = "float32" if cell.dtype == "bfloat16" else cell.dtype
     if dtype not in _RUN_DTYPES or cell.num_units is None:
         told = f"it is {cell.dtype}" if cell.num_units is not None else "its widths are not known"
@@ -262,6 +267,31 @@ def _two_kernels(stored: _Stored) -> dict[str, Any]:
     }
 
 
+def _cudnn(stored: _Stored) -> dict[str, Any]:
+    """Kernels as cuDNN takes them: the block of each gate transposed, both in memory.
+
+    What is stored as a block `[I, H]` is one of `[H, I]` in memory order. Source: tf_keras,
+    saving/legacy/hdf5_format.py, _convert_rnn_weights (CuDNNLSTM to LSTM).
+    """
+    import numpy as np
+
+    def turned(role: str) -> Array:
+        blocks = np.split(stored[role], 4, axis=1)
+        return np.concatenate([block.reshape(block.shape[::-1]).T for block in blocks], axis=1)
+
+    kernel, recurrent = turned("kernel"), turned("recurrent_kernel")
+    return {
+        "kernel": _in_order(stored.cell, kernel),
+        "recurrent": _in_order(stored.cell, recurrent),
+        "bias": _bias(stored, kernel.shape[1]),
+    }
+
+
+def _lingvo(stored: _Stored) -> dict[str, Any]:
+    """A kernel that may be pruned; j is squashed by tanh, whether m is or not."""
+    return (_masked if "mask" in stored else _fused)(stored) | {"candidate": "tanh"}
+
+
 def _written_by_a_user(stored: _Stored) -> dict[str, Any]:
     """A cell that only the graph shows: its order of gates, and what its kernels are."""
     return (_two_kernels if "recurrent_kernel" in stored else _fused)(stored)
@@ -346,14 +376,27 @@ FORMS: dict[str, Form] = {
     "IndyLSTMCell": _indy,
     "TFLiteLSTMCell": _tflite,
     "Keras LSTM": _two_kernels,
+    "CuDNNLSTM": _cudnn,
     "PeepholeLSTMCell": _two_kernels,
     "LSTM": _written_by_a_user,
+    "Sonnet 1 LSTM": _fused,
+    "Sonnet 2 LSTM": _two_kernels,
+    "baselines LSTM": _two_kernels,
+    "lingvo LSTMCellSimple": _lingvo,
+    "RETURNN NativeLstm2": _two_kernels,
 }
+# Families whose clip is another equation.
+_NO_CLIP = {"Sonnet 1 LSTM": "its clip is of the c that it is given, and not of the new one"}
 REFUSED = {
     "NASCell": "its eight blocks are not the gates of an LSTM",
     "PhasedLSTMCell": "it takes the time of each step beside the input, and leaks",
     "TimeFreqLSTMCell": "it runs over frequencies within each step",
     "CudnnLSTM (opaque)": "the order of cuDNN's buffer is not told",
+    "Sonnet 1 LSTM (peepholes)": "its output gate sees no c, and scales the new one",
+    "Sonnet 1 LSTM (layer norm)": "its layer norm is over all gates together",
+    "Sonnet 1 BatchNormLSTM": "its gates are normalised over batches",
+    "lingvo LayerNormalizedLSTMCell": "the scales of its norms lie in its bias",
+    "baselines lnlstm": "its layer norms are over what x gives, and what m gives, to all gates",
     **dict.fromkeys(("ConvLSTMCell", "Keras ConvLSTM"), "its kernels are convolutions"),
     **dict.fromkeys(
         ("GridLSTMCell", "BidirectionalGridLSTMCell"), "it runs over frequencies within each step"

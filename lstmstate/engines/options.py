@@ -9,21 +9,30 @@ from numbers import Real
 from typing import NamedTuple, cast
 
 from lstmstate.cells import names
-from lstmstate.cells.model import MIXED, STRANGE, Cell, Option, Value
+from lstmstate.cells.model import MIXED, STRANGE, UNKNOWN, Cell, Documented, Option, Value
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.engines.activations import ACTIVATIONS
-from lstmstate.errors import LstmstateError, printable
+from lstmstate.errors import LstmstateError, UnknownOptionError, printable
 
-# What is assumed where nothing tells: the defaults of TensorFlow's classes.
+# What is assumed where nothing tells: the defaults of TensorFlow's classes, which are the same in
+# all of them. recurrent_activation has no such default: see `Cell.documented`.
 _ASSUMED: dict[str, Value] = {
     "forget_bias": 1.0,
     "cell_clip": None,
     "proj_clip": None,
     "activation": "tanh",
-    "recurrent_activation": "sigmoid",
     "peepholes": False,
 }
-RUN_OPTIONS = tuple(_ASSUMED)
+RUN_OPTIONS = (
+    "forget_bias",
+    "cell_clip",
+    "proj_clip",
+    "activation",
+    "recurrent_activation",
+    "peepholes",
+)
+# Not an option of cells: whether a default is taken where there is more than one.
+ASSUME_DEFAULTS = "assume_defaults"
 # Their operation clips only where the bound is above zero: contrib/rnn/kernels/lstm_ops.h.
 BLOCK_CELLS = ("LSTMBlockCell", "LSTMBlockFusedCell", "CudnnCompatibleLSTMCell", "BlockLSTMV2")
 
@@ -51,7 +60,9 @@ _GIVEN: dict[str, tuple[Callable[[Value], bool], str]] = {
     **dict.fromkeys(
         ("activation", "recurrent_activation"), (_is_activation, " or ".join(ACTIVATIONS))
     ),
-    "peepholes": (lambda value: isinstance(value, bool), "True or False"),
+    **dict.fromkeys(
+        ("peepholes", ASSUME_DEFAULTS), (lambda value: isinstance(value, bool), "True or False")
+    ),
 }
 
 
@@ -73,16 +84,20 @@ class Settled(NamedTuple):
     """The options of a cell.
 
     Attributes:
-        options: by name; the source is "graph", "family", "option" for what a user gave, or
-            "default" for what nothing tells.
+        options: by name; the source is "graph", "family", "option" for what a user gave, "default"
+            for what the files do not record, or "unknown" where it has no single default either.
         contradicted: the options that a user gave and the files tell otherwise.
         idle: the options that a user gave and the cell has no use for.
+        accepted: the defaults that were taken of several, because the user accepts them.
+        unknown: the options, and "family", that the user has to settle, and the words for each.
     """
 
     cell: Cell
     options: dict[str, Option]
     contradicted: dict[str, Option]
     idle: tuple[str, ...] = ()
+    accepted: dict[str, Documented] = {}  # noqa: RUF012 - never changed
+    unknown: dict[str, str] = {}  # noqa: RUF012 - never changed
 
     @property
     def values(self) -> dict[str, Value]:
@@ -102,6 +117,10 @@ class Settled(NamedTuple):
 def settle(cell: Cell, given: Mapping[str, Value]) -> Settled:
     """Return the options to run a cell with.
 
+    Args:
+        given: values by the names of RUN_OPTIONS; with `assume_defaults` true, an option that
+            has no single default gets the one that is documented for the cell.
+
     >>> from lstmstate import open_checkpoint
     >>> cell = open_checkpoint("sample_checkpoints/peephole_flat").cells["rnn/lstm_cell"]
     >>> settle(cell, {"cell_clip": None}).options["cell_clip"]
@@ -112,21 +131,31 @@ def settle(cell: Cell, given: Mapping[str, Value]) -> Settled:
     idle: list[str] = []
     if cell.family in BLOCK_CELLS and given.get("cell_clip") == 0:
         given = {**given, "cell_clip": None}
-    for name, default in _ASSUMED.items():
+    documented = dict(cell.documented)
+    for name in RUN_OPTIONS:
         told = _told(cell, name)
         is_told = told.source in ("graph", "family")
         if name in given and given[name] and _is_idle(cell, name):
             options[name] = told
             idle.append(name)
         elif name in given:
+            documented.pop(name, None)
             options[name] = Option(given[name], "option")
             if is_told and told.value != given[name]:
                 contradicted[name] = told
         elif is_told:
             options[name] = told
+        elif told.value is not None:
+            options[name] = Option(told.value, "default")
+        elif name in documented and given.get(ASSUME_DEFAULTS):
+            options[name] = Option(documented[name].value, "default")
         else:
-            options[name] = Option(default if told.value is None else told.value, "default")
-    return Settled(cell, options, contradicted, tuple(idle))
+            options[name] = Option(_ASSUMED[name], "default") if name in _ASSUMED else UNKNOWN
+    unknown = {name: "" for name, option in options.items() if option == UNKNOWN}
+    if not given.get(ASSUME_DEFAULTS):
+        unknown |= {name: one.words for name, one in documented.items()}
+        documented = {}
+    return Settled(cell, options, contradicted, tuple(idle), documented, unknown)
 
 
 def _is_idle(cell: Cell, name: str) -> bool:
@@ -148,15 +177,39 @@ def _told(cell: Cell, name: str) -> Option:
     return Option() if is_blank else told
 
 
+def refuse_unknown(settled: Iterable[Settled]) -> None:
+    """Refuse a cell with an option that the files do not record and that has no single default.
+
+    Raises:
+        UnknownOptionError: there is one.
+    """
+    for one in settled:
+        if one.unknown:
+            raise UnknownOptionError(
+                _unknown_words(one),
+                (name for name in one.unknown if name in RUN_OPTIONS),
+                assumable=all(one.unknown.values()),
+                tensor=one.cell.name,
+            )
+
+
+def _unknown_words(one: Settled) -> str:
+    told = (f"{name}{f' ({words})' if words else ''}" for name, words in one.unknown.items())
+    return f"the files do not record its {' or its '.join(told)}"
+
+
 def assumptions(settled: Sequence[Settled]) -> list[str]:
     """Return what is assumed of the cells, as lines to tell a user."""
     return _lines((one.cell, words) for one in settled for words in _assumed(one))
 
 
 def _assumed(one: Settled) -> Iterator[str]:
-    if one.assumed:
-        used = ", ".join(f"{option} {_word(value)}" for option, value in one.assumed.items())
+    single = {name: value for name, value in one.assumed.items() if name not in one.accepted}
+    if single:
+        used = ", ".join(f"{option} {_word(value)}" for option, value in single.items())
         yield f"nothing tells all of its options, and defaults are used: {used}"
+    for name, (value, words) in one.accepted.items():
+        yield f"the files do not record its {name}, and {_word(value)} is assumed ({words})"
     for note in one.cell.notes:
         if note == MIXED:
             yield f"the cell is run alone, and {MIXED}"
@@ -174,6 +227,8 @@ def remarks(settled: Sequence[Settled]) -> list[str]:
 
 
 def _odd(one: Settled) -> Iterator[str]:
+    if one.cell.dtype == "bfloat16":
+        yield "it is bfloat16, which is run as float32: TensorFlow rounds every step"
     yield from (note for note in one.cell.notes if not note.startswith((MIXED, STRANGE)))
 
 
@@ -207,4 +262,6 @@ def _word(value: Value) -> str:
     """Return a value as a user writes it."""
     if value is None:
         return "none"
-    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

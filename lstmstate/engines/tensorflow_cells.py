@@ -246,6 +246,13 @@ _CLASSES = {
         _block("BlockLSTMV2"), frozenset({"peepholes", "cell_clip"}), _HALF_AND_SINGLE
     ),
     "Keras LSTM": Class(_keras, frozenset({"activation", "recurrent_activation"})),
+    "CuDNNLSTM": Class(_keras, frozenset()),  # which runs on no CPU, and computes the same
+    # Cells of other libraries that compute what LSTMCell does.
+    "Sonnet 1 LSTM": Class(_lstm, frozenset({"forget_bias", "projection"})),
+    "Sonnet 2 LSTM": Class(_lstm, frozenset({"projection"})),
+    "baselines LSTM": Class(_lstm, frozenset()),
+    "lingvo LSTMCellSimple": Class(_lstm, frozenset({"forget_bias", "cell_clip", "projection"})),
+    "RETURNN NativeLstm2": Class(_lstm, frozenset()),
 }
 
 _FUNCTIONS: dict[str, Callable[[Kit, Tensor], Tensor]] = {

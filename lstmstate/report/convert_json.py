@@ -30,6 +30,7 @@ def converted_document(
                 "from": one.source.reading.layout.name,
                 "to": one.flow.layout.name,
                 "variable": one.source.group.name if one.source.group else None,
+                "variables": list(one.variables),
                 **structure_of(one.watch.structure),
                 "arrays": [
                     {"name": plan.name, "shape": list(plan.shape), "dtype": str(plan.dtype)}
@@ -37,6 +38,7 @@ def converted_document(
                 ],
                 "notes": [
                     *one.source.reading.notes,
+                    *one.notes,
                     *one.watch.swapped(),
                     *one.watch.notes(),
                     *one.graph_notes,

@@ -56,6 +56,7 @@ def checkpoint_document(
                 "cell": state.cell,
                 "stack": state.stack,
                 "source": state.source,
+                "initial": state.is_start,
             }
             for state in ckpt.states
         ],
@@ -101,6 +102,7 @@ def _cell(cell: Cell) -> Json:
         "peepholes": cell.peepholes,
         "layer_norm": cell.layer_norm,
         **{name: _option(option) for name, option in cell.options.items()},
+        "documented": {name: one._asdict() for name, one in cell.documented.items()},
         "layer": cell.layer,
         "direction": cell.direction,
         "parameters": cell.parameters,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from lstmstate.cells.model import Cell, Option, SavedState, Stack
 from lstmstate.cells.stats import Stats
+from lstmstate.checkpoint.objects import object_path
+from lstmstate.checkpoint.variables import NUMBERED
 from lstmstate.errors import LstmstateError, printable
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.report import text
@@ -34,7 +37,7 @@ def checkpoint_tables(
     _header(sheet, ckpt)
     if not cells:
         sheet.line()
-        sheet.line("No LSTM cell in it.")
+        sheet.line("No LSTM cell in it." if ckpt.has_no_cell else f"LSTM cells: {ckpt.no_cells}.")
     else:
         _cells(sheet, ckpt, cells)
         _options(sheet, cells)
@@ -142,9 +145,14 @@ def _options(sheet: Sheet, cells: Sequence[Cell]) -> None:
         known = squashed.source == "family" or squashed == Option("sigmoid", "graph")
         if not known:
             told = _marked("recurrent_activation", squashed)
-            sheet.line(f"  recurrent_activation of {number}: {told}")
+            several = cell.documented.get("recurrent_activation")
+            words = f" ({several.words})" if several else ""
+            sheet.line(f"  recurrent_activation of {number}: {told}{words}")
+        if "family" in cell.documented:
+            words = cell.documented["family"].words
+            sheet.line(f"  family of {number}: {cell.family}{_DEFAULT_MARK} ({words})")
     sources = {option.source for cell in cells for option in cell.options.values()}
-    if "default" in sources:
+    if "default" in sources or any("family" in cell.documented for cell in cells):
         sheet.line(f"  {_DEFAULT_MARK} the documented default: nothing in the files tells")
     sheet.line(f"  {text.NOTHING} none")
     if "unknown" in sources:
@@ -261,6 +269,7 @@ def _variables(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
     roles = {name: ckpt.role(name) for name in ckpt.variables}
     shown = [name for name, (role, _) in roles.items() if role != "slot"]
     slots = len(roles) - len(shown)
+    full_names = Counter(variable.full_name for variable in ckpt.variables.values())
     folded = (
         f", {text.count(slots, 'slot')} of optimizers and averages folded away" if slots else ""
     )
@@ -275,7 +284,7 @@ def _variables(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
         ],
         [
             [
-                _full(ckpt, name),
+                _full(ckpt, name, full_names),
                 text.shape(ckpt.variables[name].shape),
                 ckpt.variables[name].dtype,
                 text.size(ckpt.variables[name].nbytes),
@@ -286,12 +295,15 @@ def _variables(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
     )
 
 
-def _full(ckpt: LSTMCheckpoint, name: str) -> str:
+def _full(ckpt: LSTMCheckpoint, name: str, full_names: Counter[str | None]) -> str:
     """Return where a variable stands, and its name in the graph where that is another."""
-    variable = ckpt.variables[name]
-    full = variable.full_name
-    also = f" = {printable(full)}" if full and full != variable.path else ""
-    return printable(variable.path if variable.full_name else name) + also
+    full = ckpt.variables[name].full_name
+    # What is only numbered is known by its name in the graph, unless another has that too.
+    path = object_path(name) or name
+    numbered = path.startswith(NUMBERED) and full_names[full] == 1
+    shown = full if full and numbered else path if full else name
+    also = f" = {printable(full)}" if full and full != shown else ""
+    return printable(shown) + also
 
 
 def _kernel(ckpt: LSTMCheckpoint, cell: Cell) -> str:
@@ -302,7 +314,8 @@ def _kernel(ckpt: LSTMCheckpoint, cell: Cell) -> str:
 
 
 def _family(cell: Cell) -> str:
-    return " or ".join((cell.family, *cell.alternatives))
+    mark = _DEFAULT_MARK if "family" in cell.documented else ""
+    return " or ".join((cell.family, *cell.alternatives)) + mark
 
 
 def _width(width: int | None) -> str:

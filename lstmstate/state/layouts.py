@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate import limits
 from lstmstate.cells.model import StateWidths
+from lstmstate.cells.names import direction
 from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.state.model import CellShape, LSTMState, StackState, State, Structure
 
@@ -270,8 +271,29 @@ def _torch_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:
     import numpy as np
 
     _equal(cells, "torch", halves=False)
+    refuse_what_torch_has_not([cell.cell for cell in cells])
     at = _batch_axis(cells[0].c)
     return [np.stack([cell.m for cell in cells], at), np.stack([cell.c for cell in cells], at)]
+
+
+def refuse_what_torch_has_not(names: Sequence[str]) -> None:
+    """Refuse the layers of two stacks, one of each direction.
+
+    Each layer of a bidirectional torch.nn.LSTM reads both directions of the one before, and its
+    states are layer 0 forward, layer 0 backward, layer 1 forward, …: the order of a
+    stack_bidirectional_dynamic_rnn.
+
+    Raises:
+        UnsupportedError: the cells are those of other layers.
+    """
+    sides = [direction(name) for name in names]
+    told = [side[1] for side in sides if side is not None]
+    if len(set(told)) > 1 and told != ["forward", "backward"] * (len(names) // 2):
+        raise UnsupportedError(
+            "the layout 'torch' is that of layers which read both directions of the one before, "
+            "and these are a stack of each direction",
+            advice="convert each direction by itself, or into another layout",
+        )
 
 
 def _torch_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pairs:

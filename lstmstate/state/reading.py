@@ -18,8 +18,14 @@ from lstmstate.errors import (
     printable,
 )
 from lstmstate.state import naming
+from lstmstate.state.binding import PartlyNamedError, are_counted, bound
 from lstmstate.state.guesses import Cells, Guess, Wanted, guesses, names_of
-from lstmstate.state.layouts import LAYOUTS, Layout, structure_of
+from lstmstate.state.layouts import (
+    LAYOUTS,
+    Layout,
+    refuse_what_torch_has_not,
+    structure_of,
+)
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.model import CellShape, State, Structure
 from lstmstate.state.stored import StateFile, StoredArray
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic]
 
 _NUMBERS = "fciub"  # kinds of NumPy dtypes that hold numbers
+_SHOWN = 6
 _WIDTHS = "say the widths: `cells=...`, or `checkpoint=...`"
 
 
@@ -148,6 +155,8 @@ def _reading(file: StateFile, guess: Guess, wanted: Wanted) -> Reading:
     import numpy as np
 
     layout = LAYOUTS[guess.layout]
+    if guess.names and wanted.cells:
+        guess, wanted = _bound(guess, wanted)
     for array in guess.arrays:
         if array.dtype.kind not in _NUMBERS:
             raise LstmstateError(
@@ -178,8 +187,68 @@ def _reading(file: StateFile, guess: Guess, wanted: Wanted) -> Reading:
             shapes = zip(guess.names, structure.cells, strict=True)
             structure = structure._replace(cells=tuple(CellShape(n, s.widths) for n, s in shapes))
     else:
+        if layout.name == "torch" and file.metadata is None:
+            wanted = wanted._replace(cells=_of_torch(wanted))
         structure = _fitting(layout, shown, guess, wanted)
     return Reading(file, layout, structure, guess.arrays, tuple(notes), is_halved)
+
+
+def _bound(guess: Guess, wanted: Wanted) -> tuple[Guess, Wanted]:
+    """Return a guess with its arrays in the order of the cells that their names name.
+
+    Where the names are those of other cells the order of the file counts.
+    """
+    ways: dict[Cells, list[int] | None] = {}
+    problems: list[AmbiguousError] = []
+    for cells in wanted.cells:
+        if len(cells.shapes) == len(guess.names):
+            try:
+                ways[cells] = bound(guess.names, [shape.name for shape in cells.shapes])
+            except AmbiguousError as error:
+                problems.append(error)
+    named = {cells: order for cells, order in ways.items() if order is not None}
+    partly = [error for error in problems if isinstance(error, PartlyNamedError)]
+    if not named and (partly or (problems and not ways)):
+        raise (partly or problems)[0]
+    own = sorted(guess.names)
+    exact = [cells for cells in named if sorted(shape.name for shape in cells.shapes) == own]
+    chosen = exact or list(named)
+    if len({tuple(named[cells] or ()) for cells in chosen}) > 1:
+        raise AmbiguousError(f"its names are those of several of the cells of {wanted.source}")
+    if not chosen:
+        others = [cells for cells in wanted.cells if cells in ways or not ways]
+        wanted = wanted._replace(cells=tuple(others))
+        return _in_its_order(guess, wanted), wanted
+    order = named[chosen[0]] or []
+    per_cell = len(guess.arrays) // len(guess.names)
+    arrays = tuple(guess.arrays[at * per_cell + k] for at in order for k in range(per_cell))
+    return guess._replace(arrays=arrays), wanted._replace(cells=tuple(chosen))
+
+
+def _in_its_order(guess: Guess, wanted: Wanted) -> Guess:
+    """Return a guess that says so where the names of its arrays say nothing of the cells."""
+    if len(guess.names) < 2 or not all(guess.names) or are_counted(guess.names):
+        return guess
+    names = ", ".join(map(printable, guess.names[:_SHOWN]))
+    note = (
+        f"its names are those of no cells of {wanted.source}: they are taken in the order {names}"
+    )
+    return guess._replace(note=note)
+
+
+def _of_torch(wanted: Wanted) -> tuple[Cells, ...]:
+    """Return the cells that can be those of a torch.nn.LSTM."""
+    problem: LstmstateError | None = None
+    found = []
+    for cells in wanted.cells:
+        try:
+            refuse_what_torch_has_not([shape.name for shape in cells.shapes])
+            found.append(cells)
+        except LstmstateError as error:
+            problem = error
+    if problem is not None and not found:
+        raise problem
+    return tuple(found)
 
 
 def _refuse_other_widths(structure: Structure, wanted: Wanted) -> None:

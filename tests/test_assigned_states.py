@@ -1,0 +1,191 @@
+"""States that a graph assigns to variables after its last step, and never reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import Shell
+from writers import TensorFlow, as_in_1_x, dynamic, inputs, static, tensorflow
+
+from lstmstate import StackState, load_state, open_checkpoint
+
+BATCH, STEPS, INPUTS = 3, 4, 2
+LOOPS = {"dynamic": dynamic, "functional": dynamic, "static": static}
+
+Array = Any
+Keep = Callable[[TensorFlow, Any], list[Any]]  # (tf, last state) → what assigns
+
+
+def to(tf: TensorFlow, name: str, value: Any) -> Any:
+    """Make a variable, and what assigns a value to it."""
+    shape = value.shape.as_list()
+    kept = tf.get_variable(name, shape, initializer=tf.zeros_initializer(), trainable=False)
+    return tf.assign(kept, value)
+
+
+def by_half(tf: TensorFlow, last: Any) -> list[Any]:
+    return [to(tf, "one", last.c), to(tf, "two", last.h)]
+
+
+def flat(tf: TensorFlow, last: Any) -> list[Any]:
+    return [to(tf, "kept", tf.concat([last.c, last.h], 1))]
+
+
+def flat_h_first(tf: TensorFlow, last: Any) -> list[Any]:
+    return [to(tf, "kept", tf.concat([last.h, last.c], 1))]
+
+
+def stacked_in_front(tf: TensorFlow, last: Any) -> list[Any]:
+    return [to(tf, "kept", tf.stack([last.c, last.h]))]
+
+
+def stacked_h_first(tf: TensorFlow, last: Any) -> list[Any]:
+    return [to(tf, "kept", tf.stack([last.h, last.c]))]
+
+
+def stacked_inside(tf: TensorFlow, last: Any) -> list[Any]:
+    return [to(tf, "kept", tf.stack([last.c, last.h], 1))]
+
+
+def saved(
+    folder: Path, make: Callable[[TensorFlow], Any], keep: Keep, loop: str
+) -> tuple[str, Any]:
+    """Run a cell over some data, keep its last state and save; return it as TensorFlow had it."""
+    tf, prefix = tensorflow(), str(folder / "model.ckpt")
+    data = np.random.default_rng(1).uniform(-1, 1, (BATCH, STEPS, INPUTS)).astype("f4")
+    with as_in_1_x(tf, loop == "functional"):
+        x = inputs(tf, INPUTS, BATCH, STEPS)
+        _, last = LOOPS[loop](tf, make(tf), x)
+        assigning = keep(tf, last)
+        saver = tf.train.Saver(tf.global_variables())
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            found, _ = session.run([last, assigning], {x: data})
+            saver.save(session, prefix)
+    return prefix, found
+
+
+def one_cell(tf: TensorFlow) -> Any:
+    return tf.nn.rnn_cell.LSTMCell(5, num_proj=4, cell_clip=0.2, proj_clip=0.1)
+
+
+def square(tf: TensorFlow) -> Any:
+    return tf.nn.rnn_cell.LSTMCell(4)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(
+    ("make", "keep", "layouts"),
+    [
+        (one_cell, by_half, ["c", "m"]),
+        (one_cell, flat, ["flat"]),
+        (square, stacked_in_front, ["layered"]),
+        (square, stacked_h_first, ["keras"]),
+        (square, stacked_inside, ["stacked"]),
+    ],
+)
+def test_the_last_state_is_found_the_right_way_round(
+    tmp_path: Path, loop: str, make: Any, keep: Any, layouts: list[str]
+) -> None:
+    prefix, last = saved(tmp_path, make, keep, loop)
+    ckpt = open_checkpoint(prefix)
+    assert [(s.layout, s.source, s.is_start) for s in ckpt.states] == [
+        (layout, "graph", False) for layout in layouts
+    ]
+    c, m = load_state(prefix)
+    assert np.array_equal(c, last.c) and np.array_equal(m, last.h)
+    assert not np.array_equal(last.c, last.h)
+
+
+def test_columns_in_an_order_that_no_layout_has_are_not_called_flat(
+    tmp_path: Path, shell: Shell
+) -> None:
+    prefix, _ = saved(tmp_path, square, flat_h_first, "dynamic")
+    (state,) = open_checkpoint(prefix).states
+    assert (state.layout, state.cell) == ("unknown", "rnn/lstm_cell")
+    assert shell("convert", prefix, "--to-tuple", "-o", tmp_path / "y.npz").code == 3
+
+
+def two_cells(tf: TensorFlow) -> Any:
+    make = tf.nn.rnn_cell
+    return make.MultiRNNCell([make.LSTMCell(4), make.LSTMCell(4)])
+
+
+def numbered(tf: TensorFlow, last: Any) -> list[Any]:
+    return [
+        to(tf, f"state_{k}_{name}", half)
+        for k, state in enumerate(last)
+        for name, half in zip("cm", state, strict=True)
+    ]
+
+
+def unnamed(tf: TensorFlow, last: Any) -> list[Any]:
+    return [to(tf, f"x{k}", half) for k, half in enumerate(h for s in last for h in s[::-1])]
+
+
+def flat_of_both(tf: TensorFlow, last: Any) -> list[Any]:
+    return [to(tf, "kept", tf.concat([half for state in last for half in state], -1))]
+
+
+def layered(tf: TensorFlow, last: Any) -> list[Any]:
+    return [to(tf, "kept", tf.stack([tf.stack(state) for state in last]))]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("keep", [numbered, unnamed, flat_of_both, layered])
+def test_the_state_of_a_stack_is_one(tmp_path: Path, loop: str, keep: Any) -> None:
+    prefix, last = saved(tmp_path, two_cells, keep, loop)
+    state = load_state(prefix)
+    assert isinstance(state, StackState)
+    assert [cell.cell for cell in state] == [
+        f"rnn/multi_rnn_cell/cell_{k}/lstm_cell" for k in (0, 1)
+    ]
+    for (c, m), theirs in zip(state, last, strict=True):
+        assert np.array_equal(c, theirs.c) and np.array_equal(m, theirs.h)
+
+
+def test_named_states_of_a_stack_become_one_file_and_one_start(
+    tmp_path: Path, shell: Shell
+) -> None:
+    prefix, last = saved(tmp_path, two_cells, numbered, "dynamic")
+    done = shell("convert", prefix, "--to-flat", "-o", tmp_path / "flat.npy")
+    assert done.code == 0, done.err
+    whole = np.concatenate([half for state in last for half in state], 1)
+    assert np.array_equal(np.load(tmp_path / "flat.npy"), whole)
+    x = np.zeros((BATCH, 1, INPUTS), "f4")
+    np.save(tmp_path / "x.npy", x)
+    done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "--json")
+    assert done.code == 0, done.err
+    assert "zeros" not in done.err
+    # One cell of it can still be had by itself.
+    one = ["--variable", "state_1_c", "--variable", "state_1_m"]
+    done = shell("convert", prefix, "--to-tuple", *one, "-o", tmp_path / "one.npz")
+    assert done.code == 0, done.err
+    assert np.array_equal(np.load(tmp_path / "one.npz")["c"], last[1].c)
+
+
+def test_what_is_only_assigned_is_no_start(tmp_path: Path, shell: Shell) -> None:
+    prefix, _ = saved(tmp_path, square, by_half, "dynamic")
+    np.save(tmp_path / "x.npy", np.zeros((BATCH, 1, INPUTS), "f4"))
+    done = shell("run", prefix, tmp_path / "x.npy", "-q")
+    assert (done.code, done.err) == (0, "")
+    done = shell("run", prefix, tmp_path / "x.npy")
+    assert "stored state" not in done.err
+
+
+def test_an_optimizer_and_an_initial_value_are_no_states(tmp_path: Path) -> None:
+    """Each weight is assigned to too: from its initializer, from a file, by an optimizer."""
+
+    def build(tf: TensorFlow) -> Any:
+        return tf.nn.rnn_cell.LSTMCell(4)
+
+    def train(tf: TensorFlow, last: Any) -> list[Any]:
+        loss = tf.reduce_mean(last.c)
+        return [tf.train.AdamOptimizer(0.1).minimize(loss), to(tf, "mean", last.c * 0.5)]
+
+    prefix, _ = saved(tmp_path, build, train, "dynamic")
+    assert open_checkpoint(prefix).states == []

@@ -1,0 +1,216 @@
+"""Options that no file records: a note, or an error where there is no single default."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import writers
+from commands import Array, Shell, checkpoint, error, lstm_cell, notes, numbers, saved
+from writers import INPUTS, STEPS, TensorFlow
+
+from lstmstate import open_checkpoint
+from lstmstate.errors import UnknownOptionError
+
+I, H = 3, 4  # noqa: E741 - inputs and units
+END = "/.ATTRIBUTES/VARIABLE_VALUE"
+WORDS = (
+    "hard_sigmoid in Keras up to 2.2 and tf.keras of TensorFlow 1.x, sigmoid in Keras 2.3 and "
+    "tf.keras of TensorFlow 2"
+)
+UNRECORDED = "the files do not record its recurrent_activation"
+
+
+def keras(scope: str, end: str = "", inputs: int = I) -> dict[str, Array]:
+    """Return the variables of a Keras LSTM."""
+    leaves = {"kernel": (inputs, 4 * H), "recurrent_kernel": (H, 4 * H), "bias": (4 * H,)}
+    return {
+        f"{scope}/{leaf}{end}": 2 * numbers(*shape, seed=seed)
+        for seed, (leaf, shape) in enumerate(leaves.items())
+    }
+
+
+@pytest.fixture
+def lstm(tmp_path: Path) -> str:
+    """A Keras LSTM without a graph."""
+    return checkpoint(tmp_path / "x.ckpt", keras("lstm_1"))
+
+
+@pytest.fixture
+def x(tmp_path: Path) -> Path:
+    return saved(tmp_path / "x.npy", numbers(2, 5, I, seed=9))
+
+
+def sigmoid(z: Array) -> Array:
+    return 1 / (1 + np.exp(-z))
+
+
+def hard_sigmoid(z: Array) -> Array:
+    return np.clip(0.2 * z + 0.5, 0, 1)
+
+
+def plainly(squash: Any, rows: Array) -> Array:
+    """Return the outputs of the LSTM of Keras with these variables, in float64."""
+    kernel, recurrent, bias = (v.astype("f8") for v in keras("lstm_1").values())
+    c = m = np.zeros((len(rows), H))
+    outputs = []
+    for row in rows.swapaxes(0, 1).astype("f8"):
+        i, f, j, o = np.split(row @ kernel + m @ recurrent + bias, 4, 1)
+        c = squash(f) * c + squash(i) * np.tanh(j)
+        m = squash(o) * np.tanh(c)
+        outputs.append(m)
+    return np.stack(outputs, 1)
+
+
+# ---- no single default
+
+
+def test_an_option_without_a_single_default_is_refused_in_one_line(
+    shell: Shell, lstm: str, x: Path
+) -> None:
+    for flags in ([], ["--activation", "tanh"], ["--strict"], ["-q"]):
+        done = shell("run", lstm, x, *flags)
+        assert (done.code, done.out) == (3, "")
+        assert error(done) == (
+            f"{lstm}: lstm_1: {UNRECORDED} ({WORDS}); "
+            "give --recurrent-activation, or --assume-defaults"
+        )
+
+
+@pytest.mark.parametrize(("name", "squash"), [("sigmoid", sigmoid), ("hard_sigmoid", hard_sigmoid)])
+def test_it_is_run_with_what_the_user_says(
+    name: str, squash: Any, shell: Shell, lstm: str, x: Path
+) -> None:
+    target = x.with_name("y.npz")
+    done = shell("run", lstm, x, "--recurrent-activation", name, "-o", target)
+    assert (done.code, "recurrent_activation" in done.err) == (0, False)
+    found = np.load(target)["outputs"]
+    assert np.abs(found - plainly(squash, np.load(x))).max() <= 1e-6
+
+
+def test_a_default_that_is_accepted_is_named_in_a_note(shell: Shell, lstm: str, x: Path) -> None:
+    target = x.with_name("y.npz")
+    done = shell("run", lstm, x, "--assume-defaults", "-o", target)
+    assert done.code == 0
+    assert f"lstm_1: {UNRECORDED}, and hard_sigmoid is assumed ({WORDS})" in notes(done)
+    found = np.load(target)["outputs"]
+    assert np.abs(found - plainly(hard_sigmoid, np.load(x))).max() <= 1e-6
+    (cell,) = shell.json("run", lstm, x, "--assume-defaults")["cells"]
+    assert cell["recurrent_activation"] == {"value": "hard_sigmoid", "source": "default"}
+    assert "gates hard_sigmoid*" in shell("run", lstm, x, "--assume-defaults").out
+
+
+@pytest.mark.parametrize(
+    ("scope", "end", "value"),
+    [
+        ("lstm", "", "hard_sigmoid"),
+        ("lstm/lstm_cell", "", "sigmoid"),  # scopes of TensorFlow 2
+        ("layer_with_weights-0/cell", END, "sigmoid"),  # or save_format="tf" of 1.15
+    ],
+)
+def test_the_default_is_that_of_the_release_that_names_speak_for(
+    scope: str, end: str, value: str, shell: Shell, x: Path
+) -> None:
+    path = checkpoint(x.with_name("y.ckpt"), keras(scope, end))
+    assert shell("run", path, x).code == 3
+    done = shell("run", path, x, "--assume-defaults")
+    assert any(f"and {value} is assumed" in note for note in notes(done))
+
+
+def test_peepholes_of_keras_have_no_single_default_either(shell: Shell, x: Path) -> None:
+    """tfa.rnn.PeepholeLSTMCell has the variables of tf.keras.experimental's, and sigmoid."""
+    gates = ("input", "forget", "output")
+    diagonals = {f"rnn/{gate}_gate_peephole_weights": numbers(H) for gate in gates}
+    path = checkpoint(x.with_name("y.ckpt"), keras("rnn") | diagonals)
+    done = shell("run", path, x)
+    words = "hard_sigmoid in tf.keras.experimental, sigmoid in TensorFlow Addons"
+    assert (done.code, f"rnn: {UNRECORDED} ({words}); give" in error(done)) == (3, True)
+
+
+def test_one_flag_settles_all_cells_of_a_stack(shell: Shell, x: Path) -> None:
+    scopes = [f"rnn/cell/cells/{number}" for number in range(2)]
+    values = keras(scopes[0]) | keras(scopes[1], inputs=H)
+    path = checkpoint(x.with_name("y.ckpt"), values)
+    done = shell("run", path, x)
+    assert (done.code, error(done).startswith(f"{path}: {scopes[0]}: {UNRECORDED}")) == (3, True)
+    assert shell("run", path, x, "--recurrent-activation", "sigmoid").code == 0
+
+
+@pytest.mark.parametrize("command", ["run", "verify"])
+def test_to_take_every_default_and_none_is_a_wrong_command_line(
+    command: str, shell: Shell, lstm: str, x: Path
+) -> None:
+    done = shell(command, lstm, x, "--strict", "--assume-defaults")
+    assert (done.code, done.out) == (2, "")
+    assert "give --strict or --assume-defaults, not both" in done.err
+
+
+@pytest.mark.parametrize("with_input", [True, False])
+def test_verify_refuses_it_too(with_input: bool, shell: Shell, lstm: str, x: Path) -> None:
+    done = shell("verify", lstm, *([x] if with_input else []))
+    assert (done.code, done.out) == (3, "")
+    assert f"lstm_1: {UNRECORDED}" in error(done)
+    assert error(done).endswith("give --recurrent-activation, or --assume-defaults")
+
+
+def test_verify_takes_a_default_that_is_accepted(shell: Shell, lstm: str) -> None:
+    pytest.importorskip("tensorflow")
+    done = shell("verify", lstm, "--assume-defaults")
+    assert done.code == 0
+    assert any("and hard_sigmoid is assumed" in note for note in notes(done))
+
+
+# ---- the same in Python
+
+
+def test_in_python_parameters_are_named(lstm: str, x: Path) -> None:
+    network = open_checkpoint(lstm).network()
+    with pytest.raises(UnknownOptionError) as caught:
+        network.run(np.load(x))
+    assert str(caught.value) == (
+        f"{lstm}: lstm_1: {UNRECORDED} ({WORDS}); give "
+        "`recurrent_activation=...`, or `assume_defaults=True`"
+    )
+    with pytest.warns(UserWarning, match="and hard_sigmoid is assumed"):
+        outputs, _ = network.run(np.load(x), activation="tanh", assume_defaults=True)
+    assert np.abs(outputs - plainly(hard_sigmoid, np.load(x))).max() <= 1e-6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network.run(np.load(x), recurrent_activation="sigmoid", activation="tanh")
+
+
+# ---- a single default
+
+
+def test_a_single_default_is_used_with_a_note(shell: Shell, x: Path) -> None:
+    path = checkpoint(x.with_name("y.ckpt"), lstm_cell("rnn/basic_lstm_cell"))
+    for flags in ([], ["--assume-defaults"]):
+        done = shell("run", path, x, *flags)
+        assert (done.code, "defaults are used: forget_bias 1, activation tanh" in done.err) == (
+            0,
+            True,
+        )
+    assert shell("run", path, x, "--strict").code == 3
+
+
+# ---- what a graph shows, and has no name here
+
+
+def test_what_a_graph_shows_is_never_a_default(shell: Shell, tmp_path: Path) -> None:
+    """The graph's own step is run; as the class it could be, only with the user's word."""
+
+    def build(tf: TensorFlow) -> None:
+        squash = lambda z: tf.sigmoid(2.0 * z)  # noqa: E731
+        layer = tf.keras.layers.LSTM(H, recurrent_activation=squash, return_sequences=True)
+        layer(tf.placeholder(tf.float32, [2, STEPS, INPUTS]))
+
+    prefix = writers.save(tmp_path, build)
+    path = saved(tmp_path / "x.npy", numbers(2, STEPS, INPUTS))
+    assert "the graph's own step is run" in shell("run", prefix, path).err
+    for flags in ([], ["--assume-defaults"]):
+        done = shell("run", prefix, path, "--engine", "numpy", *flags)
+        assert (done.code, UNRECORDED in done.err) == (3, True)
+        assert error(done).endswith("; give --recurrent-activation")

@@ -1,0 +1,449 @@
+"""First states that a graph takes out of variables: cut, spread, picked, masked, chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import Shell, error, notes
+from conftest import SHARED
+from writers import TensorFlow, as_in_1_x, dynamic, hand_made, inputs, opened, static, tensorflow
+
+from lstmstate import open_checkpoint
+from lstmstate.cells import Option, SavedState
+
+UNITS, BATCH, STEPS, INPUTS = 4, 3, 5, 2
+CELL = "rnn/lstm_cell"
+
+Array = Any
+Feed = Callable[[TensorFlow, Any], Any]  # (tf, x) → c and m
+
+
+def kept(tf: TensorFlow, name: str, *shape: int, **more: Any) -> Any:
+    return tf.get_variable(
+        name, shape, initializer=tf.random_uniform_initializer(-0.9, 0.9), **more
+    )
+
+
+def rows(tf: TensorFlow, x: Any) -> Any:
+    return tf.shape(x)[0]
+
+
+# ---- two variables, one for each half: how each is fed, its shape, and the batch that is left
+
+
+def sliced(tf: TensorFlow, v: Any, x: Any) -> Any:
+    return v[: rows(tf, x), :]
+
+
+def sliced_by_op(tf: TensorFlow, v: Any, x: Any) -> Any:
+    return tf.slice(v, [0, 0], [rows(tf, x), UNITS])
+
+
+def tiled(tf: TensorFlow, v: Any, x: Any) -> Any:
+    return tf.tile(v, [rows(tf, x), 1])
+
+
+def tiled_vector(tf: TensorFlow, v: Any, x: Any) -> Any:
+    return tf.tile(tf.expand_dims(v, 0), tf.stack([rows(tf, x), 1]))
+
+
+def tiled_reshaped(tf: TensorFlow, v: Any, x: Any) -> Any:
+    return tf.tile(tf.reshape(v, [1, UNITS]), [rows(tf, x), 1])
+
+
+def broadcast(tf: TensorFlow, v: Any, x: Any) -> Any:
+    return tf.broadcast_to(v, [rows(tf, x), UNITS])
+
+
+def added_to_zeros(tf: TensorFlow, v: Any, x: Any) -> Any:
+    return tf.zeros([rows(tf, x), UNITS]) + v
+
+
+def chosen(tf: TensorFlow, v: Any, x: Any) -> Any:
+    return tf.where(tf.fill([BATCH], False), tf.zeros([BATCH, UNITS]), v)
+
+
+def chosen_v2(tf: TensorFlow, v: Any, x: Any) -> Any:
+    return tf.where_v2(tf.fill([BATCH, 1], True), v, 0.0)
+
+
+def under_a_condition(tf: TensorFlow, v: Any, x: Any) -> Any:
+    begins = tf.placeholder_with_default(False, [])
+    return tf.cond(begins, lambda: tf.zeros([BATCH, UNITS]), lambda: tf.identity(v))
+
+
+def masked(tf: TensorFlow, v: Any, x: Any) -> Any:
+    done = tf.placeholder_with_default(np.zeros([BATCH, 1], "f4"), [BATCH, 1])
+    return v * (1 - done)
+
+
+def gathered(tf: TensorFlow, v: Any, x: Any) -> Any:
+    return tf.gather(v, tf.range(rows(tf, x)))
+
+
+def gathered_of_many(tf: TensorFlow, v: Any, x: Any) -> Any:
+    return tf.gather(v, [4, 0, 2])
+
+
+def squeezed(tf: TensorFlow, v: Any, x: Any) -> Any:
+    return tf.squeeze(v, [0])
+
+
+def reshaped(tf: TensorFlow, v: Any, x: Any) -> Any:
+    return tf.reshape(v, [-1, UNITS])
+
+
+WAYS: dict[str, tuple[Any, tuple[int, ...], int | None]] = {
+    way.__name__: (way, shape, batch)
+    for way, shape, batch in (
+        (sliced, (BATCH, UNITS), None),
+        (sliced_by_op, (BATCH, UNITS), None),
+        (tiled, (1, UNITS), None),
+        (tiled_vector, (UNITS,), None),
+        (tiled_reshaped, (UNITS,), None),
+        (broadcast, (1, UNITS), None),
+        (added_to_zeros, (1, UNITS), None),
+        (chosen, (BATCH, UNITS), BATCH),
+        (chosen_v2, (BATCH, UNITS), BATCH),
+        (under_a_condition, (BATCH, UNITS), BATCH),
+        (masked, (BATCH, UNITS), BATCH),
+        (gathered, (BATCH, UNITS), None),
+        (gathered_of_many, (6, UNITS), None),
+        (squeezed, (1, BATCH, UNITS), BATCH),
+        (reshaped, (1, BATCH, UNITS), BATCH),
+    )
+}
+PICKED = ("gathered", "gathered_of_many")
+
+
+# ---- one variable for both: how c and m are taken out of it, its shape, the layout that it is
+
+
+def by_index(tf: TensorFlow, v: Any) -> Any:
+    return v[0], v[1]
+
+
+def by_index_h_first(tf: TensorFlow, v: Any) -> Any:
+    return v[1], v[0]
+
+
+def unstacked(tf: TensorFlow, v: Any) -> Any:
+    return tf.unstack(v)
+
+
+def by_gather(tf: TensorFlow, v: Any) -> Any:
+    return tf.gather(v, 0), tf.gather(v, 1)
+
+
+def by_split(tf: TensorFlow, v: Any) -> Any:
+    return [tf.squeeze(half, [0]) for half in tf.split(v, 2)]
+
+
+def by_slice(tf: TensorFlow, v: Any) -> Any:
+    halves = [tf.slice(v, [k, 0, 0], [1, -1, -1]) for k in (0, 1)]
+    return [tf.reshape(half, [BATCH, UNITS]) for half in halves]
+
+
+def by_inner_index(tf: TensorFlow, v: Any) -> Any:
+    return v[:, 0], v[:, 1, :]
+
+
+def by_inner_index_h_first(tf: TensorFlow, v: Any) -> Any:
+    return v[:, 1], v[:, 0]
+
+
+def by_last_index(tf: TensorFlow, v: Any) -> Any:
+    return tf.unstack(tf.transpose(v, [2, 0, 1]))
+
+
+def by_columns(tf: TensorFlow, v: Any) -> Any:
+    return v[:, :UNITS], v[:, UNITS:]
+
+
+def by_columns_of_sizes(tf: TensorFlow, v: Any) -> Any:
+    return tf.split(v, [UNITS, -1], -1)
+
+
+def by_columns_h_first(tf: TensorFlow, v: Any) -> Any:
+    return v[..., UNITS:], v[..., :UNITS]
+
+
+def columns_of_the_batch(tf: TensorFlow, v: Any) -> Any:
+    flat = tf.tile(v, [tf.placeholder_with_default(BATCH, []), 1])
+    return tf.split(flat, 2, 1)
+
+
+BOTH: dict[str, tuple[Any, tuple[int, ...], str]] = {
+    way.__name__: (way, shape, layout)
+    for way, shape, layout in (
+        (by_index, (2, BATCH, UNITS), "layered"),
+        (by_index_h_first, (2, BATCH, UNITS), "keras"),
+        (unstacked, (2, BATCH, UNITS), "layered"),
+        (by_gather, (2, BATCH, UNITS), "layered"),
+        (by_split, (2, BATCH, UNITS), "layered"),
+        (by_slice, (2, BATCH, UNITS), "layered"),
+        (by_inner_index, (BATCH, 2, UNITS), "stacked"),
+        (by_inner_index_h_first, (BATCH, 2, UNITS), "unknown"),
+        (by_last_index, (BATCH, UNITS, 2), "unknown"),
+        (by_columns, (BATCH, 2 * UNITS), "flat"),
+        (by_columns_of_sizes, (BATCH, 2 * UNITS), "flat"),
+        (by_columns_h_first, (BATCH, 2 * UNITS), "unknown"),
+        (columns_of_the_batch, (1, 2 * UNITS), "flat"),
+    )
+}
+
+
+def network(tf: TensorFlow, feed: Feed, *, batch: int | None = None) -> tuple[Any, Any]:
+    """Run a cell from what a feed makes of variables; return the data and the last state."""
+    x = inputs(tf, INPUTS, batch, STEPS)
+    c, m = feed(tf, x)
+    for half in (c, m):
+        half.set_shape([batch, UNITS])
+    first = tf.nn.rnn_cell.LSTMStateTuple(c, m)
+    return x, dynamic(tf, tf.nn.rnn_cell.LSTMCell(UNITS), x, initial_state=first)[1]
+
+
+def of_two(way: str) -> Feed:
+    feed, shape, _ = WAYS[way]
+
+    def build(tf: TensorFlow, x: Any) -> Any:
+        return [feed(tf, kept(tf, name, *shape), x) for name in ("one", "two")]
+
+    return build
+
+
+def of_one(way: str) -> Feed:
+    feed, shape, _ = BOTH[way]
+    return lambda tf, x: feed(tf, kept(tf, "kept", *shape))
+
+
+def saved(folder: Path, feed: Feed, **options: Any) -> tuple[str, Array, Array]:
+    """Save a network; return its prefix, some data and what TensorFlow ends with."""
+    tf, prefix = tensorflow(), str(folder / "model.ckpt")
+    data = np.random.default_rng(3).uniform(-1, 1, (BATCH, STEPS, INPUTS)).astype("f4")
+    with as_in_1_x(tf, options.get("functional", False)):
+        x, last = network(tf, feed)
+        saver = tf.train.Saver(tf.global_variables())
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            found = session.run(last, {x: data})
+            saver.save(session, prefix)
+    return prefix, data, found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_half_is_found_however_it_is_fed(way: str) -> None:
+    _, shape, batch = WAYS[way]
+    ckpt = opened(lambda tf: network(tf, of_two(way)))
+    told = {"source": "graph", "is_start": True, "picks_rows": way in PICKED}
+    assert ckpt.states == [
+        SavedState("one", "c", shape, CELL, **told),
+        SavedState("two", "m", shape, CELL, **told),
+    ]
+    assert ckpt.cells[CELL].options["batch_size"] == Option(batch, "graph")
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "gathered_of_many"])
+def test_a_run_from_it_ends_where_tensorflow_does(tmp_path: Path, shell: Shell, way: str) -> None:
+    prefix, data, (c, m) = saved(tmp_path, of_two(way))
+    np.save(tmp_path / "x.npy", data)
+    done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "-o", tmp_path / "y.npz")
+    assert done.code == 0, done.err
+    assert not [line for line in notes(done) if "zeros" in line]
+    assert any("takes rows of it by indices" in line for line in notes(done)) == (way in PICKED)
+    found = np.load(tmp_path / "y.npz")
+    np.testing.assert_allclose(found["c"], c, atol=2e-6)
+    np.testing.assert_allclose(found["m"], m, atol=2e-6)
+
+
+@pytest.mark.parametrize("functional", [False, True])
+@pytest.mark.parametrize("way", BOTH)
+def test_both_halves_in_one_variable(way: str, functional: bool) -> None:
+    _, shape, layout = BOTH[way]
+    ckpt = opened(lambda tf: network(tf, of_one(way)), functional=functional)
+    assert ckpt.states == [SavedState("kept", layout, shape, CELL, None, "graph", True)]
+
+
+@pytest.mark.parametrize("way", ["by_index_h_first", "by_inner_index", "by_columns"])
+def test_a_run_from_both_halves_ends_where_tensorflow_does(
+    tmp_path: Path, shell: Shell, way: str
+) -> None:
+    prefix, data, (c, m) = saved(tmp_path, of_one(way))
+    np.save(tmp_path / "x.npy", data)
+    done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "-o", tmp_path / "y.npz")
+    assert done.code == 0, done.err
+    found = np.load(tmp_path / "y.npz")
+    np.testing.assert_allclose(found["c"], c, atol=2e-6)
+    np.testing.assert_allclose(found["m"], m, atol=2e-6)
+
+
+@pytest.mark.parametrize("way", ["by_inner_index_h_first", "by_columns_h_first"])
+def test_halves_in_an_order_that_no_layout_has_are_refused(
+    tmp_path: Path, shell: Shell, way: str
+) -> None:
+    """By its shape alone it would be read with c first."""
+    prefix, *_ = saved(tmp_path, of_one(way))
+    done = shell("convert", prefix, "--to-tuple", "-o", tmp_path / "y.npz")
+    assert done.code == 3
+    assert "kept: the graph takes c and m out of it in a way that no layout has" in error(done)
+
+
+def test_one_variable_for_a_stack(tmp_path: Path) -> None:
+    """[L, 2, batch, units], the pattern of a tutorial; and with h first."""
+
+    def build(tf: TensorFlow, order: tuple[int, int]) -> None:
+        make, kept_ = tf.nn.rnn_cell, kept(tf, "kept", 2, 2, BATCH, UNITS)
+        first = tuple(
+            make.LSTMStateTuple(*(layer[k] for k in order)) for layer in tf.unstack(kept_)
+        )
+        stack = make.MultiRNNCell([make.LSTMCell(UNITS), make.LSTMCell(UNITS)])
+        dynamic(tf, stack, inputs(tf, INPUTS, BATCH), initial_state=first)
+
+    for order, layout in (((0, 1), "layered"), ((1, 0), "keras")):
+        (state,) = opened(lambda tf, order=order: build(tf, order)).states
+        assert (state.layout, state.cell, state.stack) == (layout, None, "rnn/multi_rnn_cell")
+
+
+# ---- what is no stored state
+
+
+def test_a_variable_that_is_scaled_is_not_the_state() -> None:
+    def feed(tf: TensorFlow, x: Any) -> Any:
+        return [0.5 * kept(tf, name, BATCH, UNITS) for name in ("one", "two")]
+
+    assert opened(lambda tf: network(tf, feed)).states == []
+
+
+def test_a_factor_that_is_learnt_is_no_mask() -> None:
+    def feed(tf: TensorFlow, x: Any) -> Any:
+        return [kept(tf, n, 1, UNITS) * tf.tanh(x[:, 0, :1]) for n in ("one", "two")]
+
+    assert opened(lambda tf: network(tf, feed)).states == []
+
+
+def test_of_two_variables_under_a_condition_none_is_the_state() -> None:
+    def feed(tf: TensorFlow, x: Any) -> Any:
+        first = tf.placeholder_with_default(False, [])
+        return [
+            tf.cond(
+                first,
+                lambda name=name: tf.identity(kept(tf, f"{name}_a", BATCH, UNITS)),
+                lambda name=name: tf.identity(kept(tf, f"{name}_b", BATCH, UNITS)),
+            )
+            for name in ("one", "two")
+        ]
+
+    assert opened(lambda tf: network(tf, feed)).states == []
+
+
+def test_what_an_encoder_starts_from_is_not_what_its_decoder_starts_from() -> None:
+    def build(tf: TensorFlow) -> None:
+        make = tf.nn.rnn_cell
+        first = make.LSTMStateTuple(kept(tf, "one", BATCH, UNITS), kept(tf, "two", BATCH, UNITS))
+        x = inputs(tf, INPUTS, BATCH)
+        with tf.variable_scope("encoder"):
+            _, last = dynamic(tf, make.LSTMCell(UNITS), x, initial_state=first)
+        with tf.variable_scope("decoder"):
+            dynamic(tf, make.LSTMCell(UNITS), x, initial_state=last)
+
+    for functional in (False, True):
+        ckpt = opened(build, functional=functional)
+        assert [(s.layout, s.cell) for s in ckpt.states] == [
+            ("c", "encoder/rnn/lstm_cell"),
+            ("m", "encoder/rnn/lstm_cell"),
+        ]
+        cells = ckpt.cells.values()
+        assert [cell.options["batch_size"] for cell in cells] == [Option(BATCH, "graph")] * 2
+
+
+# ---- is the state a tuple
+
+
+def one_step(tf: TensorFlow, change: Any) -> None:
+    """Step a cell by hand whose flat state is fed and cut in half."""
+    x, state = tf.placeholder(tf.float32, [3, 2]), tf.placeholder(tf.float32, [3, 2 * UNITS])
+    c, m = (change(tf, half) for half in tf.split(state, 2, 1))
+    wx, wm = kept(tf, "wx", 2, 4 * UNITS), kept(tf, "wm", UNITS, 4 * UNITS)
+    i, f, o, j = tf.split(tf.matmul(x, wx) + tf.matmul(m, wm) + kept(tf, "b", 4 * UNITS), 4, 1)
+    c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(j)
+    tf.concat([c, tf.sigmoid(o) * tf.tanh(c)], 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda tf, half: half, Option(False, "graph")),
+        (lambda tf, half: half * tf.placeholder(tf.float32, [3, 1]), Option(False, "graph")),
+        (
+            lambda tf, half: tf.where_v2(tf.placeholder(tf.bool, [3, 1]), half, 0.0),
+            Option(False, "graph"),
+        ),
+        (lambda tf, half: half * tf.tanh(half), Option(None, "unknown")),
+    ],
+)
+def test_whether_the_state_is_a_tuple_is_told_where_the_walk_sees_it(
+    change: Any, told: Option
+) -> None:
+    (cell,) = opened(lambda tf: one_step(tf, change)).cells.values()
+    assert cell.options["state_is_tuple"] == told
+
+
+def test_the_state_of_an_unrolled_loop_is_a_tuple() -> None:
+    def build(tf: TensorFlow) -> None:
+        static(tf, tf.nn.rnn_cell.LSTMCell(UNITS))
+        hand_made(tf, scope="own")
+
+    for cell in opened(build).cells.values():
+        assert cell.options["state_is_tuple"] == Option(True, "graph")
+
+
+# ---- what run says
+
+
+def test_run_says_that_the_graph_starts_elsewhere(tmp_path: Path, shell: Shell) -> None:
+    prefix, data, _ = saved(tmp_path, of_two("tiled"))
+    np.save(tmp_path / "x.npy", data)
+    told = "the graph starts from a stored state (one, two), and this run from zeros: give --state"
+    for flags, count in (((), 1), (("--zero-state",), 0), (("--state", prefix), 0)):
+        done = shell("run", prefix, tmp_path / "x.npy", *flags)
+        assert done.code == 0, done.err
+        assert sum(line.startswith(told) for line in notes(done)) == count
+    document = shell.json("inspect", prefix)
+    assert [(s["variable"], s["initial"]) for s in document["states"]] == [
+        ("one", True),
+        ("two", True),
+    ]
+
+
+# ---- cases beside us
+
+FAULTS = SHARED / "faults"
+beside = pytest.mark.skipif(not FAULTS.is_dir(), reason="the cases are not beside us")
+
+
+@beside
+@pytest.mark.parametrize(
+    ("case", "variables", "batch"),
+    [
+        ("state_rows_of_the_batch", ["state_c", "state_m"], None),
+        ("state_learned_and_tiled", ["initial_cell_state", "initial_output_state"], None),
+        ("state_zero_where_an_episode_begins", ["state_c", "state_m"], 3),
+        ("state_zero_where_an_episode_begins/times_a_mask", ["state_c", "state_m"], 3),
+    ],
+)
+def test_states_of_graphs_of_1_15(case: str, variables: list[str], batch: int | None) -> None:
+    ckpt = open_checkpoint(FAULTS / case)
+    found = [(s.variable, s.layout, s.cell, s.is_start) for s in ckpt.states]
+    assert found == [(variables[0], "c", CELL, True), (variables[1], "m", CELL, True)]
+    assert ckpt.cells[CELL].options["batch_size"] == Option(batch, "graph")
+
+
+@beside
+def test_a_flat_state_times_a_mask() -> None:
+    (cell,) = open_checkpoint(FAULTS / "flat_state_masked").cells.values()
+    assert cell.options["state_is_tuple"] == Option(False, "graph")
+    assert cell.options["batch_size"] == Option(3, "graph")

@@ -1,0 +1,166 @@
+"""States of stateful layers of Keras, in every file that holds them: h is m, and it comes first."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import Shell, error
+from conftest import SHARED
+from writers import as_in_1_x, tensorflow
+
+from lstmstate import load_state, open_checkpoint
+
+BATCH, STEPS, INPUTS, UNITS = 4, 3, 2, 5
+
+Array = Any
+
+
+@cache
+def data() -> Array:
+    return np.random.default_rng(0).uniform(-1, 1, (BATCH, STEPS, INPUTS)).astype("f4")
+
+
+def model_of(keras: Any, layers: int) -> Any:
+    """Return a model of stateful layers of Keras after some steps."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lstm = [
+            keras.layers.LSTM(UNITS, stateful=True, return_sequences=True, name=f"mem_{k}")
+            for k in range(layers)
+        ]
+        x = keras.layers.Input(batch_shape=(BATCH, STEPS, INPUTS))
+        y = x
+        for layer in lstm:
+            y = layer(y)
+        model = keras.Model(x, y)
+        model(data())
+    return model
+
+
+def halves(model: Any) -> list[tuple[Array, Array]]:
+    """Return c and m of each layer."""
+    stateful = [layer for layer in model.layers if getattr(layer, "stateful", False)]
+    return [(layer.states[1].numpy(), layer.states[0].numpy()) for layer in stateful]
+
+
+def keras_2() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("tf_keras")
+
+
+def keras_3() -> Any:
+    return pytest.importorskip("keras", minversion="3")
+
+
+def saved_model(folder: Path, layers: int) -> tuple[str, Any]:
+    model = model_of(keras_2(), layers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save(folder / "model", save_format="tf", include_optimizer=False)
+    return str(folder / "model"), halves(model)
+
+
+def checkpoint_of_3(folder: Path, layers: int) -> tuple[str, Any]:
+    import tensorflow as tf
+
+    model = model_of(keras_3(), layers)
+    return tf.train.Checkpoint(model=model).save(str(folder / "ckpt")), halves(model)
+
+
+def export_of_3(folder: Path, layers: int) -> tuple[str, Any]:
+    model = model_of(keras_3(), layers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.export(str(folder / "model"), verbose=False)
+    return str(folder / "model"), halves(model)
+
+
+def saver(folder: Path, layers: int) -> tuple[str, Any]:
+    """Save the variables of a graph, as programs of 1.x do."""
+    tf, prefix = tensorflow(), str(folder / "model.ckpt")
+    keras = keras_2()
+    with as_in_1_x(tf, functional=True):
+        x = tf.placeholder(tf.float32, [BATCH, STEPS, INPUTS])
+        y, made = x, []
+        for k in range(layers):
+            made.append(
+                keras.layers.LSTM(UNITS, stateful=True, return_sequences=True, name=f"m{k}")
+            )
+            y = made[-1](y)
+        updates = [update for layer in made for update in layer.updates]
+        kept = tf.train.Saver(tf.global_variables())
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            session.run([y, updates], {x: data()})
+            found = session.run([(layer.states[1], layer.states[0]) for layer in made])
+            kept.save(session, prefix)
+    return prefix, found
+
+
+FILES = [saved_model, checkpoint_of_3, export_of_3, saver]
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("write", FILES)
+def test_both_halves_are_found_the_right_way_round(tmp_path: Path, write: Any, layers: int) -> None:
+    path, expected = write(tmp_path, layers)
+    ckpt = open_checkpoint(path)
+    found = {(s.cell, s.layout): ckpt.variables[s.variable].read() for s in ckpt.states}
+    assert len(found) == len(ckpt.states) == 2 * layers
+    assert len(ckpt.cells) == layers
+    for cell, (c, m) in zip(ckpt.cells, expected, strict=True):
+        assert not np.array_equal(c, m)
+        assert np.array_equal(found[cell, "c"], c)
+        assert np.array_equal(found[cell, "m"], m)
+    if layers == 1:
+        assert np.array_equal(load_state(path).c, expected[0][0])
+
+
+def test_the_names_that_inspect_prints_pick_the_halves(tmp_path: Path, shell: Shell) -> None:
+    path, expected = checkpoint_of_3(tmp_path, 2)
+    printed = shell("inspect", path, "--variables").out
+    names = [word for word in printed.split() if word[-9:-1] == "/states/"]
+    assert [name[-2:] for name in names] == ["/0", "/1"] * 2
+    h, c = names[2:]
+    target = tmp_path / "y.npz"
+    done = shell("convert", path, "--to-tuple", "--variable", c, "--variable", h, "-o", target)
+    assert done.code == 0, done.err
+    found = np.load(target)
+    assert np.array_equal(found["c"], expected[1][0]) and np.array_equal(found["m"], expected[1][1])
+    swapped = ["--variable", h, "--variable", c]
+    done = shell("convert", path, "--to-tuple", *swapped, "-o", target, "--force")
+    assert done.code == 3
+    assert "this is m, and is given where c belongs" in error(done)
+    done = shell("concat", f"{path}:{h}", f"{path}:{c}", "-o", tmp_path / "flat.npy")
+    assert done.code == 3
+    assert "this is m, and stands where c belongs" in error(done)
+    done = shell("concat", f"{path}:{c}", f"{path}:{h}", "-o", tmp_path / "flat.npy")
+    assert done.code == 0, done.err
+    assert np.array_equal(np.load(tmp_path / "flat.npy"), np.concatenate(expected[1], 1))
+
+
+def test_a_name_of_two_variables_is_refused(tmp_path: Path, shell: Shell) -> None:
+    path, _ = checkpoint_of_3(tmp_path, 1)
+    (full,) = {
+        one.full_name
+        for one in open_checkpoint(path).variables.values()
+        if one.full_name and "rnn_state" in one.full_name
+    }
+    done = shell("convert", path, "--to-tuple", "--variable", full, "-o", tmp_path / "y.npz")
+    assert done.code == 3
+    assert "several variables have this name; they are: " in error(done)
+    assert "states/0" in done.err and "states/1" in done.err
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the cases are not beside us")
+def test_a_stateful_layer_of_1_15() -> None:
+    folder = SHARED / "oddgraphs/keras_stateful"
+    expected = np.load(folder / "state.npz")
+    c, m = load_state(folder / "model.ckpt")
+    assert np.array_equal(c, expected["c"]) and np.array_equal(m, expected["m"])
