@@ -70,8 +70,8 @@ def command(
 
     PATH is whatever is at hand: a prefix, any file of a checkpoint (.index, .data-..., .meta), the
     `checkpoint` text file, a folder, a SavedModel, a V1 file, a frozen graph; or a state in .npy,
-    .npz, .h5, .pkl or .csv (FILE:NAME picks an array inside). Nothing is imported or run, and the values of a
-    checkpoint are not read, except for --stats and --verify.
+    .npz, .h5, .pkl or .csv (FILE:NAME picks an array inside). Nothing is imported or run, and the
+    values of a checkpoint are not read, except for --stats and --verify.
     """
     if verify and no_checksums:
         raise click.UsageError("give --verify or --no-checksums, not both")
