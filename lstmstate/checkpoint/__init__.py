@@ -10,7 +10,6 @@ from lstmstate import limits
 from lstmstate.checkpoint import objects, wire
 from lstmstate.checkpoint.bundle import Bundle
 from lstmstate.checkpoint.dtypes import to_bytes
-from lstmstate.checkpoint.frozen import FrozenGraph
 from lstmstate.checkpoint.graph import (
     VARIABLE_OPS,
     Graph,
@@ -20,12 +19,13 @@ from lstmstate.checkpoint.graph import (
 )
 from lstmstate.checkpoint.locate import FROZEN, V1, Location, locate
 from lstmstate.checkpoint.source import read_whole
-from lstmstate.checkpoint.v1 import V1Checkpoint
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import CorruptError, LstmstateError, located
 
 if TYPE_CHECKING:
     from lstmstate.checkpoint.bundle_writer import BundleWriter
+    from lstmstate.checkpoint.frozen import FrozenGraph
+    from lstmstate.checkpoint.v1 import V1Checkpoint
 
 __all__ = ["Checkpoint", "Graph", "Variable"]
 
@@ -60,11 +60,17 @@ class Checkpoint:
             self.notes.append(f"{self.location.graph}: {_OF_FOLDER}")
         self._reader: Bundle | V1Checkpoint | FrozenGraph
         names: dict[str, str] = {}
+        self._frozen: Graph | None = None
         if self.location.format == V1:
+            from lstmstate.checkpoint.v1 import V1Checkpoint
+
             self._reader = V1Checkpoint(self.location.files, checksums=checksums)
         elif self.location.format == FROZEN:
-            self._reader = FrozenGraph(self.prefix)
-            self.notes += self._reader.notes
+            from lstmstate.checkpoint.frozen import FrozenGraph
+
+            self._reader = found = FrozenGraph(self.prefix)
+            self._frozen = found.graph
+            self.notes += found.notes
         else:
             self._reader = Bundle(self.prefix, checksums=checksums)
             self.notes += self._reader.data_problems()
@@ -144,8 +150,8 @@ class Checkpoint:
 
     def _read_graph(self, path: str) -> Graph:
         """Read the graph; that of a folder only where it can be the graph of the checkpoint."""
-        if isinstance(self._reader, FrozenGraph):
-            return self._reader.graph
+        if self._frozen is not None:
+            return self._frozen
         if self.location.saved_model:
             return read_saved_model(path)
         if self.location.has_own_graph:

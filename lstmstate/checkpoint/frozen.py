@@ -10,7 +10,7 @@ from lstmstate.checkpoint.functions import INLINED
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, read_graph_def
 from lstmstate.checkpoint.node import Node
 from lstmstate.checkpoint.ordered_code import Extents
-from lstmstate.checkpoint.tensor_proto import tensor_value
+from lstmstate.checkpoint.tensor_proto import Fields, tensor_value
 from lstmstate.checkpoint.variables import Spec, parse_shape
 from lstmstate.errors import CorruptError, UnsupportedError, count, located
 
@@ -39,7 +39,7 @@ class FrozenGraph:
         self.data_files = (path,)
         self.specs: dict[str, Spec] = {}
         self.notes: list[str] = []
-        self._tensors: dict[str, bytes] = {}
+        self._tensors: dict[str, Fields] = {}
         self.graph = read_graph_def(path, needs_end=False)
         with located(path):
             _refuse_gaps(self.graph)
@@ -63,18 +63,24 @@ class FrozenGraph:
         if tensor is None or node.name.startswith(INLINED):
             return
         with located(tensor=node.name):
-            found = wire.message(tensor)
-            dtype = dtypes.by_number(wire.last_int(found.get(1)))
+            dtype = dtypes.by_number(wire.last_int(tensor.get(1)))
             if not dtype.is_float:
                 return
-            written = wire.last_bytes(found.get(2))
+            written = wire.last_bytes(tensor.get(2))
             shape = parse_shape(written)
         if not shape or not math.prod(shape):
             return
         self._tensors[node.name] = tensor
-        self.specs[node.name] = Spec(node.name, dtype, shape, (), len(tensor))
-        kept = wire.bytes_field(1, b"shape") + wire.bytes_field(2, wire.bytes_field(7, written))
-        self.graph.nodes[node.name] = Node(node.name, "VariableV2", [], [kept])
+        self.specs[node.name] = Spec(node.name, dtype, shape)
+        attributes = {
+            b"shape": wire.bytes_field(7, written),
+            b"dtype": wire.int_field(6, wire.last_int(tensor.get(1))),
+        }
+        entries = [
+            wire.bytes_field(1, key) + wire.bytes_field(2, value)
+            for key, value in attributes.items()
+        ]
+        self.graph.nodes[node.name] = Node(node.name, "VariableV2", [], entries)
 
     def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
         """Return the value of a constant; see `variables.Reader`."""

@@ -122,19 +122,19 @@ class Node:
         found = self._attribute("shape").get(7)
         return None if found is None else partial_shape(wire.last_bytes(found))
 
-    def tensor(self) -> bytes | None:
-        """The TensorProto of a Const, None for other nodes."""
+    def tensor(self) -> dict[int, list[wire.Value]] | None:
+        """The fields of the TensorProto of a Const, None for other nodes."""
         found = self._attribute("value").get(8) if self.op == "Const" else None
-        return None if found is None else wire.last_bytes(found)
+        return None if found is None else wire.message(wire.last_bytes(found))
 
     def constant(self) -> Constant | None:
         """The value of a Const of at most 64 numbers; None for other nodes and larger ones."""
-        found = self.tensor()
-        return None if found is None else _constant(found)
+        found = self._attribute("value").get(8) if self.op == "Const" else None
+        return None if found is None else _constant(wire.last_bytes(found))
 
     def constant_shape(self) -> tuple[int | None, ...] | None:
         """The shape of a Const of any size."""
-        tensor = wire.message(self.tensor() or b"")
+        tensor = self.tensor()
         return partial_shape(wire.last_bytes(tensor.get(2))) if tensor else None
 
     def strings(self) -> list[str]:

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+Fields = dict[int, list[wire.Value]]  # a message, as `wire.message` returns it
+
 _REAL_WIDTHS = {"float32": 4, "float64": 8, "complex64": 4, "complex128": 8}  # of their fields
 
 
-def listed_values(proto: bytes, dtype: DType) -> NDArray[np.generic]:
+def listed_values(proto: Fields, dtype: DType) -> NDArray[np.generic]:
     """Return the values in the field of a dtype, `[number of values]`.
 
     Raises:
@@ -31,7 +33,7 @@ def listed_values(proto: bytes, dtype: DType) -> NDArray[np.generic]:
 
     if not dtype.proto_field:
         raise UnsupportedError(f"values of dtype {dtype.name} cannot be read")
-    stored = wire.message(proto).get(dtype.proto_field, [])
+    stored = proto.get(dtype.proto_field, [])
     if dtype is dtypes.STRING:
         value: NDArray[np.generic] = np.empty(len(stored), object)
         value[:] = wire.all_bytes(stored)
@@ -55,7 +57,7 @@ def listed_values(proto: bytes, dtype: DType) -> NDArray[np.generic]:
     return dtypes.widened(numbers.view(np.dtype(dtype.storage)), dtype)
 
 
-def tensor_value(proto: bytes, dtype: DType, shape: tuple[int, ...]) -> NDArray[np.generic]:
+def tensor_value(proto: Fields, dtype: DType, shape: tuple[int, ...]) -> NDArray[np.generic]:
     """Return the array of a constant of a graph, which may leave out what repeats at its end.
 
     Raises:
@@ -64,7 +66,7 @@ def tensor_value(proto: bytes, dtype: DType, shape: tuple[int, ...]) -> NDArray[
     import numpy as np
 
     size = math.prod(shape)
-    content = wire.last_bytes(wire.message(proto).get(4))
+    content = wire.last_bytes(proto.get(4))
     if content:
         if len(content) % dtype.itemsize:
             raise CorruptError(f"{len(content)} bytes are stored for values of {dtype.itemsize}")

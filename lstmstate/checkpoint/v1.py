@@ -84,7 +84,8 @@ class V1Checkpoint:
                 raise CorruptError("it is listed, but its values are not there")
             # SavedTensorSlices.data (2) is a SavedSlice, whose data (3) is a TensorProto.
             slice_ = wire.message(wire.last_bytes(wire.message(stored).get(2)))
-            value = listed_values(wire.last_bytes(slice_.get(3)), spec.dtype)
+            proto = wire.message(wire.last_bytes(slice_.get(3)))
+            value = listed_values(proto, spec.dtype)
             if value.size != math.prod(shape):
                 raise CorruptError(f"{value.size} values are stored for the shape {list(shape)}")
             return value.reshape(shape)
