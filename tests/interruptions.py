@@ -5,16 +5,17 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from commands import PROJECT
 
 _SCRIPT = """
-import atexit, os, sys
-number, moment = map(int, sys.argv[1:3])
-del sys.argv[1:3]
+import atexit, os, signal, sys
+number, moment, ignored = map(int, sys.argv[1:4])
+del sys.argv[1:4]
 calls = 0
+if ignored:
+    signal.signal(number, signal.SIG_IGN)
 
 def count(frame, event, argument):
     global calls
@@ -40,23 +41,20 @@ NEVER = 1 << 60
 
 
 def interrupted(
-    number: signal.Signals,
-    moment: int,
-    *arguments: str | Path,
-    before: Callable[[], object] | None = None,
+    number: signal.Signals, moment: int, *arguments: str | Path, ignored: bool = False
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a command that sends itself a signal at a call; one that ends earlier prints its calls.
 
     Args:
-        moment: which call and which return it is, of those since the first output was begun.
-        before: is called in the process before the command begins.
+        moment: the number of the call or return, counted since the first output was begun.
+        ignored: whether the process ignores the signal when the command begins.
     """
+    how = map(str, (int(number), moment, int(ignored)))
     return subprocess.run(
-        [sys.executable, "-c", _SCRIPT, str(int(number)), str(moment), *map(str, arguments)],
+        [sys.executable, "-c", _SCRIPT, *how, *map(str, arguments)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         cwd=PROJECT,
-        preexec_fn=before,
         check=False,
     )
 

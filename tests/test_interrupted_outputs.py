@@ -80,10 +80,8 @@ def test_ended_while_it_loads_there_is_no_traceback(tmp_path: Path, number: sign
 def test_a_program_that_ignores_hangups_goes_on(tmp_path: Path, large: Path) -> None:
     """As under nohup."""
     target = tmp_path / "state.npz"
-    done = interrupted(
-        signal.SIGHUP, 1, "convert", "-q", large, "--to-tuple", "-o", target,
-        before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
-    )  # fmt: skip
+    command = ["convert", "-q", large, "--to-tuple", "-o", target]
+    done = interrupted(signal.SIGHUP, 1, *command, ignored=True)
     assert (done.returncode, done.stderr) == (0, b"")
     assert target.is_file()
 
