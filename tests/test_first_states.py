@@ -59,6 +59,10 @@ def broadcast(tf: TensorFlow, v: Any, x: Any) -> Any:
     return tf.broadcast_to(v, [rows(tf, x), UNITS])
 
 
+def times_ones(tf: TensorFlow, v: Any, x: Any) -> Any:
+    return tf.matmul(tf.ones([rows(tf, x), 1]), v)
+
+
 def added_to_zeros(tf: TensorFlow, v: Any, x: Any) -> Any:
     return tf.zeros([rows(tf, x), UNITS]) + v
 
@@ -106,6 +110,7 @@ WAYS: dict[str, tuple[Any, tuple[int, ...], int | None]] = {
         (tiled_vector, (UNITS,), None),
         (tiled_reshaped, (UNITS,), None),
         (broadcast, (1, UNITS), None),
+        (times_ones, (1, UNITS), None),
         (added_to_zeros, (1, UNITS), None),
         (chosen, (BATCH, UNITS), BATCH),
         (chosen_v2, (BATCH, UNITS), BATCH),
@@ -306,6 +311,35 @@ def test_one_variable_for_a_stack(tmp_path: Path) -> None:
     for order, layout in (((0, 1), "layered"), ((1, 0), "keras")):
         (state,) = opened(lambda tf, order=order: build(tf, order)).states
         assert (state.layout, state.cell, state.stack) == (layout, None, "rnn/multi_rnn_cell")
+
+
+@pytest.mark.parametrize("way", ["by_columns", "by_index_h_first"])
+def test_a_run_of_a_stack_from_a_variable_for_each_cell(
+    tmp_path: Path, shell: Shell, way: str
+) -> None:
+    feed, shape, _ = BOTH[way]
+    tf, prefix = tensorflow(), str(tmp_path / "model.ckpt")
+    data = np.random.default_rng(3).uniform(-1, 1, (BATCH, STEPS, INPUTS)).astype("f4")
+    with as_in_1_x(tf):
+        make, x = tf.nn.rnn_cell, inputs(tf, INPUTS, BATCH, STEPS)
+        first = tuple(
+            make.LSTMStateTuple(*feed(tf, kept(tf, name, *shape))) for name in ("low", "high")
+        )
+        stack = make.MultiRNNCell([make.LSTMCell(UNITS), make.LSTMCell(UNITS)])
+        _, last = dynamic(tf, stack, x, initial_state=first)
+        saver = tf.train.Saver(tf.global_variables())
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            expected = session.run(last, {x: data})
+            saver.save(session, prefix)
+    np.save(tmp_path / "x.npy", data)
+    done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "-o", tmp_path / "y.npz")
+    assert done.code == 0, done.err
+    found = np.load(tmp_path / "y.npz")
+    for k, (c, m) in enumerate(expected):
+        scope = f"rnn/multi_rnn_cell/cell_{k}/lstm_cell"
+        np.testing.assert_allclose(found[f"{scope}/c"], c, atol=2e-6)
+        np.testing.assert_allclose(found[f"{scope}/m"], m, atol=2e-6)
 
 
 # ---- what is no stored state

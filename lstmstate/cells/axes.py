@@ -374,5 +374,6 @@ TAKING: dict[str, Taking] = {
     "ExpandDims": Taking(0, _expand),
     "Transpose": Taking(0, _transpose),
     "BroadcastTo": Taking(0, _broadcast),
+    "MatMul": Taking(1, _spread),  # ones in front of a row
     **{op: Taking(0, _spread) for op in SPREADING},
 }

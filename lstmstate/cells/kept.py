@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from lstmstate.cells import trace
@@ -43,15 +43,19 @@ class Use(NamedTuple):
 
 
 def kept_states(
-    view: GraphView, cells: Iterable[Cell], stacks: Sequence[Stack]
+    view: GraphView, cells: Iterable[Cell], stacks: Sequence[Stack], weights: Container[str]
 ) -> dict[str, SavedState]:
     """Return the variables that hold states, as the graph shows, by name.
 
     What cells start from counts before what they are assigned to.
+
+    Args:
+        weights: names of the variables that are parts of cells.
     """
     known = [cell for cell in cells if cell.state is not None]
     found: dict[str, SavedState] = {}
-    for is_start, uses in ((True, _started(view, known)), (False, _assigned(view, known))):
+    by_start = (True, _started(view, known)), (False, _assigned(view, known, weights))
+    for is_start, uses in by_start:
         of: dict[str, list[Use]] = {}
         stored: dict[str, Stored] = {}
         for variable, use in uses:
@@ -87,9 +91,11 @@ class _Holding(NamedTuple):
     elements: tuple[Element, ...]
 
 
-def _assigned(view: GraphView, cells: Iterable[Cell]) -> Iterator[tuple[Stored, Use]]:
+def _assigned(
+    view: GraphView, cells: Iterable[Cell], weights: Container[str]
+) -> Iterator[tuple[Stored, Use]]:
     """Yield the halves of the last states of cells that variables are assigned from."""
-    holdings = _holdings(view)
+    holdings = _holdings(view, weights)
     graph = view.graph
     carrying = {
         name for name, _ in holdings if graph.nodes[name].op in ("Merge", "RefMerge", "Enter")
@@ -118,7 +124,7 @@ def _held(
         yield holding.variable, use._replace(part=left, number=number)
 
 
-def _holdings(view: GraphView) -> dict[tuple[str, int], list[_Holding]]:
+def _holdings(view: GraphView, weights: Container[str]) -> dict[tuple[str, int], list[_Holding]]:
     """Return for each value on the way to a variable, near the end, the variables behind it."""
     found: dict[tuple[str, int], list[_Holding]] = {}
     graph = view.graph
@@ -132,7 +138,7 @@ def _holdings(view: GraphView) -> dict[tuple[str, int], list[_Holding]]:
     for node in assigning:
         variable = view.variable(trace.through(graph, trace.operand(graph, node, 0)))
         value = operand(graph, node, 1)
-        if variable is not None and value is not None:
+        if variable is not None and variable.name not in weights and value is not None:
             for (name, port), elements in _behind(graph, value, arguments):
                 found.setdefault((name, port), []).append(_Holding(variable, elements))
     return found

@@ -24,7 +24,7 @@ def saved_states(
     starts from a variable, or is assigned to one, that counts; else the name has to speak of a
     state.
     """
-    by_graph = kept_states(view, found.cells, stacks) if view is not None else {}
+    by_graph = kept_states(view, found.cells, stacks, found.roles) if view is not None else {}
     fits: Fits = {"flat": {}, "c": {}, "m": {}}
     for cell in found.cells:
         for layout, cells in fits.items():

@@ -102,6 +102,8 @@ def _before(graph: Graph, node: Node, port: int) -> list[Value]:
         given = [one for one, by in _both_ways(inputs) if is_mask(graph, by[0])]
     elif node.op in SPREADING:
         given = [one for one, by in _both_ways(inputs) if _is_zero(graph, by[0])]
+    elif node.op == "MatMul":
+        given = inputs[1:2] if inputs[0] and _are_ones(graph, node, inputs[0][0]) else []
     elif node.op in TAKING:
         at = TAKING[node.op].value
         given = inputs[at : at + 1]
@@ -133,6 +135,15 @@ def _is_zero(graph: Graph, node: Node) -> bool:
     if made is not None and made.op == "Fill":
         made = trace.operand(graph, made, 1)
     return (made is not None and made.op == "ZerosLike") or trace.scalar(graph, made) == 0
+
+
+def _are_ones(graph: Graph, product: Node, factor: Node) -> bool:
+    """Whether a product only repeats the rows of its second factor."""
+    made = trace.through(graph, factor)
+    if made is not None and made.op == "Fill":
+        made = trace.operand(graph, made, 1)
+    turned = product.number("transpose_a") or product.number("transpose_b")
+    return not turned and trace.scalar(graph, made) == 1
 
 
 # ---- what a start tells of a cell
@@ -197,5 +208,7 @@ def state_is_tuple(graph: Graph, c_old: Value) -> Option:
 _CHOOSING = SPREADING - {"Add", "AddV2"}
 # A sum, clipped or not, is the new c of the step before.
 _KNOWN_ENDS = (
-    _SOURCES | trace.PASSING | frozenset(TAKING) | {"Minimum", "Maximum", "ClipByValue"}
-) - _CHOOSING
+    (_SOURCES | trace.PASSING | frozenset(TAKING) | {"Minimum", "Maximum", "ClipByValue"})
+    - _CHOOSING
+    - {"MatMul"}
+)

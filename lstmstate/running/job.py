@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lstmstate.cells.model import StateWidths
 from lstmstate.engines.model import Pair, spans
-from lstmstate.errors import LstmstateError, located, printable
+from lstmstate.errors import AmbiguousError, LstmstateError, located, printable
 from lstmstate.loaded import Loaded
 from lstmstate.running.figures import Figures, Tally
 from lstmstate.running.inputs import Sequences, open_lengths, open_sequences
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import OUTPUTS, Metadata
-from lstmstate.state.model import CellShape, StackState, State
+from lstmstate.state.model import CellShape, LSTMState, StackState, State
 from lstmstate.state.watch import Watch, range_of
 
 if TYPE_CHECKING:
@@ -137,25 +137,42 @@ def open_state(
     Raises:
         LstmstateError: there is none, or it is not that of these cells.
     """
-    from lstmstate.sources import open_source
+    from lstmstate.sources import open_path, states_in
     from lstmstate.state.guesses import Cells, Wanted
 
     cells = _shapes(loaded)
     wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source)
-    (saved, *_) = open_source(path, wanted, header=header)
-    reading = saved.reading
-    watch = Watch(reading)
-    state = watch.parts(0, 0, reading.structure.lead[0] if reading.structure.lead else 1)
+    opened = open_path(path, header=header)
+    try:
+        saved = [states_in(opened, wanted)[0]]
+    except AmbiguousError:
+        if not opened.is_model or len(cells) == 1:
+            raise
+        # A checkpoint may have a state for each cell of a stack.
+        each = [wanted._replace(cells=(Cells((cell,), False),)) for cell in cells]
+        saved = [states_in(opened, one)[0] for one in each]
+    readings = [one.reading for one in saved]
+    watches = [Watch(reading) for reading in readings]
+    lead = readings[0].structure.lead
+    states = [watch.parts(0, 0, lead[0] if lead else 1) for watch in watches]
+    state = states[0]
+    if len(states) > 1:
+        state = StackState([one for one in states if isinstance(one, LSTMState)])
     with located(path):
-        pairs = loaded.states_of(state, math.prod(reading.structure.lead))
+        pairs = loaded.states_of(state, math.prod(lead))
         if not allow_nan:
             _refuse_no_numbers(loaded, pairs)
-    names = [[cell.name for cell in some] for some in (reading.structure.cells, cells)]
-    is_other = saved.ckpt is not None and saved.ckpt.prefix != source
-    notes = list(saved.ckpt.notes) if saved.ckpt is not None and is_other else []
-    notes += [*reading.notes, *watch.swapped()]
-    if all(names[0]) and sorted(names[0]) != sorted(names[1]):
-        own, here = (", ".join(map(printable, some[:4])) for some in names)
+    own_cells = [cell.name for reading in readings for cell in reading.structure.cells]
+    ckpt = saved[0].ckpt
+    notes = list(ckpt.notes) if ckpt is not None and ckpt.prefix != source else []
+    notes += [
+        line
+        for reading, watch in zip(readings, watches, strict=True)
+        for line in (*reading.notes, *watch.swapped())
+    ]
+    if all(own_cells) and sorted(own_cells) != sorted(cell.name for cell in cells):
+        own = ", ".join(map(printable, own_cells[:4]))
+        here = ", ".join(printable(cell.name) for cell in cells[:4])
         notes.append(f"{path}: the state is that of {own}, and is used for {here}")
     return state, notes
 
