@@ -7,7 +7,7 @@ shows in one of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -79,12 +79,18 @@ class GraphModel:
 
     Args:
         recognition: the cells of the checkpoint.
+        read: returns the value of a variable.
     """
 
     def __init__(
-        self, graph: Graph, variables: Mapping[str, Variable], recognition: Recognition
+        self,
+        graph: Graph,
+        variables: Mapping[str, Variable],
+        recognition: Recognition,
+        read: Callable[[str], Any],
     ) -> None:
         self.graph = graph
+        self._read = read
         self._stored = variables
         self._recognition = recognition
 
@@ -93,7 +99,7 @@ class GraphModel:
         """The values of the graph's variables."""
         from lstmstate.recurrence.variables import GraphVariables
 
-        return GraphVariables(self.graph, self._stored)
+        return GraphVariables(self.graph, self._stored, self._read)
 
     @cached_property
     def recurrences(self) -> Recurrences:
@@ -210,19 +216,56 @@ class GraphModel:
         problems = []
         for one in found:
             try:
-                problem = _difference(network, one, self.runner(one, feeds, exact=True))
+                problem = self.differing(network, one, feeds)
             except LstmstateError as error:
                 return Confirmation(None, str(error))
-            if problem is not None:
-                problems.append(problem)
+            if problem:
+                problems.append(f"{' and '.join(problem[:2])} of the graph's own step differ")
         if problems and (len(problems) < len(found) or not self._are_alike(found, feeds)):
             reason = f"the graph uses the cell {len(found)} times, and not alike: {problems[0]}"
             return Confirmation(False, reason, differs=True)
         return Confirmation(not problems, problems[0] if problems else None)
 
+    def confirm_part(
+        self, network: Network, around: GraphNetwork, names: Iterable[str]
+    ) -> Confirmation:
+        """Return whether the graph confirms some cells of a network, each with its own c and m.
 
-def _difference(network: Network, graph: GraphNetwork, runner: GraphRunner) -> str | None:
-    """Return where a network and the graph differ, None where they agree."""
+        Args:
+            network: all cells of the graph's network, as they were recognised.
+        """
+        try:
+            problem = self.differing(network, around, None)
+        except LstmstateError as error:
+            return Confirmation(None, str(error))
+        own = [f"{half} of {printable(name) or 'the cell'}" for name in names for half in "cm"]
+        wrong = [label for label in problem if label in own or "widths" in label]
+        if wrong:
+            return Confirmation(False, f"{wrong[0]} of the graph's own step differ")
+        return Confirmation(True, None)
+
+    def networks_around(self, cells: Iterable[str]) -> list[GraphNetwork]:
+        """Return the networks that have these cells among others."""
+        wanted = set(cells)
+        return [one for one in self.networks if wanted < {cell.name for cell in one.cells}]
+
+    def route(self, network: GraphNetwork) -> Route:
+        """Return the cells of a network in the order in which data runs through them."""
+        return route_of(network, {cell.name: cell for cell in self._recognition.cells})
+
+    def differing(
+        self, network: Network, graph: GraphNetwork, feeds: Mapping[str, Any] | None
+    ) -> list[str]:
+        """Return what differs between a recognised network and one of the graph.
+
+        Raises:
+            LstmstateError: the graph cannot be evaluated.
+        """
+        return _differing(network, graph, self.runner(graph, feeds, exact=True))
+
+
+def _differing(network: Network, graph: GraphNetwork, runner: GraphRunner) -> list[str]:
+    """Return the states and outputs in which a network and the graph differ."""
     import numpy as np
 
     from lstmstate.engines.numpy_engine import load
@@ -230,21 +273,23 @@ def _difference(network: Network, graph: GraphNetwork, runner: GraphRunner) -> s
     by_name = {cell.name: at for at, cell in enumerate(graph.cells)}
     order = [by_name[cell.name] for cell in network.cells]
     if [graph.cells[at].widths for at in order] != [cell.widths for cell in network.cells]:
-        return "the widths of the graph's own state differ"
-    width = network.first.input_size
-    if graph.input.width != width:
-        return f"the graph's own input is {graph.input.width} wide, and the cell's {width}"
+        return ["the widths"]
+    if graph.input.width != network.first.input_size:
+        return ["the widths of the input"]
     ours = load(in_float64(network))
     names = [printable(cell.name) or "the cell" for cell in network.cells]
+    labels = [f"{half} of {name}" for name in names for half in "cm"] + ["the outputs"]
     compare = _whole if graph.is_reversed else _step_by_step
+    found: dict[str, None] = {}
     for x, states in _trials(graph):
         with np.errstate(all="ignore"):
             pairs = compare(ours, runner, x, states, order)
-        labels = [f"{half} of {name}" for name in names for half in "cm"] + ["the outputs"]
-        for label, (one, other) in zip(labels, pairs, strict=True):
-            if not _close(one, other):
-                return f"{label} of the graph's own step differ"
-    return None
+        found |= {
+            label: None
+            for label, (one, other) in zip(labels, pairs, strict=True)
+            if not _close(one, other)
+        }
+    return [label for label in labels if label in found]
 
 
 def _whole(

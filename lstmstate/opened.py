@@ -62,6 +62,7 @@ class LSTMCheckpoint:
     def __init__(self, path: str | os.PathLike[str], *, checksums: bool = True) -> None:
         self.files = Checkpoint(os.fspath(path), checksums=checksums)
         self.prefix = self.files.prefix
+        self._values: dict[str, NDArray[np.generic]] = {}
         self._networks: dict[str, LSTMNetwork] = {}
         self.variables: dict[str, Variable] = self.files.variables
 
@@ -132,11 +133,13 @@ class LSTMCheckpoint:
         return routes(self.cells.values(), self.stacks)
 
     def _read(self, variable: str) -> NDArray[np.generic]:
-        return self.variables[variable].read()
+        if variable not in self._values:
+            self._values[variable] = self.variables[variable].read()
+        return self._values[variable]
 
     @cached_property
     def _origin(self) -> Origin:
-        return Origin(self._read, self.prefix, lambda: self.model)
+        return Origin(self._read, self.prefix, lambda: self.model, self._values.clear)
 
     @cached_property
     def model(self) -> GraphModel | None:
@@ -145,7 +148,7 @@ class LSTMCheckpoint:
 
         if self.graph is None or self._found.graph is None:
             return None
-        return GraphModel(self.graph, self.variables, self._found)
+        return GraphModel(self.graph, self.variables, self._found, self._read)
 
     @cached_property
     def states(self) -> list[SavedState]:

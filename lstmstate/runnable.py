@@ -30,14 +30,16 @@ class Origin(NamedTuple):
     """Where a network comes from.
 
     Attributes:
-        read: returns the value of a variable.
+        read: returns the value of a variable, which is kept until `forget` is called.
         path: where the variables are, for messages.
         model: returns the graph's own networks, None where there is no graph.
+        forget: drops the values that were read.
     """
 
     read: Read
     path: str
     model: Callable[[], GraphModel | None]
+    forget: Callable[[], None]
 
 
 class LSTMNetwork:
@@ -109,8 +111,11 @@ class LSTMNetwork:
         if key not in self._loaded:
             if outputs not in (None, "m", "graph"):
                 raise LstmstateError(f"outputs is {outputs!r}", advice="use 'm' or 'graph'")
-            with located(self._path):
-                loaded = self._load(engine, given, feeds or {}, outputs)
+            try:
+                with located(self._path):
+                    loaded = self._load(engine, given, feeds or {}, outputs)
+            finally:
+                self._origin.forget()
             if len(self._loaded) == _KEPT:
                 self._loaded.pop(next(iter(self._loaded)))
             self._loaded[key] = loaded
@@ -135,13 +140,30 @@ class LSTMNetwork:
             return self._of_graph(model, networks, feeds, outputs, str(error))
         if model is None:
             return loaded
-        confirmation = model.confirm(loaded.cells, networks, feeds)
+        if networks:
+            confirmation = model.confirm(loaded.cells, networks, feeds)
+        else:
+            confirmation = self._confirm_part(model, loaded, given)
         if confirmation.agrees is False and self._is_wanted(given, networks, feeds):
             return loaded
         is_judged = confirmation.agrees or confirmation.differs or not networks
         if engine == "auto" and not is_judged:
             return self._of_graph(model, networks, feeds, outputs, confirmation.reason)
         return self._judged(loaded, model, confirmation, engine)
+
+    def _confirm_part(
+        self, model: GraphModel, loaded: Loaded, given: Mapping[str, Value]
+    ) -> Confirmation:
+        """Return whether the graph confirms cells that are part of one of its networks."""
+        names = [cell.name for cell in self.route.cells]
+        for around in model.networks_around(names):
+            try:
+                whole = LSTMNetwork(model.route(around), self._origin, around)
+                cells = whole.recognised("numpy", given).cells
+            except LstmstateError:
+                continue
+            return model.confirm_part(cells, around, names)
+        return model.confirm(loaded.cells, [])
 
     def _is_wanted(
         self, given: Mapping[str, Value], networks: Sequence[GraphNetwork], feeds: Mapping[str, Any]

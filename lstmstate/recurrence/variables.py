@@ -34,10 +34,14 @@ class GraphVariables:
 
     Args:
         variables: those of the checkpoint.
+        read: returns the value of one of them.
     """
 
-    def __init__(self, graph: Graph, variables: Mapping[str, Variable]) -> None:
+    def __init__(
+        self, graph: Graph, variables: Mapping[str, Variable], read: Callable[[str], Any]
+    ) -> None:
         self._graph = graph
+        self._read = read
         self._variables = variables
         self._by_path = {variable.path: variable for variable in variables.values()}
         self._by_path |= {v.full_name: v for v in variables.values() if v.full_name}
@@ -71,7 +75,7 @@ class GraphVariables:
                 tensor=node.name,
             )
         variable, extents = found
-        value = variable.read()
+        value = self._read(variable.name)
         parts = _SLICE.fullmatch(extents.strip())
         if parts is None:
             return value
@@ -139,6 +143,3 @@ def _variable(graph: Graph, tensor: Tensor) -> str | None:
             return None
         tensor = given[0]
     return None
-
-
-Read = Callable[[Node], Any]
