@@ -18,7 +18,7 @@ COMMANDS = {name: cli.get_command(CONTEXT, name) for name in cli.list_commands(C
 
 
 def test_names_that_the_help_has_without_their_tables() -> None:
-    assert tuple(options.ENGINE_NAMES) == tuple(engines.ENGINES)
+    assert set(options.ENGINE_NAMES) == {"auto", "graph", *engines.ENGINES}
     assert tuple(options.ACTIVATION_NAMES) == ACTIVATIONS
     assert tuple(options.LAYOUT_NAMES) == tuple(LAYOUTS)
     assert tuple(options.KIND_NAMES) == tuple(kind.key for kind in KINDS)
@@ -61,7 +61,7 @@ def test_a_mistyped_option_is_told(shell: Shell, name: str, flag: str) -> None:
         (["--cell-clip", "-1"], "'-1' is not a bound: say a number, or none"),
         (["--proj-clip", "inf"], "'inf' is not a bound"),
         (["--activation", "gelu"], "'gelu' is not one of 'tanh', 'sigmoid'"),
-        (["--engine", "torch"], "'torch' is not one of 'numpy', 'tensorflow', 'onnxruntime'"),
+        (["--engine", "torch"], "'torch' is not one of 'auto', 'numpy', 'graph', 'tensorflow', 'onnxruntime'"),
         (["--cell", "a", "--stack", "b"], "give --cell or --stack, not both"),
         (["--state", "a", "--zero-state"], "give --state or --zero-state, not both"),
         (["-o", "y.npz", "--out-dir", "y"], "-o is for one input"),

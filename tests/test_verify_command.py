@@ -51,7 +51,7 @@ def test_every_cell_of_the_samples_is_that_of_tensorflow(shell: Shell, name: str
 
 def test_the_document_tells_each_cell_a_few_steps_and_many(shell: Shell) -> None:
     document = shell.json("verify", SUNSPOTS)
-    assert (document["schema"], document["engine"]) == ("lstmstate.verify/1", "numpy")
+    assert (document["schema"], document["engine"]) == ("lstmstate.verify/1", "auto")
     trials = document["trials"]
     assert [(one["network"], one["steps"]) for one in trials] == [
         (FIRST, 4),
@@ -149,7 +149,7 @@ def test_the_table_has_a_part_for_each_cell(shell: Shell) -> None:
     done = shell("verify", "-q", SUNSPOTS)
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
-    assert lines[:2] == [f"{SUNSPOTS}/model.ckpt-360", "4 runs beside TensorFlow, 4 within 1e-05"]
+    assert lines[:2] == [f"{SUNSPOTS}/model.ckpt-360", "4 runs next to TensorFlow, 4 within 1e-09"]
     assert (lines[3], lines[12]) == (FIRST, SECOND)
     assert [line.split()[:3] for line in lines[5:7]] == [
         ["random", "4", "outputs"],
@@ -170,7 +170,7 @@ def test_cells_that_are_not_run_are_told_and_left_out(shell: Shell, tmp_path: Pa
     told = ("--forget-bias", "1", "--cell-clip", "none", "--activation", "tanh")
     done = shell("verify", ckpt, *told)
     assert (done.code, notes(done)) == (0, [refused["refused"]])
-    assert "2 runs beside TensorFlow, 2 within" in done.out
+    assert "2 runs next to TensorFlow, 2 within" in done.out
     done = shell("verify", ckpt, "--strict")
     assert (done.code, done.out) == (3, "") and "defaults are used" in error(done)
     done = shell("verify", ckpt, "--strict", *told)
@@ -202,7 +202,7 @@ def test_without_tensorflow_it_says_what_to_install(
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (["--engine", "tensorflow"], "TensorFlow is what --engine is held against"),
+        (["--engine", "tensorflow"], "--engine tensorflow would be compared with itself"),
         (["--tolerance", "nan"], "--tolerance"),
         (["--tolerance", "-1"], "--tolerance"),
         (["--tolerance", "inf"], "--tolerance is a number"),

@@ -26,7 +26,7 @@ _COMMANDS = {
     "split": "one flat state into two files, c and m",
     "concat": "c and m of one cell or more into one flat state",
     "run": "step the cells over data, from a state to a state",
-    "verify": "our arithmetic beside TensorFlow's own cell",
+    "verify": "our results against TensorFlow's own cell, or the graph's own step",
     "diff": "two states or two checkpoints, within a tolerance",
     "check": "assertions for CI: widths, layout, finite values, names",
 }

@@ -1,4 +1,4 @@
-"""`lstmstate verify`: our arithmetic beside TensorFlow's own cell."""
+"""`lstmstate verify`: our arithmetic against TensorFlow's own cell, or the graph's own step."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def command(
     else:
         from lstmstate.report.console import sheet
 
-        verify_table(sheet(), ckpt.prefix, trials)
+        verify_table(sheet(), ckpt.prefix, flags["against"], trials)
     return code
 
 

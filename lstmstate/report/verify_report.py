@@ -56,14 +56,15 @@ def verify_document(
     }
 
 
-def verify_table(sheet: Sheet, prefix: str, trials: Sequence[Trial]) -> None:
+def verify_table(sheet: Sheet, prefix: str, against: str, trials: Sequence[Trial]) -> None:
     """Print the largest differences of outputs, c and m."""
     shown = [trial for trial in trials if trial.differences is not None]
     agreeing = sum(trial.agrees for trial in shown)
     sheet.title(text.name(prefix))
     bounds = sorted({trial.tolerance for trial in shown if trial.tolerance is not None})
     within = " and ".join(f"{bound:g}" for bound in bounds)
-    sheet.line(f"{text.count(len(shown), 'run')} beside TensorFlow, {agreeing} within {within}")
+    judge = "TensorFlow" if against == "tensorflow" else "the graph"
+    sheet.line(f"{text.count(len(shown), 'run')} next to {judge}, {agreeing} within {within}")
     for network, of_network in groupby(shown, key=lambda trial: trial.network):
         sheet.heading(text.name(network))
         _table(sheet, list(of_network))
