@@ -7,6 +7,7 @@ operation of the class), and against its equations with the kernels read element
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from conftest import SHARED
 from lstmstate import open_checkpoint
 from lstmstate.cells import Option
 from lstmstate.cells.model import Cell
+from lstmstate.errors import UnsupportedError
 
 I, H, BATCH, STEPS = 3, 5, 2, 6  # noqa: E741 - the letters of the facts
 ECOSYSTEM = SHARED / "ecosystem" / "keras224-cudnnlstm"
@@ -138,6 +140,64 @@ def test_a_run_without_a_graph_needs_no_flag(shell: Shell, tmp_path: Path) -> No
     np.save(tmp_path / "x.npy", sequence())
     done = shell("run", "--strict", path, tmp_path / "x.npy")
     assert (done.code, "CuDNNLSTM" in done.out) == (0, True)
+
+
+# ---- the graph of a layer: one operation, which takes all weights as one vector
+
+
+def with_graph(folder: Path, op: str, edit: Callable[[Any], None] | None = None) -> str:
+    """Write the variables of a layer, and the graph of Keras with this operation of cuDNN."""
+    prefix = checkpoint(folder / "model.ckpt", weights())
+    tf = writers.tensorflow()
+    with writers.as_in_1_x(tf):  # no CPU runs such a graph
+        x = tf.placeholder(tf.float32, [None, STEPS, I])
+        tf.keras.layers.CuDNNLSTM(H, return_sequences=True)(x)
+        tf.train.Saver().export_meta_graph(f"{prefix}.meta")
+
+    def changed(meta: Any) -> None:
+        (cell,) = (node for node in meta.graph_def.node if node.op == "CudnnRNNV3")
+        cell.op = op
+        if op != "CudnnRNNV3":  # which takes the lengths of the sequences too
+            del cell.input[4:]
+        if edit:
+            (vector,) = (node for node in meta.graph_def.node if node.name == cell.input[3])
+            edit(vector.input)
+
+    writers.edit_graph(prefix, changed)
+    return prefix
+
+
+def swapped(kernels: Any) -> None:
+    """Hand the kernels of i and f to cuDNN in the other order."""
+    kernels[0], kernels[1] = kernels[1], kernels[0]
+
+
+OPS = ["CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"]
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_the_graph_confirms_the_cell(op: str, tmp_path: Path) -> None:
+    network = open_checkpoint(with_graph(tmp_path, op)).network()
+    loaded = network.load()
+    assert (loaded.engine, loaded.confirmed) == ("numpy", True)
+    for engine in ("numpy", "graph"):
+        outputs, state = network.run(sequence(), engine=engine)
+        for one, other in zip((outputs, *state), plainly(weights(), sequence()), strict=True):
+            assert np.abs(one - other).max() <= 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:.*the graph's own step is run")
+def test_a_graph_that_hands_weights_over_otherwise_is_run_as_it_does(tmp_path: Path) -> None:
+    network = open_checkpoint(with_graph(tmp_path, "CudnnRNN", swapped)).network()
+    with pytest.raises(UnsupportedError, match="the graph contradicts this cell"):
+        network.load("numpy")
+    assert network.load().engine == "graph"
+    values = weights()
+    kernel = values["cu_dnnlstm/kernel"]
+    kernel[:, : 2 * H] = np.concatenate([kernel[:, H : 2 * H], kernel[:, :H]], 1)
+    outputs, state = network.run(sequence())
+    for one, other in zip((outputs, *state), plainly(values, sequence()), strict=True):
+        assert np.abs(one - other).max() <= 1e-6
 
 
 @pytest.mark.skipif(not ECOSYSTEM.is_dir(), reason="the cases of libraries are not beside us")

@@ -694,6 +694,51 @@ def _block_step(
     return i, c, f, o, j, squashed, o * squashed
 
 
+_CUDNN_KIND = {
+    "rnn_mode": "lstm",
+    "input_mode": "linear_input",
+    "direction": "unidirectional",
+}
+
+
+def _cudnn_rnn(node: Node, precision: Precision) -> Function:
+    """CudnnRNN of one LSTM layer: x `[time, batch, input]`, m and c `[1, batch, H]`, weights.
+
+    The weights are one vector: for each gate i, f, c, o a matrix `[H, input]`, then one `[H, H]`,
+    then two biases. V3 takes the lengths of the sequences too. It gives every m, the last m and
+    c, two buffers, and (which TensorFlow's does not) every c. Source: cuDNN's
+    cudnnGetRNNWeightParams, and core/ops/cudnn_rnn_ops.cc.
+    """
+    for name, kind in _CUDNN_KIND.items():
+        if (found := node.string(name) or kind) != kind:
+            raise UnsupportedError(f"{node.op} with {name} {found} is not evaluated")
+    if node.number("num_proj") or node.number("time_major") == 0:
+        raise UnsupportedError(f"{node.op} with a projection, or batch first, is not evaluated")
+
+    def run(x: Array, m: Array, c: Array, weights: Array, lengths: Array | None = None) -> Any:
+        inputs, units = x.shape[-1], c.shape[-1]
+        sizes = [4 * units * inputs, 4 * units * units, 4 * units, 4 * units]
+        if len(c) != 1 or weights.shape != (sum(sizes),):
+            raise UnsupportedError(f"{node.op} of more than one layer is not evaluated")
+        if lengths is not None and np.any(lengths != len(x)):
+            raise UnsupportedError(f"{node.op} over sequences of unequal lengths is not evaluated")
+        kernel, recurrent, *biases = np.split(weights, np.cumsum(sizes)[:-1])
+        by_input, by_m = kernel.reshape(-1, inputs).T, recurrent.reshape(-1, units).T
+        m, c = m[0], c[0]
+        steps = []
+        for row in x:
+            columns = _product(row, by_input) + _product(m, by_m) + biases[0] + biases[1]
+            i, f, j, o = np.split(columns, 4, 1)
+            c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(j)
+            m = _sigmoid(o) * np.tanh(c)
+            steps.append((m, c))
+        blank = np.zeros(0, x.dtype)
+        every_m, every_c = (np.stack(parts) for parts in zip(*steps, strict=True))
+        return every_m, m[None], c[None], blank, blank, every_c
+
+    return run
+
+
 # ---- rounding for quantised training
 
 
@@ -913,6 +958,7 @@ OPERATIONS: dict[str, Maker] = {
     "LSTMFusedCell": _block_cell,
     "BlockLSTM": _block_sequence,
     "BlockLSTMV2": _block_sequence,
+    **dict.fromkeys(("CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"), _cudnn_rnn),
     "FakeQuantWithMinMaxArgs": _fake_quant,
     "FakeQuantWithMinMaxVars": _fake_quant,
     "FakeQuantWithMinMaxVarsPerChannel": _fake_quant,

@@ -21,8 +21,40 @@ from lstmstate.recurrence.probe import Probe
 from lstmstate.recurrence.states import Pair, Part, Path, Step
 
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
-# Operations that are a whole recurrence: the inputs x, c and m, the outputs c and m.
-_SEQUENCE_OPS = dict.fromkeys(("BlockLSTM", "BlockLSTMV2", "FusedLSTM"), (1, 2, 3, 1, 6))
+
+
+class _SequenceOp(NamedTuple):
+    """An operation that is a whole recurrence: numbers of its inputs and outputs.
+
+    Attributes:
+        inputs: how many it has: x, c and m among them, and the weights from one of them on.
+        sized: an input, and how many times the units its last axis is wide.
+        entry: where in c and m the state is.
+        last: the outputs with the last c and m.
+        exit: where in them it is.
+        steps: the outputs with every c and m.
+    """
+
+    inputs: int
+    x: int
+    c: int
+    m: int
+    weights: int
+    sized: tuple[int, int]
+    entry: Path
+    last: tuple[int, int]
+    exit: Path
+    steps: tuple[int, int]
+
+
+_BLOCK = _SequenceOp(9, 1, 2, 3, 4, (4, 4), (), (1, 6), ((0, -1),), (1, 6))
+# The state has an axis of layers, of which there is one; output 5 is ours: see `operations`.
+_CUDNN = _SequenceOp(4, 0, 2, 1, 3, (2, 1), ((0, 0),), (2, 1), ((0, 0),), (5, 0))
+_SEQUENCE_OPS = {
+    **dict.fromkeys(("BlockLSTM", "BlockLSTMV2", "FusedLSTM"), _BLOCK),
+    **dict.fromkeys(("CudnnRNN", "CudnnRNNV2"), _CUDNN),
+    "CudnnRNNV3": _CUDNN._replace(inputs=5),
+}
 _TRIED = 4  # sizes of a batch
 # What lays a state out anew, and what a state of zeros is made of.
 _LAYING = frozenset(
@@ -412,36 +444,36 @@ def _sequence_ops(probe: Probe, names: Mapping[str, str], others: list[str]) -> 
     for node in scope.nodes.values():
         places = _SEQUENCE_OPS.get(node.op)
         given = data_inputs(node)
-        if places is None or len(given) != 9 or node.name.startswith("\0"):
+        if places is None or len(given) != places.inputs or node.name.startswith("\0"):
             continue
-        x, c, m, c_out, m_out = places
+        sized, times = places.sized
         try:
-            values = probe.values([given[x], given[m + 1]])
+            values = probe.values([given[places.x], given[sized]])
         except LstmstateError as error:
             others.append(f"{printable(node.name)}: {error}")
             continue
-        units = values[1].shape[-1] // 4
         ports = [
             Port(
                 Tensor(node.name, at, "input"),
-                (),
+                places.entry,
                 given[at],
-                Tensor(node.name, out),
-                ((0, -1),),
-                (Tensor(node.name, out),),
+                Tensor(node.name, last),
+                places.exit,
+                (Tensor(node.name, steps),),
                 (),
-                units,
+                values[1].shape[-1] // times,
                 str(values[0].dtype),
             )
-            for at, out in ((c, c_out), (m, m_out))
+            for at, last, steps in zip((places.c, places.m), places.last, places.steps, strict=True)
         ]
-        weights = origins(scope.nodes, given[m + 1 :], {}).variables
+        weights = origins(scope.nodes, given[places.weights :], {}).variables
         name, is_known = _name(weights, names)
         cell = Cell(name, ports[0], ports[1], node.name.rpartition("/")[0], is_known)
-        tail = tail_of(scope, Tensor(node.name, m_out))
-        out = tail if tail.reversed else Front(Tensor(node.name, m_out), False, False)
+        every_m = Tensor(node.name, places.steps[1])
+        tail = tail_of(scope, every_m)
+        out = tail if tail.reversed else Front(every_m, False, False)
         output = Output((out.tensor,), (), int(out.turned), is_m=True, is_own=False)
-        yield _Draft(node.name, (cell,), (given[x],), (), (node.name,), output)
+        yield _Draft(node.name, (cell,), (given[places.x],), (), (node.name,), output)
 
 
 # ---- steps without a loop
