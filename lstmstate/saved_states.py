@@ -176,7 +176,7 @@ def _whole(owners: Sequence[str], pairs: Sequence[_Pair]) -> list[_Pair]:
 
 
 def _shared(bases: Sequence[str]) -> str:
-    """Return what to call a state that lies under some names."""
+    """Return what to call a state whose parts have these names."""
     alike = len(set(bases)) == 1
     return (bases[0] if alike else _NUMBER.sub("", bases[0]).strip("_/")) or "state"
 

@@ -270,7 +270,7 @@ def _chosen(
 ) -> list[Group]:
     """Return the states of these names, or in the variables of these names.
 
-    Variables of which not each is a state by itself are c and m, c and m, … of one state.
+    Variables that are no states by themselves are c and m, c and m, … of one state.
     """
     from lstmstate.saved_states import halves
 
@@ -324,10 +324,10 @@ def _together(ckpt: LSTMCheckpoint, variables: Sequence[str]) -> Group:
     states = {state.variable: state for state in ckpt.states}
     owners = [states[name].cell if name in states else None for name in variables]
     every = cells_of(ckpt)
-    told = [cells for cells in every if [s.name for s in cells.shapes for _ in "cm"] == owners]
+    named = [cells for cells in every if [s.name for s in cells.shapes for _ in "cm"] == owners]
     scopes = {name.rpartition("/")[0] for name in variables}
     base = f"{scopes.pop()}/state".lstrip("/") if len(scopes) == 1 else "state"
-    return Group(base, "tuple", tuple(variables), tuple(told) or every)
+    return Group(base, "tuple", tuple(variables), tuple(named) or every)
 
 
 def _fits(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> bool:

@@ -345,11 +345,27 @@ def test_a_run_of_a_stack_from_a_variable_for_each_cell(
 # ---- what is no stored state
 
 
-def test_a_variable_that_is_scaled_is_not_the_state() -> None:
+@pytest.mark.parametrize(
+    "change",
+    [lambda tf, v: 0.5 * v, lambda tf, v: tf.reshape(tf.transpose(v), [BATCH, UNITS])],
+)
+def test_a_variable_that_is_changed_is_a_start_that_cannot_be_read(
+    tmp_path: Path, shell: Shell, change: Any
+) -> None:
     def feed(tf: TensorFlow, x: Any) -> Any:
-        return [0.5 * kept(tf, name, BATCH, UNITS) for name in ("one", "two")]
+        return [change(tf, kept(tf, name, BATCH, UNITS)) for name in ("one", "two")]
 
-    assert opened(lambda tf: network(tf, feed)).states == []
+    prefix, data, _ = saved(tmp_path, feed)
+    states = open_checkpoint(prefix).states
+    assert [(s.variable, s.layout, s.is_start) for s in states] == [
+        ("one", "unknown", True),
+        ("two", "unknown", True),
+    ]
+    np.save(tmp_path / "x.npy", data)
+    done = shell("run", prefix, tmp_path / "x.npy")
+    assert any("starts from a stored state (one, two)" in line for line in notes(done))
+    done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix)
+    assert done.code == 3
 
 
 def test_a_factor_that_is_learnt_is_no_mask() -> None:

@@ -1,7 +1,7 @@
 """Axes of a tensor behind operations that cut, pick, spread and turn it: which part is left.
 
-Nothing is computed: a step of this kind is done on the axes of the tensor, of which each knows
-where it begins and how long it is, as far as the graph tells.
+Nothing is computed: each operation changes a list of axes, and an axis knows where it begins and
+how long it is, as far as the graph shows.
 """
 
 from __future__ import annotations
@@ -110,6 +110,13 @@ def _listed(graph: Graph, made: Node | None) -> Numbers | None:
         return None
     items = trace.operands(graph, made)
     return [_whole(graph, item) for item in (items if made.op == "Pack" else items[:1])]
+
+
+def scales(graph: Graph, factor: Node) -> bool:
+    """Whether a factor is a constant that is no mask of 0 and 1."""
+    made = trace.through(graph, factor)
+    constant = made.constant() if made is not None else None
+    return constant is not None and not set(constant.values) <= {0, 1}
 
 
 def _whole(graph: Graph, node: Node | None) -> int | None:
@@ -333,6 +340,9 @@ def _transpose(step: Step, left: Part) -> Part | None:
 
 def _spread(step: Step, left: Part) -> Part | None:
     """Take what is added to, multiplied with, or put next to a tensor that may have more rows."""
+    factors = trace.operands(step.graph, step.node) if step.node.op == "Mul" else []
+    if any(scales(step.graph, factor) for factor in factors):
+        return None
     lead = [axis._replace(size=None) if axis.size == 1 else axis for axis in left.axes[:-1]]
     if step.node.op in _ADDING and not lead:
         lead = [Axis(None, 0, None)]

@@ -45,7 +45,7 @@ class Use(NamedTuple):
 def kept_states(
     view: GraphView, cells: Iterable[Cell], stacks: Sequence[Stack], weights: Container[str]
 ) -> dict[str, SavedState]:
-    """Return the variables that hold states, as the graph shows, by name.
+    """Return the variables that the graph keeps states in, by name.
 
     What cells start from counts before what they are assigned to.
 
@@ -76,9 +76,9 @@ def _started(view: GraphView, cells: Iterable[Cell]) -> Iterator[tuple[Stored, U
             for half, value in zip("cm", first, strict=True):
                 begun = start(view.graph, value)
                 variable = view.variable(begun.made) if begun else None
-                left = part_of(view.graph, begun, variable.shape) if begun and variable else None
-                if variable is not None and left is not None:
-                    yield variable, Use(half, cell, left)
+                if begun is not None and variable is not None:
+                    left = part_of(view.graph, begun, variable.shape)
+                    yield variable, Use(half, cell, left or Part((), {}))
 
 
 # ---- what is assigned
@@ -211,7 +211,7 @@ def _joined(graph: Graph, node: Node, given: _Given) -> _Given:
 
 
 def _state(variable: Stored, uses: Sequence[Use], stacks: Sequence[Stack]) -> SavedState:
-    """Return the layout in which a variable holds the halves that are seen in it."""
+    """Return the layout of the halves that are seen in a variable."""
     shape = variable.shape
     unknown = SavedState(variable.name, "unknown", shape, source="graph")
     owners = list(dict.fromkeys(use.cell.name for use in uses))

@@ -81,11 +81,11 @@ def routes(cells: Iterable[Cell], stacks: Sequence[Stack]) -> list[Route]:
 
 
 def in_order(cells: Iterable[Cell], stacks: Sequence[Stack]) -> list[Cell]:
-    """Return cells in the order that every list and every state has them in.
+    """Return cells in the order of every list and every state.
 
-    Those of a network stand together, as its route has them: the forward layers and then the
+    Cells of a network follow one another as its route has them: the forward layers and then the
     backward ones of a bidirectional_dynamic_rnn, layer by layer of a
-    stack_bidirectional_dynamic_rnn. Networks stand in the order of their names.
+    stack_bidirectional_dynamic_rnn. Networks are in the order of their names.
     """
     by_name = sorted(cells, key=lambda cell: names.order(cell.name))
     ways = sorted(routes(by_name, stacks), key=lambda route: names.order(route.cells[0].name))

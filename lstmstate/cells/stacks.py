@@ -107,7 +107,7 @@ def _sorted(cells: Iterable[Cell]) -> tuple[Cell, ...]:
 
 
 class _Places:
-    """Numbered places of cells, of which some make stacks.
+    """Numbered places of cells, and the stacks that they make.
 
     A user may call a cell cell_1 too, and put a MultiRNNCell into another: of the places that a
     cell may lie in, the outermost counts whose stack is whole then, each of its layers a cell, a
@@ -119,7 +119,7 @@ class _Places:
 
     def __init__(self, cells: Iterable[Cell], others: dict[str, set[int]]) -> None:
         self._of = {cell.name: names.places(cell.name) for cell in cells if cell.layer is not None}
-        self._cells: dict[str, dict[int, list[Cell]]] = {}  # stack → place → what lies in it
+        self._cells: dict[str, dict[int, list[Cell]]] = {}  # stack → place → cells
         for cell in cells:
             for place in self._of.get(cell.name, ()):
                 self._cells.setdefault(place.stack, {}).setdefault(place.number, []).append(cell)
@@ -192,9 +192,7 @@ class _Places:
         return layers
 
     def _inner(self, stack: str, cells: tuple[Cell, ...]) -> str | None:
-        """Return the stack that is itself a layer: its scope lies in the place, with no loop
-        and no direction between.
-        """
+        """Return the stack that is a layer itself: its scope is directly below the place."""
         found = set()
         for cell in cells:
             behind = iter(self._of[cell.name])
@@ -204,7 +202,7 @@ class _Places:
         return inner if inner is not None and names.is_cell_scope(names.last(inner)) else None
 
     def _goes_on(self, stack: str, cell: Cell) -> bool:
-        """Whether a cell lies in a further place, other than by its own name."""
+        """Whether a cell has a further place below, other than by its own name."""
         behind = [
             place
             for place in self._of[cell.name]

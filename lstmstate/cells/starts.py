@@ -40,7 +40,7 @@ class Start(NamedTuple):
 
 
 def start(graph: Graph, value: Value | None) -> Start | None:
-    """Return what a state starts from; None where the graph does not tell, or tells two.
+    """Return what a state starts from; None where the graph shows none, or more than one.
 
     A state that is a variable or zeros, as a condition says, starts from the variable.
     """
@@ -116,14 +116,7 @@ def _both_ways(inputs: list[Value | None]) -> list[tuple[Value, Value]]:
 
 
 def is_mask(graph: Graph, node: Node) -> bool:
-    """Whether a factor is made of what is fed and fixed alone: nothing of it was learnt.
-
-    One number that is neither 0 nor 1 is no mask: it scales.
-    """
-    made = trace.through(graph, node)
-    constant = made.constant() if made is not None else None
-    if constant is not None and not set(constant.values) <= {0, 1}:
-        return False
+    """Whether a factor is made of what is fed and fixed alone: nothing of it was learnt."""
     near = list(
         trace.backward(graph, [node], lambda node: node.op not in _LEARNT | _SOURCES, _NEAR)
     )
@@ -146,7 +139,7 @@ def _are_ones(graph: Graph, product: Node, factor: Node) -> bool:
     return not turned and trace.scalar(graph, made) == 1
 
 
-# ---- what a start tells of a cell
+# ---- what follows from a start
 
 
 def part_of(graph: Graph, begun: Start, shape: tuple[int | None, ...] | None) -> Part | None:

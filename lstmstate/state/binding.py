@@ -27,7 +27,7 @@ def bound(names: Sequence[str], cells: Sequence[str]) -> list[int] | None:
 
     Raises:
         PartlyNamedError: only some are names of cells, or two are of one cell.
-        AmbiguousError: none is, and they tell other directions than the cells have.
+        AmbiguousError: none is, and their directions are others than those of the cells.
 
     >>> bound(["bw/lstm_cell", "fw/lstm_cell"], ["rnn/fw/lstm_cell", "rnn/bw/lstm_cell"])
     [1, 0]
@@ -64,11 +64,11 @@ def _same(name: str, cell: str) -> bool:
 
 def _refuse_other_directions(names: Sequence[str], cells: Sequence[str]) -> None:
     for name, cell in zip(names, cells, strict=True):
-        told, known = direction(name), direction(cell)
-        if told is not None and known is not None and told[1] != known[1]:
+        own, expected = direction(name), direction(cell)
+        if own is not None and expected is not None and own[1] != expected[1]:
             raise AmbiguousError(
-                f"{printable(name)!r} stands where the cell is {printable(cell)!r}, which runs "
-                f"{known[1]}",
+                f"expected the state of {printable(cell)!r}, which runs {expected[1]}, and got "
+                f"that of {printable(name)!r}",
                 advice="name the arrays as the cells are named",
             )
 

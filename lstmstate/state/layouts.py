@@ -287,8 +287,8 @@ def refuse_what_torch_has_not(names: Sequence[str]) -> None:
         UnsupportedError: the cells are those of other layers.
     """
     sides = [direction(name) for name in names]
-    told = [side[1] for side in sides if side is not None]
-    if len(set(told)) > 1 and told != ["forward", "backward"] * (len(names) // 2):
+    found = [side[1] for side in sides if side is not None]
+    if len(set(found)) > 1 and found != ["forward", "backward"] * (len(names) // 2):
         raise UnsupportedError(
             "the layout 'torch' is that of layers which read both directions of the one before, "
             "and these are a stack of each direction",

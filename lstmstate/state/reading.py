@@ -226,7 +226,7 @@ def _bound(guess: Guess, wanted: Wanted) -> tuple[Guess, Wanted]:
 
 
 def _in_its_order(guess: Guess, wanted: Wanted) -> Guess:
-    """Return a guess that says so where the names of its arrays say nothing of the cells."""
+    """Return a guess with a note where its arrays are named after no cell."""
     if len(guess.names) < 2 or not all(guess.names) or are_counted(guess.names):
         return guess
     names = ", ".join(map(printable, guess.names[:_SHOWN]))
