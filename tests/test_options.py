@@ -61,7 +61,10 @@ def test_a_mistyped_option_is_told(shell: Shell, name: str, flag: str) -> None:
         (["--cell-clip", "-1"], "'-1' is not a bound: say a number, or none"),
         (["--proj-clip", "inf"], "'inf' is not a bound"),
         (["--activation", "gelu"], "'gelu' is not one of 'tanh', 'sigmoid'"),
-        (["--engine", "torch"], "'torch' is not one of 'auto', 'numpy', 'graph', 'tensorflow', 'onnxruntime'"),
+        (
+            ["--engine", "torch"],
+            "'torch' is not one of 'auto', 'numpy', 'graph', 'tensorflow', 'onnxruntime'",
+        ),
         (["--cell", "a", "--stack", "b"], "give --cell or --stack, not both"),
         (["--state", "a", "--zero-state"], "give --state or --zero-state, not both"),
         (["-o", "y.npz", "--out-dir", "y"], "-o is for one input"),
