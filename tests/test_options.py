@@ -63,7 +63,7 @@ def test_a_mistyped_option_is_told(shell: Shell, name: str, flag: str) -> None:
         (["--activation", "gelu"], "'gelu' is not one of 'tanh', 'sigmoid'"),
         (
             ["--engine", "torch"],
-            "'torch' is not one of 'auto', 'numpy', 'graph', 'tensorflow', 'onnxruntime'",
+            "'torch' is not one of 'auto', 'numpy', 'graph', 'tensorflow'",
         ),
         (["--cell", "a", "--stack", "b"], "give --cell or --stack, not both"),
         (["--state", "a", "--zero-state"], "give --state or --zero-state, not both"),

@@ -145,17 +145,18 @@ def test_a_cell_a_stack_and_a_checkpoint_run_the_same() -> None:
     )
 
 
-def test_the_weights_are_read_once() -> None:
-    reads = []
+def test_the_weights_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
     ckpt = lstmstate.open_checkpoint(SUNSPOTS)
     cell = ckpt.cell(FIRST)
-    read = cell._parts[0]
-    cell._parts = (lambda name: (reads.append(name), read(name))[1], cell._parts[1])
+    real = lstmstate.Variable.read
+    monkeypatch.setattr(
+        lstmstate.Variable, "read", lambda self: (reads.append(self.name), real(self))[1]
+    )
     for _ in range(3):
         cell.run(numbers(2, 1))
-    assert sorted(reads) == [f"{FIRST}/bias", f"{FIRST}/kernel"]
-    cell.run(numbers(2, 1), forget_bias=0.0)
-    assert len(reads) == 4
+    assert len(reads) == len(set(reads))
+    assert {f"{FIRST}/bias", f"{FIRST}/kernel"} <= set(reads)
 
 
 def test_opening_and_asking_reads_no_weights(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from lstmstate.recurrence.chain import Chain, chains
 from lstmstate.recurrence.front import Front, front_of, origins, tail_of
 from lstmstate.recurrence.loop import LoopRecurrence, loop_recurrences, past_selection, skip
 from lstmstate.recurrence.probe import Probe
-from lstmstate.recurrence.states import Pair, Part, Path, Step
+from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
 
@@ -259,17 +259,22 @@ def find_recurrences(
     ]
     ends = {name: at for at, draft in enumerate(drafts) for name in draft.ends}
     found = []
+    sides: list[tuple[Front, ...]] = []
+    for draft in drafts:
+        fronts = tuple(front_of(scope.nodes, value) for value in draft.values)
+        try:
+            sides.append(_chain_front(probe, draft, ends) if draft.is_chain else fronts)
+        except LstmstateError as error:
+            others.append(f"{printable(draft.name)}: {error}")
+            sides.append(fronts)
     for at, draft in enumerate(drafts):
         own = {name: number for name, number in ends.items() if number != at}
         before = origins(scope.nodes, [*draft.values, *draft.others], own).recurrences
-        fronts = tuple(front_of(scope.nodes, value) for value in draft.values)
-        if draft.is_chain:
-            fronts = _chain_front(probe, draft, ends)
         found.append(
             Recurrence(
                 draft.name,
                 draft.cells,
-                fronts,
+                sides[at],
                 before,
                 draft.output,
                 draft.steps,
@@ -352,16 +357,14 @@ def _cell(one: LoopRecurrence, step: Step, pair: Pair, names: Mapping[str, str])
 
 def _port(one: LoopRecurrence, step: Step, part: Part) -> Port:
     loop = one.loop
-    final = loop.final(part.number)
-    if final is None:
-        raise UnsupportedError("the graph has no last state", tensor=loop.name)
+    final, history = loop.final(part.number), loop.history(part.number)
     return Port(
         loop.initial(part.number),
         part.path,
         loop.variables[part.number].source,
-        final,
-        part.path,
-        (loop.history(part.number),),
+        final or history,  # a graph that was cut to its outputs has no last state
+        part.path if final is not None else ((0, -1), *part.path),
+        (history,),
         part.path,
         step.width(part),
         step.dtype(part),
@@ -407,9 +410,25 @@ def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output:
             return _fetched(scope, one, number, m.path, is_m=True, is_own=False)
     if len(written) == 1:
         ((number, element),) = written
-        is_own = f"{element.node.rpartition('/')[0]}/".startswith(f"{top.scope}/")
+        within = f"{element.node.rpartition('/')[0]}/".startswith(f"{top.scope}/")
+        is_own = within and not _leads_to(nodes, element, m.next)
         return _fetched(scope, one, number, (), is_m=False, is_own=is_own)
     return Output(top.m.steps, top.m.place, 0, is_m=True, is_own=False)
+
+
+def _leads_to(nodes: Mapping[str, Node], start: Tensor, end: Tensor) -> bool:
+    """Whether a value is made of another, with no product between them."""
+    queue, seen = [end], {end}
+    while queue and len(seen) < _NEAR:
+        tensor = queue.pop(0)
+        if tensor == start:
+            return True
+        node = nodes.get(tensor.node)
+        if node is not None and node.op not in PRODUCTS:
+            given = [one for one in data_inputs(node) if one not in seen]
+            seen.update(given)
+            queue += given
+    return False
 
 
 def _fetched(

@@ -127,9 +127,10 @@ class Flow:
             self._waiting = self._gathered()
         plan = self.plans[number]
         offset = sum(before.nbytes for before in self.plans[:number])
-        for start in range(0, plan.nbytes, PART_BYTES):
+        size = max(PART_BYTES // plan.dtype.itemsize, 1) * plan.dtype.itemsize
+        for start in range(0, plan.nbytes, size):
             self._waiting.seek(offset + start)
-            data = self._waiting.read(min(PART_BYTES, plan.nbytes - start))
+            data = self._waiting.read(min(size, plan.nbytes - start))
             yield np.frombuffer(data, plan.dtype)
 
     def _gathered(self) -> IO[bytes]:
