@@ -310,7 +310,7 @@ def words_of(value: object) -> str:
 
 
 def _widths(found: Sequence[StateWidths | None]) -> str:
-    """Return widths as `check --cells` takes them: 24,12, and 24:24 for one cell."""
+    """Return widths as the assertion on cells takes them: 24,12, and 24:24 for one cell."""
     shown = [str(CellShape("", widths)) if widths else "?" for widths in found[:_LISTED]]
     if len(found) == 1 and found[0]:
         shown = [f"{found[0].c}:{found[0].m}"]

@@ -59,7 +59,7 @@ def read_halves(paths: Sequence[str], wanted: Wanted, *, header: bool | None = N
     """Return the state whose halves lie in files: c, m, c, m, …
 
     Args:
-        header: whether the first row of a table names its columns, None where nobody says.
+        header: whether the first row of a table names its columns, None where that is open.
 
     Raises:
         LstmstateError: a file says that it holds the other half, or they do not fit together.

@@ -73,7 +73,7 @@ def open_path(path: str, *, checksums: bool = True, header: bool | None = None) 
     """Open a state file or a checkpoint; `FILE:NAME` picks an array, a group or a variable.
 
     Args:
-        header: whether the first row of a table names its columns, None where nobody says.
+        header: whether the first row of a table names its columns, None where that is open.
 
     Raises:
         LstmstateError: it is neither, or damaged.

@@ -17,7 +17,7 @@ import lstmstate
 VALUES = np.array([[0.5, -1.25, 2.0], [3.0, 4.25, 1e-9], [0.25, 8.5, -7.75]])
 ROWS = ["0.5,-1.25,2.0", "3.0,4.25,1e-09", "0.25,8.5,-7.75"]  # as pandas writes them
 INDEX = "the first column has no name and counts the rows: it is left out as an index"
-OPEN = "say --header if it names the columns, --no-header if it is data"
+OPEN = "say `header=True` if it names the columns, `header=False` if it is data"
 
 
 def table(header: str, *, index: bool | list[str] = False, rows: list[str] = ROWS) -> str:
@@ -37,7 +37,7 @@ def found_notes(path: str, found: Any) -> list[str]:
     return [note.removeprefix(f"{path}: ") for note in found.notes]
 
 
-COUNTED = read_as("0,1,2", "; --no-header reads it as data")
+COUNTED = read_as("0,1,2", "; `header=False` reads it as data")
 READ = {
     "to_csv(index=False)": (table("0,1,2"), [COUNTED]),
     "to_csv()": (table(",0,1,2", index=True), [read_as(",0,1,2"), INDEX]),
@@ -207,7 +207,8 @@ def test_flags_settle_what_the_first_row_is(
     done = shell(command, model, path)
     assert (done.code, error(done)) == (
         3,
-        f"{path}: its first row, 0,1,2, may be a header or data; {OPEN}",
+        f"{path}: its first row, 0,1,2, may be a header or data; say --header if it names the "
+        "columns, --no-header if it is data",
     )
     assert np.array_equal(runs(content, "--header"), runs("a,b,c\n3,4,5\n6,7,8\n"))
     assert np.array_equal(runs(content, "--no-header"), runs("a,b,c\n0,1,2\n3,4,5\n6,7,8\n"))

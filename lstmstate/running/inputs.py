@@ -174,7 +174,7 @@ def open_sequences(
         dtype: what chunks are cast to.
         time_major: whether three axes are `[time, batch, width]`.
         allow_nan: whether values may be NaN or Inf, or beyond the range of the dtype.
-        header: whether the first row of a table names its columns, None where nobody says.
+        header: whether the first row of a table names its columns, None where that is open.
         expected: what messages say of the cell: "rnn/lstm_cell takes [batch, time, 3]".
 
     Raises:

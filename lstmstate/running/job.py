@@ -132,7 +132,7 @@ def open_state(
         layout: the layout that it is in, where nothing tells.
         source: the checkpoint, for messages.
         allow_nan: whether values may be NaN or Inf, or beyond the range of the network's dtype.
-        header: whether the first row of a table names its columns, None where nobody says.
+        header: whether the first row of a table names its columns, None where that is open.
 
     Raises:
         LstmstateError: there is none, or it is not that of these cells.

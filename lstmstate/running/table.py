@@ -77,7 +77,7 @@ def read_table(
     Args:
         columns: the names of some, with commas between them, or their numbers from 0 where they
             have no names; None for all but an index.
-        header: whether the first row names the columns, None where nobody says.
+        header: whether the first row names the columns, None where that is open.
 
     Raises:
         LstmstateError: it is no table of numbers, or there are no such columns, or its first row
@@ -172,7 +172,7 @@ def _places(shape: _Shape, asked: str) -> list[int]:
             advice = f"there are: {listed(names)}"
             raise NotFoundError("there is no such column", tensor=name, advice=advice)
         else:
-            advice = "pick them by their numbers from 0, FILE:0,2, or say --header"
+            advice = "pick them by their numbers from 0, FILE:0,2, or say `header=True`"
             raise NotFoundError("its columns have no names", tensor=name, advice=advice)
     return places
 

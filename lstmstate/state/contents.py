@@ -40,7 +40,7 @@ class Contents(NamedTuple):
         told_by: "file" where the file says so itself, "checkpoint" where the cells of its
             checkpoint do, "names" of its arrays, "shape" alone.
         problem: why there is no reading.
-        foreign: what the arrays are, where they are no state.
+        foreign: the kind of the arrays, if they are no state.
         watch: the ranges of c and m; None where the values were not read.
     """
 

@@ -43,7 +43,7 @@ def open_file(source: ByteSource, *, header: bool | None = None) -> StateFile:
     """Return the arrays of a csv or tsv file; without a word of the dtype they are float64.
 
     Args:
-        header: whether the first row names the columns, None where nobody says.
+        header: whether the first row names the columns, None where that is open.
 
     Raises:
         LstmstateError: it is not a table of numbers, or its first row may be a header or data.

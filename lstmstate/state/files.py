@@ -186,7 +186,7 @@ def open_state_file(path: str, *, header: bool | None = None) -> StateFile:
 
     Args:
         path: the file; "-" for stdin.
-        header: whether the first row of a table names its columns, None where nobody says.
+        header: whether the first row of a table names its columns, None where that is open.
 
     Raises:
         LstmstateError: there is no such file, or it is no state file, or damaged.

@@ -14,18 +14,16 @@ from lstmstate.state.stored import StateFile, StoredArray
 
 
 class Foreign(NamedTuple):
-    """What some arrays are, where they are no state.
+    """A kind of arrays that are no state.
 
     Attributes:
         kind: "outputs" or "weights".
         words: the same for messages.
-        told_by: "file" where the file records it, "names" of its arrays.
         advice: where a state can be found.
     """
 
     kind: str
     words: str
-    told_by: str
     advice: str
 
     def error(self) -> UnsupportedError:
@@ -33,24 +31,17 @@ class Foreign(NamedTuple):
         return UnsupportedError(f"these are {self.words}, not a state", advice=self.advice)
 
 
-OUTPUTS = Foreign(
-    "outputs",
-    "outputs of a run",
-    "file",
-    "lstmstate run writes the state to an .npz or .h5, or with --state-out",
-)
-
-
+OUTPUTS = Foreign("outputs", "outputs of a run", "lstmstate run writes the state to an .npz or .h5")
 _STATE = "a state is the c and m of a cell, h and c in Keras"
-SLOTS = Foreign("weights", "slots of an optimizer", "file", _STATE)
+SLOTS = Foreign("weights", "slots of an optimizer", _STATE)
 
 
-def weights(words: str, told_by: str = "names") -> Foreign:
-    """Return what the weights of something are."""
-    return Foreign("weights", f"the weights of {words}", told_by, _STATE)
+def weights(owner: str) -> Foreign:
+    """Return the weights of an owner as a kind of arrays."""
+    return Foreign("weights", f"the weights of {owner}", _STATE)
 
 
-KERAS = weights("a Keras model", "file")
+KERAS = weights("a Keras model")
 # Attributes of the root of an HDF5 file by save and save_weights of Keras 1 and 2, and save of
 # Keras 3; names that do not fit into one attribute are numbered. Source: keras 2.15
 # src/saving/legacy/hdf5_format.py.
@@ -72,16 +63,16 @@ _RULES: tuple[tuple[Foreign, tuple[re.Pattern[str], ...]], ...] = tuple(
         ("a PyTorch layer", (r"(.*\.)?weight_ih_l\d+.*", r"(.*\.)?weight_hh_l\d+.*")),
     )
 )
-# What else lies in such a scope.
-_BESIDE = re.compile(
+# Last parts of other weights in such a scope.
+_OTHERS = re.compile(
     r"bias(es)?(_\d+)?|W_P_\d+|[wW]_[ifoIFO]_diag|gamma|beta|moving_(mean|variance)"
     r"|(.*\.)?(weight|bias)_(ih|hh|hr)_l\d+.*"
 )
-_HAS_SLOTS = ("kernel", "recurrent_kernel", "bias", "biases")  # m and v of Adam lie below them
+_HAS_SLOTS = ("kernel", "recurrent_kernel", "bias", "biases")  # m and v of Adam are below them
 
 
 def weights_among(names: Iterable[str]) -> tuple[Foreign | None, frozenset[str]]:
-    """Return what the weights among some arrays are, and their names.
+    """Return the kind of the weights among some arrays, and their names.
 
     >>> found, names = weights_among(["lstm/kernel:0", "lstm/bias:0", "lstm/kernel/m:0", "lstm/c"])
     >>> found.words, sorted(names)
@@ -106,37 +97,37 @@ def weights_among(names: Iterable[str]) -> tuple[Foreign | None, frozenset[str]]
                 found.update(
                     name
                     for leaf, name in leaves.items()
-                    if any(pattern.fullmatch(leaf) for pattern in (*patterns, _BESIDE))
+                    if any(pattern.fullmatch(leaf) for pattern in (*patterns, _OTHERS))
                 )
     return (_RULES[min(kinds)][0], frozenset(found)) if kinds else (None, frozenset())
 
 
 def of_file(file: StateFile) -> Foreign | None:
-    """Return what a file holds if it is no state: as it records itself, or by its names."""
+    """Return the kind of a file's arrays if they are no state, by its metadata or their names."""
     if file.metadata is not None:
         return OUTPUTS if file.metadata.layout == metadata.OUTPUTS else None
     if file.foreign is not None:
         return file.foreign
-    found, weights = weights_among(array.name for array in file.arrays)
-    rest = (array for array in file.arrays if array.name not in weights)
+    found, members = weights_among(array.name for array in file.arrays)
+    rest = (array for array in file.arrays if array.name not in members)
     return None if any(array.shape and array.dtype.kind in "fc" for array in rest) else found
 
 
 def of_some(
     file: StateFile, arrays: Sequence[StoredArray]
 ) -> tuple[Metadata | None, Foreign | None]:
-    """Return the metadata of some arrays of a file, and what they are if they are no state."""
-    told = file.metadata
+    """Return the metadata of some arrays of a file, and their kind if they are no state."""
+    recorded = file.metadata
     names = {array.name for array in arrays}
-    if told is None:
-        known, weights = weights_among(array.name for array in file.arrays)
-        return None, file.foreign or (known if weights.issuperset(names) else None)
-    if told.part is not None or names == set(_state_names(told)):
-        return told, file.foreign
-    if not told.is_run or names.intersection(_state_names(told)):
+    if recorded is None:
+        known, members = weights_among(array.name for array in file.arrays)
+        return None, file.foreign or (known if members.issuperset(names) else None)
+    if recorded.part is not None or names == set(_state_names(recorded)):
+        return recorded, file.foreign
+    if not recorded.is_run or names.intersection(_state_names(recorded)):
         return None, file.foreign
-    scopes = scopes_of([cell.name for cell in told.cells]) if told.is_stack else [""]
-    for scope, cell in zip(scopes, told.cells, strict=True):
+    scopes = scopes_of([cell.name for cell in recorded.cells]) if recorded.is_stack else [""]
+    for scope, cell in zip(scopes, recorded.cells, strict=True):
         for half in "cm":
             if names == {f"{scope}/{half}_steps".lstrip("/")}:  # c or m of every step
                 return Metadata("tuple", (cell,), is_stack=False, part=half), None
@@ -153,7 +144,7 @@ def names_in(file: StateFile) -> frozenset[str]:
     return names.difference(_state_names(file.metadata)) if file.metadata.is_run else frozenset()
 
 
-def _state_names(told: Metadata) -> list[str]:
+def _state_names(recorded: Metadata) -> list[str]:
     """Return the names that the arrays of a state have in an npz or HDF5 file."""
-    layout = LAYOUTS.get(told.layout)
-    return [] if layout is None else layout.array_names(told.cells, is_stack=told.is_stack)
+    layout = LAYOUTS.get(recorded.layout)
+    return [] if layout is None else layout.array_names(recorded.cells, is_stack=recorded.is_stack)

@@ -79,7 +79,7 @@ class StateFile(NamedTuple):
         ordered: whether their order in the file is the order they were given in.
         notes: what a user should know of how it was read.
         kind: the key of its kind in `files.BY_KEY`; "" where it is no file.
-        foreign: what the arrays are, where they are no state.
+        foreign: the kind of the arrays, if they are no state.
     """
 
     path: str

@@ -1,7 +1,7 @@
 """Header and index of a table of numbers as text.
 
-The first row names the columns where it holds words, or where it counts 0, 1, 2, … as the labels
-that pandas makes up and the numbers below are of another kind. What could be either is refused.
+The first row names the columns if it holds words, or if it counts 0, 1, 2, … as the labels that
+pandas makes up and the numbers below are of another kind. A row that could be either is refused.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 _INTEGER = re.compile(r"[+-]?\d+")
-_MISSING = ("", "na", "n/a", "#n/a", "<na>", "null", "none", "-", "?")  # how tables have no value
-_UNNAMED = ("", "Unnamed: 0")  # what pandas writes over an index, and reads that as
+_MISSING = ("", "na", "n/a", "#n/a", "<na>", "null", "none", "-", "?")  # for values
+_UNNAMED = ("", "Unnamed: 0")  # names of an index, as pandas writes and reads them
 _LOOKED_AT = 100  # rows below the first
 _SHOWN = 30  # characters of a row in a message
-_FLAGS = "say --header if it names the columns, --no-header if it is data"
+_SETTLED_BY = "say `header=True` if it names the columns, `header=False` if it is data"
 
 
 class Header(NamedTuple):
     """The names of the columns, () for a table without a header.
 
     Attributes:
-        notes: what a user should know of how they were found.
+        notes: lines for the user on how they were found.
     """
 
     names: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ def header_of(
         fields: those of the first row, without spaces around them.
         rows: those below it; only the first ones are looked at, if any.
         is_number: whether a field is read as a number.
-        given: whether there is a header, None where nobody says.
+        given: whether there is a header, None where that is open.
 
     Raises:
         AmbiguousError: the first row may be a header, or data.
@@ -78,11 +78,11 @@ def header_of(
         is_header = counts and others and len(fields) > 1
         is_data = not counts and not others
     if is_header:
-        otherwise = "" if words else "; --no-header reads it as data"
+        otherwise = "" if words else "; `header=False` reads it as data"
         return Header(names, (f"the first row, {shown}, is read as a header{otherwise}",))
     if is_data:
         return Header()
-    raise AmbiguousError(f"its first row, {shown}, may be a header or data", advice=_FLAGS)
+    raise AmbiguousError(f"its first row, {shown}, may be a header or data", advice=_SETTLED_BY)
 
 
 def without_index(
