@@ -31,6 +31,8 @@ RUN_OPTIONS = (
     "recurrent_activation",
     "peepholes",
 )
+# The sources of options that are no record of how a cell is used.
+_UNRECORDED = ("default", "family", "unknown")
 # Not an option of cells: whether a default is taken where there is more than one.
 ASSUME_DEFAULTS = "assume_defaults"
 # Their operation clips only where the bound is above zero: contrib/rnn/kernels/lstm_ops.h.
@@ -210,11 +212,23 @@ def _assumed(one: Settled) -> Iterator[str]:
         yield f"nothing tells all of its options, and defaults are used: {used}"
     for name, (value, words) in one.accepted.items():
         yield f"the files do not record its {name}, and {_word(value)} is assumed ({words})"
+    if _may_be_residual(one.cell):
+        yield "the files do not record whether a residual goes around it, and none is assumed"
     for note in one.cell.notes:
         if note == MIXED:
             yield f"the cell is run alone, and {MIXED}"
         elif note.startswith(STRANGE):
             yield f"{note}: it is run without them"
+
+
+def _may_be_residual(cell: Cell) -> bool:
+    """Whether a residual, which leaves no variable, may be around a cell without a graph."""
+    from lstmstate.cells.families import KERAS
+
+    is_recorded = any(one.source not in _UNRECORDED for one in cell.options.values())
+    is_keras = cell.family in {family.name for family in KERAS}
+    fits = cell.state is not None and cell.input_size == cell.state.m
+    return fits and not is_recorded and not is_keras
 
 
 def remarks(settled: Sequence[Settled]) -> list[str]:
