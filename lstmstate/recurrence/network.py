@@ -574,10 +574,42 @@ def _is_batch_major(probe: Probe, draft: _Draft, x: Tensor) -> bool:
                     time, batch = fed.shape[sizes[0] > steps], fed.shape[sizes[0] == steps]
                     if time == steps != batch and np.shape(value)[:1] == (batch,):
                         return sizes[0] > steps
+            axis = _axis_read(probe, tensor, x, steps)
+            if axis is not None:
+                return axis == 1
             break
         queue += [one for one in given if one not in seen]
         seen.update(given)
     raise UnsupportedError("the graph does not show which axis is time", tensor=x.node)
+
+
+# Where a step is cut out of an axis, by whether it changes with the corners [0, 0], [0, -1] and
+# [-1, 0] of its sequence: the first or the last row, the first or the last column.
+_AXES = {
+    (True, True, False): 0,
+    (False, False, True): 0,
+    (True, False, True): 1,
+    (False, True, False): 1,
+}
+
+
+def _axis_read(probe: Probe, step: Tensor, x: Tensor, steps: int) -> int | None:
+    """Return the axis of a sequence that a step is cut out of, where both are equally long."""
+    fed = probe.fed_value(x, (steps, steps))
+    if steps == 1 or fed.shape[:2] != (steps, steps):
+        return None
+    plan = probe.compile([step])
+    changed = []
+    try:
+        (usual,) = probe.run(plan, {x: fed})
+        for corner in ((0, 0), (0, -1), (-1, 0)):
+            other = fed.copy()
+            other[corner] += 1
+            (value,) = probe.run(plan, {x: other})
+            changed.append(not np.array_equal(usual, value))
+    except UnsupportedError:
+        return None
+    return _AXES.get((changed[0], changed[1], changed[2]))
 
 
 # ---- networks
