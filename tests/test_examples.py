@@ -74,7 +74,7 @@ def test_a_state_that_has_changed_and_names_with_blanks(tmp_path: Path) -> None:
 def test_what_is_not_as_expected_is_the_answer_no(tmp_path: Path) -> None:
     done = job(tmp_path, SUNSPOTS, EXPECT="--cells 3")
     assert done.returncode == 1
-    assert "--cells 3: it has 2 cells, not 3" in done.stdout
+    assert "--cells 3: it has 2 cells (24,12), not 3" in done.stdout
     assert "this ended with 1: " in done.stderr
     assert not (tmp_path / "state.npz").exists()
 

@@ -127,7 +127,8 @@ def test_a_graph_next_to_no_checkpoint_or_to_several_stands_for_none(
         done = shell("inspect", path)
         assert done.code == 3
         assert error(done) == (
-            f"{path}: this is a graph as text, not a checkpoint; give the checkpoint beside it"
+            f"{path}: this is a graph as text: neither a state nor a checkpoint; "
+            "give the checkpoint next to it"
         )
         for checkpoint in folder.glob("*.ckpt.*"):
             checkpoint.unlink()
