@@ -308,7 +308,7 @@ def test_every_activation_is_known_or_refused(rng: Rng) -> None:
 @pytest.mark.parametrize("keep", ["c", "mi", "ijfo"])
 def test_what_onnxruntime_does_not_tell_is_refused(rng: Rng, keep: str) -> None:
     network = alone(cell(rng, 3, 4))
-    with pytest.raises(UnsupportedError, match="of every step; --engine numpy"):
+    with pytest.raises(UnsupportedError, match="of every step; use `engine=.numpy.`"):
         engines.load(ENGINE, network).run(*sequences(rng, network, 4, 1), keep=keep)
 
 
@@ -319,7 +319,7 @@ def test_what_is_not_finite_is_refused(rng: Rng, value: float) -> None:
     x, [(c, m)] = sequences(rng, alone(one), 5, 2)
     runner = engines.load(ENGINE, alone(one))
     x[4, 1, 2] = value
-    with pytest.raises(UnsupportedError, match="the input is not finite, .*; --engine numpy"):
+    with pytest.raises(UnsupportedError, match="the input is not finite, .*; use `engine=.numpy.`"):
         runner.run(x, [(c, m)])
     lengths = np.array([5, 4])  # there it is padding
     ours = engines.load("numpy", alone(one)).run(x, [(c, m)], lengths)
@@ -329,7 +329,7 @@ def test_what_is_not_finite_is_refused(rng: Rng, value: float) -> None:
     with pytest.raises(UnsupportedError, match="a state is not finite"):
         runner.run(x[:4], [(c, np.full_like(m, value))])
     one.peepholes["o"][1] = value
-    with pytest.raises(UnsupportedError, match="rnn/lstm_cell: a weight .*; --engine numpy"):
+    with pytest.raises(UnsupportedError, match="rnn/lstm_cell: a weight .*; use `engine=.numpy.`"):
         engines.load(ENGINE, alone(one))
 
 
