@@ -196,6 +196,17 @@ def test_a_single_default_is_used_with_a_note(shell: Shell, x: Path) -> None:
     assert shell("run", path, x, "--strict").code == 3
 
 
+@pytest.mark.parametrize(("inputs", "is_noted"), [(3, False), (4, True)])
+def test_no_graph_shows_whether_a_residual_goes_around_a_cell_that_it_fits(
+    shell: Shell, tmp_path: Path, inputs: int, is_noted: bool
+) -> None:
+    """A ResidualWrapper makes no variable, and adds x to m: only equal widths allow it."""
+    path = checkpoint(tmp_path / "z.ckpt", lstm_cell("rnn/basic_lstm_cell", 4, inputs))
+    file = saved(tmp_path / "z.npy", numbers(2, 5, inputs))
+    done = shell("run", path, file)
+    assert (done.code, "a residual goes around it" in done.err) == (0, is_noted)
+
+
 # ---- what a graph shows, and has no name here
 
 
