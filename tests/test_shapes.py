@@ -130,9 +130,17 @@ def test_the_gains_of_a_weight_norm_are_as_wide_as_the_kernel() -> None:
 # ---- input and recurrent matrix apart
 
 
-@pytest.mark.parametrize("bias", [{}, {"bias": (16,)}, {"bias": (32,)}])
-def test_keras_keeps_two_kernels_and_none_one_or_two_biases(bias: dict[str, Shape]) -> None:
-    assert shapes.keras(one(kernel=(3, 16), recurrent_kernel=(4, 16), **bias)) == Widths(3, 4)
+@pytest.mark.parametrize("bias", [{}, {"bias": (16,)}])
+def test_keras_keeps_two_kernels_and_none_or_one_bias(bias: dict[str, Shape]) -> None:
+    kernels = one(kernel=(3, 16), recurrent_kernel=(4, 16))
+    assert shapes.keras(kernels | one(**bias)) == Widths(3, 4)
+    assert shapes.keras(kernels | one(bias=(32,))) is None
+
+
+def test_cudnn_keeps_the_biases_of_both_kernels_in_keras() -> None:
+    kernels = one(kernel=(3, 16), recurrent_kernel=(4, 16))
+    assert shapes.keras_cudnn(kernels | one(bias=(32,))) == Widths(3, 4)
+    assert shapes.keras_cudnn(kernels | one(bias=(16,))) is None
 
 
 @pytest.mark.parametrize(
