@@ -160,6 +160,7 @@ def test_names_of_no_cell_leave_the_order_of_the_file(tmp_path: Path, shell: She
     assert any("taken in the order low, high" in line for line in notes(done))
 
 
+@pytest.mark.filterwarnings("ignore:.*a residual goes around:UserWarning")
 def test_a_state_in_memory_binds_by_name(tmp_path: Path) -> None:
     network = open_checkpoint(two_stacks(tmp_path)).network()
     x = numbers(2, 3, INPUTS)

@@ -64,7 +64,7 @@ def test_the_state_that_keras_returns(tmp_path: Path, keras: KerasLayer, kind: s
     else:
         path.write_bytes(pickle.dumps([keras.h, keras.c]))
     if kind != "npz":  # nothing tells whether c or h is first
-        with pytest.raises(AmbiguousError, match="--from.* keras"):
+        with pytest.raises(AmbiguousError, match="layout=.keras."):
             load_state(path)
     state = load_state(path, layout=None if kind == "npz" else "keras")
     assert isinstance(state, LSTMState)
