@@ -58,7 +58,10 @@ def of_family(rng: Rng, family: str, inputs: int, units: int, **given: Any) -> A
         },
         "BlockLSTMV2": {"forget_bias": 0.0, "peepholes": "ifo", "cell_clip": 0.4},
     }
-    options = full.get(family, {"forget_bias": 0.5, "peepholes": "ifo", "cell_clip": 0.4})
+    takes = tensorflow_cells._CLASSES[family].takes
+    most = {"forget_bias": 0.5, "peepholes": "ifo", "cell_clip": 0.4}
+    least = {"forget_bias": 0.0, "peepholes": "", "cell_clip": None}
+    options = full.get(family, {key: (most if key in takes else least)[key] for key in most})
     return cell(rng, inputs, units, family=family, **options | given)
 
 
@@ -67,8 +70,8 @@ def any_cell(rng: Rng, inputs: int, units: int) -> Arithmetic:
     family = str(rng.choice(list(tensorflow_cells._CLASSES)))
     if rng.random() < 0.5:
         return of_family(rng, family, inputs, units)
-    has_none = family in ("Keras LSTM", "BlockLSTMV2")
-    return cell(rng, inputs, units, family=family, forget_bias=0.0 if has_none else 1.0)
+    has_one = "forget_bias" in tensorflow_cells._CLASSES[family].takes
+    return cell(rng, inputs, units, family=family, forget_bias=1.0 if has_one else 0.0)
 
 
 # ---- beside the engine in NumPy
