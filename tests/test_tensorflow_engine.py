@@ -276,7 +276,7 @@ def test_options_that_a_class_does_not_have_are_named(
     with pytest.raises(UnsupportedError) as caught:
         engines.load(ENGINE, alone(cell(rng, 3, 4, family=family, **options)))
     assert str(caught.value).startswith(f"rnn/lstm_cell: TensorFlow's {family} has no {words}")
-    assert caught.value.advice == "--engine numpy"
+    assert caught.value.advice == "use `engine='numpy'`"
 
 
 @pytest.mark.parametrize("family", ["GLSTMCell", "IndyLSTMCell", "PeepholeLSTMCell"])
@@ -289,7 +289,7 @@ def test_families_that_tensorflow_has_no_more_are_named(rng: Rng, family: str) -
 
 def test_gates_of_every_step_are_refused(rng: Rng) -> None:
     network = alone(cell(rng, 3, 4))
-    with pytest.raises(UnsupportedError, match="do not tell i and f of every step; --engine numpy"):
+    with pytest.raises(UnsupportedError, match="do not tell i and f of every step; use `engine='numpy'`"):
         engines.load(ENGINE, network).run(*sequences(rng, network, 4, 1), keep="cif")
 
 
