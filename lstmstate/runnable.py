@@ -303,7 +303,8 @@ class LSTMNetwork:
         """Step over sequences.
 
         Args:
-            inputs: `[batch, time, input_size]`, or `[time, input_size]` for one sequence.
+            inputs: `[batch, time, input_size]`, or `[time, input_size]` for one sequence; a
+                convolution's input has its spatial axes before the last.
             state: the state before them, zeros unless given; a batch of one stands for all.
             lengths: `[batch]`, how many steps of each sequence are valid; the outputs of others
                 are zero, and leave the state as it is.
@@ -324,7 +325,7 @@ class LSTMNetwork:
 
         loaded = self._ready(engine, options)
         x = _checked(loaded, inputs)
-        is_single = x.ndim == 2
+        is_single = x.ndim == 2 + len(loaded.network.first.spatial)
         by_step = x[:, None] if is_single else x if time_major else x.swapaxes(0, 1)
         valid = None if lengths is None else _lengths(lengths, by_step.shape)
         pairs = loaded.states_of(state, by_step.shape[1])
@@ -380,7 +381,7 @@ class LSTMNetwork:
 
         loaded = self._ready(engine, options)  # which knows no other keywords of `run`
         row = np.asarray(x)
-        if row.ndim != 2:
+        if row.ndim != 2 + len(loaded.network.first.spatial):
             raise LstmstateError(f"a step takes [batch, input_size], and this is {list(row.shape)}")
         by_step = _checked(loaded, row[None])
         ran = loaded.runner.run(by_step, loaded.states_of(state, len(row)))
@@ -396,13 +397,22 @@ def _checked(loaded: Loaded, inputs: ArrayLike) -> Array:
     except ValueError as error:  # such as lists of unequal lengths
         raise LstmstateError(f"the input is no array ({error})") from None
     first = loaded.network.first
-    fits = x.ndim in (2, 3) and (
-        x.shape[-1] >= first.input_size if first.takes_wider else x.shape[-1] == first.input_size
+    axes = len(first.spatial)
+    spatial = x.shape[-1 - axes : -1]
+    fits = (
+        x.ndim - axes in (2, 3)
+        and spatial == first.spatial
+        and (
+            x.shape[-1] >= first.input_size
+            if first.takes_wider
+            else x.shape[-1] == first.input_size
+        )
     )
     if not fits or not x.size or x.dtype.kind not in "fiub":
+        item = ", ".join(map(str, (*first.spatial, first.input_size)))
         raise LstmstateError(
             f"the input is {x.dtype} {list(x.shape)}, and the cell takes numbers, "
-            f"[batch, time, {first.input_size}] or [time, {first.input_size}]",
+            f"[batch, time, {item}] or [time, {item}]",
             tensor=first.name,
         )
     with np.errstate(over="ignore"):  # what is beyond the range becomes Inf

@@ -54,7 +54,7 @@ def test_a_batch_is_its_sequences_one_by_one(name: str) -> None:
     found = network(name)
     x = data(found, 3, 5)
     outputs, state = found.run(x)
-    assert outputs.shape == (3, 5, found.load().network.output_size)
+    assert outputs.shape == (3, 5, *found.load().network.output_shape)
     assert (state.lead, state.dtype, outputs.dtype) == ((3,), np.float32, np.float32)
     for row in range(3):
         y, after = found.run(x[row])
@@ -82,7 +82,7 @@ def test_parts_and_single_steps_are_the_same_as_all_at_once(name: str) -> None:
     state, outputs = found.zero_state(2), []
     for step in range(7):
         m, state = found.step(x[:, step], state)
-        assert m.shape == (2, found.load().network.output_size)
+        assert m.shape == (2, *found.load().network.output_shape)
         outputs.append(m)
     assert same((np.stack(outputs, axis=1), state), whole)
 

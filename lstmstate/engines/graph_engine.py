@@ -77,12 +77,14 @@ class GraphRunner:
         given = self.network.input
         steps = given.sizes[given.time_axis] or self.network.steps or 2
         batch = given.sizes[1 - given.time_axis] or 2
-        cells = tuple(CellShape(cell.name, cell.widths) for cell in self.network.cells)
-        first = InputShape(cells[0].name, given.width)
-        shape = NetworkShape(cells, first, 0, self.dtype, self.network.is_reversed)
-        x = np.zeros((steps, batch, given.width), self.dtype)
+        cells = tuple(
+            CellShape(cell.name, cell.widths, cell.spatial) for cell in self.network.cells
+        )
+        first = InputShape(cells[0].name, given.width, spatial=given.spatial)
+        shape = NetworkShape(cells, first, (), self.dtype, self.network.is_reversed)
+        x = np.zeros((steps, batch, *given.spatial, given.width), self.dtype)
         ran = self.run(x, no_states(shape, batch))
-        return shape._replace(output_size=int(ran.outputs.shape[-1]))
+        return shape._replace(output_shape=ran.outputs.shape[2:])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -115,7 +117,7 @@ class GraphRunner:
                 x[:length, rows], [(c[rows], m[rows]) for c, m in states], keep, rows
             )
             if outputs is None:
-                outputs = np.zeros((*x.shape[:2], ran.outputs.shape[-1]), ran.outputs.dtype)
+                outputs = np.zeros((*x.shape[:2], *ran.outputs.shape[2:]), ran.outputs.dtype)
             outputs[:length, rows] = ran.outputs
             for at, state in enumerate(ran.states):
                 after[at][0][rows], after[at][1][rows] = state

@@ -79,6 +79,7 @@ class Port(NamedTuple):
         place: where in each step it is.
         width: of its last axis.
         dtype: its NumPy type.
+        spatial: the sizes of the axes between the batch and the last.
     """
 
     initial: Tensor
@@ -90,6 +91,7 @@ class Port(NamedTuple):
     place: Path
     width: int
     dtype: str
+    spatial: tuple[int, ...] = ()
 
 
 class Cell(NamedTuple):
@@ -111,6 +113,11 @@ class Cell(NamedTuple):
     def widths(self) -> StateWidths:
         """The widths of c and m."""
         return StateWidths(self.c.width, self.m.width)
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """The axes of c and m between the batch and the width."""
+        return self.c.spatial
 
 
 class Output(NamedTuple):
@@ -159,7 +166,8 @@ class Input(NamedTuple):
     """The tensor that takes x.
 
     Attributes:
-        time_axis: 0 where it is `[time, batch, width]`, 1 where it is `[batch, time, width]`.
+        time_axis: 0 where it is `[time, batch, *spatial, width]`, 1 where it is `[batch, time,
+            *spatial, width]`.
         sizes: its static shape, None for what is open.
         width: of its last axis.
         dtype: the NumPy type of its values.
@@ -170,6 +178,11 @@ class Input(NamedTuple):
     sizes: tuple[int | None, ...]
     width: int
     dtype: str
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """The axes between those of batch and time and the last: of images, none of vectors."""
+        return tuple(size or 0 for size in self.sizes[2:-1])
 
 
 class GraphNetwork(NamedTuple):
@@ -368,6 +381,7 @@ def _port(one: LoopRecurrence, step: Step, part: Part) -> Port:
         part.path,
         step.width(part),
         step.dtype(part),
+        step.spatial(part),
     )
 
 
@@ -722,7 +736,7 @@ def _input(
         way = origins(nodes, [tensor], {})
         fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
         first = probe.describe(fed[0])[0] if len(fed) == 1 else ()
-        if len(fed) == 1 and len(first) == 3 and first[-1] == sizes[-1]:
+        if len(fed) == 1 and len(first) == len(sizes) > 2 and first[2:] == sizes[2:]:
             kinds = ", ".join(dict.fromkeys(node.op for node in way.operations[:6]))
             notes = (f"x is fed at {printable(fed[0].node)}, before {kinds}",)
             front = front._replace(turned=probe.is_turned(fed[0], tensor) ^ front.turned)
@@ -731,10 +745,11 @@ def _input(
             sources = ", ".join(printable(node.name) for node in way.sources[:3])
             notes = (f"x is the loop's input {printable(tensor.node)}, computed from {sources}",)
     width = sizes[-1] if sizes else None
-    if len(sizes) != 3 or width is None:
+    if len(sizes) < 3 or None in sizes[2:] or width is None:
         shape = ["any" if size is None else size for size in sizes]
         raise UnsupportedError(
-            f"the network's input is {shape}, and sequences of vectors are run", tensor=tensor.node
+            f"the network's input is {shape}, and sequences of vectors or images are run",
+            tensor=tensor.node,
         )
     batch = next((one.batch for one in members if one.batch is not None), None)
     if batch is not None:

@@ -151,12 +151,16 @@ class Step:
         plan = self._compile(probe, [draft[-1][0] for _, draft in drafts])
         shapes = [np.shape(value) for value in self.run(plan, self.draw())]
         parts = _placed(drafts, shapes)
-        self._widths = {part: shape[-1] for part, shape in zip(parts, shapes, strict=True) if shape}
+        self._shapes = dict(zip(parts, shapes, strict=True))
         return parts
 
     def width(self, part: Part) -> int:
         """Return the size of a part's last axis."""
-        return int(self._widths[part])
+        return int(self._shapes[part][-1])
+
+    def spatial(self, part: Part) -> tuple[int, ...]:
+        """Return the sizes of a part's axes between the batch and the last."""
+        return tuple(map(int, self._shapes[part][1:-1]))
 
     def dtype(self, part: Part) -> str:
         """Return the NumPy type of a part."""

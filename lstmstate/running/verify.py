@@ -247,7 +247,7 @@ def _gauges(both: Judged, steps: int, batch: int, *, of_steps: bool = False) -> 
     """Return what takes outputs, and c and m of each cell after the last step, or every one."""
     network = both.ours.network
     lead = (steps, batch) if of_steps else (batch,)
-    shapes: dict[str, tuple[int, ...]] = {"outputs": (steps, batch, network.output_size)}
+    shapes: dict[str, tuple[int, ...]] = {"outputs": (steps, batch, *network.output_shape)}
     for cell in network.cells:
         prefix = f"{cell.name}: " if len(network.cells) > 1 else ""
         shapes |= {f"{prefix}c": (*lead, cell.widths.c), f"{prefix}m": (*lead, cell.widths.m)}
