@@ -302,7 +302,7 @@ def test_options_that_nothing_tells_are_said_and_are_errors_if_strict(
     assert "  * the default: nothing in the files tells" in done.out
     done = shell("run", bare, batch, "--strict")
     assert (done.code, done.out) == (3, "")
-    assert error(done).startswith(f"{said}; say them with flags")
+    assert error(done).startswith(f"{said}; give the options with flags")
     done = shell("run", bare, batch, "--strict", "--forget-bias", "0", "--activation", "tanh")
     assert (done.code, "default" in done.out) == (0, False)
     assert "nothing tells" not in shell("run", PEEPHOLE, batch, "--strict").err
