@@ -224,6 +224,9 @@ class GraphModel:
         if problems and (len(problems) < len(found) or not self._are_alike(found, feeds)):
             reason = f"the graph uses the cell {len(found)} times, and not alike: {problems[0]}"
             return Confirmation(False, reason, differs=True)
+        counting = [one.counting for one in found if one.counting]
+        if counting and not problems:
+            return Confirmation(False, _counts(counting[0]))
         return Confirmation(not problems, problems[0] if problems else None)
 
     def confirm_part(
@@ -242,6 +245,8 @@ class GraphModel:
         wrong = [label for label in problem if label in own or "widths" in label]
         if wrong:
             return Confirmation(False, f"{wrong[0]} of the graph's own step differ")
+        if around.counting:
+            return Confirmation(False, _counts(around.counting))
         return Confirmation(True, None)
 
     def networks_around(self, cells: Iterable[str]) -> list[GraphNetwork]:
@@ -262,6 +267,10 @@ class GraphModel:
             LstmstateError: the graph cannot be evaluated.
         """
         return _differing(network, graph, self.runner(graph, feeds, exact=True))
+
+
+def _counts(operation: str) -> str:
+    return f"its step depends on how many steps were taken before it ({operation})"
 
 
 def _differing(network: Network, graph: GraphNetwork, runner: GraphRunner) -> list[str]:

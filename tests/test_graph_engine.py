@@ -201,3 +201,34 @@ def test_another_placeholder_is_fed_or_named(tmp_path: Path) -> None:
     assert network.load(feeds={"gain": 0.5}).engine == "graph"
     with pytest.raises(lstmstate.LstmstateError, match="no such placeholder"):
         network.load(feeds={"nothing": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("lengths", "engine"),
+    [
+        (lambda tf, x: tf.fill([tf.shape(x)[0]], 4), "graph"),
+        (lambda tf, x: tf.constant([4] * BATCH), "graph"),
+        (lambda tf, x: tf.placeholder(tf.int32, [None], "lengths"), "numpy"),
+    ],
+)
+def test_lengths_that_the_graph_sets_itself_are_its_own(
+    lengths: Callable[[Any, Any], Any], engine: str, tmp_path: Path
+) -> None:
+    """The steps that are tried are fewer than four: only the graph shows where it ends."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell, given = user_cell(tf, plain), lengths(tf, x)
+        outputs, last = tf.nn.dynamic_rnn(cell, x, sequence_length=given, initial_state=state)
+        if given.op.type == "Placeholder":
+            return tf.zeros([]), last._replace(c=tf.zeros([]), h=tf.zeros([]))
+        return outputs, last
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert loaded.engine == engine
+    if engine == "graph":
+        ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+        for found, wanted in zip(
+            [ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True
+        ):
+            np.testing.assert_allclose(found, wanted, atol=2e-6)

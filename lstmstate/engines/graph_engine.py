@@ -16,7 +16,7 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.engines.model import CellShape, InputShape, NetworkShape, Pair, Ran, no_states
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.loops import ENTERS, Tensor
-from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype
+from lstmstate.graph.operations import Precision, TensorArray, element, numpy_dtype
 from lstmstate.graph.plan import (
     DROPOUT,
     BoundPlan,
@@ -26,13 +26,13 @@ from lstmstate.graph.plan import (
     UnfedError,
     compile_plan,
 )
+from lstmstate.recurrence.loop import COMPARISONS
 from lstmstate.recurrence.network import Cell, GraphNetwork, Output
 from lstmstate.recurrence.states import Path, take
 
 if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths
 
-_COMPARING = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
 _HANDING = ENTERS | {"Identity", "Cast", "Maximum", "Minimum", "Max", "Min"}
 
 
@@ -219,9 +219,9 @@ class GraphRunner:
         ]
         turns = [one.is_reversed for one in self.network.recurrences for _ in one.cells]
         every = [
-            take(_stacked(values), port.place, lead=1)[:: -1 if turns[at // 2] else 1].astype(
-                kind, copy=False
-            )
+            _lasting(take(_stacked(values), port.place, lead=1), steps)[
+                :: -1 if turns[at // 2] else 1
+            ].astype(kind, copy=False)
             for at, (port, values) in enumerate(zip(ports, fetched[len(ports) :], strict=False))
         ]
         kept = [
@@ -312,7 +312,14 @@ def _stacked(values: Sequence[Any]) -> Any:
         return np.stack(values)
     if isinstance(first, TensorArray):
         return first.stack()
-    return np.stack(first) if isinstance(first, list) else first
+    if isinstance(first, list):
+        return np.stack([element(first, at) for at in range(len(first))])
+    return first
+
+
+def _lasting(states: Array, steps: int) -> Array:
+    """Return the states of all steps of a loop that may have ended before."""
+    return np.concatenate([states, np.repeat(states[-1:], steps - len(states), 0)])
 
 
 def _sequence(output: Output, values: Sequence[Any]) -> Any:
@@ -354,7 +361,7 @@ def _is_lengths(scope: Scope, node: Node) -> bool:
             continue
         seen.add(name)
         for user, position in scope.users.get(name, ()):
-            if user.op in _COMPARING or (user.op == "ReverseSequence" and position == 1):
+            if user.op in COMPARISONS or (user.op == "ReverseSequence" and position == 1):
                 return True
             if user.op in _HANDING:
                 queue.append(user.name)

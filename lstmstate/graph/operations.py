@@ -769,13 +769,32 @@ def _fake_quant(node: Node, precision: Precision) -> Function:
 # ---- arrays of steps
 
 
+def element(values: Sequence[Array | None], at: int) -> Array:
+    """Return an element of an array that a loop writes.
+
+    A loop may end with the longest of its sequences: the elements after it are zeros.
+    """
+    found = values[at] if 0 <= at < len(values) else None
+    if found is None and 0 <= at < len(values):
+        written = next((value for value in values if value is not None), None)
+        found = None if written is None else np.zeros_like(written)
+    if found is None:
+        raise UnsupportedError(f"the graph reads step {at}, which was not written")
+    return found
+
+
 class TensorArray:
-    """The elements of a TensorArray; its flow is the object itself."""
+    """The elements of a TensorArray; its flow is the object itself.
+
+    Attributes:
+        is_input: whether a tensor was laid out in it, which has to have every element.
+    """
 
     def __init__(self, size: int, *, grows: bool = False) -> None:
         bounded([size])
         self.elements: list[Array | None] = [None] * size
         self.grows = grows
+        self.is_input = False
 
     def write(self, index: Array, value: Array) -> TensorArray:
         """Set an element."""
@@ -793,10 +812,9 @@ class TensorArray:
     def read(self, index: Array) -> Array:
         """Return an element."""
         at = int(index)
-        found = self.elements[at] if 0 <= at < len(self.elements) else None
-        if found is None:
-            raise UnsupportedError(f"the graph reads step {at}, which was not written")
-        return found
+        if self.is_input and 0 <= at < len(self.elements) and self.elements[at] is None:
+            raise UnsupportedError(f"the graph reads step {at} of a shorter sequence")
+        return element(self.elements, at)
 
     def stack(self, indices: Array | None = None) -> Array:
         """Return elements, all unless named, as one array."""
@@ -818,8 +836,9 @@ def _tensor_array(node: Node, precision: Precision) -> Function:
 
 
 def _scatter(handle: TensorArray, indices: Array, value: Array, flow: TensorArray) -> TensorArray:
-    for at, element in zip(np.asarray(indices), value, strict=True):
-        flow.write(at, element)
+    flow.is_input = True
+    for at, item in zip(np.asarray(indices), value, strict=True):
+        flow.write(at, item)
     return flow
 
 
@@ -838,11 +857,7 @@ def _list_reserve(shape: Array, count: Array) -> list[Array | None]:
 
 
 def _list_get(values: list[Array | None], index: Array, *shape: Array) -> Array:
-    at = int(index)
-    found = values[at] if 0 <= at < len(values) else None
-    if found is None:
-        raise UnsupportedError(f"the graph reads element {at} of a list, which was not written")
-    return found
+    return element(values, int(index))
 
 
 def _list_set(values: list[Array | None], index: Array, item: Array) -> list[Array | None]:
@@ -853,10 +868,9 @@ def _list_set(values: list[Array | None], index: Array, item: Array) -> list[Arr
 
 
 def _list_stack(values: list[Array | None], *shape: Array) -> Array:
-    parts = [part for part in values if part is not None]
-    if not parts or len(parts) != len(values):
-        raise UnsupportedError("the graph stacks a list with elements that were not written")
-    return np.stack(parts)
+    if not values:
+        raise UnsupportedError("the graph stacks a list without steps")
+    return np.stack([element(values, at) for at in range(len(values))])
 
 
 # ---- random numbers, which count only where their result is multiplied away

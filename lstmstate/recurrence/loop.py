@@ -8,6 +8,7 @@ from typing import NamedTuple
 from lstmstate.checkpoint.node import Node
 from lstmstate.graph.loops import WHILES, Loop, Tensor, data_inputs, is_unchanged, while_loop
 from lstmstate.graph.plan import Scope
+from lstmstate.recurrence.front import origins
 
 _HANDING = frozenset({"Identity", "RefIdentity", "Enter", "RefEnter", "EnsureShape"})
 _FLOATS = frozenset({1, 2, 14, 19})  # float32, float64, bfloat16, float16
@@ -20,6 +21,10 @@ _SCATTERS = {
 }
 # What only a loop of gradients does: it takes back what the loop before it put aside.
 _GRADIENTS = ("StackPop", "TensorListPopBack")
+# What takes the number of a step as an index.
+_INDEXED = ("TensorArrayRead", "TensorArrayWrite", "TensorListGetItem", "TensorListSetItem")
+COMPARISONS = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
+_OF_LENGTHS = frozenset({"Cast", "Maximum", "Minimum", "Max", "Min"})
 
 
 class SequenceInput(NamedTuple):
@@ -94,6 +99,51 @@ def _recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
         return None
     inputs = tuple(_inputs(scope, inside, loop))
     return LoopRecurrence(loop, inside, tuple(carried), inputs, tuple(outputs))
+
+
+def counting(scope: Scope, one: LoopRecurrence) -> Node | None:
+    """Return an operation that makes a step depend on how many steps were taken before it.
+
+    Reading and writing sequences aside, and the lengths of sequences that are fed.
+    """
+    nodes, loop = one.inside.nodes, one.loop
+    changing = {
+        variable.read
+        for number, variable in enumerate(loop.variables)
+        if number not in one.carried and not is_unchanged(loop, number, nodes)
+    }
+    arrays = {loop.variables[output.number].read for output in one.outputs}
+    ends = {
+        name for variable in loop.variables for name in (variable.read.node, variable.tested.node)
+    }
+    queue = [loop.variables[number].next.node for number in one.carried]
+    queue += [output.element.node for output in one.outputs]
+    seen = set(ends)
+    while queue:
+        node = nodes.get(queue.pop())
+        if node is None or node.name in seen:
+            continue
+        seen.add(node.name)
+        given = data_inputs(node)
+        counts = [tensor for tensor in given if skip(nodes, tensor) in changing - arrays]
+        if counts and node.op not in _HANDING and not node.op.startswith(_INDEXED):
+            limits = [tensor for tensor in given if tensor not in counts]
+            if node.op not in COMPARISONS or not all(_is_fed(scope, loop, at) for at in limits):
+                return node
+        queue += [tensor.node for tensor in given]
+    return None
+
+
+def _is_fed(scope: Scope, loop: Loop, tensor: Tensor) -> bool:
+    """Whether a tensor of a step is a placeholder, but for its type and a maximum over it."""
+    outer = _outside(scope, loop, tensor)
+    way = origins(scope.nodes, [outer], {}) if outer is not None else None
+    return (
+        way is not None
+        and bool(way.sources)
+        and not way.variables
+        and all(node.op in _OF_LENGTHS for node in way.operations)
+    )
 
 
 def skip(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:

@@ -16,7 +16,13 @@ from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
 from lstmstate.recurrence.front import Front, front_of, origins, tail_of
-from lstmstate.recurrence.loop import LoopRecurrence, loop_recurrences, past_selection, skip
+from lstmstate.recurrence.loop import (
+    LoopRecurrence,
+    counting,
+    loop_recurrences,
+    past_selection,
+    skip,
+)
 from lstmstate.recurrence.probe import Probe
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
@@ -146,6 +152,7 @@ class Recurrence(NamedTuple):
         before: the numbers of the recurrences that it reads.
         steps: how many there are, None where the sequence decides.
         batch: the size of the batch, where a constant of the step asks for one.
+        counting: the operation that makes a step depend on how many were taken before it.
     """
 
     name: str
@@ -155,6 +162,7 @@ class Recurrence(NamedTuple):
     output: Output
     steps: int | None
     batch: int | None
+    counting: str | None
 
     @property
     def is_reversed(self) -> bool:
@@ -213,6 +221,11 @@ class GraphNetwork(NamedTuple):
         return next((one.steps for one in self.recurrences if one.steps is not None), None)
 
     @property
+    def counting(self) -> str | None:
+        """An operation that makes a step depend on how many steps were taken before it."""
+        return next((one.counting for one in self.recurrences if one.counting), None)
+
+    @property
     def is_reversed(self) -> bool:
         """Whether some of it begins at the end of the sequence."""
         return any(one.is_reversed for one in self.recurrences)
@@ -247,6 +260,7 @@ class _Draft(NamedTuple):
     output: Output
     steps: int | None = None
     batch: int | None = None
+    counting: str | None = None
     is_chain: bool = False
 
 
@@ -292,6 +306,7 @@ def find_recurrences(
                 draft.output,
                 draft.steps,
                 draft.batch,
+                draft.counting,
             )
         )
     return Recurrences(probe, tuple(found), tuple(others))
@@ -313,6 +328,7 @@ def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterato
             cells = _distinct(_cell(one, step, pair, names) for pair in pairs)
             into = step.elements_into(pairs[0])
             used = [item for item in one.inputs if item.element in step.used]
+            count = counting(probe.scope, one)
             yield _Draft(
                 one.loop.name,
                 cells,
@@ -322,6 +338,7 @@ def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterato
                 _output(probe.scope, one, cells[-1], pairs[-1]),
                 steps,
                 batch,
+                None if count is None else count.op,
             )
         except LstmstateError as error:
             others.append(f"{name}: {error}")
@@ -347,13 +364,12 @@ def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | No
         except UnsupportedError:
             continue
     nodes = probe.scope.nodes
-    outside = (nodes.get(skip(nodes, Tensor(name)).node) for name in one.loop.constants)
-    shapes = (
-        node.constant_shape()
-        for node in (*outside, *one.inside.nodes.values())
-        if node is not None and node.op == "Const"
-    )
-    sizes = dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == 2)
+    given = [*map(Tensor, one.loop.constants), *(each.source for each in one.loop.variables)]
+    outside = [nodes.get(skip(nodes, tensor).node) for tensor in given]
+    sizes: dict[int | None, None] = {}
+    for axes, among in ((1, outside), (2, [*outside, *one.inside.nodes.values()])):
+        shapes = (node.constant_shape() for node in among if node and node.op == "Const")
+        sizes |= dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == axes)
     for size in list(sizes)[:_TRIED]:
         try:
             return Step(one, probe.with_open(size or 1)), None, size
