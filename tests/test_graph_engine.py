@@ -232,3 +232,29 @@ def test_lengths_that_the_graph_sets_itself_are_its_own(
             [ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True
         ):
             np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+def test_a_second_sequence_is_fed_with_the_sizes_of_the_first(tmp_path: Path) -> None:
+    """As PhasedLSTMCell takes the time of each step."""
+    times = np.random.default_rng(5).uniform(0, 1, (BATCH, STEPS, 1)).astype("f4")
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell = user_cell(tf, plain)
+
+        class Timed(tf.nn.rnn_cell.RNNCell):  # type: ignore[misc, name-defined]
+            state_size, output_size = cell.state_size, cell.output_size
+
+            def __call__(self, given: Any, state: Any, scope: Any = None) -> Any:
+                value, time = given
+                m, last = cell(value, state)
+                return m, last._replace(c=last.c * (1.0 - time))
+
+        fed = tf.placeholder_with_default(times, [None, None, 1], "times")
+        return tf.nn.dynamic_rnn(Timed(), (x, fed), initial_state=state)
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load(feeds={"times": times})
+    assert loaded.engine == "graph"
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+    for found, wanted in zip([ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)

@@ -28,6 +28,7 @@ from lstmstate.graph.plan import (
 )
 from lstmstate.recurrence.loop import COMPARISONS
 from lstmstate.recurrence.network import Cell, GraphNetwork, Output
+from lstmstate.recurrence.probe import Fed
 from lstmstate.recurrence.states import Path, take
 
 if TYPE_CHECKING:
@@ -83,8 +84,21 @@ class GraphRunner:
         first = InputShape(cells[0].name, given.width, spatial=given.spatial)
         shape = NetworkShape(cells, first, (), self.dtype, self.network.is_reversed)
         x = np.zeros((steps, batch, *given.spatial, given.width), self.dtype)
-        ran = self.run(x, no_states(shape, batch))
+        sizes = (batch, steps) if given.time_axis else (steps, batch)
+        fed = self._feeds
+        self._feeds = {tensor: self._alike(tensor, fed[tensor], sizes) for tensor in fed}
+        try:
+            ran = self.run(x, no_states(shape, batch))
+        finally:
+            self._feeds = fed
         return shape._replace(output_shape=ran.outputs.shape[2:])
+
+    def _alike(self, tensor: Tensor, value: Any, sizes: tuple[int, int]) -> Any:
+        """Return a value for a placeholder that is fed, with other sizes of batch and time."""
+        static = self.network.scope.nodes[tensor.node].shape()
+        if static is None or len(static) != np.ndim(value):
+            return value
+        return Fed(tensor, None, static).value(sizes).astype(value.dtype)
 
     @property
     def dtype(self) -> np.dtype[Any]:
