@@ -34,6 +34,7 @@ from lstmstate.recurrence.states import Path, take
 if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths
 
+_OF_SHAPE = frozenset({"Shape", "Size", "Rank"})
 _HANDING = ENTERS | {"Identity", "Cast", "Maximum", "Minimum", "Max", "Min"}
 
 
@@ -66,6 +67,7 @@ class GraphRunner:
         self._exact = exact
         self._plans: dict[tuple[str, float], tuple[Plan, BoundPlan]] = {}
         self._lengths: set[Tensor] = set()
+        self._shapes: set[Tensor] = set()  # placeholders of which the shape alone counts
         plan, _ = self._plan("", 0.5)
         self.notes = ["dropout is left out"] if DROPOUT in plan.operations else []
 
@@ -201,6 +203,10 @@ class GraphRunner:
             feeds[tensor] = np.full(
                 batch, steps, np.int64 if node.number_of_type("dtype") == 9 else np.int32
             )
+        for tensor in self._shapes:
+            feeds[tensor] = Fed(tensor, None, self.network.scope.nodes[tensor.node].shape()).value(
+                (batch, steps) if given.time_axis else (steps, batch)
+            )
         feeds |= _initial(self.network.cells, states, exact=self._exact)
         missing = [tensor for tensor in plan.feeds if tensor not in feeds]
         if missing:
@@ -258,7 +264,7 @@ class GraphRunner:
             environment = Environment(
                 self._read, Precision(self._exact, self.network.scope.is_of_2, draw)
             )
-            allowed = {self.network.input.tensor, *self._feeds, *self._lengths}
+            allowed = {self.network.input.tensor, *self._feeds, *self._lengths, *self._shapes}
             for cell in self.network.cells:
                 allowed |= {cell.c.initial, cell.m.initial}
                 allowed |= {port.source for port in (cell.c, cell.m) if self._is_fed(port.source)}
@@ -269,13 +275,15 @@ class GraphRunner:
                     break
                 except UnfedError as error:
                     tensor = Tensor(error.node.name)
-                    if tensor in allowed or not _is_lengths(self.network.scope, error.node):
-                        raise UnsupportedError(
-                            f"the graph needs a value for {printable(tensor.node)}",
-                            advice="give it: `feeds=...`",
-                        ) from error
-                    self._lengths.add(tensor)
+                    is_lengths = _is_lengths(self.network.scope, error.node)
+                    if tensor in allowed or not (is_lengths or error.node.shape()):
+                        raise _unfed(tensor) from error
+                    (self._lengths if is_lengths else self._shapes).add(tensor)
                     allowed.add(tensor)
+            for tensor in self._shapes:
+                if not _is_shape_alone(self.network.scope, plan, tensor):
+                    self._shapes.clear()
+                    raise _unfed(tensor)
             with np.errstate(all="ignore"):
                 self._plans[key] = plan, plan.bind()
         return self._plans[key]
@@ -361,6 +369,21 @@ def _as_fed(scope: Scope, name: str, value: Any) -> Any:
             advice=f"there are: {known[:300] or 'none'}",
         )
     return np.asarray(value).astype(numpy_dtype(node, "dtype"))
+
+
+def _unfed(tensor: Tensor) -> UnsupportedError:
+    return UnsupportedError(
+        f"the graph needs a value for {printable(tensor.node)}", advice="give it: `feeds=...`"
+    )
+
+
+def _is_shape_alone(scope: Scope, plan: Plan, tensor: Tensor) -> bool:
+    """Whether a plan takes nothing but its shape from a placeholder."""
+    names = set(plan.names)
+    return all(
+        user.op in _OF_SHAPE or (user.name not in names and user.op not in ENTERS)
+        for user, _ in scope.users.get(tensor.node, ())
+    )
 
 
 def _is_lengths(scope: Scope, node: Node) -> bool:
