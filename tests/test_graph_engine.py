@@ -258,3 +258,21 @@ def test_a_second_sequence_is_fed_with_the_sizes_of_the_first(tmp_path: Path) ->
     ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
     for found, wanted in zip([ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*BasicLSTMCell. is deprecated")
+def test_a_state_that_is_not_given_is_noted(tmp_path: Path) -> None:
+    """One cell in both layers of a stack has two states, and one name."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell = tf.nn.rnn_cell.BasicLSTMCell(UNITS)
+        stack = tf.nn.rnn_cell.MultiRNNCell([cell, cell])
+        zeros = stack.zero_state(BATCH, tf.float32)
+        outputs, last = tf.nn.dynamic_rnn(stack, x, initial_state=(state, zeros[1]))
+        return outputs, last[0]
+
+    prefix, x, state, expected = saved(tmp_path, build, width=UNITS)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert any("carries 2 more values" in note for note in loaded.notes)
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+    np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)

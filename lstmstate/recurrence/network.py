@@ -153,6 +153,7 @@ class Recurrence(NamedTuple):
         steps: how many there are, None where the sequence decides.
         batch: the size of the batch, where a constant of the step asks for one.
         counting: the operation that makes a step depend on how many were taken before it.
+        extra: how many values it carries besides c and m of its cells.
     """
 
     name: str
@@ -163,6 +164,7 @@ class Recurrence(NamedTuple):
     steps: int | None
     batch: int | None
     counting: str | None
+    extra: int
 
     @property
     def is_reversed(self) -> bool:
@@ -261,6 +263,7 @@ class _Draft(NamedTuple):
     steps: int | None = None
     batch: int | None = None
     counting: str | None = None
+    extra: int = 0
     is_chain: bool = False
 
 
@@ -307,6 +310,7 @@ def find_recurrences(
                 draft.steps,
                 draft.batch,
                 draft.counting,
+                draft.extra,
             )
         )
     return Recurrences(probe, tuple(found), tuple(others))
@@ -328,7 +332,7 @@ def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterato
             cells = _distinct(_cell(one, step, pair, names) for pair in pairs)
             into = step.elements_into(pairs[0])
             used = [item for item in one.inputs if item.element in step.used]
-            count = counting(probe.scope, one)
+            counted = counting(probe.scope, one)
             yield _Draft(
                 one.loop.name,
                 cells,
@@ -338,7 +342,8 @@ def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterato
                 _output(probe.scope, one, cells[-1], pairs[-1]),
                 steps,
                 batch,
-                None if count is None else count.op,
+                None if counted is None else counted.op,
+                len(step.parts) - 2 * len(cells),
             )
         except LstmstateError as error:
             others.append(f"{name}: {error}")
@@ -713,6 +718,12 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
     tops = [every[at].cells[-1].m for at in last]
     ms = tuple(Output(top.steps, top.place, 0, is_m=True, is_own=False) for top in tops)
     given, notes = _input(recurrences, members)
+    extra = sum(one.extra for one in members)
+    if extra:
+        notes += (
+            f"the graph carries {count(extra, 'more value')} from step to step: they begin as in "
+            "the graph, and the state does not have them",
+        )
     return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes)
 
 
