@@ -201,3 +201,117 @@ def test_another_placeholder_is_fed_or_named(tmp_path: Path) -> None:
     assert network.load(feeds={"gain": 0.5}).engine == "graph"
     with pytest.raises(lstmstate.LstmstateError, match="no such placeholder"):
         network.load(feeds={"nothing": 1.0})
+
+
+def unrolled(
+    step: Step, count: int = STEPS, give: Callable[[Any, int, Array, Array], Any] | None = None
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """Repeat a cell without a loop; `give(tf, number, m, x)` is what is packed of each step."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell = user_cell(tf, step)
+        packed = []
+        with tf.variable_scope("rnn"):
+            for number in range(count):
+                output, state = cell(x[:, number], state)
+                packed.append(output if give is None else give(tf, number, output, x[:, number]))
+        return tf.stack(packed, 1), state
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("give", "width"),
+    [
+        (lambda tf, number, m, x: tf.concat([m, x], 1), UNITS + INPUTS),
+        (lambda tf, number, m, x: m * (2.0 if number == STEPS - 1 else 1.0), UNITS),
+        (lambda tf, number, m, x: tf.tanh(tf.concat([m, m], 1)), 2 * UNITS),
+    ],
+)
+def test_what_an_unrolled_graph_packs_of_each_step_is_its_output(
+    give: Any, width: int, tmp_path: Path
+) -> None:
+    prefix, x, state, expected = saved(tmp_path, unrolled(plain, give=give))
+    with pytest.warns(UserWarning, match="own step is run"):
+        outputs, last = lstmstate.open_checkpoint(prefix).network().run(x, state)
+    assert outputs.shape == (BATCH, STEPS, width)
+    for found, wanted in zip([outputs, *last], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("step", [plain, far_clip])
+def test_a_single_step_without_a_loop_is_a_sequence_of_one(step: Step, tmp_path: Path) -> None:
+    prefix, x, state, expected = saved(tmp_path, unrolled(step, count=1))
+    ran = (
+        lstmstate.open_checkpoint(prefix)
+        .network()
+        .load()
+        .runner.run(x[:, :1].swapaxes(0, 1), [(state.c, state.m)])
+    )
+    np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
+
+
+def counted(
+    change: Callable[[Any, Any, Any, Any], Any],
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """Step a cell in a loop that changes the states by the number of the step."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell = user_cell(tf, plain)
+        steps = tf.shape(x)[1]
+        given = tf.TensorArray(tf.float32, steps).unstack(tf.transpose(x, [1, 0, 2]))
+        made = tf.TensorArray(tf.float32, steps)
+
+        def body(number: Any, c: Any, m: Any, made: Any) -> Any:
+            one = given.read(number)
+            one.set_shape([None, INPUTS])
+            c, m = change(tf, number, c, m)
+            output, state = cell(one, tf.nn.rnn_cell.LSTMStateTuple(c, m))
+            return number + 1, state.c, state.h, made.write(number, output)
+
+        with tf.variable_scope("rnn"):
+            _, c, m, made = tf.while_loop(
+                lambda number, *_: number < steps, body, [0, state.c, state.h, made]
+            )
+        return tf.transpose(made.stack(), [1, 0, 2]), tf.nn.rnn_cell.LSTMStateTuple(c, m)
+
+    return build
+
+
+def reset_late(tf: Any, number: Any, c: Any, m: Any) -> Any:
+    keep = tf.cast(tf.not_equal(number, STEPS - 1), tf.float32)
+    return c * keep, m * keep
+
+
+def test_a_step_that_reads_its_number_is_never_confirmed(tmp_path: Path) -> None:
+    prefix, x, state, expected = saved(tmp_path, counted(reset_late))
+    network = lstmstate.open_checkpoint(prefix).network()
+    with pytest.raises(UnsupportedError, match="reads the number of the step"):
+        network.load("numpy")
+    with pytest.warns(UserWarning, match="reads the number of the step"):
+        outputs, last = network.run(x, state)
+    for found, wanted in zip([outputs, *last], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("lengths", [[5, 2, 1], None])
+def test_the_end_of_a_sequence_is_no_change_of_the_step(lengths: Any, tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        ends = lengths or tf.reduce_sum(tf.cast(tf.reduce_any(x > 0.0, 2), tf.int32), 1)
+        return tf.nn.dynamic_rnn(user_cell(tf, plain), x, sequence_length=ends, initial_state=state)
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert "number" not in "".join(loaded.notes)
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+    np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
+
+
+def test_dropout_that_a_confirmed_cell_leaves_out_is_noted(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        dropped = tf.nn.dropout(x, keep_prob=0.5)
+        return tf.nn.dynamic_rnn(user_cell(tf, plain), dropped, initial_state=state)
+
+    prefix, *_ = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert (loaded.confirmed, loaded.notes) == (True, ("dropout is left out",))

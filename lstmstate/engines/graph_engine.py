@@ -32,6 +32,7 @@ from lstmstate.recurrence.states import Path, take
 if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths
 
+DROPOUT_NOTE = "dropout is left out"
 _COMPARING = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
 _HANDING = ENTERS | {"Identity", "Cast", "Maximum", "Minimum", "Max", "Min"}
 
@@ -66,7 +67,7 @@ class GraphRunner:
         self._plans: dict[tuple[str, float], tuple[Plan, BoundPlan]] = {}
         self._lengths: set[Tensor] = set()
         plan, _ = self._plan("", 0.5)
-        self.notes = ["dropout is left out"] if DROPOUT in plan.operations else []
+        self.notes = (DROPOUT_NOTE,) if DROPOUT in plan.operations else ()
 
     def shape(self) -> NetworkShape:
         """Return the outside of the network; the width of its outputs is seen by running it.
@@ -76,7 +77,8 @@ class GraphRunner:
         """
         given = self.network.input
         steps = given.sizes[given.time_axis] or self.network.steps or 2
-        batch = given.sizes[1 - given.time_axis] or 2
+        fed = (len(value) for value in self._feeds.values() if np.ndim(value) > 1)
+        batch = given.sizes[1 - given.time_axis] or next(fed, 2)
         cells = tuple(CellShape(cell.name, cell.widths) for cell in self.network.cells)
         first = InputShape(cells[0].name, given.width)
         shape = NetworkShape(cells, first, 0, self.dtype, self.network.is_reversed)
@@ -217,9 +219,9 @@ class GraphRunner:
         ]
         turns = [one.is_reversed for one in self.network.recurrences for _ in one.cells]
         every = [
-            take(_stacked(values), port.place, lead=1)[:: -1 if turns[at // 2] else 1].astype(
-                kind, copy=False
-            )
+            take(_stacked(values, is_apart=port.is_apart), port.place, lead=1)[
+                :: -1 if turns[at // 2] else 1
+            ].astype(kind, copy=False)
             for at, (port, values) in enumerate(zip(ports, fetched[len(ports) :], strict=False))
         ]
         kept = [
@@ -303,11 +305,11 @@ def _assembled(parts: list[tuple[Path, Array]], depth: int) -> Array:
     return np.concatenate(pieces, axis)
 
 
-def _stacked(values: Sequence[Any]) -> Any:
+def _stacked(values: Sequence[Any], *, is_apart: bool) -> Any:
     """Return what was fetched of all steps as one array, time first."""
-    first = values[0]
-    if len(values) > 1:
+    if is_apart:
         return np.stack(values)
+    first = values[0]
     if isinstance(first, TensorArray):
         return first.stack()
     return np.stack(first) if isinstance(first, list) else first
@@ -315,7 +317,7 @@ def _stacked(values: Sequence[Any]) -> Any:
 
 def _sequence(output: Output, values: Sequence[Any]) -> Any:
     """Return an output, time first."""
-    found = _stacked(values)
+    found = _stacked(values, is_apart=output.is_apart)
     return take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
 
 

@@ -16,6 +16,7 @@ from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
 from lstmstate.recurrence.front import Front, front_of, origins, tail_of
+from lstmstate.recurrence.joined import joined
 from lstmstate.recurrence.loop import LoopRecurrence, loop_recurrences, past_selection, skip
 from lstmstate.recurrence.probe import Probe
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
@@ -75,10 +76,11 @@ class Port(NamedTuple):
         source: the tensor that the graph itself begins with.
         final: the tensor that has the state after the last step.
         exit: where in it the state is.
-        steps: the tensors that have it after every step: one for all of them, or one for each.
+        steps: the tensors that have it after every step.
         place: where in each step it is.
         width: of its last axis.
         dtype: its NumPy type.
+        is_apart: whether there is a tensor for each step, and not one for all.
     """
 
     initial: Tensor
@@ -90,6 +92,7 @@ class Port(NamedTuple):
     place: Path
     width: int
     dtype: str
+    is_apart: bool = False
 
 
 class Cell(NamedTuple):
@@ -122,6 +125,7 @@ class Output(NamedTuple):
         time_axis: where time is in a tensor of all steps.
         is_m: whether it is the m of the last cell.
         is_own: whether the cell itself makes it, though it is not its m.
+        is_apart: whether there is a tensor for each step, and not one for all.
     """
 
     tensors: tuple[Tensor, ...]
@@ -129,6 +133,7 @@ class Output(NamedTuple):
     time_axis: int
     is_m: bool
     is_own: bool
+    is_apart: bool = False
 
 
 class Recurrence(NamedTuple):
@@ -139,6 +144,7 @@ class Recurrence(NamedTuple):
         before: the numbers of the recurrences that it reads.
         steps: how many there are, None where the sequence decides.
         batch: the size of the batch, where a constant of the step asks for one.
+        causes: what else decides its states than x and the states before, None where nothing does.
     """
 
     name: str
@@ -148,6 +154,7 @@ class Recurrence(NamedTuple):
     output: Output
     steps: int | None
     batch: int | None
+    causes: str | None
 
     @property
     def is_reversed(self) -> bool:
@@ -200,6 +207,11 @@ class GraphNetwork(NamedTuple):
         return next((one.steps for one in self.recurrences if one.steps is not None), None)
 
     @property
+    def causes(self) -> str | None:
+        """What else decides its states than x and the states before, None where nothing does."""
+        return next((one.causes for one in self.recurrences if one.causes is not None), None)
+
+    @property
     def is_reversed(self) -> bool:
         """Whether some of it begins at the end of the sequence."""
         return any(one.is_reversed for one in self.recurrences)
@@ -234,6 +246,7 @@ class _Draft(NamedTuple):
     output: Output
     steps: int | None = None
     batch: int | None = None
+    causes: str | None = None
     is_chain: bool = False
 
 
@@ -279,6 +292,7 @@ def find_recurrences(
                 draft.output,
                 draft.steps,
                 draft.batch,
+                draft.causes,
             )
         )
     return Recurrences(probe, tuple(found), tuple(others))
@@ -309,6 +323,7 @@ def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterato
                 _output(probe.scope, one, cells[-1], pairs[-1]),
                 steps,
                 batch,
+                step.other_causes(pairs),
             )
         except LstmstateError as error:
             others.append(f"{name}: {error}")
@@ -340,7 +355,7 @@ def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | No
         for node in (*outside, *one.inside.nodes.values())
         if node is not None and node.op == "Const"
     )
-    sizes = dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == 2)
+    sizes = dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) <= 2)
     for size in list(sizes)[:_TRIED]:
         try:
             return Step(one, probe.with_open(size or 1)), None, size
@@ -519,6 +534,7 @@ def _chains(
                 (),
                 value.shape[-1],
                 str(value.dtype),
+                is_apart=True,
             )
             for states, value in zip((chain.c, chain.m), shapes, strict=True)
         ]
@@ -530,20 +546,15 @@ def _chains(
 
 
 def _packed(scope: Scope, chain: Chain) -> Output:
-    """Return the tensor into which the steps of a chain are packed, or m of each step."""
-    steps = chain.m[1:]
-    queue, seen = [steps[0].node], {steps[0].node}
-    while queue and len(seen) < _NEAR and len(steps) > 1:
-        for user, _ in scope.users.get(queue.pop(0), ()):
-            given = data_inputs(user)
-            if user.op == "Pack" and len(given) == len(steps):
-                is_m = tuple(given) in (steps, steps[::-1])
-                axis = user.number("axis") or 0
-                return Output((Tensor(user.name),), (), axis, is_m=is_m, is_own=False)
-            if user.name not in seen and user.op in ("Add", "AddV2", "Mul", "Relu", "Identity"):
-                seen.add(user.name)
-                queue.append(user.name)
-    return Output(steps, (), 0, is_m=True, is_own=False)
+    """Return what the graph joins of the steps of a chain: m where it does not join another."""
+    found = joined(scope, chain)
+    if not found:
+        return Output(chain.m[1:], (), 0, is_m=True, is_own=False, is_apart=True)
+    values, is_m = found[0]
+    within = f"{values[0].node.rpartition('/')[0]}/".startswith(f"{chain.scope}/")
+    is_own = within and not _leads_to(scope.nodes, values[0], chain.m[1])
+    is_own = not is_m and (is_own or len(found) > 1)
+    return Output(values, (), 0, is_m=is_m, is_own=is_own, is_apart=True)
 
 
 def _chain_front(probe: Probe, draft: _Draft, ends: Mapping[str, int]) -> tuple[Front, ...]:
@@ -681,7 +692,10 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
         for cell in one.cells:
             _refuse_changed(recurrences.probe, cell)
     tops = [every[at].cells[-1].m for at in last]
-    ms = tuple(Output(top.steps, top.place, 0, is_m=True, is_own=False) for top in tops)
+    ms = tuple(
+        Output(top.steps, top.place, 0, is_m=True, is_own=False, is_apart=top.is_apart)
+        for top in tops
+    )
     given, notes = _input(recurrences, members)
     return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes)
 

@@ -16,7 +16,7 @@ import numpy as np
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import UnsupportedError
-from lstmstate.graph.loops import MERGES, Tensor, data_inputs
+from lstmstate.graph.loops import MERGES, Tensor, data_inputs, is_unchanged
 from lstmstate.graph.plan import Plan, Scope, compile_step
 from lstmstate.recurrence.loop import LoopRecurrence, past_selection, skip
 from lstmstate.recurrence.probe import Probe
@@ -27,6 +27,7 @@ PRODUCTS = {
     "Einsum": (0, 1),
     **dict.fromkeys(("LSTMBlockCell", "LSTMFusedCell"), (2,)),
 }
+_COMPARISONS = frozenset({"Less", "LessEqual", "Greater", "GreaterEqual"})
 _FAR = 400  # nodes between a product and the variables of its weights
 _DRAWS = 4  # a step that is skipped for some inputs is not skipped for all of them
 
@@ -99,15 +100,17 @@ class Step:
             for position in PRODUCTS[self._inside.nodes[name].op]
         ]
         self._products = products
+        self._probe = probe
         self._plan = self._compile(
             probe, [*(part.next for part in self.parts), *(tensor for _, tensor in products)]
         )
         self.used = frozenset(self._elements)
 
-    def _compile(self, probe: Probe, targets: Sequence[Tensor]) -> Plan:
-        return compile_step(
-            self._inside, self._recurrence.loop, targets, self.elements, probe.environment
-        )
+    def _compile(
+        self, probe: Probe, targets: Sequence[Tensor], more: Sequence[Tensor] = ()
+    ) -> Plan:
+        feeds = [*self.elements, *more]
+        return compile_step(self._inside, self._recurrence.loop, targets, feeds, probe.environment)
 
     @property
     def _elements(self) -> dict[Tensor, Array]:
@@ -230,6 +233,38 @@ class Step:
                     for one, other in zip(before, after, strict=True)
                 ]
         return changed[:, :count], changed[:, count:]
+
+    def other_causes(self, pairs: Sequence[Pair]) -> str | None:
+        """Return what else decides the new c and m than x and the states, None where nothing does.
+
+        A step that knows its number may do something else later on than in the steps that are
+        tried; one that carries other values is more than its c and m. Whether a sequence has
+        ended is no such cause.
+        """
+        loop = self._recurrence.loop
+        targets = [part.next for pair in pairs for part in (pair.c, pair.m)]
+        plan = self._compile(self._probe, targets)
+        plan = self._compile(self._probe, targets, self._ends_of_sequences(plan))
+        own = {part.number for pair in pairs for part in (pair.c, pair.m)}
+        read = {
+            number
+            for number, one in enumerate(loop.variables)
+            if one.read in plan.feeds and not is_unchanged(loop, number, self._inside.nodes)
+        }
+        if read & set(self._recurrence.carried) - own:
+            return "its step reads other values that the loop carries"
+        return "its step reads the number of the step" if read - own else None
+
+    def _ends_of_sequences(self, plan: Plan) -> list[Tensor]:
+        """Return the comparisons of a step's number with the lengths of a batch of sequences."""
+        nodes = self._inside.nodes
+        found = []
+        for name in plan.names:
+            given = data_inputs(nodes[name]) if nodes[name].op in _COMPARISONS else []
+            outside = [self._outside.get(skip(nodes, one), self._outside.get(one)) for one in given]
+            if any(np.ndim(value) for value in outside if value is not None):
+                found.append(Tensor(name))
+        return found
 
     def pairs(self) -> list[Pair]:
         """Return c and m of each cell, in the order of the variables."""
