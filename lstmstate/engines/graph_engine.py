@@ -16,7 +16,7 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.engines.model import CellShape, InputShape, NetworkShape, Pair, Ran, no_states
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.loops import ENTERS, Tensor
-from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype
+from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
 from lstmstate.graph.plan import (
     DROPOUT,
     BoundPlan,
@@ -312,7 +312,7 @@ def _stacked(values: Sequence[Any], *, is_apart: bool) -> Any:
     first = values[0]
     if isinstance(first, TensorArray):
         return first.stack()
-    return np.stack(first) if isinstance(first, list) else first
+    return stack_list(first) if isinstance(first, list) else first
 
 
 def _sequence(output: Output, values: Sequence[Any]) -> Any:

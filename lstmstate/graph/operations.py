@@ -868,6 +868,11 @@ def _list_set(values: list[Array | None], index: Array, item: Array) -> list[Arr
 
 
 def _list_stack(values: list[Array | None], *shape: Array) -> Array:
+    return stack_list(values)
+
+
+def stack_list(values: list[Array | None]) -> Array:
+    """Return the elements of a TensorList as one array, zeros for those that were not written."""
     written = next((part for part in values if part is not None), None)
     if written is None:
         raise UnsupportedError("the graph stacks a list of which no element was written")

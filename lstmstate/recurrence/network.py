@@ -349,7 +349,9 @@ def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | No
         except UnsupportedError:
             continue
     nodes = probe.scope.nodes
-    outside = (nodes.get(skip(nodes, Tensor(name)).node) for name in one.loop.constants)
+    given = [Tensor(name) for name in one.loop.constants]
+    given += [variable.source for variable in one.loop.variables]
+    outside = (nodes.get(skip(nodes, tensor).node) for tensor in given)
     shapes = (
         node.constant_shape()
         for node in (*outside, *one.inside.nodes.values())
