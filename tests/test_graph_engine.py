@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from writers import tensorflow
+from writers import as_in_1_x, tensorflow
 
 import lstmstate
 from lstmstate import LSTMState, UnsupportedError
@@ -315,3 +316,67 @@ def test_dropout_that_a_confirmed_cell_leaves_out_is_noted(tmp_path: Path) -> No
     prefix, *_ = saved(tmp_path, build)
     loaded = lstmstate.open_checkpoint(prefix).network().load()
     assert (loaded.confirmed, loaded.notes) == (True, ("dropout is left out",))
+
+
+def cut_by_number(
+    cut: Callable[[Any, Any, Any], Any], step: Step = plain
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """Step a cell in a loop that cuts its input out of the whole sequence."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell = user_cell(tf, step)
+        steps = tf.shape(x)[1]
+        by_step = tf.transpose(x, [1, 0, 2])
+        made = tf.TensorArray(tf.float32, steps)
+
+        def body(number: Any, c: Any, m: Any, made: Any) -> Any:
+            one = cut(tf, {"x": x, "by step": by_step, "steps": steps}, number)
+            one.set_shape([None, INPUTS])
+            output, state = cell(one, tf.nn.rnn_cell.LSTMStateTuple(c, m))
+            return number + 1, state.c, state.h, made.write(number, output)
+
+        with tf.variable_scope("rnn"):
+            _, c, m, made = tf.while_loop(
+                lambda number, *_: number < steps, body, [0, state.c, state.h, made]
+            )
+        return tf.transpose(made.stack(), [1, 0, 2]), tf.nn.rnn_cell.LSTMStateTuple(c, m)
+
+    return build
+
+
+CUTS = {
+    "a column": lambda tf, given, number: given["x"][:, number],
+    "a row": lambda tf, given, number: given["by step"][number],
+    "gathered": lambda tf, given, number: tf.gather(given["by step"], number),
+    "from the end": lambda tf, given, number: given["x"][:, given["steps"] - 1 - number],
+    "a slice": lambda tf, given, number: tf.squeeze(
+        tf.slice(given["x"], tf.stack([0, number, 0]), [-1, 1, -1]), 1
+    ),
+}
+
+
+@pytest.mark.parametrize("functional", [False, True])
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_loop_may_cut_each_step_out_of_the_sequence(
+    cut: str, functional: bool, tmp_path: Path
+) -> None:
+    with as_in_1_x(tensorflow(), functional):
+        prefix, x, state, expected = saved(tmp_path, cut_by_number(CUTS[cut]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outputs, last = lstmstate.open_checkpoint(prefix).network().run(x, state)
+    for found, wanted in zip([outputs, *last], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda tf, given, number: given["x"][:, tf.maximum(number - 1, 0)],
+        lambda tf, given, number: given["x"][:, 0] * tf.cast(number, tf.float32),
+    ],
+)
+def test_a_loop_that_cuts_anything_else_is_not_confirmed(cut: Any, tmp_path: Path) -> None:
+    prefix, *_ = saved(tmp_path, cut_by_number(cut))
+    with pytest.raises(UnsupportedError, match="not confirm"):
+        lstmstate.open_checkpoint(prefix).network().load()

@@ -31,9 +31,15 @@ class Front(NamedTuple):
     reversed: bool
 
 
-def front_of(nodes: Mapping[str, Node], value: Tensor) -> Front:
-    """Return where a sequence that a loop reads comes from."""
-    turned = backward = False
+def front_of(
+    nodes: Mapping[str, Node], value: Tensor, *, turned: bool = False, backward: bool = False
+) -> Front:
+    """Return where a sequence that a loop reads comes from.
+
+    Args:
+        turned: whether batch comes before time in it.
+        backward: whether it is read from its end.
+    """
     for _ in range(40):
         node = nodes.get(value.node)
         if node is None or node.op not in _LAYOUT:

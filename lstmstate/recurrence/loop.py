@@ -27,11 +27,15 @@ class SequenceInput(NamedTuple):
 
     Attributes:
         element: the tensor of one step, within the loop.
-        value: the whole sequence, time first, outside of it.
+        value: the whole sequence, outside of it.
+        axis: where time is in it.
+        is_backward: whether the first step reads its end.
     """
 
     element: Tensor
     value: Tensor
+    axis: int = 0
+    is_backward: bool = False
 
 
 class SequenceOutput(NamedTuple):

@@ -17,8 +17,15 @@ from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
 from lstmstate.recurrence.front import Front, front_of, origins, tail_of
 from lstmstate.recurrence.joined import joined
-from lstmstate.recurrence.loop import LoopRecurrence, loop_recurrences, past_selection, skip
+from lstmstate.recurrence.loop import (
+    LoopRecurrence,
+    SequenceInput,
+    loop_recurrences,
+    past_selection,
+    skip,
+)
 from lstmstate.recurrence.probe import Probe
+from lstmstate.recurrence.sliced import sliced_inputs
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
@@ -234,13 +241,16 @@ class _Draft(NamedTuple):
     """A recurrence before it is known which others it reads.
 
     Attributes:
-        values: the tensors of the sequences that its first cell reads, and the other ones.
+        values: the tensors of the sequences that its first cell reads.
+        fronts: where they come from.
+        others: the other sequences.
         ends: the nodes that give what it makes.
     """
 
     name: str
     cells: tuple[Cell, ...]
     values: tuple[Tensor, ...]
+    fronts: tuple[Front, ...]
     others: tuple[Tensor, ...]
     ends: tuple[str, ...]
     output: Output
@@ -274,12 +284,11 @@ def find_recurrences(
     found = []
     sides: list[tuple[Front, ...]] = []
     for draft in drafts:
-        fronts = tuple(front_of(scope.nodes, value) for value in draft.values)
         try:
-            sides.append(_chain_front(probe, draft, ends) if draft.is_chain else fronts)
+            sides.append(_chain_front(probe, draft, ends) if draft.is_chain else draft.fronts)
         except LstmstateError as error:
             others.append(f"{printable(draft.name)}: {error}")
-            sides.append(fronts)
+            sides.append(draft.fronts)
     for at, draft in enumerate(drafts):
         own = {name: number for name, number in ends.items() if number != at}
         before = origins(scope.nodes, [*draft.values, *draft.others], own).recurrences
@@ -303,9 +312,10 @@ def find_recurrences(
 
 def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[_Draft]:
     """Yield the loops with cells in them."""
-    for one in loop_recurrences(probe.scope):
-        name = printable(one.loop.name)
+    for loop in loop_recurrences(probe.scope):
+        name = printable(loop.loop.name)
         try:
+            one = loop._replace(inputs=(*loop.inputs, *sliced_inputs(loop, probe)))
             step, steps, batch = _step(one, probe)
             pairs = step.pairs()
             if not pairs:
@@ -314,10 +324,12 @@ def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterato
             cells = _distinct(_cell(one, step, pair, names) for pair in pairs)
             into = step.elements_into(pairs[0])
             used = [item for item in one.inputs if item.element in step.used]
+            first = [item for item in used if item.element in into]
             yield _Draft(
                 one.loop.name,
                 cells,
-                tuple(item.value for item in used if item.element in into),
+                tuple(item.value for item in first),
+                tuple(_front_of_loop(probe, item) for item in first),
                 tuple(item.value for item in used if item.element not in into),
                 tuple(one.loop.exits) or (one.loop.name,),
                 _output(probe.scope, one, cells[-1], pairs[-1]),
@@ -327,6 +339,11 @@ def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterato
             )
         except LstmstateError as error:
             others.append(f"{name}: {error}")
+
+
+def _front_of_loop(probe: Probe, given: SequenceInput) -> Front:
+    is_turned, is_backward = given.axis == 1, given.is_backward
+    return front_of(probe.scope.nodes, given.value, turned=is_turned, backward=is_backward)
 
 
 def _distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
@@ -509,7 +526,9 @@ def _sequence_ops(probe: Probe, names: Mapping[str, str], others: list[str]) -> 
         tail = tail_of(scope, every_m)
         out = tail if tail.reversed else Front(every_m, False, False)
         output = Output((out.tensor,), (), int(out.turned), is_m=True, is_own=False)
-        yield _Draft(node.name, (cell,), (given[places.x],), (), (node.name,), output)
+        x = given[places.x]
+        fronts = (front_of(scope.nodes, x),)
+        yield _Draft(node.name, (cell,), (x,), fronts, (), (node.name,), output)
 
 
 # ---- steps without a loop
@@ -544,7 +563,9 @@ def _chains(
         cell = Cell(name, ports[0], ports[1], chain.scope, is_known)
         ends = tuple(tensor.node for states in (chain.c, chain.m) for tensor in states[1:])
         output = _packed(probe.scope, chain)
-        yield _Draft(chain.scope, (cell,), chain.x, (), ends, output, len(chain.x), is_chain=True)
+        fronts = tuple(front_of(probe.scope.nodes, x) for x in chain.x)
+        steps = len(chain.x)
+        yield _Draft(chain.scope, (cell,), chain.x, fronts, (), ends, output, steps, is_chain=True)
 
 
 def _packed(scope: Scope, chain: Chain) -> Output:

@@ -327,10 +327,11 @@ def _outer_values(recurrence: LoopRecurrence, plan: Plan, probe: Probe) -> dict[
     elements = {one.element: one.value for one in recurrence.inputs if one.element in plan.feeds}
     values = probe.values([*wanted.values(), *elements.values()])
     found = dict(zip([*wanted, *elements], values, strict=True))
+    axes = {one.element: one.axis for one in recurrence.inputs}
     for tensor in elements:
-        if not len(found[tensor]):
+        if not found[tensor].shape[axes[tensor]]:
             raise UnsupportedError("the graph reads a sequence without steps", tensor=tensor.node)
-        found[tensor] = found[tensor][0]
+        found[tensor] = found[tensor].take(0, axes[tensor])
     return found
 
 
