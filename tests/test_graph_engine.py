@@ -380,3 +380,52 @@ def test_a_loop_that_cuts_anything_else_is_not_confirmed(cut: Any, tmp_path: Pat
     prefix, *_ = saved(tmp_path, cut_by_number(cut))
     with pytest.raises(UnsupportedError, match="not confirm"):
         lstmstate.open_checkpoint(prefix).network().load()
+
+
+def test_a_cell_that_is_used_for_two_layers_has_two_states(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell = user_cell(tf, plain)
+        zeros = tf.zeros_like(state.c)
+        second = tf.nn.rnn_cell.LSTMStateTuple(zeros, zeros)
+        both = tf.nn.rnn_cell.MultiRNNCell([cell, cell])
+        outputs, last = tf.nn.dynamic_rnn(both, x, initial_state=(state, second))
+        return outputs, [*last[0], *last[1]]
+
+    prefix, x, state, expected = saved(tmp_path, build, UNITS)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    names = [cell.name.removeprefix("rnn/multi_rnn_cell/") for cell in loaded.network.cells]
+    assert names == ["cell_0/lstm_cell", "cell_0/lstm_cell#2"]
+    zeros = np.zeros_like(state.c)
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m), (zeros, zeros)])
+    found = [ran.outputs.swapaxes(0, 1), *(half for pair in ran.states for half in pair)]
+    for one, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("whole", [(slice(None), slice(None, None, -1)), None])
+def test_a_sequence_is_reversed_by_a_slice_or_by_an_operation(whole: Any, tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        def turned(values: Any) -> Any:
+            return tf.reverse(values, [1]) if whole is None else values[whole]
+
+        outputs, last = tf.nn.dynamic_rnn(user_cell(tf, plain), turned(x), initial_state=state)
+        return turned(outputs), last
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load("graph")
+    assert loaded.network.is_bidirectional
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)], keep="c")
+    np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
+    np.testing.assert_array_equal(ran.kept[0]["c"][0], ran.states[0][0])
+
+
+def test_reversed_features_are_no_reversed_sequence(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        turned = tf.reverse(x, [2])
+        return tf.nn.dynamic_rnn(user_cell(tf, plain), turned, initial_state=state)
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert (loaded.engine, loaded.network.is_bidirectional) == ("graph", False)
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+    np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)

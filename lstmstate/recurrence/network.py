@@ -321,7 +321,7 @@ def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterato
             if not pairs:
                 others.append(f"{name}: it carries no c and m of an LSTM")
                 continue
-            cells = _distinct(_cell(one, step, pair, names) for pair in pairs)
+            cells = tuple(_cell(one, step, pair, names) for pair in pairs)
             into = step.elements_into(pairs[0])
             used = [item for item in one.inputs if item.element in step.used]
             first = [item for item in used if item.element in into]
@@ -347,8 +347,14 @@ def _front_of_loop(probe: Probe, given: SequenceInput) -> Front:
 
 
 def _distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Return cells without those that have the name of one before: states of its wrapper."""
-    return tuple({cell.name: cell for cell in reversed(list(cells))}.values())[::-1]
+    """Return cells with names of their own: one that is used again has another state."""
+    found: list[Cell] = []
+    count: dict[str, int] = {}
+    for cell in cells:
+        count[cell.name] = count.get(cell.name, 0) + 1
+        number = count[cell.name]
+        found.append(cell if number == 1 else cell._replace(name=f"{cell.name}#{number}"))
+    return tuple(found)
 
 
 def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | None]:
@@ -709,7 +715,7 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
             levels[at] = level
             queue += [(one, level + 1) for one in every[at].before]
     order = sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
-    members = tuple(every[at] for at in order)
+    members = _with_names([every[at] for at in order])
     outputs = tuple(dict.fromkeys(every[at].output for at in last))
     for one in members:
         for cell in one.cells:
@@ -721,6 +727,12 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
     )
     given, notes = _input(recurrences, members)
     return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes)
+
+
+def _with_names(members: Sequence[Recurrence]) -> tuple[Recurrence, ...]:
+    """Return recurrences whose cells have names of their own."""
+    cells = iter(_distinct(cell for one in members for cell in one.cells))
+    return tuple(one._replace(cells=tuple(next(cells) for _ in one.cells)) for one in members)
 
 
 def _refuse_changed(probe: Probe, cell: Cell) -> None:
