@@ -74,7 +74,7 @@ CASES: dict[str, Build] = {
     "exp, log and sqrt": lambda tf, x, y: tf.exp(x) + tf.log(y) * tf.sqrt(y) + tf.rsqrt(y),
     "square": lambda tf, x, y: tf.square(x) + tf.squared_difference(x, y) + tf.abs(x),
     "round and floor": lambda tf, x, y: tf.round(x * 3) + tf.floor(x) - tf.ceil(x),
-    "erf and sin": lambda tf, x, y: tf.math.erf(x) + tf.sin(x) - tf.cos(y),
+    "erf and sin": lambda tf, x, y: tf.math.erf(x) + tf.math.erfc(y) + tf.sin(x) - tf.cos(y),
     "floormod": lambda tf, x, y: tf.math.floormod(x, 0.7) + tf.math.floordiv(y, 0.3),
     "concat": lambda tf, x, y: tf.concat([x, y, x], -1),
     "split": lambda tf, x, y: tf.split(x, 2, axis=2),

@@ -16,7 +16,7 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.engines.model import CellShape, InputShape, NetworkShape, Pair, Ran, no_states
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.loops import ENTERS, Tensor
-from lstmstate.graph.operations import Precision, TensorArray, element, numpy_dtype
+from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
 from lstmstate.graph.plan import (
     DROPOUT,
     BoundPlan,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths
 
 _OF_SHAPE = frozenset({"Shape", "Size", "Rank"})
+DROPOUT_NOTE = "dropout is left out"
 _HANDING = ENTERS | {"Identity", "Cast", "Maximum", "Minimum", "Max", "Min"}
 
 
@@ -69,7 +70,7 @@ class GraphRunner:
         self._lengths: set[Tensor] = set()
         self._shapes: set[Tensor] = set()  # placeholders of which the shape alone counts
         plan, _ = self._plan("", 0.5)
-        self.notes = ["dropout is left out"] if DROPOUT in plan.operations else []
+        self.notes = (DROPOUT_NOTE,) if DROPOUT in plan.operations else ()
 
     def shape(self) -> NetworkShape:
         """Return the outside of the network; the width of its outputs is seen by running it.
@@ -239,7 +240,7 @@ class GraphRunner:
         ]
         turns = [one.is_reversed for one in self.network.recurrences for _ in one.cells]
         every = [
-            _lasting(take(_stacked(values), port.place, lead=1), steps)[
+            _lasting(take(_stacked(values, is_apart=port.is_apart), port.place, lead=1), steps)[
                 :: -1 if turns[at // 2] else 1
             ].astype(kind, copy=False)
             for at, (port, values) in enumerate(zip(ports, fetched[len(ports) :], strict=False))
@@ -327,16 +328,14 @@ def _assembled(parts: list[tuple[Path, Array]], depth: int) -> Array:
     return np.concatenate(pieces, axis)
 
 
-def _stacked(values: Sequence[Any]) -> Any:
+def _stacked(values: Sequence[Any], *, is_apart: bool) -> Any:
     """Return what was fetched of all steps as one array, time first."""
-    first = values[0]
-    if len(values) > 1:
+    if is_apart:
         return np.stack(values)
+    first = values[0]
     if isinstance(first, TensorArray):
         return first.stack()
-    if isinstance(first, list):
-        return np.stack([element(first, at) for at in range(len(first))])
-    return first
+    return stack_list(first) if isinstance(first, list) else first
 
 
 def _lasting(states: Array, steps: int) -> Array:
@@ -346,7 +345,7 @@ def _lasting(states: Array, steps: int) -> Array:
 
 def _sequence(output: Output, values: Sequence[Any]) -> Any:
     """Return an output, time first."""
-    found = _stacked(values)
+    found = _stacked(values, is_apart=output.is_apart)
     return take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
 
 

@@ -126,6 +126,10 @@ def _erf(x: Array) -> Array:
     return np.asarray(np.vectorize(math.erf, otypes=[x.dtype])(x))
 
 
+def _erfc(x: Array) -> Array:
+    return np.asarray(np.vectorize(math.erfc, otypes=[x.dtype])(x))
+
+
 def _rsqrt(x: Array) -> Array:
     return np.asarray(1 / np.sqrt(x))
 
@@ -167,6 +171,7 @@ _UNARY: dict[str, Function] = {
     "Sinh": np.sinh,
     "Cosh": np.cosh,
     "Erf": _erf,
+    "Erfc": _erfc,
     "Round": np.rint,
     "Rint": np.rint,
     "Floor": np.floor,
@@ -803,6 +808,9 @@ def element(values: Sequence[Array | None], at: int) -> Array:
 class TensorArray:
     """The elements of a TensorArray; its flow is the object itself.
 
+    Elements that were not written are zeros where others show their shape: a loop that ends with
+    the longest sequence of a batch leaves some.
+
     Attributes:
         is_input: whether a tensor was laid out in it, which has to have every element.
     """
@@ -836,7 +844,13 @@ class TensorArray:
     def stack(self, indices: Array | None = None) -> Array:
         """Return elements, all unless named, as one array."""
         every = range(len(self.elements)) if indices is None else np.asarray(indices)
-        parts = [self.read(at) for at in every]
+        written = next((one for one in self.elements if one is not None), None)
+        parts = [
+            np.zeros_like(written)
+            if written is not None and 0 <= at < len(self.elements) and self.elements[at] is None
+            else self.read(at)
+            for at in every
+        ]
         if not parts:
             raise UnsupportedError("the graph gathers an array without steps")
         return np.stack(parts)
@@ -885,9 +899,15 @@ def _list_set(values: list[Array | None], index: Array, item: Array) -> list[Arr
 
 
 def _list_stack(values: list[Array | None], *shape: Array) -> Array:
-    if not values:
-        raise UnsupportedError("the graph stacks a list without steps")
-    return np.stack([element(values, at) for at in range(len(values))])
+    return stack_list(values)
+
+
+def stack_list(values: list[Array | None]) -> Array:
+    """Return the elements of a TensorList as one array, zeros for those that were not written."""
+    written = next((part for part in values if part is not None), None)
+    if written is None:
+        raise UnsupportedError("the graph stacks a list of which no element was written")
+    return np.stack([np.zeros_like(written) if part is None else part for part in values])
 
 
 # ---- random numbers, which count only where their result is multiplied away

@@ -21,10 +21,8 @@ _SCATTERS = {
 }
 # What only a loop of gradients does: it takes back what the loop before it put aside.
 _GRADIENTS = ("StackPop", "TensorListPopBack")
-# What takes the number of a step as an index.
-_INDEXED = ("TensorArrayRead", "TensorArrayWrite", "TensorListGetItem", "TensorListSetItem")
-COMPARISONS = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
 _OF_LENGTHS = frozenset({"Cast", "Maximum", "Minimum", "Max", "Min"})
+COMPARISONS = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
 
 
 class SequenceInput(NamedTuple):
@@ -32,11 +30,15 @@ class SequenceInput(NamedTuple):
 
     Attributes:
         element: the tensor of one step, within the loop.
-        value: the whole sequence, time first, outside of it.
+        value: the whole sequence, outside of it.
+        axis: where time is in it.
+        is_backward: whether the first step reads its end.
     """
 
     element: Tensor
     value: Tensor
+    axis: int = 0
+    is_backward: bool = False
 
 
 class SequenceOutput(NamedTuple):
@@ -101,41 +103,8 @@ def _recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
     return LoopRecurrence(loop, inside, tuple(carried), inputs, tuple(outputs))
 
 
-def counting(scope: Scope, one: LoopRecurrence) -> Node | None:
-    """Return an operation that makes a step depend on how many steps were taken before it.
-
-    Reading and writing sequences aside, and the lengths of sequences that are fed.
-    """
-    nodes, loop = one.inside.nodes, one.loop
-    changing = {
-        variable.read
-        for number, variable in enumerate(loop.variables)
-        if number not in one.carried and not is_unchanged(loop, number, nodes)
-    }
-    arrays = {loop.variables[output.number].read for output in one.outputs}
-    ends = {
-        name for variable in loop.variables for name in (variable.read.node, variable.tested.node)
-    }
-    queue = [loop.variables[number].next.node for number in one.carried]
-    queue += [output.element.node for output in one.outputs]
-    seen = set(ends)
-    while queue:
-        node = nodes.get(queue.pop())
-        if node is None or node.name in seen:
-            continue
-        seen.add(node.name)
-        given = data_inputs(node)
-        counts = [tensor for tensor in given if skip(nodes, tensor) in changing - arrays]
-        if counts and node.op not in _HANDING and not node.op.startswith(_INDEXED):
-            limits = [tensor for tensor in given if tensor not in counts]
-            if node.op not in COMPARISONS or not all(_is_fed(scope, loop, at) for at in limits):
-                return node
-        queue += [tensor.node for tensor in given]
-    return None
-
-
-def _is_fed(scope: Scope, loop: Loop, tensor: Tensor) -> bool:
-    """Whether a tensor of a step is a placeholder, but for its type and a maximum over it."""
+def is_fed(scope: Scope, loop: Loop, tensor: Tensor) -> bool:
+    """Whether what a step takes from outside is a placeholder, but for its type or a maximum."""
     outer = _outside(scope, loop, tensor)
     way = origins(scope.nodes, [outer], {}) if outer is not None else None
     return (

@@ -16,14 +16,16 @@ from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
 from lstmstate.recurrence.front import Front, front_of, origins, tail_of
+from lstmstate.recurrence.joined import joined
 from lstmstate.recurrence.loop import (
     LoopRecurrence,
-    counting,
+    SequenceInput,
     loop_recurrences,
     past_selection,
     skip,
 )
 from lstmstate.recurrence.probe import Probe
+from lstmstate.recurrence.sliced import sliced_inputs
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
@@ -81,11 +83,12 @@ class Port(NamedTuple):
         source: the tensor that the graph itself begins with.
         final: the tensor that has the state after the last step.
         exit: where in it the state is.
-        steps: the tensors that have it after every step: one for all of them, or one for each.
+        steps: the tensors that have it after every step.
         place: where in each step it is.
         width: of its last axis.
         dtype: its NumPy type.
         spatial: the sizes of the axes between the batch and the last.
+        is_apart: whether there is a tensor for each step, and not one for all.
     """
 
     initial: Tensor
@@ -98,6 +101,7 @@ class Port(NamedTuple):
     width: int
     dtype: str
     spatial: tuple[int, ...] = ()
+    is_apart: bool = False
 
 
 class Cell(NamedTuple):
@@ -135,6 +139,7 @@ class Output(NamedTuple):
         time_axis: where time is in a tensor of all steps.
         is_m: whether it is the m of the last cell.
         is_own: whether the cell itself makes it, though it is not its m.
+        is_apart: whether there is a tensor for each step, and not one for all.
     """
 
     tensors: tuple[Tensor, ...]
@@ -142,6 +147,7 @@ class Output(NamedTuple):
     time_axis: int
     is_m: bool
     is_own: bool
+    is_apart: bool = False
 
 
 class Recurrence(NamedTuple):
@@ -152,7 +158,7 @@ class Recurrence(NamedTuple):
         before: the numbers of the recurrences that it reads.
         steps: how many there are, None where the sequence decides.
         batch: the size of the batch, where a constant of the step asks for one.
-        counting: the operation that makes a step depend on how many were taken before it.
+        causes: what else decides its states than x and the states before, None where nothing does.
         extra: how many values it carries besides c and m of its cells.
     """
 
@@ -163,7 +169,7 @@ class Recurrence(NamedTuple):
     output: Output
     steps: int | None
     batch: int | None
-    counting: str | None
+    causes: str | None
     extra: int
 
     @property
@@ -223,9 +229,9 @@ class GraphNetwork(NamedTuple):
         return next((one.steps for one in self.recurrences if one.steps is not None), None)
 
     @property
-    def counting(self) -> str | None:
-        """An operation that makes a step depend on how many steps were taken before it."""
-        return next((one.counting for one in self.recurrences if one.counting), None)
+    def causes(self) -> str | None:
+        """What else decides its states than x and the states before, None where nothing does."""
+        return next((one.causes for one in self.recurrences if one.causes is not None), None)
 
     @property
     def is_reversed(self) -> bool:
@@ -250,19 +256,22 @@ class _Draft(NamedTuple):
     """A recurrence before it is known which others it reads.
 
     Attributes:
-        values: the tensors of the sequences that its first cell reads, and the other ones.
+        values: the tensors of the sequences that its first cell reads.
+        fronts: where they come from.
+        others: the other sequences.
         ends: the nodes that give what it makes.
     """
 
     name: str
     cells: tuple[Cell, ...]
     values: tuple[Tensor, ...]
+    fronts: tuple[Front, ...]
     others: tuple[Tensor, ...]
     ends: tuple[str, ...]
     output: Output
     steps: int | None = None
     batch: int | None = None
-    counting: str | None = None
+    causes: str | None = None
     extra: int = 0
     is_chain: bool = False
 
@@ -291,12 +300,11 @@ def find_recurrences(
     found = []
     sides: list[tuple[Front, ...]] = []
     for draft in drafts:
-        fronts = tuple(front_of(scope.nodes, value) for value in draft.values)
         try:
-            sides.append(_chain_front(probe, draft, ends) if draft.is_chain else fronts)
+            sides.append(_chain_front(probe, draft, ends) if draft.is_chain else draft.fronts)
         except LstmstateError as error:
             others.append(f"{printable(draft.name)}: {error}")
-            sides.append(fronts)
+            sides.append(draft.fronts)
     for at, draft in enumerate(drafts):
         own = {name: number for name, number in ends.items() if number != at}
         before = origins(scope.nodes, [*draft.values, *draft.others], own).recurrences
@@ -309,7 +317,7 @@ def find_recurrences(
                 draft.output,
                 draft.steps,
                 draft.batch,
-                draft.counting,
+                draft.causes,
                 draft.extra,
             )
         )
@@ -321,37 +329,50 @@ def find_recurrences(
 
 def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[_Draft]:
     """Yield the loops with cells in them."""
-    for one in loop_recurrences(probe.scope):
-        name = printable(one.loop.name)
+    for loop in loop_recurrences(probe.scope):
+        name = printable(loop.loop.name)
         try:
+            one = loop._replace(inputs=(*loop.inputs, *sliced_inputs(loop, probe)))
             step, steps, batch = _step(one, probe)
             pairs = step.pairs()
             if not pairs:
                 others.append(f"{name}: it carries no c and m of an LSTM")
                 continue
-            cells = _distinct(_cell(one, step, pair, names) for pair in pairs)
+            cells = tuple(_cell(one, step, pair, names) for pair in pairs)
             into = step.elements_into(pairs[0])
             used = [item for item in one.inputs if item.element in step.used]
-            counted = counting(probe.scope, one)
+            first = [item for item in used if item.element in into]
             yield _Draft(
                 one.loop.name,
                 cells,
-                tuple(item.value for item in used if item.element in into),
+                tuple(item.value for item in first),
+                tuple(_front_of_loop(probe, item) for item in first),
                 tuple(item.value for item in used if item.element not in into),
                 tuple(one.loop.exits) or (one.loop.name,),
                 _output(probe.scope, one, cells[-1], pairs[-1]),
                 steps,
                 batch,
-                None if counted is None else counted.op,
+                step.other_causes(pairs),
                 len(step.parts) - 2 * len(cells),
             )
         except LstmstateError as error:
             others.append(f"{name}: {error}")
 
 
+def _front_of_loop(probe: Probe, given: SequenceInput) -> Front:
+    is_turned, is_backward = given.axis == 1, given.is_backward
+    return front_of(probe.scope.nodes, given.value, turned=is_turned, backward=is_backward)
+
+
 def _distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Return cells without those that have the name of one before: states of its wrapper."""
-    return tuple({cell.name: cell for cell in reversed(list(cells))}.values())[::-1]
+    """Return cells with names of their own: one that is used again has another state."""
+    found: list[Cell] = []
+    count: dict[str, int] = {}
+    for cell in cells:
+        count[cell.name] = count.get(cell.name, 0) + 1
+        number = count[cell.name]
+        found.append(cell if number == 1 else cell._replace(name=f"{cell.name}#{number}"))
+    return tuple(found)
 
 
 def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | None]:
@@ -527,7 +548,9 @@ def _sequence_ops(probe: Probe, names: Mapping[str, str], others: list[str]) -> 
         tail = tail_of(scope, every_m)
         out = tail if tail.reversed else Front(every_m, False, False)
         output = Output((out.tensor,), (), int(out.turned), is_m=True, is_own=False)
-        yield _Draft(node.name, (cell,), (given[places.x],), (), (node.name,), output)
+        x = given[places.x]
+        fronts = (front_of(scope.nodes, x),)
+        yield _Draft(node.name, (cell,), (x,), fronts, (), (node.name,), output)
 
 
 # ---- steps without a loop
@@ -554,6 +577,7 @@ def _chains(
                 (),
                 value.shape[-1],
                 str(value.dtype),
+                is_apart=True,
             )
             for states, value in zip((chain.c, chain.m), shapes, strict=True)
         ]
@@ -561,24 +585,21 @@ def _chains(
         cell = Cell(name, ports[0], ports[1], chain.scope, is_known)
         ends = tuple(tensor.node for states in (chain.c, chain.m) for tensor in states[1:])
         output = _packed(probe.scope, chain)
-        yield _Draft(chain.scope, (cell,), chain.x, (), ends, output, len(chain.x), is_chain=True)
+        fronts = tuple(front_of(probe.scope.nodes, x) for x in chain.x)
+        steps = len(chain.x)
+        yield _Draft(chain.scope, (cell,), chain.x, fronts, (), ends, output, steps, is_chain=True)
 
 
 def _packed(scope: Scope, chain: Chain) -> Output:
-    """Return the tensor into which the steps of a chain are packed, or m of each step."""
-    steps = chain.m[1:]
-    queue, seen = [steps[0].node], {steps[0].node}
-    while queue and len(seen) < _NEAR and len(steps) > 1:
-        for user, _ in scope.users.get(queue.pop(0), ()):
-            given = data_inputs(user)
-            if user.op == "Pack" and len(given) == len(steps):
-                is_m = tuple(given) in (steps, steps[::-1])
-                axis = user.number("axis") or 0
-                return Output((Tensor(user.name),), (), axis, is_m=is_m, is_own=False)
-            if user.name not in seen and user.op in ("Add", "AddV2", "Mul", "Relu", "Identity"):
-                seen.add(user.name)
-                queue.append(user.name)
-    return Output(steps, (), 0, is_m=True, is_own=False)
+    """Return what the graph joins of the steps of a chain: m where it does not join another."""
+    found = joined(scope, chain)
+    if not found:
+        return Output(chain.m[1:], (), 0, is_m=True, is_own=False, is_apart=True)
+    values, is_m = found[0]
+    within = f"{values[0].node.rpartition('/')[0]}/".startswith(f"{chain.scope}/")
+    is_own = within and not _leads_to(scope.nodes, values[0], chain.m[1])
+    is_own = not is_m and (is_own or len(found) > 1)
+    return Output(values, (), 0, is_m=is_m, is_own=is_own, is_apart=True)
 
 
 def _chain_front(probe: Probe, draft: _Draft, ends: Mapping[str, int]) -> tuple[Front, ...]:
@@ -710,13 +731,16 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
             levels[at] = level
             queue += [(one, level + 1) for one in every[at].before]
     order = sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
-    members = tuple(every[at] for at in order)
+    members = _with_names([every[at] for at in order])
     outputs = tuple(dict.fromkeys(every[at].output for at in last))
     for one in members:
         for cell in one.cells:
             _refuse_changed(recurrences.probe, cell)
     tops = [every[at].cells[-1].m for at in last]
-    ms = tuple(Output(top.steps, top.place, 0, is_m=True, is_own=False) for top in tops)
+    ms = tuple(
+        Output(top.steps, top.place, 0, is_m=True, is_own=False, is_apart=top.is_apart)
+        for top in tops
+    )
     given, notes = _input(recurrences, members)
     extra = sum(one.extra for one in members)
     if extra:
@@ -725,6 +749,12 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
             "the graph, and the state does not have them",
         )
     return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes)
+
+
+def _with_names(members: Sequence[Recurrence]) -> tuple[Recurrence, ...]:
+    """Return recurrences whose cells have names of their own."""
+    cells = iter(_distinct(cell for one in members for cell in one.cells))
+    return tuple(one._replace(cells=tuple(next(cells) for _ in one.cells)) for one in members)
 
 
 def _refuse_changed(probe: Probe, cell: Cell) -> None:
