@@ -220,7 +220,7 @@ class GraphModel:
         for one in found:
             try:
                 runner = self.runner(one, feeds, exact=True)
-                problem = one.causes or _differ(_differing(network, one, runner))
+                problem = _differ(_differing(network, one, runner)) or one.causes
             except LstmstateError as error:
                 return Confirmation(None, str(error))
             left_out.append(runner.notes)
@@ -250,7 +250,7 @@ class GraphModel:
             return Confirmation(None, str(error))
         own = [f"{half} of {printable(name) or 'the cell'}" for name in names for half in "cm"]
         wrong = [label for label in problem if label in own or "widths" in label]
-        reason = around.causes or _differ(wrong[:1])
+        reason = _differ(wrong[:1]) or around.causes
         if reason:
             return Confirmation(False, reason)
         return Confirmation(True, None)

@@ -485,3 +485,27 @@ def test_reversed_features_are_no_reversed_sequence(tmp_path: Path) -> None:
     assert (loaded.engine, loaded.network.is_bidirectional) == ("graph", False)
     ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
     np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tf, x: x + tf.constant([[[0.0]], [[0.0]], [[0.0]], [[0.5]], [[0.0]]])[:, 0],
+        lambda tf, x: x * tf.cast(tf.range(STEPS) < 4, tf.float32)[:, tf.newaxis],
+    ],
+)
+def test_what_is_before_the_loop_is_run_for_every_step(change: Any, tmp_path: Path) -> None:
+    """It changes no step but one that is later than those that are tried."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        steps = tf.shape(x)[1]
+        early = tf.cond(steps < STEPS, lambda: x, lambda: change(tf, x))
+        early.set_shape([None, None, INPUTS])
+        return tf.nn.dynamic_rnn(user_cell(tf, plain), early, initial_state=state)
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert loaded.engine == "graph"
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+    for found, wanted in zip([ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)

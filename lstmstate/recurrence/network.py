@@ -15,7 +15,7 @@ from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
-from lstmstate.recurrence.front import Front, front_of, origins, tail_of
+from lstmstate.recurrence.front import Front, by_place, front_of, origins, tail_of
 from lstmstate.recurrence.joined import joined
 from lstmstate.recurrence.loop import (
     LoopRecurrence,
@@ -187,6 +187,7 @@ class Input(NamedTuple):
         sizes: its static shape, None for what is open.
         width: of its last axis.
         dtype: the NumPy type of its values.
+        causes: an operation between it and the loop that may treat steps by their place.
     """
 
     tensor: Tensor
@@ -194,6 +195,7 @@ class Input(NamedTuple):
     sizes: tuple[int | None, ...]
     width: int
     dtype: str
+    causes: str | None = None
 
     @property
     def spatial(self) -> tuple[int, ...]:
@@ -231,7 +233,8 @@ class GraphNetwork(NamedTuple):
     @property
     def causes(self) -> str | None:
         """What else decides its states than x and the states before, None where nothing does."""
-        return next((one.causes for one in self.recurrences if one.causes is not None), None)
+        every = (*(one.causes for one in self.recurrences), self.input.causes)
+        return next((causes for causes in every if causes is not None), None)
 
     @property
     def is_reversed(self) -> bool:
@@ -308,6 +311,7 @@ def find_recurrences(
     for at, draft in enumerate(drafts):
         own = {name: number for name, number in ends.items() if number != at}
         before = origins(scope.nodes, [*draft.values, *draft.others], own).recurrences
+        changing = by_place(scope.nodes, draft.values, own) if before else None
         found.append(
             Recurrence(
                 draft.name,
@@ -317,7 +321,7 @@ def find_recurrences(
                 draft.output,
                 draft.steps,
                 draft.batch,
-                draft.causes,
+                draft.causes or (changing and _before_the_loop(changing)),
                 draft.extra,
             )
         )
@@ -789,6 +793,7 @@ def _input(
     ((tensor, front),) = fronts.items()
     sizes, kind = probe.describe(tensor)
     notes: tuple[str, ...] = ()
+    causes = None
     if not probe.is_fed(tensor):
         way = origins(nodes, [tensor], {})
         fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
@@ -796,6 +801,8 @@ def _input(
         if len(fed) == 1 and len(first) == len(sizes) > 2 and first[2:] == sizes[2:]:
             kinds = ", ".join(dict.fromkeys(node.op for node in way.operations[:6]))
             notes = (f"x is fed at {printable(fed[0].node)}, before {kinds}",)
+            changing = by_place(nodes, [tensor], ())
+            causes = changing and _before_the_loop(changing)
             front = front._replace(turned=probe.is_turned(fed[0], tensor) ^ front.turned)
             tensor, (sizes, kind) = fed[0], probe.describe(fed[0])
         elif way.sources:
@@ -811,4 +818,8 @@ def _input(
     batch = next((one.batch for one in members if one.batch is not None), None)
     if batch is not None:
         sizes = (batch, *sizes[1:]) if front.turned else (sizes[0], batch, *sizes[2:])
-    return Input(tensor, int(front.turned), sizes, width, kind), notes
+    return Input(tensor, int(front.turned), sizes, width, kind, causes), notes
+
+
+def _before_the_loop(operation: str) -> str:
+    return f"{operation}, before the loop, may treat steps by their place"
