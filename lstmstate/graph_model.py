@@ -401,8 +401,15 @@ def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
     """Return the cells of a graph's network in the order in which data runs through them."""
     stages: list[tuple[tuple[Cell, ...], ...]] = []
     before: Recurrence | None = None
-    for one in network.recurrences:
-        chain = tuple(known.get(cell.name) or _unrecognised(cell) for cell in one.cells)
+    chains = [
+        tuple(known.get(cell.name) or _unrecognised(cell) for cell in one.cells)
+        for one in network.recurrences
+    ]
+    if network.backward_from is not None:
+        both = (chains[: network.backward_from], chains[network.backward_from :])
+        stages.append(tuple(tuple(cell for chain in way for cell in chain) for way in both))
+        chains = []
+    for one, chain in zip(network.recurrences, chains, strict=False):
         if before is not None and one.is_reversed and before.before == one.before:
             stages[-1] = (*stages[-1], chain)
         else:

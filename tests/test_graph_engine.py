@@ -509,3 +509,26 @@ def test_what_is_before_the_loop_is_run_for_every_step(change: Any, tmp_path: Pa
     ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
     for found, wanted in zip([ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+def test_directions_that_never_meet_follow_one_another(tmp_path: Path) -> None:
+    """Two forward layers, then the two backward ones: the order of a bidirectional_dynamic_rnn."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        made = []
+        for direction in "ab":
+            value = tf.reverse(x, [1]) if direction == "b" else x
+            for layer in "01":
+                with tf.variable_scope(f"{direction}{layer}"):
+                    value, last = tf.nn.dynamic_rnn(
+                        user_cell(tf, plain), value, initial_state=state
+                    )
+            made.append(tf.reverse(value, [1]) if direction == "b" else value)
+        return tf.concat(made, 2), last
+
+    prefix, *_ = saved(tmp_path, build)
+    network = lstmstate.open_checkpoint(prefix).network()
+    names = [f"{place}/rnn/lstm_cell" for place in ("a0", "a1", "b0", "b1")]
+    assert [cell.name for cell in network.route.cells] == names
+    assert [[len(chain) for chain in stage] for stage in network.route.stages] == [[2, 2]]
+    assert network.load().confirmed

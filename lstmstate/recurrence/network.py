@@ -211,6 +211,8 @@ class GraphNetwork(NamedTuple):
         outputs: what it gives, side by side.
         m_outputs: the m of its last cells, side by side.
         notes: what a user should know of its input.
+        backward_from: the first recurrence of the second of two directions that never meet, None
+            where they do, or there is one.
     """
 
     scope: Scope
@@ -219,6 +221,7 @@ class GraphNetwork(NamedTuple):
     m_outputs: tuple[Output, ...]
     input: Input
     notes: tuple[str, ...]
+    backward_from: int | None = None
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -725,16 +728,16 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
         UnsupportedError: it has more than one input, or one that is no sequence of vectors.
     """
     every = recurrences.found
-    levels: dict[int, int] = {}
-    queue = [(at, 0) for at in last]
-    while queue:  # the longest way to the outputs decides the stage
-        at, level = queue.pop()
-        if level > len(every):
-            raise UnsupportedError("the graph's recurrences go in a circle")
-        if level >= levels.get(at, -1):
-            levels[at] = level
-            queue += [(one, level + 1) for one in every[at].before]
-    order = sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
+    ways = [_levels(every, [at]) for at in last]
+    if len(ways) == 2 and ways[0].keys().isdisjoint(ways[1]):  # each direction is a way of its own
+        ways.sort(key=lambda way: any(every[at].is_reversed for at in way))
+    else:
+        ways = [_levels(every, last)]
+    order = [
+        at
+        for levels in ways
+        for at in sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
+    ]
     members = _with_names([every[at] for at in order])
     outputs = tuple(dict.fromkeys(every[at].output for at in last))
     for one in members:
@@ -752,7 +755,26 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
             f"the graph carries {count(extra, 'more value')} from step to step: they begin as in "
             "the graph, and the state does not have them",
         )
-    return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes)
+    backward_from = len(ways[0]) if len(ways) > 1 else None
+    return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes, backward_from)
+
+
+def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
+    """Return the recurrences that lead to some, with the longest way to them.
+
+    Raises:
+        UnsupportedError: they go in a circle.
+    """
+    levels: dict[int, int] = {}
+    queue = [(at, 0) for at in last]
+    while queue:
+        at, level = queue.pop()
+        if level > len(every):
+            raise UnsupportedError("the graph's recurrences go in a circle")
+        if level >= levels.get(at, -1):
+            levels[at] = level
+            queue += [(one, level + 1) for one in every[at].before]
+    return levels
 
 
 def _with_names(members: Sequence[Recurrence]) -> tuple[Recurrence, ...]:
