@@ -131,25 +131,44 @@ class LSTMNetwork:
         model = self._origin.model()
         networks = self.graph_networks(outputs)
         if engine == "graph":
-            return self._of_graph(model, networks, feeds, outputs, None)
+            return self._of_graph(model, networks, given, feeds, outputs, None)
         try:
             loaded = self.recognised("numpy" if engine == "auto" else engine, given)
         except LstmstateError as error:
             if engine != "auto" or not networks:
                 raise
-            return self._of_graph(model, networks, feeds, outputs, str(error))
+            return self._of_graph(model, networks, given, feeds, outputs, str(error))
         if model is None:
             return loaded
-        if networks:
-            confirmation = model.confirm(loaded.cells, networks, feeds)
-        else:
-            confirmation = self._confirm_part(model, loaded, given)
-        if confirmation.agrees is False and self._is_wanted(given, networks, feeds):
+        confirmation = self.confirmation(loaded, given, feeds, outputs)
+        if confirmation is None:
             return loaded
         is_judged = confirmation.agrees or confirmation.differs or not networks
         if engine == "auto" and not is_judged:
-            return self._of_graph(model, networks, feeds, outputs, confirmation.reason)
+            return self._of_graph(model, networks, given, feeds, outputs, confirmation.reason)
         return self._judged(loaded, model, confirmation, engine)
+
+    def confirmation(
+        self,
+        loaded: Loaded,
+        given: Mapping[str, Value],
+        feeds: Mapping[str, Any] | None = None,
+        outputs: str | None = None,
+    ) -> Confirmation | None:
+        """Return whether the graph gives what recognised cells compute; see `load`.
+
+        Returns:
+            None without a graph, or where it gives something else because of the options alone.
+        """
+        model = self._origin.model()
+        if model is None:
+            return None
+        networks = self.graph_networks(outputs)
+        if not networks:
+            return self._confirm_part(model, loaded, given)
+        found = model.confirm(loaded.cells, networks, feeds)
+        is_wanted = found.agrees is False and self._is_wanted(given, networks, feeds or {})
+        return None if is_wanted else found
 
     def _confirm_part(
         self, model: GraphModel, loaded: Loaded, given: Mapping[str, Value]
@@ -245,12 +264,14 @@ class LSTMNetwork:
         self,
         model: GraphModel | None,
         networks: Sequence[GraphNetwork],
+        given: Mapping[str, Value],
         feeds: Mapping[str, Any],
         outputs: str | None,
         reason: str | None,
     ) -> Loaded:
         """Return the graph's own network, ready to run."""
         from lstmstate.engines.arithmetic import FORMS
+        from lstmstate.engines.options import ASSUME_DEFAULTS
         from lstmstate.graph_model import UNRECOGNISED
 
         if model is None:
@@ -258,6 +279,14 @@ class LSTMNetwork:
         if not networks:
             why = "; ".join(model.refused[:3]) or "the graph does not step these cells"
             raise UnsupportedError(f"the graph's own step cannot be run: {why}")
+        unused = [f"`{name}=...`" for name in given if name != ASSUME_DEFAULTS]
+        if unused:
+            because = f", and is what can be run: {reason}" if reason else ""
+            raise UnsupportedError(
+                f"the graph's own step takes no {' or '.join(unused)}{because}",
+                tensor=self.route.name,
+                advice="leave it out",
+            )
         # A cell that is used in several places is run where batch and time are open.
         network = min(networks, key=lambda one: sum(size is not None for size in one.input.sizes))
         gives_m = self.route.cells[-1].family in (*FORMS, UNRECOGNISED)

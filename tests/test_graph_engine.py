@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import Shell
 from writers import as_in_1_x, tensorflow
 
 import lstmstate
@@ -485,6 +486,26 @@ def test_reversed_features_are_no_reversed_sequence(tmp_path: Path) -> None:
     assert (loaded.engine, loaded.network.is_bidirectional) == ("graph", False)
     ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
     np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
+
+
+def test_options_are_refused_where_the_graph_itself_is_run(shell: Shell, tmp_path: Path) -> None:
+    prefix, x, *_ = saved(tmp_path, in_loop(scaled))
+    np.save(tmp_path / "x.npy", x)
+    for engine in ("auto", "graph"):
+        flags = ("--engine", engine, "--forget-bias", "2")
+        done = shell("run", prefix, tmp_path / "x.npy", *flags)
+        assert done.code == 3
+        assert "the graph's own step takes no --forget-bias" in done.err
+    assert shell("run", prefix, tmp_path / "x.npy", "--assume-defaults").code == 0
+
+
+def test_verify_fails_where_the_graph_contradicts_a_cell(shell: Shell, tmp_path: Path) -> None:
+    """Whatever TensorFlow's own cell gives for its weights."""
+    prefix, *_ = saved(tmp_path, in_loop(scaled))
+    document = shell.json("verify", prefix, "--against", "tensorflow", code=1)
+    assert not document["agrees"]
+    assert all("c of rnn/lstm_cell" in trial["contradiction"] for trial in document["trials"])
+    assert all(one["agrees"] for trial in document["trials"] for one in trial["differences"])
 
 
 @pytest.mark.parametrize(
