@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
 from lstmstate.recurrence.front import Front, front_of, origins, tail_of
 from lstmstate.recurrence.loop import LoopRecurrence, loop_recurrences, past_selection, skip
-from lstmstate.recurrence.probe import Probe
+from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
@@ -268,8 +269,7 @@ def find_recurrences(
             others.append(f"{printable(draft.name)}: {error}")
             sides.append(fronts)
     for at, draft in enumerate(drafts):
-        own = {name: number for name, number in ends.items() if number != at}
-        before = origins(scope.nodes, [*draft.values, *draft.others], own).recurrences
+        before = origins(scope.nodes, [*draft.values, *draft.others], ends, at).recurrences
         found.append(
             Recurrence(
                 draft.name,
@@ -335,12 +335,9 @@ def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | No
             continue
     nodes = probe.scope.nodes
     outside = (nodes.get(skip(nodes, Tensor(name)).node) for name in one.loop.constants)
-    shapes = (
-        node.constant_shape()
-        for node in (*outside, *one.inside.nodes.values())
-        if node is not None and node.op == "Const"
-    )
-    sizes = dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == 2)
+    shapes = (node.constant_shape() for node in outside if node is not None)
+    rows = (shape[0] for shape in shapes if shape and len(shape) == 2)
+    sizes = dict.fromkeys([*rows, *one.inside.constant_rows])
     for size in list(sizes)[:_TRIED]:
         try:
             return Step(one, probe.with_open(size or 1)), None, size
@@ -504,7 +501,7 @@ def _chains(
     """Yield the chains of steps that a graph repeats."""
     for chain in chains(probe.scope, wired):
         try:
-            shapes = probe.with_open(len(chain.x)).values([chain.c[1], chain.m[1]])
+            shapes = _first_states(probe, chain)
         except LstmstateError as error:
             others.append(f"{printable(chain.scope)}: {error}")
             continue
@@ -529,6 +526,15 @@ def _chains(
         yield _Draft(chain.scope, (cell,), chain.x, (), ends, output, len(chain.x), is_chain=True)
 
 
+def _first_states(probe: Probe, chain: Chain) -> list[Any]:
+    """Return c and m after the first step, where time is open or as many steps as there are."""
+    wanted = [chain.c[1], chain.m[1]]
+    try:
+        return probe.values(wanted)
+    except UnsupportedError:
+        return probe.with_open(len(chain.x)).values(wanted)
+
+
 def _packed(scope: Scope, chain: Chain) -> Output:
     """Return the tensor into which the steps of a chain are packed, or m of each step."""
     steps = chain.m[1:]
@@ -546,11 +552,10 @@ def _packed(scope: Scope, chain: Chain) -> Output:
     return Output(steps, (), 0, is_m=True, is_own=False)
 
 
-def _chain_front(probe: Probe, draft: _Draft, ends: Mapping[str, int]) -> tuple[Front, ...]:
+def _chain_front(probe: Probe, draft: _Draft, ends: dict[str, int]) -> tuple[Front, ...]:
     """Return where the sequence comes from that a chain reads step by step."""
-    cut = dict(ends)
-    for cell in draft.cells:
-        cut |= {cell.c.initial.node: -1, cell.m.initial.node: -1}
+    initial = {port.initial.node: -1 for cell in draft.cells for port in (cell.c, cell.m)}
+    cut = ChainMap(initial, ends)
     way = origins(probe.scope.nodes, draft.values, cut)
     fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
     if len(fed) != 1:
@@ -561,22 +566,23 @@ def _chain_front(probe: Probe, draft: _Draft, ends: Mapping[str, int]) -> tuple[
 def _is_batch_major(probe: Probe, draft: _Draft, x: Tensor) -> bool:
     """Whether the steps of a chain are cut out of the second axis of its input."""
     steps = draft.steps or 1
+    batch = OPEN if steps != OPEN else OPEN + 1
     queue, seen = [draft.values[0]], {draft.values[0]}
     while queue and len(seen) < _NEAR:
         tensor = queue.pop(0)
         node = probe.scope.nodes.get(tensor.node)
         given = data_inputs(node) if node is not None else []
         if x in given:
-            for sizes in ((steps + 1, steps), (steps, steps + 1)):
+            for axis, sizes in ((1, (batch, steps)), (0, (steps, batch))):
                 fed = probe.fed_value(x, sizes)
                 with suppress(UnsupportedError):
                     (value,) = probe.run(probe.compile([tensor]), {x: fed})
-                    time, batch = fed.shape[sizes[0] > steps], fed.shape[sizes[0] == steps]
-                    if time == steps != batch and np.shape(value)[:1] == (batch,):
-                        return sizes[0] > steps
-            axis = _axis_read(probe, tensor, x, steps)
-            if axis is not None:
-                return axis == 1
+                    time, rows = fed.shape[axis], fed.shape[1 - axis]
+                    if time == steps != rows and np.shape(value)[:1] == (rows,):
+                        return axis == 1
+            read = _axis_read(probe, tensor, x, steps)
+            if read is not None:
+                return read == 1
             break
         queue += [one for one in given if one not in seen]
         seen.update(given)
@@ -619,24 +625,28 @@ def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
     """Return the recurrences that no other reads, those of two directions as one."""
     read = {number for one in every for number in one.before}
     groups: list[tuple[int, ...]] = []
-    for at in range(len(every)):
+    waiting: defaultdict[Collection[Any], deque[int]] = defaultdict(deque)
+    for at, one in enumerate(every):
         if at in read:
             continue
-        for place, group in enumerate(groups):
-            if len(group) == 1 and _are_directions(every, group[0], at):
-                groups[place] = (group[0], at)
-                break
-        else:
-            groups.append((at,))
+        origin, is_backward = _origin(every, at)
+        # Of two directions both read the same recurrences, or come from the same input.
+        ways: list[tuple[Collection[Any], bool]] = [(origin, is_backward)]
+        ways += [(one.before, one.is_reversed)] if one.before else []
+        found = []
+        for key, is_reversed in ways:
+            places = waiting[key]
+            while places and len(groups[places[0]]) > 1:
+                places.popleft()
+            found += [places[0]] if is_reversed and places else []
+        if found:
+            groups[min(found)] += (at,)
+            continue
+        for key, is_reversed in ways:
+            if not is_reversed:
+                waiting[key].append(len(groups))
+        groups.append((at,))
     return groups
-
-
-def _are_directions(every: Sequence[Recurrence], first: int, second: int) -> bool:
-    """Whether two recurrences come from the same input, the second from its end."""
-    if every[first].before == every[second].before != frozenset():
-        return not every[first].is_reversed and every[second].is_reversed
-    one, other = _origin(every, first), _origin(every, second)
-    return one[0] == other[0] and not one[1] and other[1]
 
 
 def _origin(every: Sequence[Recurrence], at: int) -> tuple[frozenset[Tensor], bool]:
@@ -665,15 +675,7 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
         UnsupportedError: it has more than one input, or one that is no sequence of vectors.
     """
     every = recurrences.found
-    levels: dict[int, int] = {}
-    queue = [(at, 0) for at in last]
-    while queue:  # the longest way to the outputs decides the stage
-        at, level = queue.pop()
-        if level > len(every):
-            raise UnsupportedError("the graph's recurrences go in a circle")
-        if level >= levels.get(at, -1):
-            levels[at] = level
-            queue += [(one, level + 1) for one in every[at].before]
+    levels = _levels(every, last)
     order = sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
     members = tuple(every[at] for at in order)
     outputs = tuple(dict.fromkeys(every[at].output for at in last))
@@ -684,6 +686,37 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
     ms = tuple(Output(top.steps, top.place, 0, is_m=True, is_own=False) for top in tops)
     given, notes = _input(recurrences, members)
     return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes)
+
+
+def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
+    """Return how far each recurrence is from the last ones: the longest way counts.
+
+    Raises:
+        UnsupportedError: there is no longest way.
+    """
+    readers: dict[int, int] = {}
+    queue = list(last)
+    seen = set(queue)
+    while queue:
+        for one in every[queue.pop()].before:
+            readers[one] = readers.get(one, 0) + 1
+            if one not in seen:
+                seen.add(one)
+                queue.append(one)
+    levels = dict.fromkeys(seen, 0)
+    queue = [at for at in seen if at not in readers]
+    done = 0
+    while queue:
+        at = queue.pop()
+        done += 1
+        for one in every[at].before:
+            levels[one] = max(levels[one], levels[at] + 1)
+            readers[one] -= 1
+            if not readers[one]:
+                queue.append(one)
+    if done < len(seen):
+        raise UnsupportedError("the graph's recurrences go in a circle")
+    return levels
 
 
 def _refuse_changed(probe: Probe, cell: Cell) -> None:
