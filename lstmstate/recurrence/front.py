@@ -189,12 +189,16 @@ class Origins(NamedTuple):
 
 
 def origins(
-    nodes: Mapping[str, Node], tensors: Collection[Tensor], ends: Mapping[str, int]
+    nodes: Mapping[str, Node],
+    tensors: Collection[Tensor],
+    ends: Mapping[str, int],
+    past: int | None = None,
 ) -> Origins:
     """Walk back from tensors to recurrences and to where data comes in.
 
     Args:
         ends: the nodes at which a recurrence ends, with its number.
+        past: the number of a recurrence whose ends are passed.
     """
     recurrences: set[int] = set()
     sources: list[Node] = []
@@ -204,7 +208,7 @@ def origins(
     seen = set(queue)
     while queue:
         name = queue.pop()
-        if name in ends:
+        if name in ends and ends[name] != past:
             recurrences.add(ends[name])
             continue
         node = nodes.get(name)
