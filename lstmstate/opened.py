@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lstmstate.cells.model import SavedState, Stack
+from lstmstate.cells.model import Cell, SavedState, Stack
 from lstmstate.cells.recognise import Recognition
 from lstmstate.cells.routes import Route, in_order, of_stack, routes
 from lstmstate.cells.stacks import called, name_of, stacks, together
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lstmstate.graph_model import GraphModel
+    from lstmstate.graph_model import Confirmation, GraphModel
     from lstmstate.recurrence.network import GraphNetwork
 
 _LISTED = 30  # names in an error; a stack of both directions and twelve layers has 24
@@ -131,6 +131,20 @@ class LSTMCheckpoint:
     def routes(self) -> list[Route]:
         """The networks that can be run: stacks, pairs of stacks as one, and cells in none."""
         return routes(self.cells.values(), self.stacks)
+
+    def confirmations(self, cells: Iterable[Cell]) -> dict[str, Confirmation]:
+        """Return whether the graph confirms some cells, each by its name."""
+        wanted = {cell.name for cell in cells}
+        found: dict[str, Confirmation] = {}
+        for route in self.routes:
+            names = [cell.name for cell in route.cells if cell.name in wanted]
+            if len(names) == len(route.cells):
+                whole = self._network(route).confirmation()
+                if whole.agrees or len(names) == 1:
+                    found |= dict.fromkeys(names, whole)
+                    continue
+            found |= {name: self.cells[name].network.confirmation() for name in names}
+        return found
 
     def _read(self, variable: str) -> NDArray[np.generic]:
         if variable not in self._values:

@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from lstmstate.cells.model import Cell, Stack, Value
+from lstmstate.cells.model import Cell, Stack, Value, unexplained_words
 from lstmstate.cells.routes import Route, of_cell, of_stack
 from lstmstate.errors import LstmstateError, UnknownOptionError, UnsupportedError, located
-from lstmstate.loaded import Loaded
-from lstmstate.state.model import State
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +17,9 @@ if TYPE_CHECKING:
 
     from lstmstate.engines.model import Array
     from lstmstate.graph_model import Confirmation, GraphModel
+    from lstmstate.loaded import Loaded
     from lstmstate.recurrence.network import GraphNetwork
+    from lstmstate.state.model import State
 
 Read = Callable[[str], "NDArray[np.generic]"]
 
@@ -140,16 +140,49 @@ class LSTMNetwork:
             return self._of_graph(model, networks, feeds, outputs, str(error))
         if model is None:
             return loaded
-        if networks:
-            confirmation = model.confirm(loaded.cells, networks, feeds)
-        else:
-            confirmation = self._confirm_part(model, loaded, given)
+        confirmation = self._confirm(model, loaded, networks, given, feeds)
+        if not confirmation.agrees and self._unexplained is not None:
+            reason = f"{confirmation.reason}; {self._unexplained}"
+            confirmation = confirmation._replace(reason=reason)
         if confirmation.agrees is False and self._is_wanted(given, networks, feeds):
             return loaded
         is_judged = confirmation.agrees or confirmation.differs or not networks
         if engine == "auto" and not is_judged:
             return self._of_graph(model, networks, feeds, outputs, confirmation.reason)
-        return self._judged(loaded, model, confirmation, engine)
+        return self._judged(loaded, model, confirmation, engine, is_stepped=bool(networks))
+
+    def confirmation(self) -> Confirmation:
+        """Return whether the graph confirms the cells, with the options that the files record."""
+        from lstmstate.graph_model import Confirmation
+
+        model = self._origin.model()
+        if model is None:
+            return Confirmation(None, "there is no graph next to the checkpoint")
+        try:
+            loaded = self.recognised("numpy", {})
+            return self._confirm(model, loaded, self.graph_networks(), {}, {})
+        except LstmstateError as error:
+            return Confirmation(None, str(error))
+        finally:
+            self._origin.forget()
+
+    def _confirm(
+        self,
+        model: GraphModel,
+        loaded: Loaded,
+        networks: Sequence[GraphNetwork],
+        given: Mapping[str, Value],
+        feeds: Mapping[str, Any],
+    ) -> Confirmation:
+        """Return whether the graph confirms the cells."""
+        if networks:
+            return model.confirm(loaded.cells, networks, feeds)
+        return self._confirm_part(model, loaded, given)
+
+    @property
+    def _unexplained(self) -> str | None:
+        """The operations of its steps that no family explains, as a line."""
+        return unexplained_words(one for cell in self.route.cells for one in cell.unexplained)
 
     def _confirm_part(
         self, model: GraphModel, loaded: Loaded, given: Mapping[str, Value]
@@ -179,23 +212,35 @@ class LSTMNetwork:
         return bool(model.confirm(usual.cells, networks, feeds).agrees)
 
     def _judged(
-        self, loaded: Loaded, model: GraphModel, confirmation: Confirmation, engine: str
+        self,
+        loaded: Loaded,
+        model: GraphModel,
+        confirmation: Confirmation,
+        engine: str,
+        *,
+        is_stepped: bool,
     ) -> Loaded:
         """Return cells as the graph judges them.
 
         Raises:
-            UnsupportedError: it contradicts them, or cannot judge cells that nobody asked for.
+            UnsupportedError: it contradicts them, or cannot judge cells that nobody asked for, or
+                that have operations which nothing explains.
         """
         reason = confirmation.reason
+        graph_runs = "`engine='graph'` runs the graph's own step"
         if confirmation.agrees:
             return loaded._replace(confirmed=True)
         if confirmation.agrees is False:
             raise UnsupportedError(
                 f"the graph contradicts this cell: {reason}",
                 tensor=self.route.name,
-                advice=None
-                if confirmation.differs
-                else "`engine='graph'` runs the graph's own step",
+                advice=None if confirmation.differs else graph_runs,
+            )
+        if self._unexplained is not None:
+            raise UnsupportedError(
+                f"the graph does not confirm this cell: {reason}",
+                tensor=self.route.name,
+                advice=graph_runs if is_stepped else None,
             )
         if engine == "auto" and model.uses(self.route.cells):
             raise UnsupportedError(
@@ -224,6 +269,7 @@ class LSTMNetwork:
         from lstmstate.engines.arithmetic import FORMS, arithmetic
         from lstmstate.engines.model import Network
         from lstmstate.engines.options import refuse_unknown, settle
+        from lstmstate.loaded import Loaded
 
         settled = {cell.name: settle(cell, given) for cell in self.route.cells}
         refuse_unknown(one for one in settled.values() if one.cell.family in FORMS)
@@ -252,6 +298,7 @@ class LSTMNetwork:
         """Return the graph's own network, ready to run."""
         from lstmstate.engines.arithmetic import FORMS
         from lstmstate.graph_model import UNRECOGNISED
+        from lstmstate.loaded import Loaded
 
         if model is None:
             raise UnsupportedError("there is no graph next to the checkpoint")

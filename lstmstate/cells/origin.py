@@ -14,6 +14,8 @@ _CUT_INPUT = {**SPLITS, "Slice": 0, "StridedSlice": 0}
 FED = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 _RESHAPING = frozenset({"ExpandDims", "Reshape", "Cast"})
 ENTERS = frozenset({"Enter", "RefEnter"})
+MERGES = frozenset({"Merge", "RefMerge"})
+NEXTS = frozenset({"NextIteration", "RefNextIteration"})
 
 # Operations that lay a sequence into an array of time steps: which input is the sequence.
 _UNSTACKS = {
@@ -26,10 +28,12 @@ _UNSTACKS = {
 
 
 def is_carried(graph: Graph, node: Node | None) -> bool:
-    """Whether a loop carries a value from step to step: it comes out of a Merge."""
+    """Whether a loop carries a value from step to step: it comes out of the Merge of a loop."""
     for _ in range(8):
-        if node is None or node.op in ("Merge", "RefMerge"):
-            return node is not None
+        if node is None:
+            return False
+        if node.op in MERGES and any(one.op in NEXTS for one in trace.operands(graph, node)):
+            return True
         if node.op not in trace.PASSING and not is_column_cut(graph, node):
             return False
         node = trace.operand(graph, node, _CUT_INPUT.get(node.op, 0))

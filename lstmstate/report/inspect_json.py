@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.report.flags import with_flags
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lstmstate.cells import Cell, Option, Stack
     from lstmstate.cells.stats import Stats
     from lstmstate.errors import LstmstateError
+    from lstmstate.graph_model import Confirmation
     from lstmstate.opened import LSTMCheckpoint
 
 SCHEMA = "lstmstate.inspect/1"
@@ -23,11 +24,13 @@ def checkpoint_document(
     cells: Iterable[Cell],
     stats: dict[str, list[Stats]] | None,
     damaged: Iterable[LstmstateError] | None,
+    confirmed: Mapping[str, Confirmation] | None,
 ) -> Json:
     """Return the document of a checkpoint, of all its cells or of some.
 
     Args:
         damaged: an error for each value that cannot be read; None where none was tried.
+        confirmed: whether the graph confirms each cell; None where it was not asked.
     """
     shown = list(cells)
     document: Json = {
@@ -42,7 +45,7 @@ def checkpoint_document(
         "meta": ckpt.files.location.graph,
         "graph_damage": ckpt.graph_damage,
         "data_files": list(ckpt.files.data_files),
-        "cells": [_cell(cell) for cell in shown],
+        "cells": [_cell(cell, (confirmed or {}).get(cell.name)) for cell in shown],
         "stacks": [
             _stack(stack)
             for stack in ckpt.stacks
@@ -87,7 +90,7 @@ def _option(option: Option) -> Json:
     return {"value": option.value, "source": option.source}
 
 
-def _cell(cell: Cell) -> Json:
+def _cell(cell: Cell, confirmation: Confirmation | None) -> Json:
     state = cell.state
     return {
         "name": cell.name,
@@ -117,6 +120,9 @@ def _cell(cell: Cell) -> Json:
         "shard_axis": cell.shard_axis,
         "number_of_groups": cell.extra.get("number_of_groups"),
         "notes": list(cell.notes),
+        "unexplained": [one._asdict() for one in cell.unexplained],
+        "confirmed": None if confirmation is None else confirmation.agrees,
+        "confirmed_reason": None if confirmation is None else confirmation.reason,
     }
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from lstmstate.cells.model import Cell, Option, SavedState, Stack
-from lstmstate.cells.stats import Stats
+from lstmstate.cells.model import Cell, Option, SavedState, Stack, unexplained_words
 from lstmstate.checkpoint.objects import object_path
 from lstmstate.checkpoint.variables import NUMBERED
 from lstmstate.errors import LstmstateError, printable
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.report import text
 from lstmstate.report.console import Sheet
+from lstmstate.report.flags import with_flags
+
+if TYPE_CHECKING:
+    from lstmstate.cells.stats import Stats
+    from lstmstate.graph_model import Confirmation
 
 _FORMATS = {
     "v1": "TensorFlow V1 checkpoint",
@@ -22,6 +27,7 @@ _FORMATS = {
     "frozen_graph": "TensorFlow frozen graph",
 }
 _ARROWS = {"forward": "fw", "backward": "bw", None: ""}
+_YES_OR_NO = {None: text.UNKNOWN, True: "yes", False: "no"}
 _DEFAULT_MARK = "*"  # an option that nothing tells and that is the documented default
 
 
@@ -29,17 +35,23 @@ def checkpoint_tables(
     sheet: Sheet,
     ckpt: LSTMCheckpoint,
     cells: Sequence[Cell],
+    confirmed: Mapping[str, Confirmation] | None,
     *,
     variables: bool,
     narrowed: bool,
 ) -> None:
-    """Print what is in a checkpoint; `narrowed` where the user asked for some cells only."""
+    """Print what is in a checkpoint.
+
+    Args:
+        confirmed: whether the graph confirms each cell; None where it was not asked.
+        narrowed: whether the user asked for some cells only.
+    """
     _header(sheet, ckpt)
     if not cells:
         sheet.line()
         sheet.line("No LSTM cell in it." if ckpt.has_no_cell else f"LSTM cells: {ckpt.no_cells}.")
     else:
-        _cells(sheet, ckpt, cells)
+        _cells(sheet, ckpt, cells, confirmed)
         _options(sheet, cells)
         shown = {cell.name for cell in cells}
         stacks = [
@@ -59,6 +71,12 @@ def checkpoint_tables(
     for cell in cells:
         for note in cell.notes:
             sheet.line(f"{text.name(cell.name)}: {note}")
+        odd = unexplained_words(cell.unexplained)
+        if odd is not None:
+            sheet.line(f"{text.name(cell.name)}: {odd}")
+        confirmation = (confirmed or {}).get(cell.name)
+        if confirmation is not None and confirmation.reason:
+            sheet.line(f"{text.name(cell.name)}: {_confirmed_line(confirmation)}")
     if variables:
         _variables(sheet, ckpt)
 
@@ -89,7 +107,18 @@ def _header(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
     )
 
 
-def _cells(sheet: Sheet, ckpt: LSTMCheckpoint, cells: Sequence[Cell]) -> None:
+def _confirmed_line(confirmation: Confirmation) -> str:
+    """Return why the graph does not confirm a cell."""
+    verb = "cannot confirm it" if confirmation.agrees is None else "contradicts it"
+    return f"the graph {verb}: {with_flags(confirmation.reason or '')}"
+
+
+def _cells(
+    sheet: Sheet,
+    ckpt: LSTMCheckpoint,
+    cells: Sequence[Cell],
+    confirmed: Mapping[str, Confirmation] | None,
+) -> None:
     """One row a cell: who it is and how wide."""
     sheet.heading(text.count(len(cells), "LSTM cell"))
     proj = any(cell.num_proj for cell in cells)
@@ -99,13 +128,15 @@ def _cells(sheet: Sheet, ckpt: LSTMCheckpoint, cells: Sequence[Cell]) -> None:
     columns += [("kernel", "left"), ("input", "right"), ("units", "right")]
     columns += [("proj", "right")] if proj else []
     columns += [("gates", "left"), ("peep", "left")]
+    columns += [("confirmed", "left")] if confirmed is not None else []
     rows = []
     for number, cell in enumerate(cells, 1):
         row = [str(number), text.name(cell.name), _family(cell)]
         row += [_ARROWS[cell.direction]] if sides else []
         row += [_kernel(ckpt, cell), _width(cell.input_size), _width(cell.num_units)]
         row += [str(cell.num_proj or text.NOTHING)] if proj else []
-        row += [cell.gate_order, {None: text.UNKNOWN, True: "yes", False: "no"}[cell.peepholes]]
+        row += [cell.gate_order, _YES_OR_NO[cell.peepholes]]
+        row += [_YES_OR_NO[confirmed[cell.name].agrees]] if confirmed is not None else []
         rows.append(row)
     sheet.table(columns, rows)
 
