@@ -20,6 +20,7 @@ from lstmstate.errors import (
     LstmstateError,
     NotFoundError,
     UnsupportedError,
+    count,
     located,
     printable,
 )
@@ -186,10 +187,40 @@ class LSTMCheckpoint:
         """Scopes with the shapes of a cell of which nothing says whether they are one."""
         return self._found.candidates
 
+    @cached_property
+    def recurrences(self) -> tuple[str, ...] | None:
+        """What carries a state in the graph from step to step, and has none of the cells.
+
+        None where the graph cannot be followed.
+        """
+        view = self._found.graph
+        if view is None:
+            return ()
+        known = (name for name, (_, cell) in self._found.roles.items() if cell is not None)
+        try:
+            return view.unrecognised(known)
+        except UnsupportedError:
+            return None
+
+    def unrecognised(self) -> tuple[list[Cell], tuple[str, ...]]:
+        """Return the cells of no known family that the graph can run, and why others cannot.
+
+        The graph is evaluated for that.
+        """
+        model = self.model if self.recurrences else None
+        if model is None:
+            return [], ()
+        try:
+            cells = {c.name: c for one in self.graph_networks() for c in one.route.cells}
+            return [cell for name, cell in cells.items() if name not in self.cells], model.refused
+        except LstmstateError as error:
+            return [], (str(error),)
+
     @property
     def has_no_cell(self) -> bool:
         """Whether there is surely no LSTM cell: a graph shows none, or there are no weights."""
-        is_shown = self._found.graph is not None and not self.candidates
+        has_graph = self._found.graph is not None
+        is_shown = has_graph and self.recurrences == () and not self.candidates
         return is_shown or not any(
             variable.shape and variable.dtype.startswith(("float", "bfloat", "complex"))
             for variable in self.variables.values()
@@ -197,9 +228,19 @@ class LSTMCheckpoint:
 
     @property
     def no_cells(self) -> str:
-        """What is known where no cell was found."""
-        none, unknown = "there is no LSTM cell in it", "no graph, and no known variable names"
-        return none if self.has_no_cell else unknown
+        """What is known where no cell was found; that there is none only where it is certain."""
+        if self.has_no_cell:
+            return "there is no LSTM cell in it"
+        return self.unrecognised_words or "no graph, and no known variable names"
+
+    @property
+    def unrecognised_words(self) -> str | None:
+        """How many recurrences have no cell that is known; None where there are none."""
+        if self.recurrences is None:
+            return "the graph is too tangled to be searched for recurrences"
+        number = len(self.recurrences)
+        kind = "an LSTM" if number == 1 else "LSTMs"
+        return f"{count(number, 'recurrence')} not recognised as {kind}" if number else None
 
     @property
     def era(self) -> str | None:

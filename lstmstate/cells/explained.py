@@ -16,7 +16,7 @@ from lstmstate.cells import names, trace
 from lstmstate.cells.around import CLIPS, PRODUCTS, normalises
 from lstmstate.cells.gates import products_with
 from lstmstate.cells.model import Cell, Unexplained
-from lstmstate.cells.origin import FED, MERGES, NEXTS, SPLITS
+from lstmstate.cells.origin import FED, LOOPS, MERGES, SPLITS, is_float, next_of
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.cells.squash import squash
 from lstmstate.cells.wired import Wired, WiredStep
@@ -31,9 +31,9 @@ _HANDING = trace.PASSING - _ROUNDING | {"Reshape", "Squeeze", "ExpandDims", "Cas
 _ELEMENTS = ("TensorArrayRead", "TensorListGetItem")
 # Of what these take only the shape matters, or nothing.
 _SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"})
-_ENDS = frozenset({"Exit", "RefExit", "While", "StatelessWhile"})  # results of other loops
+_EQUAL = frozenset({"Identity", "Cast"})
+_ENDS = LOOPS | {"Exit", "RefExit"}  # results of other loops
 _RANDOM = ("Random", "Truncated", "StatelessRandom", "Multinomial")
-_FLOATS = frozenset({1, 2, 14, 19})
 _HALVES = frozenset({14, 19})
 _FAR = 100  # nodes from a flat state back to what a step makes of it
 _NEAR = 12  # nodes from a mask to its random number, and from act(c) to c
@@ -168,32 +168,7 @@ class Sources:
         if node.op in _SHAPES | _ENDS or node.op.startswith(_RANDOM):
             return 0
         after = next_of(self._graph, node)
-        return None if after is None else self.STATE if _is_float(self._graph, after) else 0
-
-
-def next_of(graph: Graph, node: Node) -> Node | None:
-    """Return what a loop hands on in the place of a value that it carries; None for other nodes."""
-    if node.op in MERGES:
-        for before in trace.operands(graph, node):
-            if before.op in NEXTS:
-                return trace.operand(graph, before, 0)
-    elif node.name in graph.arguments:
-        caller, at = graph.arguments[node.name]
-        returned = graph.returns.get(caller, [])
-        if graph.nodes[caller].op in _ENDS and returned and at < len(returned[0]):
-            after = graph.source(returned[0][at])[0]
-            return None if after is node or trace.through(graph, after, _EQUAL) is node else after
-    return None
-
-
-_EQUAL = frozenset({"Identity", "Cast"})
-
-
-def _is_float(graph: Graph, node: Node) -> bool:
-    made = trace.through(graph, node, _EQUAL)
-    kinds = [made.number_of_type(name) for name in ("T", "DstT", "dtype")] if made else []
-    known = [kind for kind in kinds if kind is not None]
-    return not known or known[0] in _FLOATS
+        return None if after is None else self.STATE if is_float(self._graph, after) else 0
 
 
 def _is_rounded(node: Node) -> bool:

@@ -8,7 +8,9 @@ from typing import Protocol
 
 from lstmstate.cells.explained import Sources
 from lstmstate.cells.gates import is_multiplied, is_plain_product
+from lstmstate.cells.names import AVERAGE
 from lstmstate.cells.origin import time_major
+from lstmstate.cells.recurrent import recurrences
 from lstmstate.cells.wired import Wired
 from lstmstate.cells.wiring import wired_cells
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
@@ -89,6 +91,14 @@ class GraphView:
     def nodes_of(self, variable: str) -> list[str]:
         """Return the nodes of a variable."""
         return self._nodes.get(variable, [])
+
+    def unrecognised(self, known: Iterable[str]) -> tuple[str, ...]:
+        """Return the recurrences that have none of some variables, and none of their averages."""
+        nodes = [node for name in known for node in self.nodes_of(name)]
+        averages = (node + AVERAGE for node in nodes)
+        return recurrences(
+            self.graph, [*nodes, *(node for node in averages if node in self.graph.nodes)]
+        )
 
     def multiplies(self, stored: Iterable[Stored]) -> bool:
         """Whether the graph multiplies with a variable, whole or in parts."""

@@ -152,12 +152,14 @@ class _Teller:
         cells = [ckpt.cell(name) for name in self._cell_names] or list(ckpt.cells.values())
         damaged = self._damaged(ckpt) if self._verify else None
         confirmed = ckpt.confirmations(cells) if self._verify else None
+        is_open = ckpt.recurrences and (self._verify or not ckpt.cells)
+        unrecognised = ckpt.unrecognised() if is_open else None
         figures = self._figures(ckpt, cells) if self._stats and not damaged else None
         if self._as_json:
             from lstmstate.report.inspect_json import checkpoint_document
 
             self._documents.append(
-                checkpoint_document(path, ckpt, cells, figures, damaged, confirmed)
+                checkpoint_document(path, ckpt, cells, figures, damaged, confirmed, unrecognised)
             )
             self.fail(path, damaged or [])
             return
@@ -166,7 +168,13 @@ class _Teller:
         sheet = self._next_sheet()
         narrowed = bool(self._cell_names)
         checkpoint_tables(
-            sheet, ckpt, cells, confirmed, variables=self._variables, narrowed=narrowed
+            sheet,
+            ckpt,
+            cells,
+            confirmed,
+            unrecognised,
+            variables=self._variables,
+            narrowed=narrowed,
         )
         if figures is not None:
             stats_tables(sheet, cells, figures)

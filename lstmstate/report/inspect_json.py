@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.report.flags import with_flags
@@ -25,12 +25,15 @@ def checkpoint_document(
     stats: dict[str, list[Stats]] | None,
     damaged: Iterable[LstmstateError] | None,
     confirmed: Mapping[str, Confirmation] | None,
+    unrecognised: tuple[Sequence[Cell], Sequence[str]] | None,
 ) -> Json:
     """Return the document of a checkpoint, of all its cells or of some.
 
     Args:
         damaged: an error for each value that cannot be read; None where none was tried.
         confirmed: whether the graph confirms each cell; None where it was not asked.
+        unrecognised: the cells of no known family, and why other recurrences cannot be run; None
+            where the graph was not evaluated.
     """
     shown = list(cells)
     document: Json = {
@@ -64,6 +67,13 @@ def checkpoint_document(
             for state in ckpt.states
         ],
         "candidates": ckpt.candidates,
+        "recurrences": None if ckpt.recurrences is None else list(ckpt.recurrences),
+        "unrecognised": None
+        if unrecognised is None
+        else {
+            "cells": [{"name": cell.name, **_state(cell)} for cell in unrecognised[0]],
+            "refused": list(unrecognised[1]),
+        },
         "variables": [_variable(ckpt, name) for name in ckpt.variables],
         "damaged": None
         if damaged is None
@@ -91,7 +101,6 @@ def _option(option: Option) -> Json:
 
 
 def _cell(cell: Cell, confirmation: Confirmation | None) -> Json:
-    state = cell.state
     return {
         "name": cell.name,
         "family": cell.family,
@@ -111,8 +120,7 @@ def _cell(cell: Cell, confirmation: Confirmation | None) -> Json:
         "parameters": cell.parameters,
         "bytes": cell.nbytes,
         "native_layout": cell.native_layout,
-        "state": None if state is None else {"c": state.c, "m": state.m, "flat": state.flat},
-        "flat_columns": None if state is None else _columns(*state.columns()),
+        **_state(cell),
         "variables": {
             role: stored[0] if len(stored) == 1 else list(stored)
             for role, stored in cell.variables.items()
@@ -123,6 +131,14 @@ def _cell(cell: Cell, confirmation: Confirmation | None) -> Json:
         "unexplained": [one._asdict() for one in cell.unexplained],
         "confirmed": None if confirmation is None else confirmation.agrees,
         "confirmed_reason": None if confirmation is None else confirmation.reason,
+    }
+
+
+def _state(cell: Cell) -> Json:
+    state = cell.state
+    return {
+        "state": None if state is None else {"c": state.c, "m": state.m, "flat": state.flat},
+        "flat_columns": None if state is None else _columns(*state.columns()),
     }
 
 

@@ -27,6 +27,8 @@ _FORMATS = {
     "frozen_graph": "TensorFlow frozen graph",
 }
 _ARROWS = {"forward": "fw", "backward": "bw", None: ""}
+Unrecognised = tuple[Sequence[Cell], Sequence[str]]
+_STATE_COLUMNS = (("tuple", "left"), ("flat", "left"), ("columns of the flat one", "words"))
 _YES_OR_NO = {None: text.UNKNOWN, True: "yes", False: "no"}
 _DEFAULT_MARK = "*"  # an option that nothing tells and that is the documented default
 
@@ -36,6 +38,7 @@ def checkpoint_tables(
     ckpt: LSTMCheckpoint,
     cells: Sequence[Cell],
     confirmed: Mapping[str, Confirmation] | None,
+    unrecognised: Unrecognised | None,
     *,
     variables: bool,
     narrowed: bool,
@@ -44,12 +47,15 @@ def checkpoint_tables(
 
     Args:
         confirmed: whether the graph confirms each cell; None where it was not asked.
+        unrecognised: the cells of no known family; None where the graph was not evaluated.
         narrowed: whether the user asked for some cells only.
     """
     _header(sheet, ckpt)
     if not cells:
-        sheet.line()
-        sheet.line("No LSTM cell in it." if ckpt.has_no_cell else f"LSTM cells: {ckpt.no_cells}.")
+        if not ckpt.unrecognised_words:
+            sheet.line()
+            none = "No LSTM cell in it." if ckpt.has_no_cell else f"LSTM cells: {ckpt.no_cells}."
+            sheet.line(none)
     else:
         _cells(sheet, ckpt, cells, confirmed)
         _options(sheet, cells)
@@ -62,6 +68,8 @@ def checkpoint_tables(
         _states(sheet, cells, stacks)
         if ckpt.states:
             _saved(sheet, ckpt.states)
+    if ckpt.unrecognised_words and not narrowed:
+        _unrecognised(sheet, ckpt, unrecognised)
     if ckpt.candidates and not narrowed:
         sheet.line()
         sheet.line(
@@ -224,14 +232,41 @@ def _states(sheet: Sheet, cells: Sequence[Cell], stacks: Sequence[Stack]) -> Non
     if rows:
         sheet.heading("State to give and to get, B rows for the batch")
         sheet.table(
-            [
-                ("#", "lead"),
-                ("tuple", "left"),
-                ("flat", "left"),
-                ("columns of the flat one", "words"),
-            ],
+            [("#", "lead"), *_STATE_COLUMNS],
             rows,
         )
+
+
+def _unrecognised(sheet: Sheet, ckpt: LSTMCheckpoint, found: Unrecognised | None) -> None:
+    """What the graph carries from step to step and no family fits."""
+    cells, refused = found or ([], ())
+    if not cells:
+        names = ", ".join(map(text.name, ckpt.recurrences or ()))
+        sheet.line()
+        sheet.line(f"{ckpt.unrecognised_words}{f': {names}' if names else ''}")
+        for reason in refused:
+            sheet.line(f"  {printable(reason)}")
+        return
+    sheet.heading(f"{ckpt.unrecognised_words}, which `run --engine graph` runs")
+    states = [(cell, cell.state) for cell in cells]
+    sheet.table(
+        [
+            ("cell", "name"),
+            ("tuple", "left"),
+            ("flat", "left"),
+            ("columns of the flat one", "words"),
+        ],
+        [
+            [
+                text.name(cell.name),
+                f"c [B, {state.c}], m [B, {state.m}]",
+                f"[B, {state.flat}]",
+                _columns(*state.columns()),
+            ]
+            for cell, state in states
+            if state is not None
+        ],
+    )
 
 
 def _columns(c: tuple[int, int], m: tuple[int, int]) -> str:
