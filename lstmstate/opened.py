@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -126,7 +126,16 @@ class LSTMCheckpoint:
             self._found.cells,
             (variable.path for variable in variables),
             (variable.path for variable in variables if variable.name not in known),
+            self._feeders,
         )
+
+    def _feeders(self, cells: Mapping[str, Cell]) -> dict[str, str]:
+        """Return which of some cells the graph feeds with what another one gives."""
+        if self._found.graph is None:
+            return {}
+        from lstmstate.cells.feeding import feeders
+
+        return feeders(self._found.graph, cells)
 
     @cached_property
     def routes(self) -> list[Route]:

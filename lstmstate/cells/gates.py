@@ -32,6 +32,7 @@ _RESHAPING = frozenset({"Squeeze", "ExpandDims", "Reshape"})
 _BEFORE_GATES = trace.ADDING | trace.PASSING | trace.JOINING | _RESHAPING
 _HANDING = frozenset({"Identity", "ReadVariableOp", "Enter", "RefEnter", "Cast"})
 _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice", "Reshape", "Transpose"})
+WITH_CUTS = _HANDING | _CUTS  # between a weight, or a part of it, and a product
 
 
 def split_step(graph: Graph, split: Node) -> Wired | None:
@@ -75,7 +76,7 @@ def is_plain_product(graph: Graph, variable: Node) -> bool:
 
 def is_multiplied(graph: Graph, variable: Node) -> bool:
     """Whether a matrix, or a part cut out of it, is multiplied with."""
-    return any(products_with(graph, variable, _HANDING | _CUTS))
+    return any(products_with(graph, variable, WITH_CUTS))
 
 
 def products_with(

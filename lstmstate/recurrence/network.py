@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmstate.cells.model import StateWidths
+from lstmstate.cells.names import common_scope
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
@@ -377,20 +378,6 @@ def _name(variables: Sequence[str], names: Mapping[str, str]) -> tuple[str, bool
     if len(known) == 1:
         return known[0], True
     return common_scope(variables) or (variables[0] if variables else ""), False
-
-
-def common_scope(names: Sequence[str]) -> str:
-    """Return the scope that some names share.
-
-    >>> common_scope(["rnn/cell_0/kernel", "rnn/cell_1/kernel"])
-    'rnn'
-    """
-    common: list[str] = []
-    for level in zip(*(name.split("/")[:-1] for name in names), strict=False):
-        if len(set(level)) != 1:
-            break
-        common.append(level[0])
-    return "/".join(common)
 
 
 def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output:

@@ -220,6 +220,10 @@ def _states(sheet: Sheet, cells: Sequence[Cell], stacks: Sequence[Stack]) -> Non
         rows.append([numbers[cell.name], *row])
     for stack in stacks:
         parts = stack.columns()
+        in_order = [cell for layer in stack.layers for cell in layer]
+        if not parts and len(stack.layers) == len(in_order):
+            cells_of = "+".join(numbers[cell.name] for cell in in_order)
+            rows.append([cells_of, f"{len(in_order)} pairs", text.NOTHING, text.NOTHING])
         if len(parts) > 1:
             rows.append(
                 [
