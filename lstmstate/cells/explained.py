@@ -326,6 +326,10 @@ class _Walk:
                 self._go(_GATES[letter], node)
         if step.m_old is not None:
             self._go(_M, step.m_old)
+        for projected in trace.consumers(self._graph, step.m, PRODUCTS) if step.m else ():
+            for weight in self._operands(projected)[1:]:
+                if self._role(weight) == "projection":
+                    self._go(_WEIGHT, weight)
         self._run()
 
     def block(self) -> None:
@@ -567,11 +571,11 @@ class _Walk:
         for weight, other in (given[:2], given[1::-1]):
             role = self._role(weight)
             if role == "recurrent_kernel":
-                return [self._into(other)]
+                return [self._into(other), (_WEIGHT, weight)]
             # The output gate sees the new c, the others the old one.
             if role in PEEPHOLES and self._is_new(other) == (place is _OUTPUT):
                 self.peepholes.add(role)
-                return [(_PEEPHOLE, other)]
+                return [(_PEEPHOLE, other), (_WEIGHT, weight)]
         return None
 
     def _is_new(self, c: Node) -> bool:
@@ -587,11 +591,17 @@ class _Walk:
             return self._is_own(term)
         if self._sources.of(term):
             return True
-        number = trace.scalar(self._graph, term)
-        if place is _FORGET:
-            return number is not None or self._cell.options["forget_bias"].value is not None
+        if self._is_constant(term):
+            return place is _FORGET or trace.scalar(self._graph, term) == 0
         # With two kernels, the input may be multiplied before the loop.
-        return number == 0 or (number is None and "recurrent_kernel" in self._cell.variables)
+        return "recurrent_kernel" in self._cell.variables
+
+    def _is_constant(self, term: Node) -> bool:
+        """Whether a term is a number, or a sum of numbers."""
+        terms = trace.backward(self._graph, [term], lambda node: node.op in trace.ADDING, _NEAR)
+        return all(
+            node.op in trace.ADDING or trace.scalar(self._graph, node) is not None for node in terms
+        )
 
     def _role(self, weight: Node) -> str | None:
         """Return the role of a weight in the cell, None where it has none."""
