@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lstmstate.cells.model import OPTIONS, UNKNOWN, Cell
-from lstmstate.cells.names import AVERAGE
+from lstmstate.cells.names import AVERAGE, common_scope
 from lstmstate.cells.recognise import Recognition
 from lstmstate.cells.routes import Route
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
@@ -415,8 +415,6 @@ def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
         else:
             stages.append((chain,))
         before = one
-    from lstmstate.recurrence.network import common_scope
-
     names = [cell.name for cell in network.cells]
     is_stack = len(names) > 1
     shared = common_scope([f"{name}/" for name in names])

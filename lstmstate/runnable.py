@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from lstmstate.cells.model import Cell, Stack, Value
+from lstmstate.cells.model import Cell, Stack, Value, unexplained_words
 from lstmstate.cells.routes import Route, of_cell, of_stack
 from lstmstate.errors import LstmstateError, UnknownOptionError, UnsupportedError, located
-from lstmstate.loaded import Loaded
-from lstmstate.state.model import State
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +17,9 @@ if TYPE_CHECKING:
 
     from lstmstate.engines.model import Array
     from lstmstate.graph_model import Confirmation, GraphModel
+    from lstmstate.loaded import Loaded
     from lstmstate.recurrence.network import GraphNetwork
+    from lstmstate.state.model import State
 
 Read = Callable[[str], "NDArray[np.generic]"]
 
@@ -143,10 +143,30 @@ class LSTMNetwork:
         confirmation = self.confirmation(loaded, given, feeds, outputs)
         if confirmation is None:
             return loaded
+        if not confirmation.agrees and self._unexplained is not None:
+            reason = f"{confirmation.reason}; {self._unexplained}"
+            confirmation = confirmation._replace(reason=reason)
         is_judged = confirmation.agrees or confirmation.differs or not networks
         if engine == "auto" and not is_judged:
             return self._of_graph(model, networks, given, feeds, outputs, confirmation.reason)
-        return self._judged(loaded, model, confirmation, engine)
+        return self._judged(loaded, model, confirmation, engine, is_stepped=bool(networks))
+
+    @property
+    def _unexplained(self) -> str | None:
+        """The operations of its steps that no family explains, as a line."""
+        return unexplained_words(one for cell in self.route.cells for one in cell.unexplained)
+
+    def confirm(self) -> Confirmation:
+        """Return whether the graph confirms the cells, with the options that the files record."""
+        from lstmstate.graph_model import Confirmation
+
+        try:
+            found = self.confirmation(self.recognised("numpy", {}), {})
+            return found or Confirmation(None, "there is no graph next to the checkpoint")
+        except LstmstateError as error:
+            return Confirmation(None, str(error))
+        finally:
+            self._origin.forget()
 
     def confirmation(
         self,
@@ -198,23 +218,35 @@ class LSTMNetwork:
         return bool(model.confirm(usual.cells, networks, feeds).agrees)
 
     def _judged(
-        self, loaded: Loaded, model: GraphModel, confirmation: Confirmation, engine: str
+        self,
+        loaded: Loaded,
+        model: GraphModel,
+        confirmation: Confirmation,
+        engine: str,
+        *,
+        is_stepped: bool,
     ) -> Loaded:
         """Return cells as the graph judges them.
 
         Raises:
-            UnsupportedError: it contradicts them, or cannot judge cells that nobody asked for.
+            UnsupportedError: it contradicts them, or cannot judge cells that nobody asked for, or
+                that have operations which nothing explains.
         """
         reason = confirmation.reason
+        graph_runs = "`engine='graph'` runs the graph's own step"
         if confirmation.agrees:
             return loaded._replace(confirmed=True, notes=confirmation.notes)
         if confirmation.agrees is False:
             raise UnsupportedError(
                 f"the graph contradicts this cell: {reason}",
                 tensor=self.route.name,
-                advice=None
-                if confirmation.differs
-                else "`engine='graph'` runs the graph's own step",
+                advice=None if confirmation.differs else graph_runs,
+            )
+        if self._unexplained is not None:
+            raise UnsupportedError(
+                f"the graph does not confirm this cell: {reason}",
+                tensor=self.route.name,
+                advice=graph_runs if is_stepped else None,
             )
         if engine == "auto" and model.uses(self.route.cells):
             raise UnsupportedError(
@@ -243,6 +275,7 @@ class LSTMNetwork:
         from lstmstate.engines.arithmetic import FORMS, arithmetic
         from lstmstate.engines.model import Network
         from lstmstate.engines.options import refuse_unknown, settle
+        from lstmstate.loaded import Loaded
 
         settled = {cell.name: settle(cell, given) for cell in self.route.cells}
         refuse_unknown(one for one in settled.values() if one.cell.family in FORMS)
@@ -273,6 +306,7 @@ class LSTMNetwork:
         from lstmstate.engines.arithmetic import FORMS
         from lstmstate.engines.options import ASSUME_DEFAULTS
         from lstmstate.graph_model import UNRECOGNISED
+        from lstmstate.loaded import Loaded
 
         if model is None:
             raise UnsupportedError("there is no graph next to the checkpoint")

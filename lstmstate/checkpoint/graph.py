@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from lstmstate import limits
 from lstmstate.checkpoint import identify, wire
-from lstmstate.checkpoint.functions import Returns, inlined
+from lstmstate.checkpoint.functions import Arguments, Returns, inlined
 from lstmstate.checkpoint.node import Node, parse_node
 from lstmstate.checkpoint.source import LFS_POINTER, read_whole
 from lstmstate.errors import CorruptError, UnsupportedError, located
@@ -45,6 +45,8 @@ class Graph:
         library: its functions, a FunctionDefLibrary as bytes.
         trainable: node names of the trainable variables; None where the graph lists none.
         returns: for each node that calls functions, the tensors that each of them returns.
+        arguments: for each node that is an argument of a function, the node that calls it, and
+            which argument it is.
         damage: what is wrong with the file behind the graph, which itself is whole; None for
             a whole file.
         has_end: whether its GraphDef has what TensorFlow writes behind the nodes. Without it
@@ -62,6 +64,7 @@ class Graph:
         self.tensorflow_version: str | None = None
         self.trainable: frozenset[str] | None = None
         self.returns: Returns = {}
+        self.arguments: Arguments = {}
         self.damage: str | None = None
         self.has_end = False
         self._edges: dict[str, list[Edge]] = {}
@@ -104,7 +107,7 @@ class Graph:
                 self.producer = wire.last_int(wire.message(value).get(1))
 
         if self.library:
-            for node in list(inlined(self.library, self.nodes, self.returns)):
+            for node in list(inlined(self.library, self.nodes, self.returns, self.arguments)):
                 self._add(node)
 
     def _add(self, node: Node) -> None:

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmstate.cells.model import StateWidths
+from lstmstate.cells.names import common_scope
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
-<<<<<<< HEAD
 from lstmstate.recurrence.front import Front, by_place, front_of, origins, tail_of
 from lstmstate.recurrence.joined import joined
 from lstmstate.recurrence.loop import (
@@ -26,13 +26,8 @@ from lstmstate.recurrence.loop import (
     past_selection,
     skip,
 )
-from lstmstate.recurrence.probe import Probe
-from lstmstate.recurrence.sliced import sliced_inputs
-=======
-from lstmstate.recurrence.front import Front, front_of, origins, tail_of
-from lstmstate.recurrence.loop import LoopRecurrence, loop_recurrences, past_selection, skip
 from lstmstate.recurrence.probe import OPEN, Probe
->>>>>>> speed
+from lstmstate.recurrence.sliced import sliced_inputs
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
@@ -319,13 +314,8 @@ def find_recurrences(
             others.append(f"{printable(draft.name)}: {error}")
             sides.append(draft.fronts)
     for at, draft in enumerate(drafts):
-<<<<<<< HEAD
-        own = {name: number for name, number in ends.items() if number != at}
-        before = origins(scope.nodes, [*draft.values, *draft.others], own).recurrences
-        changing = by_place(scope.nodes, draft.values, own) if before else None
-=======
         before = origins(scope.nodes, [*draft.values, *draft.others], ends, at).recurrences
->>>>>>> speed
+        changing = by_place(scope.nodes, draft.values, ends) if before else None
         found.append(
             Recurrence(
                 draft.name,
@@ -408,19 +398,11 @@ def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | No
         except UnsupportedError:
             continue
     nodes = probe.scope.nodes
-<<<<<<< HEAD
     given = [*map(Tensor, one.loop.constants), *(each.source for each in one.loop.variables)]
     outside = [nodes.get(skip(nodes, tensor).node) for tensor in given]
-    sizes: dict[int | None, None] = {}
-    for axes, among in ((1, outside), (2, [*outside, *one.inside.nodes.values()])):
-        shapes = (node.constant_shape() for node in among if node and node.op == "Const")
-        sizes |= dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == axes)
-=======
-    outside = (nodes.get(skip(nodes, Tensor(name)).node) for name in one.loop.constants)
-    shapes = (node.constant_shape() for node in outside if node is not None)
-    rows = (shape[0] for shape in shapes if shape and len(shape) == 2)
+    shapes = [node.constant_shape() or () for node in outside if node is not None]
+    rows = [shape[0] for axes in (1, 2) for shape in shapes if len(shape) == axes]
     sizes = dict.fromkeys([*rows, *one.inside.constant_rows])
->>>>>>> speed
     for size in list(sizes)[:_TRIED]:
         try:
             return Step(one, probe.with_open(size or 1)), None, size
@@ -458,20 +440,6 @@ def _name(variables: Sequence[str], names: Mapping[str, str]) -> tuple[str, bool
     if len(known) == 1:
         return known[0], True
     return common_scope(variables) or (variables[0] if variables else ""), False
-
-
-def common_scope(names: Sequence[str]) -> str:
-    """Return the scope that some names share.
-
-    >>> common_scope(["rnn/cell_0/kernel", "rnn/cell_1/kernel"])
-    'rnn'
-    """
-    common: list[str] = []
-    for level in zip(*(name.split("/")[:-1] for name in names), strict=False):
-        if len(set(level)) != 1:
-            break
-        common.append(level[0])
-    return "/".join(common)
 
 
 def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output:
@@ -761,7 +729,6 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
         UnsupportedError: it has more than one input, or one that is no sequence of vectors.
     """
     every = recurrences.found
-<<<<<<< HEAD
     ways = [_levels(every, [at]) for at in last]
     if len(ways) == 2 and ways[0].keys().isdisjoint(ways[1]):  # each direction is a way of its own
         ways.sort(key=lambda way: any(every[at].is_reversed for at in way))
@@ -773,17 +740,11 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
         for at in sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
     ]
     members = _with_names([every[at] for at in order])
-=======
-    levels = _levels(every, last)
-    order = sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
-    members = tuple(every[at] for at in order)
->>>>>>> speed
     outputs = tuple(dict.fromkeys(every[at].output for at in last))
     for one in members:
         for cell in one.cells:
             _refuse_changed(recurrences.probe, cell)
     tops = [every[at].cells[-1].m for at in last]
-<<<<<<< HEAD
     ms = tuple(
         Output(top.steps, top.place, 0, is_m=True, is_own=False, is_apart=top.is_apart)
         for top in tops
@@ -799,33 +760,10 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
     return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes, backward_from)
 
 
-def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
-    """Return the recurrences that lead to some, with the longest way to them.
-
-    Raises:
-        UnsupportedError: they go in a circle.
-    """
-    levels: dict[int, int] = {}
-    queue = [(at, 0) for at in last]
-    while queue:
-        at, level = queue.pop()
-        if level > len(every):
-            raise UnsupportedError("the graph's recurrences go in a circle")
-        if level >= levels.get(at, -1):
-            levels[at] = level
-            queue += [(one, level + 1) for one in every[at].before]
-    return levels
-
-
 def _with_names(members: Sequence[Recurrence]) -> tuple[Recurrence, ...]:
     """Return recurrences whose cells have names of their own."""
     cells = iter(_distinct(cell for one in members for cell in one.cells))
     return tuple(one._replace(cells=tuple(next(cells) for _ in one.cells)) for one in members)
-=======
-    ms = tuple(Output(top.steps, top.place, 0, is_m=True, is_own=False) for top in tops)
-    given, notes = _input(recurrences, members)
-    return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes)
->>>>>>> speed
 
 
 def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
