@@ -192,6 +192,15 @@ class GraphModel:
                     return True
         return False
 
+    def own_start(self, network: GraphNetwork) -> str | None:
+        """Return a line on the state with which the graph begins, None where that is zeros."""
+        from lstmstate.recurrence.network import own_start
+
+        made = own_start(network, self.recurrences.probe)
+        if made is None:
+            return None
+        return f"the graph starts from a state of its own ({made}), and this run from zeros"
+
     def runner(
         self, network: GraphNetwork, feeds: Mapping[str, Any] | None = None, *, exact: bool = False
     ) -> GraphRunner:

@@ -429,3 +429,60 @@ def test_reversed_features_are_no_reversed_sequence(tmp_path: Path) -> None:
     assert (loaded.engine, loaded.network.is_bidirectional) == ("graph", False)
     ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
     np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("start", "named"),
+    [
+        (lambda tf, x: tf.ones([BATCH, UNITS]), "ones"),
+        (lambda tf, x: tf.tanh(tf.get_variable("first", [BATCH, UNITS])), "first"),
+        (lambda tf, x: tf.pad(x[:, 0], [[0, 0], [0, UNITS - INPUTS]]), "x"),
+        (lambda tf, x: tf.zeros([BATCH, UNITS]), None),
+        (lambda tf, x: tf.placeholder(tf.float32, [None, UNITS], "fed"), None),
+    ],
+)
+def test_a_start_of_the_graph_that_is_not_zeros_is_noted(
+    start: Any, named: str | None, tmp_path: Path
+) -> None:
+    tf = tensorflow()
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
+        both = tf.nn.rnn_cell.LSTMStateTuple(start(tf, x), tf.zeros([BATCH, UNITS]))
+        tf.nn.dynamic_rnn(user_cell(tf, plain), x, initial_state=both)
+        session.run(tf.global_variables_initializer())
+        prefix = tf.train.Saver().save(session, str(tmp_path / "model.ckpt"))
+    line = lstmstate.open_checkpoint(prefix).network().own_start()
+    assert (line is None) if named is None else (line and named in line and "zeros" in line)
+
+
+def before_loop(change: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    return lambda tf, x, state: tf.nn.dynamic_rnn(
+        user_cell(tf, plain), change(tf, x), initial_state=state
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "problem"),
+    [
+        (before_loop(lambda tf, x: tf.cumsum(x, 1)), "more than x, c and m"),
+        (before_loop(lambda tf, x: tf.concat([x[:, 1:], x[:, :1]], 1)), "more than x, c and m"),
+        (counted(reset_late), "number of the step"),
+        (in_loop(zoneout), None),
+    ],
+)
+def test_a_graph_is_run_in_parts_only_where_that_gives_the_same(
+    build: Any, problem: str | None, tmp_path: Path
+) -> None:
+    prefix, x, state, expected = saved(tmp_path, build)
+    network = lstmstate.open_checkpoint(prefix).network()
+    parts = [x[:, :2], x[:, 2:]]
+    if problem is not None:
+        for run in (lambda: network.run_chunks(parts, state), lambda: network.step(x[:, 0], state)):
+            with warnings.catch_warnings(), pytest.raises(UnsupportedError, match=problem):
+                warnings.simplefilter("ignore")
+                run()
+        return
+    with pytest.warns(UserWarning, match="own step is run"):
+        ran = list(network.run_chunks(parts, state))
+    outputs = np.concatenate([part for part, _ in ran], 1)
+    np.testing.assert_allclose(outputs, expected[0], atol=2e-6)
