@@ -411,7 +411,7 @@ def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
     stages: list[tuple[tuple[Cell, ...], ...]] = []
     before: Recurrence | None = None
     for one in network.recurrences:
-        chain = tuple(known.get(cell.name) or _unrecognised(cell) for cell in one.cells)
+        chain = tuple(_known(cell, known) or _unrecognised(cell) for cell in one.cells)
         if before is not None and one.is_reversed and before.before == one.before:
             stages[-1] = (*stages[-1], chain)
         else:
@@ -423,6 +423,13 @@ def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
     is_stack = len(names) > 1
     shared = common_scope([f"{name}/" for name in names])
     return Route(shared or names[0] if is_stack else names[0], tuple(stages), is_stack)
+
+
+def _known(cell: RecurrentCell, known: Mapping[str, Cell]) -> Cell | None:
+    """Return what is known of a cell by its name, or by that of its first use."""
+    name, _, _ = cell.name.partition("#")
+    found = known.get(cell.name) or known.get(name)
+    return None if found is None else found._replace(name=cell.name)
 
 
 def _unrecognised(cell: RecurrentCell) -> Cell:
