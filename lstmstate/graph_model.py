@@ -192,6 +192,15 @@ class GraphModel:
                     return True
         return False
 
+    def own_start(self, network: GraphNetwork) -> str | None:
+        """Return a line on the state with which the graph begins, None where that is zeros."""
+        from lstmstate.recurrence.network import own_start
+
+        made = own_start(network, self.recurrences.probe)
+        if made is None:
+            return None
+        return f"the graph starts from a state of its own ({made}), and this run from zeros"
+
     def runner(
         self, network: GraphNetwork, feeds: Mapping[str, Any] | None = None, *, exact: bool = False
     ) -> GraphRunner:
@@ -402,7 +411,7 @@ def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
     stages: list[tuple[tuple[Cell, ...], ...]] = []
     before: Recurrence | None = None
     chains = [
-        tuple(known.get(cell.name) or _unrecognised(cell) for cell in one.cells)
+        tuple(_known(cell, known) or _unrecognised(cell) for cell in one.cells)
         for one in network.recurrences
     ]
     if network.backward_from is not None:
@@ -419,6 +428,13 @@ def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
     is_stack = len(names) > 1
     shared = common_scope([f"{name}/" for name in names])
     return Route(shared or names[0] if is_stack else names[0], tuple(stages), is_stack)
+
+
+def _known(cell: RecurrentCell, known: Mapping[str, Cell]) -> Cell | None:
+    """Return what is known of a cell by its name, or by that of its first use."""
+    name, _, _ = cell.name.partition("#")
+    found = known.get(cell.name) or known.get(name)
+    return None if found is None else found._replace(name=cell.name)
 
 
 def _unrecognised(cell: RecurrentCell) -> Cell:

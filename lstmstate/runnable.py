@@ -349,6 +349,13 @@ class LSTMNetwork:
                 warnings.warn(f"{self._path}: {line}", stacklevel=4)
         return loaded
 
+    def own_start(self) -> str | None:
+        """Return a line on the state with which the graph begins, None where that is zeros."""
+        model = self._origin.model()
+        found = self.graph_networks()
+        lines = [model.own_start(one) for one in found] if model is not None else []
+        return lines[0] if lines and all(lines) else None
+
     def zero_state(self, batch: int = 1) -> State:
         """Return the state of zeros: c `[batch, num_units]` and m of each cell."""
         return self.load().zero_state(batch)
@@ -416,12 +423,9 @@ class LSTMNetwork:
         Raises:
             LstmstateError: as for `run`; or a cell runs backward, and needs the end first.
         """
-        if self._ready(engine, options).network.is_bidirectional:
-            raise UnsupportedError(
-                "a backward cell begins at the end of a sequence: it is not run in parts",
-                path=self._path,
-                tensor=self.route.name,
-            )
+        loaded = self._ready(engine, options)
+        with located(self._path):
+            loaded.refuse_parts()
         return self._parts(chunks, state, time_major, engine, options)
 
     def _parts(
@@ -443,6 +447,9 @@ class LSTMNetwork:
         import numpy as np
 
         loaded = self._ready(engine, options)  # which knows no other keywords of `run`
+        if not loaded.network.is_bidirectional:
+            with located(self._path):
+                loaded.refuse_parts()
         row = np.asarray(x)
         if row.ndim != 2 + len(loaded.network.first.spatial):
             raise LstmstateError(f"a step takes [batch, input_size], and this is {list(row.shape)}")

@@ -175,6 +175,9 @@ class _Job:
                 path=ckpt.prefix,
                 advice="leave --carry-state out",
             )
+        if flags["carry_state"]:
+            with located(ckpt.prefix):
+                self._loaded.refuse_parts()
         options.say_settled(self._loaded.settled, strict=flags["strict"], quiet=quiet)
         options.note([*self._loaded.notes, *self._loaded.not_finite], quiet=quiet)
         self._keep = "cmijfo" if flags["trace"] else "cm" if flags["all_states"] else ""
@@ -183,7 +186,8 @@ class _Job:
         )
         self._state = self._first_state()
         if self._state is None and not flags["zero_state"]:
-            line = stored_start(ckpt, (cell.name for cell in network.route.cells))
+            names = [cell.name for cell in network.route.cells]
+            line = stored_start(ckpt, names) or network.own_start()
             options.note([line] if line else [], quiet=quiet)
         self._targets = self._names(inputs)
         self._refuse_state_out()
