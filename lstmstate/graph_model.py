@@ -68,11 +68,13 @@ class Confirmation(NamedTuple):
         agrees: None where the graph cannot answer.
         reason: why it does not agree, or cannot answer.
         differs: whether the graph uses the cells in several places, and not alike.
+        notes: what the graph does wherever it uses the cells, and a run leaves out.
     """
 
     agrees: bool | None
     reason: str | None
     differs: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class GraphModel:
@@ -237,17 +239,25 @@ class GraphModel:
             reason = "; ".join(self.refused[:3]) or "the graph does not step these cells"
             return Confirmation(None, reason)
         problems = []
+        left_out = []
         for one in found:
             try:
-                problem = self.differing(network, one, feeds)
+                runner = self.runner(one, feeds, exact=True)
+                problem = _differ(_differing(network, one, runner)) or one.causes
             except LstmstateError as error:
                 return Confirmation(None, str(error))
+            left_out.append(runner.notes)
             if problem:
-                problems.append(f"{' and '.join(problem[:2])} of the graph's own step differ")
-        if problems and (len(problems) < len(found) or not self._are_alike(found, feeds)):
+                problems.append(problem)
+        are_alike = len(problems) in (0, len(found)) and (
+            len(found) == 1 or not problems or self._are_alike(found, feeds)
+        )
+        if not are_alike:
             reason = f"the graph uses the cell {len(found)} times, and not alike: {problems[0]}"
             return Confirmation(False, reason, differs=True)
-        return Confirmation(not problems, problems[0] if problems else None)
+        if problems:
+            return Confirmation(False, problems[0])
+        return Confirmation(True, None, notes=min(left_out, key=len))
 
     def confirm_part(
         self, network: Network, around: GraphNetwork, names: Iterable[str]
@@ -258,13 +268,14 @@ class GraphModel:
             network: all cells of the graph's network, as they were recognised.
         """
         try:
-            problem = self.differing(network, around, None)
+            problem = _differing(network, around, self.runner(around, exact=True))
         except LstmstateError as error:
             return Confirmation(None, str(error))
         own = [f"{half} of {printable(name) or 'the cell'}" for name in names for half in "cm"]
         wrong = [label for label in problem if label in own or "widths" in label]
-        if wrong:
-            return Confirmation(False, f"{wrong[0]} of the graph's own step differ")
+        reason = _differ(wrong[:1]) or around.causes
+        if reason:
+            return Confirmation(False, reason)
         return Confirmation(True, None)
 
     def networks_around(self, cells: Iterable[str]) -> list[GraphNetwork]:
@@ -276,15 +287,9 @@ class GraphModel:
         """Return the cells of a network in the order in which data runs through them."""
         return route_of(network, {cell.name: cell for cell in self._recognition.cells})
 
-    def differing(
-        self, network: Network, graph: GraphNetwork, feeds: Mapping[str, Any] | None
-    ) -> list[str]:
-        """Return what differs between a recognised network and one of the graph.
 
-        Raises:
-            LstmstateError: the graph cannot be evaluated.
-        """
-        return _differing(network, graph, self.runner(graph, feeds, exact=True))
+def _differ(labels: Sequence[str]) -> str | None:
+    return f"{' and '.join(labels[:2])} of the graph's own step differ" if labels else None
 
 
 def _differing(network: Network, graph: GraphNetwork, runner: GraphRunner) -> list[str]:

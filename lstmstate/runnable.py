@@ -225,7 +225,7 @@ class LSTMNetwork:
         """
         reason = confirmation.reason
         if confirmation.agrees:
-            return loaded._replace(confirmed=True)
+            return loaded._replace(confirmed=True, notes=confirmation.notes)
         if confirmation.agrees is False:
             raise UnsupportedError(
                 f"the graph contradicts this cell: {reason}",

@@ -248,9 +248,13 @@ def _states(
     way = _between(scope, made[0], taken[1])
     if way is None:
         return None
-    changed = list(way)
-    while len(changed) > 1 and changed[-1].op in _CUTS and changed[-2].op in _JOINS:
-        del changed[-2:]  # c and m side by side, taken apart again by the next step
+    changed: list[Node] = []
+    for node in way:
+        joined = next((one for one in reversed(changed) if one.op != "Identity"), None)
+        if node.op in _CUTS and joined is not None and joined.op in _JOINS:
+            del changed[changed.index(joined) :]  # taken apart again by the next step
+        else:
+            changed.append(node)
     if entry and entry == [node.op for node in changed if node.op != "Identity"]:
         changed = []
     elif entry:

@@ -15,9 +15,17 @@ from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
-from lstmstate.recurrence.front import Front, front_of, origins, tail_of
-from lstmstate.recurrence.loop import LoopRecurrence, loop_recurrences, past_selection, skip
+from lstmstate.recurrence.front import Front, by_place, front_of, origins, tail_of
+from lstmstate.recurrence.joined import joined
+from lstmstate.recurrence.loop import (
+    LoopRecurrence,
+    SequenceInput,
+    loop_recurrences,
+    past_selection,
+    skip,
+)
 from lstmstate.recurrence.probe import Probe
+from lstmstate.recurrence.sliced import sliced_inputs
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
@@ -75,11 +83,12 @@ class Port(NamedTuple):
         source: the tensor that the graph itself begins with.
         final: the tensor that has the state after the last step.
         exit: where in it the state is.
-        steps: the tensors that have it after every step: one for all of them, or one for each.
+        steps: the tensors that have it after every step.
         place: where in each step it is.
         width: of its last axis.
         dtype: its NumPy type.
         spatial: the sizes of the axes between the batch and the last.
+        is_apart: whether there is a tensor for each step, and not one for all.
     """
 
     initial: Tensor
@@ -92,6 +101,7 @@ class Port(NamedTuple):
     width: int
     dtype: str
     spatial: tuple[int, ...] = ()
+    is_apart: bool = False
 
 
 class Cell(NamedTuple):
@@ -129,6 +139,7 @@ class Output(NamedTuple):
         time_axis: where time is in a tensor of all steps.
         is_m: whether it is the m of the last cell.
         is_own: whether the cell itself makes it, though it is not its m.
+        is_apart: whether there is a tensor for each step, and not one for all.
     """
 
     tensors: tuple[Tensor, ...]
@@ -136,6 +147,7 @@ class Output(NamedTuple):
     time_axis: int
     is_m: bool
     is_own: bool
+    is_apart: bool = False
 
 
 class Recurrence(NamedTuple):
@@ -146,6 +158,8 @@ class Recurrence(NamedTuple):
         before: the numbers of the recurrences that it reads.
         steps: how many there are, None where the sequence decides.
         batch: the size of the batch, where a constant of the step asks for one.
+        causes: what else decides its states than x and the states before, None where nothing does.
+        extra: how many values it carries besides c and m of its cells.
     """
 
     name: str
@@ -155,6 +169,8 @@ class Recurrence(NamedTuple):
     output: Output
     steps: int | None
     batch: int | None
+    causes: str | None
+    extra: int
 
     @property
     def is_reversed(self) -> bool:
@@ -171,6 +187,7 @@ class Input(NamedTuple):
         sizes: its static shape, None for what is open.
         width: of its last axis.
         dtype: the NumPy type of its values.
+        causes: an operation between it and the loop that may treat steps by their place.
     """
 
     tensor: Tensor
@@ -178,6 +195,7 @@ class Input(NamedTuple):
     sizes: tuple[int | None, ...]
     width: int
     dtype: str
+    causes: str | None = None
 
     @property
     def spatial(self) -> tuple[int, ...]:
@@ -213,6 +231,12 @@ class GraphNetwork(NamedTuple):
         return next((one.steps for one in self.recurrences if one.steps is not None), None)
 
     @property
+    def causes(self) -> str | None:
+        """What else decides its states than x and the states before, None where nothing does."""
+        every = (*(one.causes for one in self.recurrences), self.input.causes)
+        return next((causes for causes in every if causes is not None), None)
+
+    @property
     def is_reversed(self) -> bool:
         """Whether some of it begins at the end of the sequence."""
         return any(one.is_reversed for one in self.recurrences)
@@ -235,18 +259,23 @@ class _Draft(NamedTuple):
     """A recurrence before it is known which others it reads.
 
     Attributes:
-        values: the tensors of the sequences that its first cell reads, and the other ones.
+        values: the tensors of the sequences that its first cell reads.
+        fronts: where they come from.
+        others: the other sequences.
         ends: the nodes that give what it makes.
     """
 
     name: str
     cells: tuple[Cell, ...]
     values: tuple[Tensor, ...]
+    fronts: tuple[Front, ...]
     others: tuple[Tensor, ...]
     ends: tuple[str, ...]
     output: Output
     steps: int | None = None
     batch: int | None = None
+    causes: str | None = None
+    extra: int = 0
     is_chain: bool = False
 
 
@@ -274,15 +303,15 @@ def find_recurrences(
     found = []
     sides: list[tuple[Front, ...]] = []
     for draft in drafts:
-        fronts = tuple(front_of(scope.nodes, value) for value in draft.values)
         try:
-            sides.append(_chain_front(probe, draft, ends) if draft.is_chain else fronts)
+            sides.append(_chain_front(probe, draft, ends) if draft.is_chain else draft.fronts)
         except LstmstateError as error:
             others.append(f"{printable(draft.name)}: {error}")
-            sides.append(fronts)
+            sides.append(draft.fronts)
     for at, draft in enumerate(drafts):
         own = {name: number for name, number in ends.items() if number != at}
         before = origins(scope.nodes, [*draft.values, *draft.others], own).recurrences
+        changing = by_place(scope.nodes, draft.values, own) if before else None
         found.append(
             Recurrence(
                 draft.name,
@@ -292,6 +321,8 @@ def find_recurrences(
                 draft.output,
                 draft.steps,
                 draft.batch,
+                draft.causes or (changing and _before_the_loop(changing)),
+                draft.extra,
             )
         )
     return Recurrences(probe, tuple(found), tuple(others))
@@ -302,34 +333,50 @@ def find_recurrences(
 
 def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[_Draft]:
     """Yield the loops with cells in them."""
-    for one in loop_recurrences(probe.scope):
-        name = printable(one.loop.name)
+    for loop in loop_recurrences(probe.scope):
+        name = printable(loop.loop.name)
         try:
+            one = loop._replace(inputs=(*loop.inputs, *sliced_inputs(loop, probe)))
             step, steps, batch = _step(one, probe)
             pairs = step.pairs()
             if not pairs:
                 others.append(f"{name}: it carries no c and m of an LSTM")
                 continue
-            cells = _distinct(_cell(one, step, pair, names) for pair in pairs)
+            cells = tuple(_cell(one, step, pair, names) for pair in pairs)
             into = step.elements_into(pairs[0])
             used = [item for item in one.inputs if item.element in step.used]
+            first = [item for item in used if item.element in into]
             yield _Draft(
                 one.loop.name,
                 cells,
-                tuple(item.value for item in used if item.element in into),
+                tuple(item.value for item in first),
+                tuple(_front_of_loop(probe, item) for item in first),
                 tuple(item.value for item in used if item.element not in into),
                 tuple(one.loop.exits) or (one.loop.name,),
                 _output(probe.scope, one, cells[-1], pairs[-1]),
                 steps,
                 batch,
+                step.other_causes(pairs),
+                len(step.parts) - 2 * len(cells),
             )
         except LstmstateError as error:
             others.append(f"{name}: {error}")
 
 
+def _front_of_loop(probe: Probe, given: SequenceInput) -> Front:
+    is_turned, is_backward = given.axis == 1, given.is_backward
+    return front_of(probe.scope.nodes, given.value, turned=is_turned, backward=is_backward)
+
+
 def _distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Return cells without those that have the name of one before: states of its wrapper."""
-    return tuple({cell.name: cell for cell in reversed(list(cells))}.values())[::-1]
+    """Return cells with names of their own: one that is used again has another state."""
+    found: list[Cell] = []
+    count: dict[str, int] = {}
+    for cell in cells:
+        count[cell.name] = count.get(cell.name, 0) + 1
+        number = count[cell.name]
+        found.append(cell if number == 1 else cell._replace(name=f"{cell.name}#{number}"))
+    return tuple(found)
 
 
 def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | None]:
@@ -347,13 +394,12 @@ def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | No
         except UnsupportedError:
             continue
     nodes = probe.scope.nodes
-    outside = (nodes.get(skip(nodes, Tensor(name)).node) for name in one.loop.constants)
-    shapes = (
-        node.constant_shape()
-        for node in (*outside, *one.inside.nodes.values())
-        if node is not None and node.op == "Const"
-    )
-    sizes = dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == 2)
+    given = [*map(Tensor, one.loop.constants), *(each.source for each in one.loop.variables)]
+    outside = [nodes.get(skip(nodes, tensor).node) for tensor in given]
+    sizes: dict[int | None, None] = {}
+    for axes, among in ((1, outside), (2, [*outside, *one.inside.nodes.values()])):
+        shapes = (node.constant_shape() for node in among if node and node.op == "Const")
+        sizes |= dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == axes)
     for size in list(sizes)[:_TRIED]:
         try:
             return Step(one, probe.with_open(size or 1)), None, size
@@ -506,7 +552,9 @@ def _sequence_ops(probe: Probe, names: Mapping[str, str], others: list[str]) -> 
         tail = tail_of(scope, every_m)
         out = tail if tail.reversed else Front(every_m, False, False)
         output = Output((out.tensor,), (), int(out.turned), is_m=True, is_own=False)
-        yield _Draft(node.name, (cell,), (given[places.x],), (), (node.name,), output)
+        x = given[places.x]
+        fronts = (front_of(scope.nodes, x),)
+        yield _Draft(node.name, (cell,), (x,), fronts, (), (node.name,), output)
 
 
 # ---- steps without a loop
@@ -533,6 +581,7 @@ def _chains(
                 (),
                 value.shape[-1],
                 str(value.dtype),
+                is_apart=True,
             )
             for states, value in zip((chain.c, chain.m), shapes, strict=True)
         ]
@@ -540,24 +589,21 @@ def _chains(
         cell = Cell(name, ports[0], ports[1], chain.scope, is_known)
         ends = tuple(tensor.node for states in (chain.c, chain.m) for tensor in states[1:])
         output = _packed(probe.scope, chain)
-        yield _Draft(chain.scope, (cell,), chain.x, (), ends, output, len(chain.x), is_chain=True)
+        fronts = tuple(front_of(probe.scope.nodes, x) for x in chain.x)
+        steps = len(chain.x)
+        yield _Draft(chain.scope, (cell,), chain.x, fronts, (), ends, output, steps, is_chain=True)
 
 
 def _packed(scope: Scope, chain: Chain) -> Output:
-    """Return the tensor into which the steps of a chain are packed, or m of each step."""
-    steps = chain.m[1:]
-    queue, seen = [steps[0].node], {steps[0].node}
-    while queue and len(seen) < _NEAR and len(steps) > 1:
-        for user, _ in scope.users.get(queue.pop(0), ()):
-            given = data_inputs(user)
-            if user.op == "Pack" and len(given) == len(steps):
-                is_m = tuple(given) in (steps, steps[::-1])
-                axis = user.number("axis") or 0
-                return Output((Tensor(user.name),), (), axis, is_m=is_m, is_own=False)
-            if user.name not in seen and user.op in ("Add", "AddV2", "Mul", "Relu", "Identity"):
-                seen.add(user.name)
-                queue.append(user.name)
-    return Output(steps, (), 0, is_m=True, is_own=False)
+    """Return what the graph joins of the steps of a chain: m where it does not join another."""
+    found = joined(scope, chain)
+    if not found:
+        return Output(chain.m[1:], (), 0, is_m=True, is_own=False, is_apart=True)
+    values, is_m = found[0]
+    within = f"{values[0].node.rpartition('/')[0]}/".startswith(f"{chain.scope}/")
+    is_own = within and not _leads_to(scope.nodes, values[0], chain.m[1])
+    is_own = not is_m and (is_own or len(found) > 1)
+    return Output(values, (), 0, is_m=is_m, is_own=is_own, is_apart=True)
 
 
 def _chain_front(probe: Probe, draft: _Draft, ends: Mapping[str, int]) -> tuple[Front, ...]:
@@ -689,15 +735,30 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
             levels[at] = level
             queue += [(one, level + 1) for one in every[at].before]
     order = sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
-    members = tuple(every[at] for at in order)
+    members = _with_names([every[at] for at in order])
     outputs = tuple(dict.fromkeys(every[at].output for at in last))
     for one in members:
         for cell in one.cells:
             _refuse_changed(recurrences.probe, cell)
     tops = [every[at].cells[-1].m for at in last]
-    ms = tuple(Output(top.steps, top.place, 0, is_m=True, is_own=False) for top in tops)
+    ms = tuple(
+        Output(top.steps, top.place, 0, is_m=True, is_own=False, is_apart=top.is_apart)
+        for top in tops
+    )
     given, notes = _input(recurrences, members)
+    extra = sum(one.extra for one in members)
+    if extra:
+        notes += (
+            f"the graph carries {count(extra, 'more value')} from step to step: they begin as in "
+            "the graph, and the state does not have them",
+        )
     return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes)
+
+
+def _with_names(members: Sequence[Recurrence]) -> tuple[Recurrence, ...]:
+    """Return recurrences whose cells have names of their own."""
+    cells = iter(_distinct(cell for one in members for cell in one.cells))
+    return tuple(one._replace(cells=tuple(next(cells) for _ in one.cells)) for one in members)
 
 
 def _refuse_changed(probe: Probe, cell: Cell) -> None:
@@ -732,6 +793,7 @@ def _input(
     ((tensor, front),) = fronts.items()
     sizes, kind = probe.describe(tensor)
     notes: tuple[str, ...] = ()
+    causes = None
     if not probe.is_fed(tensor):
         way = origins(nodes, [tensor], {})
         fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
@@ -739,6 +801,8 @@ def _input(
         if len(fed) == 1 and len(first) == len(sizes) > 2 and first[2:] == sizes[2:]:
             kinds = ", ".join(dict.fromkeys(node.op for node in way.operations[:6]))
             notes = (f"x is fed at {printable(fed[0].node)}, before {kinds}",)
+            changing = by_place(nodes, [tensor], ())
+            causes = changing and _before_the_loop(changing)
             front = front._replace(turned=probe.is_turned(fed[0], tensor) ^ front.turned)
             tensor, (sizes, kind) = fed[0], probe.describe(fed[0])
         elif way.sources:
@@ -754,4 +818,8 @@ def _input(
     batch = next((one.batch for one in members if one.batch is not None), None)
     if batch is not None:
         sizes = (batch, *sizes[1:]) if front.turned else (sizes[0], batch, *sizes[2:])
-    return Input(tensor, int(front.turned), sizes, width, kind), notes
+    return Input(tensor, int(front.turned), sizes, width, kind, causes), notes
+
+
+def _before_the_loop(operation: str) -> str:
+    return f"{operation}, before the loop, may treat steps by their place"
