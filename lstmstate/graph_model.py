@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Network, Pair, Runner
     from lstmstate.recurrence.network import Cell as RecurrentCell
     from lstmstate.recurrence.network import GraphNetwork, Recurrence, Recurrences
+    from lstmstate.recurrence.start import Start
     from lstmstate.recurrence.variables import GraphVariables
 
 # What hands on a variable, and what only keeps it: saves, initialises, trains or watches it.
@@ -192,15 +193,6 @@ class GraphModel:
                     return True
         return False
 
-    def own_start(self, network: GraphNetwork) -> str | None:
-        """Return a line on the state with which the graph begins, None where that is zeros."""
-        from lstmstate.recurrence.network import own_start
-
-        made = own_start(network, self.recurrences.probe)
-        if made is None:
-            return None
-        return f"the graph starts from a state of its own ({made}), and this run from zeros"
-
     def runner(
         self, network: GraphNetwork, feeds: Mapping[str, Any] | None = None, *, exact: bool = False
     ) -> GraphRunner:
@@ -208,6 +200,28 @@ class GraphModel:
         from lstmstate.engines.graph_engine import GraphRunner
 
         return GraphRunner(network, self.variables, feeds, exact=exact)
+
+    def starts(
+        self,
+        cells: Iterable[str],
+        networks: Sequence[GraphNetwork],
+        feeds: Mapping[str, Any] | None = None,
+        batch: int | None = None,
+    ) -> list[Start]:
+        """Return what the graph begins some cells with, in each network that has them.
+
+        Args:
+            feeds: values for placeholders other than x and the state.
+            batch: how many rows x has; see `recurrence.start.start`.
+        """
+        from lstmstate.engines.graph_engine import fed_values
+        from lstmstate.recurrence.start import start
+
+        names = frozenset(cells)
+        return [
+            start(one, names, self.variables, fed_values(one.scope, feeds), batch)
+            for one in networks or self.networks_around(names)
+        ]
 
     def confirm(
         self,

@@ -555,30 +555,6 @@ def test_directions_that_never_meet_follow_one_another(tmp_path: Path) -> None:
     assert network.load().confirmed
 
 
-@pytest.mark.parametrize(
-    ("start", "named"),
-    [
-        (lambda tf, x: tf.ones([BATCH, UNITS]), "ones"),
-        (lambda tf, x: tf.tanh(tf.get_variable("first", [BATCH, UNITS])), "first"),
-        (lambda tf, x: tf.pad(x[:, 0], [[0, 0], [0, UNITS - INPUTS]]), "x"),
-        (lambda tf, x: tf.zeros([BATCH, UNITS]), None),
-        (lambda tf, x: tf.placeholder(tf.float32, [None, UNITS], "fed"), None),
-    ],
-)
-def test_a_start_of_the_graph_that_is_not_zeros_is_noted(
-    start: Any, named: str | None, tmp_path: Path
-) -> None:
-    tf = tensorflow()
-    with tf.Graph().as_default(), tf.Session() as session:
-        x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
-        both = tf.nn.rnn_cell.LSTMStateTuple(start(tf, x), tf.zeros([BATCH, UNITS]))
-        tf.nn.dynamic_rnn(user_cell(tf, plain), x, initial_state=both)
-        session.run(tf.global_variables_initializer())
-        prefix = tf.train.Saver().save(session, str(tmp_path / "model.ckpt"))
-    line = lstmstate.open_checkpoint(prefix).network().own_start()
-    assert (line is None) if named is None else (line and named in line and "zeros" in line)
-
-
 def before_loop(change: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
     return lambda tf, x, state: tf.nn.dynamic_rnn(
         user_cell(tf, plain), change(tf, x), initial_state=state

@@ -62,10 +62,7 @@ class GraphRunner:
     ) -> None:
         self.network = network
         self._variable = variable
-        self._feeds = {
-            Tensor(name): _as_fed(network.scope, name, value)
-            for name, value in (feeds or {}).items()
-        }
+        self._feeds = fed_values(network.scope, feeds)
         self._exact = exact
         self._plans: dict[tuple[str, float], tuple[Plan, BoundPlan]] = {}
         self._lengths: set[Tensor] = set()
@@ -372,6 +369,15 @@ def _sequence(output: Output, values: Sequence[Any]) -> Any:
     """Return an output, time first."""
     found = _stacked(values, is_apart=output.is_apart)
     return take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
+
+
+def fed_values(scope: Scope, feeds: Mapping[str, Any] | None) -> dict[Tensor, Any]:
+    """Return the values that a user feeds, in the types of their placeholders.
+
+    Raises:
+        LstmstateError: the graph has no such placeholder.
+    """
+    return {Tensor(name): _as_fed(scope, name, value) for name, value in (feeds or {}).items()}
 
 
 def _as_fed(scope: Scope, name: str, value: Any) -> Any:

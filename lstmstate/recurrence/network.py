@@ -766,26 +766,6 @@ def _with_names(members: Sequence[Recurrence]) -> tuple[Recurrence, ...]:
     return tuple(one._replace(cells=tuple(next(cells) for _ in one.cells)) for one in members)
 
 
-def own_start(network: GraphNetwork, probe: Probe) -> str | None:
-    """Return what a graph's own states before the first step are made of, None for zeros.
-
-    A state that is only fed has no value of its own.
-    """
-    for cell in network.cells:
-        for port in (cell.c, cell.m):
-            way = origins(probe.scope.nodes, [port.source], {})
-            changing = [node for node in way.operations if node.op not in _LAYING]
-            if way.sources and not changing:
-                continue
-            with suppress(LstmstateError):
-                (value,) = probe.values([port.source])
-                if np.any(value):
-                    names = [*way.variables, *(node.name for node in (*way.sources, *changing))]
-                    made = dict.fromkeys([*names, port.source.node])
-                    return ", ".join(map(printable, list(made)[:3]))
-    return None
-
-
 def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
     """Return how far each recurrence is from the last ones: the longest way counts.
 
