@@ -9,7 +9,7 @@ does in loops of 1.x. Message: core/framework/function.proto (v1.15.0).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from lstmstate.checkpoint import wire
@@ -20,6 +20,24 @@ INLINED = "\0"  # what the names of nodes out of functions begin with
 # The attributes that name a function, and how many inputs come before its arguments.
 _CALLS = {"body": 0, "then_branch": 1, "else_branch": 1, "f": 0}
 
+# Outputs of operations that have several with names of their own, as functions refer to them.
+_OUTPUTS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"),
+        ("y", "batch_mean", "batch_variance", "reserve_space_1", "reserve_space_2"),
+    ),
+    **dict.fromkeys(
+        ("LSTMBlockCell", "BlockLSTM", "BlockLSTMV2"), ("i", "cs", "f", "o", "ci", "co", "h")
+    ),
+    "TensorArrayV3": ("handle", "flow"),
+    "TensorArrayConcatV3": ("value", "lengths"),
+    "TensorListPopBack": ("output_handle", "tensor"),
+    "Switch": ("output_false", "output_true"),
+    "Merge": ("output", "value_index"),
+    "SoftmaxCrossEntropyWithLogits": ("loss", "backprop"),
+    "Unique": ("y", "idx"),
+    "TopKV2": ("values", "indices"),
+}
 
 Returns = dict[str, list[list[str]]]
 Arguments = dict[str, tuple[str, int]]
@@ -46,25 +64,47 @@ def inlined(
             function = functions.pop(caller.function(attribute) or "", None)
             if function is not None:
                 given = [tensor for tensor in caller.inputs if not tensor.startswith("^")]
-                returns.setdefault(caller.name, []).append(function.outputs)
+                built, outputs = function.build(caller.name, given[before:])
+                returns.setdefault(caller.name, []).append(outputs)
                 for at, argument in enumerate(function.arguments):
                     taken[argument] = caller.name, at
-                for node in function.build(caller.name, given[before:]):
-                    queue.append(node)
-                    yield node
+                queue.extend(built)
+                yield from built
 
 
 class _Function(NamedTuple):
     """The body of a function, to be laid in.
 
     Attributes:
+        scope: what the names of its nodes begin with.
         arguments: the nodes that are its arguments.
-        outputs: the tensors that it returns.
+        returned: the tensors that it returns, as it writes them.
+        bodies: its NodeDefs.
     """
 
-    build: Callable[[str, list[str]], Iterator[Node]]
+    scope: str
     arguments: list[str]
-    outputs: list[str]
+    returned: list[str]
+    bodies: list[bytes]
+
+    def build(self, frame: str, given: list[str]) -> tuple[list[Node], list[str]]:
+        """Return the nodes for a call, and the tensors that they return."""
+        parsed = [parse_node(body) for body in self.bodies]
+        kinds = {node.name: node.op for node in parsed}
+
+        def tensor(text: str) -> str:
+            control = "^" if text.startswith("^") else ""
+            return f"{control}{self.scope}/{as_in_graph(text.removeprefix('^'), kinds)}"
+
+        nodes = [
+            Node(argument, "Enter", [value], [], frame)
+            for argument, value in zip(self.arguments, given, strict=False)
+        ]
+        nodes += [
+            Node(f"{self.scope}/{node.name}", node.op, [*map(tensor, node.inputs)], node.attributes)
+            for node in parsed
+        ]
+        return nodes, [*map(tensor, self.returned)]
 
 
 def _function(data: bytes, scope: str) -> tuple[str, _Function]:
@@ -87,21 +127,25 @@ def _function(data: bytes, scope: str) -> tuple[str, _Function]:
         wire.text(wire.last_bytes(entry.get(1))): wire.text(wire.last_bytes(entry.get(2)))
         for entry in entries
     }
-
-    def build(frame: str, given: list[str]) -> Iterator[Node]:
-        for argument, tensor in zip(arguments, given, strict=False):
-            yield Node(f"{scope}/{argument}", "Enter", [tensor], [], frame)
-        for body in wire.all_bytes(found.get(3)):
-            node = parse_node(body)
-            inputs = [_input(scope, tensor) for tensor in node.inputs]
-            yield Node(f"{scope}/{node.name}", node.op, inputs, node.attributes)
-
-    outputs = [_input(scope, returned.get(result, "")) for result in results]
-    return name, _Function(build, [f"{scope}/{one}" for one in arguments], outputs)
+    texts = [returned.get(result, "") for result in results]
+    return name, _Function(
+        scope, [f"{scope}/{one}" for one in arguments], texts, wire.all_bytes(found.get(3))
+    )
 
 
-def _input(scope: str, tensor: str) -> str:
-    """Return an input of a body's node as the graph writes it: "node:output:2" is "node:2"."""
-    node, *port = tensor.removeprefix("^").split(":")
-    control = "^" if tensor.startswith("^") else ""
-    return f"{control}{scope}/{node}" + (f":{port[-1]}" if port else "")
+def as_in_graph(tensor: str, kinds: Mapping[str, str]) -> str:
+    """Return a tensor as a graph writes it: "node:output:2" of a function's body is "node:2".
+
+    Args:
+        kinds: the operations of the body's nodes by name.
+
+    >>> as_in_graph("cell:h:0", {"cell": "LSTMBlockCell"})
+    'cell:6'
+    """
+    node, *rest = tensor.split(":")
+    if len(rest) != 2:
+        return tensor
+    output, index = rest
+    names = _OUTPUTS.get(kinds.get(node, ""), ())
+    first = names.index(output) if output in names else 0
+    return f"{node}:{first + (int(index) if index.isdecimal() else 0)}"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from lstmstate.checkpoint import wire
+from lstmstate.checkpoint.functions import as_in_graph
 from lstmstate.checkpoint.node import Node, parse_node
-from lstmstate.graph.operations import OUTPUTS
 
 
 class FunctionBody(NamedTuple):
@@ -39,8 +39,9 @@ def read_functions(library: bytes) -> dict[str, FunctionBody]:
         for body in wire.all_bytes(fields.get(3)):
             node = parse_node(body)
             nodes[node.name] = node
+        kinds = {name: node.op for name, node in nodes.items()}
         renamed = {
-            name: Node(name, node.op, [_tensor(nodes, t) for t in node.inputs], node.attributes)
+            name: Node(name, node.op, [as_in_graph(t, kinds) for t in node.inputs], node.attributes)
             for name, node in nodes.items()
         }
         returned = {}
@@ -49,7 +50,8 @@ def read_functions(library: bytes) -> dict[str, FunctionBody]:
             returned[wire.text(wire.last_bytes(pair.get(1)))] = wire.text(
                 wire.last_bytes(pair.get(2))
             )
-        returns = tuple(_tensor(nodes, returned.get(name, name)) for name in _names(signature, 3))
+        results = (returned.get(name, name) for name in _names(signature, 3))
+        returns = tuple(as_in_graph(result, kinds) for result in results)
         name = wire.text(wire.last_bytes(signature.get(1)))
         found[name] = FunctionBody(arguments, returns, renamed)
     return found
@@ -60,14 +62,3 @@ def _names(signature: dict[int, list[wire.Value]], field: int) -> tuple[str, ...
         wire.text(wire.last_bytes(wire.message(argument).get(1)))
         for argument in wire.all_bytes(signature.get(field))
     )
-
-
-def _tensor(nodes: Mapping[str, Node], tensor: str) -> str:
-    """Return "node:output:index" of a function's body as "node:port"."""
-    name, *rest = tensor.split(":")
-    if len(rest) != 2 or name.startswith("^"):
-        return tensor
-    output, index = rest
-    names = OUTPUTS.get(nodes[name].op, ()) if name in nodes else ()
-    first = names.index(output) if output in names else 0
-    return f"{name}:{first + (int(index) if index.isdecimal() else 0)}"

@@ -1043,22 +1043,3 @@ OPERATIONS: dict[str, Maker] = {
         _random,
     ),
 }
-
-# Outputs of operations that have several with names of their own, as functions refer to them.
-OUTPUTS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"),
-        ("y", "batch_mean", "batch_variance", "reserve_space_1", "reserve_space_2"),
-    ),
-    **dict.fromkeys(
-        ("LSTMBlockCell", "BlockLSTM", "BlockLSTMV2"), ("i", "cs", "f", "o", "ci", "co", "h")
-    ),
-    "TensorArrayV3": ("handle", "flow"),
-    "TensorArrayConcatV3": ("value", "lengths"),
-    "TensorListPopBack": ("output_handle", "tensor"),
-    "Switch": ("output_false", "output_true"),
-    "Merge": ("output", "value_index"),
-    "SoftmaxCrossEntropyWithLogits": ("loss", "backprop"),
-    "Unique": ("y", "idx"),
-    "TopKV2": ("values", "indices"),
-}

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmstate import limits
+from lstmstate.checkpoint.functions import INLINED
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, uses
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
@@ -36,7 +37,7 @@ from lstmstate.graph.operations import OPERATIONS, Precision
 
 Array = Any
 PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2"})
-_CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
+CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _BRANCHES = frozenset({"If", "StatelessIf"})
 # Operations whose outputs are changed later on: they are made anew in every run.
 _FRESH = ("TensorArray", "EmptyTensorList", "TensorListReserve")
@@ -93,6 +94,33 @@ class Scope:
         """How many rows the constant matrices have, each number once."""
         shapes = (node.constant_shape() for node in self.nodes.values() if node.op == "Const")
         return list(dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == 2))
+
+    @cached_property
+    def _called(self) -> set[str]:
+        """The beginnings of the names of nodes out of functions that are called, each once."""
+        callers = {
+            node.name.partition("/")[0]: caller
+            for node in self.nodes.values()
+            if node.op == "Enter"
+            and node.name.startswith(INLINED)
+            and (caller := self.nodes.get(node.frame or "")) is not None
+        }
+        found: set[str] = set()
+        for scope, caller in callers.items():  # a function is laid in after its caller's
+            above = caller.name.partition("/")[0]
+            if caller.op in CALLS and (not caller.name.startswith(INLINED) or above in found):
+                found.add(scope)
+        return found
+
+    def is_inner(self, name: str) -> bool:
+        """Whether a node is in the body of a loop or a branch that is a function."""
+        return name.startswith(INLINED) and name.partition("/")[0] not in self._called
+
+    def is_frame(self, name: str | None) -> bool:
+        """Whether a frame is a loop, and not the call of a function."""
+        caller = self.nodes.get(name) if name is not None else None
+        is_call = caller is not None and caller.op in CALLS
+        return name is not None and not (is_call and not self.is_inner(name))
 
     @cached_property
     def users(self) -> dict[str, list[tuple[Node, int]]]:
@@ -460,7 +488,7 @@ class _Compiler:
         if node is None:
             raise UnsupportedError(f"the graph has no node {printable(tensor.node)}")
         self._operations.add(node.op)
-        if node.op in _CALLS | _BRANCHES:
+        if node.op in CALLS | _BRANCHES:
             return self._make_call(node)
         kept = undropped(self._scope.nodes, node)
         if kept is not None:

@@ -54,7 +54,7 @@ def chains(scope: Scope, cells: Iterable[Wired]) -> list[Chain]:
     found = _block_chains(scope)
     for wired in cells:
         steps = [step for step in wired.steps if step.m is not None]
-        if wired.frame is None and steps and len(steps) == len(wired.steps):
+        if not scope.is_frame(wired.frame) and steps and len(steps) == len(wired.steps):
             ordered = _in_order(scope, steps)
             recurrent = _recurrent(scope, ordered)
             made = (_chain(scope, wired, one, recurrent) for one in ordered)
@@ -68,7 +68,7 @@ def _block_chains(scope: Scope) -> list[Chain]:
     for node in scope.nodes.values():
         given = data_inputs(node) if node.op in _BLOCKS else []
         inside = any(_is_carried(scope, tensor) for tensor in given[1:3])
-        if len(given) == 8 and not inside and not node.name.startswith("\0"):
+        if len(given) == 8 and not inside and not scope.is_inner(node.name):
             blocks.setdefault(_weights(scope, given[3:4]), []).append(node)
     found = []
     for kernels, nodes in blocks.items():

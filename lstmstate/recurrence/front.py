@@ -15,7 +15,7 @@ from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 
 _REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
-_HANDING = frozenset({"Identity", "StopGradient", "EnsureShape", "Snapshot"})
+_HANDING = frozenset({"Identity", "StopGradient", "EnsureShape", "Snapshot", "Enter"})
 _TURNS = frozenset({"Transpose"})
 _RESHAPING = frozenset(
     {"Reshape", "ExpandDims", "Squeeze", "Cast", "PlaceholderWithDefault", "TensorListStack"}
@@ -67,7 +67,16 @@ def _is_laid_out(nodes: Mapping[str, Node], node: Node, *, turned: bool) -> bool
         return _reversed_axes(nodes, node) in ((), (int(turned),))
     if node.op == "StridedSlice":
         return _reversed_axes(nodes, node) == (int(turned),)
-    return node.op in _HANDING | _TURNS
+    return node.op in _HANDING or (node.op in _TURNS and _swaps_first_axes(nodes, node))
+
+
+def _swaps_first_axes(nodes: Mapping[str, Node], node: Node) -> bool:
+    """Whether a Transpose swaps batch and time, and leaves what follows; so does an open one."""
+    given = nodes.get(data_inputs(node)[1].node)
+    if given is None or given.op != "Const":
+        return True
+    axes = list(constant_array(given))
+    return axes[:2] == [1, 0] and axes[2:] == [*range(2, len(axes))]
 
 
 def _reversed_axes(nodes: Mapping[str, Node], node: Node) -> tuple[int, ...] | None:
@@ -148,7 +157,7 @@ def by_place(
         elif _gathers_all(nodes, node):
             given = given[-1:]
         elif (
-            node.op in _REVERSES | _RESHAPING
+            node.op in _REVERSES | _RESHAPING | _TURNS
             or _is_laid_out(nodes, node, turned=True)
             or _is_laid_out(nodes, node, turned=False)
         ):

@@ -74,7 +74,7 @@ def loop_recurrences(scope: Scope) -> list[LoopRecurrence]:
     loops += [
         loop
         for node in scope.nodes.values()
-        if node.op in WHILES and not node.name.startswith("\0")
+        if node.op in WHILES and not scope.is_inner(node.name)
         if (loop := while_loop(node, scope.functions)) is not None
     ]
     found = (_recurrence(scope, loop) for loop in loops)
@@ -94,7 +94,9 @@ def _recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
             continue
         given = data_inputs(node)
         if node.op.startswith("TensorArrayWrite") or node.op == "TensorListSetItem":
-            outputs.append(SequenceOutput(number, given[2]))
+            place = inside.nodes.get(skip(inside.nodes, given[1]).node)
+            if place is None or place.op != "Const":  # an array of the last step alone
+                outputs.append(SequenceOutput(number, given[2]))
         elif not node.op.startswith("TensorList") and _is_float(node):
             carried.append(number)
     if not carried or _is_gradient(inside, loop):

@@ -493,7 +493,7 @@ def _fetched(
         for user, _ in scope.users.get(handed.node, ()):
             if handed not in data_inputs(user):
                 continue
-            if user.op == "Identity" and not user.name.startswith("\0"):
+            if user.op == "Identity" and not scope.is_inner(user.name):
                 queue.append(Tensor(user.name))
             elif user.op.startswith(_GATHERS):
                 tail = tail_of(scope, Tensor(user.name))
@@ -511,7 +511,7 @@ def _sequence_ops(probe: Probe, names: Mapping[str, str], others: list[str]) -> 
     scope = probe.scope
     for node in scope.nodes.values():
         places = _SEQUENCE_OPS.get(node.op)
-        if places is None or node.name.startswith("\0"):
+        if places is None or scope.is_inner(node.name):
             continue
         given = data_inputs(node)
         if len(given) != places.inputs:

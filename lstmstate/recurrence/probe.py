@@ -112,7 +112,7 @@ class Probe:
         counts = (
             node.number("num")
             for node in self.scope.nodes.values()
-            if node.op == "Unpack" and not node.name.startswith("\0")
+            if node.op == "Unpack" and not self.scope.is_inner(node.name)
         )
         return [count for count in dict.fromkeys(counts) if count]
 
