@@ -121,6 +121,10 @@ def test_both_halves_are_found_the_right_way_round(tmp_path: Path, write: Any, l
         assert np.array_equal(found[cell, "m"], m)
     if layers == 1:
         assert np.array_equal(load_state(path).c, expected[0][0])
+    if ckpt.model is not None:  # both layers, one after the other, in functions or not
+        loaded = ckpt.network().load()
+        assert loaded.confirmed
+        assert [cell.name for cell in loaded.network.cells] == list(ckpt.cells)
 
 
 def test_the_names_that_inspect_prints_pick_the_halves(tmp_path: Path, shell: Shell) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from lstmstate import limits
 from lstmstate.checkpoint.functions import INLINED
-from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, uses
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, split_port, uses
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.constants import constant_array
@@ -77,7 +77,9 @@ class Scope:
     def of(cls, graph: Graph) -> Scope:
         """Return the scope of a graph's own nodes."""
         functions = read_functions(graph.library)
-        return cls(graph.nodes, functions, graph.tensorflow_version, graph)
+        nodes = _past_calls(graph)
+        whole = graph if nodes is graph.nodes else None
+        return cls(nodes, functions, graph.tensorflow_version, whole)
 
     @cached_property
     def frames(self) -> list[Loop]:
@@ -141,6 +143,29 @@ class Scope:
     @cached_property
     def _by_name(self) -> dict[str, Loop]:
         return {loop.name: loop for loop in self.frames}
+
+
+def _past_calls(graph: Graph) -> Mapping[str, Node]:
+    """Return the nodes of a graph, with what functions return in the place of their calls."""
+    calls = {
+        name: returned[0]
+        for name, returned in graph.returns.items()
+        if graph.nodes[name].op in CALLS and returned
+    }
+
+    def result(tensor: str) -> str:
+        name, port = split_port(tensor)
+        while name in calls and port < len(calls[name]):
+            tensor = calls[name][port]
+            name, port = split_port(tensor)
+        return tensor
+
+    found = dict(graph.nodes)
+    for node in graph.nodes.values() if calls else ():
+        inputs = [one if one.startswith("^") else result(one) for one in node.inputs]
+        if inputs != node.inputs:
+            found[node.name] = Node(node.name, node.op, inputs, node.attributes, node.frame)
+    return found if calls else graph.nodes
 
 
 class Environment(NamedTuple):

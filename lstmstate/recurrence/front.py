@@ -173,9 +173,14 @@ def _gathers_all(nodes: Mapping[str, Node], node: Node) -> bool:
     """Whether a node makes a sequence of all that a loop wrote into an array."""
     if not node.op.startswith("TensorArrayGather"):
         return False
-    indices = nodes.get(data_inputs(node)[1].node)
-    limit = nodes.get(data_inputs(indices)[1].node) if indices and indices.op == "Range" else None
-    return limit is not None and limit.op.startswith("TensorArraySize")
+    array, chosen, *_ = data_inputs(node)
+    made, indices = nodes.get(array.node), nodes.get(chosen.node)
+    if made is None or indices is None or indices.op != "Range":
+        return False
+    limit = data_inputs(indices)[1]
+    size = nodes.get(limit.node)
+    is_size = size is not None and size.op.startswith("TensorArraySize")
+    return is_size or limit in data_inputs(made)[:1]
 
 
 def _joins_columns(nodes: Mapping[str, Node], node: Node) -> bool:

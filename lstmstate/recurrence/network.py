@@ -12,6 +12,7 @@ import numpy as np
 from lstmstate.cells.model import StateWidths
 from lstmstate.cells.names import common_scope
 from lstmstate.cells.wired import Wired
+from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.loops import Tensor, data_inputs
@@ -402,6 +403,7 @@ def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | No
     outside = [nodes.get(skip(nodes, tensor).node) for tensor in given]
     shapes = [node.constant_shape() or () for node in outside if node is not None]
     rows = [shape[0] for axes in (1, 2) for shape in shapes if len(shape) == axes]
+    rows += _rows_of_variables(one, nodes)
     sizes = dict.fromkeys([*rows, *one.inside.constant_rows])
     for size in list(sizes)[:_TRIED]:
         try:
@@ -409,6 +411,18 @@ def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | No
         except UnsupportedError:
             continue
     raise first
+
+
+def _rows_of_variables(one: LoopRecurrence, nodes: Mapping[str, Node]) -> list[int | None]:
+    """Return how many rows the variables have with which a loop begins."""
+    found: list[int | None] = []
+    for number in one.carried:
+        node = nodes.get(skip(nodes, one.loop.variables[number].source).node)
+        if node is not None and node.op == "ReadVariableOp":
+            node = nodes.get(skip(nodes, data_inputs(node)[0]).node)
+        if node is not None and node.op in VARIABLE_OPS:
+            found += (node.shape() or ())[:1]
+    return found
 
 
 def _cell(one: LoopRecurrence, step: Step, pair: Pair, names: Mapping[str, str]) -> Cell:
