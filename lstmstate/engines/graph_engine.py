@@ -16,7 +16,7 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.engines.model import CellShape, InputShape, NetworkShape, Pair, Ran, no_states
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.loops import ENTERS, Tensor
-from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype
+from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
 from lstmstate.graph.plan import (
     DROPOUT,
     BoundPlan,
@@ -26,13 +26,16 @@ from lstmstate.graph.plan import (
     UnfedError,
     compile_plan,
 )
+from lstmstate.recurrence.loop import COMPARISONS
 from lstmstate.recurrence.network import Cell, GraphNetwork, Output
+from lstmstate.recurrence.probe import Fed
 from lstmstate.recurrence.states import Path, take
 
 if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths
 
-_COMPARING = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
+_OF_SHAPE = frozenset({"Shape", "Size", "Rank"})
+DROPOUT_NOTE = "dropout is left out"
 _HANDING = ENTERS | {"Identity", "Cast", "Maximum", "Minimum", "Max", "Min"}
 
 
@@ -65,8 +68,9 @@ class GraphRunner:
         self._exact = exact
         self._plans: dict[tuple[str, float], tuple[Plan, BoundPlan]] = {}
         self._lengths: set[Tensor] = set()
+        self._shapes: set[Tensor] = set()  # placeholders of which the shape alone counts
         plan, _ = self._plan("", 0.5)
-        self.notes = ["dropout is left out"] if DROPOUT in plan.operations else []
+        self.notes = (DROPOUT_NOTE,) if DROPOUT in plan.operations else ()
 
     def shape(self) -> NetworkShape:
         """Return the outside of the network; the width of its outputs is seen by running it.
@@ -83,8 +87,21 @@ class GraphRunner:
         first = InputShape(cells[0].name, given.width, spatial=given.spatial)
         shape = NetworkShape(cells, first, (), self.dtype, self.network.is_reversed)
         x = np.zeros((steps, batch, *given.spatial, given.width), self.dtype)
-        ran = self.run(x, no_states(shape, batch))
+        sizes = (batch, steps) if given.time_axis else (steps, batch)
+        fed = self._feeds
+        self._feeds = {tensor: self._alike(tensor, fed[tensor], sizes) for tensor in fed}
+        try:
+            ran = self.run(x, no_states(shape, batch))
+        finally:
+            self._feeds = fed
         return shape._replace(output_shape=ran.outputs.shape[2:])
+
+    def _alike(self, tensor: Tensor, value: Any, sizes: tuple[int, int]) -> Any:
+        """Return a value for a placeholder that is fed, with other sizes of batch and time."""
+        static = self.network.scope.nodes[tensor.node].shape()
+        if static is None or len(static) != np.ndim(value):
+            return value
+        return Fed(tensor, None, static).value(sizes).astype(value.dtype)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -187,6 +204,10 @@ class GraphRunner:
             feeds[tensor] = np.full(
                 batch, steps, np.int64 if node.number_of_type("dtype") == 9 else np.int32
             )
+        for tensor in self._shapes:
+            feeds[tensor] = Fed(tensor, None, self.network.scope.nodes[tensor.node].shape()).value(
+                (batch, steps) if given.time_axis else (steps, batch)
+            )
         feeds |= _initial(self.network.cells, states, exact=self._exact)
         missing = [tensor for tensor in plan.feeds if tensor not in feeds]
         if missing:
@@ -219,9 +240,9 @@ class GraphRunner:
         ]
         turns = [one.is_reversed for one in self.network.recurrences for _ in one.cells]
         every = [
-            take(_stacked(values), port.place, lead=1)[:: -1 if turns[at // 2] else 1].astype(
-                kind, copy=False
-            )
+            _lasting(take(_stacked(values, is_apart=port.is_apart), port.place, lead=1), steps)[
+                :: -1 if turns[at // 2] else 1
+            ].astype(kind, copy=False)
             for at, (port, values) in enumerate(zip(ports, fetched[len(ports) :], strict=False))
         ]
         kept = [
@@ -244,7 +265,7 @@ class GraphRunner:
             environment = Environment(
                 self._read, Precision(self._exact, self.network.scope.is_of_2, draw)
             )
-            allowed = {self.network.input.tensor, *self._feeds, *self._lengths}
+            allowed = {self.network.input.tensor, *self._feeds, *self._lengths, *self._shapes}
             for cell in self.network.cells:
                 allowed |= {cell.c.initial, cell.m.initial}
                 allowed |= {port.source for port in (cell.c, cell.m) if self._is_fed(port.source)}
@@ -255,13 +276,15 @@ class GraphRunner:
                     break
                 except UnfedError as error:
                     tensor = Tensor(error.node.name)
-                    if tensor in allowed or not _is_lengths(self.network.scope, error.node):
-                        raise UnsupportedError(
-                            f"the graph needs a value for {printable(tensor.node)}",
-                            advice="give it: `feeds=...`",
-                        ) from error
-                    self._lengths.add(tensor)
+                    is_lengths = _is_lengths(self.network.scope, error.node)
+                    if tensor in allowed or not (is_lengths or error.node.shape()):
+                        raise _unfed(tensor) from error
+                    (self._lengths if is_lengths else self._shapes).add(tensor)
                     allowed.add(tensor)
+            for tensor in self._shapes:
+                if not _is_shape_alone(self.network.scope, plan, tensor):
+                    self._shapes.clear()
+                    raise _unfed(tensor)
             with np.errstate(all="ignore"):
                 self._plans[key] = plan, plan.bind()
         return self._plans[key]
@@ -305,19 +328,24 @@ def _assembled(parts: list[tuple[Path, Array]], depth: int) -> Array:
     return np.concatenate(pieces, axis)
 
 
-def _stacked(values: Sequence[Any]) -> Any:
+def _stacked(values: Sequence[Any], *, is_apart: bool) -> Any:
     """Return what was fetched of all steps as one array, time first."""
-    first = values[0]
-    if len(values) > 1:
+    if is_apart:
         return np.stack(values)
+    first = values[0]
     if isinstance(first, TensorArray):
         return first.stack()
-    return np.stack(first) if isinstance(first, list) else first
+    return stack_list(first) if isinstance(first, list) else first
+
+
+def _lasting(states: Array, steps: int) -> Array:
+    """Return the states of all steps of a loop that may have ended before."""
+    return np.concatenate([states, np.repeat(states[-1:], steps - len(states), 0)])
 
 
 def _sequence(output: Output, values: Sequence[Any]) -> Any:
     """Return an output, time first."""
-    found = _stacked(values)
+    found = _stacked(values, is_apart=output.is_apart)
     return take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
 
 
@@ -342,6 +370,21 @@ def _as_fed(scope: Scope, name: str, value: Any) -> Any:
     return np.asarray(value).astype(numpy_dtype(node, "dtype"))
 
 
+def _unfed(tensor: Tensor) -> UnsupportedError:
+    return UnsupportedError(
+        f"the graph needs a value for {printable(tensor.node)}", advice="give it: `feeds=...`"
+    )
+
+
+def _is_shape_alone(scope: Scope, plan: Plan, tensor: Tensor) -> bool:
+    """Whether a plan takes nothing but its shape from a placeholder."""
+    names = set(plan.names)
+    return all(
+        user.op in _OF_SHAPE or (user.name not in names and user.op not in ENTERS)
+        for user, _ in scope.users.get(tensor.node, ())
+    )
+
+
 def _is_lengths(scope: Scope, node: Node) -> bool:
     """Whether a placeholder takes the lengths of the sequences of a batch."""
     shape = node.shape()
@@ -354,7 +397,7 @@ def _is_lengths(scope: Scope, node: Node) -> bool:
             continue
         seen.add(name)
         for user, position in scope.users.get(name, ()):
-            if user.op in _COMPARING or (user.op == "ReverseSequence" and position == 1):
+            if user.op in COMPARISONS or (user.op == "ReverseSequence" and position == 1):
                 return True
             if user.op in _HANDING:
                 queue.append(user.name)

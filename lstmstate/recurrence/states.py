@@ -16,9 +16,9 @@ import numpy as np
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import UnsupportedError
-from lstmstate.graph.loops import MERGES, Tensor, data_inputs
+from lstmstate.graph.loops import MERGES, Tensor, data_inputs, is_unchanged
 from lstmstate.graph.plan import Plan, Scope, compile_step
-from lstmstate.recurrence.loop import LoopRecurrence, past_selection, skip
+from lstmstate.recurrence.loop import COMPARISONS, LoopRecurrence, is_fed, past_selection, skip
 from lstmstate.recurrence.probe import Probe
 
 Array = Any
@@ -99,15 +99,17 @@ class Step:
             for position in PRODUCTS[self._inside.nodes[name].op]
         ]
         self._products = products
+        self._probe = probe
         self._plan = self._compile(
             probe, [*(part.next for part in self.parts), *(tensor for _, tensor in products)]
         )
         self.used = frozenset(self._elements)
 
-    def _compile(self, probe: Probe, targets: Sequence[Tensor]) -> Plan:
-        return compile_step(
-            self._inside, self._recurrence.loop, targets, self.elements, probe.environment
-        )
+    def _compile(
+        self, probe: Probe, targets: Sequence[Tensor], more: Sequence[Tensor] = ()
+    ) -> Plan:
+        feeds = [*self.elements, *more]
+        return compile_step(self._inside, self._recurrence.loop, targets, feeds, probe.environment)
 
     @property
     def _elements(self) -> dict[Tensor, Array]:
@@ -235,6 +237,37 @@ class Step:
                 ]
         return changed[:, :count], changed[:, count:]
 
+    def other_causes(self, pairs: Sequence[Pair]) -> str | None:
+        """Return what else decides the new c and m than x and the states, None where nothing does.
+
+        A step that knows its number may do something else later on than in the steps that are
+        tried; one that carries other values is more than its c and m. Whether a sequence of a
+        length that is fed has ended is no such cause.
+        """
+        loop = self._recurrence.loop
+        targets = [part.next for pair in pairs for part in (pair.c, pair.m)]
+        plan = self._compile(self._probe, targets)
+        plan = self._compile(self._probe, targets, self._ends_of_sequences(plan))
+        own = {part.number for pair in pairs for part in (pair.c, pair.m)}
+        read = {
+            number
+            for number, one in enumerate(loop.variables)
+            if one.read in plan.feeds and not is_unchanged(loop, number, self._inside.nodes)
+        }
+        if read & set(self._recurrence.carried) - own:
+            return "its step reads other values that the loop carries"
+        return "its step reads the number of the step" if read - own else None
+
+    def _ends_of_sequences(self, plan: Plan) -> list[Tensor]:
+        """Return the comparisons of a step's number with lengths of sequences that are fed."""
+        nodes, scope, loop = self._inside.nodes, self._probe.scope, self._recurrence.loop
+        return [
+            Tensor(name)
+            for name in plan.names
+            if nodes[name].op in COMPARISONS
+            and any(is_fed(scope, loop, one) for one in data_inputs(nodes[name]))
+        ]
+
     def pairs(self) -> list[Pair]:
         """Return c and m of each cell, in the order of the variables."""
         if len(self.parts) < 2:
@@ -296,10 +329,11 @@ def _outer_values(recurrence: LoopRecurrence, plan: Plan, probe: Probe) -> dict[
     elements = {one.element: one.value for one in recurrence.inputs if one.element in plan.feeds}
     values = probe.values([*wanted.values(), *elements.values()])
     found = dict(zip([*wanted, *elements], values, strict=True))
+    axes = {one.element: one.axis for one in recurrence.inputs}
     for tensor in elements:
-        if not len(found[tensor]):
+        if not found[tensor].shape[axes[tensor]]:
             raise UnsupportedError("the graph reads a sequence without steps", tensor=tensor.node)
-        found[tensor] = found[tensor][0]
+        found[tensor] = found[tensor].take(0, axes[tensor])
     return found
 
 
