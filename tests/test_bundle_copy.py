@@ -164,9 +164,7 @@ def test_slices_of_nothing_are_copied(tmp_path: Path) -> None:
     assert Checkpoint(copy).variables["x"].read().tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize(
-    ("count", "length"), [(70_001, 0), (70_001, 127), (70_001, 128), (300_001, 199)]
-)
+@pytest.mark.parametrize(("count", "length"), [(70_001, 0), (70_001, 127), (300_001, 128)])
 def test_the_lengths_of_many_strings_are_read_in_parts(
     tmp_path: Path, count: int, length: int
 ) -> None:
@@ -308,15 +306,15 @@ print(peak() - before)
 def test_copying_takes_no_more_memory_than_a_few_chunks(tmp_path: Path) -> None:
     million = np.arange(1 << 18, dtype=np.int32).tobytes()
     with writing(tmp_path / "m") as writer:
-        writer.add("x", DTYPES["int32"], (256, 1 << 18), (million for _ in range(256)))
-        writer.add_strings("s", np.array([million * 32, *[b"a"] * 500_000], object))
+        writer.add("x", DTYPES["int32"], (64, 1 << 18), (million for _ in range(64)))
+        writer.add_strings("s", np.array([million * 32, *[b"a"] * 200_000], object))
     done = subprocess.run(
         [sys.executable, "-c", COPYING, str(tmp_path / "m"), str(tmp_path / "copy")],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     copying, reading = map(int, done.stdout.split())
-    assert Path(tmp_path / "copy").stat().st_size > 288 << 20
+    assert Path(tmp_path / "copy").stat().st_size > 96 << 20
     for path in tmp_path.iterdir():
         path.unlink()
     assert copying <= 6
-    assert reading >= 256  # the proof can fail
+    assert reading >= 64  # the proof can fail

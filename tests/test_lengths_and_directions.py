@@ -17,7 +17,7 @@ from lstmstate.engines.model import Arithmetic, Network, Pair, Ran, no_states
 Array = Any
 
 INPUTS, STEPS = 3, 7
-steady = settings(derandomize=True, deadline=None, max_examples=40)
+steady = settings(derandomize=True, deadline=None, max_examples=20)
 TOLERANCE = {"float64": 1e-13, "float32": 1e-6, "float16": 2e-3}
 DTYPES = list(TOLERANCE)
 

@@ -17,8 +17,8 @@ from commands import PROJECT, lstm_cell, numbers
 from lstmstate.state.npy import header_bytes
 
 MIB = 1 << 20
-LARGE = 320 * MIB  # twice what a process may take
-MOST = 150 * MIB
+LARGE = 208 * MIB  # twice what a process may take
+MOST = 100 * MIB
 WIDTH = 512
 
 # The peak of one process alone: what wait4 tells of a child includes its parent's pages.

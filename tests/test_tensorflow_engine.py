@@ -121,7 +121,7 @@ def test_states_beyond_the_default_of_an_operation_agree(
     assert_same(ours, theirs, 2e-6)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_any_network_agrees(seed: int) -> None:
     rng = np.random.default_rng(seed)
     network = random_network(rng, any_cell)
@@ -130,8 +130,9 @@ def test_any_network_agrees(seed: int) -> None:
     assert_agrees(ENGINE, network, rng, steps=12, batch=3, lengths=lengths, keep=keep)
 
 
-@pytest.mark.parametrize("lengths", [[9, 9, 9], [4, 0, 9], [0, 0, 0]])
-@pytest.mark.parametrize("keep", ["", "c", "m"])
+@pytest.mark.parametrize(
+    ("keep", "lengths"), [("", [9, 9, 9]), ("c", [4, 0, 9]), ("m", [4, 0, 9]), ("cm", [0, 0, 0])]
+)
 def test_sequences_of_unequal_lengths_agree(rng: Rng, keep: str, lengths: list[int]) -> None:
     network = Network(
         (
