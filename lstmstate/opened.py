@@ -71,7 +71,7 @@ class LSTMCheckpoint:
 
     @property
     def format(self) -> str:
-        """ "v1", "v2", "saved_model", "object_based" or "frozen_graph"."""
+        """ "v1", "v2", "saved_model", "object_based", "frozen_graph" or "generator_bundle"."""
         return self.files.format
 
     @property
