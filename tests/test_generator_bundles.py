@@ -108,7 +108,8 @@ def test_a_bundle_that_is_cut_short(shell: Shell, tmp_path: Path, table: bytes) 
         "it came from",
     )
     assert notes(done) == []
-    for size in range(0, len(whole) - 1, 7):
+    of_details = len(text(4, text(1, "x")))  # without which a bundle is whole
+    for size in range(0, len(whole) - of_details, 7):
         path.write_bytes(whole[:size])
         with pytest.raises(LstmstateError):
             Checkpoint(str(path))
@@ -118,12 +119,18 @@ def test_a_bundle_that_is_damaged(tmp_path: Path, table: bytes) -> None:
     whole = bytearray(Path(bundle(tmp_path / "a.mag", table)).read_bytes())
     at = bytes(whole).index(table)
     path = tmp_path / "b.mag"
-    for place in range(at, at + len(table) - 48, 5):
+    found = 0
+    for place in range(at, at + len(table), 5):
         damaged = bytearray(whole)
         damaged[place] ^= 4
         path.write_bytes(damaged)
-        with pytest.raises(LstmstateError):
-            _read(Checkpoint(str(path)))
+        try:
+            values = _read(Checkpoint(str(path)))
+        except LstmstateError:
+            found += 1
+        else:  # a byte that nobody reads
+            assert all(np.array_equal(values[name], CELL[name]) for name in CELL)
+    assert found > len(table) // 5 * 0.8
     path.write_bytes(bytes(whole) + number(5, 3))
     with pytest.raises(CorruptError, match="this is a damaged bundle"):
         Checkpoint(str(path))
