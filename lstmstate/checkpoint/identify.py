@@ -37,6 +37,7 @@ EMPTY = Kind("empty", "an empty file")
 TEXT = Kind("text", "a text file")
 UNKNOWN = Kind("unknown", "nothing that is known here")
 
+_KERAS_ADVICE = "save it as a checkpoint: tf.train.Checkpoint(model=model).save(PREFIX)"
 _CKPT_ADVICE = "give a TensorFlow checkpoint, or a state in .npy, .npz or .h5"
 
 # (offset, the bytes that stand there, what the file is)
@@ -80,7 +81,7 @@ def _zip(start: bytes) -> Kind:
     if name.endswith((b"data.pkl", b"/version", b".data/serialization_id")):
         return Kind("pytorch", "a PyTorch checkpoint (a zip with a pickle)", _CKPT_ADVICE)
     if name in (b"metadata.json", b"config.json", b"model.weights.h5"):
-        return Kind("keras", "a Keras 3 model (a zip with HDF5)", _CKPT_ADVICE)
+        return Kind("keras", "a Keras 3 model (a zip with HDF5)", _KERAS_ADVICE)
     return Kind("zip", "a zip archive", "unpack it first")
 
 
