@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from lstmstate.cells.routes import Route, in_order, of_stack, routes
 from lstmstate.cells.stacks import called, name_of, stacks, together
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint.locate import NotACheckpointError
 from lstmstate.checkpoint.objects import object_path
 from lstmstate.errors import (
     AmbiguousError,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from lstmstate.graph_model import Confirmation, GraphModel
     from lstmstate.recurrence.network import GraphNetwork
 
+_WHAT_IS_ONE = "give the checkpoint: its prefix, any file of it, or its folder"
 _LISTED = 30  # names in an error; a stack of both directions and twelve layers has 24
 
 
@@ -72,7 +75,7 @@ class LSTMCheckpoint:
 
     @property
     def format(self) -> str:
-        """ "v1", "v2", "saved_model", "object_based" or "frozen_graph"."""
+        """ "v1", "v2", "saved_model", "object_based", "frozen_graph" or "generator_bundle"."""
         return self.files.format
 
     @property
@@ -455,4 +458,33 @@ def _listed(words: list[str]) -> str:
 
 def open_checkpoint(path: str | os.PathLike[str], *, checksums: bool = True) -> LSTMCheckpoint:
     """Open a TensorFlow checkpoint; see `LSTMCheckpoint`."""
-    return LSTMCheckpoint(path, checksums=checksums)
+    try:
+        return LSTMCheckpoint(path, checksums=checksums)
+    except NotACheckpointError as error:
+        _refuse_arrays(os.fspath(path))
+        raise error from None
+
+
+def _refuse_arrays(path: str) -> None:
+    """Raise an error that says what is in a file, if it is one of states, weights or data."""
+    from lstmstate.state import foreign
+    from lstmstate.state.files import open_state_file, state_kind
+
+    kind = state_kind(path)
+    if kind is None:
+        return
+    found, advice = kind.words, _WHAT_IS_ONE
+    with suppress(LstmstateError):  # it is damaged, or a table that can be read in two ways
+        file = open_state_file(path)
+        what = count(len(file.arrays), "array")
+        if file.foreign is not None:
+            what = file.foreign.words
+            advice = foreign.TO_RUN if file.foreign.kind == "weights" else advice
+        elif file.metadata is not None:
+            what = "a state"
+        elif len(file.arrays) == 1:
+            what = f"an array {list(file.arrays[0].shape)}"
+        found = f"{what} ({kind.words})"
+    raise UnsupportedError(
+        f"expected a TensorFlow checkpoint, got {found}", path=path, advice=advice
+    )

@@ -291,3 +291,42 @@ def test_variables_of_a_cell_and_of_its_optimizer_are_no_state(
     assert (done.code, f"these are {words}, {WEIGHTS}" in error(done)) == (3, True)
     found = shell.json("inspect", f"{path}:{name}")
     assert (found["kind"], found["state"]) == ("weights", None)
+
+
+# ---- where a checkpoint is expected
+
+
+def test_what_is_no_checkpoint_is_called_by_its_content(
+    shell: Shell, tmp_path: Path, results: Path
+) -> None:
+    weights = {"lstm/lstm/kernel:0": numbers(3, 8), "lstm/lstm/recurrent_kernel:0": numbers(2, 8)}
+    model = datasets(tmp_path / "keras.h5", weights, {"keras_version": "2.3.1"})
+    (tmp_path / "cut.h5").write_bytes(model.read_bytes()[:600])
+    state = tmp_path / "state.npz"
+    assert shell("convert", "-q", SUNSPOTS, "--to-tuple", "-o", state).code == 0
+    prefix = "give the checkpoint: its prefix, any file of it, or its folder"
+    keras = "tf.train.Checkpoint(model=model).save(PREFIX)"
+    for path, found, advice in (
+        (model, "the weights of a Keras model (an HDF5 file)", keras),
+        (tmp_path / "cut.h5", "an HDF5 file", prefix),
+        (results / "out.npz", "outputs of a run (an archive of NumPy arrays)", prefix),
+        (state, "a state (an archive of NumPy arrays)", prefix),
+        (saved(tmp_path / "y.npy", numbers(2, 8)), "an array [2, 8] (a NumPy array)", prefix),
+        (
+            archive(tmp_path / "y.npz", c=numbers(2, 4), m=numbers(2, 4)),
+            "2 arrays (an archive of NumPy arrays)",
+            prefix,
+        ),
+    ):
+        for arguments in (
+            ["run", path, results / "x.npy"],
+            ["verify", path],
+            ["convert", state, "--to-flat", "--checkpoint", path],
+        ):
+            done = shell(*arguments)
+            assert done.code == 3
+            told = error(done)
+            assert told.startswith(f"{path}: expected a TensorFlow checkpoint, got {found}; "), told
+            assert told.endswith(advice)
+    with pytest.raises(lstmstate.LstmstateError, match="got the weights of a Keras model"):
+        lstmstate.open_checkpoint(model)

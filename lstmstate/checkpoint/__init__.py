@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,12 @@ from lstmstate.checkpoint.dtypes import to_bytes
 from lstmstate.checkpoint.graph import (
     VARIABLE_OPS,
     Graph,
+    parse_meta,
     read_graph_def,
     read_meta,
     read_saved_model,
 )
-from lstmstate.checkpoint.locate import FROZEN, V1, Location, locate
+from lstmstate.checkpoint.locate import FROZEN, GENERATOR, V1, Location, locate
 from lstmstate.checkpoint.source import read_whole
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import CorruptError, LstmstateError, located
@@ -42,7 +44,8 @@ class Checkpoint:
     Attributes:
         path: as it was given.
         prefix: what it was resolved to.
-        format: "v1", "v2", "saved_model", "object_based" or "frozen_graph".
+        format: "v1", "v2", "saved_model", "object_based", "frozen_graph" or
+            "generator_bundle".
         variables: every variable by the name that TensorFlow's own reader lists it under.
         notes: what a user should know of how it was read.
 
@@ -61,6 +64,7 @@ class Checkpoint:
         self._reader: Bundle | V1Checkpoint | FrozenGraph
         names: dict[str, str] = {}
         self._frozen: Graph | None = None
+        self._packed_graph: Callable[[], bytes | None] | None = None
         if self.location.format == V1:
             from lstmstate.checkpoint.v1 import V1Checkpoint
 
@@ -71,6 +75,11 @@ class Checkpoint:
             self._reader = found = FrozenGraph(self.prefix)
             self._frozen = found.graph
             self.notes += found.notes
+        elif self.location.format == GENERATOR:
+            from lstmstate.checkpoint.generator import GeneratorBundle
+
+            self._reader = bundle = GeneratorBundle(self.prefix, checksums=checksums)
+            self._packed_graph = bundle.meta_graph
         else:
             self._reader = Bundle(self.prefix, checksums=checksums)
             self.notes += self._reader.data_problems()
@@ -152,6 +161,9 @@ class Checkpoint:
         """Read the graph; that of a folder only where it can be the graph of the checkpoint."""
         if self._frozen is not None:
             return self._frozen
+        if self._packed_graph is not None:
+            with located(path):
+                return parse_meta(self._packed_graph() or b"")
         if self.location.saved_model:
             return read_saved_model(path)
         if self.location.has_own_graph:
@@ -177,6 +189,8 @@ class Checkpoint:
         path = self.location.graph
         if path is None or path.endswith(".pbtxt"):
             return None
+        if self._packed_graph is not None:
+            return self._packed_graph()
         data = read_whole(path, limits.MAX_GRAPH_BYTES, "a graph")
         if not self.location.saved_model:
             return data

@@ -214,6 +214,11 @@ def read_meta(path: str) -> Graph:
     return _read(path, "MetaGraphDef")
 
 
+def parse_meta(data: bytes) -> Graph:
+    """Return the graph in the bytes of a `.meta` file, as `read_meta`."""
+    return _parse(data, "MetaGraphDef")
+
+
 def read_saved_model(path: str) -> Graph:
     """Read the first graph of a SavedModel {1 version, 2 repeated MetaGraphDef}, as `read_meta`.
 
@@ -240,30 +245,34 @@ def _read(path: str, message: str, *, needs_end: bool = True) -> Graph:
     """Read a graph file; `message` is what one in bytes holds, a text shows it itself."""
     with located(path):
         data = read_whole(path, limits.MAX_GRAPH_BYTES, "a graph")
-        if not data:
-            raise CorruptError("the graph file is empty")
-        if data.startswith(LFS_POINTER):
-            raise UnsupportedError(f"this is {identify.LFS.words}", advice=identify.LFS.advice)
-        written = _message_of(data)
-        if written:
-            data, message = _from_text(data, written), written
-        elif written is not None and message == "GraphDef":
-            raise CorruptError("the graph file is a text, and the text is no graph")
-        damage = None
-        if message == "GraphDef":
-            data = wire.bytes_field(2, data)
-        elif message == "SavedModel":
-            data, damage = _first_graph(data)
-        try:
-            graph = Graph(data)
-        except wire.CutShortError as error:
-            raise CorruptError(_damage(error)) from error
-        graph.damage = damage or graph.damage
-        if not graph.nodes:
-            raise CorruptError(damage) if damage else UnsupportedError("it has no graph")
-        if message == "GraphDef" and needs_end and not graph.has_end:
-            raise CorruptError("the graph file is cut short: it has no versions, which come last")
-        return graph
+        return _parse(data, message, needs_end=needs_end)
+
+
+def _parse(data: bytes, message: str, *, needs_end: bool = True) -> Graph:
+    if not data:
+        raise CorruptError("the graph file is empty")
+    if data.startswith(LFS_POINTER):
+        raise UnsupportedError(f"this is {identify.LFS.words}", advice=identify.LFS.advice)
+    written = _message_of(data)
+    if written:
+        data, message = _from_text(data, written), written
+    elif written is not None and message == "GraphDef":
+        raise CorruptError("the graph file is a text, and the text is no graph")
+    damage = None
+    if message == "GraphDef":
+        data = wire.bytes_field(2, data)
+    elif message == "SavedModel":
+        data, damage = _first_graph(data)
+    try:
+        graph = Graph(data)
+    except wire.CutShortError as error:
+        raise CorruptError(_damage(error)) from error
+    graph.damage = damage or graph.damage
+    if not graph.nodes:
+        raise CorruptError(damage) if damage else UnsupportedError("it has no graph")
+    if message == "GraphDef" and needs_end and not graph.has_end:
+        raise CorruptError("the graph file is cut short: it has no versions, which come last")
+    return graph
 
 
 def _message_of(data: bytes) -> str | None:

@@ -10,6 +10,7 @@ from lstmstate.checkpoint.table import MAGIC
 from lstmstate.errors import CorruptError
 
 LOOK = 4096  # bytes of a file's start that are looked at
+_FIELD_2 = b"\x12"  # the key of bytes in field 2 of a message
 
 
 class Kind(NamedTuple):
@@ -28,6 +29,7 @@ HDF5 = Kind("hdf5", "an HDF5 file")
 PICKLE = Kind("pickle", "a Python pickle")
 SAVED_MODEL = Kind("saved_model", "a SavedModel")
 META = Kind("meta", "the graph of a checkpoint (a MetaGraphDef)")
+GENERATOR = Kind("generator_bundle", "a bundle of a music generator (Magenta)")
 FROZEN = Kind("frozen_graph", "a frozen graph (a GraphDef)")
 PBTXT = Kind("pbtxt", "a graph as text", "give the checkpoint next to it")
 LFS = Kind("lfs_pointer", "a Git LFS pointer", "run 'git lfs pull' in the repository it came from")
@@ -35,6 +37,7 @@ EMPTY = Kind("empty", "an empty file")
 TEXT = Kind("text", "a text file")
 UNKNOWN = Kind("unknown", "nothing that is known here")
 
+_KERAS_ADVICE = "save it as a checkpoint: tf.train.Checkpoint(model=model).save(PREFIX)"
 _CKPT_ADVICE = "give a TensorFlow checkpoint, or a state in .npy, .npz or .h5"
 
 # (offset, the bytes that stand there, what the file is)
@@ -78,7 +81,7 @@ def _zip(start: bytes) -> Kind:
     if name.endswith((b"data.pkl", b"/version", b".data/serialization_id")):
         return Kind("pytorch", "a PyTorch checkpoint (a zip with a pickle)", _CKPT_ADVICE)
     if name in (b"metadata.json", b"config.json", b"model.weights.h5"):
-        return Kind("keras", "a Keras 3 model (a zip with HDF5)", _CKPT_ADVICE)
+        return Kind("keras", "a Keras 3 model (a zip with HDF5)", _KERAS_ADVICE)
     return Kind("zip", "a zip archive", "unpack it first")
 
 
@@ -111,24 +114,27 @@ def _protobuf(start: bytes, size: int) -> Kind | None:
 
     A MetaGraphDef begins with meta_info_def (1) that holds a stripped_op_list (2) or a version;
     a GraphDef with a node (1) that holds a name (1) and an op (2); a SavedModel with its schema
-    version (1, a number) and a MetaGraphDef (2).
+    version (1, a number) and a MetaGraphDef (2); a GeneratorBundle with generator_details (1) and
+    a table (2).
     """
     try:
-        first = _first_field(start, size)
-        if first is None:
-            return None
-        number, value, rest = first
-        if number == 1 and value is None and rest[:1] == b"\x12":
+        number, value, rest = _first_field(start, size) or (0, None, b"")
+        if _has_table(start) or (number == 1 and _has_table(rest)):
+            return GENERATOR
+        if number == 1 and value is None and rest[:1] == _FIELD_2:
             return SAVED_MODEL
-        if number == 1 and value is not None:
-            inner = _first_field(value, size)
-            if inner is None:
-                return None
-            is_node = inner[0] == 1 and inner[1] is not None and inner[2][:1] == b"\x12"
+        inner = _first_field(value, size) if number == 1 and value is not None else None
+        if inner is not None:
+            is_node = inner[0] == 1 and inner[1] is not None and inner[2][:1] == _FIELD_2
             return FROZEN if is_node else META
     except CorruptError:
         return None
     return None
+
+
+def _has_table(data: bytes) -> bool:
+    """Whether field 2 begins here, and a V1 checkpoint in it: no message begins with its zeros."""
+    return data[:1] == _FIELD_2 and data[wire.varint(data, 1)[1] :][:2] == b"\0\0"
 
 
 def _first_field(data: bytes, size: int) -> tuple[int, bytes | None, bytes] | None:

@@ -25,7 +25,7 @@ from lstmstate.errors import (
     printable,
 )
 
-V1, V2, FROZEN = "v1", "v2", "frozen_graph"
+V1, V2, FROZEN, GENERATOR = "v1", "v2", "frozen_graph", "generator_bundle"
 _STATE_FILE = "checkpoint"
 _FOLDER_GRAPH = "graph.pbtxt"  # of Estimators, and in the examples of tf.train.write_graph
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
@@ -44,9 +44,9 @@ class Location(NamedTuple):
     """Where a checkpoint lies.
 
     Attributes:
-        format: "v1", "v2" or "frozen_graph".
-        prefix: what TensorFlow's Saver calls the checkpoint, or the file of a frozen graph.
-        files: the index of a V2 checkpoint, the tables of a V1 checkpoint, the frozen graph.
+        format: "v1", "v2", "frozen_graph" or "generator_bundle".
+        prefix: what TensorFlow's Saver calls the checkpoint, or the one file that it is.
+        files: the index of a V2 checkpoint, the tables of a V1 checkpoint, the one file.
         graph: the `.meta` or `saved_model.pb` beside it, or else the graph of its folder; None
             where there is none.
         saved_model: whether it is the variables of a SavedModel.
@@ -189,8 +189,8 @@ def _of_file(path: str, *, named: bool = False) -> Location:
             path=path,
             advice=f"put {part['prefix']}.index beside it",
         )
-    if kind is identify.FROZEN:
-        return Location(FROZEN, path, (path,), path)
+    if kind in (identify.FROZEN, identify.GENERATOR):
+        return Location(kind.key, path, (path,), path)
     raise NotACheckpointError(path, kind)
 
 

@@ -48,6 +48,7 @@ class ByteSource:
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise UnsupportedError(f"this is {kind}", path=path)
         self.size = status.st_size
+        self._start = 0  # where it begins in the file
 
     def __del__(self) -> None:
         with suppress(AttributeError, OSError):  # never opened, or closed already
@@ -65,6 +66,13 @@ class ByteSource:
     ) -> None:
         self.__del__()
 
+    def part(self, offset: int, size: int) -> ByteSource:
+        """Return some bytes of it as a file of their own; they must lie in it."""
+        assert 0 <= offset <= offset + size <= self.size
+        found = ByteSource(self.path, self._file)
+        found._start, found.size = self._start + offset, size
+        return found
+
     def read(self, offset: int, length: int, what: str) -> bytes:
         """Return exactly `length` bytes from `offset`.
 
@@ -81,7 +89,7 @@ class ByteSource:
         parts = []
         while length:
             try:
-                part = _read_at(self._file, min(length, 1 << 30), offset)
+                part = _read_at(self._file, min(length, 1 << 30), self._start + offset)
             except OSError as error:
                 raise unreadable(self.path, error) from None
             if not part:
@@ -100,7 +108,7 @@ class ByteSource:
         done = 0
         try:
             while done < len(target):
-                count = _read_into(self._file, target[done:], offset + done)
+                count = _read_into(self._file, target[done:], self._start + offset + done)
                 if not count:
                     raise CorruptError("the file shrank while it was read", path=self.path)
                 done += count

@@ -8,6 +8,7 @@ core/util/{saved_tensor_slice.proto,saved_tensor_slice_util.h,tensor_slice_write
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
@@ -30,13 +31,21 @@ class V1Checkpoint:
     Args:
         files: the shard files, in order.
         checksums: whether the CRC32C of each block must hold.
+        sources: those of the files that are part of another one.
 
     Raises:
         LstmstateError: a file is missing or damaged.
     """
 
-    def __init__(self, files: tuple[str, ...], *, checksums: bool = True) -> None:
+    def __init__(
+        self,
+        files: tuple[str, ...],
+        *,
+        checksums: bool = True,
+        sources: Mapping[str, ByteSource] = {},
+    ) -> None:
         self.data_files = files
+        self._sources = sources
         self._checksums = checksums
         self._tables: dict[str, Table] = {}
         self._homes: dict[tuple[str, Extents], str] = {}
@@ -69,7 +78,8 @@ class V1Checkpoint:
     def _table(self, path: str) -> Table:
         """Return the table of a file, which stays open as long as this reader is in use."""
         if path not in self._tables:
-            self._tables[path] = Table(ByteSource(path), checksums=self._checksums)
+            source = self._sources.get(path) or ByteSource(path)
+            self._tables[path] = Table(source, checksums=self._checksums)
         return self._tables[path]
 
     def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:

@@ -25,6 +25,7 @@ _FORMATS = {
     "saved_model": "TensorFlow SavedModel",
     "object_based": "TensorFlow object-based checkpoint",
     "frozen_graph": "TensorFlow frozen graph",
+    "generator_bundle": "Magenta bundle of a TensorFlow V1 checkpoint and its graph",
 }
 _ARROWS = {"forward": "fw", "backward": "bw", None: ""}
 Unrecognised = tuple[Sequence[Cell], Sequence[str]]

@@ -33,6 +33,11 @@ class Foreign(NamedTuple):
 
 OUTPUTS = Foreign("outputs", "outputs of a run", "lstmstate run writes the state to an .npz or .h5")
 _STATE = "a state is the c and m of a cell, h and c in Keras"
+# What to do with weights where a model is expected.
+TO_RUN = (
+    "`lstmstate inspect` lists them; to run them, save them as a checkpoint, of a Keras model with "
+    "tf.train.Checkpoint(model=model).save(PREFIX)"
+)
 SLOTS = Foreign("weights", "slots of an optimizer", _STATE)
 
 
