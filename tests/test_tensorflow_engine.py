@@ -289,7 +289,9 @@ def test_families_that_tensorflow_has_no_more_are_named(rng: Rng, family: str) -
 
 def test_gates_of_every_step_are_refused(rng: Rng) -> None:
     network = alone(cell(rng, 3, 4))
-    with pytest.raises(UnsupportedError, match="do not tell i and f of every step; use `engine='numpy'`"):
+    with pytest.raises(
+        UnsupportedError, match="do not tell i and f of every step; use `engine='numpy'`"
+    ):
         engines.load(ENGINE, network).run(*sequences(rng, network, 4, 1), keep="cif")
 
 
