@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Network, Pair, Runner
     from lstmstate.recurrence.network import Cell as RecurrentCell
     from lstmstate.recurrence.network import GraphNetwork, Recurrence, Recurrences
+    from lstmstate.recurrence.start import Start
     from lstmstate.recurrence.variables import GraphVariables
 
 # What hands on a variable, and what only keeps it: saves, initialises, trains or watches it.
@@ -67,11 +68,13 @@ class Confirmation(NamedTuple):
         agrees: None where the graph cannot answer.
         reason: why it does not agree, or cannot answer.
         differs: whether the graph uses the cells in several places, and not alike.
+        notes: what the graph does wherever it uses the cells, and a run leaves out.
     """
 
     agrees: bool | None
     reason: str | None
     differs: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class GraphModel:
@@ -198,6 +201,28 @@ class GraphModel:
 
         return GraphRunner(network, self.variables, feeds, exact=exact)
 
+    def starts(
+        self,
+        cells: Iterable[str],
+        networks: Sequence[GraphNetwork],
+        feeds: Mapping[str, Any] | None = None,
+        batch: int | None = None,
+    ) -> list[Start]:
+        """Return what the graph begins some cells with, in each network that has them.
+
+        Args:
+            feeds: values for placeholders other than x and the state.
+            batch: how many rows x has; see `recurrence.start.start`.
+        """
+        from lstmstate.engines.graph_engine import fed_values
+        from lstmstate.recurrence.start import start
+
+        names = frozenset(cells)
+        return [
+            start(one, names, self.variables, fed_values(one.scope, feeds), batch)
+            for one in networks or self.networks_around(names)
+        ]
+
     def confirm(
         self,
         network: Network,
@@ -214,17 +239,25 @@ class GraphModel:
             reason = "; ".join(self.refused[:3]) or "the graph does not step these cells"
             return Confirmation(None, reason)
         problems = []
+        left_out = []
         for one in found:
             try:
-                problem = self.differing(network, one, feeds)
+                runner = self.runner(one, feeds, exact=True)
+                problem = _differ(_differing(network, one, runner)) or one.causes
             except LstmstateError as error:
                 return Confirmation(None, str(error))
+            left_out.append(runner.notes)
             if problem:
-                problems.append(f"{' and '.join(problem[:2])} of the graph's own step differ")
-        if problems and (len(problems) < len(found) or not self._are_alike(found, feeds)):
+                problems.append(problem)
+        are_alike = len(problems) in (0, len(found)) and (
+            len(found) == 1 or not problems or self._are_alike(found, feeds)
+        )
+        if not are_alike:
             reason = f"the graph uses the cell {len(found)} times, and not alike: {problems[0]}"
             return Confirmation(False, reason, differs=True)
-        return Confirmation(not problems, problems[0] if problems else None)
+        if problems:
+            return Confirmation(False, problems[0])
+        return Confirmation(True, None, notes=min(left_out, key=len))
 
     def confirm_part(
         self, network: Network, around: GraphNetwork, names: Iterable[str]
@@ -235,13 +268,14 @@ class GraphModel:
             network: all cells of the graph's network, as they were recognised.
         """
         try:
-            problem = self.differing(network, around, None)
+            problem = _differing(network, around, self.runner(around, exact=True))
         except LstmstateError as error:
             return Confirmation(None, str(error))
         own = [f"{half} of {printable(name) or 'the cell'}" for name in names for half in "cm"]
         wrong = [label for label in problem if label in own or "widths" in label]
-        if wrong:
-            return Confirmation(False, f"{wrong[0]} of the graph's own step differ")
+        reason = _differ(wrong[:1]) or around.causes
+        if reason:
+            return Confirmation(False, reason)
         return Confirmation(True, None)
 
     def networks_around(self, cells: Iterable[str]) -> list[GraphNetwork]:
@@ -253,15 +287,9 @@ class GraphModel:
         """Return the cells of a network in the order in which data runs through them."""
         return route_of(network, {cell.name: cell for cell in self._recognition.cells})
 
-    def differing(
-        self, network: Network, graph: GraphNetwork, feeds: Mapping[str, Any] | None
-    ) -> list[str]:
-        """Return what differs between a recognised network and one of the graph.
 
-        Raises:
-            LstmstateError: the graph cannot be evaluated.
-        """
-        return _differing(network, graph, self.runner(graph, feeds, exact=True))
+def _differ(labels: Sequence[str]) -> str | None:
+    return f"{' and '.join(labels[:2])} of the graph's own step differ" if labels else None
 
 
 def _differing(network: Network, graph: GraphNetwork, runner: GraphRunner) -> list[str]:
@@ -396,8 +424,15 @@ def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
     """Return the cells of a graph's network in the order in which data runs through them."""
     stages: list[tuple[tuple[Cell, ...], ...]] = []
     before: Recurrence | None = None
-    for one in network.recurrences:
-        chain = tuple(known.get(cell.name) or _unrecognised(cell) for cell in one.cells)
+    chains = [
+        tuple(_known(cell, known) or _unrecognised(cell) for cell in one.cells)
+        for one in network.recurrences
+    ]
+    if network.backward_from is not None:
+        both = (chains[: network.backward_from], chains[network.backward_from :])
+        stages.append(tuple(tuple(cell for chain in way for cell in chain) for way in both))
+        chains = []
+    for one, chain in zip(network.recurrences, chains, strict=False):
         if before is not None and one.is_reversed and before.before == one.before:
             stages[-1] = (*stages[-1], chain)
         else:
@@ -407,6 +442,13 @@ def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
     is_stack = len(names) > 1
     shared = common_scope([f"{name}/" for name in names])
     return Route(shared or names[0] if is_stack else names[0], tuple(stages), is_stack)
+
+
+def _known(cell: RecurrentCell, known: Mapping[str, Cell]) -> Cell | None:
+    """Return what is known of a cell by its name, or by that of its first use."""
+    name, _, _ = cell.name.partition("#")
+    found = known.get(cell.name) or known.get(name)
+    return None if found is None else found._replace(name=cell.name)
 
 
 def _unrecognised(cell: RecurrentCell) -> Cell:

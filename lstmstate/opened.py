@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -149,11 +149,11 @@ class LSTMCheckpoint:
         for route in self.routes:
             names = [cell.name for cell in route.cells if cell.name in wanted]
             if len(names) == len(route.cells):
-                whole = self._network(route).confirmation()
+                whole = self._network(route).confirm()
                 if whole.agrees or len(names) == 1:
                     found |= dict.fromkeys(names, whole)
                     continue
-            found |= {name: self.cells[name].network.confirmation() for name in names}
+            found |= {name: self.cells[name].network.confirm() for name in names}
         return found
 
     def _read(self, variable: str) -> NDArray[np.generic]:
@@ -163,7 +163,22 @@ class LSTMCheckpoint:
 
     @cached_property
     def _origin(self) -> Origin:
-        return Origin(self._read, self.prefix, lambda: self.model, self._values.clear)
+        return Origin(
+            self._read, self.prefix, lambda: self.model, self._values.clear, self._stored_starts
+        )
+
+    def _stored_starts(self, cells: Collection[str]) -> list[str]:
+        """Return the variables from which the graph is seen to start some cells."""
+        stacks = {
+            stack.name
+            for stack in self._stacks
+            if any(cell.name in cells for layer in stack.layers for cell in layer)
+        }
+        return [
+            state.variable
+            for state in self.states
+            if state.is_start and (state.cell in cells or state.stack in stacks)
+        ]
 
     @cached_property
     def model(self) -> GraphModel | None:
@@ -343,14 +358,16 @@ class LSTMCheckpoint:
             return []
         from lstmstate.graph_model import route_of
 
+        same: dict[tuple[str, ...], Route] = {}
+        for route in found:
+            same.setdefault(tuple(sorted(cell.name for cell in route.cells)), route)
         ways: dict[tuple[str, ...], tuple[Route, GraphNetwork | None]] = {}
         for network in self.model.networks:
             names = tuple(sorted(cell.name for cell in network.cells))
-            same = [r for r in found if tuple(sorted(c.name for c in r.cells)) == names]
             if names in ways:
                 ways[names] = (ways[names][0], None)  # the graph uses the cells more than once
             else:
-                ways[names] = (same[0] if same else route_of(network, self.cells), network)
+                ways[names] = (same.get(names) or route_of(network, self.cells), network)
         left = {cell.name for route in found for cell in route.cells}
         left -= {name for names in ways for name in names}
         return [] if left else list(ways.values())

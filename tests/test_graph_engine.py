@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from writers import tensorflow
+from commands import Shell
+from writers import as_in_1_x, tensorflow
 
 import lstmstate
 from lstmstate import LSTMState, UnsupportedError
@@ -201,3 +203,423 @@ def test_another_placeholder_is_fed_or_named(tmp_path: Path) -> None:
     assert network.load(feeds={"gain": 0.5}).engine == "graph"
     with pytest.raises(lstmstate.LstmstateError, match="no such placeholder"):
         network.load(feeds={"nothing": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("lengths", "engine"),
+    [
+        (lambda tf, x: tf.fill([tf.shape(x)[0]], 4), "graph"),
+        (lambda tf, x: tf.constant([4] * BATCH), "graph"),
+        (lambda tf, x: tf.placeholder(tf.int32, [None], "lengths"), "numpy"),
+    ],
+)
+def test_lengths_that_the_graph_sets_itself_are_its_own(
+    lengths: Callable[[Any, Any], Any], engine: str, tmp_path: Path
+) -> None:
+    """The steps that are tried are fewer than four: only the graph shows where it ends."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell, given = user_cell(tf, plain), lengths(tf, x)
+        outputs, last = tf.nn.dynamic_rnn(cell, x, sequence_length=given, initial_state=state)
+        if given.op.type == "Placeholder":
+            return tf.zeros([]), last._replace(c=tf.zeros([]), h=tf.zeros([]))
+        return outputs, last
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert loaded.engine == engine
+    if engine == "graph":
+        ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+        for found, wanted in zip(
+            [ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True
+        ):
+            np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+def test_a_second_sequence_is_fed_with_the_sizes_of_the_first(tmp_path: Path) -> None:
+    """As PhasedLSTMCell takes the time of each step."""
+    times = np.random.default_rng(5).uniform(0, 1, (BATCH, STEPS, 1)).astype("f4")
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell = user_cell(tf, plain)
+
+        class Timed(tf.nn.rnn_cell.RNNCell):  # type: ignore[misc, name-defined]
+            state_size, output_size = cell.state_size, cell.output_size
+
+            def __call__(self, given: Any, state: Any, scope: Any = None) -> Any:
+                value, time = given
+                m, last = cell(value, state)
+                return m, last._replace(c=last.c * (1.0 - time))
+
+        fed = tf.placeholder_with_default(times, [None, None, 1], "times")
+        return tf.nn.dynamic_rnn(Timed(), (x, fed), initial_state=state)
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load(feeds={"times": times})
+    assert loaded.engine == "graph"
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+    for found, wanted in zip([ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+def unrolled(
+    step: Step, count: int = STEPS, give: Callable[[Any, int, Array, Array], Any] | None = None
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """Repeat a cell without a loop; `give(tf, number, m, x)` is what is packed of each step."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell = user_cell(tf, step)
+        packed = []
+        with tf.variable_scope("rnn"):
+            for number in range(count):
+                output, state = cell(x[:, number], state)
+                packed.append(output if give is None else give(tf, number, output, x[:, number]))
+        return tf.stack(packed, 1), state
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("give", "width"),
+    [
+        (lambda tf, number, m, x: tf.concat([m, x], 1), UNITS + INPUTS),
+        (lambda tf, number, m, x: m * (2.0 if number == STEPS - 1 else 1.0), UNITS),
+        (lambda tf, number, m, x: tf.tanh(tf.concat([m, m], 1)), 2 * UNITS),
+    ],
+)
+def test_what_an_unrolled_graph_packs_of_each_step_is_its_output(
+    give: Any, width: int, tmp_path: Path
+) -> None:
+    prefix, x, state, expected = saved(tmp_path, unrolled(plain, give=give))
+    with pytest.warns(UserWarning, match="own step is run"):
+        outputs, last = lstmstate.open_checkpoint(prefix).network().run(x, state)
+    assert outputs.shape == (BATCH, STEPS, width)
+    for found, wanted in zip([outputs, *last], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("step", [plain, far_clip])
+def test_a_single_step_without_a_loop_is_a_sequence_of_one(step: Step, tmp_path: Path) -> None:
+    prefix, x, state, expected = saved(tmp_path, unrolled(step, count=1))
+    ran = (
+        lstmstate.open_checkpoint(prefix)
+        .network()
+        .load()
+        .runner.run(x[:, :1].swapaxes(0, 1), [(state.c, state.m)])
+    )
+    np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
+
+
+def counted(
+    change: Callable[[Any, Any, Any, Any], Any],
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """Step a cell in a loop that changes the states by the number of the step."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell = user_cell(tf, plain)
+        steps = tf.shape(x)[1]
+        given = tf.TensorArray(tf.float32, steps).unstack(tf.transpose(x, [1, 0, 2]))
+        made = tf.TensorArray(tf.float32, steps)
+
+        def body(number: Any, c: Any, m: Any, made: Any) -> Any:
+            one = given.read(number)
+            one.set_shape([None, INPUTS])
+            c, m = change(tf, number, c, m)
+            output, state = cell(one, tf.nn.rnn_cell.LSTMStateTuple(c, m))
+            return number + 1, state.c, state.h, made.write(number, output)
+
+        with tf.variable_scope("rnn"):
+            _, c, m, made = tf.while_loop(
+                lambda number, *_: number < steps, body, [0, state.c, state.h, made]
+            )
+        return tf.transpose(made.stack(), [1, 0, 2]), tf.nn.rnn_cell.LSTMStateTuple(c, m)
+
+    return build
+
+
+def reset_late(tf: Any, number: Any, c: Any, m: Any) -> Any:
+    keep = tf.cast(tf.not_equal(number, STEPS - 1), tf.float32)
+    return c * keep, m * keep
+
+
+def test_a_step_that_reads_its_number_is_never_confirmed(tmp_path: Path) -> None:
+    prefix, x, state, expected = saved(tmp_path, counted(reset_late))
+    network = lstmstate.open_checkpoint(prefix).network()
+    with pytest.raises(UnsupportedError, match="reads the number of the step"):
+        network.load("numpy")
+    with pytest.warns(UserWarning, match="reads the number of the step"):
+        outputs, last = network.run(x, state)
+    for found, wanted in zip([outputs, *last], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("lengths", [[5, 2, 1], None])
+def test_lengths_that_the_graph_computes_are_its_own(lengths: Any, tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        ends = lengths or tf.reduce_sum(tf.cast(tf.reduce_any(x > 0.0, 2), tf.int32), 1)
+        return tf.nn.dynamic_rnn(user_cell(tf, plain), x, sequence_length=ends, initial_state=state)
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+    np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
+
+
+def test_dropout_that_a_confirmed_cell_leaves_out_is_noted(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        dropped = tf.nn.dropout(x, keep_prob=0.5)
+        return tf.nn.dynamic_rnn(user_cell(tf, plain), dropped, initial_state=state)
+
+    prefix, *_ = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert (loaded.confirmed, loaded.notes) == (True, ("dropout is left out",))
+
+
+def cut_by_number(
+    cut: Callable[[Any, Any, Any], Any], step: Step = plain
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """Step a cell in a loop that cuts its input out of the whole sequence."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell = user_cell(tf, step)
+        steps = tf.shape(x)[1]
+        by_step = tf.transpose(x, [1, 0, 2])
+        made = tf.TensorArray(tf.float32, steps)
+
+        def body(number: Any, c: Any, m: Any, made: Any) -> Any:
+            one = cut(tf, {"x": x, "by step": by_step, "steps": steps}, number)
+            one.set_shape([None, INPUTS])
+            output, state = cell(one, tf.nn.rnn_cell.LSTMStateTuple(c, m))
+            return number + 1, state.c, state.h, made.write(number, output)
+
+        with tf.variable_scope("rnn"):
+            _, c, m, made = tf.while_loop(
+                lambda number, *_: number < steps, body, [0, state.c, state.h, made]
+            )
+        return tf.transpose(made.stack(), [1, 0, 2]), tf.nn.rnn_cell.LSTMStateTuple(c, m)
+
+    return build
+
+
+CUTS = {
+    "a column": lambda tf, given, number: given["x"][:, number],
+    "a row": lambda tf, given, number: given["by step"][number],
+    "gathered": lambda tf, given, number: tf.gather(given["by step"], number),
+    "from the end": lambda tf, given, number: given["x"][:, given["steps"] - 1 - number],
+    "a slice": lambda tf, given, number: tf.squeeze(
+        tf.slice(given["x"], tf.stack([0, number, 0]), [-1, 1, -1]), 1
+    ),
+}
+
+
+@pytest.mark.parametrize("functional", [False, True])
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_loop_may_cut_each_step_out_of_the_sequence(
+    cut: str, functional: bool, tmp_path: Path
+) -> None:
+    with as_in_1_x(tensorflow(), functional):
+        prefix, x, state, expected = saved(tmp_path, cut_by_number(CUTS[cut]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outputs, last = lstmstate.open_checkpoint(prefix).network().run(x, state)
+    for found, wanted in zip([outputs, *last], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda tf, given, number: given["x"][:, tf.maximum(number - 1, 0)],
+        lambda tf, given, number: given["x"][:, 0] * tf.cast(number, tf.float32),
+    ],
+)
+def test_a_loop_that_cuts_anything_else_is_not_confirmed(cut: Any, tmp_path: Path) -> None:
+    prefix, *_ = saved(tmp_path, cut_by_number(cut))
+    with pytest.raises(UnsupportedError, match="not confirm"):
+        lstmstate.open_checkpoint(prefix).network().load()
+
+
+def test_a_cell_that_is_used_for_two_layers_has_two_states(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell = user_cell(tf, plain)
+        zeros = tf.zeros_like(state.c)
+        second = tf.nn.rnn_cell.LSTMStateTuple(zeros, zeros)
+        both = tf.nn.rnn_cell.MultiRNNCell([cell, cell])
+        outputs, last = tf.nn.dynamic_rnn(both, x, initial_state=(state, second))
+        return outputs, [*last[0], *last[1]]
+
+    prefix, x, state, expected = saved(tmp_path, build, UNITS)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    names = [cell.name.removeprefix("rnn/multi_rnn_cell/") for cell in loaded.network.cells]
+    assert names == ["cell_0/lstm_cell", "cell_0/lstm_cell#2"]
+    zeros = np.zeros_like(state.c)
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m), (zeros, zeros)])
+    found = [ran.outputs.swapaxes(0, 1), *(half for pair in ran.states for half in pair)]
+    for one, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("whole", [(slice(None), slice(None, None, -1)), None])
+def test_a_sequence_is_reversed_by_a_slice_or_by_an_operation(whole: Any, tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        def turned(values: Any) -> Any:
+            return tf.reverse(values, [1]) if whole is None else values[whole]
+
+        outputs, last = tf.nn.dynamic_rnn(user_cell(tf, plain), turned(x), initial_state=state)
+        return turned(outputs), last
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load("graph")
+    assert loaded.network.is_bidirectional
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)], keep="c")
+    np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
+    np.testing.assert_array_equal(ran.kept[0]["c"][0], ran.states[0][0])
+
+
+def test_reversed_features_are_no_reversed_sequence(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        turned = tf.reverse(x, [2])
+        return tf.nn.dynamic_rnn(user_cell(tf, plain), turned, initial_state=state)
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert (loaded.engine, loaded.network.is_bidirectional) == ("graph", False)
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+    np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
+
+
+def test_options_are_refused_where_the_graph_itself_is_run(shell: Shell, tmp_path: Path) -> None:
+    prefix, x, *_ = saved(tmp_path, in_loop(scaled))
+    np.save(tmp_path / "x.npy", x)
+    for engine in ("auto", "graph"):
+        flags = ("--engine", engine, "--forget-bias", "2")
+        done = shell("run", prefix, tmp_path / "x.npy", *flags)
+        assert done.code == 3
+        assert "the graph's own step takes no --forget-bias" in done.err
+    assert shell("run", prefix, tmp_path / "x.npy", "--assume-defaults").code == 0
+
+
+def test_verify_fails_where_the_graph_contradicts_a_cell(shell: Shell, tmp_path: Path) -> None:
+    """Whatever TensorFlow's own cell gives for its weights."""
+    prefix, *_ = saved(tmp_path, in_loop(scaled))
+    document = shell.json("verify", prefix, "--against", "tensorflow", code=1)
+    assert not document["agrees"]
+    assert all("c of rnn/lstm_cell" in trial["contradiction"] for trial in document["trials"])
+    assert all(one["agrees"] for trial in document["trials"] for one in trial["differences"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tf, x: x + tf.constant([[[0.0]], [[0.0]], [[0.0]], [[0.5]], [[0.0]]])[:, 0],
+        lambda tf, x: x * tf.cast(tf.range(STEPS) < 4, tf.float32)[:, tf.newaxis],
+    ],
+)
+def test_what_is_before_the_loop_is_run_for_every_step(change: Any, tmp_path: Path) -> None:
+    """It changes no step but one that is later than those that are tried."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        steps = tf.shape(x)[1]
+        early = tf.cond(steps < STEPS, lambda: x, lambda: change(tf, x))
+        early.set_shape([None, None, INPUTS])
+        return tf.nn.dynamic_rnn(user_cell(tf, plain), early, initial_state=state)
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert loaded.engine == "graph"
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+    for found, wanted in zip([ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+def test_directions_that_never_meet_follow_one_another(tmp_path: Path) -> None:
+    """Two forward layers, then the two backward ones: the order of a bidirectional_dynamic_rnn."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        made = []
+        for direction in "ab":
+            value = tf.reverse(x, [1]) if direction == "b" else x
+            for layer in "01":
+                with tf.variable_scope(f"{direction}{layer}"):
+                    value, last = tf.nn.dynamic_rnn(
+                        user_cell(tf, plain), value, initial_state=state
+                    )
+            made.append(tf.reverse(value, [1]) if direction == "b" else value)
+        return tf.concat(made, 2), last
+
+    prefix, *_ = saved(tmp_path, build)
+    network = lstmstate.open_checkpoint(prefix).network()
+    names = [f"{place}/rnn/lstm_cell" for place in ("a0", "a1", "b0", "b1")]
+    assert [cell.name for cell in network.route.cells] == names
+    assert [[len(chain) for chain in stage] for stage in network.route.stages] == [[2, 2]]
+    assert network.load().confirmed
+
+
+def before_loop(change: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    return lambda tf, x, state: tf.nn.dynamic_rnn(
+        user_cell(tf, plain), change(tf, x), initial_state=state
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "problem"),
+    [
+        (before_loop(lambda tf, x: tf.cumsum(x, 1)), "not run in parts"),
+        (before_loop(lambda tf, x: tf.concat([x[:, 1:], x[:, :1]], 1)), "not run in parts"),
+        (counted(reset_late), "number of the step"),
+        (in_loop(zoneout), None),
+    ],
+)
+def test_a_graph_is_run_in_parts_only_where_that_gives_the_same(
+    build: Any, problem: str | None, tmp_path: Path
+) -> None:
+    prefix, x, state, expected = saved(tmp_path, build)
+    network = lstmstate.open_checkpoint(prefix).network()
+    parts = [x[:, :2], x[:, 2:]]
+    if problem is not None:
+        for run in (lambda: network.run_chunks(parts, state), lambda: network.step(x[:, 0], state)):
+            with warnings.catch_warnings(), pytest.raises(UnsupportedError, match=problem):
+                warnings.simplefilter("ignore")
+                run()
+        return
+    with pytest.warns(UserWarning, match="own step is run"):
+        ran = list(network.run_chunks(parts, state))
+    outputs = np.concatenate([part for part, _ in ran], 1)
+    np.testing.assert_allclose(outputs, expected[0], atol=2e-6)
+
+
+def test_c_of_every_layer_may_come_before_m_of_every_layer(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cells = [user_cell(tf, plain), user_cell(tf, plain)]
+        steps = tf.shape(x)[1]
+        given = tf.TensorArray(tf.float32, steps).unstack(tf.transpose(x, [1, 0, 2]))
+        made = tf.TensorArray(tf.float32, steps)
+
+        def body(number: Any, c: Any, c_2: Any, m: Any, m_2: Any, made: Any) -> Any:
+            below = given.read(number)
+            below.set_shape([None, INPUTS])
+            after = []
+            for layer, both in enumerate([(c, m), (c_2, m_2)]):
+                with tf.variable_scope(f"layer_{layer}"):
+                    below, last = cells[layer](below, tf.nn.rnn_cell.LSTMStateTuple(*both))
+                after.append(last)
+            return (
+                number + 1,
+                *(last.c for last in after),
+                *(last.h for last in after),
+                made.write(number, below),
+            )
+
+        zeros = [tf.zeros_like(state.c, name=name) for name in ("c_2", "m_2")]
+        carried = [0, state.c, zeros[0], state.h, zeros[1], made]
+        _, c, c_2, m, m_2, made = tf.while_loop(lambda number, *_: number < steps, body, carried)
+        return tf.transpose(made.stack(), [1, 0, 2]), [c, m, c_2, m_2]
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert loaded.confirmed
+    zeros = np.zeros_like(state.c)
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m), (zeros, zeros)])
+    found = [ran.outputs.swapaxes(0, 1), *(half for pair in ran.states for half in pair)]
+    for one, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, wanted, atol=2e-6)

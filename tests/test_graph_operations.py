@@ -74,7 +74,7 @@ CASES: dict[str, Build] = {
     "exp, log and sqrt": lambda tf, x, y: tf.exp(x) + tf.log(y) * tf.sqrt(y) + tf.rsqrt(y),
     "square": lambda tf, x, y: tf.square(x) + tf.squared_difference(x, y) + tf.abs(x),
     "round and floor": lambda tf, x, y: tf.round(x * 3) + tf.floor(x) - tf.ceil(x),
-    "erf and sin": lambda tf, x, y: tf.math.erf(x) + tf.sin(x) - tf.cos(y),
+    "erf and sin": lambda tf, x, y: tf.math.erf(x) + tf.math.erfc(y) + tf.sin(x) - tf.cos(y),
     "floormod": lambda tf, x, y: tf.math.floormod(x, 0.7) + tf.math.floordiv(y, 0.3),
     "concat": lambda tf, x, y: tf.concat([x, y, x], -1),
     "split": lambda tf, x, y: tf.split(x, 2, axis=2),
@@ -124,6 +124,11 @@ CASES: dict[str, Build] = {
     "conv2d with strides": lambda tf, x, y: tf.nn.conv2d(
         x[..., tf.newaxis], tf.reshape(tf.range(12.0) / 5, [2, 3, 1, 2]), [1, 2, 1, 1], "SAME"
     ),
+    "pooling": lambda tf, x, y: [
+        pool(x[..., tf.newaxis], [1, 2, 3, 1], [1, 1, 2, 1], padding)
+        for pool in (tf.nn.max_pool, tf.nn.avg_pool)
+        for padding in ("SAME", "VALID")
+    ],
     "cumsum": lambda tf, x, y: tf.cumsum(x, axis=1),
     "roll": lambda tf, x, y: tf.roll(x, 1, 1),
     "fake quantisation": lambda tf, x, y: [

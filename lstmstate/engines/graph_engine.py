@@ -8,6 +8,7 @@ it; dropout is left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.engines.model import CellShape, InputShape, NetworkShape, Pair, Ran, no_states
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.loops import ENTERS, Tensor
-from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype
+from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
 from lstmstate.graph.plan import (
     DROPOUT,
     BoundPlan,
@@ -26,13 +27,16 @@ from lstmstate.graph.plan import (
     UnfedError,
     compile_plan,
 )
+from lstmstate.recurrence.loop import COMPARISONS
 from lstmstate.recurrence.network import Cell, GraphNetwork, Output
+from lstmstate.recurrence.probe import Fed
 from lstmstate.recurrence.states import Path, take
 
 if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths
 
-_COMPARING = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
+_OF_SHAPE = frozenset({"Shape", "Size", "Rank"})
+DROPOUT_NOTE = "dropout is left out"
 _HANDING = ENTERS | {"Identity", "Cast", "Maximum", "Minimum", "Max", "Min"}
 
 
@@ -58,15 +62,13 @@ class GraphRunner:
     ) -> None:
         self.network = network
         self._variable = variable
-        self._feeds = {
-            Tensor(name): _as_fed(network.scope, name, value)
-            for name, value in (feeds or {}).items()
-        }
+        self._feeds = fed_values(network.scope, feeds)
         self._exact = exact
         self._plans: dict[tuple[str, float], tuple[Plan, BoundPlan]] = {}
         self._lengths: set[Tensor] = set()
+        self._shapes: set[Tensor] = set()  # placeholders of which the shape alone counts
         plan, _ = self._plan("", 0.5)
-        self.notes = ["dropout is left out"] if DROPOUT in plan.operations else []
+        self.notes = (DROPOUT_NOTE,) if DROPOUT in plan.operations else ()
 
     def shape(self) -> NetworkShape:
         """Return the outside of the network; the width of its outputs is seen by running it.
@@ -77,17 +79,56 @@ class GraphRunner:
         given = self.network.input
         steps = given.sizes[given.time_axis] or self.network.steps or 2
         batch = given.sizes[1 - given.time_axis] or 2
-        cells = tuple(CellShape(cell.name, cell.widths) for cell in self.network.cells)
-        first = InputShape(cells[0].name, given.width)
-        shape = NetworkShape(cells, first, 0, self.dtype, self.network.is_reversed)
-        x = np.zeros((steps, batch, given.width), self.dtype)
-        ran = self.run(x, no_states(shape, batch))
-        return shape._replace(output_size=int(ran.outputs.shape[-1]))
+        cells = tuple(
+            CellShape(cell.name, cell.widths, cell.spatial) for cell in self.network.cells
+        )
+        first = InputShape(cells[0].name, given.width, spatial=given.spatial)
+        shape = NetworkShape(cells, first, (), self.dtype, self.network.is_reversed)
+        x = np.zeros((steps, batch, *given.spatial, given.width), self.dtype)
+        sizes = (batch, steps) if given.time_axis else (steps, batch)
+        fed = self._feeds
+        self._feeds = {tensor: self._alike(tensor, fed[tensor], sizes) for tensor in fed}
+        try:
+            ran = self.run(x, no_states(shape, batch))
+        finally:
+            self._feeds = fed
+        return shape._replace(output_shape=ran.outputs.shape[2:])
+
+    def _alike(self, tensor: Tensor, value: Any, sizes: tuple[int, int]) -> Any:
+        """Return a value for a placeholder that is fed, with other sizes of batch and time."""
+        static = self.network.scope.nodes[tensor.node].shape()
+        if static is None or len(static) != np.ndim(value):
+            return value
+        return Fed(tensor, None, static).value(sizes).astype(value.dtype)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type that it computes in."""
         return np.dtype(np.float64 if self._exact else self.network.input.dtype)
+
+    @cached_property
+    def parts_problem(self) -> str | None:
+        """Why a sequence cannot be run in parts, each from the c and m after the one before."""
+        given = self.network.input
+        batch = given.sizes[1 - given.time_axis] or 2
+        if given.sizes[given.time_axis] or self.network.steps:
+            return None  # other numbers of steps are refused anyway
+        if self.network.causes:
+            return self.network.causes
+        random = np.random.default_rng(0)
+        x = random.standard_normal((4, batch, given.width)).astype(self.dtype)
+        states = [
+            (np.zeros((batch, c), self.dtype), np.zeros((batch, m), self.dtype))
+            for c, m in (cell.widths for cell in self.network.cells)
+        ]
+        whole = self.run(x, states)
+        first = self.run(x[:2], states)
+        second = self.run(x[2:], first.states)
+        pairs = [(whole.outputs, np.concatenate([first.outputs, second.outputs]))]
+        for one, other in zip(whole.states, second.states, strict=True):
+            pairs += zip(one, other, strict=True)
+        is_same = all(np.allclose(*pair, rtol=1e-5, atol=1e-5, equal_nan=True) for pair in pairs)
+        return None if is_same else "the graph reads more than x, c and m of a step"
 
     def run(
         self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
@@ -115,7 +156,7 @@ class GraphRunner:
                 x[:length, rows], [(c[rows], m[rows]) for c, m in states], keep, rows
             )
             if outputs is None:
-                outputs = np.zeros((*x.shape[:2], ran.outputs.shape[-1]), ran.outputs.dtype)
+                outputs = np.zeros((*x.shape[:2], *ran.outputs.shape[2:]), ran.outputs.dtype)
             outputs[:length, rows] = ran.outputs
             for at, state in enumerate(ran.states):
                 after[at][0][rows], after[at][1][rows] = state
@@ -185,6 +226,10 @@ class GraphRunner:
             feeds[tensor] = np.full(
                 batch, steps, np.int64 if node.number_of_type("dtype") == 9 else np.int32
             )
+        for tensor in self._shapes:
+            feeds[tensor] = Fed(tensor, None, self.network.scope.nodes[tensor.node].shape()).value(
+                (batch, steps) if given.time_axis else (steps, batch)
+            )
         feeds |= _initial(self.network.cells, states, exact=self._exact)
         missing = [tensor for tensor in plan.feeds if tensor not in feeds]
         if missing:
@@ -217,9 +262,9 @@ class GraphRunner:
         ]
         turns = [one.is_reversed for one in self.network.recurrences for _ in one.cells]
         every = [
-            take(_stacked(values), port.place, lead=1)[:: -1 if turns[at // 2] else 1].astype(
-                kind, copy=False
-            )
+            _lasting(take(_stacked(values, is_apart=port.is_apart), port.place, lead=1), steps)[
+                :: -1 if turns[at // 2] else 1
+            ].astype(kind, copy=False)
             for at, (port, values) in enumerate(zip(ports, fetched[len(ports) :], strict=False))
         ]
         kept = [
@@ -242,7 +287,7 @@ class GraphRunner:
             environment = Environment(
                 self._read, Precision(self._exact, self.network.scope.is_of_2, draw)
             )
-            allowed = {self.network.input.tensor, *self._feeds, *self._lengths}
+            allowed = {self.network.input.tensor, *self._feeds, *self._lengths, *self._shapes}
             for cell in self.network.cells:
                 allowed |= {cell.c.initial, cell.m.initial}
                 allowed |= {port.source for port in (cell.c, cell.m) if self._is_fed(port.source)}
@@ -253,13 +298,15 @@ class GraphRunner:
                     break
                 except UnfedError as error:
                     tensor = Tensor(error.node.name)
-                    if tensor in allowed or not _is_lengths(self.network.scope, error.node):
-                        raise UnsupportedError(
-                            f"the graph needs a value for {printable(tensor.node)}",
-                            advice="give it: `feeds=...`",
-                        ) from error
-                    self._lengths.add(tensor)
+                    is_lengths = _is_lengths(self.network.scope, error.node)
+                    if tensor in allowed or not (is_lengths or error.node.shape()):
+                        raise _unfed(tensor) from error
+                    (self._lengths if is_lengths else self._shapes).add(tensor)
                     allowed.add(tensor)
+            for tensor in self._shapes:
+                if not _is_shape_alone(self.network.scope, plan, tensor):
+                    self._shapes.clear()
+                    raise _unfed(tensor)
             with np.errstate(all="ignore"):
                 self._plans[key] = plan, plan.bind()
         return self._plans[key]
@@ -303,20 +350,34 @@ def _assembled(parts: list[tuple[Path, Array]], depth: int) -> Array:
     return np.concatenate(pieces, axis)
 
 
-def _stacked(values: Sequence[Any]) -> Any:
+def _stacked(values: Sequence[Any], *, is_apart: bool) -> Any:
     """Return what was fetched of all steps as one array, time first."""
-    first = values[0]
-    if len(values) > 1:
+    if is_apart:
         return np.stack(values)
+    first = values[0]
     if isinstance(first, TensorArray):
         return first.stack()
-    return np.stack(first) if isinstance(first, list) else first
+    return stack_list(first) if isinstance(first, list) else first
+
+
+def _lasting(states: Array, steps: int) -> Array:
+    """Return the states of all steps of a loop that may have ended before."""
+    return np.concatenate([states, np.repeat(states[-1:], steps - len(states), 0)])
 
 
 def _sequence(output: Output, values: Sequence[Any]) -> Any:
     """Return an output, time first."""
-    found = _stacked(values)
+    found = _stacked(values, is_apart=output.is_apart)
     return take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
+
+
+def fed_values(scope: Scope, feeds: Mapping[str, Any] | None) -> dict[Tensor, Any]:
+    """Return the values that a user feeds, in the types of their placeholders.
+
+    Raises:
+        LstmstateError: the graph has no such placeholder.
+    """
+    return {Tensor(name): _as_fed(scope, name, value) for name, value in (feeds or {}).items()}
 
 
 def _as_fed(scope: Scope, name: str, value: Any) -> Any:
@@ -340,6 +401,21 @@ def _as_fed(scope: Scope, name: str, value: Any) -> Any:
     return np.asarray(value).astype(numpy_dtype(node, "dtype"))
 
 
+def _unfed(tensor: Tensor) -> UnsupportedError:
+    return UnsupportedError(
+        f"the graph needs a value for {printable(tensor.node)}", advice="give it: `feeds=...`"
+    )
+
+
+def _is_shape_alone(scope: Scope, plan: Plan, tensor: Tensor) -> bool:
+    """Whether a plan takes nothing but its shape from a placeholder."""
+    names = set(plan.names)
+    return all(
+        user.op in _OF_SHAPE or (user.name not in names and user.op not in ENTERS)
+        for user, _ in scope.users.get(tensor.node, ())
+    )
+
+
 def _is_lengths(scope: Scope, node: Node) -> bool:
     """Whether a placeholder takes the lengths of the sequences of a batch."""
     shape = node.shape()
@@ -352,7 +428,7 @@ def _is_lengths(scope: Scope, node: Node) -> bool:
             continue
         seen.add(name)
         for user, position in scope.users.get(name, ()):
-            if user.op in _COMPARING or (user.op == "ReverseSequence" and position == 1):
+            if user.op in COMPARISONS or (user.op == "ReverseSequence" and position == 1):
                 return True
             if user.op in _HANDING:
                 queue.append(user.name)

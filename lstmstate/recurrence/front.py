@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
+from lstmstate.graph.constants import constant_array
+from lstmstate.graph.dropout import undropped
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 
 _REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
 _HANDING = frozenset({"Identity", "StopGradient", "EnsureShape", "Snapshot"})
-_LAYOUT = _REVERSES | _HANDING | {"Transpose"}
+_TURNS = frozenset({"Transpose"})
+_RESHAPING = frozenset(
+    {"Reshape", "ExpandDims", "Squeeze", "Cast", "PlaceholderWithDefault", "TensorListStack"}
+)
 # Where data comes into a graph: placeholders, queues, iterators.
 _SOURCES = ("Placeholder", "IteratorGetNext", "OneShotIterator", "QueueDequeue", "FIFOQueue")
 
@@ -31,17 +38,59 @@ class Front(NamedTuple):
     reversed: bool
 
 
-def front_of(nodes: Mapping[str, Node], value: Tensor) -> Front:
-    """Return where a sequence that a loop reads comes from."""
-    turned = backward = False
+def front_of(
+    nodes: Mapping[str, Node], value: Tensor, *, turned: bool = False, backward: bool = False
+) -> Front:
+    """Return where a sequence that a loop reads comes from.
+
+    Args:
+        turned: whether batch comes before time in it.
+        backward: whether it is read from its end.
+    """
     for _ in range(40):
         node = nodes.get(value.node)
-        if node is None or node.op not in _LAYOUT:
+        if node is None or not _is_laid_out(nodes, node, turned=turned):
             break
-        turned ^= node.op == "Transpose"
-        backward ^= node.op in _REVERSES
+        turned ^= node.op in _TURNS
+        backward ^= node.op not in _TURNS | _HANDING
         value = data_inputs(node)[0]
     return Front(value, turned, backward)
+
+
+def _is_laid_out(nodes: Mapping[str, Node], node: Node, *, turned: bool) -> bool:
+    """Whether a node hands on a sequence, turns its axes, or reverses time.
+
+    Args:
+        turned: whether batch comes before time in what it gives.
+    """
+    if node.op in _REVERSES:
+        return _reversed_axes(nodes, node) in ((), (int(turned),))
+    if node.op == "StridedSlice":
+        return _reversed_axes(nodes, node) == (int(turned),)
+    return node.op in _HANDING | _TURNS
+
+
+def _reversed_axes(nodes: Mapping[str, Node], node: Node) -> tuple[int, ...] | None:
+    """Return the axes that a node reverses, () where they are open; None if it does not."""
+    if node.op == "ReverseSequence":
+        return (node.number("seq_dim") or 0,)
+    given = [nodes.get(tensor.node) for tensor in data_inputs(node)]
+    last = given[-1] if given else None
+    if last is None or last.op != "Const":
+        return None if node.op == "StridedSlice" else ()
+    values = constant_array(last)
+    if node.op == "ReverseV2":
+        return tuple(int(axis) % 3 for axis in np.atleast_1d(values))  # of a sequence of vectors
+    axes = tuple(
+        int(axis) for axis in np.flatnonzero(values if node.op == "Reverse" else values < 0)
+    )
+    if node.op == "Reverse":
+        return axes
+    whole = (1 << len(values)) - 1
+    masks = [node.number(f"{name}_mask") or 0 for name in ("begin", "end")]
+    others = [node.number(f"{name}_mask") for name in ("ellipsis", "new_axis", "shrink_axis")]
+    is_whole = masks == [whole, whole] and not any(others) and (np.abs(values) == 1).all()
+    return axes if is_whole and axes else None
 
 
 def tail_of(scope: Scope, value: Tensor) -> Front:
@@ -58,7 +107,9 @@ def tail_of(scope: Scope, value: Tensor) -> Front:
             best = at
         for user, position in scope.users.get(at.tensor.node, ()):
             given = data_inputs(user)
-            if position or user.op not in _LAYOUT or given[0] != at.tensor:
+            if position or given[0] != at.tensor:
+                continue
+            if not _is_laid_out(scope.nodes, user, turned=at.turned):
                 continue
             tensor = Tensor(user.name)
             if tensor not in seen:
@@ -66,11 +117,63 @@ def tail_of(scope: Scope, value: Tensor) -> Front:
                 queue.append(
                     Front(
                         tensor,
-                        at.turned ^ (user.op == "Transpose"),
-                        at.reversed ^ (user.op in _REVERSES),
+                        at.turned ^ (user.op in _TURNS),
+                        at.reversed ^ (user.op not in _TURNS | _HANDING),
                     )
                 )
     return best
+
+
+def by_place(
+    nodes: Mapping[str, Node], tensors: Collection[Tensor], ends: Collection[str]
+) -> str | None:
+    """Return the kind of an operation before a loop that may treat steps by their place.
+
+    What was the same sequence for a few steps need not be it for more of them.
+
+    Args:
+        ends: the nodes at which the loops before it end.
+    """
+    queue, seen = [*tensors], set(tensors)
+    while queue:
+        tensor = queue.pop()
+        node = nodes.get(tensor.node)
+        if node is None or tensor.node in ends or is_source(node):
+            continue
+        kept, given = undropped(nodes, node), data_inputs(node)
+        if kept is not None:
+            given = [kept]
+        elif _joins_columns(nodes, node):
+            given = given[:-1]
+        elif _gathers_all(nodes, node):
+            given = given[-1:]
+        elif (
+            node.op in _REVERSES | _RESHAPING
+            or _is_laid_out(nodes, node, turned=True)
+            or _is_laid_out(nodes, node, turned=False)
+        ):
+            given = given[:1]
+        else:
+            return node.op
+        queue += [one for one in given if one not in seen]
+        seen.update(given)
+    return None
+
+
+def _gathers_all(nodes: Mapping[str, Node], node: Node) -> bool:
+    """Whether a node makes a sequence of all that a loop wrote into an array."""
+    if not node.op.startswith("TensorArrayGather"):
+        return False
+    indices = nodes.get(data_inputs(node)[1].node)
+    limit = nodes.get(data_inputs(indices)[1].node) if indices and indices.op == "Range" else None
+    return limit is not None and limit.op.startswith("TensorArraySize")
+
+
+def _joins_columns(nodes: Mapping[str, Node], node: Node) -> bool:
+    """Whether a node lays sequences of vectors side by side."""
+    axis = nodes.get(data_inputs(node)[-1].node) if node.op == "ConcatV2" else None
+    constant = axis.constant() if axis is not None else None
+    return constant is not None and constant.scalar in (-1, 2)
 
 
 class Origins(NamedTuple):
@@ -90,12 +193,16 @@ class Origins(NamedTuple):
 
 
 def origins(
-    nodes: Mapping[str, Node], tensors: Collection[Tensor], ends: Mapping[str, int]
+    nodes: Mapping[str, Node],
+    tensors: Collection[Tensor],
+    ends: Mapping[str, int],
+    past: int | None = None,
 ) -> Origins:
     """Walk back from tensors to recurrences and to where data comes in.
 
     Args:
         ends: the nodes at which a recurrence ends, with its number.
+        past: the number of a recurrence whose ends are passed.
     """
     recurrences: set[int] = set()
     sources: list[Node] = []
@@ -105,7 +212,7 @@ def origins(
     seen = set(queue)
     while queue:
         name = queue.pop()
-        if name in ends:
+        if name in ends and ends[name] != past:
             recurrences.add(ends[name])
             continue
         node = nodes.get(name)

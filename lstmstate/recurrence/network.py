@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -16,9 +17,17 @@ from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
-from lstmstate.recurrence.front import Front, front_of, origins, tail_of
-from lstmstate.recurrence.loop import LoopRecurrence, loop_recurrences, past_selection, skip
-from lstmstate.recurrence.probe import Probe
+from lstmstate.recurrence.front import Front, by_place, front_of, origins, tail_of
+from lstmstate.recurrence.joined import joined
+from lstmstate.recurrence.loop import (
+    LoopRecurrence,
+    SequenceInput,
+    loop_recurrences,
+    past_selection,
+    skip,
+)
+from lstmstate.recurrence.probe import OPEN, Probe
+from lstmstate.recurrence.sliced import sliced_inputs
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
@@ -76,10 +85,12 @@ class Port(NamedTuple):
         source: the tensor that the graph itself begins with.
         final: the tensor that has the state after the last step.
         exit: where in it the state is.
-        steps: the tensors that have it after every step: one for all of them, or one for each.
+        steps: the tensors that have it after every step.
         place: where in each step it is.
         width: of its last axis.
         dtype: its NumPy type.
+        spatial: the sizes of the axes between the batch and the last.
+        is_apart: whether there is a tensor for each step, and not one for all.
     """
 
     initial: Tensor
@@ -91,6 +102,8 @@ class Port(NamedTuple):
     place: Path
     width: int
     dtype: str
+    spatial: tuple[int, ...] = ()
+    is_apart: bool = False
 
 
 class Cell(NamedTuple):
@@ -113,6 +126,11 @@ class Cell(NamedTuple):
         """The widths of c and m."""
         return StateWidths(self.c.width, self.m.width)
 
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """The axes of c and m between the batch and the width."""
+        return self.c.spatial
+
 
 class Output(NamedTuple):
     """What a recurrence gives at each step.
@@ -123,6 +141,7 @@ class Output(NamedTuple):
         time_axis: where time is in a tensor of all steps.
         is_m: whether it is the m of the last cell.
         is_own: whether the cell itself makes it, though it is not its m.
+        is_apart: whether there is a tensor for each step, and not one for all.
     """
 
     tensors: tuple[Tensor, ...]
@@ -130,6 +149,7 @@ class Output(NamedTuple):
     time_axis: int
     is_m: bool
     is_own: bool
+    is_apart: bool = False
 
 
 class Recurrence(NamedTuple):
@@ -140,6 +160,8 @@ class Recurrence(NamedTuple):
         before: the numbers of the recurrences that it reads.
         steps: how many there are, None where the sequence decides.
         batch: the size of the batch, where a constant of the step asks for one.
+        causes: what else decides its states than x and the states before, None where nothing does.
+        extra: how many values it carries besides c and m of its cells.
     """
 
     name: str
@@ -149,6 +171,8 @@ class Recurrence(NamedTuple):
     output: Output
     steps: int | None
     batch: int | None
+    causes: str | None
+    extra: int
 
     @property
     def is_reversed(self) -> bool:
@@ -160,10 +184,12 @@ class Input(NamedTuple):
     """The tensor that takes x.
 
     Attributes:
-        time_axis: 0 where it is `[time, batch, width]`, 1 where it is `[batch, time, width]`.
+        time_axis: 0 where it is `[time, batch, *spatial, width]`, 1 where it is `[batch, time,
+            *spatial, width]`.
         sizes: its static shape, None for what is open.
         width: of its last axis.
         dtype: the NumPy type of its values.
+        causes: an operation between it and the loop that may treat steps by their place.
     """
 
     tensor: Tensor
@@ -171,6 +197,12 @@ class Input(NamedTuple):
     sizes: tuple[int | None, ...]
     width: int
     dtype: str
+    causes: str | None = None
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """The axes between those of batch and time and the last: of images, none of vectors."""
+        return tuple(size or 0 for size in self.sizes[2:-1])
 
 
 class GraphNetwork(NamedTuple):
@@ -181,6 +213,8 @@ class GraphNetwork(NamedTuple):
         outputs: what it gives, side by side.
         m_outputs: the m of its last cells, side by side.
         notes: what a user should know of its input.
+        backward_from: the first recurrence of the second of two directions that never meet, None
+            where they do, or there is one.
     """
 
     scope: Scope
@@ -189,6 +223,7 @@ class GraphNetwork(NamedTuple):
     m_outputs: tuple[Output, ...]
     input: Input
     notes: tuple[str, ...]
+    backward_from: int | None = None
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -199,6 +234,12 @@ class GraphNetwork(NamedTuple):
     def steps(self) -> int | None:
         """How many steps it takes, None where the sequence decides."""
         return next((one.steps for one in self.recurrences if one.steps is not None), None)
+
+    @property
+    def causes(self) -> str | None:
+        """What else decides its states than x and the states before, None where nothing does."""
+        every = (*(one.causes for one in self.recurrences), self.input.causes)
+        return next((causes for causes in every if causes is not None), None)
 
     @property
     def is_reversed(self) -> bool:
@@ -223,18 +264,23 @@ class _Draft(NamedTuple):
     """A recurrence before it is known which others it reads.
 
     Attributes:
-        values: the tensors of the sequences that its first cell reads, and the other ones.
+        values: the tensors of the sequences that its first cell reads.
+        fronts: where they come from.
+        others: the other sequences.
         ends: the nodes that give what it makes.
     """
 
     name: str
     cells: tuple[Cell, ...]
     values: tuple[Tensor, ...]
+    fronts: tuple[Front, ...]
     others: tuple[Tensor, ...]
     ends: tuple[str, ...]
     output: Output
     steps: int | None = None
     batch: int | None = None
+    causes: str | None = None
+    extra: int = 0
     is_chain: bool = False
 
 
@@ -262,15 +308,14 @@ def find_recurrences(
     found = []
     sides: list[tuple[Front, ...]] = []
     for draft in drafts:
-        fronts = tuple(front_of(scope.nodes, value) for value in draft.values)
         try:
-            sides.append(_chain_front(probe, draft, ends) if draft.is_chain else fronts)
+            sides.append(_chain_front(probe, draft, ends) if draft.is_chain else draft.fronts)
         except LstmstateError as error:
             others.append(f"{printable(draft.name)}: {error}")
-            sides.append(fronts)
+            sides.append(draft.fronts)
     for at, draft in enumerate(drafts):
-        own = {name: number for name, number in ends.items() if number != at}
-        before = origins(scope.nodes, [*draft.values, *draft.others], own).recurrences
+        before = origins(scope.nodes, [*draft.values, *draft.others], ends, at).recurrences
+        changing = by_place(scope.nodes, draft.values, ends) if before else None
         found.append(
             Recurrence(
                 draft.name,
@@ -280,6 +325,8 @@ def find_recurrences(
                 draft.output,
                 draft.steps,
                 draft.batch,
+                draft.causes or (changing and _before_the_loop(changing)),
+                draft.extra,
             )
         )
     return Recurrences(probe, tuple(found), tuple(others))
@@ -290,34 +337,50 @@ def find_recurrences(
 
 def _loops(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[_Draft]:
     """Yield the loops with cells in them."""
-    for one in loop_recurrences(probe.scope):
-        name = printable(one.loop.name)
+    for loop in loop_recurrences(probe.scope):
+        name = printable(loop.loop.name)
         try:
+            one = loop._replace(inputs=(*loop.inputs, *sliced_inputs(loop, probe)))
             step, steps, batch = _step(one, probe)
             pairs = step.pairs()
             if not pairs:
                 others.append(f"{name}: it carries no c and m of an LSTM")
                 continue
-            cells = _distinct(_cell(one, step, pair, names) for pair in pairs)
+            cells = tuple(_cell(one, step, pair, names) for pair in pairs)
             into = step.elements_into(pairs[0])
             used = [item for item in one.inputs if item.element in step.used]
+            first = [item for item in used if item.element in into]
             yield _Draft(
                 one.loop.name,
                 cells,
-                tuple(item.value for item in used if item.element in into),
+                tuple(item.value for item in first),
+                tuple(_front_of_loop(probe, item) for item in first),
                 tuple(item.value for item in used if item.element not in into),
                 tuple(one.loop.exits) or (one.loop.name,),
                 _output(probe.scope, one, cells[-1], pairs[-1]),
                 steps,
                 batch,
+                step.other_causes(pairs),
+                len(step.parts) - 2 * len(cells),
             )
         except LstmstateError as error:
             others.append(f"{name}: {error}")
 
 
+def _front_of_loop(probe: Probe, given: SequenceInput) -> Front:
+    is_turned, is_backward = given.axis == 1, given.is_backward
+    return front_of(probe.scope.nodes, given.value, turned=is_turned, backward=is_backward)
+
+
 def _distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Return cells without those that have the name of one before: states of its wrapper."""
-    return tuple({cell.name: cell for cell in reversed(list(cells))}.values())[::-1]
+    """Return cells with names of their own: one that is used again has another state."""
+    found: list[Cell] = []
+    count: dict[str, int] = {}
+    for cell in cells:
+        count[cell.name] = count.get(cell.name, 0) + 1
+        number = count[cell.name]
+        found.append(cell if number == 1 else cell._replace(name=f"{cell.name}#{number}"))
+    return tuple(found)
 
 
 def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | None]:
@@ -335,13 +398,11 @@ def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | No
         except UnsupportedError:
             continue
     nodes = probe.scope.nodes
-    outside = (nodes.get(skip(nodes, Tensor(name)).node) for name in one.loop.constants)
-    shapes = (
-        node.constant_shape()
-        for node in (*outside, *one.inside.nodes.values())
-        if node is not None and node.op == "Const"
-    )
-    sizes = dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == 2)
+    given = [*map(Tensor, one.loop.constants), *(each.source for each in one.loop.variables)]
+    outside = [nodes.get(skip(nodes, tensor).node) for tensor in given]
+    shapes = [node.constant_shape() or () for node in outside if node is not None]
+    rows = [shape[0] for axes in (1, 2) for shape in shapes if len(shape) == axes]
+    sizes = dict.fromkeys([*rows, *one.inside.constant_rows])
     for size in list(sizes)[:_TRIED]:
         try:
             return Step(one, probe.with_open(size or 1)), None, size
@@ -369,6 +430,7 @@ def _port(one: LoopRecurrence, step: Step, part: Part) -> Port:
         part.path,
         step.width(part),
         step.dtype(part),
+        step.spatial(part),
     )
 
 
@@ -449,8 +511,10 @@ def _sequence_ops(probe: Probe, names: Mapping[str, str], others: list[str]) -> 
     scope = probe.scope
     for node in scope.nodes.values():
         places = _SEQUENCE_OPS.get(node.op)
+        if places is None or node.name.startswith("\0"):
+            continue
         given = data_inputs(node)
-        if places is None or len(given) != places.inputs or node.name.startswith("\0"):
+        if len(given) != places.inputs:
             continue
         sized, times = places.sized
         try:
@@ -479,7 +543,9 @@ def _sequence_ops(probe: Probe, names: Mapping[str, str], others: list[str]) -> 
         tail = tail_of(scope, every_m)
         out = tail if tail.reversed else Front(every_m, False, False)
         output = Output((out.tensor,), (), int(out.turned), is_m=True, is_own=False)
-        yield _Draft(node.name, (cell,), (given[places.x],), (), (node.name,), output)
+        x = given[places.x]
+        fronts = (front_of(scope.nodes, x),)
+        yield _Draft(node.name, (cell,), (x,), fronts, (), (node.name,), output)
 
 
 # ---- steps without a loop
@@ -491,7 +557,7 @@ def _chains(
     """Yield the chains of steps that a graph repeats."""
     for chain in chains(probe.scope, wired):
         try:
-            shapes = probe.with_open(len(chain.x)).values([chain.c[1], chain.m[1]])
+            shapes = _first_states(probe, chain)
         except LstmstateError as error:
             others.append(f"{printable(chain.scope)}: {error}")
             continue
@@ -506,6 +572,7 @@ def _chains(
                 (),
                 value.shape[-1],
                 str(value.dtype),
+                is_apart=True,
             )
             for states, value in zip((chain.c, chain.m), shapes, strict=True)
         ]
@@ -513,31 +580,36 @@ def _chains(
         cell = Cell(name, ports[0], ports[1], chain.scope, is_known)
         ends = tuple(tensor.node for states in (chain.c, chain.m) for tensor in states[1:])
         output = _packed(probe.scope, chain)
-        yield _Draft(chain.scope, (cell,), chain.x, (), ends, output, len(chain.x), is_chain=True)
+        fronts = tuple(front_of(probe.scope.nodes, x) for x in chain.x)
+        steps = len(chain.x)
+        yield _Draft(chain.scope, (cell,), chain.x, fronts, (), ends, output, steps, is_chain=True)
+
+
+def _first_states(probe: Probe, chain: Chain) -> list[Any]:
+    """Return c and m after the first step, where time is open or as many steps as there are."""
+    wanted = [chain.c[1], chain.m[1]]
+    try:
+        return probe.values(wanted)
+    except UnsupportedError:
+        return probe.with_open(len(chain.x)).values(wanted)
 
 
 def _packed(scope: Scope, chain: Chain) -> Output:
-    """Return the tensor into which the steps of a chain are packed, or m of each step."""
-    steps = chain.m[1:]
-    queue, seen = [steps[0].node], {steps[0].node}
-    while queue and len(seen) < _NEAR and len(steps) > 1:
-        for user, _ in scope.users.get(queue.pop(0), ()):
-            given = data_inputs(user)
-            if user.op == "Pack" and len(given) == len(steps):
-                is_m = tuple(given) in (steps, steps[::-1])
-                axis = user.number("axis") or 0
-                return Output((Tensor(user.name),), (), axis, is_m=is_m, is_own=False)
-            if user.name not in seen and user.op in ("Add", "AddV2", "Mul", "Relu", "Identity"):
-                seen.add(user.name)
-                queue.append(user.name)
-    return Output(steps, (), 0, is_m=True, is_own=False)
+    """Return what the graph joins of the steps of a chain: m where it does not join another."""
+    found = joined(scope, chain)
+    if not found:
+        return Output(chain.m[1:], (), 0, is_m=True, is_own=False, is_apart=True)
+    values, is_m = found[0]
+    within = f"{values[0].node.rpartition('/')[0]}/".startswith(f"{chain.scope}/")
+    is_own = within and not _leads_to(scope.nodes, values[0], chain.m[1])
+    is_own = not is_m and (is_own or len(found) > 1)
+    return Output(values, (), 0, is_m=is_m, is_own=is_own, is_apart=True)
 
 
-def _chain_front(probe: Probe, draft: _Draft, ends: Mapping[str, int]) -> tuple[Front, ...]:
+def _chain_front(probe: Probe, draft: _Draft, ends: dict[str, int]) -> tuple[Front, ...]:
     """Return where the sequence comes from that a chain reads step by step."""
-    cut = dict(ends)
-    for cell in draft.cells:
-        cut |= {cell.c.initial.node: -1, cell.m.initial.node: -1}
+    initial = {port.initial.node: -1 for cell in draft.cells for port in (cell.c, cell.m)}
+    cut = ChainMap(initial, ends)
     way = origins(probe.scope.nodes, draft.values, cut)
     fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
     if len(fed) != 1:
@@ -548,22 +620,23 @@ def _chain_front(probe: Probe, draft: _Draft, ends: Mapping[str, int]) -> tuple[
 def _is_batch_major(probe: Probe, draft: _Draft, x: Tensor) -> bool:
     """Whether the steps of a chain are cut out of the second axis of its input."""
     steps = draft.steps or 1
+    batch = OPEN if steps != OPEN else OPEN + 1
     queue, seen = [draft.values[0]], {draft.values[0]}
     while queue and len(seen) < _NEAR:
         tensor = queue.pop(0)
         node = probe.scope.nodes.get(tensor.node)
         given = data_inputs(node) if node is not None else []
         if x in given:
-            for sizes in ((steps + 1, steps), (steps, steps + 1)):
+            for axis, sizes in ((1, (batch, steps)), (0, (steps, batch))):
                 fed = probe.fed_value(x, sizes)
                 with suppress(UnsupportedError):
                     (value,) = probe.run(probe.compile([tensor]), {x: fed})
-                    time, batch = fed.shape[sizes[0] > steps], fed.shape[sizes[0] == steps]
-                    if time == steps != batch and np.shape(value)[:1] == (batch,):
-                        return sizes[0] > steps
-            axis = _axis_read(probe, tensor, x, steps)
-            if axis is not None:
-                return axis == 1
+                    time, rows = fed.shape[axis], fed.shape[1 - axis]
+                    if time == steps != rows and np.shape(value)[:1] == (rows,):
+                        return axis == 1
+            read = _axis_read(probe, tensor, x, steps)
+            if read is not None:
+                return read == 1
             break
         queue += [one for one in given if one not in seen]
         seen.update(given)
@@ -606,24 +679,28 @@ def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
     """Return the recurrences that no other reads, those of two directions as one."""
     read = {number for one in every for number in one.before}
     groups: list[tuple[int, ...]] = []
-    for at in range(len(every)):
+    waiting: defaultdict[Collection[Any], deque[int]] = defaultdict(deque)
+    for at, one in enumerate(every):
         if at in read:
             continue
-        for place, group in enumerate(groups):
-            if len(group) == 1 and _are_directions(every, group[0], at):
-                groups[place] = (group[0], at)
-                break
-        else:
-            groups.append((at,))
+        origin, is_backward = _origin(every, at)
+        # Of two directions both read the same recurrences, or come from the same input.
+        ways: list[tuple[Collection[Any], bool]] = [(origin, is_backward)]
+        ways += [(one.before, one.is_reversed)] if one.before else []
+        found = []
+        for key, is_reversed in ways:
+            places = waiting[key]
+            while places and len(groups[places[0]]) > 1:
+                places.popleft()
+            found += [places[0]] if is_reversed and places else []
+        if found:
+            groups[min(found)] += (at,)
+            continue
+        for key, is_reversed in ways:
+            if not is_reversed:
+                waiting[key].append(len(groups))
+        groups.append((at,))
     return groups
-
-
-def _are_directions(every: Sequence[Recurrence], first: int, second: int) -> bool:
-    """Whether two recurrences come from the same input, the second from its end."""
-    if every[first].before == every[second].before != frozenset():
-        return not every[first].is_reversed and every[second].is_reversed
-    one, other = _origin(every, first), _origin(every, second)
-    return one[0] == other[0] and not one[1] and other[1]
 
 
 def _origin(every: Sequence[Recurrence], at: int) -> tuple[frozenset[Tensor], bool]:
@@ -652,25 +729,72 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
         UnsupportedError: it has more than one input, or one that is no sequence of vectors.
     """
     every = recurrences.found
-    levels: dict[int, int] = {}
-    queue = [(at, 0) for at in last]
-    while queue:  # the longest way to the outputs decides the stage
-        at, level = queue.pop()
-        if level > len(every):
-            raise UnsupportedError("the graph's recurrences go in a circle")
-        if level >= levels.get(at, -1):
-            levels[at] = level
-            queue += [(one, level + 1) for one in every[at].before]
-    order = sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
-    members = tuple(every[at] for at in order)
+    ways = [_levels(every, [at]) for at in last]
+    if len(ways) == 2 and ways[0].keys().isdisjoint(ways[1]):  # each direction is a way of its own
+        ways.sort(key=lambda way: any(every[at].is_reversed for at in way))
+    else:
+        ways = [_levels(every, last)]
+    order = [
+        at
+        for levels in ways
+        for at in sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
+    ]
+    members = _with_names([every[at] for at in order])
     outputs = tuple(dict.fromkeys(every[at].output for at in last))
     for one in members:
         for cell in one.cells:
             _refuse_changed(recurrences.probe, cell)
     tops = [every[at].cells[-1].m for at in last]
-    ms = tuple(Output(top.steps, top.place, 0, is_m=True, is_own=False) for top in tops)
+    ms = tuple(
+        Output(top.steps, top.place, 0, is_m=True, is_own=False, is_apart=top.is_apart)
+        for top in tops
+    )
     given, notes = _input(recurrences, members)
-    return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes)
+    extra = sum(one.extra for one in members)
+    if extra:
+        notes += (
+            f"the graph carries {count(extra, 'more value')} from step to step: they begin as in "
+            "the graph, and the state does not have them",
+        )
+    backward_from = len(ways[0]) if len(ways) > 1 else None
+    return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes, backward_from)
+
+
+def _with_names(members: Sequence[Recurrence]) -> tuple[Recurrence, ...]:
+    """Return recurrences whose cells have names of their own."""
+    cells = iter(_distinct(cell for one in members for cell in one.cells))
+    return tuple(one._replace(cells=tuple(next(cells) for _ in one.cells)) for one in members)
+
+
+def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
+    """Return how far each recurrence is from the last ones: the longest way counts.
+
+    Raises:
+        UnsupportedError: there is no longest way.
+    """
+    readers: dict[int, int] = {}
+    queue = list(last)
+    seen = set(queue)
+    while queue:
+        for one in every[queue.pop()].before:
+            readers[one] = readers.get(one, 0) + 1
+            if one not in seen:
+                seen.add(one)
+                queue.append(one)
+    levels = dict.fromkeys(seen, 0)
+    queue = [at for at in seen if at not in readers]
+    done = 0
+    while queue:
+        at = queue.pop()
+        done += 1
+        for one in every[at].before:
+            levels[one] = max(levels[one], levels[at] + 1)
+            readers[one] -= 1
+            if not readers[one]:
+                queue.append(one)
+    if done < len(seen):
+        raise UnsupportedError("the graph's recurrences go in a circle")
+    return levels
 
 
 def _refuse_changed(probe: Probe, cell: Cell) -> None:
@@ -705,25 +829,33 @@ def _input(
     ((tensor, front),) = fronts.items()
     sizes, kind = probe.describe(tensor)
     notes: tuple[str, ...] = ()
+    causes = None
     if not probe.is_fed(tensor):
         way = origins(nodes, [tensor], {})
         fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
         first = probe.describe(fed[0])[0] if len(fed) == 1 else ()
-        if len(fed) == 1 and len(first) == 3 and first[-1] == sizes[-1]:
+        if len(fed) == 1 and len(first) == len(sizes) > 2 and first[2:] == sizes[2:]:
             kinds = ", ".join(dict.fromkeys(node.op for node in way.operations[:6]))
             notes = (f"x is fed at {printable(fed[0].node)}, before {kinds}",)
+            changing = by_place(nodes, [tensor], ())
+            causes = changing and _before_the_loop(changing)
             front = front._replace(turned=probe.is_turned(fed[0], tensor) ^ front.turned)
             tensor, (sizes, kind) = fed[0], probe.describe(fed[0])
         elif way.sources:
             sources = ", ".join(printable(node.name) for node in way.sources[:3])
             notes = (f"x is the loop's input {printable(tensor.node)}, computed from {sources}",)
     width = sizes[-1] if sizes else None
-    if len(sizes) != 3 or width is None:
+    if len(sizes) < 3 or None in sizes[2:] or width is None:
         shape = ["any" if size is None else size for size in sizes]
         raise UnsupportedError(
-            f"the network's input is {shape}, and sequences of vectors are run", tensor=tensor.node
+            f"the network's input is {shape}, and sequences of vectors or images are run",
+            tensor=tensor.node,
         )
     batch = next((one.batch for one in members if one.batch is not None), None)
     if batch is not None:
         sizes = (batch, *sizes[1:]) if front.turned else (sizes[0], batch, *sizes[2:])
-    return Input(tensor, int(front.turned), sizes, width, kind), notes
+    return Input(tensor, int(front.turned), sizes, width, kind, causes), notes
+
+
+def _before_the_loop(operation: str) -> str:
+    return f"{operation}, before the loop, may treat steps by their place"

@@ -9,6 +9,7 @@ new c.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +17,9 @@ import numpy as np
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import UnsupportedError
-from lstmstate.graph.loops import MERGES, Tensor, data_inputs
+from lstmstate.graph.loops import MERGES, Tensor, data_inputs, is_unchanged
 from lstmstate.graph.plan import Plan, Scope, compile_step
-from lstmstate.recurrence.loop import LoopRecurrence, past_selection, skip
+from lstmstate.recurrence.loop import COMPARISONS, LoopRecurrence, is_fed, past_selection, skip
 from lstmstate.recurrence.probe import Probe
 
 Array = Any
@@ -99,15 +100,17 @@ class Step:
             for position in PRODUCTS[self._inside.nodes[name].op]
         ]
         self._products = products
+        self._probe = probe
         self._plan = self._compile(
             probe, [*(part.next for part in self.parts), *(tensor for _, tensor in products)]
         )
         self.used = frozenset(self._elements)
 
-    def _compile(self, probe: Probe, targets: Sequence[Tensor]) -> Plan:
-        return compile_step(
-            self._inside, self._recurrence.loop, targets, self.elements, probe.environment
-        )
+    def _compile(
+        self, probe: Probe, targets: Sequence[Tensor], more: Sequence[Tensor] = ()
+    ) -> Plan:
+        feeds = [*self.elements, *more]
+        return compile_step(self._inside, self._recurrence.loop, targets, feeds, probe.environment)
 
     @property
     def _elements(self) -> dict[Tensor, Array]:
@@ -151,12 +154,16 @@ class Step:
         plan = self._compile(probe, [draft[-1][0] for _, draft in drafts])
         shapes = [np.shape(value) for value in self.run(plan, self.draw())]
         parts = _placed(drafts, shapes)
-        self._widths = {part: shape[-1] for part, shape in zip(parts, shapes, strict=True) if shape}
+        self._shapes = dict(zip(parts, shapes, strict=True))
         return parts
 
     def width(self, part: Part) -> int:
         """Return the size of a part's last axis."""
-        return int(self._widths[part])
+        return int(self._shapes[part][-1])
+
+    def spatial(self, part: Part) -> tuple[int, ...]:
+        """Return the sizes of a part's axes between the batch and the last."""
+        return tuple(map(int, self._shapes[part][1:-1]))
 
     def dtype(self, part: Part) -> str:
         """Return the NumPy type of a part."""
@@ -231,23 +238,66 @@ class Step:
                 ]
         return changed[:, :count], changed[:, count:]
 
+    def other_causes(self, pairs: Sequence[Pair]) -> str | None:
+        """Return what else decides the new c and m than x and the states, None where nothing does.
+
+        A step that knows its number may do something else later on than in the steps that are
+        tried; one that carries other values is more than its c and m. Whether a sequence of a
+        length that is fed has ended is no such cause.
+        """
+        loop = self._recurrence.loop
+        targets = [part.next for pair in pairs for part in (pair.c, pair.m)]
+        plan = self._compile(self._probe, targets)
+        plan = self._compile(self._probe, targets, self._ends_of_sequences(plan))
+        own = {part.number for pair in pairs for part in (pair.c, pair.m)}
+        read = {
+            number
+            for number, one in enumerate(loop.variables)
+            if one.read in plan.feeds and not is_unchanged(loop, number, self._inside.nodes)
+        }
+        if read & set(self._recurrence.carried) - own:
+            return "its step reads other values that the loop carries"
+        return "its step reads the number of the step" if read - own else None
+
+    def _ends_of_sequences(self, plan: Plan) -> list[Tensor]:
+        """Return the comparisons of a step's number with lengths of sequences that are fed."""
+        nodes, scope, loop = self._inside.nodes, self._probe.scope, self._recurrence.loop
+        return [
+            Tensor(name)
+            for name in plan.names
+            if nodes[name].op in COMPARISONS
+            and any(is_fed(scope, loop, one) for one in data_inputs(nodes[name]))
+        ]
+
     def pairs(self) -> list[Pair]:
         """Return c and m of each cell, in the order of the variables."""
         if len(self.parts) < 2:
             return []
         parts, products = self.dependence()
         names = [name for name, _ in self._products]
-        found: list[Pair] = []
-        at = 0
-        while at + 1 < len(self.parts):
-            pair = self._pair(at, parts, products, names)
-            if pair is not None:
-                found.append(pair)
-            at += 1 if pair is None else 2
-        return found
 
-    def _pair(self, at: int, parts: Array, products: Array, names: Sequence[str]) -> Pair | None:
-        for c, m in ((at, at + 1), (at + 1, at)):
+        def pair(one: int, other: int) -> Pair | None:
+            return self._pair((one, other), parts, products, names)
+
+        found: dict[int, Pair] = {}
+        left = list(range(len(self.parts)))
+        at = 0
+        while at + 1 < len(self.parts):  # c and m mostly follow one another
+            made = pair(at, at + 1)
+            if made is not None:
+                found[at] = made
+                left = [one for one in left if one not in (at, at + 1)]
+            at += 1 if made is None else 2
+        apart = {both: made for both in combinations(left, 2) if (made := pair(*both)) is not None}
+        for both, made in apart.items():
+            if sum(not set(both).isdisjoint(other) for other in apart) == 1:
+                found[both[0]] = made
+        return [found[at] for at in sorted(found)]
+
+    def _pair(
+        self, both: tuple[int, int], parts: Array, products: Array, names: Sequence[str]
+    ) -> Pair | None:
+        for c, m in (both, both[::-1]):
             if not (parts[c, c] and parts[m, c] and parts[c, m]):
                 continue
             of_m = products[m] & ~products[c]
@@ -255,7 +305,7 @@ class Step:
             into = dict.fromkeys(name for name, is_so in zip(names, of_m, strict=True) if is_so)
             if of_m.any() and not of_c.any():
                 return Pair(self.parts[c], self.parts[m], tuple(into))
-        for c, m in ((at, at + 1), (at + 1, at)):
+        for c, m in (both, both[::-1]):
             if parts[c, c] and parts[m, c] and parts[c, m] and self._is_made_of(m, c):
                 both = products[m] | products[c]
                 into = dict.fromkeys(name for name, is_so in zip(names, both, strict=True) if is_so)
@@ -292,10 +342,11 @@ def _outer_values(recurrence: LoopRecurrence, plan: Plan, probe: Probe) -> dict[
     elements = {one.element: one.value for one in recurrence.inputs if one.element in plan.feeds}
     values = probe.values([*wanted.values(), *elements.values()])
     found = dict(zip([*wanted, *elements], values, strict=True))
+    axes = {one.element: one.axis for one in recurrence.inputs}
     for tensor in elements:
-        if not len(found[tensor]):
+        if not found[tensor].shape[axes[tensor]]:
             raise UnsupportedError("the graph reads a sequence without steps", tensor=tensor.node)
-        found[tensor] = found[tensor][0]
+        found[tensor] = found[tensor].take(0, axes[tensor])
     return found
 
 

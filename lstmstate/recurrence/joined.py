@@ -1,0 +1,94 @@
+"""What a graph puts together of the steps that it repeats without a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from lstmstate.checkpoint.graph import VARIABLE_OPS
+from lstmstate.checkpoint.node import Node
+from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.plan import Scope
+from lstmstate.recurrence.chain import Chain
+
+_JOINS = frozenset({"Pack", "Concat", "ConcatV2"})
+_BARE = frozenset({"Identity", "ExpandDims"})
+_FAR = 400  # nodes between what is joined and the states of its step
+
+
+class Joined(NamedTuple):
+    """A value of each step, in the order in which the graph joins them.
+
+    Attributes:
+        is_m: whether it is m itself.
+    """
+
+    values: tuple[Tensor, ...]
+    is_m: bool
+
+
+def joined(scope: Scope, chain: Chain) -> list[Joined]:
+    """Return what the graph joins of the steps of a chain, each once; m comes first."""
+    number = {tensor.node: at for states in (chain.c, chain.m) for at, tensor in enumerate(states)}
+    steps = chain.m[1:]
+    count = len(steps)
+    found: dict[tuple[Tensor, ...], Joined] = {}
+    for node in scope.nodes.values():
+        values = _values(scope.nodes, node) if node.op in _JOINS else ()
+        if len(values) != count or (count == 1 and node.op != "Pack"):
+            continue
+        if values in (steps, steps[::-1]):
+            found[values] = Joined(values, is_m=True)
+        elif _are_steps(scope.nodes, values, number):
+            found[values] = Joined(values, is_m=False)
+    return sorted(found.values(), key=lambda one: not one.is_m)
+
+
+def _values(nodes: Mapping[str, Node], node: Node) -> tuple[Tensor, ...]:
+    """Return what a node joins, without the axis that it may give each value before."""
+    given = data_inputs(node)
+    if node.op != "Pack":
+        given = given[:-1] if node.op == "ConcatV2" else given[1:]
+    return tuple(_bare(nodes, tensor) for tensor in given)
+
+
+def _bare(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
+    for _ in range(10):
+        node = nodes.get(tensor.node)
+        if node is None or node.op not in _BARE:
+            break
+        tensor = data_inputs(node)[0]
+    return tensor
+
+
+def _are_steps(
+    nodes: Mapping[str, Node], values: Sequence[Tensor], number: Mapping[str, int]
+) -> bool:
+    """Whether each value comes from the state of its step, old or new, and from no later one."""
+    last: list[int] = []
+    for value in values:
+        found = max(_states(nodes, value, number), default=None)
+        if found is None or (last and abs(found - last[-1]) != 1):
+            return False
+        last.append(found)
+    first, end = last[0], last[-1]
+    return abs(first - end) == len(values) - 1 and len(set(last)) == len(last)
+
+
+def _states(nodes: Mapping[str, Node], tensor: Tensor, number: Mapping[str, int]) -> Iterator[int]:
+    """Yield the numbers of the states that a value is made of; none where they are far."""
+    queue, seen = [tensor.node], {tensor.node}
+    found: set[int] = set()
+    while queue:
+        if len(seen) > _FAR:
+            return
+        name = queue.pop()
+        if name in number:
+            found.add(number[name])
+            continue
+        node = nodes.get(name)
+        for one in data_inputs(node) if node is not None and node.op not in VARIABLE_OPS else []:
+            if one.node not in seen:
+                seen.add(one.node)
+                queue.append(one.node)
+    yield from found
