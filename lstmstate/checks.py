@@ -137,6 +137,8 @@ class Target:
                     errors.append(error)
                     continue
                 yield variable.name, range_of(value)
+            elif (damage := variable.damage()) is not None:
+                errors.append(damage)
                 self._told(variable.nbytes or 0)
         raise_all(errors)
 

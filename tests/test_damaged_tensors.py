@@ -44,6 +44,18 @@ def test_check_finite_names_each(shell: Shell, damaged: str) -> None:
     assert errors(done.err) == lines(damaged)
 
 
+def test_check_finite_names_a_damaged_counter_too(shell: Shell, tmp_path: Path) -> None:
+    """What is no floating-point number cannot be NaN; it can be damaged."""
+    prefix = checkpoint(tmp_path / "model", {"a": numbers(4), "step": np.arange(3)})
+    data = Path(f"{prefix}.data-00000-of-00001")
+    content = bytearray(data.read_bytes())
+    content[-1] ^= 1
+    data.write_bytes(content)
+    done = shell("check", prefix, "--finite")
+    assert done.code == 3
+    assert errors(done.err) == [f"{prefix}.data-00000-of-00001: step: {DAMAGED}"]
+
+
 def test_check_finite_of_several_files_names_each(
     shell: Shell, damaged: str, tmp_path: Path
 ) -> None:

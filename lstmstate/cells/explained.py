@@ -291,6 +291,7 @@ class _Walk:
         for (name, _), half in wired.lasts.items():
             self._halves[name] = self._halves.get(name, "") + half
         self._old_m = {step.m_old.name for step in wired.steps if step.m_old}
+        self._functions: dict[str, str | None] = {}  # those of options that are unknown
         self._given = {step.c_old.name for step in wired.steps}
         self._x = {node.name for node in wired.inputs}
         self._read_at = {
@@ -309,12 +310,10 @@ class _Walk:
     def step(self, step: WiredStep) -> None:
         """Walk through a step that is made of small operations."""
         if step.m is not None:
-            out, gate = self._operands(step.m)[:2]
-            if self._distance(gate, step.c_new) < self._distance(out, step.c_new):
-                out, gate = gate, out
-            self._go(_OUT, out)
+            out, gate = self._apart(step.m)
+            self._queue.append(out)
             self._run()  # the clips of c are known from here on
-            self._go(_GATES["o"], gate)
+            self._queue.append(gate)
         for term in self._operands(step.c_new):
             product = trace.through(self._graph, term, _EQUAL)
             factors = self._operands(product) if product is not None else []
@@ -344,6 +343,13 @@ class _Walk:
                     self._go(_WEIGHT, node)
         self._run()
 
+    def _apart(self, m: Node) -> tuple[_Way, _Way]:
+        """Return what a product is of, the new c and the output gate."""
+        out, gate = self._operands(m)[:2]
+        if self._distance(gate) < self._distance(out):
+            out, gate = gate, out
+        return (_OUT, out), (_GATES["o"], gate)
+
     def _letters(self, gates: list[Node]) -> str:
         """Return which of two gates is the input gate, and which the new input."""
         squashed = self._cell.options["recurrent_activation"].value
@@ -363,11 +369,11 @@ class _Walk:
                 return function.function
         return None
 
-    def _distance(self, start: Node, end: Node) -> int:
-        """Return how many nodes lie between a value and one that it is made of."""
+    def _distance(self, start: Node) -> int:
+        """Return how many nodes lie between a value and the new c that it is made of."""
         level, seen = [start], {start.name}
         for steps in range(_NEAR):
-            if end in level:
+            if any(self._halves.get(node.name) == "c" for node in level):
                 return steps
             before = [node for one in level for node in self._operands(one)]
             level = [node for node in before if node.name not in seen]
@@ -448,16 +454,16 @@ class _Walk:
         """A state: what a step makes, selected, clipped, projected, or cut out of a flat one."""
         if node.name in self._halves:
             return self._report(place, node, ends=True)
+        if place is _M and node.op == "Mul" and "m" not in self._halves.values():
+            return list(self._apart(node))  # something lies between it and the new c
         given = self._operands(node)
-        if node.op in _SELECTS and not self._sources.of(given[0]):
-            return [(place, before) for before in given[1:]]
         if node.op in trace.JOINING:
             return [way for before in given for way in self._own_half(before)]
-        if node.op in _CUTS:
-            return [(place, before) for before in given]
-        if node.op in CLIPS and self._is_projected(given):
-            return [(place, before) for before in given]
-        return None
+        if node.op in _SELECTS and not self._sources.of(given[0]):
+            given = given[1:]  # by what is no part of the step: the end of a sequence
+        elif not (node.op in _CUTS or (node.op in CLIPS and self._is_projected(given))):
+            return None
+        return [(place, before) for before in given]
 
     def _own_half(self, joined: Node) -> list[_Way]:
         """Return a part of a flat state as what it is, nothing where it is another cell's."""
@@ -520,7 +526,7 @@ class _Walk:
             return [(place, normed)]
         function = squash(self._graph, (node, 0))
         if function is not None and place is _OUT:
-            if function.function != self._cell.options["activation"].value:
+            if not self._is_expected("activation", function.function):
                 self._report(place, node, ends=True)
             return [(_SQUASHED, function.inner[0])]
         if node.op in CLIPS and self._cell.options["cell_clip"].value is not None:
@@ -534,15 +540,22 @@ class _Walk:
             return [(_GATES["f"], before) for before in self._operands(node)]
         function = squash(self._graph, (node, 0))
         (option,) = place.options
-        expected = self._cell.options[option].value
         if function is not None:
-            if function.function != expected and not self._is_of_family(place, node):
+            is_known = self._is_expected(option, function.function)
+            if not is_known and not self._is_of_family(place, node):
                 self._report(place, node, ends=True)
             return [(_SUMS[place.words], function.inner[0])]
         if node.op in _CUTS:
             return [(place, before) for before in self._operands(node)]
         is_sum = node.op in PRODUCTS | trace.ADDING
-        return [(_SUMS[place.words], node)] if is_sum and expected == "identity" else None
+        if is_sum and self._is_expected(option, "identity"):
+            return [(_SUMS[place.words], node)]
+        return None
+
+    def _is_expected(self, option: str, function: str | None) -> bool:
+        """Whether a function is the one that the option names, or else that was met first."""
+        known = self._cell.options[option].value or self._functions.setdefault(option, function)
+        return function is not None and function == known
 
     def _is_rest(self, node: Node) -> bool:
         """Whether a node is the 1 - f of a cell whose gates are coupled."""
