@@ -64,7 +64,7 @@ _KINDS = ("npy", "npz", "h5")
 @click.option("--trace", is_flag=True, help="Write c, m and the gates i, j, f, o of every step.")
 @options.arithmetic
 @options.compress
-@click.option("--strict", is_flag=True, help="End with 3 where an option, or a state of zeros, is assumed.")
+@click.option("--strict", is_flag=True, help="End with 3 where an option or a state is assumed.")
 @options.assume_defaults
 @options.force
 @options.checksums

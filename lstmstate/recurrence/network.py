@@ -718,8 +718,13 @@ def _origin(every: Sequence[Recurrence], at: int) -> tuple[frozenset[Tensor], bo
     return frozenset(fronts), backward
 
 
-def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
+def network_of(
+    recurrences: Recurrences, last: Sequence[int], *, alone: bool = False
+) -> GraphNetwork:
     """Return the network that ends in some recurrences.
+
+    Args:
+        alone: whether it is of these only, with what the others give them as its x.
 
     Raises:
         UnsupportedError: it has more than one input, or one that is no sequence of vectors.
@@ -733,9 +738,12 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
             raise UnsupportedError("the graph's recurrences go in a circle")
         if level >= levels.get(at, -1):
             levels[at] = level
-            queue += [(one, level + 1) for one in every[at].before]
+            queue += [(one, level + 1) for one in every[at].before if not alone]
     order = sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
+    is_inner = alone and any(every[at].before for at in order)
     members = _with_names([every[at] for at in order])
+    if alone:
+        members = tuple(one._replace(before=frozenset()) for one in members)
     outputs = tuple(dict.fromkeys(every[at].output for at in last))
     for one in members:
         for cell in one.cells:
@@ -745,7 +753,7 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
         Output(top.steps, top.place, 0, is_m=True, is_own=False, is_apart=top.is_apart)
         for top in tops
     )
-    given, notes = _input(recurrences, members)
+    given, notes = _input(recurrences, members, is_inner=is_inner)
     extra = sum(one.extra for one in members)
     if extra:
         notes += (
@@ -782,9 +790,13 @@ def _refuse_changed(probe: Probe, cell: Cell) -> None:
 
 
 def _input(
-    recurrences: Recurrences, members: Sequence[Recurrence]
+    recurrences: Recurrences, members: Sequence[Recurrence], *, is_inner: bool = False
 ) -> tuple[Input, tuple[str, ...]]:
-    """Return the tensor that takes x: a placeholder, or what the graph computes for its loops."""
+    """Return the tensor that takes x: a placeholder, or what the graph computes for its loops.
+
+    Args:
+        is_inner: whether other recurrences give it.
+    """
     probe, nodes = recurrences.probe, recurrences.probe.scope.nodes
     fronts = {front.tensor: front for one in members if not one.before for front in one.fronts}
     if len(fronts) != 1:
@@ -797,8 +809,8 @@ def _input(
     if not probe.is_fed(tensor):
         way = origins(nodes, [tensor], {})
         fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
-        first = probe.describe(fed[0])[0] if len(fed) == 1 else ()
-        if len(fed) == 1 and len(first) == len(sizes) > 2 and first[2:] == sizes[2:]:
+        first = probe.describe(fed[0])[0] if len(fed) == 1 and not is_inner else ()
+        if len(first) == len(sizes) > 2 and first[2:] == sizes[2:]:
             kinds = ", ".join(dict.fromkeys(node.op for node in way.operations[:6]))
             notes = (f"x is fed at {printable(fed[0].node)}, before {kinds}",)
             changing = by_place(nodes, [tensor], ())
