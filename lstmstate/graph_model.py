@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lstmstate.cells.model import OPTIONS, UNKNOWN, Cell
-from lstmstate.cells.names import AVERAGE
+from lstmstate.cells.names import AVERAGE, common_scope
 from lstmstate.cells.recognise import Recognition
 from lstmstate.cells.routes import Route
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
@@ -437,19 +437,31 @@ def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
     """Return the cells of a graph's network in the order in which data runs through them."""
     stages: list[tuple[tuple[Cell, ...], ...]] = []
     before: Recurrence | None = None
-    for one in network.recurrences:
-        chain = tuple(known.get(cell.name) or _unrecognised(cell) for cell in one.cells)
+    chains = [
+        tuple(_known(cell, known) or _unrecognised(cell) for cell in one.cells)
+        for one in network.recurrences
+    ]
+    if network.backward_from is not None:
+        both = (chains[: network.backward_from], chains[network.backward_from :])
+        stages.append(tuple(tuple(cell for chain in way for cell in chain) for way in both))
+        chains = []
+    for one, chain in zip(network.recurrences, chains, strict=False):
         if before is not None and one.is_reversed and before.before == one.before:
             stages[-1] = (*stages[-1], chain)
         else:
             stages.append((chain,))
         before = one
-    from lstmstate.recurrence.network import common_scope
-
     names = [cell.name for cell in network.cells]
     is_stack = len(names) > 1
     shared = common_scope([f"{name}/" for name in names])
     return Route(shared or names[0] if is_stack else names[0], tuple(stages), is_stack)
+
+
+def _known(cell: RecurrentCell, known: Mapping[str, Cell]) -> Cell | None:
+    """Return what is known of a cell by its name, or by that of its first use."""
+    name, _, _ = cell.name.partition("#")
+    found = known.get(cell.name) or known.get(name)
+    return None if found is None else found._replace(name=cell.name)
 
 
 def _unrecognised(cell: RecurrentCell) -> Cell:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from lstmstate.cells.model import Cell, Stack, Value
+from lstmstate.cells.model import Cell, Stack, Value, unexplained_words
 from lstmstate.cells.routes import Route, of_cell, of_stack
 from lstmstate.errors import (
     AmbiguousError,
@@ -17,8 +17,6 @@ from lstmstate.errors import (
     located,
     printable,
 )
-from lstmstate.loaded import Loaded
-from lstmstate.state.model import LSTMState, StackState, State
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +24,10 @@ if TYPE_CHECKING:
 
     from lstmstate.engines.model import Array
     from lstmstate.graph_model import Confirmation, GraphModel
+    from lstmstate.loaded import Loaded
     from lstmstate.recurrence.network import GraphNetwork
     from lstmstate.recurrence.start import Start
+    from lstmstate.state.model import State
 
 Read = Callable[[str], "NDArray[np.generic]"]
 
@@ -168,25 +168,64 @@ class LSTMNetwork:
         model = self._origin.model()
         networks = self.graph_networks(outputs)
         if engine == "graph":
-            return self._of_graph(model, networks, feeds, outputs, None)
+            return self._of_graph(model, networks, given, feeds, outputs, None)
         try:
             loaded = self.recognised("numpy" if engine == "auto" else engine, given)
         except LstmstateError as error:
             if engine != "auto" or not networks:
                 raise
-            return self._of_graph(model, networks, feeds, outputs, str(error))
+            return self._of_graph(model, networks, given, feeds, outputs, str(error))
         if model is None:
             return loaded
-        if networks:
-            confirmation = model.confirm(loaded.cells, networks, feeds)
-        else:
-            confirmation = self._confirm_part(model, loaded, given)
-        if confirmation.agrees is False and self._is_wanted(given, networks, feeds):
+        confirmation = self.confirmation(loaded, given, feeds, outputs)
+        if confirmation is None:
             return loaded
+        if not confirmation.agrees and self._unexplained is not None:
+            reason = f"{confirmation.reason}; {self._unexplained}"
+            confirmation = confirmation._replace(reason=reason)
         is_judged = confirmation.agrees or confirmation.differs or not networks
         if engine == "auto" and not is_judged:
-            return self._of_graph(model, networks, feeds, outputs, confirmation.reason)
-        return self._judged(loaded, model, confirmation, engine)
+            return self._of_graph(model, networks, given, feeds, outputs, confirmation.reason)
+        return self._judged(loaded, model, confirmation, engine, is_stepped=bool(networks))
+
+    @property
+    def _unexplained(self) -> str | None:
+        """The operations of its steps that no family explains, as a line."""
+        return unexplained_words(one for cell in self.route.cells for one in cell.unexplained)
+
+    def confirm(self) -> Confirmation:
+        """Return whether the graph confirms the cells, with the options that the files record."""
+        from lstmstate.graph_model import Confirmation
+
+        try:
+            found = self.confirmation(self.recognised("numpy", {}), {})
+            return found or Confirmation(None, "there is no graph next to the checkpoint")
+        except LstmstateError as error:
+            return Confirmation(None, str(error))
+        finally:
+            self._origin.forget()
+
+    def confirmation(
+        self,
+        loaded: Loaded,
+        given: Mapping[str, Value],
+        feeds: Mapping[str, Any] | None = None,
+        outputs: str | None = None,
+    ) -> Confirmation | None:
+        """Return whether the graph gives what recognised cells compute; see `load`.
+
+        Returns:
+            None without a graph, or where it gives something else because of the options alone.
+        """
+        model = self._origin.model()
+        if model is None:
+            return None
+        networks = self.graph_networks(outputs)
+        if not networks:
+            return self._confirm_part(model, loaded, given)
+        found = model.confirm(loaded.cells, networks, feeds)
+        is_wanted = found.agrees is False and self._is_wanted(given, networks, feeds or {})
+        return None if is_wanted else found
 
     def _confirm_part(
         self, model: GraphModel, loaded: Loaded, given: Mapping[str, Value]
@@ -216,23 +255,35 @@ class LSTMNetwork:
         return bool(model.confirm(usual.cells, networks, feeds).agrees)
 
     def _judged(
-        self, loaded: Loaded, model: GraphModel, confirmation: Confirmation, engine: str
+        self,
+        loaded: Loaded,
+        model: GraphModel,
+        confirmation: Confirmation,
+        engine: str,
+        *,
+        is_stepped: bool,
     ) -> Loaded:
         """Return cells as the graph judges them.
 
         Raises:
-            UnsupportedError: it contradicts them, or cannot judge cells that nobody asked for.
+            UnsupportedError: it contradicts them, or cannot judge cells that nobody asked for, or
+                that have operations which nothing explains.
         """
         reason = confirmation.reason
+        graph_runs = "`engine='graph'` runs the graph's own step"
         if confirmation.agrees:
             return loaded._replace(confirmed=True, notes=confirmation.notes)
         if confirmation.agrees is False:
             raise UnsupportedError(
                 f"the graph contradicts this cell: {reason}",
                 tensor=self.route.name,
-                advice=None
-                if confirmation.differs
-                else "`engine='graph'` runs the graph's own step",
+                advice=None if confirmation.differs else graph_runs,
+            )
+        if self._unexplained is not None:
+            raise UnsupportedError(
+                f"the graph does not confirm this cell: {reason}",
+                tensor=self.route.name,
+                advice=graph_runs if is_stepped else None,
             )
         if engine == "auto" and model.uses(self.route.cells):
             raise UnsupportedError(
@@ -262,6 +313,7 @@ class LSTMNetwork:
         from lstmstate.engines.arithmetic import FORMS, arithmetic
         from lstmstate.engines.model import Network
         from lstmstate.engines.options import refuse_unknown, settle
+        from lstmstate.loaded import Loaded
 
         settled = {cell.name: settle(cell, given) for cell in self.route.cells}
         refuse_unknown(one for one in settled.values() if one.cell.family in FORMS)
@@ -283,19 +335,30 @@ class LSTMNetwork:
         self,
         model: GraphModel | None,
         networks: Sequence[GraphNetwork],
+        given: Mapping[str, Value],
         feeds: Mapping[str, Any],
         outputs: str | None,
         reason: str | None,
     ) -> Loaded:
         """Return the graph's own network, ready to run."""
         from lstmstate.engines.arithmetic import FORMS
+        from lstmstate.engines.options import ASSUME_DEFAULTS
         from lstmstate.graph_model import UNRECOGNISED
+        from lstmstate.loaded import Loaded
 
         if model is None:
             raise UnsupportedError("there is no graph next to the checkpoint")
         if not networks:
             why = "; ".join(model.refused[:3]) or "the graph does not step these cells"
             raise UnsupportedError(f"the graph's own step cannot be run: {why}")
+        unused = [f"`{name}=...`" for name in given if name != ASSUME_DEFAULTS]
+        if unused:
+            because = f", and is what can be run: {reason}" if reason else ""
+            raise UnsupportedError(
+                f"the graph's own step takes no {' or '.join(unused)}{because}",
+                tensor=self.route.name,
+                advice="leave it out",
+            )
         # A cell that is used in several places is run where batch and time are open.
         network = min(networks, key=lambda one: sum(size is not None for size in one.input.sizes))
         gives_m = self.route.cells[-1].family in (*FORMS, UNRECOGNISED)
@@ -360,6 +423,8 @@ class LSTMNetwork:
             AmbiguousError: the graph begins the same cells in several ways.
         """
         import numpy as np
+
+        from lstmstate.state.model import LSTMState, StackState
 
         names, starts = self._starts(feeds, batch)
         known = [one.pairs for one in starts if not one.is_zero] or [one.pairs for one in starts]
@@ -469,12 +534,9 @@ class LSTMNetwork:
         Raises:
             LstmstateError: as for `run`; or a cell runs backward, and needs the end first.
         """
-        if self._ready(engine, options).network.is_bidirectional:
-            raise UnsupportedError(
-                "a backward cell begins at the end of a sequence: it is not run in parts",
-                path=self._path,
-                tensor=self.route.name,
-            )
+        loaded = self._ready(engine, options)
+        with located(self._path):
+            loaded.refuse_parts()
         return self._parts(chunks, state, time_major, engine, options)
 
     def _parts(
@@ -497,6 +559,9 @@ class LSTMNetwork:
 
         # Which knows no other keywords of `run`.
         loaded = self._ready(engine, options, from_zeros=state is None)
+        if not loaded.network.is_bidirectional:
+            with located(self._path):
+                loaded.refuse_parts()
         row = np.asarray(x)
         if row.ndim != 2 + len(loaded.network.first.spatial):
             raise LstmstateError(f"a step takes [batch, input_size], and this is {list(row.shape)}")

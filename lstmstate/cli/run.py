@@ -64,7 +64,7 @@ _KINDS = ("npy", "npz", "h5")
 @click.option("--trace", is_flag=True, help="Write c, m and the gates i, j, f, o of every step.")
 @options.arithmetic
 @options.compress
-@click.option("--strict", is_flag=True, help="End with 3 where an option or a state is assumed.")
+@click.option("--strict", is_flag=True, help="End with 3 where an option, or a state, is assumed.")
 @options.assume_defaults
 @options.force
 @options.checksums
@@ -175,6 +175,9 @@ class _Job:
                 path=ckpt.prefix,
                 advice="leave --carry-state out",
             )
+        if flags["carry_state"]:
+            with located(ckpt.prefix):
+                self._loaded.refuse_parts()
         options.say_settled(self._loaded.settled, strict=flags["strict"], quiet=quiet)
         options.note([*self._loaded.notes, *self._loaded.not_finite], quiet=quiet)
         self._keep = "cmijfo" if flags["trace"] else "cm" if flags["all_states"] else ""

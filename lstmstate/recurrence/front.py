@@ -147,7 +147,11 @@ def by_place(
             given = given[:-1]
         elif _gathers_all(nodes, node):
             given = given[-1:]
-        elif node.op in _HANDING | _TURNS | _REVERSES | _RESHAPING or _reversed_axes(nodes, node):
+        elif (
+            node.op in _REVERSES | _RESHAPING
+            or _is_laid_out(nodes, node, turned=True)
+            or _is_laid_out(nodes, node, turned=False)
+        ):
             given = given[:1]
         else:
             return node.op
@@ -189,12 +193,16 @@ class Origins(NamedTuple):
 
 
 def origins(
-    nodes: Mapping[str, Node], tensors: Collection[Tensor], ends: Mapping[str, int]
+    nodes: Mapping[str, Node],
+    tensors: Collection[Tensor],
+    ends: Mapping[str, int],
+    past: int | None = None,
 ) -> Origins:
     """Walk back from tensors to recurrences and to where data comes in.
 
     Args:
         ends: the nodes at which a recurrence ends, with its number.
+        past: the number of a recurrence whose ends are passed.
     """
     recurrences: set[int] = set()
     sources: list[Node] = []
@@ -204,7 +212,7 @@ def origins(
     seen = set(queue)
     while queue:
         name = queue.pop()
-        if name in ends:
+        if name in ends and ends[name] != past:
             recurrences.add(ends[name])
             continue
         node = nodes.get(name)
