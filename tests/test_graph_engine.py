@@ -625,6 +625,7 @@ def test_c_of_every_layer_may_come_before_m_of_every_layer(tmp_path: Path) -> No
         np.testing.assert_allclose(one, wanted, atol=2e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*x is the loop's input add:UserWarning")
 def test_a_cell_of_a_network_is_confirmed_by_its_own_loop(tmp_path: Path) -> None:
     """A sum with the input between the layers is in no stack; its cells can be run one by one."""
 
