@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from lstmstate.cells import state_names
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.output import Outputs
 from lstmstate.sources import Source
@@ -229,13 +230,18 @@ def _listed(names: Sequence[str]) -> str:
 def _names(done: Converted, group: Group) -> tuple[str, ...]:
     """Return what the arrays of a state are called in a checkpoint: as before, if they are the
     same.
+
+    A state as one array has the name of the state where that names one; else the cell is in it.
     """
     plans = done.flow.plans
     if done.flow.layout is done.source.reading.layout and len(plans) == len(group.variables):
         return group.variables
-    return tuple(
-        group.name if plan.name == "state" else f"{group.name}/{plan.name}" for plan in plans
-    )
+    found = state_names.parse(group.name)
+    cells = done.source.reading.structure.cells
+    owner = f"/{cells[0].name}" if len(cells) == 1 and cells[0].name else ""
+    is_named = found is not None and found.is_plain
+    whole = group.name if is_named else f"{group.name}{owner}/state"
+    return tuple(whole if plan.name == "state" else f"{group.name}/{plan.name}" for plan in plans)
 
 
 def target_beside(path: str, layout: Layout, kind: StateKind, *, folder: str | None = None) -> str:

@@ -8,6 +8,7 @@ shows in one of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -155,6 +156,18 @@ class GraphModel:
         """Return the networks that have these cells and no other."""
         wanted = sorted(cells)
         return [one for one in self.networks if sorted(c.name for c in one.cells) == wanted]
+
+    def parts_of(self, cells: Iterable[str]) -> list[GraphNetwork]:
+        """Return the recurrences of these cells and no other, where they are part of a network."""
+        from lstmstate.recurrence.network import network_of
+
+        wanted = sorted(cells)
+        parts = []
+        for at, one in enumerate(self.recurrences.found):
+            if sorted(cell.name for cell in one.cells) == wanted:
+                with suppress(LstmstateError):
+                    parts.append(network_of(self.recurrences, [at], alone=True))
+        return parts
 
     def _are_alike(self, found: Sequence[GraphNetwork], feeds: Mapping[str, Any] | None) -> bool:
         """Whether networks of the same cells give the same, as far as they take the same input."""

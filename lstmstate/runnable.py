@@ -299,7 +299,8 @@ class LSTMNetwork:
         if model is None:
             return []
         found = [self._graph] if self._graph is not None else []
-        found = found or model.networks_of(cell.name for cell in self.route.cells)
+        names = [cell.name for cell in self.route.cells]
+        found = found or model.networks_of(names) or model.parts_of(names)
         return [one._replace(outputs=one.m_outputs) if outputs == "m" else one for one in found]
 
     def recognised(self, engine: str, given: Mapping[str, Value]) -> Loaded:

@@ -115,8 +115,16 @@ def open_source(
     return states_in(open_path(path, checksums=checksums, header=header), wanted, variables)
 
 
-def states_in(opened: Opened, wanted: Wanted, variables: Sequence[str] = ()) -> list[Source]:
-    """Return the states in what is open; see `open_source`."""
+def states_in(
+    opened: Opened, wanted: Wanted, variables: Sequence[str] = (), *, every: bool = False
+) -> list[Source]:
+    """Return the states in what is open; see `open_source`.
+
+    Args:
+        every: whether all states of a checkpoint are wanted where none is named, and each is
+            known to be that of another cell or stack.
+    """
+    from lstmstate.saved_states import groups
     from lstmstate.state.reading import read_state
 
     if opened.file is not None:
@@ -129,6 +137,10 @@ def states_in(opened: Opened, wanted: Wanted, variables: Sequence[str] = ()) -> 
         return [Source(read_state(opened.file, wanted), ckpt=opened.ckpt)]
     assert opened.ckpt is not None
     names = [*variables, *([opened.place] if opened.place else [])]
+    if every and not names:
+        found = groups(opened.ckpt)
+        owners = {group.cells for group in found if len(group.cells) == 1}
+        names = [group.name for group in found if len(owners) == len(found)]
     return list(_saved(opened.ckpt, names, wanted))
 
 

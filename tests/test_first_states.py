@@ -111,6 +111,10 @@ def reshaped(tf: TensorFlow, v: Any, x: Any) -> Any:
     return tf.reshape(v, [-1, UNITS])
 
 
+def reshaped_vector(tf: TensorFlow, v: Any, x: Any) -> Any:
+    return tf.reshape(v, [-1, UNITS])
+
+
 WAYS: dict[str, tuple[Any, tuple[int, ...], int | None]] = {
     way.__name__: (way, shape, batch)
     for way, shape, batch in (
@@ -130,6 +134,7 @@ WAYS: dict[str, tuple[Any, tuple[int, ...], int | None]] = {
         (gathered_of_many, (6, UNITS), None),
         (squeezed, (1, BATCH, UNITS), BATCH),
         (reshaped, (1, BATCH, UNITS), BATCH),
+        (reshaped_vector, (BATCH * UNITS,), BATCH),
     )
 }
 PICKED = ("gathered", "gathered_of_many")

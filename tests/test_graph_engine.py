@@ -623,3 +623,25 @@ def test_c_of_every_layer_may_come_before_m_of_every_layer(tmp_path: Path) -> No
     found = [ran.outputs.swapaxes(0, 1), *(half for pair in ran.states for half in pair)]
     for one, wanted in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, wanted, atol=2e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*x is the loop's input add:UserWarning")
+def test_a_cell_of_a_network_is_confirmed_by_its_own_loop(tmp_path: Path) -> None:
+    """A sum with the input between the layers is in no stack; its cells can be run one by one."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell = tf.nn.rnn_cell.LSTMCell
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            low, _ = tf.nn.dynamic_rnn(cell(INPUTS), x, dtype=tf.float32, scope="low")
+            return tf.nn.dynamic_rnn(cell(UNITS), low + x, initial_state=state, scope="high")
+
+    prefix, x, state, _ = saved(tmp_path, build)
+    ckpt = lstmstate.open_checkpoint(prefix)
+    for name in ("low", "high"):
+        network = ckpt.network(cell=name)
+        loaded = network.load()
+        assert (loaded.engine, loaded.confirmed) == ("numpy", True)
+        given = state if name == "high" else None
+        (one, _), (other, _) = (network.run(x, given, engine=e) for e in ("numpy", "graph"))
+        np.testing.assert_allclose(one, other, atol=2e-6)

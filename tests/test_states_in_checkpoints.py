@@ -48,11 +48,10 @@ def encoder_and_decoder(tf: TensorFlow) -> None:
 WIDTHS = {"encoder/saved_state": (6, 2), "decoder/saved_state": (4, 4)}
 
 
-@pytest.mark.parametrize("graph", [True, False])
 def test_states_that_look_alike_are_refused_with_the_choices(
-    tmp_path: Path, capsys: Captured, graph: bool
+    tmp_path: Path, capsys: Captured
 ) -> None:
-    old = save(tmp_path, encoder_and_decoder, graph=graph)
+    old = save(tmp_path, encoder_and_decoder, graph=False)
     told = refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple")
     assert "2 states are saved in it" in told
     for name in WIDTHS:
@@ -61,12 +60,14 @@ def test_states_that_look_alike_are_refused_with_the_choices(
     assert "there is no such variable" in told
 
 
-@pytest.mark.parametrize("chosen", [*([name] for name in WIDTHS), list(WIDTHS)])
+@pytest.mark.parametrize("chosen", [*([name] for name in WIDTHS), list(WIDTHS), []])
 def test_the_state_that_is_chosen_is_cut_as_the_graph_shows(
     tmp_path: Path, chosen: list[str]
 ) -> None:
+    """Where none is chosen a new checkpoint takes all, and the graph shows whose they are."""
     old = save(tmp_path, encoder_and_decoder)
     flags = [word for name in chosen for word in ("--variable", name)]
+    chosen = chosen or list(WIDTHS)
     new = converted(old, tmp_path / "new.ckpt", "--to-tuple", *flags)
     halves = [f"{name}/{half}" for name in chosen for half in "cm"]
     assert listed(new) == (listed(old) - set(chosen)) | set(halves)
@@ -108,6 +109,40 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path, capsys: Captured) -> No
     old = save_v2(tmp_path / "old", values | {"saved_state/c": np.int64(3)})
     told = refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple")
     assert "saved_state/c" in told and "a variable has this name already" in told
+
+
+def layers_of_two_directions(tf: TensorFlow) -> None:
+    """Build four networks, each from a c and an m; layer and direction are in their names."""
+    x = inputs(tf, batch=BATCH)
+    for way in ("forward", "backward"):
+        for layer in range(2):
+            with tf.variable_scope(f"{way}_{layer}"):
+                first = [
+                    tf.get_variable(
+                        f"{way}_{half}_{layer}",
+                        [BATCH, 4],
+                        initializer=tf.random_normal_initializer(),
+                    )
+                    for half in "ch"
+                ]
+                state = tf.nn.rnn_cell.LSTMStateTuple(*first)
+                dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), x, initial_state=state)
+
+
+def test_a_new_checkpoint_takes_the_states_of_all_cells_there_and_back(tmp_path: Path) -> None:
+    old = save(tmp_path, layers_of_two_directions)
+    flat = converted(old, tmp_path / "flat" / "new.ckpt", "--to-flat")
+    states = open_checkpoint(flat).states
+    assert sorted((s.layout, s.cell) for s in states) == [
+        ("flat", f"{way}_{layer}/rnn/lstm_cell")
+        for way in ("backward", "forward")
+        for layer in (0, 1)
+    ]
+    back = converted(flat, tmp_path / "back" / "new.ckpt", "--to-tuple")
+    of_cell = {(s.cell, s.layout): s.variable for s in open_checkpoint(back).states}
+    for state in open_checkpoint(old).states:
+        found = of_cell[state.cell, state.layout]
+        assert_equal([value(back, found)], [value(old, state.variable)])
 
 
 # ---- when the names of cells are not enough

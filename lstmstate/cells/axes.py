@@ -287,10 +287,12 @@ def _gather(step: Step, left: Part) -> Part | None:
 
 
 def _reshape(step: Step, left: Part) -> Part | None:
-    """Insert and drop axes of one index; what goes further is left open."""
+    """Insert and drop axes of one index, or lay a vector out in rows; more is left open."""
     wanted = step.numbers(1)
     if wanted is None:
         return None
+    if len(left.axes) == 1 and len(wanted) == 2 and left.axes[0].size not in (1, wanted[1]):
+        return _in_rows(left, wanted)
     axes: list[Axis] = []
     at = len(left.axes) - 1
     for size in reversed(wanted):
@@ -310,6 +312,15 @@ def _reshape(step: Step, left: Part) -> Part | None:
             return None
         left = _without(left, over, 0)
     return left._replace(axes=tuple(axes))
+
+
+def _in_rows(left: Part, wanted: Numbers) -> Part | None:
+    (axis,), (rows, width) = left.axes, wanted
+    if axis.size is None or width is None or width < 1 or axis.size % width:
+        return None
+    if rows not in (None, -1, axis.size // width):
+        return None
+    return left._replace(axes=(Axis(None, 0, axis.size // width), axis._replace(size=width)))
 
 
 def _squeeze(step: Step, left: Part) -> Part | None:

@@ -42,6 +42,14 @@ class Use(NamedTuple):
         state = self.cell.state or StateWidths(0, 0)
         return state.c if self.half == "c" else state.m
 
+    def is_vector_of_rows(self, shape: tuple[int, ...]) -> bool:
+        """Whether a variable of some shape is a vector with the rows one after another."""
+        if len(shape) != 1 or len(self.part.axes) != 2:
+            return False
+        rows, last = self.part.axes
+        is_whole = (last.of, last.at, last.size) == (0, 0, self.width)
+        return is_whole and rows.of is None and (rows.size or 0) * self.width == shape[0]
+
 
 def kept_states(
     view: GraphView, cells: Iterable[Cell], stacks: Sequence[Stack], weights: Container[str]
@@ -226,9 +234,10 @@ def _state(variable: Stored, uses: Sequence[Use], stacks: Sequence[Stack]) -> Sa
     if columns is None:
         return unknown
     if not picked:
-        if all(found == (0, shape[-1]) for found in columns):
+        is_vector = all(use.is_vector_of_rows(shape) for use in uses)
+        if is_vector or all(found == (0, shape[-1]) for found in columns):
             halves = {use.half for use in uses}
-            whole = all(use.width == shape[-1] for use in uses)
+            whole = is_vector or all(use.width == shape[-1] for use in uses)
             return unknown._replace(layout=halves.pop()) if len(halves) == 1 and whole else unknown
         return _flat(unknown, uses, columns, stacks)
     if any(

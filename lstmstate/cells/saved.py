@@ -113,7 +113,7 @@ def _state(variable: Stored, layout: str, cells: list[Cell]) -> SavedState:
 
     `convert` puts the state of a cell under the cell's name: `saved_state/rnn/lstm_cell/c`.
     """
-    scope = names.parent(variable.path)
+    scope = names.parent(variable.path).removesuffix("/state")
     near = [
         cell
         for cell in cells

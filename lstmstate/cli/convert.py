@@ -47,7 +47,8 @@ Examples:
     "variables",
     metavar="NAME",
     multiple=True,
-    help="Which state of a checkpoint, where it has several. May be given more than once.",
+    help="Which state of a checkpoint that has several; a new checkpoint takes all. May be given "
+    "more than once.",
 )
 @options.dtype
 @options.kind
@@ -163,7 +164,8 @@ class _Job:
             self._wanted = options.wanted(flags, quiet=self._quiet)
         opened = open_path(path, checksums=self._verify, header=flags["header"])
         options.resolved(path, opened.ckpt, quiet=self._quiet)
-        sources = states_in(opened, self._wanted, flags["variables"])
+        named = flags["kind"] or (self._output and kind_to_write(self._output, None, "npz").key)
+        sources = states_in(opened, self._wanted, flags["variables"], every=named == "ckpt")
         first = sources[0]
         structure = first.reading.structure
         names = self._layout.array_names(structure.cells, is_stack=structure.is_stack)

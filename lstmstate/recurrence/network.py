@@ -163,6 +163,8 @@ class Recurrence(NamedTuple):
         batch: the size of the batch, where a constant of the step asks for one.
         causes: what else decides its states than x and the states before, None where nothing does.
         extra: how many values it carries besides c and m of its cells.
+        between: an operation between the recurrences that it reads and itself that may treat steps
+            by their place.
     """
 
     name: str
@@ -174,6 +176,7 @@ class Recurrence(NamedTuple):
     batch: int | None
     causes: str | None
     extra: int
+    between: str | None
 
     @property
     def is_reversed(self) -> bool:
@@ -239,7 +242,8 @@ class GraphNetwork(NamedTuple):
     @property
     def causes(self) -> str | None:
         """What else decides its states than x and the states before, None where nothing does."""
-        every = (*(one.causes for one in self.recurrences), self.input.causes)
+        own = (causes for one in self.recurrences for causes in (one.causes, one.between))
+        every = (*own, self.input.causes)
         return next((causes for causes in every if causes is not None), None)
 
     @property
@@ -326,8 +330,9 @@ def find_recurrences(
                 draft.output,
                 draft.steps,
                 draft.batch,
-                draft.causes or (changing and _before_the_loop(changing)),
+                draft.causes,
                 draft.extra,
+                changing and _before_the_loop(changing),
             )
         )
     return Recurrences(probe, tuple(found), tuple(others))
@@ -736,13 +741,21 @@ def _origin(every: Sequence[Recurrence], at: int) -> tuple[frozenset[Tensor], bo
     return frozenset(fronts), backward
 
 
-def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
+def network_of(
+    recurrences: Recurrences, last: Sequence[int], *, alone: bool = False
+) -> GraphNetwork:
     """Return the network that ends in some recurrences.
+
+    Args:
+        alone: whether it is of these only, with what the others give them as its x.
 
     Raises:
         UnsupportedError: it has more than one input, or one that is no sequence of vectors.
     """
     every = recurrences.found
+    is_inner = alone and any(every[at].before for at in last)
+    if alone:
+        every = tuple(one._replace(before=frozenset(), between=None) for one in every)
     ways = [_levels(every, [at]) for at in last]
     if len(ways) == 2 and ways[0].keys().isdisjoint(ways[1]):  # each direction is a way of its own
         ways.sort(key=lambda way: any(every[at].is_reversed for at in way))
@@ -763,7 +776,7 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
         Output(top.steps, top.place, 0, is_m=True, is_own=False, is_apart=top.is_apart)
         for top in tops
     )
-    given, notes = _input(recurrences, members)
+    given, notes = _input(recurrences, members, is_inner=is_inner)
     extra = sum(one.extra for one in members)
     if extra:
         notes += (
@@ -832,9 +845,13 @@ def _refuse_changed(probe: Probe, cell: Cell) -> None:
 
 
 def _input(
-    recurrences: Recurrences, members: Sequence[Recurrence]
+    recurrences: Recurrences, members: Sequence[Recurrence], *, is_inner: bool = False
 ) -> tuple[Input, tuple[str, ...]]:
-    """Return the tensor that takes x: a placeholder, or what the graph computes for its loops."""
+    """Return the tensor that takes x: a placeholder, or what the graph computes for its loops.
+
+    Args:
+        is_inner: whether other recurrences give it.
+    """
     probe, nodes = recurrences.probe, recurrences.probe.scope.nodes
     fronts = {front.tensor: front for one in members if not one.before for front in one.fronts}
     if len(fronts) != 1:
@@ -847,8 +864,8 @@ def _input(
     if not probe.is_fed(tensor):
         way = origins(nodes, [tensor], {})
         fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
-        first = probe.describe(fed[0])[0] if len(fed) == 1 else ()
-        if len(fed) == 1 and len(first) == len(sizes) > 2 and first[2:] == sizes[2:]:
+        first = probe.describe(fed[0])[0] if len(fed) == 1 and not is_inner else ()
+        if len(first) == len(sizes) > 2 and first[2:] == sizes[2:]:
             kinds = ", ".join(dict.fromkeys(node.op for node in way.operations[:6]))
             notes = (f"x is fed at {printable(fed[0].node)}, before {kinds}",)
             changing = by_place(nodes, [tensor], ())

@@ -12,7 +12,7 @@ from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.loops import Tensor
 from lstmstate.graph.operations import Precision
 from lstmstate.graph.plan import Environment, compile_plan
-from lstmstate.recurrence.front import origins
+from lstmstate.recurrence.front import front_of, origins
 from lstmstate.recurrence.network import GraphNetwork
 from lstmstate.recurrence.probe import Fed, fed_tensors
 from lstmstate.recurrence.states import take
@@ -65,8 +65,8 @@ def start(
     ports = [port for cell in cells for port in (cell.c, cell.m)]
     way = origins(nodes, [port.source for port in ports], {})
     data = {given.tensor.node, *(node.name for node in origins(nodes, [given.tensor], {}).sources)}
-    states = {tensor for tensor in fed if _is_state(fed[tensor]) and tensor.node not in data}
-    made = [port for port in ports if not _is_fed(nodes, port.source, states.difference(feeds))]
+    states = {tensor for tensor in fed if _is_state(fed[tensor])} - {given.tensor, *feeds}
+    made = [port for port in ports if not _is_fed(nodes, port.source, states, data)]
     rows = batch or given.sizes[1 - given.time_axis] or 2
     found: list[list[Array]] = []
     try:
@@ -106,10 +106,23 @@ def _is_state(fed: Fed) -> bool:
     return np.dtype(fed.dtype or "f4").kind == "f" and fed.sizes != ()
 
 
-def _is_fed(nodes: Mapping[str, Node], source: Tensor, states: Collection[Tensor]) -> bool:
-    """Whether a state comes from a placeholder that takes one, and from no variable."""
+def _is_fed(
+    nodes: Mapping[str, Node],
+    source: Tensor,
+    states: Collection[Tensor],
+    data: Collection[str],
+) -> bool:
+    """Whether a state comes from where it can be fed, and from no variable.
+
+    Args:
+        states: where it can be fed.
+        data: the nodes through which x comes in.
+    """
+    if front_of(nodes, source).tensor in states:
+        return True
     way = origins(nodes, [source], {})
-    return not way.variables and any(Tensor(node.name) in states for node in way.sources)
+    fed = (Tensor(node.name) for node in way.sources if node.name not in data)
+    return not way.variables and any(tensor in states for tensor in fed)
 
 
 def _same(first: Array, second: Array) -> bool:
