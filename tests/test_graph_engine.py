@@ -645,3 +645,78 @@ def test_a_cell_of_a_network_is_confirmed_by_its_own_loop(tmp_path: Path) -> Non
         given = state if name == "high" else None
         (one, _), (other, _) = (network.run(x, given, engine=e) for e in ("numpy", "graph"))
         np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+def by_gate(tf: Any, x: Any, c: Any, m: Any) -> tuple[Any, Any]:
+    """A cell that no family has: a matrix for each gate, and a candidate that is not squashed."""
+    gates = [
+        tf.matmul(x, tf.get_variable(f"x_{gate}", [int(x.shape[-1]), UNITS]))
+        + tf.matmul(m, tf.get_variable(f"m_{gate}", [UNITS, UNITS]))
+        for gate in "ijfo"
+    ]
+    i, j, f, o = gates
+    c = 0.1 * c + 0.9 * (tf.sigmoid(f) * c + tf.sigmoid(i) * tf.nn.elu(j))
+    return c, tf.sigmoid(o) * c
+
+
+def unrolled_by_hand(
+    begin: Callable[[Any, Any], tuple[Any, Any]], order: Callable[[int], int] = lambda step: step
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        c, m = begin(tf, state)
+        outputs = [x] * STEPS
+        for step in range(STEPS):
+            with tf.variable_scope("net", reuse=tf.AUTO_REUSE):
+                c, m = by_gate(tf, x[:, order(step)], c, m)
+            outputs[order(step)] = m
+        return tf.stack(outputs, 1), (c, m)
+
+    return build
+
+
+@pytest.mark.parametrize("order", [lambda step: step, lambda step: STEPS - 1 - step])
+def test_any_steps_that_a_graph_repeats_are_found(order: Any, tmp_path: Path) -> None:
+    build = unrolled_by_hand(lambda tf, state: (state.c, state.h), order)
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert (loaded.engine, loaded.network.is_bidirectional) == ("graph", order(0) != 0)
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+    for found, wanted in zip([ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+def test_c_and_m_that_begin_as_one_tensor_are_fed_apart(tmp_path: Path) -> None:
+    def both(tf: Any, state: Any) -> tuple[Any, Any]:
+        zeros = tf.zeros([BATCH, UNITS])
+        return zeros, zeros
+
+    prefix, *_ = saved(tmp_path, unrolled_by_hand(both))
+    network = lstmstate.open_checkpoint(prefix).network()
+    other = tmp_path / "other"
+    other.mkdir()
+    build = unrolled_by_hand(lambda tf, state: (state.c, state.h))
+    prefix, x, state, expected = saved(other, build)  # the same weights
+    with pytest.warns(UserWarning, match="own step is run"):
+        outputs, last = network.run(x, state)
+    for found, wanted in zip([outputs, *last], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+def test_two_directions_without_a_loop_are_one_network(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cells = [user_cell(tf, plain), user_cell(tf, plain)]
+        zeros = tf.zeros_like(state.c, name="c_bw"), tf.zeros_like(state.c, name="m_bw")
+        backward = tf.nn.rnn_cell.LSTMStateTuple(*zeros)
+        outputs, forward, backward = tf.nn.static_bidirectional_rnn(
+            *cells, tf.unstack(x, STEPS, 1), state, backward
+        )
+        return tf.stack(outputs, 1), [*forward, *backward]
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert loaded.confirmed
+    zeros = np.zeros_like(state.c)
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m), (zeros, zeros)])
+    found = [ran.outputs.swapaxes(0, 1), *(half for pair in ran.states for half in pair)]
+    for one, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, wanted, atol=2e-6)

@@ -289,7 +289,7 @@ class GraphRunner:
             )
             allowed = {self.network.input.tensor, *self._feeds, *self._lengths, *self._shapes}
             for cell in self.network.cells:
-                allowed |= {cell.c.initial, cell.m.initial}
+                allowed |= {*cell.c.fed, *cell.m.fed}
                 allowed |= {port.source for port in (cell.c, cell.m) if self._is_fed(port.source)}
             fetches = [tensor for tensors in self._fetches(keep) for tensor in tensors]
             while True:
@@ -328,8 +328,9 @@ def _initial(cells: Sequence[Cell], states: Sequence[Pair], *, exact: bool) -> d
     for cell, pair in zip(cells, states, strict=True):
         for port, value in zip((cell.c, cell.m), pair, strict=True):
             kind = np.dtype(np.float64 if exact else port.dtype)
-            parts.setdefault(port.initial, []).append((port.entry, value.astype(kind)))
-            sources[port.initial] = port.source
+            for tensor in port.fed:
+                parts.setdefault(tensor, []).append((port.entry, value.astype(kind)))
+                sources[tensor] = port.source
     found = {tensor: _assembled(own, 0) for tensor, own in parts.items()}
     return {sources[tensor]: value for tensor, value in found.items()} | found
 

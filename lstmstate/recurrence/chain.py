@@ -13,7 +13,7 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.front import origins
-from lstmstate.recurrence.states import PRODUCTS
+from lstmstate.recurrence.states import PRODUCTS, Path
 
 # What may be between the state after one step and the next step's: each changes every number
 # by itself.
@@ -40,6 +40,8 @@ class Chain(NamedTuple):
         c, m: the state before the first step, and after each.
         x: what each step reads.
         scope: the name scope of the first step.
+        entries: where the first step reads c and m, where that is known.
+        places: where c and m lie in those tensors.
     """
 
     kernels: tuple[str, ...]
@@ -47,6 +49,13 @@ class Chain(NamedTuple):
     m: tuple[Tensor, ...]
     x: tuple[Tensor, ...]
     scope: str
+    entries: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] = ((), ())
+    places: tuple[Path, Path] = ((), ())
+
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+        return len(self.c) - 1
 
 
 def chains(scope: Scope, cells: Iterable[Wired]) -> list[Chain]:
@@ -92,7 +101,22 @@ def _block_chains(scope: Scope) -> list[Chain]:
             ]
             if states[0] is not None and states[1] is not None:
                 scope_name = node.name.rpartition("/")[0]
-                found.append(Chain(tuple(kernels), states[0], states[1], tuple(x), scope_name))
+                entries = tuple(
+                    (Tensor(node.name, port, "input"),)
+                    if state[0] == data_inputs(node)[port]
+                    else ()
+                    for port, state in zip((1, 2), (states[0], states[1]), strict=True)
+                )
+                found.append(
+                    Chain(
+                        tuple(kernels),
+                        states[0],
+                        states[1],
+                        tuple(x),
+                        scope_name,
+                        (entries[0], entries[1]),
+                    )
+                )
     return found
 
 

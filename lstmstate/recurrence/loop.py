@@ -31,13 +31,13 @@ class SequenceInput(NamedTuple):
     Attributes:
         element: the tensor of one step, within the loop.
         value: the whole sequence, outside of it.
-        axis: where time is in it.
+        axis: where time is in it; None where it is the element of the first step alone.
         is_backward: whether the first step reads its end.
     """
 
     element: Tensor
     value: Tensor
-    axis: int = 0
+    axis: int | None = 0
     is_backward: bool = False
 
 

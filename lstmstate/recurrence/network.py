@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import ChainMap, defaultdict, deque
+from collections import ChainMap, Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +30,8 @@ from lstmstate.recurrence.loop import (
 )
 from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.sliced import sliced_inputs
-from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
+from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step, take
+from lstmstate.recurrence.unrolled import unrolled, with_batch
 
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
 
@@ -92,6 +94,7 @@ class Port(NamedTuple):
         dtype: its NumPy type.
         spatial: the sizes of the axes between the batch and the last.
         is_apart: whether there is a tensor for each step, and not one for all.
+        entries: where the first step reads it, which is fed in the place of `initial`.
     """
 
     initial: Tensor
@@ -105,6 +108,12 @@ class Port(NamedTuple):
     dtype: str
     spatial: tuple[int, ...] = ()
     is_apart: bool = False
+    entries: tuple[Tensor, ...] = ()
+
+    @property
+    def fed(self) -> tuple[Tensor, ...]:
+        """The tensors to feed with the state before the first step."""
+        return self.entries or (self.initial,)
 
 
 class Cell(NamedTuple):
@@ -574,43 +583,69 @@ def _chains(
     probe: Probe, names: Mapping[str, str], wired: Iterable[Wired], others: list[str]
 ) -> Iterator[_Draft]:
     """Yield the chains of steps that a graph repeats."""
-    for chain in chains(probe.scope, wired):
+    known = chains(probe.scope, wired)
+    more = unrolled(probe)
+    known = [chain for chain in known if not any(_is_one(chain, other) for other in more)]
+    every = [*known, *more]
+    begun = Counter(tensor for chain in every for tensor in (chain.c[0], chain.m[0]))
+    for chain in every:
         try:
-            shapes = _first_states(probe, chain)
+            is_shared = max(begun[chain.c[0]], begun[chain.m[0]]) > 1
+            output = _packed(probe.scope, chain)
+            if is_shared and (
+                not all(chain.entries) or {chain.c[0], chain.m[0]} & {*output.tensors}
+            ):
+                raise UnsupportedError("several states begin as one tensor, and are not fed apart")
+            shapes, batch = with_batch(
+                probe, chain.steps, (chain.c[0], chain.m[0]), partial(_first_states, chain)
+            )
         except LstmstateError as error:
             others.append(f"{printable(chain.scope)}: {error}")
             continue
         ports = [
             Port(
                 states[0],
-                (),
+                place,
                 states[0],
                 states[-1],
-                (),
+                place,
                 states[1:],
-                (),
-                value.shape[-1],
+                place,
+                take(value, place).shape[-1],
                 str(value.dtype),
                 is_apart=True,
+                entries=entries if is_shared else (*entries, states[0]),
             )
-            for states, value in zip((chain.c, chain.m), shapes, strict=True)
+            for states, value, place, entries in zip(
+                (chain.c, chain.m), shapes, chain.places, chain.entries, strict=True
+            )
         ]
         name, is_known = _name(chain.kernels, names)
         cell = Cell(name, ports[0], ports[1], chain.scope, is_known)
-        ends = tuple(tensor.node for states in (chain.c, chain.m) for tensor in states[1:])
-        output = _packed(probe.scope, chain)
+        made = tuple(tensor.node for states in (chain.c, chain.m) for tensor in states[1:])
         fronts = tuple(front_of(probe.scope.nodes, x) for x in chain.x)
-        steps = len(chain.x)
-        yield _Draft(chain.scope, (cell,), chain.x, fronts, (), ends, output, steps, is_chain=True)
+        yield _Draft(
+            chain.scope,
+            (cell,),
+            chain.x,
+            fronts,
+            (),
+            made,
+            output,
+            chain.steps,
+            batch,
+            is_chain=True,
+        )
 
 
-def _first_states(probe: Probe, chain: Chain) -> list[Any]:
-    """Return c and m after the first step, where time is open or as many steps as there are."""
-    wanted = [chain.c[1], chain.m[1]]
-    try:
-        return probe.values(wanted)
-    except UnsupportedError:
-        return probe.with_open(len(chain.x)).values(wanted)
+def _first_states(chain: Chain, probe: Probe) -> list[Any]:
+    return probe.values([chain.c[1], chain.m[1]])
+
+
+def _is_one(chain: Chain, other: Chain) -> bool:
+    """Whether two chains are the steps of one cell over the same sequence."""
+    same_weights = not set(chain.kernels).isdisjoint(other.kernels)
+    return same_weights and not set(chain.x).isdisjoint(other.x)
 
 
 def _packed(scope: Scope, chain: Chain) -> Output:
@@ -633,7 +668,28 @@ def _chain_front(probe: Probe, draft: _Draft, ends: dict[str, int]) -> tuple[Fro
     fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
     if len(fed) != 1:
         return tuple(Front(tensor, False, False) for tensor in fed)
-    return (Front(fed[0], turned=_is_batch_major(probe, draft, fed[0]), reversed=False),)
+    is_turned = _is_batch_major(probe, draft, fed[0])
+    is_reversed = _is_backward(probe, draft, fed[0], axis=int(is_turned))
+    return (Front(fed[0], turned=is_turned, reversed=is_reversed),)
+
+
+def _is_backward(probe: Probe, draft: _Draft, x: Tensor, axis: int) -> bool:
+    """Whether the first step of a chain reads the end of its input, and not the beginning."""
+    steps = draft.steps or 1
+    fed = probe.fed_value(x, (steps, steps))
+    if fed.ndim < 2 or steps == 1:
+        return False
+    plan = probe.compile(draft.values[:1])
+    with suppress(UnsupportedError):
+        usual = probe.run(plan, {x: fed})
+        changed = []
+        for end in (0, -1):
+            other = np.moveaxis(fed.copy(), axis, 0)
+            other[end] += 1
+            moved = probe.run(plan, {x: np.moveaxis(other, 0, axis)})
+            changed.append(not np.array_equal(usual[0], moved[0]))
+        return changed == [False, True]
+    return False
 
 
 def _is_batch_major(probe: Probe, draft: _Draft, x: Tensor) -> bool:
@@ -648,6 +704,8 @@ def _is_batch_major(probe: Probe, draft: _Draft, x: Tensor) -> bool:
         if x in given:
             for axis, sizes in ((1, (batch, steps)), (0, (steps, batch))):
                 fed = probe.fed_value(x, sizes)
+                if fed.ndim < 2:
+                    break
                 with suppress(UnsupportedError):
                     (value,) = probe.run(probe.compile([tensor]), {x: fed})
                     time, rows = fed.shape[axis], fed.shape[1 - axis]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from typing import Any
@@ -115,6 +115,11 @@ class Probe:
             if node.op == "Unpack" and not self.scope.is_inner(node.name)
         )
         return [count for count in dict.fromkeys(counts) if count]
+
+    @property
+    def fed(self) -> Collection[Tensor]:
+        """The tensors at which data comes into the graph."""
+        return self._fed.keys()
 
     def is_fed(self, tensor: Tensor) -> bool:
         """Whether data comes into the graph at a tensor."""

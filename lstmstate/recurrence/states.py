@@ -109,7 +109,7 @@ class Step:
     def _compile(
         self, probe: Probe, targets: Sequence[Tensor], more: Sequence[Tensor] = ()
     ) -> Plan:
-        feeds = [*self.elements, *more]
+        feeds = [*self.elements, *more, *probe.fed]
         return compile_step(self._inside, self._recurrence.loop, targets, feeds, probe.environment)
 
     @property
@@ -337,16 +337,17 @@ def _outer_values(recurrence: LoopRecurrence, plan: Plan, probe: Probe) -> dict[
         number = next((at for at, one in enumerate(loop.variables) if one.read == tensor), None)
         if number is not None:
             wanted[tensor] = loop.variables[number].source
-        elif tensor.node in loop.constants:
+        elif tensor.node in loop.constants or probe.is_fed(tensor):
             wanted[tensor] = tensor
     elements = {one.element: one.value for one in recurrence.inputs if one.element in plan.feeds}
     values = probe.values([*wanted.values(), *elements.values()])
     found = dict(zip([*wanted, *elements], values, strict=True))
     axes = {one.element: one.axis for one in recurrence.inputs}
     for tensor in elements:
-        if not found[tensor].shape[axes[tensor]]:
+        axis = axes[tensor]
+        if axis is not None and not found[tensor].shape[axis]:
             raise UnsupportedError("the graph reads a sequence without steps", tensor=tensor.node)
-        found[tensor] = found[tensor].take(0, axes[tensor])
+        found[tensor] = found[tensor] if axis is None else found[tensor].take(0, axis)
     return found
 
 
@@ -375,9 +376,17 @@ def _drafts(
             ]
         elif node.op in ("ConcatV2", "Concat"):
             values = given[:-1] if node.op == "ConcatV2" else given[1:]
+            if all(_is_product(inside, part) for part in values):  # shards of one projection
+                yield draft
+                continue
             queue = [*([*draft, (part, -1, "join")] for part in values), *queue]
         else:
             yield draft
+
+
+def _is_product(inside: Scope, tensor: Tensor) -> bool:
+    node = inside.nodes.get(tensor.node)
+    return node is not None and node.op in PRODUCTS
 
 
 def _placed(drafts: Sequence[tuple[int, _Draft]], shapes: Sequence[tuple[int, ...]]) -> list[Part]:

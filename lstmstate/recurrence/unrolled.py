@@ -1,0 +1,493 @@
+"""Steps that a graph repeats without a loop, found by what they have in common.
+
+Products with the same weights, each made from the one before, are those of a recurrence. The first
+and the second step are laid next to one another: where they stop being alike, the second reads
+what the first made, and the first what the graph begins with. That is a state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from lstmstate.checkpoint.graph import VARIABLE_OPS
+from lstmstate.checkpoint.node import Node
+from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.graph.dropout import RANDOM
+from lstmstate.graph.loops import MERGES, Loop, LoopVariable, Tensor, data_inputs
+from lstmstate.graph.plan import Scope
+from lstmstate.recurrence.chain import Chain
+from lstmstate.recurrence.loop import LoopRecurrence, SequenceInput
+from lstmstate.recurrence.probe import Probe
+from lstmstate.recurrence.states import PRODUCTS, Step
+
+_JOINS = frozenset({"Concat", "ConcatV2", "Pack"})
+# What makes weights of variables: whatever has no data of a sequence in it.
+_NEAR = 60  # nodes between a product and the variables of its weights
+_FAR = 2000  # nodes of a step
+_WORK = 2_000_000  # nodes that are looked at for all products of a graph
+
+Result = TypeVar("Result")
+_Path = tuple[int, ...]  # numbers of inputs, from a node back to another
+
+
+class _UnlikeError(Exception):
+    """Two steps are not alike."""
+
+
+class _Found(NamedTuple):
+    """What the second step reads of the first, or of its sequence.
+
+    Attributes:
+        path: from where it was found.
+        second: the tensor that the second step reads.
+        first: the one that the first step reads in its place.
+        entry: where the first step reads that.
+    """
+
+    path: _Path
+    second: Tensor
+    first: Tensor
+    entry: Tensor
+
+
+def unrolled(probe: Probe) -> list[Chain]:
+    """Return the chains of steps that a graph repeats."""
+    scope = probe.scope
+    seen: set[Tensor] = set()
+    found: list[Chain] = []
+    for products in _repeated(scope):
+        try:
+            steps = _Steps(scope, products)
+            if seen.isdisjoint(tensor for state in steps.states for tensor in state[1:]):
+                made = list(_chains(probe, steps))
+                seen.update(tensor for one in made for tensor in (*one.c[1:], *one.m[1:]))
+                found += made
+        except (_UnlikeError, LstmstateError):
+            continue
+    return found
+
+
+# ---- products
+
+
+class _Product(NamedTuple):
+    """A product with weights.
+
+    Attributes:
+        operand: what is multiplied with them.
+    """
+
+    node: Node
+    operand: Tensor
+
+
+class _Products(NamedTuple):
+    """The products of a recurrence, in the order of its steps.
+
+    Attributes:
+        made_of: for each node the products that it is made of, as bits.
+    """
+
+    steps: tuple[_Product, ...]
+    made_of: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+def _repeated(scope: Scope) -> Iterator[_Products]:
+    """Yield products with the same weights of which each is made from those before."""
+    groups: dict[frozenset[str], dict[object, list[_Product]]] = {}
+    for node in scope.nodes.values():
+        if node.op not in PRODUCTS or len(data_inputs(node)) < 2 or scope.is_inner(node.name):
+            continue
+        given = data_inputs(node)[:2]
+        weights = [_weights(scope.nodes, tensor) for tensor in given]
+        for at, variables in enumerate(weights):
+            if variables and not weights[1 - at]:
+                kind = (node.op, at, node.number("transpose_a"), node.number("transpose_b"))
+                product = _Product(node, given[1 - at])
+                groups.setdefault(variables, {}).setdefault(kind, []).append(product)
+    work = 0
+    found: dict[int, list[tuple[_Product, ...]]] = {}
+    for kinds in groups.values():
+        products = next(iter(kinds.values()))  # those of gradients come later, and are turned
+        if len(products) < 2 or work > _WORK:
+            continue
+        made_of = _made_of(scope.nodes, [[product] for product in products])
+        work += len(made_of)
+        for steps in _in_order(products, made_of):
+            found.setdefault(len(steps), []).append(steps)
+    for count, same in found.items():
+        every = [[product] for steps in same for product in steps]
+        made_of = _made_of(scope.nodes, every)
+        for members in _together(same, made_of):
+            by_step = [[same[at][number] for at in members] for number in range(count)]
+            yield _Products(same[members[0]], _made_of(scope.nodes, by_step))
+
+
+def _together(
+    same: Sequence[tuple[_Product, ...]], made_of: Mapping[str, int]
+) -> Iterator[list[int]]:
+    """Yield the numbers of the products of one cell: each is made of what the others made."""
+    left = list(range(len(same)))
+    count = len(same[0])
+
+    def reads(one: int, other: int) -> bool:
+        return bool(made_of[same[one][1].node.name] >> (other * count) & 1)
+
+    while left:
+        members = [left[0], *(at for at in left[1:] if reads(left[0], at) and reads(at, left[0]))]
+        left = [at for at in left if at not in members]
+        yield members
+
+
+def _weights(nodes: Mapping[str, Node], tensor: Tensor) -> frozenset[str] | None:
+    """Return the variables that weights are made of, None where they are no weights."""
+    queue, seen = [tensor.node], {tensor.node}
+    found = set()
+    while queue:
+        node = nodes.get(queue.pop())
+        if node is None or len(seen) > _NEAR:
+            return None
+        if node.op in VARIABLE_OPS:
+            found.add(node.name)
+            continue
+        given = data_inputs(node)
+        if not given and node.op != "Const":
+            return None
+        for one in given:
+            if one.node not in seen:
+                seen.add(one.node)
+                queue.append(one.node)
+    return frozenset(found) or None
+
+
+def _made_of(nodes: Mapping[str, Node], products: Sequence[Sequence[_Product]]) -> dict[str, int]:
+    """Return for the nodes before some products which of these they are made of, as bits.
+
+    Args:
+        products: for each bit those that it means.
+    """
+    bit = {product.node.name: 1 << at for at, each in enumerate(products) for product in each}
+    found: dict[str, int] = {}
+    for start in bit:
+        stack = [(start, False)]
+        while stack:
+            name, is_left = stack.pop()
+            node = nodes.get(name)
+            given = [tensor.node for tensor in data_inputs(node)] if node is not None else []
+            if node is not None and node.op in MERGES:
+                given = []  # a loop
+            if is_left:
+                whole = bit.get(name, 0)
+                for one in given:
+                    whole |= found.get(one, 0)
+                found[name] = whole
+            elif name not in found:
+                found[name] = 0
+                stack.append((name, True))
+                stack += [(one, False) for one in given if one not in found]
+    return found
+
+
+def _in_order(
+    products: Sequence[_Product], made_of: Mapping[str, int]
+) -> Iterator[tuple[_Product, ...]]:
+    """Yield those that follow one another; weights may be used by several recurrences."""
+    whole = {at: made_of[product.node.name] for at, product in enumerate(products)}
+    for last, mask in whole.items():
+        if any(other != last and others >> last & 1 for other, others in whole.items()):
+            continue
+        members = [at for at in range(len(products)) if mask >> at & 1]
+        members.sort(key=lambda at: whole[at].bit_count())
+        counts = [whole[at].bit_count() for at in members]
+        if len(members) > 1 and counts == list(range(1, len(members) + 1)):
+            yield tuple(products[at] for at in members)
+
+
+# ---- states
+
+
+class _Steps:
+    """The steps of a recurrence, and what goes from one to the next.
+
+    Attributes:
+        states: each before the first step, and after every one.
+        entries: where the first step reads each.
+        x: what the steps read of their sequences: those of the first step, those of the second, …
+        scope: the name scope of the first step.
+    """
+
+    def __init__(self, scope: Scope, products: _Products) -> None:
+        self._nodes = scope.nodes
+        self._scope = scope
+        self._products = products.steps
+        self._made_of = dict(products.made_of)
+        self.scope = products.steps[0].node.name.rpartition("/")[0]
+        first, second, *_ = (product.operand for product in products.steps)
+        carried, _ = self._apart(second, first, Tensor(products.steps[0].node.name), ())
+        if not carried:
+            raise _UnlikeError
+        ends = [
+            self._follow(product.operand, carried[0].path, second) for product in products.steps[1:]
+        ]
+        ends.append(self._forward(ends[-1]))
+        self._last_pairs = self._pairs(ends[-1], ends[-2], len(products) - 1)
+        self.states: list[tuple[Tensor, ...]] = []
+        uses: dict[Tensor, dict[Tensor, None]] = {}
+        parts: dict[Tensor, tuple[Tensor, ...]] = {}
+        cones: list[list[Tensor]] = [ends]
+        while cones:
+            cone = cones.pop()
+            reads, x = self._within(cone[1], cone[0])
+            for one in reads:
+                if one.second not in uses:
+                    state = (one.first, *self._along(cone, one.path))
+                    self.states.append((*state, self._last(state[-1])))
+                    cones.append(list(self.states[-1][1:]))
+                uses.setdefault(one.second, {})[one.entry] = None
+            for one in x:
+                parts.setdefault(one.second, (one.first, *self._along(cone, one.path)))
+        self.entries = [tuple(entries) for entries in uses.values()]
+        self.x = list(zip(*parts.values(), strict=True)) or [()] * len(products)
+
+    def _along(self, ends: Sequence[Tensor], path: _Path) -> list[Tensor]:
+        """Return where a path leads from what each step but the first makes."""
+        return [self._follow(end, path, ends[1]) for end in ends[1 : len(self._products)]]
+
+    def _bits(self, tensor: Tensor) -> int:
+        """Return the products that a tensor is made of."""
+        if tensor.node not in self._made_of:
+            stack = [tensor.node]
+            while stack:
+                name = stack[-1]
+                node = self._nodes.get(name)
+                given = [one.node for one in data_inputs(node)] if node is not None else []
+                if node is not None and node.op in MERGES:
+                    given = []
+                before = [one for one in given if one not in self._made_of]
+                if name not in self._made_of:
+                    self._made_of[name] = 0
+                    if before:
+                        stack += before
+                        continue
+                stack.pop()
+                for one in given:
+                    self._made_of[name] |= self._made_of.get(one, 0)
+        return self._made_of[tensor.node]
+
+    def _inputs(self, tensor: Tensor) -> list[Tensor]:
+        node = self._nodes.get(tensor.node)
+        return data_inputs(node) if node is not None else []
+
+    def _is_same(self, one: Tensor, other: Tensor) -> bool:
+        """Whether two tensors are one, or made alike of the same variables and constants."""
+        queue, seen = [(one, other)], set()
+        while queue:
+            pair = queue.pop()
+            if pair[0] == pair[1] or pair in seen:
+                continue
+            seen.add(pair)
+            first, second = (self._nodes.get(tensor.node) for tensor in pair)
+            given = [self._inputs(tensor) for tensor in pair]
+            if first is None or second is None or len(seen) > _NEAR:
+                return False
+            if first.op != second.op or len(given[0]) != len(given[1]):
+                return False
+            if pair[0].port != pair[1].port or first.op.startswith(RANDOM):
+                return False
+            if not given[0] and (first.op != "Const" or first.tensor() != second.tensor()):
+                return False
+            queue += zip(*given, strict=True)
+        return True
+
+    def _apart(
+        self, second: Tensor, first: Tensor, entry: Tensor, path: _Path
+    ) -> tuple[list[_Found], list[_Found]]:
+        """Return states and parts of sequences in what the second step reads, outside of it.
+
+        What changes a state before it is read, in both steps alike, belongs to the step.
+        """
+        if self._is_same(second, first):
+            return [], []
+        found = _Found(path, second, first, entry)
+        if not self._bits(second):
+            return [], [found]
+        if self._bits(first):
+            raise _UnlikeError
+        nodes = self._nodes[second.node], self._nodes.get(first.node)
+        given = self._inputs(second), self._inputs(first)
+        if nodes[1] is None or nodes[0].op != nodes[1].op or len(given[0]) != len(given[1]):
+            return [found], []
+        pairs = list(enumerate(zip(*given, strict=True)))
+        made = [at for at, (one, _) in pairs if self._bits(one)]
+        is_step = any(
+            not self._bits(one) and not self._is_same(one, other) for _, (one, other) in pairs
+        )
+        if second.port != first.port or not made:
+            return [found], []
+        if len(made) > 1 and nodes[0].op not in _JOINS and not is_step:
+            return [found], []
+        states: list[_Found] = []
+        x: list[_Found] = []
+        for at, (one, other) in pairs:
+            entry = Tensor(first.node, at, "input")
+            more = self._apart(one, other, entry, (*path, at))
+            states += more[0]
+            x += more[1]
+        return states, x
+
+    def _within(self, second: Tensor, first: Tensor) -> tuple[list[_Found], list[_Found]]:
+        """Return states and parts of sequences that two steps read, from what they make on."""
+        states: list[_Found] = []
+        x: list[_Found] = []
+        seen: set[Tensor] = set()
+        queue: list[tuple[Tensor, Tensor, Tensor | None, _Path]] = [(second, first, None, ())]
+        while queue:
+            one, other, entry, path = queue.pop(0)
+            if len(seen) > _FAR:
+                raise _UnlikeError
+            if not self._bits(one) & 2:
+                if entry is not None:
+                    more = self._apart(one, other, entry, path)
+                    states += more[0]
+                    x += more[1]
+                continue
+            if one in seen:
+                continue
+            seen.add(one)
+            given = self._alike(one, other)
+            for at, (this, that) in enumerate(given):
+                queue.append((this, that, Tensor(other.node, at, "input"), (*path, at)))
+        return states, x
+
+    def _alike(self, one: Tensor, other: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return the inputs of two nodes of two steps, next to one another."""
+        nodes = self._nodes.get(one.node), self._nodes.get(other.node)
+        given = self._inputs(one), self._inputs(other)
+        if nodes[0] is None or nodes[1] is None or nodes[0].op != nodes[1].op:
+            raise _UnlikeError
+        if one.port != other.port or len(given[0]) != len(given[1]):
+            raise _UnlikeError
+        return list(zip(*given, strict=True))
+
+    def _follow(self, start: Tensor, path: _Path, model: Tensor) -> Tensor:
+        """Return where a path leads in another step."""
+        for at in path:
+            model, start = next(
+                (that, this)
+                for number, (this, that) in enumerate(self._alike(start, model))
+                if number == at
+            )
+        return start
+
+    def _last(self, before: Tensor) -> Tensor:
+        """Return the state after the last step."""
+        return self._last_pairs.get(before) or self._forward(before)
+
+    def _pairs(self, second: Tensor, first: Tensor, number: int) -> dict[Tensor, Tensor]:
+        """Return what a step makes by what the one before it makes in its place."""
+        found: dict[Tensor, Tensor] = {}
+        queue = [(second, first)]
+        while queue:
+            one, other = queue.pop()
+            if other not in found and self._bits(one) >> number & 1:
+                found[other] = one
+                queue += self._alike(one, other)
+        return found
+
+    def _forward(self, before: Tensor) -> Tensor:
+        """Return what the last step makes as the one before it made a state."""
+        steps = self._products
+        path = self._way(before, steps[-2].node.name)
+        candidates = [Tensor(steps[-1].node.name, before.port if not path else 0)]
+        for node, at, port in path:
+            candidates = [
+                Tensor(user.name)
+                for tensor in candidates
+                for user, position in self._scope.users.get(tensor.node, ())
+                if user.op == node.op
+                and position == at
+                and data_inputs(user)[at] == Tensor(tensor.node, port)
+            ]
+        ends = {Tensor(one.node, before.port) for one in candidates}
+        alike = [one for one in ends if self._are_alike(one, before)]
+        if len(alike) != 1:
+            raise _UnlikeError
+        return alike[0]
+
+    def _are_alike(self, one: Tensor, other: Tensor) -> bool:
+        """Whether the last step makes a tensor as the one before it makes another."""
+        try:
+            self._pairs(one, other, len(self._products) - 1)
+        except _UnlikeError:
+            return False
+        return True
+
+    def _way(self, end: Tensor, start: str) -> list[tuple[Node, int, int]]:
+        """Return the way from a product to what is made of it: nodes, inputs, ports."""
+        bit = 1 << (len(self._products) - 2)
+        queue: list[tuple[str, tuple[tuple[Node, int, int], ...]]] = [(end.node, ())]
+        seen = {end.node}
+        while queue and len(seen) < _FAR:
+            name, way = queue.pop(0)
+            if name == start:
+                return list(way)
+            node = self._nodes[name]
+            for at, tensor in enumerate(data_inputs(node)):
+                if tensor.node not in seen and self._bits(tensor) & bit:
+                    seen.add(tensor.node)
+                    queue.append((tensor.node, ((node, at, tensor.port), *way)))
+        raise _UnlikeError
+
+
+def with_batch(
+    probe: Probe, steps: int, starts: Sequence[Tensor], look: Callable[[Probe], Result]
+) -> tuple[Result, int | None]:
+    """Look at steps with a batch that they take; return it where only that of their start fits.
+
+    Args:
+        starts: the states with which the steps begin.
+    """
+    try:
+        return look(probe.with_open(steps)), None
+    except UnsupportedError:
+        values = [np.shape(value) for value in probe.values(starts)]
+        sizes = {shape[0] for shape in values if len(shape) == 2} - {steps}
+        if len(sizes) != 1:
+            raise
+    (size,) = sizes
+    return look(probe.with_open(size)), size
+
+
+def _chains(probe: Probe, steps: _Steps) -> Iterator[Chain]:
+    """Yield the chains whose states are c and m of a cell."""
+    variables = tuple(
+        LoopVariable(state[0], state[1], state[1], state[2]) for state in steps.states
+    )
+    loop = Loop(steps.scope, variables, Tensor(""))
+    inputs = tuple(
+        SequenceInput(second, first, None)
+        for second, first in zip(steps.x[1], steps.x[0], strict=True)
+    )
+    carried = tuple(range(len(variables)))
+    recurrence = LoopRecurrence(loop, probe.scope, carried, inputs, ())
+    starts = [state[0] for state in steps.states]
+    step, _ = with_batch(probe, len(steps.x), starts, lambda one: Step(recurrence, one))
+    for pair in step.pairs():
+        into = step.elements_into(pair)
+        at = [number for number, one in enumerate(inputs) if one.element in into]
+        c, m = pair.c.number, pair.m.number
+        yield Chain(
+            step.variables(pair),
+            steps.states[c],
+            steps.states[m],
+            tuple(one[number] for one in steps.x for number in at),
+            steps.scope,
+            (steps.entries[c], steps.entries[m]),
+            (pair.c.path, pair.m.path),
+        )
