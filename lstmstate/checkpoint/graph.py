@@ -63,7 +63,8 @@ class Graph:
         self.returns: Returns = {}
         self.damage: str | None = None
         self.has_end = False
-        self._edges: dict[str, list[Edge]] | None = None
+        self._uses: dict[str, list[tuple[Node, int]]] | None = None
+        self._edges: dict[str, list[Edge]] = {}
         self._steps: int | None = None
         for number, value in self._whole_fields(meta_graph):
             if number == 1:
@@ -91,11 +92,13 @@ class Graph:
 
         In 0.5 a number, 3, was in the place of the versions.
         """
+        add = self._add
         for number, _, value in wire.fields(graph_def):
-            self.has_end = self.has_end or number in (2, 3, 4)
             if number == 1 and isinstance(value, bytes):
-                self._add(parse_node(value))
-            elif number == 2 and isinstance(value, bytes):
+                add(parse_node(value))
+                continue
+            self.has_end = self.has_end or number in (2, 3, 4)
+            if number == 2 and isinstance(value, bytes):
                 self.library = value
             elif number == 4 and isinstance(value, bytes):
                 self.producer = wire.last_int(wire.message(value).get(1))
@@ -141,15 +144,29 @@ class Graph:
 
     def edges(self, name: str) -> list[Edge]:
         """Return all uses of a node's outputs; edges of control are not among them."""
-        if self._edges is None:
-            self._edges = {}
-            for node in self.nodes.values():
-                for position, tensor in enumerate(node.inputs):
-                    if tensor.startswith("^"):
-                        continue
-                    start, port = split_port(tensor)
-                    self._edges.setdefault(start, []).append(Edge(node, position, port))
-        return self._edges.get(name, [])
+        if self._uses is None:
+            self._uses = self._all_uses()
+        if name not in self._edges:
+            self._edges[name] = [
+                Edge(node, position, split_port(node.inputs[position])[1])
+                for node, position in self._uses.get(name, ())
+            ]
+        return self._edges[name]
+
+    def _all_uses(self) -> dict[str, list[tuple[Node, int]]]:
+        """Return who takes outputs of each node, and as which input.
+
+        Most are of operations that nobody asks for: no more than needed is made of them here.
+        """
+        uses: dict[str, list[tuple[Node, int]]] = {}
+        for node in self.nodes.values():
+            for position, tensor in enumerate(node.inputs):
+                name, _ = split_port(tensor)
+                if name in uses:
+                    uses[name].append((node, position))
+                elif name[:1] != "^":
+                    uses[name] = [(node, position)]
+        return uses
 
     def saved_names(self) -> Iterator[tuple[str, Node]]:
         """Yield (key in the checkpoint, the node whose value is saved under it).
@@ -173,6 +190,8 @@ class Graph:
 
 def split_port(tensor: str) -> tuple[str, int]:
     """Return the node and the output of an input string; no operation has a million outputs."""
+    if ":" not in tensor:
+        return tensor, 0
     name, _, port = tensor.rpartition(":")
     if name and port.isascii() and port.isdecimal() and len(port) <= 6:
         return name, int(port)
