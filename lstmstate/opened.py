@@ -279,14 +279,16 @@ class LSTMCheckpoint:
             return []
         from lstmstate.graph_model import route_of
 
+        same: dict[tuple[str, ...], Route] = {}
+        for route in found:
+            same.setdefault(tuple(sorted(cell.name for cell in route.cells)), route)
         ways: dict[tuple[str, ...], tuple[Route, GraphNetwork | None]] = {}
         for network in self.model.networks:
             names = tuple(sorted(cell.name for cell in network.cells))
-            same = [r for r in found if tuple(sorted(c.name for c in r.cells)) == names]
             if names in ways:
                 ways[names] = (ways[names][0], None)  # the graph uses the cells more than once
             else:
-                ways[names] = (same[0] if same else route_of(network, self.cells), network)
+                ways[names] = (same.get(names) or route_of(network, self.cells), network)
         left = {cell.name for route in found for cell in route.cells}
         left -= {name for names in ways for name in names}
         return [] if left else list(ways.values())

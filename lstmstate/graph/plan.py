@@ -86,6 +86,12 @@ class Scope:
         return {name: loop for loop in self.frames for name in loop.exits}
 
     @cached_property
+    def constant_rows(self) -> list[int | None]:
+        """How many rows the constant matrices have, each number once."""
+        shapes = (node.constant_shape() for node in self.nodes.values() if node.op == "Const")
+        return list(dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == 2))
+
+    @cached_property
     def users(self) -> dict[str, list[tuple[Node, int]]]:
         """For each node those that take one of its outputs, and as which input."""
         found: dict[str, list[tuple[Node, int]]] = {}
@@ -103,7 +109,11 @@ class Scope:
         node = self.nodes.get(name)
         if node is not None and node.op in WHILES:
             return while_loop(node, self.functions)
-        return next((loop for loop in self.frames if loop.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Loop]:
+        return {loop.name: loop for loop in self.frames}
 
 
 class Environment(NamedTuple):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from lstmstate.recurrence.loop import (
     past_selection,
     skip,
 )
-from lstmstate.recurrence.probe import Probe
+from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.sliced import sliced_inputs
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
@@ -312,9 +313,8 @@ def find_recurrences(
             others.append(f"{printable(draft.name)}: {error}")
             sides.append(draft.fronts)
     for at, draft in enumerate(drafts):
-        own = {name: number for name, number in ends.items() if number != at}
-        before = origins(scope.nodes, [*draft.values, *draft.others], own).recurrences
-        changing = by_place(scope.nodes, draft.values, own) if before else None
+        before = origins(scope.nodes, [*draft.values, *draft.others], ends, at).recurrences
+        changing = by_place(scope.nodes, draft.values, ends, at) if before else None
         found.append(
             Recurrence(
                 draft.name,
@@ -399,10 +399,9 @@ def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | No
     nodes = probe.scope.nodes
     given = [*map(Tensor, one.loop.constants), *(each.source for each in one.loop.variables)]
     outside = [nodes.get(skip(nodes, tensor).node) for tensor in given]
-    sizes: dict[int | None, None] = {}
-    for axes, among in ((1, outside), (2, [*outside, *one.inside.nodes.values()])):
-        shapes = (node.constant_shape() for node in among if node and node.op == "Const")
-        sizes |= dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == axes)
+    shapes = [node.constant_shape() for node in outside if node is not None]
+    rows = [shape[0] for axes in (1, 2) for shape in shapes if shape and len(shape) == axes]
+    sizes = dict.fromkeys([*rows, *one.inside.constant_rows])
     for size in list(sizes)[:_TRIED]:
         try:
             return Step(one, probe.with_open(size or 1)), None, size
@@ -569,7 +568,7 @@ def _chains(
     """Yield the chains of steps that a graph repeats."""
     for chain in chains(probe.scope, wired):
         try:
-            shapes = probe.with_open(len(chain.x)).values([chain.c[1], chain.m[1]])
+            shapes = _first_states(probe, chain)
         except LstmstateError as error:
             others.append(f"{printable(chain.scope)}: {error}")
             continue
@@ -597,6 +596,15 @@ def _chains(
         yield _Draft(chain.scope, (cell,), chain.x, fronts, (), ends, output, steps, is_chain=True)
 
 
+def _first_states(probe: Probe, chain: Chain) -> list[Any]:
+    """Return c and m after the first step, where time is open or as many steps as there are."""
+    wanted = [chain.c[1], chain.m[1]]
+    try:
+        return probe.values(wanted)
+    except UnsupportedError:
+        return probe.with_open(len(chain.x)).values(wanted)
+
+
 def _packed(scope: Scope, chain: Chain) -> Output:
     """Return what the graph joins of the steps of a chain: m where it does not join another."""
     found = joined(scope, chain)
@@ -609,11 +617,10 @@ def _packed(scope: Scope, chain: Chain) -> Output:
     return Output(values, (), 0, is_m=is_m, is_own=is_own, is_apart=True)
 
 
-def _chain_front(probe: Probe, draft: _Draft, ends: Mapping[str, int]) -> tuple[Front, ...]:
+def _chain_front(probe: Probe, draft: _Draft, ends: dict[str, int]) -> tuple[Front, ...]:
     """Return where the sequence comes from that a chain reads step by step."""
-    cut = dict(ends)
-    for cell in draft.cells:
-        cut |= {cell.c.initial.node: -1, cell.m.initial.node: -1}
+    initial = {port.initial.node: -1 for cell in draft.cells for port in (cell.c, cell.m)}
+    cut = ChainMap(initial, ends)
     way = origins(probe.scope.nodes, draft.values, cut)
     fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
     if len(fed) != 1:
@@ -624,22 +631,23 @@ def _chain_front(probe: Probe, draft: _Draft, ends: Mapping[str, int]) -> tuple[
 def _is_batch_major(probe: Probe, draft: _Draft, x: Tensor) -> bool:
     """Whether the steps of a chain are cut out of the second axis of its input."""
     steps = draft.steps or 1
+    batch = OPEN if steps != OPEN else OPEN + 1
     queue, seen = [draft.values[0]], {draft.values[0]}
     while queue and len(seen) < _NEAR:
         tensor = queue.pop(0)
         node = probe.scope.nodes.get(tensor.node)
         given = data_inputs(node) if node is not None else []
         if x in given:
-            for sizes in ((steps + 1, steps), (steps, steps + 1)):
+            for axis, sizes in ((1, (batch, steps)), (0, (steps, batch))):
                 fed = probe.fed_value(x, sizes)
                 with suppress(UnsupportedError):
                     (value,) = probe.run(probe.compile([tensor]), {x: fed})
-                    time, batch = fed.shape[sizes[0] > steps], fed.shape[sizes[0] == steps]
-                    if time == steps != batch and np.shape(value)[:1] == (batch,):
-                        return sizes[0] > steps
-            axis = _axis_read(probe, tensor, x, steps)
-            if axis is not None:
-                return axis == 1
+                    time, rows = fed.shape[axis], fed.shape[1 - axis]
+                    if time == steps != rows and np.shape(value)[:1] == (rows,):
+                        return axis == 1
+            read = _axis_read(probe, tensor, x, steps)
+            if read is not None:
+                return read == 1
             break
         queue += [one for one in given if one not in seen]
         seen.update(given)
@@ -682,24 +690,28 @@ def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
     """Return the recurrences that no other reads, those of two directions as one."""
     read = {number for one in every for number in one.before}
     groups: list[tuple[int, ...]] = []
-    for at in range(len(every)):
+    waiting: defaultdict[Collection[Any], deque[int]] = defaultdict(deque)
+    for at, one in enumerate(every):
         if at in read:
             continue
-        for place, group in enumerate(groups):
-            if len(group) == 1 and _are_directions(every, group[0], at):
-                groups[place] = (group[0], at)
-                break
-        else:
-            groups.append((at,))
+        origin, is_backward = _origin(every, at)
+        # Of two directions both read the same recurrences, or come from the same input.
+        ways: list[tuple[Collection[Any], bool]] = [(origin, is_backward)]
+        ways += [(one.before, one.is_reversed)] if one.before else []
+        found = []
+        for key, is_reversed in ways:
+            places = waiting[key]
+            while places and len(groups[places[0]]) > 1:
+                places.popleft()
+            found += [places[0]] if is_reversed and places else []
+        if found:
+            groups[min(found)] += (at,)
+            continue
+        for key, is_reversed in ways:
+            if not is_reversed:
+                waiting[key].append(len(groups))
+        groups.append((at,))
     return groups
-
-
-def _are_directions(every: Sequence[Recurrence], first: int, second: int) -> bool:
-    """Whether two recurrences come from the same input, the second from its end."""
-    if every[first].before == every[second].before != frozenset():
-        return not every[first].is_reversed and every[second].is_reversed
-    one, other = _origin(every, first), _origin(every, second)
-    return one[0] == other[0] and not one[1] and other[1]
 
 
 def _origin(every: Sequence[Recurrence], at: int) -> tuple[frozenset[Tensor], bool]:
@@ -760,20 +772,33 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
 
 
 def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
-    """Return the recurrences that lead to some, with the longest way to them.
+    """Return how far each recurrence is from the last ones: the longest way counts.
 
     Raises:
-        UnsupportedError: they go in a circle.
+        UnsupportedError: there is no longest way.
     """
-    levels: dict[int, int] = {}
-    queue = [(at, 0) for at in last]
+    readers: dict[int, int] = {}
+    queue = list(last)
+    seen = set(queue)
     while queue:
-        at, level = queue.pop()
-        if level > len(every):
-            raise UnsupportedError("the graph's recurrences go in a circle")
-        if level >= levels.get(at, -1):
-            levels[at] = level
-            queue += [(one, level + 1) for one in every[at].before]
+        for one in every[queue.pop()].before:
+            readers[one] = readers.get(one, 0) + 1
+            if one not in seen:
+                seen.add(one)
+                queue.append(one)
+    levels = dict.fromkeys(seen, 0)
+    queue = [at for at in seen if at not in readers]
+    done = 0
+    while queue:
+        at = queue.pop()
+        done += 1
+        for one in every[at].before:
+            levels[one] = max(levels[one], levels[at] + 1)
+            readers[one] -= 1
+            if not readers[one]:
+                queue.append(one)
+    if done < len(seen):
+        raise UnsupportedError("the graph's recurrences go in a circle")
     return levels
 
 
@@ -823,7 +848,7 @@ def _input(
         if len(fed) == 1 and len(first) == len(sizes) > 2 and first[2:] == sizes[2:]:
             kinds = ", ".join(dict.fromkeys(node.op for node in way.operations[:6]))
             notes = (f"x is fed at {printable(fed[0].node)}, before {kinds}",)
-            changing = by_place(nodes, [tensor], ())
+            changing = by_place(nodes, [tensor], {})
             causes = changing and _before_the_loop(changing)
             front = front._replace(turned=probe.is_turned(fed[0], tensor) ^ front.turned)
             tensor, (sizes, kind) = fed[0], probe.describe(fed[0])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -81,6 +83,7 @@ class Probe:
         self._open = open_size
         self.environment = Environment(_or_zeros(variable))
         self._fed: dict[Tensor, Fed] = {}
+        self._known: dict[Tensor, Any] = {}
         for node in scope.nodes.values():
             if node.op.startswith("Placeholder") and is_source(node):
                 tensor = Tensor(node.name)
@@ -92,7 +95,10 @@ class Probe:
 
     def with_open(self, size: int) -> Probe:
         """Return a probe with another size for open axes."""
-        return Probe(self.scope, self.environment.variable, size)
+        other = copy(self)
+        other._open = size
+        other._known = {}
+        return other
 
     @cached_property
     def unpacked(self) -> list[int]:
@@ -129,9 +135,9 @@ class Probe:
         (value,) = self.run(plan, {start: fed})
         return bool(np.shape(value)[:2] == np.shape(fed)[1::-1] != np.shape(fed)[:2])
 
-    def compile(self, fetches: Iterable[Tensor], feeds: Iterable[Tensor] = ()) -> Plan:
+    def compile(self, fetches: Iterable[Tensor]) -> Plan:
         """Compile a plan into which data may come anywhere."""
-        return compile_plan(self.scope, fetches, {*self._fed, *feeds}, self.environment)
+        return compile_plan(self.scope, fetches, self._fed, self.environment)
 
     def run(self, plan: Plan, feeds: Mapping[Tensor, Any]) -> list[Any]:
         """Return the fetches of a plan, with made-up values for what is not given."""
@@ -145,5 +151,13 @@ class Probe:
             return plan.bind().run(values)
 
     def values(self, tensors: Sequence[Tensor]) -> list[Any]:
-        """Return what some tensors are."""
-        return self.run(self.compile(tensors), {})
+        """Return what some tensors are; the next ones are computed from these."""
+        given = ChainMap[Tensor, Any](self._known, self._fed)
+        plan = compile_plan(self.scope, tensors, given, self.environment)
+        found = self.run(plan, self._known)
+        self._known |= {
+            tensor: value
+            for tensor, value in zip(tensors, found, strict=True)
+            if isinstance(value, np.ndarray)
+        }
+        return found
