@@ -7,7 +7,8 @@ attr_value,tensor}.proto (v1.15.0).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import NamedTuple
 
 from lstmstate import limits
@@ -63,7 +64,6 @@ class Graph:
         self.returns: Returns = {}
         self.damage: str | None = None
         self.has_end = False
-        self._uses: dict[str, list[tuple[Node, int]]] | None = None
         self._edges: dict[str, list[Edge]] = {}
         self._steps: int | None = None
         for number, value in self._whole_fields(meta_graph):
@@ -142,31 +142,19 @@ class Graph:
         name, port = split_port(tensor)
         return self.nodes.get(name), port
 
+    @cached_property
+    def uses(self) -> dict[str, list[tuple[Node, int]]]:
+        """For each node those that take one of its outputs, and as which input."""
+        return uses(self.nodes)
+
     def edges(self, name: str) -> list[Edge]:
         """Return all uses of a node's outputs; edges of control are not among them."""
-        if self._uses is None:
-            self._uses = self._all_uses()
         if name not in self._edges:
             self._edges[name] = [
                 Edge(node, position, split_port(node.inputs[position])[1])
-                for node, position in self._uses.get(name, ())
+                for node, position in self.uses.get(name, ())
             ]
         return self._edges[name]
-
-    def _all_uses(self) -> dict[str, list[tuple[Node, int]]]:
-        """Return who takes outputs of each node, and as which input.
-
-        Most are of operations that nobody asks for: no more than needed is made of them here.
-        """
-        uses: dict[str, list[tuple[Node, int]]] = {}
-        for node in self.nodes.values():
-            for position, tensor in enumerate(node.inputs):
-                name, _ = split_port(tensor)
-                if name in uses:
-                    uses[name].append((node, position))
-                elif name[:1] != "^":
-                    uses[name] = [(node, position)]
-        return uses
 
     def saved_names(self) -> Iterator[tuple[str, Node]]:
         """Yield (key in the checkpoint, the node whose value is saved under it).
@@ -186,6 +174,22 @@ class Graph:
                     for key, value in zip(lists[keys.name], values[first:], strict=False):
                         if value is not None:
                             yield key, value
+
+
+def uses(nodes: Mapping[str, Node]) -> dict[str, list[tuple[Node, int]]]:
+    """Return for each node those that take one of its outputs, and as which input.
+
+    Most are of operations that nobody asks for: no more than needed is made of them here.
+    """
+    found: dict[str, list[tuple[Node, int]]] = {}
+    for node in nodes.values():
+        for position, tensor in enumerate(node.inputs):
+            name, _ = split_port(tensor)
+            if name in found:
+                found[name].append((node, position))
+            elif name[:1] != "^":
+                found[name] = [(node, position)]
+    return found
 
 
 def split_port(tensor: str) -> tuple[str, int]:

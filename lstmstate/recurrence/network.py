@@ -524,8 +524,10 @@ def _sequence_ops(probe: Probe, names: Mapping[str, str], others: list[str]) -> 
     scope = probe.scope
     for node in scope.nodes.values():
         places = _SEQUENCE_OPS.get(node.op)
+        if places is None or node.name.startswith("\0"):
+            continue
         given = data_inputs(node)
-        if places is None or len(given) != places.inputs or node.name.startswith("\0"):
+        if len(given) != places.inputs:
             continue
         sized, times = places.sized
         try:
