@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from lstmstate.cells.model import Cell, Stack, Value
 from lstmstate.cells.routes import Route, of_cell, of_stack
 from lstmstate.errors import LstmstateError, UnknownOptionError, UnsupportedError, located
-from lstmstate.loaded import Loaded
-from lstmstate.state.model import State
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +17,9 @@ if TYPE_CHECKING:
 
     from lstmstate.engines.model import Array
     from lstmstate.graph_model import Confirmation, GraphModel
+    from lstmstate.loaded import Loaded
     from lstmstate.recurrence.network import GraphNetwork
+    from lstmstate.state.model import State
 
 Read = Callable[[str], "NDArray[np.generic]"]
 
@@ -243,6 +243,7 @@ class LSTMNetwork:
         from lstmstate.engines.arithmetic import FORMS, arithmetic
         from lstmstate.engines.model import Network
         from lstmstate.engines.options import refuse_unknown, settle
+        from lstmstate.loaded import Loaded
 
         settled = {cell.name: settle(cell, given) for cell in self.route.cells}
         refuse_unknown(one for one in settled.values() if one.cell.family in FORMS)
@@ -273,6 +274,7 @@ class LSTMNetwork:
         from lstmstate.engines.arithmetic import FORMS
         from lstmstate.engines.options import ASSUME_DEFAULTS
         from lstmstate.graph_model import UNRECOGNISED
+        from lstmstate.loaded import Loaded
 
         if model is None:
             raise UnsupportedError("there is no graph next to the checkpoint")
