@@ -134,20 +134,23 @@ def tail_of(scope: Scope, value: Tensor) -> Front:
 
 
 def by_place(
-    nodes: Mapping[str, Node], tensors: Collection[Tensor], ends: Collection[str]
+    nodes: Mapping[str, Node],
+    tensors: Collection[Tensor],
+    ends: Mapping[str, int],
+    past: int | None = None,
 ) -> str | None:
     """Return the kind of an operation before a loop that may treat steps by their place.
 
     What was the same sequence for a few steps need not be it for more of them.
 
     Args:
-        ends: the nodes at which the loops before it end.
+        ends, past: see `origins`.
     """
     queue, seen = [*tensors], set(tensors)
     while queue:
         tensor = queue.pop()
         node = nodes.get(tensor.node)
-        if node is None or tensor.node in ends or is_source(node):
+        if node is None or ends.get(tensor.node, past) != past or is_source(node):
             continue
         kept, given = undropped(nodes, node), data_inputs(node)
         if kept is not None:
@@ -226,7 +229,7 @@ def origins(
     seen = set(queue)
     while queue:
         name = queue.pop()
-        if name in ends and ends[name] != past:
+        if ends.get(name, past) != past:
             recurrences.add(ends[name])
             continue
         node = nodes.get(name)

@@ -20,7 +20,7 @@ from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
 from lstmstate.recurrence.front import Front, by_place, front_of, origins, tail_of
-from lstmstate.recurrence.joined import joined
+from lstmstate.recurrence.joined import Values, joined, joins
 from lstmstate.recurrence.loop import (
     LoopRecurrence,
     SequenceInput,
@@ -329,7 +329,7 @@ def find_recurrences(
             sides.append(draft.fronts)
     for at, draft in enumerate(drafts):
         before = origins(scope.nodes, [*draft.values, *draft.others], ends, at).recurrences
-        changing = by_place(scope.nodes, draft.values, ends) if before else None
+        changing = by_place(scope.nodes, draft.values, ends, at) if before else None
         found.append(
             Recurrence(
                 draft.name,
@@ -588,10 +588,10 @@ def _chains(
     known = [chain for chain in known if not any(_is_one(chain, other) for other in more)]
     every = [*known, *more]
     begun = Counter(tensor for chain in every for tensor in (chain.c[0], chain.m[0]))
-    for chain in every:
+    for chain, some in zip(every, joins(probe.scope, every), strict=True):
         try:
             is_shared = max(begun[chain.c[0]], begun[chain.m[0]]) > 1
-            output = _packed(probe.scope, chain)
+            output = _packed(probe.scope, chain, some)
             if is_shared and (
                 not all(chain.entries) or {chain.c[0], chain.m[0]} & {*output.tensors}
             ):
@@ -648,9 +648,13 @@ def _is_one(chain: Chain, other: Chain) -> bool:
     return same_weights and not set(chain.x).isdisjoint(other.x)
 
 
-def _packed(scope: Scope, chain: Chain) -> Output:
-    """Return what the graph joins of the steps of a chain: m where it does not join another."""
-    found = joined(scope, chain)
+def _packed(scope: Scope, chain: Chain, some: Iterable[Values]) -> Output:
+    """Return what the graph joins of the steps of a chain: m where it does not join another.
+
+    Args:
+        some: what may be it.
+    """
+    found = joined(scope, chain, some)
     if not found:
         return Output(chain.m[1:], (), 0, is_m=True, is_own=False, is_apart=True)
     values, is_m = found[0]
@@ -926,7 +930,7 @@ def _input(
         if len(first) == len(sizes) > 2 and first[2:] == sizes[2:]:
             kinds = ", ".join(dict.fromkeys(node.op for node in way.operations[:6]))
             notes = (f"x is fed at {printable(fed[0].node)}, before {kinds}",)
-            changing = by_place(nodes, [tensor], ())
+            changing = by_place(nodes, [tensor], {})
             causes = changing and _before_the_loop(changing)
             front = front._replace(turned=probe.is_turned(fed[0], tensor) ^ front.turned)
             tensor, (sizes, kind) = fed[0], probe.describe(fed[0])
