@@ -85,7 +85,7 @@ def strange(leaves: Scope, stored: Iterable[Stored], units: int | None = None) -
         leaf
         for leaf, v in leaves.items()
         if v.name not in known
-        and (names.is_part(leaf) or (v.dtype, v.shape) in vectors and "/" not in leaf)
+        and (names.is_part(leaf) or ((v.dtype, v.shape) in vectors and "/" not in leaf))
     ]
     return (f"{STRANGE}: {', '.join(sorted(odd))}",) if odd else ()
 
