@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lstmstate.cells.model import OPTIONS, UNKNOWN, Cell
-from lstmstate.cells.names import AVERAGE
+from lstmstate.cells.names import AVERAGE, common_scope
 from lstmstate.cells.recognise import Recognition
 from lstmstate.cells.routes import Route
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Network, Pair, Runner
     from lstmstate.recurrence.network import Cell as RecurrentCell
     from lstmstate.recurrence.network import GraphNetwork, Recurrence, Recurrences
+    from lstmstate.recurrence.start import Start
     from lstmstate.recurrence.variables import GraphVariables
 
 # What hands on a variable, and what only keeps it: saves, initialises, trains or watches it.
@@ -215,15 +216,6 @@ class GraphModel:
                     return True
         return False
 
-    def own_start(self, network: GraphNetwork) -> str | None:
-        """Return a line on the state with which the graph begins, None where that is zeros."""
-        from lstmstate.recurrence.network import own_start
-
-        made = own_start(network, self.recurrences.probe)
-        if made is None:
-            return None
-        return f"the graph starts from a state of its own ({made}), and this run from zeros"
-
     def runner(
         self, network: GraphNetwork, feeds: Mapping[str, Any] | None = None, *, exact: bool = False
     ) -> GraphRunner:
@@ -231,6 +223,28 @@ class GraphModel:
         from lstmstate.engines.graph_engine import GraphRunner
 
         return GraphRunner(network, self.variables, feeds, exact=exact)
+
+    def starts(
+        self,
+        cells: Iterable[str],
+        networks: Sequence[GraphNetwork],
+        feeds: Mapping[str, Any] | None = None,
+        batch: int | None = None,
+    ) -> list[Start]:
+        """Return what the graph begins some cells with, in each network that has them.
+
+        Args:
+            feeds: values for placeholders other than x and the state.
+            batch: how many rows x has; see `recurrence.start.start`.
+        """
+        from lstmstate.engines.graph_engine import fed_values
+        from lstmstate.recurrence.start import start
+
+        names = frozenset(cells)
+        return [
+            start(one, names, self.variables, fed_values(one.scope, feeds), batch)
+            for one in networks or self.networks_around(names)
+        ]
 
     def confirm(
         self,
@@ -252,7 +266,7 @@ class GraphModel:
         for one in found:
             try:
                 runner = self.runner(one, feeds, exact=True)
-                problem = one.causes or _differ(_differing(network, one, runner))
+                problem = _differ(_differing(network, one, runner)) or one.causes
             except LstmstateError as error:
                 return Confirmation(None, str(error))
             left_out.append(runner.notes)
@@ -282,7 +296,7 @@ class GraphModel:
             return Confirmation(None, str(error))
         own = [f"{half} of {printable(name) or 'the cell'}" for name in names for half in "cm"]
         wrong = [label for label in problem if label in own or "widths" in label]
-        reason = around.causes or _differ(wrong[:1])
+        reason = _differ(wrong[:1]) or around.causes
         if reason:
             return Confirmation(False, reason)
         return Confirmation(True, None)
@@ -433,15 +447,20 @@ def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
     """Return the cells of a graph's network in the order in which data runs through them."""
     stages: list[tuple[tuple[Cell, ...], ...]] = []
     before: Recurrence | None = None
-    for one in network.recurrences:
-        chain = tuple(_known(cell, known) or _unrecognised(cell) for cell in one.cells)
+    chains = [
+        tuple(_known(cell, known) or _unrecognised(cell) for cell in one.cells)
+        for one in network.recurrences
+    ]
+    if network.backward_from is not None:
+        both = (chains[: network.backward_from], chains[network.backward_from :])
+        stages.append(tuple(tuple(cell for chain in way for cell in chain) for way in both))
+        chains = []
+    for one, chain in zip(network.recurrences, chains, strict=False):
         if before is not None and one.is_reversed and before.before == one.before:
             stages[-1] = (*stages[-1], chain)
         else:
             stages.append((chain,))
         before = one
-    from lstmstate.recurrence.network import common_scope
-
     names = [cell.name for cell in network.cells]
     is_stack = len(names) > 1
     shared = common_scope([f"{name}/" for name in names])

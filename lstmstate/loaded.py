@@ -107,25 +107,33 @@ class Loaded(NamedTuple):
                     f"c {cell.widths.c} and m {cell.widths.m}",
                     tensor=cell.name,
                 )
-            if own.lead[:-1] and set(own.lead[:-1]) == {1}:
-                c, m = (half.reshape(half.shape[-2:]) for half in own)
-                own = LSTMState(c, m, own.cell)  # noqa: PLW2901 - axes of one index in front
-            if len(own.lead) > 1:
+            inner = len(own.lead) - len(cell.spatial)
+            lead, spatial = own.lead[: max(inner, 0)], own.lead[max(inner, 0) :]
+            if spatial != cell.spatial:
                 raise LstmstateError(
-                    f"the state has the leading axes {list(own.lead)}, and a run takes one, the "
-                    "batch",
+                    f"the state has the axes {list(own.lead)} before its width, and the cell's are "
+                    f"the batch and {list(cell.spatial)}",
                     tensor=cell.name,
                 )
-            if own.lead and own.lead[0] not in (1, batch):
+            if len(lead) > 1 and set(lead[:-1]) != {1}:
                 raise LstmstateError(
-                    f"the state is that of a batch of {own.lead[0]}, and the input has a batch "
+                    f"the state has the leading axes {list(lead)}, and a run takes one, the batch",
+                    tensor=cell.name,
+                )
+            if lead and lead[-1] not in (1, batch):
+                raise LstmstateError(
+                    f"the state is that of a batch of {lead[-1]}, and the input has a batch "
                     f"of {batch}",
                     tensor=cell.name,
                     advice="give a state of this batch, or of one for all of it",
                 )
             with np.errstate(over="ignore"):  # what is beyond the range becomes Inf
                 halves = [np.asarray(half).astype(dtype, copy=False) for half in own]
-            whole = [np.broadcast_to(half, (batch, half.shape[-1])) for half in halves]
+            whole = [
+                np.broadcast_to(half.reshape(half.shape[max(inner - 1, 0) :]), (batch, *item))
+                for half in halves
+                for item in [half.shape[max(inner, 0) :]]
+            ]
             pairs.append((whole[0], whole[1]))
         return pairs
 

@@ -205,6 +205,10 @@ def test_no_graph_shows_whether_a_residual_goes_around_a_cell_that_it_fits(
     file = saved(tmp_path / "z.npy", numbers(2, 5, inputs))
     done = shell("run", path, file)
     assert (done.code, "a residual goes around it" in done.err) == (0, is_noted)
+    flags = "--forget-bias 1 --cell-clip none --activation tanh".split()
+    strict = shell("run", path, file, *flags, "--strict")
+    assert strict.code == (3 if is_noted else 0), strict.err
+    assert strict.err.endswith("none is assumed; leave --strict out\n" if is_noted else strict.err)
 
 
 # ---- what a graph shows, and has no name here

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import Shell
 from writers import as_in_1_x, tensorflow
 
 import lstmstate
@@ -204,6 +205,63 @@ def test_another_placeholder_is_fed_or_named(tmp_path: Path) -> None:
         network.load(feeds={"nothing": 1.0})
 
 
+@pytest.mark.parametrize(
+    ("lengths", "engine"),
+    [
+        (lambda tf, x: tf.fill([tf.shape(x)[0]], 4), "graph"),
+        (lambda tf, x: tf.constant([4] * BATCH), "graph"),
+        (lambda tf, x: tf.placeholder(tf.int32, [None], "lengths"), "numpy"),
+    ],
+)
+def test_lengths_that_the_graph_sets_itself_are_its_own(
+    lengths: Callable[[Any, Any], Any], engine: str, tmp_path: Path
+) -> None:
+    """The steps that are tried are fewer than four: only the graph shows where it ends."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell, given = user_cell(tf, plain), lengths(tf, x)
+        outputs, last = tf.nn.dynamic_rnn(cell, x, sequence_length=given, initial_state=state)
+        if given.op.type == "Placeholder":
+            return tf.zeros([]), last._replace(c=tf.zeros([]), h=tf.zeros([]))
+        return outputs, last
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert loaded.engine == engine
+    if engine == "graph":
+        ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+        for found, wanted in zip(
+            [ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True
+        ):
+            np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+def test_a_second_sequence_is_fed_with_the_sizes_of_the_first(tmp_path: Path) -> None:
+    """As PhasedLSTMCell takes the time of each step."""
+    times = np.random.default_rng(5).uniform(0, 1, (BATCH, STEPS, 1)).astype("f4")
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell = user_cell(tf, plain)
+
+        class Timed(tf.nn.rnn_cell.RNNCell):  # type: ignore[misc, name-defined]
+            state_size, output_size = cell.state_size, cell.output_size
+
+            def __call__(self, given: Any, state: Any, scope: Any = None) -> Any:
+                value, time = given
+                m, last = cell(value, state)
+                return m, last._replace(c=last.c * (1.0 - time))
+
+        fed = tf.placeholder_with_default(times, [None, None, 1], "times")
+        return tf.nn.dynamic_rnn(Timed(), (x, fed), initial_state=state)
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load(feeds={"times": times})
+    assert loaded.engine == "graph"
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+    for found, wanted in zip([ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
 def unrolled(
     step: Step, count: int = STEPS, give: Callable[[Any, int, Array, Array], Any] | None = None
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
@@ -296,14 +354,13 @@ def test_a_step_that_reads_its_number_is_never_confirmed(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("lengths", [[5, 2, 1], None])
-def test_the_end_of_a_sequence_is_no_change_of_the_step(lengths: Any, tmp_path: Path) -> None:
+def test_lengths_that_the_graph_computes_are_its_own(lengths: Any, tmp_path: Path) -> None:
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
         ends = lengths or tf.reduce_sum(tf.cast(tf.reduce_any(x > 0.0, 2), tf.int32), 1)
         return tf.nn.dynamic_rnn(user_cell(tf, plain), x, sequence_length=ends, initial_state=state)
 
     prefix, x, state, expected = saved(tmp_path, build)
     loaded = lstmstate.open_checkpoint(prefix).network().load()
-    assert "number" not in "".join(loaded.notes)
     ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
     np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
 
@@ -431,28 +488,71 @@ def test_reversed_features_are_no_reversed_sequence(tmp_path: Path) -> None:
     np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
 
 
+def test_options_are_refused_where_the_graph_itself_is_run(shell: Shell, tmp_path: Path) -> None:
+    prefix, x, *_ = saved(tmp_path, in_loop(scaled))
+    np.save(tmp_path / "x.npy", x)
+    for engine in ("auto", "graph"):
+        flags = ("--engine", engine, "--forget-bias", "2")
+        done = shell("run", prefix, tmp_path / "x.npy", *flags)
+        assert done.code == 3
+        assert "the graph's own step takes no --forget-bias" in done.err
+    assert shell("run", prefix, tmp_path / "x.npy", "--assume-defaults").code == 0
+
+
+def test_verify_fails_where_the_graph_contradicts_a_cell(shell: Shell, tmp_path: Path) -> None:
+    """Whatever TensorFlow's own cell gives for its weights."""
+    prefix, *_ = saved(tmp_path, in_loop(scaled))
+    document = shell.json("verify", prefix, "--against", "tensorflow", code=1)
+    assert not document["agrees"]
+    assert all("c of rnn/lstm_cell" in trial["contradiction"] for trial in document["trials"])
+    assert all(one["agrees"] for trial in document["trials"] for one in trial["differences"])
+
+
 @pytest.mark.parametrize(
-    ("start", "named"),
+    "change",
     [
-        (lambda tf, x: tf.ones([BATCH, UNITS]), "ones"),
-        (lambda tf, x: tf.tanh(tf.get_variable("first", [BATCH, UNITS])), "first"),
-        (lambda tf, x: tf.pad(x[:, 0], [[0, 0], [0, UNITS - INPUTS]]), "x"),
-        (lambda tf, x: tf.zeros([BATCH, UNITS]), None),
-        (lambda tf, x: tf.placeholder(tf.float32, [None, UNITS], "fed"), None),
+        lambda tf, x: x + tf.constant([[[0.0]], [[0.0]], [[0.0]], [[0.5]], [[0.0]]])[:, 0],
+        lambda tf, x: x * tf.cast(tf.range(STEPS) < 4, tf.float32)[:, tf.newaxis],
     ],
 )
-def test_a_start_of_the_graph_that_is_not_zeros_is_noted(
-    start: Any, named: str | None, tmp_path: Path
-) -> None:
-    tf = tensorflow()
-    with tf.Graph().as_default(), tf.Session() as session:
-        x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
-        both = tf.nn.rnn_cell.LSTMStateTuple(start(tf, x), tf.zeros([BATCH, UNITS]))
-        tf.nn.dynamic_rnn(user_cell(tf, plain), x, initial_state=both)
-        session.run(tf.global_variables_initializer())
-        prefix = tf.train.Saver().save(session, str(tmp_path / "model.ckpt"))
-    line = lstmstate.open_checkpoint(prefix).network().own_start()
-    assert (line is None) if named is None else (line and named in line and "zeros" in line)
+def test_what_is_before_the_loop_is_run_for_every_step(change: Any, tmp_path: Path) -> None:
+    """It changes no step but one that is later than those that are tried."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        steps = tf.shape(x)[1]
+        early = tf.cond(steps < STEPS, lambda: x, lambda: change(tf, x))
+        early.set_shape([None, None, INPUTS])
+        return tf.nn.dynamic_rnn(user_cell(tf, plain), early, initial_state=state)
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert loaded.engine == "graph"
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+    for found, wanted in zip([ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+def test_directions_that_never_meet_follow_one_another(tmp_path: Path) -> None:
+    """Two forward layers, then the two backward ones: the order of a bidirectional_dynamic_rnn."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        made = []
+        for direction in "ab":
+            value = tf.reverse(x, [1]) if direction == "b" else x
+            for layer in "01":
+                with tf.variable_scope(f"{direction}{layer}"):
+                    value, last = tf.nn.dynamic_rnn(
+                        user_cell(tf, plain), value, initial_state=state
+                    )
+            made.append(tf.reverse(value, [1]) if direction == "b" else value)
+        return tf.concat(made, 2), last
+
+    prefix, *_ = saved(tmp_path, build)
+    network = lstmstate.open_checkpoint(prefix).network()
+    names = [f"{place}/rnn/lstm_cell" for place in ("a0", "a1", "b0", "b1")]
+    assert [cell.name for cell in network.route.cells] == names
+    assert [[len(chain) for chain in stage] for stage in network.route.stages] == [[2, 2]]
+    assert network.load().confirmed
 
 
 def before_loop(change: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
@@ -464,8 +564,8 @@ def before_loop(change: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], 
 @pytest.mark.parametrize(
     ("build", "problem"),
     [
-        (before_loop(lambda tf, x: tf.cumsum(x, 1)), "more than x, c and m"),
-        (before_loop(lambda tf, x: tf.concat([x[:, 1:], x[:, :1]], 1)), "more than x, c and m"),
+        (before_loop(lambda tf, x: tf.cumsum(x, 1)), "not run in parts"),
+        (before_loop(lambda tf, x: tf.concat([x[:, 1:], x[:, :1]], 1)), "not run in parts"),
         (counted(reset_late), "number of the step"),
         (in_loop(zoneout), None),
     ],

@@ -124,6 +124,11 @@ CASES: dict[str, Build] = {
     "conv2d with strides": lambda tf, x, y: tf.nn.conv2d(
         x[..., tf.newaxis], tf.reshape(tf.range(12.0) / 5, [2, 3, 1, 2]), [1, 2, 1, 1], "SAME"
     ),
+    "pooling": lambda tf, x, y: [
+        pool(x[..., tf.newaxis], [1, 2, 3, 1], [1, 1, 2, 1], padding)
+        for pool in (tf.nn.max_pool, tf.nn.avg_pool)
+        for padding in ("SAME", "VALID")
+    ],
     "cumsum": lambda tf, x, y: tf.cumsum(x, axis=1),
     "roll": lambda tf, x, y: tf.roll(x, 1, 1),
     "fake quantisation": lambda tf, x, y: [

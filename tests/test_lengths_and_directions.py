@@ -267,7 +267,7 @@ def test_a_backward_cell_is_a_forward_one_over_turned_sequences(
     x, states = data(both, STEPS, 4)
     rows = None if lengths is None else np.array(lengths)
     ran = load("numpy", both).run(x, states, rows, "cmijfo")
-    assert both.output_size == ran.outputs.shape[2] == 5
+    assert both.output_shape == ran.outputs.shape[2:] == (5,)
     one = load("numpy", Network((((forward,),),))).run(x, states[:1], rows)
     back = np.ascontiguousarray(turned(x, rows))
     other = load("numpy", Network((((backward,),),))).run(back, states[1:], rows, "cmijfo")

@@ -302,7 +302,7 @@ def test_options_that_nothing_tells_are_said_and_are_errors_if_strict(
     assert "  * the default: nothing in the files tells" in done.out
     done = shell("run", bare, batch, "--strict")
     assert (done.code, done.out) == (3, "")
-    assert error(done).startswith(f"{said}; say them with flags")
+    assert error(done).startswith(f"{said}; give the options with flags")
     done = shell("run", bare, batch, "--strict", "--forget-bias", "0", "--activation", "tanh")
     assert (done.code, "default" in done.out) == (0, False)
     assert "nothing tells" not in shell("run", PEEPHOLE, batch, "--strict").err
@@ -366,7 +366,7 @@ def test_a_copy_of_a_checkpoint_without_its_graph_assumes(shell: Shell, tmp_path
 def test_strict_is_about_what_is_assumed_and_not_about_what_is_said(
     shell: Shell, batch: Path
 ) -> None:
-    done = shell("run", PEEPHOLE, batch, "--strict", "--forget-bias", "1")
+    done = shell("run", PEEPHOLE, batch, "--strict", "--forget-bias", "1", "--zero-state")
     assert done.code == 0
     assert f"{CELL}: --forget-bias 1 is used, and the graph says 0.5" in notes(done)
 

@@ -342,7 +342,8 @@ def say_settled(settled: Sequence[Settled], *, strict: bool, quiet: bool) -> Non
 
     assumed = assumptions(settled)
     if strict and assumed:
-        raise LstmstateError(assumed[0], advice="say them with flags, or leave --strict out")
+        flags = "give the options with flags, or " if any(one.assumed for one in settled) else ""
+        raise LstmstateError(assumed[0], advice=f"{flags}leave --strict out")
     note([*assumed, *remarks(settled)], quiet=quiet)
 
 

@@ -27,14 +27,16 @@ from lstmstate.graph.plan import (
     UnfedError,
     compile_plan,
 )
+from lstmstate.recurrence.loop import COMPARISONS
 from lstmstate.recurrence.network import Cell, GraphNetwork, Output
+from lstmstate.recurrence.probe import Fed
 from lstmstate.recurrence.states import Path, take
 
 if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths
 
+_OF_SHAPE = frozenset({"Shape", "Size", "Rank"})
 DROPOUT_NOTE = "dropout is left out"
-_COMPARING = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
 _HANDING = ENTERS | {"Identity", "Cast", "Maximum", "Minimum", "Max", "Min"}
 
 
@@ -60,13 +62,11 @@ class GraphRunner:
     ) -> None:
         self.network = network
         self._variable = variable
-        self._feeds = {
-            Tensor(name): _as_fed(network.scope, name, value)
-            for name, value in (feeds or {}).items()
-        }
+        self._feeds = fed_values(network.scope, feeds)
         self._exact = exact
         self._plans: dict[tuple[str, float], tuple[Plan, BoundPlan]] = {}
         self._lengths: set[Tensor] = set()
+        self._shapes: set[Tensor] = set()  # placeholders of which the shape alone counts
         plan, _ = self._plan("", 0.5)
         self.notes = (DROPOUT_NOTE,) if DROPOUT in plan.operations else ()
 
@@ -78,14 +78,28 @@ class GraphRunner:
         """
         given = self.network.input
         steps = given.sizes[given.time_axis] or self.network.steps or 2
-        fed = (len(value) for value in self._feeds.values() if np.ndim(value) > 1)
-        batch = given.sizes[1 - given.time_axis] or next(fed, 2)
-        cells = tuple(CellShape(cell.name, cell.widths) for cell in self.network.cells)
-        first = InputShape(cells[0].name, given.width)
-        shape = NetworkShape(cells, first, 0, self.dtype, self.network.is_reversed)
-        x = np.zeros((steps, batch, given.width), self.dtype)
-        ran = self.run(x, no_states(shape, batch))
-        return shape._replace(output_size=int(ran.outputs.shape[-1]))
+        batch = given.sizes[1 - given.time_axis] or 2
+        cells = tuple(
+            CellShape(cell.name, cell.widths, cell.spatial) for cell in self.network.cells
+        )
+        first = InputShape(cells[0].name, given.width, spatial=given.spatial)
+        shape = NetworkShape(cells, first, (), self.dtype, self.network.is_reversed)
+        x = np.zeros((steps, batch, *given.spatial, given.width), self.dtype)
+        sizes = (batch, steps) if given.time_axis else (steps, batch)
+        fed = self._feeds
+        self._feeds = {tensor: self._alike(tensor, fed[tensor], sizes) for tensor in fed}
+        try:
+            ran = self.run(x, no_states(shape, batch))
+        finally:
+            self._feeds = fed
+        return shape._replace(output_shape=ran.outputs.shape[2:])
+
+    def _alike(self, tensor: Tensor, value: Any, sizes: tuple[int, int]) -> Any:
+        """Return a value for a placeholder that is fed, with other sizes of batch and time."""
+        static = self.network.scope.nodes[tensor.node].shape()
+        if static is None or len(static) != np.ndim(value):
+            return value
+        return Fed(tensor, None, static).value(sizes).astype(value.dtype)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -142,7 +156,7 @@ class GraphRunner:
                 x[:length, rows], [(c[rows], m[rows]) for c, m in states], keep, rows
             )
             if outputs is None:
-                outputs = np.zeros((*x.shape[:2], ran.outputs.shape[-1]), ran.outputs.dtype)
+                outputs = np.zeros((*x.shape[:2], *ran.outputs.shape[2:]), ran.outputs.dtype)
             outputs[:length, rows] = ran.outputs
             for at, state in enumerate(ran.states):
                 after[at][0][rows], after[at][1][rows] = state
@@ -212,6 +226,10 @@ class GraphRunner:
             feeds[tensor] = np.full(
                 batch, steps, np.int64 if node.number_of_type("dtype") == 9 else np.int32
             )
+        for tensor in self._shapes:
+            feeds[tensor] = Fed(tensor, None, self.network.scope.nodes[tensor.node].shape()).value(
+                (batch, steps) if given.time_axis else (steps, batch)
+            )
         feeds |= _initial(self.network.cells, states, exact=self._exact)
         missing = [tensor for tensor in plan.feeds if tensor not in feeds]
         if missing:
@@ -244,7 +262,7 @@ class GraphRunner:
         ]
         turns = [one.is_reversed for one in self.network.recurrences for _ in one.cells]
         every = [
-            take(_stacked(values, is_apart=port.is_apart), port.place, lead=1)[
+            _lasting(take(_stacked(values, is_apart=port.is_apart), port.place, lead=1), steps)[
                 :: -1 if turns[at // 2] else 1
             ].astype(kind, copy=False)
             for at, (port, values) in enumerate(zip(ports, fetched[len(ports) :], strict=False))
@@ -270,7 +288,7 @@ class GraphRunner:
             environment = Environment(
                 self._read, Precision(self._exact, self.network.scope.is_of_2, draw)
             )
-            allowed = {self.network.input.tensor, *self._feeds, *self._lengths}
+            allowed = {self.network.input.tensor, *self._feeds, *self._lengths, *self._shapes}
             for cell in self.network.cells:
                 allowed |= {*cell.c.fed, *cell.m.fed}
                 allowed |= {port.source for port in (cell.c, cell.m) if self._is_fed(port.source)}
@@ -281,13 +299,15 @@ class GraphRunner:
                     break
                 except UnfedError as error:
                     tensor = Tensor(error.node.name)
-                    if tensor in allowed or not _is_lengths(self.network.scope, error.node):
-                        raise UnsupportedError(
-                            f"the graph needs a value for {printable(tensor.node)}",
-                            advice="give it: `feeds=...`",
-                        ) from error
-                    self._lengths.add(tensor)
+                    is_lengths = _is_lengths(self.network.scope, error.node)
+                    if tensor in allowed or not (is_lengths or error.node.shape()):
+                        raise _unfed(tensor) from error
+                    (self._lengths if is_lengths else self._shapes).add(tensor)
                     allowed.add(tensor)
+            for tensor in self._shapes:
+                if not _is_shape_alone(self.network.scope, plan, tensor):
+                    self._shapes.clear()
+                    raise _unfed(tensor)
             with np.errstate(all="ignore"):
                 self._plans[key] = plan, plan.bind()
         return self._plans[key]
@@ -342,10 +362,24 @@ def _stacked(values: Sequence[Any], *, is_apart: bool) -> Any:
     return stack_list(first) if isinstance(first, list) else first
 
 
+def _lasting(states: Array, steps: int) -> Array:
+    """Return the states of all steps of a loop that may have ended before."""
+    return np.concatenate([states, np.repeat(states[-1:], steps - len(states), 0)])
+
+
 def _sequence(output: Output, values: Sequence[Any]) -> Any:
     """Return an output, time first."""
     found = _stacked(values, is_apart=output.is_apart)
     return take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
+
+
+def fed_values(scope: Scope, feeds: Mapping[str, Any] | None) -> dict[Tensor, Any]:
+    """Return the values that a user feeds, in the types of their placeholders.
+
+    Raises:
+        LstmstateError: the graph has no such placeholder.
+    """
+    return {Tensor(name): _as_fed(scope, name, value) for name, value in (feeds or {}).items()}
 
 
 def _as_fed(scope: Scope, name: str, value: Any) -> Any:
@@ -369,6 +403,21 @@ def _as_fed(scope: Scope, name: str, value: Any) -> Any:
     return np.asarray(value).astype(numpy_dtype(node, "dtype"))
 
 
+def _unfed(tensor: Tensor) -> UnsupportedError:
+    return UnsupportedError(
+        f"the graph needs a value for {printable(tensor.node)}", advice="give it: `feeds=...`"
+    )
+
+
+def _is_shape_alone(scope: Scope, plan: Plan, tensor: Tensor) -> bool:
+    """Whether a plan takes nothing but its shape from a placeholder."""
+    names = set(plan.names)
+    return all(
+        user.op in _OF_SHAPE or (user.name not in names and user.op not in ENTERS)
+        for user, _ in scope.users.get(tensor.node, ())
+    )
+
+
 def _is_lengths(scope: Scope, node: Node) -> bool:
     """Whether a placeholder takes the lengths of the sequences of a batch."""
     shape = node.shape()
@@ -381,7 +430,7 @@ def _is_lengths(scope: Scope, node: Node) -> bool:
             continue
         seen.add(name)
         for user, position in scope.users.get(name, ()):
-            if user.op in _COMPARING or (user.op == "ReverseSequence" and position == 1):
+            if user.op in COMPARISONS or (user.op == "ReverseSequence" and position == 1):
                 return True
             if user.op in _HANDING:
                 queue.append(user.name)

@@ -83,6 +83,11 @@ class Arithmetic(NamedTuple):
         return int(self.kernel.shape[0])
 
     @property
+    def spatial(self) -> tuple[int, ...]:
+        """The axes between batch and width: those of a convolution, none here."""
+        return ()
+
+    @property
     def widths(self) -> StateWidths:
         """The widths of c and m."""
         units = int(self.kernel.shape[1]) // len(self.gates)
@@ -125,9 +130,9 @@ class Network(NamedTuple):
         return self.stages[0][0][0]
 
     @property
-    def output_size(self) -> int:
-        """The width of the outputs."""
-        return sum(chain[-1].widths.m for chain in self.stages[-1])
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of the outputs of one step of one sequence: their width."""
+        return (sum(chain[-1].widths.m for chain in self.stages[-1]),)
 
     @property
     def dtype(self) -> np.dtype[np.floating[Any]]:
@@ -165,13 +170,15 @@ class InputShape(NamedTuple):
     name: str
     input_size: int
     takes_wider: bool = False
+    spatial: tuple[int, ...] = ()
 
 
 class CellShape(NamedTuple):
-    """A cell of a network, by its name and the widths of its state."""
+    """A cell of a network, by its name and the shape of its state: `[batch, *spatial, width]`."""
 
     name: str
     widths: StateWidths
+    spatial: tuple[int, ...] = ()
 
 
 class NetworkShape(NamedTuple):
@@ -184,7 +191,7 @@ class NetworkShape(NamedTuple):
 
     cells: tuple[CellShape, ...]
     first: InputShape
-    output_size: int
+    output_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     is_bidirectional: bool
     at_once: bool = True
@@ -197,6 +204,8 @@ class NamedWidths(Protocol):
     def name(self) -> str: ...
     @property
     def widths(self) -> StateWidths: ...
+    @property
+    def spatial(self) -> tuple[int, ...]: ...
 
 
 class TakesInput(Protocol):
@@ -208,6 +217,8 @@ class TakesInput(Protocol):
     def input_size(self) -> int: ...
     @property
     def takes_wider(self) -> bool: ...
+    @property
+    def spatial(self) -> tuple[int, ...]: ...
 
 
 class Shaped(Protocol):
@@ -218,7 +229,7 @@ class Shaped(Protocol):
     @property
     def first(self) -> TakesInput: ...
     @property
-    def output_size(self) -> int: ...
+    def output_shape(self) -> tuple[int, ...]: ...
     @property
     def dtype(self) -> np.dtype[Any]: ...
     @property
@@ -231,7 +242,7 @@ class Ran(NamedTuple):
     """What came of some steps.
 
     Attributes:
-        outputs: `[steps, batch, output_size]`.
+        outputs: `[steps, batch, *output_shape]`.
         states: (c, m) of each cell after them.
         kept: for each cell what was to be kept of every step, `[steps, batch, width]` by name.
     """
@@ -250,7 +261,7 @@ class Runner(Protocol):
         """Run over some steps.
 
         Args:
-            x: `[steps, batch, input_size]`, at least one of each, in the network's dtype.
+            x: `[steps, batch, *spatial, input_size]`, at least one of each, in the network's dtype.
             states: (c, m) of each cell before them, `[batch, H]` and `[batch, R]`.
             lengths: how many of the steps each sequence has; the outputs of others are zero, and
                 leave the state as it is.
@@ -265,10 +276,10 @@ def no_states(network: Shaped, batch: int) -> list[Pair]:
     """Return the zero state of every cell."""
     import numpy as np
 
-    return [
-        (np.zeros((batch, c), network.dtype), np.zeros((batch, m), network.dtype))
-        for c, m in (cell.widths for cell in network.cells)
-    ]
+    def zeros(cell: NamedWidths, width: int) -> Array:
+        return np.zeros((batch, *cell.spatial, width), network.dtype)
+
+    return [(zeros(cell, cell.widths.c), zeros(cell, cell.widths.m)) for cell in network.cells]
 
 
 def spans(steps: int, at_once: int) -> Iterator[tuple[int, int]]:

@@ -144,7 +144,7 @@ class _Parts:
             elif "y" in steps:
                 self._joined(ends, "y")
         known = {f"m_{k}": ("steps", 1, "batch", cell.widths.m) for k, cell in enumerate(cells)}
-        y = ("steps", "batch", network.output_size)
+        y = ("steps", "batch", network.output_shape[-1])
         self.outputs = [_info(name, *known.get(name, y)) for name in steps]
         for number, cell in enumerate(cells):
             shape = (1, "batch", cell.widths.c)

@@ -86,7 +86,7 @@ class _OnnxRunner:
         steps, batch, _ = x.shape
         rows, longest = np.flatnonzero(lengths), int(lengths.max())
         after = [(c.copy(), m.copy()) for c, m in states]
-        outputs = np.zeros((steps, batch, self._network.output_size), x.dtype)
+        outputs = np.zeros((steps, batch, self._network.output_shape[-1]), x.dtype)
         kept = [
             {"m": np.zeros((steps, batch, m.shape[1]), x.dtype)} if keeps_m else {}
             for _, m in states

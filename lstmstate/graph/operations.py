@@ -11,7 +11,7 @@ Sources: TensorFlow v1.15.0, core/ops/{math,array,nn,rnn,data_flow,list}_ops.cc 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -295,48 +295,65 @@ def _add_n(node: Node, precision: Precision) -> Function:
     return add
 
 
-def _convolution(axes: int) -> Maker:
+def _convolution(node: Node, precision: Precision) -> Function:
     """A convolution, channels last: one product for each point of its kernel."""
 
-    def make(node: Node, precision: Precision) -> Function:
-        strides = node.numbers("strides") or [1] * (axes + 2)
-        dilations = node.numbers("dilations") or [1] * (axes + 2)
-        same = node.string("padding") == "SAME"
-        if (node.string("data_format") or "N").startswith("NC"):
-            raise UnsupportedError("the graph has a convolution with the channels first")
+    def convolve(x: Array, kernel: Array) -> Array:
+        if x.ndim != kernel.ndim or x.shape[-1] != kernel.shape[-2]:
+            raise UnsupportedError(f"the graph convolves {list(x.shape)} with {list(kernel.shape)}")
+        return np.sum(
+            [part @ kernel[point] for point, part in _windows(node, x, kernel.shape[:-2], 0)], 0
+        )
 
-        def convolve(x: Array, kernel: Array) -> Array:
-            if x.ndim != axes + 2 or kernel.ndim != axes + 2 or x.shape[-1] != kernel.shape[-2]:
-                raise UnsupportedError(
-                    f"the graph convolves {list(x.shape)} with {list(kernel.shape)}"
-                )
-            widths, pads, sizes = kernel.shape[:axes], [(0, 0)], []
-            for axis in range(axes):
-                size, step = x.shape[axis + 1], strides[axis + 1]
-                reach = (widths[axis] - 1) * dilations[axis + 1] + 1
-                count = -(-size // step) if same else max(-(-(size - reach + 1) // step), 0)
-                missing = max((count - 1) * step + reach - size, 0) if same else 0
-                pads.append((missing // 2, missing - missing // 2))
-                sizes.append(count)
-            bounded([n + sum(pad) for n, pad in zip(x.shape, [*pads, (0, 0)], strict=True)])
-            shape = bounded((x.shape[0], *sizes, kernel.shape[-1]))
-            padded = np.pad(x, [*pads, (0, 0)])
-            total = np.zeros(shape, x.dtype)
-            for point in np.ndindex(*widths):
-                window = tuple(
-                    slice(
-                        at * dilations[axis + 1],
-                        at * dilations[axis + 1] + (sizes[axis] - 1) * strides[axis + 1] + 1,
-                        strides[axis + 1],
-                    )
-                    for axis, at in enumerate(point)
-                )
-                total += padded[(slice(None), *window)] @ kernel[point]
-            return total
+    return convolve
 
-        return convolve
 
-    return make
+def _pool(node: Node, precision: Precision) -> Function:
+    """The largest or the mean of each window, without its padding."""
+    widths = (node.numbers("ksize") or [])[1:-1]
+
+    def pool(x: Array) -> Array:
+        if node.op.startswith("Max"):
+            return np.max([part for _, part in _windows(node, x, widths, -np.inf)], 0)
+        counts = np.sum([part for _, part in _windows(node, np.ones_like(x), widths, 0)], 0)
+        return np.sum([part for _, part in _windows(node, x, widths, 0)], 0) / counts
+
+    return pool
+
+
+def _windows(
+    node: Node, x: Array, widths: Sequence[int], fill: float
+) -> Iterator[tuple[tuple[int, ...], Array]]:
+    """Yield each point of a window, and the elements that fall on it at every place."""
+    axes = len(widths)
+    strides = node.numbers("strides") or [1] * (axes + 2)
+    dilations = node.numbers("dilations") or [1] * (axes + 2)
+    padding = node.string("padding")
+    if (node.string("data_format") or "N").startswith("NC") or padding not in ("SAME", "VALID"):
+        raise UnsupportedError("the graph has a window with the channels first, or its own padding")
+    if x.ndim != axes + 2:
+        raise UnsupportedError(f"the graph has a window of {axes} axes over {list(x.shape)}")
+    pads, sizes = [(0, 0)], []
+    for width, size, step, apart in zip(
+        widths, x.shape[1:-1], strides[1:-1], dilations[1:-1], strict=True
+    ):
+        reach = (width - 1) * apart + 1
+        is_same = padding == "SAME"
+        count = -(-size // step) if is_same else max(-(-(size - reach + 1) // step), 0)
+        missing = max((count - 1) * step + reach - size, 0) if is_same else 0
+        pads.append((missing // 2, missing - missing // 2))
+        sizes.append(count)
+    bounded([n + sum(pad) for n, pad in zip(x.shape, [*pads, (0, 0)], strict=True)])
+    bounded((x.shape[0], *sizes, x.shape[-1], *widths))
+    padded = np.pad(x, [*pads, (0, 0)], constant_values=fill)
+    for point in np.ndindex(*widths):
+        places = tuple(
+            slice(at * apart, at * apart + (count - 1) * step + 1, step)
+            for at, count, step, apart in zip(
+                point, sizes, strides[1:-1], dilations[1:-1], strict=True
+            )
+        )
+        yield point, padded[(slice(None), *places)]
 
 
 def _batch_norm(node: Node, precision: Precision) -> Function:
@@ -774,17 +791,35 @@ def _fake_quant(node: Node, precision: Precision) -> Function:
 # ---- arrays of steps
 
 
+def element(values: Sequence[Array | None], at: int) -> Array:
+    """Return an element of an array that a loop writes.
+
+    A loop may end with the longest of its sequences: the elements after it are zeros.
+    """
+    found = values[at] if 0 <= at < len(values) else None
+    if found is None and 0 <= at < len(values):
+        written = next((value for value in values if value is not None), None)
+        found = None if written is None else np.zeros_like(written)
+    if found is None:
+        raise UnsupportedError(f"the graph reads step {at}, which was not written")
+    return found
+
+
 class TensorArray:
     """The elements of a TensorArray; its flow is the object itself.
 
     Elements that were not written are zeros where others show their shape: a loop that ends with
     the longest sequence of a batch leaves some.
+
+    Attributes:
+        is_input: whether a tensor was laid out in it, which has to have every element.
     """
 
     def __init__(self, size: int, *, grows: bool = False) -> None:
         bounded([size])
         self.elements: list[Array | None] = [None] * size
         self.grows = grows
+        self.is_input = False
 
     def write(self, index: Array, value: Array) -> TensorArray:
         """Set an element."""
@@ -802,10 +837,9 @@ class TensorArray:
     def read(self, index: Array) -> Array:
         """Return an element."""
         at = int(index)
-        found = self.elements[at] if 0 <= at < len(self.elements) else None
-        if found is None:
-            raise UnsupportedError(f"the graph reads step {at}, which was not written")
-        return found
+        if self.is_input and 0 <= at < len(self.elements) and self.elements[at] is None:
+            raise UnsupportedError(f"the graph reads step {at} of a shorter sequence")
+        return element(self.elements, at)
 
     def stack(self, indices: Array | None = None) -> Array:
         """Return elements, all unless named, as one array."""
@@ -833,8 +867,9 @@ def _tensor_array(node: Node, precision: Precision) -> Function:
 
 
 def _scatter(handle: TensorArray, indices: Array, value: Array, flow: TensorArray) -> TensorArray:
-    for at, element in zip(np.asarray(indices), value, strict=True):
-        flow.write(at, element)
+    flow.is_input = True
+    for at, item in zip(np.asarray(indices), value, strict=True):
+        flow.write(at, item)
     return flow
 
 
@@ -853,11 +888,7 @@ def _list_reserve(shape: Array, count: Array) -> list[Array | None]:
 
 
 def _list_get(values: list[Array | None], index: Array, *shape: Array) -> Array:
-    at = int(index)
-    found = values[at] if 0 <= at < len(values) else None
-    if found is None:
-        raise UnsupportedError(f"the graph reads element {at} of a list, which was not written")
-    return found
+    return element(values, int(index))
 
 
 def _list_set(values: list[Array | None], index: Array, item: Array) -> list[Array | None]:
@@ -916,8 +947,8 @@ OPERATIONS: dict[str, Maker] = {
     "BatchMatMul": _matmul,
     "BatchMatMulV2": _matmul,
     "Einsum": _einsum,
-    "Conv2D": _convolution(2),
-    "Conv3D": _convolution(3),
+    **dict.fromkeys(("Conv2D", "Conv3D"), _convolution),
+    **dict.fromkeys(("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D"), _pool),
     "FusedBatchNorm": _batch_norm,
     "FusedBatchNormV2": _batch_norm,
     "FusedBatchNormV3": _batch_norm,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from lstmstate.checkpoint.node import Node
 from lstmstate.graph.loops import WHILES, Loop, Tensor, data_inputs, is_unchanged, while_loop
 from lstmstate.graph.plan import Scope
+from lstmstate.recurrence.front import origins
 
 _HANDING = frozenset({"Identity", "RefIdentity", "Enter", "RefEnter", "EnsureShape"})
 _FLOATS = frozenset({1, 2, 14, 19})  # float32, float64, bfloat16, float16
@@ -20,6 +21,8 @@ _SCATTERS = {
 }
 # What only a loop of gradients does: it takes back what the loop before it put aside.
 _GRADIENTS = ("StackPop", "TensorListPopBack")
+_OF_LENGTHS = frozenset({"Cast", "Maximum", "Minimum", "Max", "Min"})
+COMPARISONS = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
 
 
 class SequenceInput(NamedTuple):
@@ -98,6 +101,18 @@ def _recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
         return None
     inputs = tuple(_inputs(scope, inside, loop))
     return LoopRecurrence(loop, inside, tuple(carried), inputs, tuple(outputs))
+
+
+def is_fed(scope: Scope, loop: Loop, tensor: Tensor) -> bool:
+    """Whether what a step takes from outside is a placeholder, but for its type or a maximum."""
+    outer = _outside(scope, loop, tensor)
+    way = origins(scope.nodes, [outer], {}) if outer is not None else None
+    return (
+        way is not None
+        and bool(way.sources)
+        and not way.variables
+        and all(node.op in _OF_LENGTHS for node in way.operations)
+    )
 
 
 def skip(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.errors import UnsupportedError
 from lstmstate.graph.loops import MERGES, Tensor, data_inputs, is_unchanged
 from lstmstate.graph.plan import Plan, Scope, compile_step
-from lstmstate.recurrence.loop import LoopRecurrence, past_selection, skip
+from lstmstate.recurrence.loop import COMPARISONS, LoopRecurrence, is_fed, past_selection, skip
 from lstmstate.recurrence.probe import Probe
 
 Array = Any
@@ -28,7 +28,6 @@ PRODUCTS = {
     "Einsum": (0, 1),
     **dict.fromkeys(("LSTMBlockCell", "LSTMFusedCell"), (2,)),
 }
-_COMPARISONS = frozenset({"Less", "LessEqual", "Greater", "GreaterEqual"})
 _FAR = 400  # nodes between a product and the variables of its weights
 _DRAWS = 4  # a step that is skipped for some inputs is not skipped for all of them
 
@@ -155,12 +154,16 @@ class Step:
         plan = self._compile(probe, [draft[-1][0] for _, draft in drafts])
         shapes = [np.shape(value) for value in self.run(plan, self.draw())]
         parts = _placed(drafts, shapes)
-        self._widths = {part: shape[-1] for part, shape in zip(parts, shapes, strict=True) if shape}
+        self._shapes = dict(zip(parts, shapes, strict=True))
         return parts
 
     def width(self, part: Part) -> int:
         """Return the size of a part's last axis."""
-        return int(self._widths[part])
+        return int(self._shapes[part][-1])
+
+    def spatial(self, part: Part) -> tuple[int, ...]:
+        """Return the sizes of a part's axes between the batch and the last."""
+        return tuple(map(int, self._shapes[part][1:-1]))
 
     def dtype(self, part: Part) -> str:
         """Return the NumPy type of a part."""
@@ -239,8 +242,8 @@ class Step:
         """Return what else decides the new c and m than x and the states, None where nothing does.
 
         A step that knows its number may do something else later on than in the steps that are
-        tried; one that carries other values is more than its c and m. Whether a sequence has
-        ended is no such cause.
+        tried; one that carries other values is more than its c and m. Whether a sequence of a
+        length that is fed has ended is no such cause.
         """
         loop = self._recurrence.loop
         targets = [part.next for pair in pairs for part in (pair.c, pair.m)]
@@ -257,15 +260,14 @@ class Step:
         return "its step reads the number of the step" if read - own else None
 
     def _ends_of_sequences(self, plan: Plan) -> list[Tensor]:
-        """Return the comparisons of a step's number with the lengths of a batch of sequences."""
-        nodes = self._inside.nodes
-        found = []
-        for name in plan.names:
-            given = data_inputs(nodes[name]) if nodes[name].op in _COMPARISONS else []
-            outside = [self._outside.get(skip(nodes, one), self._outside.get(one)) for one in given]
-            if any(np.ndim(value) for value in outside if value is not None):
-                found.append(Tensor(name))
-        return found
+        """Return the comparisons of a step's number with lengths of sequences that are fed."""
+        nodes, scope, loop = self._inside.nodes, self._probe.scope, self._recurrence.loop
+        return [
+            Tensor(name)
+            for name in plan.names
+            if nodes[name].op in COMPARISONS
+            and any(is_fed(scope, loop, one) for one in data_inputs(nodes[name]))
+        ]
 
     def pairs(self) -> list[Pair]:
         """Return c and m of each cell, in the order of the variables."""

@@ -37,7 +37,7 @@ def run_document(loaded: Loaded, prefix: str, path: str, given: Input, done: Don
         "steps": sequences.steps,
         "valid_steps": steps if given.lengths is not None else steps * sequences.batch,
         "outputs": {
-            "shape": list(given.shape(loaded.network.output_size)),
+            "shape": list(given.shape(loaded.network.output_shape)),
             "dtype": str(loaded.network.dtype),
             **(done.outputs or Figures())._asdict(),
         },

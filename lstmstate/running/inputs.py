@@ -58,6 +58,7 @@ class Sequences:
         batch: how many sequences there are.
         steps: how many steps each of them has.
         width: the columns of a chunk.
+        item: the shape of one step of one sequence: `(*spatial, width)`.
         is_single: whether the file holds one sequence, without an axis for the batch.
         notes: what a user should know of how it was read.
     """
@@ -69,13 +70,15 @@ class Sequences:
         width: int,
         dtype: np.dtype[np.floating],
         *,
+        spatial: tuple[int, ...],
         time_major: bool,
         allow_nan: bool,
     ) -> None:
         shape = found.array.shape
         self.path = path
         self.width = width
-        self.is_single = len(shape) < 3
+        self.item = (*spatial, width)
+        self.is_single = len(shape) < 3 + len(spatial)
         self.notes = tuple(f"{printable(path)}: {note}" for note in found.notes)
         self._time_axis = 0 if self.is_single or time_major else 1
         self.steps = shape[self._time_axis]
@@ -98,7 +101,7 @@ class Sequences:
     def chunk(
         self, start: int, stop: int, lengths: NDArray[np.int64] | None = None
     ) -> NDArray[np.floating]:
-        """Return the steps [start, stop) of all sequences, `[stop - start, batch, width]`.
+        """Return the steps [start, stop) of all sequences, `[stop - start, batch, *item]`.
 
         Args:
             lengths: `[batch]`, how many steps each sequence has; what lies behind is returned
@@ -112,10 +115,10 @@ class Sequences:
         array = self._found.array
         with located(self._found.path, array.name or None):
             raw = array.read(self._time_axis, start, stop)
-            if raw.ndim == 3 and self._time_axis == 1:
+            if self.is_single:
+                raw = raw.reshape(stop - start, 1, *self.item[:-1], -1)
+            elif self._time_axis == 1:
                 raw = raw.swapaxes(0, 1)
-            elif raw.ndim < 3:
-                raw = raw.reshape(stop - start, 1, -1)
             raw = raw[..., : self.width]
             with np.errstate(all="ignore"):  # what is beyond the range becomes Inf
                 part = raw.astype(self._dtype, copy=False)
@@ -136,16 +139,20 @@ class Sequences:
         bad = ~np.isfinite(part)
         if lengths is not None:
             steps = np.arange(start, start + len(part))
-            bad &= (steps[:, None] < lengths)[..., None]
+            bad[steps[:, None] >= lengths] = False
         if not bad.any():
             return
-        step, row, column = map(int, np.unravel_index(bad.argmax(), bad.shape))
-        value = raw[step, row, column]
+        step, row, *places, column = place = [
+            int(at) for at in np.unravel_index(bad.argmax(), bad.shape)
+        ]
+        value = raw[tuple(place)]
         if np.isfinite(value):
             problem = f"{value} is beyond the range of {self._dtype}"
         else:
             problem = "there is NaN" if np.isnan(value) else "there is Inf"
         batch_row = "" if self.is_single else f", batch row {row}"
+        if places:
+            batch_row += f", place {places}"
         raise LstmstateError(
             f"{problem} at step {start + step}{batch_row}, column {column} (counted from 0)",
             advice="mend the data, or say `allow_nan=True`",
@@ -156,6 +163,7 @@ def open_sequences(
     path: str,
     *,
     width: int | None,
+    spatial: tuple[int, ...] = (),
     at_least: bool = False,
     dtype: np.dtype[np.floating],
     time_major: bool = False,
@@ -170,6 +178,7 @@ def open_sequences(
             names, `a,b`; "-" is stdin. The array is `[time, width]`, one sequence, or
             `[batch, time, width]`; where the width is 1, or open, `[time]` is one sequence, too.
         width: how wide the input of the cell is; None for any width.
+        spatial: the axes before the width, where the cell is a convolution.
         at_least: whether it may be wider: the columns that are too many are left out.
         dtype: what chunks are cast to.
         time_major: whether three axes are `[time, batch, width]`.
@@ -184,8 +193,10 @@ def open_sequences(
     array = found.array
     with located(found.path, array.name or None):
         _refuse_no_numbers(array, expected)
-        own = _width(found, width, at_least=at_least, expected=expected)
-        sequences = Sequences(path, found, own, dtype, time_major=time_major, allow_nan=allow_nan)
+        own = _width(found, width, spatial, at_least=at_least, expected=expected)
+        sequences = Sequences(
+            path, found, own, dtype, spatial=spatial, time_major=time_major, allow_nan=allow_nan
+        )
         for size, what in ((sequences.steps, "steps"), (sequences.batch, "sequences")):
             if not size:
                 raise LstmstateError(
@@ -309,7 +320,9 @@ def _refuse_no_numbers(array: StoredArray, expected: str) -> None:
         raise UnsupportedError(f"it holds {held}, not real numbers", advice=expected)
 
 
-def _width(found: _Found, width: int | None, *, at_least: bool, expected: str) -> int:
+def _width(
+    found: _Found, width: int | None, spatial: tuple[int, ...], *, at_least: bool, expected: str
+) -> int:
     """Return how many columns of the array the cell takes.
 
     Raises:
@@ -319,7 +332,11 @@ def _width(found: _Found, width: int | None, *, at_least: bool, expected: str) -
     problem = f"its shape is {list(shape)}, and {expected}"
     own = shape[-1] if len(shape) > 1 else 1
     fits = width is None or own == width or (at_least and own > width)
-    if not 1 <= len(shape) <= 3 or (len(shape) == 1 and not fits):
+    if spatial and (
+        len(shape) - len(spatial) not in (2, 3) or shape[-len(spatial) - 1 : -1] != spatial
+    ):
+        raise LstmstateError(problem, advice="its last axes are those of one step")
+    if not spatial and (not 1 <= len(shape) <= 3 or (len(shape) == 1 and not fits)):
         w = "width" if width is None else width
         raise LstmstateError(
             problem,
@@ -332,7 +349,7 @@ def _width(found: _Found, width: int | None, *, at_least: bool, expected: str) -
         if width in shape[:-1]:
             advice += f"; axis {shape.index(width or 0)} has that size: transpose the array"
         elif found.columns:
-            from lstmstate.running.table import listed
+            from lstmstate.state.table_header import listed
 
             advice += f"; pick columns by their names, FILE:a,b: {listed(found.columns)}"
         raise LstmstateError(problem, advice=advice)

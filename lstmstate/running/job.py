@@ -42,15 +42,16 @@ class Input(NamedTuple):
     @property
     def nbytes(self) -> int:
         """The bytes of its values, about."""
-        return self.sequences.steps * self.sequences.batch * self.sequences.width * 4
+        sequences = self.sequences
+        return sequences.steps * sequences.batch * math.prod(sequences.item) * 4
 
-    def shape(self, width: int) -> tuple[int, ...]:
-        """Return the shape of an array with a row for every step, with the axes of the input."""
+    def shape(self, item: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of an array with an item for every step, with the axes of the input."""
         sequences = self.sequences
         if sequences.is_single:
-            return (sequences.steps, width)
+            return (sequences.steps, *item)
         lead = (sequences.batch, sequences.steps)
-        return (*(lead[::-1] if self.time_major else lead), width)
+        return (*(lead[::-1] if self.time_major else lead), *item)
 
 
 class Done(NamedTuple):
@@ -83,7 +84,8 @@ def takes(loaded: Loaded) -> str:
     """Return what a network takes, for messages."""
     first = loaded.network.first
     more = " or wider" if first.takes_wider else ""
-    return f"{first.name or 'the cell'} takes [batch, time, {first.input_size}]{more}"
+    item = ", ".join(map(str, (*first.spatial, first.input_size)))
+    return f"{first.name or 'the cell'} takes [batch, time, {item}]{more}"
 
 
 def open_input(
@@ -104,6 +106,7 @@ def open_input(
     sequences = open_sequences(
         path,
         width=first.input_size,
+        spatial=first.spatial,
         at_least=first.takes_wider,
         dtype=loaded.network.dtype,
         time_major=time_major,
@@ -159,7 +162,8 @@ def open_state(
     if len(states) > 1:
         state = StackState([one for one in states if isinstance(one, LSTMState)])
     with located(path):
-        pairs = loaded.states_of(state, math.prod(lead))
+        spatial = len(loaded.network.cells[0].spatial)
+        pairs = loaded.states_of(state, math.prod(lead[: len(lead) - spatial]))
         if not allow_nan:
             _refuse_no_numbers(loaded, pairs)
     own_cells = [cell.name for reading in readings for cell in reading.structure.cells]
@@ -226,19 +230,22 @@ def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> li
     dtype = loaded.network.dtype
     axis = 0 if given.sequences.is_single or given.time_major else 1
 
-    def of_steps(name: str, width: int) -> PlannedResult:
-        return PlannedResult(name, given.shape(width), dtype, axis)
+    def of_steps(name: str, item: tuple[int, ...]) -> PlannedResult:
+        return PlannedResult(name, given.shape(item), dtype, axis)
 
-    found = [of_steps(OUTPUTS, loaded.network.output_size)]
+    found = [of_steps(OUTPUTS, loaded.network.output_shape)]
     if alone:
         return found
     for cell, names in zip(loaded.network.cells, _kept_names(loaded, keep), strict=True):
-        found += [of_steps(name, _width(cell.widths, letter)) for letter, name in names.items()]
-    widths = [width for cell in loaded.network.cells for width in cell.widths]
+        found += [
+            of_steps(name, (*cell.spatial, _width(cell.widths, letter)))
+            for letter, name in names.items()
+        ]
+    items = [(*cell.spatial, width) for cell in loaded.network.cells for width in cell.widths]
     batch = given.sequences.batch
     found += [
-        PlannedResult(name, (batch, width), dtype)
-        for name, width in zip(_state_names(loaded), widths, strict=True)
+        PlannedResult(name, (batch, *item), dtype)
+        for name, item in zip(_state_names(loaded), items, strict=True)
     ]
     return found
 
@@ -299,7 +306,7 @@ def run_input(
                 for letter, array in arrays.items():
                     if called[letter] in planned:
                         results.write(called[letter], start, _as_asked(given, array))
-        told(len(ran.outputs) * sequences.batch * sequences.width * 4)
+        told(len(ran.outputs) * sequences.batch * math.prod(sequences.item) * 4)
     if results is not None:
         for name, half in zip(
             _state_names(loaded), (half for pair in states for half in pair), strict=True
@@ -317,7 +324,7 @@ def run_input(
 def chunks_of(
     loaded: Loaded, given: Input, keep: str = ""
 ) -> Iterator[tuple[int, Array, Lengths | None]]:
-    """Yield (the first step, `[steps, batch, width]`, the valid steps) of each part of an input."""
+    """Yield (the first step, `[steps, batch, *item]`, the valid steps) of each part of an input."""
     import numpy as np
 
     sequences = given.sequences
@@ -336,12 +343,12 @@ def _at_once(loaded: Loaded, given: Input, keep: str) -> int:
         return sequences.steps
     kept = sum(_width(cell.widths, letter) for cell in network.cells for letter in keep)
     widest = max(cell.widths.m for cell in network.cells)
-    row = sequences.width + 2 * widest + network.output_size + kept
+    row = math.prod(sequences.item) + 2 * widest + math.prod(network.output_shape) + kept
     return max(_AT_ONCE_BYTES // (row * sequences.batch * network.dtype.itemsize), 1)
 
 
 def _as_asked(given: Input, by_step: Array) -> Array:
-    """Return `[steps, batch, width]` with the axes that the input had."""
+    """Return `[steps, batch, *item]` with the axes that the input had."""
     if given.sequences.is_single:
         return by_step[:, 0]
     return by_step if given.time_major else by_step.swapaxes(0, 1)
