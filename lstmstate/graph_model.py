@@ -18,7 +18,7 @@ from lstmstate.cells.recognise import Recognition
 from lstmstate.cells.routes import Route
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.variables import Variable
-from lstmstate.errors import LstmstateError, printable
+from lstmstate.errors import LstmstateError, UnsupportedError, printable
 
 if TYPE_CHECKING:
     from lstmstate.engines.graph_engine import GraphRunner
@@ -169,14 +169,16 @@ class GraphModel:
                     parts.append(network_of(self.recurrences, [at], alone=True))
         return parts
 
-    def _are_alike(self, found: Sequence[GraphNetwork], feeds: Mapping[str, Any] | None) -> bool:
-        """Whether networks of the same cells give the same, as far as they take the same input."""
+    def _are_alike(
+        self, found: Sequence[GraphNetwork], feeds: Mapping[str, Any] | None
+    ) -> bool | None:
+        """Whether networks of the same cells give the same; None where one refuses the input."""
         runners = [self.runner(one, feeds, exact=True) for one in found]
         for x, states in _trials(found[0]):
             try:
                 ran = [runner.run(x, states) for runner in runners]
             except LstmstateError:
-                return False
+                return None
             first, *others = (
                 [one.outputs, *(half for pair in one.states for half in pair)] for one in ran
             )
@@ -184,6 +186,27 @@ class GraphModel:
                 if not all(map(_close, first, other)):
                     return False
         return True
+
+    def refuse_unlike(
+        self, chosen: GraphNetwork, others: Iterable[GraphNetwork], feeds: Mapping[str, Any]
+    ) -> None:
+        """Refuse a network where the graph uses its cells elsewhere too, and not alike.
+
+        Those that do not take the same input are not compared: copies for another batch.
+
+        Raises:
+            UnsupportedError: one gives something else.
+        """
+        for other in others:
+            orders = ([chosen, other], [other, chosen])
+            if all(self._are_alike(both, feeds) is not False for both in orders):
+                continue
+            places = " and ".join(printable(one.input.tensor.node) for one in (chosen, other))
+            raise UnsupportedError(
+                f"the graph uses the cell more than once (from {places}), and not alike",
+                tensor=chosen.cells[0].name,
+                advice="save the graph with the one that is to be run alone",
+            )
 
     def uses(self, cells: Iterable[Cell]) -> bool:
         """Whether the graph computes anything with the weights of some cells."""

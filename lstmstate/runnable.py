@@ -277,7 +277,9 @@ class LSTMNetwork:
             raise UnsupportedError(
                 f"the graph contradicts this cell: {reason}",
                 tensor=self.route.name,
-                advice=None if confirmation.differs else graph_runs,
+                advice="save the graph with the one that is to be run alone"
+                if confirmation.differs
+                else graph_runs,
             )
         if self._unexplained is not None:
             raise UnsupportedError(
@@ -361,6 +363,7 @@ class LSTMNetwork:
             )
         # A cell that is used in several places is run where batch and time are open.
         network = min(networks, key=lambda one: sum(size is not None for size in one.input.sizes))
+        model.refuse_unlike(network, (one for one in networks if one is not network), feeds)
         gives_m = self.route.cells[-1].family in (*FORMS, UNRECOGNISED)
         if outputs is None and gives_m and any(output.is_own for output in network.outputs):
             raise UnsupportedError(

@@ -720,3 +720,19 @@ def test_two_directions_without_a_loop_are_one_network(tmp_path: Path) -> None:
     found = [ran.outputs.swapaxes(0, 1), *(half for pair in ran.states for half in pair)]
     for one, wanted in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("sizes", [(None, None), (1, 1)])
+def test_cells_that_the_graph_uses_in_two_unlike_ways_are_not_run(
+    sizes: tuple[int | None, int | None], tmp_path: Path
+) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        other = tf.placeholder(tf.float32, [*sizes, INPUTS], "other")
+        begin = tf.nn.rnn_cell.LSTMStateTuple(*(tf.zeros([tf.shape(other)[0], UNITS]),) * 2)
+        cell = user_cell(tf, zoneout)
+        tf.nn.dynamic_rnn(cell, 2.0 * other, initial_state=begin)
+        return tf.nn.dynamic_rnn(cell, x, initial_state=state)
+
+    prefix, *_ = saved(tmp_path, build)
+    with pytest.raises(UnsupportedError, match="more than once .*other.* not alike"):
+        lstmstate.open_checkpoint(prefix).network().load("graph")

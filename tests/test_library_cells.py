@@ -337,6 +337,23 @@ def test_other_cells_are_not_taken_for_them(shapes: dict[str, Shape]) -> None:
     assert writers.cells(shapes) == {}
 
 
+@pytest.mark.parametrize(
+    ("leaf", "shape", "is_odd"),
+    [
+        ("gain", (U,), True),
+        ("gains", (4 * U,), True),
+        ("other", (4 * U + 1,), False),
+        ("bias/Adam", (4 * U,), False),
+    ],
+)
+def test_a_vector_of_the_gates_that_a_cell_without_a_graph_leaves_out_is_noted(
+    leaf: str, shape: Shape, is_odd: bool
+) -> None:
+    shapes = writers.lstm("rnn/my_lstm", I, U) | {f"rnn/my_lstm/{leaf}": shape}
+    (cell,) = writers.cells(shapes).values()
+    assert [note.endswith(f": {leaf}") for note in cell.notes] == [True] * is_odd
+
+
 def test_gates_of_lingvo_that_may_be_three_or_four_leave_the_widths_open(tmp_path: Path) -> None:
     """[20, 48] is 12 units with 8 inputs, or 16 units with 4."""
     shapes = {"rnn/wm/var": (20, 48), "rnn/b/var": (48,)}

@@ -232,7 +232,8 @@ class Recognition:
             wired = self.graph.of(stored)
         self._taken.update(variable.name for variable in stored)
         cell = _cell(scope, family, era, roles, widths, is_of_2=self._is_of_2(scope, stored))
-        cell = cell._replace(notes=strange(self._scopes.get(scope, {}), stored))
+        units = widths.num_units if self.graph is None else None
+        cell = cell._replace(notes=strange(self._scopes.get(scope, {}), stored, units))
         if wired is not None and self.graph is not None:
             cell = _with_graph(cell, wired, self.graph)
         elif self.graph is not None and self.graph.multiplies(stored):

@@ -70,10 +70,23 @@ def shapes_of(roles: Roles) -> Shapes:
     return {role: tuple(v.shape for v in stored) for role, stored in roles.items()}
 
 
-def strange(leaves: Scope, stored: Iterable[Stored]) -> tuple[str, ...]:
-    """Return a note on what lies in a cell's scope, looks like a part of it, and is none."""
-    known = {variable.name for variable in stored}
-    odd = [leaf for leaf, v in leaves.items() if names.is_part(leaf) and v.name not in known]
+def strange(leaves: Scope, stored: Iterable[Stored], units: int | None = None) -> tuple[str, ...]:
+    """Return a note on what lies in a cell's scope, looks like a part of it, and is none.
+
+    Args:
+        units: of a cell without a graph: vectors of its gates, such as gains and peepholes of any
+            name, look like its parts.
+    """
+    own = list(stored)
+    known = {variable.name for variable in own}
+    kind = own[0].dtype
+    vectors = {(kind, (units,)), (kind, own[0].shape[-1:])} if units else set()
+    odd = [
+        leaf
+        for leaf, v in leaves.items()
+        if v.name not in known
+        and (names.is_part(leaf) or ((v.dtype, v.shape) in vectors and "/" not in leaf))
+    ]
     return (f"{STRANGE}: {', '.join(sorted(odd))}",) if odd else ()
 
 

@@ -274,9 +274,10 @@ class GraphRunner:
             for at in range(len(self.network.cells))
         ]
         joined = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, -1)
-        if len(joined) != steps:
+        taken = [len(joined), *(len(values) for values in every)]
+        if set(taken) != {steps}:
             raise UnsupportedError(
-                f"the graph gives {len(joined)} steps for an input of {steps}",
+                f"the graph gives {min(taken)} steps for an input of {steps}",
                 advice="it is built for sequences of another length",
             )
         states = list(zip(last[::2], last[1::2], strict=True))

@@ -644,6 +644,8 @@ def _first_states(chain: Chain, probe: Probe) -> list[Any]:
 
 def _is_one(chain: Chain, other: Chain) -> bool:
     """Whether two chains are the steps of one cell over the same sequence."""
+    if not {*chain.c[1:], *chain.m[1:]}.isdisjoint((*other.c[1:], *other.m[1:])):
+        return True
     same_weights = not set(chain.kernels).isdisjoint(other.kernels)
     return same_weights and not set(chain.x).isdisjoint(other.x)
 
@@ -700,28 +702,35 @@ def _is_batch_major(probe: Probe, draft: _Draft, x: Tensor) -> bool:
     """Whether the steps of a chain are cut out of the second axis of its input."""
     steps = draft.steps or 1
     batch = OPEN if steps != OPEN else OPEN + 1
-    queue, seen = [draft.values[0]], {draft.values[0]}
+    first = draft.values[0]
+    for tensor in (first, _reader(probe, first, x)):
+        if tensor is None or len(probe.fed_value(x, ()).shape) < 2:
+            continue
+        for axis, sizes in ((1, (batch, steps)), (0, (steps, batch))):
+            fed = probe.fed_value(x, sizes)
+            with suppress(UnsupportedError):
+                (value,) = probe.run(probe.compile([tensor]), {x: fed})
+                time, rows = fed.shape[axis], fed.shape[1 - axis]
+                if time == steps != rows and np.shape(value)[:1] == (rows,):
+                    return axis == 1
+        read = _axis_read(probe, tensor, x, steps)
+        if read is not None:
+            return read == 1
+    raise UnsupportedError("the graph does not show which axis is time", tensor=x.node)
+
+
+def _reader(probe: Probe, first: Tensor, x: Tensor) -> Tensor | None:
+    """Return what reads x, on the way to what the first step reads."""
+    queue, seen = [first], {first}
     while queue and len(seen) < _NEAR:
         tensor = queue.pop(0)
         node = probe.scope.nodes.get(tensor.node)
         given = data_inputs(node) if node is not None else []
         if x in given:
-            for axis, sizes in ((1, (batch, steps)), (0, (steps, batch))):
-                fed = probe.fed_value(x, sizes)
-                if fed.ndim < 2:
-                    break
-                with suppress(UnsupportedError):
-                    (value,) = probe.run(probe.compile([tensor]), {x: fed})
-                    time, rows = fed.shape[axis], fed.shape[1 - axis]
-                    if time == steps != rows and np.shape(value)[:1] == (rows,):
-                        return axis == 1
-            read = _axis_read(probe, tensor, x, steps)
-            if read is not None:
-                return read == 1
-            break
+            return tensor
         queue += [one for one in given if one not in seen]
         seen.update(given)
-    raise UnsupportedError("the graph does not show which axis is time", tensor=x.node)
+    return None
 
 
 # Where a step is cut out of an axis, by whether it changes with the corners [0, 0], [0, -1] and

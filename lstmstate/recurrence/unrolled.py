@@ -453,13 +453,15 @@ def with_batch(
     Args:
         starts: the states with which the steps begin.
     """
-    try:
-        return look(probe.with_open(steps)), None
-    except UnsupportedError:
-        values = [np.shape(value) for value in probe.values(starts)]
-        sizes = {shape[0] for shape in values if len(shape) == 2} - {steps}
-        if len(sizes) != 1:
-            raise
+    for one in (probe, probe.with_open(steps)):
+        try:
+            return look(one), None
+        except UnsupportedError as error:
+            problem = error
+    values = [np.shape(value) for value in probe.values(starts)]
+    sizes = {shape[0] for shape in values if len(shape) == 2} - {steps}
+    if len(sizes) != 1:
+        raise problem
     (size,) = sizes
     return look(probe.with_open(size)), size
 
