@@ -126,7 +126,9 @@ class GraphModel:
                     names[node.name] = owners[key]
         view = self._recognition.graph
         wired = view.cells if view is not None else ()
-        return find_recurrences(Scope.of(self.graph), self.variables, names, wired)
+        sizes = [cell.input_size for cell in self._recognition.cells]
+        widths = dict.fromkeys(size for size in sizes if size is not None)
+        return find_recurrences(Scope.of(self.graph), self.variables, names, wired, widths)
 
     @cached_property
     def _networks(self) -> tuple[tuple[GraphNetwork, ...], tuple[str, ...]]:

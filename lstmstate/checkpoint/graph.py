@@ -25,6 +25,10 @@ _SAVE_OPS = {"SaveV2": (1, 3), "SaveSlices": (1, 3), "Save": (1, 2)}  # op: (nam
 # Source: core/public/version.h at each tag.
 _RELEASES = ((1, "0.5-0.6"), (8, "0.7"), (9, "0.8-0.9"), (11, "0.10"), (15, "0.11"), (17, "0.12"))
 
+# Up to this producer (1.0) a placeholder of the shape [] may have any: see the shape function of
+# Placeholder in core/ops/array_ops.cc, v1.15.0.
+_SHAPELESS = 21
+
 
 class Edge(NamedTuple):
     """One use of an output: which node takes it, as which input, and which output it is."""
@@ -105,10 +109,17 @@ class Graph:
                 self.library = value
             elif number == 4 and isinstance(value, bytes):
                 self.producer = wire.last_int(wire.message(value).get(1))
-
+        if self.producer <= _SHAPELESS:
+            self._forget_shapes()
         if self.library:
             for node in list(inlined(self.library, self.nodes, self.returns, self.arguments)):
                 self._add(node)
+
+    def _forget_shapes(self) -> None:
+        """Make the shape of a placeholder unknown where it is `[]`, which meant just that."""
+        for node in list(self.nodes.values()):
+            if node.op == "Placeholder" and node.shape() == ():
+                self.nodes[node.name] = node.without("shape")
 
     def _add(self, node: Node) -> None:
         self.nodes[node.name] = node

@@ -83,8 +83,7 @@ class Node:
 
     def _attribute(self, name: str) -> dict[int, list[wire.Value]]:
         """Return an AttrValue: 2 s, 3 i, 4 f, 5 b, 6 type, 7 shape, 8 tensor; {} if not set."""
-        key = name.encode()
-        start = bytes([0x0A, len(key)]) + key  # how every entry of the map with this key begins
+        start = _entry_start(name)
         for entry in reversed(self.attributes):  # of a key that is set twice the last counts
             if entry.startswith(start):
                 return wire.message(wire.last_bytes(wire.message(entry).get(2)))
@@ -143,6 +142,12 @@ class Node:
         """The loop that an Enter leads into."""
         return self._frame or self.string("frame_name")
 
+    def without(self, name: str) -> Node:
+        """Return the node without one of its attributes."""
+        start = _entry_start(name)
+        kept = [entry for entry in self.attributes if not entry.startswith(start)]
+        return Node(self.name, self.op, self.inputs, kept, self._frame)
+
     def shape(self) -> tuple[int | None, ...] | None:
         """The attribute `shape` of a variable or placeholder; None in it: not fixed."""
         found = self._attribute("shape").get(7)
@@ -168,6 +173,12 @@ class Node:
         found = self._attribute("value").get(8)
         tensor = wire.message(wire.last_bytes(found)) if found else {}
         return [wire.text(value) for value in wire.all_bytes(tensor.get(8))]
+
+
+def _entry_start(name: str) -> bytes:
+    """Return how every entry of the map of attributes with this key begins."""
+    key = name.encode()
+    return bytes([0x0A, len(key)]) + key
 
 
 def parse_node(data: bytes) -> Node:

@@ -118,10 +118,13 @@ class GraphRunner:
         if self.network.causes:
             return self.network.causes
         random = np.random.default_rng(0)
-        x = random.standard_normal((4, batch, given.width)).astype(self.dtype)
+        x = random.standard_normal((4, batch, *given.spatial, given.width)).astype(self.dtype)
         states = [
-            (np.zeros((batch, c), self.dtype), np.zeros((batch, m), self.dtype))
-            for c, m in (cell.widths for cell in self.network.cells)
+            (
+                np.zeros((batch, *cell.spatial, cell.widths.c), self.dtype),
+                np.zeros((batch, *cell.spatial, cell.widths.m), self.dtype),
+            )
+            for cell in self.network.cells
         ]
         whole = self.run(x, states)
         first = self.run(x[:2], states)
@@ -218,7 +221,7 @@ class GraphRunner:
         plan, bound = self._plan(keep, draw)
         kind = self.dtype
         feeds: dict[Tensor, Any] = {
-            given.tensor: (x.swapaxes(0, 1) if given.time_axis else x).astype(kind)
+            tensor: value.astype(kind) for tensor, value in given.fed(x).items()
         }
         for tensor, value in self._feeds.items():
             fits = rows is not None and np.ndim(value) > 1 and len(value) != len(rows)
@@ -290,7 +293,7 @@ class GraphRunner:
             environment = Environment(
                 self._read, Precision(self._exact, self.network.scope.is_of_2, draw)
             )
-            allowed = {self.network.input.tensor, *self._feeds, *self._lengths, *self._shapes}
+            allowed = {*self.network.input.tensors, *self._feeds, *self._lengths, *self._shapes}
             for cell in self.network.cells:
                 allowed |= {*cell.c.fed, *cell.m.fed}
                 allowed |= {port.source for port in (cell.c, cell.m) if self._is_fed(port.source)}

@@ -172,6 +172,7 @@ class Recurrence(NamedTuple):
         batch: the size of the batch, where a constant of the step asks for one.
         causes: what else decides its states than x and the states before, None where nothing does.
         extra: how many values it carries besides c and m of its cells.
+        reads: what its steps read, where each has a tensor of its own.
         between: an operation between the recurrences that it reads and itself that may treat steps
             by their place.
     """
@@ -185,6 +186,7 @@ class Recurrence(NamedTuple):
     batch: int | None
     causes: str | None
     extra: int
+    reads: tuple[Tensor, ...]
     between: str | None
 
     @property
@@ -203,6 +205,9 @@ class Input(NamedTuple):
         width: of its last axis.
         dtype: the NumPy type of its values.
         causes: an operation between it and the loop that may treat steps by their place.
+        later: what the steps after the first read, where each has a tensor of its own,
+            `[batch, width]`.
+        is_apart: whether each has.
     """
 
     tensor: Tensor
@@ -211,6 +216,19 @@ class Input(NamedTuple):
     width: int
     dtype: str
     causes: str | None = None
+    later: tuple[Tensor, ...] = ()
+    is_apart: bool = False
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors that take x."""
+        return (self.tensor, *self.later)
+
+    def fed(self, x: Any) -> dict[Tensor, Any]:
+        """Return what to feed for x, `[steps, batch, *spatial, width]`."""
+        if self.is_apart:
+            return dict(zip(self.tensors, x, strict=True))
+        return {self.tensor: x.swapaxes(0, 1) if self.time_axis else x}
 
     @property
     def spatial(self) -> tuple[int, ...]:
@@ -302,7 +320,8 @@ def find_recurrences(
     scope: Scope,
     variable: Callable[[Node], Any],
     names: Mapping[str, str],
-    wired: Iterable[Wired] = (),
+    wired: Collection[Wired] = (),
+    widths: Collection[int] = (),
 ) -> Recurrences:
     """Return the recurrences of a graph.
 
@@ -310,8 +329,24 @@ def find_recurrences(
         variable: returns the value of a variable's node.
         names: the cell that each variable's node belongs to, where it is known.
         wired: the cells that are known by their structure, for steps without a loop.
+        widths: those of the inputs of known cells, for placeholders whose shape the graph leaves
+            out.
     """
-    probe = Probe(scope, variable)
+    is_open = any(
+        node.op == "Placeholder" and node.shape() is None for node in scope.nodes.values()
+    )
+    candidates: list[int | None] = []
+    if is_open:
+        candidates += [*widths][:_TRIED]
+    tried = [
+        _recurrences(Probe(scope, variable, width=width), names, wired)
+        for width in candidates or [None]
+    ]
+    return max(tried, key=lambda one: len(one.found))
+
+
+def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired]) -> Recurrences:
+    scope = probe.scope
     others: list[str] = []
     drafts = [
         *_loops(probe, names, others),
@@ -322,11 +357,13 @@ def find_recurrences(
     found = []
     sides: list[tuple[Front, ...]] = []
     for draft in drafts:
-        try:
-            sides.append(_chain_front(probe, draft, ends) if draft.is_chain else draft.fronts)
-        except LstmstateError as error:
-            others.append(f"{printable(draft.name)}: {error}")
+        if not draft.is_chain:
             sides.append(draft.fronts)
+            continue
+        try:
+            sides.append(_chain_front(probe, draft, ends))
+        except LstmstateError:
+            sides.append(())  # its steps can still be fed one by one
     for at, draft in enumerate(drafts):
         before = origins(scope.nodes, [*draft.values, *draft.others], ends, at).recurrences
         changing = by_place(scope.nodes, draft.values, ends, at) if before else None
@@ -341,6 +378,7 @@ def find_recurrences(
                 draft.batch,
                 draft.causes,
                 draft.extra,
+                draft.values if draft.is_chain else (),
                 changing and _before_the_loop(changing),
             )
         )
@@ -585,6 +623,13 @@ def _chains(
     """Yield the chains of steps that a graph repeats."""
     known = chains(probe.scope, wired)
     more = unrolled(probe)
+    # Of layers whose states are one tensor, the structure shows which is fed by which.
+    reading = Counter(chain.x for chain in more)
+    more = [
+        chain
+        for chain in more
+        if reading[chain.x] == 1 or not any(_is_one(one, chain) for one in known)
+    ]
     known = [chain for chain in known if not any(_is_one(chain, other) for other in more)]
     every = [*known, *more]
     begun = Counter(tensor for chain in every for tensor in (chain.c[0], chain.m[0]))
@@ -916,13 +961,37 @@ def _refuse_changed(probe: Probe, cell: Cell) -> None:
 
 
 def _input(
-    recurrences: Recurrences, members: Sequence[Recurrence], *, is_inner: bool = False
+    recurrences: Recurrences, members: Sequence[Recurrence], *, is_inner: bool
 ) -> tuple[Input, tuple[str, ...]]:
-    """Return the tensor that takes x: a placeholder, or what the graph computes for its loops.
+    """Return where x goes in, and notes on it.
 
     Args:
         is_inner: whether other recurrences give it.
+
+    Raises:
+        UnsupportedError: it is no sequence, or there are several.
     """
+    try:
+        return _input_of_all(recurrences, members, is_inner=is_inner)
+    except UnsupportedError:
+        first = [one for one in members if not one.before]
+        (reads, *others) = {one.reads for one in first}
+        if not reads or others:
+            raise
+        (value,) = recurrences.probe.with_open(len(reads)).values(reads[:1])
+        if np.ndim(value) != 2 or value.dtype.kind != "f":
+            raise
+        width, kind = value.shape[-1], value.dtype.str[1:]
+        given = Input(
+            reads[0], 0, (len(reads), first[0].batch, width), width, kind, None, reads[1:], True
+        )
+        return given, (f"x is what each step reads, from {printable(reads[0].node)} on",)
+
+
+def _input_of_all(
+    recurrences: Recurrences, members: Sequence[Recurrence], *, is_inner: bool
+) -> tuple[Input, tuple[str, ...]]:
+    """Return the tensor that takes x: a placeholder, or what the graph computes for its loops."""
     probe, nodes = recurrences.probe, recurrences.probe.scope.nodes
     fronts = {front.tensor: front for one in members if not one.before for front in one.fronts}
     if len(fronts) != 1:

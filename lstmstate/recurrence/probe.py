@@ -17,6 +17,7 @@ from lstmstate.errors import NotFoundError, UnsupportedError
 from lstmstate.graph.loops import Tensor
 from lstmstate.graph.plan import Environment, Plan, Scope, compile_plan
 from lstmstate.recurrence.front import is_source
+from lstmstate.recurrence.unknown_shapes import unknown_shape
 
 OPEN = 2  # the size of an axis that a placeholder leaves open: of batch and time alike
 _LARGEST = 1 << 24  # elements of an array that is made up
@@ -48,12 +49,18 @@ class Fed:
         return np.full(shape, value, kind)
 
 
-def fed_tensors(scope: Scope) -> dict[Tensor, Fed]:
-    """Return the tensors through which data comes into a graph."""
+def fed_tensors(scope: Scope, width: int | None = None) -> dict[Tensor, Fed]:
+    """Return the tensors through which data comes into a graph.
+
+    Args:
+        width: of the vectors of sequences, for placeholders whose shape the graph leaves out.
+    """
     found: list[Fed] = []
     for node in scope.nodes.values():
         if node.op.startswith("Placeholder") and is_source(node):
-            found.append(Fed(Tensor(node.name), node.number_of_type("dtype"), node.shape()))
+            shape = node.shape()
+            sizes = unknown_shape(scope, node, width) if shape is None else shape
+            found.append(Fed(Tensor(node.name), node.number_of_type("dtype"), sizes))
         elif is_source(node):
             found += [
                 Fed(Tensor(node.name, port), kind, sizes)
@@ -88,15 +95,20 @@ class Probe:
     Args:
         variable: returns the value of a variable's node.
         open_size: the size of an axis that a placeholder leaves open.
+        width: of the vectors of sequences; see `fed_tensors`.
     """
 
     def __init__(
-        self, scope: Scope, variable: Callable[[Node], Any], open_size: int = OPEN
+        self,
+        scope: Scope,
+        variable: Callable[[Node], Any],
+        open_size: int = OPEN,
+        width: int | None = None,
     ) -> None:
         self.scope = scope
         self._open = open_size
         self.environment = Environment(_or_zeros(variable))
-        self._fed = fed_tensors(scope)
+        self._fed = fed_tensors(scope, width)
         self._known: dict[Tensor, Any] = {}
 
     def with_open(self, size: int) -> Probe:

@@ -64,8 +64,9 @@ def start(
     cells = [cell for cell in network.cells if cell.name in names]
     ports = [port for cell in cells for port in (cell.c, cell.m)]
     way = origins(nodes, [port.source for port in ports], {})
-    data = {given.tensor.node, *(node.name for node in origins(nodes, [given.tensor], {}).sources)}
-    states = {tensor for tensor in fed if _is_state(fed[tensor])} - {given.tensor, *feeds}
+    data = {node.name for node in origins(nodes, given.tensors, {}).sources}
+    data |= {tensor.node for tensor in given.tensors}
+    states = {tensor for tensor in fed if _is_state(fed[tensor])} - {*given.tensors, *feeds}
     made = [port for port in ports if not _is_fed(nodes, port.source, states, data)]
     rows = batch or given.sizes[1 - given.time_axis] or 2
     found: list[list[Array]] = []
@@ -75,15 +76,12 @@ def start(
             plan = compile_plan(
                 network.scope,
                 [port.source for port in made],
-                {*fed, *feeds, given.tensor},
+                {*fed, *feeds, *given.tensors},
                 Environment(variable, precision),
             )
+            known = given.fed(_sequence(network, rows, draw)) | dict(feeds)
             values = {
-                tensor: feeds[tensor]
-                if tensor in feeds
-                else _sequence(network, rows, draw)
-                if tensor == given.tensor
-                else _made_up(fed[tensor], rows, draw)
+                tensor: known[tensor] if tensor in known else _made_up(fed[tensor], rows, draw)
                 for tensor in plan.feeds
             }
             with np.errstate(all="ignore"):
@@ -137,11 +135,11 @@ def _shortened(value: Array) -> Array:
 
 
 def _sequence(network: GraphNetwork, rows: int, draw: int) -> Array:
-    """Return values for x."""
+    """Return values for x, time first."""
     given = network.input
-    sizes = (rows, network.steps or _STEPS)[:: 1 if given.time_axis else -1]
-    shape = [own or size for own, size in zip(given.sizes, sizes, strict=False)]
-    return _random((*shape, *given.spatial, given.width), draw).astype(given.dtype)
+    steps = given.sizes[given.time_axis] or network.steps or _STEPS
+    rows = given.sizes[1 - given.time_axis] or rows
+    return _random((steps, rows, *given.spatial, given.width), draw).astype(given.dtype)
 
 
 def _made_up(fed: Fed, rows: int, draw: int) -> Array:

@@ -1,0 +1,121 @@
+"""Shapes of placeholders that a graph leaves out, seen from the operations that read them.
+
+Up to TensorFlow 1.0 a placeholder kept its shape only where all of it was fixed.
+"""
+
+from __future__ import annotations
+
+from lstmstate.checkpoint.graph import VARIABLE_OPS
+from lstmstate.checkpoint.node import Node
+from lstmstate.graph.constants import constant_array
+from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.plan import Scope
+
+Sizes = tuple[int | None, ...]
+
+_HANDING = frozenset({"Identity", "Cast", "StopGradient", "Enter"})
+_FAR = 40  # operations that hand on a placeholder
+
+
+def unknown_shape(scope: Scope, node: Node, width: int | None) -> Sizes | None:
+    """Return the shape that a placeholder has to have, None where its readers show none.
+
+    Args:
+        width: of the vectors of sequences.
+    """
+    found: list[Sizes] = []
+    queue, seen = [node.name], {node.name}
+    while queue and len(seen) < _FAR:
+        name = queue.pop(0)
+        for user, position in scope.users.get(name, ()):
+            if user.op in _HANDING and user.name not in seen:
+                seen.add(user.name)
+                queue.append(user.name)
+            sizes = _read_as(scope, user, position, width)
+            if sizes is not None:
+                found.append(sizes)
+    if not found:
+        return None
+    shape = max(found, key=len)
+    last = next((one[-1] for one in [shape, *found] if one[-1] is not None), None)
+    return (*shape[:-1], last)
+
+
+def _read_as(scope: Scope, user: Node, position: int, width: int | None) -> Sizes | None:
+    """Return the shape that a node takes as one of its inputs."""
+    read = _READERS.get((user.op, position))
+    return read(scope, user, width) if read is not None else _parts(scope, user, width)
+
+
+def _transposed(scope: Scope, user: Node, width: int | None) -> Sizes | None:
+    axes = _integers(scope, data_inputs(user)[1])
+    return axes and (*[None] * (len(axes) - 1), width)
+
+
+def _reshaped(scope: Scope, user: Node, width: int | None) -> Sizes | None:
+    sizes = _integers(scope, data_inputs(user)[1])
+    return sizes and tuple(None if size < 0 else size for size in sizes)
+
+
+def _sliced(scope: Scope, user: Node, width: int | None) -> Sizes | None:
+    begin = _integers(scope, data_inputs(user)[1])
+    return begin and (None,) * len(begin)
+
+
+def _multiplied(scope: Scope, user: Node, width: int | None) -> Sizes | None:
+    weights = scope.nodes.get(_skip(scope, data_inputs(user)[1]).node)
+    shape = weights.shape() if weights is not None and weights.op in VARIABLE_OPS else None
+    if not shape or user.number("transpose_a"):
+        return None
+    return (None, shape[int(bool(user.number("transpose_b")))])
+
+
+def _looked_up(scope: Scope, user: Node, width: int | None) -> Sizes | None:
+    """Return the shape of ids."""
+    parts = [_parts(scope, after, None) for after, _ in scope.users.get(user.name, ())]
+    return next((sizes[:2] for sizes in parts if sizes), (None, None))
+
+
+def _sequence(scope: Scope, user: Node, width: int | None) -> Sizes | None:
+    return (None, None, width)
+
+
+_READERS = {
+    ("Transpose", 0): _transposed,
+    ("Reshape", 0): _reshaped,
+    ("StridedSlice", 0): _sliced,
+    ("MatMul", 0): _multiplied,
+    ("Gather", 1): _looked_up,
+    ("GatherV2", 1): _looked_up,
+    **{(f"TensorArrayScatter{version}", 2): _sequence for version in ("", "V2", "V3")},
+}
+
+
+def _parts(scope: Scope, node: Node, width: int | None) -> Sizes | None:
+    """Return the shape of what a node takes apart along its first or second axis."""
+    if node.op == "Unpack":
+        axis, count = node.number("axis") or 0, node.number("num")
+    elif node.op == "Split":
+        axes = _integers(scope, data_inputs(node)[0])
+        axis, count = axes[0] if axes else -1, node.number("num_split")
+    else:
+        return None
+    if axis not in (0, 1):
+        return None
+    return (None, count, width) if axis else (count, None, width)
+
+
+def _integers(scope: Scope, tensor: Tensor) -> tuple[int, ...] | None:
+    node = scope.nodes.get(tensor.node)
+    if node is None or node.op != "Const":
+        return None
+    return tuple(int(value) for value in constant_array(node).reshape(-1))
+
+
+def _skip(scope: Scope, tensor: Tensor) -> Tensor:
+    for _ in range(_FAR):
+        node = scope.nodes.get(tensor.node)
+        if node is None or node.op not in _HANDING:
+            break
+        tensor = data_inputs(node)[0]
+    return tensor
