@@ -228,25 +228,28 @@ class GraphModel:
         network: Network,
         found: Sequence[GraphNetwork],
         feeds: Mapping[str, Any] | None = None,
+        runner: Runner | None = None,
     ) -> Confirmation:
         """Return whether the graph gives what a recognised network computes.
 
         Args:
             found: the graph's networks that have its cells: all of them have to agree.
             feeds: values for placeholders other than x and the state.
+            runner: the recognised network, where it is ready to run already.
         """
         if not found:
             reason = "; ".join(self.refused[:3]) or "the graph does not step these cells"
             return Confirmation(None, reason)
         problems = []
         left_out = []
+        ours = _exact(network, runner)
         for one in found:
             try:
-                runner = self.runner(one, feeds, exact=True)
-                problem = _differ(_differing(network, one, runner)) or one.causes
+                theirs = self.runner(one, feeds, exact=True)
+                problem = _differ(_differing(network, ours, one, theirs)) or one.causes
             except LstmstateError as error:
                 return Confirmation(None, str(error))
-            left_out.append(runner.notes)
+            left_out.append(theirs.notes)
             if problem:
                 problems.append(problem)
         are_alike = len(problems) in (0, len(found)) and (
@@ -268,7 +271,8 @@ class GraphModel:
             network: all cells of the graph's network, as they were recognised.
         """
         try:
-            problem = _differing(network, around, self.runner(around, exact=True))
+            theirs = self.runner(around, exact=True)
+            problem = _differing(network, _exact(network), around, theirs)
         except LstmstateError as error:
             return Confirmation(None, str(error))
         own = [f"{half} of {printable(name) or 'the cell'}" for name in names for half in "cm"]
@@ -292,11 +296,27 @@ def _differ(labels: Sequence[str]) -> str | None:
     return f"{' and '.join(labels[:2])} of the graph's own step differ" if labels else None
 
 
-def _differing(network: Network, graph: GraphNetwork, runner: GraphRunner) -> list[str]:
-    """Return the states and outputs in which a network and the graph differ."""
+def _exact(network: Network, runner: Runner | None = None) -> Runner:
+    """Return a network ready to run in float64; weights that are laid out already are taken."""
+    from lstmstate.engines.layered import LayeredRunner
+    from lstmstate.engines.numpy_engine import load
+
+    if isinstance(runner, LayeredRunner):
+        return runner.in_float64()
+    return load(in_float64(network))
+
+
+def _differing(
+    network: Network, ours: Runner, graph: GraphNetwork, runner: GraphRunner
+) -> list[str]:
+    """Return the states and outputs in which a network and the graph differ.
+
+    Args:
+        ours: the network, ready to run in float64.
+    """
     import numpy as np
 
-    from lstmstate.engines.numpy_engine import load
+    from lstmstate.engines import blas
 
     by_name = {cell.name: at for at, cell in enumerate(graph.cells)}
     order = [by_name[cell.name] for cell in network.cells]
@@ -304,13 +324,12 @@ def _differing(network: Network, graph: GraphNetwork, runner: GraphRunner) -> li
         return ["the widths"]
     if graph.input.width != network.first.input_size:
         return ["the widths of the input"]
-    ours = load(in_float64(network))
     names = [printable(cell.name) or "the cell" for cell in network.cells]
     labels = [f"{half} of {name}" for name in names for half in "cm"] + ["the outputs"]
     compare = _whole if graph.is_reversed else _step_by_step
     found: dict[str, None] = {}
     for x, states in _trials(graph):
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), blas.one_thread():  # the products are of a few rows
             pairs = compare(ours, runner, x, states, order)
         found |= {
             label: None
@@ -389,32 +408,9 @@ def _trials(graph: GraphNetwork) -> Iterator[tuple[Array, list[Pair]]]:
 
 def in_float64(network: Network) -> Network:
     """Return a network whose weights are float64."""
-    import numpy as np
-
-    from lstmstate.engines.model import Norm
-
-    def wide(values: Array) -> Array:
-        return values.astype(np.float64)
-
     return network._replace(
         stages=tuple(
-            tuple(
-                tuple(
-                    cell._replace(
-                        kernel=wide(cell.kernel),
-                        recurrent=wide(cell.recurrent),
-                        bias=wide(cell.bias),
-                        peepholes={gate: wide(w) for gate, w in cell.peepholes.items()},
-                        norms={
-                            gate: Norm(wide(norm.gamma), wide(norm.beta))
-                            for gate, norm in cell.norms.items()
-                        },
-                        projection=None if cell.projection is None else wide(cell.projection),
-                    )
-                    for cell in chain
-                )
-                for chain in stage
-            )
+            tuple(tuple(cell.in_float64() for cell in chain) for chain in stage)
             for stage in network.stages
         )
     )

@@ -223,7 +223,7 @@ class LSTMNetwork:
         networks = self.graph_networks(outputs)
         if not networks:
             return self._confirm_part(model, loaded, given)
-        found = model.confirm(loaded.cells, networks, feeds)
+        found = model.confirm(loaded.cells, networks, feeds, loaded.runner)
         is_wanted = found.agrees is False and self._is_wanted(given, networks, feeds or {})
         return None if is_wanted else found
 
@@ -252,7 +252,7 @@ class LSTMNetwork:
             usual = self.recognised("numpy", {})
         except UnknownOptionError:
             return False
-        return bool(model.confirm(usual.cells, networks, feeds).agrees)
+        return bool(model.confirm(usual.cells, networks, feeds, usual.runner).agrees)
 
     def _judged(
         self,

@@ -48,8 +48,6 @@ class GraphRunner:
         feeds: values for placeholders other than x and the state, by name.
         exact: whether everything is computed in float64.
 
-    Attributes:
-        notes: what a user should know of how it runs.
     """
 
     def __init__(
@@ -67,8 +65,12 @@ class GraphRunner:
         self._plans: dict[tuple[str, float], tuple[Plan, BoundPlan]] = {}
         self._lengths: set[Tensor] = set()
         self._shapes: set[Tensor] = set()  # placeholders of which the shape alone counts
-        plan, _ = self._plan("", 0.5)
-        self.notes = (DROPOUT_NOTE,) if DROPOUT in plan.operations else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how it runs."""
+        plans = self._plans.values() or [self._plan("", 0.5)]
+        return (DROPOUT_NOTE,) if any(DROPOUT in plan.operations for plan, _ in plans) else ()
 
     def shape(self) -> NetworkShape:
         """Return the outside of the network; the width of its outputs is seen by running it.

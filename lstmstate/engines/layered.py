@@ -8,6 +8,7 @@ end a sequence has outputs of zero and keeps its state) and `bidirectional_dynam
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Protocol
 
 from lstmstate.engines.model import GATES, Arithmetic, Network, Pair, Ran
@@ -28,6 +29,9 @@ class RunnableCell(Protocol):
     ) -> tuple[Array, Array]:
         """Run over `[steps, batch, input_size]`, fill `outputs` and `kept`; return c and m."""
 
+    def in_float64(self) -> RunnableCell:
+        """Return the same cell, computing in float64."""
+
 
 class LayeredRunner:
     """A network whose cells are run one after another, each over all of the steps.
@@ -38,6 +42,14 @@ class LayeredRunner:
 
     def __init__(self, network: Network, prepare: Callable[[Arithmetic], RunnableCell]) -> None:
         self._stages = [[[prepare(cell) for cell in chain] for chain in s] for s in network.stages]
+
+    def in_float64(self) -> LayeredRunner:
+        """Return the same network, computing in float64."""
+        other = copy(self)
+        other._stages = [
+            [[cell.in_float64() for cell in chain] for chain in s] for s in self._stages
+        ]
+        return other
 
     def run(
         self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""

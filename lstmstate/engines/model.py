@@ -93,6 +93,22 @@ class Arithmetic(NamedTuple):
         units = int(self.kernel.shape[1]) // len(self.gates)
         return StateWidths(units, units if self.projection is None else self.projection.shape[1])
 
+    def in_float64(self) -> Arithmetic:
+        """Return the same cell with weights in float64."""
+        import numpy as np
+
+        def wide(values: Array) -> Array:
+            return values.astype(np.float64)
+
+        return self._replace(
+            kernel=wide(self.kernel),
+            recurrent=wide(self.recurrent),
+            bias=wide(self.bias),
+            peepholes={gate: wide(weights) for gate, weights in self.peepholes.items()},
+            norms={gate: Norm(wide(n.gamma), wide(n.beta)) for gate, n in self.norms.items()},
+            projection=None if self.projection is None else wide(self.projection),
+        )
+
 
 # Cells that feed one another; one chain, or one that runs forward and one that runs backward
 # over the same input, whose outputs are joined.
