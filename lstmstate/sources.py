@@ -17,14 +17,13 @@ from lstmstate.errors import (
 )
 from lstmstate.opened import LSTMCheckpoint, open_checkpoint
 from lstmstate.state.files import STDOUT, open_state_file, picked, split_place, state_kind
-from lstmstate.state.metadata import KEY
-from lstmstate.state.stored import StateFile
 
 if TYPE_CHECKING:
     from lstmstate.saved_states import Group
     from lstmstate.state.foreign import Foreign
     from lstmstate.state.guesses import Wanted
     from lstmstate.state.reading import Reading
+    from lstmstate.state.stored import StateFile
 
 STDIN = STDOUT  # the same dash
 
@@ -90,13 +89,21 @@ def open_path(path: str, *, checksums: bool = True, header: bool | None = None) 
             path=base,
             advice=error.kind.advice,
         ) from None
-    told = ckpt.variables.get(KEY)
-    if place is None and told is not None and told.dtype == "string" and not ckpt.cells:
+    if place is None and _is_a_state(ckpt):
         from lstmstate.state.tensors import tensors
 
-        # A checkpoint of one state alone, such as convert writes.
         return Opened(path, tensors(ckpt.prefix, ckpt.variables.values()), ckpt)
     return Opened(path, None, ckpt, place)
+
+
+def _is_a_state(ckpt: LSTMCheckpoint) -> bool:
+    """Whether a checkpoint is of one state alone, such as convert writes."""
+    texts = {name for name, variable in ckpt.variables.items() if variable.dtype == "string"}
+    if not texts:
+        return False
+    from lstmstate.state.metadata import KEY
+
+    return KEY in texts and not ckpt.cells
 
 
 def open_source(
