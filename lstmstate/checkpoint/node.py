@@ -18,7 +18,7 @@ from lstmstate.errors import CorruptError
 _LARGEST = {"f": 3.4028234e38, "e": 65504.0}  # what struct packs without overflow
 # How struct names a NumPy type; bfloat16, which has none, is read as patterns of 16 bits.
 _CODES = {"f2": "e", "f4": "f", "f8": "d", "i4": "i", "i8": "q", "u1": "B", "?": "?", "bf2": "H"}
-_ATTRIBUTE = 5
+_ATTRIBUTE = 5 << 3 | wire.LENGTH_DELIMITED  # how an entry of the map of attributes begins
 _MAX_CONSTANT = 64  # numbers of a constant that are worth reading: hyper-parameters are few
 
 
@@ -65,11 +65,16 @@ class Node:
     def attributes(self) -> list[bytes]:
         """The entries of the map of attributes."""
         if self._attributes is None:
-            self._attributes = [
-                value
-                for number, _, value in wire.fields(self._data)
-                if number == _ATTRIBUTE and isinstance(value, bytes)
-            ]
+            self._attributes = []
+            data, at = self._data, 0
+            while at < len(data):  # `parse_node` has seen that it is one
+                key, length = data[at], data[at + 1]
+                start = at + 2
+                if length >= 0x80:
+                    length, start = wire.varint(data, at + 1)
+                at = start + length
+                if key == _ATTRIBUTE:
+                    self._attributes.append(data[start:at])
             self._data = b""
         return self._attributes
 
@@ -180,7 +185,7 @@ def parse_node(data: bytes) -> Node:
         if length >= 0x80:
             length, start = wire.varint(data, at + 1)
         at = start + length
-        if key == 0x2A:
+        if key == _ATTRIBUTE:
             continue
         if key == 0x1A:
             inputs.append(data[start:at].decode("utf-8", "surrogateescape"))

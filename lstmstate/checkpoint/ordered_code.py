@@ -25,8 +25,8 @@ class Extent(NamedTuple):
 
 Extents = tuple[Extent, ...]
 
-_ESCAPE = re.compile(rb"\x00\xff|\xff\x00")
-_STRING = re.compile(rb"\x00((?:[^\x00\xff]|\x00\xff|\xff\x00)*)\x00\x01", re.DOTALL)
+_ESCAPE = rb"\x00\xff|\xff\x00"
+_STRING = rb"\x00((?:[^\x00\xff]|\x00\xff|\xff\x00)*)\x00\x01"
 
 
 def encode_slice_key(name: bytes, extents: Extents) -> bytes:
@@ -49,10 +49,10 @@ def decode_slice_key(key: bytes) -> tuple[bytes, Extents]:
     >>> decode_slice_key(encode_slice_key(b"p", (Extent(1000, 64),)))
     (b'p', (Extent(start=1000, length=64),))
     """
-    string = _STRING.match(key)
+    string = re.match(_STRING, key, re.DOTALL)
     if not string:
         raise CorruptError("the key of a slice is damaged")
-    name = _ESCAPE.sub(lambda found: found[0][:1], string[1])
+    name = re.sub(_ESCAPE, lambda found: found[0][:1], string[1])
     at = string.end()
     size = key[at] if at < len(key) else 9
     rank = int.from_bytes(key[at + 1 : at + 1 + size], "big")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_PARAMETER = re.compile(r"`(\w+)=([^`]*)`")
+_PARAMETER = r"`(\w+)=([^`]*)`"
 # Where the flag is not called as the parameter is, or there are several.
 _FLAGS = {"layout": "--from"}
 _ANY = {  # the same, where any value will do
@@ -26,7 +26,7 @@ def with_flags(message: str) -> str:
     >>> with_flags("run it alone: `cell='rnn/lstm_cell'`, or without `peepholes=False`")
     'run it alone: --cell rnn/lstm_cell, or without --no-peepholes'
     """
-    return _PARAMETER.sub(_flag, message)
+    return re.sub(_PARAMETER, _flag, message)
 
 
 def _flag(parameter: re.Match[str]) -> str:

@@ -250,7 +250,7 @@ def _find(path: str, expected: str, header: bool | None) -> _Found:
     content = identify.identify(source)
     table = BY_KEY["csv"]
     if content is table.content or (
-        content is identify.UNKNOWN and table.names.fullmatch(base)  # not in UTF-8
+        content is identify.UNKNOWN and table.is_named(base)  # not in UTF-8
     ):
         return _find_in_table(source, place, header)
     kind = next((BY_KEY[key] for key in _ARRAYS if BY_KEY[key].content is content), None)

@@ -42,7 +42,7 @@ class StateKind(NamedTuple):
     Attributes:
         key: its short name, such as "npz".
         words: for people.
-        names: what the names of such files look like.
+        endings: patterns of what the names of such files end with.
         content: what their bytes look like; None for checkpoints, which are many files.
         module: what reads and writes them.
         suffix: for names that are made up.
@@ -51,33 +51,27 @@ class StateKind(NamedTuple):
 
     key: str
     words: str
-    names: re.Pattern[str]
+    endings: str
     content: Kind | None
     module: str
     suffix: str
     piped: bool = False
 
-
-def _named(*endings: str) -> re.Pattern[str]:
-    return re.compile(rf".*(?:{'|'.join(endings)})", re.IGNORECASE | re.DOTALL)
+    def is_named(self, path: str) -> bool:
+        """Whether a name is that of such a file."""
+        return re.fullmatch(f".*(?:{self.endings})", path, re.IGNORECASE | re.DOTALL) is not None
 
 
 KINDS = (
-    StateKind("npy", "a NumPy array", _named(r"\.npy"), identify.NPY, "npy", ".npy", True),
-    StateKind(
-        "npz", "an archive of NumPy arrays", _named(r"\.npz"), identify.NPZ, "npz", ".npz", True
-    ),
-    StateKind("h5", "an HDF5 file", _named(r"\.h5", r"\.hdf5?"), identify.HDF5, "hdf5", ".h5"),
-    StateKind(
-        "pkl", "a Python pickle", _named(r"\.pkl", r"\.pickle"), identify.PICKLE, "pickles", ".pkl"
-    ),
-    StateKind(
-        "csv", "a table as text", _named(r"\.csv", r"\.tsv"), identify.TEXT, "csv_file", ".csv"
-    ),
+    StateKind("npy", "a NumPy array", r"\.npy", identify.NPY, "npy", ".npy", True),
+    StateKind("npz", "an archive of NumPy arrays", r"\.npz", identify.NPZ, "npz", ".npz", True),
+    StateKind("h5", "an HDF5 file", r"\.h5|\.hdf5?", identify.HDF5, "hdf5", ".h5"),
+    StateKind("pkl", "a Python pickle", r"\.pkl|\.pickle", identify.PICKLE, "pickles", ".pkl"),
+    StateKind("csv", "a table as text", r"\.csv|\.tsv", identify.TEXT, "csv_file", ".csv"),
     StateKind(
         "ckpt",
         "a TensorFlow checkpoint",
-        _named(r"\.ckpt(-\d+)?", r"\.index"),
+        r"\.ckpt(-\d+)?|\.index",
         None,
         "tensors",
         ".ckpt",
@@ -94,7 +88,7 @@ def kind_by_name(path: str, key: str | None = None) -> StateKind:
     """
     if key is not None:
         return BY_KEY[key]
-    kind = next((kind for kind in KINDS if kind.names.fullmatch(path)), None)
+    kind = next((kind for kind in KINDS if kind.is_named(path)), None)
     if kind is None:
         raise LstmstateError(
             "its name does not say what to write",
@@ -128,7 +122,7 @@ def kind_of(source: ByteSource) -> StateKind | None:
     content = identify.identify(source)
     if content not in (identify.TEXT, identify.UNKNOWN):
         return next((kind for kind in KINDS if kind.content is content), None)
-    by_name = next((kind for kind in KINDS if kind.names.fullmatch(source.path)), None)
+    by_name = next((kind for kind in KINDS if kind.is_named(source.path)), None)
     if by_name in (BY_KEY["csv"], BY_KEY["pkl"]):
         return by_name
     from lstmstate.state.pickled import looks_like_pickle
