@@ -20,10 +20,8 @@ _BEFORE = (
     "lstm rnn init initial last final saved keep kept prev previous current zero states state"
 ).split()
 _ROLE = "|".join(f"(?P<{role}>{words})" for role, words in _WORDS.items())
-_PLAIN = re.compile(
-    rf"(?P<before>(?:(?:{'|'.join(_BEFORE)})_?(?:\d+_)?)*)(?:{_ROLE})(?P<number>_?\d+)?"
-)
-_ANY = re.compile(rf"(?P<before>(?:.*_)?)(?:{_ROLE})(?P<number>_?\d+)?")
+_PLAIN = rf"(?P<plain>(?:(?:{'|'.join(_BEFORE)})_?(?:\d+_)?)*)"
+_NAME = re.compile(rf"(?P<before>{_PLAIN}|(?:.*_)?)(?:{_ROLE})(?P<number>_?\d+)?")
 _DIGITS = re.compile(r"\d+")
 _LONGEST = 64  # a name that says what it means says it in a word or two
 
@@ -59,16 +57,14 @@ def parse(path: str) -> StateName | None:
     scope, slash, leaf = path.removesuffix(":0").rpartition("/")
     if len(leaf) > _LONGEST:
         return None
-    for pattern in (_PLAIN, _ANY):
-        match = pattern.fullmatch(leaf.lower())
-        if match is None:
-            continue
-        numbers = _DIGITS.findall(match["before"] + (match["number"] or ""))
-        return StateName(
-            scope,
-            next(role for role in _WORDS if match[role]),
-            numbers[0] if len(numbers) == 1 else "",
-            f"{scope}{slash}{leaf[: match.end('before')]}{match['number'] or ''}",
-            pattern is _PLAIN and len(numbers) < 2,
-        )
-    return None
+    match = _NAME.fullmatch(leaf.lower())
+    if match is None:
+        return None
+    numbers = _DIGITS.findall(match["before"] + (match["number"] or ""))
+    return StateName(
+        scope,
+        next(role for role in _WORDS if match[role]),
+        numbers[0] if len(numbers) == 1 else "",
+        f"{scope}{slash}{leaf[: match.end('before')]}{match['number'] or ''}",
+        match["plain"] is not None and len(numbers) < 2,
+    )
