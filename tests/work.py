@@ -5,6 +5,7 @@ Unlike a time, both are the same on every machine, whatever else runs there.
 
 from __future__ import annotations
 
+import math
 import sys
 import tracemalloc
 from collections.abc import Iterator
@@ -16,18 +17,29 @@ from typing import Any
 import lstmstate
 
 MIB = 1 << 20
+
+
+class Lines:
+    """How many lines of the package were executed."""
+
+    count = 0
+
+
 PACKAGE = str(Path(lstmstate.__file__).parent)
 
 
 @contextmanager
-def few_lines(most: int) -> Iterator[None]:
-    """Stop a block that executes more lines of the package than this, with an AssertionError."""
-    count = 0
+def few_lines(most: float = math.inf) -> Iterator[Lines]:
+    """Count the lines of the package that a block executes; stop it, with an AssertionError.
+
+    Args:
+        most: the most lines that it may execute.
+    """
+    lines = Lines()
 
     def in_package(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal count
-        count += event == "line"
-        if count > most:
+        lines.count += event == "line"
+        if lines.count > most:
             raise AssertionError(f"more than {most} lines were executed")
         return in_package
 
@@ -37,10 +49,10 @@ def few_lines(most: int) -> Iterator[None]:
     before = sys.gettrace()
     sys.settrace(anywhere)
     try:
-        yield
+        yield lines
     finally:
         sys.settrace(before)
-    assert count <= most  # also where the error was suppressed
+    assert lines.count <= most  # also where the error was suppressed
 
 
 def graph_lines(nodes: int) -> int:

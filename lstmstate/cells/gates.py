@@ -184,15 +184,15 @@ def _squashed(graph: Graph, split: Node, port: int) -> list[Node]:
         node, wanted = queue.pop(0)
         for edge in graph.edges(node.name):
             graph.spend()
-            if (wanted >= 0 and edge.port != wanted) or edge.node.name in seen:
+            user = edge.node
+            if (wanted >= 0 and edge.port != wanted) or user.name in seen:
                 continue
-            seen.add(edge.node.name)
-            if edge.node.op in trace.ACTIVATIONS:
-                found.append(edge.node)
-            elif edge.node.op in passing and (
-                edge.node.op != "Mul" or normalises(graph, edge.node, node)
-            ):
-                queue.append((edge.node, -1))
+            if user.op in trace.ACTIVATIONS:
+                seen.add(user.name)
+                found.append(user)
+            elif user.op in passing and (user.op != "Mul" or normalises(graph, user, node)):
+                seen.add(user.name)
+                queue.append((user, -1))
     return found or [split]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
@@ -27,16 +27,39 @@ class Joined(NamedTuple):
     is_m: bool
 
 
-def joined(scope: Scope, chain: Chain) -> list[Joined]:
-    """Return what the graph joins of the steps of a chain, each once; m comes first."""
+Values = tuple[Tensor, ...]
+
+
+def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[Values]]:
+    """Return for each chain what the graph joins of as many values, the last of its states."""
+    owners: dict[str, dict[int, None]] = {}
+    counts: set[int] = set()
+    for at, chain in enumerate(chains):
+        counts.add(len(chain.x))
+        for tensor in (*chain.c, *chain.m):
+            owners.setdefault(tensor.node, {})[at] = None
+    found: list[list[Values]] = [[] for _ in chains]
+    for node in scope.nodes.values() if chains else ():
+        values = _values(scope.nodes, node) if node.op in _JOINS else ()
+        if len(values) not in counts or (len(values) == 1 and node.op != "Pack"):
+            continue
+        states = _states(scope.nodes, values[-1], owners)
+        for at in {at: None for name in states for at in owners[name]}:
+            if len(values) == len(chains[at].x):
+                found[at].append(values)
+    return found
+
+
+def joined(scope: Scope, chain: Chain, some: Iterable[Values]) -> list[Joined]:
+    """Return what the graph joins of the steps of a chain, each once; m comes first.
+
+    Args:
+        some: what may be it; see `joins`.
+    """
     number = {tensor.node: at for states in (chain.c, chain.m) for at, tensor in enumerate(states)}
     steps = chain.m[1:]
-    count = len(steps)
-    found: dict[tuple[Tensor, ...], Joined] = {}
-    for node in scope.nodes.values():
-        values = _values(scope.nodes, node) if node.op in _JOINS else ()
-        if len(values) != count or (count == 1 and node.op != "Pack"):
-            continue
+    found: dict[Values, Joined] = {}
+    for values in some:
         if values in (steps, steps[::-1]):
             found[values] = Joined(values, is_m=True)
         elif _are_steps(scope.nodes, values, number):
@@ -67,7 +90,7 @@ def _are_steps(
     """Whether each value comes from the state of its step, old or new, and from no later one."""
     last: list[int] = []
     for value in values:
-        found = max(_states(nodes, value, number), default=None)
+        found = max((number[name] for name in _states(nodes, value, number)), default=None)
         if found is None or (last and abs(found - last[-1]) != 1):
             return False
         last.append(found)
@@ -75,20 +98,20 @@ def _are_steps(
     return abs(first - end) == len(values) - 1 and len(set(last)) == len(last)
 
 
-def _states(nodes: Mapping[str, Node], tensor: Tensor, number: Mapping[str, int]) -> Iterator[int]:
-    """Yield the numbers of the states that a value is made of; none where they are far."""
+def _states(nodes: Mapping[str, Node], tensor: Tensor, among: Container[str]) -> set[str]:
+    """Return the nodes of the states that a value is made of; none where they are far."""
     queue, seen = [tensor.node], {tensor.node}
-    found: set[int] = set()
+    found: set[str] = set()
     while queue:
         if len(seen) > _FAR:
-            return
+            return set()
         name = queue.pop()
-        if name in number:
-            found.add(number[name])
+        if name in among:
+            found.add(name)
             continue
         node = nodes.get(name)
         for one in data_inputs(node) if node is not None and node.op not in VARIABLE_OPS else []:
             if one.node not in seen:
                 seen.add(one.node)
                 queue.append(one.node)
-    yield from found
+    return found

@@ -18,7 +18,7 @@ from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
 from lstmstate.recurrence.front import Front, by_place, front_of, origins, tail_of
-from lstmstate.recurrence.joined import joined
+from lstmstate.recurrence.joined import Values, joined, joins
 from lstmstate.recurrence.loop import (
     LoopRecurrence,
     SequenceInput,
@@ -555,7 +555,8 @@ def _chains(
     probe: Probe, names: Mapping[str, str], wired: Iterable[Wired], others: list[str]
 ) -> Iterator[_Draft]:
     """Yield the chains of steps that a graph repeats."""
-    for chain in chains(probe.scope, wired):
+    every = chains(probe.scope, wired)
+    for chain, some in zip(every, joins(probe.scope, every), strict=True):
         try:
             shapes = _first_states(probe, chain)
         except LstmstateError as error:
@@ -579,7 +580,7 @@ def _chains(
         name, is_known = _name(chain.kernels, names)
         cell = Cell(name, ports[0], ports[1], chain.scope, is_known)
         ends = tuple(tensor.node for states in (chain.c, chain.m) for tensor in states[1:])
-        output = _packed(probe.scope, chain)
+        output = _packed(probe.scope, chain, some)
         fronts = tuple(front_of(probe.scope.nodes, x) for x in chain.x)
         steps = len(chain.x)
         yield _Draft(chain.scope, (cell,), chain.x, fronts, (), ends, output, steps, is_chain=True)
@@ -594,9 +595,13 @@ def _first_states(probe: Probe, chain: Chain) -> list[Any]:
         return probe.with_open(len(chain.x)).values(wanted)
 
 
-def _packed(scope: Scope, chain: Chain) -> Output:
-    """Return what the graph joins of the steps of a chain: m where it does not join another."""
-    found = joined(scope, chain)
+def _packed(scope: Scope, chain: Chain, some: Iterable[Values]) -> Output:
+    """Return what the graph joins of the steps of a chain: m where it does not join another.
+
+    Args:
+        some: what may be it.
+    """
+    found = joined(scope, chain, some)
     if not found:
         return Output(chain.m[1:], (), 0, is_m=True, is_own=False, is_apart=True)
     values, is_m = found[0]

@@ -1,0 +1,206 @@
+"""Graphs of very many operations: the work grows as they do, and no faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import BundleBuilder, const, fixed32, meta_graph, node, number, tensor, text
+from builders import shape_proto as sizes
+from work import few_lines
+
+import lstmstate
+from lstmstate.opened import LSTMCheckpoint
+from lstmstate.recurrence.network import Recurrence, last_ones
+
+FLOAT, INT32 = 1, 3
+INPUTS, UNITS = 3, 2
+KERNEL, BIAS = "rnn/lstm_cell/kernel", "rnn/lstm_cell/bias"
+# Twice the graph takes twice the lines, and what is done once for any graph.
+MOST_GROWTH = 2.2
+
+
+def placeholder(name: str, *shape: int) -> bytes:
+    return node(name, "Placeholder", dtype=number(6, FLOAT), shape=text(7, sizes(shape)))
+
+
+def shared() -> list[bytes]:
+    """The weights and constants of all steps."""
+    return [
+        node(KERNEL, "VariableV2", shape=text(7, sizes([INPUTS + UNITS, 4 * UNITS]))),
+        node(BIAS, "VariableV2", shape=text(7, sizes([4 * UNITS]))),
+        const("axis", tensor(INT32, [], number(7, 1))),
+        const("one", tensor(FLOAT, [], fixed32(5, 0x3F800000))),
+    ]
+
+
+def step(at: str, x: str, c: str, m: str) -> list[bytes]:
+    """One step of a cell, with operations behind it that nobody runs, as gradients are."""
+    return [
+        node(f"{at}/xm", "ConcatV2", [x, m, "axis"]),
+        node(f"{at}/product", "MatMul", [f"{at}/xm", KERNEL]),
+        node(f"{at}/sum", "BiasAdd", [f"{at}/product", BIAS]),
+        node(f"{at}/gates", "Split", ["axis", f"{at}/sum"], num_split=number(3, 4)),
+        node(f"{at}/f", "Add", [f"{at}/gates:2", "one"]),
+        node(f"{at}/sigmoid_f", "Sigmoid", [f"{at}/f"]),
+        node(f"{at}/kept", "Mul", [c, f"{at}/sigmoid_f"]),
+        node(f"{at}/sigmoid_i", "Sigmoid", [f"{at}/gates"]),
+        node(f"{at}/tanh_j", "Tanh", [f"{at}/gates:1"]),
+        node(f"{at}/new", "Mul", [f"{at}/sigmoid_i", f"{at}/tanh_j"]),
+        node(f"{at}/c", "Add", [f"{at}/kept", f"{at}/new"]),
+        node(f"{at}/tanh_c", "Tanh", [f"{at}/c"]),
+        node(f"{at}/sigmoid_o", "Sigmoid", [f"{at}/gates:3"]),
+        node(f"{at}/m", "Mul", [f"{at}/tanh_c", f"{at}/sigmoid_o"]),
+        *(
+            node(f"{at}/gradient_{name}", op, [f"{at}/{name}", f"{at}/{name}"])
+            for name, op in (("sigmoid_o", "SigmoidGrad"), ("tanh_c", "TanhGrad"), ("m", "Mul"))
+        ),
+    ]
+
+
+def unrolled(steps: int) -> list[bytes]:
+    """One cell over many steps, whose outputs one operation takes."""
+    nodes = [*shared(), placeholder("x", -1, steps, INPUTS)]
+    nodes += [placeholder(name, -1, UNITS) for name in ("c", "m")]
+    nodes += [node("xs", "Unpack", ["x"], num=number(3, steps), axis=number(3, 1))]
+    c, m = "c", "m"
+    for at in range(steps):
+        nodes += step(f"step_{at}", f"xs:{at}", c, m)
+        c, m = f"step_{at}/c", f"step_{at}/m"
+    outputs = [f"step_{at}/m" for at in range(steps)]
+    return [*nodes, node("outputs", "Pack", outputs, axis=number(3, 1))]
+
+
+def apart(uses: int) -> list[bytes]:
+    """One cell in many places, each a step of its own, all from the same state."""
+    nodes = [*shared(), *(placeholder(name, -1, UNITS) for name in ("c", "m"))]
+    for at in range(uses):
+        nodes += [placeholder(f"x_{at}", -1, 1, INPUTS)]
+        nodes += [node(f"xs_{at}", "Unpack", [f"x_{at}"], num=number(3, 1), axis=number(3, 1))]
+        nodes += step(f"step_{at}", f"xs_{at}", "c", "m")
+    return nodes
+
+
+def behind(count: int) -> list[bytes]:
+    """One step, and a long chain of operations behind it."""
+    nodes = [*unrolled(1), node("chain_0", "Tanh", ["step_0/m"])]
+    return nodes + [node(f"chain_{at}", "Tanh", [f"chain_{at - 1}"]) for at in range(1, count)]
+
+
+def fan(count: int) -> list[bytes]:
+    """One step, whose weights, gates and states very many operations watch."""
+    taken = (KERNEL, "step_0/gates:2", "step_0/c", "step_0/m")
+    users = [
+        node(f"user_{at}", "HistogramSummary", [taken[at % len(taken)]]) for at in range(count)
+    ]
+    return [*unrolled(1), *users]
+
+
+def written(folder: Path, nodes: list[bytes]) -> str:
+    random = np.random.default_rng(1)
+    bundle = BundleBuilder()
+    bundle.add(KERNEL, random.standard_normal((INPUTS + UNITS, 4 * UNITS)).astype(np.float32))
+    bundle.add(BIAS, random.standard_normal(4 * UNITS).astype(np.float32))
+    path = bundle.write(folder / "m")
+    Path(f"{path}.meta").write_bytes(meta_graph(*nodes, producer=100))
+    return path
+
+
+def recognised(ckpt: LSTMCheckpoint) -> None:
+    assert [cell.num_units for cell in ckpt.cells.values()] == [UNITS]
+    assert ckpt.states == []
+
+
+def with_networks(ckpt: LSTMCheckpoint) -> None:
+    recognised(ckpt)
+    assert ckpt.model is not None
+    assert ckpt.model.networks, ckpt.model.refused
+
+
+def confirmed(ckpt: LSTMCheckpoint) -> None:
+    assert ckpt.network().load().confirmed
+
+
+@pytest.mark.parametrize(
+    ("graph", "few", "work"),
+    [
+        (unrolled, 40, recognised),
+        (unrolled, 40, with_networks),
+        (unrolled, 20, confirmed),
+        (apart, 30, recognised),
+        (apart, 30, with_networks),
+        (behind, 1500, with_networks),
+        (fan, 1500, with_networks),
+    ],
+)
+def test_twice_the_graph_takes_twice_the_work(
+    graph: Callable[[int], list[bytes]],
+    few: int,
+    work: Callable[[LSTMCheckpoint], None],
+    tmp_path: Path,
+) -> None:
+    def lines(size: int) -> int:
+        (folder := tmp_path / str(size)).mkdir()
+        path = written(folder, graph(size))
+        with few_lines() as found:
+            work(lstmstate.open_checkpoint(path))
+        return found.count
+
+    lines(few // 2)  # what is computed once for all graphs
+    assert lines(2 * few) < MOST_GROWTH * lines(few)
+
+
+def test_a_cell_of_many_steps_gives_the_numbers_of_its_graph(tmp_path: Path) -> None:
+    network = lstmstate.open_checkpoint(written(tmp_path, unrolled(90))).network()
+    x = np.random.default_rng(0).standard_normal((4, 90, INPUTS))
+    ours, _ = network.run(x)
+    theirs, _ = network.run(x, engine="graph")
+    assert network.load().confirmed
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_long_sequence_of_a_fixed_length_is_not_squared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch is open next to many steps: no array has as many rows as steps."""
+    monkeypatch.setattr("lstmstate.recurrence.probe._LARGEST", 4 * 60 * INPUTS)
+    ckpt = lstmstate.open_checkpoint(written(tmp_path, unrolled(60)))
+    assert ckpt.model is not None
+    assert [one.steps for one in ckpt.model.networks] == [60], ckpt.model.refused
+
+
+def recurrences(layers: int) -> Iterator[Recurrence]:
+    """Layers of two directions, each of which reads both of the layer before."""
+    for at in range(2 * layers):
+        before = frozenset({at - at % 2 - 2, at - at % 2 - 1}) if at > 1 else frozenset()
+        yield Recurrence._make([None] * len(Recurrence._fields))._replace(  # type: ignore[arg-type]
+            before=before, fronts=()
+        )
+
+
+def test_layers_of_two_directions_are_ordered_once(tmp_path: Path) -> None:
+    from lstmstate.recurrence.network import _levels
+
+    every = list(recurrences(60))
+    with few_lines(10_000):
+        levels = _levels(every, [118, 119])
+    assert [levels[at] for at in (0, 1, 117, 118)] == [59, 59, 1, 0]
+
+
+def test_the_last_recurrences_are_found_without_comparing_all_of_them() -> None:
+    from lstmstate.graph.loops import Tensor
+    from lstmstate.recurrence.front import Front
+
+    def every(count: int) -> list[Recurrence]:
+        (one,) = list(recurrences(1))[:1]
+        fronts = [Front(Tensor(f"x_{at // 2}"), False, bool(at % 2)) for at in range(count)]
+        return [one._replace(fronts=(front,)) for front in fronts]
+
+    assert last_ones(every(4)) == [(0, 1), (2, 3)]
+    with few_lines() as few:
+        last_ones(every(200))
+    with few_lines() as many:
+        last_ones(every(400))
+    assert many.count < MOST_GROWTH * few.count
