@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ Values = tuple[Tensor, ...]
 
 
 def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[Values]]:
-    """Return for each chain what the graph joins of as many values, the last of its states."""
+    """Return for each chain what the graph joins of as many values, the last near its states."""
     owners: dict[str, dict[int, None]] = {}
     counts: set[int] = set()
     for at, chain in enumerate(chains):
@@ -43,10 +44,26 @@ def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[Values]]:
         values = _values(scope.nodes, node) if node.op in _JOINS else ()
         if len(values) not in counts or (len(values) == 1 and node.op != "Pack"):
             continue
-        states = _states(scope.nodes, values[-1], owners)
-        for at in {at: None for name in states for at in owners[name]}:
+        for at in _owners_near(scope.nodes, values[-1], owners):
             if len(values) == len(chains[at].x):
                 found[at].append(values)
+    return found
+
+
+def _owners_near(
+    nodes: Mapping[str, Node], tensor: Tensor, owners: Mapping[str, Mapping[int, None]]
+) -> dict[int, None]:
+    """Return the chains whose states a value may be made of, those behind others among them."""
+    queue, seen = deque([tensor.node]), {tensor.node}
+    found: dict[int, None] = {}
+    while queue and len(seen) <= 2 * _FAR:
+        name = queue.popleft()
+        found |= owners.get(name, {})
+        node = nodes.get(name)
+        for one in data_inputs(node) if node is not None and node.op not in VARIABLE_OPS else []:
+            if one.node not in seen:
+                seen.add(one.node)
+                queue.append(one.node)
     return found
 
 
