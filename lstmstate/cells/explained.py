@@ -65,7 +65,7 @@ _OF_FAMILY: dict[str, dict[str, frozenset[str]]] = {
 }
 
 
-class _Place(NamedTuple):
+class _Place:
     """A place in a step.
 
     Attributes:
@@ -74,9 +74,10 @@ class _Place(NamedTuple):
         options: those that are read there.
     """
 
-    kind: str
-    words: str
-    options: tuple[str, ...] = ()
+    def __init__(self, kind: str, words: str, options: tuple[str, ...] = ()) -> None:
+        self.kind = kind
+        self.words = words
+        self.options = options
 
 
 _C = _Place("state", "c", ("cell_clip",))
@@ -94,7 +95,7 @@ _GATES = {
     "o": _Place("gate", "the output gate", ("recurrent_activation",)),
     "j": _Place("gate", "the new input", ("activation",)),
 }
-_SQUASHED = _OUT._replace(words="c")
+_SQUASHED = _Place("out", "c", _OUT.options)
 # Before they are squashed, and all side by side before they are cut apart.
 _SUMS = {
     place.words: _Place("sum", place.words, ("forget_bias",) if gate == "f" else ())
@@ -346,7 +347,7 @@ class _Walk:
     def _apart(self, m: Node) -> tuple[_Way, _Way]:
         """Return what a product is of, the new c and the output gate."""
         out, gate = self._operands(m)[:2]
-        if self._distance(gate) < self._distance(out):
+        if self._is_nearer(gate, out):
             out, gate = gate, out
         return (_OUT, out), (_GATES["o"], gate)
 
@@ -369,16 +370,17 @@ class _Walk:
                 return function.function
         return None
 
-    def _distance(self, start: Node) -> int:
-        """Return how many nodes lie between a value and the new c that it is made of."""
-        level, seen = [start], {start.name}
-        for steps in range(_NEAR):
-            if any(self._halves.get(node.name) == "c" for node in level):
-                return steps
-            before = [node for one in level for node in self._operands(one)]
-            level = [node for node in before if node.name not in seen]
-            seen.update(node.name for node in level)
-        return _NEAR
+    def _is_nearer(self, first: Node, second: Node) -> bool:
+        """Whether a value is made of the new c over fewer nodes than another one."""
+        levels, seen = [[first], [second]], {first.name, second.name}
+        for _ in range(_NEAR):
+            for at, level in enumerate(levels):
+                if any(self._halves.get(node.name) == "c" for node in level):
+                    return at == 0
+                before = [node for one in level for node in self._operands(one)]
+                levels[at] = [node for node in before if node.name not in seen]
+                seen.update(node.name for node in levels[at])
+        return False
 
     # ---- the walk
 

@@ -83,9 +83,9 @@ def _fed_stacks(cells: Mapping[str, Cell], fed: Mapping[str, str]) -> Iterator[S
         while len(after.get(chain[-1], ())) == 1:
             chain += after[chain[-1]]
         if len(chain) > 1:
-            layers = [(cells[name],) for name in chain]
+            layers = tuple((cells[name],) for name in chain)
             shared = names.common_scope([f"{name}/" for name in chain])
-            yield Stack(shared or first, _numbered(layers), _flat(layers))
+            yield Stack(shared or first, layers, _flat(layers))
 
 
 def together(stacks: Sequence[Stack]) -> list[tuple[Stack, ...]]:
