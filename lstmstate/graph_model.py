@@ -159,8 +159,13 @@ class GraphModel:
         wanted = sorted(cells)
         return [one for one in self.networks if sorted(c.name for c in one.cells) == wanted]
 
-    def parts_of(self, cells: Iterable[str]) -> list[GraphNetwork]:
-        """Return the recurrences of these cells and no other, where they are part of a network."""
+    def parts_of(self, cells: Iterable[str], *, is_reversed: bool = False) -> list[GraphNetwork]:
+        """Return the recurrences of these cells and no other, where they are part of a network.
+
+        Args:
+            is_reversed: whether those that begin at the end of a sequence are asked for: a cell
+                by itself begins at its start.
+        """
         from lstmstate.recurrence.network import network_of
 
         wanted = sorted(cells)
@@ -169,7 +174,13 @@ class GraphModel:
             if sorted(cell.name for cell in one.cells) == wanted:
                 with suppress(LstmstateError):
                     parts.append(network_of(self.recurrences, [at], alone=True))
-        return parts
+        return [part for part in parts if part.is_reversed == is_reversed]
+
+    def not_stepped(self, cells: Iterable[str]) -> str:
+        """Return why there is no network of some cells."""
+        if self.parts_of(cells, is_reversed=True):
+            return "the graph steps these cells from the end of a sequence, and only with others"
+        return "; ".join(self.refused[:3]) or "the graph does not step these cells"
 
     def _are_alike(
         self, found: Sequence[GraphNetwork], feeds: Mapping[str, Any] | None
@@ -267,6 +278,8 @@ class GraphModel:
         found: Sequence[GraphNetwork],
         feeds: Mapping[str, Any] | None = None,
         runner: Runner | None = None,
+        *,
+        is_turned: bool = False,
     ) -> Confirmation:
         """Return whether the graph gives what a recognised network computes.
 
@@ -274,17 +287,19 @@ class GraphModel:
             found: the graph's networks that have its cells: all of them have to agree.
             feeds: values for placeholders other than x and the state.
             runner: the recognised network, where it is ready to run already.
+            is_turned: whether the graph begins at the end of the sequence, and the network does
+                not.
         """
         if not found:
-            reason = "; ".join(self.refused[:3]) or "the graph does not step these cells"
-            return Confirmation(None, reason)
+            return Confirmation(None, self.not_stepped(cell.name for cell in network.cells))
         problems = []
         left_out = []
         ours = _exact(network, runner)
         for one in found:
             try:
                 theirs = self.runner(one, feeds, exact=True)
-                problem = _differ(_differing(network, ours, one, theirs)) or one.causes
+                differing = _differing(network, ours, one, theirs, is_turned=is_turned)
+                problem = _differ(differing) or one.causes
             except LstmstateError as error:
                 return Confirmation(None, str(error))
             left_out.append(theirs.notes)
@@ -345,9 +360,14 @@ def _exact(network: Network, runner: Runner | None = None) -> Runner:
 
 
 def _differing(
-    network: Network, ours: Runner, graph: GraphNetwork, runner: GraphRunner
+    network: Network,
+    ours: Runner,
+    graph: GraphNetwork,
+    runner: GraphRunner,
+    *,
+    is_turned: bool = False,
 ) -> list[str]:
-    """Return the states and outputs in which a network and the graph differ.
+    """Return the states and outputs in which a network and the graph differ; see `confirm`.
 
     Args:
         ours: the network, ready to run in float64.
@@ -364,7 +384,7 @@ def _differing(
         return ["the widths of the input"]
     names = [printable(cell.name) or "the cell" for cell in network.cells]
     labels = [f"{half} of {name}" for name in names for half in "cm"] + ["the outputs"]
-    compare = _whole if graph.is_reversed else _step_by_step
+    compare = _turned if is_turned else _whole if graph.is_reversed else _step_by_step
     found: dict[str, None] = {}
     for x, states in _trials(graph):
         with np.errstate(all="ignore"), blas.one_thread():  # the products are of a few rows
@@ -381,11 +401,29 @@ def _whole(
     ours: Runner, runner: GraphRunner, x: Array, states: list[Pair], order: Sequence[int]
 ) -> list[tuple[Array, Array]]:
     """Return the last states and the outputs of both, each from its own states."""
+    return _from_end_to_end(ours, runner, x, states, order, 1)
+
+
+def _turned(
+    ours: Runner, runner: GraphRunner, x: Array, states: list[Pair], order: Sequence[int]
+) -> list[tuple[Array, Array]]:
+    """Return the last states and the outputs of both, where ours begins at the other end."""
+    return _from_end_to_end(ours, runner, x, states, order, -1)
+
+
+def _from_end_to_end(
+    ours: Runner,
+    runner: GraphRunner,
+    x: Array,
+    states: list[Pair],
+    order: Sequence[int],
+    way: int,
+) -> list[tuple[Array, Array]]:
     theirs = runner.run(x, states)
-    ran = ours.run(x, [states[at] for at in order])
+    ran = ours.run(x[::way], [states[at] for at in order])
     halves = [half for pair in ran.states for half in pair]
     others = [half for at in order for half in theirs.states[at]]
-    return [*zip(halves, others, strict=True), (ran.outputs, theirs.outputs)]
+    return [*zip(halves, others, strict=True), (ran.outputs[::way], theirs.outputs)]
 
 
 def _step_by_step(

@@ -232,6 +232,9 @@ class LSTMNetwork:
     ) -> Confirmation:
         """Return whether the graph confirms cells that are part of one of its networks."""
         names = [cell.name for cell in self.route.cells]
+        backward = model.parts_of(names, is_reversed=True)
+        if backward:
+            return model.confirm(loaded.cells, backward, is_turned=True)
         for around in model.networks_around(names):
             try:
                 whole = LSTMNetwork(model.route(around), self._origin, around)
@@ -351,7 +354,7 @@ class LSTMNetwork:
         if model is None:
             raise UnsupportedError("there is no graph next to the checkpoint")
         if not networks:
-            why = "; ".join(model.refused[:3]) or "the graph does not step these cells"
+            why = model.not_stepped(cell.name for cell in self.route.cells)
             raise UnsupportedError(f"the graph's own step cannot be run: {why}")
         unused = [f"`{name}=...`" for name in given if name != ASSUME_DEFAULTS]
         if unused:

@@ -634,14 +634,22 @@ def test_a_cell_of_a_network_is_confirmed_by_its_own_loop(tmp_path: Path) -> Non
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             low, _ = tf.nn.dynamic_rnn(cell(INPUTS), x, dtype=tf.float32, scope="low")
-            return tf.nn.dynamic_rnn(cell(UNITS), low + x, initial_state=state, scope="high")
+            back, _ = tf.nn.dynamic_rnn(
+                cell(INPUTS), tf.reverse(low, [1]), dtype=tf.float32, scope="back"
+            )
+            above = low + tf.reverse(back, [1])
+            return tf.nn.dynamic_rnn(cell(UNITS), above, initial_state=state, scope="high")
 
     prefix, x, state, _ = saved(tmp_path, build)
     ckpt = lstmstate.open_checkpoint(prefix)
-    for name in ("low", "high"):
+    for name in ("low", "back", "high"):
         network = ckpt.network(cell=name)
         loaded = network.load()
         assert (loaded.engine, loaded.confirmed) == ("numpy", True)
+        if name == "back":  # by itself it begins at the start of a sequence
+            with pytest.raises(UnsupportedError, match="from the end of a sequence"):
+                network.load("graph")
+            continue
         given = state if name == "high" else None
         (one, _), (other, _) = (network.run(x, given, engine=e) for e in ("numpy", "graph"))
         np.testing.assert_allclose(one, other, atol=2e-6)

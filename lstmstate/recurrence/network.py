@@ -152,6 +152,7 @@ class Output(NamedTuple):
         is_m: whether it is the m of the last cell.
         is_own: whether the cell itself makes it, though it is not its m.
         is_apart: whether there is a tensor for each step, and not one for all.
+        array: the array that the loop itself writes, where the graph may reverse it behind.
     """
 
     tensors: tuple[Tensor, ...]
@@ -160,6 +161,14 @@ class Output(NamedTuple):
     is_m: bool
     is_own: bool
     is_apart: bool = False
+    array: Tensor | None = None
+
+    @property
+    def of_loop(self) -> Output:
+        """The same, in the order of the loop's steps."""
+        if self.array is None:
+            return self
+        return self._replace(tensors=(self.array,), time_axis=0)
 
 
 class Recurrence(NamedTuple):
@@ -565,8 +574,9 @@ def _fetched(
                 tail = tail_of(scope, Tensor(user.name))
                 if tail.reversed:
                     out = (tail.tensor,)
-                    return Output(out, place, int(tail.turned), is_m=is_m, is_own=is_own)
-    return Output((array,), place, 0, is_m=is_m, is_own=is_own)
+                    turned = int(tail.turned)
+                    return Output(out, place, turned, is_m=is_m, is_own=is_own, array=array)
+    return Output((array,), place, 0, is_m=is_m, is_own=is_own, array=array)
 
 
 # ---- operations that are a whole recurrence
@@ -871,7 +881,14 @@ def network_of(
     every = recurrences.found
     is_inner = alone and any(every[at].before for at in last)
     if alone:
-        every = tuple(one._replace(before=frozenset(), between=None) for one in every)
+        every = tuple(
+            one._replace(
+                before=frozenset(),
+                between=None,
+                output=one.output if one.is_reversed else one.output.of_loop,
+            )
+            for one in every
+        )
     ways = [_levels(every, [at]) for at in last]
     if len(ways) == 2 and ways[0].keys().isdisjoint(ways[1]):  # each direction is a way of its own
         ways.sort(key=lambda way: any(every[at].is_reversed for at in way))
