@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Network, Pair, Runner
     from lstmstate.recurrence.network import Cell as RecurrentCell
     from lstmstate.recurrence.network import GraphNetwork, Recurrence, Recurrences
+    from lstmstate.recurrence.start import Start
     from lstmstate.recurrence.variables import GraphVariables
 
 # What hands on a variable, and what only keeps it: saves, initialises, trains or watches it.
@@ -199,6 +200,28 @@ class GraphModel:
         from lstmstate.engines.graph_engine import GraphRunner
 
         return GraphRunner(network, self.variables, feeds, exact=exact)
+
+    def starts(
+        self,
+        cells: Iterable[str],
+        networks: Sequence[GraphNetwork],
+        feeds: Mapping[str, Any] | None = None,
+        batch: int | None = None,
+    ) -> list[Start]:
+        """Return what the graph begins some cells with, in each network that has them.
+
+        Args:
+            feeds: values for placeholders other than x and the state.
+            batch: how many rows x has; see `recurrence.start.start`.
+        """
+        from lstmstate.engines.graph_engine import fed_values
+        from lstmstate.recurrence.start import start
+
+        names = frozenset(cells)
+        return [
+            start(one, names, self.variables, fed_values(one.scope, feeds), batch)
+            for one in networks or self.networks_around(names)
+        ]
 
     def confirm(
         self,
@@ -402,7 +425,7 @@ def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
     stages: list[tuple[tuple[Cell, ...], ...]] = []
     before: Recurrence | None = None
     chains = [
-        tuple(known.get(cell.name) or _unrecognised(cell) for cell in one.cells)
+        tuple(_known(cell, known) or _unrecognised(cell) for cell in one.cells)
         for one in network.recurrences
     ]
     if network.backward_from is not None:
@@ -419,6 +442,13 @@ def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
     is_stack = len(names) > 1
     shared = common_scope([f"{name}/" for name in names])
     return Route(shared or names[0] if is_stack else names[0], tuple(stages), is_stack)
+
+
+def _known(cell: RecurrentCell, known: Mapping[str, Cell]) -> Cell | None:
+    """Return what is known of a cell by its name, or by that of its first use."""
+    name, _, _ = cell.name.partition("#")
+    found = known.get(cell.name) or known.get(name)
+    return None if found is None else found._replace(name=cell.name)
 
 
 def _unrecognised(cell: RecurrentCell) -> Cell:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -163,7 +163,22 @@ class LSTMCheckpoint:
 
     @cached_property
     def _origin(self) -> Origin:
-        return Origin(self._read, self.prefix, lambda: self.model, self._values.clear)
+        return Origin(
+            self._read, self.prefix, lambda: self.model, self._values.clear, self._stored_starts
+        )
+
+    def _stored_starts(self, cells: Collection[str]) -> list[str]:
+        """Return the variables from which the graph is seen to start some cells."""
+        stacks = {
+            stack.name
+            for stack in self._stacks
+            if any(cell.name in cells for layer in stack.layers for cell in layer)
+        }
+        return [
+            state.variable
+            for state in self.states
+            if state.is_start and (state.cell in cells or state.stack in stacks)
+        ]
 
     @cached_property
     def model(self) -> GraphModel | None:

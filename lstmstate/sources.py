@@ -81,8 +81,7 @@ def open_path(path: str, *, checksums: bool = True, header: bool | None = None) 
     base, place = split_place(path)
     place = place or None
     if base == STDIN or state_kind(base):
-        file = open_state_file(base, header=header)
-        return Opened(path, picked(file, place) if place else file)
+        return Opened(path, open_state_file(base, place, header=header))
     try:
         ckpt = open_checkpoint(base, checksums=checksums)
     except NotACheckpointError as error:

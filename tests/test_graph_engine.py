@@ -553,3 +553,73 @@ def test_directions_that_never_meet_follow_one_another(tmp_path: Path) -> None:
     assert [cell.name for cell in network.route.cells] == names
     assert [[len(chain) for chain in stage] for stage in network.route.stages] == [[2, 2]]
     assert network.load().confirmed
+
+
+def before_loop(change: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    return lambda tf, x, state: tf.nn.dynamic_rnn(
+        user_cell(tf, plain), change(tf, x), initial_state=state
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "problem"),
+    [
+        (before_loop(lambda tf, x: tf.cumsum(x, 1)), "not run in parts"),
+        (before_loop(lambda tf, x: tf.concat([x[:, 1:], x[:, :1]], 1)), "not run in parts"),
+        (counted(reset_late), "number of the step"),
+        (in_loop(zoneout), None),
+    ],
+)
+def test_a_graph_is_run_in_parts_only_where_that_gives_the_same(
+    build: Any, problem: str | None, tmp_path: Path
+) -> None:
+    prefix, x, state, expected = saved(tmp_path, build)
+    network = lstmstate.open_checkpoint(prefix).network()
+    parts = [x[:, :2], x[:, 2:]]
+    if problem is not None:
+        for run in (lambda: network.run_chunks(parts, state), lambda: network.step(x[:, 0], state)):
+            with warnings.catch_warnings(), pytest.raises(UnsupportedError, match=problem):
+                warnings.simplefilter("ignore")
+                run()
+        return
+    with pytest.warns(UserWarning, match="own step is run"):
+        ran = list(network.run_chunks(parts, state))
+    outputs = np.concatenate([part for part, _ in ran], 1)
+    np.testing.assert_allclose(outputs, expected[0], atol=2e-6)
+
+
+def test_c_of_every_layer_may_come_before_m_of_every_layer(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cells = [user_cell(tf, plain), user_cell(tf, plain)]
+        steps = tf.shape(x)[1]
+        given = tf.TensorArray(tf.float32, steps).unstack(tf.transpose(x, [1, 0, 2]))
+        made = tf.TensorArray(tf.float32, steps)
+
+        def body(number: Any, c: Any, c_2: Any, m: Any, m_2: Any, made: Any) -> Any:
+            below = given.read(number)
+            below.set_shape([None, INPUTS])
+            after = []
+            for layer, both in enumerate([(c, m), (c_2, m_2)]):
+                with tf.variable_scope(f"layer_{layer}"):
+                    below, last = cells[layer](below, tf.nn.rnn_cell.LSTMStateTuple(*both))
+                after.append(last)
+            return (
+                number + 1,
+                *(last.c for last in after),
+                *(last.h for last in after),
+                made.write(number, below),
+            )
+
+        zeros = [tf.zeros_like(state.c, name=name) for name in ("c_2", "m_2")]
+        carried = [0, state.c, zeros[0], state.h, zeros[1], made]
+        _, c, c_2, m, m_2, made = tf.while_loop(lambda number, *_: number < steps, body, carried)
+        return tf.transpose(made.stack(), [1, 0, 2]), [c, m, c_2, m_2]
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert loaded.confirmed
+    zeros = np.zeros_like(state.c)
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m), (zeros, zeros)])
+    found = [ran.outputs.swapaxes(0, 1), *(half for pair in ran.states for half in pair)]
+    for one, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, wanted, atol=2e-6)

@@ -55,6 +55,9 @@ READ = {
         table(",Unnamed: 0,0,1,2", index=True, rows=table("", index=True).splitlines()),
         [read_as(",Unnamed: 0,0,1,2"), INDEX],
     ),
+    "of labels that are floats": (
+        table(",0.0,1.0,2.0", index=True), [read_as(",0.0,1.0,2.0"), INDEX],
+    ),
     "of integers, columns=abc": ("a,b,c\n0,1,2\n3,4,5\n", []),
 }  # fmt: skip
 
@@ -89,6 +92,10 @@ def test_one_column(tmp_path: Path) -> None:
         ("2015,2016,2017\n0.5,0.25,1.5\n", "2015,2016,2017"),
         ("7\n0.5\n", "7"),
         (",5,7\n0,0.5,0.25\n", ",5,7"),
+        ("0.0,1.0,2.0\n0.5,0.25,1.5\n", "0.0,1.0,2.0"),  # labels that are floats
+        ("0.0,1.0,2.0\n3.0,4.0,5.0\n", "0.0,1.0,2.0"),
+        ("2015.0,2016.0,2017.0\n0.5,0.25,1.5\n", "2015.0,2016.0,2017.0"),
+        ("NA,0,1\n0.5,0.25,1.5\n", "NA,0,1"),
         ("t,5,7\n0,0.5,0.25\n", "t,5,7"),
         ("NA,0.5,0.25\n1,2,3\n", "NA,0.5,0.25"),
         ("NA,NA\n0.5,0.25\n", "NA,NA"),
@@ -114,7 +121,11 @@ def test_a_first_row_that_may_be_a_header_or_data_is_refused(
     [
         ("1,2,3\n4,5,6\n", [[1, 2, 3], [4, 5, 6]]),
         ("0,0,0\n0.5,0.25,1.5\n", [[0, 0, 0], [0.5, 0.25, 1.5]]),
-        ("0.0,1.0,2.0\n0.5,0.25,1.5\n", [[0, 1, 2], [0.5, 0.25, 1.5]]),
+        ("0.5,1.5,2.5\n0.25,1,4\n", [[0.5, 1.5, 2.5], [0.25, 1, 4]]),
+        ("0.00,1.00,2.00\n0.50,0.25,1.50\n", [[0, 1, 2], [0.5, 0.25, 1.5]]),
+        ("1.0,2.0,3.0\n4.0,1.0,0.5\n", [[1, 2, 3], [4, 1, 0.5]]),
+        ("0.0,1.0\n1.0,0.0\n", [[0, 1], [1, 0]]),
+        ("0.0\n0.5\n", [[0], [0.5]]),
         ("5,7,9\n0.5,0.25,1\n", [[5, 7, 9], [0.5, 0.25, 1]]),
         ("00,01,02\n0.5,0.25,3\n", [[0, 1, 2], [0.5, 0.25, 3]]),
         ("1,0,2\n0.5,0.25,3\n", [[1, 0, 2], [0.5, 0.25, 3]]),
@@ -123,9 +134,16 @@ def test_a_first_row_that_may_be_a_header_or_data_is_refused(
 def test_a_first_row_that_is_data(
     tmp_path: Path, content: str, expected: list[list[float]]
 ) -> None:
-    found = opened(text(tmp_path / "x.csv", content))
+    found = opened(text(tmp_path / "x.csv", content), len(expected[0]))
     assert whole(found)[:, 0].tolist() == expected
     assert found.notes == ()
+
+
+def test_two_floats_that_count_are_data_with_a_note(tmp_path: Path) -> None:
+    path = text(tmp_path / "x.csv", "0.0,1.0\n0.1,0.9\n")
+    found = opened(path, 2)
+    assert found.steps == 2
+    assert found_notes(path, found) == [f"the first row, 0.0,1.0, is read as data; {OPEN}"]
 
 
 def test_an_unnamed_column_that_counts_no_rows_is_refused(tmp_path: Path) -> None:
@@ -137,6 +155,54 @@ def test_an_unnamed_column_that_counts_no_rows_is_refused(tmp_path: Path) -> Non
     path = text(tmp_path / "y.csv", table(",a,b,c", index=["2020-01-01", "2020-01-02", "x"]))
     refused(path, "row 1 (line 2 of the file) holds '2020-01-01', which is no number, in column 1;")
     assert np.array_equal(whole(opened(f"{path}:a,b,c"))[:, 0], VALUES.astype("f4"))
+
+
+COUNTS = "its first column counts the rows, and may be an index or data; pick columns: "
+
+
+@pytest.mark.parametrize(
+    "index",
+    [["0", "1", "2"], ["1", "2", "3"], ["0.0", "1.0", "2.0"], ["1700", "1701", "1702"]],
+    ids=lambda index: index[0],
+)
+def test_a_first_column_without_a_name_that_counts_is_refused(
+    tmp_path: Path, index: list[str]
+) -> None:
+    path = text(tmp_path / "x.csv", table("", index=index))
+    advice = f"{COUNTS}FILE:1,2,… without it, FILE:0,1,2,… with it"
+    refused(path, f"{path}: {advice}", None)
+    refused(text(tmp_path / "y.csv", table("0,1,2,3", index=index)), advice, header=True)
+    assert np.array_equal(whole(opened(f"{path}:1,2,3"))[:, 0], VALUES.astype("f4"))
+    assert whole(opened(f"{path}:0,1", 2))[:, 0, 0].tolist() == [float(k) for k in index]
+
+
+def test_an_index_of_two_rows_is_refused(tmp_path: Path) -> None:
+    refused(text(tmp_path / "x.csv", "0,0.5,0.25\n1,1.5,-0.5\n"), COUNTS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "3,4,5\n4,5,6\n5,6,7\n",  # windows of a line
+        "0,0.5,1\n1,0.25,0\n",
+        "0,0.5,0.25\n1,0.25,0\n1,0.25,0\n",
+        "1,0.5,0.25\n0,0.25,0.5\n",
+        "0,0.5,0.25\n",
+        "0.5,7,8\n1.25,0,0\n2.5,0,1\n",
+    ],
+)
+def test_a_first_column_that_is_data(tmp_path: Path, content: str) -> None:
+    found = opened(text(tmp_path / "x.csv", content))
+    assert (found.width, found.notes) == (3, ())
+
+
+def test_a_column_that_counts_and_has_a_name_is_read_with_a_note(tmp_path: Path) -> None:
+    path = text(tmp_path / "x.csv", table("index,a,b,c", index=True))
+    found = opened(path, 4)
+    assert found_notes(path, found) == [
+        "the first column, index, counts the rows: it is read as data; FILE:a,b,… leaves it out"
+    ]
+    assert opened(f"{path}:a,b,c").notes == ()
 
 
 def test_an_index_with_a_name_is_a_column(tmp_path: Path) -> None:
@@ -245,6 +311,26 @@ def test_c_and_m_next_to_an_index(tmp_path: Path) -> None:
         state = lstmstate.load_state(path)
     assert isinstance(state, lstmstate.LSTMState)
     assert (state.c.tolist(), state.m.tolist()) == (STATE[:, :2].tolist(), STATE[:, 2:].tolist())
+
+
+@pytest.mark.parametrize("header", ["", "w,x,y,z"])
+def test_columns_of_a_state_are_picked(shell: Shell, tmp_path: Path, header: str) -> None:
+    path = text(
+        tmp_path / "x.csv", table(header and f",{header}", index=["5", "6"], rows=STATE_ROWS)
+    )
+    columns = header or "1,2,3,4"
+    target = tmp_path / "y.npy"
+    assert shell("convert", f"{path}:{columns}", "--to-flat", "-o", target).code == 0
+    assert np.load(target).tolist() == STATE.tolist()
+    done = shell("convert", f"{path}:v", "--to-flat", "-o", tmp_path / "z.npy")
+    assert done.code == 3
+    assert "v: there is no such column; there are: " in error(done) or "no names" in error(done)
+
+
+def test_an_index_is_no_part_of_a_state(shell: Shell, tmp_path: Path) -> None:
+    path = text(tmp_path / "x.csv", table("", index=True, rows=STATE_ROWS))
+    done = shell("convert", path, "--to-flat", "-o", tmp_path / "y.npy")
+    assert (done.code, COUNTS in error(done)) == (3, True)
 
 
 def test_every_command_that_reads_a_state_takes_the_flags(shell: Shell, tmp_path: Path) -> None:

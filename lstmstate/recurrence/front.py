@@ -147,7 +147,11 @@ def by_place(
             given = given[:-1]
         elif _gathers_all(nodes, node):
             given = given[-1:]
-        elif node.op in _HANDING | _TURNS | _REVERSES | _RESHAPING or _reversed_axes(nodes, node):
+        elif (
+            node.op in _REVERSES | _RESHAPING
+            or _is_laid_out(nodes, node, turned=True)
+            or _is_laid_out(nodes, node, turned=False)
+        ):
             given = given[:1]
         else:
             return node.op

@@ -48,6 +48,20 @@ class Fed:
         return np.full(shape, value, kind)
 
 
+def fed_tensors(scope: Scope) -> dict[Tensor, Fed]:
+    """Return the tensors through which data comes into a graph."""
+    found: list[Fed] = []
+    for node in scope.nodes.values():
+        if node.op.startswith("Placeholder") and is_source(node):
+            found.append(Fed(Tensor(node.name), node.number_of_type("dtype"), node.shape()))
+        elif is_source(node):
+            found += [
+                Fed(Tensor(node.name, port), kind, sizes)
+                for port, (kind, sizes) in enumerate(node.outputs())
+            ]
+    return {one.tensor: one for one in found}
+
+
 def _or_zeros(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
     """Return the values of variables, zeros for an array that the checkpoint does not have.
 
@@ -82,16 +96,8 @@ class Probe:
         self.scope = scope
         self._open = open_size
         self.environment = Environment(_or_zeros(variable))
-        self._fed: dict[Tensor, Fed] = {}
+        self._fed = fed_tensors(scope)
         self._known: dict[Tensor, Any] = {}
-        for node in scope.nodes.values():
-            if node.op.startswith("Placeholder") and is_source(node):
-                tensor = Tensor(node.name)
-                self._fed[tensor] = Fed(tensor, node.number_of_type("dtype"), node.shape())
-            elif is_source(node):
-                for port, (kind, sizes) in enumerate(node.outputs()):
-                    tensor = Tensor(node.name, port)
-                    self._fed[tensor] = Fed(tensor, kind, sizes)
 
     def with_open(self, size: int) -> Probe:
         """Return a probe with another size for open axes."""

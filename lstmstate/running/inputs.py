@@ -349,7 +349,7 @@ def _width(
         if width in shape[:-1]:
             advice += f"; axis {shape.index(width or 0)} has that size: transpose the array"
         elif found.columns:
-            from lstmstate.running.table import listed
+            from lstmstate.state.table_header import listed
 
             advice += f"; pick columns by their names, FILE:a,b: {listed(found.columns)}"
         raise LstmstateError(problem, advice=advice)

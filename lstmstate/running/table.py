@@ -20,12 +20,11 @@ from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import (
     CorruptError,
     LstmstateError,
-    NotFoundError,
     UnsupportedError,
     is_fault,
     printable,
 )
-from lstmstate.state.table_header import header_of, without_index
+from lstmstate.state.table_header import header_of, places, without_index
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 _MARKS = "\t,;"
 _SHOWN = 30  # characters of a field that an error shows
-_LISTED = 8  # names of columns that an error lists
 _LOOKED_AT_CHARACTERS = 4 << 20  # of the rows below a header
 
 
@@ -97,7 +95,7 @@ def read_table(
         fields = [name.strip() for name in shape.fields(first)]
         names, notes = header_of(fields, _below(source, shape, number), _is_number, given=header)
         shape = shape._replace(names=names)
-    wanted = _places(shape, columns) if columns is not None else None
+    wanted = places(shape.names, shape.width, columns) if columns is not None else None
     if shape.names or not number:
         number, first = next(lines, (0, ""))
     values = _values(source, shape, wanted, chain([(number, first)], lines))
@@ -156,31 +154,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return text.isascii() and "_" not in text
-
-
-def _places(shape: _Shape, asked: str) -> list[int]:
-    """Return where the columns of these names stand."""
-    names = shape.names or [str(number) for number in range(shape.width)]
-    places = []
-    for name in [asked] if asked in names else [part.strip() for part in asked.split(",")]:
-        if names.count(name) == 1:
-            places.append(names.index(name))
-        elif name in names:
-            problem = f"{names.count(name)} columns have this name"
-            raise NotFoundError(problem, tensor=name, advice=f"there are: {listed(names)}")
-        elif shape.names:
-            advice = f"there are: {listed(names)}"
-            raise NotFoundError("there is no such column", tensor=name, advice=advice)
-        else:
-            advice = "pick them by their numbers from 0, FILE:0,2, or say `header=True`"
-            raise NotFoundError("its columns have no names", tensor=name, advice=advice)
-    return places
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first of some names, for a message."""
-    more = ", …" if len(names) > _LISTED else ""
-    return ", ".join(printable(name[:_SHOWN]) for name in names[:_LISTED]) + more
 
 
 def _values(

@@ -21,7 +21,7 @@ from lstmstate.output import Outputs
 from lstmstate.state.metadata import KEY, Metadata, parse
 from lstmstate.state.naming import role_of
 from lstmstate.state.stored import Held, StateFile
-from lstmstate.state.table_header import Header, header_of, without_index
+from lstmstate.state.table_header import Header, header_of, places, without_index
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,10 +39,14 @@ _TYPES = (
 ).split()
 
 
-def open_file(source: ByteSource, *, header: bool | None = None) -> StateFile:
+def open_file(
+    source: ByteSource, *, columns: str | None = None, header: bool | None = None
+) -> StateFile:
     """Return the arrays of a csv or tsv file; without a word of the dtype they are float64.
 
     Args:
+        columns: the name of an array, or those of some columns, as `places` takes them; None
+            for all but an index.
         header: whether the first row names the columns, None where that is open.
 
     Raises:
@@ -63,7 +67,11 @@ def open_file(source: ByteSource, *, header: bool | None = None) -> StateFile:
     if rows:
         names, notes = header_of(rows[0], rows[1:], _is_number, given=header)
     width = len(rows[0]) if rows else 0
-    table = _table(rows[1:] if names else rows, width, metadata)
+    rows = rows[1:] if names else rows
+    if columns is not None and columns not in _columns(names):
+        picked = _table(rows, width, metadata, places(names, width, columns))
+        return StateFile(source.path, [Held(columns, picked)], metadata, notes=notes)
+    table = _table(rows, width, metadata, range(width))
     names, table, of_index = without_index(names, table)
     return StateFile(source.path, _arrays(names, table), metadata, notes=notes + of_index)
 
@@ -76,8 +84,10 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _table(lines: Sequence[Sequence[str]], width: int, metadata: Metadata | None) -> Array:
-    """Return the numbers, all rows as long as the first line."""
+def _table(
+    lines: Sequence[Sequence[str]], width: int, metadata: Metadata | None, wanted: Sequence[int]
+) -> Array:
+    """Return the numbers in the columns that are wanted, all rows as long as the first line."""
     import numpy as np
 
     told = metadata.dtype if metadata and metadata.dtype in _TYPES else "float64"
@@ -88,11 +98,21 @@ def _table(lines: Sequence[Sequence[str]], width: int, metadata: Metadata | None
         if len(row) != width:
             raise CorruptError(f"row {number} has {len(row)} numbers, and the first line {width}")
         try:
-            rows.append(np.array([read(text) for text in row], dtype))
+            rows.append(np.array([read(row[at]) for at in wanted], dtype))
         except (ValueError, OverflowError):
             raise CorruptError(f"row {number} holds what is no number of {told}") from None
-    table: Array = np.stack(rows) if rows else np.empty((0, width), dtype)
+    table: Array = np.stack(rows) if rows else np.empty((0, len(wanted)), dtype)
     return table
+
+
+def _columns(names: Sequence[str]) -> dict[str, dict[int, int]]:
+    """Return the columns of each array by their numbers in it; {} if the names tell no state."""
+    columns: dict[str, dict[int, int]] = {}
+    for at, name in enumerate(names):
+        match = _COLUMN.fullmatch(name)
+        of_name = columns.setdefault(match["name"] if match else name, {})
+        of_name[int(match["number"]) if match else 0] = at
+    return columns if any(role_of(name) for name in columns) else {}
 
 
 def _arrays(names: Sequence[str], table: Array) -> list[Held]:
@@ -101,20 +121,16 @@ def _arrays(names: Sequence[str], table: Array) -> list[Held]:
     Raises:
         CorruptError: some names speak of a state, and the columns make no arrays.
     """
-    columns: dict[str, dict[int, int]] = {}
-    for at, name in enumerate(names):
-        match = _COLUMN.fullmatch(name)
-        of_name = columns.setdefault(match["name"] if match else name, {})
-        of_name[int(match["number"]) if match else 0] = at
-    if not any(role_of(name) for name in columns):
+    columns = _columns(names)
+    if not columns:
         return [Held("", table)]
     found = []
-    for name, places in columns.items():
-        numbers = sorted(places)
+    for name, numbered in columns.items():
+        numbers = sorted(numbered)
         first = numbers[0]
         if first not in (0, 1) or numbers != list(range(first, first + len(numbers))):
             raise CorruptError("its columns make no arrays: some are missing", tensor=name)
-        found.append(Held(name, table[:, [places[number] for number in numbers]]))
+        found.append(Held(name, table[:, [numbered[number] for number in numbers]]))
     if sum(array.shape[1] for array in found) != len(names):
         raise CorruptError("two of its columns have the same name")
     return found

@@ -11,6 +11,7 @@ import re
 import stat
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -181,11 +182,14 @@ def input_files(path: str) -> list[str]:
     return found
 
 
-def open_state_file(path: str, *, header: bool | None = None) -> StateFile:
+def open_state_file(
+    path: str, place: str | None = None, *, header: bool | None = None
+) -> StateFile:
     """Open a state file.
 
     Args:
         path: the file; "-" for stdin.
+        place: an array in it, those below a group, or columns of a table; None for all.
         header: whether the first row of a table names its columns, None where that is open.
 
     Raises:
@@ -198,18 +202,22 @@ def open_state_file(path: str, *, header: bool | None = None) -> StateFile:
         raise UnsupportedError(f"this is {content.words}, not a state", path=path)
     if path == STDOUT and not kind.piped:
         raise UnsupportedError(f"{kind.words} cannot be read from stdin", advice="give its path")
-    return opened(source, kind, header=header)
+    file = opened(source, kind, {"columns": place, "header": header} if kind.key == "csv" else {})
+    return picked(file, place) if place else file
 
 
-def opened(source: ByteSource, kind: StateKind, *, header: bool | None = None) -> StateFile:
-    """Return the arrays of an open file; whatever damage leads to is told as such."""
+def opened(source: ByteSource, kind: StateKind, how: Mapping[str, Any] = {}) -> StateFile:
+    """Return the arrays of an open file; whatever damage leads to is told as such.
+
+    Args:
+        how: what is said of how a table is read.
+    """
     from lstmstate.state import foreign
 
     with located(source.path):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                how = {"header": header} if kind.key == "csv" else {}
                 file: StateFile = _module(kind).open_file(source, **how)
             return file._replace(kind=kind.key, foreign=foreign.of_file(file))
         except LstmstateError:

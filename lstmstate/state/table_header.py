@@ -1,7 +1,8 @@
 """Header and index of a table of numbers as text.
 
 The first row names the columns if it holds words, or if it counts 0, 1, 2, … as the labels that
-pandas makes up and the numbers below are of another kind. A row that could be either is refused.
+pandas makes up and the numbers below are of another kind. A row that could be either is refused,
+and so is a first column without a name that could be an index or data.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lstmstate.errors import AmbiguousError, printable
+from lstmstate.errors import AmbiguousError, NotFoundError, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 _INTEGER = re.compile(r"[+-]?\d+")
+_FLOAT = re.compile(r"[+-]?\d+\.0")
+_LABEL = re.compile(r"(\d{1,15})(\.0)?")  # as pandas writes integers, and floats that are whole
 _MISSING = ("", "na", "n/a", "#n/a", "<na>", "null", "none", "-", "?")  # for values
 _UNNAMED = ("", "Unnamed: 0")  # names of an index, as pandas writes and reads them
 _LOOKED_AT = 100  # rows below the first
-_SHOWN = 30  # characters of a row in a message
+_SHOWN = 30  # characters of a row, or a name, in a message
+_LISTED = 8  # names of columns that an error lists
 _SETTLED_BY = "say `header=True` if it names the columns, `header=False` if it is data"
 
 
@@ -62,27 +66,76 @@ def header_of(
     shown = printable(shown[:_SHOWN]) + ("…" if len(shown) > _SHOWN else "")
     words = [field for field in fields if not is_number(field)]
     numbers = [field for field in fields if is_number(field)]
-    labels = [str(number) for number in range(len(numbers))]
-    counts = bool(numbers) and [*words, *labels] == [*fields]  # an index may have a name
     integers = len(set(numbers)) == len(numbers) and all(map(_INTEGER.fullmatch, numbers))
+    rises = _rises(numbers)
+    counts = rises and float(numbers[0]) == 0 and [*words, *numbers] == [*fields]
     below = [field.strip() for row in islice(rows, _LOOKED_AT) for field in row]
     has_numbers = bool(below) and all(map(is_number, below))
+    is_header = False
     if words:
         if not numbers and any(field.lower() not in _MISSING for field in words):
             return Header(names)
-        is_header = counts
+        is_header = counts and not any(field and field.lower() in _MISSING for field in words)
         is_gap = not any(words) and not (integers and words == [*fields[:1]])
         is_data = is_gap or not has_numbers  # in which the words are wrong
-    else:
-        others = integers and has_numbers and not any(map(_INTEGER.fullmatch, below))
+    elif integers:
+        others = has_numbers and not any(map(_INTEGER.fullmatch, below))
         is_header = counts and others and len(fields) > 1
         is_data = not counts and not others
+    else:
+        others = has_numbers and not any(map(_FLOAT.fullmatch, below))
+        is_data = not rises or not (counts or others) or len(fields) < 3
+        if counts and others and len(fields) == 2:  # 0.0,1.0 is too common to be refused
+            return Header(notes=(f"the first row, {shown}, is read as data; {_SETTLED_BY}",))
     if is_header:
         otherwise = "" if words else "; `header=False` reads it as data"
         return Header(names, (f"the first row, {shown}, is read as a header{otherwise}",))
     if is_data:
         return Header()
     raise AmbiguousError(f"its first row, {shown}, may be a header or data", advice=_SETTLED_BY)
+
+
+def _rises(numbers: Sequence[str]) -> bool:
+    """Whether there are numbers, and they count up by one as labels do: 7,8,9 or 7.0,8.0,9.0."""
+    label = _LABEL.fullmatch(numbers[0]) if numbers else None
+    if label is None:
+        return False
+    first, end = int(label[1]), label[2] or ""
+    return [*numbers] == [f"{first + step}{end}" for step in range(len(numbers))]
+
+
+def places(names: Sequence[str], width: int, asked: str) -> list[int]:
+    """Return the numbers of the columns that are asked for.
+
+    Args:
+        names: those of all columns, () where they have none.
+        width: how many columns there are.
+        asked: names with commas between them, or numbers from 0 where there are no names.
+
+    Raises:
+        NotFoundError: there are no such columns.
+    """
+    known = [*names] or [str(number) for number in range(width)]
+    found = []
+    for name in [asked] if asked in known else [part.strip() for part in asked.split(",")]:
+        if known.count(name) == 1:
+            found.append(known.index(name))
+        elif name in known:
+            problem = f"{known.count(name)} columns have this name"
+            raise NotFoundError(problem, tensor=name, advice=f"there are: {listed(known)}")
+        elif names:
+            advice = f"there are: {listed(known)}"
+            raise NotFoundError("there is no such column", tensor=name, advice=advice)
+        else:
+            advice = "pick them by their numbers from 0, FILE:0,2, or say `header=True`"
+            raise NotFoundError("its columns have no names", tensor=name, advice=advice)
+    return found
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first of some names, for a message."""
+    more = ", …" if len(names) > _LISTED else ""
+    return ", ".join(printable(name[:_SHOWN]) for name in names[:_LISTED]) + more
 
 
 def without_index(
@@ -93,20 +146,52 @@ def without_index(
     An index is a first column without a name that counts the rows from 0.
 
     Raises:
-        AmbiguousError: the first column has no name, and holds something else.
+        AmbiguousError: the first column has no name, and may be an index or data.
     """
     import numpy as np
 
     notes: tuple[str, ...] = ()
     while len(names) > 1 and names[0] in _UNNAMED:
         if not np.array_equal(table[:, 0], np.arange(len(table))):
-            picked = ",".join(printable(name) for name in names[1:3]) + (
-                ",…" if len(names) > 3 else ""
-            )
             raise AmbiguousError(
                 "its first column has no name, and may be an index or data",
-                advice=f"pick columns: FILE:{picked} without it, FILE:{names[0]},{picked} with it",
+                advice=_either(names),
             )
         names, table = names[1:], table[:, 1:]
         notes = ("the first column has no name and counts the rows: it is left out as an index",)
+    if _has_count(table):
+        labels = tuple(map(str, range(table.shape[1])))  # which are no names, but made up
+        if names in ((), labels):
+            raise AmbiguousError(
+                "its first column counts the rows, and may be an index or data",
+                advice=_either(labels),
+            )
+        notes += (f"the first column, {printable(names[0][:_SHOWN])}, counts the rows: it is read "
+                  f"as data; FILE:{_some(names[1:])} leaves it out",)  # fmt: skip
     return names, table, notes
+
+
+def _has_count(table: Array) -> bool:
+    """Whether the first column rises by one from row to row, and no other column does.
+
+    Of two rows the first column has to be 0 and 1, and no other number a whole one.
+    """
+    import numpy as np
+
+    rows, columns = table.shape
+    if rows < 2 or columns < 2 or (table[1:, 0] - table[:-1, 0] != 1).any():
+        return False
+    if rows == 2:
+        return bool(table[0, 0] == 0 and (table[:, 1:] % 1 != 0).all())
+    return not (np.diff(table[:, 1:], axis=0) == 1).all(axis=0).any()
+
+
+def _either(names: Sequence[str]) -> str:
+    """Return how the columns are picked, with the first one and without."""
+    rest = _some(names[1:])
+    return f"pick columns: FILE:{rest} without it, FILE:{names[0]},{rest} with it"
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first of some names as they pick columns, for a message."""
+    return ",".join(printable(name) for name in names[:2]) + (",…" if len(names) > 2 else "")
