@@ -212,7 +212,7 @@ def test_a_call_of_the_system_that_fails_leaves_the_old_file(
 def test_killed_at_any_moment_the_target_is_old_or_new(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    source = saved(tmp_path / "x.npy", numbers(10_000, 3))
+    source = saved(tmp_path / "x.npy", numbers(2_000, 3))
     target = tmp_path / "y.npz"
     command = ["run", "-q", CELL, source, "--force", "-o", target]
     with interrupted(number, *command) as run:
