@@ -88,7 +88,7 @@ def open_path(path: str, *, checksums: bool = True, header: bool | None = None) 
         raise LstmstateError(
             f"this is {error.kind.words}: neither a state nor a checkpoint",
             path=base,
-            advice=error.kind.advice,
+            advice=error.advice,
         ) from None
     told = ckpt.variables.get(KEY)
     if place is None and told is not None and told.dtype == "string" and not ckpt.cells:

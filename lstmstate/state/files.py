@@ -116,7 +116,9 @@ def kind_to_write(target: str, key: str | None, default: str = "npz") -> StateKi
     """Return the kind of an output: by its key, by its name, or for stdout the default."""
     kind = BY_KEY[key or default] if target == STDOUT else kind_by_name(target, key)
     if target == STDOUT and not kind.piped:
-        raise UnsupportedError(f"{kind.words} cannot be written to stdout", advice="give a path")
+        raise UnsupportedError(
+            f"{kind.words} cannot be written to stdout", advice="give a file: `output=...`"
+        )
     return kind
 
 
@@ -199,7 +201,11 @@ def open_state_file(
     kind = kind_of(source)
     if kind is None:
         content = identify.identify(source)
-        raise UnsupportedError(f"this is {content.words}, not a state", path=path)
+        raise UnsupportedError(
+            f"this is {content.words}, not a state",
+            path=path,
+            advice=content.advice or "give a state in .npy, .npz, .h5, .pkl or .csv",
+        )
     if path == STDOUT and not kind.piped:
         raise UnsupportedError(f"{kind.words} cannot be read from stdin", advice="give its path")
     file = opened(source, kind, {"columns": place, "header": header} if kind.key == "csv" else {})
