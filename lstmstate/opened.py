@@ -371,7 +371,7 @@ class LSTMCheckpoint:
             "there is no such stack of LSTM cells",
             path=self.prefix,
             tensor=name,
-            advice=f"there are: {_names(every) or 'none'}",
+            advice=f"there are: {_names(every)}" if every else "leave `stack=...` out: it has none",
         )
 
 

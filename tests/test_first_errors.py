@@ -161,6 +161,27 @@ ERRORS = {
         "there is no command 'inspct'; give inspect, convert, split, concat, run, verify, diff, "
         "check; see lstmstate --help",
     ),
+    "an array of a file of one": (
+        "inspect {}/flat.npy:x",
+        3,
+        "{}/flat.npy: x: its one array has no name; give the file alone",
+    ),
+    "a stack of a single cell": (
+        "run CKPT {}/x.npy --stack x",
+        3,
+        "CKPT/model.ckpt: x: there is no such stack of LSTM cells; leave --stack out: it has none",
+    ),
+    "an index that is cut short": (
+        "inspect {}/cut.index",
+        3,
+        "{}/cut.index: it does not end as a checkpoint does: not one, or cut short; copy it again "
+        "from where it came from",
+    ),
+    "a folder for an input": (
+        "run CKPT {}/model",
+        3,
+        "{}/model: this is a folder; give the path of a file",
+    ),
     "no input": ("run CKPT", 2, "Missing argument 'INPUT...'; see lstmstate run --help"),
 }
 
@@ -177,6 +198,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "x.json").write_text('{"x": 1}')
     (tmp_path / "x.txt").write_text("words\n")
     (tmp_path / "empty").touch()
+    index = (PEEPHOLE / "model.ckpt.index").read_bytes()
+    (tmp_path / "cut.index").write_bytes(index[:-9])
     return tmp_path
 
 

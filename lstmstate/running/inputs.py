@@ -282,10 +282,6 @@ def _find_in_table(source: ByteSource, place: str | None, header: bool | None) -
 
 def _only(file: StateFile, place: str | None, expected: str) -> StoredArray:
     """Return the one array of a file, or the one at a place in it."""
-    if place and [array.name for array in file.arrays] == [""]:
-        raise NotFoundError(
-            "an .npy holds one array, which has no name", path=file.path, advice="give it alone"
-        )
     arrays = (picked(file, place) if place else file).arrays
     if len(arrays) == 1:
         return arrays[0]

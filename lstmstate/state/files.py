@@ -22,6 +22,7 @@ from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import (
     CorruptError,
     LstmstateError,
+    NotFoundError,
     UnsupportedError,
     is_fault,
     located,
@@ -254,6 +255,13 @@ def picked(file: StateFile, place: str) -> StateFile:
     exact = [array for array in file.arrays if array.name == place]
     below = [array for array in file.arrays if array.name.startswith(f"{place}/")]
     if not exact and not below:
+        if [array.name for array in file.arrays] == [""]:
+            raise NotFoundError(
+                "its one array has no name",
+                path=file.path,
+                tensor=place,
+                advice="give the file alone",
+            )
         known = ", ".join(printable(array.name) for array in file.arrays[:6]) or "none"
         raise LstmstateError(
             "there is no such array", path=file.path, tensor=place, advice=f"there are: {known}"
