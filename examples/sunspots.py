@@ -29,7 +29,8 @@ def main() -> None:
 
     ckpt = lstmstate.open_checkpoint(SAMPLE)
     network = ckpt.network()  # the one stack there is
-    outputs, state = network.run(sunspots[:, None])  # [time, 1] → [time, 12]
+    # From zeros, as it was trained; the graph itself would go on from the state that it keeps.
+    outputs, state = network.run(sunspots[:, None], network.zero_state())  # [time, 1] → [time, 12]
 
     kernel, bias = (ckpt.variables[f"readout/{name}"].read() for name in ("kernel", "bias"))
     forecast = (outputs @ kernel + bias)[:, 0]

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lstmstate.cells.model import OPTIONS, UNKNOWN, Cell
-from lstmstate.cells.names import AVERAGE
+from lstmstate.cells.names import AVERAGE, common_scope
 from lstmstate.cells.recognise import Recognition
 from lstmstate.cells.routes import Route
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Network, Pair, Runner
     from lstmstate.recurrence.network import Cell as RecurrentCell
     from lstmstate.recurrence.network import GraphNetwork, Recurrence, Recurrences
+    from lstmstate.recurrence.start import Start
     from lstmstate.recurrence.variables import GraphVariables
 
 # What hands on a variable, and what only keeps it: saves, initialises, trains or watches it.
@@ -200,6 +201,28 @@ class GraphModel:
 
         return GraphRunner(network, self.variables, feeds, exact=exact)
 
+    def starts(
+        self,
+        cells: Iterable[str],
+        networks: Sequence[GraphNetwork],
+        feeds: Mapping[str, Any] | None = None,
+        batch: int | None = None,
+    ) -> list[Start]:
+        """Return what the graph begins some cells with, in each network that has them.
+
+        Args:
+            feeds: values for placeholders other than x and the state.
+            batch: how many rows x has; see `recurrence.start.start`.
+        """
+        from lstmstate.engines.graph_engine import fed_values
+        from lstmstate.recurrence.start import start
+
+        names = frozenset(cells)
+        return [
+            start(one, names, self.variables, fed_values(one.scope, feeds), batch)
+            for one in networks or self.networks_around(names)
+        ]
+
     def confirm(
         self,
         network: Network,
@@ -220,7 +243,7 @@ class GraphModel:
         for one in found:
             try:
                 runner = self.runner(one, feeds, exact=True)
-                problem = one.causes or _differ(_differing(network, one, runner))
+                problem = _differ(_differing(network, one, runner)) or one.causes
             except LstmstateError as error:
                 return Confirmation(None, str(error))
             left_out.append(runner.notes)
@@ -250,7 +273,7 @@ class GraphModel:
             return Confirmation(None, str(error))
         own = [f"{half} of {printable(name) or 'the cell'}" for name in names for half in "cm"]
         wrong = [label for label in problem if label in own or "widths" in label]
-        reason = around.causes or _differ(wrong[:1])
+        reason = _differ(wrong[:1]) or around.causes
         if reason:
             return Confirmation(False, reason)
         return Confirmation(True, None)
@@ -401,19 +424,31 @@ def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
     """Return the cells of a graph's network in the order in which data runs through them."""
     stages: list[tuple[tuple[Cell, ...], ...]] = []
     before: Recurrence | None = None
-    for one in network.recurrences:
-        chain = tuple(known.get(cell.name) or _unrecognised(cell) for cell in one.cells)
+    chains = [
+        tuple(_known(cell, known) or _unrecognised(cell) for cell in one.cells)
+        for one in network.recurrences
+    ]
+    if network.backward_from is not None:
+        both = (chains[: network.backward_from], chains[network.backward_from :])
+        stages.append(tuple(tuple(cell for chain in way for cell in chain) for way in both))
+        chains = []
+    for one, chain in zip(network.recurrences, chains, strict=False):
         if before is not None and one.is_reversed and before.before == one.before:
             stages[-1] = (*stages[-1], chain)
         else:
             stages.append((chain,))
         before = one
-    from lstmstate.recurrence.network import common_scope
-
     names = [cell.name for cell in network.cells]
     is_stack = len(names) > 1
     shared = common_scope([f"{name}/" for name in names])
     return Route(shared or names[0] if is_stack else names[0], tuple(stages), is_stack)
+
+
+def _known(cell: RecurrentCell, known: Mapping[str, Cell]) -> Cell | None:
+    """Return what is known of a cell by its name, or by that of its first use."""
+    name, _, _ = cell.name.partition("#")
+    found = known.get(cell.name) or known.get(name)
+    return None if found is None else found._replace(name=cell.name)
 
 
 def _unrecognised(cell: RecurrentCell) -> Cell:

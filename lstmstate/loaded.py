@@ -63,6 +63,22 @@ class Loaded(NamedTuple):
                 found.append(f"{printable(cell.name) or 'the cell'} has NaN or Inf in its weights")
         return found
 
+    def refuse_parts(self) -> None:
+        """Refuse to go on from the c and m of one part of a sequence to the next.
+
+        Raises:
+            UnsupportedError: a cell runs backward, or the graph does not give the same in parts.
+        """
+        problem = None
+        if self.network.is_bidirectional:
+            problem = "a backward cell begins at the end of a sequence"
+        elif self.engine == "graph":
+            from lstmstate.engines.graph_engine import GraphRunner
+
+            problem = self.runner.parts_problem if isinstance(self.runner, GraphRunner) else None
+        if problem is not None:
+            raise UnsupportedError(f"{problem}: it is not run in parts", tensor=self.route.name)
+
     def zero_state(self, batch: int) -> State:
         """Return the state of zeros."""
         return self.state(self.states_of(None, batch))

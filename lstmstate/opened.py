@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lstmstate.cells.model import SavedState, Stack
+from lstmstate.cells.model import Cell, SavedState, Stack
 from lstmstate.cells.recognise import Recognition
 from lstmstate.cells.routes import Route, in_order, of_stack, routes
 from lstmstate.cells.stacks import called, name_of, stacks, together
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lstmstate.graph_model import GraphModel
+    from lstmstate.graph_model import Confirmation, GraphModel
     from lstmstate.recurrence.network import GraphNetwork
 
 _WHAT_IS_ONE = "give the checkpoint: its prefix, any file of it, or its folder"
@@ -129,12 +129,35 @@ class LSTMCheckpoint:
             self._found.cells,
             (variable.path for variable in variables),
             (variable.path for variable in variables if variable.name not in known),
+            self._feeders,
         )
+
+    def _feeders(self, cells: Mapping[str, Cell]) -> dict[str, str]:
+        """Return which of some cells the graph feeds with what another one gives."""
+        if self._found.graph is None:
+            return {}
+        from lstmstate.cells.feeding import feeders
+
+        return feeders(self._found.graph, cells)
 
     @cached_property
     def routes(self) -> list[Route]:
         """The networks that can be run: stacks, pairs of stacks as one, and cells in none."""
         return routes(self.cells.values(), self.stacks)
+
+    def confirmations(self, cells: Iterable[Cell]) -> dict[str, Confirmation]:
+        """Return whether the graph confirms some cells, each by its name."""
+        wanted = {cell.name for cell in cells}
+        found: dict[str, Confirmation] = {}
+        for route in self.routes:
+            names = [cell.name for cell in route.cells if cell.name in wanted]
+            if len(names) == len(route.cells):
+                whole = self._network(route).confirm()
+                if whole.agrees or len(names) == 1:
+                    found |= dict.fromkeys(names, whole)
+                    continue
+            found |= {name: self.cells[name].network.confirm() for name in names}
+        return found
 
     def _read(self, variable: str) -> NDArray[np.generic]:
         if variable not in self._values:
@@ -143,7 +166,22 @@ class LSTMCheckpoint:
 
     @cached_property
     def _origin(self) -> Origin:
-        return Origin(self._read, self.prefix, lambda: self.model, self._values.clear)
+        return Origin(
+            self._read, self.prefix, lambda: self.model, self._values.clear, self._stored_starts
+        )
+
+    def _stored_starts(self, cells: Collection[str]) -> list[str]:
+        """Return the variables from which the graph is seen to start some cells."""
+        stacks = {
+            stack.name
+            for stack in self._stacks
+            if any(cell.name in cells for layer in stack.layers for cell in layer)
+        }
+        return [
+            state.variable
+            for state in self.states
+            if state.is_start and (state.cell in cells or state.stack in stacks)
+        ]
 
     @cached_property
     def model(self) -> GraphModel | None:
@@ -176,10 +214,40 @@ class LSTMCheckpoint:
         """Scopes with the shapes of a cell of which nothing says whether they are one."""
         return self._found.candidates
 
+    @cached_property
+    def recurrences(self) -> tuple[str, ...] | None:
+        """What carries a state in the graph from step to step, and has none of the cells.
+
+        None where the graph cannot be followed.
+        """
+        view = self._found.graph
+        if view is None:
+            return ()
+        known = (name for name, (_, cell) in self._found.roles.items() if cell is not None)
+        try:
+            return view.unrecognised(known)
+        except UnsupportedError:
+            return None
+
+    def unrecognised(self) -> tuple[list[Cell], tuple[str, ...]]:
+        """Return the cells of no known family that the graph can run, and why others cannot.
+
+        The graph is evaluated for that.
+        """
+        model = self.model if self.recurrences else None
+        if model is None:
+            return [], ()
+        try:
+            cells = {c.name: c for one in self.graph_networks() for c in one.route.cells}
+            return [cell for name, cell in cells.items() if name not in self.cells], model.refused
+        except LstmstateError as error:
+            return [], (str(error),)
+
     @property
     def has_no_cell(self) -> bool:
         """Whether there is surely no LSTM cell: a graph shows none, or there are no weights."""
-        is_shown = self._found.graph is not None and not self.candidates
+        has_graph = self._found.graph is not None
+        is_shown = has_graph and self.recurrences == () and not self.candidates
         return is_shown or not any(
             variable.shape and variable.dtype.startswith(("float", "bfloat", "complex"))
             for variable in self.variables.values()
@@ -187,9 +255,19 @@ class LSTMCheckpoint:
 
     @property
     def no_cells(self) -> str:
-        """What is known where no cell was found."""
-        none, unknown = "there is no LSTM cell in it", "no graph, and no known variable names"
-        return none if self.has_no_cell else unknown
+        """What is known where no cell was found; that there is none only where it is certain."""
+        if self.has_no_cell:
+            return "there is no LSTM cell in it"
+        return self.unrecognised_words or "no graph, and no known variable names"
+
+    @property
+    def unrecognised_words(self) -> str | None:
+        """How many recurrences have no cell that is known; None where there are none."""
+        if self.recurrences is None:
+            return "the graph is too tangled to be searched for recurrences"
+        number = len(self.recurrences)
+        kind = "an LSTM" if number == 1 else "LSTMs"
+        return f"{count(number, 'recurrence')} not recognised as {kind}" if number else None
 
     @property
     def era(self) -> str | None:
@@ -292,14 +370,16 @@ class LSTMCheckpoint:
             return []
         from lstmstate.graph_model import route_of
 
+        same: dict[tuple[str, ...], Route] = {}
+        for route in found:
+            same.setdefault(tuple(sorted(cell.name for cell in route.cells)), route)
         ways: dict[tuple[str, ...], tuple[Route, GraphNetwork | None]] = {}
         for network in self.model.networks:
             names = tuple(sorted(cell.name for cell in network.cells))
-            same = [r for r in found if tuple(sorted(c.name for c in r.cells)) == names]
             if names in ways:
                 ways[names] = (ways[names][0], None)  # the graph uses the cells more than once
             else:
-                ways[names] = (same[0] if same else route_of(network, self.cells), network)
+                ways[names] = (same.get(names) or route_of(network, self.cells), network)
         left = {cell.name for route in found for cell in route.cells}
         left -= {name for names in ways for name in names}
         return [] if left else list(ways.values())

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from lstmstate.cells.model import Cell, Stack, Value
+from lstmstate.cells.model import Cell, Stack, Value, unexplained_words
 from lstmstate.cells.routes import Route, of_cell, of_stack
-from lstmstate.errors import LstmstateError, UnknownOptionError, UnsupportedError, located
-from lstmstate.loaded import Loaded
-from lstmstate.state.model import State
+from lstmstate.errors import (
+    AmbiguousError,
+    LstmstateError,
+    UnknownOptionError,
+    UnsupportedError,
+    located,
+    printable,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,10 +24,14 @@ if TYPE_CHECKING:
 
     from lstmstate.engines.model import Array
     from lstmstate.graph_model import Confirmation, GraphModel
+    from lstmstate.loaded import Loaded
     from lstmstate.recurrence.network import GraphNetwork
+    from lstmstate.recurrence.start import Start
+    from lstmstate.state.model import State
 
 Read = Callable[[str], "NDArray[np.generic]"]
 
+_SHOWN = 4  # variables in a note
 _KEPT = 2  # ways of running a network, each with all of its weights
 
 
@@ -34,12 +43,39 @@ class Origin(NamedTuple):
         path: where the variables are, for messages.
         model: returns the graph's own networks, None where there is no graph.
         forget: drops the values that were read.
+        stored: returns the variables from which the graph is seen to start some cells, by name.
     """
 
     read: Read
     path: str
     model: Callable[[], GraphModel | None]
     forget: Callable[[], None]
+    stored: Callable[[Collection[str]], list[str]]
+
+
+class OwnStart(NamedTuple):
+    """A state with which the graph itself begins, where that is not surely zeros.
+
+    Attributes:
+        variables: names of the variables that it comes from.
+        problem: why it is unknown.
+        is_stored: whether it is seen to lie in these variables.
+    """
+
+    variables: tuple[str, ...]
+    problem: str | None
+    is_stored: bool
+
+    @property
+    def line(self) -> str:
+        """What a user should know of it who gives no state."""
+        more = len(self.variables) - _SHOWN
+        names = ", ".join(map(printable, self.variables[:_SHOWN]))
+        names += f" and {more} more" if more > 0 else ""
+        own = f"a state of its own ({names})" if names else "a state of its own"
+        found = f"the graph starts from {own}, and this run from zeros"
+        is_unknown = self.problem and not self.is_stored
+        return f"{found}; that state is unknown: {self.problem}" if is_unknown else found
 
 
 class LSTMNetwork:
@@ -65,6 +101,7 @@ class LSTMNetwork:
         self._graph = graph
         self._loaded: dict[tuple[object, ...], Loaded] = {}
         self._warned: set[str] = set()
+        self._own: dict[tuple[tuple[str, int], ...], OwnStart | None] = {}
 
     def __repr__(self) -> str:
         return f"<LSTMNetwork {self.route.name!r} of {len(self.route.cells)} cells>"
@@ -131,25 +168,64 @@ class LSTMNetwork:
         model = self._origin.model()
         networks = self.graph_networks(outputs)
         if engine == "graph":
-            return self._of_graph(model, networks, feeds, outputs, None)
+            return self._of_graph(model, networks, given, feeds, outputs, None)
         try:
             loaded = self.recognised("numpy" if engine == "auto" else engine, given)
         except LstmstateError as error:
             if engine != "auto" or not networks:
                 raise
-            return self._of_graph(model, networks, feeds, outputs, str(error))
+            return self._of_graph(model, networks, given, feeds, outputs, str(error))
         if model is None:
             return loaded
-        if networks:
-            confirmation = model.confirm(loaded.cells, networks, feeds)
-        else:
-            confirmation = self._confirm_part(model, loaded, given)
-        if confirmation.agrees is False and self._is_wanted(given, networks, feeds):
+        confirmation = self.confirmation(loaded, given, feeds, outputs)
+        if confirmation is None:
             return loaded
+        if not confirmation.agrees and self._unexplained is not None:
+            reason = f"{confirmation.reason}; {self._unexplained}"
+            confirmation = confirmation._replace(reason=reason)
         is_judged = confirmation.agrees or confirmation.differs or not networks
         if engine == "auto" and not is_judged:
-            return self._of_graph(model, networks, feeds, outputs, confirmation.reason)
-        return self._judged(loaded, model, confirmation, engine)
+            return self._of_graph(model, networks, given, feeds, outputs, confirmation.reason)
+        return self._judged(loaded, model, confirmation, engine, is_stepped=bool(networks))
+
+    @property
+    def _unexplained(self) -> str | None:
+        """The operations of its steps that no family explains, as a line."""
+        return unexplained_words(one for cell in self.route.cells for one in cell.unexplained)
+
+    def confirm(self) -> Confirmation:
+        """Return whether the graph confirms the cells, with the options that the files record."""
+        from lstmstate.graph_model import Confirmation
+
+        try:
+            found = self.confirmation(self.recognised("numpy", {}), {})
+            return found or Confirmation(None, "there is no graph next to the checkpoint")
+        except LstmstateError as error:
+            return Confirmation(None, str(error))
+        finally:
+            self._origin.forget()
+
+    def confirmation(
+        self,
+        loaded: Loaded,
+        given: Mapping[str, Value],
+        feeds: Mapping[str, Any] | None = None,
+        outputs: str | None = None,
+    ) -> Confirmation | None:
+        """Return whether the graph gives what recognised cells compute; see `load`.
+
+        Returns:
+            None without a graph, or where it gives something else because of the options alone.
+        """
+        model = self._origin.model()
+        if model is None:
+            return None
+        networks = self.graph_networks(outputs)
+        if not networks:
+            return self._confirm_part(model, loaded, given)
+        found = model.confirm(loaded.cells, networks, feeds)
+        is_wanted = found.agrees is False and self._is_wanted(given, networks, feeds or {})
+        return None if is_wanted else found
 
     def _confirm_part(
         self, model: GraphModel, loaded: Loaded, given: Mapping[str, Value]
@@ -179,23 +255,35 @@ class LSTMNetwork:
         return bool(model.confirm(usual.cells, networks, feeds).agrees)
 
     def _judged(
-        self, loaded: Loaded, model: GraphModel, confirmation: Confirmation, engine: str
+        self,
+        loaded: Loaded,
+        model: GraphModel,
+        confirmation: Confirmation,
+        engine: str,
+        *,
+        is_stepped: bool,
     ) -> Loaded:
         """Return cells as the graph judges them.
 
         Raises:
-            UnsupportedError: it contradicts them, or cannot judge cells that nobody asked for.
+            UnsupportedError: it contradicts them, or cannot judge cells that nobody asked for, or
+                that have operations which nothing explains.
         """
         reason = confirmation.reason
+        graph_runs = "`engine='graph'` runs the graph's own step"
         if confirmation.agrees:
             return loaded._replace(confirmed=True, notes=confirmation.notes)
         if confirmation.agrees is False:
             raise UnsupportedError(
                 f"the graph contradicts this cell: {reason}",
                 tensor=self.route.name,
-                advice=None
-                if confirmation.differs
-                else "`engine='graph'` runs the graph's own step",
+                advice=None if confirmation.differs else graph_runs,
+            )
+        if self._unexplained is not None:
+            raise UnsupportedError(
+                f"the graph does not confirm this cell: {reason}",
+                tensor=self.route.name,
+                advice=graph_runs if is_stepped else None,
             )
         if engine == "auto" and model.uses(self.route.cells):
             raise UnsupportedError(
@@ -224,6 +312,7 @@ class LSTMNetwork:
         from lstmstate.engines.arithmetic import FORMS, arithmetic
         from lstmstate.engines.model import Network
         from lstmstate.engines.options import refuse_unknown, settle
+        from lstmstate.loaded import Loaded
 
         settled = {cell.name: settle(cell, given) for cell in self.route.cells}
         refuse_unknown(one for one in settled.values() if one.cell.family in FORMS)
@@ -245,19 +334,30 @@ class LSTMNetwork:
         self,
         model: GraphModel | None,
         networks: Sequence[GraphNetwork],
+        given: Mapping[str, Value],
         feeds: Mapping[str, Any],
         outputs: str | None,
         reason: str | None,
     ) -> Loaded:
         """Return the graph's own network, ready to run."""
         from lstmstate.engines.arithmetic import FORMS
+        from lstmstate.engines.options import ASSUME_DEFAULTS
         from lstmstate.graph_model import UNRECOGNISED
+        from lstmstate.loaded import Loaded
 
         if model is None:
             raise UnsupportedError("there is no graph next to the checkpoint")
         if not networks:
             why = "; ".join(model.refused[:3]) or "the graph does not step these cells"
             raise UnsupportedError(f"the graph's own step cannot be run: {why}")
+        unused = [f"`{name}=...`" for name in given if name != ASSUME_DEFAULTS]
+        if unused:
+            because = f", and is what can be run: {reason}" if reason else ""
+            raise UnsupportedError(
+                f"the graph's own step takes no {' or '.join(unused)}{because}",
+                tensor=self.route.name,
+                advice="leave it out",
+            )
         # A cell that is used in several places is run where batch and time are open.
         network = min(networks, key=lambda one: sum(size is not None for size in one.input.sizes))
         gives_m = self.route.cells[-1].family in (*FORMS, UNRECOGNISED)
@@ -273,14 +373,94 @@ class LSTMNetwork:
             notes.insert(0, f"the graph's own step is run, which is exact and slower: {reason}")
         return Loaded(self.route, runner.shape(), runner, (), "graph", notes=tuple(notes))
 
-    def _ready(self, engine: str, options: Mapping[str, Any]) -> Loaded:
-        """Load; what is assumed, or run from the graph itself, is a warning the first time."""
+    def _starts(
+        self, feeds: Mapping[str, Any] | None, batch: int | None = None
+    ) -> tuple[list[str], list[Start]]:
+        """Return the names of the cells, and what the graph begins them with."""
+        model = self._origin.model()
+        names = [cell.name for cell in self.route.cells]
+        if model is None:
+            return names, []
+        try:
+            return names, model.starts(names, self.graph_networks(), feeds, batch)
+        finally:
+            self._origin.forget()
+
+    def own_start(self, feeds: Mapping[str, Any] | None = None) -> OwnStart | None:
+        """Return what is known of the state with which the graph begins; None for zeros.
+
+        A state that is fed is zeros.
+
+        Args:
+            feeds: see `load`.
+        """
+        fed = tuple(sorted((name, id(value)) for name, value in (feeds or {}).items()))
+        if fed not in self._own:
+            self._own[fed] = self._own_start(feeds)
+        return self._own[fed]
+
+    def _own_start(self, feeds: Mapping[str, Any] | None) -> OwnStart | None:
+        names, starts = self._starts(feeds)
+        own = [one for one in starts if not one.is_zero]
+        stored = self._origin.stored(names) if own or not starts else []
+        model = self._origin.model()
+        if model is None or not (own or stored):
+            return None
+        nodes, key = model.graph.nodes, model.variables.key
+        made_of = {key(nodes[name]) or name for one in own for name in one.variables}
+        problem = next((str(one.problem) for one in own if one.problem is not None), None)
+        return OwnStart(tuple(stored or sorted(made_of)), problem, bool(stored))
+
+    def initial_state(self, batch: int = 1, feeds: Mapping[str, Any] | None = None) -> State:
+        """Return the state with which the graph itself begins; zeros where it is fed.
+
+        Args:
+            feeds: see `load`.
+
+        Raises:
+            UnsupportedError: it is unknown: there is no graph, or it is computed from data.
+            AmbiguousError: the graph begins the same cells in several ways.
+        """
+        import numpy as np
+
+        from lstmstate.state.model import LSTMState, StackState
+
+        names, starts = self._starts(feeds, batch)
+        known = [one.pairs for one in starts if not one.is_zero] or [one.pairs for one in starts]
+        problems = [str(one.problem) for one in starts if one.problem is not None]
+        if problems or not known:
+            reason = problems[0] if problems else "the graph does not show it"
+            problem = f"the state with which the graph begins is unknown: {reason}"
+            raise UnsupportedError(problem, path=self._path)
+        first, *others = ([half for name in names for half in (one or {})[name]] for one in known)
+        pairs = (both for one in others for both in zip(first, one, strict=True))
+        if not all(np.array_equal(*both) for both in pairs):
+            raise AmbiguousError("the graph begins these cells in several ways", path=self._path)
+        spread = [half if len(half) != 1 else half.repeat(batch, 0) for half in first]
+        cells = [
+            LSTMState(c, m, name)
+            for name, c, m in zip(names, spread[::2], spread[1::2], strict=True)
+        ]
+        return StackState(cells) if len(cells) > 1 else cells[0]
+
+    def _ready(
+        self, engine: str, options: Mapping[str, Any], *, from_zeros: bool = False
+    ) -> Loaded:
+        """Load; what is assumed, or run from the graph itself, is a warning the first time.
+
+        Args:
+            from_zeros: whether no state was given.
+        """
         from lstmstate.engines.options import assumptions
 
         given = dict(options)
         feeds, outputs = given.pop("feeds", None), given.pop("outputs", None)
         loaded = self.load(engine, given, feeds, outputs)
-        for line in (*assumptions(loaded.settled), *loaded.notes):
+        lines = [*assumptions(loaded.settled), *loaded.notes]
+        own = self.own_start(feeds) if from_zeros else None
+        if own is not None:
+            lines.append(own.line + ("" if own.problem else "; `initial_state` returns it"))
+        for line in lines:
             if line not in self._warned:
                 self._warned.add(line)
                 warnings.warn(f"{self._path}: {line}", stacklevel=4)
@@ -323,7 +503,7 @@ class LSTMNetwork:
         """
         import numpy as np
 
-        loaded = self._ready(engine, options)
+        loaded = self._ready(engine, options, from_zeros=state is None)
         x = _checked(loaded, inputs)
         is_single = x.ndim == 2 + len(loaded.network.first.spatial)
         by_step = x[:, None] if is_single else x if time_major else x.swapaxes(0, 1)
@@ -353,12 +533,9 @@ class LSTMNetwork:
         Raises:
             LstmstateError: as for `run`; or a cell runs backward, and needs the end first.
         """
-        if self._ready(engine, options).network.is_bidirectional:
-            raise UnsupportedError(
-                "a backward cell begins at the end of a sequence: it is not run in parts",
-                path=self._path,
-                tensor=self.route.name,
-            )
+        loaded = self._ready(engine, options)
+        with located(self._path):
+            loaded.refuse_parts()
         return self._parts(chunks, state, time_major, engine, options)
 
     def _parts(
@@ -379,7 +556,11 @@ class LSTMNetwork:
         """Take one step: x `[batch, input_size]`; return m `[batch, width of m]` and the state."""
         import numpy as np
 
-        loaded = self._ready(engine, options)  # which knows no other keywords of `run`
+        # Which knows no other keywords of `run`.
+        loaded = self._ready(engine, options, from_zeros=state is None)
+        if not loaded.network.is_bidirectional:
+            with located(self._path):
+                loaded.refuse_parts()
         row = np.asarray(x)
         if row.ndim != 2 + len(loaded.network.first.spatial):
             raise LstmstateError(f"a step takes [batch, input_size], and this is {list(row.shape)}")

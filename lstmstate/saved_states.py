@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 from lstmstate.cells import state_names
 from lstmstate.cells.model import Cell, SavedState, Stack
-from lstmstate.errors import LstmstateError, printable
+from lstmstate.errors import LstmstateError
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.state.guesses import Cells
 from lstmstate.state.model import CellShape
 
 _NUMBER = re.compile(r"_*\d+")
 _HALVES = ("c", "m")
-_SHOWN = 4
 
 
 class Group(NamedTuple):
@@ -130,25 +129,6 @@ def halves(ckpt: LSTMCheckpoint) -> list[Group]:
 
 _PICKED = "the graph takes rows of it by indices; here they are all, in the order of the variable"
 _NO_LAYOUT = "the graph takes c and m out of it in a way that no layout has"
-
-
-def stored_start(ckpt: LSTMCheckpoint, cells: Iterable[str]) -> str | None:
-    """Return a line on the variables from which the graph starts some cells; None without any."""
-    wanted = set(cells)
-    stacks = {s.name for s in ckpt.stacks if wanted & {cell.name for cell in _cells(s)}}
-    found = [
-        state.variable
-        for state in ckpt.states
-        if state.is_start and (state.cell in wanted or state.stack in stacks)
-    ]
-    if not found:
-        return None
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    names = ", ".join(map(printable, found[:_SHOWN])) + more
-    return (
-        f"the graph starts from a stored state ({names}), and this run from zeros: give "
-        f"`state='{printable(ckpt.prefix)}'` to start from it"
-    )
 
 
 def _apart(ckpt: LSTMCheckpoint, pairs: Sequence[_Pair], taken: set[str]) -> list[Group]:

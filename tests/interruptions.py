@@ -5,14 +5,21 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import NamedTuple
 
 from commands import PROJECT
 
+# Python and NumPy are loaded once; each run of the command is a copy of that process.
 _SCRIPT = """
 import atexit, os, signal, sys
-number, moment, ignored = map(int, sys.argv[1:4])
-del sys.argv[1:4]
+import numpy
+from lstmstate.__main__ import main
+number, ignored = map(int, sys.argv[1:3])
+del sys.argv[1:3]
 calls = 0
 if ignored:
     signal.signal(number, signal.SIG_IGN)
@@ -32,35 +39,63 @@ def end():
     if calls < moment:
         print(calls, file=sys.stderr)
 
-sys.addaudithook(begin)
-atexit.register(end)
-from lstmstate.__main__ import main
-main()
+while line := sys.stdin.readline():
+    moment = int(line)
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.addaudithook(begin)
+        atexit.register(end)
+        main()
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 NEVER = 1 << 60
 
 
+class Ended(NamedTuple):
+    """What came of a command; one that ended before its signal printed its calls."""
+
+    returncode: int
+    stderr: bytes
+
+
+@contextmanager
 def interrupted(
-    number: signal.Signals, moment: int, *arguments: str | Path, ignored: bool = False
-) -> subprocess.CompletedProcess[bytes]:
-    """Run a command that sends itself a signal at a call; one that ends earlier prints its calls.
+    number: signal.Signals, *arguments: str | Path, ignored: bool = False
+) -> Iterator[Callable[[int], Ended]]:
+    """Yield what runs a command that sends itself a signal at a moment.
+
+    The moment is the number of the call or return, counted since the first output was begun.
 
     Args:
-        moment: the number of the call or return, counted since the first output was begun.
         ignored: whether the process ignores the signal when the command begins.
     """
-    how = map(str, (int(number), moment, int(ignored)))
-    return subprocess.run(
-        [sys.executable, "-c", _SCRIPT, *how, *map(str, arguments)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        cwd=PROJECT,
-        check=False,
-    )
+    command = [sys.executable, "-c", _SCRIPT, *map(str, (int(number), int(ignored), *arguments))]
+    with (
+        TemporaryFile() as stderr,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd=PROJECT
+        ) as process,
+    ):
+        assert process.stdin is not None and process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
+
+        def run(moment: int) -> Ended:
+            stderr.seek(0)
+            stderr.truncate()
+            stdin.write(b"%d\n" % moment)
+            stdin.flush()
+            code = int(stdout.readline())
+            stderr.seek(0)
+            return Ended(code, stderr.read())
+
+        yield run
+        stdin.close()
 
 
-def calls(*arguments: str | Path) -> int:
+def calls(run: Callable[[int], Ended]) -> int:
     """Run a command to its end; return how many calls and returns there are."""
-    done = interrupted(signal.SIGTERM, NEVER, *arguments)
+    done = run(NEVER)
     assert done.returncode == 0
     return int(done.stderr)

@@ -10,9 +10,19 @@ import numpy as np
 import pytest
 from commands import Shell, error, notes
 from conftest import SHARED
-from writers import TensorFlow, as_in_1_x, dynamic, hand_made, inputs, opened, static, tensorflow
+from writers import (
+    TensorFlow,
+    as_in_1_x,
+    dynamic,
+    hand_made,
+    inputs,
+    opened,
+    save,
+    static,
+    tensorflow,
+)
 
-from lstmstate import open_checkpoint
+from lstmstate import LSTMCheckpoint, UnsupportedError, open_checkpoint
 from lstmstate.cells import Option, SavedState
 
 UNITS, BATCH, STEPS, INPUTS = 4, 3, 5, 2
@@ -240,6 +250,17 @@ def saved(folder: Path, feed: Feed, **options: Any) -> tuple[str, Array, Array]:
     return prefix, data, found
 
 
+def assert_runs_to(expected: Any, tmp_path: Path, shell: Shell, prefix: str, *flags: str) -> None:
+    """Run from what the graph begins with, over `x.npy`."""
+    out = tmp_path / "y.npz"
+    done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "-o", out, "--force", *flags)
+    assert done.code == 0, done.err
+    assert not [line for line in notes(done) if "zeros" in line]
+    found = np.load(out)
+    for name, value in zip("cm", expected, strict=True):
+        np.testing.assert_allclose(found[name], value, atol=2e-6)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_each_half_is_found_however_it_is_fed(way: str) -> None:
     _, shape, batch = WAYS[way]
@@ -252,17 +273,11 @@ def test_each_half_is_found_however_it_is_fed(way: str) -> None:
     assert ckpt.cells[CELL].options["batch_size"] == Option(batch, "graph")
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "gathered_of_many"])
+@pytest.mark.parametrize("way", WAYS)
 def test_a_run_from_it_ends_where_tensorflow_does(tmp_path: Path, shell: Shell, way: str) -> None:
-    prefix, data, (c, m) = saved(tmp_path, of_two(way))
+    prefix, data, expected = saved(tmp_path, of_two(way))
     np.save(tmp_path / "x.npy", data)
-    done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "-o", tmp_path / "y.npz")
-    assert done.code == 0, done.err
-    assert not [line for line in notes(done) if "zeros" in line]
-    assert any("takes rows of it by indices" in line for line in notes(done)) == (way in PICKED)
-    found = np.load(tmp_path / "y.npz")
-    np.testing.assert_allclose(found["c"], c, atol=2e-6)
-    np.testing.assert_allclose(found["m"], m, atol=2e-6)
+    assert_runs_to(expected, tmp_path, shell, prefix)
 
 
 @pytest.mark.parametrize("functional", [False, True])
@@ -277,13 +292,9 @@ def test_both_halves_in_one_variable(way: str, functional: bool) -> None:
 def test_a_run_from_both_halves_ends_where_tensorflow_does(
     tmp_path: Path, shell: Shell, way: str
 ) -> None:
-    prefix, data, (c, m) = saved(tmp_path, of_one(way))
+    prefix, data, expected = saved(tmp_path, of_one(way))
     np.save(tmp_path / "x.npy", data)
-    done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "-o", tmp_path / "y.npz")
-    assert done.code == 0, done.err
-    found = np.load(tmp_path / "y.npz")
-    np.testing.assert_allclose(found["c"], c, atol=2e-6)
-    np.testing.assert_allclose(found["m"], m, atol=2e-6)
+    assert_runs_to(expected, tmp_path, shell, prefix)
 
 
 @pytest.mark.parametrize("way", ["by_inner_index_h_first", "by_columns_h_first"])
@@ -342,6 +353,149 @@ def test_a_run_of_a_stack_from_a_variable_for_each_cell(
         np.testing.assert_allclose(found[f"{scope}/m"], m, atol=2e-6)
 
 
+# ---- what a graph computes
+
+
+def multiplied(tf: TensorFlow, x: Any, name: str) -> Any:
+    return tf.matmul(kept(tf, name, BATCH, 2), kept(tf, f"{name}_w", 2, UNITS))
+
+
+def squashed(tf: TensorFlow, x: Any, name: str) -> Any:
+    return tf.tile(tf.tanh(kept(tf, name, 1, UNITS)), [rows(tf, x), 1])
+
+
+def cut_out_of_many(tf: TensorFlow, x: Any, name: str) -> Any:
+    return kept(tf, name, 8, UNITS)[: rows(tf, x)]
+
+
+def in_a_vector(tf: TensorFlow, x: Any, name: str) -> Any:
+    return tf.reshape(kept(tf, name, BATCH * UNITS), [BATCH, UNITS])
+
+
+def constant(tf: TensorFlow, x: Any, name: str) -> Any:
+    return tf.fill([rows(tf, x), UNITS], 0.5 if name == "one" else -0.25)
+
+
+def of_a_counted_batch(tf: TensorFlow, x: Any, name: str) -> Any:
+    return tf.tile(kept(tf, name, 1, UNITS), [tf.placeholder_with_default(BATCH, []), 1])
+
+
+def of_the_data(tf: TensorFlow, x: Any, name: str) -> Any:
+    return tf.matmul(x[:, 0], kept(tf, name, INPUTS, UNITS))
+
+
+def of_other_data(tf: TensorFlow, x: Any, name: str) -> Any:
+    fed = tf.placeholder(tf.float32, [BATCH, 2], f"{name}_fed")
+    return tf.matmul(fed, kept(tf, name, 2, UNITS))
+
+
+def random(tf: TensorFlow, x: Any, name: str) -> Any:
+    return tf.random_normal([rows(tf, x), UNITS])
+
+
+def each(way: Callable[[TensorFlow, Any, str], Any]) -> Feed:
+    return lambda tf, x: [way(tf, x, name) for name in ("one", "two")]
+
+
+def computed(folder: Path, way: Callable[[TensorFlow, Any, str], Any]) -> LSTMCheckpoint:
+    """Open a checkpoint whose graph is not run by TensorFlow."""
+    return open_checkpoint(save(folder, lambda tf: network(tf, each(way))))
+
+
+@pytest.mark.parametrize(
+    ("way", "variables"),
+    [
+        (multiplied, "(one, one_w, two, two_w)"),
+        (squashed, "(one, two)"),
+        (cut_out_of_many, "(one, two)"),
+        (in_a_vector, "(one, two)"),
+        (of_a_counted_batch, "(one, two)"),
+        (constant, None),
+    ],
+)
+def test_a_state_that_the_graph_computes_is_noted_and_run_from(
+    tmp_path: Path, shell: Shell, way: Any, variables: str | None
+) -> None:
+    prefix, data, expected = saved(tmp_path, each(way))
+    np.save(tmp_path / "x.npy", data)
+    told = " ".join(filter(None, ["the graph starts from a state of its own", variables]))
+    done = shell("run", prefix, tmp_path / "x.npy")
+    assert [
+        n for n in notes(done) if n.startswith(f"{told}, and this run from zeros; give --state")
+    ]
+    assert_runs_to(expected, tmp_path, shell, prefix)
+    done = shell("run", prefix, tmp_path / "x.npy", "--strict")
+    assert done.code == 3
+    assert told in error(done)
+    assert shell("run", prefix, tmp_path / "x.npy", "--strict", "--zero-state").code == 0
+
+
+def test_python_warns_of_a_state_that_the_graph_computes_and_gives_it(tmp_path: Path) -> None:
+    prefix, data, (c, m) = saved(tmp_path, each(squashed))
+    network = open_checkpoint(prefix).network()
+    with pytest.warns(UserWarning, match="a state of its own .*; `initial_state` returns it"):
+        network.run(data)
+    _, state = network.run(data, network.initial_state(BATCH))
+    np.testing.assert_allclose(state.c, c, atol=2e-6)
+    np.testing.assert_allclose(state.m, m, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        (of_the_data, "it is computed from inputs"),
+        (of_other_data, "it is computed from one_fed, two_fed"),
+        (random, "it is random"),
+    ],
+)
+def test_a_state_that_data_or_chance_decide_is_unknown(
+    tmp_path: Path, way: Any, reason: str
+) -> None:
+    ckpt = computed(tmp_path, way)
+    told = f"this run from zeros; that state is unknown: {reason}"
+    with pytest.warns(UserWarning, match=told):
+        ckpt.network().run(np.ones((BATCH, STEPS, INPUTS)))
+    with pytest.raises(UnsupportedError, match=f"begins is unknown: {reason}"):
+        ckpt.network().initial_state(BATCH)
+
+
+def test_what_is_fed_is_part_of_the_state_that_the_graph_computes(tmp_path: Path) -> None:
+    network_ = computed(tmp_path, of_other_data).network()
+    feeds = {f"{name}_fed": np.ones((BATCH, 2)) for name in ("one", "two")}
+    state = network_.initial_state(BATCH, feeds)
+    assert state.c.shape == (BATCH, UNITS)
+    assert state.c.any()
+
+
+def test_a_state_whose_variable_was_renamed_is_noted(tmp_path: Path, shell: Shell) -> None:
+    prefix, data, expected = saved(tmp_path, of_one("by_columns"))
+    np.save(tmp_path / "x.npy", data)
+    renamed = tmp_path / "renamed.ckpt"
+    assert shell("convert", prefix, "--to-tuple", "-o", renamed).code == 0
+    done = shell("run", renamed, tmp_path / "x.npy")
+    told = "a state of its own (kept), and this run from zeros; that state is unknown: kept: "
+    assert any(told in line for line in notes(done))
+    assert_runs_to(expected, tmp_path, shell, str(renamed))
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda tf, x, name: tf.placeholder(tf.float32, [None, UNITS]),
+        lambda tf, x, name: tf.zeros_like(x[:, 0, :1]) * tf.ones([1, UNITS]),
+        lambda tf, x, name: tf.placeholder_with_default(tf.zeros([rows(tf, x), UNITS]), None),
+        lambda tf, x, name: tf.zeros([tf.placeholder(tf.int32, []), UNITS]),
+        lambda tf, x, name: (
+            tf.placeholder(tf.float32, [None, UNITS]) * tf.placeholder(tf.float32, [None, 1])
+        ),
+    ],
+)
+def test_zeros_and_states_that_are_fed_are_not_noted(tmp_path: Path, way: Any) -> None:
+    network_ = computed(tmp_path, way).network()
+    assert network_.own_start() is None
+    assert not network_.initial_state(BATCH).c.any()
+
+
 # ---- what is no stored state
 
 
@@ -349,13 +503,13 @@ def test_a_run_of_a_stack_from_a_variable_for_each_cell(
     "change",
     [lambda tf, v: 0.5 * v, lambda tf, v: tf.reshape(tf.transpose(v), [BATCH, UNITS])],
 )
-def test_a_variable_that_is_changed_is_a_start_that_cannot_be_read(
+def test_a_variable_that_is_changed_has_no_layout_and_a_run_starts_from_what_the_graph_makes_of_it(
     tmp_path: Path, shell: Shell, change: Any
 ) -> None:
     def feed(tf: TensorFlow, x: Any) -> Any:
         return [change(tf, kept(tf, name, BATCH, UNITS)) for name in ("one", "two")]
 
-    prefix, data, _ = saved(tmp_path, feed)
+    prefix, data, expected = saved(tmp_path, feed)
     states = open_checkpoint(prefix).states
     assert [(s.variable, s.layout, s.is_start) for s in states] == [
         ("one", "unknown", True),
@@ -363,9 +517,9 @@ def test_a_variable_that_is_changed_is_a_start_that_cannot_be_read(
     ]
     np.save(tmp_path / "x.npy", data)
     done = shell("run", prefix, tmp_path / "x.npy")
-    assert any("starts from a stored state (one, two)" in line for line in notes(done))
-    done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix)
-    assert done.code == 3
+    assert any("starts from a state of its own (one, two)" in line for line in notes(done))
+    assert_runs_to(expected, tmp_path, shell, prefix)
+    assert shell("convert", prefix, "--to-flat", "-o", tmp_path / "z.npz").code == 3
 
 
 def test_a_factor_that_is_learnt_is_no_mask() -> None:
@@ -457,7 +611,7 @@ def test_the_state_of_an_unrolled_loop_is_a_tuple() -> None:
 def test_run_says_that_the_graph_starts_elsewhere(tmp_path: Path, shell: Shell) -> None:
     prefix, data, _ = saved(tmp_path, of_two("tiled"))
     np.save(tmp_path / "x.npy", data)
-    told = "the graph starts from a stored state (one, two), and this run from zeros: give --state"
+    told = "the graph starts from a state of its own (one, two), and this run from zeros; give --st"
     for flags, count in (((), 1), (("--zero-state",), 0), (("--state", prefix), 0)):
         done = shell("run", prefix, tmp_path / "x.npy", *flags)
         assert done.code == 0, done.err

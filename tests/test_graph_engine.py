@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import Shell
 from writers import as_in_1_x, tensorflow
 
 import lstmstate
@@ -485,3 +486,140 @@ def test_reversed_features_are_no_reversed_sequence(tmp_path: Path) -> None:
     assert (loaded.engine, loaded.network.is_bidirectional) == ("graph", False)
     ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
     np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
+
+
+def test_options_are_refused_where_the_graph_itself_is_run(shell: Shell, tmp_path: Path) -> None:
+    prefix, x, *_ = saved(tmp_path, in_loop(scaled))
+    np.save(tmp_path / "x.npy", x)
+    for engine in ("auto", "graph"):
+        flags = ("--engine", engine, "--forget-bias", "2")
+        done = shell("run", prefix, tmp_path / "x.npy", *flags)
+        assert done.code == 3
+        assert "the graph's own step takes no --forget-bias" in done.err
+    assert shell("run", prefix, tmp_path / "x.npy", "--assume-defaults").code == 0
+
+
+def test_verify_fails_where_the_graph_contradicts_a_cell(shell: Shell, tmp_path: Path) -> None:
+    """Whatever TensorFlow's own cell gives for its weights."""
+    prefix, *_ = saved(tmp_path, in_loop(scaled))
+    document = shell.json("verify", prefix, "--against", "tensorflow", code=1)
+    assert not document["agrees"]
+    assert all("c of rnn/lstm_cell" in trial["contradiction"] for trial in document["trials"])
+    assert all(one["agrees"] for trial in document["trials"] for one in trial["differences"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tf, x: x + tf.constant([[[0.0]], [[0.0]], [[0.0]], [[0.5]], [[0.0]]])[:, 0],
+        lambda tf, x: x * tf.cast(tf.range(STEPS) < 4, tf.float32)[:, tf.newaxis],
+    ],
+)
+def test_what_is_before_the_loop_is_run_for_every_step(change: Any, tmp_path: Path) -> None:
+    """It changes no step but one that is later than those that are tried."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        steps = tf.shape(x)[1]
+        early = tf.cond(steps < STEPS, lambda: x, lambda: change(tf, x))
+        early.set_shape([None, None, INPUTS])
+        return tf.nn.dynamic_rnn(user_cell(tf, plain), early, initial_state=state)
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert loaded.engine == "graph"
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
+    for found, wanted in zip([ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+def test_directions_that_never_meet_follow_one_another(tmp_path: Path) -> None:
+    """Two forward layers, then the two backward ones: the order of a bidirectional_dynamic_rnn."""
+
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        made = []
+        for direction in "ab":
+            value = tf.reverse(x, [1]) if direction == "b" else x
+            for layer in "01":
+                with tf.variable_scope(f"{direction}{layer}"):
+                    value, last = tf.nn.dynamic_rnn(
+                        user_cell(tf, plain), value, initial_state=state
+                    )
+            made.append(tf.reverse(value, [1]) if direction == "b" else value)
+        return tf.concat(made, 2), last
+
+    prefix, *_ = saved(tmp_path, build)
+    network = lstmstate.open_checkpoint(prefix).network()
+    names = [f"{place}/rnn/lstm_cell" for place in ("a0", "a1", "b0", "b1")]
+    assert [cell.name for cell in network.route.cells] == names
+    assert [[len(chain) for chain in stage] for stage in network.route.stages] == [[2, 2]]
+    assert network.load().confirmed
+
+
+def before_loop(change: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    return lambda tf, x, state: tf.nn.dynamic_rnn(
+        user_cell(tf, plain), change(tf, x), initial_state=state
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "problem"),
+    [
+        (before_loop(lambda tf, x: tf.cumsum(x, 1)), "not run in parts"),
+        (before_loop(lambda tf, x: tf.concat([x[:, 1:], x[:, :1]], 1)), "not run in parts"),
+        (counted(reset_late), "number of the step"),
+        (in_loop(zoneout), None),
+    ],
+)
+def test_a_graph_is_run_in_parts_only_where_that_gives_the_same(
+    build: Any, problem: str | None, tmp_path: Path
+) -> None:
+    prefix, x, state, expected = saved(tmp_path, build)
+    network = lstmstate.open_checkpoint(prefix).network()
+    parts = [x[:, :2], x[:, 2:]]
+    if problem is not None:
+        for run in (lambda: network.run_chunks(parts, state), lambda: network.step(x[:, 0], state)):
+            with warnings.catch_warnings(), pytest.raises(UnsupportedError, match=problem):
+                warnings.simplefilter("ignore")
+                run()
+        return
+    with pytest.warns(UserWarning, match="own step is run"):
+        ran = list(network.run_chunks(parts, state))
+    outputs = np.concatenate([part for part, _ in ran], 1)
+    np.testing.assert_allclose(outputs, expected[0], atol=2e-6)
+
+
+def test_c_of_every_layer_may_come_before_m_of_every_layer(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cells = [user_cell(tf, plain), user_cell(tf, plain)]
+        steps = tf.shape(x)[1]
+        given = tf.TensorArray(tf.float32, steps).unstack(tf.transpose(x, [1, 0, 2]))
+        made = tf.TensorArray(tf.float32, steps)
+
+        def body(number: Any, c: Any, c_2: Any, m: Any, m_2: Any, made: Any) -> Any:
+            below = given.read(number)
+            below.set_shape([None, INPUTS])
+            after = []
+            for layer, both in enumerate([(c, m), (c_2, m_2)]):
+                with tf.variable_scope(f"layer_{layer}"):
+                    below, last = cells[layer](below, tf.nn.rnn_cell.LSTMStateTuple(*both))
+                after.append(last)
+            return (
+                number + 1,
+                *(last.c for last in after),
+                *(last.h for last in after),
+                made.write(number, below),
+            )
+
+        zeros = [tf.zeros_like(state.c, name=name) for name in ("c_2", "m_2")]
+        carried = [0, state.c, zeros[0], state.h, zeros[1], made]
+        _, c, c_2, m, m_2, made = tf.while_loop(lambda number, *_: number < steps, body, carried)
+        return tf.transpose(made.stack(), [1, 0, 2]), [c, m, c_2, m_2]
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    assert loaded.confirmed
+    zeros = np.zeros_like(state.c)
+    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m), (zeros, zeros)])
+    found = [ran.outputs.swapaxes(0, 1), *(half for pair in ran.states for half in pair)]
+    for one, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, wanted, atol=2e-6)

@@ -32,9 +32,15 @@ def inspecting(*arguments: str) -> set[str]:
     )
 
 
-@pytest.mark.parametrize("sample", [path.name for path in SAMPLES.iterdir() if path.is_dir()])
-def test_inspect_imports_no_tensorflow(sample: str) -> None:
-    modules = inspecting("inspect", "-q", str(SAMPLES / sample), "--stats", "--variables")
+def test_inspect_imports_no_tensorflow() -> None:
+    """Whichever checkpoint it is: one process inspects all samples."""
+    samples = [str(path) for path in SAMPLES.iterdir() if path.is_dir()]
+    script = "import sys; from lstmstate.cli import execute as run\n" + "".join(
+        f"assert run(['inspect', '-q', {path!r}, '--stats', '--variables']) == 0\n"
+        for path in samples
+    )
+    modules = imported_by(script)
+    assert "lstmstate.report.inspect_table" in modules
     assert not modules & set(HEAVY)
 
 
@@ -48,15 +54,18 @@ def sequence(tmp_path: Path) -> Path:
 FOREIGN = {*HEAVY, "torch", "onnx", "onnxruntime", "jax"}
 
 
-@pytest.mark.parametrize("sample", ["peephole_tuple", "bidirectional", "saved_model"])
-def test_run_imports_no_other_library_of_networks(sequence: Path, sample: str) -> None:
-    """And of its own nothing that an npz or a document does not need."""
-    target = sequence.with_name("y.npz")
-    modules = inspecting("run", "-q", str(SAMPLES / sample), str(sequence), "-o", str(target))
-    assert target.is_file()
+def test_run_imports_no_other_library_of_networks(sequence: Path) -> None:
+    """And of its own nothing that an npz or a document does not need; one process runs all."""
+    script = "import sys; from lstmstate.cli import execute as run\n"
+    for sample in ("peephole_tuple", "bidirectional", "saved_model"):
+        command = ["run", "-q", str(SAMPLES / sample), str(sequence)]
+        target = str(sequence.with_name(f"{sample}.npz"))
+        script += (
+            f"assert run({[*command, '-o', target]!r}) == run({[*command, '--json']!r}) == 0\n"
+        )
+    modules = imported_by(script)
+    assert len(list(sequence.parent.glob("*.npz"))) == 3
     assert not modules & {*FOREIGN, "rich", "h5py", "lstmstate.running.verify"}
-    modules = inspecting("run", "-q", str(SAMPLES / sample), str(sequence), "--json")
-    assert not modules & {*FOREIGN, "rich", "h5py"}
 
 
 def test_tables_and_hdf5_import_what_they_need_and_no_more(sequence: Path) -> None:

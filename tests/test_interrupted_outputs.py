@@ -43,22 +43,23 @@ def test_killed_at_any_moment_the_target_is_old_or_new(
 ) -> None:
     target = tmp_path / "state.npz"
     command = ["convert", "-q", large, "--to-tuple", "--force", "-o", target]
-    last = calls(*command)
-    new, old = target.read_bytes(), b"old" * 1000
-    chance = random.Random(int(number))
-    count = MOMENTS if number in (signal.SIGINT, signal.SIGKILL) else MOMENTS // 3
-    for moment in (1, *(chance.randint(1, last) for _ in range(count - 1))):
-        target.write_bytes(old)
-        done = interrupted(number, moment, *command)
-        assert same_as(target, old) or same_as(target, new)
-        if number == signal.SIGKILL:
-            for name in temporaries(target):
-                (tmp_path / name).unlink()
-        if same_as(target, old):
-            code = -number if number == signal.SIGKILL else 128 + number
-            assert (done.returncode, done.stderr.strip()) == (code, b"")
-        assert os.listdir(tmp_path) == ["state.npz"]
-        assert moment > 1 or same_as(target, old)
+    with interrupted(number, *command) as run:
+        last = calls(run)
+        new, old = target.read_bytes(), b"old" * 1000
+        chance = random.Random(int(number))
+        count = MOMENTS if number in (signal.SIGINT, signal.SIGKILL) else MOMENTS // 3
+        for moment in (1, *(chance.randint(1, last) for _ in range(count - 1))):
+            target.write_bytes(old)
+            done = run(moment)
+            assert same_as(target, old) or same_as(target, new)
+            if number == signal.SIGKILL:
+                for name in temporaries(target):
+                    (tmp_path / name).unlink()
+            if same_as(target, old):
+                code = -number if number == signal.SIGKILL else 128 + number
+                assert (done.returncode, done.stderr.strip()) == (code, b"")
+            assert os.listdir(tmp_path) == ["state.npz"]
+            assert moment > 1 or same_as(target, old)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -81,8 +82,8 @@ def test_a_program_that_ignores_hangups_goes_on(tmp_path: Path, large: Path) -> 
     """As under nohup."""
     target = tmp_path / "state.npz"
     command = ["convert", "-q", large, "--to-tuple", "-o", target]
-    done = interrupted(signal.SIGHUP, 1, *command, ignored=True)
-    assert (done.returncode, done.stderr) == (0, b"")
+    with interrupted(signal.SIGHUP, *command, ignored=True) as run:
+        assert run(1) == (0, b"")
     assert target.is_file()
 
 

@@ -24,6 +24,7 @@ from commands import (
 )
 
 import lstmstate
+from lstmstate.cli import execute as run
 
 SHARED = Path("/work/shared")
 OUTPUTS = "these are outputs of a run, not a state; lstmstate run writes the state"
@@ -67,14 +68,21 @@ def refused_as_a_state(shell: Shell, path: Path | str, words: str) -> None:
 # ---- outputs of a run
 
 
-@pytest.fixture
-def results(shell: Shell, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of out.npy, out.npz and out.h5, each of the same run over 20 steps."""
-    x = saved(tmp_path / "x.npy", numbers(20, 1))
+    folder = tmp_path_factory.mktemp("results")
+    x = saved(folder / "x.npy", numbers(20, 1))
     for name in ("out.npy", "out.npz", "out.h5"):
         trace = [] if name == "out.npy" else ["--trace"]
-        assert shell("run", "-q", SUNSPOTS, x, *trace, "-o", tmp_path / name).code == 0
-    return tmp_path
+        assert run(["run", "-q", SUNSPOTS, str(x), *trace, "-o", str(folder / name)]) == 0
+    return folder
+
+
+@pytest.fixture
+def results(ran: Path, tmp_path: Path) -> Path:
+    """A folder of such files that a test may write into."""
+    return Path(shutil.copytree(ran, tmp_path / "results"))
 
 
 @pytest.mark.parametrize(

@@ -57,26 +57,38 @@ def check(cell: Cell, activation: str, recurrent: str) -> None:
 # ---- the graph of a Keras layer
 
 
+@pytest.mark.parametrize("number", range(len(NAMES)))
+def test_both_functions_of_a_keras_layer(number: int) -> None:
+    """Each function is once that of c and m, and once that of the gates."""
+    activation, recurrent = NAMES[number], NAMES[number - 1]
+    check(only(keras("2.x", activation=activation, recurrent_activation=recurrent)),
+          activation, recurrent)  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", ["1.x", "2.x"])
 @pytest.mark.parametrize("implementation", [1, 2])
-@pytest.mark.parametrize("name", NAMES)
-def test_both_functions_of_a_keras_layer(kind: str, implementation: int, name: str) -> None:
-    for activation, recurrent in ((name, "hard_sigmoid"), ("tanh", name)):
-        options: dict[str, Any] = {"activation": activation, "recurrent_activation": recurrent}
-        found = only(keras(kind, implementation=implementation, **options))
-        check(found, activation, recurrent)
+def test_both_implementations_of_a_keras_layer(kind: str, implementation: int) -> None:
+    options = {"activation": "elu", "recurrent_activation": "hard_sigmoid"}
+    check(only(keras(kind, implementation=implementation, **options)), *options.values())
 
 
-@pytest.mark.parametrize("kind", ["1.x", "2.x", "cell"])
-@pytest.mark.parametrize("functional", [False, True])
-@pytest.mark.parametrize("recurrent", ["sigmoid", "hard_sigmoid"])
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"use_bias": False}, {"dropout": 0.3, "recurrent_dropout": 0.2}],
-    ids=["plain", "no bias", "dropout"],
-)
+# All pairs of a kind, its options, the form of its loops and the function of its gates.
+LOOPS: list[tuple[str, dict[str, Any], bool, str]] = [
+    ("1.x", {}, True, SOFT),
+    ("1.x", {"use_bias": False}, False, HARD),
+    ("1.x", {"dropout": 0.3, "recurrent_dropout": 0.2}, False, SOFT),
+    ("2.x", {}, False, HARD),
+    ("2.x", {"use_bias": False}, True, SOFT),
+    ("2.x", {"dropout": 0.3, "recurrent_dropout": 0.2}, True, HARD),
+    ("cell", {}, False, SOFT),
+    ("cell", {"use_bias": False}, True, HARD),
+    ("cell", {"dropout": 0.3, "recurrent_dropout": 0.2}, True, SOFT),
+]
+
+
+@pytest.mark.parametrize(("kind", "options", "functional", "recurrent"), LOOPS)
 def test_loops_and_functions_of_keras(
-    kind: str, functional: bool, recurrent: str, options: dict[str, Any]
+    kind: str, options: dict[str, Any], functional: bool, recurrent: str
 ) -> None:
     """With 2.x loops the step stands in a function that another function calls."""
     found = keras(kind, functional=functional, recurrent_activation=recurrent, **options)
@@ -112,23 +124,18 @@ def test_layers_and_directions_each_tell_their_own() -> None:
 
 
 def test_a_saved_model_of_keras(tmp_path: Path) -> None:
+    """The step of a default layer is a function that stands for two, one of them for cuDNN."""
     import tf_keras
 
     writers.tensorflow()
     model = tf_keras.Sequential([tf_keras.layers.Input([STEPS, INPUTS])])
-    model.add(tf_keras.layers.LSTM(UNITS, activation="elu", recurrent_activation="hard_sigmoid"))
-    model.save(tmp_path / "model", save_format="tf")
-    check(only(open_checkpoint(tmp_path / "model")), "elu", "hard_sigmoid")
-
-
-def test_the_functions_of_the_default_layer_in_a_saved_model(tmp_path: Path) -> None:
-    """Its step is a function that stands for two, one of them for cuDNN."""
-    import tf_keras
-
-    writers.tensorflow()
-    model = tf_keras.Sequential([tf_keras.layers.Input([STEPS, INPUTS]), tf_keras.layers.LSTM(4)])
-    model.save(tmp_path / "model", save_format="tf")
-    check(only(open_checkpoint(tmp_path / "model")), "tanh", "sigmoid")
+    own: dict[str, Any] = {"activation": "elu", "recurrent_activation": "hard_sigmoid"}
+    model.add(tf_keras.layers.LSTM(UNITS, return_sequences=True, **own))
+    model.add(tf_keras.layers.LSTM(UNITS))
+    model.save(tmp_path / "model", save_format="tf", include_optimizer=False)
+    first, second = open_checkpoint(tmp_path / "model").cells.values()
+    check(first, "elu", "hard_sigmoid")
+    check(second, "tanh", "sigmoid")
 
 
 # ---- functions in small operations

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,38 +128,52 @@ def network(tf: TensorFlow, model: Model, states: Sequence[str], parts: int | No
     return outputs
 
 
-def ran(
-    model: Model,
-    states: Sequence[str],
-    *,
-    parts: int | None = None,
-    restore: str | None = None,
-    write: Path | None = None,
-    **options: Any,
-) -> Run:
-    """Run a graph with the variables of a checkpoint, or with values of its own that are saved."""
+class Program:
+    """A graph in a session; its variables hold values of their own until it restores others."""
+
+    def __init__(
+        self, tf: TensorFlow, session: Any, model: Model, states: Sequence[str], parts: int | None,
+        options: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self._session = session
+        self._outputs = network(tf, model, states, parts)
+        variables = tf.global_variables()
+        if options.get("write_version") != tf.train.SaverDef.V1:  # which cannot hold it
+            variables.append(tf.get_variable("narrow", initializer=tf.ones([3], tf.bfloat16)))
+        self._saver = tf.train.Saver(variables, **options)
+        self._variables = {variable.op.name: variable for variable in variables}
+        self._initializer = tf.global_variables_initializer()
+
+    def save(self, path: Path) -> Run:
+        """Give the variables values of their own, run, and save them."""
+        self._session.run(self._initializer)
+        for name, variable in self._variables.items():
+            if variable.dtype.base_dtype == np.float32 and variable.shape.rank:
+                variable.load(noise(name, variable.shape.as_list(), "f4"), self._session)
+        self._saver.save(self._session, str(path), global_step=7)
+        return self._run()
+
+    def restore(self, prefix: str) -> Run:
+        """Run with the values of a checkpoint, and nothing of what was there before."""
+        self._session.run(self._initializer)
+        self._saver.restore(self._session, prefix)
+        return self._run()
+
+    def _run(self) -> Run:
+        fed = {"x:0": noise("x", (BATCH, STEPS, INPUTS), "f4")}
+        return Run(self._session.run(self._variables), self._session.run(self._outputs, fed))
+
+
+@contextmanager
+def program(
+    model: Model, states: Sequence[str], *, parts: int | None = None, **options: Any
+) -> Iterator[Program]:
+    """Build the graph of a network, for a while."""
     tf = tensorflow()
     config = as_written(tf)
     config.device_count["CPU"] = 2
     with as_in_1_x(tf), tf.Session(config=config) as session:
-        outputs = network(tf, model, states, parts)
-        variables = tf.global_variables()
-        if options.get("write_version") != tf.train.SaverDef.V1:  # which cannot hold it
-            variables.append(tf.get_variable("narrow", initializer=tf.ones([3], tf.bfloat16)))
-        saver = tf.train.Saver(variables, **options)
-        if restore:
-            saver.restore(session, restore)
-        else:
-            session.run(tf.global_variables_initializer())
-            for variable in variables:
-                if variable.dtype.base_dtype == tf.float32 and variable.shape.rank:
-                    content = noise(variable.op.name, variable.shape.as_list(), "f4")
-                    variable.load(content, session)
-        if write:
-            saver.save(session, str(write), global_step=7)
-        found = {variable.op.name: variable for variable in variables}
-        fed = {"x:0": noise("x", (BATCH, STEPS, INPUTS), "f4")}
-        return Run(session.run(found), session.run(outputs, fed))
+        yield Program(tf, session, model, states, parts, options)
 
 
 def assert_same_values(ours: Named, theirs: Named) -> None:
@@ -192,19 +207,28 @@ SCOPES = {
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [(kind, "stack of unlike cells") for kind in KINDS]
-    + [("v2", name) for name in SCOPES if name != "stack of unlike cells"]
-    + [("v1 sharded", "projected")],
+    [
+        ("v2", "stack of unlike cells"),
+        ("v1", "basic"),
+        ("partitioned", "stack of like cells"),
+        ("v1 partitioned", "projected"),
+        ("sharded", "projected"),
+        ("v1 sharded", "basic"),
+    ],
 )
 def test_a_saver_restores_what_was_converted(tmp_path: Path, kind: str, name: str) -> None:
     """Into a graph of tuple cells, which then returns what the flat ones did; and back."""
     model, options, halves = MODELS[name], KINDS[kind], state_variables(SCOPES[name])
     (tmp_path / "old").mkdir()
     old = tmp_path / "old/model.ckpt"
-    before = ran(model, ["saved_state"], write=old, **options)
-    converted(f"{old}-7", tmp_path / "new/model.ckpt-7", "--to-tuple")
-    latest = tensorflow().train.latest_checkpoint(str(tmp_path / "new"))
-    after = ran(model, halves, restore=latest, **options)
+    with program(model, ["saved_state"], **options) as flat_cells:
+        before = flat_cells.save(old)
+        converted(f"{old}-7", tmp_path / "new/model.ckpt-7", "--to-tuple")
+        latest = tensorflow().train.latest_checkpoint(str(tmp_path / "new"))
+        with program(model, halves, **options) as tuple_cells:
+            after = tuple_cells.restore(latest)
+        back = converted(latest, tmp_path / "back/model.ckpt-7", "--to-flat")
+        again = flat_cells.restore(back)
     flat = before.variables["saved_state"]
     expected = {k: v for k, v in before.variables.items() if k != "saved_state"}
     expected |= dict(zip(halves, cut(flat, model.widths), strict=True))
@@ -214,8 +238,6 @@ def test_a_saver_restores_what_was_converted(tmp_path: Path, kind: str, name: st
     # What is cut in parts, and its slots, are one tensor each in a checkpoint.
     called = {re.sub(r"/part_\d+", "", name) for name in expected}
     assert listed(latest) == called and any(name.endswith("/kernel/Adam_1") for name in called)
-    back = converted(latest, tmp_path / "back/model.ckpt-7", "--to-flat")
-    again = ran(model, ["saved_state"], restore=back, **options)
     assert_same_values(again.variables, before.variables)
     assert_equal([again.outputs], [before.outputs])
     if kind in ("v2", "partitioned"):

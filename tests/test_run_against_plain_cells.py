@@ -27,7 +27,7 @@ Draw = Callable[..., Any]
 TOLERANCE = {"float64": 1e-12, "float32": 2e-6}
 # A norm over a few units enlarges what rounding does to them, here up to five times.
 NORMED_TOLERANCE = {"float64": 1e-12, "float32": 5e-6}
-steady = settings(derandomize=True, deadline=None, max_examples=50)
+steady = settings(derandomize=True, deadline=None, max_examples=20)
 
 SIZES = st.integers(1, 5)
 CLIPS = st.sampled_from([None, 0.1, 0.4])

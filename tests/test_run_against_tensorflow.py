@@ -75,7 +75,7 @@ def drawn(kind: str, rng: random.Random) -> Drawn:
 
 
 def all_pairs(kind: str) -> list[Drawn]:
-    """Return cases in which every choice meets every other, and some cases more."""
+    """Return cases in which every choice meets every other."""
     rng = random.Random(kind)
     missing = set().union(*(pairs(drawn(kind, rng)) for _ in range(500)))
     found = []
@@ -83,7 +83,7 @@ def all_pairs(kind: str) -> list[Drawn]:
         best = max((drawn(kind, rng) for _ in range(60)), key=lambda row: len(pairs(row) & missing))
         missing -= pairs(best)
         found.append(best)
-    return [{"kind": kind, **row} for row in [*found, *(drawn(kind, rng) for _ in range(6))]]
+    return [{"kind": kind, **row} for row in found]
 
 
 CASES = [*all_pairs("LSTMCell"), *all_pairs("BasicLSTMCell")]
@@ -173,7 +173,7 @@ def test_a_cell_copied_for_each_of_fifty_steps_agrees(tmp_path: Path, dtype: str
 
 def test_float16_is_rounded_where_tensorflow_rounds(tmp_path: Path) -> None:
     """Most cells then agree to the bit over fifty steps; in others a sum's order tips a tie."""
-    rows = [{**row, "dtype": "float16", "static": False} for row in CASES[:24]]
+    rows = [{**row, "dtype": "float16", "static": False} for row in CASES[:10]]
     found = differences(tmp_path, [partial(stepped, row) for row in rows])
     assert sum(ratio == 0 for ratio in found.values()) >= len(rows) // 2, found
 
@@ -233,7 +233,7 @@ def test_stacks_of_unlike_cells_agree(tmp_path: Path, v1: bool) -> None:
         ("float16", True, "1.0", True), ("float64", True, "0.12", False),
         ("float32", False, "0.9", True),
     ]  # fmt: skip
-    assert_alike(tmp_path, [partial(stack, *row) for row in rows], v1=v1)
+    assert_alike(tmp_path, [partial(stack, *row) for row in rows[v1::2]], v1=v1)
 
 
 def pair(tf: TensorFlow, x: Tensor, dtype: str, cells: Sequence[RNNCell], lengths: Any) -> Any:
@@ -305,5 +305,5 @@ def test_both_directions_agree(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("build", [two_stacks, stack_of_pairs])
 def test_layers_in_both_directions_agree(tmp_path: Path, build: Any) -> None:
-    rows = [("float32", True), ("float64", False), ("float16", True), ("float64", True)]
+    rows = [("float32", True), ("float64", False), ("float16", True)]
     assert_alike(tmp_path, [partial(build, *row) for row in rows])

@@ -215,23 +215,24 @@ def test_killed_at_any_moment_the_target_is_old_or_new(
     source = saved(tmp_path / "x.npy", numbers(10_000, 3))
     target = tmp_path / "y.npz"
     command = ["run", "-q", CELL, source, "--force", "-o", target]
-    last = calls(*command)
-    new = target.read_bytes()
-    chance = random.Random(int(number))
-    for moment in (1, *(chance.randint(1, last) for _ in range(5))):
-        target.write_bytes(OLD)
-        done = interrupted(number, moment, *command)
-        is_old = target.read_bytes() == OLD
-        assert is_old or target.read_bytes() == new
-        if number == signal.SIGKILL:
-            for name in os.listdir(tmp_path):
-                if name.endswith(".tmp"):
-                    (tmp_path / name).unlink()
-        if is_old:
-            code = -number if number == signal.SIGKILL else 128 + number
-            assert (done.returncode, done.stderr.strip()) == (code, b"")
-        assert sorted(os.listdir(tmp_path)) == ["x.npy", "y.npz"]
-        assert moment > 1 or is_old
+    with interrupted(number, *command) as run:
+        last = calls(run)
+        new = target.read_bytes()
+        chance = random.Random(int(number))
+        for moment in (1, *(chance.randint(1, last) for _ in range(5))):
+            target.write_bytes(OLD)
+            done = run(moment)
+            is_old = target.read_bytes() == OLD
+            assert is_old or target.read_bytes() == new
+            if number == signal.SIGKILL:
+                for name in os.listdir(tmp_path):
+                    if name.endswith(".tmp"):
+                        (tmp_path / name).unlink()
+            if is_old:
+                code = -number if number == signal.SIGKILL else 128 + number
+                assert (done.returncode, done.stderr.strip()) == (code, b"")
+            assert sorted(os.listdir(tmp_path)) == ["x.npy", "y.npz"]
+            assert moment > 1 or is_old
 
 
 # ---- pipes

@@ -155,7 +155,8 @@ def test_the_weights_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     for _ in range(3):
         cell.run(numbers(2, 1))
-    assert len(reads) == len(set(reads))
+    weights = [name for name in reads if name != "saved_state"]
+    assert len(weights) == len(set(weights))
     assert {f"{FIRST}/bias", f"{FIRST}/kernel"} <= set(reads)
 
 

@@ -41,7 +41,7 @@ from lstmstate.state.model import State
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layered):UserWarning")
 
-steady = settings(derandomize=True, deadline=None)
+steady = settings(derandomize=True, deadline=None, max_examples=40)
 
 
 class Kind(NamedTuple):
@@ -100,7 +100,7 @@ PARTS = st.sampled_from([1, 64, 1 << 20])
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "csv"])
 def test_a_state_comes_back_to_the_bit_without_a_flag(kind: str) -> None:
-    @settings(steady, max_examples=60)
+    @steady
     @given(states(), st.sampled_from([*LAYOUTS]), PARTS)
     def check(state: State, layout: str, part_bytes: int) -> None:
         there_and_back(state, kind, layout, part_bytes)
@@ -108,7 +108,7 @@ def test_a_state_comes_back_to_the_bit_without_a_flag(kind: str) -> None:
     check()
 
 
-@settings(steady, max_examples=60)
+@steady
 @given(
     states(finite=True, leads=[lead for lead in LEADS if lead]), st.sampled_from([*LAYOUTS]), PARTS
 )

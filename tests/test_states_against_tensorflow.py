@@ -86,6 +86,9 @@ def every_state(tf: TensorFlow, cell: RNNCell, x: Any, state: Any) -> tuple[Any,
 
 Loop = Callable[[TensorFlow, RNNCell, Any, Any], tuple[Any, Any]]
 RUNS = [*[(dynamic, dtype) for dtype in DTYPES], (one_step, "float64"), (every_state, "float32")]
+# The largest model in every way, the others in one.
+LARGEST = "stack of unlike cells"
+OTHERS = [name for name in MODELS if name != LARGEST]
 
 
 def made(tf: TensorFlow, model: Model, dtype: str, *, is_tuple: bool) -> RNNCell:
@@ -177,10 +180,14 @@ def model(request: pytest.FixtureRequest) -> Model:
 # ---- flat and tuple
 
 
-@pytest.mark.parametrize(("loop", "dtype"), RUNS)
+@pytest.mark.parametrize(
+    ("name", "loop", "dtype"),
+    [*[(LARGEST, *how) for how in RUNS], *[(name, dynamic, "float32") for name in OTHERS]],
+)
 def test_a_flat_state_is_converted_to_what_tuple_cells_return(
-    tmp_path: Path, model: Model, loop: Loop, dtype: str
+    tmp_path: Path, name: str, loop: Loop, dtype: str
 ) -> None:
+    model = MODELS[name]
     outputs, flat = stepped(model, dtype, loop, is_tuple=False)
     same_outputs, state = stepped(model, dtype, loop, is_tuple=True)
     assert_equal([outputs], [same_outputs])
@@ -194,11 +201,15 @@ def test_a_flat_state_is_converted_to_what_tuple_cells_return(
     assert_equal([np.load(back)], [flat])
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(LARGEST, "float16"), (LARGEST, "float64"), *[(name, "float32") for name in OTHERS]],
+)
 def test_a_tuple_converted_to_flat_is_where_flat_cells_go_on(
-    tmp_path: Path, model: Model, dtype: str
+    tmp_path: Path, name: str, dtype: str
 ) -> None:
     """From it they make the outputs that tuple cells make from the tuple."""
+    model = MODELS[name]
     _, state = stepped(model, dtype, dynamic, is_tuple=True)
     names = ("c", "m") if not model.is_stack else [f"{k}/{h}" for k in range(9) for h in "cm"]
     np.savez(tmp_path / "tuple.npz", **dict(zip(names, halves(state), strict=False)))
@@ -221,12 +232,15 @@ def halves_of(state: LSTMState | StackState) -> list[Array]:
     return [half for cell in getattr(state, "cells", (state,)) for half in cell]
 
 
-@pytest.mark.parametrize("is_tuple", [False, True])
+@pytest.mark.parametrize(
+    ("name", "is_tuple"),
+    [(LARGEST, False), (LARGEST, True), ("basic", False), ("projected", True)],
+)
 def test_a_state_kept_in_a_file_goes_on_as_if_never_stopped(
-    tmp_path: Path, model: Model, is_tuple: bool
+    tmp_path: Path, name: str, is_tuple: bool
 ) -> None:
     """Half a sequence in one layout, the other half in the other, and all of it in one go."""
-    tf = tensorflow()
+    tf, model = tensorflow(), MODELS[name]
     x = noise("x", (BATCH, 2 * STEPS, INPUTS), "float32")
     whole, end = stepped(model, "float32", dynamic, is_tuple=not is_tuple, x=x)
     _, middle = stepped(model, "float32", dynamic, is_tuple=is_tuple, x=x[:, :STEPS])

@@ -31,13 +31,18 @@ def mark_sums(graph: Graph, cells: Iterable[Wired]) -> None:
     outputs = {name for cell in cells for name in cell.outputs}
     for cell in cells:
         cell.takes_sum = any(_is_sum(graph, x, outputs) for x in cell.inputs)
-        cell.is_residual = any(
-            trace.through(graph, other) is trace.through(graph, x)
-            for x in cell.inputs
-            for name in cell.outputs
-            for user in trace.consumers(graph, graph.nodes[name], _SUMS)
-            for other in trace.operands(graph, user)
-        )
+        cell.is_residual = _adds_input(graph, cell)
+
+
+def _adds_input(graph: Graph, cell: Wired) -> bool:
+    """Whether what a cell gives is summed with what it takes, at any of its steps."""
+    taken = {trace.through(graph, x) for x in cell.inputs}
+    return any(
+        trace.through(graph, other) in taken
+        for name in dict.fromkeys(cell.outputs)
+        for user in trace.consumers(graph, graph.nodes[name], _SUMS)
+        for other in trace.operands(graph, user)
+    )
 
 
 def is_mixed(graph: Graph, c_new: Node, c_old: Node) -> bool:

@@ -32,6 +32,7 @@ _RESHAPING = frozenset({"Squeeze", "ExpandDims", "Reshape"})
 _BEFORE_GATES = trace.ADDING | trace.PASSING | trace.JOINING | _RESHAPING
 _HANDING = frozenset({"Identity", "ReadVariableOp", "Enter", "RefEnter", "Cast"})
 _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice", "Reshape", "Transpose"})
+WITH_CUTS = _HANDING | _CUTS  # between a weight, or a part of it, and a product
 
 
 def split_step(graph: Graph, split: Node) -> Wired | None:
@@ -61,7 +62,7 @@ def split_step(graph: Graph, split: Node) -> Wired | None:
 
 def is_plain_product(graph: Graph, variable: Node) -> bool:
     """Whether a matrix is multiplied with, and the product is not cut apart: a dense layer."""
-    products = list(_products_with(graph, variable, _HANDING))
+    products = list(products_with(graph, variable))
     summed = [
         user
         for product in products
@@ -75,10 +76,12 @@ def is_plain_product(graph: Graph, variable: Node) -> bool:
 
 def is_multiplied(graph: Graph, variable: Node) -> bool:
     """Whether a matrix, or a part cut out of it, is multiplied with."""
-    return any(_products_with(graph, variable, _HANDING | _CUTS))
+    return any(products_with(graph, variable, WITH_CUTS))
 
 
-def _products_with(graph: Graph, variable: Node, passing: frozenset[str]) -> Iterator[Node]:
+def products_with(
+    graph: Graph, variable: Node, passing: frozenset[str] = _HANDING
+) -> Iterator[Node]:
     """Yield the products with a weight; those of a gradient turn the weight over."""
     queue, seen = [variable], {variable.name}
     for _ in range(60):

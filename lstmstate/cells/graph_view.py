@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Protocol
 
+from lstmstate.cells.explained import Sources
 from lstmstate.cells.gates import is_multiplied, is_plain_product
+from lstmstate.cells.names import AVERAGE
 from lstmstate.cells.origin import time_major
+from lstmstate.cells.recurrent import recurrences
 from lstmstate.cells.wired import Wired
 from lstmstate.cells.wiring import wired_cells
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
@@ -70,6 +74,30 @@ class GraphView:
         nodes = self._nodes.get(variable.name, [])
         return variable.name not in self._by_variable and any(
             is_plain_product(self.graph, self.graph.nodes[name]) for name in nodes
+        )
+
+    @cached_property
+    def sources(self) -> Sources:
+        """What the values of the graph are made of."""
+        unrolled = [wired for wired in self.cells if wired.frame is None]
+        firsts = (value for wired in unrolled for pair in wired.firsts for value in pair if value)
+        return Sources(
+            self.graph,
+            (name for wired in self.cells for name, _ in wired.lasts),
+            (node.name for node, _ in firsts),
+            (node.name for wired in unrolled for node in wired.inputs),
+        )
+
+    def nodes_of(self, variable: str) -> list[str]:
+        """Return the nodes of a variable."""
+        return self._nodes.get(variable, [])
+
+    def unrecognised(self, known: Iterable[str]) -> tuple[str, ...]:
+        """Return the recurrences that have none of some variables, and none of their averages."""
+        nodes = [node for name in known for node in self.nodes_of(name)]
+        averages = (node + AVERAGE for node in nodes)
+        return recurrences(
+            self.graph, [*nodes, *(node for node in averages if node in self.graph.nodes)]
         )
 
     def multiplies(self, stored: Iterable[Stored]) -> bool:

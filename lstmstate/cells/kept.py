@@ -11,8 +11,9 @@ from lstmstate.cells.around import CLIPS
 from lstmstate.cells.axes import Element, Part, part
 from lstmstate.cells.graph_view import GraphView, Stored
 from lstmstate.cells.model import Cell, SavedState, Stack, StateWidths
+from lstmstate.cells.origin import LOOPS
 from lstmstate.cells.squash import Value, operand
-from lstmstate.cells.starts import CALLS, LOOPS, part_of, start, starts
+from lstmstate.cells.starts import CALLS, part_of, start, starts
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.node import Node
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
+
+from lstmstate.errors import count, printable
 
 Source = Literal["graph", "family", "default", "option", "unknown"]
 Value = float | int | bool | str | None
@@ -47,6 +50,7 @@ H_FIRST = frozenset(
 )
 # Notes on cells whose steps are not all that there is to them.
 MIXED = "the graph mixes its new state with the old one, as zoneout does"
+OTHER_STEP = "the graph steps it in another way than its family does; its options are unknown"
 STRANGE = "its scope has variables of a cell that are no part of it as it was read"
 
 
@@ -60,6 +64,46 @@ OPTIONS = (
     "batch_size",
     "time_major",
 )
+
+
+class Unexplained(NamedTuple):
+    """An operation of a cell's step in the graph that its family does not have there.
+
+    Attributes:
+        operation: its kind, such as "Mul".
+        by: the number, or the name of the variable, that it takes next to its value.
+        on: what it is applied to: "c", "m", "x", "the forget gate", or the name of a variable.
+        node: its name in the graph.
+    """
+
+    operation: str
+    by: str | None
+    on: str
+    node: str
+
+    @property
+    def words(self) -> str:
+        """What a user reads of it: "Mul by 0.9 on c"."""
+        by = "" if self.by is None else f" by {self.by}"
+        return f"{self.operation}{by} on {self.on}"
+
+
+_LISTED = 8  # operations in a line; a network within the step has more
+
+
+def unexplained_words(found: Iterable[Unexplained]) -> str | None:
+    """Return the line that names some operations, None where there are none.
+
+    >>> unexplained_words([Unexplained("Mul", "0.9", "c", "rnn/mul")])
+    '1 operation not explained: Mul by 0.9 on c'
+    """
+    words = list(dict.fromkeys(one.words for one in found))
+    if not words:
+        return None
+    more = [f"and {len(words) - _LISTED} more"] if len(words) > _LISTED else []
+    return f"{count(len(words), 'operation')} not explained: " + ", ".join(
+        [printable(one) for one in words[:_LISTED]] + more
+    )
 
 
 class StateWidths(NamedTuple):
@@ -103,6 +147,7 @@ class Cell(NamedTuple):
         shard_axis: the axis on which shards are to be joined, None where there are none.
         documented: the options, and "family", that nothing in the files settles, and what they
             would be by default.
+        unexplained: the operations of its step that its family does not have.
     """
 
     name: str
@@ -127,6 +172,7 @@ class Cell(NamedTuple):
     has_pair: bool = True
     extra: dict[str, Value] = {}  # noqa: RUF012 - never changed
     documented: dict[str, Documented] = {}  # noqa: RUF012 - never changed
+    unexplained: tuple[Unexplained, ...] = ()
 
     @property
     def state(self) -> StateWidths | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -237,6 +237,20 @@ _WRAPPERS = frozenset(
     embedding_wrapper highway_wrapper
     """.split()
 )
+
+
+def common_scope(names: Sequence[str]) -> str:
+    """Return the scope that some names share.
+
+    >>> common_scope(["rnn/cell_0/kernel", "rnn/cell_1/kernel"])
+    'rnn'
+    """
+    common: list[str] = []
+    for level in zip(*(name.split("/")[:-1] for name in names), strict=False):
+        if len(set(level)) != 1:
+            break
+        common.append(level[0])
+    return "/".join(common)
 
 
 def wrapper(scope: str) -> str | None:

@@ -14,6 +14,11 @@ _CUT_INPUT = {**SPLITS, "Slice": 0, "StridedSlice": 0}
 FED = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 _RESHAPING = frozenset({"ExpandDims", "Reshape", "Cast"})
 ENTERS = frozenset({"Enter", "RefEnter"})
+MERGES = frozenset({"Merge", "RefMerge"})
+NEXTS = frozenset({"NextIteration", "RefNextIteration"})
+LOOPS = frozenset({"While", "StatelessWhile"})
+_SAME = frozenset({"Identity", "Cast"})
+_FLOATS = frozenset({1, 2, 14, 19})  # float32, float64, bfloat16, float16
 
 # Operations that lay a sequence into an array of time steps: which input is the sequence.
 _UNSTACKS = {
@@ -26,10 +31,12 @@ _UNSTACKS = {
 
 
 def is_carried(graph: Graph, node: Node | None) -> bool:
-    """Whether a loop carries a value from step to step: it comes out of a Merge."""
+    """Whether a loop carries a value from step to step: it comes out of the Merge of a loop."""
     for _ in range(8):
-        if node is None or node.op in ("Merge", "RefMerge"):
-            return node is not None
+        if node is None:
+            return False
+        if node.op in MERGES and any(one.op in NEXTS for one in trace.operands(graph, node)):
+            return True
         if node.op not in trace.PASSING and not is_column_cut(graph, node):
             return False
         node = trace.operand(graph, node, _CUT_INPUT.get(node.op, 0))
@@ -42,6 +49,29 @@ def is_state(graph: Graph, node: Node) -> bool:
     return is_carried(graph, node) or (
         made is not None and made.op in VARIABLE_OPS | {"Fill", "Const"}
     )
+
+
+def next_of(graph: Graph, node: Node) -> Node | None:
+    """Return what a loop hands on in the place of a value that it carries; None for other nodes."""
+    if node.op in MERGES:
+        for before in trace.operands(graph, node):
+            if before.op in NEXTS:
+                return trace.operand(graph, before, 0)
+    elif node.name in graph.arguments:
+        caller, at = graph.arguments[node.name]
+        returned = graph.returns.get(caller, [])
+        if graph.nodes[caller].op in LOOPS and returned and at < len(returned[0]):
+            after = graph.source(returned[0][at])[0]
+            return None if after is node or trace.through(graph, after, _SAME) is node else after
+    return None
+
+
+def is_float(graph: Graph, node: Node) -> bool:
+    """Whether a value is a floating-point number, as far as its operation has its type."""
+    made = trace.through(graph, node, _SAME)
+    kinds = [made.number_of_type(name) for name in ("T", "DstT", "dtype")] if made else []
+    known = [kind for kind in kinds if kind is not None]
+    return not known or known[0] in _FLOATS
 
 
 def initial(graph: Graph, state: Node | None) -> tuple[Node | None, bool]:

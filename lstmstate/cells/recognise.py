@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from lstmstate.cells import names, shapes
 from lstmstate.cells.evidence import Surroundings
+from lstmstate.cells.explained import explain, strangers
 from lstmstate.cells.families import (
     FAMILIES,
     KERAS,
@@ -21,7 +22,7 @@ from lstmstate.cells.families import (
 )
 from lstmstate.cells.family import Family
 from lstmstate.cells.graph_view import GraphView, Stored
-from lstmstate.cells.model import MIXED, OPTIONS, UNKNOWN, Cell, Option
+from lstmstate.cells.model import MIXED, OPTIONS, OTHER_STEP, UNKNOWN, Cell, Option
 from lstmstate.cells.scopes import (
     Roles,
     Scope,
@@ -39,6 +40,7 @@ from lstmstate.cells.scopes import (
 from lstmstate.cells.shapes import PEEPHOLES, Widths
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint.node import Node
 
 
 class Recognition:
@@ -234,8 +236,7 @@ class Recognition:
         if wired is not None and self.graph is not None:
             cell = _with_graph(cell, wired, self.graph)
         elif self.graph is not None and self.graph.multiplies(stored):
-            # A graph that shows the cell in a way that has no name here shows no default.
-            cell = cell._replace(documented={})
+            cell = _with_other_step(cell, stored, self.graph)
         # Cells that a user wrote into one scope are told by their kernels.
         name = scope if scope not in self._found else stored[0].path
         self._found[name] = cell._replace(name=name)
@@ -350,6 +351,20 @@ def _tells(name: str, option: Option, known: dict[str, Option]) -> bool:
     return option.source == "graph" or name == "forget_bias"
 
 
+def _with_other_step(cell: Cell, stored: Iterable[Stored], view: GraphView) -> Cell:
+    """Add what is known of a cell that the graph steps in a way that is not read: no default."""
+    assumed = {name for name, option in cell.options.items() if option.source == "default"}
+    if not assumed:
+        return cell._replace(documented={})
+    kernels = (view.graph.nodes[node] for one in stored for node in view.nodes_of(one.name))
+    return cell._replace(
+        documented={},
+        options=cell.options | dict.fromkeys(assumed, UNKNOWN),
+        notes=(*cell.notes, OTHER_STEP),
+        unexplained=strangers(view.graph, view.sources, kernels),
+    )
+
+
 def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
     """Add what the graph tells of a cell."""
     options = dict(cell.options)
@@ -375,6 +390,16 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
             for name, option in options.items()
             if name in always and option.source in ("unknown", "default")
         }
+    read = cell._replace(family=family, options=options)
+    known = {name: role for role, stored in cell.variables.items() for name in stored}
+
+    def role_of(node: Node) -> str | None:
+        variable = view.variable(node)
+        return "" if variable is None else known.get(variable.name)
+
+    found = explain(view.graph, view.sources, read, wired, role_of)
+    options |= {name: UNKNOWN for touched in found.unexplained.values() for name in touched}
+    peepholes = cell.peepholes if wired.peephole_attribute is None else wired.peephole_attribute
     order = wired.gate_order
     settled = order if order and len(order) == len(cell.gate_order) else cell.gate_order
     return cell._replace(
@@ -388,14 +413,16 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
                 if name in differing
             ),
             *(words for words, seen in _seen_notes(wired) if seen),
+            *([f"its step does not use {', '.join(found.unused)}"] if found.unused else []),
         ),
         alternatives=alternatives,
         gate_order=settled,
         options=options,
+        unexplained=tuple(found.unexplained),
         extra=cell.extra
         | ({"m_first": True} if wired.m_first else {})
         | ({"takes_sum": True} if wired.takes_sum else {}),
-        peepholes=cell.peepholes if wired.peephole_attribute is None else wired.peephole_attribute,
+        peepholes=None if found.unused else peepholes,
     )
 
 

@@ -120,7 +120,7 @@ def has_leaves(leaves: Scope, wanted: list[str]) -> bool:
 
 def two_kernels(kernels: list[tuple[Stored, ...]], bias: tuple[Stored, ...]) -> Roles:
     """Tell the input kernel `[I, 4H]` from the recurrent one `[H, 4H]` by shape."""
-    if len(kernels) != 2 or len(kernels[0][0].shape) != 2:
+    if [len(stored[0].shape) for stored in kernels] != [2, 2]:
         return {}
     first, second = kernels
     units = first[0].shape[1] // 4

@@ -85,7 +85,7 @@ def lingvo(shapes: Shapes) -> Widths | None:
 def lingvo_norm(shapes: Shapes) -> Widths | None:
     """As `fused`, with a bias `[8H]`: 4H biases, then 4H scales of a layer norm."""
     kernel, bias = shapes["kernel"], shapes["bias"]
-    if len(kernel) != 1 or bias != ((2 * kernel[0][-1],),):
+    if [len(shape) for shape in kernel] != [2] or bias != ((2 * kernel[0][1],),):
         return None
     return fused({role: parts for role, parts in shapes.items() if role != "bias"})
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from lstmstate.cells import names
 from lstmstate.cells.model import Cell, Stack
 
+_FEWEST = 2  # cells of which one can feed the other
+
 
 def stacks(
-    cells: Iterable[Cell], paths: Iterable[str] = (), between: Iterable[str] = ()
+    cells: Iterable[Cell],
+    paths: Iterable[str] = (),
+    between: Iterable[str] = (),
+    feeders: Callable[[Mapping[str, Cell]], Mapping[str, str]] | None = None,
 ) -> list[Stack]:
     """Return the stacks that some cells form; a cell knows its layer there.
 
     Args:
         paths: those of all variables.
         between: those of variables that belong to no cell and to no optimizer.
+        feeders: returns for some cells which of the others feeds each, as the graph shows it.
 
     A numbered place (`multi_rnn_cell/cell_0`, `MultiRNNCell/Cell0`, `StackRNN/Layer0`,
     `stack_bidirectional_rnn/cell_0`) makes a layer. Directions that lie inside the places make
     layers of two cells; directions that lie around them make two stacks that run apart, since
     TensorFlow never lets one feed the other. A pair without numbers is a stack of one layer.
+    Cells that lie in none of these are a stack where the graph has one feed the next.
     """
     cells = list(cells)
     shown: dict[str, str] = {}  # what to call a pair, which is kept under its pattern
@@ -55,7 +62,30 @@ def stacks(
                 between=tuple(strangers.get(name, ())),
             )
         )
-    return found
+    inside = {cell.name for stack in found for layer in stack.layers for cell in layer}
+    loose = {cell.name: cell for cell in cells if cell.name not in inside}
+    if feeders is None or len(loose) < _FEWEST:
+        return found
+    taken = {stack.name for stack in found}
+    others = _fed_stacks(loose, feeders(loose))
+    return found + [stack for stack in others if stack.name not in taken]
+
+
+def _fed_stacks(cells: Mapping[str, Cell], fed: Mapping[str, str]) -> Iterator[Stack]:
+    """Yield the stacks of cells of which each feeds the next, and no other."""
+    after: dict[str, list[str]] = {}
+    for name, before in fed.items():
+        if name in cells and before in cells:
+            after.setdefault(before, []).append(name)
+    firsts = [name for name in cells if name in after and fed.get(name) not in cells]
+    for first in firsts:
+        chain = [first]
+        while len(after.get(chain[-1], ())) == 1:
+            chain += after[chain[-1]]
+        if len(chain) > 1:
+            layers = [(cells[name],) for name in chain]
+            shared = names.common_scope([f"{name}/" for name in chain])
+            yield Stack(shared or first, _numbered(layers), _flat(layers))
 
 
 def together(stacks: Sequence[Stack]) -> list[tuple[Stack, ...]]:

@@ -13,13 +13,12 @@ from typing import NamedTuple
 from lstmstate.cells import trace
 from lstmstate.cells.axes import SPREADING, TAKING, Part, numbers, part
 from lstmstate.cells.model import UNKNOWN, Option
-from lstmstate.cells.origin import FED, first_size, is_column_cut
+from lstmstate.cells.origin import FED, LOOPS, first_size, is_column_cut
 from lstmstate.cells.squash import Value, handed, operand
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.node import Node
 
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf"})
-LOOPS = frozenset({"While", "StatelessWhile"})
 _ZEROS = frozenset({"Fill", "Const", "ZerosLike"})
 _SOURCES = VARIABLE_OPS | (FED - trace.PASSING) | _ZEROS
 _LEARNT = VARIABLE_OPS | frozenset(trace.ACTIVATIONS) | {"MatMul", "Conv2D", "Conv3D"}

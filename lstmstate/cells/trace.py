@@ -50,7 +50,7 @@ def operand(graph: Graph, node: Node, position: int) -> Node | None:
 def operands(graph: Graph, node: Node) -> list[Node]:
     """Return the nodes that give the inputs, in order."""
     graph.spend(len(node.inputs))
-    found = (graph.source(tensor)[0] for tensor in data_inputs(node))
+    found = [graph.source(tensor)[0] for tensor in data_inputs(node)]
     return [node for node in found if node is not None]
 
 

@@ -22,15 +22,19 @@ _CALLS = {"body": 0, "then_branch": 1, "else_branch": 1, "f": 0}
 
 
 Returns = dict[str, list[list[str]]]
+Arguments = dict[str, tuple[str, int]]
 
 
-def inlined(library: bytes, nodes: dict[str, Node], returns: Returns) -> Iterator[Node]:
+def inlined(
+    library: bytes, nodes: dict[str, Node], returns: Returns, taken: Arguments
+) -> Iterator[Node]:
     """Yield the nodes of all functions that the graph calls, directly or through others.
 
     Args:
         library: a FunctionDefLibrary {1 repeated FunctionDef}.
         nodes: the nodes of the graph itself.
         returns: receives for each caller what the functions laid in there return, as tensors.
+        taken: receives for each node that is an argument its caller, and which argument it is.
     """
     bodies = wire.all_bytes(wire.message(library).get(1))
     # What is laid in stands under a number: a long name would be there once for every node.
@@ -43,15 +47,23 @@ def inlined(library: bytes, nodes: dict[str, Node], returns: Returns) -> Iterato
             if function is not None:
                 given = [tensor for tensor in caller.inputs if not tensor.startswith("^")]
                 returns.setdefault(caller.name, []).append(function.outputs)
+                for at, argument in enumerate(function.arguments):
+                    taken[argument] = caller.name, at
                 for node in function.build(caller.name, given[before:]):
                     queue.append(node)
                     yield node
 
 
 class _Function(NamedTuple):
-    """The body of a function, to be laid in; `outputs` are the tensors that it returns."""
+    """The body of a function, to be laid in.
+
+    Attributes:
+        arguments: the nodes that are its arguments.
+        outputs: the tensors that it returns.
+    """
 
     build: Callable[[str, list[str]], Iterator[Node]]
+    arguments: list[str]
     outputs: list[str]
 
 
@@ -85,7 +97,7 @@ def _function(data: bytes, scope: str) -> tuple[str, _Function]:
             yield Node(f"{scope}/{node.name}", node.op, inputs, node.attributes)
 
     outputs = [_input(scope, returned.get(result, "")) for result in results]
-    return name, _Function(build, outputs)
+    return name, _Function(build, [f"{scope}/{one}" for one in arguments], outputs)
 
 
 def _input(scope: str, tensor: str) -> str:

@@ -7,12 +7,13 @@ attr_value,tensor}.proto (v1.15.0).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import NamedTuple
 
 from lstmstate import limits
 from lstmstate.checkpoint import identify, wire
-from lstmstate.checkpoint.functions import Returns, inlined
+from lstmstate.checkpoint.functions import Arguments, Returns, inlined
 from lstmstate.checkpoint.node import Node, parse_node
 from lstmstate.checkpoint.source import LFS_POINTER, read_whole
 from lstmstate.errors import CorruptError, UnsupportedError, located
@@ -44,6 +45,8 @@ class Graph:
         library: its functions, a FunctionDefLibrary as bytes.
         trainable: node names of the trainable variables; None where the graph lists none.
         returns: for each node that calls functions, the tensors that each of them returns.
+        arguments: for each node that is an argument of a function, the node that calls it, and
+            which argument it is.
         damage: what is wrong with the file behind the graph, which itself is whole; None for
             a whole file.
         has_end: whether its GraphDef has what TensorFlow writes behind the nodes. Without it
@@ -61,9 +64,10 @@ class Graph:
         self.tensorflow_version: str | None = None
         self.trainable: frozenset[str] | None = None
         self.returns: Returns = {}
+        self.arguments: Arguments = {}
         self.damage: str | None = None
         self.has_end = False
-        self._edges: dict[str, list[Edge]] | None = None
+        self._edges: dict[str, list[Edge]] = {}
         self._steps: int | None = None
         for number, value in self._whole_fields(meta_graph):
             if number == 1:
@@ -91,17 +95,19 @@ class Graph:
 
         In 0.5 a number, 3, was in the place of the versions.
         """
+        add = self._add
         for number, _, value in wire.fields(graph_def):
-            self.has_end = self.has_end or number in (2, 3, 4)
             if number == 1 and isinstance(value, bytes):
-                self._add(parse_node(value))
-            elif number == 2 and isinstance(value, bytes):
+                add(parse_node(value))
+                continue
+            self.has_end = self.has_end or number in (2, 3, 4)
+            if number == 2 and isinstance(value, bytes):
                 self.library = value
             elif number == 4 and isinstance(value, bytes):
                 self.producer = wire.last_int(wire.message(value).get(1))
 
         if self.library:
-            for node in list(inlined(self.library, self.nodes, self.returns)):
+            for node in list(inlined(self.library, self.nodes, self.returns, self.arguments)):
                 self._add(node)
 
     def _add(self, node: Node) -> None:
@@ -139,17 +145,19 @@ class Graph:
         name, port = split_port(tensor)
         return self.nodes.get(name), port
 
+    @cached_property
+    def uses(self) -> dict[str, list[tuple[Node, int]]]:
+        """For each node those that take one of its outputs, and as which input."""
+        return uses(self.nodes)
+
     def edges(self, name: str) -> list[Edge]:
         """Return all uses of a node's outputs; edges of control are not among them."""
-        if self._edges is None:
-            self._edges = {}
-            for node in self.nodes.values():
-                for position, tensor in enumerate(node.inputs):
-                    if tensor.startswith("^"):
-                        continue
-                    start, port = split_port(tensor)
-                    self._edges.setdefault(start, []).append(Edge(node, position, port))
-        return self._edges.get(name, [])
+        if name not in self._edges:
+            self._edges[name] = [
+                Edge(node, position, split_port(node.inputs[position])[1])
+                for node, position in self.uses.get(name, ())
+            ]
+        return self._edges[name]
 
     def saved_names(self) -> Iterator[tuple[str, Node]]:
         """Yield (key in the checkpoint, the node whose value is saved under it).
@@ -171,8 +179,26 @@ class Graph:
                             yield key, value
 
 
+def uses(nodes: Mapping[str, Node]) -> dict[str, list[tuple[Node, int]]]:
+    """Return for each node those that take one of its outputs, and as which input.
+
+    Most are of operations that nobody asks for: no more than needed is made of them here.
+    """
+    found: dict[str, list[tuple[Node, int]]] = {}
+    for node in nodes.values():
+        for position, tensor in enumerate(node.inputs):
+            name, _ = split_port(tensor)
+            if name in found:
+                found[name].append((node, position))
+            elif name[:1] != "^":
+                found[name] = [(node, position)]
+    return found
+
+
 def split_port(tensor: str) -> tuple[str, int]:
     """Return the node and the output of an input string; no operation has a million outputs."""
+    if ":" not in tensor:
+        return tensor, 0
     name, _, port = tensor.rpartition(":")
     if name and port.isascii() and port.isdecimal() and len(port) <= 6:
         return name, int(port)

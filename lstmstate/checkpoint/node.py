@@ -18,6 +18,7 @@ from lstmstate.errors import CorruptError
 _LARGEST = {"f": 3.4028234e38, "e": 65504.0}  # what struct packs without overflow
 # How struct names a NumPy type; bfloat16, which has none, is read as patterns of 16 bits.
 _CODES = {"f2": "e", "f4": "f", "f8": "d", "i4": "i", "i8": "q", "u1": "B", "?": "?", "bf2": "H"}
+_ATTRIBUTE = 5
 _MAX_CONSTANT = 64  # numbers of a constant that are worth reading: hyper-parameters are few
 
 
@@ -34,23 +35,43 @@ class Constant(NamedTuple):
 
 
 class Node:
-    """An operation of the graph; its attributes are read when asked for."""
+    """An operation of the graph; its attributes are read when asked for.
 
-    __slots__ = ("_frame", "attributes", "inputs", "name", "op")
+    Args:
+        attributes: the entries of the map of attributes.
+        frame: the loop that it leads into, where no attribute gives it.
+        data: the NodeDef with the entries, in the place of `attributes`.
+    """
+
+    __slots__ = ("_attributes", "_data", "_frame", "inputs", "name", "op")
 
     def __init__(
         self,
         name: str,
         op: str,
         inputs: list[str],
-        attributes: list[bytes],
+        attributes: list[bytes] | None = None,
         frame: str | None = None,
+        data: bytes = b"",
     ) -> None:
         self.name = name
         self.op = op
         self.inputs = inputs
-        self.attributes = attributes
+        self._attributes = attributes
         self._frame = frame
+        self._data = data
+
+    @property
+    def attributes(self) -> list[bytes]:
+        """The entries of the map of attributes."""
+        if self._attributes is None:
+            self._attributes = [
+                value
+                for number, _, value in wire.fields(self._data)
+                if number == _ATTRIBUTE and isinstance(value, bytes)
+            ]
+            self._data = b""
+        return self._attributes
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {self.op}>"
@@ -148,33 +169,30 @@ def parse_node(data: bytes) -> Node:
     """Read a NodeDef: 1 name, 2 op, 3 repeated input, 4 device, 5 repeated attr.
 
     The loop is that of `wire.fields`, written out for the fields that a node has: a graph has
-    thousands of nodes, and this is where the time goes.
+    thousands of nodes, and this is where the time goes. Attributes are passed over.
     """
-    name = op = ""
+    name = op = b""
     inputs: list[str] = []
-    attributes: list[bytes] = []
     at, end = 0, len(data)
     while at + 1 < end:
         key, length = data[at], data[at + 1]
-        if key & 0x87 != wire.LENGTH_DELIMITED:
-            raise CorruptError("a node of the graph has a field that no node has")
         start = at + 2
         if length >= 0x80:
             length, start = wire.varint(data, at + 1)
         at = start + length
-        if at > end:
-            break
         if key == 0x2A:
-            attributes.append(data[start:at])
-        elif key == 0x1A:
-            inputs.append(wire.text(data[start:at]))
+            continue
+        if key == 0x1A:
+            inputs.append(data[start:at].decode("utf-8", "surrogateescape"))
         elif key == 0x0A:
-            name = wire.text(data[start:at])
+            name = data[start:at]
         elif key == 0x12:
-            op = wire.text(data[start:at])
+            op = data[start:at]
+        elif key & 0x87 != wire.LENGTH_DELIMITED:
+            raise CorruptError("a node of the graph has a field that no node has")
     if at != end:
         raise CorruptError("a node of the graph runs over its end")
-    return Node(name, op, inputs, attributes)
+    return Node(wire.text(name), wire.text(op), inputs, data=data)
 
 
 def partial_shape(data: bytes) -> tuple[int | None, ...] | None:

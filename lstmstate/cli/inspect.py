@@ -45,7 +45,8 @@ Examples:
 @click.option(
     "--verify",
     is_flag=True,
-    help="Read every value and its checksum; name each damaged tensor, and end with 3.",
+    help="Read every value and its checksum; name each damaged tensor, and end with 3. Let the "
+    "graph confirm each cell.",
 )
 @options.header
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
@@ -150,18 +151,31 @@ class _Teller:
     def _tell_checkpoint(self, path: str, ckpt: LSTMCheckpoint) -> None:
         cells = [ckpt.cell(name) for name in self._cell_names] or list(ckpt.cells.values())
         damaged = self._damaged(ckpt) if self._verify else None
+        confirmed = ckpt.confirmations(cells) if self._verify else None
+        is_open = ckpt.recurrences and (self._verify or not ckpt.cells)
+        unrecognised = ckpt.unrecognised() if is_open else None
         figures = self._figures(ckpt, cells) if self._stats and not damaged else None
         if self._as_json:
             from lstmstate.report.inspect_json import checkpoint_document
 
-            self._documents.append(checkpoint_document(path, ckpt, cells, figures, damaged))
+            self._documents.append(
+                checkpoint_document(path, ckpt, cells, figures, damaged, confirmed, unrecognised)
+            )
             self.fail(path, damaged or [])
             return
         from lstmstate.report.inspect_table import checkpoint_tables, stats_tables, verified_line
 
         sheet = self._next_sheet()
         narrowed = bool(self._cell_names)
-        checkpoint_tables(sheet, ckpt, cells, variables=self._variables, narrowed=narrowed)
+        checkpoint_tables(
+            sheet,
+            ckpt,
+            cells,
+            confirmed,
+            unrecognised,
+            variables=self._variables,
+            narrowed=narrowed,
+        )
         if figures is not None:
             stats_tables(sheet, cells, figures)
         if damaged is not None:

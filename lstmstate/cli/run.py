@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lstmstate.cli import CONTEXT, DONE, SOME_FAILED, decided, options, tell
-from lstmstate.errors import LstmstateError, located, printable
+from lstmstate.errors import LstmstateError, UnsupportedError, located, printable
 
 if TYPE_CHECKING:
     from lstmstate.output import Outputs
@@ -64,7 +64,7 @@ _KINDS = ("npy", "npz", "h5")
 @click.option("--trace", is_flag=True, help="Write c, m and the gates i, j, f, o of every step.")
 @options.arithmetic
 @options.compress
-@click.option("--strict", is_flag=True, help="End with 3 where an option has to be assumed.")
+@click.option("--strict", is_flag=True, help="End with 3 where an option, or a state, is assumed.")
 @options.assume_defaults
 @options.force
 @options.checksums
@@ -154,7 +154,6 @@ class _Job:
     ) -> None:
         from lstmstate.engines import blas
         from lstmstate.opened import open_checkpoint
-        from lstmstate.saved_states import stored_start
 
         blas.begin_with_one_thread()
         self._flags = flags
@@ -164,8 +163,9 @@ class _Job:
         verify = options.verify(flags["no_checksums"], quiet=quiet)
         ckpt = open_checkpoint(ckpt_path, checksums=verify)
         network = ckpt.network(cell=flags["cell"], stack=flags["stack"])
+        self._network, self._feeds = network, options.fed(flags)
         self._loaded = network.load(
-            flags["engine"], options.given(flags), options.fed(flags), flags["outputs"]
+            flags["engine"], options.given(flags), self._feeds, flags["outputs"]
         )
         self._prefix = ckpt.prefix
         options.resolved(ckpt_path, ckpt, quiet=quiet)
@@ -175,18 +175,55 @@ class _Job:
                 path=ckpt.prefix,
                 advice="leave --carry-state out",
             )
+        if flags["carry_state"]:
+            with located(ckpt.prefix):
+                self._loaded.refuse_parts()
         options.say_settled(self._loaded.settled, strict=flags["strict"], quiet=quiet)
         options.note([*self._loaded.notes, *self._loaded.not_finite], quiet=quiet)
         self._keep = "cmijfo" if flags["trace"] else "cm" if flags["all_states"] else ""
         self._inputs = options.inputs_of(
             [ckpt_path, *inputs, *filter(None, (flags["state_path"], flags["lengths"]))], flags
         )
-        self._state = self._first_state()
-        if self._state is None and not flags["zero_state"]:
-            line = stored_start(ckpt, (cell.name for cell in network.route.cells))
-            options.note([line] if line else [], quiet=quiet)
+        self._is_own = self._is_of_graph()
+        self._state = None if self._is_own else self._first_state()
+        if flags["state_path"] is None and not flags["zero_state"]:
+            self._say_zeros()
         self._targets = self._names(inputs)
         self._refuse_state_out()
+
+    def _say_zeros(self) -> None:
+        """Say that the graph begins with something else than zeros, where it does.
+
+        Raises:
+            UnsupportedError: it does, and that was to be an error.
+        """
+        own = self._network.own_start(self._feeds)
+        if own is None:
+            return
+        whence = f"give --state {printable(self._prefix)} to start from it"
+        if own.problem and not own.is_stored:
+            whence = "give --state FILE to start from another"
+        if self._flags["strict"]:
+            advice = f"{whence}, or say --zero-state"
+            raise UnsupportedError(own.line, path=self._prefix, advice=advice)
+        options.note([f"{own.line}; {whence}"], quiet=self._quiet)
+
+    def _is_of_graph(self) -> bool:
+        """Whether the state to begin with is what the graph itself begins with: CKPT's own."""
+        from lstmstate.opened import open_checkpoint
+        from lstmstate.state.files import split_place, state_kind
+
+        path = self._flags["state_path"]
+        if path in (None, "-") or self._flags["from_layout"]:
+            return False
+        base, place = split_place(path)
+        if place or state_kind(base):
+            return False
+        with suppress(LstmstateError):  # reading the state in it shows what is wrong
+            if open_checkpoint(base).prefix == self._prefix:
+                own = self._network.own_start(self._feeds)
+                return own is not None and own.problem is None
+        return False
 
     def _first_state(self) -> State | None:
         from lstmstate.running.job import open_state
@@ -273,8 +310,11 @@ class _Job:
             header=flags["header"],
         )
         options.note(given.sequences.notes, quiet=self._quiet)
-        begins = "zero"
-        if self._state is not None:
+        state, begins = self._state, "zero"
+        if self._is_own and state is None:
+            state = self._network.initial_state(given.sequences.batch, self._feeds)
+            begins = "file"
+        elif state is not None:
             begins = "carried" if number and flags["carry_state"] else "file"
         target = self._targets[number]
         is_last = number == self._count - 1
@@ -287,7 +327,7 @@ class _Job:
                 done = run_input(
                     self._loaded,
                     given,
-                    self._state,
+                    state,
                     keep=self._keep,
                     results=results,
                     figures=target is None or flags["as_json"],

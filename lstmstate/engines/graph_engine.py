@@ -8,6 +8,7 @@ it; dropout is left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,10 +62,7 @@ class GraphRunner:
     ) -> None:
         self.network = network
         self._variable = variable
-        self._feeds = {
-            Tensor(name): _as_fed(network.scope, name, value)
-            for name, value in (feeds or {}).items()
-        }
+        self._feeds = fed_values(network.scope, feeds)
         self._exact = exact
         self._plans: dict[tuple[str, float], tuple[Plan, BoundPlan]] = {}
         self._lengths: set[Tensor] = set()
@@ -107,6 +105,30 @@ class GraphRunner:
     def dtype(self) -> np.dtype[Any]:
         """The type that it computes in."""
         return np.dtype(np.float64 if self._exact else self.network.input.dtype)
+
+    @cached_property
+    def parts_problem(self) -> str | None:
+        """Why a sequence cannot be run in parts, each from the c and m after the one before."""
+        given = self.network.input
+        batch = given.sizes[1 - given.time_axis] or 2
+        if given.sizes[given.time_axis] or self.network.steps:
+            return None  # other numbers of steps are refused anyway
+        if self.network.causes:
+            return self.network.causes
+        random = np.random.default_rng(0)
+        x = random.standard_normal((4, batch, given.width)).astype(self.dtype)
+        states = [
+            (np.zeros((batch, c), self.dtype), np.zeros((batch, m), self.dtype))
+            for c, m in (cell.widths for cell in self.network.cells)
+        ]
+        whole = self.run(x, states)
+        first = self.run(x[:2], states)
+        second = self.run(x[2:], first.states)
+        pairs = [(whole.outputs, np.concatenate([first.outputs, second.outputs]))]
+        for one, other in zip(whole.states, second.states, strict=True):
+            pairs += zip(one, other, strict=True)
+        is_same = all(np.allclose(*pair, rtol=1e-5, atol=1e-5, equal_nan=True) for pair in pairs)
+        return None if is_same else "the graph reads more than x, c and m of a step"
 
     def run(
         self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
@@ -347,6 +369,15 @@ def _sequence(output: Output, values: Sequence[Any]) -> Any:
     """Return an output, time first."""
     found = _stacked(values, is_apart=output.is_apart)
     return take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
+
+
+def fed_values(scope: Scope, feeds: Mapping[str, Any] | None) -> dict[Tensor, Any]:
+    """Return the values that a user feeds, in the types of their placeholders.
+
+    Raises:
+        LstmstateError: the graph has no such placeholder.
+    """
+    return {Tensor(name): _as_fed(scope, name, value) for name, value in (feeds or {}).items()}
 
 
 def _as_fed(scope: Scope, name: str, value: Any) -> Any:

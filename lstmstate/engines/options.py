@@ -9,7 +9,16 @@ from numbers import Real
 from typing import NamedTuple, cast
 
 from lstmstate.cells import names
-from lstmstate.cells.model import MIXED, STRANGE, UNKNOWN, Cell, Documented, Option, Value
+from lstmstate.cells.model import (
+    MIXED,
+    STRANGE,
+    UNKNOWN,
+    Cell,
+    Documented,
+    Option,
+    Value,
+    unexplained_words,
+)
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.engines.activations import ACTIVATIONS
 from lstmstate.errors import LstmstateError, UnknownOptionError, printable
@@ -196,6 +205,9 @@ def refuse_unknown(settled: Iterable[Settled]) -> None:
 
 
 def _unknown_words(one: Settled) -> str:
+    odd = unexplained_words(one.cell.unexplained)
+    if odd is not None:
+        return f"{odd}; its {' and its '.join(one.unknown)} cannot be told"
     told = (f"{name}{f' ({words})' if words else ''}" for name, words in one.unknown.items())
     return f"the files do not record its {' or its '.join(told)}"
 

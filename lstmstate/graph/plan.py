@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmstate import limits
-from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, uses
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.constants import constant_array
@@ -65,7 +65,9 @@ class Scope:
         nodes: Mapping[str, Node],
         functions: Mapping[str, FunctionBody],
         version: str | None = None,
+        graph: Graph | None = None,
     ) -> None:
+        self._graph = graph
         self.nodes = nodes
         self.functions = functions
         self.is_of_2 = (version or "").startswith("2.")
@@ -73,7 +75,8 @@ class Scope:
     @classmethod
     def of(cls, graph: Graph) -> Scope:
         """Return the scope of a graph's own nodes."""
-        return cls(graph.nodes, read_functions(graph.library), graph.tensorflow_version)
+        functions = read_functions(graph.library)
+        return cls(graph.nodes, functions, graph.tensorflow_version, graph)
 
     @cached_property
     def frames(self) -> list[Loop]:
@@ -86,13 +89,15 @@ class Scope:
         return {name: loop for loop in self.frames for name in loop.exits}
 
     @cached_property
+    def constant_rows(self) -> list[int | None]:
+        """How many rows the constant matrices have, each number once."""
+        shapes = (node.constant_shape() for node in self.nodes.values() if node.op == "Const")
+        return list(dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == 2))
+
+    @cached_property
     def users(self) -> dict[str, list[tuple[Node, int]]]:
         """For each node those that take one of its outputs, and as which input."""
-        found: dict[str, list[tuple[Node, int]]] = {}
-        for node in self.nodes.values():
-            for position, tensor in enumerate(data_inputs(node)):
-                found.setdefault(tensor.node, []).append((node, position))
-        return found
+        return uses(self.nodes) if self._graph is None else self._graph.uses
 
     def within(self, function: FunctionBody) -> Scope:
         """Return the scope of a function."""
@@ -103,7 +108,11 @@ class Scope:
         node = self.nodes.get(name)
         if node is not None and node.op in WHILES:
             return while_loop(node, self.functions)
-        return next((loop for loop in self.frames if loop.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Loop]:
+        return {loop.name: loop for loop in self.frames}
 
 
 class Environment(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -119,15 +119,14 @@ def _in_order(scope: Scope, steps: Sequence[WiredStep]) -> list[list[WiredStep]]
 
 
 def _way_back(
-    scope: Scope, start: Tensor, ends: Iterable[str]
+    scope: Scope, start: Tensor, ends: Container[str]
 ) -> tuple[str, tuple[str, ...]] | None:
     """Return the end that a tensor comes from, with the nodes on the way, the end's first."""
-    targets = set(ends)
     queue: deque[tuple[str, tuple[str, ...]]] = deque([(start.node, (start.node,))])
     seen = {start.node}
     while queue and len(seen) < _NEAR:
         name, way = queue.popleft()
-        if name in targets:
+        if name in ends:
             return name, way[::-1]
         node = scope.nodes.get(name)
         if node is None or node.op not in _ELEMENTWISE | _LAYING:
@@ -217,10 +216,12 @@ def _operands(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the tensors of x and of the old m that a step multiplies with its weights."""
     if step.m_old is not None and step.x is not None:
-        for user, _ in scope.users.get(step.m_old.name, ()):
+        users = (scope.users.get(node.name, ()) for node in (step.m_old, step.x))
+        for user, _ in min(users, key=len):  # a first state of zeros is that of many cells
             given = data_inputs(user)
             by_node = {tensor.node: tensor for tensor in given}
-            if user.op in ("ConcatV2", "Concat") and step.x.name in by_node:
+            joined = {step.x.name, step.m_old.name} <= by_node.keys()
+            if user.op in ("ConcatV2", "Concat") and joined:
                 return by_node[step.x.name], by_node[step.m_old.name]
     sides: tuple[set[Tensor], set[Tensor]] = (set(), set())
     for product in _products(scope, step):

@@ -10,12 +10,16 @@ import numpy as np
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.graph.constants import constant_array
+from lstmstate.graph.dropout import undropped
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 
 _REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
 _HANDING = frozenset({"Identity", "StopGradient", "EnsureShape", "Snapshot"})
 _TURNS = frozenset({"Transpose"})
+_RESHAPING = frozenset(
+    {"Reshape", "ExpandDims", "Squeeze", "Cast", "PlaceholderWithDefault", "TensorListStack"}
+)
 # Where data comes into a graph: placeholders, queues, iterators.
 _SOURCES = ("Placeholder", "IteratorGetNext", "OneShotIterator", "QueueDequeue", "FIFOQueue")
 
@@ -120,6 +124,58 @@ def tail_of(scope: Scope, value: Tensor) -> Front:
     return best
 
 
+def by_place(
+    nodes: Mapping[str, Node], tensors: Collection[Tensor], ends: Collection[str]
+) -> str | None:
+    """Return the kind of an operation before a loop that may treat steps by their place.
+
+    What was the same sequence for a few steps need not be it for more of them.
+
+    Args:
+        ends: the nodes at which the loops before it end.
+    """
+    queue, seen = [*tensors], set(tensors)
+    while queue:
+        tensor = queue.pop()
+        node = nodes.get(tensor.node)
+        if node is None or tensor.node in ends or is_source(node):
+            continue
+        kept, given = undropped(nodes, node), data_inputs(node)
+        if kept is not None:
+            given = [kept]
+        elif _joins_columns(nodes, node):
+            given = given[:-1]
+        elif _gathers_all(nodes, node):
+            given = given[-1:]
+        elif (
+            node.op in _REVERSES | _RESHAPING
+            or _is_laid_out(nodes, node, turned=True)
+            or _is_laid_out(nodes, node, turned=False)
+        ):
+            given = given[:1]
+        else:
+            return node.op
+        queue += [one for one in given if one not in seen]
+        seen.update(given)
+    return None
+
+
+def _gathers_all(nodes: Mapping[str, Node], node: Node) -> bool:
+    """Whether a node makes a sequence of all that a loop wrote into an array."""
+    if not node.op.startswith("TensorArrayGather"):
+        return False
+    indices = nodes.get(data_inputs(node)[1].node)
+    limit = nodes.get(data_inputs(indices)[1].node) if indices and indices.op == "Range" else None
+    return limit is not None and limit.op.startswith("TensorArraySize")
+
+
+def _joins_columns(nodes: Mapping[str, Node], node: Node) -> bool:
+    """Whether a node lays sequences of vectors side by side."""
+    axis = nodes.get(data_inputs(node)[-1].node) if node.op == "ConcatV2" else None
+    constant = axis.constant() if axis is not None else None
+    return constant is not None and constant.scalar in (-1, 2)
+
+
 class Origins(NamedTuple):
     """What some tensors are computed from.
 
@@ -137,12 +193,16 @@ class Origins(NamedTuple):
 
 
 def origins(
-    nodes: Mapping[str, Node], tensors: Collection[Tensor], ends: Mapping[str, int]
+    nodes: Mapping[str, Node],
+    tensors: Collection[Tensor],
+    ends: Mapping[str, int],
+    past: int | None = None,
 ) -> Origins:
     """Walk back from tensors to recurrences and to where data comes in.
 
     Args:
         ends: the nodes at which a recurrence ends, with its number.
+        past: the number of a recurrence whose ends are passed.
     """
     recurrences: set[int] = set()
     sources: list[Node] = []
@@ -152,7 +212,7 @@ def origins(
     seen = set(queue)
     while queue:
         name = queue.pop()
-        if name in ends:
+        if name in ends and ends[name] != past:
             recurrences.add(ends[name])
             continue
         node = nodes.get(name)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lstmstate.cells.model import StateWidths
+from lstmstate.cells.names import common_scope
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
-from lstmstate.recurrence.front import Front, front_of, origins, tail_of
+from lstmstate.recurrence.front import Front, by_place, front_of, origins, tail_of
 from lstmstate.recurrence.joined import joined
 from lstmstate.recurrence.loop import (
     LoopRecurrence,
@@ -24,7 +26,7 @@ from lstmstate.recurrence.loop import (
     past_selection,
     skip,
 )
-from lstmstate.recurrence.probe import Probe
+from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.sliced import sliced_inputs
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
@@ -187,6 +189,7 @@ class Input(NamedTuple):
         sizes: its static shape, None for what is open.
         width: of its last axis.
         dtype: the NumPy type of its values.
+        causes: an operation between it and the loop that may treat steps by their place.
     """
 
     tensor: Tensor
@@ -194,6 +197,7 @@ class Input(NamedTuple):
     sizes: tuple[int | None, ...]
     width: int
     dtype: str
+    causes: str | None = None
 
     @property
     def spatial(self) -> tuple[int, ...]:
@@ -209,6 +213,8 @@ class GraphNetwork(NamedTuple):
         outputs: what it gives, side by side.
         m_outputs: the m of its last cells, side by side.
         notes: what a user should know of its input.
+        backward_from: the first recurrence of the second of two directions that never meet, None
+            where they do, or there is one.
     """
 
     scope: Scope
@@ -217,6 +223,7 @@ class GraphNetwork(NamedTuple):
     m_outputs: tuple[Output, ...]
     input: Input
     notes: tuple[str, ...]
+    backward_from: int | None = None
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -231,7 +238,8 @@ class GraphNetwork(NamedTuple):
     @property
     def causes(self) -> str | None:
         """What else decides its states than x and the states before, None where nothing does."""
-        return next((one.causes for one in self.recurrences if one.causes is not None), None)
+        every = (*(one.causes for one in self.recurrences), self.input.causes)
+        return next((causes for causes in every if causes is not None), None)
 
     @property
     def is_reversed(self) -> bool:
@@ -306,8 +314,8 @@ def find_recurrences(
             others.append(f"{printable(draft.name)}: {error}")
             sides.append(draft.fronts)
     for at, draft in enumerate(drafts):
-        own = {name: number for name, number in ends.items() if number != at}
-        before = origins(scope.nodes, [*draft.values, *draft.others], own).recurrences
+        before = origins(scope.nodes, [*draft.values, *draft.others], ends, at).recurrences
+        changing = by_place(scope.nodes, draft.values, ends) if before else None
         found.append(
             Recurrence(
                 draft.name,
@@ -317,7 +325,7 @@ def find_recurrences(
                 draft.output,
                 draft.steps,
                 draft.batch,
-                draft.causes,
+                draft.causes or (changing and _before_the_loop(changing)),
                 draft.extra,
             )
         )
@@ -392,10 +400,9 @@ def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | No
     nodes = probe.scope.nodes
     given = [*map(Tensor, one.loop.constants), *(each.source for each in one.loop.variables)]
     outside = [nodes.get(skip(nodes, tensor).node) for tensor in given]
-    sizes: dict[int | None, None] = {}
-    for axes, among in ((1, outside), (2, [*outside, *one.inside.nodes.values()])):
-        shapes = (node.constant_shape() for node in among if node and node.op == "Const")
-        sizes |= dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == axes)
+    shapes = [node.constant_shape() or () for node in outside if node is not None]
+    rows = [shape[0] for axes in (1, 2) for shape in shapes if len(shape) == axes]
+    sizes = dict.fromkeys([*rows, *one.inside.constant_rows])
     for size in list(sizes)[:_TRIED]:
         try:
             return Step(one, probe.with_open(size or 1)), None, size
@@ -433,20 +440,6 @@ def _name(variables: Sequence[str], names: Mapping[str, str]) -> tuple[str, bool
     if len(known) == 1:
         return known[0], True
     return common_scope(variables) or (variables[0] if variables else ""), False
-
-
-def common_scope(names: Sequence[str]) -> str:
-    """Return the scope that some names share.
-
-    >>> common_scope(["rnn/cell_0/kernel", "rnn/cell_1/kernel"])
-    'rnn'
-    """
-    common: list[str] = []
-    for level in zip(*(name.split("/")[:-1] for name in names), strict=False):
-        if len(set(level)) != 1:
-            break
-        common.append(level[0])
-    return "/".join(common)
 
 
 def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output:
@@ -518,8 +511,10 @@ def _sequence_ops(probe: Probe, names: Mapping[str, str], others: list[str]) -> 
     scope = probe.scope
     for node in scope.nodes.values():
         places = _SEQUENCE_OPS.get(node.op)
+        if places is None or node.name.startswith("\0"):
+            continue
         given = data_inputs(node)
-        if places is None or len(given) != places.inputs or node.name.startswith("\0"):
+        if len(given) != places.inputs:
             continue
         sized, times = places.sized
         try:
@@ -562,7 +557,7 @@ def _chains(
     """Yield the chains of steps that a graph repeats."""
     for chain in chains(probe.scope, wired):
         try:
-            shapes = probe.with_open(len(chain.x)).values([chain.c[1], chain.m[1]])
+            shapes = _first_states(probe, chain)
         except LstmstateError as error:
             others.append(f"{printable(chain.scope)}: {error}")
             continue
@@ -590,6 +585,15 @@ def _chains(
         yield _Draft(chain.scope, (cell,), chain.x, fronts, (), ends, output, steps, is_chain=True)
 
 
+def _first_states(probe: Probe, chain: Chain) -> list[Any]:
+    """Return c and m after the first step, where time is open or as many steps as there are."""
+    wanted = [chain.c[1], chain.m[1]]
+    try:
+        return probe.values(wanted)
+    except UnsupportedError:
+        return probe.with_open(len(chain.x)).values(wanted)
+
+
 def _packed(scope: Scope, chain: Chain) -> Output:
     """Return what the graph joins of the steps of a chain: m where it does not join another."""
     found = joined(scope, chain)
@@ -602,11 +606,10 @@ def _packed(scope: Scope, chain: Chain) -> Output:
     return Output(values, (), 0, is_m=is_m, is_own=is_own, is_apart=True)
 
 
-def _chain_front(probe: Probe, draft: _Draft, ends: Mapping[str, int]) -> tuple[Front, ...]:
+def _chain_front(probe: Probe, draft: _Draft, ends: dict[str, int]) -> tuple[Front, ...]:
     """Return where the sequence comes from that a chain reads step by step."""
-    cut = dict(ends)
-    for cell in draft.cells:
-        cut |= {cell.c.initial.node: -1, cell.m.initial.node: -1}
+    initial = {port.initial.node: -1 for cell in draft.cells for port in (cell.c, cell.m)}
+    cut = ChainMap(initial, ends)
     way = origins(probe.scope.nodes, draft.values, cut)
     fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
     if len(fed) != 1:
@@ -617,22 +620,23 @@ def _chain_front(probe: Probe, draft: _Draft, ends: Mapping[str, int]) -> tuple[
 def _is_batch_major(probe: Probe, draft: _Draft, x: Tensor) -> bool:
     """Whether the steps of a chain are cut out of the second axis of its input."""
     steps = draft.steps or 1
+    batch = OPEN if steps != OPEN else OPEN + 1
     queue, seen = [draft.values[0]], {draft.values[0]}
     while queue and len(seen) < _NEAR:
         tensor = queue.pop(0)
         node = probe.scope.nodes.get(tensor.node)
         given = data_inputs(node) if node is not None else []
         if x in given:
-            for sizes in ((steps + 1, steps), (steps, steps + 1)):
+            for axis, sizes in ((1, (batch, steps)), (0, (steps, batch))):
                 fed = probe.fed_value(x, sizes)
                 with suppress(UnsupportedError):
                     (value,) = probe.run(probe.compile([tensor]), {x: fed})
-                    time, batch = fed.shape[sizes[0] > steps], fed.shape[sizes[0] == steps]
-                    if time == steps != batch and np.shape(value)[:1] == (batch,):
-                        return sizes[0] > steps
-            axis = _axis_read(probe, tensor, x, steps)
-            if axis is not None:
-                return axis == 1
+                    time, rows = fed.shape[axis], fed.shape[1 - axis]
+                    if time == steps != rows and np.shape(value)[:1] == (rows,):
+                        return axis == 1
+            read = _axis_read(probe, tensor, x, steps)
+            if read is not None:
+                return read == 1
             break
         queue += [one for one in given if one not in seen]
         seen.update(given)
@@ -675,24 +679,28 @@ def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
     """Return the recurrences that no other reads, those of two directions as one."""
     read = {number for one in every for number in one.before}
     groups: list[tuple[int, ...]] = []
-    for at in range(len(every)):
+    waiting: defaultdict[Collection[Any], deque[int]] = defaultdict(deque)
+    for at, one in enumerate(every):
         if at in read:
             continue
-        for place, group in enumerate(groups):
-            if len(group) == 1 and _are_directions(every, group[0], at):
-                groups[place] = (group[0], at)
-                break
-        else:
-            groups.append((at,))
+        origin, is_backward = _origin(every, at)
+        # Of two directions both read the same recurrences, or come from the same input.
+        ways: list[tuple[Collection[Any], bool]] = [(origin, is_backward)]
+        ways += [(one.before, one.is_reversed)] if one.before else []
+        found = []
+        for key, is_reversed in ways:
+            places = waiting[key]
+            while places and len(groups[places[0]]) > 1:
+                places.popleft()
+            found += [places[0]] if is_reversed and places else []
+        if found:
+            groups[min(found)] += (at,)
+            continue
+        for key, is_reversed in ways:
+            if not is_reversed:
+                waiting[key].append(len(groups))
+        groups.append((at,))
     return groups
-
-
-def _are_directions(every: Sequence[Recurrence], first: int, second: int) -> bool:
-    """Whether two recurrences come from the same input, the second from its end."""
-    if every[first].before == every[second].before != frozenset():
-        return not every[first].is_reversed and every[second].is_reversed
-    one, other = _origin(every, first), _origin(every, second)
-    return one[0] == other[0] and not one[1] and other[1]
 
 
 def _origin(every: Sequence[Recurrence], at: int) -> tuple[frozenset[Tensor], bool]:
@@ -721,16 +729,16 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
         UnsupportedError: it has more than one input, or one that is no sequence of vectors.
     """
     every = recurrences.found
-    levels: dict[int, int] = {}
-    queue = [(at, 0) for at in last]
-    while queue:  # the longest way to the outputs decides the stage
-        at, level = queue.pop()
-        if level > len(every):
-            raise UnsupportedError("the graph's recurrences go in a circle")
-        if level >= levels.get(at, -1):
-            levels[at] = level
-            queue += [(one, level + 1) for one in every[at].before]
-    order = sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
+    ways = [_levels(every, [at]) for at in last]
+    if len(ways) == 2 and ways[0].keys().isdisjoint(ways[1]):  # each direction is a way of its own
+        ways.sort(key=lambda way: any(every[at].is_reversed for at in way))
+    else:
+        ways = [_levels(every, last)]
+    order = [
+        at
+        for levels in ways
+        for at in sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
+    ]
     members = _with_names([every[at] for at in order])
     outputs = tuple(dict.fromkeys(every[at].output for at in last))
     for one in members:
@@ -748,13 +756,45 @@ def network_of(recurrences: Recurrences, last: Sequence[int]) -> GraphNetwork:
             f"the graph carries {count(extra, 'more value')} from step to step: they begin as in "
             "the graph, and the state does not have them",
         )
-    return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes)
+    backward_from = len(ways[0]) if len(ways) > 1 else None
+    return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes, backward_from)
 
 
 def _with_names(members: Sequence[Recurrence]) -> tuple[Recurrence, ...]:
     """Return recurrences whose cells have names of their own."""
     cells = iter(_distinct(cell for one in members for cell in one.cells))
     return tuple(one._replace(cells=tuple(next(cells) for _ in one.cells)) for one in members)
+
+
+def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
+    """Return how far each recurrence is from the last ones: the longest way counts.
+
+    Raises:
+        UnsupportedError: there is no longest way.
+    """
+    readers: dict[int, int] = {}
+    queue = list(last)
+    seen = set(queue)
+    while queue:
+        for one in every[queue.pop()].before:
+            readers[one] = readers.get(one, 0) + 1
+            if one not in seen:
+                seen.add(one)
+                queue.append(one)
+    levels = dict.fromkeys(seen, 0)
+    queue = [at for at in seen if at not in readers]
+    done = 0
+    while queue:
+        at = queue.pop()
+        done += 1
+        for one in every[at].before:
+            levels[one] = max(levels[one], levels[at] + 1)
+            readers[one] -= 1
+            if not readers[one]:
+                queue.append(one)
+    if done < len(seen):
+        raise UnsupportedError("the graph's recurrences go in a circle")
+    return levels
 
 
 def _refuse_changed(probe: Probe, cell: Cell) -> None:
@@ -789,6 +829,7 @@ def _input(
     ((tensor, front),) = fronts.items()
     sizes, kind = probe.describe(tensor)
     notes: tuple[str, ...] = ()
+    causes = None
     if not probe.is_fed(tensor):
         way = origins(nodes, [tensor], {})
         fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
@@ -796,6 +837,8 @@ def _input(
         if len(fed) == 1 and len(first) == len(sizes) > 2 and first[2:] == sizes[2:]:
             kinds = ", ".join(dict.fromkeys(node.op for node in way.operations[:6]))
             notes = (f"x is fed at {printable(fed[0].node)}, before {kinds}",)
+            changing = by_place(nodes, [tensor], ())
+            causes = changing and _before_the_loop(changing)
             front = front._replace(turned=probe.is_turned(fed[0], tensor) ^ front.turned)
             tensor, (sizes, kind) = fed[0], probe.describe(fed[0])
         elif way.sources:
@@ -811,4 +854,8 @@ def _input(
     batch = next((one.batch for one in members if one.batch is not None), None)
     if batch is not None:
         sizes = (batch, *sizes[1:]) if front.turned else (sizes[0], batch, *sizes[2:])
-    return Input(tensor, int(front.turned), sizes, width, kind), notes
+    return Input(tensor, int(front.turned), sizes, width, kind, causes), notes
+
+
+def _before_the_loop(operation: str) -> str:
+    return f"{operation}, before the loop, may treat steps by their place"

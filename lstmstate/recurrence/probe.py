@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -46,6 +48,20 @@ class Fed:
         return np.full(shape, value, kind)
 
 
+def fed_tensors(scope: Scope) -> dict[Tensor, Fed]:
+    """Return the tensors through which data comes into a graph."""
+    found: list[Fed] = []
+    for node in scope.nodes.values():
+        if node.op.startswith("Placeholder") and is_source(node):
+            found.append(Fed(Tensor(node.name), node.number_of_type("dtype"), node.shape()))
+        elif is_source(node):
+            found += [
+                Fed(Tensor(node.name, port), kind, sizes)
+                for port, (kind, sizes) in enumerate(node.outputs())
+            ]
+    return {one.tensor: one for one in found}
+
+
 def _or_zeros(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
     """Return the values of variables, zeros for an array that the checkpoint does not have.
 
@@ -80,19 +96,15 @@ class Probe:
         self.scope = scope
         self._open = open_size
         self.environment = Environment(_or_zeros(variable))
-        self._fed: dict[Tensor, Fed] = {}
-        for node in scope.nodes.values():
-            if node.op.startswith("Placeholder") and is_source(node):
-                tensor = Tensor(node.name)
-                self._fed[tensor] = Fed(tensor, node.number_of_type("dtype"), node.shape())
-            elif is_source(node):
-                for port, (kind, sizes) in enumerate(node.outputs()):
-                    tensor = Tensor(node.name, port)
-                    self._fed[tensor] = Fed(tensor, kind, sizes)
+        self._fed = fed_tensors(scope)
+        self._known: dict[Tensor, Any] = {}
 
     def with_open(self, size: int) -> Probe:
         """Return a probe with another size for open axes."""
-        return Probe(self.scope, self.environment.variable, size)
+        other = copy(self)
+        other._open = size
+        other._known = {}
+        return other
 
     @cached_property
     def unpacked(self) -> list[int]:
@@ -129,9 +141,9 @@ class Probe:
         (value,) = self.run(plan, {start: fed})
         return bool(np.shape(value)[:2] == np.shape(fed)[1::-1] != np.shape(fed)[:2])
 
-    def compile(self, fetches: Iterable[Tensor], feeds: Iterable[Tensor] = ()) -> Plan:
+    def compile(self, fetches: Iterable[Tensor]) -> Plan:
         """Compile a plan into which data may come anywhere."""
-        return compile_plan(self.scope, fetches, {*self._fed, *feeds}, self.environment)
+        return compile_plan(self.scope, fetches, self._fed, self.environment)
 
     def run(self, plan: Plan, feeds: Mapping[Tensor, Any]) -> list[Any]:
         """Return the fetches of a plan, with made-up values for what is not given."""
@@ -145,5 +157,13 @@ class Probe:
             return plan.bind().run(values)
 
     def values(self, tensors: Sequence[Tensor]) -> list[Any]:
-        """Return what some tensors are."""
-        return self.run(self.compile(tensors), {})
+        """Return what some tensors are; the next ones are computed from these."""
+        given = ChainMap[Tensor, Any](self._known, self._fed)
+        plan = compile_plan(self.scope, tensors, given, self.environment)
+        found = self.run(plan, self._known)
+        self._known |= {
+            tensor: value
+            for tensor, value in zip(tensors, found, strict=True)
+            if isinstance(value, np.ndarray)
+        }
+        return found

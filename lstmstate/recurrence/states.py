@@ -9,6 +9,7 @@ new c.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -274,17 +275,29 @@ class Step:
             return []
         parts, products = self.dependence()
         names = [name for name, _ in self._products]
-        found: list[Pair] = []
-        at = 0
-        while at + 1 < len(self.parts):
-            pair = self._pair(at, parts, products, names)
-            if pair is not None:
-                found.append(pair)
-            at += 1 if pair is None else 2
-        return found
 
-    def _pair(self, at: int, parts: Array, products: Array, names: Sequence[str]) -> Pair | None:
-        for c, m in ((at, at + 1), (at + 1, at)):
+        def pair(one: int, other: int) -> Pair | None:
+            return self._pair((one, other), parts, products, names)
+
+        found: dict[int, Pair] = {}
+        left = list(range(len(self.parts)))
+        at = 0
+        while at + 1 < len(self.parts):  # c and m mostly follow one another
+            made = pair(at, at + 1)
+            if made is not None:
+                found[at] = made
+                left = [one for one in left if one not in (at, at + 1)]
+            at += 1 if made is None else 2
+        apart = {both: made for both in combinations(left, 2) if (made := pair(*both)) is not None}
+        for both, made in apart.items():
+            if sum(not set(both).isdisjoint(other) for other in apart) == 1:
+                found[both[0]] = made
+        return [found[at] for at in sorted(found)]
+
+    def _pair(
+        self, both: tuple[int, int], parts: Array, products: Array, names: Sequence[str]
+    ) -> Pair | None:
+        for c, m in (both, both[::-1]):
             if not (parts[c, c] and parts[m, c] and parts[c, m]):
                 continue
             of_m = products[m] & ~products[c]
@@ -292,7 +305,7 @@ class Step:
             into = dict.fromkeys(name for name, is_so in zip(names, of_m, strict=True) if is_so)
             if of_m.any() and not of_c.any():
                 return Pair(self.parts[c], self.parts[m], tuple(into))
-        for c, m in ((at, at + 1), (at + 1, at)):
+        for c, m in (both, both[::-1]):
             if parts[c, c] and parts[m, c] and parts[c, m] and self._is_made_of(m, c):
                 both = products[m] | products[c]
                 into = dict.fromkeys(name for name, is_so in zip(names, both, strict=True) if is_so)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.report.flags import with_flags
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lstmstate.cells import Cell, Option, Stack
     from lstmstate.cells.stats import Stats
     from lstmstate.errors import LstmstateError
+    from lstmstate.graph_model import Confirmation
     from lstmstate.opened import LSTMCheckpoint
 
 SCHEMA = "lstmstate.inspect/1"
@@ -23,11 +24,16 @@ def checkpoint_document(
     cells: Iterable[Cell],
     stats: dict[str, list[Stats]] | None,
     damaged: Iterable[LstmstateError] | None,
+    confirmed: Mapping[str, Confirmation] | None,
+    unrecognised: tuple[Sequence[Cell], Sequence[str]] | None,
 ) -> Json:
     """Return the document of a checkpoint, of all its cells or of some.
 
     Args:
         damaged: an error for each value that cannot be read; None where none was tried.
+        confirmed: whether the graph confirms each cell; None where it was not asked.
+        unrecognised: the cells of no known family, and why other recurrences cannot be run; None
+            where the graph was not evaluated.
     """
     shown = list(cells)
     document: Json = {
@@ -42,7 +48,7 @@ def checkpoint_document(
         "meta": ckpt.files.location.graph,
         "graph_damage": ckpt.graph_damage,
         "data_files": list(ckpt.files.data_files),
-        "cells": [_cell(cell) for cell in shown],
+        "cells": [_cell(cell, (confirmed or {}).get(cell.name)) for cell in shown],
         "stacks": [
             _stack(stack)
             for stack in ckpt.stacks
@@ -61,6 +67,13 @@ def checkpoint_document(
             for state in ckpt.states
         ],
         "candidates": ckpt.candidates,
+        "recurrences": None if ckpt.recurrences is None else list(ckpt.recurrences),
+        "unrecognised": None
+        if unrecognised is None
+        else {
+            "cells": [{"name": cell.name, **_state(cell)} for cell in unrecognised[0]],
+            "refused": list(unrecognised[1]),
+        },
         "variables": [_variable(ckpt, name) for name in ckpt.variables],
         "damaged": None
         if damaged is None
@@ -87,8 +100,7 @@ def _option(option: Option) -> Json:
     return {"value": option.value, "source": option.source}
 
 
-def _cell(cell: Cell) -> Json:
-    state = cell.state
+def _cell(cell: Cell, confirmation: Confirmation | None) -> Json:
     return {
         "name": cell.name,
         "family": cell.family,
@@ -108,8 +120,7 @@ def _cell(cell: Cell) -> Json:
         "parameters": cell.parameters,
         "bytes": cell.nbytes,
         "native_layout": cell.native_layout,
-        "state": None if state is None else {"c": state.c, "m": state.m, "flat": state.flat},
-        "flat_columns": None if state is None else _columns(*state.columns()),
+        **_state(cell),
         "variables": {
             role: stored[0] if len(stored) == 1 else list(stored)
             for role, stored in cell.variables.items()
@@ -117,6 +128,17 @@ def _cell(cell: Cell) -> Json:
         "shard_axis": cell.shard_axis,
         "number_of_groups": cell.extra.get("number_of_groups"),
         "notes": list(cell.notes),
+        "unexplained": [one._asdict() for one in cell.unexplained],
+        "confirmed": None if confirmation is None else confirmation.agrees,
+        "confirmed_reason": None if confirmation is None else confirmation.reason,
+    }
+
+
+def _state(cell: Cell) -> Json:
+    state = cell.state
+    return {
+        "state": None if state is None else {"c": state.c, "m": state.m, "flat": state.flat},
+        "flat_columns": None if state is None else _columns(*state.columns()),
     }
 
 

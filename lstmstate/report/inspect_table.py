@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from lstmstate.cells.model import Cell, Option, SavedState, Stack
-from lstmstate.cells.stats import Stats
+from lstmstate.cells.model import Cell, Option, SavedState, Stack, unexplained_words
 from lstmstate.checkpoint.objects import object_path
 from lstmstate.checkpoint.variables import NUMBERED
 from lstmstate.errors import LstmstateError, printable
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.report import text
 from lstmstate.report.console import Sheet
+from lstmstate.report.flags import with_flags
+
+if TYPE_CHECKING:
+    from lstmstate.cells.stats import Stats
+    from lstmstate.graph_model import Confirmation
 
 _FORMATS = {
     "v1": "TensorFlow V1 checkpoint",
@@ -23,6 +28,9 @@ _FORMATS = {
     "generator_bundle": "Magenta bundle of a TensorFlow V1 checkpoint and its graph",
 }
 _ARROWS = {"forward": "fw", "backward": "bw", None: ""}
+Unrecognised = tuple[Sequence[Cell], Sequence[str]]
+_STATE_COLUMNS = (("tuple", "left"), ("flat", "left"), ("columns of the flat one", "words"))
+_YES_OR_NO = {None: text.UNKNOWN, True: "yes", False: "no"}
 _DEFAULT_MARK = "*"  # an option that nothing tells and that is the documented default
 
 
@@ -30,17 +38,27 @@ def checkpoint_tables(
     sheet: Sheet,
     ckpt: LSTMCheckpoint,
     cells: Sequence[Cell],
+    confirmed: Mapping[str, Confirmation] | None,
+    unrecognised: Unrecognised | None,
     *,
     variables: bool,
     narrowed: bool,
 ) -> None:
-    """Print what is in a checkpoint; `narrowed` where the user asked for some cells only."""
+    """Print what is in a checkpoint.
+
+    Args:
+        confirmed: whether the graph confirms each cell; None where it was not asked.
+        unrecognised: the cells of no known family; None where the graph was not evaluated.
+        narrowed: whether the user asked for some cells only.
+    """
     _header(sheet, ckpt)
     if not cells:
-        sheet.line()
-        sheet.line("No LSTM cell in it." if ckpt.has_no_cell else f"LSTM cells: {ckpt.no_cells}.")
+        if not ckpt.unrecognised_words:
+            sheet.line()
+            none = "No LSTM cell in it." if ckpt.has_no_cell else f"LSTM cells: {ckpt.no_cells}."
+            sheet.line(none)
     else:
-        _cells(sheet, ckpt, cells)
+        _cells(sheet, ckpt, cells, confirmed)
         _options(sheet, cells)
         shown = {cell.name for cell in cells}
         stacks = [
@@ -51,6 +69,8 @@ def checkpoint_tables(
         _states(sheet, cells, stacks)
         if ckpt.states:
             _saved(sheet, ckpt.states)
+    if ckpt.unrecognised_words and not narrowed:
+        _unrecognised(sheet, ckpt, unrecognised)
     if ckpt.candidates and not narrowed:
         sheet.line()
         sheet.line(
@@ -60,6 +80,12 @@ def checkpoint_tables(
     for cell in cells:
         for note in cell.notes:
             sheet.line(f"{text.name(cell.name)}: {note}")
+        odd = unexplained_words(cell.unexplained)
+        if odd is not None:
+            sheet.line(f"{text.name(cell.name)}: {odd}")
+        confirmation = (confirmed or {}).get(cell.name)
+        if confirmation is not None and confirmation.reason:
+            sheet.line(f"{text.name(cell.name)}: {_confirmed_line(confirmation)}")
     if variables:
         _variables(sheet, ckpt)
 
@@ -90,7 +116,18 @@ def _header(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
     )
 
 
-def _cells(sheet: Sheet, ckpt: LSTMCheckpoint, cells: Sequence[Cell]) -> None:
+def _confirmed_line(confirmation: Confirmation) -> str:
+    """Return why the graph does not confirm a cell."""
+    verb = "cannot confirm it" if confirmation.agrees is None else "contradicts it"
+    return f"the graph {verb}: {with_flags(confirmation.reason or '')}"
+
+
+def _cells(
+    sheet: Sheet,
+    ckpt: LSTMCheckpoint,
+    cells: Sequence[Cell],
+    confirmed: Mapping[str, Confirmation] | None,
+) -> None:
     """One row a cell: who it is and how wide."""
     sheet.heading(text.count(len(cells), "LSTM cell"))
     proj = any(cell.num_proj for cell in cells)
@@ -100,13 +137,15 @@ def _cells(sheet: Sheet, ckpt: LSTMCheckpoint, cells: Sequence[Cell]) -> None:
     columns += [("kernel", "left"), ("input", "right"), ("units", "right")]
     columns += [("proj", "right")] if proj else []
     columns += [("gates", "left"), ("peep", "left")]
+    columns += [("confirmed", "left")] if confirmed is not None else []
     rows = []
     for number, cell in enumerate(cells, 1):
         row = [str(number), text.name(cell.name), _family(cell)]
         row += [_ARROWS[cell.direction]] if sides else []
         row += [_kernel(ckpt, cell), _width(cell.input_size), _width(cell.num_units)]
         row += [str(cell.num_proj or text.NOTHING)] if proj else []
-        row += [cell.gate_order, {None: text.UNKNOWN, True: "yes", False: "no"}[cell.peepholes]]
+        row += [cell.gate_order, _YES_OR_NO[cell.peepholes]]
+        row += [_YES_OR_NO[confirmed[cell.name].agrees]] if confirmed is not None else []
         rows.append(row)
     sheet.table(columns, rows)
 
@@ -182,6 +221,10 @@ def _states(sheet: Sheet, cells: Sequence[Cell], stacks: Sequence[Stack]) -> Non
         rows.append([numbers[cell.name], *row])
     for stack in stacks:
         parts = stack.columns()
+        in_order = [cell for layer in stack.layers for cell in layer]
+        if not parts and len(stack.layers) == len(in_order):
+            cells_of = "+".join(numbers[cell.name] for cell in in_order)
+            rows.append([cells_of, f"{len(in_order)} pairs", text.NOTHING, text.NOTHING])
         if len(parts) > 1:
             rows.append(
                 [
@@ -194,14 +237,41 @@ def _states(sheet: Sheet, cells: Sequence[Cell], stacks: Sequence[Stack]) -> Non
     if rows:
         sheet.heading("State to give and to get, B rows for the batch")
         sheet.table(
-            [
-                ("#", "lead"),
-                ("tuple", "left"),
-                ("flat", "left"),
-                ("columns of the flat one", "words"),
-            ],
+            [("#", "lead"), *_STATE_COLUMNS],
             rows,
         )
+
+
+def _unrecognised(sheet: Sheet, ckpt: LSTMCheckpoint, found: Unrecognised | None) -> None:
+    """What the graph carries from step to step and no family fits."""
+    cells, refused = found or ([], ())
+    if not cells:
+        names = ", ".join(map(text.name, ckpt.recurrences or ()))
+        sheet.line()
+        sheet.line(f"{ckpt.unrecognised_words}{f': {names}' if names else ''}")
+        for reason in refused:
+            sheet.line(f"  {printable(reason)}")
+        return
+    sheet.heading(f"{ckpt.unrecognised_words}, which `run --engine graph` runs")
+    states = [(cell, cell.state) for cell in cells]
+    sheet.table(
+        [
+            ("cell", "name"),
+            ("tuple", "left"),
+            ("flat", "left"),
+            ("columns of the flat one", "words"),
+        ],
+        [
+            [
+                text.name(cell.name),
+                f"c [B, {state.c}], m [B, {state.m}]",
+                f"[B, {state.flat}]",
+                _columns(*state.columns()),
+            ]
+            for cell, state in states
+            if state is not None
+        ],
+    )
 
 
 def _columns(c: tuple[int, int], m: tuple[int, int]) -> str:

@@ -40,6 +40,7 @@ def verify_document(
                 "agrees": trial.agrees if trial.differences is not None else None,
                 "tolerance": trial.tolerance,
                 "refused": trial.refused and with_flags(trial.refused),
+                "contradiction": trial.contradiction,
                 "differences": [
                     {
                         "of": one.name,
@@ -67,7 +68,10 @@ def verify_table(sheet: Sheet, prefix: str, against: str, trials: Sequence[Trial
     sheet.line(f"{text.count(len(shown), 'run')} next to {judge}, {agreeing} within {within}")
     for network, of_network in groupby(shown, key=lambda trial: trial.network):
         sheet.heading(text.name(network))
-        _table(sheet, list(of_network))
+        trials = list(of_network)
+        if trials[0].contradiction:
+            sheet.line(f"  The graph contradicts this cell: {trials[0].contradiction}")
+        _table(sheet, trials)
 
 
 def _table(sheet: Sheet, trials: Sequence[Trial]) -> None:

@@ -43,6 +43,7 @@ class Trial(NamedTuple):
             TensorFlow has no such cell.
         refused: why there are none.
         tolerance: N in |a - b| <= N + N * |b|.
+        contradiction: what the graph's own step gives otherwise, whatever the judge.
     """
 
     network: str
@@ -51,19 +52,27 @@ class Trial(NamedTuple):
     differences: tuple[Difference, ...] | None
     refused: str | None = None
     tolerance: float | None = None
+    contradiction: str | None = None
 
     @property
     def agrees(self) -> bool:
-        """Whether all differences are within the tolerance."""
-        return all(one.verdict == "same" for one in self.differences or ())
+        """Whether all differences are within the tolerance, and the graph contradicts nothing."""
+        return self.contradiction is None and all(
+            one.verdict == "same" for one in self.differences or ()
+        )
 
 
 class Judged(NamedTuple):
-    """A network, made ready by an engine of ours and by its judge."""
+    """A network, made ready by an engine of ours and by its judge.
+
+    Attributes:
+        contradiction: what the graph's own step gives otherwise, where it is not the judge.
+    """
 
     ours: Loaded
     judge: Loaded
     tolerance: Tolerance
+    contradiction: str | None
 
 
 class _InOrder:
@@ -110,7 +119,11 @@ def judged(
     if ours.engine != "numpy":
         bound = max(bound, _rounding(wide, ours)) if tolerance is None else bound
         wide = ours
+    contradiction = None
     if against == "tensorflow":
+        confirmation = network.confirmation(ours, options)
+        if confirmation is not None and confirmation.agrees is False:
+            contradiction = confirmation.reason
         try:
             runner: Runner = engines.load("tensorflow", exact)
         except UnsupportedError:  # its block cells have no float64
@@ -125,7 +138,8 @@ def judged(
             raise UnsupportedError(f"the graph cannot be evaluated: {why}")
         names = [cell.name for cell in exact.cells]
         runner = _InOrder(model.runner(found[0], exact=True), names)
-    return Judged(wide, wide._replace(network=exact, runner=runner), Tolerance(bound, bound))
+    judge = wide._replace(network=exact, runner=runner)
+    return Judged(wide, judge, Tolerance(bound, bound), contradiction)
 
 
 def _rounding(exact: Loaded, ours: Loaded) -> float:
@@ -188,7 +202,7 @@ def _step_by_step(both: Judged, steps: int, seed: int) -> Trial:
     """
     import numpy as np
 
-    ours, judge, tolerance = both
+    ours, judge, tolerance, contradiction = both
     network = ours.cells
     batch = _batch(judge.runner)
     x, states = _random(ours, steps, seed, batch)
@@ -205,7 +219,8 @@ def _step_by_step(both: Judged, steps: int, seed: int) -> Trial:
     for gauge, half, other in zip(gauges, halves, others, strict=True):
         gauge.add(np.reshape(half, other.shape), other, (0, 0, 0))
     results = tuple(gauge.result() for gauge in gauges)
-    return Trial(ours.route.name, "random", steps, results, None, tolerance.atol)
+    name = ours.route.name
+    return Trial(name, "random", steps, results, None, tolerance.atol, contradiction)
 
 
 def _before(kept: Array, first: Array, backward: bool) -> Array:
@@ -240,7 +255,7 @@ def over_input(
     _add_states(gauges[1:], *last)
     results = tuple(gauge.result() for gauge in gauges)
     name, bound = both.ours.route.name, both.tolerance.atol
-    return Trial(name, sequences.path, sequences.steps, results, None, bound)
+    return Trial(name, sequences.path, sequences.steps, results, None, bound, both.contradiction)
 
 
 def _gauges(both: Judged, steps: int, batch: int, *, of_steps: bool = False) -> list[Gauge]:

@@ -6,7 +6,6 @@ HDF5 file, a tensor of a checkpoint, a second pickle, a comment in a csv.
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 from lstmstate import limits
@@ -46,6 +45,8 @@ class Metadata(NamedTuple):
 
     def line(self) -> str:
         """Return it as a line of JSON, in ASCII."""
+        import json
+
         told = {
             "layout": self.layout,
             "cells": [{"name": name, "c": w.c, "m": w.m} for name, w in self.cells],
@@ -64,6 +65,8 @@ def parse(line: str) -> Metadata:
     Raises:
         CorruptError: it is not one.
     """
+    import json
+
     try:
         told = json.loads(line)
         cells = tuple(

@@ -1,0 +1,145 @@
+"""The state with which a graph itself begins: zeros, fed, or computed from its variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstmstate.checkpoint.node import Node
+from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.graph.loops import Tensor
+from lstmstate.graph.operations import Precision
+from lstmstate.graph.plan import Environment, compile_plan
+from lstmstate.recurrence.front import origins
+from lstmstate.recurrence.network import GraphNetwork
+from lstmstate.recurrence.probe import Fed, fed_tensors
+from lstmstate.recurrence.states import take
+
+Array = Any
+_STEPS = 2  # of x, where the graph leaves them open
+
+
+class Start(NamedTuple):
+    """What a graph begins some cells with.
+
+    Attributes:
+        pairs: c and m of each cell by its name, zeros where they are fed; a single row is that of
+            any batch. None where they are unknown.
+        variables: the nodes of the variables that they are made of.
+        problem: why they are unknown.
+    """
+
+    pairs: Mapping[str, tuple[Array, Array]] | None
+    variables: tuple[str, ...]
+    problem: LstmstateError | None = None
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it is surely zeros, or fed."""
+        return self.pairs is not None and not any(
+            half.any() for pair in self.pairs.values() for half in pair
+        )
+
+
+def start(
+    network: GraphNetwork,
+    names: Collection[str],
+    variable: Callable[[Node], Any],
+    feeds: Mapping[Tensor, Any],
+    batch: int | None = None,
+) -> Start:
+    """Return what the graph begins the cells of some names with.
+
+    It is evaluated twice, on other data and with other random numbers: a state that differs is
+    unknown before there is data.
+
+    Args:
+        variable: returns the value of a variable's node.
+        feeds: values for placeholders other than x and the state.
+        batch: how many rows x has; two, or as many as the graph is built for, unless given.
+    """
+    nodes, given, fed = network.scope.nodes, network.input, fed_tensors(network.scope)
+    cells = [cell for cell in network.cells if cell.name in names]
+    ports = [port for cell in cells for port in (cell.c, cell.m)]
+    way = origins(nodes, [port.source for port in ports], {})
+    data = {given.tensor.node, *(node.name for node in origins(nodes, [given.tensor], {}).sources)}
+    states = {tensor for tensor in fed if _is_state(fed[tensor]) and tensor.node not in data}
+    made = [port for port in ports if not _is_fed(nodes, port.source, states.difference(feeds))]
+    rows = batch or given.sizes[1 - given.time_axis] or 2
+    found: list[list[Array]] = []
+    try:
+        for draw in (0, 1):
+            precision = Precision(second=network.scope.is_of_2, draw=(0.5, 0.25)[draw])
+            plan = compile_plan(
+                network.scope,
+                [port.source for port in made],
+                {*fed, *feeds, given.tensor},
+                Environment(variable, precision),
+            )
+            values = {
+                tensor: feeds[tensor]
+                if tensor in feeds
+                else _sequence(network, rows, draw)
+                if tensor == given.tensor
+                else _made_up(fed[tensor], rows, draw)
+                for tensor in plan.feeds
+            }
+            with np.errstate(all="ignore"):
+                whole = plan.bind().run(values)
+            found.append([take(np.asarray(v), p.entry) for v, p in zip(whole, made, strict=True)])
+    except LstmstateError as error:
+        return Start(None, way.variables, error)
+    if not all(map(_same, *found)):
+        sources = ", ".join(sorted({printable(node.name) for node in way.sources})[:3])
+        words = f"it is computed from {sources}" if sources else "it is random"
+        return Start(None, way.variables, UnsupportedError(words))
+    of_port = dict(zip(made, found[0], strict=True))
+    zeros = {port: np.zeros((1, *port.spatial, port.width), port.dtype) for port in ports}
+    halves = zeros | {port: _shortened(value) for port, value in of_port.items()}
+    return Start({cell.name: (halves[cell.c], halves[cell.m]) for cell in cells}, way.variables)
+
+
+def _is_state(fed: Fed) -> bool:
+    """Whether a state can be fed here."""
+    return np.dtype(fed.dtype or "f4").kind == "f" and fed.sizes != ()
+
+
+def _is_fed(nodes: Mapping[str, Node], source: Tensor, states: Collection[Tensor]) -> bool:
+    """Whether a state comes from a placeholder that takes one, and from no variable."""
+    way = origins(nodes, [source], {})
+    return not way.variables and any(Tensor(node.name) in states for node in way.sources)
+
+
+def _same(first: Array, second: Array) -> bool:
+    """Whether two values are the same, but for the number of rows."""
+    rows = min(len(first), len(second))
+    return np.array_equal(first[:rows], second[:rows], equal_nan=True)
+
+
+def _shortened(value: Array) -> Array:
+    """Return one row where all are the same."""
+    return value[:1] if (value == value[:1]).all() else value
+
+
+def _sequence(network: GraphNetwork, rows: int, draw: int) -> Array:
+    """Return values for x."""
+    given = network.input
+    sizes = (rows, network.steps or _STEPS)[:: 1 if given.time_axis else -1]
+    shape = [own or size for own, size in zip(given.sizes, sizes, strict=False)]
+    return _random((*shape, *given.spatial, given.width), draw).astype(given.dtype)
+
+
+def _made_up(fed: Fed, rows: int, draw: int) -> Array:
+    """Return one of two values for what is fed; a single whole number may be the batch."""
+    value = fed.value(open_size=rows)
+    if value.dtype.kind in "iu":
+        return value - draw if value.shape else value * rows + draw
+    if value.dtype.kind == "f":
+        return _random(value.shape, draw).astype(value.dtype) if value.shape else value / (1 + draw)
+    return value ^ bool(draw)
+
+
+def _random(shape: tuple[int, ...], draw: int) -> Array:
+    return np.random.default_rng(draw).standard_normal(shape)
