@@ -36,7 +36,7 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
         raise LstmstateError(
             f"the state has {count(len(cells), 'cell')} and there are {len(targets)} files",
             path=source.reading.file.path,
-            advice="give two files for each cell: C M",
+            advice="give two files for each cell: `outputs=...`",
         )
     for target in targets:
         if kind_to_write(target, None).key != "npy":

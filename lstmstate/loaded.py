@@ -106,6 +106,7 @@ class Loaded(NamedTuple):
                     f"the state is c {own.widths.c} and m {own.widths.m} wide, and the cell's "
                     f"c {cell.widths.c} and m {cell.widths.m}",
                     tensor=cell.name,
+                    advice="give a state of this cell",
                 )
             inner = len(own.lead) - len(cell.spatial)
             lead, spatial = own.lead[: max(inner, 0)], own.lead[max(inner, 0) :]

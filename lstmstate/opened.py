@@ -324,8 +324,17 @@ class LSTMCheckpoint:
             "several variables have this name" if found else "there is no such variable",
             path=self.prefix,
             tensor=name,
-            advice=f"they are: {_listed([*map(printable, found)])}" if found else None,
+            advice=f"they are: {_listed([*map(printable, found)])}" if found else self._like(name),
         )
+
+    def _like(self, name: str) -> str:
+        """Return what to do about a variable that is not there."""
+        from difflib import get_close_matches
+
+        known = [variable.path for variable in self.variables.values()]
+        found = get_close_matches(name, known, n=3, cutoff=0.5)
+        likely = " or ".join(map(printable, found))
+        return f"did you mean {likely}?" if likely else "`lstmstate inspect` lists them"
 
     def network(self, *, cell: str | None = None, stack: str | None = None) -> LSTMNetwork:
         """Return what can be run: a cell, a stack or a pair of stacks, or the only one there is.
@@ -442,7 +451,7 @@ class LSTMCheckpoint:
             "there is no such stack of LSTM cells",
             path=self.prefix,
             tensor=name,
-            advice=f"there are: {_names(every) or 'none'}",
+            advice=f"there are: {_names(every)}" if every else "leave `stack=...` out: it has none",
         )
 
 

@@ -113,7 +113,11 @@ class Outputs:
             return
         if os.path.exists(target) and not os.path.isfile(target):
             kind = "a folder" if os.path.isdir(target) else "not a regular file"
-            raise LstmstateError(f"this is {kind}: no output can be written there", path=target)
+            raise LstmstateError(
+                f"this is {kind}: no output can be written there",
+                path=target,
+                advice="give the path of a file",
+            )
         if not self._force:
             raise LstmstateError(
                 "this file exists already", path=target, advice="say `force=True` to replace it"
@@ -134,7 +138,8 @@ class Outputs:
     def _for_stdout(self) -> str:
         if sys.stdout.isatty():
             raise LstmstateError(
-                "binary data is not written to a terminal", advice="redirect stdout, or give a path"
+                "binary data is not written to a terminal",
+                advice="redirect stdout, or give a file: `output=...`",
             )
         temporary = os.path.join(tempfile.gettempdir(), f"lstmstate-{os.urandom(8).hex()}.tmp")
         self._temporary[STDOUT] = temporary
@@ -217,9 +222,12 @@ def told(target: str) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
+        folder = os.path.dirname(target)
+        is_missing = isinstance(error, FileNotFoundError) and not os.path.isdir(folder)
         raise LstmstateError(
             f"it cannot be written ({error.strerror or error})",
             path="stdout" if target == STDOUT else target,
+            advice=f"make its folder first, {folder}" if is_missing else None,
         ) from None
 
 

@@ -87,7 +87,7 @@ def open_path(path: str, *, checksums: bool = True, header: bool | None = None) 
         raise LstmstateError(
             f"this is {error.kind.words}: neither a state nor a checkpoint",
             path=base,
-            advice=error.kind.advice,
+            advice=error.advice,
         ) from None
     if place is None and _is_a_state(ckpt):
         from lstmstate.state.tensors import tensors

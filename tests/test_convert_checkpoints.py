@@ -103,7 +103,9 @@ def test_of_several_states_one_is_chosen(shell: Shell, two_states: str, tmp_path
 def test_a_variable_that_is_not_there(shell: Shell, two_states: str) -> None:
     done = shell("convert", two_states, "--variable", "test_state", "--to-tuple")
     assert done.code == 3
-    assert error(done) == f"{two_states}: test_state: there is no such variable"
+    assert error(done) == (
+        f"{two_states}: test_state: there is no such variable; did you mean train/state?"
+    )
 
 
 def test_a_checkpoint_tells_the_widths_of_a_state_file(shell: Shell, tmp_path: Path) -> None:

@@ -328,7 +328,7 @@ def test_a_wrong_command_line_ends_with_2_and_writes_nothing(
         (["FLAT", "--to-tuple", "-o", "x.npy"], "write an .npz or .h5, or use split"),
         (["FLAT", "--to-flat", "-o", "x"], "its name does not say what to write"),
         (["FLAT", "--to-flat", "--variable", "x"], "--variable is for checkpoints"),
-        (["FLAT:x", "--to-flat"], "there is no such array"),
+        (["FLAT:x", "--to-flat"], "its one array has no name; give the file alone"),
         (["STATELESS", "--to-flat"], "no state is saved in its variables"),
     ],
 )

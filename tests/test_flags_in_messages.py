@@ -23,11 +23,11 @@ OF_COMMANDS = ("cli", "report")
 
 
 def flags() -> set[str]:
-    """Return the long flags of all commands."""
+    """Return the flags of all commands."""
     commands = [import_module(f"lstmstate.cli.{name}").command for name in _COMMANDS]
     options = [one for command in commands for one in command.params]
     named = [one for one in options if isinstance(one, click.Option)]
-    return {f for one in named for f in (*one.opts, *one.secondary_opts) if f.startswith("--")}
+    return {f for one in named for f in (*one.opts, *one.secondary_opts)}
 
 
 def texts(*, docstrings: bool = True) -> Iterator[tuple[Path, int, str]]:
@@ -47,7 +47,7 @@ def texts(*, docstrings: bool = True) -> Iterator[tuple[Path, int, str]]:
 
 def named_flags(text: str) -> list[str]:
     """Return the flags that a text names, and "--" where one is put together."""
-    words = re.findall(r"(?<![\w-])--(?:[a-z][a-z-]*|$|(?=\{))", text)
+    words = re.findall(r"(?<![\w-])(?:--?[a-z][a-z-]*|--(?:$|(?=\{)))", text)
     return [word for word in words if word == "--" or word in flags()]
 
 
@@ -60,7 +60,9 @@ def test_no_text_of_the_library_names_a_flag() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("text", ["say --force", "run --cell NAME or --stack", "--", "(--from)"])
+@pytest.mark.parametrize(
+    "text", ["say --force", "give -o FILE", "run --cell NAME or --stack", "--", "(--from)"]
+)
 def test_the_search_sees_a_flag(text: str) -> None:
     assert named_flags(text)
     assert not named_flags("pip install --force-reinstall; a - b -- c; `force=True`")
@@ -87,6 +89,8 @@ def test_every_parameter_in_a_message_is_a_flag_of_some_command() -> None:
         ("`layout='torch'` or `layout='keras'`", "--from torch or --from keras"),
         ("say the widths: `cells=...`", "say the widths: --units and --proj, --cells"),
         ("say `cells=WIDTHS`", "say --cells WIDTHS"),
+        ("give a file: `output=...`", "give a file: -o FILE"),
+        ("two files for each cell: `outputs=...`", "two files for each cell: -o C M"),
         ("`cell='a/b c'`, `cell='/'`", "--cell a/b c, --cell /"),
         ("`peepholes=False`, `proj_clip=None`", "--no-peepholes, --proj-clip none"),
         ("`forget_bias=0.5` is used", "--forget-bias 0.5 is used"),

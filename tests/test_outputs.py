@@ -230,7 +230,8 @@ def test_a_folder_is_no_place_for_an_output(shell: Shell, flat: Path, force: lis
     folder.mkdir()
     done = shell("convert", "-q", flat, "--to-tuple", "-o", folder, *force)
     assert done.code == 3
-    assert error(done) == f"{folder}: this is a folder: no output can be written there"
+    words = "no output can be written there; give the path of a file"
+    assert error(done) == f"{folder}: this is a folder: {words}"
     fifo = flat.with_name("y.npz")
     os.mkfifo(fifo)
     done = shell("convert", "-q", flat, "--to-tuple", "-o", fifo, *force)

@@ -309,7 +309,7 @@ def test_what_is_no_checkpoint_is_called_by_its_content(
     for path, found, advice in (
         (model, "the weights of a Keras model (an HDF5 file)", keras),
         (tmp_path / "cut.h5", "an HDF5 file", prefix),
-        (results / "out.npz", "outputs of a run (an archive of NumPy arrays)", prefix),
+        (results / "out.npy", "outputs of a run (a NumPy array)", prefix),
         (state, "a state (an archive of NumPy arrays)", prefix),
         (saved(tmp_path / "y.npy", numbers(2, 8)), "an array [2, 8] (a NumPy array)", prefix),
         (

@@ -80,7 +80,10 @@ def test_a_variable_that_is_not_there_is_refused_by_all(
     shell: Shell, model: str, command: list[str]
 ) -> None:
     done = shell(*command, f"{model}:nope", "-q")
-    assert (done.code, error(done)) == (3, f"{model}: nope: there is no such variable")
+    assert (done.code, error(done)) == (
+        3,
+        f"{model}: nope: there is no such variable; `lstmstate inspect` lists them",
+    )
 
 
 def test_inspect_of_a_checkpoint_as_a_whole_is_as_before(shell: Shell, model: str) -> None:

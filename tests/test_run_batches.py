@@ -198,7 +198,7 @@ def test_the_one_that_fails_is_named_and_the_others_go_on(shell: Shell, three: l
     assert done.code == 4
     told = errors(done.err)
     assert [line.split(": ")[0] for line in told] == [str(path) for path in bad]
-    assert told[0] == f"{bad[0]}: there is no such file"
+    assert told[0] == f"{bad[0]}: there is no such file; check the path"
     assert "there is NaN at step 4, batch row 1, column 2" in told[1]
     assert sorted(os.listdir(folder / "out")) == ["0.npz", "1.npz"]
     assert [line[:6] for line in notes(done)[2:]] == ["1 of 6", "6 of 6"]

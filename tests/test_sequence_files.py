@@ -43,7 +43,7 @@ def test_one_of_several_arrays_has_to_be_picked(tmp_path: Path, kind: str) -> No
 
 def test_an_npy_has_no_names(tmp_path: Path) -> None:
     path = write_npy(tmp_path / "x.npy", np.ones((4, 3)))
-    refused(f"{path}:x", "an .npy holds one array, which has no name; give it alone")
+    refused(f"{path}:x", "x: its one array has no name; give the file alone")
 
 
 def test_what_travels_with_results_is_no_array(tmp_path: Path) -> None:

@@ -139,7 +139,8 @@ def test_another_width_is_refused(tmp_path: Path, own: int) -> None:
     few = "few" if own < 3 else "many"
     assert refused(path, "") == (
         f"{path}: its shape is [7, 5, {own}], and rnn/lstm_cell takes [batch, time, 3]; "
-        f"its last axis has too {few} columns: {own}, and not 3"
+        f"its last axis has too {few} columns: {own}, and not 3; give those that the "
+        "cell was trained on"
     )
 
 

@@ -225,7 +225,7 @@ def test_into_other_kinds_of_files(shell: Shell, folder: Path) -> None:
         ([], 2, "Missing argument"),
         (["c.npy", "m.npy"], 2, "Missing option '-o'"),
         (["c.npy", "-o", "x.npy"], 2, "c and m come in pairs"),
-        (["c.npy", "m.npy", "c.npy", "-o", "x.npy"], 2, "here are 3 files"),
+        (["c.npy", "m.npy", "c.npy", "-o", "x.npy"], 2, "here: 3 files"),
         (["c.npy", "other.npy", "-o", "x.npy"], 3, "[2, 4] and m [3, 4]"),
         (["c.npy", "wide.npy", "-o", "x.npy"], 3, "float64"),
         (["c.npy", "m.npy", "--units", "3", "-o", "x.npy"], 3, "--units"),

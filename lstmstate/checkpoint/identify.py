@@ -33,26 +33,25 @@ GENERATOR = Kind("generator_bundle", "a bundle of a music generator (Magenta)")
 FROZEN = Kind("frozen_graph", "a frozen graph (a GraphDef)")
 PBTXT = Kind("pbtxt", "a graph as text", "give the checkpoint next to it")
 LFS = Kind("lfs_pointer", "a Git LFS pointer", "run 'git lfs pull' in the repository it came from")
-EMPTY = Kind("empty", "an empty file")
+EMPTY = Kind("empty", "an empty file", "copy it again from where it came from")
 TEXT = Kind("text", "a text file")
 UNKNOWN = Kind("unknown", "nothing that is known here")
 
 _KERAS_ADVICE = "save it as a checkpoint: tf.train.Checkpoint(model=model).save(PREFIX)"
-_CKPT_ADVICE = "give a TensorFlow checkpoint, or a state in .npy, .npz or .h5"
 
 # (offset, the bytes that stand there, what the file is)
 _SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\x93NUMPY", NPY),
     (0, b"\x89HDF\r\n\x1a\n", HDF5),
     (0, LFS_POINTER, LFS),
-    (4, b"TFL3", Kind("tflite", "a TensorFlow Lite model", _CKPT_ADVICE)),
+    (4, b"TFL3", Kind("tflite", "a TensorFlow Lite model")),
     (0, b"\x1f\x8b", Kind("gzip", "a gzip archive", "unpack it first")),
     (0, b"BZh", Kind("bzip2", "a bzip2 archive", "unpack it first")),
     (0, b"\xfd7zXZ\0", Kind("xz", "an xz archive", "unpack it first")),
     (257, b"ustar", Kind("tar", "a tar archive", "unpack it first")),
     (0, b"Rar!", Kind("rar", "a RAR archive", "unpack it first")),
     (0, b"7z\xbc\xaf", Kind("7z", "a 7-Zip archive", "unpack it first")),
-    (0, b"%PDF", Kind("pdf", "a PDF document", _CKPT_ADVICE)),
+    (0, b"%PDF", Kind("pdf", "a PDF document")),
     *((0, bytes([0x80, protocol]), PICKLE) for protocol in range(2, 6)),
 )
 
@@ -79,7 +78,7 @@ def _zip(start: bytes) -> Kind:
     if name.endswith(b".npy"):
         return NPZ
     if name.endswith((b"data.pkl", b"/version", b".data/serialization_id")):
-        return Kind("pytorch", "a PyTorch checkpoint (a zip with a pickle)", _CKPT_ADVICE)
+        return Kind("pytorch", "a PyTorch checkpoint (a zip with a pickle)")
     if name in (b"metadata.json", b"config.json", b"model.weights.h5"):
         return Kind("keras", "a Keras 3 model (a zip with HDF5)", _KERAS_ADVICE)
     return Kind("zip", "a zip archive", "unpack it first")
@@ -103,7 +102,7 @@ def _text(start: bytes) -> Kind | None:
     if text.startswith((b"model_checkpoint_path:", b"all_model_checkpoint_paths:")):
         return CHECKPOINT_STATE
     if text[:1] in (b"{", b"["):
-        return Kind("json", "a JSON text", _CKPT_ADVICE)
+        return Kind("json", "a JSON text")
     from lstmstate.checkpoint import text_format
 
     return TEXT if text_format.message_of(start) is None else PBTXT

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from lstmstate import limits
 from lstmstate.checkpoint import identify, wire
 from lstmstate.checkpoint.identify import Kind
-from lstmstate.checkpoint.source import ByteSource, read_whole, unreadable
+from lstmstate.checkpoint.source import ByteSource, near, read_whole, unreadable
 from lstmstate.checkpoint.table import Table
 from lstmstate.errors import (
     AmbiguousError,
@@ -75,7 +75,7 @@ class NotACheckpointError(UnsupportedError):
             if kind is not identify.UNKNOWN
             else "this is not a checkpoint, nor anything else that is known here",
             path=path,
-            advice=kind.advice,
+            advice=kind.advice or "give a TensorFlow checkpoint, or a state in .npy, .npz or .h5",
         )
         self.kind = kind
 
@@ -265,7 +265,9 @@ def _only_one(folder: str, why: str | None) -> Location:
         raise NotFoundError(
             f"{reason}there is no checkpoint in this folder",
             path=folder or ".",
-            advice="there are in " + ", ".join(map(printable, below[:_SHOWN])) if below else None,
+            advice="there are in " + ", ".join(map(printable, below[:_SHOWN]))
+            if below
+            else "give the folder that has a PREFIX.index and a PREFIX.data-…",
         )
     if len(prefixes) > 1:
         shown = ", ".join(printable(name) or '""' for name in prefixes[:_SHOWN])
@@ -328,7 +330,7 @@ def _nothing_at(path: str) -> LstmstateError:
     if re.match(r"[a-z0-9+]+://", path):
         return UnsupportedError("this is an address", path=path, advice="download the files first")
     if folder and not os.path.isdir(folder):
-        return NotFoundError("there is no such folder", path=folder)
+        return NotFoundError("there is no such folder", path=folder, advice=near(folder))
     parts = [entry for entry in _names(folder) if _PART.fullmatch(entry) and name]
     if any(entry.startswith((f"{name}.data-", f"{name}.meta")) for entry in parts):
         return NotFoundError(
@@ -336,11 +338,13 @@ def _nothing_at(path: str) -> LstmstateError:
             path=path,
             advice=f"put {name}.index beside its other files",
         )
-    near = checkpoints_in(folder, name) or checkpoints_in(folder, name[:3]) if name else []
+    known = checkpoints_in(folder, name) or checkpoints_in(folder, name[:3]) if name else []
     return NotFoundError(
         "there is no checkpoint or file of this name",
         path=path or "''",
-        advice="this folder has " + ", ".join(map(printable, near[:_SHOWN])) if near else None,
+        advice="this folder has " + ", ".join(map(printable, known[:_SHOWN]))
+        if known
+        else near(path),
     )
 
 

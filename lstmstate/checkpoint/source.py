@@ -13,13 +13,20 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, cast
 
-from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
+from lstmstate.errors import (
+    CorruptError,
+    LstmstateError,
+    NotFoundError,
+    UnsupportedError,
+    printable,
+)
 
 # A FIFO would block the open for ever; without O_BINARY Windows would translate line ends.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 LFS_POINTER = b"version https://git-lfs"
+_LOOKED_AT = 2000  # names of a folder that are compared with one that is not there
 _PIECE = 1 << 18  # bytes that are read at once where they have to be copied into a buffer
 _POSITION = threading.Lock()  # where a system has no pread, all reads share the file's position
 
@@ -46,7 +53,7 @@ class ByteSource:
         status = os.fstat(self._file)
         if not stat.S_ISREG(status.st_mode):
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise UnsupportedError(f"this is {kind}", path=path)
+            raise UnsupportedError(f"this is {kind}", path=path, advice="give the path of a file")
         self.size = status.st_size
         self._start = 0  # where it begins in the file
 
@@ -178,10 +185,24 @@ def _read_into(descriptor: int, target: memoryview, offset: int) -> int:
 def unreadable(path: str, error: OSError) -> LstmstateError:
     """Return the error to raise for a file that the system would not open or read."""
     if isinstance(error, FileNotFoundError):
-        return NotFoundError("there is no such file", path=path)
+        return NotFoundError("there is no such file", path=path, advice=near(path))
     if isinstance(error, PermissionError):
         return LstmstateError("no permission to read it", path=path)
     return LstmstateError(f"it cannot be read ({error.strerror or error})", path=path)
+
+
+def near(path: str) -> str:
+    """Return what to do about a path where there is nothing: the names that are most like it."""
+    from difflib import get_close_matches
+
+    folder, name = os.path.split(path.rstrip("/"))
+    try:
+        names = sorted(os.listdir(folder or "."))[:_LOOKED_AT]
+    except OSError:
+        return "check the path"
+    found = get_close_matches(name, names, n=3, cutoff=0.75)
+    likely = " or ".join(printable(os.path.join(folder, one)) for one in found)
+    return f"did you mean {likely}?" if likely else "check the path"
 
 
 def read_whole(path: str, limit: int, what: str) -> bytes:

@@ -67,7 +67,11 @@ class Table:
         footer = source.read(max(at, 0), min(FOOTER_BYTES, source.size), "the footer of the table")
         if len(footer) < FOOTER_BYTES or footer[-8:] != MAGIC:
             source.refuse_pointer()
-            raise self._corrupt("it does not end as a checkpoint does: not one, or cut short")
+            raise CorruptError(
+                "it does not end as a checkpoint does: not one, or cut short",
+                path=source.path,
+                advice="copy it again from where it came from",
+            )
         with located(source.path):
             _, behind = _handle(footer, 0)
             index, _ = _handle(footer, behind)

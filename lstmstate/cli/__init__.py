@@ -49,6 +49,13 @@ class _Commands(click.Group):
         command: click.Command = import_module(f"lstmstate.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"there is no command {args[0]!r}; give {', '.join(_COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
@@ -108,7 +115,7 @@ def execute(arguments: list[str]) -> int:
     try:
         return _answer(arguments)
     except click.ClickException as error:
-        _refuse_usage(error)
+        _refuse_usage(error, arguments)
         return USAGE
     except (KeyboardInterrupt, click.Abort):
         _remove_left()
@@ -123,15 +130,25 @@ def execute(arguments: list[str]) -> int:
         return _told(error, debug="--debug" in arguments)
 
 
-def _refuse_usage(error: click.ClickException) -> None:
+def _refuse_usage(error: click.ClickException, arguments: list[str]) -> None:
     """Print in one line why a command line is wrong; a call without arguments gets the help."""
     problem = error.format_message()
     if "\n" in problem:
         error.show()
         return
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "lstmstate"
-    tell(f"error: {problem.rstrip('.')}; see {command} --help")
+    name = arguments[0] if arguments and arguments[0] in _COMMANDS else ""
+    form = _form(error, name) if name else ""
+    tell(f"error: {problem.rstrip('.')}{form}; see {f'lstmstate {name}'.strip()} --help")
+
+
+def _form(error: click.ClickException, name: str) -> str:
+    """Return how the option is given that is missing, or has too few values; "" for others."""
+    missing = getattr(error, "param", None) if isinstance(error, click.MissingParameter) else None
+    called = error.option_name if isinstance(error, click.BadOptionUsage) else None
+    for option in import_module(f"lstmstate.cli.{name}").command.params:
+        if isinstance(option, click.Option) and (option is missing or called in option.opts):
+            return f": give {option.opts[0]} {option.metavar}" if option.metavar else ""
+    return ""
 
 
 def _remove_left() -> None:

@@ -192,7 +192,7 @@ class _Checker:
                 )
                 return list(check(target, wanted))
             if self._cell is not None:
-                raise LstmstateError("--cell is for checkpoints", path=path)
+                raise LstmstateError("--cell is for checkpoints", path=path, advice="leave it out")
             state = self._state(opened)
             if isinstance(state, LstmstateError):
                 # What the state consists of is not known, so that nothing can be said of it.

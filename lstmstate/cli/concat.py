@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from lstmstate.cli import CONTEXT, options
+from lstmstate.errors import count
 
 _EPILOG = """\b
 Examples:
@@ -34,7 +35,8 @@ def command(halves: tuple[str, ...], output: str, quiet: bool, as_json: bool, **
     are, and are refused in the wrong order.
     """
     if len(halves) % 2:
-        raise click.UsageError(f"c and m come in pairs, and here are {len(halves)} files")
+        given = count(len(halves), "file")
+        raise click.UsageError(f"c and m come in pairs, C M, and here: {given}")
     from lstmstate.convert import How, write_state
     from lstmstate.halves import read_halves
     from lstmstate.output import Outputs

@@ -89,7 +89,9 @@ def command(
         problem = f"{len(layouts)} layouts are asked for" if layouts else "no layout is asked for"
         raise click.UsageError(f"{problem}: give one of --to-tuple, --to-flat and --to LAYOUT")
     if output is not None and (out_dir is not None or len(sources) > 1):
-        raise click.UsageError("-o is for one source; give --out-dir for several")
+        raise click.UsageError(
+            "-o is for one source; give --out-dir for several, and use split for the files C and M"
+        )
     if as_json and output == "-":
         raise click.UsageError("-o - and --json both want stdout")
     job = _Job(layouts[0], sources, output, out_dir, flags, quiet=quiet)

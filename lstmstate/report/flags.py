@@ -14,6 +14,8 @@ _FLAGS = {"layout": "--from"}
 _ANY = {  # the same, where any value will do
     "cells": "--units and --proj, --cells",
     "feeds": "--feed NAME=VALUE",
+    "output": "-o FILE",
+    "outputs": "-o C M",
 }
 _SWITCHES = {"True": "", "False": "no-"}
 

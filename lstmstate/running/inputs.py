@@ -42,12 +42,14 @@ class _Found(NamedTuple):
         path: the file, without what picks an array in it.
         columns: the names that the header of a table has.
         notes: what a user should know of how it was read.
+        is_table: whether it is a table as text.
     """
 
     path: str
     array: StoredArray
     columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    is_table: bool = False
 
 
 class Sequences:
@@ -275,15 +277,11 @@ def _find_in_table(source: ByteSource, place: str | None, header: bool | None) -
 
     with located(source.path):
         names, values, notes = read_table(source, place or None, header=header)
-    return _Found(source.path, Held(place or "", values), names, notes)
+    return _Found(source.path, Held(place or "", values), names, notes, is_table=True)
 
 
 def _only(file: StateFile, place: str | None, expected: str) -> StoredArray:
     """Return the one array of a file, or the one at a place in it."""
-    if place and [array.name for array in file.arrays] == [""]:
-        raise NotFoundError(
-            "an .npy holds one array, which has no name", path=file.path, advice="give it alone"
-        )
     arrays = (picked(file, place) if place else file).arrays
     if len(arrays) == 1:
         return arrays[0]
@@ -352,6 +350,10 @@ def _width(
             from lstmstate.state.table_header import listed
 
             advice += f"; pick columns by their names, FILE:a,b: {listed(found.columns)}"
+        elif found.is_table and few == "many":
+            advice += "; pick columns by their numbers, FILE:0,2"
+        else:
+            advice += "; give those that the cell was trained on"
         raise LstmstateError(problem, advice=advice)
     if not own:
         raise LstmstateError(problem, advice="it has no columns")
@@ -381,7 +383,9 @@ def _find_lengths(spec: str, input_path: str) -> _Found:
         raise NotFoundError(
             "there is no such file of lengths, and no such array beside the input",
             path=spec,
-            advice=f"there are: {', '.join(names)}" if names else None,
+            advice=f"there are: {', '.join(names)}"
+            if names
+            else "give a file of one whole number for each sequence",
         )
     expected = "lengths are one whole number for each sequence"
     try:

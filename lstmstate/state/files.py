@@ -22,6 +22,7 @@ from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import (
     CorruptError,
     LstmstateError,
+    NotFoundError,
     UnsupportedError,
     is_fault,
     located,
@@ -110,7 +111,9 @@ def kind_to_write(target: str, key: str | None, default: str = "npz") -> StateKi
     """Return the kind of an output: by its key, by its name, or for stdout the default."""
     kind = BY_KEY[key or default] if target == STDOUT else kind_by_name(target, key)
     if target == STDOUT and not kind.piped:
-        raise UnsupportedError(f"{kind.words} cannot be written to stdout", advice="give a path")
+        raise UnsupportedError(
+            f"{kind.words} cannot be written to stdout", advice="give a file: `output=...`"
+        )
     return kind
 
 
@@ -193,7 +196,11 @@ def open_state_file(
     kind = kind_of(source)
     if kind is None:
         content = identify.identify(source)
-        raise UnsupportedError(f"this is {content.words}, not a state", path=path)
+        raise UnsupportedError(
+            f"this is {content.words}, not a state",
+            path=path,
+            advice=content.advice or "give a state in .npy, .npz, .h5, .pkl or .csv",
+        )
     if path == STDOUT and not kind.piped:
         raise UnsupportedError(f"{kind.words} cannot be read from stdin", advice="give its path")
     file = opened(source, kind, {"columns": place, "header": header} if kind.key == "csv" else {})
@@ -242,6 +249,13 @@ def picked(file: StateFile, place: str) -> StateFile:
     exact = [array for array in file.arrays if array.name == place]
     below = [array for array in file.arrays if array.name.startswith(f"{place}/")]
     if not exact and not below:
+        if [array.name for array in file.arrays] == [""]:
+            raise NotFoundError(
+                "its one array has no name",
+                path=file.path,
+                tensor=place,
+                advice="give the file alone",
+            )
         known = ", ".join(printable(array.name) for array in file.arrays[:6]) or "none"
         raise LstmstateError(
             "there is no such array", path=file.path, tensor=place, advice=f"there are: {known}"

@@ -217,7 +217,10 @@ def _flat_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pair
         widths = [StateWidths(width // 2, width // 2)]
     if sum(cell.flat for cell in widths) != width:
         told = " + ".join(f"c {c} + m {m}" for c, m in widths)
-        raise LstmstateError(f"it is {width} wide, and {told} are {sum(w.flat for w in widths)}")
+        raise LstmstateError(
+            f"it is {width} wide, and {told} are {sum(w.flat for w in widths)}",
+            advice="give a state of these widths, or the widths of this one",
+        )
     pairs, at = [], 0
     for cell in widths:
         (c, _), (m, end) = cell.columns(at)

@@ -178,7 +178,7 @@ def write(
             f"the layout {flow.layout.name!r} is {len(flow.plans)} arrays here, and an .npy file "
             "holds one",
             path=target,
-            advice="write an .npz or .h5, or use split",
+            advice="write an .npz or .h5, or use split with `outputs=...`",
         )
     with outputs.open(target) as file:
         write_npys([file], flow, [metadata])

@@ -287,7 +287,11 @@ def _fitting(layout: Layout, shown: Sequence[Array], guess: Guess, wanted: Wante
         )
     if len(problems) == 1 and isinstance(problems[0], LstmstateError):
         problem = problems[0]
-        raise LstmstateError(f"{problem.problem} (by {wanted.source})", tensor=problem.tensor)
+        raise LstmstateError(
+            f"{problem.problem} (by {wanted.source})",
+            tensor=problem.tensor,
+            advice=problem.advice,
+        )
     shapes = ", ".join(str(list(array.shape)) for array in shown)
     raise LstmstateError(f"a state of {shapes} fits none of the cells ({told}) of {wanted.source}")
 
