@@ -36,7 +36,7 @@ def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[Values]]:
     owners: dict[str, dict[int, None]] = {}
     counts: set[int] = set()
     for at, chain in enumerate(chains):
-        counts.add(len(chain.x))
+        counts.add(chain.steps)
         for tensor in (*chain.c, *chain.m):
             owners.setdefault(tensor.node, {})[at] = None
     found: list[list[Values]] = [[] for _ in chains]
@@ -45,7 +45,7 @@ def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[Values]]:
         if len(values) not in counts or (len(values) == 1 and node.op != "Pack"):
             continue
         for at in _owners_near(scope.nodes, values[-1], owners):
-            if len(values) == len(chains[at].x):
+            if len(values) == chains[at].steps:
                 found[at].append(values)
     return found
 

@@ -387,7 +387,7 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
                 draft.batch,
                 draft.causes,
                 draft.extra,
-                draft.values if draft.is_chain else (),
+                draft.values if draft.is_chain and len(draft.values) == draft.steps else (),
                 changing and _before_the_loop(changing),
             )
         )

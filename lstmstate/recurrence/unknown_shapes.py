@@ -72,8 +72,16 @@ def _multiplied(scope: Scope, user: Node, width: int | None) -> Sizes | None:
 
 def _looked_up(scope: Scope, user: Node, width: int | None) -> Sizes | None:
     """Return the shape of ids."""
-    parts = [_parts(scope, after, None) for after, _ in scope.users.get(user.name, ())]
-    return next((sizes[:2] for sizes in parts if sizes), (None, None))
+    found: Sizes | None = None
+    queue = [user.name]
+    for _ in range(_FAR):
+        if found or not queue:
+            break
+        for after, _ in scope.users.get(queue.pop(0), ()):
+            sizes = _parts(scope, after, None)
+            found = found or (sizes[:2] if sizes else None)
+            queue += [after.name] if after.op in _HANDING else []
+    return found or (None, None)
 
 
 def _sequence(scope: Scope, user: Node, width: int | None) -> Sizes | None:
@@ -85,8 +93,7 @@ _READERS = {
     ("Reshape", 0): _reshaped,
     ("StridedSlice", 0): _sliced,
     ("MatMul", 0): _multiplied,
-    ("Gather", 1): _looked_up,
-    ("GatherV2", 1): _looked_up,
+    **{(gather, 1): _looked_up for gather in ("Gather", "GatherV2", "ResourceGather")},
     **{(f"TensorArrayScatter{version}", 2): _sequence for version in ("", "V2", "V3")},
 }
 
