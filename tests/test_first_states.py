@@ -502,6 +502,17 @@ def test_zeros_and_states_that_are_fed_are_not_noted(tmp_path: Path, way: Any) -
     assert not network_.initial_state(BATCH).c.any()
 
 
+def test_a_state_that_an_iterator_gives_next_to_the_data_is_fed(tmp_path: Path) -> None:
+    def build(tf: TensorFlow) -> None:
+        shapes = [(BATCH, UNITS), (BATCH, UNITS), (BATCH, STEPS, INPUTS)]
+        data = tf.data.Dataset.from_tensors(tuple(np.ones(shape, "f4") for shape in shapes))
+        c, m, x = tf.data.make_initializable_iterator(data).get_next()
+        first = tf.nn.rnn_cell.LSTMStateTuple(c, m)
+        dynamic(tf, tf.nn.rnn_cell.LSTMCell(UNITS), x, initial_state=first)
+
+    assert open_checkpoint(save(tmp_path, build)).network().own_start() is None
+
+
 # ---- what is no stored state
 
 
