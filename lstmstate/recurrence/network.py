@@ -565,7 +565,11 @@ def _chains(
 ) -> Iterator[_Draft]:
     """Yield the chains of steps that a graph repeats."""
     known = chains(probe.scope, wired)
-    more = unrolled(probe)
+    more = [
+        chain
+        for chain in unrolled(probe)
+        if chain.x or not any(_is_one(other, chain) for other in known)
+    ]
     known = [chain for chain in known if not any(_is_one(chain, other) for other in more)]
     every = [*known, *more]
     begun = Counter(tensor for chain in every for tensor in (chain.c[0], chain.m[0]))
