@@ -744,3 +744,34 @@ def test_cells_that_the_graph_uses_in_two_unlike_ways_are_not_run(
     prefix, *_ = saved(tmp_path, build)
     with pytest.raises(UnsupportedError, match="more than once .*other.* not alike"):
         lstmstate.open_checkpoint(prefix).network().load("graph")
+
+
+def test_a_loop_that_takes_more_steps_than_its_input_has_is_refused(tmp_path: Path) -> None:
+    twice = before_loop(lambda tf, x: tf.concat([x, x], 1))
+    prefix, *_ = saved(tmp_path, twice)
+    with pytest.raises(UnsupportedError, match="steps for an input of"):
+        lstmstate.open_checkpoint(prefix).network().load("graph")
+
+
+def test_a_loop_that_ends_before_its_input_is_not_confirmed(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell = user_cell(tf, plain)
+        made = tf.TensorArray(tf.float32, tf.shape(x)[1])
+
+        def body(number: Any, c: Any, m: Any, made: Any) -> Any:
+            one = x[:, number]
+            output, state = cell(one, tf.nn.rnn_cell.LSTMStateTuple(c, m))
+            return number + 1, state.c, state.h, made.write(number, output)
+
+        with tf.variable_scope("rnn"):
+            _, c, m, made = tf.while_loop(
+                lambda number, *_: number < tf.shape(x)[1] - 1, body, [0, state.c, state.h, made]
+            )
+        return tf.transpose(made.stack(), [1, 0, 2]), tf.nn.rnn_cell.LSTMStateTuple(c, m)
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outputs, last = lstmstate.open_checkpoint(prefix).network().run(x, state)
+    for found, wanted in zip([outputs, *last], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)

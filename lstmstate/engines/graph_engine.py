@@ -369,7 +369,7 @@ def _stacked(values: Sequence[Any], *, is_apart: bool) -> Any:
 
 def _lasting(states: Array, steps: int) -> Array:
     """Return the states of all steps of a loop that may have ended before."""
-    return np.concatenate([states, np.repeat(states[-1:], steps - len(states), 0)])
+    return np.concatenate([states, np.repeat(states[-1:], max(steps - len(states), 0), 0)])
 
 
 def _sequence(output: Output, values: Sequence[Any]) -> Any:

@@ -638,7 +638,7 @@ def _chains(
     more = [
         chain
         for chain in more
-        if reading[chain.x] == 1 or not any(_is_one(one, chain) for one in known)
+        if (chain.x and reading[chain.x] == 1) or not any(_is_one(one, chain) for one in known)
     ]
     known = [chain for chain in known if not any(_is_one(chain, other) for other in more)]
     every = [*known, *more]
