@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lstmstate.cells.model import OPTIONS, UNKNOWN, Cell
+from lstmstate.cells.model import OPTIONS, UNKNOWN, UNRECOGNISED, Cell
 from lstmstate.cells.names import AVERAGE, common_scope
 from lstmstate.cells.recognise import Recognition
 from lstmstate.cells.routes import Route
@@ -45,7 +45,6 @@ _KEEPING = (
     "NoOp",
     "Shape",
 )
-UNRECOGNISED = "unrecognised"  # the family of a cell that only its state shows
 TOLERANCE = 1e-6  # of float64 evaluations: constants are float32
 _STEPS = 3
 # How large x, c and m are: small and large, each alone, so that a bound on any of them is met.

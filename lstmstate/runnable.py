@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from lstmstate.cells.model import Cell, Stack, Value, unexplained_words
+from lstmstate.cells.model import UNRECOGNISED, Cell, Stack, Value, unexplained_words
 from lstmstate.cells.routes import Route, of_cell, of_stack
 from lstmstate.errors import (
     AmbiguousError,
@@ -348,7 +348,6 @@ class LSTMNetwork:
         """Return the graph's own network, ready to run."""
         from lstmstate.engines.arithmetic import FORMS
         from lstmstate.engines.options import ASSUME_DEFAULTS
-        from lstmstate.graph_model import UNRECOGNISED
         from lstmstate.loaded import Loaded
 
         if model is None:

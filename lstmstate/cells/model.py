@@ -48,6 +48,7 @@ H_FIRST = frozenset(
         *("Sonnet 1 BatchNormLSTM", "Sonnet 2 LSTM"),
     }
 )
+UNRECOGNISED = "unrecognised"  # the family of a cell that only its state shows
 # Notes on cells whose steps are not all that there is to them.
 MIXED = "the graph mixes its new state with the old one, as zoneout does"
 OTHER_STEP = "the graph steps it in another way than its family does; its options are unknown"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from lstmstate import limits
-from lstmstate.cells.model import Cell, Value
+from lstmstate.cells.model import UNRECOGNISED, Cell, Value
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.cells.weights import weight
 from lstmstate.engines.model import Arithmetic, Norm
@@ -78,6 +78,8 @@ def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmet
     import numpy as np
 
     form = FORMS.get(cell.family)
+    if cell.family == UNRECOGNISED:
+        raise UnsupportedError("no known family has its step", tensor=cell.name)
     if form is None:
         reason = REFUSED.get(cell.family, "nothing is known of its equations")
         raise UnsupportedError(f"a {cell.family} is not run: {reason}", tensor=cell.name)

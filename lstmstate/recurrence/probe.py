@@ -147,9 +147,8 @@ class Probe:
         if fed is not None and fed.sizes is not None:
             return fed.sizes, fed.dtype or "f4"
         (value,), (other,) = (probe.values([tensor]) for probe in (self, self.with_open(OPEN + 1)))
-        inner = zip(np.shape(value)[2:], np.shape(other)[2:], strict=False)
-        sizes = (None, None, *(one if one == two else None for one, two in inner))
-        return sizes[: np.ndim(value)], value.dtype.str[1:]
+        sizes = zip(np.shape(value), np.shape(other), strict=False)
+        return tuple(one if one == two else None for one, two in sizes), value.dtype.str[1:]
 
     def is_turned(self, start: Tensor, end: Tensor) -> bool:
         """Whether batch and time change places between two tensors."""
