@@ -775,3 +775,26 @@ def test_a_loop_that_ends_before_its_input_is_not_confirmed(tmp_path: Path) -> N
         outputs, last = lstmstate.open_checkpoint(prefix).network().run(x, state)
     for found, wanted in zip([outputs, *last], expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("reads", "again"),
+    [([0, 1, 2, 3, 4], [3]), ([0, 2, 4], []), ([0, 0, 1, 1, 2, 2], [])],
+    ids=["begun anew", "skipped", "twice a step"],
+)
+def test_steps_that_are_no_run_over_the_sequence_are_not_confirmed(
+    reads: list[int], again: list[int], tmp_path: Path
+) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        cell = user_cell(tf, plain)
+        begin, outputs = state, []
+        with tf.variable_scope("rnn"):
+            for at in reads:
+                output, state = cell(x[:, at], begin if at in again else state)
+                outputs.append(output)
+        return tf.stack(outputs, 1), state
+
+    prefix, x, *_ = saved(tmp_path, build)
+    with warnings.catch_warnings(), pytest.raises(UnsupportedError):
+        warnings.simplefilter("ignore")
+        lstmstate.open_checkpoint(prefix).network().run(x)

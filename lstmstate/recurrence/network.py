@@ -17,7 +17,7 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.loops import Tensor, data_inputs
-from lstmstate.graph.plan import Scope
+from lstmstate.graph.plan import Plan, Scope
 from lstmstate.recurrence.chain import Chain, chains
 from lstmstate.recurrence.front import Front, by_place, front_of, origins, tail_of
 from lstmstate.recurrence.joined import Values, joined, joins
@@ -31,7 +31,7 @@ from lstmstate.recurrence.loop import (
 from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.sliced import sliced_inputs
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step, take
-from lstmstate.recurrence.unrolled import unrolled, with_batch
+from lstmstate.recurrence.unrolled import are_same, unrolled, with_batch
 
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
 
@@ -645,6 +645,8 @@ def _chains(
     begun = Counter(tensor for chain in every for tensor in (chain.c[0], chain.m[0]))
     for chain, some in zip(every, joins(probe.scope, every), strict=True):
         try:
+            if any(_is_continued(probe, chain, other) for other in every if other is not chain):
+                raise UnsupportedError("the graph begins it anew within one sequence")
             is_shared = max(begun[chain.c[0]], begun[chain.m[0]]) > 1
             output = _packed(probe.scope, chain, some)
             if is_shared and (
@@ -695,6 +697,17 @@ def _chains(
 
 def _first_states(chain: Chain, probe: Probe) -> list[Any]:
     return probe.values([chain.c[1], chain.m[1]])
+
+
+def _is_continued(probe: Probe, chain: Chain, other: Chain) -> bool:
+    """Whether two chains of one cell read other elements of the same sequence."""
+    if set(chain.kernels).isdisjoint(other.kernels) or not (chain.x and other.x):
+        return False
+    nodes = probe.scope.nodes
+    sides = [{node.name for node in origins(nodes, one.x, {}).sources} for one in (chain, other)]
+    if sides[0].isdisjoint(sides[1]):
+        return False
+    return not any(are_same(nodes, one, two) for one in chain.x for two in other.x)
 
 
 def _is_one(chain: Chain, other: Chain) -> bool:
@@ -998,11 +1011,55 @@ def _input(
         (value,) = recurrences.probe.with_open(len(reads)).values(reads[:1])
         if np.ndim(value) != 2 or value.dtype.kind != "f":
             raise
+        if not _reads_each_once(recurrences.probe, reads):
+            raise UnsupportedError(
+                "its steps do not read one sequence from end to end, each element once",
+                tensor=reads[0].node,
+            ) from None
         width, kind = value.shape[-1], value.dtype.str[1:]
         given = Input(
             reads[0], 0, (len(reads), first[0].batch, width), width, kind, None, reads[1:], True
         )
         return given, (f"x is what each step reads, from {printable(reads[0].node)} on",)
+
+
+def _reads_each_once(probe: Probe, reads: Sequence[Tensor]) -> bool:
+    """Whether steps read a sequence from its first element to the last, or each its own source.
+
+    A chain that begins anew in the middle of a sequence, leaves some of it out, or reads an
+    element twice, is no run over it.
+    """
+    own = [origins(probe.scope.nodes, [one], {}).sources for one in reads]
+    names = {node.name for sources in own for node in sources}
+    if len(names) != 1:
+        return len(names) == len(reads) and all(len(sources) == 1 for sources in own)
+    (source,) = (Tensor(name) for name in names)
+    if not probe.is_fed(source):
+        return True
+    steps = len(reads)
+    fed = probe.with_open(steps).fed_value(source, (steps,) * 4)
+    plan = probe.compile(reads)
+    try:
+        usual = probe.run(plan, {source: fed})
+        if steps == 1:
+            return bool(np.ndim(fed) == np.ndim(usual[0]))
+        for axis in (at for at, size in enumerate(fed.shape) if size == steps):
+            if all(_changes_one(probe, plan, source, fed, usual, axis, at) for at in range(steps)):
+                return True
+    except UnsupportedError:
+        return False
+    return False
+
+
+def _changes_one(
+    probe: Probe, plan: Plan, source: Tensor, fed: Any, usual: Sequence[Any], axis: int, at: int
+) -> bool:
+    """Whether a part of a sequence goes into one step alone, in its place or from the end."""
+    other = np.moveaxis(fed.copy(), axis, 0)
+    other[at] += 1
+    moved = probe.run(plan, {source: np.moveaxis(other, 0, axis)})
+    changed = [not np.array_equal(*pair) for pair in zip(usual, moved, strict=True)]
+    return sum(changed) == 1 and (changed[at] or changed[-1 - at])
 
 
 def _input_of_all(

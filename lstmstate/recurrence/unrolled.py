@@ -212,6 +212,28 @@ def _in_order(
 # ---- states
 
 
+def are_same(nodes: Mapping[str, Node], one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are one, or made alike of the same sources and constants."""
+    queue, seen = [(one, other)], set()
+    while queue:
+        pair = queue.pop()
+        if pair[0] == pair[1] or pair in seen:
+            continue
+        seen.add(pair)
+        first, second = (nodes.get(tensor.node) for tensor in pair)
+        if first is None or second is None or len(seen) > _NEAR:
+            return False
+        given = [data_inputs(node) for node in (first, second)]
+        if first.op != second.op or len(given[0]) != len(given[1]):
+            return False
+        if pair[0].port != pair[1].port or first.op.startswith(RANDOM):
+            return False
+        if not given[0] and (first.op != "Const" or first.tensor() != second.tensor()):
+            return False
+        queue += zip(*given, strict=True)
+    return True
+
+
 class _Steps:
     """The steps of a recurrence, and what goes from one to the next.
 
@@ -285,25 +307,7 @@ class _Steps:
         return data_inputs(node) if node is not None else []
 
     def _is_same(self, one: Tensor, other: Tensor) -> bool:
-        """Whether two tensors are one, or made alike of the same variables and constants."""
-        queue, seen = [(one, other)], set()
-        while queue:
-            pair = queue.pop()
-            if pair[0] == pair[1] or pair in seen:
-                continue
-            seen.add(pair)
-            first, second = (self._nodes.get(tensor.node) for tensor in pair)
-            given = [self._inputs(tensor) for tensor in pair]
-            if first is None or second is None or len(seen) > _NEAR:
-                return False
-            if first.op != second.op or len(given[0]) != len(given[1]):
-                return False
-            if pair[0].port != pair[1].port or first.op.startswith(RANDOM):
-                return False
-            if not given[0] and (first.op != "Const" or first.tensor() != second.tensor()):
-                return False
-            queue += zip(*given, strict=True)
-        return True
+        return are_same(self._nodes, one, other)
 
     def _apart(
         self, second: Tensor, first: Tensor, entry: Tensor, path: _Path
