@@ -76,6 +76,12 @@ _LAYING = frozenset(
     Cast Transpose Fill Tile ZerosLike Enter RefEnter Range Sub Add AddV2 Rank GatherV2 Gather
     """.split()
 )
+# What cuts a step out of a sequence: which of its inputs that is.
+_CUTS = {
+    **dict.fromkeys(("Unpack", "SplitV", "StridedSlice", "Slice", "Squeeze", "Reshape"), 0),
+    **dict.fromkeys(("Identity", "ExpandDims", "Gather", "GatherV2", "Transpose"), 0),
+    "Split": 1,
+}
 _NEAR = 60  # nodes between the m of a step and where the steps are packed
 
 
@@ -635,10 +641,9 @@ def _chains(
     more = unrolled(probe)
     # Of layers whose states are one tensor, the structure shows which is fed by which.
     reading = Counter(chain.x for chain in more)
+    doubled = {chain.x for chain in more if any(_is_one(one, chain) for one in known)}
     more = [
-        chain
-        for chain in more
-        if (chain.x and reading[chain.x] == 1) or not any(_is_one(one, chain) for one in known)
+        chain for chain in more if chain.x not in doubled or (chain.x and reading[chain.x] == 1)
     ]
     known = [chain for chain in known if not any(_is_one(chain, other) for other in more)]
     every = [*known, *more]
@@ -1029,37 +1034,57 @@ def _reads_each_once(probe: Probe, reads: Sequence[Tensor]) -> bool:
     A chain that begins anew in the middle of a sequence, leaves some of it out, or reads an
     element twice, is no run over it.
     """
-    own = [origins(probe.scope.nodes, [one], {}).sources for one in reads]
-    names = {node.name for sources in own for node in sources}
-    if len(names) != 1:
+    nodes = probe.scope.nodes
+    ways = [_cut_out_of(nodes, one) for one in reads]
+    shared = set(ways[0]).intersection(*ways)
+    if not shared:
+        own = [origins(nodes, [one], {}).sources for one in reads]
+        names = {node.name for sources in own for node in sources}
         return len(names) == len(reads) and all(len(sources) == 1 for sources in own)
-    (source,) = (Tensor(name) for name in names)
-    if not probe.is_fed(source):
-        return True
     steps = len(reads)
-    fed = probe.with_open(steps).fed_value(source, (steps,) * 4)
-    plan = probe.compile(reads)
+    whole = next(tensor for tensor in ways[0][:: 1 if steps > 1 else -1] if tensor in shared)
     try:
-        usual = probe.run(plan, {source: fed})
+        of_steps = probe.with_open(steps)
+        (value,) = of_steps.values([whole])
+        plan = of_steps.compile(reads, [whole])
+        usual = of_steps.run(plan, {whole: value})
         if steps == 1:
-            return bool(np.ndim(fed) == np.ndim(usual[0]))
-        for axis in (at for at, size in enumerate(fed.shape) if size == steps):
-            if all(_changes_one(probe, plan, source, fed, usual, axis, at) for at in range(steps)):
+            return bool(np.ndim(value) == np.ndim(usual[0]))
+        for axis in (at for at, size in enumerate(value.shape) if size and size % steps == 0):
+            changed = [_changed(of_steps, plan, whole, usual, axis, at) for at in range(steps)]
+            if changed in ([[at] for at in range(steps)], [[at] for at in range(steps)][::-1]):
                 return True
     except UnsupportedError:
         return False
     return False
 
 
-def _changes_one(
-    probe: Probe, plan: Plan, source: Tensor, fed: Any, usual: Sequence[Any], axis: int, at: int
-) -> bool:
-    """Whether a part of a sequence goes into one step alone, in its place or from the end."""
-    other = np.moveaxis(fed.copy(), axis, 0)
-    other[at] += 1
-    moved = probe.run(plan, {source: np.moveaxis(other, 0, axis)})
-    changed = [not np.array_equal(*pair) for pair in zip(usual, moved, strict=True)]
-    return sum(changed) == 1 and (changed[at] or changed[-1 - at])
+def _cut_out_of(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
+    """Return a tensor, and those that it is cut out of, or laid out anew from."""
+    found = [tensor]
+    for _ in range(_NEAR):
+        node = nodes.get(tensor.node)
+        if node is None or node.op not in _CUTS:
+            break
+        tensor = data_inputs(node)[_CUTS[node.op]]
+        found.append(tensor)
+    return found
+
+
+def _changed(
+    probe: Probe, plan: Plan, whole: Tensor, usual: Sequence[Any], axis: int, at: int
+) -> list[int]:
+    """Return the steps that change with one part of a sequence."""
+    (value,) = probe.values([whole])
+    other = np.moveaxis(value.copy(), axis, 0)
+    rows = len(other) // len(usual)
+    other[at * rows : (at + 1) * rows] += 1
+    moved = probe.run(plan, {whole: np.moveaxis(other, 0, axis)})
+    return [step for step, pair in enumerate(zip(usual, moved, strict=True)) if not _is_same(*pair)]
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return bool(np.array_equal(one, other))
 
 
 def _input_of_all(

@@ -157,9 +157,9 @@ class Probe:
         (value,) = self.run(plan, {start: fed})
         return bool(np.shape(value)[:2] == np.shape(fed)[1::-1] != np.shape(fed)[:2])
 
-    def compile(self, fetches: Iterable[Tensor]) -> Plan:
-        """Compile a plan into which data may come anywhere."""
-        return compile_plan(self.scope, fetches, self._fed, self.environment)
+    def compile(self, fetches: Iterable[Tensor], feeds: Iterable[Tensor] = ()) -> Plan:
+        """Compile a plan into which data may come anywhere, and at some other tensors."""
+        return compile_plan(self.scope, fetches, {*self._fed, *feeds}, self.environment)
 
     def run(self, plan: Plan, feeds: Mapping[Tensor, Any]) -> list[Any]:
         """Return the fetches of a plan, with made-up values for what is not given."""
