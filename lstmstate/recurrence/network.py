@@ -17,7 +17,7 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.loops import Tensor, data_inputs
-from lstmstate.graph.plan import Plan, Scope
+from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
 from lstmstate.recurrence.front import Front, by_place, front_of, origins, tail_of
 from lstmstate.recurrence.joined import Values, joined, joins
@@ -79,7 +79,7 @@ _LAYING = frozenset(
 # What cuts a step out of a sequence: which of its inputs that is.
 _CUTS = {
     **dict.fromkeys(("Unpack", "SplitV", "StridedSlice", "Slice", "Squeeze", "Reshape"), 0),
-    **dict.fromkeys(("Identity", "ExpandDims", "Gather", "GatherV2", "Transpose"), 0),
+    **dict.fromkeys(("Identity", "ExpandDims", "Transpose"), 0),
     "Split": 1,
 }
 _NEAR = 60  # nodes between the m of a step and where the steps are packed
@@ -1041,22 +1041,31 @@ def _reads_each_once(probe: Probe, reads: Sequence[Tensor]) -> bool:
         own = [origins(nodes, [one], {}).sources for one in reads]
         names = {node.name for sources in own for node in sources}
         return len(names) == len(reads) and all(len(sources) == 1 for sources in own)
-    steps = len(reads)
-    whole = next(tensor for tensor in ways[0][:: 1 if steps > 1 else -1] if tensor in shared)
+    whole = next(tensor for tensor in ways[0][::-1] if tensor in shared)
+    of_steps = probe.with_open(len(reads))
+    plan = of_steps.compile(reads, [whole])
     try:
-        of_steps = probe.with_open(steps)
         (value,) = of_steps.values([whole])
-        plan = of_steps.compile(reads, [whole])
-        usual = of_steps.run(plan, {whole: value})
-        if steps == 1:
-            return bool(np.ndim(value) == np.ndim(usual[0]))
-        for axis in (at for at, size in enumerate(value.shape) if size and size % steps == 0):
-            changed = [_changed(of_steps, plan, whole, usual, axis, at) for at in range(steps)]
-            if changed in ([[at] for at in range(steps)], [[at] for at in range(steps)][::-1]):
-                return True
+        if len(reads) == 1:
+            return bool(np.ndim(value) == np.ndim(of_steps.run(plan, {whole: value})[0]))
+        return any(
+            _is_in_order(of_steps.run(plan, {whole: _numbered(value, axis)}), value.shape[axis])
+            for axis in range(np.ndim(value))
+        )
     except UnsupportedError:
         return False
-    return False
+
+
+def _numbered(value: Any, axis: int) -> Any:
+    """Return an array whose elements are their numbers along an axis."""
+    return np.indices(value.shape)[axis].astype(value.dtype)
+
+
+def _is_in_order(parts: Sequence[Any], size: int) -> bool:
+    """Whether parts have all numbers up to a size, each once, from the first part or the last."""
+    found = [sorted(set(np.asarray(part).ravel().tolist())) for part in parts]
+    ways = (found, found[::-1])
+    return any([*range(size)] == [number for part in way for number in part] for way in ways)
 
 
 def _cut_out_of(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
@@ -1069,22 +1078,6 @@ def _cut_out_of(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
         tensor = data_inputs(node)[_CUTS[node.op]]
         found.append(tensor)
     return found
-
-
-def _changed(
-    probe: Probe, plan: Plan, whole: Tensor, usual: Sequence[Any], axis: int, at: int
-) -> list[int]:
-    """Return the steps that change with one part of a sequence."""
-    (value,) = probe.values([whole])
-    other = np.moveaxis(value.copy(), axis, 0)
-    rows = len(other) // len(usual)
-    other[at * rows : (at + 1) * rows] += 1
-    moved = probe.run(plan, {whole: np.moveaxis(other, 0, axis)})
-    return [step for step, pair in enumerate(zip(usual, moved, strict=True)) if not _is_same(*pair)]
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    return bool(np.array_equal(one, other))
 
 
 def _input_of_all(
