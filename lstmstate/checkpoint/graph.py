@@ -109,7 +109,7 @@ class Graph:
                 self.library = value
             elif number == 4 and isinstance(value, bytes):
                 self.producer = wire.last_int(wire.message(value).get(1))
-        if self.producer <= _SHAPELESS:
+        if self.has_end and self.producer <= _SHAPELESS:
             self._forget_shapes()
         if self.library:
             for node in list(inlined(self.library, self.nodes, self.returns, self.arguments)):

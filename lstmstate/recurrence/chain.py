@@ -175,7 +175,30 @@ def _chain(
     if c is None or m is None or len(x) != len(steps):
         return None
     kernels = tuple(node.name for shards in wired.kernels for node in shards)
-    return Chain(kernels, c, m, x, steps[0].c_new.name.rpartition("/")[0])
+    entries = _entries(scope, steps[0], c[0], m[0], x[0])
+    return Chain(kernels, c, m, x, steps[0].c_new.name.rpartition("/")[0], entries)
+
+
+def _entries(
+    scope: Scope, step: WiredStep, c: Tensor, m: Tensor, x: Tensor
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return where a first step reads c and m, which may be one tensor: m goes into products."""
+    found: tuple[list[Tensor], list[Tensor]] = ([], [])
+    ends = [node.name for node in (step.c_new, step.m) if node is not None]
+    queue, seen = deque(ends), {*ends, c.node, m.node, x.node}
+    while queue and len(seen) < _FAR:
+        node = scope.nodes.get(queue.popleft())
+        if node is None or node.op in VARIABLE_OPS:
+            continue
+        is_product = node.op in _JOINS or node.op in PRODUCTS
+        for at, tensor in enumerate(data_inputs(node)):
+            if tensor in (c, m):
+                is_m = tensor == m and (c != m or is_product)
+                found[is_m].append(Tensor(node.name, at, "input"))
+            if tensor.node not in seen:
+                seen.add(tensor.node)
+                queue.append(tensor.node)
+    return tuple(found[0]), tuple(found[1])
 
 
 def _taken(scope: Scope, c_new: Node, c_old: Node) -> Tensor | None:

@@ -6,6 +6,7 @@ from collections import ChainMap, Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -648,9 +649,10 @@ def _chains(
     known = [chain for chain in known if not any(_is_one(chain, other) for other in more)]
     every = [*known, *more]
     begun = Counter(tensor for chain in every for tensor in (chain.c[0], chain.m[0]))
-    for chain, some in zip(every, joins(probe.scope, every), strict=True):
+    continued = _continued(probe, every)
+    for at, (chain, some) in enumerate(zip(every, joins(probe.scope, every), strict=True)):
         try:
-            if any(_is_continued(probe, chain, other) for other in every if other is not chain):
+            if at in continued:
                 raise UnsupportedError("the graph begins it anew within one sequence")
             is_shared = max(begun[chain.c[0]], begun[chain.m[0]]) > 1
             output = _packed(probe.scope, chain, some)
@@ -704,15 +706,22 @@ def _first_states(chain: Chain, probe: Probe) -> list[Any]:
     return probe.values([chain.c[1], chain.m[1]])
 
 
-def _is_continued(probe: Probe, chain: Chain, other: Chain) -> bool:
-    """Whether two chains of one cell read other elements of the same sequence."""
-    if set(chain.kernels).isdisjoint(other.kernels) or not (chain.x and other.x):
-        return False
+def _continued(probe: Probe, every: Sequence[Chain]) -> set[int]:
+    """Return the chains of which another one, of the same cell, reads the rest of the sequence."""
     nodes = probe.scope.nodes
-    sides = [{node.name for node in origins(nodes, one.x, {}).sources} for one in (chain, other)]
-    if sides[0].isdisjoint(sides[1]):
-        return False
-    return not any(are_same(nodes, one, two) for one in chain.x for two in other.x)
+    sources = [{node.name for node in origins(nodes, one.x, {}).sources} for one in every]
+    of_kernel: dict[str, list[int]] = {}
+    for at, chain in enumerate(every):
+        for kernel in chain.kernels if chain.x else ():
+            of_kernel.setdefault(kernel, []).append(at)
+    found: set[int] = set()
+    for group in of_kernel.values():
+        for one, other in combinations(group, 2):
+            if not sources[one].isdisjoint(sources[other]) and not any(
+                are_same(nodes, *pair) for pair in product(every[one].x, every[other].x)
+            ):
+                found |= {one, other}
+    return found
 
 
 def _is_one(chain: Chain, other: Chain) -> bool:
@@ -755,7 +764,9 @@ def _chain_front(probe: Probe, draft: _Draft, ends: dict[str, int]) -> tuple[Fro
 def _is_backward(probe: Probe, draft: _Draft, x: Tensor, axis: int) -> bool:
     """Whether the first step of a chain reads the end of its input, and not the beginning."""
     steps = draft.steps or 1
-    fed = probe.fed_value(x, (steps, steps))
+    static, _ = probe.describe(x)
+    open_axes = (at for at, size in enumerate(static) if size is None)
+    fed = probe.fed_value(x, [steps if at == axis else OPEN for at in open_axes])
     if fed.ndim < 2 or steps == 1:
         return False
     plan = probe.compile(draft.values[:1])
@@ -1013,7 +1024,7 @@ def _input(
         (reads, *others) = {one.reads for one in first}
         if not reads or others:
             raise
-        (value,) = recurrences.probe.with_open(len(reads)).values(reads[:1])
+        value = _first_read(recurrences.probe, reads)
         if np.ndim(value) != 2 or value.dtype.kind != "f":
             raise
         if not _reads_each_once(recurrences.probe, reads):
@@ -1026,6 +1037,13 @@ def _input(
             reads[0], 0, (len(reads), first[0].batch, width), width, kind, None, reads[1:], True
         )
         return given, (f"x is what each step reads, from {printable(reads[0].node)} on",)
+
+
+def _first_read(probe: Probe, reads: Sequence[Tensor]) -> Any:
+    """Return a value of what the first step reads."""
+    with suppress(UnsupportedError):
+        return probe.values(reads[:1])[0]
+    return probe.with_open(len(reads)).values(reads[:1])[0]
 
 
 def _reads_each_once(probe: Probe, reads: Sequence[Tensor]) -> bool:
@@ -1042,18 +1060,26 @@ def _reads_each_once(probe: Probe, reads: Sequence[Tensor]) -> bool:
         names = {node.name for sources in own for node in sources}
         return len(names) == len(reads) and all(len(sources) == 1 for sources in own)
     whole = next(tensor for tensor in ways[0][::-1] if tensor in shared)
-    of_steps = probe.with_open(len(reads))
-    plan = of_steps.compile(reads, [whole])
-    try:
-        (value,) = of_steps.values([whole])
-        if len(reads) == 1:
-            return bool(np.ndim(value) == np.ndim(of_steps.run(plan, {whole: value})[0]))
-        return any(
-            _is_in_order(of_steps.run(plan, {whole: _numbered(value, axis)}), value.shape[axis])
-            for axis in range(np.ndim(value))
-        )
-    except UnsupportedError:
-        return False
+    for one in (probe, probe.with_open(len(reads))):
+        with suppress(UnsupportedError):
+            return _cuts_each_once(one, whole, reads)
+    return False
+
+
+def _cuts_each_once(probe: Probe, whole: Tensor, reads: Sequence[Tensor]) -> bool:
+    """Whether steps cut every element out of a sequence once, in order or from the end.
+
+    Raises:
+        UnsupportedError: the sequence has another number of steps.
+    """
+    (value,) = probe.values([whole])
+    plan = probe.compile(reads, [whole])
+    if len(reads) == 1:
+        return bool(np.ndim(value) == np.ndim(probe.run(plan, {whole: value})[0]))
+    return any(
+        _is_in_order(probe.run(plan, {whole: _numbered(value, axis)}), value.shape[axis])
+        for axis in range(np.ndim(value))
+    )
 
 
 def _numbered(value: Any, axis: int) -> Any:
