@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from lstmstate.cells import names, trace
 from lstmstate.cells.around import CLIPS, PRODUCTS, normalises
@@ -23,6 +22,7 @@ from lstmstate.cells.wired import Wired, WiredStep
 from lstmstate.checkpoint.functions import INLINED
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.node import Node
+from lstmstate.records import NamedTuple
 
 _SELECTS = frozenset({"Select", "SelectV2"})
 _CUTS = frozenset({*SPLITS, "Slice", "StridedSlice", "Unpack"})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 from lstmstate.cells.model import Direction
+from lstmstate.records import NamedTuple
 
 # What optimizers and averages put behind the name of the variable that they follow.
 # Source: python/training/{slot_creator,moving_averages}.py and the optimizers (v1.15.0).

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from lstmstate.checkpoint import wire
 from lstmstate.checkpoint.node import Node, parse_node
+from lstmstate.records import NamedTuple
 
 INLINED = "\0"  # what the names of nodes out of functions begin with
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import NamedTuple
 
 from lstmstate import limits
 from lstmstate.checkpoint import identify, wire
@@ -17,6 +16,7 @@ from lstmstate.checkpoint.functions import Arguments, Returns, inlined
 from lstmstate.checkpoint.node import Node, parse_node
 from lstmstate.checkpoint.source import LFS_POINTER, read_whole
 from lstmstate.errors import CorruptError, UnsupportedError, located
+from lstmstate.records import NamedTuple
 
 VARIABLE_OPS = frozenset({"Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable"})
 _SAVE_OPS = {"SaveV2": (1, 3), "SaveSlices": (1, 3), "Save": (1, 2)}  # op: (names, first value)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
 
 from lstmstate import limits
 from lstmstate.checkpoint import identify, wire
@@ -24,6 +23,7 @@ from lstmstate.errors import (
     UnsupportedError,
     printable,
 )
+from lstmstate.records import NamedTuple
 
 V1, V2, FROZEN, GENERATOR = "v1", "v2", "frozen_graph", "generator_bundle"
 _STATE_FILE = "checkpoint"

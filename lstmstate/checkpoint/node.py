@@ -8,12 +8,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
 
 from lstmstate import limits
 from lstmstate.checkpoint import dtypes, wire
 from lstmstate.checkpoint.variables import Shape
 from lstmstate.errors import CorruptError
+from lstmstate.records import NamedTuple
 
 _LARGEST = {"f": 3.4028234e38, "e": 65504.0}  # what struct packs without overflow
 # How struct names a NumPy type; bfloat16, which has none, is read as patterns of 16 bits.

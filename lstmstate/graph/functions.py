@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from lstmstate.checkpoint import wire
 from lstmstate.checkpoint.functions import as_in_graph
 from lstmstate.checkpoint.node import Node, parse_node
+from lstmstate.records import NamedTuple
 
 
 class FunctionBody(NamedTuple):
