@@ -138,8 +138,9 @@ class Sources:
     def of(self, node: Node) -> int:
         """Return what a value is made of, as a sum of X, STATE and WEIGHT."""
         known = self._known
-        if node.name in known:
-            return known[node.name]
+        made = known.get(node.name)
+        if made is not None:
+            return made
         stack: list[tuple[Node, bool]] = [(node, False)]
         while stack:
             at, is_done = stack.pop()
@@ -156,9 +157,10 @@ class Sources:
 
     def operands(self, node: Node) -> list[Node]:
         """Return the nodes that give the inputs, in order."""
-        if node.name not in self._operands:
-            self._operands[node.name] = trace.operands(self._graph, node)
-        return self._operands[node.name]
+        given = self._operands.get(node.name)
+        if given is None:
+            given = self._operands[node.name] = trace.operands(self._graph, node)
+        return given
 
     def _leaf(self, node: Node) -> int | None:
         """Return what a node is where one need not go on, None elsewhere."""
