@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from lstmstate.cells.families import library_of
 from lstmstate.cells.model import UNKNOWN, Cell, StateWidths
 from lstmstate.cells.renamed import called_here
 from lstmstate.errors import LstmstateError, count, printable, raise_all
 from lstmstate.opened import LSTMCheckpoint
+from lstmstate.records import NamedTuple
 from lstmstate.sources import Source
 from lstmstate.state.flow import spans_of
 from lstmstate.state.guesses import Cells

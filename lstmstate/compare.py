@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lstmstate.cells.model import Cell
 from lstmstate.opened import LSTMCheckpoint
+from lstmstate.records import NamedTuple
 from lstmstate.sources import Source
 from lstmstate.state.flow import spans_of
 from lstmstate.state.model import LSTMState, StackState, Structure

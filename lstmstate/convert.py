@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lstmstate.cells import state_names
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.output import Outputs
+from lstmstate.records import NamedTuple
 from lstmstate.sources import Source
 from lstmstate.state.files import (
     StateKind,

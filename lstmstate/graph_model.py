@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lstmstate.cells.model import OPTIONS, UNKNOWN, UNRECOGNISED, Cell
 from lstmstate.cells.names import AVERAGE, common_scope
@@ -19,6 +19,7 @@ from lstmstate.cells.routes import Route
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.engines.graph_engine import GraphRunner

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from lstmstate.convert import Converted, How, begin
 from lstmstate.errors import LstmstateError, count, printable
 from lstmstate.output import Outputs
+from lstmstate.records import NamedTuple
 from lstmstate.sources import Source, open_array
 from lstmstate.state import naming
 from lstmstate.state.files import kind_to_write

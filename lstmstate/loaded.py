@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lstmstate.cells.routes import Route
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.records import NamedTuple
 from lstmstate.state.binding import bound
 from lstmstate.state.model import LSTMState, StackState, State
 

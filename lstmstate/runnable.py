@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from lstmstate.cells.model import UNRECOGNISED, Cell, Stack, Value, unexplained_words
 from lstmstate.cells.routes import Route, of_cell, of_stack
@@ -17,6 +17,7 @@ from lstmstate.errors import (
     located,
     printable,
 )
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from lstmstate.cells import state_names
 from lstmstate.cells.model import Cell, SavedState, Stack
 from lstmstate.errors import LstmstateError
 from lstmstate.opened import LSTMCheckpoint
+from lstmstate.records import NamedTuple
 from lstmstate.state.guesses import Cells
 from lstmstate.state.model import CellShape
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lstmstate.checkpoint.locate import NotACheckpointError
 from lstmstate.errors import (
@@ -16,6 +16,7 @@ from lstmstate.errors import (
     printable,
 )
 from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+from lstmstate.records import NamedTuple
 from lstmstate.state.files import STDOUT, open_state_file, picked, split_place, state_kind
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import permutations
-from typing import NamedTuple
 
 from lstmstate.cells import trace
 from lstmstate.cells.around import CLIPS, SUMMING, Step, other, read_options
@@ -21,6 +20,7 @@ from lstmstate.cells.squash import Value, handed, operand, squash
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.node import Node
+from lstmstate.records import NamedTuple
 
 # What cuts a gate out of a product: which input is cut.
 _CUTS = {**SPLITS, "Slice": 0, "StridedSlice": 0}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from lstmstate.cells import trace
 from lstmstate.cells.between import is_mixed
 from lstmstate.cells.model import UNKNOWN, Option
@@ -13,6 +11,7 @@ from lstmstate.cells.starts import Start, batch_size, start, state_is_tuple
 from lstmstate.cells.wired import Wired, WiredStep
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.node import Node
+from lstmstate.records import NamedTuple
 
 PRODUCTS = frozenset({"MatMul", "Conv2D", "Conv3D"})
 MULTIPLYING = frozenset({"Mul"})

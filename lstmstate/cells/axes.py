@@ -7,12 +7,12 @@ how long it is, as far as the graph shows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from lstmstate.cells import trace
 from lstmstate.cells.squash import Value
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.node import Node
+from lstmstate.records import NamedTuple
 
 Numbers = list[int | None]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from lstmstate.cells import trace
 from lstmstate.cells.model import UNKNOWN, Option
@@ -13,6 +12,7 @@ from lstmstate.cells.starts import batch_size
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.node import Node
+from lstmstate.records import NamedTuple
 
 
 class Block(NamedTuple):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from lstmstate.cells import names, trace
 from lstmstate.cells.around import CLIPS, PRODUCTS, normalises
@@ -23,6 +22,7 @@ from lstmstate.cells.wired import Wired, WiredStep
 from lstmstate.checkpoint.functions import INLINED
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.node import Node
+from lstmstate.records import NamedTuple
 
 _SELECTS = frozenset({"Select", "SelectV2"})
 _CUTS = frozenset({*SPLITS, "Slice", "StridedSlice", "Unpack"})
@@ -138,8 +138,9 @@ class Sources:
     def of(self, node: Node) -> int:
         """Return what a value is made of, as a sum of X, STATE and WEIGHT."""
         known = self._known
-        if node.name in known:
-            return known[node.name]
+        made = known.get(node.name)
+        if made is not None:
+            return made
         stack: list[tuple[Node, bool]] = [(node, False)]
         while stack:
             at, is_done = stack.pop()
@@ -156,9 +157,10 @@ class Sources:
 
     def operands(self, node: Node) -> list[Node]:
         """Return the nodes that give the inputs, in order."""
-        if node.name not in self._operands:
-            self._operands[node.name] = trace.operands(self._graph, node)
-        return self._operands[node.name]
+        given = self._operands.get(node.name)
+        if given is None:
+            given = self._operands[node.name] = trace.operands(self._graph, node)
+        return given
 
     def _leaf(self, node: Node) -> int | None:
         """Return what a node is where one need not go on, None elsewhere."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from lstmstate.cells import shapes
 from lstmstate.cells.model import UNKNOWN, Documented, Option
 from lstmstate.cells.shapes import Shapes, Widths
+from lstmstate.records import NamedTuple
 
 # A leaf is a path below the cell's scope; "{k}" in it stands for the number of a shard.
 Leaves = dict[str, str]

@@ -8,7 +8,6 @@ names of nodes differ between releases, and with every unrolled step.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from lstmstate.cells import trace
 from lstmstate.cells.around import (
@@ -27,6 +26,7 @@ from lstmstate.cells.squash import squash
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.node import Node
+from lstmstate.records import NamedTuple
 
 _RESHAPING = frozenset({"Squeeze", "ExpandDims", "Reshape"})
 _BEFORE_GATES = trace.ADDING | trace.PASSING | trace.JOINING | _RESHAPING

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from lstmstate.cells import trace
 from lstmstate.cells.around import CLIPS
@@ -16,6 +15,7 @@ from lstmstate.cells.squash import Value, operand
 from lstmstate.cells.starts import CALLS, part_of, start, starts
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.node import Node
+from lstmstate.records import NamedTuple
 
 _ASSIGNING = frozenset({"Assign", "AssignVariableOp"})
 _AROUND = trace.PASSING | CLIPS | {"Cast", "Select", "SelectV2", "Exit"}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from lstmstate.errors import count, printable
+from lstmstate.records import NamedTuple
 
 Source = Literal["graph", "family", "default", "option", "unknown"]
 Value = float | int | bool | str | None

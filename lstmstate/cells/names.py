@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 from lstmstate.cells.model import Direction
+from lstmstate.records import NamedTuple
 
 # What optimizers and averages put behind the name of the variable that they follow.
 # Source: python/training/{slot_creator,moving_averages}.py and the optimizers (v1.15.0).
-_SLOT = re.compile(
-    r".+/(Adam|Adamax|AdaMax|AdamW|Nadam|LazyAdam|Momentum|RMSProp|Adagrad|AdagradDA|Adadelta|Ftrl|"
-    r"FtrlProximal|ExponentialMovingAverage|ProximalAdagrad|LARS|AddSign|PowerSign|YellowFin|"
-    r"(avg|mean|max|min)_?(grad|norm)\w*|biased|local_step|moving_avg|gradient_accumulator)(_\d+)?"
+_SLOTS = frozenset(
+    """
+    Adam Adamax AdaMax AdamW Nadam LazyAdam Momentum RMSProp Adagrad AdagradDA Adadelta Ftrl
+    FtrlProximal ExponentialMovingAverage ProximalAdagrad LARS AddSign PowerSign YellowFin
+    biased local_step moving_avg gradient_accumulator
+    """.split()
 )
+_OF_GRADIENTS = re.compile(r"(avg|mean|max|min)_?(grad|norm)\w*")
 
 AVERAGE = "/ExponentialMovingAverage"
 
@@ -25,13 +28,13 @@ _COUNTER = re.compile(r"_\d+$")
 _DEEPEST = 16  # scopes around a training operation, and stacks in stacks
 _LAYER = re.compile(r"(?:cell[_-]?|Cell|Layer)(\d{1,6})")
 # "fw" and "bw" stand alone; the whole words are also those of forward models and passes.
-_SIDE = re.compile(
-    r"(?<![a-z])(?:(?P<fw>fwd?)|(?P<bw>bwd?))(?![a-z])"
+_SIDE = (
+    r"(?i)(?<![a-z])(?:(?P<fw>fwd?)|(?P<bw>bwd?))(?![a-z])"
     r"|(?:(?<=/)|^)(?:(?P<forward>forward)|(?P<backward>backward))"
     r"(?=(?:_\d+)?(?:/|$)|_(?:lstm|rnn|layer|cell|gru|encoder))"
-    r"|(?<=lstm_|cell_)(?:(?P<ahead>forward)|(?P<back>backward))(?=(?:_\d+)?(?:/|$))",
-    re.IGNORECASE,
+    r"|(?<=lstm_|cell_)(?:(?P<ahead>forward)|(?P<back>backward))(?=(?:_\d+)?(?:/|$))"
 )
+_HAS_SIDE = ("fw", "bw", "forward", "backward")  # one of these is in what matches
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _BACK = ("bw", "backward", "back")
 _GAP = "\0"  # stands for a direction in a pattern; no name can hold it
@@ -47,9 +50,10 @@ def is_slot(path: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     It is where its name says so, or where it lies "below" another variable and has its shape
     (or is one number): scopes hold variables, variables hold nothing but slots.
     """
-    if _SLOT.fullmatch(path):
+    scope, _, leaf = path.rpartition("/")
+    if scope and (_COUNTER.sub("", leaf) in _SLOTS or _OF_GRADIENTS.fullmatch(leaf)):
         return True
-    above = shapes.get(path.rpartition("/")[0])
+    above = shapes.get(scope)
     return above is not None and shapes[path] in (above, ())
 
 
@@ -150,11 +154,17 @@ def direction(scope: str) -> tuple[str, Direction] | None:
     >>> direction("bidirectional_rnn/fw/lstm_cell")[1]
     'forward'
     """
-    found = list(_SIDE.finditer(scope))
+    found = _sides(scope)
     if not found:
         return None
     back = any(found[-1][name] for name in _BACK)
-    return _SIDE.sub(_GAP, scope), "backward" if back else "forward"
+    return re.sub(_SIDE, _GAP, scope), "backward" if back else "forward"
+
+
+def _sides(scope: str) -> list[re.Match[str]]:
+    """Return the words for directions in a scope; the pattern is only made for one with any."""
+    lower = scope.lower()
+    return list(re.finditer(_SIDE, scope)) if any(word in lower for word in _HAS_SIDE) else []
 
 
 def undirected(scope: str) -> str:
@@ -163,7 +173,7 @@ def undirected(scope: str) -> str:
     >>> undirected("BiRNN_FW/LSTMCell"), undirected("birnn/bw/lstm_cell")
     ('BiRNN_/LSTMCell', 'birnn//lstm_cell')
     """
-    return _SIDE.sub("", scope)
+    return re.sub(_SIDE, "", scope) if _sides(scope) else scope
 
 
 def pair(scope: str) -> tuple[str, str] | None:
@@ -193,7 +203,7 @@ def order(scope: str) -> list[tuple[int, str]]:
     """
     key: list[tuple[int, str]] = []
     at = 0
-    for side in _SIDE.finditer(scope):
+    for side in _sides(scope):
         key += _counted(scope[at : side.start()])
         key.append((int(any(side[name] for name in _BACK)), ""))
         at = side.end()
@@ -207,7 +217,7 @@ def _counted(text: str) -> list[tuple[int, str]]:
 
 def is_cell_scope(part: str) -> bool:
     """Whether a part of a scope can be that of a cell: it names no loop and no direction."""
-    return word(part) != "rnn" and not _SIDE.search(part)
+    return word(part) != "rnn" and not _sides(part)
 
 
 def is_attention(part: str) -> bool:
@@ -277,5 +287,5 @@ def is_recurrent_place(scope: str) -> bool:
     return bool(
         _RECURRENT.search(word(last(around)))
         or _LAYER.fullmatch(last(around))
-        or _SIDE.search(last(around))
+        or _sides(last(around))
     )

@@ -249,16 +249,19 @@ class Recognition:
         if major.isdecimal():
             return int(major) > 1
         objects = any(variable.name.endswith(_OF_OBJECT) for variable in stored)
-        return objects or _OF_2.search(scope) is not None
+        return objects or re.search(_OF_2, scope) is not None
 
 
 _LAYER = frozenset({"kernel", "bias"})  # the roles of a dense layer
-_GRID = re.compile(r"Grid\d+(Basic)?LSTMCell")
+_GRID = r"Grid\d+(Basic)?LSTMCell"
 
 
 def _grid(scope: str) -> str | None:
     """Return the class of the grid that a cell is a dimension of: `Grid2LSTMCell/recurrent/…`."""
-    return next((part for part in scope.split("/") if _GRID.fullmatch(part)), None)
+    return next(
+        (part for part in scope.split("/") if part[:4] == "Grid" and re.fullmatch(_GRID, part)),
+        None,
+    )
 
 
 def _row(name: str) -> Family:
@@ -337,7 +340,7 @@ _BLOCK_FAMILIES = {
 
 _OF_OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"
 # In Keras 2.x the cell inside a layer has a scope of its own.
-_OF_2 = re.compile(r"/lstm_cell(_\d+)?$")
+_OF_2 = r"/lstm_cell(_\d+)?$"
 
 
 def _tells(name: str, option: Option, known: dict[str, Option]) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from lstmstate.cells import names
 from lstmstate.cells.families import FAMILIES
 from lstmstate.cells.family import Family
 from lstmstate.cells.model import Cell
 from lstmstate.checkpoint import objects
+from lstmstate.records import NamedTuple
 
 
 class Counterpart(NamedTuple):

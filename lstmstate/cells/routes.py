@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from lstmstate.cells import names
 from lstmstate.cells.model import Cell, Stack
 from lstmstate.cells.stacks import name_of, together
 from lstmstate.errors import UnsupportedError, printable
+from lstmstate.records import NamedTuple
 
 
 class Route(NamedTuple):

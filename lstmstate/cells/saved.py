@@ -46,7 +46,7 @@ def saved_states(
     return states
 
 
-_OF_LAYER = re.compile(r"(?P<layer>.+?)(?:/keras_api)?/states/(?P<number>\d+)")
+_OF_LAYER = r"(?P<layer>.+?)(?:/keras_api)?/states/(?P<number>\d+)"
 
 
 def _of_keras(variables: Iterable[Stored], cells: list[Cell]) -> dict[str, SavedState]:
@@ -56,8 +56,8 @@ def _of_keras(variables: Iterable[Stored], cells: list[Cell]) -> dict[str, Saved
     """
     of_layer: dict[str, dict[int, Stored]] = {}
     for variable in variables:
-        place = _OF_LAYER.fullmatch(variable.path)
-        if place:
+        has_place = "/states/" in variable.path
+        if has_place and (place := re.fullmatch(_OF_LAYER, variable.path)):
             of_layer.setdefault(place["layer"], {})[int(place["number"])] = variable
     states: dict[str, SavedState] = {}
     for layer, both in of_layer.items():

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import wraps
-from typing import NamedTuple
+
+from lstmstate.records import NamedTuple
 
 Shape = tuple[int, ...]
 Shapes = dict[str, tuple[Shape, ...]]

@@ -8,12 +8,12 @@ one is a new row. Sources: tf.keras' backend (hard_sigmoid, elu and selu of 1.4 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from lstmstate import limits
 from lstmstate.cells import trace
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.node import Node
+from lstmstate.records import NamedTuple
 
 Value = tuple[Node, int]  # a node, and which of its outputs
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container, Iterator
-from typing import NamedTuple
 
 from lstmstate.cells import trace
 from lstmstate.cells.axes import SPREADING, TAKING, Part, numbers, part
@@ -17,6 +16,7 @@ from lstmstate.cells.origin import FED, LOOPS, first_size, is_column_cut
 from lstmstate.cells.squash import Value, handed, operand
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.node import Node
+from lstmstate.records import NamedTuple
 
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf"})
 _ZEROS = frozenset({"Fill", "Const", "ZerosLike"})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+
+from lstmstate.records import NamedTuple
 
 # The words for c, for m, for those of torch.nn.LSTM, and for a state as a whole.
 _WORDS = {

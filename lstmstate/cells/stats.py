@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lstmstate.cells.model import Cell
 from lstmstate.cells.weights import weight
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np

@@ -43,15 +43,20 @@ def data_inputs(node: Node) -> list[str]:
 
 def operand(graph: Graph, node: Node, position: int) -> Node | None:
     """Return the node that gives an input, None where there is none."""
-    inputs = data_inputs(node)
+    inputs = node.inputs
+    if position or not inputs or inputs[0][:1] == "^":
+        inputs = data_inputs(node)
     return graph.source(inputs[position])[0] if position < len(inputs) else None
 
 
 def operands(graph: Graph, node: Node) -> list[Node]:
     """Return the nodes that give the inputs, in order."""
     graph.spend(len(node.inputs))
-    found = [graph.source(tensor)[0] for tensor in data_inputs(node)]
-    return [node for node in found if node is not None]
+    return [
+        before
+        for tensor in node.inputs
+        if tensor[:1] != "^" and (before := graph.source(tensor)[0]) is not None
+    ]
 
 
 def through(graph: Graph, node: Node | None, passing: frozenset[str] = PASSING) -> Node | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from lstmstate.cells.model import Option
 from lstmstate.cells.squash import Value
 from lstmstate.checkpoint.node import Node
+from lstmstate.records import NamedTuple
 
 
 class WiredStep(NamedTuple):

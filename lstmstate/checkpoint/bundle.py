@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import google_crc32c
 
@@ -28,6 +28,7 @@ from lstmstate.errors import (
     UnsupportedError,
     located,
 )
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,9 +5,10 @@ Numbers: core/framework/types.proto; TensorProto fields: core/framework/tensor.p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np

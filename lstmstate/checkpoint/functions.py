@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from lstmstate.checkpoint import wire
-from lstmstate.checkpoint.node import Node, parse_node
+from lstmstate.checkpoint.node import Node, NodeReader
+from lstmstate.records import NamedTuple
 
 INLINED = "\0"  # what the names of nodes out of functions begin with
 
@@ -89,7 +89,7 @@ class _Function(NamedTuple):
 
     def build(self, frame: str, given: list[str]) -> tuple[list[Node], list[str]]:
         """Return the nodes for a call, and the tensors that they return."""
-        parsed = [parse_node(body) for body in self.bodies]
+        parsed = [*map(NodeReader().node, self.bodies)]
         kinds = {node.name: node.op for node in parsed}
 
         def tensor(text: str) -> str:

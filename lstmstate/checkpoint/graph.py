@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import NamedTuple
 
 from lstmstate import limits
 from lstmstate.checkpoint import identify, wire
 from lstmstate.checkpoint.functions import Arguments, Returns, inlined
-from lstmstate.checkpoint.node import Node, parse_node
+from lstmstate.checkpoint.node import Node, NodeReader
 from lstmstate.checkpoint.source import LFS_POINTER, read_whole
 from lstmstate.errors import CorruptError, UnsupportedError, located
+from lstmstate.records import NamedTuple
 
 VARIABLE_OPS = frozenset({"Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable"})
 _SAVE_OPS = {"SaveV2": (1, 3), "SaveSlices": (1, 3), "Save": (1, 2)}  # op: (names, first value)
@@ -99,10 +99,10 @@ class Graph:
 
         In 0.5 a number, 3, was in the place of the versions.
         """
-        add = self._add
+        add, read = self._add, NodeReader().node
         for number, _, value in wire.fields(graph_def):
             if number == 1 and isinstance(value, bytes):
-                add(parse_node(value))
+                add(read(value))
                 continue
             self.has_end = self.has_end or number in (2, 3, 4)
             if number == 2 and isinstance(value, bytes):
@@ -115,16 +115,16 @@ class Graph:
             for node in list(inlined(self.library, self.nodes, self.returns, self.arguments)):
                 self._add(node)
 
+    def _add(self, node: Node) -> None:
+        self.nodes[node.name] = node
+        if len(self.nodes) > limits.MAX_ENTRIES:
+            raise CorruptError(f"the graph has more than {limits.MAX_ENTRIES} nodes")
+
     def _forget_shapes(self) -> None:
         """Make the shape of a placeholder unknown where it is `[]`, which meant just that."""
         for node in list(self.nodes.values()):
             if node.op == "Placeholder" and node.shape() == ():
                 self.nodes[node.name] = node.without("shape")
-
-    def _add(self, node: Node) -> None:
-        self.nodes[node.name] = node
-        if len(self.nodes) > limits.MAX_ENTRIES:
-            raise CorruptError(f"the graph has more than {limits.MAX_ENTRIES} nodes")
 
     def _add_collection(self, entry: bytes) -> None:
         """Read the collection of trainable variables: VariableDefs, whose field 1 is the name."""
@@ -153,6 +153,8 @@ class Graph:
 
     def source(self, tensor: str) -> tuple[Node | None, int]:
         """Return the node and the output that an input string such as "a/b:1" names."""
+        if ":" not in tensor:
+            return self.nodes.get(tensor), 0
         name, port = split_port(tensor)
         return self.nodes.get(name), port
 
@@ -163,12 +165,13 @@ class Graph:
 
     def edges(self, name: str) -> list[Edge]:
         """Return all uses of a node's outputs; edges of control are not among them."""
-        if name not in self._edges:
-            self._edges[name] = [
+        edges = self._edges.get(name)
+        if edges is None:
+            edges = self._edges[name] = [
                 Edge(node, position, split_port(node.inputs[position])[1])
                 for node, position in self.uses.get(name, ())
             ]
-        return self._edges[name]
+        return edges
 
     def saved_names(self) -> Iterator[tuple[str, Node]]:
         """Yield (key in the checkpoint, the node whose value is saved under it).
@@ -198,9 +201,10 @@ def uses(nodes: Mapping[str, Node]) -> dict[str, list[tuple[Node, int]]]:
     found: dict[str, list[tuple[Node, int]]] = {}
     for node in nodes.values():
         for position, tensor in enumerate(node.inputs):
-            name, _ = split_port(tensor)
-            if name in found:
-                found[name].append((node, position))
+            name = split_port(tensor)[0] if ":" in tensor else tensor
+            users = found.get(name)
+            if users is not None:
+                users.append((node, position))
             elif name[:1] != "^":
                 found[name] = [(node, position)]
     return found

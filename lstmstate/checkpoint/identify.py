@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from lstmstate.checkpoint import wire
 from lstmstate.checkpoint.source import LFS_POINTER, ByteSource
 from lstmstate.checkpoint.table import MAGIC
 from lstmstate.errors import CorruptError
+from lstmstate.records import NamedTuple
 
 LOOK = 4096  # bytes of a file's start that are looked at
 _FIELD_2 = b"\x12"  # the key of bytes in field 2 of a message

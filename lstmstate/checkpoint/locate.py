@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
 
 from lstmstate import limits
 from lstmstate.checkpoint import identify, wire
@@ -24,6 +23,7 @@ from lstmstate.errors import (
     UnsupportedError,
     printable,
 )
+from lstmstate.records import NamedTuple
 
 V1, V2, FROZEN, GENERATOR = "v1", "v2", "frozen_graph", "generator_bundle"
 _STATE_FILE = "checkpoint"
@@ -37,7 +37,7 @@ _PART = re.compile(r"(?P<prefix>.*)(\.index|\.meta|\.data-\d{5,}-of-\d{5,})", re
 _NEWEST = re.compile(
     rb"""model_checkpoint_path\s*:\s*(?:"([^"\\\n]*(?:\\.[^"\\\n]*)*)"|'([^'\\\n]*(?:\\.[^'\\\n]*)*)')"""
 )
-_V1_SHARD = re.compile(r"(?P<prefix>.*)-(?P<number>\d{5,})-of-(?P<count>\d{5,})", re.DOTALL)
+_V1_SHARD = r"(?s)(?P<prefix>.*)-(?P<number>\d{5,})-of-(?P<count>\d{5,})"
 
 
 class Location(NamedTuple):
@@ -105,7 +105,7 @@ def _at_prefix(prefix: str) -> Location | None:
     folder, name = os.path.split(prefix)
     shards: dict[int, dict[int, str]] = {}
     for entry in _names(folder):
-        part = None if _PART.fullmatch(entry) else _V1_SHARD.fullmatch(entry)
+        part = None if _PART.fullmatch(entry) else re.fullmatch(_V1_SHARD, entry)
         if part and part["prefix"] == name:
             shard = shards.setdefault(int(part["count"]), {})
             shard[int(part["number"])] = os.path.join(folder, entry)
@@ -149,7 +149,7 @@ def _of_file(path: str, *, named: bool = False) -> Location:
     folder, name = os.path.split(path)
     if name in _SAVED_MODEL_FILES:
         return _in_folder(folder)
-    part = _PART.fullmatch(name) or _V1_SHARD.fullmatch(name)
+    part = _PART.fullmatch(name) or re.fullmatch(_V1_SHARD, name)
     if part:
         prefix = os.path.join(folder, part["prefix"])
         found = _at_prefix(prefix) or (
@@ -302,7 +302,7 @@ def checkpoints_in(folder: str, starting: str = "") -> list[str]:
             continue
         path = os.path.join(folder, name)
         if os.path.isfile(path) and _is_v1(path):
-            shard = _V1_SHARD.fullmatch(name)
+            shard = re.fullmatch(_V1_SHARD, name)
             found.add(shard["prefix"] if shard else name)
     return sorted(found, key=_natural)
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
 
 from lstmstate import limits
 from lstmstate.checkpoint import dtypes, wire
 from lstmstate.checkpoint.variables import Shape
 from lstmstate.errors import CorruptError
+from lstmstate.records import NamedTuple
 
 _LARGEST = {"f": 3.4028234e38, "e": 65504.0}  # what struct packs without overflow
 # How struct names a NumPy type; bfloat16, which has none, is read as patterns of 16 bits.
 _CODES = {"f2": "e", "f4": "f", "f8": "d", "i4": "i", "i8": "q", "u1": "B", "?": "?", "bf2": "H"}
-_ATTRIBUTE = 5 << 3 | wire.LENGTH_DELIMITED  # how an entry of the map of attributes begins
+# How the fields of a NodeDef begin that come first, and an entry of its map of attributes.
+_NAME, _OP, _INPUT, _ATTRIBUTE = (number << 3 | wire.LENGTH_DELIMITED for number in (1, 2, 3, 5))
+_FIRST = (_INPUT, _NAME, _OP)
+_SHORT = 1024  # bytes of attributes that many nodes may have alike, and that are kept once read
 _MAX_CONSTANT = 64  # numbers of a constant that are worth reading: hyper-parameters are few
 
 
@@ -34,60 +37,93 @@ class Constant(NamedTuple):
         return self.values[0] if len(self.values) == 1 else None
 
 
+_UNREAD = Constant((), ())
+
+
+class Attributes:
+    """The attributes of a node, or of many that have the same; each is read when asked for.
+
+    Args:
+        entries: the entries of the map of attributes.
+        data: fields of a NodeDef with the entries, in the place of `entries`.
+    """
+
+    __slots__ = ("_constant", "_data", "_entries", "_values")
+
+    def __init__(self, entries: list[bytes] | None, data: bytes = b"") -> None:
+        self._entries = entries
+        self._data = data
+        self._values: dict[str, dict[int, list[wire.Value]]] | None = None  # of the short ones
+        self._constant: Constant | None = _UNREAD
+
+    @property
+    def entries(self) -> list[bytes]:
+        """The entries of the map of attributes."""
+        if self._entries is None:
+            self._entries = [value for key, value in _fields(self._data) if key == _ATTRIBUTE]
+            self._data = b""
+        return self._entries
+
+    def value(self, name: str) -> dict[int, list[wire.Value]]:
+        """Return an AttrValue: 2 s, 3 i, 4 f, 5 b, 6 type, 7 shape, 8 tensor; {} if not set."""
+        if self._values is None:
+            self._values = {}
+        elif name in self._values:
+            return self._values[name]
+        start = _entry_start(name)
+        # Of a key that is set twice the last counts.
+        entry = next((one for one in reversed(self.entries) if one.startswith(start)), b"")
+        value = wire.message(wire.last_bytes(wire.message(entry).get(2)))
+        if len(entry) <= _SHORT:
+            self._values[name] = value
+        return value
+
+    @property
+    def constant(self) -> Constant | None:
+        """The small constant that a Const with them is."""
+        if self._constant is _UNREAD:
+            found = self.value("value").get(8)
+            self._constant = None if found is None else _constant(wire.last_bytes(found))
+        return self._constant
+
+
 class Node:
     """An operation of the graph; its attributes are read when asked for.
 
     Args:
-        attributes: the entries of the map of attributes.
+        attributes: the entries of the map of attributes, or what has read them.
         frame: the loop that it leads into, where no attribute gives it.
-        data: the NodeDef with the entries, in the place of `attributes`.
     """
 
-    __slots__ = ("_attributes", "_data", "_frame", "inputs", "name", "op")
+    __slots__ = ("_attributes", "_frame", "inputs", "name", "op")
 
     def __init__(
         self,
         name: str,
         op: str,
         inputs: list[str],
-        attributes: list[bytes] | None = None,
+        attributes: list[bytes] | Attributes | None = None,
         frame: str | None = None,
-        data: bytes = b"",
     ) -> None:
         self.name = name
         self.op = op
         self.inputs = inputs
-        self._attributes = attributes
+        self._attributes = (
+            attributes if isinstance(attributes, Attributes) else Attributes(attributes or [])
+        )
         self._frame = frame
-        self._data = data
 
     @property
     def attributes(self) -> list[bytes]:
         """The entries of the map of attributes."""
-        if self._attributes is None:
-            self._attributes = []
-            data, at = self._data, 0
-            while at < len(data):  # `parse_node` has seen that it is one
-                key, length = data[at], data[at + 1]
-                start = at + 2
-                if length >= 0x80:
-                    length, start = wire.varint(data, at + 1)
-                at = start + length
-                if key == _ATTRIBUTE:
-                    self._attributes.append(data[start:at])
-            self._data = b""
-        return self._attributes
+        return self._attributes.entries
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {self.op}>"
 
     def _attribute(self, name: str) -> dict[int, list[wire.Value]]:
-        """Return an AttrValue: 2 s, 3 i, 4 f, 5 b, 6 type, 7 shape, 8 tensor; {} if not set."""
-        start = _entry_start(name)
-        for entry in reversed(self.attributes):  # of a key that is set twice the last counts
-            if entry.startswith(start):
-                return wire.message(wire.last_bytes(wire.message(entry).get(2)))
-        return {}
+        """Return an AttrValue; {} if not set. See `Attributes.value`."""
+        return self._attributes.value(name)
 
     def number(self, name: str) -> int | None:
         """An int or bool attribute, None where it is not set."""
@@ -160,8 +196,7 @@ class Node:
 
     def constant(self) -> Constant | None:
         """The value of a Const of at most 64 numbers; None for other nodes and larger ones."""
-        found = self._attribute("value").get(8) if self.op == "Const" else None
-        return None if found is None else _constant(wire.last_bytes(found))
+        return self._attributes.constant if self.op == "Const" else None
 
     def constant_shape(self) -> tuple[int | None, ...] | None:
         """The shape of a Const of any size."""
@@ -181,14 +216,55 @@ def _entry_start(name: str) -> bytes:
     return bytes([0x0A, len(key)]) + key
 
 
-def parse_node(data: bytes) -> Node:
-    """Read a NodeDef: 1 name, 2 op, 3 repeated input, 4 device, 5 repeated attr.
+class NodeReader:
+    """Reads the nodes of a graph.
 
-    The loop is that of `wire.fields`, written out for the fields that a node has: a graph has
-    thousands of nodes, and this is where the time goes. Attributes are passed over.
+    A graph has thousands of nodes, and this is where the time goes. Most have attributes that
+    others have too, to the byte: those are there once.
     """
-    name = op = b""
-    inputs: list[str] = []
+
+    def __init__(self) -> None:
+        self._ops: dict[bytes, str] = {}
+        self._attributes: dict[bytes, Attributes] = {}
+
+    def node(self, data: bytes) -> Node:
+        """Read a NodeDef: 1 name, 2 op, 3 repeated input, 4 device, 5 repeated attr.
+
+        The loop is that of `wire.fields`, written out for the fields that come first.
+        """
+        name = op = b""
+        inputs: list[str] = []
+        at, end = 0, len(data)
+        while at + 1 < end:
+            key = data[at]
+            if key not in _FIRST:
+                break
+            length, start = data[at + 1], at + 2
+            if length >= 0x80:
+                length, start = wire.varint(data, at + 1)
+            at = start + length
+            value = data[start:at]
+            if key == _INPUT:
+                inputs.append(value.decode("utf-8", "surrogateescape"))
+            elif key == _NAME:
+                name = value
+            else:
+                op = value
+        rest = data[at:]
+        attributes = self._attributes.get(rest) if at <= end else None
+        if attributes is None:
+            if at > end or not _has_attributes_alone(rest):
+                return _unordered(data)
+            attributes = Attributes(None, rest)
+            if len(rest) <= _SHORT:
+                self._attributes[rest] = attributes
+        if op not in self._ops:
+            self._ops[op] = wire.text(op)
+        return Node(wire.text(name), self._ops[op], inputs, attributes)
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the key and the value of each field of (the end of) a NodeDef."""
     at, end = 0, len(data)
     while at + 1 < end:
         key, length = data[at], data[at + 1]
@@ -196,19 +272,35 @@ def parse_node(data: bytes) -> Node:
         if length >= 0x80:
             length, start = wire.varint(data, at + 1)
         at = start + length
-        if key == _ATTRIBUTE:
-            continue
-        if key == 0x1A:
-            inputs.append(data[start:at].decode("utf-8", "surrogateescape"))
-        elif key == 0x0A:
-            name = data[start:at]
-        elif key == 0x12:
-            op = data[start:at]
-        elif key & 0x87 != wire.LENGTH_DELIMITED:
+        if key & 0x87 != wire.LENGTH_DELIMITED:
             raise CorruptError("a node of the graph has a field that no node has")
+        yield key, data[start:at]
     if at != end:
         raise CorruptError("a node of the graph runs over its end")
-    return Node(wire.text(name), wire.text(op), inputs, data=data)
+
+
+def _has_attributes_alone(data: bytes) -> bool:
+    """Whether the end of a NodeDef is whole, and none of its fields is one that comes first."""
+    at, end = 0, len(data)
+    while at + 1 < end:
+        key, length = data[at], data[at + 1]
+        if key in _FIRST or key & 0x87 != wire.LENGTH_DELIMITED:
+            return False
+        at += 2
+        if length >= 0x80:
+            length, at = wire.varint(data, at - 1)
+        at += length
+    return at == end
+
+
+def _unordered(data: bytes) -> Node:
+    """Read a NodeDef whose fields are in another order than TensorFlow writes them."""
+    found: dict[int, list[bytes]] = {}
+    for key, value in _fields(data):
+        found.setdefault(key, []).append(value)
+    name, op = (found.get(key, [b""])[-1] for key in (_NAME, _OP))
+    inputs = [wire.text(value) for value in found.get(_INPUT, [])]
+    return Node(wire.text(name), wire.text(op), inputs, found.get(_ATTRIBUTE))
 
 
 def partial_shape(data: bytes) -> tuple[int | None, ...] | None:

@@ -8,10 +8,10 @@ Source: TensorFlow core/lib/strings/ordered_code.cc and core/util/saved_tensor_s
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from lstmstate import limits
 from lstmstate.errors import CorruptError
+from lstmstate.records import NamedTuple
 
 WHOLE_AXIS = -1  # the length that stands for "to the end"
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import google_crc32c
 
@@ -18,6 +17,7 @@ from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
 from lstmstate.checkpoint.wire import varint
 from lstmstate.errors import CorruptError, MissingExtraError, located
+from lstmstate.records import NamedTuple
 
 MAGIC = bytes.fromhex("57fb808b247547db")  # kTableMagicNumber, little endian
 FOOTER_BYTES = 48

@@ -10,10 +10,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import NamedTuple
 
 from lstmstate.checkpoint.table import FOOTER_BYTES, MAGIC, masked_crc
 from lstmstate.checkpoint.wire import encode_varint
+from lstmstate.records import NamedTuple
 
 _BLOCK_BYTES = 1 << 18  # table::Options::block_size: a block that has reached it is closed
 _OVERLY_LARGE = 2 * _BLOCK_BYTES  # kOverlyLargeBlockRatio: such an entry begins a block

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lstmstate import limits
 from lstmstate.checkpoint import objects, wire
 from lstmstate.checkpoint.dtypes import DType
 from lstmstate.checkpoint.ordered_code import WHOLE_AXIS, Extent, Extents
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, located
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np

@@ -47,6 +47,12 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
     >>> varint(bytes([0xAC, 0x02]), 0)
     (300, 2)
     """
+    if at + 1 < len(data):  # nearly all have one byte or two
+        first, second = data[at], data[at + 1]
+        if first < 0x80:
+            return first, at + 1
+        if second < 0x80:
+            return first & 0x7F | second << 7, at + 2
     result = shift = 0
     for position in range(at, min(at + _MAX_VARINT_BYTES, len(data))):
         byte = data[position]

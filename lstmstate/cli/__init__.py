@@ -7,7 +7,6 @@ option answer in the time that Click takes.
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import os
 import signal
@@ -93,16 +92,14 @@ def decided(code: int) -> int:
     return code
 
 
-def main() -> None:
-    """Run the command line and end the process with its exit code."""
+def main() -> int:
+    """Run the command line of this process; return its exit code."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in ENDINGS:
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
             signal.signal(number, _terminate)
-    code = execute(sys.argv[1:])
-    gc.freeze()  # nor does its end look through all that was loaded
-    sys.exit(code)
+    return execute(sys.argv[1:])
 
 
 def execute(arguments: list[str]) -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import NamedTuple
 
 from lstmstate.engines.model import Network, Runner
 from lstmstate.errors import LstmstateError, MissingExtraError
+from lstmstate.records import NamedTuple
 
 
 class Engine(NamedTuple):

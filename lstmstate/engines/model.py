@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lstmstate.cells.model import StateWidths
 from lstmstate.errors import UnsupportedError
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,10 +10,11 @@ no words for is refused: its `clip`, for one, is on the gates and not on c.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lstmstate.engines.model import Arithmetic, Network, Stage
 from lstmstate.errors import UnsupportedError, printable
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     import onnx

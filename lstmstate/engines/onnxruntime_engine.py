@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lstmstate.engines import onnx_graph
 from lstmstate.engines.model import Network, Pair, Ran, Runner
 from lstmstate.engines.onnx_graph import build_model
 from lstmstate.errors import UnsupportedError
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from numbers import Real
-from typing import NamedTuple, cast
+from typing import cast
 
 from lstmstate.cells import names
 from lstmstate.cells.model import (
@@ -22,6 +22,7 @@ from lstmstate.cells.model import (
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.engines.activations import ACTIVATIONS
 from lstmstate.errors import LstmstateError, UnknownOptionError, printable
+from lstmstate.records import NamedTuple
 
 # What is assumed where nothing tells: the defaults of TensorFlow's classes, which are the same in
 # all of them. recurrent_activation has no such default: see `Cell.documented`.

@@ -8,10 +8,11 @@ CudnnCompatibleLSTMCell and LSTMBlockFusedCell of 1.x called.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lstmstate.engines.model import Arithmetic
 from lstmstate.errors import UnsupportedError
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.engines.model import Array

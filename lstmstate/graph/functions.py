@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from lstmstate.checkpoint import wire
 from lstmstate.checkpoint.functions import as_in_graph
-from lstmstate.checkpoint.node import Node, parse_node
+from lstmstate.checkpoint.node import Node, NodeReader
+from lstmstate.records import NamedTuple
 
 
 class FunctionBody(NamedTuple):
@@ -35,9 +35,9 @@ def read_functions(library: bytes) -> dict[str, FunctionBody]:
         fields = wire.message(data)
         signature = wire.message(wire.last_bytes(fields.get(1)))
         arguments = _names(signature, 2)
-        nodes = {}
+        nodes, read = {}, NodeReader().node
         for body in wire.all_bytes(fields.get(3)):
-            node = parse_node(body)
+            node = read(body)
             nodes[node.name] = node
         kinds = {name: node.op for name, node in nodes.items()}
         renamed = {

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from lstmstate.checkpoint.graph import split_port
 from lstmstate.checkpoint.node import Node
 from lstmstate.graph.functions import FunctionBody
+from lstmstate.records import NamedTuple
 
 ENTERS = frozenset({"Enter", "RefEnter"})
 EXITS = frozenset({"Exit", "RefExit"})

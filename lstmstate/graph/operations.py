@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from lstmstate import limits
 from lstmstate.checkpoint import dtypes
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import UnsupportedError
+from lstmstate.records import NamedTuple
 
 Array = Any  # of whatever type the graph computes in
 Function = Callable[..., Any]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from lstmstate.graph.loops import (
     while_loop,
 )
 from lstmstate.graph.operations import OPERATIONS, Precision
+from lstmstate.records import NamedTuple
 
 Array = Any
 PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2"})

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Container, Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 from lstmstate.cells.wired import Wired, WiredStep
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
 from lstmstate.graph.plan import Scope
+from lstmstate.records import NamedTuple
 from lstmstate.recurrence.front import origins
 from lstmstate.recurrence.states import PRODUCTS, Path
 

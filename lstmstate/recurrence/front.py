@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from lstmstate.graph.constants import constant_array
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
+from lstmstate.records import NamedTuple
 
 _REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
 _HANDING = frozenset({"Identity", "StopGradient", "EnsureShape", "Snapshot", "Enter"})

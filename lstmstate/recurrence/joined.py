@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
+from lstmstate.records import NamedTuple
 from lstmstate.recurrence.chain import Chain
 
 _JOINS = frozenset({"Pack", "Concat", "ConcatV2"})

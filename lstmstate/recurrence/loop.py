@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from lstmstate.checkpoint.node import Node
 from lstmstate.graph.loops import WHILES, Loop, Tensor, data_inputs, is_unchanged, while_loop
 from lstmstate.graph.plan import Scope
+from lstmstate.records import NamedTuple
 from lstmstate.recurrence.front import origins
 
 _HANDING = frozenset({"Identity", "RefIdentity", "Enter", "RefEnter", "EnsureShape"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.loops import Tensor
 from lstmstate.graph.operations import Precision
 from lstmstate.graph.plan import Environment, compile_plan
+from lstmstate.records import NamedTuple
 from lstmstate.recurrence.front import front_of, origins
 from lstmstate.recurrence.network import GraphNetwork
 from lstmstate.recurrence.probe import Fed, fed_tensors

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.errors import UnsupportedError
 from lstmstate.graph.loops import MERGES, Tensor, data_inputs, is_unchanged
 from lstmstate.graph.plan import Plan, Scope, compile_step
+from lstmstate.records import NamedTuple
 from lstmstate.recurrence.loop import COMPARISONS, LoopRecurrence, is_fed, past_selection, skip
 from lstmstate.recurrence.probe import Probe
 

@@ -8,7 +8,7 @@ what the first made, and the first what the graph begins with. That is a state.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.graph.dropout import RANDOM
 from lstmstate.graph.loops import MERGES, Loop, LoopVariable, Tensor, data_inputs
 from lstmstate.graph.plan import Scope
+from lstmstate.records import NamedTuple
 from lstmstate.recurrence.chain import Chain
 from lstmstate.recurrence.loop import LoopRecurrence, SequenceInput
 from lstmstate.recurrence.probe import Probe

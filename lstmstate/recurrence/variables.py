@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.node import Node
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import NotFoundError
 from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.records import NamedTuple
 
 # Where a Saver's operations have the keys, the slices, and the first value.
 _SAVES = {"SaveV2": (1, 2, 3), "SaveSlices": (1, 2, 3), "Save": (1, None, 2)}

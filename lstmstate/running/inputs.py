@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lstmstate.checkpoint import identify
 from lstmstate.checkpoint.source import ByteSource
@@ -18,6 +18,7 @@ from lstmstate.errors import (
     printable,
 )
 from lstmstate.output import STDOUT
+from lstmstate.records import NamedTuple
 from lstmstate.state.files import BY_KEY, opened, picked, split_place, stdin_source
 
 if TYPE_CHECKING:

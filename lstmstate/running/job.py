@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lstmstate.cells.model import StateWidths
 from lstmstate.engines.model import Pair, spans
 from lstmstate.errors import AmbiguousError, LstmstateError, located, printable
 from lstmstate.loaded import Loaded
+from lstmstate.records import NamedTuple
 from lstmstate.running.figures import Figures, Tally
 from lstmstate.running.inputs import Sequences, open_lengths, open_sequences
 from lstmstate.state.layouts import LAYOUTS, scopes_of

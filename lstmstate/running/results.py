@@ -11,10 +11,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lstmstate.errors import UnsupportedError
 from lstmstate.output import STDOUT, Outputs, told
+from lstmstate.records import NamedTuple
 from lstmstate.state.files import StateKind
 from lstmstate.state.metadata import Metadata
 

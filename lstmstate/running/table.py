@@ -13,7 +13,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
@@ -24,6 +24,7 @@ from lstmstate.errors import (
     is_fault,
     printable,
 )
+from lstmstate.records import NamedTuple
 from lstmstate.state.table_header import header_of, places, without_index
 
 if TYPE_CHECKING:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lstmstate.compare import Difference, Gauge, Tolerance
 from lstmstate.engines.model import Pair, Ran, Runner
 from lstmstate.errors import MissingExtraError, UnsupportedError
 from lstmstate.graph_model import in_float64
 from lstmstate.loaded import Loaded
+from lstmstate.records import NamedTuple
 from lstmstate.runnable import LSTMNetwork
 from lstmstate.running.job import Input, chunks_of
 

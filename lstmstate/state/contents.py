@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from lstmstate import limits
 from lstmstate.errors import LstmstateError
+from lstmstate.records import NamedTuple
 from lstmstate.state.flow import spans_of
 from lstmstate.state.foreign import Foreign, names_in
 from lstmstate.state.guesses import Wanted

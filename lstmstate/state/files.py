@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lstmstate.checkpoint import identify
 from lstmstate.checkpoint.identify import Kind
@@ -28,6 +28,7 @@ from lstmstate.errors import (
     located,
     printable,
 )
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.state.stored import StateFile

@@ -11,8 +11,9 @@ import math
 import os
 import weakref
 from collections.abc import Callable, Iterator
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING
 
+from lstmstate.records import NamedTuple
 from lstmstate.state.layouts import Layout, to_arrays
 from lstmstate.state.model import State, Structure
 

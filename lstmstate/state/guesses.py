@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lstmstate import limits
 from lstmstate.cells.model import StateWidths
@@ -13,6 +13,7 @@ from lstmstate.errors import (
     UnsupportedError,
     printable,
 )
+from lstmstate.records import NamedTuple
 from lstmstate.state import naming
 from lstmstate.state.model import CellShape
 from lstmstate.state.stored import Item, StateFile, StoredArray

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lstmstate import limits
 from lstmstate.cells.model import StateWidths
 from lstmstate.cells.names import direction
 from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.records import NamedTuple
 from lstmstate.state.model import CellShape, LSTMState, StackState, State, Structure
 
 if TYPE_CHECKING:

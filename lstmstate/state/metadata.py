@@ -6,11 +6,10 @@ HDF5 file, a tensor of a checkpoint, a second pickle, a comment in a csv.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from lstmstate import limits
 from lstmstate.cells.model import StateWidths
 from lstmstate.errors import CorruptError
+from lstmstate.records import NamedTuple
 from lstmstate.state.model import CellShape
 
 KEY = "lstmstate"  # the name of the member, attribute or tensor

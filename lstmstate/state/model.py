@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lstmstate.cells.model import StateWidths
 from lstmstate.errors import LstmstateError
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
 
 from lstmstate.cells import names, state_names
 from lstmstate.errors import AmbiguousError, printable
+from lstmstate.records import NamedTuple
 from lstmstate.state.stored import StoredArray
 
 

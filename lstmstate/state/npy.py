@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING
 
 from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 from lstmstate.output import Outputs
+from lstmstate.records import NamedTuple
 from lstmstate.state.metadata import KEY, Metadata, parse
 from lstmstate.state.stored import StateFile, StoredArray, read_rows
 

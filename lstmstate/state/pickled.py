@@ -10,10 +10,11 @@ import math
 import re
 from contextlib import suppress
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from lstmstate import limits
 from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.records import NamedTuple
 from lstmstate.state.pickle_machine import ADVICE, Call, Machine, damaged, is_instruction, shown
 
 if TYPE_CHECKING:

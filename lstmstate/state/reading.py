@@ -7,7 +7,7 @@ and shapes of the arrays. What stays open is refused: swapped halves raise no er
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lstmstate.cells.model import StateWidths
 from lstmstate.errors import (
@@ -17,6 +17,7 @@ from lstmstate.errors import (
     located,
     printable,
 )
+from lstmstate.records import NamedTuple
 from lstmstate.state import naming
 from lstmstate.state.binding import PartlyNamedError, are_counted, bound
 from lstmstate.state.guesses import Cells, Guess, Wanted, guesses, names_of

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lstmstate.checkpoint.source import ByteSource
+from lstmstate.records import NamedTuple
 from lstmstate.state.metadata import Metadata
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lstmstate.errors import AmbiguousError, NotFoundError, printable
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError, printable
+from lstmstate.records import NamedTuple
 from lstmstate.state.model import LSTMState, StackState, State
 
 if TYPE_CHECKING:

