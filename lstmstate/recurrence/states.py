@@ -29,6 +29,13 @@ PRODUCTS = {
     "Einsum": (0, 1),
     **dict.fromkeys(("LSTMBlockCell", "LSTMFusedCell"), (2,)),
 }
+# What may be the same for all values that are tried, and not for others.
+JUMPS = frozenset(
+    """
+    Equal NotEqual Less LessEqual Greater GreaterEqual ApproximateEqual Sign Floor Ceil Round Rint
+    IsNan IsInf IsFinite Where ArgMax ArgMin OneHot FloorMod FloorDiv Mod TopKV2 InTopK
+    """.split()
+)
 _FAR = 400  # nodes between a product and the variables of its weights
 _DRAWS = 4  # a step that is skipped for some inputs is not skipped for all of them
 
@@ -243,11 +250,13 @@ class Step:
         """Return what else decides the new c and m than x and the states, None where nothing does.
 
         A step that knows its number may do something else later on than in the steps that are
-        tried; one that carries other values is more than its c and m. Whether a sequence of a
-        length that is fed has ended is no such cause.
+        tried; one that carries other values is more than its c and m; one that compares values
+        may do something else for values that are not tried. Whether a sequence of a length that
+        is fed has ended is no such cause.
         """
         loop = self._recurrence.loop
         targets = [part.next for pair in pairs for part in (pair.c, pair.m)]
+        targets += [output.element for output in self._recurrence.outputs]
         plan = self._compile(self._probe, targets)
         plan = self._compile(self._probe, targets, self._ends_of_sequences(plan))
         own = {part.number for pair in pairs for part in (pair.c, pair.m)}
@@ -258,7 +267,10 @@ class Step:
         }
         if read & set(self._recurrence.carried) - own:
             return "its step reads other values that the loop carries"
-        return "its step reads the number of the step" if read - own else None
+        if read - own:
+            return "its step reads the number of the step"
+        jumps = sorted(plan.operations & JUMPS)
+        return f"its step compares or rounds values ({jumps[0]})" if jumps else None
 
     def _ends_of_sequences(self, plan: Plan) -> list[Tensor]:
         """Return the comparisons of a step's number with lengths of sequences that are fed."""
