@@ -32,7 +32,7 @@ from lstmstate.recurrence.loop import (
 )
 from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.sliced import sliced_inputs
-from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step, take
+from lstmstate.recurrence.states import JUMPS, PRODUCTS, Pair, Part, Path, Step, take
 from lstmstate.recurrence.unrolled import are_same, unrolled, with_batch
 
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
@@ -601,6 +601,9 @@ def _sequence_ops(probe: Probe, names: Mapping[str, str], others: list[str]) -> 
         if len(given) != places.inputs:
             continue
         sized, times = places.sized
+        if places is _BLOCK and not _takes_every_step(probe, given[0], given[places.x]):
+            others.append(f"{printable(node.name)}: its sequences have lengths of their own")
+            continue
         try:
             values = probe.values([given[places.x], given[sized]])
         except LstmstateError as error:
@@ -630,6 +633,20 @@ def _sequence_ops(probe: Probe, names: Mapping[str, str], others: list[str]) -> 
         x = given[places.x]
         fronts = (front_of(scope.nodes, x),)
         yield _Draft(node.name, (cell,), (x,), fronts, (), (node.name,), output)
+
+
+def _takes_every_step(probe: Probe, steps: Tensor, x: Tensor) -> bool:
+    """Whether a number of steps is that of a sequence, and not the largest of some lengths."""
+    nodes = probe.scope.nodes
+    for _ in range(_NEAR):
+        node = nodes.get(steps.node)
+        if node is None or node.op not in ("Cast", "Identity", "StridedSlice", "Squeeze"):
+            break
+        steps = data_inputs(node)[0]
+    if node is None or node.op == "Shape":
+        return node is not None
+    constant = node.constant()
+    return constant is not None and constant.values[:1] == probe.describe(x)[0][:1]
 
 
 # ---- steps without a loop
@@ -699,8 +716,18 @@ def _chains(
             output,
             chain.steps,
             batch,
+            _jumps(probe, chain, output),
             is_chain=True,
         )
+
+
+def _jumps(probe: Probe, chain: Chain, output: Output) -> str | None:
+    """Return how the steps of a chain compare or round values, None where they do not."""
+    read = [tensor for entries in chain.entries for tensor in entries]
+    made = [*chain.c[1:], *chain.m[1:], *output.tensors]
+    plan = probe.compile(made, [*chain.x, *read, chain.c[0], chain.m[0]])
+    jumps = sorted(plan.operations & JUMPS)
+    return f"its steps compare or round values ({jumps[0]})" if jumps else None
 
 
 def _first_states(chain: Chain, probe: Probe) -> list[Any]:
