@@ -70,12 +70,14 @@ class Confirmation(NamedTuple):
         reason: why it does not agree, or cannot answer.
         differs: whether the graph uses the cells in several places, and not alike.
         notes: what the graph does wherever it uses the cells, and a run leaves out.
+        lengths_differ: whether sequences of the lengths that are fed end in another way there.
     """
 
     agrees: bool | None
     reason: str | None
     differs: bool = False
     notes: tuple[str, ...] = ()
+    lengths_differ: bool = False
 
 
 class GraphModel:
@@ -294,12 +296,15 @@ class GraphModel:
             return Confirmation(None, self.not_stepped(cell.name for cell in network.cells))
         problems = []
         left_out = []
+        lengths_differ = False
         ours = _exact(network, runner)
         for one in found:
             try:
                 theirs = self.runner(one, feeds, exact=True)
                 differing = _differing(network, ours, one, theirs, is_turned=is_turned)
                 problem = _differ(differing) or one.causes
+                if not problem:
+                    lengths_differ |= _lengths_differ(network, ours, one, theirs)
             except LstmstateError as error:
                 return Confirmation(None, str(error))
             left_out.append(theirs.notes)
@@ -313,7 +318,8 @@ class GraphModel:
             return Confirmation(False, reason, differs=True)
         if problems:
             return Confirmation(False, problems[0])
-        return Confirmation(True, None, notes=min(left_out, key=len))
+        notes = min(left_out, key=len)
+        return Confirmation(True, None, notes=notes, lengths_differ=lengths_differ)
 
     def confirm_part(
         self, network: Network, around: GraphNetwork, names: Iterable[str]
@@ -395,6 +401,26 @@ def _differing(
             if not _close(one, other)
         }
     return [label for label in labels if label in found]
+
+
+def _lengths_differ(
+    network: Network, ours: Runner, graph: GraphNetwork, runner: GraphRunner
+) -> bool:
+    """Whether sequences of unlike lengths give something else in the graph than in a network."""
+    import numpy as np
+
+    x, states = next(_trials(graph))
+    if not runner.takes_lengths or len(x) == 1:
+        return False
+    by_name = {cell.name: at for at, cell in enumerate(graph.cells)}
+    order = [by_name[cell.name] for cell in network.cells]
+    lengths = np.arange(x.shape[1]) % len(x) + 1
+    theirs = runner.run(x, states, lengths)
+    ran = ours.run(x, [states[at] for at in order], lengths)
+    pairs = [(ran.outputs, theirs.outputs)]
+    for at, pair in zip(order, ran.states, strict=True):
+        pairs += zip(pair, theirs.states[at], strict=True)
+    return not all(_close(one, other) for one, other in pairs)
 
 
 def _whole(

@@ -25,6 +25,7 @@ class Loaded(NamedTuple):
         engine: the one that runs it.
         confirmed: whether the graph's own step gives the same; None without a graph.
         notes: what a user should know of that.
+        lengths_differ: whether the graph ends sequences of unlike lengths in another way.
     """
 
     route: Route
@@ -34,6 +35,20 @@ class Loaded(NamedTuple):
     engine: str
     confirmed: bool | None = None
     notes: tuple[str, ...] = ()
+    lengths_differ: bool = False
+
+    def refuse_lengths(self) -> None:
+        """Refuse to run sequences of unlike lengths where the graph ends them in another way.
+
+        Raises:
+            UnsupportedError: it does.
+        """
+        if self.lengths_differ:
+            raise UnsupportedError(
+                "the graph ends sequences of unlike lengths in its own way",
+                tensor=self.route.name,
+                advice="`engine='graph'` runs it",
+            )
 
     @property
     def cells(self) -> Network:

@@ -276,7 +276,11 @@ class LSTMNetwork:
         reason = confirmation.reason
         graph_runs = "`engine='graph'` runs the graph's own step"
         if confirmation.agrees:
-            return loaded._replace(confirmed=True, notes=confirmation.notes)
+            return loaded._replace(
+                confirmed=True,
+                notes=confirmation.notes,
+                lengths_differ=confirmation.lengths_differ,
+            )
         if confirmation.agrees is False:
             raise UnsupportedError(
                 f"the graph contradicts this cell: {reason}",
@@ -515,6 +519,9 @@ class LSTMNetwork:
         is_single = x.ndim == 2 + len(loaded.network.first.spatial)
         by_step = x[:, None] if is_single else x if time_major else x.swapaxes(0, 1)
         valid = None if lengths is None else _lengths(lengths, by_step.shape)
+        if valid is not None:
+            with located(self._path):
+                loaded.refuse_lengths()
         pairs = loaded.states_of(state, by_step.shape[1])
         ran = loaded.runner.run(by_step, pairs, valid)
         outputs = ran.outputs[:, 0] if is_single else ran.outputs

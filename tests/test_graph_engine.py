@@ -798,3 +798,87 @@ def test_steps_that_are_no_run_over_the_sequence_are_not_confirmed(
     with warnings.catch_warnings(), pytest.raises(UnsupportedError):
         warnings.simplefilter("ignore")
         lstmstate.open_checkpoint(prefix).network().run(x)
+
+
+def sentinel(tf: Any, x: Any, c: Any, m: Any, z: Any) -> tuple[Any, Any, Any]:
+    """A state that begins anew at one value of x, which no trial has."""
+    keep = tf.cast(tf.not_equal(x[:, :1], 7.0), tf.float32)
+    return plain(tf, x, c * keep, m, z)
+
+
+def blanked(tf: Any, x: Any, c: Any, m: Any, z: Any) -> tuple[Any, Any, Any]:
+    m, c, _ = plain(tf, x, c, m, z)
+    return m * tf.cast(x[:, :1] < 50.0, tf.float32), c, m
+
+
+@pytest.mark.parametrize("step", [sentinel, blanked])
+@pytest.mark.parametrize("loop", [True, False])
+def test_a_step_that_compares_values_is_never_confirmed(
+    step: Step, loop: bool, tmp_path: Path
+) -> None:
+    def unrolled(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        outputs, last = tf.nn.static_rnn(
+            user_cell(tf, step), tf.unstack(x, STEPS, axis=1), initial_state=state
+        )
+        return tf.stack(outputs, 1), last
+
+    prefix, *_ = saved(tmp_path, in_loop(step) if loop else unrolled)
+    network = lstmstate.open_checkpoint(prefix).network()
+    with pytest.raises(UnsupportedError, match=r"compares? or rounds? values|differ"):
+        network.load("numpy")
+
+
+def test_lengths_are_fed_where_the_graph_ends_sequences_in_its_own_way(
+    shell: Shell, tmp_path: Path
+) -> None:
+    """The second layer goes on where the first one has ended."""
+    tf = tensorflow()
+    x = np.random.default_rng(4).standard_normal((BATCH, STEPS, INPUTS)).astype("f4")
+    lengths = np.array([5, 2, 1], "i4")
+    with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
+        fed = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
+        given = tf.placeholder(tf.int32, [None], "lengths")
+        value, states = fed, []
+        for layer, ends in (("a", given), ("b", None)):
+            with tf.variable_scope(layer):
+                value, last = tf.nn.dynamic_rnn(
+                    user_cell(tf, plain), value, sequence_length=ends, dtype=tf.float32
+                )
+            states += last
+        session.run(tf.global_variables_initializer())
+        expected = session.run([value, *states], {fed: x, given: lengths})
+        prefix = tf.train.Saver().save(session, str(tmp_path / "model.ckpt"))
+    files = {"x": tmp_path / "x.npy", "lengths": tmp_path / "lengths.npy"}
+    np.save(files["x"], x)
+    np.save(files["lengths"], lengths)
+    network = lstmstate.open_checkpoint(prefix).network()
+    assert network.load().confirmed
+    done = shell("run", prefix, files["x"], "--lengths", files["lengths"])
+    assert done.code == 3 and "ends sequences of unlike lengths in its own way" in done.err
+    outputs, state = network.run(x, lengths=lengths, engine="graph")
+    found = [outputs, *(half for cell in state for half in cell)]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_fused_cell_with_lengths_of_its_own_is_refused(is_own: bool, tmp_path: Path) -> None:
+    tf = tensorflow()
+    with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
+        x = tf.placeholder(tf.float32, [None, BATCH, INPUTS], "x")
+        kernel = tf.get_variable("lstm_fused_cell/kernel", [INPUTS + UNITS, 4 * UNITS])
+        bias = tf.get_variable("lstm_fused_cell/bias", [4 * UNITS])
+        steps = tf.shape(x, out_type=tf.int64)[0]
+        zeros, none = tf.zeros([BATCH, UNITS]), tf.zeros([UNITS])
+        tf.raw_ops.BlockLSTM(
+            seq_len_max=tf.minimum(steps, 5) if is_own else steps,
+            x=x, cs_prev=zeros, h_prev=zeros, w=kernel, wci=none, wcf=none, wco=none, b=bias,
+        )  # fmt: skip
+        session.run(tf.global_variables_initializer())
+        prefix = tf.train.Saver().save(session, str(tmp_path / "model.ckpt"))
+    network = lstmstate.open_checkpoint(prefix).network()
+    if is_own:
+        with pytest.raises(UnsupportedError, match="lengths of their own"):
+            network.load()
+    else:
+        assert network.load().confirmed

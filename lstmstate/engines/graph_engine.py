@@ -148,7 +148,14 @@ class GraphRunner:
             raise UnsupportedError("the graph engine keeps c and m of every step, and no gates")
         if lengths is None or (lengths == len(x)).all():
             return self._run_rows(x, states, keep)
+        if self.takes_lengths:
+            return self._run_rows(x, states, keep, lengths=lengths)
         return self._run_lengths(x, states, lengths, keep)
+
+    @property
+    def takes_lengths(self) -> bool:
+        """Whether the graph is fed the lengths of sequences."""
+        return bool(self._lengths)
 
     def _run_lengths(self, x: Array, states: Sequence[Pair], lengths: Lengths, keep: str) -> Ran:
         """Run sequences of one length together: none sees what lies beyond its end."""
@@ -182,11 +189,13 @@ class GraphRunner:
         states: Sequence[Pair],
         keep: str,
         rows: Any = None,
+        lengths: Lengths | None = None,
     ) -> Ran:
         plan, _ = self._plan(keep, 0.5)
-        ran = self._collect(self._evaluate(x, states, keep, 0.5, rows), len(x), keep)
+        ran = self._collect(self._evaluate(x, states, keep, 0.5, rows, lengths), len(x), keep)
         if plan.is_random:
-            again = self._collect(self._evaluate(x, states, keep, 0.25, rows), len(x), keep)
+            values = self._evaluate(x, states, keep, 0.25, rows, lengths)
+            again = self._collect(values, len(x), keep)
             both = [
                 [one.outputs, *(half for pair in one.states for half in pair)]
                 for one in (ran, again)
@@ -203,7 +212,13 @@ class GraphRunner:
     # ---- feeds and fetches
 
     def _evaluate(
-        self, x: Array, states: Sequence[Pair], keep: str, draw: float, rows: Any
+        self,
+        x: Array,
+        states: Sequence[Pair],
+        keep: str,
+        draw: float,
+        rows: Any,
+        lengths: Lengths | None,
     ) -> list[Any]:
         """Return the values of the fetches."""
         given = self.network.input
@@ -228,9 +243,9 @@ class GraphRunner:
             feeds[tensor] = value[rows] if fits else value
         for tensor in self._lengths:
             node = self.network.scope.nodes[tensor.node]
-            feeds[tensor] = np.full(
-                batch, steps, np.int64 if node.number_of_type("dtype") == 9 else np.int32
-            )
+            given_lengths = np.full(batch, steps) if lengths is None else lengths
+            kind_of_lengths = np.int64 if node.number_of_type("dtype") == 9 else np.int32
+            feeds[tensor] = given_lengths.astype(kind_of_lengths)
         for tensor in self._shapes:
             feeds[tensor] = Fed(tensor, None, self.network.scope.nodes[tensor.node].shape()).value(
                 (batch, steps) if given.time_axis else (steps, batch)

@@ -21,7 +21,7 @@ _SCATTERS = {
 }
 # What only a loop of gradients does: it takes back what the loop before it put aside.
 _GRADIENTS = ("StackPop", "TensorListPopBack")
-_OF_LENGTHS = frozenset({"Cast", "Maximum", "Minimum", "Max", "Min"})
+_OF_LENGTHS = frozenset({"Cast", "Max", "Min"})
 COMPARISONS = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
 
 

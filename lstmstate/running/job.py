@@ -117,6 +117,7 @@ def open_input(
     )
     valid = None
     if lengths is not None:
+        loaded.refuse_lengths()
         valid = open_lengths(lengths, path, sequences.batch, sequences.steps)
     return Input(sequences, time_major, valid)
 
