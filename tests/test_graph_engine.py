@@ -312,8 +312,9 @@ def test_a_single_step_without_a_loop_is_a_sequence_of_one(step: Step, tmp_path:
 
 def counted(
     change: Callable[[Any, Any, Any, Any], Any],
+    place: Callable[[Any, Any], Any] = lambda tf, number: number,
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """Step a cell in a loop that changes the states by the number of the step."""
+    """Step a cell in a loop that changes the states, and reads x, by the number of the step."""
 
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
         cell = user_cell(tf, plain)
@@ -322,7 +323,7 @@ def counted(
         made = tf.TensorArray(tf.float32, steps)
 
         def body(number: Any, c: Any, m: Any, made: Any) -> Any:
-            one = given.read(number)
+            one = given.read(place(tf, number))
             one.set_shape([None, INPUTS])
             c, m = change(tf, number, c, m)
             output, state = cell(one, tf.nn.rnn_cell.LSTMStateTuple(c, m))
@@ -882,3 +883,23 @@ def test_a_fused_cell_with_lengths_of_its_own_is_refused(is_own: bool, tmp_path:
             network.load()
     else:
         assert network.load().confirmed
+
+
+@pytest.mark.parametrize(
+    ("place", "is_read"),
+    [
+        (lambda tf, number: number, True),
+        (lambda tf, number: tf.minimum(number, 3), False),
+        (lambda tf, number: number % 4, False),
+    ],
+)
+def test_a_sequence_that_is_not_read_to_its_end_is_refused(
+    place: Any, is_read: bool, tmp_path: Path
+) -> None:
+    prefix, *_ = saved(tmp_path, counted(lambda tf, number, c, m: (c, m), place))
+    network = lstmstate.open_checkpoint(prefix).network()
+    if is_read:
+        assert network.load().confirmed
+    else:
+        with pytest.raises(UnsupportedError, match="reads 0 inputs"):
+            network.load()

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from lstmstate.checkpoint.node import Node
-from lstmstate.graph.loops import WHILES, Loop, Tensor, data_inputs, is_unchanged, while_loop
+from lstmstate.graph.loops import (
+    ENTERS,
+    MERGES,
+    WHILES,
+    Loop,
+    Tensor,
+    data_inputs,
+    is_unchanged,
+    while_loop,
+)
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.front import origins
@@ -21,6 +30,11 @@ _SCATTERS = {
 }
 # What only a loop of gradients does: it takes back what the loop before it put aside.
 _GRADIENTS = ("StackPop", "TensorListPopBack")
+# What makes an index of a counter that does not go on with it.
+_UNEVEN = frozenset(
+    "Minimum Maximum Mod FloorMod FloorDiv Mul Abs Select SelectV2 Gather GatherV2".split()
+)
+_FAR = 40  # nodes between a counter and an index
 _OF_LENGTHS = frozenset({"Cast", "Max", "Min"})
 COMPARISONS = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
 
@@ -158,7 +172,10 @@ def _is_gradient(inside: Scope, loop: Loop) -> bool:
 
 def _inputs(scope: Scope, inside: Scope, loop: Loop) -> Iterator[SequenceInput]:
     """Yield the sequences that a step reads, each once."""
+    ends = {variable.read for variable in loop.variables}
     for node, handle in _reads(inside, loop):
+        if not goes_on(inside, data_inputs(node)[1], ends):
+            continue
         outer = _outside(scope, loop, handle)
         given = scope.nodes.get(outer.node) if outer is not None else None
         if given is not None and given.op in _SCATTERS:
@@ -177,6 +194,26 @@ def _reads(inside: Scope, loop: Loop) -> Iterator[tuple[Node, Tensor]]:
         for user, position in inside.users.get(name, ()):
             if user.op.startswith("TensorArrayRead") and position == 2:
                 yield user, Tensor(name)
+
+
+def goes_on(one: Scope, index: Tensor, ends: Collection[Tensor]) -> bool:
+    """Whether an index goes on by as much as a counter does, in later steps, too.
+
+    Args:
+        ends: the variables that a step reads.
+    """
+    queue, seen = [index], {index}
+    while queue and len(seen) < _FAR:
+        tensor = queue.pop()
+        node = one.nodes.get(tensor.node)
+        if tensor in ends or node is None:
+            continue
+        if node.op in _UNEVEN:
+            return False
+        given = [before for before in data_inputs(node) if before not in seen]
+        seen.update(given)
+        queue += given if node.op not in MERGES | ENTERS else []
+    return True
 
 
 def _outside(scope: Scope, loop: Loop, handle: Tensor) -> Tensor | None:

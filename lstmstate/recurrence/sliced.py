@@ -10,7 +10,7 @@ import numpy as np
 from lstmstate.errors import UnsupportedError
 from lstmstate.graph.loops import Tensor, data_inputs, is_unchanged
 from lstmstate.graph.plan import compile_step
-from lstmstate.recurrence.loop import LoopRecurrence, SequenceInput
+from lstmstate.recurrence.loop import LoopRecurrence, SequenceInput, goes_on
 from lstmstate.recurrence.probe import Probe
 
 _CUTS = frozenset({"Slice", "StridedSlice", "Gather", "GatherV2"})
@@ -50,7 +50,10 @@ def _cuts(one: LoopRecurrence) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
                     queue.append(Tensor(user.name))
                 elif position == 0 and user.op in _CUTS:
                     cut = Tensor(user.name)
-                    if _is_counted(one, data_inputs(user)[1:]):
+                    indices = data_inputs(user)[1:]
+                    ends = {variable.read for variable in loop.variables}
+                    is_even = all(goes_on(inside, index, ends) for index in indices)
+                    if is_even and _is_counted(one, indices):
                         yield whole, outer, cut
 
 
