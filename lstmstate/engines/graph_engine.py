@@ -65,6 +65,7 @@ class GraphRunner:
         self._plans: dict[tuple[str, float], tuple[Plan, BoundPlan]] = {}
         self._lengths: set[Tensor] = set()
         self._shapes: set[Tensor] = set()  # placeholders of which the shape alone counts
+        self._is_turned = network.input.time_axis == 1  # whether batch comes first in them
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -80,7 +81,7 @@ class GraphRunner:
         """
         given = self.network.input
         steps = given.sizes[given.time_axis] or self.network.steps or 2
-        batch = given.sizes[1 - given.time_axis] or 2
+        batch = given.sizes[1 - given.time_axis] or 3
         cells = tuple(
             CellShape(cell.name, cell.widths, cell.spatial) for cell in self.network.cells
         )
@@ -192,7 +193,14 @@ class GraphRunner:
         lengths: Lengths | None = None,
     ) -> Ran:
         plan, _ = self._plan(keep, 0.5)
-        ran = self._collect(self._evaluate(x, states, keep, 0.5, rows, lengths), len(x), keep)
+        try:
+            values = self._evaluate(x, states, keep, 0.5, rows, lengths)
+        except UnsupportedError:
+            if not self._shapes:
+                raise
+            self._is_turned = not self._is_turned
+            values = self._evaluate(x, states, keep, 0.5, rows, lengths)
+        ran = self._collect(values, len(x), keep)
         if plan.is_random:
             values = self._evaluate(x, states, keep, 0.25, rows, lengths)
             again = self._collect(values, len(x), keep)
@@ -248,7 +256,7 @@ class GraphRunner:
             feeds[tensor] = given_lengths.astype(kind_of_lengths)
         for tensor in self._shapes:
             feeds[tensor] = Fed(tensor, None, self.network.scope.nodes[tensor.node].shape()).value(
-                (batch, steps) if given.time_axis else (steps, batch)
+                (batch, steps) if self._is_turned else (steps, batch)
             )
         feeds |= _initial(self.network.cells, states, exact=self._exact)
         missing = [tensor for tensor in plan.feeds if tensor not in feeds]
