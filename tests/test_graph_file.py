@@ -38,7 +38,7 @@ from hypothesis import strategies as st
 
 from lstmstate.checkpoint.graph import Graph, read_meta, read_saved_model
 from lstmstate.checkpoint.node import Constant
-from lstmstate.errors import LstmstateError, NotFoundError, UnsupportedError
+from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
 
 steady = settings(derandomize=True, deadline=None, max_examples=200)
 
@@ -64,6 +64,37 @@ def test_nodes_have_a_name_an_operation_and_inputs() -> None:
     assert list(read.nodes) == ["a/b", "x"]
     assert (read.nodes["a/b"].op, read.nodes["a/b"].inputs) == ("MatMul", ["x", "y:1", "^z"])
     assert read.nodes["x"].inputs == []
+
+
+def test_fields_of_a_node_may_come_in_any_order() -> None:
+    attribute = text(5, text(1, "N") + text(2, number(3, 4)))
+    late = text(1, text(2, "Op") + attribute + text(3, "x") + text(1, "late"))
+    last = late.replace(b"late", b"last")
+    other = node("other", "Op", N=number(3, 4))
+    read = graph(late, other, last, node("x", "Op")).nodes
+    assert list(read) == ["late", "other", "last", "x"]
+    assert [(one.op, one.inputs) for one in read.values()] == [
+        *(("Op", ["x"]), ("Op", []), ("Op", ["x"]), ("Op", []))
+    ]
+    assert [one.number("N") for one in read.values()] == [4, 4, 4, None]
+
+
+def test_nodes_with_the_same_attributes_are_apart() -> None:
+    read = graph(node("a", "Op", N=number(3, 4)), node("b", "Op", N=number(3, 4))).nodes
+    assert read["a"].without("N").number("N") is None
+    assert [one.number("N") for one in read.values()] == [4, 4]
+    same = [const(name, tensor(FLOAT, (), fixed32(5, 0x40000000))) for name in ("c", "d")]
+    read = graph(*same, node("e", "Op", value=b"")).nodes
+    assert read["c"].constant() == read["d"].constant() == Constant((), (2.0,))
+    assert read["e"].constant() is None
+
+
+@pytest.mark.parametrize("end", [1, 2, 3])
+def test_a_node_that_is_cut_short_is_no_node(end: int) -> None:
+    """Whatever nodes come before it: one without attributes ends as the one that is cut does."""
+    whole = text(1, "a") + text(2, "Op") + text(3, "abc")
+    with pytest.raises(CorruptError, match="a node of the graph runs over its end"):
+        graph(text(1, whole), text(1, whole[:-end]))
 
 
 def test_attributes_are_read_by_kind() -> None:

@@ -33,6 +33,7 @@ _ELEMENTS = ("TensorArrayRead", "TensorListGetItem")
 _SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"})
 _EQUAL = frozenset({"Identity", "Cast"})
 _ENDS = LOOPS | {"Exit", "RefExit"}  # results of other loops
+_MADE_OF_NOTHING = _SHAPES | _ENDS
 _RANDOM = ("Random", "Truncated", "StatelessRandom", "Multinomial")
 _HALVES = frozenset({14, 19})
 _FAR = 100  # nodes from a flat state back to what a step makes of it
@@ -168,7 +169,7 @@ class Sources:
             return self.WEIGHT
         if node.op.startswith(_ELEMENTS):
             return self.X
-        if node.op in _SHAPES | _ENDS or node.op.startswith(_RANDOM):
+        if node.op in _MADE_OF_NOTHING or node.op.startswith(_RANDOM):
             return 0
         after = next_of(self._graph, node)
         return None if after is None else self.STATE if is_float(self._graph, after) else 0

@@ -45,10 +45,12 @@ def _loops(graph: Graph) -> dict[str, None]:
     """Return the loops that carry a floating-point state, and the operations that are one."""
     found: dict[str, None] = {}
     gradients: set[str] = set()
+    ops = {node.op for node in graph.nodes.values()}
+    putting_back = {op for op in ops if op.startswith(_GRADIENTS)}
     for node in graph.nodes.values():
         if node.op in _SEQUENCES:
             found[node.name] = None
-        elif node.op.startswith(_GRADIENTS):
+        elif node.op in putting_back:
             handle = trace.through(graph, trace.operand(graph, node, 0), _SWITCHED)
             place = _place(graph, handle, node)
             gradients |= {place} if place is not None else set()

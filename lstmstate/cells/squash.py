@@ -37,7 +37,7 @@ class Squash(NamedTuple):
 class _Op(NamedTuple):
     """An operation of a pattern; an argument is another, a constant, or None for the value."""
 
-    ops: str
+    ops: frozenset[str]
     arguments: tuple[_Part, ...]
 
 
@@ -45,7 +45,7 @@ _Part = _Op | float | None
 
 
 def _op(ops: str, *arguments: _Part) -> _Op:
-    return _Op(ops, arguments)
+    return _Op(frozenset(ops.split()), arguments)
 
 
 def _clipped(value: _Op, low: float, high: float) -> tuple[_Op, ...]:
@@ -86,7 +86,7 @@ def squash(graph: Graph, value: Value) -> Squash | None:
         inner = operand(graph, node, 0)
         return None if inner is None else Squash(_name(node), inner)
     for function, pattern in _PATTERNS:
-        if node.op in pattern.ops.split():
+        if node.op in pattern.ops:
             values: list[Value] = []
             if _fits(graph, (node, 0), pattern, values):
                 same = {(inner.name, port) for inner, port in values}
@@ -129,7 +129,7 @@ def _fits(graph: Graph, value: Value, pattern: _Part, values: list[Value]) -> bo
     if pattern is None:
         values.append(value)
         return True
-    if value[0].op not in pattern.ops.split():
+    if value[0].op not in pattern.ops:
         return False
     operands = [operand(graph, value[0], at) for at in range(len(pattern.arguments))]
     orders = (operands, operands[::-1]) if value[0].op in _COMMUTING else (operands,)

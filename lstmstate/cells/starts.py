@@ -162,8 +162,7 @@ def _shape(graph: Graph, node: Node) -> tuple[int | None, ...] | None:
 
 def batch_size(graph: Graph, c_old: Value | None) -> Option:
     """Return the static batch size; value None where it is dynamic."""
-    begun = next(starts(graph, c_old, loops=True), None)
-    begun = start(graph, c_old) or begun
+    begun = start(graph, c_old) or next(starts(graph, c_old, loops=True), None)
     if begun is None:
         return UNKNOWN
     left = part_of(graph, begun, None)

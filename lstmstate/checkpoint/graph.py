@@ -168,8 +168,9 @@ class Graph:
         edges = self._edges.get(name)
         if edges is None:
             edges = self._edges[name] = [
-                Edge(node, position, split_port(node.inputs[position])[1])
+                Edge(node, position, split_port(tensor)[1] if ":" in tensor else 0)
                 for node, position in self.uses.get(name, ())
+                for tensor in (node.inputs[position],)
             ]
         return edges
 
