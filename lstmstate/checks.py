@@ -53,6 +53,7 @@ class Target:
         states: returns the states in it.
         told: is called with the bytes of what has been read.
         assume_defaults: whether a documented default stands for what the files do not record.
+        narrowed: whether only some cells of the checkpoint are asserted of.
     """
 
     def __init__(
@@ -63,12 +64,14 @@ class Target:
         told: Told,
         *,
         assume_defaults: bool = False,
+        narrowed: bool = False,
     ) -> None:
         self.ckpt = ckpt
         self.cells = cells
         self._open_states = states
         self._told = told
         self.assume_defaults = assume_defaults
+        self._narrowed = narrowed
 
     @cached_property
     def states(self) -> list[Source]:
@@ -104,6 +107,11 @@ class Target:
         stacks = ([c for layer in s.layers for c in layer] for s in self.ckpt.stacks)
         whole = (cells for cells in stacks if {cell.name for cell in cells} == names)
         return [cell.state for cell in next(whole, self.cells)]
+
+    @property
+    def unrecognised(self) -> str | None:
+        """What else in a checkpoint may be a cell, in words; None where one cell was chosen."""
+        return None if self.ckpt is None or self._narrowed else self.ckpt.unrecognised_words
 
     def ranges(self) -> Iterator[tuple[str, Range]]:
         """Yield the name and the range of every tensor, or of c and m of every cell.
@@ -225,6 +233,8 @@ def _cells(target: Target, wanted: int | Cells) -> Iterator[str]:
     if not fits:
         told = f" ({_widths(found)})" if found else ""
         yield f"it has {count(len(found), 'cell')}{told}, not {words_of(wanted)}"
+    elif (more := target.unrecognised) is not None:
+        yield f"how many cells it has is unknown: {more}"
 
 
 def _finite(target: Target, wanted: bool) -> Iterator[str]:  # noqa: ARG001

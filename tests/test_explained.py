@@ -136,6 +136,26 @@ CASES = {
         ["AddV2 on the forget gate"],
         ["forget_bias"],
     ),
+    "a vector is added to the bias": (
+        (
+            constant("odd/y", *map(float, range(32))),
+            op("sum", "AddV2", f"{CELL}/BiasAdd/Enter", f"{CELL}/odd/y"),
+            op("odd", "Identity", f"{CELL}/sum"),
+            op("BiasAdd", "BiasAdd", f"{CELL}/MatMul", ODD),
+        ),
+        ["AddV2 on rnn/lstm_cell/bias"],
+        ["forget_bias"],
+    ),
+    "a vector is added to the bias that is handed on in another shape": (
+        (
+            constant("odd/y", *map(float, range(32))),
+            op("sum", "AddV2", f"{CELL}/BiasAdd/Enter", f"{CELL}/odd/y"),
+            op("odd", "ExpandDims", f"{CELL}/sum", f"{CELL}/odd/axis"),
+            op("BiasAdd", "Add", f"{CELL}/MatMul", ODD),
+        ),
+        ["AddV2 on rnn/lstm_cell/bias"],
+        ["forget_bias"],
+    ),
     "the new input goes through another function than c": (
         (op("Tanh", "Softsign", f"{CELL}/split:1"),),
         ["Softsign on the new input"],
@@ -173,6 +193,29 @@ def test_an_operation_that_the_family_does_not_have_is_named(tmp_path: Path, cas
     cell = only(changed(tmp_path, *nodes))
     assert words(cell) == expected
     assert unknown(cell) == options
+
+
+ONE = constant("odd/y", 1.0)
+FORGET = f"{CELL}/split:2"
+# What is added to the forget gate of a sample that adds 0.5 already.
+ADDED = {
+    "over an operation that changes nothing": (
+        op("sum", "AddV2", FORGET, f"{CELL}/odd/y"),
+        op("odd", "Identity", f"{CELL}/sum"),
+    ),
+    "as a bias": (op("odd", "BiasAdd", FORGET, f"{CELL}/odd/y"),),
+    "as a sum of numbers": (
+        constant("other/y", 0.0),
+        op("sum", "AddV2", f"{CELL}/odd/y", f"{CELL}/other/y"),
+        op("odd", "BiasAdd", FORGET, f"{CELL}/sum"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ADDED)
+def test_every_number_before_the_forget_gate_is_in_its_bias(tmp_path: Path, case: str) -> None:
+    cell = only(changed(tmp_path, ONE, *ADDED[case], op("add", "Add", ODD, f"{CELL}/add/y")))
+    assert cell.forget_bias == (1.5, "graph")
 
 
 NEUTRAL = {

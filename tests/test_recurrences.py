@@ -88,6 +88,27 @@ def test_one_beside_a_cell_that_is_known_is_counted(shell: Shell, tmp_path: Path
     assert line in shell("inspect", "-q", path).out.splitlines()
 
 
+def test_the_number_of_cells_is_unknown_where_a_recurrence_may_be_one(
+    shell: Shell, tmp_path: Path
+) -> None:
+    def build(tf: TensorFlow) -> None:
+        x = inputs(tf)
+        dynamic(tf, tf.nn.rnn_cell.LSTMCell(UNITS), x, scope="known")
+        dynamic(tf, gru(tf), x, scope="other")
+
+    both = saved(tmp_path / "both", build)
+    alone = saved(tmp_path / "alone", lambda tf: dynamic(tf, user_cell(tf)))
+    unknown = "how many cells it has is unknown: 1 recurrence not recognised as an LSTM"
+    for path, number, problem in (
+        (both, 1, unknown),
+        (alone, 0, unknown),
+        (alone, 1, "it has 0 cells, not 1"),
+    ):
+        done = shell("check", "-q", path, "--cells", str(number))
+        assert (done.code, done.out) == (1, f"{path}: --cells {number}: {problem}\n")
+    assert shell("check", "-q", both, "--cells", "1", "--cell", "known/lstm_cell").code == 0
+
+
 @pytest.mark.parametrize("loop", [dynamic, writers.static])
 def test_a_recurrence_of_another_kind_is_no_certain_absence(loop: Any) -> None:
     ckpt = opened(lambda tf: loop(tf, gru(tf)))

@@ -16,6 +16,9 @@ from lstmstate.records import NamedTuple
 PRODUCTS = frozenset({"MatMul", "Conv2D", "Conv3D"})
 MULTIPLYING = frozenset({"Mul"})
 SUMMING = frozenset({"Add", "AddV2"})
+# What adds a bias, and what changes no number.
+_BIASING = frozenset({"BiasAdd", "BiasAddV1"})
+_UNCHANGED = trace.PASSING | {"Reshape", "Squeeze", "ExpandDims"}
 CLIPS = frozenset({"Minimum", "Maximum", "ClipByValue"})
 NORM_OPS = frozenset(
     """
@@ -129,23 +132,27 @@ def _joined(graph: Graph, product: Node) -> tuple[Node | None, Value | None, boo
 
 
 def _forget_bias(graph: Graph, forget: Node | None) -> Option:
-    """Return the sum of the constants that are added before the forget gate is squashed."""
+    """Return the sum of the constants that are added before the forget gate is squashed.
+
+    One that is added to the bias itself is among them.
+    """
     total = 0.0
-    queue = [forget] if forget is not None else []
+    queue = [(forget, False)] if forget is not None else []  # (a term, is it one of the bias?)
     seen: set[str] = set()
     while queue:
-        node = queue.pop()
+        term, is_bias = queue.pop()
         graph.spend()
-        made = trace.through(graph, node)
+        node = trace.through(graph, term, _UNCHANGED)
         value = trace.scalar(graph, node)
-        if node.name in seen:
+        if node is None or node.name in seen:
             return UNKNOWN  # added to itself: no class does that
         seen.add(node.name)
-        if node.op in ("Add", "AddV2"):
-            queue += trace.operands(graph, node)
+        if node.op in trace.ADDING:
+            first, *others = trace.operands(graph, node)
+            queue += [(first, is_bias), *((one, is_bias or node.op in _BIASING) for one in others)]
         elif value is not None:
             total += value
-        elif made is not None and made.op in VARIABLE_OPS | FED | {"Const"}:
+        elif node.op in FED | {"Const"} or (node.op in VARIABLE_OPS and not is_bias):
             return UNKNOWN  # fed, learnt, or not one number
     return Option(total, "graph")
 

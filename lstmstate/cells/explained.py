@@ -86,6 +86,7 @@ _M = _Place("state", "m", ("proj_clip",))
 _X = _Place("x", "x")
 _INPUT = _Place("input", "x and m")
 _WEIGHT = _Place("weight", "a weight")
+_BIAS = _Place("weight", "a weight", ("forget_bias",))  # one that is added to the forget gate
 _PEEPHOLE = _Place("peephole", "c")
 _OUT = _Place("out", "the output", ("activation", "cell_clip"))
 # Which state is read at a place; elsewhere one has come to it over what was reported.
@@ -407,8 +408,8 @@ class _Walk:
         after = next_of(self._graph, node)
         if after is not None:
             return [(_READ[place], after)] if place in _READ else ()
-        if made == Sources.WEIGHT and place is not _WEIGHT and node.op not in _TERMS:
-            return [(_WEIGHT, node)]
+        if made == Sources.WEIGHT and place.kind != "weight" and node.op not in _TERMS:
+            return [(_BIAS if "forget_bias" in place.options else _WEIGHT, node)]
         passed = self._passed(node, given)
         if passed is not None:
             return [(place, before) for before in passed]
@@ -686,8 +687,10 @@ class _Walk:
         on = place.words if main or not weights else self._name(weights[0]) or place.words
         words = self._words.setdefault(node.name, (node.op, by, on))
         known, options = self.found.setdefault(words, (_plain(node.name), ()))
-        # A clip is all that is read of a state.
-        touched = place.options if place.kind != "state" or node.op in CLIPS else ()
+        # A clip is all that is read of a state; a bias with fewer digits is one all the same.
+        is_rounded = place is _BIAS and _is_rounded(node)
+        is_read = node.op in CLIPS if place.kind == "state" else not is_rounded
+        touched = place.options if is_read else ()
         self.found[words] = known, tuple(dict.fromkeys(options + touched))
         return [] if ends else [(place, one) for one in main or weights]
 

@@ -189,6 +189,7 @@ class _Checker:
                     lambda: all_states(ckpt),
                     meter.add,
                     assume_defaults=self._assume_defaults,
+                    narrowed=self._cell is not None,
                 )
                 return list(check(target, wanted))
             if self._cell is not None:
