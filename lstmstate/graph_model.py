@@ -24,8 +24,8 @@ from lstmstate.records import NamedTuple
 if TYPE_CHECKING:
     from lstmstate.engines.graph_engine import GraphRunner
     from lstmstate.engines.model import Array, Network, Pair, Runner
-    from lstmstate.recurrence.network import Cell as RecurrentCell
-    from lstmstate.recurrence.network import GraphNetwork, Recurrence, Recurrences
+    from lstmstate.recurrence.model import Cell as RecurrentCell
+    from lstmstate.recurrence.model import GraphNetwork, Recurrence, Recurrences
     from lstmstate.recurrence.start import Start
     from lstmstate.recurrence.variables import GraphVariables
 

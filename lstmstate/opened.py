@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lstmstate.graph_model import Confirmation, GraphModel
-    from lstmstate.recurrence.network import GraphNetwork
+    from lstmstate.recurrence.model import GraphNetwork
 
 _WHAT_IS_ONE = "give the checkpoint: its prefix, any file of it, or its folder"
 _LISTED = 30  # names in an error; a stack of both directions and twelve layers has 24

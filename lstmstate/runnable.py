@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lstmstate.engines.model import Array
     from lstmstate.graph_model import Confirmation, GraphModel
     from lstmstate.loaded import Loaded
-    from lstmstate.recurrence.network import GraphNetwork
+    from lstmstate.recurrence.model import GraphNetwork
     from lstmstate.recurrence.start import Start
     from lstmstate.state.model import State
 

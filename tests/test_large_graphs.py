@@ -13,7 +13,8 @@ from work import few_lines
 
 import lstmstate
 from lstmstate.opened import LSTMCheckpoint
-from lstmstate.recurrence.network import Recurrence, last_ones
+from lstmstate.recurrence.model import Recurrence
+from lstmstate.recurrence.network import last_ones
 
 FLOAT, INT32 = 1, 3
 INPUTS, UNITS = 3, 2

@@ -28,7 +28,7 @@ from lstmstate.graph.plan import (
     compile_plan,
 )
 from lstmstate.recurrence.loop import COMPARISONS
-from lstmstate.recurrence.network import Cell, GraphNetwork, Output
+from lstmstate.recurrence.model import Cell, GraphNetwork, Output
 from lstmstate.recurrence.probe import Fed
 from lstmstate.recurrence.states import Path, take
 

@@ -14,7 +14,7 @@ from lstmstate.graph.operations import Precision
 from lstmstate.graph.plan import Environment, compile_plan
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.front import front_of, origins
-from lstmstate.recurrence.network import GraphNetwork
+from lstmstate.recurrence.model import GraphNetwork
 from lstmstate.recurrence.probe import Fed, fed_tensors
 from lstmstate.recurrence.states import take
 

@@ -1,0 +1,200 @@
+"""Cells that a loop steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from lstmstate.checkpoint.graph import VARIABLE_OPS
+from lstmstate.checkpoint.node import Node
+from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.plan import Scope
+from lstmstate.recurrence.front import Front, front_of, tail_of
+from lstmstate.recurrence.loop import (
+    LoopRecurrence,
+    SequenceInput,
+    loop_recurrences,
+    past_selection,
+    skip,
+)
+from lstmstate.recurrence.model import (
+    Cell,
+    Draft,
+    Output,
+    Port,
+    name_of,
+)
+from lstmstate.recurrence.probe import Probe
+from lstmstate.recurrence.sliced import sliced_inputs
+from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
+
+_GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
+
+
+_TRIED = 4  # sizes of a batch
+
+
+_NEAR = 60  # nodes between the m of a step and where the steps are packed
+
+
+def loop_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[Draft]:
+    """Yield the loops with cells in them."""
+    for loop in loop_recurrences(probe.scope):
+        name = printable(loop.loop.name)
+        try:
+            one = loop._replace(inputs=(*loop.inputs, *sliced_inputs(loop, probe)))
+            step, steps, batch = _step(one, probe)
+            pairs = step.pairs()
+            if not pairs:
+                others.append(f"{name}: it carries no c and m of an LSTM")
+                continue
+            cells = tuple(_cell(one, step, pair, names) for pair in pairs)
+            into = step.elements_into(pairs[0])
+            used = [item for item in one.inputs if item.element in step.used]
+            first = [item for item in used if item.element in into]
+            yield Draft(
+                one.loop.name,
+                cells,
+                tuple(item.value for item in first),
+                tuple(_front_of_loop(probe, item) for item in first),
+                tuple(item.value for item in used if item.element not in into),
+                tuple(one.loop.exits) or (one.loop.name,),
+                _output(probe.scope, one, cells[-1], pairs[-1]),
+                steps,
+                batch,
+                step.other_causes(pairs),
+                len(step.parts) - 2 * len(cells),
+            )
+        except LstmstateError as error:
+            others.append(f"{name}: {error}")
+
+
+def _front_of_loop(probe: Probe, given: SequenceInput) -> Front:
+    is_turned, is_backward = given.axis == 1, given.is_backward
+    return front_of(probe.scope.nodes, given.value, turned=is_turned, backward=is_backward)
+
+
+def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | None]:
+    """Return a loop's step, and the steps and the batch where the graph is built for so many.
+
+    Sizes that placeholders leave open are tried: two, and those that operations ask for.
+    """
+    try:
+        return Step(one, probe), None, None
+    except UnsupportedError as error:
+        first = error
+    for steps in probe.unpacked[:_TRIED]:
+        try:
+            return Step(one, probe.with_open(steps)), steps, None
+        except UnsupportedError:
+            continue
+    nodes = probe.scope.nodes
+    given = [*map(Tensor, one.loop.constants), *(each.source for each in one.loop.variables)]
+    outside = [nodes.get(skip(nodes, tensor).node) for tensor in given]
+    shapes = [node.constant_shape() or () for node in outside if node is not None]
+    rows = [shape[0] for axes in (1, 2) for shape in shapes if len(shape) == axes]
+    rows += _rows_of_variables(one, nodes)
+    sizes = dict.fromkeys([*rows, *one.inside.constant_rows])
+    for size in list(sizes)[:_TRIED]:
+        try:
+            return Step(one, probe.with_open(size or 1)), None, size
+        except UnsupportedError:
+            continue
+    raise first
+
+
+def _rows_of_variables(one: LoopRecurrence, nodes: Mapping[str, Node]) -> list[int | None]:
+    """Return how many rows the variables have with which a loop begins."""
+    found: list[int | None] = []
+    for number in one.carried:
+        node = nodes.get(skip(nodes, one.loop.variables[number].source).node)
+        if node is not None and node.op == "ReadVariableOp":
+            node = nodes.get(skip(nodes, data_inputs(node)[0]).node)
+        if node is not None and node.op in VARIABLE_OPS:
+            found += (node.shape() or ())[:1]
+    return found
+
+
+def _cell(one: LoopRecurrence, step: Step, pair: Pair, names: Mapping[str, str]) -> Cell:
+    scope = pair.products[0].rpartition("/")[0] if pair.products else ""
+    name, is_known = name_of(step.variables(pair), names)
+    return Cell(name, _port(one, step, pair.c), _port(one, step, pair.m), scope, is_known)
+
+
+def _port(one: LoopRecurrence, step: Step, part: Part) -> Port:
+    loop = one.loop
+    final, history = loop.final(part.number), loop.history(part.number)
+    return Port(
+        loop.initial(part.number),
+        part.path,
+        loop.variables[part.number].source,
+        final or history,  # a graph that was cut to its outputs has no last state
+        part.path if final is not None else ((0, -1), *part.path),
+        (history,),
+        part.path,
+        step.width(part),
+        step.dtype(part),
+        step.spatial(part),
+    )
+
+
+def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output:
+    """Return what a loop writes at each step, or m where it writes nothing else."""
+    nodes, loop, m = one.inside.nodes, one.loop, pair.m
+    read = loop.variables[m.number].read
+
+    def made(tensor: Tensor) -> Tensor:
+        return past_selection(one.inside, skip(nodes, tensor), read)
+
+    whole, alone = made(loop.variables[m.number].next), made(m.next)
+    written = [(output.number, made(output.element)) for output in one.outputs]
+    for number, element in written:
+        if element == alone:
+            return _fetched(scope, one, number, (), is_m=True, is_own=False)
+        if element == whole and m.path:
+            return _fetched(scope, one, number, m.path, is_m=True, is_own=False)
+    if len(written) == 1:
+        ((number, element),) = written
+        within = f"{element.node.rpartition('/')[0]}/".startswith(f"{top.scope}/")
+        is_own = within and not leads_to(nodes, element, m.next)
+        return _fetched(scope, one, number, (), is_m=False, is_own=is_own)
+    return Output(top.m.steps, top.m.place, 0, is_m=True, is_own=False)
+
+
+def leads_to(nodes: Mapping[str, Node], start: Tensor, end: Tensor) -> bool:
+    """Whether a value is made of another, with no product between them."""
+    queue, seen = [end], {end}
+    while queue and len(seen) < _NEAR:
+        tensor = queue.pop(0)
+        if tensor == start:
+            return True
+        node = nodes.get(tensor.node)
+        if node is not None and node.op not in PRODUCTS:
+            given = [one for one in data_inputs(node) if one not in seen]
+            seen.update(given)
+            queue += given
+    return False
+
+
+def _fetched(
+    scope: Scope, one: LoopRecurrence, number: int, place: Path, *, is_m: bool, is_own: bool
+) -> Output:
+    """Return the output in an array of steps, in the order in which the graph leaves it."""
+    array = one.loop.final(number)
+    if array is None:
+        raise UnsupportedError("the graph does not read its outputs", tensor=one.loop.name)
+    queue = [array]
+    while queue:
+        handed = queue.pop()
+        for user, _ in scope.users.get(handed.node, ()):
+            if handed not in data_inputs(user):
+                continue
+            if user.op == "Identity" and not scope.is_inner(user.name):
+                queue.append(Tensor(user.name))
+            elif user.op.startswith(_GATHERS):
+                tail = tail_of(scope, Tensor(user.name))
+                if tail.reversed:
+                    out = (tail.tensor,)
+                    turned = int(tail.turned)
+                    return Output(out, place, turned, is_m=is_m, is_own=is_own, array=array)
+    return Output((array,), place, 0, is_m=is_m, is_own=is_own, array=array)

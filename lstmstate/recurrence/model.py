@@ -1,0 +1,284 @@
+"""What a network of a graph is made of: recurrences with cells, the input, the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lstmstate.cells.model import StateWidths
+from lstmstate.cells.names import common_scope
+from lstmstate.graph.loops import Tensor
+from lstmstate.graph.plan import Scope
+from lstmstate.records import NamedTuple
+from lstmstate.recurrence.front import Front
+from lstmstate.recurrence.probe import Probe
+from lstmstate.recurrence.states import Path
+
+
+class Port(NamedTuple):
+    """Where c or m of a cell goes into a graph and comes out of it.
+
+    Attributes:
+        initial: the tensor to feed with the state before the first step.
+        entry: where in it the state is.
+        source: the tensor that the graph itself begins with.
+        final: the tensor that has the state after the last step.
+        exit: where in it the state is.
+        steps: the tensors that have it after every step.
+        place: where in each step it is.
+        width: of its last axis.
+        dtype: its NumPy type.
+        spatial: the sizes of the axes between the batch and the last.
+        is_apart: whether there is a tensor for each step, and not one for all.
+        entries: where the first step reads it, which is fed in the place of `initial`.
+    """
+
+    initial: Tensor
+    entry: Path
+    source: Tensor
+    final: Tensor
+    exit: Path
+    steps: tuple[Tensor, ...]
+    place: Path
+    width: int
+    dtype: str
+    spatial: tuple[int, ...] = ()
+    is_apart: bool = False
+    entries: tuple[Tensor, ...] = ()
+
+    @property
+    def fed(self) -> tuple[Tensor, ...]:
+        """The tensors to feed with the state before the first step."""
+        return self.entries or (self.initial,)
+
+
+class Cell(NamedTuple):
+    """A cell of a network.
+
+    Attributes:
+        name: that of the cell that has its variables, or their scope.
+        scope: where its products are in the graph.
+        is_known: whether it is a cell that its names or its structure showed to be an LSTM.
+    """
+
+    name: str
+    c: Port
+    m: Port
+    scope: str
+    is_known: bool
+
+    @property
+    def widths(self) -> StateWidths:
+        """The widths of c and m."""
+        return StateWidths(self.c.width, self.m.width)
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """The axes of c and m between the batch and the width."""
+        return self.c.spatial
+
+
+class Output(NamedTuple):
+    """What a recurrence gives at each step.
+
+    Attributes:
+        tensors: what to fetch: all steps at once, or one tensor for each.
+        place: where in each step it is.
+        time_axis: where time is in a tensor of all steps.
+        is_m: whether it is the m of the last cell.
+        is_own: whether the cell itself makes it, though it is not its m.
+        is_apart: whether there is a tensor for each step, and not one for all.
+        array: the array that the loop itself writes, where the graph may reverse it behind.
+    """
+
+    tensors: tuple[Tensor, ...]
+    place: Path
+    time_axis: int
+    is_m: bool
+    is_own: bool
+    is_apart: bool = False
+    array: Tensor | None = None
+
+    @property
+    def of_loop(self) -> Output:
+        """The same, in the order of the loop's steps."""
+        if self.array is None:
+            return self
+        return self._replace(tensors=(self.array,), time_axis=0)
+
+
+class Recurrence(NamedTuple):
+    """Steps of cells over a sequence.
+
+    Attributes:
+        fronts: where the sequences come from that go into the products of its first cell.
+        before: the numbers of the recurrences that it reads.
+        steps: how many there are, None where the sequence decides.
+        batch: the size of the batch, where a constant of the step asks for one.
+        causes: what else decides its states than x and the states before, None where nothing does.
+        extra: how many values it carries besides c and m of its cells.
+        reads: what its steps read, where each has a tensor of its own.
+        between: an operation between the recurrences that it reads and itself that may treat steps
+            by their place.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    fronts: tuple[Front, ...]
+    before: frozenset[int]
+    output: Output
+    steps: int | None
+    batch: int | None
+    causes: str | None
+    extra: int
+    reads: tuple[Tensor, ...]
+    between: str | None
+
+    @property
+    def is_reversed(self) -> bool:
+        """Whether it begins at the end of the sequence."""
+        return any(front.reversed for front in self.fronts)
+
+
+class Input(NamedTuple):
+    """The tensor that takes x.
+
+    Attributes:
+        time_axis: 0 where it is `[time, batch, *spatial, width]`, 1 where it is `[batch, time,
+            *spatial, width]`.
+        sizes: its static shape, None for what is open.
+        width: of its last axis.
+        dtype: the NumPy type of its values.
+        causes: an operation between it and the loop that may treat steps by their place.
+        later: what the steps after the first read, where each has a tensor of its own,
+            `[batch, width]`.
+        is_apart: whether each has.
+    """
+
+    tensor: Tensor
+    time_axis: int
+    sizes: tuple[int | None, ...]
+    width: int
+    dtype: str
+    causes: str | None = None
+    later: tuple[Tensor, ...] = ()
+    is_apart: bool = False
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors that take x."""
+        return (self.tensor, *self.later)
+
+    def fed(self, x: Any) -> dict[Tensor, Any]:
+        """Return what to feed for x, `[steps, batch, *spatial, width]`."""
+        if self.is_apart:
+            return dict(zip(self.tensors, x, strict=True))
+        return {self.tensor: x.swapaxes(0, 1) if self.time_axis else x}
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """The axes between those of batch and time and the last: of images, none of vectors."""
+        return tuple(size or 0 for size in self.sizes[2:-1])
+
+
+class GraphNetwork(NamedTuple):
+    """Recurrences that read one another, from x to the outputs.
+
+    Attributes:
+        recurrences: in the order of data; of two directions the forward one first.
+        outputs: what it gives, side by side.
+        m_outputs: the m of its last cells, side by side.
+        notes: what a user should know of its input.
+        backward_from: the first recurrence of the second of two directions that never meet, None
+            where they do, or there is one.
+    """
+
+    scope: Scope
+    recurrences: tuple[Recurrence, ...]
+    outputs: tuple[Output, ...]
+    m_outputs: tuple[Output, ...]
+    input: Input
+    notes: tuple[str, ...]
+    backward_from: int | None = None
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells, stage by stage."""
+        return tuple(cell for one in self.recurrences for cell in one.cells)
+
+    @property
+    def steps(self) -> int | None:
+        """How many steps it takes, None where the sequence decides."""
+        return next((one.steps for one in self.recurrences if one.steps is not None), None)
+
+    @property
+    def causes(self) -> str | None:
+        """What else decides its states than x and the states before, None where nothing does."""
+        own = (causes for one in self.recurrences for causes in (one.causes, one.between))
+        every = (*own, self.input.causes)
+        return next((causes for causes in every if causes is not None), None)
+
+    @property
+    def is_reversed(self) -> bool:
+        """Whether some of it begins at the end of the sequence."""
+        return any(one.is_reversed for one in self.recurrences)
+
+
+class Recurrences(NamedTuple):
+    """The recurrences of a graph.
+
+    Attributes:
+        found: those with cells.
+        others: a line for each loop in which none was found, with the reason.
+    """
+
+    probe: Probe
+    found: tuple[Recurrence, ...]
+    others: tuple[str, ...]
+
+
+class Draft(NamedTuple):
+    """A recurrence before it is known which others it reads.
+
+    Attributes:
+        values: the tensors of the sequences that its first cell reads.
+        fronts: where they come from.
+        others: the other sequences.
+        ends: the nodes that give what it makes.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    values: tuple[Tensor, ...]
+    fronts: tuple[Front, ...]
+    others: tuple[Tensor, ...]
+    ends: tuple[str, ...]
+    output: Output
+    steps: int | None = None
+    batch: int | None = None
+    causes: str | None = None
+    extra: int = 0
+    is_chain: bool = False
+
+
+def name_of(variables: Sequence[str], names: Mapping[str, str]) -> tuple[str, bool]:
+    """Return the name of the cell with some variables, and whether it is a known one."""
+    known = list(dict.fromkeys(names[name] for name in variables if name in names))
+    if len(known) == 1:
+        return known[0], True
+    return common_scope(variables) or (variables[0] if variables else ""), False
+
+
+def with_own_names(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Return cells with names of their own: one that is used again has another state."""
+    found: list[Cell] = []
+    count: dict[str, int] = {}
+    for cell in cells:
+        count[cell.name] = count.get(cell.name, 0) + 1
+        number = count[cell.name]
+        found.append(cell if number == 1 else cell._replace(name=f"{cell.name}#{number}"))
+    return tuple(found)
+
+
+def before_the_loop(operation: str) -> str:
+    return f"{operation}, before the loop, may treat steps by their place"

@@ -1,0 +1,119 @@
+"""Operations that step a cell over a whole sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from lstmstate.errors import LstmstateError, printable
+from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.records import NamedTuple
+from lstmstate.recurrence.front import Front, front_of, origins, tail_of
+from lstmstate.recurrence.model import (
+    Cell,
+    Draft,
+    Output,
+    Port,
+    name_of,
+)
+from lstmstate.recurrence.probe import Probe
+from lstmstate.recurrence.states import Path
+
+
+class _SequenceOp(NamedTuple):
+    """An operation that is a whole recurrence: numbers of its inputs and outputs.
+
+    Attributes:
+        inputs: how many it has: x, c and m among them, and the weights from one of them on.
+        sized: an input, and how many times the units its last axis is wide.
+        entry: where in c and m the state is.
+        last: the outputs with the last c and m.
+        exit: where in them it is.
+        steps: the outputs with every c and m.
+    """
+
+    inputs: int
+    x: int
+    c: int
+    m: int
+    weights: int
+    sized: tuple[int, int]
+    entry: Path
+    last: tuple[int, int]
+    exit: Path
+    steps: tuple[int, int]
+
+
+_BLOCK = _SequenceOp(9, 1, 2, 3, 4, (4, 4), (), (1, 6), ((0, -1),), (1, 6))
+
+
+# The state has an axis of layers, of which there is one; output 5 is ours: see `operations`.
+_CUDNN = _SequenceOp(4, 0, 2, 1, 3, (2, 1), ((0, 0),), (2, 1), ((0, 0),), (5, 0))
+
+
+_SEQUENCE_OPS = {
+    **dict.fromkeys(("BlockLSTM", "BlockLSTMV2", "FusedLSTM"), _BLOCK),
+    **dict.fromkeys(("CudnnRNN", "CudnnRNNV2"), _CUDNN),
+    "CudnnRNNV3": _CUDNN._replace(inputs=5),
+}
+
+
+_FAR = 60  # nodes between a number of steps and the shape that it is of
+
+
+def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[Draft]:
+    """Yield the operations that step a cell over a whole sequence."""
+    scope = probe.scope
+    for node in scope.nodes.values():
+        places = _SEQUENCE_OPS.get(node.op)
+        if places is None or scope.is_inner(node.name):
+            continue
+        given = data_inputs(node)
+        if len(given) != places.inputs:
+            continue
+        sized, times = places.sized
+        if places is _BLOCK and not _takes_every_step(probe, given[0], given[places.x]):
+            others.append(f"{printable(node.name)}: its sequences have lengths of their own")
+            continue
+        try:
+            values = probe.values([given[places.x], given[sized]])
+        except LstmstateError as error:
+            others.append(f"{printable(node.name)}: {error}")
+            continue
+        ports = [
+            Port(
+                Tensor(node.name, at, "input"),
+                places.entry,
+                given[at],
+                Tensor(node.name, last),
+                places.exit,
+                (Tensor(node.name, steps),),
+                (),
+                values[1].shape[-1] // times,
+                str(values[0].dtype),
+            )
+            for at, last, steps in zip((places.c, places.m), places.last, places.steps, strict=True)
+        ]
+        weights = origins(scope.nodes, given[places.weights :], {}).variables
+        name, is_known = name_of(weights, names)
+        cell = Cell(name, ports[0], ports[1], node.name.rpartition("/")[0], is_known)
+        every_m = Tensor(node.name, places.steps[1])
+        tail = tail_of(scope, every_m)
+        out = tail if tail.reversed else Front(every_m, False, False)
+        output = Output((out.tensor,), (), int(out.turned), is_m=True, is_own=False)
+        x = given[places.x]
+        fronts = (front_of(scope.nodes, x),)
+        yield Draft(node.name, (cell,), (x,), fronts, (), (node.name,), output)
+
+
+def _takes_every_step(probe: Probe, steps: Tensor, x: Tensor) -> bool:
+    """Whether a number of steps is that of a sequence, and not the largest of some lengths."""
+    nodes = probe.scope.nodes
+    for _ in range(_FAR):
+        node = nodes.get(steps.node)
+        if node is None or node.op not in ("Cast", "Identity", "StridedSlice", "Squeeze"):
+            break
+        steps = data_inputs(node)[0]
+    if node is None or node.op == "Shape":
+        return node is not None
+    constant = node.constant()
+    return constant is not None and constant.values[:1] == probe.describe(x)[0][:1]
