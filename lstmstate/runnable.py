@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from lstmstate.engines.model import Array
     from lstmstate.graph_model import Confirmation, GraphModel
     from lstmstate.loaded import Loaded
+<<<<<<< HEAD
     from lstmstate.recurrence.model import GraphNetwork
+=======
+    from lstmstate.recurrence.fed_state import FedState
+    from lstmstate.recurrence.network import GraphNetwork
+>>>>>>> order
     from lstmstate.recurrence.start import Start
     from lstmstate.state.model import State
 
@@ -421,6 +426,29 @@ class LSTMNetwork:
         made_of = {key(nodes[name]) or name for one in own for name in one.variables}
         problem = next((str(one.problem) for one in own if one.problem is not None), None)
         return OwnStart(tuple(stored or sorted(made_of)), problem, bool(stored))
+
+    def fed_states(self, whole: Array, feeds: Mapping[str, Any] | None = None) -> list[FedState]:
+        """Return what the graph makes of an array that is fed as its state, where it takes it.
+
+        Args:
+            feeds: see `load`.
+        """
+        model = self._origin.model()
+        if model is None:
+            return []
+        from lstmstate.engines.graph_engine import fed_values
+        from lstmstate.recurrence.fed_state import fed_state
+
+        names = {cell.name for cell in self.route.cells}
+        networks = self.graph_networks() or model.networks_around(names)
+        try:
+            found = (
+                fed_state(one, names, model.variables, fed_values(one.scope, feeds), whole)
+                for one in networks
+            )
+            return [one for one in found if one is not None]
+        finally:
+            self._origin.forget()
 
     def initial_state(self, batch: int = 1, feeds: Mapping[str, Any] | None = None) -> State:
         """Return the state with which the graph itself begins; zeros where it is fed.

@@ -1,6 +1,6 @@
 """The engine that evaluates a graph's own operations: exact for whatever the graph computes, slow.
 
-It runs a network whose c and m are known, of whatever family its cells are. What lies between
+It runs a network whose c and m are known, of whatever family its cells are. What is between
 the input and the loop, between loops, within a step and around the state is run as the graph has
 it; dropout is left out.
 """
@@ -159,7 +159,7 @@ class GraphRunner:
         return bool(self._lengths)
 
     def _run_lengths(self, x: Array, states: Sequence[Pair], lengths: Lengths, keep: str) -> Ran:
-        """Run sequences of one length together: none sees what lies beyond its end."""
+        """Run sequences of one length together: none sees what is beyond its end."""
         after = [(c.copy(), m.copy()) for c, m in states]
         outputs: Array | None = None
         kept: list[dict[str, Array]] = [{} for _ in states]

@@ -101,7 +101,7 @@ def _sequence(
 
 
 def _place(whole: Any, step: Any, axis: int) -> int | None:
-    """Return where on an axis a step lies."""
+    """Return where on an axis a step is."""
     every = np.moveaxis(whole, axis, 0)
     return next((at for at, one in enumerate(every) if np.array_equal(one, step)), None)
 

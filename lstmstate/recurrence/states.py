@@ -49,7 +49,7 @@ class Part(NamedTuple):
     Attributes:
         number: of the variable.
         next: the tensor of its new value.
-        path: how it lies in the variable: (axis, start, stop), or (axis, index) where it is one
+        path: where it is in the variable: (axis, start, stop), or (axis, index) where it is one
             of those that are packed.
     """
 
@@ -370,7 +370,7 @@ _Draft = list[tuple[Tensor, int, str]]  # from the whole to the part: tensor, ax
 def _drafts(
     inside: Scope, recurrence: LoopRecurrence, number: int, target: Tensor
 ) -> Iterator[_Draft]:
-    """Yield how a new value is put together: (tensor, axis on which it lies, how), to each part."""
+    """Yield how a new value is put together: (tensor, axis, how), to each part."""
     read = recurrence.loop.variables[number].read
     queue: list[_Draft] = [[(target, 0, "")]]
     while queue:
