@@ -26,12 +26,8 @@ if TYPE_CHECKING:
     from lstmstate.engines.model import Array
     from lstmstate.graph_model import Confirmation, GraphModel
     from lstmstate.loaded import Loaded
-<<<<<<< HEAD
-    from lstmstate.recurrence.model import GraphNetwork
-=======
     from lstmstate.recurrence.fed_state import FedState
-    from lstmstate.recurrence.network import GraphNetwork
->>>>>>> order
+    from lstmstate.recurrence.model import GraphNetwork
     from lstmstate.recurrence.start import Start
     from lstmstate.state.model import State
 

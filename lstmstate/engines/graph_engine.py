@@ -64,7 +64,7 @@ class GraphRunner:
         self._exact = exact
         self._plans: dict[tuple[str, float], tuple[Plan, BoundPlan]] = {}
         self._lengths: set[Tensor] = set()
-        self._shapes: set[Tensor] = set()  # placeholders of which the shape alone counts
+        self._shapes: set[Tensor] = set()  # placeholders whose shape alone counts
         self._is_turned = network.input.time_axis == 1  # whether batch comes first in them
 
     @property

@@ -907,7 +907,7 @@ def stack_list(values: list[Array | None]) -> Array:
     """Return the elements of a TensorList as one array, zeros for those that were not written."""
     written = next((part for part in values if part is not None), None)
     if written is None:
-        raise UnsupportedError("the graph stacks a list of which no element was written")
+        raise UnsupportedError("the graph stacks a list without a written element")
     return np.stack([np.zeros_like(written) if part is None else part for part in values])
 
 

@@ -264,7 +264,7 @@ class Plan:
 
 
 class BoundPlan:
-    """A plan of which all that does not vary is computed."""
+    """A plan that has computed all that does not vary."""
 
     def __init__(
         self,

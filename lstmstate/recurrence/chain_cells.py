@@ -114,7 +114,7 @@ def _first_states(chain: Chain, probe: Probe) -> list[Any]:
 
 
 def _continued(probe: Probe, every: Sequence[Chain]) -> set[int]:
-    """Return the chains of which another one, of the same cell, reads the rest of the sequence."""
+    """Return the chains that leave the rest of a sequence to another one of the same cell."""
     nodes = probe.scope.nodes
     sources = [{node.name for node in origins(nodes, one.x, {}).sources} for one in every]
     of_kernel: dict[str, list[int]] = {}

@@ -13,7 +13,7 @@ from lstmstate.errors import LstmstateError
 from lstmstate.graph.loops import Tensor
 from lstmstate.graph.plan import Environment, compile_plan
 from lstmstate.records import NamedTuple
-from lstmstate.recurrence.network import GraphNetwork
+from lstmstate.recurrence.model import GraphNetwork
 from lstmstate.recurrence.probe import Fed, fed_tensors
 from lstmstate.recurrence.states import take
 

@@ -46,7 +46,7 @@ class _SequenceOp(NamedTuple):
 _BLOCK = _SequenceOp(9, 1, 2, 3, 4, (4, 4), (), (1, 6), ((0, -1),), (1, 6))
 
 
-# The state has an axis of layers, of which there is one; output 5 is ours: see `operations`.
+# The state has an axis of layers, one here; output 5 is ours: see `operations`.
 _CUDNN = _SequenceOp(4, 0, 2, 1, 3, (2, 1), ((0, 0),), (2, 1), ((0, 0),), (5, 0))
 
 

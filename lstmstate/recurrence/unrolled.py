@@ -100,7 +100,7 @@ class _Products(NamedTuple):
 
 
 def _repeated(scope: Scope) -> Iterator[_Products]:
-    """Yield products with the same weights of which each is made from those before."""
+    """Yield products with the same weights, each made from those before."""
     groups: dict[frozenset[str], dict[object, list[_Product]]] = {}
     for node in scope.nodes.values():
         if node.op not in PRODUCTS or len(data_inputs(node)) < 2 or scope.is_inner(node.name):
