@@ -273,7 +273,7 @@ class LSTMCheckpoint:
     def era(self) -> str | None:
         """The age of the cells' names: "0.5-0.12", "1.0-1.1" or "1.2+"."""
         eras = Counter(cell.era for cell in self.cells.values() if cell.era)
-        return eras.most_common(1)[0][0] if eras else None
+        return max(eras, key=lambda era: eras[era], default=None)
 
     def role(self, variable: str) -> tuple[str, str | None]:
         """Return what a variable is ("kernel", "slot", "state", "other", …) and of which cell."""

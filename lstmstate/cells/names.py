@@ -18,7 +18,7 @@ _SLOTS = frozenset(
     biased local_step moving_avg gradient_accumulator
     """.split()
 )
-_OF_GRADIENTS = re.compile(r"(avg|mean|max|min)_?(grad|norm)\w*")
+_OF_GRADIENTS = r"(avg|mean|max|min)_?(grad|norm)\w*"
 
 AVERAGE = "/ExponentialMovingAverage"
 
@@ -38,10 +38,8 @@ _HAS_SIDE = ("fw", "bw", "forward", "backward")  # one of these is in what match
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _BACK = ("bw", "backward", "back")
 _GAP = "\0"  # stands for a direction in a pattern; no name can hold it
-_RECURRENT = re.compile(r"(^|_)(bi|b|bd|multi_?)?rnn(_|\d|$)")
-_LSTM = re.compile(
-    r"(.*_)?(bi|b|bd|c)?_?lstms?(_?(cell|layer|fw|bw|forward|backward|encoder|decoder|\d+))*"
-)
+_RECURRENT = r"(^|_)(bi|b|bd|multi_?)?rnn(_|\d|$)"
+_LSTM = r"(.*_)?(bi|b|bd|c)?_?lstms?(_?(cell|layer|fw|bw|forward|backward|encoder|decoder|\d+))*"
 
 
 def is_slot(path: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
@@ -51,10 +49,14 @@ def is_slot(path: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     (or is one number): scopes hold variables, variables hold nothing but slots.
     """
     scope, _, leaf = path.rpartition("/")
-    if scope and (_COUNTER.sub("", leaf) in _SLOTS or _OF_GRADIENTS.fullmatch(leaf)):
+    if scope and (_COUNTER.sub("", leaf) in _SLOTS or _is_of_gradients(leaf)):
         return True
     above = shapes.get(scope)
     return above is not None and shapes[path] in (above, ())
+
+
+def _is_of_gradients(leaf: str) -> bool:
+    return leaf.startswith(("a", "m")) and re.fullmatch(_OF_GRADIENTS, leaf) is not None
 
 
 def inner_paths(path: str) -> list[str]:
@@ -226,7 +228,7 @@ def is_attention(part: str) -> bool:
 
 
 # Variables that only cells have, besides kernel and bias.
-_PART = re.compile(
+_PART = (
     r"norm_[01]|mask|w_[ifo]_diag|W_[IFO]_diag|wc[ifo]|projection/.+|group\d+/kernel"
     r"|(?:input|transform|forget|output|state)/(?:gamma|beta)"
 )
@@ -238,7 +240,7 @@ def is_part(leaf: str) -> bool:
     >>> is_part("forget/gamma"), is_part("dense/kernel")
     (True, False)
     """
-    return bool(_PART.fullmatch(leaf))
+    return bool(re.fullmatch(_PART, leaf))
 
 
 _WRAPPERS = frozenset(
@@ -278,14 +280,14 @@ def is_lstm_word(part: str) -> bool:
     >>> is_lstm_word("decoder_LSTM_1"), is_lstm_word("lstm_to_tags")
     (True, False)
     """
-    return bool(_LSTM.fullmatch(word(part)))
+    return bool(re.fullmatch(_LSTM, word(part)))
 
 
 def is_recurrent_place(scope: str) -> bool:
     """Whether a scope lies where networks keep their cells: in `rnn`, `cell_0`, `fw`, …"""
     around = parent(scope)
     return bool(
-        _RECURRENT.search(word(last(around)))
+        re.search(_RECURRENT, word(last(around)))
         or _LAYER.fullmatch(last(around))
         or _sides(last(around))
     )

@@ -22,8 +22,7 @@ _BEFORE = (
 ).split()
 _ROLE = "|".join(f"(?P<{role}>{words})" for role, words in _WORDS.items())
 _PLAIN = rf"(?P<plain>(?:(?:{'|'.join(_BEFORE)})_?(?:\d+_)?)*)"
-_NAME = re.compile(rf"(?P<before>{_PLAIN}|(?:.*_)?)(?:{_ROLE})(?P<number>_?\d+)?")
-_DIGITS = re.compile(r"\d+")
+_NAME = rf"(?P<before>{_PLAIN}|(?:.*_)?)(?:{_ROLE})(?P<number>_?\d+)?"
 _LONGEST = 64  # a name that says what it means says it in a word or two
 
 
@@ -58,10 +57,10 @@ def parse(path: str) -> StateName | None:
     scope, slash, leaf = path.removesuffix(":0").rpartition("/")
     if len(leaf) > _LONGEST:
         return None
-    match = _NAME.fullmatch(leaf.lower())
+    match = re.fullmatch(_NAME, leaf.lower())
     if match is None:
         return None
-    numbers = _DIGITS.findall(match["before"] + (match["number"] or ""))
+    numbers = re.findall(r"\d+", match["before"] + (match["number"] or ""))
     return StateName(
         scope,
         next(role for role in _WORDS if match[role]),
