@@ -1,6 +1,6 @@
-"""The README's commands, and their output as it is printed there.
+"""The commands of the README and of docs, and their output as it is printed there.
 
-`python tests/test_readme.py` writes the output of today into the README.
+`python tests/test_readme.py` writes the output of today into them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from lstmstate.cli import execute
 
 PROJECT = Path(__file__).resolve().parent.parent
 README = PROJECT / "README.md"
+TEXTS = [README, *sorted((PROJECT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -73,10 +74,10 @@ def run_here(arguments: list[str], folder: str) -> str:
 
 @pytest.mark.parametrize(
     "block",
-    BLOCK.findall(README.read_text(encoding="utf-8")),
+    dict.fromkeys(block for text in TEXTS for block in BLOCK.findall(text.read_text("utf-8"))),
     ids=lambda block: commands(block)[0],
 )
-def test_commands_print_what_the_readme_says(block: str) -> None:
+def test_commands_print_what_the_texts_show(block: str) -> None:
     assert shown(block) == block
 
 
@@ -94,10 +95,21 @@ def test_the_python_of_the_readme_runs(
 
 
 def main() -> None:
-    """Write into the README what its commands print now."""
-    text = README.read_text(encoding="utf-8")
-    text = BLOCK.sub(lambda block: f"```console\n{shown(block[1])}```", text)
-    README.write_text(text, encoding="utf-8")
+    """Write into the texts what their commands print now."""
+    for path in TEXTS:
+        text = path.read_text(encoding="utf-8")
+        text = BLOCK.sub(lambda block: f"```console\n{shown(block[1])}```", text)
+        path.write_text(text, encoding="utf-8")
+
+
+def test_every_link_leads_somewhere() -> None:
+    for path in TEXTS:
+        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / link).exists() or "://" in link, f"{path.name}: {link}"
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) < 200
 
 
 if __name__ == "__main__":
