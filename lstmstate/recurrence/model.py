@@ -281,4 +281,5 @@ def with_own_names(cells: Iterable[Cell]) -> tuple[Cell, ...]:
 
 
 def before_the_loop(operation: str) -> str:
+    """Return why a loop behind an operation is not confirmed."""
     return f"{operation}, before the loop, may treat steps by their place"
