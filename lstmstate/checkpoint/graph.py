@@ -99,10 +99,13 @@ class Graph:
 
         In 0.5 a number, 3, was in the place of the versions.
         """
-        add, read = self._add, NodeReader().node
+        nodes, read, most = self.nodes, NodeReader().node, limits.MAX_ENTRIES
         for number, _, value in wire.fields(graph_def):
             if number == 1 and isinstance(value, bytes):
-                add(read(value))
+                node = read(value)
+                nodes[node.name] = node
+                if len(nodes) > most:
+                    raise CorruptError(f"the graph has more than {most} nodes")
                 continue
             self.has_end = self.has_end or number in (2, 3, 4)
             if number == 2 and isinstance(value, bytes):
