@@ -127,6 +127,16 @@ def test_the_batch_of_the_first_state(batch: int | None, first: str) -> None:
     assert ckpt.states == []
 
 
+def test_a_reversed_sequence_has_its_axes_where_they_were() -> None:
+    """Keras reverses what it has turned, for go_backwards."""
+
+    def build(tf: TensorFlow) -> None:
+        x = tf.reverse(tf.transpose(tf.placeholder(tf.float32, [BATCH, 5, 3]), [1, 0, 2]), [0])
+        dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), x, time_major=True)
+
+    assert told(only(opened(build)), "time_major") == {"time_major": False}
+
+
 @pytest.mark.parametrize("time_major", [True, False])
 @pytest.mark.parametrize("lengths", [True, False])
 def test_which_axis_is_time(time_major: bool, lengths: bool) -> None:

@@ -21,6 +21,7 @@ _SAME = frozenset({"Identity", "Cast"})
 _FLOATS = frozenset({1, 2, 14, 19})  # float32, float64, bfloat16, float16
 
 # Operations that lay a sequence into an array of time steps: which input is the sequence.
+_REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
 _UNSTACKS = {
     "TensorArrayScatterV3": 2,
     "TensorArrayScatterV2": 2,
@@ -134,6 +135,14 @@ def frame(graph: Graph, product: Node) -> str | None:
     return None
 
 
+def _unreversed(graph: Graph, node: Node | None) -> Node | None:
+    """Return what a sequence is before it is read from its end, which turns no axes."""
+    value = trace.through(graph, node)
+    while value is not None and value.op in _REVERSES:
+        value = trace.through(graph, trace.operand(graph, value, 0))
+    return value
+
+
 def time_major(graph: Graph) -> dict[str, Option]:
     """Return, for each loop over a sequence, whether its arrays have time before batch.
 
@@ -143,7 +152,7 @@ def time_major(graph: Graph) -> dict[str, Option]:
     turned: dict[str, list[bool]] = {}
     for node in graph.nodes.values():
         if node.op in _UNSTACKS:
-            value = trace.through(graph, trace.operand(graph, node, _UNSTACKS[node.op]))
+            value = _unreversed(graph, trace.operand(graph, node, _UNSTACKS[node.op]))
             for enter in trace.consumers(graph, node, frozenset({"Enter"})):
                 frame = enter.frame
                 if frame and value is not None:
