@@ -47,12 +47,14 @@ class SequenceInput(NamedTuple):
         value: the whole sequence, outside of it.
         axis: where time is in it; None where it is the element of the first step alone.
         is_backward: whether the first step reads its end.
+        is_even: whether the index of an element goes on with the steps.
     """
 
     element: Tensor
     value: Tensor
     axis: int | None = 0
     is_backward: bool = False
+    is_even: bool = True
 
 
 class SequenceOutput(NamedTuple):
@@ -174,13 +176,12 @@ def _inputs(scope: Scope, inside: Scope, loop: Loop) -> Iterator[SequenceInput]:
     """Yield the sequences that a step reads, each once."""
     ends = {variable.read for variable in loop.variables}
     for node, handle in _reads(inside, loop):
-        if not goes_on(inside, data_inputs(node)[1], ends):
-            continue
+        is_even = goes_on(inside, data_inputs(node)[1], ends)
         outer = _outside(scope, loop, handle)
         given = scope.nodes.get(outer.node) if outer is not None else None
         if given is not None and given.op in _SCATTERS:
             value = data_inputs(given)[_SCATTERS[given.op]]
-            yield SequenceInput(Tensor(node.name), value)
+            yield SequenceInput(Tensor(node.name), value, is_even=is_even)
 
 
 def _reads(inside: Scope, loop: Loop) -> Iterator[tuple[Node, Tensor]]:

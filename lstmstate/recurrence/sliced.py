@@ -22,18 +22,18 @@ _FAR = 40  # nodes between a counter and an index
 def sliced_inputs(one: LoopRecurrence, probe: Probe) -> list[SequenceInput]:
     """Return the sequences that each step of a loop cuts its own element out of."""
     found = []
-    for whole, outer, cut in _cuts(one):
+    for whole, outer, cut, is_even in _cuts(one):
         try:
             sequence = _sequence(one, probe, whole, outer, cut)
         except UnsupportedError:
             continue
         if sequence is not None:
-            found.append(sequence)
+            found.append(sequence._replace(is_even=is_even))
     return found
 
 
-def _cuts(one: LoopRecurrence) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield what a step cuts: it within the loop and outside of it, and the cut."""
+def _cuts(one: LoopRecurrence) -> Iterator[tuple[Tensor, Tensor, Tensor, bool]]:
+    """Yield what a step cuts: it within the loop and outside of it, the cut, and if it is even."""
     loop, inside = one.loop, one.inside
     given = [(Tensor(name), data_inputs(inside.nodes[name])[0]) for name in sorted(loop.constants)]
     given += [
@@ -53,8 +53,8 @@ def _cuts(one: LoopRecurrence) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
                     indices = data_inputs(user)[1:]
                     ends = {variable.read for variable in loop.variables}
                     is_even = all(goes_on(inside, index, ends) for index in indices)
-                    if is_even and _is_counted(one, indices):
-                        yield whole, outer, cut
+                    if _is_counted(one, indices):
+                        yield whole, outer, cut, is_even
 
 
 def _is_counted(one: LoopRecurrence, indices: Sequence[Tensor]) -> bool:

@@ -269,6 +269,8 @@ class Step:
             return "its step reads other values that the loop carries"
         if read - own:
             return "its step reads the number of the step"
+        if not all(one.is_even for one in self._recurrence.inputs):
+            return "its step reads a sequence by an index that does not go on with the steps"
         jumps = sorted(plan.operations & JUMPS)
         return f"its step compares or rounds values ({jumps[0]})" if jumps else None
 
