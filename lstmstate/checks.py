@@ -314,7 +314,7 @@ def _assumed(target: Target, name: str) -> str | None:
         name in cell.documented or cell.options.get(name, UNKNOWN).source == "default"
         for cell in target.cells
     )
-    return f"{name} is the documented default: nothing in the files tells" if assumed else None
+    return f"{name} is the documented default: the files do not record it" if assumed else None
 
 
 def words_of(value: object) -> str:

@@ -534,7 +534,7 @@ class LSTMNetwork:
             LstmstateError: inputs, state and cells do not fit one another.
 
         Warns:
-            UserWarning: an option is told by nothing, and its default is used.
+            UserWarning: the files do not record an option, and its default is used.
         """
         import numpy as np
 

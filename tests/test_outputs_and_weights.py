@@ -22,11 +22,11 @@ from commands import (
     numbers,
     saved,
 )
+from conftest import SHARED
 
 import lstmstate
 from lstmstate.cli import execute as run
 
-SHARED = Path("/work/shared")
 OUTPUTS = "these are outputs of a run, not a state; lstmstate run writes the state"
 WEIGHTS = "not a state; a state is the c and m of a cell"
 

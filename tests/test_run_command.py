@@ -299,7 +299,7 @@ def test_options_that_nothing_tells_are_said_and_are_errors_if_strict(
     )
     done = shell("run", bare, batch)
     assert (done.code, said in notes(done)) == (0, True)
-    assert "  * the default: nothing in the files tells" in done.out
+    assert "  * the default: the files do not record it" in done.out
     done = shell("run", bare, batch, "--strict")
     assert (done.code, done.out) == (3, "")
     assert error(done).startswith(f"{said}; give the options with flags")

@@ -193,10 +193,10 @@ def _options(sheet: Sheet, cells: Sequence[Cell]) -> None:
             sheet.line(f"  family of {number}: {cell.family}{_DEFAULT_MARK} ({words})")
     sources = {option.source for cell in cells for option in cell.options.values()}
     if "default" in sources or any("family" in cell.documented for cell in cells):
-        sheet.line(f"  {_DEFAULT_MARK} the documented default: nothing in the files tells")
+        sheet.line(f"  {_DEFAULT_MARK} the documented default: the files do not record it")
     sheet.line(f"  {text.NOTHING} none")
     if "unknown" in sources:
-        sheet.line(f"  {text.UNKNOWN} told by nothing in the files")
+        sheet.line(f"  {text.UNKNOWN} unknown: the files do not record it")
 
 
 def _marked(name: str, option: Option) -> str:

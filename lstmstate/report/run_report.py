@@ -88,7 +88,7 @@ def run_table(sheet: Sheet, document: Json) -> None:
     columns += [("cell_clip", "right"), ("proj_clip", "right"), ("activation", "left")]
     sheet.table(columns, [_row(number, cell) for number, cell in enumerate(cells, 1)])
     if any(_is_assumed(cell) for cell in cells):
-        sheet.line("  * the default: nothing in the files tells")
+        sheet.line("  * the default: the files do not record it")
     sheet.heading("Outputs, and the state after the last step")
     shown = [("", "outputs", outputs)]
     for number, cell in enumerate(document["state"], 1):
