@@ -43,7 +43,7 @@ def shown(block: str) -> str:
 def run(command: str, folder: str) -> str:
     """Run a command; return what it prints on both streams."""
     name, *arguments = shlex.split(command)
-    if name == "lstmstate" and not {"|", "&&"} & set(arguments):
+    if name == "lstmstate" and not {"|", "||", "&&", ">"} & set(arguments):
         return run_here(arguments, folder)
     scripts = str(Path(sys.executable).parent)
     path = os.pathsep.join([scripts, os.environ["PATH"]])
@@ -81,17 +81,23 @@ def test_commands_print_what_the_texts_show(block: str) -> None:
     assert shown(block) == block
 
 
-def test_the_python_of_the_readme_runs(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "text",
+    [text for text in TEXTS if PYTHON_BLOCK.search(text.read_text("utf-8"))],
+    ids=lambda text: text.name,
+)
+def test_python_prints_what_its_comments_show(
+    text: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (code,) = PYTHON_BLOCK.findall(README.read_text(encoding="utf-8"))
+    """The Python blocks of a text follow one another, as one script."""
+    code = "\n".join(PYTHON_BLOCK.findall(text.read_text("utf-8")))
     shutil.copytree(PROJECT / "sample_checkpoints", tmp_path / "sample_checkpoints")
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), scope)
-    said = re.findall(r"print\(.*?\)\s+# (.*)", code)
-    assert said
-    assert capsys.readouterr().out.splitlines() == said
+    exec(compile(code, text.name, "exec"), scope)
+    expected = re.findall(r"print\(.*?\)\s+# (.*)", code)
+    assert expected
+    assert capsys.readouterr().out.splitlines() == expected
 
 
 def main() -> None:
