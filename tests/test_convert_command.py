@@ -57,7 +57,7 @@ def test_an_output_without_a_name_lies_beside_the_source_and_is_printed(
     assert shell("diff", "-q", "--exact", flat, target).code == 0
 
 
-@pytest.mark.parametrize("kind", ["npz", "h5", "pkl", "csv"])
+@pytest.mark.parametrize("kind", ["npz", "h5", "csv"])
 def test_the_old_layout_and_suffix_leave_the_name(shell: Shell, flat: Path, kind: str) -> None:
     source = flat.with_name(f"a.b.tuple.{kind}")
     assert shell("convert", flat, "--to-tuple", "-o", source).code == 0
@@ -94,9 +94,7 @@ def test_the_state_of_this_folder_gets_a_name_that_is_seen(
     assert not os.path.basename(done.out).startswith(".")
 
 
-@pytest.mark.parametrize(
-    ("to", "kind"), [("tuple", "h5"), ("flat", "npz"), ("tuple", "pkl"), ("flat", "csv")]
-)
+@pytest.mark.parametrize(("to", "kind"), [("tuple", "h5"), ("flat", "npz"), ("flat", "csv")])
 def test_the_name_that_is_made_up_says_the_kind_that_was_asked_for(
     shell: Shell, flat: Path, to: str, kind: str
 ) -> None:
