@@ -323,7 +323,10 @@ def test_a_wrong_command_line_ends_with_2_and_writes_nothing(
         (["README", "--to-flat"], "neither a state nor a checkpoint"),
         (["FLAT", "--to-flat", "--units", "3"], "it is 8 wide, and c 3 + m 3 are 6"),
         (["FLAT", "--to-flat", "-o", "NOWHERE/x.npy"], "NOWHERE/x.npy: it cannot be written"),
-        (["FLAT", "--to-tuple", "-o", "x.npy"], "write an .npz or .h5, or use split"),
+        (
+            ["FLAT", "--to-tuple", "-o", "x.npy"],
+            "an .npy file holds one array, and these are 2; write an .npz or .h5",
+        ),
         (["FLAT", "--to-flat", "-o", "x"], "its name does not say what to write"),
         (["FLAT", "--to-flat", "--variable", "x"], "--variable is for checkpoints"),
         (["FLAT:x", "--to-flat"], "its one array has no name; give the file alone"),
@@ -352,6 +355,6 @@ def test_interrupted_ends_with_130_and_leaves_nothing(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lstmstate.state.npy.values", interrupt)
+    monkeypatch.setattr("lstmstate.state.array_writer.ArrayWriter.write", interrupt)
     assert run(["convert", str(flat), "--to-flat"]) == 130
     assert os.listdir(flat.parent) == [flat.name]

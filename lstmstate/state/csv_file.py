@@ -136,9 +136,7 @@ def _arrays(names: Sequence[str], table: Array) -> list[Held]:
     return found
 
 
-def write(
-    outputs: Outputs, target: str, flow: Flow, metadata: Metadata, *, compress: bool = False
-) -> None:
+def write(outputs: Outputs, target: str, flow: Flow, metadata: Metadata) -> None:
     """Write each planned array as columns, side by side.
 
     Raises:

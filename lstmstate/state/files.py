@@ -241,11 +241,6 @@ def opened(source: ByteSource, kind: StateKind, how: Mapping[str, Any] = {}) -> 
             ) from error
 
 
-def write_state_file(kind: StateKind, *arguments: Any, compress: bool = False) -> None:
-    """Write a state to the targets of an `Outputs`: outputs, target, flow, metadata."""
-    _module(kind).write(*arguments, compress=compress)
-
-
 def picked(file: StateFile, place: str) -> StateFile:
     """Return the array at a place in a file, or those below it.
 

@@ -1,4 +1,4 @@
-"""What a run writes into npy and npz files."""
+"""Arrays written into npy and npz files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError
 from lstmstate.output import STDOUT
-from lstmstate.running.results import Destination, PlannedResult, Results
+from lstmstate.state.array_writer import ArrayWriter, Destination, put_rows
 from lstmstate.state.npy import header_bytes, values
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic]
 
 
-class NpyResults(Results):
+class NpyWriter(ArrayWriter):
     """One array; every row goes where it belongs."""
 
     def __init__(self, to: Destination) -> None:
@@ -40,26 +40,13 @@ class NpyResults(Results):
             self._file.close()
 
     def _put(self, number: int, start: int, array: Array) -> None:
-        _put_rows(self._file, self._start, self.plans[number], start, array)
+        put_rows(self._file, self._start, self.plans[number], start, array)
 
     def _finish(self) -> None:
         self._file.close()
 
 
-def _put_rows(file: IO[bytes], origin: int, plan: PlannedResult, start: int, array: Array) -> None:
-    """Write rows where they belong in an array in C order that begins at `origin`."""
-    data = values(array)
-    if plan.lead <= 1 or not len(data):  # they follow on those before
-        file.write(data)
-        return
-    size = len(data) // plan.lead
-    row = size // array.shape[plan.time_axis or 0]
-    for place in range(plan.lead):
-        file.seek(origin + (place * plan.rows + start) * row)
-        file.write(data[place * size : (place + 1) * size])
-
-
-class NpzResults(Results):
+class NpzWriter(ArrayWriter):
     """An archive, which is written from its first member to its last.
 
     The rows of the member whose turn it is go straight into it, where they follow on one
@@ -94,7 +81,7 @@ class NpzResults(Results):
         elif self._is_all(number, start):
             self._held[number] = array.copy()
         else:
-            _put_rows(self._spool(number), 0, plan, start, array)
+            put_rows(self._spool(number), 0, plan, start, array)
         while self._turn < len(self.plans) and self._is_complete(self._turn):
             self._end_member()
 
