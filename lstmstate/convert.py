@@ -13,11 +13,11 @@ from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.output import Outputs
 from lstmstate.records import NamedTuple
 from lstmstate.sources import Source
+from lstmstate.state.array_writer import write_state_file
 from lstmstate.state.files import (
     StateKind,
     kind_of_name,
     split_place,
-    write_state_file,
 )
 from lstmstate.state.flow import Flow, folder_of
 from lstmstate.state.layouts import LAYOUTS, Layout

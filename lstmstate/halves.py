@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from lstmstate.convert import Converted, How, begin
 from lstmstate.errors import LstmstateError, count, printable
@@ -11,12 +12,12 @@ from lstmstate.output import Outputs
 from lstmstate.records import NamedTuple
 from lstmstate.sources import Source, open_array
 from lstmstate.state import naming
-from lstmstate.state.files import kind_to_write
+from lstmstate.state.array_writer import open_writer, write_parts
+from lstmstate.state.files import BY_KEY, kind_to_write
 from lstmstate.state.guesses import Cells, Wanted
 from lstmstate.state.layouts import scopes_of
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.model import CellShape
-from lstmstate.state.npy import write_npys
 from lstmstate.state.reading import read_state
 from lstmstate.state.stored import StateFile, StoredArray
 
@@ -50,8 +51,12 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
         for scope, cell in zip(scopes, cells, strict=True)
         for half in _HALVES
     ]
-    with outputs.open_all(targets) as files:
-        write_npys(files, done.flow, told)
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(open_writer(outputs, target, BY_KEY["npy"], [plan], metadata))
+            for target, plan, metadata in zip(targets, done.flow.plans, told, strict=True)
+        ]
+        write_parts(done.flow, writers)
     return done
 
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import IO
 
@@ -92,12 +92,6 @@ class Outputs:
             self._optional.add(os.path.realpath(target))
         with told(target), open(path, "wb") as file:
             yield file
-
-    @contextmanager
-    def open_all(self, targets: Iterable[str]) -> Iterator[list[IO[bytes]]]:
-        """Open several targets at once."""
-        with ExitStack() as stack:
-            yield [stack.enter_context(self.open(target)) for target in targets]
 
     def refuse(self, target: str) -> None:
         """Raise an error if `target` must not be written."""

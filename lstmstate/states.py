@@ -81,7 +81,7 @@ def save_state(
     """Write a state into a file, whole or not at all.
 
     Args:
-        path: its name tells what kind: .npz, .h5, .pkl, .csv, .ckpt, and .npy for layouts of one
+        path: its name tells what kind: .npz, .h5, .csv, .ckpt, and .npy for layouts of one
             array.
         layout: as for `load_state`, which needs no word of it to read the file again.
         force: whether a file that exists may be replaced.

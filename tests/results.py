@@ -14,7 +14,7 @@ from states import Array
 
 from lstmstate.cells.model import StateWidths
 from lstmstate.output import Outputs
-from lstmstate.running.results import PlannedResult, Results, open_results
+from lstmstate.state.array_writer import ArrayWriter, PlannedArray, open_writer
 from lstmstate.state.files import BY_KEY
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.model import CellShape
@@ -26,21 +26,20 @@ KINDS = ["npz", "npz, compressed", "h5", "h5, compressed"]
 Arrays = Mapping[str, tuple[Array, int | None]]  # and the axes that they grow along
 
 
-def planned(arrays: Arrays) -> list[PlannedResult]:
+def planned(arrays: Arrays) -> list[PlannedArray]:
     """Return the plans of some arrays."""
     return [
-        PlannedResult(name, array.shape, array.dtype, axis)
-        for name, (array, axis) in arrays.items()
+        PlannedArray(name, array.shape, array.dtype, axis) for name, (array, axis) in arrays.items()
     ]
 
 
 @contextmanager
-def writing(target: Path | str, kind: str, arrays: Arrays, **how: Any) -> Iterator[Results]:
+def writing(target: Path | str, kind: str, arrays: Arrays, **how: Any) -> Iterator[ArrayWriter]:
     """Open the file of some arrays; it is there behind the block."""
     key, _, compressed = kind.partition(", ")
     with (
         Outputs(**how) as outputs,
-        open_results(
+        open_writer(
             outputs, str(target), BY_KEY[key], planned(arrays), TOLD, compress=bool(compressed)
         ) as results,
     ):
@@ -52,7 +51,7 @@ def spans(steps: int, parts: int) -> list[tuple[int, int]]:
     return [(at, min(at + parts, steps)) for at in range(0, steps, parts)]
 
 
-def fill(results: Results, arrays: Arrays, parts: int, *, late: bool = True) -> None:
+def fill(results: ArrayWriter, arrays: Arrays, parts: int, *, late: bool = True) -> None:
     """Write all arrays, the growing ones in spans; those that come whole at the end or before."""
     growing = {name: found for name, found in arrays.items() if found[1] is not None}
     if not late:
@@ -65,7 +64,7 @@ def fill(results: Results, arrays: Arrays, parts: int, *, late: bool = True) -> 
             rows[...] = 77  # whoever gave them may use the room again
     for name, (array, axis) in arrays.items() if late else ():
         if axis is None:
-            results.whole(name, array)
+            results.write(name, 0, array)
 
 
 def written(target: Path, kind: str, arrays: Arrays, parts: int = 3, **how: Any) -> Path:

@@ -39,27 +39,25 @@ def test_what_was_returned_does_not_change_with_the_next_run() -> None:
     assert np.array_equal(state.flat(), flat)
 
 
+def threads() -> set[int]:
+    """The numbers of threads of the libraries that NumPy computes products with."""
+    return {library["num_threads"] for library in blas.libraries().info()}
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_that_was_forked_within_a_run_has_its_threads() -> None:
-    found = blas._openblas()
-    if found is None:
-        pytest.skip("this NumPy has no OpenBLAS")
-    before = found.threads()
-    found.set_threads(2)
-    try:
+    with blas.libraries().limit(limits=2):
         with blas.one_thread():
             child = os.fork()
             if child == 0:
-                own = found.threads()
+                own = threads()
                 with blas.one_thread():
                     pass
-                os._exit(0 if own == 2 == found.threads() else 1)
+                os._exit(0 if own == {2} == threads() else 1)
             _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
-        assert found.threads() == 2
-    finally:
-        found.set_threads(before)
+        assert threads() == {2}
 
 
 def test_a_batch_that_is_too_wide_for_the_buffers_is_run_in_parts(

@@ -44,7 +44,7 @@ def pair(path: Path, *, row: int = 0, column: int = 0, by: float = 0.0) -> Path:
     ("one", "kind"),
     [
         (layout, kind)
-        for kind in ("npz", "h5", "pkl", "csv", "ckpt")
+        for kind in ("npz", "h5", "csv", "ckpt")
         for layout in ("tuple", "flat", "stacked", "layered", "keras", "torch")
         if kind != "csv" or layout in ("tuple", "flat", "keras")  # it has rows and columns only
     ],

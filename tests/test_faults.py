@@ -12,8 +12,8 @@ from commands import Shell, archive, error, numbers, saved
 
 from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import CorruptError, is_fault
-from lstmstate.running.table import read_table
 from lstmstate.sources import open_path
+from lstmstate.state.table import TextTable
 
 
 def raising(kind: str, module: str = "lstmstate.state.some") -> Callable[..., Any]:
@@ -28,7 +28,7 @@ def a_table(path: Path) -> object:
     """Read two columns of a table of numbers."""
     path.write_text("a,b\n1,2\n3,4\n")
     with ByteSource(str(path)) as source:
-        return read_table(source, "a,b")
+        return TextTable(source, header=None, most=100).read([0, 1])
 
 
 def an_hdf5(path: Path) -> object:
@@ -44,7 +44,7 @@ READERS: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.npy", lambda path: open_path(str(saved(path, numbers(2, 8)))), "state.npy.read_header"),
     ("a.npz", lambda path: open_path(str(archive(path, state=numbers(2, 8)))), "state.npz._array"),
     ("a.h5", an_hdf5, "state.hdf5._walk"),
-    ("a.csv", a_table, "running.table._whole"),
+    ("a.csv", a_table, "state.table._whole"),
 ]
 
 

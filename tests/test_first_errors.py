@@ -115,8 +115,7 @@ ERRORS = {
     "two arrays into an npy": (
         "convert {}/flat.npy --to-tuple -o {}/y.npy",
         3,
-        "{}/y.npy: the layout 'tuple' is 2 arrays here, and an .npy file holds one; write an .npz "
-        "or .h5, or use split with -o C M",
+        "{}/y.npy: an .npy file holds one array, and these are 2; write an .npz or .h5",
     ),
     "two files of convert": (
         "convert {}/flat.npy --to-tuple -o c.npy m.npy",

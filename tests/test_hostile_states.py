@@ -294,13 +294,13 @@ def test_a_wide_csv_of_short_rows_is_refused_before_its_table_is_made(tmp_path: 
     """80 KB, whose header and number of rows promise a table of 800 MB."""
     header = ",".join(f"c.{k}" for k in range(10_000))
     (tmp_path / "a.csv").write_text(f"{header}\n" + "1\n" * 10_000)
-    refused(tmp_path / "a.csv", "row 1 has 1 numbers, and the first line 10000")
+    refused(tmp_path / "a.csv", "row 1 (line 2 of the file) has 1 fields, and the first line 10000")
 
 
 def test_a_csv_of_a_size_for_no_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_CSV_BYTES", 7)
     (tmp_path / "a.csv").write_text("1,2\n3,4\n")
-    refused(tmp_path / "a.csv", "of this size is not read")
+    refused(tmp_path / "a.csv", "a table of 8 bytes is not read as text")
 
 
 # ---- what a file says of itself

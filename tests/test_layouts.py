@@ -326,7 +326,7 @@ def test_every_layout_becomes_every_other_in_parts(state: State, part_bytes: int
                 for number, (plan, wanted) in enumerate(
                     zip(going.plans, expected.values(), strict=True)
                 ):
-                    whole = np.concatenate([part[number] for part in rows], plan.axis)
+                    whole = np.concatenate([part[number] for part in rows], plan.axis or 0)
                     assert (whole.shape, whole.tobytes()) == (wanted.shape, wanted.tobytes())
                     pieces = b"".join(values(piece) for piece in going.in_order(number))
                     assert pieces == wanted.tobytes()

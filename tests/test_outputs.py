@@ -46,7 +46,7 @@ def in_folder(path: Path) -> dict[str, bytes | None]:
 # ---- what exists
 
 
-@pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.pkl", "x.csv", "x.ckpt"])
+@pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.csv", "x.ckpt"])
 def test_an_output_that_exists_is_replaced_by_force_only(
     shell: Shell, flat: Path, name: str
 ) -> None:
@@ -270,7 +270,7 @@ def test_a_folder_that_may_not_be_written_in(shell: Shell, for_anyone: Path) -> 
 # ---- failures of the system
 
 
-@pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.npy", "x.pkl", "x.csv", "x.ckpt"])
+@pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.npy", "x.csv", "x.ckpt"])
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_call_of_the_system_that_fails_leaves_the_old_file(
     shell: Shell, flat: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: str
@@ -300,7 +300,7 @@ def limited(nbytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, nbytes))
 
 
-@pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.npy", "x.pkl", "x.csv", "x.ckpt"])
+@pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.npy", "x.csv", "x.ckpt"])
 def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path, name: str) -> None:
     source = saved(tmp_path / "flat.npy", numbers(1000, 100))
     target = tmp_path / name

@@ -121,28 +121,26 @@ def test_an_error_in_any_thread_is_raised_when_all_have_ended() -> None:
 
 
 def test_threads_are_put_back() -> None:
-    found = blas._openblas()
-    if found is None:
-        pytest.skip("this NumPy has no OpenBLAS")
-    before = found.threads()
-    found.set_threads(2)
-    try:
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in blas.libraries().info()}
+
+    with blas.libraries().limit(limits=2):
         with blas.one_thread():
-            assert found.threads() == 1
+            assert threads() == {1}
             with blas.one_thread():
-                assert found.threads() == 1
-            assert found.threads() == 1
-        assert found.threads() == 2
+                assert threads() == {1}
+            assert threads() == {1}
+        assert threads() == {2}
         with pytest.raises(KeyError), blas.one_thread():
             raise KeyError
-        assert found.threads() == 2
-    finally:
-        found.set_threads(before)
+        assert threads() == {2}
 
 
-def test_runs_without_openblas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_with_a_library_that_has_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = _run(3)
-    monkeypatch.setattr(blas, "_openblas", lambda: None)
+    none = blas.libraries().select(prefix="none of them")
+    assert none.info() == []
+    monkeypatch.setattr(blas, "libraries", lambda: none)
     np.testing.assert_allclose(_run(3), expected, atol=1e-5)
 
 

@@ -57,7 +57,7 @@ def write(source: Path, target: Path, layout: str, kind: str) -> list[int]:
 
 
 # What holds a state of several cells and a batch: an npy one array, a table rows and columns.
-HELD = [(layout, kind) for layout in LAYOUTS for kind in ("npz", "h5", "ckpt", "pkl")]
+HELD = [(layout, kind) for layout in LAYOUTS for kind in ("npz", "h5", "ckpt")]
 HELD += [(layout, "npy") for layout in ("flat", "layered")]
 HELD += [(layout, "csv") for layout in ("flat", "tuple", "keras")]
 

@@ -21,6 +21,7 @@ from lstmstate.engines import load
 from lstmstate.engines.arithmetic import arithmetic
 from lstmstate.engines.model import Network
 from lstmstate.engines.options import settle
+from lstmstate.engines.reference import step
 
 Draw = Callable[..., Any]
 
@@ -387,8 +388,15 @@ def test_a_cell_computes_what_its_class_computed(kind: str, dtype: str, data: An
     cell_of_engine = arithmetic(cell, named.__getitem__, settle(cell, drawn.given).values)
     assert not (cell.layer_norm and cell_of_engine.bias.any())
     runner = load("numpy", Network((((cell_of_engine,),),)))
-    ran = runner.run(np.ascontiguousarray(x[..., : cell_of_engine.input_size]), [(c, m)])
+    x = np.ascontiguousarray(x[..., : cell_of_engine.input_size])
+    ran = runner.run(x, [(c, m)])
     tolerance = (NORMED_TOLERANCE if cell.layer_norm else TOLERANCE)[dtype]
     for ours, theirs in zip((ran.outputs, *ran.states[0]), expected, strict=True):
         assert ours.dtype == dtype
+        assert np.abs(ours - np.array(theirs)).max() <= tolerance
+    outputs = []
+    for row in x.astype("f8"):
+        c, m = step(cell_of_engine.in_float64(), row, c, m)
+        outputs.append(m)
+    for ours, theirs in zip((np.stack(outputs), c, m), expected, strict=True):
         assert np.abs(ours - np.array(theirs)).max() <= tolerance

@@ -37,7 +37,7 @@ from states import Array
 
 from lstmstate import LSTMState, load_state
 from lstmstate.output import Outputs
-from lstmstate.running.results import PlannedResult, open_results
+from lstmstate.state.array_writer import PlannedArray, open_writer
 from lstmstate.state.files import BY_KEY
 
 
@@ -62,7 +62,7 @@ def test_any_parts_give_the_same_file(kind: str) -> None:
     @given(any_arrays(), st.integers(1, 9), st.booleans())
     def check(arrays: Arrays, parts: int, late: bool) -> None:
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-            patch.setattr("lstmstate.running.hdf5_results._CHUNK_BYTES", 64)
+            patch.setattr("lstmstate.state.hdf5_writer._CHUNK_BYTES", 64)
             suffix = kind.partition(",")[0]
             one = written(Path(folder) / f"a.{suffix}", kind, arrays, 9)
             other = written(Path(folder) / f"b.{suffix}", kind, arrays, parts, late=late)
@@ -140,7 +140,7 @@ def test_what_travels_with_a_state_may_be_left_out(tmp_path: Path) -> None:
     for kind in ("npz", "h5"):
         target = str(tmp_path / f"a.{kind}")
         with Outputs() as outputs:
-            opened = open_results(outputs, target, BY_KEY[kind], planned(arrays), None)
+            opened = open_writer(outputs, target, BY_KEY[kind], planned(arrays), None)
             with opened as results:
                 fill(results, arrays, 3)
         same(read(Path(target)), arrays)
@@ -235,12 +235,12 @@ def test_memory_does_not_grow_with_the_steps(tmp_path: Path, kind: str, axis: in
     steps, width = 4_000, 250
     shape = (steps, 4, width) if axis == 0 else (4, steps, width)
     names = ["outputs"] if kind == "npy" else ["outputs", "c"]
-    plans = [PlannedResult(name, shape, np.dtype("f4"), axis) for name in names]
+    plans = [PlannedArray(name, shape, np.dtype("f4"), axis) for name in names]
     key, _, compressed = kind.partition(", ")
     part = random_array(*(100 if size == steps else size for size in shape))
     target = str(tmp_path / f"a.{key}")
     with Outputs() as outputs:
-        opened = open_results(outputs, target, BY_KEY[key], plans, None, compress=bool(compressed))
+        opened = open_writer(outputs, target, BY_KEY[key], plans, None, compress=bool(compressed))
         with opened as results:
             tracemalloc.start()
             for start in range(0, steps, 100):
@@ -257,7 +257,7 @@ def test_memory_does_not_grow_with_the_steps(tmp_path: Path, kind: str, axis: in
 
 
 def test_opening_the_module_imports_nothing_heavy() -> None:
-    script = "import sys, lstmstate.running.results; print(*sys.modules)"
+    script = "import sys, lstmstate.state.array_writer; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT, check=True
     )

@@ -87,7 +87,7 @@ def test_the_state_of_a_checkpoint_can_be_split(shell: Shell, folder: Path) -> N
     assert [cell["name"] for cell in cells] == [FIRST, SECOND]
 
 
-@pytest.mark.parametrize("kind", ["npz", "h5", "pkl"])
+@pytest.mark.parametrize("kind", ["npz", "h5"])
 def test_any_file_of_a_state_can_be_split(shell: Shell, folder: Path, kind: str) -> None:
     pair = archive(folder / "pair.npz", c=numbers(2, 3), m=numbers(2, 4, seed=1))
     assert shell("convert", pair, "--to", "keras", "-o", f"state.{kind}").code == 0

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import pickle
-import sys
 import tempfile
 import time
-import types
 import zipfile
-from collections import namedtuple
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +30,7 @@ from states import (
     structure,
 )
 
-from lstmstate import LSTMState, LstmstateError, load_state, save_state
+from lstmstate import LSTMState, LstmstateError, UnsupportedError, load_state, save_state
 from lstmstate.state import flow
 from lstmstate.state.layouts import LAYOUTS, to_arrays
 from lstmstate.state.model import State
@@ -55,7 +51,6 @@ KINDS = {
     "npz, compressed": Kind(".npz", True),
     "h5": Kind(".h5"),
     "h5, compressed": Kind(".h5", True),
-    "pkl": Kind(".pkl"),
     "csv": Kind(".csv"),
     "ckpt": Kind(".ckpt"),
 }
@@ -242,35 +237,10 @@ def test_h5py_opens_an_h5(tmp_path: Path, kind: str, layout: str) -> None:
             assert found[name].compression == ("gzip" if KINDS[kind].compress else None)
 
 
-@pytest.mark.parametrize("layout", ["flat", "layered", "stacked", "keras", "torch"])
-def test_pickle_loads_a_pkl_with_numpy_alone(tmp_path: Path, layout: str) -> None:
-    with write(STATE, str(tmp_path), "pkl", layout).open("rb") as file:
-        found = pickle.load(file)
-    arrays = list(to_arrays(LAYOUTS[layout], STATE).values())
-    if layout in ("flat", "layered"):
-        found = [found]
-    elif layout == "keras":
-        assert type(found) is list
-        assert {type(cell) for cell in found} == {list}
-        found = [half for cell in found for half in cell]
-    for array, wanted in zip(found, arrays, strict=True):
-        equal(array, wanted)
-
-
-def test_pickle_loads_lstm_state_tuples_where_their_class_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = "tensorflow.python.ops.rnn_cell_impl"
-    parts = place.split(".")
-    for k in range(len(parts)):  # as TensorFlow 1.x had it, and 2.x no longer has
-        name = ".".join(parts[: k + 1])
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    vars(sys.modules[place])["LSTMStateTuple"] = namedtuple("LSTMStateTuple", "c h")
-    with write(STATE, str(tmp_path), "pkl", "tuple").open("rb") as file:
-        found = pickle.load(file)
-    for cell, wanted in zip(found, cells_of(STATE), strict=True):
-        equal(cell.c, wanted.c)
-        equal(cell.h, wanted.m)
+def test_a_pickle_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="a Python pickle is read, but not written; end the"):
+        save_state(STATE, tmp_path / "state.pkl")
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -314,7 +284,7 @@ def test_members_of_an_npz_are_of_no_time(tmp_path: Path) -> None:
 
 
 @steady
-@given(states(dtypes=DTYPES[:4]), st.permutations(["npz", "h5", "pkl", "ckpt"]), PARTS, st.data())
+@given(states(dtypes=DTYPES[:4]), st.permutations(["npz", "h5", "ckpt"]), PARTS, st.data())
 def test_a_way_through_many_files_loses_nothing(
     state: State, kinds: list[str], part_bytes: int, data: st.DataObject
 ) -> None:
@@ -328,7 +298,7 @@ def test_a_way_through_many_files_loses_nothing(
         same(load_state(at), state)
 
 
-@pytest.mark.parametrize("kind", ["npz", "npy", "h5", "pkl"])
+@pytest.mark.parametrize("kind", ["npz", "npy", "h5"])
 @pytest.mark.parametrize("layout", ["flat", "layered"])
 def test_bfloat16_of_a_checkpoint_comes_back_to_it(tmp_path: Path, kind: str, layout: str) -> None:
     """Every pattern there is; NumPy has no such type, and files hold it as float32."""

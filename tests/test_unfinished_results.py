@@ -24,7 +24,7 @@ from results import (
 
 from lstmstate import LstmstateError
 from lstmstate.output import Outputs
-from lstmstate.running.results import open_results
+from lstmstate.state.array_writer import open_writer
 from lstmstate.state.files import BY_KEY
 from lstmstate.state.metadata import Metadata
 
@@ -115,7 +115,7 @@ def test_files_that_cannot_hold_the_results_are_refused(tmp_path: Path) -> None:
     with (
         pytest.raises(LstmstateError, match=r"a\.h5: an HDF5 file has no room for the names"),
         Outputs() as outputs,
-        open_results(outputs, str(tmp_path / "a.h5"), BY_KEY["h5"], planned(arrays), many),
+        open_writer(outputs, str(tmp_path / "a.h5"), BY_KEY["h5"], planned(arrays), many),
     ):
         pass
     assert os.listdir(tmp_path) == []
@@ -126,19 +126,19 @@ import resource, signal, sys
 import numpy as np
 from lstmstate.errors import LstmstateError
 from lstmstate.output import Outputs
-from lstmstate.running.results import PlannedResult, open_results
+from lstmstate.state.array_writer import PlannedArray, open_writer
 from lstmstate.state.files import BY_KEY
 kind, compress, axis, target = sys.argv[1], sys.argv[2] == "True", int(sys.argv[3]), sys.argv[4]
 room = int(sys.argv[5])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 shape = (4, 500, 100) if axis else (500, 4, 100)
-plans = [PlannedResult(name, shape, np.dtype("f8"), axis) for name in ("outputs", "c")]
+plans = [PlannedArray(name, shape, np.dtype("f8"), axis) for name in ("outputs", "c")]
 part = np.random.default_rng(0).random([50 if size == 500 else size for size in shape])
 try:
     with Outputs(force=True) as outputs:
         of_kind = plans[:1] if kind == "npy" else plans
-        with open_results(outputs, target, BY_KEY[kind], of_kind, None, compress=compress) as found:
+        with open_writer(outputs, target, BY_KEY[kind], of_kind, None, compress=compress) as found:
             for start in range(0, 500, 50):
                 for plan in of_kind:
                     found.write(plan.name, start, part)
@@ -172,12 +172,12 @@ TO_STDOUT = """
 import sys
 import numpy as np
 from lstmstate.output import Outputs
-from lstmstate.running.results import PlannedResult, open_results
+from lstmstate.state.array_writer import PlannedArray, open_writer
 from lstmstate.state.files import BY_KEY
 array = np.arange(24.0).reshape(2, 6, 2)
-plans = [PlannedResult("outputs", array.shape, array.dtype, 1)]
+plans = [PlannedArray("outputs", array.shape, array.dtype, 1)]
 with Outputs() as outputs:
-    with open_results(outputs, "-", BY_KEY[sys.argv[1]], plans, None) as found:
+    with open_writer(outputs, "-", BY_KEY[sys.argv[1]], plans, None) as found:
         for start in range(0, 6, 2):
             found.write("outputs", start, array[:, start : start + 2])
 """

@@ -48,7 +48,7 @@ def command(halves: tuple[str, ...], output: str, quiet: bool, as_json: bool, **
     if as_json and output == "-":
         raise click.UsageError("-o - and --json both want stdout")
     source = read_halves(halves, options.wanted(flags, quiet=quiet), header=flags["header"])
-    options.refuse_unnamed(output, flags["kind"], ".npy, .npz, .h5, .pkl, .csv or .ckpt")
+    options.refuse_unnamed(output, flags["kind"], ".npy, .npz, .h5, .csv or .ckpt")
     kind = kind_to_write(output, flags["kind"], "npy")
     with (
         Outputs(options.inputs_of(halves, flags), force=flags["force"]) as files,

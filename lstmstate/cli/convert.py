@@ -180,7 +180,7 @@ class _Job:
         target = self._output
         if target is None:
             target = target_beside(beside, self._layout, default, folder=self._out_dir)
-        options.refuse_unnamed(target, flags["kind"], ".npy, .npz, .h5, .pkl, .csv or .ckpt")
+        options.refuse_unnamed(target, flags["kind"], ".npy, .npz, .h5, .csv or .ckpt")
         kind = kind_to_write(target, flags["kind"], default.key)
         if flags["compress"] and kind.key not in ("npz", "h5"):
             raise LstmstateError("only .npz and .h5 are compressed", path=target)

@@ -25,7 +25,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 MAX_WIDTH = 1 << 40
 MAX_CELLS = 10_000
 LAYOUT_NAMES = ("tuple", "flat", "stacked", "layered", "keras", "torch")
-KIND_NAMES = ("npy", "npz", "h5", "pkl", "csv", "ckpt")
+KIND_NAMES = ("npy", "npz", "h5", "csv", "ckpt")
 
 
 def _all(*options: Callable[[Any], Any]) -> Callable[[_Function], _Function]:

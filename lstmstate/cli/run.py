@@ -353,7 +353,7 @@ class _Job:
         if target is None:
             return nullcontext()
         from lstmstate.running import job
-        from lstmstate.running.results import open_results
+        from lstmstate.state.array_writer import open_writer
         from lstmstate.state.files import kind_to_write
 
         options.refuse_unnamed(target, self._flags["kind"], ".npz, .h5 or .npy")
@@ -369,7 +369,7 @@ class _Job:
             options.note([line], quiet=self._quiet)
         if self._flags["compress"] and alone:
             raise LstmstateError("only .npz and .h5 are compressed", path=target)
-        return open_results(
+        return open_writer(
             outputs,
             target,
             kind,

@@ -6,6 +6,7 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
+from lstmstate import limits
 from lstmstate.checkpoint import identify
 from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import (
@@ -273,11 +274,18 @@ def _find(path: str, expected: str, header: bool | None) -> _Found:
 
 def _find_in_table(source: ByteSource, place: str | None, header: bool | None) -> _Found:
     """Return the table in a file, or the columns at a place in it."""
-    from lstmstate.running.table import read_table
     from lstmstate.state.stored import Held
+    from lstmstate.state.table import TextTable
+    from lstmstate.state.table_header import without_index
 
     with located(source.path):
-        names, values, notes = read_table(source, place or None, header=header)
+        table = TextTable(source, header=header, most=limits.MAX_TABLE_BYTES)
+        names, notes = table.names, table.notes
+        if place:
+            values = table.read(table.places(place))
+        else:
+            names, values, of_index = without_index(names, table.read())
+            notes += of_index
     return _Found(source.path, Held(place or "", values), names, notes, is_table=True)
 
 

@@ -22,7 +22,7 @@ from lstmstate.state.watch import Watch, range_of
 if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths
     from lstmstate.recurrence.fed_state import FedState
-    from lstmstate.running.results import PlannedResult, Results
+    from lstmstate.state.array_writer import ArrayWriter, PlannedArray
     from lstmstate.state.reading import Reading
 
 # Steps are taken for so many bytes of inputs and results at once: enough to make the calls around
@@ -272,20 +272,20 @@ def metadata(loaded: Loaded, source: str, *, alone: bool = False) -> Metadata:
     return Metadata("tuple", cells, len(cells) > 1, source=source, is_run=True)
 
 
-def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> list[PlannedResult]:
+def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> list[PlannedArray]:
     """Return the arrays that come of an input: outputs, what is kept of every step, the state.
 
     Args:
         keep: letters of "cmijfo".
         alone: whether the outputs are all that the file can hold.
     """
-    from lstmstate.running.results import PlannedResult
+    from lstmstate.state.array_writer import PlannedArray
 
     dtype = loaded.network.dtype
     axis = 0 if given.sequences.is_single or given.time_major else 1
 
-    def of_steps(name: str, item: tuple[int, ...]) -> PlannedResult:
-        return PlannedResult(name, given.shape(item), dtype, axis)
+    def of_steps(name: str, item: tuple[int, ...]) -> PlannedArray:
+        return PlannedArray(name, given.shape(item), dtype, axis)
 
     found = [of_steps(OUTPUTS, loaded.network.output_shape)]
     if alone:
@@ -298,7 +298,7 @@ def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> li
     items = [(*cell.spatial, width) for cell in loaded.network.cells for width in cell.widths]
     batch = given.sequences.batch
     found += [
-        PlannedResult(name, (batch, *item), dtype)
+        PlannedArray(name, (batch, *item), dtype)
         for name, item in zip(_state_names(loaded), items, strict=True)
     ]
     return found
@@ -328,7 +328,7 @@ def run_input(
     state: State | None,
     *,
     keep: str = "",
-    results: Results | None = None,
+    results: ArrayWriter | None = None,
     figures: bool = False,
     told: Callable[[int], object] = lambda nbytes: None,  # noqa: ARG005
 ) -> Done:
@@ -366,7 +366,7 @@ def run_input(
             _state_names(loaded), (half for pair in states for half in pair), strict=True
         ):
             if name in planned:
-                results.whole(name, half)
+                results.write(name, 0, half)
     return Done(
         loaded.state(states),
         tally.figures() if figures else None,

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
-from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
+from lstmstate.errors import CorruptError, LstmstateError
 from lstmstate.output import Outputs
 from lstmstate.state.metadata import KEY, Metadata, parse
 from lstmstate.state.naming import role_of
 from lstmstate.state.stored import Held, StateFile
-from lstmstate.state.table_header import Header, header_of, places, without_index
+from lstmstate.state.table import TextTable
+from lstmstate.state.table_header import without_index
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 _MARK = f"# {KEY} "
 _COLUMN = re.compile(r"(?P<name>.*?[^\d._])[._]?(?P<number>\d{1,9})")
-_SEPARATING = re.compile(r"[,\t\r\n#]")
+_SEPARATING = re.compile(r"[,\t\r\n#\"]")
 _TYPES = (
     "float16 float32 float64 complex64 complex128 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
 ).split()
@@ -52,57 +53,15 @@ def open_file(
     Raises:
         LstmstateError: it is not a table of numbers, or its first row may be a header or data.
     """
-    if source.size > limits.MAX_CSV_BYTES:
-        raise UnsupportedError("a csv file of this size is not read", path=source.path)
-    text = source.read(0, source.size, "the text").decode("utf-8-sig", "replace")
-    lines = [line for line in text.splitlines() if line.strip()]
-    metadata = None
-    while lines and lines[0].startswith("#"):
-        line = lines.pop(0)
-        if line.startswith(_MARK):
-            metadata = parse(line[len(_MARK) :])
-    mark = "\t" if lines and "\t" in lines[0] else ","
-    rows = [[field.strip() for field in line.split(mark)] for line in lines]
-    names, notes = Header()
-    if rows:
-        names, notes = header_of(rows[0], rows[1:], _is_number, given=header)
-    width = len(rows[0]) if rows else 0
-    rows = rows[1:] if names else rows
-    if columns is not None and columns not in _columns(names):
-        picked = _table(rows, width, metadata, places(names, width, columns))
-        return StateFile(source.path, [Held(columns, picked)], metadata, notes=notes)
-    table = _table(rows, width, metadata, range(width))
-    names, table, of_index = without_index(names, table)
-    return StateFile(source.path, _arrays(names, table), metadata, notes=notes + of_index)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        complex(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _table(
-    lines: Sequence[Sequence[str]], width: int, metadata: Metadata | None, wanted: Sequence[int]
-) -> Array:
-    """Return the numbers in the columns that are wanted, all rows as long as the first line."""
-    import numpy as np
-
-    told = metadata.dtype if metadata and metadata.dtype in _TYPES else "float64"
-    dtype = np.dtype(told)
-    read = {"c": complex, "f": float}.get(dtype.kind, int)
-    rows = []
-    for number, row in enumerate(lines, 1):
-        if len(row) != width:
-            raise CorruptError(f"row {number} has {len(row)} numbers, and the first line {width}")
-        try:
-            rows.append(np.array([read(row[at]) for at in wanted], dtype))
-        except (ValueError, OverflowError):
-            raise CorruptError(f"row {number} holds what is no number of {told}") from None
-    table: Array = np.stack(rows) if rows else np.empty((0, len(wanted)), dtype)
-    return table
+    table = TextTable(source, header=header, most=limits.MAX_CSV_BYTES)
+    told = [line[len(_MARK) :] for line in table.comments if line.startswith(_MARK)]
+    metadata = parse(told[0]) if told else None
+    dtype = metadata.dtype if metadata and metadata.dtype in _TYPES else "float64"
+    if columns is not None and columns not in _columns(table.names):
+        picked = table.read(table.places(columns), dtype)
+        return StateFile(source.path, [Held(columns, picked)], metadata, notes=table.notes)
+    names, values, of_index = without_index(table.names, table.read(None, dtype))
+    return StateFile(source.path, _arrays(names, values), metadata, notes=table.notes + of_index)
 
 
 def _columns(names: Sequence[str]) -> dict[str, dict[int, int]]:
@@ -136,9 +95,7 @@ def _arrays(names: Sequence[str], table: Array) -> list[Held]:
     return found
 
 
-def write(
-    outputs: Outputs, target: str, flow: Flow, metadata: Metadata, *, compress: bool = False
-) -> None:
+def write(outputs: Outputs, target: str, flow: Flow, metadata: Metadata) -> None:
     """Write each planned array as columns, side by side.
 
     Raises:

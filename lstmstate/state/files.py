@@ -49,6 +49,7 @@ class StateKind(NamedTuple):
         module: what reads and writes them.
         suffix: for names that are made up.
         piped: whether it can be stdin or stdout.
+        is_written: whether states are written to such files, too.
     """
 
     key: str
@@ -58,6 +59,7 @@ class StateKind(NamedTuple):
     module: str
     suffix: str
     piped: bool = False
+    is_written: bool = True
 
     def is_named(self, path: str) -> bool:
         """Whether a name is that of such a file."""
@@ -68,7 +70,15 @@ KINDS = (
     StateKind("npy", "a NumPy array", r"\.npy", identify.NPY, "npy", ".npy", True),
     StateKind("npz", "an archive of NumPy arrays", r"\.npz", identify.NPZ, "npz", ".npz", True),
     StateKind("h5", "an HDF5 file", r"\.h5|\.hdf5?", identify.HDF5, "hdf5", ".h5"),
-    StateKind("pkl", "a Python pickle", r"\.pkl|\.pickle", identify.PICKLE, "pickles", ".pkl"),
+    StateKind(
+        "pkl",
+        "a Python pickle",
+        r"\.pkl|\.pickle",
+        identify.PICKLE,
+        "pickles",
+        ".pkl",
+        is_written=False,
+    ),
     StateKind("csv", "a table as text", r"\.csv|\.tsv", identify.TEXT, "csv_file", ".csv"),
     StateKind(
         "ckpt",
@@ -83,29 +93,27 @@ BY_KEY = {kind.key: kind for kind in KINDS}
 
 
 def kind_by_name(path: str, key: str | None = None) -> StateKind:
-    """Return the kind of a file that is to be written, by its key or by its name.
+    """Return the kind of a file to write, by its key or by its name.
 
     Raises:
-        LstmstateError: the name says nothing.
+        LstmstateError: no kind has such a name.
+        UnsupportedError: files of this kind are only read.
     """
     if key is not None:
         return BY_KEY[key]
-    kind = next((kind for kind in KINDS if kind.is_named(path)), None)
+    kind = kind_of_name(path)
+    where = "stdout" if path == STDOUT else path
+    advice = "end the name in .npy, .npz, .h5, .csv or .ckpt"
     if kind is None:
-        raise LstmstateError(
-            "its name does not say what to write",
-            path="stdout" if path == STDOUT else path,
-            advice="end it in .npy, .npz, .h5, .pkl, .csv or .ckpt",
-        )
+        raise LstmstateError("its name does not say what to write", path=where, advice=advice)
+    if not kind.is_written:
+        raise UnsupportedError(f"{kind.words} is read, but not written", path=where, advice=advice)
     return kind
 
 
 def kind_of_name(path: str) -> StateKind | None:
-    """Return the kind that the name of a file speaks of, None where it speaks of none."""
-    try:
-        return kind_by_name(path)
-    except LstmstateError:
-        return None
+    """Return the kind of the files with such a name, None where there is none."""
+    return next((kind for kind in KINDS if kind.is_named(path)), None)
 
 
 def kind_to_write(target: str, key: str | None, default: str = "npz") -> StateKind:
@@ -231,11 +239,6 @@ def opened(source: ByteSource, kind: StateKind, how: Mapping[str, Any] = {}) -> 
                 f"this is not {kind.words} that can be read ({type(error).__name__})",
                 advice="copy it again from where it came from",
             ) from error
-
-
-def write_state_file(kind: StateKind, *arguments: Any, compress: bool = False) -> None:
-    """Write a state to the targets of an `Outputs`: outputs, target, flow, metadata."""
-    _module(kind).write(*arguments, compress=compress)
 
 
 def picked(file: StateFile, place: str) -> StateFile:

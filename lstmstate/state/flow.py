@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING
 
-from lstmstate.records import NamedTuple
+from lstmstate.state.array_writer import PlannedArray, put_rows
 from lstmstate.state.layouts import Layout, to_arrays
 from lstmstate.state.model import State, Structure
 
@@ -27,20 +27,6 @@ PART_BYTES = 2 << 20  # larger parts leave the processor's caches, smaller ones 
 
 # Rows [start, stop) of a leading axis (its number among them) of a state.
 Parts = Callable[[int, int, int], State]
-
-
-class Planned(NamedTuple):
-    """An array that is to be written; `axis` is the one along which its parts come."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
-    axis: int
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of its values."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class Flow:
@@ -80,7 +66,7 @@ class Flow:
         """The bytes of all its arrays."""
         return sum(plan.nbytes for plan in self.plans)
 
-    def _plan(self) -> list[Planned]:
+    def _plan(self) -> list[PlannedArray]:
         """Lay out a state of no rows: the functions that make the arrays tell their shapes."""
         import numpy as np
 
@@ -96,13 +82,13 @@ class Flow:
                 for _, w in self.structure.cells
             ]
         )
-        axis = self.layout.axis_of(self._lead_axis, self.structure) if lead else 0
+        axis = self.layout.axis_of(self._lead_axis, self.structure) if lead else None
         plans = []
         for name, array in to_arrays(self.layout, empty).items():
             shape = list(array.shape)
-            if lead:
+            if axis is not None:
                 shape[axis] = self.structure.lead[self._lead_axis]
-            plans.append(Planned(name, tuple(shape), array.dtype, axis))
+            plans.append(PlannedArray(name, tuple(shape), array.dtype, axis))
         return plans
 
     def together(self) -> Iterator[tuple[int, int, list[Array]]]:
@@ -146,7 +132,7 @@ class Flow:
         for start, _, arrays in self.together():
             offset = 0
             for plan, array in zip(self.plans, arrays, strict=True):
-                _put(file, offset, plan, start, array)
+                put_rows(file, offset, plan, start, array)
                 offset += plan.nbytes
         return file
 
@@ -154,21 +140,6 @@ class Flow:
 def folder_of(target: str) -> str | None:
     """Return the folder in which a target is written, None for stdout."""
     return None if target == "-" else os.path.dirname(os.path.realpath(target))
-
-
-def _put(file: IO[bytes], offset: int, plan: Planned, start: int, array: Array) -> None:
-    """Write the rows of an array from `start` on where they belong; `offset` is its own."""
-    import numpy as np
-
-    if not array.size:
-        return
-    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    places = math.prod(plan.shape[: plan.axis])  # in each of them rows follow on one another
-    size, whole = len(data) // places, plan.nbytes // places
-    row = whole // (plan.shape[plan.axis] if plan.shape else 1)
-    for place in range(places):
-        file.seek(offset + place * whole + start * row)
-        file.write(data[place * size : (place + 1) * size])
 
 
 def spans_of(structure: Structure) -> tuple[int, list[tuple[int, int]]]:

@@ -12,16 +12,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, is_fault, located
-from lstmstate.output import Outputs
-from lstmstate.output import told as written
 from lstmstate.state.foreign import KERAS, KERAS_ATTRIBUTES
-from lstmstate.state.hdf5_sink import Sink
-from lstmstate.state.metadata import KEY, Metadata, parse
+from lstmstate.state.metadata import KEY, parse
 from lstmstate.state.stored import StateFile, StoredArray, read_rows
 
 if TYPE_CHECKING:
@@ -29,14 +26,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lstmstate.state.flow import Flow
-
     Array = NDArray[np.generic]
 
 _GZIP, _SHUFFLE = 1, 2  # what h5py's compression="gzip" and shuffle=True put on a dataset
 _PACKINGS: tuple[list[int], ...] = ([], [_GZIP], [_SHUFFLE], [_SHUFFLE, _GZIP])
 _NUMBERS = "fciub"
-LONGEST_ATTRIBUTE = 60_000  # an attribute has 64 KiB at most
 
 
 class Hdf5Array(StoredArray):
@@ -225,56 +219,3 @@ def _dataset(name: str, found: h5py.Dataset, source: ByteSource) -> Hdf5Array:
     if nbytes > limits.BOMB_BYTES and nbytes > limits.HDF5_BOMB_RATIO * stored:
         raise UnsupportedError(f"it declares {nbytes} bytes and stores {stored}", tensor=name)
     return array
-
-
-def write(
-    outputs: Outputs, target: str, flow: Flow, metadata: Metadata, *, compress: bool = False
-) -> None:
-    """Write each planned array as a dataset, and what travels with them as an attribute."""
-    how: dict[str, Any] = (
-        {"compression": "gzip", "shuffle": True, "chunks": True} if compress else {}
-    )
-    told = metadata.line()
-    if len(told) > LONGEST_ATTRIBUTE:
-        raise UnsupportedError(
-            "an HDF5 file has no room for the names and widths of so many cells",
-            path=target,
-            advice="write an .npz",
-        )
-    with written(target):
-        sink = Sink(outputs.new(target))
-        try:
-            _fill(sink, flow, told, how)
-        except LstmstateError:
-            raise
-        except (OSError, RuntimeError, ValueError, TypeError) as error:  # of names and the like
-            sink.raise_failure()
-            if is_fault(error):
-                raise
-            raise LstmstateError(f"it cannot be written ({error})") from error
-        finally:
-            sink.close()
-        sink.raise_failure()
-
-
-def _fill(sink: Sink, flow: Flow, told: str, how: dict[str, Any]) -> None:
-    import h5py
-    import numpy as np
-
-    with h5py.File(sink, "w") as file:
-        sets = [
-            file.create_dataset(
-                plan.name,
-                plan.shape,
-                plan.dtype,
-                track_times=False,
-                **(how if math.prod(plan.shape) else {}),
-            )
-            for plan in flow.plans
-        ]
-        for start, stop, arrays in flow.together():
-            for plan, found, array in zip(flow.plans, sets, arrays, strict=True):
-                rows = (slice(None),) * plan.axis + (slice(start, stop),)
-                found[rows if flow.structure.lead else ()] = array
-            sink.raise_failure()
-        file.attrs.create(KEY, np.bytes_(told))

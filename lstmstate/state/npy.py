@@ -7,13 +7,11 @@ which NumPy's own reader passes over. Format: numpy.lib.format, versions 1.0 and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
 from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
-from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
-from lstmstate.output import Outputs
+from lstmstate.errors import CorruptError, UnsupportedError
 from lstmstate.records import NamedTuple
 from lstmstate.state.metadata import KEY, Metadata, parse
 from lstmstate.state.stored import StateFile, StoredArray, read_rows
@@ -21,8 +19,6 @@ from lstmstate.state.stored import StateFile, StoredArray, read_rows
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from lstmstate.state.flow import Flow
 
     Array = NDArray[np.generic]
 
@@ -150,36 +146,3 @@ def values(array: Array) -> memoryview:
     import numpy as np
 
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-
-
-def write_npys(files: Sequence[IO[bytes]], flow: Flow, told: Sequence[Metadata | None]) -> None:
-    """Write each planned array of a state into a file of its own."""
-    for file, plan, metadata in zip(files, flow.plans, told, strict=True):
-        file.write(header_bytes(plan.shape, plan.dtype, metadata))
-    if all(plan.axis == 0 for plan in flow.plans):
-        for _, _, arrays in flow.together():
-            for file, array in zip(files, arrays, strict=True):
-                file.write(values(array))
-        return
-    for number, file in enumerate(files):
-        for piece in flow.in_order(number):
-            file.write(values(piece))
-
-
-def write(
-    outputs: Outputs, target: str, flow: Flow, metadata: Metadata, *, compress: bool = False
-) -> None:
-    """Write a state that is one array; there is no compression.
-
-    Raises:
-        LstmstateError: it is several.
-    """
-    if len(flow.plans) != 1:
-        raise LstmstateError(
-            f"the layout {flow.layout.name!r} is {len(flow.plans)} arrays here, and an .npy file "
-            "holds one",
-            path=target,
-            advice="write an .npz or .h5, or use split with `outputs=...`",
-        )
-    with outputs.open(target) as file:
-        write_npys([file], flow, [metadata])

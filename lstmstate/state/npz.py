@@ -10,7 +10,6 @@ from typing import IO, TYPE_CHECKING
 from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, is_fault, located
-from lstmstate.output import Outputs
 from lstmstate.state.metadata import KEY, Metadata, parse
 from lstmstate.state.npy import Header, header_bytes, read_header, values
 from lstmstate.state.stored import StateFile, StoredArray
@@ -18,8 +17,6 @@ from lstmstate.state.stored import StateFile, StoredArray
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from lstmstate.state.flow import Flow
 
     Array = NDArray[np.generic]
 
@@ -156,20 +153,6 @@ def _metadata(array: NpzArray) -> Metadata | None:
     if array.shape or array.dtype.kind != "U":
         return None
     return parse(str(array._rows(0, array.dtype.itemsize)[0]))
-
-
-def write(
-    outputs: Outputs, target: str, flow: Flow, metadata: Metadata, *, compress: bool = False
-) -> None:
-    """Write the planned arrays one after another, and what travels with them."""
-    method = packing(compress=compress)
-    with outputs.open(target) as file, zipfile.ZipFile(file, "w") as archive:
-        for number, plan in enumerate(flow.plans):
-            with new_member(archive, plan.name, method) as member:
-                member.write(header_bytes(plan.shape, plan.dtype, None))
-                for piece in flow.in_order(number):
-                    member.write(values(piece))
-        write_metadata(archive, metadata, method)
 
 
 def packing(*, compress: bool) -> int:

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from lstmstate import limits
-from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.errors import UnsupportedError
 from lstmstate.records import NamedTuple
 from lstmstate.state.pickle_machine import ADVICE, Call, Machine, damaged, is_instruction, shown
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # What a pickle may hold.
 Value: TypeAlias = Union["Array", "LSTMStateTuple", "tuple[Value, ...]", "list[Value]"]
 
-# The element types that are read and written, by their codes in a pickle.
+# The element types that are read, by their codes in a pickle.
 DTYPES = frozenset("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16".split())
 
 
@@ -46,20 +46,8 @@ class LSTMStateTuple(NamedTuple):
     m: Array
 
 
-class Pickled(NamedTuple):
-    """What a pickle holds.
-
-    Attributes:
-        value: arrays, in LSTMStateTuples, tuples and lists.
-        metadata: the text that a second pickle, behind the first, consists of; else None.
-    """
-
-    value: Value
-    metadata: str | None
-
-
-def read_pickle(data: bytes) -> Pickled:
-    """Return what a pickle of protocol 0 to 5 holds; the arrays are read-only.
+def read_pickle(data: bytes) -> Value:
+    """Return the state in a pickle of protocol 0 to 5; the arrays are read-only.
 
     Raises:
         UnsupportedError: it holds or asks for anything but LSTMStateTuples, tuples, lists and
@@ -69,19 +57,13 @@ def read_pickle(data: bytes) -> Pickled:
     Example:
         >>> import pickle
         >>> import numpy as np
-        >>> read_pickle(pickle.dumps([np.zeros(3)]) + pickle.dumps("c alone"))
-        Pickled(value=[array([0., 0., 0.])], metadata='c alone')
+        >>> read_pickle(pickle.dumps([np.zeros(3)]))
+        [array([0., 0., 0.])]
         >>> read_pickle(pickle.dumps(print))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         lstmstate.errors.UnsupportedError: it asks for builtins.print, which is never called; ...
     """
-    machine = Machine(data, 0, _NAMES)
-    value = _Builder(len(data)).build(machine.run(), 0)
-    try:
-        metadata = Machine(data, machine.at, _NAMES).run()
-    except LstmstateError:
-        metadata = None  # whatever else may follow is not for us
-    return Pickled(value, metadata if isinstance(metadata, str) else None)
+    return _Builder(len(data)).build(Machine(data, 0, _NAMES).run(), 0)
 
 
 def looks_like_pickle(start: bytes) -> bool:

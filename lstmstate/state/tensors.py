@@ -89,9 +89,7 @@ def add_state(
         )
 
 
-def write(
-    outputs: Outputs, target: str, flow: Flow, metadata: Metadata, *, compress: bool = False
-) -> None:
+def write(outputs: Outputs, target: str, flow: Flow, metadata: Metadata) -> None:
     """Write a state alone as a checkpoint, what travels with it as a string tensor."""
     import numpy as np
 

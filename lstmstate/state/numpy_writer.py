@@ -1,16 +1,16 @@
-"""What a run writes into npy and npz files."""
+"""Arrays written into npy and npz files."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from contextlib import suppress
+from itertools import accumulate
 from typing import IO, TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError
 from lstmstate.output import STDOUT
-from lstmstate.running.results import Destination, PlannedResult, Results
+from lstmstate.state.array_writer import ArrayWriter, Destination, put_rows
 from lstmstate.state.npy import header_bytes, values
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic]
 
 
-class NpyResults(Results):
+_COPIED = 1 << 20  # bytes at a time
+
+
+class NpyWriter(ArrayWriter):
     """One array; every row goes where it belongs."""
 
     def __init__(self, to: Destination) -> None:
@@ -40,30 +43,17 @@ class NpyResults(Results):
             self._file.close()
 
     def _put(self, number: int, start: int, array: Array) -> None:
-        _put_rows(self._file, self._start, self.plans[number], start, array)
+        put_rows(self._file, self._start, self.plans[number], start, array)
 
     def _finish(self) -> None:
         self._file.close()
 
 
-def _put_rows(file: IO[bytes], origin: int, plan: PlannedResult, start: int, array: Array) -> None:
-    """Write rows where they belong in an array in C order that begins at `origin`."""
-    data = values(array)
-    if plan.lead <= 1 or not len(data):  # they follow on those before
-        file.write(data)
-        return
-    size = len(data) // plan.lead
-    row = size // array.shape[plan.time_axis or 0]
-    for place in range(plan.lead):
-        file.seek(origin + (place * plan.rows + start) * row)
-        file.write(data[place * size : (place + 1) * size])
-
-
-class NpzResults(Results):
+class NpzWriter(ArrayWriter):
     """An archive, which is written from its first member to its last.
 
     The rows of the member whose turn it is go straight into it, where they follow on one
-    another. Others wait: in memory if they are all of their array, else in a nameless file.
+    another. Others wait: in memory if they are all of their array, else in one nameless file.
     """
 
     def __init__(self, to: Destination) -> None:
@@ -77,24 +67,26 @@ class NpzResults(Results):
         self._turn = 0
         self._member: IO[bytes] | None = None  # the one whose turn it is, once it is begun
         self._held: dict[int, Array] = {}
-        self._spools: dict[int, IO[bytes]] = {}
+        self._spool: IO[bytes] | None = None  # all arrays that wait, each from its origin on
+        self._origins = [0, *accumulate(plan.nbytes for plan in self.plans)]
+        self._waiting: set[int] = set()
         self._archive = zipfile.ZipFile(to.path, "w")
 
     def abandon(self) -> None:
-        for file in (self._member, self._archive, *self._spools.values()):
+        for file in (self._member, self._archive, self._spool):
             if file is not None:
                 with suppress(OSError, ValueError):
                     file.close()
 
     def _put(self, number: int, start: int, array: Array) -> None:
         plan = self.plans[number]
-        is_next = number == self._turn and number not in self._spools
+        is_next = number == self._turn and number not in self._waiting
         if is_next and (plan.lead <= 1 or self._is_all(number, start)):
             self._begun().write(values(array))
         elif self._is_all(number, start):
             self._held[number] = array.copy()
         else:
-            _put_rows(self._spool(number), 0, plan, start, array)
+            put_rows(self._spooled(number), self._origins[number], plan, start, array)
         while self._turn < len(self.plans) and self._is_complete(self._turn):
             self._end_member()
 
@@ -117,19 +109,26 @@ class NpzResults(Results):
         member = self._begun()
         if self._turn in self._held:
             member.write(values(self._held.pop(self._turn)))
-        if self._turn in self._spools:
-            with self._spools.pop(self._turn) as spool:
-                spool.seek(0)
-                shutil.copyfileobj(spool, member, 1 << 20)
+        if self._turn in self._waiting:
+            self._copy_rows(member)
         member.close()
         self._member = None
         self._turn += 1
 
-    def _spool(self, number: int) -> IO[bytes]:
-        if number not in self._spools:
+    def _spooled(self, number: int) -> IO[bytes]:
+        """Return the file in which arrays wait, another one among them from now on."""
+        self._waiting.add(number)
+        if self._spool is None:
             folder = None if self._target == STDOUT else os.path.dirname(self._path)
-            self._spools[number] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        return self._spools[number]
+            self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        return self._spool
+
+    def _copy_rows(self, member: IO[bytes]) -> None:
+        """Copy the array whose turn it is from the file in which it waits."""
+        spool, end = self._spooled(self._turn), self._origins[self._turn + 1]
+        for start in range(self._origins[self._turn], end, _COPIED):
+            spool.seek(start)
+            member.write(spool.read(min(_COPIED, end - start)))
 
     def _finish(self) -> None:
         from lstmstate.state.npz import write_metadata
@@ -139,3 +138,5 @@ class NpzResults(Results):
         if self._metadata is not None:
             write_metadata(self._archive, self._metadata, self._method)
         self._archive.close()
+        if self._spool is not None:
+            self._spool.close()

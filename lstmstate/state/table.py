@@ -1,4 +1,4 @@
-"""Tables of numbers as text: a row a step, a column a feature, with a header or without.
+"""Tables of numbers as text, with a header or without.
 
     # comments at the start are passed over
     time,x,y
@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
-from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import (
     CorruptError,
@@ -25,30 +24,17 @@ from lstmstate.errors import (
     printable,
 )
 from lstmstate.records import NamedTuple
-from lstmstate.state.table_header import header_of, places, without_index
+from lstmstate.state.table_header import header_of, places
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Array = NDArray[np.generic]
+
 _MARKS = "\t,;"
 _SHOWN = 30  # characters of a field that an error shows
 _LOOKED_AT_CHARACTERS = 4 << 20  # of the rows below a header
-
-
-class Table(NamedTuple):
-    """A table that was read.
-
-    Attributes:
-        names: those of all its columns but an index, also of those that were not asked for; ()
-            where it has no header.
-        values: the columns that were asked for, float64 `[rows, columns]`.
-        notes: what a user should know of its header and its index.
-    """
-
-    names: tuple[str, ...]
-    values: NDArray[np.float64]
-    notes: tuple[str, ...] = ()
 
 
 class _Shape(NamedTuple):
@@ -68,42 +54,59 @@ class _Shape(NamedTuple):
             raise CorruptError(f"a line of it cannot be cut into fields ({error})") from None
 
 
-def read_table(
-    source: ByteSource, columns: str | None = None, *, header: bool | None = None
-) -> Table:
-    """Read a table.
+class TextTable:
+    """A table whose header is read, and its values when asked for.
 
     Args:
-        columns: the names of some, with commas between them, or their numbers from 0 where they
-            have no names; None for all but an index.
         header: whether the first row names the columns, None where that is open.
+        most: how many bytes a table may have.
+
+    Attributes:
+        names: the names of its columns, () where it has no header.
+        notes: lines for the user on how the header was found.
+        comments: the lines before the table that begin with "#".
 
     Raises:
-        LstmstateError: it is no table of numbers, or there are no such columns, or its first row
-            may be a header or data.
+        LstmstateError: it is no table of numbers, or its first row may be a header or data.
     """
-    if source.size > limits.MAX_TABLE_BYTES:
-        raise UnsupportedError(
-            f"a table of {source.size:,} bytes is not read as text", advice="save it as an .npy"
-        )
-    lines = _lines(source)
-    number, first = next(lines, (0, ""))
-    if "\0" in first:
-        raise CorruptError("this is no text in UTF-8", advice="save it as UTF-8, or as an .npy")
-    shape = _shape(first, is_csv=source.path.lower().endswith((".csv", ".tsv")))
-    notes: tuple[str, ...] = ()
-    if number:
-        fields = [name.strip() for name in shape.fields(first)]
-        names, notes = header_of(fields, _below(source, shape, number), _is_number, given=header)
-        shape = shape._replace(names=names)
-    wanted = places(shape.names, shape.width, columns) if columns is not None else None
-    if shape.names or not number:
-        number, first = next(lines, (0, ""))
-    values = _values(source, shape, wanted, chain([(number, first)], lines))
-    if wanted is not None:
-        return Table(shape.names, values, notes)
-    names, values, of_index = without_index(shape.names, values)
-    return Table(names, values, notes + of_index)
+
+    def __init__(self, source: ByteSource, *, header: bool | None, most: int) -> None:
+        if source.size > most:
+            raise UnsupportedError(
+                f"a table of {source.size:,} bytes is not read as text", advice="save it as an .npy"
+            )
+        self._source = source
+        self.comments: list[str] = []
+        number, first = next(_lines(source, self.comments), (0, ""))
+        if "\0" in first:
+            raise CorruptError("this is no text in UTF-8", advice="save it as UTF-8, or as an .npy")
+        shape = _shape(first, is_csv=source.path.lower().endswith((".csv", ".tsv")))
+        self.notes: tuple[str, ...] = ()
+        if number:
+            fields = [name.strip() for name in shape.fields(first)]
+            below = _below(source, shape, number)
+            names, self.notes = header_of(fields, below, _is_number, given=header)
+            shape = shape._replace(names=names)
+        self._shape = shape
+        self._rows = number + 1 if shape.names else number  # the line from which on they begin
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its columns, () where it has no header."""
+        return self._shape.names
+
+    def places(self, asked: str) -> list[int]:
+        """Return the numbers of the columns that are asked for; see `table_header.places`."""
+        return places(self.names, self._shape.width, asked)
+
+    def read(self, wanted: Sequence[int] | None = None, dtype: str = "float64") -> Array:
+        """Return the numbers `[rows, columns]` of some columns, all of them unless given.
+
+        Raises:
+            CorruptError: a row has other fields than the first line, or one that is no number.
+        """
+        lines = (line for line in _lines(self._source) if line[0] >= self._rows)
+        return _values(self._source, self._shape, wanted, lines, dtype)
 
 
 def _below(source: ByteSource, shape: _Shape, first: int) -> Iterator[list[str]]:
@@ -117,7 +120,7 @@ def _below(source: ByteSource, shape: _Shape, first: int) -> Iterator[list[str]]
             yield shape.fields(line)
 
 
-def _lines(source: ByteSource) -> Iterator[tuple[int, str]]:
+def _lines(source: ByteSource, comments: list[str] | None = None) -> Iterator[tuple[int, str]]:
     """Yield lines and their numbers, without comments at the start and empty lines at the end.
 
     An empty line in between may be a value that is missing: to pass over it would shift the
@@ -132,6 +135,8 @@ def _lines(source: ByteSource) -> Iterator[tuple[int, str]]:
             empty = empty or (number if has_begun else 0)
             continue
         if not has_begun and line.lstrip().startswith("#"):
+            if comments is not None:
+                comments.append(line.strip())
             continue
         if empty:
             raise CorruptError(f"line {empty} is empty", advice="remove it, or put numbers there")
@@ -148,10 +153,10 @@ def _shape(first: str, *, is_csv: bool) -> _Shape:
     return shape._replace(width=len(shape.fields(first)))
 
 
-def _is_number(text: str) -> bool:
+def _is_number(text: str, kind: type = complex) -> bool:
     """Whether NumPy reads a field as a number; Python itself reads more."""
     try:
-        float(text)
+        kind(text)
     except ValueError:
         return False
     return text.isascii() and "_" not in text
@@ -162,17 +167,20 @@ def _values(
     shape: _Shape,
     wanted: Sequence[int] | None,
     lines: Iterator[tuple[int, str]],
-) -> NDArray[np.float64]:
+    dtype: str,
+) -> Array:
     """Return the numbers in the rows; what is wrong with one is told with its number."""
     import numpy as np
 
-    first = next(lines)
+    first = next(lines, (0, ""))
     if not first[0]:
-        return np.empty((0, shape.width if wanted is None else len(wanted)))
+        return np.empty((0, shape.width if wanted is None else len(wanted)), dtype)
     rows = (line for _, line in chain([first], lines))
+    kind = {"c": complex, "f": float}.get(np.dtype(dtype).kind, int)
     try:
-        values = np.loadtxt(
+        values: Array = np.loadtxt(
             rows if wanted is None else _whole(rows, shape),
+            dtype=dtype,
             delimiter=shape.mark,
             comments=None,  # those at the start are gone, and others are damage
             quotechar='"',
@@ -185,11 +193,12 @@ def _values(
     except Exception as error:  # a ValueError as a rule; whatever else damage leads it to
         if is_fault(error):
             raise
-        raise _fault(source, shape, wanted, first[0]) or CorruptError(
+        raise _fault(source, shape, wanted, first[0], kind) or CorruptError(
             f"this is no table of numbers ({error})"
         ) from error
     if wanted is None and values.shape[1] != shape.width:
-        raise _fault(source, shape, wanted, first[0]) or CorruptError("its rows cannot be told")
+        fault = _fault(source, shape, wanted, first[0], kind)
+        raise fault or CorruptError("its rows have unlike numbers of fields")
     return values
 
 
@@ -206,12 +215,13 @@ def _whole(rows: Iterator[str], shape: _Shape) -> Iterator[str]:
 
 
 def _fault(
-    source: ByteSource, shape: _Shape, wanted: Sequence[int] | None, start: int
+    source: ByteSource, shape: _Shape, wanted: Sequence[int] | None, start: int, kind: type
 ) -> CorruptError | None:
-    """Return what is wrong with the first row that is no row of numbers.
+    """Return an error for the first row that is no row of numbers.
 
     Args:
         start: the line that is the first row.
+        kind: the type of the numbers: complex, float or int.
     """
     rows = (numbered for numbered in _lines(source) if numbered[0] >= start)
     for row, (number, line) in enumerate(rows, 1):
@@ -222,7 +232,7 @@ def _fault(
                 f"{where} has {len(fields)} fields, and the first line {shape.width}"
             )
         for column in range(shape.width) if wanted is None else wanted:
-            if _is_number(fields[column]):
+            if _is_number(fields[column], kind):
                 continue
             text = printable(fields[column].strip()[:_SHOWN])
             held = f"holds {text!r}, which is no number" if text else "has an empty field"

@@ -1,4 +1,4 @@
-"""What a run writes into HDF5 files."""
+"""Arrays written into HDF5 files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError, UnsupportedError, is_fault, printable
-from lstmstate.running.results import Destination, PlannedResult, Results
-from lstmstate.state.hdf5 import LONGEST_ATTRIBUTE
+from lstmstate.state.array_writer import ArrayWriter, Destination, PlannedArray
 from lstmstate.state.hdf5_sink import Sink
 from lstmstate.state.metadata import KEY
 
@@ -20,10 +19,11 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
+_LONGEST_ATTRIBUTE = 60_000  # an attribute has 64 KiB at most
 _CHUNK_BYTES = 1 << 20  # of a compressed dataset: what the library's cache of chunks holds
 
 
-class Hdf5Results(Results):
+class Hdf5Writer(ArrayWriter):
     """Datasets, whose rows go where they belong; of compressed ones, whole chunks at a time."""
 
     def __init__(self, to: Destination) -> None:
@@ -31,7 +31,7 @@ class Hdf5Results(Results):
 
         super().__init__(to)
         self._line = to.metadata.line() if to.metadata is not None else None
-        if self._line is not None and len(self._line) > LONGEST_ATTRIBUTE:
+        if self._line is not None and len(self._line) > _LONGEST_ATTRIBUTE:
             raise UnsupportedError(
                 "an HDF5 file has no room for the names and widths of so many cells",
                 advice="write an .npz",
@@ -46,7 +46,7 @@ class Hdf5Results(Results):
             self.abandon()
             raise
 
-    def _new_set(self, plan: PlannedResult, *, compress: bool) -> h5py.Dataset:
+    def _new_set(self, plan: PlannedArray, *, compress: bool) -> h5py.Dataset:
         how: dict[str, object] = {}
         if compress and math.prod(plan.shape) > 0:
             how = {"compression": "gzip", "shuffle": True, "chunks": _chunk_shape(plan) or True}
@@ -63,7 +63,7 @@ class Hdf5Results(Results):
     def _put(self, number: int, start: int, array: Array) -> None:
         with self._calls():
             plan, found = self.plans[number], self._sets[number]
-            if plan.time_axis is None:
+            if plan.axis is None:
                 found[()] = array
             elif found.chunks is None:
                 self._set_rows(number, start, array)
@@ -71,7 +71,7 @@ class Hdf5Results(Results):
                 self._gather(number, start, array)
 
     def _set_rows(self, number: int, start: int, array: Array) -> None:
-        axis = self.plans[number].time_axis or 0
+        axis = self.plans[number].axis or 0
         rows = slice(start, start + array.shape[axis])
         self._sets[number][(slice(None),) * axis + (rows,)] = array
 
@@ -79,7 +79,7 @@ class Hdf5Results(Results):
         """Write rows up to the end of a chunk, none of which is packed twice; others wait."""
         import numpy as np
 
-        axis = self.plans[number].time_axis or 0
+        axis = self.plans[number].axis or 0
         step: int = self._sets[number].chunks[axis]
         begin = start - start % step  # what waits are the rows from the start of a chunk on
         end = self._done[number]
@@ -114,17 +114,17 @@ class Hdf5Results(Results):
         self._sink.raise_failure()
 
 
-def _chunk_shape(plan: PlannedResult) -> tuple[int, ...] | None:
-    """Return the chunks of a compressed dataset: few rows of time, that they need not wait long.
+def _chunk_shape(plan: PlannedArray) -> tuple[int, ...] | None:
+    """Return the chunks of a compressed dataset: few rows, that they need not wait long.
 
     None for one that comes whole: the library chooses.
     """
-    if plan.time_axis is None:
+    if plan.axis is None:
         return None
     chunk = list(plan.shape)
-    chunk[plan.time_axis] = 1
+    chunk[plan.axis] = 1
     while (row := math.prod(chunk) * plan.dtype.itemsize) > _CHUNK_BYTES:
         longest = chunk.index(max(chunk))
         chunk[longest] = -(-chunk[longest] // 2)
-    chunk[plan.time_axis] = min(max(_CHUNK_BYTES // row, 1), plan.rows)
+    chunk[plan.axis] = min(max(_CHUNK_BYTES // row, 1), plan.rows)
     return tuple(chunk)

@@ -1,7 +1,7 @@
-"""What a run writes: arrays that grow along time, and arrays that come whole.
+"""Arrays on their way into a file: in rows along one axis each, or whole.
 
-Rows of time come in order, those of one span for each array in turn. What cannot be written
-where it belongs yet goes to a nameless file meanwhile, so that memory does not grow with time.
+Rows come in order, those of one span for each array in turn. Rows that cannot be written where
+they belong yet go to a nameless file meanwhile, so that memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from lstmstate.errors import UnsupportedError
 from lstmstate.output import STDOUT, Outputs, told
@@ -23,37 +23,44 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lstmstate.state.flow import Flow
+
     Array = NDArray[np.generic]
 
 # What writes each kind of file, by the key of the kind.
 _WRITERS = {
-    "npy": ("numpy_results", "NpyResults"),
-    "npz": ("numpy_results", "NpzResults"),
-    "h5": ("hdf5_results", "Hdf5Results"),
+    "npy": ("numpy_writer", "NpyWriter"),
+    "npz": ("numpy_writer", "NpzWriter"),
+    "h5": ("hdf5_writer", "Hdf5Writer"),
 }
 
 
-class PlannedResult(NamedTuple):
+class PlannedArray(NamedTuple):
     """An array that is to be written.
 
     Attributes:
-        time_axis: the axis that its rows come along; None where it comes whole.
+        axis: the axis along which its rows come; None where it comes whole.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
-    time_axis: int | None = None
+    axis: int | None = None
 
     @property
     def rows(self) -> int:
         """How many rows are to come; an array that comes whole is one."""
-        return 1 if self.time_axis is None else self.shape[self.time_axis]
+        return 1 if self.axis is None else self.shape[self.axis]
 
     @property
     def lead(self) -> int:
-        """In how many places rows lie that follow on one another in time."""
-        return math.prod(self.shape[: self.time_axis or 0])
+        """The number of places with rows that follow on one another."""
+        return math.prod(self.shape[: self.axis or 0])
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its values."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class Destination(NamedTuple):
@@ -68,13 +75,13 @@ class Destination(NamedTuple):
 
     path: str
     target: str
-    plans: Sequence[PlannedResult]
+    plans: Sequence[PlannedArray]
     metadata: Metadata | None
     compress: bool
 
 
-class Results(ABC):
-    """The arrays of a run on their way into a file.
+class ArrayWriter(ABC):
+    """The arrays of a file, written part by part.
 
     Attributes:
         plans: the arrays.
@@ -88,30 +95,24 @@ class Results(ABC):
         self._done = [0] * len(self.plans)  # rows that have come
 
     def write(self, name: str, start: int, array: Array) -> None:
-        """Write the rows [start, start + n) of an array that grows: n on its axis of time.
+        """Write the rows [start, start + n) of an array along its axis; a whole one at once.
 
         Raises:
             LstmstateError: the system does not let them be written.
         """
         number = self._numbers[name]
         plan = self.plans[number]
-        axis = plan.time_axis
-        assert axis is not None, f"{name} comes whole"
-        count = array.shape[axis]
+        count = 1 if plan.axis is None else array.shape[plan.axis]
+        shape = list(plan.shape)
+        if plan.axis is not None:
+            shape[plan.axis] = count
         assert start == self._done[number], f"rows of {name} are missing"
-        assert array.shape == (*plan.shape[:axis], count, *plan.shape[axis + 1 :]), name
-        self._add(number, start, count, array)
-
-    def whole(self, name: str, array: Array) -> None:
-        """Write an array that comes whole.
-
-        Raises:
-            LstmstateError: the system does not let it be written.
-        """
-        number = self._numbers[name]
-        assert self.plans[number].time_axis is None, f"{name} comes in rows"
-        assert array.shape == self.plans[number].shape, name
-        self._add(number, 0, 1, array)
+        assert array.shape == tuple(shape), name
+        assert array.dtype == plan.dtype, name
+        self._done[number] += count
+        assert self._done[number] <= plan.rows, name
+        with told(self._target):
+            self._put(number, start, array)
 
     def finish(self) -> None:
         """Write what is left; all arrays must have come.
@@ -128,13 +129,6 @@ class Results(ABC):
     def abandon(self) -> None:
         """Close the file, which nobody will see; nothing is raised."""
 
-    def _add(self, number: int, start: int, count: int, array: Array) -> None:
-        assert array.dtype == self.plans[number].dtype, self.plans[number].name
-        self._done[number] += count
-        assert self._done[number] <= self.plans[number].rows, self.plans[number].name
-        with told(self._target):
-            self._put(number, start, array)
-
     def _is_complete(self, number: int) -> bool:
         return self._done[number] == self.plans[number].rows
 
@@ -148,22 +142,22 @@ class Results(ABC):
 
 
 @contextmanager
-def open_results(
+def open_writer(
     outputs: Outputs,
     target: str,
     kind: StateKind,
-    plans: Sequence[PlannedResult],
+    plans: Sequence[PlannedArray],
     metadata: Metadata | None,
     *,
     compress: bool = False,
-) -> Iterator[Results]:
-    """Open a file for the arrays of a run; it is there when the outputs are, and then whole.
+) -> Iterator[ArrayWriter]:
+    """Open a file for arrays; it is there when the outputs are, and then whole.
 
     Args:
         target: the file; "-" for stdout.
         kind: npz, h5, or npy for one array alone.
         plans: the arrays to come, in the order in which the file has them.
-        metadata: what travels with the state among them, or with the outputs of an npy.
+        metadata: the record of a state among them, or of the outputs of an npy.
         compress: whether an npz or h5 is compressed.
 
     Raises:
@@ -177,8 +171,8 @@ def open_results(
         )
     with told(target):
         module, name = _WRITERS[kind.key]
-        writer = getattr(import_module(f"lstmstate.running.{module}"), name)
-        results: Results = writer(
+        writer = getattr(import_module(f"lstmstate.state.{module}"), name)
+        results: ArrayWriter = writer(
             Destination(outputs.new(target), target, plans, metadata, compress)
         )
     try:
@@ -187,3 +181,45 @@ def open_results(
     except BaseException:
         results.abandon()
         raise
+
+
+def put_rows(file: IO[bytes], origin: int, plan: PlannedArray, start: int, array: Array) -> None:
+    """Write rows where they belong in an array in C order that begins at `origin`."""
+    import numpy as np
+
+    if not array.size:
+        return
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    size = len(data) // plan.lead
+    row = size // array.shape[plan.axis] if plan.axis is not None else size
+    for place in range(plan.lead):
+        file.seek(origin + (place * plan.rows + start) * row)
+        file.write(data[place * size : (place + 1) * size])
+
+
+def write_state_file(
+    kind: StateKind,
+    outputs: Outputs,
+    target: str,
+    flow: Flow,
+    metadata: Metadata,
+    *,
+    compress: bool = False,
+) -> None:
+    """Write a state, part by part.
+
+    Raises:
+        LstmstateError: the kind of file cannot have its arrays, or they cannot be written.
+    """
+    if kind.key not in _WRITERS:
+        import_module(f"lstmstate.state.{kind.module}").write(outputs, target, flow, metadata)
+        return
+    with open_writer(outputs, target, kind, flow.plans, metadata, compress=compress) as writer:
+        write_parts(flow, [writer] * len(flow.plans))
+
+
+def write_parts(flow: Flow, writers: Sequence[ArrayWriter]) -> None:
+    """Write all parts of a state, each of its arrays with a writer."""
+    for start, _, arrays in flow.together():
+        for writer, plan, array in zip(writers, flow.plans, arrays, strict=True):
+            writer.write(plan.name, start, array)
