@@ -258,19 +258,20 @@ class GraphModel:
         networks: Sequence[GraphNetwork],
         feeds: Mapping[str, Any] | None = None,
         batch: int | None = None,
+        steps: int | None = None,
     ) -> list[Start]:
         """Return what the graph begins some cells with, in each network that has them.
 
         Args:
             feeds: values for placeholders other than x and the state.
-            batch: how many rows x has; see `recurrence.start.start`.
+            batch, steps: how many x has; see `recurrence.start.start`.
         """
         from lstmstate.engines.graph_engine import fed_values
         from lstmstate.recurrence.start import start
 
         names = frozenset(cells)
         return [
-            start(one, names, self.variables, fed_values(one.scope, feeds), batch)
+            start(one, names, self.variables, fed_values(one.scope, feeds), batch, steps)
             for one in networks or self.networks_around(names)
         ]
 
