@@ -155,6 +155,9 @@ class LSTMNetwork:
             try:
                 with located(self._path):
                     loaded = self._load(engine, given, feeds or {}, outputs)
+                    model = self.model if outputs != "m" else None
+                    if model is not None:
+                        loaded = loaded._replace(beyond=model.beyond(self.graph_networks()))
             finally:
                 self._origin.forget()
             if len(self._loaded) == _KEPT:
@@ -513,7 +516,7 @@ class LSTMNetwork:
         given = dict(options)
         feeds, outputs = given.pop("feeds", None), given.pop("outputs", None)
         loaded = self.load(engine, given, feeds, outputs)
-        self._warn([*assumptions(loaded.settled), *loaded.notes])
+        self._warn([*assumptions(loaded.settled), *loaded.notes, *loaded.beyond])
         return loaded
 
     def _warn_of_zeros(self, options: Mapping[str, Any], by_step: Array) -> None:

@@ -182,7 +182,10 @@ class _Job:
             with located(ckpt.prefix):
                 self._loaded.refuse_parts()
         options.say_settled(self._loaded.settled, strict=flags["strict"], quiet=quiet)
-        options.note([*self._loaded.notes, *self._loaded.not_finite], quiet=quiet)
+        if flags["strict"] and self._loaded.beyond:
+            raise UnsupportedError(self._loaded.beyond[0], path=ckpt.prefix)
+        loaded = self._loaded
+        options.note([*loaded.notes, *loaded.beyond, *loaded.not_finite], quiet=quiet)
         self._keep = "cmijfo" if flags["trace"] else "cm" if flags["all_states"] else ""
         self._inputs = options.inputs_of(
             [ckpt_path, *inputs, *filter(None, (flags["state_path"], flags["lengths"]))], flags

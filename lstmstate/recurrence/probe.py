@@ -139,6 +139,18 @@ class Probe:
         other._known = {}
         return other
 
+    def of_shapes(self, size: int) -> Probe:
+        """Return a probe with another size for open axes, and zeros for all variables."""
+        other = self.with_open(size)
+        other.environment = Environment(_zeros)
+        return other
+
+    def given(self, known: Mapping[Tensor, Any]) -> Probe:
+        """Return a probe in which some tensors have other values than the graph computes."""
+        other = copy(self)
+        other._known = dict(known)
+        return other
+
     @cached_property
     def unpacked(self) -> list[int]:
         """How many parts the graph takes sequences apart into, where it does."""
