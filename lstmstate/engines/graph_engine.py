@@ -27,6 +27,7 @@ from lstmstate.graph.plan import (
     UnfedError,
     compile_plan,
 )
+from lstmstate.recurrence.front import READS_SIZES
 from lstmstate.recurrence.loop import COMPARISONS
 from lstmstate.recurrence.model import Cell, GraphNetwork, Output
 from lstmstate.recurrence.probe import Fed
@@ -159,7 +160,16 @@ class GraphRunner:
         return bool(self._lengths)
 
     def _run_lengths(self, x: Array, states: Sequence[Pair], lengths: Lengths, keep: str) -> Ran:
-        """Run sequences of one length together: none sees what is beyond its end."""
+        """Run sequences of one length together: none sees what is beyond its end.
+
+        Raises:
+            UnsupportedError: the graph gives something else for other sizes.
+        """
+        if self.network.reads_sizes:
+            raise UnsupportedError(
+                f"{READS_SIZES}, and not with lengths",
+                advice="run the sequences of each length by themselves",
+            )
         after = [(c.copy(), m.copy()) for c, m in states]
         outputs: Array | None = None
         kept: list[dict[str, Array]] = [{} for _ in states]

@@ -16,7 +16,7 @@ from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
-from lstmstate.recurrence.front import Front, front_of, origins
+from lstmstate.recurrence.front import READS_SIZES, Front, front_of, origins
 from lstmstate.recurrence.joined import Values, joined, joins
 from lstmstate.recurrence.loop_cells import leads_to
 from lstmstate.recurrence.model import (
@@ -95,16 +95,19 @@ def chain_drafts(
             output,
             chain.steps,
             batch,
-            _jumps(probe, chain, output),
+            _other_causes(probe, chain, output),
             is_chain=True,
         )
 
 
-def _jumps(probe: Probe, chain: Chain, output: Output) -> str | None:
-    """Return how the steps of a chain compare or round values, None where they do not."""
+def _other_causes(probe: Probe, chain: Chain, output: Output) -> str | None:
+    """Return why steps may do something else for values or sizes that are not tried."""
     read = [tensor for entries in chain.entries for tensor in entries]
     made = [*chain.c[1:], *chain.m[1:], *output.tensors]
-    plan = probe.compile(made, [*chain.x, *read, chain.c[0], chain.m[0]])
+    begun = [chain.c[0], chain.m[0]]
+    if origins(probe.scope.nodes, made, {tensor.node: 0 for tensor in begun}).sizes:
+        return READS_SIZES
+    plan = probe.compile(made, [*chain.x, *read, *begun])
     jumps = sorted(plan.operations & JUMPS)
     return f"its steps compare or round values ({jumps[0]})" if jumps else None
 

@@ -11,7 +11,7 @@ import numpy as np
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import UnsupportedError, count, printable
 from lstmstate.graph.loops import Tensor, data_inputs
-from lstmstate.recurrence.front import by_place, origins
+from lstmstate.recurrence.front import READS_SIZES, by_place, origins
 from lstmstate.recurrence.model import (
     Input,
     Recurrence,
@@ -152,7 +152,7 @@ def _input_of_all(
             kinds = ", ".join(dict.fromkeys(node.op for node in way.operations[:6]))
             notes = (f"x is fed at {printable(fed[0].node)}, before {kinds}",)
             changing = by_place(nodes, [tensor], {})
-            causes = changing and before_the_loop(changing)
+            causes = changing and (READS_SIZES if way.sizes else before_the_loop(changing))
             front = front._replace(turned=probe.is_turned(fed[0], tensor) ^ front.turned)
             tensor, (sizes, kind) = fed[0], probe.describe(fed[0])
         elif way.sources:

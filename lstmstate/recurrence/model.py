@@ -10,7 +10,7 @@ from lstmstate.cells.names import common_scope
 from lstmstate.graph.loops import Tensor
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
-from lstmstate.recurrence.front import Front
+from lstmstate.recurrence.front import READS_SIZES, Front
 from lstmstate.recurrence.probe import Probe
 from lstmstate.recurrence.states import Path
 
@@ -214,9 +214,17 @@ class GraphNetwork(NamedTuple):
     @property
     def causes(self) -> str | None:
         """What else decides its states than x and the states before, None where nothing does."""
-        own = (causes for one in self.recurrences for causes in (one.causes, one.between))
-        every = (*own, self.input.causes)
-        return next((causes for causes in every if causes is not None), None)
+        return next(iter(self._causes), None)
+
+    @property
+    def _causes(self) -> list[str]:
+        own = [causes for one in self.recurrences for causes in (one.causes, one.between)]
+        return [causes for causes in (*own, self.input.causes) if causes is not None]
+
+    @property
+    def reads_sizes(self) -> bool:
+        """Whether it computes with the number of steps, or the size of the batch."""
+        return READS_SIZES in self._causes
 
     @property
     def is_reversed(self) -> bool:

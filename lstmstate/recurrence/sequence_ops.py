@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from lstmstate.errors import LstmstateError, printable
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.records import NamedTuple
-from lstmstate.recurrence.front import Front, front_of, origins, tail_of
+from lstmstate.recurrence.front import READS_SIZES, Front, front_of, origins, tail_of
 from lstmstate.recurrence.model import (
     Cell,
     Draft,
@@ -23,7 +23,7 @@ class _SequenceOp(NamedTuple):
     """An operation that is a whole recurrence: numbers of its inputs and outputs.
 
     Attributes:
-        inputs: how many it has: x, c and m among them, and the weights from one of them on.
+        inputs: how many it has: x, c and m among them, and the weights.
         sized: an input, and how many times the units its last axis is wide.
         entry: where in c and m the state is.
         last: the outputs with the last c and m.
@@ -35,7 +35,7 @@ class _SequenceOp(NamedTuple):
     x: int
     c: int
     m: int
-    weights: int
+    weights: slice
     sized: tuple[int, int]
     entry: Path
     last: tuple[int, int]
@@ -43,11 +43,11 @@ class _SequenceOp(NamedTuple):
     steps: tuple[int, int]
 
 
-_BLOCK = _SequenceOp(9, 1, 2, 3, 4, (4, 4), (), (1, 6), ((0, -1),), (1, 6))
+_BLOCK = _SequenceOp(9, 1, 2, 3, slice(4, 9), (4, 4), (), (1, 6), ((0, -1),), (1, 6))
 
 
 # The state has an axis of layers, one here; output 5 is ours: see `operations`.
-_CUDNN = _SequenceOp(4, 0, 2, 1, 3, (2, 1), ((0, 0),), (2, 1), ((0, 0),), (5, 0))
+_CUDNN = _SequenceOp(4, 0, 2, 1, slice(3, 4), (2, 1), ((0, 0),), (2, 1), ((0, 0),), (5, 0))
 
 
 _SEQUENCE_OPS = {
@@ -93,8 +93,8 @@ def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -
             )
             for at, last, steps in zip((places.c, places.m), places.last, places.steps, strict=True)
         ]
-        weights = origins(scope.nodes, given[places.weights :], {}).variables
-        name, is_known = name_of(weights, names)
+        weights = origins(scope.nodes, given[places.weights], {})
+        name, is_known = name_of(weights.variables, names)
         cell = Cell(name, ports[0], ports[1], node.name.rpartition("/")[0], is_known)
         every_m = Tensor(node.name, places.steps[1])
         tail = tail_of(scope, every_m)
@@ -102,7 +102,8 @@ def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -
         output = Output((out.tensor,), (), int(out.turned), is_m=True, is_own=False)
         x = given[places.x]
         fronts = (front_of(scope.nodes, x),)
-        yield Draft(node.name, (cell,), (x,), fronts, (), (node.name,), output)
+        causes = READS_SIZES if weights.sizes else None
+        yield Draft(node.name, (cell,), (x,), fronts, (), (node.name,), output, causes=causes)
 
 
 def _takes_every_step(probe: Probe, steps: Tensor, x: Tensor) -> bool:
