@@ -10,7 +10,7 @@ from lstmstate.opened import LSTMCheckpoint
 from lstmstate.records import NamedTuple
 from lstmstate.sources import Source
 from lstmstate.state.flow import spans_of
-from lstmstate.state.model import LSTMState, StackState, Structure
+from lstmstate.state.model import Structure
 from lstmstate.state.reading import Reading
 
 if TYPE_CHECKING:
@@ -199,9 +199,7 @@ def _run(
 
 
 def _halves(reading: Reading, axis: int, start: int, stop: int) -> list[Array]:
-    state = reading.parts(axis, start, stop)
-    cells: tuple[LSTMState, ...] = state.cells if isinstance(state, StackState) else (state,)
-    return [half for cell in cells for half in cell]
+    return [half for cell in reading.parts(axis, start, stop).cells for half in cell]
 
 
 def _width_words(shape: tuple[int, ...], other: tuple[int, ...], half: str) -> str:

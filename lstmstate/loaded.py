@@ -163,7 +163,7 @@ class Loaded(NamedTuple):
                 f"a state is an LSTMState(c, m), or a StackState of several, and this is a "
                 f"{type(state).__name__}"
             )
-        cells: Sequence[LSTMState] = state.cells if isinstance(state, StackState) else (state,)
+        cells = state.cells
         expected = [cell.name for cell in self.network.cells]
         if len(cells) != len(expected):
             raise LstmstateError(

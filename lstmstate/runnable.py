@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lstmstate.engines.model import Array
     from lstmstate.graph_model import Confirmation, GraphModel
     from lstmstate.loaded import Loaded
-    from lstmstate.recurrence.fed_state import FedState
+    from lstmstate.recurrence.fed_state import FedOrder
     from lstmstate.recurrence.model import GraphNetwork
     from lstmstate.recurrence.start import Start
     from lstmstate.state.model import State
@@ -442,8 +442,10 @@ class LSTMNetwork:
         is_of_sizes = any(one.is_of_sizes for one in own)
         return OwnStart(tuple(stored or sorted(made_of)), problem, bool(stored), is_of_sizes)
 
-    def fed_states(self, whole: Array, feeds: Mapping[str, Any] | None = None) -> list[FedState]:
-        """Return what the graph makes of an array that is fed as its state, where it takes it.
+    def fed_orders(
+        self, shape: tuple[int, ...], feeds: Mapping[str, Any] | None = None
+    ) -> list[FedOrder]:
+        """Return how the graph takes its state out of an array of a shape, where it does.
 
         Args:
             feeds: see `load`.
@@ -452,13 +454,13 @@ class LSTMNetwork:
         if model is None:
             return []
         from lstmstate.engines.graph_engine import fed_values
-        from lstmstate.recurrence.fed_state import fed_state
+        from lstmstate.recurrence.fed_state import fed_order
 
         names = {cell.name for cell in self.route.cells}
         networks = self.graph_networks() or model.networks_around(names)
         try:
             found = (
-                fed_state(one, names, model.variables, fed_values(one.scope, feeds), whole)
+                fed_order(one, names, model.variables, fed_values(one.scope, feeds), shape)
                 for one in networks
             )
             return [one for one in found if one is not None]

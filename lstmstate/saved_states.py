@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from lstmstate.cells import state_names
 from lstmstate.cells.model import Cell, SavedState, Stack
 from lstmstate.errors import LstmstateError
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.records import NamedTuple
-from lstmstate.state.guesses import Cells
+from lstmstate.state.guesses import Cells, Wanted
 from lstmstate.state.model import CellShape
+
+if TYPE_CHECKING:
+    from lstmstate.recurrence.fed_state import FedOrder
 
 _NUMBER = re.compile(r"_*\d+")
 _HALVES = ("c", "m")
@@ -59,6 +64,25 @@ def cells_of(
     return tuple(dict.fromkeys(cells for cells in every if cells is not None))
 
 
+def wanted_by(
+    ckpt: LSTMCheckpoint, layout: str | None, cell: str | None = None, stack: str | None = None
+) -> Wanted:
+    """Return what a checkpoint shows of the states of its cells, or of those that are named.
+
+    Raises:
+        LstmstateError: there is none of this name, or its widths are not known.
+    """
+
+    def orders(shape: tuple[int, ...]) -> list[FedOrder]:
+        with suppress(LstmstateError):  # what cannot be run shows no order
+            is_named = cell is not None or stack is not None
+            found = [ckpt.network(cell=cell, stack=stack)] if is_named else ckpt.graph_networks()
+            return [order for network in found for order in network.fed_orders(shape)]
+        return []
+
+    return Wanted(layout, None, cells_of(ckpt, cell, stack), ckpt.prefix, orders=orders)
+
+
 def networks(ckpt: LSTMCheckpoint) -> list[tuple[Cell, ...]]:
     """Return the cells of each stack, and of both directions where they are two stacks."""
     found = [tuple(route.cells) for route in ckpt.routes if route.is_stack]
@@ -79,6 +103,12 @@ def _all(network: Iterable[Cell]) -> Cells | None:
     cells = [_one(cell) for cell in network]
     shapes = tuple(cell.shapes[0] for cell in cells if cell is not None)
     return Cells(shapes, len(shapes) > 1) if len(shapes) == len(cells) else None
+
+
+def cells_called(ckpt: LSTMCheckpoint, names: Iterable[str | None]) -> Cells | None:
+    """Return the cells of some names as a network; None where one has no name, or no widths."""
+    found = [ckpt.cells.get(name or "/") for name in names]
+    return _all(cell for cell in found if cell is not None) if all(found) else None
 
 
 class _Pair(NamedTuple):
@@ -120,6 +150,45 @@ def groups(ckpt: LSTMCheckpoint) -> list[Group]:
     found += _apart(ckpt, pairs, {group.name for group in found})
     picked = {state.variable for state in ckpt.states if state.picks_rows}
     return [g._replace(note=_PICKED) if picked & {*g.variables} else g for g in found]
+
+
+def of_one_network(
+    ckpt: LSTMCheckpoint, found: Sequence[Group], wanted: Sequence[Cells]
+) -> list[Group]:
+    """Return the states of the cells of one network, in its order: one of all, or one of each.
+
+    Nothing where it is open which they are.
+
+    Args:
+        found: the states of the checkpoint, all of which are to be used unless cells are wanted.
+        wanted: the cells, where they are known.
+    """
+    is_known = len(wanted) == 1
+    if is_known:
+        found = list({group.variables: group for group in (*halves(ckpt), *found)}.values())
+        whole = [group for group in found if group.cells == wanted]
+        if whole:
+            return whole if len(whole) == 1 else []
+    of_cell: dict[str, list[Group]] = {}
+    for group in found:
+        if len(group.cells) == 1 and not group.cells[0].is_stack:
+            of_cell.setdefault(group.cells[0].shapes[0].name, []).append(group)
+    starts = {state.variable for state in ckpt.states if state.is_start}
+    for cells in wanted if is_known else _orders(ckpt) if len(found) > 1 else ():
+        parts = [of_cell.get(shape.name, []) for shape in cells.shapes]
+        alike = {name in starts for some in parts for group in some for name in group.variables}
+        is_one_each = all(len(some) == 1 for some in parts) and len(alike) == 1
+        if is_one_each and (is_known or len(parts) == len(found)):
+            return [group for some in parts for group in some]
+    return []
+
+
+def _orders(ckpt: LSTMCheckpoint) -> Iterator[Cells]:
+    """Yield the cells of each network that the names show, or the graph, in its order."""
+    shown: list[Iterable[Cell]] = [*networks(ckpt)]
+    with suppress(LstmstateError):
+        shown += [network.route.cells for network in ckpt.graph_networks()]
+    yield from (cells for cells in map(_all, shown) if cells is not None)
 
 
 def halves(ckpt: LSTMCheckpoint) -> list[Group]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -111,7 +111,7 @@ def open_source(
     path: str,
     wanted: Wanted,
     *,
-    variables: Sequence[str] = (),
+    variables: Sequence[str] | None = None,
     checksums: bool = True,
     header: bool | None = None,
 ) -> list[Source]:
@@ -124,15 +124,25 @@ def open_source(
 
 
 def states_in(
-    opened: Opened, wanted: Wanted, variables: Sequence[str] = (), *, every: bool = False
+    opened: Opened,
+    wanted: Wanted,
+    variables: Sequence[str] | None = None,
+    *,
+    every: bool = False,
 ) -> list[Source]:
     """Return the states in what is open; see `open_source`.
 
+    The states of all cells of one network are one state.
+
     Args:
+        variables: names of variables of a checkpoint; None where a user cannot give them.
         every: whether all states of a checkpoint are wanted where none is named, and each is
             known to be that of another cell or stack.
+
+    Raises:
+        LstmstateError: there is none, or it cannot be read, or which one is open.
     """
-    from lstmstate.saved_states import groups
+    from lstmstate.saved_states import groups, of_one_network
     from lstmstate.state.reading import read_state
 
     if opened.file is not None:
@@ -143,13 +153,23 @@ def states_in(
                 advice="pick an array: FILE:NAME",
             )
         return [Source(read_state(opened.file, wanted), ckpt=opened.ckpt)]
-    assert opened.ckpt is not None
-    names = [*variables, *([opened.place] if opened.place else [])]
-    if every and not names:
-        found = groups(opened.ckpt)
-        owners = {group.cells for group in found if len(group.cells) == 1}
-        names = [group.name for group in found if len(owners) == len(found)]
-    return list(_saved(opened.ckpt, names, wanted))
+    ckpt = opened.ckpt
+    assert ckpt is not None
+    names = [*(variables or ()), *([opened.place] if opened.place else [])]
+    found = groups(ckpt)
+    if names:
+        return [_saved(ckpt, group, wanted) for group in _chosen(ckpt, found, names, wanted)]
+    owners = {group.cells for group in found if len(group.cells) == 1}
+    if every and found and len(owners) == len(found):
+        return [_saved(ckpt, group, wanted) for group in found]
+    parts = [] if every else of_one_network(ckpt, found, wanted.cells)
+    if len(parts) > 1:
+        alone = wanted._replace(cells=())
+        return [_joined(ckpt, [_saved(ckpt, part, alone).reading for part in parts])]
+    found = parts or found
+    if len(found) != 1:
+        raise _open(ckpt, found, can_name=variables is not None)
+    return [_saved(ckpt, found[0], wanted, path=ckpt.prefix)]
 
 
 def arrays_of(opened: Opened) -> tuple[StateFile, Wanted]:
@@ -174,8 +194,7 @@ def all_states(ckpt: LSTMCheckpoint) -> list[Source]:
     from lstmstate.saved_states import groups
     from lstmstate.state.guesses import Wanted
 
-    names = [group.name for group in groups(ckpt)]
-    return list(_saved(ckpt, names, Wanted())) if names else []
+    return [_saved(ckpt, group, Wanted()) for group in groups(ckpt)]
 
 
 def open_array(path: str, *, header: bool | None = None) -> StateFile:
@@ -221,39 +240,56 @@ def _one_of(ckpt: LSTMCheckpoint, file: StateFile, place: str) -> StateFile:
     return found._replace(metadata=Metadata("tuple", (shape,), False, part=state.layout))
 
 
-def _saved(ckpt: LSTMCheckpoint, names: Sequence[str], wanted: Wanted) -> Iterator[Source]:
-    from lstmstate.saved_states import groups
+def _open(ckpt: LSTMCheckpoint, found: Sequence[Group], *, can_name: bool) -> LstmstateError:
+    """Return the error of a checkpoint with no state, or with several, by the names of inspect."""
+    if not found:
+        named = "name one with `variable=...`, or its halves with `variable='C'` `variable='M'`; "
+        return NotFoundError(
+            "no state is saved in its variables",
+            path=ckpt.prefix,
+            advice=f"{named if can_name else ''}or convert a state file with `checkpoint=...`",
+        )
+    names = [[printable(variable) for variable in group.variables] for group in found]
+    choices = [" ".join(f"`variable='{variable}'`" for variable in some) for some in names]
+    return AmbiguousError(
+        f"{len(found)} states are saved in it",
+        path=ckpt.prefix,
+        advice=f"choose: {', '.join(choices)}"
+        if can_name
+        else f"pick one, CKPT:NAME: {', '.join(some[0] for some in names)}",
+    )
+
+
+def _saved(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted, path: str | None = None) -> Source:
+    """Return a state in variables as a source.
+
+    Args:
+        path: what to call it; by its name unless given.
+    """
     from lstmstate.state.reading import read_state
 
-    found = groups(ckpt)
-    if not names and len(found) > 1 and len(wanted.cells) == 1:
-        # Of several states that of the cells which are asked for.
-        found = [group for group in found if group.cells == wanted.cells] or found
-    if not names and len(found) != 1:
-        if not found:
-            raise NotFoundError(
-                "no state is saved in its variables",
-                path=ckpt.prefix,
-                advice="name one with `variable=...`, or its halves with `variable='C'` "
-                "`variable='M'`; or convert a state file with `checkpoint=...`",
-            )
-        raise AmbiguousError(
-            f"{len(found)} states are saved in it",
+    if group.problem is not None and wanted.layout is None:
+        raise LstmstateError(
+            group.problem,
             path=ckpt.prefix,
-            advice="choose: "
-            + ", ".join(f"`variable='{printable(group.name)}'`" for group in found),
+            tensor=group.name,
+            advice="say its layout: `layout=...`",
         )
-    for group in _chosen(ckpt, found, names, wanted) if names else found:
-        if group.problem is not None and wanted.layout is None:
-            raise LstmstateError(
-                group.problem,
-                path=ckpt.prefix,
-                tensor=group.name,
-                advice="say its layout: `layout=...`",
-            )
-        file, here = _arrays(ckpt, group, wanted)
-        file = file if names else file._replace(path=ckpt.prefix)
-        yield Source(read_state(file, here), group, ckpt)
+    file, here = _arrays(ckpt, group, wanted)
+    return Source(read_state(file._replace(path=path or file.path), here), group, ckpt)
+
+
+def _joined(ckpt: LSTMCheckpoint, readings: Sequence[Reading]) -> Source:
+    """Return the states of single cells as that of a stack."""
+    from lstmstate.state.guesses import Cells, Wanted
+    from lstmstate.state.reading import HalfOfCell, read_state
+    from lstmstate.state.stored import StateFile
+
+    cells = Cells(tuple(cell for one in readings for cell in one.structure.cells), True)
+    halves = [HalfOfCell(one, half) for one in readings for half in (0, 1)]
+    notes = tuple(dict.fromkeys(note for one in readings for note in one.notes))
+    wanted = Wanted("tuple", None, (cells,), ckpt.prefix, is_ordered=True)
+    return Source(read_state(StateFile(ckpt.prefix, halves, notes=notes), wanted), ckpt=ckpt)
 
 
 def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFile, Wanted]:
@@ -266,6 +302,7 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
         cells=wanted.cells or (() if wanted.each else group.cells),
         source=wanted.source if wanted.cells else ckpt.prefix,
         is_ordered=group.layout is not None and len(group.variables) > 1,
+        orders=None,
     )
     file = tensors(f"{ckpt.prefix}:{group.name}", variables)
     notes = (*file.notes, group.note) if group.note else file.notes
@@ -302,23 +339,33 @@ def _chosen(
     whole = list(dict.fromkeys(group for group in inside if group is not None))
     if len(variables) == 1:
         return whole or [_alone(ckpt, variables[0])]
-    if len(whole) == len(variables):
+    states = {state.variable: state for state in ckpt.states if state.variable not in by_name}
+    known = [states[name].layout if name in states else None for name in variables]
+    if len(whole) == len(variables) and not {"c", "m"} & {*known}:
         return whole
-    known = {state.variable: state.layout for state in ckpt.states}
-    for number, name in enumerate(variables):
+    owners = [states[name].cell if name in states else None for name in variables]
+    for number, (name, there) in enumerate(zip(variables, known, strict=True)):
         half = "cm"[number % 2]
-        if name in by_name or {known.get(name, half)} & {"c", "m"} - {half}:
-            there = known.get(name, "a whole state")
+        if name in by_name or there in {"c", "m"} - {half}:
             raise LstmstateError(
-                f"this is {there}, and is given where {half} belongs",
+                f"this is {there or 'a whole state'}, and is given where {half} belongs",
                 path=ckpt.prefix,
                 tensor=name,
+                advice="the order is C M C M …, a variable each",
+            )
+    for c, m in zip(owners[::2], owners[1::2], strict=False):
+        if c is not None and m is not None and c != m:
+            raise LstmstateError(
+                f"expected c and m of one cell, got c of {printable(c)} and m of {printable(m)}",
+                path=ckpt.prefix,
                 advice="the order is C M C M …, a variable each",
             )
     together = next((group for group in whole if group.variables == tuple(variables)), None)
     if together is not None:
         return [together]
-    pair = _together(ckpt, variables)
+    pair = _pair(ckpt, variables, owners)
+    if {*known} <= {"c", "m"}:
+        return [pair]
     alone = [_alone(ckpt, name) for name in variables]
     fits = [_fits(ckpt, group, wanted) for group in (pair, *alone)]
     if all(fits) and wanted.layout is None:
@@ -336,17 +383,14 @@ def _alone(ckpt: LSTMCheckpoint, variable: str) -> Group:
     return Group(variable, None, (variable,), cells_of(ckpt))
 
 
-def _together(ckpt: LSTMCheckpoint, variables: Sequence[str]) -> Group:
+def _pair(ckpt: LSTMCheckpoint, variables: Sequence[str], owners: Sequence[str | None]) -> Group:
     """Return the state whose c and m lie in these variables, in this order."""
-    from lstmstate.saved_states import Group, cells_of
+    from lstmstate.saved_states import Group, cells_called, cells_of
 
-    states = {state.variable: state for state in ckpt.states}
-    owners = [states[name].cell if name in states else None for name in variables]
-    every = cells_of(ckpt)
-    named = [cells for cells in every if [s.name for s in cells.shapes for _ in "cm"] == owners]
+    named = cells_called(ckpt, owners[::2])
     scopes = {name.rpartition("/")[0] for name in variables}
     base = f"{scopes.pop()}/state".lstrip("/") if len(scopes) == 1 else "state"
-    return Group(base, "tuple", tuple(variables), tuple(named) or every)
+    return Group(base, "tuple", tuple(variables), (named,) if named else cells_of(ckpt))
 
 
 def _fits(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> bool:

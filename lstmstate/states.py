@@ -11,12 +11,12 @@ from lstmstate.convert import How, write_state
 from lstmstate.errors import LstmstateError
 from lstmstate.opened import open_checkpoint
 from lstmstate.output import Outputs
-from lstmstate.saved_states import cells_of
+from lstmstate.saved_states import wanted_by
 from lstmstate.sources import Source, open_source
 from lstmstate.state.files import kind_to_write
 from lstmstate.state.guesses import Cells, Wanted
 from lstmstate.state.layouts import LAYOUTS, to_arrays
-from lstmstate.state.model import CellShape, LSTMState, StackState, State, Structure
+from lstmstate.state.model import CellShape, StackState, State, Structure
 from lstmstate.state.reading import Reading
 from lstmstate.state.stored import Held, StateFile
 
@@ -27,7 +27,7 @@ def load_state(
     layout: str | None = None,
     cells: Sequence[tuple[int, int]] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    variable: str | None = None,
+    variable: str | Sequence[str] | None = None,
     header: bool | None = None,
 ) -> State:
     """Return the state in a file, or in a variable of a checkpoint.
@@ -39,7 +39,7 @@ def load_state(
             "layered", "keras" or "torch".
         cells: the widths (c, m) of each cell, where the file does not tell them.
         checkpoint: a checkpoint whose cells tell them, where neither the file nor `cells` does.
-        variable: which state of a checkpoint, where it has several.
+        variable: which state of a checkpoint that has several: a variable, or those of c and m.
         header: whether the first row of a .csv names its columns, where it may be data.
 
     Returns:
@@ -63,9 +63,8 @@ def load_state(
         widths = [StateWidths(*pair) for pair in cells]
         wanted = wanted._replace(cells=(Cells.of_widths(widths),))
     elif checkpoint is not None:
-        known = cells_of(open_checkpoint(checkpoint))
-        wanted = wanted._replace(cells=known, source=os.fspath(checkpoint))
-    variables = () if variable is None else (variable,)
+        wanted = wanted_by(open_checkpoint(checkpoint), layout)
+    variables = (variable,) if isinstance(variable, str) else variable or ()
     (source, *_) = open_source(os.fspath(path), wanted, variables=variables, header=header)
     state = source.reading.whole()
     for note in source.ckpt.notes if source.ckpt else ():
@@ -108,8 +107,7 @@ def save_state(
 def held(state: State) -> Source:
     """Return a state in memory as a source of parts."""
     is_stack = isinstance(state, StackState)
-    cells: Sequence[LSTMState] = state.cells if isinstance(state, StackState) else (state,)
-    shapes = tuple(CellShape(cell.cell, cell.widths) for cell in cells)
+    shapes = tuple(CellShape(cell.cell, cell.widths) for cell in state.cells)
     structure = Structure(shapes, is_stack, state.lead, state.dtype)
     layout = LAYOUTS["tuple"]
     arrays = tuple(Held(name, array) for name, array in to_arrays(layout, state).items())

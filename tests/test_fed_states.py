@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import shutil
 import struct
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from builders import const, meta_graph, node, number, shape_proto, tensor, text
-from commands import SAMPLES, Shell, archive, error, notes, numbers, saved
+from commands import SAMPLES, Array, Shell, archive, error, notes, numbers, saved
+from writers import dynamic, inputs, save
+
+from lstmstate import load_state
 
 FLOAT, INT = number(6, 1), number(6, 3)
 BATCH = 4
-OTHER_ORDER = (
-    "the graph's state_in takes m|c, and it is read as flat (c | m side by side, cell after cell)"
-)
+OTHER_ORDER = "the graph's state_in takes m|c"
 CELLS = [f"rnn/multi_rnn_cell/cell_{at}/basic_lstm_cell" for at in (0, 1)]
 
 
@@ -79,41 +82,88 @@ def sequence(folder: Path, width: int) -> Path:
     return saved(folder / "x.npy", numbers(BATCH, 3, width))
 
 
-def test_an_array_in_the_order_of_the_graph_is_not_taken_for_another(
-    shell: Shell, tmp_path: Path
-) -> None:
+def halves(state: Array, order: Sequence[str], widths: Mapping[str, int]) -> dict[str, Array]:
+    """Return the columns of an array by the halves that they are."""
+    starts = np.cumsum([0, *(widths[half] for half in order)])
+    return {
+        half: state[..., start : start + widths[half]]
+        for half, start in zip(order, starts, strict=False)
+    }
+
+
+def test_an_array_is_read_in_the_order_of_the_graph(shell: Shell, tmp_path: Path) -> None:
     ckpt, x = one_cell(tmp_path, "mc"), sequence(tmp_path, 3)
     state = numbers(BATCH, 13, seed=1)
     path = saved(tmp_path / "state_in.npy", state)
-    done = shell("run", ckpt, x, "--state", path, "-o", tmp_path / "y.npz")
-    assert done.code == 3
-    assert OTHER_ORDER in error(done)
     named = archive(tmp_path / "named.npz", c=state[:, 5:], m=state[:, :5])
-    assert shell("run", "-q", ckpt, x, "--state", named, "-o", tmp_path / "y.npz").code == 0
-    told = tmp_path / "told.npy"
-    assert shell("convert", named, "--to-flat", "-o", told).code == 0
-    assert shell("run", "-q", ckpt, x, "--state", told, "-o", tmp_path / "z.npz").code == 0
+    for source, name in ((path, "y.npz"), (named, "z.npz")):
+        done = shell("run", ckpt, x, "--state", source, "-o", tmp_path / name)
+        assert done.code == 0
+        assert (f"{OTHER_ORDER}, and it is read in that order" in notes(done)) == (source == path)
     with np.load(tmp_path / "y.npz") as one, np.load(tmp_path / "z.npz") as other:
         assert np.array_equal(one["outputs"], other["outputs"])
 
 
+def test_every_command_reads_it_in_that_order(shell: Shell, tmp_path: Path) -> None:
+    ckpt, state = one_cell(tmp_path, "mc"), numbers(BATCH, 13, seed=1)
+    path = saved(tmp_path / "state_in.npy", state)
+    by_ckpt = ("--checkpoint", ckpt)
+    done = shell("convert", path, "--to-tuple", *by_ckpt, "-o", tmp_path / "y.npz")
+    assert f"{OTHER_ORDER}, and it is read in that order" in notes(done)
+    files = [tmp_path / f"{half}.npy" for half in "cm"]
+    assert shell("split", path, *by_ckpt, "-o", *files).code == 0
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        loaded = load_state(path, checkpoint=ckpt)
+    assert any(OTHER_ORDER in str(one.message) for one in warned)
+    with np.load(tmp_path / "y.npz") as converted:
+        for half, whole in (("c", state[:, 5:]), ("m", state[:, :5])):
+            assert np.array_equal(converted[half], whole)
+            assert np.array_equal(np.load(tmp_path / f"{half}.npy"), whole)
+            assert np.array_equal(getattr(loaded, half), whole)
+    named = archive(tmp_path / "named.npz", c=state[:, 5:], m=state[:, :5])
+    assert shell("diff", "--exact", path, named, *by_ckpt).code == 0
+    assert shell("diff", "--exact", path, named).code == 1
+
+
+def test_axes_before_the_batch_pass_through(tmp_path: Path) -> None:
+    ckpt, state = one_cell(tmp_path, "mc"), numbers(6, BATCH, 13, seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        c, m = load_state(saved(tmp_path / "s.npy", state), checkpoint=ckpt)
+    assert np.array_equal(c, state[..., 5:]) and np.array_equal(m, state[..., :5])
+
+
 def test_an_order_that_the_user_gives_is_taken_with_a_note(shell: Shell, tmp_path: Path) -> None:
     ckpt, x = one_cell(tmp_path, "mc"), sequence(tmp_path, 3)
-    path = saved(tmp_path / "s.npy", numbers(BATCH, 13, seed=1))
+    state = numbers(BATCH, 13, seed=1)
+    path = saved(tmp_path / "s.npy", state)
+    told = f"{OTHER_ORDER}, and it is read as flat (c | m side by side, cell after cell)"
     done = shell("run", ckpt, x, "--state", path, "--from", "flat", "-o", tmp_path / "y.npz")
     assert done.code == 0
-    assert f"{path}: {OTHER_ORDER}" in notes(done)
+    assert told in notes(done)
+    flags = ("--checkpoint", ckpt, "--from", "flat", "-o", tmp_path / "z.npz")
+    done = shell("convert", path, "--to-tuple", *flags)
+    assert told in notes(done)
+    with np.load(tmp_path / "z.npz") as found:
+        assert np.array_equal(found["c"], state[:, :8])
 
 
 @pytest.mark.parametrize("shape", [(BATCH, 13), (1, 13), (13,)])
-def test_an_array_in_the_order_of_the_layout_is_taken(
-    shell: Shell, tmp_path: Path, shape: tuple[int, ...]
+@pytest.mark.parametrize("order", ["cm", "mc"])
+def test_the_batch_may_be_one_or_missing(
+    shell: Shell, tmp_path: Path, shape: tuple[int, ...], order: str
 ) -> None:
-    x, path = sequence(tmp_path, 3), saved(tmp_path / "s.npy", numbers(*shape, seed=1))
-    for order, code in (("cm", 0), ("mc", 3)):
-        ckpt = one_cell(tmp_path / order, order)
-        done = shell("run", "-q", ckpt, x, "--state", path, "-o", tmp_path / f"{order}.npz")
-        assert (done.code, bool(done.err)) == (code, bool(code))
+    ckpt, state = one_cell(tmp_path, order), numbers(*shape, seed=1)
+    path = saved(tmp_path / "s.npy", state)
+    done = shell("convert", path, "--to-tuple", "--checkpoint", ckpt, "-o", tmp_path / "y.npz")
+    assert done.code == 0
+    assert any(OTHER_ORDER in note for note in notes(done)) == (order == "mc")
+    expected = halves(state, order, {"c": 8, "m": 5})
+    with np.load(tmp_path / "y.npz") as found:
+        assert all(np.array_equal(found[half], expected[half]) for half in "cm")
+    x = sequence(tmp_path, 3)
+    assert shell("run", "-q", ckpt, x, "--state", path, "-o", tmp_path / "z.npz").code == 0
 
 
 @pytest.mark.parametrize(
@@ -127,17 +177,50 @@ def test_an_array_in_the_order_of_the_layout_is_taken(
 )
 def test_the_order_of_a_stack(shell: Shell, tmp_path: Path, order: tuple[str, ...]) -> None:
     ckpt, x = stack(tmp_path, order), sequence(tmp_path, 1)
-    path = saved(tmp_path / "s.npy", numbers(BATCH, 72, seed=1))
+    state = numbers(BATCH, 72, seed=1)
+    path = saved(tmp_path / "s.npy", state)
     done = shell("run", ckpt, x, "--state", path, "-o", tmp_path / "y.npz")
-    if order == ("c_0", "m_0", "c_1", "m_1"):
-        assert done.code == 0
-    else:
-        assert done.code == 3
-        assert f"the graph's state_in takes {'|'.join(order)}, and" in error(done)
-    named = {f"{CELLS[at]}/{half}": numbers(BATCH, (24, 12)[at]) for at in (0, 1) for half in "cm"}
+    assert done.code == 0
+    note = f"the graph's state_in takes {'|'.join(order)}, and it is read in that order"
+    assert (note in notes(done)) == (order != ("c_0", "m_0", "c_1", "m_1"))
+    own = halves(state, order, {f"{half}_{at}": (24, 12)[at] for at in (0, 1) for half in "cm"})
+    named = {f"{CELLS[at]}/{half}": own[f"{half}_{at}"] for at in (0, 1) for half in "cm"}
     path = archive(tmp_path / "named.npz", **named)
-    done = shell("run", "-q", ckpt, x, "--state", path, "--force", "-o", tmp_path / "y.npz")
+    done = shell("run", "-q", ckpt, x, "--state", path, "-o", tmp_path / "z.npz")
     assert (done.code, done.err) == (0, "")
+    with np.load(tmp_path / "y.npz") as one, np.load(tmp_path / "z.npz") as other:
+        assert np.array_equal(one["outputs"], other["outputs"])
+
+
+def of_a_variable(tf: Any) -> None:
+    """A cell that starts from one variable, m before c."""
+    kept = tf.get_variable("kept", [BATCH, 13], initializer=tf.random_normal_initializer())
+    state = tf.nn.rnn_cell.LSTMStateTuple(kept[:, 5:], kept[:, :5])
+    dynamic(tf, tf.nn.rnn_cell.LSTMCell(8, num_proj=5), initial_state=state)
+
+
+def carried(tf: Any) -> None:
+    """A loop that starts from zeros and carries m and c side by side, m first."""
+    kernel, bias = (tf.get_variable(name, s) for name, s in (("w", [7, 16]), ("b", [16])))
+
+    def step(state: Any, x: Any) -> Any:
+        m, c = state[:, :4], state[:, 4:]
+        i, j, f, o = tf.split(tf.matmul(tf.concat([x, m], 1), kernel) + bias, 4, 1)
+        c = c * tf.sigmoid(f + 1.0) + tf.sigmoid(i) * tf.tanh(j)
+        return tf.concat([tf.tanh(c) * tf.sigmoid(o), c], 1)
+
+    tf.scan(step, inputs(tf), tf.zeros([BATCH, 8]))
+
+
+@pytest.mark.parametrize(("build", "m"), [(of_a_variable, 5), (carried, 4)])
+def test_the_order_of_what_is_stored_or_carried(tmp_path: Path, build: Any, m: int) -> None:
+    ckpt = save(tmp_path, build)
+    state = numbers(BATCH, {5: 13, 4: 8}[m], seed=1)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        loaded = load_state(saved(tmp_path / "s.npy", state), checkpoint=ckpt)
+    assert any("takes m|c, and it is read in that order" in str(one.message) for one in warned)
+    assert np.array_equal(loaded.c, state[:, m:]) and np.array_equal(loaded.m, state[:, :m])
 
 
 def test_a_state_that_reads_the_same_in_both_orders_is_taken(shell: Shell, tmp_path: Path) -> None:
@@ -145,3 +228,22 @@ def test_a_state_that_reads_the_same_in_both_orders_is_taken(shell: Shell, tmp_p
     path = saved(tmp_path / "s.npy", np.zeros((BATCH, 13), "f4"))
     done = shell("run", "-q", ckpt, x, "--state", path, "-o", tmp_path / "y.npz")
     assert (done.code, done.err) == (0, "")
+
+
+def test_orders_that_differ_are_refused(shell: Shell, tmp_path: Path) -> None:
+    def both(tf: Any) -> None:
+        for order in ("cm", "mc"):
+            with tf.variable_scope(order):
+                fed = tf.split(tf.placeholder(tf.float32, [None, 8], name="state"), 2, 1)
+                state = tf.nn.rnn_cell.LSTMStateTuple(*(fed[order.index(half)] for half in "cm"))
+                dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), initial_state=state)
+
+    ckpt, state = save(tmp_path, both), numbers(BATCH, 8)
+    path, target = saved(tmp_path / "s.npy", state), tmp_path / "y.npz"
+    flags = ("--to-tuple", "--checkpoint", ckpt, "-o", target)
+    done = shell("convert", path, *flags)
+    assert done.code == 3
+    assert "the graph's cm/state takes c|m, and the graph's mc/state takes m|c" in error(done)
+    assert shell("convert", path, *flags, "--cell", "mc/rnn/lstm_cell").code == 0
+    with np.load(target) as found:
+        assert np.array_equal(found["m"], state[:, :4])

@@ -25,7 +25,7 @@ from test_states_against_tensorflow import BATCH, assert_equal, noise
 from test_values_against_tensorflow import save_v2
 from writers import Build, Shape, TensorFlow, dynamic, inputs, save
 
-from lstmstate import open_checkpoint
+from lstmstate import load_state, open_checkpoint
 from lstmstate.cli import execute as run
 
 Captured = pytest.CaptureFixture[str]
@@ -143,6 +143,73 @@ def test_a_new_checkpoint_takes_the_states_of_all_cells_there_and_back(tmp_path:
     for state in open_checkpoint(old).states:
         found = of_cell[state.cell, state.layout]
         assert_equal([value(back, found)], [value(old, state.variable)])
+
+
+def layers_with_a_loop_each(tf: TensorFlow) -> None:
+    """Build two directions of two layers; each layer is a loop of its own, with a residual."""
+    x = inputs(tf, 4, batch=BATCH)
+    for way in ("forward", "backward"):
+        y = x if way == "forward" else tf.reverse(x, [1])
+        for layer in range(2):
+            with tf.variable_scope(f"{way}_{layer}"):
+                initial = tf.random_normal_initializer()
+                first = [
+                    tf.get_variable(f"{way}_{half}_{layer}", [BATCH, 4], initializer=initial)
+                    for half in "ch"
+                ]
+                state = tf.nn.rnn_cell.LSTMStateTuple(*first)
+                made, _ = dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), y, initial_state=state)
+                y = made + y
+
+
+def flats_of_each_layer(tf: TensorFlow) -> None:
+    """Build a stack whose state is a tuple of flat states, of unequal widths."""
+    make, initial = tf.nn.rnn_cell, tf.random_normal_initializer()
+    widths = {"lower": (6, 2), "upper": (3, 3)}
+    kept = tuple(
+        tf.get_variable(name, [BATCH, c + m], trainable=False, initializer=initial)
+        for name, (c, m) in widths.items()
+    )
+    cells = [
+        make.LSTMCell(c, num_proj=m if m < c else None, state_is_tuple=False)
+        for c, m in widths.values()
+    ]
+    dynamic(tf, make.MultiRNNCell(cells), inputs(tf, batch=BATCH), initial_state=kept)
+
+
+@pytest.mark.parametrize(
+    ("build", "names"),
+    [
+        (
+            layers_with_a_loop_each,
+            [
+                f"{way}_{layer}/{way}_{half}_{layer}"
+                for way in ("forward", "backward")
+                for layer in (0, 1)
+                for half in "ch"
+            ],
+        ),
+        (flats_of_each_layer, ["lower", "upper"]),
+    ],
+)
+def test_the_states_of_a_network_are_one_state_in_its_order(
+    tmp_path: Path, build: Build, names: list[str]
+) -> None:
+    old = save(tmp_path, build)
+    target = tmp_path / "state.npy"
+    assert run(["convert", old, "--to-flat", "-o", str(target)]) == 0
+    assert_equal([np.load(target)], [np.concatenate([value(old, name) for name in names], 1)])
+    cells = load_state(old).cells
+    ckpt = open_checkpoint(old)
+    assert [cell.cell for cell in cells] == [cell.name for cell in ckpt.network().route.cells]
+
+
+def test_two_networks_have_a_state_each(tmp_path: Path, capsys: Captured) -> None:
+    old = save(tmp_path, layers_of_two_directions)
+    told = refused(capsys, old, tmp_path / "state.npz", "--to-tuple")
+    assert "4 states are saved in it" in told
+    offered = [words.strip(", \n") for words in told.split("--variable ")[1:]]
+    assert sorted(offered) == [state.variable for state in open_checkpoint(old).states]
 
 
 # ---- when the names of cells are not enough

@@ -150,6 +150,60 @@ def test_the_names_that_inspect_prints_pick_the_halves(tmp_path: Path, shell: Sh
     assert np.array_equal(np.load(tmp_path / "flat.npy"), np.concatenate(expected[1], 1))
 
 
+@pytest.mark.parametrize("write", [saved_model, export_of_3, saver])
+def test_the_states_of_all_layers_are_one_state(tmp_path: Path, shell: Shell, write: Any) -> None:
+    """The graph shows their order."""
+    path, expected = write(tmp_path, 2)
+    target = tmp_path / "y.npz"
+    assert shell("convert", path, "--to-tuple", "-o", target).code == 0
+    found, cells = load_state(target), list(open_checkpoint(path).cells)
+    assert [cell.cell for cell in found.cells] == cells
+    for cell, (c, m) in zip(found.cells, expected, strict=True):
+        assert np.array_equal(cell.c, c) and np.array_equal(cell.m, m)
+    files = [tmp_path / f"{half}{k}.npy" for k in (0, 1) for half in "cm"]
+    outputs = [word for k in (0, 1) for word in ("-o", *files[2 * k : 2 * k + 2])]
+    assert shell("split", path, *outputs).code == 0
+    assert shell("concat", *files, "-o", tmp_path / "flat.npy").code == 0
+    flat = np.concatenate([half for pair in expected for half in pair], 1)
+    assert np.array_equal(np.load(tmp_path / "flat.npy"), flat)
+
+
+def test_layers_of_no_known_order_are_named(tmp_path: Path, shell: Shell) -> None:
+    """The names in the error are those that inspect prints, and pick the states."""
+    path, expected = checkpoint_of_3(tmp_path, 2)
+    target = tmp_path / "y.npz"
+    done = shell("convert", path, "--to-tuple", "-o", target)
+    assert done.code == 3
+    choices = [choice.split() for choice in error(done).partition("choose: ")[2].split(", ")]
+    printed = shell("inspect", path).out.split()
+    assert len(choices) == 2
+    for flags, (c, m) in zip(choices, expected, strict=True):
+        assert flags[::2] == ["--variable"] * 2 and {*flags[1::2]} <= {*printed}
+        assert shell("convert", path, "--to-tuple", *flags, "--force", "-o", target).code == 0
+        found = load_state(target)
+        assert np.array_equal(found.c, c) and np.array_equal(found.m, m)
+        assert np.array_equal(load_state(path, variable=flags[1::2]).c, c)
+        pair = ("-o", tmp_path / "c.npy", tmp_path / "m.npy")
+        assert shell("split", path, *flags, "--force", *pair).code == 0
+        assert np.array_equal(np.load(pair[1]), c) and np.array_equal(np.load(pair[2]), m)
+    flags = [word for choice in choices for word in choice]
+    assert shell("convert", path, "--to-flat", *flags, "-o", tmp_path / "flat.npy").code == 0
+    flat = np.concatenate([half for pair in expected for half in pair], 1)
+    assert np.array_equal(np.load(tmp_path / "flat.npy"), flat)
+    done = shell("diff", path + ":" + choices[0][1], path + ":" + choices[1][1])
+    assert done.code == 1
+
+
+def test_halves_of_two_cells_are_no_state(tmp_path: Path, shell: Shell) -> None:
+    path, _ = saver(tmp_path, 2)
+    flags = ("--variable", "m0/Variable_1", "--variable", "m1/Variable")
+    done = shell("convert", path, "--to-tuple", *flags, "-o", tmp_path / "y.npz")
+    assert done.code == 3
+    assert "expected c and m of one cell, got c of m0/lstm_cell and m of m1/lstm_cell" in error(
+        done
+    )
+
+
 def test_a_name_of_two_variables_is_refused(tmp_path: Path, shell: Shell) -> None:
     path, _ = checkpoint_of_3(tmp_path, 1)
     (full,) = {

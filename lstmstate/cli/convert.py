@@ -42,14 +42,7 @@ Examples:
 @click.option("-o", "--output", metavar="OUT", help="Where to; its name says what kind of file.")
 @click.option("--out-dir", metavar="DIR", help="Where to, for several sources.")
 @options.widths
-@click.option(
-    "--variable",
-    "variables",
-    metavar="NAME",
-    multiple=True,
-    help="Which state of a checkpoint that has several; a new checkpoint takes all. May be given "
-    "more than once.",
-)
+@options.variables
 @options.dtype
 @options.kind
 @options.compress

@@ -107,7 +107,7 @@ def _left_out(source: Source) -> list[str]:
 def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source]:
     """Read the two states; what one does not tell of its widths, the other may."""
     from lstmstate.sources import states_in
-    from lstmstate.state.guesses import Cells, Wanted
+    from lstmstate.state.guesses import Cells
 
     found = [_state(one, wanted) for one in opened]
     for number, one in enumerate(opened):
@@ -118,7 +118,7 @@ def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source]:
             structure = other.reading.structure
             cells = (Cells(structure.cells, structure.is_stack),)
             with suppress(LstmstateError):
-                from_other = Wanted(wanted.layout, None, cells, source=other.reading.file.path)
+                from_other = wanted._replace(each=None, cells=cells, source=other.reading.file.path)
                 found[number] = states_in(one, from_other)[0]
     first, second = found
     if isinstance(first, LstmstateError):

@@ -97,6 +97,14 @@ _widths = (
     click.option("--stack", metavar="NAME", help="Which of its stacks."),
 )
 widths = _all(*_widths)
+variables = click.option(
+    "--variable",
+    "variables",
+    metavar="NAME",
+    multiple=True,
+    help="Which state of a checkpoint that has several, by the names that inspect prints: NAME, or "
+    "--variable C --variable M. A new checkpoint takes all.",
+)
 from_layout = click.option(
     "--from",
     "from_layout",
@@ -283,11 +291,11 @@ def wanted(flags: Mapping[str, Any], *, quiet: bool) -> Wanted:
         )
     if checkpoint is not None:
         from lstmstate.opened import open_checkpoint
-        from lstmstate.saved_states import cells_of
+        from lstmstate.saved_states import wanted_by
 
         ckpt = open_checkpoint(checkpoint, checksums=not flags.get("no_checksums"))
         resolved(checkpoint, ckpt, quiet=quiet)
-        return Wanted(layout, None, cells_of(ckpt, cell, stack), ckpt.prefix)
+        return wanted_by(ckpt, layout, cell, stack)
     return Wanted(layout)
 
 

@@ -243,7 +243,7 @@ class _Job:
             self._prefix,
             allow_nan=flags["allow_nan"],
             header=flags["header"],
-            as_fed=lambda whole: self._network.fed_states(whole, self._feeds),
+            orders=lambda shape: self._network.fed_orders(shape, self._feeds),
         )
         options.note(notes, quiet=self._quiet)
         return state

@@ -31,6 +31,7 @@ Examples:
 @options.from_layout
 @options.header
 @options.widths
+@options.variables
 @options.strict
 @options.force
 @options.checksums
@@ -56,7 +57,7 @@ def command(
     wanted = options.wanted(flags, quiet=quiet)
     opened = open_path(flat, checksums=verify, header=flags["header"])
     options.resolved(flat, opened.ckpt, quiet=quiet)
-    (source, *_) = states_in(opened, wanted)
+    (source, *_) = states_in(opened, wanted, flags["variables"])
     targets = [path for pair in outputs for path in pair]
     with (
         Outputs(options.inputs_of([flat], flags), force=flags["force"]) as files,

@@ -1,100 +1,168 @@
-"""A state as the graph takes it: cut out of the one placeholder that it is fed through."""
+"""The order in which a graph takes c and m out of one array: fed, stored or carried as a whole."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from lstmstate.checkpoint.node import Node
-from lstmstate.errors import LstmstateError
+from lstmstate.errors import LstmstateError, printable
 from lstmstate.graph.loops import Tensor
 from lstmstate.graph.plan import Environment, compile_plan
 from lstmstate.records import NamedTuple
-from lstmstate.recurrence.model import GraphNetwork
-from lstmstate.recurrence.probe import Fed, fed_tensors
+from lstmstate.recurrence.front import origins
+from lstmstate.recurrence.model import GraphNetwork, Port
+from lstmstate.recurrence.probe import Fed, Sizes, fed_tensors
 from lstmstate.recurrence.states import take
 
 Array = Any
-Halves = dict[tuple[str, str], Array]
+Shape = tuple[int, ...]
+Run = Callable[[Array], list[Array]]
+_BASE = 128  # numbers below are exact in every float, divided by it too
 
 
-class FedState(NamedTuple):
-    """What a graph begins cells with where one array is fed.
+class FedOrder(NamedTuple):
+    """How a graph takes the first state of some cells out of an array.
 
     Attributes:
-        placeholder: what takes the array.
-        halves: c and m by the name of the cell and the letter, in the order in which they lie.
+        taker: the placeholder, variable or tensor that has the array.
+        cells: the names of the cells, in the order of the network.
+        places: for each half, by the name of its cell and "c" or "m", the numbers of its elements
+            in the array, in the order in which the halves lie.
+        lead: how many axes come before those that the graph takes.
     """
 
-    placeholder: str
-    halves: Mapping[tuple[str, str], Array]
+    taker: str
+    cells: tuple[str, ...]
+    places: Mapping[tuple[str, str], Array]
+    lead: int
+
+    def __str__(self) -> str:
+        numbers = {
+            name: f"_{at}" if len(self.cells) > 1 else "" for at, name in enumerate(self.cells)
+        }
+        order = "|".join(half + numbers[name] for name, half in self.places)
+        return f"the graph's {printable(self.taker)} takes {order}"
+
+    def half(self, whole: Array, key: tuple[str, str]) -> Array:
+        """Return a half in an array."""
+        places, lead = self.places[key], whole.shape[: self.lead]
+        return whole.reshape(*lead, -1)[..., places.ravel()].reshape(*lead, *places.shape)
 
 
-def fed_state(
+def fed_order(
     network: GraphNetwork,
     names: Collection[str],
     variable: Callable[[Node], Any],
     feeds: Mapping[Tensor, Any],
-    whole: Array,
-) -> FedState | None:
-    """Return what the graph makes of an array that is fed as the state of some cells.
+    shape: Shape,
+) -> FedOrder | None:
+    """Return how the graph takes the state of some cells out of an array of a shape.
 
-    None where no placeholder takes it whole, or the graph does more than to cut it.
+    None where it takes no such array, or does more than to cut it.
 
     Args:
         variable: returns the value of a variable's node.
         feeds: values for placeholders other than x and the state.
     """
+    cells = tuple(cell.name for cell in network.cells if cell.name in names)
     ports = {
         (cell.name, half): port
         for cell in network.cells
         if cell.name in names
         for half, port in zip("cm", (cell.c, cell.m), strict=True)
     }
-    fed = fed_tensors(network.scope)
-    sources = [port.source for port in ports.values()]
-    others = {*feeds, *network.input.tensors}
-    with suppress(LstmstateError):
-        plan = compile_plan(network.scope, sources, {*fed, *others}, Environment(variable))
-        known = {
-            tensor: feeds[tensor] if tensor in feeds else fed[tensor].value()
-            for tensor in plan.feeds
-            if tensor in feeds or tensor in fed
-        }
-
-        def halves(tensor: Tensor, value: Array) -> Halves:
-            found = plan.bind().run(known | {tensor: value.astype(known[tensor].dtype)})
-            return {
-                key: take(np.asarray(one), port.entry)
-                for (key, port), one in zip(ports.items(), found, strict=True)
-            }
-
-        for tensor in plan.feeds.keys() - others:
-            for shape in _shapes(fed[tensor], whole.shape):
-                own = halves(tensor, whole.reshape(shape))
-                if _is_cut(whole, own):
-                    places = halves(tensor, np.arange(whole.size).reshape(shape) / whole.size)
-                    order = sorted(own, key=lambda key: float(places[key].min()))
-                    return FedState(tensor.node, {key: own[key] for key in order})
+    for taker, sizes, run in _takers(network, list(ports.values()), variable, feeds):
+        for lead, own in _shapes(sizes, shape):
+            with suppress(LstmstateError, ValueError, IndexError):
+                found = _places(run, own)
+                widths = [port.width for port in ports.values()]
+                if found is None or [one.shape[-1] for one in found] != widths:
+                    continue
+                if len(own) > len(shape) - lead and 1 not in shape:  # it has no batch
+                    found = [one[0] for one in found]
+                of = dict(zip(ports, found, strict=True))
+                order = sorted(of, key=lambda key: int(of[key].min()))
+                return FedOrder(taker, cells, {key: of[key] for key in order}, lead)
     return None
 
 
-def _shapes(fed: Fed, given: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield the shapes in which a placeholder takes an array, which may leave out the batch."""
-    alone = ((*given[:at], 1, *given[at:]) for at in range(len(given) + 1))
-    for shape in (given, *alone):
-        sizes = fed.sizes
-        if sizes is not None and len(sizes) == len(shape):
+def _takers(
+    network: GraphNetwork,
+    ports: list[Port],
+    variable: Callable[[Node], Any],
+    feeds: Mapping[Tensor, Any],
+) -> Iterator[tuple[str, Sizes | None, Run]]:
+    """Yield what can have the whole state: its name, its shape, and what makes halves of it."""
+    scope, sources = network.scope, [port.source for port in ports]
+    fed: dict[Tensor, Fed] = fed_tensors(scope)
+    others = {*feeds, *network.input.tensors}
+
+    def run(value: Callable[[Node], Any], more: Mapping[Tensor, Any]) -> list[Array]:
+        plan = compile_plan(scope, sources, {*fed, *others, *more}, Environment(value))
+        known = {
+            tensor: more[tensor] if tensor in more else feeds.get(tensor, fed[tensor].value())
+            for tensor in plan.feeds
+        }
+        with np.errstate(all="ignore"):
+            found = plan.bind().run(known)
+        return [take(np.asarray(one), p.entry) for one, p in zip(found, ports, strict=True)]
+
+    def as_fed(tensor: Tensor) -> Run:
+        kind = fed[tensor].dtype if tensor in fed else ports[0].dtype
+        return lambda whole: run(variable, {tensor: whole.astype(kind)})
+
+    def as_variable(name: str) -> Run:
+        def value(node: Node, whole: Array) -> Array:
+            return whole.astype("f4") if node.name == name else variable(node)
+
+        return lambda whole: run(lambda node: value(node, whole), {})
+
+    with suppress(LstmstateError):
+        plan = compile_plan(scope, sources, {*fed, *others}, Environment(variable))
+        for tensor in plan.feeds.keys() - others:
+            yield tensor.node, fed[tensor].sizes, as_fed(tensor)
+    for name in origins(scope.nodes, sources, {}).variables:
+        with suppress(LstmstateError):
+            yield name, np.shape(variable(scope.nodes[name])), as_variable(name)
+    if len({*sources}) == 1:
+        yield sources[0].node, None, as_fed(sources[0])
+
+
+def _shapes(sizes: Sizes | None, given: Shape) -> Iterator[tuple[int, Shape]]:
+    """Yield the shapes in which an array can be taken, and how many axes are before.
+
+    It may leave out the batch, and have any axes before, such as one of steps.
+    """
+    for lead, at in product(range(len(given)), (None, *range(len(given)))):
+        shape = given[lead:]
+        if at is not None:
+            shape = (*shape[:at], 1, *shape[at:])
+        if sizes is None:
+            yield lead, shape
+        elif len(sizes) == len(shape):
             pairs = zip(sizes, shape, strict=True)
             if all(size in (None, one) or one == 1 for size, one in pairs):
-                yield shape
+                yield lead, shape
 
 
-def _is_cut(whole: Array, halves: Halves) -> bool:
-    """Whether the halves have each element of an array once."""
-    parts = np.concatenate([half.ravel() for half in halves.values()])
-    elements = np.sort(whole.ravel().astype(parts.dtype))
-    return np.array_equal(np.sort(parts), elements, equal_nan=True)
+def _places(run: Run, shape: Shape) -> list[Array] | None:
+    """Return the numbers of the elements of an array in each half; None if it is not just cut."""
+    size = math.prod(shape)
+    numbers = np.arange(size).reshape(shape)
+    found: list[Array] = []
+    scale = 1
+    while scale == 1 or scale < size:
+        digits = [half * _BASE for half in run(numbers // scale % _BASE / _BASE)]
+        if not all(np.array_equal(digit, np.rint(digit)) for digit in digits):
+            return None
+        whole = [digit.astype(np.int64) * scale for digit in digits]
+        found = [a + b for a, b in zip(found, whole, strict=True)] if found else whole
+        scale *= _BASE
+    every = np.sort(np.concatenate([half.ravel() for half in found]))
+    return found if np.array_equal(every, np.arange(size)) else None

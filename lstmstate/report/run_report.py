@@ -10,7 +10,6 @@ from lstmstate.engines.options import RUN_OPTIONS
 from lstmstate.errors import printable
 from lstmstate.report import text
 from lstmstate.running.figures import Figures, figures_of
-from lstmstate.state.model import LSTMState, StackState, State
 
 if TYPE_CHECKING:
     from lstmstate.loaded import Loaded
@@ -46,7 +45,7 @@ def run_document(loaded: Loaded, prefix: str, path: str, given: Input, done: Don
                 "cell": cell.cell,
                 **{half: _half(values) for half, values in zip("cm", cell, strict=True)},
             }
-            for cell in _cells(done.state)
+            for cell in done.state.cells
         ],
         "seconds": round(done.seconds, 6),
         "steps_per_second": round(sequences.steps / done.seconds, 1) if done.seconds else None,
@@ -63,10 +62,6 @@ def _cell(cell: Cell, options: Mapping[str, Option]) -> Json:
         "direction": cell.direction,
         **{name: option._asdict() for name, option in options.items()},
     }
-
-
-def _cells(state: State) -> tuple[LSTMState, ...]:
-    return state.cells if isinstance(state, StackState) else (state,)
 
 
 def _half(values: Any) -> Json:

@@ -5,25 +5,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lstmstate.cells.model import StateWidths
 from lstmstate.engines.model import Pair, spans
-from lstmstate.errors import AmbiguousError, LstmstateError, located, printable
+from lstmstate.errors import LstmstateError, located, printable
 from lstmstate.loaded import Loaded
 from lstmstate.records import NamedTuple
 from lstmstate.running.figures import Figures, Tally
 from lstmstate.running.inputs import Sequences, open_lengths, open_sequences
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import OUTPUTS, Metadata
-from lstmstate.state.model import CellShape, LSTMState, StackState, State
+from lstmstate.state.model import CellShape, State
 from lstmstate.state.watch import Watch, range_of
 
 if TYPE_CHECKING:
     from lstmstate.engines.model import Array, Lengths
-    from lstmstate.recurrence.fed_state import FedState
+    from lstmstate.recurrence.fed_state import FedOrder
     from lstmstate.state.array_writer import ArrayWriter, PlannedArray
-    from lstmstate.state.reading import Reading
 
 # Steps are taken for so many bytes of inputs and results at once: enough to make the calls around
 # them cheap, and little beside what Python itself takes.
@@ -73,11 +72,10 @@ class Done(NamedTuple):
     @property
     def notes(self) -> list[str]:
         """What a user should know of the state: what of it is no number."""
-        cells = self.state.cells if isinstance(self.state, StackState) else (self.state,)
         return [
             f"{printable(cell.cell) or 'the cell'}: {half} holds {' and '.join(words)} after the "
             "last step"
-            for cell in cells
+            for cell in self.state.cells
             for half, values in zip("cm", cell, strict=True)
             if (words := range_of(values).words)
         ]
@@ -132,7 +130,7 @@ def open_state(
     *,
     allow_nan: bool = False,
     header: bool | None = None,
-    as_fed: Callable[[Array], Sequence[FedState]] = lambda whole: (),  # noqa: ARG005
+    orders: Callable[[tuple[int, ...]], Sequence[FedOrder]] | None = None,
 ) -> tuple[State, list[str]]:
     """Return the state in a file, for the cells of a network, and what is worth saying of it.
 
@@ -141,98 +139,34 @@ def open_state(
         source: the checkpoint, for messages.
         allow_nan: whether values may be NaN or Inf, or beyond the range of the network's dtype.
         header: whether the first row of a table names its columns, None where that is open.
-        as_fed: returns what the graph makes of an array that is fed as its state.
+        orders: see `Wanted`.
 
     Raises:
-        AmbiguousError: it is one array, of which the graph makes another state.
         LstmstateError: there is none, or it is not that of these cells.
     """
     from lstmstate.sources import open_path, states_in
     from lstmstate.state.guesses import Cells, Wanted
 
     cells = _shapes(loaded)
-    wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source)
-    opened = open_path(path, header=header)
-    try:
-        saved = [states_in(opened, wanted)[0]]
-    except AmbiguousError:
-        if not opened.is_model or len(cells) == 1:
-            raise
-        # A checkpoint may have a state for each cell of a stack.
-        each = [wanted._replace(cells=(Cells((cell,), False),)) for cell in cells]
-        saved = [states_in(opened, one)[0] for one in each]
-    readings = [one.reading for one in saved]
-    watches = [Watch(reading) for reading in readings]
-    lead = readings[0].structure.lead
-    states = [watch.parts(0, 0, lead[0] if lead else 1) for watch in watches]
-    state = states[0]
-    if len(states) > 1:
-        state = StackState([one for one in states if isinstance(one, LSTMState)])
+    wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source, orders=orders)
+    (found, *_) = states_in(open_path(path, header=header), wanted)
+    watch = Watch(found.reading)
+    lead = found.reading.structure.lead
+    state = watch.parts(0, 0, lead[0] if lead else 1)
     with located(path):
         spatial = len(loaded.network.cells[0].spatial)
         pairs = loaded.states_of(state, math.prod(lead[: len(lead) - spatial]))
-        other_order = None
-        if len(saved) == 1 and saved[0].ckpt is None:
-            other_order = _other_order(loaded, readings[0], pairs, as_fed)
-        if other_order is not None and layout is None:
-            raise AmbiguousError(
-                f"expected c and m by name, got one array: {other_order}",
-                advice="save c and m apart, in an .npz as c and m, or NAME/c and NAME/m of each "
-                f"cell; or say `layout='{readings[0].layout.name}'` if that is its order",
-            )
         if not allow_nan:
             _refuse_no_numbers(loaded, pairs)
-    own_cells = [cell.name for reading in readings for cell in reading.structure.cells]
-    ckpt = saved[0].ckpt
+    own_cells = [cell.name for cell in found.reading.structure.cells]
+    ckpt = found.ckpt
     notes = list(ckpt.notes) if ckpt is not None and ckpt.prefix != source else []
-    notes += [
-        line
-        for reading, watch in zip(readings, watches, strict=True)
-        for line in (*reading.notes, *watch.swapped())
-    ]
-    notes += [f"{path}: {other_order}"] if other_order is not None else []
+    notes += [*found.reading.notes, *watch.swapped()]
     if all(own_cells) and sorted(own_cells) != sorted(cell.name for cell in cells):
         own = ", ".join(map(printable, own_cells[:4]))
         here = ", ".join(printable(cell.name) for cell in cells[:4])
         notes.append(f"{path}: the state is that of {own}, and is used for {here}")
     return state, notes
-
-
-def _other_order(
-    loaded: Loaded,
-    reading: Reading,
-    pairs: Sequence[Pair],
-    as_fed: Callable[[Array], Sequence[FedState]],
-) -> str | None:
-    """Return how the graph orders a state that is one array and was read in another order.
-
-    None where the graph makes the same of it, or the file itself shows what it is.
-    """
-    import numpy as np
-
-    def are_same(one: Array, other: Array) -> bool:
-        return np.array_equal(one.ravel(), other.ravel().astype(one.dtype), equal_nan=True)
-
-    arrays = reading.arrays if len(reading.arrays) == 1 else reading.file.arrays
-    if reading.file.metadata is not None or len(arrays) != 1:
-        return None
-    names = [cell.name for cell in loaded.network.cells]
-    own = {
-        (name, half): values
-        for name, pair in zip(names, pairs, strict=True)
-        for half, values in zip("cm", pair, strict=True)
-    }
-    whole: Any = arrays[0].whole()
-    for fed in as_fed(whole):
-        if not all(are_same(values, own[key]) for key, values in fed.halves.items()):
-            numbers = {name: f"_{at}" if len(names) > 1 else "" for at, name in enumerate(names)}
-            order = "|".join(half + numbers[name] for name, half in fed.halves)
-            layout = reading.layout
-            return (
-                f"the graph's {printable(fed.placeholder)} takes {order}, and it is read as "
-                f"{layout.name} ({layout.words})"
-            )
-    return None
 
 
 def _refuse_no_numbers(loaded: Loaded, pairs: Sequence[Pair]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
@@ -21,6 +21,8 @@ from lstmstate.state.stored import Item, StateFile, StoredArray
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from lstmstate.recurrence.fed_state import FedOrder
 
     Array = NDArray[np.generic]
 
@@ -51,6 +53,7 @@ class Wanted(NamedTuple):
         cells: the cells that it could belong to, of which one has to fit.
         source: where the cells come from, for messages.
         is_ordered: whether the arrays are those of the layout in its order, whatever their names.
+        orders: returns how the graph of the cells takes their state out of one array of a shape.
     """
 
     layout: str | None = None
@@ -58,6 +61,7 @@ class Wanted(NamedTuple):
     cells: tuple[Cells, ...] = ()
     source: str = "the argument cells"
     is_ordered: bool = False
+    orders: Callable[[tuple[int, ...]], Sequence[FedOrder]] | None = None
 
     @property
     def knows_widths(self) -> bool:

@@ -103,10 +103,9 @@ def to_arrays(layout: Layout, state: State) -> dict[str, Array]:
     {'h': (4, 2), 'c': (4, 3)}
     """
     is_stack = isinstance(state, StackState)
-    cells = state.cells if isinstance(state, StackState) else (state,)
-    shapes = [CellShape(cell.cell, cell.widths) for cell in cells]
+    shapes = [CellShape(cell.cell, cell.widths) for cell in state.cells]
     names = layout.array_names(shapes, is_stack=is_stack)
-    return dict(zip(names, layout.arrays(cells, is_stack), strict=True))
+    return dict(zip(names, layout.arrays(state.cells, is_stack), strict=True))
 
 
 def structure_of(

@@ -61,6 +61,11 @@ class LSTMState:
         return f"<LSTMState {name}c {list(self.c.shape)} m {list(self.m.shape)} {self.dtype}>"
 
     @property
+    def cells(self) -> tuple[LSTMState, ...]:
+        """This state alone, as those of a stack are listed."""
+        return (self,)
+
+    @property
     def widths(self) -> StateWidths:
         """The widths of c and of m."""
         return StateWidths(self.c.shape[-1], self.m.shape[-1])

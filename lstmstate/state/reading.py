@@ -6,7 +6,9 @@ and shapes of the arrays. What stays open is refused: swapped halves raise no er
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lstmstate.cells.model import StateWidths
@@ -29,11 +31,14 @@ from lstmstate.state.layouts import (
 )
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.model import CellShape, State, Structure
-from lstmstate.state.stored import StateFile, StoredArray
+from lstmstate.state.stored import Held, Picked, StateFile, StoredArray
+from lstmstate.state.tensors import wider_than
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from lstmstate.recurrence.fed_state import FedOrder
 
     Array = NDArray[np.generic]
 
@@ -73,6 +78,22 @@ class Reading(NamedTuple):
         return self.parts(0, 0, self.structure.lead[0] if self.structure.lead else 1)
 
 
+class HalfOfCell(StoredArray):
+    """The c (0) or the m (1) of a single cell, whatever its layout, as an array of its own."""
+
+    def __init__(self, reading: Reading, half: int) -> None:
+        structure, (cell,) = reading.structure, reading.structure.cells
+        super().__init__(cell.name, (*structure.lead, cell.widths[half]), structure.dtype)
+        self.wider_than = wider_than(reading.arrays)
+        self._reading = reading
+        self._half = half
+
+    def read(self, axis: int, start: int, stop: int) -> Array:
+        """Return the rows."""
+        (cell,) = self._reading.parts(axis, start, stop).cells
+        return (cell.c, cell.m)[self._half]
+
+
 def read_state(file: StateFile, wanted: Wanted = Wanted()) -> Reading:  # noqa: B008 - a constant
     """Return how the state in a file is to be read; no value is read for that.
 
@@ -87,19 +108,78 @@ def read_state(file: StateFile, wanted: Wanted = Wanted()) -> Reading:  # noqa: 
             raise file.foreign.error()
         if file.metadata is not None:
             return _as_told(file, file.metadata, wanted)
-        readings, problems = [], []
-        for guess in guesses(file, wanted):
-            try:
-                readings.append(_reading(file, guess, wanted))
-            except AmbiguousError:
-                raise
-            except LstmstateError as error:
-                problems.append(error)
-        if not readings:
-            raise problems[0] if problems else _nothing(file, wanted)
-        if len(readings) > 1:
-            _refuse_ambiguous(readings)
-        return readings[0]
+        whole = _unnamed(file)
+        orders = wanted.orders(whole.shape) if whole is not None and wanted.orders else ()
+        if whole is None or not orders:
+            return _guessed(file, wanted)
+        return _as_the_graph(file, wanted, whole, orders)
+
+
+def _guessed(file: StateFile, wanted: Wanted) -> Reading:
+    """Read a state by the names and shapes of its arrays."""
+    readings, problems = [], []
+    for guess in guesses(file, wanted):
+        try:
+            readings.append(_reading(file, guess, wanted))
+        except AmbiguousError:
+            raise
+        except LstmstateError as error:
+            problems.append(error)
+    if not readings:
+        raise problems[0] if problems else _nothing(file, wanted)
+    if len(readings) > 1:
+        _refuse_ambiguous(readings)
+    return readings[0]
+
+
+def _unnamed(file: StateFile) -> StoredArray | None:
+    """Return the one array of a file, or its one whole state, whose order no name shows."""
+    states = [one.array for one in naming.named(file.arrays) if one.role == "state"]
+    found = states if len(file.arrays) > 1 else file.arrays
+    return found[0] if len(found) == 1 and found[0].dtype.kind in _NUMBERS else None
+
+
+def _as_the_graph(
+    file: StateFile, wanted: Wanted, whole: StoredArray, orders: Sequence[FedOrder]
+) -> Reading:
+    """Read one array in the order in which a graph takes it.
+
+    A layout that a user gives counts first, and that of its shape where it is the same.
+    """
+    import numpy as np
+
+    numbers = np.arange(math.prod(whole.shape)).reshape(whole.shape)
+    places = [{key: one.half(numbers, key).tolist() for key in one.places} for one in orders]
+    order, own = orders[0], places[0]
+    other = next((one for one, its in zip(orders, places, strict=True) if its != own), None)
+    if other is not None:
+        raise AmbiguousError(
+            f"{order}, and {other}",
+            advice="say `cell=...` or `stack=...`; or `layout=...` if that is its order",
+        )
+    known = (tuple(shape.name for shape in cells.shapes) for cells in wanted.cells)
+    names = next((one for one in known if sorted(one) == sorted(order.cells)), order.cells)
+    keys = [(name, half) for name in names for half in "cm"]
+    try:
+        plain = _guessed(file, wanted)
+        numbered = _guessed(file._replace(arrays=[Held(whole.name, numbers)]), wanted).whole()
+    except LstmstateError:
+        if wanted.layout:
+            raise
+    else:
+        is_same = [half.tolist() for cell in numbered.cells for half in cell] == [
+            *map(own.get, keys)
+        ]
+        note = f"{order}, and it is read as {plain.layout.name} ({plain.layout.words})"
+        if is_same or wanted.layout:
+            return plain if is_same else plain._replace(notes=(*plain.notes, note))
+    shapes = {key: np.shape(own[key]) for key in keys}
+    widths = [StateWidths(shapes[name, "c"][-1], shapes[name, "m"][-1]) for name in names]
+    cells = tuple(map(CellShape, names, widths))
+    arrays = [Picked("/".join(k), whole, shapes[k], partial(order.half, key=k)) for k in keys]
+    notes = (*file.notes, f"{order}, and it is read in that order")
+    picked = Wanted("tuple", None, (Cells(cells, len(cells) > 1),), is_ordered=True)
+    return _guessed(file._replace(arrays=arrays, notes=notes), picked)
 
 
 def _as_told(file: StateFile, told: Metadata, wanted: Wanted) -> Reading:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lstmstate.checkpoint.source import ByteSource
@@ -71,6 +72,25 @@ class Item(StoredArray):
         """Return the rows of the item."""
         item: Array = self._of.read(axis + 1, start, stop)[self._number]
         return item
+
+
+class Picked(StoredArray):
+    """Elements of a stored array, as an array of its own, read whole when it is first asked for."""
+
+    def __init__(
+        self, name: str, of: StoredArray, shape: tuple[int, ...], pick: Callable[[Array], Array]
+    ) -> None:
+        super().__init__(name, shape, of.dtype)
+        self._of = of
+        self._pick = pick
+
+    @cached_property
+    def _held(self) -> Held:
+        return Held(self.name, self._pick(self._of.whole()))
+
+    def read(self, axis: int, start: int, stop: int) -> Array:
+        """Return a view of the rows."""
+        return self._held.read(axis, start, stop)
 
 
 class StateFile(NamedTuple):

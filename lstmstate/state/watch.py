@@ -99,9 +99,7 @@ class Watch:
         state = self.reading.parts(axis, start, stop)
         new = stop > self._seen
         self._seen = max(self._seen, stop)
-        cells = [
-            self._looked_at(number, cell, new=new) for number, cell in enumerate(_cells(state))
-        ]
+        cells = [self._looked_at(number, cell, new=new) for number, cell in enumerate(state.cells)]
         return StackState(cells) if self.structure.is_stack else cells[0]
 
     def _looked_at(self, number: int, cell: LSTMState, *, new: bool) -> LSTMState:
@@ -149,10 +147,6 @@ class Watch:
         if self.changed:
             lines.append(f"{self.changed:,} values are not the same in {self._dtype}")
         return lines
-
-
-def _cells(state: State) -> tuple[LSTMState, ...]:
-    return state.cells if isinstance(state, StackState) else (state,)
 
 
 def _called(name: str) -> str:
