@@ -179,7 +179,9 @@ def rewrite_checkpoint(
             if name in states:
                 done, number = states[name]
                 dtype = metadata_of(done, how).dtype
-                add_state(writer, done.flow, number, name, dtype, big_endian=big_endian)
+                is_kept = name in gone and done.flow.layout is done.source.reading.layout
+                shape = ckpt.variables[name].shape if is_kept else None  # rows in a vector, too
+                add_state(writer, done.flow, number, name, dtype, shape, big_endian=big_endian)
             else:
                 ckpt.files.copy(name, writer)
                 how.told(ckpt.variables[name].nbytes or 0)

@@ -443,12 +443,17 @@ class LSTMNetwork:
         return OwnStart(tuple(stored or sorted(made_of)), problem, bool(stored), is_of_sizes)
 
     def fed_orders(
-        self, shape: tuple[int, ...], feeds: Mapping[str, Any] | None = None
+        self,
+        shape: tuple[int, ...],
+        feeds: Mapping[str, Any] | None = None,
+        *,
+        stored: str | None = None,
     ) -> list[FedOrder]:
         """Return how the graph takes its state out of an array of a shape, where it does.
 
         Args:
             feeds: see `load`.
+            stored: the name of the variable whose value the array is, where it is one's.
         """
         model = self._origin.model()
         if model is None:
@@ -458,9 +463,14 @@ class LSTMNetwork:
 
         names = {cell.name for cell in self.route.cells}
         networks = self.graph_networks() or model.networks_around(names)
+        nodes, variables = model.graph.nodes, model.variables
+
+        def is_taker(name: str) -> bool:
+            return stored is None or variables.key(nodes[name]) == stored
+
         try:
             found = (
-                fed_order(one, names, model.variables, fed_values(one.scope, feeds), shape)
+                fed_order(one, names, variables, fed_values(one.scope, feeds), shape, is_taker)
                 for one in networks
             )
             return [one for one in found if one is not None]

@@ -74,13 +74,29 @@ def wanted_by(
     """
 
     def orders(shape: tuple[int, ...]) -> list[FedOrder]:
-        with suppress(LstmstateError):  # what cannot be run shows no order
-            is_named = cell is not None or stack is not None
-            found = [ckpt.network(cell=cell, stack=stack)] if is_named else ckpt.graph_networks()
-            return [order for network in found for order in network.fed_orders(shape)]
-        return []
+        return orders_of(ckpt, shape, cell=cell, stack=stack)
 
     return Wanted(layout, None, cells_of(ckpt, cell, stack), ckpt.prefix, orders=orders)
+
+
+def orders_of(
+    ckpt: LSTMCheckpoint,
+    shape: tuple[int, ...],
+    *,
+    cell: str | None = None,
+    stack: str | None = None,
+    stored: str | None = None,
+) -> list[FedOrder]:
+    """Return how the graph takes states of some cells, or of any, out of an array of a shape.
+
+    Args:
+        stored: the name of the variable whose value the array is, where it is one's.
+    """
+    with suppress(LstmstateError):  # what cannot be run shows no order
+        is_named = cell is not None or stack is not None
+        found = [ckpt.network(cell=cell, stack=stack)] if is_named else ckpt.graph_networks()
+        return [order for network in found for order in network.fed_orders(shape, stored=stored)]
+    return []
 
 
 def networks(ckpt: LSTMCheckpoint) -> list[tuple[Cell, ...]]:

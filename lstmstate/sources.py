@@ -209,9 +209,10 @@ def open_array(path: str, *, header: bool | None = None) -> StateFile:
         from lstmstate.state.tensors import tensors
 
         assert opened.ckpt is not None
-        file = tensors(opened.ckpt.prefix, opened.ckpt.variables.values())
+        ckpt = opened.ckpt
+        file = tensors(ckpt.prefix, ckpt.variables.values(), ckpt.states)
         if opened.place:
-            file = _one_of(opened.ckpt, file, opened.place)
+            file = _one_of(ckpt, file, opened.place)
     if file.foreign is not None:
         with located(path):
             raise file.foreign.error()
@@ -266,16 +267,21 @@ def _saved(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted, path: str | None 
     Args:
         path: what to call it; by its name unless given.
     """
+    from lstmstate.saved_states import orders_of
     from lstmstate.state.reading import read_state
 
-    if group.problem is not None and wanted.layout is None:
-        raise LstmstateError(
-            group.problem,
-            path=ckpt.prefix,
-            tensor=group.name,
-            advice="say its layout: `layout=...`",
-        )
     file, here = _arrays(ckpt, group, wanted)
+    if group.problem is not None and wanted.layout is None:
+        (variable,) = group.variables
+        orders = orders_of(ckpt, file.arrays[0].shape, stored=variable)
+        if not orders:
+            raise LstmstateError(
+                group.problem,
+                path=ckpt.prefix,
+                tensor=group.name,
+                advice="say its layout: `layout=...`",
+            )
+        here = here._replace(orders=lambda shape: orders)  # noqa: ARG005
     return Source(read_state(file._replace(path=path or file.path), here), group, ckpt)
 
 
@@ -304,7 +310,7 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
         is_ordered=group.layout is not None and len(group.variables) > 1,
         orders=None,
     )
-    file = tensors(f"{ckpt.prefix}:{group.name}", variables)
+    file = tensors(f"{ckpt.prefix}:{group.name}", variables, ckpt.states)
     notes = (*file.notes, group.note) if group.note else file.notes
     return file._replace(foreign=_foreign(ckpt, group.variables), notes=notes), here
 

@@ -272,7 +272,8 @@ def assert_runs_to(expected: Any, tmp_path: Path, shell: Shell, prefix: str, *fl
 def test_each_half_is_found_however_it_is_fed(way: str) -> None:
     _, shape, batch = WAYS[way]
     ckpt = opened(lambda tf: network(tf, of_two(way)))
-    told = {"source": "graph", "is_start": True, "picks_rows": way in PICKED}
+    rows = BATCH if way == "reshaped_vector" else None
+    told = {"source": "graph", "is_start": True, "picks_rows": way in PICKED, "rows": rows}
     assert ckpt.states == [
         SavedState("one", "c", shape, CELL, **told),
         SavedState("two", "m", shape, CELL, **told),
@@ -305,15 +306,76 @@ def test_a_run_from_both_halves_ends_where_tensorflow_does(
     assert_runs_to(expected, tmp_path, shell, prefix)
 
 
-@pytest.mark.parametrize("way", ["by_inner_index_h_first", "by_columns_h_first"])
-def test_halves_in_an_order_that_no_layout_has_are_refused(
+@pytest.mark.parametrize("way", [*BOTH])
+def test_both_halves_are_converted_as_the_graph_takes_them(
     tmp_path: Path, shell: Shell, way: str
 ) -> None:
-    """By its shape alone it would be read with c first."""
-    prefix, *_ = saved(tmp_path, of_one(way))
+    """By its shape alone a variable with h first would be read with c first."""
+    prefix, data, expected = saved(tmp_path, of_one(way))
+    np.save(tmp_path / "x.npy", data)
+    done = shell("convert", prefix, "--to-tuple", "-o", tmp_path / "s.npz")
+    assert done.code == 0
+    is_other = way in ("by_inner_index_h_first", "by_columns_h_first")
+    told = "the graph's kept takes m|c, and it is read in that order"
+    assert (told in notes(done)) == is_other
+    flags = ("--state", tmp_path / "s.npz", "-o", tmp_path / "y.npz")
+    assert shell("run", prefix, tmp_path / "x.npy", *flags).code == 0
+    found = np.load(tmp_path / "y.npz")
+    for name, value in zip("cm", expected, strict=True):
+        np.testing.assert_allclose(found[name], value, atol=2e-6)
+
+
+def test_a_variable_with_more_than_a_state_is_refused(tmp_path: Path, shell: Shell) -> None:
+    def build(tf: TensorFlow, x: Any) -> Any:
+        whole = kept(tf, "kept", BATCH, 3 * UNITS)
+        return whole[:, :UNITS], whole[:, 2 * UNITS :]
+
+    prefix, *_ = saved(tmp_path, build)
     done = shell("convert", prefix, "--to-tuple", "-o", tmp_path / "y.npz")
     assert done.code == 3
     assert "kept: the graph takes c and m out of it in a way that no layout has" in error(done)
+
+
+def halves_in_vectors(tf: TensorFlow, x: Any) -> Any:
+    return [tf.reshape(kept(tf, f"last_{h}", BATCH * UNITS), [BATCH, UNITS]) for h in "ch"]
+
+
+def rows_in_a_vector(tf: TensorFlow, x: Any) -> Any:
+    whole = kept(tf, "last_state", BATCH * 2 * UNITS)
+    return tf.split(tf.reshape(whole, [BATCH, 2 * UNITS]), 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("feed", "flags"),
+    [
+        (halves_in_vectors, ("--variable", "last_c", "--variable", "last_h")),
+        (rows_in_a_vector, ("--variable", "last_state")),
+    ],
+)
+def test_rows_one_after_another_in_a_vector(
+    tmp_path: Path, shell: Shell, feed: Feed, flags: tuple[str, ...]
+) -> None:
+    """The graph shows how long a row is; without it a vector is refused."""
+    prefix, data, expected = saved(tmp_path, feed)
+    np.save(tmp_path / "x.npy", data)
+    layout = "flat" if feed is rows_in_a_vector else "tuple"
+    for way in ("--to-tuple", "--to-flat"):
+        assert shell("convert", prefix, way, "--force", "-o", tmp_path / "s.npz").code == 0
+        out = ("--state", tmp_path / "s.npz", "--force", "-o", tmp_path / "y.npz")
+        assert shell("run", prefix, tmp_path / "x.npy", *out).code == 0
+        found = np.load(tmp_path / "y.npz")
+        for name, value in zip("cm", expected, strict=True):
+            np.testing.assert_allclose(found[name], value, atol=2e-6)
+    new = tmp_path / "new.ckpt"
+    assert shell("convert", prefix, f"--to-{layout}", "-o", new).code == 0
+    assert shell("diff", "--exact", prefix, new).code == 0
+    Path(f"{prefix}.meta").unlink()
+    done = shell("convert", prefix, "--to-tuple", *flags, "--force", "-o", tmp_path / "s.npz")
+    assert done.code == 3
+    width = 2 * UNITS if layout == "flat" else UNITS
+    assert error(done).endswith(
+        f"; if its {BATCH} rows of {width} lie one after another, save it as [{BATCH}, {width}]"
+    )
 
 
 def test_one_variable_for_a_stack(tmp_path: Path) -> None:

@@ -42,13 +42,20 @@ class Use(NamedTuple):
         state = self.cell.state or StateWidths(0, 0)
         return state.c if self.half == "c" else state.m
 
-    def is_vector_of_rows(self, shape: tuple[int, ...]) -> bool:
-        """Whether a variable of some shape is a vector with the rows one after another."""
-        if len(shape) != 1 or len(self.part.axes) != 2:
-            return False
+    @property
+    def rows(self) -> int | None:
+        """How many rows of it a vector has, one after another; None where it is no such vector."""
+        if len(self.part.axes) != 2 or self.part.picked:
+            return None
         rows, last = self.part.axes
-        is_whole = (last.of, last.at, last.size) == (0, 0, self.width)
-        return is_whole and rows.of is None and (rows.size or 0) * self.width == shape[0]
+        is_vector = rows.of is None and last.of == 0 and rows.at == 0
+        return rows.size if is_vector and (rows.size or 0) > 1 else None
+
+    def in_rows(self) -> Use:
+        """Return the same half of the matrix that has the rows."""
+        rows, last = self.part.axes
+        axes = (rows._replace(of=0), last._replace(of=1))
+        return self._replace(part=self.part._replace(axes=axes))
 
 
 def kept_states(
@@ -221,8 +228,12 @@ def _joined(graph: Graph, node: Node, given: _Given) -> _Given:
 
 def _state(variable: Stored, uses: Sequence[Use], stacks: Sequence[Stack]) -> SavedState:
     """Return the layout of the halves that are seen in a variable."""
-    shape = variable.shape
-    unknown = SavedState(variable.name, "unknown", shape, source="graph")
+    unknown = SavedState(variable.name, "unknown", variable.shape, source="graph")
+    rows = {use.rows for use in uses} if len(variable.shape) == 1 else {None}
+    if rows != {None} and len(rows) == 1:
+        unknown = unknown._replace(rows=rows.pop())
+        uses = [use.in_rows() for use in uses]
+    shape = unknown.laid
     owners = list(dict.fromkeys(use.cell.name for use in uses))
     cell = owners[0] if len(owners) == 1 else None
     unknown = unknown._replace(cell=cell)
@@ -234,10 +245,9 @@ def _state(variable: Stored, uses: Sequence[Use], stacks: Sequence[Stack]) -> Sa
     if columns is None:
         return unknown
     if not picked:
-        is_vector = all(use.is_vector_of_rows(shape) for use in uses)
-        if is_vector or all(found == (0, shape[-1]) for found in columns):
+        if all(found == (0, shape[-1]) for found in columns):
             halves = {use.half for use in uses}
-            whole = is_vector or all(use.width == shape[-1] for use in uses)
+            whole = all(use.width == shape[-1] for use in uses)
             return unknown._replace(layout=halves.pop()) if len(halves) == 1 and whole else unknown
         return _flat(unknown, uses, columns, stacks)
     if any(
@@ -272,7 +282,7 @@ def _flat(
     stacks: Sequence[Stack],
 ) -> SavedState:
     """Return a flat state whose columns are those of one cell, or of a whole stack."""
-    width = unknown.shape[-1]
+    width = unknown.laid[-1]
     owners = {use.cell.name for use in uses}
     state = uses[0].cell.state
     if len(owners) == 1 and state is not None and state.flat == width:
@@ -318,7 +328,7 @@ def _side_by_side(
     unknown: SavedState, uses: Sequence[Use], picked: tuple[int, ...], stacks: Sequence[Stack]
 ) -> SavedState:
     """Return a state whose halves have an axis of two, and a stack's cells perhaps one before."""
-    shape = unknown.shape
+    shape = unknown.laid
     axis = max(picked)
     places = {(use.cell.name, use.half): use.part.picked.get(axis) for use in uses}
     orders = {0 if half == "c" else 1 for (_, half), at in places.items() if at == 0}

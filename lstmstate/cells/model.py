@@ -241,6 +241,7 @@ class SavedState(NamedTuple):
             where its name and width speak for it.
         is_start: whether the graph starts cells from it.
         picks_rows: whether the graph takes rows of it by indices, in an order of their own.
+        rows: how many rows the graph lays it out in, one after another; None where it has rows.
     """
 
     variable: str
@@ -251,3 +252,9 @@ class SavedState(NamedTuple):
     source: Literal["graph", "name"] = "name"
     is_start: bool = False
     picks_rows: bool = False
+    rows: int | None = None
+
+    @property
+    def laid(self) -> tuple[int, ...]:
+        """Its shape, in rows."""
+        return self.shape if self.rows is None else (self.rows, self.shape[0] // self.rows)

@@ -61,6 +61,7 @@ def fed_order(
     variable: Callable[[Node], Any],
     feeds: Mapping[Tensor, Any],
     shape: Shape,
+    is_taker: Callable[[str], bool],
 ) -> FedOrder | None:
     """Return how the graph takes the state of some cells out of an array of a shape.
 
@@ -69,6 +70,7 @@ def fed_order(
     Args:
         variable: returns the value of a variable's node.
         feeds: values for placeholders other than x and the state.
+        is_taker: whether a node may be what has the array.
     """
     cells = tuple(cell.name for cell in network.cells if cell.name in names)
     ports = {
@@ -78,7 +80,7 @@ def fed_order(
         for half, port in zip("cm", (cell.c, cell.m), strict=True)
     }
     for taker, sizes, run in _takers(network, list(ports.values()), variable, feeds):
-        for lead, own in _shapes(sizes, shape):
+        for lead, own in _shapes(sizes, shape) if is_taker(taker) else ():
             with suppress(LstmstateError, ValueError, IndexError):
                 found = _places(run, own)
                 widths = [port.width for port in ports.values()]

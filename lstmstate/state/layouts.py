@@ -132,6 +132,7 @@ def structure_of(
             raise LstmstateError(
                 f"c is {c} wide and m {m}, where {cell.widths.c} and {cell.widths.m} were expected",
                 tensor=cell.name or (f"cell {number}" if is_stack else None),
+                advice=_in_rows(found[number].c, cell.widths.c),
             )
     flat = sum(cell.widths.flat for cell in found) * found[0].dtype.itemsize
     if found[0].c.ndim > limits.NUMPY_RANK - 2 or flat > limits.MAX_INT64:
@@ -219,7 +220,8 @@ def _flat_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pair
         told = " + ".join(f"c {c} + m {m}" for c, m in widths)
         raise LstmstateError(
             f"it is {width} wide, and {told} are {sum(w.flat for w in widths)}",
-            advice="give a state of these widths, or the widths of this one",
+            advice=_in_rows(array, sum(cell.flat for cell in widths))
+            or "give a state of these widths, or the widths of this one",
         )
     pairs, at = [], 0
     for cell in widths:
@@ -227,6 +229,14 @@ def _flat_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pair
         pairs.append((array[..., c:m], array[..., m:end]))
         at = end
     return pairs
+
+
+def _in_rows(array: Array, width: int) -> str | None:
+    """Return what to do about a vector that can have rows of a width, one after another."""
+    if array.ndim != 1 or array.shape[0] % width or array.shape[0] == width:
+        return None
+    rows = array.shape[0] // width
+    return f"if its {rows} rows of {width} lie one after another, save it as [{rows}, {width}]"
 
 
 def _stacked_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:

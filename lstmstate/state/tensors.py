@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lstmstate.cells.model import SavedState
     from lstmstate.checkpoint.bundle_writer import BundleWriter
     from lstmstate.output import Outputs
     from lstmstate.state.flow import Flow
@@ -26,14 +27,19 @@ _BFLOAT16 = "bfloat16"
 
 
 class Tensor(StoredArray):
-    """A variable of a checkpoint, read whole when it is first asked for."""
+    """A variable of a checkpoint, read whole when it is first asked for.
 
-    def __init__(self, variable: Variable) -> None:
+    Args:
+        shape: the one in which it is laid out; its own unless given.
+    """
+
+    def __init__(self, variable: Variable, shape: tuple[int, ...] | None = None) -> None:
         import numpy as np
 
         found = variable.spec.dtype
         storage = "f4" if found.name == _BFLOAT16 else found.storage
-        super().__init__(variable.name, variable.shape, np.dtype(storage or "O"))
+        shape = variable.shape if shape is None else shape
+        super().__init__(variable.name, shape, np.dtype(storage or "O"))
         self.wider_than = found.name if found.name == _BFLOAT16 else None
         self._variable = variable
         self._value: Array | None = None
@@ -41,19 +47,26 @@ class Tensor(StoredArray):
     def read(self, axis: int, start: int, stop: int) -> Array:
         """Return the rows."""
         if self._value is None:
-            self._value = self._variable.read()
+            self._value = self._variable.read().reshape(self.shape)
         return self._value[(slice(None),) * axis + (slice(start, stop),)]
 
 
-def tensors(path: str, variables: Iterable[Variable]) -> StateFile:
-    """Return variables as the arrays of a state file, with the metadata among them."""
+def tensors(
+    path: str, variables: Iterable[Variable], states: Iterable[SavedState] = ()
+) -> StateFile:
+    """Return variables as the arrays of a state file, with the metadata among them.
+
+    Args:
+        states: those of the checkpoint, some of which the graph lays out in rows.
+    """
+    laid = {state.variable: state.laid for state in states}
     metadata = None
     arrays = []
     for variable in variables:
         if variable.name == KEY and variable.dtype == "string" and not variable.shape:
             metadata = parse(variable.read().item().decode("utf-8", "replace"))
         else:
-            arrays.append(Tensor(variable))
+            arrays.append(Tensor(variable, laid.get(variable.name)))
     return StateFile(path, arrays, metadata, ordered=False, kind="ckpt")
 
 
@@ -63,6 +76,7 @@ def add_state(
     number: int,
     name: str,
     dtype: str | None,
+    shape: tuple[int, ...] | None = None,
     *,
     big_endian: bool = False,
 ) -> None:
@@ -70,6 +84,7 @@ def add_state(
 
     Args:
         dtype: "bfloat16" where the values came from such a tensor and were made wider.
+        shape: that of the tensor; that of the plan unless given.
 
     Raises:
         UnsupportedError: TensorFlow has no such dtype.
@@ -84,7 +99,7 @@ def add_state(
         writer.add(
             name,
             found,
-            plan.shape,
+            plan.shape if shape is None else shape,
             (to_bytes(piece, found, big_endian=big_endian) for piece in pieces),
         )
 
