@@ -297,7 +297,7 @@ class _Walk:
             self._halves[name] = self._halves.get(name, "") + half
         self._old_m = {step.m_old.name for step in wired.steps if step.m_old}
         self._functions: dict[str, str | None] = {}  # those of options that are unknown
-        self._given = {step.c_old.name for step in wired.steps}
+        self._c_old: Node | None = None  # of the step that is walked through
         self._x = {node.name for node in wired.inputs}
         self._read_at = {
             "state": self._at_state,
@@ -314,6 +314,7 @@ class _Walk:
 
     def step(self, step: WiredStep) -> None:
         """Walk through a step that is made of small operations."""
+        self._c_old = trace.through(self._graph, step.c_old, _EQUAL)
         if step.m is not None:
             out, gate = self._apart(step.m)
             self._queue.append(out)
@@ -481,14 +482,26 @@ class _Walk:
                 return [(_C if half == "c" else _M, joined)] if half else []
         return []
 
-    def _is_projected(self, given: list[Node]) -> bool:
-        """Whether a clip is that of a projection."""
-        made = trace.through(self._graph, given[0], _EQUAL | CLIPS)
-        return made is not None and made.op in PRODUCTS and made.name in self._halves
+    def _is_of_others(self, node: Node) -> bool:
+        """Whether a value is the axis of a join, or what another cell makes."""
+        if not self._sources.of(node):
+            return True
+        made = trace.through(self._graph, node, _EQUAL | CLIPS)
+        return made is not None and self._sources.is_made(made) and made.name not in self._halves
 
-    def _at_x(self, _place: _Place, node: Node) -> list[_Way] | None:
+    def _is_projected(self, given: list[Node]) -> bool:
+        """Whether a clip is that of a projection, of this cell or of another."""
+        made = trace.through(self._graph, given[0], _EQUAL | CLIPS)
+        return made is not None and made.op in PRODUCTS and self._sources.is_made(made)
+
+    def _at_x(self, place: _Place, node: Node) -> list[_Way] | None:
         """An input: an element of a sequence, or what another cell gives."""
         if self._sources.is_made(node):
+            return []
+        given = self._operands(node)
+        if node.op in CLIPS and self._is_projected(given):
+            return [(place, before) for before in given]
+        if node.op in trace.JOINING and all(self._is_of_others(one) for one in given):
             return []
         # There are notes on sums and on wrappers.
         has_note = node.op in trace.ADDING and self._wired.takes_sum
@@ -600,7 +613,7 @@ class _Walk:
     def _is_new(self, c: Node) -> bool:
         """Whether a c is the one that the step makes, and not the one that it is given."""
         made = trace.through(self._graph, c, _EQUAL)
-        if made is None or made.name in self._given:
+        if made is None or made is self._c_old:
             return False
         return made.name in self._between or made.name in self._halves
 

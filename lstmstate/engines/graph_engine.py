@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmstate.checkpoint.node import Node
+from lstmstate.engines.layered import turned
 from lstmstate.engines.model import CellShape, InputShape, NetworkShape, Pair, Ran, no_states
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.loops import ENTERS, Tensor
@@ -184,7 +185,8 @@ class GraphRunner:
             for at, state in enumerate(ran.states):
                 after[at][0][rows], after[at][1][rows] = state
                 for letter, values in ran.kept[at].items():
-                    last = np.broadcast_to(values[-1], (len(x), *values.shape[1:])).copy()
+                    end = ran.states[at]["cm".index(letter)]  # past its end it keeps its state
+                    last = np.broadcast_to(end, (len(x), *end.shape)).copy()
                     last[:length] = values
                     whole = kept[at].setdefault(
                         letter, np.repeat(states[at]["cm".index(letter)][None], len(x), 0)
@@ -210,10 +212,10 @@ class GraphRunner:
                 raise
             self._is_turned = not self._is_turned
             values = self._evaluate(x, states, keep, 0.5, rows, lengths)
-        ran = self._collect(values, len(x), keep)
+        ran = self._collect(values, len(x), keep, lengths)
         if plan.is_random:
             values = self._evaluate(x, states, keep, 0.25, rows, lengths)
-            again = self._collect(values, len(x), keep)
+            again = self._collect(values, len(x), keep, lengths)
             both = [
                 [one.outputs, *(half for pair in one.states for half in pair)]
                 for one in (ran, again)
@@ -284,12 +286,14 @@ class GraphRunner:
             found += [port.steps for port in ports]
         return found
 
-    def _collect(self, found: list[Any], steps: int, keep: str) -> Ran:
+    def _collect(
+        self, found: list[Any], steps: int, keep: str, lengths: Lengths | None = None
+    ) -> Ran:
         """Return outputs and states from what was fetched."""
         values = iter(found)
         fetched = [[next(values) for _ in tensors] for tensors in self._fetches(keep)]
         outputs = [
-            _sequence(self.network.outputs[at], fetched.pop(0))
+            _sequence(self.network.outputs[at], fetched.pop(0), lengths)
             for at in range(len(self.network.outputs))
         ]
         ports = [port for cell in self.network.cells for port in (cell.c, cell.m)]
@@ -298,11 +302,13 @@ class GraphRunner:
             take(values[0], port.exit).astype(kind, copy=False)
             for port, values in zip(ports, fetched, strict=False)
         ]
-        turns = [one.is_reversed for one in self.network.recurrences for _ in one.cells]
+        turns = [one.is_backward for one in self.network.recurrences for _ in one.cells]
         every = [
-            _lasting(take(_stacked(values, is_apart=port.is_apart), port.place, lead=1), steps)[
-                :: -1 if turns[at // 2] else 1
-            ].astype(kind, copy=False)
+            _in_order(
+                _lasting(take(_stacked(values, is_apart=port.is_apart), port.place, lead=1), steps),
+                lengths,
+                is_backward=turns[at // 2],
+            ).astype(kind, copy=False)
             for at, (port, values) in enumerate(zip(ports, fetched[len(ports) :], strict=False))
         ]
         kept = [
@@ -405,10 +411,16 @@ def _lasting(states: Array, steps: int) -> Array:
     return np.concatenate([states, np.repeat(states[-1:], max(steps - len(states), 0), 0)])
 
 
-def _sequence(output: Output, values: Sequence[Any]) -> Any:
+def _sequence(output: Output, values: Sequence[Any], lengths: Lengths | None) -> Any:
     """Return an output, time first."""
     found = _stacked(values, is_apart=output.is_apart)
-    return take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
+    found = take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
+    return _in_order(found, lengths, is_backward=output.is_backward)
+
+
+def _in_order(steps: Array, lengths: Lengths | None, *, is_backward: bool) -> Array:
+    """Return what was made of steps in the order of the input."""
+    return turned(steps, lengths) if is_backward else steps
 
 
 def fed_values(scope: Scope, feeds: Mapping[str, Any] | None) -> dict[Tensor, Any]:

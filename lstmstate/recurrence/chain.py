@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import pairwise
 
+from lstmstate.cells.around import CLIPS
 from lstmstate.cells.wired import Wired, WiredStep
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
+from lstmstate.graph.dropout import undropped
 from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
@@ -58,15 +60,21 @@ class Chain(NamedTuple):
         return len(self.c) - 1
 
 
-def chains(scope: Scope, cells: Iterable[Wired]) -> list[Chain]:
-    """Return the chains of cells that the graph steps outside of loops."""
+def chains(scope: Scope, cells: Iterable[Wired], names: Mapping[str, str]) -> list[Chain]:
+    """Return the chains of cells that the graph steps outside of loops.
+
+    Args:
+        names: the cell that each variable's node belongs to, where it is known.
+    """
     found = _block_chains(scope)
     for wired in cells:
         steps = [step for step in wired.steps if step.m is not None]
         if not scope.is_frame(wired.frame) and steps and len(steps) == len(wired.steps):
             ordered = _in_order(scope, steps)
             recurrent = _recurrent(scope, ordered)
-            made = (_chain(scope, wired, one, recurrent) for one in ordered)
+            owners = {names.get(node.name) for shards in wired.kernels for node in shards} - {None}
+            own = frozenset(name for name, owner in names.items() if owner in owners)
+            made = (_chain(scope, wired, one, recurrent, own) for one in ordered)
             found += [chain for chain in made if chain is not None]
     return found
 
@@ -96,7 +104,7 @@ def _block_chains(scope: Scope) -> list[Chain]:
                 ordered.append(after[ordered[-1].name])
             x, c, m = ([data_inputs(one)[at] for one in ordered] for at in range(3))
             states = [
-                _states(scope, [Tensor(one.name, port) for one in ordered], read)
+                _states(scope, [Tensor(one.name, port) for one in ordered], read, frozenset())
                 for port, read in ((1, c), (6, m))
             ]
             if states[0] is not None and states[1] is not None:
@@ -163,14 +171,23 @@ def _way_back(
 
 
 def _chain(
-    scope: Scope, wired: Wired, steps: Sequence[WiredStep], recurrent: frozenset[str]
+    scope: Scope,
+    wired: Wired,
+    steps: Sequence[WiredStep],
+    recurrent: frozenset[str],
+    own: frozenset[str],
 ) -> Chain | None:
-    """Return the tensors between the steps, None where they are not all seen."""
+    """Return the tensors between the steps, None where they are not all seen.
+
+    Args:
+        recurrent: the nodes of the variables that m is multiplied with.
+        own: those of all variables of the cell.
+    """
     c_read = [_taken(scope, step.c_new, step.c_old) for step in steps]
     operands = [_operands(scope, step, recurrent) for step in steps]
-    c = _states(scope, [Tensor(step.c_new.name) for step in steps], c_read)
+    c = _states(scope, [Tensor(step.c_new.name) for step in steps], c_read, own)
     made = [Tensor(step.m.name) for step in steps if step.m is not None]
-    m = _states(scope, made, [read for _, read in operands])
+    m = _states(scope, made, [read for _, read in operands], own)
     x = tuple(tensor for tensor, _ in operands if tensor is not None)
     if c is None or m is None or len(x) != len(steps):
         return None
@@ -279,25 +296,33 @@ def _operands(
 
 
 def _states(
-    scope: Scope, made: Sequence[Tensor], read: Sequence[Tensor | None]
+    scope: Scope, made: Sequence[Tensor], read: Sequence[Tensor | None], own: frozenset[str]
 ) -> tuple[Tensor, ...] | None:
     """Return the state before the first step and after each.
 
     Between two steps it may be changed (clipped, projected, decayed). Where the value before the
     first step is changed in the same way, it is the state as a step makes it; else as one reads
     it.
+
+    Args:
+        own: the nodes of the variables of the cell.
     """
     taken = [tensor for tensor in read if tensor is not None]
     if len(taken) != len(made):
         return None
     root, entry = _root(scope, taken[0])
     if len(made) == 1:
-        return (root, _settled(scope, made[0]))
+        return (root, _settled(scope, made[0], own))
     way = _between(scope, made[0], taken[1])
     if way is None:
         return None
     changed: list[Node] = []
     for node in way:
+        kept = undropped(scope.nodes, node)
+        names = [made[0].node, *(one.name for one in changed)]
+        if kept is not None and kept.node in names:
+            del changed[names.index(kept.node) :]
+            continue
         joined = next((one for one in reversed(changed) if one.op != "Identity"), None)
         if node.op in _CUTS and joined is not None and joined.op in _JOINS:
             del changed[changed.index(joined) :]  # taken apart again by the next step
@@ -377,16 +402,23 @@ def _follow(scope: Scope, made: Tensor, way: Sequence[Node]) -> Tensor | None:
     return Tensor(name) if way else made
 
 
-def _settled(scope: Scope, made: Tensor) -> Tensor:
+def _is_with(scope: Scope, product: Node, own: frozenset[str]) -> bool:
+    """Whether a product is with weights of these variables alone; one of a gradient is turned."""
+    way = origins(scope.nodes, data_inputs(product)[1:2], {})
+    is_turned = product.number("transpose_a") or way.sources
+    return bool(way.variables) and own.issuperset(way.variables) and not is_turned
+
+
+def _settled(scope: Scope, made: Tensor, own: frozenset[str]) -> Tensor:
     """Return what a single step makes, clipped or projected where the graph does so."""
     name = made.node
-    for _ in range(4):
-        users = [
-            user
+    for _ in range(8):
+        users = {
+            user.name: user
             for user, _ in scope.users.get(name, ())
-            if user.op in ("Minimum", "Maximum", "ClipByValue")
-        ]
+            if user.op in CLIPS or (user.op in PRODUCTS and _is_with(scope, user, own))
+        }
         if len(users) != 1:
             break
-        name = users[0].name
+        (name,) = users
     return made if name == made.node else Tensor(name)

@@ -17,7 +17,7 @@ from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
 from lstmstate.recurrence.front import READS_SIZES, Front, front_of, origins
-from lstmstate.recurrence.joined import Values, joined, joins
+from lstmstate.recurrence.joined import Values, joined, joins, residuals
 from lstmstate.recurrence.loop_cells import leads_to
 from lstmstate.recurrence.model import (
     Cell,
@@ -35,7 +35,7 @@ def chain_drafts(
     probe: Probe, names: Mapping[str, str], wired: Iterable[Wired], others: list[str]
 ) -> Iterator[Draft]:
     """Yield the chains of steps that a graph repeats."""
-    known = chains(probe.scope, wired)
+    known = chains(probe.scope, wired, names)
     more = unrolled(probe)
     # Of layers whose states are one tensor, the structure shows which is fed by which.
     reading = Counter(chain.x for chain in more)
@@ -150,7 +150,9 @@ def _packed(scope: Scope, chain: Chain, some: Iterable[Values]) -> Output:
     """
     found = joined(scope, chain, some)
     if not found:
-        return Output(chain.m[1:], (), 0, is_m=True, is_own=False, is_apart=True)
+        sums = residuals(scope, chain)
+        tensors, place = (chain.m[1:], chain.places[1]) if sums is None else (sums, ())
+        return Output(tensors, place, 0, is_m=sums is None, is_own=False, is_apart=True)
     values, is_m = found[0]
     within = f"{values[0].node.rpartition('/')[0]}/".startswith(f"{chain.scope}/")
     is_own = within and not leads_to(scope.nodes, values[0], chain.m[1])

@@ -280,6 +280,8 @@ def origins(
 ) -> Origins:
     """Walk back from tensors over values to recurrences and to where data comes in.
 
+    Dropout is left out.
+
     Args:
         ends: the nodes at which a recurrence ends, with its number.
         past: the number of a recurrence whose ends are passed.
@@ -312,9 +314,10 @@ def origins(
         if is_source(node):
             sources.append(node)
             continue
-        if node.op not in _HANDING | {"Transpose"}:
+        kept = undropped(nodes, node)
+        if kept is None and node.op not in _HANDING | {"Transpose"}:
             operations.append(node)
-        for tensor in values_into(nodes, node):
+        for tensor in values_into(nodes, node) if kept is None else [kept]:
             if tensor.node not in seen:
                 seen.add(tensor.node)
                 queue.append(tensor.node)

@@ -10,6 +10,7 @@ import numpy as np
 
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import UnsupportedError, count, printable
+from lstmstate.graph.dropout import undropped
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.recurrence.front import READS_SIZES, by_place, origins
 from lstmstate.recurrence.model import (
@@ -124,9 +125,10 @@ def _cut_out_of(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
     found = [tensor]
     for _ in range(_NEAR):
         node = nodes.get(tensor.node)
-        if node is None or node.op not in _CUTS:
+        kept = undropped(nodes, node) if node is not None else None
+        if node is None or (kept is None and node.op not in _CUTS):
             break
-        tensor = data_inputs(node)[_CUTS[node.op]]
+        tensor = data_inputs(node)[_CUTS[node.op]] if kept is None else kept
         found.append(tensor)
     return found
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Container, Iterable, Mapping, Sequence
 
+from lstmstate.cells.trace import ADDING
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
+from lstmstate.graph.dropout import undropped
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.chain import Chain
+from lstmstate.recurrence.model import Output
 
 _JOINS = frozenset({"Pack", "Concat", "ConcatV2"})
 _BARE = frozenset({"Identity", "ExpandDims"})
+_FEW = 6  # of what two directions are joined of: both outputs, an axis
 _FAR = 400  # nodes between what is joined and the states of its step
 
 
@@ -82,6 +86,68 @@ def joined(scope: Scope, chain: Chain, some: Iterable[Values]) -> list[Joined]:
         elif _are_steps(scope.nodes, values, number):
             found[values] = Joined(values, is_m=False)
     return sorted(found.values(), key=lambda one: not one.is_m)
+
+
+def residuals(scope: Scope, chain: Chain) -> Values | None:
+    """Return the sums of m and of what each step reads; None where not every step has one."""
+    found = []
+    for m, x in zip(chain.m[1:], chain.x, strict=False):
+        queue, sums = [m], []
+        while queue:
+            tensor = queue.pop()
+            for user, _ in scope.users.get(tensor.node, ()):
+                given = {_undropped(scope.nodes, one) for one in data_inputs(user)}
+                if user.op in ADDING and given == {_undropped(scope.nodes, one) for one in (m, x)}:
+                    sums.append(Tensor(user.name))
+                elif undropped(scope.nodes, user) == tensor:
+                    queue.append(Tensor(user.name))
+        if len(sums) != 1:
+            return None
+        found += sums
+    return tuple(found)
+
+
+def in_pairs(scope: Scope, outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+    """Return the outputs of two directions, each a tensor a step, as the graph pairs their steps.
+
+    A static_bidirectional_rnn joins the first step of one with the last of the other.
+    """
+    if len(outputs) != 2 or not all(one.is_apart for one in outputs):
+        return outputs
+    first, second = outputs
+    numbers = [{tensor: at for at, tensor in enumerate(one.tensors)} for one in outputs]
+    for node in scope.nodes.values():
+        given = data_inputs(node) if node.op in _JOINS else []
+        bare = [_undropped(scope.nodes, tensor) for tensor in given] if len(given) < _FEW else []
+        one, other = ([of[tensor] for tensor in bare if tensor in of] for of in numbers)
+        if len(one) == len(other) == 1 and 2 * one[0] + 1 != len(first.tensors):
+            is_turned = one[0] + other[0] + 1 == len(first.tensors)
+            return first, second._replace(is_backward=is_turned)
+    return outputs
+
+
+def reads_from_the_end(
+    scope: Scope, reads: Sequence[Tensor], ends: Sequence[str], every: Container[str]
+) -> bool:
+    """Whether the first of some steps reads what the last of other steps makes.
+
+    Args:
+        ends: the nodes of c after each of the other steps, and then those of m.
+        every: those of all recurrences.
+    """
+    number = {name: at % (len(ends) // 2) for at, name in enumerate(ends)}
+    first, last = (
+        max((number.get(name, 0) for name in _states(scope.nodes, read, every)), default=0)
+        for read in (reads[0], reads[-1])
+    )
+    return first > last
+
+
+def _undropped(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
+    """Return what a graph gives without its dropout."""
+    node = nodes.get(tensor.node)
+    kept = undropped(nodes, node) if node is not None else None
+    return _bare(nodes, tensor if kept is None else kept)
 
 
 def _values(nodes: Mapping[str, Node], node: Node) -> tuple[Tensor, ...]:

@@ -89,6 +89,7 @@ class Output(NamedTuple):
         is_own: whether the cell itself makes it, though it is not its m.
         is_apart: whether there is a tensor for each step, and not one for all.
         array: the array that the loop itself writes, where the graph may reverse it behind.
+        is_backward: whether its first step is that of the end of the input.
     """
 
     tensors: tuple[Tensor, ...]
@@ -98,6 +99,7 @@ class Output(NamedTuple):
     is_own: bool
     is_apart: bool = False
     array: Tensor | None = None
+    is_backward: bool = False
 
     @property
     def of_loop(self) -> Output:
@@ -120,6 +122,7 @@ class Recurrence(NamedTuple):
         reads: what its steps read, where each has a tensor of its own.
         between: an operation between the recurrences that it reads and itself that may treat steps
             by their place.
+        is_backward: whether its first step is that of the end of the network's input.
     """
 
     name: str
@@ -133,10 +136,11 @@ class Recurrence(NamedTuple):
     extra: int
     reads: tuple[Tensor, ...]
     between: str | None
+    is_backward: bool
 
     @property
     def is_reversed(self) -> bool:
-        """Whether it begins at the end of the sequence."""
+        """Whether it begins at the end of the sequence that it reads."""
         return any(front.reversed for front in self.fronts)
 
 

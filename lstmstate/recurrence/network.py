@@ -18,9 +18,11 @@ from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain_cells import chain_drafts, chain_front
 from lstmstate.recurrence.front import READS_SIZES, Front, by_place, origins
 from lstmstate.recurrence.inputs import input_of
+from lstmstate.recurrence.joined import in_pairs, reads_from_the_end
 from lstmstate.recurrence.loop_cells import loop_drafts
 from lstmstate.recurrence.model import (
     Cell,
+    Draft,
     GraphNetwork,
     Output,
     Port,
@@ -94,10 +96,16 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
             sides.append(chain_front(probe, draft, ends))
         except LstmstateError:
             sides.append(())  # its steps can still be fed one by one
-    for at, draft in enumerate(drafts):
-        way = origins(scope.nodes, [*draft.values, *draft.others], ends, at)
+    ways = [
+        origins(scope.nodes, [*draft.values, *draft.others], ends, at)
+        for at, draft in enumerate(drafts)
+    ]
+    below = [way.recurrences for way in ways]
+    for at, (draft, way) in enumerate(zip(drafts, ways, strict=True)):
         before = way.recurrences
-        changing = by_place(scope.nodes, draft.values, ends, at) if before else None
+        # Steps without a loop are all there, and are compared one by one.
+        is_open = bool(before) and not draft.is_chain
+        changing = by_place(scope.nodes, draft.values, ends, at) if is_open else None
         between = changing and (READS_SIZES if way.sizes else before_the_loop(changing))
         found.append(
             Recurrence(
@@ -112,9 +120,30 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
                 draft.extra,
                 draft.values if draft.is_chain and len(draft.values) == draft.steps else (),
                 between,
+                _is_backward(scope, drafts, sides, below, at),
             )
         )
     return Recurrences(probe, tuple(found), tuple(others))
+
+
+def _is_backward(
+    scope: Scope,
+    drafts: Sequence[Draft],
+    sides: Sequence[tuple[Front, ...]],
+    below: Sequence[Collection[int]],
+    at: int,
+) -> bool:
+    """Whether the first step of a recurrence is that of the end of the network's input."""
+    backward = False
+    for _ in drafts:
+        backward ^= any(front.reversed for front in sides[at])
+        under = min(below[at], default=None)
+        if under is None or not (drafts[at].is_chain and drafts[under].is_chain):
+            break
+        ends = {name for draft in drafts for name in draft.ends}
+        backward ^= reads_from_the_end(scope, drafts[at].values, drafts[under].ends, ends)
+        at = under
+    return backward
 
 
 def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
@@ -128,7 +157,7 @@ def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
         origin, is_backward = _origin(every, at)
         # Of two directions both read the same recurrences, or come from the same input.
         ways: list[tuple[Collection[Any], bool]] = [(origin, is_backward)]
-        ways += [(one.before, one.is_reversed)] if one.before else []
+        ways += [(one.before, one.is_backward)] if one.before else []
         found = []
         for key, is_reversed in ways:
             places = waiting[key]
@@ -182,6 +211,7 @@ def network_of(
             one._replace(
                 before=frozenset(),
                 between=None,
+                is_backward=one.is_reversed,
                 output=one.output if one.is_reversed else one.output.of_loop,
             )
             for one in every
@@ -194,14 +224,24 @@ def network_of(
     order = [
         at
         for levels in ways
-        for at in sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
+        for at in sorted(levels, key=lambda at: (-levels[at], every[at].is_backward, at))
     ]
     members = _with_names([every[at] for at in order])
-    outputs = tuple(dict.fromkeys(every[at].output for at in last))
-    tops = [every[at].cells[-1].m for at in last]
+    outputs = in_pairs(
+        recurrences.probe.scope, tuple(dict.fromkeys(every[at].output for at in last))
+    )
+    tops = [(every[at].cells[-1].m, every[at].is_backward) for at in last]
     ms = tuple(
-        Output(top.steps, top.place, 0, is_m=True, is_own=False, is_apart=top.is_apart)
-        for top in tops
+        Output(
+            top.steps,
+            top.place,
+            0,
+            is_m=True,
+            is_own=False,
+            is_apart=top.is_apart,
+            is_backward=is_backward,
+        )
+        for top, is_backward in tops
     )
     given, notes = input_of(recurrences, members, is_inner=is_inner)
     x = origins(recurrences.probe.scope.nodes, given.tensors, {})

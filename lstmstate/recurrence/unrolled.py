@@ -15,7 +15,7 @@ import numpy as np
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError
-from lstmstate.graph.dropout import RANDOM
+from lstmstate.graph.dropout import RANDOM, undropped
 from lstmstate.graph.loops import MERGES, Loop, LoopVariable, Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
@@ -304,8 +304,16 @@ class _Steps:
         return self._made_of[tensor.node]
 
     def _inputs(self, tensor: Tensor) -> list[Tensor]:
-        node = self._nodes.get(tensor.node)
+        """Return what a node takes; of dropout only the value itself."""
+        node, kept = self._nodes.get(tensor.node), self._kept(tensor)
+        if kept is not None:
+            return [kept]
         return data_inputs(node) if node is not None else []
+
+    def _kept(self, tensor: Tensor) -> Tensor | None:
+        """Return the value that dropout is applied to, None where a tensor is no dropout."""
+        node = self._nodes.get(tensor.node)
+        return undropped(self._nodes, node) if node is not None else None
 
     def _is_same(self, one: Tensor, other: Tensor) -> bool:
         return are_same(self._nodes, one, other)
@@ -317,6 +325,8 @@ class _Steps:
 
         What changes a state before it is read, in both steps alike, belongs to the step.
         """
+        while (kept := self._kept(second)) is not None:
+            second, first, path = kept, self._kept(first) or first, (*path, 0)
         if self._is_same(second, first):
             return [], []
         found = _Found(path, second, first, entry)
