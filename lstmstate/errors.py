@@ -10,7 +10,7 @@ and its `exit_code` is the one that the command line ends with.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -135,6 +135,26 @@ def is_fault(error: BaseException) -> bool:
         trace = trace.tb_next  # down to where it was raised
     module = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
     return isinstance(error, _FAULTS) and module.partition(".")[0] == __name__.partition(".")[0]
+
+
+@contextmanager
+def raised_as(
+    make: Callable[[Exception], LstmstateError], tensor: str | None = None
+) -> Iterator[None]:
+    """Raise an error of ours in the place of whatever damage leads a library to.
+
+    A fault of this program comes out as it is.
+    """
+    try:
+        with located(tensor=tensor):
+            yield
+    except LstmstateError:
+        raise
+    except Exception as error:
+        if is_fault(error):
+            raise
+        with located(tensor=tensor):
+            raise make(error) from error
 
 
 def printable(text: str) -> str:

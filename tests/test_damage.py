@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +35,7 @@ from builders import (
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_graph_file import visit
-from work import few_lines
+from work import few_lines, little_memory
 
 from lstmstate.checkpoint import Checkpoint
 from lstmstate.checkpoint.graph import read_meta, read_saved_model
@@ -45,7 +44,6 @@ from lstmstate.checkpoint.objects import full_names
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 
 MAX_LINES = 20_000  # executed for one file of less than 2 KB; five times what the whole ones take
-MAX_MEMORY = 100 << 20
 DAMAGES = 240  # of each specimen
 
 steady = settings(
@@ -59,11 +57,8 @@ steady = settings(
 @pytest.fixture(autouse=True)
 def bounded_memory() -> Iterator[None]:
     """Hold every test here against the most memory that it may take."""
-    tracemalloc.start()
-    yield
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < MAX_MEMORY
+    with little_memory(100):
+        yield
 
 
 # ---- what is damaged

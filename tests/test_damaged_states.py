@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import pickle
 import random
-import tracemalloc
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from states import cells_of, state_of
+from work import little_memory
 
 from lstmstate import LstmstateError, load_state, save_state
 from lstmstate.errors import CorruptError
@@ -21,20 +19,11 @@ from lstmstate.state.model import State
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layered):UserWarning")
 
-MAX_MEMORY = 20 << 20  # for files of less than 10 KB
+MEGABYTES = 20  # for files of less than 10 KB
 FLIPS = 150  # of each file
 CHECKED = ("npz", "ckpt")  # every value is under a checksum
 
 STATE = state_of([(3, 3), (3, 3)], names="rnn/cell_{}".format, finite=True, seed=3)
-
-
-@contextmanager
-def little_memory() -> Iterator[None]:
-    tracemalloc.start()
-    yield
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < MAX_MEMORY
 
 
 def bits(state: State) -> list[Any]:
@@ -87,7 +76,7 @@ def test_a_file_that_is_whole_is_read(specimen: Specimen) -> None:
 @everything
 def test_a_file_that_is_cut_short_anywhere(specimen: Specimen) -> None:
     found = set()
-    with little_memory():
+    with little_memory(MEGABYTES):
         for file in specimen.files:
             whole = file.read_bytes()
             step = 11 if specimen.kind == "h5" else 1  # mostly zeros, and slow to open
@@ -105,7 +94,7 @@ def test_a_file_that_is_cut_short_anywhere(specimen: Specimen) -> None:
 def test_a_bit_that_is_turned_anywhere(specimen: Specimen) -> None:
     chance = random.Random(f"{specimen.path.name}")
     found = set()
-    with little_memory():
+    with little_memory(MEGABYTES):
         for file in specimen.files:
             whole = file.read_bytes()
             for _ in range(FLIPS):
@@ -122,7 +111,7 @@ def test_a_bit_that_is_turned_anywhere(specimen: Specimen) -> None:
 def test_a_run_of_bytes_that_is_lost(specimen: Specimen) -> None:
     """As when a copy leaves out a block of a disk, or a tool changes the ends of lines."""
     chance = random.Random(f"{specimen.path.name}")
-    with little_memory():
+    with little_memory(MEGABYTES):
         for file in specimen.files:
             whole = file.read_bytes()
             for _ in range(FLIPS // 6):
@@ -206,5 +195,5 @@ def test_a_member_that_says_it_is_longer_than_the_file(tmp_path: Path) -> None:
     start = data.index(b"{'descr'")
     data[start : start + len(header)] = header
     path.write_bytes(data)
-    with little_memory(), pytest.raises(LstmstateError):
+    with little_memory(MEGABYTES), pytest.raises(LstmstateError):
         load_state(path)

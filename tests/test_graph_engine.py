@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -378,20 +379,30 @@ def test_a_single_step_without_a_loop_is_a_sequence_of_one(step: Step, tmp_path:
     np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
 
 
-def counted(
-    change: Callable[[Any, Any, Any, Any], Any],
-    place: Callable[[Any, Any], Any] = lambda tf, number: number,
+Read = Callable[[Any, Any], Callable[[Any], Any]]  # (tf, x) → the number of a step → its input
+
+
+def looped(
+    read: Read,
+    change: Callable[[Any, Any, Any, Any], Any] = lambda tf, number, c, m: (c, m),
+    step: Step = plain,
+    *,
+    less: int = 0,
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """Step a cell in a loop that changes the states, and reads x, by the number of the step."""
+    """Step a cell in a loop that reads its input, and changes the states, by the step's number.
+
+    Args:
+        less: how many of the last steps it leaves out.
+    """
 
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
-        cell = user_cell(tf, plain)
-        steps = tf.shape(x)[1]
-        given = tf.TensorArray(tf.float32, steps).unstack(tf.transpose(x, [1, 0, 2]))
-        made = tf.TensorArray(tf.float32, steps)
+        cell = user_cell(tf, step)
+        steps = tf.shape(x)[1] - less
+        made = tf.TensorArray(tf.float32, steps + less)
+        element = read(tf, x)
 
         def body(number: Any, c: Any, m: Any, made: Any) -> Any:
-            one = given.read(place(tf, number))
+            one = element(number)
             one.set_shape([None, INPUTS])
             c, m = change(tf, number, c, m)
             output, state = cell(one, tf.nn.rnn_cell.LSTMStateTuple(c, m))
@@ -406,13 +417,22 @@ def counted(
     return build
 
 
+def by_step(tf: Any, x: Any) -> Any:
+    return tf.transpose(x, [1, 0, 2])
+
+
+def out_of_an_array(tf: Any, x: Any) -> Callable[[Any], Any]:
+    given = tf.TensorArray(tf.float32, tf.shape(x)[1]).unstack(by_step(tf, x))
+    return given.read
+
+
 def reset_late(tf: Any, number: Any, c: Any, m: Any) -> Any:
     keep = tf.cast(tf.not_equal(number, STEPS - 1), tf.float32)
     return c * keep, m * keep
 
 
 def test_a_step_that_reads_its_number_is_never_confirmed(tmp_path: Path) -> None:
-    prefix, x, state, expected = saved(tmp_path, counted(reset_late))
+    prefix, x, state, expected = saved(tmp_path, looped(out_of_an_array, reset_late))
     network = lstmstate.open_checkpoint(prefix).network()
     with pytest.raises(UnsupportedError, match="reads the number of the step"):
         network.load("numpy")
@@ -444,39 +464,18 @@ def test_dropout_that_a_confirmed_cell_leaves_out_is_noted(tmp_path: Path) -> No
     assert (loaded.confirmed, loaded.notes) == (True, ("dropout is left out",))
 
 
-def cut_by_number(
-    cut: Callable[[Any, Any, Any], Any], step: Step = plain
-) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """Step a cell in a loop that cuts its input out of the whole sequence."""
-
-    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
-        cell = user_cell(tf, step)
-        steps = tf.shape(x)[1]
-        by_step = tf.transpose(x, [1, 0, 2])
-        made = tf.TensorArray(tf.float32, steps)
-
-        def body(number: Any, c: Any, m: Any, made: Any) -> Any:
-            one = cut(tf, {"x": x, "by step": by_step, "steps": steps}, number)
-            one.set_shape([None, INPUTS])
-            output, state = cell(one, tf.nn.rnn_cell.LSTMStateTuple(c, m))
-            return number + 1, state.c, state.h, made.write(number, output)
-
-        with tf.variable_scope("rnn"):
-            _, c, m, made = tf.while_loop(
-                lambda number, *_: number < steps, body, [0, state.c, state.h, made]
-            )
-        return tf.transpose(made.stack(), [1, 0, 2]), tf.nn.rnn_cell.LSTMStateTuple(c, m)
-
-    return build
+def from_the_end(tf: Any, x: Any) -> Callable[[Any], Any]:
+    steps = tf.shape(x)[1]
+    return lambda number: x[:, steps - 1 - number]
 
 
-CUTS = {
-    "a column": lambda tf, given, number: given["x"][:, number],
-    "a row": lambda tf, given, number: given["by step"][number],
-    "gathered": lambda tf, given, number: tf.gather(given["by step"], number),
-    "from the end": lambda tf, given, number: given["x"][:, given["steps"] - 1 - number],
-    "a slice": lambda tf, given, number: tf.squeeze(
-        tf.slice(given["x"], tf.stack([0, number, 0]), [-1, 1, -1]), 1
+CUTS: dict[str, Read] = {
+    "a column": lambda tf, x: lambda number: x[:, number],
+    "a row": lambda tf, x: by_step(tf, x).__getitem__,
+    "gathered": lambda tf, x: partial(tf.gather, by_step(tf, x)),
+    "from the end": from_the_end,
+    "a slice": lambda tf, x: (
+        lambda number: tf.squeeze(tf.slice(x, tf.stack([0, number, 0]), [-1, 1, -1]), 1)
     ),
 }
 
@@ -487,7 +486,7 @@ def test_a_loop_may_cut_each_step_out_of_the_sequence(
     cut: str, functional: bool, tmp_path: Path
 ) -> None:
     with as_in_1_x(tensorflow(), functional):
-        prefix, x, state, expected = saved(tmp_path, cut_by_number(CUTS[cut]))
+        prefix, x, state, expected = saved(tmp_path, looped(CUTS[cut]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         outputs, last = lstmstate.open_checkpoint(prefix).network().run(x, state)
@@ -498,12 +497,12 @@ def test_a_loop_may_cut_each_step_out_of_the_sequence(
 @pytest.mark.parametrize(
     "cut",
     [
-        lambda tf, given, number: given["x"][:, tf.maximum(number - 1, 0)],
-        lambda tf, given, number: given["x"][:, 0] * tf.cast(number, tf.float32),
+        lambda tf, x: lambda number: x[:, tf.maximum(number - 1, 0)],
+        lambda tf, x: lambda number: x[:, 0] * tf.cast(number, tf.float32),
     ],
 )
 def test_a_loop_that_cuts_anything_else_is_not_confirmed(cut: Any, tmp_path: Path) -> None:
-    prefix, *_ = saved(tmp_path, cut_by_number(cut))
+    prefix, *_ = saved(tmp_path, looped(cut))
     with pytest.raises(UnsupportedError, match="not confirm"):
         lstmstate.open_checkpoint(prefix).network().load()
 
@@ -635,7 +634,7 @@ def before_loop(change: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], 
     [
         (before_loop(lambda tf, x: tf.cumsum(x, 1)), "not run in parts"),
         (before_loop(lambda tf, x: tf.concat([x[:, 1:], x[:, :1]], 1)), "not run in parts"),
-        (counted(reset_late), "number of the step"),
+        (looped(out_of_an_array, reset_late), "number of the step"),
         (in_loop(zoneout), None),
     ],
 )
@@ -823,21 +822,7 @@ def test_a_loop_that_takes_more_steps_than_its_input_has_is_refused(tmp_path: Pa
 
 
 def test_a_loop_that_ends_before_its_input_is_not_confirmed(tmp_path: Path) -> None:
-    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
-        cell = user_cell(tf, plain)
-        made = tf.TensorArray(tf.float32, tf.shape(x)[1])
-
-        def body(number: Any, c: Any, m: Any, made: Any) -> Any:
-            one = x[:, number]
-            output, state = cell(one, tf.nn.rnn_cell.LSTMStateTuple(c, m))
-            return number + 1, state.c, state.h, made.write(number, output)
-
-        with tf.variable_scope("rnn"):
-            _, c, m, made = tf.while_loop(
-                lambda number, *_: number < tf.shape(x)[1] - 1, body, [0, state.c, state.h, made]
-            )
-        return tf.transpose(made.stack(), [1, 0, 2]), tf.nn.rnn_cell.LSTMStateTuple(c, m)
-
+    build = looped(CUTS["a column"], less=1)
     prefix, x, state, expected = saved(tmp_path, build)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -964,7 +949,11 @@ def test_a_fused_cell_with_lengths_of_its_own_is_refused(is_own: bool, tmp_path:
 def test_a_sequence_that_is_not_read_to_its_end_is_run_as_the_graph_reads_it(
     place: Any, is_read: bool, tmp_path: Path
 ) -> None:
-    build = counted(lambda tf, number, c, m: (c, m), place)
+    def read(tf: Any, x: Any) -> Callable[[Any], Any]:
+        element = out_of_an_array(tf, x)
+        return lambda number: element(place(tf, number))
+
+    build = looped(read)
     prefix, x, state, expected = saved(tmp_path, build)
     loaded = lstmstate.open_checkpoint(prefix).network().load()
     assert loaded.engine == ("numpy" if is_read else "graph")

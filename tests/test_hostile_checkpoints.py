@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from builders import (
     text,
     varint,
 )
+from work import little_memory
 
 from lstmstate import limits
 from lstmstate.checkpoint import Checkpoint
@@ -40,19 +40,15 @@ from lstmstate.errors import (
     UnsupportedError,
 )
 
-MAX_MEMORY = 32 << 20
 BIG = 1 << 44  # bytes that no machine has
 TOP = 1 << 63
 
 
 @pytest.fixture(autouse=True)
-def little_memory() -> Iterator[None]:
-    """Hold every attack against the most memory that it may take."""
-    tracemalloc.start()
-    yield
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < MAX_MEMORY
+def bounded_memory() -> Iterator[None]:
+    """Hold every test here against the most memory that it may take."""
+    with little_memory(32):
+        yield
 
 
 def read(path: str, name: str = "x") -> np.ndarray:

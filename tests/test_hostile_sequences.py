@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -29,19 +28,15 @@ from sequences import (
     write_npy,
 )
 from states import Array, npy
+from work import little_memory
 
 from lstmstate import LstmstateError
 
-MAX_MEMORY = 20 << 20
-
 
 @pytest.fixture
-def little_memory() -> Iterator[None]:
-    tracemalloc.start()
-    yield
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < MAX_MEMORY
+def bounded_memory() -> Iterator[None]:
+    with little_memory(20):
+        yield
 
 
 def outcome(path: str) -> Array | None:
@@ -59,7 +54,7 @@ DAMAGED = ["npy", "npz", "npz, compressed", "h5", "h5, compressed", "csv"]
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_a_file_that_is_cut_short_anywhere(tmp_path: Path, kind: str, little_memory: None) -> None:
+def test_a_file_that_is_cut_short_anywhere(tmp_path: Path, kind: str, bounded_memory: None) -> None:
     name, write = WRITERS[kind]
     expected = random_steps(6)
     path = Path(write(tmp_path / name, expected[:, 0]))
@@ -72,7 +67,7 @@ def test_a_file_that_is_cut_short_anywhere(tmp_path: Path, kind: str, little_mem
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_bits_that_are_turned_anywhere(tmp_path: Path, kind: str, little_memory: None) -> None:
+def test_bits_that_are_turned_anywhere(tmp_path: Path, kind: str, bounded_memory: None) -> None:
     chance = random.Random(kind)
     name, write = WRITERS[kind]
     expected = random_steps(6)
@@ -140,7 +135,7 @@ def test_values_of_an_h5_that_lie_elsewhere_are_not_read(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("shape", [(1 << 40, 3), (1 << 32, 1 << 32, 3), (2, (1 << 61) + 1, 3)])
 def test_shapes_beyond_the_file_take_no_memory(
-    tmp_path: Path, shape: tuple[int, ...], little_memory: None
+    tmp_path: Path, shape: tuple[int, ...], bounded_memory: None
 ) -> None:
     refused(npy(tmp_path / "x.npy", {"shape": shape}, b"\0" * 64), "cut short")
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 from states import Shape, npy, state_of
+from work import little_memory
 
 from lstmstate import LstmstateError, limits, load_state, save_state
 from lstmstate.errors import CorruptError, UnsupportedError
@@ -24,16 +24,12 @@ from lstmstate.state.metadata import parse
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layered):UserWarning")
 
-MAX_MEMORY = 20 << 20
-
 
 @pytest.fixture(autouse=True)
-def little_memory() -> Iterator[None]:
-    tracemalloc.start()
-    yield
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < MAX_MEMORY
+def bounded_memory() -> Iterator[None]:
+    """Hold every test here against the most memory that it may take."""
+    with little_memory(20):
+        yield
 
 
 def refused(path: Path | str, words: str = "", **arguments: Any) -> LstmstateError:

@@ -10,7 +10,6 @@ import os
 import stat
 import threading
 from contextlib import suppress
-from types import TracebackType
 from typing import IO, cast
 
 from lstmstate.errors import (
@@ -65,12 +64,7 @@ class ByteSource:
     def __enter__(self) -> ByteSource:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.__del__()
 
     def part(self, offset: int, size: int) -> ByteSource:

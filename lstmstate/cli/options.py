@@ -321,15 +321,9 @@ def refuse_unnamed(target: str, kind: str | None, endings: str) -> None:
 
 def given(flags: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of cells that the flags of `arithmetic` give."""
-    names = (
-        "forget_bias",
-        "cell_clip",
-        "proj_clip",
-        "activation",
-        "recurrent_activation",
-        "peepholes",
-    )
-    found = {name: flags[name] for name in names if flags[name] is not None}
+    from lstmstate.engines.options import RUN_OPTIONS
+
+    found = {name: flags[name] for name in RUN_OPTIONS if flags[name] is not None}
     found = {name: None if value == NO_BOUND else value for name, value in found.items()}
     return found | ({"assume_defaults": True} if flags["assume_defaults"] else {})
 

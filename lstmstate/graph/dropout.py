@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from lstmstate.checkpoint.node import Node
-from lstmstate.graph.loops import ENTERS, Tensor, data_inputs
+from lstmstate.graph.loops import ENTERS, Tensor, data_inputs, past
 
 RANDOM = ("Random", "Truncated", "StatelessRandom", "Multinomial")
 _HANDING = ENTERS | {"Identity", "Cast"}
@@ -103,12 +103,7 @@ def _is_random(nodes: Mapping[str, Node], tensor: Tensor) -> bool:
 
 
 def _skip(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
-    for _ in range(10):
-        node = nodes.get(tensor.node)
-        if node is None or node.op not in _HANDING:
-            break
-        tensor = data_inputs(node)[0]
-    return tensor
+    return past(nodes, tensor, _HANDING)
 
 
 def _number(nodes: Mapping[str, Node], tensor: Tensor) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from lstmstate.checkpoint.graph import split_port
 from lstmstate.checkpoint.node import Node
@@ -16,6 +16,7 @@ SWITCHES = frozenset({"Switch", "RefSwitch"})
 _NEXTS = frozenset({"NextIteration", "RefNextIteration"})
 WHILES = frozenset({"While", "StatelessWhile"})
 _HANDING = frozenset({"Identity", "RefIdentity"})
+_FAR = 40  # operations that only hand on, one after another
 
 
 class Tensor(NamedTuple):
@@ -90,6 +91,17 @@ class Loop(NamedTuple):
 def data_inputs(node: Node) -> list[Tensor]:
     """Return the tensors that a node takes."""
     return [Tensor.of(tensor) for tensor in node.inputs if not tensor.startswith("^")]
+
+
+def past(nodes: Mapping[str, Node], tensor: Tensor, passing: Container[str]) -> Tensor:
+    """Go back over operations that only hand on the first of their inputs."""
+    for _ in range(_FAR):
+        node = nodes.get(tensor.node)
+        given = data_inputs(node) if node is not None and node.op in passing else []
+        if not given:
+            break
+        tensor = given[0]
+    return tensor
 
 
 def frames(nodes: Mapping[str, Node]) -> list[Loop]:

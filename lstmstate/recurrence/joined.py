@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from lstmstate.cells.trace import ADDING
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.graph.dropout import undropped
-from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.loops import Tensor, data_inputs, past
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.chain import Chain
@@ -58,17 +59,27 @@ def _owners_near(
     nodes: Mapping[str, Node], tensor: Tensor, owners: Mapping[str, Mapping[int, None]]
 ) -> dict[int, None]:
     """Return the chains whose states a value may be made of, those behind others among them."""
-    queue, seen = deque([tensor.node]), {tensor.node}
     found: dict[int, None] = {}
-    while queue and len(seen) <= 2 * _FAR:
-        name = queue.popleft()
+    for name in islice(_before(nodes, tensor), 2 * _FAR):
         found |= owners.get(name, {})
-        node = nodes.get(name)
+    return found
+
+
+def _before(nodes: Mapping[str, Node], tensor: Tensor, ends: Container[str] = ()) -> Iterator[str]:
+    """Yield the nodes that a tensor is made of, the near ones first.
+
+    Args:
+        ends: those before which one does not go on.
+    """
+    queue, seen = deque([tensor.node]), {tensor.node}
+    while queue:
+        name = queue.popleft()
+        yield name
+        node = None if name in ends else nodes.get(name)
         for one in data_inputs(node) if node is not None and node.op not in VARIABLE_OPS else []:
             if one.node not in seen:
                 seen.add(one.node)
                 queue.append(one.node)
-    return found
 
 
 def joined(scope: Scope, chain: Chain, some: Iterable[Values]) -> list[Joined]:
@@ -147,7 +158,7 @@ def _undropped(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
     """Return what a graph gives without its dropout."""
     node = nodes.get(tensor.node)
     kept = undropped(nodes, node) if node is not None else None
-    return _bare(nodes, tensor if kept is None else kept)
+    return past(nodes, tensor if kept is None else kept, _BARE)
 
 
 def _values(nodes: Mapping[str, Node], node: Node) -> tuple[Tensor, ...]:
@@ -155,16 +166,7 @@ def _values(nodes: Mapping[str, Node], node: Node) -> tuple[Tensor, ...]:
     given = data_inputs(node)
     if node.op != "Pack":
         given = given[:-1] if node.op == "ConcatV2" else given[1:]
-    return tuple(_bare(nodes, tensor) for tensor in given)
-
-
-def _bare(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
-    for _ in range(10):
-        node = nodes.get(tensor.node)
-        if node is None or node.op not in _BARE:
-            break
-        tensor = data_inputs(node)[0]
-    return tensor
+    return tuple(past(nodes, tensor, _BARE) for tensor in given)
 
 
 def _are_steps(
@@ -183,18 +185,5 @@ def _are_steps(
 
 def _states(nodes: Mapping[str, Node], tensor: Tensor, among: Container[str]) -> set[str]:
     """Return the nodes of the states that a value is made of; none where they are far."""
-    queue, seen = [tensor.node], {tensor.node}
-    found: set[str] = set()
-    while queue:
-        if len(seen) > _FAR:
-            return set()
-        name = queue.pop()
-        if name in among:
-            found.add(name)
-            continue
-        node = nodes.get(name)
-        for one in data_inputs(node) if node is not None and node.op not in VARIABLE_OPS else []:
-            if one.node not in seen:
-                seen.add(one.node)
-                queue.append(one.node)
-    return found
+    near = list(islice(_before(nodes, tensor, among), _FAR + 1))
+    return {name for name in near if name in among} if len(near) <= _FAR else set()

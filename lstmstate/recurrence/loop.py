@@ -13,6 +13,7 @@ from lstmstate.graph.loops import (
     Tensor,
     data_inputs,
     is_unchanged,
+    past,
     while_loop,
 )
 from lstmstate.graph.plan import Scope
@@ -135,13 +136,7 @@ def is_fed(scope: Scope, loop: Loop, tensor: Tensor) -> bool:
 
 def skip(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
     """Go back over what only hands on a tensor."""
-    for _ in range(20):
-        node = nodes.get(tensor.node)
-        given = data_inputs(node) if node is not None and node.op in _HANDING else []
-        if not given:
-            break
-        tensor = given[0]
-    return tensor
+    return past(nodes, tensor, _HANDING)
 
 
 def past_selection(inside: Scope, tensor: Tensor, read: Tensor) -> Tensor:

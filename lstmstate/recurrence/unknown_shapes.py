@@ -8,7 +8,7 @@ from __future__ import annotations
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.graph.constants import constant_array
-from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.loops import Tensor, data_inputs, past
 from lstmstate.graph.plan import Scope
 
 Sizes = tuple[int | None, ...]
@@ -120,9 +120,4 @@ def _integers(scope: Scope, tensor: Tensor) -> tuple[int, ...] | None:
 
 
 def _skip(scope: Scope, tensor: Tensor) -> Tensor:
-    for _ in range(_FAR):
-        node = scope.nodes.get(tensor.node)
-        if node is None or node.op not in _HANDING:
-            break
-        tensor = data_inputs(node)[0]
-    return tensor
+    return past(scope.nodes, tensor, _HANDING)

@@ -24,9 +24,9 @@ from lstmstate.errors import (
     LstmstateError,
     NotFoundError,
     UnsupportedError,
-    is_fault,
     located,
     printable,
+    raised_as,
 )
 from lstmstate.records import NamedTuple
 
@@ -224,21 +224,16 @@ def opened(source: ByteSource, kind: StateKind, how: Mapping[str, Any] = {}) -> 
     """
     from lstmstate.state import foreign
 
-    with located(source.path):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                file: StateFile = _module(kind).open_file(source, **how)
-            return file._replace(kind=kind.key, foreign=foreign.of_file(file))
-        except LstmstateError:
-            raise
-        except Exception as error:  # the libraries below raise whatever damage leads them to
-            if is_fault(error):
-                raise
-            raise CorruptError(
-                f"this is not {kind.words} that can be read ({type(error).__name__})",
-                advice="copy it again from where it came from",
-            ) from error
+    def damage(error: Exception) -> CorruptError:
+        return CorruptError(
+            f"this is not {kind.words} that can be read ({type(error).__name__})",
+            advice="copy it again from where it came from",
+        )
+
+    with located(source.path), raised_as(damage), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file: StateFile = _module(kind).open_file(source, **how)
+        return file._replace(kind=kind.key, foreign=foreign.of_file(file))
 
 
 def picked(file: StateFile, place: str) -> StateFile:

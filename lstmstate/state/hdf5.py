@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import product
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
-from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, is_fault, located
+from lstmstate.errors import CorruptError, UnsupportedError, raised_as
 from lstmstate.state.foreign import KERAS, KERAS_ATTRIBUTES
 from lstmstate.state.metadata import KEY, parse
 from lstmstate.state.stored import StateFile, StoredArray, read_rows
@@ -47,7 +46,7 @@ class Hdf5Array(StoredArray):
         import h5py
         import numpy as np
 
-        with damage_told(self.name):
+        with raised_as(_damage, self.name):
             plan = self._found.id.get_create_plist()
             self._refuse_foreign(plan)
             stored = self._found.id.get_storage_size()
@@ -131,22 +130,12 @@ class Hdf5Array(StoredArray):
         return found
 
 
-@contextmanager
-def damage_told(name: str | None = None) -> Iterator[None]:
-    """Turn whatever damage leads the library to into an error of ours."""
-    try:
-        with located(tensor=name):
-            yield
-    except LstmstateError:
-        raise
-    except Exception as error:
-        if is_fault(error):
-            raise
-        raise CorruptError(
-            f"the HDF5 file cannot be read ({type(error).__name__})",
-            tensor=name,
-            advice="copy it again from where it came from",
-        ) from error
+def _damage(error: Exception) -> CorruptError:
+    """Return the error for whatever damage leads the library to."""
+    return CorruptError(
+        f"the HDF5 file cannot be read ({type(error).__name__})",
+        advice="copy it again from where it came from",
+    )
 
 
 def open_file(source: ByteSource) -> StateFile:
@@ -157,7 +146,7 @@ def open_file(source: ByteSource) -> StateFile:
     """
     import h5py
 
-    with damage_told():
+    with raised_as(_damage):
         file = h5py.File(source.path, "r")
         told = _told(file)
         is_keras = any(h5py.h5a.exists(file.id, name.encode()) for name in KERAS_ATTRIBUTES)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 from lstmstate import limits
 from lstmstate.checkpoint.source import ByteSource
-from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, is_fault, located
+from lstmstate.errors import CorruptError, UnsupportedError, raised_as
 from lstmstate.state.metadata import KEY, Metadata, parse
 from lstmstate.state.npy import Header, header_bytes, read_header, values
 from lstmstate.state.stored import StateFile, StoredArray
@@ -56,7 +54,7 @@ class NpzArray(StoredArray):
         """Return the values in a range of bytes, going back to the start where it lies behind."""
         import numpy as np
 
-        with damage_told(self.name):
+        with raised_as(_damage, self.name):
             if self._file is None or start < self._at:
                 self._file = self._archive.open(self._member)
                 self._file.read(self._header.start)
@@ -77,18 +75,9 @@ class NpzArray(StoredArray):
         return data
 
 
-@contextmanager
-def damage_told(name: str | None = None) -> Iterator[None]:
-    """Turn what zipfile and zlib say of damage into an error of ours."""
-    try:
-        with located(tensor=name):
-            yield
-    except LstmstateError:
-        raise
-    except Exception as error:  # zipfile and what unpacks for it raise whatever damage leads to
-        if is_fault(error):
-            raise
-        raise CorruptError(f"the archive is damaged ({error})", tensor=name) from error
+def _damage(error: Exception) -> CorruptError:
+    """Return the error for what zipfile and what unpacks for it raise of damage."""
+    return CorruptError(f"the archive is damaged ({error})")
 
 
 def open_file(source: ByteSource) -> StateFile:
@@ -99,7 +88,7 @@ def open_file(source: ByteSource) -> StateFile:
     """
     arrays = []
     metadata = None
-    with damage_told():
+    with raised_as(_damage):
         archive = zipfile.ZipFile(source.file())
         if len(archive.infolist()) > limits.MAX_MEMBERS:
             raise UnsupportedError(f"it holds more than {limits.MAX_MEMBERS} members")
@@ -108,7 +97,7 @@ def open_file(source: ByteSource) -> StateFile:
             if not member.filename.endswith(_SUFFIX):
                 archive.open(member).close()  # its name there and in the directory must agree
                 continue
-            with damage_told(member.filename[: -len(_SUFFIX)]):
+            with raised_as(_damage, member.filename[: -len(_SUFFIX)]):
                 array = _array(archive, member, source.size)
                 if array.name == KEY:
                     metadata = _metadata(array)

@@ -20,8 +20,8 @@ from lstmstate.errors import (
     CorruptError,
     LstmstateError,
     UnsupportedError,
-    is_fault,
     printable,
+    raised_as,
 )
 from lstmstate.records import NamedTuple
 from lstmstate.state.table_header import header_of, places
@@ -177,7 +177,13 @@ def _values(
         return np.empty((0, shape.width if wanted is None else len(wanted)), dtype)
     rows = (line for _, line in chain([first], lines))
     kind = {"c": complex, "f": float}.get(np.dtype(dtype).kind, int)
-    try:
+
+    def damage(error: Exception) -> LstmstateError:
+        return _fault(source, shape, wanted, first[0], kind) or CorruptError(
+            f"this is no table of numbers ({error})"
+        )
+
+    with raised_as(damage):  # a ValueError as a rule
         values: Array = np.loadtxt(
             rows if wanted is None else _whole(rows, shape),
             dtype=dtype,
@@ -188,14 +194,6 @@ def _values(
             ndmin=2,
             encoding="utf-8",
         )
-    except LstmstateError:
-        raise
-    except Exception as error:  # a ValueError as a rule; whatever else damage leads it to
-        if is_fault(error):
-            raise
-        raise _fault(source, shape, wanted, first[0], kind) or CorruptError(
-            f"this is no table of numbers ({error})"
-        ) from error
     if wanted is None and values.shape[1] != shape.width:
         fault = _fault(source, shape, wanted, first[0], kind)
         raise fault or CorruptError("its rows have unlike numbers of fields")
