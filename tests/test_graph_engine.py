@@ -90,6 +90,15 @@ def saved(
     return prefix, x, LSTMState(c, m), expected
 
 
+def assert_run(prefix: str, x: Any, state: Any, expected: Any) -> None:
+    """Demand that a run gives what TensorFlow gives: the outputs, c and m."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outputs, last = lstmstate.open_checkpoint(prefix).network().run(x, state)
+    for found, wanted in zip([outputs, *last], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
 def in_loop(step: Step) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
     return lambda tf, x, state: tf.nn.dynamic_rnn(user_cell(tf, step), x, initial_state=state)
 
@@ -487,11 +496,7 @@ def test_a_loop_may_cut_each_step_out_of_the_sequence(
 ) -> None:
     with as_in_1_x(tensorflow(), functional):
         prefix, x, state, expected = saved(tmp_path, looped(CUTS[cut]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        outputs, last = lstmstate.open_checkpoint(prefix).network().run(x, state)
-    for found, wanted in zip([outputs, *last], expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-6)
+    assert_run(prefix, x, state, expected)
 
 
 @pytest.mark.parametrize(
@@ -824,11 +829,7 @@ def test_a_loop_that_takes_more_steps_than_its_input_has_is_refused(tmp_path: Pa
 def test_a_loop_that_ends_before_its_input_is_not_confirmed(tmp_path: Path) -> None:
     build = looped(CUTS["a column"], less=1)
     prefix, x, state, expected = saved(tmp_path, build)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        outputs, last = lstmstate.open_checkpoint(prefix).network().run(x, state)
-    for found, wanted in zip([outputs, *last], expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-6)
+    assert_run(prefix, x, state, expected)
 
 
 @pytest.mark.parametrize(
