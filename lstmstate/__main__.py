@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
-import os
 import signal
 import sys
-from contextlib import suppress
-
-_codes: list[int] = []  # the exit code, once the command has ended
 
 
 def main() -> None:
@@ -20,20 +15,10 @@ def main() -> None:
     gc.disable()
     from lstmstate.cli import main as run
 
-    _codes.append(run())
-    sys.exit(_codes[0])
+    code = run()
+    gc.freeze()  # nor are they looked for at the end
+    sys.exit(code)
 
-
-def _end() -> None:
-    """End the process without taking apart all that was loaded, which takes a twentieth of it."""
-    for code in _codes:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(AttributeError, OSError, ValueError):  # it is None, or closed
-                stream.flush()
-        os._exit(code)
-
-
-atexit.register(_end)  # what is registered first is called last
 
 if __name__ == "__main__":
     main()

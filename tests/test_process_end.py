@@ -1,25 +1,28 @@
-"""How the process of a command ends: at once, with all that it printed, and its exit code."""
+"""How the process of a command ends: soon, with all that it printed, and its exit code."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample_checkpoints" / "peephole_tuple"
 SCRIPT = """
-import sys
-from lstmstate.__main__ import main
 import atexit
+atexit.register(print, "called at the end")
+from lstmstate.__main__ import main
 
 class Left:
+    def __init__(self):
+        self.own = self
+
     def __del__(self):
-        print("taken apart")
+        print("collected")
 
 left = Left()
-atexit.register(print, "called at the end")
 main()
 """
 
@@ -44,7 +47,23 @@ def test_a_process_ends_with_its_output_and_exit_code(
     assert ("peephole" in done.stdout) == (code == 0)
 
 
-def test_a_process_ends_without_taking_apart_what_was_loaded() -> None:
-    """What other modules registered to be called at the end is called."""
+def test_a_process_ends_without_looking_for_garbage() -> None:
+    """What was registered before to be called at the end is called."""
     done = ended("x")
     assert done.stdout == "called at the end\n"
+
+
+@pytest.mark.parametrize(
+    ("after", "code"), [("sys.exit(7)", 7), ("raise ValueError", 1), ("pass", 0)]
+)
+def test_a_program_around_it_ends_as_it_says(after: str, code: int) -> None:
+    script = f"import sys\ntry:\n{indent(SCRIPT, '    ')}\nexcept SystemExit:\n    {after}"
+    command = [sys.executable, "-c", script, "inspect", "nothing-of-this-name"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, "called at the end\n")
+
+
+def test_a_profile_of_it_is_printed() -> None:
+    command = [sys.executable, "-m", "cProfile", "-m", "lstmstate", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "function calls" in done.stdout
