@@ -105,6 +105,7 @@ def _made_up(network: GraphNetwork, probe: Probe, steps: int, batch: int) -> _Ma
         whole = np.arange(first, first + math.prod(shape), dtype=np.float64).reshape(shape)
         numbers.append(np.arange(shape[0]).repeat(whole[0].size))
         wholes.append(take(whole, output.place, lead=1))
+        whole = whole[::-1] if output.is_backward else whole
         laid = whole.swapaxes(0, 1) if output.time_axis else whole
         made |= (
             zip(tensors, whole, strict=True) if output.is_apart else dict.fromkeys(tensors, laid)

@@ -17,7 +17,7 @@ from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains
 from lstmstate.recurrence.front import READS_SIZES, Front, front_of, origins
-from lstmstate.recurrence.joined import Values, joined, joins, residuals
+from lstmstate.recurrence.joined import Joined, joined, joins, residuals
 from lstmstate.recurrence.loop_cells import leads_to
 from lstmstate.recurrence.model import (
     Cell,
@@ -52,7 +52,8 @@ def chain_drafts(
             if at in continued:
                 raise UnsupportedError("the graph begins it anew within one sequence")
             is_shared = max(begun[chain.c[0]], begun[chain.m[0]]) > 1
-            output = _packed(probe.scope, chain, some)
+            found = joined(probe.scope, chain, some)
+            output = _packed(probe.scope, chain, found)
             if is_shared and (
                 not all(chain.entries) or {chain.c[0], chain.m[0]} & {*output.tensors}
             ):
@@ -97,6 +98,7 @@ def chain_drafts(
             batch,
             _other_causes(probe, chain, output),
             is_chain=True,
+            is_joined=bool(found),
         )
 
 
@@ -142,13 +144,8 @@ def _is_one(chain: Chain, other: Chain) -> bool:
     return same_weights and not set(chain.x).isdisjoint(other.x)
 
 
-def _packed(scope: Scope, chain: Chain, some: Iterable[Values]) -> Output:
-    """Return what the graph joins of the steps of a chain: m where it does not join another.
-
-    Args:
-        some: what may be it.
-    """
-    found = joined(scope, chain, some)
+def _packed(scope: Scope, chain: Chain, found: Sequence[Joined]) -> Output:
+    """Return what the graph joins of the steps of a chain: m where it does not join another."""
     if not found:
         sums = residuals(scope, chain)
         tensors, place = (chain.m[1:], chain.places[1]) if sums is None else (sums, ())

@@ -14,11 +14,9 @@ from lstmstate.graph.loops import Tensor, data_inputs, past
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.chain import Chain
-from lstmstate.recurrence.model import Output
 
 _JOINS = frozenset({"Pack", "Concat", "ConcatV2"})
 _BARE = frozenset({"Identity", "ExpandDims"})
-_FEW = 6  # of what two directions are joined of: both outputs, an axis
 _FAR = 400  # nodes between what is joined and the states of its step
 
 
@@ -116,25 +114,6 @@ def residuals(scope: Scope, chain: Chain) -> Values | None:
             return None
         found += sums
     return tuple(found)
-
-
-def in_pairs(scope: Scope, outputs: tuple[Output, ...]) -> tuple[Output, ...]:
-    """Return the outputs of two directions, each a tensor a step, as the graph pairs their steps.
-
-    A static_bidirectional_rnn joins the first step of one with the last of the other.
-    """
-    if len(outputs) != 2 or not all(one.is_apart for one in outputs):
-        return outputs
-    first, second = outputs
-    numbers = [{tensor: at for at, tensor in enumerate(one.tensors)} for one in outputs]
-    for node in scope.nodes.values():
-        given = data_inputs(node) if node.op in _JOINS else []
-        bare = [_undropped(scope.nodes, tensor) for tensor in given] if len(given) < _FEW else []
-        one, other = ([of[tensor] for tensor in bare if tensor in of] for of in numbers)
-        if len(one) == len(other) == 1 and 2 * one[0] + 1 != len(first.tensors):
-            is_turned = one[0] + other[0] + 1 == len(first.tensors)
-            return first, second._replace(is_backward=is_turned)
-    return outputs
 
 
 def reads_from_the_end(

@@ -257,6 +257,7 @@ class Draft(NamedTuple):
         fronts: where they come from.
         others: the other sequences.
         ends: the nodes that give what it makes.
+        is_joined: whether the graph puts the output together; else it is in the order of the steps.
     """
 
     name: str
@@ -271,6 +272,7 @@ class Draft(NamedTuple):
     causes: str | None = None
     extra: int = 0
     is_chain: bool = False
+    is_joined: bool = True
 
 
 def name_of(variables: Sequence[str], names: Mapping[str, str]) -> tuple[str, bool]:

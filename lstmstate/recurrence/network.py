@@ -18,7 +18,7 @@ from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain_cells import chain_drafts, chain_front
 from lstmstate.recurrence.front import READS_SIZES, Front, by_place, origins
 from lstmstate.recurrence.inputs import input_of
-from lstmstate.recurrence.joined import in_pairs, reads_from_the_end
+from lstmstate.recurrence.joined import reads_from_the_end
 from lstmstate.recurrence.loop_cells import loop_drafts
 from lstmstate.recurrence.model import (
     Cell,
@@ -103,6 +103,7 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
     below = [way.recurrences for way in ways]
     for at, (draft, way) in enumerate(zip(drafts, ways, strict=True)):
         before = way.recurrences
+        backward = _is_backward(scope, drafts, sides, below, at)
         # Steps without a loop are all there, and are compared one by one.
         is_open = bool(before) and not draft.is_chain
         changing = by_place(scope.nodes, draft.values, ends, at) if is_open else None
@@ -113,14 +114,14 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
                 draft.cells,
                 sides[at],
                 before,
-                draft.output,
+                draft.output if draft.is_joined else draft.output._replace(is_backward=backward),
                 draft.steps,
                 draft.batch,
                 draft.causes,
                 draft.extra,
                 draft.values if draft.is_chain and len(draft.values) == draft.steps else (),
                 between,
-                _is_backward(scope, drafts, sides, below, at),
+                backward,
             )
         )
     return Recurrences(probe, tuple(found), tuple(others))
@@ -227,9 +228,7 @@ def network_of(
         for at in sorted(levels, key=lambda at: (-levels[at], every[at].is_backward, at))
     ]
     members = _with_names([every[at] for at in order])
-    outputs = in_pairs(
-        recurrences.probe.scope, tuple(dict.fromkeys(every[at].output for at in last))
-    )
+    outputs = tuple(dict.fromkeys(every[at].output for at in last))
     tops = [(every[at].cells[-1].m, every[at].is_backward) for at in last]
     ms = tuple(
         Output(
