@@ -1,8 +1,9 @@
-"""Two states, or two checkpoints, held against one another."""
+"""Two states, the arrays of two files, or two checkpoints, compared."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate.cells.model import Cell
@@ -12,6 +13,7 @@ from lstmstate.sources import Source
 from lstmstate.state.flow import spans_of
 from lstmstate.state.model import Structure
 from lstmstate.state.reading import Reading
+from lstmstate.state.stored import StoredArray
 
 if TYPE_CHECKING:
     import numpy as np
@@ -229,6 +231,39 @@ def compare_checkpoints(
             gauge = Gauge(name, one.shape, tolerance)
             gauge.add(one.read(), other.read(), (0,) * len(one.shape))
             told(one.nbytes or 0)
+            yield gauge.result()
+
+
+def compare_arrays(
+    a: Sequence[StoredArray],
+    b: Sequence[StoredArray],
+    tolerance: Tolerance,
+    told: Callable[[int], object],
+) -> Iterator[Difference]:
+    """Yield how the arrays of two files compare, name by name; one on each side needs none."""
+    mine, theirs = ({array.name: array for array in arrays} for arrays in (a, b))
+    if len(mine) == len(theirs) == 1:
+        theirs = dict(zip(mine, theirs.values(), strict=True))
+    for name in dict.fromkeys((*mine, *theirs)):
+        one, other = mine.get(name), theirs.get(name)
+        label = name or "array"
+        if one is None or other is None:
+            yield Difference(label, "only in A" if one else "only in B", (one or b[0]).shape)
+        elif one.shape != other.shape:
+            words = f"{list(one.shape)} against {list(other.shape)}"
+            yield Difference(label, "shape", one.shape, words)
+        elif "V" in (one.dtype.kind, other.dtype.kind) or (
+            tolerance.exact and one.dtype != other.dtype
+        ):
+            yield Difference(label, "dtype", one.shape, f"{one.dtype} against {other.dtype}")
+        else:
+            gauge = Gauge(label, one.shape, tolerance)
+            step = max(_PART // max(math.prod(one.shape[1:]), 1), 1)
+            for start in range(0, one.shape[0], step):
+                stop = min(start + step, one.shape[0])
+                part = one.read(0, start, stop)
+                gauge.add(part, other.read(0, start, stop), (start, *[0] * (part.ndim - 1)))
+                told(part.nbytes)
             yield gauge.result()
 
 

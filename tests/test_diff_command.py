@@ -12,6 +12,7 @@ from commands import (
     FIRST,
     SAMPLES,
     SUNSPOTS,
+    Array,
     Shell,
     archive,
     checkpoint,
@@ -21,6 +22,7 @@ from commands import (
     numbers,
     saved,
 )
+from work import little_memory
 
 
 @pytest.fixture
@@ -343,3 +345,75 @@ def test_infinite_differences_are_valid_json(shell: Shell, folder: Path) -> None
     found = shell.json("diff", "a.npy", "b.npy", code=1)["tensors"][0]
     assert (found["max_abs"], found["max_rel"], found["at"]) == ("inf", "inf", [0, 0])
     assert not math.isfinite(float(found["max_abs"]))
+
+
+# ---- arrays that are no state
+
+
+def results(path: Path, change: float = 0, **more: Array) -> Path:
+    """Write what a run writes: outputs, c and m."""
+    outputs = numbers(3, 5, 3)  # no state has three columns
+    outputs[2, 4, 1] += change
+    return archive(path, outputs=outputs, c=numbers(3, 4, seed=1), m=numbers(3, 4, seed=2), **more)
+
+
+def test_the_outputs_of_two_runs_are_compared_with_their_states(
+    shell: Shell, tmp_path: Path
+) -> None:
+    a, b = results(tmp_path / "a.npz"), results(tmp_path / "b.npz", 0.5)
+    assert shell("diff", a, a).out.splitlines()[1] == (
+        "3 arrays, 3 the same (rtol 1e-05, atol 1e-08)"
+    )
+    found = shell.json("diff", a, b, code=1)
+    assert found["kind"] == "states"
+    assert {one["name"]: one["verdict"] for one in found["tensors"]} == {
+        "c": "same",
+        "m": "same",
+        "outputs": "values",
+    }
+    (other,) = (one for one in found["tensors"] if one["name"] == "outputs")
+    assert (other["differing"], other["at"]) == (1, [2, 4, 1])
+    assert other["max_abs"] == pytest.approx(0.5)
+
+
+def test_an_array_that_only_one_has_is_named(shell: Shell, tmp_path: Path) -> None:
+    a, b = results(tmp_path / "a.npz"), results(tmp_path / "b.npz", c_steps=numbers(3, 5, 4))
+    done = shell("diff", a, b)
+    assert (done.code, notes(done)) == (0, [f"{b}: only the state is compared, and not c_steps"])
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [("a.npz:outputs", "a.npz:outputs"), ("a.npz:outputs", "o.npy")]
+)
+@pytest.mark.parametrize("change", [0, 0.5])
+def test_arrays_without_a_state_are_compared_as_they_are(
+    shell: Shell, tmp_path: Path, a: str, b: str, change: float
+) -> None:
+    results(tmp_path / "a.npz")
+    with np.load(results(tmp_path / "b.npz", change)) as whole:
+        saved(tmp_path / "o.npy", whole["outputs"])
+    if b == "a.npz:outputs":
+        b = "b.npz:outputs"
+    done = shell("diff", tmp_path / a, tmp_path / b)
+    assert done.code == bool(change)
+    assert done.out.splitlines()[1].startswith(f"1 array, {int(not change)} the same")
+    (note,) = notes(done)
+    assert note.startswith("neither has a state that can be read (")
+    assert shell.json("diff", tmp_path / a, tmp_path / b, code=bool(change))["kind"] == "arrays"
+
+
+def test_large_arrays_are_compared_in_parts(shell: Shell, tmp_path: Path) -> None:
+    whole = np.ones((400_000, 3), "f4")
+    a = saved(tmp_path / "a.npy", whole)
+    whole[399_999, 2] = 2
+    b = saved(tmp_path / "b.npy", whole)
+    with little_memory(24):
+        found = shell.json("diff", a, b, code=1)
+    assert found["tensors"][0]["at"] == [399_999, 2]
+
+
+def test_a_state_and_what_is_none_are_refused(shell: Shell, tmp_path: Path) -> None:
+    a, other = results(tmp_path / "a.npz"), saved(tmp_path / "o.npy", numbers(3, 5))
+    assert shell("diff", a, other).code == 3
+    assert shell("diff", other, other).code == 0
+    assert shell("diff", other, other, "--units", "2").code == 3

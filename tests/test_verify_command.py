@@ -236,3 +236,12 @@ def test_tensorflow_is_not_imported_where_nothing_is_verified(
     monkeypatch.setattr(builtins, "__import__", refuse)
     assert shell("verify", SAMPLES / "nothing").code == 3
     assert shell("verify", "--help").code == 0
+
+
+def test_without_a_graph_there_is_another_judge(shell: Shell) -> None:
+    done = shell("verify", "-q", SAMPLES / "tf_1_0_names", "--against", "graph")
+    assert done.code == 3
+    assert error(done) == (
+        "the graph cannot be evaluated: there is none that is whole; --against tensorflow compares "
+        "with TensorFlow's own cell (pip install 'lstmstate[tensorflow]')"
+    )

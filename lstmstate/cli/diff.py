@@ -1,4 +1,4 @@
-"""`lstmstate diff`: two states, or two checkpoints."""
+"""`lstmstate diff`: two states, two checkpoints, or the arrays of two files."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lstmstate.cli import CONTEXT, DONE, NO, decided, options
-from lstmstate.errors import LstmstateError
+from lstmstate.errors import CorruptError, LstmstateError, printable
 
 if TYPE_CHECKING:
     from lstmstate.compare import Difference, Tolerance
     from lstmstate.sources import Opened, Source
     from lstmstate.state.guesses import Wanted
+    from lstmstate.state.stored import StoredArray
 
 _EPILOG = """\b
 Examples:
   lstmstate diff flat.npy state.npz --units 128     two states, whatever their layouts
   lstmstate diff a/model.ckpt-7 b/model.ckpt-7      two checkpoints, tensor by tensor
   lstmstate diff state.npz model.ckpt-7             a state, and the one saved in a checkpoint
+  lstmstate diff run_a.npz run_b.npz                the results of two runs, outputs and states
   lstmstate diff --exact before.npz after.npz && echo same
 """
 
@@ -46,6 +48,9 @@ def command(
     a: str, b: str, rtol: float, atol: float, exact: bool, quiet: bool, as_json: bool, **flags: Any
 ) -> int:
     """Compare two states or two checkpoints; exit with 0 if they are the same, 1 if not.
+
+    Arrays of one name in both files that belong to no state, such as the outputs of two runs, are
+    compared too. Two files without a state are compared array by array.
 
     Values a and b are the same where |a - b| <= atol + rtol * |b|; NaN is the same as NaN.
     Flags for layout and widths hold for whichever file does not tell them itself.
@@ -73,8 +78,8 @@ def command(
 def _compared(
     a: str, b: str, tolerance: Tolerance, flags: dict[str, Any], *, quiet: bool
 ) -> tuple[str, list[Difference]]:
-    """Return what was compared, "states" or "checkpoints", and how."""
-    from lstmstate.compare import compare_checkpoints, compare_states
+    """Return what was compared, "states", "arrays" or "checkpoints", and how."""
+    from lstmstate.compare import compare_arrays, compare_checkpoints, compare_states
     from lstmstate.report.console import Meter
     from lstmstate.sources import open_path
 
@@ -87,25 +92,58 @@ def _compared(
         total = sum(variable.nbytes or 0 for variable in first.variables.values())
         with Meter("comparing", total, quiet=quiet) as meter:
             return "checkpoints", list(compare_checkpoints(first, second, tolerance, meter.add))
-    one, other = _sources(opened, options.wanted(flags, quiet=quiet))
-    for source in (one, other):
-        options.note([*source.reading.notes, *_left_out(source)], quiet=quiet)
-    with Meter("comparing", one.nbytes, quiet=quiet) as meter:
-        return "states", list(compare_states(one, other, tolerance, meter.add))
+    wanted = options.wanted(flags, quiet=quiet)
+    found = _sources(opened, wanted)
+    first_file, second_file = (one.file for one in opened)
+    if isinstance(found, LstmstateError):
+        if wanted.layout or wanted.knows_widths or first_file is None or second_file is None:
+            raise found
+        line = f"neither has a state that can be read ({found.problem}): the arrays are compared"
+        options.note([line], quiet=quiet)
+        mine, theirs = first_file.arrays, second_file.arrays
+        with Meter("comparing", sum(map(_nbytes, mine)), quiet=quiet) as meter:
+            return "arrays", list(compare_arrays(mine, theirs, tolerance, meter.add))
+    rests = [_rest(source) for source in found]
+    for source, rest, other in zip(found, rests, rests[::-1], strict=True):
+        options.note(
+            [*source.reading.notes, *_left_out(source, [*rest.keys() - other])], quiet=quiet
+        )
+    mine, theirs = ([rest[name] for name in rests[0] if name in rests[1]] for rest in rests)
+    with Meter("comparing", found[0].nbytes, quiet=quiet) as meter:
+        states = list(compare_states(*found, tolerance, meter.add))
+        return "states", states + list(compare_arrays(mine, theirs, tolerance, meter.add))
 
 
-def _left_out(source: Source) -> list[str]:
-    """Say which arrays of a file are no part of its state, such as the outputs of a run."""
+def _nbytes(array: StoredArray) -> int:
+    return math.prod(array.shape) * array.dtype.itemsize
+
+
+def _rest(source: Source) -> dict[str, StoredArray]:
+    """Return the arrays of a file that are no part of its state, such as the outputs of a run."""
     reading = source.reading
-    rest = [array.name for array in reading.file.arrays if array not in reading.arrays]
-    if not rest or source.ckpt is not None:
+    is_own = source.ckpt is None and any(one in reading.arrays for one in reading.file.arrays)
+    arrays = reading.file.arrays if is_own else ()
+    return {array.name: array for array in arrays if array not in reading.arrays}
+
+
+def _left_out(source: Source, rest: Sequence[str]) -> list[str]:
+    """Say which arrays of a file are not compared."""
+    if not rest:
         return []
     more = f" and {len(rest) - 3} more" if len(rest) > 3 else ""
-    return [f"{reading.file.path}: only the state is compared, and not {', '.join(rest[:3])}{more}"]
+    names = ", ".join(map(printable, sorted(rest)[:3]))
+    return [f"{source.reading.file.path}: only the state is compared, and not {names}{more}"]
 
 
-def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source]:
-    """Read the two states; what one does not tell of its widths, the other may."""
+def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source] | LstmstateError:
+    """Read the two states; what one does not tell of its widths, the other may.
+
+    Returns:
+        An error where neither is one.
+
+    Raises:
+        LstmstateError: one of them is none, or damaged.
+    """
     from lstmstate.sources import states_in
     from lstmstate.state.guesses import Cells
 
@@ -121,6 +159,9 @@ def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source]:
                 from_other = wanted._replace(each=None, cells=cells, source=other.reading.file.path)
                 found[number] = states_in(one, from_other)[0]
     first, second = found
+    errors = [one for one in found if isinstance(one, LstmstateError)]
+    if len(errors) == 2 and not any(isinstance(error, CorruptError) for error in errors):
+        return errors[0]
     if isinstance(first, LstmstateError):
         raise first
     if isinstance(second, LstmstateError):

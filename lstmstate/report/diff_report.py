@@ -49,7 +49,7 @@ def diff_table(
     """Print what differs, and in one line what does not."""
     sheet.title(f"{text.name(a)}  against  {text.name(b)}")
     bound = "to the bit" if tolerance.exact else f"rtol {tolerance.rtol:g}, atol {tolerance.atol:g}"
-    noun = "array" if kind == "states" else "tensor"
+    noun = "tensor" if kind == "checkpoints" else "array"
     alike = sum(one.verdict == "same" for one in found)
     sheet.line(f"{text.count(len(found), noun)}, {alike:,} the same ({bound})")
     differing = [one for one in found if one.verdict != "same"]

@@ -134,9 +134,13 @@ def judged(
     else:
         model, found = network.model, network.graph_networks()
         if model is None or not found:
-            refused = model.refused[:2] if model is not None else ()
+            refused = model.refused[:2] if model is not None else ("there is none that is whole",)
             why = "; ".join(refused) or "it does not step these cells"
-            raise UnsupportedError(f"the graph cannot be evaluated: {why}")
+            raise UnsupportedError(
+                f"the graph cannot be evaluated: {why}",
+                advice="`against='tensorflow'` compares with TensorFlow's own cell (pip install "
+                "'lstmstate[tensorflow]')",
+            )
         names = [cell.name for cell in exact.cells]
         runner = _InOrder(model.runner(found[0], exact=True), names)
     judge = wide._replace(network=exact, runner=runner)
