@@ -82,8 +82,8 @@ def test_a_cut_at_any_byte_leaves_the_whole_graph_or_none(tmp_path: Path, kind: 
     ("content", "words"),
     [
         (b"", "the graph file is empty"),
-        (META[:-10], "the graph file is cut short (10 bytes are missing)"),
-        (META[: GRAPH_ENDS - 20], "the graph file is cut short (20 bytes are missing)"),
+        (META[:-10], "the graph file is cut short (at least 10 bytes are missing)"),
+        (META[: GRAPH_ENDS - 20], "the graph file is cut short (at least 20 bytes are missing)"),
         (META[:1], "the graph file is cut short"),
         (bytes(len(META)), "the graph file is damaged (a field has number 0)"),
         (META[:9] + bytes(len(META) - 9), "the graph file is damaged (a field has number 0)"),
@@ -120,7 +120,7 @@ def test_a_graph_that_is_whole_behind_another_that_is_cut_is_not_used(tmp_path: 
 def test_options_come_from_a_graph_that_is_whole(shell: Shell, written: str, meta: Path) -> None:
     whole = meta.read_bytes()
     meta.write_bytes(whole[:-100])
-    words = "the graph file is cut short (100 bytes are missing)"
+    words = "the graph file is cut short (at least 100 bytes are missing)"
     document = shell.json("inspect", written)
     done = shell("inspect", written)
     meta.write_bytes(whole)

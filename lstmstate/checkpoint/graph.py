@@ -335,7 +335,7 @@ def _damage(error: CorruptError) -> str:
     if not isinstance(error, wire.CutShortError) or error.missing > limits.MAX_GRAPH_BYTES:
         return f"the graph file is damaged ({error.problem})"
     bytes_are = "byte is" if error.missing == 1 else "bytes are"
-    missing = f" ({error.missing} {bytes_are} missing)" if error.missing else ""
+    missing = f" (at least {error.missing} {bytes_are} missing)" if error.missing else ""
     return f"the graph file is cut short{missing}"
 
 
