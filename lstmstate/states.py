@@ -58,6 +58,8 @@ def load_state(
         >>> state.c.shape, state.m.shape, state.flat().shape
         ((4, 8), (4, 5), (4, 13))
     """
+    if layout is not None:
+        _refuse_other(layout)
     wanted = Wanted(layout)
     if cells is not None:
         widths = [StateWidths(*pair) for pair in cells]
@@ -97,11 +99,15 @@ def save_state(
         ...     numpy.load(file).shape, lstmstate.load_state(file).widths
         ((4, 13), StateWidths(c=8, m=5))
     """
-    if layout not in LAYOUTS:
-        raise LstmstateError(f"there is no layout {layout!r}", advice=f"say {', '.join(LAYOUTS)}")
+    _refuse_other(layout)
     target = os.fspath(path)
     with Outputs(force=force) as outputs:
         write_state(held(state), How(LAYOUTS[layout]), outputs, target, kind_to_write(target, None))
+
+
+def _refuse_other(layout: str) -> None:
+    if layout not in LAYOUTS:
+        raise LstmstateError(f"there is no layout {layout!r}", advice=f"give {', '.join(LAYOUTS)}")
 
 
 def held(state: State) -> Source:

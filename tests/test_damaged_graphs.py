@@ -143,7 +143,7 @@ def test_options_never_come_from_a_graph_that_is_cut(
     done = shell("inspect", written)
     meta.write_bytes(whole)
     number = "1 byte is" if missing == 1 else f"{missing} bytes are"
-    words = f"cut short ({number} missing)" if size else "empty"
+    words = f"cut short (at least {number} missing)" if size else "empty"
     assert document["graph_damage"] == f"the graph file is {words}"
     (cell,) = document["cells"]
     assert cell["forget_bias"] == {"value": 1.0, "source": "default"}

@@ -366,3 +366,9 @@ def test_a_place_picks_one_of_several_states(tmp_path: Path, kind: str, slash: s
     assert cells_of(load_state(f"{file}:{slash}flat"))[0].m.tolist() == [[2, 3], [6, 7]]
     with pytest.raises(LstmstateError, match="there is no such array; there are: "):
         load_state(f"{file}:{slash}code")
+
+
+def test_a_layout_that_is_none_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    np.save(tmp_path / "s.npy", np.zeros((2, 8)))
+    with pytest.raises(LstmstateError, match="there is no layout 'tupel'; give tuple, flat, "):
+        load_state(tmp_path / "s.npy", layout="tupel")
