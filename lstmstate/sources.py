@@ -244,11 +244,12 @@ def _one_of(ckpt: LSTMCheckpoint, file: StateFile, place: str) -> StateFile:
 def _open(ckpt: LSTMCheckpoint, found: Sequence[Group], *, can_name: bool) -> LstmstateError:
     """Return the error of a checkpoint with no state, or with several, by the names of inspect."""
     if not found:
-        named = "name one with `variable=...`, or its halves with `variable='C'` `variable='M'`; "
+        pair = "`variable='C'` `variable='M'`"
+        named = f"name one with `variable=...`, or its halves with {pair}; or "
         return NotFoundError(
             "no state is saved in its variables",
             path=ckpt.prefix,
-            advice=f"{named if can_name else ''}or convert a state file with `checkpoint=...`",
+            advice=f"{named if can_name else ''}convert a state file with `checkpoint=...`",
         )
     names = [[printable(variable) for variable in group.variables] for group in found]
     choices = [" ".join(f"`variable='{variable}'`" for variable in some) for some in names]
