@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmstate.checkpoint.node import Node
+from lstmstate.engines.layered import turned
 from lstmstate.engines.model import CellShape, InputShape, NetworkShape, Pair, Ran, no_states
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.loops import ENTERS, Tensor
@@ -87,7 +88,8 @@ class GraphRunner:
         )
         first = InputShape(cells[0].name, given.width, spatial=given.spatial)
         shape = NetworkShape(cells, first, (), self.dtype, self.network.is_reversed)
-        x = np.zeros((steps, batch, *given.spatial, given.width), self.dtype)
+        random = np.random.default_rng(0)  # zeros may be the end of a sequence
+        x = random.standard_normal((steps, batch, *given.spatial, given.width)).astype(self.dtype)
         sizes = (batch, steps) if given.time_axis else (steps, batch)
         fed = self._feeds
         self._feeds = {tensor: self._alike(tensor, fed[tensor], sizes) for tensor in fed}
@@ -200,10 +202,10 @@ class GraphRunner:
                 raise
             self._is_turned = not self._is_turned
             values = self._evaluate(x, states, keep, 0.5, rows, lengths)
-        ran = self._collect(values, len(x), keep)
+        ran = self._collect(values, len(x), keep, lengths)
         if plan.is_random:
             values = self._evaluate(x, states, keep, 0.25, rows, lengths)
-            again = self._collect(values, len(x), keep)
+            again = self._collect(values, len(x), keep, lengths)
             both = [
                 [one.outputs, *(half for pair in one.states for half in pair)]
                 for one in (ran, again)
@@ -274,13 +276,14 @@ class GraphRunner:
             found += [port.steps for port in ports]
         return found
 
-    def _collect(self, found: list[Any], steps: int, keep: str) -> Ran:
+    def _collect(
+        self, found: list[Any], steps: int, keep: str, lengths: Lengths | None
+    ) -> Ran:
         """Return outputs and states from what was fetched."""
         values = iter(found)
         fetched = [[next(values) for _ in tensors] for tensors in self._fetches(keep)]
         outputs = [
-            _sequence(self.network.outputs[at], fetched.pop(0))
-            for at in range(len(self.network.outputs))
+            _sequence(output, fetched.pop(0), steps, lengths) for output in self.network.outputs
         ]
         ports = [port for cell in self.network.cells for port in (cell.c, cell.m)]
         kind = self.dtype
@@ -290,10 +293,12 @@ class GraphRunner:
         ]
         turns = [one.is_reversed for one in self.network.recurrences for _ in one.cells]
         every = [
-            _lasting(take(_stacked(values, is_apart=port.is_apart), port.place, lead=1), steps)[
-                :: -1 if turns[at // 2] else 1
-            ].astype(kind, copy=False)
-            for at, (port, values) in enumerate(zip(ports, fetched[len(ports) :], strict=False))
+            _lasting(take(_stacked(values, is_apart=port.is_apart), port.place, lead=1), steps)
+            for port, values in zip(ports, fetched[len(ports) :], strict=False)
+        ]
+        every = [
+            (turned(states, lengths) if turns[at // 2] else states).astype(kind, copy=False)
+            for at, states in enumerate(every)
         ]
         kept = [
             {letter: every[2 * at + "cm".index(letter)] for letter in keep}
@@ -395,10 +400,18 @@ def _lasting(states: Array, steps: int) -> Array:
     return np.concatenate([states, np.repeat(states[-1:], max(steps - len(states), 0), 0)])
 
 
-def _sequence(output: Output, values: Sequence[Any]) -> Any:
-    """Return an output, time first."""
+def _sequence(output: Output, values: Sequence[Any], steps: int, lengths: Lengths | None) -> Any:
+    """Return an output, time first; the state after the end of a sequence is none."""
     found = _stacked(values, is_apart=output.is_apart)
-    return take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
+    found = take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
+    if not output.is_state:
+        return found
+    found = _lasting(found, steps)
+    found = turned(found, lengths) if output.is_backward else found
+    if lengths is not None:
+        found = found.copy()
+        found[np.arange(steps)[:, None] >= lengths] = 0
+    return found
 
 
 def fed_values(scope: Scope, feeds: Mapping[str, Any] | None) -> dict[Tensor, Any]:

@@ -54,7 +54,8 @@ def chain_drafts(
             is_shared = max(begun[chain.c[0]], begun[chain.m[0]]) > 1
             output = _packed(probe.scope, chain, some)
             if is_shared and (
-                not all(chain.entries) or {chain.c[0], chain.m[0]} & {*output.tensors}
+                not all(chain.entries)
+                or {chain.c[0], chain.m[0]} & {*(output.tensors if output else chain.m[1:])}
             ):
                 raise UnsupportedError("several states begin as one tensor, and are not fed apart")
             shapes, batch = with_batch(
@@ -100,10 +101,10 @@ def chain_drafts(
         )
 
 
-def _jumps(probe: Probe, chain: Chain, output: Output) -> str | None:
+def _jumps(probe: Probe, chain: Chain, output: Output | None) -> str | None:
     """Return how the steps of a chain compare or round values, None where they do not."""
     read = [tensor for entries in chain.entries for tensor in entries]
-    made = [*chain.c[1:], *chain.m[1:], *output.tensors]
+    made = [*chain.c[1:], *chain.m[1:], *(output.tensors if output else ())]
     plan = probe.compile(made, [*chain.x, *read, chain.c[0], chain.m[0]])
     jumps = sorted(plan.operations & JUMPS)
     return f"its steps compare or round values ({jumps[0]})" if jumps else None
@@ -139,15 +140,15 @@ def _is_one(chain: Chain, other: Chain) -> bool:
     return same_weights and not set(chain.x).isdisjoint(other.x)
 
 
-def _packed(scope: Scope, chain: Chain, some: Iterable[Values]) -> Output:
-    """Return what the graph joins of the steps of a chain: m where it does not join another.
+def _packed(scope: Scope, chain: Chain, some: Iterable[Values]) -> Output | None:
+    """Return what the graph joins of the steps of a chain, None for m where it joins nothing.
 
     Args:
         some: what may be it.
     """
     found = joined(scope, chain, some)
     if not found:
-        return Output(chain.m[1:], (), 0, is_m=True, is_own=False, is_apart=True)
+        return None
     values, is_m = found[0]
     within = f"{values[0].node.rpartition('/')[0]}/".startswith(f"{chain.scope}/")
     is_own = within and not leads_to(scope.nodes, values[0], chain.m[1])

@@ -138,8 +138,8 @@ def _port(one: LoopRecurrence, step: Step, part: Part) -> Port:
     )
 
 
-def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output:
-    """Return what a loop writes at each step, or m where it writes nothing else."""
+def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output | None:
+    """Return what a loop writes at each step, None for m where it writes nothing else."""
     nodes, loop, m = one.inside.nodes, one.loop, pair.m
     read = loop.variables[m.number].read
 
@@ -158,7 +158,7 @@ def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output:
         within = f"{element.node.rpartition('/')[0]}/".startswith(f"{top.scope}/")
         is_own = within and not leads_to(nodes, element, m.next)
         return _fetched(scope, one, number, (), is_m=False, is_own=is_own)
-    return Output(top.m.steps, top.m.place, 0, is_m=True, is_own=False)
+    return None
 
 
 def leads_to(nodes: Mapping[str, Node], start: Tensor, end: Tensor) -> bool:

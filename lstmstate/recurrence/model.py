@@ -89,6 +89,8 @@ class Output(NamedTuple):
         is_own: whether the cell itself makes it, though it is not its m.
         is_apart: whether there is a tensor for each step, and not one for all.
         array: the array that the loop itself writes, where the graph may reverse it behind.
+        is_state: whether it is the state after each step, in the order of the steps.
+        is_backward: whether these begin at the end of the sequence.
     """
 
     tensors: tuple[Tensor, ...]
@@ -98,6 +100,8 @@ class Output(NamedTuple):
     is_own: bool
     is_apart: bool = False
     array: Tensor | None = None
+    is_state: bool = False
+    is_backward: bool = False
 
     @property
     def of_loop(self) -> Output:
@@ -105,6 +109,12 @@ class Output(NamedTuple):
         if self.array is None:
             return self
         return self._replace(tensors=(self.array,), time_axis=0)
+
+    @classmethod
+    def of_m(cls, m: Port, *, is_backward: bool) -> Output:
+        """Return the m of every step, where the graph does not put the steps together."""
+        given = cls(m.steps, m.place, 0, is_m=True, is_own=False, is_apart=m.is_apart)
+        return given._replace(is_state=True, is_backward=is_backward)
 
 
 class Recurrence(NamedTuple):
@@ -245,6 +255,7 @@ class Draft(NamedTuple):
         fronts: where they come from.
         others: the other sequences.
         ends: the nodes that give what it makes.
+        output: None for the m of its last cell.
     """
 
     name: str
@@ -253,7 +264,7 @@ class Draft(NamedTuple):
     fronts: tuple[Front, ...]
     others: tuple[Tensor, ...]
     ends: tuple[str, ...]
-    output: Output
+    output: Output | None
     steps: int | None = None
     batch: int | None = None
     causes: str | None = None

@@ -90,13 +90,14 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
     for at, draft in enumerate(drafts):
         before = origins(scope.nodes, [*draft.values, *draft.others], ends, at).recurrences
         changing = by_place(scope.nodes, draft.values, ends, at) if before else None
+        is_backward = any(front.reversed for front in sides[at])
         found.append(
             Recurrence(
                 draft.name,
                 draft.cells,
                 sides[at],
                 before,
-                draft.output,
+                draft.output or Output.of_m(draft.cells[-1].m, is_backward=is_backward),
                 draft.steps,
                 draft.batch,
                 draft.causes,
@@ -192,10 +193,9 @@ def network_of(
     for one in members:
         for cell in one.cells:
             _refuse_changed(recurrences.probe, cell)
-    tops = [every[at].cells[-1].m for at in last]
+    tops = [every[at] for at in last]
     ms = tuple(
-        Output(top.steps, top.place, 0, is_m=True, is_own=False, is_apart=top.is_apart)
-        for top in tops
+        Output.of_m(top.cells[-1].m, is_backward=top.is_reversed and not alone) for top in tops
     )
     given, notes = input_of(recurrences, members, is_inner=is_inner)
     extra = sum(one.extra for one in members)
