@@ -17,7 +17,7 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.engines.layered import turned
 from lstmstate.engines.model import CellShape, InputShape, NetworkShape, Pair, Ran, no_states
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
-from lstmstate.graph.loops import ENTERS, Tensor
+from lstmstate.graph.loops import ENTERS, Tensor, data_inputs
 from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
 from lstmstate.graph.plan import (
     DROPOUT,
@@ -28,9 +28,9 @@ from lstmstate.graph.plan import (
     UnfedError,
     compile_plan,
 )
-from lstmstate.recurrence.loop import COMPARISONS
+from lstmstate.recurrence.front import origins
 from lstmstate.recurrence.model import Cell, GraphNetwork, Output
-from lstmstate.recurrence.probe import Fed
+from lstmstate.recurrence.probe import Fed, fed_tensors
 from lstmstate.recurrence.states import Path, take
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _OF_SHAPE = frozenset({"Shape", "Size", "Rank"})
 DROPOUT_NOTE = "dropout is left out"
-_HANDING = ENTERS | {"Identity", "Cast", "Maximum", "Minimum", "Max", "Min"}
+_WITH_DEFAULT = frozenset({"PlaceholderWithDefault"})
 
 
 class GraphRunner:
@@ -63,8 +63,10 @@ class GraphRunner:
         self._variable = variable
         self._feeds = fed_values(network.scope, feeds)
         self._exact = exact
-        self._plans: dict[tuple[str, float], tuple[Plan, BoundPlan]] = {}
-        self._lengths: set[Tensor] = set()
+        self._plans: dict[tuple[str, float, bool], tuple[Plan, BoundPlan]] = {}
+        self._sources = fed_tensors(network.scope)
+        self._lengths: set[Tensor] = set()  # what is fed with the lengths of sequences
+        self._unknown: dict[Tensor, None] = {}  # what the graph computes lengths from, unfed
         self._shapes: set[Tensor] = set()  # placeholders whose shape alone counts
         self._is_turned = network.input.time_axis == 1  # whether batch comes first in them
 
@@ -72,7 +74,14 @@ class GraphRunner:
     def notes(self) -> tuple[str, ...]:
         """What a user should know of how it runs."""
         plans = self._plans.values() or [self._plan("", 0.5)]
-        return (DROPOUT_NOTE,) if any(DROPOUT in plan.operations for plan, _ in plans) else ()
+        found = [DROPOUT_NOTE] if any(DROPOUT in plan.operations for plan, _ in plans) else []
+        if self._unknown:
+            names = ", ".join(printable(tensor.node) for tensor in self._unknown)
+            found.append(
+                f"the graph computes the lengths of sequences from {names}, which is not fed: "
+                "unless lengths are given, all steps are taken"
+            )
+        return tuple(found)
 
     def shape(self) -> NetworkShape:
         """Return the outside of the network; the width of its outputs is seen by running it.
@@ -101,10 +110,15 @@ class GraphRunner:
 
     def _alike(self, tensor: Tensor, value: Any, sizes: tuple[int, int]) -> Any:
         """Return a value for a placeholder that is fed, with other sizes of batch and time."""
-        static = self.network.scope.nodes[tensor.node].shape()
+        static = self._static(tensor)
         if static is None or len(static) != np.ndim(value):
             return value
         return Fed(tensor, None, static).value(sizes).astype(value.dtype)
+
+    def _static(self, tensor: Tensor) -> tuple[int | None, ...] | None:
+        """Return the shape of a tensor that is fed."""
+        fed = self._sources.get(tensor)
+        return self.network.scope.nodes[tensor.node].shape() if fed is None else fed.sizes
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -149,16 +163,26 @@ class GraphRunner:
         """
         if set(keep) - set("cm"):
             raise UnsupportedError("the graph engine keeps c and m of every step, and no gates")
-        if lengths is None or (lengths == len(x)).all():
+        if lengths is None:
             return self._run_rows(x, states, keep)
         if self.takes_lengths:
             return self._run_rows(x, states, keep, lengths=lengths)
+        if (lengths == len(x)).all():
+            return self._run_rows(x, states, keep)
         return self._run_lengths(x, states, lengths, keep)
 
     @property
     def takes_lengths(self) -> bool:
-        """Whether the graph is fed the lengths of sequences."""
-        return bool(self._lengths)
+        """Whether the graph is fed the lengths of sequences, or may be."""
+        plan, _ = self._plan("", 0.5)
+        return bool(self._lengths) or not self._defaults.isdisjoint(map(Tensor, plan.names))
+
+    @property
+    def _defaults(self) -> set[Tensor]:
+        """The lengths that the graph itself has a value for."""
+        nodes = self.network.scope.nodes
+        given = {one for one in self.network.lengths if nodes[one.node].op in _WITH_DEFAULT}
+        return given - self._feeds.keys()
 
     def _run_lengths(self, x: Array, states: Sequence[Pair], lengths: Lengths, keep: str) -> Ran:
         """Run sequences of one length together: none sees what is beyond its end."""
@@ -194,7 +218,7 @@ class GraphRunner:
         rows: Any = None,
         lengths: Lengths | None = None,
     ) -> Ran:
-        plan, _ = self._plan(keep, 0.5)
+        plan, _ = self._plan(keep, 0.5, has_lengths=lengths is not None)
         try:
             values = self._evaluate(x, states, keep, 0.5, rows, lengths)
         except UnsupportedError:
@@ -243,7 +267,7 @@ class GraphRunner:
             if static is not None and static != size:
                 problem = f"the graph is built for {what} {static}, and this input has {size}"
                 raise UnsupportedError(problem, tensor=given.tensor.node)
-        plan, bound = self._plan(keep, draw)
+        plan, bound = self._plan(keep, draw, has_lengths=lengths is not None)
         kind = self.dtype
         feeds: dict[Tensor, Any] = {
             tensor: value.astype(kind) for tensor, value in given.fed(x).items()
@@ -251,13 +275,11 @@ class GraphRunner:
         for tensor, value in self._feeds.items():
             fits = rows is not None and np.ndim(value) > 1 and len(value) != len(rows)
             feeds[tensor] = value[rows] if fits else value
-        for tensor in self._lengths:
-            node = self.network.scope.nodes[tensor.node]
+        for tensor in self._lengths | self._defaults:
             given_lengths = np.full(batch, steps) if lengths is None else lengths
-            kind_of_lengths = np.int64 if node.number_of_type("dtype") == 9 else np.int32
-            feeds[tensor] = given_lengths.astype(kind_of_lengths)
+            feeds[tensor] = given_lengths.astype(self.network.lengths[tensor])
         for tensor in self._shapes:
-            feeds[tensor] = Fed(tensor, None, self.network.scope.nodes[tensor.node].shape()).value(
+            feeds[tensor] = self._sources[tensor].value(
                 (batch, steps) if self._is_turned else (steps, batch)
             )
         feeds |= _initial(self.network.cells, states, exact=self._exact)
@@ -276,9 +298,7 @@ class GraphRunner:
             found += [port.steps for port in ports]
         return found
 
-    def _collect(
-        self, found: list[Any], steps: int, keep: str, lengths: Lengths | None
-    ) -> Ran:
+    def _collect(self, found: list[Any], steps: int, keep: str, lengths: Lengths | None) -> Ran:
         """Return outputs and states from what was fetched."""
         values = iter(found)
         fetched = [[next(values) for _ in tensors] for tensors in self._fetches(keep)]
@@ -314,9 +334,13 @@ class GraphRunner:
         states = list(zip(last[::2], last[1::2], strict=True))
         return Ran(joined.astype(kind, copy=False), states, kept)
 
-    def _plan(self, keep: str, draw: float) -> tuple[Plan, BoundPlan]:
-        """Return the plan that fetches what is kept; placeholders that are lengths are found."""
-        key = (keep, draw)
+    def _plan(self, keep: str, draw: float, *, has_lengths: bool = False) -> tuple[Plan, BoundPlan]:
+        """Return the plan that fetches what is kept; what is fed with lengths is found.
+
+        Args:
+            has_lengths: whether lengths are given, for those that the graph has a value for.
+        """
+        key = (keep, draw, has_lengths)
         if key not in self._plans:
             environment = Environment(
                 self._read, Precision(self._exact, self.network.scope.is_of_2, draw)
@@ -325,18 +349,21 @@ class GraphRunner:
             for cell in self.network.cells:
                 allowed |= {*cell.c.fed, *cell.m.fed}
                 allowed |= {port.source for port in (cell.c, cell.m) if self._is_fed(port.source)}
+            allowed |= self._defaults if has_lengths else set()
             fetches = [tensor for tensors in self._fetches(keep) for tensor in tensors]
             while True:
                 try:
                     plan = compile_plan(self.network.scope, fetches, allowed, environment)
                     break
                 except UnfedError as error:
-                    tensor = Tensor(error.node.name)
-                    is_lengths = _is_lengths(self.network.scope, error.node)
-                    if tensor in allowed or not (is_lengths or error.node.shape()):
-                        raise _unfed(tensor) from error
-                    (self._lengths if is_lengths else self._shapes).add(tensor)
-                    allowed.add(tensor)
+                    lengths = self._lengths_of(error.unfed) - allowed
+                    if not lengths and (error.unfed in allowed or not self._static(error.unfed)):
+                        raise _unfed(error.unfed) from error
+                    self._lengths |= lengths
+                    if lengths and error.unfed not in lengths:
+                        self._unknown[error.unfed] = None
+                    self._shapes |= set() if lengths else {error.unfed}
+                    allowed |= lengths or {error.unfed}
             for tensor in self._shapes:
                 if not _is_shape_alone(self.network.scope, plan, tensor):
                     self._shapes.clear()
@@ -344,6 +371,14 @@ class GraphRunner:
             with np.errstate(all="ignore"):
                 self._plans[key] = plan, plan.bind()
         return self._plans[key]
+
+    def _lengths_of(self, tensor: Tensor) -> set[Tensor]:
+        """Return the lengths of sequences that a tensor is, or that are computed from it."""
+        nodes, every = self.network.scope.nodes, self.network.lengths
+        if tensor in every:
+            return {tensor}
+        sources = {one: origins(nodes, [one], {}).sources for one in every}
+        return {one for one, behind in sources.items() if nodes[tensor.node] in behind}
 
     def _is_fed(self, tensor: Tensor) -> bool:
         node = self.network.scope.nodes.get(tensor.node)
@@ -420,7 +455,7 @@ def fed_values(scope: Scope, feeds: Mapping[str, Any] | None) -> dict[Tensor, An
     Raises:
         LstmstateError: the graph has no such placeholder.
     """
-    return {Tensor(name): _as_fed(scope, name, value) for name, value in (feeds or {}).items()}
+    return {Tensor.of(name): _as_fed(scope, name, value) for name, value in (feeds or {}).items()}
 
 
 def _as_fed(scope: Scope, name: str, value: Any) -> Any:
@@ -429,8 +464,9 @@ def _as_fed(scope: Scope, name: str, value: Any) -> Any:
     Raises:
         LstmstateError: the graph has no such placeholder.
     """
-    node = scope.nodes.get(name)
-    if node is None or not node.op.startswith("Placeholder"):
+    tensor = Tensor.of(name)
+    node, fed = scope.nodes.get(tensor.node), fed_tensors(scope).get(tensor)
+    if node is None or not (fed or node.op.startswith("Placeholder")):
         known = ", ".join(
             printable(one.name)
             for one in scope.nodes.values()
@@ -441,7 +477,7 @@ def _as_fed(scope: Scope, name: str, value: Any) -> Any:
             tensor=name,
             advice=f"there are: {known[:300] or 'none'}",
         )
-    return np.asarray(value).astype(numpy_dtype(node, "dtype"))
+    return np.asarray(value).astype(fed.dtype if fed else numpy_dtype(node, "dtype"))
 
 
 def _unfed(tensor: Tensor) -> UnsupportedError:
@@ -455,24 +491,6 @@ def _is_shape_alone(scope: Scope, plan: Plan, tensor: Tensor) -> bool:
     names = set(plan.names)
     return all(
         user.op in _OF_SHAPE or (user.name not in names and user.op not in ENTERS)
-        for user, _ in scope.users.get(tensor.node, ())
+        for user, position in scope.users.get(tensor.node, ())
+        if data_inputs(user)[position] == tensor
     )
-
-
-def _is_lengths(scope: Scope, node: Node) -> bool:
-    """Whether a placeholder takes the lengths of the sequences of a batch."""
-    shape = node.shape()
-    if node.number_of_type("dtype") not in (3, 9) or (shape is not None and len(shape) != 1):
-        return False
-    queue, seen = [node.name], set[str]()
-    while queue and len(seen) < 100:
-        name = queue.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        for user, position in scope.users.get(name, ()):
-            if user.op in COMPARISONS or (user.op == "ReverseSequence" and position == 1):
-                return True
-            if user.op in _HANDING:
-                queue.append(user.name)
-    return False

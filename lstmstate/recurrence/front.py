@@ -11,7 +11,7 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.graph.constants import constant_array
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.loops import Tensor, data_inputs
-from lstmstate.graph.plan import Scope
+from lstmstate.graph.plan import Scope, is_source
 from lstmstate.records import NamedTuple
 
 _REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
@@ -20,8 +20,6 @@ _TURNS = frozenset({"Transpose"})
 _RESHAPING = frozenset(
     {"Reshape", "ExpandDims", "Squeeze", "Cast", "PlaceholderWithDefault", "TensorListStack"}
 )
-# Where data comes into a graph: placeholders, queues, iterators.
-_SOURCES = ("Placeholder", "IteratorGetNext", "OneShotIterator", "QueueDequeue", "FIFOQueue")
 
 
 class Front(NamedTuple):
@@ -248,8 +246,3 @@ def origins(
                 seen.add(tensor.node)
                 queue.append(tensor.node)
     return Origins(frozenset(recurrences), tuple(sources), tuple(operations), tuple(variables))
-
-
-def is_source(node: Node) -> bool:
-    """Whether data comes into the graph through a node."""
-    return node.op.startswith(_SOURCES) and not node.op.startswith("PlaceholderWithDefault")

@@ -201,6 +201,7 @@ class GraphNetwork(NamedTuple):
         notes: what a user should know of its input.
         backward_from: the first recurrence of the second of two directions that never meet, None
             where they do, or there is one.
+        lengths: the tensors that are lengths of sequences, or may be fed as such, and their types.
     """
 
     scope: Scope
@@ -210,6 +211,7 @@ class GraphNetwork(NamedTuple):
     input: Input
     notes: tuple[str, ...]
     backward_from: int | None = None
+    lengths: Mapping[Tensor, str] = {}
 
     @property
     def cells(self) -> tuple[Cell, ...]:

@@ -205,7 +205,10 @@ def network_of(
             "the graph, and the state does not have them",
         )
     backward_from = len(ways[0]) if len(ways) > 1 else None
-    return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes, backward_from)
+    probe = recurrences.probe
+    return GraphNetwork(
+        probe.scope, members, outputs, ms, given, notes, backward_from, probe.lengths
+    )
 
 
 def _with_names(members: Sequence[Recurrence]) -> tuple[Recurrence, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from functools import cached_property
 from typing import Any
@@ -13,10 +14,12 @@ import numpy as np
 
 from lstmstate.checkpoint import dtypes
 from lstmstate.checkpoint.node import Node
-from lstmstate.errors import NotFoundError, UnsupportedError
+from lstmstate.errors import LstmstateError, NotFoundError, UnsupportedError
 from lstmstate.graph.loops import Tensor
-from lstmstate.graph.plan import Environment, Plan, Scope, compile_plan
-from lstmstate.recurrence.front import is_source
+from lstmstate.graph.plan import Environment, Plan, Scope, compile_plan, is_source
+from lstmstate.recurrence.ends import ends, turning_lengths
+from lstmstate.recurrence.front import origins
+from lstmstate.recurrence.straight import Straight
 from lstmstate.recurrence.unknown_shapes import unknown_shape
 
 OPEN = 2  # the size of an axis that a placeholder leaves open: of batch and time alike
@@ -26,7 +29,13 @@ Sizes = tuple[int | None, ...]
 
 
 class Fed:
-    """A tensor through which data comes into a graph: a placeholder, or an output of a queue."""
+    """A tensor through which data comes into a graph: a placeholder, or an output of a queue.
+
+    Attributes:
+        is_lengths: whether lengths of sequences come from it.
+    """
+
+    is_lengths = False
 
     def __init__(self, tensor: Tensor, kind: int | None, sizes: Sizes | None) -> None:
         found = dtypes.by_number(kind or 1)
@@ -37,8 +46,8 @@ class Fed:
     def value(self, sizes: Sequence[int] = (), open_size: int = OPEN) -> Any:
         """Return a value of its static shape; what is open has the next of some sizes.
 
-        Integers are 1, which is an index and a length; numbers are 1 where they are single, as
-        keep_prob is, and 0.5 elsewhere.
+        Integers are 1, which is an index; numbers are 1 where they are single, as keep_prob is,
+        and 0.5 elsewhere. Lengths are the size of what is open.
         """
         kind = np.dtype(self.dtype or "f4")
         given = iter(sizes)
@@ -46,6 +55,7 @@ class Fed:
         if np.prod(shape, dtype=np.float64) > _LARGEST:
             raise UnsupportedError(f"a placeholder is {shape}", tensor=self.tensor.node)
         value = 0.5 if kind.kind == "f" and shape else 0 if kind.kind == "b" else 1
+        value = open_size if self.is_lengths else value
         return np.full(shape, value, kind)
 
 
@@ -110,6 +120,53 @@ class Probe:
         self.environment = Environment(_or_zeros(variable))
         self._fed = fed_tensors(scope, width)
         self._known: dict[Tensor, Any] = {}
+        self.ends = ends(scope)
+        for tensor in self._ends_of():
+            node = scope.nodes[tensor.node]
+            if node.op == "PlaceholderWithDefault":
+                self._fed[tensor] = Fed(tensor, node.number_of_type("dtype"), node.shape())
+        for tensor in self._vectors(self._ends_of()):
+            self._fed[tensor].is_lengths = True
+
+    def _ends_of(self) -> list[Tensor]:
+        """Return what may be lengths of sequences."""
+        found = [tensor for end in self.ends.values() for tensor in end.lengths]
+        return list(dict.fromkeys([*found, *turning_lengths(self.scope)]))
+
+    def _vectors(self, tensors: Collection[Tensor]) -> list[Tensor]:
+        """Return what is fed as a vector, or in an unknown shape, and some tensors come from."""
+        sources = origins(self.scope.nodes, tensors, {}).sources if tensors else ()
+        fed = {*tensors, *(Tensor(node.name) for node in sources)} & self._fed.keys()
+        sizes = {one: self._fed[one].sizes for one in fed}
+        return [one for one, shape in sizes.items() if shape is None or len(shape) == 1]
+
+    @cached_property
+    def lengths(self) -> dict[Tensor, str]:
+        """The tensors that are lengths of sequences, or may be fed as such, and their types."""
+        found = {}
+        for tensor in self._ends_of():
+            with suppress(LstmstateError):
+                (value,) = self.values([tensor])
+                if np.ndim(value) == 1 or tensor in self._vectors([tensor]):
+                    found[tensor] = value.dtype.str[1:]
+        return found
+
+    @cached_property
+    def straight(self) -> Straight:
+        """The graph as it is before any of its sequences ends."""
+        ended = {
+            name: end.before
+            for name, end in self.ends.items()
+            if end.is_apart and not self.lengths.keys().isdisjoint(end.lengths)
+        }
+        return Straight(self.scope, ended)
+
+    def on_straight(self) -> Probe:
+        """The same of the graph as it is before any of its sequences ends."""
+        other = copy(self)
+        other.scope = self.straight.scope
+        other._known = {}
+        return other
 
     def with_open(self, size: int) -> Probe:
         """Return a probe with another size for open axes."""

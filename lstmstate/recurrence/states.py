@@ -98,6 +98,9 @@ class Step:
         plan = self._compile(probe, targets)
         self.nodes = plan.names
         self._outside = _outer_values(recurrence, plan, probe)
+        carried = tuple(at for at in recurrence.carried if self._is_float(loop.variables[at].read))
+        self._recurrence = recurrence._replace(carried=carried)
+        targets = [loop.variables[number].next for number in carried]
         self._random = np.random.default_rng(0)
         self._batch = next((len(value) for value in self._elements.values()), None)
         self.parts = self._take_apart(probe, targets)
@@ -113,6 +116,9 @@ class Step:
             probe, [*(part.next for part in self.parts), *(tensor for _, tensor in products)]
         )
         self.used = frozenset(self._elements)
+
+    def _is_float(self, read: Tensor) -> bool:
+        return read not in self._outside or np.asarray(self._outside[read]).dtype.kind == "f"
 
     def _compile(
         self, probe: Probe, targets: Sequence[Tensor], more: Sequence[Tensor] = ()
@@ -267,6 +273,8 @@ class Step:
         }
         if read & set(self._recurrence.carried) - own:
             return "its step reads other values that the loop carries"
+        if any(one.is_ahead for one in self._recurrence.inputs):
+            return "its step reads what the next one takes"
         if read - own:
             return "its step reads the number of the step"
         if not all(one.is_even for one in self._recurrence.inputs):
