@@ -65,7 +65,7 @@ class GraphRunner:
         self._exact = exact
         self._plans: dict[tuple[str, float, bool], tuple[Plan, BoundPlan]] = {}
         self._sources = fed_tensors(network.scope)
-        self._lengths: set[Tensor] = set()  # what is fed with the lengths of sequences
+        self._lengths: set[Tensor] = set()  # what is fed with lengths of sequences, or masks
         self._unknown: dict[Tensor, None] = {}  # what the graph computes lengths from, unfed
         self._shapes: set[Tensor] = set()  # placeholders whose shape alone counts
         self._is_turned = network.input.time_axis == 1  # whether batch comes first in them
@@ -275,9 +275,15 @@ class GraphRunner:
         for tensor, value in self._feeds.items():
             fits = rows is not None and np.ndim(value) > 1 and len(value) != len(rows)
             feeds[tensor] = value[rows] if fits else value
+        valid = np.full(batch, steps) if lengths is None else lengths
         for tensor in self._lengths | self._defaults:
-            given_lengths = np.full(batch, steps) if lengths is None else lengths
-            feeds[tensor] = given_lengths.astype(self.network.lengths[tensor])
+            if tensor in self.network.masks:
+                time_axis, axes = self.network.masks[tensor]
+                mask = np.arange(steps)[:, None] < valid
+                mask = mask.T if time_axis else mask
+                feeds[tensor] = mask.reshape(*mask.shape, *[1] * (axes - 2))
+            else:
+                feeds[tensor] = valid.astype(self.network.lengths[tensor])
         for tensor in self._shapes:
             feeds[tensor] = self._sources[tensor].value(
                 (batch, steps) if self._is_turned else (steps, batch)
@@ -374,7 +380,7 @@ class GraphRunner:
 
     def _lengths_of(self, tensor: Tensor) -> set[Tensor]:
         """Return the lengths of sequences that a tensor is, or that are computed from it."""
-        nodes, every = self.network.scope.nodes, self.network.lengths
+        nodes, every = self.network.scope.nodes, [*self.network.lengths, *self.network.masks]
         if tensor in every:
             return {tensor}
         sources = {one: origins(nodes, [one], {}).sources for one in every}

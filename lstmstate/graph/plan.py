@@ -66,7 +66,13 @@ def is_source(node: Node) -> bool:
 
 
 class Scope:
-    """The nodes of a graph, or of one of its functions."""
+    """The nodes of a graph, or of one of its functions.
+
+    Attributes:
+        unchosen: for nodes that hand on the one of two values that was chosen for them: the other.
+    """
+
+    unchosen: Mapping[str, Tensor] = {}
 
     def __init__(
         self,
@@ -88,9 +94,11 @@ class Scope:
         whole = graph if nodes is graph.nodes else None
         return cls(nodes, functions, graph.tensorflow_version, whole)
 
-    def of_nodes(self, nodes: Mapping[str, Node]) -> Scope:
+    def of_nodes(self, nodes: Mapping[str, Node], unchosen: Mapping[str, Tensor]) -> Scope:
         """Return the same graph with other nodes."""
-        return Scope(nodes, self.functions, "2." if self.is_of_2 else None)
+        other = Scope(nodes, self.functions, "2." if self.is_of_2 else None)
+        other.unchosen = unchosen
+        return other
 
     @cached_property
     def frames(self) -> list[Loop]:

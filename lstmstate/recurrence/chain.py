@@ -27,6 +27,7 @@ _ELEMENTWISE = frozenset(
 _JOINS = frozenset({"Concat", "ConcatV2"})
 _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice"})
 _LAYING = _JOINS | _CUTS
+_CHOOSING = frozenset({"Select", "SelectV2", "Identity"})
 _BLOCKS = frozenset({"LSTMBlockCell", "LSTMFusedCell"})
 _NEAR = 150  # nodes between a state and the next step: shards of a projection and clips
 _FAR = 400  # nodes of a step, from its gates back to its products
@@ -307,9 +308,13 @@ def _states(
         changed = []
     elif entry:
         return None
-    found = [_follow(scope, tensor, changed) for tensor in made]
-    states = tuple(tensor for tensor in found if tensor is not None)
-    return (root, *states) if len(states) == len(found) else None
+    states = [root]
+    for tensor in made:
+        found = _follow(scope, tensor, changed, states[-1])
+        if found is None:
+            return None
+        states.append(found)
+    return tuple(states)
 
 
 def _root(scope: Scope, tensor: Tensor) -> tuple[Tensor, list[str]]:
@@ -359,8 +364,12 @@ def _between(scope: Scope, made: Tensor, read: Tensor) -> list[Node] | None:
     return None
 
 
-def _follow(scope: Scope, made: Tensor, way: Sequence[Node]) -> Tensor | None:
-    """Return where the same operations lead from what the last step makes."""
+def _follow(scope: Scope, made: Tensor, way: Sequence[Node], before: Tensor) -> Tensor | None:
+    """Return where the same operations lead from what a step makes.
+
+    Args:
+        before: the state before that step.
+    """
     name = made.node
     for node in way:
         users = {user.name: user for user, _ in scope.users.get(name, ()) if user.op == node.op}
@@ -370,11 +379,28 @@ def _follow(scope: Scope, made: Tensor, way: Sequence[Node]) -> Tensor | None:
                 one: user
                 for one, user in users.items()
                 if any(tensor in given for tensor in data_inputs(user) if tensor.node != name)
+                or keeps(scope, one, before)
             }
         if len(users) != 1:
             return None
         (name,) = users
     return Tensor(name) if way else made
+
+
+def keeps(scope: Scope, name: str, state: Tensor) -> bool:
+    """Whether a node hands on an old state in the place of what was chosen for it."""
+    queue = [scope.unchosen[name]] if name in scope.unchosen else []
+    seen = set(queue)
+    while queue and len(seen) < _NEAR:
+        tensor = queue.pop()
+        if tensor == state:
+            return True
+        node = scope.nodes.get(tensor.node)
+        if node is not None and node.op in _CHOOSING | SWITCHES | MERGES:
+            before = [one for one in data_inputs(node) if one not in seen]
+            seen.update(before)
+            queue += before
+    return False
 
 
 def _settled(scope: Scope, made: Tensor) -> Tensor:

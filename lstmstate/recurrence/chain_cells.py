@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import ChainMap, Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from functools import partial
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 from typing import Any
 
 import numpy as np
 
 from lstmstate.cells.wired import Wired
+from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
-from lstmstate.recurrence.chain import Chain, chains
-from lstmstate.recurrence.front import Front, front_of, origins
+from lstmstate.recurrence.chain import Chain, chains, keeps
+from lstmstate.recurrence.front import Front, front_of, origins, tail_of
 from lstmstate.recurrence.joined import Values, joined, joins
 from lstmstate.recurrence.loop_cells import leads_to
 from lstmstate.recurrence.model import (
@@ -28,6 +30,7 @@ from lstmstate.recurrence.model import (
 )
 from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.states import JUMPS, take
+from lstmstate.recurrence.straight import Straight
 from lstmstate.recurrence.unrolled import are_same, unrolled, with_batch
 
 
@@ -35,7 +38,9 @@ def chain_drafts(
     probe: Probe, names: Mapping[str, str], wired: Iterable[Wired], others: list[str]
 ) -> Iterator[Draft]:
     """Yield the chains of steps that a graph repeats."""
-    known = chains(probe.scope, wired)
+    graph, probe = probe, probe.on_straight()
+    straight = graph.straight
+    known = chains(probe.scope, [_of_straight(straight, one) for one in wired])
     more = unrolled(probe)
     # Of layers whose states are one tensor, the structure shows which is fed by which.
     reading = Counter(chain.x for chain in more)
@@ -44,7 +49,7 @@ def chain_drafts(
         chain for chain in more if chain.x not in doubled or (chain.x and reading[chain.x] == 1)
     ]
     known = [chain for chain in known if not any(_is_one(chain, other) for other in more)]
-    every = [*known, *more]
+    every = [_of_graph(straight, chain) for chain in (*known, *more)]
     begun = Counter(tensor for chain in every for tensor in (chain.c[0], chain.m[0]))
     continued = _continued(probe, every)
     for at, (chain, some) in enumerate(zip(every, joins(probe.scope, every), strict=True)):
@@ -96,16 +101,43 @@ def chain_drafts(
             output,
             chain.steps,
             batch,
-            _jumps(probe, chain, output),
+            _jumps(graph, chain, output),
             is_chain=True,
         )
+
+
+def _of_straight(straight: Straight, wired: Wired) -> Wired:
+    """Return a cell that is known by its structure, with what its steps read from outside."""
+    if not straight.is_other:
+        return wired
+
+    def outside(node: Node | None) -> Any:
+        return node and straight.scope.nodes[straight.behind(Tensor(node.name)).node]
+
+    found = copy(wired)
+    found.steps = [
+        step._replace(c_old=outside(step.c_old), m_old=outside(step.m_old), x=outside(step.x))
+        for step in wired.steps
+    ]
+    return found
+
+
+def _of_graph(straight: Straight, chain: Chain) -> Chain:
+    """Return a chain of steps with the tensors of the graph itself.
+
+    After its end a sequence reads its states elsewhere, too: they cannot be fed apart.
+    """
+    if not straight.is_other:
+        return chain
+    c, m, x = (tuple(map(straight.behind, some)) for some in (chain.c, chain.m, chain.x))
+    return chain._replace(c=c, m=m, x=x, entries=((), ()))
 
 
 def _jumps(probe: Probe, chain: Chain, output: Output | None) -> str | None:
     """Return how the steps of a chain compare or round values, None where they do not."""
     read = [tensor for entries in chain.entries for tensor in entries]
     made = [*chain.c[1:], *chain.m[1:], *(output.tensors if output else ())]
-    plan = probe.compile(made, [*chain.x, *read, chain.c[0], chain.m[0]])
+    plan = probe.compile(made, [*chain.x, *read, chain.c[0], chain.m[0], *probe.fed_ends])
     jumps = sorted(plan.operations & JUMPS)
     return f"its steps compare or round values ({jumps[0]})" if jumps else None
 
@@ -140,7 +172,7 @@ def _is_one(chain: Chain, other: Chain) -> bool:
     return same_weights and not set(chain.x).isdisjoint(other.x)
 
 
-def _packed(scope: Scope, chain: Chain, some: Iterable[Values]) -> Output | None:
+def _packed(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> Output | None:
     """Return what the graph joins of the steps of a chain, None for m where it joins nothing.
 
     Args:
@@ -148,12 +180,41 @@ def _packed(scope: Scope, chain: Chain, some: Iterable[Values]) -> Output | None
     """
     found = joined(scope, chain, some)
     if not found:
-        return None
-    values, is_m = found[0]
+        values = tuple(_beside(scope, *both) for both in pairwise(chain.m))
+        given = tuple(value for value in values if value is not None)
+        whole = Output(given, (), 0, is_m=True, is_own=False, is_apart=True)
+        return whole if len(given) == len(values) else None
+    values, is_m, node = found[0]
     within = f"{values[0].node.rpartition('/')[0]}/".startswith(f"{chain.scope}/")
     is_own = within and not leads_to(scope.nodes, values[0], chain.m[1])
     is_own = not is_m and (is_own or len(found) > 1)
+    axis = node.number("axis") or 0
+    if node.op == "Pack" and axis in (0, 1):
+        tail = tail_of(scope, Tensor(node.name), turned=axis == 1)
+        if tail.reversed:
+            return Output((tail.tensor,), (), int(tail.turned), is_m=is_m, is_own=is_own)
     return Output(values, (), 0, is_m=is_m, is_own=is_own, is_apart=True)
+
+
+def _beside(scope: Scope, before: Tensor, m: Tensor) -> Tensor | None:
+    """Return what a step gives as its output: m, and something else after the end of a sequence.
+
+    Args:
+        before: the m before that step.
+    """
+    made, depth = m, 0
+    while made.node in scope.unchosen:
+        made, depth = data_inputs(scope.nodes[made.node])[0], depth + 1
+    ends = [made] if depth else []
+    for _ in range(depth):
+        ends = [
+            Tensor(user.name)
+            for end in ends
+            for user, position in scope.users.get(end.node, ())
+            if user.name in scope.unchosen and data_inputs(user)[position] == end
+        ]
+    others = [end for end in dict.fromkeys(ends) if not keeps(scope, end.node, before)]
+    return others[0] if len(others) == 1 else None
 
 
 _NEAR = 60  # nodes between the m of a step and where the steps are packed
@@ -165,6 +226,7 @@ def chain_front(probe: Probe, draft: Draft, ends: dict[str, int]) -> tuple[Front
     cut = ChainMap(initial, ends)
     way = origins(probe.scope.nodes, draft.values, cut)
     fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
+    fed = [tensor for tensor in fed if tensor not in probe.lengths]
     if len(fed) != 1:
         return tuple(Front(tensor, False, False) for tensor in fed)
     is_turned = _is_batch_major(probe, draft, fed[0])
@@ -178,6 +240,7 @@ def _is_backward(probe: Probe, draft: Draft, x: Tensor, axis: int) -> bool:
     static, _ = probe.describe(x)
     open_axes = (at for at, size in enumerate(static) if size is None)
     fed = probe.fed_value(x, [steps if at == axis else OPEN for at in open_axes])
+    probe = probe.with_lengths(steps)
     if fed.ndim < 2 or steps == 1:
         return False
     plan = probe.compile(draft.values[:1])

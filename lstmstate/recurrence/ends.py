@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
+from lstmstate.checkpoint.node import Node
 from lstmstate.graph.loops import ENTERS, MERGES, SWITCHES, Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
@@ -75,6 +76,14 @@ def _counts(scope: Scope, tensor: Tensor) -> bool | None:
     return is_apart
 
 
+def _is_branch(scope: Scope, node: Node) -> bool:
+    """Whether a node hands a value into a branch."""
+    if node.op not in SWITCHES:
+        return False
+    condition = scope.nodes.get(data_inputs(node)[1].node)
+    return condition is not None and condition.op != "LoopCond"
+
+
 def _is_next(scope: Scope, tensor: Tensor) -> bool:
     node = scope.nodes.get(tensor.node)
     return node is not None and node.op.endswith("NextIteration")
@@ -88,12 +97,12 @@ def _behind(scope: Scope, tensor: Tensor) -> Iterator[Tensor]:
         node = scope.nodes.get(tensor.node)
         if node is None:
             continue
-        if node.op not in _HANDING:
+        given = data_inputs(node)
+        if node.op not in _HANDING and not _is_branch(scope, node):
             is_number = node.op == "Const" and not node.constant_shape()
             if not is_number and node.op not in MERGES | SWITCHES | VARIABLE_OPS:
                 yield tensor
             continue
-        given = data_inputs(node)
         given = given if node.op in ("Maximum", "Minimum") else given[:1]
         queue += [one for one in given if one not in seen]
         seen.update(given)

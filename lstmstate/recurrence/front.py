@@ -100,12 +100,15 @@ def _reversed_axes(nodes: Mapping[str, Node], node: Node) -> tuple[int, ...] | N
     return axes if is_whole and axes else None
 
 
-def tail_of(scope: Scope, value: Tensor) -> Front:
+def tail_of(scope: Scope, value: Tensor, *, turned: bool = False) -> Front:
     """Return the tensor that a sequence that a loop gives ends as, laid out anew alone.
 
     Of several ways the one that reverses it counts: it is put back into the order of the input.
+
+    Args:
+        turned: whether batch comes before time in it.
     """
-    best = Front(value, turned=False, reversed=False)
+    best = Front(value, turned=turned, reversed=False)
     queue = [best]
     seen = {value}
     while queue and len(seen) < 200:

@@ -22,16 +22,18 @@ class Joined(NamedTuple):
 
     Attributes:
         is_m: whether it is m itself.
+        node: the one that joins them.
     """
 
     values: tuple[Tensor, ...]
     is_m: bool
+    node: Node
 
 
 Values = tuple[Tensor, ...]
 
 
-def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[Values]]:
+def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[tuple[Node, Values]]]:
     """Return for each chain what the graph joins of as many values, the last near its states."""
     owners: dict[str, dict[int, None]] = {}
     counts: set[int] = set()
@@ -39,14 +41,14 @@ def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[Values]]:
         counts.add(chain.steps)
         for tensor in (*chain.c, *chain.m):
             owners.setdefault(tensor.node, {})[at] = None
-    found: list[list[Values]] = [[] for _ in chains]
+    found: list[list[tuple[Node, Values]]] = [[] for _ in chains]
     for node in scope.nodes.values() if chains else ():
-        values = _values(scope.nodes, node) if node.op in _JOINS else ()
+        values = _values(scope, node) if node.op in _JOINS else ()
         if len(values) not in counts or (len(values) == 1 and node.op != "Pack"):
             continue
         for at in _owners_near(scope.nodes, values[-1], owners):
             if len(values) == chains[at].steps:
-                found[at].append(values)
+                found[at].append((node, values))
     return found
 
 
@@ -67,7 +69,7 @@ def _owners_near(
     return found
 
 
-def joined(scope: Scope, chain: Chain, some: Iterable[Values]) -> list[Joined]:
+def joined(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> list[Joined]:
     """Return what the graph joins of the steps of a chain, each once; m comes first.
 
     Args:
@@ -76,26 +78,26 @@ def joined(scope: Scope, chain: Chain, some: Iterable[Values]) -> list[Joined]:
     number = {tensor.node: at for states in (chain.c, chain.m) for at, tensor in enumerate(states)}
     steps = chain.m[1:]
     found: dict[Values, Joined] = {}
-    for values in some:
+    for node, values in some:
         if values in (steps, steps[::-1]):
-            found[values] = Joined(values, is_m=True)
+            found[values] = Joined(values, True, node)
         elif _are_steps(scope.nodes, values, number):
-            found[values] = Joined(values, is_m=False)
+            found[values] = Joined(values, False, node)
     return sorted(found.values(), key=lambda one: not one.is_m)
 
 
-def _values(nodes: Mapping[str, Node], node: Node) -> tuple[Tensor, ...]:
+def _values(scope: Scope, node: Node) -> tuple[Tensor, ...]:
     """Return what a node joins, without the axis that it may give each value before."""
     given = data_inputs(node)
     if node.op != "Pack":
         given = given[:-1] if node.op == "ConcatV2" else given[1:]
-    return tuple(_bare(nodes, tensor) for tensor in given)
+    return tuple(_bare(scope, tensor) for tensor in given)
 
 
-def _bare(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
+def _bare(scope: Scope, tensor: Tensor) -> Tensor:
     for _ in range(10):
-        node = nodes.get(tensor.node)
-        if node is None or node.op not in _BARE:
+        node = scope.nodes.get(tensor.node)
+        if node is None or node.op not in _BARE or node.name in scope.unchosen:
             break
         tensor = data_inputs(node)[0]
     return tensor

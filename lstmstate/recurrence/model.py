@@ -130,6 +130,7 @@ class Recurrence(NamedTuple):
         reads: what its steps read, where each has a tensor of its own.
         between: an operation between the recurrences that it reads and itself that may treat steps
             by their place.
+        masks: where the sequences come from that leave its states as they are where they are false.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Recurrence(NamedTuple):
     extra: int
     reads: tuple[Tensor, ...]
     between: str | None
+    masks: tuple[Front, ...] = ()
 
     @property
     def is_reversed(self) -> bool:
@@ -202,6 +204,7 @@ class GraphNetwork(NamedTuple):
         backward_from: the first recurrence of the second of two directions that never meet, None
             where they do, or there is one.
         lengths: the tensors that are lengths of sequences, or may be fed as such, and their types.
+        masks: those that mask steps, or may be fed as such: where time is, and how many axes.
     """
 
     scope: Scope
@@ -212,6 +215,7 @@ class GraphNetwork(NamedTuple):
     notes: tuple[str, ...]
     backward_from: int | None = None
     lengths: Mapping[Tensor, str] = {}
+    masks: Mapping[Tensor, tuple[int, int]] = {}
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -272,6 +276,7 @@ class Draft(NamedTuple):
     causes: str | None = None
     extra: int = 0
     is_chain: bool = False
+    masks: tuple[Front, ...] = ()
 
 
 def name_of(variables: Sequence[str], names: Mapping[str, str]) -> tuple[str, bool]:

@@ -104,6 +104,7 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
                 draft.extra,
                 draft.values if draft.is_chain and len(draft.values) == draft.steps else (),
                 changing and before_the_loop(changing),
+                draft.masks,
             )
         )
     return Recurrences(probe, tuple(found), tuple(others))
@@ -206,8 +207,13 @@ def network_of(
         )
     backward_from = len(ways[0]) if len(ways) > 1 else None
     probe = recurrences.probe
+    masks = {
+        mask.tensor: (int(mask.turned), len(probe.describe(mask.tensor)[0]))
+        for one in members
+        for mask in one.masks
+    }
     return GraphNetwork(
-        probe.scope, members, outputs, ms, given, notes, backward_from, probe.lengths
+        probe.scope, members, outputs, ms, given, notes, backward_from, probe.lengths, masks
     )
 
 

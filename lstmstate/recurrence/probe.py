@@ -43,11 +43,13 @@ class Fed:
         self.sizes = sizes
         self.dtype = found.storage if found.name != "bfloat16" else "f4"
 
-    def value(self, sizes: Sequence[int] = (), open_size: int = OPEN) -> Any:
+    def value(
+        self, sizes: Sequence[int] = (), open_size: int = OPEN, length: int | None = None
+    ) -> Any:
         """Return a value of its static shape; what is open has the next of some sizes.
 
         Integers are 1, which is an index; numbers are 1 where they are single, as keep_prob is,
-        and 0.5 elsewhere. Lengths are the size of what is open.
+        and 0.5 elsewhere. Lengths are the size of what is open, unless given.
         """
         kind = np.dtype(self.dtype or "f4")
         given = iter(sizes)
@@ -55,7 +57,7 @@ class Fed:
         if np.prod(shape, dtype=np.float64) > _LARGEST:
             raise UnsupportedError(f"a placeholder is {shape}", tensor=self.tensor.node)
         value = 0.5 if kind.kind == "f" and shape else 0 if kind.kind == "b" else 1
-        value = open_size if self.is_lengths else value
+        value = (length or open_size) if self.is_lengths else value
         return np.full(shape, value, kind)
 
 
@@ -117,6 +119,7 @@ class Probe:
     ) -> None:
         self.scope = scope
         self._open = open_size
+        self._length: int | None = None
         self.environment = Environment(_or_zeros(variable))
         self._fed = fed_tensors(scope, width)
         self._known: dict[Tensor, Any] = {}
@@ -151,6 +154,12 @@ class Probe:
                     found[tensor] = value.dtype.str[1:]
         return found
 
+    @property
+    def fed_ends(self) -> list[Tensor]:
+        """The comparisons of steps with lengths that are fed, and have no value otherwise."""
+        sources = {tensor for tensor in self._fed if is_source(self.scope.nodes[tensor.node])}
+        return [Tensor(name) for name, end in self.ends.items() if sources.issuperset(end.lengths)]
+
     @cached_property
     def straight(self) -> Straight:
         """The graph as it is before any of its sequences ends."""
@@ -172,6 +181,13 @@ class Probe:
         """Return a probe with another size for open axes."""
         other = copy(self)
         other._open = size
+        other._known = {}
+        return other
+
+    def with_lengths(self, length: int) -> Probe:
+        """Return a probe whose sequences have a length."""
+        other = copy(self)
+        other._length = length
         other._known = {}
         return other
 
@@ -223,7 +239,7 @@ class Probe:
         values = {
             tensor: feeds[tensor]
             if tensor in feeds
-            else self._fed[tensor].value(open_size=self._open)
+            else self._fed[tensor].value((), self._open, self._length)
             for tensor in plan.feeds
         }
         with np.errstate(all="ignore"):

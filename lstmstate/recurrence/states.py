@@ -185,17 +185,47 @@ class Step:
         return str(self._outside[read].dtype) if read in self._outside else "float32"
 
     def elements_into(self, pair: Pair) -> frozenset[Tensor]:
-        """Return the elements of sequences that go into a cell's products, all if none does."""
+        """Return the elements of sequences that a cell steps over.
+
+        They go into its products; what only changes the state that goes into them does not count.
+        Where none does, they are those that change the state, and all if none does that.
+        """
+        products = {
+            at
+            for at, (name, _) in enumerate(self._products, len(self.parts))
+            if name in pair.products
+        }
+        own = {self.parts.index(pair.c), self.parts.index(pair.m)}
+        for places, is_zero in ((products, True), (products, False), (own, True), (own, False)):
+            base = self.draw()
+            if is_zero:
+                base |= {read: np.zeros_like(base[read]) for read in base.keys() - self.used}
+            before = self.run(self._plan, base)
+            found = set()
+            for element in self.used:
+                after = self.run(self._plan, base | {element: self._like(base[element])})
+                if not all(np.array_equal(before[at], after[at], equal_nan=True) for at in places):
+                    found.add(element)
+            if found:
+                return frozenset(found)
+        return self.used
+
+    def masks(self, pairs: Sequence[Pair]) -> frozenset[Tensor]:
+        """Return the elements that leave all states as they are where they are false."""
         base = self.draw()
-        before = self.run(self._plan, base)
+        variables = self._recurrence.loop.variables
+        own = [self.parts.index(part) for pair in pairs for part in (pair.c, pair.m)]
         found = set()
         for element in self.used:
-            after = self.run(self._plan, base | {element: self._like(base[element])})
-            values = zip(before[len(self.parts) :], after[len(self.parts) :], strict=True)
-            for (name, _), (one, other) in zip(self._products, values, strict=True):
-                if name in pair.products and not np.array_equal(one, other, equal_nan=True):
-                    found.add(element)
-        return frozenset(found) or self.used
+            if base[element].dtype.kind == "b":
+                after = self.run(self._plan, base | {element: np.zeros_like(base[element])})
+                kept = (
+                    np.array_equal(after[at], take(base[variables[part.number].read], part.path))
+                    for at in own
+                    for part in (self.parts[at],)
+                )
+                found |= {element} if all(kept) else set()
+        return frozenset(found)
 
     def variables(self, pair: Pair) -> tuple[str, ...]:
         """Return the nodes of the variables that a cell multiplies m with, or c is made with."""

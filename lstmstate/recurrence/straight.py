@@ -33,9 +33,13 @@ class Straight:
         self._known = known
         self._dead: dict[Tensor, bool] = {}
         self._live: dict[str, int] = {}
-        self.scope = scope
-        if self._known:
-            self.scope = scope.of_nodes(self._straightened())
+        self._unchosen: dict[str, Tensor] = {}
+        self.scope = scope.of_nodes(self._straightened(), self._unchosen) if known else scope
+
+    @property
+    def is_other(self) -> bool:
+        """Whether the graph has such branches."""
+        return bool(self._live)
 
     def behind(self, tensor: Tensor) -> Tensor:
         """Return the tensor that is handed into a branch."""
@@ -67,23 +71,26 @@ class Straight:
             if tensor.node in self._known:
                 return self._known[tensor.node]
             node = self._nodes.get(tensor.node)
-            if node is None or node.op != "Identity":
+            if node is None or node.op not in SWITCHES | {"Identity"}:
                 break
             tensor = data_inputs(node)[0]
         return None
 
     def _chosen(self, node: Node) -> str | None:
         """Return what a node hands on, where it only chooses."""
-        if node.name in self._live:
-            return node.inputs[0]
+        given = data_inputs(node)
         if node.op in _SELECTS:
-            value = self._value(data_inputs(node)[0])
-            return None if value is None else node.inputs[1 if value else 2]
-        if node.op in MERGES and self._live:
-            given = [one for one in node.inputs if not one.startswith("^")]
-            live = [one for one in given if not self._is_dead(Tensor.of(one))]
-            return live[0] if len(live) == 1 < len(given) else None
-        return None
+            value = self._value(given[0])
+            dead = [] if value is None else [not value, value]
+        elif node.op in MERGES and len(given) == 2 and self._live:
+            dead = [self._is_dead(one) for one in given]
+        else:
+            return None
+        if sum(dead) != 1:
+            return None
+        one, other = given[-2:] if not dead[0] else given[:-3:-1]
+        self._unchosen[node.name] = other
+        return f"{one.node}:{one.port}" if one.port else one.node
 
     def _past(self, tensor: str) -> str:
         """Return the tensor that an input comes from, outside of the branches."""

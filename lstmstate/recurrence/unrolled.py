@@ -19,7 +19,7 @@ from lstmstate.graph.dropout import RANDOM
 from lstmstate.graph.loops import MERGES, Loop, LoopVariable, Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
-from lstmstate.recurrence.chain import Chain
+from lstmstate.recurrence.chain import Chain, keeps
 from lstmstate.recurrence.loop import LoopRecurrence, SequenceInput
 from lstmstate.recurrence.probe import Probe
 from lstmstate.recurrence.states import PRODUCTS, Step
@@ -421,6 +421,8 @@ class _Steps:
             ]
         ends = {Tensor(one.node, before.port) for one in candidates}
         alike = [one for one in ends if self._are_alike(one, before)]
+        if len(alike) > 1:  # a sequence that has ended has an output of zeros, and its old state
+            alike = [one for one in alike if keeps(self._scope, one.node, before)]
         if len(alike) != 1:
             raise _UnlikeError
         return alike[0]
