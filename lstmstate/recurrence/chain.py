@@ -379,6 +379,7 @@ def _follow(scope: Scope, made: Tensor, way: Sequence[Node], before: Tensor) -> 
                 one: user
                 for one, user in users.items()
                 if any(tensor in given for tensor in data_inputs(user) if tensor.node != name)
+                or before in data_inputs(user)
                 or keeps(scope, one, before)
             }
         if len(users) != 1:

@@ -20,7 +20,7 @@ from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains, keeps
 from lstmstate.recurrence.front import Front, front_of, origins, tail_of
 from lstmstate.recurrence.joined import Values, joined, joins
-from lstmstate.recurrence.loop_cells import leads_to
+from lstmstate.recurrence.loop_cells import SELECTS, leads_to
 from lstmstate.recurrence.model import (
     Cell,
     Draft,
@@ -187,6 +187,7 @@ def _packed(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> 
     values, is_m, node = found[0]
     within = f"{values[0].node.rpartition('/')[0]}/".startswith(f"{chain.scope}/")
     is_own = within and not leads_to(scope.nodes, values[0], chain.m[1])
+    is_own &= not _is_chosen(scope, values[0], chain.m[1])
     is_own = not is_m and (is_own or len(found) > 1)
     axis = node.number("axis") or 0
     if node.op == "Pack" and axis in (0, 1):
@@ -194,6 +195,13 @@ def _packed(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> 
         if tail.reversed:
             return Output((tail.tensor,), (), int(tail.turned), is_m=is_m, is_own=is_own)
     return Output(values, (), 0, is_m=is_m, is_own=is_own, is_apart=True)
+
+
+def _is_chosen(scope: Scope, value: Tensor, m: Tensor) -> bool:
+    """Whether a value and m are chosen alike, with something else where a step is masked."""
+    both = [scope.nodes[tensor.node] for tensor in (value, m)]
+    given = [data_inputs(node)[1:] for node in both if node.op in SELECTS]
+    return len(given) == 2 and not set(given[0]).isdisjoint(given[1])
 
 
 def _beside(scope: Scope, before: Tensor, m: Tensor) -> Tensor | None:

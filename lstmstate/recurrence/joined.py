@@ -107,14 +107,21 @@ def _are_steps(
     nodes: Mapping[str, Node], values: Sequence[Tensor], number: Mapping[str, int]
 ) -> bool:
     """Whether each value comes from the state of its step, old or new, and from no later one."""
-    last: list[int] = []
+    return any(_follow_one_another(nodes, way, number) for way in (values, values[::-1]))
+
+
+def _follow_one_another(
+    nodes: Mapping[str, Node], values: Sequence[Tensor], number: Mapping[str, int]
+) -> bool:
+    """Whether each value comes from the state after that of the one before it."""
+    known = dict(number)  # a value may be made of those before it
+    last: int | None = None
     for value in values:
-        found = max((number[name] for name in _states(nodes, value, number)), default=None)
-        if found is None or (last and abs(found - last[-1]) != 1):
+        found = max((known[name] for name in _states(nodes, value, known)), default=None)
+        if found is None or (last is not None and found != last + 1):
             return False
-        last.append(found)
-    first, end = last[0], last[-1]
-    return abs(first - end) == len(values) - 1 and len(set(last)) == len(last)
+        last = known.setdefault(value.node, found)
+    return True
 
 
 def _states(nodes: Mapping[str, Node], tensor: Tensor, among: Container[str]) -> set[str]:

@@ -28,7 +28,7 @@ from lstmstate.recurrence.probe import Probe
 from lstmstate.recurrence.sliced import sliced_inputs
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
-_SELECTS = frozenset({"Select", "SelectV2"})
+SELECTS = frozenset({"Select", "SelectV2"})
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
 
 
@@ -153,7 +153,7 @@ def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output 
         """Return what is chosen before a sequence ends, or where no step is masked."""
         tensor = made(tensor)
         node = nodes.get(tensor.node)
-        given = data_inputs(node)[1:] if node is not None and node.op in _SELECTS else []
+        given = data_inputs(node)[1:] if node is not None and node.op in SELECTS else []
         return next((new for new in map(made, given) if new in (whole, alone)), tensor)
 
     whole, alone = made(loop.variables[m.number].next), made(m.next)
