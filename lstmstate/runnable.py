@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-    from lstmstate.engines.model import Array
+    from lstmstate.engines.graph_engine import GraphRunner
+    from lstmstate.engines.model import Array, NetworkShape
     from lstmstate.graph_model import Confirmation, GraphModel
     from lstmstate.loaded import Loaded
     from lstmstate.recurrence.fed_state import FedState
@@ -369,8 +370,7 @@ class LSTMNetwork:
                 tensor=self.route.name,
                 advice="leave it out",
             )
-        # A cell that is used in several places is run where batch and time are open.
-        network = min(networks, key=lambda one: sum(size is not None for size in one.input.sizes))
+        network, runner, shape = _first_that_runs(model, networks, feeds)
         model.refuse_unlike(network, (one for one in networks if one is not network), feeds)
         gives_m = self.route.cells[-1].family in (*FORMS, UNRECOGNISED)
         if outputs is None and gives_m and any(output.is_own for output in network.outputs):
@@ -379,11 +379,10 @@ class LSTMNetwork:
                 tensor=self.route.name,
                 advice="choose one: `outputs='m'` or `outputs='graph'`",
             )
-        runner = model.runner(network, feeds)
         notes = [*network.notes, *runner.notes]
         if reason is not None:
             notes.insert(0, f"the graph's own step is run, which is exact and slower: {reason}")
-        return Loaded(self.route, runner.shape(), runner, (), "graph", notes=tuple(notes))
+        return Loaded(self.route, shape, runner, (), "graph", notes=tuple(notes))
 
     def _starts(
         self, feeds: Mapping[str, Any] | None, batch: int | None = None
@@ -605,6 +604,27 @@ class LSTMNetwork:
         by_step = _checked(loaded, row[None])
         ran = loaded.runner.run(by_step, loaded.states_of(state, len(row)))
         return ran.outputs[0], loaded.state(ran.states)
+
+
+def _first_that_runs(
+    model: GraphModel, networks: Sequence[GraphNetwork], feeds: Mapping[str, Any]
+) -> tuple[GraphNetwork, GraphRunner, NetworkShape]:
+    """Return a network that is ready to run, where batch and time are open rather than fixed.
+
+    A cell that is used in several places may need other values fed in each: those that are fed
+    choose.
+
+    Raises:
+        UnsupportedError: none can be run; the reason is that of the first one.
+    """
+    first: UnsupportedError | None = None
+    for one in sorted(networks, key=lambda one: sum(n is not None for n in one.input.sizes)):
+        runner = model.runner(one, feeds)
+        try:
+            return one, runner, runner.shape()
+        except UnsupportedError as error:
+            first = first or error
+    raise first or UnsupportedError("there is nothing to run")
 
 
 def _checked(loaded: Loaded, inputs: ArrayLike) -> Array:

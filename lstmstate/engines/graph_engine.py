@@ -7,13 +7,16 @@ it; dropout is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lstmstate.checkpoint.node import Node
+from lstmstate.engines.graph_feeds import fitted, is_flat, of_step
 from lstmstate.engines.layered import turned
 from lstmstate.engines.model import CellShape, InputShape, NetworkShape, Pair, Ran, no_states
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 _OF_SHAPE = frozenset({"Shape", "Size", "Rank"})
 DROPOUT_NOTE = "dropout is left out"
+_TRIED = 32  # ways of feeding values in shapes that are open
 _WITH_DEFAULT = frozenset({"PlaceholderWithDefault"})
 
 
@@ -69,6 +73,8 @@ class GraphRunner:
         self._unknown: dict[Tensor, None] = {}  # what the graph computes lengths from, unfed
         self._shapes: set[Tensor] = set()  # placeholders whose shape alone counts
         self._is_turned = network.input.time_axis == 1  # whether batch comes first in them
+        self._chosen: dict[Tensor, int] = {}  # in which of several shapes a value is fed
+        self._by_step: dict[Tensor, bool] = {}  # whether a flat value has the first step first
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -100,20 +106,26 @@ class GraphRunner:
         random = np.random.default_rng(0)  # zeros may be the end of a sequence
         x = random.standard_normal((steps, batch, *given.spatial, given.width)).astype(self.dtype)
         sizes = (batch, steps) if given.time_axis else (steps, batch)
-        fed = self._feeds
-        self._feeds = {tensor: self._alike(tensor, fed[tensor], sizes) for tensor in fed}
-        try:
+        made_up = {tensor: self._alike(tensor, sizes) for tensor in self._feeds}
+        with self._feeding(self._feeds | {one: v for one, v in made_up.items() if v is not None}):
             ran = self.run(x, no_states(shape, batch))
-        finally:
-            self._feeds = fed
         return shape._replace(output_shape=ran.outputs.shape[2:])
 
-    def _alike(self, tensor: Tensor, value: Any, sizes: tuple[int, int]) -> Any:
-        """Return a value for a placeholder that is fed, with other sizes of batch and time."""
-        static = self._static(tensor)
-        if static is None or len(static) != np.ndim(value):
-            return value
+    def _alike(self, tensor: Tensor, sizes: tuple[int, int]) -> Any:
+        """Return a value for a placeholder that is fed an array, with other sizes of its axes."""
+        static, value = self._static(tensor), self._feeds[tensor]
+        if static is None or not value.ndim:
+            return None
         return Fed(tensor, None, static).value(sizes).astype(value.dtype)
+
+    @contextmanager
+    def _feeding(self, feeds: dict[Tensor, Any]) -> Iterator[None]:
+        """Feed other values for a while."""
+        own, self._feeds = self._feeds, feeds
+        try:
+            yield
+        finally:
+            self._feeds = own
 
     def _static(self, tensor: Tensor) -> tuple[int | None, ...] | None:
         """Return the shape of a tensor that is fed."""
@@ -130,10 +142,12 @@ class GraphRunner:
         """Why a sequence cannot be run in parts, each from the c and m after the one before."""
         given = self.network.input
         batch = given.sizes[1 - given.time_axis] or 2
+        if self.network.takes_one_step:
+            return self.network.place
         if given.sizes[given.time_axis] or self.network.steps:
             return None  # other numbers of steps are refused anyway
-        if self.network.causes:
-            return self.network.causes
+        if self.network.place:
+            return self.network.place
         random = np.random.default_rng(0)
         x = random.standard_normal((4, batch, *given.spatial, given.width)).astype(self.dtype)
         states = [
@@ -163,6 +177,8 @@ class GraphRunner:
         """
         if set(keep) - set("cm"):
             raise UnsupportedError("the graph engine keeps c and m of every step, and no gates")
+        if len(x) > 1 and self.network.takes_one_step:
+            return self._run_steps(x, states, lengths, keep)
         if lengths is None:
             return self._run_rows(x, states, keep)
         if self.takes_lengths:
@@ -183,6 +199,46 @@ class GraphRunner:
         nodes = self.network.scope.nodes
         given = {one for one in self.network.lengths if nodes[one.node].op in _WITH_DEFAULT}
         return given - self._feeds.keys()
+
+    def _run_steps(
+        self, x: Array, states: Sequence[Pair], lengths: Lengths | None, keep: str
+    ) -> Ran:
+        """Run a graph of a single step over many: each begins with the states after the one before.
+
+        Raises:
+            UnsupportedError: it carries more than c and m from step to step.
+        """
+        if self.network.place:
+            raise UnsupportedError(
+                f"the graph is built for 1 step, and is not run over more: {self.network.place}"
+            )
+        steps, batch = x.shape[:2]
+        found: list[Ran] = []
+        for at in range(steps):
+            feeds = {
+                tensor: of_step(value, self._static(tensor), at, steps, batch)
+                for tensor, value in self._feeds.items()
+            }
+            with self._feeding(feeds):
+                ran = self._run_rows(x[at : at + 1], states, keep)
+            if lengths is not None:
+                ended = (at >= lengths)[:, None]
+                after = [
+                    tuple(np.where(ended, old, new) for old, new in zip(*both, strict=True))
+                    for both in zip(states, ran.states, strict=True)
+                ]
+                outputs = np.where(ended, ran.outputs.dtype.type(0), ran.outputs)
+                own = [
+                    {letter: pair["cm".index(letter)][None] for letter in keep} for pair in after
+                ]
+                ran = Ran(outputs, [(c, m) for c, m in after], own)
+            states = ran.states
+            found.append(ran)
+        kept = [
+            {letter: np.concatenate([ran.kept[at][letter] for ran in found]) for letter in keep}
+            for at in range(len(self.network.cells))
+        ]
+        return Ran(np.concatenate([ran.outputs for ran in found]), found[-1].states, kept)
 
     def _run_lengths(self, x: Array, states: Sequence[Pair], lengths: Lengths, keep: str) -> Ran:
         """Run sequences of one length together: none sees what is beyond its end."""
@@ -219,13 +275,8 @@ class GraphRunner:
         lengths: Lengths | None = None,
     ) -> Ran:
         plan, _ = self._plan(keep, 0.5, has_lengths=lengths is not None)
-        try:
-            values = self._evaluate(x, states, keep, 0.5, rows, lengths)
-        except UnsupportedError:
-            if not self._shapes:
-                raise
-            self._is_turned = not self._is_turned
-            values = self._evaluate(x, states, keep, 0.5, rows, lengths)
+        self._find_orders(x, states)
+        values = self._first_that_fits(x, states, keep, rows, lengths)
         ran = self._collect(values, len(x), keep, lengths)
         if plan.is_random:
             values = self._evaluate(x, states, keep, 0.25, rows, lengths)
@@ -244,6 +295,67 @@ class GraphRunner:
         return ran
 
     # ---- feeds and fetches
+
+    def _find_orders(self, x: Array, states: Sequence[Pair]) -> None:
+        """Find out in which order a graph takes numbers for each step that lie one after the other.
+
+        Raises:
+            UnsupportedError: what it computes does not show the order.
+        """
+        steps, batch = x.shape[:2]
+        for tensor, value in self._feeds.items():
+            static = self._static(tensor)
+            if tensor in self._by_step or not is_flat(value, static, steps, batch):
+                continue
+            outputs: list[Array] = []
+            random = np.random.default_rng(0)
+            some = random.standard_normal(x.shape).astype(x.dtype)
+            begun = [
+                (random.standard_normal(c.shape).astype(c.dtype), np.ones_like(m) / 2)
+                for c, m in states
+            ]
+            for second in (0, 1):
+                flat = np.zeros(steps * batch, value.dtype)
+                flat[1] = second
+                with self._feeding(self._feeds | {tensor: flat}):
+                    values = self._first_that_fits(some, begun, "", None, None)
+                outputs.append(self._collect(values, steps, "", None).outputs)
+            same: Any = np.isclose(outputs[0], outputs[1])
+            differs = ~same.reshape(steps, batch, -1).all(-1)
+            rows, first = np.flatnonzero(differs.any(0)), differs[0].any()
+            if rows.tolist() != [1 if first else 0]:
+                raise UnsupportedError(
+                    "the graph does not show how its batch and steps lie in this",
+                    tensor=tensor.node,
+                    advice="feed a number, or the array as it takes it",
+                )
+            self._by_step[tensor] = bool(first)
+
+    def _first_that_fits(
+        self, x: Array, states: Sequence[Pair], keep: str, rows: Any, lengths: Lengths | None
+    ) -> list[Any]:
+        """Return the values of the fetches, with what is fed in the first shapes that fit."""
+        steps, batch = x.shape[:2]
+        ways = {tensor: self._ways(tensor, steps, batch) for tensor in self._feeds}
+        several = [tensor for tensor, found in ways.items() if len(found) > 1]
+        choices = product(*(range(len(ways[tensor])) for tensor in several))
+        turns = (self._is_turned, not self._is_turned) if self._shapes else (self._is_turned,)
+        before = dict(self._chosen), self._is_turned
+        first: UnsupportedError | None = None
+        for is_turned, choice in islice(product(turns, [None, *choices]), _TRIED):
+            self._is_turned = is_turned
+            self._chosen |= dict(zip(several, choice or (), strict=False))
+            try:
+                return self._evaluate(x, states, keep, 0.5, rows, lengths)
+            except UnsupportedError as error:
+                first = first or error
+        self._chosen, self._is_turned = before
+        raise first or UnsupportedError("nothing is fed")
+
+    def _ways(self, tensor: Tensor, steps: int, batch: int) -> list[Array]:
+        """Return a value that a user feeds in the shapes that its placeholder may take."""
+        by_step = self._by_step.get(tensor, False)
+        return fitted(self._feeds[tensor], self._static(tensor), steps, batch, by_step=by_step)
 
     def _evaluate(
         self,
@@ -272,7 +384,9 @@ class GraphRunner:
         feeds: dict[Tensor, Any] = {
             tensor: value.astype(kind) for tensor, value in given.fed(x).items()
         }
-        for tensor, value in self._feeds.items():
+        for tensor in self._feeds:
+            found = self._ways(tensor, steps, batch)
+            value = found[min(self._chosen.get(tensor, 0), len(found) - 1)]
             fits = rows is not None and np.ndim(value) > 1 and len(value) != len(rows)
             feeds[tensor] = value[rows] if fits else value
         valid = np.full(batch, steps) if lengths is None else lengths

@@ -29,9 +29,9 @@ from lstmstate.recurrence.model import (
     name_of,
 )
 from lstmstate.recurrence.probe import OPEN, Probe
-from lstmstate.recurrence.states import JUMPS, take
+from lstmstate.recurrence.states import JUMPS, Causes, take
 from lstmstate.recurrence.straight import Straight
-from lstmstate.recurrence.unrolled import are_same, unrolled, with_batch
+from lstmstate.recurrence.unrolled import are_same, fixed_batch, unrolled, with_batch
 
 
 def chain_drafts(
@@ -66,6 +66,7 @@ def chain_drafts(
             shapes, batch = with_batch(
                 probe, chain.steps, (chain.c[0], chain.m[0]), partial(_first_states, chain)
             )
+            batch = batch or fixed_batch(probe, chain.steps, (chain.c[1], chain.m[1]))
         except LstmstateError as error:
             others.append(f"{printable(chain.scope)}: {error}")
             continue
@@ -101,7 +102,7 @@ def chain_drafts(
             output,
             chain.steps,
             batch,
-            _jumps(graph, chain, output),
+            Causes(jumps=_jumps(graph, chain, output)),
             is_chain=True,
         )
 

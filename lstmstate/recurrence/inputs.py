@@ -84,10 +84,12 @@ def _reads_each_once(probe: Probe, reads: Sequence[Tensor]) -> bool:
         own = [origins(nodes, [one], {}).sources for one in reads]
         names = {node.name for sources in own for node in sources}
         return len(names) == len(reads) and all(len(sources) == 1 for sources in own)
-    whole = next(tensor for tensor in ways[0][::-1] if tensor in shared)
+    wholes = [tensor for tensor in ways[0][::-1] if tensor in shared]
     for one in (probe, probe.with_open(len(reads))):
         with suppress(UnsupportedError):
-            return _cuts_each_once(one, whole, reads)
+            size = np.size(one.values(wholes[:1])[0])
+            same = [tensor for tensor in wholes if np.size(one.values([tensor])[0]) == size]
+            return any(_cuts_each_once(one, whole, reads) for whole in same)
     return False
 
 
@@ -100,7 +102,7 @@ def _cuts_each_once(probe: Probe, whole: Tensor, reads: Sequence[Tensor]) -> boo
     (value,) = probe.values([whole])
     plan = probe.compile(reads, [whole])
     if len(reads) == 1:
-        return bool(np.ndim(value) == np.ndim(probe.run(plan, {whole: value})[0]))
+        return bool(np.size(value) == np.size(probe.run(plan, {whole: value})[0]))
     return any(
         _is_in_order(probe.run(plan, {whole: _numbered(value, axis)}), value.shape[axis])
         for axis in range(np.ndim(value))

@@ -12,7 +12,7 @@ from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.front import Front
 from lstmstate.recurrence.probe import Probe
-from lstmstate.recurrence.states import Path
+from lstmstate.recurrence.states import Causes, Path
 
 
 class Port(NamedTuple):
@@ -125,7 +125,7 @@ class Recurrence(NamedTuple):
         before: the numbers of the recurrences that it reads.
         steps: how many there are, None where the sequence decides.
         batch: the size of the batch, where a constant of the step asks for one.
-        causes: what else decides its states than x and the states before, None where nothing does.
+        causes: what else decides its states than x and the states before.
         extra: how many values it carries besides c and m of its cells.
         reads: what its steps read, where each has a tensor of its own.
         between: an operation between the recurrences that it reads and itself that may treat steps
@@ -140,7 +140,7 @@ class Recurrence(NamedTuple):
     output: Output
     steps: int | None
     batch: int | None
-    causes: str | None
+    causes: Causes
     extra: int
     reads: tuple[Tensor, ...]
     between: str | None
@@ -230,9 +230,20 @@ class GraphNetwork(NamedTuple):
     @property
     def causes(self) -> str | None:
         """What else decides its states than x and the states before, None where nothing does."""
-        own = (causes for one in self.recurrences for causes in (one.causes, one.between))
+        jumps = (one.causes.jumps for one in self.recurrences)
+        return self.place or next((one for one in jumps if one is not None), None)
+
+    @property
+    def place(self) -> str | None:
+        """How its steps know their place, or what went before them; None if they do not."""
+        own = (causes for one in self.recurrences for causes in (one.causes.place, one.between))
         every = (*own, self.input.causes)
         return next((causes for causes in every if causes is not None), None)
+
+    @property
+    def takes_one_step(self) -> bool:
+        """Whether the graph is built for sequences of a single step."""
+        return 1 in (self.input.sizes[self.input.time_axis], self.steps)
 
     @property
     def is_reversed(self) -> bool:
@@ -273,7 +284,7 @@ class Draft(NamedTuple):
     output: Output | None
     steps: int | None = None
     batch: int | None = None
-    causes: str | None = None
+    causes: Causes = Causes()
     extra: int = 0
     is_chain: bool = False
     masks: tuple[Front, ...] = ()

@@ -8,7 +8,7 @@ new c.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -77,6 +77,19 @@ class Pair(NamedTuple):
     c: Part
     m: Part
     products: tuple[str, ...]
+
+
+class Causes(NamedTuple):
+    """What decides a new state besides x and the state before, None where nothing does.
+
+    Attributes:
+        place: the place of the step in its sequence, or what went before it.
+        jumps: that values are compared or rounded: what is the same for those that are tried need
+            not be the same for others.
+    """
+
+    place: str | None = None
+    jumps: str | None = None
 
 
 class Step:
@@ -187,8 +200,8 @@ class Step:
     def elements_into(self, pair: Pair) -> frozenset[Tensor]:
         """Return the elements of sequences that a cell steps over.
 
-        They go into its products; what only changes the state that goes into them does not count.
-        Where none does, they are those that change the state, and all if none does that.
+        They go into its products, or change its new state, also where the old one is zero: what
+        changes the old one alone is no input. All are, where none is found.
         """
         products = {
             at
@@ -196,7 +209,7 @@ class Step:
             if name in pair.products
         }
         own = {self.parts.index(pair.c), self.parts.index(pair.m)}
-        for places, is_zero in ((products, True), (products, False), (own, True), (own, False)):
+        for places, is_zero in ((products, True), (own, True), (products, False), (own, False)):
             base = self.draw()
             if is_zero:
                 base |= {read: np.zeros_like(base[read]) for read in base.keys() - self.used}
@@ -282,8 +295,8 @@ class Step:
                 ]
         return changed[:, :count], changed[:, count:]
 
-    def other_causes(self, pairs: Sequence[Pair]) -> str | None:
-        """Return what else decides the new c and m than x and the states, None where nothing does.
+    def other_causes(self, pairs: Sequence[Pair]) -> Causes:
+        """Return what else decides the new c and m than x and the states.
 
         A step that knows its number may do something else later on than in the steps that are
         tried; one that carries other values is more than its c and m; one that compares values
@@ -301,16 +314,27 @@ class Step:
             for number, one in enumerate(loop.variables)
             if one.read in plan.feeds and not is_unchanged(loop, number, self._inside.nodes)
         }
-        if read & set(self._recurrence.carried) - own:
+        jumps = sorted(plan.operations & JUMPS)
+        return Causes(
+            self._place(read - own),
+            f"its step compares or rounds values ({jumps[0]})" if jumps else None,
+        )
+
+    def _place(self, read: Collection[int]) -> str | None:
+        """Return how a step knows its place in a sequence, or what went before.
+
+        Args:
+            read: the numbers of the variables that it reads besides c and m.
+        """
+        if not set(self._recurrence.carried).isdisjoint(read):
             return "its step reads other values that the loop carries"
         if any(one.is_ahead for one in self._recurrence.inputs):
             return "its step reads what the next one takes"
-        if read - own:
+        if read:
             return "its step reads the number of the step"
         if not all(one.is_even for one in self._recurrence.inputs):
             return "its step reads a sequence by an index that does not go on with the steps"
-        jumps = sorted(plan.operations & JUMPS)
-        return f"its step compares or rounds values ({jumps[0]})" if jumps else None
+        return None
 
     def _ends_of_sequences(self, plan: Plan) -> list[Tensor]:
         """Return the comparisons of a step's number with lengths of sequences that are fed."""
