@@ -17,6 +17,7 @@ import numpy as np
 
 from lstmstate.checkpoint.node import Node
 from lstmstate.engines.graph_feeds import fitted, is_flat, of_step
+from lstmstate.engines.graph_start import begun
 from lstmstate.engines.layered import turned
 from lstmstate.engines.model import CellShape, InputShape, NetworkShape, Pair, Ran, no_states
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
@@ -32,7 +33,7 @@ from lstmstate.graph.plan import (
     compile_plan,
 )
 from lstmstate.recurrence.front import origins
-from lstmstate.recurrence.model import Cell, GraphNetwork, Output
+from lstmstate.recurrence.model import Cell, GraphNetwork, Output, Port
 from lstmstate.recurrence.probe import Fed, fed_tensors
 from lstmstate.recurrence.states import Path, take
 
@@ -402,12 +403,24 @@ class GraphRunner:
             feeds[tensor] = self._sources[tensor].value(
                 (batch, steps) if self._is_turned else (steps, batch)
             )
-        feeds |= _initial(self.network.cells, states, exact=self._exact)
+        feeds |= _initial(self.network.cells, self._begun(states, feeds), exact=self._exact)
         missing = [tensor for tensor in plan.feeds if tensor not in feeds]
         if missing:
             raise UnsupportedError("the graph needs a value for this", tensor=missing[0].node)
         with np.errstate(all="ignore"):
             return bound.run({tensor: feeds[tensor] for tensor in plan.feeds})
+
+    def _begun(self, states: Sequence[Pair], feeds: Mapping[Tensor, Any]) -> Sequence[Pair]:
+        """Return the states with which the first step begins, as what a user feeds changes them."""
+        fed = {tensor: feeds[tensor] for tensor in self._feeds}
+        scope = self.network.scope
+        environment = Environment(self._read, Precision(self._exact, scope.is_of_2))
+
+        def changed(port: Port, half: Array) -> Array:
+            return begun(scope, port, half, fed, self._sources, environment) if fed else half
+
+        pairs = zip(self.network.cells, states, strict=True)
+        return [(changed(cell.c, c), changed(cell.m, m)) for cell, (c, m) in pairs]
 
     def _fetches(self, keep: str) -> list[tuple[Tensor, ...]]:
         """Return what to fetch: outputs, the last states, and the states of every step."""

@@ -43,7 +43,7 @@ def fitted(
 def is_flat(value: Array, static: Static | None, steps: int, batch: int) -> bool:
     """Whether numbers for each step of each sequence lie one after the other, in either order."""
     ways = [fitted(value, static, steps, batch, by_step=way)[-1] for way in (False, True)]
-    return not np.array_equal(*ways)
+    return not np.array_equal(ways[0], ways[1])
 
 
 def of_step(value: Array, static: Static | None, at: int, steps: int, batch: int) -> Array:

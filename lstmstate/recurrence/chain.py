@@ -169,8 +169,12 @@ def _chain(
     """Return the tensors between the steps, None where they are not all seen."""
     c_read = [_taken(scope, step.c_new, step.c_old) for step in steps]
     operands = [_operands(scope, step, recurrent) for step in steps]
+    if len(steps) == 1 and None in operands[0]:
+        operands = [_of_one_step(scope, steps[0], c_read[0])]
     c = _states(scope, [Tensor(step.c_new.name) for step in steps], c_read)
     made = [Tensor(step.m.name) for step in steps if step.m is not None]
+    if len(steps) == 1:
+        made = [_projected(scope, wired, made[0])]
     m = _states(scope, made, [read for _, read in operands])
     x = tuple(tensor for tensor, _ in operands if tensor is not None)
     if c is None or m is None or len(x) != len(steps):
@@ -277,6 +281,45 @@ def _operands(
         sides[is_m].add(data_inputs(product)[0])
     x, m = (next(iter(side)) if len(side) == 1 else None for side in sides)
     return x, m
+
+
+def _of_one_step(
+    scope: Scope, step: WiredStep, c: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the tensors of x and of the old m of a single step, which no other step shows.
+
+    The matrix of m is as high as the cell is wide; where that of x is, too, m is what comes from
+    the same placeholder as c does.
+    """
+    columns: dict[Tensor, int] = {}
+    rows: dict[Tensor, int | None] = {}
+    for product in _products(scope, step):
+        operand, weights = data_inputs(product)[:2]
+        for name in _weights(scope, [weights]):
+            shape = scope.nodes[name].shape() or ()
+            if len(shape) == 2 and not product.number("transpose_b"):
+                rows[operand] = shape[0]
+                columns[operand] = columns.get(operand, 0) + (shape[1] or 0)
+    if len(columns) != 2:
+        return None, None
+    found = [one for one in columns if 4 * (rows[one] or 0) == columns[one]]
+    if len(found) == 2 and c is not None:
+        of_c = {node.name for node in origins(scope.nodes, [c], {}).sources}
+        ways = {one: origins(scope.nodes, [one], {}).sources for one in found}
+        found = [one for one, way in ways.items() if of_c & {node.name for node in way}]
+    if len(found) != 1:
+        return None, None
+    (x,) = (one for one in columns if one != found[0])
+    if rows[x] in _widths_of_products(scope, step.m):
+        return None, None  # m may be projected, and be what is taken for x
+    return x, found[0]
+
+
+def _widths_of_products(scope: Scope, m: Node | None) -> set[int | None]:
+    """Return how wide the products of m with weights are."""
+    users = (user for user, _ in scope.users.get(m.name if m else "", ()) if user.op in PRODUCTS)
+    weights = {name for user in users for name in _weights(scope, data_inputs(user)[1:2])}
+    return {(scope.nodes[name].shape() or (None,))[-1] for name in weights}
 
 
 def _states(
@@ -386,6 +429,19 @@ def _follow(scope: Scope, made: Tensor, way: Sequence[Node], before: Tensor) -> 
             return None
         (name,) = users
     return Tensor(name) if way else made
+
+
+def _projected(scope: Scope, wired: Wired, made: Tensor) -> Tensor:
+    """Return what a single step makes of m with a matrix of the cell's own scope."""
+    scopes = {node.name.rpartition("/")[0] for shards in wired.kernels for node in shards}
+    found = [
+        user.name
+        for user, position in scope.users.get(made.node, ())
+        if user.op in PRODUCTS and position == 0
+        for name in _weights(scope, data_inputs(user)[1:2])
+        if any(own and name.startswith(f"{own}/") for own in scopes)
+    ]
+    return Tensor(found[0]) if len(found) == 1 else made
 
 
 def keeps(scope: Scope, name: str, state: Tensor) -> bool:
