@@ -308,6 +308,8 @@ class GraphModel:
             except LstmstateError as error:
                 return Confirmation(None, str(error))
             left_out.append(theirs.notes)
+            if problem and one.doubt is not None:
+                return Confirmation(None, one.doubt)
             if problem:
                 problems.append(problem)
         are_alike = len(problems) in (0, len(found)) and (

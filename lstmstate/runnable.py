@@ -371,6 +371,12 @@ class LSTMNetwork:
                 advice="leave it out",
             )
         network, runner, shape = _first_that_runs(model, networks, feeds)
+        if network.doubt is not None:
+            raise UnsupportedError(
+                f"the graph's own step cannot be run: {network.doubt}",
+                tensor=self.route.name,
+                advice="`engine='numpy'` runs it as it was recognised",
+            )
         model.refuse_unlike(network, (one for one in networks if one is not network), feeds)
         gives_m = self.route.cells[-1].family in (*FORMS, UNRECOGNISED)
         if outputs is None and gives_m and any(output.is_own for output in network.outputs):

@@ -12,17 +12,10 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
+from lstmstate.recurrence import single
 from lstmstate.recurrence.front import origins
-from lstmstate.recurrence.states import PRODUCTS, Path
+from lstmstate.recurrence.states import ELEMENTWISE, PRODUCTS, Path
 
-# What may be between the state after one step and the next step's: each changes every number
-# by itself.
-_ELEMENTWISE = frozenset(
-    """
-    Identity Mul Add AddV2 Sub RealDiv Minimum Maximum ClipByValue Cast StopGradient Relu Tanh
-    Select SelectV2 Neg
-    """.split()
-)
 # What lays states side by side and takes them apart again.
 _JOINS = frozenset({"Concat", "ConcatV2"})
 _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice"})
@@ -43,6 +36,8 @@ class Chain(NamedTuple):
         scope: the name scope of the first step.
         entries: where the first step reads c and m, where that is known.
         places: where c and m lie in those tensors.
+        problem, doubt: why the new state of a single step is unknown, or is certain only where the
+            cell is known to make this.
     """
 
     kernels: tuple[str, ...]
@@ -52,6 +47,8 @@ class Chain(NamedTuple):
     scope: str
     entries: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] = ((), ())
     places: tuple[Path, Path] = ((), ())
+    problem: str | None = None
+    doubt: str | None = None
 
     @property
     def steps(self) -> int:
@@ -108,16 +105,18 @@ def _block_chains(scope: Scope) -> list[Chain]:
                     else ()
                     for port, state in zip((1, 2), (states[0], states[1]), strict=True)
                 )
-                found.append(
-                    Chain(
-                        tuple(kernels),
-                        states[0],
-                        states[1],
-                        tuple(x),
-                        scope_name,
-                        (entries[0], entries[1]),
-                    )
+                chain = Chain(
+                    tuple(kernels),
+                    states[0],
+                    states[1],
+                    tuple(x),
+                    scope_name,
+                    (entries[0], entries[1]),
                 )
+                if len(ordered) == 1:
+                    old = (chain.c[0], chain.m[0])
+                    chain = _made(chain, single.of_block(scope, node, old))
+                found.append(chain)
     return found
 
 
@@ -154,7 +153,7 @@ def _way_back(
         if name in ends:
             return name, way[::-1]
         node = scope.nodes.get(name)
-        if node is None or node.op not in _ELEMENTWISE | _LAYING:
+        if node is None or node.op not in ELEMENTWISE | _LAYING:
             continue
         for tensor in data_inputs(node):
             if tensor.node not in seen:
@@ -169,19 +168,28 @@ def _chain(
     """Return the tensors between the steps, None where they are not all seen."""
     c_read = [_taken(scope, step.c_new, step.c_old) for step in steps]
     operands = [_operands(scope, step, recurrent) for step in steps]
-    if len(steps) == 1 and None in operands[0]:
-        operands = [_of_one_step(scope, steps[0], c_read[0])]
+    is_single = len(steps) == 1
+    if is_single and None in operands[0]:
+        products = _products(scope, steps[0])
+        operands = [single.operands(scope, products, steps[0].m, c_read[0])]
     c = _states(scope, [Tensor(step.c_new.name) for step in steps], c_read)
     made = [Tensor(step.m.name) for step in steps if step.m is not None]
-    if len(steps) == 1:
-        made = [_projected(scope, wired, made[0])]
     m = _states(scope, made, [read for _, read in operands])
     x = tuple(tensor for tensor, _ in operands if tensor is not None)
     if c is None or m is None or len(x) != len(steps):
         return None
     kernels = tuple(node.name for shards in wired.kernels for node in shards)
     entries = _entries(scope, steps[0], c[0], m[0], x[0])
-    return Chain(kernels, c, m, x, steps[0].c_new.name.rpartition("/")[0], entries)
+    chain = Chain(kernels, c, m, x, steps[0].c_new.name.rpartition("/")[0], entries)
+    if not is_single:
+        return chain
+    return _made(chain, single.new_state(scope, wired, steps[0], (c[0], m[0])))
+
+
+def _made(chain: Chain, made: single.Made) -> Chain:
+    """Return the chain of a single step with its new state."""
+    c, m = (chain.c[0], made.c), (chain.m[0], made.m)
+    return chain._replace(c=c, m=m, problem=made.problem, doubt=made.doubt)
 
 
 def _entries(
@@ -242,7 +250,7 @@ def _is_carried(scope: Scope, tensor: Tensor) -> bool:
     """Whether a state comes out of a loop's variable: the step is within the loop."""
     for _ in range(10):
         node = scope.nodes.get(tensor.node)
-        if node is None or node.op not in _ELEMENTWISE | _LAYING | SWITCHES | MERGES:
+        if node is None or node.op not in ELEMENTWISE | _LAYING | SWITCHES | MERGES:
             return False
         if node.op in MERGES:
             return True
@@ -283,45 +291,6 @@ def _operands(
     return x, m
 
 
-def _of_one_step(
-    scope: Scope, step: WiredStep, c: Tensor | None
-) -> tuple[Tensor | None, Tensor | None]:
-    """Return the tensors of x and of the old m of a single step, which no other step shows.
-
-    The matrix of m is as high as the cell is wide; where that of x is, too, m is what comes from
-    the same placeholder as c does.
-    """
-    columns: dict[Tensor, int] = {}
-    rows: dict[Tensor, int | None] = {}
-    for product in _products(scope, step):
-        operand, weights = data_inputs(product)[:2]
-        for name in _weights(scope, [weights]):
-            shape = scope.nodes[name].shape() or ()
-            if len(shape) == 2 and not product.number("transpose_b"):
-                rows[operand] = shape[0]
-                columns[operand] = columns.get(operand, 0) + (shape[1] or 0)
-    if len(columns) != 2:
-        return None, None
-    found = [one for one in columns if 4 * (rows[one] or 0) == columns[one]]
-    if len(found) == 2 and c is not None:
-        of_c = {node.name for node in origins(scope.nodes, [c], {}).sources}
-        ways = {one: origins(scope.nodes, [one], {}).sources for one in found}
-        found = [one for one, way in ways.items() if of_c & {node.name for node in way}]
-    if len(found) != 1:
-        return None, None
-    (x,) = (one for one in columns if one != found[0])
-    if rows[x] in _widths_of_products(scope, step.m):
-        return None, None  # m may be projected, and be what is taken for x
-    return x, found[0]
-
-
-def _widths_of_products(scope: Scope, m: Node | None) -> set[int | None]:
-    """Return how wide the products of m with weights are."""
-    users = (user for user, _ in scope.users.get(m.name if m else "", ()) if user.op in PRODUCTS)
-    weights = {name for user in users for name in _weights(scope, data_inputs(user)[1:2])}
-    return {(scope.nodes[name].shape() or (None,))[-1] for name in weights}
-
-
 def _states(
     scope: Scope, made: Sequence[Tensor], read: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...] | None:
@@ -336,7 +305,7 @@ def _states(
         return None
     root, entry = _root(scope, taken[0])
     if len(made) == 1:
-        return (root, _settled(scope, made[0]))
+        return (root, made[0])  # see `single`
     way = _between(scope, made[0], taken[1])
     if way is None:
         return None
@@ -366,7 +335,7 @@ def _root(scope: Scope, tensor: Tensor) -> tuple[Tensor, list[str]]:
     for _ in range(_NEAR):
         node = scope.nodes.get(tensor.node)
         given = data_inputs(node) if node is not None else []
-        if node is None or node.op not in _ELEMENTWISE or not given:
+        if node is None or node.op not in ELEMENTWISE or not given:
             break
         rest = [one for one in given if _is_constant(scope, one) or _is_mask(scope, one)]
         free = [one for one in given if one not in rest]
@@ -394,7 +363,7 @@ def _between(scope: Scope, made: Tensor, read: Tensor) -> list[Node] | None:
     """Return the nodes from what a step makes to what the next one reads."""
     queue: deque[tuple[str, tuple[str, ...]]] = deque([(read.node, (read.node,))])
     seen = {read.node}
-    allowed = _ELEMENTWISE | _LAYING | PRODUCTS.keys() | {"BiasAdd"}
+    allowed = ELEMENTWISE | _LAYING | PRODUCTS.keys() | {"BiasAdd"}
     while queue and len(seen) < _NEAR:
         name, way = queue.popleft()
         if name == made.node:
@@ -431,19 +400,6 @@ def _follow(scope: Scope, made: Tensor, way: Sequence[Node], before: Tensor) -> 
     return Tensor(name) if way else made
 
 
-def _projected(scope: Scope, wired: Wired, made: Tensor) -> Tensor:
-    """Return what a single step makes of m with a matrix of the cell's own scope."""
-    scopes = {node.name.rpartition("/")[0] for shards in wired.kernels for node in shards}
-    found = [
-        user.name
-        for user, position in scope.users.get(made.node, ())
-        if user.op in PRODUCTS and position == 0
-        for name in _weights(scope, data_inputs(user)[1:2])
-        if any(own and name.startswith(f"{own}/") for own in scopes)
-    ]
-    return Tensor(found[0]) if len(found) == 1 else made
-
-
 def keeps(scope: Scope, name: str, state: Tensor) -> bool:
     """Whether a node hands on an old state in the place of what was chosen for it."""
     queue = [scope.unchosen[name]] if name in scope.unchosen else []
@@ -458,18 +414,3 @@ def keeps(scope: Scope, name: str, state: Tensor) -> bool:
             seen.update(before)
             queue += before
     return False
-
-
-def _settled(scope: Scope, made: Tensor) -> Tensor:
-    """Return what a single step makes, clipped or projected where the graph does so."""
-    name = made.node
-    for _ in range(4):
-        users = [
-            user
-            for user, _ in scope.users.get(name, ())
-            if user.op in ("Minimum", "Maximum", "ClipByValue")
-        ]
-        if len(users) != 1:
-            break
-        name = users[0].name
-    return made if name == made.node else Tensor(name)

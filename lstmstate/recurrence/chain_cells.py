@@ -54,6 +54,8 @@ def chain_drafts(
     continued = _continued(probe, every)
     for at, (chain, some) in enumerate(zip(every, joins(probe.scope, every), strict=True)):
         try:
+            if chain.problem is not None:
+                raise UnsupportedError(chain.problem)
             if at in continued:
                 raise UnsupportedError("the graph begins it anew within one sequence")
             is_shared = max(begun[chain.c[0]], begun[chain.m[0]]) > 1
@@ -104,6 +106,7 @@ def chain_drafts(
             batch,
             Causes(jumps=_jumps(graph, chain, output)),
             is_chain=True,
+            doubt=chain.doubt,
         )
 
 

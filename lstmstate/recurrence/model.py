@@ -131,6 +131,7 @@ class Recurrence(NamedTuple):
         between: an operation between the recurrences that it reads and itself that may treat steps
             by their place.
         masks: where the sequences come from that leave its states as they are where they are false.
+        doubt: why its new state is certain only where its cell is known to make it.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Recurrence(NamedTuple):
     reads: tuple[Tensor, ...]
     between: str | None
     masks: tuple[Front, ...] = ()
+    doubt: str | None = None
 
     @property
     def is_reversed(self) -> bool:
@@ -241,6 +243,11 @@ class GraphNetwork(NamedTuple):
         return next((causes for causes in every if causes is not None), None)
 
     @property
+    def doubt(self) -> str | None:
+        """Why its states are certain only where its cells are known to make them."""
+        return next((one.doubt for one in self.recurrences if one.doubt is not None), None)
+
+    @property
     def takes_one_step(self) -> bool:
         """Whether the graph is built for sequences of a single step."""
         return 1 in (self.input.sizes[self.input.time_axis], self.steps)
@@ -288,6 +295,7 @@ class Draft(NamedTuple):
     extra: int = 0
     is_chain: bool = False
     masks: tuple[Front, ...] = ()
+    doubt: str | None = None
 
 
 def name_of(variables: Sequence[str], names: Mapping[str, str]) -> tuple[str, bool]:

@@ -105,6 +105,7 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
                 draft.values if draft.is_chain and len(draft.values) == draft.steps else (),
                 changing and before_the_loop(changing),
                 draft.masks,
+                draft.doubt,
             )
         )
     return Recurrences(probe, tuple(found), tuple(others))

@@ -29,6 +29,14 @@ PRODUCTS = {
     "Einsum": (0, 1),
     **dict.fromkeys(("LSTMBlockCell", "LSTMFusedCell"), (2,)),
 }
+# What may be between the state after one step and the next step's: each changes every number
+# by itself.
+ELEMENTWISE = frozenset(
+    """
+    Identity Mul Add AddV2 Sub RealDiv Minimum Maximum ClipByValue Cast StopGradient Relu Tanh
+    Select SelectV2 Neg
+    """.split()
+)
 # What may be the same for all values that are tried, and not for others.
 JUMPS = frozenset(
     """
