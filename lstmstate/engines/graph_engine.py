@@ -32,7 +32,7 @@ from lstmstate.graph.plan import (
     UnfedError,
     compile_plan,
 )
-from lstmstate.recurrence.front import origins
+from lstmstate.recurrence.front import comes_from, origins
 from lstmstate.recurrence.model import Cell, GraphNetwork, Output, Port
 from lstmstate.recurrence.probe import Fed, fed_tensors
 from lstmstate.recurrence.states import Path, take
@@ -493,7 +493,10 @@ class GraphRunner:
                     if not lengths and (error.unfed in allowed or not self._static(error.unfed)):
                         raise _unfed(error.unfed) from error
                     self._lengths |= lengths
-                    if lengths and error.unfed not in lengths:
+                    sources = {
+                        node.name for node in origins(self.network.scope.nodes, lengths, {}).sources
+                    }
+                    if error.unfed not in lengths and error.unfed.node in sources:
                         self._unknown[error.unfed] = None
                     self._shapes |= set() if lengths else {error.unfed}
                     allowed |= lengths or {error.unfed}
@@ -510,8 +513,7 @@ class GraphRunner:
         nodes, every = self.network.scope.nodes, [*self.network.lengths, *self.network.masks]
         if tensor in every:
             return {tensor}
-        sources = {one: origins(nodes, [one], {}).sources for one in every}
-        return {one for one, behind in sources.items() if nodes[tensor.node] in behind}
+        return {one for one in every if comes_from(nodes, one, tensor)}
 
     def _is_fed(self, tensor: Tensor) -> bool:
         node = self.network.scope.nodes.get(tensor.node)

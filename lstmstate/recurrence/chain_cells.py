@@ -246,6 +246,35 @@ def chain_front(probe: Probe, draft: Draft, ends: dict[str, int]) -> tuple[Front
     return (Front(fed[0], turned=is_turned, reversed=is_reversed),)
 
 
+def turned_front(
+    probe: Probe, draft: Draft, before: Sequence[Draft], sides: Sequence[tuple[Front, ...]]
+) -> tuple[Front, ...]:
+    """Return that a chain begins with the last step of the chains that it reads, if it does.
+
+    Args:
+        before: the drafts, of which those with sides come first.
+    """
+    times: dict[str, int] = {}
+    for other, fronts in zip(before, sides, strict=False):
+        is_reversed = any(front.reversed for front in fronts)
+        for cell in other.cells if other.is_chain and other.steps == draft.steps else ():
+            for port in (cell.c, cell.m):
+                every = port.steps[::-1] if is_reversed else port.steps
+                times |= {tensor.node: time for time, tensor in enumerate(every)}
+    queue, seen, found = [*draft.values[:1]], set(draft.values[:1]), set()
+    while queue and len(seen) < _NEAR:
+        tensor = queue.pop()
+        node = probe.scope.nodes.get(tensor.node)
+        if tensor.node in times:
+            found.add(times[tensor.node])
+        elif node is not None:
+            given = [one for one in data_inputs(node) if one not in seen]
+            seen.update(given)
+            queue += given
+    is_last = found == {(draft.steps or 0) - 1} and draft.steps != 1
+    return (Front(draft.values[0], False, reversed=True),) if is_last else ()
+
+
 def _is_backward(probe: Probe, draft: Draft, x: Tensor, axis: int) -> bool:
     """Whether the first step of a chain reads the end of its input, and not the beginning."""
     steps = draft.steps or 1

@@ -210,6 +210,21 @@ class Origins(NamedTuple):
     variables: tuple[str, ...]
 
 
+def comes_from(nodes: Mapping[str, Node], tensor: Tensor, source: Tensor) -> bool:
+    """Whether a tensor is computed from another, or from its shape."""
+    queue, seen = [tensor], {tensor}
+    while queue:
+        one = queue.pop()
+        if one == source:
+            return True
+        node = nodes.get(one.node)
+        if node is not None and node.op not in VARIABLE_OPS:
+            before = [given for given in data_inputs(node) if given not in seen]
+            seen.update(before)
+            queue += before
+    return False
+
+
 def origins(
     nodes: Mapping[str, Node],
     tensors: Collection[Tensor],

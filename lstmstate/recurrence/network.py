@@ -11,7 +11,7 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.loops import Tensor
 from lstmstate.graph.plan import Scope
-from lstmstate.recurrence.chain_cells import chain_drafts, chain_front
+from lstmstate.recurrence.chain_cells import chain_drafts, chain_front, turned_front
 from lstmstate.recurrence.front import Front, by_place, origins
 from lstmstate.recurrence.inputs import input_of
 from lstmstate.recurrence.loop_cells import loop_drafts
@@ -84,9 +84,10 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
             sides.append(draft.fronts)
             continue
         try:
-            sides.append(chain_front(probe, draft, ends))
+            fronts = chain_front(probe, draft, ends)
         except LstmstateError:
-            sides.append(())  # its steps can still be fed one by one
+            fronts = ()  # its steps can still be fed one by one
+        sides.append(fronts or turned_front(probe, draft, drafts, sides))
     for at, draft in enumerate(drafts):
         before = origins(scope.nodes, [*draft.values, *draft.others], ends, at).recurrences
         changing = by_place(scope.nodes, draft.values, ends, at) if before else None
