@@ -182,7 +182,7 @@ class GraphRunner:
             return self._run_steps(x, states, lengths, keep)
         if lengths is None:
             return self._run_rows(x, states, keep)
-        if self.takes_lengths:
+        if self.takes_lengths and not self.network.counts:
             return self._run_rows(x, states, keep, lengths=lengths)
         if (lengths == len(x)).all():
             return self._run_rows(x, states, keep)
@@ -399,6 +399,7 @@ class GraphRunner:
                 feeds[tensor] = mask.reshape(*mask.shape, *[1] * (axes - 2))
             else:
                 feeds[tensor] = valid.astype(self.network.lengths[tensor])
+        feeds |= dict.fromkeys(self.network.counts, np.int64(steps))
         for tensor in self._shapes:
             feeds[tensor] = self._sources[tensor].value(
                 (batch, steps) if self._is_turned else (steps, batch)
@@ -479,6 +480,7 @@ class GraphRunner:
                 self._read, Precision(self._exact, self.network.scope.is_of_2, draw)
             )
             allowed = {*self.network.input.tensors, *self._feeds, *self._lengths, *self._shapes}
+            allowed |= {*self.network.counts}
             for cell in self.network.cells:
                 allowed |= {*cell.c.fed, *cell.m.fed}
                 allowed |= {port.source for port in (cell.c, cell.m) if self._is_fed(port.source)}

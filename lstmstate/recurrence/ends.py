@@ -66,6 +66,8 @@ def _counts(scope: Scope, tensor: Tensor) -> bool | None:
             if node.constant_shape():
                 return None
             continue
+        if node.op == "Range":  # all of them
+            return False
         if node.op not in _COUNTING or (node.op == "Fill" and not is_apart):
             return None
         is_apart &= node.op not in ENTERS | MERGES

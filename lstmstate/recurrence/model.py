@@ -132,6 +132,8 @@ class Recurrence(NamedTuple):
             by their place.
         masks: where the sequences come from that leave its states as they are where they are false.
         doubt: why its new state is certain only where its cell is known to make it.
+        counts: what takes the number of steps in the place of the largest of some lengths:
+            sequences of one length are run together.
     """
 
     name: str
@@ -147,6 +149,7 @@ class Recurrence(NamedTuple):
     between: str | None
     masks: tuple[Front, ...] = ()
     doubt: str | None = None
+    counts: tuple[Tensor, ...] = ()
 
     @property
     def is_reversed(self) -> bool:
@@ -248,6 +251,11 @@ class GraphNetwork(NamedTuple):
         return next((one.doubt for one in self.recurrences if one.doubt is not None), None)
 
     @property
+    def counts(self) -> tuple[Tensor, ...]:
+        """What takes the number of steps."""
+        return tuple(tensor for one in self.recurrences for tensor in one.counts)
+
+    @property
     def takes_one_step(self) -> bool:
         """Whether the graph is built for sequences of a single step."""
         return 1 in (self.input.sizes[self.input.time_axis], self.steps)
@@ -296,6 +304,7 @@ class Draft(NamedTuple):
     is_chain: bool = False
     masks: tuple[Front, ...] = ()
     doubt: str | None = None
+    counts: tuple[Tensor, ...] = ()
 
 
 def name_of(variables: Sequence[str], names: Mapping[str, str]) -> tuple[str, bool]:

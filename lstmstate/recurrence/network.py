@@ -107,6 +107,7 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
                 changing and before_the_loop(changing),
                 draft.masks,
                 draft.doubt,
+                draft.counts,
             )
         )
     return Recurrences(probe, tuple(found), tuple(others))
