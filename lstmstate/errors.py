@@ -76,6 +76,18 @@ class GatheredError(LstmstateError):
         super().__init__(f"{len(errors)} values cannot be read: {names}", path=errors[0].path)
 
 
+class WidthError(LstmstateError):
+    """An input has vectors of another width than those that a cell takes.
+
+    Args:
+        width: theirs.
+    """
+
+    def __init__(self, problem: str, width: int, *, advice: str) -> None:
+        super().__init__(problem, advice=advice)
+        self.width = width
+
+
 class UnknownOptionError(AmbiguousError):
     """An option of a cell is in no file, and has no single default.
 

@@ -120,6 +120,9 @@ class LSTMNetwork:
         options: Mapping[str, Value] | None = None,
         feeds: Mapping[str, Any] | None = None,
         outputs: str | None = None,
+        width: int | None = None,
+        *,
+        has_lengths: bool = False,
     ) -> Loaded:
         """Read the weights and make them ready to run; the same again costs nothing.
 
@@ -136,6 +139,10 @@ class LSTMNetwork:
             outputs: "m" for the m of the last cell, "graph" for what the graph makes of it at each
                 step. Unless given it is what a wrapper around the cell gives; a cell that gives
                 something else than its m is refused.
+            width: that of the vectors of x, where it may be fed in several places of the graph:
+                before layers of the graph, and as what the cell itself reads.
+            has_lengths: whether sequences have lengths of their own: then "auto" runs the graph's
+                own step, too, where the graph ends them in another way.
 
         Raises:
             UnknownOptionError: an option is in no file, and has no single default.
@@ -147,13 +154,16 @@ class LSTMNetwork:
         given = options or {}
         refuse_others(given)
         fed = {name: id(value) for name, value in (feeds or {}).items()}
-        key = (engine, outputs, *sorted(given.items()), *sorted(fed.items()))
+        width = self._other_width(width, feeds or {})
+        key = (engine, outputs, width, has_lengths, *sorted(given.items()), *sorted(fed.items()))
         if key not in self._loaded:
             if outputs not in (None, "m", "graph"):
                 raise LstmstateError(f"outputs is {outputs!r}", advice="use 'm' or 'graph'")
             try:
                 with located(self._path):
-                    loaded = self._load(engine, given, feeds or {}, outputs)
+                    loaded = self._load(
+                        engine, given, feeds or {}, outputs, width, has_lengths=has_lengths
+                    )
             finally:
                 self._origin.forget()
             if len(self._loaded) == _KEPT:
@@ -167,9 +177,14 @@ class LSTMNetwork:
         given: Mapping[str, Value],
         feeds: Mapping[str, Any],
         outputs: str | None,
+        width: int | None,
+        *,
+        has_lengths: bool,
     ) -> Loaded:
+        from lstmstate.loaded import OWN_ENDS
+
         model = self._origin.model()
-        networks = self.graph_networks(outputs)
+        networks = self._taking(width, feeds, outputs)
         if engine == "graph":
             return self._of_graph(model, networks, given, feeds, outputs, None)
         try:
@@ -180,12 +195,14 @@ class LSTMNetwork:
             return self._of_graph(model, networks, given, feeds, outputs, str(error))
         if model is None:
             return loaded
-        confirmation = self.confirmation(loaded, given, feeds, outputs)
+        confirmation = self.confirmation(loaded, given, feeds, outputs, width)
         if confirmation is None:
             return loaded
         if not confirmation.agrees and self._unexplained is not None:
             reason = f"{confirmation.reason}; {self._unexplained}"
             confirmation = confirmation._replace(reason=reason)
+        if has_lengths and confirmation.lengths_differ and engine == "auto":
+            confirmation = confirmation._replace(agrees=None, reason=OWN_ENDS)
         is_judged = confirmation.agrees or confirmation.differs or not networks
         if engine == "auto" and not is_judged:
             return self._of_graph(model, networks, given, feeds, outputs, confirmation.reason)
@@ -214,6 +231,7 @@ class LSTMNetwork:
         given: Mapping[str, Value],
         feeds: Mapping[str, Any] | None = None,
         outputs: str | None = None,
+        width: int | None = None,
     ) -> Confirmation | None:
         """Return whether the graph gives what recognised cells compute; see `load`.
 
@@ -223,7 +241,7 @@ class LSTMNetwork:
         model = self._origin.model()
         if model is None:
             return None
-        networks = self.graph_networks(outputs)
+        networks = self._taking(width, feeds or {}, outputs)
         if not networks:
             return self._confirm_part(model, loaded, given)
         found = model.confirm(loaded.cells, networks, feeds, loaded.runner)
@@ -314,6 +332,21 @@ class LSTMNetwork:
         names = [cell.name for cell in self.route.cells]
         found = found or model.networks_of(names) or model.parts_of(names)
         return [one._replace(outputs=one.m_outputs) if outputs == "m" else one for one in found]
+
+    def _taking(
+        self, width: int | None, feeds: Mapping[str, Any], outputs: str | None = None
+    ) -> list[GraphNetwork]:
+        """Return the graph's networks that have these cells, with the input for an x of a width."""
+        return [one.taking(width, feeds) for one in self.graph_networks(outputs)]
+
+    def _other_width(self, width: int | None, feeds: Mapping[str, Any]) -> int | None:
+        """Return the width of x where that chooses an input; None for the usual one."""
+        if width is None or self._origin.model() is None:
+            return None
+        usual = self.graph_networks()
+        chosen = self._taking(width, feeds)
+        is_other = any(one is not other for one, other in zip(usual, chosen, strict=True))
+        return width if is_other else None
 
     def recognised(self, engine: str, given: Mapping[str, Value]) -> Loaded:
         """Return the cells as they were recognised, ready to run, whatever the graph shows.
@@ -484,18 +517,30 @@ class LSTMNetwork:
         return StackState(cells) if len(cells) > 1 else cells[0]
 
     def _ready(
-        self, engine: str, options: Mapping[str, Any], *, from_zeros: bool = False
+        self,
+        engine: str,
+        options: Mapping[str, Any],
+        *,
+        from_zeros: bool = False,
+        inputs: ArrayLike | None = None,
+        has_lengths: bool = False,
     ) -> Loaded:
         """Load; what is assumed, or run from the graph itself, is a warning the first time.
 
         Args:
             from_zeros: whether no state was given.
+            inputs: what will be run.
+            has_lengths: see `load`.
         """
+        import numpy as np
+
         from lstmstate.engines.options import assumptions
 
         given = dict(options)
         feeds, outputs = given.pop("feeds", None), given.pop("outputs", None)
-        loaded = self.load(engine, given, feeds, outputs)
+        shape = np.shape(inputs) if inputs is not None else ()
+        width = shape[-1] if shape else None
+        loaded = self.load(engine, given, feeds, outputs, width, has_lengths=has_lengths)
         lines = [*assumptions(loaded.settled), *loaded.notes]
         own = self.own_start(feeds) if from_zeros else None
         if own is not None:
@@ -543,7 +588,13 @@ class LSTMNetwork:
         """
         import numpy as np
 
-        loaded = self._ready(engine, options, from_zeros=state is None)
+        loaded = self._ready(
+            engine,
+            options,
+            from_zeros=state is None,
+            inputs=_array(inputs),
+            has_lengths=lengths is not None,
+        )
         x = _checked(loaded, inputs)
         is_single = x.ndim == 2 + len(loaded.network.first.spatial)
         by_step = x[:, None] if is_single else x if time_major else x.swapaxes(0, 1)
@@ -590,6 +641,8 @@ class LSTMNetwork:
         options: Mapping[str, Value],
     ) -> Iterator[tuple[Array, State]]:
         for chunk in chunks:
+            with located(self._path):
+                self._ready(engine, options, inputs=_array(chunk)).refuse_parts()
             outputs, state = self.run(chunk, state, time_major=time_major, engine=engine, **options)
             yield outputs, state
 
@@ -600,7 +653,7 @@ class LSTMNetwork:
         import numpy as np
 
         # Which knows no other keywords of `run`.
-        loaded = self._ready(engine, options, from_zeros=state is None)
+        loaded = self._ready(engine, options, from_zeros=state is None, inputs=_array(x))
         if not loaded.network.is_bidirectional:
             with located(self._path):
                 loaded.refuse_parts()
@@ -633,14 +686,20 @@ def _first_that_runs(
     raise first or UnsupportedError("there is nothing to run")
 
 
+def _array(inputs: ArrayLike) -> NDArray[Any]:
+    import numpy as np
+
+    try:
+        return np.asarray(inputs)
+    except ValueError as error:  # such as lists of unequal lengths
+        raise LstmstateError(f"the input is no array ({error})") from None
+
+
 def _checked(loaded: Loaded, inputs: ArrayLike) -> Array:
     """Return inputs in the network's dtype, of a shape that it takes."""
     import numpy as np
 
-    try:
-        x = np.asarray(inputs)
-    except ValueError as error:  # such as lists of unequal lengths
-        raise LstmstateError(f"the input is no array ({error})") from None
+    x = _array(inputs)
     first = loaded.network.first
     axes = len(first.spatial)
     spatial = x.shape[-1 - axes : -1]

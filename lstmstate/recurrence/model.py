@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from lstmstate.cells.model import StateWidths
@@ -170,6 +170,7 @@ class Input(NamedTuple):
         later: what the steps after the first read, where each has a tensor of its own,
             `[batch, width]`.
         is_apart: whether each has.
+        note: what a user should know of it.
     """
 
     tensor: Tensor
@@ -180,6 +181,7 @@ class Input(NamedTuple):
     causes: str | None = None
     later: tuple[Tensor, ...] = ()
     is_apart: bool = False
+    note: str = ""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -205,11 +207,12 @@ class GraphNetwork(NamedTuple):
         recurrences: in the order of data; of two directions the forward one first.
         outputs: what it gives, side by side.
         m_outputs: the m of its last cells, side by side.
-        notes: what a user should know of its input.
+        remarks: what a user should know of it, its input aside.
         backward_from: the first recurrence of the second of two directions that never meet, None
             where they do, or there is one.
         lengths: the tensors that are lengths of sequences, or may be fed as such, and their types.
         masks: those that mask steps, or may be fed as such: where time is, and how many axes.
+        others: where x may go in instead, for an x of another width.
     """
 
     scope: Scope
@@ -217,10 +220,27 @@ class GraphNetwork(NamedTuple):
     outputs: tuple[Output, ...]
     m_outputs: tuple[Output, ...]
     input: Input
-    notes: tuple[str, ...]
+    remarks: tuple[str, ...]
     backward_from: int | None = None
     lengths: Mapping[Tensor, str] = {}
     masks: Mapping[Tensor, tuple[int, int]] = {}
+    others: tuple[Input, ...] = ()
+
+    def taking(self, width: int | None, fed: Collection[str] = ()) -> GraphNetwork:
+        """Return the network with the input that takes an x of some width, where there is one.
+
+        Args:
+            fed: the names of what has a value already.
+        """
+        tensors = {Tensor.of(name) for name in fed}
+        found = [one for one in self.others if one.width == width and one.tensor not in tensors]
+        is_other = width != self.input.width and len(found) == 1
+        return self._replace(input=found[0]) if is_other else self
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of it."""
+        return (self.input.note, *self.remarks) if self.input.note else self.remarks
 
     @property
     def cells(self) -> tuple[Cell, ...]:

@@ -201,10 +201,11 @@ def network_of(
     ms = tuple(
         Output.of_m(top.cells[-1].m, is_backward=top.is_reversed and not alone) for top in tops
     )
-    given, notes = input_of(recurrences, members, is_inner=is_inner)
+    given, others = input_of(recurrences, members, is_inner=is_inner)
     extra = sum(one.extra for one in members)
+    remarks: tuple[str, ...] = ()
     if extra:
-        notes += (
+        remarks += (
             f"the graph carries {count(extra, 'more value')} from step to step: they begin as in "
             "the graph, and the state does not have them",
         )
@@ -216,7 +217,16 @@ def network_of(
         for mask in one.masks
     }
     return GraphNetwork(
-        probe.scope, members, outputs, ms, given, notes, backward_from, probe.lengths, masks
+        probe.scope,
+        members,
+        outputs,
+        ms,
+        given,
+        remarks,
+        backward_from,
+        probe.lengths,
+        masks,
+        others,
     )
 
 

@@ -223,12 +223,19 @@ class Probe:
         sizes = zip(np.shape(value), np.shape(other), strict=False)
         return tuple(one if one == two else None for one, two in sizes), value.dtype.str[1:]
 
-    def is_turned(self, start: Tensor, end: Tensor) -> bool:
-        """Whether batch and time change places between two tensors."""
+    def turns(self, start: Tensor, end: Tensor) -> bool | None:
+        """Whether batch and time change places between two tensors; None if they are not kept."""
         fed = self._fed[start].value((OPEN, OPEN + 1))
         plan = self.compile([end])
-        (value,) = self.run(plan, {start: fed})
-        return bool(np.shape(value)[:2] == np.shape(fed)[1::-1] != np.shape(fed)[:2])
+        beside = {
+            one: self._fed[one].value((OPEN, OPEN + 1))
+            for one in plan.feeds
+            if one in self._fed and (self._fed[one].sizes or ())[:2] == (None, None)
+        }
+        (value,) = self.run(plan, beside | {start: fed})
+        if np.shape(value)[:2] == np.shape(fed)[:2]:
+            return False
+        return True if np.shape(value)[:2] == np.shape(fed)[1::-1] else None
 
     def compile(self, fetches: Iterable[Tensor], feeds: Iterable[Tensor] = ()) -> Plan:
         """Compile a plan into which data may come anywhere, and at some other tensors."""
