@@ -12,6 +12,7 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import UnsupportedError, count, printable
 from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.plan import is_source
 from lstmstate.recurrence.front import Front, by_place, comes_from, origins
 from lstmstate.recurrence.model import (
     Input,
@@ -213,7 +214,9 @@ def _input_of_all(
     ((tensor, front),) = fronts.items()
     batch = next((one.batch for one in members if one.batch is not None), None)
     if probe.is_fed(tensor):
-        return _sequence(probe, front, batch, None, ""), ()
+        is_own = is_source(nodes[tensor.node])
+        note = "" if is_own else f"x is the loop's input {printable(tensor.node)}"
+        return _sequence(probe, front, batch, None, note), ()
     changing = by_place(nodes, [tensor], {})
     causes = changing and before_the_loop(changing)
     fed: list[Input] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import ChainMap
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from functools import cached_property
@@ -15,7 +15,7 @@ import numpy as np
 from lstmstate.checkpoint import dtypes
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, NotFoundError, UnsupportedError
-from lstmstate.graph.loops import Tensor
+from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Environment, Plan, Scope, compile_plan, is_source
 from lstmstate.recurrence.ends import ends, turning_lengths
 from lstmstate.recurrence.front import origins
@@ -81,6 +81,23 @@ def fed_tensors(scope: Scope, width: int | None = None) -> dict[Tensor, Fed]:
     return {one.tensor: one for one in found}
 
 
+def _laid_out_by_numbers(scope: Scope, fed: Mapping[Tensor, Fed]) -> Iterator[Fed]:
+    """Yield what is laid out by several numbers that are fed, such as the batch and the steps.
+
+    Which numbers fit one another is unknown: what they lay out is made up instead.
+    """
+    for node in scope.nodes.values():
+        shape = scope.nodes.get(data_inputs(node)[1].node) if node.op == "Reshape" else None
+        if shape is not None and shape.op == "Pack":
+            given = [scope.nodes.get(tensor.node) for tensor in data_inputs(shape)]
+            constants = [one.constant() if one is not None else None for one in given]
+            sizes = [None if one is None else int(one.scalar or -1) for one in constants]
+            numbers = [one for one in data_inputs(shape) if one in fed]
+            is_known = len(numbers) == sizes.count(None) and -1 not in sizes
+            if len(numbers) > 1 and is_known:
+                yield Fed(Tensor(node.name), node.number_of_type("T"), tuple(sizes))
+
+
 def _or_zeros(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
     """Return the values of variables, zeros for an array that the checkpoint does not have.
 
@@ -123,6 +140,7 @@ class Probe:
         self.environment = Environment(_or_zeros(variable))
         self._fed = fed_tensors(scope, width)
         self._known: dict[Tensor, Any] = {}
+        self._fed |= {one.tensor: one for one in _laid_out_by_numbers(scope, self._fed)}
         self.ends = ends(scope)
         for tensor in self._ends_of():
             node = scope.nodes[tensor.node]
