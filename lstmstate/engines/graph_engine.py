@@ -109,8 +109,17 @@ class GraphRunner:
         sizes = (batch, steps) if given.time_axis else (steps, batch)
         made_up = {tensor: self._alike(tensor, sizes) for tensor in self._feeds}
         with self._feeding(self._feeds | {one: v for one, v in made_up.items() if v is not None}):
-            ran = self.run(x, no_states(shape, batch))
+            ran = self._tried(x, no_states(shape, batch))
         return shape._replace(output_shape=ran.outputs.shape[2:])
+
+    def _tried(self, x: Array, states: Sequence[Pair]) -> Ran:
+        """Run over some data; lengths that have a value may be those of another batch."""
+        try:
+            return self.run(x, states)
+        except UnsupportedError:
+            if not self._defaults:
+                raise
+            return self.run(x, states, np.full(x.shape[1], len(x)))
 
     def _alike(self, tensor: Tensor, sizes: tuple[int, int]) -> Any:
         """Return a value for a placeholder that is fed an array, with other sizes of its axes."""

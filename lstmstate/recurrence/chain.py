@@ -384,7 +384,12 @@ def _follow(scope: Scope, made: Tensor, way: Sequence[Node], before: Tensor) -> 
     """
     name = made.node
     for node in way:
-        users = {user.name: user for user, _ in scope.users.get(name, ()) if user.op == node.op}
+        users = {
+            user.name: user
+            for user, position in scope.users.get(name, ())
+            if user.op == node.op
+            and (name != made.node or data_inputs(user)[position : position + 1] == [made])
+        }
         if len(users) > 1:  # such as the products with each shard of a projection
             given = set(data_inputs(node))
             users = {
@@ -410,7 +415,8 @@ def keeps(scope: Scope, name: str, state: Tensor) -> bool:
             return True
         node = scope.nodes.get(tensor.node)
         if node is not None and node.op in _CHOOSING | SWITCHES | MERGES:
-            before = [one for one in data_inputs(node) if one not in seen]
+            others = [scope.unchosen[node.name]] if node.name in scope.unchosen else []
+            before = [one for one in (*data_inputs(node), *others) if one not in seen]
             seen.update(before)
             queue += before
     return False

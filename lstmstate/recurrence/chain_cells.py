@@ -51,6 +51,10 @@ def chain_drafts(
     known = [chain for chain in known if not any(_is_one(chain, other) for other in more)]
     every = [_of_graph(straight, chain) for chain in (*known, *more)]
     begun = Counter(tensor for chain in every for tensor in (chain.c[0], chain.m[0]))
+    placed = [_placed(chain) for chain in every]
+    whole = set().union(*placed)
+    for chain, parts in zip(every, placed, strict=True):
+        whole -= {chain.c[0], chain.m[0]} - parts
     continued = _continued(probe, every)
     for at, (chain, some) in enumerate(zip(every, joins(probe.scope, every), strict=True)):
         try:
@@ -58,7 +62,8 @@ def chain_drafts(
                 raise UnsupportedError(chain.problem)
             if at in continued:
                 raise UnsupportedError("the graph begins it anew within one sequence")
-            is_shared = max(begun[chain.c[0]], begun[chain.m[0]]) > 1
+            starts = {chain.c[0], chain.m[0]} - whole
+            is_shared = any(begun[tensor] > 1 for tensor in starts)
             output = _packed(probe.scope, chain, some)
             if is_shared and (
                 not all(chain.entries)
@@ -108,6 +113,12 @@ def chain_drafts(
             is_chain=True,
             doubt=chain.doubt,
         )
+
+
+def _placed(chain: Chain) -> set[Tensor]:
+    """Return the tensors that a chain begins with a part of, whose place is known."""
+    ends = zip((chain.c[0], chain.m[0]), chain.places, strict=True)
+    return {tensor for tensor, place in ends if place}
 
 
 def _of_straight(straight: Straight, wired: Wired) -> Wired:

@@ -123,6 +123,7 @@ class Step:
         self._recurrence = recurrence._replace(carried=carried)
         targets = [loop.variables[number].next for number in carried]
         self._random = np.random.default_rng(0)
+        self._flag = True  # what the elements of sequences of flags are
         self._batch = next((len(value) for value in self._elements.values()), None)
         self.parts = self._take_apart(probe, targets)
         products = [
@@ -166,6 +167,8 @@ class Step:
     def _like(self, value: Array) -> Array:
         """Return random values of a shape, with the batch of the inputs."""
         shape = list(np.shape(value))
+        if value.dtype.kind == "b":
+            return np.full(shape, self._flag)
         if len(shape) == 2 and self._batch is not None:
             shape[0] = self._batch
         return self._random.standard_normal(shape).astype(value.dtype) * value.dtype.type(0.5)
@@ -358,6 +361,13 @@ class Step:
         """Return c and m of each cell, in the order of the variables."""
         if len(self.parts) < 2:
             return []
+        found = self._pairs()
+        if not found and any(value.dtype.kind == "b" for value in self._elements.values()):
+            self._flag = False  # flags may set a state back instead of keeping it
+            found = self._pairs()
+        return found
+
+    def _pairs(self) -> list[Pair]:
         parts, products = self.dependence()
         names = [name for name, _ in self._products]
 
