@@ -226,7 +226,7 @@ class GraphRunner:
         found: list[Ran] = []
         for at in range(steps):
             feeds = {
-                tensor: of_step(value, self._static(tensor), at, steps, batch)
+                tensor: of_step(tensor, value, self._static(tensor), at, (steps, batch))
                 for tensor, value in self._feeds.items()
             }
             with self._feeding(feeds):
@@ -285,6 +285,7 @@ class GraphRunner:
         lengths: Lengths | None = None,
     ) -> Ran:
         plan, _ = self._plan(keep, 0.5, has_lengths=lengths is not None)
+        self._refuse_own_ends(plan, keep)
         self._find_orders(x, states)
         values = self._first_that_fits(x, states, keep, rows, lengths)
         ran = self._collect(values, len(x), keep, lengths)
@@ -303,6 +304,23 @@ class GraphRunner:
                     advice="feed the placeholder that turns it off: `feeds=...`",
                 )
         return ran
+
+    def _refuse_own_ends(self, plan: Plan, keep: str) -> None:
+        """Refuse to put the steps of a backward cell in order where the graph itself ends them.
+
+        Raises:
+            UnsupportedError: it computes the lengths by which it reverses sequences.
+        """
+        is_turned = any(output.is_backward for output in self.network.outputs) or (
+            bool(keep) and self.network.is_reversed
+        )
+        own = {*map(Tensor, plan.names), *self._feeds} if is_turned else set()
+        found = [tensor.node for tensor in self.network.lengths if tensor in own]
+        if found:
+            raise UnsupportedError(
+                "the steps of a backward cell cannot be put in order: the graph has own lengths",
+                tensor=found[0],
+            )
 
     # ---- feeds and fetches
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lstmstate.errors import UnsupportedError
+from lstmstate.graph.loops import Tensor
+
 if TYPE_CHECKING:
     from lstmstate.engines.model import Array
 
@@ -46,14 +49,29 @@ def is_flat(value: Array, static: Static | None, steps: int, batch: int) -> bool
     return not np.array_equal(ways[0], ways[1])
 
 
-def of_step(value: Array, static: Static | None, at: int, steps: int, batch: int) -> Array:
+def of_step(
+    tensor: Tensor, value: Array, static: Static | None, at: int, sizes: tuple[int, int]
+) -> Array:
     """Return what a graph of a single step takes of a value at one of many steps.
 
     Numbers for each step, `[steps]`, or for each step of each sequence, `[batch, steps]`, are
     taken one by one; what has no axis of time is that of every step.
+
+    Args:
+        sizes: how many steps and sequences there are.
+
+    Raises:
+        UnsupportedError: a number for each step may be one for each sequence.
     """
+    steps, batch = sizes
     axes = -1 if static is None else len(static)
     if value.ndim == axes + 1 and axes and value.shape[:2] == (batch, steps):
         return value[:, at]
-    per_step = value.shape == (steps,) and (axes == 0 or (axes == 1 and steps != batch))
+    per_step = value.shape == (steps,) and axes in (0, 1)
+    if per_step and axes and steps == batch:
+        raise UnsupportedError(
+            f"{steps} values may be those of the steps or of the sequences",
+            tensor=tensor.node,
+            advice="feed [batch, steps]",
+        )
     return value[at] if per_step else value
