@@ -200,8 +200,9 @@ class GraphRunner:
     @property
     def takes_lengths(self) -> bool:
         """Whether the graph is fed the lengths of sequences, or may be."""
-        plan, _ = self._plan("", 0.5)
-        return bool(self._lengths) or not self._defaults.isdisjoint(map(Tensor, plan.names))
+        plan, _ = next(iter(self._plans.values())) if self._plans else self._plan("", 0.5)
+        fed = {*map(Tensor, plan.names), *plan.feeds}
+        return bool(self._lengths) or not self._defaults.isdisjoint(fed)
 
     @property
     def _defaults(self) -> set[Tensor]:

@@ -224,8 +224,8 @@ def _input_of_all(
     for one, note in sources if not is_inner else ():
         with suppress(UnsupportedError):
             turned = probe.turns(one, tensor)
-            if turned is not None:
-                way = front._replace(tensor=one, turned=turned ^ front.turned)
+            if turned is not None or len(sources) == 1:
+                way = front._replace(tensor=one, turned=bool(turned) ^ front.turned)
                 fed.append(_sequence(probe, way, batch, causes, note))
     names = ", ".join(printable(one.node) for one, _ in sources[:3])
     note = f"x is the loop's input {printable(tensor.node)}, computed from {names}"

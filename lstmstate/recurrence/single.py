@@ -50,6 +50,7 @@ def new_state(scope: Scope, wired: Wired, step: WiredStep, old: Collection[Tenso
     way = _way(scope, step.c_new.name, m.node)
     c, doubt = _squashed(scope, step.c_new, way)
     own = m.node.rpartition("/")[0]
+    c = _clipped(scope, c, own)
     m = _clipped(scope, _projected(scope, wired, m), own)
     inner = _ancestors(scope, m.node)
     problem = _changed(scope, c, old, inner) or _changed(scope, m, old, inner, own)
@@ -209,7 +210,7 @@ def _changed(
 
 def _is_of_gradient(node: Node) -> bool:
     """Whether a node computes a gradient: it changes nothing."""
-    return any(part.startswith("gradients") for part in node.name.split("/"))
+    return any(part.startswith("gradient") for part in node.name.split("/"))
 
 
 def _is_dropout(scope: Scope, user: Node, kept: Tensor) -> bool:
