@@ -48,6 +48,7 @@ _KEEPING = (
 )
 TOLERANCE = 1e-6  # of float64 evaluations: constants are float32
 _STEPS = 3
+_SHOWN = 4  # operations in a note
 # How large x, c and m are: small and large, each alone, so that a bound on any of them is met.
 _SCALES = (
     (1.0, 1.0, 0.5),
@@ -258,21 +259,38 @@ class GraphModel:
         networks: Sequence[GraphNetwork],
         feeds: Mapping[str, Any] | None = None,
         batch: int | None = None,
+        steps: int | None = None,
     ) -> list[Start]:
         """Return what the graph begins some cells with, in each network that has them.
 
         Args:
             feeds: values for placeholders other than x and the state.
-            batch: how many rows x has; see `recurrence.start.start`.
+            batch, steps: how many x has; see `recurrence.start.start`.
         """
         from lstmstate.engines.graph_engine import fed_values
         from lstmstate.recurrence.start import start
 
         names = frozenset(cells)
         return [
-            start(one, names, self.variables, fed_values(one.scope, feeds), batch)
+            start(one, names, self.variables, fed_values(one.scope, feeds), batch, steps)
             for one in networks or self.networks_around(names)
         ]
+
+    def beyond(self, networks: Iterable[GraphNetwork]) -> tuple[str, ...]:
+        """Return a line where the graph makes something of the outputs that may pass for them.
+
+        Networks that are a part of others are left out: the others are what goes on.
+        """
+        from lstmstate.recurrence.after import after
+
+        whole = [one for one in networks if one in self.networks]
+        found = dict.fromkeys(op for one in whole for op in after(one, self.recurrences))
+        if not found:
+            return ()
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        operations = f"{', '.join([*found][:_SHOWN])}{more}"
+        line = f"the graph goes on after the outputs, and that is not run: {operations}"
+        return (f"{line}; `outputs='m'` asks for m itself",)
 
     def confirm(
         self,

@@ -28,6 +28,7 @@ class Loaded(NamedTuple):
         engine: the one that runs it.
         confirmed: whether the graph's own step gives the same; None without a graph.
         notes: what a user should know of that.
+        beyond: what the graph makes of the outputs, where a user might take that for them.
         lengths_differ: whether the graph ends sequences of unlike lengths in another way.
     """
 
@@ -38,6 +39,7 @@ class Loaded(NamedTuple):
     engine: str
     confirmed: bool | None = None
     notes: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
     lengths_differ: bool = False
 
     def refuse_lengths(self) -> None:

@@ -207,11 +207,12 @@ def flush(path: str) -> None:
 
 @contextmanager
 def told(target: str) -> Iterator[None]:
-    """Name the file in what the system says of a failed write."""
+    """Name the file in the error of a failed write."""
+    name = "stdout" if target == STDOUT else target
     try:
         yield
     except LstmstateError as error:
-        error.path = error.path or target
+        error.path = error.path or name
         raise
     except OSError as error:
         if isinstance(error, BrokenPipeError):
@@ -220,7 +221,7 @@ def told(target: str) -> Iterator[None]:
         is_missing = isinstance(error, FileNotFoundError) and not os.path.isdir(folder)
         raise LstmstateError(
             f"it cannot be written ({error.strerror or error})",
-            path="stdout" if target == STDOUT else target,
+            path=name,
             advice=f"make its folder first, {folder}" if is_missing else None,
         ) from None
 

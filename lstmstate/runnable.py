@@ -63,11 +63,13 @@ class OwnStart(NamedTuple):
         variables: names of the variables that it comes from.
         problem: why it is unknown.
         is_stored: whether it is seen to lie in these variables.
+        is_of_sizes: whether it may be another one, zeros among them, for x of another size.
     """
 
     variables: tuple[str, ...]
     problem: str | None
     is_stored: bool
+    is_of_sizes: bool
 
     @property
     def line(self) -> str:
@@ -104,7 +106,7 @@ class LSTMNetwork:
         self._graph = graph
         self._loaded: dict[tuple[object, ...], Loaded] = {}
         self._warned: set[str] = set()
-        self._own: dict[tuple[tuple[str, int], ...], OwnStart | None] = {}
+        self._own: dict[tuple[object, ...], OwnStart | None] = {}
 
     def __repr__(self) -> str:
         return f"<LSTMNetwork {self.route.name!r} of {len(self.route.cells)} cells>"
@@ -164,6 +166,9 @@ class LSTMNetwork:
                     loaded = self._load(
                         engine, given, feeds or {}, outputs, width, has_lengths=has_lengths
                     )
+                    model = self.model if outputs != "m" else None
+                    if model is not None:
+                        loaded = loaded._replace(beyond=model.beyond(self.graph_networks()))
             finally:
                 self._origin.forget()
             if len(self._loaded) == _KEPT:
@@ -424,7 +429,7 @@ class LSTMNetwork:
         return Loaded(self.route, shape, runner, (), "graph", notes=tuple(notes))
 
     def _starts(
-        self, feeds: Mapping[str, Any] | None, batch: int | None = None
+        self, feeds: Mapping[str, Any] | None, batch: int | None = None, steps: int | None = None
     ) -> tuple[list[str], list[Start]]:
         """Return the names of the cells, and what the graph begins them with."""
         model = self._origin.model()
@@ -432,25 +437,38 @@ class LSTMNetwork:
         if model is None:
             return names, []
         try:
-            return names, model.starts(names, self.graph_networks(), feeds, batch)
+            return names, model.starts(names, self.graph_networks(), feeds, batch, steps)
         finally:
             self._origin.forget()
 
-    def own_start(self, feeds: Mapping[str, Any] | None = None) -> OwnStart | None:
+    def own_start(
+        self,
+        feeds: Mapping[str, Any] | None = None,
+        batch: int | None = None,
+        steps: int | None = None,
+    ) -> OwnStart | None:
         """Return what is known of the state with which the graph begins; None for zeros.
 
         A state that is fed is zeros.
 
         Args:
             feeds: see `load`.
+            batch, steps: how many x has, where that is known.
         """
-        fed = tuple(sorted((name, id(value)) for name, value in (feeds or {}).items()))
-        if fed not in self._own:
-            self._own[fed] = self._own_start(feeds)
-        return self._own[fed]
+        fed = sorted((name, id(value)) for name, value in (feeds or {}).items())
+        for sizes in ((None, None), (batch, steps)):
+            key = (*sizes, *fed)
+            if key not in self._own:
+                self._own[key] = self._own_start(feeds, *sizes)
+            own = self._own[key]
+            if own is None or not own.is_of_sizes:
+                break
+        return own
 
-    def _own_start(self, feeds: Mapping[str, Any] | None) -> OwnStart | None:
-        names, starts = self._starts(feeds)
+    def _own_start(
+        self, feeds: Mapping[str, Any] | None, batch: int | None, steps: int | None
+    ) -> OwnStart | None:
+        names, starts = self._starts(feeds, batch, steps)
         own = [one for one in starts if not one.is_zero]
         stored = self._origin.stored(names) if own or not starts else []
         model = self._origin.model()
@@ -459,7 +477,8 @@ class LSTMNetwork:
         nodes, key = model.graph.nodes, model.variables.key
         made_of = {key(nodes[name]) or name for one in own for name in one.variables}
         problem = next((str(one.problem) for one in own if one.problem is not None), None)
-        return OwnStart(tuple(stored or sorted(made_of)), problem, bool(stored))
+        is_of_sizes = any(one.is_of_sizes for one in own)
+        return OwnStart(tuple(stored or sorted(made_of)), problem, bool(stored), is_of_sizes)
 
     def fed_states(self, whole: Array, feeds: Mapping[str, Any] | None = None) -> list[FedState]:
         """Return what the graph makes of an array that is fed as its state, where it takes it.
@@ -484,11 +503,17 @@ class LSTMNetwork:
         finally:
             self._origin.forget()
 
-    def initial_state(self, batch: int = 1, feeds: Mapping[str, Any] | None = None) -> State:
+    def initial_state(
+        self,
+        batch: int = 1,
+        feeds: Mapping[str, Any] | None = None,
+        steps: int | None = None,
+    ) -> State:
         """Return the state with which the graph itself begins; zeros where it is fed.
 
         Args:
             feeds: see `load`.
+            steps: how many x has; needed where the graph computes with the size of x.
 
         Raises:
             UnsupportedError: it is unknown: there is no graph, or it is computed from data.
@@ -498,7 +523,13 @@ class LSTMNetwork:
 
         from lstmstate.state.model import LSTMState, StackState
 
-        names, starts = self._starts(feeds, batch)
+        names, starts = self._starts(feeds, batch, steps)
+        if any(one.is_of_sizes for one in starts):
+            raise UnsupportedError(
+                "the graph computes the state with which it begins from the size of x",
+                path=self._path,
+                advice="give the number of steps, too",
+            )
         known = [one.pairs for one in starts if not one.is_zero] or [one.pairs for one in starts]
         problems = [str(one.problem) for one in starts if one.problem is not None]
         if problems or not known:
@@ -521,14 +552,12 @@ class LSTMNetwork:
         engine: str,
         options: Mapping[str, Any],
         *,
-        from_zeros: bool = False,
         inputs: ArrayLike | None = None,
         has_lengths: bool = False,
     ) -> Loaded:
         """Load; what is assumed, or run from the graph itself, is a warning the first time.
 
         Args:
-            from_zeros: whether no state was given.
             inputs: what will be run.
             has_lengths: see `load`.
         """
@@ -541,15 +570,20 @@ class LSTMNetwork:
         shape = np.shape(inputs) if inputs is not None else ()
         width = shape[-1] if shape else None
         loaded = self.load(engine, given, feeds, outputs, width, has_lengths=has_lengths)
-        lines = [*assumptions(loaded.settled), *loaded.notes]
-        own = self.own_start(feeds) if from_zeros else None
+        self._warn([*assumptions(loaded.settled), *loaded.notes, *loaded.beyond])
+        return loaded
+
+    def _warn_of_zeros(self, options: Mapping[str, Any], by_step: Array) -> None:
+        """Warn that the graph begins with something else than zeros, where it does."""
+        own = self.own_start(options.get("feeds"), by_step.shape[1], len(by_step))
         if own is not None:
-            lines.append(own.line + ("" if own.problem else "; `initial_state` returns it"))
+            self._warn([own.line + ("" if own.problem else "; `initial_state` returns it")])
+
+    def _warn(self, lines: Iterable[str]) -> None:
         for line in lines:
             if line not in self._warned:
                 self._warned.add(line)
-                warnings.warn(f"{self._path}: {line}", stacklevel=4)
-        return loaded
+                warnings.warn(f"{self._path}: {line}", stacklevel=5)
 
     def zero_state(self, batch: int = 1) -> State:
         """Return the state of zeros: c `[batch, num_units]` and m of each cell."""
@@ -591,7 +625,6 @@ class LSTMNetwork:
         loaded = self._ready(
             engine,
             options,
-            from_zeros=state is None,
             inputs=_array(inputs),
             has_lengths=lengths is not None,
         )
@@ -602,6 +635,8 @@ class LSTMNetwork:
         if valid is not None:
             with located(self._path):
                 loaded.refuse_lengths()
+        if state is None:
+            self._warn_of_zeros(options, by_step)
         pairs = loaded.states_of(state, by_step.shape[1])
         ran = loaded.runner.run(by_step, pairs, valid)
         outputs = ran.outputs[:, 0] if is_single else ran.outputs
@@ -653,7 +688,7 @@ class LSTMNetwork:
         import numpy as np
 
         # Which knows no other keywords of `run`.
-        loaded = self._ready(engine, options, from_zeros=state is None, inputs=_array(x))
+        loaded = self._ready(engine, options, inputs=_array(x))
         if not loaded.network.is_bidirectional:
             with located(self._path):
                 loaded.refuse_parts()
@@ -661,6 +696,8 @@ class LSTMNetwork:
         if row.ndim != 2 + len(loaded.network.first.spatial):
             raise LstmstateError(f"a step takes [batch, input_size], and this is {list(row.shape)}")
         by_step = _checked(loaded, row[None])
+        if state is None:
+            self._warn_of_zeros(options, by_step)
         ran = loaded.runner.run(by_step, loaded.states_of(state, len(row)))
         return ran.outputs[0], loaded.state(ran.states)
 

@@ -211,6 +211,16 @@ def test_no_graph_shows_whether_a_residual_goes_around_a_cell_that_it_fits(
     assert strict.err.endswith("none is assumed; leave --strict out\n" if is_noted else strict.err)
 
 
+def test_no_graph_shows_what_is_between_the_layers_of_a_stack(shell: Shell, tmp_path: Path) -> None:
+    """A wrapper that applies an activation makes no variable, whatever the widths."""
+    scopes = [f"rnn/multi_rnn_cell/cell_{at}/basic_lstm_cell" for at in range(2)]
+    cells = lstm_cell(scopes[0], 4, 3) | lstm_cell(scopes[1], 2, 4)
+    path = checkpoint(tmp_path / "z.ckpt", cells)
+    done = shell("run", path, saved(tmp_path / "z.npy", numbers(2, 5, 3)))
+    told = "the files do not record whether an activation goes around it, and none is assumed"
+    assert f"{scopes[0]}, {scopes[1]}: {told}" in done.err
+
+
 # ---- what a graph shows, and has no name here
 
 

@@ -217,9 +217,11 @@ BOTH: dict[str, tuple[Any, tuple[int, ...], str]] = {
 }
 
 
-def network(tf: TensorFlow, feed: Feed, *, batch: int | None = None) -> tuple[Any, Any]:
+def network(
+    tf: TensorFlow, feed: Feed, *, batch: int | None = None, steps: int | None = STEPS
+) -> tuple[Any, Any]:
     """Run a cell from what a feed makes of variables; return the data and the last state."""
-    x = inputs(tf, INPUTS, batch, STEPS)
+    x = inputs(tf, INPUTS, batch, steps)
     c, m = feed(tf, x)
     for half in (c, m):
         half.set_shape([batch, UNITS])
@@ -246,7 +248,7 @@ def saved(folder: Path, feed: Feed, **options: Any) -> tuple[str, Array, Array]:
     tf, prefix = tensorflow(), str(folder / "model.ckpt")
     data = np.random.default_rng(3).uniform(-1, 1, (BATCH, STEPS, INPUTS)).astype("f4")
     with as_in_1_x(tf, options.get("functional", False)):
-        x, last = network(tf, feed)
+        x, last = network(tf, feed, steps=options.get("steps", STEPS))
         saver = tf.train.Saver(tf.global_variables())
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
@@ -395,6 +397,11 @@ def of_other_data(tf: TensorFlow, x: Any, name: str) -> Any:
     return tf.matmul(fed, kept(tf, name, 2, UNITS))
 
 
+def of_the_size_of_other_data(tf: TensorFlow, x: Any, name: str) -> Any:
+    size = tf.shape(tf.placeholder(tf.float32, [None], f"{name}_fed"))[0]
+    return tf.fill([rows(tf, x), UNITS], 0.1 * tf.cast(size, tf.float32))
+
+
 def random(tf: TensorFlow, x: Any, name: str) -> Any:
     return tf.random_normal([rows(tf, x), UNITS])
 
@@ -451,6 +458,7 @@ def test_python_warns_of_a_state_that_the_graph_computes_and_gives_it(tmp_path: 
     [
         (of_the_data, "it is computed from inputs"),
         (of_other_data, "it is computed from one_fed, two_fed"),
+        (of_the_size_of_other_data, "it is computed from the size of one_fed, two_fed"),
         (random, "it is random"),
     ],
 )
@@ -491,9 +499,6 @@ def test_a_state_whose_variable_was_renamed_is_noted(tmp_path: Path, shell: Shel
         lambda tf, x, name: tf.zeros_like(x[:, 0, :1]) * tf.ones([1, UNITS]),
         lambda tf, x, name: tf.placeholder_with_default(tf.zeros([rows(tf, x), UNITS]), None),
         lambda tf, x, name: tf.zeros([tf.placeholder(tf.int32, []), UNITS]),
-        lambda tf, x, name: (
-            tf.placeholder(tf.float32, [None, UNITS]) * tf.placeholder(tf.float32, [None, 1])
-        ),
     ],
 )
 def test_zeros_and_states_that_are_fed_are_not_noted(tmp_path: Path, way: Any) -> None:
@@ -511,6 +516,74 @@ def test_a_state_that_an_iterator_gives_next_to_the_data_is_fed(tmp_path: Path) 
         dynamic(tf, tf.nn.rnn_cell.LSTMCell(UNITS), x, initial_state=first)
 
     assert open_checkpoint(save(tmp_path, build)).network().own_start() is None
+
+
+# ---- what a graph computes from the sizes of x
+
+
+def some(tf: TensorFlow, x: Any) -> Any:
+    return tf.ones([rows(tf, x), UNITS])
+
+
+def grown(tf: TensorFlow, size: Any, least: int) -> Any:
+    """Return a number that is 0 up to some size, without a branch."""
+    return tf.nn.relu(tf.cast(size, tf.float32) - least)
+
+
+OF_SIZES: dict[str, Callable[[TensorFlow, Any, str], Any]] = {
+    "steps": lambda tf, x, name: some(tf, x) * 0.1 * tf.cast(tf.shape(x)[1], tf.float32),
+    "filled": lambda tf, x, name: tf.fill([rows(tf, x), UNITS], grown(tf, tf.shape(x)[1], 3)),
+    "size": lambda tf, x, name: some(tf, x) * grown(tf, tf.size(x), 20),
+    "batch": lambda tf, x, name: some(tf, x) * grown(tf, rows(tf, x), 2),
+    "row": lambda tf, x, name: some(tf, x) * grown(tf, tf.range(rows(tf, x)), 1)[:, None],
+    "branch": lambda tf, x, name: tf.cond(
+        tf.shape(x)[1] > 4, lambda: some(tf, x), lambda: 0 * some(tf, x)
+    ),
+    "branches": lambda tf, x, name: tf.cond(
+        tf.shape(x)[1] > 4,
+        lambda: tf.cond(rows(tf, x) > 2, lambda: some(tf, x), lambda: 0 * some(tf, x)),
+        lambda: 0 * some(tf, x),
+    ),
+    "choice": lambda tf, x, name: tf.where(
+        tf.fill([rows(tf, x), UNITS], tf.shape(x)[1] > 4), some(tf, x), 0 * some(tf, x)
+    ),
+    "learnt": lambda tf, x, name: tf.tile(
+        kept(tf, name, 2, UNITS)[tf.cast(tf.shape(x)[1] > 4, tf.int32)][None], [rows(tf, x), 1]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_SIZES)
+@pytest.mark.parametrize("functional", [False, True])
+def test_a_state_of_the_size_of_x_is_that_of_the_x_at_hand(
+    tmp_path: Path, shell: Shell, name: str, functional: bool
+) -> None:
+    """For the sizes that a graph is tried with, most of these are zeros."""
+    feed = each(OF_SIZES[name])
+    prefix, data, expected = saved(tmp_path, feed, functional=functional, steps=None)
+    np.save(tmp_path / "x.npy", data)
+    done = shell("run", prefix, tmp_path / "x.npy")
+    assert any("a state of its own" in line for line in notes(done)), done.err
+    assert shell("run", prefix, tmp_path / "x.npy", "--strict").code == 3
+    assert_runs_to(expected, tmp_path, shell, prefix)
+    network_ = open_checkpoint(prefix).network()
+    with pytest.raises(UnsupportedError, match="from the size of x"):
+        network_.initial_state(BATCH)
+    _, state = network_.run(data, network_.initial_state(BATCH, steps=STEPS))
+    np.testing.assert_allclose(state.c, expected[0], atol=2e-6)
+
+
+def test_a_state_that_is_zeros_for_this_x_is_not_noted(tmp_path: Path, shell: Shell) -> None:
+    def build(tf: TensorFlow) -> None:
+        x = inputs(tf, INPUTS)
+        first = tf.nn.rnn_cell.LSTMStateTuple(*each(OF_SIZES["branch"])(tf, x))
+        dynamic(tf, tf.nn.rnn_cell.LSTMCell(UNITS), x, initial_state=first)
+
+    prefix = save(tmp_path, build)
+    for steps, is_noted in ((4, False), (5, True)):
+        np.save(tmp_path / "x.npy", np.ones((BATCH, steps, INPUTS), "f4"))
+        done = shell("run", prefix, tmp_path / "x.npy")
+        assert any("a state of its own" in line for line in notes(done)) == is_noted
 
 
 # ---- what is no stored state

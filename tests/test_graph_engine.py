@@ -169,14 +169,82 @@ def test_an_output_that_is_not_m_has_to_be_chosen(tmp_path: Path) -> None:
     assert (of_m.engine, of_m.confirmed) == ("numpy", True)
 
 
-def test_a_fed_state_that_the_graph_changes_is_refused(tmp_path: Path) -> None:
+def with_default(tf: Any, c: Any) -> Any:
+    return tf.placeholder_with_default(c, [None, UNITS])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tf, x, c: c * 0.5,
+        lambda tf, x, c: c + 0.1,
+        lambda tf, x, c: c - tf.cast(tf.shape(x)[0], tf.float32),
+        lambda tf, x, c: tf.cond(tf.shape(x)[1] > 9, lambda: c * 2.0, lambda: c),
+        lambda tf, x, c: c * tf.placeholder_with_default([[1.0]], [None, 1]),
+        lambda tf, x, c: c * tf.placeholder(tf.float32, [None, 1]),
+        lambda tf, x, c: c[::-1],
+        lambda tf, x, c: c[:, ::-1],
+        lambda tf, x, c: 0.5 * with_default(tf, c),
+        lambda tf, x, c: c + tf.placeholder(tf.float32, [None, UNITS]),
+        lambda tf, x, c: c + tf.get_variable("learnt", [UNITS]),
+        lambda tf, x, c: (tf.placeholder(tf.float32, [2, 2, None, UNITS]) + 0.1)[0, 0],
+        lambda tf, x, c: tf.placeholder(tf.float32, [2, 2, None, UNITS])[0, 0, ::-1],
+        lambda tf, x, c: (0.5 * tf.placeholder(tf.float32, [None, 4 * UNITS]))[:, :UNITS],
+    ],
+)
+def test_a_fed_state_that_the_graph_changes_is_refused(change: Any, tmp_path: Path) -> None:
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
-        half = tf.nn.rnn_cell.LSTMStateTuple(state.c * 0.5, state.h)
-        return tf.nn.dynamic_rnn(user_cell(tf, plain), x, initial_state=half)
+        half = state._replace(c=change(tf, x, state.c))
+        tf.nn.dynamic_rnn(user_cell(tf, plain), x, initial_state=half)
+        return tf.zeros([]), [tf.zeros([])]
 
     prefix, *_ = saved(tmp_path, build)
     with pytest.raises(UnsupportedError, match="changes the state"):
         lstmstate.open_checkpoint(prefix).network().load()
+
+
+def by_steps(tf: Any, x: Any) -> Any:
+    """One for the few steps that are tried."""
+    return tf.maximum(1.0, tf.cast(tf.shape(x)[1], tf.float32) / 4.0)
+
+
+def by_rows(tf: Any, x: Any) -> Any:
+    """One for the many rows that are tried."""
+    return tf.minimum(1.0, tf.cast(tf.shape(x)[0], tf.float32) / 6.0)
+
+
+@pytest.mark.parametrize("factor", [by_steps, by_rows])
+@pytest.mark.parametrize("place", ["before", "on m", "on x, unrolled"])
+def test_a_graph_that_computes_with_sizes_runs_with_those_of_x(
+    factor: Any, place: str, tmp_path: Path
+) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        by = factor(tf, x)
+
+        def step(tf: Any, x: Any, c: Any, m: Any, z: Any) -> tuple[Any, Any, Any]:
+            _, c, m = plain(tf, x, c, m, z)
+            m = m * by
+            return m, c, m
+
+        if place == "before":
+            cell = user_cell(tf, plain)
+            return tf.nn.dynamic_rnn(cell, x * by, initial_state=state)
+        if place == "on m":
+            return in_loop(step)(tf, x, state)
+        each = [value * by for value in tf.unstack(x, STEPS, 1)]
+        outputs, last = tf.nn.static_rnn(user_cell(tf, plain), each, initial_state=state)
+        return tf.stack(outputs, 1), last
+
+    prefix, x, state, expected = saved(tmp_path, build)
+    network = lstmstate.open_checkpoint(prefix).network()
+    assert network.load().engine == "graph"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outputs, after = network.run(x, state)
+    for found, wanted in zip((outputs, after.c, after.m), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+    with pytest.raises(UnsupportedError, match="and not with lengths|built for steps"):
+        network.run(x, state, lengths=[STEPS, 2, 1])
 
 
 def test_another_placeholder_is_fed_or_named(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_binary_is_never_written_to_a_terminal(flat: Path) -> None:
     os.close(slave)
     assert done.returncode == 3
     assert done.stderr == (
-        b"lstmstate: error: binary data is not written to a terminal; "
+        b"lstmstate: error: stdout: binary data is not written to a terminal; "
         b"redirect stdout, or give a file: -o FILE\n"
     )
 

@@ -17,6 +17,8 @@ from lstmstate.errors import LstmstateError, UnsupportedError, WidthError, locat
 if TYPE_CHECKING:
     from lstmstate.loaded import Loaded
     from lstmstate.output import Outputs
+    from lstmstate.runnable import OwnStart
+    from lstmstate.running.inputs import Sequences
     from lstmstate.running.job import Input
     from lstmstate.state.files import StateKind
     from lstmstate.state.model import State
@@ -161,6 +163,7 @@ class _Job:
         self._quiet = quiet
         self._count = len(inputs)
         self._done = 0
+        self._said: list[OwnStart] = []
         verify = options.verify(flags["no_checksums"], quiet=quiet)
         ckpt = open_checkpoint(ckpt_path, checksums=verify)
         network = ckpt.network(cell=flags["cell"], stack=flags["stack"])
@@ -178,15 +181,16 @@ class _Job:
             with located(ckpt.prefix):
                 self._loaded.refuse_parts()
         options.say_settled(self._loaded.settled, strict=flags["strict"], quiet=quiet)
-        options.note([*self._loaded.notes, *self._loaded.not_finite], quiet=quiet)
+        if flags["strict"] and self._loaded.beyond:
+            raise UnsupportedError(self._loaded.beyond[0], path=ckpt.prefix)
+        loaded = self._loaded
+        options.note([*loaded.notes, *loaded.beyond, *loaded.not_finite], quiet=quiet)
         self._keep = "cmijfo" if flags["trace"] else "cm" if flags["all_states"] else ""
         self._inputs = options.inputs_of(
             [ckpt_path, *inputs, *filter(None, (flags["state_path"], flags["lengths"]))], flags
         )
         self._is_own = self._is_of_graph()
         self._state = None if self._is_own else self._first_state()
-        if flags["state_path"] is None and not flags["zero_state"]:
-            self._say_zeros()
         self._targets = self._names(inputs)
         self._refuse_state_out()
 
@@ -223,15 +227,16 @@ class _Job:
                 loaded.refuse_parts()
         return loaded, open_input(loaded, path, **how)
 
-    def _say_zeros(self) -> None:
+    def _say_zeros(self, sequences: Sequences) -> None:
         """Say that the graph begins with something else than zeros, where it does.
 
         Raises:
             UnsupportedError: it does, and that was to be an error.
         """
-        own = self._network.own_start(self._feeds)
-        if own is None:
+        own = self._network.own_start(self._feeds, sequences.batch, sequences.steps)
+        if own is None or own in self._said:
             return
+        self._said.append(own)
         whence = f"give --state {printable(self._prefix)} to start from it"
         if own.problem and not own.is_stored:
             whence = "give --state FILE to start from another"
@@ -337,8 +342,11 @@ class _Job:
         loaded, given = self._open(path)
         options.note(given.sequences.notes, quiet=self._quiet)
         state, begins = self._state, "zero"
+        if flags["state_path"] is None and not flags["zero_state"] and state is None:
+            self._say_zeros(given.sequences)
         if self._is_own and state is None:
-            state = self._network.initial_state(given.sequences.batch, self._feeds)
+            sizes = given.sequences
+            state = self._network.initial_state(sizes.batch, self._feeds, sizes.steps)
             begins = "file"
         elif state is not None:
             begins = "carried" if number and flags["carry_state"] else "file"

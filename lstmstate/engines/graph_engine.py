@@ -32,7 +32,7 @@ from lstmstate.graph.plan import (
     UnfedError,
     compile_plan,
 )
-from lstmstate.recurrence.front import comes_from, origins
+from lstmstate.recurrence.front import READS_SIZES, comes_from, origins
 from lstmstate.recurrence.model import Cell, GraphNetwork, Output, Port
 from lstmstate.recurrence.probe import Fed, fed_tensors
 from lstmstate.recurrence.states import Path, take
@@ -219,7 +219,7 @@ class GraphRunner:
         Raises:
             UnsupportedError: it carries more than c and m from step to step.
         """
-        if self.network.place:
+        if self.network.place not in (None, READS_SIZES):
             raise UnsupportedError(
                 f"the graph is built for 1 step, and is not run over more: {self.network.place}"
             )
@@ -252,7 +252,16 @@ class GraphRunner:
         return Ran(np.concatenate([ran.outputs for ran in found]), found[-1].states, kept)
 
     def _run_lengths(self, x: Array, states: Sequence[Pair], lengths: Lengths, keep: str) -> Ran:
-        """Run sequences of one length together: none sees what is beyond its end."""
+        """Run sequences of one length together: none sees what is beyond its end.
+
+        Raises:
+            UnsupportedError: the graph gives something else for other sizes.
+        """
+        if self.network.reads_sizes:
+            raise UnsupportedError(
+                f"{READS_SIZES}, and not with lengths",
+                advice="run the sequences of each length by themselves",
+            )
         after = [(c.copy(), m.copy()) for c, m in states]
         outputs: Array | None = None
         kept: list[dict[str, Array]] = [{} for _ in states]
@@ -442,6 +451,10 @@ class GraphRunner:
     def _begun(self, states: Sequence[Pair], feeds: Mapping[Tensor, Any]) -> Sequence[Pair]:
         """Return the states with which the first step begins, as what a user feeds changes them."""
         fed = {tensor: feeds[tensor] for tensor in self._feeds}
+        for tensor, problem in self.network.flags.items():
+            if tensor not in fed:
+                advice = f"give {printable(tensor.node)} a value: `feeds=...`"
+                raise UnsupportedError(problem, advice=advice)
         scope = self.network.scope
         environment = Environment(self._read, Precision(self._exact, scope.is_of_2))
 

@@ -215,18 +215,22 @@ def _unknown_words(one: Settled) -> str:
 
 def assumptions(settled: Sequence[Settled]) -> list[str]:
     """Return what is assumed of the cells, as lines to tell a user."""
-    return _lines((one.cell, words) for one in settled for words in _assumed(one))
+    is_stack = len({one.cell.layer for one in settled}) > 1
+    return _lines(
+        (one.cell, words) for one in settled for words in _assumed(one, is_in_stack=is_stack)
+    )
 
 
-def _assumed(one: Settled) -> Iterator[str]:
+def _assumed(one: Settled, *, is_in_stack: bool) -> Iterator[str]:
     single = {name: value for name, value in one.assumed.items() if name not in one.accepted}
     if single:
         used = ", ".join(f"{option} {_word(value)}" for option, value in single.items())
         yield f"nothing tells all of its options, and defaults are used: {used}"
     for name, (value, words) in one.accepted.items():
         yield f"the files do not record its {name}, and {_word(value)} is assumed ({words})"
-    if _may_be_residual(one.cell):
-        yield "the files do not record whether a residual goes around it, and none is assumed"
+    around = " or ".join(_around(one.cell, is_in_stack=is_in_stack))
+    if around:
+        yield f"the files do not record whether {around} goes around it, and none is assumed"
     for note in one.cell.notes:
         if note == MIXED:
             yield f"the cell is run alone, and {MIXED}"
@@ -234,14 +238,17 @@ def _assumed(one: Settled) -> Iterator[str]:
             yield f"{note}: it is run without them"
 
 
-def _may_be_residual(cell: Cell) -> bool:
-    """Whether a residual, which leaves no variable, may be around a cell without a graph."""
+def _around(cell: Cell, *, is_in_stack: bool) -> Iterator[str]:
+    """Yield what may be around a cell without a graph, and leaves no variable."""
     from lstmstate.cells.families import KERAS
 
     is_recorded = any(one.source not in _UNRECORDED for one in cell.options.values())
-    is_keras = cell.family in {family.name for family in KERAS}
-    fits = cell.state is not None and cell.input_size == cell.state.m
-    return fits and not is_recorded and not is_keras
+    if is_recorded or cell.family in {family.name for family in KERAS}:
+        return
+    if is_in_stack:
+        yield "an activation"
+    if cell.state is not None and cell.input_size == cell.state.m:
+        yield "a residual"
 
 
 def remarks(settled: Sequence[Settled]) -> list[str]:

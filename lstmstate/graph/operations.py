@@ -214,6 +214,7 @@ _BINARY: dict[str, Function] = {
     "LogicalAnd": np.logical_and,
     "LogicalOr": np.logical_or,
 }
+ELEMENTWISE = frozenset((*_UNARY, *_BINARY))
 
 # Operations that hand on their first input.
 _IDENTITIES = """

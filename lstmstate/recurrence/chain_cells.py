@@ -18,7 +18,7 @@ from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain import Chain, chains, keeps
-from lstmstate.recurrence.front import Front, front_of, origins, tail_of
+from lstmstate.recurrence.front import READS_SIZES, Front, front_of, origins, tail_of
 from lstmstate.recurrence.joined import Values, joined, joins
 from lstmstate.recurrence.loop_cells import SELECTS, leads_to
 from lstmstate.recurrence.model import (
@@ -109,7 +109,7 @@ def chain_drafts(
             output,
             chain.steps,
             batch,
-            Causes(jumps=_jumps(graph, chain, output)),
+            _other_causes(graph, chain, output),
             is_chain=True,
             doubt=chain.doubt,
         )
@@ -148,13 +148,19 @@ def _of_graph(straight: Straight, chain: Chain) -> Chain:
     return chain._replace(c=c, m=m, x=x, entries=((), ()))
 
 
-def _jumps(probe: Probe, chain: Chain, output: Output | None) -> str | None:
-    """Return how the steps of a chain compare or round values, None where they do not."""
+def _other_causes(probe: Probe, chain: Chain, output: Output | None) -> Causes:
+    """Return why steps may do something else for values or sizes that are not tried."""
     read = [tensor for entries in chain.entries for tensor in entries]
     made = [*chain.c[1:], *chain.m[1:], *(output.tensors if output else ())]
-    plan = probe.compile(made, [*chain.x, *read, chain.c[0], chain.m[0], *probe.fed_ends])
+    begun = [chain.c[0], chain.m[0]]
+    known = {tensor.node: 0 for tensor in (*begun, *probe.fed_ends)}
+    sizes = origins(probe.scope.nodes, made, known).sizes
+    plan = probe.compile(made, [*chain.x, *read, *begun, *probe.fed_ends])
     jumps = sorted(plan.operations & JUMPS)
-    return f"its steps compare or round values ({jumps[0]})" if jumps else None
+    return Causes(
+        READS_SIZES if sizes else None,
+        f"its steps compare or round values ({jumps[0]})" if jumps else None,
+    )
 
 
 def _first_states(chain: Chain, probe: Probe) -> list[Any]:

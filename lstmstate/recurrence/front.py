@@ -9,8 +9,8 @@ import numpy as np
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.graph.constants import constant_array
-from lstmstate.graph.dropout import undropped
-from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.dropout import RANDOM, undropped
+from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
 from lstmstate.graph.plan import Scope, is_source
 from lstmstate.records import NamedTuple
 
@@ -20,6 +20,30 @@ _TURNS = frozenset({"Transpose"})
 _RESHAPING = frozenset(
     {"Reshape", "ExpandDims", "Squeeze", "Cast", "PlaceholderWithDefault", "TensorListStack"}
 )
+_NEAR = 200  # nodes from where two branches meet to what chooses between them
+SIZES = frozenset({"Shape", "ShapeN", "Size"})
+# Which inputs of an operation become part of its values; the others are shapes, axes and handles.
+# Where an operation is not here all of them do.
+_VALUES = {
+    name: taken
+    for names, taken in (
+        ("Reshape ExpandDims Squeeze Transpose Tile BroadcastTo Pad Reverse ReverseV2", slice(1)),
+        ("Mean Sum Prod Max Min All Any ArgMax ArgMin SplitV TensorListGetItem", slice(1)),
+        ("TensorListStack TensorListFromTensor", slice(1)),
+        ("Slice StridedSlice Gather GatherV2", slice(2)),
+        ("Fill Split Concat", slice(1, None)),
+        ("ConcatV2", slice(-1)),
+        ("TensorListSetItem", slice(0, None, 2)),
+        ("ZerosLike OnesLike TensorListReserve EmptyTensorList", slice(0)),
+    )
+    for name in names.split()
+} | {
+    f"TensorArray{name}{version}": slice(2, None)  # behind a handle and an index
+    for name in ("Read", "Write", "Gather", "Scatter")
+    for version in ("", "V2", "V3")
+}
+# Why a recurrence is not confirmed that was tried with some sizes and is run with others.
+READS_SIZES = "the graph computes with the number of steps, or the size of the batch"
 
 
 class Front(NamedTuple):
@@ -202,12 +226,51 @@ class Origins(NamedTuple):
         sources: the nodes through which data comes into the graph.
         operations: the operations on the way, layout aside.
         variables: the nodes of the variables.
+        sizes: the nodes that give the size of something, as a number to compute with.
+        outside: the names of what is no node: the arguments of a function.
     """
 
     recurrences: frozenset[int]
     sources: tuple[Node, ...]
     operations: tuple[Node, ...]
     variables: tuple[str, ...]
+    sizes: tuple[str, ...]
+    outside: tuple[str, ...]
+
+
+def values_into(nodes: Mapping[str, Node], node: Node) -> list[Tensor]:
+    """Return what becomes part of the values of a node: not what decides its shape alone."""
+    given = data_inputs(node)
+    if node.op in SWITCHES and any(_is_of_loop(nodes, one) for one in given[1:]):
+        return given[:1]
+    if node.op in MERGES:
+        return given + _choosers(nodes, node)
+    if node.op.startswith(RANDOM):
+        return []
+    return given[_VALUES.get(node.op, slice(None))]
+
+
+def _is_of_loop(nodes: Mapping[str, Node], tensor: Tensor) -> bool:
+    node = nodes.get(tensor.node)
+    return node is not None and node.op in ("LoopCond", "NextIteration", "RefNextIteration")
+
+
+def _choosers(nodes: Mapping[str, Node], merge: Node) -> list[Tensor]:
+    """Return what decides which of two branches a value comes from; nothing for a loop's."""
+    found: dict[Tensor, None] = {}
+    queue, seen = [merge], {merge.name}
+    while queue and len(seen) < _NEAR:
+        node = queue.pop(0)
+        given = [Tensor.of(tensor.removeprefix("^")) for tensor in node.inputs]
+        if any(_is_of_loop(nodes, tensor) for tensor in given):
+            continue
+        if node.op in SWITCHES:
+            given = given[1:2]
+            found |= dict.fromkeys(given)
+        names = {tensor.node for tensor in given} - seen
+        seen |= names
+        queue += [nodes[name] for name in sorted(names) if name in nodes]
+    return list(found)
 
 
 def comes_from(nodes: Mapping[str, Node], tensor: Tensor, source: Tensor) -> bool:
@@ -231,7 +294,7 @@ def origins(
     ends: Mapping[str, int],
     past: int | None = None,
 ) -> Origins:
-    """Walk back from tensors to recurrences and to where data comes in.
+    """Walk back from tensors over values to recurrences and to where data comes in.
 
     Args:
         ends: the nodes at which a recurrence ends, with its number.
@@ -241,6 +304,8 @@ def origins(
     sources: list[Node] = []
     operations: list[Node] = []
     variables: list[str] = []
+    sizes: list[str] = []
+    outside: list[str] = []
     queue = [tensor.node for tensor in tensors]
     seen = set(queue)
     while queue:
@@ -249,7 +314,13 @@ def origins(
             recurrences.add(ends[name])
             continue
         node = nodes.get(name)
-        if node is None or node.op in ("Const", "Shape"):
+        if node is None:
+            outside.append(name)
+            continue
+        if node.op in SIZES:
+            sizes.append(name)
+            continue
+        if node.op == "Const":
             continue
         if node.op in VARIABLE_OPS:
             variables.append(name)
@@ -259,8 +330,15 @@ def origins(
             continue
         if node.op not in _HANDING | {"Transpose"}:
             operations.append(node)
-        for tensor in data_inputs(node):
+        for tensor in values_into(nodes, node):
             if tensor.node not in seen:
                 seen.add(tensor.node)
                 queue.append(tensor.node)
-    return Origins(frozenset(recurrences), tuple(sources), tuple(operations), tuple(variables))
+    return Origins(
+        frozenset(recurrences),
+        tuple(sources),
+        tuple(operations),
+        tuple(variables),
+        tuple(sizes),
+        tuple(outside),
+    )

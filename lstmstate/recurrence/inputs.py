@@ -13,7 +13,7 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.errors import UnsupportedError, count, printable
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import is_source
-from lstmstate.recurrence.front import Front, by_place, comes_from, origins
+from lstmstate.recurrence.front import READS_SIZES, Front, by_place, comes_from, origins
 from lstmstate.recurrence.model import (
     Input,
     Recurrence,
@@ -218,7 +218,8 @@ def _input_of_all(
         note = "" if is_own else f"x is the loop's input {printable(tensor.node)}"
         return _sequence(probe, front, batch, None, note), ()
     changing = by_place(nodes, [tensor], {})
-    causes = changing and before_the_loop(changing)
+    sized = origins(nodes, [tensor], {}).sizes
+    causes = changing and (READS_SIZES if sized else before_the_loop(changing))
     fed: list[Input] = []
     sources = _fed_before(probe, tensor)
     for one, note in sources if not is_inner else ():

@@ -193,7 +193,20 @@ def _fetched(
     array = one.loop.final(number)
     if array is None:
         raise UnsupportedError("the graph does not read its outputs", tensor=one.loop.name)
-    queue = [array]
+    output = Output((array,), place, 0, is_m=is_m, is_own=is_own, array=array)
+    for tensor in gathered(scope, output):
+        tail = tail_of(scope, tensor)
+        if tail.reversed:
+            return output._replace(tensors=(tail.tensor,), time_axis=int(tail.turned))
+    return output
+
+
+def gathered(scope: Scope, output: Output) -> tuple[Tensor, ...]:
+    """Return the tensors in which the graph has an output: of all steps, or one for each."""
+    if output.tensors != (output.array,):
+        return output.tensors
+    found = []
+    queue = [*output.tensors]
     while queue:
         handed = queue.pop()
         for user, _ in scope.users.get(handed.node, ()):
@@ -202,9 +215,5 @@ def _fetched(
             if user.op == "Identity" and not scope.is_inner(user.name):
                 queue.append(Tensor(user.name))
             elif user.op.startswith(_GATHERS):
-                tail = tail_of(scope, Tensor(user.name))
-                if tail.reversed:
-                    out = (tail.tensor,)
-                    turned = int(tail.turned)
-                    return Output(out, place, turned, is_m=is_m, is_own=is_own, array=array)
-    return Output((array,), place, 0, is_m=is_m, is_own=is_own, array=array)
+                found.append(Tensor(user.name))
+    return tuple(found)

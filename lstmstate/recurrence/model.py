@@ -10,7 +10,7 @@ from lstmstate.cells.names import common_scope
 from lstmstate.graph.loops import Tensor
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
-from lstmstate.recurrence.front import Front
+from lstmstate.recurrence.front import READS_SIZES, Front
 from lstmstate.recurrence.probe import Probe
 from lstmstate.recurrence.states import Causes, Path
 
@@ -213,6 +213,7 @@ class GraphNetwork(NamedTuple):
         lengths: the tensors that are lengths of sequences, or may be fed as such, and their types.
         masks: those that mask steps, or may be fed as such: where time is, and how many axes.
         others: where x may go in instead, for an x of another width.
+        flags: what has to be fed because it changes a state before the first step, and how it does.
     """
 
     scope: Scope
@@ -225,6 +226,7 @@ class GraphNetwork(NamedTuple):
     lengths: Mapping[Tensor, str] = {}
     masks: Mapping[Tensor, tuple[int, int]] = {}
     others: tuple[Input, ...] = ()
+    flags: Mapping[Tensor, str] = {}
 
     def taking(self, width: int | None, fed: Collection[str] = ()) -> GraphNetwork:
         """Return the network with the input that takes an x of some width, where there is one.
@@ -259,11 +261,19 @@ class GraphNetwork(NamedTuple):
         return self.place or next((one for one in jumps if one is not None), None)
 
     @property
+    def _places(self) -> list[str]:
+        own = (causes for one in self.recurrences for causes in (one.causes.place, one.between))
+        return [causes for causes in (*own, self.input.causes) if causes is not None]
+
+    @property
     def place(self) -> str | None:
         """How its steps know their place, or what went before them; None if they do not."""
-        own = (causes for one in self.recurrences for causes in (one.causes.place, one.between))
-        every = (*own, self.input.causes)
-        return next((causes for causes in every if causes is not None), None)
+        return next(iter(self._places), None)
+
+    @property
+    def reads_sizes(self) -> bool:
+        """Whether it computes with the number of steps, or the size of the batch."""
+        return READS_SIZES in self._places
 
     @property
     def doubt(self) -> str | None:

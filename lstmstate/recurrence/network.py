@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
+
+import numpy as np
 
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.node import Node
@@ -12,29 +16,32 @@ from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.loops import Tensor
 from lstmstate.graph.plan import Scope
 from lstmstate.recurrence.chain_cells import chain_drafts, chain_front, turned_front
-from lstmstate.recurrence.front import Front, by_place, origins
+from lstmstate.recurrence.front import READS_SIZES, Front, by_place, origins
 from lstmstate.recurrence.inputs import input_of
 from lstmstate.recurrence.loop_cells import loop_drafts
 from lstmstate.recurrence.model import (
     Cell,
     GraphNetwork,
     Output,
+    Port,
     Recurrence,
     Recurrences,
     before_the_loop,
     with_own_names,
 )
-from lstmstate.recurrence.probe import Probe
+from lstmstate.recurrence.probe import Fed, Probe
 from lstmstate.recurrence.sequence_ops import sequence_drafts
+from lstmstate.recurrence.states import PRODUCTS, take
 
 _TRIED = 4  # sizes of a batch
+_OPTIONAL = "PlaceholderWithDefault"
 
 
 # What lays a state out anew, and what a state of zeros is made of.
 _LAYING = frozenset(
     """
     Split SplitV Slice StridedSlice Unpack Pack Concat ConcatV2 Identity Reshape Squeeze ExpandDims
-    Cast Transpose Fill Tile ZerosLike Enter RefEnter Range Sub Add AddV2 Rank GatherV2 Gather
+    Cast Transpose Fill Tile BroadcastTo ZerosLike Enter RefEnter GatherV2 Gather
     """.split()
 )
 
@@ -89,9 +96,11 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
             fronts = ()  # its steps can still be fed one by one
         sides.append(fronts or turned_front(probe, draft, drafts, sides))
     for at, draft in enumerate(drafts):
-        before = origins(scope.nodes, [*draft.values, *draft.others], ends, at).recurrences
+        way = origins(scope.nodes, [*draft.values, *draft.others], ends, at)
+        before = way.recurrences
         changing = by_place(scope.nodes, draft.values, ends, at) if before else None
         is_backward = any(front.reversed for front in sides[at])
+        between = changing and (READS_SIZES if way.sizes else before_the_loop(changing))
         found.append(
             Recurrence(
                 draft.name,
@@ -104,7 +113,7 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
                 draft.causes,
                 draft.extra,
                 draft.values if draft.is_chain and len(draft.values) == draft.steps else (),
-                changing and before_the_loop(changing),
+                between,
                 draft.masks,
                 draft.doubt,
                 draft.counts,
@@ -194,14 +203,16 @@ def network_of(
     ]
     members = _with_names([every[at] for at in order])
     outputs = tuple(dict.fromkeys(every[at].output for at in last))
-    for one in members:
-        for cell in one.cells:
-            _refuse_changed(recurrences.probe, cell)
     tops = [every[at] for at in last]
     ms = tuple(
         Output.of_m(top.cells[-1].m, is_backward=top.is_reversed and not alone) for top in tops
     )
     given, others = input_of(recurrences, members, is_inner=is_inner)
+    x = origins(recurrences.probe.scope.nodes, given.tensors, {})
+    data = {*(node.name for node in x.sources), *(tensor.node for tensor in given.tensors)}
+    flags: dict[Tensor, str] = {}
+    for cell in (cell for one in members for cell in one.cells):
+        flags |= _refuse_changed(recurrences.probe, cell, data)
     extra = sum(one.extra for one in members)
     remarks: tuple[str, ...] = ()
     if extra:
@@ -227,6 +238,7 @@ def network_of(
         probe.lengths,
         masks,
         others,
+        flags,
     )
 
 
@@ -267,21 +279,56 @@ def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
     return levels
 
 
-def _refuse_changed(probe: Probe, cell: Cell) -> None:
+def _refuse_changed(probe: Probe, cell: Cell, data: Collection[str]) -> dict[Tensor, str]:
     """Refuse a state that is fed and that the graph changes before the first step.
 
+    Args:
+        data: the nodes through which x comes in.
+
+    Returns:
+        What has to be fed because the change is made of it, as flags of episodes are, and the
+        reason.
+
     Raises:
-        UnsupportedError: it does.
+        UnsupportedError: it changes it by itself.
     """
+    flags: dict[Tensor, str] = {}
+    nodes = probe.scope.nodes
+    optional = [node for node in nodes.values() if node.op == _OPTIONAL]
+    states = [fed for fed in map(Fed.of, optional) if fed.is_state]
+    ends = {fed.tensor.node: at for at, fed in enumerate(states)}
+    widths = (cell.c.width, cell.m.width, cell.c.width + cell.m.width)
     for port in (cell.c, cell.m):
-        way = origins(probe.scope.nodes, [port.source], {})
+        way = origins(nodes, [port.source], ends)
+        fed = [states[at] for at in way.recurrences]
+        fed += [one for one in probe.fed_at(way.sources) if one.tensor.node not in data]
         changing = [node.op for node in way.operations if node.op not in _LAYING]
-        fed = [node for node in way.sources if len(node.shape() or ()) in (2, 3)]
-        sizes = [(node.shape() or ())[-1] for node in fed]
-        widths = {cell.c.width, cell.m.width, cell.c.width + cell.m.width}
-        if changing and len(fed) == len(way.sources) == 1 and sizes[0] in widths:
-            raise UnsupportedError(
-                f"the graph changes the state that it is fed at {printable(fed[0].name)} before "
-                f"the first step ({', '.join(dict.fromkeys(changing[:4]))})",
-                tensor=cell.name,
+        if way.variables:  # a mask of a stored state, or a product, is no state that is fed
+            is_made = not PRODUCTS.keys().isdisjoint(changing)
+            fed = [one for one in fed if not is_made and (one.sizes or (0,))[-1] in widths]
+        if len(fed) == 1 and not changing and not _is_in_order(probe, port, fed[0]):
+            changing = [node.op for node in way.operations]
+        if fed and changing:
+            held = [
+                one for one in fed if len(one.sizes or ()) > 1 and (one.sizes or (0,))[-1] in widths
+            ]
+            problem = (
+                f"the graph changes the state that it is fed at {printable(fed[0].tensor.node)} "
+                f"before the first step ({', '.join(dict.fromkeys(changing[:4]))})"
             )
+            others = [one.tensor for one in fed if one not in held]
+            if len(held) != 1 or not others or not PRODUCTS.keys().isdisjoint(changing):
+                raise UnsupportedError(problem, tensor=cell.name)
+            flags |= dict.fromkeys(others, problem)
+    return flags
+
+
+def _is_in_order(probe: Probe, port: Port, fed: Fed) -> bool:
+    """Whether a state has rows and columns in the order in which it is fed."""
+    with suppress(UnsupportedError):
+        shape = fed.value().shape
+        numbered = np.arange(math.prod(shape), dtype=np.float64).reshape(shape)
+        (found,) = probe.run(probe.compile([port.source], [fed.tensor]), {fed.tensor: numbered})
+        part = take(np.asarray(found), port.entry)
+        return all((np.diff(part, axis=axis) >= 0).all() for axis in range(part.ndim))
+    return True

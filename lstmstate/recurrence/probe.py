@@ -43,6 +43,16 @@ class Fed:
         self.sizes = sizes
         self.dtype = found.storage if found.name != "bfloat16" else "f4"
 
+    @classmethod
+    def of(cls, node: Node) -> Fed:
+        """Return a placeholder, whether it has a default or not."""
+        return cls(Tensor(node.name), node.number_of_type("dtype"), node.shape())
+
+    @property
+    def is_state(self) -> bool:
+        """Whether a state can be fed here."""
+        return np.dtype(self.dtype or "f4").kind == "f" and self.sizes != ()
+
     def value(
         self, sizes: Sequence[int] = (), open_size: int = OPEN, length: int | None = None
     ) -> Any:
@@ -109,13 +119,24 @@ def _or_zeros(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
         try:
             return variable(node)
         except NotFoundError:
-            sizes = node.shape() or ()
-            shape = [size for size in sizes if size is not None]
-            if len(shape) < 2 or len(shape) < len(sizes) or math.prod(shape) > _LARGEST:
+            if len(node.shape() or ()) < 2:
                 raise
-            return np.zeros(shape, dtypes.by_number(node.number_of_type("dtype") or 1).storage)
+            return _zeros(node)
 
     return value
+
+
+def _zeros(node: Node) -> Any:
+    """Return zeros in the shape of a variable.
+
+    Raises:
+        NotFoundError: it is unknown, or large.
+    """
+    sizes = node.shape()
+    shape = [size for size in sizes or () if size is not None]
+    if sizes is None or len(shape) < len(sizes) or math.prod(shape) > _LARGEST:
+        raise NotFoundError("the graph gives no value for this variable", tensor=node.name)
+    return np.zeros(shape, dtypes.by_number(node.number_of_type("dtype") or 1).storage)
 
 
 class Probe:
@@ -209,6 +230,18 @@ class Probe:
         other._known = {}
         return other
 
+    def of_shapes(self, size: int) -> Probe:
+        """Return a probe with another size for open axes, and zeros for all variables."""
+        other = self.with_open(size)
+        other.environment = Environment(_zeros)
+        return other
+
+    def given(self, known: Mapping[Tensor, Any]) -> Probe:
+        """Return a probe in which some tensors have other values than the graph computes."""
+        other = copy(self)
+        other._known = dict(known)
+        return other
+
     @cached_property
     def unpacked(self) -> list[int]:
         """How many parts the graph takes sequences apart into, where it does."""
@@ -227,6 +260,11 @@ class Probe:
     def is_fed(self, tensor: Tensor) -> bool:
         """Whether data comes into the graph at a tensor."""
         return tensor in self._fed
+
+    def fed_at(self, nodes: Iterable[Node]) -> list[Fed]:
+        """Return where a state can be fed at some nodes."""
+        names = {node.name for node in nodes}
+        return [one for one in self._fed.values() if one.tensor.node in names and one.is_state]
 
     def fed_value(self, tensor: Tensor, sizes: Sequence[int]) -> Any:
         """Return a value for a tensor at which data comes in, with sizes for what is open."""

@@ -8,7 +8,14 @@ from lstmstate.errors import LstmstateError, printable
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
-from lstmstate.recurrence.front import Front, comes_from, front_of, origins, tail_of
+from lstmstate.recurrence.front import (
+    READS_SIZES,
+    Front,
+    comes_from,
+    front_of,
+    origins,
+    tail_of,
+)
 from lstmstate.recurrence.model import (
     Cell,
     Draft,
@@ -17,14 +24,14 @@ from lstmstate.recurrence.model import (
     name_of,
 )
 from lstmstate.recurrence.probe import Probe
-from lstmstate.recurrence.states import Path
+from lstmstate.recurrence.states import Causes, Path
 
 
 class _SequenceOp(NamedTuple):
     """An operation that is a whole recurrence: numbers of its inputs and outputs.
 
     Attributes:
-        inputs: how many it has: x, c and m among them, and the weights from one of them on.
+        inputs: how many it has: x, c and m among them, and the weights.
         sized: an input, and how many times the units its last axis is wide.
         entry: where in c and m the state is.
         last: the outputs with the last c and m.
@@ -36,7 +43,7 @@ class _SequenceOp(NamedTuple):
     x: int
     c: int
     m: int
-    weights: int
+    weights: slice
     sized: tuple[int, int]
     entry: Path
     last: tuple[int, int]
@@ -44,11 +51,11 @@ class _SequenceOp(NamedTuple):
     steps: tuple[int, int]
 
 
-_BLOCK = _SequenceOp(9, 1, 2, 3, 4, (4, 4), (), (1, 6), ((0, -1),), (1, 6))
+_BLOCK = _SequenceOp(9, 1, 2, 3, slice(4, 9), (4, 4), (), (1, 6), ((0, -1),), (1, 6))
 
 
 # The state has an axis of layers, one here; output 5 is ours: see `operations`.
-_CUDNN = _SequenceOp(4, 0, 2, 1, 3, (2, 1), ((0, 0),), (2, 1), ((0, 0),), (5, 0))
+_CUDNN = _SequenceOp(4, 0, 2, 1, slice(3, 4), (2, 1), ((0, 0),), (2, 1), ((0, 0),), (5, 0))
 
 
 _SEQUENCE_OPS = {
@@ -97,8 +104,8 @@ def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -
             )
             for at, last, steps in zip((places.c, places.m), places.last, places.steps, strict=True)
         ]
-        weights = origins(scope.nodes, given[places.weights :], {}).variables
-        name, is_known = name_of(weights, names)
+        weights = origins(scope.nodes, given[places.weights], {})
+        name, is_known = name_of(weights.variables, names)
         cell = Cell(name, ports[0], ports[1], node.name.rpartition("/")[0], is_known)
         every_m = Tensor(node.name, places.steps[1])
         if lengths is not None:
@@ -109,7 +116,18 @@ def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -
         x = given[places.x]
         fronts = (front_of(scope.nodes, x),)
         counts = () if lengths is None else (Tensor(node.name, 0, "input"),)
-        yield Draft(node.name, (cell,), (x,), fronts, (), (node.name,), output, counts=counts)
+        causes = Causes(READS_SIZES if weights.sizes else None)
+        yield Draft(
+            node.name,
+            (cell,),
+            (x,),
+            fronts,
+            (),
+            (node.name,),
+            output,
+            causes=causes,
+            counts=counts,
+        )
 
 
 def _lengths(probe: Probe, steps: Tensor) -> Tensor | None:

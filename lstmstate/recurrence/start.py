@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
-from lstmstate.graph.loops import Tensor
+from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.operations import Precision
 from lstmstate.graph.plan import Environment, compile_plan
 from lstmstate.records import NamedTuple
@@ -30,18 +30,21 @@ class Start(NamedTuple):
             any batch. None where they are unknown.
         variables: the nodes of the variables that they are made of.
         problem: why they are unknown.
+        is_of_sizes: whether they may be others for another batch, or other steps, than the graph
+            was tried with, because none were given.
     """
 
     pairs: Mapping[str, tuple[Array, Array]] | None
     variables: tuple[str, ...]
     problem: LstmstateError | None = None
+    is_of_sizes: bool = False
 
     @property
     def is_zero(self) -> bool:
         """Whether it is surely zeros, or fed."""
-        return self.pairs is not None and not any(
-            half.any() for pair in self.pairs.values() for half in pair
-        )
+        if self.pairs is None or self.is_of_sizes:
+            return False
+        return not any(half.any() for pair in self.pairs.values() for half in pair)
 
 
 def start(
@@ -50,6 +53,7 @@ def start(
     variable: Callable[[Node], Any],
     feeds: Mapping[Tensor, Any],
     batch: int | None = None,
+    steps: int | None = None,
 ) -> Start:
     """Return what the graph begins the cells of some names with.
 
@@ -60,6 +64,7 @@ def start(
         variable: returns the value of a variable's node.
         feeds: values for placeholders other than x and the state.
         batch: how many rows x has; two, or as many as the graph is built for, unless given.
+        steps: how many steps x has; as many as the graph is built for, or two, unless given.
     """
     nodes, given, fed = network.scope.nodes, network.input, fed_tensors(network.scope)
     cells = [cell for cell in network.cells if cell.name in names]
@@ -67,8 +72,17 @@ def start(
     way = origins(nodes, [port.source for port in ports], {})
     data = {node.name for node in origins(nodes, given.tensors, {}).sources}
     data |= {tensor.node for tensor in given.tensors}
-    states = {tensor for tensor in fed if _is_state(fed[tensor])} - {*given.tensors, *feeds}
+    states = {tensor for tensor, one in fed.items() if one.is_state} - {*given.tensors, *feeds}
     made = [port for port in ports if not _is_fed(nodes, port.source, states, data)]
+    axis = given.time_axis
+    has_batch = batch is not None or given.sizes[1 - axis] is not None
+    has_steps = any(one is not None for one in (steps, network.steps, given.sizes[axis]))
+    sizes = origins(nodes, [port.source for port in made], {}).sizes
+    sized = origins(nodes, [one for name in sizes for one in data_inputs(nodes[name])], {}).sources
+    others = {node.name for node in sized} - data - {tensor.node for tensor in feeds}
+    if others:
+        problem = f"it is computed from the size of {', '.join(map(printable, sorted(others)[:3]))}"
+        return Start(None, way.variables, UnsupportedError(problem))
     rows = batch or given.sizes[1 - given.time_axis] or 2
     found: list[list[Array]] = []
     try:
@@ -80,7 +94,7 @@ def start(
                 {*fed, *feeds, *given.tensors},
                 Environment(variable, precision),
             )
-            known = given.fed(_sequence(network, rows, draw)) | dict(feeds)
+            known = given.fed(_sequence(network, rows, steps, draw)) | dict(feeds)
             values = {
                 tensor: known[tensor] if tensor in known else _made_up(fed[tensor], rows, draw)
                 for tensor in plan.feeds
@@ -97,12 +111,8 @@ def start(
     of_port = dict(zip(made, found[0], strict=True))
     zeros = {port: np.zeros((1, *port.spatial, port.width), port.dtype) for port in ports}
     halves = zeros | {port: _shortened(value) for port, value in of_port.items()}
-    return Start({cell.name: (halves[cell.c], halves[cell.m]) for cell in cells}, way.variables)
-
-
-def _is_state(fed: Fed) -> bool:
-    """Whether a state can be fed here."""
-    return np.dtype(fed.dtype or "f4").kind == "f" and fed.sizes != ()
+    pairs = {cell.name: (halves[cell.c], halves[cell.m]) for cell in cells}
+    return Start(pairs, way.variables, is_of_sizes=bool(sizes) and not (has_batch and has_steps))
 
 
 def _is_fed(
@@ -135,10 +145,10 @@ def _shortened(value: Array) -> Array:
     return value[:1] if (value == value[:1]).all() else value
 
 
-def _sequence(network: GraphNetwork, rows: int, draw: int) -> Array:
+def _sequence(network: GraphNetwork, rows: int, steps: int | None, draw: int) -> Array:
     """Return values for x, time first."""
     given = network.input
-    steps = given.sizes[given.time_axis] or network.steps or _STEPS
+    steps = given.sizes[given.time_axis] or network.steps or steps or _STEPS
     rows = given.sizes[1 - given.time_axis] or rows
     return _random((steps, rows, *given.spatial, given.width), draw).astype(given.dtype)
 

@@ -20,6 +20,7 @@ from lstmstate.errors import UnsupportedError
 from lstmstate.graph.loops import MERGES, Tensor, data_inputs, is_unchanged
 from lstmstate.graph.plan import Plan, Scope, compile_step
 from lstmstate.records import NamedTuple
+from lstmstate.recurrence.front import READS_SIZES, origins
 from lstmstate.recurrence.loop import COMPARISONS, LoopRecurrence, is_fed, past_selection, skip
 from lstmstate.recurrence.probe import Probe
 
@@ -325,11 +326,9 @@ class Step:
             for number, one in enumerate(loop.variables)
             if one.read in plan.feeds and not is_unchanged(loop, number, self._inside.nodes)
         }
+        place = self._place(read - own) or (READS_SIZES if self._reads_sizes(targets) else None)
         jumps = sorted(plan.operations & JUMPS)
-        return Causes(
-            self._place(read - own),
-            f"its step compares or rounds values ({jumps[0]})" if jumps else None,
-        )
+        return Causes(place, f"its step compares or rounds values ({jumps[0]})" if jumps else None)
 
     def _place(self, read: Collection[int]) -> str | None:
         """Return how a step knows its place in a sequence, or what went before.
@@ -346,6 +345,20 @@ class Step:
         if not all(one.is_even for one in self._recurrence.inputs):
             return "its step reads a sequence by an index that does not go on with the steps"
         return None
+
+    def _reads_sizes(self, targets: Sequence[Tensor]) -> bool:
+        """Whether a step computes with the size of something, its states and elements aside."""
+        loop, nodes = self._recurrence.loop, self._inside.nodes
+        kept = [
+            number for number in range(len(loop.variables)) if is_unchanged(loop, number, nodes)
+        ]
+        given = [one.read for at, one in enumerate(loop.variables) if at not in kept]
+        ends = {tensor.node: 0 for tensor in (*given, *self.elements)}
+        way = origins(nodes, targets, ends)
+        captured = [
+            loop.variables[at].source for at in kept if loop.variables[at].read.node in way.outside
+        ]
+        return bool(way.sizes or origins(self._outer, captured, {}).sizes)
 
     def _ends_of_sequences(self, plan: Plan) -> list[Tensor]:
         """Return the comparisons of a step's number with lengths of sequences that are fed."""
