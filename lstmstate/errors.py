@@ -10,6 +10,7 @@ and its `exit_code` is the one that the command line ends with.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -73,6 +74,18 @@ class GatheredError(LstmstateError):
         self.errors = tuple(errors)
         names = ", ".join(printable(error.tensor or "?") for error in errors)
         super().__init__(f"{len(errors)} values cannot be read: {names}", path=errors[0].path)
+
+
+class WidthError(LstmstateError):
+    """An input has vectors of another width than those that a cell takes.
+
+    Args:
+        width: theirs.
+    """
+
+    def __init__(self, problem: str, width: int, *, advice: str) -> None:
+        super().__init__(problem, advice=advice)
+        self.width = width
 
 
 class UnknownOptionError(AmbiguousError):
@@ -157,15 +170,21 @@ def raised_as(
             raise make(error) from error
 
 
+_OF_FUNCTION = re.compile(r"^\0\d+/")  # see checkpoint.functions
+
+
 def printable(text: str) -> str:
     """Return `text` with every character that could steer a terminal written as an escape.
 
     Names come from files of strangers: control characters, line separators and the
     characters that turn the direction of writing must not reach a screen as they are.
+    A node of a function is shown without the number that its name begins with.
 
-    >>> printable("a\\x1b[31mb")
-    'a\\\\x1b[31mb'
+    >>> printable("a\\x1b[31mb"), printable("\\0007/lstm/MatMul")
+    ('a\\\\x1b[31mb', 'lstm/MatMul')
     """
+    if text[:1] == "\0":
+        text = _OF_FUNCTION.sub("", text)
     if text.isascii() and text.isprintable():
         return text
     return "".join(

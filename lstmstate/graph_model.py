@@ -326,6 +326,8 @@ class GraphModel:
             except LstmstateError as error:
                 return Confirmation(None, str(error))
             left_out.append(theirs.notes)
+            if problem and one.doubt is not None:
+                return Confirmation(None, one.doubt)
             if problem:
                 problems.append(problem)
         are_alike = len(problems) in (0, len(found)) and (
@@ -549,7 +551,7 @@ def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
         stages.append(tuple(tuple(cell for chain in way for cell in chain) for way in both))
         chains = []
     for one, chain in zip(network.recurrences, chains, strict=False):
-        if before is not None and one.is_backward and before.before == one.before:
+        if before is not None and one.is_reversed and before.before == one.before:
             stages[-1] = (*stages[-1], chain)
         else:
             stages.append((chain,))

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lstmstate.engines.options import Settled
 
 
+OWN_ENDS = "the graph ends sequences of unlike lengths in its own way"
+
+
 class Loaded(NamedTuple):
     """A network with its weights, ready to run.
 
@@ -47,7 +50,7 @@ class Loaded(NamedTuple):
         """
         if self.lengths_differ:
             raise UnsupportedError(
-                "the graph ends sequences of unlike lengths in its own way",
+                OWN_ENDS,
                 tensor=self.route.name,
                 advice="`engine='graph'` runs it",
             )

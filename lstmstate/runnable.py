@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-    from lstmstate.engines.model import Array
+    from lstmstate.engines.graph_engine import GraphRunner
+    from lstmstate.engines.model import Array, NetworkShape
     from lstmstate.graph_model import Confirmation, GraphModel
     from lstmstate.loaded import Loaded
     from lstmstate.recurrence.fed_state import FedOrder
@@ -121,6 +122,9 @@ class LSTMNetwork:
         options: Mapping[str, Value] | None = None,
         feeds: Mapping[str, Any] | None = None,
         outputs: str | None = None,
+        width: int | None = None,
+        *,
+        has_lengths: bool = False,
     ) -> Loaded:
         """Read the weights and make them ready to run; the same again costs nothing.
 
@@ -137,6 +141,10 @@ class LSTMNetwork:
             outputs: "m" for the m of the last cell, "graph" for what the graph makes of it at each
                 step. Unless given it is what a wrapper around the cell gives; a cell that gives
                 something else than its m is refused.
+            width: that of the vectors of x, where it may be fed in several places of the graph:
+                before layers of the graph, and as what the cell itself reads.
+            has_lengths: whether sequences have lengths of their own: then "auto" runs the graph's
+                own step, too, where the graph ends them in another way.
 
         Raises:
             UnknownOptionError: an option is in no file, and has no single default.
@@ -148,13 +156,16 @@ class LSTMNetwork:
         given = options or {}
         refuse_others(given)
         fed = {name: id(value) for name, value in (feeds or {}).items()}
-        key = (engine, outputs, *sorted(given.items()), *sorted(fed.items()))
+        width = self._other_width(width, feeds or {})
+        key = (engine, outputs, width, has_lengths, *sorted(given.items()), *sorted(fed.items()))
         if key not in self._loaded:
             if outputs not in (None, "m", "graph"):
                 raise LstmstateError(f"outputs is {outputs!r}", advice="use 'm' or 'graph'")
             try:
                 with located(self._path):
-                    loaded = self._load(engine, given, feeds or {}, outputs)
+                    loaded = self._load(
+                        engine, given, feeds or {}, outputs, width, has_lengths=has_lengths
+                    )
                     model = self.model if outputs != "m" else None
                     if model is not None:
                         loaded = loaded._replace(beyond=model.beyond(self.graph_networks()))
@@ -171,9 +182,14 @@ class LSTMNetwork:
         given: Mapping[str, Value],
         feeds: Mapping[str, Any],
         outputs: str | None,
+        width: int | None,
+        *,
+        has_lengths: bool,
     ) -> Loaded:
+        from lstmstate.loaded import OWN_ENDS
+
         model = self._origin.model()
-        networks = self.graph_networks(outputs)
+        networks = self._taking(width, feeds, outputs)
         if engine == "graph":
             return self._of_graph(model, networks, given, feeds, outputs, None)
         try:
@@ -184,12 +200,14 @@ class LSTMNetwork:
             return self._of_graph(model, networks, given, feeds, outputs, str(error))
         if model is None:
             return loaded
-        confirmation = self.confirmation(loaded, given, feeds, outputs)
+        confirmation = self.confirmation(loaded, given, feeds, outputs, width)
         if confirmation is None:
             return loaded
         if not confirmation.agrees and self._unexplained is not None:
             reason = f"{confirmation.reason}; {self._unexplained}"
             confirmation = confirmation._replace(reason=reason)
+        if has_lengths and confirmation.lengths_differ and engine == "auto":
+            confirmation = confirmation._replace(agrees=None, reason=OWN_ENDS)
         is_judged = confirmation.agrees or confirmation.differs or not networks
         if engine == "auto" and not is_judged:
             return self._of_graph(model, networks, given, feeds, outputs, confirmation.reason)
@@ -218,6 +236,7 @@ class LSTMNetwork:
         given: Mapping[str, Value],
         feeds: Mapping[str, Any] | None = None,
         outputs: str | None = None,
+        width: int | None = None,
     ) -> Confirmation | None:
         """Return whether the graph gives what recognised cells compute; see `load`.
 
@@ -227,7 +246,7 @@ class LSTMNetwork:
         model = self._origin.model()
         if model is None:
             return None
-        networks = self.graph_networks(outputs)
+        networks = self._taking(width, feeds or {}, outputs)
         if not networks:
             return self._confirm_part(model, loaded, given)
         found = model.confirm(loaded.cells, networks, feeds, loaded.runner)
@@ -319,6 +338,21 @@ class LSTMNetwork:
         found = found or model.networks_of(names) or model.parts_of(names)
         return [one._replace(outputs=one.m_outputs) if outputs == "m" else one for one in found]
 
+    def _taking(
+        self, width: int | None, feeds: Mapping[str, Any], outputs: str | None = None
+    ) -> list[GraphNetwork]:
+        """Return the graph's networks that have these cells, with the input for an x of a width."""
+        return [one.taking(width, feeds) for one in self.graph_networks(outputs)]
+
+    def _other_width(self, width: int | None, feeds: Mapping[str, Any]) -> int | None:
+        """Return the width of x where that chooses an input; None for the usual one."""
+        if width is None or self._origin.model() is None:
+            return None
+        usual = self.graph_networks()
+        chosen = self._taking(width, feeds)
+        is_other = any(one is not other for one, other in zip(usual, chosen, strict=True))
+        return width if is_other else None
+
     def recognised(self, engine: str, given: Mapping[str, Value]) -> Loaded:
         """Return the cells as they were recognised, ready to run, whatever the graph shows.
 
@@ -374,8 +408,13 @@ class LSTMNetwork:
                 tensor=self.route.name,
                 advice="leave it out",
             )
-        # A cell that is used in several places is run where batch and time are open.
-        network = min(networks, key=lambda one: sum(size is not None for size in one.input.sizes))
+        network, runner, shape = _first_that_runs(model, networks, feeds)
+        if network.doubt is not None:
+            raise UnsupportedError(
+                f"the graph's own step cannot be run: {network.doubt}",
+                tensor=self.route.name,
+                advice="`engine='numpy'` runs it as it was recognised",
+            )
         model.refuse_unlike(network, (one for one in networks if one is not network), feeds)
         gives_m = self.route.cells[-1].family in (*FORMS, UNRECOGNISED)
         if outputs is None and gives_m and any(output.is_own for output in network.outputs):
@@ -384,11 +423,10 @@ class LSTMNetwork:
                 tensor=self.route.name,
                 advice="choose one: `outputs='m'` or `outputs='graph'`",
             )
-        runner = model.runner(network, feeds)
         notes = [*network.notes, *runner.notes]
         if reason is not None:
             notes.insert(0, f"the graph's own step is run, which is exact and slower: {reason}")
-        return Loaded(self.route, runner.shape(), runner, (), "graph", notes=tuple(notes))
+        return Loaded(self.route, shape, runner, (), "graph", notes=tuple(notes))
 
     def _starts(
         self, feeds: Mapping[str, Any] | None, batch: int | None = None, steps: int | None = None
@@ -521,13 +559,29 @@ class LSTMNetwork:
         ]
         return StackState(cells) if len(cells) > 1 else cells[0]
 
-    def _ready(self, engine: str, options: Mapping[str, Any]) -> Loaded:
-        """Load; what is assumed, or run from the graph itself, is a warning the first time."""
+    def _ready(
+        self,
+        engine: str,
+        options: Mapping[str, Any],
+        *,
+        inputs: ArrayLike | None = None,
+        has_lengths: bool = False,
+    ) -> Loaded:
+        """Load; what is assumed, or run from the graph itself, is a warning the first time.
+
+        Args:
+            inputs: what will be run.
+            has_lengths: see `load`.
+        """
+        import numpy as np
+
         from lstmstate.engines.options import assumptions
 
         given = dict(options)
         feeds, outputs = given.pop("feeds", None), given.pop("outputs", None)
-        loaded = self.load(engine, given, feeds, outputs)
+        shape = np.shape(inputs) if inputs is not None else ()
+        width = shape[-1] if shape else None
+        loaded = self.load(engine, given, feeds, outputs, width, has_lengths=has_lengths)
         self._warn([*assumptions(loaded.settled), *loaded.notes, *loaded.beyond])
         return loaded
 
@@ -580,7 +634,12 @@ class LSTMNetwork:
         """
         import numpy as np
 
-        loaded = self._ready(engine, options)
+        loaded = self._ready(
+            engine,
+            options,
+            inputs=_array(inputs),
+            has_lengths=lengths is not None,
+        )
         x = _checked(loaded, inputs)
         is_single = x.ndim == 2 + len(loaded.network.first.spatial)
         by_step = x[:, None] if is_single else x if time_major else x.swapaxes(0, 1)
@@ -629,6 +688,8 @@ class LSTMNetwork:
         options: Mapping[str, Value],
     ) -> Iterator[tuple[Array, State]]:
         for chunk in chunks:
+            with located(self._path):
+                self._ready(engine, options, inputs=_array(chunk)).refuse_parts()
             outputs, state = self.run(chunk, state, time_major=time_major, engine=engine, **options)
             yield outputs, state
 
@@ -639,7 +700,7 @@ class LSTMNetwork:
         import numpy as np
 
         # Which knows no other keywords of `run`.
-        loaded = self._ready(engine, options)
+        loaded = self._ready(engine, options, inputs=_array(x))
         if not loaded.network.is_bidirectional:
             with located(self._path):
                 loaded.refuse_parts()
@@ -653,14 +714,41 @@ class LSTMNetwork:
         return ran.outputs[0], loaded.state(ran.states)
 
 
+def _first_that_runs(
+    model: GraphModel, networks: Sequence[GraphNetwork], feeds: Mapping[str, Any]
+) -> tuple[GraphNetwork, GraphRunner, NetworkShape]:
+    """Return a network that is ready to run, where batch and time are open rather than fixed.
+
+    A cell that is used in several places may need other values fed in each: those that are fed
+    choose.
+
+    Raises:
+        UnsupportedError: none can be run; the reason is that of the first one.
+    """
+    first: UnsupportedError | None = None
+    for one in sorted(networks, key=lambda one: sum(n is not None for n in one.input.sizes)):
+        runner = model.runner(one, feeds)
+        try:
+            return one, runner, runner.shape()
+        except UnsupportedError as error:
+            first = first or error
+    raise first or UnsupportedError("there is nothing to run")
+
+
+def _array(inputs: ArrayLike) -> NDArray[Any]:
+    import numpy as np
+
+    try:
+        return np.asarray(inputs)
+    except ValueError as error:  # such as lists of unequal lengths
+        raise LstmstateError(f"the input is no array ({error})") from None
+
+
 def _checked(loaded: Loaded, inputs: ArrayLike) -> Array:
     """Return inputs in the network's dtype, of a shape that it takes."""
     import numpy as np
 
-    try:
-        x = np.asarray(inputs)
-    except ValueError as error:  # such as lists of unequal lengths
-        raise LstmstateError(f"the input is no array ({error})") from None
+    x = _array(inputs)
     first = loaded.network.first
     axes = len(first.spatial)
     spatial = x.shape[-1 - axes : -1]

@@ -155,13 +155,14 @@ class Node:
     def outputs(self) -> list[tuple[int, tuple[int | None, ...] | None]]:
         """The (dtype number, shape) of each output of a node that takes data from outside.
 
-        The attributes are lists, output_types and output_shapes: AttrValue 1 list {6 types, 7
-        shapes}.
+        The attributes are lists, output_types (component_types of a queue) and output_shapes:
+        AttrValue 1 list {6 types, 7 shapes}.
         """
-        kinds, shapes = (
+        kinds, of_queue, shapes = (
             wire.message(wire.last_bytes(self._attribute(name).get(1)))
-            for name in ("output_types", "output_shapes")
+            for name in ("output_types", "component_types", "output_shapes")
         )
+        kinds = kinds or of_queue
         numbers = list(islice(packed_ints(kinds.get(6, [])), limits.MAX_RANK))
         found = [partial_shape(shape) for shape in wire.all_bytes(shapes.get(7))]
         found += [None] * (len(numbers) - len(found))

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lstmstate.cli import CONTEXT, DONE, SOME_FAILED, decided, options, tell
-from lstmstate.errors import LstmstateError, UnsupportedError, located, printable
+from lstmstate.errors import LstmstateError, UnsupportedError, WidthError, located, printable
 
 if TYPE_CHECKING:
+    from lstmstate.loaded import Loaded
     from lstmstate.output import Outputs
     from lstmstate.runnable import OwnStart
     from lstmstate.running.inputs import Sequences
@@ -167,9 +168,7 @@ class _Job:
         ckpt = open_checkpoint(ckpt_path, checksums=verify)
         network = ckpt.network(cell=flags["cell"], stack=flags["stack"])
         self._network, self._feeds = network, options.fed(flags)
-        self._loaded = network.load(
-            flags["engine"], options.given(flags), self._feeds, flags["outputs"]
-        )
+        self._loaded = self._load()
         self._prefix = ckpt.prefix
         options.resolved(ckpt_path, ckpt, quiet=quiet)
         if flags["carry_state"] and self._loaded.network.is_bidirectional:
@@ -194,6 +193,39 @@ class _Job:
         self._state = None if self._is_own else self._first_state()
         self._targets = self._names(inputs)
         self._refuse_state_out()
+
+    def _load(self, width: int | None = None) -> Loaded:
+        flags = self._flags
+        return self._network.load(
+            flags["engine"],
+            options.given(flags),
+            self._feeds,
+            flags["outputs"],
+            width,
+            has_lengths=flags["lengths"] is not None,
+        )
+
+    def _open(self, path: str) -> tuple[Loaded, Input]:
+        """Return the sequences of an input, and the network that takes vectors of their width."""
+        from lstmstate.running.job import open_input
+
+        flags = self._flags
+        loaded = self._loaded
+        how = {name: flags[name] for name in ("lengths", "time_major", "allow_nan", "header")}
+        try:
+            return loaded, open_input(loaded, path, **how)
+        except WidthError as error:
+            if path.startswith("-"):  # stdin can be read once
+                raise
+            loaded = self._load(error.width)
+            if loaded.network.first.input_size != error.width:
+                raise
+        own = [line for line in loaded.notes if line not in self._loaded.notes]
+        options.note(own, quiet=self._quiet)
+        if flags["carry_state"]:
+            with located(self._prefix):
+                loaded.refuse_parts()
+        return loaded, open_input(loaded, path, **how)
 
     def _say_zeros(self, sequences: Sequences) -> None:
         """Say that the graph begins with something else than zeros, where it does.
@@ -302,19 +334,12 @@ class _Job:
         from lstmstate.output import Outputs
         from lstmstate.report.console import Meter
         from lstmstate.report.run_report import run_document
-        from lstmstate.running.job import open_input, run_input
+        from lstmstate.running.job import run_input
 
         flags = self._flags
         if flags["carry_state"] and self._done < number:
             raise LstmstateError("not run: the input before it, where it begins, failed", path=path)
-        given = open_input(
-            self._loaded,
-            path,
-            lengths=flags["lengths"],
-            time_major=flags["time_major"],
-            allow_nan=flags["allow_nan"],
-            header=flags["header"],
-        )
+        loaded, given = self._open(path)
         options.note(given.sequences.notes, quiet=self._quiet)
         state, begins = self._state, "zero"
         if flags["state_path"] is None and not flags["zero_state"] and state is None:
@@ -332,9 +357,9 @@ class _Job:
             Outputs(self._inputs, force=flags["force"]) as outputs,
             Meter("running", given.nbytes, quiet=self._quiet) as meter,
         ):
-            with self._results(outputs, target, given) as results:
+            with self._results(outputs, target, given, loaded) as results:
                 done = run_input(
-                    self._loaded,
+                    loaded,
                     given,
                     state,
                     keep=self._keep,
@@ -346,7 +371,7 @@ class _Job:
                 self._write_state(outputs, state_target, done.state)
         if flags["carry_state"]:
             self._state = done.state
-        document = run_document(self._loaded, self._prefix, path, given, done)
+        document = run_document(loaded, self._prefix, path, given, done)
         document["initial_state"] = {
             "source": begins,
             "path": flags["state_path"] if begins == "file" else None,
@@ -356,7 +381,7 @@ class _Job:
         self._done += 1
         return document | {"output": target, "state_output": state_target}
 
-    def _results(self, outputs: Outputs, target: str | None, given: Input) -> Any:
+    def _results(self, outputs: Outputs, target: str | None, given: Input, loaded: Loaded) -> Any:
         """Return the open file of the results, or nothing where they go into none."""
         if target is None:
             return nullcontext()
@@ -381,8 +406,8 @@ class _Job:
             outputs,
             target,
             kind,
-            job.plans(self._loaded, given, self._keep, alone=alone),
-            job.metadata(self._loaded, os.path.basename(self._prefix), alone=alone),
+            job.plans(loaded, given, self._keep, alone=alone),
+            job.metadata(loaded, os.path.basename(self._prefix), alone=alone),
             compress=self._flags["compress"],
         )
 

@@ -7,17 +7,21 @@ it; dropout is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lstmstate.checkpoint.node import Node
+from lstmstate.engines.graph_feeds import fitted, is_flat, of_step
+from lstmstate.engines.graph_start import begun
 from lstmstate.engines.layered import turned
 from lstmstate.engines.model import CellShape, InputShape, NetworkShape, Pair, Ran, no_states
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
-from lstmstate.graph.loops import ENTERS, Tensor
+from lstmstate.graph.loops import ENTERS, Tensor, data_inputs
 from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
 from lstmstate.graph.plan import (
     DROPOUT,
@@ -28,10 +32,9 @@ from lstmstate.graph.plan import (
     UnfedError,
     compile_plan,
 )
-from lstmstate.recurrence.front import READS_SIZES
-from lstmstate.recurrence.loop import COMPARISONS
-from lstmstate.recurrence.model import Cell, GraphNetwork, Output
-from lstmstate.recurrence.probe import Fed
+from lstmstate.recurrence.front import READS_SIZES, comes_from, origins
+from lstmstate.recurrence.model import Cell, GraphNetwork, Output, Port
+from lstmstate.recurrence.probe import Fed, fed_tensors
 from lstmstate.recurrence.states import Path, take
 
 if TYPE_CHECKING:
@@ -39,7 +42,8 @@ if TYPE_CHECKING:
 
 _OF_SHAPE = frozenset({"Shape", "Size", "Rank"})
 DROPOUT_NOTE = "dropout is left out"
-_HANDING = ENTERS | {"Identity", "Cast", "Maximum", "Minimum", "Max", "Min"}
+_TRIED = 32  # ways of feeding values in shapes that are open
+_WITH_DEFAULT = frozenset({"PlaceholderWithDefault"})
 
 
 class GraphRunner:
@@ -64,16 +68,27 @@ class GraphRunner:
         self._variable = variable
         self._feeds = fed_values(network.scope, feeds)
         self._exact = exact
-        self._plans: dict[tuple[str, float], tuple[Plan, BoundPlan]] = {}
-        self._lengths: set[Tensor] = set()
+        self._plans: dict[tuple[str, float, bool], tuple[Plan, BoundPlan]] = {}
+        self._sources = fed_tensors(network.scope)
+        self._lengths: set[Tensor] = set()  # what is fed with lengths of sequences, or masks
+        self._unknown: dict[Tensor, None] = {}  # what the graph computes lengths from, unfed
         self._shapes: set[Tensor] = set()  # placeholders whose shape alone counts
         self._is_turned = network.input.time_axis == 1  # whether batch comes first in them
+        self._chosen: dict[Tensor, int] = {}  # in which of several shapes a value is fed
+        self._by_step: dict[Tensor, bool] = {}  # whether a flat value has the first step first
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of how it runs."""
         plans = self._plans.values() or [self._plan("", 0.5)]
-        return (DROPOUT_NOTE,) if any(DROPOUT in plan.operations for plan, _ in plans) else ()
+        found = [DROPOUT_NOTE] if any(DROPOUT in plan.operations for plan, _ in plans) else []
+        if self._unknown:
+            names = ", ".join(printable(tensor.node) for tensor in self._unknown)
+            found.append(
+                f"the graph computes the lengths of sequences from {names}, which is not fed: "
+                "unless lengths are given, all steps are taken"
+            )
+        return tuple(found)
 
     def shape(self) -> NetworkShape:
         """Return the outside of the network; the width of its outputs is seen by running it.
@@ -89,22 +104,43 @@ class GraphRunner:
         )
         first = InputShape(cells[0].name, given.width, spatial=given.spatial)
         shape = NetworkShape(cells, first, (), self.dtype, self.network.is_reversed)
-        x = np.zeros((steps, batch, *given.spatial, given.width), self.dtype)
+        random = np.random.default_rng(0)  # zeros may be the end of a sequence
+        x = random.standard_normal((steps, batch, *given.spatial, given.width)).astype(self.dtype)
         sizes = (batch, steps) if given.time_axis else (steps, batch)
-        fed = self._feeds
-        self._feeds = {tensor: self._alike(tensor, fed[tensor], sizes) for tensor in fed}
-        try:
-            ran = self.run(x, no_states(shape, batch))
-        finally:
-            self._feeds = fed
+        made_up = {tensor: self._alike(tensor, sizes) for tensor in self._feeds}
+        with self._feeding(self._feeds | {one: v for one, v in made_up.items() if v is not None}):
+            ran = self._tried(x, no_states(shape, batch))
         return shape._replace(output_shape=ran.outputs.shape[2:])
 
-    def _alike(self, tensor: Tensor, value: Any, sizes: tuple[int, int]) -> Any:
-        """Return a value for a placeholder that is fed, with other sizes of batch and time."""
-        static = self.network.scope.nodes[tensor.node].shape()
-        if static is None or len(static) != np.ndim(value):
-            return value
+    def _tried(self, x: Array, states: Sequence[Pair]) -> Ran:
+        """Run over some data; lengths that have a value may be those of another batch."""
+        try:
+            return self.run(x, states)
+        except UnsupportedError:
+            if not self._defaults:
+                raise
+            return self.run(x, states, np.full(x.shape[1], len(x)))
+
+    def _alike(self, tensor: Tensor, sizes: tuple[int, int]) -> Any:
+        """Return a value for a placeholder that is fed an array, with other sizes of its axes."""
+        static, value = self._static(tensor), self._feeds[tensor]
+        if static is None or not value.ndim:
+            return None
         return Fed(tensor, None, static).value(sizes).astype(value.dtype)
+
+    @contextmanager
+    def _feeding(self, feeds: dict[Tensor, Any]) -> Iterator[None]:
+        """Feed other values for a while."""
+        own, self._feeds = self._feeds, feeds
+        try:
+            yield
+        finally:
+            self._feeds = own
+
+    def _static(self, tensor: Tensor) -> tuple[int | None, ...] | None:
+        """Return the shape of a tensor that is fed."""
+        fed = self._sources.get(tensor)
+        return self.network.scope.nodes[tensor.node].shape() if fed is None else fed.sizes
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -116,10 +152,12 @@ class GraphRunner:
         """Why a sequence cannot be run in parts, each from the c and m after the one before."""
         given = self.network.input
         batch = given.sizes[1 - given.time_axis] or 2
+        if self.network.takes_one_step:
+            return self.network.place
         if given.sizes[given.time_axis] or self.network.steps:
             return None  # other numbers of steps are refused anyway
-        if self.network.causes:
-            return self.network.causes
+        if self.network.place:
+            return self.network.place
         random = np.random.default_rng(0)
         x = random.standard_normal((4, batch, *given.spatial, given.width)).astype(self.dtype)
         states = [
@@ -149,16 +187,69 @@ class GraphRunner:
         """
         if set(keep) - set("cm"):
             raise UnsupportedError("the graph engine keeps c and m of every step, and no gates")
-        if lengths is None or (lengths == len(x)).all():
+        if len(x) > 1 and self.network.takes_one_step:
+            return self._run_steps(x, states, lengths, keep)
+        if lengths is None:
             return self._run_rows(x, states, keep)
-        if self.takes_lengths:
+        if self.takes_lengths and not self.network.counts:
             return self._run_rows(x, states, keep, lengths=lengths)
+        if (lengths == len(x)).all():
+            return self._run_rows(x, states, keep)
         return self._run_lengths(x, states, lengths, keep)
 
     @property
     def takes_lengths(self) -> bool:
-        """Whether the graph is fed the lengths of sequences."""
-        return bool(self._lengths)
+        """Whether the graph is fed the lengths of sequences, or may be."""
+        plan, _ = next(iter(self._plans.values())) if self._plans else self._plan("", 0.5)
+        fed = {*map(Tensor, plan.names), *plan.feeds}
+        return bool(self._lengths) or not self._defaults.isdisjoint(fed)
+
+    @property
+    def _defaults(self) -> set[Tensor]:
+        """The lengths that the graph itself has a value for."""
+        nodes = self.network.scope.nodes
+        given = {one for one in self.network.lengths if nodes[one.node].op in _WITH_DEFAULT}
+        return given - self._feeds.keys()
+
+    def _run_steps(
+        self, x: Array, states: Sequence[Pair], lengths: Lengths | None, keep: str
+    ) -> Ran:
+        """Run a graph of a single step over many: each begins with the states after the one before.
+
+        Raises:
+            UnsupportedError: it carries more than c and m from step to step.
+        """
+        if self.network.place not in (None, READS_SIZES):
+            raise UnsupportedError(
+                f"the graph is built for 1 step, and is not run over more: {self.network.place}"
+            )
+        steps, batch = x.shape[:2]
+        found: list[Ran] = []
+        for at in range(steps):
+            feeds = {
+                tensor: of_step(tensor, value, self._static(tensor), at, (steps, batch))
+                for tensor, value in self._feeds.items()
+            }
+            with self._feeding(feeds):
+                ran = self._run_rows(x[at : at + 1], states, keep)
+            if lengths is not None:
+                ended = (at >= lengths)[:, None]
+                after = [
+                    tuple(np.where(ended, old, new) for old, new in zip(*both, strict=True))
+                    for both in zip(states, ran.states, strict=True)
+                ]
+                outputs = np.where(ended, ran.outputs.dtype.type(0), ran.outputs)
+                own = [
+                    {letter: pair["cm".index(letter)][None] for letter in keep} for pair in after
+                ]
+                ran = Ran(outputs, [(c, m) for c, m in after], own)
+            states = ran.states
+            found.append(ran)
+        kept = [
+            {letter: np.concatenate([ran.kept[at][letter] for ran in found]) for letter in keep}
+            for at in range(len(self.network.cells))
+        ]
+        return Ran(np.concatenate([ran.outputs for ran in found]), found[-1].states, kept)
 
     def _run_lengths(self, x: Array, states: Sequence[Pair], lengths: Lengths, keep: str) -> Ran:
         """Run sequences of one length together: none sees what is beyond its end.
@@ -204,14 +295,10 @@ class GraphRunner:
         rows: Any = None,
         lengths: Lengths | None = None,
     ) -> Ran:
-        plan, _ = self._plan(keep, 0.5)
-        try:
-            values = self._evaluate(x, states, keep, 0.5, rows, lengths)
-        except UnsupportedError:
-            if not self._shapes:
-                raise
-            self._is_turned = not self._is_turned
-            values = self._evaluate(x, states, keep, 0.5, rows, lengths)
+        plan, _ = self._plan(keep, 0.5, has_lengths=lengths is not None)
+        self._refuse_own_ends(plan, keep)
+        self._find_orders(x, states)
+        values = self._first_that_fits(x, states, keep, rows, lengths)
         ran = self._collect(values, len(x), keep, lengths)
         if plan.is_random:
             values = self._evaluate(x, states, keep, 0.25, rows, lengths)
@@ -229,7 +316,85 @@ class GraphRunner:
                 )
         return ran
 
+    def _refuse_own_ends(self, plan: Plan, keep: str) -> None:
+        """Refuse to put the steps of a backward cell in order where the graph itself ends them.
+
+        Raises:
+            UnsupportedError: it computes the lengths by which it reverses sequences.
+        """
+        is_turned = any(output.is_backward for output in self.network.outputs) or (
+            bool(keep) and self.network.is_reversed
+        )
+        own = {*map(Tensor, plan.names), *self._feeds} if is_turned else set()
+        found = [tensor.node for tensor in self.network.lengths if tensor in own]
+        if found:
+            raise UnsupportedError(
+                "the steps of a backward cell cannot be put in order: the graph has own lengths",
+                tensor=found[0],
+            )
+
     # ---- feeds and fetches
+
+    def _find_orders(self, x: Array, states: Sequence[Pair]) -> None:
+        """Find out in which order a graph takes numbers for each step that lie one after the other.
+
+        Raises:
+            UnsupportedError: what it computes does not show the order.
+        """
+        steps, batch = x.shape[:2]
+        for tensor, value in self._feeds.items():
+            static = self._static(tensor)
+            if tensor in self._by_step or not is_flat(value, static, steps, batch):
+                continue
+            outputs: list[Array] = []
+            random = np.random.default_rng(0)
+            some = random.standard_normal(x.shape).astype(x.dtype)
+            begun = [
+                (random.standard_normal(c.shape).astype(c.dtype), np.ones_like(m) / 2)
+                for c, m in states
+            ]
+            for second in (0, 1):
+                flat = np.zeros(steps * batch, value.dtype)
+                flat[1] = second
+                with self._feeding(self._feeds | {tensor: flat}):
+                    values = self._first_that_fits(some, begun, "", None, None)
+                outputs.append(self._collect(values, steps, "", None).outputs)
+            same: Any = np.isclose(outputs[0], outputs[1])
+            differs = ~same.reshape(steps, batch, -1).all(-1)
+            rows, first = np.flatnonzero(differs.any(0)), differs[0].any()
+            if rows.tolist() != [1 if first else 0]:
+                raise UnsupportedError(
+                    "the graph does not show how its batch and steps lie in this",
+                    tensor=tensor.node,
+                    advice="feed a number, or the array as it takes it",
+                )
+            self._by_step[tensor] = bool(first)
+
+    def _first_that_fits(
+        self, x: Array, states: Sequence[Pair], keep: str, rows: Any, lengths: Lengths | None
+    ) -> list[Any]:
+        """Return the values of the fetches, with what is fed in the first shapes that fit."""
+        steps, batch = x.shape[:2]
+        ways = {tensor: self._ways(tensor, steps, batch) for tensor in self._feeds}
+        several = [tensor for tensor, found in ways.items() if len(found) > 1]
+        choices = product(*(range(len(ways[tensor])) for tensor in several))
+        turns = (self._is_turned, not self._is_turned) if self._shapes else (self._is_turned,)
+        before = dict(self._chosen), self._is_turned
+        first: UnsupportedError | None = None
+        for is_turned, choice in islice(product(turns, [None, *choices]), _TRIED):
+            self._is_turned = is_turned
+            self._chosen |= dict(zip(several, choice or (), strict=False))
+            try:
+                return self._evaluate(x, states, keep, 0.5, rows, lengths)
+            except UnsupportedError as error:
+                first = first or error
+        self._chosen, self._is_turned = before
+        raise first or UnsupportedError("nothing is fed")
+
+    def _ways(self, tensor: Tensor, steps: int, batch: int) -> list[Array]:
+        """Return a value that a user feeds in the shapes that its placeholder may take."""
+        by_step = self._by_step.get(tensor, False)
+        return fitted(self._feeds[tensor], self._static(tensor), steps, batch, by_step=by_step)
 
     def _evaluate(
         self,
@@ -253,29 +418,52 @@ class GraphRunner:
             if static is not None and static != size:
                 problem = f"the graph is built for {what} {static}, and this input has {size}"
                 raise UnsupportedError(problem, tensor=given.tensor.node)
-        plan, bound = self._plan(keep, draw)
+        plan, bound = self._plan(keep, draw, has_lengths=lengths is not None)
         kind = self.dtype
         feeds: dict[Tensor, Any] = {
             tensor: value.astype(kind) for tensor, value in given.fed(x).items()
         }
-        for tensor, value in self._feeds.items():
+        for tensor in self._feeds:
+            found = self._ways(tensor, steps, batch)
+            value = found[min(self._chosen.get(tensor, 0), len(found) - 1)]
             fits = rows is not None and np.ndim(value) > 1 and len(value) != len(rows)
             feeds[tensor] = value[rows] if fits else value
-        for tensor in self._lengths:
-            node = self.network.scope.nodes[tensor.node]
-            given_lengths = np.full(batch, steps) if lengths is None else lengths
-            kind_of_lengths = np.int64 if node.number_of_type("dtype") == 9 else np.int32
-            feeds[tensor] = given_lengths.astype(kind_of_lengths)
+        valid = np.full(batch, steps) if lengths is None else lengths
+        for tensor in self._lengths | self._defaults:
+            if tensor in self.network.masks:
+                time_axis, axes = self.network.masks[tensor]
+                mask = np.arange(steps)[:, None] < valid
+                mask = mask.T if time_axis else mask
+                feeds[tensor] = mask.reshape(*mask.shape, *[1] * (axes - 2))
+            else:
+                feeds[tensor] = valid.astype(self.network.lengths[tensor])
+        feeds |= dict.fromkeys(self.network.counts, np.int64(steps))
         for tensor in self._shapes:
-            feeds[tensor] = Fed(tensor, None, self.network.scope.nodes[tensor.node].shape()).value(
+            feeds[tensor] = self._sources[tensor].value(
                 (batch, steps) if self._is_turned else (steps, batch)
             )
-        feeds |= _initial(self.network.cells, states, exact=self._exact)
+        feeds |= _initial(self.network.cells, self._begun(states, feeds), exact=self._exact)
         missing = [tensor for tensor in plan.feeds if tensor not in feeds]
         if missing:
             raise UnsupportedError("the graph needs a value for this", tensor=missing[0].node)
         with np.errstate(all="ignore"):
             return bound.run({tensor: feeds[tensor] for tensor in plan.feeds})
+
+    def _begun(self, states: Sequence[Pair], feeds: Mapping[Tensor, Any]) -> Sequence[Pair]:
+        """Return the states with which the first step begins, as what a user feeds changes them."""
+        fed = {tensor: feeds[tensor] for tensor in self._feeds}
+        for tensor, problem in self.network.flags.items():
+            if tensor not in fed:
+                advice = f"give {printable(tensor.node)} a value: `feeds=...`"
+                raise UnsupportedError(problem, advice=advice)
+        scope = self.network.scope
+        environment = Environment(self._read, Precision(self._exact, scope.is_of_2))
+
+        def changed(port: Port, half: Array) -> Array:
+            return begun(scope, port, half, fed, self._sources, environment) if fed else half
+
+        pairs = zip(self.network.cells, states, strict=True)
+        return [(changed(cell.c, c), changed(cell.m, m)) for cell, (c, m) in pairs]
 
     def _fetches(self, keep: str) -> list[tuple[Tensor, ...]]:
         """Return what to fetch: outputs, the last states, and the states of every step."""
@@ -286,15 +474,12 @@ class GraphRunner:
             found += [port.steps for port in ports]
         return found
 
-    def _collect(
-        self, found: list[Any], steps: int, keep: str, lengths: Lengths | None = None
-    ) -> Ran:
+    def _collect(self, found: list[Any], steps: int, keep: str, lengths: Lengths | None) -> Ran:
         """Return outputs and states from what was fetched."""
         values = iter(found)
         fetched = [[next(values) for _ in tensors] for tensors in self._fetches(keep)]
         outputs = [
-            _sequence(self.network.outputs[at], fetched.pop(0), lengths)
-            for at in range(len(self.network.outputs))
+            _sequence(output, fetched.pop(0), steps, lengths) for output in self.network.outputs
         ]
         ports = [port for cell in self.network.cells for port in (cell.c, cell.m)]
         kind = self.dtype
@@ -302,14 +487,14 @@ class GraphRunner:
             take(values[0], port.exit).astype(kind, copy=False)
             for port, values in zip(ports, fetched, strict=False)
         ]
-        turns = [one.is_backward for one in self.network.recurrences for _ in one.cells]
+        turns = [one.is_reversed for one in self.network.recurrences for _ in one.cells]
         every = [
-            _in_order(
-                _lasting(take(_stacked(values, is_apart=port.is_apart), port.place, lead=1), steps),
-                lengths,
-                is_backward=turns[at // 2],
-            ).astype(kind, copy=False)
-            for at, (port, values) in enumerate(zip(ports, fetched[len(ports) :], strict=False))
+            _lasting(take(_stacked(values, is_apart=port.is_apart), port.place, lead=1), steps)
+            for port, values in zip(ports, fetched[len(ports) :], strict=False)
+        ]
+        every = [
+            (turned(states, lengths) if turns[at // 2] else states).astype(kind, copy=False)
+            for at, states in enumerate(every)
         ]
         kept = [
             {letter: every[2 * at + "cm".index(letter)] for letter in keep}
@@ -325,29 +510,40 @@ class GraphRunner:
         states = list(zip(last[::2], last[1::2], strict=True))
         return Ran(joined.astype(kind, copy=False), states, kept)
 
-    def _plan(self, keep: str, draw: float) -> tuple[Plan, BoundPlan]:
-        """Return the plan that fetches what is kept; placeholders that are lengths are found."""
-        key = (keep, draw)
+    def _plan(self, keep: str, draw: float, *, has_lengths: bool = False) -> tuple[Plan, BoundPlan]:
+        """Return the plan that fetches what is kept; what is fed with lengths is found.
+
+        Args:
+            has_lengths: whether lengths are given, for those that the graph has a value for.
+        """
+        key = (keep, draw, has_lengths)
         if key not in self._plans:
             environment = Environment(
                 self._read, Precision(self._exact, self.network.scope.is_of_2, draw)
             )
             allowed = {*self.network.input.tensors, *self._feeds, *self._lengths, *self._shapes}
+            allowed |= {*self.network.counts}
             for cell in self.network.cells:
                 allowed |= {*cell.c.fed, *cell.m.fed}
                 allowed |= {port.source for port in (cell.c, cell.m) if self._is_fed(port.source)}
+            allowed |= self._defaults if has_lengths else set()
             fetches = [tensor for tensors in self._fetches(keep) for tensor in tensors]
             while True:
                 try:
                     plan = compile_plan(self.network.scope, fetches, allowed, environment)
                     break
                 except UnfedError as error:
-                    tensor = Tensor(error.node.name)
-                    is_lengths = _is_lengths(self.network.scope, error.node)
-                    if tensor in allowed or not (is_lengths or error.node.shape()):
-                        raise _unfed(tensor) from error
-                    (self._lengths if is_lengths else self._shapes).add(tensor)
-                    allowed.add(tensor)
+                    lengths = self._lengths_of(error.unfed) - allowed
+                    if not lengths and (error.unfed in allowed or not self._static(error.unfed)):
+                        raise _unfed(error.unfed) from error
+                    self._lengths |= lengths
+                    sources = {
+                        node.name for node in origins(self.network.scope.nodes, lengths, {}).sources
+                    }
+                    if error.unfed not in lengths and error.unfed.node in sources:
+                        self._unknown[error.unfed] = None
+                    self._shapes |= set() if lengths else {error.unfed}
+                    allowed |= lengths or {error.unfed}
             for tensor in self._shapes:
                 if not _is_shape_alone(self.network.scope, plan, tensor):
                     self._shapes.clear()
@@ -355,6 +551,13 @@ class GraphRunner:
             with np.errstate(all="ignore"):
                 self._plans[key] = plan, plan.bind()
         return self._plans[key]
+
+    def _lengths_of(self, tensor: Tensor) -> set[Tensor]:
+        """Return the lengths of sequences that a tensor is, or that are computed from it."""
+        nodes, every = self.network.scope.nodes, [*self.network.lengths, *self.network.masks]
+        if tensor in every:
+            return {tensor}
+        return {one for one in every if comes_from(nodes, one, tensor)}
 
     def _is_fed(self, tensor: Tensor) -> bool:
         node = self.network.scope.nodes.get(tensor.node)
@@ -411,16 +614,18 @@ def _lasting(states: Array, steps: int) -> Array:
     return np.concatenate([states, np.repeat(states[-1:], max(steps - len(states), 0), 0)])
 
 
-def _sequence(output: Output, values: Sequence[Any], lengths: Lengths | None) -> Any:
-    """Return an output, time first."""
+def _sequence(output: Output, values: Sequence[Any], steps: int, lengths: Lengths | None) -> Any:
+    """Return an output, time first; the state after the end of a sequence is none."""
     found = _stacked(values, is_apart=output.is_apart)
     found = take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
-    return _in_order(found, lengths, is_backward=output.is_backward)
-
-
-def _in_order(steps: Array, lengths: Lengths | None, *, is_backward: bool) -> Array:
-    """Return what was made of steps in the order of the input."""
-    return turned(steps, lengths) if is_backward else steps
+    if not output.is_state:
+        return found
+    found = _lasting(found, steps)
+    found = turned(found, lengths) if output.is_backward else found
+    if lengths is not None:
+        found = found.copy()
+        found[np.arange(steps)[:, None] >= lengths] = 0
+    return found
 
 
 def fed_values(scope: Scope, feeds: Mapping[str, Any] | None) -> dict[Tensor, Any]:
@@ -429,7 +634,7 @@ def fed_values(scope: Scope, feeds: Mapping[str, Any] | None) -> dict[Tensor, An
     Raises:
         LstmstateError: the graph has no such placeholder.
     """
-    return {Tensor(name): _as_fed(scope, name, value) for name, value in (feeds or {}).items()}
+    return {Tensor.of(name): _as_fed(scope, name, value) for name, value in (feeds or {}).items()}
 
 
 def _as_fed(scope: Scope, name: str, value: Any) -> Any:
@@ -438,8 +643,9 @@ def _as_fed(scope: Scope, name: str, value: Any) -> Any:
     Raises:
         LstmstateError: the graph has no such placeholder.
     """
-    node = scope.nodes.get(name)
-    if node is None or not node.op.startswith("Placeholder"):
+    tensor = Tensor.of(name)
+    node, fed = scope.nodes.get(tensor.node), fed_tensors(scope).get(tensor)
+    if node is None or not (fed or node.op.startswith("Placeholder")):
         known = ", ".join(
             printable(one.name)
             for one in scope.nodes.values()
@@ -450,7 +656,7 @@ def _as_fed(scope: Scope, name: str, value: Any) -> Any:
             tensor=name,
             advice=f"there are: {known[:300] or 'none'}",
         )
-    return np.asarray(value).astype(numpy_dtype(node, "dtype"))
+    return np.asarray(value).astype(fed.dtype if fed else numpy_dtype(node, "dtype"))
 
 
 def _unfed(tensor: Tensor) -> UnsupportedError:
@@ -464,24 +670,6 @@ def _is_shape_alone(scope: Scope, plan: Plan, tensor: Tensor) -> bool:
     names = set(plan.names)
     return all(
         user.op in _OF_SHAPE or (user.name not in names and user.op not in ENTERS)
-        for user, _ in scope.users.get(tensor.node, ())
+        for user, position in scope.users.get(tensor.node, ())
+        if data_inputs(user)[position] == tensor
     )
-
-
-def _is_lengths(scope: Scope, node: Node) -> bool:
-    """Whether a placeholder takes the lengths of the sequences of a batch."""
-    shape = node.shape()
-    if node.number_of_type("dtype") not in (3, 9) or (shape is not None and len(shape) != 1):
-        return False
-    queue, seen = [node.name], set[str]()
-    while queue and len(seen) < 100:
-        name = queue.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        for user, position in scope.users.get(name, ()):
-            if user.op in COMPARISONS or (user.op == "ReverseSequence" and position == 1):
-                return True
-            if user.op in _HANDING:
-                queue.append(user.name)
-    return False

@@ -964,7 +964,7 @@ OPERATIONS: dict[str, Maker] = {
     "StridedSlice": _strided_slice,
     "Reshape": _as_it_is(_reshape),
     "Squeeze": _squeeze,
-    "ExpandDims": _as_it_is(lambda value, axis: np.expand_dims(value, int(axis))),
+    "ExpandDims": _as_it_is(lambda value, axis: np.expand_dims(value, int(np.ravel(axis)[0]))),
     "Transpose": _as_it_is(lambda value, axes: np.transpose(value, [int(axis) for axis in axes])),
     "Tile": _as_it_is(_tile),
     "Gather": _gather,

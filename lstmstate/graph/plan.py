@@ -37,7 +37,8 @@ from lstmstate.graph.operations import OPERATIONS, Precision
 from lstmstate.records import NamedTuple
 
 Array = Any
-PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2"})
+# Where data comes into a graph: placeholders, queues, iterators.
+_SOURCES = ("Placeholder", "IteratorGetNext", "OneShotIterator", "QueueDequeue", "FIFOQueue")
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _BRANCHES = frozenset({"If", "StatelessIf"})
 # Operations whose outputs are changed later on: they are made anew in every run.
@@ -51,16 +52,27 @@ class UnfedError(UnsupportedError):
     """A plan needs a placeholder, or a variable of a loop, that is not fed.
 
     Attributes:
-        node: the placeholder.
+        unfed: that of the placeholder.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, unfed: Tensor) -> None:
         super().__init__(f"the graph needs a value for this {node.op}", tensor=node.name)
-        self.node = node
+        self.unfed = unfed
+
+
+def is_source(node: Node) -> bool:
+    """Whether data comes into the graph through a node."""
+    return node.op.startswith(_SOURCES) and not node.op.startswith("PlaceholderWithDefault")
 
 
 class Scope:
-    """The nodes of a graph, or of one of its functions."""
+    """The nodes of a graph, or of one of its functions.
+
+    Attributes:
+        unchosen: for nodes that hand on the one of two values that was chosen for them: the other.
+    """
+
+    unchosen: Mapping[str, Tensor] = {}
 
     def __init__(
         self,
@@ -81,6 +93,12 @@ class Scope:
         nodes = _past_calls(graph)
         whole = graph if nodes is graph.nodes else None
         return cls(nodes, functions, graph.tensorflow_version, whole)
+
+    def of_nodes(self, nodes: Mapping[str, Node], unchosen: Mapping[str, Tensor]) -> Scope:
+        """Return the same graph with other nodes."""
+        other = Scope(nodes, self.functions, "2." if self.is_of_2 else None)
+        other.unchosen = unchosen
+        return other
 
     @cached_property
     def frames(self) -> list[Loop]:
@@ -429,6 +447,7 @@ class _Compiler:
                 ]
             else:
                 before = data_inputs(node) if node is not None else []
+                before += self._pivots(node) if node is not None and node.op == "Const" else []
             for one in before:
                 if one not in seen:
                     seen.add(one)
@@ -514,6 +533,8 @@ class _Compiler:
         if node is None:
             raise UnsupportedError(f"the graph has no node {printable(tensor.node)}")
         self._operations.add(node.op)
+        if is_source(node):
+            raise UnfedError(node, tensor)
         if node.op in CALLS | _BRANCHES:
             return self._make_call(node)
         kept = undropped(self._scope.nodes, node)
@@ -543,8 +564,6 @@ class _Compiler:
         if node.op in MERGES:
             self._refuse_loop(node, [Tensor(node.name)])
             return _merge
-        if node.op in PLACEHOLDERS:
-            raise UnfedError(node)
         maker = OPERATIONS.get(node.op)
         if maker is None:
             raise UnsupportedError(
@@ -563,7 +582,7 @@ class _Compiler:
                     if one.node in self._scope.nodes
                 }
                 if "NextIteration" in ops:
-                    raise UnfedError(node)
+                    raise UnfedError(node, Tensor(node.name))
 
     def _pivots(self, node: Node) -> list[Tensor]:
         """Return the branches that a constant is in: it is dead where they are not taken."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import pairwise
 
-from lstmstate.cells.around import CLIPS
 from lstmstate.cells.wired import Wired, WiredStep
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
@@ -14,21 +13,15 @@ from lstmstate.graph.dropout import undropped
 from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
+from lstmstate.recurrence import single
 from lstmstate.recurrence.front import origins
-from lstmstate.recurrence.states import PRODUCTS, Path
+from lstmstate.recurrence.states import ELEMENTWISE, PRODUCTS, Path
 
-# What may be between the state after one step and the next step's: each changes every number
-# by itself.
-_ELEMENTWISE = frozenset(
-    """
-    Identity Mul Add AddV2 Sub RealDiv Minimum Maximum ClipByValue Cast StopGradient Relu Tanh
-    Select SelectV2 Neg
-    """.split()
-)
 # What lays states side by side and takes them apart again.
 _JOINS = frozenset({"Concat", "ConcatV2"})
 _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice"})
 _LAYING = _JOINS | _CUTS
+_CHOOSING = frozenset({"Select", "SelectV2", "Identity"})
 _BLOCKS = frozenset({"LSTMBlockCell", "LSTMFusedCell"})
 _NEAR = 150  # nodes between a state and the next step: shards of a projection and clips
 _FAR = 400  # nodes of a step, from its gates back to its products
@@ -44,6 +37,8 @@ class Chain(NamedTuple):
         scope: the name scope of the first step.
         entries: where the first step reads c and m, where that is known.
         places: where c and m lie in those tensors.
+        problem, doubt: why the new state of a single step is unknown, or is certain only where the
+            cell is known to make this.
     """
 
     kernels: tuple[str, ...]
@@ -53,6 +48,8 @@ class Chain(NamedTuple):
     scope: str
     entries: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] = ((), ())
     places: tuple[Path, Path] = ((), ())
+    problem: str | None = None
+    doubt: str | None = None
 
     @property
     def steps(self) -> int:
@@ -60,21 +57,15 @@ class Chain(NamedTuple):
         return len(self.c) - 1
 
 
-def chains(scope: Scope, cells: Iterable[Wired], names: Mapping[str, str]) -> list[Chain]:
-    """Return the chains of cells that the graph steps outside of loops.
-
-    Args:
-        names: the cell that each variable's node belongs to, where it is known.
-    """
+def chains(scope: Scope, cells: Iterable[Wired]) -> list[Chain]:
+    """Return the chains of cells that the graph steps outside of loops."""
     found = _block_chains(scope)
     for wired in cells:
         steps = [step for step in wired.steps if step.m is not None]
         if not scope.is_frame(wired.frame) and steps and len(steps) == len(wired.steps):
             ordered = _in_order(scope, steps)
             recurrent = _recurrent(scope, ordered)
-            owners = {names.get(node.name) for shards in wired.kernels for node in shards} - {None}
-            own = frozenset(name for name, owner in names.items() if owner in owners)
-            made = (_chain(scope, wired, one, recurrent, own) for one in ordered)
+            made = (_chain(scope, wired, one, recurrent) for one in ordered)
             found += [chain for chain in made if chain is not None]
     return found
 
@@ -104,7 +95,7 @@ def _block_chains(scope: Scope) -> list[Chain]:
                 ordered.append(after[ordered[-1].name])
             x, c, m = ([data_inputs(one)[at] for one in ordered] for at in range(3))
             states = [
-                _states(scope, [Tensor(one.name, port) for one in ordered], read, frozenset())
+                _states(scope, [Tensor(one.name, port) for one in ordered], read)
                 for port, read in ((1, c), (6, m))
             ]
             if states[0] is not None and states[1] is not None:
@@ -115,16 +106,18 @@ def _block_chains(scope: Scope) -> list[Chain]:
                     else ()
                     for port, state in zip((1, 2), (states[0], states[1]), strict=True)
                 )
-                found.append(
-                    Chain(
-                        tuple(kernels),
-                        states[0],
-                        states[1],
-                        tuple(x),
-                        scope_name,
-                        (entries[0], entries[1]),
-                    )
+                chain = Chain(
+                    tuple(kernels),
+                    states[0],
+                    states[1],
+                    tuple(x),
+                    scope_name,
+                    (entries[0], entries[1]),
                 )
+                if len(ordered) == 1:
+                    old = (chain.c[0], chain.m[0])
+                    chain = _made(chain, single.of_block(scope, node, old))
+                found.append(chain)
     return found
 
 
@@ -161,7 +154,7 @@ def _way_back(
         if name in ends:
             return name, way[::-1]
         node = scope.nodes.get(name)
-        if node is None or node.op not in _ELEMENTWISE | _LAYING:
+        if node is None or node.op not in ELEMENTWISE | _LAYING:
             continue
         for tensor in data_inputs(node):
             if tensor.node not in seen:
@@ -175,25 +168,36 @@ def _chain(
     wired: Wired,
     steps: Sequence[WiredStep],
     recurrent: frozenset[str],
-    own: frozenset[str],
 ) -> Chain | None:
     """Return the tensors between the steps, None where they are not all seen.
 
     Args:
         recurrent: the nodes of the variables that m is multiplied with.
-        own: those of all variables of the cell.
     """
     c_read = [_taken(scope, step.c_new, step.c_old) for step in steps]
     operands = [_operands(scope, step, recurrent) for step in steps]
-    c = _states(scope, [Tensor(step.c_new.name) for step in steps], c_read, own)
+    is_single = len(steps) == 1
+    if is_single and None in operands[0]:
+        products = _products(scope, steps[0])
+        operands = [single.operands(scope, products, steps[0].m, c_read[0])]
+    c = _states(scope, [Tensor(step.c_new.name) for step in steps], c_read)
     made = [Tensor(step.m.name) for step in steps if step.m is not None]
-    m = _states(scope, made, [read for _, read in operands], own)
+    m = _states(scope, made, [read for _, read in operands])
     x = tuple(tensor for tensor, _ in operands if tensor is not None)
     if c is None or m is None or len(x) != len(steps):
         return None
     kernels = tuple(node.name for shards in wired.kernels for node in shards)
     entries = _entries(scope, steps[0], c[0], m[0], x[0])
-    return Chain(kernels, c, m, x, steps[0].c_new.name.rpartition("/")[0], entries)
+    chain = Chain(kernels, c, m, x, steps[0].c_new.name.rpartition("/")[0], entries)
+    if not is_single:
+        return chain
+    return _made(chain, single.new_state(scope, wired, steps[0], (c[0], m[0])))
+
+
+def _made(chain: Chain, made: single.Made) -> Chain:
+    """Return the chain of a single step with its new state."""
+    c, m = (chain.c[0], made.c), (chain.m[0], made.m)
+    return chain._replace(c=c, m=m, problem=made.problem, doubt=made.doubt)
 
 
 def _entries(
@@ -254,7 +258,7 @@ def _is_carried(scope: Scope, tensor: Tensor) -> bool:
     """Whether a state comes out of a loop's variable: the step is within the loop."""
     for _ in range(10):
         node = scope.nodes.get(tensor.node)
-        if node is None or node.op not in _ELEMENTWISE | _LAYING | SWITCHES | MERGES:
+        if node is None or node.op not in ELEMENTWISE | _LAYING | SWITCHES | MERGES:
             return False
         if node.op in MERGES:
             return True
@@ -296,23 +300,20 @@ def _operands(
 
 
 def _states(
-    scope: Scope, made: Sequence[Tensor], read: Sequence[Tensor | None], own: frozenset[str]
+    scope: Scope, made: Sequence[Tensor], read: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...] | None:
     """Return the state before the first step and after each.
 
     Between two steps it may be changed (clipped, projected, decayed). Where the value before the
     first step is changed in the same way, it is the state as a step makes it; else as one reads
     it.
-
-    Args:
-        own: the nodes of the variables of the cell.
     """
     taken = [tensor for tensor in read if tensor is not None]
     if len(taken) != len(made):
         return None
     root, entry = _root(scope, taken[0])
     if len(made) == 1:
-        return (root, _settled(scope, made[0], own))
+        return (root, made[0])  # see `single`
     way = _between(scope, made[0], taken[1])
     if way is None:
         return None
@@ -332,9 +333,13 @@ def _states(
         changed = []
     elif entry:
         return None
-    found = [_follow(scope, tensor, changed) for tensor in made]
-    states = tuple(tensor for tensor in found if tensor is not None)
-    return (root, *states) if len(states) == len(found) else None
+    states = [root]
+    for tensor in made:
+        found = _follow(scope, tensor, changed, states[-1])
+        if found is None:
+            return None
+        states.append(found)
+    return tuple(states)
 
 
 def _root(scope: Scope, tensor: Tensor) -> tuple[Tensor, list[str]]:
@@ -343,7 +348,7 @@ def _root(scope: Scope, tensor: Tensor) -> tuple[Tensor, list[str]]:
     for _ in range(_NEAR):
         node = scope.nodes.get(tensor.node)
         given = data_inputs(node) if node is not None else []
-        if node is None or node.op not in _ELEMENTWISE or not given:
+        if node is None or node.op not in ELEMENTWISE or not given:
             break
         rest = [one for one in given if _is_constant(scope, one) or _is_mask(scope, one)]
         free = [one for one in given if one not in rest]
@@ -371,7 +376,7 @@ def _between(scope: Scope, made: Tensor, read: Tensor) -> list[Node] | None:
     """Return the nodes from what a step makes to what the next one reads."""
     queue: deque[tuple[str, tuple[str, ...]]] = deque([(read.node, (read.node,))])
     seen = {read.node}
-    allowed = _ELEMENTWISE | _LAYING | PRODUCTS.keys() | {"BiasAdd"}
+    allowed = ELEMENTWISE | _LAYING | PRODUCTS.keys() | {"BiasAdd"}
     while queue and len(seen) < _NEAR:
         name, way = queue.popleft()
         if name == made.node:
@@ -384,17 +389,28 @@ def _between(scope: Scope, made: Tensor, read: Tensor) -> list[Node] | None:
     return None
 
 
-def _follow(scope: Scope, made: Tensor, way: Sequence[Node]) -> Tensor | None:
-    """Return where the same operations lead from what the last step makes."""
+def _follow(scope: Scope, made: Tensor, way: Sequence[Node], before: Tensor) -> Tensor | None:
+    """Return where the same operations lead from what a step makes.
+
+    Args:
+        before: the state before that step.
+    """
     name = made.node
     for node in way:
-        users = {user.name: user for user, _ in scope.users.get(name, ()) if user.op == node.op}
+        users = {
+            user.name: user
+            for user, position in scope.users.get(name, ())
+            if user.op == node.op
+            and (name != made.node or data_inputs(user)[position : position + 1] == [made])
+        }
         if len(users) > 1:  # such as the products with each shard of a projection
             given = set(data_inputs(node))
             users = {
                 one: user
                 for one, user in users.items()
                 if any(tensor in given for tensor in data_inputs(user) if tensor.node != name)
+                or before in data_inputs(user)
+                or keeps(scope, one, before)
             }
         if len(users) != 1:
             return None
@@ -402,23 +418,18 @@ def _follow(scope: Scope, made: Tensor, way: Sequence[Node]) -> Tensor | None:
     return Tensor(name) if way else made
 
 
-def _is_with(scope: Scope, product: Node, own: frozenset[str]) -> bool:
-    """Whether a product is with weights of these variables alone; one of a gradient is turned."""
-    way = origins(scope.nodes, data_inputs(product)[1:2], {})
-    is_turned = product.number("transpose_a") or way.sources
-    return bool(way.variables) and own.issuperset(way.variables) and not is_turned
-
-
-def _settled(scope: Scope, made: Tensor, own: frozenset[str]) -> Tensor:
-    """Return what a single step makes, clipped or projected where the graph does so."""
-    name = made.node
-    for _ in range(8):
-        users = {
-            user.name: user
-            for user, _ in scope.users.get(name, ())
-            if user.op in CLIPS or (user.op in PRODUCTS and _is_with(scope, user, own))
-        }
-        if len(users) != 1:
-            break
-        (name,) = users
-    return made if name == made.node else Tensor(name)
+def keeps(scope: Scope, name: str, state: Tensor) -> bool:
+    """Whether a node hands on an old state in the place of what was chosen for it."""
+    queue = [scope.unchosen[name]] if name in scope.unchosen else []
+    seen = set(queue)
+    while queue and len(seen) < _NEAR:
+        tensor = queue.pop()
+        if tensor == state:
+            return True
+        node = scope.nodes.get(tensor.node)
+        if node is not None and node.op in _CHOOSING | SWITCHES | MERGES:
+            others = [scope.unchosen[node.name]] if node.name in scope.unchosen else []
+            before = [one for one in (*data_inputs(node), *others) if one not in seen]
+            seen.update(before)
+            queue += before
+    return False

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections import ChainMap, Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from functools import partial
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 from typing import Any
 
 import numpy as np
 
 from lstmstate.cells.wired import Wired
+from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
-from lstmstate.recurrence.chain import Chain, chains
-from lstmstate.recurrence.front import READS_SIZES, Front, front_of, origins
-from lstmstate.recurrence.joined import Joined, joined, joins, residuals
-from lstmstate.recurrence.loop_cells import leads_to
+from lstmstate.recurrence.chain import Chain, chains, keeps
+from lstmstate.recurrence.front import READS_SIZES, Front, front_of, origins, tail_of
+from lstmstate.recurrence.joined import Values, joined, joins, residuals
+from lstmstate.recurrence.loop_cells import SELECTS, leads_to
 from lstmstate.recurrence.model import (
     Cell,
     Draft,
@@ -27,15 +29,18 @@ from lstmstate.recurrence.model import (
     name_of,
 )
 from lstmstate.recurrence.probe import OPEN, Probe
-from lstmstate.recurrence.states import JUMPS, take
-from lstmstate.recurrence.unrolled import are_same, unrolled, with_batch
+from lstmstate.recurrence.states import JUMPS, Causes, take
+from lstmstate.recurrence.straight import Straight
+from lstmstate.recurrence.unrolled import are_same, fixed_batch, unrolled, with_batch
 
 
 def chain_drafts(
     probe: Probe, names: Mapping[str, str], wired: Iterable[Wired], others: list[str]
 ) -> Iterator[Draft]:
     """Yield the chains of steps that a graph repeats."""
-    known = chains(probe.scope, wired, names)
+    graph, probe = probe, probe.on_straight()
+    straight = graph.straight
+    known = chains(probe.scope, [_of_straight(straight, one) for one in wired])
     more = unrolled(probe)
     # Of layers whose states are one tensor, the structure shows which is fed by which.
     reading = Counter(chain.x for chain in more)
@@ -44,23 +49,31 @@ def chain_drafts(
         chain for chain in more if chain.x not in doubled or (chain.x and reading[chain.x] == 1)
     ]
     known = [chain for chain in known if not any(_is_one(chain, other) for other in more)]
-    every = [*known, *more]
+    every = [_of_graph(straight, chain) for chain in (*known, *more)]
     begun = Counter(tensor for chain in every for tensor in (chain.c[0], chain.m[0]))
+    placed = [_placed(chain) for chain in every]
+    whole = set().union(*placed)
+    for chain, parts in zip(every, placed, strict=True):
+        whole -= {chain.c[0], chain.m[0]} - parts
     continued = _continued(probe, every)
     for at, (chain, some) in enumerate(zip(every, joins(probe.scope, every), strict=True)):
         try:
+            if chain.problem is not None:
+                raise UnsupportedError(chain.problem)
             if at in continued:
                 raise UnsupportedError("the graph begins it anew within one sequence")
-            is_shared = max(begun[chain.c[0]], begun[chain.m[0]]) > 1
-            found = joined(probe.scope, chain, some)
-            output = _packed(probe.scope, chain, found)
+            starts = {chain.c[0], chain.m[0]} - whole
+            is_shared = any(begun[tensor] > 1 for tensor in starts)
+            output = _packed(probe.scope, chain, some)
             if is_shared and (
-                not all(chain.entries) or {chain.c[0], chain.m[0]} & {*output.tensors}
+                not all(chain.entries)
+                or {chain.c[0], chain.m[0]} & {*(output.tensors if output else chain.m[1:])}
             ):
                 raise UnsupportedError("several states begin as one tensor, and are not fed apart")
             shapes, batch = with_batch(
                 probe, chain.steps, (chain.c[0], chain.m[0]), partial(_first_states, chain)
             )
+            batch = batch or fixed_batch(probe, chain.steps, (chain.c[1], chain.m[1]))
         except LstmstateError as error:
             others.append(f"{printable(chain.scope)}: {error}")
             continue
@@ -96,22 +109,58 @@ def chain_drafts(
             output,
             chain.steps,
             batch,
-            _other_causes(probe, chain, output),
+            _other_causes(graph, chain, output),
             is_chain=True,
-            is_joined=bool(found),
+            doubt=chain.doubt,
         )
 
 
-def _other_causes(probe: Probe, chain: Chain, output: Output) -> str | None:
+def _placed(chain: Chain) -> set[Tensor]:
+    """Return the tensors that a chain begins with a part of, whose place is known."""
+    ends = zip((chain.c[0], chain.m[0]), chain.places, strict=True)
+    return {tensor for tensor, place in ends if place}
+
+
+def _of_straight(straight: Straight, wired: Wired) -> Wired:
+    """Return a cell that is known by its structure, with what its steps read from outside."""
+    if not straight.is_other:
+        return wired
+
+    def outside(node: Node | None) -> Any:
+        return node and straight.scope.nodes[straight.behind(Tensor(node.name)).node]
+
+    found = copy(wired)
+    found.steps = [
+        step._replace(c_old=outside(step.c_old), m_old=outside(step.m_old), x=outside(step.x))
+        for step in wired.steps
+    ]
+    return found
+
+
+def _of_graph(straight: Straight, chain: Chain) -> Chain:
+    """Return a chain of steps with the tensors of the graph itself.
+
+    After its end a sequence reads its states elsewhere, too: they cannot be fed apart.
+    """
+    if not straight.is_other:
+        return chain
+    c, m, x = (tuple(map(straight.behind, some)) for some in (chain.c, chain.m, chain.x))
+    return chain._replace(c=c, m=m, x=x, entries=((), ()))
+
+
+def _other_causes(probe: Probe, chain: Chain, output: Output | None) -> Causes:
     """Return why steps may do something else for values or sizes that are not tried."""
     read = [tensor for entries in chain.entries for tensor in entries]
-    made = [*chain.c[1:], *chain.m[1:], *output.tensors]
+    made = [*chain.c[1:], *chain.m[1:], *(output.tensors if output else ())]
     begun = [chain.c[0], chain.m[0]]
-    if origins(probe.scope.nodes, made, {tensor.node: 0 for tensor in begun}).sizes:
-        return READS_SIZES
-    plan = probe.compile(made, [*chain.x, *read, *begun])
+    known = {tensor.node: 0 for tensor in (*begun, *probe.fed_ends)}
+    sizes = origins(probe.scope.nodes, made, known).sizes
+    plan = probe.compile(made, [*chain.x, *read, *begun, *probe.fed_ends])
     jumps = sorted(plan.operations & JUMPS)
-    return f"its steps compare or round values ({jumps[0]})" if jumps else None
+    return Causes(
+        READS_SIZES if sizes else None,
+        f"its steps compare or round values ({jumps[0]})" if jumps else None,
+    )
 
 
 def _first_states(chain: Chain, probe: Probe) -> list[Any]:
@@ -144,17 +193,60 @@ def _is_one(chain: Chain, other: Chain) -> bool:
     return same_weights and not set(chain.x).isdisjoint(other.x)
 
 
-def _packed(scope: Scope, chain: Chain, found: Sequence[Joined]) -> Output:
-    """Return what the graph joins of the steps of a chain: m where it does not join another."""
+def _packed(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> Output | None:
+    """Return what the graph joins of the steps of a chain, None for m where it joins nothing.
+
+    Args:
+        some: what may be it.
+    """
+    found = joined(scope, chain, some)
     if not found:
         sums = residuals(scope, chain)
-        tensors, place = (chain.m[1:], chain.places[1]) if sums is None else (sums, ())
-        return Output(tensors, place, 0, is_m=sums is None, is_own=False, is_apart=True)
-    values, is_m = found[0]
+        if sums is not None:
+            return Output(sums, (), 0, is_m=False, is_own=False, is_apart=True)
+        values = tuple(_beside(scope, *both) for both in pairwise(chain.m))
+        given = tuple(value for value in values if value is not None)
+        whole = Output(given, (), 0, is_m=True, is_own=False, is_apart=True)
+        return whole if len(given) == len(values) else None
+    values, is_m, node = found[0]
     within = f"{values[0].node.rpartition('/')[0]}/".startswith(f"{chain.scope}/")
     is_own = within and not leads_to(scope.nodes, values[0], chain.m[1])
+    is_own &= not _is_chosen(scope, values[0], chain.m[1])
     is_own = not is_m and (is_own or len(found) > 1)
+    axis = node.number("axis") or 0
+    if node.op == "Pack" and axis in (0, 1):
+        tail = tail_of(scope, Tensor(node.name), turned=axis == 1)
+        if tail.reversed:
+            return Output((tail.tensor,), (), int(tail.turned), is_m=is_m, is_own=is_own)
     return Output(values, (), 0, is_m=is_m, is_own=is_own, is_apart=True)
+
+
+def _is_chosen(scope: Scope, value: Tensor, m: Tensor) -> bool:
+    """Whether a value and m are chosen alike, with something else where a step is masked."""
+    both = [scope.nodes[tensor.node] for tensor in (value, m)]
+    given = [data_inputs(node)[1:] for node in both if node.op in SELECTS]
+    return len(given) == 2 and not set(given[0]).isdisjoint(given[1])
+
+
+def _beside(scope: Scope, before: Tensor, m: Tensor) -> Tensor | None:
+    """Return what a step gives as its output: m, and something else after the end of a sequence.
+
+    Args:
+        before: the m before that step.
+    """
+    made, depth = m, 0
+    while made.node in scope.unchosen:
+        made, depth = data_inputs(scope.nodes[made.node])[0], depth + 1
+    ends = [made] if depth else []
+    for _ in range(depth):
+        ends = [
+            Tensor(user.name)
+            for end in ends
+            for user, position in scope.users.get(end.node, ())
+            if user.name in scope.unchosen and data_inputs(user)[position] == end
+        ]
+    others = [end for end in dict.fromkeys(ends) if not keeps(scope, end.node, before)]
+    return others[0] if len(others) == 1 else None
 
 
 _NEAR = 60  # nodes between the m of a step and where the steps are packed
@@ -166,11 +258,41 @@ def chain_front(probe: Probe, draft: Draft, ends: dict[str, int]) -> tuple[Front
     cut = ChainMap(initial, ends)
     way = origins(probe.scope.nodes, draft.values, cut)
     fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
+    fed = [tensor for tensor in fed if tensor not in probe.lengths]
     if len(fed) != 1:
         return tuple(Front(tensor, False, False) for tensor in fed)
     is_turned = _is_batch_major(probe, draft, fed[0])
     is_reversed = _is_backward(probe, draft, fed[0], axis=int(is_turned))
     return (Front(fed[0], turned=is_turned, reversed=is_reversed),)
+
+
+def turned_front(
+    probe: Probe, draft: Draft, before: Sequence[Draft], sides: Sequence[tuple[Front, ...]]
+) -> tuple[Front, ...]:
+    """Return that a chain begins with the last step of the chains that it reads, if it does.
+
+    Args:
+        before: the drafts, of which those with sides come first.
+    """
+    times: dict[str, int] = {}
+    for other, fronts in zip(before, sides, strict=False):
+        is_reversed = any(front.reversed for front in fronts)
+        for cell in other.cells if other.is_chain and other.steps == draft.steps else ():
+            for port in (cell.c, cell.m):
+                every = port.steps[::-1] if is_reversed else port.steps
+                times |= {tensor.node: time for time, tensor in enumerate(every)}
+    queue, seen, found = [*draft.values[:1]], set(draft.values[:1]), set()
+    while queue and len(seen) < _NEAR:
+        tensor = queue.pop()
+        node = probe.scope.nodes.get(tensor.node)
+        if tensor.node in times:
+            found.add(times[tensor.node])
+        elif node is not None:
+            given = [one for one in data_inputs(node) if one not in seen]
+            seen.update(given)
+            queue += given
+    is_last = found == {(draft.steps or 0) - 1} and draft.steps != 1
+    return (Front(draft.values[0], False, reversed=True),) if is_last else ()
 
 
 def _is_backward(probe: Probe, draft: Draft, x: Tensor, axis: int) -> bool:
@@ -179,6 +301,7 @@ def _is_backward(probe: Probe, draft: Draft, x: Tensor, axis: int) -> bool:
     static, _ = probe.describe(x)
     open_axes = (at for at, size in enumerate(static) if size is None)
     fed = probe.fed_value(x, [steps if at == axis else OPEN for at in open_axes])
+    probe = probe.with_lengths(steps)
     if fed.ndim < 2 or steps == 1:
         return False
     plan = probe.compile(draft.values[:1])

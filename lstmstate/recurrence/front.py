@@ -11,7 +11,7 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.graph.constants import constant_array
 from lstmstate.graph.dropout import RANDOM, undropped
 from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
-from lstmstate.graph.plan import Scope
+from lstmstate.graph.plan import Scope, is_source
 from lstmstate.records import NamedTuple
 
 _REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
@@ -44,8 +44,6 @@ _VALUES = {
 }
 # Why a recurrence is not confirmed that was tried with some sizes and is run with others.
 READS_SIZES = "the graph computes with the number of steps, or the size of the batch"
-# Where data comes into a graph: placeholders, queues, iterators.
-_SOURCES = ("Placeholder", "IteratorGetNext", "OneShotIterator", "QueueDequeue", "FIFOQueue")
 
 
 class Front(NamedTuple):
@@ -126,12 +124,15 @@ def _reversed_axes(nodes: Mapping[str, Node], node: Node) -> tuple[int, ...] | N
     return axes if is_whole and axes else None
 
 
-def tail_of(scope: Scope, value: Tensor) -> Front:
+def tail_of(scope: Scope, value: Tensor, *, turned: bool = False) -> Front:
     """Return the tensor that a sequence that a loop gives ends as, laid out anew alone.
 
     Of several ways the one that reverses it counts: it is put back into the order of the input.
+
+    Args:
+        turned: whether batch comes before time in it.
     """
-    best = Front(value, turned=False, reversed=False)
+    best = Front(value, turned=turned, reversed=False)
     queue = [best]
     seen = {value}
     while queue and len(seen) < 200:
@@ -272,6 +273,21 @@ def _choosers(nodes: Mapping[str, Node], merge: Node) -> list[Tensor]:
     return list(found)
 
 
+def comes_from(nodes: Mapping[str, Node], tensor: Tensor, source: Tensor) -> bool:
+    """Whether a tensor is computed from another, or from its shape."""
+    queue, seen = [tensor], {tensor}
+    while queue:
+        one = queue.pop()
+        if one == source:
+            return True
+        node = nodes.get(one.node)
+        if node is not None and node.op not in VARIABLE_OPS:
+            before = [given for given in data_inputs(node) if given not in seen]
+            seen.update(before)
+            queue += before
+    return False
+
+
 def origins(
     nodes: Mapping[str, Node],
     tensors: Collection[Tensor],
@@ -329,8 +345,3 @@ def origins(
         tuple(sizes),
         tuple(outside),
     )
-
-
-def is_source(node: Node) -> bool:
-    """Whether data comes into the graph through a node."""
-    return node.op.startswith(_SOURCES) and not node.op.startswith("PlaceholderWithDefault")

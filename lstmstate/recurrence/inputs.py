@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.node import Node
 from lstmstate.errors import UnsupportedError, count, printable
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.loops import Tensor, data_inputs
-from lstmstate.recurrence.front import READS_SIZES, by_place, origins
+from lstmstate.graph.plan import is_source
+from lstmstate.recurrence.front import READS_SIZES, Front, by_place, comes_from, origins
 from lstmstate.recurrence.model import (
     Input,
     Recurrence,
@@ -29,13 +31,14 @@ _CUTS = {
 }
 
 
+_JOINS = frozenset({"Concat", "ConcatV2", "Pack"})
 _NEAR = 60  # nodes between the m of a step and where the steps are packed
 
 
 def input_of(
     recurrences: Recurrences, members: Sequence[Recurrence], *, is_inner: bool
-) -> tuple[Input, tuple[str, ...]]:
-    """Return where x goes in, and notes on it.
+) -> tuple[Input, tuple[Input, ...]]:
+    """Return where x goes in, and where it may go in instead, for an x of another width.
 
     Args:
         is_inner: whether other recurrences give it.
@@ -43,26 +46,92 @@ def input_of(
     Raises:
         UnsupportedError: it is no sequence, or there are several.
     """
+    probe = recurrences.probe
     try:
-        return _input_of_all(recurrences, members, is_inner=is_inner)
+        found, others = _input_of_all(recurrences, members, is_inner=is_inner)
     except UnsupportedError:
-        first = [one for one in members if not one.before]
-        (reads, *others) = {one.reads for one in first}
-        if not reads or others:
+        given = _input_of_steps(probe, members)
+        if given is None:
             raise
-        value = _first_read(recurrences.probe, reads)
-        if np.ndim(value) != 2 or value.dtype.kind != "f":
-            raise
-        if not _reads_each_once(recurrences.probe, reads):
-            raise UnsupportedError(
-                "its steps do not read one sequence from end to end, each element once",
-                tensor=reads[0].node,
-            ) from None
-        width, kind = value.shape[-1], value.dtype.str[1:]
-        given = Input(
-            reads[0], 0, (len(reads), first[0].batch, width), width, kind, None, reads[1:], True
-        )
-        return given, (f"x is what each step reads, from {printable(reads[0].node)} on",)
+        found, others = given, _placeholders_of_step(probe, given)
+    else:
+        if not found.note:  # a placeholder: its steps may take what they are cut into
+            with suppress(UnsupportedError):
+                given = _input_of_steps(probe, members)
+                others += () if given is None else (given,)
+    same = [one for one in others if one.width == found.width and found.is_apart and not is_inner]
+    if len(same) == 1:
+        return same[0], (found, *others)
+    return found, tuple(one for one in others if one.width != found.width)
+
+
+def _input_of_steps(probe: Probe, members: Sequence[Recurrence]) -> Input | None:
+    """Return what each step reads, None where that is no tensor of its own for each.
+
+    Raises:
+        UnsupportedError: the steps do not read one sequence.
+    """
+    first = [one for one in members if not one.before]
+    (reads, *others) = {one.reads for one in first}
+    if not reads or others:
+        return None
+    value = _first_read(probe, reads)
+    if np.ndim(value) != 2 or value.dtype.kind != "f":
+        return None
+    if not _reads_each_once(probe, reads):
+        raise UnsupportedError(
+            "its steps do not read one sequence from end to end, each element once",
+            tensor=reads[0].node,
+        ) from None
+    width, kind = value.shape[-1], value.dtype.str[1:]
+    note = f"x is what each step reads, from {printable(reads[0].node)} on"
+    sizes = (len(reads), first[0].batch, width)
+    return Input(reads[0], 0, sizes, width, kind, None, reads[1:], True, note)
+
+
+def _placeholders_of_step(probe: Probe, given: Input) -> tuple[Input, ...]:
+    """Return what is fed to a single step, and is computed with before the cell reads it."""
+    sources = _fed_before(probe, given.tensor)
+    if given.later or len(sources) != 1:
+        return ()
+    found = []
+    for tensor, note in sources:
+        sizes, kind = probe.describe(tensor)
+        if not _is_alone(probe, given.tensor, tensor):
+            continue
+        if len(sizes) == 2 and sizes[1] is not None and kind.startswith("f"):
+            shape = (1, given.sizes[1], sizes[1])
+            found.append(Input(tensor, 0, shape, sizes[1], kind, None, (), True, note))
+    return tuple(found)
+
+
+def _is_alone(probe: Probe, read: Tensor, x: Tensor) -> bool:
+    """Whether nothing is joined to x before a single step reads it: that may be another state."""
+    nodes = probe.scope.nodes
+    queue, seen = [read], {read}
+    while queue:
+        node = nodes.get(queue.pop().node)
+        given = data_inputs(node) if node is not None and node.op not in VARIABLE_OPS else []
+        if node is not None and node.op in _JOINS:
+            axis = {"Concat": slice(1, None), "ConcatV2": slice(-1)}.get(node.op, slice(None))
+            if not all(comes_from(nodes, one, x) for one in given[axis]):
+                return False
+        given = [one for one in given if one not in seen and comes_from(nodes, one, x)]
+        seen.update(given)
+        queue += given
+    return True
+
+
+def _fed_before(probe: Probe, tensor: Tensor) -> list[tuple[Tensor, str]]:
+    """Return what is fed and a tensor is computed from, with a note on what comes between."""
+    way = origins(probe.scope.nodes, [tensor], {})
+    names = {node.name for node in way.sources}
+    kinds = ", ".join(dict.fromkeys(node.op for node in way.operations[:6]))
+    return [
+        (one, f"x is fed at {printable(one.node)}, before {kinds}")
+        for one in probe.fed
+        if one.node in names and one != tensor
+    ]
 
 
 def _first_read(probe: Probe, reads: Sequence[Tensor]) -> Any:
@@ -85,10 +154,12 @@ def _reads_each_once(probe: Probe, reads: Sequence[Tensor]) -> bool:
         own = [origins(nodes, [one], {}).sources for one in reads]
         names = {node.name for sources in own for node in sources}
         return len(names) == len(reads) and all(len(sources) == 1 for sources in own)
-    whole = next(tensor for tensor in ways[0][::-1] if tensor in shared)
+    wholes = [tensor for tensor in ways[0][::-1] if tensor in shared]
     for one in (probe, probe.with_open(len(reads))):
         with suppress(UnsupportedError):
-            return _cuts_each_once(one, whole, reads)
+            size = np.size(one.values(wholes[:1])[0])
+            same = [tensor for tensor in wholes if np.size(one.values([tensor])[0]) == size]
+            return any(_cuts_each_once(one, whole, reads) for whole in same)
     return False
 
 
@@ -101,7 +172,7 @@ def _cuts_each_once(probe: Probe, whole: Tensor, reads: Sequence[Tensor]) -> boo
     (value,) = probe.values([whole])
     plan = probe.compile(reads, [whole])
     if len(reads) == 1:
-        return bool(np.ndim(value) == np.ndim(probe.run(plan, {whole: value})[0]))
+        return bool(np.size(value) == np.size(probe.run(plan, {whole: value})[0]))
     return any(
         _is_in_order(probe.run(plan, {whole: _numbered(value, axis)}), value.shape[axis])
         for axis in range(np.ndim(value))
@@ -135,7 +206,7 @@ def _cut_out_of(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
 
 def _input_of_all(
     recurrences: Recurrences, members: Sequence[Recurrence], *, is_inner: bool
-) -> tuple[Input, tuple[str, ...]]:
+) -> tuple[Input, tuple[Input, ...]]:
     """Return the tensor that takes x: a placeholder, or what the graph computes for its loops."""
     probe, nodes = recurrences.probe, recurrences.probe.scope.nodes
     fronts = {front.tensor: front for one in members if not one.before for front in one.fronts}
@@ -143,31 +214,51 @@ def _input_of_all(
         names = ", ".join(printable(tensor.node) for tensor in fronts) or "none"
         raise UnsupportedError(f"the network reads {count(len(fronts), 'input')} ({names})")
     ((tensor, front),) = fronts.items()
-    sizes, kind = probe.describe(tensor)
-    notes: tuple[str, ...] = ()
-    causes = None
-    if not probe.is_fed(tensor):
-        way = origins(nodes, [tensor], {})
-        fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
-        first = probe.describe(fed[0])[0] if len(fed) == 1 and not is_inner else ()
-        if len(first) == len(sizes) > 2 and first[2:] == sizes[2:]:
-            kinds = ", ".join(dict.fromkeys(node.op for node in way.operations[:6]))
-            notes = (f"x is fed at {printable(fed[0].node)}, before {kinds}",)
-            changing = by_place(nodes, [tensor], {})
-            causes = changing and (READS_SIZES if way.sizes else before_the_loop(changing))
-            front = front._replace(turned=probe.is_turned(fed[0], tensor) ^ front.turned)
-            tensor, (sizes, kind) = fed[0], probe.describe(fed[0])
-        elif way.sources:
-            sources = ", ".join(printable(node.name) for node in way.sources[:3])
-            notes = (f"x is the loop's input {printable(tensor.node)}, computed from {sources}",)
+    batch = next((one.batch for one in members if one.batch is not None), None)
+    if probe.is_fed(tensor):
+        is_own = is_source(nodes[tensor.node])
+        note = "" if is_own else f"x is the loop's input {printable(tensor.node)}"
+        return _sequence(probe, front, batch, None, note), ()
+    changing = by_place(nodes, [tensor], {})
+    sized = origins(nodes, [tensor], {}).sizes
+    causes = changing and (READS_SIZES if sized else before_the_loop(changing))
+    fed: list[Input] = []
+    sources = _fed_before(probe, tensor)
+    for one, note in sources if not is_inner else ():
+        with suppress(UnsupportedError):
+            turned = probe.turns(one, tensor)
+            if turned is not None or len(sources) == 1:
+                way = front._replace(tensor=one, turned=bool(turned) ^ front.turned)
+                fed.append(_sequence(probe, way, batch, causes, note))
+    names = ", ".join(printable(one.node) for one, _ in sources[:3])
+    note = f"x is the loop's input {printable(tensor.node)}, computed from {names}"
+    own = None
+    try:
+        own = _sequence(probe, front, batch, None, note if sources else "")
+    except UnsupportedError:
+        if len(fed) != 1:
+            raise
+    if own is None or (len(fed) == len(sources) == 1 and fed[0].sizes[2:] == own.sizes[2:]):
+        return fed[0], () if own is None else (own,)
+    return own, tuple(fed)
+
+
+def _sequence(
+    probe: Probe, front: Front, batch: int | None, causes: str | None, note: str
+) -> Input:
+    """Return a tensor of all steps as what takes x.
+
+    Raises:
+        UnsupportedError: it is no sequence of vectors or images.
+    """
+    sizes, kind = probe.describe(front.tensor)
     width = sizes[-1] if sizes else None
     if len(sizes) < 3 or None in sizes[2:] or width is None:
         shape = ["any" if size is None else size for size in sizes]
         raise UnsupportedError(
             f"the network's input is {shape}, and sequences of vectors or images are run",
-            tensor=tensor.node,
+            tensor=front.tensor.node,
         )
-    batch = next((one.batch for one in members if one.batch is not None), None)
     if batch is not None:
         sizes = (batch, *sizes[1:]) if front.turned else (sizes[0], batch, *sizes[2:])
-    return Input(tensor, int(front.turned), sizes, width, kind, causes), notes
+    return Input(front.tensor, int(front.turned), sizes, width, kind, causes, note=note)

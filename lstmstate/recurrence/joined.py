@@ -25,16 +25,18 @@ class Joined(NamedTuple):
 
     Attributes:
         is_m: whether it is m itself.
+        node: the one that joins them.
     """
 
     values: tuple[Tensor, ...]
     is_m: bool
+    node: Node
 
 
 Values = tuple[Tensor, ...]
 
 
-def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[Values]]:
+def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[tuple[Node, Values]]]:
     """Return for each chain what the graph joins of as many values, the last near its states."""
     owners: dict[str, dict[int, None]] = {}
     counts: set[int] = set()
@@ -42,14 +44,14 @@ def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[Values]]:
         counts.add(chain.steps)
         for tensor in (*chain.c, *chain.m):
             owners.setdefault(tensor.node, {})[at] = None
-    found: list[list[Values]] = [[] for _ in chains]
+    found: list[list[tuple[Node, Values]]] = [[] for _ in chains]
     for node in scope.nodes.values() if chains else ():
-        values = _values(scope.nodes, node) if node.op in _JOINS else ()
+        values = _values(scope, node) if node.op in _JOINS else ()
         if len(values) not in counts or (len(values) == 1 and node.op != "Pack"):
             continue
         for at in _owners_near(scope.nodes, values[-1], owners):
             if len(values) == chains[at].steps:
-                found[at].append(values)
+                found[at].append((node, values))
     return found
 
 
@@ -80,7 +82,7 @@ def _before(nodes: Mapping[str, Node], tensor: Tensor, ends: Container[str] = ()
                 queue.append(one.node)
 
 
-def joined(scope: Scope, chain: Chain, some: Iterable[Values]) -> list[Joined]:
+def joined(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> list[Joined]:
     """Return what the graph joins of the steps of a chain, each once; m comes first.
 
     Args:
@@ -89,11 +91,11 @@ def joined(scope: Scope, chain: Chain, some: Iterable[Values]) -> list[Joined]:
     number = {tensor.node: at for states in (chain.c, chain.m) for at, tensor in enumerate(states)}
     steps = chain.m[1:]
     found: dict[Values, Joined] = {}
-    for values in some:
+    for node, values in some:
         if values in (steps, steps[::-1]):
-            found[values] = Joined(values, is_m=True)
+            found[values] = Joined(values, True, node)
         elif _are_steps(scope.nodes, values, number):
-            found[values] = Joined(values, is_m=False)
+            found[values] = Joined(values, False, node)
     return sorted(found.values(), key=lambda one: not one.is_m)
 
 
@@ -116,23 +118,6 @@ def residuals(scope: Scope, chain: Chain) -> Values | None:
     return tuple(found)
 
 
-def reads_from_the_end(
-    scope: Scope, reads: Sequence[Tensor], ends: Sequence[str], every: Container[str]
-) -> bool:
-    """Whether the first of some steps reads what the last of other steps makes.
-
-    Args:
-        ends: the nodes of c after each of the other steps, and then those of m.
-        every: those of all recurrences.
-    """
-    number = {name: at % (len(ends) // 2) for at, name in enumerate(ends)}
-    first, last = (
-        max((number.get(name, 0) for name in _states(scope.nodes, read, every)), default=0)
-        for read in (reads[0], reads[-1])
-    )
-    return first > last
-
-
 def _undropped(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
     """Return what a graph gives without its dropout."""
     node = nodes.get(tensor.node)
@@ -140,26 +125,42 @@ def _undropped(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
     return past(nodes, tensor if kept is None else kept, _BARE)
 
 
-def _values(nodes: Mapping[str, Node], node: Node) -> tuple[Tensor, ...]:
+def _values(scope: Scope, node: Node) -> tuple[Tensor, ...]:
     """Return what a node joins, without the axis that it may give each value before."""
     given = data_inputs(node)
     if node.op != "Pack":
         given = given[:-1] if node.op == "ConcatV2" else given[1:]
-    return tuple(past(nodes, tensor, _BARE) for tensor in given)
+    return tuple(_bare(scope, tensor) for tensor in given)
+
+
+def _bare(scope: Scope, tensor: Tensor) -> Tensor:
+    for _ in range(10):
+        node = scope.nodes.get(tensor.node)
+        if node is None or node.op not in _BARE or node.name in scope.unchosen:
+            break
+        tensor = data_inputs(node)[0]
+    return tensor
 
 
 def _are_steps(
     nodes: Mapping[str, Node], values: Sequence[Tensor], number: Mapping[str, int]
 ) -> bool:
     """Whether each value comes from the state of its step, old or new, and from no later one."""
-    last: list[int] = []
+    return any(_follow_one_another(nodes, way, number) for way in (values, values[::-1]))
+
+
+def _follow_one_another(
+    nodes: Mapping[str, Node], values: Sequence[Tensor], number: Mapping[str, int]
+) -> bool:
+    """Whether each value comes from the state after that of the one before it."""
+    known = dict(number)  # a value may be made of those before it
+    last: int | None = None
     for value in values:
-        found = max((number[name] for name in _states(nodes, value, number)), default=None)
-        if found is None or (last and abs(found - last[-1]) != 1):
+        found = max((known[name] for name in _states(nodes, value, known)), default=None)
+        if found is None or (last is not None and found != last + 1):
             return False
-        last.append(found)
-    first, end = last[0], last[-1]
-    return abs(first - end) == len(values) - 1 and len(set(last)) == len(last)
+        last = known.setdefault(value.node, found)
+    return True
 
 
 def _states(nodes: Mapping[str, Node], tensor: Tensor, among: Container[str]) -> set[str]:

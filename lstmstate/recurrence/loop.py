@@ -8,8 +8,10 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.graph.loops import (
     ENTERS,
     MERGES,
+    SWITCHES,
     WHILES,
     Loop,
+    LoopVariable,
     Tensor,
     data_inputs,
     is_unchanged,
@@ -49,6 +51,7 @@ class SequenceInput(NamedTuple):
         axis: where time is in it; None where it is the element of the first step alone.
         is_backward: whether the first step reads its end.
         is_even: whether the index of an element goes on with the steps.
+        is_ahead: whether the step before reads it, and hands it on.
     """
 
     element: Tensor
@@ -56,6 +59,7 @@ class SequenceInput(NamedTuple):
     axis: int | None = 0
     is_backward: bool = False
     is_even: bool = True
+    is_ahead: bool = False
 
 
 class SequenceOutput(NamedTuple):
@@ -112,14 +116,70 @@ def _recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
         given = data_inputs(node)
         if node.op.startswith("TensorArrayWrite") or node.op == "TensorListSetItem":
             place = inside.nodes.get(skip(inside.nodes, given[1]).node)
-            if place is None or place.op != "Const":  # an array of the last step alone
+            is_last = place is not None and place.op == "Const"  # an array of the last step alone
+            if not is_last and _is_float(node):
                 outputs.append(SequenceOutput(number, given[2]))
         elif not node.op.startswith("TensorList") and _is_float(node):
             carried.append(number)
     if not carried or _is_gradient(inside, loop):
         return None
-    inputs = tuple(_inputs(scope, inside, loop))
-    return LoopRecurrence(loop, inside, tuple(carried), inputs, tuple(outputs))
+    inputs = {one.element: one for one in _inputs(scope, inside, loop)}
+    for number in [*carried]:
+        read = _read_ahead(scope, inside, loop.variables[number], inputs)
+        if read is not None:
+            carried.remove(number)
+            inputs[loop.variables[number].read] = inputs.pop(read)._replace(
+                element=loop.variables[number].read, is_ahead=True
+            )
+    return LoopRecurrence(loop, inside, tuple(carried), tuple(inputs.values()), tuple(outputs))
+
+
+def _read_ahead(
+    scope: Scope, inside: Scope, variable: LoopVariable, inputs: Mapping[Tensor, SequenceInput]
+) -> Tensor | None:
+    """Return the element of a sequence that a step hands on to the next one as its input.
+
+    The first step takes that of the same sequence from outside. Past the end others are made up.
+    """
+    ahead = [one for one in _choices(inside.nodes, variable.next) if one in inputs]
+    first = [scope.nodes[one.node] for one in _choices(scope.nodes, variable.source)]
+    arrays = [skip(scope.nodes, data_inputs(node)[-1]) for node in first if _is_read(node)]
+    if len(ahead) != 1 or len(arrays) != 1:
+        return None
+    is_same = _scattered(scope.nodes, arrays[0]) == inputs[ahead[0]].value
+    return ahead[0] if is_same else None
+
+
+def _choices(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
+    """Return what a value is in any of the branches of a condition."""
+    queue, seen, found = [tensor], {tensor}, []
+    while queue and len(seen) < _FAR:
+        tensor = queue.pop()
+        node = nodes.get(tensor.node)
+        if node is None:
+            continue
+        if node.op not in _HANDING | MERGES | SWITCHES or node.op in ENTERS:
+            found.append(tensor)
+            continue
+        given = data_inputs(node) if node.op in MERGES else data_inputs(node)[:1]
+        queue += [one for one in given if one not in seen]
+        seen.update(given)
+    return found
+
+
+def _is_read(node: Node) -> bool:
+    return node.op.startswith("TensorArrayRead")
+
+
+def _scattered(nodes: Mapping[str, Node], array: Tensor) -> Tensor | None:
+    """Return the sequence that an array is made of."""
+    node = nodes.get(array.node)
+    while node is not None and node.op in SWITCHES:
+        array = skip(nodes, data_inputs(node)[0])
+        node = nodes.get(array.node)
+    if node is None or node.op not in _SCATTERS:
+        return None
+    return data_inputs(node)[_SCATTERS[node.op]]
 
 
 def is_fed(scope: Scope, loop: Loop, tensor: Tensor) -> bool:
@@ -151,7 +211,7 @@ def past_selection(inside: Scope, tensor: Tensor, read: Tensor) -> Tensor:
 
 
 def _is_float(node: Node) -> bool:
-    kinds = [node.number_of_type(name) for name in ("T", "DstT", "dtype")]
+    kinds = [node.number_of_type(name) for name in ("T", "DstT", "dtype", "element_dtype")]
     known = [kind for kind in kinds if kind is not None]
     return not known or known[0] in _FLOATS
 
@@ -173,9 +233,8 @@ def _inputs(scope: Scope, inside: Scope, loop: Loop) -> Iterator[SequenceInput]:
     for node, handle in _reads(inside, loop):
         is_even = goes_on(inside, data_inputs(node)[1], ends)
         outer = _outside(scope, loop, handle)
-        given = scope.nodes.get(outer.node) if outer is not None else None
-        if given is not None and given.op in _SCATTERS:
-            value = data_inputs(given)[_SCATTERS[given.op]]
+        value = _scattered(scope.nodes, outer) if outer is not None else None
+        if value is not None:
             yield SequenceInput(Tensor(node.name), value, is_even=is_even)
 
 
@@ -187,9 +246,13 @@ def _reads(inside: Scope, loop: Loop) -> Iterator[tuple[Node, Tensor]]:
                 yield node, skip(inside.nodes, data_inputs(node)[0])
         return
     for name in loop.constants:
-        for user, position in inside.users.get(name, ()):
-            if user.op.startswith("TensorArrayRead") and position == 2:
-                yield user, Tensor(name)
+        queue = [name]
+        while queue:
+            for user, position in inside.users.get(queue.pop(), ()):
+                if _is_read(user) and position == 2:
+                    yield user, Tensor(name)
+                elif user.op in SWITCHES and position == 0:  # into a branch
+                    queue.append(user.name)
 
 
 def goes_on(one: Scope, index: Tensor, ends: Collection[Tensor]) -> bool:

@@ -28,6 +28,7 @@ from lstmstate.recurrence.probe import Probe
 from lstmstate.recurrence.sliced import sliced_inputs
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
+SELECTS = frozenset({"Select", "SelectV2"})
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
 
 
@@ -52,6 +53,7 @@ def loop_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> It
             into = step.elements_into(pairs[0])
             used = [item for item in one.inputs if item.element in step.used]
             first = [item for item in used if item.element in into]
+            masks = step.masks(pairs)
             yield Draft(
                 one.loop.name,
                 cells,
@@ -64,6 +66,7 @@ def loop_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> It
                 batch,
                 step.other_causes(pairs),
                 len(step.parts) - 2 * len(cells),
+                masks=tuple(_front_of_loop(probe, item) for item in used if item.element in masks),
             )
         except LstmstateError as error:
             others.append(f"{name}: {error}")
@@ -138,16 +141,23 @@ def _port(one: LoopRecurrence, step: Step, part: Part) -> Port:
     )
 
 
-def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output:
-    """Return what a loop writes at each step, or m where it writes nothing else."""
+def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output | None:
+    """Return what a loop writes at each step, None for m where it writes nothing else."""
     nodes, loop, m = one.inside.nodes, one.loop, pair.m
     read = loop.variables[m.number].read
 
     def made(tensor: Tensor) -> Tensor:
         return past_selection(one.inside, skip(nodes, tensor), read)
 
+    def chosen(tensor: Tensor) -> Tensor:
+        """Return what is chosen before a sequence ends, or where no step is masked."""
+        tensor = made(tensor)
+        node = nodes.get(tensor.node)
+        given = data_inputs(node)[1:] if node is not None and node.op in SELECTS else []
+        return next((new for new in map(made, given) if new in (whole, alone)), tensor)
+
     whole, alone = made(loop.variables[m.number].next), made(m.next)
-    written = [(output.number, made(output.element)) for output in one.outputs]
+    written = [(output.number, chosen(output.element)) for output in one.outputs]
     for number, element in written:
         if element == alone:
             return _fetched(scope, one, number, (), is_m=True, is_own=False)
@@ -158,7 +168,7 @@ def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output:
         within = f"{element.node.rpartition('/')[0]}/".startswith(f"{top.scope}/")
         is_own = within and not leads_to(nodes, element, m.next)
         return _fetched(scope, one, number, (), is_m=False, is_own=is_own)
-    return Output(top.m.steps, top.m.place, 0, is_m=True, is_own=False)
+    return None
 
 
 def leads_to(nodes: Mapping[str, Node], start: Tensor, end: Tensor) -> bool:

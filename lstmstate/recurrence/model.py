@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from lstmstate.cells.model import StateWidths
@@ -12,7 +12,7 @@ from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.front import READS_SIZES, Front
 from lstmstate.recurrence.probe import Probe
-from lstmstate.recurrence.states import Path
+from lstmstate.recurrence.states import Causes, Path
 
 
 class Port(NamedTuple):
@@ -89,7 +89,8 @@ class Output(NamedTuple):
         is_own: whether the cell itself makes it, though it is not its m.
         is_apart: whether there is a tensor for each step, and not one for all.
         array: the array that the loop itself writes, where the graph may reverse it behind.
-        is_backward: whether its first step is that of the end of the input.
+        is_state: whether it is the state after each step, in the order of the steps.
+        is_backward: whether these begin at the end of the sequence.
     """
 
     tensors: tuple[Tensor, ...]
@@ -99,6 +100,7 @@ class Output(NamedTuple):
     is_own: bool
     is_apart: bool = False
     array: Tensor | None = None
+    is_state: bool = False
     is_backward: bool = False
 
     @property
@@ -107,6 +109,12 @@ class Output(NamedTuple):
         if self.array is None:
             return self
         return self._replace(tensors=(self.array,), time_axis=0)
+
+    @classmethod
+    def of_m(cls, m: Port, *, is_backward: bool) -> Output:
+        """Return the m of every step, where the graph does not put the steps together."""
+        given = cls(m.steps, m.place, 0, is_m=True, is_own=False, is_apart=m.is_apart)
+        return given._replace(is_state=True, is_backward=is_backward)
 
 
 class Recurrence(NamedTuple):
@@ -117,12 +125,15 @@ class Recurrence(NamedTuple):
         before: the numbers of the recurrences that it reads.
         steps: how many there are, None where the sequence decides.
         batch: the size of the batch, where a constant of the step asks for one.
-        causes: what else decides its states than x and the states before, None where nothing does.
+        causes: what else decides its states than x and the states before.
         extra: how many values it carries besides c and m of its cells.
         reads: what its steps read, where each has a tensor of its own.
         between: an operation between the recurrences that it reads and itself that may treat steps
             by their place.
-        is_backward: whether its first step is that of the end of the network's input.
+        masks: where the sequences come from that leave its states as they are where they are false.
+        doubt: why its new state is certain only where its cell is known to make it.
+        counts: what takes the number of steps in the place of the largest of some lengths:
+            sequences of one length are run together.
     """
 
     name: str
@@ -132,15 +143,17 @@ class Recurrence(NamedTuple):
     output: Output
     steps: int | None
     batch: int | None
-    causes: str | None
+    causes: Causes
     extra: int
     reads: tuple[Tensor, ...]
     between: str | None
-    is_backward: bool
+    masks: tuple[Front, ...] = ()
+    doubt: str | None = None
+    counts: tuple[Tensor, ...] = ()
 
     @property
     def is_reversed(self) -> bool:
-        """Whether it begins at the end of the sequence that it reads."""
+        """Whether it begins at the end of the sequence."""
         return any(front.reversed for front in self.fronts)
 
 
@@ -157,6 +170,7 @@ class Input(NamedTuple):
         later: what the steps after the first read, where each has a tensor of its own,
             `[batch, width]`.
         is_apart: whether each has.
+        note: what a user should know of it.
     """
 
     tensor: Tensor
@@ -167,6 +181,7 @@ class Input(NamedTuple):
     causes: str | None = None
     later: tuple[Tensor, ...] = ()
     is_apart: bool = False
+    note: str = ""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -192,9 +207,13 @@ class GraphNetwork(NamedTuple):
         recurrences: in the order of data; of two directions the forward one first.
         outputs: what it gives, side by side.
         m_outputs: the m of its last cells, side by side.
-        notes: what a user should know of its input.
+        remarks: what a user should know of it, its input aside.
         backward_from: the first recurrence of the second of two directions that never meet, None
             where they do, or there is one.
+        lengths: the tensors that are lengths of sequences, or may be fed as such, and their types.
+        masks: those that mask steps, or may be fed as such: where time is, and how many axes.
+        others: where x may go in instead, for an x of another width.
+        flags: what has to be fed because it changes a state before the first step, and how it does.
     """
 
     scope: Scope
@@ -202,8 +221,28 @@ class GraphNetwork(NamedTuple):
     outputs: tuple[Output, ...]
     m_outputs: tuple[Output, ...]
     input: Input
-    notes: tuple[str, ...]
+    remarks: tuple[str, ...]
     backward_from: int | None = None
+    lengths: Mapping[Tensor, str] = {}
+    masks: Mapping[Tensor, tuple[int, int]] = {}
+    others: tuple[Input, ...] = ()
+    flags: Mapping[Tensor, str] = {}
+
+    def taking(self, width: int | None, fed: Collection[str] = ()) -> GraphNetwork:
+        """Return the network with the input that takes an x of some width, where there is one.
+
+        Args:
+            fed: the names of what has a value already.
+        """
+        tensors = {Tensor.of(name) for name in fed}
+        found = [one for one in self.others if one.width == width and one.tensor not in tensors]
+        is_other = width != self.input.width and len(found) == 1
+        return self._replace(input=found[0]) if is_other else self
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of it."""
+        return (self.input.note, *self.remarks) if self.input.note else self.remarks
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -218,17 +257,38 @@ class GraphNetwork(NamedTuple):
     @property
     def causes(self) -> str | None:
         """What else decides its states than x and the states before, None where nothing does."""
-        return next(iter(self._causes), None)
+        jumps = (one.causes.jumps for one in self.recurrences)
+        return self.place or next((one for one in jumps if one is not None), None)
 
     @property
-    def _causes(self) -> list[str]:
-        own = [causes for one in self.recurrences for causes in (one.causes, one.between)]
+    def _places(self) -> list[str]:
+        own = (causes for one in self.recurrences for causes in (one.causes.place, one.between))
         return [causes for causes in (*own, self.input.causes) if causes is not None]
+
+    @property
+    def place(self) -> str | None:
+        """How its steps know their place, or what went before them; None if they do not."""
+        return next(iter(self._places), None)
 
     @property
     def reads_sizes(self) -> bool:
         """Whether it computes with the number of steps, or the size of the batch."""
-        return READS_SIZES in self._causes
+        return READS_SIZES in self._places
+
+    @property
+    def doubt(self) -> str | None:
+        """Why its states are certain only where its cells are known to make them."""
+        return next((one.doubt for one in self.recurrences if one.doubt is not None), None)
+
+    @property
+    def counts(self) -> tuple[Tensor, ...]:
+        """What takes the number of steps."""
+        return tuple(tensor for one in self.recurrences for tensor in one.counts)
+
+    @property
+    def takes_one_step(self) -> bool:
+        """Whether the graph is built for sequences of a single step."""
+        return 1 in (self.input.sizes[self.input.time_axis], self.steps)
 
     @property
     def is_reversed(self) -> bool:
@@ -257,7 +317,7 @@ class Draft(NamedTuple):
         fronts: where they come from.
         others: the other sequences.
         ends: the nodes that give what it makes.
-        is_joined: whether the graph puts the output together; else it is in the order of the steps.
+        output: None for the m of its last cell.
     """
 
     name: str
@@ -266,13 +326,15 @@ class Draft(NamedTuple):
     fronts: tuple[Front, ...]
     others: tuple[Tensor, ...]
     ends: tuple[str, ...]
-    output: Output
+    output: Output | None
     steps: int | None = None
     batch: int | None = None
-    causes: str | None = None
+    causes: Causes = Causes()
     extra: int = 0
     is_chain: bool = False
-    is_joined: bool = True
+    masks: tuple[Front, ...] = ()
+    doubt: str | None = None
+    counts: tuple[Tensor, ...] = ()
 
 
 def name_of(variables: Sequence[str], names: Mapping[str, str]) -> tuple[str, bool]:

@@ -15,14 +15,12 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.loops import Tensor
 from lstmstate.graph.plan import Scope
-from lstmstate.recurrence.chain_cells import chain_drafts, chain_front
+from lstmstate.recurrence.chain_cells import chain_drafts, chain_front, turned_front
 from lstmstate.recurrence.front import READS_SIZES, Front, by_place, origins
 from lstmstate.recurrence.inputs import input_of
-from lstmstate.recurrence.joined import reads_from_the_end
 from lstmstate.recurrence.loop_cells import loop_drafts
 from lstmstate.recurrence.model import (
     Cell,
-    Draft,
     GraphNetwork,
     Output,
     Port,
@@ -93,20 +91,17 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
             sides.append(draft.fronts)
             continue
         try:
-            sides.append(chain_front(probe, draft, ends))
+            fronts = chain_front(probe, draft, ends)
         except LstmstateError:
-            sides.append(())  # its steps can still be fed one by one
-    ways = [
-        origins(scope.nodes, [*draft.values, *draft.others], ends, at)
-        for at, draft in enumerate(drafts)
-    ]
-    below = [way.recurrences for way in ways]
-    for at, (draft, way) in enumerate(zip(drafts, ways, strict=True)):
+            fronts = ()  # its steps can still be fed one by one
+        sides.append(fronts or turned_front(probe, draft, drafts, sides))
+    for at, draft in enumerate(drafts):
+        way = origins(scope.nodes, [*draft.values, *draft.others], ends, at)
         before = way.recurrences
-        backward = _is_backward(scope, drafts, sides, below, at)
         # Steps without a loop are all there, and are compared one by one.
         is_open = bool(before) and not draft.is_chain
         changing = by_place(scope.nodes, draft.values, ends, at) if is_open else None
+        is_backward = any(front.reversed for front in sides[at])
         between = changing and (READS_SIZES if way.sizes else before_the_loop(changing))
         found.append(
             Recurrence(
@@ -114,37 +109,19 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
                 draft.cells,
                 sides[at],
                 before,
-                draft.output if draft.is_joined else draft.output._replace(is_backward=backward),
+                draft.output or Output.of_m(draft.cells[-1].m, is_backward=is_backward),
                 draft.steps,
                 draft.batch,
                 draft.causes,
                 draft.extra,
                 draft.values if draft.is_chain and len(draft.values) == draft.steps else (),
                 between,
-                backward,
+                draft.masks,
+                draft.doubt,
+                draft.counts,
             )
         )
     return Recurrences(probe, tuple(found), tuple(others))
-
-
-def _is_backward(
-    scope: Scope,
-    drafts: Sequence[Draft],
-    sides: Sequence[tuple[Front, ...]],
-    below: Sequence[Collection[int]],
-    at: int,
-) -> bool:
-    """Whether the first step of a recurrence is that of the end of the network's input."""
-    backward = False
-    for _ in drafts:
-        backward ^= any(front.reversed for front in sides[at])
-        under = min(below[at], default=None)
-        if under is None or not (drafts[at].is_chain and drafts[under].is_chain):
-            break
-        ends = {name for draft in drafts for name in draft.ends}
-        backward ^= reads_from_the_end(scope, drafts[at].values, drafts[under].ends, ends)
-        at = under
-    return backward
 
 
 def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
@@ -158,7 +135,7 @@ def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
         origin, is_backward = _origin(every, at)
         # Of two directions both read the same recurrences, or come from the same input.
         ways: list[tuple[Collection[Any], bool]] = [(origin, is_backward)]
-        ways += [(one.before, one.is_backward)] if one.before else []
+        ways += [(one.before, one.is_reversed)] if one.before else []
         found = []
         for key, is_reversed in ways:
             places = waiting[key]
@@ -212,7 +189,6 @@ def network_of(
             one._replace(
                 before=frozenset(),
                 between=None,
-                is_backward=one.is_reversed,
                 output=one.output if one.is_reversed else one.output.of_loop,
             )
             for one in every
@@ -225,36 +201,47 @@ def network_of(
     order = [
         at
         for levels in ways
-        for at in sorted(levels, key=lambda at: (-levels[at], every[at].is_backward, at))
+        for at in sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
     ]
     members = _with_names([every[at] for at in order])
     outputs = tuple(dict.fromkeys(every[at].output for at in last))
-    tops = [(every[at].cells[-1].m, every[at].is_backward) for at in last]
+    tops = [every[at] for at in last]
     ms = tuple(
-        Output(
-            top.steps,
-            top.place,
-            0,
-            is_m=True,
-            is_own=False,
-            is_apart=top.is_apart,
-            is_backward=is_backward,
-        )
-        for top, is_backward in tops
+        Output.of_m(top.cells[-1].m, is_backward=top.is_reversed and not alone) for top in tops
     )
-    given, notes = input_of(recurrences, members, is_inner=is_inner)
+    given, others = input_of(recurrences, members, is_inner=is_inner)
     x = origins(recurrences.probe.scope.nodes, given.tensors, {})
     data = {*(node.name for node in x.sources), *(tensor.node for tensor in given.tensors)}
+    flags: dict[Tensor, str] = {}
     for cell in (cell for one in members for cell in one.cells):
-        _refuse_changed(recurrences.probe, cell, data)
+        flags |= _refuse_changed(recurrences.probe, cell, data)
     extra = sum(one.extra for one in members)
+    remarks: tuple[str, ...] = ()
     if extra:
-        notes += (
+        remarks += (
             f"the graph carries {count(extra, 'more value')} from step to step: they begin as in "
             "the graph, and the state does not have them",
         )
     backward_from = len(ways[0]) if len(ways) > 1 else None
-    return GraphNetwork(recurrences.probe.scope, members, outputs, ms, given, notes, backward_from)
+    probe = recurrences.probe
+    masks = {
+        mask.tensor: (int(mask.turned), len(probe.describe(mask.tensor)[0]))
+        for one in members
+        for mask in one.masks
+    }
+    return GraphNetwork(
+        probe.scope,
+        members,
+        outputs,
+        ms,
+        given,
+        remarks,
+        backward_from,
+        probe.lengths,
+        masks,
+        others,
+        flags,
+    )
 
 
 def _with_names(members: Sequence[Recurrence]) -> tuple[Recurrence, ...]:
@@ -294,15 +281,20 @@ def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
     return levels
 
 
-def _refuse_changed(probe: Probe, cell: Cell, data: Collection[str]) -> None:
+def _refuse_changed(probe: Probe, cell: Cell, data: Collection[str]) -> dict[Tensor, str]:
     """Refuse a state that is fed and that the graph changes before the first step.
 
     Args:
         data: the nodes through which x comes in.
 
+    Returns:
+        What has to be fed because the change is made of it, as flags of episodes are, and the
+        reason.
+
     Raises:
-        UnsupportedError: it does.
+        UnsupportedError: it changes it by itself.
     """
+    flags: dict[Tensor, str] = {}
     nodes = probe.scope.nodes
     optional = [node for node in nodes.values() if node.op == _OPTIONAL]
     states = [fed for fed in map(Fed.of, optional) if fed.is_state]
@@ -319,11 +311,18 @@ def _refuse_changed(probe: Probe, cell: Cell, data: Collection[str]) -> None:
         if len(fed) == 1 and not changing and not _is_in_order(probe, port, fed[0]):
             changing = [node.op for node in way.operations]
         if fed and changing:
-            raise UnsupportedError(
+            held = [
+                one for one in fed if len(one.sizes or ()) > 1 and (one.sizes or (0,))[-1] in widths
+            ]
+            problem = (
                 f"the graph changes the state that it is fed at {printable(fed[0].tensor.node)} "
-                f"before the first step ({', '.join(dict.fromkeys(changing[:4]))})",
-                tensor=cell.name,
+                f"before the first step ({', '.join(dict.fromkeys(changing[:4]))})"
             )
+            others = [one.tensor for one in fed if one not in held]
+            if len(held) != 1 or not others or not PRODUCTS.keys().isdisjoint(changing):
+                raise UnsupportedError(problem, tensor=cell.name)
+            flags |= dict.fromkeys(others, problem)
+    return flags
 
 
 def _is_in_order(probe: Probe, port: Port, fed: Fed) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import ChainMap
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from functools import cached_property
 from typing import Any
@@ -13,10 +14,12 @@ import numpy as np
 
 from lstmstate.checkpoint import dtypes
 from lstmstate.checkpoint.node import Node
-from lstmstate.errors import NotFoundError, UnsupportedError
-from lstmstate.graph.loops import Tensor
-from lstmstate.graph.plan import Environment, Plan, Scope, compile_plan
-from lstmstate.recurrence.front import is_source
+from lstmstate.errors import LstmstateError, NotFoundError, UnsupportedError
+from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.plan import Environment, Plan, Scope, compile_plan, is_source
+from lstmstate.recurrence.ends import ends, turning_lengths
+from lstmstate.recurrence.front import origins
+from lstmstate.recurrence.straight import Straight
 from lstmstate.recurrence.unknown_shapes import unknown_shape
 
 OPEN = 2  # the size of an axis that a placeholder leaves open: of batch and time alike
@@ -26,7 +29,13 @@ Sizes = tuple[int | None, ...]
 
 
 class Fed:
-    """A tensor through which data comes into a graph: a placeholder, or an output of a queue."""
+    """A tensor through which data comes into a graph: a placeholder, or an output of a queue.
+
+    Attributes:
+        is_lengths: whether lengths of sequences come from it.
+    """
+
+    is_lengths = False
 
     def __init__(self, tensor: Tensor, kind: int | None, sizes: Sizes | None) -> None:
         found = dtypes.by_number(kind or 1)
@@ -44,11 +53,13 @@ class Fed:
         """Whether a state can be fed here."""
         return np.dtype(self.dtype or "f4").kind == "f" and self.sizes != ()
 
-    def value(self, sizes: Sequence[int] = (), open_size: int = OPEN) -> Any:
+    def value(
+        self, sizes: Sequence[int] = (), open_size: int = OPEN, length: int | None = None
+    ) -> Any:
         """Return a value of its static shape; what is open has the next of some sizes.
 
-        Integers are 1, which is an index and a length; numbers are 1 where they are single, as
-        keep_prob is, and 0.5 elsewhere.
+        Integers are 1, which is an index; numbers are 1 where they are single, as keep_prob is,
+        and 0.5 elsewhere. Lengths are the size of what is open, unless given.
         """
         kind = np.dtype(self.dtype or "f4")
         given = iter(sizes)
@@ -56,6 +67,7 @@ class Fed:
         if np.prod(shape, dtype=np.float64) > _LARGEST:
             raise UnsupportedError(f"a placeholder is {shape}", tensor=self.tensor.node)
         value = 0.5 if kind.kind == "f" and shape else 0 if kind.kind == "b" else 1
+        value = (length or open_size) if self.is_lengths else value
         return np.full(shape, value, kind)
 
 
@@ -77,6 +89,23 @@ def fed_tensors(scope: Scope, width: int | None = None) -> dict[Tensor, Fed]:
                 for port, (kind, sizes) in enumerate(node.outputs())
             ]
     return {one.tensor: one for one in found}
+
+
+def _laid_out_by_numbers(scope: Scope, fed: Mapping[Tensor, Fed]) -> Iterator[Fed]:
+    """Yield what is laid out by several numbers that are fed, such as the batch and the steps.
+
+    Which numbers fit one another is unknown: what they lay out is made up instead.
+    """
+    for node in scope.nodes.values():
+        shape = scope.nodes.get(data_inputs(node)[1].node) if node.op == "Reshape" else None
+        if shape is not None and shape.op == "Pack":
+            given = [scope.nodes.get(tensor.node) for tensor in data_inputs(shape)]
+            constants = [one.constant() if one is not None else None for one in given]
+            sizes = [None if one is None else int(one.scalar or -1) for one in constants]
+            numbers = [one for one in data_inputs(shape) if one in fed]
+            is_known = len(numbers) == sizes.count(None) and -1 not in sizes
+            if len(numbers) > 1 and is_known:
+                yield Fed(Tensor(node.name), node.number_of_type("T"), tuple(sizes))
 
 
 def _or_zeros(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
@@ -128,14 +157,76 @@ class Probe:
     ) -> None:
         self.scope = scope
         self._open = open_size
+        self._length: int | None = None
         self.environment = Environment(_or_zeros(variable))
         self._fed = fed_tensors(scope, width)
         self._known: dict[Tensor, Any] = {}
+        self._fed |= {one.tensor: one for one in _laid_out_by_numbers(scope, self._fed)}
+        self.ends = ends(scope)
+        for tensor in self._ends_of():
+            node = scope.nodes[tensor.node]
+            if node.op == "PlaceholderWithDefault":
+                self._fed[tensor] = Fed(tensor, node.number_of_type("dtype"), node.shape())
+        for tensor in self._vectors(self._ends_of()):
+            self._fed[tensor].is_lengths = True
+
+    def _ends_of(self) -> list[Tensor]:
+        """Return what may be lengths of sequences."""
+        found = [tensor for end in self.ends.values() for tensor in end.lengths]
+        return list(dict.fromkeys([*found, *turning_lengths(self.scope)]))
+
+    def _vectors(self, tensors: Collection[Tensor]) -> list[Tensor]:
+        """Return what is fed as a vector, or in an unknown shape, and some tensors come from."""
+        sources = origins(self.scope.nodes, tensors, {}).sources if tensors else ()
+        fed = {*tensors, *(Tensor(node.name) for node in sources)} & self._fed.keys()
+        sizes = {one: self._fed[one].sizes for one in fed}
+        return [one for one, shape in sizes.items() if shape is None or len(shape) == 1]
+
+    @cached_property
+    def lengths(self) -> dict[Tensor, str]:
+        """The tensors that are lengths of sequences, or may be fed as such, and their types."""
+        found = {}
+        for tensor in self._ends_of():
+            with suppress(LstmstateError):
+                (value,) = self.values([tensor])
+                if np.ndim(value) == 1 or tensor in self._vectors([tensor]):
+                    found[tensor] = value.dtype.str[1:]
+        return found
+
+    @property
+    def fed_ends(self) -> list[Tensor]:
+        """The comparisons of steps with lengths that are fed, and have no value otherwise."""
+        sources = {tensor for tensor in self._fed if is_source(self.scope.nodes[tensor.node])}
+        return [Tensor(name) for name, end in self.ends.items() if sources.issuperset(end.lengths)]
+
+    @cached_property
+    def straight(self) -> Straight:
+        """The graph as it is before any of its sequences ends."""
+        ended = {
+            name: end.before
+            for name, end in self.ends.items()
+            if end.is_apart and not self.lengths.keys().isdisjoint(end.lengths)
+        }
+        return Straight(self.scope, ended)
+
+    def on_straight(self) -> Probe:
+        """The same of the graph as it is before any of its sequences ends."""
+        other = copy(self)
+        other.scope = self.straight.scope
+        other._known = {}
+        return other
 
     def with_open(self, size: int) -> Probe:
         """Return a probe with another size for open axes."""
         other = copy(self)
         other._open = size
+        other._known = {}
+        return other
+
+    def with_lengths(self, length: int) -> Probe:
+        """Return a probe whose sequences have a length."""
+        other = copy(self)
+        other._length = length
         other._known = {}
         return other
 
@@ -188,12 +279,19 @@ class Probe:
         sizes = zip(np.shape(value), np.shape(other), strict=False)
         return tuple(one if one == two else None for one, two in sizes), value.dtype.str[1:]
 
-    def is_turned(self, start: Tensor, end: Tensor) -> bool:
-        """Whether batch and time change places between two tensors."""
+    def turns(self, start: Tensor, end: Tensor) -> bool | None:
+        """Whether batch and time change places between two tensors; None if they are not kept."""
         fed = self._fed[start].value((OPEN, OPEN + 1))
         plan = self.compile([end])
-        (value,) = self.run(plan, {start: fed})
-        return bool(np.shape(value)[:2] == np.shape(fed)[1::-1] != np.shape(fed)[:2])
+        beside = {
+            one: self._fed[one].value((OPEN, OPEN + 1))
+            for one in plan.feeds
+            if one in self._fed and (self._fed[one].sizes or ())[:2] == (None, None)
+        }
+        (value,) = self.run(plan, beside | {start: fed})
+        if np.shape(value)[:2] == np.shape(fed)[:2]:
+            return False
+        return True if np.shape(value)[:2] == np.shape(fed)[1::-1] else None
 
     def compile(self, fetches: Iterable[Tensor], feeds: Iterable[Tensor] = ()) -> Plan:
         """Compile a plan into which data may come anywhere, and at some other tensors."""
@@ -204,7 +302,7 @@ class Probe:
         values = {
             tensor: feeds[tensor]
             if tensor in feeds
-            else self._fed[tensor].value(open_size=self._open)
+            else self._fed[tensor].value((), self._open, self._length)
             for tensor in plan.feeds
         }
         with np.errstate(all="ignore"):

@@ -6,8 +6,16 @@ from collections.abc import Iterator, Mapping
 
 from lstmstate.errors import LstmstateError, printable
 from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
-from lstmstate.recurrence.front import READS_SIZES, Front, front_of, origins, tail_of
+from lstmstate.recurrence.front import (
+    READS_SIZES,
+    Front,
+    comes_from,
+    front_of,
+    origins,
+    tail_of,
+)
 from lstmstate.recurrence.model import (
     Cell,
     Draft,
@@ -16,7 +24,7 @@ from lstmstate.recurrence.model import (
     name_of,
 )
 from lstmstate.recurrence.probe import Probe
-from lstmstate.recurrence.states import Path
+from lstmstate.recurrence.states import Causes, Path
 
 
 class _SequenceOp(NamedTuple):
@@ -71,9 +79,12 @@ def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -
         if len(given) != places.inputs:
             continue
         sized, times = places.sized
+        lengths = None
         if places is _BLOCK and not _takes_every_step(probe, given[0], given[places.x]):
-            others.append(f"{printable(node.name)}: its sequences have lengths of their own")
-            continue
+            lengths = _lengths(probe, given[0])
+            if lengths is None:
+                others.append(f"{printable(node.name)}: its sequences have lengths of their own")
+                continue
         try:
             values = probe.values([given[places.x], given[sized]])
         except LstmstateError as error:
@@ -97,13 +108,44 @@ def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -
         name, is_known = name_of(weights.variables, names)
         cell = Cell(name, ports[0], ports[1], node.name.rpartition("/")[0], is_known)
         every_m = Tensor(node.name, places.steps[1])
+        if lengths is not None:
+            every_m = _masked(scope, every_m, lengths)
         tail = tail_of(scope, every_m)
         out = tail if tail.reversed else Front(every_m, False, False)
         output = Output((out.tensor,), (), int(out.turned), is_m=True, is_own=False)
         x = given[places.x]
         fronts = (front_of(scope.nodes, x),)
-        causes = READS_SIZES if weights.sizes else None
-        yield Draft(node.name, (cell,), (x,), fronts, (), (node.name,), output, causes=causes)
+        counts = () if lengths is None else (Tensor(node.name, 0, "input"),)
+        causes = Causes(READS_SIZES if weights.sizes else None)
+        yield Draft(
+            node.name,
+            (cell,),
+            (x,),
+            fronts,
+            (),
+            (node.name,),
+            output,
+            causes=causes,
+            counts=counts,
+        )
+
+
+def _lengths(probe: Probe, steps: Tensor) -> Tensor | None:
+    """Return the lengths that are fed, of which a number of steps is the largest."""
+    found = [one for one in probe.lengths if comes_from(probe.scope.nodes, steps, one)]
+    return found[0] if len(found) == 1 and probe.is_fed(found[0]) else None
+
+
+def _masked(scope: Scope, every: Tensor, lengths: Tensor) -> Tensor:
+    """Return the states after each step times a mask that is made of lengths."""
+    found = [
+        user.name
+        for user, _ in scope.users.get(every.node, ())
+        if user.op == "Mul"
+        and every in data_inputs(user)
+        and comes_from(scope.nodes, Tensor(user.name), lengths)
+    ]
+    return Tensor(found[0]) if len(found) == 1 else every
 
 
 def _takes_every_step(probe: Probe, steps: Tensor, x: Tensor) -> bool:

@@ -8,7 +8,7 @@ new c.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -30,6 +30,14 @@ PRODUCTS = {
     "Einsum": (0, 1),
     **dict.fromkeys(("LSTMBlockCell", "LSTMFusedCell"), (2,)),
 }
+# What may be between the state after one step and the next step's: each changes every number
+# by itself.
+ELEMENTWISE = frozenset(
+    """
+    Identity Mul Add AddV2 Sub RealDiv Minimum Maximum ClipByValue Cast StopGradient Relu Tanh
+    Select SelectV2 Neg
+    """.split()
+)
 # What may be the same for all values that are tried, and not for others.
 JUMPS = frozenset(
     """
@@ -80,6 +88,19 @@ class Pair(NamedTuple):
     products: tuple[str, ...]
 
 
+class Causes(NamedTuple):
+    """What decides a new state besides x and the state before, None where nothing does.
+
+    Attributes:
+        place: the place of the step in its sequence, or what went before it.
+        jumps: that values are compared or rounded: what is the same for those that are tried need
+            not be the same for others.
+    """
+
+    place: str | None = None
+    jumps: str | None = None
+
+
 class Step:
     """One step of a loop, evaluated on made-up values.
 
@@ -99,7 +120,11 @@ class Step:
         plan = self._compile(probe, targets)
         self.nodes = plan.names
         self._outside = _outer_values(recurrence, plan, probe)
+        carried = tuple(at for at in recurrence.carried if self._is_float(loop.variables[at].read))
+        self._recurrence = recurrence._replace(carried=carried)
+        targets = [loop.variables[number].next for number in carried]
         self._random = np.random.default_rng(0)
+        self._flag = True  # what the elements of sequences of flags are
         self._batch = next((len(value) for value in self._elements.values()), None)
         self.parts = self._take_apart(probe, targets)
         products = [
@@ -114,6 +139,9 @@ class Step:
             probe, [*(part.next for part in self.parts), *(tensor for _, tensor in products)]
         )
         self.used = frozenset(self._elements)
+
+    def _is_float(self, read: Tensor) -> bool:
+        return read not in self._outside or np.asarray(self._outside[read]).dtype.kind == "f"
 
     def _compile(
         self, probe: Probe, targets: Sequence[Tensor], more: Sequence[Tensor] = ()
@@ -140,6 +168,8 @@ class Step:
     def _like(self, value: Array) -> Array:
         """Return random values of a shape, with the batch of the inputs."""
         shape = list(np.shape(value))
+        if value.dtype.kind == "b":
+            return np.full(shape, self._flag)
         if len(shape) == 2 and self._batch is not None:
             shape[0] = self._batch
         return self._random.standard_normal(shape).astype(value.dtype) * value.dtype.type(0.5)
@@ -180,17 +210,47 @@ class Step:
         return str(self._outside[read].dtype) if read in self._outside else "float32"
 
     def elements_into(self, pair: Pair) -> frozenset[Tensor]:
-        """Return the elements of sequences that go into a cell's products, all if none does."""
+        """Return the elements of sequences that a cell steps over.
+
+        They go into its products, or change its new state, also where the old one is zero: what
+        changes the old one alone is no input. All are, where none is found.
+        """
+        products = {
+            at
+            for at, (name, _) in enumerate(self._products, len(self.parts))
+            if name in pair.products
+        }
+        own = {self.parts.index(pair.c), self.parts.index(pair.m)}
+        for places, is_zero in ((products, True), (own, True), (products, False), (own, False)):
+            base = self.draw()
+            if is_zero:
+                base |= {read: np.zeros_like(base[read]) for read in base.keys() - self.used}
+            before = self.run(self._plan, base)
+            found = set()
+            for element in self.used:
+                after = self.run(self._plan, base | {element: self._like(base[element])})
+                if not all(np.array_equal(before[at], after[at], equal_nan=True) for at in places):
+                    found.add(element)
+            if found:
+                return frozenset(found)
+        return self.used
+
+    def masks(self, pairs: Sequence[Pair]) -> frozenset[Tensor]:
+        """Return the elements that leave all states as they are where they are false."""
         base = self.draw()
-        before = self.run(self._plan, base)
+        variables = self._recurrence.loop.variables
+        own = [self.parts.index(part) for pair in pairs for part in (pair.c, pair.m)]
         found = set()
         for element in self.used:
-            after = self.run(self._plan, base | {element: self._like(base[element])})
-            values = zip(before[len(self.parts) :], after[len(self.parts) :], strict=True)
-            for (name, _), (one, other) in zip(self._products, values, strict=True):
-                if name in pair.products and not np.array_equal(one, other, equal_nan=True):
-                    found.add(element)
-        return frozenset(found) or self.used
+            if base[element].dtype.kind == "b":
+                after = self.run(self._plan, base | {element: np.zeros_like(base[element])})
+                kept = (
+                    np.array_equal(after[at], take(base[variables[part.number].read], part.path))
+                    for at in own
+                    for part in (self.parts[at],)
+                )
+                found |= {element} if all(kept) else set()
+        return frozenset(found)
 
     def variables(self, pair: Pair) -> tuple[str, ...]:
         """Return the nodes of the variables that a cell multiplies m with, or c is made with."""
@@ -247,8 +307,8 @@ class Step:
                 ]
         return changed[:, :count], changed[:, count:]
 
-    def other_causes(self, pairs: Sequence[Pair]) -> str | None:
-        """Return what else decides the new c and m than x and the states, None where nothing does.
+    def other_causes(self, pairs: Sequence[Pair]) -> Causes:
+        """Return what else decides the new c and m than x and the states.
 
         A step that knows its number may do something else later on than in the steps that are
         tried; one that carries other values is more than its c and m; one that compares values
@@ -266,16 +326,25 @@ class Step:
             for number, one in enumerate(loop.variables)
             if one.read in plan.feeds and not is_unchanged(loop, number, self._inside.nodes)
         }
-        if read & set(self._recurrence.carried) - own:
+        place = self._place(read - own) or (READS_SIZES if self._reads_sizes(targets) else None)
+        jumps = sorted(plan.operations & JUMPS)
+        return Causes(place, f"its step compares or rounds values ({jumps[0]})" if jumps else None)
+
+    def _place(self, read: Collection[int]) -> str | None:
+        """Return how a step knows its place in a sequence, or what went before.
+
+        Args:
+            read: the numbers of the variables that it reads besides c and m.
+        """
+        if not set(self._recurrence.carried).isdisjoint(read):
             return "its step reads other values that the loop carries"
-        if read - own:
+        if any(one.is_ahead for one in self._recurrence.inputs):
+            return "its step reads what the next one takes"
+        if read:
             return "its step reads the number of the step"
-        if self._reads_sizes(targets):
-            return READS_SIZES
         if not all(one.is_even for one in self._recurrence.inputs):
             return "its step reads a sequence by an index that does not go on with the steps"
-        jumps = sorted(plan.operations & JUMPS)
-        return f"its step compares or rounds values ({jumps[0]})" if jumps else None
+        return None
 
     def _reads_sizes(self, targets: Sequence[Tensor]) -> bool:
         """Whether a step computes with the size of something, its states and elements aside."""
@@ -305,6 +374,13 @@ class Step:
         """Return c and m of each cell, in the order of the variables."""
         if len(self.parts) < 2:
             return []
+        found = self._pairs()
+        if not found and any(value.dtype.kind == "b" for value in self._elements.values()):
+            self._flag = False  # flags may set a state back instead of keeping it
+            found = self._pairs()
+        return found
+
+    def _pairs(self) -> list[Pair]:
         parts, products = self.dependence()
         names = [name for name, _ in self._products]
 

@@ -8,6 +8,7 @@ what the first made, and the first what the graph begins with. That is a state.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import numpy as np
@@ -19,12 +20,13 @@ from lstmstate.graph.dropout import RANDOM, undropped
 from lstmstate.graph.loops import MERGES, Loop, LoopVariable, Tensor, data_inputs
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
-from lstmstate.recurrence.chain import Chain
+from lstmstate.recurrence.chain import Chain, keeps
 from lstmstate.recurrence.loop import LoopRecurrence, SequenceInput
-from lstmstate.recurrence.probe import Probe
+from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.states import PRODUCTS, Step
 
 _JOINS = frozenset({"Concat", "ConcatV2", "Pack"})
+_SUMS = frozenset({"Add", "AddV2", "AddN", "BiasAdd"})
 # What makes weights of variables: whatever has no data of a sequence in it.
 _NEAR = 60  # nodes between a product and the variables of its weights
 _FAR = 2000  # nodes of a step
@@ -274,9 +276,21 @@ class _Steps:
                     cones.append(list(self.states[-1][1:]))
                 uses.setdefault(one.second, {})[one.entry] = None
             for one in x:
-                parts.setdefault(one.second, (one.first, *self._along(cone, one.path)))
+                part = (one.first, *self._along(cone, one.path))
+                if self._nodes[one.entry.node].op in _SUMS:
+                    part = tuple(map(self._multiplied, part))
+                parts.setdefault(part[1], part)
         self.entries = [tuple(entries) for entries in uses.values()]
         self.x = list(zip(*parts.values(), strict=True)) or [()] * len(products)
+
+    def _multiplied(self, tensor: Tensor) -> Tensor:
+        """Return what the cell multiplies with weights before it adds it to its other product."""
+        node = self._nodes[tensor.node]
+        given = data_inputs(node)
+        if node.op not in PRODUCTS or len(given) < 2:
+            return tensor
+        weights = [_weights(self._nodes, one) for one in given[:2]]
+        return given[0] if weights[1] and not weights[0] else tensor
 
     def _along(self, ends: Sequence[Tensor], path: _Path) -> list[Tensor]:
         """Return where a path leads from what each step but the first makes."""
@@ -431,6 +445,8 @@ class _Steps:
             ]
         ends = {Tensor(one.node, before.port) for one in candidates}
         alike = [one for one in ends if self._are_alike(one, before)]
+        if len(alike) > 1:  # a sequence that has ended has an output of zeros, and its old state
+            alike = [one for one in alike if keeps(self._scope, one.node, before)]
         if len(alike) != 1:
             raise _UnlikeError
         return alike[0]
@@ -473,12 +489,30 @@ def with_batch(
             return look(one), None
         except UnsupportedError as error:
             problem = error
-    values = [np.shape(value) for value in probe.values(starts)]
-    sizes = {shape[0] for shape in values if len(shape) == 2} - {steps}
-    if len(sizes) != 1:
+    size = _rows(probe, starts) - {steps}
+    if len(size) != 1:
         raise problem
-    (size,) = sizes
-    return look(probe.with_open(size)), size
+    (rows,) = size
+    return look(probe.with_open(rows)), rows
+
+
+def fixed_batch(probe: Probe, steps: int, states: Sequence[Tensor]) -> int | None:
+    """Return the batch for which a graph is built, None where it is open.
+
+    Args:
+        states: those after a step.
+    """
+    found: list[set[int]] = []
+    for size in (OPEN, OPEN + 1):
+        with suppress(UnsupportedError):
+            found.append(_rows(probe.with_open(size), states))
+    rows = set().union(*found)
+    return rows.pop() if len(rows) == 1 and (len(found) == 2 or rows != {steps}) else None
+
+
+def _rows(probe: Probe, states: Sequence[Tensor]) -> set[int]:
+    shapes = [np.shape(value) for value in probe.values(states)]
+    return {shape[0] for shape in shapes if len(shape) == 2}
 
 
 def _chains(probe: Probe, steps: _Steps) -> Iterator[Chain]:

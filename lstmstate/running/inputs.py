@@ -14,6 +14,7 @@ from lstmstate.errors import (
     LstmstateError,
     NotFoundError,
     UnsupportedError,
+    WidthError,
     count,
     located,
     printable,
@@ -363,7 +364,7 @@ def _width(
             advice += "; pick columns by their numbers, FILE:0,2"
         else:
             advice += "; give those that the cell was trained on"
-        raise LstmstateError(problem, advice=advice)
+        raise WidthError(problem, own, advice=advice)
     if not own:
         raise LstmstateError(problem, advice="it has no columns")
     return own if width is None else width

@@ -319,7 +319,7 @@ def chunks_of(
     for start, stop in spans(sequences.steps, _at_once(loaded, given, keep)):
         x = sequences.chunk(start, stop, given.lengths)
         valid = None if given.lengths is None else np.clip(given.lengths - start, 0, stop - start)
-        if valid is not None and (valid == stop - start).all():
+        if valid is not None and not loaded.network.at_once and (valid == stop - start).all():
             valid = None
         yield start, x, valid
 

@@ -1,0 +1,77 @@
+"""Values that a user feeds to a graph, in the shapes that its placeholders take."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lstmstate.errors import UnsupportedError
+from lstmstate.graph.loops import Tensor
+
+if TYPE_CHECKING:
+    from lstmstate.engines.model import Array
+
+Static = tuple[int | None, ...]
+
+
+def fitted(
+    value: Array, static: Static | None, steps: int, batch: int, *, by_step: bool = False
+) -> list[Array]:
+    """Return a value in the shapes in which a placeholder may take it, the likeliest first.
+
+    A single number is that of every element; numbers for each step, `[steps]`, are those of every
+    sequence; those for each step of each sequence, `[batch, steps]`, may lie one after the other.
+
+    Args:
+        static: the shape of the placeholder.
+        by_step: whether numbers that lie one after the other are those of the first step first.
+    """
+    if static is None:
+        return [value]
+    sizes = dict.fromkeys((batch, steps, batch * steps))
+    ways = product(*((size,) if size is not None else tuple(sizes) for size in static))
+    shapes = sorted(ways, key=lambda way: len(way) - len(set(way)))
+    if value.ndim == 0:
+        return [np.broadcast_to(value, shape) for shape in shapes]
+    found = [value] if value.shape in shapes else []
+    if len(static) == 1 and (batch * steps,) in shapes:
+        each = np.broadcast_to(value, (batch, steps)) if value.shape == (steps,) else value
+        if each.shape == (batch, steps):
+            found.append((each.T if by_step else each).reshape(-1))
+    return found or [value]
+
+
+def is_flat(value: Array, static: Static | None, steps: int, batch: int) -> bool:
+    """Whether numbers for each step of each sequence lie one after the other, in either order."""
+    ways = [fitted(value, static, steps, batch, by_step=way)[-1] for way in (False, True)]
+    return not np.array_equal(ways[0], ways[1])
+
+
+def of_step(
+    tensor: Tensor, value: Array, static: Static | None, at: int, sizes: tuple[int, int]
+) -> Array:
+    """Return what a graph of a single step takes of a value at one of many steps.
+
+    Numbers for each step, `[steps]`, or for each step of each sequence, `[batch, steps]`, are
+    taken one by one; what has no axis of time is that of every step.
+
+    Args:
+        sizes: how many steps and sequences there are.
+
+    Raises:
+        UnsupportedError: a number for each step may be one for each sequence.
+    """
+    steps, batch = sizes
+    axes = -1 if static is None else len(static)
+    if value.ndim == axes + 1 and axes and value.shape[:2] == (batch, steps):
+        return value[:, at]
+    per_step = value.shape == (steps,) and axes in (0, 1)
+    if per_step and axes and steps == batch:
+        raise UnsupportedError(
+            f"{steps} values may be those of the steps or of the sequences",
+            tensor=tensor.node,
+            advice="feed [batch, steps]",
+        )
+    return value[at] if per_step else value

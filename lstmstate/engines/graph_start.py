@@ -1,0 +1,103 @@
+"""The state before the first step, where what a user feeds changes it on the way.
+
+A graph may set the states of episodes that have ended to zero, between where it takes them and
+where the first step reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lstmstate.checkpoint.graph import VARIABLE_OPS
+from lstmstate.errors import UnsupportedError
+from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.plan import Environment, Scope, compile_plan, is_source
+from lstmstate.recurrence.model import Port
+from lstmstate.recurrence.probe import Fed
+from lstmstate.recurrence.states import PRODUCTS
+
+if TYPE_CHECKING:
+    from lstmstate.engines.model import Array
+
+_READS = frozenset({"ReadVariableOp"})
+_NEAR = 60  # nodes between where a graph takes a state and where the first step reads it
+
+
+def begun(
+    scope: Scope,
+    port: Port,
+    state: Array,
+    fed: Mapping[Tensor, Any],
+    sources: Mapping[Tensor, Fed],
+    environment: Environment,
+) -> Array:
+    """Return what a graph makes of a state that it is given, before the first step.
+
+    Args:
+        fed: what a user feeds.
+        sources: where data comes into the graph.
+
+    Raises:
+        UnsupportedError: where the graph takes the state that it changes is unknown.
+    """
+    holders = _holders(scope, port.source)
+    if fed.keys().isdisjoint(holders):
+        return state
+    others = [tensor for tensor in holders if tensor not in fed]
+    fits = {tensor: _sizes(scope, sources, tensor)[1:] == (port.width,) for tensor in others}
+    own = [tensor for tensor in others if fits[tensor]]
+    if not others:
+        return state  # the graph computes one of its own, and the state that is given replaces it
+    given = dict(fed)
+    if len(own) == 1 and not port.entry:
+        given[own[0]] = state
+        made = _evaluated(scope, port.source, given, environment)
+        return np.broadcast_to(made, state.shape).astype(state.dtype)
+    if len(others) == 1 and others[0] in sources:
+        whole = sources[others[0]].value((len(state),))
+        given[others[0]] = np.arange(1, whole.size + 1, dtype=whole.dtype).reshape(whole.shape)
+        numbers = _evaluated(scope, port.source, given, environment)
+        is_whole = np.unique(numbers).size == numbers.size
+        if is_whole and np.isin(numbers, given[others[0]]).all():  # it is cut out alone
+            return state
+    raise UnsupportedError(
+        "the graph changes the state that it is fed before the first step", tensor=port.source.node
+    )
+
+
+def _evaluated(
+    scope: Scope, wanted: Tensor, given: Mapping[Tensor, Any], environment: Environment
+) -> Array:
+    plan = compile_plan(scope, [wanted], given.keys(), environment)
+    return np.asarray(plan.bind().run({tensor: given[tensor] for tensor in plan.feeds})[0])
+
+
+def _holders(scope: Scope, source: Tensor) -> list[Tensor]:
+    """Return what is fed or stored and a state is made of, with no product between them."""
+    queue, seen = [source], {source}
+    found = []
+    while queue and len(seen) < _NEAR:
+        tensor = queue.pop()
+        node = scope.nodes.get(tensor.node)
+        if node is None or node.op in PRODUCTS or node.op == "Shape":
+            continue
+        given = data_inputs(node)
+        is_read = node.op in _READS
+        if is_source(node) or node.op in VARIABLE_OPS or is_read:
+            found.append(tensor)
+            continue
+        queue += [one for one in given if one not in seen]
+        seen.update(given)
+    return found
+
+
+def _sizes(scope: Scope, sources: Mapping[Tensor, Fed], tensor: Tensor) -> tuple[int | None, ...]:
+    """Return the static shape of what is fed or stored."""
+    node = scope.nodes[tensor.node]
+    if node.op in _READS:
+        node = scope.nodes.get(data_inputs(node)[0].node, node)
+    sizes = sources[tensor].sizes if tensor in sources else node.shape()
+    return sizes or ()
