@@ -318,7 +318,8 @@ def _refuse_changed(probe: Probe, cell: Cell, data: Collection[str]) -> dict[Ten
                 f"the graph changes the state that it is fed at {printable(fed[0].tensor.node)} "
                 f"before the first step ({', '.join(dict.fromkeys(changing[:4]))})"
             )
-            others = [one.tensor for one in fed if one not in held]
+            names = {one.tensor.node for one in held} | {*data}
+            others = [Tensor(node.name) for node in way.sources if node.name not in names]
             if len(held) != 1 or not others or not PRODUCTS.keys().isdisjoint(changing):
                 raise UnsupportedError(problem, tensor=cell.name)
             flags |= dict.fromkeys(others, problem)

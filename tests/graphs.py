@@ -1,0 +1,53 @@
+"""Graphs of TensorFlow 1.x with random weights, and what TensorFlow makes of their data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from writers import as_in_1_x, tensorflow
+
+import lstmstate
+from lstmstate.state.model import State
+
+Array = Any
+# Makes a graph; returns what to fetch, and what to feed.
+Build = Callable[[Any], tuple[Sequence[Any], Mapping[Any, Any]]]
+
+
+def drawn(*shape: int, seed: int = 0) -> Array:
+    """Return random numbers."""
+    return np.random.default_rng(seed).standard_normal(shape).astype("f4")
+
+
+def evaluated(folder: Path, build: Build, *, functional: bool = False) -> tuple[str, list[Array]]:
+    """Save a graph with random weights; return its prefix, and what TensorFlow fetches from it."""
+    tf = tensorflow()
+    with as_in_1_x(tf, functional=functional):
+        fetches, feeds = build(tf)
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            for at, variable in enumerate(tf.global_variables()):
+                shape = variable.shape.as_list()
+                session.run(variable.assign(drawn(*shape, seed=at) * 0.5))
+            found = session.run(list(fetches), dict(feeds))
+            return tf.train.Saver().save(session, str(folder / "model.ckpt")), found
+
+
+def ran(prefix: str, x: Array, state: State | None = None, **how: Any) -> list[Array]:
+    """Return the outputs, and c and m of each cell, of a run without warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outputs, last = lstmstate.open_checkpoint(prefix).network().run(x, state, **how)
+    cells = last if isinstance(last, lstmstate.StackState) else [last]
+    return [outputs, *(half for cell in cells for half in cell)]
+
+
+def assert_same(found: Sequence[Array], expected: Sequence[Array]) -> None:
+    """Compare arrays one by one."""
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-6, atol=2e-6)
