@@ -134,6 +134,7 @@ class Recurrence(NamedTuple):
         doubt: why its new state is certain only where its cell is known to make it.
         counts: what takes the number of steps in the place of the largest of some lengths:
             sequences of one length are run together.
+        joined: the numbers of the recurrences whose steps the graph puts together in its output.
     """
 
     name: str
@@ -150,6 +151,7 @@ class Recurrence(NamedTuple):
     masks: tuple[Front, ...] = ()
     doubt: str | None = None
     counts: tuple[Tensor, ...] = ()
+    joined: frozenset[int] = frozenset()
 
     @property
     def is_reversed(self) -> bool:

@@ -102,6 +102,8 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
         is_open = bool(before) and not draft.is_chain
         changing = by_place(scope.nodes, draft.values, ends, at) if is_open else None
         is_backward = any(front.reversed for front in sides[at])
+        tensors = draft.output.tensors if draft.output and draft.is_chain else ()
+        joined = origins(scope.nodes, tensors, ends).recurrences
         between = changing and (READS_SIZES if way.sizes else before_the_loop(changing))
         found.append(
             Recurrence(
@@ -119,6 +121,7 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
                 draft.masks,
                 draft.doubt,
                 draft.counts,
+                joined,
             )
         )
     return Recurrences(probe, tuple(found), tuple(others))
@@ -204,7 +207,7 @@ def network_of(
         for at in sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
     ]
     members = _with_names([every[at] for at in order])
-    outputs = tuple(dict.fromkeys(every[at].output for at in last))
+    outputs = _outputs(every, last)
     tops = [every[at] for at in last]
     ms = tuple(
         Output.of_m(top.cells[-1].m, is_backward=top.is_reversed and not alone) for top in tops
@@ -242,6 +245,14 @@ def network_of(
         others,
         flags,
     )
+
+
+def _outputs(every: Sequence[Recurrence], last: Sequence[int]) -> tuple[Output, ...]:
+    """Return what the last recurrences give: what the graph puts together of all, or of each."""
+    for at in last:
+        if len(last) > 1 and every[at].joined.issuperset(last):
+            return (every[at].output,)
+    return tuple(dict.fromkeys(every[at].output for at in last))
 
 
 def _with_names(members: Sequence[Recurrence]) -> tuple[Recurrence, ...]:
