@@ -219,10 +219,12 @@ class GraphRunner:
         Raises:
             UnsupportedError: it carries more than c and m from step to step.
         """
-        if self.network.place not in (None, READS_SIZES):
-            raise UnsupportedError(
-                f"the graph is built for 1 step, and is not run over more: {self.network.place}"
-            )
+        place = self.network.place if self.network.place != READS_SIZES else None
+        if self.network.is_reversed:
+            place = "a backward cell begins at the end of a sequence"
+        if place is not None:
+            problem = f"the graph is built for 1 step, and is not run over more: {place}"
+            raise UnsupportedError(problem)
         steps, batch = x.shape[:2]
         found: list[Ran] = []
         for at in range(steps):

@@ -71,7 +71,10 @@ def chain_drafts(
             ):
                 raise UnsupportedError("several states begin as one tensor, and are not fed apart")
             shapes, batch = with_batch(
-                probe, chain.steps, (chain.c[0], chain.m[0]), partial(_first_states, chain)
+                probe,
+                chain.steps,
+                (chain.c[0], chain.m[0], *chain.x[:1]),
+                partial(_first_states, chain),
             )
             batch = batch or fixed_batch(probe, chain.steps, (chain.c[1], chain.m[1]))
         except LstmstateError as error:

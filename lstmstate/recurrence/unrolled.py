@@ -482,18 +482,17 @@ def with_batch(
     """Look at steps with a batch that they take; return it where only that of their start fits.
 
     Args:
-        starts: the states with which the steps begin.
+        starts: the states with which the steps begin, and what the first one reads.
     """
     for one in (probe, probe.with_open(steps)):
         try:
             return look(one), None
         except UnsupportedError as error:
             problem = error
-    size = _rows(probe, starts) - {steps}
-    if len(size) != 1:
-        raise problem
-    (rows,) = size
-    return look(probe.with_open(rows)), rows
+    for rows in sorted(_rows(probe, starts) - {steps}):
+        with suppress(UnsupportedError):
+            return look(probe.with_open(rows)), rows
+    raise problem
 
 
 def fixed_batch(probe: Probe, steps: int, states: Sequence[Tensor]) -> int | None:
@@ -502,17 +501,19 @@ def fixed_batch(probe: Probe, steps: int, states: Sequence[Tensor]) -> int | Non
     Args:
         states: those after a step.
     """
-    found: list[set[int]] = []
-    for size in (OPEN, OPEN + 1):
-        with suppress(UnsupportedError):
-            found.append(_rows(probe.with_open(size), states))
+    tried = [_rows(probe.with_open(size), states) for size in (OPEN, OPEN + 1)]
+    found = [rows for rows in tried if rows]
     rows = set().union(*found)
     return rows.pop() if len(rows) == 1 and (len(found) == 2 or rows != {steps}) else None
 
 
 def _rows(probe: Probe, states: Sequence[Tensor]) -> set[int]:
-    shapes = [np.shape(value) for value in probe.values(states)]
-    return {shape[0] for shape in shapes if len(shape) == 2}
+    found = set()
+    for state in states:
+        with suppress(UnsupportedError):
+            shape = np.shape(probe.values([state])[0])
+            found |= {shape[0]} if len(shape) == 2 else set()
+    return found
 
 
 def _chains(probe: Probe, steps: _Steps) -> Iterator[Chain]:
@@ -527,7 +528,7 @@ def _chains(probe: Probe, steps: _Steps) -> Iterator[Chain]:
     )
     carried = tuple(range(len(variables)))
     recurrence = LoopRecurrence(loop, probe.scope, carried, inputs, ())
-    starts = [state[0] for state in steps.states]
+    starts = [*(state[0] for state in steps.states), *steps.x[0]]
     step, _ = with_batch(probe, len(steps.x), starts, lambda one: Step(recurrence, one))
     for pair in step.pairs():
         into = step.elements_into(pair)

@@ -1,0 +1,232 @@
+"""What is fed besides x and the state, and where x goes in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import Shell
+from graphs import Array, assert_same, drawn, evaluated, ran
+
+import lstmstate
+from lstmstate import LSTMState, UnsupportedError
+
+BATCH, STEPS, INPUTS, UNITS = 3, 5, 4, 6
+STATE = LSTMState(drawn(BATCH, UNITS, seed=7) / 2, drawn(BATCH, UNITS, seed=8) / 2)
+X = drawn(BATCH, STEPS, INPUTS)
+DONE = (drawn(BATCH, STEPS, seed=3) > 0.3).astype("f4")
+
+
+def episodes(by_step: bool) -> Any:
+    """Steps of a policy over a flat batch, whose flags set the states of ended episodes to zero."""
+
+    def build(tf: Any) -> Any:
+        x = tf.placeholder(tf.float32, [BATCH * STEPS, INPUTS], "x")
+        done = tf.placeholder(tf.float32, [BATCH * STEPS], "done")
+        state = tf.placeholder(tf.float32, [BATCH, 2 * UNITS], "state")
+        sizes = (STEPS, BATCH) if by_step else (BATCH, STEPS)
+        apart = [tf.reshape(one, [*sizes, -1]) for one in (x, done)]
+        steps, flags = (tf.unstack(one, axis=0 if by_step else 1) for one in apart)
+        wx = tf.get_variable("wx", [INPUTS, 4 * UNITS])
+        wm = tf.get_variable("wm", [UNITS, 4 * UNITS])
+        b = tf.get_variable("b", [4 * UNITS])
+        c, m = tf.split(state, 2, 1)
+        made = []
+        for one, flag in zip(steps, flags, strict=True):
+            c, m = c * (1.0 - flag), m * (1.0 - flag)
+            i, f, o, j = tf.split(tf.matmul(one, wx) + tf.matmul(m, wm) + b, 4, 1)
+            c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(j)
+            m = tf.sigmoid(o) * tf.tanh(c)
+            made.append(m)
+        order = (1, 0) if by_step else (0, 1)
+        fed = {
+            x: X.transpose(*order, 2).reshape(-1, INPUTS),
+            done: DONE.transpose(order).reshape(-1),
+            state: np.concatenate([STATE.c, STATE.m], 1),
+        }
+        return [tf.stack(made, 1), c, m], fed
+
+    return build
+
+
+@pytest.mark.parametrize("by_step", [True, False])
+def test_flags_of_episodes_lie_as_the_graph_takes_them(by_step: bool, tmp_path: Path) -> None:
+    prefix, expected = evaluated(tmp_path, episodes(by_step))
+    flat = (DONE.T if by_step else DONE).reshape(-1)
+    for done in (DONE, flat):
+        assert_same(ran(prefix, X, STATE, feeds={"done": done}), expected)
+    with pytest.raises(UnsupportedError, match="done"):
+        ran(prefix, X, STATE)
+
+
+@pytest.mark.parametrize("value", [0, np.zeros(STEPS), np.zeros((BATCH, STEPS))])
+def test_one_number_is_that_of_every_step(value: Any, tmp_path: Path) -> None:
+    prefix, _ = evaluated(tmp_path, episodes(False))
+    zeros = np.zeros(BATCH * STEPS)
+    expected = ran(prefix, X, STATE, feeds={"done": zeros}, engine="graph")
+    assert_same(ran(prefix, X, STATE, feeds={"done": value}), expected)
+
+
+def test_flags_that_are_not_set_leave_the_cell_as_it_is(tmp_path: Path) -> None:
+    prefix, _ = evaluated(tmp_path, episodes(False))
+    loaded = lstmstate.open_checkpoint(prefix).network().load(feeds={"done": 0})
+    assert (loaded.engine, loaded.confirmed) == ("numpy", True)
+
+
+@pytest.mark.parametrize("kind", ["product", "choice"])
+def test_flags_change_the_state_before_the_first_step(kind: str, tmp_path: Path) -> None:
+    ended = np.array([0, 1, 0])
+
+    def build(tf: Any) -> Any:
+        x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
+        c, m = (tf.placeholder(tf.float32, [BATCH, UNITS], name) for name in ("c0", "m0"))
+        if kind == "product":
+            done = tf.placeholder(tf.float32, [BATCH], "done")
+            kept = [half * (1.0 - done[:, None]) for half in (c, m)]
+        else:
+            done = tf.placeholder(tf.bool, [BATCH], "done")
+            kept = [tf.where(done, tf.zeros([BATCH, UNITS]), half) for half in (c, m)]
+        start = tf.nn.rnn_cell.LSTMStateTuple(*kept)
+        cell = tf.nn.rnn_cell.LSTMCell(UNITS)
+        outputs, last = tf.nn.dynamic_rnn(cell, x, initial_state=start)
+        return [outputs, *last], {x: X, done: ended, c: STATE.c, m: STATE.m}
+
+    prefix, expected = evaluated(tmp_path, build)
+    assert_same(ran(prefix, X, STATE, feeds={"done": ended}), expected)
+    with pytest.raises(UnsupportedError, match=r"changes the state that it is fed.*give done"):
+        ran(prefix, X, STATE, engine="graph")
+
+
+def test_flags_of_each_step_in_a_loop(tmp_path: Path) -> None:
+    """They are true where an episode has ended, and the state is not kept but set back."""
+
+    def build(tf: Any) -> Any:
+        cell = tf.nn.rnn_cell.BasicLSTMCell(UNITS)
+
+        class Reset(tf.nn.rnn_cell.RNNCell):  # type: ignore[misc, name-defined]
+            state_size, output_size = cell.state_size, UNITS
+
+            def __call__(self, given: Any, state: Any, scope: Any = None) -> Any:
+                x, flag = given
+                halves = [tf.where(flag[:, 0], tf.zeros_like(half), half) for half in state]
+                return cell(x, tf.nn.rnn_cell.LSTMStateTuple(*halves))
+
+        x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
+        done = tf.placeholder(tf.bool, [None, None, 1], "done")
+        c, m = (tf.placeholder(tf.float32, [None, UNITS], name) for name in ("c0", "m0"))
+        start = tf.nn.rnn_cell.LSTMStateTuple(c, m)
+        outputs, last = tf.nn.dynamic_rnn(Reset(), (x, done), initial_state=start)
+        return [outputs, *last], {x: X, done: DONE[..., None], c: STATE.c, m: STATE.m}
+
+    prefix, expected = evaluated(tmp_path, build)
+    assert_same(ran(prefix, X, STATE, feeds={"done": DONE[..., None]}), expected)
+    assert lstmstate.open_checkpoint(prefix).network().load(feeds={"done": False}).confirmed
+
+
+WIDE = 7
+
+
+def behind_a_layer(tf: Any) -> Any:
+    """Return what takes x, and what a loop reads, of another width."""
+    x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
+    return x, tf.layers.dense(x, WIDE, tf.nn.relu)
+
+
+def beside_flags(tf: Any) -> Any:
+    x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
+    more = tf.placeholder(tf.float32, [None, None, WIDE - INPUTS], "more")
+    return x, tf.concat([x, more], 2)
+
+
+MORE = drawn(BATCH, STEPS, WIDE - INPUTS, seed=4)
+
+
+@pytest.mark.parametrize(
+    ("before", "feeds"), [(behind_a_layer, {}), (beside_flags, {"more": MORE})]
+)
+def test_the_width_of_x_shows_where_it_goes_in(
+    before: Any, feeds: dict[str, Array], shell: Shell, tmp_path: Path
+) -> None:
+    wide = drawn(BATCH, STEPS, WIDE, seed=5)
+
+    def build(tf: Any) -> Any:
+        x, read = before(tf)
+        cell = tf.nn.rnn_cell.LSTMCell(UNITS)
+        outputs, last = tf.nn.dynamic_rnn(cell, read, dtype=tf.float32)
+        fed = {x: X} | {f"{name}:0": value for name, value in feeds.items()}
+        return [outputs, *last], fed
+
+    prefix, expected = evaluated(tmp_path, build)
+    network = lstmstate.open_checkpoint(prefix).network()
+    assert network.load().network.first.input_size == WIDE
+    assert_same(ran(prefix, X, feeds=feeds), expected)
+    assert ran(prefix, wide)[0].shape == (BATCH, STEPS, UNITS)
+    for name, value in (("x", X), *feeds.items()):
+        np.save(tmp_path / f"{name}.npy", value)
+    given = [word for name in feeds for word in ("--feed", f"{name}={tmp_path / name}.npy")]
+    out = tmp_path / "out.npz"
+    done = shell("run", prefix, tmp_path / "x.npy", "-o", out, *given)
+    assert done.code == 0 and "x is fed at x, before" in done.err
+    assert_same([np.load(out)[name] for name in ("outputs", "c", "m")], expected)
+    np.save(tmp_path / "other.npy", drawn(BATCH, STEPS, 2))
+    done = shell("run", prefix, tmp_path / "other.npy", "-o", tmp_path / "no.npz", *given)
+    assert done.code == 3 and "too few columns: 2, and not 7" in done.err
+
+
+def test_a_sequence_that_fed_numbers_lay_out(tmp_path: Path) -> None:
+    """The batch and the steps are fed, as scalars, and the rows of images one after the other."""
+
+    def build(tf: Any) -> Any:
+        rows = tf.placeholder(tf.float32, [None, 3], "rows")
+        steps = tf.placeholder(tf.int32, [], "steps")
+        batch = tf.placeholder(tf.int32, [], "batch")
+        x = tf.reshape(tf.layers.dense(rows, INPUTS), [batch, steps, INPUTS])
+        cell = tf.nn.rnn_cell.LSTMCell(UNITS)
+        zeros = cell.zero_state(batch, tf.float32)
+        outputs, last = tf.nn.dynamic_rnn(cell, x, initial_state=zeros)
+        given = {rows: np.zeros((BATCH * STEPS, 3)), steps: STEPS, batch: BATCH}
+        return [outputs, *last], given | {x: X, zeros.c: STATE.c, zeros.h: STATE.m}
+
+    prefix, expected = evaluated(tmp_path, build)
+    assert_same(ran(prefix, X, STATE), expected)
+
+
+def test_a_stack_of_both_directions_without_loops(tmp_path: Path) -> None:
+    """The second layer reads the steps of the first one from their end, too."""
+
+    def build(tf: Any) -> Any:
+        x = tf.placeholder(tf.float32, [None, STEPS, INPUTS], "x")
+        value, states = tf.unstack(x, axis=1), []
+        for layer in ("a", "b"):
+            with tf.variable_scope(layer):
+                cells = [tf.nn.rnn_cell.LSTMCell(UNITS) for _ in range(2)]
+                value, *last = tf.nn.static_bidirectional_rnn(*cells, value, dtype=tf.float32)
+            states += [half for state in last for half in state]
+        return [tf.stack(value, 1), *states], {x: X}
+
+    prefix, expected = evaluated(tmp_path, build)
+    assert_same(ran(prefix, X), expected)
+
+
+def test_names_of_nodes_in_functions_are_shown_without_their_numbers(tmp_path: Path) -> None:
+    def build(tf: Any) -> Any:
+        words = tf.placeholder(tf.int32, [None], "words")
+        x, y = (tf.placeholder(tf.float32, [None, None, INPUTS], name) for name in "xy")
+        cell = tf.nn.rnn_cell.LSTMCell(UNITS)
+
+        class Both(tf.nn.rnn_cell.RNNCell):  # type: ignore[misc, name-defined]
+            state_size, output_size = cell.state_size, UNITS
+
+            def __call__(self, given: Any, state: Any, scope: Any = None) -> Any:
+                return cell(tf.concat(given, 1) * tf.cast(tf.size(words), tf.float32), state)
+
+        outputs, last = tf.nn.dynamic_rnn(Both(), (x, y), dtype=tf.float32)
+        return [outputs, *last], {x: X, y: X, words: [1]}
+
+    prefix, _ = evaluated(tmp_path, build, functional=True)
+    with pytest.raises(UnsupportedError) as raised:
+        ran(prefix, X)
+    assert "reads 2 inputs" in str(raised.value)
+    assert "\0" not in str(raised.value) and "x00" not in str(raised.value)
