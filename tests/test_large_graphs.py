@@ -74,6 +74,21 @@ def unrolled(steps: int) -> list[bytes]:
     return [*nodes, node("outputs", "Pack", outputs, axis=number(3, 1))]
 
 
+def summed(steps: int) -> list[bytes]:
+    """One cell over many steps, of whose outputs there is a sum, with its gradient."""
+    outputs = [f"step_{at}/m" for at in range(steps)]
+    products = [f"product_{at}" for at in range(steps)]
+    return [
+        *unrolled(steps),
+        node("sum", "AddN", outputs),
+        *(
+            node(product, "MatMul", [m, "sum"], transpose_a=number(5, 1))
+            for product, m in zip(products, outputs, strict=True)
+        ),
+        node("gradient", "AddN", products),
+    ]
+
+
 def apart(uses: int) -> list[bytes]:
     """One cell in many places, each a step of its own, all from the same state."""
     nodes = [*shared(), *(placeholder(name, -1, UNITS) for name in ("c", "m"))]
@@ -128,6 +143,7 @@ def confirmed(ckpt: LSTMCheckpoint) -> None:
     ("graph", "few", "work"),
     [
         (unrolled, 40, recognised),
+        (summed, 120, recognised),
         (unrolled, 40, with_networks),
         (unrolled, 20, confirmed),
         (apart, 30, recognised),

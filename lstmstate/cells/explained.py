@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from lstmstate.cells import names, trace
-from lstmstate.cells.around import CLIPS, PRODUCTS, normalises
+from lstmstate.cells.around import CLIPS, PRODUCTS, normalises, projections
 from lstmstate.cells.gates import products_with
 from lstmstate.cells.model import Cell, Unexplained
 from lstmstate.cells.origin import FED, LOOPS, MERGES, SPLITS, is_float, next_of
@@ -330,7 +330,7 @@ class _Walk:
                 self._go(_GATES[letter], node)
         if step.m_old is not None:
             self._go(_M, step.m_old)
-        for projected in trace.consumers(self._graph, step.m, PRODUCTS) if step.m else ():
+        for projected in projections(self._graph, step.m) if step.m else ():
             for weight in self._operands(projected)[1:]:
                 if self._role(weight) == "projection":
                     self._go(_WEIGHT, weight)
