@@ -290,6 +290,7 @@ class _Walk:
         self._queue: deque[tuple[_Place, Node]] = deque()
         self._seen: set[tuple[_Place, str]] = set()
         self._between: set[str] = set()  # clips and norms of a new c, before its function
+        self._new: set[str] = set()  # the new c of the step, and those
         self._of_family = _OF_FAMILY.get(cell.family, {})
         self._is_coupled = "i" not in (wired.gate_order or "i")
         self._halves: dict[str, str] = {}  # what a node makes: "c", "m", or both
@@ -297,7 +298,6 @@ class _Walk:
             self._halves[name] = self._halves.get(name, "") + half
         self._old_m = {step.m_old.name for step in wired.steps if step.m_old}
         self._functions: dict[str, str | None] = {}  # those of options that are unknown
-        self._given = {step.c_old.name for step in wired.steps}
         self._x = {node.name for node in wired.inputs}
         self._read_at = {
             "state": self._at_state,
@@ -314,6 +314,7 @@ class _Walk:
 
     def step(self, step: WiredStep) -> None:
         """Walk through a step that is made of small operations."""
+        self._new = {step.c_new.name}
         if step.m is not None:
             out, gate = self._apart(step.m)
             self._queue.append(out)
@@ -528,7 +529,7 @@ class _Walk:
             return []
         normed = self._unnormed(node)
         if normed is not None:
-            self._between.add(node.name)
+            self._note_new(node)
             return [(place, normed)]
         function = squash(self._graph, (node, 0))
         if function is not None and place is _OUT:
@@ -536,9 +537,14 @@ class _Walk:
                 self._report(place, node, ends=True)
             return [(_SQUASHED, function.inner[0])]
         if node.op in CLIPS and self._cell.options["cell_clip"].value is not None:
-            self._between.add(node.name)
+            self._note_new(node)
             return [(place, before) for before in self._operands(node)]
         return None
+
+    def _note_new(self, c: Node) -> None:
+        """Note a c that is clipped or normed before its function."""
+        self._new.add(c.name)
+        self._between.add(c.name)
 
     def _at_gate(self, place: _Place, node: Node) -> list[_Way] | None:
         """A gate: a sum, squashed."""
@@ -600,9 +606,7 @@ class _Walk:
     def _is_new(self, c: Node) -> bool:
         """Whether a c is the one that the step makes, and not the one that it is given."""
         made = trace.through(self._graph, c, _EQUAL)
-        if made is None or made.name in self._given:
-            return False
-        return made.name in self._between or made.name in self._halves
+        return made is not None and made.name in self._new
 
     def _is_term(self, place: _Place, term: Node) -> bool:
         """Whether a sum before a gate may have this term."""
