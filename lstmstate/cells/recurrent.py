@@ -100,10 +100,9 @@ def _places(graph: Graph, weights: Iterable[Node]) -> set[str]:
     seen = {node.name for node in queue}
     found: set[str] = set()
     while queue:
-        for edge in graph.edges(queue.pop().name):
+        for edge in graph.edges(queue.pop().name, _HANDING | ENTERS):
             user = edge.node
-            graph.spend()
-            if user.name not in seen and (user.op in _HANDING or user.op in ENTERS):
+            if user.name not in seen:
                 seen.add(user.name)
                 queue.append(user)
                 if user.op in ENTERS and user.frame:

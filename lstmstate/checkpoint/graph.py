@@ -7,6 +7,7 @@ attr_value,tensor}.proto (v1.15.0).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
@@ -71,7 +72,6 @@ class Graph:
         self.arguments: Arguments = {}
         self.damage: str | None = None
         self.has_end = False
-        self._edges: dict[str, list[Edge]] = {}
         self._steps: int | None = None
         for number, value in self._whole_fields(meta_graph):
             if number == 1:
@@ -166,16 +166,15 @@ class Graph:
         """For each node those that take one of its outputs, and as which input."""
         return uses(self.nodes)
 
-    def edges(self, name: str) -> list[Edge]:
-        """Return all uses of a node's outputs; edges of control are not among them."""
-        edges = self._edges.get(name)
-        if edges is None:
-            edges = self._edges[name] = [
-                Edge(node, position, split_port(tensor)[1] if ":" in tensor else 0)
-                for node, position in self.uses.get(name, ())
-                for tensor in (node.inputs[position],)
-            ]
-        return edges
+    def edges(self, name: str, ops: frozenset[str]) -> list[Edge]:
+        """Return the uses of a node's outputs by some operations; none are edges of control."""
+        users = self.uses.get(name, ())
+        self.spend(len(users))
+        return [
+            Edge(node, position, split_port(node.inputs[position])[1])
+            for node, position in users
+            if node.op in ops
+        ]
 
     def saved_names(self) -> Iterator[tuple[str, Node]]:
         """Yield (key in the checkpoint, the node whose value is saved under it).
@@ -202,16 +201,13 @@ def uses(nodes: Mapping[str, Node]) -> dict[str, list[tuple[Node, int]]]:
 
     Most are of operations that nobody asks for: no more than needed is made of them here.
     """
-    found: dict[str, list[tuple[Node, int]]] = {}
+    found: dict[str, list[tuple[Node, int]]] = defaultdict(list)
     for node in nodes.values():
         for position, tensor in enumerate(node.inputs):
-            name = split_port(tensor)[0] if ":" in tensor else tensor
-            users = found.get(name)
-            if users is not None:
-                users.append((node, position))
-            elif name[:1] != "^":
-                found[name] = [(node, position)]
-    return found
+            if tensor[:1] != "^":
+                name = split_port(tensor)[0] if ":" in tensor else tensor
+                found[name].append((node, position))
+    return dict(found)
 
 
 def split_port(tensor: str) -> tuple[str, int]:
