@@ -81,9 +81,11 @@ def kept_states(
 def _started(view: GraphView, cells: Iterable[Cell]) -> Iterator[tuple[Stored, Use]]:
     for cell in cells:
         wired = view.cell_of(cell.variables)
-        for first in wired.firsts if wired else ():
+        if wired is None:
+            continue
+        for first in wired.firsts:
             for half, value in zip("cm", first, strict=True):
-                begun = start(view.graph, value)
+                begun = None if wired.makes(value) else start(view.graph, value)
                 variable = view.variable(begun.made) if begun else None
                 if begun is not None and variable is not None:
                     left = part_of(view.graph, begun, variable.shape)

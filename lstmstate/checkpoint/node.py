@@ -53,7 +53,8 @@ class Attributes:
     def __init__(self, entries: list[bytes] | None, data: bytes = b"") -> None:
         self._entries = entries
         self._data = data
-        self._values: dict[str, dict[int, list[wire.Value]]] | None = None  # of the short ones
+        # Those that were asked for; long ones are read each time.
+        self._values: dict[str, dict[int, list[wire.Value]] | None] = {}
         self._constant: Constant | None = _UNREAD
 
     @property
@@ -66,17 +67,18 @@ class Attributes:
 
     def value(self, name: str) -> dict[int, list[wire.Value]]:
         """Return an AttrValue: 2 s, 3 i, 4 f, 5 b, 6 type, 7 shape, 8 tensor; {} if not set."""
-        if self._values is None:
-            self._values = {}
-        elif name in self._values:
-            return self._values[name]
-        start = _entry_start(name)
-        # Of a key that is set twice the last counts.
-        entry = next((one for one in reversed(self.entries) if one.startswith(start)), b"")
+        kept = self._values.get(name)
+        if kept is not None:
+            return kept
+        entry = self._entry(name)
         value = wire.message(wire.last_bytes(wire.message(entry).get(2)))
-        if len(entry) <= _SHORT:
-            self._values[name] = value
+        self._values[name] = value if len(entry) <= _SHORT else None
         return value
+
+    def _entry(self, name: str) -> bytes:
+        """Return the entry of a key, empty if it is not set; of one set twice the last counts."""
+        start = _entry_start(name)
+        return next((entry for entry in reversed(self.entries) if entry.startswith(start)), b"")
 
     @property
     def constant(self) -> Constant | None:
@@ -85,6 +87,12 @@ class Attributes:
             found = self.value("value").get(8)
             self._constant = None if found is None else _constant(wire.last_bytes(found))
         return self._constant
+
+    def are_like(self, others: Attributes) -> bool:
+        """Whether others have the same values of all that were ever asked for of these."""
+        return not self._values or all(
+            self._entry(name) == others._entry(name) for name in self._values
+        )
 
 
 class Node:
@@ -117,6 +125,19 @@ class Node:
     def attributes(self) -> list[bytes]:
         """The entries of the map of attributes."""
         return self._attributes.entries
+
+    def is_like(self, other: Node) -> bool:
+        """Whether another node has the same of all that was ever asked for of this one.
+
+        What they are called, and what their inputs are called, plays no part.
+        """
+        mine, theirs = self._attributes, other._attributes
+        return (
+            self.op == other.op
+            and len(self.inputs) == len(other.inputs)
+            and self._frame is other._frame is None
+            and (mine is theirs or mine.are_like(theirs))
+        )
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {self.op}>"
