@@ -251,29 +251,32 @@ class NodeReader:
     def node(self, data: bytes) -> Node:
         """Read a NodeDef: 1 name, 2 op, 3 repeated input, 4 device, 5 repeated attr.
 
-        The loop is that of `wire.fields`, written out for the fields that come first.
+        That is the order in which TensorFlow writes; the loop of `wire.fields` is written out.
         """
-        name = op = b""
         inputs: list[str] = []
-        at, end = 0, len(data)
-        while at + 1 < end:
-            key = data[at]
-            if key not in _FIRST:
-                break
-            length, start = data[at + 1], at + 2
+        end = len(data)
+        try:
+            length, at = data[1], 2
             if length >= 0x80:
-                length, start = wire.varint(data, at + 1)
-            at = start + length
-            value = data[start:at]
-            if key == _INPUT:
-                inputs.append(value.decode("utf-8", "surrogateescape"))
-            elif key == _NAME:
-                name = value
-            else:
-                op = value
+                length, at = wire.varint(data, 1)
+            stop = at + length
+            name = data[at:stop].decode("utf-8", "surrogateescape")
+            at = stop + 2 + data[stop + 1]
+            op = data[stop + 2 : at]
+            if data[0] != _NAME or data[stop] != _OP or at >= stop + 0x82:
+                return _unordered(data)
+            while at < end and data[at] == _INPUT:
+                length, at = data[at + 1], at + 2
+                if length >= 0x80:
+                    length, at = wire.varint(data, at - 1)
+                stop = at + length
+                inputs.append(data[at:stop].decode("utf-8", "surrogateescape"))
+                at = stop
+        except IndexError:
+            return _unordered(data)
         rest = data[at:]
-        attributes = self._attributes.get(rest) if at <= end else None
-        if attributes is None:
+        attributes = self._attributes.get(rest)
+        if attributes is None or at > end:
             if at > end or not _has_attributes_alone(rest):
                 return _unordered(data)
             attributes = Attributes(None, rest)
@@ -281,7 +284,7 @@ class NodeReader:
                 self._attributes[rest] = attributes
         if op not in self._ops:
             self._ops[op] = wire.text(op)
-        return Node(wire.text(name), self._ops[op], inputs, attributes)
+        return Node(name, self._ops[op], inputs, attributes)
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
