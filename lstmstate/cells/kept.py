@@ -140,13 +140,10 @@ def _holdings(view: GraphView, weights: Container[str]) -> dict[tuple[str, int],
     found: dict[tuple[str, int], list[_Holding]] = {}
     graph = view.graph
     arguments: dict[str, list[Node]] = {}
-    assigning = []
-    for node in graph.nodes.values():
-        if node.op in _ASSIGNING:
-            assigning.append(node)
-        elif node.op == "Enter" and not node.attributes:  # laid in: the argument of a function
+    for node in graph.of({"Enter"}):
+        if not node.attributes:  # laid in: the argument of a function
             arguments.setdefault(node.frame or "", []).append(node)
-    for node in assigning:
+    for node in graph.of(_ASSIGNING):
         variable = view.variable(trace.through(graph, trace.operand(graph, node, 0)))
         value = operand(graph, node, 1)
         if variable is not None and variable.name not in weights and value is not None:

@@ -32,22 +32,14 @@ def wired_cells(graph: Graph) -> list[Wired]:
 
 def _steps(graph: Graph) -> Iterator[Wired]:
     """Yield the steps of cells: those with one mark first, then what only its sum shows."""
-    sums: list[Node] = []
     told: set[str | None] = set()
     split, summed = _Steps(graph, split_step), _Steps(graph, sum_step)
-    for node in graph.nodes.values():
-        if node.op in SPLITS:
-            step = split.at(node)
-        elif node.op in BLOCKS:
-            step = block_step(graph, node)
-        else:
-            if node.op in SUMMING:
-                sums.append(node)
-            continue
+    for node in graph.of(SPLITS.keys() | BLOCKS.keys()):
+        step = split.at(node) if node.op in SPLITS else block_step(graph, node)
         if step is not None and step.kernels:
             told.add(step.c_new)
             yield step
-    for node in sums:
+    for node in graph.of(SUMMING):
         step = None if node.name in told else summed.at(node)
         if step is not None:
             yield step

@@ -8,7 +8,7 @@ attr_value,tensor}.proto (v1.15.0).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from lstmstate import limits
@@ -162,6 +162,25 @@ class Graph:
         return self.nodes.get(name), port
 
     @cached_property
+    def _by_op(self) -> dict[str, list[Node]]:
+        found: dict[str, list[Node]] = defaultdict(list)
+        for node in self.nodes.values():
+            found[node.op].append(node)
+        return dict(found)
+
+    @property
+    def ops(self) -> Iterable[str]:
+        """The operations that there are."""
+        return self._by_op
+
+    def of(self, ops: Iterable[str]) -> list[Node]:
+        """Return the nodes of some operations, in the order of the graph."""
+        there = {op for op in ops if op in self._by_op}
+        if len(there) > 1:
+            return [node for node in self.nodes.values() if node.op in there]
+        return [node for op in there for node in self._by_op[op]]
+
+    @cached_property
     def uses(self) -> dict[str, list[tuple[Node, int]]]:
         """For each node those that take one of its outputs, and as which input."""
         return uses(self.nodes)
@@ -182,18 +201,17 @@ class Graph:
         A Saver may save a variable under any name: the operation that saves tells.
         """
         lists: dict[str, list[str]] = {}
-        for node in self.nodes.values():
-            if node.op in _SAVE_OPS:
-                names, first = _SAVE_OPS[node.op]
-                values = [self.source(tensor)[0] for tensor in node.inputs if tensor[:1] != "^"]
-                keys = values[names] if names < len(values) else None
-                if keys is not None and keys.op == "Const":
-                    if keys.name not in lists:
-                        lists[keys.name] = keys.strings()
-                    self.spend(len(values))
-                    for key, value in zip(lists[keys.name], values[first:], strict=False):
-                        if value is not None:
-                            yield key, value
+        for node in self.of(_SAVE_OPS):
+            names, first = _SAVE_OPS[node.op]
+            values = [self.source(tensor)[0] for tensor in node.inputs if tensor[:1] != "^"]
+            keys = values[names] if names < len(values) else None
+            if keys is not None and keys.op == "Const":
+                if keys.name not in lists:
+                    lists[keys.name] = keys.strings()
+                self.spend(len(values))
+                for key, value in zip(lists[keys.name], values[first:], strict=False):
+                    if value is not None:
+                        yield key, value
 
 
 def uses(nodes: Mapping[str, Node]) -> dict[str, list[tuple[Node, int]]]:
