@@ -238,10 +238,10 @@ class GraphModel:
             if name in seen:
                 continue
             seen.add(name)
-            for edge in self.graph.edges(name):
-                if edge.node.op in _HANDING:
-                    queue.append(edge.node.name)
-                elif not edge.node.op.startswith(_KEEPING):
+            for user, _ in self.graph.uses.get(name, ()):
+                if user.op in _HANDING:
+                    queue.append(user.name)
+                elif not user.op.startswith(_KEEPING):
                     return True
         return False
 

@@ -16,6 +16,7 @@ import pytest
 from builders import const, meta_graph, node, number, tensor, text
 from commands import SAMPLES, Shell, error
 from mutants import mutants
+from writers import MetaGraph, TensorFlow, opened, static
 
 from lstmstate.cells.model import OTHER_STEP, Cell
 from lstmstate.errors import LstmstateError
@@ -60,6 +61,26 @@ def words(cell: Cell) -> list[str]:
 def unknown(cell: Cell) -> list[str]:
     names = ("forget_bias", "cell_clip", "proj_clip", "activation", "recurrent_activation")
     return [name for name in names if cell.options[name].source == "unknown"]
+
+
+@pytest.mark.parametrize("cell_clip", [None, 3.0])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_output_gate_of_each_step_sees_its_new_c(cell_clip: float | None, turned: bool) -> None:
+    """Without a loop the new c of a step is the old c of the next."""
+
+    def build(tf: TensorFlow) -> None:
+        static(tf, tf.nn.rnn_cell.LSTMCell(4, use_peepholes=True, cell_clip=cell_clip))
+
+    def edit(meta: MetaGraph) -> None:
+        (reading,) = (one for one in meta.graph_def.node if one.name == "rnn/lstm_cell/mul_10")
+        (old,) = (one for one in meta.graph_def.node if one.name == "rnn/lstm_cell/mul_6")
+        assert reading.input[0] == "rnn/lstm_cell/w_o_diag/read"
+        reading.input[1] = old.input[1]
+
+    (cell,) = opened(build, edit=edit if turned else None).cells.values()
+    by = [one.by for one in cell.unexplained if one.operation == "Mul"]
+    assert by == (["rnn/lstm_cell/w_o_diag"] if turned else [])
+    assert turned or cell.unexplained == ()
 
 
 @pytest.mark.parametrize("sample", sorted(path.name for path in SAMPLES.iterdir() if path.is_dir()))

@@ -213,7 +213,7 @@ def test_constants_of_real_numbers_with_an_axis_are_its_variables(tmp_path: Path
         "empty": "Const", "x": "Placeholder", "y": "MatMul",
     }  # fmt: skip
     assert ckpt.graph.nodes["a/matrix"].shape() == (2, 3)
-    assert [edge.node.name for edge in ckpt.graph.edges("a/matrix")] == ["y"]
+    assert [user.name for user, _ in ckpt.graph.uses["a/matrix"]] == ["y"]
 
 
 @pytest.mark.parametrize(

@@ -252,10 +252,12 @@ def test_edges_tell_who_uses_which_output_as_which_input() -> None:
         node("a", "Mul", ("x:1", "x")),
         node("b", "Relu", ("^x", "x:3")),
     )
-    uses = [(edge.node.name, edge.position, edge.port) for edge in read.edges("x")]
+    both = frozenset({"Mul", "Relu"})
+    uses = [(edge.node.name, edge.position, edge.port) for edge in read.edges("x", both)]
     assert uses == [("a", 0, 1), ("a", 1, 0), ("b", 1, 3)]
-    assert read.edges("a") == []
-    assert read.edges("nowhere") == []
+    assert [edge.node.name for edge in read.edges("x", frozenset({"Relu"}))] == ["b"]
+    assert read.edges("a", both) == []
+    assert read.edges("nowhere", both) == []
 
 
 def test_the_source_of_an_input_is_a_node_and_a_port() -> None:
@@ -270,7 +272,7 @@ def test_a_graph_of_6000_nodes_is_walked() -> None:
     chain = [node("n0", "Const")] + [node(f"n{k}", "Add", (f"n{k - 1}",)) for k in range(1, 6000)]
     read = graph(*chain)
     seen, name = 0, "n0"
-    while uses := read.edges(name):
+    while uses := read.edges(name, frozenset({"Add"})):
         name = uses[0].node.name
         seen += 1
     assert (len(read.nodes), seen, name) == (6000, 5999, "n5999")
@@ -386,7 +388,7 @@ def visit(read: Graph) -> None:
     """Ask a graph all that can be asked of it."""
     list(read.saved_names())
     for name, found in read.nodes.items():
-        read.edges(name)
+        read.edges(name, frozenset({found.op}))
         asked = (found.number, found.real, found.string)
         for ask in (found.shape, found.constant, found.constant_shape, found.strings):
             with contextlib.suppress(LstmstateError):

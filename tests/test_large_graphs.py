@@ -12,6 +12,12 @@ from builders import shape_proto as sizes
 from work import few_lines
 
 import lstmstate
+from lstmstate.cells.alike import Kind, Places
+from lstmstate.cells.explained import _Walk
+from lstmstate.cells.gates import split_step
+from lstmstate.cells.wired import Wired, WiredStep
+from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint.node import Node
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.recurrence.model import Recurrence
 from lstmstate.recurrence.network import last_ones
@@ -33,7 +39,6 @@ def shared() -> list[bytes]:
         node(KERNEL, "VariableV2", shape=text(7, sizes([INPUTS + UNITS, 4 * UNITS]))),
         node(BIAS, "VariableV2", shape=text(7, sizes([4 * UNITS]))),
         const("axis", tensor(INT32, [], number(7, 1))),
-        const("one", tensor(FLOAT, [], fixed32(5, 0x3F800000))),
     ]
 
 
@@ -44,7 +49,8 @@ def step(at: str, x: str, c: str, m: str) -> list[bytes]:
         node(f"{at}/product", "MatMul", [f"{at}/xm", KERNEL]),
         node(f"{at}/sum", "BiasAdd", [f"{at}/product", BIAS]),
         node(f"{at}/gates", "Split", ["axis", f"{at}/sum"], num_split=number(3, 4)),
-        node(f"{at}/f", "Add", [f"{at}/gates:2", "one"]),
+        const(f"{at}/one", tensor(FLOAT, [], fixed32(5, 0x3F800000))),
+        node(f"{at}/f", "Add", [f"{at}/gates:2", f"{at}/one"]),
         node(f"{at}/sigmoid_f", "Sigmoid", [f"{at}/f"]),
         node(f"{at}/kept", "Mul", [c, f"{at}/sigmoid_f"]),
         node(f"{at}/sigmoid_i", "Sigmoid", [f"{at}/gates"]),
@@ -72,6 +78,37 @@ def unrolled(steps: int) -> list[bytes]:
         c, m = f"step_{at}/c", f"step_{at}/m"
     outputs = [f"step_{at}/m" for at in range(steps)]
     return [*nodes, node("outputs", "Pack", outputs, axis=number(3, 1))]
+
+
+def summed(steps: int) -> list[bytes]:
+    """One cell over many steps, of whose outputs there is a sum, with its gradient."""
+    outputs = [f"step_{at}/m" for at in range(steps)]
+    products = [f"product_{at}" for at in range(steps)]
+    return [
+        *unrolled(steps),
+        node("sum", "AddN", outputs),
+        *(
+            node(product, "MatMul", [m, "sum"], transpose_a=number(5, 1))
+            for product, m in zip(products, outputs, strict=True)
+        ),
+        node("gradient", "AddN", products),
+    ]
+
+
+def mixed(steps: int) -> list[bytes]:
+    """One cell over many steps, whose c is mixed with the one before, as zoneout does."""
+    nodes = [*unrolled(1), node("xs", "Unpack", ["x"], num=number(3, steps), axis=number(3, 1))]
+    nodes += [const("new", tensor(FLOAT, [], fixed32(5, 0x3F000000)))]
+    c, m = "step_0/c", "step_0/m"
+    for at in range(1, steps):
+        nodes += step(f"step_{at}", f"xs:{at}", c, m)
+        nodes += [
+            node(f"step_{at}/old", "Mul", [c, "new"]),
+            node(f"step_{at}/half", "Mul", [f"step_{at}/c", "new"]),
+            node(f"step_{at}/mixed", "Add", [f"step_{at}/half", f"step_{at}/old"]),
+        ]
+        c, m = f"step_{at}/mixed", f"step_{at}/m"
+    return nodes
 
 
 def apart(uses: int) -> list[bytes]:
@@ -128,6 +165,8 @@ def confirmed(ckpt: LSTMCheckpoint) -> None:
     ("graph", "few", "work"),
     [
         (unrolled, 40, recognised),
+        (summed, 120, recognised),
+        (mixed, 40, recognised),
         (unrolled, 40, with_networks),
         (unrolled, 20, confirmed),
         (apart, 30, recognised),
@@ -151,6 +190,51 @@ def test_twice_the_graph_takes_twice_the_work(
 
     lines(few // 2)  # what is computed once for all graphs
     assert lines(2 * few) < MOST_GROWTH * lines(few)
+
+
+@pytest.mark.parametrize("graph", [unrolled, summed, mixed, apart])
+def test_steps_that_are_alike_are_read_once(
+    graph: Callable[[int], list[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first steps and the last are not like those between them."""
+    read: list[str] = []
+
+    def found(graph: Graph, split: Node) -> Wired | None:
+        read.append(split.name)
+        return split_step(graph, split)
+
+    def explained(walk: _Walk, step: WiredStep) -> None:
+        read.append(step.c_new.name)
+        walked(walk, step)
+
+    walked = _Walk.step
+    monkeypatch.setattr("lstmstate.cells.wiring.split_step", found)
+    monkeypatch.setattr(_Walk, "step", explained)
+    recognised(lstmstate.open_checkpoint(written(tmp_path, graph(60))))
+    assert 2 <= len(read) <= 8, read
+
+
+def test_steps_that_are_like_no_other_are_not_compared_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = unrolled(80)
+    for at in range(80):  # each is squashed once more than the one before
+        before = [f"step_{at}/gates:1", *(f"step_{at}/more_{more}" for more in range(at))]
+        nodes += [
+            node(f"step_{at}/more_{more}", "Identity", [name]) for more, name in enumerate(before)
+        ]
+        nodes += [node(f"step_{at}/tanh_j", "Tanh", [f"step_{at}/more_{at}"])]
+    monkeypatch.setattr("lstmstate.cells.alike._PATIENCE", 100)
+    tried: list[str] = []
+
+    def at(kind: Kind[object], graph: Graph, start: Node) -> Places | None:
+        tried.append(start.name)
+        return compared(kind, graph, start)
+
+    compared = Kind.at
+    monkeypatch.setattr(Kind, "at", at)
+    recognised(lstmstate.open_checkpoint(written(tmp_path, nodes)))
+    assert 100 < len(tried) < 1000
 
 
 def test_a_cell_of_many_steps_gives_the_numbers_of_its_graph(tmp_path: Path) -> None:

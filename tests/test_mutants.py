@@ -6,11 +6,16 @@ import itertools
 import os
 import warnings
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from mutants import Mutant, mutants
+from writers import INPUTS, Build, TensorFlow, inputs, save, static
 
+from lstmstate.cells import Cell
+from lstmstate.cells.alike import Kinds
+from lstmstate.cells.model import SavedState
 from lstmstate.errors import LstmstateError
 from lstmstate.opened import LSTMCheckpoint, open_checkpoint
 
@@ -26,9 +31,9 @@ SAMPLES = (
 EVERY = 1 if os.environ.get("LSTMSTATE_MUTANTS") else 12
 
 
-def mutated(sample: str, mutant: Mutant) -> LSTMCheckpoint:
-    """Return a sample whose graph has a change in it."""
-    ckpt = open_checkpoint(f"sample_checkpoints/{sample}")
+def mutated(path: str, mutant: Mutant) -> LSTMCheckpoint:
+    """Return a checkpoint whose graph has a change in it."""
+    ckpt = open_checkpoint(path)
     assert ckpt.graph is not None
     for node in mutant.nodes:
         ckpt.graph.nodes[node.name] = node
@@ -88,7 +93,7 @@ def test_a_changed_operation_is_never_confirmed_with_the_old_numbers(sample: str
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                seen[outcome(mutated(sample, mutant))] += 1
+                seen[outcome(mutated(f"sample_checkpoints/{sample}", mutant))] += 1
         except AssertionError as error:
             wrong.append(f"{mutant.what}: {error}")
     assert not wrong, "\n".join(wrong)
@@ -99,3 +104,49 @@ def test_a_changed_operation_is_never_confirmed_with_the_old_numbers(sample: str
 def test_an_unchanged_graph_confirms_its_cells() -> None:
     for sample in SAMPLES:
         assert outcome(open_checkpoint(f"sample_checkpoints/{sample}")) == "confirmed", sample
+
+
+# ---- steps without a loop, of which many are alike
+
+
+def plain(tf: TensorFlow) -> None:
+    x = inputs(tf, INPUTS, 4, 6)
+    outputs, _ = static(tf, tf.nn.rnn_cell.BasicLSTMCell(4), x)
+    tf.train.AdamOptimizer().minimize(tf.reduce_sum(tf.stack(outputs)))
+
+
+def of_two_layers(tf: TensorFlow) -> None:
+    """Peepholes, clips, projections, dropout, and a flat state."""
+    options = {"use_peepholes": True, "cell_clip": 3.0, "num_proj": 3, "proj_clip": 2.0}
+    cells = [tf.nn.rnn_cell.LSTMCell(4, **options, state_is_tuple=False) for _ in range(2)]
+    cells[1] = tf.nn.rnn_cell.DropoutWrapper(cells[1], input_keep_prob=0.5)
+    static(tf, tf.nn.rnn_cell.MultiRNNCell(cells, state_is_tuple=False), inputs(tf, INPUTS, 4, 6))
+
+
+def of_keras(tf: TensorFlow) -> None:
+    import tf_keras
+
+    with tf.variable_scope("lstm_cell"):
+        tf_keras.layers.LSTM(4, unroll=True)(inputs(tf, INPUTS, 4, 6))
+
+
+@pytest.mark.parametrize("build", [plain, of_two_layers, of_keras])
+def test_a_change_in_any_of_many_steps_is_seen_as_if_each_were_read(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path, build)
+    unchanged = open_checkpoint(path)
+    assert unchanged.graph is not None
+    every = list(itertools.islice(mutants(unchanged.graph), 0, None, EVERY))
+    found = [cells(mutated(path, mutant)) for mutant in every]
+    monkeypatch.setattr(Kinds, "find", lambda *_: None)
+    differing = 0
+    for mutant, each in zip(every, found, strict=True):
+        assert each == cells(mutated(path, mutant)), mutant.what
+        differing += each != cells(unchanged)
+    assert differing > len(every) // 4
+
+
+def cells(ckpt: LSTMCheckpoint) -> tuple[list[Cell], list[SavedState], tuple[str, ...]]:
+    """Return all that is found of the cells of a checkpoint."""
+    return list(ckpt.cells.values()), ckpt.states, ckpt.notes

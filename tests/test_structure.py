@@ -23,6 +23,7 @@ from writers import (
 )
 
 from lstmstate.cells import Option
+from lstmstate.cells.wiring import wired_cells
 
 # ---- what is no LSTM, by names and shapes alone: sizes are such that four gates would fit
 
@@ -397,3 +398,16 @@ def test_a_cell_whose_bias_was_not_saved_is_still_one() -> None:
     cell = only(ckpt)
     assert cell.variables == {"kernel": ("rnn/x/kernel",)}
     assert cell.forget_bias == Option(0.3, "graph")
+
+
+def test_what_a_gradient_multiplies_m_with_is_no_projection() -> None:
+    def build(tf: TensorFlow) -> None:
+        outputs, _ = static(tf, tf.nn.rnn_cell.LSTMCell(4, num_proj=3))
+        tf.gradients(tf.add_n(outputs), tf.trainable_variables())
+
+    graph = opened(build).graph
+    assert graph is not None
+    (cell,) = wired_cells(graph)
+    made = [graph.nodes[name] for name in cell.outputs]
+    assert [node.op for node in made] == ["Mul", "MatMul"] * 2
+    assert not any(node.name.startswith("gradients") for node in made)

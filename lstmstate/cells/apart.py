@@ -117,8 +117,7 @@ def _outputs(graph: Graph, c_new: Node, gates: list[_Gate]) -> Iterator[_Gate]:
     queue, seen = [c_new], {c_new.name}
     while queue and len(seen) <= _NEAR:
         made = queue.pop(0)
-        for user in (edge.node for edge in graph.edges(made.name)):
-            graph.spend()
+        for user in (edge.node for edge in graph.edges(made.name, _BEFORE_M | _WITH_A_NUMBER)):
             if user.name in seen:
                 continue
             seen.add(user.name)

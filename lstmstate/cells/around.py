@@ -71,7 +71,7 @@ def read_options(graph: Graph, wired: Wired, step: Step) -> None:
     wired.complete = out is not None and (m_old is not None or len(wired.kernels) > 1)
     if out is not None:
         m, squashed, between = out
-        projected = trace.consumers(graph, m, PRODUCTS)
+        projected = projections(graph, m)
         wired.outputs += [node.name for node in (m, *projected)]
         wired.lasts |= {(node.name, 0): "m" for node in (m, *projected)}
         wired.options["activation"] = _activation(graph, squashed, step.c_new)
@@ -224,9 +224,15 @@ def _bounds(graph: Graph, clip: Node) -> list[float | None]:
     return [next((value for value in values if value is not None), None)]
 
 
+def projections(graph: Graph, m: Node) -> list[Node]:
+    """Return the products of m with weights; those of a gradient turn m over."""
+    products = trace.consumers(graph, m, PRODUCTS)
+    return [product for product in products if not product.number("transpose_a")]
+
+
 def _proj_clip(graph: Graph, product: Node) -> Option:
     """Return the clip that follows the projection of m, if m is projected and clipped."""
-    for projected in trace.consumers(graph, product, PRODUCTS):
+    for projected in projections(graph, product):
         clips = trace.consumers(graph, projected, CLIPS)
         if clips:
             return _clip(graph, [*clips[:1], *trace.consumers(graph, clips[0], CLIPS)[:1]])

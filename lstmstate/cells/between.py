@@ -37,10 +37,14 @@ def mark_sums(graph: Graph, cells: Iterable[Wired]) -> None:
 def _adds_input(graph: Graph, cell: Wired) -> bool:
     """Whether what a cell gives is summed with what it takes, at any of its steps."""
     taken = {trace.through(graph, x) for x in cell.inputs}
-    return any(
-        trace.through(graph, other) in taken
+    sums = dict.fromkeys(  # one of gradients takes something of every step
+        user
         for name in dict.fromkeys(cell.outputs)
         for user in trace.consumers(graph, graph.nodes[name], _SUMS)
+    )
+    return any(
+        trace.through(graph, other) in taken
+        for user in sums
         for other in trace.operands(graph, user)
     )
 

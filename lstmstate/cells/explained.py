@@ -9,10 +9,13 @@ place are unknown.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 
 from lstmstate.cells import names, trace
-from lstmstate.cells.around import CLIPS, PRODUCTS, normalises
+from lstmstate.cells.alike import Kind, Kinds, Places, Reading
+from lstmstate.cells.around import CLIPS, PRODUCTS, normalises, projections
 from lstmstate.cells.gates import products_with
 from lstmstate.cells.model import Cell, Unexplained
 from lstmstate.cells.origin import FED, LOOPS, MERGES, SPLITS, is_float, next_of
@@ -37,6 +40,7 @@ _MADE_OF_NOTHING = _SHAPES | _ENDS
 _RANDOM = ("Random", "Truncated", "StatelessRandom", "Multinomial")
 _HALVES = frozenset({14, 19})
 _FAR = 100  # nodes from a flat state back to what a step makes of it
+_FURTHEST = 300  # nodes that are met on a walk through a step that others may be like
 _NEAR = 12  # nodes from a mask to its random number, and from act(c) to c
 _SCALING = frozenset({"Mul", "RealDiv", "Div"})
 _TERMS = PRODUCTS | trace.ADDING | _CUTS  # of a sum that is squashed
@@ -117,32 +121,43 @@ class Sources:
     Args:
         made: the nodes that give a new c or m.
         states, inputs: the nodes that give the old state, and the input, of steps without a loop.
+
+    Attributes:
+        given: what is known of these by their names.
     """
 
     X, STATE, WEIGHT = 1, 2, 4
+    _MADE = 8
 
     def __init__(
         self, graph: Graph, made: Iterable[str], states: Iterable[str], inputs: Iterable[str]
     ) -> None:
         self._graph = graph
         self._operands: dict[str, list[Node]] = {}
-        self._made = frozenset(made)
-        self._known: dict[str, int] = {
+        self._known: dict[str, int] = {}
+        self._noted: dict[str, int] | None = None
+        self._own: set[str] = set()  # what was found while that is noted
+        self.given: Mapping[str, int] = {
             **dict.fromkeys(inputs, self.X),
             **dict.fromkeys(states, self.STATE),
-            **dict.fromkeys(self._made, self.STATE),
+            **dict.fromkeys(made, self.STATE | self._MADE),
         }
+
+    @contextmanager
+    def noted(self, graph: Graph) -> Iterator[dict[str, int]]:
+        """Read from another view of the graph, and note what is asked for that was known before."""
+        whole, noted = self._graph, dict[str, int]()
+        self._graph, self._noted, self._own, self._operands = graph, noted, set(), {}
+        yield noted
+        self._graph, self._noted = whole, None
 
     def is_made(self, node: Node) -> bool:
         """Whether a node is a new c or m."""
-        return node.name in self._made
+        return self.given.get(node.name, 0) & self._MADE != 0
 
     def of(self, node: Node) -> int:
         """Return what a value is made of, as a sum of X, STATE and WEIGHT."""
         known = self._known
-        made = known.get(node.name)
-        if made is not None:
-            return made
         stack: list[tuple[Node, bool]] = [(node, False)]
         while stack:
             at, is_done = stack.pop()
@@ -152,9 +167,13 @@ class Sources:
             elif at.name not in known:
                 leaf = self._leaf(at)
                 known[at.name] = leaf or 0
+                if self._noted is not None:
+                    self._own.add(at.name)
                 if leaf is None:
                     stack.append((at, True))
                     stack += [(before, False) for before in self.operands(at)]
+            elif self._noted is not None and at.name not in self._own:
+                self._noted[at.name] = known[at.name]
         return known[node.name]
 
     def operands(self, node: Node) -> list[Node]:
@@ -166,6 +185,9 @@ class Sources:
 
     def _leaf(self, node: Node) -> int | None:
         """Return what a node is where one need not go on, None elsewhere."""
+        given = self.given.get(node.name)
+        if given is not None:
+            return given & ~self._MADE
         if node.op in VARIABLE_OPS:
             return self.WEIGHT
         if node.op.startswith(_ELEMENTS):
@@ -212,7 +234,7 @@ def explain(
     for step in wired.steps:
         # Keras calls a cell once before its loop, to see what it gives.
         if wired.frame is None or sources.of(step.c_old) & Sources.STATE:
-            walk.step(step)
+            walk.through(step)
     if wired.block:
         walk.block()
     found = {Unexplained(*words, node): options for words, (node, options) in walk.found.items()}
@@ -268,6 +290,82 @@ def _number(graph: Graph, node: Node, given: Iterable[Node]) -> str | None:
     return f"{number:g}" if number is not None and node.op in _BY_NUMBER else None
 
 
+_Words = tuple[str, str | None, str]  # an operation, by what, and on what
+
+
+class _Memory:
+    """What walks through steps leave at nodes, for themselves and for those through others.
+
+    Attributes:
+        asked: what a walk was told of others.
+        left: what it leaves.
+    """
+
+    def __init__(self) -> None:
+        self._all: dict[_Mark, object] = {}
+        self.asked: dict[_Mark, object] = {}
+        self.left: dict[_Mark, object] = {}
+
+    def begin(self) -> None:
+        """Begin another walk."""
+        self.asked, self.left = {}, {}
+
+    def get(self, what: _Place | str, name: str) -> object:
+        """Return what was left at a node, None if nothing was."""
+        found = self._all.get((what, name))
+        if (what, name) not in self.left:
+            self.asked[what, name] = found
+        return found
+
+    def is_first(self, place: _Place, name: str) -> bool:
+        """Return whether a node is seen at a place for the first time.
+
+        Where it is, a walk that meets it elsewhere and is not the first finds less, nothing more.
+        """
+        if (place, name) in self._all:
+            return self.get(place, name) is None
+        self.leave(place, name)
+        return True
+
+    def leave(self, what: _Place | str, name: str, value: object = True) -> None:
+        """Leave something at a node."""
+        self._all[what, name] = self.left[what, name] = value
+
+    def has(self, asked: Mapping[_Mark, object], there: Places) -> bool:
+        """Whether a walk elsewhere would be told what another one was told."""
+        return all(
+            self._all.get((what, there[name].name)) == value
+            for (what, name), value in asked.items()
+        )
+
+    def leave_all(self, left: Mapping[_Mark, object], there: Places) -> None:
+        """Leave what a walk elsewhere would leave."""
+        self._all.update(((what, there[name].name), value) for (what, name), value in left.items())
+
+
+_Mark = tuple[_Place | str, str]  # the place at which a node was seen, or what was found of it
+_BETWEEN = "between"  # a clip or norm of a new c, before its function
+_WORDS = "words"  # those in which it was reported
+
+
+class _Walked(NamedTuple):
+    """A step that was walked through, and in which nothing was found that was not known.
+
+    Attributes:
+        known: what was known of each node that was met.
+        noted: what those are made of of which that was known.
+        asked, left: see `_Memory`.
+        said: the names of nodes in what was reported.
+    """
+
+    step: WiredStep
+    known: list[object]
+    noted: Mapping[str, int]
+    asked: Mapping[_Mark, object]
+    left: Mapping[_Mark, object]
+    said: set[str]
+
+
 class _Walk:
     """A walk through the steps of one cell."""
 
@@ -279,26 +377,28 @@ class _Walk:
         wired: Wired,
         roles: Callable[[Node], str | None],
     ) -> None:
-        self.found: dict[tuple[str, str | None, str], tuple[str, tuple[str, ...]]] = {}
+        self.found: dict[_Words, tuple[str, tuple[str, ...]]] = {}
         self.peepholes: set[str] = set()  # the roles of those that were met
-        self._words: dict[str, tuple[str, str | None, str]] = {}  # of each node that is found
         self._graph = graph
         self._sources = sources
         self._cell = cell
         self._wired = wired
         self._roles = roles
         self._queue: deque[tuple[_Place, Node]] = deque()
-        self._seen: set[tuple[_Place, str]] = set()
-        self._between: set[str] = set()  # clips and norms of a new c, before its function
+        self._memory = _Memory()
+        self._c_new = ""  # of the step
         self._of_family = _OF_FAMILY.get(cell.family, {})
         self._is_coupled = "i" not in (wired.gate_order or "i")
         self._halves: dict[str, str] = {}  # what a node makes: "c", "m", or both
         for (name, _), half in wired.lasts.items():
             self._halves[name] = self._halves.get(name, "") + half
-        self._old_m = {step.m_old.name for step in wired.steps if step.m_old}
+        self._taken = {  # what goes into products, as what it is
+            **dict.fromkeys((node.name for node in wired.inputs), _X),
+            **dict.fromkeys((step.m_old.name for step in wired.steps if step.m_old), _M),
+        }
         self._functions: dict[str, str | None] = {}  # those of options that are unknown
         self._c_old: Node | None = None  # of the step that is walked through
-        self._x = {node.name for node in wired.inputs}
+        self._kinds: Kinds[_Walked] = Kinds(graph)
         self._read_at = {
             "state": self._at_state,
             "x": self._at_x,
@@ -312,9 +412,49 @@ class _Walk:
 
     # ---- where to begin
 
+    def through(self, step: WiredStep) -> None:
+        """Walk through a step, unless nothing new was found in one that is like it."""
+        memory = self._memory
+        known = self._kinds.find(step.m, partial(self._is_like, step)) if step.m else None
+        if known is not None:
+            like, there = known
+            memory.leave_all(like.left, there)
+            return
+        whole, found = self._graph, dict(self.found)
+        self._graph = reading = Reading(whole, step.m or step.c_new)
+        memory.begin()
+        with self._sources.noted(reading) as noted:
+            self.step(step)
+        self._graph, met = whole, reading.met
+        marks = memory.asked | memory.left
+        names = {*noted, *(name for _, name in marks), *(node.name for node in step if node)}
+        if step.m and found == self.found and names <= met.keys() and len(met) < _FURTHEST:
+            words = (value for (what, _), value in marks.items() if what == _WORDS)
+            said = {part for each in words if isinstance(each, tuple) for part in each}
+            known_of = self._known(met.values())
+            like = _Walked(step, known_of, noted, memory.asked, memory.left, said & met.keys())
+            self._kinds.add(step.m, Kind(reading, like))
+
+    def _is_like(self, step: WiredStep, like: _Walked, there: Places) -> bool:
+        """Whether a walk through a step would be like that through another one."""
+        nodes = (node and there[node.name] for node in like.step)
+        return (
+            all(mine is theirs for mine, theirs in zip(step, nodes, strict=True))
+            and self._known(there.values()) == like.known
+            and all(self._sources.of(there[name]) == made for name, made in like.noted.items())
+            and self._memory.has(like.asked, there)
+            and all(there[name].name == name for name in like.said)
+        )
+
+    def _known(self, nodes: Iterable[Node]) -> list[object]:
+        """Return what is known of nodes by their names."""
+        given, halves, taken = self._sources.given.get, self._halves.get, self._taken.get
+        return [(given(node.name), halves(node.name), taken(node.name)) for node in nodes]
+
     def step(self, step: WiredStep) -> None:
         """Walk through a step that is made of small operations."""
         self._c_old = trace.through(self._graph, step.c_old, _EQUAL)
+        self._c_new = step.c_new.name
         if step.m is not None:
             out, gate = self._apart(step.m)
             self._queue.append(out)
@@ -331,7 +471,7 @@ class _Walk:
                 self._go(_GATES[letter], node)
         if step.m_old is not None:
             self._go(_M, step.m_old)
-        for projected in trace.consumers(self._graph, step.m, PRODUCTS) if step.m else ():
+        for projected in projections(self._graph, step.m) if step.m else ():
             for weight in self._operands(projected)[1:]:
                 if self._role(weight) == "projection":
                     self._go(_WEIGHT, weight)
@@ -390,8 +530,7 @@ class _Walk:
     # ---- the walk
 
     def _go(self, place: _Place, node: Node) -> None:
-        if (place, node.name) not in self._seen:
-            self._seen.add((place, node.name))
+        if self._memory.is_first(place, node.name):
             self._queue.append((place, node))
 
     def _run(self) -> None:
@@ -427,7 +566,7 @@ class _Walk:
         if node.op.startswith(_ELEMENTS):
             return True
         if place.kind == "state":
-            if node.name in self._between:
+            if self._memory.get(_BETWEEN, node.name):
                 return True
             half = "c" if place is _C else "m"
             # What no step has made is what the first one begins with.
@@ -517,9 +656,7 @@ class _Walk:
 
     def _into(self, node: Node) -> _Way:
         """Return what goes into a product as what it is, where that is known."""
-        if node.name in self._old_m:
-            return _M, node
-        return (_X if node.name in self._x else _INPUT), node
+        return self._taken.get(node.name, _INPUT), node
 
     def _at_weight(self, place: _Place, node: Node) -> list[_Way] | None:
         """What is made of variables alone: its parts, joined or cut."""
@@ -533,7 +670,7 @@ class _Walk:
         """The c that a peephole sees: the old one, or the new one behind its clip."""
         if self._halves.get(node.name) == "c":
             return []
-        return [] if node.name in self._between else [(_C, node)]
+        return [] if self._memory.get(_BETWEEN, node.name) else [(_C, node)]
 
     def _at_out(self, place: _Place, node: Node) -> list[_Way] | None:
         """What is multiplied with the output gate: the new c, clipped, normed and squashed."""
@@ -541,7 +678,7 @@ class _Walk:
             return []
         normed = self._unnormed(node)
         if normed is not None:
-            self._between.add(node.name)
+            self._memory.leave(_BETWEEN, node.name)
             return [(place, normed)]
         function = squash(self._graph, (node, 0))
         if function is not None and place is _OUT:
@@ -549,7 +686,7 @@ class _Walk:
                 self._report(place, node, ends=True)
             return [(_SQUASHED, function.inner[0])]
         if node.op in CLIPS and self._cell.options["cell_clip"].value is not None:
-            self._between.add(node.name)
+            self._memory.leave(_BETWEEN, node.name)
             return [(place, before) for before in self._operands(node)]
         return None
 
@@ -615,7 +752,7 @@ class _Walk:
         made = trace.through(self._graph, c, _EQUAL)
         if made is None or made is self._c_old:
             return False
-        return made.name in self._between or made.name in self._halves
+        return made.name == self._c_new or (_BETWEEN, made.name) in self._memory.left
 
     def _is_term(self, place: _Place, term: Node) -> bool:
         """Whether a sum before a gate may have this term."""
@@ -698,7 +835,9 @@ class _Walk:
         by = by or (self._name(weights[0]) if main and weights else None)
         by = by or next((one.name for one in fed if one is not None and one.op in FED), None)
         on = place.words if main or not weights else self._name(weights[0]) or place.words
-        words = self._words.setdefault(node.name, (node.op, by, on))
+        before = self._memory.get(_WORDS, node.name)
+        words = before if isinstance(before, tuple) else (node.op, by, on)
+        self._memory.leave(_WORDS, node.name, words)
         known, options = self.found.setdefault(words, (_plain(node.name), ()))
         # A clip is all that is read of a state; a bias with fewer digits is one all the same.
         is_rounded = place is _BIAS and _is_rounded(node)

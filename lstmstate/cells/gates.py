@@ -30,6 +30,7 @@ from lstmstate.records import NamedTuple
 
 _RESHAPING = frozenset({"Squeeze", "ExpandDims", "Reshape"})
 _BEFORE_GATES = trace.ADDING | trace.PASSING | trace.JOINING | _RESHAPING
+_SQUASHED = NORM_OPS | trace.ADDING | trace.JOINING | trace.PASSING | trace.ACTIVATIONS.keys()
 _HANDING = frozenset({"Identity", "ReadVariableOp", "Enter", "RefEnter", "Cast"})
 _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice", "Reshape", "Transpose"})
 WITH_CUTS = _HANDING | _CUTS  # between a weight, or a part of it, and a product
@@ -87,16 +88,12 @@ def products_with(
     for _ in range(60):
         if not queue:
             break
-        for edge in graph.edges(queue.pop().name):
-            graph.spend()
-            if edge.node.op in passing and edge.node.name not in seen:
-                seen.add(edge.node.name)
-                queue.append(edge.node)
-            elif (
-                edge.node.op == "MatMul"
-                and edge.position == 1
-                and not edge.node.number("transpose_b")
-            ):
+        for edge in graph.edges(queue.pop().name, passing | {"MatMul"}):
+            if edge.node.op in passing:
+                if edge.node.name not in seen:
+                    seen.add(edge.node.name)
+                    queue.append(edge.node)
+            elif edge.position == 1 and not edge.node.number("transpose_b"):
                 yield edge.node
 
 
@@ -176,21 +173,19 @@ def _squashed(graph: Graph, split: Node, port: int) -> list[Node]:
 
     On the way lie sums (bias, forget bias, peepholes), joins of groups and layer norm.
     """
-    passing = trace.ADDING | NORM_OPS | trace.JOINING | trace.PASSING
     found: list[Node] = []
     seen: set[str] = set()
     queue = [(split, port)]
     while queue and len(seen) < 200:
         node, wanted = queue.pop(0)
-        for edge in graph.edges(node.name):
-            graph.spend()
+        for edge in graph.edges(node.name, _SQUASHED):
             user = edge.node
             if (wanted >= 0 and edge.port != wanted) or user.name in seen:
                 continue
             if user.op in trace.ACTIVATIONS:
                 seen.add(user.name)
                 found.append(user)
-            elif user.op in passing and (user.op != "Mul" or normalises(graph, user, node)):
+            elif user.op != "Mul" or normalises(graph, user, node):
                 seen.add(user.name)
                 queue.append((user, -1))
     return found or [split]

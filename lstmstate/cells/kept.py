@@ -88,9 +88,11 @@ def kept_states(
 def _started(view: GraphView, cells: Iterable[Cell]) -> Iterator[tuple[Stored, Use]]:
     for cell in cells:
         wired = view.cell_of(cell.variables)
-        for first in wired.firsts if wired else ():
+        if wired is None:
+            continue
+        for first in wired.firsts:
             for half, value in zip("cm", first, strict=True):
-                begun = start(view.graph, value)
+                begun = None if wired.makes(value) else start(view.graph, value)
                 variable = view.variable(begun.made) if begun else None
                 if begun is not None and variable is not None:
                     left = part_of(view.graph, begun, variable.shape)
@@ -145,13 +147,10 @@ def _holdings(view: GraphView, weights: Container[str]) -> dict[tuple[str, int],
     found: dict[tuple[str, int], list[_Holding]] = {}
     graph = view.graph
     arguments: dict[str, list[Node]] = {}
-    assigning = []
-    for node in graph.nodes.values():
-        if node.op in _ASSIGNING:
-            assigning.append(node)
-        elif node.op == "Enter" and not node.attributes:  # laid in: the argument of a function
+    for node in graph.of({"Enter"}):
+        if not node.attributes:  # laid in: the argument of a function
             arguments.setdefault(node.frame or "", []).append(node)
-    for node in assigning:
+    for node in graph.of(_ASSIGNING):
         variable = view.variable(trace.through(graph, trace.operand(graph, node, 0)))
         value = operand(graph, node, 1)
         if variable is not None and variable.name not in weights and value is not None:

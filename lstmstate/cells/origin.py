@@ -150,11 +150,10 @@ def time_major(graph: Graph) -> dict[str, Option]:
     takes out of them; over time-major data it does neither.
     """
     turned: dict[str, list[bool]] = {}
-    for node in graph.nodes.values():
-        if node.op in _UNSTACKS:
-            value = _unreversed(graph, trace.operand(graph, node, _UNSTACKS[node.op]))
-            for enter in trace.consumers(graph, node, frozenset({"Enter"})):
-                frame = enter.frame
-                if frame and value is not None:
-                    turned.setdefault(frame, []).append(value.op == "Transpose")
+    for node in graph.of(_UNSTACKS):
+        value = _unreversed(graph, trace.operand(graph, node, _UNSTACKS[node.op]))
+        for enter in trace.consumers(graph, node, frozenset({"Enter"})):
+            frame = enter.frame
+            if frame and value is not None:
+                turned.setdefault(frame, []).append(value.op == "Transpose")
     return {frame: Option(not all(found), "graph") for frame, found in turned.items()}

@@ -37,17 +37,16 @@ def recurrences(graph: Graph, known: Iterable[str]) -> tuple[str, ...]:
             del loops[name]
     if loops or own:
         return tuple(loops)
-    weights = [node for node in graph.nodes.values() if node.op in VARIABLE_OPS]
-    return tuple(node.name for node in weights if _is_repeated(graph, node))
+    return tuple(node.name for node in graph.of(VARIABLE_OPS) if _is_repeated(graph, node))
 
 
 def _loops(graph: Graph) -> dict[str, None]:
     """Return the loops that carry a floating-point state, and the operations that are one."""
     found: dict[str, None] = {}
     gradients: set[str] = set()
-    ops = {node.op for node in graph.nodes.values()}
-    putting_back = {op for op in ops if op.startswith(_GRADIENTS)}
-    for node in graph.nodes.values():
+    putting_back = {op for op in graph.ops if op.startswith(_GRADIENTS)}
+    # The arguments of functions are Enters.
+    for node in graph.of(_SEQUENCES | putting_back | MERGES | ENTERS):
         if node.op in _SEQUENCES:
             found[node.name] = None
         elif node.op in putting_back:
@@ -100,10 +99,9 @@ def _places(graph: Graph, weights: Iterable[Node]) -> set[str]:
     seen = {node.name for node in queue}
     found: set[str] = set()
     while queue:
-        for edge in graph.edges(queue.pop().name):
+        for edge in graph.edges(queue.pop().name, _HANDING | ENTERS):
             user = edge.node
-            graph.spend()
-            if user.name not in seen and (user.op in _HANDING or user.op in ENTERS):
+            if user.name not in seen:
                 seen.add(user.name)
                 queue.append(user)
                 if user.op in ENTERS and user.frame:

@@ -19,6 +19,7 @@ PASSING = frozenset(
     FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVarsPerChannel
     """.split()
 )
+_SAME = frozenset({"Identity", "Cast"})
 ADDING = frozenset({"Add", "AddV2", "BiasAdd", "BiasAddV1"})
 JOINING = frozenset({"Concat", "ConcatV2", "Pack"})
 ACTIVATIONS = {
@@ -114,12 +115,12 @@ def consumers(graph: Graph, node: Node, ops: frozenset[str]) -> list[Node]:
     found: list[Node] = []
     queue = deque([node])
     seen = {node.name}
+    wanted = ops | _SAME
     while queue:
-        for edge in graph.edges(queue.popleft().name):
-            graph.spend()
+        for edge in graph.edges(queue.popleft().name, wanted):
             if edge.node.op in ops:
                 found.append(edge.node)
-            elif edge.node.op in ("Identity", "Cast") and edge.node.name not in seen:
+            elif edge.node.name not in seen:
                 seen.add(edge.node.name)
                 queue.append(edge.node)
     return found

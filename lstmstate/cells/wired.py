@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import copy
+
 from lstmstate.cells.model import Option
 from lstmstate.cells.squash import Value
 from lstmstate.checkpoint.node import Node
@@ -77,6 +80,30 @@ class Wired:
         self.takes_sum = False
         self.is_residual = False
         self.is_mixed = False
+
+    def elsewhere(self, there: Mapping[str, Node]) -> Wired:
+        """Return the cell as it is found at a step that is like its own.
+
+        Args:
+            there: the nodes of that step by the names of those here.
+        """
+        made = copy(self)
+        made.options, made.differing = dict(self.options), set(self.differing)
+        made.firsts = [
+            (c and (there[c[0].name], c[1]), m and (there[m[0].name], m[1])) for c, m in self.firsts
+        ]
+        made.steps = [
+            WiredStep._make(node and there[node.name] for node in step) for step in self.steps
+        ]
+        made.c_new = self.c_new and there[self.c_new].name
+        made.inputs = [there[node.name] for node in self.inputs]
+        made.lasts = {(there[name].name, port): half for (name, port), half in self.lasts.items()}
+        made.outputs = [there[name].name for name in self.outputs]
+        return made
+
+    def makes(self, value: Value | None) -> bool:
+        """Whether a value is a c or m that a step makes."""
+        return value is not None and (value[0].name, value[1]) in self.lasts
 
     @property
     def key(self) -> tuple[str, ...]:

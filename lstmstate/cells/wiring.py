@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from lstmstate.cells.alike import Kind, Kinds, Reading
 from lstmstate.cells.apart import sum_step
 from lstmstate.cells.around import SUMMING
 from lstmstate.cells.between import mark_sums
@@ -31,24 +32,43 @@ def wired_cells(graph: Graph) -> list[Wired]:
 
 def _steps(graph: Graph) -> Iterator[Wired]:
     """Yield the steps of cells: those with one mark first, then what only its sum shows."""
-    sums: list[Node] = []
     told: set[str | None] = set()
-    for node in graph.nodes.values():
-        if node.op in SPLITS:
-            step = split_step(graph, node)
-        elif node.op in BLOCKS:
-            step = block_step(graph, node)
-        else:
-            if node.op in SUMMING:
-                sums.append(node)
-            continue
+    split, summed = _Steps(graph, split_step), _Steps(graph, sum_step)
+    for node in graph.of(SPLITS.keys() | BLOCKS.keys()):
+        step = split.at(node) if node.op in SPLITS else block_step(graph, node)
         if step is not None and step.kernels:
             told.add(step.c_new)
             yield step
-    for node in sums:
-        step = None if node.name in told else sum_step(graph, node)
+    for node in graph.of(SUMMING):
+        step = None if node.name in told else summed.at(node)
         if step is not None:
             yield step
+
+
+class _Steps:
+    """The steps of cells that begin with one kind of mark.
+
+    Args:
+        read: returns the step of a mark, None where it is no cell's.
+    """
+
+    def __init__(self, graph: Graph, read: Callable[[Graph, Node], Wired | None]) -> None:
+        self._graph = graph
+        self._read = read
+        self._kinds: Kinds[Wired] = Kinds(graph)
+
+    def at(self, mark: Node) -> Wired | None:
+        """Return the step of a mark: as it was read of a step like it, where there is one."""
+        known = self._kinds.find(mark)
+        if known is not None:
+            told, places = known
+            return told.elsewhere(places)
+        reading = Reading(self._graph, mark)
+        step = self._read(reading, mark)
+        if step is not None and step.kernels and step.frame is None:
+            states = {value[0].name for pair in step.firsts for value in pair if value}
+            self._kinds.add(mark, Kind(reading, step.elsewhere(reading.met), states))
+        return step
 
 
 def _merge(known: Wired, step: Wired) -> None:

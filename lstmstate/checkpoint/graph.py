@@ -7,7 +7,8 @@ attr_value,tensor}.proto (v1.15.0).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from lstmstate import limits
@@ -71,7 +72,6 @@ class Graph:
         self.arguments: Arguments = {}
         self.damage: str | None = None
         self.has_end = False
-        self._edges: dict[str, list[Edge]] = {}
         self._steps: int | None = None
         for number, value in self._whole_fields(meta_graph):
             if number == 1:
@@ -162,20 +162,38 @@ class Graph:
         return self.nodes.get(name), port
 
     @cached_property
+    def _by_op(self) -> dict[str, list[Node]]:
+        found: dict[str, list[Node]] = defaultdict(list)
+        for node in self.nodes.values():
+            found[node.op].append(node)
+        return dict(found)
+
+    @property
+    def ops(self) -> Iterable[str]:
+        """The operations that there are."""
+        return self._by_op
+
+    def of(self, ops: Iterable[str]) -> list[Node]:
+        """Return the nodes of some operations, in the order of the graph."""
+        there = {op for op in ops if op in self._by_op}
+        if len(there) > 1:
+            return [node for node in self.nodes.values() if node.op in there]
+        return [node for op in there for node in self._by_op[op]]
+
+    @cached_property
     def uses(self) -> dict[str, list[tuple[Node, int]]]:
         """For each node those that take one of its outputs, and as which input."""
         return uses(self.nodes)
 
-    def edges(self, name: str) -> list[Edge]:
-        """Return all uses of a node's outputs; edges of control are not among them."""
-        edges = self._edges.get(name)
-        if edges is None:
-            edges = self._edges[name] = [
-                Edge(node, position, split_port(tensor)[1] if ":" in tensor else 0)
-                for node, position in self.uses.get(name, ())
-                for tensor in (node.inputs[position],)
-            ]
-        return edges
+    def edges(self, name: str, ops: frozenset[str]) -> list[Edge]:
+        """Return the uses of a node's outputs by some operations; none are edges of control."""
+        users = self.uses.get(name, ())
+        self.spend(len(users))
+        return [
+            Edge(node, position, split_port(node.inputs[position])[1])
+            for node, position in users
+            if node.op in ops
+        ]
 
     def saved_names(self) -> Iterator[tuple[str, Node]]:
         """Yield (key in the checkpoint, the node whose value is saved under it).
@@ -183,18 +201,17 @@ class Graph:
         A Saver may save a variable under any name: the operation that saves tells.
         """
         lists: dict[str, list[str]] = {}
-        for node in self.nodes.values():
-            if node.op in _SAVE_OPS:
-                names, first = _SAVE_OPS[node.op]
-                values = [self.source(tensor)[0] for tensor in node.inputs if tensor[:1] != "^"]
-                keys = values[names] if names < len(values) else None
-                if keys is not None and keys.op == "Const":
-                    if keys.name not in lists:
-                        lists[keys.name] = keys.strings()
-                    self.spend(len(values))
-                    for key, value in zip(lists[keys.name], values[first:], strict=False):
-                        if value is not None:
-                            yield key, value
+        for node in self.of(_SAVE_OPS):
+            names, first = _SAVE_OPS[node.op]
+            values = [self.source(tensor)[0] for tensor in node.inputs if tensor[:1] != "^"]
+            keys = values[names] if names < len(values) else None
+            if keys is not None and keys.op == "Const":
+                if keys.name not in lists:
+                    lists[keys.name] = keys.strings()
+                self.spend(len(values))
+                for key, value in zip(lists[keys.name], values[first:], strict=False):
+                    if value is not None:
+                        yield key, value
 
 
 def uses(nodes: Mapping[str, Node]) -> dict[str, list[tuple[Node, int]]]:
@@ -202,16 +219,13 @@ def uses(nodes: Mapping[str, Node]) -> dict[str, list[tuple[Node, int]]]:
 
     Most are of operations that nobody asks for: no more than needed is made of them here.
     """
-    found: dict[str, list[tuple[Node, int]]] = {}
+    found: dict[str, list[tuple[Node, int]]] = defaultdict(list)
     for node in nodes.values():
         for position, tensor in enumerate(node.inputs):
-            name = split_port(tensor)[0] if ":" in tensor else tensor
-            users = found.get(name)
-            if users is not None:
-                users.append((node, position))
-            elif name[:1] != "^":
-                found[name] = [(node, position)]
-    return found
+            if tensor[:1] != "^":
+                name = split_port(tensor)[0] if ":" in tensor else tensor
+                found[name].append((node, position))
+    return dict(found)
 
 
 def split_port(tensor: str) -> tuple[str, int]:

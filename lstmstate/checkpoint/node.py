@@ -53,7 +53,8 @@ class Attributes:
     def __init__(self, entries: list[bytes] | None, data: bytes = b"") -> None:
         self._entries = entries
         self._data = data
-        self._values: dict[str, dict[int, list[wire.Value]]] | None = None  # of the short ones
+        # Those that were asked for; long ones are read each time.
+        self._values: dict[str, dict[int, list[wire.Value]] | None] = {}
         self._constant: Constant | None = _UNREAD
 
     @property
@@ -66,17 +67,18 @@ class Attributes:
 
     def value(self, name: str) -> dict[int, list[wire.Value]]:
         """Return an AttrValue: 2 s, 3 i, 4 f, 5 b, 6 type, 7 shape, 8 tensor; {} if not set."""
-        if self._values is None:
-            self._values = {}
-        elif name in self._values:
-            return self._values[name]
-        start = _entry_start(name)
-        # Of a key that is set twice the last counts.
-        entry = next((one for one in reversed(self.entries) if one.startswith(start)), b"")
+        kept = self._values.get(name)
+        if kept is not None:
+            return kept
+        entry = self._entry(name)
         value = wire.message(wire.last_bytes(wire.message(entry).get(2)))
-        if len(entry) <= _SHORT:
-            self._values[name] = value
+        self._values[name] = value if len(entry) <= _SHORT else None
         return value
+
+    def _entry(self, name: str) -> bytes:
+        """Return the entry of a key, empty if it is not set; of one set twice the last counts."""
+        start = _entry_start(name)
+        return next((entry for entry in reversed(self.entries) if entry.startswith(start)), b"")
 
     @property
     def constant(self) -> Constant | None:
@@ -85,6 +87,12 @@ class Attributes:
             found = self.value("value").get(8)
             self._constant = None if found is None else _constant(wire.last_bytes(found))
         return self._constant
+
+    def are_like(self, others: Attributes) -> bool:
+        """Whether others have the same values of all that were ever asked for of these."""
+        return not self._values or all(
+            self._entry(name) == others._entry(name) for name in self._values
+        )
 
 
 class Node:
@@ -117,6 +125,19 @@ class Node:
     def attributes(self) -> list[bytes]:
         """The entries of the map of attributes."""
         return self._attributes.entries
+
+    def is_like(self, other: Node) -> bool:
+        """Whether another node has the same of all that was ever asked for of this one.
+
+        What they are called, and what their inputs are called, plays no part.
+        """
+        mine, theirs = self._attributes, other._attributes
+        return (
+            self.op == other.op
+            and len(self.inputs) == len(other.inputs)
+            and self._frame is other._frame is None
+            and (mine is theirs or mine.are_like(theirs))
+        )
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {self.op}>"
@@ -231,29 +252,32 @@ class NodeReader:
     def node(self, data: bytes) -> Node:
         """Read a NodeDef: 1 name, 2 op, 3 repeated input, 4 device, 5 repeated attr.
 
-        The loop is that of `wire.fields`, written out for the fields that come first.
+        That is the order in which TensorFlow writes; the loop of `wire.fields` is written out.
         """
-        name = op = b""
         inputs: list[str] = []
-        at, end = 0, len(data)
-        while at + 1 < end:
-            key = data[at]
-            if key not in _FIRST:
-                break
-            length, start = data[at + 1], at + 2
+        end = len(data)
+        try:
+            length, at = data[1], 2
             if length >= 0x80:
-                length, start = wire.varint(data, at + 1)
-            at = start + length
-            value = data[start:at]
-            if key == _INPUT:
-                inputs.append(value.decode("utf-8", "surrogateescape"))
-            elif key == _NAME:
-                name = value
-            else:
-                op = value
+                length, at = wire.varint(data, 1)
+            stop = at + length
+            name = data[at:stop].decode("utf-8", "surrogateescape")
+            at = stop + 2 + data[stop + 1]
+            op = data[stop + 2 : at]
+            if data[0] != _NAME or data[stop] != _OP or at >= stop + 0x82:
+                return _unordered(data)
+            while at < end and data[at] == _INPUT:
+                length, at = data[at + 1], at + 2
+                if length >= 0x80:
+                    length, at = wire.varint(data, at - 1)
+                stop = at + length
+                inputs.append(data[at:stop].decode("utf-8", "surrogateescape"))
+                at = stop
+        except IndexError:
+            return _unordered(data)
         rest = data[at:]
-        attributes = self._attributes.get(rest) if at <= end else None
-        if attributes is None:
+        attributes = self._attributes.get(rest)
+        if attributes is None or at > end:
             if at > end or not _has_attributes_alone(rest):
                 return _unordered(data)
             attributes = Attributes(None, rest)
@@ -261,7 +285,7 @@ class NodeReader:
                 self._attributes[rest] = attributes
         if op not in self._ops:
             self._ops[op] = wire.text(op)
-        return Node(wire.text(name), self._ops[op], inputs, attributes)
+        return Node(name, self._ops[op], inputs, attributes)
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:

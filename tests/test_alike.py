@@ -1,0 +1,119 @@
+"""Of places of a graph that are alike one is read; what differs in any of it is no other one."""
+
+from __future__ import annotations
+
+import pytest
+from builders import const, fixed32, meta_graph, node, number, tensor
+
+from lstmstate.cells import trace
+from lstmstate.cells.alike import Kind, Kinds, Reading
+from lstmstate.checkpoint.graph import Graph
+
+FLOAT = 1
+ONE, TWO = 0x3F800000, 0x40000000
+
+
+def place(at: str, **others: bytes) -> list[bytes]:
+    """A sum over a weight and an element of a sequence, and what takes it; some of it changed."""
+    nodes = {
+        "part": node(f"{at}/part", "Split", ["axis", "fed"], num_split=number(3, 2)),
+        "one": const(f"{at}/one", tensor(FLOAT, [], fixed32(5, ONE))),
+        "product": node(f"{at}/product", "Mul", [f"{at}/part:1", "weight/read"]),
+        "element": node(f"{at}/element", "Mul", [f"xs:{at}", f"{at}/one"]),
+        "sum": node(f"{at}/sum", "Add", [f"{at}/product", f"{at}/element"]),
+        "user": node(f"{at}/user", "Tanh", [f"{at}/sum"]),
+    }
+    return list((nodes | others).values())
+
+
+def shared() -> list[bytes]:
+    return [
+        node("x", "Placeholder"),
+        node("fed", "Placeholder"),
+        node("xs", "Unpack", ["x"], num=number(3, 9)),
+        const("axis", tensor(3, [], number(7, 1))),
+        *(node(name, "VariableV2") for name in ("weight", "other")),
+        *(node(f"{name}/read", "Identity", [name]) for name in ("weight", "other")),
+        node("all", "Pack", ["1/user", "2/user"]),
+    ]
+
+
+def read(graph: Graph, at: str) -> Kind[str]:
+    """Read a place: all that the sum is made of, its constants, and who squashes it."""
+    start = graph.nodes[f"{at}/sum"]
+    reading = Reading(graph, start)
+    for one in trace.backward(reading, [start], lambda node: node.op != "Unpack"):
+        one.constant()
+        one.number("num_split")
+    trace.consumers(reading, start, frozenset({"Tanh"}))
+    return Kind(reading, at, whole={f"{at}/part"})
+
+
+def test_a_place_like_one_that_was_read_has_a_node_for_each_of_its_own() -> None:
+    graph = Graph(meta_graph(*shared(), *place("1"), *place("2")))
+    found = read(graph, "1").at(graph, graph.nodes["2/sum"])
+    assert found is not None
+    assert {name: at.name for name, at in found.items() if name != at.name} == {
+        f"1/{name}": f"2/{name}" for name in ("sum", "product", "element", "part", "one", "user")
+    }
+
+
+OTHERS = {
+    "another operation": {"user": node("2/user", "Sigmoid", ["2/sum"])},
+    "another constant": {"one": const("2/one", tensor(FLOAT, [], fixed32(5, TWO)))},
+    "another attribute": {"part": node("2/part", "Split", ["axis", "fed"], num_split=number(3, 3))},
+    "another weight": {"product": node("2/product", "Mul", ["2/part:1", "other/read"])},
+    "another output": {"product": node("2/product", "Mul", ["2/part", "weight/read"])},
+    "another order": {"sum": node("2/sum", "Add", ["2/element", "2/product"])},
+    "one operand twice": {"sum": node("2/sum", "Add", ["2/product", "2/product"])},
+    "one operand more": {"sum": node("2/sum", "Add", ["2/product", "2/element", "2/one"])},
+    "an operand that is not there": {"element": node("2/element", "Mul", ["xs:2", "gone"])},
+    "no operand": {"element": node("2/element", "Mul", ["xs:2", "^2/one"])},
+    "one user more": {"more": node("2/more", "Tanh", ["2/sum"])},
+    "no user": {"user": node("2/user", "Tanh", ["2/product"])},
+    "an operation between": {
+        "between": node("2/between", "Identity", ["2/element"]),
+        "sum": node("2/sum", "Add", ["2/product", "2/between"]),
+    },
+}
+
+
+@pytest.mark.parametrize("others", OTHERS.values(), ids=OTHERS)
+def test_what_differs_is_not_alike(others: dict[str, bytes]) -> None:
+    graph = Graph(meta_graph(*shared(), *place("1"), *place("2", **others)))
+    assert read(graph, "1").at(graph, graph.nodes["2/sum"]) is None
+
+
+@pytest.mark.parametrize(("taken", "other"), [((1, 1), (2, 3)), ((1, 2), (3, 3))])
+def test_what_is_one_element_in_a_place_is_one_in_those_like_it(
+    taken: tuple[int, int], other: tuple[int, int]
+) -> None:
+    def squared(at: str, elements: tuple[int, int]) -> list[bytes]:
+        given = [f"xs:{element}" for element in elements]
+        return place(at, element=node(f"{at}/element", "Mul", given))
+
+    graph = Graph(meta_graph(*shared(), *squared("1", taken), *squared("2", other)))
+    assert read(graph, "1").at(graph, graph.nodes["2/sum"]) is None
+    graph = Graph(meta_graph(*shared(), *squared("1", taken), *squared("2", taken)))
+    assert read(graph, "1").at(graph, graph.nodes["2/sum"]) is not None
+
+
+def test_what_was_not_asked_for_plays_no_part() -> None:
+    others = {
+        "user": node("2/user", "Tanh", ["2/sum"], T=number(6, 2)),
+        "more": node("2/more", "Relu", ["2/sum"]),
+    }
+    graph = Graph(meta_graph(*shared(), *place("1"), *place("2", **others)))
+    assert read(graph, "1").at(graph, graph.nodes["2/sum"]) is not None
+
+
+def test_a_kind_is_looked_for_among_those_that_begin_as_a_place_does() -> None:
+    graph = Graph(meta_graph(*shared(), *place("1"), *place("2")))
+    kinds: Kinds[str] = Kinds(graph)
+    assert kinds.find(graph.nodes["1/sum"]) is None
+    kinds.add(graph.nodes["1/sum"], read(graph, "1"))
+    assert kinds.find(graph.nodes["2/user"]) is None
+    found = kinds.find(graph.nodes["2/sum"])
+    assert found is not None
+    assert found[0] == "1"
+    assert kinds.find(graph.nodes["2/sum"], lambda told, places: False) is None
