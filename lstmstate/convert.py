@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lstmstate.cells import state_names
@@ -13,7 +14,7 @@ from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.output import Outputs
 from lstmstate.records import NamedTuple
 from lstmstate.sources import Source
-from lstmstate.state.array_writer import write_state_file
+from lstmstate.state.array_writer import ArrayWriter, is_written_in_rows, open_writer
 from lstmstate.state.files import (
     StateKind,
     kind_of_name,
@@ -101,10 +102,22 @@ def write_state(
         LstmstateError: the layout or the file cannot hold it, or cannot be written.
     """
     done = begin(source, how, target)
-    write_state_file(
-        kind, outputs, target, done.flow, metadata_of(done, how), compress=how.compress
-    )
+    metadata = metadata_of(done, how)
+    if not is_written_in_rows(kind):
+        module = import_module(f"lstmstate.state.{kind.module}")
+        module.write(outputs, target, done.flow, metadata)
+        return done
+    plans = done.flow.plans
+    with open_writer(outputs, target, kind, plans, metadata, compress=how.compress) as writer:
+        write_parts(done.flow, [writer] * len(plans))
     return done
+
+
+def write_parts(flow: Flow, writers: Sequence[ArrayWriter]) -> None:
+    """Write all parts of a state, each of its arrays with a writer."""
+    for start, _, arrays in flow.together():
+        for writer, plan, array in zip(writers, flow.plans, arrays, strict=True):
+            writer.write(plan.name, start, array)
 
 
 def metadata_of(done: Converted, how: How) -> Metadata:

@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from lstmstate.convert import Converted, How, begin
+from lstmstate.convert import Converted, How, begin, write_parts
 from lstmstate.errors import LstmstateError, count, printable
 from lstmstate.output import Outputs
 from lstmstate.records import NamedTuple
 from lstmstate.sources import Source, open_array
 from lstmstate.state import naming
-from lstmstate.state.array_writer import open_writer, write_parts
+from lstmstate.state.array_writer import open_writer
 from lstmstate.state.files import BY_KEY, kind_to_write
 from lstmstate.state.guesses import Cells, Wanted
 from lstmstate.state.layouts import scopes_of

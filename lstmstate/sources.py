@@ -21,10 +21,9 @@ from lstmstate.state.files import STDOUT, open_state_file, picked, split_place, 
 
 if TYPE_CHECKING:
     from lstmstate.saved_states import Group
-    from lstmstate.state.foreign import Foreign
     from lstmstate.state.guesses import Wanted
     from lstmstate.state.reading import Reading
-    from lstmstate.state.stored import StateFile
+    from lstmstate.state.stored import Foreign, StateFile
 
 STDIN = STDOUT  # the same dash
 

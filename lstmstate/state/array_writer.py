@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lstmstate.state.flow import Flow
-
     Array = NDArray[np.generic]
 
 # What writes each kind of file, by the key of the kind.
@@ -197,29 +195,6 @@ def put_rows(file: IO[bytes], origin: int, plan: PlannedArray, start: int, array
         file.write(data[place * size : (place + 1) * size])
 
 
-def write_state_file(
-    kind: StateKind,
-    outputs: Outputs,
-    target: str,
-    flow: Flow,
-    metadata: Metadata,
-    *,
-    compress: bool = False,
-) -> None:
-    """Write a state, part by part.
-
-    Raises:
-        LstmstateError: the kind of file cannot have its arrays, or they cannot be written.
-    """
-    if kind.key not in _WRITERS:
-        import_module(f"lstmstate.state.{kind.module}").write(outputs, target, flow, metadata)
-        return
-    with open_writer(outputs, target, kind, flow.plans, metadata, compress=compress) as writer:
-        write_parts(flow, [writer] * len(flow.plans))
-
-
-def write_parts(flow: Flow, writers: Sequence[ArrayWriter]) -> None:
-    """Write all parts of a state, each of its arrays with a writer."""
-    for start, _, arrays in flow.together():
-        for writer, plan, array in zip(writers, flow.plans, arrays, strict=True):
-            writer.write(plan.name, start, array)
+def is_written_in_rows(kind: StateKind) -> bool:
+    """Whether files of a kind take arrays part by part."""
+    return kind.key in _WRITERS

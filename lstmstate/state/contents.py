@@ -8,11 +8,11 @@ from lstmstate import limits
 from lstmstate.errors import LstmstateError
 from lstmstate.records import NamedTuple
 from lstmstate.state.flow import spans_of
-from lstmstate.state.foreign import Foreign, names_in
+from lstmstate.state.foreign import names_in
 from lstmstate.state.guesses import Wanted
 from lstmstate.state.naming import role_of
 from lstmstate.state.reading import Reading, read_state
-from lstmstate.state.stored import StateFile
+from lstmstate.state.stored import Foreign, StateFile
 from lstmstate.state.watch import Watch
 
 

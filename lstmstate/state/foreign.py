@@ -5,31 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from lstmstate.errors import UnsupportedError
-from lstmstate.records import NamedTuple
 from lstmstate.state import metadata
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import Metadata
-from lstmstate.state.stored import StateFile, StoredArray
-
-
-class Foreign(NamedTuple):
-    """A kind of arrays that are no state.
-
-    Attributes:
-        kind: "outputs" or "weights".
-        words: the same for messages.
-        advice: where a state can be found.
-    """
-
-    kind: str
-    words: str
-    advice: str
-
-    def error(self) -> UnsupportedError:
-        """Return the error to raise where a state is expected."""
-        return UnsupportedError(f"these are {self.words}, not a state", advice=self.advice)
-
+from lstmstate.state.stored import Foreign, StateFile, StoredArray
 
 OUTPUTS = Foreign("outputs", "outputs of a run", "lstmstate run writes the state to an .npz or .h5")
 _STATE = "a state is the c and m of a cell, h and c in Keras"

@@ -9,14 +9,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lstmstate.checkpoint.source import ByteSource
+from lstmstate.errors import UnsupportedError
 from lstmstate.records import NamedTuple
 from lstmstate.state.metadata import Metadata
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from lstmstate.state.foreign import Foreign
 
     Array = NDArray[np.generic]
 
@@ -91,6 +90,24 @@ class Picked(StoredArray):
     def read(self, axis: int, start: int, stop: int) -> Array:
         """Return a view of the rows."""
         return self._held.read(axis, start, stop)
+
+
+class Foreign(NamedTuple):
+    """A kind of arrays that are no state.
+
+    Attributes:
+        kind: "outputs" or "weights".
+        words: the same for messages.
+        advice: where a state can be found.
+    """
+
+    kind: str
+    words: str
+    advice: str
+
+    def error(self) -> UnsupportedError:
+        """Return the error to raise where a state is expected."""
+        return UnsupportedError(f"these are {self.words}, not a state", advice=self.advice)
 
 
 class StateFile(NamedTuple):
