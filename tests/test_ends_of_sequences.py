@@ -240,6 +240,28 @@ def test_the_m_of_a_backward_cell_is_in_the_order_of_time(
     assert_same(found, [by_outputs(expected[0]), *expected[1:]])
 
 
+@pytest.mark.parametrize("lengths", [LENGTHS, None])
+def test_sums_of_backward_steps_are_in_the_order_of_time(lengths: Any, tmp_path: Path) -> None:
+    x = padded()
+
+    def build(tf: Any) -> Any:
+        sequence = tf.placeholder(tf.float32, [None, STEPS, INPUTS], "x")
+        ends = None if lengths is None else tf.placeholder(tf.int32, [None], "lengths")
+        one = [tf.nn.rnn_cell.LSTMCell(INPUTS) for _ in range(2)]
+        outputs, *last = tf.nn.static_bidirectional_rnn(
+            *map(tf.nn.rnn_cell.ResidualWrapper, one),
+            tf.unstack(sequence, axis=1),
+            sequence_length=ends,
+            dtype=tf.float32,
+        )
+        fed = {sequence: x} | ({} if ends is None else {ends: lengths})
+        return [outputs, *last[0], *last[1]], fed
+
+    prefix, expected = evaluated(tmp_path, build)
+    found = ran(prefix, x, lengths=lengths, engine="graph")
+    assert_same(found, [by_outputs(expected[0]), *expected[1:]])
+
+
 def test_the_steps_of_a_backward_cell_are_refused_where_the_graph_ends_them(tmp_path: Path) -> None:
     def build(tf: Any) -> Any:
         x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")

@@ -620,11 +620,9 @@ def _sequence(output: Output, values: Sequence[Any], steps: int, lengths: Length
     """Return an output, time first; the state after the end of a sequence is none."""
     found = _stacked(values, is_apart=output.is_apart)
     found = take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
-    if not output.is_state:
-        return found
-    found = _lasting(found, steps)
+    found = _lasting(found, steps) if output.is_state else found
     found = turned(found, lengths) if output.is_backward else found
-    if lengths is not None:
+    if output.is_state and lengths is not None:
         found = found.copy()
         found[np.arange(steps)[:, None] >= lengths] = 0
     return found

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from functools import partial
-from itertools import combinations, pairwise, product
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,9 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.plan import Scope
-from lstmstate.recurrence.chain import Chain, chains, keeps
+from lstmstate.recurrence.chain import Chain, chains
 from lstmstate.recurrence.front import READS_SIZES, Front, front_of, origins, tail_of
-from lstmstate.recurrence.joined import Values, joined, joins, residuals
+from lstmstate.recurrence.joined import Values, joined, joins, outputs_apart
 from lstmstate.recurrence.loop_cells import SELECTS, leads_to
 from lstmstate.recurrence.model import (
     Cell,
@@ -204,13 +204,12 @@ def _packed(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> 
     """
     found = joined(scope, chain, some)
     if not found:
-        sums = residuals(scope, chain)
-        if sums is not None:
-            return Output(sums, (), 0, is_m=False, is_own=False, is_apart=True)
-        values = tuple(_beside(scope, *both) for both in pairwise(chain.m))
-        given = tuple(value for value in values if value is not None)
-        whole = Output(given, (), 0, is_m=True, is_own=False, is_apart=True)
-        return whole if len(given) == len(values) else None
+        apart = outputs_apart(scope, chain)
+        if apart is None:
+            return None
+        values, is_m = apart
+        given = Output(values, (), 0, is_m=is_m, is_own=False, is_apart=True)
+        return given._replace(by_step=True)
     values, is_m, node = found[0]
     within = f"{values[0].node.rpartition('/')[0]}/".startswith(f"{chain.scope}/")
     is_own = within and not leads_to(scope.nodes, values[0], chain.m[1])
@@ -229,27 +228,6 @@ def _is_chosen(scope: Scope, value: Tensor, m: Tensor) -> bool:
     both = [scope.nodes[tensor.node] for tensor in (value, m)]
     given = [data_inputs(node)[1:] for node in both if node.op in SELECTS]
     return len(given) == 2 and not set(given[0]).isdisjoint(given[1])
-
-
-def _beside(scope: Scope, before: Tensor, m: Tensor) -> Tensor | None:
-    """Return what a step gives as its output: m, and something else after the end of a sequence.
-
-    Args:
-        before: the m before that step.
-    """
-    made, depth = m, 0
-    while made.node in scope.unchosen:
-        made, depth = data_inputs(scope.nodes[made.node])[0], depth + 1
-    ends = [made] if depth else []
-    for _ in range(depth):
-        ends = [
-            Tensor(user.name)
-            for end in ends
-            for user, position in scope.users.get(end.node, ())
-            if user.name in scope.unchosen and data_inputs(user)[position] == end
-        ]
-    others = [end for end in dict.fromkeys(ends) if not keeps(scope, end.node, before)]
-    return others[0] if len(others) == 1 else None
 
 
 _NEAR = 60  # nodes between the m of a step and where the steps are packed

@@ -13,7 +13,7 @@ from lstmstate.graph.dropout import undropped
 from lstmstate.graph.loops import Tensor, data_inputs, past
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
-from lstmstate.recurrence.chain import Chain
+from lstmstate.recurrence.chain import Chain, keeps
 
 _JOINS = frozenset({"Pack", "Concat", "ConcatV2"})
 _BARE = frozenset({"Identity", "ExpandDims"})
@@ -99,16 +99,58 @@ def joined(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> l
     return sorted(found.values(), key=lambda one: not one.is_m)
 
 
-def residuals(scope: Scope, chain: Chain) -> Values | None:
+def outputs_apart(scope: Scope, chain: Chain) -> tuple[Values, bool] | None:
+    """Return what each step gives, where the graph does not join it, and whether that is m.
+
+    It is the sum of m and of what the step reads, or what is m before the end of a sequence and
+    something else after it; None where it is nothing but the state.
+    """
+    m = [_chosen(scope, tensor) for tensor in chain.m[1:]]
+    sums = _residuals(scope, [tensor for tensor, _ in m], chain.x)
+    if sums is None and not any(depth for _, depth in m):
+        return None
+    found = []
+    for at, (made, depth) in enumerate(m):
+        given = _handed_out(scope, sums[at] if sums else made, depth, chain.m[at])
+        if given is None:
+            return None
+        found.append(given)
+    return tuple(found), sums is None
+
+
+def _chosen(scope: Scope, tensor: Tensor) -> tuple[Tensor, int]:
+    """Return what is chosen for a state before the end of a sequence, and by how many nodes."""
+    depth = 0
+    while tensor.node in scope.unchosen:
+        tensor, depth = data_inputs(scope.nodes[tensor.node])[0], depth + 1
+    return tensor, depth
+
+
+def _handed_out(scope: Scope, made: Tensor, depth: int, before: Tensor) -> Tensor | None:
+    """Return what so many nodes hand on of a value, and no old state in its place."""
+    ends = [made]
+    for _ in range(depth):
+        ends = [
+            Tensor(user.name)
+            for end in ends
+            for user, position in scope.users.get(end.node, ())
+            if user.name in scope.unchosen and data_inputs(user)[position] == end
+        ]
+    others = [end for end in dict.fromkeys(ends) if not keeps(scope, end.node, before)]
+    return others[0] if len(others) == 1 else None
+
+
+def _residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor]) -> Values | None:
     """Return the sums of m and of what each step reads; None where not every step has one."""
     found = []
-    for m, x in zip(chain.m[1:], chain.x, strict=False):
+    for m, read in zip(states, x, strict=False):
         queue, sums = [m], []
         while queue:
             tensor = queue.pop()
             for user, _ in scope.users.get(tensor.node, ()):
                 given = {_undropped(scope.nodes, one) for one in data_inputs(user)}
-                if user.op in ADDING and given == {_undropped(scope.nodes, one) for one in (m, x)}:
+                both = {_undropped(scope.nodes, one) for one in (m, read)}
+                if user.op in ADDING and given == both:
                     sums.append(Tensor(user.name))
                 elif undropped(scope.nodes, user) == tensor:
                     queue.append(Tensor(user.name))

@@ -90,6 +90,7 @@ class Output(NamedTuple):
         is_apart: whether there is a tensor for each step, and not one for all.
         array: the array that the loop itself writes, where the graph may reverse it behind.
         is_state: whether it is the state after each step, in the order of the steps.
+        by_step: whether it is in the order of the steps: the graph does not put them together.
         is_backward: whether these begin at the end of the sequence.
     """
 
@@ -101,6 +102,7 @@ class Output(NamedTuple):
     is_apart: bool = False
     array: Tensor | None = None
     is_state: bool = False
+    by_step: bool = False
     is_backward: bool = False
 
     @property
@@ -114,7 +116,7 @@ class Output(NamedTuple):
     def of_m(cls, m: Port, *, is_backward: bool) -> Output:
         """Return the m of every step, where the graph does not put the steps together."""
         given = cls(m.steps, m.place, 0, is_m=True, is_own=False, is_apart=m.is_apart)
-        return given._replace(is_state=True, is_backward=is_backward)
+        return given._replace(is_state=True, by_step=True, is_backward=is_backward)
 
 
 class Recurrence(NamedTuple):

@@ -102,6 +102,7 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
         is_open = bool(before) and not draft.is_chain
         changing = by_place(scope.nodes, draft.values, ends, at) if is_open else None
         is_backward = any(front.reversed for front in sides[at])
+        output = draft.output or Output.of_m(draft.cells[-1].m, is_backward=is_backward)
         tensors = draft.output.tensors if draft.output and draft.is_chain else ()
         joined = origins(scope.nodes, tensors, ends).recurrences
         between = changing and (READS_SIZES if way.sizes else before_the_loop(changing))
@@ -111,7 +112,7 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
                 draft.cells,
                 sides[at],
                 before,
-                draft.output or Output.of_m(draft.cells[-1].m, is_backward=is_backward),
+                output._replace(is_backward=output.by_step and is_backward),
                 draft.steps,
                 draft.batch,
                 draft.causes,
