@@ -16,7 +16,6 @@ from types import FrameType
 
 import click
 
-from lstmstate import __version__
 from lstmstate.errors import LstmstateError, each, printable
 
 _COMMANDS = {
@@ -61,7 +60,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings=CONTEXT, epilog="lstmstate COMMAND --help tells more.")
-@click.version_option(__version__, "--version", message="%(prog)s %(version)s")
+@click.version_option(None, "--version", package_name="lstmstate", message="%(prog)s %(version)s")
 def cli() -> None:
     """Reads TensorFlow 1.x checkpoints without TensorFlow: tells the LSTM cells in them, converts
     their states, and runs them over data.
