@@ -63,6 +63,24 @@ def test_a_program_around_it_ends_as_it_says(after: str, code: int) -> None:
     assert (done.returncode, done.stdout) == (code, "called at the end\n")
 
 
+@pytest.mark.parametrize("first", ["", "import atexit; atexit.register(print, 'first')\n"])
+def test_what_is_registered_before_it_is_called(first: str) -> None:
+    """Also where the process is that of the command itself, which ends sooner without such."""
+    script = f"{first}import sys, runpy\nsys.argv[:] = ['lstmstate', 'x']\n"
+    script += "runpy.run_module('lstmstate', run_name='__main__', alter_sys=False)"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "first\n" if first else "")
+    assert "there is no command 'x'" in done.stderr
+
+
+def test_a_program_goes_on_after_it() -> None:
+    script = "import sys\nfrom lstmstate.__main__ import main\n"
+    script += "try:\n    main()\nexcept SystemExit:\n    sys.exit(7)"
+    command = [sys.executable, "-c", script, "inspect", "nothing-of-this-name"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 7
+
+
 def test_a_profile_of_it_is_printed() -> None:
     command = [sys.executable, "-m", "cProfile", "-m", "lstmstate", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
