@@ -160,7 +160,7 @@ def behind_a_layer(tf: Any) -> Any:
     return x, tf.layers.dense(x, WIDE, tf.nn.relu)
 
 
-def beside_flags(tf: Any) -> Any:
+def joined_with_flags(tf: Any) -> Any:
     x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
     more = tf.placeholder(tf.float32, [None, None, WIDE - INPUTS], "more")
     return x, tf.concat([x, more], 2)
@@ -170,7 +170,7 @@ MORE = drawn(BATCH, STEPS, WIDE - INPUTS, seed=4)
 
 
 @pytest.mark.parametrize(
-    ("before", "feeds"), [(behind_a_layer, {}), (beside_flags, {"more": MORE})]
+    ("before", "feeds"), [(behind_a_layer, {}), (joined_with_flags, {"more": MORE})]
 )
 def test_the_width_of_x_shows_where_it_goes_in(
     before: Any, feeds: dict[str, Array], shell: Shell, tmp_path: Path
