@@ -135,6 +135,7 @@ class GraphModel:
 
     @cached_property
     def _networks(self) -> tuple[tuple[GraphNetwork, ...], tuple[str, ...]]:
+        from lstmstate.recurrence.front import origins
         from lstmstate.recurrence.network import last_ones, network_of
 
         networks: list[GraphNetwork] = []
@@ -144,7 +145,13 @@ class GraphModel:
                 networks.append(network_of(self.recurrences, last))
             except LstmstateError as error:
                 refused.append(str(error))
-        fed = [one for one in networks if self.recurrences.probe.is_fed(one.input.tensor)]
+        probe = self.recurrences.probe
+        fed = [
+            one
+            for one in networks
+            if probe.is_fed(one.input.tensor)
+            or (one.input.is_apart and origins(probe.scope.nodes, one.input.tensors, {}).sources)
+        ]
         return tuple(fed or networks), tuple(refused)
 
     @property

@@ -75,6 +75,32 @@ def test_flags_that_are_not_set_leave_the_cell_as_it_is(tmp_path: Path) -> None:
     assert (loaded.engine, loaded.confirmed) == ("numpy", True)
 
 
+@pytest.mark.parametrize("steps", [1, STEPS])
+def test_what_is_fed_chooses_among_the_uses_of_a_cell(steps: int, tmp_path: Path) -> None:
+    """A policy has a graph of one step to act with, and one of many to be trained with."""
+
+    def build(tf: Any) -> Any:
+        found = {}
+        for count in (1, STEPS):
+            with tf.name_scope(f"over_{count}"), tf.variable_scope("cell", reuse=bool(found)):
+                x = tf.placeholder(tf.float32, [BATCH, count, INPUTS], "x")
+                done = tf.placeholder(tf.float32, [BATCH, count], "done")
+                c, m = (tf.placeholder(tf.float32, [BATCH, UNITS], name) for name in ("c", "m"))
+                fed = {x: X[:, :count], done: DONE[:, :count], c: STATE.c, m: STATE.m}
+                cell = tf.nn.rnn_cell.BasicLSTMCell(UNITS)
+                made = []
+                for one, flag in zip(tf.unstack(x, axis=1), tf.unstack(done, axis=1), strict=True):
+                    kept = [half * (1.0 - flag[:, None]) for half in (c, m)]
+                    _, (c, m) = cell(one, tf.nn.rnn_cell.LSTMStateTuple(*kept))
+                    made.append(m)
+                found[count] = [tf.stack(made, 1), c, m], fed
+        return found[steps]
+
+    prefix, expected = evaluated(tmp_path, build)
+    feeds = {f"over_{steps}/cell/done": DONE[:, :steps]}
+    assert_same(ran(prefix, X[:, :steps], STATE, feeds=feeds), expected)
+
+
 @pytest.mark.parametrize("kind", ["product", "choice"])
 def test_flags_change_the_state_before_the_first_step(kind: str, tmp_path: Path) -> None:
     ended = np.array([0, 1, 0])
@@ -134,7 +160,7 @@ def behind_a_layer(tf: Any) -> Any:
     return x, tf.layers.dense(x, WIDE, tf.nn.relu)
 
 
-def beside_flags(tf: Any) -> Any:
+def joined_with_flags(tf: Any) -> Any:
     x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
     more = tf.placeholder(tf.float32, [None, None, WIDE - INPUTS], "more")
     return x, tf.concat([x, more], 2)
@@ -144,7 +170,7 @@ MORE = drawn(BATCH, STEPS, WIDE - INPUTS, seed=4)
 
 
 @pytest.mark.parametrize(
-    ("before", "feeds"), [(behind_a_layer, {}), (beside_flags, {"more": MORE})]
+    ("before", "feeds"), [(behind_a_layer, {}), (joined_with_flags, {"more": MORE})]
 )
 def test_the_width_of_x_shows_where_it_goes_in(
     before: Any, feeds: dict[str, Array], shell: Shell, tmp_path: Path
