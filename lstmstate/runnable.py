@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from lstmstate.cells.model import UNRECOGNISED, Cell, Stack, Value, unexplained_words
 from lstmstate.cells.routes import Route, of_cell, of_stack
@@ -203,7 +203,7 @@ class LSTMNetwork:
         confirmation = self.confirmation(loaded, given, feeds, outputs, width)
         if confirmation is None:
             return loaded
-        if not confirmation.agrees and self._unexplained is not None:
+        if not confirmation.agrees and self._unexplained not in (None, confirmation.reason):
             reason = f"{confirmation.reason}; {self._unexplained}"
             confirmation = confirmation._replace(reason=reason)
         if has_lengths and confirmation.lengths_differ and engine == "auto":
@@ -250,6 +250,11 @@ class LSTMNetwork:
         if not networks:
             return self._confirm_part(model, loaded, given)
         found = model.confirm(loaded.cells, networks, feeds, loaded.runner)
+        is_own = any(output.is_own for one in networks for output in one.outputs)
+        if found.agrees and (self._unexplained is not None or is_own):
+            # It may differ where it was not tried.
+            reason = self._unexplained or "its outputs are not m itself"
+            return found._replace(agrees=None, reason=reason)
         is_wanted = found.agrees is False and self._is_wanted(given, networks, feeds or {})
         return None if is_wanted else found
 
@@ -746,7 +751,8 @@ def _array(inputs: ArrayLike) -> NDArray[Any]:
 
 def _checked(loaded: Loaded, inputs: ArrayLike) -> Array:
     """Return inputs in the network's dtype, of a shape that it takes."""
-    import numpy as np
+
+    from lstmstate.engines.model import as_input
 
     x = _array(inputs)
     first = loaded.network.first
@@ -768,8 +774,8 @@ def _checked(loaded: Loaded, inputs: ArrayLike) -> Array:
             f"[batch, time, {item}] or [time, {item}]",
             tensor=first.name,
         )
-    with np.errstate(over="ignore"):  # what is beyond the range becomes Inf
-        return cast("Array", x[..., : first.input_size].astype(loaded.network.dtype, copy=False))
+    with located(tensor=first.name):
+        return as_input(x[..., : first.input_size], first.dtype)
 
 
 def _lengths(lengths: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:

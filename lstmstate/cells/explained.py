@@ -593,6 +593,8 @@ class _Walk:
         return self._sources.of(node) == Sources.WEIGHT
 
     def _is_carried(self, node: Node, given: list[Node]) -> bool:
+        if node.op in _SHAPES:
+            return False  # zeros like a state are none that was carried
         made = (self._sources.of(before) for before in given)
         return self._sources.is_made(node) or any(one & Sources.STATE for one in made)
 

@@ -102,10 +102,10 @@ class GraphRunner:
         cells = tuple(
             CellShape(cell.name, cell.widths, cell.spatial) for cell in self.network.cells
         )
-        first = InputShape(cells[0].name, given.width, spatial=given.spatial)
+        first = InputShape(cells[0].name, given.width, self._kind_of_x, spatial=given.spatial)
         shape = NetworkShape(cells, first, (), self.dtype, self.network.is_reversed)
         random = np.random.default_rng(0)  # zeros may be the end of a sequence
-        x = random.standard_normal((steps, batch, *given.spatial, given.width)).astype(self.dtype)
+        x = self._random(random, (steps, batch, *given.spatial, given.width))
         sizes = (batch, steps) if given.time_axis else (steps, batch)
         made_up = {tensor: self._alike(tensor, sizes) for tensor in self._feeds}
         with self._feeding(self._feeds | {one: v for one, v in made_up.items() if v is not None}):
@@ -145,7 +145,18 @@ class GraphRunner:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type that it computes in."""
+        return np.dtype(np.float64 if self._exact else self.network.cells[0].c.dtype)
+
+    @property
+    def _kind_of_x(self) -> np.dtype[Any]:
+        """The type of x; exact values are floats, whatever the graph makes floats of."""
         return np.dtype(np.float64 if self._exact else self.network.input.dtype)
+
+    def _random(self, random: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        """Return random values that x may have."""
+        with np.errstate(invalid="ignore"):  # negative ones of types without a sign
+            values: Array = random.standard_normal(shape).astype(self._kind_of_x)
+        return values
 
     @cached_property
     def parts_problem(self) -> str | None:
@@ -159,7 +170,7 @@ class GraphRunner:
         if self.network.place:
             return self.network.place
         random = np.random.default_rng(0)
-        x = random.standard_normal((4, batch, *given.spatial, given.width)).astype(self.dtype)
+        x = self._random(random, (4, batch, *given.spatial, given.width))
         states = [
             (
                 np.zeros((batch, *cell.spatial, cell.widths.c), self.dtype),
@@ -350,7 +361,7 @@ class GraphRunner:
                 continue
             outputs: list[Array] = []
             random = np.random.default_rng(0)
-            some = random.standard_normal(x.shape).astype(x.dtype)
+            some = self._random(random, x.shape)
             begun = [
                 (random.standard_normal(c.shape).astype(c.dtype), np.ones_like(m) / 2)
                 for c, m in states
@@ -421,9 +432,8 @@ class GraphRunner:
                 problem = f"the graph is built for {what} {static}, and this input has {size}"
                 raise UnsupportedError(problem, tensor=given.tensor.node)
         plan, bound = self._plan(keep, draw, has_lengths=lengths is not None)
-        kind = self.dtype
         feeds: dict[Tensor, Any] = {
-            tensor: value.astype(kind) for tensor, value in given.fed(x).items()
+            tensor: value.astype(self._kind_of_x) for tensor, value in given.fed(x).items()
         }
         for tensor in self._feeds:
             found = self._ways(tensor, steps, batch)

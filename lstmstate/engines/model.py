@@ -182,10 +182,15 @@ class Network(NamedTuple):
 
 
 class InputShape(NamedTuple):
-    """What a network takes; as the first cell of a `Network`."""
+    """What a network takes; as the first cell of a `Network`.
+
+    Attributes:
+        dtype: that of x, which the graph may make floats of, such as uint8.
+    """
 
     name: str
     input_size: int
+    dtype: np.dtype[Any]
     takes_wider: bool = False
     spatial: tuple[int, ...] = ()
 
@@ -233,9 +238,29 @@ class TakesInput(Protocol):
     @property
     def input_size(self) -> int: ...
     @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
     def takes_wider(self) -> bool: ...
     @property
     def spatial(self) -> tuple[int, ...]: ...
+
+
+def as_input(values: NDArray[Any], dtype: np.dtype[Any]) -> Array:
+    """Return values of x in the dtype that a network takes.
+
+    Raises:
+        UnsupportedError: it takes whole numbers, and some of these are others.
+    """
+    import numpy as np
+
+    with np.errstate(all="ignore"):  # values beyond the range become Inf
+        found: Array = values.astype(dtype, copy=False)
+        if dtype.kind != "f" and not np.array_equal(found.astype(values.dtype), values):
+            raise UnsupportedError(
+                f"the graph takes x as {dtype}, and these values do not all fit in it",
+                advice="give x as the graph takes it, such as pixels from 0 to 255",
+            )
+    return found
 
 
 class Shaped(Protocol):

@@ -42,7 +42,7 @@ ELEMENTWISE = frozenset(
 JUMPS = frozenset(
     """
     Equal NotEqual Less LessEqual Greater GreaterEqual ApproximateEqual Sign Floor Ceil Round Rint
-    IsNan IsInf IsFinite Where ArgMax ArgMin OneHot FloorMod FloorDiv Mod TopKV2 InTopK
+    IsNan IsInf IsFinite Where ArgMax ArgMin OneHot FloorMod FloorDiv Mod TopKV2 InTopK DivNoNan
     """.split()
 )
 _FAR = 400  # nodes between a product and the variables of its weights

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lstmstate import limits
 from lstmstate.checkpoint import identify
 from lstmstate.checkpoint.source import ByteSource
+from lstmstate.engines.model import as_input
 from lstmstate.errors import (
     AmbiguousError,
     LstmstateError,
@@ -125,8 +126,7 @@ class Sequences:
             elif self._time_axis == 1:
                 raw = raw.swapaxes(0, 1)
             raw = raw[..., : self.width]
-            with np.errstate(all="ignore"):  # what is beyond the range becomes Inf
-                part = raw.astype(self._dtype, copy=False)
+            part = as_input(raw, self._dtype)
             if not self._allow_nan and not np.isfinite(part).all():
                 self._refuse_first(raw, part, start, lengths)
         return part

@@ -109,7 +109,7 @@ def open_input(
         width=first.input_size,
         spatial=first.spatial,
         at_least=first.takes_wider,
-        dtype=loaded.network.dtype,
+        dtype=loaded.network.first.dtype,
         time_major=time_major,
         allow_nan=allow_nan,
         header=header,
