@@ -13,7 +13,7 @@ from work import few_lines
 
 import lstmstate
 from lstmstate.cells.alike import Kind, Places
-from lstmstate.cells.explained import _Walk
+from lstmstate.cells.explained import Walk
 from lstmstate.cells.gates import split_step
 from lstmstate.cells.wired import Wired, WiredStep
 from lstmstate.checkpoint.graph import Graph
@@ -203,13 +203,13 @@ def test_steps_that_are_alike_are_read_once(
         read.append(split.name)
         return split_step(graph, split)
 
-    def explained(walk: _Walk, step: WiredStep) -> None:
+    def explained(walk: Walk, step: WiredStep) -> None:
         read.append(step.c_new.name)
         walked(walk, step)
 
-    walked = _Walk.step
+    walked = Walk.through
     monkeypatch.setattr("lstmstate.cells.wiring.split_step", found)
-    monkeypatch.setattr(_Walk, "step", explained)
+    monkeypatch.setattr(Walk, "through", explained)
     recognised(lstmstate.open_checkpoint(written(tmp_path, graph(60))))
     assert 2 <= len(read) <= 8, read
 

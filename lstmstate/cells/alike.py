@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Generic, TypeVar
 
 from lstmstate.cells import trace
+from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Edge, Graph, split_port
 from lstmstate.checkpoint.node import Node
 from lstmstate.records import NamedTuple
@@ -192,3 +193,29 @@ class Kinds(Generic[Told]):
 
     def _beginning(self, start: Node) -> tuple[str, ...]:
         return start.op, *(node.op for node in trace.operands(self._graph, start))
+
+
+class Steps:
+    """The steps of cells that begin with one kind of mark.
+
+    Args:
+        read: returns the step of a mark, None where it is no cell's.
+    """
+
+    def __init__(self, graph: Graph, read: Callable[[Graph, Node], Wired | None]) -> None:
+        self._graph = graph
+        self._read = read
+        self._kinds: Kinds[Wired] = Kinds(graph)
+
+    def at(self, mark: Node) -> Wired | None:
+        """Return the step of a mark: as it was read of a step like it, where there is one."""
+        known = self._kinds.find(mark)
+        if known is not None:
+            told, places = known
+            return told.elsewhere(places)
+        reading = Reading(self._graph, mark)
+        step = self._read(reading, mark)
+        if step is not None and step.kernels and step.frame is None:
+            states = {value[0].name for pair in step.firsts for value in pair if value}
+            self._kinds.add(mark, Kind(reading, step.elsewhere(reading.met), states))
+        return step

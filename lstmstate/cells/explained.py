@@ -11,17 +11,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 
 from lstmstate.cells import names, trace
-from lstmstate.cells.alike import Kind, Kinds, Places, Reading
 from lstmstate.cells.around import CLIPS, PRODUCTS, normalises, projections
 from lstmstate.cells.gates import products_with
 from lstmstate.cells.model import Cell, Unexplained
 from lstmstate.cells.origin import FED, LOOPS, MERGES, SPLITS, is_float, next_of
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.cells.squash import squash
-from lstmstate.cells.wired import Wired, WiredStep
+from lstmstate.cells.wired import FEW, Wired, WiredStep
 from lstmstate.checkpoint.functions import INLINED
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.node import Node
@@ -40,7 +38,6 @@ _MADE_OF_NOTHING = _SHAPES | _ENDS
 _RANDOM = ("Random", "Truncated", "StatelessRandom", "Multinomial")
 _HALVES = frozenset({14, 19})
 _FAR = 100  # nodes from a flat state back to what a step makes of it
-_FURTHEST = 300  # nodes that are met on a walk through a step that others may be like
 _NEAR = 12  # nodes from a mask to its random number, and from act(c) to c
 _SCALING = frozenset({"Mul", "RealDiv", "Div"})
 _TERMS = PRODUCTS | trace.ADDING | _CUTS  # of a sum that is squashed
@@ -230,7 +227,7 @@ def explain(
     """
     if _GRID in cell.family:
         return Explanation({}, ())
-    walk = _Walk(graph, sources, cell, wired, roles)
+    walk = _kind_of_walk(wired)(graph, sources, cell, wired, roles)
     for step in wired.steps:
         # Keras calls a cell once before its loop, to see what it gives.
         if wired.frame is None or sources.of(step.c_old) & Sources.STATE:
@@ -240,6 +237,14 @@ def explain(
     found = {Unexplained(*words, node): options for words, (node, options) in walk.found.items()}
     peepholes = () if wired.block else (role for role in PEEPHOLES if role in cell.variables)
     return Explanation(found, tuple(role for role in peepholes if role not in walk.peepholes))
+
+
+def _kind_of_walk(wired: Wired) -> type[Walk]:
+    if len(wired.steps) < FEW:
+        return Walk
+    from lstmstate.cells.explained_once import WalkOnce
+
+    return WalkOnce
 
 
 def strangers(graph: Graph, sources: Sources, kernels: Iterable[Node]) -> tuple[Unexplained, ...]:
@@ -290,10 +295,13 @@ def _number(graph: Graph, node: Node, given: Iterable[Node]) -> str | None:
     return f"{number:g}" if number is not None and node.op in _BY_NUMBER else None
 
 
-_Words = tuple[str, str | None, str]  # an operation, by what, and on what
+Words = tuple[str, str | None, str]  # an operation, by what, and on what
+Mark = tuple[_Place | str, str]  # the place at which a node was seen, or what was found of it
+BETWEEN = "between"  # a clip or norm of a new c, before its function
+WORDS = "words"  # those in which it was reported
 
 
-class _Memory:
+class Memory:
     """What walks through steps leave at nodes, for themselves and for those through others.
 
     Attributes:
@@ -302,9 +310,9 @@ class _Memory:
     """
 
     def __init__(self) -> None:
-        self._all: dict[_Mark, object] = {}
-        self.asked: dict[_Mark, object] = {}
-        self.left: dict[_Mark, object] = {}
+        self._all: dict[Mark, object] = {}
+        self.asked: dict[Mark, object] = {}
+        self.left: dict[Mark, object] = {}
 
     def begin(self) -> None:
         """Begin another walk."""
@@ -331,42 +339,19 @@ class _Memory:
         """Leave something at a node."""
         self._all[what, name] = self.left[what, name] = value
 
-    def has(self, asked: Mapping[_Mark, object], there: Places) -> bool:
+    def has(self, asked: Mapping[Mark, object], there: Mapping[str, Node]) -> bool:
         """Whether a walk elsewhere would be told what another one was told."""
         return all(
             self._all.get((what, there[name].name)) == value
             for (what, name), value in asked.items()
         )
 
-    def leave_all(self, left: Mapping[_Mark, object], there: Places) -> None:
+    def leave_all(self, left: Mapping[Mark, object], there: Mapping[str, Node]) -> None:
         """Leave what a walk elsewhere would leave."""
         self._all.update(((what, there[name].name), value) for (what, name), value in left.items())
 
 
-_Mark = tuple[_Place | str, str]  # the place at which a node was seen, or what was found of it
-_BETWEEN = "between"  # a clip or norm of a new c, before its function
-_WORDS = "words"  # those in which it was reported
-
-
-class _Walked(NamedTuple):
-    """A step that was walked through, and in which nothing was found that was not known.
-
-    Attributes:
-        known: what was known of each node that was met.
-        noted: what those are made of of which that was known.
-        asked, left: see `_Memory`.
-        said: the names of nodes in what was reported.
-    """
-
-    step: WiredStep
-    known: list[object]
-    noted: Mapping[str, int]
-    asked: Mapping[_Mark, object]
-    left: Mapping[_Mark, object]
-    said: set[str]
-
-
-class _Walk:
+class Walk:
     """A walk through the steps of one cell."""
 
     def __init__(
@@ -377,7 +362,7 @@ class _Walk:
         wired: Wired,
         roles: Callable[[Node], str | None],
     ) -> None:
-        self.found: dict[_Words, tuple[str, tuple[str, ...]]] = {}
+        self.found: dict[Words, tuple[str, tuple[str, ...]]] = {}
         self.peepholes: set[str] = set()  # the roles of those that were met
         self._graph = graph
         self._sources = sources
@@ -385,7 +370,7 @@ class _Walk:
         self._wired = wired
         self._roles = roles
         self._queue: deque[tuple[_Place, Node]] = deque()
-        self._memory = _Memory()
+        self._memory = Memory()
         self._c_new = ""  # of the step
         self._of_family = _OF_FAMILY.get(cell.family, {})
         self._is_coupled = "i" not in (wired.gate_order or "i")
@@ -398,7 +383,6 @@ class _Walk:
         }
         self._functions: dict[str, str | None] = {}  # those of options that are unknown
         self._c_old: Node | None = None  # of the step that is walked through
-        self._kinds: Kinds[_Walked] = Kinds(graph)
         self._read_at = {
             "state": self._at_state,
             "x": self._at_x,
@@ -413,46 +397,8 @@ class _Walk:
     # ---- where to begin
 
     def through(self, step: WiredStep) -> None:
-        """Walk through a step, unless nothing new was found in one that is like it."""
-        memory = self._memory
-        known = self._kinds.find(step.m, partial(self._is_like, step)) if step.m else None
-        if known is not None:
-            like, there = known
-            memory.leave_all(like.left, there)
-            return
-        whole, found = self._graph, dict(self.found)
-        self._graph = reading = Reading(whole, step.m or step.c_new)
-        memory.begin()
-        with self._sources.noted(reading) as noted:
-            self.step(step)
-        self._graph, met = whole, reading.met
-        marks = memory.asked | memory.left
-        names = {*noted, *(name for _, name in marks), *(node.name for node in step if node)}
-        if step.m and found == self.found and names <= met.keys() and len(met) < _FURTHEST:
-            words = (value for (what, _), value in marks.items() if what == _WORDS)
-            said = {part for each in words if isinstance(each, tuple) for part in each}
-            known_of = self._known(met.values())
-            like = _Walked(step, known_of, noted, memory.asked, memory.left, said & met.keys())
-            self._kinds.add(step.m, Kind(reading, like))
-
-    def _is_like(self, step: WiredStep, like: _Walked, there: Places) -> bool:
-        """Whether a walk through a step would be like that through another one."""
-        nodes = (node and there[node.name] for node in like.step)
-        return (
-            all(mine is theirs for mine, theirs in zip(step, nodes, strict=True))
-            and self._known(there.values()) == like.known
-            and all(self._sources.of(there[name]) == made for name, made in like.noted.items())
-            and self._memory.has(like.asked, there)
-            and all(there[name].name == name for name in like.said)
-        )
-
-    def _known(self, nodes: Iterable[Node]) -> list[object]:
-        """Return what is known of nodes by their names."""
-        given, halves, taken = self._sources.given.get, self._halves.get, self._taken.get
-        return [(given(node.name), halves(node.name), taken(node.name)) for node in nodes]
-
-    def step(self, step: WiredStep) -> None:
         """Walk through a step that is made of small operations."""
+        self._memory.begin()
         self._c_old = trace.through(self._graph, step.c_old, _EQUAL)
         self._c_new = step.c_new.name
         if step.m is not None:
@@ -566,7 +512,7 @@ class _Walk:
         if node.op.startswith(_ELEMENTS):
             return True
         if place.kind == "state":
-            if self._memory.get(_BETWEEN, node.name):
+            if self._memory.get(BETWEEN, node.name):
                 return True
             half = "c" if place is _C else "m"
             # What no step has made is what the first one begins with.
@@ -672,7 +618,7 @@ class _Walk:
         """The c that a peephole sees: the old one, or the new one behind its clip."""
         if self._halves.get(node.name) == "c":
             return []
-        return [] if self._memory.get(_BETWEEN, node.name) else [(_C, node)]
+        return [] if self._memory.get(BETWEEN, node.name) else [(_C, node)]
 
     def _at_out(self, place: _Place, node: Node) -> list[_Way] | None:
         """What is multiplied with the output gate: the new c, clipped, normed and squashed."""
@@ -680,7 +626,7 @@ class _Walk:
             return []
         normed = self._unnormed(node)
         if normed is not None:
-            self._memory.leave(_BETWEEN, node.name)
+            self._memory.leave(BETWEEN, node.name)
             return [(place, normed)]
         function = squash(self._graph, (node, 0))
         if function is not None and place is _OUT:
@@ -688,7 +634,7 @@ class _Walk:
                 self._report(place, node, ends=True)
             return [(_SQUASHED, function.inner[0])]
         if node.op in CLIPS and self._cell.options["cell_clip"].value is not None:
-            self._memory.leave(_BETWEEN, node.name)
+            self._memory.leave(BETWEEN, node.name)
             return [(place, before) for before in self._operands(node)]
         return None
 
@@ -754,7 +700,7 @@ class _Walk:
         made = trace.through(self._graph, c, _EQUAL)
         if made is None or made is self._c_old:
             return False
-        return made.name == self._c_new or (_BETWEEN, made.name) in self._memory.left
+        return made.name == self._c_new or (BETWEEN, made.name) in self._memory.left
 
     def _is_term(self, place: _Place, term: Node) -> bool:
         """Whether a sum before a gate may have this term."""
@@ -837,9 +783,9 @@ class _Walk:
         by = by or (self._name(weights[0]) if main and weights else None)
         by = by or next((one.name for one in fed if one is not None and one.op in FED), None)
         on = place.words if main or not weights else self._name(weights[0]) or place.words
-        before = self._memory.get(_WORDS, node.name)
+        before = self._memory.get(WORDS, node.name)
         words = before if isinstance(before, tuple) else (node.op, by, on)
-        self._memory.leave(_WORDS, node.name, words)
+        self._memory.leave(WORDS, node.name, words)
         known, options = self.found.setdefault(words, (_plain(node.name), ()))
         # A clip is all that is read of a state; a bias with fewer digits is one all the same.
         is_rounded = place is _BIAS and _is_rounded(node)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
 
 from lstmstate.cells.model import Option
 from lstmstate.cells.squash import Value
 from lstmstate.checkpoint.node import Node
 from lstmstate.records import NamedTuple
+
+FEW = 20  # steps, or marks of steps, that are sooner read than compared
 
 
 class WiredStep(NamedTuple):
@@ -87,7 +88,8 @@ class Wired:
         Args:
             there: the nodes of that step by the names of those here.
         """
-        made = copy(self)
+        made = Wired(self.kernels, self.biases)
+        vars(made).update(vars(self))
         made.options, made.differing = dict(self.options), set(self.differing)
         made.firsts = [
             (c and (there[c[0].name], c[1]), m and (there[m[0].name], m[1])) for c, m in self.firsts

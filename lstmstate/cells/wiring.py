@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
+from functools import partial
 
-from lstmstate.cells.alike import Kind, Kinds, Reading
 from lstmstate.cells.apart import sum_step
 from lstmstate.cells.around import SUMMING
 from lstmstate.cells.between import mark_sums
@@ -12,7 +12,7 @@ from lstmstate.cells.blocks import BLOCKS, block_step
 from lstmstate.cells.gates import split_step
 from lstmstate.cells.model import UNKNOWN, Option
 from lstmstate.cells.origin import SPLITS
-from lstmstate.cells.wired import Wired
+from lstmstate.cells.wired import FEW, Wired
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.node import Node
 
@@ -33,42 +33,28 @@ def wired_cells(graph: Graph) -> list[Wired]:
 def _steps(graph: Graph) -> Iterator[Wired]:
     """Yield the steps of cells: those with one mark first, then what only its sum shows."""
     told: set[str | None] = set()
-    split, summed = _Steps(graph, split_step), _Steps(graph, sum_step)
-    for node in graph.of(SPLITS.keys() | BLOCKS.keys()):
-        step = split.at(node) if node.op in SPLITS else block_step(graph, node)
+    marks, sums = graph.of(SPLITS.keys() | BLOCKS.keys()), graph.of(SUMMING)
+    split, summed = _reader(graph, split_step, marks), _reader(graph, sum_step, sums)
+    for node in marks:
+        step = split(node) if node.op in SPLITS else block_step(graph, node)
         if step is not None and step.kernels:
             told.add(step.c_new)
             yield step
-    for node in graph.of(SUMMING):
-        step = None if node.name in told else summed.at(node)
+    for node in sums:
+        step = None if node.name in told else summed(node)
         if step is not None:
             yield step
 
 
-class _Steps:
-    """The steps of cells that begin with one kind of mark.
+def _reader(
+    graph: Graph, read: Callable[[Graph, Node], Wired | None], marks: Sized
+) -> Callable[[Node], Wired | None]:
+    """Return what reads the step of a mark; of many those that are alike are read once."""
+    if len(marks) < FEW:
+        return partial(read, graph)
+    from lstmstate.cells.alike import Steps
 
-    Args:
-        read: returns the step of a mark, None where it is no cell's.
-    """
-
-    def __init__(self, graph: Graph, read: Callable[[Graph, Node], Wired | None]) -> None:
-        self._graph = graph
-        self._read = read
-        self._kinds: Kinds[Wired] = Kinds(graph)
-
-    def at(self, mark: Node) -> Wired | None:
-        """Return the step of a mark: as it was read of a step like it, where there is one."""
-        known = self._kinds.find(mark)
-        if known is not None:
-            told, places = known
-            return told.elsewhere(places)
-        reading = Reading(self._graph, mark)
-        step = self._read(reading, mark)
-        if step is not None and step.kernels and step.frame is None:
-            states = {value[0].name for pair in step.firsts for value in pair if value}
-            self._kinds.add(mark, Kind(reading, step.elsewhere(reading.met), states))
-        return step
+    return Steps(graph, read).at
 
 
 def _merge(known: Wired, step: Wired) -> None:
