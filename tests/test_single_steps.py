@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,24 +200,30 @@ def test_matrices_of_equal_shapes_do_not_show_which_is_that_of_m(tmp_path: Path)
         ran(prefix, x, STATE, engine="graph")
 
 
-def episodes(tf: Any) -> Any:
+def episodes(tf: Any, shape: tuple[int | None, ...] = (None,)) -> Any:
     """The flags of episodes that have ended set the states to zero."""
     x, (c, m) = tf.placeholder(tf.float32, [None, INPUTS], "x"), halves(tf)
-    done = tf.placeholder(tf.float32, [None], "done")
-    kept = [half * (1.0 - done[:, None]) for half in (c, m)]
+    done = tf.placeholder(tf.float32, shape, "done")
+    kept = [half * (1.0 - tf.reshape(done, [-1, 1])) for half in (c, m)]
     output, last = tf.nn.rnn_cell.LSTMCell(UNITS)(x, tf.nn.rnn_cell.LSTMStateTuple(*kept))
     return x, c, m, output, *last
 
 
-def test_a_step_gets_its_own_values_of_what_is_fed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [(None,), (BATCH,), (None, 1), (BATCH, 1)])
+def test_a_step_gets_its_own_values_of_what_is_fed(
+    shape: tuple[int | None, ...], tmp_path: Path
+) -> None:
     x = drawn(BATCH, STEPS, INPUTS)
     done = (drawn(BATCH, STEPS, seed=3) > 0.3).astype("f4")
-    prefix, expected = stepped(tmp_path, episodes, x, {"done": done})
-    assert_same(ran(prefix, x, STATE, feeds={"done": done}), expected)
+    taken = done.reshape(BATCH, STEPS, *[1] * (len(shape) - 1))
+    build = partial(episodes, shape=shape)
+    prefix, expected = stepped(tmp_path, build, x, {"done": taken})
+    for values in (done, taken):
+        assert_same(ran(prefix, x, STATE, feeds={"done": values}), expected)
     other = tmp_path / "other"
     other.mkdir()
-    everywhere = np.repeat(done[:1], BATCH, 0)
-    prefix, expected = stepped(other, episodes, x, {"done": everywhere})
+    everywhere = np.repeat(taken[:1], BATCH, 0)
+    prefix, expected = stepped(other, build, x, {"done": everywhere})
     assert_same(ran(prefix, x, STATE, feeds={"done": done[0]}), expected)
 
 

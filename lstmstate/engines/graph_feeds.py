@@ -36,11 +36,17 @@ def fitted(
     if value.ndim == 0:
         return [np.broadcast_to(value, shape) for shape in shapes]
     found = [value] if value.shape in shapes else []
+    found += [value.reshape(shape) for shape in shapes if _is_longer(shape, value.shape)]
     if len(static) == 1 and (batch * steps,) in shapes:
         each = np.broadcast_to(value, (batch, steps)) if value.shape == (steps,) else value
         if each.shape == (batch, steps):
             found.append((each.T if by_step else each).reshape(-1))
     return found or [value]
+
+
+def _is_longer(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether a shape is another one, and axes of one element after it."""
+    return len(shape) > len(other) > 0 and shape == other + (1,) * (len(shape) - len(other))
 
 
 def is_flat(value: Array, static: Static | None, steps: int, batch: int) -> bool:
@@ -64,11 +70,14 @@ def of_step(
         UnsupportedError: a number for each step may be one for each sequence.
     """
     steps, batch = sizes
-    axes = -1 if static is None else len(static)
-    if value.ndim == axes + 1 and axes and value.shape[:2] == (batch, steps):
+    if static is None:
+        return value
+    pairs = zip(static, value.shape, strict=False)
+    is_whole = len(static) == value.ndim and all(size in (None, own) for size, own in pairs)
+    if static and not is_whole and value.shape[:2] == (batch, steps):
         return value[:, at]
-    per_step = value.shape == (steps,) and axes in (0, 1)
-    if per_step and axes and steps == batch:
+    per_step = value.shape == (steps,) and (len(static) != 1 or static[0] in (None, batch))
+    if per_step and len(static) == 1 and steps == batch:
         raise UnsupportedError(
             f"{steps} values may be those of the steps or of the sequences",
             tensor=tensor.node,

@@ -253,6 +253,11 @@ class Probe:
         return [count for count in dict.fromkeys(counts) if count]
 
     @property
+    def rows(self) -> set[int]:
+        """How many rows what is fed has, where that is fixed."""
+        return {one.sizes[0] for one in self._fed.values() if one.sizes and one.sizes[0]}
+
+    @property
     def fed(self) -> Collection[Tensor]:
         """The tensors at which data comes into the graph."""
         return self._fed.keys()

@@ -30,6 +30,7 @@ _SUMS = frozenset({"Add", "AddV2", "AddN", "BiasAdd"})
 # What makes weights of variables: whatever has no data of a sequence in it.
 _NEAR = 60  # nodes between a product and the variables of its weights
 _FAR = 2000  # nodes of a step
+_TRIED = 6  # sizes of a batch
 _WORK = 2_000_000  # nodes that are looked at for all products of a graph
 
 Result = TypeVar("Result")
@@ -489,7 +490,8 @@ def with_batch(
             return look(one), None
         except UnsupportedError as error:
             problem = error
-    for rows in sorted(_rows(probe, starts) - {steps}):
+    tried = dict.fromkeys([*sorted(_rows(probe, starts)), *sorted(probe.rows)])
+    for rows in [size for size in tried if size != steps][:_TRIED]:
         with suppress(UnsupportedError):
             return look(probe.with_open(rows)), rows
     raise problem
