@@ -69,10 +69,17 @@ def test_one_number_is_that_of_every_step(value: Any, tmp_path: Path) -> None:
     assert_same(ran(prefix, X, STATE, feeds={"done": value}), expected)
 
 
-def test_flags_that_are_not_set_leave_the_cell_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:.*(exact and slower|x is what each step reads).*:UserWarning")
+def test_flags_that_are_not_set_leave_the_numbers_as_they_are(tmp_path: Path) -> None:
+    """A cell has no such product, so that it is not confirmed, and the graph's step is run."""
     prefix, _ = evaluated(tmp_path, episodes(False))
-    loaded = lstmstate.open_checkpoint(prefix).network().load(feeds={"done": 0})
-    assert (loaded.engine, loaded.confirmed) == ("numpy", True)
+    network = lstmstate.open_checkpoint(prefix).network()
+    loaded = network.load(feeds={"done": 0})
+    assert (loaded.engine, loaded.confirmed) == ("graph", None)
+    outputs, _ = network.run(X, STATE, feeds={"done": 0})
+    recognised = network.recognised("numpy", {})
+    expected = recognised.runner.run(X.swapaxes(0, 1), [(STATE.c, STATE.m)]).outputs
+    np.testing.assert_allclose(outputs, expected.swapaxes(0, 1), atol=2e-6)
 
 
 @pytest.mark.parametrize("steps", [1, STEPS])
@@ -148,7 +155,8 @@ def test_flags_of_each_step_in_a_loop(tmp_path: Path) -> None:
 
     prefix, expected = evaluated(tmp_path, build)
     assert_same(ran(prefix, X, STATE, feeds={"done": DONE[..., None]}), expected)
-    assert lstmstate.open_checkpoint(prefix).network().load(feeds={"done": False}).confirmed
+    loaded = lstmstate.open_checkpoint(prefix).network().load(feeds={"done": False})
+    assert (loaded.engine, loaded.confirmed) == ("graph", None)
 
 
 WIDE = 7
