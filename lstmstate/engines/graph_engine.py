@@ -82,6 +82,7 @@ class GraphRunner:
         """What a user should know of how it runs."""
         plans = self._plans.values() or [self._plan("", 0.5)]
         found = [DROPOUT_NOTE] if any(DROPOUT in plan.operations for plan, _ in plans) else []
+        found += self.network.halves
         if self._unknown:
             names = ", ".join(printable(tensor.node) for tensor in self._unknown)
             found.append(
@@ -205,6 +206,13 @@ class GraphRunner:
         return bool(self._lengths) or not self._defaults.isdisjoint(fed)
 
     @property
+    def _ends_in_x(self) -> bool:
+        """Whether the graph computes the lengths of sequences from x."""
+        nodes, every = self.network.scope.nodes, [*self.network.lengths, *self.network.masks]
+        x = self.network.input.tensors
+        return any(comes_from(nodes, one, tensor) for one in every for tensor in x)
+
+    @property
     def _defaults(self) -> set[Tensor]:
         """The lengths that the graph itself has a value for."""
         nodes = self.network.scope.nodes
@@ -263,6 +271,15 @@ class GraphRunner:
             raise UnsupportedError(
                 f"{READS_SIZES}, and not with lengths",
                 advice="run the sequences of each length by themselves",
+            )
+        given = self.network.input
+        built_for = given.sizes[given.time_axis] or self.network.steps
+        if built_for is not None:
+            own = "finds the end of a sequence in x itself" if self._ends_in_x else "takes none"
+            raise UnsupportedError(
+                f"the graph is built for {built_for} steps, and is not run with lengths: it {own}",
+                tensor=given.tensor.node,
+                advice="leave the lengths out",
             )
         after = [(c.copy(), m.copy()) for c, m in states]
         outputs: Array | None = None

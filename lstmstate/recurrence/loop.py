@@ -134,6 +134,27 @@ def _recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
     return LoopRecurrence(loop, inside, tuple(carried), tuple(inputs.values()), tuple(outputs))
 
 
+def may_end_early(scope: Scope, one: LoopRecurrence) -> bool:
+    """Whether what a loop carries or reads decides, in any step, if there is another one."""
+    loop, inside = one.loop, one.inside
+    test = inside if loop.test is None else scope.within(loop.test)
+    element = len(loop.variables)
+    tested = {variable.tested.node: at for at, variable in enumerate(loop.variables)}
+    read = {each.element.node: element for each in one.inputs}
+    read |= {variable.read.node: at for at, variable in enumerate(loop.variables)}
+    own = tested if loop.test is not None else read | tested
+    queue = [*origins(test.nodes, [loop.condition], own).recurrences]
+    seen = set(queue)
+    while queue:
+        at = queue.pop()
+        if at == element or at in one.carried:
+            return True
+        found = origins(inside.nodes, [loop.variables[at].next], read).recurrences - seen
+        seen |= found
+        queue += found
+    return False
+
+
 def _read_ahead(
     scope: Scope, inside: Scope, variable: LoopVariable, inputs: Mapping[Tensor, SequenceInput]
 ) -> Tensor | None:

@@ -218,6 +218,8 @@ class GraphNetwork(NamedTuple):
         masks: those that mask steps, or may be fed as such: where time is, and how many axes.
         others: where x may go in instead, for an x of another width.
         flags: what has to be fed because it changes a state before the first step, and how it does.
+        handed: a line for each recurrence that begins with what another of them ends with.
+        halves: a line for each cell of which the graph takes c or m alone from a state that is fed.
     """
 
     scope: Scope
@@ -231,6 +233,8 @@ class GraphNetwork(NamedTuple):
     masks: Mapping[Tensor, tuple[int, int]] = {}
     others: tuple[Input, ...] = ()
     flags: Mapping[Tensor, str] = {}
+    handed: tuple[str, ...] = ()
+    halves: tuple[str, ...] = ()
 
     def taking(self, width: int | None, fed: Collection[str] = ()) -> GraphNetwork:
         """Return the network with the input that takes an x of some width, where there is one.
@@ -306,11 +310,13 @@ class Recurrences(NamedTuple):
     Attributes:
         found: those with cells.
         others: a line for each loop in which none was found, with the reason.
+        ends: the nodes at which one of them ends, with its number.
     """
 
     probe: Probe
     found: tuple[Recurrence, ...]
     others: tuple[str, ...]
+    ends: Mapping[str, int]
 
 
 class Draft(NamedTuple):
