@@ -167,7 +167,7 @@ class LSTMNetwork:
                         engine, given, feeds or {}, outputs, width, has_lengths=has_lengths
                     )
                     networks = self.graph_networks()
-                    handed = dict.fromkeys(line for one in networks for line in one.handed)
+                    handed = dict.fromkeys(line for one in networks for line in one.handed.values())
                     loaded = loaded._replace(handed=tuple(handed))
                     model = self.model if outputs != "m" else None
                     if model is not None:

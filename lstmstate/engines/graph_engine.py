@@ -33,7 +33,7 @@ from lstmstate.graph.plan import (
     compile_plan,
 )
 from lstmstate.recurrence.front import READS_SIZES, comes_from, origins
-from lstmstate.recurrence.model import Cell, GraphNetwork, Output, Port
+from lstmstate.recurrence.model import GraphNetwork, Output, Port
 from lstmstate.recurrence.probe import Fed, fed_tensors
 from lstmstate.recurrence.states import Path, take
 
@@ -273,8 +273,8 @@ class GraphRunner:
                 advice="run the sequences of each length by themselves",
             )
         given = self.network.input
-        built_for = given.sizes[given.time_axis] or self.network.steps
-        if built_for is not None:
+        built_for = given.sizes[given.time_axis]
+        if built_for is not None and not {*lengths.tolist()} <= {0, built_for}:
             own = "finds the end of a sequence in x itself" if self._ends_in_x else "takes none"
             raise UnsupportedError(
                 f"the graph is built for {built_for} steps, and is not run with lengths: it {own}",
@@ -461,14 +461,16 @@ class GraphRunner:
             feeds[tensor] = self._sources[tensor].value(
                 (batch, steps) if self._is_turned else (steps, batch)
             )
-        feeds |= _initial(self.network.cells, self._begun(states, feeds), exact=self._exact)
+        feeds |= _initial(self._begun(states, feeds), exact=self._exact)
         missing = [tensor for tensor in plan.feeds if tensor not in feeds]
         if missing:
             raise UnsupportedError("the graph needs a value for this", tensor=missing[0].node)
         with np.errstate(all="ignore"):
             return bound.run({tensor: feeds[tensor] for tensor in plan.feeds})
 
-    def _begun(self, states: Sequence[Pair], feeds: Mapping[Tensor, Any]) -> Sequence[Pair]:
+    def _begun(
+        self, states: Sequence[Pair], feeds: Mapping[Tensor, Any]
+    ) -> list[tuple[Port, Array]]:
         """Return the states with which the first step begins, as what a user feeds changes them."""
         fed = {tensor: feeds[tensor] for tensor in self._feeds}
         for tensor, problem in self.network.flags.items():
@@ -481,8 +483,12 @@ class GraphRunner:
         def changed(port: Port, half: Array) -> Array:
             return begun(scope, port, half, fed, self._sources, environment) if fed else half
 
-        pairs = zip(self.network.cells, states, strict=True)
-        return [(changed(cell.c, c), changed(cell.m, m)) for cell, (c, m) in pairs]
+        return [
+            (port, changed(port, half))
+            for cell, pair in zip(self.network.cells, states, strict=True)
+            if cell.name not in self.network.handed
+            for port, half in zip((cell.c, cell.m), pair, strict=True)
+        ]
 
     def _fetches(self, keep: str) -> list[tuple[Tensor, ...]]:
         """Return what to fetch: outputs, the last states, and the states of every step."""
@@ -543,6 +549,8 @@ class GraphRunner:
             allowed = {*self.network.input.tensors, *self._feeds, *self._lengths, *self._shapes}
             allowed |= {*self.network.counts}
             for cell in self.network.cells:
+                if cell.name in self.network.handed:
+                    continue
                 allowed |= {*cell.c.fed, *cell.m.fed}
                 allowed |= {port.source for port in (cell.c, cell.m) if self._is_fed(port.source)}
             allowed |= self._defaults if has_lengths else set()
@@ -588,16 +596,15 @@ class GraphRunner:
         return value.astype(kind, copy=False)
 
 
-def _initial(cells: Sequence[Cell], states: Sequence[Pair], *, exact: bool) -> dict[Tensor, Any]:
+def _initial(states: Sequence[tuple[Port, Array]], *, exact: bool) -> dict[Tensor, Any]:
     """Return the values with which the cells begin, in the tensors that take them."""
     parts: dict[Tensor, list[tuple[Path, Array]]] = {}
     sources: dict[Tensor, Tensor] = {}
-    for cell, pair in zip(cells, states, strict=True):
-        for port, value in zip((cell.c, cell.m), pair, strict=True):
-            kind = np.dtype(np.float64 if exact else port.dtype)
-            for tensor in port.fed:
-                parts.setdefault(tensor, []).append((port.entry, value.astype(kind)))
-                sources[tensor] = port.source
+    for port, value in states:
+        kind = np.dtype(np.float64 if exact else port.dtype)
+        for tensor in port.fed:
+            parts.setdefault(tensor, []).append((port.entry, value.astype(kind)))
+            sources[tensor] = port.source
     found = {tensor: _assembled(own, 0) for tensor, own in parts.items()}
     return {sources[tensor]: value for tensor, value in found.items()} | found
 

@@ -218,7 +218,7 @@ class GraphNetwork(NamedTuple):
         masks: those that mask steps, or may be fed as such: where time is, and how many axes.
         others: where x may go in instead, for an x of another width.
         flags: what has to be fed because it changes a state before the first step, and how it does.
-        handed: a line for each recurrence that begins with what another of them ends with.
+        handed: the cells that begin with what another of them ends with, and a line for each.
         halves: a line for each cell of which the graph takes c or m alone from a state that is fed.
     """
 
@@ -233,7 +233,7 @@ class GraphNetwork(NamedTuple):
     masks: Mapping[Tensor, tuple[int, int]] = {}
     others: tuple[Input, ...] = ()
     flags: Mapping[Tensor, str] = {}
-    handed: tuple[str, ...] = ()
+    handed: Mapping[str, str] = {}
     halves: tuple[str, ...] = ()
 
     def taking(self, width: int | None, fed: Collection[str] = ()) -> GraphNetwork:
@@ -276,7 +276,7 @@ class GraphNetwork(NamedTuple):
     @property
     def place(self) -> str | None:
         """How its steps know their place, or what went before them; None if they do not."""
-        return next(iter(self._places), None)
+        return next(iter([*self.handed.values(), *self._places]), None)
 
     @property
     def reads_sizes(self) -> bool:

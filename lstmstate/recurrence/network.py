@@ -302,24 +302,26 @@ def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
 
 def _handed(
     recurrences: Recurrences, order: Sequence[int], members: Sequence[Recurrence]
-) -> tuple[str, ...]:
-    """Return a line for each member that begins with what another member ends with.
+) -> dict[str, str]:
+    """Return the cells that begin with what another member ends with, and a line for each.
 
     Args:
         order: the numbers of the members.
     """
-    nodes, found = recurrences.probe.scope.nodes, []
+    nodes, found = recurrences.probe.scope.nodes, {}
     names = {
         at: ", ".join(printable(cell.name) for cell in one.cells)
         for at, one in zip(order, members, strict=True)
     }
     for at, one in zip(order, members, strict=True):
-        sources = [port.source for cell in one.cells for port in (cell.c, cell.m)]
-        before = origins(nodes, sources, recurrences.ends, at).recurrences & names.keys()
-        if before:
-            others = " and ".join(names[other] for other in sorted(before))
-            found.append(f"the graph begins {names[at]} with the state that {others} ends with")
-    return tuple(found)
+        for cell in one.cells:
+            sources = [port.source for port in (cell.c, cell.m)]
+            before = origins(nodes, sources, recurrences.ends, at).recurrences & names.keys()
+            if before:
+                others = " and ".join(names[other] for other in sorted(before))
+                line = f"the graph begins {printable(cell.name)} with what {others} ends with"
+                found[cell.name] = line
+    return found
 
 
 class _FedStart(NamedTuple):
@@ -350,7 +352,7 @@ def _fed_start(
     optional = [node for node in nodes.values() if node.op == _OPTIONAL]
     states = [fed for fed in map(Fed.of, optional) if fed.is_state]
     count = len(states)
-    ends = {name: count for name in recurrences.ends}  # what another recurrence makes is not fed
+    ends = dict.fromkeys(recurrences.ends, count)  # what another recurrence makes is not fed
     ends |= {fed.tensor.node: at for at, fed in enumerate(states)}
     widths = (cell.c.width, cell.m.width, cell.c.width + cell.m.width)
     way = origins(nodes, [port.source], ends)
