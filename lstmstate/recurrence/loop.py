@@ -40,6 +40,7 @@ _UNEVEN = frozenset(
 _FAR = 40  # nodes between a counter and an index
 _OF_LENGTHS = frozenset({"Cast", "Max", "Min"})
 COMPARISONS = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
+_FLAGS = COMPARISONS | {"Equal", "NotEqual", "LogicalAnd", "LogicalOr", "LogicalNot", "Any", "All"}
 
 
 class SequenceInput(NamedTuple):
@@ -232,6 +233,8 @@ def past_selection(inside: Scope, tensor: Tensor, read: Tensor) -> Tensor:
 
 
 def _is_float(node: Node) -> bool:
+    if node.op in _FLAGS:  # whatever they compare
+        return False
     kinds = [node.number_of_type(name) for name in ("T", "DstT", "dtype", "element_dtype")]
     known = [kind for kind in kinds if kind is not None]
     return not known or known[0] in _FLOATS
