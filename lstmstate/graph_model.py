@@ -317,8 +317,10 @@ class GraphModel:
             is_turned: whether the graph begins at the end of the sequence, and the network does
                 not.
         """
-        if not found:
-            return Confirmation(None, self.not_stepped(cell.name for cell in network.cells))
+        handed = [line for one in found for line in one.handed.values()]
+        if not found or handed:
+            reason = handed[0] if handed else self.not_stepped(one.name for one in network.cells)
+            return Confirmation(None, reason)
         problems = []
         left_out = []
         lengths_differ = False

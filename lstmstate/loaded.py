@@ -30,6 +30,7 @@ class Loaded(NamedTuple):
         notes: what a user should know of that.
         beyond: what the graph makes of the outputs, where a user might take that for them.
         lengths_differ: whether the graph ends sequences of unlike lengths in another way.
+        handed: a line for each cell that the graph begins with what another one ends with.
     """
 
     route: Route
@@ -41,6 +42,7 @@ class Loaded(NamedTuple):
     notes: tuple[str, ...] = ()
     beyond: tuple[str, ...] = ()
     lengths_differ: bool = False
+    handed: tuple[str, ...] = ()
 
     def refuse_lengths(self) -> None:
         """Refuse to run sequences of unlike lengths where the graph ends them in another way.
@@ -108,7 +110,8 @@ class Loaded(NamedTuple):
         """Return (c, m) of each cell for a batch; a batch of one, or none, stands for all.
 
         Raises:
-            LstmstateError: the state is not that of these cells, or of another batch.
+            LstmstateError: the state is not that of these cells, or of another batch, or the graph
+                takes none for one of them.
         """
         import numpy as np
 
@@ -116,6 +119,11 @@ class Loaded(NamedTuple):
 
         if state is None:
             return no_states(self.network, batch)
+        if self.handed:
+            raise UnsupportedError(
+                f"{self.handed[0]}, and takes no state for it",
+                advice="run each by itself, from its own state",
+            )
         dtype = self.network.dtype
         pairs = []
         for cell, own in zip(self.network.cells, self._in_order(state), strict=True):

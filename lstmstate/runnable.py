@@ -166,9 +166,12 @@ class LSTMNetwork:
                     loaded = self._load(
                         engine, given, feeds or {}, outputs, width, has_lengths=has_lengths
                     )
+                    networks = self.graph_networks()
+                    handed = dict.fromkeys(line for one in networks for line in one.handed.values())
+                    loaded = loaded._replace(handed=tuple(handed))
                     model = self.model if outputs != "m" else None
                     if model is not None:
-                        loaded = loaded._replace(beyond=model.beyond(self.graph_networks()))
+                        loaded = loaded._replace(beyond=model.beyond(networks))
             finally:
                 self._origin.forget()
             if len(self._loaded) == _KEPT:

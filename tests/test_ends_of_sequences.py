@@ -399,3 +399,17 @@ def test_a_mask_that_comes_from_words_is_fed_with_the_lengths(tmp_path: Path) ->
     prefix, expected = evaluated(tmp_path, build)
     assert_same(ran(prefix, padded(), lengths=LENGTHS), expected)
     assert lstmstate.open_checkpoint(prefix).network().load().engine == "graph"
+
+
+def test_lengths_are_refused_where_the_graph_finds_them_in_x_of_a_size(tmp_path: Path) -> None:
+    def build(tf: Any) -> Any:
+        x = tf.placeholder(tf.float32, [None, STEPS, INPUTS], "x")
+        used = tf.sign(tf.reduce_max(tf.abs(x), 2))
+        lengths = tf.cast(tf.reduce_sum(used, 1), tf.int32)
+        outputs, last = tf.nn.dynamic_rnn(cell(tf), x, lengths, dtype=tf.float32)
+        return [outputs, *last], {x: padded()}
+
+    prefix, expected = evaluated(tmp_path, build)
+    assert_same(ran(prefix, padded(), engine="graph"), expected)
+    with pytest.raises(UnsupportedError, match="finds the end of a sequence in x itself"):
+        ran(prefix, drawn(BATCH, STEPS, INPUTS), lengths=LENGTHS, engine="graph")

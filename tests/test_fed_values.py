@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +265,127 @@ def test_names_of_nodes_in_functions_are_shown_without_their_numbers(tmp_path: P
         ran(prefix, X)
     assert "reads 2 inputs" in str(raised.value)
     assert "\0" not in str(raised.value) and "x00" not in str(raised.value)
+
+
+def started(start: Callable[[Any, Any, Any], Any]) -> Callable[[Any], Any]:
+    """A loop that begins with what is made of a c and an m that are fed."""
+
+    def build(tf: Any) -> Any:
+        x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
+        c, m = (tf.placeholder(tf.float32, [None, UNITS], name) for name in ("c0", "m0"))
+        state = tf.nn.rnn_cell.LSTMStateTuple(*start(tf, c, m))
+        outputs, last = tf.nn.dynamic_rnn(tf.nn.rnn_cell.LSTMCell(UNITS), x, initial_state=state)
+        return [outputs, *last], {x: X, c: STATE.c, m: STATE.m}
+
+    return build
+
+
+def layer(tf: Any, given: Any) -> Any:
+    width = int(given.shape[-1])
+    kernel = tf.get_variable("kernel", [width, UNITS])
+    return tf.nn.bias_add(tf.matmul(given, kernel), tf.get_variable("bias", [UNITS]))
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda tf, c, m: (layer(tf, c), m),
+        lambda tf, c, m: (c, tf.tanh(layer(tf, m))),
+        lambda tf, c, m: (layer(tf, tf.concat([c, m], 1)), m),
+    ],
+)
+def test_a_state_that_goes_through_a_layer_is_refused(start: Any, tmp_path: Path) -> None:
+    prefix, _ = evaluated(tmp_path, started(start))
+    with pytest.raises(UnsupportedError, match=r"changes the state that it is fed at .0 before"):
+        ran(prefix, X, STATE)
+
+
+@pytest.mark.parametrize(
+    ("start", "note"),
+    [
+        (lambda tf, c, m: (c, tf.zeros_like(m)), "begins m of rnn/lstm_cell with a state of its"),
+        (lambda tf, c, m: (tf.zeros_like(c), m), "begins c of rnn/lstm_cell with a state of its"),
+        (
+            lambda tf, c, m: (
+                c,
+                tf.tile(tf.get_variable("m1", [1, UNITS]), [tf.shape(c)[0], 1]),
+            ),
+            "begins m of rnn/lstm_cell with a state of its own, whatever is fed at c0",
+        ),
+        (lambda tf, c, m: (c, c), "begins c and m of rnn/lstm_cell with one array, fed at c0"),
+        (lambda tf, c, m: (c, m), None),
+    ],
+)
+@pytest.mark.parametrize("engine", ["auto", "graph"])
+def test_half_a_state_that_is_fed_is_noted(
+    start: Any, note: str | None, engine: str, tmp_path: Path
+) -> None:
+    prefix, _ = evaluated(tmp_path, started(start))
+    loaded = lstmstate.open_checkpoint(prefix).network().load(engine)
+    found = [line for line in loaded.notes if "begins" in line]
+    assert len(found) == (note is not None)
+    assert note is None or note in found[0]
+
+
+def in_turn(change: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
+    """Two loops, of which the second begins with what the first ends with."""
+
+    def build(tf: Any) -> Any:
+        x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
+        cells = [tf.nn.rnn_cell.LSTMCell(UNITS) for _ in range(2)]
+        made, first = tf.nn.dynamic_rnn(cells[0], x, dtype=tf.float32, scope="one")
+        start = tf.nn.rnn_cell.LSTMStateTuple(change(tf, first.c), first.h)
+        outputs, last = tf.nn.dynamic_rnn(cells[1], made, initial_state=start, scope="two")
+        return [outputs, *first, *last], {x: X}
+
+    return build
+
+
+@pytest.mark.parametrize("change", [lambda tf, c: c, layer])
+@pytest.mark.parametrize("functional", [False, True])
+def test_a_cell_begins_with_what_another_one_ends_with(
+    change: Any, functional: bool, tmp_path: Path
+) -> None:
+    prefix, expected = evaluated(tmp_path, in_turn(change), functional=functional)
+    assert_same(ran(prefix, X), expected)
+    network = lstmstate.open_checkpoint(prefix).network()
+    assert (
+        network.load().notes[0].endswith("begins two/lstm_cell with what one/lstm_cell ends with")
+    )
+    both = network.zero_state(BATCH)
+    problem = "begins two/lstm_cell with what one/lstm_cell ends with, and takes no state for it"
+    with pytest.raises(UnsupportedError, match=problem):
+        ran(prefix, X, both)
+    with pytest.raises(UnsupportedError, match="is not run in parts"):
+        network.load().refuse_parts()
+
+
+@pytest.mark.parametrize("functional", [False, True])
+@pytest.mark.parametrize("reads", ["m", "a flag of m", "steps"])
+def test_a_loop_that_may_end_early_is_refused(reads: str, functional: bool, tmp_path: Path) -> None:
+    def build(tf: Any) -> Any:
+        x = tf.placeholder(tf.float32, [None, BATCH, INPUTS], "x")
+        cell, count = tf.nn.rnn_cell.LSTMCell(UNITS), tf.shape(x)[0]
+        array = tf.TensorArray(tf.float32, count, element_shape=[BATCH, INPUTS]).unstack(x)
+        made = tf.TensorArray(tf.float32, count, element_shape=[BATCH, UNITS])
+
+        def go_on(at: Any, flag: Any, c: Any, m: Any, made: Any) -> Any:
+            other = {"m": tf.reduce_max(m) < 9.0, "a flag of m": flag, "steps": at >= 0}
+            return tf.logical_and(at < count, other[reads])
+
+        def step(at: Any, flag: Any, c: Any, m: Any, made: Any) -> Any:
+            state = tf.nn.rnn_cell.LSTMStateTuple(c, m)
+            output, (c, m) = cell(array.read(at), state)
+            return at + 1, tf.reduce_max(m) < 9.0, c, m, made.write(at, output)
+
+        zeros = tf.zeros([BATCH, UNITS])
+        start = (0, tf.constant(True), zeros, zeros, made)
+        _, _, c, m, made = tf.while_loop(go_on, step, start)
+        return [made.stack(), c, m], {x: X.swapaxes(0, 1)}
+
+    prefix, (outputs, *last) = evaluated(tmp_path, build, functional=functional)
+    if reads == "steps":
+        assert_same(ran(prefix, X), [outputs.swapaxes(0, 1), *last])
+        return
+    with pytest.raises(UnsupportedError, match="may end before the end of the sequence"):
+        ran(prefix, X)

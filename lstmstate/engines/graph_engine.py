@@ -33,7 +33,7 @@ from lstmstate.graph.plan import (
     compile_plan,
 )
 from lstmstate.recurrence.front import READS_SIZES, comes_from, origins
-from lstmstate.recurrence.model import Cell, GraphNetwork, Output, Port
+from lstmstate.recurrence.model import GraphNetwork, Output, Port
 from lstmstate.recurrence.probe import Fed, fed_tensors
 from lstmstate.recurrence.states import Path, take
 
@@ -82,6 +82,7 @@ class GraphRunner:
         """What a user should know of how it runs."""
         plans = self._plans.values() or [self._plan("", 0.5)]
         found = [DROPOUT_NOTE] if any(DROPOUT in plan.operations for plan, _ in plans) else []
+        found += self.network.halves
         if self._unknown:
             names = ", ".join(printable(tensor.node) for tensor in self._unknown)
             found.append(
@@ -216,6 +217,13 @@ class GraphRunner:
         return bool(self._lengths) or not self._defaults.isdisjoint(fed)
 
     @property
+    def _ends_in_x(self) -> bool:
+        """Whether the graph computes the lengths of sequences from x."""
+        nodes, every = self.network.scope.nodes, [*self.network.lengths, *self.network.masks]
+        x = self.network.input.tensors
+        return any(comes_from(nodes, one, tensor) for one in every for tensor in x)
+
+    @property
     def _defaults(self) -> set[Tensor]:
         """The lengths that the graph itself has a value for."""
         nodes = self.network.scope.nodes
@@ -274,6 +282,15 @@ class GraphRunner:
             raise UnsupportedError(
                 f"{READS_SIZES}, and not with lengths",
                 advice="run the sequences of each length by themselves",
+            )
+        given = self.network.input
+        built_for = given.sizes[given.time_axis]
+        if built_for is not None and not {*lengths.tolist()} <= {0, built_for}:
+            own = "finds the end of a sequence in x itself" if self._ends_in_x else "takes none"
+            raise UnsupportedError(
+                f"the graph is built for {built_for} steps, and is not run with lengths: it {own}",
+                tensor=given.tensor.node,
+                advice="leave the lengths out",
             )
         after = [(c.copy(), m.copy()) for c, m in states]
         outputs: Array | None = None
@@ -454,14 +471,16 @@ class GraphRunner:
             feeds[tensor] = self._sources[tensor].value(
                 (batch, steps) if self._is_turned else (steps, batch)
             )
-        feeds |= _initial(self.network.cells, self._begun(states, feeds), exact=self._exact)
+        feeds |= _initial(self._begun(states, feeds), exact=self._exact)
         missing = [tensor for tensor in plan.feeds if tensor not in feeds]
         if missing:
             raise UnsupportedError("the graph needs a value for this", tensor=missing[0].node)
         with np.errstate(all="ignore"):
             return bound.run({tensor: feeds[tensor] for tensor in plan.feeds})
 
-    def _begun(self, states: Sequence[Pair], feeds: Mapping[Tensor, Any]) -> Sequence[Pair]:
+    def _begun(
+        self, states: Sequence[Pair], feeds: Mapping[Tensor, Any]
+    ) -> list[tuple[Port, Array]]:
         """Return the states with which the first step begins, as what a user feeds changes them."""
         fed = {tensor: feeds[tensor] for tensor in self._feeds}
         for tensor, problem in self.network.flags.items():
@@ -474,8 +493,12 @@ class GraphRunner:
         def changed(port: Port, half: Array) -> Array:
             return begun(scope, port, half, fed, self._sources, environment) if fed else half
 
-        pairs = zip(self.network.cells, states, strict=True)
-        return [(changed(cell.c, c), changed(cell.m, m)) for cell, (c, m) in pairs]
+        return [
+            (port, changed(port, half))
+            for cell, pair in zip(self.network.cells, states, strict=True)
+            if cell.name not in self.network.handed
+            for port, half in zip((cell.c, cell.m), pair, strict=True)
+        ]
 
     def _fetches(self, keep: str) -> list[tuple[Tensor, ...]]:
         """Return what to fetch: outputs, the last states, and the states of every step."""
@@ -536,6 +559,8 @@ class GraphRunner:
             allowed = {*self.network.input.tensors, *self._feeds, *self._lengths, *self._shapes}
             allowed |= {*self.network.counts}
             for cell in self.network.cells:
+                if cell.name in self.network.handed:
+                    continue
                 allowed |= {*cell.c.fed, *cell.m.fed}
                 allowed |= {port.source for port in (cell.c, cell.m) if self._is_fed(port.source)}
             allowed |= self._defaults if has_lengths else set()
@@ -581,16 +606,15 @@ class GraphRunner:
         return value.astype(kind, copy=False)
 
 
-def _initial(cells: Sequence[Cell], states: Sequence[Pair], *, exact: bool) -> dict[Tensor, Any]:
+def _initial(states: Sequence[tuple[Port, Array]], *, exact: bool) -> dict[Tensor, Any]:
     """Return the values with which the cells begin, in the tensors that take them."""
     parts: dict[Tensor, list[tuple[Path, Array]]] = {}
     sources: dict[Tensor, Tensor] = {}
-    for cell, pair in zip(cells, states, strict=True):
-        for port, value in zip((cell.c, cell.m), pair, strict=True):
-            kind = np.dtype(np.float64 if exact else port.dtype)
-            for tensor in port.fed:
-                parts.setdefault(tensor, []).append((port.entry, value.astype(kind)))
-                sources[tensor] = port.source
+    for port, value in states:
+        kind = np.dtype(np.float64 if exact else port.dtype)
+        for tensor in port.fed:
+            parts.setdefault(tensor, []).append((port.entry, value.astype(kind)))
+            sources[tensor] = port.source
     found = {tensor: _assembled(own, 0) for tensor, own in parts.items()}
     return {sources[tensor]: value for tensor, value in found.items()} | found
 

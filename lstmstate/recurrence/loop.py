@@ -40,6 +40,7 @@ _UNEVEN = frozenset(
 _FAR = 40  # nodes between a counter and an index
 _OF_LENGTHS = frozenset({"Cast", "Max", "Min"})
 COMPARISONS = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
+_FLAGS = COMPARISONS | {"Equal", "NotEqual", "LogicalAnd", "LogicalOr", "LogicalNot", "Any", "All"}
 
 
 class SequenceInput(NamedTuple):
@@ -134,6 +135,27 @@ def _recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
     return LoopRecurrence(loop, inside, tuple(carried), tuple(inputs.values()), tuple(outputs))
 
 
+def may_end_early(scope: Scope, one: LoopRecurrence) -> bool:
+    """Whether what a loop carries or reads decides, in any step, if there is another one."""
+    loop, inside = one.loop, one.inside
+    test = inside if loop.test is None else scope.within(loop.test)
+    element = len(loop.variables)
+    tested = {variable.tested.node: at for at, variable in enumerate(loop.variables)}
+    read = {each.element.node: element for each in one.inputs}
+    read |= {variable.read.node: at for at, variable in enumerate(loop.variables)}
+    own = tested if loop.test is not None else read | tested
+    queue = [*origins(test.nodes, [loop.condition], own).recurrences]
+    seen = set(queue)
+    while queue:
+        at = queue.pop()
+        if at == element or at in one.carried:
+            return True
+        found = origins(inside.nodes, [loop.variables[at].next], read).recurrences - seen
+        seen |= found
+        queue += found
+    return False
+
+
 def _read_ahead(
     scope: Scope, inside: Scope, variable: LoopVariable, inputs: Mapping[Tensor, SequenceInput]
 ) -> Tensor | None:
@@ -211,6 +233,8 @@ def past_selection(inside: Scope, tensor: Tensor, read: Tensor) -> Tensor:
 
 
 def _is_float(node: Node) -> bool:
+    if node.op in _FLAGS:  # whatever they compare
+        return False
     kinds = [node.number_of_type(name) for name in ("T", "DstT", "dtype", "element_dtype")]
     known = [kind for kind in kinds if kind is not None]
     return not known or known[0] in _FLOATS

@@ -14,6 +14,7 @@ from lstmstate.recurrence.loop import (
     LoopRecurrence,
     SequenceInput,
     loop_recurrences,
+    may_end_early,
     past_selection,
     skip,
 )
@@ -44,6 +45,11 @@ def loop_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> It
         name = printable(loop.loop.name)
         try:
             one = loop._replace(inputs=(*loop.inputs, *sliced_inputs(loop, probe)))
+            if may_end_early(probe.scope, one):
+                raise UnsupportedError(
+                    "it may end before the end of the sequence: its condition reads more than the "
+                    "number of steps"
+                )
             step, steps, batch = _step(one, probe)
             pairs = step.pairs()
             if not pairs:

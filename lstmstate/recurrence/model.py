@@ -218,6 +218,8 @@ class GraphNetwork(NamedTuple):
         masks: those that mask steps, or may be fed as such: where time is, and how many axes.
         others: where x may go in instead, for an x of another width.
         flags: what has to be fed because it changes a state before the first step, and how it does.
+        handed: the cells that begin with what another of them ends with, and a line for each.
+        halves: a line for each cell of which the graph takes c or m alone from a state that is fed.
     """
 
     scope: Scope
@@ -231,6 +233,8 @@ class GraphNetwork(NamedTuple):
     masks: Mapping[Tensor, tuple[int, int]] = {}
     others: tuple[Input, ...] = ()
     flags: Mapping[Tensor, str] = {}
+    handed: Mapping[str, str] = {}
+    halves: tuple[str, ...] = ()
 
     def taking(self, width: int | None, fed: Collection[str] = ()) -> GraphNetwork:
         """Return the network with the input that takes an x of some width, where there is one.
@@ -272,7 +276,7 @@ class GraphNetwork(NamedTuple):
     @property
     def place(self) -> str | None:
         """How its steps know their place, or what went before them; None if they do not."""
-        return next(iter(self._places), None)
+        return next(iter([*self.handed.values(), *self._places]), None)
 
     @property
     def reads_sizes(self) -> bool:
@@ -306,11 +310,13 @@ class Recurrences(NamedTuple):
     Attributes:
         found: those with cells.
         others: a line for each loop in which none was found, with the reason.
+        ends: the nodes at which one of them ends, with its number.
     """
 
     probe: Probe
     found: tuple[Recurrence, ...]
     others: tuple[str, ...]
+    ends: Mapping[str, int]
 
 
 class Draft(NamedTuple):

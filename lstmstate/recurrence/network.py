@@ -15,6 +15,7 @@ from lstmstate.checkpoint.node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.loops import Tensor
 from lstmstate.graph.plan import Scope
+from lstmstate.records import NamedTuple
 from lstmstate.recurrence.chain_cells import chain_drafts, chain_front, turned_front
 from lstmstate.recurrence.front import READS_SIZES, Front, by_place, origins
 from lstmstate.recurrence.inputs import input_of
@@ -125,7 +126,7 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
                 joined,
             )
         )
-    return Recurrences(probe, tuple(found), tuple(others))
+    return Recurrences(probe, tuple(found), tuple(others), ends)
 
 
 def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
@@ -217,8 +218,12 @@ def network_of(
     x = origins(recurrences.probe.scope.nodes, given.tensors, {})
     data = {*(node.name for node in x.sources), *(tensor.node for tensor in given.tensors)}
     flags: dict[Tensor, str] = {}
+    halves: list[str] = []
     for cell in (cell for one in members for cell in one.cells):
-        flags |= _refuse_changed(recurrences.probe, cell, data)
+        found = [_fed_start(recurrences, cell, port, data) for port in (cell.c, cell.m)]
+        for one in found:
+            flags |= _refuse_changed(cell, one, data)
+        halves += _own_halves(cell, *found)
     extra = sum(one.extra for one in members)
     remarks: tuple[str, ...] = ()
     if extra:
@@ -245,6 +250,8 @@ def network_of(
         masks,
         others,
         flags,
+        _handed(recurrences, order, members),
+        tuple(halves),
     )
 
 
@@ -293,11 +300,76 @@ def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
     return levels
 
 
-def _refuse_changed(probe: Probe, cell: Cell, data: Collection[str]) -> dict[Tensor, str]:
-    """Refuse a state that is fed and that the graph changes before the first step.
+def _handed(
+    recurrences: Recurrences, order: Sequence[int], members: Sequence[Recurrence]
+) -> dict[str, str]:
+    """Return the cells that begin with what another member ends with, and a line for each.
+
+    Args:
+        order: the numbers of the members.
+    """
+    nodes, found = recurrences.probe.scope.nodes, {}
+    names = {
+        at: ", ".join(printable(cell.name) for cell in one.cells)
+        for at, one in zip(order, members, strict=True)
+    }
+    for at, one in zip(order, members, strict=True):
+        for cell in one.cells:
+            sources = [port.source for port in (cell.c, cell.m)]
+            before = origins(nodes, sources, recurrences.ends, at).recurrences & names.keys()
+            if before:
+                others = " and ".join(names[other] for other in sorted(before))
+                line = f"the graph begins {printable(cell.name)} with what {others} ends with"
+                found[cell.name] = line
+    return found
+
+
+class _FedStart(NamedTuple):
+    """Where the graph takes c or m of a cell that is fed, before the first step.
+
+    Attributes:
+        fed: what may be fed with it.
+        held: those of them that have its width, and a batch.
+        changing: the operations on the way that are more than a layout.
+        sources: the nodes through which data comes in.
+    """
+
+    fed: list[Fed]
+    held: list[Fed]
+    changing: list[str]
+    sources: tuple[Node, ...]
+
+
+def _fed_start(
+    recurrences: Recurrences, cell: Cell, port: Port, data: Collection[str]
+) -> _FedStart:
+    """Return where the graph takes a state that is fed.
 
     Args:
         data: the nodes through which x comes in.
+    """
+    probe, nodes = recurrences.probe, recurrences.probe.scope.nodes
+    optional = [node for node in nodes.values() if node.op == _OPTIONAL]
+    states = [fed for fed in map(Fed.of, optional) if fed.is_state]
+    count = len(states)
+    ends = dict.fromkeys(recurrences.ends, count)  # what another recurrence makes is not fed
+    ends |= {fed.tensor.node: at for at, fed in enumerate(states)}
+    widths = (cell.c.width, cell.m.width, cell.c.width + cell.m.width)
+    way = origins(nodes, [port.source], ends)
+    fed = [states[at] for at in way.recurrences if at < count]
+    fed += [one for one in probe.fed_at(way.sources) if one.tensor.node not in data]
+    held = [one for one in fed if len(one.sizes or ()) > 1 and (one.sizes or (0,))[-1] in widths]
+    changing = [node.op for node in way.operations if node.op not in _LAYING]
+    if way.variables:  # a mask of a stored state, or a product of something else, is no state
+        is_made = not PRODUCTS.keys().isdisjoint(changing)
+        fed = held if is_made else [one for one in fed if (one.sizes or (0,))[-1] in widths]
+    if len(fed) == 1 and not changing and not _is_in_order(probe, port, fed[0]):
+        changing = [node.op for node in way.operations]
+    return _FedStart(fed, held, changing, way.sources)
+
+
+def _refuse_changed(cell: Cell, found: _FedStart, data: Collection[str]) -> dict[Tensor, str]:
+    """Refuse a state that is fed and that the graph changes before the first step.
 
     Returns:
         What has to be fed because the change is made of it, as flags of episodes are, and the
@@ -306,36 +378,34 @@ def _refuse_changed(probe: Probe, cell: Cell, data: Collection[str]) -> dict[Ten
     Raises:
         UnsupportedError: it changes it by itself.
     """
-    flags: dict[Tensor, str] = {}
-    nodes = probe.scope.nodes
-    optional = [node for node in nodes.values() if node.op == _OPTIONAL]
-    states = [fed for fed in map(Fed.of, optional) if fed.is_state]
-    ends = {fed.tensor.node: at for at, fed in enumerate(states)}
-    widths = (cell.c.width, cell.m.width, cell.c.width + cell.m.width)
-    for port in (cell.c, cell.m):
-        way = origins(nodes, [port.source], ends)
-        fed = [states[at] for at in way.recurrences]
-        fed += [one for one in probe.fed_at(way.sources) if one.tensor.node not in data]
-        changing = [node.op for node in way.operations if node.op not in _LAYING]
-        if way.variables:  # a mask of a stored state, or a product, is no state that is fed
-            is_made = not PRODUCTS.keys().isdisjoint(changing)
-            fed = [one for one in fed if not is_made and (one.sizes or (0,))[-1] in widths]
-        if len(fed) == 1 and not changing and not _is_in_order(probe, port, fed[0]):
-            changing = [node.op for node in way.operations]
-        if fed and changing:
-            held = [
-                one for one in fed if len(one.sizes or ()) > 1 and (one.sizes or (0,))[-1] in widths
-            ]
-            problem = (
-                f"the graph changes the state that it is fed at {printable(fed[0].tensor.node)} "
-                f"before the first step ({', '.join(dict.fromkeys(changing[:4]))})"
-            )
-            names = {one.tensor.node for one in held} | {*data}
-            others = [Tensor(node.name) for node in way.sources if node.name not in names]
-            if len(held) != 1 or not others or not PRODUCTS.keys().isdisjoint(changing):
-                raise UnsupportedError(problem, tensor=cell.name)
-            flags |= dict.fromkeys(others, problem)
-    return flags
+    if not (found.fed and found.changing):
+        return {}
+    problem = (
+        f"the graph changes the state that it is fed at {printable(found.fed[0].tensor.node)} "
+        f"before the first step ({', '.join(dict.fromkeys(found.changing[:4]))})"
+    )
+    names = {one.tensor.node for one in found.held} | {*data}
+    others = [Tensor(node.name) for node in found.sources if node.name not in names]
+    if len(found.held) != 1 or not others or not PRODUCTS.keys().isdisjoint(found.changing):
+        raise UnsupportedError(problem, tensor=cell.name)
+    return dict.fromkeys(others, problem)
+
+
+def _own_halves(cell: Cell, c: _FedStart, m: _FedStart) -> list[str]:
+    """Return a line where the graph takes c or m alone from what it is fed, or both as one."""
+    name = printable(cell.name) or "the cell"
+    if bool(c.held) != bool(m.held):
+        own, fed = ("m", c.held) if c.held else ("c", m.held)
+        return [
+            f"the graph begins {own} of {name} with a state of its own, whatever is fed at "
+            f"{printable(fed[0].tensor.node)}, and this run with the state that it is given"
+        ]
+    if c.held and (cell.c.source, cell.c.entry) == (cell.m.source, cell.m.entry):
+        return [
+            f"the graph begins c and m of {name} with one array, fed at "
+            f"{printable(c.held[0].tensor.node)}, and this run with the c and m that it is given"
+        ]
+    return []
 
 
 def _is_in_order(probe: Probe, port: Port, fed: Fed) -> bool:

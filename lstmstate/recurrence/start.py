@@ -69,11 +69,14 @@ def start(
     nodes, given, fed = network.scope.nodes, network.input, fed_tensors(network.scope)
     cells = [cell for cell in network.cells if cell.name in names]
     ports = [port for cell in cells for port in (cell.c, cell.m)]
-    way = origins(nodes, [port.source for port in ports], {})
+    # What one cell hands to another is begun with wherever both are run.
+    handed = network.handed if len(cells) == len(network.cells) else {}
+    own = [port for cell in cells if cell.name not in handed for port in (cell.c, cell.m)]
+    way = origins(nodes, [port.source for port in own], {})
     data = {node.name for node in origins(nodes, given.tensors, {}).sources}
     data |= {tensor.node for tensor in given.tensors}
     states = {tensor for tensor, one in fed.items() if one.is_state} - {*given.tensors, *feeds}
-    made = [port for port in ports if not _is_fed(nodes, port.source, states, data)]
+    made = [port for port in own if not _is_fed(nodes, port.source, states, data)]
     axis = given.time_axis
     has_batch = batch is not None or given.sizes[1 - axis] is not None
     has_steps = any(one is not None for one in (steps, network.steps, given.sizes[axis]))
