@@ -116,4 +116,4 @@ def test_a_kind_is_looked_for_among_those_that_begin_as_a_place_does() -> None:
     found = kinds.find(graph.nodes["2/sum"])
     assert found is not None
     assert found[0] == "1"
-    assert kinds.find(graph.nodes["2/sum"], lambda told, places: False) is None
+    assert kinds.find(graph.nodes["2/sum"], lambda result, places: False) is None

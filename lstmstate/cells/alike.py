@@ -24,7 +24,7 @@ _MOST = 64  # kinds that begin alike: a stack has some for each of its cells
 _PATIENCE = 4000  # comparisons in vain before one gives up, and
 _GAIN = 50  # as many more for each that was not
 
-Told = TypeVar("Told")
+Result = TypeVar("Result")
 Places = Mapping[str, Node]  # the nodes of a place by the names of those of the first of its kind
 
 
@@ -78,17 +78,17 @@ class _Check(NamedTuple):
     users: list[tuple[int, int]]
 
 
-class Kind(Generic[Told]):
+class Kind(Generic[Result]):
     """What a place that was read has in common with all others that would be read as it was.
 
     Args:
         reading: of that place, from its first node on.
-        told: what it was found to be.
+        result: what the reading gave.
         whole: the names of nodes that cut no sequence into its elements.
     """
 
-    def __init__(self, reading: Reading, told: Told, whole: Collection[str] = ()) -> None:
-        self.told = told
+    def __init__(self, reading: Reading, result: Result, whole: Collection[str] = ()) -> None:
+        self.result = result
         self._met = reading.met
         self._asked = reading.asked
         self._whole = {*whole, *reading.asked}
@@ -150,7 +150,7 @@ class Kind(Generic[Told]):
         return found
 
 
-class Kinds(Generic[Told]):
+class Kinds(Generic[Result]):
     """The kinds of places that were read.
 
     Places mostly follow one another as they did before: first the kind is tried that came after
@@ -159,35 +159,35 @@ class Kinds(Generic[Told]):
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._known: dict[tuple[str, ...], deque[Kind[Told]]] = {}
-        self._after: dict[Kind[Told] | None, Kind[Told]] = {}
-        self._last: Kind[Told] | None = None
+        self._known: dict[tuple[str, ...], deque[Kind[Result]]] = {}
+        self._after: dict[Kind[Result] | None, Kind[Result]] = {}
+        self._last: Kind[Result] | None = None
         self._patience = _PATIENCE
 
     def find(
-        self, start: Node, fits: Callable[[Told, Places], bool] = lambda _told, _places: True
-    ) -> tuple[Told, Places] | None:
-        """Return what was told of a place like the one that begins with a node, and its nodes."""
+        self, start: Node, fits: Callable[[Result, Places], bool] = lambda _result, _places: True
+    ) -> tuple[Result, Places] | None:
+        """Return what was read of a place like that which begins with a node, and its nodes."""
         known = self._known.get(self._beginning(start), ())
         guess = self._after.get(self._last)
         for kind in dict.fromkeys([guess, *known] if guess in known else known):
             if self._patience < 0:
                 break
             places = kind.at(self._graph, start)
-            if places is not None and fits(kind.told, places):
+            if places is not None and fits(kind.result, places):
                 self._patience += _GAIN
                 self._follow(kind)
-                return kind.told, places
+                return kind.result, places
             self._patience -= 1
         return None
 
-    def add(self, start: Node, kind: Kind[Told]) -> None:
+    def add(self, start: Node, kind: Kind[Result]) -> None:
         """Add a place that is of no kind that is known."""
         known = self._known.setdefault(self._beginning(start), deque(maxlen=_MOST))
         known.appendleft(kind)
         self._follow(kind)
 
-    def _follow(self, kind: Kind[Told]) -> None:
+    def _follow(self, kind: Kind[Result]) -> None:
         self._after[self._last] = kind
         self._last = kind
 
@@ -211,8 +211,8 @@ class Steps:
         """Return the step of a mark: as it was read of a step like it, where there is one."""
         known = self._kinds.find(mark)
         if known is not None:
-            told, places = known
-            return told.elsewhere(places)
+            result, places = known
+            return result.elsewhere(places)
         reading = Reading(self._graph, mark)
         step = self._read(reading, mark)
         if step is not None and step.kernels and step.frame is None:

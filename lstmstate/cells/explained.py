@@ -305,7 +305,7 @@ class Memory:
     """What walks through steps leave at nodes, for themselves and for those through others.
 
     Attributes:
-        asked: what a walk was told of others.
+        asked: what a walk asked for, and what others had left there.
         left: what it leaves.
     """
 
@@ -340,7 +340,7 @@ class Memory:
         self._all[what, name] = self.left[what, name] = value
 
     def has(self, asked: Mapping[Mark, object], there: Mapping[str, Node]) -> bool:
-        """Whether a walk elsewhere would be told what another one was told."""
+        """Whether a walk elsewhere would find what another one found."""
         return all(
             self._all.get((what, there[name].name)) == value
             for (what, name), value in asked.items()

@@ -23,7 +23,7 @@ class _Walked(NamedTuple):
         known: what was known of each node that was met.
         noted: what those are made of of which that was known.
         asked, left: see `Memory`.
-        said: the names of nodes in what was reported.
+        named: the names of nodes in what was reported.
     """
 
     step: WiredStep
@@ -31,7 +31,7 @@ class _Walked(NamedTuple):
     noted: Mapping[str, int]
     asked: Mapping[Mark, object]
     left: Mapping[Mark, object]
-    said: set[str]
+    named: set[str]
 
 
 class WalkOnce(Walk):
@@ -65,9 +65,9 @@ class WalkOnce(Walk):
         names = {*noted, *(name for _, name in marks), *(node.name for node in step if node)}
         if step.m and found == self.found and names <= met.keys() and len(met) < _FAR:
             words = (value for (what, _), value in marks.items() if what == WORDS)
-            said = {part for each in words if isinstance(each, tuple) for part in each}
+            named = {part for each in words if isinstance(each, tuple) for part in each}
             known_of = self._known(met.values())
-            like = _Walked(step, known_of, noted, asked, left, said & met.keys())
+            like = _Walked(step, known_of, noted, asked, left, named & met.keys())
             self._kinds.add(step.m, Kind(reading, like))
 
     def _is_like(self, step: WiredStep, like: _Walked, there: Places) -> bool:
@@ -78,7 +78,7 @@ class WalkOnce(Walk):
             and self._known(there.values()) == like.known
             and all(self._sources.of(there[name]) == made for name, made in like.noted.items())
             and self._memory.has(like.asked, there)
-            and all(there[name].name == name for name in like.said)
+            and all(there[name].name == name for name in like.named)
         )
 
     def _known(self, nodes: Iterable[Node]) -> list[object]:
