@@ -18,7 +18,9 @@ from builders import const, meta_graph, node, number, shape_proto, tensor, text
 from commands import SAMPLES, Array, Shell, archive, error, notes, numbers, saved
 from writers import dynamic, inputs, save
 
-from lstmstate import load_state
+import lstmstate
+from lstmstate import LstmstateError, load_state
+from lstmstate.running import job
 
 FLOAT, INT = number(6, 1), number(6, 3)
 BATCH = 4
@@ -247,3 +249,16 @@ def test_orders_that_differ_are_refused(shell: Shell, tmp_path: Path) -> None:
     assert shell("convert", path, *flags, "--cell", "mc/rnn/lstm_cell").code == 0
     with np.load(target) as found:
         assert np.array_equal(found["m"], state[:, :4])
+
+
+def test_one_array_without_names_has_no_order_for_a_state_of_another_kind(tmp_path: Path) -> None:
+    """As the attention that a wrapper carries from step to step: it is no c and m of its cell."""
+    loaded = lstmstate.open_checkpoint(SAMPLES / "tf_1_0_names").network().load("numpy")
+    flat = np.zeros((2, sum(cell.widths.flat for cell in loaded.network.cells)), np.float32)
+    np.save(tmp_path / "flat.npy", flat)
+    path = str(tmp_path / "flat.npy")
+    assert job.open_state(loaded, path, None, "")[0]
+    odd = [cell._replace(num_units=1) for cell in loaded.route.cells]
+    stages = ((tuple(odd),),)
+    with pytest.raises(LstmstateError, match="order of c and m of .* in one array is unknown"):
+        job.open_state(loaded._replace(route=loaded.route._replace(stages=stages)), path, None, "")

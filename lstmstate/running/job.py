@@ -150,6 +150,8 @@ def open_state(
     cells = _shapes(loaded)
     wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source, orders=orders)
     (found, *_) = states_in(open_path(path, header=header), wanted)
+    if [array.name for array in found.reading.arrays] == [""] and not found.reading.file.metadata:
+        _refuse_unordered(loaded, path, found.reading.arrays[0].shape, orders)
     watch = Watch(found.reading)
     lead = found.reading.structure.lead
     state = watch.parts(0, 0, lead[0] if lead else 1)
@@ -167,6 +169,27 @@ def open_state(
         here = ", ".join(printable(cell.name) for cell in cells[:4])
         notes.append(f"{path}: the state is that of {own}, and is used for {here}")
     return state, notes
+
+
+def _refuse_unordered(
+    loaded: Loaded,
+    path: str,
+    shape: tuple[int, ...],
+    orders: Callable[[tuple[int, ...]], Sequence[FedOrder]] | None,
+) -> None:
+    """Refuse one array without names for a cell whose state is not that of its class.
+
+    Such a state has no order of its own, and a graph that takes its parts apart shows none.
+    """
+    for known, cell in zip(loaded.route.cells, loaded.network.cells, strict=True):
+        is_odd = known.state is not None and known.state != cell.widths
+        if is_odd and not (orders is not None and orders(shape)):
+            name = printable(cell.name)
+            raise LstmstateError(
+                f"the order of c and m of {name} in one array is unknown",
+                path=path,
+                advice=f"give the state as arrays by name, such as {name}/c, in an .npz",
+            )
 
 
 def _refuse_no_numbers(loaded: Loaded, pairs: Sequence[Pair]) -> None:
