@@ -572,7 +572,7 @@ class GraphRunner:
                 except UnfedError as error:
                     lengths = self._lengths_of(error.unfed) - allowed
                     if not lengths and (error.unfed in allowed or not self._static(error.unfed)):
-                        raise _unfed(error.unfed) from error
+                        raise _unfed(self._sources.get(error.unfed), error.unfed) from error
                     self._lengths |= lengths
                     sources = {
                         node.name for node in origins(self.network.scope.nodes, lengths, {}).sources
@@ -584,7 +584,7 @@ class GraphRunner:
             for tensor in self._shapes:
                 if not _is_shape_alone(self.network.scope, plan, tensor):
                     self._shapes.clear()
-                    raise _unfed(tensor)
+                    raise _unfed(self._sources.get(tensor), tensor)
             with np.errstate(all="ignore"):
                 self._plans[key] = plan, plan.bind()
         return self._plans[key]
@@ -693,9 +693,15 @@ def _as_fed(scope: Scope, name: str, value: Any) -> Any:
     return np.asarray(value).astype(fed.dtype if fed else numpy_dtype(node, "dtype"))
 
 
-def _unfed(tensor: Tensor) -> UnsupportedError:
+def _unfed(fed: Fed | None, tensor: Tensor) -> UnsupportedError:
+    kind = ""
+    if fed is not None:
+        sizes = "any shape"
+        if fed.sizes is not None:
+            sizes = f"[{', '.join('?' if size is None else str(size) for size in fed.sizes)}]"
+        kind = f" ({np.dtype(fed.dtype).name}, {sizes})"
     return UnsupportedError(
-        f"the graph needs a value for {printable(tensor.node)}", advice="give it: `feeds=...`"
+        f"the graph needs a value for {printable(tensor.node)}{kind}", advice="give it: `feeds=...`"
     )
 
 
