@@ -294,7 +294,7 @@ def test_options_that_nothing_tells_are_said_and_are_errors_if_strict(
 ) -> None:
     bare = checkpoint(batch.with_name("bare.ckpt"), lstm_cell("rnn/basic_lstm_cell"))
     said = (
-        "rnn/basic_lstm_cell: nothing tells all of its options, and defaults are used: "
+        "rnn/basic_lstm_cell: the files do not record all of its options, and defaults are used: "
         "forget_bias 1, activation tanh"
     )
     done = shell("run", bare, batch)

@@ -33,7 +33,7 @@ class Reading(Graph):
 
     Attributes:
         met: the nodes by name, in the order in which they were met.
-        asked: of which nodes the users were asked for, and which of them.
+        asked: the nodes whose users were asked for, and the kinds of these users.
     """
 
     __slots__ = ("asked", "met")

@@ -1,15 +1,13 @@
-"""The explanation of many steps, of which those that are alike are walked through once."""
+"""The explanation of many steps: those that are alike are walked through once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
+from functools import cached_property, partial
 
 from lstmstate.cells.alike import Kind, Kinds, Places, Reading
-from lstmstate.cells.explained import WORDS, Mark, Sources, Walk
-from lstmstate.cells.model import Cell
-from lstmstate.cells.wired import Wired, WiredStep
-from lstmstate.checkpoint.graph import Graph
+from lstmstate.cells.explained import WORDS, Mark, Walk
+from lstmstate.cells.wired import WiredStep
 from lstmstate.checkpoint.node import Node
 from lstmstate.records import NamedTuple
 
@@ -21,7 +19,7 @@ class _Walked(NamedTuple):
 
     Attributes:
         known: what was known of each node that was met.
-        noted: what those are made of of which that was known.
+        noted: the sources of nodes that were known before the walk, by name.
         asked, left: see `Memory`.
         named: the names of nodes in what was reported.
     """
@@ -37,16 +35,10 @@ class _Walked(NamedTuple):
 class WalkOnce(Walk):
     """A walk through the steps of one cell that leaves out what is like a step before."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        sources: Sources,
-        cell: Cell,
-        wired: Wired,
-        roles: Callable[[Node], str | None],
-    ) -> None:
-        super().__init__(graph, sources, cell, wired, roles)
-        self._kinds: Kinds[_Walked] = Kinds(graph)
+    @cached_property
+    def _kinds(self) -> Kinds[_Walked]:
+        """The kinds of steps that were walked through."""
+        return Kinds(self._graph)
 
     def through(self, step: WiredStep) -> None:
         """Walk through a step, unless nothing new was found in one that is like it."""

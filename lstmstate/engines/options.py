@@ -225,7 +225,7 @@ def _assumed(one: Settled, *, is_in_stack: bool) -> Iterator[str]:
     single = {name: value for name, value in one.assumed.items() if name not in one.accepted}
     if single:
         used = ", ".join(f"{option} {_word(value)}" for option, value in single.items())
-        yield f"nothing tells all of its options, and defaults are used: {used}"
+        yield f"the files do not record all of its options, and defaults are used: {used}"
     for name, (value, words) in one.accepted.items():
         yield f"the files do not record its {name}, and {_word(value)} is assumed ({words})"
     around = " or ".join(_around(one.cell, is_in_stack=is_in_stack))
