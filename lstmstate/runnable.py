@@ -373,7 +373,12 @@ class LSTMNetwork:
         from lstmstate.engines.options import refuse_unknown, settle
         from lstmstate.loaded import Loaded
 
-        settled = {cell.name: settle(cell, given) for cell in self.route.cells}
+        settled = {
+            cell.name: settle(cell, given, is_upper=at > 0)
+            for stage in self.route.stages
+            for chain in stage
+            for at, cell in enumerate(chain)
+        }
         refuse_unknown(one for one in settled.values() if one.cell.family in FORMS)
         stages = tuple(
             tuple(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lstmstate.cells import state_names
 from lstmstate.cells.model import Cell, SavedState, Stack
+from lstmstate.cells.names import use_of
 from lstmstate.errors import LstmstateError
 from lstmstate.opened import LSTMCheckpoint
 from lstmstate.records import NamedTuple
@@ -60,7 +61,8 @@ def cells_of(
         if found is None:
             raise LstmstateError("its state has no known widths", path=ckpt.prefix, tensor=stack)
         return (found,)
-    every = [*map(_all, networks(ckpt)), *map(_one, ckpt.cells.values())]
+    cells = ckpt.cells.values()
+    every = [*map(_all, networks(ckpt)), *map(_one, cells), *map(_all, map(_uses, cells))]
     return tuple(dict.fromkeys(cells for cells in every if cells is not None))
 
 
@@ -108,6 +110,12 @@ def networks(ckpt: LSTMCheckpoint) -> list[tuple[Cell, ...]]:
 
 def _cells(stack: Stack) -> tuple[Cell, ...]:
     return tuple(cell for layer in stack.layers for cell in layer)
+
+
+def _uses(cell: Cell) -> tuple[Cell, ...]:
+    """Return a cell as each of the layers that the graph steps it as."""
+    states = cell.extra.get("uses", 1)
+    return tuple(cell._replace(name=use_of(cell.name, use)) for use in range(cast("int", states)))
 
 
 def _one(cell: Cell) -> Cells | None:

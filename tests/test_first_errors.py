@@ -31,8 +31,8 @@ ERRORS = {
     "a folder without a checkpoint": (
         "run {}/model {}/x.npy",
         3,
-        "{}/model: there is no checkpoint in this folder; give the folder that has a "
-        "PREFIX.index and a PREFIX.data-…",
+        "{}/model: there is no checkpoint in this folder; give the folder with "
+        "PREFIX.index and PREFIX.data-…, or with a frozen graph",
     ),
     "an input that is not there": (
         "run CKPT {}/xx.npy",

@@ -163,6 +163,12 @@ def test_run_and_inspect_take_a_frozen_graph(shell: Shell, tmp_path: Path) -> No
     assert shell("run", path, saved(tmp_path / "x.npy", X), "-o", tmp_path / "y.npz").code == 0
     np.testing.assert_allclose(np.load(tmp_path / "y.npz")["outputs"], expected, rtol=0, atol=2e-6)
     assert shell("check", path, "--units", "4", "--forget-bias", "0.3", "--finite").code == 0
+    # Its folder stands for it where there is no other.
+    assert shell.json("inspect", tmp_path)["prefix"] == str(path)
+    freeze(tmp_path / "other.pb", plain)
+    assert "there are 2 checkpoints in this folder: frozen.pb, other.pb" in error(
+        shell("inspect", tmp_path)
+    )
 
 
 # ---- values

@@ -594,9 +594,14 @@ def test_a_cell_that_is_used_for_two_layers_has_two_states(tmp_path: Path) -> No
         return outputs, [*last[0], *last[1]]
 
     prefix, x, state, expected = saved(tmp_path, build, UNITS)
-    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    ckpt = lstmstate.open_checkpoint(prefix)
+    loaded = ckpt.network().load()
     names = [cell.name.removeprefix("rnn/multi_rnn_cell/") for cell in loaded.network.cells]
     assert names == ["cell_0/lstm_cell", "cell_0/lstm_cell#2"]
+    assert any("as 2 layers" in note for note in ckpt.cells[loaded.network.cells[0].name].notes)
+    np.save(tmp_path / "flat.npy", np.arange(2.0 * 4 * UNITS).reshape(2, -1))
+    flat = lstmstate.load_state(tmp_path / "flat.npy", checkpoint=prefix)
+    assert [cell.cell for cell in flat.cells] == [cell.name for cell in loaded.network.cells]
     zeros = np.zeros_like(state.c)
     ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m), (zeros, zeros)])
     found = [ran.outputs.swapaxes(0, 1), *(half for pair in ran.states for half in pair)]

@@ -78,7 +78,7 @@ def test_the_json_has_the_path_of_the_graph(shell: Shell, folder: Path) -> None:
     assert document["meta"] == str(folder / "graph.pbtxt")
     assert document["graph_damage"] is None
     assert document["cells"][0]["forget_bias"] == {"value": 0.3, "source": "graph"}
-    assert notes(shell("inspect", folder))[1:] == [f"{folder / 'graph.pbtxt'}: {OF_FOLDER}"]
+    assert notes(shell("inspect", folder)) == [f"{folder / 'graph.pbtxt'}: {OF_FOLDER}"]
 
 
 def test_a_graph_of_the_folder_in_bytes_is_read_too(folder: Path) -> None:

@@ -156,12 +156,19 @@ def test_json_is_valid_where_values_are_not_numbers(tmp_path: Path, capsys: Capt
 # ---- words
 
 
-def test_notes_go_to_stderr_and_quiet_silences_them(capsys: Captured) -> None:
-    code, out, err = inspect(capsys, SUNSPOTS)
+def test_one_checkpoint_of_several_is_named_in_a_note(capsys: Captured, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(SUNSPOTS, folder)
+    assert inspect(capsys, str(folder))[::2] == (0, "")
+    for end in ("index", "data-00000-of-00001"):
+        shutil.copy(folder / f"model.ckpt-360.{end}", folder / f"model.ckpt-180.{end}")
+    code, out, err = inspect(capsys, str(folder))
     assert code == 0
-    assert err == f"lstmstate: note: {SUNSPOTS} is the checkpoint {SUNSPOTS}/model.ckpt-360\n"
+    chosen = f"{folder} is the checkpoint {folder}/model.ckpt-360, one of 2 in its folder"
+    assert err == f"lstmstate: note: {chosen}\n"
     assert "note:" not in out
-    assert inspect(capsys, SUNSPOTS, "-q")[2] == ""
+    assert inspect(capsys, str(folder), "-q")[2] == ""
+    assert inspect(capsys, f"{folder}/model.ckpt-180")[2] == ""
 
 
 def test_the_state_is_told_in_both_layouts(capsys: Captured) -> None:

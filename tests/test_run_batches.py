@@ -68,10 +68,10 @@ def test_each_input_has_a_file_its_line_of_progress_and_the_state_of_zeros(
     done = shell("run", PEEPHOLE, *three, "--out-dir", folder)
     targets = [folder / f"{k}.npz" for k in range(3)]
     assert (done.code, done.out.splitlines()) == (0, [str(target) for target in targets])
-    start, *progress = notes(done)[1:]
+    start, *progress = notes(done)
     assert start.startswith("the graph starts from a state of its own (c_state, m_state)")
     for number, (path, line) in enumerate(zip(three, progress, strict=True), 1):
-        assert line.startswith(f"{number} of 3: {path}: {number + 4} steps, ")
+        assert line.startswith(f"{number} of 3: {path}: {number + 4} steps")
     cell = lstmstate.open_checkpoint(PEEPHOLE).network()
     for path, target in zip(three, targets, strict=True):
         outputs, state = cell.run(np.load(path))
@@ -201,7 +201,7 @@ def test_the_one_that_fails_is_named_and_the_others_go_on(shell: Shell, three: l
     assert told[0] == f"{bad[0]}: there is no such file; check the path"
     assert "there is NaN at step 4, batch row 1, column 2" in told[1]
     assert sorted(os.listdir(folder / "out")) == ["0.npz", "1.npz"]
-    assert [line[:6] for line in notes(done)[2:]] == ["1 of 6", "6 of 6"]
+    assert [line[:6] for line in notes(done)[1:]] == ["1 of 6", "6 of 6"]
 
 
 def test_all_may_fail(shell: Shell, three: list[Path]) -> None:

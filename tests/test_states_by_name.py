@@ -27,6 +27,7 @@ LAYERS = [
 ]
 UNITS = INPUTS = 4
 TOLD: dict[str, Any] = {"forget_bias": 1.0, "cell_clip": None, "activation": "tanh"}
+BARE = {**TOLD, "assume_defaults": True}  # of a stack without a graph
 
 
 def saved(folder: Path, names: list[str], first: int = INPUTS) -> str:
@@ -77,10 +78,29 @@ def test_cells_of_equal_widths_take_the_state_of_their_name(
         here = {f"{cell}/{half}": values[f"{cell}/{half}"] for cell in names for half in "cm"}
         state = archive(tmp_path / f"{name}.npz", here)
         target = tmp_path / f"{name}.out.npz"
-        done = shell("run", prefix, tmp_path / "x.npy", "--state", state, "-o", target)
+        done = shell(
+            "run", prefix, "--assume-defaults", tmp_path / "x.npy", "--state", state, "-o", target
+        )
         assert done.code == 0, done.err
         found.append(dict(np.load(target)))
     assert all(np.array_equal(found[0][key], found[1][key]) for key in found[0])
+
+
+def test_layers_that_may_be_residual_run_when_defaults_are_accepted(
+    tmp_path: Path, shell: Shell
+) -> None:
+    """Without a graph no variable shows whether a ResidualWrapper is around a layer."""
+    narrow = checkpoint(
+        tmp_path / "narrow.ckpt",
+        lstm_cell("rnn/multi_rnn_cell/cell_0/lstm_cell", UNITS + 1, INPUTS)
+        | lstm_cell("rnn/multi_rnn_cell/cell_1/lstm_cell", UNITS, UNITS + 1),
+    )
+    np.save(tmp_path / "x.npy", numbers(2, 3, INPUTS, seed=99))
+    assert shell("run", narrow, tmp_path / "x.npy", "-o", tmp_path / "y.npz").code == 0
+    done = shell("run", two_stacks(tmp_path), tmp_path / "x.npy")
+    assert done.code == 3
+    assert "do not record its residual" in error(done)
+    assert "--assume-defaults" in error(done)
 
 
 def test_a_state_of_other_order_would_give_other_numbers(tmp_path: Path, shell: Shell) -> None:
@@ -93,7 +113,15 @@ def test_a_state_of_other_order_would_give_other_numbers(tmp_path: Path, shell: 
         )
         state = archive(tmp_path / "state.npz", here)
         done = shell(
-            "run", prefix, tmp_path / "x.npy", "--state", state, "-o", tmp_path / "y.npz", "--force"
+            "run",
+            prefix,
+            "--assume-defaults",
+            tmp_path / "x.npy",
+            "--state",
+            state,
+            "-o",
+            tmp_path / "y.npz",
+            "--force",
         )
         assert done.code == 0, done.err
         found.append(np.load(tmp_path / "y.npz")["outputs"])
@@ -146,7 +174,7 @@ def test_names_that_name_some_cells_or_others_are_refused(
     prefix = two_stacks(tmp_path)
     state = archive(tmp_path / "state.npz", halves(names))
     np.save(tmp_path / "x.npy", numbers(2, 1, INPUTS))
-    done = shell("run", prefix, tmp_path / "x.npy", "--state", state)
+    done = shell("run", prefix, "--assume-defaults", tmp_path / "x.npy", "--state", state)
     assert done.code == 3
     assert words in error(done)
 
@@ -155,7 +183,7 @@ def test_names_of_no_cell_leave_the_order_of_the_file(tmp_path: Path, shell: She
     prefix = saved(tmp_path, [f"rnn/multi_rnn_cell/cell_{k}/lstm_cell" for k in (0, 1)])
     np.save(tmp_path / "x.npy", numbers(2, 1, INPUTS))
     state = archive(tmp_path / "state.npz", halves(["low", "high"]))
-    done = shell("run", prefix, tmp_path / "x.npy", "--state", state)
+    done = shell("run", prefix, "--assume-defaults", tmp_path / "x.npy", "--state", state)
     assert done.code == 0, done.err
     assert any("taken in the order low, high" in line for line in notes(done))
 
@@ -168,11 +196,11 @@ def test_a_state_in_memory_binds_by_name(tmp_path: Path) -> None:
         LSTMState(numbers(2, UNITS, seed=k), numbers(2, UNITS, seed=k + 9), name)
         for k, name in enumerate(APART)
     ]
-    expected, _ = network.run(x, StackState(cells), **TOLD)
-    assert np.array_equal(network.run(x, StackState(cells[::-1]), **TOLD)[0], expected)
+    expected, _ = network.run(x, StackState(cells), **BARE)
+    assert np.array_equal(network.run(x, StackState(cells[::-1]), **BARE)[0], expected)
     odd = [*cells[:3], LSTMState(cells[3].c, cells[3].m, "other")]
     with pytest.raises(LstmstateError, match="which belongs to which is open"):
-        network.run(x, StackState(odd), **TOLD)
+        network.run(x, StackState(odd), **BARE)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +232,7 @@ def test_every_list_of_cells_has_one_order(
     assert [cell["name"] for cell in shell.json("inspect", prefix)["cells"]] == names
     np.save(tmp_path / "x.npy", numbers(2, 3, INPUTS))
     target = tmp_path / "y.npz"
-    ran = shell("run", prefix, tmp_path / "x.npy", "-o", target)
+    ran = shell("run", prefix, "--assume-defaults", tmp_path / "x.npy", "-o", target)
     assert ran.code == 0, ran.err
     assert [cell.cell for cell in load_state(target)] == names
     told = shell.json("inspect", target)["state"]["cells"]
@@ -238,7 +266,7 @@ def test_layers_of_both_directions_have_the_order_of_torch(tmp_path: Path, shell
                 getattr(lstm, f"{ours}_{end}").copy_(torch.tensor(theirs))
         outputs, (h, c) = lstm(torch.tensor(x), (torch.tensor(h_n), torch.tensor(c_n)))
     first = load_state(state_of(tmp_path, values))
-    ran, last = ckpt.network().run(x, first, time_major=True, **TOLD)
+    ran, last = ckpt.network().run(x, first, time_major=True, **BARE)
     np.testing.assert_allclose(ran, outputs.numpy(), atol=2e-6)
     np.testing.assert_allclose(np.stack([cell.m for cell in last]), h.numpy(), atol=2e-6)
     np.testing.assert_allclose(np.stack([cell.c for cell in last]), c.numpy(), atol=2e-6)
@@ -283,7 +311,14 @@ def test_a_stack_of_each_direction_is_refused_in_the_layout_of_torch(
     # And the other way: what torch saved is none of theirs.
     arrays = {"h_n": numbers(4, 2, UNITS), "c_n": numbers(4, 2, UNITS, seed=1)}
     np.save(tmp_path / "x.npy", numbers(2, 1, INPUTS))
-    done = shell("run", prefix, tmp_path / "x.npy", "--state", archive(tmp_path / "t.npz", arrays))
+    done = shell(
+        "run",
+        prefix,
+        "--assume-defaults",
+        tmp_path / "x.npy",
+        "--state",
+        archive(tmp_path / "t.npz", arrays),
+    )
     assert done.code == 3
     assert "these are a stack of each direction" in error(done)
 

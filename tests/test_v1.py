@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -378,6 +379,7 @@ def test_files_are_closed_when_a_checkpoint_is_no_longer_used(tmp_path: Path) ->
         with Path(path).open("rb") as file:
             return file.fileno()
 
+    gc.collect()  # of tests before, whose files would be closed meanwhile
     before = next_number()
     for _ in range(5):
         read(path)

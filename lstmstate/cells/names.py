@@ -197,6 +197,11 @@ def pair(scope: str) -> tuple[str, str] | None:
     return "/".join(parts[: at + 1]), "/".join(part for part in shown if part)
 
 
+def use_of(name: str, use: int) -> str:
+    """Return the name of a cell as the layer that it is a certain time: NAME, NAME#2, …"""
+    return name if use == 0 else f"{name}#{use + 1}"
+
+
 def order(scope: str) -> list[tuple[int, str]]:
     """Return a key that sorts cell_2 before cell_10, and forward before backward.
 

@@ -23,6 +23,8 @@ from lstmstate.cells.families import (
 from lstmstate.cells.family import Family
 from lstmstate.cells.graph_view import GraphView, Stored
 from lstmstate.cells.model import MIXED, OPTIONS, OTHER_STEP, UNKNOWN, Cell, Option
+from lstmstate.cells.names import use_of
+from lstmstate.cells.recurrent import uses
 from lstmstate.cells.scopes import (
     Roles,
     Scope,
@@ -41,6 +43,7 @@ from lstmstate.cells.shapes import PEEPHOLES, Widths
 from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.node import Node
+from lstmstate.errors import printable
 
 
 class Recognition:
@@ -405,6 +408,7 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
     options |= {name: UNKNOWN for touched in found.unexplained.values() for name in touched}
     peepholes = cell.peepholes if wired.peephole_attribute is None else wired.peephole_attribute
     order = wired.gate_order
+    states = uses(view.graph, wired)
     settled = order if order and len(order) == len(cell.gate_order) else cell.gate_order
     return cell._replace(
         family=family,
@@ -417,6 +421,7 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
                 if name in differing
             ),
             *(words for words, seen in _seen_notes(wired) if seen),
+            *([_in_layers(cell.name, states)] if states > 1 else []),
             *([f"its step does not use {', '.join(found.unused)}"] if found.unused else []),
         ),
         alternatives=alternatives,
@@ -425,9 +430,15 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
         unexplained=tuple(found.unexplained),
         extra=cell.extra
         | ({"m_first": True} if wired.m_first else {})
-        | ({"takes_sum": True} if wired.takes_sum else {}),
+        | ({"takes_sum": True} if wired.takes_sum else {})
+        | ({"uses": states} if states > 1 else {}),
         peepholes=None if found.unused else peepholes,
     )
+
+
+def _in_layers(name: str, states: int) -> str:
+    cells = ", ".join(printable(use_of(name, use)) for use in range(states))
+    return f"the graph steps it as {states} layers, each with a state of its own: {cells}"
 
 
 def _seen_notes(wired: Wired) -> tuple[tuple[str, bool], ...]:

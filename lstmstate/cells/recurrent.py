@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from lstmstate.cells import trace
 from lstmstate.cells.gates import products_with
 from lstmstate.cells.origin import ENTERS, MERGES, is_float, next_of
+from lstmstate.cells.wired import Wired
 from lstmstate.checkpoint.functions import INLINED
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.node import Node
@@ -65,6 +66,15 @@ def _loops(graph: Graph) -> dict[str, None]:
             ):
                 found[_loop_of(graph, node)] = None
     return {name: None for name in found if name not in gradients}
+
+
+def uses(graph: Graph, wired: Wired) -> int:
+    """Return how many states of one cell its loop carries: a cell may be several layers."""
+    if wired.frame is None:
+        return 1
+    firsts = (trace.through(graph, c[0], _SWITCHED) for c, _ in wired.firsts if c is not None)
+    merges = {first.name: first for first in firsts if first is not None}
+    return sum(_loop_of(graph, merge) == wired.frame for merge in merges.values())
 
 
 def _is_kept(graph: Graph, made: Node, read: Node) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 
 from lstmstate import limits
 from lstmstate.checkpoint import identify, wire
@@ -258,7 +260,7 @@ def _unescape(found: re.Match[bytes]) -> bytes:
 
 def _only_one(folder: str, why: str | None) -> Location:
     """Return the one checkpoint of a folder; ask where there are several."""
-    prefixes = checkpoints_in(folder)
+    prefixes = checkpoints_in(folder) or list(_in_one_file(folder))
     reason = f"{why}, and " if why else ""
     if not prefixes:
         below = [name for name in _names(folder)[:_LOOKED_INTO] if _has_some(folder, name)]
@@ -267,7 +269,7 @@ def _only_one(folder: str, why: str | None) -> Location:
             path=folder or ".",
             advice="there are in " + ", ".join(map(printable, below[:_SHOWN]))
             if below
-            else "give the folder that has a PREFIX.index and a PREFIX.data-…",
+            else "give the folder with PREFIX.index and PREFIX.data-…, or with a frozen graph",
         )
     if len(prefixes) > 1:
         shown = ", ".join(printable(name) or '""' for name in prefixes[:_SHOWN])
@@ -280,6 +282,17 @@ def _only_one(folder: str, why: str | None) -> Location:
     prefix = os.path.join(folder, prefixes[0])
     found = _at_prefix(prefix) or _of_file(prefix)
     return found._replace(note=f"{why}; this is the only one there" if why else None)
+
+
+def _in_one_file(folder: str) -> Iterator[str]:
+    """Yield the files of a folder that are a graph and its values in one."""
+    for name in _names(folder)[:_LOOKED_INTO]:
+        path = os.path.join(folder, name)
+        with suppress(LstmstateError):
+            if os.path.isfile(path):
+                with ByteSource(path) as source:
+                    if identify.identify(source) in (identify.FROZEN, identify.GENERATOR):
+                        yield name
 
 
 def _has_some(folder: str, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce
@@ -364,10 +365,14 @@ def note(lines: Iterable[str], *, quiet: bool) -> None:
 
 
 def resolved(path: str, ckpt: LSTMCheckpoint | None, *, quiet: bool) -> None:
-    """Name the checkpoint that a path stands for, where it is one, and say how it was read."""
+    """Name the checkpoint that was chosen of several, and how it was read."""
     if ckpt is not None and not quiet:
-        told = [f"{path} is the checkpoint {ckpt.prefix}"] if ckpt.prefix != path else []
-        note([*told, *ckpt.notes], quiet=quiet)
+        from lstmstate.checkpoint.locate import checkpoints_in
+
+        is_named = path.startswith(ckpt.prefix)
+        others = [] if is_named else checkpoints_in(os.path.dirname(ckpt.prefix))
+        chosen = f"{path} is the checkpoint {ckpt.prefix}, one of {len(others)} in its folder"
+        note([*([chosen] if len(others) > 1 else []), *ckpt.notes], quiet=quiet)
 
 
 def say(done: Iterable[Converted], *, strict: bool, quiet: bool) -> None:

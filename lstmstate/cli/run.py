@@ -422,11 +422,9 @@ class _Job:
 
     def _tell(self, number: int, path: str, target: str | None, document: dict[str, Any]) -> None:
         """Say what was done: a line of progress, the path of the output, or tables."""
-        rate = document["steps_per_second"]
-        place = f"{number + 1} of {self._count}: " if self._count > 1 else ""
-        speed = f", {rate:,.0f} a second" if rate else ""
-        line = f"{place}{path}: {document['steps']:,} steps{speed}"
-        options.note([line], quiet=self._quiet)
+        if self._count > 1:
+            line = f"{number + 1} of {self._count}: {path}: {document['steps']:,} steps"
+            options.note([line], quiet=self._quiet)
         if self._flags["as_json"] or "-" in (target, self._flags["state_out"]):
             return  # stdout is taken
         if target is not None:

@@ -71,12 +71,12 @@ def command(
     gc.enable()  # TensorFlow makes cycles
     from lstmstate.opened import open_checkpoint
     from lstmstate.report.verify_report import verify_document, verify_table
-    from lstmstate.running.verify import default_judge
+    from lstmstate.running.verify import JUDGES, default_judge
 
     if flags["tolerance"] is not None and not math.isfinite(flags["tolerance"]):
         raise click.UsageError("--tolerance is a number")
-    if flags["engine"] == "tensorflow":
-        raise click.UsageError("--engine tensorflow would be compared with itself; see --against")
+    if flags["engine"] in JUDGES:
+        raise click.UsageError(f"--engine {flags['engine']} is a judge; see --against")
     options.refuse_both(flags)
     if flags["cell"] is not None and flags["stack"] is not None:
         raise click.UsageError("give --cell or --stack, not both")

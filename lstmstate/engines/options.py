@@ -126,12 +126,13 @@ class Settled(NamedTuple):
         }
 
 
-def settle(cell: Cell, given: Mapping[str, Value]) -> Settled:
+def settle(cell: Cell, given: Mapping[str, Value], *, is_upper: bool = False) -> Settled:
     """Return the options to run a cell with.
 
     Args:
         given: values by the names of RUN_OPTIONS; with `assume_defaults` true, an option that
             has no single default gets the one that is documented for the cell.
+        is_upper: whether the cell is above another of its stack, where residuals are usual.
 
     >>> from lstmstate import open_checkpoint
     >>> cell = open_checkpoint("sample_checkpoints/peephole_flat").cells["rnn/lstm_cell"]
@@ -167,6 +168,8 @@ def settle(cell: Cell, given: Mapping[str, Value]) -> Settled:
     if not given.get(ASSUME_DEFAULTS):
         unknown |= {name: one.words for name, one in documented.items()}
         documented = {}
+        if is_upper and _may_be_residual(cell):
+            unknown["residual"] = "a ResidualWrapper leaves no variable, and its input fits"
     return Settled(cell, options, contradicted, tuple(idle), documented, unknown)
 
 
@@ -240,15 +243,22 @@ def _assumed(one: Settled, *, is_in_stack: bool) -> Iterator[str]:
 
 def _around(cell: Cell, *, is_in_stack: bool) -> Iterator[str]:
     """Yield what may be around a cell without a graph, and leaves no variable."""
+    if is_in_stack and _is_unrecorded(cell):
+        yield "an activation"
+    if _may_be_residual(cell):
+        yield "a residual"
+
+
+def _may_be_residual(cell: Cell) -> bool:
+    return cell.state is not None and cell.input_size == cell.state.m and _is_unrecorded(cell)
+
+
+def _is_unrecorded(cell: Cell) -> bool:
+    """Whether no file shows how a cell of TensorFlow is used."""
     from lstmstate.cells.families import KERAS
 
     is_recorded = any(one.source not in _UNRECORDED for one in cell.options.values())
-    if is_recorded or cell.family in {family.name for family in KERAS}:
-        return
-    if is_in_stack:
-        yield "an activation"
-    if cell.state is not None and cell.input_size == cell.state.m:
-        yield "a residual"
+    return not is_recorded and cell.family not in {family.name for family in KERAS}
 
 
 def remarks(settled: Sequence[Settled]) -> list[str]:

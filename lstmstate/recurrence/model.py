@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from lstmstate.cells.model import StateWidths
-from lstmstate.cells.names import common_scope
+from lstmstate.cells.names import common_scope, use_of
 from lstmstate.graph.loops import Tensor
 from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
@@ -360,9 +360,9 @@ def with_own_names(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     found: list[Cell] = []
     count: dict[str, int] = {}
     for cell in cells:
-        count[cell.name] = count.get(cell.name, 0) + 1
-        number = count[cell.name]
-        found.append(cell if number == 1 else cell._replace(name=f"{cell.name}#{number}"))
+        use = count.get(cell.name, 0)
+        count[cell.name] = use + 1
+        found.append(cell._replace(name=use_of(cell.name, use)))
     return tuple(found)
 
 

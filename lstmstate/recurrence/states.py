@@ -421,7 +421,9 @@ class Step:
         return None
 
     def _is_made_of(self, m: int, c: int) -> bool:
-        """Whether the new m is made of the new c, and no product comes between them."""
+        """Whether the new m is made of the new c, as wide, with no product between them."""
+        if self._shapes[self.parts[m]] != self._shapes[self.parts[c]]:
+            return False
         target = skip(self._inside.nodes, self.parts[c].next).node
         queue = [self.parts[m].next]
         seen: set[str] = set()

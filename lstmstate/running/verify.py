@@ -44,7 +44,7 @@ class Trial(NamedTuple):
             TensorFlow has no such cell.
         refused: why there are none.
         tolerance: N in |a - b| <= N + N * |b|.
-        contradiction: what the graph's own step gives otherwise, whatever the judge.
+        contradiction: what the graph does otherwise, whatever the judge.
     """
 
     network: str
@@ -67,7 +67,7 @@ class Judged(NamedTuple):
     """A network, made ready by an engine of ours and by its judge.
 
     Attributes:
-        contradiction: what the graph's own step gives otherwise, where it is not the judge.
+        contradiction: what the graph does otherwise, whatever the judge.
     """
 
     ours: Loaded
@@ -111,7 +111,7 @@ def judged(
     """
     from lstmstate import engines
 
-    ours = network.recognised("numpy" if engine in ("auto", "graph") else engine, options)
+    ours = network.recognised("numpy" if engine == "auto" else engine, options)
     if ours.not_finite:
         raise UnsupportedError(f"{ours.not_finite[0]}: there is nothing to compare")
     exact = in_float64(ours.cells)
@@ -121,10 +121,10 @@ def judged(
         bound = max(bound, _rounding(wide, ours)) if tolerance is None else bound
         wide = ours
     contradiction = None
+    confirmation = network.confirmation(ours, options)
+    if confirmation is not None and confirmation.agrees is False:
+        contradiction = confirmation.reason
     if against == "tensorflow":
-        confirmation = network.confirmation(ours, options)
-        if confirmation is not None and confirmation.agrees is False:
-            contradiction = confirmation.reason
         try:
             runner: Runner = engines.load("tensorflow", exact)
         except UnsupportedError:  # its block cells have no float64
