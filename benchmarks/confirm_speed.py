@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from run_models import save_checkpoint  # beside this file
 
-from lstmstate.opened import open_checkpoint
+from lstmstate.model.checkpoint import open_checkpoint
 
 RUNS = 15
 SIZES = ((20, 20), (128, 128), (512, 512), (1024, 1024))  # of the input, units

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstmstate.checkpoint import wire
+from lstmstate.checkpoint import protobuf as wire
 
 
 def grow(meta_graph: bytes, nbytes: int) -> bytes:

@@ -50,18 +50,18 @@ if TYPE_CHECKING:
         NotFoundError,
         UnsupportedError,
     )
-    from lstmstate.opened import LSTMCheckpoint, open_checkpoint
-    from lstmstate.runnable import LSTMCell, LSTMNetwork, LSTMStack
-    from lstmstate.state.model import LSTMState, StackState
-    from lstmstate.states import load_state, save_state
+    from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
+    from lstmstate.model.network import LSTMCell, LSTMNetwork, LSTMStack
+    from lstmstate.operations.state_files import load_state, save_state
+    from lstmstate.state.state import LSTMState, StackState
 
 _ROOMS = {
     "lstmstate.cells": ("Cell", "Option", "SavedState", "Stack", "StateWidths"),
     "lstmstate.checkpoint": ("Variable",),
-    "lstmstate.opened": ("LSTMCheckpoint", "open_checkpoint"),
-    "lstmstate.runnable": ("LSTMCell", "LSTMNetwork", "LSTMStack"),
-    "lstmstate.state.model": ("LSTMState", "StackState"),
-    "lstmstate.states": ("load_state", "save_state"),
+    "lstmstate.model.checkpoint": ("LSTMCheckpoint", "open_checkpoint"),
+    "lstmstate.model.network": ("LSTMCell", "LSTMNetwork", "LSTMStack"),
+    "lstmstate.state.state": ("LSTMState", "StackState"),
+    "lstmstate.operations.state_files": ("load_state", "save_state"),
 }
 
 

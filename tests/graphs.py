@@ -11,7 +11,7 @@ import numpy as np
 from writers import as_in_1_x, tensorflow
 
 import lstmstate
-from lstmstate.state.model import State
+from lstmstate.state.state import State
 
 Array = Any
 # Makes a graph; returns what to fetch, and what to feed.

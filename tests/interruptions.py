@@ -21,8 +21,8 @@ from lstmstate.__main__ import main
 number, ignored = map(int, sys.argv[1:3])
 del sys.argv[1:3]
 calls = 0
-if ignored:
-    signal.signal(number, signal.SIG_IGN)
+if ignored or number == signal.SIGHUP:  # which nohup leaves ignored
+    signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
 
 def count(frame, event, argument):
     global calls

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lstmstate.checkpoint.graph import Graph
-from lstmstate.checkpoint.node import Node
-from lstmstate.checkpoint.wire import bytes_field, fixed32_field, int_field
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.protobuf import bytes_field, fixed32_field, int_field
 
 # What an operation is changed into: another of as many operands.
 OTHER = {

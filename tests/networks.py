@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lstmstate.engines import load
-from lstmstate.engines.model import Arithmetic, Network, Norm, Pair, Ran, no_states
+from lstmstate.engines.network import Arithmetic, Network, Norm, Pair, Ran, no_states
 
 Array = Any
 Rng = np.random.Generator

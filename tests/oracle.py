@@ -19,10 +19,10 @@ from writers import Tensor, TensorFlow, as_in_1_x, edit_graph, tensorflow
 
 from lstmstate.cells import Cell
 from lstmstate.engines import load
-from lstmstate.engines.arithmetic import arithmetic
-from lstmstate.engines.model import Network, no_states
+from lstmstate.engines.network import Network, no_states
 from lstmstate.engines.options import settle
-from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+from lstmstate.engines.weights import arithmetic
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
 Array = Any
 Scopes = Sequence[Sequence[Sequence[str]]]  # stage, chain, cell

@@ -13,7 +13,7 @@ from hypothesis import settings
 from states import Array
 
 from lstmstate import LstmstateError
-from lstmstate.running.inputs import Sequences, open_sequences
+from lstmstate.operations.sequences import Sequences, open_sequences
 
 steady = settings(derandomize=True, deadline=None)
 FLOAT, DOUBLE = np.dtype("float32"), np.dtype("float64")

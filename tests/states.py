@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lstmstate import LSTMState, StackState
-from lstmstate.cells.model import StateWidths
-from lstmstate.convert import How, write_state
-from lstmstate.output import Outputs
-from lstmstate.sources import open_source
-from lstmstate.state.files import kind_by_name
-from lstmstate.state.guesses import Wanted
+from lstmstate.cells.cell import StateWidths
+from lstmstate.files.atomic import Outputs
+from lstmstate.operations.convert import How, write_state
+from lstmstate.operations.load import open_source
+from lstmstate.state.candidates import Wanted
+from lstmstate.state.formats.registry import kind_by_name
+from lstmstate.state.infer_layout import Reading
 from lstmstate.state.layouts import LAYOUTS
-from lstmstate.state.model import CellShape, State, Structure
-from lstmstate.state.reading import Reading
+from lstmstate.state.state import CellShape, State, Structure
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]

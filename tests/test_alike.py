@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from builders import const, fixed32, meta_graph, node, number, tensor
 
-from lstmstate.cells import trace
-from lstmstate.cells.alike import Kind, Kinds, Reading
+from lstmstate.cells.from_graph.alike_steps import Kind, Kinds, Reading
+from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 
 FLOAT = 1
@@ -42,10 +42,10 @@ def read(graph: Graph, at: str) -> Kind[str]:
     """Read a place: all that the sum is made of, its constants, and who squashes it."""
     start = graph.nodes[f"{at}/sum"]
     reading = Reading(graph, start)
-    for one in trace.backward(reading, [start], lambda node: node.op != "Unpack"):
+    for one in walk.backward(reading, [start], lambda node: node.op != "Unpack"):
         one.constant()
         one.number("num_split")
-    trace.consumers(reading, start, frozenset({"Tanh"}))
+    walk.consumers(reading, start, frozenset({"Tanh"}))
     return Kind(reading, at, whole={f"{at}/part"})
 
 

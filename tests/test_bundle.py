@@ -20,8 +20,8 @@ from builders import (
 )
 
 from lstmstate.checkpoint import Checkpoint
-from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
+from lstmstate.files.reader import ByteSource
 
 # The variable "v" with the float32 values 1 and -2, as TensorFlow writes it.
 GOLDEN_DATA = bytes.fromhex("00 00 80 3f  00 00 00 c0")

@@ -33,8 +33,8 @@ from test_values_against_tensorflow import (
 )
 
 from lstmstate.checkpoint import Checkpoint
-from lstmstate.checkpoint.bundle import CHUNK_BYTES, Bundle
-from lstmstate.checkpoint.bundle_writer import BundleWriter
+from lstmstate.checkpoint.tensor_bundle import CHUNK_BYTES, Bundle
+from lstmstate.checkpoint.tensor_bundle_writer import BundleWriter
 from lstmstate.errors import CorruptError, LstmstateError, NotFoundError
 
 with warnings.catch_warnings():
@@ -285,8 +285,8 @@ def test_the_checksum_of_the_lengths_must_hold_as_well(tmp_path: Path) -> None:
 COPYING = """
 import re, sys
 from pathlib import Path
-from lstmstate.checkpoint.bundle import Bundle
-from lstmstate.checkpoint.bundle_writer import BundleWriter
+from lstmstate.checkpoint.tensor_bundle import Bundle
+from lstmstate.checkpoint.tensor_bundle_writer import BundleWriter
 
 def peak():  # of this process: ru_maxrss would begin with that of the one that started it
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) >> 10

@@ -28,9 +28,10 @@ from test_values_against_tensorflow import (
     strings,
 )
 
-from lstmstate.checkpoint import Checkpoint, dtypes, wire
-from lstmstate.checkpoint.bundle import Bundle
-from lstmstate.checkpoint.bundle_writer import BundleWriter
+from lstmstate.checkpoint import Checkpoint, dtypes
+from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.tensor_bundle import Bundle
+from lstmstate.checkpoint.tensor_bundle_writer import BundleWriter
 from lstmstate.errors import LstmstateError, NotFoundError, UnsupportedError
 
 with warnings.catch_warnings():

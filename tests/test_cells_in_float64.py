@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from networks import alone, cell, sequences
 
-from lstmstate.checkpoint.node import Node
+from lstmstate.checkpoint.graph_node import Node
 from lstmstate.engines import load
-from lstmstate.engines.layered import LayeredRunner
-from lstmstate.engines.model import Arithmetic, Network
+from lstmstate.engines.layers import LayeredRunner
+from lstmstate.engines.network import Arithmetic, Network
 from lstmstate.engines.numpy_cell import NumpyCell
-from lstmstate.opened import open_checkpoint
-from lstmstate.recurrence.variables import GraphVariables
+from lstmstate.model.checkpoint import open_checkpoint
+from lstmstate.recurrence.variable_values import GraphVariables
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},

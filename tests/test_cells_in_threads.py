@@ -10,7 +10,7 @@ import pytest
 from commands import SAMPLES, Array, numbers
 
 import lstmstate
-from lstmstate.engines import blas
+from lstmstate.engines import blas_threads
 
 THREADS, RUNS = 4, 20
 
@@ -41,18 +41,18 @@ def test_what_was_returned_does_not_change_with_the_next_run() -> None:
 
 def threads() -> set[int]:
     """The numbers of threads of the libraries that NumPy computes products with."""
-    return {library["num_threads"] for library in blas.libraries().info()}
+    return {library["num_threads"] for library in blas_threads.libraries().info()}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_that_was_forked_within_a_run_has_its_threads() -> None:
-    with blas.libraries().limit(limits=2):
-        with blas.one_thread():
+    with blas_threads.libraries().limit(limits=2):
+        with blas_threads.one_thread():
             child = os.fork()
             if child == 0:
                 own = threads()
-                with blas.one_thread():
+                with blas_threads.one_thread():
                     pass
                 os._exit(0 if own == {2} == threads() else 1)
             _, status = os.waitpid(child, 0)

@@ -355,6 +355,6 @@ def test_interrupted_ends_with_130_and_leaves_nothing(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lstmstate.state.array_writer.ArrayWriter.write", interrupt)
+    monkeypatch.setattr("lstmstate.state.formats.array_writer.ArrayWriter.write", interrupt)
     assert run(["convert", str(flat), "--to-flat"]) == 130
     assert os.listdir(flat.parent) == [flat.name]

@@ -19,7 +19,7 @@ from conftest import SHARED
 
 from lstmstate import open_checkpoint
 from lstmstate.cells import Option
-from lstmstate.cells.model import Cell
+from lstmstate.cells.cell import Cell
 from lstmstate.errors import UnsupportedError
 
 I, H, BATCH, STEPS = 3, 5, 2, 6  # noqa: E741 - the letters of the facts
@@ -210,7 +210,7 @@ def test_a_layer_that_keras_saved(tmp_path: Path, graph: bool) -> None:
     ckpt = open_checkpoint(tmp_path / "model.ckpt")
     assert (ckpt.graph is not None) == graph
     with np.load(ECOSYSTEM / "state.npz") as start, np.load(ECOSYSTEM / "expected.npz") as expected:
-        from lstmstate.state.model import LSTMState
+        from lstmstate.state.state import LSTMState
 
         network = ckpt.network()
         outputs, state = network.run(

@@ -40,7 +40,7 @@ from work import few_lines, little_memory
 from lstmstate.checkpoint import Checkpoint
 from lstmstate.checkpoint.graph import read_meta, read_saved_model
 from lstmstate.checkpoint.locate import newest
-from lstmstate.checkpoint.objects import full_names
+from lstmstate.checkpoint.object_graph import full_names
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 
 MAX_LINES = 20_000  # executed for one file of less than 2 KB; five times what the whole ones take
@@ -273,7 +273,7 @@ def test_a_file_that_one_may_not_read_is_told(
     def refusing(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("lstmstate.checkpoint.source.os.open", refusing)
+    monkeypatch.setattr("lstmstate.files.reader.os.open", refusing)
     with pytest.raises(LstmstateError, match="no permission to read it"):
         damaged_data[1]()
 
@@ -281,7 +281,7 @@ def test_a_file_that_one_may_not_read_is_told(
 def test_a_file_that_shrinks_while_it_is_read_is_told(
     damaged_data: Damaged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lstmstate.checkpoint.source.os.pread", lambda *_: b"")
+    monkeypatch.setattr("lstmstate.files.reader.os.pread", lambda *_: b"")
     with pytest.raises(CorruptError, match="the file shrank while"):
         damaged_data[1]()
 
@@ -290,7 +290,7 @@ def test_a_disk_that_fails_is_told(damaged_data: Damaged, monkeypatch: pytest.Mo
     def failing(*_: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("lstmstate.checkpoint.source.os.pread", failing)
+    monkeypatch.setattr("lstmstate.files.reader.os.pread", failing)
     with pytest.raises(LstmstateError, match="Input/output error"):
         damaged_data[1]()
 

@@ -12,7 +12,7 @@ from writers import dynamic, only, save, told
 
 from lstmstate.checkpoint.graph import read_meta, read_saved_model
 from lstmstate.errors import CorruptError, UnsupportedError
-from lstmstate.opened import open_checkpoint
+from lstmstate.model.checkpoint import open_checkpoint
 
 NODES = (
     const("c", tensor(1, (), text(5, bytes(4)))),

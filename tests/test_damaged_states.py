@@ -15,7 +15,7 @@ from work import little_memory
 
 from lstmstate import LstmstateError, load_state, save_state
 from lstmstate.errors import CorruptError
-from lstmstate.state.model import State
+from lstmstate.state.state import State
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layered):UserWarning")
 

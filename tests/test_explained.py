@@ -18,9 +18,9 @@ from commands import SAMPLES, Shell, error
 from mutants import mutants
 from writers import MetaGraph, TensorFlow, opened, static
 
-from lstmstate.cells.model import OTHER_STEP, Cell
+from lstmstate.cells.cell import OTHER_STEP, Cell
 from lstmstate.errors import LstmstateError
-from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
 CELL = "rnn/while/lstm_cell"
 FLOAT = number(6, 1)
@@ -417,7 +417,7 @@ def test_only_verify_evaluates_the_graph() -> None:
         modules = set(done.stderr.split())
         evaluator = {name for name in modules if name.startswith(("lstmstate.graph", "numpy"))}
         assert bool(evaluator) == is_evaluated, evaluator
-        assert ("lstmstate.graph_model" in modules) == is_evaluated
+        assert ("lstmstate.model.confirm" in modules) == is_evaluated
 
 
 def test_a_long_list_is_cut(tmp_path: Path, shell: Shell) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from commands import Shell, archive, error, numbers, saved
 
-from lstmstate.checkpoint.source import ByteSource
 from lstmstate.errors import CorruptError, is_fault
-from lstmstate.sources import open_path
-from lstmstate.state.table import TextTable
+from lstmstate.files.reader import ByteSource
+from lstmstate.operations.load import open_path
+from lstmstate.state.formats.number_table import TextTable
 
 
 def raising(kind: str, module: str = "lstmstate.state.some") -> Callable[..., Any]:
@@ -41,10 +41,18 @@ def an_hdf5(path: Path) -> object:
 
 # What reads a sound file, and a function on its way.
 READERS: list[tuple[str, Callable[[Path], object], str]] = [
-    ("a.npy", lambda path: open_path(str(saved(path, numbers(2, 8)))), "state.npy.read_header"),
-    ("a.npz", lambda path: open_path(str(archive(path, state=numbers(2, 8)))), "state.npz._array"),
-    ("a.h5", an_hdf5, "state.hdf5._walk"),
-    ("a.csv", a_table, "state.table._whole"),
+    (
+        "a.npy",
+        lambda path: open_path(str(saved(path, numbers(2, 8)))),
+        "state.formats.npy.read_header",
+    ),
+    (
+        "a.npz",
+        lambda path: open_path(str(archive(path, state=numbers(2, 8)))),
+        "state.formats.npz._array",
+    ),
+    ("a.h5", an_hdf5, "state.formats.hdf5._walk"),
+    ("a.csv", a_table, "state.formats.number_table._whole"),
 ]
 
 
@@ -66,7 +74,8 @@ def test_a_fault_in_a_reader_comes_out_as_it_is(
 
 
 @pytest.mark.parametrize(
-    ("kind", "module"), [("ValueError", "lstmstate.state.npy"), ("TypeError", "numpy.lib.format")]
+    ("kind", "module"),
+    [("ValueError", "lstmstate.state.formats.npy"), ("TypeError", "numpy.lib.format")],
 )
 @pytest.mark.parametrize(("name", "read", "function"), READERS)
 def test_what_data_can_lead_to_is_damage_and_keeps_its_cause(
@@ -88,7 +97,7 @@ def test_the_command_line_names_the_fault_and_debug_shows_where_it_arose(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tmp_path / "flat.npy", numbers(2, 8))
-    monkeypatch.setattr("lstmstate.state.npy.limits", object())
+    monkeypatch.setattr("lstmstate.state.formats.npy.limits", object())
     done = shell("inspect", path)
     assert done.code == 3
     assert error(done).startswith("a fault of this program (AttributeError: ")

@@ -20,7 +20,7 @@ from writers import dynamic, inputs, save
 
 import lstmstate
 from lstmstate import LstmstateError, load_state
-from lstmstate.running import job
+from lstmstate.operations import run
 
 FLOAT, INT = number(6, 1), number(6, 3)
 BATCH = 4
@@ -257,8 +257,8 @@ def test_one_array_without_names_has_no_order_for_a_state_of_another_kind(tmp_pa
     flat = np.zeros((2, sum(cell.widths.flat for cell in loaded.network.cells)), np.float32)
     np.save(tmp_path / "flat.npy", flat)
     path = str(tmp_path / "flat.npy")
-    assert job.open_state(loaded, path, None, "")[0]
+    assert run.open_state(loaded, path, None, "")[0]
     odd = [cell._replace(num_units=1) for cell in loaded.route.cells]
     stages = ((tuple(odd),),)
     with pytest.raises(LstmstateError, match="order of c and m of .* in one array is unknown"):
-        job.open_state(loaded._replace(route=loaded.route._replace(stages=stages)), path, None, "")
+        run.open_state(loaded._replace(route=loaded.route._replace(stages=stages)), path, None, "")

@@ -15,7 +15,7 @@ from commands import PROJECT, SAMPLES, Shell, archive, checkpoint, error, lstm_c
 
 import lstmstate
 from lstmstate.cli import _COMMANDS
-from lstmstate.report.flags import with_flags
+from lstmstate.cli.report.flags import with_flags
 
 LIBRARY = PROJECT / "lstmstate"
 # Whose text is that of the command line.

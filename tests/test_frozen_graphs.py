@@ -40,7 +40,7 @@ from writers import (
 
 from lstmstate import limits
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
-from lstmstate.opened import open_checkpoint
+from lstmstate.model.checkpoint import open_checkpoint
 
 Build = Callable[[TensorFlow], Tensor]
 X = numbers(2, 2, 3, seed=7)  # [batch, steps, inputs]

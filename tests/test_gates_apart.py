@@ -12,7 +12,7 @@ import writers
 from writers import BATCH, INPUTS, STEPS, RNNCell, Tensor, TensorFlow, dynamic, only, static, told
 
 from lstmstate.cells import Cell, Option
-from lstmstate.opened import open_checkpoint
+from lstmstate.model.checkpoint import open_checkpoint
 
 UNITS = 4
 LOOPS = {"dynamic": dynamic, "static": static}

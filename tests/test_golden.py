@@ -13,7 +13,7 @@ import writers
 from conftest import SHARED
 
 from lstmstate.cells import Cell, Option, StateWidths
-from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
 CASES = sorted((SHARED / "golden").glob("*/case.json"))
 pytestmark = pytest.mark.skipif(not CASES, reason="the golden answers are not beside us")

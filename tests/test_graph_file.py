@@ -37,7 +37,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmstate.checkpoint.graph import Graph, read_meta, read_saved_model
-from lstmstate.checkpoint.node import Constant
+from lstmstate.checkpoint.graph_node import Constant
 from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
 
 steady = settings(derandomize=True, deadline=None, max_examples=200)

@@ -12,11 +12,11 @@ from writers import tensorflow
 
 from lstmstate import limits
 from lstmstate.checkpoint.graph import Graph
-from lstmstate.checkpoint.wire import bytes_field
+from lstmstate.checkpoint.protobuf import bytes_field
 from lstmstate.errors import UnsupportedError
+from lstmstate.graph.evaluate import Environment, Scope, UnfedError, compile_plan
 from lstmstate.graph.loops import Tensor
 from lstmstate.graph.operations import OPERATIONS, Precision
-from lstmstate.graph.plan import Environment, Scope, UnfedError, compile_plan
 
 Array = Any
 Build = Callable[[Any, Any, Any], Any]

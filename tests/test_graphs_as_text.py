@@ -13,7 +13,7 @@ from writers import dynamic, inputs, only, save, tensorflow, told
 from lstmstate.checkpoint.graph import read_graph_def, read_meta, read_saved_model
 from lstmstate.checkpoint.locate import locate
 from lstmstate.errors import CorruptError, NotFoundError, UnsupportedError
-from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
 OF_FOLDER = "this is the graph of the folder, for the checkpoint has no .meta of its own"
 OPTIONS = {"forget_bias": 0.3, "cell_clip": 0.7, "activation": "relu", "state_is_tuple": True}

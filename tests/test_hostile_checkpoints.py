@@ -32,13 +32,8 @@ from work import little_memory
 
 from lstmstate import limits
 from lstmstate.checkpoint import Checkpoint
-from lstmstate.checkpoint.source import ByteSource
-from lstmstate.errors import (
-    CorruptError,
-    LstmstateError,
-    NotFoundError,
-    UnsupportedError,
-)
+from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
+from lstmstate.files.reader import ByteSource
 
 BIG = 1 << 44  # bytes that no machine has
 TOP = 1 << 63

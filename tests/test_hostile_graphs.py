@@ -11,7 +11,7 @@ from builders import shape_proto as sizes
 from work import few_lines, graph_lines
 
 from lstmstate.cells import Option
-from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
 FLOAT, INT32 = 1, 3
 KERNEL, BIAS = "rnn/lstm_cell/kernel", "rnn/lstm_cell/bias"

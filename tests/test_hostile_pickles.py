@@ -22,8 +22,8 @@ from work import MIB, few_lines, little_memory
 
 from lstmstate import limits
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
-from lstmstate.state import pickled
-from lstmstate.state.pickled import read_pickle
+from lstmstate.state.formats import pickle_reader
+from lstmstate.state.formats.pickle_reader import read_pickle
 
 try:
     import torch
@@ -379,7 +379,7 @@ def read_or_refused(data: bytes) -> None:
 INSTRUCTIONS = st.sampled_from(
     [
         *(bytes([code]) for code in range(256)),
-        *(f"c{module}\n{name}\n".encode() for module, name in pickled._NAMES),
+        *(f"c{module}\n{name}\n".encode() for module, name in pickle_reader._NAMES),
         *(b"K\0", b"K\x01", b"C\x04\0\0\0\0", b"X\x02\0\0\0f4", b"X\x01\0\0\0<", b"h\0", b"q\0"),
     ]
 )

@@ -12,7 +12,7 @@ from work import few_lines, graph_lines
 from writers import only, told
 
 from lstmstate.cells import Cell, Option
-from lstmstate.opened import open_checkpoint
+from lstmstate.model.checkpoint import open_checkpoint
 
 
 def step() -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ def test_inspect_imports_no_tensorflow() -> None:
         for path in samples
     )
     modules = imported_by(script)
-    assert "lstmstate.report.inspect_table" in modules
+    assert "lstmstate.cli.report.inspect_table" in modules
     assert not modules & set(HEAVY)
 
 
@@ -65,7 +66,7 @@ def test_run_imports_no_other_library_of_networks(sequence: Path) -> None:
         )
     modules = imported_by(script)
     assert len(list(sequence.parent.glob("*.npz"))) == 3
-    assert not modules & {*FOREIGN, "rich", "h5py", "lstmstate.running.verify"}
+    assert not modules & {*FOREIGN, "rich", "h5py", "lstmstate.operations.verify"}
 
 
 def test_tables_and_hdf5_import_what_they_need_and_no_more(sequence: Path) -> None:
@@ -99,7 +100,13 @@ def test_json_needs_neither_numpy_nor_rich() -> None:
 
 def test_help_imports_nothing_but_click() -> None:
     modules = inspecting("--help")
-    assert not modules & {"numpy", "rich", "h5py", "lstmstate.opened", "lstmstate.checkpoint"}
+    assert not modules & {
+        "numpy",
+        "rich",
+        "h5py",
+        "lstmstate.model.checkpoint",
+        "lstmstate.checkpoint",
+    }
 
 
 def test_importing_the_package_imports_no_part_of_it() -> None:
@@ -108,32 +115,28 @@ def test_importing_the_package_imports_no_part_of_it() -> None:
 
 
 def test_lower_rooms_never_import_upper_ones() -> None:
-    """Files → variables → cells → states → reports → commands, never the other way."""
+    """Files → checkpoints → cells → states → engines → models → operations → commands."""
     rooms = [
-        "checkpoint",
-        "cells",
-        "state",
-        "engines",
-        "loaded",
-        "runnable",
-        "opened",
-        "sources",
-        "convert",
-        "halves",
-        "states",
-        "compare",
-        "checks",
-        "running",
-        "report",
-        "cli",
+        ("errors", "limits", "records"),
+        ("files",),
+        ("checkpoint",),
+        ("graph", "cells"),
+        ("recurrence",),
+        ("state", "engines"),
+        ("model",),
+        ("operations",),
+        ("cli",),
     ]
     package = SAMPLES.parent / "lstmstate"
-    for floor, room in enumerate(rooms):
-        above = rooms[floor + 1 :]
-        home = package / room
-        files = list(home.glob("*.py")) if home.is_dir() else [home.with_suffix(".py")]
-        assert files
-        for file in files:
-            text = file.read_text(encoding="utf-8")
-            for upper in above:
-                assert f"lstmstate.{upper}" not in text, f"{file.name} imports {upper}"
+    for floor, here in enumerate(rooms):
+        above = [room for upper in rooms[floor + 1 :] for room in upper]
+        above += [room for room in here if room not in ("errors", "records")]
+        for room in here:
+            home = package / room
+            files = list(home.rglob("*.py")) if home.is_dir() else [home.with_suffix(".py")]
+            assert files
+            for file in files:
+                text = file.read_text(encoding="utf-8")
+                for upper in above:
+                    imports = re.search(rf"(from|import) lstmstate\.{upper}\b", text)
+                    assert upper == room or imports is None, f"{file.name} imports {upper}"

@@ -239,7 +239,7 @@ def test_interrupted_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lstmstate.sources.open_checkpoint", interrupt)
+    monkeypatch.setattr("lstmstate.operations.load.open_checkpoint", interrupt)
     assert run(["inspect", SUNSPOTS]) == 130
 
 
@@ -252,7 +252,7 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
 
 def test_sigint_leaves_no_traceback(tmp_path: Path) -> None:
     script = (
-        "import os, signal, sys, lstmstate.opened as opened\n"
+        "import os, signal, sys, lstmstate.model.checkpoint as opened\n"
         "opened.open_checkpoint = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)\n"
         "from lstmstate.cli import execute as run\n"
         "sys.exit(run(['inspect', 'x']))\n"

@@ -12,15 +12,15 @@ from builders import shape_proto as sizes
 from work import few_lines
 
 import lstmstate
-from lstmstate.cells.alike import Kind, Places
-from lstmstate.cells.explained import Walk
-from lstmstate.cells.gates import split_step
-from lstmstate.cells.wired import Wired, WiredStep
+from lstmstate.cells.from_graph.alike_steps import Kind, Places
+from lstmstate.cells.from_graph.gates import split_step
+from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
+from lstmstate.cells.from_graph.unexplained import Walk
 from lstmstate.checkpoint.graph import Graph
-from lstmstate.checkpoint.node import Node
-from lstmstate.opened import LSTMCheckpoint
-from lstmstate.recurrence.model import Recurrence
-from lstmstate.recurrence.network import last_ones
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.model.checkpoint import LSTMCheckpoint
+from lstmstate.recurrence.find_networks import last_ones
+from lstmstate.recurrence.graph_network import Recurrence
 
 FLOAT, INT32 = 1, 3
 INPUTS, UNITS = 3, 2
@@ -208,7 +208,7 @@ def test_steps_that_are_alike_are_read_once(
         walked(walk, step)
 
     walked = Walk.through
-    monkeypatch.setattr("lstmstate.cells.wiring.split_step", found)
+    monkeypatch.setattr("lstmstate.cells.from_graph.find_cells.split_step", found)
     monkeypatch.setattr(Walk, "through", explained)
     recognised(lstmstate.open_checkpoint(written(tmp_path, graph(60))))
     assert 2 <= len(read) <= 8, read
@@ -224,7 +224,7 @@ def test_steps_that_are_like_no_other_are_not_compared_for_ever(
             node(f"step_{at}/more_{more}", "Identity", [name]) for more, name in enumerate(before)
         ]
         nodes += [node(f"step_{at}/tanh_j", "Tanh", [f"step_{at}/more_{at}"])]
-    monkeypatch.setattr("lstmstate.cells.alike._PATIENCE", 100)
+    monkeypatch.setattr("lstmstate.cells.from_graph.alike_steps._PATIENCE", 100)
     tried: list[str] = []
 
     def at(kind: Kind[object], graph: Graph, start: Node) -> Places | None:
@@ -266,7 +266,7 @@ def recurrences(layers: int) -> Iterator[Recurrence]:
 
 
 def test_layers_of_two_directions_are_ordered_once(tmp_path: Path) -> None:
-    from lstmstate.recurrence.network import _levels
+    from lstmstate.recurrence.find_networks import _levels
 
     every = list(recurrences(60))
     with few_lines(10_000):
@@ -276,7 +276,7 @@ def test_layers_of_two_directions_are_ordered_once(tmp_path: Path) -> None:
 
 def test_the_last_recurrences_are_found_without_comparing_all_of_them() -> None:
     from lstmstate.graph.loops import Tensor
-    from lstmstate.recurrence.front import Front
+    from lstmstate.recurrence.data_path import Front
 
     def every(count: int) -> list[Recurrence]:
         (one,) = list(recurrences(1))[:1]

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from states import Array, cells_of, holds, same, shapes_of, state_of, states, structure
 
 from lstmstate import LSTMState, LstmstateError, StackState
-from lstmstate.cells.model import StateWidths
-from lstmstate.state import flow
-from lstmstate.state.flow import Flow
+from lstmstate.cells.cell import StateWidths
+from lstmstate.state import stream
+from lstmstate.state.formats.chunked import Held, StateFile
+from lstmstate.state.formats.npy import values
+from lstmstate.state.infer_layout import Reading
 from lstmstate.state.layouts import LAYOUTS, structure_of, to_arrays
-from lstmstate.state.model import CellShape, State
-from lstmstate.state.npy import values
-from lstmstate.state.reading import Reading
-from lstmstate.state.stored import Held, StateFile
+from lstmstate.state.state import CellShape, State
+from lstmstate.state.stream import Flow
 
 steady = settings(derandomize=True, deadline=None)
 
@@ -314,7 +314,7 @@ def stored(state: State, layout: str) -> Reading:
 def test_every_layout_becomes_every_other_in_parts(state: State, part_bytes: int) -> None:
     names = [name for name in LAYOUTS if holds(name, state)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flow, "PART_BYTES", part_bytes)
+        patch.setattr(stream, "PART_BYTES", part_bytes)
         for source in names:
             for target in names:
                 expected = to_arrays(LAYOUTS[target], state)
@@ -352,20 +352,20 @@ def test_a_state_goes_by_in_rows_of_the_first_axis_whose_rows_are_small(
     spans: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(flow, "PART_BYTES", part_bytes)
-    assert flow.spans_of(structure(state_of([(3, 3)], lead))) == (axis, spans)
+    monkeypatch.setattr(stream, "PART_BYTES", part_bytes)
+    assert stream.spans_of(structure(state_of([(3, 3)], lead))) == (axis, spans)
 
 
 def test_a_state_of_no_rows_is_one_part_however_long_it_says_it_is() -> None:
     """A header of 60 bytes says (1 << 40, 0, 2); as many parts would fill the memory."""
     widths = CellShape("", StateWidths(1, 1))
     empty = structure(state_of([(1, 1)], stack=False))._replace(cells=(widths,), lead=(1 << 40, 0))
-    assert len(flow.spans_of(empty)[1]) == 1
+    assert len(stream.spans_of(empty)[1]) == 1
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_has_gone_by_is_told_in_bytes(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "PART_BYTES", 60)
+    monkeypatch.setattr(stream, "PART_BYTES", 60)
     state = state_of([(3, 3)] * 2, (2, 5), "float64")
     size = sum(half.nbytes for cell in cells_of(state) for half in cell)
     for whole in (True, False):

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmstate.engines import load
-from lstmstate.engines.layered import turned
-from lstmstate.engines.model import Arithmetic, Network, Pair, Ran, no_states
+from lstmstate.engines.layers import turned
+from lstmstate.engines.network import Arithmetic, Network, Pair, Ran, no_states
 
 Array = Any
 

@@ -23,7 +23,7 @@ from writers import Shape
 
 from lstmstate import open_checkpoint
 from lstmstate.cells import Option
-from lstmstate.state.model import LSTMState
+from lstmstate.state.state import LSTMState
 
 I, U, P, B, T = 3, 5, 2, 2, 6  # noqa: E741 - inputs, units, projection, batch, steps
 Values = Mapping[str, Array]

@@ -14,10 +14,10 @@ from mutants import Mutant, mutants
 from writers import INPUTS, Build, TensorFlow, inputs, save, static
 
 from lstmstate.cells import Cell
-from lstmstate.cells.alike import Kinds
-from lstmstate.cells.model import SavedState
+from lstmstate.cells.cell import SavedState
+from lstmstate.cells.from_graph.alike_steps import Kinds
 from lstmstate.errors import LstmstateError
-from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
 SAMPLES = (
     "sunspots",
@@ -134,8 +134,8 @@ def of_keras(tf: TensorFlow) -> None:
 def test_a_change_in_any_of_many_steps_is_seen_as_if_each_were_read(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("explained", "wiring"):  # six steps are many
-        monkeypatch.setattr(f"lstmstate.cells.{module}.FEW", 3)
+    for module in ("unexplained", "find_cells"):  # six steps are many
+        monkeypatch.setattr(f"lstmstate.cells.from_graph.{module}.FEW", 3)
     path = save(tmp_path, build)
     unchanged = open_checkpoint(path)
     assert unchanged.graph is not None

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from writers import BATCH, Shape, TensorFlow, below, cells, lstm, recognised, saved_as_objects
 
-from lstmstate.cells import names
+from lstmstate.cells import variable_names as names
 from lstmstate.errors import NotFoundError
-from lstmstate.opened import open_checkpoint
+from lstmstate.model.checkpoint import open_checkpoint
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from networks import Rng, alone, assert_agrees, assert_same, cell, random_networ
 from lstmstate import engines
 from lstmstate.engines import onnx_graph, onnxruntime_engine
 from lstmstate.engines.activations import ACTIVATIONS
-from lstmstate.engines.model import Arithmetic, Network
+from lstmstate.engines.network import Arithmetic, Network
 from lstmstate.engines.onnx_graph import build_model
 from lstmstate.errors import MissingExtraError, UnsupportedError
 

@@ -10,7 +10,7 @@ from lstmstate import engines
 from lstmstate.cli import cli, options
 from lstmstate.engines.activations import ACTIVATIONS
 from lstmstate.engines.options import RUN_OPTIONS
-from lstmstate.state.files import KINDS
+from lstmstate.state.formats.registry import KINDS
 from lstmstate.state.layouts import LAYOUTS
 
 CONTEXT = click.Context(cli)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from writers import BATCH, MetaGraph, TensorFlow, dynamic, inputs, only, opened, static, told
 
 from lstmstate.cells import Cell, Option
-from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
 CELLS = ("BasicLSTMCell", "LSTMCell")
 LOOPS = {"dynamic": dynamic, "static": static}

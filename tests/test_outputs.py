@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from commands import PROJECT, SAMPLES, SUNSPOTS, Shell, error, numbers, saved
 
-from lstmstate.output import Outputs
+from lstmstate.files.atomic import Outputs
 
 OLD = b"what was there before"
 DATA = ".data-00000-of-00001"

@@ -13,7 +13,7 @@ from writers import BATCH, INPUTS, TensorFlow, dynamic, inputs, only, opened
 
 from lstmstate import CorruptError, LstmstateError, UnsupportedError, open_checkpoint
 from lstmstate.cells import Option
-from lstmstate.cells.model import MIXED
+from lstmstate.cells.cell import MIXED
 
 I, H = 3, 4  # noqa: E741 - the letters of the facts
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lstmstate.state.pickled import (
+from lstmstate.state.formats.pickle_reader import (
     DTYPES,
     LSTMStateTuple,
     looks_like_pickle,

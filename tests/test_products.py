@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from commands import LSTMSTATE, PROJECT, SAMPLES, Array, numbers, saved
 
-from lstmstate.engines import blas, products
-from lstmstate.engines.model import Arithmetic
+from lstmstate.engines import blas_threads, matrix_products
+from lstmstate.engines.network import Arithmetic
 from lstmstate.engines.numpy_cell import NumpyCell
 
 _UNITS, _WIDTH, _STEPS = 24, 5, 40
@@ -56,30 +56,30 @@ def test_cut_products_are_whole_ones(
     monkeypatch: pytest.MonkeyPatch, small_steps: None, dtype: str, batch: int, small: int,
     threads: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(blas, "has_small_products", lambda: False)
+    monkeypatch.setattr(blas_threads, "has_small_products", lambda: False)
     expected = _run(batch, dtype)
-    monkeypatch.setattr(blas, "has_small_products", lambda: True)
-    monkeypatch.setattr(products, "_SMALL", small)
+    monkeypatch.setattr(blas_threads, "has_small_products", lambda: True)
+    monkeypatch.setattr(matrix_products, "_SMALL", small)
     if threads:
-        monkeypatch.setattr(products, "_WORTH_A_THREAD", 0)
+        monkeypatch.setattr(matrix_products, "_WORTH_A_THREAD", 0)
     if threads == "of the batch":
-        monkeypatch.setattr(products, "_PART_PRODUCT", 1)
-        monkeypatch.setattr(products, "_PART_ROWS", 2)
+        monkeypatch.setattr(matrix_products, "_PART_PRODUCT", 1)
+        monkeypatch.setattr(matrix_products, "_PART_ROWS", 2)
     tolerance = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-2}[dtype]
     np.testing.assert_allclose(_run(batch, dtype), expected, atol=tolerance)
 
 
 def test_weights_are_cut_into_even_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blas, "has_small_products", lambda: True)
+    monkeypatch.setattr(blas_threads, "has_small_products", lambda: True)
     weights = np.zeros((4096, 1024), np.float32)
-    cut = products.cut(weights, 16)
+    cut = matrix_products.cut(weights, 16)
     assert cut is not None and cut.shape == (128, 32, 1024)
-    assert products.cut(np.zeros((80, 20)), 8).shape == (1, 80, 20)
-    assert products.cut(weights, 1) is None
-    assert products.cut(weights, 1024) is None  # pieces of less than four rows
-    assert products.cut(np.zeros((4 * 1009, 1009)), 16) is not None  # four rows at a time
-    monkeypatch.setattr(blas, "has_small_products", lambda: False)
-    assert products.cut(weights, 16) is None
+    assert matrix_products.cut(np.zeros((80, 20)), 8).shape == (1, 80, 20)
+    assert matrix_products.cut(weights, 1) is None
+    assert matrix_products.cut(weights, 1024) is None  # pieces of less than four rows
+    assert matrix_products.cut(np.zeros((4 * 1009, 1009)), 16) is not None  # four rows at a time
+    monkeypatch.setattr(blas_threads, "has_small_products", lambda: False)
+    assert matrix_products.cut(weights, 16) is None
 
 
 @pytest.mark.parametrize("has_small_products", [False, True])
@@ -87,9 +87,9 @@ def test_weights_are_cut_into_even_pieces(monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_error_in_the_thread_ahead_is_raised(
     monkeypatch: pytest.MonkeyPatch, batch: int, has_small_products: bool
 ) -> None:
-    monkeypatch.setattr(blas, "has_small_products", lambda: has_small_products)
-    monkeypatch.setattr(products, "_WORTH_A_THREAD", 0)
-    part = products.InputPart(np.zeros((8, 3), np.float32), 2, batch, 4)
+    monkeypatch.setattr(blas_threads, "has_small_products", lambda: has_small_products)
+    monkeypatch.setattr(matrix_products, "_WORTH_A_THREAD", 0)
+    part = matrix_products.InputPart(np.zeros((8, 3), np.float32), 2, batch, 4)
     found = part.of([np.zeros((4, batch, 2)), np.zeros((4, batch, 9))])
     assert next(found).shape == (4, 8, batch)
     with pytest.raises(ValueError, match="could not broadcast"):
@@ -98,10 +98,10 @@ def test_an_error_in_the_thread_ahead_is_raised(
 
 def test_a_batch_is_shared_among_threads() -> None:
     most = 10_000
-    assert list(products.shares(31, 1 << 20, most)) == [[slice(0, 31)]]
-    assert list(products.shares(64, 1000, most)) == [[slice(0, 64)]]
-    assert list(products.shares(35, 1 << 20, most)) == [[slice(0, 17), slice(17, 35)]]
-    assert [len(rows) for rows in products.shares(most + 1, 1 << 20, most)] == [8, 1]
+    assert list(matrix_products.shares(31, 1 << 20, most)) == [[slice(0, 31)]]
+    assert list(matrix_products.shares(64, 1000, most)) == [[slice(0, 64)]]
+    assert list(matrix_products.shares(35, 1 << 20, most)) == [[slice(0, 17), slice(17, 35)]]
+    assert [len(rows) for rows in matrix_products.shares(most + 1, 1 << 20, most)] == [8, 1]
 
 
 def test_an_error_in_any_thread_is_raised_when_all_have_ended() -> None:
@@ -115,32 +115,32 @@ def test_an_error_in_any_thread_is_raised_when_all_have_ended() -> None:
 
     for jobs in ([fail, go_on], [go_on, fail], [go_on, fail, go_on]):
         with pytest.raises(KeyError):
-            products.together(jobs)
+            matrix_products.together(jobs)
     assert len(ended) == 4
-    assert products.together([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
+    assert matrix_products.together([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
 
 
 def test_threads_are_put_back() -> None:
     def threads() -> set[int]:
-        return {library["num_threads"] for library in blas.libraries().info()}
+        return {library["num_threads"] for library in blas_threads.libraries().info()}
 
-    with blas.libraries().limit(limits=2):
-        with blas.one_thread():
+    with blas_threads.libraries().limit(limits=2):
+        with blas_threads.one_thread():
             assert threads() == {1}
-            with blas.one_thread():
+            with blas_threads.one_thread():
                 assert threads() == {1}
             assert threads() == {1}
         assert threads() == {2}
-        with pytest.raises(KeyError), blas.one_thread():
+        with pytest.raises(KeyError), blas_threads.one_thread():
             raise KeyError
         assert threads() == {2}
 
 
 def test_runs_with_a_library_that_has_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = _run(3)
-    none = blas.libraries().select(prefix="none of them")
+    none = blas_threads.libraries().select(prefix="none of them")
     assert none.info() == []
-    monkeypatch.setattr(blas, "libraries", lambda: none)
+    monkeypatch.setattr(blas_threads, "libraries", lambda: none)
     np.testing.assert_allclose(_run(3), expected, atol=1e-5)
 
 
@@ -162,7 +162,8 @@ def test_kernels_of_other_processors_give_the_same_numbers(tmp_path: Path) -> No
 @pytest.mark.parametrize("given", [None, "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"])
 def test_numpy_begins_with_one_thread_unless_told(given: str | None) -> None:
     script = (
-        "import os; from lstmstate.engines import blas; blas.begin_with_one_thread();"
+        "import os; from lstmstate.engines.blas_threads import begin_with_one_thread as begin;"
+        "begin();"
         "print(os.environ.get('OPENBLAS_NUM_THREADS'))"
     )
     names = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")

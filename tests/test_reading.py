@@ -12,9 +12,16 @@ from builders import BundleBuilder
 from conftest import SAMPLES
 from states import Array, Shape, cells_of, reading, state_of
 
-from lstmstate import AmbiguousError, LSTMState, LstmstateError, StackState, load_state, save_state
-from lstmstate.cells.model import StateWidths
-from lstmstate.state.guesses import Cells
+from lstmstate import (
+    AmbiguousError,
+    LSTMState,
+    LstmstateError,
+    StackState,
+    load_state,
+    save_state,
+)
+from lstmstate.cells.cell import StateWidths
+from lstmstate.state.candidates import Cells
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layered):UserWarning")
 

@@ -13,8 +13,8 @@ import pytest
 from builders import V1Builder, table
 
 from lstmstate.checkpoint import Checkpoint
-from lstmstate.checkpoint.source import ByteSource
-from lstmstate.checkpoint.table import Table
+from lstmstate.checkpoint.sstable import Table
+from lstmstate.files.reader import ByteSource
 
 THREADS, ROUNDS, VARIABLES = 8, 5, 24
 

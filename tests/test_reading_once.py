@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from commands import Array, checkpoint, numbers, saved
 
-from lstmstate.cells.model import StateWidths
+from lstmstate.cells.cell import StateWidths
 from lstmstate.cli import execute
-from lstmstate.convert import How, write_state
-from lstmstate.output import Outputs
-from lstmstate.sources import open_source
-from lstmstate.state import flow
-from lstmstate.state.files import BY_KEY
-from lstmstate.state.guesses import Cells, Wanted
+from lstmstate.files.atomic import Outputs
+from lstmstate.operations.convert import How, write_state
+from lstmstate.operations.load import open_source
+from lstmstate.state import stream
+from lstmstate.state.candidates import Cells, Wanted
+from lstmstate.state.formats.npy import NpyArray
+from lstmstate.state.formats.registry import BY_KEY
 from lstmstate.state.layouts import LAYOUTS
-from lstmstate.state.npy import NpyArray
 
 CELLS, UNITS, ROWS = 5, 8, 30
 FLAT = 2 * UNITS * CELLS
@@ -33,7 +33,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
     """What is read of npy files: axis, start and stop of each read. A part is a few rows."""
-    monkeypatch.setattr(flow, "PART_BYTES", 7 * FLAT * 4)
+    monkeypatch.setattr(stream, "PART_BYTES", 7 * FLAT * 4)
     found = []
     plain = NpyArray.read
 
@@ -95,7 +95,7 @@ def test_the_values_are_where_they_belong(
 def test_a_state_that_is_rewritten_in_a_checkpoint_in_parts_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flow, "PART_BYTES", 64)
+    monkeypatch.setattr(stream, "PART_BYTES", 64)
     values = {f"net/cell_{k}/lstm_cell/kernel": numbers(8, 16, seed=k) for k in range(2)}
     values |= {f"net/cell_{k}/lstm_cell/bias": numbers(16, seed=9) for k in range(2)}
     state = numbers(6, 16, seed=3)

@@ -11,7 +11,7 @@ import pytest
 from conftest import SHARED
 
 from lstmstate.cells import Cell
-from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
 FOLDERS = sorted((SHARED / "real").glob("*/truth.json"))
 pytestmark = pytest.mark.skipif(not FOLDERS, reason="the real checkpoints are not beside us")

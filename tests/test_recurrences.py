@@ -14,7 +14,7 @@ from writers import BATCH, INPUTS, STEPS, TensorFlow, cells, dynamic, inputs, ls
 
 from lstmstate.cells import Stack
 from lstmstate.cells.scopes import two_kernels
-from lstmstate.opened import LSTMCheckpoint
+from lstmstate.model.checkpoint import LSTMCheckpoint
 
 UNITS = 4
 

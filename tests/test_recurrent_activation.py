@@ -12,9 +12,9 @@ from commands import Shell
 from writers import BATCH, INPUTS, STEPS, MetaGraph, TensorFlow, dynamic, only, opened, told
 
 from lstmstate.cells import Cell, Option
+from lstmstate.cells.cell import UNKNOWN
 from lstmstate.cells.families import FAMILIES
-from lstmstate.cells.model import UNKNOWN
-from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
 UNITS = 4
 NAMES = "tanh relu sigmoid linear elu softplus softsign selu hard_sigmoid".split()

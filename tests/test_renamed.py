@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from writers import Shape, below, dense, lstm, recognised
 
-from lstmstate.cells.renamed import Counterpart, called_here
+from lstmstate.cells.aliases import Counterpart, called_here
 from lstmstate.errors import LstmstateError
-from lstmstate.opened import open_checkpoint
+from lstmstate.model.checkpoint import open_checkpoint
 
 OLD, MIDDLE, NEW = "0.5-0.12", "1.0-1.1", "1.2+"
 ERAS = (OLD, MIDDLE, NEW)

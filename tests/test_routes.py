@@ -8,9 +8,9 @@ import pytest
 from writers import INPUTS, Shape, TensorFlow, cells, dynamic, inputs, lstm, opened
 
 from lstmstate import AmbiguousError, LstmstateError, NotFoundError, UnsupportedError
-from lstmstate.cells.routes import Route, of_cell, of_stack, routes
+from lstmstate.cells.execution_order import Route, of_cell, of_stack, routes
 from lstmstate.cells.stacks import stacks
-from lstmstate.report.flags import with_flags
+from lstmstate.cli.report.flags import with_flags
 
 MULTI = "rnn/multi_rnn_cell/cell_{}/lstm_cell"
 BOTH = "bidirectional_rnn"

@@ -18,10 +18,10 @@ from writers import Shape, below, cells
 
 from lstmstate.cells import Cell
 from lstmstate.engines import load
-from lstmstate.engines.arithmetic import arithmetic
-from lstmstate.engines.model import Network
+from lstmstate.engines.network import Network
 from lstmstate.engines.options import settle
 from lstmstate.engines.reference import step
+from lstmstate.engines.weights import arithmetic
 
 Draw = Callable[..., Any]
 

@@ -25,7 +25,7 @@ from commands import (
 )
 
 import lstmstate
-from lstmstate.running import job
+from lstmstate.operations import run
 
 PEEPHOLE = SAMPLES / "peephole_tuple"
 
@@ -265,14 +265,14 @@ def test_lengths_that_fit_one_input_and_not_the_other(shell: Shell, tmp_path: Pa
 def test_an_input_too_large_for_the_memory_does_not_stop_the_others(
     shell: Shell, three: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = job.run_input
+    real = run.run_input
 
-    def short(loaded: object, given: job.Input, *arguments: object, **how: object) -> job.Done:
+    def short(loaded: object, given: run.Input, *arguments: object, **how: object) -> run.Done:
         if given.sequences.steps == 6:
             raise MemoryError
         return real(loaded, given, *arguments, **how)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(job, "run_input", short)
+    monkeypatch.setattr(run, "run_input", short)
     folder = three[0].parent / "out"
     done = shell("run", PEEPHOLE, *three, "--out-dir", folder)
     assert (done.code, sorted(os.listdir(folder))) == (4, ["0.npz", "2.npz"])
@@ -310,7 +310,7 @@ def test_parts_along_time_give_the_same_file(
     more = ["--all-states"] if ending != "npy" else []
     targets = [tmp_path / f"{k}.{ending}" for k in range(2)]
     for target, at_once in zip(targets, (1 << 23, 1 << 12), strict=True):
-        monkeypatch.setattr(job, "_AT_ONCE_BYTES", at_once)
+        monkeypatch.setattr(run, "_AT_ONCE_BYTES", at_once)
         done = shell("run", SUNSPOTS, f"{source}:x", *flags, *more, "-o", target)
         assert done.code == 0
     found, expected = map(results, targets)

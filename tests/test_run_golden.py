@@ -12,13 +12,13 @@ from conftest import SHARED
 from writers import cells
 
 from lstmstate.cells import Cell
-from lstmstate.cells.model import Value
+from lstmstate.cells.cell import Value
 from lstmstate.engines import load
-from lstmstate.engines.arithmetic import Read, arithmetic
-from lstmstate.engines.model import Network
+from lstmstate.engines.network import Network
 from lstmstate.engines.options import Settled, settle
+from lstmstate.engines.weights import Read, arithmetic
 from lstmstate.errors import UnsupportedError
-from lstmstate.opened import open_checkpoint
+from lstmstate.model.checkpoint import open_checkpoint
 
 Array = Any
 

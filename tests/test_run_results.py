@@ -36,9 +36,9 @@ from states import Array
 from work import little_memory
 
 from lstmstate import LSTMState, load_state
-from lstmstate.output import Outputs
-from lstmstate.state.array_writer import PlannedArray, open_writer
-from lstmstate.state.files import BY_KEY
+from lstmstate.files.atomic import Outputs
+from lstmstate.state.formats.array_writer import PlannedArray, open_writer
+from lstmstate.state.formats.registry import BY_KEY
 
 
 @st.composite
@@ -62,7 +62,7 @@ def test_any_parts_give_the_same_file(kind: str) -> None:
     @given(any_arrays(), st.integers(1, 9), st.booleans())
     def check(arrays: Arrays, parts: int, late: bool) -> None:
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-            patch.setattr("lstmstate.state.hdf5_writer._CHUNK_BYTES", 64)
+            patch.setattr("lstmstate.state.formats.hdf5_writer._CHUNK_BYTES", 64)
             suffix = kind.partition(",")[0]
             one = written(Path(folder) / f"a.{suffix}", kind, arrays, 9)
             other = written(Path(folder) / f"b.{suffix}", kind, arrays, parts, late=late)
@@ -255,7 +255,7 @@ def test_memory_does_not_grow_with_the_steps(tmp_path: Path, kind: str, axis: in
 
 
 def test_opening_the_module_imports_nothing_heavy() -> None:
-    script = "import sys, lstmstate.state.array_writer; print(*sys.modules)"
+    script = "import sys, lstmstate.state.formats.array_writer; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT, check=True
     )

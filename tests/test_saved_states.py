@@ -9,9 +9,9 @@ import writers
 from writers import BATCH, Shape, TensorFlow, dynamic, inputs, lstm, opened, static
 
 from lstmstate.cells import SavedState
-from lstmstate.cells.saved import saved_states
+from lstmstate.cells.saved_states import saved_states
 from lstmstate.cells.stacks import stacks
-from lstmstate.opened import LSTMCheckpoint
+from lstmstate.model.checkpoint import LSTMCheckpoint
 
 LOOPS = {"dynamic": dynamic, "functional": dynamic, "static": static}
 

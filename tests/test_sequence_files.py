@@ -115,7 +115,7 @@ def test_what_stdin_holds_in_vain_is_refused(
 
 
 def test_opening_the_module_imports_nothing_heavy() -> None:
-    script = "import sys, lstmstate.running.inputs; print(*sys.modules)"
+    script = "import sys, lstmstate.operations.sequences; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT, check=True
     )

@@ -15,7 +15,7 @@ from sequences import (
 from states import Array
 
 from lstmstate import LstmstateError
-from lstmstate.running.inputs import open_lengths
+from lstmstate.operations.sequences import open_lengths
 
 LENGTHS = np.array([3, 0, 5])
 

@@ -31,9 +31,9 @@ from states import (
 )
 
 from lstmstate import LSTMState, LstmstateError, UnsupportedError, load_state, save_state
-from lstmstate.state import flow
+from lstmstate.state import stream
 from lstmstate.state.layouts import LAYOUTS, to_arrays
-from lstmstate.state.model import State
+from lstmstate.state.state import State
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layered):UserWarning")
 
@@ -78,7 +78,7 @@ def write(state: State, folder: str, kind: str, layout: str) -> Path:
 
 def there_and_back(state: State, kind: str, layout: str, part_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flow, "PART_BYTES", part_bytes)
+        patch.setattr(stream, "PART_BYTES", part_bytes)
         if not has_room(kind, layout, state):
             with pytest.raises(LstmstateError):
                 write(state, folder, kind, layout)
@@ -290,7 +290,7 @@ def test_a_way_through_many_files_loses_nothing(
 ) -> None:
     layouts = st.sampled_from([name for name in LAYOUTS if holds(name, state)])
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flow, "PART_BYTES", part_bytes)
+        patch.setattr(stream, "PART_BYTES", part_bytes)
         at = Path(folder) / "start.npz"
         save_state(state, at, layout=data.draw(layouts))
         for kind in kinds:
@@ -327,7 +327,7 @@ def test_bfloat16_of_a_checkpoint_comes_back_to_it(tmp_path: Path, kind: str, la
 def test_orders_of_axes_and_bytes_do_not_matter(
     tmp_path: Path, order: Any, dtype: str, part_bytes: int, kind: str, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(flow, "PART_BYTES", part_bytes)
+    monkeypatch.setattr(stream, "PART_BYTES", part_bytes)
     flat = (np.arange(90) - 40).astype(dtype).reshape(3, 5, 6).copy(order)
     file = tmp_path / f"a.{kind}"
     if kind == "npy":

@@ -10,7 +10,7 @@ from commands import Array, Shell, checkpoint, error, lstm_cell, numbers
 
 from lstmstate import LSTMState, StackState, load_state, open_checkpoint
 from lstmstate.cells.state_names import parse
-from lstmstate.state.naming import role_of
+from lstmstate.state.array_names import role_of
 
 # The names of c and of m in files of users; h, hidden and cell are other people's words.
 PAIRS = [

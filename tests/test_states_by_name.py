@@ -11,8 +11,15 @@ import pytest
 from commands import Shell, checkpoint, error, lstm_cell, notes, numbers
 from conftest import SHARED
 
-from lstmstate import LSTMState, LstmstateError, StackState, load_state, open_checkpoint, save_state
-from lstmstate.state.binding import bound
+from lstmstate import (
+    LSTMState,
+    LstmstateError,
+    StackState,
+    load_state,
+    open_checkpoint,
+    save_state,
+)
+from lstmstate.state.bind_names import bound
 
 Array = Any
 

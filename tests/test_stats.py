@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from lstmstate.cells.stats import Stats, cell_stats
-from lstmstate.opened import open_checkpoint
+from lstmstate.cells.gate_stats import Stats, cell_stats
+from lstmstate.model.checkpoint import open_checkpoint
 
 Values = Mapping[str, NDArray[Any]]
 FEW = settings(derandomize=True, deadline=None, max_examples=60)

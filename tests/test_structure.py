@@ -23,7 +23,7 @@ from writers import (
 )
 
 from lstmstate.cells import Option
-from lstmstate.cells.wiring import wired_cells
+from lstmstate.cells.from_graph.find_cells import wired_cells
 
 # ---- what is no LSTM, by names and shapes alone: sizes are such that four gates would fit
 

@@ -15,10 +15,10 @@ from builders import Pairs, block, masked, snappy_literals, split, table, varint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lstmstate.checkpoint import wire
-from lstmstate.checkpoint.source import ByteSource
-from lstmstate.checkpoint.table import Table, masked_crc
+from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.sstable import Table, masked_crc
 from lstmstate.errors import CorruptError, MissingExtraError
+from lstmstate.files.reader import ByteSource
 
 # One entry "a" → "1", one entry "ab" → "23", byte by byte.
 GOLDEN = bytes.fromhex(

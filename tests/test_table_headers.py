@@ -220,7 +220,7 @@ def test_columns_of_a_table_without_a_header_are_picked_by_number(tmp_path: Path
 
 
 def test_lengths_that_begin_with_zero(tmp_path: Path) -> None:
-    from lstmstate.running.inputs import open_lengths
+    from lstmstate.operations.sequences import open_lengths
 
     x = str(saved(tmp_path / "x.npy", numbers(3, 5, 2)))
     for content in ("0\n5\n3\n", "n\n0\n5\n3\n"):

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bundle import GOLDEN_INDEX
 
-from lstmstate.checkpoint import table_writer, wire
-from lstmstate.checkpoint.source import ByteSource
-from lstmstate.checkpoint.table import Table
-from lstmstate.checkpoint.table_writer import write_table
+from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint import sstable_writer
+from lstmstate.checkpoint.sstable import Table
+from lstmstate.checkpoint.sstable_writer import write_table
+from lstmstate.files.reader import ByteSource
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -102,7 +103,7 @@ def test_every_16th_key_is_whole() -> None:
 def test_the_keys_of_the_index_block_are_short(
     monkeypatch: pytest.MonkeyPatch, keys_of_blocks: list[bytes], separators: list[bytes]
 ) -> None:
-    monkeypatch.setattr(table_writer, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(sstable_writer, "_BLOCK_BYTES", 1)
     pairs = [(key, b"value") for key in keys_of_blocks]
     assert written(pairs) == table(*([pair] for pair in pairs), separators=separators)
 
@@ -167,7 +168,7 @@ def test_entries_that_are_overly_large_begin_a_block(tmp_path: Path, size: int) 
 def test_what_is_written_is_read(folder: Path, pairs: Pairs, block_bytes: int) -> None:
     path = folder / "table"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table_writer, "_BLOCK_BYTES", block_bytes)
+        patch.setattr(sstable_writer, "_BLOCK_BYTES", block_bytes)
         path.write_bytes(written(pairs))
     assert read(path) == list(pairs)
     with ByteSource(str(path)) as source:

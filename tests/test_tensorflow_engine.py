@@ -26,7 +26,7 @@ from writers import tensorflow
 from lstmstate import engines
 from lstmstate.engines import tensorflow_cells, tensorflow_engine
 from lstmstate.engines.activations import ACTIVATIONS, function
-from lstmstate.engines.model import Arithmetic, Network
+from lstmstate.engines.network import Arithmetic, Network
 from lstmstate.errors import LstmstateError, MissingExtraError, UnsupportedError
 
 ENGINE = "tensorflow"

@@ -23,9 +23,9 @@ from results import (
 )
 
 from lstmstate import LstmstateError
-from lstmstate.output import Outputs
-from lstmstate.state.array_writer import open_writer
-from lstmstate.state.files import BY_KEY
+from lstmstate.files.atomic import Outputs
+from lstmstate.state.formats.array_writer import open_writer
+from lstmstate.state.formats.registry import BY_KEY
 from lstmstate.state.metadata import Metadata
 
 
@@ -125,9 +125,9 @@ FULL = """
 import resource, signal, sys
 import numpy as np
 from lstmstate.errors import LstmstateError
-from lstmstate.output import Outputs
-from lstmstate.state.array_writer import PlannedArray, open_writer
-from lstmstate.state.files import BY_KEY
+from lstmstate.files.atomic import Outputs
+from lstmstate.state.formats.array_writer import PlannedArray, open_writer
+from lstmstate.state.formats.registry import BY_KEY
 kind, compress, axis, target = sys.argv[1], sys.argv[2] == "True", int(sys.argv[3]), sys.argv[4]
 room = int(sys.argv[5])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -171,9 +171,9 @@ def test_a_disk_that_is_full_leaves_the_old_file(
 TO_STDOUT = """
 import sys
 import numpy as np
-from lstmstate.output import Outputs
-from lstmstate.state.array_writer import PlannedArray, open_writer
-from lstmstate.state.files import BY_KEY
+from lstmstate.files.atomic import Outputs
+from lstmstate.state.formats.array_writer import PlannedArray, open_writer
+from lstmstate.state.formats.registry import BY_KEY
 array = np.arange(24.0).reshape(2, 6, 2)
 plans = [PlannedArray("outputs", array.shape, array.dtype, 1)]
 with Outputs() as outputs:

@@ -16,9 +16,9 @@ from test_bundle import GOLDEN_DATA, GOLDEN_INDEX
 from test_v1 import GOLDEN_KEY, GOLDEN_LIST, GOLDEN_VALUES
 
 from lstmstate.checkpoint import Checkpoint
-from lstmstate.checkpoint.ordered_code import Extent, encode_slice_key
-from lstmstate.checkpoint.source import ByteSource
-from lstmstate.checkpoint.table import Table
+from lstmstate.checkpoint.slice_keys import Extent, encode_slice_key
+from lstmstate.checkpoint.sstable import Table
+from lstmstate.files.reader import ByteSource
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

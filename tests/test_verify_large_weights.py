@@ -8,9 +8,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from lstmstate.opened import LSTMCheckpoint, open_checkpoint
-from lstmstate.running import verify
-from lstmstate.running.verify import Trial, over_random_data
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
+from lstmstate.operations import verify
+from lstmstate.operations.verify import Trial, over_random_data
 
 JUDGES = [
     "graph",

@@ -30,7 +30,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from work import little_memory
 
-from lstmstate.checkpoint import Checkpoint, wire
+from lstmstate.checkpoint import Checkpoint
+from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.errors import CorruptError, LstmstateError
 

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lstmstate.cells import Cell
-from lstmstate.cells.recognise import Recognition
+from lstmstate.cells.detect import Recognition
 from lstmstate.checkpoint.dtypes import BY_NUMBER
 from lstmstate.checkpoint.variables import Spec, Variable
-from lstmstate.opened import LSTMCheckpoint, open_checkpoint
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
 # TensorFlow has no type stubs: these names are for the reader.
 TensorFlow = Any  # tensorflow.compat.v1

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from lstmstate.cells.model import Cell, Option, SavedState, Stack, StateWidths
+from lstmstate.cells.cell import Cell, Option, SavedState, Stack, StateWidths
 
 __all__ = ["Cell", "Option", "SavedState", "Stack", "StateWidths"]

@@ -9,9 +9,9 @@ contrib/model_pruning, lite/experimental, keras/layers).
 from __future__ import annotations
 
 from lstmstate.cells import shapes
+from lstmstate.cells.cell import Documented
 from lstmstate.cells.family import TENSORFLOW, Family, Leaves, always
-from lstmstate.cells.libraries import LIBRARIES
-from lstmstate.cells.model import Documented
+from lstmstate.cells.library_families import LIBRARIES
 
 OLD, MIDDLE, NEW = "0.5-0.12", "1.0-1.1", "1.2+"
 

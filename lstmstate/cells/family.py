@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lstmstate.cells import shapes
-from lstmstate.cells.model import UNKNOWN, Documented, Option
+from lstmstate.cells.cell import UNKNOWN, Documented, Option
 from lstmstate.cells.shapes import Shapes, Widths
 from lstmstate.records import NamedTuple
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lstmstate.cells import names
+from lstmstate.cells import variable_names as names
+from lstmstate.cells.cell import STRANGE
 from lstmstate.cells.families import OLD, PLAIN, PLAIN_LEAVES
 from lstmstate.cells.family import Family, Leaves
-from lstmstate.cells.graph_view import Stored
-from lstmstate.cells.model import STRANGE
+from lstmstate.cells.from_graph.match_variables import Stored
 from lstmstate.cells.shapes import Shapes
 
 Scope = dict[str, Stored]  # leaf → variable

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from lstmstate.cells import names
-from lstmstate.cells.model import Cell, Stack
+from lstmstate.cells import variable_names as names
+from lstmstate.cells.cell import Cell, Stack
 
 _FEWEST = 2  # cells of which one can feed the other
 

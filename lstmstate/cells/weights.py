@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lstmstate.cells.model import Cell
+from lstmstate.cells.cell import Cell
 
 if TYPE_CHECKING:
     import numpy as np

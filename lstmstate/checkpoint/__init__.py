@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
-from lstmstate.checkpoint import objects, wire
-from lstmstate.checkpoint.bundle import Bundle
+from lstmstate.checkpoint import object_graph
+from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.dtypes import to_bytes
 from lstmstate.checkpoint.graph import (
     VARIABLE_OPS,
@@ -20,13 +20,14 @@ from lstmstate.checkpoint.graph import (
     read_saved_model,
 )
 from lstmstate.checkpoint.locate import FROZEN, GENERATOR, V1, Location, locate
-from lstmstate.checkpoint.source import read_whole
+from lstmstate.checkpoint.tensor_bundle import Bundle
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import CorruptError, LstmstateError, located
+from lstmstate.files.reader import read_whole
 
 if TYPE_CHECKING:
-    from lstmstate.checkpoint.bundle_writer import BundleWriter
-    from lstmstate.checkpoint.frozen import FrozenGraph
+    from lstmstate.checkpoint.frozen_graph import FrozenGraph
+    from lstmstate.checkpoint.tensor_bundle_writer import BundleWriter
     from lstmstate.checkpoint.v1 import V1Checkpoint
 
 __all__ = ["Checkpoint", "Graph", "Variable"]
@@ -70,13 +71,13 @@ class Checkpoint:
 
             self._reader = V1Checkpoint(self.location.files, checksums=checksums)
         elif self.location.format == FROZEN:
-            from lstmstate.checkpoint.frozen import FrozenGraph
+            from lstmstate.checkpoint.frozen_graph import FrozenGraph
 
             self._reader = found = FrozenGraph(self.prefix)
             self._frozen = found.graph
             self.notes += found.notes
         elif self.location.format == GENERATOR:
-            from lstmstate.checkpoint.generator import GeneratorBundle
+            from lstmstate.checkpoint.magenta_bundle import GeneratorBundle
 
             self._reader = bundle = GeneratorBundle(self.prefix, checksums=checksums)
             self._packed_graph = bundle.meta_graph
@@ -84,7 +85,7 @@ class Checkpoint:
             self._reader = Bundle(self.prefix, checksums=checksums)
             self.notes += self._reader.data_problems()
             names = self._object_names(self._reader)
-        self.object_based = objects.OBJECT_GRAPH_KEY in self._reader.specs
+        self.object_based = object_graph.OBJECT_GRAPH_KEY in self._reader.specs
         self.variables: dict[str, Variable] = {
             name: Variable(spec, self._reader, self.prefix, names.get(name))
             for name, spec in self._reader.specs.items()
@@ -200,11 +201,11 @@ class Checkpoint:
 
     def _object_names(self, bundle: Bundle) -> dict[str, str]:
         """Return the graph names of an object-based checkpoint, where they can be read."""
-        if objects.OBJECT_GRAPH_KEY not in bundle.specs:
+        if object_graph.OBJECT_GRAPH_KEY not in bundle.specs:
             return {}
         try:
-            with located(self.prefix, objects.OBJECT_GRAPH_KEY):
-                return objects.full_names(bundle.read_bytes(objects.OBJECT_GRAPH_KEY))
+            with located(self.prefix, object_graph.OBJECT_GRAPH_KEY):
+                return object_graph.full_names(bundle.read_bytes(object_graph.OBJECT_GRAPH_KEY))
         except LstmstateError as error:
             if not bundle.data_problems():  # something else than a missing file
                 self.notes.append(f"{error}; the names of objects in the graph are not known")

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from lstmstate import limits
-from lstmstate.checkpoint import identify, wire
-from lstmstate.checkpoint.functions import Arguments, Returns, inlined
-from lstmstate.checkpoint.node import Node, NodeReader
-from lstmstate.checkpoint.source import LFS_POINTER, read_whole
+from lstmstate.checkpoint import kinds
+from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.graph_node import Node, NodeReader
+from lstmstate.checkpoint.inlining import Arguments, Returns, inlined
 from lstmstate.errors import CorruptError, UnsupportedError, located
+from lstmstate.files.reader import LFS_POINTER, read_whole
 from lstmstate.records import NamedTuple
 
 VARIABLE_OPS = frozenset({"Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable"})
@@ -285,7 +286,7 @@ def _parse(data: bytes, message: str, *, needs_end: bool = True) -> Graph:
     if not data:
         raise CorruptError("the graph file is empty")
     if data.startswith(LFS_POINTER):
-        raise UnsupportedError(f"this is {identify.LFS.words}", advice=identify.LFS.advice)
+        raise UnsupportedError(f"this is {kinds.LFS.words}", advice=kinds.LFS.advice)
     written = _message_of(data)
     if written:
         data, message = _from_text(data, written), written
@@ -313,8 +314,8 @@ def _message_of(data: bytes) -> str | None:
 
     The first bytes of a file that is cut after a few can look like a text.
     """
-    start = data[: identify.LOOK]
-    if not identify.is_text(start):
+    start = data[: kinds.LOOK]
+    if not kinds.is_text(start):
         return None
     from lstmstate.checkpoint import text_format
 

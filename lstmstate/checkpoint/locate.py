@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from lstmstate import limits
-from lstmstate.checkpoint import identify, wire
-from lstmstate.checkpoint.identify import Kind
-from lstmstate.checkpoint.source import ByteSource, near, read_whole, unreadable
-from lstmstate.checkpoint.table import Table
+from lstmstate.checkpoint import kinds
+from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.kinds import Kind
+from lstmstate.checkpoint.sstable import Table
 from lstmstate.errors import (
     AmbiguousError,
     CorruptError,
@@ -25,6 +25,7 @@ from lstmstate.errors import (
     UnsupportedError,
     printable,
 )
+from lstmstate.files.reader import ByteSource, near, read_whole, unreadable
 from lstmstate.records import NamedTuple
 
 V1, V2, FROZEN, GENERATOR = "v1", "v2", "frozen_graph", "generator_bundle"
@@ -74,7 +75,7 @@ class NotACheckpointError(UnsupportedError):
     def __init__(self, path: str, kind: Kind) -> None:
         super().__init__(
             f"this is {kind.words}, not a checkpoint"
-            if kind is not identify.UNKNOWN
+            if kind is not kinds.UNKNOWN
             else "this is not a checkpoint, nor anything else that is known here",
             path=path,
             advice=kind.advice or "give a TensorFlow checkpoint, or a state in .npy, .npz or .h5",
@@ -162,8 +163,8 @@ def _of_file(path: str, *, named: bool = False) -> Location:
         if found:
             return found
     with ByteSource(path) as source:
-        kind = identify.identify(source)
-        if kind is identify.TABLE:
+        kind = kinds.identify(source)
+        if kind is kinds.TABLE:
             # Only a look at what it is: whoever reads it verifies it.
             first = next(iter(Table(source, checksums=False)), (b"", b""))[1]
             # The header of an index begins with a number, the list of a V1 file with a message.
@@ -174,9 +175,9 @@ def _of_file(path: str, *, named: bool = False) -> Location:
                 path=path,
                 advice="name it PREFIX.index again",
             )
-    if kind is identify.CHECKPOINT_STATE and not named:
+    if kind is kinds.CHECKPOINT_STATE and not named:
         return _by_state_file(path)
-    if kind is identify.PBTXT and not part and len(checkpoints_in(folder)) == 1:
+    if kind is kinds.PBTXT and not part and len(checkpoints_in(folder)) == 1:
         found = _only_one(folder, None)
         return found if found.has_own_graph else found._replace(graph=path)
     if part and name.endswith(".meta"):
@@ -191,7 +192,7 @@ def _of_file(path: str, *, named: bool = False) -> Location:
             path=path,
             advice=f"put {part['prefix']}.index beside it",
         )
-    if kind in (identify.FROZEN, identify.GENERATOR):
+    if kind in (kinds.FROZEN, kinds.GENERATOR):
         return Location(kind.key, path, (path,), path)
     raise NotACheckpointError(path, kind)
 
@@ -291,7 +292,7 @@ def _in_one_file(folder: str) -> Iterator[str]:
         with suppress(LstmstateError):
             if os.path.isfile(path):
                 with ByteSource(path) as source:
-                    if identify.identify(source) in (identify.FROZEN, identify.GENERATOR):
+                    if kinds.identify(source) in (kinds.FROZEN, kinds.GENERATOR):
                         yield name
 
 
@@ -324,7 +325,7 @@ def _is_v1(path: str) -> bool:
     """Whether a file without a telling name ends as a table does."""
     try:
         with ByteSource(path) as source:
-            return identify.identify(source) is identify.TABLE
+            return kinds.identify(source) is kinds.TABLE
     except LstmstateError:
         return False
 

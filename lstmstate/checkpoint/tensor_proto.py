@@ -10,7 +10,8 @@ import math
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
-from lstmstate.checkpoint import dtypes, wire
+from lstmstate.checkpoint import dtypes
+from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.dtypes import DType
 from lstmstate.errors import CorruptError, UnsupportedError
 

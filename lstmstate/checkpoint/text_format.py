@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from lstmstate import limits
-from lstmstate.checkpoint import wire
+from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.dtypes import BY_NUMBER
 from lstmstate.errors import CorruptError
 

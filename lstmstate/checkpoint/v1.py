@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
-from lstmstate.checkpoint import dtypes, wire
-from lstmstate.checkpoint.ordered_code import Extents, encode_slice_key
-from lstmstate.checkpoint.source import ByteSource
-from lstmstate.checkpoint.table import Table
+from lstmstate.checkpoint import dtypes
+from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.slice_keys import Extents, encode_slice_key
+from lstmstate.checkpoint.sstable import Table
 from lstmstate.checkpoint.tensor_proto import listed_values
 from lstmstate.checkpoint.variables import Spec, parse_extents, parse_shape, region
 from lstmstate.errors import CorruptError, located
+from lstmstate.files.reader import ByteSource
 
 if TYPE_CHECKING:
     import numpy as np

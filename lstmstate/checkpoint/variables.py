@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from lstmstate import limits
-from lstmstate.checkpoint import objects, wire
+from lstmstate.checkpoint import object_graph
+from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.dtypes import DType
-from lstmstate.checkpoint.ordered_code import WHOLE_AXIS, Extent, Extents
+from lstmstate.checkpoint.slice_keys import WHOLE_AXIS, Extent, Extents
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, located
 from lstmstate.records import NamedTuple
 
@@ -104,7 +105,7 @@ class Variable:
         Exported object-based checkpoints only number their variables (`variables/0`, and
         `_all_variables/0` of Keras 3); the object graph then has the name.
         """
-        path = objects.object_path(self.name)
+        path = object_graph.object_path(self.name)
         if path is None:
             return self.name[:-2] if self.name.endswith(":0") else self.name
         return self.full_name if self.full_name and path.startswith(NUMBERED) else path
@@ -112,7 +113,7 @@ class Variable:
     @property
     def is_slot(self) -> bool:
         """Whether an object-based checkpoint says that an optimizer keeps it beside another."""
-        return objects.is_slot(self.name)
+        return object_graph.is_slot(self.name)
 
     def read(self) -> NDArray[np.generic]:
         """Return the value: read by position, its checksum verified, its slices joined.

@@ -149,7 +149,7 @@ def _form(error: click.ClickException, name: str) -> str:
 
 def _remove_left() -> None:
     """Remove what a signal at a bad moment kept outputs from removing, if there were any."""
-    output = sys.modules.get("lstmstate.output")
+    output = sys.modules.get("lstmstate.files.atomic")
     if output is not None:
         output.remove_left()
 
@@ -195,7 +195,7 @@ def _give_up_stdout() -> None:
 
 def tell(line: str) -> None:
     """Say one line on stderr, in which nothing from a file can steer the terminal."""
-    from lstmstate.report.flags import with_flags
+    from lstmstate.cli.report.flags import with_flags
 
     with contextlib.suppress(OSError):
         click.echo(f"lstmstate: {printable(with_flags(line))}", err=True)

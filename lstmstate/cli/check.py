@@ -19,8 +19,8 @@ from lstmstate.errors import (
 )
 
 if TYPE_CHECKING:
-    from lstmstate.checks import Finding
-    from lstmstate.sources import Opened, Source
+    from lstmstate.operations.check import Finding
+    from lstmstate.operations.load import Opened, Source
 
 _EPILOG = """\b
 Examples:
@@ -84,8 +84,8 @@ def command(
     projection. The order is that of the layers, or of the cells in inspect.
     """
     if isinstance(asserted["cells"], list):
-        from lstmstate.cells.model import StateWidths
-        from lstmstate.state.guesses import Cells
+        from lstmstate.cells.cell import StateWidths
+        from lstmstate.state.candidates import Cells
 
         asserted["cells"] = Cells.of_widths([StateWidths(*pair) for pair in asserted["cells"]])
     wanted = [
@@ -134,7 +134,7 @@ def _tell(
     quiet: bool,
     single: bool,
 ) -> None:
-    from lstmstate.report.check_json import print_document, problems
+    from lstmstate.cli.report.check_json import print_document, problems
 
     if as_json:
         print_document(results, failed, single=single)
@@ -173,9 +173,9 @@ class _Checker:
 
     def check(self, path: str, wanted: list[tuple[str, Any]]) -> list[Finding]:
         """Return what comes of the assertions for one path."""
-        from lstmstate.checks import Finding, Target, check
-        from lstmstate.report.console import Meter
-        from lstmstate.sources import all_states, open_path
+        from lstmstate.cli.report.console import Meter
+        from lstmstate.operations.check import Finding, Target, check
+        from lstmstate.operations.load import all_states, open_path
 
         opened = open_path(path, checksums=self._verify, header=self._header)
         options.resolved(path, opened.ckpt, quiet=self._quiet)
@@ -207,9 +207,9 @@ class _Checker:
 
         Returns an error, and raises none, where they do not fit it.
         """
-        from lstmstate.cells.model import StateWidths
-        from lstmstate.sources import states_in
-        from lstmstate.state.guesses import Cells, Wanted
+        from lstmstate.cells.cell import StateWidths
+        from lstmstate.operations.load import states_in
+        from lstmstate.state.candidates import Cells, Wanted
 
         plain = Wanted(self._from_layout)
         units, proj, asserted = (self._asserted[name] for name in ("units", "proj", "cells"))

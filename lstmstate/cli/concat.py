@@ -37,12 +37,12 @@ def command(halves: tuple[str, ...], output: str, quiet: bool, as_json: bool, **
     if len(halves) % 2:
         given = count(len(halves), "file")
         raise click.UsageError(f"c and m come in pairs, C M, and here: {given}")
-    from lstmstate.convert import How, write_state
-    from lstmstate.halves import read_halves
-    from lstmstate.output import Outputs
-    from lstmstate.report.console import Meter
-    from lstmstate.report.convert_json import converted_document, print_document
-    from lstmstate.state.files import kind_to_write
+    from lstmstate.cli.report.console import Meter
+    from lstmstate.cli.report.convert_json import converted_document, print_document
+    from lstmstate.files.atomic import Outputs
+    from lstmstate.operations.convert import How, write_state
+    from lstmstate.operations.split import read_halves
+    from lstmstate.state.formats.registry import kind_to_write
     from lstmstate.state.layouts import LAYOUTS
 
     if as_json and output == "-":

@@ -13,8 +13,8 @@ from lstmstate.cli import CONTEXT, SOME_FAILED, options, tell
 from lstmstate.errors import LstmstateError, printable
 
 if TYPE_CHECKING:
-    from lstmstate.convert import Converted, How
-    from lstmstate.state.guesses import Wanted
+    from lstmstate.operations.convert import Converted, How
+    from lstmstate.state.candidates import Wanted
 
 _EPILOG = """\b
 Examples:
@@ -104,7 +104,7 @@ def command(
             with suppress(BrokenPipeError):  # nobody reads the names; the files are wanted still
                 click.echo(printable(path) if sys.stdout.isatty() else path)
     if as_json:
-        from lstmstate.report.convert_json import print_document
+        from lstmstate.cli.report.convert_json import print_document
 
         print_document("convert", documents, failed, single=len(sources) == 1)
     return SOME_FAILED if failed else 0
@@ -123,8 +123,8 @@ class _Job:
         *,
         quiet: bool,
     ) -> None:
-        from lstmstate.convert import stem_of
-        from lstmstate.output import told
+        from lstmstate.files.atomic import told
+        from lstmstate.operations.convert import stem_of
         from lstmstate.state.layouts import LAYOUTS
 
         if "-" in sources and output is None:
@@ -147,12 +147,12 @@ class _Job:
 
     def convert(self, path: str) -> dict[str, Any]:
         """Convert one source; return the document of what was done."""
-        from lstmstate.convert import How, target_beside
-        from lstmstate.output import Outputs
-        from lstmstate.report.console import Meter
-        from lstmstate.report.convert_json import converted_document
-        from lstmstate.sources import open_path, states_in
-        from lstmstate.state.files import BY_KEY, kind_to_write, split_place
+        from lstmstate.cli.report.console import Meter
+        from lstmstate.cli.report.convert_json import converted_document
+        from lstmstate.files.atomic import Outputs
+        from lstmstate.operations.convert import How, target_beside
+        from lstmstate.operations.load import open_path, states_in
+        from lstmstate.state.formats.registry import BY_KEY, kind_to_write, split_place
 
         flags = self._flags
         if self._wanted is None:
@@ -199,8 +199,8 @@ class _Job:
     def _write(
         self, sources: Any, how: How, outputs: Any, target: str, kind: str
     ) -> list[Converted]:
-        from lstmstate.convert import rewrite_checkpoint, write_state
-        from lstmstate.state.files import BY_KEY
+        from lstmstate.operations.convert import rewrite_checkpoint, write_state
+        from lstmstate.state.formats.registry import BY_KEY
 
         if kind == "ckpt" and sources[0].group is not None:
             return rewrite_checkpoint(sources, how, outputs, target)

@@ -13,10 +13,10 @@ from lstmstate.cli import CONTEXT, DONE, NO, decided, options
 from lstmstate.errors import CorruptError, LstmstateError, printable
 
 if TYPE_CHECKING:
-    from lstmstate.compare import Difference, Tolerance
-    from lstmstate.sources import Opened, Source
-    from lstmstate.state.guesses import Wanted
-    from lstmstate.state.stored import StoredArray
+    from lstmstate.operations.compare import Difference, Tolerance
+    from lstmstate.operations.load import Opened, Source
+    from lstmstate.state.candidates import Wanted
+    from lstmstate.state.formats.chunked import StoredArray
 
 _EPILOG = """\b
 Examples:
@@ -55,8 +55,8 @@ def command(
     Values a and b are the same where |a - b| <= atol + rtol * |b|; NaN is the same as NaN.
     Flags for layout and widths hold for whichever file does not tell them itself.
     """
-    from lstmstate.compare import Tolerance, same
-    from lstmstate.report.diff_report import diff_document, diff_table
+    from lstmstate.cli.report.diff_report import diff_document, diff_table
+    from lstmstate.operations.compare import Tolerance, same
 
     if not math.isfinite(rtol) or not math.isfinite(atol):
         raise click.UsageError("--rtol and --atol are numbers")
@@ -69,7 +69,7 @@ def command(
         document = diff_document(a, b, kind, found, tolerance)
         click.echo(json.dumps(document, indent=2, allow_nan=False))
     else:
-        from lstmstate.report.console import sheet
+        from lstmstate.cli.report.console import sheet
 
         diff_table(sheet(), a, b, kind, found, tolerance)
     return code
@@ -79,9 +79,9 @@ def _compared(
     a: str, b: str, tolerance: Tolerance, flags: dict[str, Any], *, quiet: bool
 ) -> tuple[str, list[Difference]]:
     """Return what was compared, "states", "arrays" or "checkpoints", and how."""
-    from lstmstate.compare import compare_arrays, compare_checkpoints, compare_states
-    from lstmstate.report.console import Meter
-    from lstmstate.sources import open_path
+    from lstmstate.cli.report.console import Meter
+    from lstmstate.operations.compare import compare_arrays, compare_checkpoints, compare_states
+    from lstmstate.operations.load import open_path
 
     verify = options.verify(flags["no_checksums"], quiet=quiet)
     opened = [open_path(path, checksums=verify, header=flags["header"]) for path in (a, b)]
@@ -144,8 +144,8 @@ def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source] 
     Raises:
         LstmstateError: one of them is none, or damaged.
     """
-    from lstmstate.sources import states_in
-    from lstmstate.state.guesses import Cells
+    from lstmstate.operations.load import states_in
+    from lstmstate.state.candidates import Cells
 
     found = [_state(one, wanted) for one in opened]
     for number, one in enumerate(opened):
@@ -171,7 +171,7 @@ def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source] 
 
 def _state(opened: Opened, wanted: Wanted) -> Source | LstmstateError:
     """Read one of the two states; a layout may be that of the other one only."""
-    from lstmstate.sources import states_in
+    from lstmstate.operations.load import states_in
 
     error = None
     for layout in dict.fromkeys((wanted.layout, None)):

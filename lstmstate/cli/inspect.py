@@ -12,10 +12,10 @@ from lstmstate.errors import LstmstateError, each
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell
-    from lstmstate.cells.stats import Stats
-    from lstmstate.opened import LSTMCheckpoint
-    from lstmstate.report.console import Sheet
-    from lstmstate.sources import Opened
+    from lstmstate.cells.gate_stats import Stats
+    from lstmstate.cli.report.console import Sheet
+    from lstmstate.model.checkpoint import LSTMCheckpoint
+    from lstmstate.operations.load import Opened
 
 _EPILOG = """\b
 Examples:
@@ -124,7 +124,7 @@ class _Teller:
 
     def tell(self, path: str) -> None:
         """Print, or gather, what is in one path."""
-        from lstmstate.sources import open_path
+        from lstmstate.operations.load import open_path
 
         opened = open_path(path, checksums=self._checksums, header=self._header)
         options.resolved(path, opened.ckpt, quiet=self._quiet)
@@ -143,7 +143,7 @@ class _Teller:
         """Print the document of the one path, or of all."""
         import json
 
-        from lstmstate.report.inspect_json import batch_document
+        from lstmstate.cli.report.inspect_json import batch_document
 
         document = self._documents[0] if single else batch_document(self._documents, self.failed)
         click.echo(json.dumps(document, indent=2, allow_nan=False))
@@ -156,14 +156,18 @@ class _Teller:
         unrecognised = ckpt.unrecognised() if is_open else None
         figures = self._figures(ckpt, cells) if self._stats and not damaged else None
         if self._as_json:
-            from lstmstate.report.inspect_json import checkpoint_document
+            from lstmstate.cli.report.inspect_json import checkpoint_document
 
             self._documents.append(
                 checkpoint_document(path, ckpt, cells, figures, damaged, confirmed, unrecognised)
             )
             self.fail(path, damaged or [])
             return
-        from lstmstate.report.inspect_table import checkpoint_tables, stats_tables, verified_line
+        from lstmstate.cli.report.inspect_table import (
+            checkpoint_tables,
+            stats_tables,
+            verified_line,
+        )
 
         sheet = self._next_sheet()
         narrowed = bool(self._cell_names)
@@ -183,10 +187,10 @@ class _Teller:
             self.fail(path, damaged)
 
     def _tell_state(self, path: str, opened: Opened) -> None:
-        from lstmstate.report.state_report import state_document, state_tables
-        from lstmstate.sources import arrays_of
-        from lstmstate.state.contents import contents
-        from lstmstate.state.files import BY_KEY
+        from lstmstate.cli.report.state_report import state_document, state_tables
+        from lstmstate.operations.load import arrays_of
+        from lstmstate.state.describe import contents
+        from lstmstate.state.formats.registry import BY_KEY
 
         file, wanted = arrays_of(opened)
         found = contents(file, wanted, values=self._stats or self._verify)
@@ -198,15 +202,15 @@ class _Teller:
 
     def _damaged(self, ckpt: LSTMCheckpoint) -> list[LstmstateError]:
         """Return an error for each value that cannot be read."""
-        from lstmstate.report.console import tracked
+        from lstmstate.cli.report.console import tracked
 
         every = list(ckpt.variables.values())
         read = every if self._quiet else tracked(every, "reading the values")
         return [error for variable in read if (error := variable.damage()) is not None]
 
     def _figures(self, ckpt: LSTMCheckpoint, cells: Sequence[Cell]) -> dict[str, list[Stats]]:
-        from lstmstate.cells.stats import cell_stats
-        from lstmstate.report.console import tracked
+        from lstmstate.cells.gate_stats import cell_stats
+        from lstmstate.cli.report.console import tracked
 
         return {
             cell.name: list(cell_stats(cell, lambda name: ckpt.variables[name].read()))
@@ -215,7 +219,7 @@ class _Teller:
 
     def _next_sheet(self) -> Sheet:
         """Return the sheet of stdout; a blank line stands between two reports."""
-        from lstmstate.report.console import sheet
+        from lstmstate.cli.report.console import sheet
 
         if self._sheet is None:
             self._sheet = sheet()

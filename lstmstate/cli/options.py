@@ -15,10 +15,10 @@ from lstmstate.cli import tell
 from lstmstate.errors import LstmstateError
 
 if TYPE_CHECKING:
-    from lstmstate.convert import Converted
     from lstmstate.engines.options import Settled
-    from lstmstate.opened import LSTMCheckpoint
-    from lstmstate.state.guesses import Wanted
+    from lstmstate.model.checkpoint import LSTMCheckpoint
+    from lstmstate.operations.convert import Converted
+    from lstmstate.state.candidates import Wanted
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -271,8 +271,8 @@ def wanted(flags: Mapping[str, Any], *, quiet: bool) -> Wanted:
         click.UsageError: they contradict one another.
         LstmstateError: the checkpoint that they name cannot be used.
     """
-    from lstmstate.cells.model import StateWidths
-    from lstmstate.state.guesses import Cells, Wanted
+    from lstmstate.cells.cell import StateWidths
+    from lstmstate.state.candidates import Cells, Wanted
 
     layout, units, proj, cells = (flags.get(k) for k in ("from_layout", "units", "proj", "cells"))
     checkpoint, cell, stack = (flags.get(name) for name in ("checkpoint", "cell", "stack"))
@@ -291,8 +291,8 @@ def wanted(flags: Mapping[str, Any], *, quiet: bool) -> Wanted:
             layout, None, (Cells.of_widths([StateWidths(*pair) for pair in cells]),), "--cells"
         )
     if checkpoint is not None:
-        from lstmstate.opened import open_checkpoint
-        from lstmstate.saved_states import wanted_by
+        from lstmstate.model.checkpoint import open_checkpoint
+        from lstmstate.model.saved_states import wanted_by
 
         ckpt = open_checkpoint(checkpoint, checksums=not flags.get("no_checksums"))
         resolved(checkpoint, ckpt, quiet=quiet)
@@ -302,7 +302,7 @@ def wanted(flags: Mapping[str, Any], *, quiet: bool) -> Wanted:
 
 def inputs_of(paths: Iterable[str], flags: Mapping[str, Any]) -> list[str]:
     """Return the files that a command reads, which its outputs must not replace."""
-    from lstmstate.state.files import input_files
+    from lstmstate.state.formats.registry import input_files
 
     read = [*paths, *([flags["checkpoint"]] if flags.get("checkpoint") else [])]
     return [file for path in read for file in input_files(path)]
@@ -310,7 +310,7 @@ def inputs_of(paths: Iterable[str], flags: Mapping[str, Any]) -> list[str]:
 
 def refuse_unnamed(target: str, kind: str | None, endings: str) -> None:
     """Refuse an output of which nothing says what kind of file it is to be."""
-    from lstmstate.state.files import kind_of_name
+    from lstmstate.state.formats.registry import kind_of_name
 
     if kind is None and target != "-" and kind_of_name(target) is None:
         raise LstmstateError(

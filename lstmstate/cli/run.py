@@ -15,13 +15,13 @@ from lstmstate.cli import CONTEXT, DONE, SOME_FAILED, decided, options, tell
 from lstmstate.errors import LstmstateError, UnsupportedError, WidthError, located, printable
 
 if TYPE_CHECKING:
-    from lstmstate.loaded import Loaded
-    from lstmstate.output import Outputs
-    from lstmstate.runnable import OwnStart
-    from lstmstate.running.inputs import Sequences
-    from lstmstate.running.job import Input
-    from lstmstate.state.files import StateKind
-    from lstmstate.state.model import State
+    from lstmstate.files.atomic import Outputs
+    from lstmstate.model.loaded_network import Loaded
+    from lstmstate.model.network import OwnStart
+    from lstmstate.operations.run import Input
+    from lstmstate.operations.sequences import Sequences
+    from lstmstate.state.formats.registry import StateKind
+    from lstmstate.state.state import State
 
 _EPILOG = """\b
 Examples:
@@ -102,7 +102,7 @@ def command(ckpt_path: str, inputs: tuple[str, ...], quiet: bool, **flags: Any) 
             tell(f"error: {told}")
     code = decided(SOME_FAILED if failed else DONE)
     if flags["as_json"]:
-        from lstmstate.report.convert_json import print_document
+        from lstmstate.cli.report.convert_json import print_document
 
         print_document("run", documents, failed, single=len(inputs) == 1)
     return code
@@ -155,10 +155,10 @@ class _Job:
     def __init__(
         self, ckpt_path: str, inputs: tuple[str, ...], flags: dict[str, Any], *, quiet: bool
     ) -> None:
-        from lstmstate.engines import blas
-        from lstmstate.opened import open_checkpoint
+        from lstmstate.engines import blas_threads
+        from lstmstate.model.checkpoint import open_checkpoint
 
-        blas.begin_with_one_thread()
+        blas_threads.begin_with_one_thread()
         self._flags = flags
         self._quiet = quiet
         self._count = len(inputs)
@@ -207,7 +207,7 @@ class _Job:
 
     def _open(self, path: str) -> tuple[Loaded, Input]:
         """Return the sequences of an input, and the network that takes vectors of their width."""
-        from lstmstate.running.job import open_input
+        from lstmstate.operations.run import open_input
 
         flags = self._flags
         loaded = self._loaded
@@ -247,8 +247,8 @@ class _Job:
 
     def _is_of_graph(self) -> bool:
         """Whether the state to begin with is what the graph itself begins with: CKPT's own."""
-        from lstmstate.opened import open_checkpoint
-        from lstmstate.state.files import split_place, state_kind
+        from lstmstate.model.checkpoint import open_checkpoint
+        from lstmstate.state.formats.registry import split_place, state_kind
 
         path = self._flags["state_path"]
         if path in (None, "-") or self._flags["from_layout"]:
@@ -263,7 +263,7 @@ class _Job:
         return False
 
     def _first_state(self) -> State | None:
-        from lstmstate.running.job import open_state
+        from lstmstate.operations.run import open_state
 
         flags = self._flags
         if flags["state_path"] is None:
@@ -282,8 +282,8 @@ class _Job:
 
     def _refuse_state_out(self) -> None:
         """Refuse a --state-out that could not be written: a run may take hours until then."""
-        from lstmstate.output import Outputs
-        from lstmstate.state.files import kind_to_write
+        from lstmstate.files.atomic import Outputs
+        from lstmstate.state.formats.registry import kind_to_write
 
         target = self._flags["state_out"]
         if target is None:
@@ -307,9 +307,9 @@ class _Job:
         folder = self._flags["out_dir"]
         if folder is None:
             return [self._flags["output"]] * len(inputs)
-        from lstmstate.convert import stem_of
-        from lstmstate.output import told
-        from lstmstate.state.files import split_place
+        from lstmstate.files.atomic import told
+        from lstmstate.operations.convert import stem_of
+        from lstmstate.state.formats.registry import split_place
 
         ending = self._flags["kind"] or "npz"
         names = []
@@ -331,10 +331,10 @@ class _Job:
 
     def run(self, number: int, path: str) -> dict[str, Any]:
         """Run over one input; return the document of what was done."""
-        from lstmstate.output import Outputs
-        from lstmstate.report.console import Meter
-        from lstmstate.report.run_report import run_document
-        from lstmstate.running.job import run_input
+        from lstmstate.cli.report.console import Meter
+        from lstmstate.cli.report.run_report import run_document
+        from lstmstate.files.atomic import Outputs
+        from lstmstate.operations.run import run_input
 
         flags = self._flags
         if flags["carry_state"] and self._done < number:
@@ -385,9 +385,9 @@ class _Job:
         """Return the open file of the results, or nothing where they go into none."""
         if target is None:
             return nullcontext()
-        from lstmstate.running import job
-        from lstmstate.state.array_writer import open_writer
-        from lstmstate.state.files import kind_to_write
+        from lstmstate.operations import run
+        from lstmstate.state.formats.array_writer import open_writer
+        from lstmstate.state.formats.registry import kind_to_write
 
         options.refuse_unnamed(target, self._flags["kind"], ".npz, .h5 or .npy")
         kind: StateKind = kind_to_write(target, self._flags["kind"])
@@ -406,16 +406,16 @@ class _Job:
             outputs,
             target,
             kind,
-            job.plans(loaded, given, self._keep, alone=alone),
-            job.metadata(loaded, os.path.basename(self._prefix), alone=alone),
+            run.plans(loaded, given, self._keep, alone=alone),
+            run.metadata(loaded, os.path.basename(self._prefix), alone=alone),
             compress=self._flags["compress"],
         )
 
     def _write_state(self, outputs: Outputs, target: str, state: State) -> None:
-        from lstmstate.convert import How, write_state
-        from lstmstate.state.files import kind_to_write
+        from lstmstate.operations.convert import How, write_state
+        from lstmstate.operations.state_files import held
+        from lstmstate.state.formats.registry import kind_to_write
         from lstmstate.state.layouts import LAYOUTS
-        from lstmstate.states import held
 
         how = How(LAYOUTS[self._flags["state_layout"] or "tuple"])
         write_state(held(state), how, outputs, target, kind_to_write(target, None))
@@ -431,8 +431,8 @@ class _Job:
             with suppress(BrokenPipeError):  # nobody reads the names; the files are wanted still
                 click.echo(printable(target) if sys.stdout.isatty() else target)
             return
-        from lstmstate.report.console import sheet
-        from lstmstate.report.run_report import run_table
+        from lstmstate.cli.report.console import sheet
+        from lstmstate.cli.report.run_report import run_table
 
         if number:
             click.echo()

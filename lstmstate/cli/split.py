@@ -45,12 +45,12 @@ def command(
     FLAT is any file that convert reads, - for stdin. Each of the two files says in its header
     which half it is, so that concat can refuse them in the wrong order.
     """
-    from lstmstate.convert import How
-    from lstmstate.halves import write_halves
-    from lstmstate.output import Outputs
-    from lstmstate.report.console import Meter
-    from lstmstate.report.convert_json import converted_document, print_document
-    from lstmstate.sources import open_path, states_in
+    from lstmstate.cli.report.console import Meter
+    from lstmstate.cli.report.convert_json import converted_document, print_document
+    from lstmstate.files.atomic import Outputs
+    from lstmstate.operations.convert import How
+    from lstmstate.operations.load import open_path, states_in
+    from lstmstate.operations.split import write_halves
     from lstmstate.state.layouts import LAYOUTS
 
     verify = options.verify(flags["no_checksums"], quiet=quiet)

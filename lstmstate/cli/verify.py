@@ -14,9 +14,9 @@ from lstmstate.errors import LstmstateError, UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lstmstate.opened import LSTMCheckpoint
-    from lstmstate.runnable import LSTMNetwork
-    from lstmstate.running.verify import Trial
+    from lstmstate.model.checkpoint import LSTMCheckpoint
+    from lstmstate.model.network import LSTMNetwork
+    from lstmstate.operations.verify import Trial
 
 _EPILOG = """\b
 Examples:
@@ -69,9 +69,9 @@ def command(
     left out.
     """
     gc.enable()  # TensorFlow makes cycles
-    from lstmstate.opened import open_checkpoint
-    from lstmstate.report.verify_report import verify_document, verify_table
-    from lstmstate.running.verify import JUDGES, default_judge
+    from lstmstate.cli.report.verify_report import verify_document, verify_table
+    from lstmstate.model.checkpoint import open_checkpoint
+    from lstmstate.operations.verify import JUDGES, default_judge
 
     if flags["tolerance"] is not None and not math.isfinite(flags["tolerance"]):
         raise click.UsageError("--tolerance is a number")
@@ -101,7 +101,7 @@ def command(
         document = verify_document(ckpt.prefix, flags["engine"], flags["against"], trials, failed)
         click.echo(json.dumps(document, indent=2, allow_nan=False))
     else:
-        from lstmstate.report.console import sheet
+        from lstmstate.cli.report.console import sheet
 
         verify_table(sheet(), ckpt.prefix, flags["against"], trials)
     return code
@@ -116,11 +116,11 @@ def _trials(
     quiet: bool,
 ) -> Iterable[Trial]:
     """Yield what was tried: each input, or each cell over random data; note the failed ones."""
-    from lstmstate.engines.arithmetic import FORMS
+    from lstmstate.cli.report.console import Meter
     from lstmstate.engines.options import settle
-    from lstmstate.report.console import Meter
-    from lstmstate.running.job import open_input
-    from lstmstate.running.verify import judged, over_input, over_random_data
+    from lstmstate.engines.weights import FORMS
+    from lstmstate.operations.run import open_input
+    from lstmstate.operations.verify import judged, over_input, over_random_data
 
     engine, tolerance, given = flags["engine"], flags["tolerance"], options.given(flags)
     if not inputs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 
-from lstmstate.engines.model import Network, Runner
+from lstmstate.engines.network import Network, Runner
 from lstmstate.errors import LstmstateError, MissingExtraError
 from lstmstate.records import NamedTuple
 

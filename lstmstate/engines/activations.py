@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lstmstate.engines.model import Array
+    from lstmstate.engines.network import Array
 
 # Takes the values, and where to write the results, which may be the same.
 Function = Callable[[Any, Any], object]

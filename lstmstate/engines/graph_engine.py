@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lstmstate.checkpoint.node import Node
+from lstmstate.checkpoint.graph_node import Node
 from lstmstate.engines.graph_feeds import fitted, is_flat, of_step
 from lstmstate.engines.graph_start import begun
-from lstmstate.engines.layered import turned
-from lstmstate.engines.model import CellShape, InputShape, NetworkShape, Pair, Ran, no_states
+from lstmstate.engines.layers import turned
+from lstmstate.engines.network import CellShape, InputShape, NetworkShape, Pair, Ran, no_states
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
-from lstmstate.graph.loops import ENTERS, Tensor, data_inputs
-from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
-from lstmstate.graph.plan import (
+from lstmstate.graph.evaluate import (
     DROPOUT,
     BoundPlan,
     Environment,
@@ -32,13 +30,15 @@ from lstmstate.graph.plan import (
     UnfedError,
     compile_plan,
 )
-from lstmstate.recurrence.front import READS_SIZES, comes_from, origins
-from lstmstate.recurrence.model import GraphNetwork, Output, Port
+from lstmstate.graph.loops import ENTERS, Tensor, data_inputs
+from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
+from lstmstate.recurrence.data_path import READS_SIZES, comes_from, origins
+from lstmstate.recurrence.graph_network import GraphNetwork, Output, Port
 from lstmstate.recurrence.probe import Fed, fed_tensors
 from lstmstate.recurrence.states import Path, take
 
 if TYPE_CHECKING:
-    from lstmstate.engines.model import Array, Lengths
+    from lstmstate.engines.network import Array, Lengths
 
 _OF_SHAPE = frozenset({"Shape", "Size", "Rank"})
 DROPOUT_NOTE = "dropout is left out"

@@ -11,7 +11,7 @@ from lstmstate.errors import UnsupportedError
 from lstmstate.graph.loops import Tensor
 
 if TYPE_CHECKING:
-    from lstmstate.engines.model import Array
+    from lstmstate.engines.network import Array
 
 Static = tuple[int | None, ...]
 

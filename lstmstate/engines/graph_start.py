@@ -13,14 +13,14 @@ import numpy as np
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.errors import UnsupportedError
+from lstmstate.graph.evaluate import Environment, Scope, compile_plan, is_source
 from lstmstate.graph.loops import Tensor, data_inputs
-from lstmstate.graph.plan import Environment, Scope, compile_plan, is_source
-from lstmstate.recurrence.model import Port
+from lstmstate.recurrence.graph_network import Port
 from lstmstate.recurrence.probe import Fed
 from lstmstate.recurrence.states import PRODUCTS
 
 if TYPE_CHECKING:
-    from lstmstate.engines.model import Array
+    from lstmstate.engines.network import Array
 
 _READS = frozenset({"ReadVariableOp"})
 _NEAR = 60  # nodes between where a graph takes a state and where the first step reads it

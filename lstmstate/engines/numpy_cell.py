@@ -17,15 +17,15 @@ from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lstmstate.engines import blas
+from lstmstate.engines import blas_threads
 from lstmstate.engines.activations import function
-from lstmstate.engines.model import Arithmetic, Norm, Pair, spans
-from lstmstate.engines.products import InputPart, cut, shares, together
+from lstmstate.engines.matrix_products import InputPart, cut, shares, together
+from lstmstate.engines.network import Arithmetic, Norm, Pair, spans
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from lstmstate.engines.model import Array
+    from lstmstate.engines.network import Array
 
 _ORDER = "ifoj"
 # The input's part of the gates is computed for so many bytes of steps at once, which stay in the
@@ -192,7 +192,7 @@ class NumpyCell:
         room.c[...] = c.T
         room.m[...] = m.T
         # What overflows in a sigmoid is 0 or 1 in the end.
-        with np.errstate(all="ignore"), blas.one_thread():
+        with np.errstate(all="ignore"), blas_threads.one_thread():
             of_parts = room.input_part.of([x[a:b] for a, b in parts], alone=alone)
             with closing(of_parts) as by_part:
                 for (start, stop), projected in zip(parts, by_part, strict=True):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lstmstate.engines.layered import LayeredRunner
-from lstmstate.engines.model import Network, Runner
+from lstmstate.engines.layers import LayeredRunner
+from lstmstate.engines.network import Network, Runner
 from lstmstate.engines.numpy_cell import NumpyCell
 
 

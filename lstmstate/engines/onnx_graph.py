@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lstmstate.engines.model import Arithmetic, Network, Stage
+from lstmstate.engines.network import Arithmetic, Network, Stage
 from lstmstate.errors import UnsupportedError, printable
 from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     import onnx
 
-    from lstmstate.engines.model import Array
+    from lstmstate.engines.network import Array
 
 # onnxruntime 1.17 and all later ones load both.
 _OPSET, _IR_VERSION = 14, 7

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.engines import onnx_graph
-from lstmstate.engines.model import Network, Pair, Ran, Runner
+from lstmstate.engines.network import Network, Pair, Ran, Runner
 from lstmstate.engines.onnx_graph import build_model
 from lstmstate.errors import UnsupportedError
 from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
-    from lstmstate.engines.model import Array, Lengths
+    from lstmstate.engines.network import Array, Lengths
 
 _INSTEAD = "use `engine='numpy'`"
 # onnxruntime copies its outputs out of memory of its own. More of them are written where they

@@ -8,8 +8,8 @@ from contextlib import suppress
 from numbers import Real
 from typing import cast
 
-from lstmstate.cells import names
-from lstmstate.cells.model import (
+from lstmstate.cells import variable_names as names
+from lstmstate.cells.cell import (
     MIXED,
     STRANGE,
     UNKNOWN,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lstmstate.engines.activations import function
 
 if TYPE_CHECKING:
-    from lstmstate.engines.model import Arithmetic, Array, Norm, Pair
+    from lstmstate.engines.network import Arithmetic, Array, Norm, Pair
 
 
 def step(cell: Arithmetic, x: Array, c: Array, m: Array) -> Pair:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lstmstate.engines.model import Arithmetic
+from lstmstate.engines.network import Arithmetic
 from lstmstate.errors import UnsupportedError
 from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
-    from lstmstate.engines.model import Array
+    from lstmstate.engines.network import Array
 
 # TensorFlow has no type stubs: these names are for the reader.
 Tensor = Any

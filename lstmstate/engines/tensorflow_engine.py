@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lstmstate.engines.model import Network, Pair, Ran, Runner, Stage
+from lstmstate.engines.network import Network, Pair, Ran, Runner, Stage
 from lstmstate.engines.tensorflow_cells import INSTEAD, Kit, Made, RNNCell, Tensor, make
 from lstmstate.engines.tensorflow_cells import check as check_cell
 from lstmstate.errors import LstmstateError, UnsupportedError
 
 if TYPE_CHECKING:
-    from lstmstate.engines.model import Array, Lengths
+    from lstmstate.engines.network import Array, Lengths
 
 
 def check(network: Network) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lstmstate.checkpoint import dtypes, wire
-from lstmstate.checkpoint.node import Node, partial_shape
+from lstmstate.checkpoint import dtypes
+from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.graph_node import Node, partial_shape
 from lstmstate.checkpoint.tensor_proto import tensor_value
 from lstmstate.errors import CorruptError, UnsupportedError
 from lstmstate.graph.operations import bounded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from lstmstate.checkpoint.node import Node
+from lstmstate.checkpoint.graph_node import Node
 from lstmstate.graph.loops import ENTERS, Tensor, data_inputs, past
 
 RANDOM = ("Random", "Truncated", "StatelessRandom", "Multinomial")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lstmstate.checkpoint import wire
-from lstmstate.checkpoint.functions import as_in_graph
-from lstmstate.checkpoint.node import Node, NodeReader
+from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.graph_node import Node, NodeReader
+from lstmstate.checkpoint.inlining import as_in_graph
 from lstmstate.records import NamedTuple
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 from lstmstate.checkpoint.graph import split_port
-from lstmstate.checkpoint.node import Node
+from lstmstate.checkpoint.graph_node import Node
 from lstmstate.graph.functions import FunctionBody
 from lstmstate.records import NamedTuple
 

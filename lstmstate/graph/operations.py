@@ -19,7 +19,7 @@ import numpy as np
 
 from lstmstate import limits
 from lstmstate.checkpoint import dtypes
-from lstmstate.checkpoint.node import Node
+from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import UnsupportedError
 from lstmstate.records import NamedTuple
 

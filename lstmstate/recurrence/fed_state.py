@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from lstmstate.checkpoint.node import Node
+from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, printable
+from lstmstate.graph.evaluate import Environment, compile_plan
 from lstmstate.graph.loops import Tensor
-from lstmstate.graph.plan import Environment, compile_plan
 from lstmstate.records import NamedTuple
-from lstmstate.recurrence.front import origins
-from lstmstate.recurrence.model import GraphNetwork, Port
+from lstmstate.recurrence.data_path import origins
+from lstmstate.recurrence.graph_network import GraphNetwork, Port
 from lstmstate.recurrence.probe import Fed, Sizes, fed_tensors
 from lstmstate.recurrence.states import take
 

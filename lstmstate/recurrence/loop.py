@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from lstmstate.checkpoint.node import Node
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.loops import (
     ENTERS,
     MERGES,
@@ -18,9 +19,8 @@ from lstmstate.graph.loops import (
     past,
     while_loop,
 )
-from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
-from lstmstate.recurrence.front import origins
+from lstmstate.recurrence.data_path import origins
 
 _HANDING = frozenset({"Identity", "RefIdentity", "Enter", "RefEnter", "EnsureShape"})
 _FLOATS = frozenset({1, 2, 14, 19})  # float32, float64, bfloat16, float16

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
-from lstmstate.checkpoint.node import Node
+from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.loops import Tensor, data_inputs
-from lstmstate.graph.plan import Scope
-from lstmstate.recurrence.front import Front, front_of, tail_of
+from lstmstate.recurrence.data_path import Front, front_of, tail_of
+from lstmstate.recurrence.graph_network import Cell, Draft, Output, Port, name_of
 from lstmstate.recurrence.loop import (
     LoopRecurrence,
     SequenceInput,
@@ -18,15 +19,8 @@ from lstmstate.recurrence.loop import (
     past_selection,
     skip,
 )
-from lstmstate.recurrence.model import (
-    Cell,
-    Draft,
-    Output,
-    Port,
-    name_of,
-)
 from lstmstate.recurrence.probe import Probe
-from lstmstate.recurrence.sliced import sliced_inputs
+from lstmstate.recurrence.sliced_inputs import sliced_inputs
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
 SELECTS = frozenset({"Select", "SelectV2"})

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from lstmstate.checkpoint import dtypes
-from lstmstate.checkpoint.node import Node
+from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, NotFoundError, UnsupportedError
+from lstmstate.graph.evaluate import Environment, Plan, Scope, compile_plan, is_source
 from lstmstate.graph.loops import Tensor, data_inputs
-from lstmstate.graph.plan import Environment, Plan, Scope, compile_plan, is_source
-from lstmstate.recurrence.ends import ends, turning_lengths
-from lstmstate.recurrence.front import origins
-from lstmstate.recurrence.straight import Straight
+from lstmstate.recurrence.data_path import origins
+from lstmstate.recurrence.sequence_ends import ends, turning_lengths
 from lstmstate.recurrence.unknown_shapes import unknown_shape
+from lstmstate.recurrence.without_branches import Straight
 
 OPEN = 2  # the size of an axis that a placeholder leaves open: of batch and time alike
 _LARGEST = 1 << 24  # elements of an array that is made up

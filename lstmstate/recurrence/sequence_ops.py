@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lstmstate.errors import LstmstateError, printable
+from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.loops import Tensor, data_inputs
-from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
-from lstmstate.recurrence.front import (
+from lstmstate.recurrence.data_path import (
     READS_SIZES,
     Front,
     comes_from,
@@ -16,13 +16,7 @@ from lstmstate.recurrence.front import (
     origins,
     tail_of,
 )
-from lstmstate.recurrence.model import (
-    Cell,
-    Draft,
-    Output,
-    Port,
-    name_of,
-)
+from lstmstate.recurrence.graph_network import Cell, Draft, Output, Port, name_of
 from lstmstate.recurrence.probe import Probe
 from lstmstate.recurrence.states import Causes, Path
 

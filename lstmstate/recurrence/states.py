@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
-from lstmstate.checkpoint.node import Node
+from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import UnsupportedError
+from lstmstate.graph.evaluate import Plan, Scope, compile_step
 from lstmstate.graph.loops import MERGES, Tensor, data_inputs, is_unchanged
-from lstmstate.graph.plan import Plan, Scope, compile_step
 from lstmstate.records import NamedTuple
-from lstmstate.recurrence.front import READS_SIZES, origins
+from lstmstate.recurrence.data_path import READS_SIZES, origins
 from lstmstate.recurrence.loop import COMPARISONS, LoopRecurrence, is_fed, past_selection, skip
 from lstmstate.recurrence.probe import Probe
 

@@ -6,10 +6,10 @@ Up to TensorFlow 1.0 a placeholder kept its shape only where all of it was fixed
 from __future__ import annotations
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
-from lstmstate.checkpoint.node import Node
+from lstmstate.checkpoint.graph_node import Node
 from lstmstate.graph.constants import constant_array
+from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.loops import Tensor, data_inputs, past
-from lstmstate.graph.plan import Scope
 
 Sizes = tuple[int | None, ...]
 

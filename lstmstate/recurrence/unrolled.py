@@ -14,16 +14,16 @@ from typing import TypeVar
 import numpy as np
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
-from lstmstate.checkpoint.node import Node
+from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.graph.dropout import RANDOM, undropped
+from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.loops import MERGES, Loop, LoopVariable, Tensor, data_inputs
-from lstmstate.graph.plan import Scope
 from lstmstate.records import NamedTuple
-from lstmstate.recurrence.chain import Chain, keeps
 from lstmstate.recurrence.loop import LoopRecurrence, SequenceInput
 from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.states import PRODUCTS, Step
+from lstmstate.recurrence.step_chain import Chain, keeps
 
 _JOINS = frozenset({"Concat", "ConcatV2", "Pack"})
 _SUMS = frozenset({"Add", "AddV2", "AddN", "BiasAdd"})

@@ -20,11 +20,11 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
-from lstmstate.cells.model import StateWidths
-from lstmstate.cells.names import direction
+from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.variable_names import direction
 from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.records import NamedTuple
-from lstmstate.state.model import CellShape, LSTMState, StackState, State, Structure
+from lstmstate.state.state import CellShape, LSTMState, StackState, State, Structure
 
 if TYPE_CHECKING:
     import numpy as np

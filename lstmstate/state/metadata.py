@@ -7,10 +7,10 @@ HDF5 file, a tensor of a checkpoint, a second pickle, a comment in a csv.
 from __future__ import annotations
 
 from lstmstate import limits
-from lstmstate.cells.model import StateWidths
+from lstmstate.cells.cell import StateWidths
 from lstmstate.errors import CorruptError
 from lstmstate.records import NamedTuple
-from lstmstate.state.model import CellShape
+from lstmstate.state.state import CellShape
 
 KEY = "lstmstate"  # the name of the member, attribute or tensor
 OUTPUTS = "outputs"  # an array of a run, and the layout of a file that holds it and no state

@@ -1,0 +1,444 @@
+"""Variables into cells: by their scopes and leaves, by their shapes, by the graph.
+
+Three passes, the surest first: scopes that a row of the table of families knows; cells that
+the graph shows, whatever their scope is called; and, for what no graph speaks of, variables
+whose shapes are those of a cell and whose surroundings do not say otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from lstmstate.cells import shapes
+from lstmstate.cells import variable_names as names
+from lstmstate.cells.cell import MIXED, OPTIONS, OTHER_STEP, UNKNOWN, Cell, Option
+from lstmstate.cells.dense_layers import Surroundings
+from lstmstate.cells.families import FAMILIES, KERAS, OLD, PLAIN, PLAIN_LEAVES
+from lstmstate.cells.family import Family
+from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.match_variables import GraphView, Stored
+from lstmstate.cells.from_graph.recurrences import uses
+from lstmstate.cells.from_graph.unexplained import explain, strangers
+from lstmstate.cells.scopes import (
+    Roles,
+    Scope,
+    by_role,
+    era_of,
+    group,
+    has_leaves,
+    is_called,
+    is_something_else,
+    place,
+    shapes_of,
+    strange,
+    two_kernels,
+)
+from lstmstate.cells.shapes import PEEPHOLES, Widths
+from lstmstate.cells.variable_names import use_of
+from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.errors import printable
+
+
+class Recognition:
+    """The cells among some variables.
+
+    Args:
+        variables: all variables of a checkpoint.
+        graph: the graph beside it, if there is one.
+
+    Attributes:
+        cells: in the order of their names.
+        slots: names of the variables that optimizers and averages keep beside others.
+        roles: name of a variable → (its role, the name of its cell).
+        graph: the graph's cells, tied to the variables; None without a graph.
+        candidates: scopes whose shapes are those of a cell, and nothing says whether they are.
+    """
+
+    def __init__(self, variables: Iterable[Stored], graph: Graph | None) -> None:
+        everything = list(variables)
+        paths = {variable.path: variable.shape for variable in everything}
+        self.slots = frozenset(
+            variable.name
+            for variable in everything
+            if variable.is_slot or names.is_slot(variable.path, paths)
+        )
+        self._kept: dict[str, Stored] = {}
+        for variable in everything:
+            if variable.name not in self.slots:
+                # A variable may be there twice, with ":0" behind its name and without.
+                taken = variable.path in self._kept
+                self._kept[variable.name if taken else variable.path] = variable
+        # Where only averages were saved they are the weights.
+        for average in (v for v in everything if v.path.endswith(names.AVERAGE)):
+            weight = average.path[: -len(names.AVERAGE)]
+            if not any(inner in paths for inner in names.inner_paths(weight)):
+                self._kept[weight] = average
+        self._scopes = group(self._kept)
+        self.graph = GraphView(graph, self._kept) if graph is not None else None
+        self._taken: set[str] = set()
+        self._found: dict[str, Cell] = {}
+        self.candidates: list[str] = []
+        self._by_family()
+        self._by_graph()
+        self._by_shape()
+        opaque = self._drop_opaque()
+        self.cells = [self._found[name] for name in sorted(self._found, key=names.order)]
+        self.roles: dict[str, tuple[str, str | None]] = {
+            variable: (role, cell.name)
+            for cell in self.cells
+            for role, stored in cell.variables.items()
+            for variable in stored
+        } | dict.fromkeys(opaque, ("opaque_kernel", None))
+
+    def _drop_opaque(self) -> list[str]:
+        """Take out cuDNN's buffers beside the cells whose weights they hold once more."""
+        dropped: list[str] = []
+        for name, cell in list(self._found.items()):
+            twins = (other for other in self._found if other.startswith(f"{name}/"))
+            if "opaque_kernel" in cell.variables and any(twins):
+                dropped += self._found.pop(name).variables["opaque_kernel"]
+        return dropped
+
+    # ---- by words and leaves
+
+    def _by_family(self) -> None:
+        for scope, leaves in self._scopes.items():
+            for family in FAMILIES:
+                if self._try(scope, leaves, family):
+                    break
+            if "recurrent_kernel_1" in leaves:
+                self._numbered(scope, leaves)
+
+    def _numbered(self, scope: str, leaves: Scope) -> None:
+        """Add the Keras cells that share one scope: kernel, kernel_1, kernel_2, …"""
+        numbered: dict[str, Scope] = {}
+        for leaf, variable in leaves.items():
+            plain, _, number = leaf.rpartition("_")
+            numbered.setdefault(number, {})[plain] = variable
+        for number, own in numbered.items():
+            if number.isdecimal():
+                any(self._try(f"{scope}:{number}", own, family) for family in KERAS)
+
+    def _try(self, scope: str, leaves: Scope, family: Family) -> bool:
+        """Add the cell of a scope if it is of this family."""
+        for era, pattern in family.leaves.items():
+            if not has_leaves(leaves, [pattern.get(role, "") for role in family.required]):
+                continue
+            if not family.by_leaves and not is_called(scope, leaves, family):
+                return False
+            roles = by_role(leaves, pattern)
+            if any(role in roles for role in family.forbidden):
+                continue
+            measure = shapes.grid_dimension if _grid(scope) else family.widths
+            widths = measure(shapes_of(roles))
+            if (
+                widths is not None
+                and not (_LAYER.issuperset(family.required) and self._is_dense(roles))
+                and not ("family" in family.documented and self._is_shown_otherwise(roles))
+            ):
+                if family.owns_scope:
+                    known = {v.name for stored in roles.values() for v in stored}
+                    rest = {leaf: v for leaf, v in leaves.items() if v.name not in known}
+                    roles |= {leaf: (variable,) for leaf, variable in rest.items()}
+                self._add(scope, family, era or era_of(scope), roles, widths)
+                return True
+        return False
+
+    def _is_dense(self, roles: Roles) -> bool:
+        """Whether the graph shows that what is called a cell is a dense layer."""
+        kernel = roles.get("kernel", ())
+        return self.graph is not None and len(kernel) == 1 and self.graph.is_dense(kernel[0])
+
+    def _is_shown_otherwise(self, roles: Roles) -> bool:
+        """Whether the graph has the kernel, and shows no cell that it is of."""
+        view, kernel = self.graph, roles["kernel"]
+        return view is not None and view.of(kernel) is None and any(map(view.knows, kernel))
+
+    # ---- by the graph
+
+    def _by_graph(self) -> None:
+        """Add the cells that the graph shows and no family knows by name."""
+        for wired in self.graph.cells if self.graph else ():
+            assert self.graph is not None
+            if not wired.complete or wired.gate_order is None:
+                continue
+            kernels = [self.graph.stored(shards) for shards in wired.kernels]
+            if not all(kernels) or any(v.name in self._taken for k in kernels for v in k):
+                continue
+            first = kernels[0][0]
+            scope, pattern, era, plain = place(first.path)
+            leaves = self._scopes.get(scope, {})
+            roles = by_role(leaves, pattern)
+            if len(kernels) == 1:
+                roles["kernel"] = kernels[0]
+                roles.setdefault("bias", self.graph.stored(wired.biases[:1]))
+            else:
+                roles = two_kernels(kernels, self.graph.stored(wired.biases[:1]))
+            roles = {role: stored for role, stored in roles.items() if stored}
+            if "kernel" not in roles:
+                continue  # such as an input's and a recurrent convolution in scopes of their own
+            family = _unnamed(wired, roles, plain)
+            widths = family.widths(shapes_of(roles))
+            if widths is not None:
+                self._add(scope, family, era, roles, widths, wired)
+
+    # ---- by shape alone
+
+    def _by_shape(self) -> None:
+        """Add what has a cell's shapes and stands where a cell would, without a graph."""
+        around = Surroundings(self._kept.values())
+        for scope, leaves in self._scopes.items():
+            if is_something_else(scope):
+                continue
+            for era, pattern, family in PLAIN_LEAVES:
+                if not has_leaves(leaves, [pattern["kernel"], pattern["bias"]]):
+                    continue
+                roles = by_role(leaves, pattern)
+                widths = None if self._spoken_for(roles) else family.widths(shapes_of(roles))
+                if widths is None or widths.num_units is None or widths.input_size is None:
+                    continue
+                verdict = around.verdict(scope, roles, widths.input_size, widths.num_units)
+                if verdict:
+                    self._add(scope, family, era, roles, widths)
+                elif verdict is None:
+                    self.candidates.append(scope)
+                break
+
+    def _spoken_for(self, roles: Roles) -> bool:
+        """Whether a variable belongs to a cell, or stands in a graph that shows no cell there."""
+        kernel = roles["kernel"]
+        known = self.graph is not None and any(self.graph.knows(v) for v in kernel)
+        return known or any(v.name in self._taken for v in kernel)
+
+    def _add(
+        self,
+        scope: str,
+        family: Family,
+        era: str | None,
+        roles: Roles,
+        widths: Widths,
+        wired: Wired | None = None,
+    ) -> None:
+        stored = [variable for shards in roles.values() for variable in shards]
+        if any(variable.name in self._taken for variable in stored):
+            return
+        if not stored[0].dtype.endswith(_NUMERIC):
+            return  # no cell computes in strings, bools or integers
+        if wired is None and self.graph is not None:
+            wired = self.graph.of(stored)
+        self._taken.update(variable.name for variable in stored)
+        cell = _cell(scope, family, era, roles, widths, is_of_2=self._is_of_2(scope, stored))
+        units = widths.num_units if self.graph is None else None
+        cell = cell._replace(notes=strange(self._scopes.get(scope, {}), stored, units))
+        if wired is not None and self.graph is not None:
+            cell = _with_graph(cell, wired, self.graph)
+        elif self.graph is not None and self.graph.multiplies(stored):
+            cell = _with_other_step(cell, stored, self.graph)
+        # Cells that a user wrote into one scope are told by their kernels.
+        name = scope if scope not in self._found else stored[0].path
+        self._found[name] = cell._replace(name=name)
+
+    def _is_of_2(self, scope: str, stored: Iterable[Stored]) -> bool:
+        """Whether a cell is of TensorFlow 2: as the graph says, or else as names do."""
+        version = self.graph.graph.tensorflow_version if self.graph else None
+        major = (version or "").split(".")[0]
+        if major.isdecimal():
+            return int(major) > 1
+        objects = any(variable.name.endswith(_OF_OBJECT) for variable in stored)
+        return objects or re.search(_OF_2, scope) is not None
+
+
+_LAYER = frozenset({"kernel", "bias"})  # the roles of a dense layer
+_GRID = r"Grid\d+(Basic)?LSTMCell"
+
+
+def _grid(scope: str) -> str | None:
+    """Return the class of the grid that a cell is a dimension of: `Grid2LSTMCell/recurrent/…`."""
+    return next(
+        (part for part in scope.split("/") if part[:4] == "Grid" and re.fullmatch(_GRID, part)),
+        None,
+    )
+
+
+def _row(name: str) -> Family:
+    return next(family for family in FAMILIES if family.name == name)
+
+
+def _unnamed(wired: Wired, roles: Roles, plain: Family) -> Family:
+    """Return the family of a cell that only the graph shows."""
+    if "recurrent_kernel" in roles:
+        return KERAS[-1]._replace(name="LSTM", options={}, documented={}, since_2={})
+    if wired.block:
+        return _row(_BLOCK_FAMILIES[wired.block])
+    if len(roles["kernel"][0].shape) > 2:
+        return _row("ConvLSTMCell")
+    if wired.gate_order in ("ijfo", None):
+        return plain
+    if wired.gate_order == "jfo":
+        return _row("CoupledInputForgetGateLSTMCell")
+    return PLAIN._replace(name="LSTM", shares_names_with=())
+
+
+def _cell(
+    scope: str,
+    family: Family,
+    era: str | None,
+    roles: Roles,
+    widths: Widths,
+    *,
+    is_of_2: bool,
+) -> Cell:
+    stored = [variable for shards in roles.values() for variable in shards]
+    kernel = next(iter(roles.values()))[0]
+    always = era == OLD and "kernel" in roles and names.last(kernel.path) == "W"
+    peepholes = widths.peepholes
+    if peepholes is None:
+        peepholes = any(role in roles for role in PEEPHOLES)
+    layer = names.layer(scope) if not _grid(scope) else None
+    direction = names.direction(scope)
+    return Cell(
+        name=scope,
+        family=_grid(scope) or family.name,
+        era=era,
+        input_size=widths.input_size,
+        num_units=widths.num_units,
+        num_proj=widths.num_proj,
+        dtype=kernel.dtype,
+        gate_order=widths.gate_order or family.gate_order,
+        # LSTMFusedCell and LSTMBlockCell of 0.10 and 0.11 made them, used or not.
+        peepholes=None if peepholes and always else peepholes,
+        layer_norm=any(role.endswith("/gamma") for role in roles),
+        options={name: family.option(name) for name in OPTIONS},
+        variables={role: tuple(v.name for v in shards) for role, shards in roles.items()},
+        parameters=sum(variable.size for variable in stored),
+        nbytes=sum(variable.nbytes or 0 for variable in stored),
+        alternatives=family.shares_names_with,
+        shard_axis=widths.shard_axis,
+        layer=layer[1] if layer else None,
+        direction=direction[1] if direction else None,
+        has_pair=family.has_pair,
+        extra={} if widths.groups is None else {"number_of_groups": widths.groups},
+        documented=family.documented | (family.since_2 if is_of_2 else {}),
+    )
+
+
+_NUMERIC = ("float16", "float32", "float64", "complex64", "complex128")
+
+# What a cell with the names of LSTMCell is, if one operation does its work.
+_BLOCK_FAMILIES = {
+    "LSTMBlockCell": "LSTMBlockCell",
+    "LSTMFusedCell": "LSTMBlockCell",
+    "BlockLSTM": "LSTMBlockFusedCell",
+    "BlockLSTMV2": "BlockLSTMV2",
+    "FusedLSTM": "LSTMBlockFusedCell",
+}
+
+
+_OF_OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"
+# In Keras 2.x the cell inside a layer has a scope of its own.
+_OF_2 = r"/lstm_cell(_\d+)?$"
+
+
+def _tells(name: str, option: Option, known: dict[str, Option]) -> bool:
+    """Whether what a graph tells of an option says more than what is known.
+
+    What a graph shows but does not tell (a forget bias that is fed, a function without a name)
+    is no default either.
+    """
+    if name == "recurrent_activation":  # which graphs show to be what the class makes it
+        of_family = known[name].source == "family"
+        return not of_family or option not in (UNKNOWN, Option(known[name].value, "graph"))
+    return option.source == "graph" or name == "forget_bias"
+
+
+def _with_other_step(cell: Cell, stored: Iterable[Stored], view: GraphView) -> Cell:
+    """Add what is known of a cell that the graph steps in a way that is not read: no default."""
+    assumed = {name for name, option in cell.options.items() if option.source == "default"}
+    if not assumed:
+        return cell._replace(documented={})
+    kernels = (view.graph.nodes[node] for one in stored for node in view.nodes_of(one.name))
+    return cell._replace(
+        documented={},
+        options=cell.options | dict.fromkeys(assumed, UNKNOWN),
+        notes=(*cell.notes, OTHER_STEP),
+        unexplained=strangers(view.graph, view.sources, kernels),
+    )
+
+
+def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
+    """Add what the graph tells of a cell."""
+    options = dict(cell.options)
+    options |= {
+        name: option for name, option in wired.options.items() if _tells(name, option, options)
+    }
+    if wired.frame is not None and wired.frame in view.time_major:
+        options["time_major"] = view.time_major[wired.frame]
+    elif "time_major" in wired.options:
+        options["time_major"] = wired.options["time_major"]
+    differing = set(wired.differing)
+    if cell.num_proj is None:
+        options["proj_clip"] = Option(None, "graph")  # what follows m is no projection
+        differing.discard("proj_clip")
+    family, alternatives = cell.family, cell.alternatives
+    if family == "BasicLSTMCell" and options["cell_clip"].value is not None:
+        family = PLAIN.name  # which has clips, and was given the other's name
+    if family == PLAIN.name:
+        family, alternatives = _BLOCK_FAMILIES.get(wired.block or "", family), ()
+        always = _row(family).options
+        options |= {
+            name: always[name]
+            for name, option in options.items()
+            if name in always and option.source in ("unknown", "default")
+        }
+    read = cell._replace(family=family, options=options)
+    known = {name: role for role, stored in cell.variables.items() for name in stored}
+
+    def role_of(node: Node) -> str | None:
+        variable = view.variable(node)
+        return "" if variable is None else known.get(variable.name)
+
+    found = explain(view.graph, view.sources, read, wired, role_of)
+    options |= {name: UNKNOWN for touched in found.unexplained.values() for name in touched}
+    peepholes = cell.peepholes if wired.peephole_attribute is None else wired.peephole_attribute
+    order = wired.gate_order
+    states = uses(view.graph, wired)
+    settled = order if order and len(order) == len(cell.gate_order) else cell.gate_order
+    return cell._replace(
+        family=family,
+        documented={},  # the graph shows them, or something that is no default
+        notes=(
+            *cell.notes,
+            *(
+                f"the graph uses the cell more than once, with {name} not the same each time"
+                for name in OPTIONS
+                if name in differing
+            ),
+            *(words for words, seen in _seen_notes(wired) if seen),
+            *([_in_layers(cell.name, states)] if states > 1 else []),
+            *([f"its step does not use {', '.join(found.unused)}"] if found.unused else []),
+        ),
+        alternatives=alternatives,
+        gate_order=settled,
+        options=options,
+        unexplained=tuple(found.unexplained),
+        extra=cell.extra
+        | ({"m_first": True} if wired.m_first else {})
+        | ({"takes_sum": True} if wired.takes_sum else {})
+        | ({"uses": states} if states > 1 else {}),
+        peepholes=None if found.unused else peepholes,
+    )
+
+
+def _in_layers(name: str, states: int) -> str:
+    cells = ", ".join(printable(use_of(name, use)) for use in range(states))
+    return f"the graph steps it as {states} layers, each with a state of its own: {cells}"
+
+
+def _seen_notes(wired: Wired) -> tuple[tuple[str, bool], ...]:
+    return (
+        ("the first rows of its kernel are those of m, not of the input", wired.m_first),
+        ("the graph adds its input to its output: a residual connection", wired.is_residual),
+        (MIXED, wired.is_mixed),
+    )

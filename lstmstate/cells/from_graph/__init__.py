@@ -1,0 +1,1 @@
+"""LSTM cells, their options and their states, recognised in a graph."""

@@ -1,0 +1,83 @@
+"""The LSTM cells of a graph, found by their structure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sized
+from functools import partial
+
+from lstmstate.cells.cell import UNKNOWN, Option
+from lstmstate.cells.from_graph.fused_ops import BLOCKS, block_step
+from lstmstate.cells.from_graph.gates import split_step
+from lstmstate.cells.from_graph.graph_cell import FEW, Wired
+from lstmstate.cells.from_graph.options import SUMMING
+from lstmstate.cells.from_graph.residual import mark_sums
+from lstmstate.cells.from_graph.separate_gates import sum_step
+from lstmstate.cells.from_graph.state_origin import SPLITS
+from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint.graph_node import Node
+
+
+def wired_cells(graph: Graph) -> list[Wired]:
+    """Return the cells of a graph, the steps of an unrolled or reused one as one."""
+    cells: dict[tuple[str, ...], Wired] = {}
+    for step in _steps(graph):
+        known = cells.get(step.key)
+        if known is None:
+            cells[step.key] = step
+        else:
+            _merge(known, step)
+    mark_sums(graph, cells.values())
+    return list(cells.values())
+
+
+def _steps(graph: Graph) -> Iterator[Wired]:
+    """Yield the steps of cells: those with one mark first, then what only its sum shows."""
+    told: set[str | None] = set()
+    marks, sums = graph.of(SPLITS.keys() | BLOCKS.keys()), graph.of(SUMMING)
+    split, summed = _reader(graph, split_step, marks), _reader(graph, sum_step, sums)
+    for node in marks:
+        step = split(node) if node.op in SPLITS else block_step(graph, node)
+        if step is not None and step.kernels:
+            told.add(step.c_new)
+            yield step
+    for node in sums:
+        step = None if node.name in told else summed(node)
+        if step is not None:
+            yield step
+
+
+def _reader(
+    graph: Graph, read: Callable[[Graph, Node], Wired | None], marks: Sized
+) -> Callable[[Node], Wired | None]:
+    """Return what reads the step of a mark; of many those that are alike are read once."""
+    if len(marks) < FEW:
+        return partial(read, graph)
+    from lstmstate.cells.from_graph.alike_steps import Steps
+
+    return Steps(graph, read).at
+
+
+def _merge(known: Wired, step: Wired) -> None:
+    """Add another step: what two steps tell differently is not told at all."""
+    known.gate_order = known.gate_order or step.gate_order
+    known.frame = known.frame or step.frame
+    for name, option in step.options.items():
+        mine = known.options.get(name, UNKNOWN)
+        if name == "forget_bias" and option != mine:
+            # One that is fed in one place and fixed in another is not told either.
+            known.options[name] = UNKNOWN
+            known.differing.add(name)
+            continue
+        if name in known.differing:
+            continue
+        if mine.source != "graph":
+            known.options[name] = option
+        elif option.source == "graph" and option.value != mine.value:
+            known.options[name] = Option(None, "graph")
+            known.differing.add(name)
+    known.firsts += step.firsts
+    known.steps += step.steps
+    known.inputs += step.inputs
+    known.outputs += step.outputs
+    known.lasts |= step.lasts
+    known.is_mixed = known.is_mixed or step.is_mixed

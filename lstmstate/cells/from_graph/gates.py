@@ -1,0 +1,233 @@
+"""A cell made of small operations: its gates told apart by what they are multiplied with.
+
+The mark of a cell is a product with a kernel, cut into gates, of which one is squashed and
+multiplied with the old c and one with the new input. What nodes are called plays no part:
+names of nodes differ between releases, and with every unrolled step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lstmstate.cells.from_graph.activations import squash
+from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.options import (
+    CLIPS,
+    MULTIPLYING,
+    NORM_OPS,
+    PRODUCTS,
+    SUMMING,
+    Step,
+    normalises,
+    other,
+    read_options,
+)
+from lstmstate.cells.from_graph.state_origin import SPLITS
+from lstmstate.checkpoint import graph_walk as walk
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.records import NamedTuple
+
+_RESHAPING = frozenset({"Squeeze", "ExpandDims", "Reshape"})
+_BEFORE_GATES = walk.ADDING | walk.PASSING | walk.JOINING | _RESHAPING
+_SQUASHED = NORM_OPS | walk.ADDING | walk.JOINING | walk.PASSING | walk.ACTIVATIONS.keys()
+_HANDING = frozenset({"Identity", "ReadVariableOp", "Enter", "RefEnter", "Cast"})
+_CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice", "Reshape", "Transpose"})
+WITH_CUTS = _HANDING | _CUTS  # between a weight, or a part of it, and a product
+
+
+def split_step(graph: Graph, split: Node) -> Wired | None:
+    """Return the step whose gates this node cuts apart, None where it is no cell's."""
+    gates = split.number("num_split") or 0
+    value = walk.operand(graph, split, SPLITS[split.op])
+    if gates not in (3, 4) or value is None:
+        return None
+    products, biases = _product(graph, value)
+    if not products:
+        return None
+    kernels = []
+    for product in products:
+        weight = walk.operand(graph, product, 1)
+        # What scales a weight (norms, bounds of quantisation) has fewer axes than it.
+        shards = tuple(
+            variable
+            for variable in (walk.variables(graph, weight) if weight else ())
+            if len(variable.shape() or ()) != 1 and variable.shape() != ()
+        )
+        if shards:
+            kernels.append(shards)
+    wired = Wired(tuple(kernels), biases)
+    _read_gates(graph, split, gates, wired, products)
+    return wired if wired.gate_order else None
+
+
+def is_plain_product(graph: Graph, variable: Node) -> bool:
+    """Whether a matrix is multiplied with, and the product is not cut apart: a dense layer."""
+    products = list(products_with(graph, variable))
+    summed = [
+        user
+        for product in products
+        for user in [product, *walk.consumers(graph, product, walk.ADDING)]
+    ]
+    return bool(products) and not any(
+        walk.consumers(graph, value, _CUTS) or walk.consumers(graph, value, walk.JOINING)
+        for value in summed
+    )
+
+
+def is_multiplied(graph: Graph, variable: Node) -> bool:
+    """Whether a matrix, or a part cut out of it, is multiplied with."""
+    return any(products_with(graph, variable, WITH_CUTS))
+
+
+def products_with(
+    graph: Graph, variable: Node, passing: frozenset[str] = _HANDING
+) -> Iterator[Node]:
+    """Yield the products with a weight; those of a gradient turn the weight over."""
+    queue, seen = [variable], {variable.name}
+    for _ in range(60):
+        if not queue:
+            break
+        for edge in graph.edges(queue.pop().name, passing | {"MatMul"}):
+            if edge.node.op in passing:
+                if edge.node.name not in seen:
+                    seen.add(edge.node.name)
+                    queue.append(edge.node)
+            elif edge.position == 1 and not edge.node.number("transpose_b"):
+                yield edge.node
+
+
+def _product(graph: Graph, value: Node) -> tuple[list[Node], tuple[Node, ...]]:
+    """Go back from the gates over sums and joins to the products; return the biases too."""
+    products: list[Node] = []
+    biases: list[Node] = []
+    for node in walk.backward(
+        graph,
+        [value],
+        lambda node: node.op in _BEFORE_GATES,
+        60,
+    ):
+        if node.op in PRODUCTS:
+            products.append(node)
+        elif node.op in VARIABLE_OPS:
+            biases.append(node)
+    return products, tuple(biases)
+
+
+class _Sum(NamedTuple):
+    """c' = f * c + i * j, as it stands in a graph; i is None where it is 1 - f."""
+
+    c_new: Node
+    c_old: Node
+    forget: Node
+    f: int
+    i: int | None
+    j: int
+
+
+def _read_gates(graph: Graph, split: Node, gates: int, wired: Wired, products: list[Node]) -> None:
+    """Tell the gates apart, and read the options off what stands around them."""
+    ends = {port: _squashed(graph, split, port) for port in range(gates)}
+    for found in _sums(graph, ends):
+        rest = [port for port in range(gates) if port not in (found.i, found.j, found.f)]
+        if len(rest) != 1:
+            continue
+        letters = {found.f: "f", found.j: "j", rest[0]: "o"}
+        if found.i is not None:
+            letters[found.i] = "i"
+        wired.gate_order = "".join(letters[port] for port in range(gates))
+        step = Step(
+            c_new=found.c_new,
+            c_old=found.c_old,
+            forget=walk.operand(graph, found.forget, 0),
+            outputs=ends[rest[0]],
+            product=products[0],
+            products=tuple(products),
+            recurrent_activation="sigmoid",
+        )
+        read_options(graph, wired, step)
+        return
+
+
+def _sums(graph: Graph, ends: dict[int, list[Node]]) -> Iterator[_Sum]:
+    """Yield the sums that could be the new c.
+
+    Of the squashed gates f is multiplied with what is none of them, the old c, and the product
+    is added to that of i and j; with coupled gates, to that of 1 - f and j.
+    """
+    ports = {node.name: port for port, found in ends.items() for node in found}
+    for f, found in ends.items():
+        for forget in (node for node in found if node.op == "Sigmoid"):
+            for product in walk.consumers(graph, forget, MULTIPLYING):
+                c_old = other(graph, product, forget)
+                if c_old is None or c_old.name in ports:
+                    continue
+                for c_new in walk.consumers(graph, product, SUMMING):
+                    pair = _new_input(graph, other(graph, c_new, product), ports, f, forget)
+                    if pair is not None:
+                        yield _Sum(c_new, c_old, forget, f, *pair)
+
+
+def _squashed(graph: Graph, split: Node, port: int) -> list[Node]:
+    """Return the activations that an output of the split goes into, or else itself.
+
+    On the way lie sums (bias, forget bias, peepholes), joins of groups and layer norm.
+    """
+    found: list[Node] = []
+    seen: set[str] = set()
+    queue = [(split, port)]
+    while queue and len(seen) < 200:
+        node, wanted = queue.pop(0)
+        for edge in graph.edges(node.name, _SQUASHED):
+            user = edge.node
+            if (wanted >= 0 and edge.port != wanted) or user.name in seen:
+                continue
+            if user.op in walk.ACTIVATIONS:
+                seen.add(user.name)
+                found.append(user)
+            elif user.op != "Mul" or normalises(graph, user, node):
+                seen.add(user.name)
+                queue.append((user, -1))
+    return found or [split]
+
+
+def _new_input(
+    graph: Graph, product: Node | None, ports: dict[str, int], f: int, forget: Node
+) -> tuple[int | None, int] | None:
+    """Return the ports of i and j if this is their product; i is None where it is 1 - f."""
+    factors = walk.operands(graph, product) if product and product.op == "Mul" else []
+    if len(factors) != 2:
+        return None
+    for coupled, candidate in (factors, factors[::-1]):
+        if coupled.op == "Sub" and walk.operand(graph, coupled, 1) is forget:
+            j = _port(graph, candidate, ports)
+            return None if j is None else (None, j)
+    squashed = [factor.op == "Sigmoid" for factor in factors]
+    first, second = (_port(graph, factor, ports) for factor in factors)
+    if first is None or second is None or first == second or f in (first, second):
+        return None
+    if not any(squashed):
+        return None
+    # i is squashed by a sigmoid; where j is too, the order of TensorFlow's classes decides.
+    if all(squashed):
+        return min(first, second), max(first, second)
+    return (first, second) if squashed[0] else (second, first)
+
+
+def _port(graph: Graph, factor: Node, names: dict[str, int]) -> int | None:
+    """Return the gate that a factor comes from, directly, or behind dropout or a function.
+
+    Functions of one operation are where `_squashed` ends; one of several ends in a clip.
+    """
+    start: Node | None = factor
+    for _ in range(2):
+        before = walk.backward(graph, [start] if start else [], lambda n: n.op in NORM_OPS, 40)
+        start = None
+        for node in before:
+            if node.name in names:
+                return names[node.name]
+            function = squash(graph, (node, 0)) if node.op in CLIPS else None
+            if function is not None:
+                start = function.inner[0]
+                break
+    return None

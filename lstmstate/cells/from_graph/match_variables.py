@@ -1,0 +1,146 @@
+"""The graph's cells, tied to the variables of the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Protocol
+
+from lstmstate.cells.from_graph.find_cells import wired_cells
+from lstmstate.cells.from_graph.gates import is_multiplied, is_plain_product
+from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.recurrences import recurrences
+from lstmstate.cells.from_graph.state_origin import time_major
+from lstmstate.cells.from_graph.unexplained import Sources
+from lstmstate.cells.variable_names import AVERAGE
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
+from lstmstate.checkpoint.graph_node import Node
+
+
+class Stored(Protocol):
+    """What is needed to know of a variable; see `checkpoint.Variable`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def full_name(self) -> str | None: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def nbytes(self) -> int | None: ...
+    @property
+    def is_slot(self) -> bool: ...
+
+
+class GraphView:
+    """The graph's cells, tied to the variables of the checkpoint."""
+
+    def __init__(self, graph: Graph, kept: Mapping[str, Stored]) -> None:
+        self._keys: dict[str, Stored] = {}
+        by_key = {variable.name: variable for variable in kept.values()}
+        for key, node in graph.saved_names():
+            variable = by_key.get(key) or kept.get(key[:-2] if key.endswith(":0") else key)
+            made = _variable_behind(graph, node.name)
+            if variable is not None and made is not None:
+                self._keys.setdefault(made, variable)
+        for path, variable in kept.items():
+            full = variable.full_name or path
+            if full in graph.nodes and graph.nodes[full].op in VARIABLE_OPS:
+                self._keys.setdefault(full, variable)
+        self.graph = graph
+        self.cells = wired_cells(graph)
+        self.time_major = time_major(graph)
+        self._by_variable: dict[str, Wired] = {}
+        for wired in self.cells:
+            for variable in (v for shards in wired.kernels for v in self.stored(shards)):
+                self._by_variable.setdefault(variable.name, wired)
+        self._nodes: dict[str, list[str]] = {}
+        for name, variable in self._keys.items():
+            self._nodes.setdefault(variable.name, []).append(name)
+
+    def stored(self, nodes: Iterable[object]) -> tuple[Stored, ...]:
+        """Return the checkpoint's variables behind some variable nodes, each once, in order."""
+        found = (self._keys.get(getattr(node, "name", "")) for node in nodes)
+        return tuple(dict.fromkeys(variable for variable in found if variable is not None))
+
+    def is_dense(self, variable: Stored) -> bool:
+        """Whether the graph multiplies with a variable and does not cut the product."""
+        nodes = self._nodes.get(variable.name, [])
+        return variable.name not in self._by_variable and any(
+            is_plain_product(self.graph, self.graph.nodes[name]) for name in nodes
+        )
+
+    @cached_property
+    def sources(self) -> Sources:
+        """What the values of the graph are made of."""
+        unrolled = [wired for wired in self.cells if wired.frame is None]
+        firsts = (value for wired in unrolled for pair in wired.firsts for value in pair if value)
+        return Sources(
+            self.graph,
+            (name for wired in self.cells for name, _ in wired.lasts),
+            (node.name for node, _ in firsts),
+            (node.name for wired in unrolled for node in wired.inputs),
+        )
+
+    def nodes_of(self, variable: str) -> list[str]:
+        """Return the nodes of a variable."""
+        return self._nodes.get(variable, [])
+
+    def unrecognised(self, known: Iterable[str]) -> tuple[str, ...]:
+        """Return the recurrences that have none of some variables, and none of their averages."""
+        nodes = [node for name in known for node in self.nodes_of(name)]
+        averages = (node + AVERAGE for node in nodes)
+        return recurrences(
+            self.graph, [*nodes, *(node for node in averages if node in self.graph.nodes)]
+        )
+
+    def multiplies(self, stored: Iterable[Stored]) -> bool:
+        """Whether the graph multiplies with a variable, whole or in parts."""
+        return any(
+            is_multiplied(self.graph, self.graph.nodes[name])
+            for variable in stored
+            for name in self._nodes.get(variable.name, ())
+        )
+
+    def knows(self, variable: Stored) -> bool:
+        """Whether the graph has this variable."""
+        return variable.name in self._nodes
+
+    def cell_of(self, roles: Mapping[str, tuple[str, ...]]) -> Wired | None:
+        """Return the wired cell that has one of these variables as its kernel."""
+        named = (self._by_variable.get(name) for stored in roles.values() for name in stored)
+        return next((wired for wired in named if wired is not None), None)
+
+    def variable(self, node: Node | None) -> Stored | None:
+        """Return the checkpoint's variable behind a variable node."""
+        return self._keys.get(node.name) if node is not None else None
+
+    def is_trainable(self, variable: Stored) -> bool:
+        """Whether the graph lists a variable among those that are trained."""
+        trainable = self.graph.trainable or frozenset()
+        return any(name in trainable for name, stored in self._keys.items() if stored is variable)
+
+    def of(self, stored: Iterable[Stored]) -> Wired | None:
+        """Return the wired cell whose kernel is among some variables."""
+        return next(
+            (self._by_variable[v.name] for v in stored if v.name in self._by_variable), None
+        )
+
+
+def _variable_behind(graph: Graph, name: str) -> str | None:
+    """Return the variable whose value a node hands to the operation that saves."""
+    for _ in range(6):
+        node = graph.nodes.get(name)
+        if node is None or node.op in VARIABLE_OPS:
+            return None if node is None else name
+        source = graph.source(node.inputs[0])[0] if node.inputs else None
+        if source is None:
+            return None
+        name = source.name
+    return None

@@ -1,0 +1,219 @@
+"""A cell found from its sum c' = f * c + i * j, back to what each gate is made of.
+
+A Split of one product is not all that a gate can come from: tf.keras multiplies with four parts
+of a kernel, or takes four columns of a product, and TFLiteLSTMCell has four matrices. Here one
+goes back from the sum, over the functions that squash the gates, to the parts of products that
+they are. Which part is which gate is told by the sum, not by an order, so that only cells whose
+family says their order are read this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import permutations
+
+from lstmstate.cells.cell import UNKNOWN
+from lstmstate.cells.from_graph.activations import Value, handed, operand, squash
+from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.options import CLIPS, SUMMING, Step, other, read_options
+from lstmstate.cells.from_graph.state_origin import SPLITS
+from lstmstate.checkpoint import graph_walk as walk
+from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.records import NamedTuple
+
+# What cuts a gate out of a product: which input is cut.
+_CUTS = {**SPLITS, "Slice": 0, "StridedSlice": 0}
+# Between a product and its gate; no loop is left, for the last step has gates of its own.
+_WITHIN = walk.ADDING | frozenset(
+    """
+    Identity Cast StopGradient Reshape Squeeze ExpandDims FakeQuantWithMinMaxVars
+    FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVarsPerChannel
+    """.split()
+)
+_NEAR = 40  # nodes between a gate and its products, and between c and m: patterns have ten
+_BEFORE_M = frozenset(walk.ACTIVATIONS) | CLIPS | {"Identity", "Cast", "Select", "SelectV2"}
+_WITH_A_NUMBER = frozenset({"Mul", "Add", "AddV2", "RealDiv"})
+
+
+class _Gate(NamedTuple):
+    """A gate, or what could be one.
+
+    Attributes:
+        squashed: the value that goes on.
+        function: what squashed it.
+        inner: the value before.
+        pieces: the parts of products that it is the sum of.
+        products: those products.
+        weights: the names of the matrices that they multiply with.
+    """
+
+    squashed: Node
+    function: str | None
+    inner: Node
+    pieces: frozenset[tuple[str, int]]
+    products: tuple[Node, ...]
+    weights: frozenset[str]
+
+
+def sum_step(graph: Graph, c_new: Node) -> Wired | None:
+    """Return the step of which this sum is the new c, None where it is no cell's."""
+    terms = [handed(graph, (node, 0))[0] for node in walk.operands(graph, c_new)]
+    if len(terms) != 2 or any(term.op != "Mul" for term in terms):
+        return None
+    factors = [_inputs(graph, term) for term in terms]
+    if any(len(pair) != 2 for pair in factors):
+        return None
+    gates = {value: _gate(graph, value) for pair in factors for value in pair}
+    for kept, added in permutations(factors):
+        first, second = (gates[value] for value in added)
+        for value, c_old in permutations(kept):
+            forget = gates[value]
+            if forget is not None and first is not None and second is not None:
+                step = _step(graph, c_new, c_old[0], forget, first, second)
+                if step is not None:
+                    return step
+    return None
+
+
+def _step(
+    graph: Graph, c_new: Node, c_old: Node, forget: _Gate, first: _Gate, second: _Gate
+) -> Wired | None:
+    """Return the step of three gates, if they are of one cell and an output gate goes with them.
+
+    The input gate is squashed as the forget gate is. Where all three are, so is the new input,
+    and which of the two is which changes nothing.
+    """
+    gates = [forget, first, second]
+    if forget.function not in (first.function, second.function) or not _of_one_cell(graph, gates):
+        return None
+    for output in _outputs(graph, c_new, gates):
+        weights = {}
+        for product in (product for gate in (*gates, output) for product in gate.products):
+            weights.update({node.name: node for node in _weights(graph, product)})
+        wired = Wired(tuple((weights[name],) for name in sorted(weights)))
+        step = Step(
+            c_new=c_new,
+            c_old=c_old,
+            forget=forget.inner,
+            outputs=[output.squashed],
+            product=forget.products[0],
+            products=forget.products,
+            recurrent_activation=forget.function,
+        )
+        read_options(graph, wired, step)
+        # The other of the two is the new input, and goes through what c goes through.
+        new = second if first.function == forget.function else first
+        if wired.options["activation"].value != new.function:
+            wired.options["activation"] = UNKNOWN
+        # With a matrix for each gate, no rows of one kernel come first.
+        wired.m_first = wired.m_first and len(weights) == 1
+        return wired
+    return None
+
+
+def _outputs(graph: Graph, c_new: Node, gates: list[_Gate]) -> Iterator[_Gate]:
+    """Yield what could be the output gate: it is multiplied with what is made of the new c."""
+    queue, seen = [c_new], {c_new.name}
+    while queue and len(seen) <= _NEAR:
+        made = queue.pop(0)
+        for user in (edge.node for edge in graph.edges(made.name, _BEFORE_M | _WITH_A_NUMBER)):
+            if user.name in seen:
+                continue
+            seen.add(user.name)
+            factors = _inputs(graph, user) if user.op in _WITH_A_NUMBER else []
+            beside = next((value for value in factors if value[0] is not made), None)
+            if user.op in _BEFORE_M or (
+                beside is not None and walk.scalar(graph, beside[0]) is not None
+            ):
+                queue.append(user)
+            elif user.op == "Mul" and beside is not None and not _is_kept(graph, user):
+                output = _gate(graph, beside)
+                if (
+                    output is not None
+                    and output.function == gates[0].function
+                    and _of_one_cell(graph, [*gates, output])
+                ):
+                    yield output
+
+
+def _is_kept(graph: Graph, product: Node) -> bool:
+    """Whether a product is the f * c of the next step, copied behind this one: not an m."""
+    for total in walk.consumers(graph, product, SUMMING):
+        added = other(graph, total, product)
+        factors = _inputs(graph, added) if added is not None and added.op == "Mul" else []
+        if factors and all(_gate(graph, value) for value in factors):
+            return True
+    return False
+
+
+def _of_one_cell(graph: Graph, gates: list[_Gate]) -> bool:
+    """Whether gates are different parts of the same products, or of products alike.
+
+    A gradient multiplies with the same weights, turned over.
+    """
+    products = [product for gate in gates for product in gate.products]
+    if len({bool(product.number("transpose_b")) for product in products}) != 1:
+        return False
+    if sum(len(gate.pieces) for gate in gates) != len({p for gate in gates for p in gate.pieces}):
+        return False
+    if len({gate.weights for gate in gates}) == 1:
+        return True
+    # A matrix for each gate, all multiplied with the same input.
+    taken = {node.name for node in (walk.operand(graph, p, 0) for p in products) if node}
+    apart = sum(len(gate.weights) for gate in gates) == len({w for g in gates for w in g.weights})
+    return apart and len(taken) == 1
+
+
+def _inputs(graph: Graph, node: Node) -> list[Value]:
+    """Return the inputs of a node, with the outputs that they are."""
+    found = (operand(graph, node, at) for at in range(len(walk.data_inputs(node))))
+    return [value for value in found if value is not None]
+
+
+def _gate(graph: Graph, value: Value) -> _Gate | None:
+    """Return a value as a gate: a sum of parts of products with weights, squashed or as it is."""
+    function = squash(graph, value)
+    name, inner = function or ("identity", handed(graph, value))
+    pieces: set[tuple[str, int]] = set()
+    products: dict[str, Node] = {}
+    weights: set[str] = set()
+    queue, seen = [inner], {inner}
+    while queue and len(seen) <= _NEAR:
+        node, port = queue.pop(0)
+        graph.spend()
+        behind = _products(graph, node)
+        if behind:
+            pieces.add((node.name, port))
+            for product in behind:
+                products[product.name] = product
+                weights.update(weight.name for weight in _weights(graph, product))
+        elif node.op in _WITHIN:
+            for before in _inputs(graph, node):
+                if before not in seen:
+                    seen.add(before)
+                    queue.append(before)
+    if not weights:
+        return None
+    of = tuple(products.values())
+    return _Gate(value[0], name, inner[0], frozenset(pieces), of, frozenset(weights))
+
+
+def _products(graph: Graph, node: Node) -> list[Node]:
+    """Return the product that a node is, or the products that it is cut out of."""
+    if node.op == "MatMul":
+        return [node]
+    if node.op not in _CUTS:
+        return []
+    whole = walk.operand(graph, node, _CUTS[node.op])
+    before = walk.backward(
+        graph, [whole] if whole is not None else [], lambda node: node.op in _WITHIN, _NEAR
+    )
+    return [node for node in before if node.op == "MatMul"]
+
+
+def _weights(graph: Graph, product: Node) -> list[Node]:
+    """Return the matrices among the variables that a product multiplies with."""
+    weight = walk.operand(graph, product, 1)
+    found = walk.variables(graph, weight) if weight is not None else []
+    return [node for node in found if (shape := node.shape()) is None or len(shape) > 1]

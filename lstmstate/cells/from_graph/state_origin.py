@@ -1,0 +1,159 @@
+"""Where a cell's state comes from: out of which tensor, out of which variable, in which loop."""
+
+from __future__ import annotations
+
+import math
+
+from lstmstate.cells.cell import UNKNOWN, Option
+from lstmstate.checkpoint import graph_walk as walk
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
+from lstmstate.checkpoint.graph_node import Node
+
+SPLITS = {"Split": 1, "SplitV": 0}  # op: which input is cut
+_CUT_INPUT = {**SPLITS, "Slice": 0, "StridedSlice": 0}
+FED = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
+_RESHAPING = frozenset({"ExpandDims", "Reshape", "Cast"})
+ENTERS = frozenset({"Enter", "RefEnter"})
+MERGES = frozenset({"Merge", "RefMerge"})
+NEXTS = frozenset({"NextIteration", "RefNextIteration"})
+LOOPS = frozenset({"While", "StatelessWhile"})
+_SAME = frozenset({"Identity", "Cast"})
+_FLOATS = frozenset({1, 2, 14, 19})  # float32, float64, bfloat16, float16
+
+# Operations that lay a sequence into an array of time steps: which input is the sequence.
+_REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
+_UNSTACKS = {
+    "TensorArrayScatterV3": 2,
+    "TensorArrayScatterV2": 2,
+    "TensorArrayScatter": 2,
+    "TensorArrayUnpack": 1,
+    "TensorListFromTensor": 0,
+}
+
+
+def is_carried(graph: Graph, node: Node | None) -> bool:
+    """Whether a loop carries a value from step to step: it comes out of the Merge of a loop."""
+    for _ in range(8):
+        if node is None:
+            return False
+        if node.op in MERGES and any(one.op in NEXTS for one in walk.operands(graph, node)):
+            return True
+        if node.op not in walk.PASSING and not is_column_cut(graph, node):
+            return False
+        node = walk.operand(graph, node, _CUT_INPUT.get(node.op, 0))
+    return False
+
+
+def is_state(graph: Graph, node: Node) -> bool:
+    """Whether a value is carried by a loop, or starts from zeros or a variable."""
+    made, _ = initial(graph, node)
+    return is_carried(graph, node) or (
+        made is not None and made.op in VARIABLE_OPS | {"Fill", "Const"}
+    )
+
+
+def next_of(graph: Graph, node: Node) -> Node | None:
+    """Return what a loop hands on in the place of a value that it carries; None for other nodes."""
+    if node.op in MERGES:
+        for before in walk.operands(graph, node):
+            if before.op in NEXTS:
+                return walk.operand(graph, before, 0)
+    elif node.name in graph.arguments:
+        caller, at = graph.arguments[node.name]
+        returned = graph.returns.get(caller, [])
+        if graph.nodes[caller].op in LOOPS and returned and at < len(returned[0]):
+            after = graph.source(returned[0][at])[0]
+            return None if after is node or walk.through(graph, after, _SAME) is node else after
+    return None
+
+
+def is_float(graph: Graph, node: Node) -> bool:
+    """Whether a value is a floating-point number, as far as its operation has its type."""
+    made = walk.through(graph, node, _SAME)
+    kinds = [made.number_of_type(name) for name in ("T", "DstT", "dtype")] if made else []
+    known = [kind for kind in kinds if kind is not None]
+    return not known or known[0] in _FLOATS
+
+
+def initial(graph: Graph, state: Node | None) -> tuple[Node | None, bool]:
+    """Return what a state is before the first step, and whether columns of it are cut out."""
+    cut = False
+    node = walk.through(graph, state)
+    for _ in range(4):  # a flat state of a stack is cut twice
+        if node is None or not (is_column_cut(graph, node) or _is_part(node)):
+            break
+        cut = True
+        node = walk.through(graph, walk.operand(graph, node, _CUT_INPUT.get(node.op, 0)))
+    return node, cut
+
+
+def _is_part(node: Node) -> bool:
+    """Whether a user cut a part out of a tensor, and did not take one of a stack of them."""
+    return node.op in SPLITS or (
+        node.op in ("Slice", "StridedSlice") and not node.number("shrink_axis_mask")
+    )
+
+
+def is_column_cut(graph: Graph, state: Node) -> bool:
+    """Whether c is cut out of the columns of a wider tensor, as a flat state is.
+
+    LSTMCell takes Slice(state, [0, …], [-1, …]), BasicLSTMCell half of a Split on axis 1; what
+    users unstack (StridedSlice, Unpack) is a tuple that lay in one array.
+    """
+    if state.op == "Slice":
+        size = walk.operand(graph, state, 2)
+        constant = size.constant() if size is not None else None
+        return constant is not None and len(constant.values) == 2 and constant.values[0] < 0
+    if state.op in SPLITS and state.number("num_split") == 2:
+        axis = walk.scalar(graph, walk.operand(graph, state, 0 if state.op == "Split" else 2))
+        return axis in (1, -1)
+    return False
+
+
+def first_size(graph: Graph, dims: Node | None) -> Option:
+    """Return the first number of a shape that a graph puts together."""
+    dims = walk.through(graph, dims)
+    while dims is not None and dims.op in walk.JOINING | _RESHAPING:
+        parts = walk.operands(graph, dims)
+        # Concat takes the axis first, ConcatV2 last, Pack as an attribute.
+        at = 1 if dims.op == "Concat" else 0
+        dims = walk.through(graph, parts[at]) if at < len(parts) else None
+    constant = dims.constant() if dims is not None else None
+    if constant is not None and math.isfinite(constant.values[0]):
+        return Option(int(constant.values[0]), "graph")
+    return Option(None, "graph") if dims is not None else UNKNOWN
+
+
+def frame(graph: Graph, product: Node) -> str | None:
+    """Return the name of the loop in which a product stands: that of the weight's Enter."""
+    weight = walk.operand(graph, product, 1)
+    if weight is None:
+        return None
+    for node in walk.backward(graph, [weight], lambda node: node.op not in ENTERS, 60):
+        if node.op in ENTERS:
+            return node.frame
+    return None
+
+
+def _unreversed(graph: Graph, node: Node | None) -> Node | None:
+    """Return what a sequence is before it is read from its end, which turns no axes."""
+    value = walk.through(graph, node)
+    while value is not None and value.op in _REVERSES:
+        value = walk.through(graph, walk.operand(graph, value, 0))
+    return value
+
+
+def time_major(graph: Graph) -> dict[str, Option]:
+    """Return, for each loop over a sequence, whether its arrays have time before batch.
+
+    dynamic_rnn over batch-major data transposes what it reads into its arrays and what it
+    takes out of them; over time-major data it does neither.
+    """
+    turned: dict[str, list[bool]] = {}
+    for node in graph.of(_UNSTACKS):
+        value = _unreversed(graph, walk.operand(graph, node, _UNSTACKS[node.op]))
+        for enter in walk.consumers(graph, node, frozenset({"Enter"})):
+            frame = enter.frame
+            if frame and value is not None:
+                turned.setdefault(frame, []).append(value.op == "Transpose")
+    return {frame: Option(not all(found), "graph") for frame, found in turned.items()}

@@ -1,0 +1,101 @@
+"""Frozen graphs: GraphDefs in which constants have taken the place of variables."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from lstmstate.checkpoint import dtypes
+from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, read_graph_def
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.inlining import INLINED
+from lstmstate.checkpoint.slice_keys import Extents
+from lstmstate.checkpoint.tensor_proto import Fields, tensor_value
+from lstmstate.checkpoint.variables import Spec, parse_shape
+from lstmstate.errors import CorruptError, UnsupportedError, count, located
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_NO_END = "it has neither versions nor a library at its end: nothing shows that it is whole"
+
+
+class FrozenGraph:
+    """A frozen graph; its constants of real numbers that have an axis are its variables.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        graph: the graph, in which these constants are operations that hold a variable.
+        notes: what a user should know of how it was read.
+
+    Raises:
+        LstmstateError: it is missing, damaged, or has no such constant.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.data_files = (path,)
+        self.specs: dict[str, Spec] = {}
+        self.notes: list[str] = []
+        self._tensors: dict[str, Fields] = {}
+        self.graph = read_graph_def(path, needs_end=False)
+        with located(path):
+            _refuse_gaps(self.graph)
+            for node in list(self.graph.nodes.values()):
+                self._add(node)
+            others = [n.name for n in self.graph.nodes.values() if n.op in VARIABLE_OPS]
+            if not self.specs:
+                raise UnsupportedError(
+                    "this graph has no constants that could be weights",
+                    advice="give the checkpoint that belongs to it",
+                )
+            if not self.graph.has_end:
+                self.notes.append(f"{path}: {_NO_END}")
+            if len(others) > len(self.specs):
+                left = count(len(others) - len(self.specs), "variable")
+                self.notes.append(f"{path}: {left} of it not frozen: the values are not here")
+
+    def _add(self, node: Node) -> None:
+        """List a constant as a variable, and let its node in the graph be one."""
+        tensor = node.tensor()
+        if tensor is None or node.name.startswith(INLINED):
+            return
+        with located(tensor=node.name):
+            dtype = dtypes.by_number(wire.last_int(tensor.get(1)))
+            if not dtype.is_float:
+                return
+            written = wire.last_bytes(tensor.get(2))
+            shape = parse_shape(written)
+        if not shape or not math.prod(shape):
+            return
+        self._tensors[node.name] = tensor
+        self.specs[node.name] = Spec(node.name, dtype, shape)
+        attributes = {
+            b"shape": wire.bytes_field(7, written),
+            b"dtype": wire.int_field(6, wire.last_int(tensor.get(1))),
+        }
+        entries = [
+            wire.bytes_field(1, key) + wire.bytes_field(2, value)
+            for key, value in attributes.items()
+        ]
+        self.graph.nodes[node.name] = Node(node.name, "VariableV2", [], entries)
+
+    def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
+        """Return the value of a constant; see `variables.Reader`."""
+        assert extents is None, "constants are whole"
+        with located(self.data_files[0], spec.name):
+            return tensor_value(self._tensors[spec.name], spec.dtype, spec.shape)
+
+
+def _refuse_gaps(graph: Graph) -> None:
+    """Refuse a graph with an input that no node gives: a file can be cut between two nodes."""
+    for node in graph.nodes.values():
+        for tensor in () if node.name.startswith(INLINED) else node.inputs:
+            if graph.source(tensor.removeprefix("^"))[0] is None:
+                raise CorruptError(
+                    f"it takes {tensor}, which is not in the graph: the graph file is cut short",
+                    tensor=node.name,
+                )

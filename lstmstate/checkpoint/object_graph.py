@@ -1,0 +1,47 @@
+"""The object graph of an object-based checkpoint: which graph name stands behind which key.
+
+Source: TensorFlow core/protobuf/trackable_object_graph.proto and
+python/training/tracking/graph_view.py (v1.15.0).
+"""
+
+from __future__ import annotations
+
+from lstmstate.checkpoint import protobuf as wire
+
+OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_SLOT = "/.OPTIMIZER_SLOT/"
+
+
+def full_names(object_graph: bytes) -> dict[str, str]:
+    """Return {key: name in the graph}, for every attribute that tells one.
+
+    A TrackableObjectGraph is {1 nodes {2 attributes {1 name, 2 full_name, 3 key}}}.
+    """
+    names = {}
+    for node in wire.all_bytes(wire.message(object_graph).get(1)):
+        for attribute in wire.all_bytes(wire.message(node).get(2)):
+            found = wire.message(attribute)
+            full_name = wire.text(wire.last_bytes(found.get(2)))
+            if full_name:
+                names[wire.text(wire.last_bytes(found.get(3)))] = full_name
+    return names
+
+
+def object_path(key: str) -> str | None:
+    """Return the path of the object that a key belongs to, None for keys of other kinds.
+
+    In a key "/" inside a name is written ".S" and "." is written "..".
+
+    >>> object_path("cell/projection.Skernel/.ATTRIBUTES/VARIABLE_VALUE")
+    'cell/projection/kernel'
+    """
+    if not key.endswith(_VALUE) or _SLOT in key:
+        return None
+    path = key[: -len(_VALUE)]
+    return "..".join(part.replace(".S", "/") for part in path.split("..")).replace("..", ".")
+
+
+def is_slot(key: str) -> bool:
+    """Whether the key is that of a variable that an optimizer keeps beside another."""
+    return _SLOT in key

@@ -1,0 +1,190 @@
+"""The sorted table in which V1 checkpoints and V2 indexes lie (LevelDB's format, nearly).
+
+From the end of the file: a footer of 48 bytes names the index block; the index block names
+the data blocks; a data block is a run of (key, value) entries whose keys share prefixes.
+Format and constants: TensorFlow core/lib/io/format.cc, table_builder.cc, block_builder.cc
+(v1.15.0); checksums: core/lib/hash/crc32c.h.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+
+import google_crc32c
+
+from lstmstate import limits
+from lstmstate.checkpoint.protobuf import varint
+from lstmstate.errors import CorruptError, MissingExtraError, located
+from lstmstate.files.reader import ByteSource
+from lstmstate.records import NamedTuple
+
+MAGIC = bytes.fromhex("57fb808b247547db")  # kTableMagicNumber, little endian
+FOOTER_BYTES = 48
+_TRAILER_BYTES = 5  # one byte of compression type, four of masked CRC32C
+_UNCOMPRESSED, _SNAPPY = 0, 1
+
+
+class BlockHandle(NamedTuple):
+    """Where a block lies; its trailer follows it and is not counted."""
+
+    offset: int
+    size: int
+
+
+def masked_crc(*parts: bytes) -> int:
+    """Return the CRC32C of `parts` as TensorFlow stores it: rotated, and a constant added.
+
+    >>> hex(masked_crc(b"1234", b"56789"))
+    '0xc78ab0e5'
+    """
+    crc = 0
+    for part in parts:
+        crc = google_crc32c.extend(crc, part)
+    return masked(crc)
+
+
+def masked(crc: int) -> int:
+    """Return a CRC32C as TensorFlow stores it; see `masked_crc`."""
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+class Table:
+    """A sorted table over an open file; blocks are read when they are asked for.
+
+    Args:
+        source: the file.
+        checksums: whether the CRC32C of each block must hold.
+
+    Raises:
+        CorruptError: there is no footer, or the index block is damaged.
+    """
+
+    def __init__(self, source: ByteSource, *, checksums: bool = True) -> None:
+        self._source = source
+        self._checksums = checksums
+        at = source.size - FOOTER_BYTES
+        footer = source.read(max(at, 0), min(FOOTER_BYTES, source.size), "the footer of the table")
+        if len(footer) < FOOTER_BYTES or footer[-8:] != MAGIC:
+            source.refuse_pointer()
+            raise CorruptError(
+                "it does not end as a checkpoint does: not one, or cut short",
+                path=source.path,
+                advice="copy it again from where it came from",
+            )
+        with located(source.path):
+            _, behind = _handle(footer, 0)
+            index, _ = _handle(footer, behind)
+        self._last_keys: list[bytes] = []
+        self._blocks: list[BlockHandle] = []
+        self._kept: tuple[int, dict[bytes, bytes]] = (-1, {})  # the block last read by `get`
+        for key, value in self._entries(index, None):
+            with located(source.path):
+                self._last_keys.append(key)
+                self._blocks.append(_handle(value, 0)[0])
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every (key, value), keys strictly increasing."""
+        last: bytes | None = None
+        count = 0
+        for limit, block in zip(self._last_keys, self._blocks, strict=True):
+            before = count
+            for key, value in self._entries(block, last):
+                last = key
+                count += 1
+                if count > limits.MAX_ENTRIES:
+                    raise self._corrupt(f"it has more than {limits.MAX_ENTRIES} entries")
+                yield key, value
+            if last is None or last > limit or count == before:
+                raise self._corrupt("its index of blocks does not fit the blocks")
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key`, reading one block, or None where there is none."""
+        number = bisect.bisect_left(self._last_keys, key)
+        if number == len(self._blocks):
+            return None
+        block = self._blocks[number]
+        if block.size > limits.KEPT_BLOCK_BYTES:
+            return next((v for found, v in self._entries(block, None) if found == key), None)
+        kept, entries = self._kept  # looked at once: another thread may replace it at any moment
+        if kept != number:
+            entries = dict(self._entries(block, None))
+            self._kept = number, entries
+        return entries.get(key)
+
+    def _entries(self, handle: BlockHandle, last: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the entries of one block; `last` is the key that must come before (None: any).
+
+        An entry is: varint shared, varint unshared, varint value length, the unshared part of
+        the key, the value. Restart positions at the block's end only serve binary search.
+        """
+        data = self._block(handle)
+        restarts = int.from_bytes(data[-4:], "little")
+        end = len(data) - 4 - 4 * restarts
+        if len(data) < 4 or end < 0:
+            raise self._corrupt("a block's restart array is longer than the block")
+        at, key = 0, b""
+        with located(self._source.path):
+            while at < end:
+                shared, at = varint(data, at)
+                unshared, at = varint(data, at)
+                length, at = varint(data, at)
+                if shared > len(key) or unshared + length > end - at:
+                    raise CorruptError("an entry of a block runs over its end")
+                key = key[:shared] + data[at : at + unshared]
+                if last is not None and key <= last:
+                    raise CorruptError("its keys are not in order, or one is there twice")
+                last = key
+                at += unshared
+                yield key, data[at : at + length]
+                at += length
+
+    def _block(self, handle: BlockHandle) -> bytes:
+        """Read, check and unpack one block."""
+        stored = self._source.read(
+            handle.offset, handle.size + _TRAILER_BYTES, "a block of the table"
+        )
+        checked, crc = stored[:-4], int.from_bytes(stored[-4:], "little")
+        if self._checksums and masked_crc(checked) != crc:
+            raise self._corrupt(
+                f"the checksum of the block at byte {handle.offset} does not hold: "
+                "the file is damaged"
+            )
+        content, compression = checked[:-1], checked[-1]
+        if compression == _UNCOMPRESSED:
+            return content
+        if compression == _SNAPPY:
+            return self._unsnap(content)
+        raise self._corrupt(f"a block has compression type {compression}, which does not exist")
+
+    def _unsnap(self, content: bytes) -> bytes:
+        """Unpack a Snappy block: 0.5 to 0.7 wrote them into V1 files (facts: table_options.h)."""
+        with located(self._source.path):
+            size, _ = varint(content, 0)
+        if size > limits.SNAPPY_MAX_RATIO * len(content):
+            raise self._corrupt(f"a Snappy block of {len(content)} bytes declares {size}")
+        try:
+            import cramjam
+        except ImportError:
+            raise MissingExtraError(
+                "its blocks are compressed with Snappy, as TensorFlow 0.5 to 0.7 wrote them",
+                path=self._source.path,
+                advice="install the extra that reads them: pip install 'lstmstate[snappy]'",
+            ) from None
+        try:
+            unpacked = bytes(cramjam.snappy.decompress_raw(content))
+        except cramjam.DecompressionError as error:
+            raise self._corrupt(f"a Snappy block is damaged ({error})") from None
+        if len(unpacked) != size:
+            raise self._corrupt("a Snappy block does not hold what it declares")
+        return unpacked
+
+    def _corrupt(self, problem: str) -> CorruptError:
+        return CorruptError(problem, path=self._source.path)
+
+
+def _handle(data: bytes, at: int) -> tuple[BlockHandle, int]:
+    """Read a block handle: varint64 offset, varint64 size."""
+    offset, at = varint(data, at)
+    size, at = varint(data, at)
+    return BlockHandle(offset, size), at

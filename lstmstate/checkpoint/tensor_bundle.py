@@ -1,0 +1,338 @@
+"""V2 checkpoints, "tensor bundles": an index table, and data files of raw bytes.
+
+Source: TensorFlow core/protobuf/tensor_bundle.proto and
+core/util/tensor_bundle/{tensor_bundle,naming}.cc (v1.15.0).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+import google_crc32c
+
+from lstmstate import limits
+from lstmstate.checkpoint import dtypes
+from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.dtypes import DType
+from lstmstate.checkpoint.slice_keys import Extents, decode_slice_key
+from lstmstate.checkpoint.sstable import Table, masked, masked_crc
+from lstmstate.checkpoint.variables import Shape, Spec, parse_extents, parse_shape, region
+from lstmstate.errors import (
+    CorruptError,
+    LstmstateError,
+    NotFoundError,
+    UnsupportedError,
+    located,
+)
+from lstmstate.files.reader import ByteSource
+from lstmstate.records import NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_BUNDLE_VERSION = 1  # kTensorBundleVersion: the newest layout there is
+_LITTLE, _BIG = 0, 1
+CHUNK_BYTES = limits.MIB // 2  # while one chunk is used the next is read: 1 MiB together
+_LENGTHS_BYTES = 1 << 13  # of the lengths of strings, which take much more room as numbers
+_CONTINUED = bytes(range(0x80, 0x100))  # the bytes of a varint that do not end it
+_TOLD = 3  # data files of which one says what is wrong
+_DAMAGED = "its checksum does not hold: the data file is damaged, or of another checkpoint"
+
+
+class Entry(NamedTuple):
+    """A BundleEntryProto: where the bytes of a tensor, or of a slice of one, lie."""
+
+    dtype: DType
+    shape: Shape
+    shard: int
+    offset: int
+    size: int
+    crc: int
+    slices: tuple[Extents, ...]
+
+
+class Bundle:
+    """A V2 checkpoint, listed from its index alone.
+
+    Args:
+        prefix: the path without `.index`.
+        checksums: whether the CRC32C of blocks and values must hold.
+
+    Raises:
+        LstmstateError: the index is missing or damaged.
+    """
+
+    def __init__(self, prefix: str, *, checksums: bool = True) -> None:
+        self._prefix = prefix
+        self._checksums = checksums
+        self._entries: dict[str, Entry] = {}
+        self._slices: dict[tuple[str, Extents], Entry] = {}
+        self.specs: dict[str, Spec] = {}
+        index = f"{prefix}.index"
+        with ByteSource(index) as source, located(index):
+            if source.size > limits.MAX_INDEX_BYTES:
+                raise UnsupportedError(f"an index of {source.size} bytes is too large to be one")
+            self._parse(Table(source, checksums=checksums))
+            self._list()
+
+    @property
+    def data_files(self) -> tuple[str, ...]:
+        """The data files that the index speaks of, whether they are there or not."""
+        shards = {entry.shard for entry in (*self._entries.values(), *self._slices.values())}
+        return tuple(self._data_file(shard) for shard in sorted(shards))
+
+    @property
+    def stored_bytes(self) -> int:
+        """The bytes of all its values, each counted for itself."""
+        return sum(entry.size for entry in (*self._entries.values(), *self._slices.values()))
+
+    @property
+    def big_endian(self) -> bool:
+        """Whether the values are stored in the byte order of a big-endian machine."""
+        return self._big_endian
+
+    def _parse(self, table: Table) -> None:
+        """Read the header, which is the first key, and all entries."""
+        entries = iter(table)
+        key, value = next(entries, (None, b""))
+        if key != b"":
+            raise CorruptError("the index has no header")
+        header = wire.message(value)
+        self._shards = wire.last_int(header.get(1))
+        self._big_endian = wire.last_int(header.get(2), _LITTLE) == _BIG
+        version = wire.message(wire.last_bytes(header.get(3)))
+        if wire.last_int(version.get(2)) > _BUNDLE_VERSION:
+            raise UnsupportedError("it asks for a newer reader of bundles than there was")
+        names = 0
+        for key, value in entries:
+            assert key is not None
+            names += len(key)
+            if len(key) > limits.MAX_NAME_BYTES or names > limits.MAX_NAMES_BYTES:
+                raise CorruptError("its names are too long to be names of variables")
+            if key[:1] == b"\0":
+                name, extents = decode_slice_key(key)
+                with located(tensor=wire.text(name)):
+                    self._slices[wire.text(name), extents] = self._entry(value)
+            else:
+                with located(tensor=wire.text(key)):
+                    self._entries[wire.text(key)] = self._entry(value)
+
+    def _entry(self, data: bytes) -> Entry:
+        """Read a BundleEntryProto and hold its numbers against one another."""
+        found = wire.message(data)
+        entry = Entry(
+            dtype=dtypes.by_number(wire.last_int(found.get(1))),
+            shape=parse_shape(wire.last_bytes(found.get(2))),
+            shard=wire.last_int(found.get(3)),
+            offset=wire.signed(wire.last_int(found.get(4))),
+            size=wire.signed(wire.last_int(found.get(5))),
+            crc=wire.last_int(found.get(6)),
+            slices=tuple(map(parse_extents, wire.all_bytes(found.get(7)))),
+        )
+        if entry.offset < 0 or entry.size < 0 or entry.offset + entry.size > limits.MAX_INT64:
+            raise CorruptError(f"it would lie at byte {entry.offset}, {entry.size} bytes long")
+        if entry.shard >= self._shards:
+            raise CorruptError(f"it would lie in data file {entry.shard} of {self._shards}")
+        if len(entry.slices) > limits.MAX_SLICES:
+            raise CorruptError(f"it is cut into {len(entry.slices)} slices")
+        length = math.prod(entry.shape) * entry.dtype.itemsize
+        if entry.dtype.itemsize and not entry.slices and entry.size != length:
+            raise CorruptError(f"{entry.size} bytes are stored for a value of {length}")
+        if (
+            entry.dtype is dtypes.STRING
+            and not entry.slices
+            and entry.size < math.prod(entry.shape)
+        ):
+            raise CorruptError(f"{entry.size} bytes cannot hold {math.prod(entry.shape)} strings")
+        return entry
+
+    def _list(self) -> None:
+        """Make the list of variables, and see that every slice that is spoken of is there."""
+        for name, entry in self._entries.items():
+            for extents in entry.slices:
+                part = self._slices.get((name, extents))
+                with located(tensor=name):
+                    lengths = tuple(extent.length for extent in region(entry.shape, extents))
+                    if part is None or part.dtype != entry.dtype or part.shape != lengths:
+                        raise CorruptError("a slice of it is missing or does not fit")
+            _refuse_overlap(name, [self._slices[name, extents] for extents in entry.slices])
+            stored = sum(self._slices[name, extents].size for extents in entry.slices)
+            self.specs[name] = Spec(
+                name, entry.dtype, entry.shape, entry.slices, stored if entry.slices else entry.size
+            )
+
+    def _data_file(self, shard: int) -> str:
+        return f"{self._prefix}.data-{shard:05d}-of-{self._shards:05d}"
+
+    def data_problems(self) -> list[str]:
+        """Return what a look at the data files' sizes tells is wrong with them."""
+        needed: dict[str, int] = {}
+        for entry in (*self._entries.values(), *self._slices.values()):
+            path = self._data_file(entry.shard)
+            needed[path] = max(needed.get(path, 0), entry.offset + entry.size)
+        problems = []
+        for path, size in needed.items():
+            try:
+                with ByteSource(path) as source:
+                    if source.size < size:
+                        source.refuse_pointer("the data file")
+                        problems.append(f"{path}: it is cut short: {source.size} of {size} bytes")
+            except NotFoundError:
+                problems.append(f"{path}: the data file is missing: values cannot be read")
+            except LstmstateError as error:
+                problems.append(str(error))
+            if len(problems) == _TOLD and len(needed) > _TOLD:
+                return [*problems, f"there are {len(needed)} data files; others may be wrong too"]
+        return problems
+
+    def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
+        """Return a whole value, or one slice of it; see `variables.Reader`."""
+        entry = self.entry(spec.name, extents)
+        path = self._data_file(entry.shard)
+        if entry.dtype is not dtypes.STRING and not entry.dtype.itemsize:
+            raise UnsupportedError(f"values of dtype {entry.dtype.name} cannot be read")
+        with located(path, spec.name):
+            data = self._fetch(path, entry)
+            if entry.dtype is dtypes.STRING:
+                return self._strings(data, entry)
+            if self._checksums and masked_crc(data) != entry.crc:
+                raise CorruptError(_DAMAGED)
+            return dtypes.from_bytes(data, entry.dtype, entry.shape, big_endian=self._big_endian)
+
+    def entry(self, name: str, extents: Extents | None = None) -> Entry:
+        """Return what the index says of a variable, or of one of its slices.
+
+        The entry of a partitioned variable has slices, and no bytes of its own.
+
+        Raises:
+            NotFoundError: there is no such variable or slice.
+        """
+        found = self._entries.get(name) if extents is None else self._slices.get((name, extents))
+        if found is None:
+            raise NotFoundError("it is not in this checkpoint", path=self._prefix, tensor=name)
+        return found
+
+    def stored(self, name: str, extents: Extents | None = None) -> Iterator[bytes]:
+        """Yield the bytes of an entry as they are stored, at most `CHUNK_BYTES` at a time.
+
+        The checksum is verified on the way, so that damage may be told only behind the last
+        chunk: whoever takes chunks must be ready to throw them away. Of dtypes whose values
+        this program cannot read, the rule of the checksum is not known; they are not verified.
+
+        Raises:
+            LstmstateError: there is no such entry, or its data file is missing, cut short,
+                damaged or a Git LFS pointer.
+        """
+        entry = self.entry(name, extents)
+        path = self._data_file(entry.shard)
+        strings = entry.dtype is dtypes.STRING
+        with located(path, name), self._open(path) as source:
+            source.refuse_pointer("the data file")
+            # Strings have a rule of their own up to `start`; all that follows counts as it is.
+            start, crc = self._lengths(source, entry) if strings else (entry.offset, 0)
+            end = entry.offset + entry.size
+            for at in range(entry.offset, end, CHUNK_BYTES):
+                chunk = source.read(at, min(CHUNK_BYTES, end - at), "this value")
+                crc = google_crc32c.extend(crc, chunk[max(start - at, 0) :])
+                yield chunk
+            known = self._checksums and (strings or entry.dtype.itemsize)
+            if known and masked(crc) != entry.crc:
+                raise CorruptError(_DAMAGED)
+
+    def _lengths(self, source: ByteSource, entry: Entry) -> tuple[int, int]:
+        """Verify the lengths of strings; return where they end, and their CRC. See `_strings`."""
+        at, end = entry.offset, entry.offset + entry.size
+        left, crc, total = math.prod(entry.shape), 0, 0
+        while left:
+            data = source.read(at, min(_LENGTHS_BYTES, end - at), "the lengths of its strings")
+            whole = len(data.rstrip(_CONTINUED))  # the last varint may go on behind the data
+            lengths: list[int] = []
+            position = 0
+            while position < whole and len(lengths) < left:
+                length, position = wire.varint(data, position)
+                lengths.append(length)
+            if not lengths:
+                raise CorruptError("the lengths of its strings do not end")
+            at += position
+            left -= len(lengths)
+            total += sum(lengths)
+            crc = google_crc32c.extend(crc, counted(lengths, big_endian=self._big_endian))
+        if at + 4 + total != end:
+            raise CorruptError("its strings do not fill the bytes that are stored for it")
+        if self._checksums:
+            order: Literal["big", "little"] = "big" if self._big_endian else "little"
+            if masked(crc) != int.from_bytes(source.read(at, 4, "a checksum"), order):
+                raise CorruptError(_DAMAGED)
+        return at, crc
+
+    def read_bytes(self, name: str) -> bytes:
+        """Return the one element of a string scalar, such as the object graph."""
+        entry = self._entries[name]
+        if entry.dtype is not dtypes.STRING or entry.shape or entry.slices:
+            raise CorruptError("it is not one string", tensor=name)
+        element: bytes = self.read(self.specs[name], None).item()
+        return element
+
+    def _fetch(self, path: str, entry: Entry) -> bytes:
+        """Read all of an entry's bytes."""
+        with self._open(path) as source:
+            source.refuse_pointer("the data file")
+            return source.read(entry.offset, entry.size, "this value")
+
+    def _open(self, path: str) -> ByteSource:
+        """Open a data file; say what is wrong where it is not there."""
+        try:
+            return ByteSource(path)
+        except NotFoundError:
+            raise NotFoundError(
+                "the data file is missing: only names, shapes and dtypes are known",
+                path=path,
+                advice=f"put {os.path.basename(path)} beside the index",
+            ) from None
+
+    def _strings(self, data: bytes, entry: Entry) -> NDArray[np.generic]:
+        """Unpack strings: varint lengths, a masked CRC of the lengths, then all the bytes.
+
+        The entry's CRC runs over the lengths as uint32 (uint64 where larger), the four bytes
+        of the first CRC, and the bytes.
+        """
+        import numpy as np
+
+        lengths = []
+        at = 0
+        for _ in range(math.prod(entry.shape)):
+            length, at = wire.varint(data, at)
+            lengths.append(length)
+        if at + 4 + sum(lengths) != len(data):
+            raise CorruptError("its strings do not fill the bytes that are stored for it")
+        if self._checksums:
+            order: Literal["big", "little"] = "big" if self._big_endian else "little"
+            numbers = counted(lengths, big_endian=self._big_endian)
+            stored = int.from_bytes(data[at : at + 4], order)
+            if masked_crc(numbers) != stored or masked_crc(numbers, data[at:]) != entry.crc:
+                raise CorruptError(_DAMAGED)
+        at += 4
+        value = np.empty(len(lengths), object)
+        for number, length in enumerate(lengths):
+            value[number] = data[at : at + length]
+            at += length
+        return value.reshape(entry.shape)
+
+
+def _refuse_overlap(name: str, parts: list[Entry]) -> None:
+    """Refuse slices that share bytes: a small file could stand for any amount of memory."""
+    ranges = sorted((part.shard, part.offset, part.size) for part in parts)
+    for (shard, offset, size), (next_shard, next_offset, _) in pairwise(ranges):
+        if shard == next_shard and offset + size > next_offset:
+            raise CorruptError("two slices of it share bytes of the data file", tensor=name)
+
+
+def counted(lengths: Iterable[int], *, big_endian: bool) -> bytes:
+    """Return the lengths of strings as a checksum takes them: uint32, uint64 where larger."""
+    order: Literal["big", "little"] = "big" if big_endian else "little"
+    return b"".join(n.to_bytes(4 if n < 1 << 32 else 8, order) for n in lengths)

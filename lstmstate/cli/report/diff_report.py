@@ -1,0 +1,76 @@
+"""What `lstmstate diff` shows: a table of what differs, or JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from lstmstate.cli.report import text
+
+if TYPE_CHECKING:
+    from lstmstate.cli.report.console import Sheet
+    from lstmstate.operations.compare import Difference, Tolerance
+
+SCHEMA = "lstmstate.diff/1"
+
+
+def diff_document(
+    a: str, b: str, kind: str, found: list[Difference], tolerance: Tolerance
+) -> dict[str, Any]:
+    """Return the document of a comparison; what is infinite is told as text."""
+    return {
+        "schema": SCHEMA,
+        "kind": kind,
+        "a": a,
+        "b": b,
+        "same": all(one.verdict == "same" for one in found),
+        "tolerance": tolerance._asdict(),
+        "tensors": [
+            {
+                **one._asdict(),
+                "shape": list(one.shape),
+                "at": None if one.at is None else list(one.at),
+                "max_abs": finite(one.max_abs),
+                "max_rel": finite(one.max_rel),
+            }
+            for one in found
+        ],
+    }
+
+
+def finite(value: float | None) -> float | str | None:
+    """Return a figure as JSON can hold it."""
+    return value if value is None or math.isfinite(value) else "inf"
+
+
+def diff_table(
+    sheet: Sheet, a: str, b: str, kind: str, found: list[Difference], tolerance: Tolerance
+) -> None:
+    """Print what differs, and in one line what does not."""
+    sheet.title(f"{text.name(a)}  against  {text.name(b)}")
+    bound = "to the bit" if tolerance.exact else f"rtol {tolerance.rtol:g}, atol {tolerance.atol:g}"
+    noun = "tensor" if kind == "checkpoints" else "array"
+    alike = sum(one.verdict == "same" for one in found)
+    sheet.line(f"{text.count(len(found), noun)}, {alike:,} the same ({bound})")
+    differing = [one for one in found if one.verdict != "same"]
+    if differing:
+        sheet.line()
+        columns = [("tensor", "name"), ("shape", "left"), ("what differs", "words")]
+        if any(one.verdict == "values" for one in differing):
+            columns += [("elements", "right"), ("max abs", "right"), ("max rel", "right")]
+            columns += [("at", "left")]
+        sheet.table(columns, [_row(one)[: len(columns)] for one in differing])
+
+
+def _row(one: Difference) -> list[str]:
+    valued = one.verdict == "values"
+    words = f"shape: {one.words}" if one.verdict == "shape" else one.words or one.verdict
+    return [
+        text.name(one.name),
+        text.shape(one.shape),
+        words if one.verdict != "dtype" else f"dtype: {one.words}",
+        f"{one.differing:,}" if valued else "",
+        text.number(one.max_abs) if valued else "",
+        text.number(one.max_rel) if valued else "",
+        text.shape(one.at) if one.at is not None else "",
+    ]

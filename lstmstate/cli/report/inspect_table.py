@@ -1,0 +1,393 @@
+"""The tables of `lstmstate inspect`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lstmstate.cells.cell import Cell, Option, SavedState, Stack, unexplained_words
+from lstmstate.checkpoint.object_graph import object_path
+from lstmstate.checkpoint.variables import NUMBERED
+from lstmstate.cli.report import text
+from lstmstate.cli.report.console import Sheet
+from lstmstate.cli.report.flags import with_flags
+from lstmstate.errors import LstmstateError, printable
+from lstmstate.model.checkpoint import LSTMCheckpoint
+
+if TYPE_CHECKING:
+    from lstmstate.cells.gate_stats import Stats
+    from lstmstate.model.confirm import Confirmation
+
+_FORMATS = {
+    "v1": "TensorFlow V1 checkpoint",
+    "v2": "TensorFlow V2 checkpoint",
+    "saved_model": "TensorFlow SavedModel",
+    "object_based": "TensorFlow object-based checkpoint",
+    "frozen_graph": "TensorFlow frozen graph",
+    "generator_bundle": "Magenta bundle of a TensorFlow V1 checkpoint and its graph",
+}
+_ARROWS = {"forward": "fw", "backward": "bw", None: ""}
+Unrecognised = tuple[Sequence[Cell], Sequence[str]]
+_STATE_COLUMNS = (("tuple", "left"), ("flat", "left"), ("columns of the flat one", "words"))
+_YES_OR_NO = {None: text.UNKNOWN, True: "yes", False: "no"}
+_DEFAULT_MARK = "*"  # an option that nothing tells and that is the documented default
+
+
+def checkpoint_tables(
+    sheet: Sheet,
+    ckpt: LSTMCheckpoint,
+    cells: Sequence[Cell],
+    confirmed: Mapping[str, Confirmation] | None,
+    unrecognised: Unrecognised | None,
+    *,
+    variables: bool,
+    narrowed: bool,
+) -> None:
+    """Print what is in a checkpoint.
+
+    Args:
+        confirmed: whether the graph confirms each cell; None where it was not asked.
+        unrecognised: the cells of no known family; None where the graph was not evaluated.
+        narrowed: whether the user asked for some cells only.
+    """
+    _header(sheet, ckpt)
+    if not cells:
+        if not ckpt.unrecognised_words:
+            sheet.line()
+            none = "No LSTM cell in it." if ckpt.has_no_cell else f"LSTM cells: {ckpt.no_cells}."
+            sheet.line(none)
+    else:
+        _cells(sheet, ckpt, cells, confirmed)
+        _options(sheet, cells)
+        shown = {cell.name for cell in cells}
+        stacks = [
+            stack
+            for stack in ckpt.stacks
+            if all(cell.name in shown for layer in stack.layers for cell in layer)
+        ]
+        _states(sheet, cells, stacks)
+        if ckpt.states:
+            _saved(sheet, ckpt.states)
+    if ckpt.unrecognised_words and not narrowed:
+        _unrecognised(sheet, ckpt, unrecognised)
+    if ckpt.candidates and not narrowed:
+        sheet.line()
+        sheet.line(
+            "Perhaps cells, perhaps dense layers (their shapes fit both, and there is no graph): "
+            + ", ".join(map(text.name, ckpt.candidates))
+        )
+    for cell in cells:
+        for note in cell.notes:
+            sheet.line(f"{text.name(cell.name)}: {note}")
+        odd = unexplained_words(cell.unexplained)
+        if odd is not None:
+            sheet.line(f"{text.name(cell.name)}: {odd}")
+        confirmation = (confirmed or {}).get(cell.name)
+        if confirmation is not None and confirmation.reason:
+            sheet.line(f"{text.name(cell.name)}: {_confirmed_line(confirmation)}")
+    if variables:
+        _variables(sheet, ckpt)
+
+
+def _header(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
+    variables = list(ckpt.variables.values())
+    known = [variable.nbytes for variable in variables]
+    sheet.title(text.name(ckpt.prefix))
+    version = ckpt.tensorflow_version
+    facts = [
+        _FORMATS[ckpt.format],
+        f"written by TensorFlow {printable(version)}"
+        if version
+        else "no graph beside it"
+        if ckpt.graph is None
+        else "TensorFlow version unknown",
+    ]
+    if ckpt.graph_damage:
+        facts[1:] = ["graph damaged"] if ckpt.graph is None else [facts[1], "graph damaged"]
+    if ckpt.era:
+        facts.append(f"names of {ckpt.era}")
+    sheet.line("; ".join(facts))
+    sheet.line(
+        f"{text.count(len(ckpt.files.data_files), 'data file')}, "
+        f"{text.count(len(variables), 'variable')}, "
+        f"{text.count(sum(v.size for v in variables if v.dtype != 'string'), 'parameter')}, "
+        f"{text.size(sum(nbytes for nbytes in known if nbytes is not None))}"
+    )
+
+
+def _confirmed_line(confirmation: Confirmation) -> str:
+    """Return why the graph does not confirm a cell."""
+    verb = "cannot confirm it" if confirmation.agrees is None else "contradicts it"
+    return f"the graph {verb}: {with_flags(confirmation.reason or '')}"
+
+
+def _cells(
+    sheet: Sheet,
+    ckpt: LSTMCheckpoint,
+    cells: Sequence[Cell],
+    confirmed: Mapping[str, Confirmation] | None,
+) -> None:
+    """One row a cell: who it is and how wide."""
+    sheet.heading(text.count(len(cells), "LSTM cell"))
+    proj = any(cell.num_proj for cell in cells)
+    sides = any(cell.direction for cell in cells)
+    columns = [("#", "lead"), ("cell", "name"), ("family", "left")]
+    columns += [("dir", "left")] if sides else []
+    columns += [("kernel", "left"), ("input", "right"), ("units", "right")]
+    columns += [("proj", "right")] if proj else []
+    columns += [("gates", "left"), ("peep", "left")]
+    columns += [("confirmed", "left")] if confirmed is not None else []
+    rows = []
+    for number, cell in enumerate(cells, 1):
+        row = [str(number), text.name(cell.name), _family(cell)]
+        row += [_ARROWS[cell.direction]] if sides else []
+        row += [_kernel(ckpt, cell), _width(cell.input_size), _width(cell.num_units)]
+        row += [str(cell.num_proj or text.NOTHING)] if proj else []
+        row += [cell.gate_order, _YES_OR_NO[cell.peepholes]]
+        row += [_YES_OR_NO[confirmed[cell.name].agrees]] if confirmed is not None else []
+        rows.append(row)
+    sheet.table(columns, rows)
+
+
+def _options(sheet: Sheet, cells: Sequence[Cell]) -> None:
+    """One row a cell: what its constructor was given, as far as anything tells."""
+    columns = [
+        ("#", "lead"),
+        ("forget_bias", "right"),
+        ("cell_clip", "right"),
+        ("proj_clip", "right"),
+        ("activation", "left"),
+        ("tuple", "left"),
+        ("batch", "right"),
+        ("time_major", "left"),
+    ]
+    names = (
+        "forget_bias",
+        "cell_clip",
+        "proj_clip",
+        "activation",
+        "state_is_tuple",
+        "batch_size",
+        "time_major",
+    )
+    sheet.line()
+    sheet.table(
+        columns,
+        [
+            [str(number), *(_marked(name, cell.options[name]) for name in names)]
+            for number, cell in enumerate(cells, 1)
+        ],
+    )
+    for number, cell in enumerate(cells, 1):
+        # Only Keras lets one change it: a column for it would say the same in nearly all tables.
+        squashed = cell.options["recurrent_activation"]
+        known = squashed.source == "family" or squashed == Option("sigmoid", "graph")
+        if not known:
+            told = _marked("recurrent_activation", squashed)
+            several = cell.documented.get("recurrent_activation")
+            words = f" ({several.words})" if several else ""
+            sheet.line(f"  recurrent_activation of {number}: {told}{words}")
+        if "family" in cell.documented:
+            words = cell.documented["family"].words
+            sheet.line(f"  family of {number}: {cell.family}{_DEFAULT_MARK} ({words})")
+    sources = {option.source for cell in cells for option in cell.options.values()}
+    if "default" in sources or any("family" in cell.documented for cell in cells):
+        sheet.line(f"  {_DEFAULT_MARK} the documented default: the files do not record it")
+    sheet.line(f"  {text.NOTHING} none")
+    if "unknown" in sources:
+        sheet.line(f"  {text.UNKNOWN} unknown: the files do not record it")
+
+
+def _marked(name: str, option: Option) -> str:
+    if name == "batch_size" and option.value is None and option.source == "graph":
+        return "any"
+    return text.option(option) + (_DEFAULT_MARK if option.source == "default" else "")
+
+
+def _states(sheet: Sheet, cells: Sequence[Cell], stacks: Sequence[Stack]) -> None:
+    """What state each cell and each stack takes, in both layouts."""
+    rows = []
+    numbers = {cell.name: str(number) for number, cell in enumerate(cells, 1)}
+    for cell in cells:
+        state = cell.state
+        if state is None:
+            continue
+        c, m = f"c [B, {state.c}]", f"m [B, {state.m}]"
+        if cell.native_layout == "keras":
+            row = [f"[h, c]: {m}, {c}", text.NOTHING, text.NOTHING]
+        else:
+            row = [f"{c}, {m}", f"[B, {state.flat}]", _columns(*state.columns())]
+        rows.append([numbers[cell.name], *row])
+    for stack in stacks:
+        parts = stack.columns()
+        in_order = [cell for layer in stack.layers for cell in layer]
+        if not parts and len(stack.layers) == len(in_order):
+            cells_of = "+".join(numbers[cell.name] for cell in in_order)
+            rows.append([cells_of, f"{len(in_order)} pairs", text.NOTHING, text.NOTHING])
+        if len(parts) > 1:
+            rows.append(
+                [
+                    "+".join(numbers[cell.name] for cell, _, _ in parts),
+                    f"{len(parts)} pairs (c, m)",
+                    f"[B, {stack.flat}]",
+                    "; ".join(_columns(c, m) for _, c, m in parts),
+                ]
+            )
+    if rows:
+        sheet.heading("State to give and to get, B rows for the batch")
+        sheet.table(
+            [("#", "lead"), *_STATE_COLUMNS],
+            rows,
+        )
+
+
+def _unrecognised(sheet: Sheet, ckpt: LSTMCheckpoint, found: Unrecognised | None) -> None:
+    """What the graph carries from step to step and no family fits."""
+    cells, refused = found or ([], ())
+    if not cells:
+        names = ", ".join(map(text.name, ckpt.recurrences or ()))
+        sheet.line()
+        sheet.line(f"{ckpt.unrecognised_words}{f': {names}' if names else ''}")
+        for reason in refused:
+            sheet.line(f"  {printable(reason)}")
+        return
+    sheet.heading(f"{ckpt.unrecognised_words}, which `run --engine graph` runs")
+    states = [(cell, cell.state) for cell in cells]
+    sheet.table(
+        [
+            ("cell", "name"),
+            ("tuple", "left"),
+            ("flat", "left"),
+            ("columns of the flat one", "words"),
+        ],
+        [
+            [
+                text.name(cell.name),
+                f"c [B, {state.c}], m [B, {state.m}]",
+                f"[B, {state.flat}]",
+                _columns(*state.columns()),
+            ]
+            for cell, state in states
+            if state is not None
+        ],
+    )
+
+
+def _columns(c: tuple[int, int], m: tuple[int, int]) -> str:
+    """Return the ranges of c and m in a flat state, Python's way: the end is not in it."""
+    return f"c {c[0]}:{c[1]} m {m[0]}:{m[1]}"
+
+
+def _saved(sheet: Sheet, states: list[SavedState]) -> None:
+    """States that lie in the checkpoint."""
+    sheet.heading("Saved states")
+    sheet.table(
+        [("variable", "name"), ("layout", "left"), ("shape", "left"), ("of", "left")],
+        [
+            [
+                printable(state.variable),
+                state.layout,
+                text.shape(state.shape),
+                printable(state.cell or state.stack or text.UNKNOWN),
+            ]
+            for state in states
+        ],
+    )
+
+
+def verified_line(sheet: Sheet, values: int, damaged: Sequence[LstmstateError]) -> None:
+    """Print how many of some values could be read, and which could not."""
+    sheet.line()
+    sheet.line(
+        f"{values - len(damaged):,} of {text.count(values, 'value')} are whole"
+        + "".join(f"; damaged: {printable(error.tensor or '')}" for error in damaged[:1])
+        + "".join(f", {printable(error.tensor or '')}" for error in damaged[1:])
+    )
+
+
+def stats_tables(sheet: Sheet, cells: Sequence[Cell], stats: dict[str, list[Stats]]) -> None:
+    """Print the figures of each tensor, gate by gate."""
+    for number, cell in enumerate(cells, 1):
+        sheet.heading(f"{number}  {text.name(cell.name)}")
+        figures = stats[cell.name]
+        sheet.table(
+            [
+                ("tensor", "left"),
+                ("gate", "left"),
+                ("min", "right"),
+                ("max", "right"),
+                ("mean", "right"),
+                ("std", "right"),
+                ("zeros", "right"),
+                ("NaN", "right"),
+                ("Inf", "right"),
+            ],
+            [
+                [
+                    row.role,
+                    row.gate or "",
+                    *map(text.number, (row.min, row.max, row.mean, row.std)),
+                    *(f"{n:,}" for n in (row.zeros, row.nan, row.inf)),
+                ]
+                for row in figures
+            ],
+        )
+
+
+def _variables(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
+    """All variables but the slots, which are counted."""
+    roles = {name: ckpt.role(name) for name in ckpt.variables}
+    shown = [name for name, (role, _) in roles.items() if role != "slot"]
+    slots = len(roles) - len(shown)
+    full_names = Counter(variable.full_name for variable in ckpt.variables.values())
+    folded = (
+        f", {text.count(slots, 'slot')} of optimizers and averages folded away" if slots else ""
+    )
+    sheet.heading(f"{text.count(len(shown), 'variable')}{folded}")
+    sheet.table(
+        [
+            ("variable", "name"),
+            ("shape", "left"),
+            ("dtype", "left"),
+            ("bytes", "right"),
+            ("role", "left"),
+        ],
+        [
+            [
+                _full(ckpt, name, full_names),
+                text.shape(ckpt.variables[name].shape),
+                ckpt.variables[name].dtype,
+                text.size(ckpt.variables[name].nbytes),
+                "" if roles[name][0] == "other" else roles[name][0],
+            ]
+            for name in shown
+        ],
+    )
+
+
+def _full(ckpt: LSTMCheckpoint, name: str, full_names: Counter[str | None]) -> str:
+    """Return where a variable stands, and its name in the graph where that is another."""
+    full = ckpt.variables[name].full_name
+    # What is only numbered is known by its name in the graph, unless another has that too.
+    path = object_path(name) or name
+    numbered = path.startswith(NUMBERED) and full_names[full] == 1
+    shown = full if full and numbered else path if full else name
+    also = f" = {printable(full)}" if full and full != shown else ""
+    return printable(shown) + also
+
+
+def _kernel(ckpt: LSTMCheckpoint, cell: Cell) -> str:
+    """Return the shape of the kernel, with its number where there are shards or groups."""
+    stored = next(iter(cell.variables.values()))
+    times = f"{len(stored)} x " if len(stored) > 1 else ""
+    return times + text.shape(ckpt.variables[stored[0]].shape)
+
+
+def _family(cell: Cell) -> str:
+    mark = _DEFAULT_MARK if "family" in cell.documented else ""
+    return " or ".join((cell.family, *cell.alternatives)) + mark
+
+
+def _width(width: int | None) -> str:
+    return text.UNKNOWN if width is None else str(width)

@@ -1,0 +1,130 @@
+"""What `lstmstate inspect` shows of a state file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lstmstate.cli.report import text
+from lstmstate.cli.report.flags import with_flags
+from lstmstate.errors import printable
+
+if TYPE_CHECKING:
+    from lstmstate.cli.report.console import Sheet
+    from lstmstate.state.describe import ArrayInfo, Contents
+    from lstmstate.state.formats.registry import StateKind
+    from lstmstate.state.value_stats import Range
+
+SCHEMA = "lstmstate.inspect/1"
+_TOLD_BY = {
+    "file": "as the file says",
+    "checkpoint": "by the cells of its checkpoint",
+    "names": "by the names of its arrays",
+    "shape": "by its shape alone",
+}
+
+
+def state_document(path: str, storage: str, found: Contents) -> dict[str, Any]:
+    """Return the document of a state file; `storage` is the key of its format."""
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "kind": found.foreign.kind if found.foreign else "state",
+        "path": path,
+        "format": {"h5": "hdf5"}.get(storage, storage),
+        "arrays": [
+            {
+                "name": array.name,
+                "shape": list(array.shape),
+                "dtype": array.dtype,
+                "bytes": array.nbytes,
+                "readings": list(array.readings),
+            }
+            for array in found.arrays
+        ],
+        "state": None,
+        "problem": found.problem and with_flags(found.problem),
+    }
+    reading = found.reading
+    if reading is not None:
+        structure = reading.structure
+        ranges = found.watch.ranges if found.watch else [None] * len(structure.cells)
+        document["state"] = {
+            "layout": reading.layout.name,
+            "told_by": found.told_by,
+            "stack": structure.is_stack,
+            "lead": list(structure.lead),
+            "dtype": str(structure.dtype),
+            "cells": [
+                {
+                    "name": cell.name,
+                    "c": cell.widths.c,
+                    "m": cell.widths.m,
+                    "range": None
+                    if both is None
+                    else {half: one._asdict() for half, one in zip("cm", both, strict=True)},
+                }
+                for cell, both in zip(structure.cells, ranges, strict=True)
+            ],
+            "notes": [*reading.notes, *(found.watch.swapped() if found.watch else [])],
+        }
+    return document
+
+
+def state_tables(sheet: Sheet, path: str, kind: StateKind, found: Contents) -> None:
+    """Print the arrays of a state file, and the state that they make."""
+    sheet.title(text.name(path))
+    words = kind.words
+    sheet.line(f"{words[0].upper()}{words[1:]}: {text.count(len(found.arrays), 'array')}")
+    if found.arrays:
+        sheet.line()
+        columns = [("array", "name"), ("shape", "left"), ("dtype", "left"), ("bytes", "right")]
+        guessed = found.told_by in ("names", "shape", None) and found.foreign is None
+        columns += [("could be", "words")] if guessed else []
+        sheet.table(columns, [_array(array)[: len(columns)] for array in found.arrays])
+    if found.reading is None:
+        sheet.line()
+        problem = with_flags(found.problem or "")
+        known = found.foreign is not None
+        sheet.line(f"{problem[0].upper()}{problem[1:]}" if known else f"Not told: {problem}")
+        return
+    _state(sheet, found)
+
+
+def _array(array: ArrayInfo) -> list[str]:
+    return [
+        printable(array.name) or "(the array)",
+        text.shape(array.shape),
+        array.dtype,
+        text.size(array.nbytes),
+        "; or ".join(array.readings) or text.UNKNOWN,
+    ]
+
+
+def _state(sheet: Sheet, found: Contents) -> None:
+    """Print the layout, and for each cell the widths and ranges of c and m."""
+    reading = found.reading
+    assert reading is not None
+    sheet.heading(f"State: {reading.layout.name}, {_TOLD_BY[found.told_by or 'shape']}")
+    lead = ", ".join(map(str, reading.structure.lead))
+    columns = [("#", "lead"), ("cell", "name"), ("c", "left"), ("m", "left")]
+    columns += [("range of c", "left"), ("range of m", "left")] if found.watch else []
+    rows = []
+    for number, cell in enumerate(reading.structure.cells, 1):
+        shapes = [f"[{lead}{', ' if lead else ''}{width}]" for width in cell.widths]
+        row = [str(number), printable(cell.name) or text.NOTHING, *shapes]
+        if found.watch:
+            row += [_range(one) for one in found.watch.ranges[number - 1]]
+        rows.append(row)
+    sheet.table(columns, rows)
+    if found.watch is None:
+        sheet.line("  the values were not read: --stats reads them")
+    lines = [*reading.notes, *(found.watch.swapped() if found.watch else [])]
+    for line in lines:
+        sheet.line(f"  {line}")
+
+
+def _range(found: Range) -> str:
+    words = " and ".join(found.words)
+    if found.low is None:
+        return words or text.NOTHING
+    told = f"{text.number(found.low)} to {text.number(found.high)}"
+    return f"{told}, {words}" if words else told

@@ -1,0 +1,334 @@
+"""What a cell computes, in one form for all families, and what an engine makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lstmstate.cells.cell import StateWidths
+from lstmstate.errors import UnsupportedError
+from lstmstate.records import NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.floating[Any]]
+    Lengths = NDArray[np.int64]  # [batch]: how many steps each sequence has
+
+# What can be kept of every step: c, m, and the gates after their activations.
+STATES = "cm"
+GATES = "ijfo"
+
+Pair = tuple["Array", "Array"]  # c [batch, H] and m [batch, R] of one cell
+
+
+class Norm(NamedTuple):
+    """A layer norm over the units: gamma and beta `[H]`."""
+
+    gamma: Array
+    beta: Array
+
+
+class Arithmetic(NamedTuple):
+    """The weights of a cell, whatever its family, and what is done with them.
+
+    I input_size, H num_units, R the width of m, G the number of gates:
+
+        gates = x @ kernel + m @ recurrent + bias
+        c' = f * c + i * j        m' = o * activation(c')
+
+    Attributes:
+        name: the cell's.
+        family: the class that it is of.
+        gates: in the order of the columns: "ijfo", or "jfo" where i is 1 - f.
+        kernel: `[I, G·H]`.
+        recurrent: `[R, G·H]`; `[G·H]` where each unit sees its own m alone.
+        bias: `[G·H]`, as it is stored: forget_bias is not in it.
+        peepholes: for some of i, f and o the weights `[H]` of c.
+        norms: for gates, and "c" for the new cell state; then there is no bias.
+        norm_epsilon: what is added to the variance there.
+        projection: `[H, R]`, None where m is not projected.
+        activation: on the new c.
+        candidate: on j.
+        recurrent_activation: on i, f and o.
+        takes_wider: whether columns of the input beyond I are ignored.
+    """
+
+    name: str
+    family: str
+    gates: str
+    kernel: Array
+    recurrent: Array
+    bias: Array
+    peepholes: Mapping[str, Array]
+    norms: Mapping[str, Norm]
+    norm_epsilon: float
+    projection: Array | None
+    forget_bias: float
+    cell_clip: float | None
+    proj_clip: float | None
+    activation: str
+    candidate: str
+    recurrent_activation: str
+    takes_wider: bool = False
+
+    @property
+    def dtype(self) -> np.dtype[np.floating[Any]]:
+        """The type that it computes in."""
+        return self.kernel.dtype
+
+    @property
+    def input_size(self) -> int:
+        """The width of x."""
+        return int(self.kernel.shape[0])
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """The axes between batch and width: those of a convolution, none here."""
+        return ()
+
+    @property
+    def widths(self) -> StateWidths:
+        """The widths of c and m."""
+        units = int(self.kernel.shape[1]) // len(self.gates)
+        return StateWidths(units, units if self.projection is None else self.projection.shape[1])
+
+    def in_float64(self) -> Arithmetic:
+        """Return the same cell with weights in float64."""
+        import numpy as np
+
+        def wide(values: Array) -> Array:
+            return values.astype(np.float64)
+
+        return self._replace(
+            kernel=wide(self.kernel),
+            recurrent=wide(self.recurrent),
+            bias=wide(self.bias),
+            peepholes={gate: wide(weights) for gate, weights in self.peepholes.items()},
+            norms={gate: Norm(wide(n.gamma), wide(n.beta)) for gate, n in self.norms.items()},
+            projection=None if self.projection is None else wide(self.projection),
+        )
+
+
+# Cells that feed one another; one chain, or one that runs forward and one that runs backward
+# over the same input, whose outputs are joined.
+Chain = tuple[Arithmetic, ...]
+Stage = tuple[Chain, ...]
+
+
+class Network(NamedTuple):
+    """Cells in the order in which data runs through them.
+
+    Attributes:
+        stages: each takes the outputs of the one before.
+    """
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def cells(self) -> tuple[Arithmetic, ...]:
+        """All cells: stage by stage, the forward chain before the backward one."""
+        return tuple(cell for stage in self.stages for chain in stage for cell in chain)
+
+    @property
+    def is_bidirectional(self) -> bool:
+        """Whether some of it needs the end of a sequence before its beginning."""
+        return any(len(stage) > 1 for stage in self.stages)
+
+    @property
+    def at_once(self) -> bool:
+        """Whether a sequence is run as a whole, and not in parts."""
+        return self.is_bidirectional
+
+    @property
+    def first(self) -> Arithmetic:
+        """The cell that the input goes into."""
+        return self.stages[0][0][0]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of the outputs of one step of one sequence: their width."""
+        return (sum(chain[-1].widths.m for chain in self.stages[-1]),)
+
+    @property
+    def dtype(self) -> np.dtype[np.floating[Any]]:
+        """The type that it computes in."""
+        return self.first.dtype
+
+    def refuse_gaps(self) -> None:
+        """Refuse cells of which one does not take what the one before gives, or of another dtype.
+
+        Raises:
+            UnsupportedError: there are such.
+        """
+        given = self.first.input_size
+        for stage in self.stages:
+            for chain in stage:
+                inside = given
+                for cell in chain:
+                    fits = cell.input_size == inside or (
+                        cell.takes_wider and cell.input_size < inside
+                    )
+                    if not fits or cell.dtype != self.dtype:
+                        raise UnsupportedError(
+                            f"it takes {cell.input_size} columns of {cell.dtype}, and is given "
+                            f"{inside} of {self.dtype}",
+                            tensor=cell.name,
+                            advice="run the cells one by one: `cell='NAME'`",
+                        )
+                    inside = cell.widths.m
+            given = sum(chain[-1].widths.m for chain in stage)
+
+
+class InputShape(NamedTuple):
+    """What a network takes; as the first cell of a `Network`.
+
+    Attributes:
+        dtype: that of x, which the graph may make floats of, such as uint8.
+    """
+
+    name: str
+    input_size: int
+    dtype: np.dtype[Any]
+    takes_wider: bool = False
+    spatial: tuple[int, ...] = ()
+
+
+class CellShape(NamedTuple):
+    """A cell of a network, by its name and the shape of its state: `[batch, *spatial, width]`."""
+
+    name: str
+    widths: StateWidths
+    spatial: tuple[int, ...] = ()
+
+
+class NetworkShape(NamedTuple):
+    """The outside of a network that the graph itself runs; as a `Network` without weights.
+
+    Attributes:
+        is_bidirectional: whether some of it needs the end of a sequence before its beginning.
+        at_once: whether a sequence is run as a whole.
+    """
+
+    cells: tuple[CellShape, ...]
+    first: InputShape
+    output_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    is_bidirectional: bool
+    at_once: bool = True
+
+
+class NamedWidths(Protocol):
+    """A cell, seen from outside."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def widths(self) -> StateWidths: ...
+    @property
+    def spatial(self) -> tuple[int, ...]: ...
+
+
+class TakesInput(Protocol):
+    """The first cell of a network, seen from outside."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def input_size(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def takes_wider(self) -> bool: ...
+    @property
+    def spatial(self) -> tuple[int, ...]: ...
+
+
+def as_input(values: NDArray[Any], dtype: np.dtype[Any]) -> Array:
+    """Return values of x in the dtype that a network takes.
+
+    Raises:
+        UnsupportedError: it takes whole numbers, and some of these are others.
+    """
+    import numpy as np
+
+    with np.errstate(all="ignore"):  # values beyond the range become Inf
+        found: Array = values.astype(dtype, copy=False)
+        if dtype.kind != "f" and not np.array_equal(found.astype(values.dtype), values):
+            raise UnsupportedError(
+                f"the graph takes x as {dtype}, and these values do not all fit in it",
+                advice="give x as the graph takes it, such as pixels from 0 to 255",
+            )
+    return found
+
+
+class Shaped(Protocol):
+    """A network, seen from outside: a `Network` or a `NetworkShape`."""
+
+    @property
+    def cells(self) -> Sequence[NamedWidths]: ...
+    @property
+    def first(self) -> TakesInput: ...
+    @property
+    def output_shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def is_bidirectional(self) -> bool: ...
+    @property
+    def at_once(self) -> bool: ...
+
+
+class Ran(NamedTuple):
+    """What came of some steps.
+
+    Attributes:
+        outputs: `[steps, batch, *output_shape]`.
+        states: (c, m) of each cell after them.
+        kept: for each cell what was to be kept of every step, `[steps, batch, width]` by name.
+    """
+
+    outputs: Array
+    states: list[Pair]
+    kept: list[dict[str, Array]]
+
+
+class Runner(Protocol):
+    """A network that an engine is ready to run."""
+
+    def run(
+        self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
+    ) -> Ran:
+        """Run over some steps.
+
+        Args:
+            x: `[steps, batch, *spatial, input_size]`, at least one of each, in the network's dtype.
+            states: (c, m) of each cell before them, `[batch, H]` and `[batch, R]`.
+            lengths: how many of the steps each sequence has; the outputs of others are zero, and
+                leave the state as it is.
+            keep: what to keep of every step: letters of "cmijfo".
+
+        Raises:
+            LstmstateError: the engine cannot keep that.
+        """
+
+
+def no_states(network: Shaped, batch: int) -> list[Pair]:
+    """Return the zero state of every cell."""
+    import numpy as np
+
+    def zeros(cell: NamedWidths, width: int) -> Array:
+        return np.zeros((batch, *cell.spatial, width), network.dtype)
+
+    return [(zeros(cell, cell.widths.c), zeros(cell, cell.widths.m)) for cell in network.cells]
+
+
+def spans(steps: int, at_once: int) -> Iterator[tuple[int, int]]:
+    """Yield [start, stop) of the parts of a sequence.
+
+    >>> list(spans(5, 2))
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    for start in range(0, steps, at_once):
+        yield start, min(start + at_once, steps)

@@ -1,0 +1,406 @@
+"""The weights of every family in one form: a table of how each class stored them.
+
+Sources: the cell classes of TensorFlow 0.5.0 to 1.15.0 (python/ops/rnn_cell*.py, contrib/rnn,
+contrib/model_pruning, lite/experimental/examples/lstm, keras/layers/recurrent.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from lstmstate import limits
+from lstmstate.cells.cell import UNRECOGNISED, Cell, Value
+from lstmstate.cells.shapes import PEEPHOLES
+from lstmstate.cells.weights import weight
+from lstmstate.engines.network import Arithmetic, Norm
+from lstmstate.errors import CorruptError, UnsupportedError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lstmstate.engines.network import Array
+
+Read = Callable[[str], "NDArray[np.generic]"]
+
+_RUN_DTYPES = ("float16", "float32", "float64")
+# Scopes of the norms: python/ops/rnn_cell.py of contrib, `_norm(…, "transform")` and so on.
+_NORM_SCOPES = {"i": "input", "j": "transform", "f": "forget", "o": "output", "c": "state"}
+# contrib/layers/python/layers/layers.py, layer_norm: 1e-3 for float16 (1.15), else 1e-12.
+_NORM_EPSILON = {"float16": 1e-3}
+
+
+class _Stored(Mapping[str, "Array"]):
+    """The variables of a cell by role, whole."""
+
+    def __init__(self, cell: Cell, read: Read) -> None:
+        self.cell = cell
+        self._read = read
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.cell.variables)
+
+    def __len__(self) -> int:
+        return len(self.cell.variables)
+
+    def __contains__(self, role: object) -> bool:  # the mixin would read the value
+        return role in self.cell.variables
+
+    def __getitem__(self, role: str) -> Array:
+        if role not in self:
+            raise KeyError(role)
+        return _real(role, weight(self.cell, role, self._read))
+
+    def shards(self, role: str) -> list[Array]:
+        """Return the variables of a role, one by one."""
+        return [_real(role, self._read(name)) for name in self.cell.variables[role]]
+
+
+def _real(role: str, value: NDArray[np.generic]) -> Array:
+    if value.dtype.kind != "f":
+        raise ValueError(f"its {role} is {value.dtype}")
+    return cast("Array", value)
+
+
+def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmetic:
+    """Return what a cell computes.
+
+    Args:
+        read: returns the value of a variable.
+        settled: forget_bias, cell_clip, proj_clip, activation, recurrent_activation and
+            peepholes, as `options.settle` gives them.
+
+    Raises:
+        UnsupportedError: the cell is of a family, or of a dtype, that is not run.
+        LstmstateError: a variable cannot be read.
+    """
+    import numpy as np
+
+    form = FORMS.get(cell.family)
+    if cell.family == UNRECOGNISED:
+        raise UnsupportedError("no known family has its step", tensor=cell.name)
+    if form is None:
+        reason = REFUSED.get(cell.family, "nothing is known of its equations")
+        raise UnsupportedError(f"a {cell.family} is not run: {reason}", tensor=cell.name)
+    if cell.family in _NO_CLIP and settled["cell_clip"] is not None:
+        raise UnsupportedError(
+            f"a {cell.family} is not run with a cell_clip: {_NO_CLIP[cell.family]}",
+            tensor=cell.name,
+        )
+    dtype = "float32" if cell.dtype == "bfloat16" else cell.dtype
+    if dtype not in _RUN_DTYPES or cell.num_units is None:
+        told = f"it is {cell.dtype}" if cell.num_units is not None else "its widths are not known"
+        raise UnsupportedError(
+            f"it is not run: {told}, and {', '.join(_RUN_DTYPES)} of known widths are",
+            tensor=cell.name,
+        )
+    stored = _Stored(cell, read)
+    _refuse_missing(cell, peepholes=bool(settled["peepholes"]))
+    try:
+        with np.errstate(all="ignore"):  # what overflows is told as weights that are no numbers
+            found = Arithmetic(**(_common(stored, settled) | form(stored)))
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise CorruptError(
+            f"its variables do not fit one another as those of a {cell.family} ({error})",
+            tensor=cell.name,
+        ) from None
+    return _checked(found)
+
+
+def _refuse_missing(cell: Cell, *, peepholes: bool) -> None:
+    """Refuse a cell that has some of the variables that go together, and not others."""
+    gates = _canonical(cell)
+    sets = [{f"{_NORM_SCOPES[gate]}/{part}" for gate in f"{gates}c" for part in ("gamma", "beta")}]
+    sets += [{f"w_{gate}_diag" for gate in gates if gate != "j"}] if peepholes else []
+    for together in sets:
+        missing = sorted(together - cell.variables.keys())
+        if 0 < len(missing) < len(together):
+            raise CorruptError(f"it has no {missing[0]}", tensor=cell.name)
+
+
+def _checked(found: Arithmetic) -> Arithmetic:
+    """Return a cell with all parts in the dtype of its kernel, of the shapes that it needs.
+
+    Raises:
+        CorruptError: a part has another shape, or holds no real numbers.
+        UnsupportedError: the forget_bias is beyond the range of the dtype.
+    """
+    import numpy as np
+
+    dtype, (units, width) = found.dtype, found.widths
+    columns = len(found.gates) * units
+
+    def part(name: str, values: Array, *shapes: tuple[int, ...]) -> Array:
+        if values.dtype.kind != "f" or values.shape not in shapes:
+            raise CorruptError(
+                f"its {name} is {values.dtype} {list(values.shape)}, and would be {dtype} "
+                f"{list(shapes[0])}",
+                tensor=found.name,
+            )
+        return values.astype(dtype, copy=False)
+
+    if abs(found.forget_bias) > float(np.finfo(dtype).max):
+        raise UnsupportedError(
+            f"its forget_bias {found.forget_bias:g} is beyond the range of {dtype}",
+            tensor=found.name,
+        )
+    projection = found.projection
+    return found._replace(
+        kernel=part("kernel", found.kernel, (found.input_size, columns)),
+        recurrent=part("recurrent kernel", found.recurrent, (width, columns), (columns,)),
+        bias=part("bias", found.bias, (columns,)),
+        peepholes={g: part(f"peephole of {g}", w, (units,)) for g, w in found.peepholes.items()},
+        norms={
+            gate: Norm(part("gamma", gamma, (units,)), part("beta", beta, (units,)))
+            for gate, (gamma, beta) in found.norms.items()
+        },
+        projection=None if projection is None else part("projection", projection, (units, width)),
+    )
+
+
+def _common(stored: _Stored, settled: Mapping[str, Value]) -> dict[str, Any]:
+    """Return what is the same for all families, unless their own form says otherwise."""
+    cell = stored.cell
+    activation = settled["activation"]
+    return {
+        "name": cell.name,
+        "family": cell.family,
+        "gates": _canonical(cell),
+        "peepholes": {
+            role[2]: stored[role] for role in PEEPHOLES if role in stored and settled["peepholes"]
+        },
+        "norms": {
+            gate: Norm(stored[f"{scope}/gamma"], stored[f"{scope}/beta"])
+            for gate, scope in _NORM_SCOPES.items()
+            if f"{scope}/gamma" in stored
+        },
+        "norm_epsilon": _NORM_EPSILON.get(cell.dtype, 1e-12),
+        "projection": stored.get("projection"),
+        "forget_bias": settled["forget_bias"],
+        "cell_clip": settled["cell_clip"],
+        "proj_clip": settled["proj_clip"],
+        "activation": activation,
+        "candidate": activation,
+        "recurrent_activation": settled["recurrent_activation"],
+    }
+
+
+def _canonical(cell: Cell) -> str:
+    return "jfo" if "i" not in cell.gate_order else "ijfo"
+
+
+def _in_order(cell: Cell, columns: Array) -> Array:
+    """Return gates in TensorFlow's order, from the order that the cell stored them in."""
+    import numpy as np
+
+    if cell.gate_order == _canonical(cell):
+        return columns
+    gates = dict(
+        zip(cell.gate_order, np.split(columns, len(cell.gate_order), axis=-1), strict=True)
+    )
+    return np.concatenate([gates[gate] for gate in _canonical(cell)], axis=-1)
+
+
+def _bias(stored: _Stored, columns: int) -> Array:
+    """Return the bias, zeros where there is none; with layer norm it is made and not added."""
+    import numpy as np
+
+    cell = stored.cell
+    if "bias" not in stored or cell.layer_norm:
+        return np.zeros(columns, stored.shards(next(iter(cell.variables)))[0].dtype)
+    # cuDNN has a bias for the input and one for the recurrent part: they are added.
+    sets = stored["bias"].reshape(-1, columns)
+    return _in_order(cell, sets.sum(axis=0, dtype=sets.dtype))
+
+
+def _of_kernel(cell: Cell, kernel: Array) -> dict[str, Any]:
+    """Cut one kernel `[I + R, G·H]` into the rows of the input and those of m."""
+    width = cell.state.m if cell.state else 0
+    rows = len(kernel) - width
+    kernel = _in_order(cell, kernel)
+    if cell.extra.get("m_first"):
+        return {"recurrent": kernel[:width], "kernel": kernel[width:]}
+    return {"kernel": kernel[:rows], "recurrent": kernel[rows:]}
+
+
+def _fused(stored: _Stored) -> dict[str, Any]:
+    kernel = stored["kernel"]
+    return {**_of_kernel(stored.cell, kernel), "bias": _bias(stored, kernel.shape[1])}
+
+
+def _masked(stored: _Stored) -> dict[str, Any]:
+    """The mask of what was pruned is multiplied with the kernel."""
+    mask = stored["mask"]
+    if mask.shape != stored["kernel"].shape:
+        raise ValueError(f"its mask is {list(mask.shape)}")
+    kernel = stored["kernel"] * mask
+    return {**_of_kernel(stored.cell, kernel), "bias": _bias(stored, kernel.shape[1])}
+
+
+def _weight_norm(stored: _Stored) -> dict[str, Any]:
+    """Each column of the input rows, and of those of m, has the length that its norm says."""
+    found = _fused(stored)
+    gains = {"kernel": "norm_0", "recurrent": "norm_1"}
+    for part, role in gains.items():
+        if role in stored:
+            found[part] = _normed(found[part], _in_order(stored.cell, stored[role]))
+    if "projection_norm_0" in stored:
+        found["projection"] = _normed(stored["projection"], stored["projection_norm_0"])
+    return found
+
+
+def _normed(columns: Array, gain: Array) -> Array:
+    """Return columns of length `gain`: nn_impl.l2_normalize, whose epsilon is 1e-12."""
+    import numpy as np
+
+    squares = np.square(columns).sum(axis=0, dtype=columns.dtype)
+    normed: Array = columns * (gain / np.sqrt(np.maximum(squares, columns.dtype.type(1e-12))))
+    return normed
+
+
+def _two_kernels(stored: _Stored) -> dict[str, Any]:
+    cell = stored.cell
+    kernel = stored["kernel"]
+    return {
+        "kernel": _in_order(cell, kernel),
+        "recurrent": _in_order(cell, stored["recurrent_kernel"]),
+        "bias": _bias(stored, kernel.shape[1]),
+    }
+
+
+def _cudnn(stored: _Stored) -> dict[str, Any]:
+    """Kernels as cuDNN takes them: the block of each gate transposed, both in memory.
+
+    What is stored as a block `[I, H]` is one of `[H, I]` in memory order. Source: tf_keras,
+    saving/legacy/hdf5_format.py, _convert_rnn_weights (CuDNNLSTM to LSTM).
+    """
+    import numpy as np
+
+    def turned(role: str) -> Array:
+        blocks = np.split(stored[role], 4, axis=1)
+        return np.concatenate([block.reshape(block.shape[::-1]).T for block in blocks], axis=1)
+
+    kernel, recurrent = turned("kernel"), turned("recurrent_kernel")
+    return {
+        "kernel": _in_order(stored.cell, kernel),
+        "recurrent": _in_order(stored.cell, recurrent),
+        "bias": _bias(stored, kernel.shape[1]),
+    }
+
+
+def _lingvo(stored: _Stored) -> dict[str, Any]:
+    """A kernel that may be pruned; j is squashed by tanh, whether m is or not."""
+    return (_masked if "mask" in stored else _fused)(stored) | {"candidate": "tanh"}
+
+
+def _written_by_a_user(stored: _Stored) -> dict[str, Any]:
+    """A cell that only the graph shows: its order of gates, and what its kernels are."""
+    return (_two_kernels if "recurrent_kernel" in stored else _fused)(stored)
+
+
+def _indy(stored: _Stored) -> dict[str, Any]:
+    """Recurrent weights `[1, 4H]`: each unit sees its own m alone."""
+    found = _two_kernels(stored)
+    return found | {"recurrent": found["recurrent"].reshape(-1)}
+
+
+def _tflite(stored: _Stored) -> dict[str, Any]:
+    """A matrix `[H, I]`, one `[H, R]` and a bias for each gate; projection `[P, H]`."""
+    import numpy as np
+
+    order = ("input", "cell", "forget", "output")  # i, j, f, o
+    found = {
+        part: np.concatenate([stored[name.format(gate)] for gate in order]).T
+        for part, name in (
+            ("kernel", "input_to_{}_w"),
+            ("recurrent", "cell_to_{}_w"),
+            ("bias", "{}_bias"),
+        )
+    }
+    return found | ({"projection": stored["projection"].T} if "projection" in stored else {})
+
+
+def _grouped(stored: _Stored) -> dict[str, Any]:
+    """A kernel for each group of units, or one for all: blocks in kernels of zeros.
+
+    In 1.2 to 1.6 group k reads columns [k·R/G, (k + 1)·R/G) of the input, and what lies beyond R
+    has no effect. The new input is squashed by tanh whatever the activation is.
+    """
+    import numpy as np
+
+    cell = stored.cell
+    assert cell.state is not None
+    units, width = cell.state
+    groups = int(cell.extra["number_of_groups"] or 1)
+    shards = stored.shards("kernel")
+    blocks = shards if len(shards) == groups else shards * groups
+    rows = len(blocks[0]) - width // groups
+    dense = (rows * groups + width) * 4 * units * blocks[0].itemsize
+    if dense > limits.MAX_GROUPED_BYTES:
+        raise UnsupportedError(
+            f"its {groups} groups are run as one matrix, which would take {dense:,} bytes",
+            tensor=cell.name,
+        )
+    kernel = np.zeros((rows * groups, 4, units), blocks[0].dtype)
+    recurrent = np.zeros((width, 4, units), blocks[0].dtype)
+    of_m, of_units = width // groups, units // groups
+    for k, block in enumerate(blocks):
+        gates = block.reshape(len(block), 4, of_units)
+        columns = slice(k * of_units, (k + 1) * of_units)
+        kernel[k * rows : (k + 1) * rows, :, columns] = gates[:rows]
+        recurrent[k * of_m : (k + 1) * of_m, :, columns] = gates[rows:]
+    return {
+        "kernel": kernel.reshape(len(kernel), -1),
+        "recurrent": recurrent.reshape(len(recurrent), -1),
+        "bias": np.concatenate([stored[f"bias_{gate}"] for gate in "ijfo"]),
+        "candidate": "tanh",
+        "takes_wider": rows * groups == width,
+    }
+
+
+Form = Callable[[_Stored], dict[str, Any]]
+
+FORMS: dict[str, Form] = {
+    "BasicLSTMCell": _fused,
+    "LSTMCell": _fused,
+    "LSTMBlockCell": _fused,
+    "LSTMBlockFusedCell": _fused,
+    "BlockLSTMV2": _fused,
+    "CudnnCompatibleLSTMCell": _fused,
+    "CoupledInputForgetGateLSTMCell": _fused,
+    "LayerNormBasicLSTMCell": _fused,
+    "LayerNormLSTMCell": _fused,
+    "WeightNormLSTMCell": _weight_norm,
+    "MaskedLSTMCell": _masked,
+    "MaskedBasicLSTMCell": _masked,
+    "GLSTMCell": _grouped,
+    "IndyLSTMCell": _indy,
+    "TFLiteLSTMCell": _tflite,
+    "Keras LSTM": _two_kernels,
+    "CuDNNLSTM": _cudnn,
+    "PeepholeLSTMCell": _two_kernels,
+    "LSTM": _written_by_a_user,
+    "Sonnet 1 LSTM": _fused,
+    "Sonnet 2 LSTM": _two_kernels,
+    "baselines LSTM": _two_kernels,
+    "lingvo LSTMCellSimple": _lingvo,
+    "RETURNN NativeLstm2": _two_kernels,
+}
+# Families whose clip is another equation.
+_NO_CLIP = {"Sonnet 1 LSTM": "its clip is of the c that it is given, and not of the new one"}
+REFUSED = {
+    "NASCell": "its eight blocks are not the gates of an LSTM",
+    "PhasedLSTMCell": "it takes the time of each step beside the input, and leaks",
+    "TimeFreqLSTMCell": "it runs over frequencies within each step",
+    "CudnnLSTM (opaque)": "the order of cuDNN's buffer is not told",
+    "Sonnet 1 LSTM (peepholes)": "its output gate sees no c, and scales the new one",
+    "Sonnet 1 LSTM (layer norm)": "its layer norm is over all gates together",
+    "Sonnet 1 BatchNormLSTM": "its gates are normalised over batches",
+    "lingvo LayerNormalizedLSTMCell": "the scales of its norms lie in its bias",
+    "baselines lnlstm": "its layer norms are over what x gives, and what m gives, to all gates",
+    **dict.fromkeys(("ConvLSTMCell", "Keras ConvLSTM"), "its kernels are convolutions"),
+    **dict.fromkeys(
+        ("GridLSTMCell", "BidirectionalGridLSTMCell"), "it runs over frequencies within each step"
+    ),
+}

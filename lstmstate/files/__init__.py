@@ -1,0 +1,1 @@
+"""Files on disk: read by position, written whole or not at all."""

@@ -1,0 +1,1 @@
+"""Open checkpoints, their cells and stacks, and the networks that run them."""

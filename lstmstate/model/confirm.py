@@ -1,0 +1,599 @@
+"""A checkpoint's graph as a judge: its networks, evaluated next to the cells that were recognised.
+
+A recognised network is confirmed where the graph's own operations give the same numbers, in
+float64, on inputs and states of every size: a clip, a scale or a sum that the recognition missed
+shows in one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from lstmstate.cells.cell import OPTIONS, UNKNOWN, UNRECOGNISED, Cell
+from lstmstate.cells.detect import Recognition
+from lstmstate.cells.execution_order import Route
+from lstmstate.cells.variable_names import AVERAGE, common_scope
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
+from lstmstate.checkpoint.variables import Variable
+from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.records import NamedTuple
+
+if TYPE_CHECKING:
+    from lstmstate.engines.graph_engine import GraphRunner
+    from lstmstate.engines.network import Array, Network, Pair, Runner
+    from lstmstate.recurrence.graph_network import Cell as RecurrentCell
+    from lstmstate.recurrence.graph_network import GraphNetwork, Recurrence, Recurrences
+    from lstmstate.recurrence.initial_state import Start
+    from lstmstate.recurrence.variable_values import GraphVariables
+
+# What hands on a variable, and what only keeps it: saves, initialises, trains or watches it.
+_HANDING = frozenset({"Identity", "ReadVariableOp", "Enter"})
+_KEEPING = (
+    "Save",
+    "Assign",
+    "IsVariableInitialized",
+    "VarIsInitialized",
+    "Apply",
+    "ResourceApply",
+    "ResourceSparseApply",
+    "SparseApply",
+    "L2Loss",
+    "HistogramSummary",
+    "Merge",
+    "NoOp",
+    "Shape",
+)
+TOLERANCE = 1e-6  # of float64 evaluations: constants are float32
+_STEPS = 3
+_SHOWN = 4  # operations in a note
+# How large x, c and m are: small and large, each alone, so that a bound on any of them is met.
+_SCALES = (
+    (1.0, 1.0, 0.5),
+    (0.1, 0.1, 0.1),
+    (3.0, 3.0, 1.0),
+    (30.0, 1.0, 1.0),
+    (1e3, 10.0, 1.0),
+    (1.0, 1e2, 1.0),
+    (1.0, 1e7, 1.0),
+    (0.1, 0.1, 10.0),
+    (0.1, 1.0, 1e3),
+)
+
+
+class Confirmation(NamedTuple):
+    """Whether the graph confirms a recognised network.
+
+    Attributes:
+        agrees: None where the graph cannot answer.
+        reason: why it does not agree, or cannot answer.
+        differs: whether the graph uses the cells in several places, and not alike.
+        notes: what the graph does wherever it uses the cells, and a run leaves out.
+        lengths_differ: whether sequences of the lengths that are fed end in another way there.
+    """
+
+    agrees: bool | None
+    reason: str | None
+    differs: bool = False
+    notes: tuple[str, ...] = ()
+    lengths_differ: bool = False
+
+
+class GraphModel:
+    """The networks of a graph.
+
+    Args:
+        recognition: the cells of the checkpoint.
+        read: returns the value of a variable.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        variables: Mapping[str, Variable],
+        recognition: Recognition,
+        read: Callable[[str], Any],
+    ) -> None:
+        self.graph = graph
+        self._read = read
+        self._stored = variables
+        self._recognition = recognition
+
+    @cached_property
+    def variables(self) -> GraphVariables:
+        """The values of the graph's variables."""
+        from lstmstate.recurrence.variable_values import GraphVariables
+
+        return GraphVariables(self.graph, self._stored, self._read)
+
+    @cached_property
+    def recurrences(self) -> Recurrences:
+        """The recurrences of the graph."""
+        from lstmstate.graph.evaluate import Scope
+        from lstmstate.recurrence.find_networks import find_recurrences
+
+        owners = {
+            name: cell.name
+            for cell in self._recognition.cells
+            for stored in cell.variables.values()
+            for name in stored
+        }
+        names = {}
+        for node in self.graph.nodes.values():
+            key = self.variables.key(node) if node.op in VARIABLE_OPS else None
+            if key is not None:
+                key = key if key in owners else key.removesuffix(AVERAGE)
+                if key in owners:
+                    names[node.name] = owners[key]
+        view = self._recognition.graph
+        wired = view.cells if view is not None else ()
+        sizes = [cell.input_size for cell in self._recognition.cells]
+        widths = dict.fromkeys(size for size in sizes if size is not None)
+        return find_recurrences(Scope.of(self.graph), self.variables, names, wired, widths)
+
+    @cached_property
+    def _networks(self) -> tuple[tuple[GraphNetwork, ...], tuple[str, ...]]:
+        from lstmstate.recurrence.data_path import origins
+        from lstmstate.recurrence.find_networks import last_ones, network_of
+
+        networks: list[GraphNetwork] = []
+        refused = list(self.recurrences.others)
+        for last in last_ones(self.recurrences.found):
+            try:
+                networks.append(network_of(self.recurrences, last))
+            except LstmstateError as error:
+                refused.append(str(error))
+        probe = self.recurrences.probe
+        fed = [
+            one
+            for one in networks
+            if probe.is_fed(one.input.tensor)
+            or (one.input.is_apart and origins(probe.scope.nodes, one.input.tensors, {}).sources)
+        ]
+        return tuple(fed or networks), tuple(refused)
+
+    @property
+    def networks(self) -> tuple[GraphNetwork, ...]:
+        """The networks; those that no data reaches are left out where others are fed."""
+        return self._networks[0]
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """A line for each recurrence that cannot be run, with the reason."""
+        return self._networks[1]
+
+    def networks_of(self, cells: Iterable[str]) -> list[GraphNetwork]:
+        """Return the networks that have these cells and no other."""
+        wanted = sorted(cells)
+        return [one for one in self.networks if sorted(c.name for c in one.cells) == wanted]
+
+    def parts_of(self, cells: Iterable[str], *, is_reversed: bool = False) -> list[GraphNetwork]:
+        """Return the recurrences of these cells and no other, where they are part of a network.
+
+        Args:
+            is_reversed: whether those that begin at the end of a sequence are asked for: a cell
+                by itself begins at its start.
+        """
+        from lstmstate.recurrence.find_networks import network_of
+
+        wanted = sorted(cells)
+        parts = []
+        for at, one in enumerate(self.recurrences.found):
+            if sorted(cell.name for cell in one.cells) == wanted:
+                with suppress(LstmstateError):
+                    parts.append(network_of(self.recurrences, [at], alone=True))
+        return [part for part in parts if part.is_reversed == is_reversed]
+
+    def not_stepped(self, cells: Iterable[str]) -> str:
+        """Return why there is no network of some cells."""
+        if self.parts_of(cells, is_reversed=True):
+            return "the graph steps these cells from the end of a sequence, and only with others"
+        return "; ".join(self.refused[:3]) or "the graph does not step these cells"
+
+    def _are_alike(
+        self, found: Sequence[GraphNetwork], feeds: Mapping[str, Any] | None
+    ) -> bool | None:
+        """Whether networks of the same cells give the same; None where one refuses the input."""
+        runners = [self.runner(one, feeds, exact=True) for one in found]
+        for x, states in _trials(found[0]):
+            try:
+                ran = [runner.run(x, states) for runner in runners]
+            except LstmstateError:
+                return None
+            first, *others = (
+                [one.outputs, *(half for pair in one.states for half in pair)] for one in ran
+            )
+            for other in others:
+                if not all(map(_close, first, other)):
+                    return False
+        return True
+
+    def refuse_unlike(
+        self, chosen: GraphNetwork, others: Iterable[GraphNetwork], feeds: Mapping[str, Any]
+    ) -> None:
+        """Refuse a network where the graph uses its cells elsewhere too, and not alike.
+
+        Those that do not take the same input are not compared: copies for another batch.
+
+        Raises:
+            UnsupportedError: one gives something else.
+        """
+        for other in others:
+            orders = ([chosen, other], [other, chosen])
+            if all(self._are_alike(both, feeds) is not False for both in orders):
+                continue
+            places = " and ".join(printable(one.input.tensor.node) for one in (chosen, other))
+            raise UnsupportedError(
+                f"the graph uses the cell more than once (from {places}), and not alike",
+                tensor=chosen.cells[0].name,
+                advice="save the graph with the one that is to be run alone",
+            )
+
+    def uses(self, cells: Iterable[Cell]) -> bool:
+        """Whether the graph computes anything with the weights of some cells."""
+        owned = {name for cell in cells for stored in cell.variables.values() for name in stored}
+        queue = [
+            node.name
+            for node in self.graph.nodes.values()
+            if node.op in VARIABLE_OPS and self.variables.key(node) in owned
+        ]
+        seen: set[str] = set()
+        while queue:
+            name = queue.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            for user, _ in self.graph.uses.get(name, ()):
+                if user.op in _HANDING:
+                    queue.append(user.name)
+                elif not user.op.startswith(_KEEPING):
+                    return True
+        return False
+
+    def runner(
+        self, network: GraphNetwork, feeds: Mapping[str, Any] | None = None, *, exact: bool = False
+    ) -> GraphRunner:
+        """Return a network ready to run from the graph's own operations."""
+        from lstmstate.engines.graph_engine import GraphRunner
+
+        return GraphRunner(network, self.variables, feeds, exact=exact)
+
+    def starts(
+        self,
+        cells: Iterable[str],
+        networks: Sequence[GraphNetwork],
+        feeds: Mapping[str, Any] | None = None,
+        batch: int | None = None,
+        steps: int | None = None,
+    ) -> list[Start]:
+        """Return what the graph begins some cells with, in each network that has them.
+
+        Args:
+            feeds: values for placeholders other than x and the state.
+            batch, steps: how many x has; see `recurrence.start.start`.
+        """
+        from lstmstate.engines.graph_engine import fed_values
+        from lstmstate.recurrence.initial_state import start
+
+        names = frozenset(cells)
+        return [
+            start(one, names, self.variables, fed_values(one.scope, feeds), batch, steps)
+            for one in networks or self.networks_around(names)
+        ]
+
+    def beyond(self, networks: Iterable[GraphNetwork]) -> tuple[str, ...]:
+        """Return a line where the graph makes something of the outputs that may pass for them.
+
+        Networks that are a part of others are left out: the others are what goes on.
+        """
+        from lstmstate.recurrence.after_outputs import after
+
+        whole = [one for one in networks if one in self.networks]
+        found = dict.fromkeys(op for one in whole for op in after(one, self.recurrences))
+        if not found:
+            return ()
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        operations = f"{', '.join([*found][:_SHOWN])}{more}"
+        line = f"the graph goes on after the outputs, and that is not run: {operations}"
+        return (f"{line}; `outputs='m'` asks for m itself",)
+
+    def confirm(
+        self,
+        network: Network,
+        found: Sequence[GraphNetwork],
+        feeds: Mapping[str, Any] | None = None,
+        runner: Runner | None = None,
+        *,
+        is_turned: bool = False,
+    ) -> Confirmation:
+        """Return whether the graph gives what a recognised network computes.
+
+        Args:
+            found: the graph's networks that have its cells: all of them have to agree.
+            feeds: values for placeholders other than x and the state.
+            runner: the recognised network, where it is ready to run already.
+            is_turned: whether the graph begins at the end of the sequence, and the network does
+                not.
+        """
+        handed = [line for one in found for line in one.handed.values()]
+        if not found or handed:
+            reason = handed[0] if handed else self.not_stepped(one.name for one in network.cells)
+            return Confirmation(None, reason)
+        problems = []
+        left_out = []
+        lengths_differ = False
+        ours = _exact(network, runner)
+        for one in found:
+            try:
+                theirs = self.runner(one, feeds, exact=True)
+                differing = _differing(network, ours, one, theirs, is_turned=is_turned)
+                problem = _differ(differing) or one.causes
+                if not problem:
+                    lengths_differ |= _lengths_differ(network, ours, one, theirs)
+            except LstmstateError as error:
+                return Confirmation(None, str(error))
+            left_out.append(theirs.notes)
+            if problem and one.doubt is not None:
+                return Confirmation(None, one.doubt)
+            if problem:
+                problems.append(problem)
+        are_alike = len(problems) in (0, len(found)) and (
+            len(found) == 1 or not problems or self._are_alike(found, feeds)
+        )
+        if not are_alike:
+            reason = f"the graph uses the cell {len(found)} times, and not alike: {problems[0]}"
+            return Confirmation(False, reason, differs=True)
+        if problems:
+            return Confirmation(False, problems[0])
+        notes = min(left_out, key=len)
+        return Confirmation(True, None, notes=notes, lengths_differ=lengths_differ)
+
+    def confirm_part(
+        self, network: Network, around: GraphNetwork, names: Iterable[str]
+    ) -> Confirmation:
+        """Return whether the graph confirms some cells of a network, each with its own c and m.
+
+        Args:
+            network: all cells of the graph's network, as they were recognised.
+        """
+        try:
+            theirs = self.runner(around, exact=True)
+            problem = _differing(network, _exact(network), around, theirs)
+        except LstmstateError as error:
+            return Confirmation(None, str(error))
+        own = [f"{half} of {printable(name) or 'the cell'}" for name in names for half in "cm"]
+        wrong = [label for label in problem if label in own or "widths" in label]
+        reason = _differ(wrong[:1]) or around.causes
+        if reason:
+            return Confirmation(False, reason)
+        return Confirmation(True, None)
+
+    def networks_around(self, cells: Iterable[str]) -> list[GraphNetwork]:
+        """Return the networks that have these cells among others."""
+        wanted = set(cells)
+        return [one for one in self.networks if wanted < {cell.name for cell in one.cells}]
+
+    def route(self, network: GraphNetwork) -> Route:
+        """Return the cells of a network in the order in which data runs through them."""
+        return route_of(network, {cell.name: cell for cell in self._recognition.cells})
+
+
+def _differ(labels: Sequence[str]) -> str | None:
+    return f"{' and '.join(labels[:2])} of the graph's own step differ" if labels else None
+
+
+def _exact(network: Network, runner: Runner | None = None) -> Runner:
+    """Return a network ready to run in float64; weights that are laid out already are taken."""
+    from lstmstate.engines.layers import LayeredRunner
+    from lstmstate.engines.numpy_engine import load
+
+    if isinstance(runner, LayeredRunner):
+        return runner.in_float64()
+    return load(in_float64(network))
+
+
+def _differing(
+    network: Network,
+    ours: Runner,
+    graph: GraphNetwork,
+    runner: GraphRunner,
+    *,
+    is_turned: bool = False,
+) -> list[str]:
+    """Return the states and outputs in which a network and the graph differ; see `confirm`.
+
+    Args:
+        ours: the network, ready to run in float64.
+    """
+    import numpy as np
+
+    from lstmstate.engines import blas_threads
+
+    by_name = {cell.name: at for at, cell in enumerate(graph.cells)}
+    order = [by_name[cell.name] for cell in network.cells]
+    if [graph.cells[at].widths for at in order] != [cell.widths for cell in network.cells]:
+        return ["the widths"]
+    if graph.input.width != network.first.input_size:
+        return ["the widths of the input"]
+    names = [printable(cell.name) or "the cell" for cell in network.cells]
+    labels = [f"{half} of {name}" for name in names for half in "cm"] + ["the outputs"]
+    compare = _turned if is_turned else _whole if graph.is_reversed else _step_by_step
+    found: dict[str, None] = {}
+    for x, states in _trials(graph):
+        with np.errstate(all="ignore"), blas_threads.one_thread():  # the products are of a few rows
+            pairs = compare(ours, runner, x, states, order)
+        found |= {
+            label: None
+            for label, (one, other) in zip(labels, pairs, strict=True)
+            if not _close(one, other)
+        }
+    return [label for label in labels if label in found]
+
+
+def _lengths_differ(
+    network: Network, ours: Runner, graph: GraphNetwork, runner: GraphRunner
+) -> bool:
+    """Whether sequences of unlike lengths give something else in the graph than in a network."""
+    import numpy as np
+
+    x, states = next(_trials(graph))
+    if not runner.takes_lengths or len(x) == 1:
+        return False
+    by_name = {cell.name: at for at, cell in enumerate(graph.cells)}
+    order = [by_name[cell.name] for cell in network.cells]
+    lengths = np.arange(x.shape[1]) % len(x) + 1
+    theirs = runner.run(x, states, lengths)
+    ran = ours.run(x, [states[at] for at in order], lengths)
+    pairs = [(ran.outputs, theirs.outputs)]
+    for at, pair in zip(order, ran.states, strict=True):
+        pairs += zip(pair, theirs.states[at], strict=True)
+    return not all(_close(one, other) for one, other in pairs)
+
+
+def _whole(
+    ours: Runner, runner: GraphRunner, x: Array, states: list[Pair], order: Sequence[int]
+) -> list[tuple[Array, Array]]:
+    """Return the last states and the outputs of both, each from its own states."""
+    return _from_end_to_end(ours, runner, x, states, order, 1)
+
+
+def _turned(
+    ours: Runner, runner: GraphRunner, x: Array, states: list[Pair], order: Sequence[int]
+) -> list[tuple[Array, Array]]:
+    """Return the last states and the outputs of both, where ours begins at the other end."""
+    return _from_end_to_end(ours, runner, x, states, order, -1)
+
+
+def _from_end_to_end(
+    ours: Runner,
+    runner: GraphRunner,
+    x: Array,
+    states: list[Pair],
+    order: Sequence[int],
+    way: int,
+) -> list[tuple[Array, Array]]:
+    theirs = runner.run(x, states)
+    ran = ours.run(x[::way], [states[at] for at in order])
+    halves = [half for pair in ran.states for half in pair]
+    others = [half for at in order for half in theirs.states[at]]
+    return [*zip(halves, others, strict=True), (ran.outputs[::way], theirs.outputs)]
+
+
+def _step_by_step(
+    ours: Runner, runner: GraphRunner, x: Array, states: list[Pair], order: Sequence[int]
+) -> list[tuple[Array, Array]]:
+    """Return the states and outputs of every step, ours from the graph's state before it.
+
+    Left to themselves the two would drift apart where a cell amplifies rounding.
+    """
+    import numpy as np
+
+    theirs = runner.run(x, states, keep="cm")
+
+    def before(at: int, half: int) -> Array:
+        kept = theirs.kept[at]["cm"[half]]
+        return np.concatenate([states[at][half][None], kept[:-1]]).reshape(-1, kept.shape[-1])
+
+    ran = ours.run(x.reshape(1, -1, x.shape[2]), [(before(at, 0), before(at, 1)) for at in order])
+    halves = [half for pair in ran.states for half in pair]
+    others = [theirs.kept[at][letter] for at in order for letter in "cm"]
+    found = [
+        (half, other.reshape(-1, other.shape[-1]))
+        for half, other in zip(halves, others, strict=True)
+    ]
+    return [*found, (ran.outputs[0], theirs.outputs.reshape(-1, theirs.outputs.shape[-1]))]
+
+
+def _close(one: Array, other: Array) -> bool:
+    """Whether two arrays are the same but for rounding; NaN and Inf are the same as themselves."""
+    import numpy as np
+
+    return one.shape == other.shape and np.allclose(
+        one, other, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
+    )
+
+
+def _trials(graph: GraphNetwork) -> Iterator[tuple[Array, list[Pair]]]:
+    """Yield inputs and states of all scales, in batches that the graph takes."""
+    import numpy as np
+
+    given = graph.input
+    steps = given.sizes[given.time_axis] or graph.steps or _STEPS
+    rows = given.sizes[1 - given.time_axis] or len(_SCALES)
+    random = np.random.default_rng(0)
+    for start in range(0, len(_SCALES), rows):
+        scales = np.resize(np.roll(_SCALES, -start, axis=0), (rows, 3))
+        x = random.standard_normal((steps, rows, given.width)) * scales[:, :1]
+        x[1:, -1] = 0  # as padding is, which a graph may take for the end of a sequence
+        states: list[Any] = [
+            (
+                random.standard_normal((rows, c)) * scales[:, 1:2],
+                random.standard_normal((rows, m)) * scales[:, 2:],
+            )
+            for c, m in (cell.widths for cell in graph.cells)
+        ]
+        yield x, states
+
+
+def in_float64(network: Network) -> Network:
+    """Return a network whose weights are float64."""
+    return network._replace(
+        stages=tuple(
+            tuple(tuple(cell.in_float64() for cell in chain) for chain in stage)
+            for stage in network.stages
+        )
+    )
+
+
+def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
+    """Return the cells of a graph's network in the order in which data runs through them."""
+    stages: list[tuple[tuple[Cell, ...], ...]] = []
+    before: Recurrence | None = None
+    chains = [
+        tuple(_known(cell, known) or _unrecognised(cell) for cell in one.cells)
+        for one in network.recurrences
+    ]
+    if network.backward_from is not None:
+        both = (chains[: network.backward_from], chains[network.backward_from :])
+        stages.append(tuple(tuple(cell for chain in way for cell in chain) for way in both))
+        chains = []
+    for one, chain in zip(network.recurrences, chains, strict=False):
+        if before is not None and one.is_reversed and before.before == one.before:
+            stages[-1] = (*stages[-1], chain)
+        else:
+            stages.append((chain,))
+        before = one
+    names = [cell.name for cell in network.cells]
+    is_stack = len(names) > 1
+    shared = common_scope([f"{name}/" for name in names])
+    return Route(shared or names[0] if is_stack else names[0], tuple(stages), is_stack)
+
+
+def _known(cell: RecurrentCell, known: Mapping[str, Cell]) -> Cell | None:
+    """Return what is known of a cell by its name, or by that of its first use."""
+    name, _, _ = cell.name.partition("#")
+    found = known.get(cell.name) or known.get(name)
+    return None if found is None else found._replace(name=cell.name)
+
+
+def _unrecognised(cell: RecurrentCell) -> Cell:
+    """Return what is known of a cell that no family fits: its name and its state."""
+    c, m = cell.widths
+    return Cell(
+        name=cell.name,
+        family=UNRECOGNISED,
+        era=None,
+        input_size=None,
+        num_units=c,
+        num_proj=None if m == c else m,
+        dtype=cell.c.dtype,
+        gate_order="",
+        peepholes=None,
+        layer_norm=False,
+        options=dict.fromkeys(OPTIONS, UNKNOWN),
+        variables={},
+        parameters=0,
+        nbytes=0,
+    )

@@ -1,0 +1,192 @@
+"""A network with its weights, ready to run, and the states that it takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lstmstate.cells.execution_order import Route
+from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.records import NamedTuple
+from lstmstate.state.bind_names import bound
+from lstmstate.state.state import LSTMState, StackState, State
+
+if TYPE_CHECKING:
+    from lstmstate.engines.network import Network, Pair, Runner, Shaped
+    from lstmstate.engines.options import Settled
+
+
+OWN_ENDS = "the graph ends sequences of unlike lengths in its own way"
+
+
+class Loaded(NamedTuple):
+    """A network with its weights, ready to run.
+
+    Attributes:
+        settled: the options of each cell, and where they come from; none where the graph's own
+            operations are run.
+        engine: the one that runs it.
+        confirmed: whether the graph's own step gives the same; None without a graph.
+        notes: what a user should know of that.
+        beyond: what the graph makes of the outputs, where a user might take that for them.
+        lengths_differ: whether the graph ends sequences of unlike lengths in another way.
+        handed: a line for each cell that the graph begins with what another one ends with.
+    """
+
+    route: Route
+    network: Shaped
+    runner: Runner
+    settled: tuple[Settled, ...]
+    engine: str
+    confirmed: bool | None = None
+    notes: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
+    lengths_differ: bool = False
+    handed: tuple[str, ...] = ()
+
+    def refuse_lengths(self) -> None:
+        """Refuse to run sequences of unlike lengths where the graph ends them in another way.
+
+        Raises:
+            UnsupportedError: it does.
+        """
+        if self.lengths_differ:
+            raise UnsupportedError(
+                OWN_ENDS,
+                tensor=self.route.name,
+                advice="`engine='graph'` runs it",
+            )
+
+    @property
+    def cells(self) -> Network:
+        """The network with its weights: of cells that were recognised.
+
+        Raises:
+            UnsupportedError: the graph's own operations are run.
+        """
+        from lstmstate.engines.network import Network
+
+        if not isinstance(self.network, Network):
+            raise UnsupportedError("the graph's own step has no weights of cells")
+        return self.network
+
+    @property
+    def not_finite(self) -> list[str]:
+        """A line for each cell with NaN or Inf in its weights, which go into all that it gives."""
+        import numpy as np
+
+        from lstmstate.engines.network import Network
+
+        found = []
+        network = self.network
+        for cell in network.cells if isinstance(network, Network) else ():
+            extra = [*cell.peepholes.values(), *(part for n in cell.norms.values() for part in n)]
+            parts = [cell.kernel, cell.recurrent, cell.bias, cell.projection, *extra]
+            if not all(part is None or np.isfinite(part).all() for part in parts):
+                found.append(f"{printable(cell.name) or 'the cell'} has NaN or Inf in its weights")
+        return found
+
+    def refuse_parts(self) -> None:
+        """Refuse to go on from the c and m of one part of a sequence to the next.
+
+        Raises:
+            UnsupportedError: a cell runs backward, or the graph does not give the same in parts.
+        """
+        problem = None
+        if self.network.is_bidirectional:
+            problem = "a backward cell begins at the end of a sequence"
+        elif self.engine == "graph":
+            from lstmstate.engines.graph_engine import GraphRunner
+
+            problem = self.runner.parts_problem if isinstance(self.runner, GraphRunner) else None
+        if problem is not None:
+            raise UnsupportedError(f"{problem}: it is not run in parts", tensor=self.route.name)
+
+    def zero_state(self, batch: int) -> State:
+        """Return the state of zeros."""
+        return self.state(self.states_of(None, batch))
+
+    def states_of(self, state: State | None, batch: int) -> list[Pair]:
+        """Return (c, m) of each cell for a batch; a batch of one, or none, stands for all.
+
+        Raises:
+            LstmstateError: the state is not that of these cells, or of another batch, or the graph
+                takes none for one of them.
+        """
+        import numpy as np
+
+        from lstmstate.engines.network import no_states
+
+        if state is None:
+            return no_states(self.network, batch)
+        if self.handed:
+            raise UnsupportedError(
+                f"{self.handed[0]}, and takes no state for it",
+                advice="run each by itself, from its own state",
+            )
+        dtype = self.network.dtype
+        pairs = []
+        for cell, own in zip(self.network.cells, self._in_order(state), strict=True):
+            if own.dtype.kind not in "fiub":
+                problem = f"the state is {own.dtype}, and the cell takes real numbers"
+                raise LstmstateError(problem, tensor=cell.name)
+            if own.widths != cell.widths:
+                raise LstmstateError(
+                    f"the state is c {own.widths.c} and m {own.widths.m} wide, and the cell's "
+                    f"c {cell.widths.c} and m {cell.widths.m}",
+                    tensor=cell.name,
+                    advice="give a state of this cell",
+                )
+            inner = len(own.lead) - len(cell.spatial)
+            lead, spatial = own.lead[: max(inner, 0)], own.lead[max(inner, 0) :]
+            if spatial != cell.spatial:
+                raise LstmstateError(
+                    f"the state has the axes {list(own.lead)} before its width, and the cell's are "
+                    f"the batch and {list(cell.spatial)}",
+                    tensor=cell.name,
+                )
+            if len(lead) > 1 and set(lead[:-1]) != {1}:
+                raise LstmstateError(
+                    f"the state has the leading axes {list(lead)}, and a run takes one, the batch",
+                    tensor=cell.name,
+                )
+            if lead and lead[-1] not in (1, batch):
+                raise LstmstateError(
+                    f"the state is that of a batch of {lead[-1]}, and the input has a batch "
+                    f"of {batch}",
+                    tensor=cell.name,
+                    advice="give a state of this batch, or of one for all of it",
+                )
+            with np.errstate(over="ignore"):  # what is beyond the range becomes Inf
+                halves = [np.asarray(half).astype(dtype, copy=False) for half in own]
+            whole = [
+                np.broadcast_to(half.reshape(half.shape[max(inner - 1, 0) :]), (batch, *item))
+                for half in halves
+                for item in [half.shape[max(inner, 0) :]]
+            ]
+            pairs.append((whole[0], whole[1]))
+        return pairs
+
+    def _in_order(self, state: State) -> Sequence[LSTMState]:
+        """Return the states of the cells in the order of the network."""
+        if not isinstance(state, State):
+            raise LstmstateError(
+                f"a state is an LSTMState(c, m), or a StackState of several, and this is a "
+                f"{type(state).__name__}"
+            )
+        cells = state.cells
+        expected = [cell.name for cell in self.network.cells]
+        if len(cells) != len(expected):
+            raise LstmstateError(
+                f"the state is that of {len(cells)} cells, and here run {len(expected)}"
+            )
+        order = bound([cell.cell for cell in cells], expected) if len(cells) > 1 else None
+        return [cells[at] for at in order] if order is not None else cells
+
+    def state(self, pairs: Sequence[Pair]) -> State:
+        """Return (c, m) of each cell as a state, with the names of the cells."""
+        cells = [
+            LSTMState(c, m, cell.name)
+            for (c, m), cell in zip(pairs, self.network.cells, strict=True)
+        ]
+        return StackState(cells) if len(cells) > 1 else cells[0]

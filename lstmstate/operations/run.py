@@ -1,0 +1,365 @@
+"""A network run over a file of sequences, in parts along time: what `lstmstate run` does."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from lstmstate.cells.cell import StateWidths
+from lstmstate.engines.network import Pair, spans
+from lstmstate.errors import LstmstateError, located, printable
+from lstmstate.model.loaded_network import Loaded
+from lstmstate.operations.output_stats import Figures, Tally
+from lstmstate.operations.sequences import Sequences, open_lengths, open_sequences
+from lstmstate.records import NamedTuple
+from lstmstate.state.layouts import LAYOUTS, scopes_of
+from lstmstate.state.metadata import OUTPUTS, Metadata
+from lstmstate.state.state import CellShape, State
+from lstmstate.state.value_stats import Watch, range_of
+
+if TYPE_CHECKING:
+    from lstmstate.engines.network import Array, Lengths
+    from lstmstate.recurrence.fed_state import FedOrder
+    from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray
+
+# Steps are taken for so many bytes of inputs and results at once: enough to make the calls around
+# them cheap, and little beside what Python itself takes.
+_AT_ONCE_BYTES = 32 << 20
+
+
+class Input(NamedTuple):
+    """A file of sequences that fits a network.
+
+    Attributes:
+        time_major: whether outputs of a batch are `[time, batch, width]`.
+        lengths: how many steps each sequence has, None where all have all.
+    """
+
+    sequences: Sequences
+    time_major: bool
+    lengths: Lengths | None
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its values, about."""
+        sequences = self.sequences
+        return sequences.steps * sequences.batch * math.prod(sequences.item) * 4
+
+    def shape(self, item: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of an array with an item for every step, with the axes of the input."""
+        sequences = self.sequences
+        if sequences.is_single:
+            return (sequences.steps, *item)
+        lead = (sequences.batch, sequences.steps)
+        return (*(lead[::-1] if self.time_major else lead), *item)
+
+
+class Done(NamedTuple):
+    """What came of an input.
+
+    Attributes:
+        outputs: the figures of the outputs of valid steps; None where they were not asked for.
+        seconds: what running took, reading and writing included.
+    """
+
+    state: State
+    outputs: Figures | None
+    steps: int
+    seconds: float
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of the state: what of it is no number."""
+        return [
+            f"{printable(cell.cell) or 'the cell'}: {half} holds {' and '.join(words)} after the "
+            "last step"
+            for cell in self.state.cells
+            for half, values in zip("cm", cell, strict=True)
+            if (words := range_of(values).words)
+        ]
+
+
+def takes(loaded: Loaded) -> str:
+    """Return what a network takes, for messages."""
+    first = loaded.network.first
+    more = " or wider" if first.takes_wider else ""
+    item = ", ".join(map(str, (*first.spatial, first.input_size)))
+    return f"{first.name or 'the cell'} takes [batch, time, {item}]{more}"
+
+
+def open_input(
+    loaded: Loaded,
+    path: str,
+    *,
+    lengths: str | None = None,
+    time_major: bool = False,
+    allow_nan: bool = False,
+    header: bool | None = None,
+) -> Input:
+    """Open the sequences in a file for a network; see `inputs.open_sequences`.
+
+    Raises:
+        LstmstateError: there are none, or they do not fit.
+    """
+    first = loaded.network.first
+    sequences = open_sequences(
+        path,
+        width=first.input_size,
+        spatial=first.spatial,
+        at_least=first.takes_wider,
+        dtype=loaded.network.first.dtype,
+        time_major=time_major,
+        allow_nan=allow_nan,
+        header=header,
+        expected=takes(loaded),
+    )
+    valid = None
+    if lengths is not None:
+        loaded.refuse_lengths()
+        valid = open_lengths(lengths, path, sequences.batch, sequences.steps)
+    return Input(sequences, time_major, valid)
+
+
+def open_state(
+    loaded: Loaded,
+    path: str,
+    layout: str | None,
+    source: str,
+    *,
+    allow_nan: bool = False,
+    header: bool | None = None,
+    orders: Callable[[tuple[int, ...]], Sequence[FedOrder]] | None = None,
+) -> tuple[State, list[str]]:
+    """Return the state in a file, for the cells of a network, and what is worth saying of it.
+
+    Args:
+        layout: the layout that it is in, where nothing tells.
+        source: the checkpoint, for messages.
+        allow_nan: whether values may be NaN or Inf, or beyond the range of the network's dtype.
+        header: whether the first row of a table names its columns, None where that is open.
+        orders: see `Wanted`.
+
+    Raises:
+        LstmstateError: there is none, or it is not that of these cells.
+    """
+    from lstmstate.operations.load import open_path, states_in
+    from lstmstate.state.candidates import Cells, Wanted
+
+    cells = _shapes(loaded)
+    wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source, orders=orders)
+    (found, *_) = states_in(open_path(path, header=header), wanted)
+    if [array.name for array in found.reading.arrays] == [""] and not found.reading.file.metadata:
+        _refuse_unordered(loaded, path, found.reading.arrays[0].shape, orders)
+    watch = Watch(found.reading)
+    lead = found.reading.structure.lead
+    state = watch.parts(0, 0, lead[0] if lead else 1)
+    with located(path):
+        spatial = len(loaded.network.cells[0].spatial)
+        pairs = loaded.states_of(state, math.prod(lead[: len(lead) - spatial]))
+        if not allow_nan:
+            _refuse_no_numbers(loaded, pairs)
+    own_cells = [cell.name for cell in found.reading.structure.cells]
+    ckpt = found.ckpt
+    notes = list(ckpt.notes) if ckpt is not None and ckpt.prefix != source else []
+    notes += [*found.reading.notes, *watch.swapped()]
+    if all(own_cells) and sorted(own_cells) != sorted(cell.name for cell in cells):
+        own = ", ".join(map(printable, own_cells[:4]))
+        here = ", ".join(printable(cell.name) for cell in cells[:4])
+        notes.append(f"{path}: the state is that of {own}, and is used for {here}")
+    return state, notes
+
+
+def _refuse_unordered(
+    loaded: Loaded,
+    path: str,
+    shape: tuple[int, ...],
+    orders: Callable[[tuple[int, ...]], Sequence[FedOrder]] | None,
+) -> None:
+    """Refuse one array without names for a cell whose state is not that of its class.
+
+    Such a state has no order of its own, and a graph that takes its parts apart shows none.
+    """
+    for known, cell in zip(loaded.route.cells, loaded.network.cells, strict=True):
+        is_odd = known.state is not None and known.state != cell.widths
+        if is_odd and not (orders is not None and orders(shape)):
+            name = printable(cell.name)
+            raise LstmstateError(
+                f"the order of c and m of {name} in one array is unknown",
+                path=path,
+                advice=f"give the state as arrays by name, such as {name}/c, in an .npz",
+            )
+
+
+def _refuse_no_numbers(loaded: Loaded, pairs: Sequence[Pair]) -> None:
+    """Refuse a state with NaN or Inf in it."""
+    for cell, pair in zip(loaded.network.cells, pairs, strict=True):
+        for half, values in zip("cm", pair, strict=True):
+            words = range_of(values).words
+            if words:
+                raise LstmstateError(
+                    f"{half} holds {' and '.join(words)}, in {values.dtype}",
+                    tensor=cell.name,
+                    advice="mend the state, or say `allow_nan=True`",
+                )
+
+
+def _shapes(loaded: Loaded) -> tuple[CellShape, ...]:
+    return tuple(CellShape(cell.name, cell.widths) for cell in loaded.network.cells)
+
+
+def _filed(loaded: Loaded) -> tuple[CellShape, ...]:
+    """Return the cells as a file of results names them.
+
+    A stack whose scope is that of the outputs has no names there: in an HDF5 file nothing lies
+    below an array.
+    """
+    cells = _shapes(loaded)
+    if any(f"{cell.name}/".startswith(f"{OUTPUTS}/") for cell in cells):
+        return tuple(cell._replace(name="") for cell in cells)
+    return cells
+
+
+def metadata(loaded: Loaded, source: str, *, alone: bool = False) -> Metadata:
+    """Return the metadata of a file of results: those of the state in it, or of outputs alone."""
+    if alone:
+        return Metadata(OUTPUTS, (), is_stack=False, source=source, is_run=True)
+    cells = _filed(loaded)
+    return Metadata("tuple", cells, len(cells) > 1, source=source, is_run=True)
+
+
+def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> list[PlannedArray]:
+    """Return the arrays that come of an input: outputs, what is kept of every step, the state.
+
+    Args:
+        keep: letters of "cmijfo".
+        alone: whether the outputs are all that the file can hold.
+    """
+    from lstmstate.state.formats.array_writer import PlannedArray
+
+    dtype = loaded.network.dtype
+    axis = 0 if given.sequences.is_single or given.time_major else 1
+
+    def of_steps(name: str, item: tuple[int, ...]) -> PlannedArray:
+        return PlannedArray(name, given.shape(item), dtype, axis)
+
+    found = [of_steps(OUTPUTS, loaded.network.output_shape)]
+    if alone:
+        return found
+    for cell, names in zip(loaded.network.cells, _kept_names(loaded, keep), strict=True):
+        found += [
+            of_steps(name, (*cell.spatial, _width(cell.widths, letter)))
+            for letter, name in names.items()
+        ]
+    items = [(*cell.spatial, width) for cell in loaded.network.cells for width in cell.widths]
+    batch = given.sequences.batch
+    found += [
+        PlannedArray(name, (batch, *item), dtype)
+        for name, item in zip(_state_names(loaded), items, strict=True)
+    ]
+    return found
+
+
+def _width(widths: StateWidths, letter: str) -> int:
+    return widths.m if letter == "m" else widths.c
+
+
+def _kept_names(loaded: Loaded, keep: str) -> list[dict[str, str]]:
+    """Return for each cell the names of what is kept: c_steps, and its scope before in a stack."""
+    cells = _filed(loaded)
+    scopes = [f"{scope}/" for scope in scopes_of([cell.name for cell in cells])]
+    if len(cells) == 1:
+        scopes = [""]
+    return [{letter: f"{scope}{letter}_steps" for letter in keep} for scope in scopes]
+
+
+def _state_names(loaded: Loaded) -> list[str]:
+    cells = _filed(loaded)
+    return LAYOUTS["tuple"].array_names(cells, is_stack=len(cells) > 1)
+
+
+def run_input(
+    loaded: Loaded,
+    given: Input,
+    state: State | None,
+    *,
+    keep: str = "",
+    results: ArrayWriter | None = None,
+    figures: bool = False,
+    told: Callable[[int], object] = lambda nbytes: None,  # noqa: ARG005
+) -> Done:
+    """Run a network over sequences, from a state, and write what comes of it.
+
+    Args:
+        results: where it goes, with the arrays of `plans`.
+        figures: whether to look at the outputs.
+        told: is called with the bytes of input that went by.
+
+    Raises:
+        LstmstateError: the state does not fit, the input is damaged, or a write failed.
+    """
+    started = time.perf_counter()
+    sequences = given.sequences
+    with located(sequences.path):
+        states = loaded.states_of(state, sequences.batch)
+    tally = Tally()
+    planned = {plan.name for plan in results.plans} if results else set()
+    names = _kept_names(loaded, keep)
+    for start, x, valid in chunks_of(loaded, given, keep):
+        ran = loaded.runner.run(x, states, valid, keep)
+        states = ran.states
+        if figures:
+            tally.add(ran.outputs, valid)
+        if results is not None:
+            results.write(OUTPUTS, start, _as_asked(given, ran.outputs))
+            for arrays, called in zip(ran.kept, names, strict=True):
+                for letter, array in arrays.items():
+                    if called[letter] in planned:
+                        results.write(called[letter], start, _as_asked(given, array))
+        told(len(ran.outputs) * sequences.batch * math.prod(sequences.item) * 4)
+    if results is not None:
+        for name, half in zip(
+            _state_names(loaded), (half for pair in states for half in pair), strict=True
+        ):
+            if name in planned:
+                results.write(name, 0, half)
+    return Done(
+        loaded.state(states),
+        tally.figures() if figures else None,
+        sequences.steps,
+        time.perf_counter() - started,
+    )
+
+
+def chunks_of(
+    loaded: Loaded, given: Input, keep: str = ""
+) -> Iterator[tuple[int, Array, Lengths | None]]:
+    """Yield (the first step, `[steps, batch, *item]`, the valid steps) of each part of an input."""
+    import numpy as np
+
+    sequences = given.sequences
+    for start, stop in spans(sequences.steps, _at_once(loaded, given, keep)):
+        x = sequences.chunk(start, stop, given.lengths)
+        valid = None if given.lengths is None else np.clip(given.lengths - start, 0, stop - start)
+        if valid is not None and not loaded.network.at_once and (valid == stop - start).all():
+            valid = None
+        yield start, x, valid
+
+
+def _at_once(loaded: Loaded, given: Input, keep: str) -> int:
+    """Return how many steps to take at once; a backward cell needs all of them."""
+    network, sequences = loaded.network, given.sequences
+    if network.at_once:
+        return sequences.steps
+    kept = sum(_width(cell.widths, letter) for cell in network.cells for letter in keep)
+    widest = max(cell.widths.m for cell in network.cells)
+    row = math.prod(sequences.item) + 2 * widest + math.prod(network.output_shape) + kept
+    return max(_AT_ONCE_BYTES // (row * sequences.batch * network.dtype.itemsize), 1)
+
+
+def _as_asked(given: Input, by_step: Array) -> Array:
+    """Return `[steps, batch, *item]` with the axes that the input had."""
+    if given.sequences.is_single:
+        return by_step[:, 0]
+    return by_step if given.time_major else by_step.swapaxes(0, 1)

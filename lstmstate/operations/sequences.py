@@ -1,0 +1,404 @@
+"""Sequences in files: what a cell is stepped over, read in parts along time."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from lstmstate import limits
+from lstmstate.checkpoint import kinds
+from lstmstate.engines.network import as_input
+from lstmstate.errors import (
+    AmbiguousError,
+    LstmstateError,
+    NotFoundError,
+    UnsupportedError,
+    WidthError,
+    count,
+    located,
+    printable,
+)
+from lstmstate.files.atomic import STDOUT
+from lstmstate.files.reader import ByteSource
+from lstmstate.records import NamedTuple
+from lstmstate.state.formats.registry import BY_KEY, opened, picked, split_place, stdin_source
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lstmstate.state.formats.chunked import StateFile, StoredArray
+
+    Array = NDArray[np.generic]
+
+STDIN = STDOUT  # the same dash
+_ARRAYS = ("npy", "npz", "h5")  # the kinds of state files that a sequence can live in, too
+_REAL = "fiub"
+_LISTED = 6  # arrays that an error lists
+_FORMATS = "in an .npy, .npz, .h5 or .csv"
+
+
+class _Found(NamedTuple):
+    """An array that a path stands for.
+
+    Attributes:
+        path: the file, without what picks an array in it.
+        columns: the names that the header of a table has.
+        notes: what a user should know of how it was read.
+        is_table: whether it is a table as text.
+    """
+
+    path: str
+    array: StoredArray
+    columns: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    is_table: bool = False
+
+
+class Sequences:
+    """The sequences in a file, all of the same number of steps.
+
+    Attributes:
+        path: what was asked for: FILE, FILE:NAME or "-".
+        batch: how many sequences there are.
+        steps: how many steps each of them has.
+        width: the columns of a chunk.
+        item: the shape of one step of one sequence: `(*spatial, width)`.
+        is_single: whether the file holds one sequence, without an axis for the batch.
+        notes: what a user should know of how it was read.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        found: _Found,
+        width: int,
+        dtype: np.dtype[np.floating],
+        *,
+        spatial: tuple[int, ...],
+        time_major: bool,
+        allow_nan: bool,
+    ) -> None:
+        shape = found.array.shape
+        self.path = path
+        self.width = width
+        self.item = (*spatial, width)
+        self.is_single = len(shape) < 3 + len(spatial)
+        self.notes = tuple(f"{printable(path)}: {note}" for note in found.notes)
+        self._time_axis = 0 if self.is_single or time_major else 1
+        self.steps = shape[self._time_axis]
+        self.batch = 1 if self.is_single else shape[1 - self._time_axis]
+        if self.steps == 1 and self.batch > 1 and not time_major:
+            self.notes += (
+                f"{printable(path)}: {self.batch} sequences of one step each; if it is one "
+                f"sequence of {self.batch} steps, say `time_major=True`",
+            )
+        own = shape[-1] if len(shape) > 1 else 1
+        if own > width:
+            self.notes += (
+                f"{printable(path)}: the last {own - width} of its {own} columns are left out: "
+                "this class takes no notice of them",
+            )
+        self._found = found
+        self._dtype = dtype
+        self._allow_nan = allow_nan
+
+    def chunk(
+        self, start: int, stop: int, lengths: NDArray[np.int64] | None = None
+    ) -> NDArray[np.floating]:
+        """Return the steps [start, stop) of all sequences, `[stop - start, batch, *item]`.
+
+        Args:
+            lengths: `[batch]`, how many steps each sequence has; what lies behind is returned
+                as it is, and not looked at.
+
+        Raises:
+            LstmstateError: the file is damaged, or a value is not finite in the dtype.
+        """
+        import numpy as np
+
+        array = self._found.array
+        with located(self._found.path, array.name or None):
+            raw = array.read(self._time_axis, start, stop)
+            if self.is_single:
+                raw = raw.reshape(stop - start, 1, *self.item[:-1], -1)
+            elif self._time_axis == 1:
+                raw = raw.swapaxes(0, 1)
+            raw = raw[..., : self.width]
+            part = as_input(raw, self._dtype)
+            if not self._allow_nan and not np.isfinite(part).all():
+                self._refuse_first(raw, part, start, lengths)
+        return part
+
+    def _refuse_first(
+        self,
+        raw: Array,
+        part: NDArray[np.floating],
+        start: int,
+        lengths: NDArray[np.int64] | None,
+    ) -> None:
+        """Raise an error for the first value that is not finite, in the order of time."""
+        import numpy as np
+
+        bad = ~np.isfinite(part)
+        if lengths is not None:
+            steps = np.arange(start, start + len(part))
+            bad[steps[:, None] >= lengths] = False
+        if not bad.any():
+            return
+        step, row, *places, column = place = [
+            int(at) for at in np.unravel_index(bad.argmax(), bad.shape)
+        ]
+        value = raw[tuple(place)]
+        if np.isfinite(value):
+            problem = f"{value} is beyond the range of {self._dtype}"
+        else:
+            problem = "there is NaN" if np.isnan(value) else "there is Inf"
+        batch_row = "" if self.is_single else f", batch row {row}"
+        if places:
+            batch_row += f", place {places}"
+        raise LstmstateError(
+            f"{problem} at step {start + step}{batch_row}, column {column} (counted from 0)",
+            advice="mend the data, or say `allow_nan=True`",
+        )
+
+
+def open_sequences(
+    path: str,
+    *,
+    width: int | None,
+    spatial: tuple[int, ...] = (),
+    at_least: bool = False,
+    dtype: np.dtype[np.floating],
+    time_major: bool = False,
+    allow_nan: bool = False,
+    header: bool | None = None,
+    expected: str,
+) -> Sequences:
+    """Open the sequences that a path stands for; no value of an npy, npz or h5 is read.
+
+    Args:
+        path: an npy, npz, h5 or a table as text; FILE:NAME picks an array, or columns by their
+            names, `a,b`; "-" is stdin. The array is `[time, width]`, one sequence, or
+            `[batch, time, width]`; where the width is 1, or open, `[time]` is one sequence, too.
+        width: how wide the input of the cell is; None for any width.
+        spatial: the axes before the width, where the cell is a convolution.
+        at_least: whether it may be wider: the columns that are too many are left out.
+        dtype: what chunks are cast to.
+        time_major: whether three axes are `[time, batch, width]`.
+        allow_nan: whether values may be NaN or Inf, or beyond the range of the dtype.
+        header: whether the first row of a table names its columns, None where that is open.
+        expected: what messages say of the cell: "rnn/lstm_cell takes [batch, time, 3]".
+
+    Raises:
+        LstmstateError: it is something else, or damaged; the message says what the cell takes.
+    """
+    found = _find(path, expected, header)
+    array = found.array
+    with located(found.path, array.name or None):
+        _refuse_no_numbers(array, expected)
+        own = _width(found, width, spatial, at_least=at_least, expected=expected)
+        sequences = Sequences(
+            path, found, own, dtype, spatial=spatial, time_major=time_major, allow_nan=allow_nan
+        )
+        for size, what in ((sequences.steps, "steps"), (sequences.batch, "sequences")):
+            if not size:
+                raise LstmstateError(
+                    f"there are no {what} in it: its shape is {list(array.shape)}", advice=expected
+                )
+    return sequences
+
+
+def open_lengths(spec: str, input_path: str, batch: int, steps: int) -> NDArray[np.int64]:
+    """Return how many steps each sequence of a batch has, `[batch]`.
+
+    Args:
+        spec: the name of an array in the npz or h5 of the input, or a file: npy, npz, h5 or a
+            table, FILE:NAME picks an array or a column.
+        input_path: what `open_sequences` took.
+        batch: how many sequences there are.
+        steps: how many steps each of them may have.
+
+    Raises:
+        LstmstateError: there are no lengths, or not one whole number in [0, steps] for each.
+    """
+    import numpy as np
+
+    found = _find_lengths(spec, input_path)
+    array = found.array
+    with located(found.path, array.name or None):
+        if array.dtype.kind not in "iuf":
+            raise LstmstateError(f"it holds {array.dtype}, and lengths are whole numbers")
+        if not array.shape or math.prod(array.shape) != batch:
+            raise LstmstateError(
+                f"its shape is {list(array.shape)}, and the input holds {count(batch, 'sequence')}",
+                advice="give one length for each sequence",
+            )
+        given: NDArray[Any] = array.whole().reshape(-1)
+        for row in np.flatnonzero(~((given >= 0) & (given <= steps) & (given == np.trunc(given)))):
+            raise LstmstateError(
+                f"the length of batch row {row} (counted from 0) is {given[row]}, and must be a "
+                f"whole number from 0 to {steps}, the steps of the input"
+            )
+    return given.astype(np.int64)
+
+
+def _find(path: str, expected: str, header: bool | None) -> _Found:
+    """Return the one array that a path stands for."""
+    base, place = split_place(path)
+    try:
+        source = stdin_source() if base == STDIN else ByteSource(base)
+    except LstmstateError:
+        _refuse_checkpoint(base, expected)
+        raise
+    content = kinds.identify(source)
+    table = BY_KEY["csv"]
+    if content is table.content or (
+        content is kinds.UNKNOWN and table.is_named(base)  # not in UTF-8
+    ):
+        return _find_in_table(source, place, header)
+    kind = next((BY_KEY[key] for key in _ARRAYS if BY_KEY[key].content is content), None)
+    if kind is None:
+        _refuse_checkpoint(base, expected)
+        raise UnsupportedError(
+            f"this is {content.words}, which holds no sequences",
+            path=source.path,
+            advice=content.advice or f"{expected}, {_FORMATS}",
+        )
+    if base == STDIN and not kind.piped:
+        raise UnsupportedError(
+            f"{kind.words} cannot be read from stdin", path=source.path, advice="give its path"
+        )
+    return _Found(source.path, _only(opened(source, kind), place, expected))
+
+
+def _find_in_table(source: ByteSource, place: str | None, header: bool | None) -> _Found:
+    """Return the table in a file, or the columns at a place in it."""
+    from lstmstate.state.formats.chunked import Held
+    from lstmstate.state.formats.number_table import TextTable
+    from lstmstate.state.formats.table_header import without_index
+
+    with located(source.path):
+        table = TextTable(source, header=header, most=limits.MAX_TABLE_BYTES)
+        names, notes = table.names, table.notes
+        if place:
+            values = table.read(table.places(place))
+        else:
+            names, values, of_index = without_index(names, table.read())
+            notes += of_index
+    return _Found(source.path, Held(place or "", values), names, notes, is_table=True)
+
+
+def _only(file: StateFile, place: str | None, expected: str) -> StoredArray:
+    """Return the one array of a file, or the one at a place in it."""
+    arrays = (picked(file, place) if place else file).arrays
+    if len(arrays) == 1:
+        return arrays[0]
+    if not arrays:
+        raise NotFoundError("there is no array in it", path=file.path, advice=expected)
+    known = ", ".join(
+        f"{printable(array.name)} {list(array.shape)}" for array in arrays[:_LISTED]
+    ) + (", …" if len(arrays) > _LISTED else "")
+    how = "save one of them alone" if file.path == "stdin" else "pick one, FILE:NAME"
+    raise AmbiguousError(
+        f"it holds {len(arrays)} arrays, and {expected}", path=file.path, advice=f"{how}: {known}"
+    )
+
+
+def _refuse_checkpoint(path: str, expected: str) -> None:
+    """Raise an error that says so if a path stands for a checkpoint."""
+    from lstmstate.checkpoint.locate import locate
+
+    try:
+        locate(path)
+    except LstmstateError:
+        return
+    raise UnsupportedError(
+        "this is a TensorFlow checkpoint, which holds no sequences",
+        path=path,
+        advice=f"{expected}, {_FORMATS}",
+    )
+
+
+def _refuse_no_numbers(array: StoredArray, expected: str) -> None:
+    if array.dtype.kind not in _REAL:
+        kinds = {"c": "complex numbers", "U": "text", "S": "text", "O": "text or objects"}
+        held = kinds.get(array.dtype.kind, printable(str(array.dtype)))
+        raise UnsupportedError(f"it holds {held}, not real numbers", advice=expected)
+
+
+def _width(
+    found: _Found, width: int | None, spatial: tuple[int, ...], *, at_least: bool, expected: str
+) -> int:
+    """Return how many columns of the array the cell takes.
+
+    Raises:
+        LstmstateError: it has other axes, or too few or too many columns.
+    """
+    shape = found.array.shape
+    problem = f"its shape is {list(shape)}, and {expected}"
+    own = shape[-1] if len(shape) > 1 else 1
+    fits = width is None or own == width or (at_least and own > width)
+    if spatial and (
+        len(shape) - len(spatial) not in (2, 3) or shape[-len(spatial) - 1 : -1] != spatial
+    ):
+        raise LstmstateError(problem, advice="its last axes are those of one step")
+    if not spatial and (not 1 <= len(shape) <= 3 or (len(shape) == 1 and not fits)):
+        w = "width" if width is None else width
+        raise LstmstateError(
+            problem,
+            advice=f"give [time, {w}], one sequence, or [batch, time, {w}], or say "
+            f"`time_major=True` with [time, batch, {w}]",
+        )
+    if not fits:
+        few = "few" if own < (width or 0) else "many"
+        advice = f"its last axis has too {few} columns: {own}, and not {width}"
+        if width in shape[:-1]:
+            advice += f"; axis {shape.index(width or 0)} has that size: transpose the array"
+        elif found.columns:
+            from lstmstate.state.formats.table_header import listed
+
+            advice += f"; pick columns by their names, FILE:a,b: {listed(found.columns)}"
+        elif found.is_table and few == "many":
+            advice += "; pick columns by their numbers, FILE:0,2"
+        else:
+            advice += "; give those that the cell was trained on"
+        raise WidthError(problem, own, advice=advice)
+    if not own:
+        raise LstmstateError(problem, advice="it has no columns")
+    return own if width is None else width
+
+
+def _find_lengths(spec: str, input_path: str) -> _Found:
+    """Return the array of lengths, from the file of the input where it has one of that name."""
+    base, _ = split_place(input_path)
+    names: list[str] = []
+    if base != STDIN:  # which cannot be read twice
+        with ByteSource(base) as source:
+            content = kinds.identify(source)
+        kind = next((BY_KEY[key] for key in ("npz", "h5") if BY_KEY[key].content is content), None)
+        if kind is not None:
+            file = opened(ByteSource(base), kind)
+            for array in file.arrays:
+                if array.name == spec.strip("/"):
+                    return _Found(base, array)
+            names = [printable(array.name) for array in file.arrays[:_LISTED]]
+    elif spec == STDIN:
+        raise LstmstateError(
+            "the input is read from stdin: the lengths cannot be, too", advice="give a file"
+        )
+    file_path, _ = split_place(spec)
+    if file_path != STDIN and not os.path.lexists(file_path):
+        raise NotFoundError(
+            "there is no such file of lengths, and no such array beside the input",
+            path=spec,
+            advice=f"there are: {', '.join(names)}"
+            if names
+            else "give a file of one whole number for each sequence",
+        )
+    expected = "lengths are one whole number for each sequence"
+    try:
+        return _find(spec, expected, None)
+    except AmbiguousError:  # the number of sequences tells a header from a length
+        return _find(spec, expected, header=False)

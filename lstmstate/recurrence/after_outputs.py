@@ -1,0 +1,294 @@
+"""What a graph makes of the outputs of its last recurrences, which is not run."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.errors import LstmstateError, printable
+from lstmstate.graph.dropout import undropped
+from lstmstate.graph.evaluate import Scope
+from lstmstate.graph.loops import ENTERS, WHILES, Tensor, data_inputs
+from lstmstate.graph.operations import ELEMENTWISE
+from lstmstate.records import NamedTuple
+from lstmstate.recurrence.data_path import SIZES, origins, values_into
+from lstmstate.recurrence.graph_network import GraphNetwork, Recurrences
+from lstmstate.recurrence.loop import loop_recurrences
+from lstmstate.recurrence.loop_cells import gathered
+from lstmstate.recurrence.probe import Probe
+from lstmstate.recurrence.states import PRODUCTS, take
+
+Array = Any
+_OPEN = 6  # the size of an axis that the graph leaves open: every second step is several, too
+_FAR = 400  # operations after the outputs
+_REDUCTIONS = frozenset("Mean Sum Prod Max Min All Any ArgMax ArgMin L2Loss".split())
+_LAYING = frozenset(
+    """
+    Identity IdentityN StopGradient PreventGradient CheckNumerics EnsureShape Snapshot Print
+    Reshape ExpandDims Squeeze Transpose Cast Pack Unpack Concat ConcatV2 Split SplitV Slice
+    StridedSlice Enter Exit Merge NextIteration Switch TensorListFromTensor TensorListStack
+    """.split()
+) | {f"TensorArray{name}V3" for name in ("Scatter", "Read", "Write", "Gather")}
+_GRADIENTS = re.compile(r"(^|/)gradients(_\d+)?/.*_grad(_\d+)?/")
+
+
+class _MadeUp(NamedTuple):
+    """Outputs that are made up: every number once, from 1 on.
+
+    Attributes:
+        wholes: what a run gives of them, alone and side by side: `[steps, batch, *item]`.
+        tensors: the same, as the graph has them.
+        steps: the step that each number is of.
+        axes: how many axes an item has.
+    """
+
+    wholes: tuple[Array, ...]
+    tensors: dict[Tensor, Array]
+    steps: Array
+    axes: int
+
+
+def after(network: GraphNetwork, recurrences: Recurrences) -> list[str]:
+    """Return the operations that make another sequence of the outputs, as wide as they are.
+
+    A layer with weights, the last step alone, a sum over steps, and training make none; a loop
+    over them counts whatever it makes.
+    """
+    scope, given = network.scope, network.input
+    steps = given.sizes[given.time_axis] or network.steps or _OPEN
+    batch = given.sizes[1 - given.time_axis] or _OPEN
+    x = np.zeros((steps, batch, *given.spatial, given.width), given.dtype)
+    probe = recurrences.probe.of_shapes(_OPEN).given(given.fed(x))
+    try:
+        made = _made_up(network, probe, steps, batch)
+    except LstmstateError:
+        return []  # running it shows why
+    states = [port.final for cell in network.cells for port in (cell.c, cell.m)]
+    own = _before(scope.nodes, [*states, *made.tensors])
+    reached, loops = _reached(scope, made.tensors, own)
+    loops -= {one.name for one in recurrences.found}
+    carrying = [one.loop.name for one in loop_recurrences(scope)] if loops else []
+    found = [f"the loop {printable(name)}" for name in carrying if name in loops]
+    known = given.fed(x) | _states(network, batch) | made.tensors
+    others = _others(scope.nodes, probe.given(known), made, reached)
+    losses = _losses(scope, others)
+    compared = _compared(scope.nodes, network, made, losses)
+    hidden = _LAYING | WHILES if found else _LAYING
+    for name, path in others.items():
+        if _is_last(scope, name, others.keys() - losses, losses, compared):
+            found += [op for op in path if op not in hidden] or path
+    return list(dict.fromkeys(found))
+
+
+def _made_up(network: GraphNetwork, probe: Probe, steps: int, batch: int) -> _MadeUp:
+    """Return made-up outputs."""
+    wholes: list[Array] = []
+    made: dict[Tensor, Array] = {}
+    numbers: list[Array] = [np.full(1, -1)]
+    for output in network.outputs:
+        top = next(one.cells[-1] for one in network.recurrences if one.output == output)
+        tensors = gathered(network.scope, output)
+        if not tensors:
+            continue
+        if output.is_m and not output.place:
+            shape: Sequence[int] = (steps, batch, *top.spatial, top.m.width)
+        else:
+            values = probe.values(tensors)
+            value = np.stack(values) if output.is_apart else values[0]
+            shape = np.shape(value.swapaxes(0, 1) if output.time_axis else value)
+        first = sum(map(len, numbers))
+        whole = np.arange(first, first + math.prod(shape), dtype=np.float64).reshape(shape)
+        numbers.append(np.arange(shape[0]).repeat(whole[0].size))
+        wholes.append(take(whole, output.place, lead=1))
+        whole = whole[::-1] if output.is_backward else whole
+        laid = whole.swapaxes(0, 1) if output.time_axis else whole
+        made |= (
+            zip(tensors, whole, strict=True) if output.is_apart else dict.fromkeys(tensors, laid)
+        )
+    if len(wholes) > 1:
+        wholes.append(np.concatenate(wholes, -1))
+    axes = 1 + len(network.cells[-1].spatial)
+    return _MadeUp(tuple(wholes), made, np.concatenate(numbers), axes)
+
+
+def _states(network: GraphNetwork, batch: int) -> dict[Tensor, Array]:
+    """Return made-up states, so that no recurrence is run for what the graph makes of them."""
+    return {
+        tensor: np.zeros((batch, *cell.spatial, port.width), port.dtype)
+        for cell in network.cells
+        for port in (cell.c, cell.m)
+        if not port.exit
+        for tensor in (port.final, *(port.steps if port.is_apart else ()))
+    }
+
+
+def _before(nodes: Mapping[str, Node], tensors: Iterable[Tensor]) -> set[str]:
+    """Return the nodes that some tensors are computed with: the steps of a chain among them."""
+    queue = [tensor.node for tensor in tensors]
+    found = set(queue)
+    while queue:
+        node = nodes.get(queue.pop())
+        before = {one.node for one in data_inputs(node)} - found if node is not None else set()
+        found |= before
+        queue += before
+    return found
+
+
+def _reached(
+    scope: Scope, starts: Collection[Tensor], own: Collection[str]
+) -> tuple[dict[str, None], set[str]]:
+    """Return the nodes whose values are made of some tensors, and the loops that take such.
+
+    Args:
+        own: the nodes of the recurrences themselves.
+    """
+    reached: dict[str, None] = {}
+    loops: set[str] = set()
+    queue = [tensor.node for tensor in starts]
+    while queue and len(reached) < _FAR:
+        name = queue.pop(0)
+        for user in _users(scope, name):
+            given = values_into(scope.nodes, user)
+            taken = [one for one in given if one in starts or one.node in reached]
+            is_known = user.name in reached or user.name in own
+            if is_known or _is_of_training(user) or not taken:
+                continue
+            if user.op in WHILES or (user.op in ENTERS and scope.is_frame(user.frame)):
+                loops.add(user.frame or user.name)
+            if user.op not in PRODUCTS or taken == given:  # no weights
+                reached[user.name] = None
+                queue.append(user.name)
+    return reached, loops
+
+
+def _users(scope: Scope, name: str) -> list[Node]:
+    """Return the nodes that take more of a node than its shape."""
+    return [
+        user
+        for user, _ in scope.users.get(name, ())
+        if user.op not in SIZES and not scope.is_inner(user.name)
+    ]
+
+
+def _is_of_training(node: Node) -> bool:
+    return _GRADIENTS.search(node.name) is not None
+
+
+def _path(nodes: Mapping[str, Node], name: str, among: Collection[str]) -> list[str]:
+    """Return the kinds of operations that lead to a node, dropout left out."""
+    queue, seen = [name], {name}
+    found = []
+    while queue:
+        node = nodes[queue.pop(0)]
+        kept = undropped(nodes, node)
+        given = values_into(nodes, node) if kept is None else [kept]
+        found += [node.op] if kept is None else []
+        before = {one.node for one in given if one.node in among} - seen
+        seen |= before
+        queue += sorted(before)
+    return found[::-1]
+
+
+def _others(
+    nodes: Mapping[str, Node], probe: Probe, made: _MadeUp, reached: Collection[str]
+) -> dict[str, list[str]]:
+    """Return the sequences as wide as the outputs that are not the outputs themselves.
+
+    Returns:
+        For the node of each the kinds of operations that lead to it.
+    """
+    sequences = {tensor.node for tensor in made.tensors}
+    others = {}
+    for name in reached:
+        try:
+            (value,) = probe.values([Tensor(name)])
+        except LstmstateError:  # such as a constant of other sizes than those that are tried
+            value = None
+        if isinstance(value, np.ndarray):
+            fits = [whole for whole in made.wholes if _is_as_wide(value, whole, made.axes)]
+            is_sequence = bool(fits)
+        else:
+            fits = []
+            before = {tensor.node for tensor in values_into(nodes, nodes[name])}
+            is_near = nodes[name].op in _LAYING | ELEMENTWISE
+            is_sequence = is_near and not sequences.isdisjoint(before)
+        if is_sequence:
+            sequences.add(name)
+            path = _path(nodes, name, reached)
+            if not _LAYING.issuperset(path) or (fits and _is_part(value, fits, made)):
+                others[name] = path
+    return others
+
+
+def _is_as_wide(value: Array, whole: Array, axes: int) -> bool:
+    """Whether a value has all steps of a sequence, or several, with items of the same shape."""
+    lead, item = value.shape[:-axes], value.shape[-axes:]
+    is_whole = math.prod(lead) == whole.shape[0] * whole.shape[1]
+    return bool(item == whole.shape[2:] and (is_whole or (len(lead) == 2 and min(lead) > 1)))
+
+
+def _is_part(value: Array, fits: Sequence[Array], made: _MadeUp) -> bool:
+    """Whether a value is made of several steps of the outputs, and is not one of them whole.
+
+    Args:
+        fits: those that are as wide.
+    """
+    if value.dtype.kind != "f" or any(_is_laid_out(value, whole) for whole in fits):
+        return False
+    steps = np.unique(made.steps[np.clip(value, 0, len(made.steps) - 1).astype(int)])
+    return bool(steps[0] >= 0 and len(steps) >= min(len(fits[0]), 2))
+
+
+def _is_laid_out(value: Array, whole: Array) -> bool:
+    """Whether a value is a sequence, whichever of steps and batch comes first."""
+    flat = value.ravel()
+    return any(np.array_equal(flat, one.ravel()) for one in (whole, whole.swapaxes(0, 1)))
+
+
+def _users_of_value(scope: Scope, name: str) -> list[Node]:
+    """Return the nodes that go on with a value; dropout skips what it scales."""
+    kept = ((user, undropped(scope.nodes, user)) for user in _users(scope, name))
+    own = (user for user, tensor in kept if tensor in (None, Tensor(name)))
+    return [user for user in own if not _is_of_training(user)]
+
+
+def _losses(scope: Scope, others: Mapping[str, object]) -> set[str]:
+    """Return the sequences that only go into sums, or training."""
+    found: set[str] = set()
+    size = -1
+    while size < len(found):
+        size = len(found)
+        for name in others.keys() - found:
+            users = _users_of_value(scope, name)
+            is_loss = all(user.op in _REDUCTIONS or user.name in found for user in users)
+            found |= {name} if is_loss and _users(scope, name) else set()
+    return found
+
+
+def _compared(
+    nodes: Mapping[str, Node], network: GraphNetwork, made: _MadeUp, losses: Collection[str]
+) -> set[str]:
+    """Return the losses into which other data goes than x: they are a comparison with it."""
+    own = {node.name for node in origins(nodes, network.input.tensors, {}).sources}
+    ends = {tensor.node: 0 for tensor in made.tensors}
+    of_loss = {name: origins(nodes, [Tensor(name)], ends).sources for name in losses}
+    return {name for name, sources in of_loss.items() if {one.name for one in sources} - own}
+
+
+def _is_last(
+    scope: Scope,
+    name: str,
+    others: Collection[str],
+    losses: Collection[str],
+    compared: Collection[str],
+) -> bool:
+    """Whether a sequence is what the graph makes of the outputs in the end, before any loss."""
+    users = {user.name for user in _users_of_value(scope, name)}
+    if name in losses:
+        return name not in compared and not users.isdisjoint(compared)
+    return users.isdisjoint(others)

@@ -1,0 +1,347 @@
+"""The way of data between recurrences: from the input to a loop, from a loop to its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from lstmstate.checkpoint.graph import VARIABLE_OPS
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.graph.constants import constant_array
+from lstmstate.graph.dropout import RANDOM, undropped
+from lstmstate.graph.evaluate import Scope, is_source
+from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
+from lstmstate.records import NamedTuple
+
+_REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
+_HANDING = frozenset({"Identity", "StopGradient", "EnsureShape", "Snapshot", "Enter"})
+_TURNS = frozenset({"Transpose"})
+_RESHAPING = frozenset(
+    {"Reshape", "ExpandDims", "Squeeze", "Cast", "PlaceholderWithDefault", "TensorListStack"}
+)
+_NEAR = 200  # nodes from where two branches meet to what chooses between them
+SIZES = frozenset({"Shape", "ShapeN", "Size"})
+# Which inputs of an operation become part of its values; the others are shapes, axes and handles.
+# Where an operation is not here all of them do.
+_VALUES = {
+    name: taken
+    for names, taken in (
+        ("Reshape ExpandDims Squeeze Transpose Tile BroadcastTo Pad Reverse ReverseV2", slice(1)),
+        ("Mean Sum Prod Max Min All Any ArgMax ArgMin SplitV TensorListGetItem", slice(1)),
+        ("TensorListStack TensorListFromTensor", slice(1)),
+        ("Slice StridedSlice Gather GatherV2", slice(2)),
+        ("Fill Split Concat", slice(1, None)),
+        ("ConcatV2", slice(-1)),
+        ("TensorListSetItem", slice(0, None, 2)),
+        ("ZerosLike OnesLike TensorListReserve EmptyTensorList", slice(0)),
+    )
+    for name in names.split()
+} | {
+    f"TensorArray{name}{version}": slice(2, None)  # behind a handle and an index
+    for name in ("Read", "Write", "Gather", "Scatter")
+    for version in ("", "V2", "V3")
+}
+# Why a recurrence is not confirmed that was tried with some sizes and is run with others.
+READS_SIZES = "the graph computes with the number of steps, or the size of the batch"
+
+
+class Front(NamedTuple):
+    """How a sequence comes from a tensor: over operations that only lay it out anew.
+
+    Attributes:
+        tensor: where it begins.
+        turned: whether batch and time change places on the way.
+        reversed: whether time is reversed.
+    """
+
+    tensor: Tensor
+    turned: bool
+    reversed: bool
+
+
+def front_of(
+    nodes: Mapping[str, Node], value: Tensor, *, turned: bool = False, backward: bool = False
+) -> Front:
+    """Return where a sequence that a loop reads comes from.
+
+    Args:
+        turned: whether batch comes before time in it.
+        backward: whether it is read from its end.
+    """
+    for _ in range(40):
+        node = nodes.get(value.node)
+        if node is None or not _is_laid_out(nodes, node, turned=turned):
+            break
+        turned ^= node.op in _TURNS
+        backward ^= node.op not in _TURNS | _HANDING
+        value = data_inputs(node)[0]
+    return Front(value, turned, backward)
+
+
+def _is_laid_out(nodes: Mapping[str, Node], node: Node, *, turned: bool) -> bool:
+    """Whether a node hands on a sequence, turns its axes, or reverses time.
+
+    Args:
+        turned: whether batch comes before time in what it gives.
+    """
+    if node.op in _REVERSES:
+        return _reversed_axes(nodes, node) in ((), (int(turned),))
+    if node.op == "StridedSlice":
+        return _reversed_axes(nodes, node) == (int(turned),)
+    return node.op in _HANDING or (node.op in _TURNS and _swaps_first_axes(nodes, node))
+
+
+def _swaps_first_axes(nodes: Mapping[str, Node], node: Node) -> bool:
+    """Whether a Transpose swaps batch and time, and leaves what follows; so does an open one."""
+    given = nodes.get(data_inputs(node)[1].node)
+    if given is None or given.op != "Const":
+        return True
+    axes = list(constant_array(given))
+    return axes[:2] == [1, 0] and axes[2:] == [*range(2, len(axes))]
+
+
+def _reversed_axes(nodes: Mapping[str, Node], node: Node) -> tuple[int, ...] | None:
+    """Return the axes that a node reverses, () where they are open; None if it does not."""
+    if node.op == "ReverseSequence":
+        return (node.number("seq_dim") or 0,)
+    given = [nodes.get(tensor.node) for tensor in data_inputs(node)]
+    last = given[-1] if given else None
+    if last is None or last.op != "Const":
+        return None if node.op == "StridedSlice" else ()
+    values = constant_array(last)
+    if node.op == "ReverseV2":
+        return tuple(int(axis) % 3 for axis in np.atleast_1d(values))  # of a sequence of vectors
+    axes = tuple(
+        int(axis) for axis in np.flatnonzero(values if node.op == "Reverse" else values < 0)
+    )
+    if node.op == "Reverse":
+        return axes
+    whole = (1 << len(values)) - 1
+    masks = [node.number(f"{name}_mask") or 0 for name in ("begin", "end")]
+    others = [node.number(f"{name}_mask") for name in ("ellipsis", "new_axis", "shrink_axis")]
+    is_whole = masks == [whole, whole] and not any(others) and (np.abs(values) == 1).all()
+    return axes if is_whole and axes else None
+
+
+def tail_of(scope: Scope, value: Tensor, *, turned: bool = False) -> Front:
+    """Return the tensor that a sequence that a loop gives ends as, laid out anew alone.
+
+    Of several ways the one that reverses it counts: it is put back into the order of the input.
+
+    Args:
+        turned: whether batch comes before time in it.
+    """
+    best = Front(value, turned=turned, reversed=False)
+    queue = [best]
+    seen = {value}
+    while queue and len(seen) < 200:
+        at = queue.pop(0)
+        if (at.reversed, at.turned) > (best.reversed, best.turned):
+            best = at
+        for user, position in scope.users.get(at.tensor.node, ()):
+            given = data_inputs(user)
+            if position or given[0] != at.tensor:
+                continue
+            if not _is_laid_out(scope.nodes, user, turned=at.turned):
+                continue
+            tensor = Tensor(user.name)
+            if tensor not in seen:
+                seen.add(tensor)
+                queue.append(
+                    Front(
+                        tensor,
+                        at.turned ^ (user.op in _TURNS),
+                        at.reversed ^ (user.op not in _TURNS | _HANDING),
+                    )
+                )
+    return best
+
+
+def by_place(
+    nodes: Mapping[str, Node],
+    tensors: Collection[Tensor],
+    ends: Mapping[str, int],
+    past: int | None = None,
+) -> str | None:
+    """Return the kind of an operation before a loop that may treat steps by their place.
+
+    What was the same sequence for a few steps need not be it for more of them.
+
+    Args:
+        ends, past: see `origins`.
+    """
+    queue, seen = [*tensors], set(tensors)
+    while queue:
+        tensor = queue.pop()
+        node = nodes.get(tensor.node)
+        if node is None or ends.get(tensor.node, past) != past or is_source(node):
+            continue
+        kept, given = undropped(nodes, node), data_inputs(node)
+        if kept is not None:
+            given = [kept]
+        elif _joins_columns(nodes, node):
+            given = given[:-1]
+        elif _gathers_all(nodes, node):
+            given = given[-1:]
+        elif (
+            node.op in _REVERSES | _RESHAPING | _TURNS
+            or _is_laid_out(nodes, node, turned=True)
+            or _is_laid_out(nodes, node, turned=False)
+        ):
+            given = given[:1]
+        else:
+            return node.op
+        queue += [one for one in given if one not in seen]
+        seen.update(given)
+    return None
+
+
+def _gathers_all(nodes: Mapping[str, Node], node: Node) -> bool:
+    """Whether a node makes a sequence of all that a loop wrote into an array."""
+    if not node.op.startswith("TensorArrayGather"):
+        return False
+    array, chosen, *_ = data_inputs(node)
+    made, indices = nodes.get(array.node), nodes.get(chosen.node)
+    if made is None or indices is None or indices.op != "Range":
+        return False
+    limit = data_inputs(indices)[1]
+    size = nodes.get(limit.node)
+    is_size = size is not None and size.op.startswith("TensorArraySize")
+    return is_size or limit in data_inputs(made)[:1]
+
+
+def _joins_columns(nodes: Mapping[str, Node], node: Node) -> bool:
+    """Whether a node lays sequences of vectors side by side."""
+    axis = nodes.get(data_inputs(node)[-1].node) if node.op == "ConcatV2" else None
+    constant = axis.constant() if axis is not None else None
+    return constant is not None and constant.scalar in (-1, 2)
+
+
+class Origins(NamedTuple):
+    """What some tensors are computed from.
+
+    Attributes:
+        recurrences: the numbers of the recurrences that they come from.
+        sources: the nodes through which data comes into the graph.
+        operations: the operations on the way, layout aside.
+        variables: the nodes of the variables.
+        sizes: the nodes that give the size of something, as a number to compute with.
+        outside: the names of what is no node: the arguments of a function.
+    """
+
+    recurrences: frozenset[int]
+    sources: tuple[Node, ...]
+    operations: tuple[Node, ...]
+    variables: tuple[str, ...]
+    sizes: tuple[str, ...]
+    outside: tuple[str, ...]
+
+
+def values_into(nodes: Mapping[str, Node], node: Node) -> list[Tensor]:
+    """Return what becomes part of the values of a node: not what decides its shape alone."""
+    given = data_inputs(node)
+    if node.op in SWITCHES and any(_is_of_loop(nodes, one) for one in given[1:]):
+        return given[:1]
+    if node.op in MERGES:
+        return given + _choosers(nodes, node)
+    if node.op.startswith(RANDOM):
+        return []
+    return given[_VALUES.get(node.op, slice(None))]
+
+
+def _is_of_loop(nodes: Mapping[str, Node], tensor: Tensor) -> bool:
+    node = nodes.get(tensor.node)
+    return node is not None and node.op in ("LoopCond", "NextIteration", "RefNextIteration")
+
+
+def _choosers(nodes: Mapping[str, Node], merge: Node) -> list[Tensor]:
+    """Return what decides which of two branches a value comes from; nothing for a loop's."""
+    found: dict[Tensor, None] = {}
+    queue, seen = [merge], {merge.name}
+    while queue and len(seen) < _NEAR:
+        node = queue.pop(0)
+        given = [Tensor.of(tensor.removeprefix("^")) for tensor in node.inputs]
+        if any(_is_of_loop(nodes, tensor) for tensor in given):
+            continue
+        if node.op in SWITCHES:
+            given = given[1:2]
+            found |= dict.fromkeys(given)
+        names = {tensor.node for tensor in given} - seen
+        seen |= names
+        queue += [nodes[name] for name in sorted(names) if name in nodes]
+    return list(found)
+
+
+def comes_from(nodes: Mapping[str, Node], tensor: Tensor, source: Tensor) -> bool:
+    """Whether a tensor is computed from another, or from its shape."""
+    queue, seen = [tensor], {tensor}
+    while queue:
+        one = queue.pop()
+        if one == source:
+            return True
+        node = nodes.get(one.node)
+        if node is not None and node.op not in VARIABLE_OPS:
+            before = [given for given in data_inputs(node) if given not in seen]
+            seen.update(before)
+            queue += before
+    return False
+
+
+def origins(
+    nodes: Mapping[str, Node],
+    tensors: Collection[Tensor],
+    ends: Mapping[str, int],
+    past: int | None = None,
+) -> Origins:
+    """Walk back from tensors over values to recurrences and to where data comes in.
+
+    Dropout is left out.
+
+    Args:
+        ends: the nodes at which a recurrence ends, with its number.
+        past: the number of a recurrence whose ends are passed.
+    """
+    recurrences: set[int] = set()
+    sources: list[Node] = []
+    operations: list[Node] = []
+    variables: list[str] = []
+    sizes: list[str] = []
+    outside: list[str] = []
+    queue = [tensor.node for tensor in tensors]
+    seen = set(queue)
+    while queue:
+        name = queue.pop()
+        if ends.get(name, past) != past:
+            recurrences.add(ends[name])
+            continue
+        node = nodes.get(name)
+        if node is None:
+            outside.append(name)
+            continue
+        if node.op in SIZES:
+            sizes.append(name)
+            continue
+        if node.op == "Const":
+            continue
+        if node.op in VARIABLE_OPS:
+            variables.append(name)
+            continue
+        if is_source(node):
+            sources.append(node)
+            continue
+        kept = undropped(nodes, node)
+        if kept is None and node.op not in _HANDING | {"Transpose"}:
+            operations.append(node)
+        for tensor in values_into(nodes, node) if kept is None else [kept]:
+            if tensor.node not in seen:
+                seen.add(tensor.node)
+                queue.append(tensor.node)
+    return Origins(
+        frozenset(recurrences),
+        tuple(sources),
+        tuple(operations),
+        tuple(variables),
+        tuple(sizes),
+        tuple(outside),
+    )

@@ -1,0 +1,419 @@
+"""The networks of a graph: its recurrences, joined as the graph joins them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
+from lstmstate.graph.evaluate import Scope
+from lstmstate.graph.loops import Tensor
+from lstmstate.records import NamedTuple
+from lstmstate.recurrence.data_path import READS_SIZES, Front, by_place, origins
+from lstmstate.recurrence.graph_network import (
+    Cell,
+    GraphNetwork,
+    Output,
+    Port,
+    Recurrence,
+    Recurrences,
+    before_the_loop,
+    with_own_names,
+)
+from lstmstate.recurrence.loop_cells import loop_drafts
+from lstmstate.recurrence.network_input import input_of
+from lstmstate.recurrence.probe import Fed, Probe
+from lstmstate.recurrence.sequence_ops import sequence_drafts
+from lstmstate.recurrence.states import PRODUCTS, take
+from lstmstate.recurrence.unrolled_cells import chain_drafts, chain_front, turned_front
+
+_TRIED = 4  # sizes of a batch
+_OPTIONAL = "PlaceholderWithDefault"
+
+
+# What lays a state out anew, and what a state of zeros is made of.
+_LAYING = frozenset(
+    """
+    Split SplitV Slice StridedSlice Unpack Pack Concat ConcatV2 Identity Reshape Squeeze ExpandDims
+    Cast Transpose Fill Tile BroadcastTo ZerosLike Enter RefEnter GatherV2 Gather
+    """.split()
+)
+
+
+def find_recurrences(
+    scope: Scope,
+    variable: Callable[[Node], Any],
+    names: Mapping[str, str],
+    wired: Collection[Wired] = (),
+    widths: Collection[int] = (),
+) -> Recurrences:
+    """Return the recurrences of a graph.
+
+    Args:
+        variable: returns the value of a variable's node.
+        names: the cell that each variable's node belongs to, where it is known.
+        wired: the cells that are known by their structure, for steps without a loop.
+        widths: those of the inputs of known cells, for placeholders whose shape the graph leaves
+            out.
+    """
+    is_open = any(
+        node.op == "Placeholder" and node.shape() is None for node in scope.nodes.values()
+    )
+    candidates: list[int | None] = []
+    if is_open:
+        candidates += [*widths][:_TRIED]
+    tried = [
+        _recurrences(Probe(scope, variable, width=width), names, wired)
+        for width in candidates or [None]
+    ]
+    return max(tried, key=lambda one: len(one.found))
+
+
+def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired]) -> Recurrences:
+    scope = probe.scope
+    others: list[str] = []
+    drafts = [
+        *loop_drafts(probe, names, others),
+        *sequence_drafts(probe, names, others),
+        *chain_drafts(probe, names, wired, others),
+    ]
+    ends = {name: at for at, draft in enumerate(drafts) for name in draft.ends}
+    found = []
+    sides: list[tuple[Front, ...]] = []
+    for draft in drafts:
+        if not draft.is_chain:
+            sides.append(draft.fronts)
+            continue
+        try:
+            fronts = chain_front(probe, draft, ends)
+        except LstmstateError:
+            fronts = ()  # its steps can still be fed one by one
+        sides.append(fronts or turned_front(probe, draft, drafts, sides))
+    for at, draft in enumerate(drafts):
+        way = origins(scope.nodes, [*draft.values, *draft.others], ends, at)
+        before = way.recurrences
+        # Steps without a loop are all there, and are compared one by one.
+        is_open = bool(before) and not draft.is_chain
+        changing = by_place(scope.nodes, draft.values, ends, at) if is_open else None
+        is_backward = any(front.reversed for front in sides[at])
+        output = draft.output or Output.of_m(draft.cells[-1].m, is_backward=is_backward)
+        tensors = draft.output.tensors if draft.output and draft.is_chain else ()
+        joined = origins(scope.nodes, tensors, ends).recurrences
+        between = changing and (READS_SIZES if way.sizes else before_the_loop(changing))
+        found.append(
+            Recurrence(
+                draft.name,
+                draft.cells,
+                sides[at],
+                before,
+                output._replace(is_backward=output.by_step and is_backward),
+                draft.steps,
+                draft.batch,
+                draft.causes,
+                draft.extra,
+                draft.values if draft.is_chain and len(draft.values) == draft.steps else (),
+                between,
+                draft.masks,
+                draft.doubt,
+                draft.counts,
+                joined,
+            )
+        )
+    return Recurrences(probe, tuple(found), tuple(others), ends)
+
+
+def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
+    """Return the recurrences that no other reads, those of two directions as one."""
+    read = {number for one in every for number in one.before}
+    groups: list[tuple[int, ...]] = []
+    waiting: defaultdict[Collection[Any], deque[int]] = defaultdict(deque)
+    for at, one in enumerate(every):
+        if at in read:
+            continue
+        origin, is_backward = _origin(every, at)
+        # Of two directions both read the same recurrences, or come from the same input.
+        ways: list[tuple[Collection[Any], bool]] = [(origin, is_backward)]
+        ways += [(one.before, one.is_reversed)] if one.before else []
+        found = []
+        for key, is_reversed in ways:
+            places = waiting[key]
+            while places and len(groups[places[0]]) > 1:
+                places.popleft()
+            found += [places[0]] if is_reversed and places else []
+        if found:
+            groups[min(found)] += (at,)
+            continue
+        for key, is_reversed in ways:
+            if not is_reversed:
+                waiting[key].append(len(groups))
+        groups.append((at,))
+    return groups
+
+
+def _origin(every: Sequence[Recurrence], at: int) -> tuple[frozenset[Tensor], bool]:
+    """Return the tensors from which data comes to a recurrence, and whether it is reversed."""
+    fronts: set[Tensor] = set()
+    backward = False
+    seen: set[int] = set()
+    queue = [at]
+    while queue:
+        one = queue.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        backward |= every[one].is_reversed
+        if every[one].before:
+            queue += every[one].before
+        else:
+            fronts |= {front.tensor for front in every[one].fronts}
+    return frozenset(fronts), backward
+
+
+def network_of(
+    recurrences: Recurrences, last: Sequence[int], *, alone: bool = False
+) -> GraphNetwork:
+    """Return the network that ends in some recurrences.
+
+    Args:
+        alone: whether it is of these only, with what the others give them as its x.
+
+    Raises:
+        UnsupportedError: it has more than one input, or one that is no sequence of vectors.
+    """
+    every = recurrences.found
+    is_inner = alone and any(every[at].before for at in last)
+    if alone:
+        every = tuple(
+            one._replace(
+                before=frozenset(),
+                between=None,
+                output=one.output if one.is_reversed else one.output.of_loop,
+            )
+            for one in every
+        )
+    ways = [_levels(every, [at]) for at in last]
+    if len(ways) == 2 and ways[0].keys().isdisjoint(ways[1]):  # each direction is a way of its own
+        ways.sort(key=lambda way: any(every[at].is_reversed for at in way))
+    else:
+        ways = [_levels(every, last)]
+    order = [
+        at
+        for levels in ways
+        for at in sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
+    ]
+    members = _with_names([every[at] for at in order])
+    outputs = _outputs(every, last)
+    tops = [every[at] for at in last]
+    ms = tuple(
+        Output.of_m(top.cells[-1].m, is_backward=top.is_reversed and not alone) for top in tops
+    )
+    given, others = input_of(recurrences, members, is_inner=is_inner)
+    x = origins(recurrences.probe.scope.nodes, given.tensors, {})
+    data = {*(node.name for node in x.sources), *(tensor.node for tensor in given.tensors)}
+    flags: dict[Tensor, str] = {}
+    halves: list[str] = []
+    for cell in (cell for one in members for cell in one.cells):
+        found = [_fed_start(recurrences, cell, port, data) for port in (cell.c, cell.m)]
+        for one in found:
+            flags |= _refuse_changed(cell, one, data)
+        halves += _own_halves(cell, *found)
+    extra = sum(one.extra for one in members)
+    remarks: tuple[str, ...] = ()
+    if extra:
+        remarks += (
+            f"the graph carries {count(extra, 'more value')} from step to step: they begin as in "
+            "the graph, and the state does not have them",
+        )
+    backward_from = len(ways[0]) if len(ways) > 1 else None
+    probe = recurrences.probe
+    masks = {
+        mask.tensor: (int(mask.turned), len(probe.describe(mask.tensor)[0]))
+        for one in members
+        for mask in one.masks
+    }
+    return GraphNetwork(
+        probe.scope,
+        members,
+        outputs,
+        ms,
+        given,
+        remarks,
+        backward_from,
+        probe.lengths,
+        masks,
+        others,
+        flags,
+        _handed(recurrences, order, members),
+        tuple(halves),
+    )
+
+
+def _outputs(every: Sequence[Recurrence], last: Sequence[int]) -> tuple[Output, ...]:
+    """Return what the last recurrences give: what the graph puts together of all, or of each."""
+    for at in last:
+        if len(last) > 1 and every[at].joined.issuperset(last):
+            return (every[at].output,)
+    return tuple(dict.fromkeys(every[at].output for at in last))
+
+
+def _with_names(members: Sequence[Recurrence]) -> tuple[Recurrence, ...]:
+    """Return recurrences whose cells have names of their own."""
+    cells = iter(with_own_names(cell for one in members for cell in one.cells))
+    return tuple(one._replace(cells=tuple(next(cells) for _ in one.cells)) for one in members)
+
+
+def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
+    """Return how far each recurrence is from the last ones: the longest way counts.
+
+    Raises:
+        UnsupportedError: there is no longest way.
+    """
+    readers: dict[int, int] = {}
+    queue = list(last)
+    seen = set(queue)
+    while queue:
+        for one in every[queue.pop()].before:
+            readers[one] = readers.get(one, 0) + 1
+            if one not in seen:
+                seen.add(one)
+                queue.append(one)
+    levels = dict.fromkeys(seen, 0)
+    queue = [at for at in seen if at not in readers]
+    done = 0
+    while queue:
+        at = queue.pop()
+        done += 1
+        for one in every[at].before:
+            levels[one] = max(levels[one], levels[at] + 1)
+            readers[one] -= 1
+            if not readers[one]:
+                queue.append(one)
+    if done < len(seen):
+        raise UnsupportedError("the graph's recurrences go in a circle")
+    return levels
+
+
+def _handed(
+    recurrences: Recurrences, order: Sequence[int], members: Sequence[Recurrence]
+) -> dict[str, str]:
+    """Return the cells that begin with what another member ends with, and a line for each.
+
+    Args:
+        order: the numbers of the members.
+    """
+    nodes, found = recurrences.probe.scope.nodes, {}
+    names = {
+        at: ", ".join(printable(cell.name) for cell in one.cells)
+        for at, one in zip(order, members, strict=True)
+    }
+    for at, one in zip(order, members, strict=True):
+        for cell in one.cells:
+            sources = [port.source for port in (cell.c, cell.m)]
+            before = origins(nodes, sources, recurrences.ends, at).recurrences & names.keys()
+            if before:
+                others = " and ".join(names[other] for other in sorted(before))
+                line = f"the graph begins {printable(cell.name)} with what {others} ends with"
+                found[cell.name] = line
+    return found
+
+
+class _FedStart(NamedTuple):
+    """Where the graph takes c or m of a cell that is fed, before the first step.
+
+    Attributes:
+        fed: what may be fed with it.
+        held: those of them that have its width, and a batch.
+        changing: the operations on the way that are more than a layout.
+        sources: the nodes through which data comes in.
+    """
+
+    fed: list[Fed]
+    held: list[Fed]
+    changing: list[str]
+    sources: tuple[Node, ...]
+
+
+def _fed_start(
+    recurrences: Recurrences, cell: Cell, port: Port, data: Collection[str]
+) -> _FedStart:
+    """Return where the graph takes a state that is fed.
+
+    Args:
+        data: the nodes through which x comes in.
+    """
+    probe, nodes = recurrences.probe, recurrences.probe.scope.nodes
+    optional = [node for node in nodes.values() if node.op == _OPTIONAL]
+    states = [fed for fed in map(Fed.of, optional) if fed.is_state]
+    count = len(states)
+    ends = dict.fromkeys(recurrences.ends, count)  # what another recurrence makes is not fed
+    ends |= {fed.tensor.node: at for at, fed in enumerate(states)}
+    widths = (cell.c.width, cell.m.width, cell.c.width + cell.m.width)
+    way = origins(nodes, [port.source], ends)
+    fed = [states[at] for at in way.recurrences if at < count]
+    fed += [one for one in probe.fed_at(way.sources) if one.tensor.node not in data]
+    held = [one for one in fed if len(one.sizes or ()) > 1 and (one.sizes or (0,))[-1] in widths]
+    changing = [node.op for node in way.operations if node.op not in _LAYING]
+    if way.variables:  # a mask of a stored state, or a product of something else, is no state
+        is_made = not PRODUCTS.keys().isdisjoint(changing)
+        fed = held if is_made else [one for one in fed if (one.sizes or (0,))[-1] in widths]
+    if len(fed) == 1 and not changing and not _is_in_order(probe, port, fed[0]):
+        changing = [node.op for node in way.operations]
+    return _FedStart(fed, held, changing, way.sources)
+
+
+def _refuse_changed(cell: Cell, found: _FedStart, data: Collection[str]) -> dict[Tensor, str]:
+    """Refuse a state that is fed and that the graph changes before the first step.
+
+    Returns:
+        What has to be fed because the change is made of it, as flags of episodes are, and the
+        reason.
+
+    Raises:
+        UnsupportedError: it changes it by itself.
+    """
+    if not (found.fed and found.changing):
+        return {}
+    problem = (
+        f"the graph changes the state that it is fed at {printable(found.fed[0].tensor.node)} "
+        f"before the first step ({', '.join(dict.fromkeys(found.changing[:4]))})"
+    )
+    names = {one.tensor.node for one in found.held} | {*data}
+    others = [Tensor(node.name) for node in found.sources if node.name not in names]
+    if len(found.held) != 1 or not others or not PRODUCTS.keys().isdisjoint(found.changing):
+        raise UnsupportedError(problem, tensor=cell.name)
+    return dict.fromkeys(others, problem)
+
+
+def _own_halves(cell: Cell, c: _FedStart, m: _FedStart) -> list[str]:
+    """Return a line where the graph takes c or m alone from what it is fed, or both as one."""
+    name = printable(cell.name) or "the cell"
+    if bool(c.held) != bool(m.held):
+        own, fed = ("m", c.held) if c.held else ("c", m.held)
+        return [
+            f"the graph begins {own} of {name} with a state of its own, whatever is fed at "
+            f"{printable(fed[0].tensor.node)}, and this run with the state that it is given"
+        ]
+    if c.held and (cell.c.source, cell.c.entry) == (cell.m.source, cell.m.entry):
+        return [
+            f"the graph begins c and m of {name} with one array, fed at "
+            f"{printable(c.held[0].tensor.node)}, and this run with the c and m that it is given"
+        ]
+    return []
+
+
+def _is_in_order(probe: Probe, port: Port, fed: Fed) -> bool:
+    """Whether a state has rows and columns in the order in which it is fed."""
+    with suppress(UnsupportedError):
+        shape = fed.value().shape
+        numbered = np.arange(math.prod(shape), dtype=np.float64).reshape(shape)
+        (found,) = probe.run(probe.compile([port.source], [fed.tensor]), {fed.tensor: numbered})
+        part = take(np.asarray(found), port.entry)
+        return all((np.diff(part, axis=axis) >= 0).all() for axis in range(part.ndim))
+    return True

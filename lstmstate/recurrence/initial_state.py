@@ -1,0 +1,170 @@
+"""The state with which a graph itself begins: zeros, fed, or computed from its variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.graph.evaluate import Environment, compile_plan
+from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.operations import Precision
+from lstmstate.records import NamedTuple
+from lstmstate.recurrence.data_path import front_of, origins
+from lstmstate.recurrence.graph_network import GraphNetwork
+from lstmstate.recurrence.probe import Fed, fed_tensors
+from lstmstate.recurrence.states import take
+
+Array = Any
+_STEPS = 2  # of x, where the graph leaves them open
+
+
+class Start(NamedTuple):
+    """What a graph begins some cells with.
+
+    Attributes:
+        pairs: c and m of each cell by its name, zeros where they are fed; a single row is that of
+            any batch. None where they are unknown.
+        variables: the nodes of the variables that they are made of.
+        problem: why they are unknown.
+        is_of_sizes: whether they may be others for another batch, or other steps, than the graph
+            was tried with, because none were given.
+    """
+
+    pairs: Mapping[str, tuple[Array, Array]] | None
+    variables: tuple[str, ...]
+    problem: LstmstateError | None = None
+    is_of_sizes: bool = False
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it is surely zeros, or fed."""
+        if self.pairs is None or self.is_of_sizes:
+            return False
+        return not any(half.any() for pair in self.pairs.values() for half in pair)
+
+
+def start(
+    network: GraphNetwork,
+    names: Collection[str],
+    variable: Callable[[Node], Any],
+    feeds: Mapping[Tensor, Any],
+    batch: int | None = None,
+    steps: int | None = None,
+) -> Start:
+    """Return what the graph begins the cells of some names with.
+
+    It is evaluated twice, on other data and with other random numbers: a state that differs is
+    unknown before there is data.
+
+    Args:
+        variable: returns the value of a variable's node.
+        feeds: values for placeholders other than x and the state.
+        batch: how many rows x has; two, or as many as the graph is built for, unless given.
+        steps: how many steps x has; as many as the graph is built for, or two, unless given.
+    """
+    nodes, given, fed = network.scope.nodes, network.input, fed_tensors(network.scope)
+    cells = [cell for cell in network.cells if cell.name in names]
+    ports = [port for cell in cells for port in (cell.c, cell.m)]
+    # What one cell hands to another is begun with wherever both are run.
+    handed = network.handed if len(cells) == len(network.cells) else {}
+    own = [port for cell in cells if cell.name not in handed for port in (cell.c, cell.m)]
+    way = origins(nodes, [port.source for port in own], {})
+    data = {node.name for node in origins(nodes, given.tensors, {}).sources}
+    data |= {tensor.node for tensor in given.tensors}
+    states = {tensor for tensor, one in fed.items() if one.is_state} - {*given.tensors, *feeds}
+    made = [port for port in own if not _is_fed(nodes, port.source, states, data)]
+    axis = given.time_axis
+    has_batch = batch is not None or given.sizes[1 - axis] is not None
+    has_steps = any(one is not None for one in (steps, network.steps, given.sizes[axis]))
+    sizes = origins(nodes, [port.source for port in made], {}).sizes
+    sized = origins(nodes, [one for name in sizes for one in data_inputs(nodes[name])], {}).sources
+    others = {node.name for node in sized} - data - {tensor.node for tensor in feeds}
+    if others:
+        problem = f"it is computed from the size of {', '.join(map(printable, sorted(others)[:3]))}"
+        return Start(None, way.variables, UnsupportedError(problem))
+    rows = batch or given.sizes[1 - given.time_axis] or 2
+    found: list[list[Array]] = []
+    try:
+        for draw in (0, 1):
+            precision = Precision(second=network.scope.is_of_2, draw=(0.5, 0.25)[draw])
+            plan = compile_plan(
+                network.scope,
+                [port.source for port in made],
+                {*fed, *feeds, *given.tensors},
+                Environment(variable, precision),
+            )
+            known = given.fed(_sequence(network, rows, steps, draw)) | dict(feeds)
+            values = {
+                tensor: known[tensor] if tensor in known else _made_up(fed[tensor], rows, draw)
+                for tensor in plan.feeds
+            }
+            with np.errstate(all="ignore"):
+                whole = plan.bind().run(values)
+            found.append([take(np.asarray(v), p.entry) for v, p in zip(whole, made, strict=True)])
+    except LstmstateError as error:
+        return Start(None, way.variables, error)
+    if not all(map(_same, *found)):
+        sources = ", ".join(sorted({printable(node.name) for node in way.sources})[:3])
+        words = f"it is computed from {sources}" if sources else "it is random"
+        return Start(None, way.variables, UnsupportedError(words))
+    of_port = dict(zip(made, found[0], strict=True))
+    zeros = {port: np.zeros((1, *port.spatial, port.width), port.dtype) for port in ports}
+    halves = zeros | {port: _shortened(value) for port, value in of_port.items()}
+    pairs = {cell.name: (halves[cell.c], halves[cell.m]) for cell in cells}
+    return Start(pairs, way.variables, is_of_sizes=bool(sizes) and not (has_batch and has_steps))
+
+
+def _is_fed(
+    nodes: Mapping[str, Node],
+    source: Tensor,
+    states: Collection[Tensor],
+    data: Collection[str],
+) -> bool:
+    """Whether a state comes from where it can be fed, and from no variable.
+
+    Args:
+        states: where it can be fed.
+        data: the nodes through which x comes in.
+    """
+    if front_of(nodes, source).tensor in states:
+        return True
+    way = origins(nodes, [source], {})
+    fed = (Tensor(node.name) for node in way.sources if node.name not in data)
+    return not way.variables and any(tensor in states for tensor in fed)
+
+
+def _same(first: Array, second: Array) -> bool:
+    """Whether two values are the same, but for the number of rows."""
+    rows = min(len(first), len(second))
+    return np.array_equal(first[:rows], second[:rows], equal_nan=True)
+
+
+def _shortened(value: Array) -> Array:
+    """Return one row where all are the same."""
+    return value[:1] if (value == value[:1]).all() else value
+
+
+def _sequence(network: GraphNetwork, rows: int, steps: int | None, draw: int) -> Array:
+    """Return values for x, time first."""
+    given = network.input
+    steps = given.sizes[given.time_axis] or network.steps or steps or _STEPS
+    rows = given.sizes[1 - given.time_axis] or rows
+    return _random((steps, rows, *given.spatial, given.width), draw).astype(given.dtype)
+
+
+def _made_up(fed: Fed, rows: int, draw: int) -> Array:
+    """Return one of two values for what is fed; a single whole number may be the batch."""
+    value = fed.value(open_size=rows)
+    if value.dtype.kind in "iu":
+        return value - draw if value.shape else value * rows + draw
+    if value.dtype.kind == "f":
+        return _random(value.shape, draw).astype(value.dtype) if value.shape else value / (1 + draw)
+    return value ^ bool(draw)
+
+
+def _random(shape: tuple[int, ...], draw: int) -> Array:
+    return np.random.default_rng(draw).standard_normal(shape)

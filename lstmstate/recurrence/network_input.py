@@ -1,0 +1,259 @@
+"""Where x goes into a network: a tensor of all steps, or what each step reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from lstmstate.checkpoint.graph import VARIABLE_OPS
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.errors import UnsupportedError, count, printable
+from lstmstate.graph.dropout import undropped
+from lstmstate.graph.evaluate import is_source
+from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.recurrence.data_path import READS_SIZES, Front, by_place, comes_from, origins
+from lstmstate.recurrence.graph_network import Input, Recurrence, Recurrences, before_the_loop
+from lstmstate.recurrence.probe import Probe
+
+# What cuts a step out of a sequence: which of its inputs that is.
+_CUTS = {
+    **dict.fromkeys(("Unpack", "SplitV", "StridedSlice", "Slice", "Squeeze", "Reshape"), 0),
+    **dict.fromkeys(("Identity", "ExpandDims", "Transpose"), 0),
+    "Split": 1,
+}
+
+
+_JOINS = frozenset({"Concat", "ConcatV2", "Pack"})
+_NEAR = 60  # nodes between the m of a step and where the steps are packed
+
+
+def input_of(
+    recurrences: Recurrences, members: Sequence[Recurrence], *, is_inner: bool
+) -> tuple[Input, tuple[Input, ...]]:
+    """Return where x goes in, and where it may go in instead, for an x of another width.
+
+    Args:
+        is_inner: whether other recurrences give it.
+
+    Raises:
+        UnsupportedError: it is no sequence, or there are several.
+    """
+    probe = recurrences.probe
+    try:
+        found, others = _input_of_all(recurrences, members, is_inner=is_inner)
+    except UnsupportedError:
+        given = _input_of_steps(probe, members)
+        if given is None:
+            raise
+        found, others = given, _placeholders_of_step(probe, given)
+    else:
+        if not found.note:  # a placeholder: its steps may take what they are cut into
+            with suppress(UnsupportedError):
+                given = _input_of_steps(probe, members)
+                others += () if given is None else (given,)
+    same = [one for one in others if one.width == found.width and found.is_apart and not is_inner]
+    if len(same) == 1:
+        return same[0], (found, *others)
+    return found, tuple(one for one in others if one.width != found.width)
+
+
+def _input_of_steps(probe: Probe, members: Sequence[Recurrence]) -> Input | None:
+    """Return what each step reads, None where that is no tensor of its own for each.
+
+    Raises:
+        UnsupportedError: the steps do not read one sequence.
+    """
+    first = [one for one in members if not one.before]
+    (reads, *others) = {one.reads for one in first}
+    if not reads or others:
+        return None
+    value = _first_read(probe, reads)
+    if np.ndim(value) != 2 or value.dtype.kind != "f":
+        return None
+    if not _reads_each_once(probe, reads):
+        raise UnsupportedError(
+            "its steps do not read one sequence from end to end, each element once",
+            tensor=reads[0].node,
+        ) from None
+    width, kind = value.shape[-1], value.dtype.str[1:]
+    note = f"x is what each step reads, from {printable(reads[0].node)} on"
+    sizes = (len(reads), first[0].batch, width)
+    return Input(reads[0], 0, sizes, width, kind, None, reads[1:], True, note)
+
+
+def _placeholders_of_step(probe: Probe, given: Input) -> tuple[Input, ...]:
+    """Return what is fed to a single step, and is computed with before the cell reads it."""
+    sources = _fed_before(probe, given.tensor)
+    if given.later or len(sources) != 1:
+        return ()
+    found = []
+    for tensor, note in sources:
+        sizes, kind = probe.describe(tensor)
+        if not _is_alone(probe, given.tensor, tensor):
+            continue
+        if len(sizes) == 2 and sizes[1] is not None and kind.startswith("f"):
+            shape = (1, given.sizes[1], sizes[1])
+            found.append(Input(tensor, 0, shape, sizes[1], kind, None, (), True, note))
+    return tuple(found)
+
+
+def _is_alone(probe: Probe, read: Tensor, x: Tensor) -> bool:
+    """Whether nothing is joined to x before a single step reads it: that may be another state."""
+    nodes = probe.scope.nodes
+    queue, seen = [read], {read}
+    while queue:
+        node = nodes.get(queue.pop().node)
+        given = data_inputs(node) if node is not None and node.op not in VARIABLE_OPS else []
+        if node is not None and node.op in _JOINS:
+            axis = {"Concat": slice(1, None), "ConcatV2": slice(-1)}.get(node.op, slice(None))
+            if not all(comes_from(nodes, one, x) for one in given[axis]):
+                return False
+        given = [one for one in given if one not in seen and comes_from(nodes, one, x)]
+        seen.update(given)
+        queue += given
+    return True
+
+
+def _fed_before(probe: Probe, tensor: Tensor) -> list[tuple[Tensor, str]]:
+    """Return what is fed and a tensor is computed from, with a note on what comes between."""
+    way = origins(probe.scope.nodes, [tensor], {})
+    names = {node.name for node in way.sources}
+    kinds = ", ".join(dict.fromkeys(node.op for node in way.operations[:6]))
+    return [
+        (one, f"x is fed at {printable(one.node)}, before {kinds}")
+        for one in probe.fed
+        if one.node in names and one != tensor
+    ]
+
+
+def _first_read(probe: Probe, reads: Sequence[Tensor]) -> Any:
+    """Return a value of what the first step reads."""
+    with suppress(UnsupportedError):
+        return probe.values(reads[:1])[0]
+    return probe.with_open(len(reads)).values(reads[:1])[0]
+
+
+def _reads_each_once(probe: Probe, reads: Sequence[Tensor]) -> bool:
+    """Whether steps read a sequence from its first element to the last, or each its own source.
+
+    A chain that begins anew in the middle of a sequence, leaves some of it out, or reads an
+    element twice, is no run over it.
+    """
+    nodes = probe.scope.nodes
+    ways = [_cut_out_of(nodes, one) for one in reads]
+    shared = set(ways[0]).intersection(*ways)
+    if not shared:
+        own = [origins(nodes, [one], {}).sources for one in reads]
+        names = {node.name for sources in own for node in sources}
+        return len(names) == len(reads) and all(len(sources) == 1 for sources in own)
+    wholes = [tensor for tensor in ways[0][::-1] if tensor in shared]
+    for one in (probe, probe.with_open(len(reads))):
+        with suppress(UnsupportedError):
+            size = np.size(one.values(wholes[:1])[0])
+            same = [tensor for tensor in wholes if np.size(one.values([tensor])[0]) == size]
+            return any(_cuts_each_once(one, whole, reads) for whole in same)
+    return False
+
+
+def _cuts_each_once(probe: Probe, whole: Tensor, reads: Sequence[Tensor]) -> bool:
+    """Whether steps cut every element out of a sequence once, in order or from the end.
+
+    Raises:
+        UnsupportedError: the sequence has another number of steps.
+    """
+    (value,) = probe.values([whole])
+    plan = probe.compile(reads, [whole])
+    if len(reads) == 1:
+        return bool(np.size(value) == np.size(probe.run(plan, {whole: value})[0]))
+    return any(
+        _is_in_order(probe.run(plan, {whole: _numbered(value, axis)}), value.shape[axis])
+        for axis in range(np.ndim(value))
+    )
+
+
+def _numbered(value: Any, axis: int) -> Any:
+    """Return an array whose elements are their numbers along an axis."""
+    return np.indices(value.shape)[axis].astype(value.dtype)
+
+
+def _is_in_order(parts: Sequence[Any], size: int) -> bool:
+    """Whether parts have all numbers up to a size, each once, from the first part or the last."""
+    found = [sorted(set(np.asarray(part).ravel().tolist())) for part in parts]
+    ways = (found, found[::-1])
+    return any([*range(size)] == [number for part in way for number in part] for way in ways)
+
+
+def _cut_out_of(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
+    """Return a tensor, and those that it is cut out of, or laid out anew from."""
+    found = [tensor]
+    for _ in range(_NEAR):
+        node = nodes.get(tensor.node)
+        kept = undropped(nodes, node) if node is not None else None
+        if node is None or (kept is None and node.op not in _CUTS):
+            break
+        tensor = data_inputs(node)[_CUTS[node.op]] if kept is None else kept
+        found.append(tensor)
+    return found
+
+
+def _input_of_all(
+    recurrences: Recurrences, members: Sequence[Recurrence], *, is_inner: bool
+) -> tuple[Input, tuple[Input, ...]]:
+    """Return the tensor that takes x: a placeholder, or what the graph computes for its loops."""
+    probe, nodes = recurrences.probe, recurrences.probe.scope.nodes
+    fronts = {front.tensor: front for one in members if not one.before for front in one.fronts}
+    if len(fronts) != 1:
+        names = ", ".join(printable(tensor.node) for tensor in fronts) or "none"
+        raise UnsupportedError(f"the network reads {count(len(fronts), 'input')} ({names})")
+    ((tensor, front),) = fronts.items()
+    batch = next((one.batch for one in members if one.batch is not None), None)
+    if probe.is_fed(tensor):
+        is_own = is_source(nodes[tensor.node])
+        note = "" if is_own else f"x is the loop's input {printable(tensor.node)}"
+        return _sequence(probe, front, batch, None, note), ()
+    changing = by_place(nodes, [tensor], {})
+    sized = origins(nodes, [tensor], {}).sizes
+    causes = changing and (READS_SIZES if sized else before_the_loop(changing))
+    fed: list[Input] = []
+    sources = _fed_before(probe, tensor)
+    for one, note in sources if not is_inner else ():
+        with suppress(UnsupportedError):
+            turned = probe.turns(one, tensor)
+            if turned is not None or len(sources) == 1:
+                way = front._replace(tensor=one, turned=bool(turned) ^ front.turned)
+                fed.append(_sequence(probe, way, batch, causes, note))
+    names = ", ".join(printable(one.node) for one, _ in sources[:3])
+    note = f"x is the loop's input {printable(tensor.node)}, computed from {names}"
+    own = None
+    try:
+        own = _sequence(probe, front, batch, None, note if sources else "")
+    except UnsupportedError:
+        if len(fed) != 1:
+            raise
+    if own is None or (len(fed) == len(sources) == 1 and fed[0].sizes[2:] == own.sizes[2:]):
+        return fed[0], () if own is None else (own,)
+    return own, tuple(fed)
+
+
+def _sequence(
+    probe: Probe, front: Front, batch: int | None, causes: str | None, note: str
+) -> Input:
+    """Return a tensor of all steps as what takes x.
+
+    Raises:
+        UnsupportedError: it is no sequence of vectors or images.
+    """
+    sizes, kind = probe.describe(front.tensor)
+    width = sizes[-1] if sizes else None
+    if len(sizes) < 3 or None in sizes[2:] or width is None:
+        shape = ["any" if size is None else size for size in sizes]
+        raise UnsupportedError(
+            f"the network's input is {shape}, and sequences of vectors or images are run",
+            tensor=front.tensor.node,
+        )
+    if batch is not None:
+        sizes = (batch, *sizes[1:]) if front.turned else (sizes[0], batch, *sizes[2:])
+    return Input(front.tensor, int(front.turned), sizes, width, kind, causes, note=note)

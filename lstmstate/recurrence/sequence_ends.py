@@ -1,0 +1,110 @@
+"""The ends of sequences: where a graph compares the number of a step with lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lstmstate.checkpoint.graph import VARIABLE_OPS
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.graph.evaluate import Scope
+from lstmstate.graph.loops import ENTERS, MERGES, SWITCHES, Tensor, data_inputs
+from lstmstate.records import NamedTuple
+
+_WHOLE = (3, 9)  # int32, int64
+# Whether a comparison of a step's number with a length is true before the end.
+_BEFORE_END = {"GreaterEqual": False, "Greater": False, "Less": True, "LessEqual": True}
+# What hands on lengths: each by itself, or the largest or smallest of them.
+_HANDING = ENTERS | {"Identity", "Cast", "ExpandDims", "Maximum", "Minimum", "Max", "Min"}
+_COUNTING = ENTERS | MERGES | SWITCHES | {"Identity", "Cast", "Add", "AddV2", "Sub", "Fill"}
+_FAR = 30  # nodes between a comparison and a counter, or lengths
+
+
+class End(NamedTuple):
+    """A comparison of a step's number with lengths.
+
+    Attributes:
+        lengths: what may be the lengths, as far back as they are only handed on.
+        is_apart: whether the number is a constant: there is no loop.
+        before: what it gives before the end of a sequence.
+    """
+
+    lengths: tuple[Tensor, ...]
+    is_apart: bool
+    before: bool
+
+
+def ends(scope: Scope) -> dict[str, End]:
+    """Return the nodes that compare the number of a step with something that may be lengths."""
+    found = {}
+    for node in scope.nodes.values():
+        if node.op in _BEFORE_END and node.number_of_type("T") in _WHOLE:
+            one, other = data_inputs(node)
+            for number, lengths, turned in ((one, other, False), (other, one, True)):
+                is_apart = _counts(scope, number)
+                behind = tuple(_behind(scope, lengths)) if is_apart is not None else ()
+                if is_apart is not None and behind:
+                    found[node.name] = End(behind, is_apart, _BEFORE_END[node.op] ^ turned)
+    return found
+
+
+def turning_lengths(scope: Scope) -> Iterator[Tensor]:
+    """Yield the lengths by which a graph reverses sequences."""
+    for node in scope.nodes.values():
+        if node.op == "ReverseSequence":
+            yield from _behind(scope, data_inputs(node)[1])
+
+
+def _counts(scope: Scope, tensor: Tensor) -> bool | None:
+    """Whether a number of a step is a constant; None where it is no number of a step."""
+    queue, seen = [tensor], {tensor}
+    is_apart = True
+    while queue:
+        node = scope.nodes.get(queue.pop().node)
+        if node is None or len(seen) > _FAR:
+            return None
+        if node.op == "Const":
+            if node.constant_shape():
+                return None
+            continue
+        if node.op == "Range":  # all of them
+            return False
+        if node.op not in _COUNTING or (node.op == "Fill" and not is_apart):
+            return None
+        is_apart &= node.op not in ENTERS | MERGES
+        given = data_inputs(node)
+        given = given[:1] if node.op in SWITCHES else given[1:] if node.op == "Fill" else given
+        queue += [one for one in given if one not in seen and not _is_next(scope, one)]
+        seen.update(given)
+    return is_apart
+
+
+def _is_branch(scope: Scope, node: Node) -> bool:
+    """Whether a node hands a value into a branch."""
+    if node.op not in SWITCHES:
+        return False
+    condition = scope.nodes.get(data_inputs(node)[1].node)
+    return condition is not None and condition.op != "LoopCond"
+
+
+def _is_next(scope: Scope, tensor: Tensor) -> bool:
+    node = scope.nodes.get(tensor.node)
+    return node is not None and node.op.endswith("NextIteration")
+
+
+def _behind(scope: Scope, tensor: Tensor) -> Iterator[Tensor]:
+    """Yield what lengths are handed on from."""
+    queue, seen = [tensor], {tensor}
+    while queue and len(seen) < _FAR:
+        tensor = queue.pop()
+        node = scope.nodes.get(tensor.node)
+        if node is None:
+            continue
+        given = data_inputs(node)
+        if node.op not in _HANDING and not _is_branch(scope, node):
+            is_number = node.op == "Const" and not node.constant_shape()
+            if not is_number and node.op not in MERGES | SWITCHES | VARIABLE_OPS:
+                yield tensor
+            continue
+        given = given if node.op in ("Maximum", "Minimum") else given[:1]
+        queue += [one for one in given if one not in seen]
+        seen.update(given)

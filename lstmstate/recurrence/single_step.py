@@ -1,0 +1,247 @@
+"""A step that a graph takes once: no other step shows what it reads, and which state it makes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+
+from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
+from lstmstate.checkpoint.graph import VARIABLE_OPS
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.graph.dropout import undropped
+from lstmstate.graph.evaluate import Scope
+from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.records import NamedTuple
+from lstmstate.recurrence.data_path import origins
+from lstmstate.recurrence.states import ELEMENTWISE, PRODUCTS
+
+_CLIPS = frozenset({"Minimum", "Maximum", "ClipByValue"})
+_HANDING = frozenset({"Identity", "StopGradient", "Snapshot"})
+_CHANGES = (ELEMENTWISE | {"AddN"}) - _HANDING
+_NEAR = 12  # nodes between what a step makes and what it is mixed with
+_FAR = 400  # nodes of a step
+
+
+class Made(NamedTuple):
+    """What a single step makes.
+
+    Attributes:
+        c, m: its new state.
+        problem: why that is unknown, None where nothing contradicts it.
+        doubt: why it is certain only where the cell is known to make this.
+    """
+
+    c: Tensor
+    m: Tensor
+    problem: str | None = None
+    doubt: str | None = None
+
+
+def new_state(scope: Scope, wired: Wired, step: WiredStep, old: Collection[Tensor]) -> Made:
+    """Return the new state of a single step.
+
+    It is what the cell makes, unless the graph changes that into something else of its shape: then
+    either may be what is fed to the next step.
+
+    Args:
+        old: the state before it.
+    """
+    m = Tensor(step.m.name if step.m is not None else "")
+    way = _way(scope, step.c_new.name, m.node)
+    c, doubt = _squashed(scope, step.c_new, way)
+    own = m.node.rpartition("/")[0]
+    c = _clipped(scope, c, own)
+    m = _clipped(scope, _projected(scope, wired, m), own)
+    inner = _ancestors(scope, m.node)
+    problem = _changed(scope, c, old, inner) or _changed(scope, m, old, inner, own)
+    return Made(c, m, problem, doubt)
+
+
+def of_block(scope: Scope, node: Node, old: Collection[Tensor]) -> Made:
+    """Return the new state of an operation that is a whole step."""
+    c, m = Tensor(node.name, 1), Tensor(node.name, 6)
+    inner, own = {node.name}, node.name.rpartition("/")[0]
+    problem = _changed(scope, c, old, inner) or _changed(scope, m, old, inner, own)
+    return Made(c, m, problem)
+
+
+def operands(
+    scope: Scope, products: Sequence[Node], m: Node | None, c: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the tensors of x and of the old m that a single step multiplies with its weights.
+
+    The matrix of m is as high as the cell is wide; where that of x is, too, m is what comes from
+    the same placeholder as c does.
+
+    Args:
+        m: the node that makes the new m, before a projection.
+        c: the old c.
+    """
+    columns: dict[Tensor, int] = {}
+    rows: dict[Tensor, int | None] = {}
+    for product in products:
+        operand, weights = data_inputs(product)[:2]
+        for shape in _shapes(scope, weights):
+            if len(shape) == 2 and not product.number("transpose_b"):
+                rows[operand] = shape[0]
+                columns[operand] = columns.get(operand, 0) + (shape[1] or 0)
+    if len(columns) != 2:
+        return None, None
+    found = [one for one in columns if 4 * (rows[one] or 0) == columns[one]]
+    if len(found) == 2 and c is not None:
+        of_c = {node.name for node in origins(scope.nodes, [c], {}).sources}
+        ways = {one: origins(scope.nodes, [one], {}).sources for one in found}
+        found = [one for one, way in ways.items() if of_c & {node.name for node in way}]
+    if len(found) != 1:
+        return None, None
+    (x,) = (one for one in columns if one != found[0])
+    users = (user for user, _ in scope.users.get(m.name if m else "", ()) if user.op in PRODUCTS)
+    widths = {
+        shape[-1] for user in users for shape in _shapes(scope, data_inputs(user)[1]) if shape
+    }
+    if rows[x] in widths:
+        return None, None  # m may be projected, and be what is taken for x
+    return x, found[0]
+
+
+def _shapes(scope: Scope, weights: Tensor) -> Iterator[tuple[int | None, ...]]:
+    for name in origins(scope.nodes, [weights], {}).variables:
+        yield scope.nodes[name].shape() or ()
+
+
+def _way(scope: Scope, start: str, end: str) -> list[str]:
+    """Return the nodes between two, the first one's user first; the nearest way."""
+    queue: deque[tuple[str, ...]] = deque([(end,)])
+    seen = {end}
+    while queue and len(seen) < _FAR:
+        way = queue.popleft()
+        node = scope.nodes.get(way[0])
+        for tensor in data_inputs(node) if node is not None else []:
+            if tensor.node == start:
+                return [*way[:-1]]
+            if tensor.node not in seen:
+                seen.add(tensor.node)
+                queue.append((tensor.node, *way))
+    return []
+
+
+def _squashed(scope: Scope, c_new: Node, way: Sequence[str]) -> tuple[Tensor, str | None]:
+    """Return the c that m is made of: the sum, clipped or not; a doubt where it is more than that.
+
+    Args:
+        way: the nodes from the sum to m, both left out.
+    """
+    nodes = [scope.nodes[name] for name in way]
+    squashes = [at for at, node in enumerate(nodes) if len(data_inputs(node)) == 1]
+    before = nodes[: squashes[-1]] if squashes else nodes
+    clips = _CLIPS if squashes else frozenset()
+    others = [node for node in before if node.op not in clips | _HANDING]
+    c = Tensor(before[-1].name if before and squashes else c_new.name)
+    if not others:
+        return c, None
+    return c, f"the graph takes 1 step, and c may be that before or after {others[0].op}"
+
+
+def _projected(scope: Scope, wired: Wired, m: Tensor) -> Tensor:
+    """Return what a step makes of m with a matrix of the cell's own scope."""
+    scopes = {node.name.rpartition("/")[0] for shards in wired.kernels for node in shards}
+    found = [
+        user.name
+        for user, position in scope.users.get(m.node, ())
+        if user.op in PRODUCTS and position == 0 and not _is_of_gradient(user)
+        for name in origins(scope.nodes, data_inputs(user)[1:2], {}).variables
+        if any(own and name.startswith(f"{own}/") for own in scopes)
+    ]
+    return Tensor(found[0]) if len(found) == 1 else m
+
+
+def _clipped(scope: Scope, made: Tensor, own: str) -> Tensor:
+    """Return what a step makes, clipped where the cell's own scope does so."""
+    for _ in range(4):
+        users = [user for user, _ in scope.users.get(made.node, ()) if user.op in _CLIPS]
+        users = [user for user in users if _is_within(user, own)]
+        if len(users) != 1:
+            break
+        made = Tensor(users[0].name)
+    return made
+
+
+def _is_within(node: Node, scope: str) -> bool:
+    return not scope or node.name.startswith(f"{scope}/")
+
+
+def _changed(
+    scope: Scope,
+    made: Tensor,
+    old: Collection[Tensor],
+    inner: Collection[str],
+    own: str | None = None,
+) -> str | None:
+    """Return how a graph changes what a step makes into something else of the same shape.
+
+    c is nothing but a state; m is an output, too, and layers may follow the cell: it is changed
+    where the cell's own scope does that, or where it is mixed with an old state.
+
+    Args:
+        old: the state before the step.
+        inner: the nodes that m is made of.
+        own: the scope of the cell, where it is m that is made.
+    """
+    half = "c" if own is None else "m"
+    queue, seen = [made], {made}
+    while queue and len(seen) < _NEAR:
+        tensor = queue.pop()
+        for user, position in scope.users.get(tensor.node, ()):
+            is_read = data_inputs(user)[position : position + 1] == [tensor]
+            if not is_read or user.name in inner or _is_of_gradient(user):
+                continue
+            if user.op in _HANDING:
+                queue += [Tensor(user.name)]
+            elif user.op in _CHANGES and not _is_dropout(scope, user, tensor):
+                if own is None or _is_within(user, own) or _is_mixed(scope, user, old, inner):
+                    return (
+                        f"the graph takes 1 step, and makes more of its {half} ({user.op}): which "
+                        "of these is the new state is unknown"
+                    )
+                queue += [Tensor(user.name)]
+            seen.add(Tensor(user.name))
+    return None
+
+
+def _is_of_gradient(node: Node) -> bool:
+    """Whether a node computes a gradient: it changes nothing."""
+    return any(part.startswith("gradient") for part in node.name.split("/"))
+
+
+def _is_dropout(scope: Scope, user: Node, kept: Tensor) -> bool:
+    """Whether a node, or what reads it, is dropout of a value, which is left out."""
+    after = [node for node, _ in scope.users.get(user.name, ())]
+    return any(undropped(scope.nodes, node) == kept for node in (user, *after))
+
+
+def _is_mixed(scope: Scope, node: Node, old: Collection[Tensor], inner: Collection[str]) -> bool:
+    """Whether a node, or what reads it, reads an old state, too, and not by way of the new one."""
+    queue = [node, *(user for user, _ in scope.users.get(node.name, ()))]
+    seen = set(inner)
+    while queue and len(seen) < _NEAR + len(inner):
+        one = queue.pop()
+        if one.name in seen or one.op not in _CHANGES | _HANDING:
+            continue
+        seen.add(one.name)
+        given = data_inputs(one)
+        if not set(given).isdisjoint(old):
+            return True
+        queue += [scope.nodes[tensor.node] for tensor in given if tensor.node in scope.nodes]
+    return False
+
+
+def _ancestors(scope: Scope, name: str) -> set[str]:
+    """Return the nodes that one is made of, and itself."""
+    queue, seen = [name], {name}
+    while queue and len(seen) < _FAR:
+        node = scope.nodes.get(queue.pop())
+        for tensor in data_inputs(node) if node and node.op not in VARIABLE_OPS else []:
+            if tensor.node not in seen:
+                seen.add(tensor.node)
+                queue.append(tensor.node)
+    return seen

@@ -1,0 +1,356 @@
+"""Cells whose steps a graph repeats without a loop, and the sequence that they read."""
+
+from __future__ import annotations
+
+from collections import ChainMap, Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from copy import copy
+from functools import partial
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+
+from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.graph.evaluate import Scope
+from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.recurrence.data_path import READS_SIZES, Front, front_of, origins, tail_of
+from lstmstate.recurrence.graph_network import Cell, Draft, Output, Port, name_of
+from lstmstate.recurrence.loop_cells import SELECTS, leads_to
+from lstmstate.recurrence.probe import OPEN, Probe
+from lstmstate.recurrence.states import JUMPS, Causes, take
+from lstmstate.recurrence.step_chain import Chain, chains
+from lstmstate.recurrence.unrolled import are_same, fixed_batch, unrolled, with_batch
+from lstmstate.recurrence.unrolled_outputs import Values, joined, joins, outputs_apart
+from lstmstate.recurrence.without_branches import Straight
+
+
+def chain_drafts(
+    probe: Probe, names: Mapping[str, str], wired: Iterable[Wired], others: list[str]
+) -> Iterator[Draft]:
+    """Yield the chains of steps that a graph repeats."""
+    graph, probe = probe, probe.on_straight()
+    straight = graph.straight
+    known = chains(probe.scope, [_of_straight(straight, one) for one in wired])
+    more = unrolled(probe)
+    # Of layers whose states are one tensor, the structure shows which is fed by which.
+    reading = Counter(chain.x for chain in more)
+    doubled = {chain.x for chain in more if any(_is_one(one, chain) for one in known)}
+    more = [
+        chain for chain in more if chain.x not in doubled or (chain.x and reading[chain.x] == 1)
+    ]
+    known = [chain for chain in known if not any(_is_one(chain, other) for other in more)]
+    every = [_of_graph(straight, chain) for chain in (*known, *more)]
+    begun = Counter(tensor for chain in every for tensor in (chain.c[0], chain.m[0]))
+    placed = [_placed(chain) for chain in every]
+    whole = set().union(*placed)
+    for chain, parts in zip(every, placed, strict=True):
+        whole -= {chain.c[0], chain.m[0]} - parts
+    continued = _continued(probe, every)
+    for at, (chain, some) in enumerate(zip(every, joins(probe.scope, every), strict=True)):
+        try:
+            if chain.problem is not None:
+                raise UnsupportedError(chain.problem)
+            if at in continued:
+                raise UnsupportedError("the graph begins it anew within one sequence")
+            starts = {chain.c[0], chain.m[0]} - whole
+            is_shared = any(begun[tensor] > 1 for tensor in starts)
+            output = _packed(probe.scope, chain, some)
+            if is_shared and (
+                not all(chain.entries)
+                or {chain.c[0], chain.m[0]} & {*(output.tensors if output else chain.m[1:])}
+            ):
+                raise UnsupportedError("several states begin as one tensor, and are not fed apart")
+            shapes, batch = with_batch(
+                probe,
+                chain.steps,
+                (chain.c[0], chain.m[0], *chain.x[:1]),
+                partial(_first_states, chain),
+            )
+            batch = batch or fixed_batch(probe, chain.steps, (chain.c[1], chain.m[1]))
+        except LstmstateError as error:
+            others.append(f"{printable(chain.scope)}: {error}")
+            continue
+        ports = [
+            Port(
+                states[0],
+                place,
+                states[0],
+                states[-1],
+                place,
+                states[1:],
+                place,
+                take(value, place).shape[-1],
+                str(value.dtype),
+                is_apart=True,
+                entries=entries if is_shared else (*entries, states[0]),
+            )
+            for states, value, place, entries in zip(
+                (chain.c, chain.m), shapes, chain.places, chain.entries, strict=True
+            )
+        ]
+        name, is_known = name_of(chain.kernels, names)
+        cell = Cell(name, ports[0], ports[1], chain.scope, is_known)
+        made = tuple(tensor.node for states in (chain.c, chain.m) for tensor in states[1:])
+        fronts = tuple(front_of(probe.scope.nodes, x) for x in chain.x)
+        yield Draft(
+            chain.scope,
+            (cell,),
+            chain.x,
+            fronts,
+            (),
+            made,
+            output,
+            chain.steps,
+            batch,
+            _other_causes(graph, chain, output),
+            is_chain=True,
+            doubt=chain.doubt,
+        )
+
+
+def _placed(chain: Chain) -> set[Tensor]:
+    """Return the tensors that a chain begins with a part of, whose place is known."""
+    ends = zip((chain.c[0], chain.m[0]), chain.places, strict=True)
+    return {tensor for tensor, place in ends if place}
+
+
+def _of_straight(straight: Straight, wired: Wired) -> Wired:
+    """Return a cell that is known by its structure, with what its steps read from outside."""
+    if not straight.is_other:
+        return wired
+
+    def outside(node: Node | None) -> Any:
+        return node and straight.scope.nodes[straight.behind(Tensor(node.name)).node]
+
+    found = copy(wired)
+    found.steps = [
+        step._replace(c_old=outside(step.c_old), m_old=outside(step.m_old), x=outside(step.x))
+        for step in wired.steps
+    ]
+    return found
+
+
+def _of_graph(straight: Straight, chain: Chain) -> Chain:
+    """Return a chain of steps with the tensors of the graph itself.
+
+    After its end a sequence reads its states elsewhere, too: they cannot be fed apart.
+    """
+    if not straight.is_other:
+        return chain
+    c, m, x = (tuple(map(straight.behind, some)) for some in (chain.c, chain.m, chain.x))
+    return chain._replace(c=c, m=m, x=x, entries=((), ()))
+
+
+def _other_causes(probe: Probe, chain: Chain, output: Output | None) -> Causes:
+    """Return why steps may do something else for values or sizes that are not tried."""
+    read = [tensor for entries in chain.entries for tensor in entries]
+    made = [*chain.c[1:], *chain.m[1:], *(output.tensors if output else ())]
+    begun = [chain.c[0], chain.m[0]]
+    known = {tensor.node: 0 for tensor in (*begun, *probe.fed_ends)}
+    sizes = origins(probe.scope.nodes, made, known).sizes
+    plan = probe.compile(made, [*chain.x, *read, *begun, *probe.fed_ends])
+    jumps = sorted(plan.operations & JUMPS)
+    return Causes(
+        READS_SIZES if sizes else None,
+        f"its steps compare or round values ({jumps[0]})" if jumps else None,
+    )
+
+
+def _first_states(chain: Chain, probe: Probe) -> list[Any]:
+    return probe.values([chain.c[1], chain.m[1]])
+
+
+def _continued(probe: Probe, every: Sequence[Chain]) -> set[int]:
+    """Return the chains that leave the rest of a sequence to another one of the same cell."""
+    nodes = probe.scope.nodes
+    sources = [{node.name for node in origins(nodes, one.x, {}).sources} for one in every]
+    of_kernel: dict[str, list[int]] = {}
+    for at, chain in enumerate(every):
+        for kernel in chain.kernels if chain.x else ():
+            of_kernel.setdefault(kernel, []).append(at)
+    found: set[int] = set()
+    for group in of_kernel.values():
+        for one, other in combinations(group, 2):
+            if not sources[one].isdisjoint(sources[other]) and not any(
+                are_same(nodes, *pair) for pair in product(every[one].x, every[other].x)
+            ):
+                found |= {one, other}
+    return found
+
+
+def _is_one(chain: Chain, other: Chain) -> bool:
+    """Whether two chains are the steps of one cell over the same sequence."""
+    if not {*chain.c[1:], *chain.m[1:]}.isdisjoint((*other.c[1:], *other.m[1:])):
+        return True
+    same_weights = not set(chain.kernels).isdisjoint(other.kernels)
+    return same_weights and not set(chain.x).isdisjoint(other.x)
+
+
+def _packed(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> Output | None:
+    """Return what the graph joins of the steps of a chain, None for m where it joins nothing.
+
+    Args:
+        some: what may be it.
+    """
+    found = joined(scope, chain, some)
+    if not found:
+        apart = outputs_apart(scope, chain)
+        if apart is None:
+            return None
+        values, is_m = apart
+        given = Output(values, (), 0, is_m=is_m, is_own=False, is_apart=True)
+        return given._replace(by_step=True)
+    values, is_m, node = found[0]
+    within = f"{values[0].node.rpartition('/')[0]}/".startswith(f"{chain.scope}/")
+    is_own = within and not leads_to(scope.nodes, values[0], chain.m[1])
+    is_own &= not _is_chosen(scope, values[0], chain.m[1])
+    is_own = not is_m and (is_own or len(found) > 1)
+    axis = node.number("axis") or 0
+    if node.op == "Pack" and axis in (0, 1):
+        tail = tail_of(scope, Tensor(node.name), turned=axis == 1)
+        if tail.reversed:
+            return Output((tail.tensor,), (), int(tail.turned), is_m=is_m, is_own=is_own)
+    return Output(values, (), 0, is_m=is_m, is_own=is_own, is_apart=True)
+
+
+def _is_chosen(scope: Scope, value: Tensor, m: Tensor) -> bool:
+    """Whether a value and m are chosen alike, with something else where a step is masked."""
+    both = [scope.nodes[tensor.node] for tensor in (value, m)]
+    given = [data_inputs(node)[1:] for node in both if node.op in SELECTS]
+    return len(given) == 2 and not set(given[0]).isdisjoint(given[1])
+
+
+_NEAR = 60  # nodes between the m of a step and where the steps are packed
+
+
+def chain_front(probe: Probe, draft: Draft, ends: dict[str, int]) -> tuple[Front, ...]:
+    """Return where the sequence comes from that a chain reads step by step."""
+    initial = {port.initial.node: -1 for cell in draft.cells for port in (cell.c, cell.m)}
+    cut = ChainMap(initial, ends)
+    way = origins(probe.scope.nodes, draft.values, cut)
+    fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
+    fed = [tensor for tensor in fed if tensor not in probe.lengths]
+    if len(fed) != 1:
+        return tuple(Front(tensor, False, False) for tensor in fed)
+    is_turned = _is_batch_major(probe, draft, fed[0])
+    is_reversed = _is_backward(probe, draft, fed[0], axis=int(is_turned))
+    return (Front(fed[0], turned=is_turned, reversed=is_reversed),)
+
+
+def turned_front(
+    probe: Probe, draft: Draft, before: Sequence[Draft], sides: Sequence[tuple[Front, ...]]
+) -> tuple[Front, ...]:
+    """Return that a chain begins with the last step of the chains that it reads, if it does.
+
+    Args:
+        before: the drafts, of which those with sides come first.
+    """
+    times: dict[str, int] = {}
+    for other, fronts in zip(before, sides, strict=False):
+        is_reversed = any(front.reversed for front in fronts)
+        for cell in other.cells if other.is_chain and other.steps == draft.steps else ():
+            for port in (cell.c, cell.m):
+                every = port.steps[::-1] if is_reversed else port.steps
+                times |= {tensor.node: time for time, tensor in enumerate(every)}
+    queue, seen, found = [*draft.values[:1]], set(draft.values[:1]), set()
+    while queue and len(seen) < _NEAR:
+        tensor = queue.pop()
+        node = probe.scope.nodes.get(tensor.node)
+        if tensor.node in times:
+            found.add(times[tensor.node])
+        elif node is not None:
+            given = [one for one in data_inputs(node) if one not in seen]
+            seen.update(given)
+            queue += given
+    is_last = found == {(draft.steps or 0) - 1} and draft.steps != 1
+    return (Front(draft.values[0], False, reversed=True),) if is_last else ()
+
+
+def _is_backward(probe: Probe, draft: Draft, x: Tensor, axis: int) -> bool:
+    """Whether the first step of a chain reads the end of its input, and not the beginning."""
+    steps = draft.steps or 1
+    static, _ = probe.describe(x)
+    open_axes = (at for at, size in enumerate(static) if size is None)
+    fed = probe.fed_value(x, [steps if at == axis else OPEN for at in open_axes])
+    probe = probe.with_lengths(steps)
+    if fed.ndim < 2 or steps == 1:
+        return False
+    plan = probe.compile(draft.values[:1])
+    with suppress(UnsupportedError):
+        usual = probe.run(plan, {x: fed})
+        changed = []
+        for end in (0, -1):
+            other = np.moveaxis(fed.copy(), axis, 0)
+            other[end] += 1
+            moved = probe.run(plan, {x: np.moveaxis(other, 0, axis)})
+            changed.append(not np.array_equal(usual[0], moved[0]))
+        return changed == [False, True]
+    return False
+
+
+def _is_batch_major(probe: Probe, draft: Draft, x: Tensor) -> bool:
+    """Whether the steps of a chain are cut out of the second axis of its input."""
+    steps = draft.steps or 1
+    batch = OPEN if steps != OPEN else OPEN + 1
+    first = draft.values[0]
+    for tensor in (first, _reader(probe, first, x)):
+        if tensor is None or len(probe.fed_value(x, ()).shape) < 2:
+            continue
+        for axis, sizes in ((1, (batch, steps)), (0, (steps, batch))):
+            fed = probe.fed_value(x, sizes)
+            with suppress(UnsupportedError):
+                (value,) = probe.run(probe.compile([tensor]), {x: fed})
+                time, rows = fed.shape[axis], fed.shape[1 - axis]
+                if time == steps != rows and np.shape(value)[:1] == (rows,):
+                    return axis == 1
+        read = _axis_read(probe, tensor, x, steps)
+        if read is not None:
+            return read == 1
+    raise UnsupportedError("the graph does not show which axis is time", tensor=x.node)
+
+
+def _reader(probe: Probe, first: Tensor, x: Tensor) -> Tensor | None:
+    """Return what reads x, on the way to what the first step reads."""
+    queue, seen = [first], {first}
+    while queue and len(seen) < _NEAR:
+        tensor = queue.pop(0)
+        node = probe.scope.nodes.get(tensor.node)
+        given = data_inputs(node) if node is not None else []
+        if x in given:
+            return tensor
+        queue += [one for one in given if one not in seen]
+        seen.update(given)
+    return None
+
+
+# Where a step is cut out of an axis, by whether it changes with the corners [0, 0], [0, -1] and
+# [-1, 0] of its sequence: the first or the last row, the first or the last column.
+_AXES = {
+    (True, True, False): 0,
+    (False, False, True): 0,
+    (True, False, True): 1,
+    (False, True, False): 1,
+}
+
+
+def _axis_read(probe: Probe, step: Tensor, x: Tensor, steps: int) -> int | None:
+    """Return the axis of a sequence that a step is cut out of, where both are equally long."""
+    fed = probe.fed_value(x, (steps, steps))
+    if steps == 1 or fed.shape[:2] != (steps, steps):
+        return None
+    plan = probe.compile([step])
+    changed = []
+    try:
+        (usual,) = probe.run(plan, {x: fed})
+        for corner in ((0, 0), (0, -1), (-1, 0)):
+            other = fed.copy()
+            other[corner] += 1
+            (value,) = probe.run(plan, {x: other})
+            changed.append(not np.array_equal(usual, value))
+    except UnsupportedError:
+        return None
+    return _AXES.get((changed[0], changed[1], changed[2]))

@@ -1,0 +1,211 @@
+"""What a graph puts together of the steps that it repeats without a loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+
+from lstmstate.checkpoint.graph import VARIABLE_OPS
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.graph_walk import ADDING
+from lstmstate.graph.dropout import undropped
+from lstmstate.graph.evaluate import Scope
+from lstmstate.graph.loops import Tensor, data_inputs, past
+from lstmstate.records import NamedTuple
+from lstmstate.recurrence.step_chain import Chain, keeps
+
+_JOINS = frozenset({"Pack", "Concat", "ConcatV2"})
+_BARE = frozenset({"Identity", "ExpandDims"})
+_FAR = 400  # nodes between what is joined and the states of its step
+
+
+class Joined(NamedTuple):
+    """A value of each step, in the order in which the graph joins them.
+
+    Attributes:
+        is_m: whether it is m itself.
+        node: the one that joins them.
+    """
+
+    values: tuple[Tensor, ...]
+    is_m: bool
+    node: Node
+
+
+Values = tuple[Tensor, ...]
+
+
+def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[tuple[Node, Values]]]:
+    """Return for each chain what the graph joins of as many values, the last near its states."""
+    owners: dict[str, dict[int, None]] = {}
+    counts: set[int] = set()
+    for at, chain in enumerate(chains):
+        counts.add(chain.steps)
+        for tensor in (*chain.c, *chain.m):
+            owners.setdefault(tensor.node, {})[at] = None
+    found: list[list[tuple[Node, Values]]] = [[] for _ in chains]
+    for node in scope.nodes.values() if chains else ():
+        values = _values(scope, node) if node.op in _JOINS else ()
+        if len(values) not in counts or (len(values) == 1 and node.op != "Pack"):
+            continue
+        for at in _owners_near(scope.nodes, values[-1], owners):
+            if len(values) == chains[at].steps:
+                found[at].append((node, values))
+    return found
+
+
+def _owners_near(
+    nodes: Mapping[str, Node], tensor: Tensor, owners: Mapping[str, Mapping[int, None]]
+) -> dict[int, None]:
+    """Return the chains whose states a value may be made of, those behind others among them."""
+    found: dict[int, None] = {}
+    for name in islice(_before(nodes, tensor), 2 * _FAR):
+        found |= owners.get(name, {})
+    return found
+
+
+def _before(nodes: Mapping[str, Node], tensor: Tensor, ends: Container[str] = ()) -> Iterator[str]:
+    """Yield the nodes that a tensor is made of, the near ones first.
+
+    Args:
+        ends: those before which one does not go on.
+    """
+    queue, seen = deque([tensor.node]), {tensor.node}
+    while queue:
+        name = queue.popleft()
+        yield name
+        node = None if name in ends else nodes.get(name)
+        for one in data_inputs(node) if node is not None and node.op not in VARIABLE_OPS else []:
+            if one.node not in seen:
+                seen.add(one.node)
+                queue.append(one.node)
+
+
+def joined(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> list[Joined]:
+    """Return what the graph joins of the steps of a chain, each once; m comes first.
+
+    Args:
+        some: what may be it; see `joins`.
+    """
+    number = {tensor.node: at for states in (chain.c, chain.m) for at, tensor in enumerate(states)}
+    steps = chain.m[1:]
+    found: dict[Values, Joined] = {}
+    for node, values in some:
+        if values in (steps, steps[::-1]):
+            found[values] = Joined(values, True, node)
+        elif _are_steps(scope.nodes, values, number):
+            found[values] = Joined(values, False, node)
+    return sorted(found.values(), key=lambda one: not one.is_m)
+
+
+def outputs_apart(scope: Scope, chain: Chain) -> tuple[Values, bool] | None:
+    """Return what each step gives, where the graph does not join it, and whether that is m.
+
+    It is the sum of m and of what the step reads, or what is m before the end of a sequence and
+    something else after it; None where it is nothing but the state.
+    """
+    m = [_chosen(scope, tensor) for tensor in chain.m[1:]]
+    sums = _residuals(scope, [tensor for tensor, _ in m], chain.x)
+    if sums is None and not any(depth for _, depth in m):
+        return None
+    found = []
+    for at, (made, depth) in enumerate(m):
+        given = _handed_out(scope, sums[at] if sums else made, depth, chain.m[at])
+        if given is None:
+            return None
+        found.append(given)
+    return tuple(found), sums is None
+
+
+def _chosen(scope: Scope, tensor: Tensor) -> tuple[Tensor, int]:
+    """Return what is chosen for a state before the end of a sequence, and by how many nodes."""
+    depth = 0
+    while tensor.node in scope.unchosen:
+        tensor, depth = data_inputs(scope.nodes[tensor.node])[0], depth + 1
+    return tensor, depth
+
+
+def _handed_out(scope: Scope, made: Tensor, depth: int, before: Tensor) -> Tensor | None:
+    """Return what so many nodes hand on of a value, and no old state in its place."""
+    ends = [made]
+    for _ in range(depth):
+        ends = [
+            Tensor(user.name)
+            for end in ends
+            for user, position in scope.users.get(end.node, ())
+            if user.name in scope.unchosen and data_inputs(user)[position] == end
+        ]
+    others = [end for end in dict.fromkeys(ends) if not keeps(scope, end.node, before)]
+    return others[0] if len(others) == 1 else None
+
+
+def _residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor]) -> Values | None:
+    """Return the sums of m and of what each step reads; None where not every step has one."""
+    found = []
+    for m, read in zip(states, x, strict=False):
+        queue, sums = [m], []
+        while queue:
+            tensor = queue.pop()
+            for user, _ in scope.users.get(tensor.node, ()):
+                given = {_undropped(scope.nodes, one) for one in data_inputs(user)}
+                both = {_undropped(scope.nodes, one) for one in (m, read)}
+                if user.op in ADDING and given == both:
+                    sums.append(Tensor(user.name))
+                elif undropped(scope.nodes, user) == tensor:
+                    queue.append(Tensor(user.name))
+        if len(sums) != 1:
+            return None
+        found += sums
+    return tuple(found)
+
+
+def _undropped(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
+    """Return what a graph gives without its dropout."""
+    node = nodes.get(tensor.node)
+    kept = undropped(nodes, node) if node is not None else None
+    return past(nodes, tensor if kept is None else kept, _BARE)
+
+
+def _values(scope: Scope, node: Node) -> tuple[Tensor, ...]:
+    """Return what a node joins, without the axis that it may give each value before."""
+    given = data_inputs(node)
+    if node.op != "Pack":
+        given = given[:-1] if node.op == "ConcatV2" else given[1:]
+    return tuple(_bare(scope, tensor) for tensor in given)
+
+
+def _bare(scope: Scope, tensor: Tensor) -> Tensor:
+    for _ in range(10):
+        node = scope.nodes.get(tensor.node)
+        if node is None or node.op not in _BARE or node.name in scope.unchosen:
+            break
+        tensor = data_inputs(node)[0]
+    return tensor
+
+
+def _are_steps(
+    nodes: Mapping[str, Node], values: Sequence[Tensor], number: Mapping[str, int]
+) -> bool:
+    """Whether each value comes from the state of its step, old or new, and from no later one."""
+    return any(_follow_one_another(nodes, way, number) for way in (values, values[::-1]))
+
+
+def _follow_one_another(
+    nodes: Mapping[str, Node], values: Sequence[Tensor], number: Mapping[str, int]
+) -> bool:
+    """Whether each value comes from the state after that of the one before it."""
+    known = dict(number)  # a value may be made of those before it
+    last: int | None = None
+    for value in values:
+        found = max((known[name] for name in _states(nodes, value, known)), default=None)
+        if found is None or (last is not None and found != last + 1):
+            return False
+        last = known.setdefault(value.node, found)
+    return True
+
+
+def _states(nodes: Mapping[str, Node], tensor: Tensor, among: Container[str]) -> set[str]:
+    """Return the nodes of the states that a value is made of; none where they are far."""
+    near = list(islice(_before(nodes, tensor, among), _FAR + 1))
+    return {name for name in near if name in among} if len(near) <= _FAR else set()

@@ -1,0 +1,146 @@
+"""The values of a graph's variables: which key of the checkpoint the graph reads each from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.variables import Variable
+from lstmstate.errors import NotFoundError
+from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.records import NamedTuple
+
+# Where a Saver's operations have the keys, the slices, and the first value.
+_SAVES = {"SaveV2": (1, 2, 3), "SaveSlices": (1, 2, 3), "Save": (1, None, 2)}
+_RESTORES = {"RestoreV2": (1, 2), "RestoreSlice": (1, 2), "Restore": (1, None)}
+_ASSIGNS = frozenset({"Assign", "AssignVariableOp"})
+_SLICE = re.compile(r"(\d+(?: \d+)*) ((?:-|\d+,\d+)(?::(?:-|\d+,\d+))*)")
+
+
+class _Key(NamedTuple):
+    """The key of a variable, and the slice of it that is its part of a partitioned one."""
+
+    name: str
+    extents: str
+
+
+class GraphVariables:
+    """The values of variables' nodes, read when they are asked for.
+
+    The operation that restores a variable decides its key; then the one that saves it, then its
+    own name.
+
+    Args:
+        variables: those of the checkpoint.
+        read: returns the value of one of them.
+    """
+
+    def __init__(
+        self, graph: Graph, variables: Mapping[str, Variable], read: Callable[[str], Any]
+    ) -> None:
+        self._graph = graph
+        self._read = read
+        self._variables = variables
+        self._by_path = {variable.path: variable for variable in variables.values()}
+        self._by_path |= {v.full_name: v for v in variables.values() if v.full_name}
+        self._keys = {**_saved(graph), **_restored(graph)}
+
+    def key(self, node: Node) -> str | None:
+        """Return the name of the checkpoint's variable that a node reads, None without one."""
+        found = self._stored(node)
+        return None if found is None else found[0].name
+
+    def _stored(self, node: Node) -> tuple[Variable, str] | None:
+        key = self._keys.get(node.name)
+        names = [key.name] if key is not None else []
+        names += [node.name, node.string("shared_name") or node.name]
+        for name in names:
+            variable = self._variables.get(name) or self._by_path.get(name.removesuffix(":0"))
+            if variable is not None:
+                return variable, key.extents if key is not None and name == key.name else ""
+        return None
+
+    def __call__(self, node: Node) -> Any:
+        """Return the value of a variable's node.
+
+        Raises:
+            NotFoundError: the checkpoint has no such variable.
+        """
+        found = self._stored(node)
+        if found is None:
+            raise NotFoundError(
+                "the graph reads this variable, and the checkpoint has none of its name",
+                tensor=node.name,
+            )
+        variable, extents = found
+        value = self._read(variable.name)
+        parts = _SLICE.fullmatch(extents.strip())
+        if parts is None:
+            return value
+        cuts = []
+        for part in parts[2].split(":"):
+            start, _, length = part.partition(",")
+            whole = part == "-"
+            cuts.append(slice(None) if whole else slice(int(start), int(start) + int(length)))
+        return value[tuple(cuts)]
+
+
+def _strings(graph: Graph, node: Node, position: int | None) -> list[str]:
+    """Return the strings of a constant that a node takes."""
+    given = data_inputs(node)
+    made = graph.nodes.get(given[position].node) if position is not None else None
+    return made.strings() if made is not None and made.op == "Const" else []
+
+
+def _saved(graph: Graph) -> dict[str, _Key]:
+    """Return the keys under which the graph saves its variables, by the names of their nodes."""
+    found: dict[str, _Key] = {}
+    for node in graph.nodes.values():
+        if node.op not in _SAVES:
+            continue
+        names, slices, first = _SAVES[node.op]
+        keys, extents = _strings(graph, node, names), _strings(graph, node, slices)
+        for at, tensor in enumerate(data_inputs(node)[first:]):
+            variable = _variable(graph, tensor)
+            if variable is not None and at < len(keys):
+                found.setdefault(variable, _Key(keys[at], extents[at] if at < len(extents) else ""))
+    return found
+
+
+def _restored(graph: Graph) -> dict[str, _Key]:
+    """Return the keys from which the graph restores its variables."""
+    found: dict[str, _Key] = {}
+    for node in graph.nodes.values():
+        given = data_inputs(node) if node.op in _ASSIGNS else []
+        if len(given) != 2:
+            continue
+        made = given[1]
+        for _ in range(4):
+            source = graph.nodes.get(made.node)
+            if source is None or source.op not in ("Identity", "Reshape"):
+                break
+            made = data_inputs(source)[0]
+        source = graph.nodes.get(made.node)
+        if source is not None and source.op in _RESTORES:
+            names, slices = _RESTORES[source.op]
+            keys, extents = _strings(graph, source, names), _strings(graph, source, slices)
+            if made.port < len(keys):
+                extent = extents[made.port] if made.port < len(extents) else ""
+                found.setdefault(given[0].node, _Key(keys[made.port], extent))
+    return found
+
+
+def _variable(graph: Graph, tensor: Tensor) -> str | None:
+    """Return the node of the variable whose value a tensor is."""
+    for _ in range(6):
+        node = graph.nodes.get(tensor.node)
+        if node is None or node.op in VARIABLE_OPS:
+            return None if node is None else node.name
+        given = data_inputs(node)
+        if not given:
+            return None
+        tensor = given[0]
+    return None

@@ -1,0 +1,124 @@
+"""A graph as it is before any of its sequences ends: without branches, each step like the next.
+
+`static_rnn` with lengths takes each step in a branch, and puts the old state in the place of the
+new one of a sequence that has ended. Steps are found in the graph without these branches; what is
+run is the graph itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lstmstate.checkpoint.graph import split_port
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.graph.evaluate import Scope
+from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
+
+_SELECTS = frozenset({"Select", "SelectV2"})
+_FAR = 10  # nodes that hand on a comparison
+
+
+class Straight:
+    """A graph without the branches that a sequence takes after its end.
+
+    Args:
+        known: what the comparisons of steps with lengths give before the end, by their names.
+
+    Attributes:
+        scope: its nodes; those of the graph itself where it has no such branches.
+    """
+
+    def __init__(self, scope: Scope, known: Mapping[str, bool]) -> None:
+        self._nodes = scope.nodes
+        self._known = known
+        self._dead: dict[Tensor, bool] = {}
+        self._live: dict[str, int] = {}
+        self._unchosen: dict[str, Tensor] = {}
+        self.scope = scope.of_nodes(self._straightened(), self._unchosen) if known else scope
+
+    @property
+    def is_other(self) -> bool:
+        """Whether the graph has such branches."""
+        return bool(self._live)
+
+    def behind(self, tensor: Tensor) -> Tensor:
+        """Return the tensor that is handed into a branch."""
+        while tensor.node in self._live:
+            tensor = data_inputs(self._nodes[tensor.node])[0]
+        return tensor
+
+    def _straightened(self) -> dict[str, Node]:
+        for node in self._nodes.values():
+            if node.op in SWITCHES:
+                value = self._value(data_inputs(node)[1])
+                if value is not None:
+                    self._live[node.name] = int(value)
+        found = {}
+        for node in self._nodes.values():
+            chosen = self._chosen(node)
+            op, inputs = (node.op, node.inputs) if chosen is None else ("Identity", [chosen])
+            if self._live:
+                inputs = [one if one.startswith("^") else self._past(one) for one in inputs]
+            same = op == node.op and inputs == node.inputs
+            found[node.name] = (
+                node if same else Node(node.name, op, inputs, node.attributes, node.frame)
+            )
+        return found
+
+    def _value(self, tensor: Tensor) -> bool | None:
+        """Return what a condition is, where a comparison with lengths alone decides it."""
+        for _ in range(_FAR):
+            if tensor.node in self._known:
+                return self._known[tensor.node]
+            node = self._nodes.get(tensor.node)
+            if node is None or node.op not in SWITCHES | {"Identity"}:
+                break
+            tensor = data_inputs(node)[0]
+        return None
+
+    def _chosen(self, node: Node) -> str | None:
+        """Return what a node hands on, where it only chooses."""
+        given = data_inputs(node)
+        if node.op in _SELECTS:
+            value = self._value(given[0])
+            dead = [] if value is None else [not value, value]
+        elif node.op in MERGES and len(given) == 2 and self._live:
+            dead = [self._is_dead(one) for one in given]
+        else:
+            return None
+        if sum(dead) != 1:
+            return None
+        one, other = given[-2:] if not dead[0] else given[:-3:-1]
+        self._unchosen[node.name] = other
+        return f"{one.node}:{one.port}" if one.port else one.node
+
+    def _past(self, tensor: str) -> str:
+        """Return the tensor that an input comes from, outside of the branches."""
+        name, port = split_port(tensor)
+        while name in self._live and port == self._live[name]:
+            tensor = self._nodes[name].inputs[0]
+            name, port = split_port(tensor)
+        return tensor
+
+    def _is_dead(self, tensor: Tensor) -> bool:
+        """Whether a tensor is in a branch that is not taken."""
+        stack, entered = [tensor], set[Tensor]()
+        while stack:
+            one = stack[-1]
+            if one in self._dead:
+                stack.pop()
+                continue
+            if one.node in self._live and one.port != self._live[one.node]:
+                self._dead[one] = True
+                continue
+            node = self._nodes.get(one.node)
+            given = [Tensor.of(name.removeprefix("^")) for name in node.inputs] if node else []
+            waiting = [before for before in given if before not in self._dead]
+            if waiting and one not in entered:
+                entered.add(one)
+                stack += waiting
+                continue
+            dead = [self._dead.get(before, False) for before in given]
+            is_merge = node is not None and node.op in MERGES
+            self._dead[one] = bool(dead) and (all(dead) if is_merge else any(dead))
+        return self._dead[tensor]

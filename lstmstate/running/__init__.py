@@ -1,1 +1,0 @@
-"""Stepping a cell over files: what goes in, and what comes of it."""

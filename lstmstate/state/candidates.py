@@ -1,0 +1,214 @@
+"""The ways in which the arrays of a file can be a state, by their names and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lstmstate import limits
+from lstmstate.cells.cell import StateWidths
+from lstmstate.errors import AmbiguousError, LstmstateError, UnsupportedError, printable
+from lstmstate.records import NamedTuple
+from lstmstate.state import array_names
+from lstmstate.state.formats.chunked import Item, StateFile, StoredArray
+from lstmstate.state.state import CellShape
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lstmstate.recurrence.fed_state import FedOrder
+
+    Array = NDArray[np.generic]
+
+_TUTORIAL = "[L, 2, batch, units], c first"
+
+
+class Cells(NamedTuple):
+    """The cells that a state may belong to, from flags, a checkpoint or the file itself."""
+
+    shapes: tuple[CellShape, ...]
+    is_stack: bool
+
+    @classmethod
+    def of_widths(cls, widths: Sequence[StateWidths]) -> Cells:
+        """Return nameless cells; one of them is no stack."""
+        return cls(tuple(CellShape("", width) for width in widths), len(widths) > 1)
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.shapes))
+
+
+class Wanted(NamedTuple):
+    """What is known of a state before its file is looked into.
+
+    Attributes:
+        layout: its layout.
+        each: the widths of each of its cells; the state itself tells how many there are.
+        cells: the cells that it could belong to, of which one has to fit.
+        source: where the cells come from, for messages.
+        is_ordered: whether the arrays are those of the layout in its order, whatever their names.
+        orders: returns how the graph of the cells takes their state out of one array of a shape.
+    """
+
+    layout: str | None = None
+    each: StateWidths | None = None
+    cells: tuple[Cells, ...] = ()
+    source: str = "the argument cells"
+    is_ordered: bool = False
+    orders: Callable[[tuple[int, ...]], Sequence[FedOrder]] | None = None
+
+    @property
+    def knows_widths(self) -> bool:
+        """Whether anything is known of the widths."""
+        return self.each is not None or bool(self.cells)
+
+
+class Guess(NamedTuple):
+    """A way to read some arrays, which their shapes and what is known of the cells may refuse."""
+
+    layout: str
+    arrays: tuple[StoredArray, ...]
+    is_stack: bool
+    names: tuple[str, ...] = ()
+    note: str | None = None
+
+
+def guesses(file: StateFile, wanted: Wanted) -> Iterator[Guess]:
+    """Yield the ways in which the arrays of a file can be read, by their names and shapes."""
+    arrays = file.arrays
+    if wanted.is_ordered and wanted.layout is not None:
+        yield Guess(wanted.layout, tuple(arrays), len(arrays) > 2)
+        return
+    found = array_names.named(arrays)
+    torch = array_names.by_scope(found, ("h_n", "c_n"))
+    pairs = array_names.by_scope(found, ("c", "m"))
+    states = [name for name in found if name.role == "state"]
+    _refuse_several(pairs, states, torch, wanted)
+    if torch:
+        (halves,) = torch.values()
+        _refuse_half(halves, ("h_n", "c_n"))
+        yield Guess("torch", (halves["h_n"], halves["c_n"]), halves["h_n"].shape[-3:-2] != (1,))
+    elif pairs and wanted.layout in (None, "tuple", "keras", "torch"):
+        yield _of_pairs(pairs, wanted.layout or "tuple")
+    elif len(states) > 1:
+        of_scope = array_names.by_scope(states, ("state",))
+        stacked = tuple(of_scope[scope]["state"] for scope in of_scope)
+        yield Guess("stacked", stacked, True, tuple(of_scope))
+    elif states or len(arrays) == 1:
+        yield from _of_one(states[0].array if states else arrays[0], wanted)
+    elif arrays and wanted.layout in ("tuple", "keras", "torch"):
+        order = array_names.in_order(array.name for array in arrays)
+        by_name = {array.name: array for array in arrays}
+        first = by_name[order[0]].shape
+        is_stack = first[-3:-2] != (1,) if wanted.layout == "torch" else len(arrays) > 2
+        yield Guess(wanted.layout, tuple(by_name[name] for name in order), is_stack)
+    elif arrays:
+        raise AmbiguousError(
+            f"nothing tells what its {len(arrays)} arrays are ({names_of(arrays)})",
+            advice="pick one: FILE:NAME, or say `layout='tuple'` (c first), "
+            "`layout='keras'` (h first) or `layout='torch'`",
+        )
+
+
+def _refuse_several(
+    pairs: Mapping[str, object],
+    states: Sequence[array_names.Named],
+    torch: Mapping[str, object],
+    wanted: Wanted,
+) -> None:
+    """Refuse a file with more than one state in it."""
+    kinds = [
+        words
+        for words, there in (
+            ("c and m", bool(pairs)),
+            ("h_n and c_n", bool(torch)),
+            (f"{printable(states[0].array.name)!r}" if states else "", bool(states)),
+        )
+        if there
+    ]
+    if len(torch) > 1 or (len(kinds) > 1 and wanted.layout is None):
+        what = " and ".join(kinds) if len(kinds) > 1 else f"{len(torch)} pairs of h_n and c_n"
+        raise AmbiguousError(f"it holds {what}", advice="pick one: FILE:NAME, or say `layout=...`")
+
+
+def _refuse_half(halves: Mapping[str, StoredArray], roles: tuple[str, str]) -> None:
+    """Refuse the one half of a state without the other."""
+    for there, missing in (roles, roles[::-1]):
+        if missing not in halves:
+            raise LstmstateError(
+                f"there is {there} and no {missing} beside it",
+                tensor=halves[there].name,
+                advice="put the two together with: lstmstate concat C M",
+            )
+
+
+def _of_pairs(pairs: dict[str, dict[str, StoredArray]], layout: str) -> Guess:
+    """Read c and m by their names, whatever their order."""
+    for halves in pairs.values():
+        _refuse_half(halves, ("c", "m"))
+    first = next(iter(pairs.values()))
+    if layout == "tuple" and list(pairs) == ["0"] and len(first["c"].shape) == 3:
+        raise AmbiguousError(
+            "h_0 and c_0 of three axes may be PyTorch's [layers, batch, …] or a state per step",
+            advice="say `layout='torch'` or `layout='keras'`",
+        )
+    order = ("c", "m") if layout == "tuple" else ("m", "c")
+    arrays = tuple(halves[role] for halves in pairs.values() for role in order)
+    if layout == "torch":
+        return Guess(layout, arrays, first["m"].shape[-3:-2] != (1,))
+    scopes = tuple("" if scope.isdigit() else scope for scope in pairs)
+    return Guess(layout, arrays, len(pairs) > 1, scopes)
+
+
+def _of_one(array: StoredArray, wanted: Wanted) -> Iterator[Guess]:
+    """Yield the layouts that one array can be in, all of them where one is asked for.
+
+    Where nothing is known, an array that could hold c and m on an axis of two could hold them
+    side by side as well; only [L, 2, batch, units], which tutorials save, speaks for itself.
+    """
+    shape, asked = array.shape, wanted.layout
+    if asked in ("tuple", "keras", "torch"):
+        yield from _of_items(array, asked)
+        return
+    rank = len(shape)
+    single = all(len(cells.shapes) == 1 for cells in wanted.cells) and bool(wanted.cells)
+    pair_before = rank >= 3 and shape[-3] == 2  # [.., 2, batch, units]
+    pair_behind = rank >= 3 and shape[-2] == 2  # [.., 2, units]
+    tutorial = rank >= 4 and pair_before and not pair_behind
+    if asked == "layered" or (asked is None and pair_before):
+        if rank >= 4:
+            note = None if asked else f"{list(shape)} is read as layered: {_TUTORIAL}"
+            yield Guess("layered", (array,), not single, note=note)
+        else:
+            yield Guess("layered", (array,), False)
+            if asked is not None:
+                yield Guess("layered", (array,), True)
+            else:
+                yield from _of_items(array, "keras")
+    if asked == "stacked" or (asked is None and pair_behind):
+        yield Guess("stacked", (array,), False)
+    if asked == "flat" or (asked is None and (wanted.knows_widths or not tutorial)):
+        yield Guess("flat", (array,), False)  # the cells that fit tell whether it is a stack's
+
+
+def _of_items(array: StoredArray, layout: str) -> Iterator[Guess]:
+    """Read one array as the list of arrays that it was saved from: [h, c], [[h, c], [h, c]]."""
+    shape = array.shape
+    if len(shape) == 4 and layout != "torch":
+        if shape[0] > limits.MAX_CELLS:
+            raise UnsupportedError(f"a stack of {shape[0]} cells is more than are read")
+        cells = [Item(f"{array.name}[{k}]", array, k) for k in range(shape[0])]
+        if shape[1] == 2:
+            halves = tuple(Item(f"{c.name}[{half}]", c, half) for c in cells for half in (0, 1))
+            yield Guess(layout, halves, True)
+    elif len(shape) >= 2 and shape[0] == 2:
+        items = tuple(Item(f"{array.name}[{half}]", array, half) for half in (0, 1))
+        yield Guess(layout, items, layout == "torch" and shape[1:2] != (1,))
+
+
+def names_of(arrays: Sequence[StoredArray]) -> str:
+    """Return the names and shapes of some arrays, for messages."""
+    shown = [f"{printable(array.name) or 'one'} {list(array.shape)}" for array in arrays[:6]]
+    more = len(arrays) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "") if shown else "none"

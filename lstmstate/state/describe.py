@@ -1,0 +1,127 @@
+"""What `inspect` tells of a state file: its arrays, how they can be read, and their ranges."""
+
+from __future__ import annotations
+
+import math
+
+from lstmstate import limits
+from lstmstate.errors import LstmstateError
+from lstmstate.records import NamedTuple
+from lstmstate.state.array_names import role_of
+from lstmstate.state.candidates import Wanted
+from lstmstate.state.formats.chunked import Foreign, StateFile
+from lstmstate.state.infer_layout import Reading, read_state
+from lstmstate.state.other_contents import names_in
+from lstmstate.state.stream import spans_of
+from lstmstate.state.value_stats import Watch
+
+
+class ArrayInfo(NamedTuple):
+    """An array of a state file.
+
+    Attributes:
+        name: its place in the file; "" where the file is one array.
+        readings: the layouts that it could be, likeliest first.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+    readings: tuple[str, ...]
+
+
+class Contents(NamedTuple):
+    """What is in a state file.
+
+    Attributes:
+        arrays: all of them.
+        reading: the state that they make, None where that is open.
+        told_by: "file" where the file says so itself, "checkpoint" where the cells of its
+            checkpoint do, "names" of its arrays, "shape" alone.
+        problem: why there is no reading.
+        foreign: the kind of the arrays, if they are no state.
+        watch: the ranges of c and m; None where the values were not read.
+    """
+
+    arrays: tuple[ArrayInfo, ...]
+    reading: Reading | None = None
+    told_by: str | None = None
+    problem: str | None = None
+    watch: Watch | None = None
+    foreign: Foreign | None = None
+
+
+def contents(
+    file: StateFile,
+    wanted: Wanted = Wanted(),  # noqa: B008 - a constant
+    *,
+    values: bool = False,
+) -> Contents:
+    """Return what is in a state file; values are read where they are few, or asked for.
+
+    Args:
+        wanted: what the checkpoint that the arrays belong to tells of them.
+
+    Raises:
+        LstmstateError: values cannot be read.
+    """
+    others = names_in(file)
+    arrays = tuple(
+        ArrayInfo(
+            array.name,
+            array.shape,
+            str(array.dtype),
+            math.prod(array.shape) * array.dtype.itemsize,
+            () if array.name in others else readings(array.name, array.shape),
+        )
+        for array in file.arrays
+    )
+    if file.foreign is not None:
+        return Contents(arrays, problem=str(file.foreign.error()), foreign=file.foreign)
+    try:
+        reading = read_state(file, wanted)
+    except LstmstateError as error:
+        advice = f"; {error.advice}" if error.advice else ""
+        return Contents(arrays, problem=f"{error.problem}{advice}")
+    named = any(role_of(array.name) for array in reading.arrays)
+    by_names = "names" if named and not reading.is_halved else "shape"
+    told_by = "file" if file.metadata else "checkpoint" if wanted.cells else by_names
+    watch = None
+    if values or sum(array.nbytes for array in arrays) <= limits.LOOKED_AT_BYTES:
+        watch = Watch(reading)
+        axis, spans = spans_of(watch.structure)
+        for start, stop in spans:
+            watch.parts(axis, start, stop)
+    return Contents(arrays, reading, told_by, None, watch)
+
+
+def readings(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the layouts that an array of this name and shape could be.
+
+    >>> readings("", (8, 256))
+    ('flat (c 128 | m 128, without a projection)', 'c or m')
+    >>> readings("", (2, 2, 8, 128))
+    ('layered [L, 2, batch, units]', 'c or m')
+    """
+    told = role_of(name)
+    if told is not None and told[1] in _TOLD:
+        return (_TOLD[told[1]],)
+    if len(shape) < 2 or shape[-1] < 2:
+        return ("c or m",) if shape else ()
+    found = []
+    if len(shape) == 4 and shape[1] == 2:
+        found.append("layered [L, 2, batch, units]")
+    if len(shape) == 3 and shape[0] == 2:
+        # What Keras and PyTorch write has the same shape the other way round.
+        found.append("layered [2, batch, units], c first")
+        found.append("[h, c] of Keras or PyTorch, h first")
+    if len(shape) >= 3 and shape[-2] == 2:
+        found.append("stacked [batch, 2, units]")
+    half = shape[-1] // 2
+    even = f"flat (c {half} | m {half}, without a projection)"
+    found += [] if found else [even if shape[-1] % 2 == 0 else "flat (with a projection)"]
+    return (*found, "c or m")
+
+
+_TOLD = {"c": "c", "m": "m", "h_n": "torch h_n (m)", "c_n": "torch c_n (c)"}

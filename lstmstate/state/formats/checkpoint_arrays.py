@@ -1,0 +1,125 @@
+"""Tensors of a checkpoint as the arrays of a state file, and states into checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from lstmstate.checkpoint import Variable, dtypes
+from lstmstate.checkpoint.dtypes import to_bytes
+from lstmstate.errors import UnsupportedError, located
+from lstmstate.state.formats.chunked import StateFile, StoredArray
+from lstmstate.state.metadata import KEY, Metadata, parse
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lstmstate.cells.cell import SavedState
+    from lstmstate.checkpoint.tensor_bundle_writer import BundleWriter
+    from lstmstate.files.atomic import Outputs
+    from lstmstate.state.stream import Flow
+
+    Array = NDArray[np.generic]
+
+_BY_NAME = {dtype.name: dtype for dtype in dtypes.BY_NUMBER.values() if dtype.itemsize}
+_BFLOAT16 = "bfloat16"
+
+
+class Tensor(StoredArray):
+    """A variable of a checkpoint, read whole when it is first asked for.
+
+    Args:
+        shape: the one in which it is laid out; its own unless given.
+    """
+
+    def __init__(self, variable: Variable, shape: tuple[int, ...] | None = None) -> None:
+        import numpy as np
+
+        found = variable.spec.dtype
+        storage = "f4" if found.name == _BFLOAT16 else found.storage
+        shape = variable.shape if shape is None else shape
+        super().__init__(variable.name, shape, np.dtype(storage or "O"))
+        self.wider_than = found.name if found.name == _BFLOAT16 else None
+        self._variable = variable
+        self._value: Array | None = None
+
+    def read(self, axis: int, start: int, stop: int) -> Array:
+        """Return the rows."""
+        if self._value is None:
+            self._value = self._variable.read().reshape(self.shape)
+        return self._value[(slice(None),) * axis + (slice(start, stop),)]
+
+
+def tensors(
+    path: str, variables: Iterable[Variable], states: Iterable[SavedState] = ()
+) -> StateFile:
+    """Return variables as the arrays of a state file, with the metadata among them.
+
+    Args:
+        states: those of the checkpoint, some of which the graph lays out in rows.
+    """
+    laid = {state.variable: state.laid for state in states}
+    metadata = None
+    arrays = []
+    for variable in variables:
+        if variable.name == KEY and variable.dtype == "string" and not variable.shape:
+            metadata = parse(variable.read().item().decode("utf-8", "replace"))
+        else:
+            arrays.append(Tensor(variable, laid.get(variable.name)))
+    return StateFile(path, arrays, metadata, ordered=False, kind="ckpt")
+
+
+def add_state(
+    writer: BundleWriter,
+    flow: Flow,
+    number: int,
+    name: str,
+    dtype: str | None,
+    shape: tuple[int, ...] | None = None,
+    *,
+    big_endian: bool = False,
+) -> None:
+    """Add one planned array of a state to a checkpoint in the making.
+
+    Args:
+        dtype: "bfloat16" where the values came from such a tensor and were made wider.
+        shape: that of the tensor; that of the plan unless given.
+
+    Raises:
+        UnsupportedError: TensorFlow has no such dtype.
+    """
+    plan = flow.plans[number]
+    was = dtype == _BFLOAT16 and plan.dtype.name == "float32"
+    found = _BY_NAME.get(_BFLOAT16 if was else plan.dtype.name)
+    if found is None:
+        raise UnsupportedError(f"TensorFlow has no dtype {plan.dtype}", tensor=name)
+    pieces = flow.in_order(number)
+    with located(tensor=name):
+        writer.add(
+            name,
+            found,
+            plan.shape if shape is None else shape,
+            (to_bytes(piece, found, big_endian=big_endian) for piece in pieces),
+        )
+
+
+def write(outputs: Outputs, target: str, flow: Flow, metadata: Metadata) -> None:
+    """Write a state alone as a checkpoint, what travels with it as a string tensor."""
+    import numpy as np
+
+    from lstmstate.checkpoint.checkpoint_writer import new_checkpoint
+
+    numbers: dict[str, int] = {plan.name: number for number, plan in enumerate(flow.plans)}
+    with new_checkpoint(outputs, target) as writer:
+        for name in sorted([*numbers, KEY]):
+            if name == KEY:
+                writer.add_strings(KEY, np.array(metadata.line().encode(), object))
+            else:
+                add_state(writer, flow, numbers[name], name, metadata.dtype)
+
+
+def wider_than(arrays: Iterable[StoredArray]) -> str | None:
+    """Return the dtype that some arrays had before they were made wider, where all had one."""
+    found = {getattr(array, "wider_than", None) for array in arrays}
+    return found.pop() if len(found) == 1 else None

@@ -1,0 +1,161 @@
+"""Arrays that lie in files: a name, a shape and a dtype at once, values in parts when asked for."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from lstmstate.errors import UnsupportedError
+from lstmstate.files.reader import ByteSource
+from lstmstate.records import NamedTuple
+from lstmstate.state.metadata import Metadata
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
+
+
+class StoredArray(ABC):
+    """An array in a file.
+
+    Attributes:
+        name: its place in the file; "" where the file is one array.
+        shape: its sizes.
+        dtype: the type of its elements.
+    """
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
+        self.name = name
+        self.shape = shape
+        self.dtype = dtype
+
+    @abstractmethod
+    def read(self, axis: int, start: int, stop: int) -> Array:
+        """Return the rows [start, stop) of one axis, with all of the other axes.
+
+        Raises:
+            LstmstateError: they are not there, or damaged.
+        """
+
+    def whole(self) -> Array:
+        """Return all of it; it has at least one axis."""
+        return self.read(0, 0, self.shape[0])
+
+
+class Held(StoredArray):
+    """An array that is in memory already."""
+
+    def __init__(self, name: str, array: Array) -> None:
+        super().__init__(name, array.shape, array.dtype)
+        self._array = array
+
+    def read(self, axis: int, start: int, stop: int) -> Array:
+        """Return a view of the rows."""
+        return self._array[(slice(None),) * axis + (slice(start, stop),)]
+
+
+class Item(StoredArray):
+    """One item of the first axis of a stored array, as an array of its own."""
+
+    def __init__(self, name: str, of: StoredArray, number: int) -> None:
+        super().__init__(name, of.shape[1:], of.dtype)
+        self._of = of
+        self._number = number
+
+    def read(self, axis: int, start: int, stop: int) -> Array:
+        """Return the rows of the item."""
+        item: Array = self._of.read(axis + 1, start, stop)[self._number]
+        return item
+
+
+class Picked(StoredArray):
+    """Elements of a stored array, as an array of its own, read whole when it is first asked for."""
+
+    def __init__(
+        self, name: str, of: StoredArray, shape: tuple[int, ...], pick: Callable[[Array], Array]
+    ) -> None:
+        super().__init__(name, shape, of.dtype)
+        self._of = of
+        self._pick = pick
+
+    @cached_property
+    def _held(self) -> Held:
+        return Held(self.name, self._pick(self._of.whole()))
+
+    def read(self, axis: int, start: int, stop: int) -> Array:
+        """Return a view of the rows."""
+        return self._held.read(axis, start, stop)
+
+
+class Foreign(NamedTuple):
+    """A kind of arrays that are no state.
+
+    Attributes:
+        kind: "outputs" or "weights".
+        words: the same for messages.
+        advice: where a state can be found.
+    """
+
+    kind: str
+    words: str
+    advice: str
+
+    def error(self) -> UnsupportedError:
+        """Return the error to raise where a state is expected."""
+        return UnsupportedError(f"these are {self.words}, not a state", advice=self.advice)
+
+
+class StateFile(NamedTuple):
+    """The arrays of an open state file.
+
+    Attributes:
+        ordered: whether their order in the file is the order they were given in.
+        notes: what a user should know of how it was read.
+        kind: the key of its kind in `files.BY_KEY`; "" where it is no file.
+        foreign: the kind of the arrays, if they are no state.
+    """
+
+    path: str
+    arrays: Sequence[StoredArray]
+    metadata: Metadata | None = None
+    ordered: bool = True
+    notes: tuple[str, ...] = ()
+    kind: str = ""
+    foreign: Foreign | None = None
+
+
+def read_rows(
+    source: ByteSource,
+    offset: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[np.generic],
+    axis: int,
+    start: int,
+    stop: int,
+) -> Array:
+    """Return the rows [start, stop) of one axis of an array that lies in a file in C order.
+
+    There is one read for each index of the axes before.
+
+    Args:
+        offset: the byte at which the array begins.
+
+    Raises:
+        CorruptError: the file ends before.
+    """
+    import numpy as np
+
+    row = math.prod(shape[axis + 1 :]) * dtype.itemsize
+    part = np.empty((*shape[:axis], stop - start, *shape[axis + 1 :]), dtype)
+    length = (stop - start) * row
+    if part.size:
+        target = part.reshape(-1).view(np.uint8).data
+        for number in range(math.prod(shape[:axis])):
+            at = offset + (number * shape[axis] + start) * row
+            source.read_into(target[number * length : (number + 1) * length], at)
+    return part

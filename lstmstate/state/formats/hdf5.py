@@ -1,0 +1,210 @@
+"""HDF5 files: datasets in groups. Only hard links are followed, and only storage in the file.
+
+The library tells where values lie, and they are read and unpacked here: its own filters read
+beyond the end of chunks that are damaged, and loop for ever over damaged heaps, in which it keeps
+texts of any length. Filters: HDF5 specification, "Filter Pipeline Message".
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator
+from itertools import product
+from typing import TYPE_CHECKING
+
+from lstmstate import limits
+from lstmstate.errors import CorruptError, UnsupportedError, raised_as
+from lstmstate.files.reader import ByteSource
+from lstmstate.state.formats.chunked import StateFile, StoredArray, read_rows
+from lstmstate.state.metadata import KEY, parse
+from lstmstate.state.other_contents import KERAS, KERAS_ATTRIBUTES
+
+if TYPE_CHECKING:
+    import h5py
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
+
+_GZIP, _SHUFFLE = 1, 2  # what h5py's compression="gzip" and shuffle=True put on a dataset
+_PACKINGS: tuple[list[int], ...] = ([], [_GZIP], [_SHUFFLE], [_SHUFFLE, _GZIP])
+_NUMBERS = "fciub"
+
+
+class Hdf5Array(StoredArray):
+    """A dataset; its values are read by position, whole chunks at a time where it has any."""
+
+    def __init__(self, name: str, found: h5py.Dataset, source: ByteSource) -> None:
+        super().__init__(name, tuple(found.shape or ()), found.dtype)
+        self._found = found
+        self._source = source
+        self._kept: dict[tuple[int, ...], Array] = {}  # chunks of the last rows
+
+    def read(self, axis: int, start: int, stop: int) -> Array:
+        """Return the rows."""
+        import h5py
+        import numpy as np
+
+        with raised_as(_damage, self.name):
+            plan = self._found.id.get_create_plist()
+            self._refuse_foreign(plan)
+            stored = self._found.id.get_storage_size()
+            if plan.get_layout() == h5py.h5d.CHUNKED:
+                return self._from_chunks(plan, axis, start, stop)
+            if plan.get_layout() == h5py.h5d.CONTIGUOUS and stored:
+                offset = self._found.id.get_offset()
+                return read_rows(self._source, offset, self.shape, self.dtype, axis, start, stop)
+            # A few values in the header of the dataset, or none that were ever written.
+            rows = (slice(None),) * axis + (slice(start, stop),)
+            part: Array = np.asarray(self._found[rows])
+        return part
+
+    def _refuse_foreign(self, plan: h5py.h5p.PropDCID) -> None:
+        """Refuse elements that are not as NumPy has them, and packings that are not known."""
+        import h5py
+
+        if self.dtype.kind not in _NUMBERS:
+            raise UnsupportedError(f"it holds {self.dtype}, not numbers")
+        if self._found.id.get_type() != h5py.h5t.py_create(self.dtype, logical=True):
+            raise UnsupportedError("its numbers are of a kind that NumPy does not have")
+        if [plan.get_filter(k)[0] for k in range(plan.get_nfilters())] not in _PACKINGS:
+            raise UnsupportedError(
+                "its values are packed in a way that is not read",
+                advice="save it with no compression, or with gzip",
+            )
+
+    def _from_chunks(self, plan: h5py.h5p.PropDCID, axis: int, start: int, stop: int) -> Array:
+        """Put the rows together from the chunks that they lie in."""
+        import numpy as np
+
+        chunk = tuple(plan.get_chunk())
+        size = math.prod(chunk) * self.dtype.itemsize
+        if size > max(limits.MAX_CHUNK_BYTES, 2 * math.prod(self.shape) * self.dtype.itemsize):
+            raise UnsupportedError(f"its chunks of {size} bytes are larger than all of it")
+        ranges = [range(0, extent, step) for extent, step in zip(self.shape, chunk, strict=True)]
+        first = start - start % chunk[axis]
+        ranges[axis] = range(first, stop, chunk[axis])
+        shape = list(self.shape)
+        shape[axis] = stop - start
+        part: Array = np.zeros(shape, self.dtype)
+        kept: dict[tuple[int, ...], Array] = {}
+        for corner in product(*ranges) if part.size else ():
+            if corner not in self._kept:
+                self._kept[corner] = self._chunk(plan, corner, chunk)
+            kept[corner] = self._kept[corner]
+            here, there = [], []
+            for number, (at, step, extent) in enumerate(
+                zip(corner, chunk, self.shape, strict=True)
+            ):
+                low, high = (start, stop) if number == axis else (0, extent)
+                begin, end = max(at, low), min(at + step, high)
+                here.append(slice(begin - low, end - low))
+                there.append(slice(begin - at, end - at))
+            part[tuple(here)] = kept[corner][tuple(there)]
+        self._kept = kept
+        return part
+
+    def _chunk(
+        self, plan: h5py.h5p.PropDCID, corner: tuple[int, ...], shape: tuple[int, ...]
+    ) -> Array:
+        """Return one chunk, unpacked; one that was never written holds the fill value."""
+        import numpy as np
+
+        size = math.prod(shape) * self.dtype.itemsize
+        info = self._found.id.get_chunk_info_by_coord(corner)
+        if info.byte_offset is None:
+            return np.full(shape, self._found.fillvalue, self.dtype)
+        if info.filter_mask:
+            raise UnsupportedError("some of its chunks are packed in another way than others")
+        data = self._source.read(info.byte_offset, info.size, "a chunk of it")
+        packing = [plan.get_filter(k)[0] for k in range(plan.get_nfilters())]
+        if _GZIP in packing:
+            data = zlib.decompressobj().decompress(data, size + 1)
+        if len(data) != size:
+            raise CorruptError(f"a chunk of it has {len(data)} bytes, and not {size}")
+        flat = np.frombuffer(data, np.uint8)
+        if _SHUFFLE in packing:  # all first bytes of the elements, then all second ones, …
+            flat = np.ascontiguousarray(flat.reshape(self.dtype.itemsize, -1).T).reshape(-1)
+        found: Array = flat.view(self.dtype).reshape(shape)
+        return found
+
+
+def _damage(error: Exception) -> CorruptError:
+    """Return the error for whatever damage leads the library to."""
+    return CorruptError(
+        f"the HDF5 file cannot be read ({type(error).__name__})",
+        advice="copy it again from where it came from",
+    )
+
+
+def open_file(source: ByteSource) -> StateFile:
+    """Return the datasets of an HDF5 file.
+
+    Raises:
+        LstmstateError: it is damaged, or its values lie elsewhere.
+    """
+    import h5py
+
+    with raised_as(_damage):
+        file = h5py.File(source.path, "r")
+        told = _told(file)
+        is_keras = any(h5py.h5a.exists(file.id, name.encode()) for name in KERAS_ATTRIBUTES)
+        arrays = sorted(_walk(file, source), key=lambda array: array.name)
+    metadata = parse(told) if told is not None else None
+    return StateFile(
+        source.path, arrays, metadata, ordered=False, foreign=KERAS if is_keras else None
+    )
+
+
+def _told(file: h5py.File) -> str | None:
+    """Return the text that travels with a state: one of fixed length, outside of any heap."""
+    import h5py
+
+    if not h5py.h5a.exists(file.id, KEY.encode()):
+        return None
+    kind = h5py.h5a.open(file.id, KEY.encode()).get_type()
+    if not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str():
+        return None  # somebody else's
+    return bytes(file.attrs[KEY]).decode("ascii", "replace")
+
+
+def _walk(file: h5py.File, source: ByteSource) -> Iterator[Hdf5Array]:
+    """Walk the groups of a file by hard links alone, each object once."""
+    import h5py
+
+    queue: list[tuple[str, h5py.Group]] = [("", file)]
+    names = 0
+    seen = set()
+    while queue:
+        prefix, group = queue.pop()
+        for key in group:
+            name = f"{prefix}{key}"
+            names += len(name)
+            if names > limits.MAX_NAMES_BYTES:
+                raise UnsupportedError("its names are too long to be names of arrays")
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                continue  # a soft or external link leads elsewhere
+            found = group[key]
+            address = h5py.h5o.get_info(found.id).addr
+            if address in seen:
+                continue
+            seen.add(address)
+            if len(seen) > limits.MAX_MEMBERS:
+                raise UnsupportedError(f"it holds more than {limits.MAX_MEMBERS} objects")
+            if isinstance(found, h5py.Group):
+                queue.append((f"{name}/", found))
+            elif isinstance(found, h5py.Dataset):
+                yield _dataset(name, found, source)
+
+
+def _dataset(name: str, found: h5py.Dataset, source: ByteSource) -> Hdf5Array:
+    """Return a dataset; its storage has to be in the file itself, and to be what it declares."""
+    if found.external or found.is_virtual:
+        raise UnsupportedError("its values lie in another file, which is not read", tensor=name)
+    array = Hdf5Array(name, found, source)
+    nbytes = math.prod(array.shape) * array.dtype.itemsize
+    stored = found.id.get_storage_size()
+    if nbytes > limits.BOMB_BYTES and nbytes > limits.HDF5_BOMB_RATIO * stored:
+        raise UnsupportedError(f"it declares {nbytes} bytes and stores {stored}", tensor=name)
+    return array

@@ -1,0 +1,130 @@
+"""Arrays written into HDF5 files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from lstmstate.errors import LstmstateError, UnsupportedError, is_fault, printable
+from lstmstate.state.formats.array_writer import ArrayWriter, Destination, PlannedArray
+from lstmstate.state.formats.hdf5_file import Sink
+from lstmstate.state.metadata import KEY
+
+if TYPE_CHECKING:
+    import h5py
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
+
+_LONGEST_ATTRIBUTE = 60_000  # an attribute has 64 KiB at most
+_CHUNK_BYTES = 1 << 20  # of a compressed dataset: what the library's cache of chunks holds
+
+
+class Hdf5Writer(ArrayWriter):
+    """Datasets, whose rows go where they belong; of compressed ones, whole chunks at a time."""
+
+    def __init__(self, to: Destination) -> None:
+        import h5py
+
+        super().__init__(to)
+        self._line = to.metadata.line() if to.metadata is not None else None
+        if self._line is not None and len(self._line) > _LONGEST_ATTRIBUTE:
+            raise UnsupportedError(
+                "an HDF5 file has no room for the names and widths of so many cells",
+                advice="write an .npz",
+            )
+        self._waiting: dict[int, list[Array]] = {}
+        self._sink = Sink(to.path)
+        try:
+            with self._calls():
+                self._file = h5py.File(self._sink, "w")
+                self._sets = [self._new_set(plan, compress=to.compress) for plan in self.plans]
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _new_set(self, plan: PlannedArray, *, compress: bool) -> h5py.Dataset:
+        how: dict[str, object] = {}
+        if compress and math.prod(plan.shape) > 0:
+            how = {"compression": "gzip", "shuffle": True, "chunks": _chunk_shape(plan) or True}
+        return self._file.create_dataset(
+            plan.name, plan.shape, plan.dtype, track_times=False, **how
+        )
+
+    def abandon(self) -> None:
+        with suppress(Exception):
+            self._file.close()
+        with suppress(OSError):
+            self._sink.close()
+
+    def _put(self, number: int, start: int, array: Array) -> None:
+        with self._calls():
+            plan, found = self.plans[number], self._sets[number]
+            if plan.axis is None:
+                found[()] = array
+            elif found.chunks is None:
+                self._set_rows(number, start, array)
+            else:
+                self._gather(number, start, array)
+
+    def _set_rows(self, number: int, start: int, array: Array) -> None:
+        axis = self.plans[number].axis or 0
+        rows = slice(start, start + array.shape[axis])
+        self._sets[number][(slice(None),) * axis + (rows,)] = array
+
+    def _gather(self, number: int, start: int, array: Array) -> None:
+        """Write rows up to the end of a chunk, none of which is packed twice; others wait."""
+        import numpy as np
+
+        axis = self.plans[number].axis or 0
+        step: int = self._sets[number].chunks[axis]
+        begin = start - start % step  # what waits are the rows from the start of a chunk on
+        end = self._done[number]
+        if not self._is_complete(number):
+            end -= end % step
+        rows = np.concatenate([*self._waiting.pop(number, []), array], axis)
+        ready, rest = np.split(rows, [end - begin], axis)
+        if ready.size:
+            self._set_rows(number, begin, ready)
+        self._waiting[number] = [rest.copy()]  # without what it is a view of
+
+    def _finish(self) -> None:
+        import numpy as np
+
+        with self._calls():
+            if self._line is not None:
+                self._file.attrs.create(KEY, np.bytes_(self._line))
+            self._file.close()
+        self._sink.close()
+
+    @contextmanager
+    def _calls(self) -> Iterator[None]:
+        """Raise what failed in a call of the library, and what it says of names and the like."""
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
+            if is_fault(error):
+                raise
+            if self._sink.failure is None:
+                problem = printable(" ".join(str(error).split()))
+                raise LstmstateError(f"it cannot be written ({problem})") from error
+        self._sink.raise_failure()
+
+
+def _chunk_shape(plan: PlannedArray) -> tuple[int, ...] | None:
+    """Return the chunks of a compressed dataset: few rows, that they need not wait long.
+
+    None for one that comes whole: the library chooses.
+    """
+    if plan.axis is None:
+        return None
+    chunk = list(plan.shape)
+    chunk[plan.axis] = 1
+    while (row := math.prod(chunk) * plan.dtype.itemsize) > _CHUNK_BYTES:
+        longest = chunk.index(max(chunk))
+        chunk[longest] = -(-chunk[longest] // 2)
+    chunk[plan.axis] = min(max(_CHUNK_BYTES // row, 1), plan.rows)
+    return tuple(chunk)

@@ -1,0 +1,142 @@
+"""Arrays written into npy and npz files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from itertools import accumulate
+from typing import IO, TYPE_CHECKING
+
+from lstmstate.errors import LstmstateError
+from lstmstate.files.atomic import STDOUT
+from lstmstate.state.formats.array_writer import ArrayWriter, Destination, put_rows
+from lstmstate.state.formats.npy import header_bytes, values
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
+
+
+_COPIED = 1 << 20  # bytes at a time
+
+
+class NpyWriter(ArrayWriter):
+    """One array; every row goes where it belongs."""
+
+    def __init__(self, to: Destination) -> None:
+        super().__init__(to)
+        if len(self.plans) != 1:
+            raise LstmstateError(
+                f"an .npy file holds one array, and these are {len(self.plans)}",
+                advice="write an .npz or .h5",
+            )
+        header = header_bytes(self.plans[0].shape, self.plans[0].dtype, to.metadata)
+        self._start = len(header)
+        self._file = open(to.path, "wb")  # noqa: SIM115 - closed by finish and abandon
+        self._file.write(header)
+
+    def abandon(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+
+    def _put(self, number: int, start: int, array: Array) -> None:
+        put_rows(self._file, self._start, self.plans[number], start, array)
+
+    def _finish(self) -> None:
+        self._file.close()
+
+
+class NpzWriter(ArrayWriter):
+    """An archive, which is written from its first member to its last.
+
+    The rows of the member whose turn it is go straight into it, where they follow on one
+    another. Others wait: in memory if they are all of their array, else in one nameless file.
+    """
+
+    def __init__(self, to: Destination) -> None:
+        import zipfile
+
+        from lstmstate.state.formats.npz import packing
+
+        super().__init__(to)
+        self._metadata = to.metadata
+        self._method = packing(compress=to.compress)
+        self._turn = 0
+        self._member: IO[bytes] | None = None  # the one whose turn it is, once it is begun
+        self._held: dict[int, Array] = {}
+        self._spool: IO[bytes] | None = None  # all arrays that wait, each from its origin on
+        self._origins = [0, *accumulate(plan.nbytes for plan in self.plans)]
+        self._waiting: set[int] = set()
+        self._archive = zipfile.ZipFile(to.path, "w")
+
+    def abandon(self) -> None:
+        for file in (self._member, self._archive, self._spool):
+            if file is not None:
+                with suppress(OSError, ValueError):
+                    file.close()
+
+    def _put(self, number: int, start: int, array: Array) -> None:
+        plan = self.plans[number]
+        is_next = number == self._turn and number not in self._waiting
+        if is_next and (plan.lead <= 1 or self._is_all(number, start)):
+            self._begun().write(values(array))
+        elif self._is_all(number, start):
+            self._held[number] = array.copy()
+        else:
+            put_rows(self._spooled(number), self._origins[number], plan, start, array)
+        while self._turn < len(self.plans) and self._is_complete(self._turn):
+            self._end_member()
+
+    def _is_all(self, number: int, start: int) -> bool:
+        """Whether rows that have just come are all that there are."""
+        return start == 0 and self._is_complete(number)
+
+    def _begun(self) -> IO[bytes]:
+        """Return the member whose turn it is, behind its header."""
+        from lstmstate.state.formats.npz import new_member
+
+        if self._member is None:
+            plan = self.plans[self._turn]
+            self._member = new_member(self._archive, plan.name, self._method)
+            self._member.write(header_bytes(plan.shape, plan.dtype, None))
+        return self._member
+
+    def _end_member(self) -> None:
+        """Write what has waited of the member whose turn it is; the next one is on."""
+        member = self._begun()
+        if self._turn in self._held:
+            member.write(values(self._held.pop(self._turn)))
+        if self._turn in self._waiting:
+            self._copy_rows(member)
+        member.close()
+        self._member = None
+        self._turn += 1
+
+    def _spooled(self, number: int) -> IO[bytes]:
+        """Return the file in which arrays wait, another one among them from now on."""
+        self._waiting.add(number)
+        if self._spool is None:
+            folder = None if self._target == STDOUT else os.path.dirname(self._path)
+            self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        return self._spool
+
+    def _copy_rows(self, member: IO[bytes]) -> None:
+        """Copy the array whose turn it is from the file in which it waits."""
+        spool, end = self._spooled(self._turn), self._origins[self._turn + 1]
+        for start in range(self._origins[self._turn], end, _COPIED):
+            spool.seek(start)
+            member.write(spool.read(min(_COPIED, end - start)))
+
+    def _finish(self) -> None:
+        from lstmstate.state.formats.npz import write_metadata
+
+        while self._turn < len(self.plans):  # those of no rows, of which none ever came
+            self._end_member()
+        if self._metadata is not None:
+            write_metadata(self._archive, self._metadata, self._method)
+        self._archive.close()
+        if self._spool is not None:
+            self._spool.close()

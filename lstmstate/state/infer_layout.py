@@ -1,0 +1,383 @@
+"""Which layout the arrays of a file are in, and how wide its cells are.
+
+What a user says goes first, then what the file says of itself, then a checkpoint, then the names
+and shapes of the arrays. What stays open is refused: swapped halves raise no error anywhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lstmstate.cells.cell import StateWidths
+from lstmstate.errors import AmbiguousError, CorruptError, LstmstateError, located, printable
+from lstmstate.records import NamedTuple
+from lstmstate.state import array_names
+from lstmstate.state.bind_names import PartlyNamedError, are_counted, bound
+from lstmstate.state.candidates import Cells, Guess, Wanted, guesses, names_of
+from lstmstate.state.formats.checkpoint_arrays import wider_than
+from lstmstate.state.formats.chunked import Held, Picked, StateFile, StoredArray
+from lstmstate.state.layouts import LAYOUTS, Layout, refuse_what_torch_has_not, structure_of
+from lstmstate.state.metadata import Metadata
+from lstmstate.state.state import CellShape, State, Structure
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lstmstate.recurrence.fed_state import FedOrder
+
+    Array = NDArray[np.generic]
+
+_NUMBERS = "fciub"  # kinds of NumPy dtypes that hold numbers
+_SHOWN = 6
+_WIDTHS = "say the widths: `cells=...`, or `checkpoint=...`"
+
+
+class Reading(NamedTuple):
+    """A state in a file: its layout, what it consists of, and the arrays that hold it.
+
+    Attributes:
+        is_halved: whether nothing told the widths of a flat state, which was cut in half.
+    """
+
+    file: StateFile
+    layout: Layout
+    structure: Structure
+    arrays: tuple[StoredArray, ...]
+    notes: tuple[str, ...] = ()
+    is_halved: bool = False
+
+    def parts(self, axis: int, start: int, stop: int) -> State:
+        """Return the rows [start, stop) of one leading axis; without any, the whole state."""
+        structure = self.structure
+        at = self.layout.axis_of(axis, structure)
+        with located(self.file.path):
+            arrays = [
+                array.read(at, start, stop) if structure.lead else array.whole()
+                for array in self.arrays
+            ]
+        widths = [cell.widths for cell in structure.cells]
+        return structure.state(self.layout.pairs(arrays, widths, structure.is_stack))
+
+    def whole(self) -> State:
+        """Return all of it."""
+        return self.parts(0, 0, self.structure.lead[0] if self.structure.lead else 1)
+
+
+class HalfOfCell(StoredArray):
+    """The c (0) or the m (1) of a single cell, whatever its layout, as an array of its own."""
+
+    def __init__(self, reading: Reading, half: int) -> None:
+        structure, (cell,) = reading.structure, reading.structure.cells
+        super().__init__(cell.name, (*structure.lead, cell.widths[half]), structure.dtype)
+        self.wider_than = wider_than(reading.arrays)
+        self._reading = reading
+        self._half = half
+
+    def read(self, axis: int, start: int, stop: int) -> Array:
+        """Return the rows."""
+        (cell,) = self._reading.parts(axis, start, stop).cells
+        return (cell.c, cell.m)[self._half]
+
+
+def read_state(file: StateFile, wanted: Wanted = Wanted()) -> Reading:  # noqa: B008 - a constant
+    """Return how the state in a file is to be read; no value is read for that.
+
+    Raises:
+        AmbiguousError: there is more than one way; the message names the flags that settle it.
+        CorruptError: the file contradicts itself.
+        UnsupportedError: it holds outputs of a run, or weights.
+        LstmstateError: there is no state in it, or not the one that is wanted.
+    """
+    with located(file.path):
+        if file.foreign is not None:
+            raise file.foreign.error()
+        if file.metadata is not None:
+            return _as_told(file, file.metadata, wanted)
+        whole = _unnamed(file)
+        orders = wanted.orders(whole.shape) if whole is not None and wanted.orders else ()
+        if whole is None or not orders:
+            return _guessed(file, wanted)
+        return _as_the_graph(file, wanted, whole, orders)
+
+
+def _guessed(file: StateFile, wanted: Wanted) -> Reading:
+    """Read a state by the names and shapes of its arrays."""
+    readings, problems = [], []
+    for guess in guesses(file, wanted):
+        try:
+            readings.append(_reading(file, guess, wanted))
+        except AmbiguousError:
+            raise
+        except LstmstateError as error:
+            problems.append(error)
+    if not readings:
+        raise problems[0] if problems else _nothing(file, wanted)
+    if len(readings) > 1:
+        _refuse_ambiguous(readings)
+    return readings[0]
+
+
+def _unnamed(file: StateFile) -> StoredArray | None:
+    """Return the one array of a file, or its one whole state, whose order no name shows."""
+    states = [one.array for one in array_names.named(file.arrays) if one.role == "state"]
+    found = states if len(file.arrays) > 1 else file.arrays
+    return found[0] if len(found) == 1 and found[0].dtype.kind in _NUMBERS else None
+
+
+def _as_the_graph(
+    file: StateFile, wanted: Wanted, whole: StoredArray, orders: Sequence[FedOrder]
+) -> Reading:
+    """Read one array in the order in which a graph takes it.
+
+    A layout that a user gives counts first, and that of its shape where it is the same.
+    """
+    import numpy as np
+
+    numbers = np.arange(math.prod(whole.shape)).reshape(whole.shape)
+    places = [{key: one.half(numbers, key).tolist() for key in one.places} for one in orders]
+    order, own = orders[0], places[0]
+    other = next((one for one, its in zip(orders, places, strict=True) if its != own), None)
+    if other is not None:
+        raise AmbiguousError(
+            f"{order}, and {other}",
+            advice="say `cell=...` or `stack=...`; or `layout=...` if that is its order",
+        )
+    known = (tuple(shape.name for shape in cells.shapes) for cells in wanted.cells)
+    names = next((one for one in known if sorted(one) == sorted(order.cells)), order.cells)
+    keys = [(name, half) for name in names for half in "cm"]
+    try:
+        plain = _guessed(file, wanted)
+        numbered = _guessed(file._replace(arrays=[Held(whole.name, numbers)]), wanted).whole()
+    except LstmstateError:
+        if wanted.layout:
+            raise
+    else:
+        is_same = [half.tolist() for cell in numbered.cells for half in cell] == [
+            *map(own.get, keys)
+        ]
+        note = f"{order}, and it is read as {plain.layout.name} ({plain.layout.words})"
+        if is_same or wanted.layout:
+            return plain if is_same else plain._replace(notes=(*plain.notes, note))
+    shapes = {key: np.shape(own[key]) for key in keys}
+    widths = [StateWidths(shapes[name, "c"][-1], shapes[name, "m"][-1]) for name in names]
+    cells = tuple(map(CellShape, names, widths))
+    arrays = [Picked("/".join(k), whole, shapes[k], partial(order.half, key=k)) for k in keys]
+    notes = (*file.notes, f"{order}, and it is read in that order")
+    picked = Wanted("tuple", None, (Cells(cells, len(cells) > 1),), is_ordered=True)
+    return _guessed(file._replace(arrays=arrays, notes=notes), picked)
+
+
+def _as_told(file: StateFile, told: Metadata, wanted: Wanted) -> Reading:
+    """Read a state as its own file says; what the user says must not contradict it."""
+    if told.part:
+        raise LstmstateError(
+            f"this is only the {told.part} of a cell",
+            advice="put the two together first: lstmstate concat C M",
+        )
+    if told.layout not in LAYOUTS:
+        raise CorruptError(f"it says that its layout is {printable(told.layout)!r}, and none is")
+    if wanted.layout not in (None, told.layout):
+        raise LstmstateError(
+            f"it says that its layout is {told.layout!r}, and `layout=...` says {wanted.layout!r}",
+            advice="leave `layout=...` out, or pick the array: FILE:NAME",
+        )
+    names = LAYOUTS[told.layout].array_names(told.cells, is_stack=told.is_stack)
+    by_name = {array.name: array for array in file.arrays}
+    if all(name in by_name for name in names):
+        arrays = [by_name[name] for name in names]
+    elif file.ordered and _could_be(names, file.arrays):
+        arrays = list(file.arrays)  # files without these names have their order
+    else:
+        missing = next(name for name in names if name not in by_name)
+        raise CorruptError(f"it says that it holds {printable(missing)!r}, which is not there")
+    guess = Guess(told.layout, tuple(arrays), told.is_stack)
+    cells = Cells(told.cells, told.is_stack)
+    try:
+        found = _reading(file, guess, Wanted(cells=(cells,)))
+    except LstmstateError as error:
+        raise CorruptError(f"what it says of itself is not so: {error.problem}") from None
+    _refuse_other_widths(found.structure, wanted)
+    if wanted.cells and _reading(file, guess, wanted).structure.widths != found.structure.widths:
+        told_widths = ", ".join(f"c {c} m {m}" for c, m in found.structure.widths)
+        raise LstmstateError(f"it says of itself {told_widths}, and {wanted.source} other widths")
+    return found
+
+
+def _could_be(names: Sequence[str], arrays: Sequence[StoredArray]) -> bool:
+    """Whether arrays could be those of these names, in their order: none says that it is not."""
+    if len(names) != len(arrays):
+        return False
+    roles = [
+        (array_names.role_of(name), array_names.role_of(array.name))
+        for name, array in zip(names, arrays, strict=True)
+    ]
+    return all(
+        told is None or (wanted is not None and told[1] == wanted[1]) for wanted, told in roles
+    )
+
+
+def _reading(file: StateFile, guess: Guess, wanted: Wanted) -> Reading:
+    """Hold a guess against the shapes of the arrays and what is known of the cells."""
+    import numpy as np
+
+    layout = LAYOUTS[guess.layout]
+    if guess.names and wanted.cells:
+        guess, wanted = _bound(guess, wanted)
+    for array in guess.arrays:
+        if array.dtype.kind not in _NUMBERS:
+            raise LstmstateError(
+                f"it holds {array.dtype}, not numbers that NumPy has",
+                tensor=array.name or None,
+                advice="save it as float32" if array.dtype.kind == "V" else None,
+            )
+    try:
+        # Arrays of these shapes that take no memory: all that is done with them are views.
+        shown = [np.broadcast_to(np.empty((), a.dtype), a.shape) for a in guess.arrays]
+    except ValueError as error:  # sizes that no array can have
+        raise CorruptError(f"it has a shape that no array has ({error})") from None
+    notes = [*file.notes, *([guess.note] if guess.note else [])]
+    is_halved = False
+    if not wanted.cells:
+        cells = None
+        if wanted.each and guess.layout == "flat":
+            cells = [CellShape("", wanted.each)]
+        structure = structure_of(layout, shown, cells, is_stack=guess.is_stack)
+        _refuse_other_widths(structure, wanted)
+        is_halved = guess.layout == "flat" and cells is None
+        if is_halved:
+            c, m = structure.cells[0].widths
+            notes.append(
+                f"nothing tells the widths of this flat state: it is cut in half, c {c} and m {m}"
+            )
+        if guess.names:
+            shapes = zip(guess.names, structure.cells, strict=True)
+            structure = structure._replace(cells=tuple(CellShape(n, s.widths) for n, s in shapes))
+    else:
+        if layout.name == "torch" and file.metadata is None:
+            wanted = wanted._replace(cells=_of_torch(wanted))
+        structure = _fitting(layout, shown, guess, wanted)
+    return Reading(file, layout, structure, guess.arrays, tuple(notes), is_halved)
+
+
+def _bound(guess: Guess, wanted: Wanted) -> tuple[Guess, Wanted]:
+    """Return a guess with its arrays in the order of the cells that their names name.
+
+    Where the names are those of other cells the order of the file counts.
+    """
+    ways: dict[Cells, list[int] | None] = {}
+    problems: list[AmbiguousError] = []
+    for cells in wanted.cells:
+        if len(cells.shapes) == len(guess.names):
+            try:
+                ways[cells] = bound(guess.names, [shape.name for shape in cells.shapes])
+            except AmbiguousError as error:
+                problems.append(error)
+    named = {cells: order for cells, order in ways.items() if order is not None}
+    partly = [error for error in problems if isinstance(error, PartlyNamedError)]
+    if not named and (partly or (problems and not ways)):
+        raise (partly or problems)[0]
+    own = sorted(guess.names)
+    exact = [cells for cells in named if sorted(shape.name for shape in cells.shapes) == own]
+    chosen = exact or list(named)
+    if len({tuple(named[cells] or ()) for cells in chosen}) > 1:
+        raise AmbiguousError(f"its names are those of several of the cells of {wanted.source}")
+    if not chosen:
+        others = [cells for cells in wanted.cells if cells in ways or not ways]
+        wanted = wanted._replace(cells=tuple(others))
+        return _in_its_order(guess, wanted), wanted
+    order = named[chosen[0]] or []
+    per_cell = len(guess.arrays) // len(guess.names)
+    arrays = tuple(guess.arrays[at * per_cell + k] for at in order for k in range(per_cell))
+    return guess._replace(arrays=arrays), wanted._replace(cells=tuple(chosen))
+
+
+def _in_its_order(guess: Guess, wanted: Wanted) -> Guess:
+    """Return a guess with a note where its arrays are named after no cell."""
+    if len(guess.names) < 2 or not all(guess.names) or are_counted(guess.names):
+        return guess
+    names = ", ".join(map(printable, guess.names[:_SHOWN]))
+    note = (
+        f"its names are those of no cells of {wanted.source}: they are taken in the order {names}"
+    )
+    return guess._replace(note=note)
+
+
+def _of_torch(wanted: Wanted) -> tuple[Cells, ...]:
+    """Return the cells that can be those of a torch.nn.LSTM."""
+    problem: LstmstateError | None = None
+    found = []
+    for cells in wanted.cells:
+        try:
+            refuse_what_torch_has_not([shape.name for shape in cells.shapes])
+            found.append(cells)
+        except LstmstateError as error:
+            problem = error
+    if problem is not None and not found:
+        raise problem
+    return tuple(found)
+
+
+def _refuse_other_widths(structure: Structure, wanted: Wanted) -> None:
+    for number, cell in enumerate(structure.cells):
+        if wanted.each and cell.widths != wanted.each:
+            raise LstmstateError(
+                f"c is {cell.widths.c} wide and m {cell.widths.m}, and `units=...` and "
+                f"`proj=...` say {wanted.each.c} and {wanted.each.m}",
+                tensor=cell.name or (f"cell {number}" if len(structure.cells) > 1 else None),
+            )
+
+
+def _fitting(layout: Layout, shown: Sequence[Array], guess: Guess, wanted: Wanted) -> Structure:
+    """Return the structure of the cells that fit; alike cells of other names have none."""
+    found: dict[tuple[tuple[StateWidths, ...], bool], Structure] = {}
+    problems = []
+    for cells in wanted.cells:
+        try:
+            is_stack = cells.is_stack if layout.name == "flat" else guess.is_stack
+            structure = structure_of(layout, shown, cells.shapes, is_stack=is_stack)
+        except (LstmstateError, ValueError) as error:
+            problems.append(error)
+            continue
+        key = tuple(cell.widths for cell in structure.cells), structure.is_stack
+        known = found.setdefault(key, structure)
+        if known.cells != structure.cells:
+            found[key] = structure._replace(
+                cells=tuple(CellShape("", cell.widths) for cell in structure.cells)
+            )
+    if len(found) == 1:
+        return next(iter(found.values()))
+    told = "; ".join(map(str, wanted.cells))
+    if found:
+        raise AmbiguousError(
+            f"several of the cells ({told}) of {wanted.source} fit", advice=_WIDTHS
+        )
+    if len(problems) == 1 and isinstance(problems[0], LstmstateError):
+        problem = problems[0]
+        raise LstmstateError(
+            f"{problem.problem} (by {wanted.source})",
+            tensor=problem.tensor,
+            advice=problem.advice,
+        )
+    shapes = ", ".join(str(list(array.shape)) for array in shown)
+    raise LstmstateError(f"a state of {shapes} fits none of the cells ({told}) of {wanted.source}")
+
+
+def _refuse_ambiguous(readings: Iterable[Reading]) -> None:
+    found = list(readings)
+    layouts = list(dict.fromkeys(reading.layout.name for reading in found))
+    shape = list(found[0].arrays[0].shape)
+    ways = " or ".join(f"`layout='{name}'` ({LAYOUTS[name].words})" for name in layouts)
+    if len(layouts) == 1:
+        ways = "`cells=WIDTHS`, which tells how many there are"
+    raise AmbiguousError(f"{shape} can be read in more than one way", advice=f"say {ways}")
+
+
+def _nothing(file: StateFile, wanted: Wanted) -> LstmstateError:
+    asked = f" in the layout {wanted.layout!r}" if wanted.layout else ""
+    return LstmstateError(
+        f"there is no state{asked} in it; its arrays are: {names_of(file.arrays)}"
+    )

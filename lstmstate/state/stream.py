@@ -1,0 +1,162 @@
+"""A state on its way into files: in parts, so that memory does not grow with it.
+
+A part is some rows of one leading axis. The source gives a part of c and m of all cells; the
+target's layout makes of it the same rows of its arrays. The source is read once: what a file takes
+in another order waits in a nameless file.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from typing import IO, TYPE_CHECKING
+
+from lstmstate.state.formats.array_writer import PlannedArray, put_rows
+from lstmstate.state.layouts import Layout, to_arrays
+from lstmstate.state.state import State, Structure
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
+
+PART_BYTES = 2 << 20  # larger parts leave the processor's caches, smaller ones cost calls
+
+# Rows [start, stop) of a leading axis (its number among them) of a state.
+Parts = Callable[[int, int, int], State]
+
+
+class Flow:
+    """A state that can be asked for in any layout, part by part.
+
+    Args:
+        structure: what it consists of.
+        parts: returns the rows [start, stop) of one leading axis.
+        layout: the layout of the arrays to come.
+        told: is called with the number of bytes of each part that went by.
+        folder: where values may wait in a nameless file; None for the system's own.
+
+    Attributes:
+        plans: the arrays to come.
+        spans: the rows of each part.
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        parts: Parts,
+        layout: Layout,
+        told: Callable[[int], object] = lambda nbytes: None,  # noqa: ARG005
+        folder: str | None = None,
+    ) -> None:
+        self.structure = structure
+        self.layout = layout
+        self._parts = parts
+        self._told = told
+        self._lead_axis, self.spans = spans_of(structure)
+        self._folder = folder
+        self._waiting: IO[bytes] | None = None  # all arrays one after another, in C order
+        self.plans = self._plan()
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all its arrays."""
+        return sum(plan.nbytes for plan in self.plans)
+
+    def _plan(self) -> list[PlannedArray]:
+        """Lay out a state of no rows: the functions that make the arrays tell their shapes."""
+        import numpy as np
+
+        lead = list(self.structure.lead)
+        if lead:
+            lead[self._lead_axis] = 0
+        empty = self.structure.state(
+            [
+                (
+                    np.empty((*lead, w.c), self.structure.dtype),
+                    np.empty((*lead, w.m), self.structure.dtype),
+                )
+                for _, w in self.structure.cells
+            ]
+        )
+        axis = self.layout.axis_of(self._lead_axis, self.structure) if lead else None
+        plans = []
+        for name, array in to_arrays(self.layout, empty).items():
+            shape = list(array.shape)
+            if axis is not None:
+                shape[axis] = self.structure.lead[self._lead_axis]
+            plans.append(PlannedArray(name, tuple(shape), array.dtype, axis))
+        return plans
+
+    def together(self) -> Iterator[tuple[int, int, list[Array]]]:
+        """Yield (start, stop, the rows [start, stop) of every planned array), once through."""
+        for start, stop in self.spans:
+            state = self._parts(self._lead_axis, start, stop)
+            arrays = list(to_arrays(self.layout, state).values())
+            yield start, stop, arrays
+            self._told(sum(array.nbytes for array in arrays))
+
+    def in_order(self, number: int) -> Iterator[Array]:
+        """Yield one planned array from its first element to its last, in C order.
+
+        Pieces have any shape. The arrays can be asked for in any order, each of them once.
+        """
+        import numpy as np
+
+        if len(self.plans) == 1 and (len(self.spans) == 1 or not self.plans[0].axis):
+            for _, _, (array,) in self.together():
+                yield array
+            return
+        if self._waiting is None:
+            self._waiting = self._gathered()
+        plan = self.plans[number]
+        offset = sum(before.nbytes for before in self.plans[:number])
+        size = max(PART_BYTES // plan.dtype.itemsize, 1) * plan.dtype.itemsize
+        for start in range(0, plan.nbytes, size):
+            self._waiting.seek(offset + start)
+            data = self._waiting.read(min(size, plan.nbytes - start))
+            yield np.frombuffer(data, plan.dtype)
+
+    def _gathered(self) -> IO[bytes]:
+        """Write all arrays into a nameless file, or into memory where they are small."""
+        import io
+        import tempfile
+
+        file: IO[bytes] = io.BytesIO()
+        if self.nbytes > PART_BYTES:
+            file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed with the flow
+        weakref.finalize(self, file.close)
+        for start, _, arrays in self.together():
+            offset = 0
+            for plan, array in zip(self.plans, arrays, strict=True):
+                put_rows(file, offset, plan, start, array)
+                offset += plan.nbytes
+        return file
+
+
+def folder_of(target: str) -> str | None:
+    """Return the folder in which a target is written, None for stdout."""
+    return None if target == "-" else os.path.dirname(os.path.realpath(target))
+
+
+def spans_of(structure: Structure) -> tuple[int, list[tuple[int, int]]]:
+    """Return the leading axis along which to cut, and the rows of each part.
+
+    It is the first one of which a row is small enough: a state of [2, 1000000] rows is cut
+    along its second axis.
+    """
+    lead = structure.lead
+    if not lead:
+        return 0, [(0, 1)]
+    whole = sum(cell.widths.flat for cell in structure.cells) * structure.dtype.itemsize
+    whole *= math.prod(lead)
+    if not whole:
+        return 0, [(0, lead[0])]
+    rows = [whole // max(size, 1) for size in lead]  # bytes of one row of each axis
+    fitting = (axis for axis, row in enumerate(rows) if row <= PART_BYTES)
+    axis = next(fitting, min(range(len(lead)), key=rows.__getitem__))
+    step = max(PART_BYTES // max(rows[axis], 1), 1)
+    return axis, [(at, min(at + step, lead[axis])) for at in range(0, lead[axis], step)] or [(0, 0)]
