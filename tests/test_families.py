@@ -14,6 +14,11 @@ import writers
 from writers import Shape
 
 from lstmstate.cells import Cell, Option, StateWidths
+from lstmstate.cells.families import BY_OPERATION, FAMILIES
+from lstmstate.cells.family import Family
+from lstmstate.cells.from_graph.fused_ops import BLOCKS
+from lstmstate.engines.tensorflow_cells import CLASSES
+from lstmstate.engines.weights import FORMS
 
 OLD, MIDDLE, NEW = "0.5-0.12", "1.0-1.1", "1.2+"
 GATES = ("input", "forget", "cell", "output")
@@ -399,3 +404,31 @@ def test_each_dimension_of_a_grid_is_a_cell(
 def test_the_dimensions_of_a_grid_may_share_one_cell() -> None:
     found = writers.cells(writers.lstm("Grid2LSTMCell/recurrent/lstm_cell", inputs=4))
     assert [(cell.family, cell.num_units) for cell in found.values()] == [("Grid2LSTMCell", 4)]
+
+
+# ---- the table
+
+
+def test_each_family_has_a_form_or_the_reason_why_it_has_none() -> None:
+    unknown = Family("", (), {}).refusal
+    for family in FAMILIES:
+        assert (family.form in FORMS) == (family.refusal == unknown), family.name
+        assert family.tensorflow is None or family.tensorflow in CLASSES, family.name
+    assert {family.form for family in FAMILIES} == {*FORMS, None}
+    assert {family.tensorflow for family in FAMILIES} == {*CLASSES, None}
+
+
+def test_each_operation_of_graphs_is_one_family() -> None:
+    assert set(BY_OPERATION) == set(BLOCKS)
+    for operation, block in BLOCKS.items():
+        family = BY_OPERATION[operation]
+        assert family.is_block
+        assert family.gate_order == block.gate_order
+
+
+def test_rows_of_one_family_differ_in_names_and_options_alone() -> None:
+    by_name: dict[str, Family] = {}
+    own = ("words", "leaves", "widths", "required", "by_leaves", "options")
+    for family in FAMILIES:
+        same = family._replace(**{name: getattr(Family("", (), {}), name) for name in own})
+        assert by_name.setdefault(family.name, same) == same

@@ -277,7 +277,7 @@ def test_a_clip_of_the_new_c_is_no_option_of_sonnet(shell: Shell, tmp_path: Path
     path = saved(tmp_path, CASES["sonnet 1"])
     np.save(tmp_path / "x.npy", numbers(T, I))
     done = shell("run", path, tmp_path / "x.npy", "--cell-clip", "3")
-    assert (done.code, "its clip is of the c that it is given" in error(done)) == (3, True)
+    assert (done.code, "it clips the old c, and not the new one" in error(done)) == (3, True)
     assert shell("run", path, tmp_path / "x.npy", "--cell-clip", "none").code == 0
 
 

@@ -29,10 +29,7 @@ class Counterpart(NamedTuple):
     era: str | None = None
 
 
-# Classes that keep the same tensors in the same roles: each loads what another has trained.
-_ALIKE = frozenset(
-    "BasicLSTMCell LSTMCell LSTMBlockCell LSTMBlockFusedCell CudnnCompatibleLSTMCell".split()
-)
+_ALIKE = frozenset(row.name for row in FAMILIES if row.is_interchangeable)
 _ALIKE_WORDS = frozenset(word for row in FAMILIES if row.name in _ALIKE for word in row.words)
 # What TensorFlow itself puts around cells, in one era or another: it tells none from another.
 _AROUND = frozenset(

@@ -41,14 +41,6 @@ class Documented(NamedTuple):
     words: str
 
 
-# The classes whose state is (h, c).
-H_FIRST = frozenset(
-    {
-        *("Keras LSTM", "Keras ConvLSTM", "CuDNNLSTM", "PeepholeLSTMCell"),
-        *("Sonnet 1 LSTM", "Sonnet 1 LSTM (peepholes)", "Sonnet 1 LSTM (layer norm)"),
-        *("Sonnet 1 BatchNormLSTM", "Sonnet 2 LSTM"),
-    }
-)
 UNRECOGNISED = "unrecognised"  # the family of a cell that only its state shows
 # Notes on cells whose steps are not all that there is to them.
 MIXED = "the graph mixes its new state with the old one, as zoneout does"
@@ -146,6 +138,7 @@ class Cell(NamedTuple):
         variables: role → names, more than one where the cell stored it in shards.
         has_pair: whether its state is c and m of `[batch, units]`; a grid and a convolution
             have more axes.
+        h_first: whether its class takes the state as (h, c).
         shard_axis: the axis on which shards are to be joined, None where there are none.
         documented: the options, and "family", that nothing in the files settles, and what they
             would be by default.
@@ -172,6 +165,7 @@ class Cell(NamedTuple):
     direction: Direction | None = None
     notes: tuple[str, ...] = ()
     has_pair: bool = True
+    h_first: bool = False
     extra: dict[str, Value] = {}  # noqa: RUF012 - never changed
     documented: dict[str, Documented] = {}  # noqa: RUF012 - never changed
     unexplained: tuple[Unexplained, ...] = ()
@@ -186,7 +180,7 @@ class Cell(NamedTuple):
     @property
     def native_layout(self) -> str | None:
         """The layout in which the cell itself takes its state; None where nothing tells."""
-        if self.family in H_FIRST:
+        if self.h_first:
             return "keras"
         tuples = self.options["state_is_tuple"].value
         return None if tuples is None else "tuple" if tuples else "flat"

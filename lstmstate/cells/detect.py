@@ -14,7 +14,18 @@ from lstmstate.cells import shapes
 from lstmstate.cells import variable_names as names
 from lstmstate.cells.cell import MIXED, OPTIONS, OTHER_STEP, UNKNOWN, Cell, Option
 from lstmstate.cells.dense_layers import Surroundings
-from lstmstate.cells.families import FAMILIES, KERAS, OLD, PLAIN, PLAIN_LEAVES
+from lstmstate.cells.families import (
+    BASIC,
+    BY_OPERATION,
+    CONVOLUTION,
+    COUPLED,
+    FAMILIES,
+    KERAS,
+    OLD,
+    PLAIN,
+    PLAIN_LEAVES,
+    USER,
+)
 from lstmstate.cells.family import Family
 from lstmstate.cells.from_graph.graph_cell import Wired
 from lstmstate.cells.from_graph.match_variables import GraphView, Stored
@@ -262,23 +273,16 @@ def _grid(scope: str) -> str | None:
     )
 
 
-def _row(name: str) -> Family:
-    return next(family for family in FAMILIES if family.name == name)
-
-
 def _unnamed(wired: Wired, roles: Roles, plain: Family) -> Family:
     """Return the family of a cell that only the graph shows."""
     if "recurrent_kernel" in roles:
-        return KERAS[-1]._replace(name="LSTM", options={}, documented={}, since_2={})
+        return USER._replace(widths=shapes.keras)
     if wired.block:
-        return _row(_BLOCK_FAMILIES[wired.block])
+        return BY_OPERATION[wired.block]
     if len(roles["kernel"][0].shape) > 2:
-        return _row("ConvLSTMCell")
-    if wired.gate_order in ("ijfo", None):
-        return plain
-    if wired.gate_order == "jfo":
-        return _row("CoupledInputForgetGateLSTMCell")
-    return PLAIN._replace(name="LSTM", shares_names_with=())
+        return CONVOLUTION
+    known = {None: plain, plain.gate_order: plain, COUPLED.gate_order: COUPLED}
+    return known.get(wired.gate_order, USER)
 
 
 def _cell(
@@ -319,22 +323,13 @@ def _cell(
         layer=layer[1] if layer else None,
         direction=direction[1] if direction else None,
         has_pair=family.has_pair,
+        h_first=family.h_first,
         extra={} if widths.groups is None else {"number_of_groups": widths.groups},
         documented=family.documented | (family.since_2 if is_of_2 else {}),
     )
 
 
 _NUMERIC = ("float16", "float32", "float64", "complex64", "complex128")
-
-# What a cell with the names of LSTMCell is, if one operation does its work.
-_BLOCK_FAMILIES = {
-    "LSTMBlockCell": "LSTMBlockCell",
-    "LSTMFusedCell": "LSTMBlockCell",
-    "BlockLSTM": "LSTMBlockFusedCell",
-    "BlockLSTMV2": "BlockLSTMV2",
-    "FusedLSTM": "LSTMBlockFusedCell",
-}
-
 
 _OF_OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"
 # In Keras 2.x the cell inside a layer has a scope of its own.
@@ -382,11 +377,11 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
         options["proj_clip"] = Option(None, "graph")  # what follows m is no projection
         differing.discard("proj_clip")
     family, alternatives = cell.family, cell.alternatives
-    if family == "BasicLSTMCell" and options["cell_clip"].value is not None:
-        family = PLAIN.name  # which has clips, and was given the other's name
+    if family == BASIC.name and options["cell_clip"].value is not None:
+        family = PLAIN.name  # which has clips, under the other's name
     if family == PLAIN.name:
-        family, alternatives = _BLOCK_FAMILIES.get(wired.block or "", family), ()
-        always = _row(family).options
+        row = BY_OPERATION.get(wired.block or "", PLAIN)
+        family, alternatives, always = row.name, (), row.options
         options |= {
             name: always[name]
             for name, option in options.items()

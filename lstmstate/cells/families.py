@@ -1,4 +1,4 @@
-"""The table of LSTM families: which class wrote which variables, under which words, in which era.
+"""The table of LSTM families: one row for each class of cells.
 
 A row is found by the last word of a scope, by leaves that no other class has, or both; its
 shapes then have to fit. A new family is a new row. Sources: the cell classes of TensorFlow
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from lstmstate.cells import shapes
 from lstmstate.cells.cell import Documented
-from lstmstate.cells.family import TENSORFLOW, Family, Leaves, always
+from lstmstate.cells.family import Family, Leaves, always
 from lstmstate.cells.library_families import LIBRARIES
 
 OLD, MIDDLE, NEW = "0.5-0.12", "1.0-1.1", "1.2+"
@@ -52,7 +52,7 @@ _NO_FORGET_BIAS = always(forget_bias=None)
 # The forget bias, if any, is in the stored bias, and none is added at run time.
 _STORED = always(forget_bias=0.0)
 _KERAS_OPTIONS = {**_STORED, **_PLAIN, **_PAIR}
-# Nothing in names or shapes says which release it was.
+# Names and shapes do not show the release.
 _SQUASHES = (
     "hard_sigmoid in Keras up to 2.2 and tf.keras of TensorFlow 1.x, sigmoid in Keras 2.3 and "
     "tf.keras of TensorFlow 2"
@@ -63,7 +63,81 @@ _CONVOLUTIONS = "hard_sigmoid in Keras 2, sigmoid in Keras 3"
 _EXPERIMENTAL = "hard_sigmoid in tf.keras.experimental, sigmoid in TensorFlow Addons"
 _CUDNN = {**_STORED, **_PLAIN, **_PAIR, **always(activation="tanh")}
 
-# Rows that need more evidence stand before rows that need less.
+_CONVOLUTIONAL = "its kernels are convolutions"
+_BY_FREQUENCY = "it runs over frequencies within each step"
+_WEIGHT_NORM = Family(
+    "WeightNormLSTMCell",
+    ("wn_lstm_cell",),
+    {NEW: NEW_CORE},
+    options=_PAIR,
+    form="weight_norm",
+    step_operations={"weight": frozenset({"Mul", "Square", "Sum", "Maximum", "Rsqrt"})},
+)
+_MASKED = Family(
+    "MaskedLSTMCell",
+    ("masked_lstm_cell",),
+    {NEW: {**NEW_CORE, "mask": "mask", "threshold": "threshold"}},
+    shapes.masked,
+    required=("kernel", "bias", "mask"),
+    form="masked",
+    step_operations={"weight": frozenset({"Mul"})},
+)
+_BLOCK_CELL = Family(
+    "LSTMBlockCell",
+    ("lstm_block_cell",),
+    {NEW: NEW_CORE, MIDDLE: MIDDLE_CORE},
+    options=_BLOCK,
+    is_interchangeable=True,
+    form="fused",
+    is_block=True,
+    operations=("LSTMBlockCell", "LSTMFusedCell"),
+    tensorflow="LSTMBlockCell",
+)
+# The cell of a convolution, and of coupled gates, in the graph under any scope.
+CONVOLUTION = Family(
+    "ConvLSTMCell",
+    ("conv_lstm_cell", "conv_1d_lstm_cell", "conv_2d_lstm_cell", "conv_3d_lstm_cell"),
+    {NEW: {"kernel": "kernel", "bias": "biases"}},
+    shapes.convolution,
+    required=("kernel",),
+    has_pair=False,
+    options={**_PLAIN, **_PAIR},
+    refusal=_CONVOLUTIONAL,
+)
+COUPLED = Family(
+    "CoupledInputForgetGateLSTMCell",
+    ("coupled_input_forget_gate_lstm_cell",),
+    {None: {**_SHARDED, **_NORMS}},
+    shapes.coupled,
+    gate_order="jfo",
+    options=always(cell_clip=None),
+    form="fused",
+)
+BASIC = Family(
+    "BasicLSTMCell",
+    ("basic_lstm_cell",),
+    {NEW: NEW_CORE, MIDDLE: MIDDLE_CORE, OLD: _LINEAR},
+    forbidden=(*shapes.PEEPHOLES, "projection"),
+    options=_PLAIN,
+    is_interchangeable=True,
+    form="fused",
+    tensorflow="BasicLSTMCell",
+)
+# A scope of any other name is read as the plainest class, in the leaves of its era.
+PLAIN = Family(
+    "LSTMCell",
+    # LSTMCell(name="basic_lstm_cell") was the documented way to load files of BasicLSTMCell.
+    ("lstm_cell", "basic_lstm_cell"),
+    _CORE,
+    shares_names_with=(_BLOCK_CELL.name,),
+    is_interchangeable=True,
+    form="fused",
+    tensorflow="LSTMCell",
+)
+# A cell that a user wrote: only the graph shows it, with its order of gates.
+USER = Family("LSTM", (), {}, form="by_graph")
+
+# Rows that need more evidence come before rows that need less.
 FAMILIES: tuple[Family, ...] = (
     *LIBRARIES,
     Family(
@@ -87,6 +161,8 @@ FAMILIES: tuple[Family, ...] = (
         required=("input_to_cell_w", "cell_to_cell_w", "cell_bias"),
         by_leaves=True,
         options=_STORED,
+        form="tflite",
+        step_operations={"weight": frozenset({"Transpose"})},
     ),
     Family(
         "GLSTMCell",
@@ -102,6 +178,8 @@ FAMILIES: tuple[Family, ...] = (
         required=("kernel", "bias_i", "bias_j", "bias_f", "bias_o"),
         by_leaves=True,
         options={**always(cell_clip=None, proj_clip=None), **_PAIR},
+        form="grouped",
+        step_operations={"x": frozenset({"Slice"}), "gate": frozenset({"Tanh"})},
     ),
     Family(
         "PhasedLSTMCell",
@@ -122,6 +200,7 @@ FAMILIES: tuple[Family, ...] = (
         gate_order="if,j,o",
         by_leaves=True,
         options={**_NO_FORGET_BIAS, **_PLAIN, **_PAIR},
+        refusal="it takes the time of each step next to the input, and leaks",
     ),
     Family(
         "IndyLSTMCell",
@@ -131,6 +210,8 @@ FAMILIES: tuple[Family, ...] = (
         required=("kernel", "recurrent_kernel", "bias"),
         by_leaves=True,
         options={**_PLAIN, **_PAIR},
+        form="indy",
+        step_operations={"input": frozenset({"Tile"})},
     ),
     Family(
         "NASCell",
@@ -151,6 +232,7 @@ FAMILIES: tuple[Family, ...] = (
         required=("kernel", "recurrent_kernel"),
         gate_order="8 blocks",
         options={**_NO_FORGET_BIAS, **_PLAIN, **_PAIR, **always(recurrent_activation=None)},
+        refusal="its eight blocks are not the gates of an LSTM",
     ),
     Family(
         "PeepholeLSTMCell",
@@ -167,8 +249,10 @@ FAMILIES: tuple[Family, ...] = (
         required=("kernel", "recurrent_kernel", "w_i_diag", "w_f_diag", "w_o_diag"),
         gate_order="ifjo",
         by_leaves=True,
+        h_first=True,
         options=_KERAS_OPTIONS,
         documented={"recurrent_activation": Documented("hard_sigmoid", _EXPERIMENTAL)},
+        form="two_kernels",
     ),
     Family(
         "Keras ConvLSTM",
@@ -179,10 +263,12 @@ FAMILIES: tuple[Family, ...] = (
         gate_order="ifjo",
         by_leaves=True,
         has_pair=False,
+        h_first=True,
         options=_KERAS_OPTIONS,
         documented={"recurrent_activation": Documented("hard_sigmoid", _CONVOLUTIONS)},
+        refusal=_CONVOLUTIONAL,
     ),
-    # Known by its bias of 8H; its kernels lie as cuDNN takes them, its functions are cuDNN's own.
+    # Known by its bias of 8H; kernels are in cuDNN's layout, its functions are cuDNN's own.
     Family(
         "CuDNNLSTM",
         ("cu_dnnlstm",),
@@ -191,7 +277,11 @@ FAMILIES: tuple[Family, ...] = (
         required=("kernel", "recurrent_kernel", "bias"),
         gate_order="ifjo",
         by_leaves=True,
+        h_first=True,
         options=_CUDNN,
+        is_layer=True,
+        form="cudnn",
+        tensorflow="Keras LSTM",  # which runs on a CPU, too
     ),
     Family(
         "Keras LSTM",
@@ -201,23 +291,17 @@ FAMILIES: tuple[Family, ...] = (
         required=("kernel", "recurrent_kernel"),
         gate_order="ifjo",
         by_leaves=True,
+        h_first=True,
         options=_KERAS_OPTIONS,
         documented=_HARD,
         since_2=_SOFT,
+        is_layer=True,
+        form="two_kernels",
+        tensorflow="Keras LSTM",
     ),
-    Family(
-        "ConvLSTMCell",
-        ("conv_lstm_cell", "conv_1d_lstm_cell", "conv_2d_lstm_cell", "conv_3d_lstm_cell"),
-        {NEW: {"kernel": "kernel", "bias": "biases"}},
-        shapes.convolution,
-        required=("kernel",),
-        has_pair=False,
-        options={**_PLAIN, **_PAIR},
-    ),
-    Family(
-        "WeightNormLSTMCell",
-        ("wn_lstm_cell",),
-        {
+    CONVOLUTION,
+    _WEIGHT_NORM._replace(
+        leaves={
             NEW: {
                 **NEW_CORE,
                 "norm_0": "norm_0",
@@ -225,25 +309,16 @@ FAMILIES: tuple[Family, ...] = (
                 "projection_norm_0": "projection/norm_0",
             }
         },
-        shapes.weight_norm,
+        widths=shapes.weight_norm,
         required=("kernel", "bias", "norm_0", "norm_1"),
         by_leaves=True,
-        options=_PAIR,
     ),
-    Family("WeightNormLSTMCell", ("wn_lstm_cell",), {NEW: NEW_CORE}, options=_PAIR),
-    Family(
-        "MaskedLSTMCell",
-        ("masked_lstm_cell",),
-        {NEW: {**NEW_CORE, "mask": "mask", "threshold": "threshold"}},
-        shapes.masked,
-        required=("kernel", "bias", "mask"),
-    ),
-    Family(
-        "MaskedBasicLSTMCell",
-        ("masked_basic_lstm_cell",),
-        {NEW: {**_KERNEL, "mask": "mask", "threshold": "threshold"}},
-        shapes.masked,
-        required=("kernel", "bias", "mask"),
+    _WEIGHT_NORM,
+    _MASKED,
+    _MASKED._replace(
+        name="MaskedBasicLSTMCell",
+        words=("masked_basic_lstm_cell",),
+        leaves={NEW: {**_KERNEL, "mask": "mask", "threshold": "threshold"}},
         options=_PLAIN,
     ),
     Family(
@@ -257,6 +332,7 @@ FAMILIES: tuple[Family, ...] = (
         shapes.layer_norm,
         required=("kernel",),
         options={**_PLAIN, **_PAIR},
+        form="fused",
     ),
     Family(
         "LayerNormLSTMCell",
@@ -265,21 +341,16 @@ FAMILIES: tuple[Family, ...] = (
         shapes.layer_norm,
         required=("kernel", "bias"),
         options=_PAIR,
+        form="fused",
     ),
-    Family(
-        "CoupledInputForgetGateLSTMCell",
-        ("coupled_input_forget_gate_lstm_cell",),
-        {None: {**_SHARDED, **_NORMS}},
-        shapes.coupled,
-        gate_order="jfo",
-        options=always(cell_clip=None),
-    ),
+    COUPLED,
     Family(
         "TimeFreqLSTMCell",
         ("time_freq_lstm_cell",),
         {None: _SHARDED},
         shapes.time_freq,
         options=always(state_is_tuple=False, proj_clip=None),
+        refusal=_BY_FREQUENCY,
     ),
     *(
         Family(
@@ -297,6 +368,7 @@ FAMILIES: tuple[Family, ...] = (
             shapes.grid,
             owns_scope=True,
             has_pair=False,
+            refusal=_BY_FREQUENCY,
         )
         for name, words in (
             ("GridLSTMCell", ("grid_lstm_cell",)),
@@ -313,66 +385,72 @@ FAMILIES: tuple[Family, ...] = (
         gate_order="ifjo",
         by_leaves=True,
         options=_CUDNN,
+        refusal="the order of cuDNN's buffer is unknown",
     ),
     Family(
         "CudnnCompatibleLSTMCell",
         ("cudnn_compatible_lstm_cell",),
         {NEW: {**_KERNEL, "bias_cudnn_0": "bias_cudnn_0", "bias_cudnn_1": "bias_cudnn_1"}},
         options=_CUDNN,
+        is_interchangeable=True,
+        form="fused",
+        is_block=True,
+        step_operations={"weight": frozenset({"Add", "AddV2"})},
+        tensorflow="LSTMBlockCell",
     ),
     Family(
         "LSTMBlockFusedCell",
         ("lstm_fused_cell", "lstm_block_wrapper", "lstm_block_fused_cell"),
         _CORE,
         options=_BLOCK,
+        is_interchangeable=True,
+        form="fused",
+        is_block=True,
+        operations=("BlockLSTM", "FusedLSTM"),
+        tensorflow="BlockLSTM",
     ),
     # 0.10 to 0.12 could not pass a clip, and the operation's own default is 3.0.
-    Family(
-        "LSTMBlockCell",
-        ("lstm_block_cell", "lstm_fused_cell"),
-        {OLD: _OLD_BLOCK},
+    _BLOCK_CELL._replace(
+        words=("lstm_block_cell", "lstm_fused_cell"),
+        leaves={OLD: _OLD_BLOCK},
         options={**_BLOCK, **always(cell_clip=3.0)},
     ),
+    _BLOCK_CELL,
+    # An operation of 1.15 that no class of 1.x used: only the graph shows it.
     Family(
-        "LSTMBlockCell",
-        ("lstm_block_cell",),
-        {NEW: NEW_CORE, MIDDLE: MIDDLE_CORE},
-        options=_BLOCK,
+        "BlockLSTMV2",
+        (),
+        {NEW: NEW_CORE},
+        gate_order="ifjo",
+        options={**_BLOCK, **_STORED},
+        form="fused",
+        is_block=True,
+        operations=("BlockLSTMV2",),
+        tensorflow="BlockLSTMV2",
     ),
-    # An operation of 1.15 that no class of 1.x used: only the graph tells it.
-    Family("BlockLSTMV2", (), {NEW: NEW_CORE}, gate_order="ifjo", options={**_BLOCK, **_STORED}),
-    Family(
-        "BasicLSTMCell",
-        ("basic_lstm_cell",),
-        {NEW: NEW_CORE, MIDDLE: MIDDLE_CORE, OLD: _LINEAR},
-        forbidden=(*shapes.PEEPHOLES, "projection"),
-        options=_PLAIN,
-    ),
-    Family(
-        "LSTMCell",
-        # LSTMCell(name="basic_lstm_cell") was the documented way to load files of BasicLSTMCell.
-        ("lstm_cell", "basic_lstm_cell"),
-        _CORE,
-        shares_names_with=("LSTMBlockCell",),
-    ),
+    BASIC,
+    PLAIN,
+    USER,
 )
 
-# A scope that says nothing is read as the plainest class: LSTMCell, in the leaves of its era.
-PLAIN = FAMILIES[-1]
-KERAS = tuple(family for family in FAMILIES if family.name in ("CuDNNLSTM", "Keras LSTM"))
+# By name; classes with a row for each of their eras have all other facts in common.
+BY_NAME = {family.name: family for family in FAMILIES}
+BY_OPERATION = {name: family for family in FAMILIES for name in family.operations}
+RUNNABLE = frozenset(family.name for family in FAMILIES if family.form is not None)
+KERAS = tuple(family for family in FAMILIES if family.is_layer)
 # Only BasicLSTMCell had Linear below it.
 PLAIN_LEAVES: tuple[tuple[str, Leaves, Family], ...] = (
     (NEW, NEW_CORE, PLAIN),
     (MIDDLE, MIDDLE_CORE, PLAIN),
     (OLD, _SHARDED, PLAIN),
-    (OLD, _LINEAR, FAMILIES[-2]),
+    (OLD, _LINEAR, BASIC),
 )
 
 
-def library_of(family: str) -> str:
-    """Return the library that a family is of: TensorFlow, where it has no row of its own.
+def row_of(family: str) -> Family:
+    """Return the row of a family, one of an unknown class if it has none.
 
-    >>> library_of("LSTMCell"), library_of("LSTM")
-    ('TensorFlow', 'TensorFlow')
+    >>> row_of("Sonnet 1 LSTM").library, row_of("Grid2LSTMCell").form
+    ('Sonnet', None)
     """
-    return next((row.library for row in FAMILIES if row.name == family), TENSORFLOW)
+    return BY_NAME.get(family) or Family(family, (), {})

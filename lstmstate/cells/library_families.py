@@ -23,47 +23,45 @@ _PAIR = always(state_is_tuple=True)
 
 _SONNET_1: Leaves = {"kernel": "w_gates", "bias": "b_gates", "projection": "w_h_projection"}
 _NORM = {part: f"layer_norm/{part}" for part in ("gamma", "beta")}
-# Its clips are of the state that it is given, not of the new one.
-_SONNET_1_OPTIONS = {**_TANH, **_PAIR, "cell_clip": Option(None, "default")}
+_SONNET_1_ROW = Family(
+    "Sonnet 1 LSTM",
+    (),
+    {None: {**_SONNET_1, **_DIAGONALS, **_NORM, "gamma_c": "gamma_c"}},
+    forbidden=(*shapes.PEEPHOLES, *_NORM, "gamma_c"),  # gamma_c: of batch norm
+    by_leaves=True,
+    h_first=True,
+    options={**_TANH, **_PAIR, "cell_clip": Option(None, "default")},
+    library="Sonnet",
+)
 _SONNET = (
-    # Its o sees no c; h is tanh(c * (1 + w_o_diag)) * sigmoid(o).
-    Family(
-        "Sonnet 1 LSTM (peepholes)",
-        (),
-        {None: {**_SONNET_1, **_DIAGONALS}},
+    # h is tanh(c * (1 + w_o_diag)) * sigmoid(o).
+    _SONNET_1_ROW._replace(
+        name="Sonnet 1 LSTM (peepholes)",
+        leaves={None: {**_SONNET_1, **_DIAGONALS}},
         required=("kernel", "bias", *shapes.PEEPHOLES),
-        by_leaves=True,
-        options=_SONNET_1_OPTIONS,
-        library="Sonnet",
+        forbidden=(),
+        refusal="its output gate sees no c, and scales the new one",
+        step_operations={"out": frozenset({"Add", "AddV2", "Mul"})},
     ),
-    # One norm over all gates together.
-    Family(
-        "Sonnet 1 LSTM (layer norm)",
-        (),
-        {None: {**_SONNET_1, **_NORM}},
+    _SONNET_1_ROW._replace(
+        name="Sonnet 1 LSTM (layer norm)",
+        leaves={None: {**_SONNET_1, **_NORM}},
         required=("kernel", "bias", *_NORM),
-        by_leaves=True,
-        options=_SONNET_1_OPTIONS,
-        library="Sonnet",
+        forbidden=(),
+        refusal="its layer norm is over all gates together",
     ),
-    Family(
-        "Sonnet 1 LSTM",
-        (),
-        {None: {**_SONNET_1, **_DIAGONALS, **_NORM, "gamma_c": "gamma_c"}},
-        forbidden=(*shapes.PEEPHOLES, *_NORM, "gamma_c"),  # gamma_c: of batch norm
-        by_leaves=True,
-        options=_SONNET_1_OPTIONS,
-        library="Sonnet",
+    _SONNET_1_ROW._replace(
+        form="fused",
+        clip_refusal="it clips the old c, and not the new one",
+        tensorflow="LSTMCell",
     ),
-    Family(
-        "Sonnet 1 BatchNormLSTM",
-        (),
-        {None: {"kernel": "w_gates_X", "recurrent_kernel": "w_gates_H", "bias": "b_gates"}},
-        shapes.keras,
+    _SONNET_1_ROW._replace(
+        name="Sonnet 1 BatchNormLSTM",
+        leaves={None: {"kernel": "w_gates_X", "recurrent_kernel": "w_gates_H", "bias": "b_gates"}},
+        widths=shapes.keras,
         required=("kernel", "recurrent_kernel", "bias"),
-        by_leaves=True,
-        options=_SONNET_1_OPTIONS,
-        library="Sonnet",
+        forbidden=(),
+        refusal="its gates are normalised over batches",
     ),
     Family(
         "Sonnet 2 LSTM",
@@ -80,8 +78,11 @@ _SONNET = (
         required=("kernel", "recurrent_kernel", "bias"),
         gate_order="ifjo",
         by_leaves=True,
+        h_first=True,
         options={**_STORED, **_PLAIN, **_PAIR},
         library="Sonnet",
+        form="two_kernels",
+        tensorflow="LSTMCell",
     ),
 )
 
@@ -102,6 +103,7 @@ _BASELINES_ROWS = (
         gate_order="ifoj",
         options=_BASELINES_OPTIONS,
         library="baselines",
+        refusal="its layer norms are over the products of x and of m, all gates together",
     ),
     Family(
         "baselines LSTM",
@@ -118,6 +120,8 @@ _BASELINES_ROWS = (
             )
         },
         library="baselines",
+        form="two_kernels",
+        tensorflow="LSTMCell",
     ),
 )
 
@@ -144,6 +148,7 @@ _LINGVO_ROWS = (
         by_leaves=True,
         options={**_PAIR, **_TANH, "forget_bias": Option(0.0, "default")},
         library="lingvo",
+        refusal="the scales of its norms are in its bias",
     ),
     Family(
         "lingvo LSTMCellSimple",
@@ -167,6 +172,8 @@ _LINGVO_ROWS = (
             )
         },
         library="lingvo",
+        form="lingvo",
+        tensorflow="LSTMCell",
     ),
 )
 
@@ -183,6 +190,8 @@ _RETURNN_ROWS = (
         gate_order="jifo",
         options={**_STORED, **_PLAIN, **_PAIR},
         library="RETURNN",
+        form="two_kernels",
+        tensorflow="LSTMCell",
     ),
 )
 

@@ -116,9 +116,9 @@ def _trials(
     quiet: bool,
 ) -> Iterable[Trial]:
     """Yield what was tried: each input, or each cell over random data; note the failed ones."""
+    from lstmstate.cells.families import RUNNABLE
     from lstmstate.cli.report.console import Meter
     from lstmstate.engines.options import settle
-    from lstmstate.engines.weights import FORMS
     from lstmstate.operations.run import open_input
     from lstmstate.operations.verify import judged, over_input, over_random_data
 
@@ -126,7 +126,7 @@ def _trials(
     if not inputs:
         networks = _networks(ckpt, flags)
         cells = [cell for network in networks for cell in network.route.cells]
-        settled = [settle(cell, given) for cell in cells if cell.family in FORMS]
+        settled = [settle(cell, given) for cell in cells if cell.family in RUNNABLE]
         options.say_settled(settled, strict=flags["strict"], quiet=quiet)
         seed, against = flags["seed"] or 0, flags["against"]
         yield from over_random_data(networks, engine, given, tolerance, seed, against)

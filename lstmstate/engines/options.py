@@ -19,6 +19,7 @@ from lstmstate.cells.cell import (
     Value,
     unexplained_words,
 )
+from lstmstate.cells.families import row_of
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.engines.activations import ACTIVATIONS
 from lstmstate.errors import LstmstateError, UnknownOptionError, printable
@@ -45,8 +46,6 @@ RUN_OPTIONS = (
 _UNRECORDED = ("default", "family", "unknown")
 # Not an option of cells: whether a default is taken where there is more than one.
 ASSUME_DEFAULTS = "assume_defaults"
-# Their operation clips only where the bound is above zero: contrib/rnn/kernels/lstm_ops.h.
-BLOCK_CELLS = ("LSTMBlockCell", "LSTMBlockFusedCell", "CudnnCompatibleLSTMCell", "BlockLSTMV2")
 
 
 def _is_number(value: Value) -> bool:
@@ -142,8 +141,8 @@ def settle(cell: Cell, given: Mapping[str, Value], *, is_upper: bool = False) ->
     options: dict[str, Option] = {}
     contradicted: dict[str, Option] = {}
     idle: list[str] = []
-    if cell.family in BLOCK_CELLS and given.get("cell_clip") == 0:
-        given = {**given, "cell_clip": None}
+    if row_of(cell.family).is_block and given.get("cell_clip") == 0:
+        given = {**given, "cell_clip": None}  # contrib/rnn/kernels/lstm_ops.h
     documented = dict(cell.documented)
     for name in RUN_OPTIONS:
         told = _told(cell, name)
@@ -255,10 +254,8 @@ def _may_be_residual(cell: Cell) -> bool:
 
 def _is_unrecorded(cell: Cell) -> bool:
     """Whether no file shows how a cell of TensorFlow is used."""
-    from lstmstate.cells.families import KERAS
-
     is_recorded = any(one.source not in _UNRECORDED for one in cell.options.values())
-    return not is_recorded and cell.family not in {family.name for family in KERAS}
+    return not is_recorded and not row_of(cell.family).is_layer
 
 
 def remarks(settled: Sequence[Settled]) -> list[str]:

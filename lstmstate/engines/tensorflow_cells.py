@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from lstmstate.cells.families import row_of
 from lstmstate.engines.network import Arithmetic
 from lstmstate.errors import UnsupportedError
 from lstmstate.records import NamedTuple
@@ -53,7 +54,7 @@ class Class(NamedTuple):
     """How TensorFlow computes a family.
 
     Attributes:
-        takes: the options that it has, of those in `_used`.
+        takes: the options that it has, among those in `_used`.
     """
 
     make: Callable[[Kit, Arithmetic], Made]
@@ -62,8 +63,8 @@ class Class(NamedTuple):
 
 
 def check(cell: Arithmetic) -> None:
-    """Raise UnsupportedError where TensorFlow has no such cell, or not with its options."""
-    row = _CLASSES.get(cell.family)
+    """Raise UnsupportedError if TensorFlow has no such cell, or not with its options."""
+    row = CLASSES.get(row_of(cell.family).tensorflow or "")
     if row is None:
         raise UnsupportedError(
             f"TensorFlow 2 has no {cell.family}", tensor=cell.name, advice=INSTEAD
@@ -81,7 +82,7 @@ def check(cell: Arithmetic) -> None:
 
 def make(kit: Kit, cell: Arithmetic) -> Made:
     """Return TensorFlow's own cell, in the graph that is being built."""
-    return _CLASSES[cell.family].make(kit, cell)
+    return CLASSES[row_of(cell.family).tensorflow or ""].make(kit, cell)
 
 
 def _used(cell: Arithmetic) -> list[str]:
@@ -198,10 +199,10 @@ class _Stepped:
 def _block(name: str) -> Callable[[Kit, Arithmetic], Made]:
     """Return what makes cells of an operation; those over sequences are given one step."""
     takes_sequences = name != "LSTMBlockCell"
-    order = "ifjo" if name == "BlockLSTMV2" else "ijfo"
 
     def made(kit: Kit, cell: Arithmetic) -> Made:
         tf = kit.tf
+        order = row_of(cell.family).gate_order
         operation = getattr(tf.raw_ops, name)
         values = [
             _in_order(cell, _all_rows(cell), order),
@@ -233,7 +234,7 @@ def _block(name: str) -> Callable[[Kit, Arithmetic], Made]:
 
 _OF_BLOCKS = frozenset({"peepholes", "forget_bias", "cell_clip"})
 _HALF_AND_SINGLE = ("float16", "float32")
-_CLASSES = {
+CLASSES = {
     "BasicLSTMCell": Class(_basic, frozenset({"forget_bias", "activation"})),
     "LSTMCell": Class(
         _lstm,
@@ -241,19 +242,11 @@ _CLASSES = {
         | {"activation"},
     ),
     "LSTMBlockCell": Class(_block("LSTMBlockCell"), _OF_BLOCKS, _HALF_AND_SINGLE),
-    "CudnnCompatibleLSTMCell": Class(_block("LSTMBlockCell"), _OF_BLOCKS, _HALF_AND_SINGLE),
-    "LSTMBlockFusedCell": Class(_block("BlockLSTM"), _OF_BLOCKS, _HALF_AND_SINGLE),
+    "BlockLSTM": Class(_block("BlockLSTM"), _OF_BLOCKS, _HALF_AND_SINGLE),
     "BlockLSTMV2": Class(
         _block("BlockLSTMV2"), frozenset({"peepholes", "cell_clip"}), _HALF_AND_SINGLE
     ),
     "Keras LSTM": Class(_keras, frozenset({"activation", "recurrent_activation"})),
-    "CuDNNLSTM": Class(_keras, frozenset()),  # which runs on no CPU, and computes the same
-    # Cells of other libraries that compute what LSTMCell does.
-    "Sonnet 1 LSTM": Class(_lstm, frozenset({"forget_bias", "projection"})),
-    "Sonnet 2 LSTM": Class(_lstm, frozenset({"projection"})),
-    "baselines LSTM": Class(_lstm, frozenset()),
-    "lingvo LSTMCellSimple": Class(_lstm, frozenset({"forget_bias", "cell_clip", "projection"})),
-    "RETURNN NativeLstm2": Class(_lstm, frozenset()),
 }
 
 _FUNCTIONS: dict[str, Callable[[Kit, Tensor], Tensor]] = {

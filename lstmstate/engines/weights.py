@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lstmstate import limits
 from lstmstate.cells.cell import UNRECOGNISED, Cell, Value
+from lstmstate.cells.families import row_of
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.cells.weights import weight
 from lstmstate.engines.network import Arithmetic, Norm
@@ -77,16 +78,14 @@ def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmet
     """
     import numpy as np
 
-    form = FORMS.get(cell.family)
+    row = row_of(cell.family)
     if cell.family == UNRECOGNISED:
         raise UnsupportedError("no known family has its step", tensor=cell.name)
-    if form is None:
-        reason = REFUSED.get(cell.family, "nothing is known of its equations")
-        raise UnsupportedError(f"a {cell.family} is not run: {reason}", tensor=cell.name)
-    if cell.family in _NO_CLIP and settled["cell_clip"] is not None:
+    if row.form is None:
+        raise UnsupportedError(f"a {cell.family} is not run: {row.refusal}", tensor=cell.name)
+    if row.clip_refusal is not None and settled["cell_clip"] is not None:
         raise UnsupportedError(
-            f"a {cell.family} is not run with a cell_clip: {_NO_CLIP[cell.family]}",
-            tensor=cell.name,
+            f"a {cell.family} is not run with a cell_clip: {row.clip_refusal}", tensor=cell.name
         )
     dtype = "float32" if cell.dtype == "bfloat16" else cell.dtype
     if dtype not in _RUN_DTYPES or cell.num_units is None:
@@ -99,7 +98,7 @@ def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmet
     _refuse_missing(cell, peepholes=bool(settled["peepholes"]))
     try:
         with np.errstate(all="ignore"):  # what overflows is told as weights that are no numbers
-            found = Arithmetic(**(_common(stored, settled) | form(stored)))
+            found = Arithmetic(**(_common(stored, settled) | FORMS[row.form](stored)))
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise CorruptError(
             f"its variables do not fit one another as those of a {cell.family} ({error})",
@@ -294,8 +293,8 @@ def _lingvo(stored: _Stored) -> dict[str, Any]:
     return (_masked if "mask" in stored else _fused)(stored) | {"candidate": "tanh"}
 
 
-def _written_by_a_user(stored: _Stored) -> dict[str, Any]:
-    """A cell that only the graph shows: its order of gates, and what its kernels are."""
+def _by_graph(stored: _Stored) -> dict[str, Any]:
+    """A cell that a user wrote: the graph shows its order of gates, and one kernel or two."""
     return (_two_kernels if "recurrent_kernel" in stored else _fused)(stored)
 
 
@@ -361,46 +360,16 @@ def _grouped(stored: _Stored) -> dict[str, Any]:
 
 Form = Callable[[_Stored], dict[str, Any]]
 
+# By the names in the rows of the families.
 FORMS: dict[str, Form] = {
-    "BasicLSTMCell": _fused,
-    "LSTMCell": _fused,
-    "LSTMBlockCell": _fused,
-    "LSTMBlockFusedCell": _fused,
-    "BlockLSTMV2": _fused,
-    "CudnnCompatibleLSTMCell": _fused,
-    "CoupledInputForgetGateLSTMCell": _fused,
-    "LayerNormBasicLSTMCell": _fused,
-    "LayerNormLSTMCell": _fused,
-    "WeightNormLSTMCell": _weight_norm,
-    "MaskedLSTMCell": _masked,
-    "MaskedBasicLSTMCell": _masked,
-    "GLSTMCell": _grouped,
-    "IndyLSTMCell": _indy,
-    "TFLiteLSTMCell": _tflite,
-    "Keras LSTM": _two_kernels,
-    "CuDNNLSTM": _cudnn,
-    "PeepholeLSTMCell": _two_kernels,
-    "LSTM": _written_by_a_user,
-    "Sonnet 1 LSTM": _fused,
-    "Sonnet 2 LSTM": _two_kernels,
-    "baselines LSTM": _two_kernels,
-    "lingvo LSTMCellSimple": _lingvo,
-    "RETURNN NativeLstm2": _two_kernels,
-}
-# Families whose clip is another equation.
-_NO_CLIP = {"Sonnet 1 LSTM": "its clip is of the c that it is given, and not of the new one"}
-REFUSED = {
-    "NASCell": "its eight blocks are not the gates of an LSTM",
-    "PhasedLSTMCell": "it takes the time of each step beside the input, and leaks",
-    "TimeFreqLSTMCell": "it runs over frequencies within each step",
-    "CudnnLSTM (opaque)": "the order of cuDNN's buffer is not told",
-    "Sonnet 1 LSTM (peepholes)": "its output gate sees no c, and scales the new one",
-    "Sonnet 1 LSTM (layer norm)": "its layer norm is over all gates together",
-    "Sonnet 1 BatchNormLSTM": "its gates are normalised over batches",
-    "lingvo LayerNormalizedLSTMCell": "the scales of its norms lie in its bias",
-    "baselines lnlstm": "its layer norms are over what x gives, and what m gives, to all gates",
-    **dict.fromkeys(("ConvLSTMCell", "Keras ConvLSTM"), "its kernels are convolutions"),
-    **dict.fromkeys(
-        ("GridLSTMCell", "BidirectionalGridLSTMCell"), "it runs over frequencies within each step"
-    ),
+    "fused": _fused,
+    "two_kernels": _two_kernels,
+    "by_graph": _by_graph,
+    "masked": _masked,
+    "weight_norm": _weight_norm,
+    "grouped": _grouped,
+    "indy": _indy,
+    "tflite": _tflite,
+    "cudnn": _cudnn,
+    "lingvo": _lingvo,
 }

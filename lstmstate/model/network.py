@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstmstate.cells.cell import UNRECOGNISED, Cell, Stack, Value, unexplained_words
 from lstmstate.cells.execution_order import Route, of_cell, of_stack
+from lstmstate.cells.families import RUNNABLE
 from lstmstate.errors import (
     AmbiguousError,
     LstmstateError,
@@ -370,7 +371,7 @@ class LSTMNetwork:
         from lstmstate import engines
         from lstmstate.engines.network import Network
         from lstmstate.engines.options import refuse_unknown, settle
-        from lstmstate.engines.weights import FORMS, arithmetic
+        from lstmstate.engines.weights import arithmetic
         from lstmstate.model.loaded_network import Loaded
 
         settled = {
@@ -379,7 +380,7 @@ class LSTMNetwork:
             for chain in stage
             for at, cell in enumerate(chain)
         }
-        refuse_unknown(one for one in settled.values() if one.cell.family in FORMS)
+        refuse_unknown(one for one in settled.values() if one.cell.family in RUNNABLE)
         stages = tuple(
             tuple(
                 tuple(
@@ -405,7 +406,6 @@ class LSTMNetwork:
     ) -> Loaded:
         """Return the graph's own network, ready to run."""
         from lstmstate.engines.options import ASSUME_DEFAULTS
-        from lstmstate.engines.weights import FORMS
         from lstmstate.model.loaded_network import Loaded
 
         if model is None:
@@ -429,7 +429,7 @@ class LSTMNetwork:
                 advice="`engine='numpy'` runs it as it was recognised",
             )
         model.refuse_unlike(network, (one for one in networks if one is not network), feeds)
-        gives_m = self.route.cells[-1].family in (*FORMS, UNRECOGNISED)
+        gives_m = self.route.cells[-1].family in (*RUNNABLE, UNRECOGNISED)
         if outputs is None and gives_m and any(output.is_own for output in network.outputs):
             raise UnsupportedError(
                 "the output of the cell is not its m",

@@ -8,7 +8,7 @@ from typing import Any
 
 from lstmstate.cells.aliases import called_here
 from lstmstate.cells.cell import UNKNOWN, Cell, StateWidths
-from lstmstate.cells.families import library_of
+from lstmstate.cells.families import row_of
 from lstmstate.errors import LstmstateError, count, printable, raise_all
 from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.operations.load import Source
@@ -196,7 +196,7 @@ def _forget_bias(target: Target, wanted: float) -> Iterator[str]:
     for cell in target.cells:
         value, source = cell.forget_bias
         if source == "default" and not target.assume_defaults:
-            library = library_of(cell.family)
+            library = row_of(cell.family).library
             yield f"{_of(cell.name)}forget_bias is unknown: {library}'s default would be {value:g}"
         elif value is None or float(value) != wanted:
             told = "not told by anything" if value is None else f"{value:g} ({source})"

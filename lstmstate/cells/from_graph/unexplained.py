@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from lstmstate.cells import variable_names as names
 from lstmstate.cells.cell import Cell, Unexplained
+from lstmstate.cells.families import row_of
 from lstmstate.cells.from_graph.activations import squash
 from lstmstate.cells.from_graph.gates import products_with
 from lstmstate.cells.from_graph.graph_cell import FEW, Wired, WiredStep
@@ -54,18 +55,6 @@ _PLAIN = (
     | {"TensorListGetItem"}
 )
 _BY_NUMBER = walk.ADDING | _SCALING | CLIPS | {"Sub", "Pow"}
-
-# What the classes of a family do at a place, and no other class does.
-_OF_FAMILY: dict[str, dict[str, frozenset[str]]] = {
-    "TFLiteLSTMCell": {"weight": frozenset({"Transpose"})},
-    "WeightNormLSTMCell": {"weight": frozenset({"Mul", "Square", "Sum", "Maximum", "Rsqrt"})},
-    "MaskedLSTMCell": {"weight": frozenset({"Mul"})},
-    "MaskedBasicLSTMCell": {"weight": frozenset({"Mul"})},
-    "CudnnCompatibleLSTMCell": {"weight": frozenset({"Add", "AddV2"})},
-    "GLSTMCell": {"x": frozenset({"Slice"}), "gate": frozenset({"Tanh"})},
-    "IndyLSTMCell": {"input": frozenset({"Tile"})},
-    "Sonnet 1 LSTM (peepholes)": {"out": frozenset({"Add", "AddV2", "Mul"})},  # c * (1 + w_o)
-}
 
 
 class _Place:
@@ -373,7 +362,7 @@ class Walk:
         self._queue: deque[tuple[_Place, Node]] = deque()
         self._memory = Memory()
         self._c_new = ""  # of the step
-        self._of_family = _OF_FAMILY.get(cell.family, {})
+        self._of_family = row_of(cell.family).step_operations
         self._is_coupled = "i" not in (wired.gate_order or "i")
         self._halves: dict[str, str] = {}  # what a node makes: "c", "m", or both
         for (name, _), half in wired.lasts.items():
