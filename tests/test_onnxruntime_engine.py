@@ -15,13 +15,14 @@ import pytest
 from networks import Rng, alone, assert_agrees, assert_same, cell, random_network, sequences
 
 from lstmstate import engines
+from lstmstate.cells.activations import ACTIVATIONS, ROWS
 from lstmstate.engines import onnx_graph, onnxruntime_engine
-from lstmstate.engines.activations import ACTIVATIONS
 from lstmstate.engines.network import Arithmetic, Network
 from lstmstate.engines.onnx_graph import build_model
 from lstmstate.errors import MissingExtraError, UnsupportedError
 
-KNOWN = tuple(onnx_graph._ACTIVATIONS)
+KNOWN = tuple(row.name for row in ROWS if row.onnx is not None)
+SYMMETRIC = [row.name for row in ROWS if row.is_symmetric]
 ENGINE = "onnxruntime"
 
 
@@ -43,7 +44,7 @@ def any_cell(rng: Rng, inputs: int, units: int) -> Arithmetic:
         forget_bias=float(rng.choice([0.0, 1.0, 2.5])),
         activation=str(rng.choice(["tanh", "sigmoid", "softsign", "leaky_relu"])),
         candidate=str(rng.choice(["tanh", "hard_sigmoid"])),
-        recurrent_activation=str(rng.choice(onnx_graph._SYMMETRIC)),
+        recurrent_activation=str(rng.choice(SYMMETRIC)),
     )
 
 
@@ -106,7 +107,7 @@ def test_peepholes_agree(rng: Rng, batch: int, peepholes: str) -> None:
     assert_agrees(ENGINE, alone(cell(rng, 3, 8, peepholes=peepholes)), rng, batch=batch)
 
 
-@pytest.mark.parametrize("squash", onnx_graph._SYMMETRIC)
+@pytest.mark.parametrize("squash", SYMMETRIC)
 @pytest.mark.parametrize("peepholes", ["", "fo"])
 def test_coupled_gates_agree(rng: Rng, squash: str, peepholes: str) -> None:
     one = cell(rng, 3, 8, gates="jfo", peepholes=peepholes, recurrent_activation=squash)

@@ -7,8 +7,9 @@ import pytest
 from commands import Shell, error
 
 from lstmstate import engines
+from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.cli import cli, options
-from lstmstate.engines.activations import ACTIVATIONS
+from lstmstate.engines.activations import FUNCTIONS
 from lstmstate.engines.options import RUN_OPTIONS
 from lstmstate.state.formats.registry import KINDS
 from lstmstate.state.layouts import LAYOUTS
@@ -19,7 +20,7 @@ COMMANDS = {name: cli.get_command(CONTEXT, name) for name in cli.list_commands(C
 
 def test_names_that_the_help_has_without_their_tables() -> None:
     assert set(options.ENGINE_NAMES) == {"auto", "graph", *engines.ENGINES}
-    assert tuple(options.ACTIVATION_NAMES) == ACTIVATIONS
+    assert tuple(options.ACTIVATION_NAMES) == ACTIVATIONS == tuple(FUNCTIONS)
     assert tuple(options.LAYOUT_NAMES) == tuple(LAYOUTS)
     assert tuple(options.KIND_NAMES) == tuple(kind.key for kind in KINDS if kind.is_written)
 

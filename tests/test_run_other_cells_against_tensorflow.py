@@ -11,7 +11,8 @@ import pytest
 from oracle import BATCH, INPUTS, STEPS, Case, assert_alike, noise
 from writers import Tensor, TensorFlow, activation, as_in_1_x, tensorflow
 
-from lstmstate.engines.activations import ACTIVATIONS, function
+from lstmstate.cells.activations import ACTIVATIONS
+from lstmstate.engines.activations import function
 
 UNITS = 5
 

@@ -22,19 +22,6 @@ PASSING = frozenset(
 _SAME = frozenset({"Identity", "Cast"})
 ADDING = frozenset({"Add", "AddV2", "BiasAdd", "BiasAddV1"})
 JOINING = frozenset({"Concat", "ConcatV2", "Pack"})
-ACTIVATIONS = {
-    "Tanh": "tanh",
-    "Sigmoid": "sigmoid",
-    "Relu": "relu",
-    "Relu6": "relu6",
-    "Elu": "elu",
-    "Selu": "selu",
-    "Softplus": "softplus",
-    "Softsign": "softsign",
-    "LeakyRelu": "leaky_relu",
-    "Sin": "sin",
-    "Erf": "erf",
-}
 
 
 def data_inputs(node: Node) -> list[str]:

@@ -134,7 +134,7 @@ dtype = click.option(
     type=click.Choice(["float16", "float32", "float64"]),
     help="Give the values another precision.",
 )
-# `engines.ENGINES` and `engines.activations.ACTIVATIONS` have the same names (a test compares).
+# `engines.ENGINES` and `cells.activations.ACTIVATIONS` have the same names (a test compares).
 ENGINE_NAMES = ("auto", "numpy", "graph", "tensorflow", "onnxruntime")
 ACTIVATION_NAMES = (
     "tanh sigmoid hard_sigmoid keras3_hard_sigmoid identity relu relu6 leaky_relu elu selu "

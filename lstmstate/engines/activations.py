@@ -1,9 +1,9 @@
-"""The functions that squash gates and states: one table, each in place where it can be.
+"""Activations in NumPy, in place if possible, with TensorFlow's rounding of float16.
 
 Sources: TensorFlow's kernels (core/kernels/relu_op.h, softplus_op.h, softsign_op.h), tf_keras'
 hard_sigmoid (0.2 x + 0.5 within 0 and 1) and that of Keras 3 (relu6(x + 3) / 6). In float16
-those kernels round after every operation; what they make of each of its numbers was measured
-(TensorFlow 2.21 on a CPU) and is met to the bit, but for five of them.
+those kernels round after every operation: on all its numbers the results are TensorFlow's to the
+bit (measured with 2.21 on a CPU), except for five.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from lstmstate.cells.activations import SELU_ALPHA, SELU_SCALE
+
 if TYPE_CHECKING:
     from lstmstate.engines.network import Array
 
-# Takes the values, and where to write the results, which may be the same.
+# Takes the values, and the array for the results, which may be the same.
 Function = Callable[[Any, Any], object]
 
-_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
-_LEAK = 0.20000000298023224  # of tf.nn.leaky_relu: 0.2, which its operation keeps in float32
+_LEAK = 0.20000000298023224  # tf.nn.leaky_relu's 0.2, which its operation keeps in float32
 
 
 def function(name: str, is_half: bool = False) -> Function:
@@ -30,7 +31,7 @@ def function(name: str, is_half: bool = False) -> Function:
     >>> function("hard_sigmoid")(x, x)
     array([0. , 0.5, 1. ])
     """
-    return _HALF.get(name, _FUNCTIONS[name]) if is_half else _FUNCTIONS[name]
+    return _HALF.get(name, FUNCTIONS[name]) if is_half else FUNCTIONS[name]
 
 
 def _tanh(x: Array, out: Array) -> Array:
@@ -164,7 +165,8 @@ def _half_softplus(x: Array, out: Array) -> Array:
     return out
 
 
-_FUNCTIONS: dict[str, Function] = {
+# By the names of `cells.activations`.
+FUNCTIONS: dict[str, Function] = {
     "tanh": _tanh,
     "sigmoid": _sigmoid,
     "hard_sigmoid": _hard_sigmoid(0.2, 0.5),
@@ -174,16 +176,15 @@ _FUNCTIONS: dict[str, Function] = {
     "relu6": _relu6,
     "leaky_relu": _leaky_relu,
     "elu": _exponential(1.0, 1.0),
-    "selu": _exponential(_SELU_ALPHA, _SELU_SCALE),
+    "selu": _exponential(SELU_ALPHA, SELU_SCALE),
     "softplus": _softplus,
     "softsign": _softsign,
     "sin": _sin,
     "erf": _erf,
 }
-ACTIVATIONS = tuple(_FUNCTIONS)
 _HALF: dict[str, Function] = {
     "sigmoid": _half_sigmoid,
     "elu": _half_exponential(1.0, 1.0),
-    "selu": _half_exponential(_SELU_ALPHA, _SELU_SCALE),
+    "selu": _half_exponential(SELU_ALPHA, SELU_SCALE),
     "softplus": _half_softplus,
 }

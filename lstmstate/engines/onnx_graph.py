@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lstmstate.cells.activations import BY_NAME
 from lstmstate.engines.network import Arithmetic, Network, Stage
 from lstmstate.errors import UnsupportedError, printable
-from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     import onnx
@@ -26,30 +26,6 @@ _OPSET, _IR_VERSION = 14, 7
 _GATES, _PEEPHOLES = "iofj", "iof"
 _DIRECTIONS = ("forward", "reverse")  # of a stage's chains
 _MODEL_BYTES = (1 << 31) - 1  # protobuf: a message has less than 2 GiB
-
-
-class _Squash(NamedTuple):
-    """An activation of the operator, with alpha and beta where it takes them."""
-
-    name: str
-    alpha: float | None = None
-    beta: float | None = None
-
-
-# Without softplus: onnxruntime's log(1 + exp(x)) is infinite where x is 89 or more (1.32).
-_ACTIVATIONS = {
-    "tanh": _Squash("Tanh"),
-    "sigmoid": _Squash("Sigmoid"),
-    "hard_sigmoid": _Squash("HardSigmoid", 0.2, 0.5),
-    "keras3_hard_sigmoid": _Squash("HardSigmoid", 1 / 6, 0.5),
-    "identity": _Squash("Affine", 1.0, 0.0),
-    "relu": _Squash("Relu"),
-    "leaky_relu": _Squash("LeakyRelu", 0.2),
-    "elu": _Squash("Elu", 1.0),
-    "softsign": _Squash("Softsign"),
-}
-# 1 - s(z) is s(-z): i of coupled gates has the weights of f, negative.
-_SYMMETRIC = ("sigmoid", "hard_sigmoid", "keras3_hard_sigmoid")
 
 
 def build_model(
@@ -102,17 +78,18 @@ def check(network: Network) -> None:
 def _obstacles(cell: Arithmetic) -> list[str]:
     """Return all that stands in the way of a cell."""
     is_coupled = "i" not in cell.gates
-    squash = cell.recurrent_activation
+    gates = cell.recurrent_activation
     stands = {
         f"dtype {cell.dtype}": cell.dtype != "float32",
         "projection": cell.projection is not None,
         "proj_clip": cell.projection is not None and cell.proj_clip is not None,
         "cell_clip": cell.cell_clip is not None,
         "layer norm": bool(cell.norms),
-        f"i = 1 - f with the activation {squash}": is_coupled and squash not in _SYMMETRIC,
+        # i has the weights of f, negative.
+        f"i = 1 - f with the activation {gates}": is_coupled and not BY_NAME[gates].is_symmetric,
     }
-    for name in (squash, cell.candidate, cell.activation):
-        stands[f"activation {name}"] = name not in _ACTIVATIONS
+    for name in (gates, cell.candidate, cell.activation):
+        stands[f"activation {name}"] = BY_NAME[name].onnx is None
     return [thing for thing, is_there in stands.items() if is_there]
 
 
@@ -171,14 +148,12 @@ class _Parts:
         weights = {f"{part}_{number}": array for part, array in _weights(cell).items()}
         self.weights += [numpy_helper.from_array(a, name) for name, a in weights.items()]
         kernel, recurrent, bias, *peepholes = weights
-        squashes = [
-            _ACTIVATIONS[name]
-            for name in (cell.recurrent_activation, cell.candidate, cell.activation)
-        ]
-        # They are taken in turn by the activations that have one, and no others.
+        names = (cell.recurrent_activation, cell.candidate, cell.activation)
+        activations = [one for name in names if (one := BY_NAME[name].onnx) is not None]
+        # In turn for the activations that have one, and no others.
         numbers: dict[str, Any] = {
-            "activation_alpha": [s.alpha for s in squashes if s.alpha is not None],
-            "activation_beta": [s.beta for s in squashes if s.beta is not None],
+            "activation_alpha": [a.alpha for a in activations if a.alpha is not None],
+            "activation_beta": [a.beta for a in activations if a.beta is not None],
         }
         outputs = [f"m_{number}", f"h_{number}", f"c_{number}"]
         states = [f"h0_{number}", f"c0_{number}"]
@@ -188,7 +163,7 @@ class _Parts:
             outputs,
             name=f"lstm_{number}",
             doc_string=printable(cell.name),
-            activations=[squash.name for squash in squashes],
+            activations=[one.name for one in activations],
             direction=direction,
             hidden_size=cell.widths.c,
             **{name: values for name, values in numbers.items() if values},

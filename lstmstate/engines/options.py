@@ -9,6 +9,7 @@ from numbers import Real
 from typing import cast
 
 from lstmstate.cells import variable_names as names
+from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.cells.cell import (
     MIXED,
     STRANGE,
@@ -21,7 +22,6 @@ from lstmstate.cells.cell import (
 )
 from lstmstate.cells.families import row_of
 from lstmstate.cells.shapes import PEEPHOLES
-from lstmstate.engines.activations import ACTIVATIONS
 from lstmstate.errors import LstmstateError, UnknownOptionError, printable
 from lstmstate.records import NamedTuple
 

@@ -8,8 +8,10 @@ CudnnCompatibleLSTMCell and LSTMBlockFusedCell of 1.x called.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from lstmstate.cells.activations import BY_NAME
 from lstmstate.cells.families import row_of
 from lstmstate.engines.network import Arithmetic
 from lstmstate.errors import UnsupportedError
@@ -33,7 +35,12 @@ class Kit(NamedTuple):
 
     def function(self, name: str) -> Callable[[Tensor], Tensor]:
         """Return the function of an activation."""
-        return lambda x: _FUNCTIONS[name](self, x)
+        found: Callable[[Tensor], Tensor] = attrgetter(BY_NAME[name].tensorflow)(self)
+        return found
+
+    def keras3_hard_sigmoid(self, x: Tensor) -> Tensor:
+        """Compute what tf_keras has no function for: Keras 3, src/backend/tensorflow/nn.py."""
+        return self.tf.nn.relu6(x + 3) / 6
 
 
 class Made(NamedTuple):
@@ -247,22 +254,4 @@ CLASSES = {
         _block("BlockLSTMV2"), frozenset({"peepholes", "cell_clip"}), _HALF_AND_SINGLE
     ),
     "Keras LSTM": Class(_keras, frozenset({"activation", "recurrent_activation"})),
-}
-
-_FUNCTIONS: dict[str, Callable[[Kit, Tensor], Tensor]] = {
-    "tanh": lambda kit, x: kit.tf.tanh(x),
-    "sigmoid": lambda kit, x: kit.tf.sigmoid(x),
-    "hard_sigmoid": lambda kit, x: kit.tf_keras.activations.hard_sigmoid(x),
-    # tf_keras has none: this is Keras 3, src/backend/tensorflow/nn.py.
-    "keras3_hard_sigmoid": lambda kit, x: kit.tf.nn.relu6(x + 3) / 6,
-    "identity": lambda kit, x: kit.tf.identity(x),
-    "relu": lambda kit, x: kit.tf.nn.relu(x),
-    "relu6": lambda kit, x: kit.tf.nn.relu6(x),
-    "leaky_relu": lambda kit, x: kit.tf.nn.leaky_relu(x),
-    "elu": lambda kit, x: kit.tf.nn.elu(x),
-    "selu": lambda kit, x: kit.tf.nn.selu(x),
-    "softplus": lambda kit, x: kit.tf.nn.softplus(x),
-    "softsign": lambda kit, x: kit.tf.nn.softsign(x),
-    "sin": lambda kit, x: kit.tf.sin(x),
-    "erf": lambda kit, x: kit.tf.math.erf(x),
 }

@@ -1,8 +1,6 @@
-"""The functions that squash gates and states: single operations, and patterns of several.
+"""Recognition of activations in a graph: single operations, and patterns of several.
 
-Keras wrote some of its functions out in small operations. Each is a pattern here, and a new
-one is a new row. Sources: tf.keras' backend (hard_sigmoid, elu and selu of 1.4 to 1.15), Keras 3
-(backend/tensorflow/nn.py), tf.nn.leaky_relu (1.4 to 1.10).
+Keras wrote some of its functions out in small operations: see `cells.activations`.
 """
 
 from __future__ import annotations
@@ -10,6 +8,7 @@ from __future__ import annotations
 import math
 
 from lstmstate import limits
+from lstmstate.cells.activations import ACTIVATION_OPS, LEAK, ROWS, Argument
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
@@ -17,16 +16,14 @@ from lstmstate.records import NamedTuple
 
 Value = tuple[Node, int]  # a node, and which of its outputs
 
-_HANDING = frozenset({"Identity", "Cast", "StopGradient"})
-_LEAK = 0.2  # the alpha of LeakyRelu, in the op's registration and in tf.nn.leaky_relu
-_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+_PASSING = frozenset({"Identity", "Cast", "StopGradient"})
 
 
-class Squash(NamedTuple):
-    """A function that a value went through.
+class Applied(NamedTuple):
+    """An activation, and the value that it is applied to.
 
     Attributes:
-        function: its name; None where it is a function that has no name here.
+        function: its name; None for a function without a row in `cells.activations`.
         inner: the value before it.
     """
 
@@ -34,77 +31,37 @@ class Squash(NamedTuple):
     inner: Value
 
 
-class _Op(NamedTuple):
-    """An operation of a pattern; an argument is another, a constant, or None for the value."""
-
-    ops: frozenset[str]
-    arguments: tuple[_Part, ...]
-
-
-_Part = _Op | float | None
-
-
-def _op(ops: str, *arguments: _Part) -> _Op:
-    return _Op(frozenset(ops.split()), arguments)
-
-
-def _clipped(value: _Op, low: float, high: float) -> tuple[_Op, ...]:
-    """Return the forms of tf.clip_by_value: two operations, or one from 1.8 on."""
-    return (
-        _op("Maximum", _op("Minimum", value, high), low),
-        _op("ClipByValue", value, low, high),
-    )
-
-
-_ADD, _SELECT = "Add AddV2", "Select SelectV2"
+# Commutative operations: arguments of a pattern may come in any order.
 _COMMUTING = frozenset({"Mul", "Add", "AddV2", "Maximum", "Minimum"})
-_ABOVE_3 = _op("Relu6", _op(_ADD, None, 3.0))
-_ELU = _op("Elu", None)
-_PATTERNS: tuple[tuple[str, _Op], ...] = (
-    *(
-        ("hard_sigmoid", clipped)
-        for clipped in _clipped(_op(_ADD, _op("Mul", None, 0.2), 0.5), 0.0, 1.0)
-    ),
-    ("keras3_hard_sigmoid", _op("RealDiv", _ABOVE_3, 6.0)),
-    ("keras3_hard_sigmoid", _op("Mul", _ABOVE_3, 1 / 6)),
-    ("leaky_relu", _op("Maximum", _op("Mul", None, _LEAK), None)),
-    (
-        "selu",
-        _op(
-            "Mul",
-            _op(_SELECT, _op("Greater", None, 0.0), _ELU, _op("Mul", _ELU, _SELU_ALPHA)),
-            _SELU_SCALE,
-        ),
-    ),
-)
+_PATTERNS = tuple((row.name, pattern) for row in ROWS for pattern in row.patterns)
 
 
-def squash(graph: Graph, value: Value) -> Squash | None:
-    """Return the function that made a value; None where it is none of those that are known."""
-    node, _ = handed(graph, value)
-    if node.op in walk.ACTIVATIONS:
+def find_activation(graph: Graph, value: Value) -> Applied | None:
+    """Return the activation that made a value, None if none did."""
+    node, _ = skip_identity(graph, value)
+    if node.op in ACTIVATION_OPS:
         inner = operand(graph, node, 0)
-        return None if inner is None else Squash(_name(node), inner)
+        return None if inner is None else Applied(_name(node), inner)
     for function, pattern in _PATTERNS:
         if node.op in pattern.ops:
             values: list[Value] = []
             if _fits(graph, (node, 0), pattern, values):
                 same = {(inner.name, port) for inner, port in values}
-                return Squash(function, values[0]) if len(same) == 1 else None
+                return Applied(function, values[0]) if len(same) == 1 else None
     return None
 
 
 def operand(graph: Graph, node: Node, position: int) -> Value | None:
-    """Return an input of a node, with the output that it is; None where there is none."""
+    """Return an input of a node, as a node and its output; None if there is none."""
     inputs = walk.data_inputs(node)
     given, port = graph.source(inputs[position]) if position < len(inputs) else (None, 0)
     return None if given is None else (given, port)
 
 
-def handed(graph: Graph, value: Value) -> Value:
-    """Go back over what only hands on a value within a step; loops are not left."""
+def skip_identity(graph: Graph, value: Value) -> Value:
+    """Go back over operations that only pass a value on, within a step: never out of a loop."""
     for _ in range(limits.MAX_WALK):
-        before = operand(graph, value[0], 0) if value[0].op in _HANDING else None
+        before = operand(graph, value[0], 0) if value[0].op in _PASSING else None
         if before is None:
             break
         graph.spend()
@@ -113,19 +70,19 @@ def handed(graph: Graph, value: Value) -> Value:
 
 
 def _name(node: Node) -> str | None:
-    """Return the name of an operation; LeakyRelu with another slope than its own has none."""
+    """Return the name of an operation's activation; LeakyRelu of another slope has none."""
     slope = node.real("alpha") if node.op == "LeakyRelu" else None
-    return walk.ACTIVATIONS[node.op] if slope in (None, _LEAK) else None
+    return ACTIVATION_OPS[node.op] if slope in (None, LEAK) else None
 
 
-def _fits(graph: Graph, value: Value, pattern: _Part, values: list[Value]) -> bool:
-    """Whether a value is what the pattern says; add what stands for its value to `values`."""
+def _fits(graph: Graph, value: Value, pattern: Argument, values: list[Value]) -> bool:
+    """Whether a value matches a pattern; add the nodes in the place of its value to `values`."""
     graph.spend()
     if isinstance(pattern, float):
         number = walk.scalar(graph, value[0])
         # Half precision keeps three digits of a constant.
         return number is not None and math.isclose(number, pattern, rel_tol=1e-3)
-    value = handed(graph, value)
+    value = skip_identity(graph, value)
     if pattern is None:
         values.append(value)
         return True

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lstmstate.cells.from_graph.activations import squash
+from lstmstate.cells.activations import ACTIVATION_OPS
+from lstmstate.cells.from_graph.activations import find_activation
 from lstmstate.cells.from_graph.graph_cell import Wired
 from lstmstate.cells.from_graph.options import (
     CLIPS,
@@ -30,7 +31,7 @@ from lstmstate.records import NamedTuple
 
 _RESHAPING = frozenset({"Squeeze", "ExpandDims", "Reshape"})
 _BEFORE_GATES = walk.ADDING | walk.PASSING | walk.JOINING | _RESHAPING
-_SQUASHED = NORM_OPS | walk.ADDING | walk.JOINING | walk.PASSING | walk.ACTIVATIONS.keys()
+_SQUASHED = NORM_OPS | walk.ADDING | walk.JOINING | walk.PASSING | ACTIVATION_OPS.keys()
 _HANDING = frozenset({"Identity", "ReadVariableOp", "Enter", "RefEnter", "Cast"})
 _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice", "Reshape", "Transpose"})
 WITH_CUTS = _HANDING | _CUTS  # between a weight, or a part of it, and a product
@@ -182,7 +183,7 @@ def _squashed(graph: Graph, split: Node, port: int) -> list[Node]:
             user = edge.node
             if (wanted >= 0 and edge.port != wanted) or user.name in seen:
                 continue
-            if user.op in walk.ACTIVATIONS:
+            if user.op in ACTIVATION_OPS:
                 seen.add(user.name)
                 found.append(user)
             elif user.op != "Mul" or normalises(graph, user, node):
@@ -226,7 +227,7 @@ def _port(graph: Graph, factor: Node, names: dict[str, int]) -> int | None:
         for node in before:
             if node.name in names:
                 return names[node.name]
-            function = squash(graph, (node, 0)) if node.op in CLIPS else None
+            function = find_activation(graph, (node, 0)) if node.op in CLIPS else None
             if function is not None:
                 start = function.inner[0]
                 break

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Container, Iterator
 
+from lstmstate.cells.activations import ACTIVATION_OPS
 from lstmstate.cells.cell import UNKNOWN, Option
-from lstmstate.cells.from_graph.activations import Value, handed, operand
+from lstmstate.cells.from_graph.activations import Value, operand, skip_identity
 from lstmstate.cells.from_graph.axes import SPREADING, TAKING, Part, numbers, part
 from lstmstate.cells.from_graph.state_origin import FED, LOOPS, first_size, is_column_cut
 from lstmstate.checkpoint import graph_walk as walk
@@ -21,7 +22,7 @@ from lstmstate.records import NamedTuple
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf"})
 _ZEROS = frozenset({"Fill", "Const", "ZerosLike"})
 _SOURCES = VARIABLE_OPS | (FED - walk.PASSING) | _ZEROS
-_LEARNT = VARIABLE_OPS | frozenset(walk.ACTIVATIONS) | {"MatMul", "Conv2D", "Conv3D"}
+_LEARNT = VARIABLE_OPS | frozenset(ACTIVATION_OPS) | {"MatMul", "Conv2D", "Conv3D"}
 _FAR = 200  # values on the way back to a first state; published graphs have below 20
 _NEAR = 100  # nodes that a mask is made of
 
@@ -176,7 +177,7 @@ def state_is_tuple(graph: Graph, c_old: Value) -> Option:
 
     Behind a mask or a choice it has to be seen where c comes from.
     """
-    queue, seen, ends = [handed(graph, c_old)], set[str](), set[str]()
+    queue, seen, ends = [skip_identity(graph, c_old)], set[str](), set[str]()
     is_behind = False
     while queue and len(seen) < _NEAR:
         node, port = queue.pop()
@@ -188,7 +189,7 @@ def state_is_tuple(graph: Graph, c_old: Value) -> Option:
             return Option(False, "graph")
         if node.op in _CHOOSING:
             is_behind = True
-            queue += [handed(graph, one) for one in _before(graph, node, port)]
+            queue += [skip_identity(graph, one) for one in _before(graph, node, port)]
         else:
             ends.add(node.op)
     return UNKNOWN if is_behind and not ends & _KNOWN_ENDS else Option(True, "graph")

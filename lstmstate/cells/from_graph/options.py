@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lstmstate.cells.cell import UNKNOWN, Option
-from lstmstate.cells.from_graph.activations import Value, handed, operand, squash
+from lstmstate.cells.from_graph.activations import Value, find_activation, operand, skip_identity
 from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
 from lstmstate.cells.from_graph.initial_state import Start, batch_size, start, state_is_tuple
 from lstmstate.cells.from_graph.residual import is_mixed
@@ -86,7 +86,7 @@ def _named(function: str | None) -> Option:
 def _old(graph: Graph, step: Step) -> Value:
     """Return the old c, with the output of its node that it is."""
     for term in walk.operands(graph, step.c_new):
-        product, _ = handed(graph, (term, 0))
+        product, _ = skip_identity(graph, (term, 0))
         for at in range(len(walk.data_inputs(product))):
             value = operand(graph, product, at)
             if value is not None and value[0] is step.c_old:
@@ -179,7 +179,7 @@ def _output(graph: Graph, outputs: list[Node], c_new: Node) -> tuple[Node, Node,
             squashed = other(graph, product, gate)
             if squashed is None:
                 continue
-            function = squash(graph, (squashed, 0))
+            function = find_activation(graph, (squashed, 0))
             between = _path_back(graph, function.inner[0] if function else squashed, c_new)
             if between is not None:
                 return product, squashed, between
@@ -241,7 +241,7 @@ def _proj_clip(graph: Graph, product: Node) -> Option:
 
 def _activation(graph: Graph, squashed: Node, c_new: Node) -> Option:
     """Return the function on c; none where c, clipped or normed, goes on as it is."""
-    function = squash(graph, (squashed, 0))
+    function = find_activation(graph, (squashed, 0))
     if function is not None:
         return _named(function.function)
     made = walk.through(graph, squashed, frozenset({"Identity"}))

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import permutations
 
+from lstmstate.cells.activations import ACTIVATION_OPS
 from lstmstate.cells.cell import UNKNOWN
-from lstmstate.cells.from_graph.activations import Value, handed, operand, squash
+from lstmstate.cells.from_graph.activations import Value, find_activation, operand, skip_identity
 from lstmstate.cells.from_graph.graph_cell import Wired
 from lstmstate.cells.from_graph.options import CLIPS, SUMMING, Step, other, read_options
 from lstmstate.cells.from_graph.state_origin import SPLITS
@@ -32,7 +33,7 @@ _WITHIN = walk.ADDING | frozenset(
     """.split()
 )
 _NEAR = 40  # nodes between a gate and its products, and between c and m: patterns have ten
-_BEFORE_M = frozenset(walk.ACTIVATIONS) | CLIPS | {"Identity", "Cast", "Select", "SelectV2"}
+_BEFORE_M = frozenset(ACTIVATION_OPS) | CLIPS | {"Identity", "Cast", "Select", "SelectV2"}
 _WITH_A_NUMBER = frozenset({"Mul", "Add", "AddV2", "RealDiv"})
 
 
@@ -58,7 +59,7 @@ class _Gate(NamedTuple):
 
 def sum_step(graph: Graph, c_new: Node) -> Wired | None:
     """Return the step of which this sum is the new c, None where it is no cell's."""
-    terms = [handed(graph, (node, 0))[0] for node in walk.operands(graph, c_new)]
+    terms = [skip_identity(graph, (node, 0))[0] for node in walk.operands(graph, c_new)]
     if len(terms) != 2 or any(term.op != "Mul" for term in terms):
         return None
     factors = [_inputs(graph, term) for term in terms]
@@ -173,8 +174,8 @@ def _inputs(graph: Graph, node: Node) -> list[Value]:
 
 def _gate(graph: Graph, value: Value) -> _Gate | None:
     """Return a value as a gate: a sum of parts of products with weights, squashed or as it is."""
-    function = squash(graph, value)
-    name, inner = function or ("identity", handed(graph, value))
+    function = find_activation(graph, value)
+    name, inner = function or ("identity", skip_identity(graph, value))
     pieces: set[tuple[str, int]] = set()
     products: dict[str, Node] = {}
     weights: set[str] = set()

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from lstmstate.cells import variable_names as names
 from lstmstate.cells.cell import Cell, Unexplained
 from lstmstate.cells.families import row_of
-from lstmstate.cells.from_graph.activations import squash
+from lstmstate.cells.from_graph.activations import find_activation
 from lstmstate.cells.from_graph.gates import products_with
 from lstmstate.cells.from_graph.graph_cell import FEW, Wired, WiredStep
 from lstmstate.cells.from_graph.options import CLIPS, PRODUCTS, normalises, projections
@@ -444,7 +444,7 @@ class Walk:
         for node in walk.backward(self._graph, [gate], lambda node: node.op not in PRODUCTS, _NEAR):
             if self._is_rest(node):
                 return "sigmoid"
-            function = squash(self._graph, (node, 0))
+            function = find_activation(self._graph, (node, 0))
             if function is not None:
                 return function.function
         return None
@@ -616,7 +616,7 @@ class Walk:
         if normed is not None:
             self._memory.leave(BETWEEN, node.name)
             return [(place, normed)]
-        function = squash(self._graph, (node, 0))
+        function = find_activation(self._graph, (node, 0))
         if function is not None and place is _OUT:
             if not self._is_expected("activation", function.function):
                 self._report(place, node, ends=True)
@@ -630,7 +630,7 @@ class Walk:
         """A gate: a sum, squashed."""
         if place is _GATES["i"] and self._is_rest(node):
             return [(_GATES["f"], before) for before in self._operands(node)]
-        function = squash(self._graph, (node, 0))
+        function = find_activation(self._graph, (node, 0))
         (option,) = place.options
         if function is not None:
             is_known = self._is_expected(option, function.function)
