@@ -8,6 +8,9 @@ from commands import Shell, error
 
 from lstmstate import engines
 from lstmstate.cells.activations import ACTIVATIONS
+from lstmstate.cells.cell import Option, Source
+from lstmstate.cells.family import Family
+from lstmstate.cells.options import settle_options
 from lstmstate.cli import cli, options
 from lstmstate.engines.activations import FUNCTIONS
 from lstmstate.engines.options import RUN_OPTIONS
@@ -88,3 +91,31 @@ def test_flags_of_run_that_do_not_go_together(shell: Shell, flags: list[str], pr
     done = shell("run", "model.ckpt", "a.npy", *flags)
     assert (done.code, done.out) == (2, "")
     assert problem in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "shown", "unread", "settled"),
+    [
+        ("forget_bias", "default", "graph", False, "graph"),
+        ("forget_bias", "default", None, False, "default"),
+        ("forget_bias", "default", "unknown", False, "unknown"),  # fed: no default replaces it
+        ("forget_bias", "family", "graph", True, "unknown"),
+        ("cell_clip", "family", "graph", False, "graph"),
+        ("cell_clip", "family", "unknown", False, "family"),
+        ("cell_clip", "family", None, True, "unknown"),
+        ("recurrent_activation", "family", "graph", False, "graph"),
+        ("recurrent_activation", "family", "unknown", False, "family"),
+        ("recurrent_activation", "unknown", "graph", False, "graph"),
+    ],
+)
+def test_the_strongest_evidence_settles_an_option(
+    name: str, row: Source, shown: Source | None, unread: bool, settled: Source
+) -> None:
+    values: dict[Source, Option] = {
+        source: Option(None if source == "unknown" else value, source)
+        for source, value in (("default", 1.0), ("family", 2.0), ("graph", 3.0), ("unknown", None))
+    }
+    family = Family("", (), {}, options={name: values[row]})
+    graph = {} if shown is None else {name: values[shown]}
+    found = settle_options(family, graph, [name] if unread else [])
+    assert found[name] == values[settled]

@@ -29,8 +29,9 @@ from lstmstate.cells.families import (
 from lstmstate.cells.family import Family
 from lstmstate.cells.from_graph.graph_cell import Wired
 from lstmstate.cells.from_graph.match_variables import GraphView, Stored
-from lstmstate.cells.from_graph.recurrences import uses
-from lstmstate.cells.from_graph.unexplained import explain, strangers
+from lstmstate.cells.from_graph.recurrences import count_layers
+from lstmstate.cells.from_graph.unexplained import explain, find_unusual_operations
+from lstmstate.cells.options import settle_options
 from lstmstate.cells.scopes import (
     Roles,
     Scope,
@@ -244,9 +245,9 @@ class Recognition:
         units = widths.num_units if self.graph is None else None
         cell = cell._replace(notes=strange(self._scopes.get(scope, {}), stored, units))
         if wired is not None and self.graph is not None:
-            cell = _with_graph(cell, wired, self.graph)
+            cell = _with_graph(cell, family, wired, self.graph)
         elif self.graph is not None and self.graph.multiplies(stored):
-            cell = _with_other_step(cell, stored, self.graph)
+            cell = _with_other_step(cell, family, stored, self.graph)
         # Cells that a user wrote into one scope are told by their kernels.
         name = scope if scope not in self._found else stored[0].path
         self._found[name] = cell._replace(name=name)
@@ -314,7 +315,7 @@ def _cell(
         # LSTMFusedCell and LSTMBlockCell of 0.10 and 0.11 made them, used or not.
         peepholes=None if peepholes and always else peepholes,
         layer_norm=any(role.endswith("/gamma") for role in roles),
-        options={name: family.option(name) for name in OPTIONS},
+        options=settle_options(family),
         variables={role: tuple(v.name for v in shards) for role, shards in roles.items()},
         parameters=sum(variable.size for variable in stored),
         nbytes=sum(variable.nbytes or 0 for variable in stored),
@@ -336,58 +337,43 @@ _OF_OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"
 _OF_2 = r"/lstm_cell(_\d+)?$"
 
 
-def _tells(name: str, option: Option, known: dict[str, Option]) -> bool:
-    """Whether what a graph tells of an option says more than what is known.
-
-    What a graph shows but does not tell (a forget bias that is fed, a function without a name)
-    is no default either.
-    """
-    if name == "recurrent_activation":  # which graphs show to be what the class makes it
-        of_family = known[name].source == "family"
-        return not of_family or option not in (UNKNOWN, Option(known[name].value, "graph"))
-    return option.source == "graph" or name == "forget_bias"
-
-
-def _with_other_step(cell: Cell, stored: Iterable[Stored], view: GraphView) -> Cell:
-    """Add what is known of a cell that the graph steps in a way that is not read: no default."""
+def _with_other_step(cell: Cell, family: Family, stored: Iterable[Stored], view: GraphView) -> Cell:
+    """Return a cell that the graph steps in a way that is not read: no default applies."""
     assumed = {name for name, option in cell.options.items() if option.source == "default"}
     if not assumed:
         return cell._replace(documented={})
     kernels = (view.graph.nodes[node] for one in stored for node in view.nodes_of(one.name))
     return cell._replace(
         documented={},
-        options=cell.options | dict.fromkeys(assumed, UNKNOWN),
+        options=settle_options(family, unread=assumed),
         notes=(*cell.notes, OTHER_STEP),
-        unexplained=strangers(view.graph, view.sources, kernels),
+        unexplained=find_unusual_operations(view.graph, view.sources, kernels),
     )
 
 
-def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
-    """Add what the graph tells of a cell."""
-    options = dict(cell.options)
-    options |= {
-        name: option for name, option in wired.options.items() if _tells(name, option, options)
-    }
+def _shown_options(cell: Cell, wired: Wired, view: GraphView) -> dict[str, Option]:
+    shown = dict(wired.options)
     if wired.frame is not None and wired.frame in view.time_major:
-        options["time_major"] = view.time_major[wired.frame]
-    elif "time_major" in wired.options:
-        options["time_major"] = wired.options["time_major"]
-    differing = set(wired.differing)
+        shown["time_major"] = view.time_major[wired.frame]
     if cell.num_proj is None:
-        options["proj_clip"] = Option(None, "graph")  # what follows m is no projection
-        differing.discard("proj_clip")
-    family, alternatives = cell.family, cell.alternatives
-    if family == BASIC.name and options["cell_clip"].value is not None:
-        family = PLAIN.name  # which has clips, under the other's name
-    if family == PLAIN.name:
-        row = BY_OPERATION.get(wired.block or "", PLAIN)
-        family, alternatives, always = row.name, (), row.options
-        options |= {
-            name: always[name]
-            for name, option in options.items()
-            if name in always and option.source in ("unknown", "default")
-        }
-    read = cell._replace(family=family, options=options)
+        shown["proj_clip"] = Option(None, "graph")  # products of m are no projections
+    return shown
+
+
+def _shown_family(family: Family, wired: Wired, shown: dict[str, Option]) -> Family:
+    """Return the row of a cell whose variables several classes may have made."""
+    if family.name == BASIC.name and shown.get("cell_clip", UNKNOWN).value is not None:
+        family = PLAIN  # which has clips, under the other's name
+    return BY_OPERATION.get(wired.block or "", family) if family.name == PLAIN.name else family
+
+
+def _with_graph(cell: Cell, family: Family, wired: Wired, view: GraphView) -> Cell:
+    """Return a cell with all that the graph shows about it."""
+    shown, is_grid = _shown_options(cell, wired, view), cell.family != family.name
+    if not is_grid:
+        family = _shown_family(family, wired, shown)
+    options = settle_options(family, shown)
+    read = cell._replace(family=cell.family if is_grid else family.name, options=options)
     known = {name: role for role, stored in cell.variables.items() for name in stored}
 
     def role_of(node: Node) -> str | None:
@@ -395,14 +381,13 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
         return "" if variable is None else known.get(variable.name)
 
     found = explain(view.graph, view.sources, read, wired, role_of)
-    options |= {name: UNKNOWN for touched in found.unexplained.values() for name in touched}
+    touched = {name for names in found.unexplained.values() for name in names}
     peepholes = cell.peepholes if wired.peephole_attribute is None else wired.peephole_attribute
     order = wired.gate_order
-    states = uses(view.graph, wired)
-    settled = order if order and len(order) == len(cell.gate_order) else cell.gate_order
-    return cell._replace(
-        family=family,
-        documented={},  # the graph shows them, or something that is no default
+    states = count_layers(view.graph, wired)
+    differing = wired.differing - ({"proj_clip"} if cell.num_proj is None else set())
+    return read._replace(
+        documented={},  # the graph shows them, or something else than a default
         notes=(
             *cell.notes,
             *(
@@ -414,9 +399,9 @@ def _with_graph(cell: Cell, wired: Wired, view: GraphView) -> Cell:
             *([_in_layers(cell.name, states)] if states > 1 else []),
             *([f"its step does not use {', '.join(found.unused)}"] if found.unused else []),
         ),
-        alternatives=alternatives,
-        gate_order=settled,
-        options=options,
+        alternatives=cell.alternatives if is_grid else (),
+        gate_order=order if order and len(order) == len(cell.gate_order) else cell.gate_order,
+        options=settle_options(family, shown, touched),
         unexplained=tuple(found.unexplained),
         extra=cell.extra
         | ({"m_first": True} if wired.m_first else {})

@@ -21,6 +21,7 @@ from lstmstate.cells.cell import (
     unexplained_words,
 )
 from lstmstate.cells.families import row_of
+from lstmstate.cells.options import take_strongest
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.errors import LstmstateError, UnknownOptionError, printable
 from lstmstate.records import NamedTuple
@@ -138,38 +139,37 @@ def settle(cell: Cell, given: Mapping[str, Value], *, is_upper: bool = False) ->
     >>> settle(cell, {"cell_clip": None}).options["cell_clip"]
     Option(value=None, source='option')
     """
-    options: dict[str, Option] = {}
-    contradicted: dict[str, Option] = {}
-    idle: list[str] = []
     if row_of(cell.family).is_block and given.get("cell_clip") == 0:
         given = {**given, "cell_clip": None}  # contrib/rnn/kernels/lstm_ops.h
-    documented = dict(cell.documented)
-    for name in RUN_OPTIONS:
-        told = _told(cell, name)
-        is_told = told.source in ("graph", "family")
-        if name in given and given[name] and _is_idle(cell, name):
-            options[name] = told
-            idle.append(name)
-        elif name in given:
-            documented.pop(name, None)
-            options[name] = Option(given[name], "option")
-            if is_told and told.value != given[name]:
-                contradicted[name] = told
-        elif is_told:
-            options[name] = told
-        elif told.value is not None:
-            options[name] = Option(told.value, "default")
-        elif name in documented and given.get(ASSUME_DEFAULTS):
-            options[name] = Option(documented[name].value, "default")
-        else:
-            options[name] = Option(_ASSUMED[name], "default") if name in _ASSUMED else UNKNOWN
+    idle = tuple(name for name in RUN_OPTIONS if given.get(name) and _is_idle(cell, name))
+    passed = {
+        name: Option(given[name], "option")
+        for name in RUN_OPTIONS
+        if name in given and name not in idle
+    }
+    found = {name: _in_files(cell, name) for name in RUN_OPTIONS}
+    open_ones = {name: one for name, one in cell.documented.items() if name not in passed}
+    accepted = open_ones if given.get(ASSUME_DEFAULTS) else {}
+    options = {
+        name: take_strongest(
+            passed.get(name),
+            found[name],
+            Option(accepted[name].value, "default") if name in accepted else None,
+            Option(_ASSUMED[name], "default") if name in _ASSUMED else None,
+        )
+        for name in RUN_OPTIONS
+    }
+    contradicted = {
+        name: known
+        for name, option in passed.items()
+        if (known := found[name]) and known.source != "default" and known.value != option.value
+    }
     unknown = {name: "" for name, option in options.items() if option == UNKNOWN}
     if not given.get(ASSUME_DEFAULTS):
-        unknown |= {name: one.words for name, one in documented.items()}
-        documented = {}
+        unknown |= {name: one.words for name, one in open_ones.items()}
         if is_upper and _may_be_residual(cell):
             unknown["residual"] = "a ResidualWrapper leaves no variable, and its input fits"
-    return Settled(cell, options, contradicted, tuple(idle), documented, unknown)
+    return Settled(cell, options, contradicted, idle, accepted, unknown)
 
 
 def _is_idle(cell: Cell, name: str) -> bool:
@@ -179,16 +179,18 @@ def _is_idle(cell: Cell, name: str) -> bool:
     return name == "proj_clip" and cell.num_proj is None
 
 
-def _told(cell: Cell, name: str) -> Option:
-    """Return what is known of an option; what has no effect counts as told."""
+def _in_files(cell: Cell, name: str) -> Option | None:
+    """Return an option as the files record it, or its one default; None if there is neither."""
     if name == "peepholes":
-        return Option() if cell.peepholes is None else Option(cell.peepholes, "family")
+        return None if cell.peepholes is None else Option(cell.peepholes, "family")
     if name == "proj_clip" and cell.num_proj is None:
-        return Option(None, "family")
-    told = cell.options.get(name, Option())
-    # Two uses of a cell that differ leave an activation that is none.
-    is_blank = told.value is None and name.endswith(("activation", "forget_bias"))
-    return Option() if is_blank else told
+        return Option(None, "family")  # without effect
+    option = cell.options.get(name, UNKNOWN)
+    # Two uses of a cell that differ have None for their activation.
+    is_blank = option.value is None and name.endswith(("activation", "forget_bias"))
+    if is_blank or option.source == "unknown":
+        return None
+    return option
 
 
 def refuse_unknown(settled: Iterable[Settled]) -> None:

@@ -68,7 +68,7 @@ def _loops(graph: Graph) -> dict[str, None]:
     return {name: None for name in found if name not in gradients}
 
 
-def uses(graph: Graph, wired: Wired) -> int:
+def count_layers(graph: Graph, wired: Wired) -> int:
     """Return how many states of one cell its loop carries: a cell may be several layers."""
     if wired.frame is None:
         return 1

@@ -237,7 +237,9 @@ def _kind_of_walk(wired: Wired) -> type[Walk]:
     return WalkOnce
 
 
-def strangers(graph: Graph, sources: Sources, kernels: Iterable[Node]) -> tuple[Unexplained, ...]:
+def find_unusual_operations(
+    graph: Graph, sources: Sources, kernels: Iterable[Node]
+) -> tuple[Unexplained, ...]:
     """Return the operations that no plain cell has, in the loop that multiplies with some weights.
 
     This is for a cell whose step has another form than any that is read.
