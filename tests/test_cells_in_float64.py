@@ -11,9 +11,9 @@ from networks import alone, cell, sequences
 
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.engines import load
-from lstmstate.engines.layers import LayeredRunner
 from lstmstate.engines.network import Arithmetic, Network
 from lstmstate.engines.numpy_cell import NumpyCell
+from lstmstate.engines.numpy_engine import NumpyRunner
 from lstmstate.model.checkpoint import open_checkpoint
 from lstmstate.recurrence.variable_values import GraphVariables
 
@@ -37,7 +37,7 @@ def test_a_cell_in_float64_is_that_of_its_weights_in_float64(kind: str) -> None:
     if "biases" in kind:
         one = one._replace(bias=one.bias * 1000)
     ready = load("numpy", alone(one))
-    assert isinstance(ready, LayeredRunner)
+    assert isinstance(ready, NumpyRunner)
     network = alone(one.in_float64())
     x, states = sequences(random, network, 6, 3)
     narrow = [(c.astype(one.dtype), m.astype(one.dtype)) for c, m in states]

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmstate.engines import load
-from lstmstate.engines.layers import turned
-from lstmstate.engines.network import Arithmetic, Network, Pair, Ran, no_states
+from lstmstate.engines.network import Arithmetic, Network, Pair, Ran, no_states, reverse_sequences
 
 Array = Any
 
@@ -247,12 +246,12 @@ def test_more_steps_than_are_projected_at_once_are_one_run(batch: int) -> None:
 @given(lengths=LENGTHS, width=st.integers(1, 3))
 def test_turning_twice_changes_nothing(lengths: list[int], width: int) -> None:
     x = np.random.default_rng(0).normal(size=(STEPS, len(lengths), width))
-    assert_same(turned(turned(x, np.array(lengths)), np.array(lengths)), x)
-    assert_same(turned(turned(x, None), None), x)
+    assert_same(reverse_sequences(reverse_sequences(x, np.array(lengths)), np.array(lengths)), x)
+    assert_same(reverse_sequences(reverse_sequences(x, None), None), x)
     whole = np.full(len(lengths), STEPS)
-    assert_same(turned(x, whole), np.ascontiguousarray(turned(x, None)))
+    assert_same(reverse_sequences(x, whole), np.ascontiguousarray(reverse_sequences(x, None)))
     for row, length in enumerate(lengths):
-        once = turned(x, np.array(lengths))
+        once = reverse_sequences(x, np.array(lengths))
         assert_same(once[:length, row], x[:length, row][::-1])
         assert_same(once[length:, row], x[length:, row])
 
@@ -269,15 +268,15 @@ def test_a_backward_cell_is_a_forward_one_over_turned_sequences(
     ran = load("numpy", both).run(x, states, rows, "cmijfo")
     assert both.output_shape == ran.outputs.shape[2:] == (5,)
     one = load("numpy", Network((((forward,),),))).run(x, states[:1], rows)
-    back = np.ascontiguousarray(turned(x, rows))
+    back = np.ascontiguousarray(reverse_sequences(x, rows))
     other = load("numpy", Network((((backward,),),))).run(back, states[1:], rows, "cmijfo")
     assert_same(ran.outputs[..., :2], one.outputs)
-    assert_same(ran.outputs[..., 2:], turned(other.outputs, rows))
+    assert_same(ran.outputs[..., 2:], reverse_sequences(other.outputs, rows))
     for pair, state in zip(ran.states, [*one.states, *other.states], strict=True):
         assert_same(pair[0], state[0])
         assert_same(pair[1], state[1])
     for letter, values in other.kept[0].items():
-        assert_same(ran.kept[1][letter], turned(values, rows))
+        assert_same(ran.kept[1][letter], reverse_sequences(values, rows))
 
 
 # ---- what is kept

@@ -18,8 +18,15 @@ import numpy as np
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.engines.graph_feeds import fitted, is_flat, of_step
 from lstmstate.engines.graph_start import begun
-from lstmstate.engines.layers import turned
-from lstmstate.engines.network import CellShape, InputShape, NetworkShape, Pair, Ran, no_states
+from lstmstate.engines.network import (
+    CellShape,
+    InputShape,
+    NetworkShape,
+    Pair,
+    Ran,
+    no_states,
+    reverse_sequences,
+)
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import (
     DROPOUT,
@@ -528,11 +535,13 @@ class GraphRunner:
             for port, values in zip(ports, fetched[len(ports) :], strict=False)
         ]
         every = [
-            (turned(states, lengths) if turns[at // 2] else states).astype(kind, copy=False)
+            (reverse_sequences(states, lengths) if turns[at // 2] else states).astype(
+                kind, copy=False
+            )
             for at, states in enumerate(every)
         ]
         kept = [
-            {letter: every[2 * at + "cm".index(letter)] for letter in keep}
+            {letter: every[2 * at + "cm".index(letter)].astype(kind, copy=False) for letter in keep}
             for at in range(len(self.network.cells))
         ]
         joined = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, -1)
@@ -655,7 +664,7 @@ def _sequence(output: Output, values: Sequence[Any], steps: int, lengths: Length
     found = _stacked(values, is_apart=output.is_apart)
     found = take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
     found = _lasting(found, steps) if output.is_state else found
-    found = turned(found, lengths) if output.is_backward else found
+    found = reverse_sequences(found, lengths) if output.is_backward else found
     if output.is_state and lengths is not None:
         found = found.copy()
         found[np.arange(steps)[:, None] >= lengths] = 0

@@ -332,3 +332,21 @@ def spans(steps: int, at_once: int) -> Iterator[tuple[int, int]]:
     """
     for start in range(0, steps, at_once):
         yield start, min(start + at_once, steps)
+
+
+def reverse_sequences(x: Array, lengths: Lengths | None) -> Array:
+    """Return sequences `[steps, batch, ...]` from their last valid step to their first.
+
+    As TensorFlow's `reverse_sequence` does: padding stays in its place.
+
+    >>> import numpy as np
+    >>> reverse_sequences(np.array([[1, 1], [2, 2], [3, 0]]), np.array([3, 2])).T
+    array([[3, 2, 1],
+           [2, 1, 0]])
+    """
+    import numpy as np
+
+    if lengths is None:
+        return x[::-1]
+    steps = np.arange(len(x))[:, None]
+    return x[np.where(steps < lengths, lengths - 1 - steps, steps), np.arange(x.shape[1])]

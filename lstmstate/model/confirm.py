@@ -386,10 +386,9 @@ def _differ(labels: Sequence[str]) -> str | None:
 
 def _exact(network: Network, runner: Runner | None = None) -> Runner:
     """Return a network ready to run in float64; weights that are laid out already are taken."""
-    from lstmstate.engines.layers import LayeredRunner
-    from lstmstate.engines.numpy_engine import load
+    from lstmstate.engines.numpy_engine import NumpyRunner, load
 
-    if isinstance(runner, LayeredRunner):
+    if isinstance(runner, NumpyRunner):
         return runner.in_float64()
     return load(in_float64(network))
 
