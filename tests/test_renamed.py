@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from writers import Shape, below, dense, lstm, recognised
 
-from lstmstate.cells.aliases import Counterpart, called_here
+from lstmstate.cells.aliases import Counterpart, find_counterparts
 from lstmstate.errors import LstmstateError
 from lstmstate.model.checkpoint import open_checkpoint
 
@@ -60,7 +60,7 @@ def scope_in(era: str, scope: str) -> str:
 
 def asked(name: str, shapes: Mapping[str, Shape]) -> list[tuple[str, ...]]:
     """Return the names that are found for a name among some variables."""
-    return [found.names for found in called_here(name, shapes, recognised(shapes).cells)]
+    return [found.names for found in find_counterparts(name, shapes, recognised(shapes).cells)]
 
 
 def fused(scope: str, leaves: Iterable[str], rows: int = 7) -> dict[str, Shape]:
@@ -92,7 +92,7 @@ def test_every_role_is_found_in_every_era(
     here = {f"{around}{name}": shape for name, shape in cell[ours].items()}
     for name, expected in zip(cell[theirs], here, strict=True):
         for outer in {around, "", "model/"}:
-            (found,) = called_here(f"{outer}{name}{end}", here, recognised(here).cells)
+            (found,) = find_counterparts(f"{outer}{name}{end}", here, recognised(here).cells)
             assert found == Counterpart((expected,), ours), (name, outer)
 
 
@@ -260,7 +260,7 @@ def test_kernels_of_real_files_are_found_in_the_names_of_every_era(folder: Path,
     for cell in ckpt.cells.values():
         if cell.family in LEAVES:
             name = f"{scope_in(era, cell.name)}/{LEAVES[cell.family][era]['kernel']}"
-            found = called_here(name, ckpt.variables, ckpt.cells.values())
+            found = find_counterparts(name, ckpt.variables, ckpt.cells.values())
             kernel = cell.variables["kernel"]
             # Where it is there under that very name it is but the shard that was asked for.
             assert found == [Counterpart(kernel if name not in kernel else (name,), cell.era)]
@@ -296,4 +296,4 @@ def test_every_name_of_a_stack_leads_to_its_variable(data: Any) -> None:
     cells = recognised(here).cells
     assert len(cells) == layers * len(sides) * len(scopes)
     for name, expected in names.items():
-        assert called_here(name, here, cells) == [Counterpart((expected,), ours)]
+        assert find_counterparts(name, here, cells) == [Counterpart((expected,), ours)]

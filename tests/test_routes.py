@@ -140,8 +140,8 @@ def test_something_between_two_layers_makes_a_stack_of_none() -> None:
     with pytest.raises(UnsupportedError) as caught:
         of_stack(stacks(known)[0])
     assert str(caught.value) == (
-        f"{MULTI.format(1)}: it takes 9 columns, and {MULTI.format(0)} gives 4: something lies "
-        "between them that is no LSTM cell; run the cells one by one: `cell='NAME'`"
+        f"{MULTI.format(1)}: expected 4 inputs, as {MULTI.format(0)} outputs, and it takes 9: "
+        "a layer between them is missing; run the cells one by one: `cell='NAME'`"
     )
 
 
@@ -150,7 +150,7 @@ def test_a_layer_that_is_no_lstm_makes_a_stack_of_none() -> None:
     gru = {"rnn/multi_rnn_cell/cell_1/gru_cell/gates/kernel": (8, 8)}
     assert [flag[:6] for flag in told(layers, gru)] == ["--cell", "--cell"]
     known = cells(layers).values()
-    with pytest.raises(UnsupportedError, match="a layer of this stack is no LSTM cell"):
+    with pytest.raises(UnsupportedError, match="a layer of this stack is not an LSTM cell"):
         of_stack(stacks(known, [*layers, *gru])[0])
 
 

@@ -311,8 +311,8 @@ def test_options_that_nothing_tells_are_said_and_are_errors_if_strict(
 def test_a_flag_that_contradicts_the_graph_is_used_and_said(shell: Shell, batch: Path) -> None:
     done = shell("run", PEEPHOLE, batch, "--forget-bias", "1", "--proj-clip", "none")
     assert notes(done)[:2] == [
-        f"{CELL}: --forget-bias 1 is used, and the graph says 0.5",
-        f"{CELL}: --proj-clip none is used, and the graph says 0.25",
+        f"{CELL}: --forget-bias 1 is used, and the graph has 0.5",
+        f"{CELL}: --proj-clip none is used, and the graph has 0.25",
     ]
     assert "says" not in shell("run", PEEPHOLE, batch, "--forget-bias", "0.5").err
 
@@ -368,7 +368,7 @@ def test_strict_is_about_what_is_assumed_and_not_about_what_is_said(
 ) -> None:
     done = shell("run", PEEPHOLE, batch, "--strict", "--forget-bias", "1", "--zero-state")
     assert done.code == 0
-    assert f"{CELL}: --forget-bias 1 is used, and the graph says 0.5" in notes(done)
+    assert f"{CELL}: --forget-bias 1 is used, and the graph has 0.5" in notes(done)
 
 
 def test_the_state_of_another_cell_is_said(shell: Shell, tmp_path: Path) -> None:

@@ -320,14 +320,16 @@ def test_options_that_there_are_not_are_refused(option: dict[str, Any]) -> None:
     for run in (found.run, found.step, lambda x, **how: next(found.run_chunks([x], **how))):
         with pytest.raises(LstmstateError) as caught:
             run(data(found, 2), **option)
-        problem = f"{name} cannot be {value!r}; say "
+        problem = f"{name} cannot be {value!r}; pass "
         if name == "forgetbias":
             problem = f"there is no option {name}; there are: forget_bias, "
         assert str(caught.value).startswith(problem)
 
 
 def test_an_engine_that_there_is_not_is_refused() -> None:
-    with pytest.raises(LstmstateError, match="there is no engine 'jax'; say numpy, tensorflow"):
+    with pytest.raises(
+        LstmstateError, match="there is no engine 'jax'; choose one: numpy, tensorflow"
+    ):
         network().run(numbers(2, 3), engine="jax")
 
 
@@ -345,7 +347,7 @@ def test_cells_of_several_dtypes_do_not_run_together(tmp_path: Path) -> None:
     ckpt = lstmstate.open_checkpoint(
         checkpoint(tmp_path / "x.ckpt", lstm_cell(FIRST, 4, 3) | second)
     )
-    with pytest.raises(UnsupportedError, match="columns of float64, and is given 4 of float32"):
+    with pytest.raises(UnsupportedError, match="columns of float64, and gets 4 of float32"):
         ckpt.network().load()
     with pytest.warns(UserWarning, match="defaults are used: forget_bias 1, activation tanh"):
         outputs, _ = ckpt.cell(SECOND).run(numbers(2, 4))

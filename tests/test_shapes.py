@@ -257,19 +257,3 @@ def test_a_matrix_is_no_convolution() -> None:
 def test_cudnns_buffer_tells_nothing_but_its_length() -> None:
     assert shapes.opaque(one(opaque_kernel=(160,))) == Widths(None, None)
     assert shapes.opaque(one(opaque_kernel=(16, 10))) is None
-
-
-@pytest.mark.parametrize(
-    ("inputs", "units", "layers", "directions", "length"),
-    [
-        # By gates: four matrices for the input, four for m, and two sets of four biases.
-        (3, 4, 1, 1, 4 * (4 * 3 + 4 * 4 + 2 * 4)),
-        (3, 4, 2, 1, 4 * (4 * 3 + 4 * 4 + 2 * 4) + 4 * (4 * 4 + 4 * 4 + 2 * 4)),
-        (3, 4, 1, 2, 2 * 4 * (4 * 3 + 4 * 4 + 2 * 4)),
-        (143, 143, 3, 2, 1_315_600),  # as a user reported it of TensorFlow 1.x
-    ],
-)
-def test_cudnns_buffer_is_as_long_as_its_matrices_and_two_biases(
-    inputs: int, units: int, layers: int, directions: int, length: int
-) -> None:
-    assert shapes.cudnn_buffer_length(inputs, units, layers, directions) == length

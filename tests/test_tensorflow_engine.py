@@ -297,7 +297,7 @@ def test_families_that_tensorflow_has_no_more_are_named(rng: Rng, family: str) -
 def test_gates_of_every_step_are_refused(rng: Rng) -> None:
     network = alone(cell(rng, 3, 4))
     with pytest.raises(
-        UnsupportedError, match="do not tell i and f of every step; use `engine='numpy'`"
+        UnsupportedError, match="do not return i and f of every step; use `engine='numpy'`"
     ):
         engines.load(ENGINE, network).run(*sequences(rng, network, 4, 1), keep="cif")
 
@@ -375,6 +375,6 @@ def test_stderr_is_given_back_when_the_import_fails(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tf_keras", None)
     with pytest.raises(LstmstateError):
-        tensorflow_engine._imported()
+        tensorflow_engine._import_tensorflow()
     os.write(2, b"heard\n")
     assert capfd.readouterr().err == "heard\n"

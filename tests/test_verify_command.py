@@ -114,7 +114,7 @@ def test_options_are_those_of_both(shell: Shell, tmp_path: Path) -> None:
     x = saved(tmp_path / "x.npy", 3 * numbers(30, 3))
     done = shell("verify", PEEPHOLE, x, "--cell-clip", "none", "--forget-bias", "2")
     assert (done.code, len(notes(done))) == (0, 2)
-    assert "rnn/lstm_cell: --forget-bias 2 is used, and the graph says 0.5" in notes(done)
+    assert "rnn/lstm_cell: --forget-bias 2 is used, and the graph has 0.5" in notes(done)
 
 
 # ---- the answer

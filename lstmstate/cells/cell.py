@@ -1,4 +1,4 @@
-"""What is known of an LSTM cell, of a stack of cells, and of a state saved in variables."""
+"""Records of LSTM cells, stacks of cells, and states saved in variables."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Direction = Literal["forward", "backward"]
 
 
 class Option(NamedTuple):
-    """A constructor argument of a cell, and how it is known.
+    """A constructor argument of a cell, and its source.
 
     Attributes:
-        value: what it is; None means "none" where the source is known.
+        value: None means "none", unless the source is "unknown".
         source: "graph" read from the graph; "family" the same for all cells of the family;
-            "default" the documented default, assumed; "unknown" nothing tells.
+            "default" the documented default, assumed; "option" passed by a user; "unknown".
     """
 
     value: Value = None
@@ -33,8 +33,8 @@ class Documented(NamedTuple):
     """The default of an option that has another default in other releases or classes.
 
     Attributes:
-        value: the one that is taken where a user accepts it.
-        words: which values there are, and where.
+        value: taken if a user accepts defaults.
+        words: the values, and the releases or classes of each.
     """
 
     value: Value
@@ -42,10 +42,10 @@ class Documented(NamedTuple):
 
 
 UNRECOGNISED = "unrecognised"  # the family of a cell that only its state shows
-# Notes on cells whose steps are not all that there is to them.
+# Notes on cells whose steps have further parts.
 MIXED = "the graph mixes its new state with the old one, as zoneout does"
 OTHER_STEP = "the graph steps it in another way than its family does; its options are unknown"
-STRANGE = "its scope has variables of a cell that are no part of it as it was read"
+STRANGE = "its scope has LSTM variables that were not recognised"
 
 
 OPTIONS = (
@@ -65,8 +65,8 @@ class Unexplained(NamedTuple):
 
     Attributes:
         operation: its kind, such as "Mul".
-        by: the number, or the name of the variable, that it takes next to its value.
-        on: what it is applied to: "c", "m", "x", "the forget gate", or the name of a variable.
+        by: the number, or the name of the variable, next to that value.
+        on: the value before: "c", "m", "x", "the forget gate", or the name of a variable.
         node: its name in the graph.
     """
 
@@ -77,7 +77,7 @@ class Unexplained(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What a user reads of it: "Mul by 0.9 on c"."""
+        """Its description for users: "Mul by 0.9 on c"."""
         by = "" if self.by is None else f" by {self.by}"
         return f"{self.operation}{by} on {self.on}"
 
@@ -86,7 +86,7 @@ _LISTED = 8  # operations in a line; a network within the step has more
 
 
 def unexplained_words(found: Iterable[Unexplained]) -> str | None:
-    """Return the line that names some operations, None where there are none.
+    """Return the line that names some operations, None if there are none.
 
     >>> unexplained_words([Unexplained("Mul", "0.9", "c", "rnn/mul")])
     '1 operation not explained: Mul by 0.9 on c'
@@ -101,9 +101,9 @@ def unexplained_words(found: Iterable[Unexplained]) -> str | None:
 
 
 class StateWidths(NamedTuple):
-    """How wide the two parts of one cell's state are.
+    """The widths of the two parts of one cell's state.
 
-    In the flat layout c lies in columns [0, c) and m in columns [c, c + m).
+    In the flat layout c is in columns [0, c) and m in columns [c, c + m).
     """
 
     c: int
@@ -120,28 +120,28 @@ class StateWidths(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """An LSTM cell, as its variables and the graph tell it.
+    """An LSTM cell, as read from its variables and the graph.
 
     Attributes:
         name: the scope of its variables ("" for the root scope).
-        family: the class that made it; where several make the same variables, the plainest.
-        alternatives: the other classes that would have made the same variables.
-        era: the age of its variables' names: "0.5-0.12", "1.0-1.1" or "1.2+"; None where the
+        family: the class that made it; if several make the same variables, the plainest.
+        alternatives: the other classes that make the same variables.
+        era: the age of its variables' names: "0.5-0.12", "1.0-1.1" or "1.2+"; None if the
             names are the same in all.
-        input_size: width of the input; None where the variables do not tell it.
+        input_size: width of the input; None if the variables do not show it.
         num_units: width of c.
-        num_proj: width of m where it is projected, else None.
+        num_proj: width of m if it is projected, else None.
         gate_order: the gates in the order of the kernel's columns.
-        peepholes: None where the variables are there but nothing tells whether they are used.
+        peepholes: None if there are variables for them, and it is unknown whether they are used.
         options: forget_bias, cell_clip, proj_clip, activation, recurrent_activation,
             state_is_tuple, batch_size, time_major.
         variables: role → names, more than one where the cell stored it in shards.
         has_pair: whether its state is c and m of `[batch, units]`; a grid and a convolution
             have more axes.
         h_first: whether its class takes the state as (h, c).
-        shard_axis: the axis on which shards are to be joined, None where there are none.
-        documented: the options, and "family", that nothing in the files settles, and what they
-            would be by default.
+        shard_axis: the axis on which to join shards, None if there are none.
+        documented: the options, and "family", that nothing in the files settles, with their
+            defaults.
         unexplained: the operations of its step that its family does not have.
     """
 
@@ -172,14 +172,14 @@ class Cell(NamedTuple):
 
     @property
     def state(self) -> StateWidths | None:
-        """The widths of its state; None where num_units is not known, or it is no pair."""
+        """The widths of its state; None if num_units is unknown, or the state is not a pair."""
         if self.num_units is None or not self.has_pair:
             return None
         return StateWidths(self.num_units, self.num_proj or self.num_units)
 
     @property
     def native_layout(self) -> str | None:
-        """The layout in which the cell itself takes its state; None where nothing tells."""
+        """The layout of the state as the cell itself takes it; None if unknown."""
         if self.h_first:
             return "keras"
         tuples = self.options["state_is_tuple"].value
@@ -187,7 +187,7 @@ class Cell(NamedTuple):
 
     @property
     def forget_bias(self) -> Option:
-        """What is added to the forget gate at run time (never what is stored in the bias)."""
+        """The number added to the forget gate at run time, without the stored bias."""
         return self.options["forget_bias"]
 
 
@@ -196,13 +196,13 @@ class Stack(NamedTuple):
 
     Attributes:
         layers: for each layer its cell, or its forward and its backward cell.
-        direction: set where the whole stack runs in one direction of a pair.
+        direction: set if the whole stack runs in one direction of a pair.
         paired_with: the name of the stack that runs the other way.
-        flat: width of the flat state of all cells, layer by layer; None where a layer is not
-            an LSTM, its widths are not known, or there are two directions (which TensorFlow
+        flat: width of the flat state of all cells, layer by layer; None if a layer is not
+            an LSTM, its widths are unknown, or there are two directions (which TensorFlow
             never puts into one flat state).
         is_whole: whether each of its layers is one of these cells, and has no other state.
-        between: variables in its layers that no cell has, such as those of a wrapper.
+        between: variables in its layers outside the cells, such as those of a wrapper.
     """
 
     name: str
@@ -229,13 +229,13 @@ class SavedState(NamedTuple):
 
     Attributes:
         layout: "flat", "c", "m", "h_n", "c_n", "layered", "stacked" or "unknown".
-        cell: the cell that it belongs to, where that can be told.
+        cell: the cell that it belongs to, if it is known.
         stack: likewise, for the flat state of a whole stack.
-        source: "graph" where cells are seen to start from it, or to be assigned to it; "name"
-            where its name and width speak for it.
+        source: "graph" if cells start from it there, or are assigned to it; "name" if it was
+            recognised by its name and width.
         is_start: whether the graph starts cells from it.
         picks_rows: whether the graph takes rows of it by indices, in an order of their own.
-        rows: how many rows the graph lays it out in, one after another; None where it has rows.
+        rows: the number of rows that the graph cuts a flat variable into; None if it has rows.
     """
 
     variable: str

@@ -1,7 +1,7 @@
-"""Whether variables with a cell's shapes are one, where no graph tells: what stands around them.
+"""Distinction of LSTM cells from dense layers without a graph, by the widths of other layers.
 
-A kernel `[I + H, 4H]` with a bias `[4H]` may as well be a dense layer of 4H units. What its scope
-says comes first; then what gives it its input and what takes its output, by their widths.
+A kernel `[I + H, 4H]` with a bias `[4H]` may as well be a dense layer of 4H units. The words of its
+scope come first; then the layers that may give its input and take its output, by their widths.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ _CELL_LEAF = "W_0"  # no layer but a cell of 0.5 to 0.12 has W_0 with B
 
 
 class Surroundings:
-    """The matrices of a checkpoint, by what they take and what they give."""
+    """The matrices of a checkpoint, by the widths of their inputs and outputs."""
 
     def __init__(self, variables: Iterable[Stored]) -> None:
         matrices = [variable.shape for variable in variables if len(variable.shape) == 2]
         self._takes = Counter(rows for rows, _ in matrices)
         self._gives = Counter(columns for _, columns in matrices)
-        # What each would take of its input if it were a cell itself.
+        # The width of the input of each if it were a cell itself.
         self._takes_as_cell = Counter(
             rows - columns // 4 for rows, columns in matrices if columns % 4 == 0
         )
 
     def verdict(self, scope: str, roles: Roles, input_size: int, units: int) -> bool | None:
-        """Return True for a cell, False for none, None where both readings are open."""
+        """Return True for a cell, False for a dense layer, None if both are possible."""
         if set(roles) - {"kernel", "bias"}:
             return True  # no other layer has peepholes, or a projection below it
         if _CELL_LEAF in {names.last(variable.path) for variable in roles["kernel"]}:

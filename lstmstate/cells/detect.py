@@ -1,8 +1,8 @@
-"""Variables into cells: by their scopes and leaves, by their shapes, by the graph.
+"""Detection of LSTM cells among variables: by scopes and leaves, by the graph, by shapes.
 
 Three passes, the surest first: scopes that a row of the table of families knows; cells that
-the graph shows, whatever their scope is called; and, for what no graph speaks of, variables
-whose shapes are those of a cell and whose surroundings do not say otherwise.
+the graph shows, under scopes of any name; and, for variables that no graph has, those with the
+shapes of a cell and no neighbours that contradict.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lstmstate.cells.family import Family
 from lstmstate.cells.from_graph.graph_cell import Wired
 from lstmstate.cells.from_graph.match_variables import GraphView, Stored
 from lstmstate.cells.from_graph.recurrences import count_layers
-from lstmstate.cells.from_graph.unexplained import explain, find_unusual_operations
+from lstmstate.cells.from_graph.unexplained import explain
 from lstmstate.cells.options import settle_options
 from lstmstate.cells.scopes import (
     Roles,
@@ -41,9 +41,9 @@ from lstmstate.cells.scopes import (
     has_leaves,
     is_called,
     is_something_else,
+    note_unused,
     place,
     shapes_of,
-    strange,
     two_kernels,
 )
 from lstmstate.cells.shapes import PEEPHOLES, Widths
@@ -58,14 +58,14 @@ class Recognition:
 
     Args:
         variables: all variables of a checkpoint.
-        graph: the graph beside it, if there is one.
+        graph: the graph next to it, if there is one.
 
     Attributes:
         cells: in the order of their names.
-        slots: names of the variables that optimizers and averages keep beside others.
+        slots: names of the variables of optimizers and averages.
         roles: name of a variable → (its role, the name of its cell).
         graph: the graph's cells, tied to the variables; None without a graph.
-        candidates: scopes whose shapes are those of a cell, and nothing says whether they are.
+        candidates: scopes with the shapes of a cell that may be something else.
     """
 
     def __init__(self, variables: Iterable[Stored], graph: Graph | None) -> None:
@@ -105,7 +105,7 @@ class Recognition:
         } | dict.fromkeys(opaque, ("opaque_kernel", None))
 
     def _drop_opaque(self) -> list[str]:
-        """Take out cuDNN's buffers beside the cells whose weights they hold once more."""
+        """Take out cuDNN's buffers if there are cells with the same weights, too."""
         dropped: list[str] = []
         for name, cell in list(self._found.items()):
             twins = (other for other in self._found if other.startswith(f"{name}/"))
@@ -121,9 +121,9 @@ class Recognition:
                 if self._try(scope, leaves, family):
                     break
             if "recurrent_kernel_1" in leaves:
-                self._numbered(scope, leaves)
+                self._add_numbered(scope, leaves)
 
-    def _numbered(self, scope: str, leaves: Scope) -> None:
+    def _add_numbered(self, scope: str, leaves: Scope) -> None:
         """Add the Keras cells that share one scope: kernel, kernel_1, kernel_2, …"""
         numbered: dict[str, Scope] = {}
         for leaf, variable in leaves.items():
@@ -159,19 +159,19 @@ class Recognition:
         return False
 
     def _is_dense(self, roles: Roles) -> bool:
-        """Whether the graph shows that what is called a cell is a dense layer."""
+        """Whether the graph shows that variables with the name of a cell are a dense layer."""
         kernel = roles.get("kernel", ())
         return self.graph is not None and len(kernel) == 1 and self.graph.is_dense(kernel[0])
 
     def _is_shown_otherwise(self, roles: Roles) -> bool:
-        """Whether the graph has the kernel, and shows no cell that it is of."""
+        """Whether the graph has the kernel, and shows no cell with it."""
         view, kernel = self.graph, roles["kernel"]
         return view is not None and view.of(kernel) is None and any(map(view.knows, kernel))
 
     # ---- by the graph
 
     def _by_graph(self) -> None:
-        """Add the cells that the graph shows and no family knows by name."""
+        """Add the cells that the graph shows and no family has by name."""
         for wired in self.graph.cells if self.graph else ():
             assert self.graph is not None
             if not wired.complete or wired.gate_order is None:
@@ -190,7 +190,7 @@ class Recognition:
                 roles = two_kernels(kernels, self.graph.stored(wired.biases[:1]))
             roles = {role: stored for role, stored in roles.items() if stored}
             if "kernel" not in roles:
-                continue  # such as an input's and a recurrent convolution in scopes of their own
+                continue  # such as two convolutions in scopes of their own
             family = _unnamed(wired, roles, plain)
             widths = family.widths(shapes_of(roles))
             if widths is not None:
@@ -199,7 +199,7 @@ class Recognition:
     # ---- by shape alone
 
     def _by_shape(self) -> None:
-        """Add what has a cell's shapes and stands where a cell would, without a graph."""
+        """Add variables with the shapes and neighbours of a cell that no graph has."""
         around = Surroundings(self._kept.values())
         for scope, leaves in self._scopes.items():
             if is_something_else(scope):
@@ -208,7 +208,7 @@ class Recognition:
                 if not has_leaves(leaves, [pattern["kernel"], pattern["bias"]]):
                     continue
                 roles = by_role(leaves, pattern)
-                widths = None if self._spoken_for(roles) else family.widths(shapes_of(roles))
+                widths = None if self._is_decided(roles) else family.widths(shapes_of(roles))
                 if widths is None or widths.num_units is None or widths.input_size is None:
                     continue
                 verdict = around.verdict(scope, roles, widths.input_size, widths.num_units)
@@ -218,8 +218,8 @@ class Recognition:
                     self.candidates.append(scope)
                 break
 
-    def _spoken_for(self, roles: Roles) -> bool:
-        """Whether a variable belongs to a cell, or stands in a graph that shows no cell there."""
+    def _is_decided(self, roles: Roles) -> bool:
+        """Whether a variable belongs to a cell, or to a graph that shows no cell with it."""
         kernel = roles["kernel"]
         known = self.graph is not None and any(self.graph.knows(v) for v in kernel)
         return known or any(v.name in self._taken for v in kernel)
@@ -243,17 +243,17 @@ class Recognition:
         self._taken.update(variable.name for variable in stored)
         cell = _cell(scope, family, era, roles, widths, is_of_2=self._is_of_2(scope, stored))
         units = widths.num_units if self.graph is None else None
-        cell = cell._replace(notes=strange(self._scopes.get(scope, {}), stored, units))
+        cell = cell._replace(notes=note_unused(self._scopes.get(scope, {}), stored, units))
         if wired is not None and self.graph is not None:
             cell = _with_graph(cell, family, wired, self.graph)
         elif self.graph is not None and self.graph.multiplies(stored):
             cell = _with_other_step(cell, family, stored, self.graph)
-        # Cells that a user wrote into one scope are told by their kernels.
+        # Cells that a user wrote into one scope have the names of their kernels.
         name = scope if scope not in self._found else stored[0].path
         self._found[name] = cell._replace(name=name)
 
     def _is_of_2(self, scope: str, stored: Iterable[Stored]) -> bool:
-        """Whether a cell is of TensorFlow 2: as the graph says, or else as names do."""
+        """Whether a cell is of TensorFlow 2, by the version in the graph, or else by names."""
         version = self.graph.graph.tensorflow_version if self.graph else None
         major = (version or "").split(".")[0]
         if major.isdecimal():
@@ -267,7 +267,7 @@ _GRID = r"Grid\d+(Basic)?LSTMCell"
 
 
 def _grid(scope: str) -> str | None:
-    """Return the class of the grid that a cell is a dimension of: `Grid2LSTMCell/recurrent/…`."""
+    """Return the class of the grid around a cell: `Grid2LSTMCell/recurrent/…`."""
     return next(
         (part for part in scope.split("/") if part[:4] == "Grid" and re.fullmatch(_GRID, part)),
         None,
@@ -342,6 +342,8 @@ def _with_other_step(cell: Cell, family: Family, stored: Iterable[Stored], view:
     assumed = {name for name, option in cell.options.items() if option.source == "default"}
     if not assumed:
         return cell._replace(documented={})
+    from lstmstate.cells.from_graph.unusual_operations import find_unusual_operations
+
     kernels = (view.graph.nodes[node] for one in stored for node in view.nodes_of(one.name))
     return cell._replace(
         documented={},
@@ -356,7 +358,7 @@ def _shown_options(cell: Cell, wired: Wired, view: GraphView) -> dict[str, Optio
     if wired.frame is not None and wired.frame in view.time_major:
         shown["time_major"] = view.time_major[wired.frame]
     if cell.num_proj is None:
-        shown["proj_clip"] = Option(None, "graph")  # products of m are no projections
+        shown["proj_clip"] = Option(None, "graph")  # no product of m is a projection
     return shown
 
 

@@ -1,4 +1,4 @@
-"""The ways in which data can run through the cells of a checkpoint: cells alone, and stacks."""
+"""The execution order of the cells of a checkpoint: cells alone, and stacks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from lstmstate.cells import variable_names as names
 from lstmstate.cells.cell import Cell, Stack
-from lstmstate.cells.stacks import name_of, together
+from lstmstate.cells.stacks import name_of, pair_directions
 from lstmstate.errors import UnsupportedError, printable
 from lstmstate.records import NamedTuple
 
 
 class Route(NamedTuple):
-    """Cells in the order in which data runs through them.
+    """Cells in the order of the data through them.
 
     Attributes:
         stages: each takes the outputs of the one before. A stage is a chain of cells that feed one
@@ -44,10 +44,10 @@ def of_stack(stack: Stack, other: Stack | None = None) -> Route:
     """Return the way through a stack.
 
     Args:
-        other: the stack that runs over the same input the other way, where there is one.
+        other: the stack that runs over the same input the other way, if there is one.
 
     Raises:
-        UnsupportedError: a layer of it is no LSTM cell, or what one gives the next does not take.
+        UnsupportedError: a layer of it is not an LSTM cell, or does not fit the one before.
     """
     if other is not None:
         both = tuple(_chain(one) for one in (stack, other))
@@ -59,13 +59,13 @@ def of_stack(stack: Stack, other: Stack | None = None) -> Route:
     for one in (stack, other):
         if one is not None and not one.is_whole:
             raise UnsupportedError(
-                "a layer of this stack is no LSTM cell, or has a state of its own beside it",
+                "a layer of this stack is not an LSTM cell, or has a state of its own next to it",
                 tensor=one.name,
                 advice="run its cells one by one: `cell='NAME'`",
             )
         if one is not None and one.between:
             raise UnsupportedError(
-                f"between its layers lies what is no LSTM cell: it has {printable(one.between[0])}",
+                f"its layers have variables outside their cells: {printable(one.between[0])}",
                 tensor=one.name,
                 advice="run its cells one by one: `cell='NAME'`",
             )
@@ -75,7 +75,7 @@ def of_stack(stack: Stack, other: Stack | None = None) -> Route:
 
 def routes(cells: Iterable[Cell], stacks: Sequence[Stack]) -> list[Route]:
     """Return every stack that can be run, pairs of stacks as one, and the cells in none."""
-    found = [way for group in together(stacks) for way in _ways(*group)]
+    found = [way for group in pair_directions(stacks) for way in _ways(*group)]
     inside = {cell.name for stack in stacks for layer in stack.layers for cell in layer}
     return found + [of_cell(cell) for cell in cells if cell.name not in inside]
 
@@ -118,7 +118,7 @@ def _pair(stack: Stack, layer: tuple[Cell, ...]) -> tuple[tuple[Cell, ...], ...]
 
 
 def _refuse_gaps(route: Route) -> None:
-    """Refuse cells of which one does not take what the one before gives."""
+    """Refuse a cell that does not fit the outputs of the one before."""
     given: int | None = None
     before = ""
     for stage in route.stages:
@@ -135,15 +135,15 @@ def _refuse_gaps(route: Route) -> None:
             for cell in chain:
                 if name and cell.extra.get("takes_sum"):
                     raise UnsupportedError(
-                        f"the graph adds to what {printable(name)} gives before it takes it: a "
+                        f"the graph adds to the output of {printable(name)} before this cell: a "
                         "residual connection, or a layer",
                         tensor=cell.name,
                         advice="run the cells one by one: `cell='NAME'`",
                     )
                 if None not in (inside, cell.input_size) and inside != cell.input_size:
                     raise UnsupportedError(
-                        f"it takes {cell.input_size} columns, and {printable(name)} gives "
-                        f"{inside}: something lies between them that is no LSTM cell",
+                        f"expected {inside} inputs, as {printable(name)} outputs, and it takes "
+                        f"{cell.input_size}: a layer between them is missing",
                         tensor=cell.name,
                         advice="run the cells one by one: `cell='NAME'`",
                     )

@@ -1,4 +1,4 @@
-"""Figures of a cell's tensors, gate by gate: what training left in them, and what is broken."""
+"""Statistics of a cell's tensors, gate by gate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""States that were saved in variables: by the graph where it tells, else by width and name."""
+"""States that were saved in variables: by the graph if it shows them, else by width and name."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def saved_states(
 ) -> list[SavedState]:
     """Return the variables that hold a state of one of the cells.
 
-    A state is never trainable in the sense of a weight, is no slot and no part of a cell, has
-    a batch before its width, and fits a cell or a stack. Where the graph shows that a cell
-    starts from a variable, or is assigned to one, that counts; else the name has to speak of a
+    A state is not trainable like a weight, not a slot and not part of a cell, has
+    a batch before its width, and fits a cell or a stack. If the graph shows that a cell
+    starts from a variable, or is assigned to one, that counts; else it has to have the name of a
     state.
     """
     by_graph = kept_states(view, found.cells, stacks, found.roles) if view is not None else {}
@@ -84,7 +84,7 @@ def _of_keras(variables: Iterable[Stored], cells: list[Cell]) -> dict[str, Saved
 def _by_name(
     variable: Stored, fits: Fits, stacks: list[Stack], view: GraphView | None
 ) -> SavedState | None:
-    """Return a state that only its name and width speak for."""
+    """Return a state that is recognised by its name and width."""
     named = state_names.parse(variable.path)
     if named is None or not named.is_plain:
         return None
@@ -99,18 +99,18 @@ def _by_name(
     if whole or found["flat"]:
         return _state(variable, "flat", [] if whole else found["flat"])
     either = found["c"] or found["m"]
-    pairs = {-3: "layered", -2: "stacked"}  # the axis on which c and m lie side by side
+    pairs = {-3: "layered", -2: "stacked"}  # the axis of c and m
     layouts = [
         layout
         for axis, layout in pairs.items()
         if len(variable.shape) >= 3 and variable.shape[axis] == 2
     ]
-    told = layouts[0] if len(layouts) == 1 else "unknown"
-    return _state(variable, told, either) if either else None
+    layout = layouts[0] if len(layouts) == 1 else "unknown"
+    return _state(variable, layout, either) if either else None
 
 
 def _state(variable: Stored, layout: str, cells: list[Cell]) -> SavedState:
-    """Return a state, with its cell where only one fits, or one shares its scope or gives it.
+    """Return a state, with its cell if only one fits, or one shares its scope or is in its name.
 
     `convert` puts the state of a cell under the cell's name: `saved_state/rnn/lstm_cell/c`.
     """
@@ -129,7 +129,7 @@ def _state(variable: Stored, layout: str, cells: list[Cell]) -> SavedState:
 def _with_stack(
     state: SavedState | None, cells: list[Cell], stacks: list[Stack]
 ) -> SavedState | None:
-    """Name the stack whose flat state a variable is, where only one has that width."""
+    """Return a state with the stack that it is the flat state of, if only one has its width."""
     if state is None or state.layout != "flat":
         return state
     width = state.shape[-1]

@@ -1,4 +1,4 @@
-"""Variables by scope, leaf and role: what a scope holds, and what its words say it is."""
+"""Variables by scope, leaf and role, and the meaning of the words in scopes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lstmstate.cells.shapes import Shapes
 Scope = dict[str, Stored]  # leaf → variable
 Roles = dict[str, tuple[Stored, ...]]
 
-# Scopes that are no LSTM, whatever their shapes: the last word, or a word of it.
+# Scopes of other layers, with shapes of any kind: the last word, or a part of it.
 NOT_LSTM_CELLS = frozenset(
     """
     gru_cell gru_block_cell gru_block_cell_v2 cudnn_compatible_gru_cell indy_gru_cell
@@ -34,9 +34,9 @@ NOT_LSTM_WORDS = frozenset(
 
 
 def group(variables: Mapping[str, Stored]) -> dict[str, Scope]:
-    """Return for every scope the variables that lie one or two parts below it.
+    """Return for every scope the variables one or two parts below it.
 
-    Parts of a partitioned variable that were saved by hand lie one further: `kernel/part_0`.
+    Parts of a partitioned variable that were saved by hand are one further: `kernel/part_0`.
     """
     scopes: dict[str, Scope] = {}
     for path, variable in variables.items():
@@ -53,7 +53,7 @@ def by_role(leaves: Scope, pattern: Leaves) -> Roles:
     """Return the variables of a scope by role, shards in the order of their numbers."""
     roles: Roles = {}
     for role, leaf in pattern.items():
-        # Who saves the parts of a partitioned variable by hand gets `…/part_0`, `…/part_1`, …
+        # Parts of a variable that were saved by hand are called `…/part_0`, `…/part_1`, …
         for template in (leaf, f"{leaf}/part_{{k}}"):
             shards: list[Stored] = []
             while (name := template.replace("{k}", str(len(shards)))) in leaves:
@@ -70,8 +70,10 @@ def shapes_of(roles: Roles) -> Shapes:
     return {role: tuple(v.shape for v in stored) for role, stored in roles.items()}
 
 
-def strange(leaves: Scope, stored: Iterable[Stored], units: int | None = None) -> tuple[str, ...]:
-    """Return a note on what lies in a cell's scope, looks like a part of it, and is none.
+def note_unused(
+    leaves: Scope, stored: Iterable[Stored], units: int | None = None
+) -> tuple[str, ...]:
+    """Return a note on variables of a cell's scope that look like its parts and are unused.
 
     Args:
         units: of a cell without a graph: vectors of its gates, such as gains and peepholes of any
@@ -91,7 +93,7 @@ def strange(leaves: Scope, stored: Iterable[Stored], units: int | None = None) -
 
 
 def is_called(scope: str, leaves: Scope, family: Family) -> bool:
-    """Whether a scope bears a family's words: its own, or those of its variables in the graph."""
+    """Whether a scope, or that of its variables in the graph, ends with a word of a family."""
     scopes = {scope, *(names.parent(v.full_name) for v in leaves.values() if v.full_name)}
     around = "bidirectional_grid_lstm_cell" if family.name.startswith("Bidirectional") else None
     return any(
@@ -102,7 +104,7 @@ def is_called(scope: str, leaves: Scope, family: Family) -> bool:
 
 
 def is_something_else(scope: str) -> bool:
-    """Whether the last part of a scope names a layer that is no LSTM."""
+    """Whether the last part of a scope names another layer than an LSTM."""
     word = names.word(names.last(scope))
     if names.is_lstm_word(word):
         return False
@@ -132,7 +134,7 @@ def has_leaves(leaves: Scope, wanted: list[str]) -> bool:
 
 
 def two_kernels(kernels: list[tuple[Stored, ...]], bias: tuple[Stored, ...]) -> Roles:
-    """Tell the input kernel `[I, 4H]` from the recurrent one `[H, 4H]` by shape."""
+    """Return the input kernel `[I, 4H]` and the recurrent one `[H, 4H]` by role, from shapes."""
     if [len(stored[0].shape) for stored in kernels] != [2, 2]:
         return {}
     first, second = kernels

@@ -1,8 +1,8 @@
-"""How wide a cell is, from the shapes of its variables: one function for each way to lay them out.
+"""The widths of cells from the shapes of their variables: one function for each layout.
 
-Each takes {role: shapes, one a shard} and returns `Widths`, or None where the shapes are not
-those of such a cell: that is how what only looks like a cell is told apart.
-Shapes: I input, H num_units, P num_proj, R = P where there is a projection, else H.
+Each takes {role: shapes, one a shard} and returns `Widths`, or None if the shapes are not those of
+such a cell, so that other layers with the same names are excluded.
+Shapes: I input, H num_units, P num_proj, R = P if there is a projection, else H.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Measure = Callable[["Shapes"], "Widths | None"]
 
 
 class Widths(NamedTuple):
-    """The widths of a cell; None where its variables do not tell."""
+    """The widths of a cell; None if its variables do not show them."""
 
     input_size: int | None
     num_units: int | None
@@ -34,22 +34,22 @@ PEEPHOLES = ("w_i_diag", "w_f_diag", "w_o_diag")
 
 
 def _whole(measure: Measure) -> Measure:
-    """Let a function see only cells of which nothing but the projection is in parts."""
+    """Restrict a function to cells that only have the projection in parts."""
 
     @wraps(measure)
-    def measured(shapes: Shapes) -> Widths | None:
+    def measure_whole(shapes: Shapes) -> Widths | None:
         if any(len(parts) != 1 for role, parts in shapes.items() if role != "projection"):
             return None
         return measure(shapes)
 
-    return measured
+    return measure_whole
 
 
 def fused(shapes: Shapes, gates: int = 4, states: int = 1, least_input: int = 1) -> Widths | None:
     """One kernel `[I + states·R, gates·H]`, whole or in shards, bias `[gates·H]`.
 
-    Shards are joined on columns (0.5 and 0.6) where all have the same rows and the widths sum
-    to the bias; on rows (0.7 on) where each has all the columns.
+    Shards are joined on columns (0.5 and 0.6) if all have the same rows and the widths sum
+    to the bias; on rows (0.7 on) if each has all the columns.
     """
     bias = shapes.get("bias")
     wide = sum(math.prod(shard) for shard in bias) if bias else None
@@ -67,14 +67,14 @@ def fused(shapes: Shapes, gates: int = 4, states: int = 1, least_input: int = 1)
 
 
 def coupled(shapes: Shapes) -> Widths | None:
-    """Kernel `[I + R, 3H]`: the input gate is what the forget gate leaves."""
+    """Kernel `[I + R, 3H]`: the input gate is 1 - f."""
     return fused(shapes, gates=3)
 
 
 def lingvo(shapes: Shapes) -> Widths | None:
-    """As `fused`, with the gates j, i, f, o, or j, f, o where i is what f leaves.
+    """As `fused`, with the gates j, i, f, o, or j, f, o if i is 1 - f.
 
-    Where both fit no width is told.
+    If both fit the widths are unknown.
     """
     if shapes.get("mask", shapes["kernel"]) != shapes["kernel"]:
         return None
@@ -149,8 +149,8 @@ def indy(shapes: Shapes) -> Widths | None:
 def grouped(shapes: Shapes) -> Widths | None:
     """GLSTM: a kernel `[(I + R)/G, 4H/G]` for each of G groups, or one that all share.
 
-    In 1.2 to 1.6 its rows were `2R/G` whatever I was, so I is told only by 1.7 and later; where
-    both read the same, or one kernel is shared (1.4 to 1.6), it is left open.
+    In 1.2 to 1.6 its rows were `2R/G` for every I, so only 1.7 and later show I; if
+    both have the same shapes, or one kernel is shared (1.4 to 1.6), it is unknown.
     """
     units = shapes["bias_i"][0][0] if len(shapes["bias_i"][0]) == 1 else 0
     kernels = shapes["kernel"]
@@ -200,7 +200,7 @@ def phased(shapes: Shapes) -> Widths | None:
 def grid(shapes: Shapes) -> Widths | None:
     """Kernel `[feature_size + 2H, 4H]`, or 3H with coupled gates (i, j, o).
 
-    Where both fit nothing is said. The input is not told: the rows are what one step takes of it.
+    If both fit the widths are unknown, and I always: the rows are the input of one frequency step.
     """
     bias = shapes["bias"][0]
     joined, axis = _join(shapes["kernel"], bias[0] if len(bias) == 1 else None)
@@ -215,7 +215,7 @@ def grid(shapes: Shapes) -> Widths | None:
 
 
 def grid_dimension(shapes: Shapes) -> Widths | None:
-    """A cell of a grid of D dimensions, kernel `[D·H, 4H]`: no rows of input where D is 1."""
+    """A cell of a grid of D dimensions, kernel `[D·H, 4H]`: no rows of input if D is 1."""
     return fused(shapes, least_input=0)
 
 
@@ -250,20 +250,9 @@ def keras_convolution(shapes: Shapes) -> Widths | None:
 
 @_whole
 def opaque(shapes: Shapes) -> Widths | None:
-    """cuDNN's buffer `[n]`: its length alone tells no widths."""
+    """cuDNN's buffer `[n]`: its length alone does not show the widths."""
     (buffer,) = shapes["opaque_kernel"]
     return Widths(None, None) if len(buffer) == 1 else None
-
-
-def cudnn_buffer_length(input_size: int, units: int, layers: int, directions: int) -> int:
-    """Return the length of cuDNN's opaque buffer, without projection: per layer and direction
-    4·(H·in + H·H + 2H), where in is I, then H for each direction.
-
-    >>> cudnn_buffer_length(143, 143, 3, 2)
-    1315600
-    """
-    widths = [input_size, *[units * directions] * (layers - 1)]
-    return sum(4 * units * (width + units + 2) for width in widths) * directions
 
 
 def _two_kernels(shapes: Shapes, gates: int, bias_sets: tuple[int, ...]) -> Widths | None:

@@ -1,4 +1,4 @@
-"""Cells into stacks: layers in order, directions paired, from the scopes that they stand in."""
+"""Stacks of cells: layers in order and pairs of directions, from the scopes of the cells."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from lstmstate.cells import variable_names as names
 from lstmstate.cells.cell import Cell, Stack
 
-_FEWEST = 2  # cells of which one can feed the other
+_FEWEST = 2  # cells, so that one can feed another
 
 
 def stacks(
@@ -24,13 +24,13 @@ def stacks(
         feeders: returns for some cells which of the others feeds each, as the graph shows it.
 
     A numbered place (`multi_rnn_cell/cell_0`, `MultiRNNCell/Cell0`, `StackRNN/Layer0`,
-    `stack_bidirectional_rnn/cell_0`) makes a layer. Directions that lie inside the places make
-    layers of two cells; directions that lie around them make two stacks that run apart, since
+    `stack_bidirectional_rnn/cell_0`) makes a layer. Directions inside the places make
+    layers of two cells; directions around them make two stacks that run apart, since
     TensorFlow never lets one feed the other. A pair without numbers is a stack of one layer.
-    Cells that lie in none of these are a stack where the graph has one feed the next.
+    Cells outside of all these are a stack if the graph has each feed the next.
     """
     cells = list(cells)
-    shown: dict[str, str] = {}  # what to call a pair, which is kept under its pattern
+    shown: dict[str, str] = {}  # pattern of a pair → its name
     members: dict[str, list[tuple[Cell, ...]]] = {}
     found_places = _Places(cells, _states_of_others(paths))
     pairs: dict[str, list[Cell]] = {}
@@ -39,8 +39,8 @@ def stacks(
         if cell.layer is None and paired:
             shown[paired[0]] = paired[1]
             pairs.setdefault(paired[0], []).append(cell)
-    members = found_places.stacks() | {name: [_sorted(some)] for name, some in pairs.items()}
-    strangers = _by_layer(between)
+    members = found_places.stacks() | {name: [_sort(some)] for name, some in pairs.items()}
+    outside = _by_layer(between)
     sides = {names.direction(name): name for name in members if name not in shown}
     found = []
     for name, layers in sorted(members.items(), key=lambda stack: names.order(stack[0])):
@@ -54,12 +54,12 @@ def stacks(
         found.append(
             Stack(
                 name=shown.get(name, name),
-                layers=tuple(layers) if name in shown or not is_whole else _numbered(layers),
+                layers=tuple(layers) if name in shown or not is_whole else _number_layers(layers),
                 flat=_flat(layers) if is_whole else None,
                 direction=around[1] if around else None,
                 paired_with=other or None,
                 is_whole=is_whole,
-                between=tuple(strangers.get(name, ())),
+                between=tuple(outside.get(name, ())),
             )
         )
     inside = {cell.name for stack in found for layer in stack.layers for cell in layer}
@@ -72,7 +72,7 @@ def stacks(
 
 
 def _fed_stacks(cells: Mapping[str, Cell], fed: Mapping[str, str]) -> Iterator[Stack]:
-    """Yield the stacks of cells of which each feeds the next, and no other."""
+    """Yield the stacks of cells that each feed the next, and no other."""
     after: dict[str, list[str]] = {}
     for name, before in fed.items():
         if name in cells and before in cells:
@@ -88,7 +88,7 @@ def _fed_stacks(cells: Mapping[str, Cell], fed: Mapping[str, str]) -> Iterator[S
             yield Stack(shared or first, layers, _flat(layers))
 
 
-def together(stacks: Sequence[Stack]) -> list[tuple[Stack, ...]]:
+def pair_directions(stacks: Sequence[Stack]) -> list[tuple[Stack, ...]]:
     """Return each stack alone, and the forward and the backward stack of a pair as one."""
     by_name = {stack.name: stack for stack in stacks}
     found: list[tuple[Stack, ...]] = []
@@ -111,7 +111,7 @@ def called(name: str, stacks: Sequence[Stack]) -> list[tuple[Stack, ...]]:
     A whole name means that stack alone. Else any whole parts of a name do; parts that both
     directions of a pair have mean the pair, parts that one of them has mean that direction.
     """
-    groups = together(stacks)
+    groups = pair_directions(stacks)
     exact = [group for group in groups if name_of(group) == name]
     exact = exact or [(stack,) for stack in stacks if stack.name == name]
     if exact:
@@ -125,26 +125,26 @@ def called(name: str, stacks: Sequence[Stack]) -> list[tuple[Stack, ...]]:
     return found
 
 
-def _numbered(layers: Iterable[tuple[Cell, ...]]) -> tuple[tuple[Cell, ...], ...]:
+def _number_layers(layers: Iterable[tuple[Cell, ...]]) -> tuple[tuple[Cell, ...], ...]:
     """Return the layers of a whole stack; their cells know which they are."""
     return tuple(
         tuple(cell._replace(layer=number) for cell in layer) for number, layer in enumerate(layers)
     )
 
 
-def _sorted(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+def _sort(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     return tuple(sorted(cells, key=lambda cell: (cell.direction == "backward", cell.name)))
 
 
 class _Places:
     """Numbered places of cells, and the stacks that they make.
 
-    A user may call a cell cell_1 too, and put a MultiRNNCell into another: of the places that a
-    cell may lie in, the outermost counts whose stack is whole then, each of its layers a cell, a
-    pair of directions, or a stack.
+    A user may call a cell cell_1 too, and put a MultiRNNCell into another: among the places that
+    a cell may have, the outermost counts whose stack is whole then: each of its layers is a cell,
+    a pair of directions, or a stack.
 
     Attributes:
-        whole: the scopes of the stacks that are.
+        whole: the scopes of the whole stacks.
     """
 
     def __init__(self, cells: Iterable[Cell], others: dict[str, set[int]]) -> None:
@@ -186,7 +186,7 @@ class _Places:
             taken |= {cell.name for layer in found[top] for cell in layer}
         for stack, members in loose.items():
             if stack not in found:
-                found[stack] = [_sorted(members[number]) for number in sorted(members)]
+                found[stack] = [_sort(members[number]) for number in sorted(members)]
         return found
 
     def _is_around(self, stack: str) -> bool:
@@ -195,18 +195,18 @@ class _Places:
         return len(self._cells[stack]) == 1 and self._inner(stack, layers[0]) is not None
 
     def _layers(self, stack: str) -> list[tuple[Cell, ...]] | None:
-        """Return the layers of a stack from its first to its last; None where it is not whole."""
+        """Return the layers of a stack from its first to its last; None if it is not whole."""
         if stack not in self._known:
-            self._known[stack] = self._made(stack)
+            self._known[stack] = self._find_layers(stack)
         return self._known[stack]
 
-    def _made(self, stack: str) -> list[tuple[Cell, ...]] | None:
+    def _find_layers(self, stack: str) -> list[tuple[Cell, ...]] | None:
         members = self._cells[stack]
         if sorted(self._others.get(stack, set()) | set(members)) != list(range(len(members))):
             return None
         layers: list[tuple[Cell, ...]] = []
         for number in range(len(members)):
-            cells = _sorted(members[number])
+            cells = _sort(members[number])
             inner = self._inner(stack, cells)
             if inner is not None:
                 within = self._layers(inner)
@@ -242,7 +242,7 @@ class _Places:
 
 
 def _by_layer(paths: Iterable[str]) -> dict[str, list[str]]:
-    """Return the variables that lie in the layers of stacks, by stack and in its order."""
+    """Return the variables in the layers of stacks, by stack and in its order."""
     found: dict[str, list[tuple[int, str]]] = {}
     for path in paths:
         for stack, place in names.layers(path):
@@ -254,7 +254,7 @@ def _by_layer(paths: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _states_of_others(paths: Iterable[str]) -> dict[str, set[int]]:
-    """Return for each stack the places that variables stand in; -1 for one with more state.
+    """Return for each stack the places that have variables; -1 for one with more state.
 
     A layer may be a cell of another kind, or hold a stack, or attend: each has its own state.
     """
@@ -267,7 +267,7 @@ def _states_of_others(paths: Iterable[str]) -> dict[str, set[int]]:
 
 
 def _flat(layers: Iterable[tuple[Cell, ...]]) -> int | None:
-    """Return the width of the flat state of all cells, None where there is none, or unknown."""
+    """Return the width of the flat state of all cells, None if there is none, or it is unknown."""
     if any(len(layer) > 1 or layer[0].native_layout == "keras" for layer in layers):
         return None
     widths = [cell.state for layer in layers for cell in layer]

@@ -16,26 +16,26 @@ _WORDS = {
     "state": r"states?|flat(?:_?states?)?|carry",
 }
 HALVES = {"c": "c", "m": "m", "c_n": "c", "h_n": "m"}  # the roles that are half a state
-# Words that may come before; with others ("weights_hidden", "cell_bias") a name means no state.
+# Words that may come before; with others ("weights_hidden", "cell_bias") it is not a state.
 _BEFORE = (
     "lstm rnn init initial last final saved keep kept prev previous current zero states state"
 ).split()
 _ROLE = "|".join(f"(?P<{role}>{words})" for role, words in _WORDS.items())
 _PLAIN = rf"(?P<plain>(?:(?:{'|'.join(_BEFORE)})_?(?:\d+_)?)*)"
 _NAME = rf"(?P<before>{_PLAIN}|(?:.*_)?)(?:{_ROLE})(?P<number>_?\d+)?"
-_LONGEST = 64  # a name that says what it means says it in a word or two
+_LONGEST = 64  # names of states are a word or two
 
 
 class StateName(NamedTuple):
-    """What the name of a variable or an array says of a state.
+    """The name of a variable or an array, read as that of a state.
 
     Attributes:
         scope: the path before its last part.
         role: "c", "m", "h_n", "c_n" or "state".
-        number: the number of a layer, such as "1" of `h_1`; "" where there is none.
-        stem: what is left of the name without the word for its role: both halves of a state have
+        number: the number of a layer, such as "1" of `h_1`; "" if there is none.
+        stem: the rest of the name without the word for its role: both halves of a state have
             the same.
-        is_plain: whether all words of the last part are those of a state.
+        is_plain: whether all words of the last part are words for states.
     """
 
     scope: str
@@ -47,7 +47,7 @@ class StateName(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def parse(path: str) -> StateName | None:
-    """Return what a name says of a state, None where it says nothing.
+    """Return a name read as that of a state, None if it is not one.
 
     >>> parse("rnn/last_c_1")
     StateName(scope='rnn', role='c', number='1', stem='rnn/last__1', is_plain=True)

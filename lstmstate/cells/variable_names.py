@@ -1,4 +1,4 @@
-"""What the names of variables tell: scopes and leaves, slots, layers, directions."""
+"""Names of variables: scopes and leaves, slots, layers, directions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 from lstmstate.cells.cell import Direction
 from lstmstate.records import NamedTuple
 
-# What optimizers and averages put behind the name of the variable that they follow.
+# Suffixes that optimizers and averages add to the names of variables.
 # Source: python/training/{slot_creator,moving_averages}.py and the optimizers (v1.15.0).
 _SLOTS = frozenset(
     """
@@ -27,7 +27,7 @@ _COUNTER = re.compile(r"_\d+$")
 
 _DEEPEST = 16  # scopes around a training operation, and stacks in stacks
 _LAYER = re.compile(r"(?:cell[_-]?|Cell|Layer)(\d{1,6})")
-# "fw" and "bw" stand alone; the whole words are also those of forward models and passes.
+# "fw" and "bw" are words of their own; whole words also name forward models and passes.
 _SIDE = (
     r"(?i)(?<![a-z])(?:(?P<fw>fwd?)|(?P<bw>bwd?))(?![a-z])"
     r"|(?:(?<=/)|^)(?:(?P<forward>forward)|(?P<backward>backward))"
@@ -37,7 +37,7 @@ _SIDE = (
 _HAS_SIDE = ("fw", "bw", "forward", "backward")  # one of these is in what matches
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _BACK = ("bw", "backward", "back")
-_GAP = "\0"  # stands for a direction in a pattern; no name can hold it
+_GAP = "\0"  # the place of a direction in a pattern; no name can hold it
 _RECURRENT = r"(^|_)(bi|b|bd|multi_?)?rnn(_|\d|$)"
 _LSTM = r"(.*_)?(bi|b|bd|c)?_?lstms?(_?(cell|layer|fw|bw|forward|backward|encoder|decoder|\d+))*"
 
@@ -45,8 +45,8 @@ _LSTM = r"(.*_)?(bi|b|bd|c)?_?lstms?(_?(cell|layer|fw|bw|forward|backward|encode
 def is_slot(path: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether a variable belongs to an optimizer or is an average of another.
 
-    It is where its name says so, or where it lies "below" another variable and has its shape
-    (or is one number): scopes hold variables, variables hold nothing but slots.
+    Its name shows it, or it is "below" another variable and has its shape
+    (or is one number): scopes hold variables, variables only hold slots.
     """
     scope, _, leaf = path.rpartition("/")
     if scope and (_COUNTER.sub("", leaf) in _SLOTS or _is_of_gradients(leaf)):
@@ -60,7 +60,7 @@ def _is_of_gradients(leaf: str) -> bool:
 
 
 def inner_paths(path: str) -> list[str]:
-    """Return a path and what is left of it without its first parts.
+    """Return a path and its ends without its first parts.
 
     >>> inner_paths("train_op/rnn/kernel")
     ['train_op/rnn/kernel', 'rnn/kernel', 'kernel']
@@ -93,11 +93,11 @@ def word(part: str) -> str:
 
 
 class Place(NamedTuple):
-    """A numbered place that a scope may lie in.
+    """A numbered place around a scope.
 
     Attributes:
         stack: the scope that numbers its places.
-        below: how many parts of the scope lie below the place.
+        below: how many parts of the scope are below the place.
     """
 
     stack: str
@@ -106,7 +106,7 @@ class Place(NamedTuple):
 
 
 def places(scope: str) -> list[Place]:
-    """Return the places that a scope may lie in, the innermost last.
+    """Return the numbered places around a scope, the innermost last.
 
     >>> places("rnn/multi_rnn_cell/cell_1/lstm_cell")
     [Place(stack='rnn/multi_rnn_cell', number=1, below=1)]
@@ -126,7 +126,7 @@ def places(scope: str) -> list[Place]:
 
 
 def _is_list_of_cells(parts: list[str], at: int) -> bool:
-    """Whether a part of a scope is a list in which a stack keeps its cells.
+    """Whether a part of a scope is a stack's list of cells.
 
     Keras has cell/cells/0. The DeepRNN of Sonnet 2 has _layers/0, with the variables just below;
     a model of Keras may have layers in a list of that name, each with a cell.
@@ -136,7 +136,7 @@ def _is_list_of_cells(parts: list[str], at: int) -> bool:
 
 
 def layers(scope: str) -> list[tuple[str, int]]:
-    """Return the stacks that a scope may lie in and its places there, the innermost last.
+    """Return the stacks around a scope and its places there, the innermost last.
 
     >>> layers("rnn/multi_rnn_cell/cell_1/lstm_cell")
     [('rnn/multi_rnn_cell', 1)]
@@ -145,13 +145,13 @@ def layers(scope: str) -> list[tuple[str, int]]:
 
 
 def layer(scope: str) -> tuple[str, int] | None:
-    """Return the innermost stack that a cell stands in, and its place there."""
+    """Return the innermost stack around a cell, and its place there."""
     found = layers(scope)
     return found[-1] if found else None
 
 
 def direction(scope: str) -> tuple[str, Direction] | None:
-    """Return a pattern of a scope, the same for both directions, and which it is (the innermost).
+    """Return a pattern of a scope, the same for both directions, and its innermost direction.
 
     >>> direction("bidirectional_rnn/fw/lstm_cell")[1]
     'forward'
@@ -169,28 +169,28 @@ def _sides(scope: str) -> list[re.Match[str]]:
     return list(re.finditer(_SIDE, scope)) if any(word in lower for word in _HAS_SIDE) else []
 
 
-def undirected(scope: str) -> str:
-    """Return a scope without the words that tell a direction.
+def remove_direction(scope: str) -> str:
+    """Return a scope without the words for directions.
 
-    >>> undirected("BiRNN_FW/LSTMCell"), undirected("birnn/bw/lstm_cell")
+    >>> remove_direction("BiRNN_FW/LSTMCell"), remove_direction("birnn/bw/lstm_cell")
     ('BiRNN_/LSTMCell', 'birnn//lstm_cell')
     """
     return re.sub(_SIDE, "", scope) if _sides(scope) else scope
 
 
 def pair(scope: str) -> tuple[str, str] | None:
-    """Return what a cell shares with its other direction: a key, and a name to show.
+    """Return a key that a cell shares with its other direction, and a name to show.
 
     >>> pair("bidirectional_rnn/fw/lstm_cell")[1], pair("BiRNN_BW/LSTMCell")[1]
     ('bidirectional_rnn', 'BiRNN')
     """
-    told = direction(scope)
-    if told is None:
+    side = direction(scope)
+    if side is None:
         return None
-    parts = told[0].split("/")
+    parts = side[0].split("/")
     at = next(number for number, part in enumerate(parts) if _GAP in part)
     rest = parts[at].replace(_GAP, "").strip("_")
-    # Of "forward_layer" nothing is left to tell; of "fw1" the number, of "BiRNN_FW" the name.
+    # "forward_layer" leaves no name; "fw1" leaves the number, "BiRNN_FW" the name.
     shown = (
         parts[:at] if parts[at].startswith(_GAP) and not rest.isdecimal() else [*parts[:at], rest]
     )
@@ -198,26 +198,26 @@ def pair(scope: str) -> tuple[str, str] | None:
 
 
 def use_of(name: str, use: int) -> str:
-    """Return the name of a cell as the layer that it is a certain time: NAME, NAME#2, …"""
+    """Return the name of a use of a cell as a layer: NAME, NAME#2, …"""
     return name if use == 0 else f"{name}#{use + 1}"
 
 
 def order(scope: str) -> list[tuple[int, str]]:
     """Return a key that sorts cell_2 before cell_10, and forward before backward.
 
-    What is outside counts first: fw/cell_0, fw/cell_1, bw/cell_0; and cell_0/fw, cell_0/bw,
+    The outer part counts first: fw/cell_0, fw/cell_1, bw/cell_0; and cell_0/fw, cell_0/bw,
     cell_1/fw.
     """
     key: list[tuple[int, str]] = []
     at = 0
     for side in _sides(scope):
-        key += _counted(scope[at : side.start()])
+        key += _split_numbers(scope[at : side.start()])
         key.append((int(any(side[name] for name in _BACK)), ""))
         at = side.end()
-    return key + _counted(scope[at:])
+    return key + _split_numbers(scope[at:])
 
 
-def _counted(text: str) -> list[tuple[int, str]]:
+def _split_numbers(text: str) -> list[tuple[int, str]]:
     parts = re.split(r"(\d+)", text)
     return [(int(part), "") if _NUMBER.fullmatch(part) else (-1, part) for part in parts]
 
@@ -228,7 +228,7 @@ def is_cell_scope(part: str) -> bool:
 
 
 def is_attention(part: str) -> bool:
-    """Whether a part of a scope is the wrapper that gives a cell a state of its own beside."""
+    """Whether a part of a scope is the wrapper with a further state of its own."""
     return word(part) == "attention_cell_wrapper"
 
 
@@ -271,7 +271,7 @@ def common_scope(names: Sequence[str]) -> str:
 
 
 def wrapper(scope: str) -> str | None:
-    """Return the part of a scope that is a wrapper, which does something around the cell in it.
+    """Return the part of a scope that is a wrapper with operations around the cell in it.
 
     >>> wrapper("rnn/output_projection_wrapper/lstm_cell"), wrapper("rnn/lstm_cell")
     ('output_projection_wrapper', None)
@@ -280,7 +280,7 @@ def wrapper(scope: str) -> str | None:
 
 
 def is_lstm_word(part: str) -> bool:
-    """Whether a part of a scope calls what it holds an LSTM.
+    """Whether a part of a scope is a name for an LSTM.
 
     >>> is_lstm_word("decoder_LSTM_1"), is_lstm_word("lstm_to_tags")
     (True, False)
@@ -289,7 +289,7 @@ def is_lstm_word(part: str) -> bool:
 
 
 def is_recurrent_place(scope: str) -> bool:
-    """Whether a scope lies where networks keep their cells: in `rnn`, `cell_0`, `fw`, …"""
+    """Whether a scope is in a usual place of cells: `rnn`, `cell_0`, `fw`, …"""
     around = parent(scope)
     return bool(
         re.search(_RECURRENT, word(last(around)))

@@ -1,4 +1,4 @@
-"""A cell's weights as arrays: shards joined on the axis that their era cut them."""
+"""Weights of cells as arrays: shards joined on the axis of their era."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def weight(
 ) -> NDArray[np.generic]:
     """Return the tensor of a role, whole; `read` returns a variable's value.
 
-    Kernels join as `Cell.shard_axis` says. Shards of a projection `[H, P]` that have all H rows
+    Kernels are joined on `Cell.shard_axis`. Shards of a projection `[H, P]` that have all H rows
     were cut by columns (0.5 and 0.6), others by rows.
     """
     values = [read(name) for name in cell.variables[role]]

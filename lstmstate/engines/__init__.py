@@ -1,4 +1,4 @@
-"""Stepping cells over data: what a cell computes, and the engines that compute it.
+"""Steps of cells over data: canonical weights, and the engines that compute with them.
 
 network = Network((((arithmetic(cell, read, settled),),),))      one stage of one cell
 ran = load("numpy", network).run(x, no_states(network, batch))   outputs, states
@@ -18,8 +18,8 @@ class Engine(NamedTuple):
     """An engine: its module has `check(network)` and `load(network) -> Runner`.
 
     Attributes:
-        extra: what installs it, None where nothing need be.
-        packages: what it imports.
+        extra: the extra of pip that installs its packages, None if it needs none.
+        packages: the packages that it imports.
     """
 
     module: str
@@ -42,7 +42,9 @@ def load(name: str, network: Network) -> Runner:
         UnsupportedError: it cannot run such a cell.
     """
     if name not in ENGINES:
-        raise LstmstateError(f"there is no engine {name!r}", advice=f"say {', '.join(ENGINES)}")
+        raise LstmstateError(
+            f"there is no engine {name!r}", advice=f"choose one: {', '.join(ENGINES)}"
+        )
     engine = ENGINES[name]
     module = import_module(f"lstmstate.engines.{engine.module}")
     module.check(network)  # before anyone installs what would not help

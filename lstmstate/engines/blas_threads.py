@@ -1,8 +1,8 @@
-"""Threads and kernels of the library that NumPy computes its matrix products with.
+"""Threads and kernels of the BLAS that NumPy computes its matrix products with.
 
 OpenBLAS wakes its threads for every product over some ten thousand numbers, and they wait for one
-another in a busy loop. A step of a cell is mostly over before that pays, and where other processes
-want the processors it costs several times its gain.
+another in a busy loop. Most steps of a cell are over before that pays, and if other processes
+need the processors it costs several times its gain.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 _SETTINGS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
-# The processors for which OpenBLAS has kernels for small matrices of float32 and float64:
+# OpenBLAS has kernels for small matrices of float32 and float64 on these processors:
 # interface/gemm.c and kernel/x86_64/KERNEL.SKYLAKEX in its source, 0.3.17 and later.
 _WITH_SMALL_KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")
 

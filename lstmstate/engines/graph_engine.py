@@ -1,8 +1,8 @@
-"""The engine that evaluates a graph's own operations: exact for whatever the graph computes, slow.
+"""The engine that evaluates a graph's own operations: slow, and exact for all graphs.
 
-It runs a network whose c and m are known, of whatever family its cells are. What is between
-the input and the loop, between loops, within a step and around the state is run as the graph has
-it; dropout is left out.
+It runs a network whose c and m are known, with cells of any family. All operations between the
+input and the loop, between loops, within a step and around the state are run as the graph has
+them; dropout is left out.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.engines.graph_feeds import fitted, is_flat, of_step
-from lstmstate.engines.graph_start import begun
+from lstmstate.engines.graph_feeds import fit_to_placeholder, is_flat, take_step
+from lstmstate.engines.graph_start import change_initial_state
 from lstmstate.engines.network import (
     CellShape,
     InputShape,
@@ -54,7 +54,7 @@ _WITH_DEFAULT = frozenset({"PlaceholderWithDefault"})
 
 
 class GraphRunner:
-    """A network of a graph, ready to run; see `engines.model.Runner`.
+    """A network of a graph, ready to run; see `engines.network.Runner`.
 
     Args:
         variable: returns the value of a variable's node.
@@ -77,16 +77,16 @@ class GraphRunner:
         self._exact = exact
         self._plans: dict[tuple[str, float, bool], tuple[Plan, BoundPlan]] = {}
         self._sources = fed_tensors(network.scope)
-        self._lengths: set[Tensor] = set()  # what is fed with lengths of sequences, or masks
-        self._unknown: dict[Tensor, None] = {}  # what the graph computes lengths from, unfed
+        self._lengths: set[Tensor] = set()  # fed with lengths of sequences, or masks
+        self._unknown: dict[Tensor, None] = {}  # sources of lengths, not fed
         self._shapes: set[Tensor] = set()  # placeholders whose shape alone counts
         self._is_turned = network.input.time_axis == 1  # whether batch comes first in them
-        self._chosen: dict[Tensor, int] = {}  # in which of several shapes a value is fed
+        self._chosen: dict[Tensor, int] = {}  # the shape, of several, for a value
         self._by_step: dict[Tensor, bool] = {}  # whether a flat value has the first step first
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of how it runs."""
+        """Notes for a user on how it runs."""
         plans = self._plans.values() or [self._plan("", 0.5)]
         found = [DROPOUT_NOTE] if any(DROPOUT in plan.operations for plan, _ in plans) else []
         found += self.network.halves
@@ -115,12 +115,12 @@ class GraphRunner:
         random = np.random.default_rng(0)  # zeros may be the end of a sequence
         x = self._random(random, (steps, batch, *given.spatial, given.width))
         sizes = (batch, steps) if given.time_axis else (steps, batch)
-        made_up = {tensor: self._alike(tensor, sizes) for tensor in self._feeds}
-        with self._feeding(self._feeds | {one: v for one, v in made_up.items() if v is not None}):
-            ran = self._tried(x, no_states(shape, batch))
+        made_up = {tensor: self._make_like(tensor, sizes) for tensor in self._feeds}
+        with self._feed(self._feeds | {one: v for one, v in made_up.items() if v is not None}):
+            ran = self._run_any(x, no_states(shape, batch))
         return shape._replace(output_shape=ran.outputs.shape[2:])
 
-    def _tried(self, x: Array, states: Sequence[Pair]) -> Ran:
+    def _run_any(self, x: Array, states: Sequence[Pair]) -> Ran:
         """Run over some data; lengths that have a value may be those of another batch."""
         try:
             return self.run(x, states)
@@ -129,7 +129,7 @@ class GraphRunner:
                 raise
             return self.run(x, states, np.full(x.shape[1], len(x)))
 
-    def _alike(self, tensor: Tensor, sizes: tuple[int, int]) -> Any:
+    def _make_like(self, tensor: Tensor, sizes: tuple[int, int]) -> Any:
         """Return a value for a placeholder that is fed an array, with other sizes of its axes."""
         static, value = self._static(tensor), self._feeds[tensor]
         if static is None or not value.ndim:
@@ -137,7 +137,7 @@ class GraphRunner:
         return Fed(tensor, None, static).value(sizes).astype(value.dtype)
 
     @contextmanager
-    def _feeding(self, feeds: dict[Tensor, Any]) -> Iterator[None]:
+    def _feed(self, feeds: dict[Tensor, Any]) -> Iterator[None]:
         """Feed other values for a while."""
         own, self._feeds = self._feeds, feeds
         try:
@@ -157,7 +157,7 @@ class GraphRunner:
 
     @property
     def _kind_of_x(self) -> np.dtype[Any]:
-        """The type of x; exact values are floats, whatever the graph makes floats of."""
+        """The type of x; exact values are floats, also if the graph casts x to floats itself."""
         return np.dtype(np.float64 if self._exact else self.network.input.dtype)
 
     def _random(self, random: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -255,10 +255,10 @@ class GraphRunner:
         found: list[Ran] = []
         for at in range(steps):
             feeds = {
-                tensor: of_step(tensor, value, self._static(tensor), at, (steps, batch))
+                tensor: take_step(tensor, value, self._static(tensor), at, (steps, batch))
                 for tensor, value in self._feeds.items()
             }
-            with self._feeding(feeds):
+            with self._feed(feeds):
                 ran = self._run_rows(x[at : at + 1], states, keep)
             if lengths is not None:
                 ended = (at >= lengths)[:, None]
@@ -280,10 +280,10 @@ class GraphRunner:
         return Ran(np.concatenate([ran.outputs for ran in found]), found[-1].states, kept)
 
     def _run_lengths(self, x: Array, states: Sequence[Pair], lengths: Lengths, keep: str) -> Ran:
-        """Run sequences of one length together: none sees what is beyond its end.
+        """Run sequences of one length together: none has steps beyond its end.
 
         Raises:
-            UnsupportedError: the graph gives something else for other sizes.
+            UnsupportedError: the graph computes something else for other sizes.
         """
         if self.network.reads_sizes:
             raise UnsupportedError(
@@ -354,7 +354,7 @@ class GraphRunner:
         return ran
 
     def _refuse_own_ends(self, plan: Plan, keep: str) -> None:
-        """Refuse to put the steps of a backward cell in order where the graph itself ends them.
+        """Refuse to order the steps of a backward cell if the graph itself ends its sequences.
 
         Raises:
             UnsupportedError: it computes the lengths by which it reverses sequences.
@@ -373,10 +373,10 @@ class GraphRunner:
     # ---- feeds and fetches
 
     def _find_orders(self, x: Array, states: Sequence[Pair]) -> None:
-        """Find out in which order a graph takes numbers for each step that lie one after the other.
+        """Find the order of flat values, with a number for each step of each sequence.
 
         Raises:
-            UnsupportedError: what it computes does not show the order.
+            UnsupportedError: the results do not show the order.
         """
         steps, batch = x.shape[:2]
         for tensor, value in self._feeds.items():
@@ -393,7 +393,7 @@ class GraphRunner:
             for second in (0, 1):
                 flat = np.zeros(steps * batch, value.dtype)
                 flat[1] = second
-                with self._feeding(self._feeds | {tensor: flat}):
+                with self._feed(self._feeds | {tensor: flat}):
                     values = self._first_that_fits(some, begun, "", None, None)
                 outputs.append(self._collect(values, steps, "", None).outputs)
             same: Any = np.isclose(outputs[0], outputs[1])
@@ -401,7 +401,7 @@ class GraphRunner:
             rows, first = np.flatnonzero(differs.any(0)), differs[0].any()
             if rows.tolist() != [1 if first else 0]:
                 raise UnsupportedError(
-                    "the graph does not show how its batch and steps lie in this",
+                    "the graph does not show the order of batch and steps in this",
                     tensor=tensor.node,
                     advice="feed a number, or the array as it takes it",
                 )
@@ -410,7 +410,7 @@ class GraphRunner:
     def _first_that_fits(
         self, x: Array, states: Sequence[Pair], keep: str, rows: Any, lengths: Lengths | None
     ) -> list[Any]:
-        """Return the values of the fetches, with what is fed in the first shapes that fit."""
+        """Return the values of the fetches, with feeds in the first shapes that fit."""
         steps, batch = x.shape[:2]
         ways = {tensor: self._ways(tensor, steps, batch) for tensor in self._feeds}
         several = [tensor for tensor, found in ways.items() if len(found) > 1]
@@ -431,7 +431,9 @@ class GraphRunner:
     def _ways(self, tensor: Tensor, steps: int, batch: int) -> list[Array]:
         """Return a value that a user feeds in the shapes that its placeholder may take."""
         by_step = self._by_step.get(tensor, False)
-        return fitted(self._feeds[tensor], self._static(tensor), steps, batch, by_step=by_step)
+        return fit_to_placeholder(
+            self._feeds[tensor], self._static(tensor), steps, batch, by_step=by_step
+        )
 
     def _evaluate(
         self,
@@ -478,17 +480,17 @@ class GraphRunner:
             feeds[tensor] = self._sources[tensor].value(
                 (batch, steps) if self._is_turned else (steps, batch)
             )
-        feeds |= _initial(self._begun(states, feeds), exact=self._exact)
+        feeds |= _initial(self._first_states(states, feeds), exact=self._exact)
         missing = [tensor for tensor in plan.feeds if tensor not in feeds]
         if missing:
             raise UnsupportedError("the graph needs a value for this", tensor=missing[0].node)
         with np.errstate(all="ignore"):
             return bound.run({tensor: feeds[tensor] for tensor in plan.feeds})
 
-    def _begun(
+    def _first_states(
         self, states: Sequence[Pair], feeds: Mapping[Tensor, Any]
     ) -> list[tuple[Port, Array]]:
-        """Return the states with which the first step begins, as what a user feeds changes them."""
+        """Return the states at the first step, after the changes by values that a user feeds."""
         fed = {tensor: feeds[tensor] for tensor in self._feeds}
         for tensor, problem in self.network.flags.items():
             if tensor not in fed:
@@ -498,7 +500,11 @@ class GraphRunner:
         environment = Environment(self._read, Precision(self._exact, scope.is_of_2))
 
         def changed(port: Port, half: Array) -> Array:
-            return begun(scope, port, half, fed, self._sources, environment) if fed else half
+            return (
+                change_initial_state(scope, port, half, fed, self._sources, environment)
+                if fed
+                else half
+            )
 
         return [
             (port, changed(port, half))
@@ -508,7 +514,7 @@ class GraphRunner:
         ]
 
     def _fetches(self, keep: str) -> list[tuple[Tensor, ...]]:
-        """Return what to fetch: outputs, the last states, and the states of every step."""
+        """Return the tensors to fetch: outputs, the last states, and the states of every step."""
         ports = [port for cell in self.network.cells for port in (cell.c, cell.m)]
         found = [output.tensors for output in self.network.outputs]
         found += [(port.final,) for port in ports]
@@ -517,7 +523,7 @@ class GraphRunner:
         return found
 
     def _collect(self, found: list[Any], steps: int, keep: str, lengths: Lengths | None) -> Ran:
-        """Return outputs and states from what was fetched."""
+        """Return outputs and states from the fetched values."""
         values = iter(found)
         fetched = [[next(values) for _ in tensors] for tensors in self._fetches(keep)]
         outputs = [
@@ -531,7 +537,7 @@ class GraphRunner:
         ]
         turns = [one.is_reversed for one in self.network.recurrences for _ in one.cells]
         every = [
-            _lasting(take(_stacked(values, is_apart=port.is_apart), port.place, lead=1), steps)
+            _extend(take(_stack(values, is_apart=port.is_apart), port.place, lead=1), steps)
             for port, values in zip(ports, fetched[len(ports) :], strict=False)
         ]
         every = [
@@ -555,10 +561,10 @@ class GraphRunner:
         return Ran(joined.astype(kind, copy=False), states, kept)
 
     def _plan(self, keep: str, draw: float, *, has_lengths: bool = False) -> tuple[Plan, BoundPlan]:
-        """Return the plan that fetches what is kept; what is fed with lengths is found.
+        """Return the plan that fetches the values to keep; find the inputs for lengths.
 
         Args:
-            has_lengths: whether lengths are given, for those that the graph has a value for.
+            has_lengths: whether lengths are passed, for inputs with a default in the graph.
         """
         key = (keep, draw, has_lengths)
         if key not in self._plans:
@@ -616,7 +622,7 @@ class GraphRunner:
 
 
 def _initial(states: Sequence[tuple[Port, Array]], *, exact: bool) -> dict[Tensor, Any]:
-    """Return the values with which the cells begin, in the tensors that take them."""
+    """Return the initial states of the cells, by the tensors that take them."""
     parts: dict[Tensor, list[tuple[Path, Array]]] = {}
     sources: dict[Tensor, Tensor] = {}
     for port, value in states:
@@ -624,11 +630,11 @@ def _initial(states: Sequence[tuple[Port, Array]], *, exact: bool) -> dict[Tenso
         for tensor in port.fed:
             parts.setdefault(tensor, []).append((port.entry, value.astype(kind)))
             sources[tensor] = port.source
-    found = {tensor: _assembled(own, 0) for tensor, own in parts.items()}
+    found = {tensor: _assemble(own, 0) for tensor, own in parts.items()}
     return {sources[tensor]: value for tensor, value in found.items()} | found
 
 
-def _assembled(parts: list[tuple[Path, Array]], depth: int) -> Array:
+def _assemble(parts: list[tuple[Path, Array]], depth: int) -> Array:
     """Return a value put together from its parts."""
     first, value = parts[0]
     if len(first) == depth:
@@ -637,15 +643,15 @@ def _assembled(parts: list[tuple[Path, Array]], depth: int) -> Array:
     for path, own in parts:
         groups.setdefault(path[depth], []).append((path, own))
     places = sorted(groups)
-    pieces = [_assembled(groups[place], depth + 1) for place in places]
+    pieces = [_assemble(groups[place], depth + 1) for place in places]
     axis = places[0][0]
     if len(places[0]) == 2:
         return np.stack(pieces, axis)
     return np.concatenate(pieces, axis)
 
 
-def _stacked(values: Sequence[Any], *, is_apart: bool) -> Any:
-    """Return what was fetched of all steps as one array, time first."""
+def _stack(values: Sequence[Any], *, is_apart: bool) -> Any:
+    """Return the fetched values of all steps as one array, time first."""
     if is_apart:
         return np.stack(values)
     first = values[0]
@@ -654,16 +660,16 @@ def _stacked(values: Sequence[Any], *, is_apart: bool) -> Any:
     return stack_list(first) if isinstance(first, list) else first
 
 
-def _lasting(states: Array, steps: int) -> Array:
-    """Return the states of all steps of a loop that may have ended before."""
+def _extend(states: Array, steps: int) -> Array:
+    """Return the states of all steps of a loop that may have ended before, the last repeated."""
     return np.concatenate([states, np.repeat(states[-1:], max(steps - len(states), 0), 0)])
 
 
 def _sequence(output: Output, values: Sequence[Any], steps: int, lengths: Lengths | None) -> Any:
-    """Return an output, time first; the state after the end of a sequence is none."""
-    found = _stacked(values, is_apart=output.is_apart)
+    """Return an output, time first; states after the end of a sequence become zero."""
+    found = _stack(values, is_apart=output.is_apart)
     found = take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
-    found = _lasting(found, steps) if output.is_state else found
+    found = _extend(found, steps) if output.is_state else found
     found = reverse_sequences(found, lengths) if output.is_backward else found
     if output.is_state and lengths is not None:
         found = found.copy()
@@ -715,7 +721,7 @@ def _unfed(fed: Fed | None, tensor: Tensor) -> UnsupportedError:
 
 
 def _is_shape_alone(scope: Scope, plan: Plan, tensor: Tensor) -> bool:
-    """Whether a plan takes nothing but its shape from a placeholder."""
+    """Whether a plan only takes the shape of a placeholder."""
     names = set(plan.names)
     return all(
         user.op in _OF_SHAPE or (user.name not in names and user.op not in ENTERS)

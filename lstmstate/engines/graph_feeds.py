@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 Static = tuple[int | None, ...]
 
 
-def fitted(
+def fit_to_placeholder(
     value: Array, static: Static | None, steps: int, batch: int, *, by_step: bool = False
 ) -> list[Array]:
-    """Return a value in the shapes in which a placeholder may take it, the likeliest first.
+    """Return a value in the shapes that a placeholder may take, the likeliest first.
 
     A single number is that of every element; numbers for each step, `[steps]`, are those of every
-    sequence; those for each step of each sequence, `[batch, steps]`, may lie one after the other.
+    sequence; a placeholder may take those for each step of each sequence, `[batch, steps]`, flat.
 
     Args:
         static: the shape of the placeholder.
-        by_step: whether numbers that lie one after the other are those of the first step first.
+        by_step: whether a flat placeholder has the first step of all sequences first.
     """
     if static is None:
         return [value]
@@ -50,18 +50,20 @@ def _is_longer(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
 
 
 def is_flat(value: Array, static: Static | None, steps: int, batch: int) -> bool:
-    """Whether numbers for each step of each sequence lie one after the other, in either order."""
-    ways = [fitted(value, static, steps, batch, by_step=way)[-1] for way in (False, True)]
+    """Whether a placeholder takes numbers for each step of each sequence flat, in either order."""
+    ways = [
+        fit_to_placeholder(value, static, steps, batch, by_step=way)[-1] for way in (False, True)
+    ]
     return not np.array_equal(ways[0], ways[1])
 
 
-def of_step(
+def take_step(
     tensor: Tensor, value: Array, static: Static | None, at: int, sizes: tuple[int, int]
 ) -> Array:
-    """Return what a graph of a single step takes of a value at one of many steps.
+    """Return the part of a value that a graph of a single step takes at one of many steps.
 
     Numbers for each step, `[steps]`, or for each step of each sequence, `[batch, steps]`, are
-    taken one by one; what has no axis of time is that of every step.
+    taken one by one; values without an axis of time are the same at every step.
 
     Args:
         sizes: how many steps and sequences there are.

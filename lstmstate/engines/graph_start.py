@@ -1,7 +1,7 @@
-"""The state before the first step, where what a user feeds changes it on the way.
+"""The state before the first step, if values that a user feeds change it on the way.
 
-A graph may set the states of episodes that have ended to zero, between where it takes them and
-where the first step reads them.
+Between its placeholders for states and the first step, a graph may set the states of episodes
+that have ended to zero.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from lstmstate.engines.network import Array
 
 _READS = frozenset({"ReadVariableOp"})
-_NEAR = 60  # nodes between where a graph takes a state and where the first step reads it
+_NEAR = 60  # nodes between the input for a state and the first step
 
 
-def begun(
+def change_initial_state(
     scope: Scope,
     port: Port,
     state: Array,
@@ -34,14 +34,14 @@ def begun(
     sources: Mapping[Tensor, Fed],
     environment: Environment,
 ) -> Array:
-    """Return what a graph makes of a state that it is given, before the first step.
+    """Return a state as a graph changes it before the first step.
 
     Args:
-        fed: what a user feeds.
-        sources: where data comes into the graph.
+        fed: the values that a user feeds.
+        sources: the inputs of the graph.
 
     Raises:
-        UnsupportedError: where the graph takes the state that it changes is unknown.
+        UnsupportedError: the input for the state is unknown.
     """
     holders = _holders(scope, port.source)
     if fed.keys().isdisjoint(holders):
@@ -54,12 +54,12 @@ def begun(
     given = dict(fed)
     if len(own) == 1 and not port.entry:
         given[own[0]] = state
-        made = _evaluated(scope, port.source, given, environment)
+        made = _evaluate(scope, port.source, given, environment)
         return np.broadcast_to(made, state.shape).astype(state.dtype)
     if len(others) == 1 and others[0] in sources:
         whole = sources[others[0]].value((len(state),))
         given[others[0]] = np.arange(1, whole.size + 1, dtype=whole.dtype).reshape(whole.shape)
-        numbers = _evaluated(scope, port.source, given, environment)
+        numbers = _evaluate(scope, port.source, given, environment)
         is_whole = np.unique(numbers).size == numbers.size
         if is_whole and np.isin(numbers, given[others[0]]).all():  # it is cut out alone
             return state
@@ -68,7 +68,7 @@ def begun(
     )
 
 
-def _evaluated(
+def _evaluate(
     scope: Scope, wanted: Tensor, given: Mapping[Tensor, Any], environment: Environment
 ) -> Array:
     plan = compile_plan(scope, [wanted], given.keys(), environment)
@@ -76,7 +76,7 @@ def _evaluated(
 
 
 def _holders(scope: Scope, source: Tensor) -> list[Tensor]:
-    """Return what is fed or stored and a state is made of, with no product between them."""
+    """Return the inputs and variables of a state, with no product between them."""
     queue, seen = [source], {source}
     found = []
     while queue and len(seen) < _NEAR:
@@ -95,7 +95,7 @@ def _holders(scope: Scope, source: Tensor) -> list[Tensor]:
 
 
 def _sizes(scope: Scope, sources: Mapping[Tensor, Fed], tensor: Tensor) -> tuple[int | None, ...]:
-    """Return the static shape of what is fed or stored."""
+    """Return the static shape of an input or a variable."""
     node = scope.nodes[tensor.node]
     if node.op in _READS:
         node = scope.nodes.get(data_inputs(node)[0].node, node)

@@ -1,4 +1,4 @@
-"""The work of a cell: products cut to what is computed fastest, and threads that share it."""
+"""Matrix products of a cell: weights cut to the fastest sizes, and threads that share the work."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _Result = TypeVar("_Result")
 def cut(weights: Array, batch: int) -> Array | None:
     """Return weights `[rows, columns]` as `[pieces, rows, columns]`, each of a small product.
 
-    None where that gains nothing: there are no such kernels, or the weights cannot be cut so.
+    None if that gains nothing: there are no such kernels, or the weights cannot be cut so.
     """
     rows, columns = weights.shape
     # A batch of one is a vector, never copied.
@@ -48,7 +48,7 @@ def cut(weights: Array, batch: int) -> Array | None:
 
 
 def shares(batch: int, weights: int, most: int) -> Iterator[list[slice]]:
-    """Yield the rows of a batch that are run at once, `most` at the most, each part in a thread.
+    """Yield the rows of a batch to run at once, `most` at the most, each part in a thread.
 
     >>> list(shares(32, 1 << 16, 100)), list(shares(32, 1 << 10, 20))
     ([[slice(0, 16, None), slice(16, 32, None)]], [[slice(0, 20, None)], [slice(20, 32, None)]])
@@ -63,8 +63,8 @@ def shares(batch: int, weights: int, most: int) -> Iterator[list[slice]]:
         yield [slice(*part) for part in pairwise(ends)]
 
 
-def together(jobs: Sequence[Callable[[], _Result]]) -> list[_Result]:
-    """Call functions at once, each in a thread, the first in this one; return what they return."""
+def run_together(jobs: Sequence[Callable[[], _Result]]) -> list[_Result]:
+    """Call functions at once, each in a thread, the first in this one; return their results."""
     others = [_Call(job) for job in jobs[1:]]
     for thread in others:
         thread.start()
@@ -77,7 +77,7 @@ def together(jobs: Sequence[Callable[[], _Result]]) -> list[_Result]:
 
 
 class _Call(threading.Thread):
-    """A call in a thread, and what came of it."""
+    """A call in a thread, and its result or error."""
 
     def __init__(self, job: Callable[[], Any]) -> None:
         super().__init__(name="lstmstate-batch", daemon=True)
@@ -93,7 +93,7 @@ class _Call(threading.Thread):
             self._error = error
 
     def result(self) -> Any:
-        """Return what it returned, or raise what it raised."""
+        """Return its result, or raise its error."""
         if self._error is not None:
             raise self._error
         return self._result
@@ -128,9 +128,9 @@ class InputPart:
         if len(parts) == 1 or not (alone and self._is_worth_a_thread):
             yield from map(self._product, parts)
             return
-        yield from self._ahead(parts)
+        yield from self._compute_ahead(parts)
 
-    def _ahead(self, parts: Sequence[Array]) -> Iterator[Array]:
+    def _compute_ahead(self, parts: Sequence[Array]) -> Iterator[Array]:
         """Yield the products; while one is used a thread computes the next."""
         import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a cell computes, in one form for all families, and what an engine makes of it."""
+"""Canonical weights of LSTM cells, networks of cells, and the protocol of engines."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.floating[Any]]
     Lengths = NDArray[np.int64]  # [batch]: how many steps each sequence has
 
-# What can be kept of every step: c, m, and the gates after their activations.
-STATES = "cm"
+# The gates, which an engine may keep of every step after their activations.
 GATES = "ijfo"
 
 Pair = tuple["Array", "Array"]  # c [batch, H] and m [batch, R] of one cell
@@ -31,7 +30,7 @@ class Norm(NamedTuple):
 
 
 class Arithmetic(NamedTuple):
-    """The weights of a cell, whatever its family, and what is done with them.
+    """The weights and options of a cell, in one form for all families.
 
     I input_size, H num_units, R the width of m, G the number of gates:
 
@@ -40,15 +39,15 @@ class Arithmetic(NamedTuple):
 
     Attributes:
         name: the cell's.
-        family: the class that it is of.
-        gates: in the order of the columns: "ijfo", or "jfo" where i is 1 - f.
+        family: its class.
+        gates: in the order of the columns: "ijfo", or "jfo" if i is 1 - f.
         kernel: `[I, G·H]`.
-        recurrent: `[R, G·H]`; `[G·H]` where each unit sees its own m alone.
+        recurrent: `[R, G·H]`; `[G·H]` if each unit sees only its own m.
         bias: `[G·H]`, as it is stored: forget_bias is not in it.
         peepholes: for some of i, f and o the weights `[H]` of c.
         norms: for gates, and "c" for the new cell state; then there is no bias.
-        norm_epsilon: what is added to the variance there.
-        projection: `[H, R]`, None where m is not projected.
+        norm_epsilon: added to the variance there.
+        projection: `[H, R]`, None if m is not projected.
         activation: on the new c.
         candidate: on j.
         recurrent_activation: on i, f and o.
@@ -118,7 +117,7 @@ Stage = tuple[Chain, ...]
 
 
 class Network(NamedTuple):
-    """Cells in the order in which data runs through them.
+    """Cells in the order of the data through them.
 
     Attributes:
         stages: each takes the outputs of the one before.
@@ -157,7 +156,7 @@ class Network(NamedTuple):
         return self.first.dtype
 
     def refuse_gaps(self) -> None:
-        """Refuse cells of which one does not take what the one before gives, or of another dtype.
+        """Refuse a cell that does not fit the outputs of the one before, or has another dtype.
 
         Raises:
             UnsupportedError: there are such.
@@ -172,7 +171,7 @@ class Network(NamedTuple):
                     )
                     if not fits or cell.dtype != self.dtype:
                         raise UnsupportedError(
-                            f"it takes {cell.input_size} columns of {cell.dtype}, and is given "
+                            f"it takes {cell.input_size} columns of {cell.dtype}, and gets "
                             f"{inside} of {self.dtype}",
                             tensor=cell.name,
                             advice="run the cells one by one: `cell='NAME'`",
@@ -182,10 +181,10 @@ class Network(NamedTuple):
 
 
 class InputShape(NamedTuple):
-    """What a network takes; as the first cell of a `Network`.
+    """The input of a network; as the first cell of a `Network`.
 
     Attributes:
-        dtype: that of x, which the graph may make floats of, such as uint8.
+        dtype: that of x, which the graph may cast to floats, such as uint8.
     """
 
     name: str
@@ -204,7 +203,7 @@ class CellShape(NamedTuple):
 
 
 class NetworkShape(NamedTuple):
-    """The outside of a network that the graph itself runs; as a `Network` without weights.
+    """The shapes of a network that the graph itself runs; as a `Network` without weights.
 
     Attributes:
         is_bidirectional: whether some of it needs the end of a sequence before its beginning.
@@ -258,7 +257,7 @@ def as_input(values: NDArray[Any], dtype: np.dtype[Any]) -> Array:
         if dtype.kind != "f" and not np.array_equal(found.astype(values.dtype), values):
             raise UnsupportedError(
                 f"the graph takes x as {dtype}, and these values do not all fit in it",
-                advice="give x as the graph takes it, such as pixels from 0 to 255",
+                advice="pass x in the form that the graph takes, such as pixels from 0 to 255",
             )
     return found
 
@@ -281,12 +280,12 @@ class Shaped(Protocol):
 
 
 class Ran(NamedTuple):
-    """What came of some steps.
+    """The results of some steps.
 
     Attributes:
         outputs: `[steps, batch, *output_shape]`.
         states: (c, m) of each cell after them.
-        kept: for each cell what was to be kept of every step, `[steps, batch, width]` by name.
+        kept: for each cell the values to keep of every step, `[steps, batch, width]` by name.
     """
 
     outputs: Array
@@ -305,9 +304,9 @@ class Runner(Protocol):
         Args:
             x: `[steps, batch, *spatial, input_size]`, at least one of each, in the network's dtype.
             states: (c, m) of each cell before them, `[batch, H]` and `[batch, R]`.
-            lengths: how many of the steps each sequence has; the outputs of others are zero, and
-                leave the state as it is.
-            keep: what to keep of every step: letters of "cmijfo".
+            lengths: how many of the steps each sequence has; the others have outputs of zero, and
+                do not change the state.
+            keep: the values to keep of every step: letters of "cmijfo".
 
         Raises:
             LstmstateError: the engine cannot keep that.

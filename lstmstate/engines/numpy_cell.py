@@ -1,6 +1,6 @@
-"""One cell stepped in NumPy: weights laid out once, and no allocation from step to step.
+"""The step of a cell in NumPy: weights laid out once, and no allocation from step to step.
 
-All that a step computes lies in one buffer `[5·H, batch]`, units before batch, so that each gate,
+All values of a step are in one buffer `[5·H, batch]`, units before batch, so that each gate,
 and each run of gates, is one piece of memory:
 
     i | f | o | j | c        i·j and f·c are one product, of [i, f] with [j, c]
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstmstate.engines import blas_threads
 from lstmstate.engines.activations import function
-from lstmstate.engines.matrix_products import InputPart, cut, shares, together
+from lstmstate.engines.matrix_products import InputPart, cut, run_together, shares
 from lstmstate.engines.network import Arithmetic, Norm, Pair, spans
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ _CHUNK_BYTES = 1 << 20
 _CHUNK_COLUMNS = 256
 # A batch is run in parts whose c has so many numbers, some 20 times as many in all buffers.
 _ROOM_NUMBERS = 1 << 20
-# Buffers are kept for the next run, unless a row of a huge batch made them large.
+# Buffers of up to this size are kept for the next run.
 _KEPT_BYTES = 8 << 20
-_LINE = 16  # weights are turned so many rows at a time: what fills a line of the caches
+_LINE = 16  # rows of weights transposed at a time: they fill a line of the caches
 
 
 class NumpyCell:
@@ -61,10 +61,10 @@ class NumpyCell:
             and not self._is_half
         )
         wide = np.dtype(np.float32) if self._is_half else cell.dtype
-        self._bias = self._laid(cell.bias, cell.dtype)[:, None] if self._is_half else None
+        self._bias = self._lay_out(cell.bias, cell.dtype)[:, None] if self._is_half else None
         has_ones = not self._is_half and not cell.norms  # the input has a row of ones below it
-        self.kernel = self._laid(cell.kernel, wide, more=int(has_ones))
-        self.recurrent = self._laid(cell.recurrent, wide)
+        self.kernel = self._lay_out(cell.kernel, wide, more=int(has_ones))
+        self.recurrent = self._lay_out(cell.recurrent, wide)
         if has_ones:
             self.kernel[:, -1] = self._bias_below(wide)
         # A norm undoes factors before it, but for its epsilon: there the half is in gamma and beta.
@@ -84,7 +84,7 @@ class NumpyCell:
             gate: Norm(*(one.astype(dtype, copy=False) for one in norm))
             for gate, norm in cell.norms.items()
         }
-        self._norms = {gate: self._laid_norm(gate, norm) for gate, norm in norms.items()}
+        self._norms = {gate: self._lay_out_norm(gate, norm) for gate, norm in norms.items()}
         self._peepholes = {
             gate: weights.astype(dtype, copy=False)[:, None]
             for gate, weights in cell.peepholes.items()
@@ -92,12 +92,12 @@ class NumpyCell:
         self._projection = (
             None if cell.projection is None else np.ascontiguousarray(cell.projection.T, wide)
         )
-        self._rooms: list[_Room] = []  # that no run uses at the moment
+        self._rooms: list[_Buffers] = []  # that no run uses at the moment
 
     def in_float64(self) -> NumpyCell:
         """Return the same cell, computing in float64: factors of two change no digit of a weight.
 
-        It takes a third of the time to lay out float64 weights anew.
+        A new layout of float64 weights takes three times as long.
         """
         import numpy as np
 
@@ -116,7 +116,7 @@ class NumpyCell:
 
     def _bias_below(self, dtype: np.dtype[np.generic]) -> Array:
         """Return the bias with the forget bias in it, which the row of ones is multiplied with."""
-        bias = self._laid(self.cell.bias, dtype)
+        bias = self._lay_out(self.cell.bias, dtype)
         added: Array = self._per_gate(0.0, self.cell.forget_bias, 0.0, dtype)
         return bias + added
 
@@ -125,7 +125,7 @@ class NumpyCell:
         """H."""
         return self.cell.widths.c
 
-    def _laid(self, columns: Array, dtype: np.dtype[np.generic], more: int = 0) -> Array:
+    def _lay_out(self, columns: Array, dtype: np.dtype[np.generic], more: int = 0) -> Array:
         """Return weights `[..., G·H]` as `[G·H, ...]`, gates in the order of the buffer.
 
         Args:
@@ -149,8 +149,8 @@ class NumpyCell:
         values = {"i": io, "f": f, "o": io, "j": j}
         return np.repeat(np.array([values[gate] for gate in self._order], dtype), self.units)
 
-    def _laid_norm(self, gate: str, norm: Norm) -> Norm:
-        """Return a norm with what is added to a gate after it, and the half, in it."""
+    def _lay_out_norm(self, gate: str, norm: Norm) -> Norm:
+        """Return a norm that includes the forget bias, and the half."""
         gamma, beta = norm
         added = beta.dtype.type(self.cell.forget_bias if gate == "f" and not self._is_half else 0)
         half = beta.dtype.type(0.5 if self._by_tanh and gate in "ifo" else 1)
@@ -163,7 +163,7 @@ class NumpyCell:
             x: `[steps, batch, input_size]`.
             c, m: `[batch, H]` and `[batch, R]`.
             outputs: where m of every step goes, `[steps, batch, R]`.
-            kept: where other things of every step go, by their letters.
+            kept: where other values of every step go, by their letters.
         """
         import numpy as np
 
@@ -175,7 +175,7 @@ class NumpyCell:
         most = max(_ROOM_NUMBERS // self.units, 1)
         states: list[Pair] = []
         for rows in shares(x.shape[1], self.recurrent.size, most):
-            states += together([partial(run, part, len(rows) == 1) for part in rows])
+            states += run_together([partial(run, part, len(rows) == 1) for part in rows])
         if len(states) == 1:
             return states[0]
         return np.concatenate([c for c, _ in states]), np.concatenate([m for _, m in states])
@@ -188,10 +188,10 @@ class NumpyCell:
 
         steps, batch, _ = x.shape
         parts = list(spans(steps, self._steps_at_once(batch)))
-        room = self._free_room(batch, parts[0][1])
+        room = self._free_buffers(batch, parts[0][1])
         room.c[...] = c.T
         room.m[...] = m.T
-        # What overflows in a sigmoid is 0 or 1 in the end.
+        # A sigmoid whose exponential overflows is 0 or 1.
         with np.errstate(all="ignore"), blas_threads.one_thread():
             of_parts = room.input_part.of([x[a:b] for a, b in parts], alone=alone)
             with closing(of_parts) as by_part:
@@ -204,27 +204,27 @@ class NumpyCell:
             self._rooms.append(room)
         return state
 
-    def _free_room(self, batch: int, steps: int) -> _Room:
+    def _free_buffers(self, batch: int, steps: int) -> _Buffers:
         """Return buffers that no other thread uses: the last ones, if they fit."""
         try:
             room = self._rooms.pop()
         except IndexError:
-            return _Room(self, batch, steps)
-        return room if room.batch == batch and room.steps >= steps else _Room(self, batch, steps)
+            return _Buffers(self, batch, steps)
+        return room if room.batch == batch and room.steps >= steps else _Buffers(self, batch, steps)
 
     def _steps_at_once(self, batch: int) -> int:
         row = len(self.kernel) * self.kernel.dtype.itemsize * batch
         return max(_CHUNK_BYTES // row, _CHUNK_COLUMNS // batch, 1)
 
     def _step(
-        self, projected: Array, outputs: Array, room: _Room, kept: Mapping[str, Array]
+        self, projected: Array, outputs: Array, room: _Buffers, kept: Mapping[str, Array]
     ) -> None:
         """Step over the projected inputs; `outputs` `[steps, R, batch]` gets every m."""
         import numpy as np
 
         add, multiply, tanh = np.add, np.multiply, np.tanh
         dot, recurrent, product = room.recurrent_product
-        # What the loop asks at every step is looked up before it.
+        # Lookups of attributes, once and not in every step.
         cell = self.cell
         is_half, by_tanh = self._is_half, self._by_tanh and not cell.norms
         is_tanh = cell.activation == "tanh" and not is_half
@@ -246,7 +246,7 @@ class NumpyCell:
                 multiply(sigmoids, half, sigmoids)
                 add(sigmoids, half, sigmoids)
             else:
-                self._squash(room)
+                self._activate_gates(room)
             if is_coupled:
                 np.subtract(1, room.f, room.i)
             multiply(i_f, j_c, terms)
@@ -269,7 +269,7 @@ class NumpyCell:
                 rows[number] = (m if letter == "m" else room.parts[letter]).T
         room.m[...] = m
 
-    def _sum_gates(self, x: Array, m: Array, room: _Room) -> None:
+    def _sum_gates(self, x: Array, m: Array, room: _Buffers) -> None:
         """Put x + recurrent @ m into the gates, for cells that are not plain."""
         import numpy as np
 
@@ -286,12 +286,12 @@ class NumpyCell:
                 np.add(room.z, self._bias, room.z)
                 self._add_forget_bias(room)
 
-    def _add_forget_bias(self, room: _Room) -> None:
+    def _add_forget_bias(self, room: _Buffers) -> None:
         import numpy as np
 
         np.add(room.f, room.f.dtype.type(self.cell.forget_bias), room.f)
 
-    def _squash(self, room: _Room) -> None:
+    def _activate_gates(self, room: _Buffers) -> None:
         """Norm the gates, let i and f see the old c, and squash all but an o that waits for c."""
         import numpy as np
 
@@ -342,7 +342,7 @@ class NumpyCell:
         scale = gamma * (1 / np.sqrt(spread)).astype(np.float16)
         np.add(values * scale, beta - mean.astype(np.float16) * scale, values)
 
-    def _project(self, room: _Room, m_new: Array) -> None:
+    def _project(self, room: _Buffers, m_new: Array) -> None:
         import numpy as np
 
         assert self._projection is not None
@@ -355,7 +355,7 @@ class NumpyCell:
             np.clip(m_new, -self.cell.proj_clip, self.cell.proj_clip, m_new)
 
 
-class _Room:
+class _Buffers:
     """The buffers of some steps of a batch, and the parts of them by name."""
 
     def __init__(self, laid: NumpyCell, batch: int, steps: int) -> None:

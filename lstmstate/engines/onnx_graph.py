@@ -2,9 +2,9 @@
 
     x [steps, batch, I], h0_0, c0_0, ...  ->  y [steps, batch, width], h_0, c_0, ...
 
-Source: the LSTM operator in onnx/docs/Operators.md. Its gates lie in the order i, o, f, c (our j),
-its peepholes as i, o, f, and the o peephole sees the new c, as in TensorFlow's cells. What it has
-no words for is refused: its `clip`, for one, is on the gates and not on c.
+Source: the LSTM operator in onnx/docs/Operators.md. Its gates are in the order i, o, f, c (our j),
+its peepholes i, o, f, and the o peephole sees the new c, as in TensorFlow's cells. Cells that it
+cannot express are refused: its `clip`, for example, is on the gates and not on c.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def build_model(
         lengths: whether there is an input `lengths` `[batch]`, int32, after x: how many of the
             steps each sequence has. Past its end outputs are zero. No length may be zero:
             onnxruntime makes the state zero there.
-        steps: the outputs of every step: "y" `[steps, batch, width]`, what the network puts out,
-            and "m_k" `[steps, 1, batch, H]`, the m of cell k.
+        steps: the outputs of every step: "y" `[steps, batch, width]` of the network, and
+            "m_k" `[steps, 1, batch, H]`, the m of cell k.
 
     Raises:
-        UnsupportedError: ONNX has no words for a cell.
+        UnsupportedError: ONNX cannot express a cell.
     """
     from onnx import helper
 
@@ -59,7 +59,7 @@ def build_model(
 
 
 def check(network: Network) -> None:
-    """Raise UnsupportedError where ONNX has no words for a cell, and say for what."""
+    """Raise UnsupportedError if ONNX's LSTM cannot express a cell, with all that it lacks."""
     for cell in network.cells:
         found = _obstacles(cell)
         if found:
@@ -76,7 +76,7 @@ def check(network: Network) -> None:
 
 
 def _obstacles(cell: Arithmetic) -> list[str]:
-    """Return all that stands in the way of a cell."""
+    """Return all that ONNX's LSTM does not have of a cell."""
     is_coupled = "i" not in cell.gates
     gates = cell.recurrent_activation
     stands = {
@@ -118,9 +118,9 @@ class _Parts:
         for number, stage in enumerate(network.stages, 1):
             ends = self._stage(x, stage)
             if number < len(network.stages):
-                x = self._joined(ends, f"x_{number}")
+                x = self._join(ends, f"x_{number}")
             elif "y" in steps:
-                self._joined(ends, "y")
+                self._join(ends, "y")
         known = {f"m_{k}": ("steps", 1, "batch", cell.widths.m) for k, cell in enumerate(cells)}
         y = ("steps", "batch", network.output_shape[-1])
         self.outputs = [_info(name, *known.get(name, y)) for name in steps]
@@ -135,7 +135,7 @@ class _Parts:
         for direction, chain in zip(_DIRECTIONS, stage, strict=False):
             made = [self._cell(x, chain[0], direction)]
             for cell in chain[1:]:
-                made.append(self._cell(self._flat(made[-1]), cell, direction))
+                made.append(self._cell(self._squeeze(made[-1]), cell, direction))
             ends.append(made[-1])
         return ends
 
@@ -171,21 +171,23 @@ class _Parts:
         self.nodes.append(node)
         return outputs[0]
 
-    def _flat(self, m: str, name: str = "") -> str:
-        """Add the dropping of the axis of directions; return the name of what is left."""
+    def _squeeze(self, m: str, name: str = "") -> str:
+        """Add a Squeeze of the axis of directions; return the name of its output."""
         from onnx import helper
 
         name = name or f"flat_{m}"
         self.nodes.append(helper.make_node("Squeeze", [m, "axis"], [name]))
         return name
 
-    def _joined(self, ends: list[str], name: str) -> str:
-        """Add what makes the outputs of a stage of those of its chains."""
+    def _join(self, ends: list[str], name: str) -> str:
+        """Add the join of the outputs of a stage's chains; return its name."""
         from onnx import helper
 
         if len(ends) == 1:
-            return self._flat(ends[0], name)
-        self.nodes.append(helper.make_node("Concat", [self._flat(m) for m in ends], [name], axis=2))
+            return self._squeeze(ends[0], name)
+        self.nodes.append(
+            helper.make_node("Concat", [self._squeeze(m) for m in ends], [name], axis=2)
+        )
         return name
 
 

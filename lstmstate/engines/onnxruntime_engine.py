@@ -1,8 +1,8 @@
 """The engine that runs a network as one ONNX graph in onnxruntime: float32, and no clips.
 
-Where onnxruntime (1.32, core/providers/cpu/rnn) does otherwise than TensorFlow, it is kept from
-it: the state of a sequence without steps, which it makes zero, is not given to it; nor are
-infinities and NaN, of which its activations make plain numbers.
+Cases that onnxruntime (1.32, core/providers/cpu/rnn) computes otherwise than TensorFlow never reach
+it: the state of a sequence without steps, which it would set to zero, and infinities and NaN, which
+its activations turn into finite numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SMALL_OUTPUTS = 1 << 20
 
 
 def check(network: Network) -> None:
-    """Raise UnsupportedError where ONNX has no words for a cell; nothing is needed to tell that."""
+    """Raise UnsupportedError if ONNX's LSTM cannot express a cell. Needs no package."""
     try:
         onnx_graph.check(network)
     except UnsupportedError as error:
@@ -48,7 +48,7 @@ def load(network: Network) -> Runner:
 
 
 class _Way(NamedTuple):
-    """What a session is made for."""
+    """A way to run, with a session of its own."""
 
     lengths: bool
     keeps_m: bool
@@ -70,7 +70,7 @@ class _OnnxRunner:
         beyond = "".join(letter for letter in keep if letter != "m")
         if beyond:
             raise UnsupportedError(
-                f"onnxruntime does not tell {' and '.join(beyond)} of every step", advice=_INSTEAD
+                f"onnxruntime does not return {' and '.join(beyond)} of every step", advice=_INSTEAD
             )
         _check_finite("the input", [x], lengths=lengths)
         _check_finite("a state", [array for pair in states for array in pair])
@@ -147,7 +147,7 @@ class _OnnxRunner:
 def _check_finite(
     what: str, arrays: Iterable[Array], tensor: str | None = None, lengths: Lengths | None = None
 ) -> None:
-    """Raise UnsupportedError where values are not finite; past the end they may be anything."""
+    """Raise UnsupportedError if values are not finite; past the end they may be anything."""
     import numpy as np
 
     for array in arrays:
@@ -159,7 +159,7 @@ def _check_finite(
             odd &= (np.arange(len(array))[:, None] < lengths)[:, :, None]
         if odd.any():
             raise UnsupportedError(
-                f"{what} is not finite, and onnxruntime makes plain numbers of NaN",
+                f"{what} has NaN or Inf, which onnxruntime turns into finite numbers",
                 tensor=tensor,
                 advice=_INSTEAD,
             )
@@ -174,7 +174,7 @@ def _outputs(
     """Run a session and return its outputs by name.
 
     Args:
-        outputs: the shape of each, as the model says it.
+        outputs: the shape of each in the model.
         sizes: of the axes that have a name there.
     """
     import numpy as np

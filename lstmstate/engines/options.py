@@ -1,4 +1,4 @@
-"""The options that a cell is run with: what the graph tells, what a user gives, what is assumed."""
+"""The options that a cell is run with: of a user, of the files, or assumed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.errors import LstmstateError, UnknownOptionError, printable
 from lstmstate.records import NamedTuple
 
-# What is assumed where nothing tells: the defaults of TensorFlow's classes, which are the same in
-# all of them. recurrent_activation has no such default: see `Cell.documented`.
+# The defaults of TensorFlow's classes, the same in all of them. recurrent_activation has no such
+# default: see `Cell.documented`.
 _ASSUMED: dict[str, Value] = {
     "forget_bias": 1.0,
     "cell_clip": None,
@@ -43,9 +43,9 @@ RUN_OPTIONS = (
     "recurrent_activation",
     "peepholes",
 )
-# The sources of options that are no record of how a cell is used.
+# Options with these sources do not show that the files record how a cell is used.
 _UNRECORDED = ("default", "family", "unknown")
-# Not an option of cells: whether a default is taken where there is more than one.
+# Not an option of cells: whether to take a default if there is more than one.
 ASSUME_DEFAULTS = "assume_defaults"
 
 
@@ -65,7 +65,7 @@ def _is_activation(value: Value) -> bool:
     return value in ACTIVATIONS
 
 
-# What a user may give, and how to say it.
+# The values that a user may pass, and their description.
 _GIVEN: dict[str, tuple[Callable[[Value], bool], str]] = {
     "forget_bias": (_is_number, "a number"),
     **dict.fromkeys(("cell_clip", "proj_clip"), (_is_bound, "None, or a bound")),
@@ -79,16 +79,16 @@ _GIVEN: dict[str, tuple[Callable[[Value], bool], str]] = {
 
 
 def refuse_others(given: Mapping[str, Value]) -> None:
-    """Refuse options that there are not, or of values that they cannot have.
+    """Refuse unknown options, and values that an option cannot have.
 
     Raises:
-        LstmstateError: there are such.
+        LstmstateError: there are some.
     """
     for name, value in given.items():
         fits, words = _GIVEN.get(name, (None, ""))
         if fits is None or not fits(value):
             problem = f"{name} cannot be {value!r:.40}" if fits else f"there is no option {name}"
-            advice = f"say {words}" if fits else f"there are: {', '.join(_GIVEN)}"
+            advice = f"pass {words}" if fits else f"there are: {', '.join(_GIVEN)}"
             raise LstmstateError(problem, advice=advice)
 
 
@@ -96,12 +96,12 @@ class Settled(NamedTuple):
     """The options of a cell.
 
     Attributes:
-        options: by name; the source is "graph", "family", "option" for what a user gave, "default"
-            for what the files do not record, or "unknown" where it has no single default either.
-        contradicted: the options that a user gave and the files tell otherwise.
-        idle: the options that a user gave and the cell has no use for.
-        accepted: the defaults that were taken of several, because the user accepts them.
-        unknown: the options, and "family", that the user has to settle, and the words for each.
+        options: by name; the source is "graph", "family", "option" if a user passed it, "default"
+            if the files do not record it, or "unknown" if it has no single default either.
+        contradicted: the options in the files that a user passed with another value.
+        idle: the options that a user passed and that have no effect on the cell.
+        accepted: the defaults that were chosen from several, because the user accepts them.
+        unknown: the options, and "family", that the user has to settle, each with the reason.
     """
 
     cell: Cell
@@ -118,7 +118,7 @@ class Settled(NamedTuple):
 
     @property
     def assumed(self) -> dict[str, Value]:
-        """The options that nothing tells."""
+        """The options that the files do not record."""
         return {
             name: option.value
             for name, option in self.options.items()
@@ -130,9 +130,9 @@ def settle(cell: Cell, given: Mapping[str, Value], *, is_upper: bool = False) ->
     """Return the options to run a cell with.
 
     Args:
-        given: values by the names of RUN_OPTIONS; with `assume_defaults` true, an option that
-            has no single default gets the one that is documented for the cell.
-        is_upper: whether the cell is above another of its stack, where residuals are usual.
+        given: values by the names of RUN_OPTIONS; with `assume_defaults` true, an option
+            without a single default gets the one that is documented for the cell.
+        is_upper: whether the cell is above another one in its stack, where residuals are usual.
 
     >>> from lstmstate import open_checkpoint
     >>> cell = open_checkpoint("sample_checkpoints/peephole_flat").cells["rnn/lstm_cell"]
@@ -173,7 +173,7 @@ def settle(cell: Cell, given: Mapping[str, Value], *, is_upper: bool = False) ->
 
 
 def _is_idle(cell: Cell, name: str) -> bool:
-    """Whether a cell has no use for an option: a clip of what is not there, peepholes of none."""
+    """Whether an option has no effect: peepholes or a projection's clip of a cell without."""
     if name == "peepholes":
         return not any(role in cell.variables for role in PEEPHOLES)
     return name == "proj_clip" and cell.num_proj is None
@@ -212,13 +212,13 @@ def refuse_unknown(settled: Iterable[Settled]) -> None:
 def _unknown_words(one: Settled) -> str:
     odd = unexplained_words(one.cell.unexplained)
     if odd is not None:
-        return f"{odd}; its {' and its '.join(one.unknown)} cannot be told"
-    told = (f"{name}{f' ({words})' if words else ''}" for name, words in one.unknown.items())
-    return f"the files do not record its {' or its '.join(told)}"
+        return f"{odd}; its {' and its '.join(one.unknown)} cannot be read"
+    lines = (f"{name}{f' ({words})' if words else ''}" for name, words in one.unknown.items())
+    return f"the files do not record its {' or its '.join(lines)}"
 
 
 def assumptions(settled: Sequence[Settled]) -> list[str]:
-    """Return what is assumed of the cells, as lines to tell a user."""
+    """Return the assumptions about some cells, as lines for a user."""
     is_stack = len({one.cell.layer for one in settled}) > 1
     return _lines(
         (one.cell, words) for one in settled for words in _assumed(one, is_in_stack=is_stack)
@@ -243,7 +243,7 @@ def _assumed(one: Settled, *, is_in_stack: bool) -> Iterator[str]:
 
 
 def _around(cell: Cell, *, is_in_stack: bool) -> Iterator[str]:
-    """Yield what may be around a cell without a graph, and leaves no variable."""
+    """Yield the parts around a cell that leave no variable, if there is no graph."""
     if is_in_stack and _is_unrecorded(cell):
         yield "an activation"
     if _may_be_residual(cell):
@@ -255,13 +255,13 @@ def _may_be_residual(cell: Cell) -> bool:
 
 
 def _is_unrecorded(cell: Cell) -> bool:
-    """Whether no file shows how a cell of TensorFlow is used."""
+    """Whether no file shows how a cell is used, and its class has wrappers."""
     is_recorded = any(one.source not in _UNRECORDED for one in cell.options.values())
     return not is_recorded and not row_of(cell.family).is_layer
 
 
 def remarks(settled: Sequence[Settled]) -> list[str]:
-    """Return what else a user should know: flags that contradict the files, odd graphs."""
+    """Return other notes for a user: flags that contradict the files, odd graphs."""
     return _lines(
         (one.cell, words)
         for one in settled
@@ -278,7 +278,7 @@ def _odd(one: Settled) -> Iterator[str]:
 def _wrapped(one: Settled) -> Iterator[str]:
     wrapper = names.wrapper(one.cell.name)
     if wrapper is not None:
-        yield f"only the cell is run, and not what {printable(wrapper)} does around it"
+        yield f"only the cell is run, without {printable(wrapper)} around it"
 
 
 def _idle(one: Settled) -> Iterator[str]:
@@ -287,16 +287,16 @@ def _idle(one: Settled) -> Iterator[str]:
 
 
 def _contradictions(one: Settled) -> Iterator[str]:
-    for option, told in one.contradicted.items():
+    for option, known in one.contradicted.items():
         value = one.options[option].value
         used = f"{value:g}" if isinstance(value, float) else repr(value)
-        yield f"`{option}={used}` is used, and the {told.source} says {_word(told.value)}"
+        yield f"`{option}={used}` is used, and the {known.source} has {_word(known.value)}"
 
 
-def _lines(told: Iterable[tuple[Cell, str]]) -> list[str]:
-    """Return a line for each thing that is told, with the names of all cells that it holds for."""
+def _lines(notes: Iterable[tuple[Cell, str]]) -> list[str]:
+    """Return a line for each different note, with the names of all its cells."""
     cells: dict[str, list[str]] = {}
-    for cell, words in told:
+    for cell, words in notes:
         cells.setdefault(words, []).append(printable(cell.name) or "the cell")
     return [f"{', '.join(called)}: {words}" for words, called in cells.items()]
 

@@ -1,4 +1,4 @@
-"""The step of an LSTM cell in plain equations: what every engine has to give.
+"""The step of an LSTM cell in plain equations, as every engine has to compute it.
 
 It is slow, works out of place, and is run by tests alone. `x`, `c` and `m` are the input, the cell
 state and the output of the step before, one row for each sequence of the batch.
@@ -38,15 +38,15 @@ def step(cell: Arithmetic, x: Array, c: Array, m: Array) -> Pair:
     gates = x @ cell.kernel + (np.tile(m, len(cell.gates)) * cell.recurrent if by_unit
                                else m @ cell.recurrent) + cell.bias  # fmt: skip
     parts = zip(cell.gates, np.split(gates, len(cell.gates), axis=1), strict=True)
-    z = {gate: _normed(cell, gate, part) for gate, part in parts}
+    z = {gate: _normalise(cell, gate, part) for gate, part in parts}
 
     f = _apply(cell.recurrent_activation, z["f"] + cell.forget_bias + w["f"] * c)
     i = _apply(cell.recurrent_activation, z["i"] + w["i"] * c) if "i" in z else 1 - f
-    c = _clipped(_normed(cell, "c", i * _apply(cell.candidate, z["j"]) + f * c), cell.cell_clip)
+    c = _clip(_normalise(cell, "c", i * _apply(cell.candidate, z["j"]) + f * c), cell.cell_clip)
     o = _apply(cell.recurrent_activation, z["o"] + w["o"] * c)
     m = o * _apply(cell.activation, c)
     if cell.projection is not None:
-        m = _clipped(m @ cell.projection, cell.proj_clip)
+        m = _clip(m @ cell.projection, cell.proj_clip)
     return c, m
 
 
@@ -59,7 +59,7 @@ def _apply(name: str, values: Array) -> Array:
     return found
 
 
-def _normed(cell: Arithmetic, gate: str, values: Array) -> Array:
+def _normalise(cell: Arithmetic, gate: str, values: Array) -> Array:
     """Return values after the layer norm that a gate, or the new c, has."""
     norm: Norm | None = cell.norms.get(gate)
     if norm is None:
@@ -70,5 +70,5 @@ def _normed(cell: Arithmetic, gate: str, values: Array) -> Array:
     return normed
 
 
-def _clipped(values: Array, bound: float | None) -> Array:
+def _clip(values: Array, bound: float | None) -> Array:
     return values if bound is None else values.clip(-bound, bound)

@@ -1,4 +1,4 @@
-"""TensorFlow's own cells: which class or operation computes a family, and what it takes.
+"""TensorFlow's own cells: the classes and operations that compute a family, and their options.
 
 Sources: tf_keras (layers/rnn/legacy_cells.py, layers/rnn/lstm.py) and TensorFlow's operations
 LSTMBlockCell, BlockLSTM and BlockLSTMV2 (core/ops/rnn_ops.cc), which contrib's LSTMBlockCell,
@@ -27,7 +27,7 @@ INSTEAD = "use `engine='numpy'`"
 
 
 class Kit(NamedTuple):
-    """What cells are made of: `tensorflow`, `tf_keras`, and the legacy cells in it."""
+    """The modules of TensorFlow: `tensorflow`, `tf_keras`, and the legacy cells in it."""
 
     tf: Any
     tf_keras: Any
@@ -47,9 +47,9 @@ class Made(NamedTuple):
     """A cell in the graph.
 
     Attributes:
-        cell: what dynamic_rnn takes.
+        cell: as dynamic_rnn takes it.
         variables: returns its variables, once it is built.
-        values: what they are, in the same order.
+        values: their values, in the same order.
     """
 
     cell: RNNCell
@@ -58,7 +58,7 @@ class Made(NamedTuple):
 
 
 class Class(NamedTuple):
-    """How TensorFlow computes a family.
+    """A class or operation of TensorFlow that computes families.
 
     Attributes:
         takes: the options that it has, among those in `_used`.
@@ -93,7 +93,7 @@ def make(kit: Kit, cell: Arithmetic) -> Made:
 
 
 def _used(cell: Arithmetic) -> list[str]:
-    """Return what a cell has beside its kernels and its bias."""
+    """Return the options and parts that a cell has next to its kernels and its bias."""
     is_projected = cell.projection is not None
     used = {
         "peepholes": bool(cell.peepholes),
@@ -103,7 +103,7 @@ def _used(cell: Arithmetic) -> list[str]:
         "proj_clip": is_projected and cell.proj_clip is not None,
         "activation": cell.activation != "tanh",
         "recurrent_activation": cell.recurrent_activation != "sigmoid",
-        # No class has these, and no file that is read makes them.
+        # No class has these.
         "activation of j that is not that of c": cell.candidate != cell.activation,
         "layer norm": bool(cell.norms),
         "coupled gates": "i" not in cell.gates,
@@ -172,11 +172,11 @@ def _keras(kit: Kit, cell: Arithmetic) -> Made:
         _, (new_m, new_c) = layer(x, [m, c])  # Keras has m first
         return new_c, new_m
 
-    values = [_in_order(cell, part, "ifjo") for part in (cell.kernel, cell.recurrent, cell.bias)]
+    values = [_reorder(cell, part, "ifjo") for part in (cell.kernel, cell.recurrent, cell.bias)]
     return Made(_Stepped(kit, cell, step), lambda: layer.weights, values)
 
 
-def _in_order(cell: Arithmetic, columns: Array, order: str) -> Array:
+def _reorder(cell: Arithmetic, columns: Array, order: str) -> Array:
     import numpy as np
 
     gates = dict(zip(cell.gates, np.split(columns, len(cell.gates), axis=-1), strict=True))
@@ -184,7 +184,7 @@ def _in_order(cell: Arithmetic, columns: Array, order: str) -> Array:
 
 
 class _Stepped:
-    """What dynamic_rnn and MultiRNNCell take for a cell, around a function of x, c and m."""
+    """A cell for dynamic_rnn and MultiRNNCell, around a function of x, c and m."""
 
     def __init__(self, kit: Kit, cell: Arithmetic, step: Callable[..., Any]) -> None:
         self._tuple, self._step = kit.rnn_cell.LSTMStateTuple, step
@@ -192,7 +192,7 @@ class _Stepped:
         self.output_size = cell.widths.m
 
     def zero_state(self, batch_size: Tensor, dtype: Any) -> Any:
-        """Is looked for, and not called: a state is always given."""
+        """Exist, and not be called: a state is always passed."""
         raise NotImplementedError
 
     def __call__(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -204,16 +204,16 @@ class _Stepped:
 
 
 def _block(name: str) -> Callable[[Kit, Arithmetic], Made]:
-    """Return what makes cells of an operation; those over sequences are given one step."""
+    """Return a function that makes cells of an operation; those over sequences get one step."""
     takes_sequences = name != "LSTMBlockCell"
 
-    def made(kit: Kit, cell: Arithmetic) -> Made:
+    def make_cell(kit: Kit, cell: Arithmetic) -> Made:
         tf = kit.tf
         order = row_of(cell.family).gate_order
         operation = getattr(tf.raw_ops, name)
         values = [
-            _in_order(cell, _all_rows(cell), order),
-            _in_order(cell, cell.bias, order),
+            _reorder(cell, _all_rows(cell), order),
+            _reorder(cell, cell.bias, order),
             *_peepholes(cell, "ifo"),
         ]
         variables = [tf.compat.v1.Variable(tf.zeros(v.shape, v.dtype)) for v in values]
@@ -236,7 +236,7 @@ def _block(name: str) -> Callable[[Kit, Arithmetic], Made]:
 
         return Made(_Stepped(kit, cell, step), lambda: variables, values)
 
-    return made
+    return make_cell
 
 
 _OF_BLOCKS = frozenset({"peepholes", "forget_bias", "cell_clip"})

@@ -1,8 +1,8 @@
-"""The engine that judges the others: TensorFlow's own cells, stepped by its own dynamic_rnn.
+"""The reference engine: TensorFlow's own cells, stepped by its own dynamic_rnn.
 
 The graph is built as TensorFlow 1.x built it, with MultiRNNCell for cells that feed one another
 and bidirectional_dynamic_rnn for two directions, so that its rules for sequences of unequal
-lengths are its own too. Grappler is off: it rewrites what is computed, and changes last bits.
+lengths are its own too. Grappler is off: it rewrites operations, and changes last bits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def check(network: Network) -> None:
-    """Raise UnsupportedError where TensorFlow 2 has no such cell; nothing is imported for that."""
+    """Raise UnsupportedError if TensorFlow 2 has no such cell. Imports no package."""
     for cell in network.cells:
         check_cell(cell)
 
@@ -34,9 +34,9 @@ def load(network: Network) -> Runner:
     """Return a network that is ready to run.
 
     Raises:
-        LstmstateError: TensorFlow is there, and cannot be imported.
+        LstmstateError: TensorFlow is installed, and cannot be imported.
     """
-    return _TensorFlowRunner(network, _imported())
+    return _TensorFlowRunner(network, _import_tensorflow())
 
 
 class _TensorFlowRunner:
@@ -53,7 +53,7 @@ class _TensorFlowRunner:
         beyond = "".join(letter for letter in keep if letter not in "cm")
         if beyond:
             raise UnsupportedError(
-                f"TensorFlow's cells do not tell {' and '.join(beyond)} of every step",
+                f"TensorFlow's cells do not return {' and '.join(beyond)} of every step",
                 advice=INSTEAD,
             )
         way = (lengths is not None, bool(keep))
@@ -69,7 +69,7 @@ class _Program:
         self._kit = kit
         self._made: list[Made] = []
         v1 = kit.tf.compat.v1
-        with _quiet(), kit.tf.Graph().as_default() as graph:
+        with _without_warnings(), kit.tf.Graph().as_default() as graph:
             self._x = v1.placeholder(network.dtype, [None, None, network.first.input_size])
             self._lengths = v1.placeholder(kit.tf.int64, [None]) if lengths else None
             self._before = [
@@ -125,11 +125,11 @@ class _Program:
                 rnn_cell.LSTMStateTuple(*pair) for pair in self._before[start : start + len(chain)]
             ]
             cells = [one.cell for one in made]
-            # One cell is not a stack of one: TensorFlow is given what the checkpoint had.
+            # One cell is not a stack of one: TensorFlow gets the network of the checkpoint.
             chains.append(cells[0] if len(cells) == 1 else rnn_cell.MultiRNNCell(cells))
             initial.append(states[0] if len(cells) == 1 else tuple(states))
         if keeps:
-            chains = [_Telling(self._kit, chain) for chain in chains]
+            chains = [_StateCell(self._kit, chain) for chain in chains]
         if len(chains) == 1:
             outputs, after = nn.dynamic_rnn(*chains, x, initial_state=initial[0], **options)
             made_of, after_of = [outputs], [after]
@@ -140,20 +140,20 @@ class _Program:
         ends = []
         for chain, outputs, after in zip(stage, made_of, after_of, strict=True):
             self._after += [after] if len(chain) == 1 else list(after)
-            end, *parts = self._parted(outputs, chain) if keeps else [outputs]
+            end, *parts = self._split_outputs(outputs, chain) if keeps else [outputs]
             self._kept += zip(parts[::2], parts[1::2], strict=True)
             ends.append(end)
         return ends[0] if len(ends) == 1 else self._kit.tf.concat(ends, -1)
 
-    def _parted(self, outputs: Tensor, chain: Sequence[Any]) -> list[Tensor]:
-        """Cut what a `_Telling` puts out: the outputs, then c and m of each cell."""
+    def _split_outputs(self, outputs: Tensor, chain: Sequence[Any]) -> list[Tensor]:
+        """Cut the outputs of a `_StateCell`: its own, then c and m of each cell."""
         widths = [width for cell in chain for width in cell.widths]
         found: list[Tensor] = self._kit.tf.split(outputs, [widths[-1], *widths], axis=-1)
         return found
 
 
-class _Telling:
-    """A cell that puts out c and m of all cells in it beside its own outputs."""
+class _StateCell:
+    """A cell that returns c and m of all cells in it after its own outputs."""
 
     def __init__(self, kit: Kit, cell: RNNCell) -> None:
         self._kit, self._cell = kit, cell
@@ -175,18 +175,18 @@ def _config(v1: Any) -> Any:
 # ---- importing TensorFlow
 
 
-def _imported() -> Kit:
-    """Import TensorFlow, without a word from it; where it is there already, leave it as it is."""
+def _import_tensorflow() -> Kit:
+    """Import TensorFlow, without its messages; if it is imported already, change no setting."""
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         # Else it imports Keras 3 as well, for nothing.
         os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     try:
-        with _quiet(), _silent():
+        with _without_warnings(), _without_stderr():
             import tensorflow as tf
             import tf_keras
 
-            # Where TensorFlow itself finds them, if it is told to use tf_keras.
+            # TensorFlow itself finds them there, if it has to use tf_keras.
             from tf_keras.api._v1.keras.__internal__.legacy import rnn_cell
     except ImportError as error:
         raise LstmstateError(
@@ -197,8 +197,8 @@ def _imported() -> Kit:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep back the warnings that its cells are legacy ones."""
+def _without_warnings() -> Iterator[None]:
+    """Suppress the warnings that its cells are legacy ones."""
     logger = logging.getLogger("tensorflow")
     level = logger.level
     with warnings.catch_warnings():
@@ -211,8 +211,8 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Keep back what its C++ writes to stderr while it is imported, whatever it is told."""
+def _without_stderr() -> Iterator[None]:
+    """Discard the messages of its C++ to stderr during the import, which no setting stops."""
     try:
         kept = os.dup(2)
     except OSError:  # there is no stderr

@@ -1,4 +1,4 @@
-"""The weights of every family in one form: a table of how each class stored them.
+"""Canonical weights of every family, from the variables of each class.
 
 Sources: the cell classes of TensorFlow 0.5.0 to 1.15.0 (python/ops/rnn_cell*.py, contrib/rnn,
 contrib/model_pruning, lite/experimental/examples/lstm, keras/layers/recurrent.py).
@@ -65,12 +65,12 @@ def _real(role: str, value: NDArray[np.generic]) -> Array:
 
 
 def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmetic:
-    """Return what a cell computes.
+    """Return the canonical weights and options of a cell.
 
     Args:
         read: returns the value of a variable.
         settled: forget_bias, cell_clip, proj_clip, activation, recurrent_activation and
-            peepholes, as `options.settle` gives them.
+            peepholes, from `options.settle`.
 
     Raises:
         UnsupportedError: the cell is of a family, or of a dtype, that is not run.
@@ -89,26 +89,26 @@ def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmet
         )
     dtype = "float32" if cell.dtype == "bfloat16" else cell.dtype
     if dtype not in _RUN_DTYPES or cell.num_units is None:
-        told = f"it is {cell.dtype}" if cell.num_units is not None else "its widths are not known"
+        problem = f"it is {cell.dtype}" if cell.num_units is not None else "its widths are unknown"
         raise UnsupportedError(
-            f"it is not run: {told}, and {', '.join(_RUN_DTYPES)} of known widths are",
+            f"it is not run: {problem}, and {', '.join(_RUN_DTYPES)} of known widths are",
             tensor=cell.name,
         )
     stored = _Stored(cell, read)
     _refuse_missing(cell, peepholes=bool(settled["peepholes"]))
     try:
-        with np.errstate(all="ignore"):  # what overflows is told as weights that are no numbers
+        with np.errstate(all="ignore"):  # an overflow becomes Inf or NaN in the weights
             found = Arithmetic(**(_common(stored, settled) | FORMS[row.form](stored)))
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise CorruptError(
             f"its variables do not fit one another as those of a {cell.family} ({error})",
             tensor=cell.name,
         ) from None
-    return _checked(found)
+    return _check_shapes(found)
 
 
 def _refuse_missing(cell: Cell, *, peepholes: bool) -> None:
-    """Refuse a cell that has some of the variables that go together, and not others."""
+    """Refuse a cell that has only some of the variables that go together."""
     gates = _canonical(cell)
     sets = [{f"{_NORM_SCOPES[gate]}/{part}" for gate in f"{gates}c" for part in ("gamma", "beta")}]
     sets += [{f"w_{gate}_diag" for gate in gates if gate != "j"}] if peepholes else []
@@ -118,7 +118,7 @@ def _refuse_missing(cell: Cell, *, peepholes: bool) -> None:
             raise CorruptError(f"it has no {missing[0]}", tensor=cell.name)
 
 
-def _checked(found: Arithmetic) -> Arithmetic:
+def _check_shapes(found: Arithmetic) -> Arithmetic:
     """Return a cell with all parts in the dtype of its kernel, of the shapes that it needs.
 
     Raises:
@@ -159,7 +159,7 @@ def _checked(found: Arithmetic) -> Arithmetic:
 
 
 def _common(stored: _Stored, settled: Mapping[str, Value]) -> dict[str, Any]:
-    """Return what is the same for all families, unless their own form says otherwise."""
+    """Return the parts that are the same for all families, unless their form replaces them."""
     cell = stored.cell
     activation = settled["activation"]
     return {
@@ -189,8 +189,8 @@ def _canonical(cell: Cell) -> str:
     return "jfo" if "i" not in cell.gate_order else "ijfo"
 
 
-def _in_order(cell: Cell, columns: Array) -> Array:
-    """Return gates in TensorFlow's order, from the order that the cell stored them in."""
+def _reorder(cell: Cell, columns: Array) -> Array:
+    """Return gates in TensorFlow's order, from the stored order."""
     import numpy as np
 
     if cell.gate_order == _canonical(cell):
@@ -202,7 +202,7 @@ def _in_order(cell: Cell, columns: Array) -> Array:
 
 
 def _bias(stored: _Stored, columns: int) -> Array:
-    """Return the bias, zeros where there is none; with layer norm it is made and not added."""
+    """Return the bias, zeros if there is none; a cell with layer norm does not add its own."""
     import numpy as np
 
     cell = stored.cell
@@ -210,14 +210,14 @@ def _bias(stored: _Stored, columns: int) -> Array:
         return np.zeros(columns, stored.shards(next(iter(cell.variables)))[0].dtype)
     # cuDNN has a bias for the input and one for the recurrent part: they are added.
     sets = stored["bias"].reshape(-1, columns)
-    return _in_order(cell, sets.sum(axis=0, dtype=sets.dtype))
+    return _reorder(cell, sets.sum(axis=0, dtype=sets.dtype))
 
 
 def _of_kernel(cell: Cell, kernel: Array) -> dict[str, Any]:
     """Cut one kernel `[I + R, G·H]` into the rows of the input and those of m."""
     width = cell.state.m if cell.state else 0
     rows = len(kernel) - width
-    kernel = _in_order(cell, kernel)
+    kernel = _reorder(cell, kernel)
     if cell.extra.get("m_first"):
         return {"recurrent": kernel[:width], "kernel": kernel[width:]}
     return {"kernel": kernel[:rows], "recurrent": kernel[rows:]}
@@ -229,7 +229,7 @@ def _fused(stored: _Stored) -> dict[str, Any]:
 
 
 def _masked(stored: _Stored) -> dict[str, Any]:
-    """The mask of what was pruned is multiplied with the kernel."""
+    """A pruned kernel: multiplied with its mask."""
     mask = stored["mask"]
     if mask.shape != stored["kernel"].shape:
         raise ValueError(f"its mask is {list(mask.shape)}")
@@ -238,18 +238,18 @@ def _masked(stored: _Stored) -> dict[str, Any]:
 
 
 def _weight_norm(stored: _Stored) -> dict[str, Any]:
-    """Each column of the input rows, and of those of m, has the length that its norm says."""
+    """Each column of the input rows, and of those of m, scaled to the length in its norm."""
     found = _fused(stored)
     gains = {"kernel": "norm_0", "recurrent": "norm_1"}
     for part, role in gains.items():
         if role in stored:
-            found[part] = _normed(found[part], _in_order(stored.cell, stored[role]))
+            found[part] = _scale_columns(found[part], _reorder(stored.cell, stored[role]))
     if "projection_norm_0" in stored:
-        found["projection"] = _normed(stored["projection"], stored["projection_norm_0"])
+        found["projection"] = _scale_columns(stored["projection"], stored["projection_norm_0"])
     return found
 
 
-def _normed(columns: Array, gain: Array) -> Array:
+def _scale_columns(columns: Array, gain: Array) -> Array:
     """Return columns of length `gain`: nn_impl.l2_normalize, whose epsilon is 1e-12."""
     import numpy as np
 
@@ -262,8 +262,8 @@ def _two_kernels(stored: _Stored) -> dict[str, Any]:
     cell = stored.cell
     kernel = stored["kernel"]
     return {
-        "kernel": _in_order(cell, kernel),
-        "recurrent": _in_order(cell, stored["recurrent_kernel"]),
+        "kernel": _reorder(cell, kernel),
+        "recurrent": _reorder(cell, stored["recurrent_kernel"]),
         "bias": _bias(stored, kernel.shape[1]),
     }
 
@@ -271,25 +271,25 @@ def _two_kernels(stored: _Stored) -> dict[str, Any]:
 def _cudnn(stored: _Stored) -> dict[str, Any]:
     """Kernels as cuDNN takes them: the block of each gate transposed, both in memory.
 
-    What is stored as a block `[I, H]` is one of `[H, I]` in memory order. Source: tf_keras,
+    A block of the stored shape `[I, H]` has the memory order of `[H, I]`. Source: tf_keras,
     saving/legacy/hdf5_format.py, _convert_rnn_weights (CuDNNLSTM to LSTM).
     """
     import numpy as np
 
-    def turned(role: str) -> Array:
+    def transpose_blocks(role: str) -> Array:
         blocks = np.split(stored[role], 4, axis=1)
         return np.concatenate([block.reshape(block.shape[::-1]).T for block in blocks], axis=1)
 
-    kernel, recurrent = turned("kernel"), turned("recurrent_kernel")
+    kernel, recurrent = transpose_blocks("kernel"), transpose_blocks("recurrent_kernel")
     return {
-        "kernel": _in_order(stored.cell, kernel),
-        "recurrent": _in_order(stored.cell, recurrent),
+        "kernel": _reorder(stored.cell, kernel),
+        "recurrent": _reorder(stored.cell, recurrent),
         "bias": _bias(stored, kernel.shape[1]),
     }
 
 
 def _lingvo(stored: _Stored) -> dict[str, Any]:
-    """A kernel that may be pruned; j is squashed by tanh, whether m is or not."""
+    """A kernel that may be pruned; j goes through tanh, with or without an activation of m."""
     return (_masked if "mask" in stored else _fused)(stored) | {"candidate": "tanh"}
 
 
@@ -323,8 +323,8 @@ def _tflite(stored: _Stored) -> dict[str, Any]:
 def _grouped(stored: _Stored) -> dict[str, Any]:
     """A kernel for each group of units, or one for all: blocks in kernels of zeros.
 
-    In 1.2 to 1.6 group k reads columns [k·R/G, (k + 1)·R/G) of the input, and what lies beyond R
-    has no effect. The new input is squashed by tanh whatever the activation is.
+    In 1.2 to 1.6 group k reads columns [k·R/G, (k + 1)·R/G) of the input, and columns beyond R have
+    no effect. The new input goes through tanh with every activation.
     """
     import numpy as np
 

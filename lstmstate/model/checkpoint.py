@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lstmstate.cells.cell import Cell, SavedState, Stack
 from lstmstate.cells.detect import Recognition
 from lstmstate.cells.execution_order import Route, in_order, of_stack, routes
-from lstmstate.cells.stacks import called, name_of, stacks, together
+from lstmstate.cells.stacks import called, name_of, pair_directions, stacks
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.locate import NotACheckpointError
@@ -446,7 +446,7 @@ class LSTMCheckpoint:
                 tensor=name,
                 advice=f"give one whole name: {_names(found)}",
             )
-        every = [*together(self.stacks), *((stack,) for stack in self.stacks)]
+        every = [*pair_directions(self.stacks), *((stack,) for stack in self.stacks)]
         raise NotFoundError(
             "there is no such stack of LSTM cells",
             path=self.prefix,

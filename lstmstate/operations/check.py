@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from lstmstate.cells.aliases import called_here
+from lstmstate.cells.aliases import find_counterparts
 from lstmstate.cells.cell import UNKNOWN, Cell, StateWidths
 from lstmstate.cells.families import row_of
 from lstmstate.errors import LstmstateError, count, printable, raise_all
@@ -262,7 +262,7 @@ def _has(target: Target, wanted: str) -> Iterator[str]:
         return
     if wanted in target.ckpt.variables:
         return
-    found = called_here(wanted, target.ckpt.variables, target.ckpt.cells.values())
+    found = find_counterparts(wanted, target.ckpt.variables, target.ckpt.cells.values())
     told = [
         ", ".join(
             [*map(printable, one.names), *([f"TensorFlow {one.era} naming"] if one.era else [])]

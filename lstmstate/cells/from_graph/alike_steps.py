@@ -1,8 +1,8 @@
-"""Places of a graph that are alike: what was read of one need not be read of the others.
+"""Places of a graph that are alike, so that only one of them has to be read.
 
 Without a loop, a graph has the operations of a cell once for each step. While one step is read,
-it is kept which nodes were met, and whose uses were asked for. Another place that has the same of
-all that was met, to the last attribute that was read, would be read as the first one was.
+the nodes that are met, and those whose uses are asked for, are recorded. Another place with the
+same nodes, to the last attribute that was read, would be read as the first one was.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lstmstate.records import NamedTuple
 
 # Operations that cut a sequence into its elements: each step has another one.
 _CUTTING = frozenset({"Unpack", "Split"})
-_NOTHING = Node("", "", [])  # in the place of a node that is not there
+_NOTHING = Node("", "", [])  # in the place of a missing node
 _MOST = 64  # kinds that begin alike: a stack has some for each of its cells
 _PATIENCE = 4000  # comparisons in vain before one gives up, and
 _GAIN = 50  # as many more for each that was not
@@ -29,22 +29,22 @@ Places = Mapping[str, Node]  # the nodes of a place by the names of those of the
 
 
 class Reading(Graph):
-    """A graph that keeps what is read of it, from one node on.
+    """A graph that records all reads, from one node on.
 
     Attributes:
-        met: the nodes by name, in the order in which they were met.
+        met: the nodes by name, in the order of the reads.
         asked: the nodes whose users were asked for, and the kinds of these users.
     """
 
     __slots__ = ("asked", "met")
 
     def __init__(self, graph: Graph, start: Node) -> None:
-        self.__dict__ = graph.__dict__  # the same nodes and uses, and what is left to spend
+        self.__dict__ = graph.__dict__  # the same nodes and uses, and the same budget
         self.met = {start.name: start}
         self.asked: dict[str, frozenset[str]] = {}
 
     def source(self, tensor: str) -> tuple[Node | None, int]:
-        """Return what a tensor comes from; see `Graph.source`."""
+        """Return the source of a tensor; see `Graph.source`."""
         node, port = super().source(tensor)
         if node is not None:
             self.met.setdefault(node.name, node)
@@ -60,14 +60,14 @@ class Reading(Graph):
 
 
 class _Check(NamedTuple):
-    """What a node of a place has to have.
+    """The requirements for a node of a place.
 
     Attributes:
-        node: that of the first place.
-        is_alone: whether that is the node of all places: a variable.
-        inputs: the position of each that was met, the number of the node that gives it, which
-            output it is, and whether that is an element of a sequence.
-        asked: the operations that were asked for among those that take its outputs.
+        node: the one of the first place.
+        is_alone: whether all places share the node: a variable.
+        inputs: for each that was met its position, the number of its node, the output of that
+            node, and whether it is an element of a sequence.
+        asked: the kinds of users that were asked for.
         users: the number of each of these, and as which input it takes one.
     """
 
@@ -79,11 +79,11 @@ class _Check(NamedTuple):
 
 
 class Kind(Generic[Result]):
-    """What a place that was read has in common with all others that would be read as it was.
+    """The requirements for places that would be read as one place was.
 
     Args:
         reading: of that place, from its first node on.
-        result: what the reading gave.
+        result: the result of the reading.
         whole: the names of nodes that cut no sequence into its elements.
     """
 
@@ -95,7 +95,7 @@ class Kind(Generic[Result]):
         self._checks: list[_Check] = []
 
     def at(self, graph: Graph, start: Node) -> Places | None:
-        """Return the nodes of a place that begins with one, None where it is not of this kind."""
+        """Return the nodes of a place that begins with one, None if it is not of this kind."""
         self._checks = self._checks or self._all_checks(graph)
         found: list[Node | None] = [None] * len(self._checks) + [_NOTHING]
         found[0] = start
@@ -126,12 +126,12 @@ class Kind(Generic[Result]):
                     found[number] = user
         places = {name: node for name, node in zip(self._met, found, strict=False) if node}
         taken = {(number, own) for (number, _), own in elements.items()}
-        # What were several nodes, or several elements, may be one here.
+        # Several nodes, or several elements, may be one here.
         is_apart = len({*found}) == len(found) and len(taken) == len(elements)
         return places if is_apart and len(places) == len(self._met) else None
 
     def _all_checks(self, graph: Graph) -> list[_Check]:
-        """Return what each node of a place has to have."""
+        """Return the requirements for each node of a place."""
         numbers = {name: number for number, name in enumerate(self._met)}
         found = []
         for node in self._met.values():
@@ -167,7 +167,7 @@ class Kinds(Generic[Result]):
     def find(
         self, start: Node, fits: Callable[[Result, Places], bool] = lambda _result, _places: True
     ) -> tuple[Result, Places] | None:
-        """Return what was read of a place like that which begins with a node, and its nodes."""
+        """Return the result for a known place like the one at a node, and the nodes at the node."""
         known = self._known.get(self._beginning(start), ())
         guess = self._after.get(self._last)
         for kind in dict.fromkeys([guess, *known] if guess in known else known):
@@ -199,7 +199,7 @@ class Steps:
     """The steps of cells that begin with one kind of mark.
 
     Args:
-        read: returns the step of a mark, None where it is no cell's.
+        read: returns the step of a mark, None if it is not a cell's.
     """
 
     def __init__(self, graph: Graph, read: Callable[[Graph, Node], Wired | None]) -> None:
@@ -208,7 +208,7 @@ class Steps:
         self._kinds: Kinds[Wired] = Kinds(graph)
 
     def at(self, mark: Node) -> Wired | None:
-        """Return the step of a mark: as it was read of a step like it, where there is one."""
+        """Return the step of a mark, from a known step like it if there is one."""
         known = self._kinds.find(mark)
         if known is not None:
             result, places = known

@@ -1,7 +1,7 @@
-"""Axes of a tensor behind operations that cut, pick, spread and turn it: which part is left.
+"""Axes of a tensor behind operations that cut, pick, spread and transpose it.
 
-Nothing is computed: each operation changes a list of axes, and an axis knows where it begins and
-how long it is, as far as the graph shows.
+Nothing is computed: each operation changes a list of axes, which have a first index and a length,
+as far as the graph shows.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Numbers = list[int | None]
 
 
 class Axis(NamedTuple):
-    """An axis of what is left of a tensor.
+    """An axis of a part of a tensor.
 
     Attributes:
-        of: the axis of the tensor that it is; None where it was inserted.
-        at: the index of the tensor at which it begins; None where that is open.
-        size: its length; None where the graph leaves it open, such as the rows of a batch.
+        of: the axis of the whole tensor; None if it was inserted.
+        at: its first index in the tensor; None if unknown.
+        size: its length; None if the graph leaves it open, such as the rows of a batch.
     """
 
     of: int | None
@@ -32,11 +32,11 @@ class Axis(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What is left of a tensor.
+    """A part of a tensor.
 
     Attributes:
-        axes: those that are left, in order.
-        picked: axis of the tensor → the one index that is left of it; None where it is open.
+        axes: its axes, in order.
+        picked: axis of the tensor → the one index in the part; None if unknown.
     """
 
     axes: tuple[Axis, ...]
@@ -44,7 +44,7 @@ class Part(NamedTuple):
 
 
 class Element(NamedTuple):
-    """One of the tensors that were put together along an axis: stacked, or else joined."""
+    """One of several tensors along an axis: stacked, or else joined."""
 
     axis: int
     number: int
@@ -52,25 +52,25 @@ class Element(NamedTuple):
 
 
 class Step(NamedTuple):
-    """An operation on the way, and which of its outputs goes on."""
+    """An operation on the way, and the output that goes on."""
 
     graph: Graph
     node: Node
     port: int
 
     def numbers(self, at: int) -> Numbers | None:
-        """Return the numbers that one of its inputs is."""
+        """Return the numbers in one of its inputs."""
         return numbers(self.graph, walk.operand(self.graph, self.node, at))
 
     def scalar(self, at: int) -> float | None:
-        """Return the number that one of its inputs is."""
+        """Return the number in one of its inputs."""
         return walk.scalar(self.graph, walk.operand(self.graph, self.node, at))
 
 
 def part(
     graph: Graph, shape: tuple[int | None, ...], path: tuple[Value | Element, ...]
 ) -> Part | None:
-    """Return what a path of operations leaves of a tensor of some shape; None where it is open."""
+    """Return the part of a tensor behind a path of operations; None if unknown."""
     left = Part(tuple(Axis(of, 0, size) for of, size in enumerate(shape)), {})
     for step in path:
         if isinstance(step, Element):
@@ -85,9 +85,9 @@ def part(
 
 
 def numbers(graph: Graph, node: Node | None) -> Numbers | None:
-    """Return the numbers of a shape, or of indices, that a graph puts together.
+    """Return the numbers of a shape, or of indices, that a graph joins.
 
-    None among them is a number that is open; None alone: even how many there are.
+    None among them is an unknown number; None alone means that their count is unknown, too.
     """
     made = walk.through(graph, node, walk.PASSING | {"Cast"})
     if made is None or made.op not in ("Concat", "ConcatV2"):
@@ -113,7 +113,7 @@ def _listed(graph: Graph, made: Node | None) -> Numbers | None:
 
 
 def scales(graph: Graph, factor: Node) -> bool:
-    """Whether a factor is a constant that is no mask of 0 and 1."""
+    """Whether a factor is a constant other than a mask of 0 and 1."""
     made = walk.through(graph, factor)
     constant = made.constant() if made is not None else None
     return constant is not None and not set(constant.values) <= {0, 1}
@@ -133,7 +133,7 @@ def _narrowed(axis: Axis, start: int | None, size: int | None) -> Axis:
 
 
 def _without(left: Part, at: int, index: int | None) -> Part:
-    """Take one index of an axis, which is gone then."""
+    """Take one index of an axis, and remove the axis."""
     axis = left.axes[at]
     picked = dict(left.picked)
     if axis.of is not None:
@@ -148,7 +148,7 @@ def _with(left: Part, at: int, axis: Axis) -> Part:
 
 
 def _place(axis: float | None, rank: int) -> int | None:
-    """Return the axis that a number means, None where there is none such."""
+    """Return the axis of a number, None if there is no such axis."""
     if axis is None or not -rank <= axis < rank:
         return None
     return int(axis) % rank
@@ -243,7 +243,7 @@ def _strided_slice(step: Step, left: Part) -> Part | None:
 
 
 def _ranged(axis: Axis, ends: Numbers, opens: list[bool]) -> Axis:
-    """Return an axis from one index to another; an open end is that of the axis."""
+    """Return an axis from one index to another; an open end is the end of the axis."""
     size = axis.size
     start, stop = (
         found if found is None or found >= 0 else None if size is None else max(found + size, 0)
@@ -287,7 +287,7 @@ def _gather(step: Step, left: Part) -> Part | None:
 
 
 def _reshape(step: Step, left: Part) -> Part | None:
-    """Insert and drop axes of one index, or lay a vector out in rows; more is left open."""
+    """Insert and drop axes of one index, or cut a vector into rows; other changes are unknown."""
     wanted = step.numbers(1)
     if wanted is None:
         return None
@@ -350,7 +350,7 @@ def _transpose(step: Step, left: Part) -> Part | None:
 
 
 def _spread(step: Step, left: Part) -> Part | None:
-    """Take what is added to, multiplied with, or put next to a tensor that may have more rows."""
+    """Add, multiply or select with a tensor that may have more rows."""
     factors = walk.operands(step.graph, step.node) if step.node.op == "Mul" else []
     if any(scales(step.graph, factor) for factor in factors):
         return None
@@ -372,7 +372,7 @@ def _broadcast(step: Step, left: Part) -> Part | None:
 
 
 class Taking(NamedTuple):
-    """An operation that takes a part: which input it is taken from, and how."""
+    """An operation that takes a part: the position of its input, and the function of the axes."""
 
     value: int
     take: Callable[[Step, Part], Part | None]

@@ -7,7 +7,8 @@ from functools import cached_property, partial
 
 from lstmstate.cells.from_graph.alike_steps import Kind, Kinds, Places, Reading
 from lstmstate.cells.from_graph.graph_cell import WiredStep
-from lstmstate.cells.from_graph.unexplained import WORDS, Mark, Walk
+from lstmstate.cells.from_graph.unexplained import Walk
+from lstmstate.cells.from_graph.walk_memory import WORDS, Mark
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.records import NamedTuple
 
@@ -15,13 +16,13 @@ _FAR = 300  # nodes that are met on a walk through a step that others may be lik
 
 
 class _Walked(NamedTuple):
-    """A step that was walked through, and in which nothing was found that was not known.
+    """A step that was walked through without a new finding.
 
     Attributes:
-        known: what was known of each node that was met.
+        known: the facts about each node that was met.
         noted: the sources of nodes that were known before the walk, by name.
         asked, left: see `Memory`.
-        named: the names of nodes in what was reported.
+        named: the names of nodes in reports.
     """
 
     step: WiredStep
@@ -33,7 +34,7 @@ class _Walked(NamedTuple):
 
 
 class WalkOnce(Walk):
-    """A walk through the steps of one cell that leaves out what is like a step before."""
+    """A walk through the steps of one cell that leaves out steps like one before."""
 
     @cached_property
     def _kinds(self) -> Kinds[_Walked]:
@@ -41,7 +42,7 @@ class WalkOnce(Walk):
         return Kinds(self._graph)
 
     def through(self, step: WiredStep) -> None:
-        """Walk through a step, unless nothing new was found in one that is like it."""
+        """Walk through a step, unless a known one without new findings is like it."""
         known = self._kinds.find(step.m, partial(self._is_like, step)) if step.m else None
         if known is not None:
             like, there = known
@@ -74,6 +75,6 @@ class WalkOnce(Walk):
         )
 
     def _known(self, nodes: Iterable[Node]) -> list[object]:
-        """Return what is known of nodes by their names."""
+        """Return the facts about nodes by their names."""
         given, halves, taken = self._sources.given.get, self._halves.get, self._taken.get
         return [(given(node.name), halves(node.name), taken(node.name)) for node in nodes]

@@ -31,17 +31,17 @@ def wired_cells(graph: Graph) -> list[Wired]:
 
 
 def _steps(graph: Graph) -> Iterator[Wired]:
-    """Yield the steps of cells: those with one mark first, then what only its sum shows."""
-    told: set[str | None] = set()
+    """Yield the steps of cells: those with a mark first, then those that only a sum shows."""
+    known: set[str | None] = set()
     marks, sums = graph.of(SPLITS.keys() | BLOCKS.keys()), graph.of(SUMMING)
     split, summed = _reader(graph, split_step, marks), _reader(graph, sum_step, sums)
     for node in marks:
         step = split(node) if node.op in SPLITS else block_step(graph, node)
         if step is not None and step.kernels:
-            told.add(step.c_new)
+            known.add(step.c_new)
             yield step
     for node in sums:
-        step = None if node.name in told else summed(node)
+        step = None if node.name in known else summed(node)
         if step is not None:
             yield step
 
@@ -49,7 +49,7 @@ def _steps(graph: Graph) -> Iterator[Wired]:
 def _reader(
     graph: Graph, read: Callable[[Graph, Node], Wired | None], marks: Sized
 ) -> Callable[[Node], Wired | None]:
-    """Return what reads the step of a mark; of many those that are alike are read once."""
+    """Return a reader of steps by their marks; of many marks those that are alike are read once."""
     if len(marks) < FEW:
         return partial(read, graph)
     from lstmstate.cells.from_graph.alike_steps import Steps
@@ -58,13 +58,13 @@ def _reader(
 
 
 def _merge(known: Wired, step: Wired) -> None:
-    """Add another step: what two steps tell differently is not told at all."""
+    """Add another step; an option that differs between two steps becomes unknown."""
     known.gate_order = known.gate_order or step.gate_order
     known.frame = known.frame or step.frame
     for name, option in step.options.items():
         mine = known.options.get(name, UNKNOWN)
         if name == "forget_bias" and option != mine:
-            # One that is fed in one place and fixed in another is not told either.
+            # One that is fed in one place and fixed in another is unknown, too.
             known.options[name] = UNKNOWN
             known.differing.add(name)
             continue

@@ -1,4 +1,4 @@
-"""Cells that are one operation: LSTMBlockCell, BlockLSTM and what they were called before."""
+"""Cells that are one operation: LSTMBlockCell, BlockLSTM and their former names."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A cell made of small operations: its gates told apart by what they are multiplied with.
+"""Steps of cells whose gates are one Split: the gates by their factors.
 
-The mark of a cell is a product with a kernel, cut into gates, of which one is squashed and
-multiplied with the old c and one with the new input. What nodes are called plays no part:
-names of nodes differ between releases, and with every unrolled step.
+The mark of a cell is a product with a kernel, cut into gates: one goes through a sigmoid and is
+multiplied with the old c, one is multiplied with the new input. Names of nodes play no part:
+they differ between releases, and with every unrolled step.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WITH_CUTS = _HANDING | _CUTS  # between a weight, or a part of it, and a product
 
 
 def split_step(graph: Graph, split: Node) -> Wired | None:
-    """Return the step whose gates this node cuts apart, None where it is no cell's."""
+    """Return the step whose gates this node splits, None if it is not a cell's."""
     gates = split.number("num_split") or 0
     value = walk.operand(graph, split, SPLITS[split.op])
     if gates not in (3, 4) or value is None:
@@ -49,7 +49,7 @@ def split_step(graph: Graph, split: Node) -> Wired | None:
     kernels = []
     for product in products:
         weight = walk.operand(graph, product, 1)
-        # What scales a weight (norms, bounds of quantisation) has fewer axes than it.
+        # Factors of a weight (norms, bounds of quantisation) have fewer axes than it.
         shards = tuple(
             variable
             for variable in (walk.variables(graph, weight) if weight else ())
@@ -63,7 +63,7 @@ def split_step(graph: Graph, split: Node) -> Wired | None:
 
 
 def is_plain_product(graph: Graph, variable: Node) -> bool:
-    """Whether a matrix is multiplied with, and the product is not cut apart: a dense layer."""
+    """Whether a matrix has products that are not split: a dense layer."""
     products = list(products_with(graph, variable))
     summed = [
         user
@@ -77,14 +77,14 @@ def is_plain_product(graph: Graph, variable: Node) -> bool:
 
 
 def is_multiplied(graph: Graph, variable: Node) -> bool:
-    """Whether a matrix, or a part cut out of it, is multiplied with."""
+    """Whether a matrix, or a part cut out of it, has a product."""
     return any(products_with(graph, variable, WITH_CUTS))
 
 
 def products_with(
     graph: Graph, variable: Node, passing: frozenset[str] = _HANDING
 ) -> Iterator[Node]:
-    """Yield the products with a weight; those of a gradient turn the weight over."""
+    """Yield the products with a weight; those of a gradient transpose the weight."""
     queue, seen = [variable], {variable.name}
     for _ in range(60):
         if not queue:
@@ -116,7 +116,7 @@ def _product(graph: Graph, value: Node) -> tuple[list[Node], tuple[Node, ...]]:
 
 
 class _Sum(NamedTuple):
-    """c' = f * c + i * j, as it stands in a graph; i is None where it is 1 - f."""
+    """c' = f * c + i * j in a graph; i is None if it is 1 - f."""
 
     c_new: Node
     c_old: Node
@@ -127,7 +127,7 @@ class _Sum(NamedTuple):
 
 
 def _read_gates(graph: Graph, split: Node, gates: int, wired: Wired, products: list[Node]) -> None:
-    """Tell the gates apart, and read the options off what stands around them."""
+    """Find the role of each gate, and read the options around them."""
     ends = {port: _squashed(graph, split, port) for port in range(gates)}
     for found in _sums(graph, ends):
         rest = [port for port in range(gates) if port not in (found.i, found.j, found.f)]
@@ -153,7 +153,7 @@ def _read_gates(graph: Graph, split: Node, gates: int, wired: Wired, products: l
 def _sums(graph: Graph, ends: dict[int, list[Node]]) -> Iterator[_Sum]:
     """Yield the sums that could be the new c.
 
-    Of the squashed gates f is multiplied with what is none of them, the old c, and the product
+    f is multiplied with the old c, the only factor that is not a gate, and the product
     is added to that of i and j; with coupled gates, to that of 1 - f and j.
     """
     ports = {node.name: port for port, found in ends.items() for node in found}
@@ -170,9 +170,9 @@ def _sums(graph: Graph, ends: dict[int, list[Node]]) -> Iterator[_Sum]:
 
 
 def _squashed(graph: Graph, split: Node, port: int) -> list[Node]:
-    """Return the activations that an output of the split goes into, or else itself.
+    """Return the activations of an output of the split, or else itself.
 
-    On the way lie sums (bias, forget bias, peepholes), joins of groups and layer norm.
+    On the way there are sums (bias, forget bias, peepholes), joins of groups and layer norm.
     """
     found: list[Node] = []
     seen: set[str] = set()
@@ -195,7 +195,7 @@ def _squashed(graph: Graph, split: Node, port: int) -> list[Node]:
 def _new_input(
     graph: Graph, product: Node | None, ports: dict[str, int], f: int, forget: Node
 ) -> tuple[int | None, int] | None:
-    """Return the ports of i and j if this is their product; i is None where it is 1 - f."""
+    """Return the ports of i and j if this is their product; i is None if it is 1 - f."""
     factors = walk.operands(graph, product) if product and product.op == "Mul" else []
     if len(factors) != 2:
         return None
@@ -209,16 +209,16 @@ def _new_input(
         return None
     if not any(squashed):
         return None
-    # i is squashed by a sigmoid; where j is too, the order of TensorFlow's classes decides.
+    # i goes through a sigmoid; if j does too, the order of TensorFlow's classes decides.
     if all(squashed):
         return min(first, second), max(first, second)
     return (first, second) if squashed[0] else (second, first)
 
 
 def _port(graph: Graph, factor: Node, names: dict[str, int]) -> int | None:
-    """Return the gate that a factor comes from, directly, or behind dropout or a function.
+    """Return the gate of a factor, directly, or before dropout or a function.
 
-    Functions of one operation are where `_squashed` ends; one of several ends in a clip.
+    `_squashed` ends at functions of one operation; one of several ends in a clip.
     """
     start: Node | None = factor
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""A cell as the graph of a checkpoint shows it."""
+"""Records of cells in graphs, and of their steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FEW = 20  # steps, or marks of steps, that are sooner read than compared
 
 
 class WiredStep(NamedTuple):
-    """The nodes of one step of a cell; None for what was not seen.
+    """The nodes of one step of a cell; None for those that were not found.
 
     Attributes:
         m: the product o * act(c'), before a projection.
@@ -30,23 +30,23 @@ class Wired:
     """A cell in the graph.
 
     Attributes:
-        kernels: the variables of the product, shards in order; two lists where input and
-            recurrent kernel are apart.
+        kernels: the variables of the product, shards in order; two lists if input and
+            recurrent kernel are separate.
         biases: the variables added to the product.
-        gate_order: as the structure tells it; None where it does not.
-        block: the operation, where one operation is the whole cell.
-        frame: the loop that it stands in.
+        gate_order: as the structure shows it; None if it does not.
+        block: the operation, if one operation is the whole cell.
+        frame: the loop around it.
         peephole_attribute: whether a block cell uses its peepholes.
-        m_first: whether m stands before the input in the product.
+        m_first: whether m comes before the input in the product.
         c_new: the name of the sum that is the new c.
         complete: whether m = o * act(c) was seen too.
         differing: options that two uses of the cell do not share.
         steps: the nodes of each step.
         firsts: for each step the values that it takes c and m from.
-        inputs: for each step the node that its input comes from, where it is seen.
-        outputs: the names of the products o * act(c), and of what they are multiplied into.
-        lasts: (name of a node, which of its outputs) → "c" or "m", what a step makes of them.
-        takes_sum: whether its input is a sum of what another cell gives and something else.
+        inputs: for each step the source of its input, if it was found.
+        outputs: the names of the products o * act(c), and of their projections.
+        lasts: (name of a node, its output) → "c" or "m", the new state of a step.
+        takes_sum: whether its input is a sum of the output of another cell and something else.
         is_residual: whether its input is added to its output.
         is_mixed: whether its new c is mixed with the old one before it is carried on.
     """
@@ -83,7 +83,7 @@ class Wired:
         self.is_mixed = False
 
     def elsewhere(self, there: Mapping[str, Node]) -> Wired:
-        """Return the cell as it is found at a step that is like its own.
+        """Return the cell at another step that is like its own.
 
         Args:
             there: the nodes of that step by the names of those here.
@@ -109,6 +109,6 @@ class Wired:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells this cell from others: its kernels."""
-        # Sorted: one meets the input's kernel and the recurrent one in any order.
+        """The key of this cell among others: its kernels."""
+        # Sorted: the input's kernel and the recurrent one may come in any order.
         return tuple(sorted(node.name for shards in self.kernels for node in shards))

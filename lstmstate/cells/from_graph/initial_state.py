@@ -1,7 +1,7 @@
 """The first state: the variable, constant or placeholder that a graph takes it from.
 
-One goes back from the c or m of a step over what hands a value on, takes a part of it, spreads one
-row over the batch, or sets rows to zero where an episode begins.
+The way back from the c or m of a step goes over operations that pass a value on, take a part of it,
+spread one row over the batch, or set rows to zero when an episode begins.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _NEAR = 100  # nodes that a mask is made of
 
 
 class Start(NamedTuple):
-    """What a state is taken from before the first step.
+    """The source of a state before the first step.
 
     Attributes:
         made: the variable, constant or placeholder; or a node that was asked for.
-        path: what takes the state out of it, from there on.
+        path: the operations that take the state out of it, from there on.
     """
 
     made: Node
@@ -40,9 +40,9 @@ class Start(NamedTuple):
 
 
 def start(graph: Graph, value: Value | None) -> Start | None:
-    """Return what a state starts from; None where the graph shows none, or more than one.
+    """Return the source of a state; None if the graph shows none, or more than one.
 
-    A state that is a variable or zeros, as a condition says, starts from the variable.
+    If a condition chooses between a variable and zeros, the source is the variable.
     """
     found = list(starts(graph, value))
     for kinds in (VARIABLE_OPS, FED, _ZEROS):
@@ -56,11 +56,11 @@ def start(graph: Graph, value: Value | None) -> Start | None:
 def starts(
     graph: Graph, value: Value | None, asked: Container[str] = (), *, loops: bool = False
 ) -> Iterator[Start]:
-    """Yield all that a state can start from.
+    """Yield all sources of a state.
 
     Args:
-        asked: names of nodes that are to be yielded too where they lie on the way.
-        loops: whether to go on before another loop whose result the state is.
+        asked: names of nodes to be yielded too if they are on the way.
+        loops: whether to go on before another loop, if the state is its result.
     """
     queue: deque[tuple[Value, tuple[Value, ...]]] = deque([(value, ())] if value else [])
     seen: set[tuple[str, int]] = set()
@@ -116,7 +116,7 @@ def _both_ways(inputs: list[Value | None]) -> list[tuple[Value, Value]]:
 
 
 def is_mask(graph: Graph, node: Node) -> bool:
-    """Whether a factor is made of what is fed and fixed alone: nothing of it was learnt."""
+    """Whether a factor is made of placeholders and constants alone: no part of it was learnt."""
     near = list(walk.backward(graph, [node], lambda node: node.op not in _LEARNT | _SOURCES, _NEAR))
     return len(near) < _NEAR and not any(node.op in _LEARNT for node in near)
 
@@ -141,10 +141,10 @@ def _are_ones(graph: Graph, product: Node, factor: Node) -> bool:
 
 
 def part_of(graph: Graph, begun: Start, shape: tuple[int | None, ...] | None) -> Part | None:
-    """Return which part of what it starts from a state is; None where that is open.
+    """Return the part of its source that a state is; None if unknown.
 
     Args:
-        shape: that of a variable, as it is stored; that of the node unless given.
+        shape: that of a variable, as it is stored; else that of the node.
     """
     shape = shape if shape is not None else _shape(graph, begun.made)
     return None if shape is None else part(graph, shape, begun.path)
@@ -160,7 +160,7 @@ def _shape(graph: Graph, node: Node) -> tuple[int | None, ...] | None:
 
 
 def batch_size(graph: Graph, c_old: Value | None) -> Option:
-    """Return the static batch size; value None where it is dynamic."""
+    """Return the static batch size; value None if it is dynamic."""
     begun = start(graph, c_old) or next(starts(graph, c_old, loops=True), None)
     if begun is None:
         return UNKNOWN
@@ -173,9 +173,9 @@ def batch_size(graph: Graph, c_old: Value | None) -> Option:
 
 
 def state_is_tuple(graph: Graph, c_old: Value) -> Option:
-    """Return whether c comes to a step by itself, and not as columns of a wider tensor.
+    """Return whether c is a tensor of its own, and not columns of a wider one.
 
-    Behind a mask or a choice it has to be seen where c comes from.
+    Behind a mask or a choice the source of c has to be known.
     """
     queue, seen, ends = [skip_identity(graph, c_old)], set[str](), set[str]()
     is_behind = False

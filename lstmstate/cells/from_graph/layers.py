@@ -1,7 +1,7 @@
-"""Which cell of a graph takes what another one gives, and nothing else.
+"""Cells of a graph that take the output of another cell, and nothing else.
 
-One goes back from the input of a cell over what lays sequences out anew, stores them step by step
-and reads them again, to what makes them.
+The way back from the input of a cell to its source goes over operations that transpose sequences,
+store them step by step and read them again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
 
-# Which inputs of an operation are the sequence, or the step of it, that it gives.
+# The inputs of an operation that are the sequence, or the step of it, in its output.
 _GIVING = {
     **dict.fromkeys(walk.PASSING | {"Reshape", "Squeeze", "ExpandDims", "Cast"}, (0,)),
     **dict.fromkeys(("Transpose", "Unpack", "TensorListFromTensor", "TensorListStack"), (0,)),
@@ -32,7 +32,7 @@ _GIVING = {
     **dict.fromkeys(("TensorListGetItem",), (0,)),
 }
 _CALLS = LOOPS | {"PartitionedCall", "StatefulPartitionedCall"}
-# What an array is before its first step, and what a sequence that ended gives.
+# Arrays before their first step, and outputs of sequences that ended.
 _EMPTY = frozenset(
     """
     TensorArrayV3 TensorArrayV2 TensorArray TensorListReserve EmptyTensorList Fill Const ZerosLike
@@ -42,7 +42,7 @@ _NEAR = 100  # nodes between two layers: a loop has some 20
 
 
 def feeders(view: GraphView, cells: Mapping[str, Cell]) -> dict[str, str]:
-    """Return for each cell that another one feeds, and nothing else, the name of that one."""
+    """Return the cells that only take the output of another cell, with the name of that cell."""
     wired = {name: view.cell_of(cell.variables) for name, cell in cells.items()}
     makers = {
         node: name
@@ -61,7 +61,7 @@ def feeders(view: GraphView, cells: Mapping[str, Cell]) -> dict[str, str]:
 
 
 def _inputs(view: GraphView, cell: Cell, wired: Wired) -> list[Node]:
-    """Return the nodes that give the input of a cell, in its loop where it has one."""
+    """Return the nodes of the input of a cell, in its loop if it has one."""
     graph = view.graph
     given = list(wired.inputs)
     if not given and "recurrent_kernel" in cell.variables:
@@ -72,12 +72,12 @@ def _inputs(view: GraphView, cell: Cell, wired: Wired) -> list[Node]:
     if not given and wired.block:
         blocks = (graph.nodes[name] for name, _ in wired.lasts)
         given = [node for block in blocks for node in walk.operands(graph, block)[:1]]
-    # Keras calls a cell once before its loop, to see what it gives.
+    # Keras calls a cell once before its loop, to see its output.
     return given if wired.frame is None else [x for x in given if view.sources.of(x)]
 
 
 def _maker(graph: Graph, x: Node, makers: Mapping[str, str]) -> str | None:
-    """Return the cell that makes an input; None where there is none, or something else too."""
+    """Return the cell that makes an input; None if there is none, or another source too."""
     found: set[str | None] = set()
     queue: list[Value] = [(x, 0)]
     seen = set(queue)
@@ -98,7 +98,7 @@ def _maker(graph: Graph, x: Node, makers: Mapping[str, str]) -> str | None:
 
 
 def _before(graph: Graph, node: Node, port: int) -> list[Value] | None:
-    """Return what a value is handed on from; None where an operation makes it anew."""
+    """Return the values that a value is passed on from; None if an operation computes it."""
     if node.op in _CALLS:
         returned = graph.returns.get(node.name, [])
         made = [graph.source(one[port])[0] for one in returned[:1] if port < len(one)]

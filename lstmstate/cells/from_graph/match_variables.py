@@ -1,4 +1,4 @@
-"""The graph's cells, tied to the variables of the checkpoint."""
+"""The cells of a graph, matched with the variables of the checkpoint."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lstmstate.cells.from_graph.gates import is_multiplied, is_plain_product
 from lstmstate.cells.from_graph.graph_cell import Wired
 from lstmstate.cells.from_graph.recurrences import recurrences
 from lstmstate.cells.from_graph.state_origin import time_major
-from lstmstate.cells.from_graph.unexplained import Sources
+from lstmstate.cells.from_graph.value_sources import Sources
 from lstmstate.cells.variable_names import AVERAGE
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
 
 
 class Stored(Protocol):
-    """What is needed to know of a variable; see `checkpoint.Variable`."""
+    """The facts about a variable for detection; see `checkpoint.Variable`."""
 
     @property
     def name(self) -> str: ...
@@ -78,7 +78,7 @@ class GraphView:
 
     @cached_property
     def sources(self) -> Sources:
-        """What the values of the graph are made of."""
+        """The sources of the values of the graph."""
         unrolled = [wired for wired in self.cells if wired.frame is None]
         firsts = (value for wired in unrolled for pair in wired.firsts for value in pair if value)
         return Sources(

@@ -1,4 +1,4 @@
-"""What stands around a new c: the options that a cell was given, and where its state comes from."""
+"""The options of a cell, and its initial state, from the operations around its new c."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lstmstate.records import NamedTuple
 PRODUCTS = frozenset({"MatMul", "Conv2D", "Conv3D"})
 MULTIPLYING = frozenset({"Mul"})
 SUMMING = frozenset({"Add", "AddV2"})
-# What adds a bias, and what changes no number.
+# Operations that add a bias, and those that change no number.
 _BIASING = frozenset({"BiasAdd", "BiasAddV1"})
 _UNCHANGED = walk.PASSING | {"Reshape", "Squeeze", "ExpandDims"}
 CLIPS = frozenset({"Minimum", "Maximum", "ClipByValue"})
@@ -29,16 +29,16 @@ NORM_OPS = frozenset(
 
 
 class Step(NamedTuple):
-    """One step of a cell, as its gates were told apart.
+    """One step of a cell, with its gates.
 
     Attributes:
         c_new: the sum f * c + i * j.
         c_old: the c that f is multiplied with.
-        forget: the forget gate before it is squashed.
-        outputs: what could be the output gate, squashed.
+        forget: the forget gate before its activation.
+        outputs: candidates for the output gate, after their activation.
         product: one with the kernel.
-        products: all of them, where the input and the old m are multiplied apart.
-        recurrent_activation: what squashes i, f and o.
+        products: all of them, if the input and the old m have products of their own.
+        recurrent_activation: the function on i, f and o.
     """
 
     c_new: Node
@@ -51,7 +51,7 @@ class Step(NamedTuple):
 
 
 def read_options(graph: Graph, wired: Wired, step: Step) -> None:
-    """Read what stands around the new c, and where the old state comes from."""
+    """Read the options around the new c, and the source of the old state."""
     c_old = _old(graph, step)
     wired.c_new = step.c_new.name
     wired.options["recurrent_activation"] = _named(step.recurrent_activation)
@@ -61,7 +61,7 @@ def read_options(graph: Graph, wired: Wired, step: Step) -> None:
     wired.frame = frame(graph, step.product)
     x, m_old, wired.m_first = _joined(graph, step.product)
     wired.inputs += [x] if x is not None else []
-    wired.firsts.append((c_old, m_old or _multiplied_apart(graph, step, c_old)))
+    wired.firsts.append((c_old, m_old or _old_m_of_own_product(graph, step, c_old)))
     wired.lasts[step.c_new.name, 0] = "c"
     wired.is_mixed = is_mixed(graph, step.c_new, step.c_old)
     out = _output(graph, step.outputs, step.c_new)
@@ -84,7 +84,7 @@ def _named(function: str | None) -> Option:
 
 
 def _old(graph: Graph, step: Step) -> Value:
-    """Return the old c, with the output of its node that it is."""
+    """Return the old c, as a node and its output."""
     for term in walk.operands(graph, step.c_new):
         product, _ = skip_identity(graph, (term, 0))
         for at in range(len(walk.data_inputs(product))):
@@ -94,8 +94,8 @@ def _old(graph: Graph, step: Step) -> Value:
     return step.c_old, 0
 
 
-def _multiplied_apart(graph: Graph, step: Step, c_old: Value) -> Value | None:
-    """Return the old m where it has a product of its own: what comes from where c comes from."""
+def _old_m_of_own_product(graph: Graph, step: Step, c_old: Value) -> Value | None:
+    """Return the old m if it has a product of its own: the value from the same source as c."""
     found = dict.fromkeys(operand(graph, product, 0) for product in step.products)
     taken = [value for value in found if value is not None]
     old = [value for value in taken if is_state(graph, value[0])]
@@ -114,9 +114,9 @@ def _are_alike(one: Start, other: Start) -> bool:
 
 
 def _joined(graph: Graph, product: Node) -> tuple[Node | None, Value | None, bool]:
-    """Return the input and the old m, which lie side by side in the product; is m the first?
+    """Return the input and the old m, joined in the product; and whether m is the first.
 
-    All classes of TensorFlow put the input first; one sees which of the two is carried from step
+    All classes of TensorFlow put the input first; the old m is carried from step
     to step, or starts from zeros or a variable.
     """
     joined = walk.operand(graph, product, 0)
@@ -132,7 +132,7 @@ def _joined(graph: Graph, product: Node) -> tuple[Node | None, Value | None, boo
 
 
 def _forget_bias(graph: Graph, forget: Node | None) -> Option:
-    """Return the sum of the constants that are added before the forget gate is squashed.
+    """Return the sum of the constants that are added to the forget gate before its activation.
 
     One that is added to the bias itself is among them.
     """
@@ -173,7 +173,7 @@ def normalises(graph: Graph, product: Node, value: Node) -> bool:
 
 
 def _output(graph: Graph, outputs: list[Node], c_new: Node) -> tuple[Node, Node, list[Node]] | None:
-    """Return m = o * act(c'), the activation (or what stands for it), and what is between."""
+    """Return m = o * act(c'), the node of act(c'), and the nodes between it and c'."""
     for gate in outputs:
         for product in walk.consumers(graph, gate, MULTIPLYING):
             squashed = other(graph, product, gate)
@@ -187,7 +187,7 @@ def _output(graph: Graph, outputs: list[Node], c_new: Node) -> tuple[Node, Node,
 
 
 def _path_back(graph: Graph, start: Node | None, end: Node) -> list[Node] | None:
-    """Return the nodes from `start` back to `end`, over clips and norms alone; None elsewhere."""
+    """Return the nodes from `start` back to `end`, if only clips and norms are between them."""
     found: list[Node] = []
     for node in walk.backward(
         graph,
@@ -202,9 +202,9 @@ def _path_back(graph: Graph, start: Node | None, end: Node) -> list[Node] | None
 
 
 def _clip(graph: Graph, nodes: list[Node]) -> Option:
-    """Return the bound of a clip among some nodes; no clip is an answer too.
+    """Return the bound of a clip among some nodes, None from the graph if there is no clip.
 
-    A cell clips to ± its bound; what clips otherwise is none of TensorFlow's cells.
+    A cell clips to ± its bound; no cell of TensorFlow clips otherwise.
     """
     bounds = {node.op: _bounds(graph, node) for node in nodes if node.op in CLIPS}
     if not bounds:
@@ -217,7 +217,7 @@ def _clip(graph: Graph, nodes: list[Node]) -> Option:
 
 
 def _bounds(graph: Graph, clip: Node) -> list[float | None]:
-    """Return the constants that a clip has beside its value: one, or two of ClipByValue."""
+    """Return the constants of a clip: one, or two of ClipByValue."""
     values = [walk.scalar(graph, bound) for bound in walk.operands(graph, clip)]
     if clip.op == "ClipByValue":
         return [*values[1:], None, None]
@@ -225,7 +225,7 @@ def _bounds(graph: Graph, clip: Node) -> list[float | None]:
 
 
 def projections(graph: Graph, m: Node) -> list[Node]:
-    """Return the products of m with weights; those of a gradient turn m over."""
+    """Return the products of m with weights, without those of a gradient, which transpose m."""
     products = walk.consumers(graph, m, PRODUCTS)
     return [product for product in products if not product.number("transpose_a")]
 
@@ -240,7 +240,7 @@ def _proj_clip(graph: Graph, product: Node) -> Option:
 
 
 def _activation(graph: Graph, squashed: Node, c_new: Node) -> Option:
-    """Return the function on c; none where c, clipped or normed, goes on as it is."""
+    """Return the function on c; the identity if c, clipped or normed, is used directly."""
     function = find_activation(graph, (squashed, 0))
     if function is not None:
         return _named(function.function)

@@ -1,4 +1,4 @@
-"""The recurrences of a graph, whatever they compute: what carries a state from step to step."""
+"""The recurrences of a graph, of any kind: loops and steps that carry a state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lstmstate.checkpoint.inlining import INLINED
 _SEQUENCES = frozenset({"CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"})
 # Arrays of steps are floating-point numbers to their loop, and no state.
 _ARRAYS = ("TensorArray", "TensorList")
-# What only a loop of gradients does: it takes back what the loop before it put aside.
+# Operations that only loops of gradients have: they take back stored values.
 _GRADIENTS = ("StackPop", "TensorListPopBack")
 _HANDING = frozenset({"Identity", "ReadVariableOp"})
 _SWITCHED = frozenset({"Identity", "Switch", "RefSwitch"})
@@ -42,7 +42,7 @@ def recurrences(graph: Graph, known: Iterable[str]) -> tuple[str, ...]:
 
 
 def _loops(graph: Graph) -> dict[str, None]:
-    """Return the loops that carry a floating-point state, and the operations that are one."""
+    """Return the loops that carry a floating-point state, and the operations that are loops."""
     found: dict[str, None] = {}
     gradients: set[str] = set()
     putting_back = {op for op in graph.ops if op.startswith(_GRADIENTS)}
@@ -78,7 +78,7 @@ def count_layers(graph: Graph, wired: Wired) -> int:
 
 
 def _is_kept(graph: Graph, made: Node, read: Node) -> bool:
-    """Whether a step hands on a value as it is."""
+    """Whether a step passes a value on unchanged."""
     return walk.through(graph, made, _HANDING | _SWITCHED) is read
 
 
@@ -91,7 +91,7 @@ def _loop_of(graph: Graph, read: Node) -> str:
 
 
 def _place(graph: Graph, given: Node | None, node: Node) -> str | None:
-    """Return the loop that a node is in, as what it is given shows."""
+    """Return the loop around a node, from its inputs."""
     if node.name.startswith(INLINED):
         prefix = node.name.partition("/")[0]
         callers = (
@@ -120,7 +120,7 @@ def _places(graph: Graph, weights: Iterable[Node]) -> set[str]:
 
 
 def _is_repeated(graph: Graph, weight: Node) -> bool:
-    """Whether a weight is multiplied with what another product with it has made."""
+    """Whether a weight is multiplied with the result of another product with it."""
     products = list(products_with(graph, weight))
     names = {node.name for node in products}
     return len(names) > 1 and any(

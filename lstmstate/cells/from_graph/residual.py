@@ -1,7 +1,7 @@
-"""What lies between a cell and the next, as the graph shows it: nothing, or a sum.
+"""Residual connections, other sums between cells, and zoneout.
 
 A ResidualWrapper adds the input of a cell to its output, an OutputProjectionWrapper a bias to a
-product of it. Neither leaves a word in the names of the cells.
+product of it. Neither shows in the names of the cells.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
 
 _SUMS = walk.ADDING | {"AddN"}
-# Dropout, projections, clips and casts: what may stand between a cell's m and what uses it.
+# Operations between a cell's m and its users: dropout, projections, clips and casts.
 _HANDING = walk.PASSING | frozenset(
     """
     Mul RealDiv Div Select SelectV2 MatMul Minimum Maximum ClipByValue Cast Reshape Transpose
@@ -26,7 +26,7 @@ _FAR = 80  # nodes: dropout and a projection have some 20
 
 
 def mark_sums(graph: Graph, cells: Iterable[Wired]) -> None:
-    """Tell each cell whether what it takes, or what it gives, is summed with something."""
+    """Mark each cell that has a sum in its input, or its input added to its output."""
     cells = list(cells)
     outputs = {name for cell in cells for name in cell.outputs}
     for cell in cells:
@@ -35,7 +35,7 @@ def mark_sums(graph: Graph, cells: Iterable[Wired]) -> None:
 
 
 def _adds_input(graph: Graph, cell: Wired) -> bool:
-    """Whether what a cell gives is summed with what it takes, at any of its steps."""
+    """Whether a cell's input is added to its output, at any of its steps."""
     taken = {walk.through(graph, x) for x in cell.inputs}
     sums = dict.fromkeys(  # one of gradients takes something of every step
         user
@@ -71,7 +71,7 @@ def is_mixed(graph: Graph, c_new: Node, c_old: Node) -> bool:
 
 
 def _is_sum(graph: Graph, x: Node, outputs: set[str]) -> bool:
-    """Whether a sum lies on the way back from what a cell takes to what another gives."""
+    """Whether there is a sum between the input of a cell and the output of another."""
     queue = deque([(x, False)])
     seen: set[tuple[str, bool]] = set()
     while queue and len(seen) < _FAR:

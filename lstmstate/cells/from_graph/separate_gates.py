@@ -1,10 +1,9 @@
-"""A cell found from its sum c' = f * c + i * j, back to what each gate is made of.
+"""Steps of cells by their sum c' = f * c + i * j, for gates that are not one Split.
 
-A Split of one product is not all that a gate can come from: tf.keras multiplies with four parts
-of a kernel, or takes four columns of a product, and TFLiteLSTMCell has four matrices. Here one
-goes back from the sum, over the functions that squash the gates, to the parts of products that
-they are. Which part is which gate is told by the sum, not by an order, so that only cells whose
-family says their order are read this way.
+tf.keras multiplies with four parts of a kernel, or cuts a product into four columns, and
+TFLiteLSTMCell has four matrices. The way goes back from the sum, over the activations of the gates,
+to the parts of products in each. The sum shows the role of each part, but not their order in a
+kernel: only cells of a family with a known order are read like this.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.records import NamedTuple
 
-# What cuts a gate out of a product: which input is cut.
+# Operations that cut a gate out of a product → the input that is cut.
 _CUTS = {**SPLITS, "Slice": 0, "StridedSlice": 0}
-# Between a product and its gate; no loop is left, for the last step has gates of its own.
+# Between a product and its gate; never out of a loop: the last step has gates of its own.
 _WITHIN = walk.ADDING | frozenset(
     """
     Identity Cast StopGradient Reshape Squeeze ExpandDims FakeQuantWithMinMaxVars
@@ -38,15 +37,15 @@ _WITH_A_NUMBER = frozenset({"Mul", "Add", "AddV2", "RealDiv"})
 
 
 class _Gate(NamedTuple):
-    """A gate, or what could be one.
+    """A gate, or a candidate for one.
 
     Attributes:
-        squashed: the value that goes on.
-        function: what squashed it.
+        squashed: the value after its activation.
+        function: the activation.
         inner: the value before.
-        pieces: the parts of products that it is the sum of.
+        pieces: the parts of products in its sum.
         products: those products.
-        weights: the names of the matrices that they multiply with.
+        weights: the names of the matrices in them.
     """
 
     squashed: Node
@@ -58,7 +57,7 @@ class _Gate(NamedTuple):
 
 
 def sum_step(graph: Graph, c_new: Node) -> Wired | None:
-    """Return the step of which this sum is the new c, None where it is no cell's."""
+    """Return the step with this sum as its new c, None if it is not a cell's."""
     terms = [skip_identity(graph, (node, 0))[0] for node in walk.operands(graph, c_new)]
     if len(terms) != 2 or any(term.op != "Mul" for term in terms):
         return None
@@ -80,10 +79,10 @@ def sum_step(graph: Graph, c_new: Node) -> Wired | None:
 def _step(
     graph: Graph, c_new: Node, c_old: Node, forget: _Gate, first: _Gate, second: _Gate
 ) -> Wired | None:
-    """Return the step of three gates, if they are of one cell and an output gate goes with them.
+    """Return the step of three gates, if they are of one cell and there is an output gate.
 
-    The input gate is squashed as the forget gate is. Where all three are, so is the new input,
-    and which of the two is which changes nothing.
+    The input gate has the activation of the forget gate. If all three have it, it makes no
+    difference which is the input gate and which the new input.
     """
     gates = [forget, first, second]
     if forget.function not in (first.function, second.function) or not _of_one_cell(graph, gates):
@@ -114,7 +113,7 @@ def _step(
 
 
 def _outputs(graph: Graph, c_new: Node, gates: list[_Gate]) -> Iterator[_Gate]:
-    """Yield what could be the output gate: it is multiplied with what is made of the new c."""
+    """Yield the candidates for the output gate: factors next to a value made of the new c."""
     queue, seen = [c_new], {c_new.name}
     while queue and len(seen) <= _NEAR:
         made = queue.pop(0)
@@ -123,13 +122,13 @@ def _outputs(graph: Graph, c_new: Node, gates: list[_Gate]) -> Iterator[_Gate]:
                 continue
             seen.add(user.name)
             factors = _inputs(graph, user) if user.op in _WITH_A_NUMBER else []
-            beside = next((value for value in factors if value[0] is not made), None)
+            factor = next((value for value in factors if value[0] is not made), None)
             if user.op in _BEFORE_M or (
-                beside is not None and walk.scalar(graph, beside[0]) is not None
+                factor is not None and walk.scalar(graph, factor[0]) is not None
             ):
                 queue.append(user)
-            elif user.op == "Mul" and beside is not None and not _is_kept(graph, user):
-                output = _gate(graph, beside)
+            elif user.op == "Mul" and factor is not None and not _is_kept(graph, user):
+                output = _gate(graph, factor)
                 if (
                     output is not None
                     and output.function == gates[0].function
@@ -151,7 +150,7 @@ def _is_kept(graph: Graph, product: Node) -> bool:
 def _of_one_cell(graph: Graph, gates: list[_Gate]) -> bool:
     """Whether gates are different parts of the same products, or of products alike.
 
-    A gradient multiplies with the same weights, turned over.
+    A gradient multiplies with the same weights, transposed.
     """
     products = [product for gate in gates for product in gate.products]
     if len({bool(product.number("transpose_b")) for product in products}) != 1:
@@ -167,13 +166,13 @@ def _of_one_cell(graph: Graph, gates: list[_Gate]) -> bool:
 
 
 def _inputs(graph: Graph, node: Node) -> list[Value]:
-    """Return the inputs of a node, with the outputs that they are."""
+    """Return the inputs of a node, as nodes and their outputs."""
     found = (operand(graph, node, at) for at in range(len(walk.data_inputs(node))))
     return [value for value in found if value is not None]
 
 
 def _gate(graph: Graph, value: Value) -> _Gate | None:
-    """Return a value as a gate: a sum of parts of products with weights, squashed or as it is."""
+    """Return a value as a gate: a sum of parts of products, with an activation or without."""
     function = find_activation(graph, value)
     name, inner = function or ("identity", skip_identity(graph, value))
     pieces: set[tuple[str, int]] = set()
@@ -201,7 +200,7 @@ def _gate(graph: Graph, value: Value) -> _Gate | None:
 
 
 def _products(graph: Graph, node: Node) -> list[Node]:
-    """Return the product that a node is, or the products that it is cut out of."""
+    """Return a product itself, or the products that a node is cut out of."""
     if node.op == "MatMul":
         return [node]
     if node.op not in _CUTS:

@@ -1,4 +1,4 @@
-"""Where a cell's state comes from: out of which tensor, out of which variable, in which loop."""
+"""The source of a cell's state: its tensor, its variable, its loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOPS = frozenset({"While", "StatelessWhile"})
 _SAME = frozenset({"Identity", "Cast"})
 _FLOATS = frozenset({1, 2, 14, 19})  # float32, float64, bfloat16, float16
 
-# Operations that lay a sequence into an array of time steps: which input is the sequence.
+# Operations that put a sequence into an array of time steps → the input with the sequence.
 _REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
 _UNSTACKS = {
     "TensorArrayScatterV3": 2,
@@ -53,7 +53,7 @@ def is_state(graph: Graph, node: Node) -> bool:
 
 
 def next_of(graph: Graph, node: Node) -> Node | None:
-    """Return what a loop hands on in the place of a value that it carries; None for other nodes."""
+    """Return the value for the next step of one that a loop carries; None for other nodes."""
     if node.op in MERGES:
         for before in walk.operands(graph, node):
             if before.op in NEXTS:
@@ -68,7 +68,7 @@ def next_of(graph: Graph, node: Node) -> Node | None:
 
 
 def is_float(graph: Graph, node: Node) -> bool:
-    """Whether a value is a floating-point number, as far as its operation has its type."""
+    """Whether a value is a floating-point number, as far as its operation shows the type."""
     made = walk.through(graph, node, _SAME)
     kinds = [made.number_of_type(name) for name in ("T", "DstT", "dtype")] if made else []
     known = [kind for kind in kinds if kind is not None]
@@ -76,7 +76,7 @@ def is_float(graph: Graph, node: Node) -> bool:
 
 
 def initial(graph: Graph, state: Node | None) -> tuple[Node | None, bool]:
-    """Return what a state is before the first step, and whether columns of it are cut out."""
+    """Return the source of a state before the first step, and whether it is columns of that."""
     cut = False
     node = walk.through(graph, state)
     for _ in range(4):  # a flat state of a stack is cut twice
@@ -97,8 +97,8 @@ def _is_part(node: Node) -> bool:
 def is_column_cut(graph: Graph, state: Node) -> bool:
     """Whether c is cut out of the columns of a wider tensor, as a flat state is.
 
-    LSTMCell takes Slice(state, [0, …], [-1, …]), BasicLSTMCell half of a Split on axis 1; what
-    users unstack (StridedSlice, Unpack) is a tuple that lay in one array.
+    LSTMCell takes Slice(state, [0, …], [-1, …]), BasicLSTMCell half of a Split on axis 1; a state
+    that users unstack (StridedSlice, Unpack) is a tuple that was one array.
     """
     if state.op == "Slice":
         size = walk.operand(graph, state, 2)
@@ -111,7 +111,7 @@ def is_column_cut(graph: Graph, state: Node) -> bool:
 
 
 def first_size(graph: Graph, dims: Node | None) -> Option:
-    """Return the first number of a shape that a graph puts together."""
+    """Return the first number of a shape that a graph joins."""
     dims = walk.through(graph, dims)
     while dims is not None and dims.op in walk.JOINING | _RESHAPING:
         parts = walk.operands(graph, dims)
@@ -125,7 +125,7 @@ def first_size(graph: Graph, dims: Node | None) -> Option:
 
 
 def frame(graph: Graph, product: Node) -> str | None:
-    """Return the name of the loop in which a product stands: that of the weight's Enter."""
+    """Return the name of the loop around a product: that of the weight's Enter."""
     weight = walk.operand(graph, product, 1)
     if weight is None:
         return None
@@ -136,7 +136,7 @@ def frame(graph: Graph, product: Node) -> str | None:
 
 
 def _unreversed(graph: Graph, node: Node | None) -> Node | None:
-    """Return what a sequence is before it is read from its end, which turns no axes."""
+    """Return the source of a sequence before a reversal, which transposes no axes."""
     value = walk.through(graph, node)
     while value is not None and value.op in _REVERSES:
         value = walk.through(graph, walk.operand(graph, value, 0))
@@ -146,8 +146,8 @@ def _unreversed(graph: Graph, node: Node | None) -> Node | None:
 def time_major(graph: Graph) -> dict[str, Option]:
     """Return, for each loop over a sequence, whether its arrays have time before batch.
 
-    dynamic_rnn over batch-major data transposes what it reads into its arrays and what it
-    takes out of them; over time-major data it does neither.
+    dynamic_rnn over batch-major data transposes the values of its arrays before and after the
+    loop; over time-major data it does neither.
     """
     turned: dict[str, list[bool]] = {}
     for node in graph.of(_UNSTACKS):

@@ -1,4 +1,4 @@
-"""States that a graph keeps in variables: what cells start from, and what they are assigned to."""
+"""States that a graph keeps in variables, as first states or by assignments."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Use(NamedTuple):
 
     Attributes:
         half: "c" or "m".
-        part: which part of the variable it is.
-        number: its place among the tensors that were joined to what is assigned.
+        part: its part of the variable.
+        number: its place among the tensors that were joined to the assigned value.
     """
 
     half: str
@@ -38,13 +38,13 @@ class Use(NamedTuple):
 
     @property
     def width(self) -> int:
-        """How wide the half is."""
+        """The width of the half."""
         state = self.cell.state or StateWidths(0, 0)
         return state.c if self.half == "c" else state.m
 
     @property
     def rows(self) -> int | None:
-        """How many rows of it a vector has, one after another; None where it is no such vector."""
+        """The number of its rows in a vector; None if the variable is not a vector of rows."""
         if len(self.part.axes) != 2 or self.part.picked:
             return None
         rows, last = self.part.axes
@@ -63,14 +63,14 @@ def kept_states(
 ) -> dict[str, SavedState]:
     """Return the variables that the graph keeps states in, by name.
 
-    What cells start from counts before what they are assigned to.
+    First states of cells count before assignments.
 
     Args:
         weights: names of the variables that are parts of cells.
     """
     known = [cell for cell in cells if cell.state is not None]
     found: dict[str, SavedState] = {}
-    by_start = (True, _started(view, known)), (False, _assigned(view, known, weights))
+    by_start = (True, _first_states(view, known)), (False, _assignments(view, known, weights))
     for is_start, uses in by_start:
         of: dict[str, list[Use]] = {}
         stored: dict[str, Stored] = {}
@@ -85,7 +85,7 @@ def kept_states(
     return found
 
 
-def _started(view: GraphView, cells: Iterable[Cell]) -> Iterator[tuple[Stored, Use]]:
+def _first_states(view: GraphView, cells: Iterable[Cell]) -> Iterator[tuple[Stored, Use]]:
     for cell in cells:
         wired = view.cell_of(cell.variables)
         if wired is None:
@@ -99,17 +99,17 @@ def _started(view: GraphView, cells: Iterable[Cell]) -> Iterator[tuple[Stored, U
                     yield variable, Use(half, cell, left or Part((), {}))
 
 
-# ---- what is assigned
+# ---- assignments
 
 
 class _Holding(NamedTuple):
-    """A variable that is assigned from a value, or from a part of what it was put together of."""
+    """A variable that is assigned from a value, or from one of several that are joined."""
 
     variable: Stored
     elements: tuple[Element, ...]
 
 
-def _assigned(
+def _assignments(
     view: GraphView, cells: Iterable[Cell], weights: Container[str]
 ) -> Iterator[tuple[Stored, Use]]:
     """Yield the halves of the last states of cells that variables are assigned from."""
@@ -124,15 +124,17 @@ def _assigned(
             continue
         for (name, port), half in wired.lasts.items():
             for holding in holdings.get((name, port), ()):
-                yield from _held(graph, holding, Use(half, cell, Part((), {})), ())
+                yield from _uses_of(graph, holding, Use(half, cell, Part((), {})), ())
         for first in wired.firsts if carrying else ():
             for half, value in zip("cm", first, strict=True):
                 for begun in starts(graph, value, carrying):
                     for holding in holdings.get((begun.made.name, 0), ()):
-                        yield from _held(graph, holding, Use(half, cell, Part((), {})), begun.path)
+                        yield from _uses_of(
+                            graph, holding, Use(half, cell, Part((), {})), begun.path
+                        )
 
 
-def _held(
+def _uses_of(
     graph: Graph, holding: _Holding, use: Use, path: tuple[Value, ...]
 ) -> Iterator[tuple[Stored, Use]]:
     left = part(graph, holding.variable.shape, (*holding.elements, *path))
@@ -162,7 +164,7 @@ def _holdings(view: GraphView, weights: Container[str]) -> dict[tuple[str, int],
 def _behind(
     graph: Graph, value: Value, arguments: dict[str, list[Node]]
 ) -> Iterator[tuple[tuple[str, int], tuple[Element, ...]]]:
-    """Yield the values that one is made of, and as which elements of it."""
+    """Yield the values that one is made of, and their places in it."""
     queue: deque[tuple[Value, tuple[Element, ...]]] = deque([(value, ())])
     seen: set[tuple[str, int]] = set()
     while queue and len(seen) < _NEAR:
@@ -175,7 +177,7 @@ def _behind(
         inputs = [operand(graph, node, at) for at in range(len(walk.data_inputs(node)))]
         given = [(one, elements) for one in inputs if one is not None]
         if node.op in LOOPS:
-            # The argument of the body at this place is what the loop carries.
+            # The loop carries the argument of the body at this place.
             of_loop = arguments.get(node.name, [])[port : port + 1]
             given = [((argument, 0), elements) for argument in of_loop]
         elif node.op in CALLS:
@@ -209,7 +211,7 @@ _Given = list[tuple[Value, tuple[Element, ...]]]
 
 
 def _joined(graph: Graph, node: Node, given: _Given) -> _Given:
-    """Return what a Concat joins; its axis comes first in Concat, last in ConcatV2."""
+    """Return the inputs that a Concat joins; its axis comes first in Concat, last in ConcatV2."""
     if not given:
         return []
     axis, items = (given[0][0], given[1:]) if node.op == "Concat" else (given[-1][0], given[:-1])
@@ -222,11 +224,11 @@ def _joined(graph: Graph, node: Node, given: _Given) -> _Given:
     ]
 
 
-# ---- which layout it is
+# ---- layouts
 
 
 def _state(variable: Stored, uses: Sequence[Use], stacks: Sequence[Stack]) -> SavedState:
-    """Return the layout of the halves that are seen in a variable."""
+    """Return a variable as a state, with the layout of its halves."""
     unknown = SavedState(variable.name, "unknown", variable.shape, source="graph")
     rows = {use.rows for use in uses} if len(variable.shape) == 1 else {None}
     if rows != {None} and len(rows) == 1:
@@ -258,7 +260,7 @@ def _state(variable: Stored, uses: Sequence[Use], stacks: Sequence[Stack]) -> Sa
 
 
 def _columns(uses: Sequence[Use], shape: tuple[int, ...]) -> list[tuple[int, int]] | None:
-    """Return the columns (first, how many) of each half; None where they are open."""
+    """Return the columns (first, count) of each half; None if they are unknown."""
     found = []
     widths = {use.number: use.width for use in uses if use.number is not None}
     for use in uses:

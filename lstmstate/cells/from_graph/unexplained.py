@@ -1,25 +1,25 @@
 """The operations of a cell's step that its recognition does not explain.
 
-A cell's options are read at a few places of its step. Here the whole step is walked, from the new
-state back to the old one, to the input and to the variables. Each operation on the way has to be
-one that the cell has at that place. What is none is named, and the options that are read at its
-place are unknown.
+A cell's options are read at a few places of its step. This walk goes through the whole step, from
+the new state back to the old one, to the input and to the variables. Each operation on the way has
+to be one that the cell has at that place. All others are reported, and the options that are read at
+their places become unknown.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 from lstmstate.cells import variable_names as names
 from lstmstate.cells.cell import Cell, Unexplained
 from lstmstate.cells.families import row_of
 from lstmstate.cells.from_graph.activations import find_activation
-from lstmstate.cells.from_graph.gates import products_with
 from lstmstate.cells.from_graph.graph_cell import FEW, Wired, WiredStep
 from lstmstate.cells.from_graph.options import CLIPS, PRODUCTS, normalises, projections
-from lstmstate.cells.from_graph.state_origin import FED, LOOPS, MERGES, SPLITS, is_float, next_of
+from lstmstate.cells.from_graph.state_origin import FED, MERGES, SPLITS, next_of
+from lstmstate.cells.from_graph.value_sources import ELEMENTS, RANDOM, SHAPES, Sources
+from lstmstate.cells.from_graph.walk_memory import BETWEEN, WORDS, Memory, Place
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
@@ -27,162 +27,47 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.inlining import INLINED
 from lstmstate.records import NamedTuple
 
-_SELECTS = frozenset({"Select", "SelectV2"})
-_CUTS = frozenset({*SPLITS, "Slice", "StridedSlice", "Unpack"})
+SELECTS = frozenset({"Select", "SelectV2"})
+CUTS = frozenset({*SPLITS, "Slice", "StridedSlice", "Unpack"})
 _ROUNDING = frozenset(name for name in walk.PASSING if name.startswith("FakeQuant"))
-_HANDING = walk.PASSING - _ROUNDING | {"Reshape", "Squeeze", "ExpandDims", "Cast"}
-_ELEMENTS = ("TensorArrayRead", "TensorListGetItem")
-# Of what these take only the shape matters, or nothing.
-_SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"})
+PASSING = walk.PASSING - _ROUNDING | {"Reshape", "Squeeze", "ExpandDims", "Cast"}
 _EQUAL = frozenset({"Identity", "Cast"})
-_ENDS = LOOPS | {"Exit", "RefExit"}  # results of other loops
-_MADE_OF_NOTHING = _SHAPES | _ENDS
-_RANDOM = ("Random", "Truncated", "StatelessRandom", "Multinomial")
 _HALVES = frozenset({14, 19})
-_FAR = 100  # nodes from a flat state back to what a step makes of it
+FAR = 100  # nodes from a flat state back to the new c or m
 _NEAR = 12  # nodes from a mask to its random number, and from act(c) to c
 _SCALING = frozenset({"Mul", "RealDiv", "Div"})
-_TERMS = PRODUCTS | walk.ADDING | _CUTS  # of a sum that is squashed
-# What a plain cell and its loop are made of; a clip, another function or a cut is none of it.
-_PLAIN = (
-    _HANDING
-    | walk.ADDING
-    | walk.JOINING
-    | PRODUCTS
-    | SPLITS.keys()
-    | _SELECTS
-    | {"Sigmoid", "Tanh", "Mul", "TensorArrayReadV3", "TensorArrayReadV2", "TensorArrayRead"}
-    | {"TensorListGetItem"}
-)
+_TERMS = PRODUCTS | walk.ADDING | CUTS  # in the sum before an activation
 _BY_NUMBER = walk.ADDING | _SCALING | CLIPS | {"Sub", "Pow"}
 
 
-class _Place:
-    """A place in a step.
-
-    Attributes:
-        kind: which operations it has: the method of `_Walk` that reads it.
-        words: what it is for a user.
-        options: those that are read there.
-    """
-
-    def __init__(self, kind: str, words: str, options: tuple[str, ...] = ()) -> None:
-        self.kind = kind
-        self.words = words
-        self.options = options
-
-
-_C = _Place("state", "c", ("cell_clip",))
-_M = _Place("state", "m", ("proj_clip",))
-_X = _Place("x", "x")
-_INPUT = _Place("input", "x and m")
-_WEIGHT = _Place("weight", "a weight")
-_BIAS = _Place("weight", "a weight", ("forget_bias",))  # one that is added to the forget gate
-_PEEPHOLE = _Place("peephole", "c")
-_OUT = _Place("out", "the output", ("activation", "cell_clip"))
-# Which state is read at a place; elsewhere one has come to it over what was reported.
+_C = Place("state", "c", ("cell_clip",))
+_M = Place("state", "m", ("proj_clip",))
+_X = Place("x", "x")
+_INPUT = Place("input", "x and m")
+_WEIGHT = Place("weight", "a weight")
+_BIAS = Place("weight", "a weight", ("forget_bias",))  # one that is added to the forget gate
+_PEEPHOLE = Place("peephole", "c")
+_OUT = Place("out", "the output", ("activation", "cell_clip"))
+# The state that is read at a place; elsewhere only a reported operation leads to a state.
 _READ = {_C: _C, _M: _M, _INPUT: _M, _PEEPHOLE: _C}
 _GATES = {
-    "i": _Place("gate", "the input gate", ("recurrent_activation",)),
-    "f": _Place("gate", "the forget gate", ("recurrent_activation",)),
-    "o": _Place("gate", "the output gate", ("recurrent_activation",)),
-    "j": _Place("gate", "the new input", ("activation",)),
+    "i": Place("gate", "the input gate", ("recurrent_activation",)),
+    "f": Place("gate", "the forget gate", ("recurrent_activation",)),
+    "o": Place("gate", "the output gate", ("recurrent_activation",)),
+    "j": Place("gate", "the new input", ("activation",)),
 }
-_SQUASHED = _Place("out", "c", _OUT.options)
-# Before they are squashed, and all side by side before they are cut apart.
+_SQUASHED = Place("out", "c", _OUT.options)
+# Before their activations, and all joined before they are cut apart.
 _SUMS = {
-    place.words: _Place("sum", place.words, ("forget_bias",) if gate == "f" else ())
+    place.words: Place("sum", place.words, ("forget_bias",) if gate == "f" else ())
     for gate, place in _GATES.items()
 }
 _FORGET, _OUTPUT = (_SUMS[_GATES[letter].words] for letter in "fo")
-_ALL = _Place("sum", "the gates", ("forget_bias",))
+_ALL = Place("sum", "the gates", ("forget_bias",))
 
 
 _GRID = "Grid"  # in a family: its steps go through more than one dimension
-_Way = tuple[_Place, Node]  # where to go on
-
-
-class Sources:
-    """What the values of a graph are made of: of an input, a state, a variable; each is seen once.
-
-    Args:
-        made: the nodes that give a new c or m.
-        states, inputs: the nodes that give the old state, and the input, of steps without a loop.
-
-    Attributes:
-        given: what is known of these by their names.
-    """
-
-    X, STATE, WEIGHT = 1, 2, 4
-    _MADE = 8
-
-    def __init__(
-        self, graph: Graph, made: Iterable[str], states: Iterable[str], inputs: Iterable[str]
-    ) -> None:
-        self._graph = graph
-        self._operands: dict[str, list[Node]] = {}
-        self._known: dict[str, int] = {}
-        self._noted: dict[str, int] | None = None
-        self._own: set[str] = set()  # what was found while that is noted
-        self.given: Mapping[str, int] = {
-            **dict.fromkeys(inputs, self.X),
-            **dict.fromkeys(states, self.STATE),
-            **dict.fromkeys(made, self.STATE | self._MADE),
-        }
-
-    @contextmanager
-    def noted(self, graph: Graph) -> Iterator[dict[str, int]]:
-        """Read from another view of the graph, and note what is asked for that was known before."""
-        whole, noted = self._graph, dict[str, int]()
-        self._graph, self._noted, self._own, self._operands = graph, noted, set(), {}
-        yield noted
-        self._graph, self._noted = whole, None
-
-    def is_made(self, node: Node) -> bool:
-        """Whether a node is a new c or m."""
-        return self.given.get(node.name, 0) & self._MADE != 0
-
-    def of(self, node: Node) -> int:
-        """Return what a value is made of, as a sum of X, STATE and WEIGHT."""
-        known = self._known
-        stack: list[tuple[Node, bool]] = [(node, False)]
-        while stack:
-            at, is_done = stack.pop()
-            if is_done:
-                for before in self.operands(at):
-                    known[at.name] |= known[before.name]
-            elif at.name not in known:
-                leaf = self._leaf(at)
-                known[at.name] = leaf or 0
-                if self._noted is not None:
-                    self._own.add(at.name)
-                if leaf is None:
-                    stack.append((at, True))
-                    stack += [(before, False) for before in self.operands(at)]
-            elif self._noted is not None and at.name not in self._own:
-                self._noted[at.name] = known[at.name]
-        return known[node.name]
-
-    def operands(self, node: Node) -> list[Node]:
-        """Return the nodes that give the inputs, in order."""
-        given = self._operands.get(node.name)
-        if given is None:
-            given = self._operands[node.name] = walk.operands(self._graph, node)
-        return given
-
-    def _leaf(self, node: Node) -> int | None:
-        """Return what a node is where one need not go on, None elsewhere."""
-        given = self.given.get(node.name)
-        if given is not None:
-            return given & ~self._MADE
-        if node.op in VARIABLE_OPS:
-            return self.WEIGHT
-        if node.op.startswith(_ELEMENTS):
-            return self.X
-        if node.op in _MADE_OF_NOTHING or node.op.startswith(_RANDOM):
-            return 0
-        after = next_of(self._graph, node)
-        return None if after is None else self.STATE if is_float(self._graph, after) else 0
+_Way = tuple[Place, Node]  # the next node, and its place
 
 
 def _is_rounded(node: Node) -> bool:
@@ -194,7 +79,7 @@ def _is_rounded(node: Node) -> bool:
 
 
 class Explanation(NamedTuple):
-    """What is left of a cell's steps when all that its family has there is taken away.
+    """The operations in a cell's steps that its family does not have there.
 
     Attributes:
         unexplained: the operations, and the options that each of them touches.
@@ -219,7 +104,7 @@ def explain(
         return Explanation({}, ())
     walk = _kind_of_walk(wired)(graph, sources, cell, wired, roles)
     for step in wired.steps:
-        # Keras calls a cell once before its loop, to see what it gives.
+        # Keras calls a cell once before its loop, to see its output.
         if wired.frame is None or sources.of(step.c_old) & Sources.STATE:
             walk.through(step)
     if wired.block:
@@ -237,50 +122,7 @@ def _kind_of_walk(wired: Wired) -> type[Walk]:
     return WalkOnce
 
 
-def find_unusual_operations(
-    graph: Graph, sources: Sources, kernels: Iterable[Node]
-) -> tuple[Unexplained, ...]:
-    """Return the operations that no plain cell has, in the loop that multiplies with some weights.
-
-    This is for a cell whose step has another form than any that is read.
-    """
-    reads = {
-        read.name: after
-        for kernel in kernels
-        for product in products_with(graph, kernel)
-        for read in walk.backward(
-            graph,
-            walk.operands(graph, product)[:1],
-            lambda node: (
-                node.op in _HANDING | walk.JOINING | _CUTS and next_of(graph, node) is None
-            ),
-            _FAR,
-        )
-        if (after := next_of(graph, read)) is not None and sources.of(read) & Sources.STATE
-    }
-    queue = deque(reads.values())
-    found: dict[tuple[str, str | None], Unexplained] = {}
-    seen: set[str] = set()
-    while queue and len(seen) < 4 * _FAR:
-        node = queue.popleft()
-        made = sources.of(node)
-        if node.name in seen or not made & ~Sources.WEIGHT or sources.is_made(node):
-            continue
-        seen.add(node.name)
-        after = next_of(graph, node)
-        if after is not None:
-            queue.append(after)
-            continue
-        given = walk.operands(graph, node)
-        by = _number(graph, node, given)
-        if node.op not in _PLAIN or (by is not None and node.op == "Mul"):
-            found.setdefault((node.op, by), Unexplained(node.op, by, "its step", _plain(node.name)))
-        if not node.op.startswith(_ELEMENTS):
-            queue.extend(given)
-    return tuple(found.values())
-
-
-def _number(graph: Graph, node: Node, given: Iterable[Node]) -> str | None:
+def number_in(graph: Graph, node: Node, given: Iterable[Node]) -> str | None:
     """Return the constant number that an operation takes next to its value."""
     numbers = (walk.scalar(graph, one) for one in given)
     number = next((one for one in numbers if one is not None), None)
@@ -288,59 +130,6 @@ def _number(graph: Graph, node: Node, given: Iterable[Node]) -> str | None:
 
 
 Words = tuple[str, str | None, str]  # an operation, by what, and on what
-Mark = tuple[_Place | str, str]  # the place at which a node was seen, or what was found of it
-BETWEEN = "between"  # a clip or norm of a new c, before its function
-WORDS = "words"  # those in which it was reported
-
-
-class Memory:
-    """What walks through steps leave at nodes, for themselves and for those through others.
-
-    Attributes:
-        asked: what a walk asked for, and what others had left there.
-        left: what it leaves.
-    """
-
-    def __init__(self) -> None:
-        self._all: dict[Mark, object] = {}
-        self.asked: dict[Mark, object] = {}
-        self.left: dict[Mark, object] = {}
-
-    def begin(self) -> None:
-        """Begin another walk."""
-        self.asked, self.left = {}, {}
-
-    def get(self, what: _Place | str, name: str) -> object:
-        """Return what was left at a node, None if nothing was."""
-        found = self._all.get((what, name))
-        if (what, name) not in self.left:
-            self.asked[what, name] = found
-        return found
-
-    def is_first(self, place: _Place, name: str) -> bool:
-        """Return whether a node is seen at a place for the first time.
-
-        Where it is, a walk that meets it elsewhere and is not the first finds less, nothing more.
-        """
-        if (place, name) in self._all:
-            return self.get(place, name) is None
-        self.leave(place, name)
-        return True
-
-    def leave(self, what: _Place | str, name: str, value: object = True) -> None:
-        """Leave something at a node."""
-        self._all[what, name] = self.left[what, name] = value
-
-    def has(self, asked: Mapping[Mark, object], there: Mapping[str, Node]) -> bool:
-        """Whether a walk elsewhere would find what another one found."""
-        return all(
-            self._all.get((what, there[name].name)) == value
-            for (what, name), value in asked.items()
-        )
-
-    def leave_all(self, left: Mapping[Mark, object], there: Mapping[str, Node]) -> None:
-        """Leave what a walk elsewhere would leave."""
-        self._all.update(((what, there[name].name), value) for (what, name), value in left.items())
 
 
 class Walk:
@@ -361,15 +150,15 @@ class Walk:
         self._cell = cell
         self._wired = wired
         self._roles = roles
-        self._queue: deque[tuple[_Place, Node]] = deque()
+        self._queue: deque[tuple[Place, Node]] = deque()
         self._memory = Memory()
         self._c_new = ""  # of the step
         self._of_family = row_of(cell.family).step_operations
         self._is_coupled = "i" not in (wired.gate_order or "i")
-        self._halves: dict[str, str] = {}  # what a node makes: "c", "m", or both
+        self._halves: dict[str, str] = {}  # node → the new "c", "m", or both
         for (name, _), half in wired.lasts.items():
             self._halves[name] = self._halves.get(name, "") + half
-        self._taken = {  # what goes into products, as what it is
+        self._taken = {  # inputs of products → their places
             **dict.fromkeys((node.name for node in wired.inputs), _X),
             **dict.fromkeys((step.m_old.name for step in wired.steps if step.m_old), _M),
         }
@@ -386,7 +175,7 @@ class Walk:
             "sum": self._at_sum,
         }
 
-    # ---- where to begin
+    # ---- first nodes
 
     def through(self, step: WiredStep) -> None:
         """Walk through a step that is made of small operations."""
@@ -416,7 +205,7 @@ class Walk:
         self._run()
 
     def block(self) -> None:
-        """Walk around the operations of which each is a whole step, or all steps."""
+        """Walk around the operations that are whole steps, or all steps."""
         for values in self._wired.firsts:
             for place, value in zip((_C, _M), values, strict=True):
                 if value is not None:
@@ -428,7 +217,7 @@ class Walk:
         self._run()
 
     def _apart(self, m: Node) -> tuple[_Way, _Way]:
-        """Return what a product is of, the new c and the output gate."""
+        """Return the factors of a product, the new c and the output gate, with their places."""
         out, gate = self._operands(m)[:2]
         if self._is_nearer(gate, out):
             out, gate = gate, out
@@ -438,7 +227,7 @@ class Walk:
         """Return which of two gates is the input gate, and which the new input."""
         squashed = self._cell.options["recurrent_activation"].value
         first, second = (self._function(node) for node in gates[:2])
-        # Where both go through the same function, it changes nothing.
+        # If both have the same activation, it makes no difference.
         return "ji" if first != squashed and second == squashed else "ij"
 
     def _function(self, gate: Node) -> str | None:
@@ -465,7 +254,7 @@ class Walk:
 
     # ---- the walk
 
-    def _go(self, place: _Place, node: Node) -> None:
+    def _go(self, place: Place, node: Node) -> None:
         if self._memory.is_first(place, node.name):
             self._queue.append((place, node))
 
@@ -476,8 +265,8 @@ class Walk:
             for following, before in self._read(place, node):
                 self._go(following, before)
 
-    def _read(self, place: _Place, node: Node) -> Iterable[_Way]:
-        """Return where to go on from an operation; report one that its place does not have."""
+    def _read(self, place: Place, node: Node) -> Iterable[_Way]:
+        """Return the next nodes after an operation; report one that its place does not have."""
         made, given = self._sources.of(node), self._operands(node)
         if not made or self._is_end(place, node, given):
             return ()
@@ -494,18 +283,18 @@ class Walk:
             found = [(place, before) for before in given]
         return self._report(place, node) if found is None else found
 
-    def _is_of_family(self, place: _Place, node: Node) -> bool:
+    def _is_of_family(self, place: Place, node: Node) -> bool:
         return node.op in self._of_family.get(place.kind, ())
 
-    def _is_end(self, place: _Place, node: Node, given: list[Node]) -> bool:
-        """Whether what lies behind a value is no part of the step, or is walked anyway."""
-        if node.op.startswith(_ELEMENTS):
+    def _is_end(self, place: Place, node: Node, given: list[Node]) -> bool:
+        """Whether the operations before a value are outside of the step, or are walked anyway."""
+        if node.op.startswith(ELEMENTS):
             return True
         if place.kind == "state":
             if self._memory.get(BETWEEN, node.name):
                 return True
             half = "c" if place is _C else "m"
-            # What no step has made is what the first one begins with.
+            # The first step begins with a value that no step has made.
             return half in self._halves.get(node.name, "") or not (
                 self._is_carried(node, given) or next_of(self._graph, node) is not None
             )
@@ -514,8 +303,8 @@ class Walk:
         return place.kind in ("gate", "sum") and self._sources.is_made(node)
 
     def _passed(self, node: Node, given: list[Node]) -> list[Node] | None:
-        """Return what an operation hands on, None where it does more; dropout does nothing."""
-        if node.op in _HANDING and not _is_rounded(node):
+        """Return the inputs that an operation passes on, None if it does more; dropout counts as none."""
+        if node.op in PASSING and not _is_rounded(node):
             return given[: None if node.op in MERGES else 1]
         if node.op == "Mul" and any(walk.scalar(self._graph, one) == 1 for one in given):
             return given
@@ -529,30 +318,30 @@ class Walk:
         return self._sources.of(node) == Sources.WEIGHT
 
     def _is_carried(self, node: Node, given: list[Node]) -> bool:
-        if node.op in _SHAPES:
-            return False  # zeros like a state are none that was carried
+        if node.op in SHAPES:
+            return False  # zeros like a state are not carried
         made = (self._sources.of(before) for before in given)
         return self._sources.is_made(node) or any(one & Sources.STATE for one in made)
 
-    def _at_state(self, place: _Place, node: Node) -> list[_Way] | None:
-        """A state: what a step makes, selected, clipped, projected, or cut out of a flat one."""
+    def _at_state(self, place: Place, node: Node) -> list[_Way] | None:
+        """A state: the result of a step, selected, clipped, projected, or cut out of a flat one."""
         if node.name in self._halves:
             return self._report(place, node, ends=True)
         if place is _M and node.op == "Mul" and "m" not in self._halves.values():
-            return list(self._apart(node))  # something lies between it and the new c
+            return list(self._apart(node))  # there is an operation between it and the new c
         given = self._operands(node)
         if node.op in walk.JOINING:
             return [way for before in given for way in self._own_half(before)]
-        if node.op in _SELECTS and not self._sources.of(given[0]):
-            given = given[1:]  # by what is no part of the step: the end of a sequence
-        elif not (node.op in _CUTS or (node.op in CLIPS and self._is_projected(given))):
+        if node.op in SELECTS and not self._sources.of(given[0]):
+            given = given[1:]  # the condition is not in the step: the end of a sequence
+        elif not (node.op in CUTS or (node.op in CLIPS and self._is_projected(given))):
             return None
         return [(place, before) for before in given]
 
     def _own_half(self, joined: Node) -> list[_Way]:
-        """Return a part of a flat state as what it is, nothing where it is another cell's."""
+        """Return the place of a part of a flat state, nothing if it is another cell's."""
         for node in walk.backward(
-            self._graph, [joined], lambda node: not self._sources.is_made(node), _FAR
+            self._graph, [joined], lambda node: not self._sources.is_made(node), FAR
         ):
             if self._sources.is_made(node):
                 half = self._halves.get(node.name)
@@ -560,7 +349,7 @@ class Walk:
         return []
 
     def _is_of_others(self, node: Node) -> bool:
-        """Whether a value is the axis of a join, or what another cell makes."""
+        """Whether a value is the axis of a join, or the state of another cell."""
         if not self._sources.of(node):
             return True
         made = walk.through(self._graph, node, _EQUAL | CLIPS)
@@ -571,8 +360,8 @@ class Walk:
         made = walk.through(self._graph, given[0], _EQUAL | CLIPS)
         return made is not None and made.op in PRODUCTS and self._sources.is_made(made)
 
-    def _at_x(self, place: _Place, node: Node) -> list[_Way] | None:
-        """An input: an element of a sequence, or what another cell gives."""
+    def _at_x(self, place: Place, node: Node) -> list[_Way] | None:
+        """An input: an element of a sequence, or the output of another cell."""
         if self._sources.is_made(node):
             return []
         given = self._operands(node)
@@ -584,34 +373,34 @@ class Walk:
         has_note = node.op in walk.ADDING and self._wired.takes_sum
         return [] if has_note or names.wrapper(self._cell.name) else None
 
-    def _at_input(self, _place: _Place, node: Node) -> list[_Way] | None:
-        """What is multiplied with a kernel: the input and the old m, side by side or alone."""
-        if node.op in walk.JOINING | _CUTS:
+    def _at_input(self, _place: Place, node: Node) -> list[_Way] | None:
+        """The factor of a kernel: the input and the old m, joined or alone."""
+        if node.op in walk.JOINING | CUTS:
             return [self._into(before) for before in self._operands(node)]
         if self._sources.is_made(node):
             return [(_M if self._halves.get(node.name) else _X, node)]
         return None
 
     def _into(self, node: Node) -> _Way:
-        """Return what goes into a product as what it is, where that is known."""
+        """Return the place of an input of a product, with the input."""
         return self._taken.get(node.name, _INPUT), node
 
-    def _at_weight(self, place: _Place, node: Node) -> list[_Way] | None:
-        """What is made of variables alone: its parts, joined or cut."""
+    def _at_weight(self, place: Place, node: Node) -> list[_Way] | None:
+        """A value made of variables alone: its parts, joined or cut."""
         if node.op in VARIABLE_OPS:
             return []
-        if node.op in walk.JOINING | _CUTS:
+        if node.op in walk.JOINING | CUTS:
             return [(place, before) for before in self._operands(node)]
         return None
 
-    def _at_peephole(self, _place: _Place, node: Node) -> list[_Way] | None:
+    def _at_peephole(self, _place: Place, node: Node) -> list[_Way] | None:
         """The c that a peephole sees: the old one, or the new one behind its clip."""
         if self._halves.get(node.name) == "c":
             return []
         return [] if self._memory.get(BETWEEN, node.name) else [(_C, node)]
 
-    def _at_out(self, place: _Place, node: Node) -> list[_Way] | None:
-        """What is multiplied with the output gate: the new c, clipped, normed and squashed."""
+    def _at_out(self, place: Place, node: Node) -> list[_Way] | None:
+        """The factor of the output gate: the new c, clipped, normed and after its activation."""
         if self._halves.get(node.name) == "c":
             return []
         normed = self._unnormed(node)
@@ -628,8 +417,8 @@ class Walk:
             return [(place, before) for before in self._operands(node)]
         return None
 
-    def _at_gate(self, place: _Place, node: Node) -> list[_Way] | None:
-        """A gate: a sum, squashed."""
+    def _at_gate(self, place: Place, node: Node) -> list[_Way] | None:
+        """A gate: the activation of a sum."""
         if place is _GATES["i"] and self._is_rest(node):
             return [(_GATES["f"], before) for before in self._operands(node)]
         function = find_activation(self._graph, (node, 0))
@@ -639,7 +428,7 @@ class Walk:
             if not is_known and not self._is_of_family(place, node):
                 self._report(place, node, ends=True)
             return [(_SUMS[place.words], function.inner[0])]
-        if node.op in _CUTS:
+        if node.op in CUTS:
             return [(place, before) for before in self._operands(node)]
         is_sum = node.op in PRODUCTS | walk.ADDING
         if is_sum and self._is_expected(option, "identity"):
@@ -647,7 +436,7 @@ class Walk:
         return None
 
     def _is_expected(self, option: str, function: str | None) -> bool:
-        """Whether a function is the one that the option names, or else that was met first."""
+        """Whether a function is the value of an option, or else the first that was met."""
         known = self._cell.options[option].value or self._functions.setdefault(option, function)
         return function is not None and function == known
 
@@ -659,8 +448,8 @@ class Walk:
             and walk.scalar(self._graph, walk.operand(self._graph, node, 0)) == 1
         )
 
-    def _at_sum(self, place: _Place, node: Node) -> list[_Way] | None:
-        """What is squashed: a sum of products, biases and peepholes, normed or not."""
+    def _at_sum(self, place: Place, node: Node) -> list[_Way] | None:
+        """The value before an activation: a sum of products, biases and peepholes, normed or not."""
         given = self._operands(node)
         normed = self._unnormed(node)
         if normed is not None:
@@ -669,11 +458,11 @@ class Walk:
             return [self._into(given[0]), (_WEIGHT, given[1])]
         if node.op in walk.ADDING and all(self._is_term(place, term) for term in given):
             return [(place, term) for term in given]
-        if node.op in walk.JOINING | _CUTS:
+        if node.op in walk.JOINING | CUTS:
             return [(_ALL if node.op in SPLITS else place, before) for before in given]
         return self._at_scaled(place, given) if node.op == "Mul" else None
 
-    def _at_scaled(self, place: _Place, given: list[Node]) -> list[_Way] | None:
+    def _at_scaled(self, place: Place, given: list[Node]) -> list[_Way] | None:
         """A term before a gate that is a row of weights times a state: a peephole, or Indy's m."""
         for weight, other in (given[:2], given[1::-1]):
             role = self._role(weight)
@@ -692,7 +481,7 @@ class Walk:
             return False
         return made.name == self._c_new or (BETWEEN, made.name) in self._memory.left
 
-    def _is_term(self, place: _Place, term: Node) -> bool:
+    def _is_term(self, place: Place, term: Node) -> bool:
         """Whether a sum before a gate may have this term."""
         if self._sources.of(term) == Sources.WEIGHT:
             return self._is_own(term)
@@ -711,7 +500,7 @@ class Walk:
         )
 
     def _role(self, weight: Node) -> str | None:
-        """Return the role of a weight in the cell, None where it has none."""
+        """Return the role of a weight in the cell, None if it has none."""
         if self._sources.of(weight) != Sources.WEIGHT:
             return None
         roles = [self._roles(node) for node in walk.variables(self._graph, weight)]
@@ -721,7 +510,7 @@ class Walk:
         return self._role(weight) is not None
 
     def _unnormed(self, node: Node) -> Node | None:
-        """Return what was normed to give a value, None where it is no layer norm."""
+        """Return the value before a layer norm, None if there is no layer norm."""
         if not self._cell.layer_norm:
             return None
         given = self._operands(node)
@@ -738,7 +527,7 @@ class Walk:
         return None
 
     def _undropped(self, node: Node) -> Node | None:
-        """Return what dropout is applied to, None where a node is none."""
+        """Return the value before dropout, None if a node is not dropout."""
         given = self._operands(node)
         if node.op == "Mul":
             pairs = [(given[0], given[1]), (given[1], given[0])] if len(given) == 2 else []
@@ -754,30 +543,30 @@ class Walk:
         return None
 
     def _is_random(self, mask: Node) -> bool:
-        near = walk.backward(self._graph, [mask], lambda node: node.op not in _SHAPES, 4 * _NEAR)
-        return any(node.op.startswith(_RANDOM) for node in near)
+        near = walk.backward(self._graph, [mask], lambda node: node.op not in SHAPES, 4 * _NEAR)
+        return any(node.op.startswith(RANDOM) for node in near)
 
     def _operands(self, node: Node) -> list[Node]:
         return self._sources.operands(node)
 
-    # ---- what is not explained
+    # ---- reports
 
-    def _report(self, place: _Place, node: Node, *, ends: bool = False) -> list[_Way]:
+    def _report(self, place: Place, node: Node, *, ends: bool = False) -> list[_Way]:
         """Note an operation that a place does not have, and go on behind it."""
         given = self._operands(node)
         main = [one for one in given if self._sources.of(one) & ~Sources.WEIGHT]
         weights = [one for one in given if self._sources.of(one) == Sources.WEIGHT]
         fixed = (one for one in given if not self._sources.of(one))
         fed = (walk.through(self._graph, one) for one in fixed)
-        by = _number(self._graph, node, given)
+        by = number_in(self._graph, node, given)
         by = by or (self._name(weights[0]) if main and weights else None)
         by = by or next((one.name for one in fed if one is not None and one.op in FED), None)
         on = place.words if main or not weights else self._name(weights[0]) or place.words
         before = self._memory.get(WORDS, node.name)
         words = before if isinstance(before, tuple) else (node.op, by, on)
         self._memory.leave(WORDS, node.name, words)
-        known, options = self.found.setdefault(words, (_plain(node.name), ()))
-        # A clip is all that is read of a state; a bias with fewer digits is one all the same.
+        known, options = self.found.setdefault(words, (plain_name(node.name), ()))
+        # Only a clip is an option of a state; rounding a bias keeps the forget bias.
         is_rounded = place is _BIAS and _is_rounded(node)
         is_read = node.op in CLIPS if place.kind == "state" else not is_rounded
         touched = place.options if is_read else ()
@@ -786,9 +575,9 @@ class Walk:
 
     def _name(self, weight: Node) -> str | None:
         """Return the name of a variable."""
-        return next((_plain(node.name) for node in walk.variables(self._graph, weight)), None)
+        return next((plain_name(node.name) for node in walk.variables(self._graph, weight)), None)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return the name of a node without the number of the function that it is in."""
     return name.partition("/")[2] if name.startswith(INLINED) else name

@@ -1,0 +1,78 @@
+"""Unusual operations in the loop of a cell whose step has a form that is not read."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from lstmstate.cells.cell import Unexplained
+from lstmstate.cells.from_graph.gates import products_with
+from lstmstate.cells.from_graph.options import PRODUCTS
+from lstmstate.cells.from_graph.state_origin import SPLITS, next_of
+from lstmstate.cells.from_graph.unexplained import (
+    CUTS,
+    FAR,
+    PASSING,
+    SELECTS,
+    number_in,
+    plain_name,
+)
+from lstmstate.cells.from_graph.value_sources import ELEMENTS, Sources
+from lstmstate.checkpoint import graph_walk as walk
+from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint.graph_node import Node
+
+# Operations of a plain cell and its loop, without clips, other functions and cuts.
+_PLAIN = (
+    PASSING
+    | walk.ADDING
+    | walk.JOINING
+    | PRODUCTS
+    | SPLITS.keys()
+    | SELECTS
+    | {"Sigmoid", "Tanh", "Mul", "TensorArrayReadV3", "TensorArrayReadV2", "TensorArrayRead"}
+    | {"TensorListGetItem"}
+)
+
+
+def find_unusual_operations(
+    graph: Graph, sources: Sources, kernels: Iterable[Node]
+) -> tuple[Unexplained, ...]:
+    """Return the operations that no plain cell has, in the loop that multiplies with some weights.
+
+    This is for a cell whose step has a form that is not read.
+    """
+    reads = {
+        read.name: after
+        for kernel in kernels
+        for product in products_with(graph, kernel)
+        for read in walk.backward(
+            graph,
+            walk.operands(graph, product)[:1],
+            lambda node: node.op in PASSING | walk.JOINING | CUTS and next_of(graph, node) is None,
+            FAR,
+        )
+        if (after := next_of(graph, read)) is not None and sources.of(read) & Sources.STATE
+    }
+    queue = deque(reads.values())
+    found: dict[tuple[str, str | None], Unexplained] = {}
+    seen: set[str] = set()
+    while queue and len(seen) < 4 * FAR:
+        node = queue.popleft()
+        made = sources.of(node)
+        if node.name in seen or not made & ~Sources.WEIGHT or sources.is_made(node):
+            continue
+        seen.add(node.name)
+        after = next_of(graph, node)
+        if after is not None:
+            queue.append(after)
+            continue
+        given = walk.operands(graph, node)
+        by = number_in(graph, node, given)
+        if node.op not in _PLAIN or (by is not None and node.op == "Mul"):
+            found.setdefault(
+                (node.op, by), Unexplained(node.op, by, "its step", plain_name(node.name))
+            )
+        if not node.op.startswith(ELEMENTS):
+            queue.extend(given)
+    return tuple(found.values())
