@@ -13,7 +13,7 @@ from work import few_lines
 
 import lstmstate
 from lstmstate.cells.from_graph.alike_steps import Kind, Places
-from lstmstate.cells.from_graph.gates import split_step
+from lstmstate.cells.from_graph.gates import read_split_step
 from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
 from lstmstate.cells.from_graph.unexplained import Walk
 from lstmstate.checkpoint.graph import Graph
@@ -201,14 +201,14 @@ def test_steps_that_are_alike_are_read_once(
 
     def found(graph: Graph, split: Node) -> Wired | None:
         read.append(split.name)
-        return split_step(graph, split)
+        return read_split_step(graph, split)
 
     def explained(walk: Walk, step: WiredStep) -> None:
         read.append(step.c_new.name)
         walked(walk, step)
 
     walked = Walk.through
-    monkeypatch.setattr("lstmstate.cells.from_graph.find_cells.split_step", found)
+    monkeypatch.setattr("lstmstate.cells.from_graph.find_cells.read_split_step", found)
     monkeypatch.setattr(Walk, "through", explained)
     recognised(lstmstate.open_checkpoint(written(tmp_path, graph(60))))
     assert 2 <= len(read) <= 8, read

@@ -23,7 +23,7 @@ from writers import (
 )
 
 from lstmstate.cells import Option
-from lstmstate.cells.from_graph.find_cells import wired_cells
+from lstmstate.cells.from_graph.find_cells import find_wired_cells
 
 # ---- what is no LSTM, by names and shapes alone: sizes are such that four gates would fit
 
@@ -407,7 +407,7 @@ def test_what_a_gradient_multiplies_m_with_is_no_projection() -> None:
 
     graph = opened(build).graph
     assert graph is not None
-    (cell,) = wired_cells(graph)
+    (cell,) = find_wired_cells(graph)
     made = [graph.nodes[name] for name in cell.outputs]
     assert [node.op for node in made] == ["Mul", "MatMul"] * 2
     assert not any(node.name.startswith("gradients") for node in made)

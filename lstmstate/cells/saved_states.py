@@ -10,7 +10,7 @@ from lstmstate.cells import variable_names as names
 from lstmstate.cells.cell import Cell, SavedState, Stack
 from lstmstate.cells.detect import Recognition
 from lstmstate.cells.from_graph.match_variables import GraphView, Stored
-from lstmstate.cells.from_graph.state_variables import kept_states
+from lstmstate.cells.from_graph.state_variables import find_kept_states
 
 Fits = dict[str, dict[int, list[Cell]]]  # layout → width → the cells with such a state
 
@@ -25,7 +25,7 @@ def saved_states(
     starts from a variable, or is assigned to one, that counts; else it has to have the name of a
     state.
     """
-    by_graph = kept_states(view, found.cells, stacks, found.roles) if view is not None else {}
+    by_graph = find_kept_states(view, found.cells, stacks, found.roles) if view is not None else {}
     fits: Fits = {"flat": {}, "c": {}, "m": {}}
     for cell in found.cells:
         for layout, cells in fits.items():

@@ -22,6 +22,18 @@ GATES = "ijfo"
 Pair = tuple["Array", "Array"]  # c [batch, H] and m [batch, R] of one cell
 
 
+def split_gates(columns: Array, gates: str) -> dict[str, Array]:
+    """Return weights `[..., G·H]` gate by gate, `[..., H]` each.
+
+    >>> import numpy as np
+    >>> split_gates(np.arange(8), "ijfo")["f"]
+    array([4, 5])
+    """
+    import numpy as np
+
+    return dict(zip(gates, np.split(columns, len(gates), axis=-1), strict=True))
+
+
 class Norm(NamedTuple):
     """A layer norm over the units: gamma and beta `[H]`."""
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from lstmstate.engines import blas_threads
 from lstmstate.engines.activations import function
 from lstmstate.engines.matrix_products import InputPart, cut, run_together, shares
-from lstmstate.engines.network import Arithmetic, Norm, Pair, spans
+from lstmstate.engines.network import Arithmetic, Norm, Pair, spans, split_gates
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,7 +134,7 @@ class NumpyCell:
         import numpy as np
 
         rows = columns.reshape(-1, columns.shape[-1])
-        gates = dict(zip(self.cell.gates, np.split(rows, len(self._order), -1), strict=True))
+        gates = split_gates(rows, self.cell.gates)
         laid = np.empty((rows.shape[1], len(rows) + more), dtype)
         for place, gate in zip(np.split(laid, len(self._order)), self._order, strict=True):
             for start in range(0, len(rows), _LINE):

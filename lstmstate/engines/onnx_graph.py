@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.cells.activations import BY_NAME
-from lstmstate.engines.network import Arithmetic, Network, Stage
+from lstmstate.engines.network import Arithmetic, Network, Stage, split_gates
 from lstmstate.errors import UnsupportedError, printable
 
 if TYPE_CHECKING:
@@ -203,9 +203,9 @@ def _weights(cell: Arithmetic) -> dict[str, Array]:
     import numpy as np
 
     units = cell.widths.c
-    kernel, bias = _by_gate(cell, cell.kernel), _by_gate(cell, cell.bias)
+    kernel, bias = split_gates(cell.kernel, cell.gates), split_gates(cell.bias, cell.gates)
     bias["f"] = bias["f"] + np.float32(cell.forget_bias)
-    recurrent = _by_gate(cell, cell.recurrent)
+    recurrent = split_gates(cell.recurrent, cell.gates)
     if cell.recurrent.ndim == 1:  # each unit sees its own m
         recurrent = {gate: np.diag(weights) for gate, weights in recurrent.items()}
     peepholes = dict(cell.peepholes)
@@ -223,10 +223,3 @@ def _weights(cell: Arithmetic) -> dict[str, Array]:
     if peepholes:
         found["P"] = np.concatenate([peepholes.get(gate, zeros) for gate in _PEEPHOLES])
     return {name: array[None] for name, array in found.items()}
-
-
-def _by_gate(cell: Arithmetic, columns: Array) -> dict[str, Array]:
-    """Return weights `[..., G·H]` gate by gate."""
-    import numpy as np
-
-    return dict(zip(cell.gates, np.split(columns, len(cell.gates), axis=-1), strict=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lstmstate.engines.activations import function
+from lstmstate.engines.network import split_gates
 
 if TYPE_CHECKING:
     from lstmstate.engines.network import Arithmetic, Array, Norm, Pair
@@ -37,8 +38,8 @@ def step(cell: Arithmetic, x: Array, c: Array, m: Array) -> Pair:
     by_unit = cell.recurrent.ndim == 1
     gates = x @ cell.kernel + (np.tile(m, len(cell.gates)) * cell.recurrent if by_unit
                                else m @ cell.recurrent) + cell.bias  # fmt: skip
-    parts = zip(cell.gates, np.split(gates, len(cell.gates), axis=1), strict=True)
-    z = {gate: _normalise(cell, gate, part) for gate, part in parts}
+    parts = split_gates(gates, cell.gates)
+    z = {gate: _normalise(cell, gate, part) for gate, part in parts.items()}
 
     f = _apply(cell.recurrent_activation, z["f"] + cell.forget_bias + w["f"] * c)
     i = _apply(cell.recurrent_activation, z["i"] + w["i"] * c) if "i" in z else 1 - f

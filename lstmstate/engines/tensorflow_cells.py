@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstmstate.cells.activations import BY_NAME
 from lstmstate.cells.families import row_of
-from lstmstate.engines.network import Arithmetic
+from lstmstate.engines.network import Arithmetic, split_gates
 from lstmstate.errors import UnsupportedError
 from lstmstate.records import NamedTuple
 
@@ -179,7 +179,7 @@ def _keras(kit: Kit, cell: Arithmetic) -> Made:
 def _reorder(cell: Arithmetic, columns: Array, order: str) -> Array:
     import numpy as np
 
-    gates = dict(zip(cell.gates, np.split(columns, len(cell.gates), axis=-1), strict=True))
+    gates = split_gates(columns, cell.gates)
     return np.concatenate([gates[gate] for gate in order], axis=-1)
 
 

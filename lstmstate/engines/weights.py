@@ -14,7 +14,7 @@ from lstmstate.cells.cell import UNRECOGNISED, Cell, Value
 from lstmstate.cells.families import row_of
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.cells.weights import weight
-from lstmstate.engines.network import Arithmetic, Norm
+from lstmstate.engines.network import Arithmetic, Norm, split_gates
 from lstmstate.errors import CorruptError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -195,9 +195,7 @@ def _reorder(cell: Cell, columns: Array) -> Array:
 
     if cell.gate_order == _canonical(cell):
         return columns
-    gates = dict(
-        zip(cell.gate_order, np.split(columns, len(cell.gate_order), axis=-1), strict=True)
-    )
+    gates = split_gates(columns, cell.gate_order)
     return np.concatenate([gates[gate] for gate in _canonical(cell)], axis=-1)
 
 

@@ -58,6 +58,12 @@ def operand(graph: Graph, node: Node, position: int) -> Value | None:
     return None if given is None else (given, port)
 
 
+def input_values(graph: Graph, node: Node) -> list[Value]:
+    """Return the inputs of a node, as nodes and their outputs."""
+    found = (operand(graph, node, at) for at in range(len(walk.data_inputs(node))))
+    return [value for value in found if value is not None]
+
+
 def skip_identity(graph: Graph, value: Value) -> Value:
     """Go back over operations that only pass a value on, within a step: never out of a loop."""
     for _ in range(limits.MAX_WALK):

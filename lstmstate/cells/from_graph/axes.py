@@ -91,25 +91,25 @@ def numbers(graph: Graph, node: Node | None) -> Numbers | None:
     """
     made = walk.through(graph, node, walk.PASSING | {"Cast"})
     if made is None or made.op not in ("Concat", "ConcatV2"):
-        return _listed(graph, made)
+        return _read_list(graph, made)
     items = walk.operands(graph, made)
     found: Numbers = []
     for item in items[1:] if made.op == "Concat" else items[:-1]:
-        own = _listed(graph, walk.through(graph, item))
+        own = _read_list(graph, walk.through(graph, item))
         if own is None:
             return None
         found += own
     return found
 
 
-def _listed(graph: Graph, made: Node | None) -> Numbers | None:
+def _read_list(graph: Graph, made: Node | None) -> Numbers | None:
     constant = made.constant() if made is not None else None
     if constant is not None:
         return [int(value) if abs(value) < 1 << 62 else None for value in constant.values]
     if made is None or made.op not in ("Pack", "ExpandDims"):
         return None
     items = walk.operands(graph, made)
-    return [_whole(graph, item) for item in (items if made.op == "Pack" else items[:1])]
+    return [_read_whole(graph, item) for item in (items if made.op == "Pack" else items[:1])]
 
 
 def scales(graph: Graph, factor: Node) -> bool:
@@ -119,7 +119,7 @@ def scales(graph: Graph, factor: Node) -> bool:
     return constant is not None and not set(constant.values) <= {0, 1}
 
 
-def _whole(graph: Graph, node: Node | None) -> int | None:
+def _read_whole(graph: Graph, node: Node | None) -> int | None:
     value = walk.scalar(graph, walk.through(graph, node, walk.PASSING | {"Cast"}))
     return None if value is None or abs(value) >= 1 << 62 else int(value)
 
@@ -127,12 +127,12 @@ def _whole(graph: Graph, node: Node | None) -> int | None:
 # ---- one axis
 
 
-def _narrowed(axis: Axis, start: int | None, size: int | None) -> Axis:
+def _narrow(axis: Axis, start: int | None, size: int | None) -> Axis:
     at = None if axis.at is None or start is None else axis.at + start
     return Axis(axis.of, at, size)
 
 
-def _without(left: Part, at: int, index: int | None) -> Part:
+def _take_index(left: Part, at: int, index: int | None) -> Part:
     """Take one index of an axis, and remove the axis."""
     axis = left.axes[at]
     picked = dict(left.picked)
@@ -143,7 +143,7 @@ def _without(left: Part, at: int, index: int | None) -> Part:
     return Part(left.axes[:at] + left.axes[at + 1 :], picked)
 
 
-def _with(left: Part, at: int, axis: Axis) -> Part:
+def _replace_axis(left: Part, at: int, axis: Axis) -> Part:
     return left._replace(axes=(*left.axes[:at], axis, *left.axes[at + 1 :]))
 
 
@@ -159,8 +159,8 @@ def _element(left: Part, element: Element) -> Part | None:
     if at is None:
         return None
     if element.is_stacked:
-        return _without(left, at, element.number)
-    return _with(left, at, Axis(left.axes[at].of, None, None))
+        return _take_index(left, at, element.number)
+    return _replace_axis(left, at, Axis(left.axes[at].of, None, None))
 
 
 # ---- operations
@@ -187,12 +187,12 @@ def _split(step: Step, left: Part) -> Part | None:
     if step.port >= len(sizes) or any(size is None or size < 0 for size in sizes[: step.port + 1]):
         return None
     start = sum(size for size in before if size is not None)
-    return _with(left, at, _narrowed(left.axes[at], start, sizes[step.port]))
+    return _replace_axis(left, at, _narrow(left.axes[at], start, sizes[step.port]))
 
 
 def _unpack(step: Step, left: Part) -> Part | None:
     at = _place(step.node.number("axis") or 0, len(left.axes))
-    return None if at is None else _without(left, at, step.port)
+    return None if at is None else _take_index(left, at, step.port)
 
 
 def _slice(step: Step, left: Part) -> Part | None:
@@ -203,9 +203,9 @@ def _slice(step: Step, left: Part) -> Part | None:
     for axis, start, length in zip(left.axes, begin, size, strict=True):
         if length == -1:
             rest = None if axis.size is None or start is None else axis.size - start
-            axes.append(_narrowed(axis, start, axis.size if start == 0 else rest))
+            axes.append(_narrow(axis, start, axis.size if start == 0 else rest))
         else:
-            axes.append(_narrowed(axis, start, length))
+            axes.append(_narrow(axis, start, length))
     return left._replace(axes=tuple(axes))
 
 
@@ -232,17 +232,19 @@ def _strided_slice(step: Step, left: Part) -> Part | None:
         elif at >= len(left.axes) or at < 0 or number >= len(strides):
             return None
         elif is_set("shrink_axis", number):
-            left = _without(left, at, begin[number])
+            left = _take_index(left, at, begin[number])
         else:
             if strides[number] != 1:
                 return None
             opens = [is_set("begin", number), is_set("end", number)]
-            left = _with(left, at, _ranged(left.axes[at], [begin[number], end[number]], opens))
+            left = _replace_axis(
+                left, at, _cut_range(left.axes[at], [begin[number], end[number]], opens)
+            )
             at += 1
     return left
 
 
-def _ranged(axis: Axis, ends: Numbers, opens: list[bool]) -> Axis:
+def _cut_range(axis: Axis, ends: Numbers, opens: list[bool]) -> Axis:
     """Return an axis from one index to another; an open end is the end of the axis."""
     size = axis.size
     start, stop = (
@@ -255,7 +257,7 @@ def _ranged(axis: Axis, ends: Numbers, opens: list[bool]) -> Axis:
     elif stop is not None and size is not None:
         stop = min(stop, size)
     known = None if start is None or stop is None else max(stop - start, 0)
-    return _narrowed(axis, start, known)
+    return _narrow(axis, start, known)
 
 
 def _tile(step: Step, left: Part) -> Part | None:
@@ -280,10 +282,10 @@ def _gather(step: Step, left: Part) -> Part | None:
     constant = indices.constant()
     shape = constant.shape if constant is not None else indices.shape()
     if shape == ():
-        return _without(left, at, _whole(step.graph, indices))
+        return _take_index(left, at, _read_whole(step.graph, indices))
     if shape is not None and len(shape) != 1:
         return None
-    return _with(left, at, _narrowed(left.axes[at], None, None))
+    return _replace_axis(left, at, _narrow(left.axes[at], None, None))
 
 
 def _reshape(step: Step, left: Part) -> Part | None:
@@ -292,12 +294,12 @@ def _reshape(step: Step, left: Part) -> Part | None:
     if wanted is None:
         return None
     if len(left.axes) == 1 and len(wanted) == 2 and left.axes[0].size not in (1, wanted[1]):
-        return _in_rows(left, wanted)
+        return _cut_rows(left, wanted)
     axes: list[Axis] = []
     at = len(left.axes) - 1
     for size in reversed(wanted):
         while at >= 0 and left.axes[at].size == 1 and size not in (1, None, -1):
-            left = _without(left, at, 0)
+            left = _take_index(left, at, 0)
             at -= 1
         axis = left.axes[at] if at >= 0 else None
         if axis is not None and (size in (None, -1) or axis.size in (None, size)):
@@ -310,11 +312,11 @@ def _reshape(step: Step, left: Part) -> Part | None:
     for over in range(at, -1, -1):
         if left.axes[over].size != 1:
             return None
-        left = _without(left, over, 0)
+        left = _take_index(left, over, 0)
     return left._replace(axes=tuple(axes))
 
 
-def _in_rows(left: Part, wanted: Numbers) -> Part | None:
+def _cut_rows(left: Part, wanted: Numbers) -> Part | None:
     (axis,), (rows, width) = left.axes, wanted
     if axis.size is None or width is None or width < 1 or axis.size % width:
         return None
@@ -329,7 +331,7 @@ def _squeeze(step: Step, left: Part) -> Part | None:
         return None
     for at in range(len(left.axes) - 1, -1, -1):
         if at in asked or (not asked and left.axes[at].size == 1):
-            left = _without(left, at, 0)
+            left = _take_index(left, at, 0)
     return left
 
 

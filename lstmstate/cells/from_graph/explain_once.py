@@ -50,7 +50,7 @@ class WalkOnce(Walk):
             return
         whole, found = self._graph, dict(self.found)
         self._graph = reading = Reading(whole, step.m or step.c_new)
-        with self._sources.noted(reading) as noted:
+        with self._sources.note_reads(reading) as noted:
             super().through(step)
         self._graph, met = whole, reading.met
         asked, left = self._memory.asked, self._memory.left

@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator, Sized
 from functools import partial
 
 from lstmstate.cells.cell import UNKNOWN, Option
-from lstmstate.cells.from_graph.fused_ops import BLOCKS, block_step
-from lstmstate.cells.from_graph.gates import split_step
+from lstmstate.cells.from_graph.fused_ops import BLOCKS, read_block_step
+from lstmstate.cells.from_graph.gates import read_split_step
 from lstmstate.cells.from_graph.graph_cell import FEW, Wired
 from lstmstate.cells.from_graph.options import SUMMING
 from lstmstate.cells.from_graph.residual import mark_sums
-from lstmstate.cells.from_graph.separate_gates import sum_step
+from lstmstate.cells.from_graph.separate_gates import read_sum_step
 from lstmstate.cells.from_graph.state_origin import SPLITS
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
 
 
-def wired_cells(graph: Graph) -> list[Wired]:
+def find_wired_cells(graph: Graph) -> list[Wired]:
     """Return the cells of a graph, the steps of an unrolled or reused one as one."""
     cells: dict[tuple[str, ...], Wired] = {}
-    for step in _steps(graph):
+    for step in _find_steps(graph):
         known = cells.get(step.key)
         if known is None:
             cells[step.key] = step
@@ -30,13 +30,16 @@ def wired_cells(graph: Graph) -> list[Wired]:
     return list(cells.values())
 
 
-def _steps(graph: Graph) -> Iterator[Wired]:
+def _find_steps(graph: Graph) -> Iterator[Wired]:
     """Yield the steps of cells: those with a mark first, then those that only a sum shows."""
     known: set[str | None] = set()
     marks, sums = graph.of(SPLITS.keys() | BLOCKS.keys()), graph.of(SUMMING)
-    split, summed = _reader(graph, split_step, marks), _reader(graph, sum_step, sums)
+    split, summed = (
+        _make_reader(graph, read_split_step, marks),
+        _make_reader(graph, read_sum_step, sums),
+    )
     for node in marks:
-        step = split(node) if node.op in SPLITS else block_step(graph, node)
+        step = split(node) if node.op in SPLITS else read_block_step(graph, node)
         if step is not None and step.kernels:
             known.add(step.c_new)
             yield step
@@ -46,7 +49,7 @@ def _steps(graph: Graph) -> Iterator[Wired]:
             yield step
 
 
-def _reader(
+def _make_reader(
     graph: Graph, read: Callable[[Graph, Node], Wired | None], marks: Sized
 ) -> Callable[[Node], Wired | None]:
     """Return a reader of steps by their marks; of many marks those that are alike are read once."""

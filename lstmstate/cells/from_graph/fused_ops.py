@@ -47,7 +47,7 @@ BLOCKS = {
 _OUTPUTS = {"c": 1, "m": 6}  # cs and h among i, cs, f, o, ci, co, h
 
 
-def block_step(graph: Graph, node: Node) -> Wired | None:
+def read_block_step(graph: Graph, node: Node) -> Wired | None:
     """Read a block cell's operation; an attribute that is not set has the default of 1.x."""
     block = BLOCKS[node.op]
     inputs = walk.data_inputs(node)

@@ -19,6 +19,7 @@ from lstmstate.cells.from_graph.options import (
     PRODUCTS,
     SUMMING,
     Step,
+    matrices,
     normalises,
     other,
     read_options,
@@ -37,27 +38,17 @@ _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice", "Reshape", "Trans
 WITH_CUTS = _HANDING | _CUTS  # between a weight, or a part of it, and a product
 
 
-def split_step(graph: Graph, split: Node) -> Wired | None:
+def read_split_step(graph: Graph, split: Node) -> Wired | None:
     """Return the step whose gates this node splits, None if it is not a cell's."""
     gates = split.number("num_split") or 0
     value = walk.operand(graph, split, SPLITS[split.op])
     if gates not in (3, 4) or value is None:
         return None
-    products, biases = _product(graph, value)
+    products, biases = _find_products(graph, value)
     if not products:
         return None
-    kernels = []
-    for product in products:
-        weight = walk.operand(graph, product, 1)
-        # Factors of a weight (norms, bounds of quantisation) have fewer axes than it.
-        shards = tuple(
-            variable
-            for variable in (walk.variables(graph, weight) if weight else ())
-            if len(variable.shape() or ()) != 1 and variable.shape() != ()
-        )
-        if shards:
-            kernels.append(shards)
-    wired = Wired(tuple(kernels), biases)
+    kernels = (tuple(matrices(graph, product)) for product in products)
+    wired = Wired(tuple(shards for shards in kernels if shards), biases)
     _read_gates(graph, split, gates, wired, products)
     return wired if wired.gate_order else None
 
@@ -98,7 +89,7 @@ def products_with(
                 yield edge.node
 
 
-def _product(graph: Graph, value: Node) -> tuple[list[Node], tuple[Node, ...]]:
+def _find_products(graph: Graph, value: Node) -> tuple[list[Node], tuple[Node, ...]]:
     """Go back from the gates over sums and joins to the products; return the biases too."""
     products: list[Node] = []
     biases: list[Node] = []
@@ -128,8 +119,8 @@ class _Sum(NamedTuple):
 
 def _read_gates(graph: Graph, split: Node, gates: int, wired: Wired, products: list[Node]) -> None:
     """Find the role of each gate, and read the options around them."""
-    ends = {port: _squashed(graph, split, port) for port in range(gates)}
-    for found in _sums(graph, ends):
+    ends = {port: _find_activations(graph, split, port) for port in range(gates)}
+    for found in _find_sums(graph, ends):
         rest = [port for port in range(gates) if port not in (found.i, found.j, found.f)]
         if len(rest) != 1:
             continue
@@ -150,7 +141,7 @@ def _read_gates(graph: Graph, split: Node, gates: int, wired: Wired, products: l
         return
 
 
-def _sums(graph: Graph, ends: dict[int, list[Node]]) -> Iterator[_Sum]:
+def _find_sums(graph: Graph, ends: dict[int, list[Node]]) -> Iterator[_Sum]:
     """Yield the sums that could be the new c.
 
     f is multiplied with the old c, the only factor that is not a gate, and the product
@@ -164,12 +155,12 @@ def _sums(graph: Graph, ends: dict[int, list[Node]]) -> Iterator[_Sum]:
                 if c_old is None or c_old.name in ports:
                     continue
                 for c_new in walk.consumers(graph, product, SUMMING):
-                    pair = _new_input(graph, other(graph, c_new, product), ports, f, forget)
+                    pair = _match_new_input(graph, other(graph, c_new, product), ports, f, forget)
                     if pair is not None:
                         yield _Sum(c_new, c_old, forget, f, *pair)
 
 
-def _squashed(graph: Graph, split: Node, port: int) -> list[Node]:
+def _find_activations(graph: Graph, split: Node, port: int) -> list[Node]:
     """Return the activations of an output of the split, or else itself.
 
     On the way there are sums (bias, forget bias, peepholes), joins of groups and layer norm.
@@ -192,7 +183,7 @@ def _squashed(graph: Graph, split: Node, port: int) -> list[Node]:
     return found or [split]
 
 
-def _new_input(
+def _match_new_input(
     graph: Graph, product: Node | None, ports: dict[str, int], f: int, forget: Node
 ) -> tuple[int | None, int] | None:
     """Return the ports of i and j if this is their product; i is None if it is 1 - f."""
@@ -201,10 +192,10 @@ def _new_input(
         return None
     for coupled, candidate in (factors, factors[::-1]):
         if coupled.op == "Sub" and walk.operand(graph, coupled, 1) is forget:
-            j = _port(graph, candidate, ports)
+            j = _find_port(graph, candidate, ports)
             return None if j is None else (None, j)
     squashed = [factor.op == "Sigmoid" for factor in factors]
-    first, second = (_port(graph, factor, ports) for factor in factors)
+    first, second = (_find_port(graph, factor, ports) for factor in factors)
     if first is None or second is None or first == second or f in (first, second):
         return None
     if not any(squashed):
@@ -215,10 +206,10 @@ def _new_input(
     return (first, second) if squashed[0] else (second, first)
 
 
-def _port(graph: Graph, factor: Node, names: dict[str, int]) -> int | None:
+def _find_port(graph: Graph, factor: Node, names: dict[str, int]) -> int | None:
     """Return the gate of a factor, directly, or before dropout or a function.
 
-    `_squashed` ends at functions of one operation; one of several ends in a clip.
+    `_find_activations` ends at functions of one operation; one of several ends in a clip.
     """
     start: Node | None = factor
     for _ in range(2):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Protocol
 
-from lstmstate.cells.from_graph.find_cells import wired_cells
+from lstmstate.cells.from_graph.find_cells import find_wired_cells
 from lstmstate.cells.from_graph.gates import is_multiplied, is_plain_product
 from lstmstate.cells.from_graph.graph_cell import Wired
 from lstmstate.cells.from_graph.recurrences import recurrences
@@ -54,7 +54,7 @@ class GraphView:
             if full in graph.nodes and graph.nodes[full].op in VARIABLE_OPS:
                 self._keys.setdefault(full, variable)
         self.graph = graph
-        self.cells = wired_cells(graph)
+        self.cells = find_wired_cells(graph)
         self.time_major = time_major(graph)
         self._by_variable: dict[str, Wired] = {}
         for wired in self.cells:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from lstmstate.cells.cell import UNKNOWN, Option
-from lstmstate.cells.from_graph.activations import Value, find_activation, operand, skip_identity
+from lstmstate.cells.from_graph.activations import (
+    Value,
+    find_activation,
+    input_values,
+    operand,
+    skip_identity,
+)
 from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
 from lstmstate.cells.from_graph.initial_state import Start, batch_size, start, state_is_tuple
 from lstmstate.cells.from_graph.residual import is_mixed
@@ -52,19 +58,19 @@ class Step(NamedTuple):
 
 def read_options(graph: Graph, wired: Wired, step: Step) -> None:
     """Read the options around the new c, and the source of the old state."""
-    c_old = _old(graph, step)
+    c_old = _find_old_c(graph, step)
     wired.c_new = step.c_new.name
-    wired.options["recurrent_activation"] = _named(step.recurrent_activation)
-    wired.options["forget_bias"] = _forget_bias(graph, step.forget)
+    wired.options["recurrent_activation"] = _from_graph(step.recurrent_activation)
+    wired.options["forget_bias"] = _read_forget_bias(graph, step.forget)
     wired.options["state_is_tuple"] = state_is_tuple(graph, c_old)
     wired.options["batch_size"] = batch_size(graph, c_old)
     wired.frame = frame(graph, step.product)
-    x, m_old, wired.m_first = _joined(graph, step.product)
+    x, m_old, wired.m_first = _find_joined(graph, step.product)
     wired.inputs += [x] if x is not None else []
-    wired.firsts.append((c_old, m_old or _old_m_of_own_product(graph, step, c_old)))
+    wired.firsts.append((c_old, m_old or _find_old_m_of_product(graph, step, c_old)))
     wired.lasts[step.c_new.name, 0] = "c"
     wired.is_mixed = is_mixed(graph, step.c_new, step.c_old)
-    out = _output(graph, step.outputs, step.c_new)
+    out = _find_output(graph, step.outputs, step.c_new)
     # Simple and quasi-recurrent units have such a c, but no m goes into their product.
     m_node, m_new = m_old[0] if m_old else None, out[0] if out else None
     wired.steps.append(WiredStep(step.c_new, step.c_old, m_node, x, m_new))
@@ -74,27 +80,26 @@ def read_options(graph: Graph, wired: Wired, step: Step) -> None:
         projected = projections(graph, m)
         wired.outputs += [node.name for node in (m, *projected)]
         wired.lasts |= {(node.name, 0): "m" for node in (m, *projected)}
-        wired.options["activation"] = _activation(graph, squashed, step.c_new)
-        wired.options["cell_clip"] = _clip(graph, between)
-        wired.options["proj_clip"] = _proj_clip(graph, m)
+        wired.options["activation"] = _read_activation(graph, squashed, step.c_new)
+        wired.options["cell_clip"] = _read_clip(graph, between)
+        wired.options["proj_clip"] = _read_proj_clip(graph, m)
 
 
-def _named(function: str | None) -> Option:
+def _from_graph(function: str | None) -> Option:
     return UNKNOWN if function is None else Option(function, "graph")
 
 
-def _old(graph: Graph, step: Step) -> Value:
+def _find_old_c(graph: Graph, step: Step) -> Value:
     """Return the old c, as a node and its output."""
     for term in walk.operands(graph, step.c_new):
         product, _ = skip_identity(graph, (term, 0))
-        for at in range(len(walk.data_inputs(product))):
-            value = operand(graph, product, at)
-            if value is not None and value[0] is step.c_old:
+        for value in input_values(graph, product):
+            if value[0] is step.c_old:
                 return value
     return step.c_old, 0
 
 
-def _old_m_of_own_product(graph: Graph, step: Step, c_old: Value) -> Value | None:
+def _find_old_m_of_product(graph: Graph, step: Step, c_old: Value) -> Value | None:
     """Return the old m if it has a product of its own: the value from the same source as c."""
     found = dict.fromkeys(operand(graph, product, 0) for product in step.products)
     taken = [value for value in found if value is not None]
@@ -113,7 +118,7 @@ def _are_alike(one: Start, other: Start) -> bool:
     return one.made is other.made or {one.made.op, other.made.op} <= VARIABLE_OPS
 
 
-def _joined(graph: Graph, product: Node) -> tuple[Node | None, Value | None, bool]:
+def _find_joined(graph: Graph, product: Node) -> tuple[Node | None, Value | None, bool]:
     """Return the input and the old m, joined in the product; and whether m is the first.
 
     All classes of TensorFlow put the input first; the old m is carried from step
@@ -131,7 +136,7 @@ def _joined(graph: Graph, product: Node) -> tuple[Node | None, Value | None, boo
     return (second[0], first, True) if m_first else (first[0], second, False)
 
 
-def _forget_bias(graph: Graph, forget: Node | None) -> Option:
+def _read_forget_bias(graph: Graph, forget: Node | None) -> Option:
     """Return the sum of the constants that are added to the forget gate before its activation.
 
     One that is added to the bias itself is among them.
@@ -157,6 +162,13 @@ def _forget_bias(graph: Graph, forget: Node | None) -> Option:
     return Option(total, "graph")
 
 
+def matrices(graph: Graph, product: Node) -> list[Node]:
+    """Return the matrices among the variables of a weight: its norms and bounds have fewer axes."""
+    weight = walk.operand(graph, product, 1)
+    found = walk.variables(graph, weight) if weight is not None else []
+    return [node for node in found if (shape := node.shape()) is None or len(shape) > 1]
+
+
 def other(graph: Graph, node: Node, known: Node) -> Node | None:
     """Return the operand of a sum or product that is not the known one."""
     return next((node for node in walk.operands(graph, node) if node is not known), None)
@@ -172,7 +184,9 @@ def normalises(graph: Graph, product: Node, value: Node) -> bool:
     )
 
 
-def _output(graph: Graph, outputs: list[Node], c_new: Node) -> tuple[Node, Node, list[Node]] | None:
+def _find_output(
+    graph: Graph, outputs: list[Node], c_new: Node
+) -> tuple[Node, Node, list[Node]] | None:
     """Return m = o * act(c'), the node of act(c'), and the nodes between it and c'."""
     for gate in outputs:
         for product in walk.consumers(graph, gate, MULTIPLYING):
@@ -180,13 +194,13 @@ def _output(graph: Graph, outputs: list[Node], c_new: Node) -> tuple[Node, Node,
             if squashed is None:
                 continue
             function = find_activation(graph, (squashed, 0))
-            between = _path_back(graph, function.inner[0] if function else squashed, c_new)
+            between = _find_path(graph, function.inner[0] if function else squashed, c_new)
             if between is not None:
                 return product, squashed, between
     return None
 
 
-def _path_back(graph: Graph, start: Node | None, end: Node) -> list[Node] | None:
+def _find_path(graph: Graph, start: Node | None, end: Node) -> list[Node] | None:
     """Return the nodes from `start` back to `end`, if only clips and norms are between them."""
     found: list[Node] = []
     for node in walk.backward(
@@ -201,12 +215,12 @@ def _path_back(graph: Graph, start: Node | None, end: Node) -> list[Node] | None
     return None
 
 
-def _clip(graph: Graph, nodes: list[Node]) -> Option:
+def _read_clip(graph: Graph, nodes: list[Node]) -> Option:
     """Return the bound of a clip among some nodes, None from the graph if there is no clip.
 
     A cell clips to ± its bound; no cell of TensorFlow clips otherwise.
     """
-    bounds = {node.op: _bounds(graph, node) for node in nodes if node.op in CLIPS}
+    bounds = {node.op: _read_bounds(graph, node) for node in nodes if node.op in CLIPS}
     if not bounds:
         return Option(None, "graph")
     pair = [*bounds.get("Maximum", [None]), *bounds.get("Minimum", [None])]
@@ -216,7 +230,7 @@ def _clip(graph: Graph, nodes: list[Node]) -> Option:
     return Option(upper, "graph")
 
 
-def _bounds(graph: Graph, clip: Node) -> list[float | None]:
+def _read_bounds(graph: Graph, clip: Node) -> list[float | None]:
     """Return the constants of a clip: one, or two of ClipByValue."""
     values = [walk.scalar(graph, bound) for bound in walk.operands(graph, clip)]
     if clip.op == "ClipByValue":
@@ -230,20 +244,20 @@ def projections(graph: Graph, m: Node) -> list[Node]:
     return [product for product in products if not product.number("transpose_a")]
 
 
-def _proj_clip(graph: Graph, product: Node) -> Option:
+def _read_proj_clip(graph: Graph, product: Node) -> Option:
     """Return the clip that follows the projection of m, if m is projected and clipped."""
     for projected in projections(graph, product):
         clips = walk.consumers(graph, projected, CLIPS)
         if clips:
-            return _clip(graph, [*clips[:1], *walk.consumers(graph, clips[0], CLIPS)[:1]])
+            return _read_clip(graph, [*clips[:1], *walk.consumers(graph, clips[0], CLIPS)[:1]])
     return Option(None, "graph")
 
 
-def _activation(graph: Graph, squashed: Node, c_new: Node) -> Option:
+def _read_activation(graph: Graph, squashed: Node, c_new: Node) -> Option:
     """Return the function on c; the identity if c, clipped or normed, is used directly."""
     function = find_activation(graph, (squashed, 0))
     if function is not None:
-        return _named(function.function)
+        return _from_graph(function.function)
     made = walk.through(graph, squashed, frozenset({"Identity"}))
     if made is None:
         return UNKNOWN

@@ -13,17 +13,20 @@ from itertools import permutations
 
 from lstmstate.cells.activations import ACTIVATION_OPS
 from lstmstate.cells.cell import UNKNOWN
-from lstmstate.cells.from_graph.activations import Value, find_activation, operand, skip_identity
+from lstmstate.cells.from_graph.activations import (
+    Value,
+    find_activation,
+    input_values,
+    skip_identity,
+)
 from lstmstate.cells.from_graph.graph_cell import Wired
-from lstmstate.cells.from_graph.options import CLIPS, SUMMING, Step, other, read_options
-from lstmstate.cells.from_graph.state_origin import SPLITS
+from lstmstate.cells.from_graph.options import CLIPS, SUMMING, Step, matrices, other, read_options
+from lstmstate.cells.from_graph.state_origin import CUT_INPUT
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.records import NamedTuple
 
-# Operations that cut a gate out of a product → the input that is cut.
-_CUTS = {**SPLITS, "Slice": 0, "StridedSlice": 0}
 # Between a product and its gate; never out of a loop: the last step has gates of its own.
 _WITHIN = walk.ADDING | frozenset(
     """
@@ -56,27 +59,27 @@ class _Gate(NamedTuple):
     weights: frozenset[str]
 
 
-def sum_step(graph: Graph, c_new: Node) -> Wired | None:
+def read_sum_step(graph: Graph, c_new: Node) -> Wired | None:
     """Return the step with this sum as its new c, None if it is not a cell's."""
     terms = [skip_identity(graph, (node, 0))[0] for node in walk.operands(graph, c_new)]
     if len(terms) != 2 or any(term.op != "Mul" for term in terms):
         return None
-    factors = [_inputs(graph, term) for term in terms]
+    factors = [input_values(graph, term) for term in terms]
     if any(len(pair) != 2 for pair in factors):
         return None
-    gates = {value: _gate(graph, value) for pair in factors for value in pair}
+    gates = {value: _read_gate(graph, value) for pair in factors for value in pair}
     for kept, added in permutations(factors):
         first, second = (gates[value] for value in added)
         for value, c_old in permutations(kept):
             forget = gates[value]
             if forget is not None and first is not None and second is not None:
-                step = _step(graph, c_new, c_old[0], forget, first, second)
+                step = _read_step(graph, c_new, c_old[0], forget, first, second)
                 if step is not None:
                     return step
     return None
 
 
-def _step(
+def _read_step(
     graph: Graph, c_new: Node, c_old: Node, forget: _Gate, first: _Gate, second: _Gate
 ) -> Wired | None:
     """Return the step of three gates, if they are of one cell and there is an output gate.
@@ -87,10 +90,10 @@ def _step(
     gates = [forget, first, second]
     if forget.function not in (first.function, second.function) or not _of_one_cell(graph, gates):
         return None
-    for output in _outputs(graph, c_new, gates):
+    for output in _find_outputs(graph, c_new, gates):
         weights = {}
         for product in (product for gate in (*gates, output) for product in gate.products):
-            weights.update({node.name: node for node in _weights(graph, product)})
+            weights.update({node.name: node for node in matrices(graph, product)})
         wired = Wired(tuple((weights[name],) for name in sorted(weights)))
         step = Step(
             c_new=c_new,
@@ -112,7 +115,7 @@ def _step(
     return None
 
 
-def _outputs(graph: Graph, c_new: Node, gates: list[_Gate]) -> Iterator[_Gate]:
+def _find_outputs(graph: Graph, c_new: Node, gates: list[_Gate]) -> Iterator[_Gate]:
     """Yield the candidates for the output gate: factors next to a value made of the new c."""
     queue, seen = [c_new], {c_new.name}
     while queue and len(seen) <= _NEAR:
@@ -121,14 +124,14 @@ def _outputs(graph: Graph, c_new: Node, gates: list[_Gate]) -> Iterator[_Gate]:
             if user.name in seen:
                 continue
             seen.add(user.name)
-            factors = _inputs(graph, user) if user.op in _WITH_A_NUMBER else []
+            factors = input_values(graph, user) if user.op in _WITH_A_NUMBER else []
             factor = next((value for value in factors if value[0] is not made), None)
             if user.op in _BEFORE_M or (
                 factor is not None and walk.scalar(graph, factor[0]) is not None
             ):
                 queue.append(user)
             elif user.op == "Mul" and factor is not None and not _is_kept(graph, user):
-                output = _gate(graph, factor)
+                output = _read_gate(graph, factor)
                 if (
                     output is not None
                     and output.function == gates[0].function
@@ -141,8 +144,8 @@ def _is_kept(graph: Graph, product: Node) -> bool:
     """Whether a product is the f * c of the next step, copied behind this one: not an m."""
     for total in walk.consumers(graph, product, SUMMING):
         added = other(graph, total, product)
-        factors = _inputs(graph, added) if added is not None and added.op == "Mul" else []
-        if factors and all(_gate(graph, value) for value in factors):
+        factors = input_values(graph, added) if added is not None and added.op == "Mul" else []
+        if factors and all(_read_gate(graph, value) for value in factors):
             return True
     return False
 
@@ -165,13 +168,7 @@ def _of_one_cell(graph: Graph, gates: list[_Gate]) -> bool:
     return apart and len(taken) == 1
 
 
-def _inputs(graph: Graph, node: Node) -> list[Value]:
-    """Return the inputs of a node, as nodes and their outputs."""
-    found = (operand(graph, node, at) for at in range(len(walk.data_inputs(node))))
-    return [value for value in found if value is not None]
-
-
-def _gate(graph: Graph, value: Value) -> _Gate | None:
+def _read_gate(graph: Graph, value: Value) -> _Gate | None:
     """Return a value as a gate: a sum of parts of products, with an activation or without."""
     function = find_activation(graph, value)
     name, inner = function or ("identity", skip_identity(graph, value))
@@ -182,14 +179,14 @@ def _gate(graph: Graph, value: Value) -> _Gate | None:
     while queue and len(seen) <= _NEAR:
         node, port = queue.pop(0)
         graph.spend()
-        behind = _products(graph, node)
+        behind = _find_products(graph, node)
         if behind:
             pieces.add((node.name, port))
             for product in behind:
                 products[product.name] = product
-                weights.update(weight.name for weight in _weights(graph, product))
+                weights.update(weight.name for weight in matrices(graph, product))
         elif node.op in _WITHIN:
-            for before in _inputs(graph, node):
+            for before in input_values(graph, node):
                 if before not in seen:
                     seen.add(before)
                     queue.append(before)
@@ -199,21 +196,14 @@ def _gate(graph: Graph, value: Value) -> _Gate | None:
     return _Gate(value[0], name, inner[0], frozenset(pieces), of, frozenset(weights))
 
 
-def _products(graph: Graph, node: Node) -> list[Node]:
+def _find_products(graph: Graph, node: Node) -> list[Node]:
     """Return a product itself, or the products that a node is cut out of."""
     if node.op == "MatMul":
         return [node]
-    if node.op not in _CUTS:
+    if node.op not in CUT_INPUT:
         return []
-    whole = walk.operand(graph, node, _CUTS[node.op])
+    whole = walk.operand(graph, node, CUT_INPUT[node.op])
     before = walk.backward(
         graph, [whole] if whole is not None else [], lambda node: node.op in _WITHIN, _NEAR
     )
     return [node for node in before if node.op == "MatMul"]
-
-
-def _weights(graph: Graph, product: Node) -> list[Node]:
-    """Return the matrices among the variables that a product multiplies with."""
-    weight = walk.operand(graph, product, 1)
-    found = walk.variables(graph, weight) if weight is not None else []
-    return [node for node in found if (shape := node.shape()) is None or len(shape) > 1]

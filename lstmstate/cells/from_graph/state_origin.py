@@ -9,8 +9,8 @@ from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
 
-SPLITS = {"Split": 1, "SplitV": 0}  # op: which input is cut
-_CUT_INPUT = {**SPLITS, "Slice": 0, "StridedSlice": 0}
+SPLITS = {"Split": 1, "SplitV": 0}  # op → the input that is cut
+CUT_INPUT = {**SPLITS, "Slice": 0, "StridedSlice": 0}
 FED = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 _RESHAPING = frozenset({"ExpandDims", "Reshape", "Cast"})
 ENTERS = frozenset({"Enter", "RefEnter"})
@@ -40,7 +40,7 @@ def is_carried(graph: Graph, node: Node | None) -> bool:
             return True
         if node.op not in walk.PASSING and not is_column_cut(graph, node):
             return False
-        node = walk.operand(graph, node, _CUT_INPUT.get(node.op, 0))
+        node = walk.operand(graph, node, CUT_INPUT.get(node.op, 0))
     return False
 
 
@@ -83,7 +83,7 @@ def initial(graph: Graph, state: Node | None) -> tuple[Node | None, bool]:
         if node is None or not (is_column_cut(graph, node) or _is_part(node)):
             break
         cut = True
-        node = walk.through(graph, walk.operand(graph, node, _CUT_INPUT.get(node.op, 0)))
+        node = walk.through(graph, walk.operand(graph, node, CUT_INPUT.get(node.op, 0)))
     return node, cut
 
 
@@ -135,7 +135,7 @@ def frame(graph: Graph, product: Node) -> str | None:
     return None
 
 
-def _unreversed(graph: Graph, node: Node | None) -> Node | None:
+def _skip_reversal(graph: Graph, node: Node | None) -> Node | None:
     """Return the source of a sequence before a reversal, which transposes no axes."""
     value = walk.through(graph, node)
     while value is not None and value.op in _REVERSES:
@@ -151,7 +151,7 @@ def time_major(graph: Graph) -> dict[str, Option]:
     """
     turned: dict[str, list[bool]] = {}
     for node in graph.of(_UNSTACKS):
-        value = _unreversed(graph, walk.operand(graph, node, _UNSTACKS[node.op]))
+        value = _skip_reversal(graph, walk.operand(graph, node, _UNSTACKS[node.op]))
         for enter in walk.consumers(graph, node, frozenset({"Enter"})):
             frame = enter.frame
             if frame and value is not None:

@@ -58,7 +58,7 @@ class Use(NamedTuple):
         return self._replace(part=self.part._replace(axes=axes))
 
 
-def kept_states(
+def find_kept_states(
     view: GraphView, cells: Iterable[Cell], stacks: Sequence[Stack], weights: Container[str]
 ) -> dict[str, SavedState]:
     """Return the variables that the graph keeps states in, by name.
@@ -156,12 +156,12 @@ def _holdings(view: GraphView, weights: Container[str]) -> dict[tuple[str, int],
         variable = view.variable(walk.through(graph, walk.operand(graph, node, 0)))
         value = operand(graph, node, 1)
         if variable is not None and variable.name not in weights and value is not None:
-            for (name, port), elements in _behind(graph, value, arguments):
+            for (name, port), elements in _values_behind(graph, value, arguments):
                 found.setdefault((name, port), []).append(_Holding(variable, elements))
     return found
 
 
-def _behind(
+def _values_behind(
     graph: Graph, value: Value, arguments: dict[str, list[Node]]
 ) -> Iterator[tuple[tuple[str, int], tuple[Element, ...]]]:
     """Yield the values that one is made of, and their places in it."""
@@ -191,7 +191,7 @@ def _behind(
                 for number, (one, _) in enumerate(given)
             ]
         elif node.op in ("Concat", "ConcatV2"):
-            given = _joined(graph, node, given)
+            given = _find_joined(graph, node, given)
         elif node.op in ("Merge", "RefMerge") and any(
             one[0].op in ("NextIteration", "RefNextIteration") for one, _ in given
         ):
@@ -210,7 +210,7 @@ def _behind(
 _Given = list[tuple[Value, tuple[Element, ...]]]
 
 
-def _joined(graph: Graph, node: Node, given: _Given) -> _Given:
+def _find_joined(graph: Graph, node: Node, given: _Given) -> _Given:
     """Return the inputs that a Concat joins; its axis comes first in Concat, last in ConcatV2."""
     if not given:
         return []

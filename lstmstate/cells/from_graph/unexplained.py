@@ -102,7 +102,7 @@ def explain(
     """
     if _GRID in cell.family:
         return Explanation({}, ())
-    walk = _kind_of_walk(wired)(graph, sources, cell, wired, roles)
+    walk = _choose_walk(wired)(graph, sources, cell, wired, roles)
     for step in wired.steps:
         # Keras calls a cell once before its loop, to see its output.
         if wired.frame is None or sources.of(step.c_old) & Sources.STATE:
@@ -114,7 +114,7 @@ def explain(
     return Explanation(found, tuple(role for role in peepholes if role not in walk.peepholes))
 
 
-def _kind_of_walk(wired: Wired) -> type[Walk]:
+def _choose_walk(wired: Wired) -> type[Walk]:
     if len(wired.steps) < FEW:
         return Walk
     from lstmstate.cells.from_graph.explain_once import WalkOnce
@@ -183,7 +183,7 @@ class Walk:
         self._c_old = walk.through(self._graph, step.c_old, _EQUAL)
         self._c_new = step.c_new.name
         if step.m is not None:
-            out, gate = self._apart(step.m)
+            out, gate = self._split_output(step.m)
             self._queue.append(out)
             self._run()  # the clips of c are known from here on
             self._queue.append(gate)
@@ -216,7 +216,7 @@ class Walk:
                     self._go(_WEIGHT, node)
         self._run()
 
-    def _apart(self, m: Node) -> tuple[_Way, _Way]:
+    def _split_output(self, m: Node) -> tuple[_Way, _Way]:
         """Return the factors of a product, the new c and the output gate, with their places."""
         out, gate = self._operands(m)[:2]
         if self._is_nearer(gate, out):
@@ -275,7 +275,7 @@ class Walk:
             return [(_READ[place], after)] if place in _READ else ()
         if made == Sources.WEIGHT and place.kind != "weight" and node.op not in _TERMS:
             return [(_BIAS if "forget_bias" in place.options else _WEIGHT, node)]
-        passed = self._passed(node, given)
+        passed = self._skip(node, given)
         if passed is not None:
             return [(place, before) for before in passed]
         found = self._read_at[place.kind](place, node)
@@ -302,13 +302,13 @@ class Walk:
             return self._is_outside(node, given)
         return place.kind in ("gate", "sum") and self._sources.is_made(node)
 
-    def _passed(self, node: Node, given: list[Node]) -> list[Node] | None:
-        """Return the inputs that an operation passes on, None if it does more; dropout counts as none."""
+    def _skip(self, node: Node, given: list[Node]) -> list[Node] | None:
+        """Return the inputs that an operation, or dropout, passes on; None if it does more."""
         if node.op in PASSING and not _is_rounded(node):
             return given[: None if node.op in MERGES else 1]
         if node.op == "Mul" and any(walk.scalar(self._graph, one) == 1 for one in given):
             return given
-        kept = self._undropped(node)
+        kept = self._before_dropout(node)
         return None if kept is None else [kept]
 
     def _is_outside(self, node: Node, given: list[Node]) -> bool:
@@ -328,7 +328,7 @@ class Walk:
         if node.name in self._halves:
             return self._report(place, node, ends=True)
         if place is _M and node.op == "Mul" and "m" not in self._halves.values():
-            return list(self._apart(node))  # there is an operation between it and the new c
+            return list(self._split_output(node))  # there is an operation between it and the new c
         given = self._operands(node)
         if node.op in walk.JOINING:
             return [way for before in given for way in self._own_half(before)]
@@ -403,7 +403,7 @@ class Walk:
         """The factor of the output gate: the new c, clipped, normed and after its activation."""
         if self._halves.get(node.name) == "c":
             return []
-        normed = self._unnormed(node)
+        normed = self._before_norm(node)
         if normed is not None:
             self._memory.leave(BETWEEN, node.name)
             return [(place, normed)]
@@ -449,9 +449,9 @@ class Walk:
         )
 
     def _at_sum(self, place: Place, node: Node) -> list[_Way] | None:
-        """The value before an activation: a sum of products, biases and peepholes, normed or not."""
+        """The sum before an activation: of products, biases and peepholes, normed or not."""
         given = self._operands(node)
-        normed = self._unnormed(node)
+        normed = self._before_norm(node)
         if normed is not None:
             return [(place, normed)]
         if node.op in PRODUCTS and self._is_own(given[1]):
@@ -509,7 +509,7 @@ class Walk:
     def _is_own(self, weight: Node) -> bool:
         return self._role(weight) is not None
 
-    def _unnormed(self, node: Node) -> Node | None:
+    def _before_norm(self, node: Node) -> Node | None:
         """Return the value before a layer norm, None if there is no layer norm."""
         if not self._cell.layer_norm:
             return None
@@ -526,7 +526,7 @@ class Walk:
                     return factor
         return None
 
-    def _undropped(self, node: Node) -> Node | None:
+    def _before_dropout(self, node: Node) -> Node | None:
         """Return the value before dropout, None if a node is not dropout."""
         given = self._operands(node)
         if node.op == "Mul":

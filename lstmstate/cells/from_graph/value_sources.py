@@ -47,7 +47,7 @@ class Sources:
         }
 
     @contextmanager
-    def noted(self, graph: Graph) -> Iterator[dict[str, int]]:
+    def note_reads(self, graph: Graph) -> Iterator[dict[str, int]]:
         """Read from another view of the graph, and note all earlier results that are asked for."""
         whole, noted = self._graph, dict[str, int]()
         self._graph, self._noted, self._own, self._operands = graph, noted, set(), {}
