@@ -3,7 +3,7 @@
 #
 # Who converts an LSTM from TensorFlow to PyTorch transposes its kernel, and `kernel.T` is a view:
 # the memory keeps the old order. `safetensors.numpy.save` up to 0.7 wrote what the view shows.
-# Release 0.8 writes the memory as it is, under the shape of the view: the file is valid, loads
+# Release 0.8 writes the bytes in memory order, under the shape of the view: the file is valid, loads
 # without a word, has the right names, shapes and mean, and every gate is mixed up. The docstring,
 # the same in both, asks for contiguous arrays, and nothing checks it. One would expect the same
 # numbers as before, or the error that `safetensors.torch` raises for such a tensor. A copy by
