@@ -122,7 +122,7 @@ def said(shell: Shell, prefix: str, folder: Path, *flags: str) -> list[str]:
 
 @pytest.mark.parametrize("name", NOTED)
 @pytest.mark.parametrize("functional", [False, True])
-def test_what_the_graph_makes_of_the_outputs_is_noted(
+def test_operations_on_the_outputs_are_noted(
     tmp_path: Path, shell: Shell, name: str, functional: bool
 ) -> None:
     rnn, after, operation = NOTED[name]
@@ -137,13 +137,13 @@ def test_what_the_graph_makes_of_the_outputs_is_noted(
 
 @pytest.mark.parametrize("name", QUIET)
 @pytest.mark.parametrize("functional", [False, True])
-def test_layers_the_last_step_and_training_are_no_other_outputs(
+def test_layers_the_last_step_and_training_need_no_note(
     tmp_path: Path, shell: Shell, name: str, functional: bool
 ) -> None:
     assert not said(shell, saved(tmp_path, *QUIET[name], functional), tmp_path)
 
 
-def test_the_outputs_are_m_whatever_comes_after_it(tmp_path: Path, shell: Shell) -> None:
+def test_the_outputs_are_m_before_any_later_operation(tmp_path: Path, shell: Shell) -> None:
     tf, prefix = tensorflow(), str(tmp_path / "model.ckpt")
     data = np.random.default_rng(1).standard_normal((BATCH, STEPS, UNITS)).astype("f4")
     np.save(tmp_path / "x.npy", data)
@@ -159,7 +159,7 @@ def test_the_outputs_are_m_whatever_comes_after_it(tmp_path: Path, shell: Shell)
     np.testing.assert_allclose(np.load(tmp_path / "y.npz")["outputs"], expected, atol=2e-6)
 
 
-def test_a_cell_that_is_run_alone_has_no_outputs_after_it(tmp_path: Path, shell: Shell) -> None:
+def test_a_cell_run_alone_has_no_note_on_its_outputs(tmp_path: Path, shell: Shell) -> None:
     """The next layer is what comes after it, and the user asked for this one."""
 
     def second(tf: TensorFlow, x: Tensor, m: Tensor) -> None:

@@ -49,7 +49,7 @@ def read(graph: Graph, at: str) -> Kind[str]:
     return Kind(reading, at, whole={f"{at}/part"})
 
 
-def test_a_place_like_one_that_was_read_has_a_node_for_each_of_its_own() -> None:
+def test_a_match_maps_each_node_to_its_counterpart() -> None:
     graph = Graph(meta_graph(*shared(), *place("1"), *place("2")))
     found = read(graph, "1").at(graph, graph.nodes["2/sum"])
     assert found is not None
@@ -79,13 +79,13 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("others", OTHERS.values(), ids=OTHERS)
-def test_what_differs_is_not_alike(others: dict[str, bytes]) -> None:
+def test_different_places_do_not_match(others: dict[str, bytes]) -> None:
     graph = Graph(meta_graph(*shared(), *place("1"), *place("2", **others)))
     assert read(graph, "1").at(graph, graph.nodes["2/sum"]) is None
 
 
 @pytest.mark.parametrize(("taken", "other"), [((1, 1), (2, 3)), ((1, 2), (3, 3))])
-def test_what_is_one_element_in_a_place_is_one_in_those_like_it(
+def test_shared_nodes_are_shared_in_every_match(
     taken: tuple[int, int], other: tuple[int, int]
 ) -> None:
     def squared(at: str, elements: tuple[int, int]) -> list[bytes]:
@@ -98,7 +98,7 @@ def test_what_is_one_element_in_a_place_is_one_in_those_like_it(
     assert read(graph, "1").at(graph, graph.nodes["2/sum"]) is not None
 
 
-def test_what_was_not_asked_for_plays_no_part() -> None:
+def test_unread_properties_do_not_matter() -> None:
     others = {
         "user": node("2/user", "Tanh", ["2/sum"], T=number(6, 2)),
         "more": node("2/more", "Relu", ["2/sum"]),
@@ -107,7 +107,7 @@ def test_what_was_not_asked_for_plays_no_part() -> None:
     assert read(graph, "1").at(graph, graph.nodes["2/sum"]) is not None
 
 
-def test_a_kind_is_looked_for_among_those_that_begin_as_a_place_does() -> None:
+def test_a_kind_is_searched_only_among_places_with_the_same_start() -> None:
     graph = Graph(meta_graph(*shared(), *place("1"), *place("2")))
     kinds: Kinds[str] = Kinds(graph)
     assert kinds.find(graph.nodes["1/sum"]) is None

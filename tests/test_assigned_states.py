@@ -88,7 +88,7 @@ def square(tf: TensorFlow) -> Any:
         (square, stacked_inside, ["stacked"]),
     ],
 )
-def test_the_last_state_is_found_the_right_way_round(
+def test_c_and_m_of_the_last_state_are_not_swapped(
     tmp_path: Path, loop: str, make: Any, keep: Any, layouts: list[str]
 ) -> None:
     prefix, last = saved(tmp_path, make, keep, loop)
@@ -101,9 +101,7 @@ def test_the_last_state_is_found_the_right_way_round(
     assert not np.array_equal(last.c, last.h)
 
 
-def test_columns_in_an_order_that_no_layout_has_are_not_called_flat(
-    tmp_path: Path, shell: Shell
-) -> None:
+def test_columns_in_an_unknown_order_are_not_flat(tmp_path: Path, shell: Shell) -> None:
     prefix, _ = saved(tmp_path, square, flat_h_first, "dynamic")
     (state,) = open_checkpoint(prefix).states
     assert (state.layout, state.cell) == ("unknown", "rnn/lstm_cell")
@@ -137,7 +135,7 @@ def layered(tf: TensorFlow, last: Any) -> list[Any]:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("keep", [numbered, unnamed, flat_of_both, layered])
-def test_the_state_of_a_stack_is_one(tmp_path: Path, loop: str, keep: Any) -> None:
+def test_a_stack_has_one_state(tmp_path: Path, loop: str, keep: Any) -> None:
     prefix, last = saved(tmp_path, two_cells, keep, loop)
     state = load_state(prefix)
     assert isinstance(state, StackState)
@@ -148,7 +146,7 @@ def test_the_state_of_a_stack_is_one(tmp_path: Path, loop: str, keep: Any) -> No
         assert np.array_equal(c, theirs.c) and np.array_equal(m, theirs.h)
 
 
-def test_named_states_of_a_stack_become_one_file_and_one_start(
+def test_named_states_of_a_stack_are_converted_together_and_run_from(
     tmp_path: Path, shell: Shell
 ) -> None:
     prefix, last = saved(tmp_path, two_cells, numbered, "dynamic")
@@ -168,7 +166,9 @@ def test_named_states_of_a_stack_become_one_file_and_one_start(
     assert np.array_equal(np.load(tmp_path / "one.npz")["c"], last[1].c)
 
 
-def test_what_is_only_assigned_is_no_start(tmp_path: Path, shell: Shell) -> None:
+def test_a_variable_that_is_only_assigned_is_not_an_initial_state(
+    tmp_path: Path, shell: Shell
+) -> None:
     prefix, _ = saved(tmp_path, square, by_half, "dynamic")
     np.save(tmp_path / "x.npy", np.zeros((BATCH, 1, INPUTS), "f4"))
     done = shell("run", prefix, tmp_path / "x.npy", "-q")
@@ -177,7 +177,7 @@ def test_what_is_only_assigned_is_no_start(tmp_path: Path, shell: Shell) -> None
     assert "stored state" not in done.err
 
 
-def test_an_optimizer_and_an_initial_value_are_no_states(tmp_path: Path) -> None:
+def test_optimizer_updates_and_initial_values_are_not_states(tmp_path: Path) -> None:
     """Each weight is assigned to too: from its initializer, from a file, by an optimizer."""
 
     def build(tf: TensorFlow) -> Any:

@@ -81,7 +81,7 @@ def test_an_option_without_a_single_default_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize(("name", "squash"), [("sigmoid", sigmoid), ("hard_sigmoid", hard_sigmoid)])
-def test_it_is_run_with_what_the_user_says(
+def test_it_runs_with_the_value_the_user_passes(
     name: str, squash: Any, shell: Shell, lstm: str, x: Path
 ) -> None:
     target = x.with_name("y.npz")
@@ -111,7 +111,7 @@ def test_a_default_that_is_accepted_is_named_in_a_note(shell: Shell, lstm: str, 
         ("layer_with_weights-0/cell", END, "sigmoid"),  # or save_format="tf" of 1.15
     ],
 )
-def test_the_default_is_that_of_the_release_that_names_speak_for(
+def test_the_default_belongs_to_the_release_that_the_names_show(
     scope: str, end: str, value: str, shell: Shell, x: Path
 ) -> None:
     path = checkpoint(x.with_name("y.ckpt"), keras(scope, end))
@@ -130,7 +130,7 @@ def test_peepholes_of_keras_have_no_single_default_either(shell: Shell, x: Path)
     assert (done.code, f"rnn: {UNRECORDED} ({words}); give" in error(done)) == (3, True)
 
 
-def test_one_flag_settles_all_cells_of_a_stack(shell: Shell, x: Path) -> None:
+def test_one_flag_applies_to_all_cells_of_a_stack(shell: Shell, x: Path) -> None:
     scopes = [f"rnn/cell/cells/{number}" for number in range(2)]
     values = keras(scopes[0]) | keras(scopes[1], inputs=H)
     path = checkpoint(x.with_name("y.ckpt"), values)
@@ -140,7 +140,7 @@ def test_one_flag_settles_all_cells_of_a_stack(shell: Shell, x: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["run", "verify"])
-def test_to_take_every_default_and_none_is_a_wrong_command_line(
+def test_accepting_and_forbidding_defaults_together_is_a_usage_error(
     command: str, shell: Shell, lstm: str, x: Path
 ) -> None:
     done = shell(command, lstm, x, "--strict", "--assume-defaults")
@@ -166,7 +166,7 @@ def test_verify_takes_a_default_that_is_accepted(shell: Shell, lstm: str) -> Non
 # ---- the same in Python
 
 
-def test_in_python_parameters_are_named(lstm: str, x: Path) -> None:
+def test_python_errors_name_parameters(lstm: str, x: Path) -> None:
     network = open_checkpoint(lstm).network()
     with pytest.raises(UnknownOptionError) as caught:
         network.run(np.load(x))
@@ -197,7 +197,7 @@ def test_a_single_default_is_used_with_a_note(shell: Shell, x: Path) -> None:
 
 
 @pytest.mark.parametrize(("inputs", "is_noted"), [(3, False), (4, True)])
-def test_no_graph_shows_whether_a_residual_goes_around_a_cell_that_it_fits(
+def test_without_a_graph_a_residual_around_a_cell_of_equal_widths_is_unknown(
     shell: Shell, tmp_path: Path, inputs: int, is_noted: bool
 ) -> None:
     """A ResidualWrapper makes no variable, and adds x to m: only equal widths allow it."""
@@ -211,7 +211,7 @@ def test_no_graph_shows_whether_a_residual_goes_around_a_cell_that_it_fits(
     assert strict.err.endswith("none is assumed; leave --strict out\n" if is_noted else strict.err)
 
 
-def test_no_graph_shows_what_is_between_the_layers_of_a_stack(shell: Shell, tmp_path: Path) -> None:
+def test_without_a_graph_the_layers_between_cells_are_unknown(shell: Shell, tmp_path: Path) -> None:
     """A wrapper that applies an activation makes no variable, whatever the widths."""
     scopes = [f"rnn/multi_rnn_cell/cell_{at}/basic_lstm_cell" for at in range(2)]
     cells = lstm_cell(scopes[0], 4, 3) | lstm_cell(scopes[1], 2, 4)
@@ -224,7 +224,7 @@ def test_no_graph_shows_what_is_between_the_layers_of_a_stack(shell: Shell, tmp_
 # ---- what a graph shows, and has no name here
 
 
-def test_what_a_graph_shows_is_never_a_default(shell: Shell, tmp_path: Path) -> None:
+def test_an_option_read_from_the_graph_is_never_a_default(shell: Shell, tmp_path: Path) -> None:
     """The graph's own step is run; as the class it could be, only with the user's word."""
 
     def build(tf: TensorFlow) -> None:

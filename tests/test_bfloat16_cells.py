@@ -23,18 +23,18 @@ def build(tf: TensorFlow, **options: float) -> None:
 @pytest.mark.parametrize(
     ("forget_bias", "stored"), [(1.0, 1.0), (0.0, 0.0), (0.3, 0.30078125), (-7.25, -7.25)]
 )
-def test_the_forget_bias_is_the_constant_of_the_graph(forget_bias: float, stored: float) -> None:
+def test_the_forget_bias_is_the_constant_in_the_graph(forget_bias: float, stored: float) -> None:
     """0.3 is no bfloat16: the graph adds the nearest that is one, and so does a run."""
     cell = only(opened(lambda tf: build(tf, forget_bias=forget_bias)))
     assert (cell.dtype, cell.forget_bias) == ("bfloat16", Option(stored, "graph"))
 
 
-def test_clips_are_constants_of_the_graph() -> None:
+def test_clips_are_constants_in_the_graph() -> None:
     cell = only(opened(lambda tf: build(tf, cell_clip=0.8, num_proj=2, proj_clip=0.5)))
     assert told(cell, "cell_clip", "proj_clip") == {"cell_clip": 0.80078125, "proj_clip": 0.5}
 
 
-def test_that_a_run_does_not_round_as_tensorflow_does_is_said(shell: Shell, tmp_path: Path) -> None:
+def test_a_note_reports_that_rounding_differs_from_tensorflow(shell: Shell, tmp_path: Path) -> None:
     prefix = writers.save(tmp_path, build)
     np.save(tmp_path / "x.npy", numbers(2, 5, INPUTS))
     done = shell("run", prefix, tmp_path / "x.npy")

@@ -55,7 +55,7 @@ def test_the_exact_bytes_of_a_checkpoint_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(variable.read(), np.array([1, -2], np.float32), strict=True)
 
 
-def test_the_builder_of_these_tests_writes_the_exact_bytes() -> None:
+def test_the_test_builder_writes_the_exact_bytes() -> None:
     bundle = BundleBuilder()
     bundle.add("v", np.array([1, -2], np.float32))
     entries = [(b"", bundle.header), *bundle.entries.items()]
@@ -122,7 +122,7 @@ def test_strings_are_read_as_bytes(tmp_path: Path, elements: list[bytes]) -> Non
     assert (read(path, "scalar").shape, read(path, "scalar").item()) == ((), b"one")
 
 
-def test_a_bundle_of_a_big_endian_machine_is_read_right(tmp_path: Path) -> None:
+def test_a_big_endian_bundle_is_read(tmp_path: Path) -> None:
     bundle = BundleBuilder(big_endian=True)
     values = {
         "double": np.array([1.5, -2.25]),
@@ -140,7 +140,7 @@ def test_a_bundle_of_a_big_endian_machine_is_read_right(tmp_path: Path) -> None:
     assert read(path, "bf").tolist() == [1.0]
 
 
-def test_a_value_whose_checksum_does_not_hold_is_refused(tmp_path: Path) -> None:
+def test_a_value_with_a_checksum_mismatch_is_refused(tmp_path: Path) -> None:
     bundle = BundleBuilder()
     bundle.add("x", np.arange(4, dtype=np.int8))
     bundle.add("s", np.array([b"ab"], object))
@@ -187,7 +187,7 @@ def test_a_slice_may_leave_an_axis_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(bundle.write(tmp_path / "m")), value)
 
 
-def test_values_come_from_the_data_file_that_holds_them(tmp_path: Path) -> None:
+def test_values_are_read_from_their_data_file(tmp_path: Path) -> None:
     bundle = BundleBuilder(shards=3)
     bundle.add("a", np.array([1, 2], np.int16), shard=0)
     bundle.add("b", np.array([3, 4], np.int16), shard=2)
@@ -200,7 +200,7 @@ def test_values_come_from_the_data_file_that_holds_them(tmp_path: Path) -> None:
     )
 
 
-def test_data_files_that_nothing_lies_in_need_not_be_there(tmp_path: Path) -> None:
+def test_empty_data_files_may_be_missing(tmp_path: Path) -> None:
     bundle = BundleBuilder(shards=3)
     bundle.add("x", np.array([7]), shard=1)
     path = bundle.write(tmp_path / "m")
@@ -267,7 +267,7 @@ def test_only_the_bytes_of_the_value_are_read(tmp_path: Path, reads: Reads) -> N
     ],
     ids=["missing", "empty", "cut", "lfs pointer"],
 )
-def test_listing_works_without_the_data_and_reading_says_what_is_wrong(
+def test_listing_works_without_the_data_and_reading_reports_the_missing_file(
     tmp_path: Path,
     content: bytes | None,
     kind: type[LstmstateError],
@@ -296,7 +296,7 @@ def test_listing_works_without_the_data_and_reading_says_what_is_wrong(
     assert (caught.value.path, caught.value.tensor) == (str(data), "x")
 
 
-def test_an_index_that_is_a_git_lfs_pointer_is_told_as_one(tmp_path: Path) -> None:
+def test_an_index_that_is_a_git_lfs_pointer_is_reported(tmp_path: Path) -> None:
     (tmp_path / "m.index").write_bytes(b"version https://git-lfs.github.com/spec/v1\nsize 24\n")
     with pytest.raises(LstmstateError, match="Git LFS pointer"):
         Checkpoint(str(tmp_path / "m"))
@@ -337,7 +337,7 @@ def test_every_name_is_kept(tmp_path: Path, name: str) -> None:
     assert variables[name].read().tolist() == [1]
 
 
-def test_fields_that_are_not_known_are_passed_over(tmp_path: Path) -> None:
+def test_unknown_fields_are_ignored(tmp_path: Path) -> None:
     bundle = BundleBuilder()
     bundle.header += text(99, b"later") + number(98, 7)
     bundle.add("x", np.array([1]))
@@ -345,7 +345,7 @@ def test_fields_that_are_not_known_are_passed_over(tmp_path: Path) -> None:
     assert read(bundle.write(tmp_path / "m")).tolist() == [1]
 
 
-def test_gaps_between_values_are_passed_over(tmp_path: Path) -> None:
+def test_gaps_between_values_are_ignored(tmp_path: Path) -> None:
     bundle = BundleBuilder()
     bundle.data[0] += bytes(64 - 1)  # data_alignment leaves such gaps
     bundle.add("x", np.array([1]))
@@ -357,7 +357,7 @@ def test_a_bundle_without_variables_is_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [20, 21, 24, 999])
-def test_entries_of_other_dtypes_are_listed_and_not_read(tmp_path: Path, dtype: int) -> None:
+def test_entries_of_unsupported_dtypes_are_listed_but_not_read(tmp_path: Path, dtype: int) -> None:
     bundle = BundleBuilder()
     bundle.entry("x", dtype=dtype, shape=(2,), size=40)
     bundle.add("y", np.array([1]))

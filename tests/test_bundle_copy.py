@@ -78,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @steady
 @given(st.data(), st.lists(values_by_name, min_size=1, max_size=3))
-def test_what_is_copied_is_equal(folder: Path, data: st.DataObject, shards: list[Named]) -> None:
+def test_copies_are_equal(folder: Path, data: st.DataObject, shards: list[Named]) -> None:
     """Of several data files, with a variable in slices of which each file has some."""
     value = data.draw(sliceable)
     rows = sorted(
@@ -155,7 +155,7 @@ def test_a_big_endian_bundle_is_copied_as_one(tmp_path: Path) -> None:
     assert_files_equal(str(tmp_path / "new"), copy)
 
 
-def test_slices_of_nothing_are_copied(tmp_path: Path) -> None:
+def test_empty_slices_are_copied(tmp_path: Path) -> None:
     bundle = BundleBuilder()
     bundle.add_slices("x", np.arange(3, dtype=np.int8), [[(0, 2)], [(2, 0)], [(2, 1)]])
     source = bundle.write(tmp_path / "m")
@@ -213,7 +213,7 @@ def test_damage_is_refused_and_the_rest_copied(
 
 
 @pytest.mark.parametrize("name", ["x", "s", "p"])
-def test_damage_that_is_not_verified_stays_to_be_seen(tmp_path: Path, name: str) -> None:
+def test_damage_is_copied_unchanged_without_verification(tmp_path: Path, name: str) -> None:
     at = {"x": 0, "s": SLICES - 1, "p": SLICES + 1}[name]
     source = damaged(tmp_path, lambda data: data.__setitem__(at, data[at] ^ 1))
     with writing(tmp_path / "copy") as writer:
@@ -238,7 +238,7 @@ def test_damage_that_is_not_verified_stays_to_be_seen(tmp_path: Path, name: str)
     ],
     ids=["cut", "missing", "pointer"],
 )
-def test_data_that_is_not_there_is_told(
+def test_missing_data_is_reported(
     tmp_path: Path, name: str, change: Callable[[bytearray], object] | None,
     kind: type[LstmstateError], words: str,
 ) -> None:  # fmt: skip
@@ -272,7 +272,7 @@ def test_strings_that_do_not_fill_their_bytes_are_refused(
         list(Bundle(bundle.write(tmp_path / "m"), checksums=checksums).stored("x"))
 
 
-def test_the_checksum_of_the_lengths_must_hold_as_well(tmp_path: Path) -> None:
+def test_the_checksum_of_the_string_lengths_is_verified(tmp_path: Path) -> None:
     bundle = BundleBuilder()
     bundle.data[0] += b"\1" + bytes(4) + b"a"
     bundle.entry("x", dtype=7, shape=[1], size=6, crc=masked(b"\1" + bytes(7) + b"a"))

@@ -137,7 +137,7 @@ def test_the_exact_bytes_of_a_bundle() -> None:
     assert (data.getvalue(), b"".join(writer.index())) == (GOLDEN_DATA, GOLDEN_INDEX)
 
 
-def test_a_bundle_of_nothing(tmp_path: Path) -> None:
+def test_an_empty_bundle(tmp_path: Path) -> None:
     prefix = write(tmp_path / "ours", {})
     assert_files_equal(prefix, BundleBuilder().write(tmp_path / "theirs"))
     assert Checkpoint(prefix).variables == {}
@@ -156,7 +156,7 @@ VALUES: dict[str, Named] = {
 
 
 @pytest.mark.parametrize("case", VALUES)
-def test_the_bytes_are_those_of_tensorflow(tmp_path: Path, case: str) -> None:
+def test_the_bytes_match_tensorflow(tmp_path: Path, case: str) -> None:
     """SaveV2 has the values in the order in which it is given them, and no gaps."""
     values = {name: np.asarray(value) for name, value in VALUES[case].items()}
     theirs = save_v2(tmp_path / "theirs", values)
@@ -166,11 +166,11 @@ def test_the_bytes_are_those_of_tensorflow(tmp_path: Path, case: str) -> None:
 
 @steady
 @given(values_by_name)
-def test_the_bytes_of_any_values_are_those_of_tensorflow(folder: Path, values: Named) -> None:
+def test_the_bytes_of_any_values_match_tensorflow(folder: Path, values: Named) -> None:
     assert_files_equal(write(folder / "ours", values), save_v2(folder / "theirs", values))
 
 
-def test_savers_write_in_the_order_of_names_and_restore_what_is_written(tmp_path: Path) -> None:
+def test_savers_write_in_name_order_and_restore_our_files(tmp_path: Path) -> None:
     tf1 = tf.compat.v1
     values = {name: np.arange(k + 2, dtype=np.float32) for k, name in enumerate(["v/b", "w", "a"])}
     values["p"] = np.arange(20, dtype=np.float32).reshape(5, 4)
@@ -202,7 +202,7 @@ def test_savers_write_in_the_order_of_names_and_restore_what_is_written(tmp_path
 
 @steady
 @given(values_by_name, st.lists(st.integers(0, 200)))
-def test_what_is_written_is_read(folder: Path, values: Named, cuts: list[int]) -> None:
+def test_written_bundles_are_read_back(folder: Path, values: Named, cuts: list[int]) -> None:
     with writing(folder / "written") as writer:
         for name, value in values.items():
             put(writer, name, value, cuts)
@@ -216,7 +216,7 @@ def test_what_is_written_is_read(folder: Path, values: Named, cuts: list[int]) -
 
 @steady
 @given(st.sets(any_names, min_size=1, max_size=12))
-def test_names_of_any_bytes(folder: Path, keys: set[bytes]) -> None:
+def test_names_may_be_any_bytes(folder: Path, keys: set[bytes]) -> None:
     values = {wire.text(key): np.array(number) for number, key in enumerate(keys)}
     prefix = write(folder / "named", values)
     assert restored(prefix, list(keys), [tf.int64] * len(keys)) == list(values.values())
@@ -253,12 +253,12 @@ def test_names_are_unique(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "\0a", "\ud800", "x" * 65_537])
-def test_names_that_no_variable_has_are_refused(name: str) -> None:
+def test_impossible_variable_names_are_refused(name: str) -> None:
     with pytest.raises(LstmstateError, match="name"):
         BundleWriter(io.BytesIO()).add(name, FLOAT32, (0,), [])
 
 
-def test_other_things_are_refused(tmp_path: Path) -> None:
+def test_invalid_values_are_refused(tmp_path: Path) -> None:
     writer = BundleWriter(io.BytesIO())
     with pytest.raises(NotFoundError, match="not in this checkpoint"):
         writer.copy(Bundle(damaged(tmp_path, len)), "y")

@@ -31,7 +31,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_cell_in_float64_is_that_of_its_weights_in_float64(kind: str) -> None:
+def test_a_float64_cell_equals_a_cell_of_float64_weights(kind: str) -> None:
     random = np.random.default_rng(5)
     one = cell(random, 4, 5, **KINDS[kind])
     if "biases" in kind:
@@ -51,7 +51,7 @@ def test_a_cell_in_float64_is_that_of_its_weights_in_float64(kind: str) -> None:
     assert np.array_equal(before.outputs, after.outputs)  # the cell itself is as it was
 
 
-def test_confirming_lays_out_no_weights_anew_and_reads_each_once(
+def test_confirmation_reads_and_lays_out_each_weight_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     laid: list[str] = []

@@ -30,7 +30,7 @@ def test_threads_that_run_one_cell_do_not_disturb_one_another(sample: str) -> No
             assert all(np.array_equal(one, wanted) for one in found)
 
 
-def test_what_was_returned_does_not_change_with_the_next_run() -> None:
+def test_results_do_not_change_with_the_next_run() -> None:
     network = lstmstate.open_checkpoint(SAMPLES / "sunspots").network()
     outputs, state = network.run(numbers(2, 5, 1))
     kept, flat = outputs.copy(), state.flat()
@@ -46,7 +46,7 @@ def threads() -> set[int]:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_that_was_forked_within_a_run_has_its_threads() -> None:
+def test_a_child_forked_during_a_run_has_its_threads() -> None:
     with blas_threads.libraries().limit(limits=2):
         with blas_threads.one_thread():
             child = os.fork()

@@ -92,7 +92,9 @@ FAILING = [
 
 
 @pytest.mark.parametrize(("sample", "asserted"), HOLDING)
-def test_what_holds_of_a_checkpoint(shell: Shell, sample: str, asserted: list[str]) -> None:
+def test_assertions_that_pass_on_a_checkpoint(
+    shell: Shell, sample: str, asserted: list[str]
+) -> None:
     done = shell("check", SAMPLES / sample, *asserted)
     assert (done.code, done.out) == (0, "")
     assert notes(done)[-1].startswith(f"{SAMPLES / sample}: ")
@@ -101,7 +103,7 @@ def test_what_holds_of_a_checkpoint(shell: Shell, sample: str, asserted: list[st
 
 
 @pytest.mark.parametrize(("sample", "asserted", "problems"), FAILING)
-def test_what_does_not_hold_of_a_checkpoint(
+def test_assertions_that_fail_on_a_checkpoint(
     shell: Shell, sample: str, asserted: list[str], problems: list[str]
 ) -> None:
     done = shell("check", "-q", SAMPLES / sample, *asserted)
@@ -109,7 +111,7 @@ def test_what_does_not_hold_of_a_checkpoint(
     assert done.out.splitlines() == [f"{SAMPLES / sample}: {problem}" for problem in problems]
 
 
-def test_all_that_fails_is_told_and_what_holds_is_not(shell: Shell) -> None:
+def test_every_failure_is_printed_and_no_success(shell: Shell) -> None:
     asserted = ["--units", "24", "--cells", "2", "--era", "1.2+", "--max-abs-m", "0.001"]
     done = shell("check", SUNSPOTS, *asserted)
     assert done.code == 1
@@ -127,7 +129,7 @@ def test_all_that_fails_is_told_and_what_holds_is_not(shell: Shell) -> None:
         ("v1_format", "RNN/BasicLSTMCell/Linear/Matrix", "rnn/basic_lstm_cell/kernel, TensorFlow"),
     ],
 )
-def test_a_missing_name_is_answered_with_the_one_of_this_file(
+def test_a_missing_name_is_answered_with_the_name_in_this_file(
     shell: Shell, sample: str, asked: str, called: str | None
 ) -> None:
     done = shell("check", "-q", SAMPLES / sample, "--has", asked)
@@ -137,7 +139,7 @@ def test_a_missing_name_is_answered_with_the_one_of_this_file(
         assert f"; this file has {called}" in done.out
 
 
-def test_names_of_todays_code_are_found_in_an_old_checkpoint(shell: Shell) -> None:
+def test_current_names_are_found_in_an_old_checkpoint(shell: Shell) -> None:
     """What a user meets: the code says kernel, the checkpoint of 1.0 says weights."""
     old = SAMPLES / "tf_1_0_names"
     names = [one["name"] for one in shell.json("inspect", old)["variables"]]
@@ -173,7 +175,7 @@ def test_assertions_on_cells_fail_where_there_are_none(shell: Shell, tmp_path: P
     assert (done.code, done.out) == (1, f"{path}: --max-abs-m 1.0: there is no state in it\n")
 
 
-def test_what_no_file_records_is_unknown_unless_defaults_are_assumed(shell: Shell) -> None:
+def test_unrecorded_options_are_unknown_unless_defaults_are_assumed(shell: Shell) -> None:
     bare = (SAMPLES / "tf_1_0_names", "--forget-bias")
     done = shell("check", "-q", *bare, "1")
     assert (done.code, done.err) == (1, "")
@@ -188,7 +190,7 @@ def test_what_no_file_records_is_unknown_unless_defaults_are_assumed(shell: Shel
         assert (done.code, "default" in done.err) == (0, False)
 
 
-def test_damage_is_no_answer(shell: Shell, tmp_path: Path) -> None:
+def test_damage_is_an_error_and_not_a_failed_assertion(shell: Shell, tmp_path: Path) -> None:
     shutil.copytree(SAMPLES / "block_cell", tmp_path / "run")
     data = next((tmp_path / "run").glob("*.data-*"))
     data.write_bytes(data.read_bytes()[:-1] + b"\xff")
@@ -259,7 +261,7 @@ def test_assertions_on_a_state(
         (14, ["--cells", "4,4"], 1),
     ],
 )
-def test_widths_that_are_asserted_tell_how_a_flat_state_is_cut(
+def test_asserted_widths_split_a_flat_state(
     shell: Shell, tmp_path: Path, width: int, asserted: list[str], code: int
 ) -> None:
     flat = saved(tmp_path / "flat.npy", numbers(2, width))
@@ -288,7 +290,7 @@ def test_the_widths_of_a_stack_are_asserted_in_the_order_of_its_layers(
     assert done.out == f"{path}: --cells 4,5: it has 11 cells ({widths}), not 4,5\n"
 
 
-def test_the_halves_of_a_flat_state_are_told_apart(shell: Shell, tmp_path: Path) -> None:
+def test_c_and_m_of_a_flat_state_are_checked_separately(shell: Shell, tmp_path: Path) -> None:
     c, m = np.full((2, 4), 3.0), np.full((2, 4), 0.5)
     m[1, 2] = -0.75
     good, swapped = np.hstack([c, m]), np.hstack([m, c])
@@ -313,7 +315,7 @@ def test_a_state_that_is_not_finite(shell: Shell, tmp_path: Path) -> None:
     ]
 
 
-def test_a_stack_is_held_against_assertions_cell_by_cell(shell: Shell, tmp_path: Path) -> None:
+def test_a_stack_is_checked_cell_by_cell(shell: Shell, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     assert shell("convert", SUNSPOTS, "--to-tuple", "-o", path).code == 0
     assert shell("check", path, "--cells", "2", "--has", f"{FIRST}/c").code == 0
@@ -321,7 +323,7 @@ def test_a_stack_is_held_against_assertions_cell_by_cell(shell: Shell, tmp_path:
     assert (done.code, done.out) == (1, f"{path}: --units 24: {SECOND}: units is 12, not 24\n")
 
 
-def test_a_layout_that_nothing_tells_can_be_said(shell: Shell, tmp_path: Path) -> None:
+def test_an_unknown_layout_can_be_passed(shell: Shell, tmp_path: Path) -> None:
     path = saved(tmp_path / "pair.npy", numbers(2, 4, 8))
     assert shell("check", path, "--units", "8").code == 3
     assert shell("check", path, "--units", "8", "--from", "keras").code == 0
@@ -372,12 +374,12 @@ def test_several_paths(shell: Shell) -> None:
         [SUNSPOTS, "--max-abs-m", "nan"],
     ],
 )
-def test_a_wrong_command_line_ends_with_2(shell: Shell, arguments: list[str]) -> None:
+def test_a_usage_error_exits_with_2(shell: Shell, arguments: list[str]) -> None:
     done = shell("check", *arguments)
     assert (done.code, done.out) == (2, "")
 
 
-def test_what_cannot_be_used_ends_with_3(shell: Shell, tmp_path: Path) -> None:
+def test_unusable_input_exits_with_3(shell: Shell, tmp_path: Path) -> None:
     half = tmp_path / "c.npy"
     flat = saved(tmp_path / "flat.npy", numbers(2, 8))
     assert shell("split", flat, "-o", half, tmp_path / "m.npy").code == 0

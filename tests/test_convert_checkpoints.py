@@ -51,7 +51,7 @@ def stored(prefix: str) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
 # ---- a state out of a checkpoint
 
 
-def test_the_state_of_a_stack_has_the_names_of_its_cells(shell: Shell, tmp_path: Path) -> None:
+def test_the_state_of_a_stack_is_named_after_its_cells(shell: Shell, tmp_path: Path) -> None:
     done = shell("convert", SUNSPOTS, "--to-tuple", "-o", tmp_path / "state.npz")
     assert (done.code, done.out) == (0, f"{tmp_path / 'state.npz'}\n")
     assert notes(done) == []
@@ -67,7 +67,9 @@ def test_the_state_of_a_stack_has_the_names_of_its_cells(shell: Shell, tmp_path:
 
 
 @pytest.mark.parametrize("sample", ["peephole_flat", "peephole_tuple"])
-def test_a_projection_makes_unequal_halves(shell: Shell, tmp_path: Path, sample: str) -> None:
+def test_a_projection_makes_c_and_m_differ_in_width(
+    shell: Shell, tmp_path: Path, sample: str
+) -> None:
     """The two samples hold the same state, once flat and once as c and m."""
     done = shell("convert", "-q", SAMPLES / sample, "--to-tuple", "-o", tmp_path / "state.npz")
     assert done.code == 0
@@ -83,7 +85,7 @@ def test_an_old_checkpoint_gives_its_state(shell: Shell, tmp_path: Path) -> None
     assert np.load(tmp_path / "flat.npy").shape == (4, 16)
 
 
-def test_of_several_states_one_is_chosen(shell: Shell, two_states: str, tmp_path: Path) -> None:
+def test_one_of_several_states_is_chosen(shell: Shell, two_states: str, tmp_path: Path) -> None:
     done = shell("convert", two_states, "--to-tuple", "-o", tmp_path / "x.npz")
     assert (done.code, done.out) == (3, "")
     assert "2 states are saved in it" in error(done)
@@ -100,7 +102,7 @@ def test_of_several_states_one_is_chosen(shell: Shell, two_states: str, tmp_path
     assert error(done).endswith("several states do not go into one file; give one --variable")
 
 
-def test_a_variable_that_is_not_there(shell: Shell, two_states: str) -> None:
+def test_a_missing_variable(shell: Shell, two_states: str) -> None:
     done = shell("convert", two_states, "--variable", "test_state", "--to-tuple")
     assert done.code == 3
     assert error(done) == (
@@ -108,7 +110,7 @@ def test_a_variable_that_is_not_there(shell: Shell, two_states: str) -> None:
     )
 
 
-def test_a_checkpoint_tells_the_widths_of_a_state_file(shell: Shell, tmp_path: Path) -> None:
+def test_a_checkpoint_supplies_the_widths_of_a_state_file(shell: Shell, tmp_path: Path) -> None:
     flat = saved(tmp_path / "flat.npy", numbers(2, 72))
     done = shell("convert", flat, "--to-tuple", "--checkpoint", SUNSPOTS)
     assert (done.code, notes(done)) == (0, [])
@@ -143,7 +145,7 @@ def test_a_damaged_value_is_refused_unless_checksums_are_left_out(
 # ---- a checkpoint out of a checkpoint
 
 
-def test_every_other_tensor_is_as_it_was(shell: Shell, tmp_path: Path) -> None:
+def test_other_tensors_are_unchanged(shell: Shell, tmp_path: Path) -> None:
     done = shell("convert", "-q", SUNSPOTS, "--to-tuple", "-o", tmp_path / "new.ckpt")
     assert done == (0, f"{tmp_path / 'new.ckpt'}\n", "")
     before, after = stored(f"{SUNSPOTS}/model.ckpt-360"), stored(str(tmp_path / "new.ckpt"))
@@ -156,7 +158,7 @@ def test_every_other_tensor_is_as_it_was(shell: Shell, tmp_path: Path) -> None:
     assert after == before
 
 
-def test_there_and_back_is_the_same_checkpoint(shell: Shell, tmp_path: Path) -> None:
+def test_a_round_trip_gives_the_same_checkpoint(shell: Shell, tmp_path: Path) -> None:
     there, back, again = (tmp_path / name for name in ("a.ckpt", "b.ckpt", "c.ckpt"))
     assert shell("convert", SUNSPOTS, "--to-tuple", "-o", there).code == 0
     assert shell("convert", there, "--to-flat", "-o", back).code == 0
@@ -182,7 +184,7 @@ def test_the_name_of_the_new_checkpoint(shell: Shell, tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("force", [[], ["--force"]])
-def test_a_checkpoint_file_that_is_there_is_left_alone(
+def test_an_existing_checkpoint_file_is_not_changed(
     shell: Shell, tmp_path: Path, force: list[str]
 ) -> None:
     text = 'model_checkpoint_path: "best.ckpt"\n'
@@ -192,9 +194,7 @@ def test_a_checkpoint_file_that_is_there_is_left_alone(
     assert (tmp_path / "checkpoint").read_text() == text
 
 
-def test_a_state_that_is_chosen_is_rewritten_and_the_other_stays(
-    shell: Shell, two_states: str, tmp_path: Path
-) -> None:
+def test_only_the_chosen_state_is_rewritten(shell: Shell, two_states: str, tmp_path: Path) -> None:
     new = tmp_path / "new.ckpt"
     assert shell("convert", two_states, "--to-tuple", "-o", new).code == 3
     assert sorted(os.listdir(tmp_path)) == ["in"]
@@ -223,7 +223,7 @@ def test_several_states_are_rewritten_at_once(
     }
 
 
-def test_another_precision_is_for_the_state_alone(shell: Shell, tmp_path: Path) -> None:
+def test_another_precision_applies_to_the_state_only(shell: Shell, tmp_path: Path) -> None:
     new = tmp_path / "new.ckpt"
     done = shell("convert", SUNSPOTS, "--to-tuple", "--dtype", "float16", "-o", new)
     assert done.code == 0
@@ -233,9 +233,7 @@ def test_another_precision_is_for_the_state_alone(shell: Shell, tmp_path: Path) 
     assert variables[f"{FIRST}/kernel"].dtype == "float32"
 
 
-def test_a_state_alone_makes_a_checkpoint_that_knows_its_widths(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_a_checkpoint_made_from_a_state_records_its_widths(shell: Shell, tmp_path: Path) -> None:
     pair = archive(tmp_path / "pair.npz", c=numbers(2, 8), m=numbers(2, 5, seed=1))
     assert shell("convert", pair, "--to-flat", "-o", tmp_path / "state.ckpt").code == 0
     assert lstmstate.open_checkpoint(tmp_path / "state.ckpt").variables["state"].shape == (2, 13)
@@ -246,7 +244,7 @@ def test_a_state_alone_makes_a_checkpoint_that_knows_its_widths(
 
 
 @pytest.mark.parametrize("force", [[], ["--force"]])
-def test_a_checkpoint_is_never_written_over_itself(
+def test_a_checkpoint_is_never_overwritten_by_its_own_conversion(
     shell: Shell, two_states: str, force: list[str]
 ) -> None:
     folder = Path(two_states).parent
@@ -258,7 +256,7 @@ def test_a_checkpoint_is_never_written_over_itself(
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
-def test_a_checkpoint_that_exists_is_replaced_by_force_only(shell: Shell, tmp_path: Path) -> None:
+def test_an_existing_checkpoint_is_replaced_only_with_force(shell: Shell, tmp_path: Path) -> None:
     new = tmp_path / "new.ckpt"
     assert shell("convert", SUNSPOTS, "--to-tuple", "-o", new).code == 0
     done = shell("convert", SAMPLES / "peephole_flat", "--to-tuple", "-q", "-o", new)
@@ -284,7 +282,7 @@ def test_a_checkpoint_that_exists_is_replaced_by_force_only(shell: Shell, tmp_pa
         ("sunspots", "tuple", 1),
     ],
 )
-def test_a_rewritten_checkpoint_runs_as_its_source(
+def test_a_rewritten_checkpoint_runs_like_its_source(
     shell: Shell, tmp_path: Path, sample: str, layout: str, width: int
 ) -> None:
     source, target = SAMPLES / sample, tmp_path / "new.ckpt"
@@ -303,9 +301,7 @@ def test_a_rewritten_checkpoint_runs_as_its_source(
         assert np.abs(a["outputs"]).max() > 0.1
 
 
-def test_a_note_names_the_variables_that_the_saver_of_the_graph_asks_for(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_a_note_names_the_variables_that_the_graph_restores(shell: Shell, tmp_path: Path) -> None:
     there, back = tmp_path / "there.ckpt", tmp_path / "back.ckpt"
     done = shell("convert", SAMPLES / "peephole_flat", "--to-tuple", "-o", there)
     assert notes(done)[-1] == (
@@ -317,7 +313,7 @@ def test_a_note_names_the_variables_that_the_saver_of_the_graph_asks_for(
     assert notes(shell("convert", there, "--to-flat", "-o", back)) == [told]
 
 
-def test_the_graph_of_a_saved_model_is_carried_over(shell: Shell, tmp_path: Path) -> None:
+def test_the_graph_of_a_saved_model_is_copied(shell: Shell, tmp_path: Path) -> None:
     sample = SAMPLES / "peephole_flat"
     graph = (sample / "model.ckpt.meta").read_bytes()
     inner = tmp_path / "model" / "variables"
@@ -332,7 +328,7 @@ def test_the_graph_of_a_saved_model_is_carried_over(shell: Shell, tmp_path: Path
     assert cell.forget_bias == (0.5, "graph")
 
 
-def test_options_that_are_lost_with_the_graph_are_said(
+def test_options_lost_with_the_graph_are_reported(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = checkpoint(tmp_path / "model.ckpt", lstm_cell() | {"state": numbers(2, 8)})
@@ -349,7 +345,7 @@ def test_options_that_are_lost_with_the_graph_are_said(
     assert not (tmp_path / "b.ckpt.meta").exists()
 
 
-def test_the_graph_of_another_checkpoint_is_not_taken_for_that_of_a_new_one(
+def test_a_new_checkpoint_does_not_use_another_checkpoints_graph(
     shell: Shell, tmp_path: Path
 ) -> None:
     stale = tmp_path / "new.ckpt.meta"
@@ -368,9 +364,7 @@ def test_the_graph_of_another_checkpoint_is_not_taken_for_that_of_a_new_one(
 
 
 @pytest.mark.parametrize("engine", ["auto", "graph"])
-def test_a_graph_whose_weights_are_missing_is_still_not_run(
-    shell: Shell, tmp_path: Path, engine: str
-) -> None:
+def test_a_graph_with_missing_weights_is_not_run(shell: Shell, tmp_path: Path, engine: str) -> None:
     """The state that a conversion renames may be missing, and nothing else."""
     found = lstmstate.open_checkpoint(SUNSPOTS).variables.items()
     values = {name: v.read() for name, v in found if not name.startswith(f"{SECOND}/kernel")}

@@ -47,7 +47,7 @@ def flat(tmp_path: Path) -> Path:
         ("torch", "last.torch.npz"),
     ],
 )
-def test_an_output_without_a_name_lies_beside_the_source_and_is_printed(
+def test_an_output_without_a_name_is_next_to_the_source_and_printed(
     shell: Shell, flat: Path, to: str, name: str
 ) -> None:
     done = shell("convert", "-q", flat, "--to", to)
@@ -58,7 +58,9 @@ def test_an_output_without_a_name_lies_beside_the_source_and_is_printed(
 
 
 @pytest.mark.parametrize("kind", ["npz", "h5", "csv"])
-def test_the_old_layout_and_suffix_leave_the_name(shell: Shell, flat: Path, kind: str) -> None:
+def test_the_old_layout_and_suffix_are_dropped_from_the_name(
+    shell: Shell, flat: Path, kind: str
+) -> None:
     source = flat.with_name(f"a.b.tuple.{kind}")
     assert shell("convert", flat, "--to-tuple", "-o", source).code == 0
     done = shell("convert", source, "--to-flat")
@@ -75,7 +77,7 @@ def test_the_old_layout_and_suffix_leave_the_name(shell: Shell, flat: Path, kind
         ("run/model.ckpt-360.index", "run/model.ckpt-360.flat.npy"),
     ],
 )
-def test_the_state_of_a_checkpoint_lies_beside_it(
+def test_the_state_of_a_checkpoint_is_written_next_to_it(
     shell: Shell, tmp_path: Path, given: str, name: str
 ) -> None:
     shutil.copytree(SUNSPOTS, tmp_path / "run")
@@ -84,7 +86,7 @@ def test_the_state_of_a_checkpoint_lies_beside_it(
     assert np.load(tmp_path / name).shape == (1, 72)
 
 
-def test_the_state_of_this_folder_gets_a_name_that_is_seen(
+def test_the_state_of_the_current_folder_gets_a_visible_name(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(SUNSPOTS, tmp_path / "run")
@@ -95,16 +97,14 @@ def test_the_state_of_this_folder_gets_a_name_that_is_seen(
 
 
 @pytest.mark.parametrize(("to", "kind"), [("tuple", "h5"), ("flat", "npz"), ("flat", "csv")])
-def test_the_name_that_is_made_up_says_the_kind_that_was_asked_for(
+def test_a_generated_name_has_the_requested_suffix(
     shell: Shell, flat: Path, to: str, kind: str
 ) -> None:
     done = shell("convert", "-q", flat, "--to", to, "--format", kind)
     assert done == (0, f"{flat.with_name(f'last.{to}.{kind}')}\n", "")
 
 
-def test_an_array_inside_a_file_has_its_output_beside_the_file(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_the_output_of_an_array_in_a_file_is_next_to_the_file(shell: Shell, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "deep.h5", "w") as file:
         file["a/b/c"], file["a/b/m"] = numbers(2, 3), numbers(2, 3, seed=1)
     done = shell("convert", f"{tmp_path}/deep.h5:/a/b", "--to-flat")
@@ -112,7 +112,7 @@ def test_an_array_inside_a_file_has_its_output_beside_the_file(
     assert os.path.dirname(done.out) == str(tmp_path)
 
 
-def test_several_sources_go_into_a_folder(shell: Shell, tmp_path: Path) -> None:
+def test_several_sources_are_written_to_a_folder(shell: Shell, tmp_path: Path) -> None:
     sources = [saved(tmp_path / f"{k}.npy", numbers(2, 8, seed=k)) for k in range(3)]
     done = shell("convert", "-q", *sources, "--to-tuple", "--out-dir", tmp_path / "new" / "out")
     targets = [tmp_path / "new" / "out" / f"{k}.tuple.npz" for k in range(3)]
@@ -134,7 +134,7 @@ def test_one_source_that_fails_does_not_stop_the_others(shell: Shell, tmp_path: 
     assert sorted(os.listdir(tmp_path / "out")) == ["a.tuple.npz", "c.tuple.npz"]
 
 
-def test_two_sources_never_end_in_one_output(shell: Shell, tmp_path: Path, flat: Path) -> None:
+def test_two_sources_never_share_one_output(shell: Shell, tmp_path: Path, flat: Path) -> None:
     other = flat.with_suffix(".h5")
     saved(tmp_path / "other.npy", numbers(3, 8, seed=9))
     assert shell("convert", tmp_path / "other.npy", "--to-flat", "-o", other).code == 0
@@ -153,7 +153,7 @@ def test_a_file_where_the_folder_should_be_is_named(shell: Shell, flat: Path) ->
 
 
 @pytest.mark.parametrize("format_", [[], ["--format", "npz"]])
-def test_compressed_archives_are_smaller_and_the_same(
+def test_compressed_archives_are_smaller_and_equal(
     shell: Shell, tmp_path: Path, format_: list[str]
 ) -> None:
     source = saved(tmp_path / "zeros.npy", np.zeros((100, 64), "f4"))
@@ -166,7 +166,7 @@ def test_compressed_archives_are_smaller_and_the_same(
     assert shell("diff", "--exact", plain, small).code == 0
 
 
-def test_the_format_goes_before_the_name(shell: Shell, flat: Path) -> None:
+def test_an_explicit_format_overrides_the_suffix(shell: Shell, flat: Path) -> None:
     target = flat.with_name("state.of-today")
     assert shell("convert", flat, "--to-tuple", "-o", target).code == 3
     done = shell("convert", "-q", flat, "--to-tuple", "-o", target, "--format", "h5")
@@ -200,9 +200,7 @@ def test_a_complex_state_is_not_cut_to_its_real_part(shell: Shell, tmp_path: Pat
     assert "complex64" in error(done)
 
 
-def test_patterns_of_a_dtype_that_numpy_lacks_have_no_other_precision(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_a_dtype_unknown_to_numpy_is_not_cast(shell: Shell, tmp_path: Path) -> None:
     source = saved(tmp_path / "bfloat16.npy", np.zeros((2, 8), "V2"))
     done = shell("convert", "-q", source, "--to-tuple", "--dtype", "float32")
     assert done.code == 3
@@ -210,7 +208,7 @@ def test_patterns_of_a_dtype_that_numpy_lacks_have_no_other_precision(
     assert os.listdir(tmp_path) == ["bfloat16.npy"]
 
 
-def test_halves_that_look_swapped_are_told_and_refused_if_strict(shell: Shell, flat: Path) -> None:
+def test_swapped_halves_are_reported_and_refused_if_strict(shell: Shell, flat: Path) -> None:
     values = np.load(flat)
     values[1, 5] = 2.5
     np.save(flat, values)
@@ -227,7 +225,7 @@ def test_halves_that_look_swapped_are_told_and_refused_if_strict(shell: Shell, f
     assert shell("convert", flat, "--to-tuple", "--strict", "--force").code == 0
 
 
-def test_what_is_no_number_passes_and_is_told(shell: Shell, tmp_path: Path, flat: Path) -> None:
+def test_nan_is_converted_and_reported(shell: Shell, tmp_path: Path, flat: Path) -> None:
     values = np.load(flat)
     values[0, 0], values[1, 1], values[2, 7] = np.nan, np.inf, -np.inf
     np.save(flat, values)
@@ -243,7 +241,7 @@ def test_what_is_no_number_passes_and_is_told(shell: Shell, tmp_path: Path, flat
 # ---- JSON
 
 
-def test_json_tells_what_was_done(shell: Shell, flat: Path) -> None:
+def test_json_describes_the_conversion(shell: Shell, flat: Path) -> None:
     target = str(flat.with_name("last.tuple.npz"))
     array = {"shape": [3, 4], "dtype": "float32"}
     assert shell.json("convert", flat, "--to-tuple") == {
@@ -306,7 +304,7 @@ def test_json_of_several_sources_is_one_document(shell: Shell, flat: Path) -> No
         ["FLAT", "--to-flat", "--format", "doc"],
     ],
 )
-def test_a_wrong_command_line_ends_with_2_and_writes_nothing(
+def test_a_usage_error_exits_with_2_and_writes_nothing(
     shell: Shell, flat: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(flat.parent)
@@ -333,7 +331,7 @@ def test_a_wrong_command_line_ends_with_2_and_writes_nothing(
         (["STATELESS", "--to-flat"], "no state is saved in its variables"),
     ],
 )
-def test_a_file_that_cannot_be_used_ends_with_3_in_one_line(
+def test_an_unusable_file_exits_with_3_and_one_line(
     shell: Shell,
     flat: Path,
     arguments: list[str],
@@ -349,7 +347,7 @@ def test_a_file_that_cannot_be_used_ends_with_3_in_one_line(
     assert os.listdir(flat.parent) == [flat.name]
 
 
-def test_interrupted_ends_with_130_and_leaves_nothing(
+def test_an_interrupt_exits_with_130_and_leaves_no_file(
     flat: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:

@@ -100,7 +100,7 @@ def test_run_writes_states_with_their_spatial_axes(shell: Shell, tmp_path: Path)
         ((BATCH, STEPS, 4, 3, 2), "too few columns: 2, and not 3"),
     ],
 )
-def test_inputs_of_other_spatial_axes_are_refused(
+def test_inputs_with_other_spatial_axes_are_refused(
     shape: tuple[int, ...], words: str, shell: Shell, tmp_path: Path
 ) -> None:
     case = saved(tmp_path, [4, 3])
@@ -112,7 +112,7 @@ def test_inputs_of_other_spatial_axes_are_refused(
 
 
 @pytest.mark.filterwarnings("ignore:.*the graph's own step is run")
-def test_a_state_of_other_spatial_axes_is_refused(tmp_path: Path) -> None:
+def test_a_state_with_other_spatial_axes_is_refused(tmp_path: Path) -> None:
     case = saved(tmp_path, [4, 3])
     network = lstmstate.open_checkpoint(case.prefix).network()
     turned = LSTMState(*(half.swapaxes(1, 2) for half in case.state))

@@ -83,7 +83,7 @@ def test_the_kernels_are_read_as_cudnn_reads_them(tmp_path: Path, inputs: int, u
         assert np.abs(ours - theirs).max() <= 1e-6
 
 
-def test_a_run_is_that_of_an_lstm_layer_with_the_weights_that_keras_converts(
+def test_a_run_equals_a_keras_lstm_with_the_converted_weights(
     tmp_path: Path,
 ) -> None:
     tf_keras = pytest.importorskip("tf_keras")
@@ -95,7 +95,7 @@ def test_a_run_is_that_of_an_lstm_layer_with_the_weights_that_keras_converts(
     assert np.abs(ran(tmp_path, variables, x)[0] - np.array(layer(x))).max() <= 1e-6
 
 
-def test_keras_lstm_with_the_same_numbers_is_another_cell(tmp_path: Path) -> None:
+def test_a_keras_lstm_with_the_same_weights_gives_other_values(tmp_path: Path) -> None:
     """Only the length of the bias is different."""
     variables = weights("lstm")
     variables["lstm/bias"] = variables["lstm/bias"][: 4 * H]
@@ -108,7 +108,7 @@ def test_keras_lstm_with_the_same_numbers_is_another_cell(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "scope", ["cu_dnnlstm", "cu_dnnlstm_3", "model/my_layer", "bidirectional/forward_cu_dnnlstm"]
 )
-def test_it_has_a_family_of_its_own_and_no_options(scope: str) -> None:
+def test_it_has_its_own_family_and_no_options(scope: str) -> None:
     shapes = {name: value.shape for name, value in weights(scope).items()}
     (cell,) = writers.cells(shapes).values()
     assert (cell.name, cell.family, cell.gate_order) == (scope, "CuDNNLSTM", "ifjo")
@@ -125,7 +125,7 @@ def cell_of(shapes: dict[str, Any]) -> Cell:
     return cell
 
 
-def test_other_cells_of_cudnn_are_not_taken_for_it() -> None:
+def test_other_cudnn_cells_are_not_mistaken_for_it() -> None:
     """CudnnCompatibleLSTMCell has one kernel; an LSTM of Keras a bias of 4H, or none."""
     scope = "cudnn_lstm/rnn/multi_rnn_cell/cell_0/cudnn_compatible_lstm_cell"
     compatible = {f"{scope}/kernel": (I + H, 4 * H), f"{scope}/bias": (4 * H,)}
@@ -187,7 +187,7 @@ def test_the_graph_confirms_the_cell(op: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*the graph's own step is run")
-def test_a_graph_that_hands_weights_over_otherwise_is_run_as_it_does(tmp_path: Path) -> None:
+def test_a_graph_that_passes_weights_differently_is_run_as_written(tmp_path: Path) -> None:
     network = open_checkpoint(with_graph(tmp_path, "CudnnRNN", swapped)).network()
     with pytest.raises(UnsupportedError, match="the graph contradicts this cell"):
         network.load("numpy")
@@ -202,7 +202,7 @@ def test_a_graph_that_hands_weights_over_otherwise_is_run_as_it_does(tmp_path: P
 
 @pytest.mark.skipif(not ECOSYSTEM.is_dir(), reason="the cases of libraries are not beside us")
 @pytest.mark.parametrize("graph", [True, False])
-def test_a_layer_that_keras_saved(tmp_path: Path, graph: bool) -> None:
+def test_a_layer_saved_by_keras(tmp_path: Path, graph: bool) -> None:
     """Keras 2.2.4 on TensorFlow 1.15.5; the values are those of its own conversion to LSTM."""
     for path in ECOSYSTEM.glob("model.ckpt*"):
         if graph or path.suffix != ".meta":

@@ -205,7 +205,7 @@ def test_a_file_that_is_cut_anywhere(tmp_path: Path, make: Make) -> None:
 
 
 @every_specimen
-def test_a_file_of_which_bits_are_turned_and_bytes_are_lost(tmp_path: Path, make: Make) -> None:
+def test_a_file_with_flipped_bits_and_lost_bytes(tmp_path: Path, make: Make) -> None:
     specimen = make(tmp_path)
     for file in specimen.files:
         content = file.read_bytes()
@@ -250,7 +250,7 @@ def damaged_data(tmp_path: Path) -> tuple[Path, Callable[[], object]]:
 Damaged = tuple[Path, Callable[[], object]]
 
 
-def test_a_folder_in_the_place_of_a_data_file_is_told(damaged_data: Damaged) -> None:
+def test_a_folder_in_place_of_a_data_file_is_reported(damaged_data: Damaged) -> None:
     path, read = damaged_data
     path.unlink()
     path.mkdir()
@@ -259,7 +259,7 @@ def test_a_folder_in_the_place_of_a_data_file_is_told(damaged_data: Damaged) -> 
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
-def test_a_fifo_in_the_place_of_a_data_file_does_not_block(damaged_data: Damaged) -> None:
+def test_a_fifo_in_place_of_a_data_file_does_not_block(damaged_data: Damaged) -> None:
     path, read = damaged_data
     path.unlink()
     os.mkfifo(path)
@@ -267,7 +267,7 @@ def test_a_fifo_in_the_place_of_a_data_file_does_not_block(damaged_data: Damaged
         read()
 
 
-def test_a_file_that_one_may_not_read_is_told(
+def test_an_unreadable_file_is_reported(
     damaged_data: Damaged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refusing(*_: object) -> int:
@@ -278,7 +278,7 @@ def test_a_file_that_one_may_not_read_is_told(
         damaged_data[1]()
 
 
-def test_a_file_that_shrinks_while_it_is_read_is_told(
+def test_a_file_that_shrinks_while_it_is_read_is_reported(
     damaged_data: Damaged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lstmstate.files.reader.os.pread", lambda *_: b"")
@@ -286,7 +286,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_told(
         damaged_data[1]()
 
 
-def test_a_disk_that_fails_is_told(damaged_data: Damaged, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_disk_is_reported(damaged_data: Damaged, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object) -> bytes:
         raise OSError(5, "Input/output error")
 

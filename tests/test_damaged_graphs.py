@@ -91,7 +91,7 @@ def test_a_cut_at_any_byte_leaves_the_whole_graph_or_none(tmp_path: Path, kind: 
         (b"\x0f" + META, "the graph file is damaged (field 1 has wire type 7"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, content: bytes, words: str) -> None:
+def test_the_damage_is_reported_in_one_line(tmp_path: Path, content: bytes, words: str) -> None:
     prefix = checkpoint(tmp_path / "model", lstm_cell())
     path = tmp_path / "model.meta"
     path.write_bytes(content)
@@ -106,7 +106,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, content: bytes, words
     assert line.endswith("going on without the graph") != used
 
 
-def test_a_graph_that_is_whole_behind_another_that_is_cut_is_not_used(tmp_path: Path) -> None:
+def test_a_whole_graph_after_a_truncated_one_is_not_used(tmp_path: Path) -> None:
     """Two GraphDefs are one to protobuf: what is cut could belong to the first."""
     path = tmp_path / "m.meta"
     path.write_bytes(META[:GRAPH_ENDS] + text(2, NODES[0])[:-1])
@@ -117,7 +117,7 @@ def test_a_graph_that_is_whole_behind_another_that_is_cut_is_not_used(tmp_path: 
 # ---- what a user sees
 
 
-def test_options_come_from_a_graph_that_is_whole(shell: Shell, written: str, meta: Path) -> None:
+def test_options_come_from_a_whole_graph(shell: Shell, written: str, meta: Path) -> None:
     whole = meta.read_bytes()
     meta.write_bytes(whole[:-100])
     words = "the graph file is cut short (at least 100 bytes are missing)"
@@ -133,7 +133,7 @@ def test_options_come_from_a_graph_that_is_whole(shell: Shell, written: str, met
 
 
 @pytest.mark.parametrize("missing", [1, 1000, -1])
-def test_options_never_come_from_a_graph_that_is_cut(
+def test_options_never_come_from_a_truncated_graph(
     shell: Shell, written: str, meta: Path, missing: int
 ) -> None:
     whole = meta.read_bytes()
@@ -152,7 +152,7 @@ def test_options_never_come_from_a_graph_that_is_cut(
     assert done.out.splitlines()[1] == "TensorFlow V2 checkpoint; graph damaged; names of 1.2+"
 
 
-def test_a_whole_graph_is_not_called_damaged(shell: Shell, written: str) -> None:
+def test_a_whole_graph_is_not_reported_as_damaged(shell: Shell, written: str) -> None:
     assert shell.json("inspect", written)["graph_damage"] is None
     assert "damaged" not in shell("inspect", written).out
     assert told(only(open_checkpoint(written)), "forget_bias") == {"forget_bias": 0.3}

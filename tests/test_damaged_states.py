@@ -69,7 +69,7 @@ everything = pytest.mark.parametrize("specimen", SPECIMENS, indirect=True, ids="
 
 
 @everything
-def test_a_file_that_is_whole_is_read(specimen: Specimen) -> None:
+def test_an_undamaged_file_is_read(specimen: Specimen) -> None:
     assert specimen.outcome() == "right"
 
 
@@ -91,7 +91,7 @@ def test_a_file_that_is_cut_short_anywhere(specimen: Specimen) -> None:
 
 
 @everything
-def test_a_bit_that_is_turned_anywhere(specimen: Specimen) -> None:
+def test_a_bit_flipped_anywhere(specimen: Specimen) -> None:
     chance = random.Random(f"{specimen.path.name}")
     found = set()
     with little_memory(MEGABYTES):
@@ -108,7 +108,7 @@ def test_a_bit_that_is_turned_anywhere(specimen: Specimen) -> None:
 
 
 @everything
-def test_a_run_of_bytes_that_is_lost(specimen: Specimen) -> None:
+def test_a_lost_run_of_bytes(specimen: Specimen) -> None:
     """As when a copy leaves out a block of a disk, or a tool changes the ends of lines."""
     chance = random.Random(f"{specimen.path.name}")
     with little_memory(MEGABYTES):
@@ -124,7 +124,7 @@ def test_a_run_of_bytes_that_is_lost(specimen: Specimen) -> None:
 
 
 @pytest.mark.parametrize("specimen", [("npz", "flat")], indirect=True, ids=" ".join)
-def test_a_bit_that_is_turned_in_the_directory_of_an_archive(specimen: Specimen) -> None:
+def test_a_bit_flipped_in_the_directory_of_an_archive(specimen: Specimen) -> None:
     """No checksum covers it; a member that it loses may be the one that tells the widths."""
     whole = specimen.path.read_bytes()
     found = set()
@@ -162,7 +162,7 @@ def test_damage_far_behind_the_header_of_a_member(tmp_path: Path, method: str) -
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_what_numpy_never_packs_so_is_not_unpacked(tmp_path: Path, method: int) -> None:
+def test_members_that_numpy_never_writes_are_not_unpacked(tmp_path: Path, method: int) -> None:
     path = tmp_path / "state.npz"
     with zipfile.ZipFile(path, "w", method) as archive, archive.open("c.npy", "w") as member:
         np.save(member, np.ones((2, 3)))
@@ -171,7 +171,7 @@ def test_what_numpy_never_packs_so_is_not_unpacked(tmp_path: Path, method: int) 
 
 
 @pytest.mark.parametrize("rows", [2, 2000])
-def test_damage_to_values_is_told_with_the_file_and_the_array(tmp_path: Path, rows: int) -> None:
+def test_damaged_values_are_reported_with_file_and_array(tmp_path: Path, rows: int) -> None:
     """Whether it is met when the file is opened, or when the values are read."""
     path = tmp_path / "state.npz"
     np.savez(path, c=np.ones((rows, 3)), m=np.ones((rows, 3)))
@@ -183,7 +183,7 @@ def test_damage_to_values_is_told_with_the_file_and_the_array(tmp_path: Path, ro
     assert str(raised.value).startswith(f"{path}: c: ")
 
 
-def test_a_member_that_says_it_is_longer_than_the_file(tmp_path: Path) -> None:
+def test_a_member_declared_longer_than_the_file(tmp_path: Path) -> None:
     """Three gigabytes, both stored and declared: less than what counts as a bomb."""
     path = tmp_path / "state.npz"
     np.savez(path, state=np.zeros((2, 8), "f4"))

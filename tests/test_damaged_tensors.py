@@ -65,7 +65,7 @@ def test_check_finite_of_several_files_names_each(
     assert [result["path"] for result in document["results"]] == [whole]
 
 
-def test_inspect_verify_names_each_below_the_report(shell: Shell, damaged: str) -> None:
+def test_inspect_verify_names_each_after_the_report(shell: Shell, damaged: str) -> None:
     done = shell("inspect", damaged, "--verify")
     assert done.code == 3
     assert done.out.splitlines()[-1] == "1 of 4 values are whole; damaged: a, b, c"
@@ -116,7 +116,7 @@ def test_values_of_a_missing_data_file_are_each_named(shell: Shell, tmp_path: Pa
     assert [one["variable"] for one in document["damaged"]] == ["b", "d"]
 
 
-def test_values_that_are_not_read_at_all_are_no_damage(shell: Shell, tmp_path: Path) -> None:
+def test_unsupported_values_are_not_damage(shell: Shell, tmp_path: Path) -> None:
     bundle = BundleBuilder()
     bundle.add("a", numbers(4))
     bundle.entry("handle", dtype=20, shape=(), size=0)
@@ -172,7 +172,7 @@ def test_verifying_needs_checksums(shell: Shell, damaged: str) -> None:
     assert "not both" in done.err
 
 
-def test_one_damaged_value_is_the_error_it_was(shell: Shell, tmp_path: Path) -> None:
+def test_one_damaged_value_raises_its_own_error(shell: Shell, tmp_path: Path) -> None:
     prefix = checkpoint(tmp_path / "model", {"a": numbers(4), "b": np.full(4, np.nan)})
     data = Path(f"{prefix}.data-00000-of-00001")
     data.write_bytes(b"\0" + data.read_bytes()[1:])
@@ -181,7 +181,7 @@ def test_one_damaged_value_is_the_error_it_was(shell: Shell, tmp_path: Path) -> 
     assert error(done) == lines(prefix)[0]
 
 
-def test_errors_that_are_gathered() -> None:
+def test_several_errors_are_raised_as_one() -> None:
     first, second = (LstmstateError("gone", path="m", tensor=name) for name in "ab")
     raise_all([])
     with pytest.raises(LstmstateError) as one:

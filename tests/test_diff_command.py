@@ -51,7 +51,7 @@ def pair(path: Path, *, row: int = 0, column: int = 0, by: float = 0.0) -> Path:
         if kind != "csv" or layout in ("tuple", "flat", "keras")  # it has rows and columns only
     ],
 )
-def test_unlike_layouts_and_files_of_one_state_are_the_same(
+def test_one_state_is_equal_across_layouts_and_file_types(
     shell: Shell, folder: Path, one: str, kind: str
 ) -> None:
     a = pair(folder / "a.npz")
@@ -61,7 +61,7 @@ def test_unlike_layouts_and_files_of_one_state_are_the_same(
     assert done.out == f"{a}  against  b.{kind}\n2 arrays, 2 the same (to the bit)\n"
 
 
-def test_unlike_layouts_of_a_stack(shell: Shell, folder: Path) -> None:
+def test_a_stack_is_equal_across_layouts(shell: Shell, folder: Path) -> None:
     assert shell("convert", SUNSPOTS, "--to", "keras", "-o", "a.h5").code == 0
     assert shell("convert", SUNSPOTS, "--to-flat", "-o", "b.npy").code == 0
     done = shell("diff", "--exact", "a.h5", "b.npy")
@@ -70,7 +70,7 @@ def test_unlike_layouts_of_a_stack(shell: Shell, folder: Path) -> None:
     assert shell("diff", "--exact", SUNSPOTS, "a.h5").code == 0
 
 
-def test_the_largest_difference_and_where_it_lies(shell: Shell, folder: Path) -> None:
+def test_the_largest_difference_and_its_index(shell: Shell, folder: Path) -> None:
     a, b = pair(folder / "a.npz"), pair(folder / "b.npz", row=2, column=1, by=0.25)
     done = shell("diff", a, b)
     assert (done.code, done.err) == (1, "")
@@ -94,7 +94,7 @@ def test_the_largest_difference_and_where_it_lies(shell: Shell, folder: Path) ->
     assert m["max_rel"] == pytest.approx(relative)
 
 
-def test_the_place_is_right_in_a_state_of_many_parts(shell: Shell, folder: Path) -> None:
+def test_the_index_is_right_in_a_state_read_in_parts(shell: Shell, folder: Path) -> None:
     """A state of many megabytes is read in parts, along whichever axis is long."""
     for lead in ((700_000,), (3, 300_000)):
         flat = np.zeros((*lead, 2), "f4")
@@ -138,7 +138,7 @@ def test_tolerance(shell: Shell, folder: Path, by: float, arguments: list[str], 
         (0x7FC00000, 0x7F800000, 1, 1),  # NaN and Inf
     ],
 )
-def test_what_is_no_number(
+def test_nan_equals_nan_and_minus_zero_equals_zero(
     shell: Shell, folder: Path, one: int, other: int, within: int, exactly: int
 ) -> None:
     for name, bits in (("a", one), ("b", other)):
@@ -151,7 +151,7 @@ def test_what_is_no_number(
     assert json.dumps(found, allow_nan=False)
 
 
-def test_dtypes_count_only_where_every_bit_does(shell: Shell, folder: Path) -> None:
+def test_dtypes_count_only_in_an_exact_comparison(shell: Shell, folder: Path) -> None:
     values = np.array([[0.5, 0.25, 1, 0]])
     saved(folder / "a.npy", values.astype("f4"))
     saved(folder / "b.npy", values)
@@ -163,7 +163,7 @@ def test_dtypes_count_only_where_every_bit_does(shell: Shell, folder: Path) -> N
     assert [one["verdict"] for one in tensors] == ["dtype", "dtype"]
 
 
-def test_large_integers_are_told_apart(shell: Shell, folder: Path) -> None:
+def test_large_integers_are_distinguished(shell: Shell, folder: Path) -> None:
     """Beyond 2**53 two integers can be one float64."""
     saved(folder / "a.npy", np.array([[1 << 60, 1]]))
     saved(folder / "b.npy", np.array([[(1 << 60) + 1, 1]]))
@@ -171,7 +171,7 @@ def test_large_integers_are_told_apart(shell: Shell, folder: Path) -> None:
     assert shell("diff", "--atol", "0", "--rtol", "0", "a.npy", "b.npy").code == 1
 
 
-def test_widths_and_shapes_that_differ_are_told_in_words(shell: Shell, folder: Path) -> None:
+def test_differing_widths_and_shapes_are_described(shell: Shell, folder: Path) -> None:
     archive(folder / "a.npz", c=numbers(2, 8), m=numbers(2, 5))
     archive(folder / "b.npz", c=numbers(2, 6), m=numbers(2, 5))
     archive(folder / "c.npz", c=numbers(3, 8), m=numbers(3, 5))
@@ -196,7 +196,7 @@ def test_a_cell_that_only_one_state_has(shell: Shell, folder: Path) -> None:
         assert set(verdicts.values()) == {"same"}
 
 
-def test_one_file_tells_the_widths_of_the_other(shell: Shell, folder: Path) -> None:
+def test_one_file_supplies_the_widths_of_the_other(shell: Shell, folder: Path) -> None:
     both = numbers(2, 14)
     saved(folder / "flat.npy", both)
     archive(folder / "state.npz", c=both[:, :8], m=both[:, 8:])
@@ -222,7 +222,7 @@ def test_a_checkpoint_and_itself(shell: Shell) -> None:
     assert (found["kind"], found["same"], len(found["tensors"])) == ("checkpoints", True, 22)
 
 
-def test_shapes_of_a_kernel_are_told_in_the_words_of_an_lstm(shell: Shell, folder: Path) -> None:
+def test_kernel_shapes_are_described_as_units_and_inputs(shell: Shell, folder: Path) -> None:
     a = checkpoint(folder / "a", lstm_cell(units=4, inputs=3))
     b = checkpoint(folder / "b", lstm_cell(units=5, inputs=3))
     done = shell("diff", a, b)
@@ -232,7 +232,9 @@ def test_shapes_of_a_kernel_are_told_in_the_words_of_an_lstm(shell: Shell, folde
     assert "shape: input 6, units 8, projection 5 against input 3" in done.out
 
 
-def test_what_only_one_checkpoint_has_and_values_that_differ(shell: Shell, folder: Path) -> None:
+def test_variables_of_one_checkpoint_only_and_values_that_differ(
+    shell: Shell, folder: Path
+) -> None:
     values = lstm_cell() | {
         "only_a": np.ones(3),
         "step": np.array(7),
@@ -277,7 +279,9 @@ def test_dtypes_and_shapes_of_other_variables(shell: Shell, folder: Path) -> Non
     assert "dtype: float32 against float64" in shell("diff", "--exact", a, b).out
 
 
-def test_damage_in_one_checkpoint_is_no_difference(shell: Shell, folder: Path) -> None:
+def test_damage_in_one_checkpoint_is_an_error_and_not_a_difference(
+    shell: Shell, folder: Path
+) -> None:
     a = checkpoint(folder / "a", lstm_cell())
     b = checkpoint(folder / "b", lstm_cell())
     data = Path(f"{b}.data-00000-of-00001")
@@ -319,7 +323,7 @@ def test_a_state_against_the_one_saved_in_a_checkpoint(shell: Shell, folder: Pat
         ["a.npz", "a.npz", "--cell", "x"],
     ],
 )
-def test_a_wrong_command_line_ends_with_2(shell: Shell, folder: Path, arguments: list[str]) -> None:
+def test_a_usage_error_exits_with_2(shell: Shell, folder: Path, arguments: list[str]) -> None:
     pair(folder / "a.npz")
     done = shell("diff", *arguments)
     assert (done.code, done.out) == (2, "")
@@ -327,7 +331,7 @@ def test_a_wrong_command_line_ends_with_2(shell: Shell, folder: Path, arguments:
 
 @pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize("other", ["gone.npz", "text.txt", "odd.npy", SAMPLES / "bidirectional"])
-def test_a_file_that_cannot_be_used_is_no_difference(
+def test_an_unusable_file_is_an_error_and_not_a_difference(
     shell: Shell, folder: Path, other: str, swapped: bool
 ) -> None:
     pair(folder / "a.npz")
@@ -386,7 +390,7 @@ def test_an_array_that_only_one_has_is_named(shell: Shell, tmp_path: Path) -> No
     ("a", "b"), [("a.npz:outputs", "a.npz:outputs"), ("a.npz:outputs", "o.npy")]
 )
 @pytest.mark.parametrize("change", [0, 0.5])
-def test_arrays_without_a_state_are_compared_as_they_are(
+def test_arrays_without_a_state_are_compared_by_name(
     shell: Shell, tmp_path: Path, a: str, b: str, change: float
 ) -> None:
     results(tmp_path / "a.npz")
@@ -412,7 +416,7 @@ def test_large_arrays_are_compared_in_parts(shell: Shell, tmp_path: Path) -> Non
     assert found["tensors"][0]["at"] == [399_999, 2]
 
 
-def test_a_state_and_what_is_none_are_refused(shell: Shell, tmp_path: Path) -> None:
+def test_a_state_and_a_file_without_one_are_refused(shell: Shell, tmp_path: Path) -> None:
     a, other = results(tmp_path / "a.npz"), saved(tmp_path / "o.npy", numbers(3, 5))
     assert shell("diff", a, other).code == 3
     assert shell("diff", other, other).code == 0

@@ -62,12 +62,12 @@ def commands() -> Iterator[tuple[str, click.Command]]:
         yield name, command
 
 
-def test_every_command_is_described_in_a_page_of_its_own_or_its_kin() -> None:
+def test_every_command_has_a_page() -> None:
     titles = " ".join(read(page).partition("\n")[0] for page in PAGES)
     assert {name for name, _ in commands() if name not in re.findall(r"\w+", titles)} == set()
 
 
-def test_options_in_the_texts_exist() -> None:
+def test_options_in_the_documentation_exist() -> None:
     known = {"--help", "--version"}
     for _, command in commands():
         for option in command.params:
@@ -124,7 +124,7 @@ def test_every_field_of_the_json_is_described(shell: Shell, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
-def test_a_picture_has_a_title_a_description_and_colours_for_the_dark(picture: Path) -> None:
+def test_pictures_have_a_title_a_description_and_dark_colours(picture: Path) -> None:
     root = ElementTree.parse(picture).getroot()
     for part in ("title", "desc"):
         element = root.find(f"{SVG}{part}")

@@ -42,7 +42,7 @@ def test_public_things_are_documented(name: str) -> None:
             assert thing.__doc__, label
 
 
-def test_some_examples_are_there_to_run() -> None:
+def test_there_are_examples_to_run() -> None:
     finder = doctest.DocTestFinder()
     found = [finder.find(importlib.import_module(name)) for name in MODULES]
     assert sum(bool(test.examples) for tests in found for test in tests) > 15

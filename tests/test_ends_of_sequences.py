@@ -116,7 +116,7 @@ def test_sequences_end_as_in_the_graph(
     assert_same(found, [by_outputs(expected[0]), *expected[1:]])
 
 
-def test_lengths_that_are_all_steps_are_given_all_the_same(shell: Shell, tmp_path: Path) -> None:
+def test_lengths_equal_to_the_number_of_steps_change_nothing(shell: Shell, tmp_path: Path) -> None:
     """The graph has other lengths where none are given."""
 
     def build(tf: Any) -> Any:
@@ -137,7 +137,7 @@ def test_lengths_that_are_all_steps_are_given_all_the_same(shell: Shell, tmp_pat
     assert_same([found[name] for name in ("outputs", "c", "m")], expected)
 
 
-def test_lengths_that_come_from_what_is_not_fed_are_noted(shell: Shell, tmp_path: Path) -> None:
+def test_lengths_computed_from_unfed_values_are_noted(shell: Shell, tmp_path: Path) -> None:
     """The graph counts the words; x is what it makes of them."""
 
     def build(tf: Any) -> Any:
@@ -171,7 +171,7 @@ def test_lengths_come_from_an_iterator(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_flat", [True, False])
-def test_states_of_one_array_are_kept_past_the_end(is_flat: bool, tmp_path: Path) -> None:
+def test_a_state_in_one_array_is_kept_after_the_end(is_flat: bool, tmp_path: Path) -> None:
     x = padded()
 
     def build(tf: Any) -> Any:
@@ -220,7 +220,7 @@ def clipped(tf: Any) -> Any:
 
 @pytest.mark.parametrize("outputs_of", [None, "m"])
 @pytest.mark.parametrize("loop", [True, False])
-def test_the_m_of_a_backward_cell_is_in_the_order_of_time(
+def test_m_of_a_backward_cell_is_in_time_order(
     loop: bool, outputs_of: str | None, tmp_path: Path
 ) -> None:
     x = drawn(BATCH, STEPS, INPUTS)
@@ -241,7 +241,7 @@ def test_the_m_of_a_backward_cell_is_in_the_order_of_time(
 
 
 @pytest.mark.parametrize("lengths", [LENGTHS, None])
-def test_sums_of_backward_steps_are_in_the_order_of_time(lengths: Any, tmp_path: Path) -> None:
+def test_sums_of_backward_steps_are_in_time_order(lengths: Any, tmp_path: Path) -> None:
     x = padded()
 
     def build(tf: Any) -> Any:
@@ -262,7 +262,7 @@ def test_sums_of_backward_steps_are_in_the_order_of_time(lengths: Any, tmp_path:
     assert_same(found, [by_outputs(expected[0]), *expected[1:]])
 
 
-def test_the_steps_of_a_backward_cell_are_refused_where_the_graph_ends_them(tmp_path: Path) -> None:
+def test_steps_of_a_backward_cell_are_refused_if_the_graph_sets_lengths(tmp_path: Path) -> None:
     def build(tf: Any) -> Any:
         x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
         outputs, _ = tf.nn.bidirectional_dynamic_rnn(
@@ -299,7 +299,7 @@ def fused(tf: Any, x: Any, lengths: Any) -> tuple[Any, list[Any]]:
 
 
 @pytest.mark.parametrize("lengths", [LENGTHS, None])
-def test_one_operation_over_sequences_of_lengths(lengths: Any, tmp_path: Path) -> None:
+def test_one_operation_over_sequences_with_lengths(lengths: Any, tmp_path: Path) -> None:
     x = padded()
 
     def build(tf: Any) -> Any:
@@ -322,7 +322,7 @@ def test_one_operation_over_sequences_of_lengths(lengths: Any, tmp_path: Path) -
 
 @pytest.mark.parametrize("lengths", [LENGTHS, None])
 @pytest.mark.parametrize("is_kept", [True, False])
-def test_a_loop_that_hands_its_next_input_on(is_kept: bool, lengths: Any, tmp_path: Path) -> None:
+def test_a_loop_that_carries_its_next_input(is_kept: bool, lengths: Any, tmp_path: Path) -> None:
     """As decoders do: the input of a step is read by the step before, and kept states chosen."""
     x = padded()
 
@@ -387,7 +387,7 @@ def test_a_masked_step_keeps_the_state(how: dict[str, Any], tmp_path: Path) -> N
     assert_same(ran(prefix, x), expected)
 
 
-def test_a_mask_that_comes_from_words_is_fed_with_the_lengths(tmp_path: Path) -> None:
+def test_a_mask_computed_from_token_ids_is_fed_with_the_lengths(tmp_path: Path) -> None:
     import tf_keras
 
     def build(tf: Any) -> Any:
@@ -401,7 +401,7 @@ def test_a_mask_that_comes_from_words_is_fed_with_the_lengths(tmp_path: Path) ->
     assert lstmstate.open_checkpoint(prefix).network().load().engine == "graph"
 
 
-def test_lengths_are_refused_where_the_graph_finds_them_in_x_of_a_size(tmp_path: Path) -> None:
+def test_lengths_are_refused_if_the_graph_computes_them_from_a_fixed_size_x(tmp_path: Path) -> None:
     def build(tf: Any) -> Any:
         x = tf.placeholder(tf.float32, [None, STEPS, INPUTS], "x")
         used = tf.sign(tf.reduce_max(tf.abs(x), 2))

@@ -71,7 +71,7 @@ def test_a_state_that_has_changed_and_names_with_blanks(tmp_path: Path) -> None:
     assert (done.returncode, "cannot be compared: gone.npz" in done.stderr) == (3, True)
 
 
-def test_what_is_not_as_expected_is_the_answer_no(tmp_path: Path) -> None:
+def test_a_failed_assertion_exits_with_1(tmp_path: Path) -> None:
     done = job(tmp_path, SUNSPOTS, EXPECT="--cells 3")
     assert done.returncode == 1
     assert "--cells 3: it has 2 cells (24,12), not 3" in done.stdout
@@ -79,7 +79,7 @@ def test_what_is_not_as_expected_is_the_answer_no(tmp_path: Path) -> None:
     assert not (tmp_path / "state.npz").exists()
 
 
-def test_values_that_are_not_finite_are_the_answer_no(tmp_path: Path) -> None:
+def test_values_that_are_not_finite_exit_with_1(tmp_path: Path) -> None:
     state = numbers(2, 8)
     state[0, 0] = np.nan
     path = checkpoint(tmp_path / "x.ckpt", lstm_cell() | {"saved_state": state})
@@ -124,7 +124,7 @@ def test_a_wrong_call(tmp_path: Path, arguments: list[str]) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("dash"), reason="there is no dash")
-def test_the_script_is_no_bash() -> None:
+def test_the_script_is_portable_sh() -> None:
     """Dash knows nothing but POSIX; `-n` reads the script to its end."""
     subprocess.run(["dash", "-n", str(SCRIPT)], check=True)
     text = SCRIPT.read_text(encoding="utf-8")
@@ -134,7 +134,7 @@ def test_the_script_is_no_bash() -> None:
     assert SCRIPT.stat().st_mode & stat.S_IXUSR
 
 
-def test_the_sunspots_are_forecast_as_their_readme_says() -> None:
+def test_the_sunspot_forecast_matches_its_readme() -> None:
     """Errors trained on and never seen, those of next year as this one, and the next forecast."""
     done = subprocess.run(
         [sys.executable, str(PROJECT / "examples" / "sunspots.py")],

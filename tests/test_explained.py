@@ -65,7 +65,7 @@ def unknown(cell: Cell) -> list[str]:
 
 @pytest.mark.parametrize("cell_clip", [None, 3.0])
 @pytest.mark.parametrize("turned", [False, True])
-def test_the_output_gate_of_each_step_sees_its_new_c(cell_clip: float | None, turned: bool) -> None:
+def test_the_output_gate_uses_the_new_c(cell_clip: float | None, turned: bool) -> None:
     """Without a loop the new c of a step is the old c of the next."""
 
     def build(tf: TensorFlow) -> None:
@@ -234,7 +234,7 @@ ADDED = {
 
 
 @pytest.mark.parametrize("case", ADDED)
-def test_every_number_before_the_forget_gate_is_in_its_bias(tmp_path: Path, case: str) -> None:
+def test_every_constant_before_the_forget_gate_is_in_its_bias(tmp_path: Path, case: str) -> None:
     cell = only(changed(tmp_path, ONE, *ADDED[case], op("add", "Add", ODD, f"{CELL}/add/y")))
     assert cell.forget_bias == (1.5, "graph")
 
@@ -269,7 +269,7 @@ NEUTRAL = {
 
 
 @pytest.mark.parametrize("case", NEUTRAL)
-def test_what_changes_no_number_at_inference_is_explained(tmp_path: Path, case: str) -> None:
+def test_operations_without_effect_at_inference_are_explained(tmp_path: Path, case: str) -> None:
     cell = only(changed(tmp_path, *NEUTRAL[case]))
     assert (words(cell), unknown(cell)) == ([], [])
 
@@ -289,7 +289,7 @@ def test_peepholes_that_the_step_does_not_use_are_unknown(tmp_path: Path) -> Non
     assert "its step does not use w_o_diag" in cell.notes
 
 
-def test_a_step_of_another_form_leaves_no_default(tmp_path: Path) -> None:
+def test_a_step_of_another_form_has_no_defaults(tmp_path: Path) -> None:
     """The sum of c by an operation that no class uses: what names say of the cell is no proof."""
     cell = only(changed(tmp_path, op("add_3", "AddN", f"{CELL}/mul_1", f"{CELL}/mul_3")))
     assert cell.options["forget_bias"].source == "unknown"
@@ -297,7 +297,7 @@ def test_a_step_of_another_form_leaves_no_default(tmp_path: Path) -> None:
     assert "AddN on its step" in words(cell)
 
 
-def test_what_lies_between_the_output_and_its_function_is_named(tmp_path: Path) -> None:
+def test_an_operation_between_the_output_and_its_function_is_named(tmp_path: Path) -> None:
     """No m is seen there, and no option is read behind it."""
     nodes = (NINE_TENTHS, scaled(f"{CELL}/Tanh_1"), op("mul_5", "Mul", f"{CELL}/Sigmoid_2", ODD))
     cell = only(changed(tmp_path, *nodes))
@@ -305,7 +305,7 @@ def test_what_lies_between_the_output_and_its_function_is_named(tmp_path: Path) 
     assert unknown(cell) == ["cell_clip", "proj_clip", "activation"]
 
 
-def test_the_merge_of_a_condition_is_not_taken_for_the_state_of_a_loop(tmp_path: Path) -> None:
+def test_the_merge_of_a_condition_is_not_a_loop_state(tmp_path: Path) -> None:
     nodes = (
         node("flag", "Placeholder", (), dtype=number(6, 10)),
         node(f"{CELL}/one", "Switch", (X, "flag"), T=FLOAT),
@@ -316,7 +316,7 @@ def test_the_merge_of_a_condition_is_not_taken_for_the_state_of_a_loop(tmp_path:
     assert (words(cell), cell.notes) == ([], ())
 
 
-def test_a_change_that_the_graph_contradicts_is_seen_by_inspect() -> None:
+def test_inspect_shows_a_change_in_the_graph() -> None:
     """Of the changes of one operation, every so many; see test_mutants.py."""
     tried = 0
     for sample in ("sunspots", "peephole_tuple"):
@@ -384,7 +384,7 @@ def test_run_in_numpy_is_refused_with_the_line(
     assert (done.code, LINE in done.err) == (0, True)
 
 
-def test_verify_confirms_each_cell_or_says_why_not(shell: Shell, odd: str) -> None:
+def test_verify_confirms_each_cell_or_explains_why_not(shell: Shell, odd: str) -> None:
     (cell,) = shell.json("inspect", odd, "--verify")["cells"]
     assert cell["confirmed"] is False
     assert cell["confirmed_reason"].startswith("c of rnn/lstm_cell and m of rnn/lstm_cell")

@@ -306,13 +306,13 @@ def cell_of(row: Row) -> Cell:
     return found[row.scope]
 
 
-def test_its_class_and_its_age_are_known(row: Row) -> None:
+def test_its_class_and_era(row: Row) -> None:
     cell = cell_of(row)
     assert (cell.family, cell.era) == (row.family, row.era)
     assert cell.alternatives == row.alternatives
 
 
-def test_its_widths_are_known(row: Row) -> None:
+def test_its_widths(row: Row) -> None:
     cell = cell_of(row)
     assert (cell.input_size, cell.num_units, cell.num_proj) == (row.inputs, row.units, row.proj)
     # A convolution's state has windows too, a grid's a pair for each frequency.
@@ -320,13 +320,13 @@ def test_its_widths_are_known(row: Row) -> None:
     assert cell.state == (StateWidths(row.units, row.proj or row.units) if pair else None)
 
 
-def test_its_equations_are_known(row: Row) -> None:
+def test_its_equations(row: Row) -> None:
     cell = cell_of(row)
     assert cell.gate_order == row.order
     assert (cell.peepholes, cell.layer_norm) == (row.peepholes, row.layer_norm)
 
 
-def test_its_variables_have_their_roles(row: Row) -> None:
+def test_the_roles_of_its_variables(row: Row) -> None:
     names = {role: tuple(writers.below(row.scope, leaves)) for role, leaves in row.roles.items()}
     cell = cell_of(row)
     assert cell.variables == names
@@ -335,7 +335,7 @@ def test_its_variables_have_their_roles(row: Row) -> None:
     assert cell.nbytes == 4 * cell.parameters
 
 
-def test_what_is_the_same_for_all_cells_of_a_class_is_told(row: Row) -> None:
+def test_properties_shared_by_all_cells_of_a_class(row: Row) -> None:
     cell = cell_of(row)
     assert cell.forget_bias == row.forget_bias
     pair = cell.options["state_is_tuple"]
@@ -345,7 +345,7 @@ def test_what_is_the_same_for_all_cells_of_a_class_is_told(row: Row) -> None:
         assert cell.options["cell_clip"] == Option(None, "family")
 
 
-def test_its_shapes_have_to_fit(row: Row) -> None:
+def test_its_shapes_must_fit(row: Row) -> None:
     """Names alone make no cell: a kernel of other columns is something else."""
     wrong = {
         name: (*shape[:-1], *(size + 2 for size in shape[-1:]))
@@ -358,7 +358,7 @@ def test_its_shapes_have_to_fit(row: Row) -> None:
 # ---- grids
 
 
-def test_a_grid_with_peepholes_owns_all_of_them() -> None:
+def test_a_grid_has_all_its_peepholes() -> None:
     kinds = ("freqf", "freqt", "timef", "timet")
     shapes = {"W_f_0_0": (11, 16), "B_f_0": (16,), "W_t_0_0": (11, 16), "B_t_0": (16,)}
     shapes |= {f"W_{gate}_diag_{kind}_0": (4,) for gate in "IFO" for kind in kinds}
@@ -368,7 +368,7 @@ def test_a_grid_with_peepholes_owns_all_of_them() -> None:
     assert set(found.roles) == set(writers.below("rnn/grid_lstm_cell", shapes))
 
 
-def test_a_grid_owns_the_kernels_of_all_its_blocks() -> None:
+def test_a_grid_has_the_kernels_of_all_its_blocks() -> None:
     shapes = {f"W_f_{block}_0": (11, 16) for block in range(3)}
     shapes |= {f"B_f_{block}": (16,) for block in range(3)}
     found = writers.recognised(writers.below("rnn/grid_lstm_cell", shapes))

@@ -58,7 +58,7 @@ READERS: list[tuple[str, Callable[[Path], object], str]] = [
 
 @pytest.mark.parametrize("kind", ["AttributeError", "NameError", "AssertionError", "TypeError"])
 @pytest.mark.parametrize(("name", "read", "function"), READERS)
-def test_a_fault_in_a_reader_comes_out_as_it_is(
+def test_a_bug_in_a_reader_is_not_hidden(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -78,7 +78,7 @@ def test_a_fault_in_a_reader_comes_out_as_it_is(
     [("ValueError", "lstmstate.state.formats.npy"), ("TypeError", "numpy.lib.format")],
 )
 @pytest.mark.parametrize(("name", "read", "function"), READERS)
-def test_what_data_can_lead_to_is_damage_and_keeps_its_cause(
+def test_errors_that_data_can_cause_are_damage_and_keep_their_cause(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -93,7 +93,7 @@ def test_what_data_can_lead_to_is_damage_and_keeps_its_cause(
     assert type(caught.value.__cause__).__name__ == kind
 
 
-def test_the_command_line_names_the_fault_and_debug_shows_where_it_arose(
+def test_the_command_line_names_the_bug_and_debug_prints_the_traceback(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tmp_path / "flat.npy", numbers(2, 8))
@@ -104,7 +104,7 @@ def test_the_command_line_names_the_fault_and_debug_shows_where_it_arose(
     assert "MAX_NPY_HEADER_BYTES" in shell("inspect", path, "--debug").err
 
 
-def test_debug_shows_what_damage_led_to(shell: Shell, tmp_path: Path) -> None:
+def test_debug_shows_the_cause_of_damage(shell: Shell, tmp_path: Path) -> None:
     path = saved(tmp_path / "flat.npy", numbers(2, 8))
     data = path.read_bytes()
     path.write_bytes(data.replace(b"'descr': '<f4'", b"'descr': '<z4'"))
@@ -114,7 +114,7 @@ def test_debug_shows_what_damage_led_to(shell: Shell, tmp_path: Path) -> None:
     assert "this is not a NumPy array that can be read" in done.err
 
 
-def test_only_mistakes_in_code_of_this_package_are_its_faults() -> None:
+def test_only_errors_in_this_package_are_its_bugs() -> None:
     def found(function: Callable[..., Any]) -> BaseException:
         with pytest.raises(Exception) as caught:
             function()

@@ -136,7 +136,7 @@ def test_axes_before_the_batch_pass_through(tmp_path: Path) -> None:
     assert np.array_equal(c, state[..., 5:]) and np.array_equal(m, state[..., :5])
 
 
-def test_an_order_that_the_user_gives_is_taken_with_a_note(shell: Shell, tmp_path: Path) -> None:
+def test_an_order_that_the_user_passes_is_used_with_a_note(shell: Shell, tmp_path: Path) -> None:
     ckpt, x = one_cell(tmp_path, "mc"), sequence(tmp_path, 3)
     state = numbers(BATCH, 13, seed=1)
     path = saved(tmp_path / "s.npy", state)
@@ -215,7 +215,7 @@ def carried(tf: Any) -> None:
 
 
 @pytest.mark.parametrize(("build", "m"), [(of_a_variable, 5), (carried, 4)])
-def test_the_order_of_what_is_stored_or_carried(tmp_path: Path, build: Any, m: int) -> None:
+def test_the_order_of_a_stored_or_carried_state(tmp_path: Path, build: Any, m: int) -> None:
     ckpt = save(tmp_path, build)
     state = numbers(BATCH, {5: 13, 4: 8}[m], seed=1)
     with warnings.catch_warnings(record=True) as warned:
@@ -225,7 +225,7 @@ def test_the_order_of_what_is_stored_or_carried(tmp_path: Path, build: Any, m: i
     assert np.array_equal(loaded.c, state[:, m:]) and np.array_equal(loaded.m, state[:, :m])
 
 
-def test_a_state_that_reads_the_same_in_both_orders_is_taken(shell: Shell, tmp_path: Path) -> None:
+def test_a_state_equal_in_both_orders_is_accepted(shell: Shell, tmp_path: Path) -> None:
     ckpt, x = one_cell(tmp_path, "mc"), sequence(tmp_path, 3)
     path = saved(tmp_path / "s.npy", np.zeros((BATCH, 13), "f4"))
     done = shell("run", "-q", ckpt, x, "--state", path, "-o", tmp_path / "y.npz")
@@ -251,7 +251,7 @@ def test_orders_that_differ_are_refused(shell: Shell, tmp_path: Path) -> None:
         assert np.array_equal(found["m"], state[:, :4])
 
 
-def test_one_array_without_names_has_no_order_for_a_state_of_another_kind(tmp_path: Path) -> None:
+def test_an_unnamed_array_has_no_order_for_another_kind_of_state(tmp_path: Path) -> None:
     """As the attention that a wrapper carries from step to step: it is no c and m of its cell."""
     loaded = lstmstate.open_checkpoint(SAMPLES / "tf_1_0_names").network().load("numpy")
     flat = np.zeros((2, sum(cell.widths.flat for cell in loaded.network.cells)), np.float32)

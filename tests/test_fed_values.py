@@ -53,7 +53,7 @@ def episodes(by_step: bool) -> Any:
 
 
 @pytest.mark.parametrize("by_step", [True, False])
-def test_flags_of_episodes_lie_as_the_graph_takes_them(by_step: bool, tmp_path: Path) -> None:
+def test_episode_flags_have_the_axes_of_the_graph(by_step: bool, tmp_path: Path) -> None:
     prefix, expected = evaluated(tmp_path, episodes(by_step))
     flat = (DONE.T if by_step else DONE).reshape(-1)
     for done in (DONE, flat):
@@ -63,7 +63,7 @@ def test_flags_of_episodes_lie_as_the_graph_takes_them(by_step: bool, tmp_path: 
 
 
 @pytest.mark.parametrize("value", [0, np.zeros(STEPS), np.zeros((BATCH, STEPS))])
-def test_one_number_is_that_of_every_step(value: Any, tmp_path: Path) -> None:
+def test_one_number_applies_to_every_step(value: Any, tmp_path: Path) -> None:
     prefix, _ = evaluated(tmp_path, episodes(False))
     zeros = np.zeros(BATCH * STEPS)
     expected = ran(prefix, X, STATE, feeds={"done": zeros}, engine="graph")
@@ -71,7 +71,7 @@ def test_one_number_is_that_of_every_step(value: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*(exact and slower|x is what each step reads).*:UserWarning")
-def test_flags_that_are_not_set_leave_the_numbers_as_they_are(tmp_path: Path) -> None:
+def test_unset_flags_change_nothing(tmp_path: Path) -> None:
     """A cell has no such product, so that it is not confirmed, and the graph's step is run."""
     prefix, _ = evaluated(tmp_path, episodes(False))
     network = lstmstate.open_checkpoint(prefix).network()
@@ -84,7 +84,7 @@ def test_flags_that_are_not_set_leave_the_numbers_as_they_are(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("steps", [1, STEPS])
-def test_what_is_fed_chooses_among_the_uses_of_a_cell(steps: int, tmp_path: Path) -> None:
+def test_fed_values_choose_among_the_uses_of_a_cell(steps: int, tmp_path: Path) -> None:
     """A policy has a graph of one step to act with, and one of many to be trained with."""
 
     def build(tf: Any) -> Any:
@@ -181,7 +181,7 @@ MORE = drawn(BATCH, STEPS, WIDE - INPUTS, seed=4)
 @pytest.mark.parametrize(
     ("before", "feeds"), [(behind_a_layer, {}), (joined_with_flags, {"more": MORE})]
 )
-def test_the_width_of_x_shows_where_it_goes_in(
+def test_the_width_of_x_shows_its_placeholder(
     before: Any, feeds: dict[str, Array], shell: Shell, tmp_path: Path
 ) -> None:
     wide = drawn(BATCH, STEPS, WIDE, seed=5)
@@ -210,7 +210,7 @@ def test_the_width_of_x_shows_where_it_goes_in(
     assert done.code == 3 and "too few columns: 2, and not 7" in done.err
 
 
-def test_a_sequence_that_fed_numbers_lay_out(tmp_path: Path) -> None:
+def test_a_sequence_laid_out_by_fed_numbers(tmp_path: Path) -> None:
     """The batch and the steps are fed, as scalars, and the rows of images one after the other."""
 
     def build(tf: Any) -> Any:
@@ -343,7 +343,7 @@ def in_turn(change: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
 
 @pytest.mark.parametrize("change", [lambda tf, c: c, layer])
 @pytest.mark.parametrize("functional", [False, True])
-def test_a_cell_begins_with_what_another_one_ends_with(
+def test_a_cell_starts_from_the_last_state_of_another(
     change: Any, functional: bool, tmp_path: Path
 ) -> None:
     prefix, expected = evaluated(tmp_path, in_turn(change), functional=functional)

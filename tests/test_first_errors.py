@@ -203,7 +203,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("mistake", ERRORS)
-def test_the_first_errors_say_what_to_do(shell: Shell, folder: Path, mistake: str) -> None:
+def test_first_errors_name_the_remedy(shell: Shell, folder: Path, mistake: str) -> None:
     places = {"{}": str(folder), "CKPT": str(PEEPHOLE), "SUNSPOTS": str(SAMPLES / "sunspots")}
     arguments, code, expected = ERRORS[mistake]
     words = arguments.split()

@@ -269,7 +269,7 @@ def assert_runs_to(expected: Any, tmp_path: Path, shell: Shell, prefix: str, *fl
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_each_half_is_found_however_it_is_fed(way: str) -> None:
+def test_c_and_m_are_found_in_every_form(way: str) -> None:
     _, shape, batch = WAYS[way]
     ckpt = opened(lambda tf: network(tf, of_two(way)))
     rows = BATCH if way == "reshaped_vector" else None
@@ -282,7 +282,7 @@ def test_each_half_is_found_however_it_is_fed(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_run_from_it_ends_where_tensorflow_does(tmp_path: Path, shell: Shell, way: str) -> None:
+def test_a_run_from_it_matches_tensorflow(tmp_path: Path, shell: Shell, way: str) -> None:
     prefix, data, expected = saved(tmp_path, of_two(way))
     np.save(tmp_path / "x.npy", data)
     assert_runs_to(expected, tmp_path, shell, prefix)
@@ -298,16 +298,14 @@ def test_both_halves_in_one_variable(way: str, functional: bool) -> None:
 
 
 @pytest.mark.parametrize("way", ["by_index_h_first", "by_inner_index", "by_columns"])
-def test_a_run_from_both_halves_ends_where_tensorflow_does(
-    tmp_path: Path, shell: Shell, way: str
-) -> None:
+def test_a_run_from_both_halves_matches_tensorflow(tmp_path: Path, shell: Shell, way: str) -> None:
     prefix, data, expected = saved(tmp_path, of_one(way))
     np.save(tmp_path / "x.npy", data)
     assert_runs_to(expected, tmp_path, shell, prefix)
 
 
 @pytest.mark.parametrize("way", [*BOTH])
-def test_both_halves_are_converted_as_the_graph_takes_them(
+def test_both_halves_are_converted_in_the_order_of_the_graph(
     tmp_path: Path, shell: Shell, way: str
 ) -> None:
     """By its shape alone a variable with h first would be read with c first."""
@@ -505,7 +503,7 @@ def test_a_state_that_the_graph_computes_is_noted_and_run_from(
     assert shell("run", prefix, tmp_path / "x.npy", "--strict", "--zero-state").code == 0
 
 
-def test_python_warns_of_a_state_that_the_graph_computes_and_gives_it(tmp_path: Path) -> None:
+def test_python_warns_of_a_computed_state_and_returns_it(tmp_path: Path) -> None:
     prefix, data, (c, m) = saved(tmp_path, each(squashed))
     network = open_checkpoint(prefix).network()
     with pytest.warns(UserWarning, match="a state of its own .*; `initial_state` returns it"):
@@ -524,7 +522,7 @@ def test_python_warns_of_a_state_that_the_graph_computes_and_gives_it(tmp_path: 
         (random, "it is random"),
     ],
 )
-def test_a_state_that_data_or_chance_decide_is_unknown(
+def test_a_state_from_data_or_random_numbers_is_unknown(
     tmp_path: Path, way: Any, reason: str
 ) -> None:
     ckpt = computed(tmp_path, way)
@@ -535,7 +533,7 @@ def test_a_state_that_data_or_chance_decide_is_unknown(
         ckpt.network().initial_state(BATCH)
 
 
-def test_what_is_fed_is_part_of_the_state_that_the_graph_computes(tmp_path: Path) -> None:
+def test_fed_values_are_part_of_the_computed_state(tmp_path: Path) -> None:
     network_ = computed(tmp_path, of_other_data).network()
     feeds = {f"{name}_fed": np.ones((BATCH, 2)) for name in ("one", "two")}
     state = network_.initial_state(BATCH, feeds)
@@ -563,13 +561,13 @@ def test_a_state_whose_variable_was_renamed_is_noted(tmp_path: Path, shell: Shel
         lambda tf, x, name: tf.zeros([tf.placeholder(tf.int32, []), UNITS]),
     ],
 )
-def test_zeros_and_states_that_are_fed_are_not_noted(tmp_path: Path, way: Any) -> None:
+def test_zero_and_fed_states_are_not_noted(tmp_path: Path, way: Any) -> None:
     network_ = computed(tmp_path, way).network()
     assert network_.own_start() is None
     assert not network_.initial_state(BATCH).c.any()
 
 
-def test_a_state_that_an_iterator_gives_next_to_the_data_is_fed(tmp_path: Path) -> None:
+def test_a_state_from_the_iterator_of_the_data_is_fed(tmp_path: Path) -> None:
     def build(tf: TensorFlow) -> None:
         shapes = [(BATCH, UNITS), (BATCH, UNITS), (BATCH, STEPS, INPUTS)]
         data = tf.data.Dataset.from_tensors(tuple(np.ones(shape, "f4") for shape in shapes))
@@ -617,7 +615,7 @@ OF_SIZES: dict[str, Callable[[TensorFlow, Any, str], Any]] = {
 
 @pytest.mark.parametrize("name", OF_SIZES)
 @pytest.mark.parametrize("functional", [False, True])
-def test_a_state_of_the_size_of_x_is_that_of_the_x_at_hand(
+def test_a_state_sized_by_x_uses_the_current_x(
     tmp_path: Path, shell: Shell, name: str, functional: bool
 ) -> None:
     """For the sizes that a graph is tried with, most of these are zeros."""
@@ -655,7 +653,7 @@ def test_a_state_that_is_zeros_for_this_x_is_not_noted(tmp_path: Path, shell: Sh
     "change",
     [lambda tf, v: 0.5 * v, lambda tf, v: tf.reshape(tf.transpose(v), [BATCH, UNITS])],
 )
-def test_a_variable_that_is_changed_has_no_layout_and_a_run_starts_from_what_the_graph_makes_of_it(
+def test_a_transformed_variable_has_no_layout_and_a_run_starts_from_its_result(
     tmp_path: Path, shell: Shell, change: Any
 ) -> None:
     def feed(tf: TensorFlow, x: Any) -> Any:
@@ -674,14 +672,14 @@ def test_a_variable_that_is_changed_has_no_layout_and_a_run_starts_from_what_the
     assert shell("convert", prefix, "--to-flat", "-o", tmp_path / "z.npz").code == 3
 
 
-def test_a_factor_that_is_learnt_is_no_mask() -> None:
+def test_a_learnt_factor_is_not_a_mask() -> None:
     def feed(tf: TensorFlow, x: Any) -> Any:
         return [kept(tf, n, 1, UNITS) * tf.tanh(x[:, 0, :1]) for n in ("one", "two")]
 
     assert opened(lambda tf: network(tf, feed)).states == []
 
 
-def test_of_two_variables_under_a_condition_none_is_the_state() -> None:
+def test_two_variables_under_a_condition_are_not_a_state() -> None:
     def feed(tf: TensorFlow, x: Any) -> Any:
         first = tf.placeholder_with_default(False, [])
         return [
@@ -696,7 +694,7 @@ def test_of_two_variables_under_a_condition_none_is_the_state() -> None:
     assert opened(lambda tf: network(tf, feed)).states == []
 
 
-def test_what_an_encoder_starts_from_is_not_what_its_decoder_starts_from() -> None:
+def test_an_encoder_and_its_decoder_have_separate_initial_states() -> None:
     def build(tf: TensorFlow) -> None:
         make = tf.nn.rnn_cell
         first = make.LSTMStateTuple(kept(tf, "one", BATCH, UNITS), kept(tf, "two", BATCH, UNITS))
@@ -741,9 +739,7 @@ def one_step(tf: TensorFlow, change: Any) -> None:
         (lambda tf, half: half * tf.tanh(half), Option(None, "unknown")),
     ],
 )
-def test_whether_the_state_is_a_tuple_is_told_where_the_walk_sees_it(
-    change: Any, told: Option
-) -> None:
+def test_the_state_is_known_to_be_a_tuple_if_the_graph_shows_it(change: Any, told: Option) -> None:
     (cell,) = opened(lambda tf: one_step(tf, change)).cells.values()
     assert cell.options["state_is_tuple"] == told
 
@@ -760,7 +756,7 @@ def test_the_state_of_an_unrolled_loop_is_a_tuple() -> None:
 # ---- what run says
 
 
-def test_run_says_that_the_graph_starts_elsewhere(tmp_path: Path, shell: Shell) -> None:
+def test_run_reports_that_the_graph_starts_from_another_state(tmp_path: Path, shell: Shell) -> None:
     prefix, data, _ = saved(tmp_path, of_two("tiled"))
     np.save(tmp_path / "x.npy", data)
     told = "the graph starts from a state of its own (one, two), and this run from zeros; give --st"

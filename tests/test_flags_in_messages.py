@@ -51,7 +51,7 @@ def named_flags(text: str) -> list[str]:
     return [word for word in words if word == "--" or word in flags()]
 
 
-def test_no_text_of_the_library_names_a_flag() -> None:
+def test_no_library_message_names_a_flag() -> None:
     found = [
         f"{path.relative_to(PROJECT)}:{line}: {named_flags(text)}"
         for path, line, text in texts()
@@ -68,7 +68,7 @@ def test_the_search_sees_a_flag(text: str) -> None:
     assert not named_flags("pip install --force-reinstall; a - b -- c; `force=True`")
 
 
-def test_every_parameter_in_a_message_is_a_flag_of_some_command() -> None:
+def test_every_parameter_in_a_message_is_a_flag_of_a_command() -> None:
     known = flags()
     parameters = {
         match[0]
@@ -102,9 +102,7 @@ def test_a_parameter_becomes_its_flag(message: str, shown: str) -> None:
     assert with_flags(message) == shown
 
 
-def test_python_and_the_command_line_each_have_their_own_words(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_python_names_parameters_and_the_command_line_flags(shell: Shell, tmp_path: Path) -> None:
     target = saved(tmp_path / "flat.npy", numbers(1, 8))
     state = lstmstate.LSTMState(np.zeros((1, 4)), np.zeros((1, 4)))
     with pytest.raises(lstmstate.LstmstateError) as caught:
@@ -129,7 +127,7 @@ def test_documents_of_several_paths_name_flags(shell: Shell, tmp_path: Path) -> 
     )
 
 
-def test_assertions_are_shown_as_they_were_given(shell: Shell, tmp_path: Path) -> None:
+def test_assertions_are_printed_as_passed(shell: Shell, tmp_path: Path) -> None:
     flat = saved(tmp_path / "flat.npy", numbers(2, 8))
     arguments = ("check", flat, "--units", "5", "--max-abs-m", "2", "--finite", "--has", "x")
     found = {

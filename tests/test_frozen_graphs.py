@@ -114,7 +114,9 @@ def both_ways(tf: TensorFlow) -> Tensor:
 
 @pytest.mark.parametrize("strip", [False, True])
 @pytest.mark.parametrize("build", [plain, projected, of_one_unit, unrolled, stacked, both_ways])
-def test_a_network_gives_what_tensorflow_gave(tmp_path: Path, build: Build, strip: bool) -> None:
+def test_a_network_gives_the_values_of_tensorflow(
+    tmp_path: Path, build: Build, strip: bool
+) -> None:
     expected = freeze(tmp_path / "frozen.pb", build, strip)
     ckpt = open_checkpoint(tmp_path / "frozen.pb")
     assert bool(ckpt.notes) == strip  # such a graph ends with a node
@@ -134,9 +136,7 @@ def test_options_come_from_the_graph(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bias", [[0.3] * 4, [0.3, 0.4, 0.5, 0.6], [0.3]])
-def test_a_forget_bias_that_is_not_one_number_is_not_taken_for_none(
-    tmp_path: Path, bias: list[float]
-) -> None:
+def test_a_forget_bias_of_several_numbers_is_not_dropped(tmp_path: Path, bias: list[float]) -> None:
     """A constant with an axis is a variable here, and what is learnt is no option of a cell."""
     freeze(tmp_path / "frozen.pb", lambda tf: hand_made(tf, forget_bias=tf.constant(bias))[1])
     cell = only(open_checkpoint(tmp_path / "frozen.pb"))
@@ -199,7 +199,7 @@ def test_values_are_read_in_every_form(
     assert open_checkpoint(path).variables["w"].read().tolist() == expected
 
 
-def test_constants_of_real_numbers_with_an_axis_are_its_variables(tmp_path: Path) -> None:
+def test_real_constants_with_an_axis_are_its_variables(tmp_path: Path) -> None:
     one = text(5, struct.pack("<f", 1))
     path = write(
         tmp_path / "f.pb",
@@ -284,7 +284,7 @@ def boundaries(content: bytes) -> list[int]:
     return ends[:-1]
 
 
-def test_a_graph_between_two_nodes_of_which_it_was_cut_names_what_is_missing(
+def test_a_subgraph_names_its_missing_nodes(
     tmp_path: Path,
 ) -> None:
     weight = const("w", tensor(FLOAT, (2,), b""))

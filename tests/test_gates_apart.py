@@ -132,7 +132,7 @@ def test_the_state_of_a_cell_with_a_matrix_for_each_gate(loop: str, is_tuple: bo
     assert told(cell, "state_is_tuple") == {"state_is_tuple": is_tuple}
 
 
-def test_a_cell_of_two_functions_tells_neither() -> None:
+def test_a_cell_with_two_activations_has_an_unknown_one() -> None:
     """c goes through another function than the new input: one name would be wrong for one."""
     names = itertools.cycle(["tanh", "relu"])
 
@@ -144,7 +144,7 @@ def test_a_cell_of_two_functions_tells_neither() -> None:
     assert told(cell, "recurrent_activation") == {"recurrent_activation": "hard_sigmoid"}
 
 
-def test_a_first_state_made_of_a_product_is_not_taken_for_a_gate() -> None:
+def test_an_initial_state_from_a_product_is_not_a_gate() -> None:
     """An encoder often gives the first state; nothing squashes it, nor the new input here."""
 
     def build(tf: TensorFlow) -> None:
@@ -158,7 +158,7 @@ def test_a_first_state_made_of_a_product_is_not_taken_for_a_gate() -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_gradients_of_products_apart_change_nothing(loop: str) -> None:
+def test_gradients_of_separate_products_change_nothing(loop: str) -> None:
     def build(tf: TensorFlow) -> None:
         outputs, _ = LOOPS[loop](tf, lite_cell(tf, cell_clip=0.4, activation="relu"))
         tf.train.AdamOptimizer(0.1).minimize(tf.reduce_sum(outputs[-1]))
@@ -167,7 +167,7 @@ def test_gradients_of_products_apart_change_nothing(loop: str) -> None:
     assert told(cell, "cell_clip", "activation") == {"cell_clip": 0.4, "activation": "relu"}
 
 
-def test_names_of_nodes_play_no_part(tmp_path: Path) -> None:
+def test_names_of_nodes_do_not_matter(tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "cell_clip": 0.4,
         "proj_clip": 0.1,
@@ -260,7 +260,7 @@ def named(name: str) -> Any:
         (parts_of_a_product, split, "softplus", "relu"),
     ],
 )
-def test_keras_gates_are_parts_of_products(
+def test_keras_gates_are_slices_of_products(
     parts: Any, cut: Any, function: str, recurrent: str
 ) -> None:
     cell = keras(parts, cut, named(function), named(recurrent))
@@ -270,12 +270,12 @@ def test_keras_gates_are_parts_of_products(
     assert cell.forget_bias.value == 0.0
 
 
-def test_what_a_user_adds_to_the_forget_gate_is_told() -> None:
+def test_a_constant_added_to_the_forget_gate_is_reported() -> None:
     cell = keras(parts_of_weights, split, named("tanh"), named("hard_sigmoid"), forget_bias=0.3)
     assert cell.forget_bias == Option(0.3, "graph")
 
 
-def test_two_functions_that_no_class_mixes_are_not_told() -> None:
+def test_activations_that_no_class_mixes_are_unknown() -> None:
     """The gates are not squashed alike: nothing is said of them, and no default either."""
     names = itertools.cycle(["relu", "sigmoid", "elu"])
 
@@ -289,7 +289,7 @@ def test_two_functions_that_no_class_mixes_are_not_told() -> None:
     assert cell.options["recurrent_activation"] == Option(None, "unknown")
 
 
-def test_a_cell_that_lets_nothing_out_is_no_cell() -> None:
+def test_a_step_without_an_output_is_not_a_cell() -> None:
     """Without o * act(c) a sum of gated products could be anything."""
 
     def build(tf: TensorFlow) -> None:
@@ -309,7 +309,7 @@ def test_a_cell_that_lets_nothing_out_is_no_cell() -> None:
 
 
 @pytest.mark.parametrize("m_first", [False, True])
-def test_whose_rows_come_first_in_the_kernel(m_first: bool) -> None:
+def test_the_order_of_rows_in_the_kernel(m_first: bool) -> None:
     def build(tf: TensorFlow) -> None:
         kernel, bias = (
             tf.get_variable("kernel", [INPUTS + UNITS, 4 * UNITS]),

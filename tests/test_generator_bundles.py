@@ -57,7 +57,7 @@ def test_the_values_and_the_graph_of_a_bundle(tmp_path: Path, table: bytes, deta
     assert found.notes == []
 
 
-def test_a_bundle_runs_as_its_checkpoint_does(shell: Shell, tmp_path: Path, table: bytes) -> None:
+def test_a_bundle_runs_like_its_checkpoint(shell: Shell, tmp_path: Path, table: bytes) -> None:
     path = bundle(tmp_path / "a.mag", table)
     assert "Magenta bundle of a TensorFlow V1 checkpoint" in shell("inspect", path).out
     x = saved(tmp_path / "x.npy", numbers(2, 4, 3))
@@ -83,7 +83,7 @@ def _read(found: Checkpoint) -> dict[str, np.ndarray]:
     return {name: variable.read() for name, variable in found.variables.items()}
 
 
-def test_a_graph_that_is_too_large_is_left_aside(
+def test_a_graph_that_is_too_large_is_ignored(
     tmp_path: Path, table: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MAX_GRAPH_BYTES", len(GRAPH) - 1)

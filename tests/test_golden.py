@@ -69,7 +69,7 @@ def test_its_widths(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     assert cell.input_size == (None if known.get("kernel_shared") else known["input_size"])
 
 
-def test_its_variables_are_all_its_own(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+def test_all_variables_belong_to_it(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, ckpt = case
     names = [name for stored in cell.variables.values() for name in stored]
     assert sorted(names) == sorted(known["variables"])
@@ -94,7 +94,7 @@ def test_its_equations(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     assert cell.layer_norm == any(name.endswith("/gamma") for name in known["variables"])
 
 
-def test_what_is_added_to_the_forget_gate(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+def test_its_forget_bias(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, _ = case
     added = known["forget_bias"]
     if isinstance(added, str):  # "stored in …", "none added at run time …"
@@ -121,7 +121,7 @@ def test_its_activation(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
         assert cell.options["activation"].value == known["activation"]
 
 
-def test_what_squashes_its_gates(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+def test_its_recurrent_activation(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, _ = case
     found = cell.options["recurrent_activation"]
     if known["family"] == "NASCell":  # whose gates are squashed in several ways
@@ -133,13 +133,13 @@ def test_what_squashes_its_gates(case: tuple[Case, Cell, LSTMCheckpoint]) -> Non
         assert found.source in ("graph", "family")
 
 
-def test_how_its_state_is_passed(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+def test_its_state_is_tuple(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, _ = case
     assert told(cell, "state_is_tuple")
     assert cell.options["state_is_tuple"].value == known["state_is_tuple"]
 
 
-def test_what_it_was_run_on(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+def test_its_batch_size_and_time_axis(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, _ = case
     if told(cell, "batch_size"):
         assert cell.options["batch_size"].value == known["batch"]
@@ -148,7 +148,7 @@ def test_what_it_was_run_on(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
         assert cell.options["time_major"].value == whole_sequence
 
 
-def test_the_activation_of_a_grouped_cell_is_that_of_its_output(tmp_path: Path) -> None:
+def test_a_grouped_cell_has_the_activation_of_its_output(tmp_path: Path) -> None:
     """Its new input is always squashed by tanh: the option is what is done to c."""
     for path in (SHARED / "golden" / "GLSTMCell__groups2").glob("model.ckpt.*"):
         shutil.copy(path, tmp_path)

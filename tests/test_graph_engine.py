@@ -113,7 +113,7 @@ def in_loop(step: Step) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
         (skips, "graph"),
     ],
 )
-def test_a_user_written_cell_is_confirmed_or_its_own_step_is_run(
+def test_a_user_written_cell_is_confirmed_or_run_from_the_graph(
     step: Step, engine: str, tmp_path: Path
 ) -> None:
     prefix, x, state, expected = saved(tmp_path, in_loop(step))
@@ -126,7 +126,7 @@ def test_a_user_written_cell_is_confirmed_or_its_own_step_is_run(
     np.testing.assert_array_equal(ran.kept[0]["c"][-1], ran.states[0][0])
 
 
-def test_a_cell_that_the_graph_contradicts_is_not_run_by_another_engine(tmp_path: Path) -> None:
+def test_a_cell_contradicted_by_the_graph_is_not_run_by_another_engine(tmp_path: Path) -> None:
     prefix, *_ = saved(tmp_path, in_loop(scaled))
     network = lstmstate.open_checkpoint(prefix).network()
     for engine in ("numpy", "tensorflow"):
@@ -134,7 +134,7 @@ def test_a_cell_that_the_graph_contradicts_is_not_run_by_another_engine(tmp_path
             network.load(engine)
 
 
-def test_sequences_of_unequal_lengths_end_as_they_would_alone(tmp_path: Path) -> None:
+def test_sequences_of_unequal_lengths_give_the_values_of_each_alone(tmp_path: Path) -> None:
     prefix, x, state, _ = saved(tmp_path, in_loop(zoneout))
     loaded = lstmstate.open_checkpoint(prefix).network().load()
     lengths = np.array([5, 2, 0])
@@ -163,7 +163,7 @@ def test_a_dense_layer_before_the_loop_is_part_of_the_network(tmp_path: Path) ->
     np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
 
 
-def test_an_output_that_is_not_m_has_to_be_chosen(tmp_path: Path) -> None:
+def test_an_output_other_than_m_must_be_chosen(tmp_path: Path) -> None:
     def step(tf: Any, x: Any, c: Any, m: Any, z: Any) -> tuple[Any, Any, Any]:
         _, c, m = plain(tf, x, c, m, z)
         return tf.nn.relu(m) + 1.0, c, m
@@ -225,7 +225,7 @@ def by_rows(tf: Any, x: Any) -> Any:
 
 @pytest.mark.parametrize("factor", [by_steps, by_rows])
 @pytest.mark.parametrize("place", ["before", "on m", "on x, unrolled"])
-def test_a_graph_that_computes_with_sizes_runs_with_those_of_x(
+def test_a_graph_that_computes_with_sizes_uses_the_sizes_of_x(
     factor: Any, place: str, tmp_path: Path
 ) -> None:
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
@@ -278,7 +278,7 @@ def saved_loop(tmp_path: Path, cell: Callable[[Any], Any], make_x: Callable[[Any
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "bool", "float16"])
 @pytest.mark.filterwarnings("ignore:.*(is deprecated|x is fed at x).*:UserWarning")
-def test_x_of_another_type_gives_states_of_the_type_of_the_weights(
+def test_x_of_another_dtype_gives_states_in_the_dtype_of_the_weights(
     tmp_path: Path, dtype: str
 ) -> None:
     def make_x(tf: Any) -> tuple[Any, Any]:
@@ -298,7 +298,7 @@ def test_x_of_another_type_gives_states_of_the_type_of_the_weights(
 
 
 @pytest.mark.parametrize("changed", [0, 1], ids=["the output", "c"])
-def test_a_step_that_differs_for_some_inputs_alone_is_not_confirmed(
+def test_a_step_that_differs_only_for_some_inputs_is_not_confirmed(
     tmp_path: Path, changed: int
 ) -> None:
     """Inputs near -999 are not among those that are tried."""
@@ -363,7 +363,7 @@ def test_another_placeholder_is_fed_or_named(tmp_path: Path) -> None:
         (lambda tf, x: tf.placeholder(tf.int32, [None], "lengths"), "numpy"),
     ],
 )
-def test_lengths_that_the_graph_sets_itself_are_its_own(
+def test_lengths_set_by_the_graph_are_used(
     lengths: Callable[[Any, Any], Any], engine: str, tmp_path: Path
 ) -> None:
     """The steps that are tried are fewer than four: only the graph shows where it ends."""
@@ -386,7 +386,7 @@ def test_lengths_that_the_graph_sets_itself_are_its_own(
             np.testing.assert_allclose(found, wanted, atol=2e-6)
 
 
-def test_a_second_sequence_is_fed_with_the_sizes_of_the_first(tmp_path: Path) -> None:
+def test_a_second_sequence_has_the_sizes_of_the_first(tmp_path: Path) -> None:
     """As PhasedLSTMCell takes the time of each step."""
     times = np.random.default_rng(5).uniform(0, 1, (BATCH, STEPS, 1)).astype("f4")
 
@@ -437,7 +437,7 @@ def unrolled(
         (lambda tf, number, m, x: tf.tanh(tf.concat([m, m], 1)), 2 * UNITS),
     ],
 )
-def test_what_an_unrolled_graph_packs_of_each_step_is_its_output(
+def test_the_packed_steps_of_an_unrolled_graph_are_its_output(
     give: Any, width: int, tmp_path: Path
 ) -> None:
     prefix, x, state, expected = saved(tmp_path, unrolled(plain, give=give))
@@ -449,7 +449,7 @@ def test_what_an_unrolled_graph_packs_of_each_step_is_its_output(
 
 
 @pytest.mark.parametrize("step", [plain, far_clip])
-def test_a_single_step_without_a_loop_is_a_sequence_of_one(step: Step, tmp_path: Path) -> None:
+def test_a_single_step_without_a_loop_runs_a_sequence_of_one(step: Step, tmp_path: Path) -> None:
     prefix, x, state, expected = saved(tmp_path, unrolled(step, count=1))
     ran = (
         lstmstate.open_checkpoint(prefix)
@@ -512,7 +512,7 @@ def reset_late(tf: Any, number: Any, c: Any, m: Any) -> Any:
     return c * keep, m * keep
 
 
-def test_a_step_that_reads_its_number_is_never_confirmed(tmp_path: Path) -> None:
+def test_a_step_that_reads_the_step_number_is_never_confirmed(tmp_path: Path) -> None:
     prefix, x, state, expected = saved(tmp_path, looped(out_of_an_array, reset_late))
     network = lstmstate.open_checkpoint(prefix).network()
     with pytest.raises(UnsupportedError, match="reads the number of the step"):
@@ -524,7 +524,7 @@ def test_a_step_that_reads_its_number_is_never_confirmed(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("lengths", [[5, 2, 1], None])
-def test_lengths_that_the_graph_computes_are_its_own(lengths: Any, tmp_path: Path) -> None:
+def test_lengths_that_the_graph_computes_are_used(lengths: Any, tmp_path: Path) -> None:
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
         ends = lengths or tf.reduce_sum(tf.cast(tf.reduce_any(x > 0.0, 2), tf.int32), 1)
         return tf.nn.dynamic_rnn(user_cell(tf, plain), x, sequence_length=ends, initial_state=state)
@@ -535,7 +535,7 @@ def test_lengths_that_the_graph_computes_are_its_own(lengths: Any, tmp_path: Pat
     np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
 
 
-def test_dropout_that_a_confirmed_cell_leaves_out_is_noted(tmp_path: Path) -> None:
+def test_dropout_omitted_by_a_confirmed_cell_is_noted(tmp_path: Path) -> None:
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
         dropped = tf.nn.dropout(x, keep_prob=0.5)
         return tf.nn.dynamic_rnn(user_cell(tf, plain), dropped, initial_state=state)
@@ -563,7 +563,7 @@ CUTS: dict[str, Read] = {
 
 @pytest.mark.parametrize("functional", [False, True])
 @pytest.mark.parametrize("cut", CUTS)
-def test_a_loop_may_cut_each_step_out_of_the_sequence(
+def test_a_loop_may_slice_each_step_from_the_sequence(
     cut: str, functional: bool, tmp_path: Path
 ) -> None:
     with as_in_1_x(tensorflow(), functional):
@@ -578,7 +578,7 @@ def test_a_loop_may_cut_each_step_out_of_the_sequence(
         lambda tf, x: lambda number: x[:, 0] * tf.cast(number, tf.float32),
     ],
 )
-def test_a_loop_that_cuts_anything_else_is_not_confirmed(cut: Any, tmp_path: Path) -> None:
+def test_a_loop_that_slices_anything_else_is_not_confirmed(cut: Any, tmp_path: Path) -> None:
     prefix, *_ = saved(tmp_path, looped(cut))
     with pytest.raises(UnsupportedError, match="not confirm"):
         lstmstate.open_checkpoint(prefix).network().load()
@@ -626,7 +626,7 @@ def test_a_sequence_is_reversed_by_a_slice_or_by_an_operation(whole: Any, tmp_pa
     np.testing.assert_array_equal(ran.kept[0]["c"][0], ran.states[0][0])
 
 
-def test_reversed_features_are_no_reversed_sequence(tmp_path: Path) -> None:
+def test_reversed_features_are_not_a_reversed_sequence(tmp_path: Path) -> None:
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
         turned = tf.reverse(x, [2])
         return tf.nn.dynamic_rnn(user_cell(tf, plain), turned, initial_state=state)
@@ -638,7 +638,7 @@ def test_reversed_features_are_no_reversed_sequence(tmp_path: Path) -> None:
     np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
 
 
-def test_options_are_refused_where_the_graph_itself_is_run(shell: Shell, tmp_path: Path) -> None:
+def test_options_are_refused_if_the_graph_itself_is_run(shell: Shell, tmp_path: Path) -> None:
     prefix, x, *_ = saved(tmp_path, in_loop(scaled))
     np.save(tmp_path / "x.npy", x)
     for engine in ("auto", "graph"):
@@ -649,7 +649,7 @@ def test_options_are_refused_where_the_graph_itself_is_run(shell: Shell, tmp_pat
     assert shell("run", prefix, tmp_path / "x.npy", "--assume-defaults").code == 0
 
 
-def test_verify_fails_where_the_graph_contradicts_a_cell(shell: Shell, tmp_path: Path) -> None:
+def test_verify_fails_if_the_graph_contradicts_a_cell(shell: Shell, tmp_path: Path) -> None:
     """Whatever TensorFlow's own cell gives for its weights."""
     prefix, *_ = saved(tmp_path, in_loop(scaled))
     document = shell.json("verify", prefix, "--against", "tensorflow", code=1)
@@ -665,7 +665,7 @@ def test_verify_fails_where_the_graph_contradicts_a_cell(shell: Shell, tmp_path:
         lambda tf, x: x * tf.cast(tf.range(STEPS) < 4, tf.float32)[:, tf.newaxis],
     ],
 )
-def test_what_is_before_the_loop_is_run_for_every_step(change: Any, tmp_path: Path) -> None:
+def test_operations_before_the_loop_are_run_for_every_step(change: Any, tmp_path: Path) -> None:
     """It changes no step but one that is later than those that are tried."""
 
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
@@ -682,7 +682,7 @@ def test_what_is_before_the_loop_is_run_for_every_step(change: Any, tmp_path: Pa
         np.testing.assert_allclose(found, wanted, atol=2e-6)
 
 
-def test_directions_that_never_meet_follow_one_another(tmp_path: Path) -> None:
+def test_independent_directions_are_listed_one_after_another(tmp_path: Path) -> None:
     """Two forward layers, then the two backward ones: the order of a bidirectional_dynamic_rnn."""
 
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
@@ -720,7 +720,7 @@ def before_loop(change: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], 
         (in_loop(zoneout), None),
     ],
 )
-def test_a_graph_is_run_in_parts_only_where_that_gives_the_same(
+def test_a_graph_is_run_in_parts_only_if_the_result_is_the_same(
     build: Any, problem: str | None, tmp_path: Path
 ) -> None:
     prefix, x, state, expected = saved(tmp_path, build)
@@ -833,7 +833,7 @@ def unrolled_by_hand(
 
 
 @pytest.mark.parametrize("order", [lambda step: step, lambda step: STEPS - 1 - step])
-def test_any_steps_that_a_graph_repeats_are_found(order: Any, tmp_path: Path) -> None:
+def test_repeated_steps_of_a_graph_are_found(order: Any, tmp_path: Path) -> None:
     build = unrolled_by_hand(lambda tf, state: (state.c, state.h), order)
     prefix, x, state, expected = saved(tmp_path, build)
     loaded = lstmstate.open_checkpoint(prefix).network().load()
@@ -843,7 +843,7 @@ def test_any_steps_that_a_graph_repeats_are_found(order: Any, tmp_path: Path) ->
         np.testing.assert_allclose(found, wanted, atol=2e-6)
 
 
-def test_c_and_m_that_begin_as_one_tensor_are_fed_apart(tmp_path: Path) -> None:
+def test_c_and_m_that_start_as_one_tensor_are_fed_separately(tmp_path: Path) -> None:
     def both(tf: Any, state: Any) -> tuple[Any, Any]:
         zeros = tf.zeros([BATCH, UNITS])
         return zeros, zeros
@@ -881,7 +881,7 @@ def test_two_directions_without_a_loop_are_one_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sizes", [(None, None), (1, 1)])
-def test_cells_that_the_graph_uses_in_two_unlike_ways_are_not_run(
+def test_cells_used_in_two_different_ways_are_not_run(
     sizes: tuple[int | None, int | None], tmp_path: Path
 ) -> None:
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
@@ -914,7 +914,7 @@ def test_a_loop_that_ends_before_its_input_is_not_confirmed(tmp_path: Path) -> N
     [([0, 1, 2, 3, 4], [3]), ([0, 2, 4], []), ([0, 0, 1, 1, 2, 2], [])],
     ids=["begun anew", "skipped", "twice a step"],
 )
-def test_steps_that_are_no_run_over_the_sequence_are_not_confirmed(
+def test_steps_that_skip_part_of_the_sequence_are_not_confirmed(
     reads: list[int], again: list[int], tmp_path: Path
 ) -> None:
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
@@ -960,9 +960,7 @@ def test_a_step_that_compares_values_is_never_confirmed(
         network.load("numpy")
 
 
-def test_lengths_are_fed_where_the_graph_ends_sequences_in_its_own_way(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_lengths_are_fed_if_the_graph_ends_sequences_itself(shell: Shell, tmp_path: Path) -> None:
     """The second layer goes on where the first one has ended."""
     tf = tensorflow()
     x = np.random.default_rng(4).standard_normal((BATCH, STEPS, INPUTS)).astype("f4")
@@ -1000,7 +998,7 @@ def test_lengths_are_fed_where_the_graph_ends_sequences_in_its_own_way(
 
 
 @pytest.mark.parametrize("is_own", [True, False])
-def test_a_fused_cell_with_lengths_of_its_own_is_refused(is_own: bool, tmp_path: Path) -> None:
+def test_a_fused_cell_with_its_own_lengths_is_refused(is_own: bool, tmp_path: Path) -> None:
     tf = tensorflow()
     with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
         x = tf.placeholder(tf.float32, [None, BATCH, INPUTS], "x")
@@ -1030,7 +1028,7 @@ def test_a_fused_cell_with_lengths_of_its_own_is_refused(is_own: bool, tmp_path:
         (lambda tf, number: number % 4, False),
     ],
 )
-def test_a_sequence_that_is_not_read_to_its_end_is_run_as_the_graph_reads_it(
+def test_a_sequence_read_in_part_is_run_as_the_graph_reads_it(
     place: Any, is_read: bool, tmp_path: Path
 ) -> None:
     def read(tf: Any, x: Any) -> Callable[[Any], Any]:

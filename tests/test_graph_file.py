@@ -79,7 +79,7 @@ def test_fields_of_a_node_may_come_in_any_order() -> None:
     assert [one.number("N") for one in read.values()] == [4, 4, 4, None]
 
 
-def test_nodes_with_the_same_attributes_are_apart() -> None:
+def test_nodes_with_equal_attributes_are_distinct() -> None:
     read = graph(node("a", "Op", N=number(3, 4)), node("b", "Op", N=number(3, 4))).nodes
     assert read["a"].without("N").number("N") is None
     assert [one.number("N") for one in read.values()] == [4, 4]
@@ -90,7 +90,7 @@ def test_nodes_with_the_same_attributes_are_apart() -> None:
 
 
 @pytest.mark.parametrize("end", [1, 2, 3])
-def test_a_node_that_is_cut_short_is_no_node(end: int) -> None:
+def test_a_truncated_node_is_not_read(end: int) -> None:
     """Whatever nodes come before it: one without attributes ends as the one that is cut does."""
     whole = text(1, "a") + text(2, "Op") + text(3, "abc")
     with pytest.raises(CorruptError, match="a node of the graph runs over its end"):
@@ -129,12 +129,12 @@ def test_attributes_that_are_not_set_are_none() -> None:
     assert read.strings() == []
 
 
-def test_an_attribute_whose_name_begins_like_another_is_not_taken_for_it() -> None:
+def test_an_attribute_whose_name_starts_like_another_is_distinct() -> None:
     read = graph(node("n", "Op", shapes=text(7, shape_proto((9,))), shape_=number(3, 1)))
     assert read.nodes["n"].shape() is None
 
 
-def test_of_an_attribute_that_is_set_twice_the_last_counts() -> None:
+def test_the_last_value_of_an_attribute_counts() -> None:
     twice = b"".join(text(5, text(1, "k") + text(2, number(3, value))) for value in (1, 2))
     assert Graph(text(2, text(1, text(1, "n") + text(2, "Op") + twice))).nodes["n"].number("k") == 2
 
@@ -149,7 +149,7 @@ def test_of_an_attribute_that_is_set_twice_the_last_counts() -> None:
     ],
     ids=["scalar", "empty", "open size", "open rank"],
 )
-def test_shapes_of_placeholders_may_be_open(proto: bytes, shape: tuple[int, ...] | None) -> None:
+def test_shapes_of_placeholders_may_be_unknown(proto: bytes, shape: tuple[int, ...] | None) -> None:
     read = graph(node("n", "Placeholder", shape=text(7, proto)))
     assert read.nodes["n"].shape() == shape
 
@@ -227,7 +227,7 @@ def test_a_constant_that_holds_no_values_is_zero(dtype: int, zero: float) -> Non
         (99, (), b""),
     ],
 )
-def test_constants_that_are_no_options_are_left_aside(
+def test_constants_that_are_not_options_are_ignored(
     dtype: int, shape: tuple[int, ...], values: bytes
 ) -> None:
     assert constant(dtype, shape, values) is None
@@ -246,7 +246,7 @@ def test_strings_of_a_constant_are_read() -> None:
 # ---- edges
 
 
-def test_edges_tell_who_uses_which_output_as_which_input() -> None:
+def test_edges_connect_an_output_to_an_input() -> None:
     read = graph(
         node("x", "Split"),
         node("a", "Mul", ("x:1", "x")),
@@ -284,7 +284,7 @@ def test_a_graph_of_6000_nodes_is_walked() -> None:
 @pytest.mark.parametrize(
     ("op", "extra"), [("SaveV2", ("slices",)), ("SaveSlices", ("slices",)), ("Save", ())]
 )
-def test_a_saver_tells_under_which_names_it_saves(op: str, extra: tuple[str, ...]) -> None:
+def test_a_saver_lists_the_names_it_saves(op: str, extra: tuple[str, ...]) -> None:
     read = graph(
         names_const("names", "old/kernel", "old/bias"),
         node("slices", "Const"),
@@ -296,7 +296,7 @@ def test_a_saver_tells_under_which_names_it_saves(op: str, extra: tuple[str, ...
     assert saved == [("old/kernel", "kernel"), ("old/bias", "bias")]
 
 
-def test_saved_values_that_are_not_in_the_graph_are_passed_over() -> None:
+def test_saved_values_missing_from_the_graph_are_ignored() -> None:
     read = graph(
         names_const("names", "a", "b", "c"),
         node("b", "VariableV2"),
@@ -339,12 +339,12 @@ def test_trainable_variables_are_those_of_the_collection() -> None:
     assert graph(rest=collection("variables", "a:0")).trainable is None
 
 
-def test_bodies_of_functions_that_nobody_calls_are_left_out() -> None:
+def test_bodies_of_uncalled_functions_are_left_out() -> None:
     read = Graph(graph_with_functions(node("n", "Const"), function("f", node("m", "Add"))))
     assert list(read.nodes) == ["n"]
 
 
-def test_bodies_of_functions_are_laid_in_where_they_are_called() -> None:
+def test_function_bodies_are_inlined_at_each_call() -> None:
     body = function("f", node("sum", "Add", ["x", "y", "other:z:1", "^x"]), arguments=["x", "y"])
     read = Graph(graph_with_functions(call("start", "f", "a:1", "b"), body))
     _, x, y, total = read.nodes.values()
@@ -358,7 +358,7 @@ def test_bodies_of_functions_are_laid_in_where_they_are_called() -> None:
 # ---- files
 
 
-def test_a_meta_file_and_a_saved_model_hold_the_same_graph(tmp_path: Path) -> None:
+def test_a_meta_file_and_a_saved_model_contain_the_same_graph(tmp_path: Path) -> None:
     data = meta_graph(node("x", "Const"), info=text(5, "1.15.0"))
     (tmp_path / "m.meta").write_bytes(data)
     (tmp_path / "saved_model.pb").write_bytes(number(1, 1) + text(2, data) + text(2, b""))
@@ -375,7 +375,7 @@ def test_a_saved_model_without_a_graph_is_refused(tmp_path: Path) -> None:
         read_saved_model(str(tmp_path / "saved_model.pb"))
 
 
-def test_a_graph_that_is_not_there_is_told_with_its_path(tmp_path: Path) -> None:
+def test_a_missing_graph_is_reported_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError) as caught:
         read_meta(str(tmp_path / "m.meta"))
     assert caught.value.path == str(tmp_path / "m.meta")

@@ -160,7 +160,7 @@ CASES: dict[str, Build] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_operation_gives_what_tensorflow_gives(name: str) -> None:
+def test_an_operation_gives_the_values_of_tensorflow(name: str) -> None:
     for expected, found in zip(*both(CASES[name]), strict=True):
         assert found.dtype == expected.dtype
         assert found.shape == expected.shape
@@ -172,7 +172,7 @@ BINARY = "add subtract multiply minimum maximum squared_difference".split()
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_random_steps_give_what_tensorflow_gives(seed: int) -> None:
+def test_random_steps_give_the_values_of_tensorflow(seed: int) -> None:
     """A law: any graph of the table's operations, whatever they are joined to."""
     chosen = random.Random(seed)
 
@@ -226,7 +226,7 @@ def test_a_placeholder_that_is_not_fed_is_named() -> None:
         ("padding", lambda tf, x: tf.pad(x, [[0, 1 << 30], [0, 0]])),
     ],
 )
-def test_an_array_that_is_too_large_is_refused_before_it_is_made(
+def test_an_array_that_is_too_large_is_refused_before_allocation(
     what: str, build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tf = tensorflow()
@@ -247,7 +247,7 @@ def test_a_loop_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         evaluate(graph.as_graph_def().SerializeToString(), [end.name], {})
 
 
-def test_no_operation_of_the_table_reads_files_or_runs_code() -> None:
+def test_no_known_operation_reads_files_or_runs_code() -> None:
     for word in ("File", "PyFunc", "Restore", "Save", "Read", "Http", "Queue", "Dataset"):
         named = [name for name in OPERATIONS if word in name]
         assert all(name.startswith(("TensorArrayRead", "ReadVariableOp")) for name in named), named

@@ -57,14 +57,14 @@ def options(ckpt: LSTMCheckpoint) -> dict[str, object]:
 # ---- next to a checkpoint
 
 
-def test_the_graph_of_the_folder_is_read_where_there_is_no_meta(folder: Path) -> None:
+def test_the_graph_of_the_folder_is_read_without_a_meta_file(folder: Path) -> None:
     ckpt = open_checkpoint(str(folder / "model.ckpt"))
     assert options(ckpt) == OPTIONS
     assert ckpt.notes == (f"{folder / 'graph.pbtxt'}: {OF_FOLDER}",)
     assert ckpt.graph_damage is None
 
 
-def test_the_graph_of_the_checkpoint_comes_first(tmp_path: Path) -> None:
+def test_the_meta_file_of_the_checkpoint_is_preferred(tmp_path: Path) -> None:
     prefix = estimator(tmp_path, meta=True)
     (tmp_path / "graph.pbtxt").write_text("not read", encoding="utf-8")
     ckpt = open_checkpoint(prefix)
@@ -81,7 +81,7 @@ def test_the_json_has_the_path_of_the_graph(shell: Shell, folder: Path) -> None:
     assert notes(shell("inspect", folder)) == [f"{folder / 'graph.pbtxt'}: {OF_FOLDER}"]
 
 
-def test_a_graph_of_the_folder_in_bytes_is_read_too(folder: Path) -> None:
+def test_a_binary_graph_of_the_folder_is_read_too(folder: Path) -> None:
     from google.protobuf import text_format
     from tensorflow.core.framework.graph_pb2 import GraphDef
 
@@ -108,7 +108,7 @@ def test_the_graph_of_another_model_is_not_read(folder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["graph.pbtxt", "train.pbtxt"])
-def test_a_graph_stands_for_the_one_checkpoint_next_to_it(folder: Path, name: str) -> None:
+def test_a_graph_leads_to_the_one_checkpoint_next_to_it(folder: Path, name: str) -> None:
     path = folder / name
     (folder / "graph.pbtxt").rename(path)
     ckpt = open_checkpoint(str(path))
@@ -117,7 +117,7 @@ def test_a_graph_stands_for_the_one_checkpoint_next_to_it(folder: Path, name: st
     assert options(ckpt) == OPTIONS
 
 
-def test_a_graph_next_to_no_checkpoint_or_to_several_stands_for_none(
+def test_a_graph_next_to_none_or_several_checkpoints_leads_to_none(
     shell: Shell, folder: Path
 ) -> None:
     path = folder / "graph.pbtxt"
@@ -134,7 +134,7 @@ def test_a_graph_next_to_no_checkpoint_or_to_several_stands_for_none(
             checkpoint.unlink()
 
 
-def test_a_meta_as_text_stands_for_no_other_checkpoint(folder: Path) -> None:
+def test_a_meta_file_as_text_leads_to_no_other_checkpoint(folder: Path) -> None:
     shutil.copy(folder / "graph.pbtxt", folder / "gone.meta")
     with pytest.raises(NotFoundError, match="only the graph is here"):
         locate(str(folder / "gone.meta"))
@@ -143,7 +143,7 @@ def test_a_meta_as_text_stands_for_no_other_checkpoint(folder: Path) -> None:
 # ---- other files that hold a graph
 
 
-def test_a_meta_as_text_is_read_as_one_in_bytes(tmp_path: Path) -> None:
+def test_a_meta_file_as_text_equals_a_binary_one(tmp_path: Path) -> None:
     from google.protobuf import text_format
     from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
@@ -180,7 +180,7 @@ def test_a_saved_model_as_text(tmp_path: Path, samples: Path) -> None:
     assert ckpt.notes == ()
 
 
-def test_functions_are_laid_in_from_a_text(tmp_path: Path) -> None:
+def test_functions_in_a_text_are_inlined(tmp_path: Path) -> None:
     def build(tf: object) -> None:
         dynamic(tensorflow(), tensorflow().nn.rnn_cell.LSTMCell(4, forget_bias=0.25))
         tensorflow().train.write_graph(
@@ -195,7 +195,7 @@ def test_functions_are_laid_in_from_a_text(tmp_path: Path) -> None:
 # ---- damage
 
 
-def test_a_graph_as_text_that_is_cut_is_not_read(folder: Path) -> None:
+def test_a_truncated_text_graph_is_not_read(folder: Path) -> None:
     """Wherever it is cut: at the end of a node it looks whole, but for the versions."""
     path = folder / "graph.pbtxt"
     whole = path.read_text(encoding="utf-8")
@@ -225,7 +225,7 @@ def test_a_graph_as_text_that_is_cut_is_not_read(folder: Path) -> None:
         (b"node {" + b"#" * (65 << 20), UnsupportedError, "is larger than 67108864"),
     ],
 )
-def test_what_is_no_graph_is_refused(
+def test_files_without_a_graph_are_refused(
     tmp_path: Path, content: bytes, kind: type[Exception], words: str
 ) -> None:
     path = tmp_path / "graph.pbtxt"
@@ -236,7 +236,7 @@ def test_what_is_no_graph_is_refused(
 
 
 @pytest.mark.parametrize("content", [b"loss: 3\n", b"{" * 10_000_000])
-def test_a_text_of_another_kind_is_no_graph(tmp_path: Path, content: bytes) -> None:
+def test_another_text_is_not_a_graph(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "graph.pbtxt"
     path.write_bytes(content)
     with pytest.raises(CorruptError, match="a text, and the text is no graph"):
@@ -246,7 +246,7 @@ def test_a_text_of_another_kind_is_no_graph(tmp_path: Path, content: bytes) -> N
             read(str(path))
 
 
-def test_a_text_holds_what_its_first_field_is_of(tmp_path: Path) -> None:
+def test_the_first_field_shows_the_message_of_a_text(tmp_path: Path) -> None:
     """Whatever the file is called: people export graphs under all names."""
     path = tmp_path / "m.meta"
     graph = 'node { name: "a" op: "NoOp" } versions { producer: 24 }'
@@ -262,7 +262,7 @@ def test_a_text_holds_what_its_first_field_is_of(tmp_path: Path) -> None:
         assert (list(read.nodes), read.producer) == (["a"], producer)
 
 
-def test_a_graph_in_bytes_is_no_text(tmp_path: Path) -> None:
+def test_a_binary_graph_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "graph.pbtxt"
     weight = node("v", "VariableV2", shape=text(7, shape_proto((3,))))
     nodes = weight + const("c", tensor(1, (), text(5, bytes(4))))

@@ -62,7 +62,7 @@ HEADER = (b"", bundle_header())
 ENTRY = bundle_entry(FLOAT, [], size=4)
 
 
-def test_a_block_that_is_named_over_and_over_is_not_read_as_often(
+def test_a_block_listed_many_times_is_not_read_as_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count, empty = 200, struct.pack("<5001I", *[0] * 5000, 5000)  # no entries, 5,000 restarts
@@ -130,20 +130,20 @@ def test_an_index_of_142_bytes_does_not_ask_for_terabytes(tmp_path: Path) -> Non
         (b"\x0a", "varint"),
     ],
 )
-def test_an_entry_with_evil_numbers_is_refused(tmp_path: Path, entry: bytes, words: str) -> None:
+def test_an_entry_with_invalid_numbers_is_refused(tmp_path: Path, entry: bytes, words: str) -> None:
     with pytest.raises(CorruptError, match=words) as caught:
         open_index(tmp_path, table([HEADER, (b"x", entry)]))
     assert (caught.value.path, caught.value.tensor) == (str(tmp_path / "m.index"), "x")
 
 
 @pytest.mark.parametrize("shards", [(1 << 31) - 1, 1 << 31, 2**64 - 1])
-def test_a_header_of_two_thousand_million_shards_takes_nothing(tmp_path: Path, shards: int) -> None:
+def test_a_header_with_two_billion_shards_allocates_nothing(tmp_path: Path, shards: int) -> None:
     index = table([(b"", bundle_header(shards)), (b"x", ENTRY)])
     with pytest.raises(LstmstateError):
         open_index(tmp_path, index).variables["x"].read()
 
 
-def test_many_data_files_that_are_not_there_do_not_give_as_many_notes(tmp_path: Path) -> None:
+def test_many_missing_data_files_give_few_notes(tmp_path: Path) -> None:
     entries = [(f"{k:04d}".encode(), bundle_entry(FLOAT, [], size=4, shard=k)) for k in range(1000)]
     checkpoint = open_index(tmp_path, table([(b"", bundle_header(1 << 31)), *entries]))
     assert len(checkpoint.variables) == 1000
@@ -167,7 +167,7 @@ def test_a_header_that_asks_for_a_newer_reader_is_refused(tmp_path: Path) -> Non
         b"\xff",
     ],
 )
-def test_strings_of_evil_lengths_are_refused(tmp_path: Path, stored: bytes) -> None:
+def test_strings_with_invalid_lengths_are_refused(tmp_path: Path, stored: bytes) -> None:
     bundle = BundleBuilder()
     bundle.data[0] += stored
     bundle.entry("x", dtype=STRING, shape=[1], size=len(stored), crc=masked(stored))
@@ -179,7 +179,7 @@ def test_strings_of_evil_lengths_are_refused(tmp_path: Path, stored: bytes) -> N
 
 @pytest.mark.parametrize(("dtype", "stored"), [(FLOAT, bytes(4)), (STRING, None)])
 @pytest.mark.parametrize("rank", [64, 65, 254])
-def test_a_rank_that_numpy_does_not_have_is_told(
+def test_a_rank_beyond_numpy_is_reported(
     tmp_path: Path, rank: int, dtype: int, stored: bytes | None
 ) -> None:
     data, crc = (stored, masked(stored)) if stored else string_bytes([b"a"])
@@ -194,7 +194,7 @@ def test_a_rank_that_numpy_does_not_have_is_told(
         assert rank > 64 or "axes" in error.problem
 
 
-def test_an_empty_value_of_a_giant_shape_is_no_harm(tmp_path: Path) -> None:
+def test_an_empty_value_with_a_huge_shape_is_read(tmp_path: Path) -> None:
     bundle = BundleBuilder()
     shape = [0, 1 << 62, 1 << 62]
     bundle.entry("x", dtype=FLOAT, shape=shape, crc=masked(b""))
@@ -211,7 +211,7 @@ def test_an_empty_value_of_a_giant_shape_is_no_harm(tmp_path: Path) -> None:
     [("MAX_INDEX_BYTES", 64, UnsupportedError), ("MAX_ENTRIES", 3, CorruptError),
      ("MAX_NAME_BYTES", 3, CorruptError), ("MAX_SLICES", 1, CorruptError)],
 )  # fmt: skip
-def test_every_limit_holds(
+def test_every_limit_is_enforced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, error: type[Exception]
 ) -> None:
     bundle = BundleBuilder()
@@ -260,7 +260,7 @@ def sliced(total: int, cuts: list[Extents], parts: dict[int, bytes]) -> BundleBu
         (8, [[(0, 8)]], {0: SELF}, "bytes|slice"),
     ],
 )
-def test_slices_that_do_not_make_up_the_whole_are_refused(
+def test_slices_that_do_not_cover_the_tensor_are_refused(
     tmp_path: Path, total: int, cuts: list[Extents], parts: dict[int, bytes], words: str
 ) -> None:
     with pytest.raises(CorruptError, match=words) as caught:
@@ -268,7 +268,7 @@ def test_slices_that_do_not_make_up_the_whole_are_refused(
     assert caught.value.tensor == "x"
 
 
-def test_a_slice_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_slice_is_refused(tmp_path: Path) -> None:
     bundle = sliced(8, [[(0, 4)], [(4, 4)]], {})
     del bundle.entries[slice_key("x", [(4, 4)])]
     with pytest.raises(CorruptError, match="a slice of it is missing"):
@@ -281,7 +281,7 @@ def test_a_slice_larger_than_the_data_file_takes_no_memory(tmp_path: Path) -> No
         read(path)
 
 
-def test_slices_that_share_their_bytes_take_no_more_memory_than_there_are(tmp_path: Path) -> None:
+def test_slices_that_share_bytes_allocate_no_more_than_the_file(tmp_path: Path) -> None:
     size, count = 1 << 17, 300
     crc = masked(bytes(size))
     bundle = sliced(size * count, cuts := [[(k * size, size)] for k in range(count)], {})
@@ -303,7 +303,7 @@ def test_slices_that_share_their_bytes_take_no_more_memory_than_there_are(tmp_pa
         (BIG, [[(0, 1)], [(1, BIG - 1)]], "stored for|cannot lie"),
     ],
 )
-def test_slices_of_a_v1_file_that_do_not_make_up_the_whole_are_refused(
+def test_v1_slices_that_do_not_cover_the_tensor_are_refused(
     tmp_path: Path, total: int, cuts: list[Extents], words: str
 ) -> None:
     builder = V1Builder()
@@ -315,7 +315,7 @@ def test_slices_of_a_v1_file_that_do_not_make_up_the_whole_are_refused(
     assert caught.value.tensor == "x"
 
 
-def test_slices_of_a_v1_file_take_no_more_memory_than_they_hold(tmp_path: Path) -> None:
+def test_v1_slices_allocate_no_more_than_they_contain(tmp_path: Path) -> None:
     builder = V1Builder()
     builder.list("room", UINT8, [1 << 20])
     builder.values("room", [(0, -1)], text(7, bytes(1 << 20)))
@@ -326,7 +326,7 @@ def test_slices_of_a_v1_file_take_no_more_memory_than_they_hold(tmp_path: Path) 
         read(builder.write(tmp_path / "v1"))
 
 
-def test_a_variable_that_is_listed_over_and_over_has_no_more_slices_than_others(
+def test_a_variable_listed_many_times_is_bounded_in_slices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MAX_SLICES", 4)
@@ -353,7 +353,7 @@ def test_a_variable_that_is_listed_over_and_over_has_no_more_slices_than_others(
     ],
     ids=["two strings", "nothing", "number", "numbers", "cut", "number for text"],
 )
-def test_an_object_graph_that_is_none_is_told_in_a_note(tmp_path: Path, value: np.ndarray) -> None:
+def test_an_invalid_object_graph_is_reported_in_a_note(tmp_path: Path, value: np.ndarray) -> None:
     bundle = BundleBuilder()
     bundle.add("_CHECKPOINTABLE_OBJECT_GRAPH", value)
     bundle.add("x", np.array([1]))

@@ -65,7 +65,7 @@ def forget_bias(ckpt: LSTMCheckpoint) -> Option:
     return cell.forget_bias
 
 
-def test_the_plain_graph_is_read(tmp_path: Path) -> None:
+def test_the_ordinary_graph_is_read(tmp_path: Path) -> None:
     assert forget_bias(opened(tmp_path, *step())) == Option(1.0, "graph")
 
 
@@ -81,25 +81,25 @@ LOOPS = {
 
 
 @pytest.mark.parametrize("nodes", LOOPS.values(), ids=LOOPS.keys())
-def test_sums_that_go_round_tell_no_forget_bias(tmp_path: Path, nodes: list[bytes]) -> None:
+def test_cyclic_sums_leave_the_forget_bias_unknown(tmp_path: Path, nodes: list[bytes]) -> None:
     assert forget_bias(opened(tmp_path, *step("q"), *nodes)) == Option(None, "unknown")
 
 
 @pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800000], ids=["NaN", "Inf"])
-def test_what_is_no_number_is_no_forget_bias(tmp_path: Path, bits: int) -> None:
+def test_nan_is_not_a_forget_bias(tmp_path: Path, bits: int) -> None:
     odd = const("q", tensor(FLOAT, [], fixed32(5, bits)))
     assert forget_bias(opened(tmp_path, *step("q"), odd)) == Option(None, "unknown")
 
 
 @pytest.mark.parametrize("op", ["Pack", "ExpandDims", "Identity", "Concat"])
-def test_a_shape_that_is_made_of_itself(tmp_path: Path, op: str) -> None:
+def test_a_shape_computed_from_itself(tmp_path: Path, op: str) -> None:
     nodes = [node("zeros", "Fill", ["dims"]), node("dims", op, ["dims", "dims", "dims"])]
     ckpt = opened(tmp_path, *step(c="zeros"), *nodes)
     (cell,) = ckpt.cells.values()
     assert cell.options["batch_size"].value is None
 
 
-def test_a_tangle_is_left_aside_with_a_note(tmp_path: Path) -> None:
+def test_a_tangled_graph_is_ignored_with_a_note(tmp_path: Path) -> None:
     """Thousands of gates that all go into one sum, which goes into thousands of others."""
     many = 2000
     nodes = [
@@ -113,7 +113,7 @@ def test_a_tangle_is_left_aside_with_a_note(tmp_path: Path) -> None:
     assert forget_bias(ckpt) == Option(1.0, "default")
 
 
-def test_damage_inside_an_attribute_costs_the_graph_and_not_the_answer(tmp_path: Path) -> None:
+def test_damage_inside_an_attribute_loses_only_the_graph(tmp_path: Path) -> None:
     broken = node("q", "Split", ["axis", "sum"], num_split=b"\x18")
     ckpt = opened(tmp_path, *step(), broken)
     assert any("m.meta" in note and "without the graph" in note for note in ckpt.notes)

@@ -37,15 +37,13 @@ def state_file(path: Path, **how: object) -> Path:
     ],
     ids=str,
 )
-def test_chunks_are_put_together_as_the_library_does(
-    tmp_path: Path, how: dict[str, object]
-) -> None:
+def test_chunks_are_assembled_as_h5py_does(tmp_path: Path, how: dict[str, object]) -> None:
     found = load_state(state_file(tmp_path / "a.h5", **how))
     assert isinstance(found, LSTMState)
     assert found.c.tobytes() == found.m.tobytes() == VALUES.tobytes()
 
 
-def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path: Path) -> None:
+def test_unwritten_chunks_have_the_fill_value(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for name in "cm":
             found = file.create_dataset(name, (6, 4), "f4", chunks=(2, 4), fillvalue=0.5)
@@ -56,7 +54,7 @@ def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("how", [{"compression": "lzf"}, {"fletcher32": True}], ids=str)
-def test_other_packings_are_refused(tmp_path: Path, how: dict[str, object]) -> None:
+def test_other_filters_are_refused(tmp_path: Path, how: dict[str, object]) -> None:
     with pytest.raises(LstmstateError, match="packed in a way that is not read"):
         load_state(state_file(tmp_path / "a.h5", chunks=(64, 8), **how))
 

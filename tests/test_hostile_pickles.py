@@ -162,7 +162,7 @@ def test_other_things_are_refused_by_name(data: bytes, words: str) -> None:
     assert str(raised.value).isprintable()
 
 
-def test_an_array_of_bytes_elsewhere_is_refused() -> None:
+def test_an_array_of_external_bytes_is_refused() -> None:
     data = pickle.dumps(ARRAY, 5, buffer_callback=lambda buffer: None)
     with pytest.raises(UnsupportedError, match="outside the file"):
         read_pickle(data)
@@ -230,7 +230,7 @@ def test_an_array_of_bytes_elsewhere_is_refused() -> None:
         b"\x80\x04\x95" + b"\xff" * 8 + b"N.",
     ],
 )
-def test_damage_is_told(data: bytes) -> None:
+def test_damage_is_reported(data: bytes) -> None:
     for bound in bounds(2_000, 32 + len(data) / MIB * 4):
         with bound, pytest.raises(LstmstateError) as raised:
             read_pickle(data)
@@ -250,12 +250,12 @@ def test_the_axes_of_an_array_are_kept() -> None:
     assert found.strides == (2, 4, 1)
 
 
-def test_an_escape_that_is_none_warns_nobody() -> None:
+def test_an_invalid_escape_gives_no_warning() -> None:
     with pytest.raises(UnsupportedError, match="it holds bytes"):
         read_pickle(b"S'\\d'\n.")
 
 
-def test_a_far_entry_of_the_memo_takes_no_room() -> None:
+def test_a_large_memo_index_allocates_nothing() -> None:
     data = b"\x80\x02]r\xff\xff\xff\xff0" + pickle.dumps([ARRAY], 2)[2:]
     for bound in bounds(1_000, 1):
         with bound, pytest.raises(UnsupportedError, match="b'0'"):
@@ -267,7 +267,7 @@ def test_a_far_entry_of_the_memo_takes_no_room() -> None:
             assert read_pickle(b"]p" + b"9" * 30 + b"\n.") == []
 
 
-def test_few_bytes_that_stand_for_much_are_refused() -> None:
+def test_few_bytes_that_expand_to_many_are_refused() -> None:
     laughs = b"\x80\x02)" + b"".join(
         b"q%c(" % index + b"h%c" % index * 10 + b"t" for index in range(12)
     )
@@ -280,7 +280,7 @@ def test_few_bytes_that_stand_for_much_are_refused() -> None:
             read_pickle(raw[:2] + b"(" + raw[2:] + b"h\0" * 50_000 + b"t.")
 
 
-def test_bytes_that_many_arrays_share_are_not_copied_for_each() -> None:
+def test_shared_bytes_are_not_copied_for_each_array() -> None:
     text = b"c_codecs\nencode\nX" + struct.pack("<I", MIB) + b"a" * MIB + b"q\x01X\x06\0\0\0latin1"
     first = array_of(struct.pack("<cI", b"J", MIB // 4) + b"\x85", raw=text + b"\x86R")
     again = first.replace(text, b"c_codecs\nencode\nh\x01X\x06\0\0\0latin1")

@@ -67,7 +67,7 @@ def test_a_file_that_is_cut_short_anywhere(tmp_path: Path, kind: str, bounded_me
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_bits_that_are_turned_anywhere(tmp_path: Path, kind: str, bounded_memory: None) -> None:
+def test_bits_flipped_anywhere(tmp_path: Path, kind: str, bounded_memory: None) -> None:
     chance = random.Random(kind)
     name, write = WRITERS[kind]
     expected = random_steps(6)
@@ -120,7 +120,7 @@ def test_links_in_an_h5_are_not_followed(tmp_path: Path) -> None:
     refused(f"{tmp_path}/x.h5:x", "there is no such array")
 
 
-def test_values_of_an_h5_that_lie_elsewhere_are_not_read(tmp_path: Path) -> None:
+def test_external_values_of_an_h5_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"\0" * 48)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", (4, 3), "f4", external=[(str(tmp_path / "secret"), 0, 48)])

@@ -78,7 +78,7 @@ HEADERS: dict[str, tuple[dict[str, object] | str, str]] = {
 
 
 @pytest.mark.parametrize("case", HEADERS)
-def test_a_header_of_an_npy_that_lies(tmp_path: Path, case: str, monkeypatch: Any) -> None:
+def test_a_false_npy_header(tmp_path: Path, case: str, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     header, words = HEADERS[case]
     refused(npy(tmp_path / "a.npy", header, bytes(64)), words)
@@ -86,7 +86,7 @@ def test_a_header_of_an_npy_that_lies(tmp_path: Path, case: str, monkeypatch: An
 
 
 @pytest.mark.parametrize("case", HEADERS)
-def test_a_header_in_an_npz_that_lies(tmp_path: Path, case: str) -> None:
+def test_a_false_header_in_an_npz(tmp_path: Path, case: str) -> None:
     member = npy(tmp_path / "a.npy", HEADERS[case][0], bytes(64)).read_bytes()
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("state.npy", member)
@@ -103,12 +103,12 @@ def test_a_header_in_an_npz_that_lies(tmp_path: Path, case: str) -> None:
         (b"\x93NUMPY\x01\x00\x00\x10" + b" " * 99, ""),
     ],
 )
-def test_a_start_of_an_npy_that_lies(tmp_path: Path, data: bytes, words: str) -> None:
+def test_a_false_npy_preamble(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / "a.npy").write_bytes(data)
     refused(tmp_path / "a.npy", words)
 
 
-def test_patterns_of_a_type_that_numpy_lacks_are_refused(tmp_path: Path) -> None:
+def test_a_dtype_unknown_to_numpy_is_refused(tmp_path: Path) -> None:
     """NumPy writes the bfloat16 of ml_dtypes as V2, of which neither sign nor NaN can be told."""
     file = npy(tmp_path / "a.npy", {"shape": (2, 4), "descr": "|V2"}, bytes(range(16)))
     refused(file, "not numbers that NumPy has; save it as float32")
@@ -144,7 +144,7 @@ def test_a_member_that_unpacks_to_far_more_than_it_stores(tmp_path: Path, size: 
     refused(tmp_path / "b.npz", "it declares 17179869184 bytes and stores ")
 
 
-def test_a_member_that_stores_more_than_its_shape_tells(tmp_path: Path) -> None:
+def test_a_member_that_stores_more_than_its_shape_needs(tmp_path: Path) -> None:
     member = npy(tmp_path / "a.npy", {"shape": (2, 4)}, bytes(36)).read_bytes()
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("state.npy", member)
@@ -152,7 +152,7 @@ def test_a_member_that_stores_more_than_its_shape_tells(tmp_path: Path) -> None:
         load_state(tmp_path / "a.npz")
 
 
-def test_more_members_than_anyone_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_MEMBERS", 3)
     np.savez(tmp_path / "a.npz", c=np.ones((1, 2)), m=np.ones((1, 2)), lr=np.ones(1))
     assert load_state(tmp_path / "a.npz").lead == (1,)
@@ -241,11 +241,11 @@ def sized(shape: Shape, dtype: Any = "f4", **arguments: Any) -> Callable[[h5py.F
         (lambda file: file.create_group("group") and None, "its arrays are: none"),
     ],
 )
-def test_datasets_that_are_no_state(tmp_path: Path, make: Any, words: str) -> None:
+def test_datasets_that_are_not_a_state(tmp_path: Path, make: Any, words: str) -> None:
     refused(h5(tmp_path / "a.h5", state=make), words)
 
 
-def test_groups_that_hold_one_another_end(tmp_path: Path) -> None:
+def test_groups_that_contain_one_another_end(tmp_path: Path) -> None:
     def loop(file: h5py.File) -> None:
         file["a/again"] = file["a"]
         file["a/up"] = file["/"]
@@ -254,7 +254,7 @@ def test_groups_that_hold_one_another_end(tmp_path: Path) -> None:
     refused(path, "there is c and no m")
 
 
-def test_names_of_an_hdf5_file_do_not_steer_a_terminal(tmp_path: Path) -> None:
+def test_names_in_an_hdf5_file_cannot_control_a_terminal(tmp_path: Path) -> None:
     path = h5(tmp_path / "a.h5", **{"\x1b[31mred": good, "two": good})
     assert "\x1b" not in str(refused(path, "\\x1b[31mred"))
     assert "\x1b" not in str(refused(f"{path}:none"))
@@ -281,19 +281,19 @@ def test_names_of_an_hdf5_file_do_not_steer_a_terminal(tmp_path: Path) -> None:
         "c.0,c.7,m.0\n1,2,3\n",
     ],
 )
-def test_text_that_is_no_state(tmp_path: Path, text: str) -> None:
+def test_text_that_is_not_a_state(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_text(text)
     refused(tmp_path / "a.csv")
 
 
-def test_a_wide_csv_of_short_rows_is_refused_before_its_table_is_made(tmp_path: Path) -> None:
+def test_a_wide_csv_of_short_rows_is_refused_before_allocation(tmp_path: Path) -> None:
     """80 KB, whose header and number of rows promise a table of 800 MB."""
     header = ",".join(f"c.{k}" for k in range(10_000))
     (tmp_path / "a.csv").write_text(f"{header}\n" + "1\n" * 10_000)
     refused(tmp_path / "a.csv", "row 1 (line 2 of the file) has 1 fields, and the first line 10000")
 
 
-def test_a_csv_of_a_size_for_no_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_csv_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_CSV_BYTES", 7)
     (tmp_path / "a.csv").write_text("1,2\n3,4\n")
     refused(tmp_path / "a.csv", "a table of 8 bytes is not read as text")
@@ -321,7 +321,7 @@ TOLD: dict[str, Any] = {"layout": "flat", "cells": [CELL], "stack": False}
     ids=lambda told: (told if isinstance(told, str) else json.dumps(told))[:60],
 )
 @pytest.mark.parametrize("kind", ["npz", "h5", "csv"])
-def test_metadata_that_is_not_so(tmp_path: Path, told: Any, kind: str) -> None:
+def test_metadata_that_contradicts_the_arrays(tmp_path: Path, told: Any, kind: str) -> None:
     """The array is flat, and 6 wide."""
     line = told if isinstance(told, str) else json.dumps(told)
     flat = np.arange(12.0).reshape(2, 6)
@@ -347,26 +347,26 @@ def test_metadata_that_is_not_so(tmp_path: Path, told: Any, kind: str) -> None:
     ],
     ids=lambda line: line[:20],
 )
-def test_metadata_that_cannot_be_read_is_told_as_such(line: str) -> None:
+def test_unreadable_metadata_is_reported(line: str) -> None:
     with pytest.raises(CorruptError, match="what it says of its layout cannot be read"):
         parse(line)
 
 
-def test_metadata_that_is_so(tmp_path: Path) -> None:
+def test_metadata_that_matches_the_arrays(tmp_path: Path) -> None:
     """What the tests above are held against."""
     np.savez(tmp_path / "a.npz", state=np.zeros((2, 6)), lstmstate=json.dumps(TOLD))
     assert load_state(tmp_path / "a.npz").widths == (3, 3)
     assert parse(json.dumps({**TOLD, "cells": [CELL] * 10_000, "stack": True})).is_stack
 
 
-def test_half_a_file_of_ours_is_told_as_such(tmp_path: Path) -> None:
+def test_half_of_our_own_file_is_reported_as_incomplete(tmp_path: Path) -> None:
     save_state(state_of([(2, 2)], stack=False), tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz") as whole:
         np.savez(tmp_path / "b.npz", c=whole["c"], lstmstate=whole["lstmstate"])
     assert isinstance(refused(tmp_path / "b.npz", "'m', which is not there"), CorruptError)
 
 
-def test_names_that_metadata_does_not_speak_of_are_not_taken_in_its_place(tmp_path: Path) -> None:
+def test_arrays_missing_from_the_metadata_are_never_swapped(tmp_path: Path) -> None:
     """Two arrays, and neither is called as it says: which of them is c is not told."""
     told = {**TOLD, "layout": "tuple"}
     np.savez(tmp_path / "a.npz", h=np.ones((2, 3)), c=np.zeros((2, 3)), lstmstate=json.dumps(told))

@@ -51,7 +51,7 @@ def opened(folder: Path, *nodes: bytes) -> tuple[Cell, tuple[str, ...]]:
     return cell, ckpt.notes
 
 
-def test_the_plain_graph_of_products_apart_is_read(tmp_path: Path) -> None:
+def test_the_ordinary_graph_of_separate_products_is_read(tmp_path: Path) -> None:
     cell, notes = opened(tmp_path, *step())
     assert told(cell, "activation", "recurrent_activation") == {
         "activation": "relu",
@@ -79,13 +79,13 @@ TANGLES = {
 
 
 @pytest.mark.parametrize("nodes", TANGLES.values(), ids=TANGLES.keys())
-def test_a_tangled_step_tells_nothing(tmp_path: Path, nodes: list[bytes]) -> None:
+def test_a_tangled_step_leaves_options_unknown(tmp_path: Path, nodes: list[bytes]) -> None:
     """Of nodes with one name the last counts, so that these take the place of the plain ones."""
     cell, _ = opened(tmp_path, *step(), ONE, *nodes)
     assert cell.options["activation"] == Option(None, "unknown")
 
 
-def test_thousands_of_sums_of_the_same_gates(tmp_path: Path) -> None:
+def test_thousands_of_sums_over_the_same_gates(tmp_path: Path) -> None:
     many = 3000
     wide = [
         node(f"z{g}", "Add", [f"p{g}", "z0" if g else "p0"]) for g in range(4)

@@ -55,7 +55,7 @@ def sequence(tmp_path: Path) -> Path:
 FOREIGN = {*HEAVY, "torch", "onnx", "onnxruntime", "jax"}
 
 
-def test_run_imports_no_other_library_of_networks(sequence: Path) -> None:
+def test_run_imports_no_deep_learning_library(sequence: Path) -> None:
     """And of its own nothing that an npz or a document does not need; one process runs all."""
     script = "import sys; from lstmstate.cli import execute as run\n"
     for sample in ("peephole_tuple", "bidirectional", "saved_model"):
@@ -69,7 +69,7 @@ def test_run_imports_no_other_library_of_networks(sequence: Path) -> None:
     assert not modules & {*FOREIGN, "rich", "h5py", "lstmstate.operations.verify"}
 
 
-def test_tables_and_hdf5_import_what_they_need_and_no_more(sequence: Path) -> None:
+def test_tables_and_hdf5_import_only_their_libraries(sequence: Path) -> None:
     modules = inspecting("run", "-q", str(SAMPLES / "block_cell"), str(sequence))
     assert not modules & {*FOREIGN, "rich", "h5py"}  # stdout is no terminal
     target = str(sequence.with_name("y.h5"))
@@ -78,7 +78,7 @@ def test_tables_and_hdf5_import_what_they_need_and_no_more(sequence: Path) -> No
     assert not modules & {*FOREIGN, "rich"}
 
 
-def test_python_runs_cells_without_another_library(sequence: Path) -> None:
+def test_python_runs_cells_with_numpy_alone(sequence: Path) -> None:
     script = (
         "import sys, lstmstate; ckpt = lstmstate.open_checkpoint(sys.argv[1]);"
         "ckpt.network().run([[1.0, 2.0, 3.0]])"
@@ -88,7 +88,7 @@ def test_python_runs_cells_without_another_library(sequence: Path) -> None:
     assert not modules & {*FOREIGN, "rich", "h5py", "click"}
 
 
-def test_the_proof_can_fail() -> None:
+def test_this_check_can_fail() -> None:
     """A script that does import one of the heavy modules is found out in the same way."""
     assert "google.protobuf" in imported_by("import google.protobuf")
 
@@ -114,7 +114,7 @@ def test_importing_the_package_imports_no_part_of_it() -> None:
     assert {name for name in modules if name.startswith("lstmstate.")} == set()
 
 
-def test_lower_rooms_never_import_upper_ones() -> None:
+def test_lower_packages_never_import_upper_ones() -> None:
     """Files → checkpoints → cells → states → engines → models → operations → commands."""
     rooms = [
         ("errors", "limits", "records"),

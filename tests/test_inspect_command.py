@@ -171,20 +171,20 @@ def test_one_checkpoint_of_several_is_named_in_a_note(capsys: Captured, tmp_path
     assert inspect(capsys, f"{folder}/model.ckpt-180")[2] == ""
 
 
-def test_the_state_is_told_in_both_layouts(capsys: Captured) -> None:
+def test_the_state_is_described_in_both_layouts(capsys: Captured) -> None:
     _, out, _ = inspect(capsys, f"{SAMPLES}/peephole_flat")
     assert "c [B, 8], m [B, 5]" in out
     assert "[B, 13]" in out
     assert "c 0:8 m 8:13" in out
 
 
-def test_one_cell_by_the_end_of_its_name(capsys: Captured) -> None:
+def test_a_cell_is_chosen_by_the_end_of_its_name(capsys: Captured) -> None:
     _, out, _ = inspect(capsys, SUNSPOTS, "--cell", "cell_1/basic_lstm_cell")
     assert "1 LSTM cell\n" in out
     assert "cell_0" not in out
 
 
-def test_an_unknown_cell_is_told_which_there_are(capsys: Captured) -> None:
+def test_an_unknown_cell_gets_the_list_of_cells(capsys: Captured) -> None:
     code, out, err = inspect(capsys, "-q", SUNSPOTS, "--cell", "nope")
     assert (code, out) == (3, "")
     assert err.count("\n") == 1
@@ -197,7 +197,7 @@ def test_variables_are_listed_and_slots_counted(capsys: Captured) -> None:
     assert "Adam" not in out.split("folded away")[1]
 
 
-def test_a_pipe_gets_whole_names_a_line_a_row(capsys: Captured) -> None:
+def test_a_pipe_gets_whole_names_and_one_line_per_row(capsys: Captured) -> None:
     _, out, _ = inspect(capsys, SUNSPOTS, "--variables")
     assert "rnn/multi_rnn_cell/cell_0/basic_lstm_cell/kernel  [25, 96]  float32" in out
     assert "\x1b" not in out
@@ -228,14 +228,14 @@ def test_exit_codes_and_one_line_for_an_error(
         assert err.count("\n") == len(arguments)
 
 
-def test_debug_shows_where_an_error_arose() -> None:
+def test_debug_prints_the_traceback() -> None:
     done = subprocess.run(
         [*LSTMSTATE, "inspect", "/gone", "--debug"], capture_output=True, text=True, check=False
     )
     assert "Traceback" in done.stderr
 
 
-def test_interrupted_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -243,7 +243,7 @@ def test_interrupted_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(["inspect", SUNSPOTS]) == 130
 
 
-def test_a_reader_that_stops_reading_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     command = f"{' '.join(LSTMSTATE)} inspect -q {SUNSPOTS} --variables | head -n 1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert done.stderr == ""
@@ -280,7 +280,7 @@ def test_checksums_can_be_left_out_to_rescue_values(tmp_path: Path, capsys: Capt
 # ---- hostile names, many variables, terminals
 
 
-def test_names_from_files_cannot_steer_a_terminal(tmp_path: Path, capsys: Captured) -> None:
+def test_names_from_files_cannot_control_a_terminal(tmp_path: Path, capsys: Captured) -> None:
     name = "\x1b[2J[bold]evil\u202e/lstm_cell"
     write_bundle(
         tmp_path / "x",
@@ -296,7 +296,7 @@ def test_names_from_files_cannot_steer_a_terminal(tmp_path: Path, capsys: Captur
 
 @pytest.mark.parametrize("columns", [80, 120, 200])
 @pytest.mark.parametrize("sample", ["sunspots", "tf_0_12_names", "bidirectional"])
-def test_nothing_is_wider_than_the_terminal_and_nothing_is_cut(columns: int, sample: str) -> None:
+def test_tables_fit_the_terminal_without_truncation(columns: int, sample: str) -> None:
     path = str(SAMPLES / sample)
     lines = without_escapes(on_terminal(columns, path, "--variables", "--stats"))
     assert max(map(len, lines)) <= columns
@@ -315,7 +315,7 @@ def test_a_thousand_variables_stay_readable(tmp_path: Path) -> None:
     assert any("1,000 variables" in line for line in lines)
 
 
-def test_no_colour_where_it_is_not_wanted() -> None:
+def test_colour_can_be_turned_off() -> None:
     assert "\x1b[1;36m" in on_terminal(100, SUNSPOTS)
     plain = on_terminal(100, SUNSPOTS, NO_COLOR="1")
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]", plain)
@@ -324,7 +324,7 @@ def test_no_colour_where_it_is_not_wanted() -> None:
 # ---- state files
 
 
-def test_arrays_of_a_state_file_and_what_they_could_be(tmp_path: Path, capsys: Captured) -> None:
+def test_arrays_of_a_state_file_and_their_possible_roles(tmp_path: Path, capsys: Captured) -> None:
     h5py = pytest.importorskip("h5py")
     np.save(tmp_path / "flat.npy", np.zeros((4, 13), "f4"))
     np.savez(tmp_path / "pair.npz", c=np.zeros((4, 8), "f4"), m=np.zeros((4, 5), "f4"))

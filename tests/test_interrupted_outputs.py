@@ -63,7 +63,9 @@ def test_killed_at_any_moment_the_target_is_old_or_new(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ended_while_it_loads_there_is_no_traceback(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_during_loading_prints_no_traceback(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     """The first tenth of a second goes into imports; Ctrl-C comes then, too."""
     fake = f"import os\nos.kill(os.getpid(), {int(number)})\n"
     (tmp_path / "click.py").write_text(fake)
@@ -78,7 +80,7 @@ def test_ended_while_it_loads_there_is_no_traceback(tmp_path: Path, number: sign
     assert done.stderr.strip() == b""
 
 
-def test_a_program_that_ignores_hangups_goes_on(tmp_path: Path, large: Path) -> None:
+def test_ignored_hangups_do_not_end_a_conversion(tmp_path: Path, large: Path) -> None:
     """As under nohup."""
     target = tmp_path / "state.npz"
     command = ["convert", "-q", large, "--to-tuple", "-o", target]
@@ -89,7 +91,7 @@ def test_a_program_that_ignores_hangups_goes_on(tmp_path: Path, large: Path) -> 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no limit on the size of a file")
 @pytest.mark.parametrize("ending", ["npz", "h5", "h5 --compress", "ckpt"])
-def test_a_full_disk_is_told_and_leaves_the_old_file(ending: str, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_old_file(ending: str, tmp_path: Path) -> None:
     """The HDF5 library crashes the process over it, unless it never hears of the failure."""
     kind, *compress = ending.split()
     source, target = tmp_path / "flat.npy", tmp_path / f"state.{kind}"

@@ -193,7 +193,7 @@ def test_twice_the_graph_takes_twice_the_work(
 
 
 @pytest.mark.parametrize("graph", [unrolled, summed, mixed, apart])
-def test_steps_that_are_alike_are_read_once(
+def test_equal_steps_are_read_once(
     graph: Callable[[int], list[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first steps and the last are not like those between them."""
@@ -214,7 +214,7 @@ def test_steps_that_are_alike_are_read_once(
     assert 2 <= len(read) <= 8, read
 
 
-def test_steps_that_are_like_no_other_are_not_compared_for_ever(
+def test_distinct_steps_are_compared_in_bounded_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes = unrolled(80)
@@ -237,7 +237,7 @@ def test_steps_that_are_like_no_other_are_not_compared_for_ever(
     assert 100 < len(tried) < 1000
 
 
-def test_a_cell_of_many_steps_gives_the_numbers_of_its_graph(tmp_path: Path) -> None:
+def test_a_cell_of_many_steps_gives_the_values_of_its_graph(tmp_path: Path) -> None:
     network = lstmstate.open_checkpoint(written(tmp_path, unrolled(90))).network()
     x = np.random.default_rng(0).standard_normal((4, 90, INPUTS))
     ours, _ = network.run(x)
@@ -246,7 +246,7 @@ def test_a_cell_of_many_steps_gives_the_numbers_of_its_graph(tmp_path: Path) -> 
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_a_long_sequence_of_a_fixed_length_is_not_squared(
+def test_work_on_a_long_fixed_sequence_is_not_quadratic(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The batch is open next to many steps: no array has as many rows as steps."""

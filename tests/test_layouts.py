@@ -113,14 +113,14 @@ def test_a_projection_makes_m_narrower_in_the_flat_state() -> None:
     assert stack.flat().tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
-def test_cells_of_other_names_are_filed_under_their_own() -> None:
+def test_cells_are_stored_under_their_own_names() -> None:
     stack = StackState([cell([1], [2], "rnn/b"), cell([3], [4], "rnn/a")])
     arrays = listed(to_arrays(LAYOUTS["tuple"], stack))
     assert arrays == {"rnn/b/c": [1], "rnn/b/m": [2], "rnn/a/c": [3], "rnn/a/m": [4]}
 
 
 @pytest.mark.parametrize("names", [("a", "a"), ("a", ""), ("", "")])
-def test_cells_that_names_do_not_tell_apart_are_numbered(names: tuple[str, str]) -> None:
+def test_cells_without_distinct_names_are_numbered(names: tuple[str, str]) -> None:
     stack = StackState([cell([1], [2], names[0]), cell([3], [4], names[1])])
     assert [*to_arrays(LAYOUTS["stacked"], stack)] == ["cell_0/state", "cell_1/state"]
 
@@ -154,7 +154,7 @@ def test_more_or_fewer_axes_pass_through(
 
 
 @pytest.mark.parametrize("layout", ["tuple", "keras"])
-def test_a_layout_of_halves_copies_nothing(layout: str) -> None:
+def test_layouts_with_separate_c_and_m_copy_nothing(layout: str) -> None:
     for k, array in enumerate(to_arrays(LAYOUTS[layout], TWO).values()):
         assert any(np.shares_memory(array, half) for half in TWO[k // 2])
 
@@ -289,7 +289,7 @@ def test_halves_that_do_not_belong_together_are_refused(
 
 @steady
 @given(states())
-def test_every_layout_gives_back_what_it_was_given(state: State) -> None:
+def test_every_layout_round_trips(state: State) -> None:
     whole = structure(state)
     for layout in LAYOUTS.values():
         if not holds(layout.name, state):
@@ -345,7 +345,7 @@ def test_every_layout_becomes_every_other_in_parts(state: State, part_bytes: int
         ((0,), 1, 0, [(0, 0)]),
     ],
 )
-def test_a_state_goes_by_in_rows_of_the_first_axis_whose_rows_are_small(
+def test_a_state_is_streamed_along_the_first_axis_with_small_rows(
     lead: tuple[int, ...],
     part_bytes: int,
     axis: int,
@@ -356,7 +356,7 @@ def test_a_state_goes_by_in_rows_of_the_first_axis_whose_rows_are_small(
     assert stream.spans_of(structure(state_of([(3, 3)], lead))) == (axis, spans)
 
 
-def test_a_state_of_no_rows_is_one_part_however_long_it_says_it_is() -> None:
+def test_an_empty_state_is_one_part_for_any_declared_length() -> None:
     """A header of 60 bytes says (1 << 40, 0, 2); as many parts would fill the memory."""
     widths = CellShape("", StateWidths(1, 1))
     empty = structure(state_of([(1, 1)], stack=False))._replace(cells=(widths,), lead=(1 << 40, 0))
@@ -364,7 +364,7 @@ def test_a_state_of_no_rows_is_one_part_however_long_it_says_it_is() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_has_gone_by_is_told_in_bytes(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_in_bytes(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "PART_BYTES", 60)
     state = state_of([(3, 3)] * 2, (2, 5), "float64")
     size = sum(half.nbytes for cell in cells_of(state) for half in cell)

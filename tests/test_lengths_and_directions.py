@@ -113,7 +113,7 @@ LENGTHS = st.lists(st.integers(0, STEPS), min_size=1, max_size=6)
 @pytest.mark.parametrize("dtype", DTYPES)
 @steady
 @given(lengths=LENGTHS, seed=st.integers(0, 99))
-def test_a_sequence_in_a_batch_is_as_a_sequence_alone(
+def test_a_sequence_in_a_batch_equals_the_sequence_alone(
     network_of: Any, dtype: str, lengths: list[int], seed: int
 ) -> None:
     network = network_of(dtype)
@@ -135,7 +135,7 @@ def test_a_sequence_in_a_batch_is_as_a_sequence_alone(
 @networks
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("length", [1, 4, STEPS])
-def test_one_sequence_with_a_length_is_to_the_bit_the_sequence_cut_short(
+def test_a_sequence_with_a_length_equals_the_truncated_sequence(
     network_of: Any, dtype: str, length: int
 ) -> None:
     network = network_of(dtype)
@@ -152,7 +152,7 @@ def test_one_sequence_with_a_length_is_to_the_bit_the_sequence_cut_short(
 @pytest.mark.parametrize("dtype", DTYPES)
 @steady
 @given(lengths=LENGTHS)
-def test_outputs_past_the_end_are_zero_whatever_the_padding_is(
+def test_outputs_past_the_end_are_zero_for_any_padding(
     network_of: Any, dtype: str, lengths: list[int]
 ) -> None:
     network = network_of(dtype)
@@ -183,7 +183,7 @@ def test_a_sequence_of_no_steps_keeps_its_state_to_the_bit(
 
 
 @networks
-def test_a_run_leaves_what_it_is_given_as_it_was(network_of: Any) -> None:
+def test_a_run_does_not_change_its_arguments(network_of: Any) -> None:
     network = network_of("float32")
     x, states = data(network, STEPS, 3)
     copies = [x.copy(), *(half.copy() for pair in states for half in pair)]
@@ -202,7 +202,7 @@ def test_a_run_leaves_what_it_is_given_as_it_was(network_of: Any) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @steady
 @given(pieces=st.lists(st.integers(1, 5), min_size=1, max_size=6), batch=st.integers(1, 4))
-def test_pieces_of_any_size_carried_on_are_one_run(
+def test_pieces_of_any_size_equal_one_run(
     network_of: Any, dtype: str, pieces: list[int], batch: int
 ) -> None:
     network = network_of(dtype)
@@ -226,7 +226,7 @@ def test_pieces_of_any_size_carried_on_are_one_run(
 
 
 @pytest.mark.parametrize("batch", [1, 2, 33])
-def test_more_steps_than_are_projected_at_once_are_one_run(batch: int) -> None:
+def test_several_projected_blocks_equal_one_run(batch: int) -> None:
     """The input's part of the gates is computed for many steps at once, but not for all."""
     network = Network((((made(INPUTS, 40, None, "float64", 8),),),))
     x, states = data(network, 1700, batch)
@@ -244,7 +244,7 @@ def test_more_steps_than_are_projected_at_once_are_one_run(batch: int) -> None:
 
 @steady
 @given(lengths=LENGTHS, width=st.integers(1, 3))
-def test_turning_twice_changes_nothing(lengths: list[int], width: int) -> None:
+def test_reversing_twice_changes_nothing(lengths: list[int], width: int) -> None:
     x = np.random.default_rng(0).normal(size=(STEPS, len(lengths), width))
     assert_same(reverse_sequences(reverse_sequences(x, np.array(lengths)), np.array(lengths)), x)
     assert_same(reverse_sequences(reverse_sequences(x, None), None), x)
@@ -258,7 +258,7 @@ def test_turning_twice_changes_nothing(lengths: list[int], width: int) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("lengths", [None, [STEPS, 3, 0, 5]])
-def test_a_backward_cell_is_a_forward_one_over_turned_sequences(
+def test_a_backward_cell_is_a_forward_cell_over_reversed_sequences(
     dtype: str, lengths: list[int] | None
 ) -> None:
     forward, backward = made(INPUTS, 4, 2, dtype, 1), made(INPUTS, 3, None, dtype, 2)
@@ -285,7 +285,7 @@ def test_a_backward_cell_is_a_forward_one_over_turned_sequences(
 @networks
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("lengths", [None, [STEPS, 2, 5]])
-def test_what_is_kept_agrees_with_the_outputs_and_the_last_states(
+def test_kept_states_agree_with_outputs_and_last_states(
     network_of: Any, dtype: str, lengths: list[int] | None
 ) -> None:
     network = network_of(dtype)
@@ -315,7 +315,7 @@ def test_what_is_kept_agrees_with_the_outputs_and_the_last_states(
 
 
 @pytest.mark.parametrize("keep", ["", "c", "m", "jf", "cmijfo"])
-def test_keeping_more_changes_nothing(keep: str) -> None:
+def test_keeping_more_arrays_changes_nothing(keep: str) -> None:
     network = both_directions("float32")
     x, states = data(network, STEPS, 3)
     lengths = np.array([4, 0, 7])

@@ -186,7 +186,7 @@ def expected(case: Case) -> tuple[Array, Array, Array]:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_it_computes_what_its_library_computes(case: Case, tmp_path: Path) -> None:
+def test_it_computes_the_values_of_its_library(case: Case, tmp_path: Path) -> None:
     x, c, m = start(case)
     network = open_checkpoint(saved(tmp_path, case)).network()
     outputs, state = network.run(x, LSTMState(c, m), **case.given)
@@ -208,7 +208,7 @@ def test_no_other_order_of_gates_fits(case: Case, tmp_path: Path) -> None:
     assert fitting == [cell.gate_order]
 
 
-def test_it_is_known_by_its_names(case: Case, tmp_path: Path) -> None:
+def test_it_is_recognised_by_its_names(case: Case, tmp_path: Path) -> None:
     (cell,) = open_checkpoint(saved(tmp_path, case)).cells.values()
     assert (cell.name, cell.family, cell.era) == (case.scope, case.family, None)
     assert (cell.input_size, cell.num_units) == (I, U)
@@ -227,7 +227,7 @@ LAYOUTS = {"sonnet 1": "keras", "sonnet 2": "keras", "baselines": "flat"}
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_its_options_are_those_of_its_library(name: str) -> None:
+def test_its_options_are_the_defaults_of_its_library(name: str) -> None:
     case = CASES[name]
     (cell,) = writers.cells(writers.below(case.scope, case.shapes)).values()
     for option, told in OPTIONS[name].items():
@@ -262,7 +262,7 @@ REFUSED: list[tuple[str, dict[str, Shape], str]] = [
 
 
 @pytest.mark.parametrize(("scope", "shapes", "problem"), REFUSED)
-def test_cells_with_other_equations_are_known_and_refused(
+def test_cells_with_other_equations_are_recognised_and_refused(
     scope: str, shapes: dict[str, Shape], problem: str, shell: Shell, tmp_path: Path
 ) -> None:
     values = {name: numbers(*shape) for name, shape in writers.below(scope, shapes).items()}
@@ -273,7 +273,7 @@ def test_cells_with_other_equations_are_known_and_refused(
         assert (done.code, f"{scope}: {problem}" in error(done)) == (3, True)
 
 
-def test_a_clip_of_the_new_c_is_no_option_of_sonnet(shell: Shell, tmp_path: Path) -> None:
+def test_sonnet_has_no_cell_clip(shell: Shell, tmp_path: Path) -> None:
     path = saved(tmp_path, CASES["sonnet 1"])
     np.save(tmp_path / "x.npy", numbers(T, I))
     done = shell("run", path, tmp_path / "x.npy", "--cell-clip", "3")
@@ -282,7 +282,7 @@ def test_a_clip_of_the_new_c_is_no_option_of_sonnet(shell: Shell, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["baselines", "lingvo"])
-def test_names_that_others_use_too_are_run_where_that_is_accepted(
+def test_ambiguous_names_are_run_if_defaults_are_accepted(
     name: str, shell: Shell, tmp_path: Path
 ) -> None:
     case = CASES[name]
@@ -305,9 +305,7 @@ def test_names_that_others_use_too_are_run_where_that_is_accepted(
     assert shell("check", "-q", path, "--family", case.family, "--assume-defaults").code == 0
 
 
-def test_the_defaults_of_a_library_are_told_apart_from_those_of_tensorflow(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_library_defaults_are_distinguished_from_tensorflows(shell: Shell, tmp_path: Path) -> None:
     path = saved(tmp_path, CASES["sonnet 1"])
     done = shell("check", "-q", path, "--forget-bias", "1")
     assert (done.code, "unknown: Sonnet's default would be 1" in done.out) == (1, True)
@@ -333,7 +331,7 @@ STRANGERS: list[dict[str, Shape]] = [
 
 
 @pytest.mark.parametrize("shapes", STRANGERS)
-def test_other_cells_are_not_taken_for_them(shapes: dict[str, Shape]) -> None:
+def test_other_cells_are_not_mistaken_for_them(shapes: dict[str, Shape]) -> None:
     assert writers.cells(shapes) == {}
 
 
@@ -346,7 +344,7 @@ def test_other_cells_are_not_taken_for_them(shapes: dict[str, Shape]) -> None:
         ("bias/Adam", (4 * U,), False),
     ],
 )
-def test_a_vector_of_the_gates_that_a_cell_without_a_graph_leaves_out_is_noted(
+def test_an_unused_gate_vector_without_a_graph_is_noted(
     leaf: str, shape: Shape, is_odd: bool
 ) -> None:
     shapes = writers.lstm("rnn/my_lstm", I, U) | {f"rnn/my_lstm/{leaf}": shape}
@@ -354,7 +352,7 @@ def test_a_vector_of_the_gates_that_a_cell_without_a_graph_leaves_out_is_noted(
     assert [note.endswith(f": {leaf}") for note in cell.notes] == [True] * is_odd
 
 
-def test_gates_of_lingvo_that_may_be_three_or_four_leave_the_widths_open(tmp_path: Path) -> None:
+def test_lingvo_kernels_of_three_or_four_gates_have_unknown_widths(tmp_path: Path) -> None:
     """[20, 48] is 12 units with 8 inputs, or 16 units with 4."""
     shapes = {"rnn/wm/var": (20, 48), "rnn/b/var": (48,)}
     (cell,) = writers.cells(shapes).values()
@@ -379,7 +377,7 @@ def test_gates_of_lingvo_that_may_be_three_or_four_leave_the_widths_open(tmp_pat
         ("returnn-nativelstm2", {}),
     ],
 )
-def test_a_file_that_a_library_saved(folder: str, given: dict[str, Any], tmp_path: Path) -> None:
+def test_a_file_saved_by_a_library(folder: str, given: dict[str, Any], tmp_path: Path) -> None:
     source = SHARED / "ecosystem" / folder
     for path in source.glob("*.*"):
         if path.suffix != ".meta":

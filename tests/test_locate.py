@@ -71,7 +71,7 @@ def test_a_relative_path_without_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
         "\\\\\\\\server\\\\share\\\\model.ckpt-7",
     ],
 )
-def test_paths_of_the_machine_that_trained_are_looked_for_beside(
+def test_paths_from_another_machine_are_looked_up_next_to_the_file(
     tmp_path: Path, written: str
 ) -> None:
     prefix = put(tmp_path, "model.ckpt-7")
@@ -104,7 +104,7 @@ def test_a_sub_folder_named_by_the_checkpoint_file(tmp_path: Path) -> None:
     assert locate(str(tmp_path)).prefix == prefix
 
 
-def test_several_checkpoints_and_no_word_which_is_newest(tmp_path: Path) -> None:
+def test_several_checkpoints_without_a_newest_one(tmp_path: Path) -> None:
     for step in (9, 10, 200):
         put(tmp_path, f"model.ckpt-{step}")
     with pytest.raises(AmbiguousError) as caught:
@@ -114,7 +114,7 @@ def test_several_checkpoints_and_no_word_which_is_newest(tmp_path: Path) -> None
     assert caught.value.exit_code == 3
 
 
-def test_a_missing_newest_among_several_is_said(tmp_path: Path) -> None:
+def test_a_missing_newest_checkpoint_is_reported(tmp_path: Path) -> None:
     put(tmp_path, "model.ckpt-1")
     put(tmp_path, "model.ckpt-2")
     say_newest(tmp_path, "/gone/model.ckpt-3")
@@ -151,7 +151,7 @@ def test_odd_basenames(tmp_path: Path, name: str) -> None:
     assert locate(str(tmp_path)).prefix == prefix
 
 
-def test_leftovers_of_an_interrupted_save_are_passed_over(tmp_path: Path) -> None:
+def test_leftovers_of_an_interrupted_save_are_ignored(tmp_path: Path) -> None:
     prefix = put(tmp_path, "model")
     for leftover in (
         "model.index.tempstate123",
@@ -164,7 +164,7 @@ def test_leftovers_of_an_interrupted_save_are_passed_over(tmp_path: Path) -> Non
     assert locate(str(tmp_path)).prefix == prefix
 
 
-def test_v1_files_whatever_they_are_called(tmp_path: Path) -> None:
+def test_v1_files_of_any_name(tmp_path: Path) -> None:
     path = put_v1(tmp_path, "save-60000")
     assert locate(path).format == "v1"
     assert locate(str(tmp_path)).prefix == path
@@ -190,7 +190,7 @@ def test_saved_models_by_any_of_their_parts(tmp_path: Path) -> None:
         assert found.graph == os.path.join(folder, "saved_model.pb")
 
 
-def test_a_near_miss_is_told_what_there_is(tmp_path: Path) -> None:
+def test_a_near_miss_lists_the_candidates(tmp_path: Path) -> None:
     put(tmp_path, "model.ckpt-1000")
     with pytest.raises(NotFoundError, match="this folder has model.ckpt-1000"):
         locate(os.path.join(tmp_path, "model.ckpt"))
@@ -245,7 +245,7 @@ def kinds(folder: Path) -> dict[str, tuple[Path, str]]:
     }
 
 
-def test_other_files_are_named_for_what_they_are(tmp_path: Path) -> None:
+def test_other_files_are_identified(tmp_path: Path) -> None:
     for path, kind in kinds(tmp_path).values():
         with pytest.raises(NotACheckpointError) as caught:
             locate(str(path))
@@ -253,7 +253,7 @@ def test_other_files_are_named_for_what_they_are(tmp_path: Path) -> None:
         assert "not a" in str(caught.value)
 
 
-def test_a_graph_in_bytes_is_a_frozen_one(tmp_path: Path) -> None:
+def test_a_binary_graph_is_a_frozen_one(tmp_path: Path) -> None:
     """It begins with a node {name, op}; a graph of a checkpoint begins with its versions."""
     path = tmp_path / "frozen.pb"
     path.write_bytes(b"\x0a\x0c\x0a\x01x\x12\x07Const__")
@@ -280,7 +280,7 @@ def test_checkpoints_of_a_folder_are_listed_by_number(tmp_path: Path) -> None:
     assert checkpoints_in(str(tmp_path)) == ["m-9", "m-20", "m-100", "old"]
 
 
-def test_what_is_no_checkpoint_file_names_no_checkpoint() -> None:
+def test_an_invalid_checkpoint_file_names_no_checkpoint() -> None:
     assert newest(b"", "x") is None
     assert newest(b"all_model_checkpoint_paths: 'a'", "x") is None
     assert newest(b"model_checkpoint_path: 'single quotes'", "x") == "single quotes"

@@ -84,7 +84,7 @@ def outcome(ckpt: LSTMCheckpoint) -> str:
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_a_changed_operation_is_never_confirmed_with_the_old_numbers(sample: str) -> None:
+def test_a_changed_operation_is_never_confirmed_with_the_old_values(sample: str) -> None:
     graph = open_checkpoint(f"sample_checkpoints/{sample}").graph
     assert graph is not None
     seen: Counter[str] = Counter()
@@ -131,7 +131,7 @@ def of_keras(tf: TensorFlow) -> None:
 
 
 @pytest.mark.parametrize("build", [plain, of_two_layers, of_keras])
-def test_a_change_in_any_of_many_steps_is_seen_as_if_each_were_read(
+def test_a_change_in_any_of_many_steps_is_detected(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("unexplained", "find_cells"):  # six steps are many

@@ -34,7 +34,7 @@ from lstmstate.model.checkpoint import open_checkpoint
         ("", ""),
     ],
 )
-def test_a_class_and_its_scope_are_one_word(part: str, word: str) -> None:
+def test_class_names_and_scopes_are_normalised(part: str, word: str) -> None:
     assert names.word(part) == word
 
 
@@ -42,7 +42,7 @@ def test_a_class_and_its_scope_are_one_word(part: str, word: str) -> None:
     ("scope", "parent", "last"),
     [("a/b/c", "a/b", "c"), ("a", "", "a"), ("", "", "")],
 )
-def test_a_scope_has_a_last_part_and_a_scope_around_it(scope: str, parent: str, last: str) -> None:
+def test_a_scope_has_a_last_part_and_a_parent(scope: str, parent: str, last: str) -> None:
     assert (names.parent(scope), names.last(scope)) == (parent, last)
 
 
@@ -71,7 +71,7 @@ def test_a_scope_has_a_last_part_and_a_scope_around_it(scope: str, parent: str, 
         ("", None),
     ],
 )
-def test_a_numbered_place_makes_a_layer(scope: str, place: tuple[str, int] | None) -> None:
+def test_a_numbered_scope_is_a_layer(scope: str, place: tuple[str, int] | None) -> None:
     assert names.layer(scope) == place
 
 
@@ -98,7 +98,7 @@ def test_a_numbered_place_makes_a_layer(scope: str, place: tuple[str, int] | Non
         ("wfwd/lstm_cell", None),
     ],
 )
-def test_a_direction_is_a_word_of_the_scope(scope: str, told: tuple[str, str] | None) -> None:
+def test_a_direction_is_a_part_of_the_scope(scope: str, told: tuple[str, str] | None) -> None:
     # What stands for a direction in the pattern is a character that no name can hold.
     expected = told and (told[0].replace("{}", "\0"), told[1])
     assert names.direction(scope) == expected
@@ -112,7 +112,7 @@ def test_both_directions_of_a_pair_have_one_scope_in_common() -> None:
     assert forward[0] == backward[0]
 
 
-def test_scopes_are_sorted_as_people_count() -> None:
+def test_scopes_are_sorted_numerically() -> None:
     sorted_scopes = [
         *(f"rnn/cell_{k}/bidirectional_rnn/{side}" for k in range(12) for side in ("fw", "bw")),
         *(f"z/lstm_cell_{k}" for k in range(1, 12)),
@@ -122,7 +122,7 @@ def test_scopes_are_sorted_as_people_count() -> None:
 
 
 @pytest.mark.parametrize("digits", ["²", "٣", "①"])
-def test_digits_that_are_not_ascii_do_no_harm(digits: str) -> None:
+def test_digits_outside_ascii_are_accepted(digits: str) -> None:
     assert sorted([f"b{digits}", "a1"], key=names.order) == ["a1", f"b{digits}"]
     assert names.layer(f"a{digits}/lstm") is None
 
@@ -148,14 +148,14 @@ KERNEL = "rnn/lstm_cell/kernel"
     ],
 )
 @pytest.mark.parametrize("around", ["", "OptimizeLoss/", "train_op/"])
-def test_what_an_optimizer_keeps_is_a_slot_under_whatever_scope(around: str, slot: str) -> None:
+def test_optimizer_variables_are_slots_in_any_scope(around: str, slot: str) -> None:
     path = f"{around}{KERNEL}/{slot}"
     assert names.is_slot(path, {KERNEL: (3, 8), path: (3, 8)})
     assert names.is_slot(path, {path: (3, 8)})  # the variable itself need not be saved
 
 
 @pytest.mark.parametrize(("shape", "slot"), [((3, 8), True), ((), True), ((8,), False)])
-def test_what_lies_below_a_variable_with_its_shape_is_a_slot(shape: Shape, slot: bool) -> None:
+def test_a_name_below_a_variable_with_its_shape_is_a_slot(shape: Shape, slot: bool) -> None:
     """Whatever it is called; what has a shape of its own is a variable under an odd name."""
     shapes = {KERNEL: (3, 8), f"{KERNEL}/my_own_average": shape}
     assert names.is_slot(f"{KERNEL}/my_own_average", shapes) == slot
@@ -163,7 +163,7 @@ def test_what_lies_below_a_variable_with_its_shape_is_a_slot(shape: Shape, slot:
 
 
 @pytest.mark.parametrize("path", ["Adam", "Adam/kernel", "rnn/Adam_cell/kernel", "Momentum/bias"])
-def test_a_name_that_only_holds_an_optimizers_word_is_no_slot(path: str) -> None:
+def test_a_name_that_only_contains_an_optimizer_name_is_not_a_slot(path: str) -> None:
     assert not names.is_slot(path, {path: (3, 8)})
 
 
@@ -181,7 +181,7 @@ def test_a_name_that_only_holds_an_optimizers_word_is_no_slot(path: str) -> None
         ("", False),
     ],
 )
-def test_where_networks_keep_their_cells(scope: str, recurrent: bool) -> None:
+def test_scopes_that_contain_cells(scope: str, recurrent: bool) -> None:
     assert names.is_recurrent_place(scope) == recurrent
 
 
@@ -200,14 +200,14 @@ def test_where_networks_keep_their_cells(scope: str, recurrent: bool) -> None:
         ("hidden2", False),
     ],
 )
-def test_what_calls_itself_an_lstm(part: str, lstm: bool) -> None:
+def test_scopes_named_after_an_lstm(part: str, lstm: bool) -> None:
     assert names.is_lstm_word(part) == lstm
 
 
 # ---- names in an open checkpoint
 
 
-def test_a_cell_is_found_by_its_name_or_by_the_end_of_it(samples: Path) -> None:
+def test_a_cell_is_found_by_its_name_or_the_end_of_it(samples: Path) -> None:
     ckpt = open_checkpoint(samples / "sunspots")
     first, second = ckpt.cells
     assert ckpt.cell(second).name == second
@@ -216,9 +216,7 @@ def test_a_cell_is_found_by_its_name_or_by_the_end_of_it(samples: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["basic_lstm_cell", "cell_2/basic_lstm_cell", "lstm_cell", ""])
-def test_a_name_of_no_cell_or_of_several_is_refused_with_those_there_are(
-    samples: Path, name: str
-) -> None:
+def test_an_unknown_or_ambiguous_name_lists_the_cells(samples: Path, name: str) -> None:
     ckpt = open_checkpoint(samples / "sunspots")
     with pytest.raises(NotFoundError) as refused:
         ckpt.cell(name)
@@ -230,7 +228,7 @@ def test_a_name_of_no_cell_or_of_several_is_refused_with_those_there_are(
     ("folder", "era"),
     [("tf_0_12_names", "0.5-0.12"), ("tf_1_0_names", "1.0-1.1"), ("bidirectional", "1.2+")],
 )
-def test_the_age_of_a_checkpoint_is_that_of_its_cells_names(
+def test_the_era_of_a_checkpoint_is_that_of_its_cell_names(
     samples: Path, folder: str, era: str
 ) -> None:
     ckpt = open_checkpoint(samples / folder)
@@ -253,7 +251,7 @@ def test_every_variable_has_a_role(samples: Path) -> None:
     assert ckpt.role("nothing of this name") == ("other", None)
 
 
-def test_the_buffer_of_cudnn_is_no_cell_beside_the_cells_that_it_holds_once_more() -> None:
+def test_a_cudnn_buffer_next_to_its_own_cells_is_not_a_cell() -> None:
     cell = "cudnn_lstm/rnn/multi_rnn_cell/cell_0/cudnn_compatible_lstm_cell"
     found = recognised(lstm(cell) | {"cudnn_lstm/opaque_kernel": (144,)})
     assert [one.name for one in found.cells] == [cell]
@@ -262,7 +260,7 @@ def test_the_buffer_of_cudnn_is_no_cell_beside_the_cells_that_it_holds_once_more
     assert [one.name for one in alone.cells] == ["cudnn_lstm"]
 
 
-def test_a_variable_that_was_saved_under_two_names_is_one_cells() -> None:
+def test_a_variable_saved_under_two_names_belongs_to_one_cell() -> None:
     twice = lstm("rnn/lstm_cell") | {f"{name}:0": s for name, s in lstm("rnn/lstm_cell").items()}
     (cell,) = recognised(twice).cells
     assert cell.parameters == 7 * 16 + 16
@@ -277,7 +275,7 @@ def test_a_variable_that_was_saved_under_two_names_is_one_cells() -> None:
         ("lstm", {"kernel": (3, 16), "recurrent_kernel": (4, 16), "bias": (16,)}, "keras"),
     ],
 )
-def test_a_class_may_tell_how_its_state_is_passed(
+def test_a_class_may_fix_state_is_tuple(
     scope: str, shapes: dict[str, Shape], layout: str | None
 ) -> None:
     (cell,) = recognised(below(scope, shapes)).cells
@@ -304,9 +302,7 @@ def test_cells_in_an_object_based_checkpoint() -> None:
 
 
 @pytest.mark.parametrize(("kernel", "bias"), [("kernel", "bias"), ("weights", "biases")])
-def test_parts_that_were_saved_one_by_one_lie_below_the_names_of_a_cell(
-    kernel: str, bias: str
-) -> None:
+def test_shards_saved_separately_are_below_the_names_of_a_cell(kernel: str, bias: str) -> None:
     """Those of a projection lie three parts below the scope."""
     parts = {f"{kernel}/part_0": (4, 16), f"{kernel}/part_1": (3, 16), bias: (16,)}
     parts |= {f"projection/{kernel}/part_{k}": (2, 1) for k in (0, 1)}

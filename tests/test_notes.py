@@ -63,14 +63,14 @@ def test_every_command_prints_the_note_on_a_damaged_graph_once(
     assert [note for note in notes(shell(*arguments, "-q")) if NOTE in note] == []
 
 
-def test_the_notes_of_an_open_checkpoint_are_whole_from_the_start(model: str) -> None:
+def test_the_notes_of_an_open_checkpoint_are_complete_at_once(model: str) -> None:
     ckpt = lstmstate.open_checkpoint(model)
     found = ckpt.notes
     assert [NOTE in note for note in found] == [True]
     assert (list(ckpt.cells), ckpt.notes) == (["rnn/lstm_cell"], found)
 
 
-def test_python_warns_where_a_state_is_loaded_from_such_a_checkpoint(model: str) -> None:
+def test_loading_a_state_from_such_a_checkpoint_warns(model: str) -> None:
     with pytest.warns(UserWarning, match=NOTE):
         state = lstmstate.load_state(model)
     assert state.flat().shape == (1, 8)

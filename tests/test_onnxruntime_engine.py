@@ -91,7 +91,7 @@ def test_activations_agree_far_from_zero(rng: Rng, name: str, size: float) -> No
     assert_same(ours, theirs, 1e-6)
 
 
-def test_alpha_and_beta_go_to_the_activations_that_take_them(rng: Rng) -> None:
+def test_alpha_and_beta_are_passed_to_their_activations(rng: Rng) -> None:
     """LeakyRelu and Elu take alpha alone: beta of the next must not be theirs."""
     takers = ["leaky_relu", "hard_sigmoid", "elu", "keras3_hard_sigmoid", "identity", "tanh"]
     for squash, candidate, activation in itertools.product(takers[1::2], takers, takers):
@@ -125,7 +125,7 @@ def test_sequences_of_unequal_lengths_agree(rng: Rng, lengths: list[int]) -> Non
     assert_agrees(ENGINE, network, rng, steps=9, batch=3, lengths=lengths, keep="m")
 
 
-def test_parts_carried_on_are_the_whole(rng: Rng) -> None:
+def test_consecutive_parts_equal_the_whole(rng: Rng) -> None:
     network = Network((((cell(rng, 3, 4), cell(rng, 4, 5, peepholes="ifo")),),))
     x, states = sequences(rng, network, 12, 2)
     runner = engines.load(ENGINE, network)
@@ -143,7 +143,7 @@ def test_parts_carried_on_are_the_whole(rng: Rng) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_outputs_large_and_small_are_the_same(
+def test_large_and_small_outputs_are_equal(
     rng: Rng, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     """Large ones are written where they stay, from inputs that may lie anyhow in memory."""
@@ -159,7 +159,7 @@ def test_outputs_large_and_small_are_the_same(
         assert_same(one, other, 0)
 
 
-def test_what_is_given_stays_as_it_is(rng: Rng) -> None:
+def test_arguments_are_not_changed(rng: Rng) -> None:
     network = alone(cell(rng, 3, 4))
     x, states = sequences(rng, network, 6, 2)
     arrays = [x, *states[0]]
@@ -211,7 +211,7 @@ def test_a_model_is_read_by_its_names_alone(rng: Rng) -> None:
     assert m_1.shape == (6, 1, 2, 5)
 
 
-def test_a_model_is_the_same_every_time_and_of_an_old_version(rng: Rng) -> None:
+def test_a_model_is_reproducible_and_of_an_old_version(rng: Rng) -> None:
     network = alone(cell(rng, 3, 4, name="rnn/\x1b[31mcell"))
     model = build_model(network)
     assert model.SerializeToString() == build_model(network).SerializeToString()
@@ -259,7 +259,7 @@ print(build_model(alone(cell(np.random.default_rng(0), 2, 3))).graph.node[0].op_
         ),
     ],
 )
-def test_what_onnx_cannot_express_is_named(rng: Rng, options: Any, words: str) -> None:
+def test_options_that_onnx_cannot_express_are_named(rng: Rng, options: Any, words: str) -> None:
     network = Network((((cell(rng, 3, 4), cell(rng, 4, 4, **options, name="rnn/second")),),))
     with pytest.raises(UnsupportedError) as caught:
         engines.load(ENGINE, network)
@@ -272,7 +272,7 @@ def test_what_onnx_cannot_express_is_named(rng: Rng, options: Any, words: str) -
     assert caught.value.advice is None
 
 
-def test_clips_without_effect_are_no_obstacle(rng: Rng) -> None:
+def test_clips_without_effect_are_accepted(rng: Rng) -> None:
     assert_agrees(ENGINE, alone(cell(rng, 3, 4, proj_clip=0.01)), rng, steps=5)
 
 
@@ -307,14 +307,14 @@ def test_every_activation_is_known_or_refused(rng: Rng) -> None:
 
 
 @pytest.mark.parametrize("keep", ["c", "mi", "ijfo"])
-def test_what_onnxruntime_does_not_tell_is_refused(rng: Rng, keep: str) -> None:
+def test_arrays_that_onnxruntime_does_not_return_are_refused(rng: Rng, keep: str) -> None:
     network = alone(cell(rng, 3, 4))
     with pytest.raises(UnsupportedError, match="of every step; use `engine=.numpy.`"):
         engines.load(ENGINE, network).run(*sequences(rng, network, 4, 1), keep=keep)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_finite_is_refused(rng: Rng, value: float) -> None:
+def test_non_finite_values_are_refused(rng: Rng, value: float) -> None:
     """onnxruntime would make plain numbers of it, with no sign that anything is wrong."""
     one = cell(rng, 3, 4, peepholes="o")
     x, [(c, m)] = sequences(rng, alone(one), 5, 2)
@@ -343,7 +343,7 @@ def test_finite_values_whose_sum_is_not_are_run(rng: Rng) -> None:
     assert np.isfinite(engines.load(ENGINE, network).run(x, states).outputs).all()
 
 
-def test_a_model_of_2_gib_is_refused_before_it_is_made(rng: Rng) -> None:
+def test_a_model_of_2_gib_is_refused_before_it_is_built(rng: Rng) -> None:
     """A diagonal of 12,000 units is 192 KB, and its matrices are 2.3 GB."""
     one = cell(rng, 1, 12_000, indy=True)
     with pytest.raises(UnsupportedError, match=r"2,304,\d{3},\d{3} bytes in ONNX"):

@@ -21,7 +21,7 @@ CONTEXT = click.Context(cli)
 COMMANDS = {name: cli.get_command(CONTEXT, name) for name in cli.list_commands(CONTEXT)}
 
 
-def test_names_that_the_help_has_without_their_tables() -> None:
+def test_names_in_the_help_match_their_tables() -> None:
     assert set(options.ENGINE_NAMES) == {"auto", "graph", *engines.ENGINES}
     assert tuple(options.ACTIVATION_NAMES) == ACTIVATIONS == tuple(FUNCTIONS)
     assert tuple(options.LAYOUT_NAMES) == tuple(LAYOUTS)
@@ -51,7 +51,7 @@ def test_every_option_has_help_and_every_command_an_example(shell: Shell, name: 
 
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("flag", ["--nope", "--engine=jax"])
-def test_a_mistyped_option_is_told(shell: Shell, name: str, flag: str) -> None:
+def test_a_mistyped_option_is_reported(shell: Shell, name: str, flag: str) -> None:
     done = shell(name, flag)
     assert (done.code, done.out) == (2, "")
     assert error(done).endswith(f"; see lstmstate {name} --help")
@@ -87,7 +87,7 @@ def test_a_mistyped_option_is_told(shell: Shell, name: str, flag: str) -> None:
         (["--state-layout", "flat"], "--state-layout tells that of a --state-out"),
     ],
 )
-def test_flags_of_run_that_do_not_go_together(shell: Shell, flags: list[str], problem: str) -> None:
+def test_conflicting_flags_of_run(shell: Shell, flags: list[str], problem: str) -> None:
     done = shell("run", "model.ckpt", "a.npy", *flags)
     assert (done.code, done.out) == (2, "")
     assert problem in done.err

@@ -71,7 +71,7 @@ def test_the_clips(
 
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("layer", [True, False])
-def test_a_clip_of_what_comes_out_of_the_cell_is_not_its_own(layer: bool, steps: int) -> None:
+def test_a_clip_of_the_cell_output_is_not_a_cell_option(layer: bool, steps: int) -> None:
     """A dense layer behind a cell is no projection of it."""
 
     def build(tf: TensorFlow) -> None:
@@ -90,7 +90,7 @@ def test_a_clip_of_what_comes_out_of_the_cell_is_not_its_own(layer: bool, steps:
     [lambda x: x * x, lambda x: x / (1 + abs(x)), lambda x: 0.5 * x],
     ids=["square", "softsign", "half"],
 )
-def test_a_function_without_a_name_is_not_taken_for_another(function: Any) -> None:
+def test_an_unknown_activation_is_not_mistaken_for_another(function: Any) -> None:
     found = only(opened(lambda tf: dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, activation=function))))
     assert found.options["activation"] == Option(None, "unknown")
     assert told(found, "forget_bias") == {"forget_bias": 1.0}
@@ -99,7 +99,7 @@ def test_a_function_without_a_name_is_not_taken_for_another(function: Any) -> No
 @pytest.mark.parametrize(("cell", "layers"), [("BasicLSTMCell", 2), ("LSTMCell", 1)])
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("is_tuple", [True, False])
-def test_how_the_state_is_passed(cell: str, loop: str, is_tuple: bool, layers: int) -> None:
+def test_state_is_tuple(cell: str, loop: str, is_tuple: bool, layers: int) -> None:
     def build(tf: TensorFlow) -> None:
         make = getattr(tf.nn.rnn_cell, cell)
         some = [make(4, state_is_tuple=is_tuple) for _ in range(layers)]
@@ -114,7 +114,7 @@ def test_how_the_state_is_passed(cell: str, loop: str, is_tuple: bool, layers: i
 
 @pytest.mark.parametrize("batch", [BATCH, None])
 @pytest.mark.parametrize("first", ["none", "zeros", "fed"])
-def test_the_batch_of_the_first_state(batch: int | None, first: str) -> None:
+def test_the_batch_of_the_initial_state(batch: int | None, first: str) -> None:
     def build(tf: TensorFlow) -> None:
         one, x = tf.nn.rnn_cell.LSTMCell(4), inputs(tf, batch=batch)
         fed = tf.nn.rnn_cell.LSTMStateTuple(*(tf.placeholder(tf.float32, [batch, 4]) for _ in "cm"))
@@ -127,7 +127,7 @@ def test_the_batch_of_the_first_state(batch: int | None, first: str) -> None:
     assert ckpt.states == []
 
 
-def test_a_reversed_sequence_has_its_axes_where_they_were() -> None:
+def test_a_reversed_sequence_keeps_its_axes() -> None:
     """Keras reverses what it has turned, for go_backwards."""
 
     def build(tf: TensorFlow) -> None:
@@ -202,7 +202,7 @@ def test_gradients_and_slots_change_nothing_of_the_cell(loop: str, optimizer: st
     assert len(slots) == 3 * (2 if optimizer == "AdamOptimizer" else 1)
 
 
-def test_a_loop_that_a_user_wrote_is_read_as_dynamic_rnn_is() -> None:
+def test_a_user_written_loop_is_read_like_dynamic_rnn() -> None:
     def build(tf: TensorFlow) -> None:
         x = inputs(tf, batch=BATCH, steps=5)
         cell = tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3, cell_clip=0.5, state_is_tuple=False)
@@ -234,7 +234,7 @@ def noise(tf: TensorFlow) -> Any:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("scope", [resource, parts, noise])
-def test_how_variables_are_made_plays_no_part(scope: Any, loop: str) -> None:
+def test_the_way_variables_are_created_does_not_matter(scope: Any, loop: str) -> None:
     options = {"forget_bias": 0.3, "cell_clip": 0.5, "proj_clip": 0.2}
 
     def build(tf: TensorFlow) -> None:
@@ -265,7 +265,7 @@ def test_other_dtypes_are_read_as_float32(loop: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("learnt", [True, False])
-def test_a_forget_bias_that_is_fed_or_learnt_is_not_known(loop: str, learnt: bool) -> None:
+def test_a_fed_or_learnt_forget_bias_is_unknown(loop: str, learnt: bool) -> None:
     def build(tf: TensorFlow) -> None:
         bias = tf.get_variable("learnt", []) if learnt else tf.placeholder(tf.float32, [])
         LOOPS[loop](tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=bias))
@@ -286,7 +286,7 @@ def used_twice(first: float | None, second: float | None) -> Cell:
 
 
 @pytest.mark.parametrize("biases", [(0.3, 2.5), (None, 0.3), (0.3, None)])
-def test_a_cell_used_with_two_forget_biases_tells_neither(
+def test_a_cell_used_with_two_forget_biases_has_an_unknown_one(
     biases: tuple[float | None, float | None],
 ) -> None:
     cell = used_twice(*biases)
@@ -295,13 +295,13 @@ def test_a_cell_used_with_two_forget_biases_tells_neither(
     assert told(cell, "cell_clip", "activation") == {"cell_clip": None, "activation": "tanh"}
 
 
-def test_a_cell_used_twice_alike_tells_its_options() -> None:
+def test_a_cell_used_twice_in_one_way_shows_its_options() -> None:
     cell = used_twice(0.3, 0.3)
     assert cell.notes == ()
     assert told(cell, "forget_bias", "cell_clip") == {"forget_bias": 0.3, "cell_clip": None}
 
 
-def test_without_a_graph_defaults_say_that_they_are_defaults() -> None:
+def test_without_a_graph_options_are_marked_as_defaults() -> None:
     def build(tf: TensorFlow) -> None:
         dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3, cell_clip=0.5))
 
@@ -330,7 +330,7 @@ numbers = st.integers(1, 400).map(lambda hundredths: hundredths / 100)
     function=st.sampled_from(["tanh", "relu", "sigmoid", "identity"]),
     seed=st.integers(0, 1000),
 )
-def test_what_a_cell_was_given_is_what_is_told(
+def test_options_of_a_cell_are_read_back_from_its_graph(
     loop: str, units: int, function: str, seed: int, **given_options: Any
 ) -> None:
     def build(tf: TensorFlow) -> None:
@@ -388,7 +388,7 @@ def test_an_attribute_that_is_left_out_has_the_operations_default(op: str) -> No
     assert found.peepholes is False
 
 
-def test_peepholes_that_lie_there_unused_are_not_used() -> None:
+def test_unused_peephole_variables_are_not_peepholes() -> None:
     def build(tf: TensorFlow) -> None:
         writers.block(tf, use_peephole=True)
 
@@ -400,7 +400,7 @@ def test_peepholes_that_lie_there_unused_are_not_used() -> None:
     assert only(opened(build, edit=switch_off)).peepholes is False
 
 
-def test_the_second_block_operation_has_another_order_and_no_forget_bias() -> None:
+def test_the_v2_block_operation_has_another_gate_order_and_no_forget_bias() -> None:
     found = only(opened(lambda tf: writers.block(tf, "BlockLSTMV2", cell_clip=0.0)))
     assert (found.family, found.gate_order) == ("BlockLSTMV2", "ifjo")
     assert (found.forget_bias.value, told(found, "cell_clip")) == (0.0, {"cell_clip": None})

@@ -47,7 +47,7 @@ def in_folder(path: Path) -> dict[str, bytes | None]:
 
 
 @pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.csv", "x.ckpt"])
-def test_an_output_that_exists_is_replaced_by_force_only(
+def test_an_existing_output_is_replaced_only_with_force(
     shell: Shell, flat: Path, name: str
 ) -> None:
     target = flat.with_name(name)
@@ -63,9 +63,7 @@ def test_an_output_that_exists_is_replaced_by_force_only(
     assert not [left for left in os.listdir(flat.parent) if left.endswith(".tmp")]
 
 
-def test_one_output_of_two_that_exists_keeps_both_from_being_written(
-    shell: Shell, flat: Path
-) -> None:
+def test_one_existing_output_of_two_prevents_both(shell: Shell, flat: Path) -> None:
     flat.with_name("m.npy").write_bytes(OLD)
     before = in_folder(flat.parent)
     targets = flat.with_name("c.npy"), flat.with_name("m.npy")
@@ -75,7 +73,7 @@ def test_one_output_of_two_that_exists_keeps_both_from_being_written(
     assert np.load(targets[1]).shape == (3, 4)
 
 
-def test_an_output_that_came_to_exist_meanwhile_is_kept(shell: Shell, flat: Path) -> None:
+def test_an_output_created_meanwhile_is_kept(shell: Shell, flat: Path) -> None:
     """Another process may have been faster; of two outputs then neither appears."""
     first, second = str(flat.with_name("c.npy")), flat.with_name("m.npy")
     with pytest.raises(Exception, match="come to exist meanwhile"), Outputs() as outputs:
@@ -87,7 +85,7 @@ def test_an_output_that_came_to_exist_meanwhile_is_kept(shell: Shell, flat: Path
 
 @pytest.mark.parametrize("force", [[], ["--force"]])
 @pytest.mark.parametrize("by", ["name", "spelling", "symlink", "hard link", "folder", "place"])
-def test_the_input_is_never_written_over(
+def test_the_input_is_never_overwritten(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, force: list[str]
 ) -> None:
     (tmp_path / "in").mkdir()
@@ -122,7 +120,7 @@ def test_the_input_is_never_written_over(
     ["", "/", "/checkpoint", *(f"/model.ckpt-360{e}" for e in ("", ".index", ".meta", DATA))],
 )
 @pytest.mark.parametrize("ending", [".index", DATA])
-def test_no_file_of_a_checkpoint_is_written_over_whatever_it_was_called(
+def test_no_file_of_a_checkpoint_is_overwritten_under_any_path(
     shell: Shell, tmp_path: Path, given: str, ending: str
 ) -> None:
     run = tmp_path / "run"
@@ -136,9 +134,7 @@ def test_no_file_of_a_checkpoint_is_written_over_whatever_it_was_called(
     assert "this is the input" in error(done)
 
 
-def test_a_checkpoint_is_not_written_over_the_one_that_its_folder_stands_for(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_the_checkpoint_of_a_folder_is_not_overwritten(shell: Shell, tmp_path: Path) -> None:
     shutil.copytree(SUNSPOTS, tmp_path / "run")
     before = in_folder(tmp_path)
     target = tmp_path / "run" / "model.ckpt-360"
@@ -149,7 +145,7 @@ def test_a_checkpoint_is_not_written_over_the_one_that_its_folder_stands_for(
 
 
 @pytest.mark.parametrize("given", ["", "/checkpoint", "/model.ckpt.meta"])
-def test_halves_in_a_checkpoint_are_not_written_over(
+def test_halves_in_a_checkpoint_are_not_overwritten(
     shell: Shell, tmp_path: Path, given: str
 ) -> None:
     shutil.copytree(SAMPLES / "peephole_tuple", tmp_path / "run")
@@ -189,7 +185,7 @@ def test_a_replaced_file_keeps_its_permissions(shell: Shell, flat: Path, permiss
     assert target.read_bytes() != OLD
 
 
-def test_what_is_written_cannot_be_read_by_others_before_it_is_there(flat: Path) -> None:
+def test_unfinished_output_is_private(flat: Path) -> None:
     target = flat.with_name("x.npz")
     target.write_bytes(OLD)
     target.chmod(0o600)
@@ -201,7 +197,7 @@ def test_what_is_written_cannot_be_read_by_others_before_it_is_there(flat: Path)
         written.write_bytes(b"")
 
 
-def test_the_file_behind_a_symlink_is_replaced_and_the_link_stays(shell: Shell, flat: Path) -> None:
+def test_the_target_of_a_symlink_is_replaced_and_the_link_kept(shell: Shell, flat: Path) -> None:
     (flat.parent / "far").mkdir()
     target, link = flat.parent / "far" / "x.npz", flat.with_name("link.npz")
     target.write_bytes(OLD)
@@ -215,7 +211,7 @@ def test_the_file_behind_a_symlink_is_replaced_and_the_link_stays(shell: Shell, 
     assert os.listdir(target.parent) == ["x.npz"]
 
 
-def test_a_symlink_to_nothing_is_something_that_exists(shell: Shell, flat: Path) -> None:
+def test_a_dangling_symlink_is_an_existing_output(shell: Shell, flat: Path) -> None:
     link = flat.with_name("link.npz")
     link.symlink_to("later.npz")
     assert shell("convert", flat, "--to-tuple", "-o", link).code == 3
@@ -225,7 +221,7 @@ def test_a_symlink_to_nothing_is_something_that_exists(shell: Shell, flat: Path)
 
 
 @pytest.mark.parametrize("force", [[], ["--force"]])
-def test_a_folder_is_no_place_for_an_output(shell: Shell, flat: Path, force: list[str]) -> None:
+def test_a_folder_is_not_an_output(shell: Shell, flat: Path, force: list[str]) -> None:
     folder = flat.with_name("x.npz")
     folder.mkdir()
     done = shell("convert", "-q", flat, "--to-tuple", "-o", folder, *force)
@@ -272,7 +268,7 @@ def test_a_folder_that_may_not_be_written_in(shell: Shell, for_anyone: Path) -> 
 
 @pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.npy", "x.csv", "x.ckpt"])
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_call_of_the_system_that_fails_leaves_the_old_file(
+def test_a_failing_system_call_leaves_the_old_file(
     shell: Shell, flat: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: str
 ) -> None:
     target = flat.with_name(name)
@@ -339,7 +335,7 @@ def test_stdout_that_is_full_is_an_error(flat: Path) -> None:
     )
 
 
-def test_stdout_leaves_nothing_where_it_was_written_meanwhile(flat: Path, tmp_path: Path) -> None:
+def test_stdout_leaves_no_temporary_file(flat: Path, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     for ending in ("-o -", "--units 3 -o -", "-o - | head -c 10"):
         line = f"{sys.executable} -m lstmstate convert -q {flat} --to-tuple {ending} > /dev/null"

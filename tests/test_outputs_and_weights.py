@@ -88,7 +88,7 @@ def results(ran: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "place", ["out.npy", "out.npz:outputs", "out.h5:outputs", f"out.npz:{SECOND}/i_steps"]
 )
-def test_outputs_of_a_run_are_no_state(shell: Shell, results: Path, place: str) -> None:
+def test_outputs_of_a_run_are_not_a_state(shell: Shell, results: Path, place: str) -> None:
     refused_as_a_state(shell, results / place, OUTPUTS)
     found = shell.json("inspect", results / place)
     assert (found["kind"], found["state"]) == ("outputs", None)
@@ -99,7 +99,7 @@ def test_outputs_of_a_run_are_no_state(shell: Shell, results: Path, place: str) 
     assert "could be" not in shown
 
 
-def test_outputs_of_a_run_are_arrays_as_any_other(shell: Shell, results: Path) -> None:
+def test_outputs_of_a_run_are_ordinary_arrays(shell: Shell, results: Path) -> None:
     outputs = np.load(results / "out.npy")
     assert (outputs.shape, outputs.dtype) == ((20, 12), np.dtype("f4"))
     with np.load(results / "out.npz") as found:
@@ -137,7 +137,7 @@ def test_c_and_m_of_every_step_are_halves(shell: Shell, results: Path, name: str
     assert np.array_equal(np.load(results / "steps.npy"), expected)
 
 
-def test_a_cell_of_its_own_names_its_steps_without_a_scope(shell: Shell, tmp_path: Path) -> None:
+def test_steps_of_a_single_cell_are_named_without_a_scope(shell: Shell, tmp_path: Path) -> None:
     x = saved(tmp_path / "x.npy", numbers(2, 5, 3))
     out = tmp_path / "out.npz"
     done = shell("run", "-q", SAMPLES / "peephole_flat", x, "--all-states", "-o", out)
@@ -177,7 +177,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("arrays", "attributes", "words", "picked"), KINDS)
-def test_weights_are_no_state(
+def test_weights_are_not_a_state(
     shell: Shell,
     tmp_path: Path,
     arrays: dict[str, Array],
@@ -234,7 +234,7 @@ def test_files_of_keras_2_and_3(shell: Shell, tmp_path: Path) -> None:
         "ecosystem/keras224-cudnnlstm/w.h5",
     ],
 )
-def test_weights_that_others_saved(shell: Shell, tmp_path: Path, name: str) -> None:
+def test_weights_saved_by_other_programs(shell: Shell, tmp_path: Path, name: str) -> None:
     if not (SHARED / name).exists():
         pytest.skip("the file is not here")
     path = tmp_path / Path(name).name
@@ -258,7 +258,7 @@ def test_a_state_next_to_weights_is_read(shell: Shell, tmp_path: Path) -> None:
     assert readings == {"cell/bias": [], "cell/kernel": [], "cell/c": ["c"], "cell/m": ["m"]}
 
 
-def test_an_array_of_another_name_next_to_weights_can_be_picked(
+def test_an_array_of_another_name_next_to_weights_can_be_chosen(
     shell: Shell, tmp_path: Path
 ) -> None:
     path = archive(tmp_path / "x.npz", kernel=numbers(3, 8), bias=numbers(8), rows=numbers(4, 6))
@@ -277,7 +277,7 @@ def test_an_array_of_another_name_next_to_weights_can_be_picked(
         ("rnn/lstm_cell/kernel/Adam", "slots of an optimizer"),
     ],
 )
-def test_variables_of_a_cell_and_of_its_optimizer_are_no_state(
+def test_variables_of_a_cell_and_its_optimizer_are_not_a_state(
     shell: Shell, tmp_path: Path, name: str, words: str
 ) -> None:
     values = lstm_cell(units=2) | {"rnn/lstm_cell/kernel/Adam": numbers(5, 8)}
@@ -296,7 +296,7 @@ def test_variables_of_a_cell_and_of_its_optimizer_are_no_state(
 # ---- where a checkpoint is expected
 
 
-def test_what_is_no_checkpoint_is_called_by_its_content(
+def test_a_file_that_is_not_a_checkpoint_is_named_by_its_content(
     shell: Shell, tmp_path: Path, results: Path
 ) -> None:
     weights = {"lstm/lstm/kernel:0": numbers(3, 8), "lstm/lstm/recurrent_kernel:0": numbers(2, 8)}

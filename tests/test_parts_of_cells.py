@@ -62,7 +62,7 @@ def test_cells_that_are_whole_are_run(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "leaf"), MISSING)
-def test_a_part_that_is_missing_is_an_error_or_a_word(kind: str, leaf: str, tmp_path: Path) -> None:
+def test_a_missing_part_is_an_error_or_a_note(kind: str, leaf: str, tmp_path: Path) -> None:
     variables = {name: v for name, v in WHOLE[kind].items() if not name.endswith(leaf)}
     assert len(variables) == len(WHOLE[kind]) - 1
     if kind == "weight norm":  # its class has a form without norms
@@ -84,7 +84,7 @@ def test_a_part_that_is_missing_is_an_error_or_a_word(kind: str, leaf: str, tmp_
         ("mask", "mask", numbers(I + H, 4 * H).astype("c8")),
     ],
 )
-def test_parts_that_hold_no_real_numbers_are_refused(
+def test_parts_without_real_numbers_are_refused(
     kind: str, leaf: str, value: Array, tmp_path: Path
 ) -> None:
     (name,) = (name for name in WHOLE[kind] if name.endswith(leaf))
@@ -92,7 +92,7 @@ def test_parts_that_hold_no_real_numbers_are_refused(
         run(tmp_path, WHOLE[kind] | {name: value})
 
 
-def test_groups_that_would_take_more_memory_than_there_is_are_refused(tmp_path: Path) -> None:
+def test_groups_too_large_for_memory_are_refused(tmp_path: Path) -> None:
     """One small kernel that all groups share declares a matrix of many gigabytes."""
     groups = 20_000
     bias = {f"rnn/glstm_cell/bias_{gate}": np.zeros(groups, "f4") for gate in "ijfo"}
@@ -128,9 +128,7 @@ def _clipped(tf: TensorFlow, low: float, high: float) -> None:
         ((1.0, -1.0), Option()),
     ],
 )
-def test_a_clip_is_told_where_it_is_that_of_a_cell(
-    bounds: tuple[float, float], told: Option
-) -> None:
+def test_a_clip_inside_a_cell_is_reported(bounds: tuple[float, float], told: Option) -> None:
     found = only(opened(lambda tf: _clipped(tf, *bounds)))
     assert found.options["cell_clip"] == told
 
@@ -155,9 +153,7 @@ def _zoneout(tf: TensorFlow, written: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["shares", "difference"])
-def test_a_state_that_is_mixed_with_the_old_one_is_told(
-    written: str, shell: Shell, tmp_path: Path
-) -> None:
+def test_zoneout_is_reported(written: str, shell: Shell, tmp_path: Path) -> None:
     cell = only(opened(lambda tf: _zoneout(tf, written)))
     assert MIXED in cell.notes
     prefix = writers.save(tmp_path, lambda tf: _zoneout(tf, written))
@@ -167,6 +163,6 @@ def test_a_state_that_is_mixed_with_the_old_one_is_told(
     assert shell("run", "--engine", "numpy", prefix, tmp_path / "x.npy").code == 3
 
 
-def test_a_cell_whose_state_is_carried_on_as_it_is_is_not_mixed() -> None:
+def test_an_unchanged_state_is_not_zoneout() -> None:
     cells = opened(lambda tf: dynamic(tf, tf.nn.rnn_cell.LSTMCell(H, use_peepholes=True))).cells
     assert [cell.notes for cell in cells.values()] == [()]

@@ -33,7 +33,7 @@ def widths(document: Any) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "npz:state", "ckpt:train/state", "own.ckpt"])
-def test_inspect_and_check_answer_for_the_same_paths(
+def test_inspect_and_check_accept_the_same_paths(
     shell: Shell, tmp_path: Path, model: str, flat: Array, kind: str
 ) -> None:
     npz = archive(tmp_path / "a.npz", state=flat)
@@ -68,7 +68,7 @@ def test_inspect_names_the_cell_of_a_state_in_a_checkpoint(shell: Shell, model: 
     assert "by the cells of its checkpoint" in shell("inspect", f"{model}:train/state").out
 
 
-def test_inspect_of_a_variable_that_is_no_state_shows_its_shape(shell: Shell, model: str) -> None:
+def test_inspect_of_another_variable_shows_its_shape(shell: Shell, model: str) -> None:
     found = shell.json("inspect", f"{model}:dense/kernel")
     assert found["state"] is None
     assert "it is 5 wide, and c 4 + m 4 are 8" in found["problem"]
@@ -76,7 +76,7 @@ def test_inspect_of_a_variable_that_is_no_state_shows_its_shape(shell: Shell, mo
 
 
 @pytest.mark.parametrize("command", [["inspect"], ["check", "--finite"], ["convert", "--to-flat"]])
-def test_a_variable_that_is_not_there_is_refused_by_all(
+def test_a_missing_variable_is_refused_by_every_command(
     shell: Shell, model: str, command: list[str]
 ) -> None:
     done = shell(*command, f"{model}:nope", "-q")
@@ -86,7 +86,7 @@ def test_a_variable_that_is_not_there_is_refused_by_all(
     )
 
 
-def test_inspect_of_a_checkpoint_as_a_whole_is_as_before(shell: Shell, model: str) -> None:
+def test_inspect_of_a_checkpoint_lists_cells_and_states(shell: Shell, model: str) -> None:
     found = shell.json("inspect", model)
     assert (found["kind"], [cell["name"] for cell in found["cells"]]) == ("checkpoint", [CELL])
     assert [state["variable"] for state in found["states"]] == ["train/state", "valid/state"]

@@ -152,7 +152,7 @@ def fake_class(monkeypatch: pytest.MonkeyPatch, module: str, **body: object) -> 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_what_pickle_writes_is_read(name: str, protocol: int) -> None:
+def test_pickles_of_python_are_read(name: str, protocol: int) -> None:
     data = pickle.dumps(STRUCTURES[name], protocol)
     same(read_pickle(data), STRUCTURES[name])
     if protocol <= 3 and b"numpy._core" in data:  # NumPy 1 names its modules so
@@ -185,12 +185,12 @@ def test_state_tuples_of_tensorflow_itself_are_read(module: str, protocol: int) 
     same(found, (LSTMStateTuple(C, M), LSTMStateTuple(M, NANS)))
 
 
-def test_the_empty_state_that_python_3_5_to_3_10_give_a_class_without_slots_is_read() -> None:
+def test_the_empty_state_of_namedtuples_from_python_3_5_to_3_10_is_read() -> None:
     same(read_pickle(PYTHON_2["pickle 2"][:-1] + b"}b."), LSTMStateTuple(*OLD))
 
 
 @pytest.mark.parametrize("name", PYTHON_2)
-def test_what_python_2_and_tensorflow_1_wrote_is_read(name: str) -> None:
+def test_pickles_of_python_2_and_tensorflow_1_are_read(name: str) -> None:
     same(read_pickle(PYTHON_2[name]), LSTMStateTuple(*OLD))
     assert looks_like_pickle(PYTHON_2[name])
 
@@ -200,7 +200,7 @@ def test_the_escapes_of_python_2_are_read() -> None:
 
 
 @pytest.mark.parametrize("protocol", NUMPY_1)
-def test_what_numpy_1_wrote_is_read(protocol: int) -> None:
+def test_pickles_of_numpy_1_are_read(protocol: int) -> None:
     same(read_pickle(NUMPY_1[protocol]), [np.array([0.5, -2], "<f4")])
 
 
@@ -212,7 +212,7 @@ def test_every_dtype_is_read(protocol: int) -> None:
             same(read_pickle(pickle.dumps(array, protocol)), array)
 
 
-def test_arrays_cannot_be_written_to_and_keep_their_order() -> None:
+def test_arrays_are_read_only_and_keep_their_order() -> None:
     c, f = read_pickle(pickle.dumps((C, np.asfortranarray(C)), 5))
     assert not c.flags.writeable
     assert f.flags.f_contiguous
@@ -244,7 +244,7 @@ def test_any_value_is_read_to_the_bit(value: Any, protocol: int, rest: bytes) ->
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_pickles_are_told_from_other_files(protocol: int) -> None:
+def test_pickles_are_distinguished_from_other_files(protocol: int) -> None:
     for name, value in STRUCTURES.items():
         if name != "none":
             assert looks_like_pickle(pickle.dumps(value, protocol)[:4096]), name
@@ -268,5 +268,5 @@ def test_pickles_are_told_from_other_files(protocol: int) -> None:
         b"(l" * 2000 + b"p1\n",
     ],
 )
-def test_other_files_are_not_taken_for_pickles(start: bytes) -> None:
+def test_other_files_are_not_mistaken_for_pickles(start: bytes) -> None:
     assert not looks_like_pickle(start)

@@ -68,13 +68,13 @@ def test_binary_is_never_written_to_a_terminal(flat: Path) -> None:
     )
 
 
-def test_nothing_on_stdin(flat: Path) -> None:
+def test_empty_stdin(flat: Path) -> None:
     done = piped("convert", "--to-tuple", "-", "-o", "-")
     assert (done.returncode, done.stdout) == (3, b"")
     assert done.stderr.count(b"\n") == 1
 
 
-def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:
     source = saved(tmp_path / "large.npy", np.zeros((4000, 512), "f4"))
     command = f"{' '.join(LSTMSTATE)} convert -q {source} --to-tuple -o - | head -c 10"
     done = subprocess.run(["sh", "-c", command], capture_output=True, cwd=PROJECT, check=True)

@@ -134,7 +134,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_it_is_explained_and_confirmed_and_gives_what_tensorflow_gives(
+def test_it_is_explained_confirmed_and_gives_the_values_of_tensorflow(
     tmp_path: Path, shell: Shell, name: str
 ) -> None:
     train = "adam" if name.endswith("3") else "rmsprop"
@@ -178,7 +178,7 @@ def test_a_residual_of_the_last_cell_is_its_output(tmp_path: Path, shell: Shell)
 
 @pytest.mark.parametrize("loop", ["static", "dynamic"])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_every_step_of_a_backward_cell_is_in_the_order_of_the_input(
+def test_steps_of_a_backward_cell_are_in_input_order(
     tmp_path: Path, shell: Shell, loop: str, layers: int
 ) -> None:
     """Whatever computes it; outputs that are m alone have that order too."""
@@ -199,9 +199,7 @@ def test_every_step_of_a_backward_cell_is_in_the_order_of_the_input(
     np.testing.assert_array_equal(made["graph"]["outputs"], joined)
 
 
-def test_every_step_of_a_backward_cell_ends_where_its_sequence_ends(
-    tmp_path: Path, shell: Shell
-) -> None:
+def test_steps_of_a_backward_cell_end_with_their_sequence(tmp_path: Path, shell: Shell) -> None:
     def build(tf: TensorFlow, x: Any) -> Made:
         lengths = tf.placeholder(tf.int32, [None], name="lengths")
         both = [tf.nn.rnn_cell.LSTMCell(UNITS) for _ in range(2)]

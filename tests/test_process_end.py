@@ -56,7 +56,7 @@ def test_a_process_ends_without_looking_for_garbage() -> None:
 @pytest.mark.parametrize(
     ("after", "code"), [("sys.exit(7)", 7), ("raise ValueError", 1), ("pass", 0)]
 )
-def test_a_program_around_it_ends_as_it_says(after: str, code: int) -> None:
+def test_a_calling_program_keeps_its_exit_code(after: str, code: int) -> None:
     script = f"import sys\ntry:\n{indent(SCRIPT, '    ')}\nexcept SystemExit:\n    {after}"
     command = [sys.executable, "-c", script, "inspect", "nothing-of-this-name"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -64,7 +64,7 @@ def test_a_program_around_it_ends_as_it_says(after: str, code: int) -> None:
 
 
 @pytest.mark.parametrize("first", ["", "import atexit; atexit.register(print, 'first')\n"])
-def test_what_is_registered_before_it_is_called(first: str) -> None:
+def test_handlers_registered_before_it_are_called(first: str) -> None:
     """Also where the process is that of the command itself, which ends sooner without such."""
     script = f"{first}import sys, runpy\nsys.argv[:] = ['lstmstate', 'x']\n"
     script += "runpy.run_module('lstmstate', run_name='__main__', alter_sys=False)"
@@ -74,7 +74,7 @@ def test_what_is_registered_before_it_is_called(first: str) -> None:
     assert "there is no command 'x'" in done.stderr
 
 
-def test_a_program_goes_on_after_it() -> None:
+def test_a_calling_program_continues() -> None:
     script = "import sys\nfrom lstmstate.__main__ import main\n"
     script += "try:\n    main()\nexcept SystemExit:\n    sys.exit(7)"
     command = [sys.executable, "-c", script, "inspect", "nothing-of-this-name"]

@@ -52,7 +52,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("batch", [1, 2, 7])
 @pytest.mark.parametrize("small", [1, 2000, 10_000, 1_000_000])
 @pytest.mark.parametrize("threads", ["", "ahead", "of the batch"])
-def test_cut_products_are_whole_ones(
+def test_split_products_equal_whole_ones(
     monkeypatch: pytest.MonkeyPatch, small_steps: None, dtype: str, batch: int, small: int,
     threads: str,
 ) -> None:  # fmt: skip
@@ -69,7 +69,7 @@ def test_cut_products_are_whole_ones(
     np.testing.assert_allclose(_run(batch, dtype), expected, atol=tolerance)
 
 
-def test_weights_are_cut_into_even_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_split_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blas_threads, "has_small_products", lambda: True)
     weights = np.zeros((4096, 1024), np.float32)
     cut = matrix_products.cut(weights, 16)
@@ -84,7 +84,7 @@ def test_weights_are_cut_into_even_pieces(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("has_small_products", [False, True])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_an_error_in_the_thread_ahead_is_raised(
+def test_an_error_in_the_prefetch_thread_is_raised(
     monkeypatch: pytest.MonkeyPatch, batch: int, has_small_products: bool
 ) -> None:
     monkeypatch.setattr(blas_threads, "has_small_products", lambda: has_small_products)
@@ -120,7 +120,7 @@ def test_an_error_in_any_thread_is_raised_when_all_have_ended() -> None:
     assert matrix_products.together([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
 
 
-def test_threads_are_put_back() -> None:
+def test_the_thread_count_is_restored() -> None:
     def threads() -> set[int]:
         return {library["num_threads"] for library in blas_threads.libraries().info()}
 
@@ -144,7 +144,7 @@ def test_runs_with_a_library_that_has_no_threads(monkeypatch: pytest.MonkeyPatch
     np.testing.assert_allclose(_run(3), expected, atol=1e-5)
 
 
-def test_kernels_of_other_processors_give_the_same_numbers(tmp_path: Path) -> None:
+def test_kernels_of_other_processors_give_the_same_values(tmp_path: Path) -> None:
     """Those of this processor, small ones if it has them, and those of any x86-64, without."""
     x, y = saved(tmp_path / "x.npy", numbers(7, 40, 3)), tmp_path / "y.npy"
     name = "OPENBLAS_CORETYPE"
@@ -160,7 +160,7 @@ def test_kernels_of_other_processors_give_the_same_numbers(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("given", [None, "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"])
-def test_numpy_begins_with_one_thread_unless_told(given: str | None) -> None:
+def test_numpy_starts_with_one_thread_by_default(given: str | None) -> None:
     script = (
         "import os; from lstmstate.engines.blas_threads import begin_with_one_thread as begin;"
         "begin();"

@@ -51,7 +51,7 @@ def widths_of(path: Path | str, **wanted: Any) -> list[tuple[int, int]]:
 # ---- where widths come from
 
 
-def test_a_flag_tells_the_widths(tmp_path: Path) -> None:
+def test_a_flag_sets_the_widths(tmp_path: Path) -> None:
     flat = numbered(2, 13)
     path = saved(tmp_path / "a.npy", flat)
     state = load_state(path, cells=[(8, 5)])
@@ -61,7 +61,7 @@ def test_a_flag_tells_the_widths(tmp_path: Path) -> None:
     assert (found.structure.cells[0].widths, found.notes) == ((8, 5), ())
 
 
-def test_a_flag_tells_the_widths_of_a_stack(tmp_path: Path) -> None:
+def test_a_flag_sets_the_widths_of_a_stack(tmp_path: Path) -> None:
     flat = numbered(2, 14)
     state = load_state(saved(tmp_path / "a.npy", flat), cells=[(4, 3), (4, 3)])
     assert isinstance(state, StackState)
@@ -70,14 +70,14 @@ def test_a_flag_tells_the_widths_of_a_stack(tmp_path: Path) -> None:
     assert [h.tolist() for h in halves] == [flat[:, a:b].tolist() for a, b in starts]
 
 
-def test_a_flag_goes_before_halves(tmp_path: Path) -> None:
+def test_a_flag_overrides_equal_halves(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.npy", numbered(2, 12))
     assert widths_of(path) == [(6, 6)]
     assert widths_of(path, each=(8, 4)) == [(8, 4)]
     assert widths_of(path, cells=(cells((3, 3), (4, 2)),)) == [(3, 3), (4, 2)]
 
 
-def test_what_a_file_says_goes_before_halves(tmp_path: Path) -> None:
+def test_metadata_overrides_equal_halves(tmp_path: Path) -> None:
     for widths in ([(8, 4)], [(3, 3), (3, 3)], [(6, 6)]):
         stack = len(widths) > 1
         state = state_of(widths, stack=stack)
@@ -87,7 +87,7 @@ def test_what_a_file_says_goes_before_halves(tmp_path: Path) -> None:
         assert (found.notes, found.is_halved) == ((), False)
 
 
-def test_a_checkpoint_tells_the_widths_and_the_names(tmp_path: Path) -> None:
+def test_a_checkpoint_supplies_widths_and_names(tmp_path: Path) -> None:
     one = load_state(saved(tmp_path / "one.npy", numbered(2, 13)), checkpoint=PEEPHOLE)
     assert isinstance(one, LSTMState)
     assert (one.widths, one.cell) == ((8, 5), "rnn/lstm_cell")
@@ -97,19 +97,19 @@ def test_a_checkpoint_tells_the_widths_and_the_names(tmp_path: Path) -> None:
     assert [(cell.cell, cell.widths.c) for cell in two] == [(names[0], 24), (names[1], 12)]
 
 
-def test_of_a_checkpoint_the_cell_that_fits_is_taken(tmp_path: Path) -> None:
+def test_the_cell_of_a_checkpoint_that_fits_is_used(tmp_path: Path) -> None:
     state = load_state(saved(tmp_path / "a.npy", numbered(2, 24)), checkpoint=SUNSPOTS)
     assert isinstance(state, LSTMState)
     assert (state.widths, state.cell[-17:]) == ((12, 12), "1/basic_lstm_cell")
 
 
-def test_a_flag_goes_before_a_checkpoint(tmp_path: Path) -> None:
+def test_a_flag_overrides_a_checkpoint(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.npy", numbered(2, 13))
     found = load_state(path, cells=[(7, 6)], checkpoint=PEEPHOLE)
     assert cells_of(found)[0].widths == (7, 6)
 
 
-def test_without_a_word_a_flat_state_is_halved_and_that_is_told(tmp_path: Path) -> None:
+def test_by_default_a_flat_state_is_halved_with_a_note(tmp_path: Path) -> None:
     found = reading(saved(tmp_path / "a.npy", numbered(2, 12)))
     assert found.is_halved
     assert found.notes == (
@@ -128,7 +128,7 @@ def bundle(path: Path, *cells: tuple[str, int, int | None]) -> str:
     return made.write(path)
 
 
-def test_cells_of_the_same_widths_are_no_choice_but_have_no_name(tmp_path: Path) -> None:
+def test_cells_of_equal_widths_need_no_choice_and_give_no_name(tmp_path: Path) -> None:
     ckpt = bundle(tmp_path / "m", ("a/lstm_cell", 4, None), ("b/lstm_cell", 4, None))
     state = load_state(saved(tmp_path / "a.npy", numbered(2, 8)), checkpoint=ckpt)
     assert (cells_of(state)[0].widths, cells_of(state)[0].cell) == ((4, 4), "")
@@ -149,7 +149,7 @@ def refused(path: Path | str, *words: str, **wanted: Any) -> LstmstateError:
 FLAGS = ("`cells=...`", "`checkpoint=...`")
 
 
-def test_an_odd_width_has_no_halves(tmp_path: Path) -> None:
+def test_an_odd_width_is_refused(tmp_path: Path) -> None:
     refused(saved(tmp_path / "a.npy", numbered(2, 13)), "13 wide", *FLAGS)
 
 
@@ -223,9 +223,7 @@ def test_a_checkpoint_of_which_several_cells_fit(tmp_path: Path) -> None:
         ((2, 2, 2, 4), {"layered", "stacked"}),
     ],
 )
-def test_an_axis_of_two_that_may_mean_two_things(
-    tmp_path: Path, shape: Shape, layouts: set[str]
-) -> None:
+def test_an_ambiguous_axis_of_two(tmp_path: Path, shape: Shape, layouts: set[str]) -> None:
     path = saved(tmp_path / "a.npy", numbered(*shape))
     error = refused(path, str(list(shape)), *(f"`layout='{layout}'`" for layout in layouts))
     assert isinstance(error, AmbiguousError)
@@ -245,7 +243,7 @@ def test_two_pairs_may_be_one_cell_or_two_without_a_batch(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("layout", ["layered", "keras", "tuple", "torch"])
-def test_the_layout_settles_which_half_is_first(tmp_path: Path, layout: str) -> None:
+def test_the_layout_decides_which_half_is_first(tmp_path: Path, layout: str) -> None:
     both = numbered(2, 3, 4)
     state = load_state(saved(tmp_path / "a.npy", both), layout=layout)
     halves = cells_of(state)
@@ -258,7 +256,7 @@ def test_the_layout_settles_which_half_is_first(tmp_path: Path, layout: str) -> 
     assert halves[0].m.tolist() == both[1 - c_at].tolist()
 
 
-def test_arrays_without_names_of_their_own(tmp_path: Path) -> None:
+def test_arrays_without_names(tmp_path: Path) -> None:
     one, other = numbered(2, 4), numbered(2, 4) + 50
     np.savez(tmp_path / "a.npz", one, other)
     words = ("its 2 arrays", "arr_0 [2, 4], arr_1 [2, 4]", "`layout='tuple'`", "keras", "torch")
@@ -268,7 +266,7 @@ def test_arrays_without_names_of_their_own(tmp_path: Path) -> None:
         assert cells_of(state)[0].c.tolist() == c.tolist()
 
 
-def test_a_flat_state_with_c_and_m_beside_it(tmp_path: Path) -> None:
+def test_a_flat_state_next_to_c_and_m(tmp_path: Path) -> None:
     c, flat = numbered(2, 4), numbered(2, 8) + 50
     np.savez(tmp_path / "a.npz", c=c, m=c, state=flat)
     path = tmp_path / "a.npz"
@@ -298,7 +296,7 @@ def test_a_file_without_a_state(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["flat", "stacked", "layered", "torch"])
-def test_an_array_that_is_not_in_the_layout_that_is_asked_for(tmp_path: Path, layout: str) -> None:
+def test_an_array_that_does_not_fit_the_requested_layout(tmp_path: Path, layout: str) -> None:
     path = saved(tmp_path / "a.npy", numbered(3, 5))
     refused(path, layout=layout)
 
@@ -315,7 +313,7 @@ def test_an_array_that_is_not_in_the_layout_that_is_asked_for(tmp_path: Path, la
     ],
 )
 @pytest.mark.parametrize("m_first", [False, True])
-def test_names_tell_the_halves_whatever_their_order(
+def test_names_identify_the_halves_in_any_order(
     tmp_path: Path, c: str, m: str, m_first: bool
 ) -> None:
     halves = {c: numbered(2, 4), m: numbered(2, 3) + 50}
@@ -327,7 +325,7 @@ def test_names_tell_the_halves_whatever_their_order(
 
 
 @pytest.mark.parametrize("layout", ["tuple", "keras"])
-def test_names_tell_the_halves_whatever_layout_is_asked_for(tmp_path: Path, layout: str) -> None:
+def test_names_identify_the_halves_in_any_layout(tmp_path: Path, layout: str) -> None:
     c, m = numbered(2, 4), numbered(2, 4) + 50
     np.savez(tmp_path / "a.npz", c=c, h=m)
     state = load_state(tmp_path / "a.npz", layout=layout)
@@ -343,7 +341,7 @@ def h5_of(path: Path, arrays: dict[str, Array]) -> None:
 
 @pytest.mark.parametrize("kind", ["npz", "h5"])
 @pytest.mark.parametrize("name", ["{half}{k}", "{half}_{k}", "layer_{k}/{half}", "cell_{k}/{half}"])
-def test_numbers_tell_the_order_of_cells(tmp_path: Path, kind: str, name: str) -> None:
+def test_numbers_set_the_order_of_cells(tmp_path: Path, kind: str, name: str) -> None:
     """Cell 10 follows cell 9, also in a file that sorts its names as texts."""
     arrays = {}
     for k in range(12):
@@ -358,7 +356,7 @@ def test_numbers_tell_the_order_of_cells(tmp_path: Path, kind: str, name: str) -
     assert [cell.m[0, 0] for cell in state] == [k + 0.5 for k in range(12)]
 
 
-def test_names_of_torch_tell_its_layers(tmp_path: Path) -> None:
+def test_torch_names_identify_its_layers(tmp_path: Path) -> None:
     h, c = numbered(2, 3, 4), numbered(2, 3, 5) + 50
     np.savez(tmp_path / "a.npz", c_n=c, h_n=h)
     state = load_state(tmp_path / "a.npz")
@@ -381,7 +379,7 @@ def test_the_pattern_of_tutorials(tmp_path: Path, layers: int) -> None:
     assert reading(path, layout="layered").notes == ()
 
 
-def test_an_array_with_a_pair_behind_the_batch_is_stacked_or_flat_of_two(tmp_path: Path) -> None:
+def test_an_array_with_a_pair_after_the_batch_is_stacked_or_flat(tmp_path: Path) -> None:
     both = numbered(5, 2, 4)
     path = saved(tmp_path / "a.npy", both)
     assert isinstance(refused(path, "`layout='stacked'`", "`layout='flat'`"), AmbiguousError)
@@ -392,7 +390,7 @@ def test_an_array_with_a_pair_behind_the_batch_is_stacked_or_flat_of_two(tmp_pat
     assert (state.c.tolist(), state.m.tolist()) == (both[:, 0].tolist(), both[:, 1].tolist())
 
 
-def test_widths_tell_a_flat_state_of_two_steps_from_a_pair(tmp_path: Path) -> None:
+def test_widths_distinguish_two_flat_steps_from_a_pair(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.npy", numbered(2, 5, 8))
     assert reading(path, each=(4, 4)).layout.name == "flat"
     assert reading(path, each=(5, 3)).layout.name == "flat"

@@ -72,7 +72,7 @@ def test_every_row_is_read_once(
 
 
 @pytest.mark.parametrize("layout", ["tuple", "layered", "torch", "stacked"])
-def test_the_values_are_where_they_belong(
+def test_the_values_are_in_their_places(
     tmp_path: Path, source: Path, reads: list[tuple[int, int, int]], layout: str
 ) -> None:
     write(source, tmp_path / "out.npz", layout, "npz")
@@ -92,7 +92,7 @@ def test_the_values_are_where_they_belong(
                 np.testing.assert_array_equal(found[f"cell_{cell}/m"], cut[:, cell, 1])
 
 
-def test_a_state_that_is_rewritten_in_a_checkpoint_in_parts_comes_back(
+def test_a_state_rewritten_in_parts_is_read_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "PART_BYTES", 64)
@@ -107,7 +107,7 @@ def test_a_state_that_is_rewritten_in_a_checkpoint_in_parts_comes_back(
     np.testing.assert_array_equal(np.load(back), state)
 
 
-def test_what_waits_is_written_beside_the_target_and_leaves_nothing(
+def test_buffered_parts_are_next_to_the_target_and_are_removed(
     tmp_path: Path, source: Path, reads: list[tuple[int, int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = []

@@ -77,7 +77,7 @@ def run_here(arguments: list[str], folder: str) -> str:
     dict.fromkeys(block for text in TEXTS for block in BLOCK.findall(text.read_text("utf-8"))),
     ids=lambda block: commands(block)[0],
 )
-def test_commands_print_what_the_texts_show(block: str) -> None:
+def test_commands_print_the_output_in_the_texts(block: str) -> None:
     assert shown(block) == block
 
 
@@ -86,7 +86,7 @@ def test_commands_print_what_the_texts_show(block: str) -> None:
     [text for text in TEXTS if PYTHON_BLOCK.search(text.read_text("utf-8"))],
     ids=lambda text: text.name,
 )
-def test_python_prints_what_its_comments_show(
+def test_python_prints_the_values_in_its_comments(
     text: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The Python blocks of a text follow one another, as one script."""
@@ -108,7 +108,7 @@ def main() -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def test_every_link_leads_somewhere() -> None:
+def test_every_link_has_a_target() -> None:
     for path in TEXTS:
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / link).exists() or "://" in link, f"{path.name}: {link}"

@@ -71,7 +71,7 @@ def test_every_variable_is_listed(known: tuple[Truth, LSTMCheckpoint]) -> None:
     assert len(found) == truth["variables_count"]
 
 
-def test_the_format_and_the_release_are_told(known: tuple[Truth, LSTMCheckpoint]) -> None:
+def test_the_format_and_the_release(known: tuple[Truth, LSTMCheckpoint]) -> None:
     truth, ckpt = known
     assert ckpt.format == FORMATS[truth["format"]]
     if truth["tensorflow_version"]:
@@ -81,7 +81,7 @@ def test_the_format_and_the_release_are_told(known: tuple[Truth, LSTMCheckpoint]
         assert ckpt.graph.producer == truth["graph_producer"]
 
 
-def test_the_cells_are_those_that_are_known_and_no_others(
+def test_exactly_the_expected_cells_are_found(
     known: tuple[Truth, LSTMCheckpoint],
 ) -> None:
     truth, ckpt = known
@@ -90,7 +90,7 @@ def test_the_cells_are_those_that_are_known_and_no_others(
     assert ckpt.graph is None or ckpt.candidates == []  # a graph leaves nothing open
 
 
-def test_slots_are_no_cells_and_all_are_told(known: tuple[Truth, LSTMCheckpoint]) -> None:
+def test_slots_are_not_cells_and_are_all_found(known: tuple[Truth, LSTMCheckpoint]) -> None:
     truth, ckpt = known
     roles = [ckpt.role(name)[0] for name in ckpt.variables]
     assert roles.count("slot") >= truth["optimizer_slots"]
@@ -126,7 +126,7 @@ def test_its_variables(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
             assert ckpt.role(truth[role]) == (role, cell.name)
 
 
-def test_its_place(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
+def test_its_place_in_a_stack(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
     truth, cell, _ = pair
     assert cell.direction == DIRECTIONS[truth["direction"]]
     # What is known leaves out the layers of stack_bidirectional_dynamic_rnn, numbered all the same.
@@ -153,7 +153,7 @@ def test_its_order_of_gates(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
     assert cell.gate_order == expected
 
 
-def test_what_is_stored_in_the_bias_is_not_added_again(
+def test_a_forget_bias_stored_in_the_bias_is_not_added_again(
     pair: tuple[Truth, Cell, LSTMCheckpoint],
 ) -> None:
     truth, cell, _ = pair
@@ -162,7 +162,7 @@ def test_what_is_stored_in_the_bias_is_not_added_again(
         assert cell.forget_bias.source in ("family", "graph")
 
 
-def test_what_nothing_tells_is_a_default_that_says_so(
+def test_unrecorded_options_are_marked_as_defaults(
     pair: tuple[Truth, Cell, LSTMCheckpoint],
 ) -> None:
     _, cell, ckpt = pair
@@ -173,7 +173,7 @@ def test_what_nothing_tells_is_a_default_that_says_so(
         assert cell.alternatives == ("LSTMBlockCell",)  # whose variables are the same
 
 
-def test_a_cell_that_the_checkpoint_leaves_out_is_not_told() -> None:
+def test_a_cell_missing_from_the_checkpoint_is_not_listed() -> None:
     """A Saver may keep a part of the graph's variables: only what is stored is there."""
     _, ckpt = read(SHARED / "real" / "l2l-optimizer" / "truth.json")
     assert ckpt.graph is not None

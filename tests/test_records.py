@@ -42,7 +42,7 @@ def test_records_have_fields_defaults_and_methods() -> None:
     assert Pair.__doc__ == "Two numbers."
 
 
-def test_records_are_described_as_those_of_typing() -> None:
+def test_records_have_the_description_of_named_tuples() -> None:
     for name in ("_fields", "_field_defaults", "__module__", "__bases__"):
         assert getattr(Pair, name) == getattr(TypedPair, name), name
     assert list(Pair.__annotations__) == list(TypedPair.__annotations__)
@@ -61,7 +61,7 @@ def test_records_can_be_inherited_from() -> None:
     assert Triple(1, 2).total == 4 and isinstance(Triple(1, 2)._replace(first=2), Triple)
 
 
-def test_a_record_lacks_no_field() -> None:
+def test_a_record_needs_every_field() -> None:
     with pytest.raises(TypeError, match="first"):
         Pair()  # type: ignore[call-arg]
 

@@ -71,7 +71,7 @@ def test_a_cell_that_a_user_wrote_is_listed_with_its_state(shell: Shell, tmp_pat
     assert lines[-1].split() == "rnn/mine c [B, 4], m [B, 4] [B, 8] c 0:4 m 4:8".split()
 
 
-def test_one_beside_a_cell_that_is_known_is_counted(shell: Shell, tmp_path: Path) -> None:
+def test_a_recurrence_next_to_a_known_cell_is_counted(shell: Shell, tmp_path: Path) -> None:
     def build(tf: TensorFlow) -> None:
         x = inputs(tf)
         dynamic(tf, tf.nn.rnn_cell.LSTMCell(UNITS), x, scope="known")
@@ -88,7 +88,7 @@ def test_one_beside_a_cell_that_is_known_is_counted(shell: Shell, tmp_path: Path
     assert line in shell("inspect", "-q", path).out.splitlines()
 
 
-def test_the_number_of_cells_is_unknown_where_a_recurrence_may_be_one(
+def test_the_number_of_cells_is_unknown_if_a_recurrence_may_be_one(
     shell: Shell, tmp_path: Path
 ) -> None:
     def build(tf: TensorFlow) -> None:
@@ -110,7 +110,7 @@ def test_the_number_of_cells_is_unknown_where_a_recurrence_may_be_one(
 
 
 @pytest.mark.parametrize("loop", [dynamic, writers.static])
-def test_a_recurrence_of_another_kind_is_no_certain_absence(loop: Any) -> None:
+def test_another_recurrence_does_not_prove_that_there_is_no_cell(loop: Any) -> None:
     ckpt = opened(lambda tf: loop(tf, gru(tf)))
     assert (ckpt.cells, ckpt.has_no_cell) == ({}, False)
     assert "not recognised as" in ckpt.no_cells
@@ -127,13 +127,15 @@ def mapped(tf: TensorFlow) -> Any:
 
 
 @pytest.mark.parametrize("build", [weights_used_twice, mapped])
-def test_what_carries_no_state_is_no_recurrence(build: Any, shell: Shell, tmp_path: Path) -> None:
+def test_loops_without_a_state_are_not_recurrences(
+    build: Any, shell: Shell, tmp_path: Path
+) -> None:
     assert opened(build).no_cells == "there is no LSTM cell in it"
     out = shell("inspect", "-q", saved(tmp_path, build)).out
     assert out.splitlines()[-1] == "No LSTM cell in it."
 
 
-def test_the_loop_of_a_gradient_is_none(tmp_path: Path) -> None:
+def test_the_loop_of_a_gradient_is_not_a_recurrence(tmp_path: Path) -> None:
     def build(tf: TensorFlow) -> None:
         outputs, _ = dynamic(tf, tf.nn.rnn_cell.LSTMCell(UNITS))
         tf.train.AdamOptimizer().minimize(tf.reduce_sum(outputs))
@@ -167,7 +169,7 @@ def layers(between: Any = None, functional: bool = False) -> LSTMCheckpoint:
 
 
 @pytest.mark.parametrize("functional", [False, True])
-def test_layers_in_loops_of_their_own_are_a_stack(functional: bool) -> None:
+def test_layers_in_separate_loops_are_a_stack(functional: bool) -> None:
     ckpt = layers(functional=functional)
     assert stacks(ckpt) == [("net", ["net/first/lstm_cell", "net/second/lstm_cell"])]
     assert ckpt.network().route.name == "net"
@@ -183,7 +185,7 @@ def test_layers_in_loops_of_their_own_are_a_stack(functional: bool) -> None:
         lambda tf, x: tf.concat([x, x], 2),
     ],
 )
-def test_layers_with_something_between_them_are_none(between: Any) -> None:
+def test_layers_with_an_operation_between_them_are_not_a_stack(between: Any) -> None:
     assert stacks(layers(between)) == []
 
 
@@ -196,7 +198,7 @@ def test_layers_without_loops_are_a_stack() -> None:
     assert stacks(opened(build)) == [("a/lstm_cell", ["a/lstm_cell", "b/lstm_cell"])]
 
 
-def test_cells_of_one_loop_that_are_not_numbered_are_a_stack() -> None:
+def test_unnumbered_cells_of_one_loop_are_a_stack() -> None:
     """As Sonnet's DeepRNN has them."""
 
     def build(tf: TensorFlow) -> None:
@@ -219,7 +221,7 @@ def test_cells_of_one_loop_that_are_not_numbered_are_a_stack() -> None:
     assert [name.split("/")[-2] for name in found[1]] == ["b", "a"]
 
 
-def test_one_layer_that_two_others_take_is_in_no_stack() -> None:
+def test_a_layer_that_feeds_two_others_is_in_no_stack() -> None:
     def build(tf: TensorFlow) -> None:
         x, _ = dynamic(tf, lstm_cell(tf), scope="first")
         for name in ("left", "right"):
@@ -245,7 +247,7 @@ def test_a_cell_of_odd_shapes_does_not_hide_the_others(case: str) -> None:
     assert "good/lstm_cell" in cells(GOOD | ODD[case])
 
 
-def test_two_kernels_of_which_one_is_no_matrix_are_none() -> None:
+def test_two_kernels_are_not_a_cell_unless_both_are_matrices() -> None:
     whole, odd = (
         writers.variables({name: shape})[0] for name, shape in (("a", (3, 16)), ("b", ()))
     )
@@ -253,7 +255,7 @@ def test_two_kernels_of_which_one_is_no_matrix_are_none() -> None:
     assert two_kernels([(odd,), (whole,)], ()) == {}
 
 
-def test_no_shapes_stop_the_recognition() -> None:
+def test_unusual_shapes_do_not_stop_recognition() -> None:
     """Variables of all families, with axes that are missing, turned, added or of other sizes."""
     draw = random.Random(0)
     families = [

@@ -58,7 +58,7 @@ def check(cell: Cell, activation: str, recurrent: str) -> None:
 
 
 @pytest.mark.parametrize("number", range(len(NAMES)))
-def test_both_functions_of_a_keras_layer(number: int) -> None:
+def test_both_activations_of_a_keras_layer(number: int) -> None:
     """Each function is once that of c and m, and once that of the gates."""
     activation, recurrent = NAMES[number], NAMES[number - 1]
     check(only(keras("2.x", activation=activation, recurrent_activation=recurrent)),
@@ -107,7 +107,7 @@ def test_an_unrolled_keras_layer(implementation: int) -> None:
     check(only(found), "linear", "hard_sigmoid")
 
 
-def test_layers_and_directions_each_tell_their_own() -> None:
+def test_layers_and_directions_have_their_own_activations() -> None:
     def build(tf: TensorFlow) -> None:
         import tf_keras
 
@@ -186,7 +186,7 @@ FORMS = [(name, form) for name, forms in FUNCTIONS.items() for form in forms]
 
 
 @pytest.mark.parametrize(("name", "form"), FORMS)
-def test_a_function_in_small_operations(name: str, form: Any) -> None:
+def test_an_activation_written_in_small_operations(name: str, form: Any) -> None:
     check(hand_made(tanh, form), "tanh", name)
     check(hand_made(form, form), name, name)
 
@@ -203,14 +203,14 @@ UNNAMED = [
 
 
 @pytest.mark.parametrize("form", UNNAMED)
-def test_a_function_without_a_name_is_neither_another_nor_the_default(form: Any) -> None:
+def test_an_unknown_activation_is_neither_another_nor_the_default(form: Any) -> None:
     found = hand_made(tanh, form)
     assert found.options["recurrent_activation"] == Option(None, "unknown")
 
 
 @pytest.mark.parametrize("cell", ["BasicLSTMCell", "LSTMCell"])
 @pytest.mark.parametrize("clip", [None, 0.5])
-def test_the_clip_of_a_hard_sigmoid_is_not_that_of_c(cell: str, clip: float | None) -> None:
+def test_the_clip_of_a_hard_sigmoid_is_not_a_cell_clip(cell: str, clip: float | None) -> None:
     """An activation of Keras in a core cell: its bounds 0 and 1 are a part of it."""
 
     def build(tf: TensorFlow) -> None:
@@ -225,7 +225,7 @@ def test_the_clip_of_a_hard_sigmoid_is_not_that_of_c(cell: str, clip: float | No
     assert found.family == cell
 
 
-def test_a_cell_used_in_two_ways_tells_neither() -> None:
+def test_a_cell_used_in_two_ways_has_an_unknown_activation() -> None:
     def build(tf: TensorFlow) -> None:
         kernel = tf.get_variable("lstm/kernel", [INPUTS, 4 * UNITS])
         recurrent = tf.get_variable("lstm/recurrent_kernel", [UNITS, 4 * UNITS])
@@ -322,7 +322,7 @@ def test_block_cells_have_no_choice(op: str) -> None:
     assert found.options["recurrent_activation"] == Option("sigmoid", "family")
 
 
-def test_a_cell_of_two_kernels_without_a_name_of_keras_tells_what_the_graph_shows() -> None:
+def test_a_cell_of_two_kernels_without_keras_names_follows_its_graph() -> None:
     """Only a graph tells that such matrices are a cell; no class's default is assumed of it."""
 
     def build(tf: TensorFlow) -> None:
@@ -342,7 +342,7 @@ def test_a_cell_of_two_kernels_without_a_name_of_keras_tells_what_the_graph_show
     assert found.options["recurrent_activation"].source in ("graph", "family")
 
 
-def test_a_core_cell_that_a_graph_shows_to_be_another_is_what_the_graph_shows() -> None:
+def test_options_of_a_core_cell_follow_its_graph() -> None:
     def build(tf: TensorFlow) -> None:
         kernel = tf.get_variable("rnn/lstm_cell/kernel", [INPUTS + UNITS, 4 * UNITS])
         bias = tf.get_variable("rnn/lstm_cell/bias", [4 * UNITS])
@@ -381,7 +381,7 @@ def saved(folder: Path, recurrent: str, *, graph: bool = True) -> str:
         ("hard_sigmoid", False, ["? (hard_sigmoid in Keras up to 2.2 and tf.keras of TensorFlow"]),
     ],
 )
-def test_the_table_tells_what_is_no_sigmoid(
+def test_the_table_shows_activations_other_than_sigmoid(
     shell: Shell, tmp_path: Path, recurrent: str, graph: bool, said: list[str]
 ) -> None:
     done = shell("inspect", saved(tmp_path, recurrent, graph=graph))
@@ -392,7 +392,7 @@ def test_the_table_tells_what_is_no_sigmoid(
 
 
 @pytest.mark.parametrize(("graph", "told"), [(True, ("sigmoid", "graph")), (False, UNKNOWN)])
-def test_the_json_tells_it_and_how_it_is_known(
+def test_the_json_has_its_value_and_source(
     shell: Shell, tmp_path: Path, graph: bool, told: tuple[str | None, str]
 ) -> None:
     (cell,) = shell.json("inspect", saved(tmp_path, "sigmoid", graph=graph))["cells"]

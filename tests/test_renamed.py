@@ -241,7 +241,7 @@ ONE_BY_ONE: list[tuple[str, dict[str, Shape], list[Any]]] = [
 
 
 @pytest.mark.parametrize(("name", "here", "expected"), ONE_BY_ONE)
-def test_what_is_found(name: str, here: dict[str, Shape], expected: list[Any]) -> None:
+def test_names_and_their_matches(name: str, here: dict[str, Shape], expected: list[Any]) -> None:
     assert asked(name, here) == [(one,) if isinstance(one, str) else one for one in expected]
 
 
@@ -252,7 +252,7 @@ FOLDERS = [path for root in (SAMPLES, SHARED / "real") for path in sorted(root.g
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 @pytest.mark.parametrize("era", ERAS)
-def test_kernels_of_real_files_are_found_in_the_names_of_every_era(folder: Path, era: str) -> None:
+def test_kernels_of_real_files_are_found_by_names_of_every_era(folder: Path, era: str) -> None:
     try:
         ckpt = open_checkpoint(folder)
     except LstmstateError:
@@ -273,7 +273,7 @@ OUTER = ["", "model/", "encoder/net/", "decoder/", "Model_1/", "net/lstm/"]
 
 @given(st.data())
 @settings(max_examples=40, deadline=None)
-def test_every_name_of_a_stack_leads_to_its_variable(data: Any) -> None:
+def test_every_name_in_a_stack_finds_its_variable(data: Any) -> None:
     family = data.draw(st.sampled_from(sorted(LEAVES)))
     ours, theirs = data.draw(st.sampled_from(ERAS)), data.draw(st.sampled_from(ERAS))
     layers = data.draw(st.integers(1, 4))

@@ -216,7 +216,7 @@ SCOPES = {
         ("v1 sharded", "basic"),
     ],
 )
-def test_a_saver_restores_what_was_converted(tmp_path: Path, kind: str, name: str) -> None:
+def test_a_saver_restores_a_converted_checkpoint(tmp_path: Path, kind: str, name: str) -> None:
     """Into a graph of tuple cells, which then returns what the flat ones did; and back."""
     model, options, halves = MODELS[name], KINDS[kind], state_variables(SCOPES[name])
     (tmp_path / "old").mkdir()
@@ -248,7 +248,7 @@ def test_a_saver_restores_what_was_converted(tmp_path: Path, kind: str, name: st
         ]
 
 
-def test_a_checkpoint_of_several_index_blocks(tmp_path: Path) -> None:
+def test_a_checkpoint_with_several_index_blocks(tmp_path: Path) -> None:
     """TensorFlow cuts its index at 256 KiB; the state is found among thousands of variables."""
     random = np.random.default_rng(5)
     values: Named = {f"{random.bytes(70).hex()}/{k}": np.int32(k) for k in range(3500)}
@@ -314,7 +314,7 @@ def test_a_state_in_a_saved_model(tmp_path: Path) -> None:
     assert_equal([value(new, f"saved_state/{half}") for half in "cm"], cut(flat, [(6, 4)]))
 
 
-def test_an_object_based_checkpoint_gives_its_state_and_is_not_rewritten(
+def test_the_state_of_an_object_based_checkpoint_is_read_but_not_rewritten(
     tmp_path: Path, capsys: Captured
 ) -> None:
     tf, values = tensorflow(), cell_values("cell", 6, 4)
@@ -356,7 +356,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     st.lists(st.integers(0, 3), min_size=1, max_size=2),
     st.binary(max_size=40),
 )
-def test_all_but_the_state_is_as_it_was(
+def test_everything_but_the_state_is_unchanged(
     folder: Path,
     others: Named,
     width: tuple[int, int | None],

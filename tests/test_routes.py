@@ -58,7 +58,7 @@ def test_a_projected_m_is_what_the_next_layer_takes() -> None:
     assert told(layers) == {"--stack rnn/multi_rnn_cell": [[[8, 5]]]}
 
 
-def test_a_stack_and_a_cell_beside_it_are_two_ways() -> None:
+def test_a_stack_and_a_cell_next_to_it_are_two_networks() -> None:
     layers = lstm(MULTI.format(0), 3, 4) | lstm(MULTI.format(1), 4, 5)
     assert told(layers, lstm("decoder/lstm_cell", 5, 6)) == {
         "--stack rnn/multi_rnn_cell": [[[4, 5]]],
@@ -74,7 +74,7 @@ def test_a_pair_is_one_stage_of_two_chains() -> None:
     assert told(pair) == {f"--stack {BOTH}": [[[4], [5]]]}
 
 
-def test_stacks_of_both_directions_run_apart_and_are_joined_at_the_end() -> None:
+def test_stacks_of_both_directions_run_separately_and_are_joined_at_the_end() -> None:
     """bidirectional_dynamic_rnn of two MultiRNNCells: neither direction feeds the other."""
     layers = [
         lstm(f"{BOTH}/{side}/multi_rnn_cell/cell_{k}/lstm_cell", (3, 4 + add)[k], 4 + add + k)
@@ -84,7 +84,7 @@ def test_stacks_of_both_directions_run_apart_and_are_joined_at_the_end() -> None
     assert told(*layers) == {f"--stack {BOTH}": [[[4, 5], [14, 15]]]}
 
 
-def test_joined_outputs_are_what_the_next_stage_of_both_directions_takes() -> None:
+def test_the_next_stage_takes_the_joined_outputs_of_both_directions() -> None:
     """stack_bidirectional_dynamic_rnn: each layer sees both directions of the one before."""
     scope = f"stack_bidirectional_rnn/cell_{{}}/{BOTH}/{{}}/lstm_cell"
     widths = {"fw": (4, 6), "bw": (5, 7)}
@@ -104,7 +104,7 @@ def test_one_direction_alone_is_a_cell() -> None:
     assert told(lstm(f"{BOTH}/fw/lstm_cell")) == {f"--cell {BOTH}/fw/lstm_cell": [[[4]]]}
 
 
-def test_directions_over_different_inputs_are_no_pair() -> None:
+def test_directions_over_different_inputs_are_not_a_pair() -> None:
     pair = lstm(f"{BOTH}/fw/lstm_cell", 3, 4) | lstm(f"{BOTH}/bw/lstm_cell", 2, 5)
     assert told(pair) == {
         f"--cell {BOTH}/fw/lstm_cell": [[[4]]],
@@ -115,7 +115,7 @@ def test_directions_over_different_inputs_are_no_pair() -> None:
         of_stack(stacks(known)[0])
 
 
-def test_stacks_that_are_no_pair_are_told_one_by_one() -> None:
+def test_stacks_that_are_not_a_pair_are_listed_separately() -> None:
     layers = [
         lstm(f"{BOTH}/{side}/multi_rnn_cell/cell_{k}/lstm_cell", inputs if k == 0 else 4, 4)
         for side, inputs in (("fw", 3), ("bw", 2))
@@ -130,7 +130,7 @@ def test_stacks_that_are_no_pair_are_told_one_by_one() -> None:
 # ---- what is no way
 
 
-def test_something_between_two_layers_makes_a_stack_of_none() -> None:
+def test_cells_whose_widths_do_not_fit_are_not_a_stack() -> None:
     layers = lstm(MULTI.format(0), 3, 4) | lstm(MULTI.format(1), 9, 5)
     assert told(layers) == {
         f"--cell {MULTI.format(0)}": [[[4]]],
@@ -145,7 +145,7 @@ def test_something_between_two_layers_makes_a_stack_of_none() -> None:
     )
 
 
-def test_a_layer_that_is_no_lstm_makes_a_stack_of_none() -> None:
+def test_a_layer_of_another_kind_prevents_a_stack() -> None:
     layers = lstm(MULTI.format(0), 3, 4) | lstm(MULTI.format(2), 4, 5)
     gru = {"rnn/multi_rnn_cell/cell_1/gru_cell/gates/kernel": (8, 8)}
     assert [flag[:6] for flag in told(layers, gru)] == ["--cell", "--cell"]
@@ -154,7 +154,7 @@ def test_a_layer_that_is_no_lstm_makes_a_stack_of_none() -> None:
         of_stack(stacks(known, [*layers, *gru])[0])
 
 
-def test_cells_of_which_the_input_is_not_known_may_follow_any() -> None:
+def test_cells_of_unknown_input_width_may_follow_any() -> None:
     (first, second) = cells(lstm(MULTI.format(0), 3, 4) | lstm(MULTI.format(1), 9, 5)).values()
     (stack,) = stacks([first, second._replace(input_size=None)])
     assert units(of_stack(stack)) == [[[4, 5]]]
@@ -177,17 +177,17 @@ PAIR, LONE = f"encoder/{BOTH}", "decoder/rnn/lstm_cell"
 
 
 @pytest.mark.parametrize("name", [LONE, "decoder", "rnn/lstm_cell", "/decoder/", "decoder/rnn"])
-def test_any_part_of_the_name_of_a_cell_that_no_other_has_picks_it(name: str) -> None:
+def test_a_unique_part_of_its_name_selects_a_cell(name: str) -> None:
     assert opened(of_two).network(cell=name).route.name == LONE
 
 
 @pytest.mark.parametrize("name", [PAIR, BOTH, "encoder"])
-def test_any_part_of_the_name_of_a_stack_picks_it(name: str) -> None:
+def test_a_part_of_its_name_selects_a_stack(name: str) -> None:
     route = opened(of_two).network(stack=name).route
     assert (route.name, route.is_stack, units(route)) == (PAIR, True, [[[4], [5]]])
 
 
-def test_where_the_choice_is_open_the_ways_are_listed() -> None:
+def test_an_ambiguous_choice_lists_the_networks() -> None:
     with pytest.raises(AmbiguousError) as caught:
         opened(of_two).network()
     assert caught.value.problem == "2 cells or stacks can be run"
@@ -203,15 +203,13 @@ def test_where_the_choice_is_open_the_ways_are_listed() -> None:
         ({"cell": LONE, "stack": PAIR}, "give a cell or a stack, not both", ""),
     ],
 )
-def test_a_name_that_picks_none_is_answered_with_those_there_are(
-    given: dict[str, str], problem: str, advice: str
-) -> None:
+def test_an_unknown_name_lists_the_names(given: dict[str, str], problem: str, advice: str) -> None:
     with pytest.raises(LstmstateError, match=problem) as caught:
         opened(of_two).network(**given)
     assert (caught.value.advice or "").startswith(advice)
 
 
-def test_half_of_a_pair_of_stacks_is_run_where_it_is_named_in_full() -> None:
+def test_one_stack_of_a_pair_runs_if_named_in_full() -> None:
     def build(tf: TensorFlow) -> None:
         sides = [
             tf.nn.rnn_cell.MultiRNNCell([tf.nn.rnn_cell.LSTMCell(width) for width in widths])
@@ -232,7 +230,7 @@ def test_without_a_cell_there_is_nothing_to_run() -> None:
         ckpt.network()
 
 
-def test_of_very_many_ways_the_first_are_listed() -> None:
+def test_a_long_list_of_networks_is_shortened() -> None:
     def build(tf: TensorFlow) -> None:
         for number in range(40):
             tf.get_variable(f"part_{number}x/lstm_cell/kernel", [7, 16])
@@ -257,14 +255,14 @@ def _layers(tf: TensorFlow, *wrap: bool, keep: float = 1.0) -> None:
     dynamic(tf, cells.MultiRNNCell(made))
 
 
-def test_a_residual_connection_is_refused_since_its_sum_would_be_left_out() -> None:
+def test_a_residual_connection_between_layers_is_refused() -> None:
     ckpt = opened(lambda tf: _layers(tf, True, False))
     with pytest.raises(UnsupportedError, match="residual connection"):
         ckpt.network(stack="multi_rnn_cell")
     assert [route.is_stack for route in routes(ckpt.cells.values(), ckpt.stacks)] == [False, False]
 
 
-def test_a_residual_connection_over_the_last_layer_is_said() -> None:
+def test_a_residual_connection_over_the_last_layer_is_noted() -> None:
     ckpt = opened(lambda tf: _layers(tf, False, True))
     first, last = ckpt.cells.values()
     assert not any("residual" in note for note in first.notes)

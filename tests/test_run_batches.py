@@ -61,7 +61,7 @@ def results(path: Path) -> dict[str, Array]:
 # ---- where outputs go
 
 
-def test_each_input_has_a_file_its_line_of_progress_and_the_state_of_zeros(
+def test_each_input_has_its_file_progress_line_and_zero_state(
     shell: Shell, three: list[Path]
 ) -> None:
     folder = three[0].parent / "new" / "out"
@@ -82,7 +82,7 @@ def test_each_input_has_a_file_its_line_of_progress_and_the_state_of_zeros(
         assert alone.read_bytes() == target.read_bytes()
 
 
-def test_places_columns_and_kinds_go_into_the_names(shell: Shell, tmp_path: Path) -> None:
+def test_arrays_columns_and_suffixes_are_part_of_the_names(shell: Shell, tmp_path: Path) -> None:
     x = numbers(4, 1).astype("f8")
     (tmp_path / "t.tsv").write_text("a\tb\n1\t2\n3\t4\n")
     archive(tmp_path / "z.npz", x=x, y=x)
@@ -98,7 +98,7 @@ def test_places_columns_and_kinds_go_into_the_names(shell: Shell, tmp_path: Path
         assert done.out.splitlines() == [str(tmp_path / kind / f"{n}.{kind}") for n in names]
 
 
-def test_one_input_may_go_into_a_folder_too_and_stdin(shell: Shell, three: list[Path]) -> None:
+def test_one_input_and_stdin_may_be_written_to_a_folder(shell: Shell, three: list[Path]) -> None:
     folder = three[0].parent / "out"
     assert shell("run", PEEPHOLE, three[0], "--out-dir", folder).code == 0
     done = piped("run", "-q", PEEPHOLE, "-", three[1], "--out-dir", folder, stdin=three[0])
@@ -107,7 +107,7 @@ def test_one_input_may_go_into_a_folder_too_and_stdin(shell: Shell, three: list[
     assert (folder / "0.npz").read_bytes() == (folder / "stdin.npz").read_bytes()
 
 
-def test_two_inputs_that_would_have_one_output_are_told_before_anything_is_written(
+def test_two_inputs_with_one_output_are_refused_before_writing(
     shell: Shell, three: list[Path]
 ) -> None:
     (three[0].parent / "b").mkdir()
@@ -118,7 +118,7 @@ def test_two_inputs_that_would_have_one_output_are_told_before_anything_is_writt
     assert f"{three[0]} and {other} would have one output, {folder / '0.npz'}" in done.err
 
 
-def test_without_a_folder_there_is_a_table_for_each(shell: Shell, three: list[Path]) -> None:
+def test_without_a_folder_each_input_has_a_table(shell: Shell, three: list[Path]) -> None:
     done = shell("run", "-q", PEEPHOLE, *three)
     assert (done.code, done.err) == (0, "")
     assert done.out.count("Outputs, and the state after the last step") == 3
@@ -126,7 +126,7 @@ def test_without_a_folder_there_is_a_table_for_each(shell: Shell, three: list[Pa
     assert f"\n\n{three[1]}\n" in done.out
 
 
-def test_a_document_tells_all(shell: Shell, three: list[Path]) -> None:
+def test_one_document_describes_all_inputs(shell: Shell, three: list[Path]) -> None:
     bad = saved(three[0].parent / "bad.npy", numbers(4, 2))
     inputs = [three[0], bad, three[1]]
     document = shell.json("run", PEEPHOLE, *inputs, code=4)
@@ -137,7 +137,7 @@ def test_a_document_tells_all(shell: Shell, three: list[Path]) -> None:
     assert failed["error"].startswith(f"{bad}: its shape is [4, 2], and rnn/lstm_cell takes ")
 
 
-def test_a_reader_of_the_names_that_stops_does_not_stop_the_runs(three: list[Path]) -> None:
+def test_a_closed_pipe_does_not_stop_the_runs(three: list[Path]) -> None:
     folder = three[0].parent / "out"
     paths = " ".join(map(str, three))
     script = f"{' '.join(LSTMSTATE)} run -q {PEEPHOLE} {paths} --out-dir {folder} | true"
@@ -150,7 +150,7 @@ def test_a_reader_of_the_names_that_stops_does_not_stop_the_runs(three: list[Pat
 
 
 @pytest.mark.parametrize("carry", [False, True])
-def test_a_state_never_leaks_from_one_input_to_the_next_unless_it_is_carried(
+def test_a_state_passes_to_the_next_input_only_if_carried(
     shell: Shell, three: list[Path], carry: bool
 ) -> None:
     first = archive(three[0].parent / "first.npz", c=numbers(1, 8), m=numbers(1, 5) / 4)
@@ -167,7 +167,7 @@ def test_a_state_never_leaks_from_one_input_to_the_next_unless_it_is_carried(
         assert np.array_equal(results(folder / f"{k}.npz")["m"], state.m)
 
 
-def test_carried_parts_of_a_sequence_end_as_the_whole_does(shell: Shell, tmp_path: Path) -> None:
+def test_carried_parts_of_a_sequence_equal_the_whole(shell: Shell, tmp_path: Path) -> None:
     x = numbers(2, 20, 1)
     parts = [saved(tmp_path / f"{k}.npy", x[:, a:b]) for k, (a, b) in enumerate(((0, 9), (9, 20)))]
     whole, last = tmp_path / "whole.npz", tmp_path / "last.npz"
@@ -186,7 +186,7 @@ def test_carried_parts_of_a_sequence_end_as_the_whole_does(shell: Shell, tmp_pat
 # ---- failures
 
 
-def test_the_one_that_fails_is_named_and_the_others_go_on(shell: Shell, three: list[Path]) -> None:
+def test_a_failing_input_is_named_and_the_others_continue(shell: Shell, three: list[Path]) -> None:
     folder = three[0].parent
     x = numbers(2, 6, 3)
     x[1, 4, 2] = np.nan
@@ -210,7 +210,7 @@ def test_all_may_fail(shell: Shell, three: list[Path]) -> None:
     assert os.listdir(three[0].parent / "out") == []
 
 
-def test_what_exists_is_kept_and_the_others_are_written(shell: Shell, three: list[Path]) -> None:
+def test_existing_outputs_are_kept_and_the_others_written(shell: Shell, three: list[Path]) -> None:
     folder = three[0].parent / "out"
     folder.mkdir()
     (folder / "1.npz").write_bytes(b"old")
@@ -223,7 +223,7 @@ def test_what_exists_is_kept_and_the_others_are_written(shell: Shell, three: lis
     assert len(results(folder / "1.npz")) == 3
 
 
-def test_no_input_is_written_over_where_the_folder_is_theirs(shell: Shell, tmp_path: Path) -> None:
+def test_inputs_in_the_output_folder_are_not_overwritten(shell: Shell, tmp_path: Path) -> None:
     inputs = [archive(tmp_path / f"{k}.npz", x=numbers(4, 3)) for k in range(2)]
     before = [path.read_bytes() for path in inputs]
     done = shell("run", PEEPHOLE, *inputs, "--out-dir", tmp_path, "--force")
@@ -232,7 +232,7 @@ def test_no_input_is_written_over_where_the_folder_is_theirs(shell: Shell, tmp_p
     assert [path.read_bytes() for path in inputs] == before
 
 
-def test_a_carried_state_of_another_batch_is_told_of_the_input(
+def test_a_carried_state_of_another_batch_size_names_the_input(
     shell: Shell, three: list[Path]
 ) -> None:
     """And what would have begun where that one ended is not run."""

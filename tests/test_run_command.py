@@ -78,7 +78,7 @@ def same(found: dict[str, Array], other: dict[str, Array], atol: float = 1e-6) -
 
 @pytest.mark.parametrize("kind", ["npz", "h5"])
 @pytest.mark.parametrize("ckpt", [PEEPHOLE, BOTH], ids=["cell", "stack"])
-def test_outputs_and_the_state_after_them_go_into_one_file(
+def test_outputs_and_the_last_state_are_in_one_file(
     shell: Shell, batch: Path, ckpt: Path, kind: str
 ) -> None:
     target = batch.with_name(f"y.{kind}")
@@ -87,7 +87,7 @@ def test_outputs_and_the_state_after_them_go_into_one_file(
     assert same(arrays(target), expected(ckpt, np.load(batch)))
 
 
-def test_that_file_is_a_state_to_go_on_from_and_to_convert(shell: Shell, tmp_path: Path) -> None:
+def test_that_file_is_a_state_to_continue_from_and_to_convert(shell: Shell, tmp_path: Path) -> None:
     x = numbers(12, 1)
     parts = [saved(tmp_path / f"{k}.npy", part) for k, part in enumerate((x[:7], x[7:]))]
     for ending in ("npz", "h5"):
@@ -106,7 +106,7 @@ def test_that_file_is_a_state_to_go_on_from_and_to_convert(shell: Shell, tmp_pat
     assert [cell["name"] for cell in told["cells"]] == [FIRST, SECOND]
 
 
-def test_an_npy_holds_the_outputs_alone_and_that_is_said(shell: Shell, batch: Path) -> None:
+def test_an_npy_has_the_outputs_only_with_a_note(shell: Shell, batch: Path) -> None:
     target, state = batch.with_name("y.npy"), batch.with_name("state.npz")
     done = shell("run", PEEPHOLE, batch, "-o", target)
     assert f"{target} holds the outputs alone; --state-out keeps the state" in notes(done)
@@ -121,7 +121,7 @@ def test_an_npy_holds_the_outputs_alone_and_that_is_said(shell: Shell, batch: Pa
 
 
 @pytest.mark.parametrize("layout", ["tuple", "flat", "layered", "keras", "torch", "stacked"])
-def test_the_last_state_in_any_layout_is_a_state_to_begin_with(
+def test_the_last_state_in_any_layout_is_an_initial_state(
     shell: Shell, tmp_path: Path, layout: str
 ) -> None:
     ckpt = checkpoint(tmp_path / "x.ckpt", lstm_cell())
@@ -139,9 +139,7 @@ def test_the_last_state_in_any_layout_is_a_state_to_begin_with(
             assert same(arrays(target), expected(ckpt, np.load(x), after))
 
 
-def test_the_state_that_a_checkpoint_keeps_is_one_to_begin_with(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_a_state_saved_in_a_checkpoint_is_an_initial_state(shell: Shell, tmp_path: Path) -> None:
     """`saved_state` is the state after the last year, from zeros."""
     years = SAMPLES / "sunspots" / "sunspots.csv"
     done = shell("run", "-q", SUNSPOTS, f"{years}:input", "--state-out", tmp_path / "last.npz")
@@ -218,7 +216,7 @@ def test_time_major_changes_the_axes_of_all_that_has_steps(shell: Shell, batch: 
 
 
 @pytest.mark.parametrize("ckpt", [PEEPHOLE, BOTH], ids=["cell", "both ways"])
-def test_lengths_from_a_file_or_a_key_beside_the_input(
+def test_lengths_from_a_file_or_an_array_next_to_the_input(
     shell: Shell, batch: Path, ckpt: Path
 ) -> None:
     lengths = np.array([9, 1, 0, 5])
@@ -240,7 +238,7 @@ def test_lengths_from_a_file_or_a_key_beside_the_input(
 # ---- what is told
 
 
-def test_the_document_tells_shapes_figures_time_and_where_options_come_from(
+def test_the_document_has_shapes_statistics_time_and_option_sources(
     shell: Shell, batch: Path
 ) -> None:
     document = shell.json("run", PEEPHOLE, batch, "--cell-clip", "none", "--engine", "numpy")
@@ -268,7 +266,7 @@ def test_the_document_tells_shapes_figures_time_and_where_options_come_from(
     assert document["initial_state"] == {"source": "zero", "path": None}
 
 
-def test_the_document_tells_what_was_written(shell: Shell, batch: Path) -> None:
+def test_the_document_lists_the_outputs(shell: Shell, batch: Path) -> None:
     target, last = batch.with_name("y.h5"), batch.with_name("last.npz")
     document = shell.json("run", PEEPHOLE, batch, "-o", target, "--state-out", last)
     assert (document["output"], document["state_output"]) == (str(target), str(last))
@@ -276,7 +274,7 @@ def test_the_document_tells_what_was_written(shell: Shell, batch: Path) -> None:
     assert document["initial_state"] == {"source": "file", "path": str(last)}
 
 
-def test_without_an_output_there_are_tables(shell: Shell, batch: Path) -> None:
+def test_without_an_output_tables_are_printed(shell: Shell, batch: Path) -> None:
     done = shell("run", PEEPHOLE, batch)
     lines = done.out.splitlines()
     assert (done.code, lines[0]) == (0, str(batch))
@@ -289,9 +287,7 @@ def test_without_an_output_there_are_tables(shell: Shell, batch: Path) -> None:
     ]
 
 
-def test_options_that_nothing_tells_are_said_and_are_errors_if_strict(
-    shell: Shell, batch: Path
-) -> None:
+def test_unknown_options_are_noted_and_are_errors_if_strict(shell: Shell, batch: Path) -> None:
     bare = checkpoint(batch.with_name("bare.ckpt"), lstm_cell("rnn/basic_lstm_cell"))
     said = (
         "rnn/basic_lstm_cell: the files do not record all of its options, and defaults are used: "
@@ -308,7 +304,7 @@ def test_options_that_nothing_tells_are_said_and_are_errors_if_strict(
     assert "nothing tells" not in shell("run", PEEPHOLE, batch, "--strict").err
 
 
-def test_a_flag_that_contradicts_the_graph_is_used_and_said(shell: Shell, batch: Path) -> None:
+def test_a_flag_that_contradicts_the_graph_is_used_with_a_note(shell: Shell, batch: Path) -> None:
     done = shell("run", PEEPHOLE, batch, "--forget-bias", "1", "--proj-clip", "none")
     assert notes(done)[:2] == [
         f"{CELL}: --forget-bias 1 is used, and the graph has 0.5",
@@ -317,7 +313,7 @@ def test_a_flag_that_contradicts_the_graph_is_used_and_said(shell: Shell, batch:
     assert "says" not in shell("run", PEEPHOLE, batch, "--forget-bias", "0.5").err
 
 
-def test_quiet_says_nothing_but_the_answer(shell: Shell, batch: Path) -> None:
+def test_quiet_prints_only_the_answer(shell: Shell, batch: Path) -> None:
     target = batch.with_name("y.npy")
     done = shell("run", "-q", PEEPHOLE, batch, "--forget-bias", "3", "--no-checksums", "-o", target)
     assert done == (0, f"{target}\n", "")
@@ -326,7 +322,7 @@ def test_quiet_says_nothing_but_the_answer(shell: Shell, batch: Path) -> None:
 # ---- which cells
 
 
-def test_where_the_choice_is_open_the_list_is_told(shell: Shell, tmp_path: Path) -> None:
+def test_an_ambiguous_choice_lists_the_cells(shell: Shell, tmp_path: Path) -> None:
     several = lstm_cell("decoder/lstm_cell") | lstm_cell("encoder/lstm_cell")
     ckpt = checkpoint(tmp_path / "x.ckpt", several)
     x = saved(tmp_path / "x.npy", numbers(5, 3))
@@ -343,7 +339,7 @@ def test_where_the_choice_is_open_the_list_is_told(shell: Shell, tmp_path: Path)
     assert document["outputs"]["shape"] == [5, 6]
 
 
-def test_a_cell_in_the_root_scope_has_a_name_too(shell: Shell, tmp_path: Path) -> None:
+def test_a_cell_in_the_root_scope_can_be_chosen(shell: Shell, tmp_path: Path) -> None:
     variables = {"kernel": numbers(6, 16), "bias": numbers(16), "projection/kernel": numbers(4, 3)}
     ckpt = checkpoint(tmp_path / "x.ckpt", variables)
     x = saved(tmp_path / "x.npy", numbers(5, 3))
@@ -354,7 +350,7 @@ def test_a_cell_in_the_root_scope_has_a_name_too(shell: Shell, tmp_path: Path) -
     assert "(root scope)" in shell("run", ckpt, x).out
 
 
-def test_a_copy_of_a_checkpoint_without_its_graph_assumes(shell: Shell, tmp_path: Path) -> None:
+def test_a_checkpoint_copied_without_its_graph_uses_defaults(shell: Shell, tmp_path: Path) -> None:
     shutil.copytree(PEEPHOLE, tmp_path / "run")
     (tmp_path / "run" / "model.ckpt.meta").unlink()
     x = saved(tmp_path / "x.npy", numbers(5, 3))
@@ -363,15 +359,13 @@ def test_a_copy_of_a_checkpoint_without_its_graph_assumes(shell: Shell, tmp_path
     assert json.dumps(plain["cell_clip"]) == '{"value": null, "source": "default"}'
 
 
-def test_strict_is_about_what_is_assumed_and_not_about_what_is_said(
-    shell: Shell, batch: Path
-) -> None:
+def test_strict_refuses_assumed_options_and_not_passed_ones(shell: Shell, batch: Path) -> None:
     done = shell("run", PEEPHOLE, batch, "--strict", "--forget-bias", "1", "--zero-state")
     assert done.code == 0
     assert f"{CELL}: --forget-bias 1 is used, and the graph has 0.5" in notes(done)
 
 
-def test_the_state_of_another_cell_is_said(shell: Shell, tmp_path: Path) -> None:
+def test_the_state_of_another_cell_is_noted(shell: Shell, tmp_path: Path) -> None:
     """As an encoder hands it to a decoder."""
     ckpt = checkpoint(
         tmp_path / "x.ckpt", lstm_cell("encoder/a_lstm") | lstm_cell("decoder/b_lstm")

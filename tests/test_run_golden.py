@@ -100,7 +100,7 @@ RUN = [case for case in CASES if not case.name.startswith(NOT_RUN) and case.name
 
 
 @named(RUN)
-def test_a_released_class_is_followed_without_flags(folder: Path) -> None:
+def test_a_released_class_is_reproduced_without_flags(folder: Path) -> None:
     found, settled = golden(folder, {})
     assert {name: far for name, far in found.items() if not far <= tolerance(folder)} == {}
     assert len(found) > 3 or "tf0p" in folder.name
@@ -108,14 +108,14 @@ def test_a_released_class_is_followed_without_flags(folder: Path) -> None:
 
 
 @named([case for case in CASES if case.name == UNTOLD])
-def test_a_hard_sigmoid_of_keras_3_is_followed_when_it_is_said(folder: Path) -> None:
+def test_a_hard_sigmoid_of_keras_3_is_reproduced_with_a_flag(folder: Path) -> None:
     found, settled = golden(folder, {"recurrent_activation": "keras3_hard_sigmoid"})
     assert max(found.values()) <= 2e-6
     assert "recurrent_activation" not in settled.assumed
 
 
 @named([case for case in CASES if case.name == UNTOLD])
-def test_a_hard_sigmoid_that_nothing_tells_is_assumed_where_that_is_accepted(folder: Path) -> None:
+def test_an_unrecorded_hard_sigmoid_is_assumed_if_accepted(folder: Path) -> None:
     found, settled = golden(folder, {"assume_defaults": True})
     assert max(found.values()) > 1e-3
     assert "recurrent_activation" in settled.assumed
@@ -376,7 +376,7 @@ def numbers(text: str, *shape: int) -> Array:
 
 
 @pytest.mark.parametrize("figures", [COUPLED, LAYER_NORM_BASIC, TFLITE], ids=lambda f: f.family)
-def test_figures_of_a_released_class_are_met(figures: Figures) -> None:
+def test_golden_answers_of_a_released_class(figures: Figures) -> None:
     shapes = {f"{figures.scope}/{leaf}": shape for leaf, (shape, _) in figures.variables.items()}
     cell = cells(shapes)[figures.scope]
     assert cell.family == figures.family

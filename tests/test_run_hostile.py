@@ -46,7 +46,7 @@ def x(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("leaf", ["kernel", "bias"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_no_numbers_are_said(
+def test_nan_weights_are_noted(
     shell: Shell, tmp_path: Path, x: Path, leaf: str, value: float
 ) -> None:
     variables = lstm_cell()
@@ -62,9 +62,7 @@ def test_weights_that_are_no_numbers_are_said(
         assert "NaN or Inf" in shell("run", ckpt, x).out
 
 
-def test_a_state_that_is_no_number_is_refused_unless_it_is_allowed(
-    shell: Shell, tmp_path: Path, x: Path
-) -> None:
+def test_a_nan_state_is_refused_unless_allowed(shell: Shell, tmp_path: Path, x: Path) -> None:
     for number, (value, words) in enumerate(((np.inf, "Inf"), (np.nan, "NaN"), (1e300, "Inf"))):
         c = np.zeros((1, 8))
         c[0, 3] = value
@@ -78,9 +76,7 @@ def test_a_state_that_is_no_number_is_refused_unless_it_is_allowed(
         assert shell("run", CELL, x, "--state", state, "--allow-nan").code == 0
 
 
-def test_inputs_that_are_no_numbers_are_refused_unless_they_are_allowed(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_nan_inputs_are_refused_unless_allowed(shell: Shell, tmp_path: Path) -> None:
     x = numbers(2, 5, 3)
     x[0, 2, 1] = np.nan
     path = saved(tmp_path / "x.npy", x)
@@ -148,7 +144,7 @@ def test_memory_does_not_grow_with_the_steps(tmp_path: Path, name: str) -> None:
         (np.zeros((2, 0), int), "its shape is [2, 0]"),
     ],
 )
-def test_lengths_that_are_none_are_told(
+def test_invalid_lengths_are_reported(
     shell: Shell, tmp_path: Path, lengths: np.ndarray, problem: str
 ) -> None:
     path = tmp_path / "n.npy"
@@ -161,7 +157,9 @@ def test_lengths_that_are_none_are_told(
     assert not (tmp_path / "y.npz").exists()
 
 
-def test_a_cut_file_of_each_kind_is_one_line(shell: Shell, tmp_path: Path, x: Path) -> None:
+def test_a_truncated_file_of_each_kind_is_one_error_line(
+    shell: Shell, tmp_path: Path, x: Path
+) -> None:
     """The checkpoint's, the state's and that of the lengths."""
     lengths, state = saved(tmp_path / "n.npy", np.array([5])), tmp_path / "s.npz"
     assert shell("run", "-q", CELL, x, "--state-out", state).code == 0
@@ -183,7 +181,7 @@ def test_a_cut_file_of_each_kind_is_one_line(shell: Shell, tmp_path: Path, x: Pa
 EVIL = "evil\x1b[31m\n[bold]x[/bold]\u202e"
 
 
-def test_names_of_strangers_never_steer_a_terminal(shell: Shell, tmp_path: Path) -> None:
+def test_untrusted_names_cannot_control_a_terminal(shell: Shell, tmp_path: Path) -> None:
     name = f"{EVIL}/lstm_cell"
     ckpt = checkpoint(tmp_path / "x.ckpt", lstm_cell(name) | lstm_cell("b/lstm_cell"))
     x = saved(tmp_path / f"{EVIL.replace('/', '')}.npy", numbers(5, 3))
@@ -205,7 +203,7 @@ def test_names_of_strangers_never_steer_a_terminal(shell: Shell, tmp_path: Path)
 
 
 @pytest.mark.parametrize("around", ["../[b]\x07", "outputs"])
-def test_names_that_no_file_can_hold_become_numbers(
+def test_names_that_no_file_can_have_become_numbers(
     shell: Shell, tmp_path: Path, around: str
 ) -> None:
     """And those that would lie below the outputs, which are an array."""
@@ -280,7 +278,7 @@ def test_the_sunspots_fit_a_terminal_of_80_columns_in_whole_rows() -> None:
 # ---- engines
 
 
-def test_gates_are_not_what_onnxruntime_gives(shell: Shell, tmp_path: Path, x: Path) -> None:
+def test_onnxruntime_does_not_return_gates(shell: Shell, tmp_path: Path, x: Path) -> None:
     ckpt = checkpoint(tmp_path / "x.ckpt", lstm_cell())
     target = tmp_path / "y.npz"
     done = shell("run", "-q", ckpt, x, "--engine", "onnxruntime", "--trace", "-o", target)

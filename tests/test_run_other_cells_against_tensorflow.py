@@ -25,7 +25,7 @@ NOT_BY_NAME = ("identity", "hard_sigmoid", "keras3_hard_sigmoid", "erf")
 
 @pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name not in NOT_BY_NAME])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_functions_agree_on_every_number_of_float16(name: str, dtype: str) -> None:
+def test_activations_agree_on_every_float16_number(name: str, dtype: str) -> None:
     tf = tensorflow()
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     x = every[np.isfinite(every)].astype(dtype)
@@ -165,6 +165,6 @@ def test_cells_with_gates_in_other_orders_agree(tmp_path: Path) -> None:
     assert_alike(tmp_path, [partial(hand_made, *row) for row in rows])
 
 
-def test_kernels_whose_first_rows_are_those_of_m_agree(tmp_path: Path) -> None:
+def test_kernels_with_the_rows_of_m_first_agree(tmp_path: Path) -> None:
     rows = [("ijfo", True, 1.0, "float32"), ("ifoj", True, 0.0, "float64")]
     assert_alike(tmp_path, [partial(hand_made, *row) for row in rows])

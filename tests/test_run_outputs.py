@@ -49,7 +49,7 @@ def in_folder(path: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_an_output_that_exists_is_replaced_by_force_only(
+def test_an_existing_output_is_replaced_only_with_force(
     shell: Shell, batch: Path, ending: str
 ) -> None:
     target = batch.with_name(f"y.{ending}")
@@ -66,7 +66,7 @@ def test_an_output_that_exists_is_replaced_by_force_only(
 @pytest.mark.parametrize("force", [[], ["--force"]])
 @pytest.mark.parametrize("flag", ["-o", "--state-out"])
 @pytest.mark.parametrize("what", ["input", "state", "lengths", "index", "data", "meta", "columns"])
-def test_nothing_that_is_read_is_written_over(
+def test_no_input_is_overwritten(
     shell: Shell, batch: Path, what: str, flag: str, force: list[str]
 ) -> None:
     folder = batch.parent
@@ -110,9 +110,7 @@ def test_nothing_that_is_read_is_written_over(
         assert in_folder(folder) == before
 
 
-def test_a_last_state_that_could_not_be_written_is_told_before_the_run(
-    shell: Shell, batch: Path
-) -> None:
+def test_an_unwritable_last_state_is_reported_before_the_run(shell: Shell, batch: Path) -> None:
     folder = batch.parent
     there = folder / "there.npz"
     there.write_bytes(OLD)
@@ -149,7 +147,7 @@ def test_outputs_and_the_last_state_appear_together_or_not_at_all(
 
 
 @pytest.mark.parametrize("name", ["y.txt", "y", "y.pkl", "y.ckpt", "y.csv"])
-def test_a_file_that_does_not_hold_results_is_told(shell: Shell, batch: Path, name: str) -> None:
+def test_a_file_without_results_is_reported(shell: Shell, batch: Path, name: str) -> None:
     done = shell("run", "-q", CELL, batch, "-o", batch.with_name(name))
     assert (done.code, done.out) == (3, "")
     assert ".npz" in error(done)
@@ -187,7 +185,7 @@ def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path, ending: str) ->
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_call_of_the_system_that_fails_leaves_the_old_file(
+def test_a_failing_system_call_leaves_the_old_file(
     shell: Shell, batch: Path, monkeypatch: pytest.MonkeyPatch, ending: str, call: str
 ) -> None:
     target = batch.with_name(f"y.{ending}")
@@ -252,7 +250,7 @@ def test_from_stdin_to_stdout(shell: Shell, batch: Path) -> None:
     assert (done.returncode, done.stdout) == (3, b"")
 
 
-def test_a_last_state_to_stdout_is_alone_there(batch: Path) -> None:
+def test_stdout_gets_only_the_last_state(batch: Path) -> None:
     """Neither tables nor the path of the outputs are mixed with it."""
     for more in ([], ["-o", batch.with_name("y.npz")]):
         done = piped("run", "-q", CELL, batch, "--state-out", "-", *more)
@@ -279,7 +277,7 @@ def test_a_pipe_of_two_runs_and_a_check(batch: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["-o -", "--json", ""])
-def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path, what: str) -> None:
+def test_a_closed_pipe_is_not_an_error(tmp_path: Path, what: str) -> None:
     x = saved(tmp_path / "x.npy", numbers(40, 500, 3))
     script = f"{' '.join(LSTMSTATE)} run -q {CELL} {x} {what} | head -c 10"
     done = subprocess.run(["sh", "-c", script], capture_output=True, cwd=PROJECT, check=True)

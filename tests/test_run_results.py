@@ -57,7 +57,7 @@ def any_arrays(draw: st.DrawFn) -> dict[str, tuple[Array, int | None]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_any_parts_give_the_same_file(kind: str) -> None:
+def test_any_division_into_parts_gives_the_same_file(kind: str) -> None:
     @settings(steady, max_examples=60)
     @given(any_arrays(), st.integers(1, 9), st.booleans())
     def check(arrays: Arrays, parts: int, late: bool) -> None:
@@ -96,9 +96,7 @@ def test_an_npy_grows_along_any_axis(
 
 @pytest.mark.parametrize("parts", [1, 4, 10])
 @pytest.mark.parametrize("kind", ["h5", "npz"])
-def test_the_bytes_are_those_of_any_other_time_and_other_parts(
-    tmp_path: Path, kind: str, parts: int
-) -> None:
+def test_the_bytes_do_not_depend_on_time_or_parts(tmp_path: Path, kind: str, parts: int) -> None:
     arrays = results_of(3, 10)
     one = written(tmp_path / f"a.{kind}", kind, arrays, 10).read_bytes()
     time.sleep(1.1 if parts == 1 else 0)  # HDF5 keeps times in seconds
@@ -123,7 +121,7 @@ def test_the_state_is_read_back_with_its_names(
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])
-def test_members_of_an_npz_stand_in_the_order_of_the_plans(tmp_path: Path, kind: str) -> None:
+def test_members_of_an_npz_are_in_the_planned_order(tmp_path: Path, kind: str) -> None:
     arrays = dict(reversed(results_of(2, 7).items()))
     with zipfile.ZipFile(written(tmp_path / "a.npz", kind, arrays)) as archive:
         members = archive.infolist()
@@ -135,7 +133,7 @@ def test_members_of_an_npz_stand_in_the_order_of_the_plans(tmp_path: Path, kind:
     assert {member.compress_type == zipfile.ZIP_DEFLATED for member in members} == {"," in kind}
 
 
-def test_what_travels_with_a_state_may_be_left_out(tmp_path: Path) -> None:
+def test_metadata_of_a_state_may_be_left_out(tmp_path: Path) -> None:
     arrays = results_of(2, 4)
     for kind in ("npz", "h5"):
         target = str(tmp_path / f"a.{kind}")
@@ -150,7 +148,7 @@ def test_what_travels_with_a_state_may_be_left_out(tmp_path: Path) -> None:
         assert not file.attrs
 
 
-def test_chunks_of_an_h5_hold_few_steps_and_are_packed_once(tmp_path: Path) -> None:
+def test_chunks_of_an_h5_have_few_steps_and_are_compressed_once(tmp_path: Path) -> None:
     arrays = {
         "long": (np.zeros((4, 20_000, 50), "f4"), 1),
         "wide": (np.zeros((700, 3, 1000), "f4"), 1),
@@ -185,14 +183,16 @@ def no_spool() -> Iterator[None]:
 
 @pytest.mark.parametrize("kind", ["npz", "h5"])
 @pytest.mark.parametrize("batch", [None, 1, 3])
-def test_a_single_span_needs_no_other_file(tmp_path: Path, kind: str, batch: int | None) -> None:
+def test_a_single_span_needs_no_temporary_file(
+    tmp_path: Path, kind: str, batch: int | None
+) -> None:
     with no_spool():
         written(tmp_path / f"a.{kind}", kind, results_of(batch, 7), 7)
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.h5"])
 @pytest.mark.parametrize("batch", [None, 1])
-def test_outputs_of_one_sequence_need_no_other_file(
+def test_outputs_of_one_sequence_need_no_temporary_file(
     tmp_path: Path, name: str, batch: int | None
 ) -> None:
     arrays = results_of(batch, 7)
@@ -203,12 +203,12 @@ def test_outputs_of_one_sequence_need_no_other_file(
         written(tmp_path / name, name[2:], arrays, 2)
 
 
-def test_the_proof_can_fail(tmp_path: Path) -> None:
+def test_this_check_can_fail(tmp_path: Path) -> None:
     with no_spool(), pytest.raises(AssertionError, match="a nameless file was made"):
         written(tmp_path / "a.npz", "npz", results_of(3, 7), 2)
 
 
-def test_what_waits_lies_beside_the_target_and_has_no_name(
+def test_temporary_data_is_next_to_the_target_and_unnamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Any] = []
@@ -254,7 +254,7 @@ def test_memory_does_not_grow_with_the_steps(tmp_path: Path, kind: str, axis: in
 # ---- what it costs
 
 
-def test_opening_the_module_imports_nothing_heavy() -> None:
+def test_importing_the_module_imports_nothing_heavy() -> None:
     script = "import sys, lstmstate.state.formats.array_writer; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT, check=True

@@ -50,7 +50,7 @@ def same(found: Any, expected: Any, atol: float = 1e-6) -> bool:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch_is_its_sequences_one_by_one(name: str) -> None:
+def test_a_batch_equals_its_sequences_one_by_one(name: str) -> None:
     found = network(name)
     x = data(found, 3, 5)
     outputs, state = found.run(x)
@@ -64,7 +64,7 @@ def test_a_batch_is_its_sequences_one_by_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_time_major_is_the_same_with_the_axes_changed(name: str) -> None:
+def test_time_major_only_swaps_the_axes(name: str) -> None:
     found = network(name)
     x = data(found, 3, 5)
     outputs, state = found.run(x, lengths=[5, 2, 0])
@@ -73,7 +73,7 @@ def test_time_major_is_the_same_with_the_axes_changed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "bidirectional"])
-def test_parts_and_single_steps_are_the_same_as_all_at_once(name: str) -> None:
+def test_parts_and_single_steps_equal_one_run(name: str) -> None:
     found = network(name)
     x = data(found, 2, 7)
     whole = found.run(x)
@@ -88,7 +88,7 @@ def test_parts_and_single_steps_are_the_same_as_all_at_once(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_past_its_end_a_sequence_has_outputs_of_zero_and_keeps_its_state(name: str) -> None:
+def test_past_its_end_a_sequence_outputs_zero_and_keeps_its_state(name: str) -> None:
     found = network(name)
     x = data(found, 4, 6)
     outputs, state = found.run(x, lengths=LENGTHS)
@@ -104,7 +104,7 @@ def test_past_its_end_a_sequence_has_outputs_of_zero_and_keeps_its_state(name: s
     assert same(found.run(x, lengths=LENGTHS), (outputs, state), 0)
 
 
-def test_both_directions_lie_side_by_side() -> None:
+def test_outputs_of_both_directions_are_concatenated() -> None:
     ckpt = lstmstate.open_checkpoint(SAMPLES / "bidirectional")
     forward, backward = ckpt.cells.values()
     x = data(ckpt.network(), 2, 6)
@@ -160,7 +160,7 @@ def test_the_weights_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {f"{FIRST}/bias", f"{FIRST}/kernel"} <= set(reads)
 
 
-def test_opening_and_asking_reads_no_weights(tmp_path: Path) -> None:
+def test_opening_and_describing_reads_no_weights(tmp_path: Path) -> None:
     prefix = checkpoint(tmp_path / "x.ckpt", lstm_cell())
     ckpt = lstmstate.open_checkpoint(prefix)
     found = ckpt.network()
@@ -173,7 +173,7 @@ def test_opening_and_asking_reads_no_weights(tmp_path: Path) -> None:
 # ---- states
 
 
-def test_a_state_of_one_stands_for_the_whole_batch() -> None:
+def test_a_state_of_one_row_is_used_for_the_whole_batch() -> None:
     found = network()
     x, one = data(found, 4, 5), found.run(data(found, 3, seed=1))[1]
     assert one.lead == (1,)
@@ -186,7 +186,7 @@ def test_a_state_of_one_stands_for_the_whole_batch() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "int32", "bool"])
-def test_a_state_is_cast_and_left_as_it_is(dtype: str) -> None:
+def test_a_state_is_cast_and_not_changed(dtype: str) -> None:
     found = network()
     halves = [np.ones((2, 8), dtype), np.zeros((2, 5), dtype)]
     state = LSTMState(*halves)
@@ -198,7 +198,7 @@ def test_a_state_is_cast_and_left_as_it_is(dtype: str) -> None:
     assert expected[1].dtype == np.float32
 
 
-def test_states_of_a_stack_go_by_the_names_of_the_cells() -> None:
+def test_states_of_a_stack_are_bound_by_cell_name() -> None:
     found = network("bidirectional")
     x = data(found, 2, 5)
     state = found.run(x)[1]
@@ -226,7 +226,7 @@ def pair(*shapes: int) -> Any:
         (np.zeros((2, 13)), r"an LSTMState\(c, m\), or a StackState"),
     ],
 )
-def test_a_state_that_does_not_fit_is_told(state: Any, problem: str) -> None:
+def test_a_state_that_does_not_fit_is_reported(state: Any, problem: str) -> None:
     found = network()
     with warnings.catch_warnings(), pytest.raises(LstmstateError, match=problem):
         warnings.simplefilter("error")
@@ -258,7 +258,7 @@ def test_inputs_are_cast(dtype: str) -> None:
         np.full((2, 4, 3), None),
     ],
 )
-def test_inputs_that_do_not_fit_are_answered_with_what_the_cell_takes(x: Array) -> None:
+def test_inputs_that_do_not_fit_get_the_expected_shapes(x: Array) -> None:
     with pytest.raises(LstmstateError) as caught:
         network().run(x)
     assert str(caught.value) == (
@@ -285,7 +285,7 @@ def test_lengths_are_one_whole_number_for_each_sequence(lengths: Any) -> None:
 # ---- options
 
 
-def test_an_option_goes_before_what_the_files_tell() -> None:
+def test_an_option_overrides_the_files() -> None:
     found = network()
     x = data(found, 2, 20)
     plain, wide = found.run(x), found.run(x, cell_clip=None, proj_clip=None)
@@ -314,7 +314,7 @@ def test_an_option_goes_before_what_the_files_tell() -> None:
         {"peepholes": 1},
     ],
 )
-def test_options_that_there_are_not_are_refused(option: dict[str, Any]) -> None:
+def test_unknown_options_are_refused(option: dict[str, Any]) -> None:
     found = network()
     ((name, value),) = option.items()
     for run in (found.run, found.step, lambda x, **how: next(found.run_chunks([x], **how))):
@@ -326,14 +326,14 @@ def test_options_that_there_are_not_are_refused(option: dict[str, Any]) -> None:
         assert str(caught.value).startswith(problem)
 
 
-def test_an_engine_that_there_is_not_is_refused() -> None:
+def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(
         LstmstateError, match="there is no engine 'jax'; choose one: numpy, tensorflow"
     ):
         network().run(numbers(2, 3), engine="jax")
 
 
-def test_weights_that_are_no_numbers_are_noticed(tmp_path: Path) -> None:
+def test_nan_weights_are_noted(tmp_path: Path) -> None:
     variables = lstm_cell()
     variables["rnn/lstm_cell/bias"][3] = np.nan
     ckpt = lstmstate.open_checkpoint(checkpoint(tmp_path / "x.ckpt", variables))

@@ -24,7 +24,7 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_script_makes_the_same_samples_again(tmp_path: Path) -> None:
+def test_the_script_reproduces_the_samples(tmp_path: Path) -> None:
     made_by = lstmstate.open_checkpoint(SAMPLES / "sunspots").tensorflow_version
     if version("tensorflow") != made_by:
         pytest.skip(f"another TensorFlow than {made_by}, which made them, rounds in its own way")
@@ -35,17 +35,17 @@ def test_the_script_makes_the_same_samples_again(tmp_path: Path) -> None:
     assert [name for name in kept if made[name] != kept[name]] == []
 
 
-def test_they_stay_below_three_megabytes() -> None:
+def test_they_are_smaller_than_three_megabytes() -> None:
     assert sum(map(len, content(SAMPLES).values())) < 3_000_000
 
 
 @pytest.mark.parametrize("folder", [path.name for path in SAMPLES.iterdir() if path.is_dir()])
-def test_each_has_a_cell_and_a_line_in_the_readme(folder: str) -> None:
+def test_each_has_a_cell_and_a_row_in_the_readme(folder: str) -> None:
     assert lstmstate.open_checkpoint(SAMPLES / folder).cells
     assert f"`{folder}/`" in (SAMPLES / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_flat_and_the_tuple_state_are_the_same() -> None:
+def test_the_flat_and_the_tuple_state_are_equal() -> None:
     flat = lstmstate.open_checkpoint(SAMPLES / "peephole_flat").variables
     pair = lstmstate.open_checkpoint(SAMPLES / "peephole_tuple").variables
     joined = np.concatenate([pair["c_state"].read(), pair["m_state"].read()], axis=1)

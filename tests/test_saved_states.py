@@ -37,9 +37,7 @@ def layouts(ckpt: LSTMCheckpoint) -> dict[str, tuple[str, str | None]]:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("names", [("c_state", "m_state"), ("h", "c"), ("a", "b"), ("m", "cell")])
-def test_the_graph_tells_the_halves_whatever_they_are_called(
-    loop: str, names: tuple[str, str]
-) -> None:
+def test_the_graph_identifies_halves_of_any_name(loop: str, names: tuple[str, str]) -> None:
     """Halves of one width that are swapped raise no error anywhere: names are not enough."""
 
     def build(tf: TensorFlow) -> None:
@@ -56,7 +54,7 @@ def test_the_graph_tells_the_halves_whatever_they_are_called(
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("cell", ["BasicLSTMCell", "LSTMCell"])
 @pytest.mark.parametrize("name", ["saved_state", "x"])
-def test_the_graph_tells_a_flat_state(loop: str, cell: str, name: str) -> None:
+def test_the_graph_identifies_a_flat_state(loop: str, cell: str, name: str) -> None:
     def build(tf: TensorFlow) -> None:
         made = getattr(tf.nn.rnn_cell, cell)(4, state_is_tuple=False)
         x = inputs(tf, batch=BATCH, steps=2)
@@ -128,7 +126,7 @@ def test_a_first_state_that_is_learnt_is_a_state_too() -> None:
 
 
 @pytest.mark.parametrize("m_first", [False, True])
-def test_m_may_stand_before_or_behind_the_input(m_first: bool) -> None:
+def test_m_may_be_before_or_after_the_input(m_first: bool) -> None:
     """TensorFlow's cells put the input first; a cell that a user wrote may do otherwise."""
 
     def build(tf: TensorFlow) -> None:
@@ -146,7 +144,7 @@ def test_m_may_stand_before_or_behind_the_input(m_first: bool) -> None:
     assert bool(ckpt.cells[""].notes) == m_first
 
 
-def test_one_variable_for_both_halves_is_not_taken_for_a_flat_state() -> None:
+def test_one_variable_used_for_both_halves_is_not_a_flat_state() -> None:
     """It is as wide as each half, and a flat state would be as wide as both."""
 
     def build(tf: TensorFlow) -> None:
@@ -158,7 +156,7 @@ def test_one_variable_for_both_halves_is_not_taken_for_a_flat_state() -> None:
         assert state.layout != "flat"
 
 
-def test_a_state_that_is_kept_but_not_among_the_saved_variables_is_not_told() -> None:
+def test_a_state_that_was_not_saved_is_not_listed() -> None:
     """A local variable is in the graph, and in no checkpoint unless it is asked for."""
 
     def build(tf: TensorFlow) -> None:
@@ -170,7 +168,7 @@ def test_a_state_that_is_kept_but_not_among_the_saved_variables_is_not_told() ->
     assert opened(build).states == []
 
 
-def test_a_local_state_that_was_saved_is_told() -> None:
+def test_a_saved_local_state_is_listed() -> None:
     def build(tf: TensorFlow) -> None:
         local = {"collections": [tf.GraphKeys.LOCAL_VARIABLES]}
         halves = [kept(tf, name, 4, **local) for name in ("one", "two")]
@@ -183,7 +181,7 @@ def test_a_local_state_that_was_saved_is_told() -> None:
     assert found == {"one": ("c", "rnn/lstm_cell"), "two": ("m", "rnn/lstm_cell")}
 
 
-def test_a_saver_may_give_a_state_another_name() -> None:
+def test_a_saver_may_rename_a_state() -> None:
     def build(tf: TensorFlow) -> None:
         state = pair(tf, "c_state", "m_state")
         dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), inputs(tf, batch=BATCH), initial_state=state)
@@ -229,7 +227,7 @@ def named(shapes: dict[str, Shape], dtype: str = "float32") -> dict[str, SavedSt
         ("initial_state_0", (2, 9), "flat"),
     ],
 )
-def test_a_name_that_speaks_of_a_state_and_fits_is_one(
+def test_a_variable_named_like_a_state_that_fits_is_one(
     name: str, shape: Shape, layout: str
 ) -> None:
     states = named(lstm("rnn/lstm_cell", 5, 6, proj=3) | {name: shape})
@@ -247,7 +245,7 @@ def test_a_name_that_speaks_of_a_state_and_fits_is_one(
         ((2, 2, 4), "unknown"),  # c and m of two rows, or two rows of c and m
     ],
 )
-def test_the_shape_tells_how_c_and_m_lie_side_by_side(shape: Shape, layout: str) -> None:
+def test_the_shape_shows_how_c_and_m_are_joined(shape: Shape, layout: str) -> None:
     states = named(lstm("rnn/lstm_cell") | {"state": shape})
     assert states == {"state": SavedState("state", layout, shape, "rnn/lstm_cell")}
 
@@ -288,15 +286,15 @@ def test_a_state_that_fits_two_cells_belongs_to_the_one_in_its_scope() -> None:
         ("h", ()),
     ],
 )
-def test_what_does_not_speak_of_a_state_or_does_not_fit_is_none(name: str, shape: Shape) -> None:
+def test_a_variable_of_another_name_or_width_is_not_a_state(name: str, shape: Shape) -> None:
     assert named(lstm("rnn/lstm_cell") | {name: shape}) == {}
 
 
-def test_whole_numbers_are_no_state() -> None:
+def test_integers_are_not_a_state() -> None:
     assert named({"state": (2, 8)} | lstm("rnn/lstm_cell"), dtype="int32") == {}
 
 
-def test_what_follows_a_variable_is_no_state() -> None:
+def test_slots_of_a_variable_are_not_a_state() -> None:
     shapes = {"state": (2, 8), "state/ExponentialMovingAverage": (2, 8)}
     shapes |= {"w": (2, 8), "w/state": (2, 8)}  # of the shape of what it lies below: a slot
     assert set(named(lstm("rnn/lstm_cell") | shapes)) == {"state"}
@@ -306,7 +304,7 @@ def test_without_cells_there_are_no_states() -> None:
     assert named({"state": (2, 8), "c_state": (2, 4)}) == {}
 
 
-def test_a_weight_that_is_trained_is_no_state_by_its_name_alone() -> None:
+def test_a_trained_weight_is_not_a_state_by_its_name_alone() -> None:
     def build(tf: TensorFlow) -> None:
         outputs, _ = dynamic(tf, tf.nn.rnn_cell.LSTMCell(4))
         with tf.variable_scope("out"):

@@ -23,7 +23,7 @@ from sequences import (
 
 
 @pytest.mark.parametrize("kind", ["npz", "h5"])
-def test_one_of_several_arrays_has_to_be_picked(tmp_path: Path, kind: str) -> None:
+def test_one_of_several_arrays_must_be_chosen(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"x.{kind}"
     arrays = {"x": np.ones((4, 3)), "y": np.zeros((5, 2))}
     if kind == "npz":
@@ -46,7 +46,7 @@ def test_an_npy_has_no_names(tmp_path: Path) -> None:
     refused(f"{path}:x", "x: its one array has no name; give the file alone")
 
 
-def test_what_travels_with_results_is_no_array(tmp_path: Path) -> None:
+def test_metadata_of_results_is_not_an_array(tmp_path: Path) -> None:
     told = '{"layout": "flat", "cells": [{"name": "", "c": 1, "m": 2}], "stack": false}'
     np.savez(tmp_path / "x.npz", x=np.ones((4, 3)), lstmstate=np.array(told))
     assert opened(tmp_path / "x.npz").steps == 4
@@ -55,7 +55,7 @@ def test_what_travels_with_results_is_no_array(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given_path", ["", "/checkpoint", "/model.ckpt-360.index"])
-def test_a_checkpoint_is_said_to_be_one(given_path: str) -> None:
+def test_a_checkpoint_is_reported_as_one(given_path: str) -> None:
     assert refused(f"{SUNSPOTS}{given_path}", "") == (
         f"{SUNSPOTS}{given_path}: this is a TensorFlow checkpoint, which holds no sequences; "
         "rnn/lstm_cell takes [batch, time, 3], in an .npy, .npz, .h5 or .csv"
@@ -64,7 +64,7 @@ def test_a_checkpoint_is_said_to_be_one(given_path: str) -> None:
     refused(f"{SUNSPOTS}/model.ckpt-360.data-00000-of-00001", "this is a TensorFlow checkpoint")
 
 
-def test_files_that_are_nothing_of_the_kind_are_refused(tmp_path: Path) -> None:
+def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "x.npy", "there is no such file")
     (tmp_path / "x.npy").mkdir()
     refused(tmp_path / "x.npy", "this is a folder")
@@ -81,7 +81,7 @@ def test_files_that_are_nothing_of_the_kind_are_refused(tmp_path: Path) -> None:
         refused(tmp_path / "z.npy", words)
 
 
-def test_sequences_come_from_stdin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sequences_are_read_from_stdin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = random_steps(5)[:, 0]
     for kind in ("npy", "npz", "csv"):
         name, write = WRITERS[kind]
@@ -97,9 +97,7 @@ def test_sequences_come_from_stdin(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             assert np.array_equal(whole(found, 2)[:, 0], expected)
 
 
-def test_what_stdin_holds_in_vain_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unusable_stdin_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def given_stdin(path: str, words: str) -> None:
         with Path(path).open() as stdin, monkeypatch.context() as patch:
             patch.setattr(sys, "stdin", stdin)
@@ -114,7 +112,7 @@ def test_what_stdin_holds_in_vain_is_refused(
 # ---- what it costs
 
 
-def test_opening_the_module_imports_nothing_heavy() -> None:
+def test_importing_the_module_imports_nothing_heavy() -> None:
     script = "import sys, lstmstate.operations.sequences; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT, check=True

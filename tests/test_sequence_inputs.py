@@ -30,7 +30,7 @@ from lstmstate import LstmstateError
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_any_parts_of_any_kind_of_file_give_the_same_sequences(kind: str) -> None:
+def test_parts_of_any_file_type_give_the_same_sequences(kind: str) -> None:
     name, write = WRITERS[kind]
     axes = [1, 2] if write is write_csv or "text" in kind else [1, 2, 3]
 
@@ -66,7 +66,7 @@ def test_any_parts_of_any_kind_of_file_give_the_same_sequences(kind: str) -> Non
 
 @settings(steady, max_examples=60)
 @given(st.data())
-def test_parts_may_be_asked_for_in_any_order(data: st.DataObject) -> None:
+def test_parts_may_be_read_in_any_order(data: st.DataObject) -> None:
     expected = random_steps(12, 2)
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("npy", "npz", "h5, compressed"):
@@ -80,7 +80,7 @@ def test_parts_may_be_asked_for_in_any_order(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("dtype", ["?", "i1", "u2", "<i8", ">i4", "f2", "f8", "longdouble"])
 @pytest.mark.parametrize("kind", ["npy", "npz", "h5"])
-def test_real_numbers_of_every_type_are_cast(tmp_path: Path, kind: str, dtype: str) -> None:
+def test_real_numbers_of_every_dtype_are_cast(tmp_path: Path, kind: str, dtype: str) -> None:
     if kind == "h5" and dtype == "longdouble":
         return  # not portable
     name, write = WRITERS[kind]
@@ -90,7 +90,7 @@ def test_real_numbers_of_every_type_are_cast(tmp_path: Path, kind: str, dtype: s
     assert found.chunk(1, 3).dtype == FLOAT
 
 
-def test_rows_of_an_npy_of_the_same_type_are_read_without_a_copy(tmp_path: Path) -> None:
+def test_rows_of_an_npy_of_the_same_dtype_are_read_without_a_copy(tmp_path: Path) -> None:
     found = opened(write_npy(tmp_path / "x.npy", random_steps(50_000)[:, 0]))
     with little_memory(1.5 * 40_000 * 12 / MIB):  # what is left is the look at what is finite
         part = found.chunk(10, 40_010)
@@ -139,7 +139,7 @@ def test_another_width_is_refused(tmp_path: Path, own: int) -> None:
     )
 
 
-def test_a_wider_input_is_cut_where_that_has_no_effect(tmp_path: Path) -> None:
+def test_columns_beyond_the_needed_ones_are_dropped_on_request(tmp_path: Path) -> None:
     stored = random_steps(6, 1, 5)[:, 0]
     stored[2, 4] = np.nan
     path = write_npy(tmp_path / "x.npy", stored)
@@ -151,7 +151,7 @@ def test_a_wider_input_is_cut_where_that_has_no_effect(tmp_path: Path) -> None:
     assert opened(path, None).width == 5
 
 
-def test_a_transposed_input_is_told(tmp_path: Path) -> None:
+def test_a_transposed_input_is_reported(tmp_path: Path) -> None:
     path = write_npy(tmp_path / "x.npy", np.ones((3, 100)))
     assert "axis 0 has that size: transpose the array" in refused(path, "")
     path = write_npy(tmp_path / "y.npy", np.ones((8, 3, 100)))
@@ -159,7 +159,7 @@ def test_a_transposed_input_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0, 3), (0, 5, 3), (0,)])
-def test_an_input_of_nothing_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_an_empty_input_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     width = shape[-1] if len(shape) > 1 else 1
     refused(write_npy(tmp_path / "x.npy", np.ones(shape)), "there are no s", width)
 
@@ -168,7 +168,7 @@ def test_an_input_without_columns_is_refused(tmp_path: Path) -> None:
     refused(write_npy(tmp_path / "x.npy", np.ones((4, 0))), "it has no columns", None)
 
 
-def test_many_sequences_of_one_step_are_remarked_on(tmp_path: Path) -> None:
+def test_many_sequences_of_one_step_are_noted(tmp_path: Path) -> None:
     path = write_npy(tmp_path / "x.npy", np.ones((40, 1, 3)))
     (note,) = opened(path).notes
     assert (
@@ -192,7 +192,7 @@ def test_many_sequences_of_one_step_are_remarked_on(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["npy", "npz"])
-def test_what_is_no_real_number_is_refused(
+def test_values_that_are_not_real_numbers_are_refused(
     tmp_path: Path, kind: str, stored: Array, words: str
 ) -> None:
     name, write = WRITERS[kind]
@@ -218,7 +218,7 @@ def test_pickles_are_never_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("parts", [1, 2, 5, 9])
 @pytest.mark.parametrize("time_major", [False, True])
-def test_the_first_nan_is_told_whatever_the_parts(
+def test_the_first_nan_is_reported_for_any_parts(
     tmp_path: Path, parts: int, time_major: bool
 ) -> None:
     stored = random_steps(9, 2)
@@ -244,7 +244,7 @@ def test_the_first_nan_is_told_whatever_the_parts(
     ],
 )
 @pytest.mark.parametrize("kind", ["npy", "csv", "h5"])
-def test_what_is_not_finite_is_told(
+def test_non_finite_values_are_reported(
     tmp_path: Path, kind: str, value: float, dtype: Any, words: str
 ) -> None:
     name, write = WRITERS[kind]
@@ -257,14 +257,14 @@ def test_what_is_not_finite_is_told(
         assert whole(opened(path, dtype=DOUBLE))[3, 0, 1] == value
 
 
-def test_integers_beyond_the_range_are_told(tmp_path: Path) -> None:
+def test_integers_out_of_range_are_reported(tmp_path: Path) -> None:
     path = write_npy(tmp_path / "x.npy", np.array([[1, 70_000, 1]]))
     refused(path, "70000 is beyond the range of float16", dtype=np.dtype("float16"))
 
 
 @settings(steady, max_examples=60)
 @given(st.lists(st.integers(0, 6), min_size=3, max_size=3), st.integers(1, 6), st.data())
-def test_nan_in_the_padding_is_no_error_and_elsewhere_is(
+def test_nan_is_an_error_except_in_the_padding(
     lengths: list[int], parts: int, data: st.DataObject
 ) -> None:
     valid = np.array(lengths)

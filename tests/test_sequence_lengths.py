@@ -22,7 +22,7 @@ LENGTHS = np.array([3, 0, 5])
 
 @pytest.mark.parametrize("dtype", ["i1", "<u8", ">i4", "f2", "f8"])
 @pytest.mark.parametrize("shape", [(3,), (3, 1), (1, 3)])
-def test_lengths_are_whole_numbers_in_any_type(
+def test_lengths_are_integers_of_any_dtype(
     tmp_path: Path, dtype: str, shape: tuple[int, ...]
 ) -> None:
     path = write_npy(tmp_path / "n.npy", LENGTHS.astype(dtype).reshape(shape))
@@ -32,13 +32,13 @@ def test_lengths_are_whole_numbers_in_any_type(
 
 
 @pytest.mark.parametrize("content", ["3\n0\n5\n", "3,0,5\n", "lengths\n3\n0\n5\n", "3.0 0 5"])
-def test_lengths_come_from_a_table(tmp_path: Path, content: str) -> None:
+def test_lengths_are_read_from_a_table(tmp_path: Path, content: str) -> None:
     x = write_npy(tmp_path / "x.npy", np.ones((3, 5, 3)))
     assert open_lengths(text(tmp_path / "n.csv", content), x, 3, 5).tolist() == [3, 0, 5]
 
 
 @pytest.mark.parametrize("kind", ["npz", "h5"])
-def test_lengths_lie_beside_the_input_or_in_another_file(tmp_path: Path, kind: str) -> None:
+def test_lengths_are_next_to_the_input_or_in_another_file(tmp_path: Path, kind: str) -> None:
     for name, lengths in (("x", LENGTHS), ("y", LENGTHS[::-1])):
         arrays = {"data": np.ones((3, 5, 3)), "a/n": lengths}
         if kind == "npz":
@@ -76,7 +76,7 @@ def test_lengths_lie_beside_the_input_or_in_another_file(tmp_path: Path, kind: s
         (np.array([1j, 2, 3]), "lengths are whole numbers"),
     ],
 )
-def test_what_is_wrong_with_lengths_is_told(tmp_path: Path, lengths: Array, words: str) -> None:
+def test_invalid_lengths_are_reported(tmp_path: Path, lengths: Array, words: str) -> None:
     x = write_npy(tmp_path / "x.npy", np.ones((3, 5, 3)))
     path = write_npy(tmp_path / "n.npy", lengths)
     with pytest.raises(LstmstateError) as raised:
@@ -85,7 +85,7 @@ def test_what_is_wrong_with_lengths_is_told(tmp_path: Path, lengths: Array, word
     assert words in str(raised.value)
 
 
-def test_lengths_that_cannot_be_found_are_told(tmp_path: Path) -> None:
+def test_missing_lengths_are_reported(tmp_path: Path) -> None:
     x = write_npy(tmp_path / "x.npy", np.ones((3, 5, 3)))
     with pytest.raises(LstmstateError, match="lengths: there is no such file of lengths"):
         open_lengths("lengths", x, 3, 5)

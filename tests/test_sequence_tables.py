@@ -41,7 +41,7 @@ def test_tables_are_read_as_people_write_them(
     assert whole(found)[:, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
-def test_columns_are_picked_by_their_names(tmp_path: Path) -> None:
+def test_columns_are_chosen_by_name(tmp_path: Path) -> None:
     path = text(tmp_path / "x.csv", 'day,x,"y, z",x x\nmon,1,2,3\n"tue, too",4,5,6\n')
     for place, expected in {
         "x": [[1], [4]],
@@ -63,7 +63,7 @@ def test_columns_that_are_too_many_are_named(tmp_path: Path) -> None:
     refused(path, "pick columns by their names, FILE:a,b: t, x, y, z")
 
 
-def test_columns_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+def test_ambiguous_columns_are_refused(tmp_path: Path) -> None:
     path = text(tmp_path / "x.csv", "x,x,y\n1,2,3\n")
     refused(f"{path}:x", "2 columns have this name", 1)
     path = text(tmp_path / "y.csv", "1,2,3\n")
@@ -98,18 +98,16 @@ def test_columns_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
         ("1,2,3\n".encode("utf-16"), "this is no text in UTF-8"),
     ],
 )
-def test_what_is_wrong_with_a_table_is_told_with_its_row(
-    tmp_path: Path, content: str | bytes, words: str
-) -> None:
+def test_errors_in_a_table_name_the_row(tmp_path: Path, content: str | bytes, words: str) -> None:
     refused(text(tmp_path / "x.csv", content), words)
 
 
-def test_rows_without_all_their_fields_are_told_where_columns_are_picked(tmp_path: Path) -> None:
+def test_rows_with_missing_fields_are_reported_if_columns_are_chosen(tmp_path: Path) -> None:
     path = text(tmp_path / "x.csv", "a,b,c\n1,2,3\n4,5\n")
     refused(f"{path}:a,b", "row 2 (line 3 of the file) has 2 fields", 2)
 
 
-def test_a_table_beyond_the_bound_is_not_read(
+def test_a_table_over_the_limit_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = text(tmp_path / "x.csv", "1,2,3\n" * 10)

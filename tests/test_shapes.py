@@ -31,7 +31,7 @@ def cut(size: int, points: list[int]) -> list[int]:
 
 @FEW
 @given(inputs=sizes, units=sizes, proj=st.none() | sizes)
-def test_a_kernel_tells_all_widths(inputs: int, units: int, proj: int | None) -> None:
+def test_a_kernel_shows_all_widths(inputs: int, units: int, proj: int | None) -> None:
     cell = one(kernel=(inputs + (proj or units), 4 * units), bias=(4 * units,))
     if proj:
         cell["projection"] = ((units, proj),)
@@ -40,7 +40,7 @@ def test_a_kernel_tells_all_widths(inputs: int, units: int, proj: int | None) ->
 
 @FEW
 @given(inputs=sizes, units=sizes, points=st.lists(st.integers(1, 500), min_size=1, max_size=12))
-def test_shards_are_joined_on_the_axis_that_makes_them_a_kernel(
+def test_shards_are_joined_on_the_axis_that_gives_a_kernel(
     inputs: int, units: int, points: list[int]
 ) -> None:
     rows, columns = inputs + units, 4 * units
@@ -91,7 +91,7 @@ def test_a_projection_may_be_in_shards_too(projection: tuple[Shape, ...], proj: 
         {"kernel": ((7, 16),), "bias": ((16,),), "projection": ((2, 2), (1, 2))},
     ],
 )
-def test_shapes_that_do_not_fit_are_no_cell(cell: Shapes) -> None:
+def test_shapes_that_do_not_fit_are_not_a_cell(cell: Shapes) -> None:
     assert shapes.fused(cell) is None
 
 
@@ -131,13 +131,13 @@ def test_the_gains_of_a_weight_norm_are_as_wide_as_the_kernel() -> None:
 
 
 @pytest.mark.parametrize("bias", [{}, {"bias": (16,)}])
-def test_keras_keeps_two_kernels_and_none_or_one_bias(bias: dict[str, Shape]) -> None:
+def test_keras_has_two_kernels_and_at_most_one_bias(bias: dict[str, Shape]) -> None:
     kernels = one(kernel=(3, 16), recurrent_kernel=(4, 16))
     assert shapes.keras(kernels | one(**bias)) == Widths(3, 4)
     assert shapes.keras(kernels | one(bias=(32,))) is None
 
 
-def test_cudnn_keeps_the_biases_of_both_kernels_in_keras() -> None:
+def test_a_keras_cudnn_cell_has_the_biases_of_both_kernels() -> None:
     kernels = one(kernel=(3, 16), recurrent_kernel=(4, 16))
     assert shapes.keras_cudnn(kernels | one(bias=(32,))) == Widths(3, 4)
     assert shapes.keras_cudnn(kernels | one(bias=(16,))) is None
@@ -155,7 +155,7 @@ def test_cudnn_keeps_the_biases_of_both_kernels_in_keras() -> None:
         one(kernel=(3, 0), recurrent_kernel=(0, 0)),
     ],
 )
-def test_two_kernels_of_other_layers_are_no_lstm(cell: Shapes) -> None:
+def test_two_kernels_of_other_layers_are_not_an_lstm(cell: Shapes) -> None:
     assert shapes.keras(cell) is None
 
 
@@ -173,7 +173,7 @@ def test_an_indy_cell_feeds_back_unit_by_unit() -> None:
     assert shapes.indy(cell | one(recurrent_kernel=(4, 16))) is None
 
 
-def test_tflite_keeps_a_transposed_matrix_for_each_gate() -> None:
+def test_tflite_has_a_transposed_matrix_for_each_gate() -> None:
     assert shapes.tflite(one(input_to_cell_w=(4, 3), cell_to_cell_w=(4, 4))) == Widths(3, 4)
     narrow = one(input_to_cell_w=(4, 3), cell_to_cell_w=(4, 2))
     assert shapes.tflite(narrow) is None
@@ -184,7 +184,7 @@ def test_tflite_keeps_a_transposed_matrix_for_each_gate() -> None:
 @pytest.mark.parametrize(
     ("mask_gates", "peepholes"), [((7, 8), False), ((11, 8), True), ((9, 8), None)]
 )
-def test_a_phased_cell_lays_its_peepholes_below_its_kernel(
+def test_a_phased_cell_appends_its_peepholes_to_its_kernel(
     mask_gates: Shape, peepholes: bool | None
 ) -> None:
     found = shapes.phased(one(new_input=(7, 4), period=(4,), mask_gates=mask_gates))
@@ -213,7 +213,7 @@ def test_groups_share_the_units(kernels: tuple[Shape, ...], widths: Widths | Non
     assert shapes.grouped({"kernel": kernels, **BIASES}) == widths
 
 
-def test_groups_with_a_projection_feed_back_what_it_leaves() -> None:
+def test_groups_with_a_projection_feed_back_its_output() -> None:
     cell = {"kernel": ((3, 8), (3, 8)), "projection": ((4, 2),), **BIASES}
     assert shapes.grouped(cell) == Widths(4, 4, 2, groups=2)
 
@@ -227,7 +227,7 @@ def test_groups_with_a_projection_feed_back_what_it_leaves() -> None:
         ((7, 12), 3),  # three gates of 4 would leave no row
     ],
 )
-def test_a_grid_tells_its_units_where_only_one_number_of_gates_fits(
+def test_a_grid_shows_its_units_if_one_number_of_gates_fits(
     kernel: Shape, units: int | None
 ) -> None:
     found = shapes.grid(one(kernel=kernel, bias=kernel[1:]))
@@ -250,10 +250,10 @@ def test_a_convolutional_cell_counts_channels(window: Shape) -> None:
     assert shapes.keras_convolution(other) is None
 
 
-def test_a_matrix_is_no_convolution() -> None:
+def test_a_matrix_is_not_a_convolution() -> None:
     assert shapes.convolution(one(kernel=(7, 16), bias=(16,))) is None
 
 
-def test_cudnns_buffer_tells_nothing_but_its_length() -> None:
+def test_a_cudnn_buffer_shows_only_its_length() -> None:
     assert shapes.opaque(one(opaque_kernel=(160,))) == Widths(None, None)
     assert shapes.opaque(one(opaque_kernel=(16, 10))) is None

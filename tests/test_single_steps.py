@@ -176,7 +176,7 @@ def mixed(tf: Any, c: Any, m: Any, old: Any) -> tuple[Any, Any, Any]:
         lambda tf, c, m, old: (tf.where(m > 0.0, c, old.c), m, m),
     ],
 )
-def test_a_step_that_makes_more_of_its_state_is_refused(change: Step, tmp_path: Path) -> None:
+def test_a_step_that_enlarges_its_state_is_refused(change: Step, tmp_path: Path) -> None:
     """Which of the two is fed to the next step is not in the graph."""
     x = drawn(BATCH, STEPS, INPUTS)
     prefix, _ = stepped(tmp_path, called_once(lambda tf: user_cell(tf, change)), x)
@@ -184,7 +184,7 @@ def test_a_step_that_makes_more_of_its_state_is_refused(change: Step, tmp_path: 
         ran(prefix, x, STATE)
 
 
-def test_matrices_of_equal_shapes_do_not_show_which_is_that_of_m(tmp_path: Path) -> None:
+def test_matrices_of_equal_shapes_do_not_show_which_multiplies_m(tmp_path: Path) -> None:
     def build(tf: Any) -> Any:
         x, (c, m) = tf.placeholder(tf.float32, [None, UNITS], "x"), halves(tf)
         z = tf.matmul(x, tf.get_variable("w", [UNITS, 4 * UNITS]))
@@ -210,9 +210,7 @@ def episodes(tf: Any, shape: tuple[int | None, ...] = (None,)) -> Any:
 
 
 @pytest.mark.parametrize("shape", [(None,), (BATCH,), (None, 1), (BATCH, 1)])
-def test_a_step_gets_its_own_values_of_what_is_fed(
-    shape: tuple[int | None, ...], tmp_path: Path
-) -> None:
+def test_each_step_gets_its_own_fed_values(shape: tuple[int | None, ...], tmp_path: Path) -> None:
     x = drawn(BATCH, STEPS, INPUTS)
     done = (drawn(BATCH, STEPS, seed=3) > 0.3).astype("f4")
     taken = done.reshape(BATCH, STEPS, *[1] * (len(shape) - 1))
@@ -227,7 +225,7 @@ def test_a_step_gets_its_own_values_of_what_is_fed(
     assert_same(ran(prefix, x, STATE, feeds={"done": done[0]}), expected)
 
 
-def test_values_of_steps_or_of_sequences_are_refused_where_they_may_be_either(
+def test_values_that_may_be_per_step_or_per_sequence_are_refused(
     tmp_path: Path,
 ) -> None:
     x = drawn(BATCH, STEPS, INPUTS)

@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # ---- split
 
 
-def test_a_flat_state_is_cut_in_half_and_that_is_told(shell: Shell, folder: Path) -> None:
+def test_a_flat_state_is_halved_with_a_note(shell: Shell, folder: Path) -> None:
     flat = saved(folder / "flat.npy", numbers(3, 8))
     done = shell("split", flat, "-o", "c.npy", "m.npy")
     assert (done.code, done.out) == (0, "")
@@ -45,7 +45,7 @@ def test_a_flat_state_is_cut_in_half_and_that_is_told(shell: Shell, folder: Path
 
 @pytest.mark.parametrize("lead", [(), (1,), (3,), (5, 3), (0,), (2, 0)])
 @pytest.mark.parametrize("dtype", ["float16", "float64", "complex64", "int32"])
-def test_there_and_back_is_the_same_to_the_bit(
+def test_split_and_concat_round_trip_to_the_bit(
     shell: Shell, folder: Path, lead: tuple[int, ...], dtype: str
 ) -> None:
     flat = np.ascontiguousarray(numbers(*lead, 13, dtype="float64") * 100).astype(dtype)
@@ -114,7 +114,7 @@ def test_any_file_of_a_state_can_be_split(shell: Shell, folder: Path, kind: str)
         (["gone.npy", "-o", "c.npy", "m.npy"], 3, "gone.npy"),
     ],
 )
-def test_what_cannot_be_split_leaves_nothing(
+def test_a_failed_split_leaves_no_file(
     shell: Shell, folder: Path, arguments: list[str], code: int, words: str
 ) -> None:
     saved(folder / "flat.npy", numbers(2, 8))
@@ -125,7 +125,7 @@ def test_what_cannot_be_split_leaves_nothing(
     assert sorted(os.listdir(folder)) == ["flat.npy", "odd.npy"]
 
 
-def test_one_cell_is_told_in_the_singular(shell: Shell, folder: Path) -> None:
+def test_one_cell_is_reported_in_the_singular(shell: Shell, folder: Path) -> None:
     saved(folder / "flat.npy", numbers(2, 8))
     pairs = ["-o", "c.npy", "m.npy", "-o", "d.npy", "n.npy"]
     assert "the state has 1 cell and there are 4 files" in error(
@@ -156,9 +156,7 @@ def test_json_names_both_files(shell: Shell, folder: Path) -> None:
 # ---- concat
 
 
-def test_halves_that_know_what_they_are_are_refused_in_the_wrong_order(
-    shell: Shell, folder: Path
-) -> None:
+def test_labelled_halves_are_refused_in_the_wrong_order(shell: Shell, folder: Path) -> None:
     saved(folder / "flat.npy", numbers(2, 8))
     assert shell("split", "flat.npy", "-o", "c.npy", "m.npy").code == 0
     done = shell("concat", "m.npy", "c.npy", "-o", "back.npy", "--force")
@@ -171,7 +169,7 @@ def test_halves_that_know_what_they_are_are_refused_in_the_wrong_order(
     assert "this is c, and stands where m belongs" in error(done)
 
 
-def test_cells_are_refused_in_halves_of_one_another(shell: Shell, folder: Path) -> None:
+def test_halves_of_different_cells_are_refused(shell: Shell, folder: Path) -> None:
     """c of the first cell beside m of the second, which is narrower, is nobody's state."""
     saved(folder / "flat.npy", numbers(2, 12))
     pairs = ["-o", "c0.npy", "m0.npy", "-o", "c1.npy", "m1.npy"]
@@ -180,7 +178,7 @@ def test_cells_are_refused_in_halves_of_one_another(shell: Shell, folder: Path) 
     assert (done.code, os.path.exists("back.npy")) == (3, False)
 
 
-def test_files_of_no_special_origin_are_taken_in_their_order(shell: Shell, folder: Path) -> None:
+def test_unlabelled_files_are_used_in_order(shell: Shell, folder: Path) -> None:
     halves = {"a": numbers(2, 5), "b": numbers(2, 3, seed=1)}
     for name, values in halves.items():
         saved(folder / f"{name}.npy", values)
@@ -210,7 +208,7 @@ def test_halves_inside_files(shell: Shell, folder: Path) -> None:
     assert "state.npz: it holds 3 arrays; pick one, FILE:NAME: cell, hidden, other" in error(done)
 
 
-def test_into_other_kinds_of_files(shell: Shell, folder: Path) -> None:
+def test_outputs_of_other_file_types(shell: Shell, folder: Path) -> None:
     c, m = saved(folder / "c.npy", np.zeros((50, 40))), saved(folder / "m.npy", np.zeros((50, 40)))
     assert shell("concat", c, m, "-o", "flat.h5").code == 0
     assert shell("concat", c, m, "-o", "flat.npz").code == 0
@@ -235,7 +233,7 @@ def test_into_other_kinds_of_files(shell: Shell, folder: Path) -> None:
         (["c.npy", "gone.npy", "-o", "x.npy"], 3, "gone.npy"),
     ],
 )
-def test_what_cannot_be_joined_leaves_nothing(
+def test_a_failed_concat_leaves_no_file(
     shell: Shell, folder: Path, arguments: list[str], code: int, words: str
 ) -> None:
     files = {"c": numbers(2, 4), "m": numbers(2, 4), "other": numbers(3, 4)}

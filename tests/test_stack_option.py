@@ -52,7 +52,7 @@ def test_run_and_convert_mean_the_same_stack(
     assert [cell["name"] for cell in done["cells"]] == [cell["name"] for cell in ran["cells"]]
 
 
-def test_a_name_within_those_of_several_stacks_is_refused_with_their_names(
+def test_a_name_that_matches_several_stacks_lists_them(
     shell: Shell, tmp_path: Path, model: str
 ) -> None:
     flat = saved(tmp_path / "flat.npy", numbers(1, 18))
@@ -70,7 +70,7 @@ def test_a_name_within_those_of_several_stacks_is_refused_with_their_names(
     assert error(ran) == error(converted) == wanted
 
 
-def test_python_refuses_names_alike(model: str) -> None:
+def test_python_refuses_ambiguous_names(model: str) -> None:
     ckpt = open_checkpoint(model)
     assert [stack.name for stack in ckpt.stacks_called("enc")] == [OTHER]
     with pytest.raises(AmbiguousError, match="several stacks"):

@@ -63,7 +63,7 @@ def numbered(pattern: str, count: int, leaves: tuple[str, str] = NEW) -> list[di
         ("decoder/attention_wrapper/multi_rnn_cell", "cell_{}/lstm_cell", NEW),
     ],
 )
-def test_twelve_layers_stand_in_their_order(name: str, cell: str, leaves: tuple[str, str]) -> None:
+def test_twelve_layers_are_in_order(name: str, cell: str, leaves: tuple[str, str]) -> None:
     found = stacked(*reversed(numbered(f"{name}/{cell}", 12, leaves)))
     assert list(found) == [name]
     assert units(found[name]) == [[4 + layer] for layer in range(12)]
@@ -72,13 +72,13 @@ def test_twelve_layers_stand_in_their_order(name: str, cell: str, leaves: tuple[
     assert (found[name].direction, found[name].paired_with) == (None, None)
 
 
-def test_one_layer_in_a_numbered_place_is_a_stack_of_one() -> None:
+def test_one_layer_in_a_numbered_scope_is_a_stack_of_one() -> None:
     found = stacked(lstm("rnn/multi_rnn_cell/cell_0/lstm_cell", units=5))
     assert units(found["rnn/multi_rnn_cell"]) == [[5]]
     assert found["rnn/multi_rnn_cell"].flat == 10
 
 
-def test_a_cell_without_a_place_is_no_stack() -> None:
+def test_a_cell_without_a_numbered_scope_is_not_a_stack() -> None:
     assert stacked(lstm("rnn/lstm_cell"), lstm("rnn/lstm_cell_1"), lstm("decoder/lstm_cell")) == {}
 
 
@@ -100,7 +100,7 @@ def test_each_cell_has_its_columns_of_the_flat_state() -> None:
     assert stack.columns() == [(first, (0, 8), (8, 10)), (second, (10, 14), (14, 18))]
 
 
-def test_where_there_is_no_flat_state_no_columns_are_told() -> None:
+def test_without_a_flat_state_no_columns_are_listed() -> None:
     (pair,) = stacked(
         lstm("bidirectional_rnn/fw/lstm_cell"), lstm("bidirectional_rnn/bw/x")
     ).values()
@@ -135,7 +135,7 @@ def test_a_stack_in_a_stack_is_part_of_it(inner: int, outer: int, called: str) -
     assert found[around].flat == 2 * (4 + 5 + 7)
 
 
-def test_a_stack_next_to_another_kind_of_cell_is_one_of_its_own() -> None:
+def test_a_stack_next_to_another_kind_of_cell_is_separate() -> None:
     around = "rnn/multi_rnn_cell"
     gru = below(f"{around}/cell_1/gru_cell", {"gates/kernel": (9, 8), "gates/bias": (8,)})
     found = stacked(*numbered(f"{around}/cell_0/multi_rnn_cell/cell_{{}}/lstm_cell", 2), gru)
@@ -181,7 +181,7 @@ def test_the_stack_of_cells_that_were_named_is_run_as_one() -> None:
     assert [cell.name for cell in ckpt.network().route.cells] == list(ckpt.cells)
 
 
-def test_a_layer_that_attends_has_a_state_of_its_own_too() -> None:
+def test_an_attention_layer_has_a_state_too() -> None:
     around = "rnn/multi_rnn_cell"
     found = stacked(
         lstm(f"{around}/cell_0/lstm_cell", 3, 4),
@@ -193,7 +193,7 @@ def test_a_layer_that_attends_has_a_state_of_its_own_too() -> None:
 
 
 @pytest.mark.parametrize("other", [0, 1, 2])
-def test_a_layer_that_is_no_lstm_leaves_the_flat_width_open(other: int) -> None:
+def test_a_layer_of_another_kind_leaves_the_flat_width_unknown(other: int) -> None:
     def build(tf: TensorFlow) -> None:
         make = tf.nn.rnn_cell
         layers = [make.GRUCell(6) if k == other else make.LSTMCell(4 + k) for k in range(3)]
@@ -204,7 +204,7 @@ def test_a_layer_that_is_no_lstm_leaves_the_flat_width_open(other: int) -> None:
     assert stack.flat is None
 
 
-def test_a_layer_of_unknown_width_leaves_the_flat_width_open() -> None:
+def test_a_layer_of_unknown_width_leaves_the_flat_width_unknown() -> None:
     grid = below("rnn/multi_rnn_cell/cell_1/grid_lstm_cell", {"W_f_0_0": (40, 12), "B_f_0": (12,)})
     found = stacked(lstm("rnn/multi_rnn_cell/cell_0/lstm_cell"), grid)
     assert units(found["rnn/multi_rnn_cell"]) == [[4], [None]]
@@ -263,7 +263,7 @@ def test_the_directions_of_a_keras_layer_are_a_pair() -> None:
     assert [cell.direction for cell in found["bidirectional"].layers[0]] == ["forward", "backward"]
 
 
-def test_one_direction_alone_is_no_pair() -> None:
+def test_one_direction_alone_is_not_a_pair() -> None:
     assert stacked(lstm("bidirectional_rnn/fw/lstm_cell")) == {}
 
 
@@ -285,7 +285,7 @@ def test_two_pairs_are_two_stacks() -> None:
         ("BDLSTM_rnn", "cell_{}/bidirectional_rnn/{}/lstm_cell", NEW),
     ],
 )
-def test_directions_inside_the_places_make_layers_of_two_cells(
+def test_directions_inside_numbered_scopes_make_layers_of_two_cells(
     name: str, cell: str, leaves: tuple[str, str]
 ) -> None:
     """Here each layer takes both directions of the one before."""
@@ -316,7 +316,7 @@ def test_directions_inside_the_places_make_layers_of_two_cells(
         ("BiRNN_FW/RNN/MultiRNNCell", "BiRNN_BW/RNN/MultiRNNCell", "Cell{}/BasicLSTMCell", BASIC),
     ],
 )
-def test_directions_around_the_places_make_two_stacks_that_run_apart(
+def test_directions_around_numbered_scopes_make_two_separate_stacks(
     forward: str, backward: str, cell: str, leaves: tuple[str, str]
 ) -> None:
     found = stacked(

@@ -94,7 +94,7 @@ PARTS = st.sampled_from([1, 64, 1 << 20])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "csv"])
-def test_a_state_comes_back_to_the_bit_without_a_flag(kind: str) -> None:
+def test_a_state_is_read_back_to_the_bit_without_flags(kind: str) -> None:
     @steady
     @given(states(), st.sampled_from([*LAYOUTS]), PARTS)
     def check(state: State, layout: str, part_bytes: int) -> None:
@@ -107,7 +107,7 @@ def test_a_state_comes_back_to_the_bit_without_a_flag(kind: str) -> None:
 @given(
     states(finite=True, leads=[lead for lead in LEADS if lead]), st.sampled_from([*LAYOUTS]), PARTS
 )
-def test_numbers_come_back_from_a_csv_to_the_bit(
+def test_numbers_in_a_csv_are_read_back_to_the_bit(
     state: State, layout: str, part_bytes: int
 ) -> None:
     there_and_back(state, "csv", layout, part_bytes)
@@ -115,9 +115,7 @@ def test_numbers_come_back_from_a_csv_to_the_bit(
 
 @pytest.mark.parametrize("layout", ["tuple", "flat", "keras"])
 @pytest.mark.parametrize("stack", [False, True])
-def test_a_state_without_a_batch_has_no_place_in_a_csv(
-    layout: str, stack: bool, tmp_path: Path
-) -> None:
+def test_a_state_without_a_batch_cannot_be_a_csv(layout: str, stack: bool, tmp_path: Path) -> None:
     state = state_of([(3, 2)], (), stack=stack, finite=True)
     with pytest.raises(LstmstateError, match="rows and columns"):
         save_state(state, tmp_path / "state.csv", layout=layout)
@@ -126,12 +124,12 @@ def test_a_state_without_a_batch_has_no_place_in_a_csv(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", ["tuple", "flat", "keras"])
-def test_every_type_comes_back_from_a_csv(dtype: str, layout: str) -> None:
+def test_every_dtype_in_a_csv_is_read_back(dtype: str, layout: str) -> None:
     state = state_of([(5, 3), (4, 4)], (6,), dtype, finite=True)
     there_and_back(state, "csv", layout, 1 << 20)
 
 
-def test_infinities_and_nan_come_back_from_a_csv() -> None:
+def test_infinities_and_nan_in_a_csv_are_read_back() -> None:
     held = np.array([[np.inf, -np.inf, np.nan, -0.0]])
     with tempfile.TemporaryDirectory() as folder:
         save_state(LSTMState(held, held), f"{folder}/state.csv")
@@ -172,7 +170,7 @@ def test_a_cell_may_be_called_like_the_scope_of_another(
     same(load_state(tmp_path / f"state{KINDS[kind].suffix}"), state)
 
 
-def test_an_npy_never_holds_less_than_its_state_needs(tmp_path: Path) -> None:
+def test_an_npy_is_refused_or_keeps_its_whole_state(tmp_path: Path) -> None:
     """NumPy reads headers of 10,000 characters: what is longer is refused, not forgotten."""
     name = "rnn/multi_rnn_cell/cell_{}/basic_lstm_cell".format
     state = state_of([(1, 1)] * 150, names=name)
@@ -183,7 +181,7 @@ def test_an_npy_never_holds_less_than_its_state_needs(tmp_path: Path) -> None:
     same(load_state(tmp_path / "state.npy"), state)
 
 
-def test_an_npz_tells_of_more_cells_than_anyone_has(tmp_path: Path) -> None:
+def test_an_npz_may_describe_thousands_of_cells(tmp_path: Path) -> None:
     name = "rnn/multi_rnn_cell/cell_{}/basic_lstm_cell".format
     state = state_of([(1, 1)] * 4000, (1,), names=name)
     save_state(state, tmp_path / "state.npz", layout="flat")
@@ -274,7 +272,7 @@ def test_the_same_state_makes_the_same_bytes_at_another_time(tmp_path: Path) -> 
     assert written[0] == written[1]
 
 
-def test_members_of_an_npz_are_of_no_time(tmp_path: Path) -> None:
+def test_members_of_an_npz_have_no_time(tmp_path: Path) -> None:
     with zipfile.ZipFile(write(STATE, str(tmp_path), "npz", "tuple")) as archive:
         times = {member.date_time for member in archive.infolist()}
     assert times == {(1980, 1, 1, 0, 0, 0)}
@@ -285,7 +283,7 @@ def test_members_of_an_npz_are_of_no_time(tmp_path: Path) -> None:
 
 @steady
 @given(states(dtypes=DTYPES[:4]), st.permutations(["npz", "h5", "ckpt"]), PARTS, st.data())
-def test_a_way_through_many_files_loses_nothing(
+def test_conversions_through_many_files_lose_nothing(
     state: State, kinds: list[str], part_bytes: int, data: st.DataObject
 ) -> None:
     layouts = st.sampled_from([name for name in LAYOUTS if holds(name, state)])
@@ -300,7 +298,7 @@ def test_a_way_through_many_files_loses_nothing(
 
 @pytest.mark.parametrize("kind", ["npz", "npy", "h5"])
 @pytest.mark.parametrize("layout", ["flat", "layered"])
-def test_bfloat16_of_a_checkpoint_comes_back_to_it(tmp_path: Path, kind: str, layout: str) -> None:
+def test_bfloat16_of_a_checkpoint_round_trips(tmp_path: Path, kind: str, layout: str) -> None:
     """Every pattern there is; NumPy has no such type, and files hold it as float32."""
     import tensorflow as tf
 
@@ -324,7 +322,7 @@ def test_bfloat16_of_a_checkpoint_comes_back_to_it(tmp_path: Path, kind: str, la
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", ">c16", ">i2"])
 @pytest.mark.parametrize("part_bytes", [1, 1 << 20])
 @pytest.mark.parametrize("kind", ["npy", "npz", "h5"])
-def test_orders_of_axes_and_bytes_do_not_matter(
+def test_axis_and_byte_orders_do_not_matter(
     tmp_path: Path, order: Any, dtype: str, part_bytes: int, kind: str, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(stream, "PART_BYTES", part_bytes)
@@ -347,7 +345,7 @@ def test_orders_of_axes_and_bytes_do_not_matter(
 
 @pytest.mark.parametrize("kind", ["npz", "h5"])
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_a_place_picks_one_of_several_states(tmp_path: Path, kind: str, slash: str) -> None:
+def test_a_name_after_the_path_selects_one_state(tmp_path: Path, kind: str, slash: str) -> None:
     encoder, decoder = (state_of([(4, 2)], stack=False, seed=seed) for seed in (1, 2))
     arrays = {}
     for name, state in (("encoder", encoder), ("decoder/rnn", decoder)):
@@ -368,7 +366,7 @@ def test_a_place_picks_one_of_several_states(tmp_path: Path, kind: str, slash: s
         load_state(f"{file}:{slash}code")
 
 
-def test_a_layout_that_is_none_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+def test_an_unknown_layout_lists_the_layouts(tmp_path: Path) -> None:
     np.save(tmp_path / "s.npy", np.zeros((2, 8)))
     with pytest.raises(LstmstateError, match="there is no layout 'tupel'; give tuple, flat, "):
         load_state(tmp_path / "s.npy", layout="tupel")

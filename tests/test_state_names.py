@@ -48,7 +48,7 @@ NOTHING = [
 
 
 @pytest.mark.parametrize(("c", "m"), PAIRS)
-def test_both_halves_have_their_role_and_share_the_rest_of_the_name(c: str, m: str) -> None:
+def test_names_of_c_and_m_share_a_base_name(c: str, m: str) -> None:
     first, second = parse(c), parse(m)
     assert first is not None
     assert second is not None
@@ -120,7 +120,7 @@ def test_the_arrays_of_pytorch_are_read_from_any_file(tmp_path: Path, kind: str)
     np.testing.assert_array_equal([cell.c for cell in state.cells], c_n)
 
 
-def test_the_arrays_of_pytorch_beside_their_cell_are_a_saved_state(tmp_path: Path) -> None:
+def test_pytorch_arrays_next_to_their_cell_are_a_saved_state(tmp_path: Path) -> None:
     h_n, c_n = numbers(1, 2, 4, seed=1), numbers(1, 2, 4, seed=2)
     path = stored(tmp_path, "model.ckpt", {"h_n": h_n, "c_n": c_n})
     found = {state.variable: (state.layout, state.cell) for state in open_checkpoint(path).states}
@@ -130,13 +130,13 @@ def test_the_arrays_of_pytorch_beside_their_cell_are_a_saved_state(tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", ["npz", "h5", "ckpt"])
-def test_weights_are_no_state_in_any_file(tmp_path: Path, shell: Shell, kind: str) -> None:
+def test_weights_are_not_a_state_in_any_file(tmp_path: Path, shell: Shell, kind: str) -> None:
     arrays = {"kernel_c": numbers(2, 4), "kernel_h": numbers(2, 4), "lstm_cell": numbers(2, 4)}
     done = shell("convert", stored(tmp_path, kind, arrays), "--to-flat", "-o", tmp_path / "x.npy")
     assert (done.code, not error(done)) == (3, False)
 
 
-def test_two_states_of_one_file_are_no_stack(tmp_path: Path, shell: Shell) -> None:
+def test_two_states_of_one_file_are_not_a_stack(tmp_path: Path, shell: Shell) -> None:
     arrays = {"initial_state": numbers(2, 2, 4), "final_state": numbers(2, 2, 4, seed=1)}
     path = stored(tmp_path, "npz", arrays)
     done = shell("convert", path, "--to-flat", "-o", tmp_path / "x.npy")

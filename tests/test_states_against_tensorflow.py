@@ -184,7 +184,7 @@ def model(request: pytest.FixtureRequest) -> Model:
     ("name", "loop", "dtype"),
     [*[(LARGEST, *how) for how in RUNS], *[(name, dynamic, "float32") for name in OTHERS]],
 )
-def test_a_flat_state_is_converted_to_what_tuple_cells_return(
+def test_a_converted_flat_state_equals_the_state_of_tuple_cells(
     tmp_path: Path, name: str, loop: Loop, dtype: str
 ) -> None:
     model = MODELS[name]
@@ -205,9 +205,7 @@ def test_a_flat_state_is_converted_to_what_tuple_cells_return(
     ("name", "dtype"),
     [(LARGEST, "float16"), (LARGEST, "float64"), *[(name, "float32") for name in OTHERS]],
 )
-def test_a_tuple_converted_to_flat_is_where_flat_cells_go_on(
-    tmp_path: Path, name: str, dtype: str
-) -> None:
+def test_flat_cells_continue_from_a_converted_tuple(tmp_path: Path, name: str, dtype: str) -> None:
     """From it they make the outputs that tuple cells make from the tuple."""
     model = MODELS[name]
     _, state = stepped(model, dtype, dynamic, is_tuple=True)
@@ -236,7 +234,7 @@ def halves_of(state: LSTMState | StackState) -> list[Array]:
     ("name", "is_tuple"),
     [(LARGEST, False), (LARGEST, True), ("basic", False), ("projected", True)],
 )
-def test_a_state_kept_in_a_file_goes_on_as_if_never_stopped(
+def test_a_state_saved_in_a_file_continues_exactly(
     tmp_path: Path, name: str, is_tuple: bool
 ) -> None:
     """Half a sequence in one layout, the other half in the other, and all of it in one go."""
@@ -263,7 +261,7 @@ def test_a_state_kept_in_a_file_goes_on_as_if_never_stopped(
     assert_equal([outputs, *halves(state)], [whole[:, STEPS:], *halves(end)])
 
 
-def test_halves_of_unequal_width_are_not_cut_in_the_middle(
+def test_c_and_m_of_unequal_width_are_split_at_their_widths(
     tmp_path: Path, capsys: Captured
 ) -> None:
     """10 columns are 5 and 5 as well as 6 and 4: a flat state alone is halved, with a note."""
@@ -282,7 +280,7 @@ def test_halves_of_unequal_width_are_not_cut_in_the_middle(
 # ---- what people save of a session
 
 
-def test_saved_tuples_of_a_stack_are_layers_of_c_and_m(tmp_path: Path) -> None:
+def test_saved_tuples_of_a_stack_are_read_as_layers(tmp_path: Path) -> None:
     """`numpy.save` of the nested tuples that a session returns makes `[L, 2, batch, units]`."""
     model = MODELS["stack of like cells"]
     _, state = stepped(model, "float32", dynamic, is_tuple=True)

@@ -110,7 +110,7 @@ def test_layers_that_may_be_residual_run_when_defaults_are_accepted(
     assert "--assume-defaults" in error(done)
 
 
-def test_a_state_of_other_order_would_give_other_numbers(tmp_path: Path, shell: Shell) -> None:
+def test_a_state_in_another_order_would_give_other_values(tmp_path: Path, shell: Shell) -> None:
     prefix, values = two_stacks(tmp_path), halves(APART)
     np.save(tmp_path / "x.npy", numbers(2, 3, INPUTS, seed=99))
     found = []
@@ -151,7 +151,7 @@ def test_a_conversion_binds_by_name_too(tmp_path: Path, shell: Shell, to: str) -
         assert np.array_equal(cell.m, values[f"{cell.cell}/m"])
 
 
-def test_whole_parts_of_names_bind(tmp_path: Path, shell: Shell) -> None:
+def test_whole_parts_of_names_match(tmp_path: Path, shell: Shell) -> None:
     prefix = saved(tmp_path, [f"{BOTH}/{side}/lstm_cell" for side in ("fw", "bw")])
     values = {
         f"{side}/{half}": numbers(2, UNITS, seed=k)
@@ -175,7 +175,7 @@ def test_whole_parts_of_names_bind(tmp_path: Path, shell: Shell) -> None:
         ([f"l{k}_{side}" for k in (0, 1) for side in ("fw", "bw")], "which runs forward"),
     ],
 )
-def test_names_that_name_some_cells_or_others_are_refused(
+def test_ambiguous_names_of_cells_are_refused(
     tmp_path: Path, shell: Shell, names: list[str], words: str
 ) -> None:
     prefix = two_stacks(tmp_path)
@@ -186,7 +186,7 @@ def test_names_that_name_some_cells_or_others_are_refused(
     assert words in error(done)
 
 
-def test_names_of_no_cell_leave_the_order_of_the_file(tmp_path: Path, shell: Shell) -> None:
+def test_unknown_names_keep_the_order_of_the_file(tmp_path: Path, shell: Shell) -> None:
     prefix = saved(tmp_path, [f"rnn/multi_rnn_cell/cell_{k}/lstm_cell" for k in (0, 1)])
     np.save(tmp_path / "x.npy", numbers(2, 1, INPUTS))
     state = archive(tmp_path / "state.npz", halves(["low", "high"]))
@@ -221,7 +221,7 @@ def test_a_state_in_memory_binds_by_name(tmp_path: Path) -> None:
         (["cell_1/lstm", "cell_0/lstm"], [1, 0]),
     ],
 )
-def test_which_names_are_those_of_cells(names: list[str], order: list[int] | None) -> None:
+def test_names_that_match_cells(names: list[str], order: list[int] | None) -> None:
     assert bound(names, ["rnn/cell_0/lstm", "rnn/cell_1/lstm"]) == order
 
 

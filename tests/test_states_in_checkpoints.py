@@ -48,9 +48,7 @@ def encoder_and_decoder(tf: TensorFlow) -> None:
 WIDTHS = {"encoder/saved_state": (6, 2), "decoder/saved_state": (4, 4)}
 
 
-def test_states_that_look_alike_are_refused_with_the_choices(
-    tmp_path: Path, capsys: Captured
-) -> None:
+def test_states_of_one_shape_are_refused_with_the_choices(tmp_path: Path, capsys: Captured) -> None:
     old = save(tmp_path, encoder_and_decoder, graph=False)
     told = refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple")
     assert "2 states are saved in it" in told
@@ -61,9 +59,7 @@ def test_states_that_look_alike_are_refused_with_the_choices(
 
 
 @pytest.mark.parametrize("chosen", [*([name] for name in WIDTHS), list(WIDTHS), []])
-def test_the_state_that_is_chosen_is_cut_as_the_graph_shows(
-    tmp_path: Path, chosen: list[str]
-) -> None:
+def test_the_chosen_state_is_split_as_the_graph_shows(tmp_path: Path, chosen: list[str]) -> None:
     """Where none is chosen a new checkpoint takes all, and the graph shows whose they are."""
     old = save(tmp_path, encoder_and_decoder)
     flags = [word for name in chosen for word in ("--variable", name)]
@@ -79,7 +75,7 @@ def test_the_state_that_is_chosen_is_cut_as_the_graph_shows(
 
 
 @pytest.mark.parametrize("name", WIDTHS)
-def test_without_a_graph_the_widths_of_states_that_look_alike_have_to_be_told(
+def test_without_a_graph_widths_of_similar_states_must_be_passed(
     tmp_path: Path, capsys: Captured, name: str
 ) -> None:
     """A wrong cut would raise no error anywhere."""
@@ -104,7 +100,7 @@ def test_a_state_of_any_name_can_be_chosen(tmp_path: Path, capsys: Captured) -> 
     assert_equal([value(new, "x/c"), value(new, "x/m")], cut(values["x"], [(6, 4)]))
 
 
-def test_a_name_that_is_taken_is_refused(tmp_path: Path, capsys: Captured) -> None:
+def test_a_name_already_in_use_is_refused(tmp_path: Path, capsys: Captured) -> None:
     values = cell_values("rnn/lstm_cell", 4) | {"saved_state": noise("s", (BATCH, 8), "f4")}
     old = save_v2(tmp_path / "old", values | {"saved_state/c": np.int64(3)})
     told = refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple")
@@ -129,7 +125,7 @@ def layers_of_two_directions(tf: TensorFlow) -> None:
                 dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), x, initial_state=state)
 
 
-def test_a_new_checkpoint_takes_the_states_of_all_cells_there_and_back(tmp_path: Path) -> None:
+def test_states_of_all_cells_round_trip_through_a_new_checkpoint(tmp_path: Path) -> None:
     old = save(tmp_path, layers_of_two_directions)
     flat = converted(old, tmp_path / "flat" / "new.ckpt", "--to-flat")
     states = open_checkpoint(flat).states
@@ -246,7 +242,7 @@ def flat_of_each_layer(tf: TensorFlow) -> None:
         (flat_of_each_layer, ["layer_0/state", "layer_1/state"]),
     ],
 )
-def test_states_of_cells_that_look_alike_come_back_under_their_names(
+def test_states_of_similar_cells_keep_their_names(
     tmp_path: Path, capsys: Captured, build: Build, chosen: list[str]
 ) -> None:
     """Only the graph told whose they were; each is still named by the scope of its c and m."""
@@ -267,7 +263,7 @@ def stacks_alike(tf: TensorFlow) -> None:
     alike(tf, layers=2)
 
 
-def test_the_graph_tells_which_of_two_stacks_a_flat_state_belongs_to(tmp_path: Path) -> None:
+def test_the_graph_shows_which_stack_a_flat_state_belongs_to(tmp_path: Path) -> None:
     old, chosen = save(tmp_path, stacks_alike), "decoder/saved_state"
     assert {state.variable: state.stack for state in open_checkpoint(old).states} == {
         f"{scope}/saved_state": f"{scope}/{STACK}" for scope in ("encoder", "decoder")
@@ -290,7 +286,7 @@ def test_the_graph_tells_which_of_two_stacks_a_flat_state_belongs_to(tmp_path: P
     ],
 )
 @pytest.mark.parametrize("state", [["saved_state"], ["saved_state/c", "saved_state/m"]])
-def test_where_no_cell_is_known_nothing_is_lost(
+def test_without_known_cells_nothing_is_lost(
     tmp_path: Path, others: dict[str, Shape], state: list[str]
 ) -> None:
     """Such a checkpoint is refused, or rewritten with all that it holds."""
@@ -336,7 +332,7 @@ def test_four_variables_are_c_and_m_of_two_cells(tmp_path: Path) -> None:
     assert_equal([value(new, "state")], [flat])
 
 
-def test_two_flat_states_that_are_named_stay_two(tmp_path: Path) -> None:
+def test_two_named_flat_states_are_two_states(tmp_path: Path) -> None:
     old, values = pair_of_any_name(tmp_path, width=8)
     flags = ["--variable", "x/one", "--variable", "x/two"]
     new = converted(old, tmp_path / "new.ckpt", "--to-tuple", *flags)
@@ -345,9 +341,7 @@ def test_two_flat_states_that_are_named_stay_two(tmp_path: Path) -> None:
         assert_equal(found, cut(values[name], [(4, 4)]))
 
 
-def test_what_can_be_two_states_or_the_halves_of_one_is_refused(
-    tmp_path: Path, capsys: Captured
-) -> None:
+def test_two_states_or_two_halves_are_refused(tmp_path: Path, capsys: Captured) -> None:
     values = cell_values("a/lstm_cell", 4) | cell_values("b/lstm_cell", 8)
     values |= {name: noise(name, (BATCH, 8), "f4") for name in ("one", "two")}
     old = save_v2(tmp_path / "old", values)
@@ -358,7 +352,7 @@ def test_what_can_be_two_states_or_the_halves_of_one_is_refused(
     assert {"one", "two"} <= listed(new)
 
 
-def test_halves_that_are_known_go_in_their_order(tmp_path: Path, capsys: Captured) -> None:
+def test_known_halves_are_in_order(tmp_path: Path, capsys: Captured) -> None:
     old = str(SAMPLES / "peephole_tuple/model.ckpt")
     flags = ["--variable", "c_state", "--variable", "m_state"]
     new = converted(old, tmp_path / "new.ckpt", "--to-flat", *flags)
@@ -373,7 +367,7 @@ def test_halves_that_are_known_go_in_their_order(tmp_path: Path, capsys: Capture
 
 
 @pytest.mark.parametrize("sample", ["v1_format", "peephole_tuple", "partitioned"])
-def test_a_tuple_that_is_one_already_keeps_its_names(
+def test_a_state_that_is_already_a_tuple_keeps_its_names(
     tmp_path: Path, capsys: Captured, sample: str
 ) -> None:
     """Whoever restores needs them."""
@@ -384,7 +378,7 @@ def test_a_tuple_that_is_one_already_keeps_its_names(
     assert listed(new) == set(open_checkpoint(prefix).variables)
 
 
-def test_new_names_are_told(tmp_path: Path, capsys: Captured) -> None:
+def test_new_names_are_reported(tmp_path: Path, capsys: Captured) -> None:
     target = tmp_path / "new.ckpt"
     command = ["convert", str(SAMPLES / "peephole_flat"), "--to-tuple", "-o", str(target)]
     assert run([*command, "--json"]) == 0
@@ -396,14 +390,14 @@ def test_new_names_are_told(tmp_path: Path, capsys: Captured) -> None:
     assert told in state["notes"]
 
 
-def test_a_tuple_in_two_variables_becomes_the_flat_state_of_the_same_cell(tmp_path: Path) -> None:
+def test_a_tuple_in_two_variables_becomes_a_flat_state_of_the_same_cell(tmp_path: Path) -> None:
     new = converted(SAMPLES / "peephole_tuple", tmp_path / "new.ckpt", "--to-flat")
     theirs = str(SAMPLES / "peephole_flat/model.ckpt")
     assert_equal([value(new, "state")], [value(theirs, "saved_state")])
     assert listed(new) - {"state"} == listed(theirs) - {"saved_state"}
 
 
-def test_a_checkpoint_file_that_speaks_of_others_is_left_alone(tmp_path: Path) -> None:
+def test_a_checkpoint_file_that_lists_other_checkpoints_is_not_changed(tmp_path: Path) -> None:
     shutil.copytree(SAMPLES / "peephole_flat", tmp_path / "run")
     before = (tmp_path / "run/checkpoint").read_bytes()
     new = converted(tmp_path / "run", tmp_path / "run/new.ckpt", "--to-tuple")

@@ -109,7 +109,7 @@ FILES = [saved_model, checkpoint_of_3, export_of_3, saver]
 @pytest.mark.parametrize(
     ("write", "layers"), [*[(write, 2) for write in FILES], (checkpoint_of_3, 1), (saver, 1)]
 )
-def test_both_halves_are_found_the_right_way_round(tmp_path: Path, write: Any, layers: int) -> None:
+def test_c_and_m_are_not_swapped(tmp_path: Path, write: Any, layers: int) -> None:
     path, expected = write(tmp_path, layers)
     ckpt = open_checkpoint(path)
     found = {(s.cell, s.layout): ckpt.variables[s.variable].read() for s in ckpt.states}
@@ -127,7 +127,7 @@ def test_both_halves_are_found_the_right_way_round(tmp_path: Path, write: Any, l
         assert [cell.name for cell in loaded.network.cells] == list(ckpt.cells)
 
 
-def test_the_names_that_inspect_prints_pick_the_halves(tmp_path: Path, shell: Shell) -> None:
+def test_the_names_that_inspect_prints_select_the_halves(tmp_path: Path, shell: Shell) -> None:
     path, expected = checkpoint_of_3(tmp_path, 2)
     printed = shell("inspect", path, "--variables").out
     names = [word for word in printed.split() if word[-9:-1] == "/states/"]
@@ -168,7 +168,7 @@ def test_the_states_of_all_layers_are_one_state(tmp_path: Path, shell: Shell, wr
     assert np.array_equal(np.load(tmp_path / "flat.npy"), flat)
 
 
-def test_layers_of_no_known_order_are_named(tmp_path: Path, shell: Shell) -> None:
+def test_layers_of_unknown_order_are_named(tmp_path: Path, shell: Shell) -> None:
     """The names in the error are those that inspect prints, and pick the states."""
     path, expected = checkpoint_of_3(tmp_path, 2)
     target = tmp_path / "y.npz"
@@ -194,7 +194,7 @@ def test_layers_of_no_known_order_are_named(tmp_path: Path, shell: Shell) -> Non
     assert done.code == 1
 
 
-def test_halves_of_two_cells_are_no_state(tmp_path: Path, shell: Shell) -> None:
+def test_halves_of_two_cells_are_not_a_state(tmp_path: Path, shell: Shell) -> None:
     path, _ = saver(tmp_path, 2)
     flags = ("--variable", "m0/Variable_1", "--variable", "m1/Variable")
     done = shell("convert", path, "--to-tuple", *flags, "-o", tmp_path / "y.npz")
@@ -204,7 +204,7 @@ def test_halves_of_two_cells_are_no_state(tmp_path: Path, shell: Shell) -> None:
     )
 
 
-def test_a_name_of_two_variables_is_refused(tmp_path: Path, shell: Shell) -> None:
+def test_a_name_shared_by_two_variables_is_refused(tmp_path: Path, shell: Shell) -> None:
     path, _ = checkpoint_of_3(tmp_path, 1)
     (full,) = {
         one.full_name

@@ -73,7 +73,7 @@ def test_the_state_that_keras_returns(tmp_path: Path, keras: KerasLayer, kind: s
     assert not (keras.step(state.c, state.m) == keras.next_output).all()
 
 
-def test_our_keras_layout_is_what_keras_takes(tmp_path: Path, keras: KerasLayer) -> None:
+def test_keras_accepts_our_keras_layout(tmp_path: Path, keras: KerasLayer) -> None:
     save_state(LSTMState(keras.c, keras.h), tmp_path / "a.npz", layout="keras")
     found = np.load(tmp_path / "a.npz")
     assert (keras.step(found["h"], found["c"]) == keras.next_output).all()
@@ -103,7 +103,7 @@ def test_a_pickled_state_tuple_of_tf_keras(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_what_numpy_makes_of_state_tuples(tmp_path: Path, layers: int) -> None:
+def test_arrays_that_numpy_makes_of_state_tuples(tmp_path: Path, layers: int) -> None:
     """The tutorial: np.save(path, session.run(final_state)) of a stack of one width."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -189,7 +189,7 @@ def test_the_state_that_torch_returns(tmp_path: Path, options: Any, kind: str) -
 
 @torch_networks
 @pytest.mark.parametrize("between", ["tuple", "flat", "keras"])
-def test_a_state_goes_on_in_torch_after_a_way_through_others(
+def test_a_state_continues_in_torch_after_conversions(
     tmp_path: Path, options: Any, between: str
 ) -> None:
     network = TorchNetwork(options)
@@ -210,7 +210,7 @@ def test_a_torch_state_without_a_batch(tmp_path: Path) -> None:
     assert [cell.m.tolist() for cell in state] == h_n.tolist()
 
 
-def test_two_layers_of_torch_in_one_array_are_read_as_such_when_asked(tmp_path: Path) -> None:
+def test_two_torch_layers_in_one_array_are_read_on_request(tmp_path: Path) -> None:
     """[2, 2, batch, units] is what np.save makes of both; in the one h is first, in the other c."""
     network = TorchNetwork({"num_layers": 2})
     np.save(tmp_path / "a.npy", (network.h_n, network.c_n))

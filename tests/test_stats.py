@@ -51,7 +51,7 @@ def lstm(kernel: NDArray[Any], bias: NDArray[Any], scope: str = "rnn/lstm_cell")
 # ---- gates
 
 
-def test_each_gate_has_its_own_figures() -> None:
+def test_each_gate_has_its_own_statistics() -> None:
     kernel, bias = noise(7, 16), noise(16, seed=1)
     found = figures(lstm(kernel, bias))
     assert list(found) == [(role, gate) for role in ("kernel", "bias") for gate in "ijfo"]
@@ -86,7 +86,7 @@ def test_the_three_gates_of_a_coupled_cell() -> None:
     assert ("kernel", "i") not in found
 
 
-def test_the_two_sets_of_biases_of_cudnn_go_to_their_gates() -> None:
+def test_both_cudnn_bias_sets_belong_to_their_gates() -> None:
     """[8H]: the four biases of the input, then the four of m."""
     bias = noise(32)
     values = {"cu_dnnlstm/kernel": noise(3, 16), "cu_dnnlstm/recurrent_kernel": noise(4, 16)}
@@ -114,7 +114,7 @@ def test_the_gates_of_a_convolution_are_channels() -> None:
     assert figures(values)["kernel", "f"] == by_numpy("kernel", "f", kernel[..., 8:12])
 
 
-def test_what_has_no_gates_is_told_as_a_whole() -> None:
+def test_tensors_without_gates_have_one_set_of_statistics() -> None:
     values = dict(lstm(noise(5, 16), noise(16)))
     values |= {f"rnn/lstm_cell/w_{gate}_diag": noise(4, seed=ord(gate)) for gate in "ifo"}
     values |= {"rnn/lstm_cell/projection/kernel": noise(4, 2)}
@@ -132,7 +132,7 @@ def test_what_has_no_gates_is_told_as_a_whole() -> None:
         {"cudnn_lstm/opaque_kernel": noise(144)},
     ],
 )
-def test_where_the_gates_are_not_known_nothing_is_cut(values: Values) -> None:
+def test_unknown_gates_are_not_split(values: Values) -> None:
     found = figures(values)
     assert {gate for _, gate in found} == {None}
     assert [one.size for one in found.values()] == [value.size for value in values.values()]
@@ -142,7 +142,7 @@ def test_where_the_gates_are_not_known_nothing_is_cut(values: Values) -> None:
 
 
 @pytest.mark.parametrize("lengths", [(7,), (4, 3), (3, 2, 2), (1,) * 7])
-def test_shards_of_rows_are_joined_before_the_gates_are_cut(lengths: tuple[int, ...]) -> None:
+def test_row_shards_are_joined_before_gates_are_split(lengths: tuple[int, ...]) -> None:
     kernel, bias = noise(7, 16), noise(16)
     shards = np.split(kernel, np.cumsum(lengths)[:-1], axis=0)
     values = {f"RNN/LSTMCell/W_{k}": shard for k, shard in enumerate(shards)}
@@ -151,7 +151,7 @@ def test_shards_of_rows_are_joined_before_the_gates_are_cut(lengths: tuple[int, 
 
 
 @pytest.mark.parametrize("lengths", [(8, 8), (6, 6, 4), (1,) * 16])
-def test_shards_of_columns_are_joined_before_the_gates_are_cut(lengths: tuple[int, ...]) -> None:
+def test_column_shards_are_joined_before_gates_are_split(lengths: tuple[int, ...]) -> None:
     """In 0.5 and 0.6 a shard may hold parts of two gates."""
     kernel, bias = noise(7, 16), noise(16)
     shards = np.split(kernel, np.cumsum(lengths)[:-1], axis=1)
@@ -164,7 +164,9 @@ def test_shards_of_columns_are_joined_before_the_gates_are_cut(lengths: tuple[in
 
 @pytest.mark.parametrize("lengths", [(2, 1), (1, 1, 1), (3,)])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_a_projection_in_shards_is_told_as_a_whole(axis: int, lengths: tuple[int, ...]) -> None:
+def test_a_sharded_projection_has_one_set_of_statistics(
+    axis: int, lengths: tuple[int, ...]
+) -> None:
     """Its shards are cut as those of the kernel are: by columns in 0.5 and 0.6, then by rows."""
     size = sum(lengths)
     units, proj = (size, 2) if axis == 0 else (4, size)
@@ -185,7 +187,7 @@ def test_a_projection_in_shards_is_told_as_a_whole(axis: int, lengths: tuple[int
 # ---- numbers that are none
 
 
-def test_what_is_broken_is_counted_and_left_out_of_the_figures() -> None:
+def test_non_finite_values_are_counted_and_left_out_of_the_statistics() -> None:
     kernel, bias = noise(7, 16), np.zeros(16, np.float32)
     kernel[0, :4] = [np.nan, np.inf, -np.inf, 0.0]
     kernel[:, 8:12] = np.nan
@@ -213,7 +215,7 @@ def test_zero_and_minus_zero_are_both_zero() -> None:
         elements=st.floats(width=16, allow_nan=True, allow_infinity=True),
     )
 )
-def test_the_figures_are_numpys_whatever_the_numbers(kernel: NDArray[Any]) -> None:
+def test_the_statistics_match_numpy(kernel: NDArray[Any]) -> None:
     found = figures(lstm(kernel, np.zeros(8, kernel.dtype)))
     for at, gate in enumerate("ijfo"):
         mine, theirs = (
@@ -233,7 +235,7 @@ def test_large_numbers_of_a_narrow_dtype_do_not_overflow() -> None:
 # ---- of a checkpoint
 
 
-def test_the_figures_of_a_checkpoints_cell(tmp_path: Any) -> None:
+def test_the_statistics_of_a_cell_in_a_checkpoint(tmp_path: Any) -> None:
     def build(tf: writers.TensorFlow) -> None:
         cell = tf.nn.rnn_cell.LSTMCell(4, initializer=tf.ones_initializer())
         writers.static(tf, cell)

@@ -63,7 +63,7 @@ def large(tmp_path: Path) -> Path:
 class TestMemory:
     """What a process takes at its peak."""
 
-    def test_the_measure_sees_an_array_that_is_held(self, large: Path) -> None:
+    def test_the_measurement_detects_an_array_in_memory(self, large: Path) -> None:
         script = f"import numpy; numpy.load({str(large)!r}).sum()\n{MEASURED}"
         done = subprocess.run(
             [sys.executable, "-c", script, "--version"],
@@ -98,7 +98,7 @@ class TestMemory:
         assert peak("convert", "-q", large, "--to", "torch", *options, "-o", target) < MOST
         assert target.stat().st_size < MIB
 
-    def test_out_of_an_hdf5(self, tmp_path: Path) -> None:
+    def test_hdf5_input(self, tmp_path: Path) -> None:
         with h5py.File(tmp_path / "state.h5", "w") as file:
             for name in "cm":
                 file.create_dataset(name, (LARGE // 4 // WIDTH, WIDTH // 2), "f4")

@@ -62,7 +62,7 @@ NO_LSTM: dict[str, dict[str, Shape]] = {
 
 @pytest.mark.parametrize("kind", NO_LSTM)
 @pytest.mark.parametrize("around", ["", "lstm/", "my_lstm_model/rnn/multi_rnn_cell/cell_0/"])
-def test_what_is_no_lstm_is_none_in_a_scope_that_is_called_so(kind: str, around: str) -> None:
+def test_other_layers_are_not_cells_in_a_scope_called_lstm(kind: str, around: str) -> None:
     found = recognised({around + name: shape for name, shape in NO_LSTM[kind].items()})
     assert found.cells == []
     assert found.candidates == []
@@ -76,7 +76,7 @@ def test_what_is_no_lstm_is_none_in_a_scope_that_is_called_so(kind: str, around:
         (NEW, "lstm_cell", NEW),
     ],
 )
-def test_an_attention_wrapper_is_no_cell_but_holds_one(
+def test_an_attention_wrapper_is_not_a_cell_but_contains_one(
     mixing: tuple[str, str], inner: str, leaves: tuple[str, str]
 ) -> None:
     """Its own matrix `[I + A, I]` lies beside the cell's, and fits four gates where 4 divides I."""
@@ -94,7 +94,7 @@ def test_an_attention_wrapper_is_no_cell_but_holds_one(
 
 @pytest.mark.parametrize("wrapper", ["output_projection_wrapper", "input_projection_wrapper"])
 @pytest.mark.parametrize("inner", ["output_projection_wrapper/lstm_cell", "lstm_cell"])
-def test_a_projection_wrapper_is_no_cell(wrapper: str, inner: str) -> None:
+def test_a_projection_wrapper_is_not_a_cell(wrapper: str, inner: str) -> None:
     found = recognised(dense(f"rnn/{wrapper}", 20, 16) | lstm(f"rnn/{inner}"))
     assert [one.name for one in found.cells] == [f"rnn/{inner}"]
     assert found.candidates == []
@@ -103,12 +103,12 @@ def test_a_projection_wrapper_is_no_cell(wrapper: str, inner: str) -> None:
 @pytest.mark.parametrize(
     "scope", ["dense", "dense_1", "fully_connected", "fc1", "logits", "mlp/h0"]
 )
-def test_a_dense_layer_of_four_times_n_outputs_is_not_taken_for_a_cell(scope: str) -> None:
+def test_a_dense_layer_of_four_times_n_outputs_is_not_a_cell(scope: str) -> None:
     assert recognised(dense(scope, 20, 16)).cells == []
     assert recognised(dense(scope, 20, 16) | dense("next", 16, 10)).cells == []
 
 
-def test_what_follows_tells_a_cell_from_a_dense_layer() -> None:
+def test_the_next_layer_distinguishes_a_cell_from_a_dense_layer() -> None:
     """Behind a cell of 4 units stand 4 rows, behind a dense layer of 16 outputs 16."""
     unclear, after_dense = dense("hidden2", 20, 16), dense("next", 16, 10)
     after_cell = dense("next", 4, 10)
@@ -124,7 +124,7 @@ SLOTS = ["Adam", "Adam_1", "RMSProp", "Momentum", "ExponentialMovingAverage"]
 
 @pytest.mark.parametrize("around", ["", "train_op/", "OptimizeLoss/", "a/b/"])
 @pytest.mark.parametrize("slot", SLOTS)
-def test_what_an_optimizer_keeps_beside_a_kernel_is_no_cell(around: str, slot: str) -> None:
+def test_optimizer_slots_of_a_kernel_are_not_cells(around: str, slot: str) -> None:
     slots = {f"{around}{name}/{slot}": shape for name, shape in lstm("rnn/lstm_cell").items()}
     found = recognised(lstm("rnn/lstm_cell") | slots)
     assert [one.name for one in found.cells] == ["rnn/lstm_cell"]
@@ -132,7 +132,7 @@ def test_what_an_optimizer_keeps_beside_a_kernel_is_no_cell(around: str, slot: s
     assert found.candidates == []
 
 
-def test_where_only_averages_were_saved_they_are_the_weights() -> None:
+def test_averages_are_the_weights_if_nothing_else_was_saved() -> None:
     saved = {f"{name}/ExponentialMovingAverage": s for name, s in lstm("rnn/lstm_cell").items()}
     (cell,) = recognised(saved).cells
     assert (cell.name, cell.family, cell.num_units) == ("rnn/lstm_cell", "LSTMCell", 4)
@@ -156,7 +156,7 @@ def test_where_only_averages_were_saved_they_are_the_weights() -> None:
         "LSTM_Cell",
     ],
 )
-def test_a_cell_needs_no_name_of_its_class(scope: str) -> None:
+def test_a_cell_needs_no_class_name(scope: str) -> None:
     """In the root scope nothing but what follows speaks for it."""
     ckpt = recognised(lstm(scope, proj=2) | {"out/weights_out": (2, 9), "out/w": (4, 9)})
     (cell,) = ckpt.cells
@@ -165,7 +165,7 @@ def test_a_cell_needs_no_name_of_its_class(scope: str) -> None:
     assert cell.forget_bias == Option(1.0, "default")
 
 
-def test_names_of_tensors_are_names_of_variables() -> None:
+def test_names_of_tensors_are_read_as_names_of_variables() -> None:
     """Some wrote checkpoints with the names of tensors, which end in ":0"."""
     found = recognised({f"{name}:0": shape for name, shape in lstm("rnn/lstm_cell").items()})
     (cell,) = found.cells
@@ -177,7 +177,7 @@ def test_names_of_tensors_are_names_of_variables() -> None:
 
 
 @pytest.mark.parametrize("extra", [("w_i_diag", "w_f_diag", "w_o_diag"), ("projection",), ()])
-def test_peepholes_and_projections_speak_for_a_cell_in_any_scope(extra: tuple[str, ...]) -> None:
+def test_peepholes_and_projections_identify_a_cell_in_any_scope(extra: tuple[str, ...]) -> None:
     """No other layer has them beside a kernel of that shape."""
     shapes = lstm("a", proj=2 if extra == ("projection",) else None)
     shapes |= {f"a/{role}": (4,) for role in extra if role.startswith("w_")}
@@ -187,9 +187,7 @@ def test_peepholes_and_projections_speak_for_a_cell_in_any_scope(extra: tuple[st
 
 
 @pytest.mark.parametrize(("part", "axis"), [((4, 16), 0), ((7, 8), 1)])
-def test_the_parts_of_a_partitioned_kernel_that_were_saved_one_by_one(
-    part: Shape, axis: int
-) -> None:
+def test_the_parts_of_a_partitioned_kernel_saved_separately(part: Shape, axis: int) -> None:
     rest = (3, 16) if axis == 0 else part
     parts = {"kernel/part_0": part, "kernel/part_1": rest, "bias": (16,)}
     (cell,) = recognised(below("rnn/lstm_cell", parts)).cells
@@ -220,7 +218,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("loop", [dynamic, static])
-def test_other_recurrent_cells_are_none_in_a_scope_called_lstm(other: str, loop: Any) -> None:
+def test_other_recurrent_cells_are_not_lstms_in_a_scope_called_lstm(other: str, loop: Any) -> None:
     def build(tf: TensorFlow) -> None:
         with tf.variable_scope("lstm"):
             loop(tf, OTHERS[other](tf))
@@ -231,7 +229,7 @@ def test_other_recurrent_cells_are_none_in_a_scope_called_lstm(other: str, loop:
 
 
 @pytest.mark.parametrize("gates", ["jfo", "ijfo"])
-def test_gates_of_the_input_alone_make_no_lstm(gates: str) -> None:
+def test_gates_of_the_input_alone_are_not_an_lstm(gates: str) -> None:
     """Simple and quasi-recurrent units have such a c, but no m goes into their product."""
 
     def build(tf: TensorFlow) -> None:
@@ -248,7 +246,7 @@ def test_gates_of_the_input_alone_make_no_lstm(gates: str) -> None:
 
 
 @pytest.mark.parametrize("scope", ["lstm", "rnn/lstm_cell", "hidden2", "multi_rnn_cell/cell_0/a"])
-def test_a_graph_shows_that_a_dense_layer_is_no_cell(scope: str) -> None:
+def test_a_graph_shows_that_a_dense_layer_is_not_a_cell(scope: str) -> None:
     def build(tf: TensorFlow) -> None:
         x = tf.placeholder(tf.float32, [BATCH, 20])
         with tf.variable_scope(scope):
@@ -260,7 +258,7 @@ def test_a_graph_shows_that_a_dense_layer_is_no_cell(scope: str) -> None:
     assert ckpt.candidates == []
 
 
-def test_averages_and_slots_in_a_graph_are_no_cells() -> None:
+def test_averages_and_slots_in_a_graph_are_not_cells() -> None:
     def build(tf: TensorFlow) -> None:
         outputs, _ = dynamic(tf, tf.nn.rnn_cell.LSTMCell(4))
         with tf.variable_scope("train_op"):
@@ -296,7 +294,7 @@ def test_a_cell_may_have_any_name(name: str, loop: Any) -> None:
         ("ojfi", ("w", "b")),
     ],
 )
-def test_a_cell_that_a_user_wrote_out(order: str, weights: tuple[str, str]) -> None:
+def test_a_user_written_cell(order: str, weights: tuple[str, str]) -> None:
     cell = only(opened(lambda tf: hand_made(tf, order, scope="mine", weights=weights)))
     assert cell.gate_order == order
     assert cell.forget_bias == Option(1.0, "graph")
@@ -333,7 +331,7 @@ def test_two_cells_that_a_user_wrote_in_one_scope_are_two() -> None:
     assert found == {("net/w_encoder",): 4, ("net/w_decoder",): 5}
 
 
-def test_a_cell_with_two_matrices_that_a_user_wrote_out() -> None:
+def test_a_user_written_cell_with_two_matrices() -> None:
     def build(tf: TensorFlow) -> None:
         x = tf.placeholder(tf.float32, [BATCH, 3])
         c = h = tf.zeros([BATCH, 4])
@@ -350,7 +348,7 @@ def test_a_cell_with_two_matrices_that_a_user_wrote_out() -> None:
     assert cell.forget_bias == Option(0.0, "graph")
 
 
-def test_a_cell_inside_a_cell_that_a_user_wrote() -> None:
+def test_a_cell_inside_a_user_written_cell() -> None:
     def build(tf: TensorFlow) -> None:
         class Attentive(tf.nn.rnn_cell.RNNCell):  # type: ignore[misc, name-defined]
             inner = tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3)
@@ -378,7 +376,7 @@ def test_a_cell_inside_a_cell_that_a_user_wrote() -> None:
         ("dense/kernel", "dense/bias"),
     ],
 )
-def test_a_saver_may_give_variables_other_names(kernel: str, bias: str) -> None:
+def test_a_saver_may_rename_variables(kernel: str, bias: str) -> None:
     """The checkpoint has those names, the graph its own: the operation that saves ties them."""
     names = {"rnn/lstm_cell/kernel": kernel, "rnn/lstm_cell/bias": bias}
     ckpt = opened(
@@ -390,7 +388,7 @@ def test_a_saver_may_give_variables_other_names(kernel: str, bias: str) -> None:
     assert cell.variables == {"kernel": (kernel,), "bias": (bias,)}
 
 
-def test_a_cell_whose_bias_was_not_saved_is_still_one() -> None:
+def test_a_cell_without_a_saved_bias_is_still_a_cell() -> None:
     ckpt = opened(
         lambda tf: dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, name="x", forget_bias=0.3)),
         names=lambda variables: {v.op.name: v for v in variables if "kernel" in v.op.name},
@@ -400,7 +398,7 @@ def test_a_cell_whose_bias_was_not_saved_is_still_one() -> None:
     assert cell.forget_bias == Option(0.3, "graph")
 
 
-def test_what_a_gradient_multiplies_m_with_is_no_projection() -> None:
+def test_a_matrix_used_by_a_gradient_is_not_a_projection() -> None:
     def build(tf: TensorFlow) -> None:
         outputs, _ = static(tf, tf.nn.rnn_cell.LSTMCell(4, num_proj=3))
         tf.gradients(tf.add_n(outputs), tf.trainable_variables())

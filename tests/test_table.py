@@ -71,13 +71,13 @@ def numbered(count: int) -> list[tuple[bytes, bytes]]:
         (b"123456789", 0xE3069283),
     ],
 )
-def test_checksums_are_crc32c_turned_by_15_bits_plus_a_constant(data: bytes, crc: int) -> None:
+def test_checksums_are_masked_crc32c(data: bytes, crc: int) -> None:
     assert masked_crc(data) == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF == masked(data)
 
 
 @given(st.binary(max_size=50), st.integers(0, 50))
 @settings(derandomize=True, deadline=None, max_examples=50)
-def test_a_checksum_over_parts_is_that_of_the_whole(data: bytes, cut: int) -> None:
+def test_a_checksum_over_parts_equals_the_whole(data: bytes, cut: int) -> None:
     assert masked_crc(data[:cut], data[cut:]) == masked(data)
 
 
@@ -88,7 +88,7 @@ def test_the_exact_bytes_of_a_table_are_read(tmp_path: Path) -> None:
     assert entries(tmp_path, GOLDEN) == [(b"a", b"1"), (b"ab", b"23")]
 
 
-def test_the_builder_of_these_tests_writes_the_exact_bytes() -> None:
+def test_the_test_builder_writes_the_exact_bytes() -> None:
     assert table([(b"a", b"1"), (b"ab", b"23")]) == GOLDEN
 
 
@@ -99,7 +99,7 @@ def test_a_table_is_found_from_its_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", [b"", b"A", b"aa", b"abc", b"b"])
-def test_a_key_that_is_not_there_has_no_value(tmp_path: Path, key: bytes) -> None:
+def test_a_missing_key_has_no_value(tmp_path: Path, key: bytes) -> None:
     with opened(tmp_path, GOLDEN) as read:
         assert read.get(key) is None
 
@@ -110,7 +110,7 @@ def test_keys_share_prefixes_between_restarts(tmp_path: Path, every: int) -> Non
     assert entries(tmp_path, table(block(expected, every), separators=[b"m"])) == expected
 
 
-def test_keys_go_on_over_blocks(tmp_path: Path) -> None:
+def test_keys_continue_over_blocks(tmp_path: Path) -> None:
     expected = numbered(500)
     blocks = split(expected, 256)
     assert len(blocks) > 50
@@ -119,7 +119,7 @@ def test_keys_go_on_over_blocks(tmp_path: Path) -> None:
         assert all(read.get(key) == value for key, value in expected)
 
 
-def test_the_keys_of_the_index_need_only_lie_between_the_blocks(tmp_path: Path) -> None:
+def test_index_keys_only_need_to_separate_the_blocks(tmp_path: Path) -> None:
     expected = [(b"\0a", b"1"), (b"kernel", b"2"), (b"str", b"3")]
     content = table(*([entry] for entry in expected), separators=[b"\x01", b"l", b"t"])
     with opened(tmp_path, content) as read:
@@ -170,7 +170,7 @@ def test_a_table_is_read_without_reading_other_blocks(
     st.integers(1, 200),
     st.sampled_from([None, snappy_literals, lambda data: bytes(cramjam.snappy.compress_raw(data))]),
 )
-def test_every_table_gives_back_what_was_put_in(
+def test_every_table_round_trips(
     tmp_path: Path, expected: dict[bytes, bytes], size: int, pack: object
 ) -> None:
     content = table(*split(sorted(expected.items()), size), pack=pack)  # type: ignore[arg-type]
@@ -180,21 +180,21 @@ def test_every_table_gives_back_what_was_put_in(
 # ---- damage
 
 
-def test_a_block_whose_checksum_does_not_hold_is_refused(tmp_path: Path) -> None:
+def test_a_block_with_a_checksum_mismatch_is_refused(tmp_path: Path) -> None:
     damaged = bytearray(GOLDEN)
     damaged[4] ^= 0x02
     with pytest.raises(CorruptError, match="checksum of the block at byte 0 does not hold"):
         entries(tmp_path, bytes(damaged))
 
 
-def test_a_block_whose_checksum_does_not_hold_is_read_for_a_rescue(tmp_path: Path) -> None:
+def test_a_block_with_a_checksum_mismatch_is_read_without_checksums(tmp_path: Path) -> None:
     damaged = bytearray(GOLDEN)
     damaged[4] ^= 0x02
     read = entries(tmp_path, bytes(damaged), checksums=False)
     assert read == [(b"a", b"3"), (b"ab", b"23")]
 
 
-def test_the_kind_of_compression_is_under_the_checksum(tmp_path: Path) -> None:
+def test_the_checksum_covers_the_compression_type(tmp_path: Path) -> None:
     damaged = bytearray(GOLDEN)
     damaged[19] = 1
     with pytest.raises(CorruptError, match="checksum"):
@@ -207,7 +207,7 @@ def test_a_file_that_does_not_end_as_a_table_is_refused(tmp_path: Path, content:
         entries(tmp_path, content)
 
 
-def test_a_table_of_which_the_start_is_missing_is_refused(tmp_path: Path) -> None:
+def test_a_table_without_its_start_is_refused(tmp_path: Path) -> None:
     for cut in range(1, len(GOLDEN)):
         with pytest.raises(CorruptError):
             entries(tmp_path, GOLDEN[cut:])
@@ -243,7 +243,7 @@ def raw_block(*entries: tuple[int, bytes, bytes]) -> bytes:
         (block([FIRST, (b"a", b"1"), (b"a", b"1")], 1), "one is there twice"),
     ],
 )
-def test_an_evil_block_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+def test_an_invalid_block_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
     with pytest.raises(CorruptError, match=words) as caught:
         entries(tmp_path, table(content, separators=[b"z"]))
     assert caught.value.path == str(tmp_path / "table")
@@ -257,7 +257,7 @@ def test_an_evil_block_is_refused(tmp_path: Path, content: bytes, words: str) ->
     ],
     ids=["out of order", "twice"],
 )
-def test_keys_must_be_in_order_over_all_blocks(tmp_path: Path, blocks: list[Pairs]) -> None:
+def test_keys_must_increase_over_all_blocks(tmp_path: Path, blocks: list[Pairs]) -> None:
     with pytest.raises(CorruptError, match="not in order"):
         entries(tmp_path, table(*blocks))
 
@@ -270,7 +270,7 @@ def test_an_index_that_names_blocks_out_of_order_is_refused(tmp_path: Path) -> N
         entries(tmp_path, table(first, second, separators=[b"b", b"a"]))
 
 
-def test_an_index_whose_keys_lie_below_those_of_the_block_is_refused(tmp_path: Path) -> None:
+def test_an_index_key_below_the_keys_of_its_block_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorruptError, match="does not fit the blocks"):
         entries(tmp_path, table([FIRST, (b"kernel", b"1")], separators=[b"a"]))
 
@@ -298,7 +298,7 @@ def test_a_footer_of_endless_varints_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [2, 3, 255])
-def test_a_kind_of_compression_that_does_not_exist_is_refused(tmp_path: Path, kind: int) -> None:
+def test_an_unknown_compression_type_is_refused(tmp_path: Path, kind: int) -> None:
     plain = bytearray(table([FIRST]))
     size = len(block([FIRST]))
     plain[size] = kind
@@ -335,7 +335,7 @@ def test_snappy_blocks_as_dense_as_snappy_packs_are_read(tmp_path: Path) -> None
     assert entries(tmp_path, content) == expected
 
 
-def test_the_checksum_of_a_snappy_block_is_that_of_its_packed_bytes(tmp_path: Path) -> None:
+def test_the_checksum_of_a_snappy_block_covers_its_packed_bytes(tmp_path: Path) -> None:
     content = bytearray(table([(b"k", b"v")], pack=snappy_literals))
     assert entries(tmp_path, bytes(content)) == [(b"k", b"v")]
     content[3] ^= 1
@@ -355,7 +355,7 @@ def test_the_checksum_of_a_snappy_block_is_that_of_its_packed_bytes(tmp_path: Pa
         (lambda data: b"", "varint"),
     ],
 )
-def test_an_evil_snappy_block_is_refused(
+def test_an_invalid_snappy_block_is_refused(
     tmp_path: Path, pack: Callable[[bytes], bytes], words: str
 ) -> None:
     with pytest.raises(CorruptError, match=words):

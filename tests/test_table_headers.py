@@ -139,7 +139,7 @@ def test_a_first_row_that_is_data(
     assert found.notes == ()
 
 
-def test_two_floats_that_count_are_data_with_a_note(tmp_path: Path) -> None:
+def test_two_counting_floats_are_data_with_a_note(tmp_path: Path) -> None:
     path = text(tmp_path / "x.csv", "0.0,1.0\n0.1,0.9\n")
     found = opened(path, 2)
     assert found.steps == 2
@@ -214,7 +214,7 @@ def test_an_index_with_a_name_is_a_column(tmp_path: Path) -> None:
     assert found_notes(path, found)[0].endswith(read_as("t,0,1,2"))
 
 
-def test_columns_of_a_table_without_a_header_are_picked_by_number(tmp_path: Path) -> None:
+def test_columns_of_a_table_without_a_header_are_chosen_by_number(tmp_path: Path) -> None:
     path = text(tmp_path / "x.csv", table(""))
     assert np.array_equal(whole(opened(f"{path}:2,0", 2))[:, 0], VALUES[:, [2, 0]].astype("f4"))
 
@@ -253,7 +253,7 @@ def runs(shell: Shell, tmp_path: Path, model: str) -> Callable[..., Array]:
     return outputs
 
 
-def test_run_takes_no_header_for_a_step(
+def test_run_does_not_read_a_header_as_a_step(
     shell: Shell, tmp_path: Path, model: str, runs: Callable[..., Array]
 ) -> None:
     expected = runs(table("a,b,c"))
@@ -265,7 +265,7 @@ def test_run_takes_no_header_for_a_step(
 
 
 @pytest.mark.parametrize("command", ["run", "verify"])
-def test_flags_settle_what_the_first_row_is(
+def test_flags_decide_whether_the_first_row_is_a_header(
     shell: Shell, tmp_path: Path, model: str, command: str, runs: Callable[..., Array]
 ) -> None:
     content = "0,1,2\n3,4,5\n6,7,8\n"
@@ -314,7 +314,7 @@ def test_c_and_m_next_to_an_index(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", ["", "w,x,y,z"])
-def test_columns_of_a_state_are_picked(shell: Shell, tmp_path: Path, header: str) -> None:
+def test_columns_of_a_state_are_chosen(shell: Shell, tmp_path: Path, header: str) -> None:
     path = text(
         tmp_path / "x.csv", table(header and f",{header}", index=["5", "6"], rows=STATE_ROWS)
     )
@@ -327,13 +327,13 @@ def test_columns_of_a_state_are_picked(shell: Shell, tmp_path: Path, header: str
     assert "v: there is no such column; there are: " in error(done) or "no names" in error(done)
 
 
-def test_an_index_is_no_part_of_a_state(shell: Shell, tmp_path: Path) -> None:
+def test_an_index_is_not_part_of_a_state(shell: Shell, tmp_path: Path) -> None:
     path = text(tmp_path / "x.csv", table("", index=True, rows=STATE_ROWS))
     done = shell("convert", path, "--to-flat", "-o", tmp_path / "y.npy")
     assert (done.code, COUNTS in error(done)) == (3, True)
 
 
-def test_every_command_that_reads_a_state_takes_the_flags(shell: Shell, tmp_path: Path) -> None:
+def test_every_command_that_reads_a_state_has_the_flags(shell: Shell, tmp_path: Path) -> None:
     path = text(tmp_path / "x.csv", "0,1,2,3\n4,5,6,7\n")
     half = text(tmp_path / "c.csv", "0,1\n2,3\n")
     ckpt = checkpoint(tmp_path / "model.ckpt", lstm_cell(units=2))
@@ -363,7 +363,7 @@ def test_every_command_that_reads_a_state_takes_the_flags(shell: Shell, tmp_path
             assert lstmstate.load_state(path, header=header).lead == (count,)
 
 
-def test_files_of_convert_need_no_flag(shell: Shell, tmp_path: Path) -> None:
+def test_files_written_by_convert_need_no_flag(shell: Shell, tmp_path: Path) -> None:
     target = tmp_path / "state.csv"
     assert shell("convert", "-q", SUNSPOTS, "--to-tuple", "-o", target).code == 0
     done = shell("diff", SUNSPOTS, target)

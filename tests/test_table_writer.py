@@ -80,7 +80,7 @@ def test_the_exact_bytes_of_a_table_without_entries() -> None:
     assert written([]) == nothing * 2 + footer.ljust(40, b"\0") + table()[-8:]
 
 
-def test_every_16th_key_is_whole() -> None:
+def test_every_16th_key_is_stored_whole() -> None:
     pairs = [(f"layer/{k:03d}".encode(), b"") for k in range(40)]
     assert written(pairs) == table(pairs, separators=[b"m"])
 
@@ -134,7 +134,7 @@ def test_indexes_of_many_entries(tmp_path: Path, count: int) -> None:
 
 @pytest.mark.parametrize("size", [1 << 18, 1 << 19], ids=["full", "overly large"])
 @pytest.mark.parametrize("over", range(-80, 8))
-def test_blocks_end_where_those_of_tensorflow_do(tmp_path: Path, size: int, over: int) -> None:
+def test_blocks_end_at_the_same_keys_as_tensorflows(tmp_path: Path, size: int, over: int) -> None:
     names = [b"a", b"b" * (size + over), b"c", b"d"]
     assert_written_alike(save_index(tmp_path / "m", names))
 
@@ -147,7 +147,7 @@ def test_indexes_of_a_block_for_each_entry(folder: Path, starts: set[tuple[bytes
 
 
 @pytest.mark.parametrize("size", [(1 << 18) - 200, (1 << 18) + 9, (1 << 19) - 40, 1 << 19, 1 << 20])
-def test_entries_that_are_overly_large_begin_a_block(tmp_path: Path, size: int) -> None:
+def test_very_large_entries_start_a_block(tmp_path: Path, size: int) -> None:
     """V1 files are tables whose entries have the size of the values."""
     lengths = [10, 10, size, 10, size + 1, size - 1, 10]
     path = tmp_path / "v1"
@@ -165,7 +165,7 @@ def test_entries_that_are_overly_large_begin_a_block(tmp_path: Path, size: int) 
 
 @steady
 @given(entries, st.integers(1, 200))
-def test_what_is_written_is_read(folder: Path, pairs: Pairs, block_bytes: int) -> None:
+def test_written_tables_are_read_back(folder: Path, pairs: Pairs, block_bytes: int) -> None:
     path = folder / "table"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sstable_writer, "_BLOCK_BYTES", block_bytes)
@@ -197,7 +197,7 @@ def test_fields_are_those_of_the_format(field: int, value: int, data: bytes, bit
     assert wire.fixed32_field(field, bits) == fixed32(field, bits)
 
 
-def test_zeros_are_left_out_and_empty_messages_are_not() -> None:
+def test_zeros_are_omitted_and_empty_messages_are_not() -> None:
     assert wire.int_field(3, 0) == wire.fixed32_field(3, 0) == b""
     assert wire.int_field(3, 0, always=True) == number(3, 0)
     assert wire.bytes_field(3, b"") == text(3, b"")
@@ -205,5 +205,5 @@ def test_zeros_are_left_out_and_empty_messages_are_not() -> None:
 
 @steady
 @given(st.binary(max_size=20))
-def test_any_bytes_of_a_name_are_kept(name: bytes) -> None:
+def test_names_may_be_any_bytes(name: bytes) -> None:
     assert wire.encode_text(wire.text(name)) == name

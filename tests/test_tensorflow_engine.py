@@ -150,7 +150,7 @@ def test_sequences_of_unequal_lengths_agree(rng: Rng, keep: str, lengths: list[i
     assert_agrees(ENGINE, network, rng, steps=9, batch=3, lengths=lengths, keep=keep)
 
 
-def test_parts_carried_on_are_the_whole(rng: Rng) -> None:
+def test_consecutive_parts_equal_the_whole(rng: Rng) -> None:
     network = Network((((cell(rng, 3, 4), cell(rng, 4, 5)),),))
     x, states = sequences(rng, network, 12, 2)
     runner = engines.load(ENGINE, network)
@@ -177,7 +177,7 @@ def test_the_comparison_can_fail(rng: Rng) -> None:
 # ---- beside TensorFlow's operations, without this engine
 
 
-def test_peepholes_and_clips_are_those_of_the_equations(rng: Rng) -> None:
+def test_peepholes_and_clips_match_the_equations(rng: Rng) -> None:
     """LSTMCell.call of 1.15.0 written out again: which variable is which is not left to chance."""
     tf = tensorflow()
     one = cell(rng, 3, 4, 2, peepholes="ifo", cell_clip=0.5, proj_clip=0.2, dtype="float64")
@@ -196,7 +196,7 @@ def test_peepholes_and_clips_are_those_of_the_equations(rng: Rng) -> None:
 
 
 @pytest.mark.parametrize("op", ["BlockLSTM", "BlockLSTMV2"])
-def test_steps_of_an_operation_are_the_operation_over_all(rng: Rng, op: str) -> None:
+def test_single_steps_equal_the_operation_over_all_steps(rng: Rng, op: str) -> None:
     tf = tensorflow()
     family = "LSTMBlockFusedCell" if op == "BlockLSTM" else op
     one = of_family(rng, family, 3, 4)
@@ -224,7 +224,7 @@ def test_steps_of_an_operation_are_the_operation_over_all(rng: Rng, op: str) -> 
     np.testing.assert_array_equal(ran.kept[0]["c"], done.cs)
 
 
-def test_a_keras_cell_is_the_keras_layer(rng: Rng) -> None:
+def test_a_keras_cell_equals_the_keras_layer(rng: Rng) -> None:
     tf = tensorflow()
     import tf_keras
 
@@ -248,7 +248,7 @@ def test_a_keras_cell_is_the_keras_layer(rng: Rng) -> None:
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_are_those_of_the_engine_in_numpy(name: str) -> None:
+def test_activations_match_the_numpy_engine(name: str) -> None:
     tf = tensorflow()
     import tf_keras
 
@@ -287,7 +287,7 @@ def test_options_that_a_class_does_not_have_are_named(
 
 
 @pytest.mark.parametrize("family", ["GLSTMCell", "IndyLSTMCell", "PeepholeLSTMCell"])
-def test_families_that_tensorflow_has_no_more_are_named(rng: Rng, family: str) -> None:
+def test_families_removed_from_tensorflow_are_named(rng: Rng, family: str) -> None:
     with pytest.raises(
         UnsupportedError, match=f"TensorFlow 2 has no {family}; use `engine='numpy'`"
     ):
@@ -316,7 +316,9 @@ def test_a_missing_package_is_named(
     )
 
 
-def test_a_broken_installation_is_no_traceback(rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_installation_gives_no_traceback(
+    rng: Rng, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "tf_keras", None)
     with pytest.raises(LstmstateError, match="TensorFlow cannot be imported: .*force-reinstall"):
         tensorflow_engine.load(alone(cell(rng, 3, 4)))
@@ -356,7 +358,7 @@ def test_tensorflow_is_silent() -> None:
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 
-def test_tensorflow_that_is_there_already_is_left_as_it_is() -> None:
+def test_an_imported_tensorflow_is_not_changed() -> None:
     """It has chosen Keras 3, has a logger at work and is eager; all of it stays."""
     before = "import tensorflow as tf\nkeras = tf.keras.__version__\n"
     after = """
@@ -370,7 +372,7 @@ tf.get_logger().warning("still heard")
     assert "deprecated" not in done.stderr
 
 
-def test_stderr_is_given_back_when_the_import_fails(
+def test_stderr_is_restored_if_the_import_fails(
     rng: Rng, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "tf_keras", None)

@@ -102,7 +102,7 @@ def test_a_graph_of_tensorflow_is_the_same_in_both_forms(functional: bool) -> No
 @pytest.mark.parametrize(
     "layout", ["as_one_line", "use_short_repeated_primitives", "pointy_brackets"]
 )
-def test_a_graph_is_the_same_however_it_is_printed(layout: str) -> None:
+def test_a_graph_is_the_same_in_every_print_style(layout: str) -> None:
     from google.protobuf import text_format as printer
 
     graph, _ = written_by_tensorflow(False)
@@ -159,7 +159,7 @@ def test_escapes(escaped: str, quote: str) -> None:
     assert found.tensor_content == expected.tensor_content != b""
 
 
-def test_every_byte_comes_through_a_string() -> None:
+def test_every_byte_is_kept_in_a_string() -> None:
     from google.protobuf import text_format as printer
 
     message = protobuf("TensorProto")
@@ -180,7 +180,7 @@ def test_real_numbers(written: str, field: str) -> None:
     assert struct.pack("<d", *found) == struct.pack("<d", *expected)
 
 
-def test_what_is_no_number_is_one_in_the_format() -> None:
+def test_nan_and_infinity_are_numbers() -> None:
     for written in ("nan", "NaN", "-nan"):
         (found,) = ours(f"float_val: {written}", "TensorProto").float_val
         assert math.isnan(found)
@@ -193,7 +193,7 @@ def test_whole_numbers(written: str) -> None:
     assert ours(f"i: {written}", "AttrValue") == expected
 
 
-def test_a_sign_may_stand_apart() -> None:
+def test_a_sign_may_be_separate() -> None:
     assert ours("i: - 5", "AttrValue").i == -5
     assert ours("f: -\n5", "AttrValue").f == ours("f: - 5.", "AttrValue").f == -5
 
@@ -217,7 +217,7 @@ def test_types_by_name_and_by_number() -> None:
         assert ours(f"type: {number}", "AttrValue").type == number
 
 
-def test_a_type_that_is_not_known_is_read_as_no_type() -> None:
+def test_an_unknown_type_is_read_as_no_type() -> None:
     assert text_format.to_wire(b"type: DT_OF_TOMORROW", "AttrValue") == b"\x30\x00"
 
 
@@ -226,7 +226,7 @@ def test_a_type_that_is_not_known_is_read_as_no_type() -> None:
     ['device: "x"', "device: ['a', 'b']", "deep { deeper < deepest: [1, -inf, DT_X] > }",
      "list: [{a: 1}, {}]", "[type.googleapis.com/a.B-c] { x: 1 }", "[my.extension]: 3", "x: -nan"],
 )  # fmt: skip
-def test_fields_that_are_not_read_are_passed_over(unknown: str) -> None:
+def test_unread_fields_are_skipped(unknown: str) -> None:
     assert ours(f'name: "a" {unknown} op: "b"', "NodeDef") == ours('name: "a" op: "b"', "NodeDef")
 
 
@@ -265,7 +265,7 @@ def test_fields_that_are_not_read_are_passed_over(unknown: str) -> None:
         ("attr { value { i: 1 } }", "does not begin with its key"),
     ],
 )  # fmt: skip
-def test_what_is_not_the_format_is_refused_with_its_line(written: str, words: str) -> None:
+def test_syntax_errors_are_refused_with_their_line(written: str, words: str) -> None:
     with pytest.raises(CorruptError) as caught:
         text_format.to_wire(b"\n\n" + written.encode(), "NodeDef")
     assert words in str(caught.value)
@@ -292,7 +292,7 @@ def nested(depth: int) -> bytes:
     return b"a {" * depth + b"}" * depth
 
 
-def test_messages_inside_one_another_have_a_bound() -> None:
+def test_nested_messages_have_a_limit() -> None:
     assert text_format.to_wire(nested(limits.MAX_TEXT_DEPTH), "NodeDef") == b""
     with pytest.raises(CorruptError, match="more than 100 messages inside one another"):
         text_format.to_wire(nested(limits.MAX_TEXT_DEPTH + 1), "NodeDef")

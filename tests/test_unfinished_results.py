@@ -36,7 +36,7 @@ class Stop(BaseException):
 @pytest.mark.parametrize("error", [Stop, LstmstateError, OSError, ValueError])
 @pytest.mark.parametrize("kind", [*KINDS, "npy"])
 @pytest.mark.parametrize("rows", [0, 1, 4])
-def test_an_error_between_two_parts_leaves_nothing(
+def test_an_error_between_two_parts_leaves_no_file(
     tmp_path: Path, kind: str, error: type[BaseException], rows: int
 ) -> None:
     """It reaches the caller as it is: it is none of writing."""
@@ -55,7 +55,7 @@ def test_an_error_between_two_parts_leaves_nothing(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_not_all_there_does_not_appear(tmp_path: Path, kind: str) -> None:
+def test_incomplete_results_do_not_appear(tmp_path: Path, kind: str) -> None:
     arrays = results_of(3, 7)
     with (
         pytest.raises(AssertionError, match=r"not all there: \['outputs', 'c', 'm'\]"),
@@ -66,7 +66,7 @@ def test_what_is_not_all_there_does_not_appear(tmp_path: Path, kind: str) -> Non
     assert os.listdir(tmp_path) == []
 
 
-def test_rows_that_do_not_follow_or_fit_are_a_mistake(tmp_path: Path) -> None:
+def test_rows_out_of_order_or_of_another_shape_are_an_error(tmp_path: Path) -> None:
     arrays = results_of(3, 7)
     outputs = arrays["outputs"][0]
     for name, start, array in [
@@ -81,7 +81,7 @@ def test_rows_that_do_not_follow_or_fit_are_a_mistake(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_what_exists_is_replaced_by_force_only(tmp_path: Path) -> None:
+def test_existing_results_are_replaced_only_with_force(tmp_path: Path) -> None:
     arrays = results_of(1, 3)
     for kind in KINDS:
         target = tmp_path / f"{kind}.{kind.partition(',')[0]}"
@@ -98,7 +98,7 @@ def test_what_exists_is_replaced_by_force_only(tmp_path: Path) -> None:
         same(read(target), arrays)
 
 
-def test_files_that_cannot_hold_the_results_are_refused(tmp_path: Path) -> None:
+def test_files_that_cannot_contain_the_results_are_refused(tmp_path: Path) -> None:
     arrays = results_of(1, 3)
     with (
         pytest.raises(LstmstateError, match=r"a\.npy: an .npy file holds one array, and these"),
@@ -184,7 +184,7 @@ with Outputs() as outputs:
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz"])
-def test_results_go_to_stdout(tmp_path: Path, kind: str) -> None:
+def test_results_are_written_to_stdout(tmp_path: Path, kind: str) -> None:
     with (tmp_path / f"a.{kind}").open("wb") as stdout:
         subprocess.run(
             [sys.executable, "-c", TO_STDOUT, kind],

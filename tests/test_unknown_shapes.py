@@ -101,7 +101,7 @@ def saved(folder: Path, build: Any) -> tuple[str, Array, list[Array]]:
 
 @pytest.mark.filterwarnings("ignore:.*own step is run", "ignore:.*x is ", "ignore:.*x is fed")
 @pytest.mark.parametrize("build", [in_a_loop, unstacked, behind_a_layer, of_ids])
-def test_the_shapes_are_seen_from_what_reads_the_placeholders(tmp_path: Path, build: Any) -> None:
+def test_shapes_are_inferred_from_the_readers_of_a_placeholder(tmp_path: Path, build: Any) -> None:
     prefix, x, expected = saved(tmp_path, build)
     ckpt = lstmstate.open_checkpoint(prefix)
     outputs, state = ckpt.network().run(x)

@@ -64,7 +64,7 @@ def test_the_exact_bytes_of_a_file_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(variable.read(), np.array([1, -2], np.float32), strict=True)
 
 
-def test_the_builder_of_these_tests_writes_the_exact_bytes() -> None:
+def test_the_test_builder_writes_the_exact_bytes() -> None:
     builder = V1Builder()
     builder.add("v", np.array([1, -2], np.float32))
     assert v1_list(builder.listed) == GOLDEN_LIST
@@ -136,7 +136,7 @@ extents = st.lists(
 
 @steady
 @given(st.binary(max_size=20), extents)
-def test_slice_keys_go_there_and_back(name: bytes, parts: tuple[Extent, ...]) -> None:
+def test_slice_keys_round_trip(name: bytes, parts: tuple[Extent, ...]) -> None:
     key = encode_slice_key(name, parts)
     assert key == slice_key(name, parts)
     assert decode_slice_key(key) == (name, parts)
@@ -144,7 +144,7 @@ def test_slice_keys_go_there_and_back(name: bytes, parts: tuple[Extent, ...]) ->
 
 @steady
 @given(st.binary(max_size=8), st.binary(max_size=8), extents, extents)
-def test_slice_keys_sort_as_what_they_stand_for(
+def test_slice_keys_sort_like_their_slices(
     one: bytes, other: bytes, first: tuple[Extent, ...], second: tuple[Extent, ...]
 ) -> None:
     keys = encode_slice_key(one, first), encode_slice_key(other, second)
@@ -159,14 +159,14 @@ def test_a_slice_key_that_is_cut_is_refused() -> None:
             decode_slice_key(key[:length])
 
 
-def test_a_slice_key_with_more_behind_it_is_refused() -> None:
+def test_a_slice_key_with_trailing_bytes_is_refused() -> None:
     with pytest.raises(CorruptError, match="key of a slice is damaged"):
         decode_slice_key(slice_key("p", [(0, 1)]) + b"\x80")
 
 
 @steady
 @given(st.one_of(st.binary(max_size=24), st.binary(max_size=16).map(b"\0p\0\1".__add__)))
-def test_two_keys_never_stand_for_the_same_slice(key: bytes) -> None:
+def test_two_keys_never_mean_the_same_slice(key: bytes) -> None:
     try:
         name, parts = decode_slice_key(key)
     except LstmstateError:
@@ -254,7 +254,7 @@ def test_files_of_0_5_to_0_7_with_snappy_blocks_are_read(tmp_path: Path, pack: o
         np.testing.assert_array_equal(read(path, name), value, strict=True)
 
 
-def test_a_list_without_versions_is_that_of_0_5_and_0_6(tmp_path: Path) -> None:
+def test_a_list_without_versions_is_from_0_5_or_0_6(tmp_path: Path) -> None:
     builder = V1Builder()
     builder.add("x", np.array([1, 2]))
     listed = text(1, b"".join(text(1, variable) for variable in builder.listed))
@@ -286,7 +286,7 @@ def test_every_name_is_kept(tmp_path: Path, name: str) -> None:
 # ---- what does not fit
 
 
-def test_a_variable_whose_values_are_not_there_is_listed_and_not_read(tmp_path: Path) -> None:
+def test_a_variable_without_values_is_listed_but_not_read(tmp_path: Path) -> None:
     builder = V1Builder()
     builder.list("x", 1, (2,))
     builder.add("y", np.array([1]))
@@ -330,7 +330,7 @@ def test_damaged_values_are_refused(tmp_path: Path, proto: bytes, words: str) ->
         read(builder.write(tmp_path / "v1"))
 
 
-def test_numbers_where_there_should_be_strings_are_refused(tmp_path: Path) -> None:
+def test_numbers_in_place_of_strings_are_refused(tmp_path: Path) -> None:
     builder = V1Builder()
     builder.list("x", 7, (1,))
     builder.values("x", [(0, -1)], number(8, 3))
@@ -339,7 +339,7 @@ def test_numbers_where_there_should_be_strings_are_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("dtype", [20, 21, 24])
-def test_other_dtypes_are_listed_and_not_read(tmp_path: Path, dtype: int) -> None:
+def test_other_dtypes_are_listed_but_not_read(tmp_path: Path, dtype: int) -> None:
     builder = V1Builder()
     builder.list("x", dtype, (1,))
     builder.values("x", [(0, -1)], b"")
@@ -369,7 +369,7 @@ def test_a_table_without_a_list_is_refused(tmp_path: Path) -> None:
         Checkpoint(str(tmp_path / "m"))
 
 
-def test_files_are_closed_when_a_checkpoint_is_no_longer_used(tmp_path: Path) -> None:
+def test_files_are_closed_with_their_checkpoint(tmp_path: Path) -> None:
     builder = V1Builder()
     builder.add("x", np.array([1]))
     path = builder.write(tmp_path / "v1")
@@ -388,7 +388,7 @@ def test_files_are_closed_when_a_checkpoint_is_no_longer_used(tmp_path: Path) ->
     assert next_number() == before
 
 
-def test_a_rescue_goes_past_the_checksum_of_any_block(tmp_path: Path) -> None:
+def test_reading_without_checksums_ignores_any_block_checksum(tmp_path: Path) -> None:
     builder = V1Builder()
     builder.add("x", np.array([1.0, 2.0]))
     path = Path(builder.write(tmp_path / "v1"))

@@ -160,7 +160,7 @@ def test_tensorflow_writes_the_golden_bytes_of_a_v1_file(tmp_path: Path) -> None
         assert list(Table(source)) == [(b"", GOLDEN_LIST), (GOLDEN_KEY, GOLDEN_VALUES)]
 
 
-def test_tensorflow_writes_the_slice_keys_that_are_encoded_here(tmp_path: Path) -> None:
+def test_tensorflow_writes_our_slice_keys(tmp_path: Path) -> None:
     starts = [0, 63, 64, 8191, 8192, 10_000, 1 << 20]
     name = "p/\x01\xe9"
     prefix = str(tmp_path / "m")
@@ -295,7 +295,7 @@ def test_a_partitioned_variable_over_several_data_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("sharded", [False, True])
-def test_what_a_saver_writes(tmp_path: Path, version: int, sharded: bool) -> None:
+def test_files_written_by_a_saver(tmp_path: Path, version: int, sharded: bool) -> None:
     tf1 = tf.compat.v1
     with tf1.Graph().as_default(), tf1.Session() as session:
         with tf1.variable_scope("scope", partitioner=tf1.fixed_size_partitioner(3)):

@@ -40,7 +40,7 @@ def of(trial: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SAMPLE_NAMES)
-def test_every_cell_of_the_samples_is_that_of_tensorflow(shell: Shell, name: str) -> None:
+def test_every_cell_of_the_samples_agrees_with_tensorflow(shell: Shell, name: str) -> None:
     document = shell.json("verify", "-q", SAMPLES / name)
     assert document["agrees"]
     assert {trial["steps"] for trial in document["trials"]} == {4, 200}
@@ -49,7 +49,7 @@ def test_every_cell_of_the_samples_is_that_of_tensorflow(shell: Shell, name: str
         assert all(one["max_abs"] <= 1e-5 for one in trial["differences"])
 
 
-def test_the_document_tells_each_cell_a_few_steps_and_many(shell: Shell) -> None:
+def test_the_document_lists_a_short_and_a_long_run_of_each_cell(shell: Shell) -> None:
     document = shell.json("verify", SUNSPOTS)
     assert (document["schema"], document["engine"]) == ("lstmstate.verify/1", "auto")
     trials = document["trials"]
@@ -66,7 +66,7 @@ def test_the_document_tells_each_cell_a_few_steps_and_many(shell: Shell) -> None
     assert document["failed"] == []
 
 
-def test_the_seed_says_which_random_data_it_is(shell: Shell) -> None:
+def test_the_seed_selects_the_random_data(shell: Shell) -> None:
     told = [
         shell.json("verify", PEEPHOLE, *seed)["trials"]
         for seed in ([], ["--seed", "0"], ["--seed", "7"])
@@ -74,7 +74,7 @@ def test_the_seed_says_which_random_data_it_is(shell: Shell) -> None:
     assert told[0] == told[1] != told[2]
 
 
-def test_a_cell_or_a_stack_of_ones_own_choice(shell: Shell) -> None:
+def test_a_cell_or_a_stack_can_be_chosen(shell: Shell) -> None:
     document = shell.json("verify", SUNSPOTS, "--cell", "cell_1")
     assert {trial["network"] for trial in document["trials"]} == {SECOND}
     document = shell.json("verify", BOTH, "--stack", "bidirectional_rnn")
@@ -99,7 +99,7 @@ def test_inputs_run_from_zeros_through_the_stack(shell: Shell, tmp_path: Path) -
     assert shell.json("verify", BOTH, turned, "--time-major")["trials"][0]["agrees"]
 
 
-def test_an_input_that_fails_is_named_and_the_others_go_on(shell: Shell, tmp_path: Path) -> None:
+def test_a_failing_input_is_named_and_the_others_continue(shell: Shell, tmp_path: Path) -> None:
     good, bad = saved(tmp_path / "a.npy", numbers(5, 3)), saved(tmp_path / "b.npy", numbers(5, 2))
     document = shell.json("verify", "-q", PEEPHOLE, bad, good, code=4)
     assert [trial["data"] for trial in document["trials"]] == [str(good)]
@@ -110,7 +110,7 @@ def test_an_input_that_fails_is_named_and_the_others_go_on(shell: Shell, tmp_pat
     assert error(done).startswith(f"{bad}: its shape is [5, 2], and rnn/lstm_cell takes ")
 
 
-def test_options_are_those_of_both(shell: Shell, tmp_path: Path) -> None:
+def test_options_apply_to_both_engines(shell: Shell, tmp_path: Path) -> None:
     x = saved(tmp_path / "x.npy", 3 * numbers(30, 3))
     done = shell("verify", PEEPHOLE, x, "--cell-clip", "none", "--forget-bias", "2")
     assert (done.code, len(notes(done))) == (0, 2)
@@ -120,7 +120,7 @@ def test_options_are_those_of_both(shell: Shell, tmp_path: Path) -> None:
 # ---- the answer
 
 
-def test_beyond_the_tolerance_the_answer_is_no(shell: Shell) -> None:
+def test_differences_beyond_the_tolerance_exit_with_1(shell: Shell) -> None:
     document = shell.json("verify", SUNSPOTS, "--tolerance", "0", code=1)
     assert document["agrees"] is False
     assert document["trials"][0]["tolerance"] == 0
@@ -130,7 +130,7 @@ def test_beyond_the_tolerance_the_answer_is_no(shell: Shell) -> None:
     assert shell("verify", SUNSPOTS, "--tolerance", "0.1").code == 0
 
 
-def test_a_wrong_equation_is_found_out(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_equation_is_detected(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where our engine forgets the forget bias."""
     real = engines.load
 
@@ -157,7 +157,7 @@ def test_the_table_has_a_part_for_each_cell(shell: Shell) -> None:
     ]
 
 
-def test_cells_that_are_not_run_are_told_and_left_out(shell: Shell, tmp_path: Path) -> None:
+def test_cells_that_cannot_be_run_are_reported_and_left_out(shell: Shell, tmp_path: Path) -> None:
     convolution = {
         "conv_lstm_cell/kernel": numbers(3, 3, 7, 16),
         "conv_lstm_cell/biases": numbers(16),
@@ -183,7 +183,7 @@ def test_cells_that_are_not_run_are_told_and_left_out(shell: Shell, tmp_path: Pa
 
 
 @pytest.mark.parametrize("inputs", [False, True])
-def test_without_tensorflow_it_says_what_to_install(
+def test_without_tensorflow_the_error_names_the_package(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: bool
 ) -> None:
     real = importlib.util.find_spec
@@ -212,7 +212,7 @@ def test_without_tensorflow_it_says_what_to_install(
         (["--cell", "a", "--stack", "b"], "give --cell or --stack, not both"),
     ],
 )
-def test_flags_that_do_not_go_together(shell: Shell, flags: Sequence[str], problem: str) -> None:
+def test_conflicting_flags(shell: Shell, flags: Sequence[str], problem: str) -> None:
     done = shell("verify", PEEPHOLE, *flags)
     assert (done.code, done.out) == (2, "")
     assert problem in done.err
@@ -224,7 +224,7 @@ def test_a_checkpoint_without_cells(shell: Shell, tmp_path: Path) -> None:
     assert (done.code, error(done)) == (3, f"{ckpt}: no graph, and no known variable names")
 
 
-def test_tensorflow_is_not_imported_where_nothing_is_verified(
+def test_tensorflow_is_not_imported_if_nothing_is_verified(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = builtins.__import__
@@ -238,7 +238,7 @@ def test_tensorflow_is_not_imported_where_nothing_is_verified(
     assert shell("verify", "--help").code == 0
 
 
-def test_without_a_graph_there_is_another_judge(shell: Shell) -> None:
+def test_without_a_graph_the_error_names_another_reference(shell: Shell) -> None:
     done = shell("verify", "-q", SAMPLES / "tf_1_0_names", "--against", "graph")
     assert done.code == 3
     assert error(done) == (

@@ -44,7 +44,7 @@ def test_healthy_weights_of_any_size_agree(
 
 
 @pytest.mark.parametrize("factor", [1, 30])
-def test_a_weight_that_differs_is_found_whatever_their_size(
+def test_a_differing_weight_of_any_size_is_found(
     factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact = verify.in_float64

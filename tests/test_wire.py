@@ -53,7 +53,7 @@ steady = settings(derandomize=True, deadline=None, max_examples=200)
         ("80 80 80 80 80 80 80 80 80 01", 1 << 63),
     ],
 )
-def test_a_varint_holds_up_to_64_bits(stored: str, value: int) -> None:
+def test_a_varint_has_up_to_64_bits(stored: str, value: int) -> None:
     data = bytes.fromhex(stored)
     assert wire.varint(data, 0) == (value, len(data))
 
@@ -77,14 +77,14 @@ def test_a_varint_that_is_cut_or_too_long_is_refused(stored: str, words: str) ->
         wire.varint(bytes.fromhex(stored), 0)
 
 
-def test_a_varint_behind_the_end_is_refused() -> None:
+def test_a_varint_past_the_end_is_refused() -> None:
     with pytest.raises(CorruptError):
         wire.varint(b"\x01", 5)
 
 
 @steady
 @given(st.integers(0, (1 << 64) - 1), st.binary(max_size=4), st.binary(max_size=4))
-def test_every_number_is_read_where_it_stands(value: int, before: bytes, behind: bytes) -> None:
+def test_numbers_are_read_at_their_offset(value: int, before: bytes, behind: bytes) -> None:
     stored = varint(value)
     read = wire.varint(before + stored + behind, len(before))
     assert read == (value, len(before) + len(stored))
@@ -137,7 +137,7 @@ def test_field_numbers_beyond_one_byte_are_read() -> None:
         (b"\x0b\x08\x01\x0c", "wire type 3"),  # a group: TensorFlow's messages have none
     ],
 )
-def test_what_is_not_a_message_is_refused(data: bytes, words: str) -> None:
+def test_invalid_messages_are_refused(data: bytes, words: str) -> None:
     with pytest.raises(CorruptError, match=words):
         list(wire.fields(data))
 
@@ -174,7 +174,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         )
     )
 )
-def test_what_is_written_is_read(expected: list[tuple[int, int | bytes]]) -> None:
+def test_written_messages_are_read_back(expected: list[tuple[int, int | bytes]]) -> None:
     data = b"".join(
         text(field, value) if isinstance(value, bytes) else number(field, value)
         for field, value in expected
@@ -203,7 +203,7 @@ def test_repeated_fields_keep_their_order() -> None:
     assert wire.all_bytes(found.get(1)) == [b"b", b"a"]
 
 
-def test_a_number_where_there_should_be_text_is_refused() -> None:
+def test_a_number_in_place_of_text_is_refused() -> None:
     found = wire.message(number(1, 4))
     with pytest.raises(CorruptError, match="text was expected"):
         wire.last_bytes(found.get(1))
@@ -211,7 +211,7 @@ def test_a_number_where_there_should_be_text_is_refused() -> None:
         wire.all_bytes(found.get(1))
 
 
-def test_text_where_there_should_be_a_number_is_refused() -> None:
+def test_text_in_place_of_a_number_is_refused() -> None:
     with pytest.raises(CorruptError, match="number was expected"):
         wire.last_int(wire.message(text(1, b"four")).get(1))
 
@@ -246,12 +246,12 @@ def const_graph(dtype: int, shape: list[int], values: bytes) -> Graph:
         (FLOAT, number(4, 1)),
     ],
 )
-def test_evil_constants_are_none_or_refused(dtype: int, values: bytes) -> None:
+def test_invalid_constants_are_none_or_refused(dtype: int, values: bytes) -> None:
     with contextlib.suppress(LstmstateError):
         const_graph(dtype, [], values).nodes["c"].constant()
 
 
-def test_an_evil_float_attribute_is_none_or_refused() -> None:
+def test_an_invalid_float_attribute_is_none_or_refused() -> None:
     found = Graph(meta_graph(node("n", "Op", forget_bias=number(4, 1 << 40)))).nodes["n"]
     with contextlib.suppress(LstmstateError):
         found.real("forget_bias")
@@ -266,16 +266,14 @@ def test_an_evil_float_attribute_is_none_or_refused() -> None:
     ],
     ids=["content", "floats", "ints"],
 )
-def test_a_constant_that_holds_more_than_its_shape_takes_no_memory(
-    dtype: int, values: bytes
-) -> None:
+def test_a_constant_longer_than_its_shape_takes_no_memory(dtype: int, values: bytes) -> None:
     found = const_graph(dtype, [], values).nodes["c"]
     with little_memory(8), contextlib.suppress(LstmstateError):  # 262,144 floats would be more
         found.constant()
 
 
 @pytest.mark.parametrize("port", ["9" * 5000, "٣", "-1", "²", "1" * 20])
-def test_an_input_with_an_evil_port_is_no_harm(port: str) -> None:
+def test_an_input_with_an_invalid_port_is_harmless(port: str) -> None:
     read = Graph(meta_graph(node("a", "Split"), node("b", "Add", [f"a:{port}"])))
     with contextlib.suppress(LstmstateError):
         read.edges("a", frozenset({"Add"}))
@@ -301,7 +299,7 @@ def test_operations_that_run_code_are_only_names() -> None:
     assert read.nodes["PyFunc"].string("token") == "pyfunc_0"
 
 
-def test_messages_in_messages_in_messages_end_nothing(tmp_path: Path) -> None:
+def test_deeply_nested_messages_are_harmless(tmp_path: Path) -> None:
     deep = b""
     for _ in range(5_000):
         deep = text(1, deep)
@@ -313,7 +311,7 @@ def test_messages_in_messages_in_messages_end_nothing(tmp_path: Path) -> None:
         Checkpoint(str(tmp_path / "deep"))
 
 
-def test_names_to_save_are_not_read_anew_for_every_saver(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_names_are_not_reread_for_every_saver(monkeypatch: pytest.MonkeyPatch) -> None:
     savers = [node(f"save{k}", "SaveV2", ["p", "names", "s", "names"]) for k in range(200)]
     data = meta_graph(names_const("names", *(f"variable_{k}" for k in range(2000))), *savers)
     parsed = []
@@ -341,12 +339,12 @@ def test_names_to_save_are_not_read_anew_for_every_saver(monkeypatch: pytest.Mon
     ],
     ids=["itself", "in a circle", "not there"],
 )
-def test_functions_that_call_without_end_are_laid_in_once(functions: list[bytes]) -> None:
+def test_recursive_functions_are_inlined_once(functions: list[bytes]) -> None:
     read = Graph(graph_with_functions(call("start", "f"), *functions))
     assert len(read.nodes) == 1 + len(functions)
 
 
-def test_functions_that_double_at_every_level_do_not_grow() -> None:
+def test_functions_that_double_at_every_level_are_bounded() -> None:
     levels = [
         function(f"f{k}", call("one", f"f{k + 1}"), call("two", f"f{k + 1}")) for k in range(60)
     ]
@@ -360,7 +358,7 @@ def test_a_long_function_name_does_not_multiply() -> None:
 
 
 @pytest.mark.parametrize("inputs", [(), ("a", "b", "c", "^d", "")])
-def test_calls_of_another_number_of_arguments_are_no_harm(inputs: tuple[str, ...]) -> None:
+def test_calls_with_a_wrong_number_of_arguments_are_harmless(inputs: tuple[str, ...]) -> None:
     body = function("f", node("n", "Add", ["x", "y:z:0", "^w", ""]), arguments=("x", "y"))
     read = Graph(graph_with_functions(call("start", "f", *inputs), body))
     assert [found.op for found in read.nodes.values()][-1] == "Add"
