@@ -1,11 +1,11 @@
-"""Checkpoints, good ones and evil ones, built byte by byte from the format's description.
+"""Valid and invalid checkpoints, built byte by byte from the description of the format.
 
     bundle = BundleBuilder()
     bundle.add("w", np.ones((2, 3), np.float32))
-    bundle.entry("evil", dtype=1, shape=(1 << 40,), size=1 << 42)      # whatever numbers one likes
+    bundle.entry("evil", dtype=1, shape=(1 << 40,), size=1 << 42)      # any numbers
     checkpoint = Checkpoint(bundle.write(tmp_path / "model"))
 
-Nothing here uses the code under test: ordered codes and messages are written anew.
+Nothing here uses the code under test: ordered codes and messages are implemented again.
 The layout is that of TensorFlow's core/lib/io/format.cc, core/util/tensor_bundle/tensor_bundle.cc
 and core/util/saved_tensor_slice.proto (v1.15.0).
 """
@@ -81,7 +81,7 @@ def slice_proto(extents: Extents) -> bytes:
 
 
 def masked(data: bytes) -> int:
-    """The checksum as it is stored: turned right by 15 bits, and a constant added."""
+    """The checksum as stored: rotated right by 15 bits, plus a constant."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) % (1 << 32)
 
@@ -107,7 +107,7 @@ def slice_key(name: str | bytes, extents: Extents) -> bytes:
 
 
 def block(entries: Pairs, restart_every: int = 16) -> bytes:
-    """The content of a block: entries with shared prefixes, restart positions, their count."""
+    """The content of a block: entries with shared prefixes, restart positions and their count."""
     content, restarts, last = bytearray(), [], b""
     for position, (key, value) in enumerate(entries):
         shared = 0
@@ -124,7 +124,7 @@ def block(entries: Pairs, restart_every: int = 16) -> bytes:
 
 
 def sealed(content: bytes, compression: int = 0) -> bytes:
-    """A block with its trailer: the kind of compression and the masked checksum of both."""
+    """A block with its trailer: the compression type and the masked checksum of both."""
     content += bytes([compression])
     return content + struct.pack("<I", masked(content))
 
@@ -140,7 +140,7 @@ def table(
     Args:
         blocks: the entries of each data block, or its content as bytes.
         separators: keys of the index block, in place of the last key of each block.
-        handles: (offset, size) to write for some blocks, by number, in place of the true ones.
+        handles: (offset, size) to write for some blocks, by number, instead of the true ones.
         pack: how to compress the blocks.
     """
     file, index = bytearray(), []
@@ -162,7 +162,7 @@ def table(
 
 
 def split(entries: Pairs, block_size: int) -> list[list[tuple[bytes, bytes]]]:
-    """Cut entries into blocks that end where they reach a size, as the writer does."""
+    """Split entries into blocks that end when they reach a size, as the writer does."""
     blocks: list[list[tuple[bytes, bytes]]] = [[]]
     size = 0
     for key, value in entries:
@@ -220,7 +220,7 @@ def string_bytes(values: Iterable[bytes], *, big_endian: bool = False) -> tuple[
 
 
 class BundleBuilder:
-    """A V2 checkpoint in the making: entries by key, and the bytes of its data files."""
+    """A V2 checkpoint under construction: entries by key, and the bytes of its data files."""
 
     def __init__(self, *, shards: int = 1, big_endian: bool = False) -> None:
         self.entries: dict[bytes, bytes] = {}
@@ -229,7 +229,7 @@ class BundleBuilder:
         self._big_endian = big_endian
 
     def entry(self, key: str | bytes, *, dtype: int, shape: Iterable[int], **fields: int) -> None:
-        """Add an entry with any numbers, true or not."""
+        """Add an entry with any numbers, valid or not."""
         name = key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key
         self.entries[name] = bundle_entry(dtype, shape, **fields)  # type: ignore[arg-type]
 
@@ -260,7 +260,7 @@ class BundleBuilder:
         return table([(b"", self.header), *sorted(self.entries.items())])
 
     def write(self, prefix: Path, index: bytes | None = None) -> str:
-        """Write all files; `index` stands in for the index that follows from the entries."""
+        """Write all files; `index` replaces the index made from the entries."""
         Path(f"{prefix}.index").write_bytes(self.index() if index is None else index)
         for shard, data in enumerate(self.data):
             Path(f"{prefix}.data-{shard:05d}-of-{len(self.data):05d}").write_bytes(data)
@@ -301,7 +301,7 @@ def v1_list(listed: Iterable[bytes]) -> bytes:
 
 
 class V1Builder:
-    """A V1 file in the making: the list of variables, and the values by key."""
+    """A V1 file under construction: the list of variables, and the values by key."""
 
     def __init__(self) -> None:
         self.listed: list[bytes] = []
@@ -310,7 +310,7 @@ class V1Builder:
     def list(
         self, name: str, dtype: int, shape: Iterable[int], slices: Sequence[Extents] | None = None
     ) -> None:
-        """List a variable, whole unless told otherwise, without values."""
+        """List a variable without values, as one slice unless slices are passed."""
         shape = tuple(shape)
         whole = [[(0, -1)] * len(shape)]
         self.listed.append(v1_listed(name, shape, dtype, whole if slices is None else slices))
@@ -354,17 +354,17 @@ def tensor(dtype: int, shape: Iterable[int], values: bytes) -> bytes:
 
 
 def const(name: str, proto: bytes) -> bytes:
-    """A node that holds a constant."""
+    """A constant node."""
     return node(name, "Const", value=text(8, proto))
 
 
 def names_const(name: str, *names: str) -> bytes:
-    """A node that holds strings."""
+    """A constant node of strings."""
     return const(name, tensor(STRING, [len(names)], b"".join(text(8, n) for n in names)))
 
 
 def meta_graph(*nodes: bytes, producer: int = 0, info: bytes = b"", rest: bytes = b"") -> bytes:
-    """A MetaGraphDef: 1 meta_info_def, 2 graph_def {1 node, 4 versions}, and what follows."""
+    """A MetaGraphDef: 1 meta_info_def, 2 graph_def {1 node, 4 versions}, and any further fields."""
     versions = text(4, number(1, producer)) if producer else b""
     return text(1, info) + text(2, b"".join(nodes) + versions) + rest
 

@@ -1,4 +1,4 @@
-"""The commands as a shell runs them, and the states and checkpoints that tests give them."""
+"""A shell for the commands, and small states and checkpoints."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Captured = pytest.CaptureFixture[str]
 
 
 class Done(NamedTuple):
-    """What came of a command."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -41,7 +41,7 @@ class Shell:
         self._capsys = capsys
 
     def __call__(self, *arguments: str | Path) -> Done:
-        """Run a command; return its exit code and what it printed."""
+        """Run a command; return its exit code and its output."""
         self._capsys.readouterr()
         code = run([str(argument) for argument in arguments])
         out, err = self._capsys.readouterr()
@@ -55,7 +55,7 @@ class Shell:
 
 
 def piped(*arguments: str | Path, stdin: bytes | Path = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run a command in a process of its own; stdin is a pipe, or the file of a path."""
+    """Run a command in its own process; stdin is a pipe, or a file if it is a path."""
     command = [*LSTMSTATE, *map(str, arguments)]
     if isinstance(stdin, bytes):
         return subprocess.run(command, input=stdin, capture_output=True, cwd=PROJECT, check=False)
@@ -64,7 +64,7 @@ def piped(*arguments: str | Path, stdin: bytes | Path = b"") -> subprocess.Compl
 
 
 def numbers(*shape: int, seed: int = 0, dtype: str = "float32") -> Array:
-    """Return numbers within -1 and 1, as m is; they are not symmetric, so that halves differ."""
+    """Return numbers within -1 and 1, as for m; they are not symmetric, so that c and m differ."""
     found: Array = np.random.default_rng(seed).uniform(-1, 1, shape).astype(dtype)
     return found
 
@@ -106,7 +106,7 @@ def notes(done: Done) -> list[str]:
 
 
 def error(done: Done) -> str:
-    """Return the error on stderr, which is its one line that is no note."""
+    """Return the only line on stderr that is not a note."""
     others = [line for line in done.err.splitlines() if not line.startswith("lstmstate: note: ")]
     assert len(others) == 1, done.err
     assert others[0].startswith("lstmstate: error: ")

@@ -1,4 +1,4 @@
-"""Fixtures of all tests, and settings of the libraries that they use."""
+"""Shared fixtures, and settings of the libraries that the tests use."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-# oneDNN sums float16 products by the instructions that a CPU has: 2 machines give 2 answers.
+# oneDNN sums float16 products with the instructions of the CPU: two machines give two results.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
-# The same examples in every run, and no bound on time: a busy machine is no error.
+# The same examples in every run, and no time limit: a busy machine is not an error.
 settings.register_profile(
     "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -1,4 +1,4 @@
-"""Graphs of TensorFlow 1.x with random weights, and what TensorFlow makes of their data."""
+"""Graphs of TensorFlow 1.x with random weights, and TensorFlow's results for their data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import lstmstate
 from lstmstate.state.state import State
 
 Array = Any
-# Makes a graph; returns what to fetch, and what to feed.
+# Builds a graph; returns the tensors to fetch, and the values to feed.
 Build = Callable[[Any], tuple[Sequence[Any], Mapping[Any, Any]]]
 
 
@@ -24,7 +24,7 @@ def drawn(*shape: int, seed: int = 0) -> Array:
 
 
 def evaluated(folder: Path, build: Build, *, functional: bool = False) -> tuple[str, list[Array]]:
-    """Save a graph with random weights; return its prefix, and what TensorFlow fetches from it."""
+    """Save a graph with random weights; return its prefix and TensorFlow's values."""
     tf = tensorflow()
     with as_in_1_x(tf, functional=functional):
         fetches, feeds = build(tf)

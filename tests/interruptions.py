@@ -1,4 +1,4 @@
-"""Commands that get a signal at a counted moment: at some call since an output was begun."""
+"""Commands that get a signal at a chosen call after their first output is opened."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ NEVER = 1 << 60
 
 
 class Ended(NamedTuple):
-    """What came of a command; one that ended before its signal printed its calls."""
+    """The result of a command; one that ended before its signal printed its calls."""
 
     returncode: int
     stderr: bytes
@@ -64,12 +64,12 @@ class Ended(NamedTuple):
 def interrupted(
     number: signal.Signals, *arguments: str | Path, ignored: bool = False
 ) -> Iterator[Callable[[int], Ended]]:
-    """Yield what runs a command that sends itself a signal at a moment.
+    """Yield a function that runs a command which sends itself a signal at a moment.
 
-    The moment is the number of the call or return, counted since the first output was begun.
+    The moment is the number of the call or return, counted from the opening of the first output.
 
     Args:
-        ignored: whether the process ignores the signal when the command begins.
+        ignored: whether the process ignores the signal when the command starts.
     """
     command = [sys.executable, "-c", _SCRIPT, *map(str, (int(number), int(ignored), *arguments))]
     with (
@@ -95,7 +95,7 @@ def interrupted(
 
 
 def calls(run: Callable[[int], Ended]) -> int:
-    """Run a command to its end; return how many calls and returns there are."""
+    """Run a command to its end; return the number of calls and returns."""
     done = run(NEVER)
     assert done.returncode == 0
     return int(done.stderr)

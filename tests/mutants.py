@@ -1,4 +1,4 @@
-"""Graphs of the samples, each with one operation changed, and how they are run."""
+"""Graphs of the samples, each with one operation changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.protobuf import bytes_field, fixed32_field, int_field
 
-# What an operation is changed into: another of as many operands.
+# The operations that may replace an operation: others with as many operands.
 OTHER = {
     "Sigmoid": ("Tanh", "Relu", "Softsign"),
     "Tanh": ("Sigmoid", "Relu", "Softsign"),
@@ -30,7 +30,7 @@ STEP = ("/while/", "lstm_cell", "BasicLSTMCell", "basic_lstm")
 
 
 class Mutant(NamedTuple):
-    """A change of one node; `nodes` are those to put in the place of others, or to add."""
+    """A change of one node; `nodes` replace others of the same name, or are added."""
 
     what: str
     nodes: tuple[Node, ...]

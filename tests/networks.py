@@ -1,4 +1,4 @@
-"""Networks with random weights, made without a checkpoint, and what engines make of them."""
+"""Networks with random weights, made without a checkpoint, and comparisons of their engines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cell(
     norms: str = "",
     **options: Any,
 ) -> Arithmetic:
-    """Return a cell of random weights; peepholes and norms: of which gates."""
+    """Return a cell with random weights; `peepholes` and `norms` list their gates."""
 
     def drawn(*shape: int) -> Array:
         return rng.uniform(-0.5, 0.5, shape).astype(dtype)
@@ -73,7 +73,7 @@ def drawn_like(rng: Rng, array: Array, bound: float) -> Array:
 
 
 def assert_same(ours: Ran, theirs: Ran, tolerance: float) -> None:
-    """Compare all that came of two runs: shapes, types and values."""
+    """Compare two results completely: shapes, types and values."""
     pairs = [("outputs", ours.outputs, theirs.outputs)]
     for number, states in enumerate(zip(ours.states, theirs.states, strict=True)):
         named = zip("cm", *states, strict=True)
@@ -97,7 +97,7 @@ def assert_agrees(
     keep: str = "",
     tolerance: float = 2e-6,
 ) -> None:
-    """Hold an engine against the one in NumPy, over random data from a random state."""
+    """Compare an engine with the NumPy engine, over random data from a random state."""
     x, states = sequences(rng, network, steps, batch)
     valid = None if lengths is None else np.array(lengths)
     ours, theirs = (load(name, network).run(x, states, valid, keep) for name in ("numpy", engine))
@@ -107,7 +107,7 @@ def assert_agrees(
 def random_network(rng: Rng, draw_cell: Any) -> Network:
     """Return one to three stages of one or two chains of one or two cells.
 
-    draw_cell: takes rng, the width of the input and the units.
+    draw_cell: takes rng, the input width and the number of units.
     """
     stages, width = [], int(rng.integers(1, 6))
     for _ in range(rng.integers(1, 4)):

@@ -1,9 +1,9 @@
-"""TensorFlow steps cells, saves them, and the engine that reads what it saved is held to it.
+"""Cells stepped and saved by TensorFlow, and comparisons of the engine with them.
 
-    with_cases(folder, [build, …])      each build(tf, place) makes one Case in a scope of its own
+    with_cases(folder, [build, …])      each build(tf, place) makes one Case in its own scope
 
 All cases of a call share one graph, one session and one checkpoint, which is opened as a user
-opens it; no option is given that the files do not tell.
+opens it; options that are not in the files are not passed.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ STEPS, BATCH, INPUTS = 50, 3, 3
 
 @dataclass
 class Case:
-    """Cells that TensorFlow stepped over a sequence.
+    """Cells that TensorFlow has stepped over a sequence.
 
     Attributes:
-        place: the scope of all that is its own.
+        place: the scope of all its variables and operations.
         x: the data, `[batch, steps, inputs]`.
         outputs: a tensor of that form.
         last: c and m of every cell after the last step.
-        start: c and m of every cell before the first, zero if None.
-        lengths: of the sequences, if they are not all whole.
+        start: c and m of every cell before the first step, zero if None.
+        lengths: of the sequences, if they are not all full.
         stages: the ends of the cells' names; one cell if empty.
-        words: names to save under: what stands in today's → what stands there instead.
-        scale: how large the weights are.
-        assumed: the options that nothing can tell.
+        words: names to save under: parts of current names → their replacements.
+        scale: the size of the weights.
+        assumed: the options that are not recorded anywhere.
     """
 
     place: str
@@ -64,15 +64,15 @@ Build = Callable[[TensorFlow, str], Case]
 
 
 def noise(name: str, shape: Sequence[int], dtype: str, width: float = 1.0) -> Array:
-    """Return numbers of [-width, width] that depend on nothing but a name."""
+    """Return numbers in [-width, width] that depend only on a name."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     return rng.uniform(-width, width, shape).astype(dtype)
 
 
 def differences(folder: Path, builds: Sequence[Build], *, v1: bool = False) -> dict[str, float]:
-    """Return by place how far the engine is from TensorFlow, in units of what is allowed.
+    """Return by place how far the engine is from TensorFlow, as a fraction of the tolerance.
 
-    Checks as well that the data is fit to tell: states that move and stay of the size of one.
+    Also checks that the data is a fair test: states change and stay near a size of one.
     """
     tf = tensorflow()
     prefix = str(folder / "model.ckpt")
@@ -104,7 +104,7 @@ def differences(folder: Path, builds: Sequence[Build], *, v1: bool = False) -> d
 
 
 def assert_alike(folder: Path, builds: Sequence[Build], **arguments: bool) -> None:
-    """Demand that no case is further from TensorFlow than its dtype allows."""
+    """Check that every case is within the tolerance of its dtype."""
     found = differences(folder, builds, **arguments)
     assert {place: ratio for place, ratio in found.items() if not ratio <= 1} == {}
 
@@ -116,9 +116,9 @@ def _values(variable: Any, cases: Sequence[Case]) -> Array:
 
 
 def _names(tf: TensorFlow, cases: Sequence[Case]) -> dict[str, Any]:
-    """Return the variables by the names to save them under, parts of one as a list.
+    """Return the variables by the names to save them under; parts of one variable are a list.
 
-    Before 1.0 parts were variables of their own.
+    Before 1.0 parts were separate variables.
     """
     found: dict[str, Any] = {}
     for variable in tf.global_variables():
@@ -137,14 +137,14 @@ def _words_of(name: str, cases: Sequence[Case]) -> Mapping[str, str]:
 
 
 def renamed(name: str, words: Mapping[str, str]) -> str:
-    """Return a name with the words of another release."""
+    """Return a name as in another release."""
     for new, old in words.items():
         name = name.replace(new, old)
     return name
 
 
 def _rename(meta: Any, cases: Sequence[Case]) -> None:
-    """Give the nodes of some cases the words of an older release."""
+    """Rename the nodes of some cases as in an older release."""
     meta.collection_def.clear()
     for node in meta.graph_def.node:
         node.name = renamed(node.name, _words_of(node.name, cases))
@@ -160,7 +160,7 @@ def _difference(ckpt: LSTMCheckpoint, case: Case, outputs: Array, last: Any) -> 
     ran = load("numpy", network).run(x, start, case.lengths)
     ours = [ran.outputs.swapaxes(0, 1), *(half for state in ran.states for half in state)]
     theirs = [outputs, *(half for state in last for half in state)]
-    assert 0.02 < np.abs(outputs).max() < 8, "this data would not tell right from wrong"
+    assert 0.02 < np.abs(outputs).max() < 8, "this data could not reveal an error"
     worst = 0.0
     for one, other in zip(ours, theirs, strict=True):
         assert (one.shape, one.dtype) == (other.shape, other.dtype)
@@ -170,7 +170,7 @@ def _difference(ckpt: LSTMCheckpoint, case: Case, outputs: Array, last: Any) -> 
 
 
 def network_of(ckpt: LSTMCheckpoint, case: Case) -> Network:
-    """Return the cells of a case as they are found, with the options that the files tell."""
+    """Return the cells of a case as found, with the options from the files."""
     own = [cell for name, cell in ckpt.cells.items() if name.startswith(f"{case.place}/")]
     if not case.stages:
         assert len(own) == 1, [cell.name for cell in own]

@@ -1,4 +1,4 @@
-"""Every family of LSTM cells restated in the plainest way: loops over numbers, `math` in float64.
+"""Plain reference implementations of all LSTM families: loops over numbers, `math` in float64.
 
 Nothing here uses the code under test. A step takes the variables as the class stored them (by
 their names below its scope), the options, and x, c and m of one sequence; it returns the new c
@@ -17,7 +17,7 @@ Variables = Mapping[str, Any]  # by leaf: a Row, or a Matrix
 
 
 class Options(NamedTuple):
-    """The arguments of a class that are in no variable."""
+    """The arguments of a class that are not stored in a variable."""
 
     forget_bias: float = 1.0
     cell_clip: float | None = None
@@ -32,7 +32,7 @@ Step = Callable[[Variables, Options, Row, Row, Row], tuple[Row, Row]]
 
 
 class IllConditionedError(Exception):
-    """A layer norm over values that hardly differ makes rounding large: no case for a test."""
+    """A layer norm over nearly equal values enlarges rounding: not a fair case."""
 
 
 # ---- numbers
@@ -85,7 +85,7 @@ def cut(row: Row, parts: int) -> list[Row]:
 
 
 def layer_norm(v: Variables, name: str, row: Row) -> Row:
-    """gamma * (x - mean) / sqrt(variance + 1e-12) + beta, where there is such a norm."""
+    """gamma * (x - mean) / sqrt(variance + 1e-12) + beta, if there is such a norm."""
     if f"{name}/gamma" not in v:
         return row
     mean = math.fsum(row) / len(row)
@@ -115,7 +115,7 @@ def joined_columns(some: Sequence[Matrix]) -> Matrix:
     return [[value for row in rows for value in row] for rows in zip(*some, strict=True)]
 
 
-# ---- what all families but the coupled one share
+# ---- parts shared by all families but the coupled one
 
 
 def finished(
@@ -128,7 +128,7 @@ def finished(
     candidate: str | None = None,
     diagonals: str = "w_{}_diag",
 ) -> tuple[Row, Row]:
-    """The new c and m from the sums of the gates, which are not squashed yet."""
+    """The new c and m from the sums of the gates before their activation."""
     squash, act = ACTIVATIONS[o.recurrent_activation], ACTIVATIONS[o.activation]
     act_j = ACTIVATIONS[candidate or o.activation]
 
@@ -205,7 +205,7 @@ def layer_normed(v: Variables, o: Options, x: Row, c: Row, m: Row) -> tuple[Row,
 
 
 def weight_normed(v: Variables, o: Options, x: Row, c: Row, m: Row) -> tuple[Row, Row]:
-    """WeightNormLSTMCell: columns of each block of rows are given the length of its norm."""
+    """WeightNormLSTMCell: columns of each block of rows are scaled to the length of its norm."""
     of_x, of_m = v["kernel"][: len(x)], v["kernel"][len(x) :]
     projection = v.get("projection/kernel")
     if "norm_0" in v:
@@ -230,7 +230,7 @@ def _lengthened(matrix: Matrix, lengths: Row) -> Matrix:
 
 
 def grouped(v: Variables, o: Options, x: Row, c: Row, m: Row) -> tuple[Row, Row]:
-    """GLSTMCell: groups of units that see a part of the input and a part of m."""
+    """GLSTMCell: groups of units that read a part of the input and a part of m."""
     kernels = []
     while f"group{len(kernels)}/kernel" in v:
         kernels.append(v[f"group{len(kernels)}/kernel"])
@@ -248,7 +248,7 @@ def grouped(v: Variables, o: Options, x: Row, c: Row, m: Row) -> tuple[Row, Row]
 
 
 def indy(v: Variables, o: Options, x: Row, c: Row, m: Row) -> tuple[Row, Row]:
-    """IndyLSTMCell: a unit sees its own m and no other."""
+    """IndyLSTMCell: a unit reads only its own m."""
     z = plus(times(x, v["kernel_w"]), v["bias"])
     (weights,) = v["kernel_u"]
     z = [z[k] + weights[k] * m[k % len(m)] for k in range(len(z))]
@@ -291,11 +291,11 @@ def two_kernels(v: Variables, o: Options, x: Row, c: Row, m: Row) -> tuple[Row, 
     return finished(v, o, dict(zip(o.order, cut(z, 4), strict=True)), c)
 
 
-# ---- the coupled one
+# ---- the coupled family
 
 
 def coupled(v: Variables, o: Options, x: Row, c: Row, m: Row) -> tuple[Row, Row]:
-    """CoupledInputForgetGateLSTMCell: three gates j, f, o; what is not kept is taken in."""
+    """CoupledInputForgetGateLSTMCell: three gates j, f, o; the input gate is 1 - f."""
     act = ACTIVATIONS[o.activation]
     z = times(x + m, joined_rows(shards(v, "W")))
     if "transform/gamma" not in v:

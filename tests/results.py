@@ -1,4 +1,4 @@
-"""Arrays as a run gives them, files of them, and what reads those."""
+"""Arrays, files and readers for the results of a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ steady = settings(derandomize=True, deadline=None)
 TOLD = Metadata("tuple", (CellShape("rnn/lstm_cell", StateWidths(4, 2)),), False, source="a.ckpt")
 KINDS = ["npz", "npz, compressed", "h5", "h5, compressed"]
 
-Arrays = Mapping[str, tuple[Array, int | None]]  # and the axes that they grow along
+Arrays = Mapping[str, tuple[Array, int | None]]  # and the axes along which they grow
 
 
 def planned(arrays: Arrays) -> list[PlannedArray]:
@@ -35,7 +35,7 @@ def planned(arrays: Arrays) -> list[PlannedArray]:
 
 @contextmanager
 def writing(target: Path | str, kind: str, arrays: Arrays, **how: Any) -> Iterator[ArrayWriter]:
-    """Open the file of some arrays; it is there behind the block."""
+    """Open the file of some arrays; it exists after the block."""
     key, _, compressed = kind.partition(", ")
     with (
         Outputs(**how) as outputs,
@@ -47,12 +47,12 @@ def writing(target: Path | str, kind: str, arrays: Arrays, **how: Any) -> Iterat
 
 
 def spans(steps: int, parts: int) -> list[tuple[int, int]]:
-    """Return the spans of so many steps."""
+    """Return the spans for a number of steps."""
     return [(at, min(at + parts, steps)) for at in range(0, steps, parts)]
 
 
 def fill(results: ArrayWriter, arrays: Arrays, parts: int, *, late: bool = True) -> None:
-    """Write all arrays, the growing ones in spans; those that come whole at the end or before."""
+    """Write all arrays, growing ones in spans; complete ones at the end or before."""
     growing = {name: found for name, found in arrays.items() if found[1] is not None}
     if not late:
         fill(results, {name: arrays[name] for name in arrays if name not in growing}, parts)
@@ -61,7 +61,7 @@ def fill(results: ArrayWriter, arrays: Arrays, parts: int, *, late: bool = True)
         for name, (array, axis) in growing.items():
             rows = array[(slice(None),) * (axis or 0) + (slice(start, stop),)].copy()
             results.write(name, start, rows)
-            rows[...] = 77  # whoever gave them may use the room again
+            rows[...] = 77  # the caller may reuse the memory
     for name, (array, axis) in arrays.items() if late else ():
         if axis is None:
             results.write(name, 0, array)
@@ -92,7 +92,7 @@ def read(path: Path) -> dict[str, Array]:
 
 
 def same(found: Mapping[str, Array], arrays: Arrays) -> None:
-    """Demand the same arrays, to the bit."""
+    """Check that two sets of arrays are equal to the bit."""
     assert set(found) == set(arrays)
     for name, (array, _) in arrays.items():
         assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
@@ -100,13 +100,13 @@ def same(found: Mapping[str, Array], arrays: Arrays) -> None:
 
 
 def random_array(*shape: int, dtype: str = "float32") -> Array:
-    """Return random numbers that differ from shape to shape."""
+    """Return random numbers that differ for each shape."""
     found: Array = np.random.default_rng(shape).normal(size=shape).astype(dtype)
     return found
 
 
 def results_of(batch: int | None, steps: int, *, time_major: bool = False) -> dict[str, Any]:
-    """Return outputs, c of every step, and the last state, as a run gives them."""
+    """Return outputs, c of every step, and the last state, as a run does."""
     lead = () if batch is None else (batch,)
     axis = 0 if batch is None or time_major else 1
     shape = (*lead, steps) if axis else (steps, *lead)

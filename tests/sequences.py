@@ -1,4 +1,4 @@
-"""Files of sequences for the tests of inputs, and what reads them."""
+"""Sequence files, and helpers that read them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NAME = "rnn/lstm_cell"
 
 
 def opened(path: Path | str, width: int | None = 3, **how: Any) -> Sequences:
-    """Open sequences for a cell that takes some width."""
+    """Open sequences for a cell of some input width."""
     arguments: dict[str, Any] = {"dtype": FLOAT, "expected": f"{NAME} takes [batch, time, {width}]"}
     return open_sequences(str(path), width=width, **(arguments | how))
 
 
 def refused(path: Path | str, words: str, width: int | None = 3, **how: Any) -> str:
-    """Demand that a file is refused when it is opened, or read; return the message."""
+    """Check that a file is refused when it is opened or read; return the message."""
     with pytest.raises(LstmstateError) as raised:
         whole(opened(path, width, **how))
     message = str(raised.value)
@@ -37,7 +37,7 @@ def refused(path: Path | str, words: str, width: int | None = 3, **how: Any) -> 
 
 
 def whole(found: Sequences, parts: int | None = None) -> Array:
-    """Return all steps, read in parts of so many."""
+    """Return all steps, read in parts of a given size."""
     cuts = range(0, found.steps, parts or found.steps)
     chunks = [found.chunk(at, min(at + cuts.step, found.steps)) for at in cuts]
     assert {chunk.shape[1:] for chunk in chunks} == {(found.batch, found.width)}
@@ -93,6 +93,6 @@ WRITERS: dict[str, tuple[str, Callable[[Path, Array], str]]] = {
 
 
 def text(path: Path, content: str | bytes) -> str:
-    """Write a file of any content."""
+    """Write a file with any content."""
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return str(path)

@@ -1,4 +1,4 @@
-"""States for the tests of layouts and files: random to the bit, and what each layout can hold."""
+"""Random states, to the bit, for the tests of layouts and files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SPECIAL = {
 
 
 def values(rng: np.random.Generator, shape: Shape, dtype: str, *, finite: bool = False) -> Array:
-    """Return any bits at all, and more often than chance would have it those that get lost."""
+    """Return any bits at all, with those that are easily lost more often than by chance."""
     kind = np.dtype(dtype)
     found = np.frombuffer(rng.bytes(math.prod(shape) * kind.itemsize), kind).copy()
     if kind.kind in "fc":
@@ -82,7 +82,7 @@ def states(
     leads: Sequence[Shape] = LEADS,
     finite: bool = False,
 ) -> State:
-    """Draw the state of a cell, or of a stack of 1 to 4: alike or not, with projections or not."""
+    """Draw the state of a cell, or of a stack of 1 to 4: equal or not, with projections or not."""
     count = draw(st.integers(0, 4))
     width = st.integers(1, 5)
     alike, projecting = draw(st.booleans()), draw(st.booleans())
@@ -101,7 +101,7 @@ def states(
 
 
 def cells_of(state: State) -> tuple[LSTMState, ...]:
-    """Return the states of the cells, of which there may be one."""
+    """Return the states of the cells, also for a single cell."""
     return state.cells if isinstance(state, StackState) else (state,)
 
 
@@ -111,13 +111,13 @@ def shapes_of(state: State) -> tuple[CellShape, ...]:
 
 
 def structure(state: State) -> Structure:
-    """Return what a state consists of."""
+    """Return the structure of a state."""
     is_stack = isinstance(state, StackState)
     return Structure(shapes_of(state), is_stack, state.lead, state.dtype)
 
 
 def holds(layout: str, state: State) -> bool:
-    """Whether the arrays of a layout are rectangles for these widths."""
+    """Whether the arrays of a layout are rectangular for these widths."""
     widths = {cell.widths for cell in cells_of(state)}
     halved = all(c == m for c, m in widths)
     return {
@@ -128,14 +128,14 @@ def holds(layout: str, state: State) -> bool:
 
 
 def same(found: State, expected: State) -> None:
-    """Demand the same state, cell by cell, to the bit."""
+    """Check that two states are equal, cell by cell, to the bit."""
     assert type(found) is type(expected)
     assert [cell.cell for cell in cells_of(found)] == [cell.cell for cell in cells_of(expected)]
     same_values(found, expected)
 
 
 def same_values(found: State, expected: State) -> None:
-    """Demand the same bits in the same shapes, whatever the names."""
+    """Check that two states have the same bits and shapes; names may differ."""
     assert type(found) is type(expected)
     for one, other in zip(cells_of(found), cells_of(expected), strict=True):
         for half, wanted in zip(one, other, strict=True):
@@ -144,7 +144,7 @@ def same_values(found: State, expected: State) -> None:
 
 
 def reading(source: Path | str, **wanted: Any) -> Reading:
-    """Return how the one state in a file is read; `each` is what --units and --proj say."""
+    """Return how the state in a file is read; `each` is the pair of --units and --proj."""
     if "each" in wanted:
         wanted["each"] = StateWidths(*wanted["each"])
     (found,) = open_source(str(source), Wanted(**wanted))
@@ -152,7 +152,7 @@ def reading(source: Path | str, **wanted: Any) -> Reading:
 
 
 def converted(source: Path | str, target: Path, layout: str, *, compress: bool = False) -> Path:
-    """Convert a state as the command does, and return where it went."""
+    """Convert a state as the command does, and return the path of the output."""
     (found,) = open_source(str(source), Wanted())
     how = How(LAYOUTS[layout], compress=compress)
     with Outputs() as outputs:

@@ -1,4 +1,4 @@
-"""What a graph makes of the outputs of its LSTM: noted where it may pass for them."""
+"""Notes on operations that a graph applies to the outputs of its LSTM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from writers import TensorFlow, as_in_1_x, save, tensorflow
 
 Tensor = Any
 After = Callable[[TensorFlow, Tensor, Tensor], object]  # (tf, x, the outputs)
-BATCH, STEPS, UNITS = 3, 7, 5  # x is as wide as the units
+BATCH, STEPS, UNITS = 3, 7, 5  # x is as wide as the cell has units
 
 GOES_ON = "the graph goes on after the outputs, and that is not run: "
 
@@ -39,7 +39,7 @@ def normed(tf: TensorFlow, x: Tensor, m: Tensor) -> Tensor:
 
 
 def trained(tf: TensorFlow, value: Tensor) -> None:
-    """Train towards labels of the outputs' own shape."""
+    """Train towards labels in the shape of the outputs."""
     wanted = tf.placeholder(tf.float32, [None, None, UNITS], "wanted")
     loss = tf.reduce_mean(tf.square(value - wanted))
     tf.train.GradientDescentOptimizer(0.1).minimize(loss)
@@ -114,7 +114,7 @@ def saved(folder: Path, rnn: Callable[..., Tensor], after: After, functional: bo
 
 
 def said(shell: Shell, prefix: str, folder: Path, *flags: str) -> list[str]:
-    """Return the notes of a run on what comes after the outputs."""
+    """Return the notes of a run on operations after the outputs."""
     done = shell("run", prefix, folder / "x.npy", *flags)
     assert done.code == 0, done.err
     return [line.removeprefix(GOES_ON) for line in notes(done) if line.startswith(GOES_ON)]
@@ -160,7 +160,7 @@ def test_the_outputs_are_m_before_any_later_operation(tmp_path: Path, shell: She
 
 
 def test_a_cell_run_alone_has_no_note_on_its_outputs(tmp_path: Path, shell: Shell) -> None:
-    """The next layer is what comes after it, and the user asked for this one."""
+    """The next layer reads its outputs, and the user asked for this one."""
 
     def second(tf: TensorFlow, x: Tensor, m: Tensor) -> None:
         tf.tanh(one(tf, tf.identity(m), scope="top"))

@@ -1,4 +1,4 @@
-"""Of places of a graph that are alike one is read; what differs in any of it is no other one."""
+"""Equal steps of a graph, of which one is read and the others are matched with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ONE, TWO = 0x3F800000, 0x40000000
 
 
 def place(at: str, **others: bytes) -> list[bytes]:
-    """A sum over a weight and an element of a sequence, and what takes it; some of it changed."""
+    """A sum over a weight and an element of a sequence, and its consumer; some nodes changed."""
     nodes = {
         "part": node(f"{at}/part", "Split", ["axis", "fed"], num_split=number(3, 2)),
         "one": const(f"{at}/one", tensor(FLOAT, [], fixed32(5, ONE))),
@@ -39,7 +39,7 @@ def shared() -> list[bytes]:
 
 
 def read(graph: Graph, at: str) -> Kind[str]:
-    """Read a place: all that the sum is made of, its constants, and who squashes it."""
+    """Read a place: all inputs of the sum, its constants, and its activation."""
     start = graph.nodes[f"{at}/sum"]
     reading = Reading(graph, start)
     for one in walk.backward(reading, [start], lambda node: node.op != "Unpack"):

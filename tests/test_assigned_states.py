@@ -1,4 +1,4 @@
-"""States that a graph assigns to variables after its last step, and never reads."""
+"""States that a graph assigns to variables after its last step and never reads."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ BATCH, STEPS, INPUTS = 3, 4, 2
 LOOPS = {"dynamic": dynamic, "functional": dynamic, "static": static}
 
 Array = Any
-Keep = Callable[[TensorFlow, Any], list[Any]]  # (tf, last state) → what assigns
+Keep = Callable[[TensorFlow, Any], list[Any]]  # (tf, last state) → the assignments
 
 
 def to(tf: TensorFlow, name: str, value: Any) -> Any:
-    """Make a variable, and what assigns a value to it."""
+    """Make a variable, and the operation that assigns a value to it."""
     shape = value.shape.as_list()
     kept = tf.get_variable(name, shape, initializer=tf.zeros_initializer(), trainable=False)
     return tf.assign(kept, value)
@@ -54,7 +54,7 @@ def stacked_inside(tf: TensorFlow, last: Any) -> list[Any]:
 def saved(
     folder: Path, make: Callable[[TensorFlow], Any], keep: Keep, loop: str
 ) -> tuple[str, Any]:
-    """Run a cell over some data, keep its last state and save; return it as TensorFlow had it."""
+    """Run a cell over some data, keep its last state and save; return the state in TensorFlow."""
     tf, prefix = tensorflow(), str(folder / "model.ckpt")
     data = np.random.default_rng(1).uniform(-1, 1, (BATCH, STEPS, INPUTS)).astype("f4")
     with as_in_1_x(tf, loop == "functional"):
@@ -159,7 +159,7 @@ def test_named_states_of_a_stack_are_converted_together_and_run_from(
     done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "--json")
     assert done.code == 0, done.err
     assert "zeros" not in done.err
-    # One cell of it can still be had by itself.
+    # A cell of the stack can still be selected alone.
     one = ["--variable", "state_1_c", "--variable", "state_1_m"]
     done = shell("convert", prefix, "--to-tuple", *one, "-o", tmp_path / "one.npz")
     assert done.code == 0, done.err
@@ -178,7 +178,7 @@ def test_a_variable_that_is_only_assigned_is_not_an_initial_state(
 
 
 def test_optimizer_updates_and_initial_values_are_not_states(tmp_path: Path) -> None:
-    """Each weight is assigned to too: from its initializer, from a file, by an optimizer."""
+    """Weights are assigned too: from an initializer, from a file, by an optimizer."""
 
     def build(tf: TensorFlow) -> Any:
         return tf.nn.rnn_cell.LSTMCell(4)

@@ -1,4 +1,4 @@
-"""Options that no file records: a note, or an error where there is no single default."""
+"""Options that no file records: notes on defaults, and errors without a single default."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_the_default_belongs_to_the_release_that_the_names_show(
 
 
 def test_peepholes_of_keras_have_no_single_default_either(shell: Shell, x: Path) -> None:
-    """tfa.rnn.PeepholeLSTMCell has the variables of tf.keras.experimental's, and sigmoid."""
+    """tfa.rnn.PeepholeLSTMCell has the variables of tf.keras.experimental's, and sigmoid gates."""
     gates = ("input", "forget", "output")
     diagonals = {f"rnn/{gate}_gate_peephole_weights": numbers(H) for gate in gates}
     path = checkpoint(x.with_name("y.ckpt"), keras("rnn") | diagonals)
@@ -200,7 +200,7 @@ def test_a_single_default_is_used_with_a_note(shell: Shell, x: Path) -> None:
 def test_without_a_graph_a_residual_around_a_cell_of_equal_widths_is_unknown(
     shell: Shell, tmp_path: Path, inputs: int, is_noted: bool
 ) -> None:
-    """A ResidualWrapper makes no variable, and adds x to m: only equal widths allow it."""
+    """A ResidualWrapper makes no variable and adds x to m, which needs equal widths."""
     path = checkpoint(tmp_path / "z.ckpt", lstm_cell("rnn/basic_lstm_cell", 4, inputs))
     file = saved(tmp_path / "z.npy", numbers(2, 5, inputs))
     done = shell("run", path, file)
@@ -212,7 +212,7 @@ def test_without_a_graph_a_residual_around_a_cell_of_equal_widths_is_unknown(
 
 
 def test_without_a_graph_the_layers_between_cells_are_unknown(shell: Shell, tmp_path: Path) -> None:
-    """A wrapper that applies an activation makes no variable, whatever the widths."""
+    """A wrapper that applies an activation makes no variable, for any widths."""
     scopes = [f"rnn/multi_rnn_cell/cell_{at}/basic_lstm_cell" for at in range(2)]
     cells = lstm_cell(scopes[0], 4, 3) | lstm_cell(scopes[1], 2, 4)
     path = checkpoint(tmp_path / "z.ckpt", cells)
@@ -221,11 +221,11 @@ def test_without_a_graph_the_layers_between_cells_are_unknown(shell: Shell, tmp_
     assert f"{scopes[0]}, {scopes[1]}: {told}" in done.err
 
 
-# ---- what a graph shows, and has no name here
+# ---- graph features without an option
 
 
 def test_an_option_read_from_the_graph_is_never_a_default(shell: Shell, tmp_path: Path) -> None:
-    """The graph's own step is run; as the class it could be, only with the user's word."""
+    """The graph's own step is run; as a class it is run only if the user passes the option."""
 
     def build(tf: TensorFlow) -> None:
         squash = lambda z: tf.sigmoid(2.0 * z)  # noqa: E731

@@ -1,4 +1,4 @@
-"""Cells of bfloat16: their options are read from the graph, and they are run in float32."""
+"""Cells of bfloat16, whose options are read from the graph and which run in float32."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def build(tf: TensorFlow, **options: float) -> None:
     ("forget_bias", "stored"), [(1.0, 1.0), (0.0, 0.0), (0.3, 0.30078125), (-7.25, -7.25)]
 )
 def test_the_forget_bias_is_the_constant_in_the_graph(forget_bias: float, stored: float) -> None:
-    """0.3 is no bfloat16: the graph adds the nearest that is one, and so does a run."""
+    """0.3 is not a bfloat16: the graph adds the nearest one, and so does a run."""
     cell = only(opened(lambda tf: build(tf, forget_bias=forget_bias)))
     assert (cell.dtype, cell.forget_bias) == ("bfloat16", Option(stored, "graph"))
 

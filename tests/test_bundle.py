@@ -1,4 +1,4 @@
-"""V2 checkpoints: exact bytes, values of every kind, slices, data files that are not there."""
+"""V2 checkpoints: exact bytes, values of every kind, slices, missing data files."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_values_of_every_dtype_are_read_to_the_bit(tmp_path: Path, dtype: str) -
     random = np.random.default_rng(5)
     value = random.integers(0, 2 if dtype == "bool" else 256, 96, np.uint8).view(dtype)
     bundle = BundleBuilder()
-    bundle.add("before", np.arange(3, dtype=np.int8))  # so that nothing is aligned
+    bundle.add("before", np.arange(3, dtype=np.int8))  # so that no value is aligned
     bundle.add("x", value.reshape(3, -1))
     found = read(bundle.write(tmp_path / "m"))
     assert (found.dtype, found.shape) == (value.dtype, (3, value.size // 3))
@@ -217,7 +217,7 @@ Reads = list[tuple[str, int]]
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
-    """The name of the file and the number of bytes of every read, as they happen."""
+    """The file name and the number of bytes of every read, in order."""
     found: Reads = []
     plain = ByteSource.read
 
@@ -302,7 +302,7 @@ def test_an_index_that_is_a_git_lfs_pointer_is_reported(tmp_path: Path) -> None:
         Checkpoint(str(tmp_path / "m"))
 
 
-# ---- what is legal, if rare
+# ---- valid but rare files
 
 
 def test_5000_variables_over_many_blocks_are_listed(tmp_path: Path) -> None:

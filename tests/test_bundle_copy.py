@@ -1,4 +1,4 @@
-"""V2 checkpoints, copied: every byte, all slices and data files, and nothing that is damaged."""
+"""Copies of V2 checkpoints: every byte, all slices and data files, and no damage."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ with warnings.catch_warnings():
 
 steady = settings(derandomize=True, deadline=None, max_examples=40)
 
-# The dtypes of which TensorFlow's own reader joins slices.
+# The dtypes whose slices TensorFlow's own reader joins.
 JOINED = "bool int8 int16 int32 int64 uint8 float32 float64 complex64 complex128 bfloat16".split()
 sliceable = st.builds(
     of_bytes,
@@ -54,7 +54,7 @@ sliceable = st.builds(
 
 
 def assert_restored_alike(one: str, other: str) -> None:
-    """Compare all that TensorFlow finds in two checkpoints, to the bit."""
+    """Compare everything that TensorFlow finds in two checkpoints, to the bit."""
     readers = [tf.train.load_checkpoint(prefix) for prefix in (one, other)]
     types, other_types = (reader.get_variable_to_dtype_map() for reader in readers)
     assert types == other_types
@@ -73,13 +73,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("bundles")
 
 
-# ---- what is copied
+# ---- copies
 
 
 @steady
 @given(st.data(), st.lists(values_by_name, min_size=1, max_size=3))
 def test_copies_are_equal(folder: Path, data: st.DataObject, shards: list[Named]) -> None:
-    """Of several data files, with a variable in slices of which each file has some."""
+    """A bundle of several data files, with slices of one variable in each."""
     value = data.draw(sliceable)
     rows = sorted(
         {0, len(value)} | data.draw(st.sets(st.integers(0, len(value)), min_size=len(shards) - 1))
@@ -178,7 +178,7 @@ def test_the_lengths_of_many_strings_are_read_in_parts(
     assert_restored_alike(copied(source, tmp_path / "copy"), source)
 
 
-# ---- what is refused
+# ---- refusals
 
 
 STRINGS = 300_000 * 4
@@ -317,4 +317,4 @@ def test_copying_takes_no_more_memory_than_a_few_chunks(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         path.unlink()
     assert copying <= 6
-    assert reading >= 64  # the proof can fail
+    assert reading >= 64  # this check can fail

@@ -1,4 +1,4 @@
-"""V2 checkpoints, written: TensorFlow's own bytes, and what TensorFlow reads from them."""
+"""The writer of V2 checkpoints: TensorFlow's own bytes, read back by TensorFlow."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ values_by_name = st.dictionaries(names, st.one_of(numbers, strings()), min_size=
 
 @contextmanager
 def writing(prefix: Path, *, big_endian: bool = False) -> Iterator[BundleWriter]:
-    """Give a writer; write the index behind it."""
+    """Yield a writer; write the index after the block."""
     with Path(DATA.format(prefix)).open("wb") as data:
         writer = BundleWriter(data, big_endian=big_endian)
         yield writer
@@ -81,7 +81,7 @@ def write(prefix: Path, values: Named) -> str:
 
 
 def copied(source: str, prefix: Path) -> str:
-    """Copy all variables, in the order in which they lie in the data files."""
+    """Copy all variables, in the order of their bytes in the data files."""
     bundle = Bundle(source)
 
     def place(name: str) -> tuple[int, ...]:
@@ -157,7 +157,7 @@ VALUES: dict[str, Named] = {
 
 @pytest.mark.parametrize("case", VALUES)
 def test_the_bytes_match_tensorflow(tmp_path: Path, case: str) -> None:
-    """SaveV2 has the values in the order in which it is given them, and no gaps."""
+    """SaveV2 writes the values in the order of its arguments, without gaps."""
     values = {name: np.asarray(value) for name, value in VALUES[case].items()}
     theirs = save_v2(tmp_path / "theirs", values)
     assert_files_equal(write(tmp_path / "ours", values), theirs)
@@ -197,7 +197,7 @@ def test_savers_write_in_name_order_and_restore_our_files(tmp_path: Path) -> Non
     )
 
 
-# ---- what is read from what is written
+# ---- reading back
 
 
 @steady
@@ -223,7 +223,7 @@ def test_names_may_be_any_bytes(folder: Path, keys: set[bytes]) -> None:
     assert {name: v.read() for name, v in Checkpoint(prefix).variables.items()} == values
 
 
-# ---- what is refused
+# ---- refusals
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 9, 16])

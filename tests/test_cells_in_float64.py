@@ -1,4 +1,4 @@
-"""Confirming a cell: in float64, from weights that are laid out once and read once."""
+"""Cells in float64, and confirmation of a cell from weights that are laid out once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_float64_cell_equals_a_cell_of_float64_weights(kind: str) -> None:
     for half, other in zip(ours.states[0], theirs.states[0], strict=True):
         np.testing.assert_allclose(half, other, rtol=0, atol=1e-14)
     after = ready.run(x.astype(one.dtype), narrow)
-    assert np.array_equal(before.outputs, after.outputs)  # the cell itself is as it was
+    assert np.array_equal(before.outputs, after.outputs)  # the cell itself is unchanged
 
 
 def test_confirmation_reads_and_lays_out_each_weight_once(
@@ -69,7 +69,7 @@ def test_confirmation_reads_and_lays_out_each_weight_once(
         return value(self, node)
 
     network = open_checkpoint("sample_checkpoints/sunspots").network()
-    (own,) = network.graph_networks()  # shapes are seen with weights, too
+    (own,) = network.graph_networks()  # shapes are read with weights, too
     assert own is not None
     monkeypatch.setattr(NumpyCell, "__init__", counted)
     monkeypatch.setattr(GraphVariables, "__call__", reading)

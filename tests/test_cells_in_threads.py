@@ -1,4 +1,4 @@
-"""A cell may be run from several threads, and by a child of the process that runs it."""
+"""Cells run from several threads, and by a forked child process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_results_do_not_change_with_the_next_run() -> None:
 
 
 def threads() -> set[int]:
-    """The numbers of threads of the libraries that NumPy computes products with."""
+    """The thread counts of the libraries that compute NumPy's products."""
     return {library["num_threads"] for library in blas_threads.libraries().info()}
 
 

@@ -1,4 +1,4 @@
-"""`lstmstate check`: every assertion, where it holds and where it fails."""
+"""`lstmstate check`: each assertion, when it passes and when it fails."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_missing_name_is_answered_with_the_name_in_this_file(
 
 
 def test_current_names_are_found_in_an_old_checkpoint(shell: Shell) -> None:
-    """What a user meets: the code says kernel, the checkpoint of 1.0 says weights."""
+    """A common case: the code asks for kernel, and a checkpoint of 1.0 has weights."""
     old = SAMPLES / "tf_1_0_names"
     names = [one["name"] for one in shell.json("inspect", old)["variables"]]
     (weights,) = [name for name in names if name.endswith("cell_0/lstm_cell/weights")]

@@ -1,4 +1,4 @@
-"""`lstmstate convert` of checkpoints: a state out of their variables, or a checkpoint anew."""
+"""`lstmstate convert` of checkpoints: states read from variables, and rewritten checkpoints."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def two_states(tmp_path: Path) -> str:
 
 
 def stored(prefix: str) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
-    """Return the dtype, the shape and the bytes of every tensor, as TensorFlow reads them."""
+    """Return the dtype, shape and bytes of every tensor, as TensorFlow reads them."""
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(prefix)
@@ -48,7 +48,7 @@ def stored(prefix: str) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     }
 
 
-# ---- a state out of a checkpoint
+# ---- states from a checkpoint
 
 
 def test_the_state_of_a_stack_is_named_after_its_cells(shell: Shell, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_the_state_of_a_stack_is_named_after_its_cells(shell: Shell, tmp_path: P
 def test_a_projection_makes_c_and_m_differ_in_width(
     shell: Shell, tmp_path: Path, sample: str
 ) -> None:
-    """The two samples hold the same state, once flat and once as c and m."""
+    """The two samples have the same state, once flat and once as c and m."""
     done = shell("convert", "-q", SAMPLES / sample, "--to-tuple", "-o", tmp_path / "state.npz")
     assert done.code == 0
     expected = lstmstate.open_checkpoint(SAMPLES / "peephole_tuple").variables
@@ -142,7 +142,7 @@ def test_a_damaged_value_is_refused_unless_checksums_are_left_out(
     assert any("not verified" in note for note in notes(done))
 
 
-# ---- a checkpoint out of a checkpoint
+# ---- checkpoints from a checkpoint
 
 
 def test_other_tensors_are_unchanged(shell: Shell, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_round_trip_gives_the_same_checkpoint(shell: Shell, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["new.ckpt", "new.ckpt-7", "new.ckpt.index"])
 def test_the_name_of_the_new_checkpoint(shell: Shell, tmp_path: Path, name: str) -> None:
-    """It may be the prefix, or that of the index; a file `checkpoint` names it."""
+    """The output may be a prefix or its index; a file `checkpoint` names it."""
     (tmp_path / "out").mkdir()
     assert shell("convert", SUNSPOTS, "--to-tuple", "-o", tmp_path / "out" / name).code == 0
     prefix = name.removesuffix(".index")
@@ -308,7 +308,7 @@ def test_a_note_names_the_variables_that_the_graph_restores(shell: Shell, tmp_pa
         f"{there}.meta is the graph of {SAMPLES}/peephole_flat/model.ckpt: the cells keep their "
         "options, but its Saver restores saved_state"
     )
-    # As the Saver has them.
+    # Named as the Saver names them.
     told = "the state has other names now: saved_state (was saved_state/c, saved_state/m)"
     assert notes(shell("convert", there, "--to-flat", "-o", back)) == [told]
 
@@ -365,7 +365,7 @@ def test_a_new_checkpoint_does_not_use_another_checkpoints_graph(
 
 @pytest.mark.parametrize("engine", ["auto", "graph"])
 def test_a_graph_with_missing_weights_is_not_run(shell: Shell, tmp_path: Path, engine: str) -> None:
-    """The state that a conversion renames may be missing, and nothing else."""
+    """The state that a conversion renames may be missing, and no other variable."""
     found = lstmstate.open_checkpoint(SUNSPOTS).variables.items()
     values = {name: v.read() for name, v in found if not name.startswith(f"{SECOND}/kernel")}
     path = checkpoint(tmp_path / "model.ckpt", values)

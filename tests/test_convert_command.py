@@ -1,4 +1,4 @@
-"""`lstmstate convert` as its users meet it: outputs, notes, errors and exit codes."""
+"""`lstmstate convert` on the command line: outputs, notes, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ HALVED = "nothing tells the widths of this flat state: it is cut in half, c 4 an
 
 @pytest.fixture
 def flat(tmp_path: Path) -> Path:
-    """A flat state of which nothing is told, [3, 8]."""
+    """A flat state without metadata, [3, 8]."""
     return saved(tmp_path / "last.npy", numbers(3, 8))
 
 
-# ---- where outputs go
+# ---- paths of outputs
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_file_where_the_folder_should_be_is_named(shell: Shell, flat: Path) ->
     assert str(flat) in error(done)
 
 
-# ---- kinds of files
+# ---- file types
 
 
 @pytest.mark.parametrize("format_", [[], ["--format", "npz"]])
@@ -175,14 +175,14 @@ def test_an_explicit_format_overrides_the_suffix(shell: Shell, flat: Path) -> No
         assert sorted(file) == ["c", "m"]
 
 
-# ---- values, and what is said of them
+# ---- values and notes on them
 
 
 def test_bits_that_another_precision_loses_are_counted(shell: Shell, tmp_path: Path) -> None:
     values = np.array([[1 / 3, 0.5, 1e-9, -0.0], [0.25, 1e6, np.nan, np.inf]], "f8")
     source = saved(tmp_path / "wide.npy", values)
     done = shell("convert", source, "--to-flat", "--dtype", "float16", "-o", tmp_path / "a.npy")
-    # A third is rounded, a billionth becomes nothing and a million infinite.
+    # A third is rounded, a billionth becomes zero and a million infinite.
     assert "3 values are not the same in float16" in notes(done)
     found = np.load(tmp_path / "a.npy")
     assert found.dtype == np.float16
@@ -220,7 +220,7 @@ def test_swapped_halves_are_reported_and_refused_if_strict(shell: Shell, flat: P
     assert (done.code, done.out) == (3, "")
     assert error(done).startswith(f"{flat}: {told}")
     assert not flat.with_name("x.npz").exists()
-    values[0, 1] = -3  # c leaves the range too
+    values[0, 1] = -3  # c is out of range too
     np.save(flat, values)
     assert shell("convert", flat, "--to-tuple", "--strict", "--force").code == 0
 

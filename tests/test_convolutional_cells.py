@@ -1,4 +1,4 @@
-"""Cells whose products are convolutions, over sequences of lines and images."""
+"""Cells with convolutions, over sequences of lines and images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCH, STEPS, CHANNELS, UNITS = 2, 4, 3, 5
 
 
 class Case(NamedTuple):
-    """A checkpoint, data for it, and what TensorFlow makes of them."""
+    """A checkpoint, data for it, and TensorFlow's results."""
 
     prefix: str
     x: Array
@@ -28,7 +28,7 @@ class Case(NamedTuple):
 
 
 def saved(tmp_path: Path, spatial: list[int]) -> Case:
-    """Return a convolutional LSTM in a dynamic_rnn, over items of some spatial axes."""
+    """Return a convolutional LSTM in a dynamic_rnn, over items with some spatial axes."""
     tf = tensorflow()
     shape = tf.TensorShape([*spatial, UNITS])
     filters = [3] * len(spatial)

@@ -1,6 +1,6 @@
-"""CuDNNLSTM of Keras: kernels that lie as cuDNN takes them, and a bias of 8H.
+"""CuDNNLSTM of Keras: kernels in cuDNN's order, and a bias of 8H.
 
-Held against tf_keras' own conversion of its weights into those of an LSTM layer (no CPU runs the
+Compared with tf_keras' own conversion of its weights into an LSTM layer (no CPU runs the
 operation of the class), and against its equations with the kernels read element by element.
 """
 
@@ -41,7 +41,7 @@ def sequence(inputs: int = I) -> Array:
 
 
 def ran(folder: Path, variables: dict[str, Array], x: Array) -> tuple[Array, Any]:
-    """Run the one cell of a checkpoint, all options said."""
+    """Run the only cell of a checkpoint, with all options passed."""
     network = open_checkpoint(checkpoint(folder / "x.ckpt", variables)).network()
     return network.run(x)
 
@@ -51,10 +51,10 @@ def sigmoid(x: Array) -> Array:
 
 
 def plainly(variables: dict[str, Array], x: Array) -> tuple[Array, Array, Array]:
-    """Step with weights that are read where cuDNN reads them, in float64.
+    """Step with the weights at cuDNN's positions, in float64.
 
     The weight from input a to unit k of a gate is number `k * I + a` of the gate's block of the
-    kernel in memory, gate after gate: i, f, c, o; that from unit b to unit k is in row k.
+    kernel in memory, gate after gate: i, f, c, o; the one from unit b to unit k is in row k.
     """
     kernel, recurrent, bias = (value.astype("f8") for value in variables.values())
     inputs, units = kernel.shape[0], recurrent.shape[0]
@@ -90,13 +90,13 @@ def test_a_run_equals_a_keras_lstm_with_the_converted_weights(
     convert = pytest.importorskip("tf_keras.src.saving.legacy.hdf5_format")._convert_rnn_weights
     layer = tf_keras.layers.LSTM(H, return_sequences=True, recurrent_activation="sigmoid")
     variables, x = weights(), sequence()
-    layer(x)  # makes its variables
+    layer(x)  # creates its variables
     layer.set_weights(convert(layer, list(variables.values())))
     assert np.abs(ran(tmp_path, variables, x)[0] - np.array(layer(x))).max() <= 1e-6
 
 
 def test_a_keras_lstm_with_the_same_weights_gives_other_values(tmp_path: Path) -> None:
-    """Only the length of the bias is different."""
+    """Only the length of the bias differs."""
     variables = weights("lstm")
     variables["lstm/bias"] = variables["lstm/bias"][: 4 * H]
     path = checkpoint(tmp_path / "lstm.ckpt", variables)
@@ -146,7 +146,7 @@ def test_a_run_without_a_graph_needs_no_flag(shell: Shell, tmp_path: Path) -> No
 
 
 def with_graph(folder: Path, op: str, edit: Callable[[Any], None] | None = None) -> str:
-    """Write the variables of a layer, and the graph of Keras with this operation of cuDNN."""
+    """Write the variables of a layer, and the graph of Keras with this cuDNN operation."""
     prefix = checkpoint(folder / "model.ckpt", weights())
     tf = writers.tensorflow()
     with writers.as_in_1_x(tf):  # no CPU runs such a graph
@@ -157,7 +157,7 @@ def with_graph(folder: Path, op: str, edit: Callable[[Any], None] | None = None)
     def changed(meta: Any) -> None:
         (cell,) = (node for node in meta.graph_def.node if node.op == "CudnnRNNV3")
         cell.op = op
-        if op != "CudnnRNNV3":  # which takes the lengths of the sequences too
+        if op != "CudnnRNNV3":  # which also takes the lengths of the sequences
             del cell.input[4:]
         if edit:
             (vector,) = (node for node in meta.graph_def.node if node.name == cell.input[3])
@@ -168,7 +168,7 @@ def with_graph(folder: Path, op: str, edit: Callable[[Any], None] | None = None)
 
 
 def swapped(kernels: Any) -> None:
-    """Hand the kernels of i and f to cuDNN in the other order."""
+    """Pass the kernels of i and f to cuDNN in the other order."""
     kernels[0], kernels[1] = kernels[1], kernels[0]
 
 
@@ -200,10 +200,10 @@ def test_a_graph_that_passes_weights_differently_is_run_as_written(tmp_path: Pat
         assert np.abs(one - other).max() <= 1e-6
 
 
-@pytest.mark.skipif(not ECOSYSTEM.is_dir(), reason="the cases of libraries are not beside us")
+@pytest.mark.skipif(not ECOSYSTEM.is_dir(), reason="the cases of libraries are not available")
 @pytest.mark.parametrize("graph", [True, False])
 def test_a_layer_saved_by_keras(tmp_path: Path, graph: bool) -> None:
-    """Keras 2.2.4 on TensorFlow 1.15.5; the values are those of its own conversion to LSTM."""
+    """Keras 2.2.4 on TensorFlow 1.15.5; the values come from its own conversion to LSTM."""
     for path in ECOSYSTEM.glob("model.ckpt*"):
         if graph or path.suffix != ".meta":
             shutil.copy(path, tmp_path)

@@ -1,8 +1,7 @@
-"""Damaged files: cut at every byte, bits turned, bytes lost. An error or the right answer, always.
+"""Damaged checkpoints: cut at every byte, flipped bits, lost bytes. An error or the right answer.
 
-Where there are checksums, nothing but the right values may come out; without them (in a rescue,
-and in graphs, which have none) nothing worse than an error may happen. Work and memory are
-bounded everywhere.
+With checksums only the right values may be returned; without them (when values are rescued, and
+in graphs, which have none) an error or a wrong value at worst. Work and memory are bounded.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from lstmstate.checkpoint.locate import newest
 from lstmstate.checkpoint.object_graph import full_names
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 
-MAX_LINES = 20_000  # executed for one file of less than 2 KB; five times what the whole ones take
+MAX_LINES = 20_000  # executed for one file of less than 2 KB; five times the lines for whole files
 DAMAGES = 240  # of each specimen
 
 steady = settings(
@@ -56,16 +55,16 @@ steady = settings(
 
 @pytest.fixture(autouse=True)
 def bounded_memory() -> Iterator[None]:
-    """Hold every test here against the most memory that it may take."""
+    """Limit the memory of every test here."""
     with little_memory(100):
         yield
 
 
-# ---- what is damaged
+# ---- specimens
 
 
 class Specimen(NamedTuple):
-    """A good checkpoint: what opens it, its values, and the files to be damaged."""
+    """A valid checkpoint: the path to open, its values, and the files to damage."""
 
     path: str
     values: dict[str, Array]
@@ -138,7 +137,7 @@ every_specimen = pytest.mark.parametrize("make", SPECIMENS, ids=lambda make: mak
 Make = Callable[[Path], Specimen]
 
 
-# ---- damage
+# ---- kinds of damage
 
 
 def cut(content: bytes) -> Iterator[bytes]:
@@ -147,7 +146,7 @@ def cut(content: bytes) -> Iterator[bytes]:
 
 
 def turned(content: bytes, seed: str, count: int = DAMAGES) -> Iterator[bytes]:
-    """Files with one bit turned, with several bits turned, and with bytes lost, doubled or set."""
+    """Files with one flipped bit, several flipped bits, and bytes lost, doubled or set."""
     chance = random.Random(seed)
     for kind in range(count):
         data = bytearray(content)
@@ -164,7 +163,7 @@ def turned(content: bytes, seed: str, count: int = DAMAGES) -> Iterator[bytes]:
 
 
 def read_all(specimen: Specimen, *, checksums: bool = True) -> None:
-    """Open and read everything: errors are right, and so are the right values, but no others."""
+    """Open and read everything: errors and the right values pass, and nothing else."""
     with few_lines(MAX_LINES):
         try:
             variables = Checkpoint(specimen.path, checksums=checksums).variables
@@ -227,7 +226,7 @@ def test_a_damaged_file_that_is_read_without_checksums(tmp_path: Path, make: Mak
 
 
 def test_a_file_that_ends_in_zeros_is_refused(tmp_path: Path) -> None:
-    """A disk that was full, or a system that went down, leaves such files."""
+    """A full disk or a crashed system leaves such files."""
     specimen = v1(tmp_path)
     content = specimen.files[0].read_bytes()
     for length in range(0, len(content), 16):
@@ -236,12 +235,12 @@ def test_a_file_that_ends_in_zeros_is_refused(tmp_path: Path) -> None:
             Checkpoint(specimen.path)
 
 
-# ---- files that are none, or change
+# ---- files that are missing, special or changing
 
 
 @pytest.fixture
 def damaged_data(tmp_path: Path) -> tuple[Path, Callable[[], object]]:
-    """The data file of a bundle, and what reads a value from it."""
+    """The data file of a bundle, and a function that reads a value from it."""
     specimen = object_based(tmp_path)
     variable = list(Checkpoint(specimen.path).variables.values())[1]
     return specimen.files[0], variable.read
@@ -299,7 +298,7 @@ def test_a_failing_disk_is_reported(damaged_data: Damaged, monkeypatch: pytest.M
 
 
 def a_graph() -> bytes:
-    """A MetaGraphDef with something of everything that is read of one."""
+    """A MetaGraphDef with an example of everything that is read from one."""
     trainable = text(1, "trainable_variables") + text(2, text(2, text(1, text(1, "kernel:0"))))
     return meta_graph(
         names_const("names", "old/kernel"),
@@ -373,7 +372,7 @@ def test_any_bytes_as_a_checkpoint_state(content: bytes, end: bytes) -> None:
 
 @steady
 @given(st.binary(max_size=24))
-@example(b"a\0b/c")  # no system has a path with a NUL in it
+@example(b"a\0b/c")  # no system allows NUL in a path
 def test_any_name_in_a_checkpoint_state(tmp_path: Path, name: bytes) -> None:
     written = b"".join(b"\\%03o" % byte for byte in name)
     (tmp_path / "checkpoint").write_bytes(b'model_checkpoint_path: "' + written + b'"\n')

@@ -1,4 +1,4 @@
-"""Graph files that are cut short, empty or overwritten: the graph is read whole or not at all."""
+"""Truncated, empty or overwritten graph files: a graph is read completely or not at all."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ GRAPH_ENDS = len(META) - 3 * len(REST)
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The prefix of a checkpoint with its graph, of a cell with a forget_bias of 0.3."""
+    """The prefix of a checkpoint with its graph; the cell has a forget_bias of 0.3."""
     folder = tmp_path_factory.mktemp("model")
     return save(folder, lambda tf: dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3)))
 
 
 @pytest.fixture
 def meta(written: str) -> Path:
-    """The `.meta` of it."""
+    """Its `.meta` file."""
     return Path(f"{written}.meta")
 
 
@@ -47,7 +47,7 @@ def graph_ends(content: bytes) -> int:
     return start.ByteSize()
 
 
-# ---- whole, or not at all
+# ---- complete or not read
 
 
 @pytest.mark.parametrize("kind", ["meta", "saved_model"])
@@ -57,7 +57,7 @@ def test_a_cut_at_any_byte_leaves_the_whole_graph_or_none(tmp_path: Path, kind: 
     if kind == "saved_model":
         read, before = read_saved_model, number_field(1, 1) + text(2, META)[: -len(META)]
     content = before + META
-    # Behind the field before the graph nothing shows that there was more.
+    # Before the graph field nothing shows that there was more.
     without = 2 if before else len(text(1, INFO))
     for size in range(1, len(content)):
         path.write_bytes(content[:size])
@@ -107,14 +107,14 @@ def test_the_damage_is_reported_in_one_line(tmp_path: Path, content: bytes, word
 
 
 def test_a_whole_graph_after_a_truncated_one_is_not_used(tmp_path: Path) -> None:
-    """Two GraphDefs are one to protobuf: what is cut could belong to the first."""
+    """protobuf merges two GraphDefs: the rest of a truncated one could belong to the first."""
     path = tmp_path / "m.meta"
     path.write_bytes(META[:GRAPH_ENDS] + text(2, NODES[0])[:-1])
     with pytest.raises(CorruptError, match="cut short"):
         read_meta(str(path))
 
 
-# ---- what a user sees
+# ---- reports
 
 
 def test_options_come_from_a_whole_graph(shell: Shell, written: str, meta: Path) -> None:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layere
 
 MEGABYTES = 20  # for files of less than 10 KB
 FLIPS = 150  # of each file
-CHECKED = ("npz", "ckpt")  # every value is under a checksum
+CHECKED = ("npz", "ckpt")  # every value has a checksum
 
 STATE = state_of([(3, 3), (3, 3)], names="rnn/cell_{}".format, finite=True, seed=3)
 
@@ -31,7 +31,7 @@ def bits(state: State) -> list[Any]:
 
 
 class Specimen:
-    """A good state file: what opens it, and the files that can be damaged."""
+    """A valid state file: the path to open, and the files that can be damaged."""
 
     def __init__(self, folder: Path, kind: str, layout: str) -> None:
         self.kind = kind
@@ -45,7 +45,7 @@ class Specimen:
         self.files = [file for file in found if file.name != "checkpoint"]
 
     def outcome(self) -> str:
-        """Return "right", "wrong" or "refused"; whatever else happens fails the test."""
+        """Return "right", "wrong" or "refused"; any other exception fails the test."""
         try:
             found = load_state(self.path, layout=self.layout)
         except LstmstateError as error:
@@ -109,7 +109,7 @@ def test_a_bit_flipped_anywhere(specimen: Specimen) -> None:
 
 @everything
 def test_a_lost_run_of_bytes(specimen: Specimen) -> None:
-    """As when a copy leaves out a block of a disk, or a tool changes the ends of lines."""
+    """As when a copy omits a block of a disk, or a tool changes line endings."""
     chance = random.Random(f"{specimen.path.name}")
     with little_memory(MEGABYTES):
         for file in specimen.files:
@@ -125,7 +125,7 @@ def test_a_lost_run_of_bytes(specimen: Specimen) -> None:
 
 @pytest.mark.parametrize("specimen", [("npz", "flat")], indirect=True, ids=" ".join)
 def test_a_bit_flipped_in_the_directory_of_an_archive(specimen: Specimen) -> None:
-    """No checksum covers it; a member that it loses may be the one that tells the widths."""
+    """No checksum covers it; the lost member may be the one with the widths."""
     whole = specimen.path.read_bytes()
     found = set()
     for at in range(whole.index(b"PK\x01\x02"), len(whole)):
@@ -145,7 +145,7 @@ METHODS = {
 
 @pytest.mark.parametrize("method", METHODS)
 def test_damage_far_behind_the_header_of_a_member(tmp_path: Path, method: str) -> None:
-    """Members of more than one block of any method, so that they can be opened."""
+    """Members of more than one block in any method, so that they can be opened."""
     values = np.random.default_rng(0).random((40_000, 4))
     path = tmp_path / "state.npz"
     with zipfile.ZipFile(path, "w", METHODS[method]) as archive:
@@ -172,7 +172,7 @@ def test_members_that_numpy_never_writes_are_not_unpacked(tmp_path: Path, method
 
 @pytest.mark.parametrize("rows", [2, 2000])
 def test_damaged_values_are_reported_with_file_and_array(tmp_path: Path, rows: int) -> None:
-    """Whether it is met when the file is opened, or when the values are read."""
+    """Whether it is found when the file is opened, or when the values are read."""
     path = tmp_path / "state.npz"
     np.savez(path, c=np.ones((rows, 3)), m=np.ones((rows, 3)))
     data = bytearray(path.read_bytes())
@@ -184,7 +184,7 @@ def test_damaged_values_are_reported_with_file_and_array(tmp_path: Path, rows: i
 
 
 def test_a_member_declared_longer_than_the_file(tmp_path: Path) -> None:
-    """Three gigabytes, both stored and declared: less than what counts as a bomb."""
+    """Three gigabytes, both stored and declared: less than a zip bomb."""
     path = tmp_path / "state.npz"
     np.savez(path, state=np.zeros((2, 8), "f4"))
     data = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Checkpoints with several damaged values: each of them is named."""
+"""Checkpoints with several damaged values, each of which is named."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DAMAGED = "its checksum does not hold: the data file is damaged, or of another c
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> str:
-    """The prefix of a checkpoint of four tensors, of which a, b and c are damaged."""
+    """The prefix of a checkpoint of four tensors; a, b and c are damaged."""
     prefix = checkpoint(tmp_path / "model", {name: numbers(4) for name in NAMES})
     data = Path(f"{prefix}.data-00000-of-00001")
     content = bytearray(data.read_bytes())
@@ -45,7 +45,7 @@ def test_check_finite_names_each(shell: Shell, damaged: str) -> None:
 
 
 def test_check_finite_names_a_damaged_counter_too(shell: Shell, tmp_path: Path) -> None:
-    """What is no floating-point number cannot be NaN; it can be damaged."""
+    """A value that is not floating-point cannot be NaN; it can be damaged."""
     prefix = checkpoint(tmp_path / "model", {"a": numbers(4), "step": np.arange(3)})
     data = Path(f"{prefix}.data-00000-of-00001")
     content = bytearray(data.read_bytes())

@@ -1,4 +1,4 @@
-"""`lstmstate diff`: two states in whatever layouts, or two checkpoints, and whether they agree."""
+"""`lstmstate diff`: comparison of states in any layouts, and of checkpoints."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from work import little_memory
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder in which the commands run."""
+    """An empty current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def pair(path: Path, *, row: int = 0, column: int = 0, by: float = 0.0) -> Path:
-    """Write c [4, 3] and m [4, 3], of which one element of m is moved."""
+    """Write c [4, 3] and m [4, 3], with one element of m moved."""
     m = numbers(4, 3, seed=1, dtype="float64")
     m[row, column] += by
     return archive(path, c=numbers(4, 3, dtype="float64"), m=m)
@@ -48,7 +48,7 @@ def pair(path: Path, *, row: int = 0, column: int = 0, by: float = 0.0) -> Path:
         (layout, kind)
         for kind in ("npz", "h5", "csv", "ckpt")
         for layout in ("tuple", "flat", "stacked", "layered", "keras", "torch")
-        if kind != "csv" or layout in ("tuple", "flat", "keras")  # it has rows and columns only
+        if kind != "csv" or layout in ("tuple", "flat", "keras")  # it has only rows and columns
     ],
 )
 def test_one_state_is_equal_across_layouts_and_file_types(
@@ -95,7 +95,7 @@ def test_the_largest_difference_and_its_index(shell: Shell, folder: Path) -> Non
 
 
 def test_the_index_is_right_in_a_state_read_in_parts(shell: Shell, folder: Path) -> None:
-    """A state of many megabytes is read in parts, along whichever axis is long."""
+    """A state of many megabytes is read in parts, along the longest axis."""
     for lead in ((700_000,), (3, 300_000)):
         flat = np.zeros((*lead, 2), "f4")
         saved(folder / "a.npy", flat)
@@ -128,7 +128,7 @@ def test_tolerance(shell: Shell, folder: Path, by: float, arguments: list[str], 
 @pytest.mark.parametrize(
     ("one", "other", "within", "exactly"),
     [
-        (0x7FC00000, 0x7FC00001, 0, 1),  # NaNs of two payloads
+        (0x7FC00000, 0x7FC00001, 0, 1),  # NaNs with two payloads
         (0x7FC00000, 0x7FC00000, 0, 0),
         (0x00000000, 0x80000000, 0, 1),  # 0 and -0
         (0x7F800000, 0x7F800000, 0, 0),  # Inf
@@ -217,7 +217,7 @@ def test_a_checkpoint_and_itself(shell: Shell) -> None:
     done = shell("diff", "--exact", SUNSPOTS, f"{SUNSPOTS}/model.ckpt-360.index")
     assert done.code == 0
     assert "22 tensors, 22 the same (to the bit)" in done.out
-    assert notes(done) == []  # there is one checkpoint in the folder
+    assert notes(done) == []  # the folder has one checkpoint
     found = shell.json("diff", SUNSPOTS, SUNSPOTS)
     assert (found["kind"], found["same"], len(found["tensors"])) == ("checkpoints", True, 22)
 
@@ -351,11 +351,11 @@ def test_infinite_differences_are_valid_json(shell: Shell, folder: Path) -> None
     assert not math.isfinite(float(found["max_abs"]))
 
 
-# ---- arrays that are no state
+# ---- arrays that are not a state
 
 
 def results(path: Path, change: float = 0, **more: Array) -> Path:
-    """Write what a run writes: outputs, c and m."""
+    """Write the result of a run: outputs, c and m."""
     outputs = numbers(3, 5, 3)  # no state has three columns
     outputs[2, 4, 1] += change
     return archive(path, outputs=outputs, c=numbers(3, 4, seed=1), m=numbers(3, 4, seed=2), **more)

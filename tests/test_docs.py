@@ -1,4 +1,4 @@
-"""The documentation keeps up with the program: names, options, fields, pictures, examples."""
+"""The documentation: names, options, fields, pictures and examples match the program."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def read(path: Path) -> str:
 
 
 def prose(text: str) -> str:
-    """Return a page without the blocks of code in it."""
+    """Return a page without its code blocks."""
     return re.sub(r"^```.*?^```$|^ {4}.*?$|`[^`\n]*`", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
-# Words that have to be decoded, or that have a plain one in their place.
+# Unclear words, and words with a plain replacement.
 UNPLAIN = (
     r"\b(?:tells?|told|stands?|lies?|lives?|beside|of\s+which|ends?\s+with\s+\d|whoever|evil)\b"
 )
@@ -114,7 +114,7 @@ def test_every_field_of_the_json_is_described(shell: Shell, tmp_path: Path) -> N
     described = set(re.findall(r"`([a-z_]+)`", text))
     assert found - described == set()
     rows = re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE)
-    rare = {"error", "operation", "by", "on", "node", "schema"}  # of what these files have not
+    rare = {"error", "operation", "by", "on", "node", "schema"}  # which these files do not have
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} - found - rare == set()
     for document in documents:
         assert document["schema"] in text
@@ -150,7 +150,7 @@ def test_the_glossary_explains_its_terms_in_a_sentence_or_two() -> None:
 
 
 def in_shell(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command line; `lstmstate` is the one under test."""
+    """Run a command line; `lstmstate` is the program under test."""
     home = folder / "bin"
     home.mkdir(exist_ok=True)
     program = home / "lstmstate"

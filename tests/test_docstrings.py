@@ -1,4 +1,4 @@
-"""The examples in docstrings run, and say what they say; every public thing has a docstring."""
+"""Docstrings: their examples run and print the shown output; every public object has one."""
 
 from __future__ import annotations
 

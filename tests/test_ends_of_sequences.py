@@ -1,4 +1,4 @@
-"""Where sequences end: lengths that are fed, have a default or are computed, and masks."""
+"""Ends of sequences: lengths that are fed, have a default or are computed, and masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Lengths = Callable[[Any, Any], Any]
 
 
 def padded() -> Any:
-    """Return sequences that are zero from their ends on."""
+    """Return sequences that are zero after their ends."""
     x = drawn(BATCH, STEPS, INPUTS)
     x[np.arange(STEPS) >= LENGTHS[:, None]] = 0
     return x
@@ -117,7 +117,7 @@ def test_sequences_end_as_in_the_graph(
 
 
 def test_lengths_equal_to_the_number_of_steps_change_nothing(shell: Shell, tmp_path: Path) -> None:
-    """The graph has other lengths where none are given."""
+    """The graph has other lengths if none are passed."""
 
     def build(tf: Any) -> Any:
         x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
@@ -138,7 +138,7 @@ def test_lengths_equal_to_the_number_of_steps_change_nothing(shell: Shell, tmp_p
 
 
 def test_lengths_computed_from_unfed_values_are_noted(shell: Shell, tmp_path: Path) -> None:
-    """The graph counts the words; x is what it makes of them."""
+    """The graph counts the token ids; x is computed from them."""
 
     def build(tf: Any) -> Any:
         words = tf.placeholder(tf.int32, [None, None], "words")
@@ -189,7 +189,7 @@ def test_a_state_in_one_array_is_kept_after_the_end(is_flat: bool, tmp_path: Pat
 
 @pytest.mark.parametrize("is_stacked", [True, False])
 def test_both_directions_end_without_a_loop(is_stacked: bool, tmp_path: Path) -> None:
-    """Their outputs lie side by side for each step, or are put together as well."""
+    """Their outputs are side by side for each step, or are concatenated as well."""
     x = padded()
 
     def build(tf: Any) -> Any:
@@ -208,7 +208,7 @@ def test_both_directions_end_without_a_loop(is_stacked: bool, tmp_path: Path) ->
 
 
 def clipped(tf: Any) -> Any:
-    """Return a cell that no family fits, so that the graph's own step is run."""
+    """Return a cell of no known family, so that the graph's own step is run."""
 
     class Cell(tf.nn.rnn_cell.LSTMCell):  # type: ignore[misc, name-defined]
         def call(self, x: Any, state: Any) -> Any:
@@ -277,7 +277,7 @@ def test_steps_of_a_backward_cell_are_refused_if_the_graph_sets_lengths(tmp_path
 
 
 def fused(tf: Any, x: Any, lengths: Any) -> tuple[Any, list[Any]]:
-    """Step a cell as LSTMBlockFusedCell does: one operation over the longest of the sequences."""
+    """Step a cell like LSTMBlockFusedCell: one operation over the longest of the sequences."""
     kernel = tf.get_variable("kernel", [INPUTS + UNITS, 4 * UNITS])
     bias, none = tf.get_variable("bias", [4 * UNITS]), tf.zeros([UNITS])
     zeros = tf.zeros([tf.shape(x)[1], UNITS])
@@ -323,7 +323,7 @@ def test_one_operation_over_sequences_with_lengths(lengths: Any, tmp_path: Path)
 @pytest.mark.parametrize("lengths", [LENGTHS, None])
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_a_loop_that_carries_its_next_input(is_kept: bool, lengths: Any, tmp_path: Path) -> None:
-    """As decoders do: the input of a step is read by the step before, and kept states chosen."""
+    """Like a decoder: the step before reads the input of a step, and old states are kept."""
     x = padded()
 
     def build(tf: Any) -> Any:

@@ -125,7 +125,7 @@ def test_a_wrong_call(tmp_path: Path, arguments: list[str]) -> None:
 
 @pytest.mark.skipif(not shutil.which("dash"), reason="there is no dash")
 def test_the_script_is_portable_sh() -> None:
-    """Dash knows nothing but POSIX; `-n` reads the script to its end."""
+    """Dash knows only POSIX syntax; `-n` parses the whole script."""
     subprocess.run(["dash", "-n", str(SCRIPT)], check=True)
     text = SCRIPT.read_text(encoding="utf-8")
     assert text.startswith("#!/bin/sh\n")
@@ -135,7 +135,7 @@ def test_the_script_is_portable_sh() -> None:
 
 
 def test_the_sunspot_forecast_matches_its_readme() -> None:
-    """Errors trained on and never seen, those of next year as this one, and the next forecast."""
+    """Errors on training data, on unseen data and with the last value, and the next forecast."""
     done = subprocess.run(
         [sys.executable, str(PROJECT / "examples" / "sunspots.py")],
         capture_output=True,

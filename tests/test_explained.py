@@ -1,7 +1,7 @@
-"""Each operation of a cell's step is explained by its family, or named; what it touches is unknown.
+"""Explained and unexplained operations in the step of a cell, and options that they make unknown.
 
-The graphs are those of the samples, with nodes of their steps added or replaced: a message that is
-written twice is merged, and of two nodes with one name the last counts.
+The graphs are those of the samples, with nodes of their steps added or replaced: messages written
+twice are merged, and the last of two nodes with one name counts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PEEPHOLES = ["w_i_diag", "w_f_diag", "w_o_diag"]
 
 
 def op(name: str, kind: str, *inputs: str) -> bytes:
-    """A node of the step of a sample; its name is relative to the cell's."""
+    """A node in the step of a sample; its name is relative to the cell's."""
     return node(f"{CELL}/{name}", kind, inputs, T=FLOAT)
 
 
@@ -42,7 +42,7 @@ def constant(name: str, *values: float) -> bytes:
 
 
 def changed(folder: Path, *nodes: bytes, sample: str = "peephole_tuple") -> str:
-    """Return a copy of a sample whose graph has some nodes more, or in the place of its own."""
+    """Return a copy of a sample whose graph has some nodes added or replaced."""
     shutil.copytree(SAMPLES / sample, folder / sample)
     (meta,) = (folder / sample).glob("*.meta")
     meta.write_bytes(meta.read_bytes() + meta_graph(*nodes))
@@ -99,7 +99,7 @@ def scaled(name: str) -> bytes:
 
 
 ODD = f"{CELL}/odd"
-# What is added to the step, what is said of it, and what is unknown then.
+# Operations added to the step, their description, and the options that become unknown.
 CASES = {
     "c is scaled before the forget gate": (
         (NINE_TENTHS, scaled(C), op("mul_1", "Mul", f"{CELL}/Sigmoid", ODD)),
@@ -218,7 +218,7 @@ def test_an_operation_that_the_family_does_not_have_is_named(tmp_path: Path, cas
 
 ONE = constant("odd/y", 1.0)
 FORGET = f"{CELL}/split:2"
-# What is added to the forget gate of a sample that adds 0.5 already.
+# Additions to the forget gate of a sample that already adds 0.5.
 ADDED = {
     "over an operation that changes nothing": (
         op("sum", "AddV2", FORGET, f"{CELL}/odd/y"),
@@ -290,7 +290,7 @@ def test_peepholes_that_the_step_does_not_use_are_unknown(tmp_path: Path) -> Non
 
 
 def test_a_step_of_another_form_has_no_defaults(tmp_path: Path) -> None:
-    """The sum of c by an operation that no class uses: what names say of the cell is no proof."""
+    """The sum of c by an operation that no class uses: names do not prove the class of a cell."""
     cell = only(changed(tmp_path, op("add_3", "AddN", f"{CELL}/mul_1", f"{CELL}/mul_3")))
     assert cell.options["forget_bias"].source == "unknown"
     assert OTHER_STEP in cell.notes
@@ -298,7 +298,7 @@ def test_a_step_of_another_form_has_no_defaults(tmp_path: Path) -> None:
 
 
 def test_an_operation_between_the_output_and_its_function_is_named(tmp_path: Path) -> None:
-    """No m is seen there, and no option is read behind it."""
+    """No m is seen there, so no option is read after it."""
     nodes = (NINE_TENTHS, scaled(f"{CELL}/Tanh_1"), op("mul_5", "Mul", f"{CELL}/Sigmoid_2", ODD))
     cell = only(changed(tmp_path, *nodes))
     assert "Mul by 0.9 on the output" in words(cell)
@@ -317,7 +317,7 @@ def test_the_merge_of_a_condition_is_not_a_loop_state(tmp_path: Path) -> None:
 
 
 def test_inspect_shows_a_change_in_the_graph() -> None:
-    """Of the changes of one operation, every so many; see test_mutants.py."""
+    """A sample of the changes of one operation; see test_mutants.py."""
     tried = 0
     for sample in ("sunspots", "peephole_tuple"):
         base = open_checkpoint(SAMPLES / sample)
@@ -351,7 +351,7 @@ LINE = "1 operation not explained: Mul by 0.9 on c"
 
 @pytest.fixture
 def odd(tmp_path: Path) -> str:
-    """A checkpoint whose cell has an operation more than its family."""
+    """A checkpoint whose cell has one operation more than its family."""
     return changed(tmp_path, *SCALED)
 
 

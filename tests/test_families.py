@@ -1,7 +1,7 @@
-"""Every class of cells in every era, known by the names and shapes of its variables alone.
+"""Classes of cells in every era, recognised by the names and shapes of their variables alone.
 
-A row holds the variables that a class makes, by the role that each has in the cell. Unless a row
-says otherwise, a cell takes 3 inputs, has 4 units, and projects to 2.
+A row has the variables that a class makes, by their roles in the cell. Unless a row has other
+values, a cell takes 3 inputs, has 4 units, and projects to 2.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Leaves = dict[str, Shape]  # leaf → shape; several leaves are shards, in their
 
 @dataclass
 class Row:
-    """The variables of a cell, role → leaves, and what they tell."""
+    """The variables of a cell, role → leaves, and the properties that they show."""
 
     family: str
     era: str | None
@@ -116,7 +116,7 @@ def core_cells() -> Iterator[Row]:
 def block_cells() -> Iterator[Row]:
     pair = {"state_is_tuple": True}
     tiny = diagonals("wc{}", "ifo")
-    # 0.10 and 0.11 made the peepholes whether they were used or not.
+    # 0.10 and 0.11 made the peepholes even if they were not used.
     for scope in ("RNN/LSTMFusedCell", "RNN/LSTMBlockCell"):
         yield Row("LSTMBlockCell", OLD, scope, fused("W", "b") | tiny, peepholes=None, **pair)
     yield Row("LSTMBlockCell", OLD, "RNN/LSTMBlockCell", fused("W", "b"), **pair)
@@ -315,7 +315,7 @@ def test_its_class_and_era(row: Row) -> None:
 def test_its_widths(row: Row) -> None:
     cell = cell_of(row)
     assert (cell.input_size, cell.num_units, cell.num_proj) == (row.inputs, row.units, row.proj)
-    # A convolution's state has windows too, a grid's a pair for each frequency.
+    # The state of a convolution has spatial axes too, and a grid has a pair for each frequency.
     pair = row.units and not any(word in row.family for word in ("Conv", "GridLSTM"))
     assert cell.state == (StateWidths(row.units, row.proj or row.units) if pair else None)
 
@@ -346,7 +346,7 @@ def test_properties_shared_by_all_cells_of_a_class(row: Row) -> None:
 
 
 def test_its_shapes_must_fit(row: Row) -> None:
-    """Names alone make no cell: a kernel of other columns is something else."""
+    """Names alone do not make a cell: a kernel with other columns is something else."""
     wrong = {
         name: (*shape[:-1], *(size + 2 for size in shape[-1:]))
         for name, shape in row.shapes.items()
@@ -389,7 +389,7 @@ def test_a_grid_has_the_kernels_of_all_its_blocks() -> None:
 def test_each_dimension_of_a_grid_is_a_cell(
     dimensions: int, scope: str, leaves: tuple[str, str]
 ) -> None:
-    """Its kernel has a row for each m of the grid; the input comes in by another way."""
+    """Its kernel has a row for each m of the grid; the input enters separately."""
     name, (kernel, bias) = f"Grid{dimensions}LSTMCell", leaves
     scopes = [f"rnn/{name}/{scope.format(number)}" for number in range(dimensions)]
     shapes = {f"rnn/{name}/project_m_0": (3, 4)}

@@ -1,4 +1,4 @@
-"""A fault of the program is reported as one, and no file is called damaged for it."""
+"""Bugs in the program, reported as such and never as damaged files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def an_hdf5(path: Path) -> object:
     return open_path(str(path))
 
 
-# What reads a sound file, and a function on its way.
+# A function that reads a valid file, and one that it calls.
 READERS: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "a.npy",

@@ -1,6 +1,6 @@
-"""A state in one array without names, where the graph takes it through a placeholder of its own.
+"""States in one unnamed array, read in the order of the placeholder of the graph.
 
-The graphs are those of the samples, with their first states cut out of a placeholder instead.
+The graphs are those of the samples, with initial states sliced from a placeholder instead.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def changed(folder: Path, sample: str, *nodes: bytes) -> Path:
 
 
 def one_cell(folder: Path, order: str) -> Path:
-    """A cell whose c of 8 and m of 5 units are cut out of a placeholder."""
+    """A cell whose c of 8 and m of 5 units are slices of a placeholder."""
     return changed(
         folder,
         "peephole_tuple",
@@ -69,7 +69,7 @@ def one_cell(folder: Path, order: str) -> Path:
 
 
 def stack(folder: Path, order: Sequence[str]) -> Path:
-    """Two cells, of 24 and 12 units, whose flat state is put together out of a placeholder."""
+    """Two cells, of 24 and 12 units, whose flat state is made from a placeholder."""
     flat = [f"cut:{order.index(half)}" for half in ("c_0", "m_0", "c_1", "m_1")]
     return changed(
         folder,
@@ -85,7 +85,7 @@ def sequence(folder: Path, width: int) -> Path:
 
 
 def halves(state: Array, order: Sequence[str], widths: Mapping[str, int]) -> dict[str, Array]:
-    """Return the columns of an array by the halves that they are."""
+    """Return the columns of an array in the order of its halves."""
     starts = np.cumsum([0, *(widths[half] for half in order)])
     return {
         half: state[..., start : start + widths[half]]
@@ -202,7 +202,7 @@ def of_a_variable(tf: Any) -> None:
 
 
 def carried(tf: Any) -> None:
-    """A loop that starts from zeros and carries m and c side by side, m first."""
+    """A loop that starts from zeros and carries m and c in one array, m first."""
     kernel, bias = (tf.get_variable(name, s) for name, s in (("w", [7, 16]), ("b", [16])))
 
     def step(state: Any, x: Any) -> Any:
@@ -252,7 +252,7 @@ def test_orders_that_differ_are_refused(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_an_unnamed_array_has_no_order_for_another_kind_of_state(tmp_path: Path) -> None:
-    """As the attention that a wrapper carries from step to step: it is no c and m of its cell."""
+    """For example the attention that a wrapper carries from step to step: it is not c and m."""
     loaded = lstmstate.open_checkpoint(SAMPLES / "tf_1_0_names").network().load("numpy")
     flat = np.zeros((2, sum(cell.widths.flat for cell in loaded.network.cells)), np.float32)
     np.save(tmp_path / "flat.npy", flat)

@@ -1,4 +1,4 @@
-"""What is fed besides x and the state, and where x goes in."""
+"""Values fed besides x and the state, and the placeholder for x."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DONE = (drawn(BATCH, STEPS, seed=3) > 0.3).astype("f4")
 
 
 def episodes(by_step: bool) -> Any:
-    """Steps of a policy over a flat batch, whose flags set the states of ended episodes to zero."""
+    """Steps of a policy over a flat batch, whose flags reset the states of ended episodes."""
 
     def build(tf: Any) -> Any:
         x = tf.placeholder(tf.float32, [BATCH * STEPS, INPUTS], "x")
@@ -72,7 +72,7 @@ def test_one_number_applies_to_every_step(value: Any, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*(exact and slower|x is what each step reads).*:UserWarning")
 def test_unset_flags_change_nothing(tmp_path: Path) -> None:
-    """A cell has no such product, so that it is not confirmed, and the graph's step is run."""
+    """A cell has no such product, so it is not confirmed, and the graph's step is run."""
     prefix, _ = evaluated(tmp_path, episodes(False))
     network = lstmstate.open_checkpoint(prefix).network()
     loaded = network.load(feeds={"done": 0})
@@ -85,7 +85,7 @@ def test_unset_flags_change_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("steps", [1, STEPS])
 def test_fed_values_choose_among_the_uses_of_a_cell(steps: int, tmp_path: Path) -> None:
-    """A policy has a graph of one step to act with, and one of many to be trained with."""
+    """A policy has a graph of one step for acting, and one of many steps for training."""
 
     def build(tf: Any) -> Any:
         found = {}
@@ -134,7 +134,7 @@ def test_flags_change_the_state_before_the_first_step(kind: str, tmp_path: Path)
 
 
 def test_flags_of_each_step_in_a_loop(tmp_path: Path) -> None:
-    """They are true where an episode has ended, and the state is not kept but set back."""
+    """They are true after the end of an episode, where the state is reset."""
 
     def build(tf: Any) -> Any:
         cell = tf.nn.rnn_cell.BasicLSTMCell(UNITS)
@@ -164,7 +164,7 @@ WIDE = 7
 
 
 def behind_a_layer(tf: Any) -> Any:
-    """Return what takes x, and what a loop reads, of another width."""
+    """Return a placeholder, and the input of another width that a loop reads."""
     x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
     return x, tf.layers.dense(x, WIDE, tf.nn.relu)
 
@@ -211,7 +211,7 @@ def test_the_width_of_x_shows_its_placeholder(
 
 
 def test_a_sequence_laid_out_by_fed_numbers(tmp_path: Path) -> None:
-    """The batch and the steps are fed, as scalars, and the rows of images one after the other."""
+    """The batch and the steps are fed as scalars, and the rows of images one after the other."""
 
     def build(tf: Any) -> Any:
         rows = tf.placeholder(tf.float32, [None, 3], "rows")
@@ -229,7 +229,7 @@ def test_a_sequence_laid_out_by_fed_numbers(tmp_path: Path) -> None:
 
 
 def test_a_stack_of_both_directions_without_loops(tmp_path: Path) -> None:
-    """The second layer reads the steps of the first one from their end, too."""
+    """The second layer reads the steps of the first one also from their end."""
 
     def build(tf: Any) -> Any:
         x = tf.placeholder(tf.float32, [None, STEPS, INPUTS], "x")
@@ -268,7 +268,7 @@ def test_names_of_nodes_in_functions_are_shown_without_their_numbers(tmp_path: P
 
 
 def started(start: Callable[[Any, Any, Any], Any]) -> Callable[[Any], Any]:
-    """A loop that begins with what is made of a c and an m that are fed."""
+    """A loop whose initial state is computed from a fed c and m."""
 
     def build(tf: Any) -> Any:
         x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")
@@ -328,7 +328,7 @@ def test_half_a_state_that_is_fed_is_noted(
 
 
 def in_turn(change: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
-    """Two loops, of which the second begins with what the first ends with."""
+    """Two loops; the second starts from the last state of the first."""
 
     def build(tf: Any) -> Any:
         x = tf.placeholder(tf.float32, [None, None, INPUTS], "x")

@@ -1,4 +1,4 @@
-"""What a new user gets wrong first: each error is one line that says what to do."""
+"""Common first mistakes of users, and the one-line error for each."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ ERRORS = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with files to get wrong."""
+    """A folder with files for the mistakes."""
     (tmp_path / "model").mkdir()
     saved(tmp_path / "x.npy", numbers(4, 5, 3))
     saved(tmp_path / "narrow.npy", numbers(4, 5, 2))

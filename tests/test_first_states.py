@@ -1,4 +1,4 @@
-"""First states that a graph takes out of variables: cut, spread, picked, masked, chosen."""
+"""Initial states that a graph takes from variables: slices, tiles, lookups, masks, conditions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def rows(tf: TensorFlow, x: Any) -> Any:
     return tf.shape(x)[0]
 
 
-# ---- two variables, one for each half: how each is fed, its shape, and the batch that is left
+# ---- two variables, one for each half: how each is fed, its shape, and the batch that remains
 
 
 def sliced(tf: TensorFlow, v: Any, x: Any) -> Any:
@@ -140,7 +140,7 @@ WAYS: dict[str, tuple[Any, tuple[int, ...], int | None]] = {
 PICKED = ("gathered", "gathered_of_many")
 
 
-# ---- one variable for both: how c and m are taken out of it, its shape, the layout that it is
+# ---- one variable for both: how c and m are sliced from it, its shape, the layout that it is
 
 
 def by_index(tf: TensorFlow, v: Any) -> Any:
@@ -220,7 +220,7 @@ BOTH: dict[str, tuple[Any, tuple[int, ...], str]] = {
 def network(
     tf: TensorFlow, feed: Feed, *, batch: int | None = None, steps: int | None = STEPS
 ) -> tuple[Any, Any]:
-    """Run a cell from what a feed makes of variables; return the data and the last state."""
+    """Run a cell from values of variables that are fed; return the data and the last state."""
     x = inputs(tf, INPUTS, batch, steps)
     c, m = feed(tf, x)
     for half in (c, m):
@@ -244,7 +244,7 @@ def of_one(way: str) -> Feed:
 
 
 def saved(folder: Path, feed: Feed, **options: Any) -> tuple[str, Array, Array]:
-    """Save a network; return its prefix, some data and what TensorFlow ends with."""
+    """Save a network; return its prefix, some data and the last state in TensorFlow."""
     tf, prefix = tensorflow(), str(folder / "model.ckpt")
     data = np.random.default_rng(3).uniform(-1, 1, (BATCH, STEPS, INPUTS)).astype("f4")
     with as_in_1_x(tf, options.get("functional", False)):
@@ -258,7 +258,7 @@ def saved(folder: Path, feed: Feed, **options: Any) -> tuple[str, Array, Array]:
 
 
 def assert_runs_to(expected: Any, tmp_path: Path, shell: Shell, prefix: str, *flags: str) -> None:
-    """Run from what the graph begins with, over `x.npy`."""
+    """Run from the initial state of the graph, over `x.npy`."""
     out = tmp_path / "y.npz"
     done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "-o", out, "--force", *flags)
     assert done.code == 0, done.err
@@ -353,7 +353,7 @@ def rows_in_a_vector(tf: TensorFlow, x: Any) -> Any:
 def test_rows_one_after_another_in_a_vector(
     tmp_path: Path, shell: Shell, feed: Feed, flags: tuple[str, ...]
 ) -> None:
-    """The graph shows how long a row is; without it a vector is refused."""
+    """The graph shows the length of a row; without it a vector is refused."""
     prefix, data, expected = saved(tmp_path, feed)
     np.save(tmp_path / "x.npy", data)
     layout = "flat" if feed is rows_in_a_vector else "tuple"
@@ -421,7 +421,7 @@ def test_a_run_of_a_stack_from_a_variable_for_each_cell(
         np.testing.assert_allclose(found[f"{scope}/m"], m, atol=2e-6)
 
 
-# ---- what a graph computes
+# ---- computed states
 
 
 def multiplied(tf: TensorFlow, x: Any, name: str) -> Any:
@@ -578,7 +578,7 @@ def test_a_state_from_the_iterator_of_the_data_is_fed(tmp_path: Path) -> None:
     assert open_checkpoint(save(tmp_path, build)).network().own_start() is None
 
 
-# ---- what a graph computes from the sizes of x
+# ---- states computed from the sizes of x
 
 
 def some(tf: TensorFlow, x: Any) -> Any:
@@ -618,7 +618,7 @@ OF_SIZES: dict[str, Callable[[TensorFlow, Any, str], Any]] = {
 def test_a_state_sized_by_x_uses_the_current_x(
     tmp_path: Path, shell: Shell, name: str, functional: bool
 ) -> None:
-    """For the sizes that a graph is tried with, most of these are zeros."""
+    """Most of these are zeros for the sizes that are tried with a graph."""
     feed = each(OF_SIZES[name])
     prefix, data, expected = saved(tmp_path, feed, functional=functional, steps=None)
     np.save(tmp_path / "x.npy", data)
@@ -646,7 +646,7 @@ def test_a_state_that_is_zeros_for_this_x_is_not_noted(tmp_path: Path, shell: Sh
         assert any("a state of its own" in line for line in notes(done)) == is_noted
 
 
-# ---- what is no stored state
+# ---- states that are not stored
 
 
 @pytest.mark.parametrize(
@@ -718,7 +718,7 @@ def test_an_encoder_and_its_decoder_have_separate_initial_states() -> None:
 
 
 def one_step(tf: TensorFlow, change: Any) -> None:
-    """Step a cell by hand whose flat state is fed and cut in half."""
+    """Step a user-written cell whose flat state is fed and split in half."""
     x, state = tf.placeholder(tf.float32, [3, 2]), tf.placeholder(tf.float32, [3, 2 * UNITS])
     c, m = (change(tf, half) for half in tf.split(state, 2, 1))
     wx, wm = kept(tf, "wx", 2, 4 * UNITS), kept(tf, "wm", UNITS, 4 * UNITS)
@@ -753,7 +753,7 @@ def test_the_state_of_an_unrolled_loop_is_a_tuple() -> None:
         assert cell.options["state_is_tuple"] == Option(True, "graph")
 
 
-# ---- what run says
+# ---- notes of run
 
 
 def test_run_reports_that_the_graph_starts_from_another_state(tmp_path: Path, shell: Shell) -> None:
@@ -771,10 +771,10 @@ def test_run_reports_that_the_graph_starts_from_another_state(tmp_path: Path, sh
     ]
 
 
-# ---- cases beside us
+# ---- published cases
 
 FAULTS = SHARED / "faults"
-beside = pytest.mark.skipif(not FAULTS.is_dir(), reason="the cases are not beside us")
+beside = pytest.mark.skipif(not FAULTS.is_dir(), reason="the cases are not available")
 
 
 @beside

@@ -1,4 +1,4 @@
-"""Messages of the library name parameters, and the command line makes flags of them."""
+"""Names of parameters in library messages, and the flags that replace them on the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lstmstate.cli import _COMMANDS
 from lstmstate.cli.report.flags import with_flags
 
 LIBRARY = PROJECT / "lstmstate"
-# Whose text is that of the command line.
+# Modules whose texts are for the command line.
 OF_COMMANDS = ("cli", "report")
 
 
@@ -31,7 +31,7 @@ def flags() -> set[str]:
 
 
 def texts(*, docstrings: bool = True) -> Iterator[tuple[Path, int, str]]:
-    """Yield every text in the source of the library: its file, its line, and what it says."""
+    """Yield every text in the source of the library: its file, its line and the text."""
     for path in sorted(LIBRARY.rglob("*.py")):
         if path.relative_to(LIBRARY).parts[0] in OF_COMMANDS:
             continue
@@ -46,7 +46,7 @@ def texts(*, docstrings: bool = True) -> Iterator[tuple[Path, int, str]]:
 
 
 def named_flags(text: str) -> list[str]:
-    """Return the flags that a text names, and "--" where one is put together."""
+    """Return the flags that a text names, and "--" if it builds one."""
     words = re.findall(r"(?<![\w-])(?:--?[a-z][a-z-]*|--(?:$|(?=\{)))", text)
     return [word for word in words if word == "--" or word in flags()]
 

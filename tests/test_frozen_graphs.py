@@ -1,4 +1,4 @@
-"""Frozen graphs: constants as variables, and cells that give what TensorFlow gave with them."""
+"""Frozen graphs: constants read as variables, and runs of their cells."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ X = numbers(2, 2, 3, seed=7)  # [batch, steps, inputs]
 
 
 def freeze(path: Path, build: Build, strip: bool = False) -> Any:
-    """Write a frozen graph; return what TensorFlow computes with it.
+    """Write a frozen graph; return TensorFlow's results for it.
 
-    build: makes a graph that is fed through `inputs`, and returns its result.
-    strip: whether to take out the operations that only hand on a value.
+    build: makes a graph with the placeholder `inputs`, and returns its result.
+    strip: whether to remove the operations that only pass on a value.
     """
     tf = tensorflow()
     with as_in_1_x(tf):
@@ -58,7 +58,7 @@ def freeze(path: Path, build: Build, strip: bool = False) -> Any:
         graph = tf.get_default_graph()
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
-            # Biases begin with zeros, which would show no mistake.
+            # Biases start at zero, which would hide mistakes.
             for variable in tf.global_variables():
                 variable.load(numbers(*variable.shape, seed=len(variable.name)), session)
             frozen = tf.graph_util.convert_variables_to_constants(
@@ -119,7 +119,7 @@ def test_a_network_gives_the_values_of_tensorflow(
 ) -> None:
     expected = freeze(tmp_path / "frozen.pb", build, strip)
     ckpt = open_checkpoint(tmp_path / "frozen.pb")
-    assert bool(ckpt.notes) == strip  # such a graph ends with a node
+    assert bool(ckpt.notes) == strip  # such a graph is described by a node
     outputs, _ = ckpt.network().run(X)
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=2e-6)
     assert np.abs(expected).max() > 0.005
@@ -137,7 +137,7 @@ def test_options_come_from_the_graph(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bias", [[0.3] * 4, [0.3, 0.4, 0.5, 0.6], [0.3]])
 def test_a_forget_bias_of_several_numbers_is_not_dropped(tmp_path: Path, bias: list[float]) -> None:
-    """A constant with an axis is a variable here, and what is learnt is no option of a cell."""
+    """A constant with an axis is a variable here, and a learnt value is not an option of a cell."""
     freeze(tmp_path / "frozen.pb", lambda tf: hand_made(tf, forget_bias=tf.constant(bias))[1])
     cell = only(open_checkpoint(tmp_path / "frozen.pb"))
     assert cell.forget_bias == (None, "unknown")
@@ -163,7 +163,7 @@ def test_run_and_inspect_take_a_frozen_graph(shell: Shell, tmp_path: Path) -> No
     assert shell("run", path, saved(tmp_path / "x.npy", X), "-o", tmp_path / "y.npz").code == 0
     np.testing.assert_allclose(np.load(tmp_path / "y.npz")["outputs"], expected, rtol=0, atol=2e-6)
     assert shell("check", path, "--units", "4", "--forget-bias", "0.3", "--finite").code == 0
-    # Its folder stands for it where there is no other.
+    # Its folder leads to it if there is no other.
     assert shell.json("inspect", tmp_path)["prefix"] == str(path)
     freeze(tmp_path / "other.pb", plain)
     assert "there are 2 checkpoints in this folder: frozen.pb, other.pb" in error(
@@ -265,7 +265,7 @@ def test_a_cut_at_any_byte_leaves_no_graph_or_a_note(tmp_path: Path) -> None:
             ckpt = open_checkpoint(path)
         except LstmstateError:
             continue
-        # All that the loop consists of is there, and what follows it may be missing.
+        # The loop itself is complete, and the nodes after it may be missing.
         assert "nothing shows that it is whole" in ckpt.notes[0]
         assert told(only(ckpt), "forget_bias") == {"forget_bias": 0.3}
     path.write_bytes(content[:-1])
@@ -274,7 +274,7 @@ def test_a_cut_at_any_byte_leaves_no_graph_or_a_note(tmp_path: Path) -> None:
 
 
 def boundaries(content: bytes) -> list[int]:
-    """Return the ends of the nodes of a GraphDef but for the last."""
+    """Return the ends of all nodes in a GraphDef except the last."""
     from tensorflow.core.framework.graph_pb2 import GraphDef
 
     graph, ends, size = GraphDef.FromString(content), [], 0
@@ -313,7 +313,7 @@ def test_a_graph_whose_variables_are_not_frozen_is_refused(shell: Shell, tmp_pat
 
 
 def test_a_frozen_graph_becomes_a_checkpoint(shell: Shell, tmp_path: Path) -> None:
-    """By value, as a V1 file does: its states are what is converted."""
+    """Values are copied as for a V1 file: the states are converted."""
     state = text(4, numbers(2, 8).tobytes())
     path = write(tmp_path / "f.pb", const("saved_state", tensor(FLOAT, (2, 8), state)))
     target = tmp_path / "state.npz"

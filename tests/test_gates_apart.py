@@ -1,4 +1,4 @@
-"""Cells with a product for each gate, or gates cut out in other ways than by one Split."""
+"""Cells with a product for each gate, or with gates sliced in other ways than by one Split."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def lite_cell(
             else:
                 c = tf.slice(state, [0, 0], [-1, UNITS])
                 m = tf.slice(state, [0, UNITS], [-1, width])
-            # The class marks what goes in and out for the converter, with Identity.
+            # The class marks inputs and outputs for the converter, with Identity.
             x, c, m = (tf.identity(value) for value in (x, c, m))
             joined, z = tf.concat([x, m], 1), {}
             for gate in GATES:
@@ -133,7 +133,7 @@ def test_the_state_of_a_cell_with_a_matrix_for_each_gate(loop: str, is_tuple: bo
 
 
 def test_a_cell_with_two_activations_has_an_unknown_one() -> None:
-    """c goes through another function than the new input: one name would be wrong for one."""
+    """c has another activation than the new input: one name would be wrong for one of them."""
     names = itertools.cycle(["tanh", "relu"])
 
     def both(tf: TensorFlow) -> Any:
@@ -145,7 +145,7 @@ def test_a_cell_with_two_activations_has_an_unknown_one() -> None:
 
 
 def test_an_initial_state_from_a_product_is_not_a_gate() -> None:
-    """An encoder often gives the first state; nothing squashes it, nor the new input here."""
+    """An encoder often supplies the initial state, without activation, as the new input here."""
 
     def build(tf: TensorFlow) -> None:
         seen = tf.placeholder(tf.float32, [BATCH, 3])
@@ -184,7 +184,7 @@ def test_names_of_nodes_do_not_matter(tmp_path: Path) -> None:
         assert told(only(open_checkpoint(prefix)), *options) == options
 
 
-# ---- Keras LSTM: parts of two kernels, or of their product
+# ---- Keras LSTM: slices of two kernels, or of their product
 
 
 def sliced(tf: TensorFlow, whole: Tensor, at: int) -> Tensor:
@@ -200,7 +200,7 @@ def split(tf: TensorFlow, whole: Tensor, at: int) -> Tensor:
 def parts_of_weights(
     tf: TensorFlow, x: Tensor, m: Tensor, kernel: Tensor, recurrent: Tensor, cut: Any
 ) -> list[Tensor]:
-    """Return what the gates are made of in implementation 1."""
+    """Return the inputs of the gates in implementation 1."""
     return [
         tf.matmul(x, cut(tf, kernel, at)) + tf.matmul(m, cut(tf, recurrent, at)) for at in range(4)
     ]
@@ -209,16 +209,16 @@ def parts_of_weights(
 def parts_of_the_recurrent_kernel(
     tf: TensorFlow, x: Tensor, m: Tensor, kernel: Tensor, recurrent: Tensor, cut: Any
 ) -> list[Tensor]:
-    """Return the same in implementation 0: all inputs were multiplied before the loop."""
+    """Return the same for implementation 0: all inputs were multiplied before the loop."""
     done = tf.placeholder(tf.float32, [BATCH, 4 * UNITS])
-    one = tf.constant(1.0)  # the mask of a dropout that there is not
+    one = tf.constant(1.0)  # the mask of a dropout that does not exist
     return [cut(tf, done, at) + tf.matmul(m * one, cut(tf, recurrent, at)) for at in range(4)]
 
 
 def parts_of_a_product(
     tf: TensorFlow, x: Tensor, m: Tensor, kernel: Tensor, recurrent: Tensor, cut: Any
 ) -> list[Tensor]:
-    """Return the same in implementation 2."""
+    """Return the same for implementation 2."""
     z = tf.matmul(x, kernel) + tf.matmul(m, recurrent)
     return [cut(tf, z, at) for at in range(4)]
 
@@ -227,7 +227,7 @@ PARTS = (parts_of_weights, parts_of_the_recurrent_kernel, parts_of_a_product)
 
 
 def keras(parts: Any, cut: Any, act: Any, recurrent_act: Any, forget_bias: float = 0.0) -> Cell:
-    """Step a cell of the equations of tf.keras' LSTM over a few steps."""
+    """Step a user-written cell with the equations of tf.keras' LSTM over a few steps."""
 
     def build(tf: TensorFlow) -> None:
         kernel = tf.get_variable("lstm/kernel", [INPUTS, 4 * UNITS])
@@ -276,7 +276,7 @@ def test_a_constant_added_to_the_forget_gate_is_reported() -> None:
 
 
 def test_activations_that_no_class_mixes_are_unknown() -> None:
-    """The gates are not squashed alike: nothing is said of them, and no default either."""
+    """The gates have different activations: none is reported, and no default either."""
     names = itertools.cycle(["relu", "sigmoid", "elu"])
 
     def mixed(tf: TensorFlow) -> Any:
@@ -305,7 +305,7 @@ def test_a_step_without_an_output_is_not_a_cell() -> None:
     assert cell.options["recurrent_activation"] == Option(None, "unknown")
 
 
-# ---- which rows come first
+# ---- the order of rows in the kernel
 
 
 @pytest.mark.parametrize("m_first", [False, True])

@@ -23,7 +23,7 @@ SHORT, LONG = text(1, "attention_rnn"), text(1, "attention_rnn") + text(2, "Atte
 
 
 def v1(path: Path) -> bytes:
-    """Return the bytes of a V1 checkpoint of a cell, which is written, too."""
+    """Return the bytes of a V1 checkpoint of a cell, and write it."""
     builder = V1Builder()
     for name, value in CELL.items():
         builder.add(name, value)
@@ -108,7 +108,7 @@ def test_a_bundle_that_is_cut_short(shell: Shell, tmp_path: Path, table: bytes) 
         "it came from",
     )
     assert notes(done) == []
-    of_details = len(text(4, text(1, "x")))  # without which a bundle is whole
+    of_details = len(text(4, text(1, "x")))  # without which a bundle is complete
     for size in range(0, len(whole) - of_details, 7):
         path.write_bytes(whole[:size])
         with pytest.raises(LstmstateError):
@@ -128,7 +128,7 @@ def test_a_bundle_that_is_damaged(tmp_path: Path, table: bytes) -> None:
             values = _read(Checkpoint(str(path)))
         except LstmstateError:
             found += 1
-        else:  # a byte that nobody reads
+        else:  # a byte that is never read
             assert all(np.array_equal(values[name], CELL[name]) for name in CELL)
     assert found > len(table) // 5 * 0.8
     path.write_bytes(bytes(whole) + number(5, 3))

@@ -1,4 +1,4 @@
-"""Cells that the released classes of TensorFlow 0.5 to 1.15 made: what is known of them is told."""
+"""Cells saved by the released classes of TensorFlow 0.5 to 1.15, and their known properties."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lstmstate.cells import Cell, Option, StateWidths
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
 CASES = sorted((SHARED / "golden").glob("*/case.json"))
-pytestmark = pytest.mark.skipif(not CASES, reason="the golden answers are not beside us")
+pytestmark = pytest.mark.skipif(not CASES, reason="the golden answers are not available")
 
 FAMILIES = {"KerasLSTM": "Keras LSTM", "Keras3LSTM": "Keras LSTM"}
-ERAS = {"tf0": "0.5-0.12", "tf1p1": "1.0-1.1"}  # where the variant names an old release
-# How a case words the order of the gates, up to its first remark.
+ERAS = {"tf0": "0.5-0.12", "tf1p1": "1.0-1.1"}  # the variant names an old release
+# The description of the order of gates in a case, up to its first remark.
 ORDERS = {
     "i,j,f,o": "ijfo",
     "i,c,f,o": "ijfo",
@@ -36,13 +36,13 @@ Case = dict[str, Any]
 
 @cache
 def read(path: Path) -> tuple[Case, LSTMCheckpoint]:
-    """Return what is known of a case, and its checkpoint."""
+    """Return the known properties of a case, and its checkpoint."""
     return json.loads(path.read_text()), open_checkpoint(path.parent / "model.ckpt")
 
 
 @pytest.fixture(params=CASES, ids=lambda path: path.parent.name)
 def case(request: pytest.FixtureRequest) -> tuple[Case, Cell, LSTMCheckpoint]:
-    """What is known of a cell, and the only cell of its checkpoint."""
+    """The known properties of a cell, and the only cell of its checkpoint."""
     known, ckpt = read(request.param)
     (cell,) = ckpt.cells.values()
     return known, cell, ckpt
@@ -65,7 +65,7 @@ def test_its_widths(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, _ = case
     assert (cell.num_units, cell.num_proj) == (known["num_units"], known["num_proj"])
     assert cell.state == StateWidths(known["num_units"], known["recurrent_width"])
-    # A kernel that all groups share has the same rows whatever the input is.
+    # A kernel shared by all groups has the same rows for any input.
     assert cell.input_size == (None if known.get("kernel_shared") else known["input_size"])
 
 
@@ -81,7 +81,7 @@ def test_all_variables_belong_to_it(case: tuple[Case, Cell, LSTMCheckpoint]) -> 
 def test_its_shards_are_joined_on_the_right_axis(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, _ = case
     shards = cell.variables.get("kernel", ())
-    # A GLSTMCell has a kernel for each group, which are not joined.
+    # A GLSTMCell has a kernel for each group; these are not joined.
     cut = len(shards) > 1 and known["family"] != "GLSTMCell"
     assert cell.shard_axis == (known["shard_axis"] if cut else None)
     assert list(shards) == sorted(shards)
@@ -110,7 +110,7 @@ def test_its_clips(case: tuple[Case, Cell, LSTMCheckpoint], clip: str) -> None:
     assert cell.options[clip].value == known["options"].get(clip)
 
 
-# Cells of other equations, and one that was saved without its graph of operations.
+# Cells with other equations, and one that was saved without its operations.
 WITHOUT_ACTIVATION = ("NASCell", "PhasedLSTMCell", "Keras3LSTM")
 
 
@@ -124,7 +124,7 @@ def test_its_activation(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
 def test_its_recurrent_activation(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, _ = case
     found = cell.options["recurrent_activation"]
-    if known["family"] == "NASCell":  # whose gates are squashed in several ways
+    if known["family"] == "NASCell":  # its gates have several activations
         assert found == Option(None, "family")
     elif known["family"] == "Keras3LSTM":
         assert found.source == "unknown"
@@ -149,7 +149,7 @@ def test_its_batch_size_and_time_axis(case: tuple[Case, Cell, LSTMCheckpoint]) -
 
 
 def test_a_grouped_cell_has_the_activation_of_its_output(tmp_path: Path) -> None:
-    """Its new input is always squashed by tanh: the option is what is done to c."""
+    """Its new input always goes through tanh: the option is the function of c."""
     for path in (SHARED / "golden" / "GLSTMCell__groups2").glob("model.ckpt.*"):
         shutil.copy(path, tmp_path)
 

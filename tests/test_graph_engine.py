@@ -1,4 +1,4 @@
-"""Cells that a user wrote, wrappers and layers around cells: run as TensorFlow runs them."""
+"""User-written cells, wrappers, and layers around cells: runs that follow the graph."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH, STEPS, INPUTS, UNITS = 3, 5, 4, 6
 
 
 def user_cell(tf: Any, step: Step) -> Any:
-    """Return a cell with TensorFlow's variables whose gates are put together by `step`."""
+    """Return a cell with TensorFlow's variables whose gates are combined by `step`."""
 
     class Cell(tf.nn.rnn_cell.RNNCell):  # type: ignore[misc, name-defined]
         state_size = tf.nn.rnn_cell.LSTMStateTuple(UNITS, UNITS)
@@ -73,7 +73,7 @@ def skips(tf: Any, x: Any, c: Any, m: Any, z: Any) -> tuple[Any, Any, Any]:
 def saved(
     tmp_path: Path, build: Callable[[Any, Any, Any], tuple[Any, Any]], width: int = INPUTS
 ) -> tuple[str, Array, LSTMState, list[Array]]:
-    """Return a checkpoint, data for it, and what TensorFlow makes of them."""
+    """Return a checkpoint, data for it, and TensorFlow's results."""
     tf = tensorflow()
     random = np.random.default_rng(1)
     x = random.standard_normal((BATCH, STEPS, width)).astype("f4")
@@ -91,7 +91,7 @@ def saved(
 
 
 def assert_run(prefix: str, x: Any, state: Any, expected: Any) -> None:
-    """Demand that a run gives what TensorFlow gives: the outputs, c and m."""
+    """Check that a run gives TensorFlow's outputs, c and m."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         outputs, last = lstmstate.open_checkpoint(prefix).network().run(x, state)
@@ -214,12 +214,12 @@ def test_a_fed_state_that_the_graph_changes_is_refused(change: Any, tmp_path: Pa
 
 
 def by_steps(tf: Any, x: Any) -> Any:
-    """One for the few steps that are tried."""
+    """One for the few steps of a trial."""
     return tf.maximum(1.0, tf.cast(tf.shape(x)[1], tf.float32) / 4.0)
 
 
 def by_rows(tf: Any, x: Any) -> Any:
-    """One for the many rows that are tried."""
+    """One for the many rows of a trial."""
     return tf.minimum(1.0, tf.cast(tf.shape(x)[0], tf.float32) / 6.0)
 
 
@@ -258,7 +258,7 @@ def test_a_graph_that_computes_with_sizes_uses_the_sizes_of_x(
 
 
 def saved_loop(tmp_path: Path, cell: Callable[[Any], Any], make_x: Callable[[Any], Any]) -> Any:
-    """Save a loop over what is made of a placeholder x; return its prefix and how to run it."""
+    """Save a loop over an input computed from a placeholder x; return its prefix and a runner."""
     tf = tensorflow()
     graph = tf.Graph()
     with graph.as_default(), tf.Session(graph=graph) as session:
@@ -301,7 +301,7 @@ def test_x_of_another_dtype_gives_states_in_the_dtype_of_the_weights(
 def test_a_step_that_differs_only_for_some_inputs_is_not_confirmed(
     tmp_path: Path, changed: int
 ) -> None:
-    """Inputs near -999 are not among those that are tried."""
+    """Inputs near -999 are not in the trial data."""
 
     def cell(tf: Any) -> Any:
         def step(tf: Any, x: Any, c: Any, m: Any, z: Any) -> tuple[Any, Any, Any]:
@@ -366,7 +366,7 @@ def test_another_placeholder_is_fed_or_named(tmp_path: Path) -> None:
 def test_lengths_set_by_the_graph_are_used(
     lengths: Callable[[Any, Any], Any], engine: str, tmp_path: Path
 ) -> None:
-    """The steps that are tried are fewer than four: only the graph shows where it ends."""
+    """A trial has fewer than four steps: only the graph shows where it ends."""
 
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
         cell, given = user_cell(tf, plain), lengths(tf, x)
@@ -387,7 +387,7 @@ def test_lengths_set_by_the_graph_are_used(
 
 
 def test_a_second_sequence_has_the_sizes_of_the_first(tmp_path: Path) -> None:
-    """As PhasedLSTMCell takes the time of each step."""
+    """PhasedLSTMCell takes the time of each step in this way."""
     times = np.random.default_rng(5).uniform(0, 1, (BATCH, STEPS, 1)).astype("f4")
 
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
@@ -415,7 +415,7 @@ def test_a_second_sequence_has_the_sizes_of_the_first(tmp_path: Path) -> None:
 def unrolled(
     step: Step, count: int = STEPS, give: Callable[[Any, int, Array, Array], Any] | None = None
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """Repeat a cell without a loop; `give(tf, number, m, x)` is what is packed of each step."""
+    """Repeat a cell without a loop; `give(tf, number, m, x)` returns the output of each step."""
 
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
         cell = user_cell(tf, step)
@@ -470,10 +470,10 @@ def looped(
     *,
     less: int = 0,
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """Step a cell in a loop that reads its input, and changes the states, by the step's number.
+    """Step a cell in a loop that reads its input, and changes the states, by the step number.
 
     Args:
-        less: how many of the last steps it leaves out.
+        less: the number of last steps that it omits.
     """
 
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
@@ -650,7 +650,7 @@ def test_options_are_refused_if_the_graph_itself_is_run(shell: Shell, tmp_path: 
 
 
 def test_verify_fails_if_the_graph_contradicts_a_cell(shell: Shell, tmp_path: Path) -> None:
-    """Whatever TensorFlow's own cell gives for its weights."""
+    """For all weights of TensorFlow's own cells."""
     prefix, *_ = saved(tmp_path, in_loop(scaled))
     document = shell.json("verify", prefix, "--against", "tensorflow", code=1)
     assert not document["agrees"]
@@ -666,7 +666,7 @@ def test_verify_fails_if_the_graph_contradicts_a_cell(shell: Shell, tmp_path: Pa
     ],
 )
 def test_operations_before_the_loop_are_run_for_every_step(change: Any, tmp_path: Path) -> None:
-    """It changes no step but one that is later than those that are tried."""
+    """It changes only a step later than those of the trial."""
 
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
         steps = tf.shape(x)[1]
@@ -777,7 +777,7 @@ def test_c_of_every_layer_may_come_before_m_of_every_layer(tmp_path: Path) -> No
 
 @pytest.mark.filterwarnings("ignore:.*x is the loop's input add:UserWarning")
 def test_a_cell_of_a_network_is_confirmed_by_its_own_loop(tmp_path: Path) -> None:
-    """A sum with the input between the layers is in no stack; its cells can be run one by one."""
+    """A sum with the input between layers is not part of a stack; its cells can be run alone."""
 
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
         cell = tf.nn.rnn_cell.LSTMCell
@@ -796,7 +796,7 @@ def test_a_cell_of_a_network_is_confirmed_by_its_own_loop(tmp_path: Path) -> Non
         network = ckpt.network(cell=name)
         loaded = network.load()
         assert (loaded.engine, loaded.confirmed) == ("numpy", True)
-        if name == "back":  # by itself it begins at the start of a sequence
+        if name == "back":  # alone it starts at the beginning of a sequence
             with pytest.raises(UnsupportedError, match="from the end of a sequence"):
                 network.load("graph")
             continue
@@ -806,7 +806,7 @@ def test_a_cell_of_a_network_is_confirmed_by_its_own_loop(tmp_path: Path) -> Non
 
 
 def by_gate(tf: Any, x: Any, c: Any, m: Any) -> tuple[Any, Any]:
-    """A cell that no family has: a matrix for each gate, and a candidate that is not squashed."""
+    """A cell of no known family: a matrix for each gate, and a candidate without activation."""
     gates = [
         tf.matmul(x, tf.get_variable(f"x_{gate}", [int(x.shape[-1]), UNITS]))
         + tf.matmul(m, tf.get_variable(f"m_{gate}", [UNITS, UNITS]))
@@ -933,7 +933,7 @@ def test_steps_that_skip_part_of_the_sequence_are_not_confirmed(
 
 
 def sentinel(tf: Any, x: Any, c: Any, m: Any, z: Any) -> tuple[Any, Any, Any]:
-    """A state that begins anew at one value of x, which no trial has."""
+    """A state that restarts at one value of x, which no trial contains."""
     keep = tf.cast(tf.not_equal(x[:, :1], 7.0), tf.float32)
     return plain(tf, x, c * keep, m, z)
 
@@ -961,7 +961,7 @@ def test_a_step_that_compares_values_is_never_confirmed(
 
 
 def test_lengths_are_fed_if_the_graph_ends_sequences_itself(shell: Shell, tmp_path: Path) -> None:
-    """The second layer goes on where the first one has ended."""
+    """The second layer continues from the last state of the first."""
     tf = tensorflow()
     x = np.random.default_rng(4).standard_normal((BATCH, STEPS, INPUTS)).astype("f4")
     lengths = np.array([5, 2, 1], "i4")

@@ -1,4 +1,4 @@
-"""Graphs beside a checkpoint, read as bytes: nodes, attributes, constants, edges, saved names."""
+"""Graph files next to a checkpoint: nodes, attributes, constants, edges, saved names."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_nodes_with_equal_attributes_are_distinct() -> None:
 
 @pytest.mark.parametrize("end", [1, 2, 3])
 def test_a_truncated_node_is_not_read(end: int) -> None:
-    """Whatever nodes come before it: one without attributes ends as the one that is cut does."""
+    """After any other nodes: one without attributes ends like the truncated one."""
     whole = text(1, "a") + text(2, "Op") + text(3, "abc")
     with pytest.raises(CorruptError, match="a node of the graph runs over its end"):
         graph(text(1, whole), text(1, whole[:-end]))
@@ -308,7 +308,7 @@ def test_saved_values_missing_from_the_graph_are_ignored() -> None:
     assert [(key, value.name) for key, value in read.saved_names()] == [("b", "b")]
 
 
-# ---- what a graph says of itself
+# ---- properties of the whole graph
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_a_missing_graph_is_reported_with_its_path(tmp_path: Path) -> None:
 
 
 def visit(read: Graph) -> None:
-    """Ask a graph all that can be asked of it."""
+    """Call every method of a graph."""
     list(read.saved_names())
     for name, found in read.nodes.items():
         read.edges(name, frozenset({found.op}))

@@ -32,7 +32,7 @@ def no_variable(node: Any) -> Array:
 def evaluate(
     graph_def: bytes, fetches: list[str], feeds: dict[str, Array], **how: Any
 ) -> list[Array]:
-    """Return some tensors of a graph, as the evaluator computes them."""
+    """Return some tensors of a graph, as computed by the evaluator."""
     scope = Scope.of(Graph(bytes_field(2, graph_def)))
     given = {Tensor.of(name): value for name, value in feeds.items()}
     plan = compile_plan(
@@ -45,7 +45,7 @@ def evaluate(
 
 
 def both(build: Build, *, v2: bool = False, **how: Any) -> tuple[list[Array], list[Array]]:
-    """Return what TensorFlow and the evaluator give for a graph of x and y."""
+    """Return the results of TensorFlow and of the evaluator for a graph of x and y."""
     tf = tensorflow()
     with tf.Graph().as_default() as graph:
         if v2:
@@ -173,7 +173,7 @@ BINARY = "add subtract multiply minimum maximum squared_difference".split()
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_steps_give_the_values_of_tensorflow(seed: int) -> None:
-    """A law: any graph of the table's operations, whatever they are joined to."""
+    """Any graph of the known operations, in any combination."""
     chosen = random.Random(seed)
 
     def build(tf: Any, x: Any, y: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Graphs that were written as text, next to a checkpoint: which is read, when, and as what."""
+"""Graphs written as text next to a checkpoint: which is read, and when."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPTIONS = {"forget_bias": 0.3, "cell_clip": 0.7, "activation": "relu", "state_is
 
 
 def estimator(folder: Path, *, meta: bool = False, units: int = 5) -> str:
-    """Save a cell with options of its own, and the graph of the folder as text."""
+    """Save a cell with its own options, and the graph of the folder as text."""
 
     def build(tf: object) -> None:
         activation, x = tensorflow().nn.relu, inputs(tensorflow())
@@ -37,7 +37,7 @@ def estimator(folder: Path, *, meta: bool = False, units: int = 5) -> str:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a checkpoint and graph.pbtxt, as an Estimator leaves it."""
+    """A folder with a checkpoint and graph.pbtxt, as written by an Estimator."""
     folder = tmp_path_factory.mktemp("estimator")
     estimator(folder)
     return folder
@@ -50,7 +50,7 @@ def folder(written: Path, tmp_path: Path) -> Path:
 
 
 def options(ckpt: LSTMCheckpoint) -> dict[str, object]:
-    """Return what the graph shows of the options of the one cell."""
+    """Return the options of the only cell that the graph shows."""
     return told(only(ckpt), *OPTIONS)
 
 
@@ -104,7 +104,7 @@ def test_the_graph_of_another_model_is_not_read(folder: Path, tmp_path: Path) ->
     )
 
 
-# ---- as the path that is given
+# ---- as the path argument
 
 
 @pytest.mark.parametrize("name", ["graph.pbtxt", "train.pbtxt"])
@@ -140,7 +140,7 @@ def test_a_meta_file_as_text_leads_to_no_other_checkpoint(folder: Path) -> None:
         locate(str(folder / "gone.meta"))
 
 
-# ---- other files that hold a graph
+# ---- other files with a graph
 
 
 def test_a_meta_file_as_text_equals_a_binary_one(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_functions_in_a_text_are_inlined(tmp_path: Path) -> None:
 
 
 def test_a_truncated_text_graph_is_not_read(folder: Path) -> None:
-    """Wherever it is cut: at the end of a node it looks whole, but for the versions."""
+    """Truncated anywhere: at the end of a node it looks complete, except for the versions."""
     path = folder / "graph.pbtxt"
     whole = path.read_text(encoding="utf-8")
     lines = whole.splitlines(keepends=True)
@@ -247,7 +247,7 @@ def test_another_text_is_not_a_graph(tmp_path: Path, content: bytes) -> None:
 
 
 def test_the_first_field_shows_the_message_of_a_text(tmp_path: Path) -> None:
-    """Whatever the file is called: people export graphs under all names."""
+    """Under any file name, since graphs are exported under many."""
     path = tmp_path / "m.meta"
     graph = 'node { name: "a" op: "NoOp" } versions { producer: 24 }'
     forms = {

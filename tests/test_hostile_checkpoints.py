@@ -1,4 +1,4 @@
-"""Checkpoints that mean harm: one test for each attack, none of which takes memory."""
+"""Malicious checkpoints: one test for each attack, all in bounded memory."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from lstmstate.checkpoint import Checkpoint
 from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
 from lstmstate.files.reader import ByteSource
 
-BIG = 1 << 44  # bytes that no machine has
+BIG = 1 << 44  # more bytes than any machine has
 TOP = 1 << 63
 
 
 @pytest.fixture(autouse=True)
 def bounded_memory() -> Iterator[None]:
-    """Hold every test here against the most memory that it may take."""
+    """Limit the memory of every test here."""
     with little_memory(32):
         yield
 
@@ -92,7 +92,7 @@ def test_a_bundle_whose_first_key_is_not_the_header_is_refused(tmp_path: Path) -
 
 
 def test_an_index_of_142_bytes_does_not_ask_for_terabytes(tmp_path: Path) -> None:
-    """The published index that ends TensorFlow 2.21: many strings, and no data file."""
+    """The published index that crashes TensorFlow 2.21: many strings, and no data file."""
     entry = bundle_entry(STRING, [1 << 40], size=5, crc=1)
     path = tmp_path / "m.index"
     path.write_bytes(table([HEADER, (b"x", entry)]))
@@ -226,11 +226,11 @@ def test_every_limit_is_enforced(
 
 # ---- slices
 
-SELF = bundle_entry(UINT8, [8], crc=masked(b""), slices=[[(0, 8)]])  # a slice cut into itself
+SELF = bundle_entry(UINT8, [8], crc=masked(b""), slices=[[(0, 8)]])  # a slice divided into itself
 
 
 def sliced(total: int, cuts: list[Extents], parts: dict[int, bytes]) -> BundleBuilder:
-    """A bundle of uint8 slices; `parts` are entries in place of those that the cuts call for."""
+    """A bundle of uint8 slices; `parts` are entries that replace those for the cuts."""
     bundle = BundleBuilder()
     bundle.data[0] += bytes(64)
     bundle.entries[b"x"] = bundle_entry(UINT8, [total], slices=cuts)

@@ -1,4 +1,4 @@
-"""Graphs made to be slow or to mislead: answered in bounded work, or left aside with a note."""
+"""Graphs made to be slow or misleading: read in bounded work, or ignored with a note."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def variable(name: str, shape: list[int]) -> bytes:
 
 
 def step(forget: str = "one", c: str = "c") -> list[bytes]:
-    """One step of a cell; `forget` is what is added to the forget gate, `c` the old c."""
+    """One step of a cell; `forget` is added to the forget gate, `c` is the old c."""
     return [
         variable(KERNEL, [5, 8]),
         variable(BIAS, [8]),
@@ -48,7 +48,7 @@ def step(forget: str = "one", c: str = "c") -> list[bytes]:
 
 
 def opened(folder: Path, *nodes: bytes) -> LSTMCheckpoint:
-    """Write a checkpoint of one cell with this graph beside it; open it, in bounded work."""
+    """Write a checkpoint of one cell with this graph; open it in bounded work."""
     bundle = BundleBuilder()
     bundle.add(KERNEL, np.zeros((5, 8), np.float32))
     bundle.add(BIAS, np.zeros(8, np.float32))
@@ -100,7 +100,7 @@ def test_a_shape_computed_from_itself(tmp_path: Path, op: str) -> None:
 
 
 def test_a_tangled_graph_is_ignored_with_a_note(tmp_path: Path) -> None:
-    """Thousands of gates that all go into one sum, which goes into thousands of others."""
+    """Thousands of gates in one sum, which is an input of thousands of others."""
     many = 2000
     nodes = [
         *(node(f"g{k}", "Split", ["axis", "sum"], num_split=number(3, 4)) for k in range(many)),

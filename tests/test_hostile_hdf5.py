@@ -1,4 +1,4 @@
-"""HDF5 files that make the library loop, or read beyond what a chunk holds."""
+"""HDF5 files that make the library loop, or read past the end of a chunk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VALUES = np.random.default_rng(0).random((300, 8))
 
 
 def state_file(path: Path, **how: object) -> Path:
-    """Write c and m with h5py, packed in some way."""
+    """Write c and m with h5py, with some filters."""
     with h5py.File(path, "w") as file:
         for name in "cm":
             file.create_dataset(name, data=VALUES, **how)
@@ -63,7 +63,7 @@ def test_other_filters_are_refused(tmp_path: Path, how: dict[str, object]) -> No
 def test_a_chunk_that_unpacks_to_less_than_it_should_is_refused(
     tmp_path: Path, data: bytes
 ) -> None:
-    """The library itself would read on beyond the end."""
+    """The library itself would read past the end."""
     path = state_file(tmp_path / "a.h5", chunks=(300, 8), compression="gzip")
     with h5py.File(path, "r+") as file:
         file["c"].id.write_direct_chunk((0, 0), data)
@@ -81,7 +81,7 @@ def test_a_chunk_larger_than_its_array_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_damaged_heap_is_not_walked(tmp_path: Path) -> None:
-    """Texts of any length lie in a heap; one that leads back into itself is endless."""
+    """Texts of variable length are in a heap; a heap with a cycle is endless."""
     path = tmp_path / "a.h5"
     save_state(LSTMState(np.zeros((4, 8)), np.zeros((4, 5))), path, layout="flat")
     with h5py.File(path, "r+") as file:
@@ -92,7 +92,7 @@ def test_a_damaged_heap_is_not_walked(tmp_path: Path) -> None:
     data[at : at + 8] = (2**64 - 16).to_bytes(8, "little")
     path.write_bytes(data)
     command = [sys.executable, "-m", "lstmstate", "inspect", "-q", str(path)]
-    # It computes for a moment, or without end: the system then stops it, however busy it is.
+    # It computes for a moment, or for ever: the system then stops it, even when busy.
     seconds = (100, 100)
     done = subprocess.run(
         command,

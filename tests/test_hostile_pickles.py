@@ -1,4 +1,4 @@
-"""Pickles that are made to do harm: nothing is called, and nothing takes long or much memory."""
+"""Malicious pickles: nothing is called, and time and memory are bounded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lstmstate.state.formats.pickle_reader import read_pickle
 
 try:
     import torch
-except ImportError:  # it is large, and tested with where it is there
+except ImportError:  # it is large, and is tested if installed
     torch = None  # type: ignore[assignment]
 
 
@@ -36,13 +36,13 @@ STATE = [(ARRAY, np.ones((1, 2), ">f8")), ARRAY]
 
 
 def bounds(lines: int, megabytes: float) -> Iterator[AbstractContextManager[None]]:
-    """Yield two bounds on the same block: together they would count one another's work."""
+    """Yield two limits for the same block: together each would count the work of the other."""
     yield few_lines(lines)
     yield little_memory(megabytes)
 
 
 class Reduced:
-    """Pickles as a call of a function."""
+    """Is pickled as the call of a function."""
 
     def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
         self.call = (function, arguments)
@@ -52,7 +52,7 @@ class Reduced:
 
 
 def protocol_4(*names: str) -> bytes:
-    """Return a pickle that asks for a module's name by values on the stack."""
+    """Return a pickle that names a module with values from the stack."""
     texts = b"".join(b"\x8c" + bytes([len(name)]) + name.encode() for name in names)
     return b"\x80\x04" + texts + b"\x93)R."
 
@@ -287,7 +287,7 @@ def test_shared_bytes_are_not_copied_for_each_array() -> None:
     for bound in bounds(1_000_000, 16):
         with bound, pytest.raises(UnsupportedError, match="over and over"):
             read_pickle(b"\x80\x03(" + (first[2:-1] + again[2:-1] * 1000) + b"t.")
-    # What one call made may be shared: it is in memory once.
+    # An object made by one call may be shared: it is in memory once.
     shared = first.replace(b"\x86Rtb.", b"\x86Rq\x02tb.")
     again = shared.replace(text + b"\x86Rq\x02", b"h\x02")
     for bound in bounds(1_000_000, 16):
@@ -369,7 +369,7 @@ def test_spliced_pickles_are_errors_or_other_values(seed: int) -> None:
 
 
 def read_or_refused(data: bytes) -> None:
-    """Read bytes that may be a pickle; anything but our own errors is raised."""
+    """Read bytes that may be a pickle; raise any errors but our own."""
     try:
         read_pickle(data)
     except LstmstateError as error:

@@ -1,4 +1,4 @@
-"""Damaged and hostile inputs: an error or the right answer, no other exception, little memory."""
+"""Damaged and malicious inputs: an error or the right answer, and little memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def bounded_memory() -> Iterator[None]:
 
 
 def outcome(path: str) -> Array | None:
-    """Return what a file holds, None where it is refused; anything else fails the test."""
+    """Return the content of a file, None if it is refused; anything else fails the test."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -95,7 +95,7 @@ def test_a_table_may_be_any_bytes(content: bytes) -> None:
 @steady
 @given(st.text("0123456789.,;\t \n\r#\"'-+eEnaif_\0\u00e9", max_size=60))
 def test_a_table_is_refused_or_read_as_numbers(content: str) -> None:
-    """What is read is what Python reads of the fields; nothing is left out in silence."""
+    """The numbers are those that Python reads from the fields; no field is omitted silently."""
     with tempfile.TemporaryDirectory() as folder:
         found = outcome(text(Path(folder) / "x.csv", content))
     if found is None or '"' in content:

@@ -1,4 +1,4 @@
-"""State files that are made to do harm: nothing is followed, run or allocated before it is checked.
+"""Malicious state files: nothing is followed, run or allocated before it is checked.
 
 The attacks on pickles are in test_hostile_pickles.py.
 """
@@ -27,13 +27,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layere
 
 @pytest.fixture(autouse=True)
 def bounded_memory() -> Iterator[None]:
-    """Hold every test here against the most memory that it may take."""
+    """Limit the memory of every test here."""
     with little_memory(20):
         yield
 
 
 def refused(path: Path | str, words: str = "", **arguments: Any) -> LstmstateError:
-    """Demand that a state is refused, with the file in the message, and return the error."""
+    """Check that a state is refused with the file in the message, and return the error."""
     with pytest.raises(LstmstateError) as raised:
         load_state(path, **arguments)
     assert words in str(raised.value)
@@ -41,7 +41,7 @@ def refused(path: Path | str, words: str = "", **arguments: Any) -> LstmstateErr
     return raised.value
 
 
-# ---- npy, and so the members of npz
+# ---- npy files, also as members of npz
 
 
 HEADERS: dict[str, tuple[dict[str, object] | str, str]] = {
@@ -109,7 +109,7 @@ def test_a_false_npy_preamble(tmp_path: Path, data: bytes, words: str) -> None:
 
 
 def test_a_dtype_unknown_to_numpy_is_refused(tmp_path: Path) -> None:
-    """NumPy writes the bfloat16 of ml_dtypes as V2, of which neither sign nor NaN can be told."""
+    """NumPy writes the bfloat16 of ml_dtypes as V2, without sign or NaN."""
     file = npy(tmp_path / "a.npy", {"shape": (2, 4), "descr": "|V2"}, bytes(range(16)))
     refused(file, "not numbers that NumPy has; save it as float32")
 
@@ -121,7 +121,7 @@ def test_a_pickle_in_an_npz_is_never_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(1 << 32) - 64, 1 << 34])
 def test_a_member_that_unpacks_to_far_more_than_it_stores(tmp_path: Path, size: int) -> None:
-    """42 KB, of which the header and the directory say that they are gigabytes."""
+    """42 KB; the header and the directory declare gigabytes."""
     member = npy(tmp_path / "a.npy", {"shape": (size // 4 - 64, 4), "descr": "|i1"}).read_bytes()
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("state.npy", member + bytes(1 << 20))
@@ -164,7 +164,7 @@ def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def h5(path: Path, **made: Callable[[h5py.File], object]) -> Path:
-    """Write an HDF5 file: each thing is made by a function, or in the ordinary way."""
+    """Write an HDF5 file: each item is made by a function, or in the ordinary way."""
     with h5py.File(path, "w") as file:
         for name, make in made.items():
             found = make(file)
@@ -287,7 +287,7 @@ def test_text_that_is_not_a_state(tmp_path: Path, text: str) -> None:
 
 
 def test_a_wide_csv_of_short_rows_is_refused_before_allocation(tmp_path: Path) -> None:
-    """80 KB, whose header and number of rows promise a table of 800 MB."""
+    """80 KB, whose header and number of rows declare a table of 800 MB."""
     header = ",".join(f"c.{k}" for k in range(10_000))
     (tmp_path / "a.csv").write_text(f"{header}\n" + "1\n" * 10_000)
     refused(tmp_path / "a.csv", "row 1 (line 2 of the file) has 1 fields, and the first line 10000")
@@ -299,7 +299,7 @@ def test_a_csv_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     refused(tmp_path / "a.csv", "a table of 8 bytes is not read as text")
 
 
-# ---- what a file says of itself
+# ---- metadata
 
 
 CELL = {"name": "", "c": 3, "m": 3}
@@ -353,7 +353,7 @@ def test_unreadable_metadata_is_reported(line: str) -> None:
 
 
 def test_metadata_that_matches_the_arrays(tmp_path: Path) -> None:
-    """What the tests above are held against."""
+    """The baseline of the tests above."""
     np.savez(tmp_path / "a.npz", state=np.zeros((2, 6)), lstmstate=json.dumps(TOLD))
     assert load_state(tmp_path / "a.npz").widths == (3, 3)
     assert parse(json.dumps({**TOLD, "cells": [CELL] * 10_000, "stack": True})).is_stack
@@ -367,7 +367,7 @@ def test_half_of_our_own_file_is_reported_as_incomplete(tmp_path: Path) -> None:
 
 
 def test_arrays_missing_from_the_metadata_are_never_swapped(tmp_path: Path) -> None:
-    """Two arrays, and neither is called as it says: which of them is c is not told."""
+    """Two arrays with other names than in the metadata: which of them is c is unknown."""
     told = {**TOLD, "layout": "tuple"}
     np.savez(tmp_path / "a.npz", h=np.ones((2, 3)), c=np.zeros((2, 3)), lstmstate=json.dumps(told))
     try:

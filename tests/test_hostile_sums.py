@@ -1,4 +1,4 @@
-"""Sums that look like a new c, in graphs that are made to be slow or to lead astray."""
+"""Sums that resemble a new c, in graphs made to be slow or misleading."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lstmstate.model.checkpoint import open_checkpoint
 
 
 def step() -> list[bytes]:
-    """A step of a Keras cell in nodes of its own, as bytes."""
+    """A step of a Keras cell in separate nodes, as bytes."""
     axis = const("axis", tensor(3, [], number(7, 1)))
     cut = [node(f"k{g}", "Identity", [f"parts:{g}"]) for g in range(4)]
     products = [node(f"p{g}", "MatMul", ["x", f"k{g}"]) for g in range(4)]
@@ -39,7 +39,7 @@ def step() -> list[bytes]:
 
 
 def opened(folder: Path, *nodes: bytes) -> tuple[Cell, tuple[str, ...]]:
-    """Open a cell with these nodes beside it, in bounded work; return it and the notes."""
+    """Open a cell with these nodes in its graph, in bounded work; return it and the notes."""
     bundle = BundleBuilder()
     bundle.add("lstm/kernel", np.zeros((3, 8), np.float32))
     bundle.add("lstm/recurrent_kernel", np.zeros((2, 8), np.float32))
@@ -80,7 +80,7 @@ TANGLES = {
 
 @pytest.mark.parametrize("nodes", TANGLES.values(), ids=TANGLES.keys())
 def test_a_tangled_step_leaves_options_unknown(tmp_path: Path, nodes: list[bytes]) -> None:
-    """Of nodes with one name the last counts, so that these take the place of the plain ones."""
+    """The last of two nodes with one name counts, so these replace the plain ones."""
     cell, _ = opened(tmp_path, *step(), ONE, *nodes)
     assert cell.options["activation"] == Option(None, "unknown")
 

@@ -1,4 +1,4 @@
-"""What is imported: never TensorFlow, and nothing heavy before it is needed."""
+"""Imports: never TensorFlow, and no heavy module before it is needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAVY = ("tensorflow", "tf_keras", "keras", "google.protobuf")
 
 
 def imported_by(script: str, *arguments: str) -> set[str]:
-    """Run a script in a process of its own; return the modules that it imported."""
+    """Run a script in its own process; return the modules that it imported."""
     report = "\nimport sys\nprint('\\n'.join(sys.modules), file=sys.stderr)"
     done = subprocess.run(
         [sys.executable, "-c", script + report, *arguments],
@@ -34,7 +34,7 @@ def inspecting(*arguments: str) -> set[str]:
 
 
 def test_inspect_imports_no_tensorflow() -> None:
-    """Whichever checkpoint it is: one process inspects all samples."""
+    """For every checkpoint: one process inspects all samples."""
     samples = [str(path) for path in SAMPLES.iterdir() if path.is_dir()]
     script = "import sys; from lstmstate.cli import execute as run\n" + "".join(
         f"assert run(['inspect', '-q', {path!r}, '--stats', '--variables']) == 0\n"
@@ -56,7 +56,7 @@ FOREIGN = {*HEAVY, "torch", "onnx", "onnxruntime", "jax"}
 
 
 def test_run_imports_no_deep_learning_library(sequence: Path) -> None:
-    """And of its own nothing that an npz or a document does not need; one process runs all."""
+    """And only those of its own modules that an npz or a document needs; one process runs all."""
     script = "import sys; from lstmstate.cli import execute as run\n"
     for sample in ("peephole_tuple", "bidirectional", "saved_model"):
         command = ["run", "-q", str(SAMPLES / sample), str(sequence)]
@@ -71,7 +71,7 @@ def test_run_imports_no_deep_learning_library(sequence: Path) -> None:
 
 def test_tables_and_hdf5_import_only_their_libraries(sequence: Path) -> None:
     modules = inspecting("run", "-q", str(SAMPLES / "block_cell"), str(sequence))
-    assert not modules & {*FOREIGN, "rich", "h5py"}  # stdout is no terminal
+    assert not modules & {*FOREIGN, "rich", "h5py"}  # stdout is not a terminal
     target = str(sequence.with_name("y.h5"))
     modules = inspecting("run", "-q", str(SAMPLES / "block_cell"), str(sequence), "-o", target)
     assert "h5py" in modules
@@ -89,7 +89,7 @@ def test_python_runs_cells_with_numpy_alone(sequence: Path) -> None:
 
 
 def test_this_check_can_fail() -> None:
-    """A script that does import one of the heavy modules is found out in the same way."""
+    """A script that does import one of the heavy modules is detected in the same way."""
     assert "google.protobuf" in imported_by("import google.protobuf")
 
 

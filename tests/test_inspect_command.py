@@ -1,4 +1,4 @@
-"""`lstmstate inspect` as its users meet it: tables, JSON, notes, errors and exit codes."""
+"""`lstmstate inspect` on the command line: tables, JSON, notes, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def document(capsys: Captured, *arguments: str) -> dict[str, object]:
 
 
 def on_terminal(columns: int, *arguments: str, **environment: str) -> str:
-    """Run the command on a terminal of some width; return what appears, escapes and all."""
+    """Run the command on a terminal of some width; return its output with escapes."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
@@ -58,7 +58,7 @@ def on_terminal(columns: int, *arguments: str, **environment: str) -> str:
     while True:
         try:
             part = os.read(master, 1 << 16)
-        except OSError:  # how Linux tells that the other side is closed
+        except OSError:  # Linux reports the closed other end so
             break
         if not part:
             break
@@ -153,7 +153,7 @@ def test_json_is_valid_where_values_are_not_numbers(tmp_path: Path, capsys: Capt
     assert (rows[0]["nan"], rows[4]["inf"]) == (6, 2)
 
 
-# ---- words
+# ---- text
 
 
 def test_one_checkpoint_of_several_is_named_in_a_note(capsys: Captured, tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_checksums_can_be_left_out_to_rescue_values(tmp_path: Path, capsys: Capt
     assert "not verified" in err
 
 
-# ---- hostile names, many variables, terminals
+# ---- malicious names, many variables, terminals
 
 
 def test_names_from_files_cannot_control_a_terminal(tmp_path: Path, capsys: Captured) -> None:

@@ -1,4 +1,4 @@
-"""A conversion that is killed leaves the old file or the new one, and never a part of one."""
+"""Killed conversions, which leave the old file or the new one, and never a part."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def temporaries(target: Path) -> list[str]:
-    """Return what lies beside a target and is not meant to stay."""
+    """Return the temporary files next to a target."""
     return [name for name in os.listdir(target.parent) if name.endswith(".tmp")]
 
 
@@ -66,7 +66,7 @@ def test_killed_at_any_moment_the_target_is_old_or_new(
 def test_a_signal_during_loading_prints_no_traceback(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    """The first tenth of a second goes into imports; Ctrl-C comes then, too."""
+    """The first tenth of a second is spent on imports, when Ctrl-C may come, too."""
     fake = f"import os\nos.kill(os.getpid(), {int(number)})\n"
     (tmp_path / "click.py").write_text(fake)
     done = subprocess.run(
@@ -81,7 +81,7 @@ def test_a_signal_during_loading_prints_no_traceback(
 
 
 def test_ignored_hangups_do_not_end_a_conversion(tmp_path: Path, large: Path) -> None:
-    """As under nohup."""
+    """For example under nohup."""
     target = tmp_path / "state.npz"
     command = ["convert", "-q", large, "--to-tuple", "-o", target]
     with interrupted(signal.SIGHUP, *command, ignored=True) as run:
@@ -92,7 +92,7 @@ def test_ignored_hangups_do_not_end_a_conversion(tmp_path: Path, large: Path) ->
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no limit on the size of a file")
 @pytest.mark.parametrize("ending", ["npz", "h5", "h5 --compress", "ckpt"])
 def test_a_full_disk_is_reported_and_leaves_the_old_file(ending: str, tmp_path: Path) -> None:
-    """The HDF5 library crashes the process over it, unless it never hears of the failure."""
+    """The HDF5 library crashes the process on a failed write, so failures are hidden from it."""
     kind, *compress = ending.split()
     source, target = tmp_path / "flat.npy", tmp_path / f"state.{kind}"
     np.save(source, np.random.default_rng(0).uniform(-1, 1, (4000, 64)))

@@ -1,4 +1,4 @@
-"""Graphs of very many operations: the work grows as they do, and no faster."""
+"""Very large graphs: the work grows no faster than the graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lstmstate.recurrence.graph_network import Recurrence
 FLOAT, INT32 = 1, 3
 INPUTS, UNITS = 3, 2
 KERNEL, BIAS = "rnn/lstm_cell/kernel", "rnn/lstm_cell/bias"
-# Twice the graph takes twice the lines, and what is done once for any graph.
+# Twice the graph takes twice the lines, plus the work done once for any graph.
 MOST_GROWTH = 2.2
 
 
@@ -43,7 +43,7 @@ def shared() -> list[bytes]:
 
 
 def step(at: str, x: str, c: str, m: str) -> list[bytes]:
-    """One step of a cell, with operations behind it that nobody runs, as gradients are."""
+    """One step of a cell, followed by operations that are never run, such as gradients."""
     return [
         node(f"{at}/xm", "ConcatV2", [x, m, "axis"]),
         node(f"{at}/product", "MatMul", [f"{at}/xm", KERNEL]),
@@ -68,7 +68,7 @@ def step(at: str, x: str, c: str, m: str) -> list[bytes]:
 
 
 def unrolled(steps: int) -> list[bytes]:
-    """One cell over many steps, whose outputs one operation takes."""
+    """One cell over many steps, whose outputs are read by one operation."""
     nodes = [*shared(), placeholder("x", -1, steps, INPUTS)]
     nodes += [placeholder(name, -1, UNITS) for name in ("c", "m")]
     nodes += [node("xs", "Unpack", ["x"], num=number(3, steps), axis=number(3, 1))]
@@ -81,7 +81,7 @@ def unrolled(steps: int) -> list[bytes]:
 
 
 def summed(steps: int) -> list[bytes]:
-    """One cell over many steps, of whose outputs there is a sum, with its gradient."""
+    """One cell over many steps, with a sum of its outputs and the gradient."""
     outputs = [f"step_{at}/m" for at in range(steps)]
     products = [f"product_{at}" for at in range(steps)]
     return [
@@ -96,7 +96,7 @@ def summed(steps: int) -> list[bytes]:
 
 
 def mixed(steps: int) -> list[bytes]:
-    """One cell over many steps, whose c is mixed with the one before, as zoneout does."""
+    """One cell over many steps with zoneout on c."""
     nodes = [*unrolled(1), node("xs", "Unpack", ["x"], num=number(3, steps), axis=number(3, 1))]
     nodes += [const("new", tensor(FLOAT, [], fixed32(5, 0x3F000000)))]
     c, m = "step_0/c", "step_0/m"
@@ -112,7 +112,7 @@ def mixed(steps: int) -> list[bytes]:
 
 
 def apart(uses: int) -> list[bytes]:
-    """One cell in many places, each a step of its own, all from the same state."""
+    """One cell in many places, each a separate step, all from the same state."""
     nodes = [*shared(), *(placeholder(name, -1, UNITS) for name in ("c", "m"))]
     for at in range(uses):
         nodes += [placeholder(f"x_{at}", -1, 1, INPUTS)]
@@ -122,13 +122,13 @@ def apart(uses: int) -> list[bytes]:
 
 
 def behind(count: int) -> list[bytes]:
-    """One step, and a long chain of operations behind it."""
+    """One step, and a long chain of operations after it."""
     nodes = [*unrolled(1), node("chain_0", "Tanh", ["step_0/m"])]
     return nodes + [node(f"chain_{at}", "Tanh", [f"chain_{at - 1}"]) for at in range(1, count)]
 
 
 def fan(count: int) -> list[bytes]:
-    """One step, whose weights, gates and states very many operations watch."""
+    """One step, whose weights, gates and states are read by very many operations."""
     taken = (KERNEL, "step_0/gates:2", "step_0/c", "step_0/m")
     users = [
         node(f"user_{at}", "HistogramSummary", [taken[at % len(taken)]]) for at in range(count)
@@ -188,7 +188,7 @@ def test_twice_the_graph_takes_twice_the_work(
             work(lstmstate.open_checkpoint(path))
         return found.count
 
-    lines(few // 2)  # what is computed once for all graphs
+    lines(few // 2)  # computed once for all graphs
     assert lines(2 * few) < MOST_GROWTH * lines(few)
 
 
@@ -196,7 +196,7 @@ def test_twice_the_graph_takes_twice_the_work(
 def test_equal_steps_are_read_once(
     graph: Callable[[int], list[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first steps and the last are not like those between them."""
+    """The first steps and the last differ from those between them."""
     read: list[str] = []
 
     def found(graph: Graph, split: Node) -> Wired | None:
@@ -218,7 +218,7 @@ def test_distinct_steps_are_compared_in_bounded_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes = unrolled(80)
-    for at in range(80):  # each is squashed once more than the one before
+    for at in range(80):  # each goes through one activation more than the one before
         before = [f"step_{at}/gates:1", *(f"step_{at}/more_{more}" for more in range(at))]
         nodes += [
             node(f"step_{at}/more_{more}", "Identity", [name]) for more, name in enumerate(before)
@@ -249,7 +249,7 @@ def test_a_cell_of_many_steps_gives_the_values_of_its_graph(tmp_path: Path) -> N
 def test_work_on_a_long_fixed_sequence_is_not_quadratic(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The batch is open next to many steps: no array has as many rows as steps."""
+    """The batch size is unknown next to many steps: no array has as many rows as steps."""
     monkeypatch.setattr("lstmstate.recurrence.probe._LARGEST", 4 * 60 * INPUTS)
     ckpt = lstmstate.open_checkpoint(written(tmp_path, unrolled(60)))
     assert ckpt.model is not None
@@ -257,7 +257,7 @@ def test_work_on_a_long_fixed_sequence_is_not_quadratic(
 
 
 def recurrences(layers: int) -> Iterator[Recurrence]:
-    """Layers of two directions, each of which reads both of the layer before."""
+    """Layers of two directions, each reading both directions of the layer before."""
     for at in range(2 * layers):
         before = frozenset({at - at % 2 - 2, at - at % 2 - 1}) if at > 1 else frozenset()
         yield Recurrence._make([None] * len(Recurrence._fields))._replace(  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Layouts: what each of them looks like, what it cannot hold, and that nothing gets lost."""
+"""Layouts of a state: their shapes, their limits, and exact round trips."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def listed(arrays: dict[str, Array]) -> dict[str, Any]:
     return {name: array.tolist() for name, array in arrays.items()}
 
 
-# ---- what they look like
+# ---- shapes and values
 
 ONE = cell([[1, 2], [3, 4]], [[5, 6], [7, 8]])
 TWO = StackState([ONE, cell([[11, 12], [13, 14]], [[15, 16], [17, 18]])])
@@ -51,7 +51,7 @@ TWO = StackState([ONE, cell([[11, 12], [13, 14]], [[15, 16], [17, 18]])])
 )
 def test_one_cell_of_two_rows(layout: str, arrays: dict[str, Any]) -> None:
     found = listed(to_arrays(LAYOUTS[layout], ONE))
-    assert list(found.items()) == list(arrays.items())  # their order counts
+    assert list(found.items()) == list(arrays.items())  # their order matters
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_cells_without_distinct_names_are_numbered(names: tuple[str, str]) -> No
 def test_more_or_fewer_axes_pass_through(
     layout: str, lead: tuple[int, ...], one: tuple[int, ...], stack: tuple[int, ...]
 ) -> None:
-    """The pair and the layers stand right before the batch, or before the width without one."""
+    """The axes of the pair and the layers come directly before the batch, or before the width."""
     for shape, is_stack in ((one, False), (stack, True)):
         state = state_of([(3, 3)] * (2 if is_stack else 1), lead, stack=is_stack)
         shapes = {array.shape for array in to_arrays(LAYOUTS[layout], state).values()}
@@ -180,7 +180,7 @@ def test_the_halves_of_a_flat_state_are_views_of_it() -> None:
     assert np.shares_memory(state.m, flat)
 
 
-# ---- what they cannot hold
+# ---- limits
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_halves_that_do_not_belong_together_are_refused(
     assert words in raised.value.problem
 
 
-# ---- there and back
+# ---- round trips
 
 
 @steady
@@ -304,7 +304,7 @@ def test_every_layout_round_trips(state: State) -> None:
 
 
 def stored(state: State, layout: str) -> Reading:
-    """Return a state as if it had been read from a file in a layout."""
+    """Return a state as if read from a file in a layout."""
     arrays = tuple(Held(name, a) for name, a in to_arrays(LAYOUTS[layout], state).items())
     return Reading(StateFile("", arrays), LAYOUTS[layout], structure(state), arrays)
 
@@ -340,7 +340,7 @@ def test_every_layout_becomes_every_other_in_parts(state: State, part_bytes: int
         ((5,), 1, 0, [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)]),
         ((2, 5), 1 << 10, 0, [(0, 2)]),
         ((2, 5), 96, 1, [(0, 2), (2, 4), (4, 5)]),  # a row of the first axis is too large
-        ((2, 3), 1, 1, [(0, 1), (1, 2), (2, 3)]),  # both are: that of the smaller rows
+        ((2, 3), 1, 1, [(0, 1), (1, 2), (2, 3)]),  # both are: the axis with the smaller rows
         ((), 1, 0, [(0, 1)]),
         ((0,), 1, 0, [(0, 0)]),
     ],
@@ -357,7 +357,7 @@ def test_a_state_is_streamed_along_the_first_axis_with_small_rows(
 
 
 def test_an_empty_state_is_one_part_for_any_declared_length() -> None:
-    """A header of 60 bytes says (1 << 40, 0, 2); as many parts would fill the memory."""
+    """A header of 60 bytes declares (1 << 40, 0, 2); as many parts would fill the memory."""
     widths = CellShape("", StateWidths(1, 1))
     empty = structure(state_of([(1, 1)], stack=False))._replace(cells=(widths,), lead=(1 << 40, 0))
     assert len(stream.spans_of(empty)[1]) == 1

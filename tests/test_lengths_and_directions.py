@@ -1,4 +1,4 @@
-"""Laws of cells in layers and directions, over sequences of unequal lengths and in any pieces."""
+"""Laws of layers and directions, over sequences of unequal lengths and in pieces of any size."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def a_stack(dtype: str) -> Network:
 
 
 def both_directions(dtype: str) -> Network:
-    """Chains of two cells each way, and over what they make a cell each way."""
+    """Chains of two cells in each direction, and a cell in each direction over their outputs."""
     chains = tuple(
         (made(INPUTS, 5, 2, dtype, seed), made(2, units, None, dtype, seed))
         for seed, units in ((3, 4), (4, 3))
@@ -85,7 +85,7 @@ def data(network: Network, steps: int, batch: int, seed: int = 0) -> tuple[Array
 
 
 def alone(network: Network, x: Array, states: Sequence[Pair], row: int, length: int) -> Ran:
-    """Run one sequence of a batch, cut to its length."""
+    """Run one sequence of a batch, truncated to its length."""
     start = [(c[row : row + 1], m[row : row + 1]) for c, m in states]
     x = np.ascontiguousarray(x[:length, row : row + 1])
     return load("numpy", network).run(x, start, None, "cmijfo")
@@ -279,7 +279,7 @@ def test_a_backward_cell_is_a_forward_cell_over_reversed_sequences(
         assert_same(ran.kept[1][letter], reverse_sequences(values, rows))
 
 
-# ---- what is kept
+# ---- kept arrays
 
 
 @networks

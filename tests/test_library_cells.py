@@ -1,6 +1,6 @@
-"""LSTMs of other libraries, known by the names of their variables, without a graph.
+"""LSTMs of other libraries, recognised by the names of their variables without a graph.
 
-Each is held against its library's equations, restated here step by step in float64 with the gates
+Each is compared with its library's equations, restated here step by step in float64 with gates
 in the order of the library: dm-sonnet 1.36 and 2.0.2, stable-baselines 2.10.2, lingvo 0.6.6,
 returnn 1.20201223.
 """
@@ -54,7 +54,7 @@ def sonnet_2(v: Values, x: Array, c: Array, m: Array) -> tuple[Array, Array]:
 
 
 def baselines(v: Values, x: Array, c: Array, m: Array) -> tuple[Array, Array]:
-    """tf_layers.py, lstm, where no mask is 1."""
+    """tf_layers.py, lstm, where all masks are 1."""
     i, f, o, u = np.split(x @ v["wx"] + m @ v["wh"] + v["b"], 4, 1)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(u)
     return c, sigmoid(o) * np.tanh(c)
@@ -245,7 +245,7 @@ def test_stacks_of_sonnet_2_have_their_layers(tmp_path: Path) -> None:
     assert [cell.input_size for cell in writers.cells(shapes).values()] == [I, U]
 
 
-# ---- what is not run, and why
+# ---- cells that are not run
 
 
 NORM = {"layer_norm/gamma": (4 * U,), "layer_norm/beta": (4 * U,)}
@@ -315,7 +315,7 @@ def test_library_defaults_are_distinguished_from_tensorflows(shell: Shell, tmp_p
     assert shell("check", "-q", path, "--forget-bias", "0").code == 0
 
 
-# ---- what only looks like one
+# ---- similar cells
 
 
 STRANGERS: list[dict[str, Shape]] = [
@@ -362,10 +362,10 @@ def test_lingvo_kernels_of_three_or_four_gates_have_unknown_widths(tmp_path: Pat
         open_checkpoint(path).network().run(numbers(T, 8), assume_defaults=True)
 
 
-# ---- files that the libraries saved
+# ---- files saved by the libraries
 
 
-@pytest.mark.skipif(not (SHARED / "ecosystem").is_dir(), reason="the cases are not beside us")
+@pytest.mark.skipif(not (SHARED / "ecosystem").is_dir(), reason="the cases are not available")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
     ("folder", "given"),

@@ -1,4 +1,4 @@
-"""Whatever a person has at hand leads to the checkpoint, and nothing leads to a wrong one."""
+"""Paths that lead to a checkpoint: any of its files, its folder, and near misses."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_v1_files_of_any_name(tmp_path: Path) -> None:
 def test_shards_of_v1(tmp_path: Path) -> None:
     for number in range(2):
         put_v1(tmp_path, f"model-0000{number}-of-00002")
-    put_v1(tmp_path, "model-00000-of-00003")  # stale, and not whole
+    put_v1(tmp_path, "model-00000-of-00003")  # stale and incomplete
     prefix = os.path.join(tmp_path, "model")
     expected = tuple(f"{prefix}-0000{number}-of-00002" for number in range(2))
     assert locate(prefix).files == expected
@@ -254,7 +254,7 @@ def test_other_files_are_identified(tmp_path: Path) -> None:
 
 
 def test_a_binary_graph_is_a_frozen_one(tmp_path: Path) -> None:
-    """It begins with a node {name, op}; a graph of a checkpoint begins with its versions."""
+    """It starts with a node {name, op}; the graph of a checkpoint starts with its versions."""
     path = tmp_path / "frozen.pb"
     path.write_bytes(b"\x0a\x0c\x0a\x01x\x12\x07Const__")
     found = locate(str(path))

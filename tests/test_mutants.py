@@ -1,4 +1,4 @@
-"""A graph of which one operation was changed gives its own numbers, or is refused."""
+"""Graphs with one changed operation, which give their own values or are refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SAMPLES = (
     "partitioned",
     "saved_model",
 )
-# All of them take some minutes: LSTMSTATE_MUTANTS=1 tries them; the tests take every so many.
+# All of them take some minutes: LSTMSTATE_MUTANTS=1 tries them; the default is a sample.
 EVERY = 1 if os.environ.get("LSTMSTATE_MUTANTS") else 12
 
 
@@ -41,10 +41,10 @@ def mutated(path: str, mutant: Mutant) -> LSTMCheckpoint:
 
 
 def outcome(ckpt: LSTMCheckpoint) -> str:
-    """Return what became of a checkpoint: refused, the graph's own step, or confirmed cells.
+    """Return the outcome for a checkpoint: refused, the graph's own step, or confirmed cells.
 
     Raises:
-        AssertionError: confirmed cells give other numbers than the graph.
+        AssertionError: confirmed cells give other values than the graph.
     """
     try:
         network = ckpt.network()
@@ -98,7 +98,7 @@ def test_a_changed_operation_is_never_confirmed_with_the_old_values(sample: str)
             wrong.append(f"{mutant.what}: {error}")
     assert not wrong, "\n".join(wrong)
     assert seen["graph"] > seen["refused"], seen
-    print(dict(seen))  # the figures, with pytest -s
+    print(dict(seen))  # the counts, with pytest -s
 
 
 def test_an_unchanged_graph_confirms_its_cells() -> None:
@@ -106,7 +106,7 @@ def test_an_unchanged_graph_confirms_its_cells() -> None:
         assert outcome(open_checkpoint(f"sample_checkpoints/{sample}")) == "confirmed", sample
 
 
-# ---- steps without a loop, of which many are alike
+# ---- steps without a loop, many of them equal
 
 
 def plain(tf: TensorFlow) -> None:
@@ -150,5 +150,5 @@ def test_a_change_in_any_of_many_steps_is_detected(
 
 
 def cells(ckpt: LSTMCheckpoint) -> tuple[list[Cell], list[SavedState], tuple[str, ...]]:
-    """Return all that is found of the cells of a checkpoint."""
+    """Return everything that is found about the cells of a checkpoint."""
     return list(ckpt.cells.values()), ckpt.states, ckpt.notes

@@ -1,4 +1,4 @@
-"""What scopes and names of variables tell by themselves."""
+"""Scopes and names of variables: layers, directions, slots, cells."""
 
 from __future__ import annotations
 
@@ -59,15 +59,15 @@ def test_a_scope_has_a_last_part_and_a_parent(scope: str, parent: str, last: str
         ),
         ("multi_rnn_cell/cell_3", ("multi_rnn_cell", 3)),
         ("cell_3", ("", 3)),
-        # A stack in a stack: the cell stands in the inner one.
+        # A stack in a stack: the cell is in the inner one.
         (
             "rnn/multi_rnn_cell/cell_1/multi_rnn_cell/cell_0/lstm_cell",
             ("rnn/multi_rnn_cell/cell_1/multi_rnn_cell", 0),
         ),
         ("cell/cells/1", ("cell", 1)),  # Keras, object-based
         ("rnn/lstm_cell", None),
-        ("rnn/lstm_cell_1", None),  # a counter of its kind, no place in a stack
-        ("Grid2LSTMCell/recurrent/cell_0/lstm_cell", None),  # a dimension, no layer
+        ("rnn/lstm_cell_1", None),  # a counter of its kind, not a position in a stack
+        ("Grid2LSTMCell/recurrent/cell_0/lstm_cell", None),  # a dimension, not a layer
         ("", None),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_numbered_scope_is_a_layer(scope: str, place: tuple[str, int] | None) 
     ],
 )
 def test_a_direction_is_a_part_of_the_scope(scope: str, told: tuple[str, str] | None) -> None:
-    # What stands for a direction in the pattern is a character that no name can hold.
+    # The direction in the pattern is replaced by a character that no name can contain.
     expected = told and (told[0].replace("{}", "\0"), told[1])
     assert names.direction(scope) == expected
 
@@ -156,7 +156,7 @@ def test_optimizer_variables_are_slots_in_any_scope(around: str, slot: str) -> N
 
 @pytest.mark.parametrize(("shape", "slot"), [((3, 8), True), ((), True), ((8,), False)])
 def test_a_name_below_a_variable_with_its_shape_is_a_slot(shape: Shape, slot: bool) -> None:
-    """Whatever it is called; what has a shape of its own is a variable under an odd name."""
+    """Under any name; a variable with another shape is a variable with an odd name."""
     shapes = {KERNEL: (3, 8), f"{KERNEL}/my_own_average": shape}
     assert names.is_slot(f"{KERNEL}/my_own_average", shapes) == slot
     assert not names.is_slot(KERNEL, shapes)
@@ -177,7 +177,7 @@ def test_a_name_that_only_contains_an_optimizer_name_is_not_a_slot(path: str) ->
         ("bidirectional_rnn/fw/a", True),
         ("hidden2", False),
         ("journey/modern", False),
-        ("rnn/dense/x", False),  # a layer behind the network lies there too
+        ("rnn/dense/x", False),  # a layer after the network is in that scope too
         ("", False),
     ],
 )
@@ -283,7 +283,7 @@ def test_a_class_may_fix_state_is_tuple(
 
 
 def test_cells_in_an_object_based_checkpoint() -> None:
-    """Its keys are paths of objects, called as the user liked; it also tells the graph's names."""
+    """Its keys are paths of objects with any names; it also has the graph's names."""
 
     def build(tf: TensorFlow) -> dict[str, Any]:
         make = tf.nn.rnn_cell
@@ -303,7 +303,7 @@ def test_cells_in_an_object_based_checkpoint() -> None:
 
 @pytest.mark.parametrize(("kernel", "bias"), [("kernel", "bias"), ("weights", "biases")])
 def test_shards_saved_separately_are_below_the_names_of_a_cell(kernel: str, bias: str) -> None:
-    """Those of a projection lie three parts below the scope."""
+    """Those of a projection are three parts below the scope."""
     parts = {f"{kernel}/part_0": (4, 16), f"{kernel}/part_1": (3, 16), bias: (16,)}
     parts |= {f"projection/{kernel}/part_{k}": (2, 1) for k in (0, 1)}
     (cell,) = cells(below("rnn/lstm_cell", parts)).values()

@@ -1,4 +1,4 @@
-"""Notes on how a checkpoint was read: every command that opens one prints them, each once."""
+"""Notes on how a checkpoint was read: each printed once by every command that opens one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOTE = "without the graph"
 
 @pytest.fixture
 def model(tmp_path: Path) -> str:
-    """A cell of 4 units and its saved state; the graph beside them is damaged."""
+    """A cell of 4 units and its saved state; the graph next to them is damaged."""
     values = lstm_cell() | {"rnn/lstm_cell/state": numbers(1, 8)}
     prefix = checkpoint(tmp_path / "model.ckpt", values)
     (tmp_path / "model.ckpt.meta").write_bytes(b"\xff" * 20)

@@ -1,4 +1,4 @@
-"""The engine on onnxruntime beside the one in NumPy, and the ONNX models that it is given."""
+"""The onnxruntime engine compared with the NumPy engine, and its ONNX models."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rng() -> Rng:
 
 
 def any_cell(rng: Rng, inputs: int, units: int) -> Arithmetic:
-    """Return a cell that ONNX has words for, with options as they fall."""
+    """Return a cell that ONNX can express, with random options."""
     is_coupled = rng.random() < 0.3
     return cell(
         rng,
@@ -92,7 +92,7 @@ def test_activations_agree_far_from_zero(rng: Rng, name: str, size: float) -> No
 
 
 def test_alpha_and_beta_are_passed_to_their_activations(rng: Rng) -> None:
-    """LeakyRelu and Elu take alpha alone: beta of the next must not be theirs."""
+    """LeakyRelu and Elu take only alpha: they must not take the beta of the next one."""
     takers = ["leaky_relu", "hard_sigmoid", "elu", "keras3_hard_sigmoid", "identity", "tanh"]
     for squash, candidate, activation in itertools.product(takers[1::2], takers, takers):
         one = cell(
@@ -146,7 +146,7 @@ def test_consecutive_parts_equal_the_whole(rng: Rng) -> None:
 def test_large_and_small_outputs_are_equal(
     rng: Rng, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    """Large ones are written where they stay, from inputs that may lie anyhow in memory."""
+    """Large ones are written in place, from inputs in any memory order."""
     network = Network((((cell(rng, 3, 4),), (cell(rng, 3, 4),)),))
     x, states = sequences(rng, network, 8, 2 * batch)
     apart = [(c[::2], m[::2]) for c, m in states]
@@ -184,7 +184,7 @@ def test_the_comparison_can_fail(rng: Rng, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_model_is_read_by_its_names_alone(rng: Rng) -> None:
-    """What an export gives to others: inputs, outputs and their shapes, without the engine."""
+    """The interface of an export: inputs, outputs and their shapes, without the engine."""
     network = Network((((cell(rng, 3, 4),), (cell(rng, 3, 5),)), ((cell(rng, 9, 2),),)))
     model = build_model(network, lengths=True, steps=("y", "m_1"))
     session = onnxruntime.InferenceSession(model.SerializeToString())
@@ -277,7 +277,7 @@ def test_clips_without_effect_are_accepted(rng: Rng) -> None:
 
 
 def test_softplus_of_onnxruntime_is_still_wrong(rng: Rng) -> None:
-    """Why it is refused: from 89 on it is infinite. Once this fails, it can be allowed."""
+    """The reason for the refusal: from 89 on it is infinite. Once this fails, it can be allowed."""
     helper = onnx.helper
     weights = {"w": np.zeros((1, 4, 1)), "r": np.zeros((1, 4, 1)), "b": np.full((1, 8), 50.0)}
     node = helper.make_node(
@@ -315,7 +315,7 @@ def test_arrays_that_onnxruntime_does_not_return_are_refused(rng: Rng, keep: str
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_non_finite_values_are_refused(rng: Rng, value: float) -> None:
-    """onnxruntime would make plain numbers of it, with no sign that anything is wrong."""
+    """onnxruntime would turn it into ordinary numbers without any sign of an error."""
     one = cell(rng, 3, 4, peepholes="o")
     x, [(c, m)] = sequences(rng, alone(one), 5, 2)
     runner = engines.load(ENGINE, alone(one))

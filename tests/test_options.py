@@ -1,4 +1,4 @@
-"""The options of all commands: each with its help, and names that are those of the tables."""
+"""Options of all commands: their help texts, and names that match the tables."""
 
 from __future__ import annotations
 

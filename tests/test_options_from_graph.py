@@ -1,4 +1,4 @@
-"""What a graph tells of a cell's options is what the cell was given; node names play no part."""
+"""Options of a cell, read from its graph and independent of node names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOOPS = {"dynamic": dynamic, "static": static}
 def built(
     cell: str = "LSTMCell", loop: str = "dynamic", units: int = 4, **options: Any
 ) -> LSTMCheckpoint:
-    """Return what is found of one cell of a class of TensorFlow, with some options."""
+    """Return the only cell that is found for a class of TensorFlow with some options."""
 
     def build(tf: TensorFlow) -> None:
         if "activation" in options:
@@ -31,7 +31,7 @@ def built(
     return opened(build)
 
 
-# ---- one option after another
+# ---- one option at a time
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -72,7 +72,7 @@ def test_the_clips(
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("layer", [True, False])
 def test_a_clip_of_the_cell_output_is_not_a_cell_option(layer: bool, steps: int) -> None:
-    """A dense layer behind a cell is no projection of it."""
+    """A dense layer after a cell is not its projection."""
 
     def build(tf: TensorFlow) -> None:
         outputs, _ = static(tf, tf.nn.rnn_cell.LSTMCell(4))
@@ -128,7 +128,7 @@ def test_the_batch_of_the_initial_state(batch: int | None, first: str) -> None:
 
 
 def test_a_reversed_sequence_keeps_its_axes() -> None:
-    """Keras reverses what it has turned, for go_backwards."""
+    """Keras reverses the result again, for go_backwards."""
 
     def build(tf: TensorFlow) -> None:
         x = tf.reverse(tf.transpose(tf.placeholder(tf.float32, [BATCH, 5, 3]), [1, 0, 2]), [0])
@@ -150,14 +150,14 @@ def test_which_axis_is_time(time_major: bool, lengths: bool) -> None:
         "time_major": time_major,
         "batch_size": BATCH,
     }
-    assert told(found, "cell_clip") == {"cell_clip": None}  # the bounds of the loop are no clip
+    assert told(found, "cell_clip") == {"cell_clip": None}  # the bounds of the loop are not a clip
 
 
 def test_an_unrolled_cell_has_no_time_axis() -> None:
     assert only(built(loop="static")).options["time_major"] == Option(None, "unknown")
 
 
-# ---- what stands around a cell
+# ---- wrappers and loops
 
 
 def residual(tf: TensorFlow) -> Any:
@@ -260,7 +260,7 @@ def test_other_dtypes_are_read_as_float32(loop: str, dtype: str) -> None:
     assert told(found, "forget_bias", "cell_clip") == {"forget_bias": 0.3, "cell_clip": 0.1}
 
 
-# ---- what a graph does not tell
+# ---- options that a graph does not show
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -274,7 +274,7 @@ def test_a_fed_or_learnt_forget_bias_is_unknown(loop: str, learnt: bool) -> None
 
 
 def used_twice(first: float | None, second: float | None) -> Cell:
-    """Return a cell of which a graph makes two uses; None is a forget bias that is fed."""
+    """Return a cell that a graph uses twice; None is a forget bias that is fed."""
 
     def build(tf: TensorFlow) -> None:
         for use in (first, second):
@@ -311,7 +311,7 @@ def test_without_a_graph_options_are_marked_as_defaults() -> None:
     assert found.options["activation"] == Option(None, "unknown")
 
 
-# ---- any options at all
+# ---- random options
 
 
 numbers = st.integers(1, 400).map(lambda hundredths: hundredths / 100)
