@@ -1,4 +1,4 @@
-"""Equal steps of a graph, of which one is read and the others are matched with it."""
+"""Equal steps of a graph: one is read, and the others are matched with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints with several damaged values, each of which is named."""
+"""Checkpoints with several damaged values, each named in an error."""
 
 from __future__ import annotations
 

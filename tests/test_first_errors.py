@@ -107,7 +107,7 @@ ERRORS = {
         3,
         "{}/model: this is a folder: no output can be written there; give the path of a file",
     ),
-    "an output that is no stream": (
+    "an output that is not a stream": (
         "convert {}/flat.npy --to-tuple --format h5 -o -",
         3,
         "an HDF5 file cannot be written to stdout; give a file: -o FILE",

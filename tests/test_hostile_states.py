@@ -51,7 +51,7 @@ HEADERS: dict[str, tuple[dict[str, object] | str, str]] = {
     "a size beyond every integer": ({"shape": (1 << 70, 2)}, "cut short"),
     "a size of thousands of digits": ("{'descr': '<f4', 'shape': (%s,)}" % ("9" * 9000), ""),
     "a size below zero": ({"shape": (-4, -4)}, ""),
-    "a size that is no integer": ({"shape": (2.0, 4)}, ""),
+    "a size that is not an integer": ({"shape": (2.0, 4)}, ""),
     "a size that is true": ({"shape": (True, 4)}, ""),
     "a shape that is a list": ({"shape": [2, 4]}, ""),
     "no batch at all": ({"shape": ()}, ""),

@@ -1,4 +1,4 @@
-"""Outputs are whole or not there: what exists is kept, and a failure leaves nothing behind."""
+"""Outputs of conversions: complete or absent, existing files kept, no leftovers of a failure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DATA = ".data-00000-of-00001"
 
 @pytest.fixture
 def flat(tmp_path: Path) -> Path:
-    """A flat state in a folder of its own."""
+    """A flat state in its own folder."""
     return saved(tmp_path / "flat.npy", numbers(3, 8))
 
 
@@ -36,14 +36,14 @@ def mode(path: Path) -> int:
 
 
 def in_folder(path: Path) -> dict[str, bytes | None]:
-    """Return the files below a folder, by their names, hidden ones too."""
+    """Return the files below a folder by name, including hidden ones."""
     return {
         str(file.relative_to(path)): file.read_bytes() if file.is_file() else None
         for file in path.rglob("*")
     }
 
 
-# ---- what exists
+# ---- existing outputs
 
 
 @pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.csv", "x.ckpt"])
@@ -74,7 +74,7 @@ def test_one_existing_output_of_two_prevents_both(shell: Shell, flat: Path) -> N
 
 
 def test_an_output_created_meanwhile_is_kept(shell: Shell, flat: Path) -> None:
-    """Another process may have been faster; of two outputs then neither appears."""
+    """Another process may have been faster; then neither of two outputs appears."""
     first, second = str(flat.with_name("c.npy")), flat.with_name("m.npy")
     with pytest.raises(Exception, match="come to exist meanwhile"), Outputs() as outputs:
         for target in (first, str(second)):
@@ -161,7 +161,7 @@ def test_halves_in_a_checkpoint_are_not_overwritten(
     assert shell("concat", *halves, "-o", tmp_path / "flat.npy").code == 0
 
 
-# ---- permissions and places
+# ---- permissions and special files
 
 
 def test_a_new_file_has_the_permissions_of_any_new_file(shell: Shell, flat: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_folder_that_may_not_be_written_in(shell: Shell, for_anyone: Path) -> 
     assert os.listdir(for_anyone) == ["flat.npy"]
 
 
-# ---- failures of the system
+# ---- failing system calls
 
 
 @pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.npy", "x.csv", "x.ckpt"])
@@ -291,7 +291,7 @@ def test_a_failing_system_call_leaves_the_old_file(
 
 
 def limited(nbytes: int) -> None:
-    """Let no file of this process grow beyond a size, as a full disk would."""
+    """Limit the size of all files of this process, like a full disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, nbytes))
 

@@ -1,4 +1,4 @@
-"""Outputs of a run and weights of a network: reported as such, and never taken for a state."""
+"""Outputs of a run and weights of a network, which are never read as a state."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WEIGHTS = "not a state; a state is the c and m of a cell"
 def datasets(
     path: Path, arrays: Mapping[str, Array], attributes: Mapping[str, str] | None = None
 ) -> Path:
-    """Write an HDF5 file of some arrays, with attributes of its root."""
+    """Write an HDF5 file of some arrays, with attributes of its root group."""
     with h5py.File(path, "w") as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=array)
@@ -43,7 +43,7 @@ def datasets(
 
 
 def refused_as_a_state(shell: Shell, path: Path | str, words: str) -> None:
-    """Every command that takes a state must refuse a path, and write nothing."""
+    """Check that every command with a state as its input refuses a path and writes nothing."""
     target = Path(str(path).partition(":")[0]).parent / "refused"
     out = [f"{target}.npz"]
     for arguments in (
@@ -81,7 +81,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def results(ran: Path, tmp_path: Path) -> Path:
-    """A folder of such files that a test may write into."""
+    """A folder of such files that a test may change."""
     return Path(shutil.copytree(ran, tmp_path / "results"))
 
 
@@ -208,7 +208,7 @@ def test_files_of_keras_2_and_3(shell: Shell, tmp_path: Path) -> None:
              library.layers.Dense(1)]
         )  # fmt: skip
         model.compile("adam", "mse")
-        model.optimizer.build(model.trainable_variables)  # its slots, as training makes them
+        model.optimizer.build(model.trainable_variables)  # slots, as written by training
         model.save(tmp_path / f"{library.__name__}.h5")
         model.save_weights(tmp_path / f"{library.__name__}.weights.h5")
     files = sorted(tmp_path.glob("*.h5"))
@@ -242,7 +242,7 @@ def test_weights_saved_by_other_programs(shell: Shell, tmp_path: Path, name: str
     refused_as_a_state(shell, path, WEIGHTS)
 
 
-# ---- what is a state, next to weights
+# ---- states next to weights
 
 
 def test_a_state_next_to_weights_is_read(shell: Shell, tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_variables_of_a_cell_and_its_optimizer_are_not_a_state(
     shell: Shell, tmp_path: Path, name: str, words: str
 ) -> None:
     values = lstm_cell(units=2) | {"rnn/lstm_cell/kernel/Adam": numbers(5, 8)}
-    # With a cell of 4 units in it too, 8 columns are those of a flat state.
+    # With a cell of 4 units in it too, 8 columns are a flat state.
     path = checkpoint(tmp_path / "x.ckpt", values | lstm_cell("other/lstm_cell", units=4))
     for arguments in ([f"{path}:{name}"], [path, "--variable", name]):
         done = shell("convert", *arguments, "--to-tuple", "-o", tmp_path / "y.npz")
@@ -293,7 +293,7 @@ def test_variables_of_a_cell_and_its_optimizer_are_not_a_state(
     assert (found["kind"], found["state"]) == ("weights", None)
 
 
-# ---- where a checkpoint is expected
+# ---- paths of checkpoints
 
 
 def test_a_file_that_is_not_a_checkpoint_is_named_by_its_content(

@@ -1,4 +1,4 @@
-"""A cell of which a part is missing, or is not what it should be, is not run as something else."""
+"""Cells with a missing or unexpected part, which are not run as another cell."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def norms(scope: str, gates: str = "input transform forget output state") -> dic
 
 
 def core(scope: str, **more: Array) -> dict[str, Array]:
-    """Return the variables of a cell with one kernel, and some more."""
+    """Return the variables of a cell with one kernel, and further ones."""
     leaves = {"kernel": numbers(I + H, 4 * H), "bias": numbers(4 * H), **more}
     return {f"{scope}/{leaf}": value.astype("f4") for leaf, value in leaves.items()}
 
@@ -50,7 +50,7 @@ MISSING = [
 
 
 def run(folder: Path, variables: dict[str, Array], *flags: str) -> Any:
-    """Run the one cell of a checkpoint with `--strict`, all options said."""
+    """Run the only cell of a checkpoint with `--strict` and all options passed."""
     options = {"forget_bias": 1.0, "cell_clip": None, "activation": "tanh"}
     network = open_checkpoint(checkpoint(folder / "x.ckpt", variables)).network()
     return network.run(numbers(2, 5, I), **options)
@@ -93,7 +93,7 @@ def test_parts_without_real_numbers_are_refused(
 
 
 def test_groups_too_large_for_memory_are_refused(tmp_path: Path) -> None:
-    """One small kernel that all groups share declares a matrix of many gigabytes."""
+    """One small kernel shared by all groups declares a matrix of many gigabytes."""
     groups = 20_000
     bias = {f"rnn/glstm_cell/bias_{gate}": np.zeros(groups, "f4") for gate in "ijfo"}
     variables = {"rnn/glstm_cell/group0/kernel": np.zeros((2, 4), "f4"), **bias}
@@ -102,11 +102,11 @@ def test_groups_too_large_for_memory_are_refused(tmp_path: Path) -> None:
         network.load()
 
 
-# ---- what stands around a cell
+# ---- wrappers and clips
 
 
 def _clipped(tf: TensorFlow, low: float, high: float) -> None:
-    """Step a cell by hand that clips c as no class of TensorFlow does."""
+    """Step a user-written cell that clips c as no class of TensorFlow does."""
     with tf.variable_scope("rnn/lstm_cell"):
         kernel = tf.get_variable("kernel", [INPUTS + H, 4 * H])
         bias = tf.get_variable("bias", [4 * H])
@@ -134,7 +134,7 @@ def test_a_clip_inside_a_cell_is_reported(bounds: tuple[float, float], told: Opt
 
 
 def _zoneout(tf: TensorFlow, written: str) -> None:
-    """Wrap a cell so that a part of its old state stays."""
+    """Wrap a cell so that a part of its old state is kept."""
 
     inner = tf.nn.rnn_cell.LSTMCell(H)
 

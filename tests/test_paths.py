@@ -1,4 +1,4 @@
-"""A path means the same in every command: a file, an array in it, a checkpoint, stdin."""
+"""Paths with the same meaning in every command: a file, an array in it, a checkpoint, stdin."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def flat() -> Array:
 
 @pytest.fixture
 def model(tmp_path: Path, flat: Array) -> str:
-    """A cell of 4 units, two saved states, and a variable that is no state of it."""
+    """A cell of 4 units, two saved states, and a variable that is not its state."""
     states = {"train/state": flat, "valid/state": numbers(2, 8, seed=6)}
     others = {"dense/kernel": numbers(3, 5)}
     return checkpoint(tmp_path / "model.ckpt", lstm_cell(CELL) | states | others)
 
 
 def widths(document: Any) -> list[tuple[int, int]]:
-    """Return the widths of c and m that inspect tells of the cells of a state."""
+    """Return the widths of c and m that inspect prints for the cells of a state."""
     return [(cell["c"], cell["m"]) for cell in document["state"]["cells"]]
 
 

@@ -1,4 +1,4 @@
-"""Pickled states, as pickle, NumPy and TensorFlow wrote them."""
+"""Pickled states, as written by pickle, NumPy and TensorFlow."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ STATE_MODULES = [
     "tf_keras.src.layers.rnn.legacy_cells",
 ]
 
-# What Python 2.7.18 with NumPy 1.11.3 and TensorFlow 1.2.1 wrote for
-# LSTMStateTuple of these two.
+# The output of Python 2.7.18 with NumPy 1.11.3 and TensorFlow 1.2.1 for
+# an LSTMStateTuple of these two.
 OLD = np.array([[0.5, -2]], "<f4"), np.array([[-0.0]], ">f8")
 PYTHON_2 = {
     "pickle 0": b"ccopy_reg\n_reconstructor\np0\n(ctensorflow.python.ops.rnn_cell_impl\n"
@@ -101,7 +101,7 @@ PYTHON_2 = {
     b"\x1b\x81q\x1c.",
 }
 
-# What Python 3.8.18 with NumPy 1.22.4 wrote for [array([0.5, -2], '<f4')].
+# The output of Python 3.8.18 with NumPy 1.22.4 for [array([0.5, -2], '<f4')].
 NUMPY_1 = {
     0: b"(lp0\ncnumpy.core.multiarray\n_reconstruct\np1\n(cnumpy\nndarray\np2\n(I0\ntp3\nc_codecs\n"
     b"encode\np4\n(Vb\np5\nVlatin1\np6\ntp7\nRp8\ntp9\nRp10\n(I1\n(I2\ntp11\ncnumpy\ndtype\np12\n"
@@ -118,7 +118,7 @@ NUMPY_1 = {
     b"\xffK\x00t\x94bK\x02\x85\x94\x8c\x01C\x94t\x94R\x94a.",
 }
 
-# What Python 2.7.18 wrote for bytes that its literals escape, x ' \ newline 255 ", as 2 × 3 uint8.
+# The output of Python 2.7.18 for bytes with escapes, x ' \ newline 255 ", as 2 × 3 uint8.
 ESCAPED = (
     b"cnumpy.core.multiarray\n_reconstruct\np0\n(cnumpy\nndarray\np1\n(I0\ntp2\nS'b'\np3\ntp4\n"
     b"Rp5\n(I1\n(I2\nI3\ntp6\ncnumpy\ndtype\np7\n(S'u1'\np8\nI0\nI1\ntp9\nRp10\n(I3\nS'|'\np11\n"
@@ -127,7 +127,7 @@ ESCAPED = (
 
 
 def same(found: Any, expected: Any) -> None:
-    """Demand the same structure, and in it the same arrays to the bit."""
+    """Check for the same structure, with equal arrays to the bit."""
     if isinstance(expected, np.ndarray):
         assert (found.shape, found.dtype.str) == (expected.shape, expected.dtype.str)
         assert found.tobytes() == expected.tobytes()
@@ -138,7 +138,7 @@ def same(found: Any, expected: Any) -> None:
 
 
 def fake_class(monkeypatch: pytest.MonkeyPatch, module: str, **body: object) -> Any:
-    """Return an LSTMStateTuple that lives in a module of that name, made for the test."""
+    """Return an LSTMStateTuple from a module of that name, which is made for the test."""
     base = namedtuple("LSTMStateTuple", ("c", "h"))
     made = type("LSTMStateTuple", (base,), {**body, "__module__": module})
     names = module.split(".")
@@ -155,7 +155,7 @@ def fake_class(monkeypatch: pytest.MonkeyPatch, module: str, **body: object) -> 
 def test_pickles_of_python_are_read(name: str, protocol: int) -> None:
     data = pickle.dumps(STRUCTURES[name], protocol)
     same(read_pickle(data), STRUCTURES[name])
-    if protocol <= 3 and b"numpy._core" in data:  # NumPy 1 names its modules so
+    if protocol <= 3 and b"numpy._core" in data:  # the module names of NumPy 1
         same(read_pickle(data.replace(b"numpy._core", b"numpy.core")), STRUCTURES[name])
 
 

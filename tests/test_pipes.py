@@ -1,4 +1,4 @@
-"""States through pipes: stdin and stdout of every command that takes them."""
+"""States through pipes: stdin and stdout of every command that uses them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from commands import LSTMSTATE, PROJECT, archive, numbers, piped, saved
 
 @pytest.fixture
 def flat(tmp_path: Path) -> Path:
-    """A flat state of which nothing is told, [3, 8]."""
+    """A flat state without metadata, [3, 8]."""
     return saved(tmp_path / "last.npy", numbers(3, 8))
 
 
 @pytest.mark.parametrize("by", ["pipe", "file"])
 @pytest.mark.parametrize("kind", ["npy", "npz"])
 def test_from_stdin_to_stdout(tmp_path: Path, kind: str, by: str) -> None:
-    """The bytes that arrive tell what they are; those that leave are npy or npz by the layout."""
+    """The bytes on stdin show their format; stdout is npy or npz depending on the layout."""
     array = numbers(3, 8)
     source = tmp_path / f"source.{kind}"
     np.save(source, array) if kind == "npy" else np.savez(source, c=array[:, :4], m=array[:, 4:])
@@ -86,7 +86,7 @@ def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("by", ["pipe", "file"])
 def test_check_reads_stdin(tmp_path: Path, by: str) -> None:
-    """Also where the widths that are asserted have to tell how it is cut."""
+    """Also if only the asserted widths show how it is split."""
     source = saved(tmp_path / "odd.npy", numbers(4, 13))
     stdin = source if by == "file" else source.read_bytes()
     done = piped("check", "-q", "-", "--units", "8", "--proj", "5", "--finite", stdin=stdin)
@@ -98,7 +98,7 @@ def test_check_reads_stdin(tmp_path: Path, by: str) -> None:
 
 @pytest.mark.parametrize("by", ["pipe", "file"])
 def test_diff_reads_stdin(tmp_path: Path, by: str) -> None:
-    """Also where the other file has to tell how it is cut."""
+    """Also if only the other file shows how it is split."""
     both = numbers(4, 13)
     source = saved(tmp_path / "odd.npy", both)
     pair = archive(tmp_path / "pair.npz", c=both[:, :8], m=both[:, 8:])
@@ -126,7 +126,7 @@ def test_concat_reads_stdin_and_writes_stdout(tmp_path: Path) -> None:
 
 
 def test_a_pipe_of_four_commands(flat: Path) -> None:
-    """What travels with the state needs no flags on the way."""
+    """Metadata passes through the pipe, so that no flags are needed."""
     lstmstate = " ".join(LSTMSTATE)
     script = (
         f"{lstmstate} convert -q --to-tuple --cells 3:1,2 - -o - < {flat}"

@@ -1,6 +1,6 @@
 """Networks of TensorFlow's own cells and wrappers, with the graph of their training.
 
-Nothing of them is unexplained, the graph confirms every cell, and a run gives TensorFlow's numbers.
+All operations are explained, the graph confirms every cell, and runs give TensorFlow's values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from writers import TensorFlow, as_in_1_x, tensorflow
 BATCH, STEPS, INPUTS, UNITS = 3, 4, 2, 5
 
 Array = Any
-Made = tuple[Any, dict[Any, Any]]  # the outputs, and what else is fed
+Made = tuple[Any, dict[Any, Any]]  # the outputs, and other fed values
 
 
 def saved(
@@ -25,7 +25,7 @@ def saved(
 ) -> tuple[str, Array, Array]:
     """Save a network and its training; return its prefix, some data, and TensorFlow's outputs.
 
-    Only the last outputs are trained, as where a sequence is classified.
+    Only the last outputs are trained, as for classifying sequences.
     """
     tf, prefix = tensorflow(), str(folder / "model.ckpt")
     random = np.random.default_rng(1)
@@ -74,7 +74,7 @@ def network(loop: str, layers: int, **options: Any) -> Callable[[TensorFlow, Any
 
 
 def dropped(loop: str, layers: int, *kept: str, **more: Any) -> Callable[[TensorFlow, Any], Made]:
-    """Return a network with dropout by a share that is fed; here all is kept."""
+    """Return a network with dropout at a fed rate; here everything is kept."""
 
     def build(tf: TensorFlow, x: Any) -> Made:
         share = tf.placeholder(tf.float32, [], name="keep_prob")
@@ -100,7 +100,7 @@ def of_both_directions(loop: str, layers: int, **options: Any) -> Callable[[Tens
 
 
 def layers_of_both_directions(tf: TensorFlow, x: Any) -> Made:
-    """Return layers each of which reads both directions of the one before."""
+    """Return layers that each read both directions of the layer before."""
     made = tf.unstack(x, axis=1)
     for layer in range(2):
         with tf.variable_scope(f"stack_bidirectional_rnn/cell_{layer}"):
@@ -154,7 +154,7 @@ def test_it_is_explained_confirmed_and_gives_the_values_of_tensorflow(
 
 @pytest.mark.parametrize("layers", [1, 3])
 def test_a_graph_of_one_step(tmp_path: Path, shell: Shell, layers: int) -> None:
-    """As where a sequence is made step by step."""
+    """As for generating a sequence step by step."""
     build = network("static", layers, **PROJECTED)
     prefix, data, expected = saved(tmp_path, build, "adam", steps=1)
     np.save(tmp_path / "x.npy", data)
@@ -163,7 +163,7 @@ def test_a_graph_of_one_step(tmp_path: Path, shell: Shell, layers: int) -> None:
 
 
 def test_a_residual_of_the_last_cell_is_its_output(tmp_path: Path, shell: Shell) -> None:
-    """Though the graph joins no outputs."""
+    """Although the graph does not concatenate the outputs."""
 
     def build(tf: TensorFlow, x: Any) -> Made:
         make = tf.nn.rnn_cell
@@ -181,7 +181,7 @@ def test_a_residual_of_the_last_cell_is_its_output(tmp_path: Path, shell: Shell)
 def test_steps_of_a_backward_cell_are_in_input_order(
     tmp_path: Path, shell: Shell, loop: str, layers: int
 ) -> None:
-    """Whatever computes it; outputs that are m alone have that order too."""
+    """In any engine; outputs that are only m have that order too."""
     prefix, data, _ = saved(tmp_path, of_both_directions(loop, layers), "adam")
     np.save(tmp_path / "x.npy", data)
     made = {}

@@ -1,4 +1,4 @@
-"""How the process of a command ends: soon, with all that it printed, and its exit code."""
+"""The end of a command's process: quick, with all its output, and with its exit code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ main()
 
 
 def ended(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own."""
+    """Run a command in its own process."""
     return subprocess.run(
         [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False
     )
@@ -48,7 +48,7 @@ def test_a_process_ends_with_its_output_and_exit_code(
 
 
 def test_a_process_ends_without_looking_for_garbage() -> None:
-    """What was registered before to be called at the end is called."""
+    """Handlers registered before it for the end of the process are called."""
     done = ended("x")
     assert done.stdout == "called at the end\n"
 
@@ -65,7 +65,7 @@ def test_a_calling_program_keeps_its_exit_code(after: str, code: int) -> None:
 
 @pytest.mark.parametrize("first", ["", "import atexit; atexit.register(print, 'first')\n"])
 def test_handlers_registered_before_it_are_called(first: str) -> None:
-    """Also where the process is that of the command itself, which ends sooner without such."""
+    """Also if the process is the command itself, which ends sooner without such handlers."""
     script = f"{first}import sys, runpy\nsys.argv[:] = ['lstmstate', 'x']\n"
     script += "runpy.run_module('lstmstate', run_name='__main__', alter_sys=False)"
     command = [sys.executable, "-c", script]

@@ -1,4 +1,4 @@
-"""Matrix products of a step: cut or whole, ahead or in turn, on one thread."""
+"""Matrix products of a step: split or whole, prefetched or in turn, on one thread."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_runs_with_a_library_that_has_no_threads(monkeypatch: pytest.MonkeyPatch
 
 
 def test_kernels_of_other_processors_give_the_same_values(tmp_path: Path) -> None:
-    """Those of this processor, small ones if it has them, and those of any x86-64, without."""
+    """Kernels of this processor, with small products if it has them, and of any x86-64, without."""
     x, y = saved(tmp_path / "x.npy", numbers(7, 40, 3)), tmp_path / "y.npy"
     name = "OPENBLAS_CORETYPE"
     own = {key: value for key, value in os.environ.items() if key != name}

@@ -1,4 +1,4 @@
-"""How the state in a file is read: what tells its layout and widths, and what is refused."""
+"""State files: the sources of their layout and widths, and ambiguous files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PEEPHOLE = str(SAMPLES / "peephole_flat")  # a cell of 8 units, projected to 5
 
 
 def numbered(*shape: int) -> Array:
-    """Return an array of which each value tells its place."""
+    """Return an array whose values show their position."""
     return np.arange(np.prod(shape), dtype="f4").reshape(shape)
 
 
@@ -48,7 +48,7 @@ def widths_of(path: Path | str, **wanted: Any) -> list[tuple[int, int]]:
     return [tuple(cell.widths) for cell in reading(path, **wanted).structure.cells]
 
 
-# ---- where widths come from
+# ---- sources of widths
 
 
 def test_a_flag_sets_the_widths(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_cells_of_equal_widths_need_no_choice_and_give_no_name(tmp_path: Path) -
     assert (cells_of(state)[0].widths, cells_of(state)[0].cell) == ((4, 4), "")
 
 
-# ---- what is refused, and how to settle it
+# ---- refusals and their remedies
 
 
 def refused(path: Path | str, *words: str, **wanted: Any) -> LstmstateError:
@@ -227,7 +227,7 @@ def test_an_ambiguous_axis_of_two(tmp_path: Path, shape: Shape, layouts: set[str
     path = saved(tmp_path / "a.npy", numbered(*shape))
     error = refused(path, str(list(shape)), *(f"`layout='{layout}'`" for layout in layouts))
     assert isinstance(error, AmbiguousError)
-    for layout in layouts:  # each of them settles it
+    for layout in layouts:  # each of them decides
         known = {"cells": (cells((5, 5)),)} if shape == (2, 2, 5) else {}
         assert reading(path, layout=layout, **known).layout.name == layout
 
@@ -301,7 +301,7 @@ def test_an_array_that_does_not_fit_the_requested_layout(tmp_path: Path, layout:
     refused(path, layout=layout)
 
 
-# ---- names and shapes that others write
+# ---- names and shapes from other programs
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def h5_of(path: Path, arrays: dict[str, Array]) -> None:
 @pytest.mark.parametrize("kind", ["npz", "h5"])
 @pytest.mark.parametrize("name", ["{half}{k}", "{half}_{k}", "layer_{k}/{half}", "cell_{k}/{half}"])
 def test_numbers_set_the_order_of_cells(tmp_path: Path, kind: str, name: str) -> None:
-    """Cell 10 follows cell 9, also in a file that sorts its names as texts."""
+    """Cell 10 follows cell 9, also in a file that sorts its names as text."""
     arrays = {}
     for k in range(12):
         for half in "cm":
@@ -367,7 +367,7 @@ def test_torch_names_identify_its_layers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layers", [1, 3])
 def test_the_pattern_of_tutorials(tmp_path: Path, layers: int) -> None:
-    """np.save of the state that session.run returned: a tuple of LSTMStateTuples of one width."""
+    """np.save of a state from session.run: a tuple of LSTMStateTuples of one width."""
     pairs = tuple((numbered(5, 4) + 100 * k, numbered(5, 4) + 100 * k + 50) for k in range(layers))
     path = saved(tmp_path / "a.npy", pairs)
     state = load_state(path)

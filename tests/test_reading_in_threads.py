@@ -1,4 +1,4 @@
-"""One open checkpoint is read from several threads at once."""
+"""One open checkpoint, read from several threads at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THREADS, ROUNDS, VARIABLES = 8, 5, 24
 
 @pytest.fixture
 def eager_switches() -> Iterator[None]:
-    """Let Python change from thread to thread as often as it can."""
+    """Let Python switch threads as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -69,7 +69,7 @@ def test_a_read_does_not_move_the_position_that_descriptors_share(tmp_path: Path
 
 def test_a_value_is_found_although_another_thread_reads_another_block(tmp_path: Path) -> None:
     class Shared(Table):
-        """A table of which another thread has always read another block last."""
+        """A table whose last read block was always another, read by another thread."""
 
         @property
         def _kept(self) -> tuple[int, dict[bytes, bytes]]:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""A conversion reads its source once, whatever the order in which its target takes the values."""
+"""Conversions that read their source once, in any order of the target."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
-    """What is read of npy files: axis, start and stop of each read. A part is a few rows."""
+    """The reads of npy files: axis, start and stop of each. A part is a few rows."""
     monkeypatch.setattr(stream, "PART_BYTES", 7 * FLAT * 4)
     found = []
     plain = NpyArray.read
@@ -46,7 +46,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
 
 
 def write(source: Path, target: Path, layout: str, kind: str) -> list[int]:
-    """Convert a flat state of cells of equal widths; return the bytes that were reported."""
+    """Convert a flat state of cells of equal widths; return the reported bytes."""
     told: list[int] = []
     cells = Cells.of_widths([StateWidths(UNITS, UNITS)] * CELLS)
     (found,) = open_source(str(source), Wanted(cells=(cells,)))
@@ -56,7 +56,7 @@ def write(source: Path, target: Path, layout: str, kind: str) -> list[int]:
     return told
 
 
-# What holds a state of several cells and a batch: an npy one array, a table rows and columns.
+# Files with a state of several cells and a batch: an npy has one array, a table rows and columns.
 HELD = [(layout, kind) for layout in LAYOUTS for kind in ("npz", "h5", "ckpt")]
 HELD += [(layout, "npy") for layout in ("flat", "layered")]
 HELD += [(layout, "csv") for layout in ("flat", "tuple", "keras")]

@@ -1,6 +1,6 @@
-"""The commands of the README and of docs, and their output as it is printed there.
+"""Commands in the README and in docs, and the output shown there.
 
-`python tests/test_readme.py` writes the output of today into them.
+`python tests/test_readme.py` writes the current output into them.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 def commands(block: str) -> list[str]:
-    """The commands of a block, which follow one another in the same folder."""
+    """The commands of a block, which are run one after another in the same folder."""
     return [line[2:] for line in block.splitlines() if line.startswith("$ ")]
 
 
 def shown(block: str) -> str:
-    """Run the commands of a block as a shell would; return what a user sees."""
+    """Run the commands of a block like a shell; return the output."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("sample_checkpoints", "examples"):
             shutil.copytree(PROJECT / name, Path(folder, name))
@@ -41,7 +41,7 @@ def shown(block: str) -> str:
 
 
 def run(command: str, folder: str) -> str:
-    """Run a command; return what it prints on both streams."""
+    """Run a command; return its output on both streams."""
     name, *arguments = shlex.split(command)
     if name == "lstmstate" and not {"|", "||", "&&", ">"} & set(arguments):
         return run_here(arguments, folder)
@@ -61,7 +61,7 @@ def run(command: str, folder: str) -> str:
 
 
 def run_here(arguments: list[str], folder: str) -> str:
-    """Run a command that needs no shell in this process, which has all modules already."""
+    """Run a command that needs no shell in this process, where all modules are loaded already."""
     both, home = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), Path.cwd()
     os.chdir(folder)
     try:
@@ -89,7 +89,7 @@ def test_commands_print_the_output_in_the_texts(block: str) -> None:
 def test_python_prints_the_values_in_its_comments(
     text: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The Python blocks of a text follow one another, as one script."""
+    """The Python blocks of a text are run one after another, as one script."""
     code = "\n".join(PYTHON_BLOCK.findall(text.read_text("utf-8")))
     shutil.copytree(PROJECT / "sample_checkpoints", tmp_path / "sample_checkpoints")
     monkeypatch.chdir(tmp_path)
@@ -101,7 +101,7 @@ def test_python_prints_the_values_in_its_comments(
 
 
 def main() -> None:
-    """Write into the texts what their commands print now."""
+    """Write the current output of the commands into the texts."""
     for path in TEXTS:
         text = path.read_text(encoding="utf-8")
         text = BLOCK.sub(lambda block: f"```console\n{shown(block[1])}```", text)

@@ -1,4 +1,4 @@
-"""Checkpoints that other people trained and published: what is known of them is found in them."""
+"""Published checkpoints of other people, and their known properties."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lstmstate.cells import Cell
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
 FOLDERS = sorted((SHARED / "real").glob("*/truth.json"))
-pytestmark = pytest.mark.skipif(not FOLDERS, reason="the real checkpoints are not beside us")
+pytestmark = pytest.mark.skipif(not FOLDERS, reason="the real checkpoints are not available")
 
 DIRECTIONS = {"fw": "forward", "bw": "backward", None: None}
 FORMATS = {
@@ -30,15 +30,15 @@ Truth = dict[str, Any]
 
 @cache
 def read(path: Path) -> tuple[Truth, LSTMCheckpoint]:
-    """Return what is known of a checkpoint, and the checkpoint."""
+    """Return the known properties of a checkpoint, and the checkpoint."""
     truth = json.loads(path.read_text())
-    # A SavedModel is given as its folder: the graph lies beside the folder of its variables.
+    # A SavedModel is passed as its folder: the graph is next to the folder of its variables.
     prefix = "." if truth["prefix"] == "variables/variables" else truth["prefix"]
     return truth, open_checkpoint(path.parent / prefix)
 
 
 def cells() -> list[Any]:
-    """Return (folder, number) for every cell that is known, as parameters of tests."""
+    """Return (folder, number) for every known cell, as parameters of tests."""
     return [
         pytest.param((path, number), id=f"{path.parent.name}-{cell['name']}")
         for path in FOLDERS
@@ -53,7 +53,7 @@ def known(request: pytest.FixtureRequest) -> tuple[Truth, LSTMCheckpoint]:
 
 @pytest.fixture(params=cells())
 def pair(request: pytest.FixtureRequest) -> tuple[Truth, Cell, LSTMCheckpoint]:
-    """What is known of a cell, and the cell that was found; its kernel tells that they are one."""
+    """The known properties of a cell, and the cell with the same kernel."""
     path, number = request.param
     truth, ckpt = read(path)
     cell = truth["cells"][number]
@@ -87,7 +87,7 @@ def test_exactly_the_expected_cells_are_found(
     truth, ckpt = known
     kernels = {cell.variables["kernel"][0] for cell in ckpt.cells.values()}
     assert kernels == {cell["kernel"] for cell in truth["cells"]}
-    assert ckpt.graph is None or ckpt.candidates == []  # a graph leaves nothing open
+    assert ckpt.graph is None or ckpt.candidates == []  # a graph shows everything
 
 
 def test_slots_are_not_cells_and_are_all_found(known: tuple[Truth, LSTMCheckpoint]) -> None:
@@ -129,7 +129,7 @@ def test_its_variables(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
 def test_its_place_in_a_stack(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
     truth, cell, _ = pair
     assert cell.direction == DIRECTIONS[truth["direction"]]
-    # What is known leaves out the layers of stack_bidirectional_dynamic_rnn, numbered all the same.
+    # The expected places omit the layers of stack_bidirectional_dynamic_rnn, which are numbered.
     if truth.get("layer") is not None or "stack_bidirectional_rnn" not in cell.name:
         assert cell.layer == truth.get("layer")
     else:
@@ -170,11 +170,11 @@ def test_unrecorded_options_are_marked_as_defaults(
         assert (cell.forget_bias.value, cell.forget_bias.source) == (1.0, "default")
     if ckpt.graph is None and cell.family == "LSTMCell":
         assert cell.options["cell_clip"].source == "unknown"
-        assert cell.alternatives == ("LSTMBlockCell",)  # whose variables are the same
+        assert cell.alternatives == ("LSTMBlockCell",)  # its variables are the same
 
 
 def test_a_cell_missing_from_the_checkpoint_is_not_listed() -> None:
-    """A Saver may keep a part of the graph's variables: only what is stored is there."""
+    """A Saver may save a part of the graph's variables: only stored ones are listed."""
     _, ckpt = read(SHARED / "real" / "l2l-optimizer" / "truth.json")
     assert ckpt.graph is not None
     assert any(name.startswith("sx/rnn1/basic_lstm_cell") for name in ckpt.graph.nodes)
@@ -189,7 +189,7 @@ def test_a_bidirectional_stack_of_two_layers() -> None:
         ["forward", "backward"]
     ] * 2
     assert [[cell.layer for cell in layer] for layer in stack.layers] == [[0, 0], [1, 1]]
-    assert stack.flat is None  # TensorFlow never puts two directions into one flat state
+    assert stack.flat is None  # TensorFlow never has two directions in one flat state
 
 
 def test_a_stack_of_three_layers_of_0_12() -> None:

@@ -1,4 +1,4 @@
-"""Named tuples whose annotations are not compiled: as those of `typing` in all else."""
+"""Named tuples whose annotations are not compiled, otherwise like those of `typing`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_records_have_the_description_of_named_tuples() -> None:
 
 def test_records_can_be_inherited_from() -> None:
     class Triple(Pair):
-        """A pair that knows another sum."""
+        """A pair with another sum."""
 
         @property
         def total(self) -> int:

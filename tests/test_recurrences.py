@@ -1,4 +1,4 @@
-"""Recurrences that no family fits, stacks that only the graph shows, and cells of odd shapes."""
+"""Recurrences of no known family, stacks that only the graph shows, and cells of odd shapes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNITS = 4
 
 
 def gates_apart(tf: TensorFlow, x: Any, state: Any) -> tuple[Any, Any]:
-    """A step with the matrices and biases of each gate apart, as users write it."""
+    """A step with separate matrices and biases for each gate, as users write it."""
 
     def gate(name: str) -> Any:
         wx, wm = (
@@ -158,7 +158,7 @@ def lstm_cell(tf: TensorFlow, units: int = UNITS) -> Any:
 
 
 def layers(between: Any = None, functional: bool = False) -> LSTMCheckpoint:
-    """Return two layers, each in a loop of its own, with something between them or not."""
+    """Return two layers in separate loops, with or without an operation between them."""
 
     def build(tf: TensorFlow) -> None:
         x, _ = dynamic(tf, lstm_cell(tf), scope="net/first")
@@ -199,7 +199,7 @@ def test_layers_without_loops_are_a_stack() -> None:
 
 
 def test_unnumbered_cells_of_one_loop_are_a_stack() -> None:
-    """As Sonnet's DeepRNN has them."""
+    """As in Sonnet's DeepRNN."""
 
     def build(tf: TensorFlow) -> None:
         class Deep(tf.nn.rnn_cell.RNNCell):  # type: ignore[misc, name-defined]
@@ -256,7 +256,7 @@ def test_two_kernels_are_not_a_cell_unless_both_are_matrices() -> None:
 
 
 def test_unusual_shapes_do_not_stop_recognition() -> None:
-    """Variables of all families, with axes that are missing, turned, added or of other sizes."""
+    """Variables of all families, with missing, swapped, added or resized axes."""
     draw = random.Random(0)
     families = [
         writers.below("x", dict(zip(leaves, shapes, strict=True)))

@@ -1,4 +1,4 @@
-"""What squashes the gates: told by the graph for Keras, by the class for all others."""
+"""Activations of gates: read from the graph for Keras, fixed by the class for all others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HARD, SOFT = "hard_sigmoid", "sigmoid"
 
 
 def layer(tf: TensorFlow, kind: str, **options: Any) -> Any:
-    """Return a layer of tf_keras: of the classes of 1.x, of those of 2.x, or a cell in an RNN."""
+    """Return a tf_keras layer: a class of 1.x or of 2.x, or a cell in an RNN."""
     import tf_keras
 
     if kind == "cell":
@@ -32,7 +32,7 @@ def layer(tf: TensorFlow, kind: str, **options: Any) -> Any:
 
 
 def keras(kind: str, *, functional: bool = False, **options: Any) -> LSTMCheckpoint:
-    """Return what is found of one layer, over a fed sequence."""
+    """Return the only cell that is found for a layer over a fed sequence."""
 
     def build(tf: TensorFlow) -> None:
         x = tf.placeholder(tf.float32, [BATCH, STEPS, INPUTS])
@@ -42,7 +42,7 @@ def keras(kind: str, *, functional: bool = False, **options: Any) -> LSTMCheckpo
 
 
 def check(cell: Cell, activation: str, recurrent: str) -> None:
-    """Assert that the graph tells both functions, and takes no part of them for a clip."""
+    """Check that the graph shows both functions, and that no part of them is read as a clip."""
     names = {"linear": "identity"}
     expected = {
         "activation": names.get(activation, activation),
@@ -59,7 +59,7 @@ def check(cell: Cell, activation: str, recurrent: str) -> None:
 
 @pytest.mark.parametrize("number", range(len(NAMES)))
 def test_both_activations_of_a_keras_layer(number: int) -> None:
-    """Each function is once that of c and m, and once that of the gates."""
+    """Each function is used once for c and m, and once for the gates."""
     activation, recurrent = NAMES[number], NAMES[number - 1]
     check(only(keras("2.x", activation=activation, recurrent_activation=recurrent)),
           activation, recurrent)  # fmt: skip
@@ -72,7 +72,7 @@ def test_both_implementations_of_a_keras_layer(kind: str, implementation: int) -
     check(only(keras(kind, implementation=implementation, **options)), *options.values())
 
 
-# All pairs of a kind, its options, the form of its loops and the function of its gates.
+# All pairs of a kind, its options, the form of its loops and the activation of its gates.
 LOOPS: list[tuple[str, dict[str, Any], bool, str]] = [
     ("1.x", {}, True, SOFT),
     ("1.x", {"use_bias": False}, False, HARD),
@@ -90,7 +90,7 @@ LOOPS: list[tuple[str, dict[str, Any], bool, str]] = [
 def test_loops_and_functions_of_keras(
     kind: str, options: dict[str, Any], functional: bool, recurrent: str
 ) -> None:
-    """With 2.x loops the step stands in a function that another function calls."""
+    """With 2.x loops the step is in a function that another function calls."""
     found = keras(kind, functional=functional, recurrent_activation=recurrent, **options)
     check(only(found), "tanh", recurrent)
 
@@ -124,7 +124,7 @@ def test_layers_and_directions_have_their_own_activations() -> None:
 
 
 def test_a_saved_model_of_keras(tmp_path: Path) -> None:
-    """The step of a default layer is a function that stands for two, one of them for cuDNN."""
+    """The step of a default layer is a function with two implementations, one of them for cuDNN."""
     import tf_keras
 
     writers.tensorflow()
@@ -138,11 +138,11 @@ def test_a_saved_model_of_keras(tmp_path: Path) -> None:
     check(second, "tanh", "sigmoid")
 
 
-# ---- functions in small operations
+# ---- activations in small operations
 
 
 def hand_made(act: Any, squash: Any, *, family: str = "lstm") -> Cell:
-    """Step an LSTM over two steps, with these functions, under the names of Keras."""
+    """Step an LSTM over two steps with these activations, under the names of Keras."""
 
     def build(tf: TensorFlow) -> None:
         kernel = tf.get_variable(f"{family}/kernel", [INPUTS, 4 * UNITS])
@@ -211,7 +211,7 @@ def test_an_unknown_activation_is_neither_another_nor_the_default(form: Any) -> 
 @pytest.mark.parametrize("cell", ["BasicLSTMCell", "LSTMCell"])
 @pytest.mark.parametrize("clip", [None, 0.5])
 def test_the_clip_of_a_hard_sigmoid_is_not_a_cell_clip(cell: str, clip: float | None) -> None:
-    """An activation of Keras in a core cell: its bounds 0 and 1 are a part of it."""
+    """An activation of Keras in a core cell: its bounds 0 and 1 are part of it."""
 
     def build(tf: TensorFlow) -> None:
         more = {"cell_clip": clip} if cell == "LSTMCell" else {}
@@ -243,11 +243,11 @@ def test_a_cell_used_in_two_ways_has_an_unknown_activation() -> None:
     assert told(found, "activation") == {"activation": "tanh"}
 
 
-# ---- where no graph shows it
+# ---- cells without a graph
 
 
 def stored(scope: str, *, version: str | None = None, bias: int = 4 * UNITS) -> Cell:
-    """Return a cell of Keras of which only the variables are there."""
+    """Return a cell of Keras with variables only."""
 
     def build(tf: TensorFlow) -> None:
         tf.get_variable(f"{scope}/kernel", [INPUTS, 4 * UNITS])
@@ -271,7 +271,7 @@ def stored(scope: str, *, version: str | None = None, bias: int = 4 * UNITS) -> 
         ("model/lstm_1/lstm_cell_3", None, SOFT),
         ("lstm", "1.4.0", HARD),
         ("lstm", "1.15.0", HARD),
-        ("lstm/lstm_cell", "1.15.0", HARD),  # the graph knows better than the names
+        ("lstm/lstm_cell", "1.15.0", HARD),  # the graph overrides the names
         ("lstm", "2.0.0", SOFT),
         ("lstm/lstm_cell", "2.21.0", SOFT),
         ("lstm", "0.12.1", HARD),
@@ -323,7 +323,7 @@ def test_block_cells_have_no_choice(op: str) -> None:
 
 
 def test_a_cell_of_two_kernels_without_keras_names_follows_its_graph() -> None:
-    """Only a graph tells that such matrices are a cell; no class's default is assumed of it."""
+    """Only a graph shows that such matrices are a cell; no class's default is assumed for it."""
 
     def build(tf: TensorFlow) -> None:
         w = tf.get_variable("w", [INPUTS, 4 * UNITS])
@@ -400,7 +400,7 @@ def test_the_json_has_its_value_and_source(
 
 
 def test_every_option_of_every_class_has_a_source() -> None:
-    """A new row of the table cannot forget it."""
+    """A new row of the table must list it."""
     for family in FAMILIES:
         sources = ["unknown"] if "recurrent_activation" in family.documented else SINGLE
         assert family.option("recurrent_activation").source in sources

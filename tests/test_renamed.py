@@ -1,4 +1,4 @@
-"""A tensor that is asked for by the name of another era, class or scope is found under its own."""
+"""Tensors found under the names of another era, class or scope."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ERAS = (OLD, MIDDLE, NEW)
 DIAGONALS = ("W_I_diag", "W_F_diag", "W_O_diag")
 SMALL = [leaf.lower() for leaf in DIAGONALS]
 
-# ---- names of every era, written out once more: role → leaf, and scopes by what they hold
+# ---- names of every era, repeated here: role → leaf, and scopes by their content
 
 LEAVES = {
     "BasicLSTMCell": {
@@ -53,18 +53,18 @@ SNAKE = {old: new for new, old in SCOPES.items()}
 
 
 def scope_in(era: str, scope: str) -> str:
-    """Return a scope as an era would have called it; what is the user's stays."""
+    """Return a scope as named in an era; the user's part is unchanged."""
     words = SCOPES if era == OLD else SNAKE
     return "/".join(words.get(part, part) for part in scope.split("/"))
 
 
 def asked(name: str, shapes: Mapping[str, Shape]) -> list[tuple[str, ...]]:
-    """Return the names that are found for a name among some variables."""
+    """Return the matches for a name among some variables."""
     return [found.names for found in find_counterparts(name, shapes, recognised(shapes).cells)]
 
 
 def fused(scope: str, leaves: Iterable[str], rows: int = 7) -> dict[str, Shape]:
-    """A kernel, a bias, three peepholes and a projection of a cell of 4 units, as far as named."""
+    """The kernel, bias, three peepholes and projection of a cell of 4 units, if in `names`."""
     shapes: tuple[Shape, ...] = ((rows, 16), (16,), (4,), (4,), (4,), (4, 2))
     return below(scope, dict(zip(leaves, shapes, strict=False)))
 
@@ -96,7 +96,7 @@ def test_every_role_is_found_in_every_era(
             assert found == Counterpart((expected,), ours), (name, outer)
 
 
-# ---- one by one: what is asked for, what is there, what is found
+# ---- single cases: the requested name, the variables, the matches
 
 W = [f"RNN/LSTMCell/W_{k}" for k in range(3)]
 SHARDS = {W[0]: (3, 16), W[1]: (2, 16), W[2]: (2, 16), "RNN/LSTMCell/B": (16,)}
@@ -222,7 +222,7 @@ ONE_BY_ONE: list[tuple[str, dict[str, Shape], list[Any]]] = [
      ["lstm_1/lstm_cell/kernel"]),
     ("rnn/lstm_cell/kernel", below("lstm/lstm_cell", KERAS), []),
     ("lstm/lstm_cell/recurrent_kernel", lstm("rnn/lstm_cell"), []),
-    # what is of no cell
+    # names of other variables
     ("dense_1/kernel", LAYERS, ["model/Dense_1/kernel"]),
     ("train/model/dense_1/bias:0", LAYERS, ["model/Dense_1/bias"]),
     ("dense/kernel", LAYERS, []),
@@ -256,13 +256,13 @@ def test_kernels_of_real_files_are_found_by_names_of_every_era(folder: Path, era
     try:
         ckpt = open_checkpoint(folder)
     except LstmstateError:
-        pytest.skip("the folder does not say which of its checkpoints is meant")
+        pytest.skip("the folder has several checkpoints and none is marked")
     for cell in ckpt.cells.values():
         if cell.family in LEAVES:
             name = f"{scope_in(era, cell.name)}/{LEAVES[cell.family][era]['kernel']}"
             found = find_counterparts(name, ckpt.variables, ckpt.cells.values())
             kernel = cell.variables["kernel"]
-            # Where it is there under that very name it is but the shard that was asked for.
+            # If it exists under that very name, it is only the requested shard.
             assert found == [Counterpart(kernel if name not in kernel else (name,), cell.era)]
 
 

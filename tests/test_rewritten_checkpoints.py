@@ -1,4 +1,4 @@
-"""Checkpoints whose state was converted: TensorFlow restores them, with all else unchanged."""
+"""Checkpoints with a converted state: TensorFlow restores them, with all else unchanged."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def converted(source: object, target: Path, *arguments: str) -> str:
 
 
 def refused(capsys: Captured, source: object, target: Path, *arguments: str) -> str:
-    """Run `lstmstate convert`, which must refuse; return what it says."""
+    """Run `lstmstate convert`, which must refuse; return the error."""
     capsys.readouterr()
     assert run(["convert", str(source), *arguments, "-o", str(target)]) == 3
     assert not list(target.parent.glob(f"{target.name}*"))
@@ -78,7 +78,7 @@ def listed(prefix: str) -> set[str]:
 
 
 def state_variables(scopes: Iterable[str]) -> list[str]:
-    """Return the names that the c and m of some cells get in a checkpoint."""
+    """Return the names of the c and m of some cells in a checkpoint."""
     return [f"{'/'.join(filter(None, ['saved_state', s]))}/{half}" for s in scopes for half in "cm"]
 
 
@@ -93,7 +93,7 @@ def cut(flat: Array, widths: Iterable[tuple[int, int]]) -> list[Array]:
 
 
 class Run(NamedTuple):
-    """What a graph holds, its variables by their names, and the outputs of its cells."""
+    """A graph's operations, its variables by name, and the outputs of its cells."""
 
     variables: Named
     outputs: Array
@@ -129,7 +129,7 @@ def network(tf: TensorFlow, model: Model, states: Sequence[str], parts: int | No
 
 
 class Program:
-    """A graph in a session; its variables hold values of their own until it restores others."""
+    """A graph in a session; its variables have other values until it restores a checkpoint."""
 
     def __init__(
         self, tf: TensorFlow, session: Any, model: Model, states: Sequence[str], parts: int | None,
@@ -138,14 +138,14 @@ class Program:
         self._session = session
         self._outputs = network(tf, model, states, parts)
         variables = tf.global_variables()
-        if options.get("write_version") != tf.train.SaverDef.V1:  # which cannot hold it
+        if options.get("write_version") != tf.train.SaverDef.V1:  # which cannot contain it
             variables.append(tf.get_variable("narrow", initializer=tf.ones([3], tf.bfloat16)))
         self._saver = tf.train.Saver(variables, **options)
         self._variables = {variable.op.name: variable for variable in variables}
         self._initializer = tf.global_variables_initializer()
 
     def save(self, path: Path) -> Run:
-        """Give the variables values of their own, run, and save them."""
+        """Give the variables new values, run, and save them."""
         self._session.run(self._initializer)
         for name, variable in self._variables.items():
             if variable.dtype.base_dtype == np.float32 and variable.shape.rank:
@@ -154,7 +154,7 @@ class Program:
         return self._run()
 
     def restore(self, prefix: str) -> Run:
-        """Run with the values of a checkpoint, and nothing of what was there before."""
+        """Run with the values of a checkpoint, and nothing from before."""
         self._session.run(self._initializer)
         self._saver.restore(self._session, prefix)
         return self._run()
@@ -168,7 +168,7 @@ class Program:
 def program(
     model: Model, states: Sequence[str], *, parts: int | None = None, **options: Any
 ) -> Iterator[Program]:
-    """Build the graph of a network, for a while."""
+    """Build the graph of a network, temporarily."""
     tf = tensorflow()
     config = as_written(tf)
     config.device_count["CPU"] = 2
@@ -217,7 +217,7 @@ SCOPES = {
     ],
 )
 def test_a_saver_restores_a_converted_checkpoint(tmp_path: Path, kind: str, name: str) -> None:
-    """Into a graph of tuple cells, which then returns what the flat ones did; and back."""
+    """A graph of tuple cells restores it and gives the outputs of the flat cells; and back."""
     model, options, halves = MODELS[name], KINDS[kind], state_variables(SCOPES[name])
     (tmp_path / "old").mkdir()
     old = tmp_path / "old/model.ckpt"
@@ -235,7 +235,7 @@ def test_a_saver_restores_a_converted_checkpoint(tmp_path: Path, kind: str, name
     assert_same_values(after.variables, expected)
     assert_equal([after.outputs], [before.outputs])
     assert len({half.tobytes() for half in cut(flat, model.widths)}) == len(halves)
-    # What is cut in parts, and its slots, are one tensor each in a checkpoint.
+    # A partitioned variable, and its slots, are one tensor each in a checkpoint.
     called = {re.sub(r"/part_\d+", "", name) for name in expected}
     assert listed(latest) == called and any(name.endswith("/kernel/Adam_1") for name in called)
     assert_same_values(again.variables, before.variables)
@@ -249,7 +249,7 @@ def test_a_saver_restores_a_converted_checkpoint(tmp_path: Path, kind: str, name
 
 
 def test_a_checkpoint_with_several_index_blocks(tmp_path: Path) -> None:
-    """TensorFlow cuts its index at 256 KiB; the state is found among thousands of variables."""
+    """TensorFlow splits its index at 256 KiB; the state is found among thousands of variables."""
     random = np.random.default_rng(5)
     values: Named = {f"{random.bytes(70).hex()}/{k}": np.int32(k) for k in range(3500)}
     values |= cell_values("rnn/lstm_cell", 6, 4) | {"saved_state": noise("s", (BATCH, 10), "f4")}
@@ -272,7 +272,7 @@ def cut_of(values: Named, widths: Iterable[tuple[int, int]]) -> list[Array]:
     return cut(values["saved_state"], widths)
 
 
-# ---- where the state lies
+# ---- places of the state
 
 
 @pytest.mark.parametrize("kind", ["v1", "v2"])
@@ -332,10 +332,10 @@ def test_the_state_of_an_object_based_checkpoint_is_read_but_not_rewritten(
     assert_equal([*found], cut(flat, [(6, 4)]))
 
 
-# ---- whatever else a checkpoint holds
+# ---- other content of a checkpoint
 
 steady = settings(derandomize=True, deadline=None, max_examples=40)
-# Wider than anything of `numbers`, so that nothing of it fits the cell.
+# Wider than all of `numbers`, so that none of them fits the cell.
 widths = st.tuples(st.integers(5, 8), st.one_of(st.none(), st.integers(5, 8)))
 STATE_DTYPES = [np.dtype(name) for name in ("f2", "f4", "f8", "c8", "c16", BFLOAT16)]
 
@@ -364,7 +364,7 @@ def test_everything_but_the_state_is_unchanged(
     lead: list[int],
     data: bytes,
 ) -> None:
-    """Random variables beside a cell and its flat state of any bytes, read by TensorFlow."""
+    """Random variables next to a cell and its flat state of any bytes, read by TensorFlow."""
     c, m = width[0], width[1] or width[0]
     flat = of_bytes(dtype, (*lead, c + m), data)
     values = others | cell_values("rnn/lstm_cell", *width) | {"saved_state": flat}

@@ -1,4 +1,4 @@
-"""The ways in which data can run through the cells of a checkpoint, and those that it cannot."""
+"""Networks that the cells of a checkpoint form, and combinations that cannot be run."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ BOTH = "bidirectional_rnn"
 
 
 def found(*parts: Mapping[str, Shape]) -> list[Route]:
-    """Return the ways through the cells of some variables."""
+    """Return the networks formed by the cells of some variables."""
     together = {name: shape for some in parts for name, shape in some.items()}
     known = cells(together).values()
     return routes(known, stacks(known, together))
 
 
 def units(route: Route) -> list[list[list[int | None]]]:
-    """Return how wide each cell of each chain of each stage is: all of a test differ in it."""
+    """Return the widths of the cells in each chain of each stage; they differ within a test."""
     return [[[cell.num_units for cell in chain] for chain in stage] for stage in route.stages]
 
 
 def told(*parts: Mapping[str, Shape]) -> dict[str, list[list[list[int | None]]]]:
-    """Return the flags that pick the ways, and the widths of their cells."""
+    """Return the flags that choose the networks, and the widths of their cells."""
     return {with_flags(route.choice): units(route) for route in found(*parts)}
 
 
@@ -85,7 +85,7 @@ def test_stacks_of_both_directions_run_separately_and_are_joined_at_the_end() ->
 
 
 def test_the_next_stage_takes_the_joined_outputs_of_both_directions() -> None:
-    """stack_bidirectional_dynamic_rnn: each layer sees both directions of the one before."""
+    """stack_bidirectional_dynamic_rnn: each layer reads both directions of the one before."""
     scope = f"stack_bidirectional_rnn/cell_{{}}/{BOTH}/{{}}/lstm_cell"
     widths = {"fw": (4, 6), "bw": (5, 7)}
     layers = [
@@ -127,7 +127,7 @@ def test_stacks_that_are_not_a_pair_are_listed_separately() -> None:
     ]
 
 
-# ---- what is no way
+# ---- cells that do not form a network
 
 
 def test_cells_whose_widths_do_not_fit_are_not_a_stack() -> None:
@@ -161,7 +161,7 @@ def test_cells_of_unknown_input_width_may_follow_any() -> None:
     assert units(of_cell(second)) == [[[5]]]
 
 
-# ---- which one is run
+# ---- choosing a network
 
 
 def of_two(tf: TensorFlow) -> None:
@@ -242,11 +242,11 @@ def test_a_long_list_of_networks_is_shortened() -> None:
     assert str(caught.value).endswith(", and 10 more, which inspect tells")
 
 
-# ---- what lies between the layers, where only the graph tells
+# ---- operations between the layers, which only the graph shows
 
 
 def _layers(tf: TensorFlow, *wrap: bool, keep: float = 1.0) -> None:
-    """Run a stack whose layers are wrapped in residual connections or not."""
+    """Run a stack whose layers have residual connections or not."""
     cells = tf.nn.rnn_cell
     made = [cells.LSTMCell(INPUTS + 1, num_proj=INPUTS) for _ in wrap]
     made = [cells.ResidualWrapper(c) if w else c for c, w in zip(made, wrap, strict=True)]

@@ -1,6 +1,6 @@
-"""Cells of every family, of random widths and options, beside the plainest restatement of them.
+"""Cells of every family, with random widths and options, compared with plain implementations.
 
-The variables have the names and shapes that the class gave them, and go through recognition,
+The variables have the names and shapes of the class, and go through recognition,
 `settle` and `arithmetic`; plain_cells.py takes the same numbers and shares no code.
 """
 
@@ -26,7 +26,7 @@ from lstmstate.engines.weights import arithmetic
 Draw = Callable[..., Any]
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-6}
-# A norm over a few units enlarges what rounding does to them, here up to five times.
+# A norm over a few units enlarges rounding, here up to five times.
 NORMED_TOLERANCE = {"float64": 1e-12, "float32": 5e-6}
 steady = settings(derandomize=True, deadline=None, max_examples=20)
 
@@ -34,14 +34,14 @@ SIZES = st.integers(1, 5)
 CLIPS = st.sampled_from([None, 0.1, 0.4])
 BIASES = st.sampled_from([1.0, 0.0, -0.7, 2.5])
 ACTIVATIONS = st.sampled_from([*sorted(plain.ACTIVATIONS), *["tanh"] * 6])
-# Gates that are not bounded make states grow beyond what tells rounding from mistakes.
+# Gates without bounds make states grow until rounding looks like an error.
 GATES = st.sampled_from(["sigmoid", "hard_sigmoid", "keras3_hard_sigmoid", "tanh", "softsign"])
 
 
 class Drawn(NamedTuple):
-    """A cell that a class made: shapes of variables below its scope, options as flags name them.
+    """A cell of a class: shapes of variables below its scope, options by the names of their flags.
 
-    told: what the graph would tell beside; plainly: the same for plain_cells.
+    told: options that only the graph shows; plainly: the same for plain_cells.
     """
 
     family: str
@@ -93,7 +93,7 @@ def norms(draw: Draw, units: int, *names: str) -> dict[str, Shape]:
 
 
 def parts(draw: Draw, leaf: str, shape: tuple[int, int], axis: int) -> dict[str, Shape]:
-    """Cut a matrix into variables as `_get_sharded_variable` did: the first ones a row longer."""
+    """Split a matrix into variables as `_get_sharded_variable` did: longer ones first."""
     count = draw(st.integers(1, min(3, shape[axis])))
     lengths = [shape[axis] // count + (k < shape[axis] % count) for k in range(count)]
     return {
@@ -129,7 +129,7 @@ def lstm_cell(draw: Draw) -> Drawn:
 
 
 def user_written(draw: Draw) -> Drawn:
-    """An order of gates, and of rows, that only a graph can tell."""
+    """An order of gates, and of rows, that only a graph shows."""
     size = sizes(draw)
     order, m_first = "".join(draw(st.permutations("ijfo"))), draw(st.booleans())
     shapes, given = fused_shapes(size), options(draw, "forget_bias", "cell_clip", "activation")
@@ -141,7 +141,7 @@ def user_written(draw: Draw) -> Drawn:
 
 
 def user_written_in_two(draw: Draw) -> Drawn:
-    """A kernel for the input and one for m, without the habits of Keras."""
+    """A kernel for the input and one for m, without the names of Keras."""
     found = keras(draw)
     order = "".join(draw(st.permutations("ijfo")))
     return found._replace(
@@ -167,7 +167,7 @@ def old_lstm_cell(axis: int, step: plain.Step) -> Callable[[Draw], Drawn]:
 
 
 def old_block(draw: Draw) -> Drawn:
-    """Its peepholes are there whether they are used or not."""
+    """Its peepholes exist even if they are not used."""
     size = sizes(draw)
     shapes: dict[str, Shape] = {"W": (size.rows, 4 * size.units), "b": (4 * size.units,)}
     shapes |= dict.fromkeys(("wci", "wcf", "wco"), (size.units,))
@@ -260,7 +260,7 @@ def masked_basic(draw: Draw) -> Drawn:
 
 
 def grouped(draw: Draw) -> Drawn:
-    """1.2 to 1.6 read as much of the input as m is wide, and ignored what was wider."""
+    """1.2 to 1.6 read as many input columns as m has, and ignored further ones."""
     groups = draw(st.integers(1, 3))
     inputs, units, proj = (groups * n for n in draw(st.tuples(*[st.integers(1, 2)] * 3)))
     size = Sizes(inputs, units, proj if draw(st.booleans()) else None)
@@ -345,7 +345,7 @@ DRAWN = {
 
 
 def filled(drawn: Drawn, rng: np.random.Generator, dtype: str) -> dict[str, Any]:
-    """Return values of the variables; a mask is of zeros and ones."""
+    """Return values of the variables; a mask has zeros and ones."""
     return {
         leaf: rng.integers(0, 2, shape).astype(dtype)
         if leaf == "mask"
@@ -355,7 +355,7 @@ def filled(drawn: Drawn, rng: np.random.Generator, dtype: str) -> dict[str, Any]
 
 
 def recognised(drawn: Drawn, dtype: str) -> Cell:
-    """Return the cell that is found among the variables, with what a graph would tell."""
+    """Return the cell that is found among the variables, with the options from a graph."""
     cell = cells(below(drawn.scope, drawn.shapes), dtype)[drawn.scope]._replace(**drawn.told)
     assert cell.family == drawn.family
     return cell

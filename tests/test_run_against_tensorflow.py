@@ -1,4 +1,4 @@
-"""TensorFlow's own legacy cells over fifty steps, and the NumPy engine on what they saved."""
+"""TensorFlow's own legacy cells over fifty steps, compared with the NumPy engine."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ FACTORS: dict[str, Factors] = {
 
 
 def pairs(row: Drawn) -> set[Any]:
-    """Return every two choices that a case makes."""
+    """Return all pairs of choices in a case."""
     return set(itertools.combinations(sorted((name, str(v)) for name, v in row.items()), 2))
 
 
@@ -75,7 +75,7 @@ def drawn(kind: str, rng: random.Random) -> Drawn:
 
 
 def all_pairs(kind: str) -> list[Drawn]:
-    """Return cases in which every choice meets every other."""
+    """Return cases that combine every choice with every other."""
     rng = random.Random(kind)
     missing = set().union(*(pairs(drawn(kind, rng)) for _ in range(500)))
     found = []
@@ -88,18 +88,18 @@ def all_pairs(kind: str) -> list[Drawn]:
 
 CASES = [*all_pairs("LSTMCell"), *all_pairs("BasicLSTMCell")]
 CHUNK = 10
-FEW_STEPS = 6  # of a cell that is copied for each of them
+FEW_STEPS = 6  # for a cell that is copied for each of them
 
 
 def partitioner(names: str) -> Any:
-    """Cut matrices as 0.6 did, by columns; later releases of LSTMCell cut them by rows."""
+    """Split matrices by columns as in 0.6; later releases of LSTMCell split them by rows."""
     if names != "0.6":
         return None
     return lambda shape, dtype: [1, 2] if shape.ndims == 2 else [1]
 
 
 def arguments(row: Drawn) -> Drawn:
-    """Return what the constructor of a cell is given."""
+    """Return the arguments of the constructor of a cell."""
     found = {"forget_bias": row["forget_bias"], "state_is_tuple": row["is_tuple"]}
     if row["kind"] == "LSTMCell":
         found |= {
@@ -129,7 +129,7 @@ def halves(tf: TensorFlow, state: Any, units: int) -> tuple[Tensor, Tensor]:
 
 
 def stepped(row: Drawn, tf: TensorFlow, place: str) -> Case:
-    """Step a cell as a row of choices says."""
+    """Step a cell with the choices in a row."""
     units, dtype = 6, row["dtype"]
     width = row.get("proj") or units
     steps = row.get("steps", FEW_STEPS if row["static"] else STEPS)
@@ -172,7 +172,7 @@ def test_a_cell_copied_for_each_of_fifty_steps_agrees(tmp_path: Path, dtype: str
 
 
 def test_float16_is_rounded_where_tensorflow_rounds(tmp_path: Path) -> None:
-    """Most cells then agree to the bit over fifty steps; in others a sum's order tips a tie."""
+    """Most cells agree to the bit over fifty steps; in others the order of a sum breaks a tie."""
     rows = [{**row, "dtype": "float16", "static": False} for row in CASES[:10]]
     found = differences(tmp_path, [partial(stepped, row) for row in rows])
     assert sum(ratio == 0 for ratio in found.values()) >= len(rows) // 2, found
@@ -180,7 +180,7 @@ def test_float16_is_rounded_where_tensorflow_rounds(tmp_path: Path) -> None:
 
 # ---- layers and directions
 
-# Unlike cells that feed one another: their widths, and what their classes are given.
+# Different cells that feed one another: their widths, and the arguments of their classes.
 UNLIKE: list[tuple[str, int, Drawn]] = [
     ("LSTMCell", 6, {"num_proj": 4, "use_peepholes": True, "proj_clip": 0.3}),
     ("BasicLSTMCell", 5, {"forget_bias": 0.0}),
@@ -204,7 +204,7 @@ def in_stack(scope: str) -> list[str]:
 
 
 def parted(state: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return c and m of every cell of a flat state of the unlike cells."""
+    """Return c and m of every cell from a flat state of the different cells."""
     found, at = [], 0
     for _, c, given in UNLIKE:
         m = given.get("num_proj", c)
@@ -279,7 +279,7 @@ def two_stacks(dtype: str, lengths: bool, tf: TensorFlow, place: str) -> Case:
 
 
 def stack_of_pairs(dtype: str, lengths: bool, tf: TensorFlow, place: str) -> Case:
-    """As `stack_bidirectional_dynamic_rnn`: each layer takes both directions of the one before."""
+    """As in `stack_bidirectional_dynamic_rnn`: each layer reads both directions below it."""
     x = noise(place, (BATCH, STEPS, INPUTS), dtype, 2.0)
     length = np.array([STEPS, 2, 0]) if lengths else None
     y, states, stages = tf.constant(x), [], []

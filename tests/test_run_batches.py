@@ -1,4 +1,4 @@
-"""Several inputs of one run: a file each, one after another, and some that fail."""
+"""Several inputs of one run: a file for each, in order, also after one fails."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def results(path: Path) -> dict[str, Array]:
     return found
 
 
-# ---- where outputs go
+# ---- paths of outputs
 
 
 def test_each_input_has_its_file_progress_line_and_zero_state(
@@ -146,7 +146,7 @@ def test_a_closed_pipe_does_not_stop_the_runs(three: list[Path]) -> None:
     assert sorted(os.listdir(folder)) == ["0.npz", "1.npz", "2.npz"]
 
 
-# ---- the state of each
+# ---- the state for each
 
 
 @pytest.mark.parametrize("carry", [False, True])
@@ -235,7 +235,7 @@ def test_inputs_in_the_output_folder_are_not_overwritten(shell: Shell, tmp_path:
 def test_a_carried_state_of_another_batch_size_names_the_input(
     shell: Shell, three: list[Path]
 ) -> None:
-    """And what would have begun where that one ended is not run."""
+    """The input that would have continued from its last state is not run."""
     four = saved(three[0].parent / "four.npy", numbers(4, 6, 3))
     two = saved(three[0].parent / "two.npy", numbers(2, 6, 3))
     folder = three[0].parent / "out"
@@ -289,8 +289,8 @@ def test_the_model_is_read_once_and_before_any_input(
         lstmstate.Variable, "read", lambda self: (read.append(self.name), real(self))[1]
     )
     assert shell("run", PEEPHOLE, *three).code == 0
-    # Kernel, bias, projection, three peepholes; the graph begins with c_state and m_state, small
-    # ones, which are looked at for what they are, too.
+    # Kernel, bias, projection, three peepholes; the graph starts from c_state and m_state, small
+    # variables, which are also classified as states.
     weights = [name for name in read if name not in ("c_state", "m_state")]
     assert len(weights) == len(set(weights)) == 6
     gone = [three[0].parent / "gone.npy"] * 2

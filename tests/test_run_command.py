@@ -1,4 +1,4 @@
-"""`lstmstate run` as its users meet it: inputs, outputs, states, notes, errors and exit codes."""
+"""`lstmstate run` on the command line: inputs, outputs, states, notes, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def batch(tmp_path: Path) -> Path:
 
 
 def expected(ckpt: str | Path, x: Array, state: Any = None, **how: Any) -> dict[str, Array]:
-    """Return what a file of results should hold, by the Python API."""
+    """Return the expected content of a file of results, from the Python API."""
     outputs, after = lstmstate.open_checkpoint(ckpt).network().run(x, state, **how)
     if isinstance(after, LSTMState):
         return {"outputs": outputs, "c": after.c, "m": after.m}
@@ -51,7 +51,7 @@ def expected(ckpt: str | Path, x: Array, state: Any = None, **how: Any) -> dict[
 
 
 def arrays(path: Path) -> dict[str, Array]:
-    """Return the arrays in an npz or h5, without what tells of the state."""
+    """Return the arrays in an npz or h5, without the metadata of the state."""
     found: dict[str, Array] = {}
     if path.suffix == ".npz":
         with np.load(path) as file:
@@ -65,7 +65,7 @@ def arrays(path: Path) -> dict[str, Array]:
 
 
 def same(found: dict[str, Array], other: dict[str, Array], atol: float = 1e-6) -> bool:
-    """Whether results have the same arrays, but for rounding."""
+    """Whether results have the same arrays, up to rounding."""
     assert set(found) == set(other)
     for name, array in found.items():
         assert array.shape == other[name].shape, name
@@ -235,7 +235,7 @@ def test_lengths_from_a_file_or_an_array_next_to_the_input(
     )
 
 
-# ---- what is told
+# ---- notes, tables and JSON
 
 
 def test_the_document_has_shapes_statistics_time_and_option_sources(
@@ -319,7 +319,7 @@ def test_quiet_prints_only_the_answer(shell: Shell, batch: Path) -> None:
     assert done == (0, f"{target}\n", "")
 
 
-# ---- which cells
+# ---- choice of cells
 
 
 def test_an_ambiguous_choice_lists_the_cells(shell: Shell, tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_strict_refuses_assumed_options_and_not_passed_ones(shell: Shell, batch:
 
 
 def test_the_state_of_another_cell_is_noted(shell: Shell, tmp_path: Path) -> None:
-    """As an encoder hands it to a decoder."""
+    """As an encoder passes it to a decoder."""
     ckpt = checkpoint(
         tmp_path / "x.ckpt", lstm_cell("encoder/a_lstm") | lstm_cell("decoder/b_lstm")
     )

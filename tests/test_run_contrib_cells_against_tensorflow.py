@@ -1,6 +1,6 @@
-"""Cells of contrib written out in TensorFlow's operations, called in the order of 1.15.0.
+"""Cells of contrib written in TensorFlow's operations, called in the order of 1.15.0.
 
-The classes are gone from TensorFlow; its kernels, and how they round, are not. The equations are
+TensorFlow has no such classes any more, but its kernels, with their rounding. The equations are
 those of contrib/rnn/python/ops/rnn_cell.py, contrib/layers/python/layers/layers.py (layer_norm)
 and lite/experimental/examples/lstm/rnn_cell.py.
 """
@@ -43,7 +43,7 @@ def coupled(
     tf: TensorFlow, get: Get, x: Tensor, c: Tensor, m: Tensor, *, is_normed: bool = False
 ) -> tuple[Tensor, Tensor]:
     z = tf.matmul(tf.concat([x, m], 1), get("W_0", INPUTS + UNITS, 3 * UNITS))
-    bias = get("B", 3 * UNITS)  # with norms it is made and not added
+    bias = get("B", 3 * UNITS)  # with norms it is created and not added
     j, f, o = tf.split(z if is_normed else tf.nn.bias_add(z, bias), 3, 1)
     if is_normed:
         j, f, o = (

@@ -1,4 +1,4 @@
-"""What the released classes of TensorFlow 0.5 to 1.15 computed, computed again without flags."""
+"""Results of the released classes of TensorFlow 0.5 to 1.15, reproduced without flags."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Array = Any
 
 CASES = sorted(path.parent for path in (SHARED / "golden").glob("*/case.json"))
 NOT_RUN = ("NASCell", "PhasedLSTMCell", "TimeFreqLSTMCell")
-# Keras 3 has no graph, and nothing in its files tells its gates from those of tf_keras.
+# Keras 3 has no graph, and its files do not distinguish its gates from those of tf_keras.
 UNTOLD = "Keras3LSTM__hard_sigmoid"
-# What a case calls what it kept of every step, and what we call it.
+# The names of kept arrays in a case, and our names.
 KEPT = {
     "c_steps": "c",
     "m_steps": "m",
@@ -39,7 +39,7 @@ KEPT = {
 
 
 class Ran(NamedTuple):
-    """What came of a cell, sequence by sequence `[batch, time, …]`."""
+    """The results of a cell, sequence by sequence `[batch, time, …]`."""
 
     outputs: Array
     c: Array
@@ -61,14 +61,14 @@ def run(
 
 
 def named(cases: Any) -> Any:
-    """Parametrize a test by cases, skipped where there are none."""
-    reason = "the golden answers are not beside us"
+    """Parametrize a test with the cases, skipped if there are none."""
+    reason = "the golden answers are not available"
     cases = cases or [pytest.param(None, marks=pytest.mark.skip(reason=reason))]
     return pytest.mark.parametrize("folder", cases, ids=lambda folder: getattr(folder, "name", ""))
 
 
 def golden(folder: Path, given: Mapping[str, Value]) -> tuple[dict[str, float], Settled]:
-    """Return how far each array of a case is from what is computed, and the options."""
+    """Return the error of each array in a case, and the options."""
     ckpt = open_checkpoint(folder / "model.ckpt")
     (cell,) = ckpt.cells.values()
     assert cell.state is not None
@@ -84,7 +84,7 @@ def golden(folder: Path, given: Mapping[str, Value]) -> tuple[dict[str, float], 
 
 
 def parted(arrays: Mapping[str, Array], units: int) -> dict[str, Array]:
-    """Return arrays with c and m, also where they lie in one."""
+    """Return arrays with c and m, also if they are in one."""
     found = dict(arrays)
     if "state" in found:
         found |= {"c": found["state"][:, :units], "m": found["state"][:, units:]}
@@ -92,7 +92,7 @@ def parted(arrays: Mapping[str, Array], units: int) -> dict[str, Array]:
 
 
 def tolerance(folder: Path) -> float:
-    """Layer norm over four units enlarges what rounding does to them."""
+    """Layer norm over four units enlarges rounding."""
     return 5e-6 if folder.name.endswith("layer_norm") and "no_" not in folder.name else 2e-6
 
 
@@ -131,7 +131,7 @@ def test_cells_with_other_equations_are_refused(folder: Path) -> None:
         arithmetic(cell, lambda name: ckpt.variables[name].read(), settle(cell, {}).values)
 
 
-# ---- figures of three cases, which hold wherever the tests are run
+# ---- values of three cases, which do not need the golden folder
 
 
 class Figures(NamedTuple):
@@ -140,7 +140,7 @@ class Figures(NamedTuple):
     Attributes:
         variables: leaf → shape and numbers.
         m: as wide as the outputs.
-        given: the options that its constructor was given and no variable tells.
+        given: the options of its constructor that no variable shows.
     """
 
     scope: str

@@ -1,4 +1,4 @@
-"""Checkpoints, states, lengths and names of strangers; and tables that any terminal can hold."""
+"""Untrusted checkpoints, states, lengths and names; and tables for any terminal width."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def x(tmp_path: Path) -> Path:
     return saved(tmp_path / "x.npy", numbers(5, 3))
 
 
-# ---- values that are no numbers
+# ---- NaN and infinity
 
 
 @pytest.mark.parametrize("leaf", ["kernel", "bias"])
@@ -93,7 +93,7 @@ def test_nan_inputs_are_refused_unless_allowed(shell: Shell, tmp_path: Path) -> 
     )
 
 
-# ---- sizes that are not there
+# ---- declared sizes without data
 
 
 def test_a_huge_declared_kernel_takes_no_memory(tmp_path: Path, x: Path) -> None:
@@ -117,10 +117,10 @@ def test_a_huge_declared_kernel_takes_no_memory(tmp_path: Path, x: Path) -> None
         assert peak("run", "-q", ckpt, x, code=3) < 150 * MIB
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is told by Linux")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux reports the peak")
 @pytest.mark.parametrize("name", ["y.npz", "y.h5", "y.npy"])
 def test_memory_does_not_grow_with_the_steps(tmp_path: Path, name: str) -> None:
-    """The input alone is twice what the process may take."""
+    """The input alone is twice the memory limit of the process."""
     wide = 32_768  # few steps, so that it is quick
     ckpt = checkpoint(tmp_path / "x.ckpt", lstm_cell(units=1, inputs=wide))
     x = sparse(tmp_path / "x.npy", (2_560, wide))
@@ -160,7 +160,7 @@ def test_invalid_lengths_are_reported(
 def test_a_truncated_file_of_each_kind_is_one_error_line(
     shell: Shell, tmp_path: Path, x: Path
 ) -> None:
-    """The checkpoint's, the state's and that of the lengths."""
+    """Of the checkpoint, the state and the lengths."""
     lengths, state = saved(tmp_path / "n.npy", np.array([5])), tmp_path / "s.npz"
     assert shell("run", "-q", CELL, x, "--state-out", state).code == 0
     flags = ["--lengths", lengths, "--state", state]
@@ -206,7 +206,7 @@ def test_untrusted_names_cannot_control_a_terminal(shell: Shell, tmp_path: Path)
 def test_names_that_no_file_can_have_become_numbers(
     shell: Shell, tmp_path: Path, around: str
 ) -> None:
-    """And those that would lie below the outputs, which are an array."""
+    """And names below the outputs, which are an array."""
     scope = f"{around}/multi_rnn_cell/cell_{{}}/lstm_cell"
     cells = lstm_cell(scope.format(0), 4, 3) | lstm_cell(scope.format(1), 2, 4)
     ckpt = checkpoint(tmp_path / "x.ckpt", cells)
@@ -226,7 +226,7 @@ def test_names_that_no_file_can_have_become_numbers(
 
 
 def screen(width: int, *arguments: str | Path) -> list[str]:
-    """Return the lines that a command writes on a terminal of this width."""
+    """Return the lines that a command prints on a terminal of this width."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
     environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"}

@@ -1,4 +1,4 @@
-"""Block operations, Keras layers and cells that users wrote, stepped by TensorFlow and by us."""
+"""Block operations, Keras layers and user-written cells, stepped by TensorFlow and the engine."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lstmstate.engines.activations import function
 
 UNITS = 5
 
-# ---- what gates and states are squashed with
+# ---- activations
 
-# What TensorFlow's kernels make of float16 differs from ours for so many numbers of all.
+# The number of float16 values that TensorFlow's kernels map to another value than ours.
 UNEQUAL_HALVES = {"tanh": 2, "softplus": 1, "sin": 2}
 NOT_BY_NAME = ("identity", "hard_sigmoid", "keras3_hard_sigmoid", "erf")
 
@@ -36,7 +36,7 @@ def test_activations_agree_on_every_float16_number(name: str, dtype: str) -> Non
     if dtype == "float16":
         assert np.count_nonzero(ours != theirs) <= UNEQUAL_HALVES.get(name, 0)
     else:
-        eps = float(np.finfo(dtype).eps)  # below 1 some kernels are no more exact than that
+        eps = float(np.finfo(dtype).eps)  # below 1 some kernels are only that exact
         np.testing.assert_allclose(ours, theirs, rtol=4 * eps, atol=eps)
 
 
@@ -44,7 +44,7 @@ def test_activations_agree_on_every_float16_number(name: str, dtype: str) -> Non
 
 
 def weights_of_block(tf: TensorFlow, dtype: str, peepholes: bool) -> dict[str, Tensor]:
-    """Make the variables that LSTMBlockCell and LSTMBlockFusedCell of 1.2 and later made."""
+    """Make the variables of LSTMBlockCell and LSTMBlockFusedCell in 1.2 and later."""
     kind = tf.as_dtype(dtype)
     with tf.variable_scope("rnn/lstm_cell"):
         found = {"w": tf.get_variable("kernel", [INPUTS + UNITS, 4 * UNITS], kind)}
@@ -61,7 +61,7 @@ def weights_of_block(tf: TensorFlow, dtype: str, peepholes: bool) -> dict[str, T
 def block(
     op: str, dtype: str, peepholes: bool, clip: float, bias: float, tf: TensorFlow, place: str
 ) -> Case:
-    """One operation a step, or one for all steps (time first)."""
+    """One operation per step, or one for all steps (time first)."""
     x = noise(place, (BATCH, STEPS, INPUTS), dtype, 2.0)
     start = [(noise("c", (BATCH, UNITS), dtype), noise("m", (BATCH, UNITS), dtype))]
     given = weights_of_block(tf, dtype, peepholes) | {"use_peephole": peepholes, "cell_clip": clip}
@@ -86,7 +86,7 @@ OPS = ["LSTMBlockCell", "BlockLSTM", "BlockLSTMV2"]
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_block_operations_agree(tmp_path: Path, op: str, dtype: str) -> None:
-    """A clip of zero or less is none."""
+    """A clip of zero or less means no clip."""
     rows = [(False, -1.0, 1.0), (True, 0.3, 0.0), (True, 0.0, -0.5), (False, 0.4, 1.5)]
     assert_alike(tmp_path, [partial(block, op, dtype, *row) for row in rows])
 
@@ -130,13 +130,13 @@ def test_keras_layers_agree(tmp_path: Path) -> None:
     assert_alike(tmp_path, [partial(keras, *row) for row in KERAS])
 
 
-# ---- cells that users wrote
+# ---- user-written cells
 
 
 def hand_made(
     order: str, m_first: bool, bias: float, dtype: str, tf: TensorFlow, place: str
 ) -> Case:
-    """Gates cut from one product in an order of the user's own."""
+    """Gates split from one product in the user's own order."""
     x = noise(place, (BATCH, STEPS, INPUTS), dtype, 2.0)
     kind = tf.as_dtype(dtype)
     with tf.variable_scope("rnn/my_cell"):

@@ -1,4 +1,4 @@
-"""What a run writes is whole or not there: files that exist, full disks, interruptions, pipes."""
+"""Outputs of a run: existing files, full disks, interruptions, pipes."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ ENDINGS = ["npz", "h5", "npy"]
 
 @pytest.fixture
 def batch(tmp_path: Path) -> Path:
-    """A batch in a folder of its own."""
+    """A batch in its own folder."""
     return saved(tmp_path / "x.npy", numbers(2, 5, 3))
 
 
 def in_folder(path: Path) -> dict[str, bytes]:
-    """Return the files below a folder, hidden ones too."""
+    """Return the files below a folder, including hidden ones."""
     files = [file for file in path.rglob("*") if file.is_file()]
     return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
-# ---- what exists, and what is read
+# ---- existing files and inputs
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -114,7 +114,7 @@ def test_an_unwritable_last_state_is_reported_before_the_run(shell: Shell, batch
     folder = batch.parent
     there = folder / "there.npz"
     there.write_bytes(OLD)
-    gone = folder / "gone.npy"  # the input would be looked at first otherwise
+    gone = folder / "gone.npy"  # otherwise the input would be read first
     for name, options, problem in (
         (there, [], "this file exists already"),
         (folder / "a.npy", [], "c and m are two; say --state-layout flat"),
@@ -251,7 +251,7 @@ def test_from_stdin_to_stdout(shell: Shell, batch: Path) -> None:
 
 
 def test_stdout_gets_only_the_last_state(batch: Path) -> None:
-    """Neither tables nor the path of the outputs are mixed with it."""
+    """Neither tables nor the path of the outputs are mixed into it."""
     for more in ([], ["-o", batch.with_name("y.npz")]):
         done = piped("run", "-q", CELL, batch, "--state-out", "-", *more)
         assert (done.returncode, done.stderr) == (0, b"")

@@ -1,4 +1,4 @@
-"""What a run writes: the same whatever the parts it comes in, and as others read it."""
+"""Files of results: equal for any division into parts, and readable by others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from lstmstate.state.formats.registry import BY_KEY
 
 @st.composite
 def any_arrays(draw: st.DrawFn) -> dict[str, tuple[Array, int | None]]:
-    """Draw arrays of some steps, along any axis, and arrays that come whole, in any order."""
+    """Draw arrays of some steps, along any axis, and complete arrays, in any order."""
     steps = draw(st.integers(1, 9))
     arrays: dict[str, tuple[Array, int | None]] = {}
     for number in range(draw(st.integers(1, 5))):
@@ -103,7 +103,7 @@ def test_the_bytes_do_not_depend_on_time_or_parts(tmp_path: Path, kind: str, par
     assert written(tmp_path / f"b.{kind}", kind, arrays, parts).read_bytes() == one
 
 
-# ---- what is in the file
+# ---- content of the file
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -163,15 +163,15 @@ def test_chunks_of_an_h5_have_few_steps_and_are_compressed_once(tmp_path: Path) 
             assert file[name].compression == "gzip"
         assert file["long"].chunks == (4, 1310, 50)
         assert file["wide"].chunks[1] == 1
-    assert (tmp_path / "a.h5").stat().st_size < 60_000  # no room is lost to what was packed before
+    assert (tmp_path / "a.h5").stat().st_size < 60_000  # no space is wasted by data written before
 
 
-# ---- where it waits
+# ---- temporary data
 
 
 @contextmanager
 def no_spool() -> Iterator[None]:
-    """Let no nameless file be made."""
+    """Prevent unnamed temporary files."""
 
     def fail(**_: object) -> None:
         raise AssertionError("a nameless file was made")
@@ -251,7 +251,7 @@ def test_memory_does_not_grow_with_the_steps(tmp_path: Path, kind: str, axis: in
     assert len(names) * 16 * steps * width / 1.9 > 8 << 20
 
 
-# ---- what it costs
+# ---- cost
 
 
 def test_importing_the_module_imports_nothing_heavy() -> None:

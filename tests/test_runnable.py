@@ -27,7 +27,7 @@ NAMES = ("peephole_tuple", "sunspots", "bidirectional", "block_cell", "partition
 
 
 def network(name: str = "peephole_tuple") -> LSTMNetwork:
-    """Return what there is to run in a sample."""
+    """Return what can be run in a sample."""
     return lstmstate.open_checkpoint(SAMPLES / name).network()
 
 
@@ -37,7 +37,7 @@ def data(found: LSTMNetwork, *lead: int, seed: int = 0) -> Array:
 
 
 def same(found: Any, expected: Any, atol: float = 1e-6) -> bool:
-    """Whether two results of outputs and state are the same, but for rounding."""
+    """Whether two results of outputs and state are equal, up to rounding."""
     (y, state), (other, other_state) = found, expected
     assert y.shape == other.shape
     return bool(
@@ -46,7 +46,7 @@ def same(found: Any, expected: Any, atol: float = 1e-6) -> bool:
     )
 
 
-# ---- the same, whatever way it is run
+# ---- equal results in every form of call
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -100,7 +100,7 @@ def test_past_its_end_a_sequence_outputs_zero_and_keeps_its_state(name: str) -> 
             assert np.allclose(after.flat()[0], state.flat()[row], rtol=0, atol=1e-6)
         else:
             assert not state.flat()[row].any()
-    x[np.arange(6) >= LENGTHS[:, None]] = np.nan  # what lies behind has no effect
+    x[np.arange(6) >= LENGTHS[:, None]] = np.nan  # values after the end have no effect
     assert same(found.run(x, lengths=LENGTHS), (outputs, state), 0)
 
 
@@ -121,7 +121,7 @@ def test_a_backward_cell_is_not_run_in_parts() -> None:
         next(found.run_chunks([data(found, 2, 6)]))
 
 
-# ---- cells, stacks, and what is in them
+# ---- cells, stacks, and their members
 
 
 def test_a_cell_a_stack_and_a_checkpoint_run_the_same() -> None:
@@ -209,7 +209,7 @@ def test_states_of_a_stack_are_bound_by_cell_name() -> None:
 
 
 def pair(*shapes: int) -> Any:
-    """Return a state of zeros, its c and m as wide as is said."""
+    """Return a state of zeros with these widths of c and m."""
     *lead, c, m = shapes
     return LSTMState(np.zeros((*lead, c)), np.zeros((*lead, m)))
 
@@ -289,7 +289,7 @@ def test_an_option_overrides_the_files() -> None:
     found = network()
     x = data(found, 2, 20)
     plain, wide = found.run(x), found.run(x, cell_clip=None, proj_clip=None)
-    assert np.abs(plain[1].c).max() == 0.75  # the graph's clips bite
+    assert np.abs(plain[1].c).max() == 0.75  # the graph's clips take effect
     assert np.abs(wide[1].c).max() > 0.75
     assert same(found.run(x, cell_clip=0.75, proj_clip=0.25, forget_bias=0.5), plain, 0)
     assert not same(found.run(x, activation="relu"), plain, 1e-3)
@@ -352,4 +352,4 @@ def test_cells_of_several_dtypes_do_not_run_together(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="defaults are used: forget_bias 1, activation tanh"):
         outputs, _ = ckpt.cell(SECOND).run(numbers(2, 4))
     assert outputs.dtype == np.float64
-    ckpt.cell(SECOND).run(numbers(2, 4))  # it is said once
+    ckpt.cell(SECOND).run(numbers(2, 4))  # it is printed once

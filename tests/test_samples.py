@@ -1,4 +1,4 @@
-"""The sample checkpoints: made anew they are the same bytes, and they show what they say."""
+"""Sample checkpoints: the script reproduces their bytes, and they match their descriptions."""
 
 from __future__ import annotations
 

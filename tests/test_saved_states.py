@@ -1,4 +1,4 @@
-"""Variables that hold a state: what the graph shows counts, then width and name, and no more."""
+"""Variables that store a state, identified by the graph, or else by width and name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOOPS = {"dynamic": dynamic, "functional": dynamic, "static": static}
 
 
 def kept(tf: TensorFlow, name: str, width: int, **arguments: Any) -> Any:
-    """Make a variable that keeps one half of a state, or a flat one, between runs."""
+    """Make a variable that stores one half of a state, or a flat one, between runs."""
     arguments = {"trainable": False, "initializer": tf.zeros_initializer()} | arguments
     return tf.get_variable(name, [BATCH, width], **arguments)
 
@@ -32,13 +32,13 @@ def layouts(ckpt: LSTMCheckpoint) -> dict[str, tuple[str, str | None]]:
     return {state.variable: (state.layout, state.cell) for state in ckpt.states}
 
 
-# ---- as the graph shows
+# ---- identified by the graph
 
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("names", [("c_state", "m_state"), ("h", "c"), ("a", "b"), ("m", "cell")])
 def test_the_graph_identifies_halves_of_any_name(loop: str, names: tuple[str, str]) -> None:
-    """Halves of one width that are swapped raise no error anywhere: names are not enough."""
+    """Swapped halves of one width raise no error: names are not enough."""
 
     def build(tf: TensorFlow) -> None:
         x = inputs(tf, batch=BATCH, steps=2)
@@ -83,7 +83,7 @@ def by_slices(tf: TensorFlow, state: Any) -> Any:
 
 @pytest.mark.parametrize("cut", [None, by_split, by_slices])
 def test_the_flat_state_of_a_stack_belongs_to_the_stack(cut: Any) -> None:
-    """Its parts are cut out of one variable: by MultiRNNCell and then by its cells, or by hand."""
+    """Its parts are slices of one variable: by MultiRNNCell and then by its cells, or by hand."""
 
     def build(tf: TensorFlow) -> None:
         make, state = tf.nn.rnn_cell, kept(tf, "x", 18)
@@ -127,7 +127,7 @@ def test_a_first_state_that_is_learnt_is_a_state_too() -> None:
 
 @pytest.mark.parametrize("m_first", [False, True])
 def test_m_may_be_before_or_after_the_input(m_first: bool) -> None:
-    """TensorFlow's cells put the input first; a cell that a user wrote may do otherwise."""
+    """TensorFlow's cells put the input first; a user-written cell may do otherwise."""
 
     def build(tf: TensorFlow) -> None:
         c, m = kept(tf, "one", 4), kept(tf, "two", 4)
@@ -145,7 +145,7 @@ def test_m_may_be_before_or_after_the_input(m_first: bool) -> None:
 
 
 def test_one_variable_used_for_both_halves_is_not_a_flat_state() -> None:
-    """It is as wide as each half, and a flat state would be as wide as both."""
+    """It is as wide as each half; a flat state would be as wide as both."""
 
     def build(tf: TensorFlow) -> None:
         zeros = kept(tf, "zeros", 4)
@@ -157,7 +157,7 @@ def test_one_variable_used_for_both_halves_is_not_a_flat_state() -> None:
 
 
 def test_a_state_that_was_not_saved_is_not_listed() -> None:
-    """A local variable is in the graph, and in no checkpoint unless it is asked for."""
+    """A local variable is in the graph, and is not saved unless requested."""
 
     def build(tf: TensorFlow) -> None:
         local = {"collections": [tf.GraphKeys.LOCAL_VARIABLES]}
@@ -194,7 +194,7 @@ def test_a_saver_may_rename_a_state() -> None:
     }
 
 
-# ---- by width and name, where no graph tells
+# ---- identified by width and name, without a graph
 
 
 def named(shapes: dict[str, Shape], dtype: str = "float32") -> dict[str, SavedState]:
@@ -280,7 +280,7 @@ def test_a_state_that_fits_two_cells_belongs_to_the_one_in_its_scope() -> None:
         ("global_step", (2, 4)),
         ("statement", (2, 8)),
         ("c2h_weights", (2, 4)),
-        ("state", (2, 7)),  # as wide as nothing
+        ("state", (2, 7)),  # not the width of any layout
         ("state", (8,)),  # no batch
         ("c_state", (4,)),
         ("h", ()),
@@ -296,7 +296,7 @@ def test_integers_are_not_a_state() -> None:
 
 def test_slots_of_a_variable_are_not_a_state() -> None:
     shapes = {"state": (2, 8), "state/ExponentialMovingAverage": (2, 8)}
-    shapes |= {"w": (2, 8), "w/state": (2, 8)}  # of the shape of what it lies below: a slot
+    shapes |= {"w": (2, 8), "w/state": (2, 8)}  # slot: it has the shape of the variable above it
     assert set(named(lstm("rnn/lstm_cell") | shapes)) == {"state"}
 
 

@@ -1,4 +1,4 @@
-"""Which file and which array in it an input is: what is there to choose is told."""
+"""The file and the array of an input, and choices between several."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_unusable_stdin_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     given_stdin(str(tmp_path / "x.npz"), "save one of them alone: x [4, 3], y [2]")
 
 
-# ---- what it costs
+# ---- cost
 
 
 def test_importing_the_module_imports_nothing_heavy() -> None:

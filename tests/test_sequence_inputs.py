@@ -1,4 +1,4 @@
-"""Sequences in files: the same whatever the kind and the parts, and what does not fit is told."""
+"""Sequences in files: equal for every file type and division into parts, or refused."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_real_numbers_of_every_dtype_are_cast(tmp_path: Path, kind: str, dtype: 
 
 def test_rows_of_an_npy_of_the_same_dtype_are_read_without_a_copy(tmp_path: Path) -> None:
     found = opened(write_npy(tmp_path / "x.npy", random_steps(50_000)[:, 0]))
-    with little_memory(1.5 * 40_000 * 12 / MIB):  # what is left is the look at what is finite
+    with little_memory(1.5 * 40_000 * 12 / MIB):  # the rest is the check for finite values
         part = found.chunk(10, 40_010)
     assert part.nbytes == 40_000 * 12
 
@@ -178,7 +178,7 @@ def test_many_sequences_of_one_step_are_noted(tmp_path: Path) -> None:
     assert opened(write_npy(tmp_path / "y.npy", np.ones((1, 1, 3)))).notes == ()
 
 
-# ---- what is no number
+# ---- values that are not numbers
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_pickles_are_never_read(tmp_path: Path) -> None:
     refused(tmp_path / "x.pkl", "this is a Python pickle, which holds no sequences")
 
 
-# ---- NaN and what is beyond the range
+# ---- NaN and values out of range
 
 
 @pytest.mark.parametrize("parts", [1, 2, 5, 9])

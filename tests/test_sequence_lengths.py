@@ -1,4 +1,4 @@
-"""How many steps each sequence of a batch has, from a file or beside the input."""
+"""Lengths of the sequences in a batch, from a file or next to the input."""
 
 from __future__ import annotations
 

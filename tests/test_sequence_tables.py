@@ -1,4 +1,4 @@
-"""Tables of numbers as text: read as people write them, and what is damaged is told."""
+"""Tables of numbers as text, as people write them, and errors in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How wide a cell is, from the shapes of its variables alone; and which shapes are no cell's."""
+"""Widths of a cell from the shapes of its variables, and shapes that are not a cell."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ sizes = st.integers(1, 40)
 
 
 def one(**roles: Shape) -> Shapes:
-    """Return the shapes of a cell none of whose variables is cut into shards."""
+    """Return the shapes of a cell whose variables are not sharded."""
     return {role: (shape,) for role, shape in roles.items()}
 
 
 def cut(size: int, points: list[int]) -> list[int]:
-    """Return the lengths into which an axis is cut at some points, none of them zero."""
+    """Return the lengths of the parts of an axis cut at some points, none of them zero."""
     places = [0, *sorted({point % size for point in points} - {0}), size]
     return [after - before for before, after in pairwise(places)]
 
@@ -127,7 +127,7 @@ def test_the_gains_of_a_weight_norm_are_as_wide_as_the_kernel() -> None:
     assert shapes.weight_norm(cell | one(norm_0=(16,), norm_1=(4,))) is None
 
 
-# ---- input and recurrent matrix apart
+# ---- separate input and recurrent matrices
 
 
 @pytest.mark.parametrize("bias", [{}, {"bias": (16,)}])

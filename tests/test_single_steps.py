@@ -1,4 +1,4 @@
-"""Graphs of a single step, as those that sample or act: run over many, new states fed back."""
+"""Graphs of a single step, for sampling or acting, run over many steps."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Step = Callable[..., tuple[Any, Any, Any]]
 def stepped(
     folder: Path, build: Callable[[Any], Any], x: Array, given: dict[str, Array] | None = None
 ) -> tuple[str, list[Array]]:
-    """Save a graph of a step; return its prefix, and what TensorFlow makes of many steps.
+    """Save a graph of a step; return its prefix, and TensorFlow's results for many steps.
 
     Args:
         build: returns x, c and m as they are fed, the output, the new c and m.
-        given: for other placeholders, what each step gets, `[batch, steps, …]`.
+        given: values of other placeholders for each step, `[batch, steps, …]`.
     """
     tf = tensorflow()
     with as_in_1_x(tf):
@@ -62,7 +62,7 @@ def called_once(make: Callable[[Any], Any], width: int = INPUTS) -> Callable[[An
 
 
 def by_hand(tf: Any) -> Any:
-    """The matrices of x and of m apart, as users write it."""
+    """Separate matrices of x and m, as users write it."""
     x, (c, m) = tf.placeholder(tf.float32, [None, INPUTS], "x"), halves(tf)
     z = tf.matmul(x, tf.get_variable("wx", [INPUTS, 4 * UNITS]))
     z += tf.matmul(m, tf.get_variable("wm", [UNITS, 4 * UNITS])) + tf.get_variable("b", [4 * UNITS])
@@ -73,7 +73,7 @@ def by_hand(tf: Any) -> Any:
 
 
 def sampling(tf: Any) -> Any:
-    """Words of one step, looked up and cut apart."""
+    """Token ids of one step, looked up and split."""
     words = tf.placeholder(tf.int32, [BATCH, 1], "words")
     table = tf.get_variable("table", [9, INPUTS])
     x = tf.squeeze(tf.split(tf.nn.embedding_lookup(table, words), 1, 1)[0], [1])
@@ -98,7 +98,7 @@ def behind_a_wide_layer(tf: Any) -> Any:
 
 
 def in_a_loop(tf: Any) -> Any:
-    """A loop of one step, around a cell that no family fits."""
+    """A loop of one step, around a cell of no known family."""
     x, (c, m) = tf.placeholder(tf.float32, [None, 1, INPUTS], "x"), halves(tf)
     start = tf.nn.rnn_cell.LSTMStateTuple(c, m)
     output, last = tf.nn.dynamic_rnn(user_cell(tf, mixed), x, initial_state=start)
@@ -177,7 +177,7 @@ def mixed(tf: Any, c: Any, m: Any, old: Any) -> tuple[Any, Any, Any]:
     ],
 )
 def test_a_step_that_enlarges_its_state_is_refused(change: Step, tmp_path: Path) -> None:
-    """Which of the two is fed to the next step is not in the graph."""
+    """The graph does not show which of the two is fed to the next step."""
     x = drawn(BATCH, STEPS, INPUTS)
     prefix, _ = stepped(tmp_path, called_once(lambda tf: user_cell(tf, change)), x)
     with pytest.raises(UnsupportedError, match="takes 1 step, and makes more of its"):
@@ -201,7 +201,7 @@ def test_matrices_of_equal_shapes_do_not_show_which_multiplies_m(tmp_path: Path)
 
 
 def episodes(tf: Any, shape: tuple[int | None, ...] = (None,)) -> Any:
-    """The flags of episodes that have ended set the states to zero."""
+    """The flags of ended episodes set the states to zero."""
     x, (c, m) = tf.placeholder(tf.float32, [None, INPUTS], "x"), halves(tf)
     done = tf.placeholder(tf.float32, shape, "done")
     kept = [half * (1.0 - tf.reshape(done, [-1, 1])) for half in (c, m)]

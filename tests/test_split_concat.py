@@ -23,7 +23,7 @@ from commands import (
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder in which the commands run."""
+    """An empty current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -57,7 +57,7 @@ def test_split_and_concat_round_trip_to_the_bit(
     assert (done.code, done.out, done.err) == (0, "", "")
     assert np.load("back.npy").dtype == flat.dtype
     assert np.load("back.npy").tobytes() == flat.tobytes()
-    # What was told once is known: the way from here needs no flags.
+    # The widths are recorded, so the next conversion needs no flags.
     assert shell("split", "back.npy", "-o", "c2.npy", "m2.npy").code == 0
     for half in "cm":
         assert np.load(f"{half}2.npy").tobytes() == np.load(f"{half}.npy").tobytes()
@@ -170,7 +170,7 @@ def test_labelled_halves_are_refused_in_the_wrong_order(shell: Shell, folder: Pa
 
 
 def test_halves_of_different_cells_are_refused(shell: Shell, folder: Path) -> None:
-    """c of the first cell beside m of the second, which is narrower, is nobody's state."""
+    """c of the first cell next to the narrower m of the second does not form a state."""
     saved(folder / "flat.npy", numbers(2, 12))
     pairs = ["-o", "c0.npy", "m0.npy", "-o", "c1.npy", "m1.npy"]
     assert shell("split", "flat.npy", "--cells", "4,2", *pairs).code == 0

@@ -1,4 +1,4 @@
-"""`--stack NAME` picks the same cells in every command: a whole name, or whole parts of one."""
+"""`--stack NAME`: one meaning in every command, for a whole name or whole parts of one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HALF = f"{BOTH}/bw/multi_rnn_cell"
 INPUTS = 3
 # The units of both cells of each stack: a state of another stack does not fit.
 UNITS = {PLAIN: (4, 5), OTHER: (6, 7), f"{BOTH}/fw/multi_rnn_cell": (8, 9), HALF: (10, 11)}
-# What is asked for, and the units of the cells that are meant, in their order.
+# The requested name, and the units of the matching cells, in their order.
 MEANT = [
     (PLAIN, (4, 5)),
     (OTHER, (6, 7)),

@@ -1,4 +1,4 @@
-"""Cells into stacks: layers in their order, directions in pairs, in the names of every era."""
+"""Cells combined into stacks: layers in order, directions in pairs, names of every era."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def stacked(*shapes: dict[str, Shape]) -> dict[str, Stack]:
 
 
 def units(stack: Stack) -> list[list[int | None]]:
-    """Return how wide each cell of each layer is: all cells of a test differ in it."""
+    """Return the widths of the cells in each layer; they differ within a test."""
     return [[cell.num_units for cell in layer] for layer in stack.layers]
 
 
@@ -220,7 +220,7 @@ def two_ways(forward: str, backward: str, leaves: tuple[str, str] = NEW) -> Stac
     (stack,) = stacked(shapes).values()
     assert units(stack) == [[4, 5]]
     assert [cell.direction for cell in stack.layers[0]] == ["forward", "backward"]
-    assert stack.flat is None  # TensorFlow never puts two directions into one flat state
+    assert stack.flat is None  # TensorFlow never has two directions in one flat state
     return stack
 
 
@@ -288,7 +288,7 @@ def test_two_pairs_are_two_stacks() -> None:
 def test_directions_inside_numbered_scopes_make_layers_of_two_cells(
     name: str, cell: str, leaves: tuple[str, str]
 ) -> None:
-    """Here each layer takes both directions of the one before."""
+    """Here each layer reads both directions of the one before."""
     shapes: dict[str, Shape] = {}
     for layer in range(12):
         rows = 3 if layer == 0 else 2 * 4
@@ -335,7 +335,7 @@ def test_a_stack_in_one_direction_only_has_no_other() -> None:
     assert (stack.direction, stack.paired_with) == ("forward", None)
 
 
-# ---- as TensorFlow names them today
+# ---- current names of TensorFlow
 
 
 def test_the_layers_of_a_graph() -> None:

@@ -1,4 +1,4 @@
-"""State files: what is written comes back to the bit, without a flag, and others can read it."""
+"""State files: exact round trips without flags, and readers of other libraries."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ KINDS = {
 
 
 def has_room(kind: str, layout: str, state: State) -> bool:
-    """Whether a file of a kind can hold a state in a layout."""
+    """Whether a file of a kind can contain a state in a layout."""
     if not holds(layout, state):
         return False
     arrays = to_arrays(LAYOUTS[layout], state).values()
@@ -144,7 +144,7 @@ STRANGE += ["a.b.1", "1", "ü", "a\0b", "\udcff", "x" * 300, "lstmstate", "c/c",
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not KINDS[kind].compress])
 @pytest.mark.parametrize("name", STRANGE, ids=ascii)
 def test_a_strange_name_of_a_cell_is_kept_or_refused(kind: str, name: str, tmp_path: Path) -> None:
-    """A name that files write in another way must not have h taken for c when they are read."""
+    """If a file type changes a name, h must not be read as c afterwards."""
     state = state_of([(2, 2), (2, 2)], names=[name, "another"].__getitem__, finite=True)
     for layout in ("tuple", "keras", "flat"):
         file = tmp_path / layout / f"state{KINDS[kind].suffix}"
@@ -171,7 +171,7 @@ def test_a_cell_may_be_called_like_the_scope_of_another(
 
 
 def test_an_npy_is_refused_or_keeps_its_whole_state(tmp_path: Path) -> None:
-    """NumPy reads headers of 10,000 characters: what is longer is refused, not forgotten."""
+    """NumPy reads headers of 10,000 characters: longer ones are refused, not dropped."""
     name = "rnn/multi_rnn_cell/cell_{}/basic_lstm_cell".format
     state = state_of([(1, 1)] * 150, names=name)
     try:
@@ -188,7 +188,7 @@ def test_an_npz_may_describe_thousands_of_cells(tmp_path: Path) -> None:
     same(load_state(tmp_path / "state.npz"), state)
 
 
-# ---- what others read
+# ---- other readers
 
 
 STATE = state_of([(4, 4)] * 2, (3,), names="rnn/cell_{}".format, seed=4)
@@ -278,7 +278,7 @@ def test_members_of_an_npz_have_no_time(tmp_path: Path) -> None:
     assert times == {(1980, 1, 1, 0, 0, 0)}
 
 
-# ---- from one file into another
+# ---- conversions between files
 
 
 @steady
@@ -299,7 +299,7 @@ def test_conversions_through_many_files_lose_nothing(
 @pytest.mark.parametrize("kind", ["npz", "npy", "h5"])
 @pytest.mark.parametrize("layout", ["flat", "layered"])
 def test_bfloat16_of_a_checkpoint_round_trips(tmp_path: Path, kind: str, layout: str) -> None:
-    """Every pattern there is; NumPy has no such type, and files hold it as float32."""
+    """Every bit pattern; NumPy has no such dtype, and files store it as float32."""
     import tensorflow as tf
 
     patterns = np.arange(1 << 16, dtype=np.uint16)
@@ -315,7 +315,7 @@ def test_bfloat16_of_a_checkpoint_round_trips(tmp_path: Path, kind: str, layout:
     equal(back.get_tensor("state").view(np.uint16), patterns.reshape(64, 1024))
 
 
-# ---- arrays that others wrote
+# ---- arrays written by others
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -1,4 +1,4 @@
-"""Names that mean c, m or a whole state: read the same from npz, HDF5 and checkpoints."""
+"""Names of c, m and whole states, read in the same way from npz, HDF5 and checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lstmstate import LSTMState, StackState, load_state, open_checkpoint
 from lstmstate.cells.state_names import parse
 from lstmstate.state.array_names import role_of
 
-# The names of c and of m in files of users; h, hidden and cell are other people's words.
+# The names of c and of m in files of users; other programs write h, hidden and cell.
 PAIRS = [
     ("c", "m"),
     ("c", "h"),

@@ -1,7 +1,7 @@
-"""States that TensorFlow's own cells return, converted: tuple and flat cells then agree to the bit.
+"""States returned by TensorFlow's own cells, converted between tuple and flat to the bit.
 
-The same weights step once with `state_is_tuple=False` and once with `state_is_tuple=True`. What
-the one returns, converted, is what the other returns; fed to the other, the outputs are equal.
+The same weights step once with `state_is_tuple=False` and once with `state_is_tuple=True`. The
+converted state of one equals the state of the other; fed to the other, the outputs are equal.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PROJECTED = (
 
 
 class Model(NamedTuple):
-    """Cells, and their widths as `--cells` takes them."""
+    """Cells, and their widths in the form of `--cells`."""
 
     cells: Sequence[tuple[str, dict[str, Any]]]
     flags: str
@@ -46,7 +46,7 @@ class Model(NamedTuple):
 
     @property
     def widths(self) -> list[tuple[int, int]]:
-        """c and m of each cell, as `load_state` takes them."""
+        """c and m of each cell, in the form of `load_state`."""
         pairs = [cell.split(":") for cell in self.flags.split(",")]
         return [(int(pair[0]), int(pair[-1])) for pair in pairs]
 
@@ -86,7 +86,7 @@ def every_state(tf: TensorFlow, cell: RNNCell, x: Any, state: Any) -> tuple[Any,
 
 Loop = Callable[[TensorFlow, RNNCell, Any, Any], tuple[Any, Any]]
 RUNS = [*[(dynamic, dtype) for dtype in DTYPES], (one_step, "float64"), (every_state, "float32")]
-# The largest model in every way, the others in one.
+# The model with all features, and the others with one each.
 LARGEST = "stack of unlike cells"
 OTHERS = [name for name in MODELS if name != LARGEST]
 
@@ -101,7 +101,7 @@ def made(tf: TensorFlow, model: Model, dtype: str, *, is_tuple: bool) -> RNNCell
 
 
 def noise(name: str, shape: Sequence[int], dtype: str) -> Array:
-    """Return numbers that depend on nothing but a name."""
+    """Return numbers that depend only on a name."""
     return np.random.default_rng(zlib.crc32(name.encode())).normal(size=shape).astype(dtype)
 
 
@@ -114,7 +114,7 @@ def stepped(
     start: Structure | None = None,
     x: Array | None = None,
 ) -> tuple[Array, Structure]:
-    """Return (outputs, state) of a model in a session, from a state that is fed, or from zeros."""
+    """Return (outputs, state) of a model in a session, from a fed state, or from zeros."""
     tf = tensorflow()
     x = noise("x", (BATCH, STEPS, INPUTS), dtype) if x is None else x
     with as_in_1_x(tf), tf.Session(config=as_written(tf)) as session:
@@ -134,10 +134,10 @@ def stepped(
 
 
 def as_written(tf: TensorFlow) -> Any:
-    """Return the configuration of a session that computes a graph as it was written.
+    """Return the configuration of a session that computes a graph as written.
 
-    The optimizer fuses and moves operations otherwise in graphs of flat states than in those of
-    tuples, and the last bits of what they compute differ then within TensorFlow itself.
+    The optimizer fuses and moves operations differently in graphs of flat states than in those of
+    tuples, and then the last bits of their results differ within TensorFlow itself.
     """
     config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
     config.graph_options.rewrite_options.disable_meta_optimizer = True
@@ -153,7 +153,7 @@ def halves(state: Structure) -> list[Array]:
 
 
 def converted(source: Path, target: Path, *arguments: str) -> Path:
-    """Run `lstmstate convert`, and return the path of what it wrote."""
+    """Run `lstmstate convert`, and return the path of the output."""
     assert run(["convert", str(source), *arguments, "-o", str(target)]) == 0
     return target
 
@@ -166,7 +166,7 @@ def assert_equal(ours: Sequence[Array], theirs: Sequence[Array]) -> None:
 
 
 def in_npz(path: Path, model: Model) -> list[Array]:
-    """Return c and m of every cell from a file, by the names that it gives them."""
+    """Return c and m of every cell in a file, by their names."""
     scopes = [f"cell_{k}/" for k in range(len(model.cells))] if model.is_stack else [""]
     with np.load(path) as found:
         return [found[f"{scope}{half}"] for scope in scopes for half in "cm"]
@@ -206,7 +206,7 @@ def test_a_converted_flat_state_equals_the_state_of_tuple_cells(
     [(LARGEST, "float16"), (LARGEST, "float64"), *[(name, "float32") for name in OTHERS]],
 )
 def test_flat_cells_continue_from_a_converted_tuple(tmp_path: Path, name: str, dtype: str) -> None:
-    """From it they make the outputs that tuple cells make from the tuple."""
+    """With it they compute the outputs that tuple cells compute with the tuple."""
     model = MODELS[name]
     _, state = stepped(model, dtype, dynamic, is_tuple=True)
     names = ("c", "m") if not model.is_stack else [f"{k}/{h}" for k in range(9) for h in "cm"]
@@ -226,7 +226,7 @@ def test_flat_cells_continue_from_a_converted_tuple(tmp_path: Path, name: str, d
 
 
 def halves_of(state: LSTMState | StackState) -> list[Array]:
-    """Return c and m of every cell of a state of ours."""
+    """Return c and m of every cell of one of our states."""
     return [half for cell in getattr(state, "cells", (state,)) for half in cell]
 
 
@@ -237,7 +237,7 @@ def halves_of(state: LSTMState | StackState) -> list[Array]:
 def test_a_state_saved_in_a_file_continues_exactly(
     tmp_path: Path, name: str, is_tuple: bool
 ) -> None:
-    """Half a sequence in one layout, the other half in the other, and all of it in one go."""
+    """Half a sequence in one layout, the other half in the other, and all of it in one run."""
     tf, model = tensorflow(), MODELS[name]
     x = noise("x", (BATCH, 2 * STEPS, INPUTS), "float32")
     whole, end = stepped(model, "float32", dynamic, is_tuple=not is_tuple, x=x)
@@ -277,7 +277,7 @@ def test_c_and_m_of_unequal_width_are_split_at_their_widths(
     assert halved.c.shape == halved.m.shape != c.shape
 
 
-# ---- what people save of a session
+# ---- files that people save from a session
 
 
 def test_saved_tuples_of_a_stack_are_read_as_layers(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ _FW_200 = "utterance_encoder/bidirectional_rnn/fw/lstm_cell"
 _CRNN = "shadow_net/sequence_rnn_module/stack_bidirectional_rnn"
 _FORWARD = "layer_with_weights-0/forward_layer/cell"
 
-# Flags, the widths (c, m) of each cell, and their names where only one owner fits.
+# Flags, the widths (c, m) of each cell, and their names if only one owner fits.
 OWNERS: list[tuple[str, list[str], list[tuple[int, int]], list[str]]] = [
     ("peephole_tuple", [], [(8, 5)], ["rnn/lstm_cell"]),
     ("peephole_flat", [], [(8, 5)], ["rnn/lstm_cell"]),
@@ -342,7 +342,7 @@ REAL: list[tuple[str, list[str], list[tuple[int, int]], list[str]]] = [
 def assert_widths_come_from(
     ckpt: Path, flags: list[str], cells: list[tuple[int, int]], names: list[str], folder: Path
 ) -> None:
-    """Convert a flat state of which only a checkpoint tells the widths, and back."""
+    """Convert a flat state and back, with widths that only a checkpoint shows."""
     parts = [noise(f"{k}", (BATCH, width), "f4") for k, width in enumerate(sum(cells, ()))]
     flat = np.concatenate(parts, -1)
     np.save(folder / "flat.npy", flat)
@@ -366,7 +366,7 @@ def test_widths_come_from_published_checkpoints(tmp_path: Path, owner: Any) -> N
     name, flags, cells, names = owner
     told = SHARED / "real" / name / "truth.json"
     if not told.is_file():
-        pytest.skip("the real checkpoints are not beside us")
+        pytest.skip("the real checkpoints are not available")
     prefix = json.loads(told.read_text())["prefix"]
     ckpt = told.parent / ("." if prefix.startswith("variables/") else prefix)
     assert_widths_come_from(ckpt, flags, cells, names, tmp_path)

@@ -48,17 +48,17 @@ def saved(folder: Path, names: list[str], first: int = INPUTS) -> str:
 
 
 def two_stacks(folder: Path) -> str:
-    """Write what a bidirectional_dynamic_rnn over two MultiRNNCells has."""
+    """Write the variables of a bidirectional_dynamic_rnn over two MultiRNNCells."""
     return saved(folder, APART)
 
 
 def layers_of_both(folder: Path) -> str:
-    """Write what a stack_bidirectional_dynamic_rnn has: each layer reads both directions."""
+    """Write the variables of stack_bidirectional_dynamic_rnn: each layer reads both directions."""
     return saved(folder, LAYERS, 2 * UNITS)
 
 
 def halves(names: list[str]) -> dict[str, Array]:
-    """Return c and m of each cell, no two alike."""
+    """Return c and m of each cell, all different."""
     return {
         f"{name}/{half}": numbers(2, UNITS, seed=number)
         for number, (name, half) in enumerate((name, half) for name in names for half in "cm")
@@ -70,14 +70,14 @@ def archive(path: Path, values: dict[str, Array]) -> Path:
     return path
 
 
-# ---- names bind
+# ---- binding by name
 
 
 @pytest.mark.parametrize("order", [*permutations(range(4))])
 def test_cells_of_equal_widths_take_the_state_of_their_name(
     tmp_path: Path, shell: Shell, order: tuple[int, ...]
 ) -> None:
-    """In whatever order the arrays lie, the run is the same."""
+    """The run does not depend on the order of the arrays."""
     prefix, values = two_stacks(tmp_path), halves(APART)
     np.save(tmp_path / "x.npy", numbers(2, 3, INPUTS, seed=99))
     found = []
@@ -96,7 +96,7 @@ def test_cells_of_equal_widths_take_the_state_of_their_name(
 def test_layers_that_may_be_residual_run_when_defaults_are_accepted(
     tmp_path: Path, shell: Shell
 ) -> None:
-    """Without a graph no variable shows whether a ResidualWrapper is around a layer."""
+    """Without a graph no variable shows whether a ResidualWrapper surrounds a layer."""
     narrow = checkpoint(
         tmp_path / "narrow.ckpt",
         lstm_cell("rnn/multi_rnn_cell/cell_0/lstm_cell", UNITS + 1, INPUTS)
@@ -244,7 +244,7 @@ def test_every_list_of_cells_has_one_order(
     assert [cell.cell for cell in load_state(target)] == names
     told = shell.json("inspect", target)["state"]["cells"]
     assert [cell["name"] for cell in told] == names
-    # Without a word of ours in the file its names are in that order too.
+    # Without our metadata its names are in that order too.
     bare = archive(tmp_path / "bare.npz", halves(sorted(names)))
     told = shell.json("inspect", bare)["state"]["cells"]
     assert [cell["name"] for cell in told] == names
@@ -289,7 +289,7 @@ def state_of(folder: Path, values: dict[str, Array]) -> Path:
 
 
 def _weights(ckpt: Any, name: str) -> dict[str, Array]:
-    """Return the weights of a cell as torch has them: i, f, g, o; forget_bias in the bias."""
+    """Return the weights of a cell in torch's order: i, f, g, o; forget_bias in the bias."""
     kernel, bias = (ckpt.variables[f"{name}/{leaf}"].read() for leaf in ("kernel", "bias"))
     i, j, f, o = (np.arange(UNITS) + k * UNITS for k in range(4))
     columns = np.concatenate([i, f, j, o])
@@ -315,7 +315,7 @@ def test_a_stack_of_each_direction_is_refused_in_the_layout_of_torch(
     # One of the two is a torch.nn.LSTM of one direction.
     one = archive(tmp_path / "one.npz", {key: v for key, v in values.items() if "/fw/" in key})
     assert shell("convert", one, *to).code == 0
-    # And the other way: what torch saved is none of theirs.
+    # And the reverse: the state saved by torch fits none of them.
     arrays = {"h_n": numbers(4, 2, UNITS), "c_n": numbers(4, 2, UNITS, seed=1)}
     np.save(tmp_path / "x.npy", numbers(2, 1, INPUTS))
     done = shell(
@@ -330,10 +330,10 @@ def test_a_stack_of_each_direction_is_refused_in_the_layout_of_torch(
     assert "these are a stack of each direction" in error(done)
 
 
-# ---- a case beside us
+# ---- a published case
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the cases are not beside us")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the cases are not available")
 @pytest.mark.parametrize(
     "case",
     ["bidir_multi_state_by_layer", "multi_user_named", "multi_user_named_swapped", "multi_nested"],

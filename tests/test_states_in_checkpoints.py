@@ -1,4 +1,4 @@
-"""Which state of a checkpoint is converted, under which names, and what inspect tells of it."""
+"""States of a checkpoint: choice of one, names of converted variables, output of inspect."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from lstmstate.cli import execute as run
 Captured = pytest.CaptureFixture[str]
 
 
-# ---- which state it is
+# ---- choice of a state
 
 
 def encoder_and_decoder(tf: TensorFlow) -> None:
@@ -60,7 +60,7 @@ def test_states_of_one_shape_are_refused_with_the_choices(tmp_path: Path, capsys
 
 @pytest.mark.parametrize("chosen", [*([name] for name in WIDTHS), list(WIDTHS), []])
 def test_the_chosen_state_is_split_as_the_graph_shows(tmp_path: Path, chosen: list[str]) -> None:
-    """Where none is chosen a new checkpoint takes all, and the graph shows whose they are."""
+    """By default a new checkpoint has all states, and the graph shows their cells."""
     old = save(tmp_path, encoder_and_decoder)
     flags = [word for name in chosen for word in ("--variable", name)]
     chosen = chosen or list(WIDTHS)
@@ -78,7 +78,7 @@ def test_the_chosen_state_is_split_as_the_graph_shows(tmp_path: Path, chosen: li
 def test_without_a_graph_widths_of_similar_states_must_be_passed(
     tmp_path: Path, capsys: Captured, name: str
 ) -> None:
-    """A wrong cut would raise no error anywhere."""
+    """A wrong split would raise no error."""
     old = save(tmp_path, encoder_and_decoder, graph=False)
     chosen = ["--to-tuple", "--variable", name]
     told = refused(capsys, old, tmp_path / "new.ckpt", *chosen)
@@ -142,7 +142,7 @@ def test_states_of_all_cells_round_trip_through_a_new_checkpoint(tmp_path: Path)
 
 
 def layers_with_a_loop_each(tf: TensorFlow) -> None:
-    """Build two directions of two layers; each layer is a loop of its own, with a residual."""
+    """Build two directions of two layers; each layer is a separate loop with a residual."""
     x = inputs(tf, 4, batch=BATCH)
     for way in ("forward", "backward"):
         y = x if way == "forward" else tf.reverse(x, [1])
@@ -208,11 +208,11 @@ def test_two_networks_have_a_state_each(tmp_path: Path, capsys: Captured) -> Non
     assert sorted(offered) == [state.variable for state in open_checkpoint(old).states]
 
 
-# ---- when the names of cells are not enough
+# ---- cells that names do not identify
 
 
 def alike(tf: TensorFlow, layers: int = 1) -> None:
-    """Build two networks of the same widths, each from a flat state of its own."""
+    """Build two networks of the same widths, each from its own flat state."""
     make = tf.nn.rnn_cell
     for scope in ("encoder", "decoder"):
         with tf.variable_scope(scope):
@@ -245,7 +245,7 @@ def flat_of_each_layer(tf: TensorFlow) -> None:
 def test_states_of_similar_cells_keep_their_names(
     tmp_path: Path, capsys: Captured, build: Build, chosen: list[str]
 ) -> None:
-    """Only the graph told whose they were; each is still named by the scope of its c and m."""
+    """Only the graph showed their cells; each keeps the scope of its c and m."""
     old = save(tmp_path, build)
     flags = [word for name in chosen for word in ("--variable", name)]
     new = converted(old, tmp_path / "new.ckpt", "--to-tuple", *flags)
@@ -289,7 +289,7 @@ def test_the_graph_shows_which_stack_a_flat_state_belongs_to(tmp_path: Path) -> 
 def test_without_known_cells_nothing_is_lost(
     tmp_path: Path, others: dict[str, Shape], state: list[str]
 ) -> None:
-    """Such a checkpoint is refused, or rewritten with all that it holds."""
+    """Such a checkpoint is refused, or rewritten with all its content."""
     values = {name: noise(name, shape, "f4") for name, shape in others.items()}
     values |= {name: noise(name, (BATCH, 8 // len(state)), "f4") for name in state}
     old = save_v2(tmp_path / "old", values)
@@ -301,11 +301,11 @@ def test_without_known_cells_nothing_is_lost(
             assert_equal([value(str(target), name)], [values[name]])
 
 
-# ---- halves that are named one by one
+# ---- halves named one by one
 
 
 def pair_of_any_name(folder: Path, width: int = 4, units: int = 4) -> tuple[str, Named]:
-    """Write a cell and two variables whose names say nothing."""
+    """Write a cell and two variables with meaningless names."""
     values = cell_values("rnn/lstm_cell", units)
     values |= {name: noise(name, (BATCH, width), "f4") for name in ("x/one", "x/two")}
     return save_v2(folder / "old", values), values
@@ -363,14 +363,14 @@ def test_known_halves_are_in_order(tmp_path: Path, capsys: Captured) -> None:
     assert "m_state: this is m, and is given where c belongs" in told
 
 
-# ---- under which names
+# ---- new names
 
 
 @pytest.mark.parametrize("sample", ["v1_format", "peephole_tuple", "partitioned"])
 def test_a_state_that_is_already_a_tuple_keeps_its_names(
     tmp_path: Path, capsys: Captured, sample: str
 ) -> None:
-    """Whoever restores needs them."""
+    """Code that restores the checkpoint needs them."""
     new = converted(SAMPLES / sample, tmp_path / "new.ckpt", "--to-tuple")
     assert "other names" not in capsys.readouterr().err
     assert {"c_state", "m_state"} <= listed(new)
@@ -405,14 +405,14 @@ def test_a_checkpoint_file_that_lists_other_checkpoints_is_not_changed(tmp_path:
     assert value(new, "saved_state/c").shape == (4, 8)
 
 
-# ---- what is said of a converted checkpoint
+# ---- reports on a converted checkpoint
 
 
 @pytest.mark.parametrize("count", [2, 12])
 def test_inspect_names_the_cells_of_a_converted_state(
     tmp_path: Path, capsys: Captured, count: int
 ) -> None:
-    """Cells as wide as one another; the tenth sorts before the second."""
+    """Cells of equal widths; the tenth sorts before the second."""
     scopes = [f"{STACK}/cell_{k}/lstm_cell" for k in range(count)]
     values = {key: one for scope in scopes for key, one in cell_values(scope, 3).items()}
     values["saved_state"] = noise("s", (BATCH, 6 * count), "f4")

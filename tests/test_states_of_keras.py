@@ -1,4 +1,4 @@
-"""States of stateful layers of Keras, in every file that holds them: h is m, and it comes first."""
+"""States of stateful Keras layers in every kind of file: h is m, and comes first."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def export_of_3(folder: Path, layers: int) -> tuple[str, Any]:
 
 
 def saver(folder: Path, layers: int) -> tuple[str, Any]:
-    """Save the variables of a graph, as programs of 1.x do."""
+    """Save the variables of a graph, like programs of 1.x."""
     tf, prefix = tensorflow(), str(folder / "model.ckpt")
     keras = keras_2()
     with as_in_1_x(tf, functional=True):
@@ -169,7 +169,7 @@ def test_the_states_of_all_layers_are_one_state(tmp_path: Path, shell: Shell, wr
 
 
 def test_layers_of_unknown_order_are_named(tmp_path: Path, shell: Shell) -> None:
-    """The names in the error are those that inspect prints, and pick the states."""
+    """The names in the error are those that inspect prints, and select the states."""
     path, expected = checkpoint_of_3(tmp_path, 2)
     target = tmp_path / "y.npz"
     done = shell("convert", path, "--to-tuple", "-o", target)
@@ -217,7 +217,7 @@ def test_a_name_shared_by_two_variables_is_refused(tmp_path: Path, shell: Shell)
     assert "states/0" in done.err and "states/1" in done.err
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the cases are not beside us")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the cases are not available")
 def test_a_stateful_layer_of_1_15() -> None:
     folder = SHARED / "oddgraphs/keras_stateful"
     expected = np.load(folder / "state.npz")

@@ -1,4 +1,4 @@
-"""States that TensorFlow, Keras and PyTorch themselves write, held against their next step."""
+"""States written by TensorFlow, Keras and PyTorch, compared by their next step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNITS, INPUTS, BATCH, STEPS = 4, 3, 2, 5
 
 
 class KerasLayer:
-    """An LSTM layer of tf_keras, what it made of some steps, and a step further."""
+    """An LSTM layer of tf_keras, its results for some steps, and one step more."""
 
     def __init__(self) -> None:
         with warnings.catch_warnings():
@@ -43,7 +43,7 @@ class KerasLayer:
         self.next_output = self.step(self.h, self.c)
 
     def step(self, h: Array, c: Array) -> Array:
-        """Return the output of the next step from a state, given h first as Keras takes it."""
+        """Return the output of the next step from a state, h first as in Keras."""
         first = [self._tf.constant(h), self._tf.constant(c)]
         found: Array = self._layer(self._tf.constant(self._next), initial_state=first)[0].numpy()
         return found
@@ -63,7 +63,7 @@ def test_the_state_that_keras_returns(tmp_path: Path, keras: KerasLayer, kind: s
         np.save(path, [keras.h, keras.c])
     else:
         path.write_bytes(pickle.dumps([keras.h, keras.c]))
-    if kind != "npz":  # nothing tells whether c or h is first
+    if kind != "npz":  # nothing shows whether c or h is first
         with pytest.raises(AmbiguousError, match="layout=.keras."):
             load_state(path)
     state = load_state(path, layout=None if kind == "npz" else "keras")
@@ -104,7 +104,7 @@ def test_a_pickled_state_tuple_of_tf_keras(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_arrays_that_numpy_makes_of_state_tuples(tmp_path: Path, layers: int) -> None:
-    """The tutorial: np.save(path, session.run(final_state)) of a stack of one width."""
+    """The tutorial: np.save(path, session.run(final_state)) for a stack of one width."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from tf_keras.src.layers.rnn.legacy_cells import LSTMStateTuple
@@ -136,7 +136,7 @@ torch_networks = pytest.mark.parametrize(
 
 
 class TorchNetwork:
-    """A torch.nn.LSTM, the outputs of its last layer, and its state after them."""
+    """A torch.nn.LSTM, the outputs of its last layer, and its last state."""
 
     def __init__(self, options: Any) -> None:
         torch = pytest.importorskip("torch")
@@ -145,7 +145,7 @@ class TorchNetwork:
         self._network = torch.nn.LSTM(INPUTS, UNITS, **options)
         self._next = torch.randn(STEPS, BATCH, INPUTS)
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a projection is slower, it says
+            warnings.simplefilter("ignore")  # it warns that a projection is slower
             outputs, state = self._network(torch.randn(STEPS, BATCH, INPUTS))
         self.outputs = outputs.numpy()
         self.h_n, self.c_n = (half.numpy() for half in state)
@@ -161,7 +161,7 @@ class TorchNetwork:
         return found
 
     def last_outputs(self) -> list[Array]:
-        """The last output of each direction of the last layer: the backward one ends at step 0."""
+        """The last output of each direction in the last layer: the backward one ends at step 0."""
         ends = [self.outputs[-1, :, : self.m], self.outputs[0, :, self.m :]]
         return ends[: self.directions]
 
@@ -211,7 +211,7 @@ def test_a_torch_state_without_a_batch(tmp_path: Path) -> None:
 
 
 def test_two_torch_layers_in_one_array_are_read_on_request(tmp_path: Path) -> None:
-    """[2, 2, batch, units] is what np.save makes of both; in the one h is first, in the other c."""
+    """np.save of either gives [2, 2, batch, units]; in one h is first, in the other c."""
     network = TorchNetwork({"num_layers": 2})
     np.save(tmp_path / "a.npy", (network.h_n, network.c_n))
     state = load_state(tmp_path / "a.npy", layout="torch")

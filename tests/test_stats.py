@@ -1,4 +1,4 @@
-"""Figures of a cell's tensors, gate by gate, against NumPy's."""
+"""Statistics of a cell's tensors, gate by gate, compared with NumPy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def noise(*shape: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def figures(values: Values) -> dict[tuple[str, str | None], Stats]:
-    """Return the figures of the only cell among some variables, by role and gate."""
+    """Return the statistics of the only cell among some variables, by role and gate."""
     (cell,) = writers.cells({name: value.shape for name, value in values.items()}).values()
     found = list(cell_stats(cell, lambda name: values[name]))
     assert len({(one.role, one.gate) for one in found}) == len(found)
@@ -34,7 +34,7 @@ def figures(values: Values) -> dict[tuple[str, str | None], Stats]:
 
 
 def by_numpy(role: str, gate: str | None, part: NDArray[Any]) -> Stats:
-    """Return the figures of a part as NumPy takes them, over what is finite."""
+    """Return the statistics of a part's finite values, from NumPy."""
     wide = part.astype(np.float64)
     finite = wide[np.isfinite(wide)]
     least = (
@@ -72,7 +72,7 @@ def test_the_gates_of_keras_come_in_another_order() -> None:
         for at, gate in enumerate("ifjo"):
             part = values[f"lstm/{role}"][:, 4 * at : 4 * at + 4]
             assert found[role, gate] == by_numpy(role, gate, part)
-    # Its forget bias is stored: the gate that has the ones is f.
+    # Its forget bias is stored: the gate with the ones is f.
     assert {gate: found["bias", gate].mean for gate in "ijfo"} == {"i": 0, "j": 0, "f": 1, "o": 0}
 
 
@@ -152,7 +152,7 @@ def test_row_shards_are_joined_before_gates_are_split(lengths: tuple[int, ...]) 
 
 @pytest.mark.parametrize("lengths", [(8, 8), (6, 6, 4), (1,) * 16])
 def test_column_shards_are_joined_before_gates_are_split(lengths: tuple[int, ...]) -> None:
-    """In 0.5 and 0.6 a shard may hold parts of two gates."""
+    """In 0.5 and 0.6 a shard may have parts of two gates."""
     kernel, bias = noise(7, 16), noise(16)
     shards = np.split(kernel, np.cumsum(lengths)[:-1], axis=1)
     values = {f"RNN/LSTMCell/W_{k}": shard for k, shard in enumerate(shards)}
@@ -167,7 +167,7 @@ def test_column_shards_are_joined_before_gates_are_split(lengths: tuple[int, ...
 def test_a_sharded_projection_has_one_set_of_statistics(
     axis: int, lengths: tuple[int, ...]
 ) -> None:
-    """Its shards are cut as those of the kernel are: by columns in 0.5 and 0.6, then by rows."""
+    """Its shards are split like those of the kernel: by columns in 0.5 and 0.6, then by rows."""
     size = sum(lengths)
     units, proj = (size, 2) if axis == 0 else (4, size)
     whole, kernel = noise(units, proj), noise(3 + proj, 4 * units)
@@ -184,7 +184,7 @@ def test_a_sharded_projection_has_one_set_of_statistics(
     assert found.std == pytest.approx(expected.std)
 
 
-# ---- numbers that are none
+# ---- NaN and infinity
 
 
 def test_non_finite_values_are_counted_and_left_out_of_the_statistics() -> None:

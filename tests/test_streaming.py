@@ -1,4 +1,4 @@
-"""Large states go by in parts: memory does not grow with them."""
+"""Streaming of large states, in memory that does not grow with them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from commands import PROJECT, lstm_cell, numbers
 from lstmstate.state.formats.npy import header_bytes
 
 MIB = 1 << 20
-LARGE = 208 * MIB  # twice what a process may take
+LARGE = 208 * MIB  # twice the memory limit of a process
 MOST = 100 * MIB
 WIDTH = 512
 
-# The peak of one process alone: what wait4 tells of a child includes its parent's pages.
+# The peak of one process alone: the figure of wait4 for a child includes its parent's pages.
 MEASURED = """
 import sys
 from lstmstate.cli import execute as run
@@ -33,7 +33,7 @@ sys.exit(code)
 
 
 def peak(*arguments: str | Path, code: int = 0) -> int:
-    """Run a command in a process of its own; return the most memory that it took, in bytes."""
+    """Run a command in its own process; return its peak memory in bytes."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, *map(str, arguments)],
         capture_output=True,
@@ -46,7 +46,7 @@ def peak(*arguments: str | Path, code: int = 0) -> int:
 
 
 def sparse(path: Path, shape: tuple[int, ...]) -> Path:
-    """Write an npy of zeros that takes no room on the disk."""
+    """Write an npy of zeros that takes no disk space."""
     header = header_bytes(shape, np.dtype("f4"), None)
     path.write_bytes(header)
     os.truncate(path, len(header) + 4 * int(np.prod(shape)))
@@ -59,9 +59,9 @@ def large(tmp_path: Path) -> Path:
     return sparse(tmp_path / "flat.npy", (LARGE // 4 // WIDTH, WIDTH))
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is told by Linux")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux reports the peak")
 class TestMemory:
-    """What a process takes at its peak."""
+    """The peak memory of a process."""
 
     def test_the_measurement_detects_an_array_in_memory(self, large: Path) -> None:
         script = f"import numpy; numpy.load({str(large)!r}).sum()\n{MEASURED}"
@@ -108,7 +108,7 @@ class TestMemory:
         target.unlink()
 
     def test_along_the_axis_that_is_long(self, tmp_path: Path) -> None:
-        """Two steps of a large batch: a single row of the first axis is half of everything."""
+        """Two steps of a large batch: a single row of the first axis is half of the file."""
         source = sparse(tmp_path / "steps.npy", (2, LARGE // 8 // WIDTH, WIDTH))
         target = tmp_path / "out.h5"
         command = ["convert", "-q", source, "--from", "flat", "--to", "keras", "-o", target]
@@ -117,7 +117,7 @@ class TestMemory:
         target.unlink()
 
     def test_diff(self, tmp_path: Path) -> None:
-        """The two files together are more than a process may take."""
+        """The two files together exceed the memory limit of a process."""
         a, b = (sparse(tmp_path / f"{k}.npy", (LARGE // 8 // WIDTH, WIDTH)) for k in "ab")
         with b.open("r+b") as file:
             file.seek(-1, os.SEEK_END)
@@ -128,7 +128,7 @@ class TestMemory:
         assert peak("check", large, "--finite", "--max-abs-m", "1") < MOST
 
     def test_a_state_in_a_checkpoint_with_a_large_tensor(self, tmp_path: Path) -> None:
-        """Tensors that are only copied are never held."""
+        """Tensors that are only copied are never loaded."""
         bundle = BundleBuilder()
         for name, value in (lstm_cell() | {"saved_state": numbers(2, 8)}).items():
             bundle.add(name, value)

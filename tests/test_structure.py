@@ -1,4 +1,4 @@
-"""Cells are found by what they do, whatever they are called; what only looks like one is not."""
+"""Detection of cells by their operations and shapes, and layers that only resemble a cell."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from writers import (
 from lstmstate.cells import Option
 from lstmstate.cells.from_graph.find_cells import find_wired_cells
 
-# ---- what is no LSTM, by names and shapes alone: sizes are such that four gates would fit
+# ---- other layers, by names and shapes alone: their sizes would fit four gates
 
 OLD, MIDDLE, NEW = ("Linear/Matrix", "Linear/Bias"), ("weights", "biases"), ("kernel", "bias")
 NO_LSTM: dict[str, dict[str, Shape]] = {
@@ -79,7 +79,7 @@ def test_other_layers_are_not_cells_in_a_scope_called_lstm(kind: str, around: st
 def test_an_attention_wrapper_is_not_a_cell_but_contains_one(
     mixing: tuple[str, str], inner: str, leaves: tuple[str, str]
 ) -> None:
-    """Its own matrix `[I + A, I]` lies beside the cell's, and fits four gates where 4 divides I."""
+    """Its own matrix `[I + A, I]` is next to the cell's, and fits four gates if 4 divides I."""
     words = ("attention_cell_wrapper", "attention", "attn_output_projection")
     if mixing == OLD:
         words = ("AttentionCellWrapper", "Attention", "AttnOutputProjection")
@@ -109,7 +109,7 @@ def test_a_dense_layer_of_four_times_n_outputs_is_not_a_cell(scope: str) -> None
 
 
 def test_the_next_layer_distinguishes_a_cell_from_a_dense_layer() -> None:
-    """Behind a cell of 4 units stand 4 rows, behind a dense layer of 16 outputs 16."""
+    """A cell of 4 units is followed by 4 rows, a dense layer of 16 outputs by 16."""
     unclear, after_dense = dense("hidden2", 20, 16), dense("next", 16, 10)
     after_cell = dense("next", 4, 10)
     assert [cell.name for cell in recognised(unclear | after_cell).cells] == ["hidden2"]
@@ -141,7 +141,7 @@ def test_averages_are_the_weights_if_nothing_else_was_saved() -> None:
     assert recognised(moments).cells == []
 
 
-# ---- what is a cell, by names and shapes alone
+# ---- cells, by names and shapes alone
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_averages_are_the_weights_if_nothing_else_was_saved() -> None:
     ],
 )
 def test_a_cell_needs_no_class_name(scope: str) -> None:
-    """In the root scope nothing but what follows speaks for it."""
+    """In the root scope only the next layer identifies it."""
     ckpt = recognised(lstm(scope, proj=2) | {"out/weights_out": (2, 9), "out/w": (4, 9)})
     (cell,) = ckpt.cells
     assert (cell.name, cell.family) == (scope, "LSTMCell")
@@ -178,7 +178,7 @@ def test_names_of_tensors_are_read_as_names_of_variables() -> None:
 
 @pytest.mark.parametrize("extra", [("w_i_diag", "w_f_diag", "w_o_diag"), ("projection",), ()])
 def test_peepholes_and_projections_identify_a_cell_in_any_scope(extra: tuple[str, ...]) -> None:
-    """No other layer has them beside a kernel of that shape."""
+    """No other layer has them next to a kernel of that shape."""
     shapes = lstm("a", proj=2 if extra == ("projection",) else None)
     shapes |= {f"a/{role}": (4,) for role in extra if role.startswith("w_")}
     found = recognised(shapes)
@@ -205,7 +205,7 @@ def test_keras_numbers_the_cells_that_share_a_scope() -> None:
     assert len({cell.name for cell in found}) == 2
 
 
-# ---- what is no LSTM, although the graph is one of recurrent networks
+# ---- other layers, in the graph of a recurrent network
 
 
 OTHERS = {
@@ -230,7 +230,7 @@ def test_other_recurrent_cells_are_not_lstms_in_a_scope_called_lstm(other: str, 
 
 @pytest.mark.parametrize("gates", ["jfo", "ijfo"])
 def test_gates_of_the_input_alone_are_not_an_lstm(gates: str) -> None:
-    """Simple and quasi-recurrent units have such a c, but no m goes into their product."""
+    """Simple and quasi-recurrent units have such a c, but m is not an input of their product."""
 
     def build(tf: TensorFlow) -> None:
         width = 4 * len(gates)
@@ -271,7 +271,7 @@ def test_averages_and_slots_in_a_graph_are_not_cells() -> None:
     assert ckpt.role("rnn/lstm_cell/kernel/ExponentialMovingAverage") == ("slot", None)
 
 
-# ---- what is a cell by what the graph does
+# ---- cells, by the operations of the graph
 
 
 @pytest.mark.parametrize("name", ["hidden2", "decoder_LSTM_1", "gru", "dense", "my_gates"])
@@ -303,7 +303,7 @@ def test_a_user_written_cell(order: str, weights: tuple[str, str]) -> None:
 
 
 def test_a_forget_bias_that_is_a_sum_or_differs_from_unit_to_unit() -> None:
-    """A number for each unit may be told where all are the same; it is never taken for zero."""
+    """One number is reported if the biases of all units are equal; it is never read as zero."""
 
     def told(*numbers: Any) -> Option:
         return only(
@@ -377,7 +377,7 @@ def test_a_cell_inside_a_user_written_cell() -> None:
     ],
 )
 def test_a_saver_may_rename_variables(kernel: str, bias: str) -> None:
-    """The checkpoint has those names, the graph its own: the operation that saves ties them."""
+    """The checkpoint has those names, the graph its own: the save operation connects them."""
     names = {"rnn/lstm_cell/kernel": kernel, "rnn/lstm_cell/bias": bias}
     ckpt = opened(
         lambda tf: dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, forget_bias=0.3)),

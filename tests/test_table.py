@@ -1,4 +1,4 @@
-"""The sorted table: exact bytes, prefixes, blocks, checksums and Snappy."""
+"""Sorted tables: exact bytes, prefixes, blocks, checksums and Snappy."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from lstmstate.files.reader import ByteSource
 
 # One entry "a" → "1", one entry "ab" → "23", byte by byte.
 GOLDEN = bytes.fromhex(
-    "00 01 01  61  31"  # shares 0 bytes, 1 of its own, value of 1
+    "00 01 01  61  31"  # shares 0 bytes, 1 further byte, value of 1
     "01 01 02  62  32 33"  # shares "a" with the key before
     "00 00 00 00  01 00 00 00"  # one restart, at 0; the count of restarts
     "00  12 37 10 34"  # not compressed; masked CRC32C of all before
-    "00 00 00 00  01 00 00 00"  # the block of meta data, at 24, is empty
+    "00 00 00 00  01 00 00 00"  # the block of metadata, at 24, is empty
     "00  c0 f2 a1 b0"
     "00 02 02  61 62  00 13"  # the index, at 37: up to "ab", the block at 0 of 19 bytes
     "00 00 00 00  01 00 00 00"
     "00  a5 77 e2 ae"
-    "18 08  25 0f"  # footer: where the two are, and how long
+    "18 08  25 0f"  # footer: the positions and sizes of the two
     "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"
     "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"
     "57 fb 80 8b 24 75 47 db"
@@ -48,7 +48,7 @@ def opened(folder: Path, content: bytes, *, checksums: bool = True) -> Iterator[
 
 
 def entries(folder: Path, content: bytes, *, checksums: bool = True) -> list[tuple[bytes, bytes]]:
-    """Return all that a table holds."""
+    """Return all entries of a table."""
     with opened(folder, content, checksums=checksums) as read:
         return list(read)
 
@@ -213,7 +213,7 @@ def test_a_table_without_its_start_is_refused(tmp_path: Path) -> None:
             entries(tmp_path, GOLDEN[cut:])
 
 
-# ---- evil tables
+# ---- invalid tables
 
 FIRST = (b"", b"0")
 TOP = 1 << 63

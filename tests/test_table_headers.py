@@ -1,4 +1,4 @@
-"""Headers and indexes of tables as pandas and others write them; what is open is refused."""
+"""Headers and indexes of tables as pandas and others write them, and ambiguous ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPEN = "say `header=True` if it names the columns, `header=False` if it is data"
 
 
 def table(header: str, *, index: bool | list[str] = False, rows: list[str] = ROWS) -> str:
-    """Return a table with a header, and an index of the rows' numbers or of some words."""
+    """Return a table with a header, and an index of row numbers or of some labels."""
     labels = index if isinstance(index, list) else [str(number) for number in range(len(rows))]
     lines = [f"{label},{row}" for label, row in zip(labels, rows, strict=True)] if index else rows
     return "".join(f"{line}\n" for line in [*([header] if header else []), *lines])
@@ -88,7 +88,7 @@ def test_one_column(tmp_path: Path) -> None:
         ("0\n0.5\n0.25\n", "0"),
         ("0\n1\n0\n", "0"),
         ("0\n", "0"),
-        ("5,7,9\n0.5,0.25,1.5\n1.0,2.0,3.0\n", "5,7,9"),  # columns that were picked
+        ("5,7,9\n0.5,0.25,1.5\n1.0,2.0,3.0\n", "5,7,9"),  # selected columns
         ("2015,2016,2017\n0.5,0.25,1.5\n", "2015,2016,2017"),
         ("7\n0.5\n", "7"),
         (",5,7\n0,0.5,0.25\n", ",5,7"),

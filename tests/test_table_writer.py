@@ -1,4 +1,4 @@
-"""The sorted table, written: byte for byte what TensorFlow writes, and read back by the reader."""
+"""The writer of sorted tables: TensorFlow's own bytes, read back by the reader."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def written(pairs: Pairs) -> bytes:
 
 
 def read(path: Path) -> list[tuple[bytes, bytes]]:
-    """All that a table holds, its checksums verified."""
+    """All entries of a table, with checksums verified."""
     with ByteSource(str(path)) as source:
         return list(Table(source))
 
 
 def assert_written_alike(path: Path) -> None:
-    """Read a file of TensorFlow's, and write its entries anew."""
+    """Read a file of TensorFlow's, and write its entries again."""
     assert written(read(path)) == path.read_bytes()
 
 
@@ -89,9 +89,9 @@ def test_every_16th_key_is_stored_whole() -> None:
     ("keys_of_blocks", "separators"),
     [
         ([b"the quick", b"the who"], [b"the r", b"u"]),
-        ([b"abc", b"abd"], [b"abc", b"b"]),  # nothing lies between their bytes
+        ([b"abc", b"abd"], [b"abc", b"b"]),  # no key is between their bytes
         ([b"abc", b"abe"], [b"abd", b"b"]),
-        ([b"ab", b"abc"], [b"ab", b"b"]),  # one begins the other
+        ([b"ab", b"abc"], [b"ab", b"b"]),  # one is a prefix of the other
         ([b"", b"a"], [b"", b"b"]),
         ([b"a\xfe", b"a\xff"], [b"a\xfe", b"b"]),
         ([b"a\xfd\xff", b"a\xff"], [b"a\xfe", b"b"]),
@@ -114,7 +114,7 @@ def test_keys_must_increase() -> None:
             written(pairs)
 
 
-# ---- what TensorFlow writes
+# ---- comparison with TensorFlow
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_indexes_of_a_block_for_each_entry(folder: Path, starts: set[tuple[bytes
 
 @pytest.mark.parametrize("size", [(1 << 18) - 200, (1 << 18) + 9, (1 << 19) - 40, 1 << 19, 1 << 20])
 def test_very_large_entries_start_a_block(tmp_path: Path, size: int) -> None:
-    """V1 files are tables whose entries have the size of the values."""
+    """V1 files are tables with entries as large as the values."""
     lengths = [10, 10, size, 10, size + 1, size - 1, 10]
     path = tmp_path / "v1"
     tf.raw_ops.SaveSlices(
@@ -160,7 +160,7 @@ def test_very_large_entries_start_a_block(tmp_path: Path, size: int) -> None:
     assert_written_alike(path)
 
 
-# ---- what the reader reads
+# ---- reading back
 
 
 @steady

@@ -1,4 +1,4 @@
-"""The engine on TensorFlow: its own cells beside the engine in NumPy, and beside its operations."""
+"""The TensorFlow engine: its cells compared with the NumPy engine and with its operations."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def rng() -> Rng:
 
 
 def of_family(rng: Rng, family: str, inputs: int, units: int, **given: Any) -> Arithmetic:
-    """Return a cell with all that its family takes."""
+    """Return a cell with all options of its family."""
     full: dict[str, dict[str, Any]] = {
         "BasicLSTMCell": {"forget_bias": 0.5, "activation": "relu"},
         "LSTMCell": {
@@ -73,7 +73,7 @@ def of_family(rng: Rng, family: str, inputs: int, units: int, **given: Any) -> A
 
 
 def any_cell(rng: Rng, inputs: int, units: int) -> Arithmetic:
-    """Return a cell of any family, with all that it takes or with nothing."""
+    """Return a cell of any family, with all its options or none."""
     family = str(rng.choice(list(CLASSES)))
     if rng.random() < 0.5:
         return of_family(rng, family, inputs, units)
@@ -81,7 +81,7 @@ def any_cell(rng: Rng, inputs: int, units: int) -> Arithmetic:
     return cell(rng, inputs, units, family=family, forget_bias=1.0 if has_one else 0.0)
 
 
-# ---- beside the engine in NumPy
+# ---- comparison with the NumPy engine
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_options_of_lstm_cell_agree(rng: Rng, options: dict[str, Any]) -> None:
 def test_states_beyond_the_default_of_an_operation_agree(
     rng: Rng, family: str, clip: float | None
 ) -> None:
-    """Left alone, LSTMBlockCell and BlockLSTM clip c at 3."""
+    """By default, LSTMBlockCell and BlockLSTM clip c at 3."""
     network = alone(of_family(rng, family, 3, 4, cell_clip=clip))
     x, [(c, m)] = sequences(rng, network, 3, 2)
     ours, theirs = (
@@ -166,7 +166,7 @@ def test_consecutive_parts_equal_the_whole(rng: Rng) -> None:
 
 
 def test_the_comparison_can_fail(rng: Rng) -> None:
-    """TensorFlow's cell has another bias for f, and is found out."""
+    """TensorFlow's cell has another bias for f, which is detected."""
     one = cell(rng, 3, 4)
     x, states = sequences(rng, alone(one), 5, 1)
     ours = engines.load("numpy", alone(one)).run(x, states)
@@ -174,11 +174,11 @@ def test_the_comparison_can_fail(rng: Rng) -> None:
     assert np.abs(ours.outputs - theirs.outputs).max() > 2e-5
 
 
-# ---- beside TensorFlow's operations, without this engine
+# ---- comparison with TensorFlow's operations, without this engine
 
 
 def test_peepholes_and_clips_match_the_equations(rng: Rng) -> None:
-    """LSTMCell.call of 1.15.0 written out again: which variable is which is not left to chance."""
+    """LSTMCell.call of 1.15.0 written again, with every variable named."""
     tf = tensorflow()
     one = cell(rng, 3, 4, 2, peepholes="ifo", cell_clip=0.5, proj_clip=0.2, dtype="float64")
     assert one.projection is not None
@@ -324,7 +324,7 @@ def test_a_broken_installation_gives_no_traceback(
         tensorflow_engine.load(alone(cell(rng, 3, 4)))
 
 
-# ---- the process that it runs in
+# ---- the process
 
 ENTER = """
 import os, sys
@@ -342,7 +342,7 @@ assert ran.outputs.shape == (4, 2, 4)
 
 
 def in_a_process(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a script where nobody has prepared anything for TensorFlow."""
+    """Run a script without the set-up of TensorFlow in these tests."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
     return subprocess.run(
         [sys.executable, "-c", script, str(Path(__file__).parent)],
@@ -359,7 +359,7 @@ def test_tensorflow_is_silent() -> None:
 
 
 def test_an_imported_tensorflow_is_not_changed() -> None:
-    """It has chosen Keras 3, has a logger at work and is eager; all of it stays."""
+    """It uses Keras 3, has a logger and is eager; all of this is kept."""
     before = "import tensorflow as tf\nkeras = tf.keras.__version__\n"
     after = """
 assert (tf.keras.__version__, keras[0]) == (keras, "3")

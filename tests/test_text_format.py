@@ -1,4 +1,4 @@
-"""Messages in protobuf's text format, held to protobuf's own reader of it."""
+"""Messages in protobuf's text format, compared with protobuf's own reader."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lstmstate import limits
 from lstmstate.checkpoint import text_format
 from lstmstate.errors import CorruptError
 
-# What a graph is not read for, and is left out of what is made of its text.
+# Fields that are not read from a graph, and are removed from the message.
 LEFT_OUT = {
     "NodeDef": ("device", "experimental_debug_info", "experimental_type"),
     "FunctionDef": ("attr", "arg_attr", "resource_arg_unique_id", "control_ret"),
@@ -29,7 +29,7 @@ LEFT_OUT = {
 
 
 def protobuf(message: str) -> Any:
-    """Return one of TensorFlow's messages, empty."""
+    """Return an empty message of TensorFlow's."""
     tensorflow()
     from tensorflow.core.framework import attr_value_pb2, graph_pb2, node_def_pb2, tensor_pb2
     from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
@@ -39,20 +39,20 @@ def protobuf(message: str) -> Any:
 
 
 def ours(written: str | bytes, message: str) -> Any:
-    """Return a message that was made of a text by this program."""
+    """Return the message that this program reads from a text."""
     text = written.encode() if isinstance(written, str) else written
     return type(protobuf(message)).FromString(text_format.to_wire(text, message))
 
 
 def theirs(written: str, message: str) -> Any:
-    """Return a message that was made of a text by protobuf."""
+    """Return the message that protobuf reads from a text."""
     from google.protobuf import text_format as theirs
 
     return theirs.Parse(written, protobuf(message))
 
 
 def stripped(message: Any) -> Any:
-    """Take out of a message, and of all in it, what is left out."""
+    """Remove the unread fields from a message and its submessages."""
     for name in LEFT_OUT.get(message.DESCRIPTOR.name, ()):
         if name in message.DESCRIPTOR.fields_by_name:
             message.ClearField(name)
@@ -152,7 +152,7 @@ def test_every_form_that_a_text_can_have(written: str) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("quote", ['"', "'"])
 def test_escapes(escaped: str, quote: str) -> None:
-    # protobuf's reader in Python takes neither \X nor \?, which the format has.
+    # protobuf's reader in Python rejects \X and \?, which are in the format.
     plain = escaped.replace(r"\X", r"\x").replace(r"\?", "?")
     expected = theirs(f"tensor_content: {quote}{plain}{quote}", "TensorProto")
     found = ours(f"tensor_content: {quote}{escaped}{quote}", "TensorProto")
@@ -230,7 +230,7 @@ def test_unread_fields_are_skipped(unknown: str) -> None:
     assert ours(f'name: "a" {unknown} op: "b"', "NodeDef") == ours('name: "a" op: "b"', "NodeDef")
 
 
-# ---- what is refused
+# ---- refusals
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_nested_messages_have_a_limit() -> None:
         text_format.to_wire(nested(limits.MAX_TEXT_DEPTH + 1), "NodeDef")
 
 
-# Megabytes each: a cost that grew faster than the text would not come to an end here.
+# Megabytes each: work that grows faster than the text would not finish here.
 MANY = 3_000_000
 
 

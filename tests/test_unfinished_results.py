@@ -1,4 +1,4 @@
-"""What a run writes is whole or not there, whatever comes in between."""
+"""Results that are complete or absent after any interruption."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from lstmstate.state.metadata import Metadata
 
 
 class Stop(BaseException):
-    """Not an Exception, as Ctrl-C is not."""
+    """Not an Exception, like KeyboardInterrupt."""
 
 
 @pytest.mark.parametrize("error", [Stop, LstmstateError, OSError, ValueError])
@@ -39,7 +39,7 @@ class Stop(BaseException):
 def test_an_error_between_two_parts_leaves_no_file(
     tmp_path: Path, kind: str, error: type[BaseException], rows: int
 ) -> None:
-    """It reaches the caller as it is: it is none of writing."""
+    """It reaches the caller unchanged, since it is not a write error."""
     arrays = results_of(3, 7)
     if kind == "npy":
         arrays = {"outputs": arrays["outputs"]}

@@ -1,4 +1,4 @@
-"""Graphs of TensorFlow up to 1.0, which keep no shape of a placeholder that is open."""
+"""Graphs of TensorFlow up to 1.0, without the shapes of placeholders of unknown size."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def of_ids(tf: Any, ids: Any) -> tuple[Any, Any, Any]:
 
 
 def saved(folder: Path, build: Any) -> tuple[str, Array, list[Array]]:
-    """Return a checkpoint whose graph says what one of 0.12 does, x, and what TensorFlow makes."""
+    """Return a checkpoint with a graph like those of 0.12, x, and TensorFlow's results."""
     tf = tensorflow()
     random = np.random.default_rng(3)
     is_ids = build is of_ids

@@ -1,4 +1,4 @@
-"""V1 checkpoints, and the keys of slices, which V2 bundles use as well."""
+"""V1 checkpoints, and the keys of slices, which V2 bundles also use."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ def test_every_name_is_kept(tmp_path: Path, name: str) -> None:
     assert read(builder.write(tmp_path / "v1"), name).tolist() == [1, 2]
 
 
-# ---- what does not fit
+# ---- invalid files
 
 
 def test_a_variable_without_values_is_listed_but_not_read(tmp_path: Path) -> None:
@@ -379,7 +379,7 @@ def test_files_are_closed_with_their_checkpoint(tmp_path: Path) -> None:
         with Path(path).open("rb") as file:
             return file.fileno()
 
-    gc.collect()  # of tests before, whose files would be closed meanwhile
+    gc.collect()  # of earlier tests, whose files would be closed meanwhile
     before = next_number()
     for _ in range(5):
         read(path)

@@ -1,4 +1,4 @@
-"""Every value, to the bit, beside TensorFlow's own reader, in every format that it writes."""
+"""Values in every format that TensorFlow writes, compared with its own reader to the bit."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def save_v1(path: Path, values: Named) -> str:
 
 
 def assert_same(ours: Array, theirs: Array) -> None:
-    """Compare two arrays to the bit; ours has float32 where theirs has bfloat16."""
+    """Compare two arrays to the bit; ours has float32 if theirs has bfloat16."""
     if theirs.dtype == BFLOAT16:
         theirs = (theirs.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
     if ours.dtype == object:
-        # Not ==, for which an array in the array would do.
+        # Not ==, which would accept an array in the array.
         assert repr(ours.tolist()) == repr(theirs.tolist())
     else:
         assert ours.tobytes() == theirs.tobytes()
@@ -95,7 +95,7 @@ def by_tensorflow(prefix: str, name: str) -> Array:
 def assert_read_as_tensorflow_does(path: str, pattern: str | None = None) -> None:
     """Compare the names, shapes, dtypes and values of a checkpoint.
 
-    pattern: what TensorFlow's reader has to be given for shards of a V1 checkpoint.
+    pattern: the argument of TensorFlow's reader for shards of a V1 checkpoint.
     """
     theirs = tf.train.load_checkpoint(pattern or path)
     ours = Checkpoint(path).variables
@@ -126,7 +126,7 @@ v1_numbers = st.builds(
 
 @st.composite
 def strings(draw: st.DrawFn) -> Array:
-    """An array of byte strings, some empty, some longer than one byte of length can tell."""
+    """An array of byte strings, some empty, some longer than a one-byte length can express."""
     shape = draw(shapes)
     value = np.empty(shape, object)
     for place in np.ndindex(shape):

@@ -1,4 +1,4 @@
-"""`lstmstate verify`: our arithmetic beside TensorFlow's own cells, and what is told of it."""
+"""`lstmstate verify`: comparison of our results with TensorFlow's own cells, and its report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SAMPLE_NAMES = sorted(path.name for path in SAMPLES.iterdir() if path.is_dir())
 
 
 def of(trial: dict[str, Any]) -> list[str]:
-    """Return what was compared."""
+    """Return the `of` field of each difference."""
     return [one["of"] for one in trial["differences"]]
 
 
@@ -117,7 +117,7 @@ def test_options_apply_to_both_engines(shell: Shell, tmp_path: Path) -> None:
     assert "rnn/lstm_cell: --forget-bias 2 is used, and the graph has 0.5" in notes(done)
 
 
-# ---- the answer
+# ---- the result
 
 
 def test_differences_beyond_the_tolerance_exit_with_1(shell: Shell) -> None:
@@ -131,7 +131,7 @@ def test_differences_beyond_the_tolerance_exit_with_1(shell: Shell) -> None:
 
 
 def test_a_wrong_equation_is_detected(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where our engine forgets the forget bias."""
+    """Omits the forget bias in our engine."""
     real = engines.load
 
     def forgetful(name: str, network: Any) -> Any:
@@ -179,7 +179,7 @@ def test_cells_that_cannot_be_run_are_reported_and_left_out(shell: Shell, tmp_pa
     assert (done.code, "its kernels are convolutions" in error(done)) == (3, True)
 
 
-# ---- what cannot be verified
+# ---- cells that cannot be verified
 
 
 @pytest.mark.parametrize("inputs", [False, True])

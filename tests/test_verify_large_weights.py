@@ -1,4 +1,4 @@
-"""verify bounds what two evaluations may differ by from float64, whatever the weights."""
+"""Bounds in verify on the difference of two evaluations from float64, for weights of any size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JUDGES = [
 
 
 def scaled(factor: float, monkeypatch: pytest.MonkeyPatch) -> LSTMCheckpoint:
-    """Return a sample whose weights are larger by a factor."""
+    """Return a sample whose weights are scaled by a factor."""
     ckpt = open_checkpoint("sample_checkpoints/sunspots")
     read = ckpt._read
     monkeypatch.setattr(ckpt, "_read", lambda name: read(name) * np.float32(factor))

@@ -1,4 +1,4 @@
-"""Protocol buffers' wire format: what is read, what is refused, and graphs that mean harm."""
+"""Protocol buffers' wire format: valid and invalid messages, and malicious graphs."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_field_numbers_beyond_one_byte_are_read() -> None:
         (b"\x00\x01", "number 0"),
         (b"\x0e\x01", "wire type 6"),
         (b"\x0f\x01", "wire type 7"),
-        (b"\x0b\x08\x01\x0c", "wire type 3"),  # a group: TensorFlow's messages have none
+        (b"\x0b\x08\x01\x0c", "wire type 3"),  # a group, which TensorFlow's messages do not have
     ],
 )
 def test_invalid_messages_are_refused(data: bytes, words: str) -> None:
@@ -226,7 +226,7 @@ def test_a_float_is_read_from_its_bits() -> None:
     assert wire.float32(0xBF000000) == -0.5
 
 
-# ---- graphs that mean harm
+# ---- malicious graphs
 
 
 def const_graph(dtype: int, shape: list[int], values: bytes) -> Graph:
@@ -327,7 +327,7 @@ def test_saved_names_are_not_reread_for_every_saver(monkeypatch: pytest.MonkeyPa
     assert sum(parsed) < 20 * len(data)
 
 
-# ---- functions that mean harm
+# ---- malicious functions
 
 
 @pytest.mark.parametrize(

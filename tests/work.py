@@ -1,6 +1,6 @@
-"""Bounds on work, in lines of the package that are executed and in bytes that are allocated.
+"""Limits on work, in executed lines of the package and in allocated bytes.
 
-Unlike a time, both are the same on every machine, whatever else runs there.
+Unlike time, both are the same on every machine under any load.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 
 class Lines:
-    """How many lines of the package were executed."""
+    """The number of executed lines of the package."""
 
     count = 0
 
@@ -30,10 +30,10 @@ PACKAGE = str(Path(lstmstate.__file__).parent)
 
 @contextmanager
 def few_lines(most: float = math.inf) -> Iterator[Lines]:
-    """Count the lines of the package that a block executes; stop it, with an AssertionError.
+    """Count the lines of the package that a block executes; raise AssertionError at the limit.
 
     Args:
-        most: the most lines that it may execute.
+        most: the largest number of lines that it may execute.
     """
     lines = Lines()
 
@@ -52,11 +52,11 @@ def few_lines(most: float = math.inf) -> Iterator[Lines]:
         yield lines
     finally:
         sys.settrace(before)
-    assert lines.count <= most  # also where the error was suppressed
+    assert lines.count <= most  # also if the error was suppressed
 
 
 def graph_lines(nodes: int) -> int:
-    """Return the most lines that a graph may take: twice those of the worst known ones.
+    """Return the largest number of lines for a graph: twice those of the worst known ones.
 
     Up to `limits.WALK_STEPS` steps along its edges are taken in a graph of any size.
     """
@@ -65,7 +65,7 @@ def graph_lines(nodes: int) -> int:
 
 @contextmanager
 def little_memory(megabytes: float) -> Iterator[None]:
-    """Demand that a block allocates no more than this at its peak."""
+    """Check that a block allocates no more than this at its peak."""
     tracemalloc.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""What the tests of cell recognition read: variables without files, and graphs of TensorFlow 1.x.
+"""Variables without files, and graphs of TensorFlow 1.x, for the tests of cell recognition.
 
 A graph is built by a function that takes `tensorflow.compat.v1`, with TensorFlow's legacy cells:
 
@@ -7,7 +7,7 @@ A graph is built by a function that takes `tensorflow.compat.v1`, with TensorFlo
 
     cell = opened(one_layer).cells["rnn/lstm_cell"]
 
-TensorFlow is imported by the first graph, so that tests of names and shapes do without it.
+The first graph imports TensorFlow, so that tests of names and shapes run without it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _DTYPES = {dtype.name: dtype for dtype in BY_NUMBER.values()}
 
 
 class _NoFile:
-    """A reader behind variables that have no values: recognising cells must not read any."""
+    """A reader for variables without values: recognition must not read any."""
 
     specs: Mapping[str, Spec] = {}
     data_files: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class _NoFile:
 
 
 def variables(shapes: Mapping[str, Shape], dtype: str = "float32") -> list[Variable]:
-    """Return variables of which only the names and shapes are there."""
+    """Return variables that have only names and shapes."""
     return [
         Variable(Spec(name, _DTYPES[dtype], shape), _NoFile(), "nowhere")
         for name, shape in shapes.items()
@@ -65,7 +65,7 @@ def variables(shapes: Mapping[str, Shape], dtype: str = "float32") -> list[Varia
 
 
 def recognised(shapes: Mapping[str, Shape], dtype: str = "float32") -> Recognition:
-    """Return what is recognised among some variables without a graph."""
+    """Return the cells recognised among some variables without a graph."""
     return Recognition(variables(shapes, dtype), None)
 
 
@@ -80,7 +80,7 @@ def below(scope: str, leaves: Mapping[str, Shape]) -> dict[str, Shape]:
 
 
 def lstm(scope: str, inputs: int = 3, units: int = 4, proj: int | None = None) -> dict[str, Shape]:
-    """Return the variables that an LSTMCell of 1.2 or later makes in a scope."""
+    """Return the variables of an LSTMCell of 1.2 or later in a scope."""
     leaves = {"kernel": (inputs + (proj or units), 4 * units), "bias": (4 * units,)}
     return below(scope, leaves | ({"projection/kernel": (units, proj)} if proj else {}))
 
@@ -88,7 +88,7 @@ def lstm(scope: str, inputs: int = 3, units: int = 4, proj: int | None = None) -
 def dense(
     scope: str, rows: int, columns: int, leaves: tuple[str, str] = ("kernel", "bias")
 ) -> dict[str, Shape]:
-    """Return a matrix and a bias that fits it, which many layers have."""
+    """Return a matrix and a bias that fits it, as in many layers."""
     return below(scope, {leaves[0]: (rows, columns), leaves[1]: (columns,)})
 
 
@@ -107,9 +107,9 @@ def tensorflow() -> TensorFlow:
 
 @contextmanager
 def as_in_1_x(tf: TensorFlow, functional: bool = False) -> Iterator[None]:
-    """Build while loops and variables as TensorFlow 1.x did, and leave no trace of it.
+    """Build while loops and variables as in TensorFlow 1.x, and restore the settings afterwards.
 
-    functional: build them as 2.x does, whose loops call functions.
+    functional: build them as in 2.x, whose loops call functions.
     """
     loops, resources = tf.control_flow_v2_enabled(), tf.resource_variables_enabled()
     if functional:
@@ -120,7 +120,7 @@ def as_in_1_x(tf: TensorFlow, functional: bool = False) -> Iterator[None]:
         tf.disable_resource_variables()
     try:
         with warnings.catch_warnings(), tf.Graph().as_default():
-            warnings.simplefilter("ignore")  # every legacy cell says that it is deprecated
+            warnings.simplefilter("ignore")  # every legacy cell warns that it is deprecated
             tf.set_random_seed(1700)
             yield
     finally:
@@ -141,11 +141,11 @@ def save(
     """Build a graph, save its variables and itself, and return the checkpoint's prefix.
 
     Args:
-        build: makes the graph; it is given `tensorflow.compat.v1`.
+        build: makes the graph; its argument is `tensorflow.compat.v1`.
         names: takes the variables and returns those to save, by the names to save them under.
         edit: changes the MetaGraphDef before it is written.
-        graph: whether there is a `.meta` at all.
-        version: of the file format; that of TensorFlow unless given.
+        graph: whether to write a `.meta` file.
+        version: of the file format; TensorFlow's default if None.
         functional: whether loops call functions, as in graphs of 2.x.
     """
     tf = tensorflow()
@@ -165,7 +165,7 @@ def save(
 
 
 def edit_graph(prefix: str, edit: Edit) -> None:
-    """Change the graph beside a checkpoint: `edit` is given its MetaGraphDef."""
+    """Change the graph of a checkpoint: the argument of `edit` is its MetaGraphDef."""
     from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
     path = Path(f"{prefix}.meta")
@@ -183,9 +183,9 @@ def opened(
     graph: bool = True,
     functional: bool = False,
 ) -> LSTMCheckpoint:
-    """Return what is found in the checkpoint of a graph; the same graph is built only once.
+    """Return the cells found in the checkpoint of a graph; the same graph is built only once.
 
-    The files are gone by then: what is found does not depend on values.
+    The files are deleted by then: the result does not depend on values.
     """
     with tempfile.TemporaryDirectory() as folder:
         options = {"names": names, "edit": edit, "graph": graph, "functional": functional}
@@ -195,7 +195,7 @@ def opened(
 
 
 def rename_nodes(meta: MetaGraph, seed: int) -> None:
-    """Give every node but the variables another name, in another order of the alphabet."""
+    """Give every node except the variables another name, in another alphabetical order."""
     graph = meta.graph_def
     numbers = random.Random(seed).sample(range(10 * len(graph.node)), len(graph.node))
     names = {
@@ -211,7 +211,7 @@ def rename_nodes(meta: MetaGraph, seed: int) -> None:
 
 
 def saved_as_objects(build: Build) -> LSTMCheckpoint:
-    """Return what is found in an object-based checkpoint; `build` returns its objects by name."""
+    """Return the cells in an object-based checkpoint; `build` returns its objects by name."""
     tf = tensorflow()
     with tempfile.TemporaryDirectory() as folder, as_in_1_x(tf):
         checkpoint = tf.train.Checkpoint(**build(tf))  # type: ignore[arg-type]
@@ -229,7 +229,7 @@ def only(ckpt: LSTMCheckpoint) -> Cell:
 
 
 def told(cell: Cell, *options: str) -> dict[str, object]:
-    """Return what the graph tells of some options; what it does not tell has no place here."""
+    """Return the values of some options that the graph shows; others are an error."""
     for option in options:
         assert cell.options[option].source == "graph", (option, cell.options[option])
     return {option: cell.options[option].value for option in options}
@@ -274,7 +274,7 @@ def hand_made(
     units: int = 4,
     forget_bias: Any = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Step an LSTM that a user wrote out over two steps of a fed sequence; return (c, m)."""
+    """Step a user-written LSTM over two steps of a fed sequence; return (c, m)."""
     sequence = tf.unstack(inputs(tf, batch=BATCH, steps=STEPS), axis=1)
     with tf.variable_scope(scope) if scope else tf.variable_scope(tf.get_variable_scope()):
         kernel = tf.get_variable(weights[0], [INPUTS + units, 4 * units])
@@ -309,9 +309,9 @@ def block(tf: TensorFlow, op: str = "LSTMBlockCell", units: int = 4, **attribute
 
 
 def lookalike(tf: TensorFlow, gates: int) -> RNNCell:
-    """Make a cell with a kernel `[I + H, gates·H]` and one state, which no gate lets out.
+    """Make a cell with a kernel `[I + H, gates·H]` and one state, without an output gate.
 
-    With four gates it has the kernel of an LSTM, and mixes its input with what it makes; with
+    With four gates it has the kernel of an LSTM, and mixes its input with its candidate; with
     three that of a coupled one.
     """
 
