@@ -1,10 +1,10 @@
-"""How long the graph takes to confirm a cell, loaded and warm, within one process.
+"""Time for the graph to confirm a cell, loaded and warm, within one process.
 
     python benchmarks/confirm_speed.py            # needs the extra `tensorflow`
 
-The cell is TensorFlow's own LSTMCell under dynamic_rnn; what is timed is all that `run` does for
-the graph's word once the cell is ready to run. Processor time is what counts on a machine with
-other work; on an idle one the two are the same.
+The cell is TensorFlow's own LSTMCell under dynamic_rnn; timed is everything that `run` does to
+confirm it with the graph, once the cell is ready to run. On a machine with other work compare
+processor time; on an idle one the two are equal.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from run_models import save_checkpoint  # beside this file
+from run_models import save_checkpoint  # in this folder
 
 from lstmstate.model.checkpoint import open_checkpoint
 
 RUNS = 15
-SIZES = ((20, 20), (128, 128), (512, 512), (1024, 1024))  # of the input, units
+SIZES = ((20, 20), (128, 128), (512, 512), (1024, 1024))  # input size, units
 
 
 def measure(folder: Path, width: int, units: int) -> tuple[list[float], list[float]]:
-    """Return the milliseconds of each run: on the clock, and of the processor."""
+    """Return the milliseconds of each run: wall time and processor time."""
     import tensorflow.compat.v1 as tf
 
     tf.reset_default_graph()

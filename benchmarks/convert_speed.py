@@ -1,10 +1,10 @@
-"""How long `split` and `convert` take beside copying the file, and beside a TensorFlow script.
+"""Times of `split` and `convert`, compared with copying the file and with a TensorFlow script.
 
     python benchmarks/convert_speed.py [FOLDER]     # needs 16 GB there, and the extra tensorflow
 
 A flat state of 1 GB is split into two files and converted into an archive, in turn with `cp` and
 `sync` of the same file; a small one is converted, in turn with a script that imports TensorFlow
-to `tf.split` it; 4 GB are converted between npy, npz and h5 for the memory that it takes.
+to `tf.split` it; 4 GB are converted between npy, npz and h5 to measure the peak memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measured import Figure, medians  # beside this file
+from measured import Figure, medians  # in this folder
 
 RUNS = 5
 WIDTH = 512  # c 256 | m 256, float32
@@ -38,9 +38,9 @@ np.savez(sys.argv[2], c=c.numpy(), m=m.numpy())
 
 
 def write_flat(path: Path, nbytes: int) -> None:
-    """Write a flat state of random numbers within [-1, 1], in a process of its own.
+    """Write a flat state of random numbers within [-1, 1], in another process.
 
-    The peak memory that the system tells of a process counts that of the one that started it.
+    The system's peak memory of a process includes that of the process that started it.
     """
     command = [sys.executable, "-c", WRITE, str(path), str(nbytes // (4 * WIDTH)), str(WIDTH)]
     subprocess.run(command, check=True)

@@ -1,4 +1,4 @@
-"""Make the graph of a checkpoint larger, as more steps and layers would: its nodes many times."""
+"""Larger graphs, as of more steps and layers: the nodes of a checkpoint's graph many times."""
 
 from __future__ import annotations
 

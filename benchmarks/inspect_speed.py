@@ -1,9 +1,9 @@
-"""How long `lstmstate inspect` takes, whole processes, beside TensorFlow's own reader.
+"""Times of `lstmstate inspect` as a process, compared with TensorFlow's own reader.
 
     python benchmarks/inspect_speed.py            # needs the extra `tensorflow`
 
-Commands are run in turn, several times, so that a change in the machine's speed meets all of
-them; the figures are medians. Peak memory is the operating system's own account of a process.
+Commands are run in turn, several times, so that a change in the machine's speed affects all
+of them; the figures are medians. Peak memory is reported by the operating system.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from grow_graph import grow  # beside this file
+from grow_graph import grow  # in this folder
 from measured import medians
 
 RUNS = 7
@@ -39,7 +39,7 @@ def write_bundle(prefix: Path, variables: int, nbytes: int) -> None:
 
 
 def write_graph(folder: Path, nbytes: int) -> Path:
-    """Copy the sample beside a `.meta` of `nbytes`: the sample's own, its nodes many times."""
+    """Copy the sample with a `.meta` of `nbytes`: its own nodes, many times."""
     for file in (SAMPLES / "sunspots").glob("model.ckpt-360.*"):
         (folder / file.name).write_bytes(file.read_bytes())
     meta = folder / "model.ckpt-360.meta"

@@ -1,4 +1,4 @@
-"""Whole processes, timed in turn: what the benchmarks share."""
+"""Timing of whole processes in turn, shared by the benchmarks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Figure(NamedTuple):
-    """What a command took: wall seconds, and its peak memory in MiB."""
+    """The cost of a command: wall seconds, and its peak memory in MiB."""
 
     seconds: float
     peak: float

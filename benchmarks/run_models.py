@@ -1,8 +1,8 @@
-"""One LSTM in every form that the benchmarks of `run` need, written into a folder.
+"""Files with one LSTM for the benchmarks of `run`: checkpoint, torch, ONNX and input.
 
     python run_models.py FOLDER BATCH STEPS INPUT UNITS
 
-It holds:
+They are:
 
     model.*       a checkpoint with its graph, of TensorFlow's own LSTMCell under dynamic_rnn
     x.npy         the sequences, [batch, time, input], float32
@@ -36,7 +36,7 @@ class Weights(NamedTuple):
     bias: np.ndarray
 
     def gates(self, order: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return `[4 * units, input + units]` and bias, with forget_bias in it, in an order."""
+        """Return `[4 * units, input + units]` and bias with forget_bias, in some gate order."""
         kernels = dict(zip("ijfo", np.split(self.kernel, 4, axis=1), strict=True))
         biases = dict(zip("ijfo", np.split(self.bias, 4), strict=True))
         biases["f"] = biases["f"] + np.float32(FORGET_BIAS)
@@ -112,7 +112,7 @@ def save_onnx(path: str, weights: Weights, width: int) -> None:
 
 
 def main() -> None:
-    """Write all of it."""
+    """Write all files."""
     folder = Path(sys.argv[1])
     batch, steps, width, units = map(int, sys.argv[2:6])
     x = np.random.default_rng(SEED + 1).uniform(-1, 1, (batch, steps, width)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What the benchmarks of `run` share: what is run, and how results are compared and printed."""
+"""Shapes, comparison and tables shared by the benchmarks of `run`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ print(*(abs(own - other).max() for other in others))
 
 
 class Shape(NamedTuple):
-    """What is run."""
+    """The sizes of one benchmark."""
 
     batch: int
     steps: int
@@ -41,9 +41,9 @@ SHAPES = (
 
 
 def call(*command: object) -> str:
-    """Run a command in a process of its own, which keeps this one small; return what it says.
+    """Run a command in its own process, so that this one stays small; return its output.
 
-    The peak memory that the system tells of a process counts that of the one that started it.
+    The system's peak memory of a process includes that of the process that started it.
     """
     command = tuple(map(str, command))
     done = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -53,7 +53,7 @@ def call(*command: object) -> str:
 
 
 def compared(names: Sequence[str], paths: Sequence[Path]) -> dict[str, float]:
-    """Return how far the outputs of others are from the first; end if it is too far."""
+    """Return the differences of other outputs from the first; exit if one is too large."""
     found = call(sys.executable, "-c", COMPARE, *paths).split()
     differences = dict(zip(names[1:], map(float, found), strict=True))
     if not all(difference < TOLERANCE for difference in differences.values()):
@@ -62,7 +62,7 @@ def compared(names: Sequence[str], paths: Sequence[Path]) -> dict[str, float]:
 
 
 def mark(*, is_met: bool) -> str:
-    """Return how a ratio is marked."""
+    """Return the mark of a ratio."""
     return "" if is_met else " !"
 
 

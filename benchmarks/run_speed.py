@@ -1,13 +1,13 @@
-"""How fast `lstmstate run` and its engines are, beside TensorFlow, torch and onnxruntime.
+"""Speed of `lstmstate run` and its engines, compared with TensorFlow, torch and onnxruntime.
 
     python benchmarks/run_speed.py [whole] [steps] [growth]      # needs the extra bench
 
-whole   processes from checkpoint and input file to outputs on disk, beside minimal scripts (peers/)
-steps   the steady state inside a process that is loaded and warm, microseconds a step
+whole   processes from checkpoint and input file to outputs on disk, and minimal scripts (peers/)
+steps   the steady state inside a loaded and warm process, microseconds per step
 growth  seconds and memory of `lstmstate run` over more and more steps
 
 All run with the same weights and inputs, in turn, with the default threads of each; the figures
-are medians. What all compute is compared before. README.md tells how to read the figures.
+are medians. All outputs are compared first. README.md explains the figures.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from measured import measure, medians  # beside this file
+from measured import measure, medians  # in this folder
 from run_shared import HERE, SHAPES, Shape, call, compared, mark, print_table
 from run_steady import print_steps, steps
 
 PEERS = HERE / "peers"
-COMMAND = Path(sys.executable).parent / "lstmstate"  # what is installed beside this Python
+COMMAND = Path(sys.executable).parent / "lstmstate"  # installed for this Python
 LSTMSTATE = [str(COMMAND)] if COMMAND.exists() else [sys.executable, "-m", "lstmstate"]
 PARTS = ("whole", "steps", "growth")
 LARGE = SHAPES[5:]
 OWN = ("lstmstate run, npz", "lstmstate run, npy")
 SCRIPTS = ("TensorFlow dynamic_rnn", "TensorFlow BlockLSTM", "torch.nn.LSTM", "onnxruntime")
-# How many times as long as ours a script must take, in all shapes but the large ones, and there.
+# The least ratio of a script's time to ours, in all shapes but the large ones, and in those.
 DEMANDED = dict(zip(SCRIPTS, ((10, 1), (10, 1), (4, 1), (1, 1 / 1.2)), strict=True))
 LENGTHS = (10_000, 100_000, 1_000_000)
 LONG = 10_000_000
@@ -85,7 +85,7 @@ def whole(folder: Path, shape: Shape, runs: int) -> dict[str, Any]:
 
 
 def print_whole(results: Sequence[Mapping[str, Any]]) -> None:
-    """Print the seconds, the peak memory, and how many times as long as ours others take."""
+    """Print the seconds, the peak memory, and the ratios of other times to ours."""
     names = [*OWN, *SCRIPTS]
     print("Whole processes, seconds (peak MiB):\n")
     rows = [
@@ -137,7 +137,7 @@ def print_growth(results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def asked() -> argparse.Namespace:
-    """Return what was asked for."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -154,7 +154,7 @@ def asked() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     asked_for = asked()
-    # Installed packages have their bytecode; ours is to have it too, after its first run.
+    # Installed packages have their bytecode; ours has it too after its first run.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     found: dict[str, Any] = {"python": platform.python_version(), "processors": os.cpu_count()}
     with tempfile.TemporaryDirectory(dir=asked_for.folder) as scratch:

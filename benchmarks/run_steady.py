@@ -1,4 +1,4 @@
-"""The steady state of engines and peers, each in a process of its own: see `run_speed.py`."""
+"""Steady state of engines and peers, each in its own process; used by `run_speed.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from run_shared import HERE, Shape, compared, mark, print_table
 
 ROUNDS_AT_ONCE = 2
-PAUSE = 0.05  # seconds in which the threads of one peer come to rest before the next one runs
+PAUSE = 0.05  # seconds for the threads of one peer to finish before the next one runs
 WORKERS = {
     "numpy engine": "numpy_engine",
     "onnxruntime engine": "onnxruntime_engine",

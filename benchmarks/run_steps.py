@@ -1,10 +1,10 @@
-"""One way to run an LSTM, in a process that waits: the steady state of `run_speed.py`.
+"""One engine or peer in a waiting process, for the steady state of `run_speed.py`.
 
     python run_steps.py PEER FOLDER...      # folders of run_models.py
 
-Says "ready"; then for every line "FOLDER ROUNDS" of stdin runs the whole sequence of that folder
-so many times, and answers with the seconds of each round; "FOLDER save PATH" saves the outputs,
-`[time, batch, units]`. Between lines it sleeps, so that its threads disturb no other's.
+Prints "ready"; then for every line "FOLDER ROUNDS" on stdin runs the whole sequence of that folder
+ROUNDS times, and prints the seconds of each round; "FOLDER save PATH" saves the outputs,
+`[time, batch, units]`. Between lines it sleeps, so that its threads do not disturb others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 Run = Callable[[], np.ndarray]
-_BEFORE_ROUNDS = 1  # bring threads and caches back, and are not told
+_BEFORE_ROUNDS = 1  # warm up threads and caches, and are not reported
 
 
 def _engine(name: str, folder: str, x: np.ndarray) -> Run:
@@ -85,7 +85,7 @@ def dynamic_rnn(folder: str, x: np.ndarray) -> Run:
 
 
 def recurrent_product(folder: str, x: np.ndarray) -> Run:
-    """What no step in NumPy can do without: recurrent weights times the last output."""
+    """The least work of a step in NumPy: recurrent weights times the last output."""
     units = _units(folder)
     random = np.random.default_rng(0)
     weights = random.uniform(-1, 1, (4 * units, units)).astype(np.float32)
@@ -109,9 +109,9 @@ PEERS = {
 
 
 def main() -> None:
-    """Make everything ready, then answer."""
+    """Prepare everything, then answer."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # output of libraries is not an answer
     runs = {}
     for folder in sys.argv[2:]:
         x = np.ascontiguousarray(np.load(f"{folder}/x.npy").swapaxes(0, 1))

@@ -4,18 +4,18 @@
 #
 #   sh ci_states.sh CHECKPOINT [STATE]
 #
-# CHECKPOINT  a prefix (model.ckpt-1000), any of its files, or the folder that it lies in
-# STATE       where to leave c and m by name; by default state.npz in this folder
+# CHECKPOINT  a prefix (model.ckpt-1000), any of its files, or its folder
+# STATE       the output with c and m by name; by default state.npz in this folder
 #
-# It ends with the exit code of the step that failed, so that the job tells the cases apart:
+# It exits with the code of the step that failed, so that the job can distinguish the cases:
 #
-#   0    the state is there, sound, and was converted without losing a bit
-#   1    the checkpoint was read, and is not what was expected of it
+#   0    the state is present and sound, and was converted without losing a bit
+#   1    the checkpoint was read, and an assertion failed
 #   2    the script or lstmstate was called wrongly
 #   3    a file could not be used: missing, damaged, without a state, exists already, disk full
 #   130  interrupted
 #
-# What is expected can be set from outside:
+# Environment variables:
 #
 #   LSTMSTATE   the command to run  (lstmstate)
 #   EXPECT      the assertions, options of lstmstate check  (--finite --max-abs-m 1)
@@ -32,48 +32,48 @@ state=${2:-state.npz}
 LSTMSTATE=${LSTMSTATE:-lstmstate}
 EXPECT=${EXPECT:---finite --max-abs-m 1}
 
-# What is made on the way goes into a folder of its own, and away with it at the end. A signal
-# ends the shell through its exit, so that the trap on EXIT cleans up after that, too.
+# Temporary files are in a folder that is removed at the end. A signal ends the shell through its
+# exit, so that the trap on EXIT removes the folder then, too.
 work=$(mktemp -d) || exit 3
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# Prints what is being done, does it, and ends the job with its exit code if it fails.
+# Prints a title, runs a command, and ends the job with its exit code if it fails.
 step() {
     echo "== $1" >&2
     shift
     "$@"
     code=$?
     if [ "$code" -ne 0 ]; then
-        echo "ci_states.sh: this ended with $code: $*" >&2
+        echo "ci_states.sh: failed with exit code $code: $*" >&2
         exit "$code"
     fi
 }
 
-# 1. What is in it? The table stays in the log of the job; a checkpoint that is missing or
-#    damaged ends it here, with 3. (LSTMSTATE and EXPECT are lists of words, so not in quotes.)
+# 1. The content. The table stays in the log of the job; a missing or damaged checkpoint ends it
+#    here, with 3. (LSTMSTATE and EXPECT are lists of words, so not in quotes.)
 # shellcheck disable=SC2086
-step "what is in the checkpoint" $LSTMSTATE inspect -q "$checkpoint"
+step "content of the checkpoint" $LSTMSTATE inspect -q "$checkpoint"
 
-# 2. Is it what the code expects? Each assertion that does not hold is a line, and the end is 1.
+# 2. The assertions. Each failure is a line, and the exit code is 1.
 # shellcheck disable=SC2086
-step "what is expected of it" $LSTMSTATE check "$checkpoint" $EXPECT
+step "assertions" $LSTMSTATE check "$checkpoint" $EXPECT
 
 # 3. The state becomes c and m by name, which LSTMStateTuple(c, m) takes; strictly, so that
-#    halves that look swapped end the job. An old STATE is never replaced without being told to.
+#    halves that look swapped end the job. An existing STATE is never replaced.
 # shellcheck disable=SC2086
-step "into c and m" $LSTMSTATE convert -q "$checkpoint" --to-tuple --strict -o "$state"
+step "conversion to c and m" $LSTMSTATE convert -q "$checkpoint" --to-tuple --strict -o "$state"
 
-# 4. Nothing was lost: back into one flat array, and both against one another, bit for bit. The
-#    file says what its widths are, so that the way back needs no options.
+# 4. The round trip: back into one flat array, and both compared bit for bit. The file records its
+#    widths, so that this conversion needs no options.
 # shellcheck disable=SC2086
-step "and back into one array" $LSTMSTATE convert -q "$state" --to-flat -o "$work/flat.npy"
+step "conversion back to one array" $LSTMSTATE convert -q "$state" --to-flat -o "$work/flat.npy"
 # shellcheck disable=SC2086
-step "the same to the bit" $LSTMSTATE diff --exact "$work/flat.npy" "$state"
+step "comparison to the bit" $LSTMSTATE diff --exact "$work/flat.npy" "$state"
 
-# 5. An exit code as an answer: what is compared here is the state of the last run, where there
-#    is one. 1 is no failure then, and anything above is.
+# 5. A comparison with the state of the last run, if there is one. Exit code 1, a difference, is
+#    not a failure; a higher one is.
 if [ -n "${LAST_STATE:-}" ]; then
     # shellcheck disable=SC2086
     $LSTMSTATE diff -q "$LAST_STATE" "$state"
@@ -84,5 +84,5 @@ if [ -n "${LAST_STATE:-}" ]; then
     esac
 fi
 
-# 6. The answer for the next step of the job.
+# 6. The output, for the next step of the job.
 echo "$state"

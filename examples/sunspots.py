@@ -1,4 +1,4 @@
-"""Run the sunspot network over its own data, and tell how far its forecasts are off.
+"""The sunspot network run over its own data, with the errors of its forecasts.
 
     python examples/sunspots.py
 
@@ -28,8 +28,8 @@ def main() -> None:
     sunspots = np.array([float(row["input"]) for row in rows])
 
     ckpt = lstmstate.open_checkpoint(SAMPLE)
-    network = ckpt.network()  # the one stack there is
-    # From zeros, as it was trained; the graph itself would go on from the state that it keeps.
+    network = ckpt.network()  # the only stack
+    # From zeros, as in training; the graph itself would continue from its stored state.
     outputs, state = network.run(sunspots[:, None], network.zero_state())  # [time, 1] → [time, 12]
 
     kernel, bias = (ckpt.variables[f"readout/{name}"].read() for name in ("kernel", "bias"))

@@ -1,14 +1,13 @@
-"""Make the sample checkpoints beside this script, with TensorFlow's own legacy cells.
+"""The script that makes the sample checkpoints, with TensorFlow's own legacy cells.
 
     python make.py [FOLDER]
 
-FOLDER is this script's own folder unless given. It needs tensorflow 2.21, tf_keras 2.21 and
+FOLDER is the folder of this script by default. It needs tensorflow 2.21, tf_keras 2.21 and
 statsmodels, and takes about half a minute. Two runs give the same bytes: random numbers are seeded,
-sums are taken on one thread and without kernels chosen by processor, and nothing is written that
-tells the time or the place. Other releases of TensorFlow may write other bytes.
+sums are computed on one thread and without kernels chosen by processor, and no time or path is
+written. Other releases of TensorFlow may write other bytes.
 
-One function makes one sample; SAMPLES, at the end, is the table of all. README.md tells what each
-of them shows.
+One function makes one sample; SAMPLES, at the end, lists them. README.md describes each of them.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -27,11 +26,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-# TensorFlow reads these when it is imported: the legacy cells live in tf_keras, not in Keras 3.
+# TensorFlow reads these when it is imported: the legacy cells are in tf_keras, not in Keras 3.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# oneDNN picks its kernels by processor, and each rounds in its own way; the second switch is for
-# the matrix products that TensorFlow hands to oneDNN even without the first.
+# oneDNN chooses its kernels by processor, and they round differently; the second switch is for
+# the matrix products that TensorFlow passes to oneDNN even without the first.
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 os.environ["TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL"] = "0"
 
@@ -57,7 +56,7 @@ STEPS = 6
 
 @contextmanager
 def new_session() -> Iterator[Session]:
-    """Open a session on a graph of its own, on one thread, so that sums keep their order."""
+    """Open a session on a new graph, on one thread, so that sums keep their order."""
     one_thread = tf1.ConfigProto(
         intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, use_per_session_threads=True
     )
@@ -68,7 +67,7 @@ def new_session() -> Iterator[Session]:
 
 
 def noise(shape: list[int], half_width: float = 1.0, seed: int = SEED) -> Floats:
-    """Return seeded numbers, even over [-half_width, half_width)."""
+    """Return seeded numbers, uniform over [-half_width, half_width)."""
     random = np.random.default_rng(seed)
     return random.uniform(-half_width, half_width, shape).astype(np.float32)
 
@@ -76,8 +75,7 @@ def noise(shape: list[int], half_width: float = 1.0, seed: int = SEED) -> Floats
 def fill_weights(session: Session) -> None:
     """Give weights seeded numbers, and everything else its initial value.
 
-    Biases get numbers too: with TensorFlow's initial zeros nobody would notice a bias in the wrong
-    gate.
+    Biases get numbers too: TensorFlow's initial zeros would hide a bias in the wrong gate.
     """
     session.run(tf1.global_variables_initializer())
     for seed, variable in enumerate(tf1.trainable_variables()):
@@ -85,7 +83,7 @@ def fill_weights(session: Session) -> None:
 
 
 def settle_order(graph: MetaGraph) -> None:
-    """Rewrite the descriptions of while loops, whose maps come in another order in every run.
+    """Rewrite the descriptions of while loops, whose maps have another order in every run.
 
     They are messages stored as bytes in a message, out of reach of a deterministic serializer.
     """
@@ -107,7 +105,7 @@ def save(
     """Write a checkpoint, the `checkpoint` file that points to it, and its graph as `.meta`.
 
     names: name in the checkpoint -> variable; all variables under their own names if None. With
-    names of an older TensorFlow no graph is written, for it would tell today's names.
+    names of an older TensorFlow no graph is written, since it would have the current names.
     """
     saver = tf1.train.Saver(names, write_version=version)
     saver.save(session, str(prefix), global_step, write_meta_graph=False, write_state=False)
@@ -177,13 +175,13 @@ class SunspotModel:
         self.predictions = tf.add(tf.tensordot(outputs, kernel, 1), bias, name="predictions")
         loss = tf.reduce_mean(tf.square(self.predictions - self.targets), name="loss")
         train = tf1.train.AdamOptimizer(LEARNING_RATE).minimize(loss, self.step)
-        # The gradients still read the old state: it must not be overwritten before.
+        # The gradients still read the old state, so it must not be overwritten before them.
         with tf.control_dependencies([train]):
             self.train_and_keep = self.state.assign(last, name="train_and_keep")
         self.keep = self.state.assign(last, name="keep_state")
 
     def fit(self, session: Session, series: Floats) -> None:
-        """Train on segments in the order of time: each starts from the state the last one left."""
+        """Train on segments in time order, each from the last state of the one before."""
         for _ in range(EPOCHS):
             session.run(self.state.initializer)
             for start in range(0, TRAINING_YEARS, SEGMENT):
@@ -192,7 +190,7 @@ class SunspotModel:
                 session.run(self.train_and_keep, feeds)
 
     def read(self, session: Session, series: Floats) -> Floats:
-        """Read the series from the zero state, keep the last state, return what was predicted."""
+        """Read the series from the zero state, keep the last state and return the predictions."""
         session.run(self.state.initializer)
         fetched = session.run([self.predictions, self.keep], {self.inputs: series[None, :, None]})
         predictions: Floats = fetched[0][0, :, 0]
@@ -200,7 +198,7 @@ class SunspotModel:
 
 
 def report_fit(series: Floats, predictions: Floats) -> None:
-    """Print the error in sunspots beside that of the guess that next year will be as this one."""
+    """Print the errors in sunspots of the model and of repeating this year's number."""
     for years, first, end in (
         ("1701-1958, trained on", 0, TRAINING_YEARS),
         ("1959-2008, never seen in training", TRAINING_YEARS, len(series) - 1),
@@ -212,7 +210,7 @@ def report_fit(series: Floats, predictions: Floats) -> None:
 
 
 def make_sunspots(folder: Path) -> None:
-    """Train on real data; save the state after the last year, from which to forecast on."""
+    """Train on real data; save the state after the last year, the start of a forecast."""
     series = write_series(folder / "sunspots.csv")
     with new_session() as session:
         model = SunspotModel()
@@ -331,11 +329,11 @@ NAMES_1_0 = {"kernel": "weights", "bias": "biases"}
 
 
 def make_old_names(folder: Path, *, words: Mapping[str, str], shards: int | None) -> None:
-    """Save two layers with the words of today's names replaced by those of an older release.
+    """Save two layers with parts of their names replaced by those of an older release.
 
-    shards: how many variables hold the lower layer's kernel, and how many its projection. Today's
-    partitioner cuts as 0.7-0.12 did: by rows, the first parts a row longer if they do not divide.
-    There each part was a variable of its own, and so it is saved here, not as a slice.
+    shards: the number of variables for the lower layer's kernel, and for its projection. Like 0.7
+    to 0.12, the partitioner splits by rows, the first parts a row longer if they do not divide.
+    There each part was a separate variable, and is saved as one here, not as a slice.
     """
     shards_of_both = {"num_unit_shards": shards, "num_proj_shards": shards}
     lower = rnn_cell.LSTMCell(8, use_peepholes=True, num_proj=5, **shards_of_both)
@@ -365,16 +363,16 @@ SAMPLES: dict[str, Callable[[Path], None]] = {
 
 
 def make_all(folder: Path) -> None:
-    """Make every sample anew, each in a folder of its own name inside `folder`.
+    """Make every sample, each in a folder of its name inside `folder`.
 
-    It wants a process of its own: it turns off TensorFlow 2's behaviour for good, and a TensorFlow
-    imported before this module does not see the switches above.
+    Needs its own process: it turns off TensorFlow 2's behaviour permanently, and a TensorFlow
+    imported before this module does not read the switches above.
     """
     tf1.logging.set_verbosity(tf1.logging.ERROR)
     # Graphs as in 1.x: while loops of Enter and Exit nodes, variables that are references.
     tf1.disable_v2_behavior()
     with warnings.catch_warnings():
-        # Every legacy cell says that it is deprecated.
+        # Every legacy cell warns that it is deprecated.
         warnings.simplefilter("ignore", UserWarning)
         for name, make in SAMPLES.items():
             sample = folder / name
@@ -385,7 +383,7 @@ def make_all(folder: Path) -> None:
 
 def main() -> None:
     """Make the samples in the folder given on the command line."""
-    parser = argparse.ArgumentParser(description="Make the sample checkpoints anew.")
+    parser = argparse.ArgumentParser(description="Make the sample checkpoints.")
     parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).parent)
     make_all(parser.parse_args().folder)
 

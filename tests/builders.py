@@ -2,7 +2,7 @@
 
     bundle = BundleBuilder()
     bundle.add("w", np.ones((2, 3), np.float32))
-    bundle.entry("evil", dtype=1, shape=(1 << 40,), size=1 << 42)      # any numbers
+    bundle.entry("bad", dtype=1, shape=(1 << 40,), size=1 << 42)      # any numbers
     checkpoint = Checkpoint(bundle.write(tmp_path / "model"))
 
 Nothing here uses the code under test: ordered codes and messages are implemented again.

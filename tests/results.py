@@ -20,7 +20,7 @@ from lstmstate.state.metadata import Metadata
 from lstmstate.state.state import CellShape
 
 steady = settings(derandomize=True, deadline=None)
-TOLD = Metadata("tuple", (CellShape("rnn/lstm_cell", StateWidths(4, 2)),), False, source="a.ckpt")
+META = Metadata("tuple", (CellShape("rnn/lstm_cell", StateWidths(4, 2)),), False, source="a.ckpt")
 KINDS = ["npz", "npz, compressed", "h5", "h5, compressed"]
 
 Arrays = Mapping[str, tuple[Array, int | None]]  # and the axes along which they grow
@@ -40,7 +40,7 @@ def writing(target: Path | str, kind: str, arrays: Arrays, **how: Any) -> Iterat
     with (
         Outputs(**how) as outputs,
         open_writer(
-            outputs, str(target), BY_KEY[key], planned(arrays), TOLD, compress=bool(compressed)
+            outputs, str(target), BY_KEY[key], planned(arrays), META, compress=bool(compressed)
         ) as results,
     ):
         yield results

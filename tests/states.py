@@ -116,7 +116,7 @@ def structure(state: State) -> Structure:
     return Structure(shapes_of(state), is_stack, state.lead, state.dtype)
 
 
-def holds(layout: str, state: State) -> bool:
+def fits(layout: str, state: State) -> bool:
     """Whether the arrays of a layout are rectangular for these widths."""
     widths = {cell.widths for cell in cells_of(state)}
     halved = all(c == m for c, m in widths)
@@ -164,12 +164,12 @@ def npy(
     path: Path, header: Mapping[str, object] | str, body: bytes = b"", version: int = 1
 ) -> Path:
     """Write an npy file with any header: a dict, or the text itself."""
-    told = (
+    fields = (
         {"descr": "<f4", "fortran_order": False} | dict(header)
         if header and not isinstance(header, str)
         else header
     )
-    text = (told if isinstance(told, str) else repr(told)).encode("latin-1")
+    text = (fields if isinstance(fields, str) else repr(fields)).encode("latin-1")
     text += b" " * (-(11 + len(text)) % 64) + b"\n"
     size = len(text).to_bytes(2 if version == 1 else 4, "little")
     path.write_bytes(b"\x93NUMPY" + bytes([version, 0]) + size + text + body)

@@ -113,7 +113,7 @@ def saved(folder: Path, rnn: Callable[..., Tensor], after: After, functional: bo
     return save(folder, build, functional=functional)
 
 
-def said(shell: Shell, prefix: str, folder: Path, *flags: str) -> list[str]:
+def output_notes(shell: Shell, prefix: str, folder: Path, *flags: str) -> list[str]:
     """Return the notes of a run on operations after the outputs."""
     done = shell("run", prefix, folder / "x.npy", *flags)
     assert done.code == 0, done.err
@@ -127,12 +127,12 @@ def test_operations_on_the_outputs_are_noted(
 ) -> None:
     rnn, after, operation = NOTED[name]
     prefix = saved(tmp_path, rnn, after, functional)
-    (line,) = said(shell, prefix, tmp_path)
+    (line,) = output_notes(shell, prefix, tmp_path)
     assert operation in line
     assert line.endswith("; --outputs m asks for m itself")
     strict = shell("run", prefix, tmp_path / "x.npy", "--strict", "--zero-state")
     assert strict.code == 3 and GOES_ON in strict.err
-    assert not said(shell, prefix, tmp_path, "--outputs", "m", "--strict")
+    assert not output_notes(shell, prefix, tmp_path, "--outputs", "m", "--strict")
 
 
 @pytest.mark.parametrize("name", QUIET)
@@ -140,7 +140,7 @@ def test_operations_on_the_outputs_are_noted(
 def test_layers_the_last_step_and_training_need_no_note(
     tmp_path: Path, shell: Shell, name: str, functional: bool
 ) -> None:
-    assert not said(shell, saved(tmp_path, *QUIET[name], functional), tmp_path)
+    assert not output_notes(shell, saved(tmp_path, *QUIET[name], functional), tmp_path)
 
 
 def test_the_outputs_are_m_before_any_later_operation(tmp_path: Path, shell: Shell) -> None:
@@ -166,5 +166,5 @@ def test_a_cell_run_alone_has_no_note_on_its_outputs(tmp_path: Path, shell: Shel
         tf.tanh(one(tf, tf.identity(m), scope="top"))
 
     prefix = saved(tmp_path, lambda tf, x: one(tf, x, scope="low"), second)
-    assert said(shell, prefix, tmp_path)
-    assert not said(shell, prefix, tmp_path, "--cell", "low/lstm_cell")
+    assert output_notes(shell, prefix, tmp_path)
+    assert not output_notes(shell, prefix, tmp_path, "--cell", "low/lstm_cell")

@@ -52,7 +52,7 @@ def hard_sigmoid(z: Array) -> Array:
     return np.clip(0.2 * z + 0.5, 0, 1)
 
 
-def plainly(squash: Any, rows: Array) -> Array:
+def plain_outputs(squash: Any, rows: Array) -> Array:
     """Return the outputs of the LSTM of Keras with these variables, in float64."""
     kernel, recurrent, bias = (v.astype("f8") for v in keras("lstm_1").values())
     c = m = np.zeros((len(rows), H))
@@ -88,7 +88,7 @@ def test_it_runs_with_the_value_the_user_passes(
     done = shell("run", lstm, x, "--recurrent-activation", name, "-o", target)
     assert (done.code, "recurrent_activation" in done.err) == (0, False)
     found = np.load(target)["outputs"]
-    assert np.abs(found - plainly(squash, np.load(x))).max() <= 1e-6
+    assert np.abs(found - plain_outputs(squash, np.load(x))).max() <= 1e-6
 
 
 def test_a_default_that_is_accepted_is_named_in_a_note(shell: Shell, lstm: str, x: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_default_that_is_accepted_is_named_in_a_note(shell: Shell, lstm: str, 
     assert done.code == 0
     assert f"lstm_1: {UNRECORDED}, and hard_sigmoid is assumed ({WORDS})" in notes(done)
     found = np.load(target)["outputs"]
-    assert np.abs(found - plainly(hard_sigmoid, np.load(x))).max() <= 1e-6
+    assert np.abs(found - plain_outputs(hard_sigmoid, np.load(x))).max() <= 1e-6
     (cell,) = shell.json("run", lstm, x, "--assume-defaults")["cells"]
     assert cell["recurrent_activation"] == {"value": "hard_sigmoid", "source": "default"}
     assert "gates hard_sigmoid*" in shell("run", lstm, x, "--assume-defaults").out
@@ -176,7 +176,7 @@ def test_python_errors_name_parameters(lstm: str, x: Path) -> None:
     )
     with pytest.warns(UserWarning, match="and hard_sigmoid is assumed"):
         outputs, _ = network.run(np.load(x), activation="tanh", assume_defaults=True)
-    assert np.abs(outputs - plainly(hard_sigmoid, np.load(x))).max() <= 1e-6
+    assert np.abs(outputs - plain_outputs(hard_sigmoid, np.load(x))).max() <= 1e-6
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         network.run(np.load(x), recurrent_activation="sigmoid", activation="tanh")
@@ -217,8 +217,8 @@ def test_without_a_graph_the_layers_between_cells_are_unknown(shell: Shell, tmp_
     cells = lstm_cell(scopes[0], 4, 3) | lstm_cell(scopes[1], 2, 4)
     path = checkpoint(tmp_path / "z.ckpt", cells)
     done = shell("run", path, saved(tmp_path / "z.npy", numbers(2, 5, 3)))
-    told = "the files do not record whether an activation goes around it, and none is assumed"
-    assert f"{scopes[0]}, {scopes[1]}: {told}" in done.err
+    note = "the files do not record whether an activation goes around it, and none is assumed"
+    assert f"{scopes[0]}, {scopes[1]}: {note}" in done.err
 
 
 # ---- graph features without an option

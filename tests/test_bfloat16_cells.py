@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import writers
 from commands import Shell, notes, numbers
-from writers import BATCH, INPUTS, STEPS, TensorFlow, only, opened, told
+from writers import BATCH, INPUTS, STEPS, TensorFlow, only, opened, shown
 
 from lstmstate.cells import Option
 
@@ -31,12 +31,12 @@ def test_the_forget_bias_is_the_constant_in_the_graph(forget_bias: float, stored
 
 def test_clips_are_constants_in_the_graph() -> None:
     cell = only(opened(lambda tf: build(tf, cell_clip=0.8, num_proj=2, proj_clip=0.5)))
-    assert told(cell, "cell_clip", "proj_clip") == {"cell_clip": 0.80078125, "proj_clip": 0.5}
+    assert shown(cell, "cell_clip", "proj_clip") == {"cell_clip": 0.80078125, "proj_clip": 0.5}
 
 
 def test_a_note_reports_that_rounding_differs_from_tensorflow(shell: Shell, tmp_path: Path) -> None:
     prefix = writers.save(tmp_path, build)
     np.save(tmp_path / "x.npy", numbers(2, 5, INPUTS))
     done = shell("run", prefix, tmp_path / "x.npy")
-    said = "rnn/lstm_cell: it is bfloat16, which is run as float32: TensorFlow rounds every step"
-    assert (done.code, said in notes(done)) == (0, True)
+    note = "rnn/lstm_cell: it is bfloat16, which is run as float32: TensorFlow rounds every step"
+    assert (done.code, note in notes(done)) == (0, True)

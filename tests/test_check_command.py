@@ -29,7 +29,7 @@ def state(tmp_path: Path) -> Path:
     return archive(tmp_path / "state.npz", c=numbers(4, 8), m=numbers(4, 5, seed=1) * 0.5)
 
 
-HOLDING = [
+PASSING = [
     ("peephole_flat", ["--units", "8"]),
     ("peephole_flat", ["--proj", "5"]),
     ("block_cell", ["--proj", "0"]),
@@ -91,7 +91,7 @@ FAILING = [
 # ---- checkpoints
 
 
-@pytest.mark.parametrize(("sample", "asserted"), HOLDING)
+@pytest.mark.parametrize(("sample", "asserted"), PASSING)
 def test_assertions_that_pass_on_a_checkpoint(
     shell: Shell, sample: str, asserted: list[str]
 ) -> None:
@@ -115,12 +115,12 @@ def test_every_failure_is_printed_and_no_success(shell: Shell) -> None:
     asserted = ["--units", "24", "--cells", "2", "--era", "1.2+", "--max-abs-m", "0.001"]
     done = shell("check", SUNSPOTS, *asserted)
     assert done.code == 1
-    told = [line.split(": ")[1] for line in done.out.splitlines()]
-    assert told == ["--units 24", "--max-abs-m 0.001", "--max-abs-m 0.001"]
+    assertions = [line.split(": ")[1] for line in done.out.splitlines()]
+    assert assertions == ["--units 24", "--max-abs-m 0.001", "--max-abs-m 0.001"]
 
 
 @pytest.mark.parametrize(
-    ("sample", "asked", "called"),
+    ("sample", "requested", "called"),
     [
         ("tf_1_0_names", "LSTM/kernel", None),
         ("sunspots", f"{FIRST}/weights", f"{FIRST}/kernel, TensorFlow 1.2+ naming"),
@@ -130,11 +130,11 @@ def test_every_failure_is_printed_and_no_success(shell: Shell) -> None:
     ],
 )
 def test_a_missing_name_is_answered_with_the_name_in_this_file(
-    shell: Shell, sample: str, asked: str, called: str | None
+    shell: Shell, sample: str, requested: str, called: str | None
 ) -> None:
-    done = shell("check", "-q", SAMPLES / sample, "--has", asked)
+    done = shell("check", "-q", SAMPLES / sample, "--has", requested)
     assert (done.code, done.out.count("\n")) == (1, 1)
-    assert done.out.startswith(f"{SAMPLES / sample}: {asked} is not there")
+    assert done.out.startswith(f"{SAMPLES / sample}: {requested} is not there")
     if called is not None:
         assert f"; this file has {called}" in done.out
 
@@ -144,11 +144,11 @@ def test_current_names_are_found_in_an_old_checkpoint(shell: Shell) -> None:
     old = SAMPLES / "tf_1_0_names"
     names = [one["name"] for one in shell.json("inspect", old)["variables"]]
     (weights,) = [name for name in names if name.endswith("cell_0/lstm_cell/weights")]
-    asked = weights.replace("/weights", "/kernel")
-    done = shell("check", "-q", old, "--has", asked)
+    requested = weights.replace("/weights", "/kernel")
+    done = shell("check", "-q", old, "--has", requested)
     assert done.code == 1
     assert done.out == (
-        f"{old}: {asked} is not there; this file has {weights}, TensorFlow 1.0-1.1 naming\n"
+        f"{old}: {requested} is not there; this file has {weights}, TensorFlow 1.0-1.1 naming\n"
     )
 
 

@@ -309,8 +309,8 @@ def test_a_note_names_the_variables_that_the_graph_restores(shell: Shell, tmp_pa
         "options, but its Saver restores saved_state"
     )
     # Named as the Saver names them.
-    told = "the state has other names now: saved_state (was saved_state/c, saved_state/m)"
-    assert notes(shell("convert", there, "--to-flat", "-o", back)) == [told]
+    note = "the state has other names now: saved_state (was saved_state/c, saved_state/m)"
+    assert notes(shell("convert", there, "--to-flat", "-o", back)) == [note]
 
 
 def test_the_graph_of_a_saved_model_is_copied(shell: Shell, tmp_path: Path) -> None:
@@ -332,8 +332,8 @@ def test_options_lost_with_the_graph_are_reported(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = checkpoint(tmp_path / "model.ckpt", lstm_cell() | {"state": numbers(2, 8)})
-    told = "the state has other names now: state/c, state/m (was state)"
-    assert notes(shell("convert", source, "--to-tuple", "-o", tmp_path / "a.ckpt")) == [told]
+    note = "the state has other names now: state/c, state/m (was state)"
+    assert notes(shell("convert", source, "--to-tuple", "-o", tmp_path / "a.ckpt")) == [note]
     Path(f"{source}.meta").write_bytes(b"12345")
     monkeypatch.setattr(limits, "MAX_GRAPH_BYTES", 4)
     done = shell("convert", source, "--to-tuple", "-o", tmp_path / "b.ckpt")

@@ -212,13 +212,13 @@ def test_swapped_halves_are_reported_and_refused_if_strict(shell: Shell, flat: P
     values = np.load(flat)
     values[1, 5] = 2.5
     np.save(flat, values)
-    told = "c and m look swapped: m reaches from "
+    start = "c and m look swapped: m reaches from "
     done = shell("convert", flat, "--to-tuple")
     assert done.code == 0
-    assert [note for note in notes(done) if note.startswith(told)]
+    assert [note for note in notes(done) if note.startswith(start)]
     done = shell("convert", "-q", flat, "--to-tuple", "--strict", "-o", flat.with_name("x.npz"))
     assert (done.code, done.out) == (3, "")
-    assert error(done).startswith(f"{flat}: {told}")
+    assert error(done).startswith(f"{flat}: {start}")
     assert not flat.with_name("x.npz").exists()
     values[0, 1] = -3  # c is out of range too
     np.save(flat, values)

@@ -50,7 +50,7 @@ def sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-def plainly(variables: dict[str, Array], x: Array) -> tuple[Array, Array, Array]:
+def plain_run(variables: dict[str, Array], x: Array) -> tuple[Array, Array, Array]:
     """Step with the weights at cuDNN's positions, in float64.
 
     The weight from input a to unit k of a gate is number `k * I + a` of the gate's block of the
@@ -79,7 +79,7 @@ def plainly(variables: dict[str, Array], x: Array) -> tuple[Array, Array, Array]
 def test_the_kernels_are_read_as_cudnn_reads_them(tmp_path: Path, inputs: int, units: int) -> None:
     variables, x = weights(inputs=inputs, units=units), sequence(inputs)
     outputs, state = ran(tmp_path, variables, x)
-    for ours, theirs in zip((outputs, *state), plainly(variables, x), strict=True):
+    for ours, theirs in zip((outputs, *state), plain_run(variables, x), strict=True):
         assert np.abs(ours - theirs).max() <= 1e-6
 
 
@@ -182,7 +182,7 @@ def test_the_graph_confirms_the_cell(op: str, tmp_path: Path) -> None:
     assert (loaded.engine, loaded.confirmed) == ("numpy", True)
     for engine in ("numpy", "graph"):
         outputs, state = network.run(sequence(), engine=engine)
-        for one, other in zip((outputs, *state), plainly(weights(), sequence()), strict=True):
+        for one, other in zip((outputs, *state), plain_run(weights(), sequence()), strict=True):
             assert np.abs(one - other).max() <= 1e-6
 
 
@@ -196,7 +196,7 @@ def test_a_graph_that_passes_weights_differently_is_run_as_written(tmp_path: Pat
     kernel = values["cu_dnnlstm/kernel"]
     kernel[:, : 2 * H] = np.concatenate([kernel[:, H : 2 * H], kernel[:, :H]], 1)
     outputs, state = network.run(sequence())
-    for one, other in zip((outputs, *state), plainly(values, sequence()), strict=True):
+    for one, other in zip((outputs, *state), plain_run(values, sequence()), strict=True):
         assert np.abs(one - other).max() <= 1e-6
 
 

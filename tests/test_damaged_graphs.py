@@ -8,7 +8,7 @@ import pytest
 from builders import const, meta_graph, node, shape_proto, tensor, text
 from builders import number as number_field
 from commands import Shell, checkpoint, lstm_cell, notes
-from writers import dynamic, only, save, told
+from writers import dynamic, only, save, shown
 
 from lstmstate.checkpoint.graph import read_meta, read_saved_model
 from lstmstate.errors import CorruptError, UnsupportedError
@@ -155,4 +155,4 @@ def test_options_never_come_from_a_truncated_graph(
 def test_a_whole_graph_is_not_reported_as_damaged(shell: Shell, written: str) -> None:
     assert shell.json("inspect", written)["graph_damage"] is None
     assert "damaged" not in shell("inspect", written).out
-    assert told(only(open_checkpoint(written)), "forget_bias") == {"forget_bias": 0.3}
+    assert shown(only(open_checkpoint(written)), "forget_bias") == {"forget_bias": 0.3}

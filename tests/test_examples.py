@@ -75,7 +75,7 @@ def test_a_failed_assertion_exits_with_1(tmp_path: Path) -> None:
     done = job(tmp_path, SUNSPOTS, EXPECT="--cells 3")
     assert done.returncode == 1
     assert "--cells 3: it has 2 cells (24,12), not 3" in done.stdout
-    assert "this ended with 1: " in done.stderr
+    assert "failed with exit code 1: " in done.stderr
     assert not (tmp_path / "state.npz").exists()
 
 
@@ -143,8 +143,8 @@ def test_the_sunspot_forecast_matches_its_readme() -> None:
         check=True,
     )
     assert done.stderr == ""
-    told = [re.findall(r"\d+\.\d", line) for line in done.stdout.splitlines()]
-    assert told[:3] == [["10.4", "22.5"], ["13.5", "30.3"], ["23.1"]]
+    figures = [re.findall(r"\d+\.\d", line) for line in done.stdout.splitlines()]
+    assert figures[:3] == [["10.4", "22.5"], ["13.5", "30.3"], ["23.1"]]
     assert "the saved one: " in done.stdout
     readme = (SAMPLES / "README.md").read_text(encoding="utf-8")
     for number in ("10.4 | 22.5 |", "13.5 | 30.3 |", "23.1 sunspots"):

@@ -140,13 +140,13 @@ def test_an_order_that_the_user_passes_is_used_with_a_note(shell: Shell, tmp_pat
     ckpt, x = one_cell(tmp_path, "mc"), sequence(tmp_path, 3)
     state = numbers(BATCH, 13, seed=1)
     path = saved(tmp_path / "s.npy", state)
-    told = f"{OTHER_ORDER}, and it is read as flat (c | m side by side, cell after cell)"
+    note = f"{OTHER_ORDER}, and it is read as flat (c | m side by side, cell after cell)"
     done = shell("run", ckpt, x, "--state", path, "--from", "flat", "-o", tmp_path / "y.npz")
     assert done.code == 0
-    assert told in notes(done)
+    assert note in notes(done)
     flags = ("--checkpoint", ckpt, "--from", "flat", "-o", tmp_path / "z.npz")
     done = shell("convert", path, "--to-tuple", *flags)
-    assert told in notes(done)
+    assert note in notes(done)
     with np.load(tmp_path / "z.npz") as found:
         assert np.array_equal(found["c"], state[:, :8])
 

@@ -273,10 +273,10 @@ def test_c_and_m_are_found_in_every_form(way: str) -> None:
     _, shape, batch = WAYS[way]
     ckpt = opened(lambda tf: network(tf, of_two(way)))
     rows = BATCH if way == "reshaped_vector" else None
-    told = {"source": "graph", "is_start": True, "picks_rows": way in PICKED, "rows": rows}
+    common = {"source": "graph", "is_start": True, "picks_rows": way in PICKED, "rows": rows}
     assert ckpt.states == [
-        SavedState("one", "c", shape, CELL, **told),
-        SavedState("two", "m", shape, CELL, **told),
+        SavedState("one", "c", shape, CELL, **common),
+        SavedState("two", "m", shape, CELL, **common),
     ]
     assert ckpt.cells[CELL].options["batch_size"] == Option(batch, "graph")
 
@@ -314,8 +314,8 @@ def test_both_halves_are_converted_in_the_order_of_the_graph(
     done = shell("convert", prefix, "--to-tuple", "-o", tmp_path / "s.npz")
     assert done.code == 0
     is_other = way in ("by_inner_index_h_first", "by_columns_h_first")
-    told = "the graph's kept takes m|c, and it is read in that order"
-    assert (told in notes(done)) == is_other
+    words = "the graph's kept takes m|c, and it is read in that order"
+    assert (words in notes(done)) == is_other
     flags = ("--state", tmp_path / "s.npz", "-o", tmp_path / "y.npz")
     assert shell("run", prefix, tmp_path / "x.npy", *flags).code == 0
     found = np.load(tmp_path / "y.npz")
@@ -491,15 +491,15 @@ def test_a_state_that_the_graph_computes_is_noted_and_run_from(
 ) -> None:
     prefix, data, expected = saved(tmp_path, each(way))
     np.save(tmp_path / "x.npy", data)
-    told = " ".join(filter(None, ["the graph starts from a state of its own", variables]))
+    words = " ".join(filter(None, ["the graph starts from a state of its own", variables]))
     done = shell("run", prefix, tmp_path / "x.npy")
     assert [
-        n for n in notes(done) if n.startswith(f"{told}, and this run from zeros; give --state")
+        n for n in notes(done) if n.startswith(f"{words}, and this run from zeros; give --state")
     ]
     assert_runs_to(expected, tmp_path, shell, prefix)
     done = shell("run", prefix, tmp_path / "x.npy", "--strict")
     assert done.code == 3
-    assert told in error(done)
+    assert words in error(done)
     assert shell("run", prefix, tmp_path / "x.npy", "--strict", "--zero-state").code == 0
 
 
@@ -526,8 +526,8 @@ def test_a_state_from_data_or_random_numbers_is_unknown(
     tmp_path: Path, way: Any, reason: str
 ) -> None:
     ckpt = computed(tmp_path, way)
-    told = f"this run from zeros; that state is unknown: {reason}"
-    with pytest.warns(UserWarning, match=told):
+    words = f"this run from zeros; that state is unknown: {reason}"
+    with pytest.warns(UserWarning, match=words):
         ckpt.network().run(np.ones((BATCH, STEPS, INPUTS)))
     with pytest.raises(UnsupportedError, match=f"begins is unknown: {reason}"):
         ckpt.network().initial_state(BATCH)
@@ -547,8 +547,8 @@ def test_a_state_whose_variable_was_renamed_is_noted(tmp_path: Path, shell: Shel
     renamed = tmp_path / "renamed.ckpt"
     assert shell("convert", prefix, "--to-tuple", "-o", renamed).code == 0
     done = shell("run", renamed, tmp_path / "x.npy")
-    told = "a state of its own (kept), and this run from zeros; that state is unknown: kept: "
-    assert any(told in line for line in notes(done))
+    words = "a state of its own (kept), and this run from zeros; that state is unknown: kept: "
+    assert any(words in line for line in notes(done))
     assert_runs_to(expected, tmp_path, shell, str(renamed))
 
 
@@ -728,7 +728,7 @@ def one_step(tf: TensorFlow, change: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (lambda tf, half: half, Option(False, "graph")),
         (lambda tf, half: half * tf.placeholder(tf.float32, [3, 1]), Option(False, "graph")),
@@ -739,9 +739,11 @@ def one_step(tf: TensorFlow, change: Any) -> None:
         (lambda tf, half: half * tf.tanh(half), Option(None, "unknown")),
     ],
 )
-def test_the_state_is_known_to_be_a_tuple_if_the_graph_shows_it(change: Any, told: Option) -> None:
+def test_the_state_is_known_to_be_a_tuple_if_the_graph_shows_it(
+    change: Any, expected: Option
+) -> None:
     (cell,) = opened(lambda tf: one_step(tf, change)).cells.values()
-    assert cell.options["state_is_tuple"] == told
+    assert cell.options["state_is_tuple"] == expected
 
 
 def test_the_state_of_an_unrolled_loop_is_a_tuple() -> None:
@@ -759,11 +761,13 @@ def test_the_state_of_an_unrolled_loop_is_a_tuple() -> None:
 def test_run_reports_that_the_graph_starts_from_another_state(tmp_path: Path, shell: Shell) -> None:
     prefix, data, _ = saved(tmp_path, of_two("tiled"))
     np.save(tmp_path / "x.npy", data)
-    told = "the graph starts from a state of its own (one, two), and this run from zeros; give --st"
+    words = (
+        "the graph starts from a state of its own (one, two), and this run from zeros; give --st"
+    )
     for flags, count in (((), 1), (("--zero-state",), 0), (("--state", prefix), 0)):
         done = shell("run", prefix, tmp_path / "x.npy", *flags)
         assert done.code == 0, done.err
-        assert sum(line.startswith(told) for line in notes(done)) == count
+        assert sum(line.startswith(words) for line in notes(done)) == count
     document = shell.json("inspect", prefix)
     assert [(s["variable"], s["initial"]) for s in document["states"]] == [
         ("one", True),

@@ -33,9 +33,9 @@ from writers import (
     hand_made,
     inputs,
     only,
+    shown,
     static,
     tensorflow,
-    told,
 )
 
 from lstmstate import limits
@@ -129,7 +129,7 @@ def test_options_come_from_the_graph(tmp_path: Path) -> None:
     freeze(tmp_path / "frozen.pb", projected)
     cell = only(open_checkpoint(tmp_path / "frozen.pb"))
     assert (cell.family, cell.num_units, cell.num_proj, cell.peepholes) == ("LSTMCell", 5, 4, True)
-    found = told(cell, "forget_bias", "cell_clip", "proj_clip", "activation")
+    found = shown(cell, "forget_bias", "cell_clip", "proj_clip", "activation")
     assert found == {
         "forget_bias": 0.5, "cell_clip": 0.4, "proj_clip": 0.2, "activation": "tanh"
     }  # fmt: skip
@@ -267,7 +267,7 @@ def test_a_cut_at_any_byte_leaves_no_graph_or_a_note(tmp_path: Path) -> None:
             continue
         # The loop itself is complete, and the nodes after it may be missing.
         assert "nothing shows that it is whole" in ckpt.notes[0]
-        assert told(only(ckpt), "forget_bias") == {"forget_bias": 0.3}
+        assert shown(only(ckpt), "forget_bias") == {"forget_bias": 0.3}
     path.write_bytes(content[:-1])
     with pytest.raises(CorruptError, match=r"cut short \(at least 1 byte is missing"):
         open_checkpoint(path)

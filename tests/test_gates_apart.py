@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import writers
-from writers import BATCH, INPUTS, STEPS, RNNCell, Tensor, TensorFlow, dynamic, only, static, told
+from writers import BATCH, INPUTS, STEPS, RNNCell, Tensor, TensorFlow, dynamic, only, shown, static
 
 from lstmstate.cells import Cell, Option
 from lstmstate.model.checkpoint import open_checkpoint
@@ -101,7 +101,7 @@ def lite(loop: str = "dynamic", **options: Any) -> Cell:
 def test_the_activation_of_a_cell_with_a_matrix_for_each_gate(loop: str, name: str) -> None:
     cell = lite(loop, activation=name)
     assert cell.family == "TFLiteLSTMCell"
-    assert told(cell, "activation", "cell_clip") == {"activation": name, "cell_clip": None}
+    assert shown(cell, "activation", "cell_clip") == {"activation": name, "cell_clip": None}
     assert cell.options["recurrent_activation"] == Option("sigmoid", "family")
     assert cell.forget_bias.value == 0.0
 
@@ -121,7 +121,7 @@ def test_the_clips_of_a_cell_with_a_matrix_for_each_gate(
 ) -> None:
     clips = {"cell_clip": cell_clip, "proj_clip": proj_clip}
     cell = lite(loop, activation="relu", num_proj=2, use_peepholes=peepholes, **clips)
-    assert told(cell, *clips, "activation") == {**clips, "activation": "relu"}
+    assert shown(cell, *clips, "activation") == {**clips, "activation": "relu"}
     assert (cell.num_proj, cell.peepholes) == (2, peepholes)
 
 
@@ -129,7 +129,7 @@ def test_the_clips_of_a_cell_with_a_matrix_for_each_gate(
 @pytest.mark.parametrize("is_tuple", [True, False])
 def test_the_state_of_a_cell_with_a_matrix_for_each_gate(loop: str, is_tuple: bool) -> None:
     cell = lite(loop, state_is_tuple=is_tuple, num_proj=2)
-    assert told(cell, "state_is_tuple") == {"state_is_tuple": is_tuple}
+    assert shown(cell, "state_is_tuple") == {"state_is_tuple": is_tuple}
 
 
 def test_a_cell_with_two_activations_has_an_unknown_one() -> None:
@@ -141,7 +141,7 @@ def test_a_cell_with_two_activations_has_an_unknown_one() -> None:
 
     cell = keras(parts_of_weights, split, both, named("hard_sigmoid"))
     assert cell.options["activation"] == Option(None, "unknown")
-    assert told(cell, "recurrent_activation") == {"recurrent_activation": "hard_sigmoid"}
+    assert shown(cell, "recurrent_activation") == {"recurrent_activation": "hard_sigmoid"}
 
 
 def test_an_initial_state_from_a_product_is_not_a_gate() -> None:
@@ -154,7 +154,7 @@ def test_an_initial_state_from_a_product_is_not_a_gate() -> None:
         static(tf, cell, initial_state=tf.nn.rnn_cell.LSTMStateTuple(*first))
 
     cell = only(writers.opened(build))
-    assert told(cell, "cell_clip", "activation") == {"cell_clip": 0.4, "activation": "identity"}
+    assert shown(cell, "cell_clip", "activation") == {"cell_clip": 0.4, "activation": "identity"}
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -164,7 +164,7 @@ def test_gradients_of_separate_products_change_nothing(loop: str) -> None:
         tf.train.AdamOptimizer(0.1).minimize(tf.reduce_sum(outputs[-1]))
 
     cell = only(writers.opened(build))
-    assert told(cell, "cell_clip", "activation") == {"cell_clip": 0.4, "activation": "relu"}
+    assert shown(cell, "cell_clip", "activation") == {"cell_clip": 0.4, "activation": "relu"}
 
 
 def test_names_of_nodes_do_not_matter(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_names_of_nodes_do_not_matter(tmp_path: Path) -> None:
     prefix = writers.save(tmp_path, build)
     for seed in range(3):
         writers.edit_graph(prefix, partial(writers.rename_nodes, seed=seed))
-        assert told(only(open_checkpoint(prefix)), *options) == options
+        assert shown(only(open_checkpoint(prefix)), *options) == options
 
 
 # ---- Keras LSTM: slices of two kernels, or of their product
@@ -265,7 +265,7 @@ def test_keras_gates_are_slices_of_products(
 ) -> None:
     cell = keras(parts, cut, named(function), named(recurrent))
     expected = {"activation": function, "recurrent_activation": recurrent, **NOTHING_CLIPPED}
-    assert told(cell, *expected) == expected
+    assert shown(cell, *expected) == expected
     assert (cell.family, cell.gate_order, cell.notes) == ("Keras LSTM", "ifjo", ())
     assert cell.forget_bias.value == 0.0
 

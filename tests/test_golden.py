@@ -48,7 +48,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Case, Cell, LSTMCheckpoint]:
     return known, cell, ckpt
 
 
-def told(cell: Cell, option: str) -> bool:
+def is_known(cell: Cell, option: str) -> bool:
     """Whether an option is known at all."""
     return cell.options[option].source != "unknown"
 
@@ -106,7 +106,7 @@ def test_its_forget_bias(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
 @pytest.mark.parametrize("clip", ["cell_clip", "proj_clip"])
 def test_its_clips(case: tuple[Case, Cell, LSTMCheckpoint], clip: str) -> None:
     known, cell, _ = case
-    assert told(cell, clip)
+    assert is_known(cell, clip)
     assert cell.options[clip].value == known["options"].get(clip)
 
 
@@ -116,8 +116,8 @@ WITHOUT_ACTIVATION = ("NASCell", "PhasedLSTMCell", "Keras3LSTM")
 
 def test_its_activation(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, _ = case
-    assert told(cell, "activation") == (known["family"] not in WITHOUT_ACTIVATION)
-    if told(cell, "activation"):
+    assert is_known(cell, "activation") == (known["family"] not in WITHOUT_ACTIVATION)
+    if is_known(cell, "activation"):
         assert cell.options["activation"].value == known["activation"]
 
 
@@ -135,15 +135,15 @@ def test_its_recurrent_activation(case: tuple[Case, Cell, LSTMCheckpoint]) -> No
 
 def test_its_state_is_tuple(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, _ = case
-    assert told(cell, "state_is_tuple")
+    assert is_known(cell, "state_is_tuple")
     assert cell.options["state_is_tuple"].value == known["state_is_tuple"]
 
 
 def test_its_batch_size_and_time_axis(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, _ = case
-    if told(cell, "batch_size"):
+    if is_known(cell, "batch_size"):
         assert cell.options["batch_size"].value == known["batch"]
-    if told(cell, "time_major"):
+    if is_known(cell, "time_major"):
         whole_sequence = "time-major" in known["mode"]
         assert cell.options["time_major"].value == whole_sequence
 

@@ -389,11 +389,11 @@ def visit(read: Graph) -> None:
     list(read.saved_names())
     for name, found in read.nodes.items():
         read.edges(name, frozenset({found.op}))
-        asked = (found.number, found.real, found.string)
+        readers = (found.number, found.real, found.string)
         for ask in (found.shape, found.constant, found.constant_shape, found.strings):
             with contextlib.suppress(LstmstateError):
                 ask()
-        for ask_of in asked:
+        for ask_of in readers:
             with contextlib.suppress(LstmstateError):
                 ask_of("T")
 

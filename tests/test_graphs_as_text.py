@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from builders import const, node, number, shape_proto, tensor, text
 from commands import Shell, error, notes
-from writers import dynamic, inputs, only, save, tensorflow, told
+from writers import dynamic, inputs, only, save, shown, tensorflow
 
 from lstmstate.checkpoint.graph import read_graph_def, read_meta, read_saved_model
 from lstmstate.checkpoint.locate import locate
@@ -51,7 +51,7 @@ def folder(written: Path, tmp_path: Path) -> Path:
 
 def options(ckpt: LSTMCheckpoint) -> dict[str, object]:
     """Return the options of the only cell that the graph shows."""
-    return told(only(ckpt), *OPTIONS)
+    return shown(only(ckpt), *OPTIONS)
 
 
 # ---- next to a checkpoint
@@ -189,7 +189,7 @@ def test_functions_in_a_text_are_inlined(tmp_path: Path) -> None:
 
     save(tmp_path, build, graph=False, functional=True)
     assert "library {" in (tmp_path / "graph.pbtxt").read_text(encoding="utf-8")
-    assert told(only(open_checkpoint(str(tmp_path))), "forget_bias") == {"forget_bias": 0.25}
+    assert shown(only(open_checkpoint(str(tmp_path))), "forget_bias") == {"forget_bias": 0.25}
 
 
 # ---- damage

@@ -70,17 +70,17 @@ def test_a_block_listed_many_times_is_not_read_as_often(
     blocks: list[Pairs | bytes] = [[HEADER], empty, *[b""] * (count - 1)]
     handles = dict.fromkeys(range(2, count + 1), (len(block([HEADER])) + 5, len(empty)))
     index = table(*blocks, separators=keys, handles=handles)
-    asked = []
+    requested = []
     plain = ByteSource.read
 
     def counting(self: ByteSource, offset: int, length: int, what: str) -> bytes:
-        asked.append(length)
+        requested.append(length)
         return plain(self, offset, length, what)
 
     monkeypatch.setattr(ByteSource, "read", counting)
     with pytest.raises(LstmstateError):
         open_index(tmp_path, index)
-    assert sum(asked) < 4 * len(index)
+    assert sum(requested) < 4 * len(index)
 
 
 def test_a_bundle_whose_first_key_is_not_the_header_is_refused(tmp_path: Path) -> None:

@@ -303,27 +303,27 @@ def test_a_csv_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 CELL = {"name": "", "c": 3, "m": 3}
-TOLD: dict[str, Any] = {"layout": "flat", "cells": [CELL], "stack": False}
+META: dict[str, Any] = {"layout": "flat", "cells": [CELL], "stack": False}
 
 
 @pytest.mark.parametrize(
-    "told",
+    "written",
     [
         *["", "{}", "[]", "null", "1", '"x"', "{", "NaN", "[" * 100_000, '{"a":' * 100_000],
-        *[{"layout": "flat"}, {"cells": [CELL]}, {**TOLD, "cells": []}, {**TOLD, "cells": {}}],
-        *[{**TOLD, "cells": None}, {**TOLD, "cells": "abc"}, {**TOLD, "cells": [None]}],
-        *[{**TOLD, "cells": [CELL, CELL]}, {**TOLD, "cells": [CELL] * 10_001, "stack": True}],
-        *[{**TOLD, "cells": [{**CELL, "c": width}]} for width in (-1, 1.5, "3", None, [], 1 << 63)],
-        *[{**TOLD, "cells": [{**CELL, "m": width}]} for width in (2, 4, 0, 1 << 62, 10**400)],
-        *[{**TOLD, "layout": name} for name in ("tuple", "stacked", "torch", "x\x1b[31m", "", [])],
-        *[{**TOLD, "part": part} for part in ("c", "m", "x", 1)],
+        *[{"layout": "flat"}, {"cells": [CELL]}, {**META, "cells": []}, {**META, "cells": {}}],
+        *[{**META, "cells": None}, {**META, "cells": "abc"}, {**META, "cells": [None]}],
+        *[{**META, "cells": [CELL, CELL]}, {**META, "cells": [CELL] * 10_001, "stack": True}],
+        *[{**META, "cells": [{**CELL, "c": width}]} for width in (-1, 1.5, "3", None, [], 1 << 63)],
+        *[{**META, "cells": [{**CELL, "m": width}]} for width in (2, 4, 0, 1 << 62, 10**400)],
+        *[{**META, "layout": name} for name in ("tuple", "stacked", "torch", "x\x1b[31m", "", [])],
+        *[{**META, "part": part} for part in ("c", "m", "x", 1)],
     ],
-    ids=lambda told: (told if isinstance(told, str) else json.dumps(told))[:60],
+    ids=lambda written: (written if isinstance(written, str) else json.dumps(written))[:60],
 )
 @pytest.mark.parametrize("kind", ["npz", "h5", "csv"])
-def test_metadata_that_contradicts_the_arrays(tmp_path: Path, told: Any, kind: str) -> None:
+def test_metadata_that_contradicts_the_arrays(tmp_path: Path, written: Any, kind: str) -> None:
     """The array is flat, and 6 wide."""
-    line = told if isinstance(told, str) else json.dumps(told)
+    line = written if isinstance(written, str) else json.dumps(written)
     flat = np.arange(12.0).reshape(2, 6)
     path = tmp_path / f"a.{kind}"
     if kind == "npz":
@@ -343,7 +343,7 @@ def test_metadata_that_contradicts_the_arrays(tmp_path: Path, told: Any, kind: s
     "line",
     [
         *["[" * 100_000, "1" * 10_000, "nothing"],
-        json.dumps({**TOLD, "cells": [{**CELL, "c": 1 << 63}]}),
+        json.dumps({**META, "cells": [{**CELL, "c": 1 << 63}]}),
     ],
     ids=lambda line: line[:20],
 )
@@ -354,9 +354,9 @@ def test_unreadable_metadata_is_reported(line: str) -> None:
 
 def test_metadata_that_matches_the_arrays(tmp_path: Path) -> None:
     """The baseline of the tests above."""
-    np.savez(tmp_path / "a.npz", state=np.zeros((2, 6)), lstmstate=json.dumps(TOLD))
+    np.savez(tmp_path / "a.npz", state=np.zeros((2, 6)), lstmstate=json.dumps(META))
     assert load_state(tmp_path / "a.npz").widths == (3, 3)
-    assert parse(json.dumps({**TOLD, "cells": [CELL] * 10_000, "stack": True})).is_stack
+    assert parse(json.dumps({**META, "cells": [CELL] * 10_000, "stack": True})).is_stack
 
 
 def test_half_of_our_own_file_is_reported_as_incomplete(tmp_path: Path) -> None:
@@ -368,8 +368,10 @@ def test_half_of_our_own_file_is_reported_as_incomplete(tmp_path: Path) -> None:
 
 def test_arrays_missing_from_the_metadata_are_never_swapped(tmp_path: Path) -> None:
     """Two arrays with other names than in the metadata: which of them is c is unknown."""
-    told = {**TOLD, "layout": "tuple"}
-    np.savez(tmp_path / "a.npz", h=np.ones((2, 3)), c=np.zeros((2, 3)), lstmstate=json.dumps(told))
+    written = {**META, "layout": "tuple"}
+    np.savez(
+        tmp_path / "a.npz", h=np.ones((2, 3)), c=np.zeros((2, 3)), lstmstate=json.dumps(written)
+    )
     try:
         state = load_state(tmp_path / "a.npz")
     except LstmstateError:

@@ -9,7 +9,7 @@ import pytest
 from builders import BundleBuilder, const, fixed32, meta_graph, node, number, tensor, text
 from builders import shape_proto as sizes
 from work import few_lines, graph_lines
-from writers import only, told
+from writers import only, shown
 
 from lstmstate.cells import Cell, Option
 from lstmstate.model.checkpoint import open_checkpoint
@@ -53,7 +53,7 @@ def opened(folder: Path, *nodes: bytes) -> tuple[Cell, tuple[str, ...]]:
 
 def test_the_ordinary_graph_of_separate_products_is_read(tmp_path: Path) -> None:
     cell, notes = opened(tmp_path, *step())
-    assert told(cell, "activation", "recurrent_activation") == {
+    assert shown(cell, "activation", "recurrent_activation") == {
         "activation": "relu",
         "recurrent_activation": "sigmoid",
     }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from states import Array, cells_of, holds, same, shapes_of, state_of, states, structure
+from states import Array, cells_of, fits, same, shapes_of, state_of, states, structure
 
 from lstmstate import LSTMState, LstmstateError, StackState
 from lstmstate.cells.cell import StateWidths
@@ -292,7 +292,7 @@ def test_halves_that_do_not_belong_together_are_refused(
 def test_every_layout_round_trips(state: State) -> None:
     whole = structure(state)
     for layout in LAYOUTS.values():
-        if not holds(layout.name, state):
+        if not fits(layout.name, state):
             with pytest.raises(LstmstateError, match="needs"):
                 to_arrays(layout, state)
             continue
@@ -312,7 +312,7 @@ def stored(state: State, layout: str) -> Reading:
 @steady
 @given(states(), st.sampled_from([1, 20, 100, 1 << 20]))
 def test_every_layout_becomes_every_other_in_parts(state: State, part_bytes: int) -> None:
-    names = [name for name in LAYOUTS if holds(name, state)]
+    names = [name for name in LAYOUTS if fits(name, state)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream, "PART_BYTES", part_bytes)
         for source in names:
@@ -369,11 +369,13 @@ def test_progress_is_reported_in_bytes(layout: str, monkeypatch: pytest.MonkeyPa
     state = state_of([(3, 3)] * 2, (2, 5), "float64")
     size = sum(half.nbytes for cell in cells_of(state) for half in cell)
     for whole in (True, False):
-        told: list[int] = []
-        going = Flow(structure(state), stored(state, "flat").parts, LAYOUTS[layout], told.append)
+        reported: list[int] = []
+        going = Flow(
+            structure(state), stored(state, "flat").parts, LAYOUTS[layout], reported.append
+        )
         if whole:
             list(going.together())
         else:
             [list(going.in_order(number)) for number in range(len(going.plans))]
-        assert len(told) > 1
-        assert sum(told) == going.nbytes == size
+        assert len(reported) > 1
+        assert sum(reported) == going.nbytes == size

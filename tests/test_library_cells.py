@@ -230,8 +230,8 @@ LAYOUTS = {"sonnet 1": "keras", "sonnet 2": "keras", "baselines": "flat"}
 def test_its_options_are_the_defaults_of_its_library(name: str) -> None:
     case = CASES[name]
     (cell,) = writers.cells(writers.below(case.scope, case.shapes)).values()
-    for option, told in OPTIONS[name].items():
-        assert cell.options[option] == Option(*told)
+    for option, expected in OPTIONS[name].items():
+        assert cell.options[option] == Option(*expected)
     assert cell.options["recurrent_activation"] == Option("sigmoid", "family")
     assert cell.native_layout == LAYOUTS.get(name, "tuple")
 
@@ -318,7 +318,7 @@ def test_library_defaults_are_distinguished_from_tensorflows(shell: Shell, tmp_p
 # ---- similar cells
 
 
-STRANGERS: list[dict[str, Shape]] = [
+SIMILAR: list[dict[str, Shape]] = [
     {"gru/_w_i": (I, 3 * U), "gru/_w_h": (U, 3 * U), "gru/b": (3 * U,)},  # Sonnet 2's GRU
     {"rnn/wm/var": (U, 4 * U), "rnn/b/var": (4 * U,)},  # lingvo's SRUCell
     {"rnn/wm/var": (I + U, 4 * U)},  # lingvo's QuantizedLSTMCell
@@ -330,7 +330,7 @@ STRANGERS: list[dict[str, Shape]] = [
 ]
 
 
-@pytest.mark.parametrize("shapes", STRANGERS)
+@pytest.mark.parametrize("shapes", SIMILAR)
 def test_other_cells_are_not_mistaken_for_them(shapes: dict[str, Shape]) -> None:
     assert writers.cells(shapes) == {}
 

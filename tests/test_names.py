@@ -76,7 +76,7 @@ def test_a_numbered_scope_is_a_layer(scope: str, place: tuple[str, int] | None) 
 
 
 @pytest.mark.parametrize(
-    ("scope", "told"),
+    ("scope", "direction"),
     [
         ("bidirectional_rnn/fw/lstm_cell", ("bidirectional_rnn/{}/lstm_cell", "forward")),
         ("bidirectional_rnn/bw/lstm_cell", ("bidirectional_rnn/{}/lstm_cell", "backward")),
@@ -98,9 +98,9 @@ def test_a_numbered_scope_is_a_layer(scope: str, place: tuple[str, int] | None) 
         ("wfwd/lstm_cell", None),
     ],
 )
-def test_a_direction_is_a_part_of_the_scope(scope: str, told: tuple[str, str] | None) -> None:
+def test_a_direction_is_a_part_of_the_scope(scope: str, direction: tuple[str, str] | None) -> None:
     # The direction in the pattern is replaced by a character that no name can contain.
-    expected = told and (told[0].replace("{}", "\0"), told[1])
+    expected = direction and (direction[0].replace("{}", "\0"), direction[1])
     assert names.direction(scope) == expected
 
 

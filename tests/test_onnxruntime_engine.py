@@ -188,13 +188,13 @@ def test_a_model_is_read_by_its_names_alone(rng: Rng) -> None:
     network = Network((((cell(rng, 3, 4),), (cell(rng, 3, 5),)), ((cell(rng, 9, 2),),)))
     model = build_model(network, lengths=True, steps=("y", "m_1"))
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    told = {one.name: one.shape for one in [*session.get_inputs(), *session.get_outputs()]}
+    interface = {one.name: one.shape for one in [*session.get_inputs(), *session.get_outputs()]}
     of_cells = {
         f"{part}_{k}": [1, "batch", units]
         for k, units in enumerate([4, 5, 2])
         for part in ("h0", "c0", "h", "c")
     }
-    assert told == of_cells | {
+    assert interface == of_cells | {
         "x": ["steps", "batch", 3],
         "lengths": ["batch"],
         "y": ["steps", "batch", 2],

@@ -9,7 +9,7 @@ import pytest
 import writers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from writers import BATCH, MetaGraph, TensorFlow, dynamic, inputs, only, opened, static, told
+from writers import BATCH, MetaGraph, TensorFlow, dynamic, inputs, only, opened, shown, static
 
 from lstmstate.cells import Cell, Option
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
@@ -43,7 +43,7 @@ def test_the_activation_and_the_forget_bias(
     cell: str, loop: str, name: str, forget_bias: float
 ) -> None:
     found = only(built(cell, loop, activation=name, forget_bias=forget_bias))
-    assert told(found, "activation") == {"activation": name}
+    assert shown(found, "activation") == {"activation": name}
     assert found.forget_bias == Option(forget_bias, "graph")
     assert (found.family, found.gate_order) == (cell, "ijfo")
 
@@ -65,7 +65,7 @@ def test_the_clips(
 ) -> None:
     clips = {"cell_clip": cell_clip, "proj_clip": proj_clip}
     found = only(built(loop=loop, num_proj=2, use_peepholes=peepholes, **clips))
-    assert told(found, *clips) == clips
+    assert shown(found, *clips) == clips
     assert (found.num_proj, found.peepholes) == (2, peepholes)
 
 
@@ -81,7 +81,7 @@ def test_a_clip_of_the_cell_output_is_not_a_cell_option(layer: bool, steps: int)
             tf.clip_by_value(value, -5.0, 5.0)
 
     found = only(opened(build))
-    assert told(found, "cell_clip", "proj_clip") == {"cell_clip": None, "proj_clip": None}
+    assert shown(found, "cell_clip", "proj_clip") == {"cell_clip": None, "proj_clip": None}
     assert found.notes == ()
 
 
@@ -93,7 +93,7 @@ def test_a_clip_of_the_cell_output_is_not_a_cell_option(layer: bool, steps: int)
 def test_an_unknown_activation_is_not_mistaken_for_another(function: Any) -> None:
     found = only(opened(lambda tf: dynamic(tf, tf.nn.rnn_cell.LSTMCell(4, activation=function))))
     assert found.options["activation"] == Option(None, "unknown")
-    assert told(found, "forget_bias") == {"forget_bias": 1.0}
+    assert shown(found, "forget_bias") == {"forget_bias": 1.0}
 
 
 @pytest.mark.parametrize(("cell", "layers"), [("BasicLSTMCell", 2), ("LSTMCell", 1)])
@@ -109,7 +109,7 @@ def test_state_is_tuple(cell: str, loop: str, is_tuple: bool, layers: int) -> No
     found = opened(build).cells.values()
     assert len(found) == layers
     for one in found:
-        assert told(one, "state_is_tuple") == {"state_is_tuple": is_tuple}
+        assert shown(one, "state_is_tuple") == {"state_is_tuple": is_tuple}
 
 
 @pytest.mark.parametrize("batch", [BATCH, None])
@@ -123,7 +123,7 @@ def test_the_batch_of_the_initial_state(batch: int | None, first: str) -> None:
         dynamic(tf, one, x, **states[first])
 
     ckpt = opened(build)
-    assert told(only(ckpt), "batch_size") == {"batch_size": batch}
+    assert shown(only(ckpt), "batch_size") == {"batch_size": batch}
     assert ckpt.states == []
 
 
@@ -134,7 +134,7 @@ def test_a_reversed_sequence_keeps_its_axes() -> None:
         x = tf.reverse(tf.transpose(tf.placeholder(tf.float32, [BATCH, 5, 3]), [1, 0, 2]), [0])
         dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), x, time_major=True)
 
-    assert told(only(opened(build)), "time_major") == {"time_major": False}
+    assert shown(only(opened(build)), "time_major") == {"time_major": False}
 
 
 @pytest.mark.parametrize("time_major", [True, False])
@@ -146,11 +146,11 @@ def test_which_axis_is_time(time_major: bool, lengths: bool) -> None:
         dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), x, time_major=time_major, **more)
 
     found = only(opened(build))
-    assert told(found, "time_major", "batch_size") == {
+    assert shown(found, "time_major", "batch_size") == {
         "time_major": time_major,
         "batch_size": BATCH,
     }
-    assert told(found, "cell_clip") == {"cell_clip": None}  # the bounds of the loop are not a clip
+    assert shown(found, "cell_clip") == {"cell_clip": None}  # the bounds of the loop are not a clip
 
 
 def test_an_unrolled_cell_has_no_time_axis() -> None:
@@ -174,7 +174,7 @@ def dropout(tf: TensorFlow) -> Any:
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_wrapper_changes_nothing_of_the_cell(wrapper: Any, loop: str) -> None:
     found = only(opened(lambda tf: LOOPS[loop](tf, wrapper(tf))))
-    options = told(found, "forget_bias", "activation", "cell_clip", "state_is_tuple")
+    options = shown(found, "forget_bias", "activation", "cell_clip", "state_is_tuple")
     assert list(options.values()) == [0.3, "tanh", None, True]
 
 
@@ -196,7 +196,7 @@ def test_gradients_and_slots_change_nothing_of_the_cell(loop: str, optimizer: st
         getattr(tf.train, optimizer)(0.1, **more).apply_gradients(clipped)
 
     ckpt = opened(train)
-    options = told(only(ckpt), "forget_bias", "cell_clip", "proj_clip", "activation")
+    options = shown(only(ckpt), "forget_bias", "cell_clip", "proj_clip", "activation")
     assert list(options.values()) == [0.3, 0.5, 0.2, "tanh"]
     slots = [name for name in ckpt.variables if ckpt.role(name)[0] == "slot"]
     assert len(slots) == 3 * (2 if optimizer == "AdamOptimizer" else 1)
@@ -212,7 +212,7 @@ def test_a_user_written_loop_is_read_like_dynamic_rnn() -> None:
 
         tf.while_loop(lambda at, _: at < 5, step, (0, cell.zero_state(BATCH, tf.float32)))
 
-    options = told(only(opened(build)), "forget_bias", "cell_clip", "state_is_tuple", "batch_size")
+    options = shown(only(opened(build)), "forget_bias", "cell_clip", "state_is_tuple", "batch_size")
     assert list(options.values()) == [0.3, 0.5, False, BATCH]
 
 
@@ -242,7 +242,7 @@ def test_the_way_variables_are_created_does_not_matter(scope: Any, loop: str) ->
             LOOPS[loop](tf, tf.nn.rnn_cell.LSTMCell(4, num_proj=2, **options))
 
     found = only(opened(build))
-    assert told(found, *options) == options
+    assert shown(found, *options) == options
     assert (found.input_size, found.num_units, found.num_proj) == (3, 4, 2)
     assert found.variables["kernel"] == (f"{scope.__name__}/rnn/lstm_cell/kernel",)
 
@@ -257,7 +257,7 @@ def test_other_dtypes_are_read_as_float32(loop: str, dtype: str) -> None:
 
     found = only(opened(build))
     assert found.dtype == dtype
-    assert told(found, "forget_bias", "cell_clip") == {"forget_bias": 0.3, "cell_clip": 0.1}
+    assert shown(found, "forget_bias", "cell_clip") == {"forget_bias": 0.3, "cell_clip": 0.1}
 
 
 # ---- options that a graph does not show
@@ -292,13 +292,13 @@ def test_a_cell_used_with_two_forget_biases_has_an_unknown_one(
     cell = used_twice(*biases)
     assert cell.forget_bias.value is None
     assert any("forget_bias" in note for note in cell.notes)
-    assert told(cell, "cell_clip", "activation") == {"cell_clip": None, "activation": "tanh"}
+    assert shown(cell, "cell_clip", "activation") == {"cell_clip": None, "activation": "tanh"}
 
 
 def test_a_cell_used_twice_in_one_way_shows_its_options() -> None:
     cell = used_twice(0.3, 0.3)
     assert cell.notes == ()
-    assert told(cell, "forget_bias", "cell_clip") == {"forget_bias": 0.3, "cell_clip": None}
+    assert shown(cell, "forget_bias", "cell_clip") == {"forget_bias": 0.3, "cell_clip": None}
 
 
 def test_without_a_graph_options_are_marked_as_defaults() -> None:
@@ -347,7 +347,7 @@ def test_options_of_a_cell_are_read_back_from_its_graph(
         writers.edit_graph(prefix, lambda meta: writers.rename_nodes(meta, seed))
         both += [only(open_checkpoint(prefix))]
     for found in both:
-        assert told(found, *expected) == expected
+        assert shown(found, *expected) == expected
         assert {name: getattr(found, name) for name in widths} == widths
         assert (found.input_size, found.num_units) == (3, units)
 
@@ -366,10 +366,10 @@ def test_a_block_cells_attributes(
     attributes = {"forget_bias": forget_bias, "cell_clip": cell_clip, "use_peephole": True}
     found = only(opened(lambda tf: writers.block(tf, op, **attributes)))
     assert found.family == ("LSTMBlockCell" if op == "LSTMBlockCell" else "LSTMBlockFusedCell")
-    options = told(found, "forget_bias", "cell_clip")
+    options = shown(found, "forget_bias", "cell_clip")
     assert options == {"forget_bias": forget_bias, "cell_clip": clip}
     assert (found.peepholes, found.gate_order) == (True, "ijfo")
-    assert told(found, "batch_size") == {"batch_size": BATCH}
+    assert shown(found, "batch_size") == {"batch_size": BATCH}
 
 
 @pytest.mark.parametrize("op", ["LSTMBlockCell", "BlockLSTM"])
@@ -383,7 +383,7 @@ def test_an_attribute_that_is_left_out_has_the_operations_default(op: str) -> No
                     del node.attr[name]
 
     found = only(opened(lambda tf: writers.block(tf, op), edit=strip))
-    options = told(found, "forget_bias", "cell_clip")
+    options = shown(found, "forget_bias", "cell_clip")
     assert options == {"forget_bias": 1.0, "cell_clip": 3.0}
     assert found.peepholes is False
 
@@ -403,4 +403,4 @@ def test_unused_peephole_variables_are_not_peepholes() -> None:
 def test_the_v2_block_operation_has_another_gate_order_and_no_forget_bias() -> None:
     found = only(opened(lambda tf: writers.block(tf, "BlockLSTMV2", cell_clip=0.0)))
     assert (found.family, found.gate_order) == ("BlockLSTMV2", "ifjo")
-    assert (found.forget_bias.value, told(found, "cell_clip")) == (0.0, {"cell_clip": None})
+    assert (found.forget_bias.value, shown(found, "cell_clip")) == (0.0, {"cell_clip": None})

@@ -115,7 +115,7 @@ def test_the_state_of_a_run_is_read_from_its_file(shell: Shell, results: Path) -
     found = shell.json("inspect", results / "out.npz")
     assert (found["kind"], found["state"]["told_by"]) == ("state", "file")
     readings = {array["name"]: array["readings"] for array in found["arrays"]}
-    assert [name for name, told in readings.items() if told] == [
+    assert [name for name, reading in readings.items() if reading] == [
         f"rnn/multi_rnn_cell/cell_{k}/basic_lstm_cell/{half}" for k in (0, 1) for half in "cm"
     ]
     for name in ("out.npz", "out.h5"):
@@ -325,8 +325,10 @@ def test_a_file_that_is_not_a_checkpoint_is_named_by_its_content(
         ):
             done = shell(*arguments)
             assert done.code == 3
-            told = error(done)
-            assert told.startswith(f"{path}: expected a TensorFlow checkpoint, got {found}; "), told
-            assert told.endswith(advice)
+            words = error(done)
+            assert words.startswith(f"{path}: expected a TensorFlow checkpoint, got {found}; "), (
+                words
+            )
+            assert words.endswith(advice)
     with pytest.raises(lstmstate.LstmstateError, match="got the weights of a Keras model"):
         lstmstate.open_checkpoint(model)

@@ -120,7 +120,7 @@ def _clipped(tf: TensorFlow, low: float, high: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bounds", "told"),
+    ("bounds", "expected"),
     [
         ((-0.5, 0.5), Option(0.5, "graph")),
         ((-5.0, 0.25), Option()),
@@ -128,9 +128,9 @@ def _clipped(tf: TensorFlow, low: float, high: float) -> None:
         ((1.0, -1.0), Option()),
     ],
 )
-def test_a_clip_inside_a_cell_is_reported(bounds: tuple[float, float], told: Option) -> None:
+def test_a_clip_inside_a_cell_is_reported(bounds: tuple[float, float], expected: Option) -> None:
     found = only(opened(lambda tf: _clipped(tf, *bounds)))
-    assert found.options["cell_clip"] == told
+    assert found.options["cell_clip"] == expected
 
 
 def _zoneout(tf: TensorFlow, written: str) -> None:

@@ -374,8 +374,8 @@ def test_the_pattern_of_tutorials(tmp_path: Path, layers: int) -> None:
     assert isinstance(state, StackState)
     for cell, (c, m) in zip(state, pairs, strict=True):
         assert (cell.c.tolist(), cell.m.tolist()) == (c.tolist(), m.tolist())
-    told = f"[{layers}, 2, 5, 4] is read as layered: [L, 2, batch, units], c first"
-    assert reading(path).notes == (told,)
+    note = f"[{layers}, 2, 5, 4] is read as layered: [L, 2, batch, units], c first"
+    assert reading(path).notes == (note,)
     assert reading(path, layout="layered").notes == ()
 
 

@@ -47,28 +47,28 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
 
 def write(source: Path, target: Path, layout: str, kind: str) -> list[int]:
     """Convert a flat state of cells of equal widths; return the reported bytes."""
-    told: list[int] = []
+    reported: list[int] = []
     cells = Cells.of_widths([StateWidths(UNITS, UNITS)] * CELLS)
     (found,) = open_source(str(source), Wanted(cells=(cells,)))
     with Outputs() as outputs:
-        how = How(LAYOUTS[layout], told=told.append)
+        how = How(LAYOUTS[layout], told=reported.append)
         write_state(found, how, outputs, str(target), BY_KEY[kind])
-    return told
+    return reported
 
 
 # Files with a state of several cells and a batch: an npy has one array, a table rows and columns.
-HELD = [(layout, kind) for layout in LAYOUTS for kind in ("npz", "h5", "ckpt")]
-HELD += [(layout, "npy") for layout in ("flat", "layered")]
-HELD += [(layout, "csv") for layout in ("flat", "tuple", "keras")]
+FORMATS = [(layout, kind) for layout in LAYOUTS for kind in ("npz", "h5", "ckpt")]
+FORMATS += [(layout, "npy") for layout in ("flat", "layered")]
+FORMATS += [(layout, "csv") for layout in ("flat", "tuple", "keras")]
 
 
-@pytest.mark.parametrize(("layout", "kind"), HELD)
+@pytest.mark.parametrize(("layout", "kind"), FORMATS)
 def test_every_row_is_read_once(
     tmp_path: Path, source: Path, reads: list[tuple[int, int, int]], layout: str, kind: str
 ) -> None:
-    told = write(source, tmp_path / f"out.{kind}", layout, kind)
+    reported = write(source, tmp_path / f"out.{kind}", layout, kind)
     assert reads == [(0, at, min(at + 7, ROWS)) for at in range(0, ROWS, 7)]
-    assert sum(told) == ROWS * FLAT * 4
+    assert sum(reported) == ROWS * FLAT * 4
 
 
 @pytest.mark.parametrize("layout", ["tuple", "layered", "torch", "stacked"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import writers
 from commands import Shell
-from writers import BATCH, INPUTS, STEPS, MetaGraph, TensorFlow, dynamic, only, opened, told
+from writers import BATCH, INPUTS, STEPS, MetaGraph, TensorFlow, dynamic, only, opened, shown
 
 from lstmstate.cells import Cell, Option
 from lstmstate.cells.cell import UNKNOWN
@@ -50,7 +50,7 @@ def check(cell: Cell, activation: str, recurrent: str) -> None:
         "cell_clip": None,
         "proj_clip": None,
     }
-    assert told(cell, *expected) == expected
+    assert shown(cell, *expected) == expected
     assert (cell.family, cell.forget_bias.value) == ("Keras LSTM", 0.0)
 
 
@@ -119,7 +119,7 @@ def test_layers_and_directions_have_their_own_activations() -> None:
         layer(tf, "1.x")(x)
 
     cells = opened(build).cells.values()
-    found = [tuple(told(cell, "activation", "recurrent_activation").values()) for cell in cells]
+    found = [tuple(shown(cell, "activation", "recurrent_activation").values()) for cell in cells]
     assert sorted(found) == [("softsign", "relu"), ("softsign", "relu"), ("tanh", "hard_sigmoid")]
 
 
@@ -221,7 +221,7 @@ def test_the_clip_of_a_hard_sigmoid_is_not_a_cell_clip(cell: str, clip: float | 
     found = only(opened(build))
     expected = {"activation": "hard_sigmoid", "forget_bias": 0.3}
     expected["cell_clip"] = clip if cell == "LSTMCell" else None
-    assert told(found, *expected) == expected
+    assert shown(found, *expected) == expected
     assert found.family == cell
 
 
@@ -240,7 +240,7 @@ def test_a_cell_used_in_two_ways_has_an_unknown_activation() -> None:
     found = only(opened(build))
     assert found.options["recurrent_activation"].value is None
     assert any("recurrent_activation" in note for note in found.notes)
-    assert told(found, "activation") == {"activation": "tanh"}
+    assert shown(found, "activation") == {"activation": "tanh"}
 
 
 # ---- cells without a graph
@@ -355,7 +355,7 @@ def test_options_of_a_core_cell_follow_its_graph() -> None:
         m = squash(o) * tf.tanh(c)
 
     found = only(opened(build))
-    assert told(found, "recurrent_activation", "forget_bias") == {
+    assert shown(found, "recurrent_activation", "forget_bias") == {
         "recurrent_activation": "hard_sigmoid",
         "forget_bias": 1.0,
     }
@@ -373,7 +373,7 @@ def saved(folder: Path, recurrent: str, *, graph: bool = True) -> str:
 
 
 @pytest.mark.parametrize(
-    ("recurrent", "graph", "said"),
+    ("recurrent", "graph", "expected"),
     [
         ("hard_sigmoid", True, ["hard_sigmoid"]),
         ("relu", True, ["relu"]),
@@ -382,21 +382,21 @@ def saved(folder: Path, recurrent: str, *, graph: bool = True) -> str:
     ],
 )
 def test_the_table_shows_activations_other_than_sigmoid(
-    shell: Shell, tmp_path: Path, recurrent: str, graph: bool, said: list[str]
+    shell: Shell, tmp_path: Path, recurrent: str, graph: bool, expected: list[str]
 ) -> None:
     done = shell("inspect", saved(tmp_path, recurrent, graph=graph))
     start = "  recurrent_activation of 1: "
     lines = [line for line in done.out.splitlines() if "recurrent_activation" in line]
-    assert len(lines) == len(said)
-    assert all(line.startswith(start + word) for line, word in zip(lines, said, strict=True))
+    assert len(lines) == len(expected)
+    assert all(line.startswith(start + word) for line, word in zip(lines, expected, strict=True))
 
 
-@pytest.mark.parametrize(("graph", "told"), [(True, ("sigmoid", "graph")), (False, UNKNOWN)])
+@pytest.mark.parametrize(("graph", "expected"), [(True, ("sigmoid", "graph")), (False, UNKNOWN)])
 def test_the_json_has_its_value_and_source(
-    shell: Shell, tmp_path: Path, graph: bool, told: tuple[str | None, str]
+    shell: Shell, tmp_path: Path, graph: bool, expected: tuple[str | None, str]
 ) -> None:
     (cell,) = shell.json("inspect", saved(tmp_path, "sigmoid", graph=graph))["cells"]
-    assert cell["recurrent_activation"] == dict(zip(("value", "source"), told, strict=True))
+    assert cell["recurrent_activation"] == dict(zip(("value", "source"), expected, strict=True))
 
 
 def test_every_option_of_every_class_has_a_source() -> None:

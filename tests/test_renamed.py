@@ -58,7 +58,7 @@ def scope_in(era: str, scope: str) -> str:
     return "/".join(words.get(part, part) for part in scope.split("/"))
 
 
-def asked(name: str, shapes: Mapping[str, Shape]) -> list[tuple[str, ...]]:
+def matches(name: str, shapes: Mapping[str, Shape]) -> list[tuple[str, ...]]:
     """Return the matches for a name among some variables."""
     return [found.names for found in find_counterparts(name, shapes, recognised(shapes).cells)]
 
@@ -242,7 +242,7 @@ ONE_BY_ONE: list[tuple[str, dict[str, Shape], list[Any]]] = [
 
 @pytest.mark.parametrize(("name", "here", "expected"), ONE_BY_ONE)
 def test_names_and_their_matches(name: str, here: dict[str, Shape], expected: list[Any]) -> None:
-    assert asked(name, here) == [(one,) if isinstance(one, str) else one for one in expected]
+    assert matches(name, here) == [(one,) if isinstance(one, str) else one for one in expected]
 
 
 # ---- files that exist

@@ -326,8 +326,8 @@ def test_the_state_of_an_object_based_checkpoint_is_read_but_not_rewritten(
         root = tf.train.Checkpoint(cell=cell, saved_state=tf.Variable(flat))
         session.run(tf.global_variables_initializer())
         old = root.save(str(tmp_path / "old"), session=session)
-    told = refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple")
-    assert "object graph" in told and ".npz" in told
+    words = refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple")
+    assert "object graph" in words and ".npz" in words
     found = load_state(converted(old, tmp_path / "state.npz", "--to-tuple"))
     assert_equal([*found], cut(flat, [(6, 4)]))
 

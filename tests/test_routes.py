@@ -28,7 +28,7 @@ def units(route: Route) -> list[list[list[int | None]]]:
     return [[[cell.num_units for cell in chain] for chain in stage] for stage in route.stages]
 
 
-def told(*parts: Mapping[str, Shape]) -> dict[str, list[list[list[int | None]]]]:
+def listed(*parts: Mapping[str, Shape]) -> dict[str, list[list[list[int | None]]]]:
     """Return the flags that choose the networks, and the widths of their cells."""
     return {with_flags(route.choice): units(route) for route in found(*parts)}
 
@@ -37,30 +37,32 @@ def told(*parts: Mapping[str, Shape]) -> dict[str, list[list[list[int | None]]]]
 
 
 def test_a_cell_alone_is_run_alone() -> None:
-    assert told(lstm("rnn/lstm_cell", units=4)) == {"--cell rnn/lstm_cell": [[[4]]]}
-    assert told(lstm("encoder/lstm_cell", units=4), lstm("decoder/lstm_cell", units=5)) == {
+    assert listed(lstm("rnn/lstm_cell", units=4)) == {"--cell rnn/lstm_cell": [[[4]]]}
+    assert listed(lstm("encoder/lstm_cell", units=4), lstm("decoder/lstm_cell", units=5)) == {
         "--cell encoder/lstm_cell": [[[4]]],
         "--cell decoder/lstm_cell": [[[5]]],
     }
 
 
 def test_the_root_scope_has_a_flag_too() -> None:
-    assert list(told(lstm("", proj=2) | {"out/weights_out": (2, 9)})) == ["--cell /"]
+    assert list(listed(lstm("", proj=2) | {"out/weights_out": (2, 9)})) == ["--cell /"]
 
 
 def test_layers_feed_one_another_in_one_chain() -> None:
     layers = [lstm(MULTI.format(k), 3 if k == 0 else 3 + k, 4 + k) for k in range(12)]
-    assert told(*reversed(layers)) == {"--stack rnn/multi_rnn_cell": [[[4 + k for k in range(12)]]]}
+    assert listed(*reversed(layers)) == {
+        "--stack rnn/multi_rnn_cell": [[[4 + k for k in range(12)]]]
+    }
 
 
 def test_a_projected_m_is_what_the_next_layer_takes() -> None:
     layers = lstm(MULTI.format(0), 3, 8, proj=2) | lstm(MULTI.format(1), 2, 5)
-    assert told(layers) == {"--stack rnn/multi_rnn_cell": [[[8, 5]]]}
+    assert listed(layers) == {"--stack rnn/multi_rnn_cell": [[[8, 5]]]}
 
 
 def test_a_stack_and_a_cell_next_to_it_are_two_networks() -> None:
     layers = lstm(MULTI.format(0), 3, 4) | lstm(MULTI.format(1), 4, 5)
-    assert told(layers, lstm("decoder/lstm_cell", 5, 6)) == {
+    assert listed(layers, lstm("decoder/lstm_cell", 5, 6)) == {
         "--stack rnn/multi_rnn_cell": [[[4, 5]]],
         "--cell decoder/lstm_cell": [[[6]]],
     }
@@ -71,7 +73,7 @@ def test_a_stack_and_a_cell_next_to_it_are_two_networks() -> None:
 
 def test_a_pair_is_one_stage_of_two_chains() -> None:
     pair = lstm(f"{BOTH}/bw/lstm_cell", 3, 5) | lstm(f"{BOTH}/fw/lstm_cell", 3, 4)
-    assert told(pair) == {f"--stack {BOTH}": [[[4], [5]]]}
+    assert listed(pair) == {f"--stack {BOTH}": [[[4], [5]]]}
 
 
 def test_stacks_of_both_directions_run_separately_and_are_joined_at_the_end() -> None:
@@ -81,7 +83,7 @@ def test_stacks_of_both_directions_run_separately_and_are_joined_at_the_end() ->
         for side, add in (("fw", 0), ("bw", 10))
         for k in (0, 1)
     ]
-    assert told(*layers) == {f"--stack {BOTH}": [[[4, 5], [14, 15]]]}
+    assert listed(*layers) == {f"--stack {BOTH}": [[[4, 5], [14, 15]]]}
 
 
 def test_the_next_stage_takes_the_joined_outputs_of_both_directions() -> None:
@@ -97,16 +99,16 @@ def test_the_next_stage_takes_the_joined_outputs_of_both_directions() -> None:
     assert units(route) == [[[4], [5]], [[6], [7]]]
     assert [cell.direction for cell in route.cells] == ["forward", "backward"] * 2
     narrow = lstm(scope.format(1, "fw"), 4, 6)
-    assert [flag[:6] for flag in told(*layers[:2], narrow, layers[3])] == ["--cell"] * 4
+    assert [flag[:6] for flag in listed(*layers[:2], narrow, layers[3])] == ["--cell"] * 4
 
 
 def test_one_direction_alone_is_a_cell() -> None:
-    assert told(lstm(f"{BOTH}/fw/lstm_cell")) == {f"--cell {BOTH}/fw/lstm_cell": [[[4]]]}
+    assert listed(lstm(f"{BOTH}/fw/lstm_cell")) == {f"--cell {BOTH}/fw/lstm_cell": [[[4]]]}
 
 
 def test_directions_over_different_inputs_are_not_a_pair() -> None:
     pair = lstm(f"{BOTH}/fw/lstm_cell", 3, 4) | lstm(f"{BOTH}/bw/lstm_cell", 2, 5)
-    assert told(pair) == {
+    assert listed(pair) == {
         f"--cell {BOTH}/fw/lstm_cell": [[[4]]],
         f"--cell {BOTH}/bw/lstm_cell": [[[5]]],
     }
@@ -121,7 +123,7 @@ def test_stacks_that_are_not_a_pair_are_listed_separately() -> None:
         for side, inputs in (("fw", 3), ("bw", 2))
         for k in (0, 1)
     ]
-    assert list(told(*layers)) == [
+    assert list(listed(*layers)) == [
         f"--stack {BOTH}/fw/multi_rnn_cell",
         f"--stack {BOTH}/bw/multi_rnn_cell",
     ]
@@ -132,7 +134,7 @@ def test_stacks_that_are_not_a_pair_are_listed_separately() -> None:
 
 def test_cells_whose_widths_do_not_fit_are_not_a_stack() -> None:
     layers = lstm(MULTI.format(0), 3, 4) | lstm(MULTI.format(1), 9, 5)
-    assert told(layers) == {
+    assert listed(layers) == {
         f"--cell {MULTI.format(0)}": [[[4]]],
         f"--cell {MULTI.format(1)}": [[[5]]],
     }
@@ -148,7 +150,7 @@ def test_cells_whose_widths_do_not_fit_are_not_a_stack() -> None:
 def test_a_layer_of_another_kind_prevents_a_stack() -> None:
     layers = lstm(MULTI.format(0), 3, 4) | lstm(MULTI.format(2), 4, 5)
     gru = {"rnn/multi_rnn_cell/cell_1/gru_cell/gates/kernel": (8, 8)}
-    assert [flag[:6] for flag in told(layers, gru)] == ["--cell", "--cell"]
+    assert [flag[:6] for flag in listed(layers, gru)] == ["--cell", "--cell"]
     known = cells(layers).values()
     with pytest.raises(UnsupportedError, match="a layer of this stack is not an LSTM cell"):
         of_stack(stacks(known, [*layers, *gru])[0])

@@ -41,7 +41,7 @@ GATES = st.sampled_from(["sigmoid", "hard_sigmoid", "keras3_hard_sigmoid", "tanh
 class Drawn(NamedTuple):
     """A cell of a class: shapes of variables below its scope, options by the names of their flags.
 
-    told: options that only the graph shows; plainly: the same for plain_cells.
+    shown: options that only the graph shows; plainly: the same for plain_cells.
     """
 
     family: str
@@ -52,7 +52,7 @@ class Drawn(NamedTuple):
     units: int
     width: int
     given: dict[str, Any] = {}  # noqa: RUF012 - never changed
-    told: dict[str, Any] = {}  # noqa: RUF012
+    shown: dict[str, Any] = {}  # noqa: RUF012
     plainly: dict[str, Any] = {}  # noqa: RUF012
 
 
@@ -133,9 +133,9 @@ def user_written(draw: Draw) -> Drawn:
     size = sizes(draw)
     order, m_first = "".join(draw(st.permutations("ijfo"))), draw(st.booleans())
     shapes, given = fused_shapes(size), options(draw, "forget_bias", "cell_clip", "activation")
-    told = {"gate_order": order, "extra": {"m_first": m_first}, "family": "LSTM"}
+    shown = {"gate_order": order, "extra": {"m_first": m_first}, "family": "LSTM"}
     return Drawn(
-        "LSTM", "rnn/lstm_cell", shapes, plain.fused, *size[:2], size.width, given, told,
+        "LSTM", "rnn/lstm_cell", shapes, plain.fused, *size[:2], size.width, given, shown,
         {"order": order, "m_first": m_first},
     )  # fmt: skip
 
@@ -148,7 +148,7 @@ def user_written_in_two(draw: Draw) -> Drawn:
         family="LSTM",
         step=plain.two_kernels,
         given=options(draw, "forget_bias", "activation", "recurrent_activation"),
-        told={"family": "LSTM", "gate_order": order},
+        shown={"family": "LSTM", "gate_order": order},
         plainly={"order": order},
     )
 
@@ -182,7 +182,7 @@ def block_v2(draw: Draw) -> Drawn:
         family="BlockLSTMV2",
         step=plain.no_forget_bias,
         given=options(draw, "cell_clip") | {"forget_bias": 0.0},
-        told={"family": "BlockLSTMV2", "gate_order": "ifjo"},
+        shown={"family": "BlockLSTMV2", "gate_order": "ifjo"},
         plainly={"order": "ifjo"},
     )
 
@@ -356,7 +356,7 @@ def filled(drawn: Drawn, rng: np.random.Generator, dtype: str) -> dict[str, Any]
 
 def recognised(drawn: Drawn, dtype: str) -> Cell:
     """Return the cell that is found among the variables, with the options from a graph."""
-    cell = cells(below(drawn.scope, drawn.shapes), dtype)[drawn.scope]._replace(**drawn.told)
+    cell = cells(below(drawn.scope, drawn.shapes), dtype)[drawn.scope]._replace(**drawn.shown)
     assert cell.family == drawn.family
     return cell
 

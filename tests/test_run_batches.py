@@ -196,10 +196,10 @@ def test_a_failing_input_is_named_and_the_others_continue(shell: Shell, three: l
     bad[3].write_bytes(three[0].read_bytes()[:-3])
     done = shell("run", PEEPHOLE, three[0], *bad, three[1], "--out-dir", folder / "out")
     assert done.code == 4
-    told = errors(done.err)
-    assert [line.split(": ")[0] for line in told] == [str(path) for path in bad]
-    assert told[0] == f"{bad[0]}: there is no such file; check the path"
-    assert "there is NaN at step 4, batch row 1, column 2" in told[1]
+    messages = errors(done.err)
+    assert [line.split(": ")[0] for line in messages] == [str(path) for path in bad]
+    assert messages[0] == f"{bad[0]}: there is no such file; check the path"
+    assert "there is NaN at step 4, batch row 1, column 2" in messages[1]
     assert sorted(os.listdir(folder / "out")) == ["0.npz", "1.npz"]
     assert [line[:6] for line in notes(done)[1:]] == ["1 of 6", "6 of 6"]
 
@@ -241,8 +241,8 @@ def test_a_carried_state_of_another_batch_size_names_the_input(
     folder = three[0].parent / "out"
     done = shell("run", PEEPHOLE, four, two, four, "--carry-state")
     assert done.code == 4
-    told = errors(done.err)
-    assert told == [
+    messages = errors(done.err)
+    assert messages == [
         f"{two}: rnn/lstm_cell: the state is that of a batch of 4, and the input has a batch of "
         "2; give a state of this batch, or of one for all of it",
         f"{four}: not run: the input before it, where it begins, failed",

@@ -102,8 +102,8 @@ def test_that_file_is_a_state_to_continue_from_and_to_convert(shell: Shell, tmp_
         assert shell("convert", "-q", targets[1], "--to-flat", "-o", flat).code == 0
         columns = [found[f"{cell}/{half}"] for cell in (FIRST, SECOND) for half in "cm"]
         np.testing.assert_array_equal(np.load(flat), np.hstack(columns))
-    told = shell.json("inspect", targets[1])["state"]
-    assert [cell["name"] for cell in told["cells"]] == [FIRST, SECOND]
+    described = shell.json("inspect", targets[1])["state"]
+    assert [cell["name"] for cell in described["cells"]] == [FIRST, SECOND]
 
 
 def test_an_npy_has_the_outputs_only_with_a_note(shell: Shell, batch: Path) -> None:
@@ -255,10 +255,10 @@ def test_the_document_has_shapes_statistics_time_and_option_sources(
     whole = expected(PEEPHOLE, np.load(batch), cell_clip=None)
     outputs, (state,) = document["outputs"], document["state"]
     assert (outputs["shape"], outputs["dtype"], outputs["not_finite"]) == ([4, 9, 5], "float32", 0)
-    for told, values in ((outputs, "outputs"), (state["c"], "c"), (state["m"], "m")):
-        assert told["shape"] == list(whole[values].shape)
+    for entry, values in ((outputs, "outputs"), (state["c"], "c"), (state["m"], "m")):
+        assert entry["shape"] == list(whole[values].shape)
         for name in ("min", "max", "mean", "std"):
-            assert told[name] == pytest.approx(getattr(whole[values], name)(), abs=1e-6)
+            assert entry[name] == pytest.approx(getattr(whole[values], name)(), abs=1e-6)
     assert state["cell"] == CELL
     assert document["seconds"] > 0
     assert document["steps_per_second"] > 0
@@ -289,16 +289,16 @@ def test_without_an_output_tables_are_printed(shell: Shell, batch: Path) -> None
 
 def test_unknown_options_are_noted_and_are_errors_if_strict(shell: Shell, batch: Path) -> None:
     bare = checkpoint(batch.with_name("bare.ckpt"), lstm_cell("rnn/basic_lstm_cell"))
-    said = (
+    note = (
         "rnn/basic_lstm_cell: the files do not record all of its options, and defaults are used: "
         "forget_bias 1, activation tanh"
     )
     done = shell("run", bare, batch)
-    assert (done.code, said in notes(done)) == (0, True)
+    assert (done.code, note in notes(done)) == (0, True)
     assert "  * the default: the files do not record it" in done.out
     done = shell("run", bare, batch, "--strict")
     assert (done.code, done.out) == (3, "")
-    assert error(done).startswith(f"{said}; give the options with flags")
+    assert error(done).startswith(f"{note}; give the options with flags")
     done = shell("run", bare, batch, "--strict", "--forget-bias", "0", "--activation", "tanh")
     assert (done.code, "default" in done.out) == (0, False)
     assert "nothing tells" not in shell("run", PEEPHOLE, batch, "--strict").err
@@ -373,7 +373,7 @@ def test_the_state_of_another_cell_is_noted(shell: Shell, tmp_path: Path) -> Non
     x, state = saved(tmp_path / "x.npy", numbers(5, 3)), tmp_path / "state.npz"
     assert shell("run", ckpt, x, "--cell", "encoder", "-o", state).code == 0
     done = shell("run", ckpt, x, "--cell", "decoder", "--state", state)
-    said = f"{state}: the state is that of encoder/a_lstm, and is used for decoder/b_lstm"
-    assert (done.code, said in notes(done)) == (0, True)
+    note = f"{state}: the state is that of encoder/a_lstm, and is used for decoder/b_lstm"
+    assert (done.code, note in notes(done)) == (0, True)
     done = shell("run", ckpt, x, "--cell", "encoder", "--state", state)
     assert "is used for" not in done.err

@@ -73,14 +73,16 @@ def golden(folder: Path, given: Mapping[str, Value]) -> tuple[dict[str, float], 
     (cell,) = ckpt.cells.values()
     assert cell.state is not None
     with np.load(folder / "state.npz") as state, np.load(folder / "expected.npz") as expected:
-        start, told = parted(state, cell.state.c), parted(expected, cell.state.c)
+        start, theirs = parted(state, cell.state.c), parted(expected, cell.state.c)
     x = np.load(folder / "x.npy")
     read: Read = lambda name: ckpt.variables[name].read()  # noqa: E731
     ran, settled = run(cell, read, given, x, start["c"], start["m"])
     ours = {"outputs": ran.outputs, "c": ran.c, "m": ran.m}
-    ours |= {name: ran.kept[letter] for name, letter in KEPT.items() if name in told}
+    ours |= {name: ran.kept[letter] for name, letter in KEPT.items() if name in theirs}
     assert {array.dtype for array in ours.values()} == {np.dtype(np.float32)}
-    return {name: float(np.abs(array - told[name]).max()) for name, array in ours.items()}, settled
+    return {
+        name: float(np.abs(array - theirs[name]).max()) for name, array in ours.items()
+    }, settled
 
 
 def parted(arrays: Mapping[str, Array], units: int) -> dict[str, Array]:

@@ -178,13 +178,13 @@ def test_a_truncated_file_of_each_kind_is_one_error_line(
 # ---- names
 
 
-EVIL = "evil\x1b[31m\n[bold]x[/bold]\u202e"
+HOSTILE = "evil\x1b[31m\n[bold]x[/bold]\u202e"
 
 
 def test_untrusted_names_cannot_control_a_terminal(shell: Shell, tmp_path: Path) -> None:
-    name = f"{EVIL}/lstm_cell"
+    name = f"{HOSTILE}/lstm_cell"
     ckpt = checkpoint(tmp_path / "x.ckpt", lstm_cell(name) | lstm_cell("b/lstm_cell"))
-    x = saved(tmp_path / f"{EVIL.replace('/', '')}.npy", numbers(5, 3))
+    x = saved(tmp_path / f"{HOSTILE.replace('/', '')}.npy", numbers(5, 3))
     shown = "evil\\x1b[31m\\n[bold]x[/bold]\\u202e/lstm_cell"
     for done in (
         shell("run", ckpt, x),

@@ -126,9 +126,9 @@ def test_an_unwritable_last_state_is_reported_before_the_run(shell: Shell, batch
     ):
         done = shell("run", "-q", CELL, gone, "--state-out", name, *options)
         assert (done.code, done.out) == (3, "")
-        told = error(done)
-        assert told.startswith(f"{gone}: " if problem is None else f"{name}: "), told
-        assert (problem or "there is no such file") in told
+        words = error(done)
+        assert words.startswith(f"{gone}: " if problem is None else f"{name}: "), words
+        assert (problem or "there is no such file") in words
     assert sorted(os.listdir(folder)) == ["there.npz", "x.npy"]
 
 

@@ -47,10 +47,10 @@ def test_an_npy_has_no_names(tmp_path: Path) -> None:
 
 
 def test_metadata_of_results_is_not_an_array(tmp_path: Path) -> None:
-    told = '{"layout": "flat", "cells": [{"name": "", "c": 1, "m": 2}], "stack": false}'
-    np.savez(tmp_path / "x.npz", x=np.ones((4, 3)), lstmstate=np.array(told))
+    metadata = '{"layout": "flat", "cells": [{"name": "", "c": 1, "m": 2}], "stack": false}'
+    np.savez(tmp_path / "x.npz", x=np.ones((4, 3)), lstmstate=np.array(metadata))
     assert opened(tmp_path / "x.npz").steps == 4
-    np.savez(tmp_path / "y.npz", lstmstate=np.array(told))
+    np.savez(tmp_path / "y.npz", lstmstate=np.array(metadata))
     refused(tmp_path / "y.npz", "")
 
 

@@ -15,8 +15,8 @@ from writers import (
     inputs,
     lstm,
     opened,
+    shown,
     static,
-    told,
 )
 
 from lstmstate.cells import Stack
@@ -374,7 +374,7 @@ def test_the_layers_of_a_stack_keep_their_own_options(loop: Any) -> None:
     assert [one.family for one in found] == ["LSTMCell", "BasicLSTMCell", "LSTMCell"]
     assert [one.input_size for one in found] == [3, 4, 6]
     names = ("forget_bias", "cell_clip", "proj_clip", "activation")
-    assert [list(told(one, *names).values()) for one in found] == [
+    assert [list(shown(one, *names).values()) for one in found] == [
         [0.3, 0.5, None, "tanh"],
         [2.5, None, None, "relu"],
         [0.0, None, 0.2, "tanh"],
@@ -391,4 +391,4 @@ def test_the_directions_of_a_pair_keep_their_own_options() -> None:
         "forward": 0.3,
         "backward": 2.5,
     }
-    assert [told(one, "time_major") for one in found] == [{"time_major": False}] * 2
+    assert [shown(one, "time_major") for one in found] == [{"time_major": False}] * 2

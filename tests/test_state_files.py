@@ -21,7 +21,7 @@ from states import (
     Array,
     cells_of,
     converted,
-    holds,
+    fits,
     reading,
     same,
     same_values,
@@ -58,7 +58,7 @@ KINDS = {
 
 def has_room(kind: str, layout: str, state: State) -> bool:
     """Whether a file of a kind can contain a state in a layout."""
-    if not holds(layout, state):
+    if not fits(layout, state):
         return False
     arrays = to_arrays(LAYOUTS[layout], state).values()
     if kind == "npy":
@@ -286,7 +286,7 @@ def test_members_of_an_npz_have_no_time(tmp_path: Path) -> None:
 def test_conversions_through_many_files_lose_nothing(
     state: State, kinds: list[str], part_bytes: int, data: st.DataObject
 ) -> None:
-    layouts = st.sampled_from([name for name in LAYOUTS if holds(name, state)])
+    layouts = st.sampled_from([name for name in LAYOUTS if fits(name, state)])
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream, "PART_BYTES", part_bytes)
         at = Path(folder) / "start.npz"

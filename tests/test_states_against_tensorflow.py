@@ -268,8 +268,8 @@ def test_c_and_m_of_unequal_width_are_split_at_their_widths(
     _, flat = stepped(MODELS["projected"], "float32", dynamic, is_tuple=False)
     _, (c, m) = stepped(MODELS["projected"], "float32", dynamic, is_tuple=True)
     np.save(tmp_path / "flat.npy", flat)
-    source, told = tmp_path / "flat.npy", ["--units", "6", "--proj", "4"]
-    right = load_state(converted(source, tmp_path / "right.npz", "--to-tuple", *told))
+    source, flags = tmp_path / "flat.npy", ["--units", "6", "--proj", "4"]
+    right = load_state(converted(source, tmp_path / "right.npz", "--to-tuple", *flags))
     assert capsys.readouterr().err == ""
     halved = load_state(converted(source, tmp_path / "halved.npz", "--to-tuple"))
     assert "it is cut in half, c 5 and m 5" in capsys.readouterr().err
@@ -364,11 +364,11 @@ def test_widths_come_from_the_cells_of_a_checkpoint(tmp_path: Path, owner: Any) 
 @pytest.mark.parametrize("owner", REAL, ids=lambda owner: " ".join([owner[0], *owner[1]]))
 def test_widths_come_from_published_checkpoints(tmp_path: Path, owner: Any) -> None:
     name, flags, cells, names = owner
-    told = SHARED / "real" / name / "truth.json"
-    if not told.is_file():
+    truth = SHARED / "real" / name / "truth.json"
+    if not truth.is_file():
         pytest.skip("the real checkpoints are not available")
-    prefix = json.loads(told.read_text())["prefix"]
-    ckpt = told.parent / ("." if prefix.startswith("variables/") else prefix)
+    prefix = json.loads(truth.read_text())["prefix"]
+    ckpt = truth.parent / ("." if prefix.startswith("variables/") else prefix)
     assert_widths_come_from(ckpt, flags, cells, names, tmp_path)
 
 

@@ -33,8 +33,8 @@ LAYERS = [
     for side in ("fw", "bw")
 ]
 UNITS = INPUTS = 4
-TOLD: dict[str, Any] = {"forget_bias": 1.0, "cell_clip": None, "activation": "tanh"}
-BARE = {**TOLD, "assume_defaults": True}  # of a stack without a graph
+KNOWN: dict[str, Any] = {"forget_bias": 1.0, "cell_clip": None, "activation": "tanh"}
+BARE = {**KNOWN, "assume_defaults": True}  # of a stack without a graph
 
 
 def saved(folder: Path, names: list[str], first: int = INPUTS) -> str:
@@ -242,12 +242,12 @@ def test_every_list_of_cells_has_one_order(
     ran = shell("run", prefix, "--assume-defaults", tmp_path / "x.npy", "-o", target)
     assert ran.code == 0, ran.err
     assert [cell.cell for cell in load_state(target)] == names
-    told = shell.json("inspect", target)["state"]["cells"]
-    assert [cell["name"] for cell in told] == names
+    listed = shell.json("inspect", target)["state"]["cells"]
+    assert [cell["name"] for cell in listed] == names
     # Without our metadata its names are in that order too.
     bare = archive(tmp_path / "bare.npz", halves(sorted(names)))
-    told = shell.json("inspect", bare)["state"]["cells"]
-    assert [cell["name"] for cell in told] == names
+    listed = shell.json("inspect", bare)["state"]["cells"]
+    assert [cell["name"] for cell in listed] == names
 
 
 # ---- the layout of PyTorch

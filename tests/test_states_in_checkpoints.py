@@ -50,12 +50,12 @@ WIDTHS = {"encoder/saved_state": (6, 2), "decoder/saved_state": (4, 4)}
 
 def test_states_of_one_shape_are_refused_with_the_choices(tmp_path: Path, capsys: Captured) -> None:
     old = save(tmp_path, encoder_and_decoder, graph=False)
-    told = refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple")
-    assert "2 states are saved in it" in told
+    message = refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple")
+    assert "2 states are saved in it" in message
     for name in WIDTHS:
-        assert f"--variable {name}" in told
-    told = refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple", "--variable", "saved_state")
-    assert "there is no such variable" in told
+        assert f"--variable {name}" in message
+    message = refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple", "--variable", "saved_state")
+    assert "there is no such variable" in message
 
 
 @pytest.mark.parametrize("chosen", [*([name] for name in WIDTHS), list(WIDTHS), []])
@@ -81,8 +81,8 @@ def test_without_a_graph_widths_of_similar_states_must_be_passed(
     """A wrong split would raise no error."""
     old = save(tmp_path, encoder_and_decoder, graph=False)
     chosen = ["--to-tuple", "--variable", name]
-    told = refused(capsys, old, tmp_path / "new.ckpt", *chosen)
-    assert "several of the cells" in told and "--units and --proj" in told
+    message = refused(capsys, old, tmp_path / "new.ckpt", *chosen)
+    assert "several of the cells" in message and "--units and --proj" in message
     c, m = WIDTHS[name]
     by_units = ["--units", str(c), "--proj", str(m)]
     by_cell = ["--checkpoint", old, "--cell", name.partition("/")[0]]
@@ -103,8 +103,8 @@ def test_a_state_of_any_name_can_be_chosen(tmp_path: Path, capsys: Captured) -> 
 def test_a_name_already_in_use_is_refused(tmp_path: Path, capsys: Captured) -> None:
     values = cell_values("rnn/lstm_cell", 4) | {"saved_state": noise("s", (BATCH, 8), "f4")}
     old = save_v2(tmp_path / "old", values | {"saved_state/c": np.int64(3)})
-    told = refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple")
-    assert "saved_state/c" in told and "a variable has this name already" in told
+    message = refused(capsys, old, tmp_path / "new.ckpt", "--to-tuple")
+    assert "saved_state/c" in message and "a variable has this name already" in message
 
 
 def layers_of_two_directions(tf: TensorFlow) -> None:
@@ -202,9 +202,9 @@ def test_the_states_of_a_network_are_one_state_in_its_order(
 
 def test_two_networks_have_a_state_each(tmp_path: Path, capsys: Captured) -> None:
     old = save(tmp_path, layers_of_two_directions)
-    told = refused(capsys, old, tmp_path / "state.npz", "--to-tuple")
-    assert "4 states are saved in it" in told
-    offered = [words.strip(", \n") for words in told.split("--variable ")[1:]]
+    message = refused(capsys, old, tmp_path / "state.npz", "--to-tuple")
+    assert "4 states are saved in it" in message
+    offered = [words.strip(", \n") for words in message.split("--variable ")[1:]]
     assert sorted(offered) == [state.variable for state in open_checkpoint(old).states]
 
 
@@ -252,8 +252,8 @@ def test_states_of_similar_cells_keep_their_names(
     for name in chosen:
         found = [value(new, f"{name}/{half}") for half in "cm"]
         assert_equal(found, cut(value(old, name), [(4, 4)]))
-    told = refused(capsys, new, tmp_path / "back.ckpt", "--to-flat")
-    assert all(f"--variable {name}" in told for name in chosen)
+    message = refused(capsys, new, tmp_path / "back.ckpt", "--to-flat")
+    assert all(f"--variable {name}" in message for name in chosen)
     back = converted(new, tmp_path / "back.ckpt", "--to-flat", *flags)
     assert_restored_alike(back, old)
 
@@ -346,8 +346,8 @@ def test_two_states_or_two_halves_are_refused(tmp_path: Path, capsys: Captured) 
     values |= {name: noise(name, (BATCH, 8), "f4") for name in ("one", "two")}
     old = save_v2(tmp_path / "old", values)
     flags = ["--to-tuple", "--variable", "one", "--variable", "two"]
-    told = refused(capsys, old, tmp_path / "new.ckpt", *flags)
-    assert "the variables can be c and m, or whole states" in told
+    message = refused(capsys, old, tmp_path / "new.ckpt", *flags)
+    assert "the variables can be c and m, or whole states" in message
     new = converted(old, tmp_path / "new.ckpt", *flags, "--from", "tuple")
     assert {"one", "two"} <= listed(new)
 
@@ -359,8 +359,8 @@ def test_known_halves_are_in_order(tmp_path: Path, capsys: Captured) -> None:
     theirs = str(SAMPLES / "peephole_flat/model.ckpt")
     assert_equal([value(new, "state")], [value(theirs, "saved_state")])
     swapped = ["--variable", "m_state", "--variable", "c_state"]
-    told = refused(capsys, old, tmp_path / "other.ckpt", "--to-flat", *swapped)
-    assert "m_state: this is m, and is given where c belongs" in told
+    message = refused(capsys, old, tmp_path / "other.ckpt", "--to-flat", *swapped)
+    assert "m_state: this is m, and is given where c belongs" in message
 
 
 # ---- new names
@@ -383,11 +383,11 @@ def test_new_names_are_reported(tmp_path: Path, capsys: Captured) -> None:
     command = ["convert", str(SAMPLES / "peephole_flat"), "--to-tuple", "-o", str(target)]
     assert run([*command, "--json"]) == 0
     out, err = capsys.readouterr()
-    told = "the state has other names now: saved_state/c, saved_state/m (was saved_state)"
-    assert told in err
+    message = "the state has other names now: saved_state/c, saved_state/m (was saved_state)"
+    assert message in err
     (state,) = json.loads(out)["states"]
     assert state["variables"] == ["saved_state/c", "saved_state/m"]
-    assert told in state["notes"]
+    assert message in state["notes"]
 
 
 def test_a_tuple_in_two_variables_becomes_a_flat_state_of_the_same_cell(tmp_path: Path) -> None:
@@ -421,13 +421,13 @@ def test_inspect_names_the_cells_of_a_converted_state(
     capsys.readouterr()
     assert run(["inspect", new, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    told = {state["variable"]: (state["layout"], state["cell"]) for state in found["states"]}
-    assert told == {
+    listing = {state["variable"]: (state["layout"], state["cell"]) for state in found["states"]}
+    assert listing == {
         f"saved_state/{scope}/{half}": (half, scope) for scope in scopes for half in "cm"
     }
     roles = {one["name"]: (one["role"], one["cell"]) for one in found["variables"]}
-    assert {name: roles[name] for name in told} == {
-        name: ("state", cell) for name, (_, cell) in told.items()
+    assert {name: roles[name] for name in listing} == {
+        name: ("state", cell) for name, (_, cell) in listing.items()
     }
     for scope, c, m in zip(scopes, *[iter(cut_of(values, [(3, 3)] * count))] * 2, strict=True):
         assert_equal([value(new, f"saved_state/{scope}/{half}") for half in "cm"], [c, m])

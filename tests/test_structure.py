@@ -305,14 +305,14 @@ def test_a_user_written_cell(order: str, weights: tuple[str, str]) -> None:
 def test_a_forget_bias_that_is_a_sum_or_differs_from_unit_to_unit() -> None:
     """One number is reported if the biases of all units are equal; it is never read as zero."""
 
-    def told(*numbers: Any) -> Option:
+    def forget_bias_of(*numbers: Any) -> Option:
         return only(
             opened(lambda tf: hand_made(tf, forget_bias=sum(map(tf.constant, numbers))))
         ).forget_bias
 
-    assert told(0.25, 0.5) == Option(0.75, "graph")
-    assert told([1.0] * 4) in (Option(1.0, "graph"), Option(None, "unknown"))
-    assert told([0.0, 1.0, 2.0, 3.0]).value is None
+    assert forget_bias_of(0.25, 0.5) == Option(0.75, "graph")
+    assert forget_bias_of([1.0] * 4) in (Option(1.0, "graph"), Option(None, "unknown"))
+    assert forget_bias_of([0.0, 1.0, 2.0, 3.0]).value is None
 
 
 def test_a_cell_in_the_root_scope() -> None:

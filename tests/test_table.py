@@ -146,17 +146,17 @@ def test_a_table_is_read_without_reading_other_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = table(*split(numbered(1000), 256))
-    asked: list[int] = []
+    requested: list[int] = []
     plain = ByteSource.read
 
     def counting(self: ByteSource, offset: int, length: int, what: str) -> bytes:
-        asked.append(length)
+        requested.append(length)
         return plain(self, offset, length, what)
 
     with opened(tmp_path, content) as read:
         monkeypatch.setattr(ByteSource, "read", counting)
         assert read.get(b"layer/000500/kernel") == b"500" * 3
-    assert sum(asked) < 600
+    assert sum(requested) < 600
 
 
 @settings(

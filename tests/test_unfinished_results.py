@@ -13,7 +13,7 @@ import pytest
 from commands import PROJECT
 from results import (
     KINDS,
-    TOLD,
+    META,
     fill,
     planned,
     read,
@@ -111,7 +111,7 @@ def test_files_that_cannot_contain_the_results_are_refused(tmp_path: Path) -> No
             writing(tmp_path / "a", kind, arrays),
         ):
             pass
-    many = Metadata("tuple", TOLD.cells * 2000, True)
+    many = Metadata("tuple", META.cells * 2000, True)
     with (
         pytest.raises(LstmstateError, match=r"a\.h5: an HDF5 file has no room for the names"),
         Outputs() as outputs,

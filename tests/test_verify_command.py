@@ -67,11 +67,11 @@ def test_the_document_lists_a_short_and_a_long_run_of_each_cell(shell: Shell) ->
 
 
 def test_the_seed_selects_the_random_data(shell: Shell) -> None:
-    told = [
+    first_values = [
         shell.json("verify", PEEPHOLE, *seed)["trials"]
         for seed in ([], ["--seed", "0"], ["--seed", "7"])
     ]
-    assert told[0] == told[1] != told[2]
+    assert first_values[0] == first_values[1] != first_values[2]
 
 
 def test_a_cell_or_a_stack_can_be_chosen(shell: Shell) -> None:
@@ -167,13 +167,13 @@ def test_cells_that_cannot_be_run_are_reported_and_left_out(shell: Shell, tmp_pa
     refused, *others = document["trials"]
     assert (refused["network"], len(others)) == ("conv_lstm_cell", 2)
     assert (refused["agrees"], refused["differences"]) == (None, [])
-    told = ("--forget-bias", "1", "--cell-clip", "none", "--activation", "tanh")
-    done = shell("verify", ckpt, *told)
+    flags = ("--forget-bias", "1", "--cell-clip", "none", "--activation", "tanh")
+    done = shell("verify", ckpt, *flags)
     assert (done.code, notes(done)) == (0, [refused["refused"]])
     assert "2 runs next to TensorFlow, 2 within" in done.out
     done = shell("verify", ckpt, "--strict")
     assert (done.code, done.out) == (3, "") and "defaults are used" in error(done)
-    done = shell("verify", ckpt, "--strict", *told)
+    done = shell("verify", ckpt, "--strict", *flags)
     assert (done.code, done.out, error(done)) == (3, "", refused["refused"])
     done = shell("verify", checkpoint(tmp_path / "y.ckpt", convolution))
     assert (done.code, "its kernels are convolutions" in error(done)) == (3, True)

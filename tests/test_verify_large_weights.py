@@ -29,16 +29,16 @@ def scaled(factor: float, monkeypatch: pytest.MonkeyPatch) -> LSTMCheckpoint:
     return ckpt
 
 
-def trials(ckpt: LSTMCheckpoint, judge: str) -> Iterator[Trial]:
-    return over_random_data([ckpt.network()], "auto", {}, None, 0, judge)
+def trials(ckpt: LSTMCheckpoint, reference: str) -> Iterator[Trial]:
+    return over_random_data([ckpt.network()], "auto", {}, None, 0, reference)
 
 
-@pytest.mark.parametrize("judge", JUDGES)
+@pytest.mark.parametrize("reference", JUDGES)
 @pytest.mark.parametrize("factor", [1, 30, 1000])
 def test_healthy_weights_of_any_size_agree(
-    factor: float, judge: str, monkeypatch: pytest.MonkeyPatch
+    factor: float, reference: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for trial in trials(scaled(factor, monkeypatch), judge):
+    for trial in trials(scaled(factor, monkeypatch), reference):
         assert trial.refused is None
         assert trial.agrees, trial.differences
 

@@ -228,7 +228,7 @@ def only(ckpt: LSTMCheckpoint) -> Cell:
     return cell
 
 
-def told(cell: Cell, *options: str) -> dict[str, object]:
+def shown(cell: Cell, *options: str) -> dict[str, object]:
     """Return the values of some options that the graph shows; others are an error."""
     for option in options:
         assert cell.options[option].source == "graph", (option, cell.options[option])
