@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import pty
-import random
-import resource
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 
@@ -26,7 +22,6 @@ from commands import (
     piped,
     saved,
 )
-from interruptions import calls, interrupted
 
 CELL = SAMPLES / "peephole_tuple"
 OLD = b"what was there before"
@@ -46,21 +41,6 @@ def in_folder(path: Path) -> dict[str, bytes]:
 
 
 # ---- existing files and inputs
-
-
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_an_existing_output_is_replaced_only_with_force(
-    shell: Shell, batch: Path, ending: str
-) -> None:
-    target = batch.with_name(f"y.{ending}")
-    target.write_bytes(OLD)
-    done = shell("run", "-q", CELL, batch, "-o", target)
-    assert (done.code, done.out) == (3, "")
-    assert error(done) == f"{target}: this file exists already; say --force to replace it"
-    assert in_folder(batch.parent) == {"x.npy": batch.read_bytes(), target.name: OLD}
-    assert shell("run", "-q", CELL, batch, "-o", target, "--force").code == 0
-    assert target.read_bytes() != OLD
-    assert len(in_folder(batch.parent)) == 2
 
 
 @pytest.mark.parametrize("force", [[], ["--force"]])
@@ -153,84 +133,6 @@ def test_a_file_without_results_is_reported(shell: Shell, batch: Path, name: str
     assert ".npz" in error(done)
     assert "ckpt, or" not in error(done)
     assert os.listdir(batch.parent) == ["x.npy"]
-
-
-# ---- full disks
-
-
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path, ending: str) -> None:
-    x = saved(tmp_path / "x.npy", numbers(2, 9000, 3))
-    target = tmp_path / f"y.{ending}"
-    target.write_bytes(OLD)
-    before = in_folder(tmp_path)
-
-    def limited() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    done = subprocess.run(
-        [*LSTMSTATE, "run", "-q", str(CELL), str(x), "--force", "-o", str(target)],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        preexec_fn=limited,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr.startswith(f"lstmstate: error: {target}: it cannot be written (")
-    assert done.stderr.count("\n") == 1
-    assert in_folder(tmp_path) == before
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_a_failing_system_call_leaves_the_old_file(
-    shell: Shell, batch: Path, monkeypatch: pytest.MonkeyPatch, ending: str, call: str
-) -> None:
-    target = batch.with_name(f"y.{ending}")
-    target.write_bytes(OLD)
-    before = in_folder(batch.parent)
-
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, call, fail)
-    done = shell("run", "-q", CELL, batch, "-o", target, "--force")
-    monkeypatch.undo()
-    assert (done.code, done.out) == (3, "")
-    assert error(done) == f"{target}: it cannot be written (No space left on device)"
-    assert in_folder(batch.parent) == before
-
-
-# ---- interruptions
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_killed_at_any_moment_the_target_is_old_or_new(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    source = saved(tmp_path / "x.npy", numbers(2_000, 3))
-    target = tmp_path / "y.npz"
-    command = ["run", "-q", CELL, source, "--force", "-o", target]
-    with interrupted(number, *command) as run:
-        last = calls(run)
-        new = target.read_bytes()
-        chance = random.Random(int(number))
-        for moment in (1, *(chance.randint(1, last) for _ in range(5))):
-            target.write_bytes(OLD)
-            done = run(moment)
-            is_old = target.read_bytes() == OLD
-            assert is_old or target.read_bytes() == new
-            if number == signal.SIGKILL:
-                for name in os.listdir(tmp_path):
-                    if name.endswith(".tmp"):
-                        (tmp_path / name).unlink()
-            if is_old:
-                code = -number if number == signal.SIGKILL else 128 + number
-                assert (done.returncode, done.stderr.strip()) == (code, b"")
-            assert sorted(os.listdir(tmp_path)) == ["x.npy", "y.npz"]
-            assert moment > 1 or is_old
 
 
 # ---- pipes

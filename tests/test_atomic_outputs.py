@@ -1,9 +1,10 @@
-"""Outputs of conversions: complete or absent, existing files kept, no leftovers of a failure."""
+"""Outputs of `convert` and `run`: complete or absent, with no leftovers of a failure."""
 
 from __future__ import annotations
 
 import errno
 import os
+import random
 import resource
 import shutil
 import signal
@@ -16,18 +17,46 @@ from tempfile import mkdtemp
 
 import numpy as np
 import pytest
-from commands import PROJECT, SAMPLES, SUNSPOTS, Shell, error, numbers, saved
+from commands import LSTMSTATE, PROJECT, SAMPLES, SUNSPOTS, Shell, error, numbers, saved
+from interruptions import calls, interrupted
 
 from lstmstate.files.atomic import Outputs
 
-OLD = b"what was there before"
+CELL = SAMPLES / "peephole_tuple"
+OLD = b"the old file"
 DATA = ".data-00000-of-00001"
+# A command, and the ending of its output.
+WRITES = [
+    *(("convert", ending) for ending in ("npz", "h5", "npy", "csv", "ckpt")),
+    *(("run", ending) for ending in ("npz", "h5", "npy")),
+]
 
 
 @pytest.fixture
 def flat(tmp_path: Path) -> Path:
     """A flat state in its own folder."""
     return saved(tmp_path / "flat.npy", numbers(3, 8))
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A flat state of 8 MB, which is converted in several parts."""
+    values = np.random.default_rng(0).random((1000, 100), np.float32)
+    return saved(tmp_path_factory.mktemp("large") / "flat.npy", np.tile(values, (20, 1)))
+
+
+def writing(
+    command: str, ending: str, folder: Path, rows: int = 3, steps: int = 5
+) -> tuple[list[object], Path]:
+    """Return a command that writes an output into a folder, and the file that it writes."""
+    target = folder / f"y.{ending}"
+    if command == "run":
+        x = saved(folder / "x.npy", numbers(2, steps, 3))
+        return ["run", "-q", CELL, x, "-o", target], target
+    source = saved(folder / "flat.npy", numbers(rows, 100))
+    to = "--to-flat" if ending == "npy" else "--to-tuple"
+    file = folder / "y.ckpt.index" if ending == "ckpt" else target
+    return ["convert", "-q", source, to, "-o", target], file
 
 
 def mode(path: Path) -> int:
@@ -43,24 +72,28 @@ def in_folder(path: Path) -> dict[str, bytes | None]:
     }
 
 
+def temporaries(folder: Path) -> list[str]:
+    """Return the temporary files in a folder."""
+    return [name for name in os.listdir(folder) if name.endswith(".tmp")]
+
+
 # ---- existing outputs
 
 
-@pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.csv", "x.ckpt"])
+@pytest.mark.parametrize(("command", "ending"), WRITES)
 def test_an_existing_output_is_replaced_only_with_force(
-    shell: Shell, flat: Path, name: str
+    shell: Shell, tmp_path: Path, command: str, ending: str
 ) -> None:
-    target = flat.with_name(name)
-    file = flat.with_name("x.ckpt.index") if name == "x.ckpt" else target
+    arguments, file = writing(command, ending, tmp_path)
     file.write_bytes(OLD)
-    before = in_folder(flat.parent)
-    done = shell("convert", "-q", flat, "--to-tuple", "-o", target)
+    before = in_folder(tmp_path)
+    done = shell(*arguments)
     assert (done.code, done.out) == (3, "")
     assert error(done) == f"{file}: this file exists already; say --force to replace it"
-    assert in_folder(flat.parent) == before
-    assert shell("convert", "-q", flat, "--to-tuple", "-o", target, "--force").code == 0
+    assert in_folder(tmp_path) == before
+    assert shell(*arguments, "--force").code == 0
     assert file.read_bytes() != OLD
-    assert not [left for left in os.listdir(flat.parent) if left.endswith(".tmp")]
+    assert temporaries(tmp_path) == []
 
 
 def test_one_existing_output_of_two_prevents_both(shell: Shell, flat: Path) -> None:
@@ -266,28 +299,31 @@ def test_a_folder_that_may_not_be_written_in(shell: Shell, for_anyone: Path) -> 
 # ---- failing system calls
 
 
-@pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.npy", "x.csv", "x.ckpt"])
+@pytest.mark.parametrize(("command", "ending"), WRITES)
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_failing_system_call_leaves_the_old_file(
-    shell: Shell, flat: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: str
+    shell: Shell,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    ending: str,
+    call: str,
 ) -> None:
-    target = flat.with_name(name)
-    to = "--to-flat" if name == "x.npy" else "--to-tuple"
-    file = flat.with_name("x.ckpt.index") if name == "x.ckpt" else target
+    arguments, file = writing(command, ending, tmp_path)
     file.write_bytes(OLD)
-    before = in_folder(flat.parent)
+    before = in_folder(tmp_path)
 
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, call, fail)
-    done = shell("convert", "-q", flat, to, "-o", target, "--force")
+    done = shell(*arguments, "--force")
     monkeypatch.undo()
     assert (done.code, done.out) == (3, "")
+    assert error(done).startswith(f"{tmp_path}/y.{ending}")
     assert error(done).endswith(": it cannot be written (No space left on device)")
-    assert str(flat.parent) in error(done)
     assert ".tmp" not in error(done)
-    assert in_folder(flat.parent) == before
+    assert in_folder(tmp_path) == before
 
 
 def limited(nbytes: int) -> None:
@@ -296,17 +332,19 @@ def limited(nbytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, nbytes))
 
 
-@pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.npy", "x.csv", "x.ckpt"])
-def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path, name: str) -> None:
-    source = saved(tmp_path / "flat.npy", numbers(1000, 100))
-    target = tmp_path / name
-    to = "--to-flat" if name == "x.npy" else "--to-tuple"
-    file = tmp_path / "x.ckpt.index" if name == "x.ckpt" else target
+@pytest.mark.parametrize(
+    ("command", "ending", "flags"),
+    [*((*one, []) for one in WRITES), ("convert", "h5", ["--compress"])],
+)
+def test_a_disk_that_is_full_leaves_the_old_file(
+    tmp_path: Path, command: str, ending: str, flags: list[str]
+) -> None:
+    """The HDF5 library crashes the process on a failed write, so failures are hidden from it."""
+    arguments, file = writing(command, ending, tmp_path, rows=1000, steps=9000)
     file.write_bytes(OLD)
     before = in_folder(tmp_path)
-    command = [sys.executable, "-m", "lstmstate", "convert", "-q", "--force", str(source), to]
     done = subprocess.run(
-        [*command, "-o", str(target)],
+        [*LSTMSTATE, *map(str, arguments), "--force", *flags],
         capture_output=True,
         text=True,
         cwd=PROJECT,
@@ -315,8 +353,8 @@ def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path, name: str) -> N
     )
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith(f"lstmstate: error: {tmp_path}/x.")
-    assert "it cannot be written (" in done.stderr
+    assert done.stderr.startswith(f"lstmstate: error: {tmp_path}/y.{ending}")
+    assert ": it cannot be written (" in done.stderr
     assert in_folder(tmp_path) == before
 
 
@@ -347,3 +385,66 @@ def test_stdout_leaves_no_temporary_file(flat: Path, tmp_path: Path) -> None:
             check=False,
         )
         assert os.listdir(tmp_path / "tmp") == []
+
+
+# ---- interruptions
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "count"),
+    [
+        *(("convert", number, 15) for number in (signal.SIGINT, signal.SIGKILL)),
+        *(("convert", number, 5) for number in (signal.SIGTERM, signal.SIGHUP)),
+        *(("run", number, 6) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)),
+    ],
+)
+def test_killed_at_any_moment_the_target_is_old_or_new(
+    tmp_path: Path, large: Path, command: str, number: signal.Signals, count: int
+) -> None:
+    arguments, target = writing(command, "npz", tmp_path, steps=2000)
+    if command == "convert":
+        arguments[2] = large
+    with interrupted(number, *arguments, "--force") as run:
+        last = calls(run)
+        new, files = target.read_bytes(), sorted(os.listdir(tmp_path))
+        chance = random.Random(int(number))
+        for moment in (1, *(chance.randint(1, last) for _ in range(count - 1))):
+            target.write_bytes(OLD)
+            done = run(moment)
+            is_old = target.read_bytes() == OLD
+            assert is_old or target.read_bytes() == new
+            if number == signal.SIGKILL:
+                for name in temporaries(tmp_path):
+                    (tmp_path / name).unlink()
+            if is_old:
+                code = -number if number == signal.SIGKILL else 128 + number
+                assert (done.returncode, done.stderr.strip()) == (code, b"")
+            assert sorted(os.listdir(tmp_path)) == files
+            assert moment > 1 or is_old
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_loading_prints_no_traceback(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """The first tenth of a second is spent on imports, when Ctrl-C may come, too."""
+    fake = f"import os\nos.kill(os.getpid(), {int(number)})\n"
+    (tmp_path / "click.py").write_text(fake)
+    done = subprocess.run(
+        [*LSTMSTATE, "convert"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        cwd=PROJECT,
+        check=False,
+    )
+    assert done.returncode in (128 + number, -number)
+    assert done.stderr.strip() == b""
+
+
+def test_ignored_hangups_do_not_end_a_conversion(tmp_path: Path, large: Path) -> None:
+    """For example under nohup."""
+    target = tmp_path / "state.npz"
+    command = ["convert", "-q", large, "--to-tuple", "-o", target]
+    with interrupted(signal.SIGHUP, *command, ignored=True) as run:
+        assert run(1) == (0, b"")
+    assert target.is_file()
