@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from commands import Shell
 from hypothesis import HealthCheck, settings
+from work import little_memory
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -36,3 +39,16 @@ def samples() -> Path:
 def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
     """The commands, run in this process."""
     return Shell(capsys)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker that limits memory."""
+    config.addinivalue_line("markers", "memory(megabytes): the most memory that a test allocates")
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Limit the memory of a test with the marker `memory`."""
+    marker = request.node.get_closest_marker("memory")
+    with little_memory(*marker.args) if marker else nullcontext():
+        yield

@@ -34,7 +34,7 @@ from builders import (
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_graph_file import visit
-from work import few_lines, little_memory
+from work import few_lines
 
 from lstmstate.checkpoint import Checkpoint
 from lstmstate.checkpoint.graph import read_meta, read_saved_model
@@ -53,11 +53,7 @@ steady = settings(
 )
 
 
-@pytest.fixture(autouse=True)
-def bounded_memory() -> Iterator[None]:
-    """Limit the memory of every test here."""
-    with little_memory(100):
-        yield
+pytestmark = pytest.mark.memory(100)
 
 
 # ---- specimens

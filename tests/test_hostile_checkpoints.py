@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,6 @@ from builders import (
     text,
     varint,
 )
-from work import little_memory
 
 from lstmstate import limits
 from lstmstate.checkpoint import Checkpoint
@@ -39,11 +37,7 @@ BIG = 1 << 44  # more bytes than any machine has
 TOP = 1 << 63
 
 
-@pytest.fixture(autouse=True)
-def bounded_memory() -> Iterator[None]:
-    """Limit the memory of every test here."""
-    with little_memory(32):
-        yield
+pytestmark = pytest.mark.memory(32)
 
 
 def read(path: str, name: str = "x") -> np.ndarray:

@@ -7,7 +7,6 @@ import random
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -28,15 +27,8 @@ from sequences import (
     write_npy,
 )
 from states import Array, npy
-from work import little_memory
 
 from lstmstate import LstmstateError
-
-
-@pytest.fixture
-def bounded_memory() -> Iterator[None]:
-    with little_memory(20):
-        yield
 
 
 def outcome(path: str) -> Array | None:
@@ -53,8 +45,9 @@ def outcome(path: str) -> Array | None:
 DAMAGED = ["npy", "npz", "npz, compressed", "h5", "h5, compressed", "csv"]
 
 
+@pytest.mark.memory(20)
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_a_file_that_is_cut_short_anywhere(tmp_path: Path, kind: str, bounded_memory: None) -> None:
+def test_a_file_that_is_cut_short_anywhere(tmp_path: Path, kind: str) -> None:
     name, write = WRITERS[kind]
     expected = random_steps(6)
     path = Path(write(tmp_path / name, expected[:, 0]))
@@ -66,8 +59,9 @@ def test_a_file_that_is_cut_short_anywhere(tmp_path: Path, kind: str, bounded_me
             assert found is None or ("h5" in kind and np.array_equal(found, expected))
 
 
+@pytest.mark.memory(20)
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_bits_flipped_anywhere(tmp_path: Path, kind: str, bounded_memory: None) -> None:
+def test_bits_flipped_anywhere(tmp_path: Path, kind: str) -> None:
     chance = random.Random(kind)
     name, write = WRITERS[kind]
     expected = random_steps(6)
@@ -133,10 +127,9 @@ def test_external_values_of_an_h5_are_not_read(tmp_path: Path) -> None:
     refused(tmp_path / "y.h5", "lie in another file, which is not read")
 
 
+@pytest.mark.memory(20)
 @pytest.mark.parametrize("shape", [(1 << 40, 3), (1 << 32, 1 << 32, 3), (2, (1 << 61) + 1, 3)])
-def test_shapes_beyond_the_file_take_no_memory(
-    tmp_path: Path, shape: tuple[int, ...], bounded_memory: None
-) -> None:
+def test_shapes_beyond_the_file_take_no_memory(tmp_path: Path, shape: tuple[int, ...]) -> None:
     refused(npy(tmp_path / "x.npy", {"shape": shape}, b"\0" * 64), "cut short")
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.write(tmp_path / "x.npy", "x.npy")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,15 @@ import h5py
 import numpy as np
 import pytest
 from states import Shape, npy, state_of
-from work import little_memory
 
 from lstmstate import LstmstateError, limits, load_state, save_state
 from lstmstate.errors import CorruptError, UnsupportedError
 from lstmstate.state.metadata import parse
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layered):UserWarning")
-
-
-@pytest.fixture(autouse=True)
-def bounded_memory() -> Iterator[None]:
-    """Limit the memory of every test here."""
-    with little_memory(20):
-        yield
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layered):UserWarning"),
+    pytest.mark.memory(20),
+]
 
 
 def refused(path: Path | str, words: str = "", **arguments: Any) -> LstmstateError:
