@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from builders import (
     FLOAT,
@@ -235,25 +237,33 @@ def const_graph(dtype: int, shape: list[int], values: bytes) -> Graph:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "values"),
+    ("dtype", "values", "expected"),
     [
-        (FLOAT, fixed64(5, 1 << 40)),  # more bits than a float has
-        (FLOAT, number(5, 1 << 40)),
-        (HALF, number(13, 1 << 16)),
-        (HALF, number(13, -1)),
-        (FLOAT, text(5, b"abc")),
-        (INT32, text(7, b"\x80")),
-        (FLOAT, number(4, 1)),
+        (FLOAT, fixed64(5, 1 << 40), 0.0),  # protobuf ignores a field of another type
+        (FLOAT, number(5, 1 << 40), 0.0),
+        (HALF, number(13, 1 << 16), 0.0),  # TensorFlow reads the low 16 bits
+        (HALF, number(13, -1), math.nan),
+        (FLOAT, text(5, b"abc"), None),
     ],
 )
-def test_invalid_constants_are_none_or_refused(dtype: int, values: bytes) -> None:
-    with contextlib.suppress(LstmstateError):
+def test_constants_with_too_many_bits(dtype: int, values: bytes, expected: float | None) -> None:
+    found = const_graph(dtype, [], values).nodes["c"].constant()
+    if expected is None:
+        assert found is None
+    else:
+        assert found is not None
+        np.testing.assert_equal(found.values, (expected,))
+
+
+@pytest.mark.parametrize(("dtype", "values"), [(INT32, text(7, b"\x80")), (FLOAT, number(4, 1))])
+def test_invalid_constants_are_refused(dtype: int, values: bytes) -> None:
+    with pytest.raises(CorruptError):
         const_graph(dtype, [], values).nodes["c"].constant()
 
 
-def test_an_invalid_float_attribute_is_none_or_refused() -> None:
+def test_a_float_attribute_with_too_many_bits_is_refused() -> None:
     found = Graph(meta_graph(node("n", "Op", forget_bias=number(4, 1 << 40)))).nodes["n"]
-    with contextlib.suppress(LstmstateError):
+    with pytest.raises(CorruptError, match="more than 32 bits"):
         found.real("forget_bias")
 
 

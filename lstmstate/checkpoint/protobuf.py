@@ -155,7 +155,9 @@ def text(value: bytes) -> str:
 
 def float32(bits: int) -> float:
     """Return the float whose IEEE 754 single-precision pattern is `bits`."""
-    result: float = struct.unpack("<f", (bits & 0xFFFFFFFF).to_bytes(4, "little"))[0]
+    if bits >> 32:
+        raise CorruptError("a float has more than 32 bits")
+    result: float = struct.unpack("<f", bits.to_bytes(4, "little"))[0]
     return result
 
 
