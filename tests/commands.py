@@ -111,3 +111,11 @@ def error(done: Done) -> str:
     assert len(others) == 1, done.err
     assert others[0].startswith("lstmstate: error: ")
     return others[0].removeprefix("lstmstate: error: ")
+
+
+def in_folder(path: Path) -> dict[str, bytes | None]:
+    """Return the files below a folder by name, including hidden ones."""
+    return {
+        str(file.relative_to(path)): file.read_bytes() if file.is_file() else None
+        for file in path.rglob("*")
+    }

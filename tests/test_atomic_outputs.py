@@ -17,7 +17,7 @@ from tempfile import mkdtemp
 
 import numpy as np
 import pytest
-from commands import LSTMSTATE, PROJECT, SAMPLES, SUNSPOTS, Shell, error, numbers, saved
+from commands import LSTMSTATE, PROJECT, SAMPLES, SUNSPOTS, Shell, error, in_folder, numbers, saved
 from interruptions import calls, interrupted
 
 from lstmstate.files.atomic import Outputs
@@ -62,14 +62,6 @@ def writing(
 def mode(path: Path) -> int:
     """Return the permissions of a file."""
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def in_folder(path: Path) -> dict[str, bytes | None]:
-    """Return the files below a folder by name, including hidden ones."""
-    return {
-        str(file.relative_to(path)): file.read_bytes() if file.is_file() else None
-        for file in path.rglob("*")
-    }
 
 
 def temporaries(folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from builders import BundleBuilder
+from commands import saved
 from conftest import SAMPLES
 from states import Array, Shape, cells_of, reading, state_of
 
@@ -32,11 +33,6 @@ PEEPHOLE = str(SAMPLES / "peephole_flat")  # a cell of 8 units, projected to 5
 def numbered(*shape: int) -> Array:
     """Return an array whose values show their position."""
     return np.arange(np.prod(shape), dtype="f4").reshape(shape)
-
-
-def saved(path: Path, array: Any) -> Path:
-    np.save(path, array)
-    return path
 
 
 def cells(*widths: tuple[int, int], stack: bool | None = None) -> Cells:

@@ -1,4 +1,4 @@
-"""Outputs of a run: existing files, full disks, interruptions, pipes."""
+"""Outputs of a run: its inputs kept, the last state, pipes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from commands import (
     Shell,
     archive,
     error,
+    in_folder,
     numbers,
     piped,
     saved,
@@ -25,19 +26,12 @@ from commands import (
 
 CELL = SAMPLES / "peephole_tuple"
 OLD = b"what was there before"
-ENDINGS = ["npz", "h5", "npy"]
 
 
 @pytest.fixture
 def batch(tmp_path: Path) -> Path:
     """A batch in its own folder."""
     return saved(tmp_path / "x.npy", numbers(2, 5, 3))
-
-
-def in_folder(path: Path) -> dict[str, bytes]:
-    """Return the files below a folder, including hidden ones."""
-    files = [file for file in path.rglob("*") if file.is_file()]
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
 # ---- existing files and inputs
