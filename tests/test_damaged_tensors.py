@@ -152,7 +152,7 @@ def test_a_damaged_state_file_is_refused(shell: Shell, tmp_path: Path) -> None:
     assert "c: the archive is damaged" in error(done)
 
 
-def test_a_state_in_a_checkpoint_of_its_own(shell: Shell, tmp_path: Path) -> None:
+def test_a_state_in_a_separate_checkpoint(shell: Shell, tmp_path: Path) -> None:
     path = archive(tmp_path / "state.npz", c=numbers(2, 4), m=numbers(2, 4, seed=1))
     prefix = tmp_path / "state.ckpt"
     assert shell("convert", path, "--to-tuple", "-o", prefix).code == 0

@@ -778,10 +778,10 @@ def test_run_reports_that_the_graph_starts_from_another_state(tmp_path: Path, sh
 # ---- published cases
 
 FAULTS = SHARED / "faults"
-beside = pytest.mark.skipif(not FAULTS.is_dir(), reason="the cases are not available")
+needs_cases = pytest.mark.skipif(not FAULTS.is_dir(), reason="the cases are not available")
 
 
-@beside
+@needs_cases
 @pytest.mark.parametrize(
     ("case", "variables", "batch"),
     [
@@ -798,7 +798,7 @@ def test_states_of_graphs_of_1_15(case: str, variables: list[str], batch: int | 
     assert ckpt.cells[CELL].options["batch_size"] == Option(batch, "graph")
 
 
-@beside
+@needs_cases
 def test_a_flat_state_times_a_mask() -> None:
     (cell,) = open_checkpoint(FAULTS / "flat_state_masked").cells.values()
     assert cell.options["state_is_tuple"] == Option(False, "graph")

@@ -212,7 +212,7 @@ def test_a_constant_that_is_not_a_number_is_read() -> None:
 @pytest.mark.parametrize(
     ("dtype", "zero"), [(FLOAT, 0.0), (HALF, 0.0), (BFLOAT16, 0.0), (INT32, 0), (BOOL, 0)]
 )
-def test_a_constant_that_holds_no_values_is_zero(dtype: int, zero: float) -> None:
+def test_a_constant_without_values_is_zero(dtype: int, zero: float) -> None:
     assert constant(dtype, (2,), b"") == Constant((2,), (zero, zero))
 
 

@@ -55,7 +55,7 @@ def test_layers_feed_one_another_in_one_chain() -> None:
     }
 
 
-def test_a_projected_m_is_what_the_next_layer_takes() -> None:
+def test_the_next_layer_takes_the_projected_m() -> None:
     layers = lstm(MULTI.format(0), 3, 8, proj=2) | lstm(MULTI.format(1), 2, 5)
     assert listed(layers) == {"--stack rnn/multi_rnn_cell": [[[8, 5]]]}
 

@@ -365,7 +365,7 @@ def recognised(drawn: Drawn, dtype: str) -> Cell:
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @steady
 @given(st.data())
-def test_a_cell_computes_what_its_class_computed(kind: str, dtype: str, data: Any) -> None:
+def test_a_cell_computes_the_values_of_its_class(kind: str, dtype: str, data: Any) -> None:
     drawn: Drawn = DRAWN[kind](data.draw)
     steps, batch = data.draw(SIZES), data.draw(st.integers(1, 3))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
