@@ -172,8 +172,8 @@ def test_strings_with_invalid_lengths_are_refused(tmp_path: Path, stored: bytes)
 
 
 @pytest.mark.parametrize(("dtype", "stored"), [(FLOAT, bytes(4)), (STRING, None)])
-@pytest.mark.parametrize("rank", [64, 65, 254])
-def test_a_rank_beyond_numpy_is_reported(
+@pytest.mark.parametrize("rank", [32, 65, 254])
+def test_a_rank_beyond_numpy_is_refused(
     tmp_path: Path, rank: int, dtype: int, stored: bytes | None
 ) -> None:
     data, crc = (stored, masked(stored)) if stored else string_bytes([b"a"])
@@ -182,22 +182,22 @@ def test_a_rank_beyond_numpy_is_reported(
     bundle.entry("x", dtype=dtype, shape=[1] * rank, size=len(data), crc=crc)
     variable = Checkpoint(bundle.write(tmp_path / "m")).variables["x"]
     assert variable.shape == (1,) * rank
-    try:
+    if rank <= 32:
         assert variable.read().shape == (1,) * rank
-    except LstmstateError as error:
-        assert rank > 64 or "axes" in error.problem
+    else:
+        with pytest.raises(UnsupportedError, match="axes"):
+            variable.read()
 
 
-def test_an_empty_value_with_a_huge_shape_is_read(tmp_path: Path) -> None:
+def test_an_empty_value_with_a_huge_shape_is_refused(tmp_path: Path) -> None:
     bundle = BundleBuilder()
     shape = [0, 1 << 62, 1 << 62]
     bundle.entry("x", dtype=FLOAT, shape=shape, crc=masked(b""))
     variable = Checkpoint(bundle.write(tmp_path / "m")).variables["x"]
     assert (variable.shape, variable.size) == (tuple(shape), 0)
-    try:
-        assert variable.read().size == 0
-    except LstmstateError as error:
-        assert error.tensor == "x"
+    with pytest.raises(CorruptError) as caught:
+        variable.read()
+    assert caught.value.tensor == "x"
 
 
 @pytest.mark.parametrize(

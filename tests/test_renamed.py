@@ -257,6 +257,8 @@ def test_kernels_of_real_files_are_found_by_names_of_every_era(folder: Path, era
         ckpt = open_checkpoint(folder)
     except LstmstateError:
         pytest.skip("the folder has several checkpoints and none is marked")
+    if not any(cell.family in LEAVES for cell in ckpt.cells.values()):
+        pytest.skip("the checkpoint has no cell of these families")
     for cell in ckpt.cells.values():
         if cell.family in LEAVES:
             name = f"{scope_in(era, cell.name)}/{LEAVES[cell.family][era]['kernel']}"
