@@ -358,7 +358,7 @@ def test_lingvo_kernels_of_three_or_four_gates_have_unknown_widths(tmp_path: Pat
     (cell,) = writers.cells(shapes).values()
     assert (cell.family, cell.num_units, cell.input_size) == (SIMPLE[0], None, None)
     path = checkpoint(tmp_path / "x.ckpt", {name: numbers(*s) for name, s in shapes.items()})
-    with pytest.raises(Exception, match="its widths are not known"):
+    with pytest.raises(Exception, match="its widths are unknown"):
         open_checkpoint(path).network().run(numbers(T, 8), assume_defaults=True)
 
 
