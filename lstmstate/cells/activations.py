@@ -36,7 +36,7 @@ class Activation(NamedTuple):
 
     Attributes:
         name: as users write it.
-        tensorflow: where `engines.tensorflow_cells.Kit` has it.
+        tensorflow: its place in `engines.tensorflow_cells.TensorFlow`.
         operation: the operation of graphs that computes it.
         patterns: its forms in graphs that are several operations.
         onnx: None if onnxruntime does not compute it, or not exactly.

@@ -135,7 +135,7 @@ class Cell(NamedTuple):
         peepholes: None if there are variables for them, and it is unknown whether they are used.
         options: forget_bias, cell_clip, proj_clip, activation, recurrent_activation,
             state_is_tuple, batch_size, time_major.
-        variables: role → names, more than one where the cell stored it in shards.
+        variables: role → names, more than one if the cell stored it in shards.
         has_pair: whether its state is c and m of `[batch, units]`; a grid and a convolution
             have more axes.
         h_first: whether its class takes the state as (h, c).

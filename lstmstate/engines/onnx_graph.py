@@ -79,7 +79,7 @@ def _obstacles(cell: Arithmetic) -> list[str]:
     """Return all that ONNX's LSTM does not have of a cell."""
     is_coupled = "i" not in cell.gates
     gates = cell.recurrent_activation
-    stands = {
+    lacks = {
         f"dtype {cell.dtype}": cell.dtype != "float32",
         "projection": cell.projection is not None,
         "proj_clip": cell.projection is not None and cell.proj_clip is not None,
@@ -89,12 +89,12 @@ def _obstacles(cell: Arithmetic) -> list[str]:
         f"i = 1 - f with the activation {gates}": is_coupled and not BY_NAME[gates].is_symmetric,
     }
     for name in (gates, cell.candidate, cell.activation):
-        stands[f"activation {name}"] = BY_NAME[name].onnx is None
-    return [thing for thing, is_there in stands.items() if is_there]
+        lacks[f"activation {name}"] = BY_NAME[name].onnx is None
+    return [thing for thing, is_there in lacks.items() if is_there]
 
 
 def _nbytes(cell: Arithmetic) -> int:
-    """Return how many bytes the weights have in ONNX, where no recurrent part is a diagonal."""
+    """Return how many bytes the weights have in ONNX: recurrent parts are never diagonal."""
     units = cell.widths.c
     return 4 * units * (4 * (cell.input_size + units + 2) + 3)
 

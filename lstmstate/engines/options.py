@@ -132,7 +132,7 @@ def settle(cell: Cell, given: Mapping[str, Value], *, is_upper: bool = False) ->
     Args:
         given: values by the names of RUN_OPTIONS; with `assume_defaults` true, an option
             without a single default gets the one that is documented for the cell.
-        is_upper: whether the cell is above another one in its stack, where residuals are usual.
+        is_upper: whether the cell is above another one in its stack: residuals are usual there.
 
     >>> from lstmstate import open_checkpoint
     >>> cell = open_checkpoint("sample_checkpoints/peephole_flat").cells["rnn/lstm_cell"]
