@@ -149,11 +149,11 @@ class _Parts:
         self.weights += [numpy_helper.from_array(a, name) for name, a in weights.items()]
         kernel, recurrent, bias, *peepholes = weights
         names = (cell.recurrent_activation, cell.candidate, cell.activation)
-        activations = [one for name in names if (one := BY_NAME[name].onnx) is not None]
+        activations = [BY_NAME[name] for name in names]
         # In turn for the activations that have one, and no others.
         numbers: dict[str, Any] = {
-            "activation_alpha": [a.alpha for a in activations if a.alpha is not None],
-            "activation_beta": [a.beta for a in activations if a.beta is not None],
+            "activation_alpha": [n for one in activations for n in one.onnx_numbers[:1]],
+            "activation_beta": [n for one in activations for n in one.onnx_numbers[1:]],
         }
         outputs = [f"m_{number}", f"h_{number}", f"c_{number}"]
         states = [f"h0_{number}", f"c0_{number}"]
@@ -163,7 +163,7 @@ class _Parts:
             outputs,
             name=f"lstm_{number}",
             doc_string=printable(cell.name),
-            activations=[one.name for one in activations],
+            activations=[one.onnx for one in activations],
             direction=direction,
             hidden_size=cell.widths.c,
             **{name: values for name, values in numbers.items() if values},
