@@ -33,6 +33,12 @@ class GeneratorBundle(V1Checkpoint):
             checkpoint, self._graph = _parts(ByteSource(path))
         super().__init__((path,), checksums=checksums, sources={path: checkpoint})
 
+    def close(self) -> None:
+        """Close the file."""
+        super().close()
+        if self._graph is not None:
+            self._graph.close()
+
     def meta_graph(self) -> bytes | None:
         """Return the bytes of its MetaGraphDef, None where it has none."""
         if self._graph is None:

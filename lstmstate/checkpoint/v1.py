@@ -46,7 +46,7 @@ class V1Checkpoint:
         sources: Mapping[str, ByteSource] = {},
     ) -> None:
         self.data_files = files
-        self._sources = sources
+        self._sources = dict(sources)
         self._checksums = checksums
         self._tables: dict[str, Table] = {}
         self._homes: dict[tuple[str, Extents], str] = {}
@@ -79,9 +79,15 @@ class V1Checkpoint:
     def _table(self, path: str) -> Table:
         """Return the table of a file, which stays open as long as this reader is in use."""
         if path not in self._tables:
-            source = self._sources.get(path) or ByteSource(path)
-            self._tables[path] = Table(source, checksums=self._checksums)
+            if path not in self._sources:
+                self._sources[path] = ByteSource(path)
+            self._tables[path] = Table(self._sources[path], checksums=self._checksums)
         return self._tables[path]
+
+    def close(self) -> None:
+        """Close the files."""
+        for source in self._sources.values():
+            source.close()
 
     def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
         """Return one slice of a value; see `variables.Reader`."""
