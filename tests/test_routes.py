@@ -261,7 +261,7 @@ def test_a_residual_connection_between_layers_is_refused() -> None:
     ckpt = opened(lambda tf: _layers(tf, True, False))
     with pytest.raises(UnsupportedError, match="residual connection"):
         ckpt.network(stack="multi_rnn_cell")
-    assert [route.is_stack for route in routes(ckpt.cells.values(), ckpt.stacks)] == [False, False]
+    assert [route.is_stack for route in ckpt.routes] == [False, False]
 
 
 def test_a_residual_connection_over_the_last_layer_is_noted() -> None:
@@ -274,6 +274,6 @@ def test_a_residual_connection_over_the_last_layer_is_noted() -> None:
 @pytest.mark.parametrize("keep", [1.0, 0.5])
 def test_layers_with_projection_and_dropout_between_them_are_a_stack(keep: float) -> None:
     ckpt = opened(lambda tf: _layers(tf, False, False, keep=keep))
-    (route,) = routes(ckpt.cells.values(), ckpt.stacks)
+    (route,) = ckpt.routes
     assert route.is_stack
     assert not any(cell.extra.get("takes_sum") or cell.notes for cell in route.cells)
