@@ -80,9 +80,7 @@ def test_damaged_checkpoints_are_not_left_open(tmp_path: Path) -> None:
     path.write_bytes(source.read_bytes()[:-1])
     with pytest.raises(LstmstateError) as caught:
         lstmstate.open_checkpoint(path)
-    assert caught.value.path
-    del caught
-    assert str(path) not in open_files()
+    assert caught.value.path and str(path) not in open_files()
 
 
 # ---- mappings by name

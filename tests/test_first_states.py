@@ -531,7 +531,9 @@ def test_a_state_from_data_or_random_numbers_is_unknown(
     words = f"this run from zeros; that state is unknown: {reason}"
     with pytest.warns(UserWarning, match=words):
         ckpt.network().run(np.ones((BATCH, STEPS, INPUTS)))
-    with pytest.raises(UnsupportedError, match=f"begins is unknown: {reason}"):
+    with pytest.raises(
+        UnsupportedError, match=f"the initial state in the graph is unknown: {reason}"
+    ):
         ckpt.network().initial_state(BATCH)
 
 

@@ -29,8 +29,8 @@ class GeneratorBundle(V1Checkpoint):
 
     def __init__(self, path: str, *, checksums: bool = True) -> None:
         self._path = path
-        with located(path):
-            checkpoint, self._graph = _parts(ByteSource(path))
+        with located(path), ByteSource(path) as source:
+            checkpoint, self._graph = _parts(source)
         super().__init__((path,), checksums=checksums, sources={path: checkpoint})
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from lstmstate.checkpoint.slice_keys import Extents, encode_slice_key
 from lstmstate.checkpoint.sstable import Table
 from lstmstate.checkpoint.tensor_proto import listed_values
 from lstmstate.checkpoint.variables import Spec, parse_extents, parse_shape, region
-from lstmstate.errors import CorruptError, located
+from lstmstate.errors import CorruptError, LstmstateError, located
 from lstmstate.files.reader import ByteSource
 
 if TYPE_CHECKING:
@@ -51,13 +51,17 @@ class V1Checkpoint:
         self._tables: dict[str, Table] = {}
         self._homes: dict[tuple[str, Extents], str] = {}
         found: dict[str, tuple[Spec, list[Extents]]] = {}
-        for path in files:
-            with located(path):
-                meta = self._table(path).get(b"")
-                if meta is None:
-                    raise CorruptError("it has no list of variables")
-                for spec in _list(meta):
-                    self._add(spec, path, found)
+        try:
+            for path in files:
+                with located(path):
+                    meta = self._table(path).get(b"")
+                    if meta is None:
+                        raise CorruptError("it has no list of variables")
+                    for spec in _list(meta):
+                        self._add(spec, path, found)
+        except LstmstateError:
+            self.close()
+            raise
         self.specs = {
             name: found[name][0]._replace(slices=tuple(found[name][1])) for name in sorted(found)
         }

@@ -173,7 +173,7 @@ class NetworkRunner(NetworkLoader):
             raise UnsupportedError(
                 "the graph computes its initial state from the size of x",
                 path=self._path,
-                advice="give `steps=...`, too",
+                advice="give the number of `steps`, too",
             )
         known = [one.pairs for one in starts if not one.is_zero] or [one.pairs for one in starts]
         problems = [str(one.problem) for one in starts if one.problem is not None]
@@ -328,7 +328,7 @@ class LSTMNetwork(NetworkRunner, metaclass=Brief):
         return self.load().zero_state(batch)
 
     def initial_state(
-        self, batch: int = 1, *, feeds: Mapping[str, Any] | None = None, steps: int | None = None
+        self, batch: int = 1, feeds: Mapping[str, Any] | None = None, steps: int | None = None
     ) -> State:
         """Return the initial state in the graph, for x of some size; zeros if it is fed."""
         return self.graph_state(batch, feeds, steps)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from lstmstate.cells.families import RUNNABLE
 from lstmstate.engines.network import Pair, Ran, Runner
 from lstmstate.engines.options import assumptions, refuse_others, settle
-from lstmstate.engines.weights import FORMS
 from lstmstate.errors import (
     ArgumentError,
     LstmstateError,
@@ -174,7 +174,7 @@ def verify(
         networks = networks_of(ckpt, cell, stack, judge)
         trials = list(over_random_data(networks, engine, given, tolerance, seed, judge))
         cells = [one for network in networks for one in network.route.cells]
-        notes = assumptions([settle(one, given) for one in cells if one.family in FORMS])
+        notes = assumptions([settle(one, given) for one in cells if one.family in RUNNABLE])
     refused = [trial.refused for trial in trials if trial.refused]
     if refused and len(refused) == len(trials):
         raise UnsupportedError(refused[0], path=ckpt.prefix)
