@@ -1,19 +1,21 @@
-"""The states that lie in the variables of a checkpoint, and the cells that they can belong to."""
+"""Saved states in the variables of a checkpoint, with the cells that they can belong to."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from lstmstate.cells import state_names
-from lstmstate.cells.cell import Cell, SavedState, Stack
+from lstmstate.cells.cell import Cell, SavedState, Stack, StateWidths
 from lstmstate.cells.variable_names import use_of
-from lstmstate.errors import LstmstateError
-from lstmstate.model.checkpoint import LSTMCheckpoint
+from lstmstate.errors import ArgumentError, LstmstateError
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
+from lstmstate.state.layouts import LAYOUTS
 from lstmstate.state.state import CellShape
 
 if TYPE_CHECKING:
@@ -24,15 +26,15 @@ _HALVES = ("c", "m")
 
 
 class Group(NamedTuple):
-    """Variables that hold one state together.
+    """The variables of one state.
 
     Attributes:
-        name: what to call the state, such as the name of the flat variable.
-        layout: as in `layouts.LAYOUTS`; None where nothing tells.
+        name: the name of the state, such as that of the flat variable.
+        layout: as in `layouts.LAYOUTS`; None if it is unknown.
         variables: their names, in the order of the layout.
         cells: the cells whose state it can be.
         problem: why it cannot be read, unless its layout is given.
-        note: what a user should know of it.
+        note: a remark for the user.
     """
 
     name: str
@@ -52,16 +54,16 @@ def cells_of(
         LstmstateError: there is none of this name, or its widths are not known.
     """
     if cell is not None:
-        found = _one(ckpt.cell(cell))
+        found = _one(ckpt.cell(cell).info)
         if found is None:
             raise LstmstateError("its state has no known widths", path=ckpt.prefix, tensor=cell)
         return (found,)
     if stack is not None:
-        found = _all(cell for one in ckpt.stacks_called(stack) for cell in _cells(one))
+        found = _all(cell for one in ckpt.find_stacks(stack) for cell in _cells(one))
         if found is None:
             raise LstmstateError("its state has no known widths", path=ckpt.prefix, tensor=stack)
         return (found,)
-    cells = ckpt.cells.values()
+    cells = [cell.info for cell in ckpt.cells.values()]
     every = [*map(_all, networks(ckpt)), *map(_one, cells), *map(_all, map(_uses, cells))]
     return tuple(dict.fromkeys(cells for cells in every if cells is not None))
 
@@ -69,7 +71,7 @@ def cells_of(
 def wanted_by(
     ckpt: LSTMCheckpoint, layout: str | None, cell: str | None = None, stack: str | None = None
 ) -> Wanted:
-    """Return what a checkpoint shows of the states of its cells, or of those that are named.
+    """Return the states that the cells of a checkpoint take, or those that are named.
 
     Raises:
         LstmstateError: there is none of this name, or its widths are not known.
@@ -81,6 +83,28 @@ def wanted_by(
     return Wanted(layout, None, cells_of(ckpt, cell, stack), ckpt.prefix, orders=orders)
 
 
+def wanted_from(
+    layout: str | None,
+    cells: Sequence[tuple[int, int]] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    *,
+    checksums: bool = True,
+) -> Wanted:
+    """Return the request for a state: its layout, and its cells by widths, or by a checkpoint.
+
+    Raises:
+        ArgumentError: there is no such layout.
+    """
+    if layout is not None and layout not in LAYOUTS:
+        raise ArgumentError(f"there is no layout {layout!r}", advice=f"give {', '.join(LAYOUTS)}")
+    if cells is not None:
+        widths = [StateWidths(*pair) for pair in cells]
+        return Wanted(layout, None, (Cells.of_widths(widths),))
+    if checkpoint is not None:
+        return wanted_by(open_checkpoint(checkpoint, checksums=checksums), layout)
+    return Wanted(layout)
+
+
 def orders_of(
     ckpt: LSTMCheckpoint,
     shape: tuple[int, ...],
@@ -89,10 +113,10 @@ def orders_of(
     stack: str | None = None,
     stored: str | None = None,
 ) -> list[FedOrder]:
-    """Return how the graph takes states of some cells, or of any, out of an array of a shape.
+    """Return the ways of the graph to take states of cells out of an array of a shape.
 
     Args:
-        stored: the name of the variable whose value the array is, where it is one's.
+        stored: the name of the variable with the array as its value, if there is one.
     """
     with suppress(LstmstateError):  # what cannot be run shows no order
         is_named = cell is not None or stack is not None
@@ -102,9 +126,9 @@ def orders_of(
 
 
 def networks(ckpt: LSTMCheckpoint) -> list[tuple[Cell, ...]]:
-    """Return the cells of each stack, and of both directions where they are two stacks."""
+    """Return the cells of each stack, and of both directions if they are two stacks."""
     found = [tuple(route.cells) for route in ckpt.routes if route.is_stack]
-    every = [*found, *map(_cells, ckpt.stacks)]
+    every = [*found, *(_cells(stack.info) for stack in ckpt.stacks.values())]
     return list({tuple(cell.name for cell in cells): cells for cells in every}.values())
 
 
@@ -129,10 +153,10 @@ def _all(network: Iterable[Cell]) -> Cells | None:
     return Cells(shapes, len(shapes) > 1) if len(shapes) == len(cells) else None
 
 
-def cells_called(ckpt: LSTMCheckpoint, names: Iterable[str | None]) -> Cells | None:
-    """Return the cells of some names as a network; None where one has no name, or no widths."""
+def cells_by_names(ckpt: LSTMCheckpoint, names: Iterable[str | None]) -> Cells | None:
+    """Return the cells of some names as a network; None if one has no name, or no widths."""
     found = [ckpt.cells.get(name or "/") for name in names]
-    return _all(cell for cell in found if cell is not None) if all(found) else None
+    return _all(cell.info for cell in found if cell is not None) if all(found) else None
 
 
 class _Pair(NamedTuple):
@@ -145,9 +169,9 @@ class _Pair(NamedTuple):
 
 
 def groups(ckpt: LSTMCheckpoint) -> list[Group]:
-    """Return the states that lie in the variables of a checkpoint.
+    """Return the states in the variables of a checkpoint.
 
-    c and m belong together where their names differ in nothing but that.
+    c and m belong together if their names differ in nothing else.
     """
     every = cells_of(ckpt)
     found = []
@@ -172,7 +196,7 @@ def groups(ckpt: LSTMCheckpoint) -> list[Group]:
             names = tuple(name for pair in parts for name in (pair.c, pair.m))
             found.append(Group(_shared([pair.base for pair in parts]), "tuple", names, (cells,)))
     found += _apart(ckpt, pairs, {group.name for group in found})
-    picked = {state.variable for state in ckpt.states if state.picks_rows}
+    picked = {state.variable for state in ckpt.states.values() if state.picks_rows}
     return [g._replace(note=_PICKED) if picked & {*g.variables} else g for g in found]
 
 
@@ -184,8 +208,8 @@ def of_one_network(
     Nothing where it is open which they are.
 
     Args:
-        found: the states of the checkpoint, all of which are to be used unless cells are wanted.
-        wanted: the cells, where they are known.
+        found: the states of the checkpoint; all are to be used unless cells are wanted.
+        wanted: the cells, if they are known.
     """
     is_known = len(wanted) == 1
     if is_known:
@@ -197,7 +221,7 @@ def of_one_network(
     for group in found:
         if len(group.cells) == 1 and not group.cells[0].is_stack:
             of_cell.setdefault(group.cells[0].shapes[0].name, []).append(group)
-    starts = {state.variable for state in ckpt.states if state.is_start}
+    starts = {state.variable for state in ckpt.states.values() if state.is_start}
     for cells in wanted if is_known else _orders(ckpt) if len(found) > 1 else ():
         parts = [of_cell.get(shape.name, []) for shape in cells.shapes]
         alike = {name in starts for some in parts for group in some for name in group.variables}
@@ -216,7 +240,7 @@ def _orders(ckpt: LSTMCheckpoint) -> Iterator[Cells]:
 
 
 def halves(ckpt: LSTMCheckpoint) -> list[Group]:
-    """Return the states of single cells that lie in two variables, those of a stack's too."""
+    """Return the states of single cells in two variables, in a stack, too."""
     return _apart(ckpt, list(_pairs(ckpt)), set())
 
 
@@ -228,7 +252,7 @@ def _apart(ckpt: LSTMCheckpoint, pairs: Sequence[_Pair], taken: set[str]) -> lis
     every = cells_of(ckpt)
     found = []
     for pair in pairs:
-        one = _one(ckpt.cells[pair.owner]) if pair.owner in ckpt.cells else None
+        one = _one(ckpt.cells[pair.owner].info) if pair.owner in ckpt.cells else None
         base = pair.base or "state"
         alone = base not in taken and sum((other.base or "state") == base for other in pairs) == 1
         name = base if alone else f"{base}/{pair.owner or pair.c}"
@@ -249,7 +273,7 @@ def _whole(owners: Sequence[str], pairs: Sequence[_Pair]) -> list[_Pair]:
 
 
 def _shared(bases: Sequence[str]) -> str:
-    """Return what to call a state whose parts have these names."""
+    """Return the name of a state whose parts have these names."""
     alike = len(set(bases)) == 1
     return (bases[0] if alike else _NUMBER.sub("", bases[0]).strip("_/")) or "state"
 
@@ -282,9 +306,9 @@ def _pairs(ckpt: LSTMCheckpoint) -> Iterator[_Pair]:
 
 
 def _states(ckpt: LSTMCheckpoint) -> list[SavedState]:
-    """Return the states that its cells take; where no cell is known, what is called a state."""
+    """Return the states of its cells; without a known cell, variables with names of states."""
     if ckpt.cells:
-        return ckpt.states
+        return list(ckpt.states.values())
     found = []
     for variable in ckpt.variables.values():
         if len(variable.shape) >= 2 and variable.dtype.startswith(("float", "bfloat", "complex")):
@@ -296,9 +320,10 @@ def _states(ckpt: LSTMCheckpoint) -> list[SavedState]:
 
 
 def _owners(ckpt: LSTMCheckpoint, state: SavedState, every: tuple[Cells, ...]) -> tuple[Cells, ...]:
-    """Return the cells whose state a variable is, all where nothing tells."""
+    """Return the cells whose state a variable is, all if it is unknown."""
     if state.cell is not None:
-        found = _one(ckpt.cells[state.cell])
+        found = _one(ckpt.cells[state.cell].info)
     else:
-        found = next((_all(_cells(s)) for s in ckpt.stacks if s.name == state.stack), None)
+        stack = ckpt.stacks.get(state.stack or "")
+        found = _all(_cells(stack.info)) if stack is not None else None
     return (found,) if found else every

@@ -209,7 +209,7 @@ def open_array(path: str, *, header: bool | None = None) -> StateFile:
 
         assert opened.ckpt is not None
         ckpt = opened.ckpt
-        file = tensors(ckpt.prefix, ckpt.variables.values(), ckpt.states)
+        file = tensors(ckpt.prefix, ckpt.variables.values(), ckpt.states.values())
         if opened.place:
             file = _one_of(ckpt, file, opened.place)
     if file.foreign is not None:
@@ -232,7 +232,7 @@ def _one_of(ckpt: LSTMCheckpoint, file: StateFile, place: str) -> StateFile:
         place = ckpt.variable(place)
     found = picked(file, place)
     found = found._replace(foreign=_foreign(ckpt, [array.name for array in found.arrays]))
-    state = next((one for one in ckpt.states if one.variable == place), None)
+    state = ckpt.states.get(place)
     cell = ckpt.cells.get(state.cell or "") if state is not None else None
     if state is None or state.layout not in ("c", "m") or cell is None or cell.state is None:
         return found
@@ -310,7 +310,7 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
         is_ordered=group.layout is not None and len(group.variables) > 1,
         orders=None,
     )
-    file = tensors(f"{ckpt.prefix}:{group.name}", variables, ckpt.states)
+    file = tensors(f"{ckpt.prefix}:{group.name}", variables, ckpt.states.values())
     notes = (*file.notes, group.note) if group.note else file.notes
     return file._replace(foreign=_foreign(ckpt, group.variables), notes=notes), here
 
@@ -345,7 +345,7 @@ def _chosen(
     whole = list(dict.fromkeys(group for group in inside if group is not None))
     if len(variables) == 1:
         return whole or [_alone(ckpt, variables[0])]
-    states = {state.variable: state for state in ckpt.states if state.variable not in by_name}
+    states = {name: state for name, state in ckpt.states.items() if name not in by_name}
     known = [states[name].layout if name in states else None for name in variables]
     if len(whole) == len(variables) and not {"c", "m"} & {*known}:
         return whole
@@ -391,9 +391,9 @@ def _alone(ckpt: LSTMCheckpoint, variable: str) -> Group:
 
 def _pair(ckpt: LSTMCheckpoint, variables: Sequence[str], owners: Sequence[str | None]) -> Group:
     """Return the state whose c and m lie in these variables, in this order."""
-    from lstmstate.model.saved_states import Group, cells_called, cells_of
+    from lstmstate.model.saved_states import Group, cells_by_names, cells_of
 
-    named = cells_called(ckpt, owners[::2])
+    named = cells_by_names(ckpt, owners[::2])
     scopes = {name.rpartition("/")[0] for name in variables}
     base = f"{scopes.pop()}/state".lstrip("/") if len(scopes) == 1 else "state"
     return Group(base, "tuple", tuple(variables), (named,) if named else cells_of(ckpt))

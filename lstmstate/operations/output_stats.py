@@ -1,4 +1,4 @@
-"""The figures of values that go by in parts: range, mean and deviation."""
+"""Range, mean and deviation of values, accumulated over chunks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Figures(NamedTuple):
-    """What some values are like, but for those that are NaN or Inf; None where there are none.
+    """Statistics of the finite ones of some values; None if there are none.
 
     Attributes:
-        not_finite: how many of them are NaN or Inf.
+        not_finite: the number of NaN and Inf.
     """
 
     min: float | None = None
@@ -26,7 +26,7 @@ class Figures(NamedTuple):
 
 
 class Tally:
-    """Counts values as they go by.
+    """Statistics of values that are added chunk by chunk.
 
     >>> import numpy as np
     >>> tally = Tally()
@@ -42,7 +42,7 @@ class Tally:
         self._mean = self._squares = 0.0  # the sum of squared distances from the mean
 
     def add(self, values: Array, lengths: Lengths | None = None) -> None:
-        """Count values; of `[steps, batch, …]` with lengths only those of valid steps."""
+        """Add values; of `[steps, batch, …]` with lengths only those of valid steps."""
         import numpy as np
 
         if lengths is not None:
