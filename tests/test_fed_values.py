@@ -70,7 +70,7 @@ def test_one_number_applies_to_every_step(value: Any, tmp_path: Path) -> None:
     assert_same(ran(prefix, X, STATE, feeds={"done": value}), expected)
 
 
-@pytest.mark.filterwarnings("ignore:.*(exact and slower|x is what each step reads).*:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*(exact and slower|x is the input of each step).*:UserWarning")
 def test_unset_flags_change_nothing(tmp_path: Path) -> None:
     """A cell has no such product, so it is not confirmed, and the graph's step is run."""
     prefix, _ = evaluated(tmp_path, episodes(False))
@@ -303,16 +303,22 @@ def test_a_state_that_goes_through_a_layer_is_refused(start: Any, tmp_path: Path
 @pytest.mark.parametrize(
     ("start", "note"),
     [
-        (lambda tf, c, m: (c, tf.zeros_like(m)), "begins m of rnn/lstm_cell with a state of its"),
-        (lambda tf, c, m: (tf.zeros_like(c), m), "begins c of rnn/lstm_cell with a state of its"),
+        (
+            lambda tf, c, m: (c, tf.zeros_like(m)),
+            "takes the initial c of rnn/lstm_cell from c0 and",
+        ),
+        (
+            lambda tf, c, m: (tf.zeros_like(c), m),
+            "takes the initial m of rnn/lstm_cell from m0 and",
+        ),
         (
             lambda tf, c, m: (
                 c,
                 tf.tile(tf.get_variable("m1", [1, UNITS]), [tf.shape(c)[0], 1]),
             ),
-            "begins m of rnn/lstm_cell with a state of its own, whatever is fed at c0",
+            "takes the initial c of rnn/lstm_cell from c0 and computes m itself",
         ),
-        (lambda tf, c, m: (c, c), "begins c and m of rnn/lstm_cell with one array, fed at c0"),
+        (lambda tf, c, m: (c, c), "initial c and m of rnn/lstm_cell from one array, c0;"),
         (lambda tf, c, m: (c, m), None),
     ],
 )
@@ -350,10 +356,14 @@ def test_a_cell_starts_from_the_last_state_of_another(
     assert_same(ran(prefix, X), expected)
     network = lstmstate.open_checkpoint(prefix).network()
     assert (
-        network.load().notes[0].endswith("begins two/lstm_cell with what one/lstm_cell ends with")
+        network.load()
+        .notes[0]
+        .endswith("begins two/lstm_cell with the final state of one/lstm_cell")
     )
     both = network.zero_state(BATCH)
-    problem = "begins two/lstm_cell with what one/lstm_cell ends with, and takes no state for it"
+    problem = (
+        "begins two/lstm_cell with the final state of one/lstm_cell, and takes no state for it"
+    )
     with pytest.raises(UnsupportedError, match=problem):
         ran(prefix, X, both)
     with pytest.raises(UnsupportedError, match="is not run in parts"):

@@ -180,7 +180,7 @@ def test_a_step_that_enlarges_its_state_is_refused(change: Step, tmp_path: Path)
     """The graph does not show which of the two is fed to the next step."""
     x = drawn(BATCH, STEPS, INPUTS)
     prefix, _ = stepped(tmp_path, called_once(lambda tf: user_cell(tf, change)), x)
-    with pytest.raises(UnsupportedError, match="takes 1 step, and makes more of its"):
+    with pytest.raises(UnsupportedError, match="takes 1 step and then changes its"):
         ran(prefix, x, STATE)
 
 

@@ -1,4 +1,4 @@
-"""What a graph makes of the outputs of its last recurrences, which is not run."""
+"""Operations after the outputs of a network: layers of the graph that a run leaves out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lstmstate.recurrence.probe import Probe
 from lstmstate.recurrence.states import PRODUCTS, take
 
 Array = Any
-_OPEN = 6  # the size of an axis that the graph leaves open: every second step is several, too
+_OPEN = 6  # the size of an unknown axis, large enough for every second step to be several steps
 _FAR = 400  # operations after the outputs
 _REDUCTIONS = frozenset("Mean Sum Prod Max Min All Any ArgMax ArgMin L2Loss".split())
 _LAYING = frozenset(
@@ -38,13 +38,13 @@ _GRADIENTS = re.compile(r"(^|/)gradients(_\d+)?/.*_grad(_\d+)?/")
 
 
 class _MadeUp(NamedTuple):
-    """Outputs that are made up: every number once, from 1 on.
+    """Made-up outputs without equal numbers.
 
     Attributes:
-        wholes: what a run gives of them, alone and side by side: `[steps, batch, *item]`.
-        tensors: the same, as the graph has them.
-        steps: the step that each number is of.
-        axes: how many axes an item has.
+        wholes: the arrays that a run returns, each alone and all joined: `[steps, batch, *item]`.
+        tensors: the same values for the tensors of the graph.
+        steps: the step of each number.
+        axes: the number of axes of an item.
     """
 
     wholes: tuple[Array, ...]
@@ -54,10 +54,10 @@ class _MadeUp(NamedTuple):
 
 
 def after(network: GraphNetwork, recurrences: Recurrences) -> list[str]:
-    """Return the operations that make another sequence of the outputs, as wide as they are.
+    """Return the operations that turn the outputs into another sequence of the same width.
 
-    A layer with weights, the last step alone, a sum over steps, and training make none; a loop
-    over them counts whatever it makes.
+    Not reported: layers with weights, the last step alone, sums over steps, and training. A loop
+    over the outputs is always reported.
     """
     scope, given = network.scope, network.input
     steps = given.sizes[given.time_axis] or network.steps or _OPEN
@@ -117,7 +117,7 @@ def _made_up(network: GraphNetwork, probe: Probe, steps: int, batch: int) -> _Ma
 
 
 def _states(network: GraphNetwork, batch: int) -> dict[Tensor, Array]:
-    """Return made-up states, so that no recurrence is run for what the graph makes of them."""
+    """Return made-up states, so that no recurrence has to be evaluated."""
     return {
         tensor: np.zeros((batch, *cell.spatial, port.width), port.dtype)
         for cell in network.cells
@@ -128,7 +128,7 @@ def _states(network: GraphNetwork, batch: int) -> dict[Tensor, Array]:
 
 
 def _before(nodes: Mapping[str, Node], tensors: Iterable[Tensor]) -> set[str]:
-    """Return the nodes that some tensors are computed with: the steps of a chain among them."""
+    """Return the nodes that some tensors are computed from, and the nodes of the tensors."""
     queue = [tensor.node for tensor in tensors]
     found = set(queue)
     while queue:
@@ -142,7 +142,7 @@ def _before(nodes: Mapping[str, Node], tensors: Iterable[Tensor]) -> set[str]:
 def _reached(
     scope: Scope, starts: Collection[Tensor], own: Collection[str]
 ) -> tuple[dict[str, None], set[str]]:
-    """Return the nodes whose values are made of some tensors, and the loops that take such.
+    """Return the nodes computed from some tensors, and the loops that read those values.
 
     Args:
         own: the nodes of the recurrences themselves.
@@ -167,7 +167,7 @@ def _reached(
 
 
 def _users(scope: Scope, name: str) -> list[Node]:
-    """Return the nodes that take more of a node than its shape."""
+    """Return the nodes that read the values of a node, not its shape alone."""
     return [
         user
         for user, _ in scope.users.get(name, ())
@@ -180,7 +180,7 @@ def _is_of_training(node: Node) -> bool:
 
 
 def _path(nodes: Mapping[str, Node], name: str, among: Collection[str]) -> list[str]:
-    """Return the kinds of operations that lead to a node, dropout left out."""
+    """Return the types of the operations that lead to a node, without dropout."""
     queue, seen = [name], {name}
     found = []
     while queue:
@@ -197,17 +197,17 @@ def _path(nodes: Mapping[str, Node], name: str, among: Collection[str]) -> list[
 def _others(
     nodes: Mapping[str, Node], probe: Probe, made: _MadeUp, reached: Collection[str]
 ) -> dict[str, list[str]]:
-    """Return the sequences as wide as the outputs that are not the outputs themselves.
+    """Return the sequences that have the width of the outputs and are not the outputs.
 
     Returns:
-        For the node of each the kinds of operations that lead to it.
+        The types of the operations that lead to each sequence, by the name of its node.
     """
     sequences = {tensor.node for tensor in made.tensors}
     others = {}
     for name in reached:
         try:
             (value,) = probe.values([Tensor(name)])
-        except LstmstateError:  # such as a constant of other sizes than those that are tried
+        except LstmstateError:  # such as a constant whose sizes differ from the made-up ones
             value = None
         if isinstance(value, np.ndarray):
             fits = [whole for whole in made.wholes if _is_as_wide(value, whole, made.axes)]
@@ -226,17 +226,17 @@ def _others(
 
 
 def _is_as_wide(value: Array, whole: Array, axes: int) -> bool:
-    """Whether a value has all steps of a sequence, or several, with items of the same shape."""
+    """Whether a value has several or all steps of a sequence, with items of the same shape."""
     lead, item = value.shape[:-axes], value.shape[-axes:]
     is_whole = math.prod(lead) == whole.shape[0] * whole.shape[1]
     return bool(item == whole.shape[2:] and (is_whole or (len(lead) == 2 and min(lead) > 1)))
 
 
 def _is_part(value: Array, fits: Sequence[Array], made: _MadeUp) -> bool:
-    """Whether a value is made of several steps of the outputs, and is not one of them whole.
+    """Whether a value consists of several steps of the outputs, but is not a whole output.
 
     Args:
-        fits: those that are as wide.
+        fits: the outputs of the same width.
     """
     if value.dtype.kind != "f" or any(_is_laid_out(value, whole) for whole in fits):
         return False
@@ -245,20 +245,20 @@ def _is_part(value: Array, fits: Sequence[Array], made: _MadeUp) -> bool:
 
 
 def _is_laid_out(value: Array, whole: Array) -> bool:
-    """Whether a value is a sequence, whichever of steps and batch comes first."""
+    """Whether a value is a sequence with time first or batch first."""
     flat = value.ravel()
     return any(np.array_equal(flat, one.ravel()) for one in (whole, whole.swapaxes(0, 1)))
 
 
 def _users_of_value(scope: Scope, name: str) -> list[Node]:
-    """Return the nodes that go on with a value; dropout skips what it scales."""
+    """Return the nodes that use a value; of dropout, its result and not its scaled input."""
     kept = ((user, undropped(scope.nodes, user)) for user in _users(scope, name))
     own = (user for user, tensor in kept if tensor in (None, Tensor(name)))
     return [user for user in own if not _is_of_training(user)]
 
 
 def _losses(scope: Scope, others: Mapping[str, object]) -> set[str]:
-    """Return the sequences that only go into sums, or training."""
+    """Return the sequences that are read only by reductions or training."""
     found: set[str] = set()
     size = -1
     while size < len(found):
@@ -273,7 +273,7 @@ def _losses(scope: Scope, others: Mapping[str, object]) -> set[str]:
 def _compared(
     nodes: Mapping[str, Node], network: GraphNetwork, made: _MadeUp, losses: Collection[str]
 ) -> set[str]:
-    """Return the losses into which other data goes than x: they are a comparison with it."""
+    """Return the losses that compare the outputs with data other than x, such as targets."""
     own = {node.name for node in origins(nodes, network.input.tensors, {}).sources}
     ends = {tensor.node: 0 for tensor in made.tensors}
     of_loss = {name: origins(nodes, [Tensor(name)], ends).sources for name in losses}
@@ -287,7 +287,7 @@ def _is_last(
     losses: Collection[str],
     compared: Collection[str],
 ) -> bool:
-    """Whether a sequence is what the graph makes of the outputs in the end, before any loss."""
+    """Whether a sequence is the graph's last one after the outputs, before any loss."""
     users = {user.name for user in _users_of_value(scope, name)}
     if name in losses:
         return name not in compared and not users.isdisjoint(compared)

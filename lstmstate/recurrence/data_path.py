@@ -1,4 +1,4 @@
-"""The way of data between recurrences: from the input to a loop, from a loop to its outputs."""
+"""Data paths between recurrences: from the input to a loop, and from a loop to its outputs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _TURNS = frozenset({"Transpose"})
 _RESHAPING = frozenset(
     {"Reshape", "ExpandDims", "Squeeze", "Cast", "PlaceholderWithDefault", "TensorListStack"}
 )
-_NEAR = 200  # nodes from where two branches meet to what chooses between them
+_NEAR = 200  # nodes between the Merge of two branches and their Switch
 SIZES = frozenset({"Shape", "ShapeN", "Size"})
-# Which inputs of an operation become part of its values; the others are shapes, axes and handles.
-# Where an operation is not here all of them do.
+# The inputs of an operation that become part of its values; the others are shapes, axes and
+# handles. For operations that are not in this table, all inputs do.
 _VALUES = {
     name: taken
     for names, taken in (
@@ -38,20 +38,20 @@ _VALUES = {
     )
     for name in names.split()
 } | {
-    f"TensorArray{name}{version}": slice(2, None)  # behind a handle and an index
+    f"TensorArray{name}{version}": slice(2, None)  # after a handle and an index
     for name in ("Read", "Write", "Gather", "Scatter")
     for version in ("", "V2", "V3")
 }
-# Why a recurrence is not confirmed that was tried with some sizes and is run with others.
+# The reason why a recurrence that was tried with some sizes is not confirmed for others.
 READS_SIZES = "the graph computes with the number of steps, or the size of the batch"
 
 
 class Front(NamedTuple):
-    """How a sequence comes from a tensor: over operations that only lay it out anew.
+    """The tensor that a sequence comes from, past transposes, reversals and identities.
 
     Attributes:
-        tensor: where it begins.
-        turned: whether batch and time change places on the way.
+        tensor: the tensor before these operations.
+        turned: whether the batch comes before time in it.
         reversed: whether time is reversed.
     """
 
@@ -63,11 +63,11 @@ class Front(NamedTuple):
 def front_of(
     nodes: Mapping[str, Node], value: Tensor, *, turned: bool = False, backward: bool = False
 ) -> Front:
-    """Return where a sequence that a loop reads comes from.
+    """Return the source of a sequence that a loop reads.
 
     Args:
-        turned: whether batch comes before time in it.
-        backward: whether it is read from its end.
+        turned: whether the batch comes before time in the sequence.
+        backward: whether the loop reads it from its end.
     """
     for _ in range(40):
         node = nodes.get(value.node)
@@ -80,10 +80,10 @@ def front_of(
 
 
 def _is_laid_out(nodes: Mapping[str, Node], node: Node, *, turned: bool) -> bool:
-    """Whether a node hands on a sequence, turns its axes, or reverses time.
+    """Whether a node passes on a sequence, swaps batch and time, or reverses time.
 
     Args:
-        turned: whether batch comes before time in what it gives.
+        turned: whether the batch comes before time in its output.
     """
     if node.op in _REVERSES:
         return _reversed_axes(nodes, node) in ((), (int(turned),))
@@ -93,7 +93,7 @@ def _is_laid_out(nodes: Mapping[str, Node], node: Node, *, turned: bool) -> bool
 
 
 def _swaps_first_axes(nodes: Mapping[str, Node], node: Node) -> bool:
-    """Whether a Transpose swaps batch and time, and leaves what follows; so does an open one."""
+    """Whether a Transpose swaps batch and time only; True if its axes are not constant."""
     given = nodes.get(data_inputs(node)[1].node)
     if given is None or given.op != "Const":
         return True
@@ -102,7 +102,7 @@ def _swaps_first_axes(nodes: Mapping[str, Node], node: Node) -> bool:
 
 
 def _reversed_axes(nodes: Mapping[str, Node], node: Node) -> tuple[int, ...] | None:
-    """Return the axes that a node reverses, () where they are open; None if it does not."""
+    """Return the axes that a node reverses, () if they are not constant, None if it has none."""
     if node.op == "ReverseSequence":
         return (node.number("seq_dim") or 0,)
     given = [nodes.get(tensor.node) for tensor in data_inputs(node)]
@@ -125,12 +125,13 @@ def _reversed_axes(nodes: Mapping[str, Node], node: Node) -> tuple[int, ...] | N
 
 
 def tail_of(scope: Scope, value: Tensor, *, turned: bool = False) -> Front:
-    """Return the tensor that a sequence that a loop gives ends as, laid out anew alone.
+    """Return the last tensor after a loop's output that only transposes or reverses it.
 
-    Of several ways the one that reverses it counts: it is put back into the order of the input.
+    Of several such tensors, one that is reversed is preferred: a backward loop's outputs are put
+    back into the order of the input.
 
     Args:
-        turned: whether batch comes before time in it.
+        turned: whether the batch comes before time in the loop's output.
     """
     best = Front(value, turned=turned, reversed=False)
     queue = [best]
@@ -164,9 +165,9 @@ def by_place(
     ends: Mapping[str, int],
     past: int | None = None,
 ) -> str | None:
-    """Return the kind of an operation before a loop that may treat steps by their place.
+    """Return the type of an operation before a loop that may treat steps by their place.
 
-    What was the same sequence for a few steps need not be it for more of them.
+    After such an operation, results for a few steps do not show those for more steps.
 
     Args:
         ends, past: see `origins`.
@@ -198,7 +199,7 @@ def by_place(
 
 
 def _gathers_all(nodes: Mapping[str, Node], node: Node) -> bool:
-    """Whether a node makes a sequence of all that a loop wrote into an array."""
+    """Whether a node gathers all elements that a loop wrote into a TensorArray."""
     if not node.op.startswith("TensorArrayGather"):
         return False
     array, chosen, *_ = data_inputs(node)
@@ -212,22 +213,22 @@ def _gathers_all(nodes: Mapping[str, Node], node: Node) -> bool:
 
 
 def _joins_columns(nodes: Mapping[str, Node], node: Node) -> bool:
-    """Whether a node lays sequences of vectors side by side."""
+    """Whether a node concatenates sequences of vectors along their last axis."""
     axis = nodes.get(data_inputs(node)[-1].node) if node.op == "ConcatV2" else None
     constant = axis.constant() if axis is not None else None
     return constant is not None and constant.scalar in (-1, 2)
 
 
 class Origins(NamedTuple):
-    """What some tensors are computed from.
+    """The nodes that some tensors are computed from.
 
     Attributes:
-        recurrences: the numbers of the recurrences that they come from.
-        sources: the nodes through which data comes into the graph.
-        operations: the operations on the way, layout aside.
+        recurrences: the numbers of the recurrences that the tensors come from.
+        sources: the nodes at which data enters the graph, such as placeholders.
+        operations: the operations between, without transposes and identities.
         variables: the nodes of the variables.
-        sizes: the nodes that give the size of something, as a number to compute with.
-        outside: the names of what is no node: the arguments of a function.
+        sizes: Shape and Size nodes whose result is used as a number.
+        outside: names without a node: the arguments of a function.
     """
 
     recurrences: frozenset[int]
@@ -239,7 +240,7 @@ class Origins(NamedTuple):
 
 
 def values_into(nodes: Mapping[str, Node], node: Node) -> list[Tensor]:
-    """Return what becomes part of the values of a node: not what decides its shape alone."""
+    """Return the inputs that become part of a node's values, not those that set its shape."""
     given = data_inputs(node)
     if node.op in SWITCHES and any(_is_of_loop(nodes, one) for one in given[1:]):
         return given[:1]
@@ -256,7 +257,7 @@ def _is_of_loop(nodes: Mapping[str, Node], tensor: Tensor) -> bool:
 
 
 def _choosers(nodes: Mapping[str, Node], merge: Node) -> list[Tensor]:
-    """Return what decides which of two branches a value comes from; nothing for a loop's."""
+    """Return the conditions that choose between the branches of a Merge; none for a loop."""
     found: dict[Tensor, None] = {}
     queue, seen = [merge], {merge.name}
     while queue and len(seen) < _NEAR:
@@ -294,13 +295,13 @@ def origins(
     ends: Mapping[str, int],
     past: int | None = None,
 ) -> Origins:
-    """Walk back from tensors over values to recurrences and to where data comes in.
+    """Walk back from tensors to recurrences, variables and the nodes at which data enters.
 
     Dropout is left out.
 
     Args:
-        ends: the nodes at which a recurrence ends, with its number.
-        past: the number of a recurrence whose ends are passed.
+        ends: the number of the recurrence that a node belongs to, for the last node of each.
+        past: the number of a recurrence at whose nodes the walk does not stop.
     """
     recurrences: set[int] = set()
     sources: list[Node] = []

@@ -1,4 +1,4 @@
-"""The order in which a graph takes c and m out of one array: fed, stored or carried as a whole."""
+"""The order of c and m in one array that a graph cuts: fed, stored or carried as a whole."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from lstmstate.recurrence.states import take
 Array = Any
 Shape = tuple[int, ...]
 Run = Callable[[Array], list[Array]]
-_BASE = 128  # numbers below are exact in every float, divided by it too
+_BASE = 128  # smaller integers are exact in every float type, also after division by it
 
 
 class FedOrder(NamedTuple):
-    """How a graph takes the first state of some cells out of an array.
+    """The places of the initial states of some cells in one array.
 
     Attributes:
-        taker: the placeholder, variable or tensor that has the array.
+        taker: the placeholder, variable or tensor for the array.
         cells: the names of the cells, in the order of the network.
-        places: for each half, by the name of its cell and "c" or "m", the numbers of its elements
-            in the array, in the order in which the halves lie.
-        lead: how many axes come before those that the graph takes.
+        places: the flat indices of the elements of each half, by cell name and "c" or "m", in the
+            order of the halves in the array.
+        lead: the number of axes before those that the graph takes.
     """
 
     taker: str
@@ -50,7 +50,7 @@ class FedOrder(NamedTuple):
         return f"the graph's {printable(self.taker)} takes {order}"
 
     def half(self, whole: Array, key: tuple[str, str]) -> Array:
-        """Return a half in an array."""
+        """Return c or m of one cell, taken from an array."""
         places, lead = self.places[key], whole.shape[: self.lead]
         return whole.reshape(*lead, -1)[..., places.ravel()].reshape(*lead, *places.shape)
 
@@ -63,14 +63,14 @@ def fed_order(
     shape: Shape,
     is_taker: Callable[[str], bool],
 ) -> FedOrder | None:
-    """Return how the graph takes the state of some cells out of an array of a shape.
+    """Return the order of the states of some cells in an array of a shape.
 
-    None where it takes no such array, or does more than to cut it.
+    None if the graph takes no such array, or does more than cutting it.
 
     Args:
         variable: returns the value of a variable's node.
         feeds: values for placeholders other than x and the state.
-        is_taker: whether a node may be what has the array.
+        is_taker: returns whether a node of this name may take the array.
     """
     cells = tuple(cell.name for cell in network.cells if cell.name in names)
     ports = {
@@ -100,7 +100,7 @@ def _takers(
     variable: Callable[[Node], Any],
     feeds: Mapping[Tensor, Any],
 ) -> Iterator[tuple[str, Sizes | None, Run]]:
-    """Yield what can have the whole state: its name, its shape, and what makes halves of it."""
+    """Yield each node that may take the whole state: its name, its shape, a function to cut it."""
     scope, sources = network.scope, [port.source for port in ports]
     fed: dict[Tensor, Fed] = fed_tensors(scope)
     others = {*feeds, *network.input.tensors}
@@ -137,9 +137,9 @@ def _takers(
 
 
 def _shapes(sizes: Sizes | None, given: Shape) -> Iterator[tuple[int, Shape]]:
-    """Yield the shapes in which an array can be taken, and how many axes are before.
+    """Yield the possible shapes of an array in the graph, with the number of leading axes.
 
-    It may leave out the batch, and have any axes before, such as one of steps.
+    The array may lack the axis of the batch, and may have leading axes, such as one of steps.
     """
     for lead, at in product(range(len(given)), (None, *range(len(given)))):
         shape = given[lead:]
@@ -154,7 +154,10 @@ def _shapes(sizes: Sizes | None, given: Shape) -> Iterator[tuple[int, Shape]]:
 
 
 def _places(run: Run, shape: Shape) -> list[Array] | None:
-    """Return the numbers of the elements of an array in each half; None if it is not just cut."""
+    """Return the flat indices of the elements of each half; None if the array is not just cut.
+
+    The array is filled with the digits of its indices, one pass for each digit.
+    """
     size = math.prod(shape)
     numbers = np.arange(size).reshape(shape)
     found: list[Array] = []

@@ -1,4 +1,4 @@
-"""The networks of a graph: its recurrences, joined as the graph joins them."""
+"""Networks of a graph: its recurrences, connected as in the graph."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TRIED = 4  # sizes of a batch
 _OPTIONAL = "PlaceholderWithDefault"
 
 
-# What lays a state out anew, and what a state of zeros is made of.
+# Operations that only rearrange a state, and those that make a state of zeros.
 _LAYING = frozenset(
     """
     Split SplitV Slice StridedSlice Unpack Pack Concat ConcatV2 Identity Reshape Squeeze ExpandDims
@@ -58,10 +58,9 @@ def find_recurrences(
 
     Args:
         variable: returns the value of a variable's node.
-        names: the cell that each variable's node belongs to, where it is known.
-        wired: the cells that are known by their structure, for steps without a loop.
-        widths: those of the inputs of known cells, for placeholders whose shape the graph leaves
-            out.
+        names: the known cell of each variable's node.
+        wired: the cells found by their structure, for steps without a loop.
+        widths: the input widths of known cells, to try for placeholders without a shape.
     """
     is_open = any(
         node.op == "Placeholder" and node.shape() is None for node in scope.nodes.values()
@@ -99,7 +98,7 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
     for at, draft in enumerate(drafts):
         way = origins(scope.nodes, [*draft.values, *draft.others], ends, at)
         before = way.recurrences
-        # Steps without a loop are all there, and are compared one by one.
+        # Steps without a loop are all in the graph, and each is compared.
         is_open = bool(before) and not draft.is_chain
         changing = by_place(scope.nodes, draft.values, ends, at) if is_open else None
         is_backward = any(front.reversed for front in sides[at])
@@ -130,7 +129,7 @@ def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired
 
 
 def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
-    """Return the recurrences that no other reads, those of two directions as one."""
+    """Return the recurrences that no other one reads, the two directions as one group."""
     read = {number for one in every for number in one.before}
     groups: list[tuple[int, ...]] = []
     waiting: defaultdict[Collection[Any], deque[int]] = defaultdict(deque)
@@ -138,7 +137,7 @@ def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
         if at in read:
             continue
         origin, is_backward = _origin(every, at)
-        # Of two directions both read the same recurrences, or come from the same input.
+        # Two directions read the same recurrences, or come from the same input.
         ways: list[tuple[Collection[Any], bool]] = [(origin, is_backward)]
         ways += [(one.before, one.is_reversed)] if one.before else []
         found = []
@@ -158,7 +157,7 @@ def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
 
 
 def _origin(every: Sequence[Recurrence], at: int) -> tuple[frozenset[Tensor], bool]:
-    """Return the tensors from which data comes to a recurrence, and whether it is reversed."""
+    """Return the input tensors of a recurrence, and whether a reversal precedes it."""
     fronts: set[Tensor] = set()
     backward = False
     seen: set[int] = set()
@@ -179,13 +178,15 @@ def _origin(every: Sequence[Recurrence], at: int) -> tuple[frozenset[Tensor], bo
 def network_of(
     recurrences: Recurrences, last: Sequence[int], *, alone: bool = False
 ) -> GraphNetwork:
-    """Return the network that ends in some recurrences.
+    """Return the network whose last recurrences are given.
 
     Args:
-        alone: whether it is of these only, with what the others give them as its x.
+        alone: whether the network has only these recurrences, and x replaces the outputs of the
+            others.
 
     Raises:
-        UnsupportedError: it has more than one input, or one that is no sequence of vectors.
+        UnsupportedError: the network has several inputs, or its input is not a sequence of
+            vectors.
     """
     every = recurrences.found
     is_inner = alone and any(every[at].before for at in last)
@@ -199,7 +200,7 @@ def network_of(
             for one in every
         )
     ways = [_levels(every, [at]) for at in last]
-    if len(ways) == 2 and ways[0].keys().isdisjoint(ways[1]):  # each direction is a way of its own
+    if len(ways) == 2 and ways[0].keys().isdisjoint(ways[1]):  # two directions that never meet
         ways.sort(key=lambda way: any(every[at].is_reversed for at in way))
     else:
         ways = [_levels(every, last)]
@@ -256,7 +257,7 @@ def network_of(
 
 
 def _outputs(every: Sequence[Recurrence], last: Sequence[int]) -> tuple[Output, ...]:
-    """Return what the last recurrences give: what the graph puts together of all, or of each."""
+    """Return the outputs of the last recurrences: one if the graph joins them, or one for each."""
     for at in last:
         if len(last) > 1 and every[at].joined.issuperset(last):
             return (every[at].output,)
@@ -264,16 +265,16 @@ def _outputs(every: Sequence[Recurrence], last: Sequence[int]) -> tuple[Output, 
 
 
 def _with_names(members: Sequence[Recurrence]) -> tuple[Recurrence, ...]:
-    """Return recurrences whose cells have names of their own."""
+    """Return recurrences whose cells have unique names."""
     cells = iter(with_own_names(cell for one in members for cell in one.cells))
     return tuple(one._replace(cells=tuple(next(cells) for _ in one.cells)) for one in members)
 
 
 def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
-    """Return how far each recurrence is from the last ones: the longest way counts.
+    """Return the length of the longest path from each recurrence to the last ones.
 
     Raises:
-        UnsupportedError: there is no longest way.
+        UnsupportedError: the recurrences form a cycle.
     """
     readers: dict[int, int] = {}
     queue = list(last)
@@ -303,7 +304,7 @@ def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
 def _handed(
     recurrences: Recurrences, order: Sequence[int], members: Sequence[Recurrence]
 ) -> dict[str, str]:
-    """Return the cells that begin with what another member ends with, and a line for each.
+    """Return the cells whose initial state is another cell's final state, with a line for each.
 
     Args:
         order: the numbers of the members.
@@ -319,19 +320,19 @@ def _handed(
             before = origins(nodes, sources, recurrences.ends, at).recurrences & names.keys()
             if before:
                 others = " and ".join(names[other] for other in sorted(before))
-                line = f"the graph begins {printable(cell.name)} with what {others} ends with"
+                line = f"the graph begins {printable(cell.name)} with the final state of {others}"
                 found[cell.name] = line
     return found
 
 
 class _FedStart(NamedTuple):
-    """Where the graph takes c or m of a cell that is fed, before the first step.
+    """The inputs of the graph for the initial c or m of a cell.
 
     Attributes:
-        fed: what may be fed with it.
-        held: those of them that have its width, and a batch.
-        changing: the operations on the way that are more than a layout.
-        sources: the nodes through which data comes in.
+        fed: the inputs that may take the state.
+        held: the inputs among them with its width and an axis for the batch.
+        changing: the operations between that do more than rearrange it.
+        sources: the nodes at which data enters the graph.
     """
 
     fed: list[Fed]
@@ -343,16 +344,16 @@ class _FedStart(NamedTuple):
 def _fed_start(
     recurrences: Recurrences, cell: Cell, port: Port, data: Collection[str]
 ) -> _FedStart:
-    """Return where the graph takes a state that is fed.
+    """Return the inputs of the graph for an initial state.
 
     Args:
-        data: the nodes through which x comes in.
+        data: the nodes at which x enters the graph.
     """
     probe, nodes = recurrences.probe, recurrences.probe.scope.nodes
     optional = [node for node in nodes.values() if node.op == _OPTIONAL]
     states = [fed for fed in map(Fed.of, optional) if fed.is_state]
     count = len(states)
-    ends = dict.fromkeys(recurrences.ends, count)  # what another recurrence makes is not fed
+    ends = dict.fromkeys(recurrences.ends, count)  # states of other recurrences are not fed
     ends |= {fed.tensor.node: at for at, fed in enumerate(states)}
     widths = (cell.c.width, cell.m.width, cell.c.width + cell.m.width)
     way = origins(nodes, [port.source], ends)
@@ -360,7 +361,7 @@ def _fed_start(
     fed += [one for one in probe.fed_at(way.sources) if one.tensor.node not in data]
     held = [one for one in fed if len(one.sizes or ()) > 1 and (one.sizes or (0,))[-1] in widths]
     changing = [node.op for node in way.operations if node.op not in _LAYING]
-    if way.variables:  # a mask of a stored state, or a product of something else, is no state
+    if way.variables:  # the mask of a stored state, or a factor of a product, is not a state
         is_made = not PRODUCTS.keys().isdisjoint(changing)
         fed = held if is_made else [one for one in fed if (one.sizes or (0,))[-1] in widths]
     if len(fed) == 1 and not changing and not _is_in_order(probe, port, fed[0]):
@@ -369,14 +370,14 @@ def _fed_start(
 
 
 def _refuse_changed(cell: Cell, found: _FedStart, data: Collection[str]) -> dict[Tensor, str]:
-    """Refuse a state that is fed and that the graph changes before the first step.
+    """Refuse a fed state that the graph changes before the first step.
 
     Returns:
-        What has to be fed because the change is made of it, as flags of episodes are, and the
-        reason.
+        The inputs that have to be fed because the change depends on them, such as flags of
+        episodes, with the reason.
 
     Raises:
-        UnsupportedError: it changes it by itself.
+        UnsupportedError: the change depends on no other input.
     """
     if not (found.fed and found.changing):
         return {}
@@ -392,24 +393,24 @@ def _refuse_changed(cell: Cell, found: _FedStart, data: Collection[str]) -> dict
 
 
 def _own_halves(cell: Cell, c: _FedStart, m: _FedStart) -> list[str]:
-    """Return a line where the graph takes c or m alone from what it is fed, or both as one."""
+    """Return a line if the graph takes only c or only m from an input, or both as one array."""
     name = printable(cell.name) or "the cell"
     if bool(c.held) != bool(m.held):
-        own, fed = ("m", c.held) if c.held else ("c", m.held)
+        half, own, fed = ("c", "m", c.held) if c.held else ("m", "c", m.held)
         return [
-            f"the graph begins {own} of {name} with a state of its own, whatever is fed at "
-            f"{printable(fed[0].tensor.node)}, and this run with the state that it is given"
+            f"the graph takes the initial {half} of {name} from {printable(fed[0].tensor.node)} "
+            f"and computes {own} itself; this run begins with the c and m that are passed"
         ]
     if c.held and (cell.c.source, cell.c.entry) == (cell.m.source, cell.m.entry):
         return [
-            f"the graph begins c and m of {name} with one array, fed at "
-            f"{printable(c.held[0].tensor.node)}, and this run with the c and m that it is given"
+            f"the graph takes the initial c and m of {name} from one array, "
+            f"{printable(c.held[0].tensor.node)}; this run begins with the c and m that are passed"
         ]
     return []
 
 
 def _is_in_order(probe: Probe, port: Port, fed: Fed) -> bool:
-    """Whether a state has rows and columns in the order in which it is fed."""
+    """Whether a state keeps the order of the rows and columns of its input."""
     with suppress(UnsupportedError):
         shape = fed.value().shape
         numbered = np.arange(math.prod(shape), dtype=np.float64).reshape(shape)

@@ -1,4 +1,4 @@
-"""What a network of a graph is made of: recurrences with cells, the input, the outputs."""
+"""Parts of a network of a graph: recurrences with their cells, the input, the outputs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from lstmstate.recurrence.states import Causes, Path
 
 
 class Port(NamedTuple):
-    """Where c or m of a cell goes into a graph and comes out of it.
+    """The tensors for c or m of a cell: those to feed and those to fetch.
 
     Attributes:
         initial: the tensor to feed with the state before the first step.
-        entry: where in it the state is.
-        source: the tensor that the graph itself begins with.
-        final: the tensor that has the state after the last step.
-        exit: where in it the state is.
-        steps: the tensors that have it after every step.
-        place: where in each step it is.
-        width: of its last axis.
-        dtype: its NumPy type.
+        entry: the place of the state in `initial`.
+        source: the tensor for the graph's own initial value.
+        final: the tensor for the state after the last step.
+        exit: the place of the state in `final`.
+        steps: the tensors for the state after every step.
+        place: the place of the state in each step.
+        width: the size of the last axis.
+        dtype: the NumPy type.
         spatial: the sizes of the axes between the batch and the last.
-        is_apart: whether there is a tensor for each step, and not one for all.
-        entries: where the first step reads it, which is fed in the place of `initial`.
+        is_apart: whether `steps` has a tensor for each step, and not one for all.
+        entries: the inputs of the first step to feed instead of `initial`.
     """
 
     initial: Tensor
@@ -56,9 +56,9 @@ class Cell(NamedTuple):
     """A cell of a network.
 
     Attributes:
-        name: that of the cell that has its variables, or their scope.
-        scope: where its products are in the graph.
-        is_known: whether it is a cell that its names or its structure showed to be an LSTM.
+        name: the name of the known cell with its variables, or their name scope.
+        scope: the name scope of its products.
+        is_known: whether its names or its structure showed it to be an LSTM.
     """
 
     name: str
@@ -79,19 +79,19 @@ class Cell(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What a recurrence gives at each step.
+    """The output of a recurrence at each step.
 
     Attributes:
-        tensors: what to fetch: all steps at once, or one tensor for each.
-        place: where in each step it is.
-        time_axis: where time is in a tensor of all steps.
+        tensors: the tensors to fetch: one for all steps, or one for each.
+        place: the place of the output in each step.
+        time_axis: the time axis in a tensor for all steps.
         is_m: whether it is the m of the last cell.
-        is_own: whether the cell itself makes it, though it is not its m.
+        is_own: whether the cell itself computes it, though it is not its m.
         is_apart: whether there is a tensor for each step, and not one for all.
-        array: the array that the loop itself writes, where the graph may reverse it behind.
+        array: the TensorArray that the loop writes; the graph may reverse its steps afterwards.
         is_state: whether it is the state after each step, in the order of the steps.
-        by_step: whether it is in the order of the steps: the graph does not put them together.
-        is_backward: whether these begin at the end of the sequence.
+        by_step: whether it is in the order of the steps, which the graph does not join.
+        is_backward: whether the steps begin at the end of the sequence.
     """
 
     tensors: tuple[Tensor, ...]
@@ -114,7 +114,7 @@ class Output(NamedTuple):
 
     @classmethod
     def of_m(cls, m: Port, *, is_backward: bool) -> Output:
-        """Return the m of every step, where the graph does not put the steps together."""
+        """Return the m of every step as an output, for a graph that does not join the steps."""
         given = cls(m.steps, m.place, 0, is_m=True, is_own=False, is_apart=m.is_apart)
         return given._replace(is_state=True, by_step=True, is_backward=is_backward)
 
@@ -123,20 +123,20 @@ class Recurrence(NamedTuple):
     """Steps of cells over a sequence.
 
     Attributes:
-        fronts: where the sequences come from that go into the products of its first cell.
+        fronts: the sources of the sequences that its first cell multiplies with weights.
         before: the numbers of the recurrences that it reads.
-        steps: how many there are, None where the sequence decides.
-        batch: the size of the batch, where a constant of the step asks for one.
-        causes: what else decides its states than x and the states before.
-        extra: how many values it carries besides c and m of its cells.
-        reads: what its steps read, where each has a tensor of its own.
+        steps: the number of steps, None if the sequence length decides.
+        batch: the size of the batch, if a constant fixes it.
+        causes: the causes of its states besides x and the states before.
+        extra: the number of loop variables besides c and m of its cells.
+        reads: the inputs of its steps, if each step has a tensor of its own.
         between: an operation between the recurrences that it reads and itself that may treat steps
             by their place.
-        masks: where the sequences come from that leave its states as they are where they are false.
-        doubt: why its new state is certain only where its cell is known to make it.
-        counts: what takes the number of steps in the place of the largest of some lengths:
-            sequences of one length are run together.
-        joined: the numbers of the recurrences whose steps the graph puts together in its output.
+        masks: the sources of the masks that keep its states at steps where they are false.
+        doubt: the reason why its new state is certain only for a cell known to compute it.
+        counts: inputs to feed with the number of steps, in place of the largest sequence length:
+            sequences of equal length are run together.
+        joined: the numbers of the recurrences whose steps the graph joins in its output.
     """
 
     name: str
@@ -165,16 +165,14 @@ class Input(NamedTuple):
     """The tensor that takes x.
 
     Attributes:
-        time_axis: 0 where it is `[time, batch, *spatial, width]`, 1 where it is `[batch, time,
-            *spatial, width]`.
-        sizes: its static shape, None for what is open.
-        width: of its last axis.
-        dtype: the NumPy type of its values.
+        time_axis: 0 for `[time, batch, *spatial, width]`, 1 for `[batch, time, *spatial, width]`.
+        sizes: the static shape, None for an unknown size.
+        width: the size of the last axis.
+        dtype: the NumPy type.
         causes: an operation between it and the loop that may treat steps by their place.
-        later: what the steps after the first read, where each has a tensor of its own,
-            `[batch, width]`.
-        is_apart: whether each has.
-        note: what a user should know of it.
+        later: the tensors of the steps after the first, `[batch, width]`, if `is_apart`.
+        is_apart: whether each step reads a tensor of its own.
+        note: a note for the user.
     """
 
     tensor: Tensor
@@ -193,14 +191,14 @@ class Input(NamedTuple):
         return (self.tensor, *self.later)
 
     def fed(self, x: Any) -> dict[Tensor, Any]:
-        """Return what to feed for x, `[steps, batch, *spatial, width]`."""
+        """Return the feeds for x, `[steps, batch, *spatial, width]`."""
         if self.is_apart:
             return dict(zip(self.tensors, x, strict=True))
         return {self.tensor: x.swapaxes(0, 1) if self.time_axis else x}
 
     @property
     def spatial(self) -> tuple[int, ...]:
-        """The axes between those of batch and time and the last: of images, none of vectors."""
+        """The sizes of the axes between batch and time and the last: images have some."""
         return tuple(size or 0 for size in self.sizes[2:-1])
 
 
@@ -208,18 +206,18 @@ class GraphNetwork(NamedTuple):
     """Recurrences that read one another, from x to the outputs.
 
     Attributes:
-        recurrences: in the order of data; of two directions the forward one first.
-        outputs: what it gives, side by side.
-        m_outputs: the m of its last cells, side by side.
-        remarks: what a user should know of it, its input aside.
-        backward_from: the first recurrence of the second of two directions that never meet, None
-            where they do, or there is one.
-        lengths: the tensors that are lengths of sequences, or may be fed as such, and their types.
-        masks: those that mask steps, or may be fed as such: where time is, and how many axes.
-        others: where x may go in instead, for an x of another width.
-        flags: what has to be fed because it changes a state before the first step, and how it does.
-        handed: the cells that begin with what another of them ends with, and a line for each.
-        halves: a line for each cell of which the graph takes c or m alone from a state that is fed.
+        recurrences: the recurrences in the order of data, the forward direction first.
+        outputs: the outputs, joined along the last axis.
+        m_outputs: the m of the last cells, joined along the last axis.
+        remarks: notes for the user, besides that of the input.
+        backward_from: the number of the first recurrence of the backward direction, None unless
+            two directions never meet.
+        lengths: the tensors for sequence lengths, with their types.
+        masks: the tensors for masks of steps, with their time axis and number of axes.
+        others: other inputs that may take x, if its width differs.
+        flags: the inputs that change a state before the first step, with a line for each.
+        handed: the cells whose initial state is another cell's final state, with a line for each.
+        halves: a line for each cell if the graph takes only its c or only its m from an input.
     """
 
     scope: Scope
@@ -237,10 +235,10 @@ class GraphNetwork(NamedTuple):
     halves: tuple[str, ...] = ()
 
     def taking(self, width: int | None, fed: Collection[str] = ()) -> GraphNetwork:
-        """Return the network with the input that takes an x of some width, where there is one.
+        """Return the network with the input for an x of this width, if there is one.
 
         Args:
-            fed: the names of what has a value already.
+            fed: the names of inputs that have a value already.
         """
         tensors = {Tensor.of(name) for name in fed}
         found = [one for one in self.others if one.width == width and one.tensor not in tensors]
@@ -249,7 +247,7 @@ class GraphNetwork(NamedTuple):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of it."""
+        """Notes for the user."""
         return (self.input.note, *self.remarks) if self.input.note else self.remarks
 
     @property
@@ -259,12 +257,12 @@ class GraphNetwork(NamedTuple):
 
     @property
     def steps(self) -> int | None:
-        """How many steps it takes, None where the sequence decides."""
+        """The number of steps, None if the sequence length decides."""
         return next((one.steps for one in self.recurrences if one.steps is not None), None)
 
     @property
     def causes(self) -> str | None:
-        """What else decides its states than x and the states before, None where nothing does."""
+        """The cause of its states besides x and the states before, None if there is none."""
         jumps = (one.causes.jumps for one in self.recurrences)
         return self.place or next((one for one in jumps if one is not None), None)
 
@@ -275,7 +273,7 @@ class GraphNetwork(NamedTuple):
 
     @property
     def place(self) -> str | None:
-        """How its steps know their place, or what went before them; None if they do not."""
+        """How a step depends on its place or on earlier steps, None if it does not."""
         return next(iter([*self.handed.values(), *self._places]), None)
 
     @property
@@ -285,12 +283,12 @@ class GraphNetwork(NamedTuple):
 
     @property
     def doubt(self) -> str | None:
-        """Why its states are certain only where its cells are known to make them."""
+        """The reason why its states are certain only for cells known to compute them."""
         return next((one.doubt for one in self.recurrences if one.doubt is not None), None)
 
     @property
     def counts(self) -> tuple[Tensor, ...]:
-        """What takes the number of steps."""
+        """The inputs to feed with the number of steps."""
         return tuple(tensor for one in self.recurrences for tensor in one.counts)
 
     @property
@@ -300,7 +298,7 @@ class GraphNetwork(NamedTuple):
 
     @property
     def is_reversed(self) -> bool:
-        """Whether some of it begins at the end of the sequence."""
+        """Whether any recurrence begins at the end of the sequence."""
         return any(one.is_reversed for one in self.recurrences)
 
 
@@ -308,9 +306,9 @@ class Recurrences(NamedTuple):
     """The recurrences of a graph.
 
     Attributes:
-        found: those with cells.
-        others: a line for each loop in which none was found, with the reason.
-        ends: the nodes at which one of them ends, with its number.
+        found: the recurrences with cells.
+        others: a line for each loop without cells, with the reason.
+        ends: the number of the recurrence for each node with its results.
     """
 
     probe: Probe
@@ -320,14 +318,14 @@ class Recurrences(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """A recurrence before it is known which others it reads.
+    """A recurrence before its connections to others are known.
 
     Attributes:
-        values: the tensors of the sequences that its first cell reads.
-        fronts: where they come from.
-        others: the other sequences.
-        ends: the nodes that give what it makes.
-        output: None for the m of its last cell.
+        values: the sequences that its first cell reads.
+        fronts: their sources.
+        others: the other sequences that it reads.
+        ends: the nodes with its results.
+        output: the output, None for the m of its last cell.
     """
 
     name: str
@@ -348,7 +346,7 @@ class Draft(NamedTuple):
 
 
 def name_of(variables: Sequence[str], names: Mapping[str, str]) -> tuple[str, bool]:
-    """Return the name of the cell with some variables, and whether it is a known one."""
+    """Return the name of the cell with some variables, and whether the cell is known."""
     known = list(dict.fromkeys(names[name] for name in variables if name in names))
     if len(known) == 1:
         return known[0], True
@@ -356,7 +354,7 @@ def name_of(variables: Sequence[str], names: Mapping[str, str]) -> tuple[str, bo
 
 
 def with_own_names(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Return cells with names of their own: one that is used again has another state."""
+    """Return cells with unique names: each further use of a cell has another state."""
     found: list[Cell] = []
     count: dict[str, int] = {}
     for cell in cells:
@@ -367,5 +365,5 @@ def with_own_names(cells: Iterable[Cell]) -> tuple[Cell, ...]:
 
 
 def before_the_loop(operation: str) -> str:
-    """Return why a loop behind an operation is not confirmed."""
+    """Return the reason why a loop after an operation is not confirmed."""
     return f"{operation}, before the loop, may treat steps by their place"

@@ -1,4 +1,4 @@
-"""The state with which a graph itself begins: zeros, fed, or computed from its variables."""
+"""Initial states of a graph itself: zeros, fed, or computed from its variables."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from lstmstate.recurrence.probe import Fed, fed_tensors
 from lstmstate.recurrence.states import take
 
 Array = Any
-_STEPS = 2  # of x, where the graph leaves them open
+_STEPS = 2  # steps of x, if the graph does not fix them
 
 
 class Start(NamedTuple):
-    """What a graph begins some cells with.
+    """The initial states of some cells of a graph.
 
     Attributes:
-        pairs: c and m of each cell by its name, zeros where they are fed; a single row is that of
-            any batch. None where they are unknown.
-        variables: the nodes of the variables that they are made of.
-        problem: why they are unknown.
-        is_of_sizes: whether they may be others for another batch, or other steps, than the graph
-            was tried with, because none were given.
+        pairs: c and m of each cell by its name, zeros if they are fed; a single row is for any
+            batch. None if they are unknown.
+        variables: the nodes of the variables that they are computed from.
+        problem: the reason why they are unknown.
+        is_of_sizes: whether they depend on the size of the batch or the number of steps, and
+            these were not passed.
     """
 
     pairs: Mapping[str, tuple[Array, Array]] | None
@@ -55,21 +55,21 @@ def start(
     batch: int | None = None,
     steps: int | None = None,
 ) -> Start:
-    """Return what the graph begins the cells of some names with.
+    """Return the graph's own initial states for the cells of some names.
 
-    It is evaluated twice, on other data and with other random numbers: a state that differs is
-    unknown before there is data.
+    They are evaluated twice, with different data and random numbers: a state that differs depends
+    on these, and is unknown.
 
     Args:
         variable: returns the value of a variable's node.
         feeds: values for placeholders other than x and the state.
-        batch: how many rows x has; two, or as many as the graph is built for, unless given.
-        steps: how many steps x has; as many as the graph is built for, or two, unless given.
+        batch: the number of rows of x; by default as many as the graph fixes, or two.
+        steps: the number of steps of x; by default as many as the graph fixes, or two.
     """
     nodes, given, fed = network.scope.nodes, network.input, fed_tensors(network.scope)
     cells = [cell for cell in network.cells if cell.name in names]
     ports = [port for cell in cells for port in (cell.c, cell.m)]
-    # What one cell hands to another is begun with wherever both are run.
+    # A cell that begins with the state of another one needs no state if both are run.
     handed = network.handed if len(cells) == len(network.cells) else {}
     own = [port for cell in cells if cell.name not in handed for port in (cell.c, cell.m)]
     way = origins(nodes, [port.source for port in own], {})
@@ -124,11 +124,11 @@ def _is_fed(
     states: Collection[Tensor],
     data: Collection[str],
 ) -> bool:
-    """Whether a state comes from where it can be fed, and from no variable.
+    """Whether a state comes from an input for states, and from no variable.
 
     Args:
-        states: where it can be fed.
-        data: the nodes through which x comes in.
+        states: the inputs that can take states.
+        data: the nodes at which x enters the graph.
     """
     if front_of(nodes, source).tensor in states:
         return True
@@ -138,13 +138,13 @@ def _is_fed(
 
 
 def _same(first: Array, second: Array) -> bool:
-    """Whether two values are the same, but for the number of rows."""
+    """Whether two values are equal in the rows that both have."""
     rows = min(len(first), len(second))
     return np.array_equal(first[:rows], second[:rows], equal_nan=True)
 
 
 def _shortened(value: Array) -> Array:
-    """Return one row where all are the same."""
+    """Return one row if all rows are equal."""
     return value[:1] if (value == value[:1]).all() else value
 
 
@@ -157,7 +157,7 @@ def _sequence(network: GraphNetwork, rows: int, steps: int | None, draw: int) ->
 
 
 def _made_up(fed: Fed, rows: int, draw: int) -> Array:
-    """Return one of two values for what is fed; a single whole number may be the batch."""
+    """Return one of two values for an input; a single integer may be the size of the batch."""
     value = fed.value(open_size=rows)
     if value.dtype.kind in "iu":
         return value - draw if value.shape else value * rows + draw

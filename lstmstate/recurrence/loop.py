@@ -1,4 +1,4 @@
-"""A loop over a sequence: the values that it carries, the sequences that it reads and writes."""
+"""Loops over a sequence: their loop variables, and the sequences that they read and write."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _SCATTERS = {
     "TensorArrayUnpack": 1,
     "TensorListFromTensor": 0,
 }
-# What only a loop of gradients does: it takes back what the loop before it put aside.
+# Operations of a gradient loop alone: it pops values that the forward loop pushed.
 _GRADIENTS = ("StackPop", "TensorListPopBack")
-# What makes an index of a counter that does not go on with it.
+# Operations that make an index that does not advance by one when its counter does.
 _UNEVEN = frozenset(
     "Minimum Maximum Mod FloorMod FloorDiv Mul Abs Select SelectV2 Gather GatherV2".split()
 )
@@ -48,11 +48,11 @@ class SequenceInput(NamedTuple):
 
     Attributes:
         element: the tensor of one step, within the loop.
-        value: the whole sequence, outside of it.
-        axis: where time is in it; None where it is the element of the first step alone.
-        is_backward: whether the first step reads its end.
-        is_even: whether the index of an element goes on with the steps.
-        is_ahead: whether the step before reads it, and hands it on.
+        value: the whole sequence, outside of the loop.
+        axis: the time axis of `value`; None if `value` is the element of the first step.
+        is_backward: whether the first step reads the end of the sequence.
+        is_even: whether the index of an element advances with the steps.
+        is_ahead: whether the step before reads the element and carries it to this one.
     """
 
     element: Tensor
@@ -67,7 +67,7 @@ class SequenceOutput(NamedTuple):
     """A sequence that a loop writes.
 
     Attributes:
-        number: the variable of the loop that is the array.
+        number: the number of the loop variable for the array.
         element: the tensor of one step, within the loop.
     """
 
@@ -79,8 +79,8 @@ class LoopRecurrence(NamedTuple):
     """A loop that carries floating-point values from step to step.
 
     Attributes:
-        inside: the nodes of its body.
-        carried: the numbers of those variables.
+        inside: the nodes of the body.
+        carried: the numbers of the loop variables with these values.
     """
 
     loop: Loop
@@ -117,7 +117,7 @@ def _recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
         given = data_inputs(node)
         if node.op.startswith("TensorArrayWrite") or node.op == "TensorListSetItem":
             place = inside.nodes.get(skip(inside.nodes, given[1]).node)
-            is_last = place is not None and place.op == "Const"  # an array of the last step alone
+            is_last = place is not None and place.op == "Const"  # keeps only the last step
             if not is_last and _is_float(node):
                 outputs.append(SequenceOutput(number, given[2]))
         elif not node.op.startswith("TensorList") and _is_float(node):
@@ -136,7 +136,7 @@ def _recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
 
 
 def may_end_early(scope: Scope, one: LoopRecurrence) -> bool:
-    """Whether what a loop carries or reads decides, in any step, if there is another one."""
+    """Whether the condition of a loop depends on its states or its input in any step."""
     loop, inside = one.loop, one.inside
     test = inside if loop.test is None else scope.within(loop.test)
     element = len(loop.variables)
@@ -159,9 +159,9 @@ def may_end_early(scope: Scope, one: LoopRecurrence) -> bool:
 def _read_ahead(
     scope: Scope, inside: Scope, variable: LoopVariable, inputs: Mapping[Tensor, SequenceInput]
 ) -> Tensor | None:
-    """Return the element of a sequence that a step hands on to the next one as its input.
+    """Return the element of a sequence that a step reads and carries to the next one as its input.
 
-    The first step takes that of the same sequence from outside. Past the end others are made up.
+    The first step takes its element of the same sequence from outside of the loop.
     """
     ahead = [one for one in _choices(inside.nodes, variable.next) if one in inputs]
     first = [scope.nodes[one.node] for one in _choices(scope.nodes, variable.source)]
@@ -173,7 +173,7 @@ def _read_ahead(
 
 
 def _choices(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
-    """Return what a value is in any of the branches of a condition."""
+    """Return the tensors that a value may come from, one for each branch of a condition."""
     queue, seen, found = [tensor], {tensor}, []
     while queue and len(seen) < _FAR:
         tensor = queue.pop()
@@ -194,7 +194,7 @@ def _is_read(node: Node) -> bool:
 
 
 def _scattered(nodes: Mapping[str, Node], array: Tensor) -> Tensor | None:
-    """Return the sequence that an array is made of."""
+    """Return the sequence that was scattered into a TensorArray."""
     node = nodes.get(array.node)
     while node is not None and node.op in SWITCHES:
         array = skip(nodes, data_inputs(node)[0])
@@ -205,7 +205,7 @@ def _scattered(nodes: Mapping[str, Node], array: Tensor) -> Tensor | None:
 
 
 def is_fed(scope: Scope, loop: Loop, tensor: Tensor) -> bool:
-    """Whether what a step takes from outside is a placeholder, but for its type or a maximum."""
+    """Whether a step's value from outside is a placeholder, apart from a cast or a maximum."""
     outer = _outside(scope, loop, tensor)
     way = origins(scope.nodes, [outer], {}) if outer is not None else None
     return (
@@ -217,12 +217,12 @@ def is_fed(scope: Scope, loop: Loop, tensor: Tensor) -> bool:
 
 
 def skip(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
-    """Go back over what only hands on a tensor."""
+    """Return the tensor before operations that only pass it on."""
     return past(nodes, tensor, _HANDING)
 
 
 def past_selection(inside: Scope, tensor: Tensor, read: Tensor) -> Tensor:
-    """Go back over a Select between the old value and the new: that of a sequence that ended."""
+    """Return the new value of a Select that keeps the old value after the end of a sequence."""
     node = inside.nodes.get(tensor.node)
     if node is not None and node.op in ("Select", "SelectV2"):
         _, yes, no = data_inputs(node)
@@ -233,7 +233,7 @@ def past_selection(inside: Scope, tensor: Tensor, read: Tensor) -> Tensor:
 
 
 def _is_float(node: Node) -> bool:
-    if node.op in _FLAGS:  # whatever they compare
+    if node.op in _FLAGS:  # their type attribute is that of their operands
         return False
     kinds = [node.number_of_type(name) for name in ("T", "DstT", "dtype", "element_dtype")]
     known = [kind for kind in kinds if kind is not None]
@@ -241,7 +241,7 @@ def _is_float(node: Node) -> bool:
 
 
 def _is_gradient(inside: Scope, loop: Loop) -> bool:
-    """Whether a loop takes back what another put aside: seen from its first variables."""
+    """Whether a loop pops values from a stack, as a gradient loop does."""
     if loop.body is not None:
         return any(node.op.startswith(_GRADIENTS) for node in inside.nodes.values())
     return any(
@@ -263,7 +263,7 @@ def _inputs(scope: Scope, inside: Scope, loop: Loop) -> Iterator[SequenceInput]:
 
 
 def _reads(inside: Scope, loop: Loop) -> Iterator[tuple[Node, Tensor]]:
-    """Yield the nodes that read an element, with the tensor that holds the array."""
+    """Yield the nodes that read an element, with the tensor of the array."""
     if loop.body is not None:
         for node in inside.nodes.values():
             if node.op == "TensorListGetItem":
@@ -280,10 +280,10 @@ def _reads(inside: Scope, loop: Loop) -> Iterator[tuple[Node, Tensor]]:
 
 
 def goes_on(one: Scope, index: Tensor, ends: Collection[Tensor]) -> bool:
-    """Whether an index goes on by as much as a counter does, in later steps, too.
+    """Whether an index advances as its counter does, also in later steps.
 
     Args:
-        ends: the variables that a step reads.
+        ends: the loop variables that a step reads.
     """
     queue, seen = [index], {index}
     while queue and len(seen) < _FAR:
@@ -300,7 +300,7 @@ def goes_on(one: Scope, index: Tensor, ends: Collection[Tensor]) -> bool:
 
 
 def _outside(scope: Scope, loop: Loop, handle: Tensor) -> Tensor | None:
-    """Return the tensor outside of a loop that an array within it is."""
+    """Return the tensor outside of a loop for an array within it."""
     if loop.body is None:
         return skip(scope.nodes, handle)
     numbers = [at for at, one in enumerate(loop.variables) if one.read == handle]

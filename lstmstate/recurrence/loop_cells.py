@@ -1,4 +1,4 @@
-"""Cells that a loop steps."""
+"""Cells in a loop."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
 _TRIED = 4  # sizes of a batch
 
 
-_NEAR = 60  # nodes between the m of a step and where the steps are packed
+_NEAR = 60  # nodes between the m of a step and the node that packs the steps
 
 
 def loop_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[Draft]:
-    """Yield the loops with cells in them."""
+    """Yield a draft of a recurrence for each loop with cells."""
     for loop in loop_recurrences(probe.scope):
         name = printable(loop.loop.name)
         try:
@@ -78,9 +78,9 @@ def _front_of_loop(probe: Probe, given: SequenceInput) -> Front:
 
 
 def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | None]:
-    """Return a loop's step, and the steps and the batch where the graph is built for so many.
+    """Return a loop's step, with the number of steps and the batch if the graph fixes them.
 
-    Sizes that placeholders leave open are tried: two, and those that operations ask for.
+    For unknown sizes of placeholders, two is tried, then the sizes that operations require.
     """
     try:
         return Step(one, probe), None, None
@@ -107,7 +107,7 @@ def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | No
 
 
 def _rows_of_variables(one: LoopRecurrence, nodes: Mapping[str, Node]) -> list[int | None]:
-    """Return how many rows the variables have with which a loop begins."""
+    """Return the numbers of rows of the variables that are initial values of a loop."""
     found: list[int | None] = []
     for number in one.carried:
         node = nodes.get(skip(nodes, one.loop.variables[number].source).node)
@@ -131,7 +131,7 @@ def _port(one: LoopRecurrence, step: Step, part: Part) -> Port:
         loop.initial(part.number),
         part.path,
         loop.variables[part.number].source,
-        final or history,  # a graph that was cut to its outputs has no last state
+        final or history,  # a graph that was pruned to its outputs has no last state
         part.path if final is not None else ((0, -1), *part.path),
         (history,),
         part.path,
@@ -142,7 +142,7 @@ def _port(one: LoopRecurrence, step: Step, part: Part) -> Port:
 
 
 def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output | None:
-    """Return what a loop writes at each step, None for m where it writes nothing else."""
+    """Return the output that a loop writes at each step, None if it writes none besides m."""
     nodes, loop, m = one.inside.nodes, one.loop, pair.m
     read = loop.variables[m.number].read
 
@@ -150,7 +150,7 @@ def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output 
         return past_selection(one.inside, skip(nodes, tensor), read)
 
     def chosen(tensor: Tensor) -> Tensor:
-        """Return what is chosen before a sequence ends, or where no step is masked."""
+        """Return the value of a Select before the end of a sequence, or at an unmasked step."""
         tensor = made(tensor)
         node = nodes.get(tensor.node)
         given = data_inputs(node)[1:] if node is not None and node.op in SELECTS else []
@@ -172,7 +172,7 @@ def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output 
 
 
 def leads_to(nodes: Mapping[str, Node], start: Tensor, end: Tensor) -> bool:
-    """Whether a value is made of another, with no product between them."""
+    """Whether one value is computed from another, with no product between them."""
     queue, seen = [end], {end}
     while queue and len(seen) < _NEAR:
         tensor = queue.pop(0)
@@ -189,7 +189,7 @@ def leads_to(nodes: Mapping[str, Node], start: Tensor, end: Tensor) -> bool:
 def _fetched(
     scope: Scope, one: LoopRecurrence, number: int, place: Path, *, is_m: bool, is_own: bool
 ) -> Output:
-    """Return the output in an array of steps, in the order in which the graph leaves it."""
+    """Return the output in a TensorArray; if the graph reverses its steps later, the result."""
     array = one.loop.final(number)
     if array is None:
         raise UnsupportedError("the graph does not read its outputs", tensor=one.loop.name)
@@ -202,7 +202,7 @@ def _fetched(
 
 
 def gathered(scope: Scope, output: Output) -> tuple[Tensor, ...]:
-    """Return the tensors in which the graph has an output: of all steps, or one for each."""
+    """Return the tensors of an output: one for all steps, or one for each."""
     if output.tensors != (output.array,):
         return output.tensors
     found = []

@@ -1,4 +1,4 @@
-"""Where x goes into a network: a tensor of all steps, or what each step reads."""
+"""Inputs of a network for x: a tensor for all steps, or the tensors that the steps read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lstmstate.recurrence.data_path import READS_SIZES, Front, by_place, comes_f
 from lstmstate.recurrence.graph_network import Input, Recurrence, Recurrences, before_the_loop
 from lstmstate.recurrence.probe import Probe
 
-# What cuts a step out of a sequence: which of its inputs that is.
+# Operations that cut a step out of a sequence, with the number of the input for the sequence.
 _CUTS = {
     **dict.fromkeys(("Unpack", "SplitV", "StridedSlice", "Slice", "Squeeze", "Reshape"), 0),
     **dict.fromkeys(("Identity", "ExpandDims", "Transpose"), 0),
@@ -27,19 +27,19 @@ _CUTS = {
 
 
 _JOINS = frozenset({"Concat", "ConcatV2", "Pack"})
-_NEAR = 60  # nodes between the m of a step and where the steps are packed
+_NEAR = 60  # nodes between a step and the sequence that it is cut out of
 
 
 def input_of(
     recurrences: Recurrences, members: Sequence[Recurrence], *, is_inner: bool
 ) -> tuple[Input, tuple[Input, ...]]:
-    """Return where x goes in, and where it may go in instead, for an x of another width.
+    """Return the input for x, and other inputs that may take an x of another width.
 
     Args:
-        is_inner: whether other recurrences give it.
+        is_inner: whether other recurrences compute the input.
 
     Raises:
-        UnsupportedError: it is no sequence, or there are several.
+        UnsupportedError: the input is not a sequence, or there are several.
     """
     probe = recurrences.probe
     try:
@@ -50,7 +50,7 @@ def input_of(
             raise
         found, others = given, _placeholders_of_step(probe, given)
     else:
-        if not found.note:  # a placeholder: its steps may take what they are cut into
+        if not found.note:  # a placeholder: its steps can be fed one by one as well
             with suppress(UnsupportedError):
                 given = _input_of_steps(probe, members)
                 others += () if given is None else (given,)
@@ -61,7 +61,7 @@ def input_of(
 
 
 def _input_of_steps(probe: Probe, members: Sequence[Recurrence]) -> Input | None:
-    """Return what each step reads, None where that is no tensor of its own for each.
+    """Return the inputs of the steps as the input for x, None if they share a tensor.
 
     Raises:
         UnsupportedError: the steps do not read one sequence.
@@ -79,13 +79,13 @@ def _input_of_steps(probe: Probe, members: Sequence[Recurrence]) -> Input | None
             tensor=reads[0].node,
         ) from None
     width, kind = value.shape[-1], value.dtype.str[1:]
-    note = f"x is what each step reads, from {printable(reads[0].node)} on"
+    note = f"x is the input of each step, from {printable(reads[0].node)} on"
     sizes = (len(reads), first[0].batch, width)
     return Input(reads[0], 0, sizes, width, kind, None, reads[1:], True, note)
 
 
 def _placeholders_of_step(probe: Probe, given: Input) -> tuple[Input, ...]:
-    """Return what is fed to a single step, and is computed with before the cell reads it."""
+    """Return the placeholders that the input of a single step is computed from."""
     sources = _fed_before(probe, given.tensor)
     if given.later or len(sources) != 1:
         return ()
@@ -101,7 +101,7 @@ def _placeholders_of_step(probe: Probe, given: Input) -> tuple[Input, ...]:
 
 
 def _is_alone(probe: Probe, read: Tensor, x: Tensor) -> bool:
-    """Whether nothing is joined to x before a single step reads it: that may be another state."""
+    """Whether x is joined with nothing before a single step: a joined value may be a state."""
     nodes = probe.scope.nodes
     queue, seen = [read], {read}
     while queue:
@@ -118,7 +118,7 @@ def _is_alone(probe: Probe, read: Tensor, x: Tensor) -> bool:
 
 
 def _fed_before(probe: Probe, tensor: Tensor) -> list[tuple[Tensor, str]]:
-    """Return what is fed and a tensor is computed from, with a note on what comes between."""
+    """Return the fed tensors behind a tensor, with a note that names the operations between."""
     way = origins(probe.scope.nodes, [tensor], {})
     names = {node.name for node in way.sources}
     kinds = ", ".join(dict.fromkeys(node.op for node in way.operations[:6]))
@@ -130,17 +130,17 @@ def _fed_before(probe: Probe, tensor: Tensor) -> list[tuple[Tensor, str]]:
 
 
 def _first_read(probe: Probe, reads: Sequence[Tensor]) -> Any:
-    """Return a value of what the first step reads."""
+    """Return a made-up value for the input of the first step."""
     with suppress(UnsupportedError):
         return probe.values(reads[:1])[0]
     return probe.with_open(len(reads)).values(reads[:1])[0]
 
 
 def _reads_each_once(probe: Probe, reads: Sequence[Tensor]) -> bool:
-    """Whether steps read a sequence from its first element to the last, or each its own source.
+    """Whether steps read each element of a sequence once and in order, or each its own source.
 
-    A chain that begins anew in the middle of a sequence, leaves some of it out, or reads an
-    element twice, is no run over it.
+    A chain that starts in the middle of a sequence, leaves out elements, or reads an element
+    twice, cannot be run over a sequence.
     """
     nodes = probe.scope.nodes
     ways = [_cut_out_of(nodes, one) for one in reads]
@@ -159,7 +159,7 @@ def _reads_each_once(probe: Probe, reads: Sequence[Tensor]) -> bool:
 
 
 def _cuts_each_once(probe: Probe, whole: Tensor, reads: Sequence[Tensor]) -> bool:
-    """Whether steps cut every element out of a sequence once, in order or from the end.
+    """Whether steps cut out each element of a sequence once, forward or backward.
 
     Raises:
         UnsupportedError: the sequence has another number of steps.
@@ -175,19 +175,19 @@ def _cuts_each_once(probe: Probe, whole: Tensor, reads: Sequence[Tensor]) -> boo
 
 
 def _numbered(value: Any, axis: int) -> Any:
-    """Return an array whose elements are their numbers along an axis."""
+    """Return an array whose elements are their indices along an axis."""
     return np.indices(value.shape)[axis].astype(value.dtype)
 
 
 def _is_in_order(parts: Sequence[Any], size: int) -> bool:
-    """Whether parts have all numbers up to a size, each once, from the first part or the last."""
+    """Whether parts contain all indices below a size once, in ascending or descending order."""
     found = [sorted(set(np.asarray(part).ravel().tolist())) for part in parts]
     ways = (found, found[::-1])
     return any([*range(size)] == [number for part in way for number in part] for way in ways)
 
 
 def _cut_out_of(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
-    """Return a tensor, and those that it is cut out of, or laid out anew from."""
+    """Return a tensor, and the tensors that it is cut out of or reshaped from."""
     found = [tensor]
     for _ in range(_NEAR):
         node = nodes.get(tensor.node)
@@ -202,7 +202,7 @@ def _cut_out_of(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
 def _input_of_all(
     recurrences: Recurrences, members: Sequence[Recurrence], *, is_inner: bool
 ) -> tuple[Input, tuple[Input, ...]]:
-    """Return the tensor that takes x: a placeholder, or what the graph computes for its loops."""
+    """Return the tensor for x: a placeholder, or the loop input that the graph computes."""
     probe, nodes = recurrences.probe, recurrences.probe.scope.nodes
     fronts = {front.tensor: front for one in members if not one.before for front in one.fronts}
     if len(fronts) != 1:
@@ -241,17 +241,17 @@ def _input_of_all(
 def _sequence(
     probe: Probe, front: Front, batch: int | None, causes: str | None, note: str
 ) -> Input:
-    """Return a tensor of all steps as what takes x.
+    """Return a tensor for all steps as the input for x.
 
     Raises:
-        UnsupportedError: it is no sequence of vectors or images.
+        UnsupportedError: the tensor is not a sequence of vectors or images.
     """
     sizes, kind = probe.describe(front.tensor)
     width = sizes[-1] if sizes else None
     if len(sizes) < 3 or None in sizes[2:] or width is None:
         shape = ["any" if size is None else size for size in sizes]
         raise UnsupportedError(
-            f"the network's input is {shape}, and sequences of vectors or images are run",
+            f"expected sequences of vectors or images as the network's input, got {shape}",
             tensor=front.tensor.node,
         )
     if batch is not None:

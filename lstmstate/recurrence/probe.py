@@ -1,4 +1,4 @@
-"""Parts of a graph evaluated on made-up values: for shapes, and for what depends on what."""
+"""Evaluation of parts of a graph on made-up values, for shapes and dependences."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from lstmstate.recurrence.sequence_ends import ends, turning_lengths
 from lstmstate.recurrence.unknown_shapes import unknown_shape
 from lstmstate.recurrence.without_branches import Straight
 
-OPEN = 2  # the size of an axis that a placeholder leaves open: of batch and time alike
-_LARGEST = 1 << 24  # elements of an array that is made up
+OPEN = 2  # the size used for an unknown size of a placeholder, for batch and time alike
+_LARGEST = 1 << 24  # elements of a made-up array
 
 Sizes = tuple[int | None, ...]
 
 
 class Fed:
-    """A tensor through which data comes into a graph: a placeholder, or an output of a queue.
+    """A tensor at which data enters a graph: a placeholder, or an output of a queue.
 
     Attributes:
-        is_lengths: whether lengths of sequences come from it.
+        is_lengths: whether it takes sequence lengths.
     """
 
     is_lengths = False
@@ -45,7 +45,7 @@ class Fed:
 
     @classmethod
     def of(cls, node: Node) -> Fed:
-        """Return a placeholder, whether it has a default or not."""
+        """Return a placeholder, with or without a default."""
         return cls(Tensor(node.name), node.number_of_type("dtype"), node.shape())
 
     @property
@@ -56,10 +56,10 @@ class Fed:
     def value(
         self, sizes: Sequence[int] = (), open_size: int = OPEN, length: int | None = None
     ) -> Any:
-        """Return a value of its static shape; what is open has the next of some sizes.
+        """Return a value of the static shape; unknown sizes take the next of `sizes`.
 
-        Integers are 1, which is an index; numbers are 1 where they are single, as keep_prob is,
-        and 0.5 elsewhere. Lengths are the size of what is open, unless given.
+        Integers are 1, which is a valid index; floats are 1 if single, as keep_prob is, and 0.5
+        in arrays. Lengths are `length`, or `open_size`.
         """
         kind = np.dtype(self.dtype or "f4")
         given = iter(sizes)
@@ -72,10 +72,10 @@ class Fed:
 
 
 def fed_tensors(scope: Scope, width: int | None = None) -> dict[Tensor, Fed]:
-    """Return the tensors through which data comes into a graph.
+    """Return the tensors at which data enters a graph.
 
     Args:
-        width: of the vectors of sequences, for placeholders whose shape the graph leaves out.
+        width: the width of the vectors of sequences, for placeholders without a shape.
     """
     found: list[Fed] = []
     for node in scope.nodes.values():
@@ -92,9 +92,9 @@ def fed_tensors(scope: Scope, width: int | None = None) -> dict[Tensor, Fed]:
 
 
 def _laid_out_by_numbers(scope: Scope, fed: Mapping[Tensor, Fed]) -> Iterator[Fed]:
-    """Yield what is laid out by several numbers that are fed, such as the batch and the steps.
+    """Yield the results of reshapes whose sizes are fed as several numbers, as batch and steps.
 
-    Which numbers fit one another is unknown: what they lay out is made up instead.
+    Numbers that fit each other are unknown: the results are made up instead.
     """
     for node in scope.nodes.values():
         shape = scope.nodes.get(data_inputs(node)[1].node) if node.op == "Reshape" else None
@@ -109,10 +109,10 @@ def _laid_out_by_numbers(scope: Scope, fed: Mapping[Tensor, Fed]) -> Iterator[Fe
 
 
 def _or_zeros(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
-    """Return the values of variables, zeros for an array that the checkpoint does not have.
+    """Return the values of variables, zeros for an array that is missing in the checkpoint.
 
-    A state that was converted is in it under other names. A probe looks at shapes alone; whatever
-    computes with such a variable is still refused.
+    A converted state is stored under other names. A probe looks at shapes alone; a computation
+    with such a variable is still refused.
     """
 
     def value(node: Node) -> Any:
@@ -130,22 +130,22 @@ def _zeros(node: Node) -> Any:
     """Return zeros in the shape of a variable.
 
     Raises:
-        NotFoundError: it is unknown, or large.
+        NotFoundError: the shape is unknown, or too large.
     """
     sizes = node.shape()
     shape = [size for size in sizes or () if size is not None]
     if sizes is None or len(shape) < len(sizes) or math.prod(shape) > _LARGEST:
-        raise NotFoundError("the graph gives no value for this variable", tensor=node.name)
+        raise NotFoundError("the graph has no value for this variable", tensor=node.name)
     return np.zeros(shape, dtypes.by_number(node.number_of_type("dtype") or 1).storage)
 
 
 class Probe:
-    """A graph that can be fed anywhere data comes in.
+    """A graph with made-up values for all its inputs.
 
     Args:
         variable: returns the value of a variable's node.
-        open_size: the size of an axis that a placeholder leaves open.
-        width: of the vectors of sequences; see `fed_tensors`.
+        open_size: the size used for an unknown size of a placeholder.
+        width: the width of the vectors of sequences; see `fed_tensors`.
     """
 
     def __init__(
@@ -171,12 +171,12 @@ class Probe:
             self._fed[tensor].is_lengths = True
 
     def _ends_of(self) -> list[Tensor]:
-        """Return what may be lengths of sequences."""
+        """Return the tensors that may be sequence lengths."""
         found = [tensor for end in self.ends.values() for tensor in end.lengths]
         return list(dict.fromkeys([*found, *turning_lengths(self.scope)]))
 
     def _vectors(self, tensors: Collection[Tensor]) -> list[Tensor]:
-        """Return what is fed as a vector, or in an unknown shape, and some tensors come from."""
+        """Return the inputs behind some tensors that take a vector, or have an unknown shape."""
         sources = origins(self.scope.nodes, tensors, {}).sources if tensors else ()
         fed = {*tensors, *(Tensor(node.name) for node in sources)} & self._fed.keys()
         sizes = {one: self._fed[one].sizes for one in fed}
@@ -184,7 +184,7 @@ class Probe:
 
     @cached_property
     def lengths(self) -> dict[Tensor, str]:
-        """The tensors that are lengths of sequences, or may be fed as such, and their types."""
+        """The tensors for sequence lengths, with their types."""
         found = {}
         for tensor in self._ends_of():
             with suppress(LstmstateError):
@@ -195,13 +195,13 @@ class Probe:
 
     @property
     def fed_ends(self) -> list[Tensor]:
-        """The comparisons of steps with lengths that are fed, and have no value otherwise."""
+        """The comparisons of a step's number with lengths that come from inputs alone."""
         sources = {tensor for tensor in self._fed if is_source(self.scope.nodes[tensor.node])}
         return [Tensor(name) for name, end in self.ends.items() if sources.issuperset(end.lengths)]
 
     @cached_property
     def straight(self) -> Straight:
-        """The graph as it is before any of its sequences ends."""
+        """The graph without branches for sequences that have ended."""
         ended = {
             name: end.before
             for name, end in self.ends.items()
@@ -210,41 +210,41 @@ class Probe:
         return Straight(self.scope, ended)
 
     def on_straight(self) -> Probe:
-        """The same of the graph as it is before any of its sequences ends."""
+        """Return a probe of the graph without branches for sequences that have ended."""
         other = copy(self)
         other.scope = self.straight.scope
         other._known = {}
         return other
 
     def with_open(self, size: int) -> Probe:
-        """Return a probe with another size for open axes."""
+        """Return a probe with another size for unknown sizes."""
         other = copy(self)
         other._open = size
         other._known = {}
         return other
 
     def with_lengths(self, length: int) -> Probe:
-        """Return a probe whose sequences have a length."""
+        """Return a probe with this length for all sequences."""
         other = copy(self)
         other._length = length
         other._known = {}
         return other
 
     def of_shapes(self, size: int) -> Probe:
-        """Return a probe with another size for open axes, and zeros for all variables."""
+        """Return a probe with another size for unknown sizes, and zeros for all variables."""
         other = self.with_open(size)
         other.environment = Environment(_zeros)
         return other
 
     def given(self, known: Mapping[Tensor, Any]) -> Probe:
-        """Return a probe in which some tensors have other values than the graph computes."""
+        """Return a probe with given values for some tensors instead of computed ones."""
         other = copy(self)
         other._known = dict(known)
         return other
 
     @cached_property
     def unpacked(self) -> list[int]:
-        """How many parts the graph takes sequences apart into, where it does."""
+        """The numbers of parts into which the graph unpacks tensors."""
         counts = (
             node.number("num")
             for node in self.scope.nodes.values()
@@ -254,29 +254,29 @@ class Probe:
 
     @property
     def rows(self) -> set[int]:
-        """How many rows what is fed has, where that is fixed."""
+        """The first sizes of the inputs, if the graph fixes them."""
         return {one.sizes[0] for one in self._fed.values() if one.sizes and one.sizes[0]}
 
     @property
     def fed(self) -> Collection[Tensor]:
-        """The tensors at which data comes into the graph."""
+        """The tensors at which data enters the graph."""
         return self._fed.keys()
 
     def is_fed(self, tensor: Tensor) -> bool:
-        """Whether data comes into the graph at a tensor."""
+        """Whether data enters the graph at a tensor."""
         return tensor in self._fed
 
     def fed_at(self, nodes: Iterable[Node]) -> list[Fed]:
-        """Return where a state can be fed at some nodes."""
+        """Return the outputs of some nodes at which a state can be fed."""
         names = {node.name for node in nodes}
         return [one for one in self._fed.values() if one.tensor.node in names and one.is_state]
 
     def fed_value(self, tensor: Tensor, sizes: Sequence[int]) -> Any:
-        """Return a value for a tensor at which data comes in, with sizes for what is open."""
+        """Return a value for an input, with some sizes in place of the unknown ones."""
         return self._fed[tensor].value(sizes)
 
     def describe(self, tensor: Tensor) -> tuple[Sizes, str]:
-        """Return the shape of a tensor, None for what is open, and its NumPy type."""
+        """Return the shape of a tensor, None for an unknown size, and its NumPy type."""
         fed = self._fed.get(tensor)
         if fed is not None and fed.sizes is not None:
             return fed.sizes, fed.dtype or "f4"
@@ -285,25 +285,25 @@ class Probe:
         return tuple(one if one == two else None for one, two in sizes), value.dtype.str[1:]
 
     def turns(self, start: Tensor, end: Tensor) -> bool | None:
-        """Whether batch and time change places between two tensors; None if they are not kept."""
+        """Whether batch and time are swapped between two tensors; None if they are not kept."""
         fed = self._fed[start].value((OPEN, OPEN + 1))
         plan = self.compile([end])
-        beside = {
+        others = {
             one: self._fed[one].value((OPEN, OPEN + 1))
             for one in plan.feeds
             if one in self._fed and (self._fed[one].sizes or ())[:2] == (None, None)
         }
-        (value,) = self.run(plan, beside | {start: fed})
+        (value,) = self.run(plan, others | {start: fed})
         if np.shape(value)[:2] == np.shape(fed)[:2]:
             return False
         return True if np.shape(value)[:2] == np.shape(fed)[1::-1] else None
 
     def compile(self, fetches: Iterable[Tensor], feeds: Iterable[Tensor] = ()) -> Plan:
-        """Compile a plan into which data may come anywhere, and at some other tensors."""
+        """Compile a plan that may be fed at all inputs, and at some other tensors."""
         return compile_plan(self.scope, fetches, {*self._fed, *feeds}, self.environment)
 
     def run(self, plan: Plan, feeds: Mapping[Tensor, Any]) -> list[Any]:
-        """Return the fetches of a plan, with made-up values for what is not given."""
+        """Return the fetches of a plan, with made-up values for inputs that are not given."""
         values = {
             tensor: feeds[tensor]
             if tensor in feeds
@@ -314,7 +314,7 @@ class Probe:
             return plan.bind().run(values)
 
     def values(self, tensors: Sequence[Tensor]) -> list[Any]:
-        """Return what some tensors are; the next ones are computed from these."""
+        """Return the values of some tensors, and keep them for later calls."""
         given = ChainMap[Tensor, Any](self._known, self._fed)
         plan = compile_plan(self.scope, tensors, given, self.environment)
         found = self.run(plan, self._known)

@@ -1,4 +1,4 @@
-"""The ends of sequences: where a graph compares the number of a step with lengths."""
+"""Ends of sequences: comparisons of a step's number with sequence lengths in a graph."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lstmstate.records import NamedTuple
 _WHOLE = (3, 9)  # int32, int64
 # Whether a comparison of a step's number with a length is true before the end.
 _BEFORE_END = {"GreaterEqual": False, "Greater": False, "Less": True, "LessEqual": True}
-# What hands on lengths: each by itself, or the largest or smallest of them.
+# Operations that pass on lengths: each, or the largest or smallest of them.
 _HANDING = ENTERS | {"Identity", "Cast", "ExpandDims", "Maximum", "Minimum", "Max", "Min"}
 _COUNTING = ENTERS | MERGES | SWITCHES | {"Identity", "Cast", "Add", "AddV2", "Sub", "Fill"}
 _FAR = 30  # nodes between a comparison and a counter, or lengths
@@ -23,9 +23,9 @@ class End(NamedTuple):
     """A comparison of a step's number with lengths.
 
     Attributes:
-        lengths: what may be the lengths, as far back as they are only handed on.
-        is_apart: whether the number is a constant: there is no loop.
-        before: what it gives before the end of a sequence.
+        lengths: the tensors that may be the lengths, before operations that only pass them on.
+        is_apart: whether the step's number is a constant, as in a graph without a loop.
+        before: the result of the comparison before the end of a sequence.
     """
 
     lengths: tuple[Tensor, ...]
@@ -34,7 +34,7 @@ class End(NamedTuple):
 
 
 def ends(scope: Scope) -> dict[str, End]:
-    """Return the nodes that compare the number of a step with something that may be lengths."""
+    """Return the nodes that compare a step's number with tensors that may be lengths."""
     found = {}
     for node in scope.nodes.values():
         if node.op in _BEFORE_END and node.number_of_type("T") in _WHOLE:
@@ -55,7 +55,7 @@ def turning_lengths(scope: Scope) -> Iterator[Tensor]:
 
 
 def _counts(scope: Scope, tensor: Tensor) -> bool | None:
-    """Whether a number of a step is a constant; None where it is no number of a step."""
+    """Whether a step's number is a constant; None if the tensor is not a step's number."""
     queue, seen = [tensor], {tensor}
     is_apart = True
     while queue:
@@ -79,7 +79,7 @@ def _counts(scope: Scope, tensor: Tensor) -> bool | None:
 
 
 def _is_branch(scope: Scope, node: Node) -> bool:
-    """Whether a node hands a value into a branch."""
+    """Whether a node passes a value into a branch."""
     if node.op not in SWITCHES:
         return False
     condition = scope.nodes.get(data_inputs(node)[1].node)
@@ -92,7 +92,7 @@ def _is_next(scope: Scope, tensor: Tensor) -> bool:
 
 
 def _behind(scope: Scope, tensor: Tensor) -> Iterator[Tensor]:
-    """Yield what lengths are handed on from."""
+    """Yield the tensors that may be lengths, before operations that only pass them on."""
     queue, seen = [tensor], {tensor}
     while queue and len(seen) < _FAR:
         tensor = queue.pop()

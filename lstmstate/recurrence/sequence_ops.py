@@ -1,4 +1,4 @@
-"""Operations that step a cell over a whole sequence."""
+"""Operations that run a cell over a whole sequence: BlockLSTM and CudnnRNN."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from lstmstate.recurrence.states import Causes, Path
 
 
 class _SequenceOp(NamedTuple):
-    """An operation that is a whole recurrence: numbers of its inputs and outputs.
+    """An operation that is a whole recurrence, with the numbers of its inputs and outputs.
 
     Attributes:
-        inputs: how many it has: x, c and m among them, and the weights.
-        sized: an input, and how many times the units its last axis is wide.
-        entry: where in c and m the state is.
+        inputs: the number of inputs.
+        x, c, m, weights: the inputs for x, the initial c and m, and the weights.
+        sized: an input, and the size of its last axis as a multiple of the units.
+        entry: the place of the state in the inputs c and m.
         last: the outputs with the last c and m.
-        exit: where in them it is.
-        steps: the outputs with every c and m.
+        exit: the place of the state in these outputs.
+        steps: the outputs with c and m after every step.
     """
 
     inputs: int
@@ -48,7 +49,7 @@ class _SequenceOp(NamedTuple):
 _BLOCK = _SequenceOp(9, 1, 2, 3, slice(4, 9), (4, 4), (), (1, 6), ((0, -1),), (1, 6))
 
 
-# The state has an axis of layers, one here; output 5 is ours: see `operations`.
+# The state has an axis for layers, of size one; output 5 is added by `graph.operations`.
 _CUDNN = _SequenceOp(4, 0, 2, 1, slice(3, 4), (2, 1), ((0, 0),), (2, 1), ((0, 0),), (5, 0))
 
 
@@ -59,11 +60,11 @@ _SEQUENCE_OPS = {
 }
 
 
-_FAR = 60  # nodes between a number of steps and the shape that it is of
+_FAR = 60  # nodes between a number of steps and the Shape that it comes from
 
 
 def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[Draft]:
-    """Yield the operations that step a cell over a whole sequence."""
+    """Yield a draft of a recurrence for each operation that runs a cell over a sequence."""
     scope = probe.scope
     for node in scope.nodes.values():
         places = _SEQUENCE_OPS.get(node.op)
@@ -125,13 +126,13 @@ def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -
 
 
 def _lengths(probe: Probe, steps: Tensor) -> Tensor | None:
-    """Return the lengths that are fed, of which a number of steps is the largest."""
+    """Return the fed lengths whose maximum is a number of steps."""
     found = [one for one in probe.lengths if comes_from(probe.scope.nodes, steps, one)]
     return found[0] if len(found) == 1 and probe.is_fed(found[0]) else None
 
 
 def _masked(scope: Scope, every: Tensor, lengths: Tensor) -> Tensor:
-    """Return the states after each step times a mask that is made of lengths."""
+    """Return the product of the states after each step and a mask computed from lengths."""
     found = [
         user.name
         for user, _ in scope.users.get(every.node, ())
@@ -143,7 +144,7 @@ def _masked(scope: Scope, every: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _takes_every_step(probe: Probe, steps: Tensor, x: Tensor) -> bool:
-    """Whether a number of steps is that of a sequence, and not the largest of some lengths."""
+    """Whether a number of steps is the size of x, and not the maximum of some lengths."""
     nodes = probe.scope.nodes
     for _ in range(_FAR):
         node = nodes.get(steps.node)

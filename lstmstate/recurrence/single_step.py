@@ -1,4 +1,7 @@
-"""A step that a graph takes once: no other step shows what it reads, and which state it makes."""
+"""The input and the new state of a cell in a graph with a single step.
+
+No second step shows which tensors are x and the old m, and which are the new c and m.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,17 @@ from lstmstate.recurrence.states import ELEMENTWISE, PRODUCTS
 _CLIPS = frozenset({"Minimum", "Maximum", "ClipByValue"})
 _HANDING = frozenset({"Identity", "StopGradient", "Snapshot"})
 _CHANGES = (ELEMENTWISE | {"AddN"}) - _HANDING
-_NEAR = 12  # nodes between what a step makes and what it is mixed with
+_NEAR = 12  # nodes between a new state and an old one that is mixed with it
 _FAR = 400  # nodes of a step
 
 
 class Made(NamedTuple):
-    """What a single step makes.
+    """The new state of a single step.
 
     Attributes:
-        c, m: its new state.
-        problem: why that is unknown, None where nothing contradicts it.
-        doubt: why it is certain only where the cell is known to make this.
+        c, m: the new state.
+        problem: the reason why it is unknown, None if nothing contradicts it.
+        doubt: the reason why it is certain only for a cell known to compute it.
     """
 
     c: Tensor
@@ -40,11 +43,11 @@ class Made(NamedTuple):
 def new_state(scope: Scope, wired: Wired, step: WiredStep, old: Collection[Tensor]) -> Made:
     """Return the new state of a single step.
 
-    It is what the cell makes, unless the graph changes that into something else of its shape: then
-    either may be what is fed to the next step.
+    It is the cell's result, unless the graph changes that into another value of the same shape:
+    then either may be fed to the next step.
 
     Args:
-        old: the state before it.
+        old: the state before the step.
     """
     m = Tensor(step.m.name if step.m is not None else "")
     way = _way(scope, step.c_new.name, m.node)
@@ -70,11 +73,11 @@ def operands(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the tensors of x and of the old m that a single step multiplies with its weights.
 
-    The matrix of m is as high as the cell is wide; where that of x is, too, m is what comes from
-    the same placeholder as c does.
+    The matrix for m has as many rows as the cell has units. If the matrix for x has, too, m is the
+    tensor that comes from the same placeholder as c.
 
     Args:
-        m: the node that makes the new m, before a projection.
+        m: the node of the new m, before a projection.
         c: the old c.
     """
     columns: dict[Tensor, int] = {}
@@ -100,7 +103,7 @@ def operands(
         shape[-1] for user in users for shape in _shapes(scope, data_inputs(user)[1]) if shape
     }
     if rows[x] in widths:
-        return None, None  # m may be projected, and be what is taken for x
+        return None, None  # m may be projected, and then either matrix may be that for x
     return x, found[0]
 
 
@@ -110,7 +113,7 @@ def _shapes(scope: Scope, weights: Tensor) -> Iterator[tuple[int | None, ...]]:
 
 
 def _way(scope: Scope, start: str, end: str) -> list[str]:
-    """Return the nodes between two, the first one's user first; the nearest way."""
+    """Return the nodes on the shortest path between two nodes, from the first to the second."""
     queue: deque[tuple[str, ...]] = deque([(end,)])
     seen = {end}
     while queue and len(seen) < _FAR:
@@ -126,10 +129,10 @@ def _way(scope: Scope, start: str, end: str) -> list[str]:
 
 
 def _squashed(scope: Scope, c_new: Node, way: Sequence[str]) -> tuple[Tensor, str | None]:
-    """Return the c that m is made of: the sum, clipped or not; a doubt where it is more than that.
+    """Return the c that m is computed from: the sum, perhaps clipped; a doubt if more is done.
 
     Args:
-        way: the nodes from the sum to m, both left out.
+        way: the nodes between the sum and m.
     """
     nodes = [scope.nodes[name] for name in way]
     squashes = [at for at, node in enumerate(nodes) if len(data_inputs(node)) == 1]
@@ -139,11 +142,12 @@ def _squashed(scope: Scope, c_new: Node, way: Sequence[str]) -> tuple[Tensor, st
     c = Tensor(before[-1].name if before and squashes else c_new.name)
     if not others:
         return c, None
-    return c, f"the graph takes 1 step, and c may be that before or after {others[0].op}"
+    kind = others[0].op
+    return c, f"the graph takes 1 step, and the new c may be the value before or after {kind}"
 
 
 def _projected(scope: Scope, wired: Wired, m: Tensor) -> Tensor:
-    """Return what a step makes of m with a matrix of the cell's own scope."""
+    """Return the projection of m by a matrix in the cell's own scope, m without one."""
     scopes = {node.name.rpartition("/")[0] for shards in wired.kernels for node in shards}
     found = [
         user.name
@@ -156,7 +160,7 @@ def _projected(scope: Scope, wired: Wired, m: Tensor) -> Tensor:
 
 
 def _clipped(scope: Scope, made: Tensor, own: str) -> Tensor:
-    """Return what a step makes, clipped where the cell's own scope does so."""
+    """Return a new state after the clips in the cell's own scope."""
     for _ in range(4):
         users = [user for user, _ in scope.users.get(made.node, ()) if user.op in _CLIPS]
         users = [user for user in users if _is_within(user, own)]
@@ -177,15 +181,15 @@ def _changed(
     inner: Collection[str],
     own: str | None = None,
 ) -> str | None:
-    """Return how a graph changes what a step makes into something else of the same shape.
+    """Return how a graph changes a new state into another value of the same shape.
 
-    c is nothing but a state; m is an output, too, and layers may follow the cell: it is changed
-    where the cell's own scope does that, or where it is mixed with an old state.
+    c is only a state. m is an output as well, so layers may follow the cell: it counts as changed
+    only within the cell's own scope, or if it is mixed with an old state.
 
     Args:
         old: the state before the step.
-        inner: the nodes that m is made of.
-        own: the scope of the cell, where it is m that is made.
+        inner: the nodes that m is computed from.
+        own: the scope of the cell if the state is m, else None.
     """
     half = "c" if own is None else "m"
     queue, seen = [made], {made}
@@ -200,8 +204,8 @@ def _changed(
             elif user.op in _CHANGES and not _is_dropout(scope, user, tensor):
                 if own is None or _is_within(user, own) or _is_mixed(scope, user, old, inner):
                     return (
-                        f"the graph takes 1 step, and makes more of its {half} ({user.op}): which "
-                        "of these is the new state is unknown"
+                        f"the graph takes 1 step and then changes its {half} ({user.op}): the new "
+                        f"{half} may be the value before or after that"
                     )
                 queue += [Tensor(user.name)]
             seen.add(Tensor(user.name))
@@ -209,18 +213,18 @@ def _changed(
 
 
 def _is_of_gradient(node: Node) -> bool:
-    """Whether a node computes a gradient: it changes nothing."""
+    """Whether a node computes a gradient, which changes no state."""
     return any(part.startswith("gradient") for part in node.name.split("/"))
 
 
 def _is_dropout(scope: Scope, user: Node, kept: Tensor) -> bool:
-    """Whether a node, or what reads it, is dropout of a value, which is left out."""
+    """Whether a node, or one that reads it, is dropout of a value, which is left out."""
     after = [node for node, _ in scope.users.get(user.name, ())]
     return any(undropped(scope.nodes, node) == kept for node in (user, *after))
 
 
 def _is_mixed(scope: Scope, node: Node, old: Collection[Tensor], inner: Collection[str]) -> bool:
-    """Whether a node, or what reads it, reads an old state, too, and not by way of the new one."""
+    """Whether a node, or one that reads it, also reads an old state, not only the new one."""
     queue = [node, *(user for user, _ in scope.users.get(node.name, ()))]
     seen = set(inner)
     while queue and len(seen) < _NEAR + len(inner):
@@ -236,7 +240,7 @@ def _is_mixed(scope: Scope, node: Node, old: Collection[Tensor], inner: Collecti
 
 
 def _ancestors(scope: Scope, name: str) -> set[str]:
-    """Return the nodes that one is made of, and itself."""
+    """Return the nodes that a node is computed from, and the node itself."""
     queue, seen = [name], {name}
     while queue and len(seen) < _FAR:
         node = scope.nodes.get(queue.pop())

@@ -1,4 +1,4 @@
-"""Sequences that a loop reads by cutting out the step that its counter names."""
+"""Sequences that a loop reads by slicing out the step at its counter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FAR = 40  # nodes between a counter and an index
 
 
 def sliced_inputs(one: LoopRecurrence, probe: Probe) -> list[SequenceInput]:
-    """Return the sequences that each step of a loop cuts its own element out of."""
+    """Return the sequences that a loop reads by slicing out the element of each step."""
     found = []
     for whole, outer, cut, is_even in _cuts(one):
         try:
@@ -33,7 +33,10 @@ def sliced_inputs(one: LoopRecurrence, probe: Probe) -> list[SequenceInput]:
 
 
 def _cuts(one: LoopRecurrence) -> Iterator[tuple[Tensor, Tensor, Tensor, bool]]:
-    """Yield what a step cuts: it within the loop and outside of it, the cut, and if it is even."""
+    """Yield the sliced tensors, within and outside of the loop, with their slices.
+
+    The last value is whether the index advances with the steps; see `SequenceInput.is_even`.
+    """
     loop, inside = one.loop, one.inside
     given = [(Tensor(name), data_inputs(inside.nodes[name])[0]) for name in sorted(loop.constants)]
     given += [
@@ -58,7 +61,7 @@ def _cuts(one: LoopRecurrence) -> Iterator[tuple[Tensor, Tensor, Tensor, bool]]:
 
 
 def _is_counted(one: LoopRecurrence, indices: Sequence[Tensor]) -> bool:
-    """Whether indices come from a counter of the loop, and from no other value that it carries."""
+    """Whether indices come from a counter of the loop, and from no state that it carries."""
     loop, nodes = one.loop, one.inside.nodes
     reads = {variable.read: number for number, variable in enumerate(loop.variables)}
     queue, seen = list(indices), set(indices)
@@ -79,7 +82,7 @@ def _is_counted(one: LoopRecurrence, indices: Sequence[Tensor]) -> bool:
 def _sequence(
     one: LoopRecurrence, probe: Probe, whole: Tensor, outer: Tensor, cut: Tensor
 ) -> SequenceInput | None:
-    """Return a sequence whose steps are cut out one after the other, from either end."""
+    """Return a sequence whose steps are sliced one after the other, from either end."""
     (value,) = probe.values([outer])
     if np.ndim(value) != 3 or value.dtype.kind != "f":
         return None
@@ -101,7 +104,7 @@ def _sequence(
 
 
 def _place(whole: Any, step: Any, axis: int) -> int | None:
-    """Return where on an axis a step is."""
+    """Return the index of a step on an axis."""
     every = np.moveaxis(whole, axis, 0)
     return next((at for at, one in enumerate(every) if np.array_equal(one, step)), None)
 
@@ -109,7 +112,7 @@ def _place(whole: Any, step: Any, axis: int) -> int | None:
 def _first_steps(
     one: LoopRecurrence, probe: Probe, given: dict[Tensor, Any], wanted: Sequence[Tensor]
 ) -> list[list[Any]]:
-    """Return what the first two steps of a loop make of its counters and of what is given."""
+    """Return some tensors in the first two steps of a loop, from its counters and given values."""
     loop = one.loop
     counters = [
         number

@@ -1,9 +1,9 @@
-"""The states of a loop: which of the values that it carries are c and m of one cell.
+"""States of a loop: its loop variables, split into c and m of each cell.
 
-A loop carries c and m as two variables, side by side in one, or packed into one. The values are
-taken apart as the step puts them together. Which is which is seen by changing one of them: m goes
-into a product with the weights, c does not; where that does not tell them apart, m is made of the
-new c.
+A loop carries c and m as two loop variables, or concatenated or packed in one. Each variable is
+split as the step joins its new value. To find c and m among the parts, one part at a time is
+changed: m goes into a product with the weights, and c does not. If this does not decide,
+m is the part whose new value is computed from that of the other.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ PRODUCTS = {
     "Einsum": (0, 1),
     **dict.fromkeys(("LSTMBlockCell", "LSTMFusedCell"), (2,)),
 }
-# What may be between the state after one step and the next step's: each changes every number
-# by itself.
+# Operations that may be between the state after one step and the input of the next one: each
+# changes every element by itself.
 ELEMENTWISE = frozenset(
     """
     Identity Mul Add AddV2 Sub RealDiv Minimum Maximum ClipByValue Cast StopGradient Relu Tanh
     Select SelectV2 Neg
     """.split()
 )
-# What may be the same for all values that are tried, and not for others.
+# Operations whose results may be equal for all values that are tried, and differ for others.
 JUMPS = frozenset(
     """
     Equal NotEqual Less LessEqual Greater GreaterEqual ApproximateEqual Sign Floor Ceil Round Rint
@@ -46,20 +46,19 @@ JUMPS = frozenset(
     """.split()
 )
 _FAR = 400  # nodes between a product and the variables of its weights
-_DRAWS = 4  # a step that is skipped for some inputs is not skipped for all of them
+_DRAWS = 4  # several random inputs, as a step may be skipped for some of them
 
 
 Path = tuple[tuple[int, ...], ...]
 
 
 class Part(NamedTuple):
-    """A part of a variable of a loop.
+    """A part of a loop variable.
 
     Attributes:
-        number: of the variable.
-        next: the tensor of its new value.
-        path: where it is in the variable: (axis, start, stop), or (axis, index) where it is one
-            of those that are packed.
+        number: the number of the variable.
+        next: the tensor for the new value of the part.
+        path: its place in the variable: (axis, start, stop), or (axis, index) if it is packed.
     """
 
     number: int
@@ -68,7 +67,7 @@ class Part(NamedTuple):
 
 
 def take(whole: Array, path: Path, lead: int = 0) -> Array:
-    """Return the part of a value that a path leads to; `lead` axes come before its own."""
+    """Return the part of a value at a path, after skipping `lead` leading axes."""
     for axis, *place in path:
         index: list[Any] = [slice(None)] * whole.ndim
         index[axis + lead if axis >= 0 else axis] = place[0] if len(place) == 1 else slice(*place)
@@ -89,12 +88,12 @@ class Pair(NamedTuple):
 
 
 class Causes(NamedTuple):
-    """What decides a new state besides x and the state before, None where nothing does.
+    """Causes of a new state besides x and the state before, None if there are none.
 
     Attributes:
-        place: the place of the step in its sequence, or what went before it.
-        jumps: that values are compared or rounded: what is the same for those that are tried need
-            not be the same for others.
+        place: the place of the step in its sequence, or earlier steps.
+        jumps: a comparison or rounding of values: results that are equal for the values that are
+            tried may differ for others.
     """
 
     place: str | None = None
@@ -105,9 +104,10 @@ class Step:
     """One step of a loop, evaluated on made-up values.
 
     Attributes:
-        parts: of what the loop carries.
-        shapes: of those parts, with the batch of the probe.
-        inputs: the values of the elements that a step reads.
+        parts: the parts of the loop variables.
+        elements: the tensors of the sequence elements that the step may read.
+        used: the elements that it reads.
+        nodes: the names of the nodes of the step.
     """
 
     def __init__(self, recurrence: LoopRecurrence, probe: Probe) -> None:
@@ -124,7 +124,7 @@ class Step:
         self._recurrence = recurrence._replace(carried=carried)
         targets = [loop.variables[number].next for number in carried]
         self._random = np.random.default_rng(0)
-        self._flag = True  # what the elements of sequences of flags are
+        self._flag = True  # the value of boolean elements
         self._batch = next((len(value) for value in self._elements.values()), None)
         self.parts = self._take_apart(probe, targets)
         products = [
@@ -156,7 +156,7 @@ class Step:
         }
 
     def draw(self) -> dict[Tensor, Array]:
-        """Return random values for what a step reads."""
+        """Return random values for the states and elements that a step reads."""
         variables = self._recurrence.loop.variables
         drawn = {}
         for number in self._recurrence.carried:
@@ -184,7 +184,7 @@ class Step:
             return plan.bind().run(feeds)
 
     def _take_apart(self, probe: Probe, targets: Sequence[Tensor]) -> list[Part]:
-        """Return the parts that the step puts together, in the order of the variables."""
+        """Return the parts that the step joins, in the order of the variables."""
         drafts = [
             (number, draft)
             for number, target in zip(self._recurrence.carried, targets, strict=True)
@@ -210,10 +210,10 @@ class Step:
         return str(self._outside[read].dtype) if read in self._outside else "float32"
 
     def elements_into(self, pair: Pair) -> frozenset[Tensor]:
-        """Return the elements of sequences that a cell steps over.
+        """Return the elements that are the input of a cell.
 
-        They go into its products, or change its new state, also where the old one is zero: what
-        changes the old one alone is no input. All are, where none is found.
+        They go into its products, or change its new state, also if the old state is zero: an
+        element that only masks the old state is not an input. If none is found, all are returned.
         """
         products = {
             at
@@ -236,7 +236,7 @@ class Step:
         return self.used
 
     def masks(self, pairs: Sequence[Pair]) -> frozenset[Tensor]:
-        """Return the elements that leave all states as they are where they are false."""
+        """Return the boolean elements that keep all states unchanged if they are false."""
         base = self.draw()
         variables = self._recurrence.loop.variables
         own = [self.parts.index(part) for pair in pairs for part in (pair.c, pair.m)]
@@ -253,7 +253,7 @@ class Step:
         return frozenset(found)
 
     def variables(self, pair: Pair) -> tuple[str, ...]:
-        """Return the nodes of the variables that a cell multiplies m with, or c is made with."""
+        """Return the nodes of a cell's weights: those multiplied with m, or used for the new c."""
         nodes, outer = self._inside.nodes, self._outer
         starts = [tensor for name in pair.products for tensor in data_inputs(nodes[name])[1:]] or [
             pair.c.next
@@ -274,18 +274,18 @@ class Step:
         return tuple(found)
 
     def _source(self, name: str) -> Node | None:
-        """Return the node outside of a function that gives one of its arguments."""
+        """Return the node outside of a function for one of its arguments."""
         for one in self._recurrence.loop.variables:
             if one.read.node == name:
                 return self._outer.get(one.source.node)
         return None
 
     def dependence(self) -> tuple[Array, Array]:
-        """Return what changes with each part: the new parts, and the operands of products.
+        """Find the new parts and the operands of products that change with each part.
 
         Returns:
-            Two arrays of bool: [parts, parts] and [parts, products]; the first axis is that of
-            the part that was changed.
+            Two arrays of bool: [parts, parts] and [parts, products]; the first axis is for the
+            part that was changed.
         """
         count = len(self.parts)
         variables = self._recurrence.loop.variables
@@ -308,12 +308,11 @@ class Step:
         return changed[:, :count], changed[:, count:]
 
     def other_causes(self, pairs: Sequence[Pair]) -> Causes:
-        """Return what else decides the new c and m than x and the states.
+        """Return the causes of the new c and m besides x and the states.
 
-        A step that knows its number may do something else later on than in the steps that are
-        tried; one that carries other values is more than its c and m; one that compares values
-        may do something else for values that are not tried. Whether a sequence of a length that
-        is fed has ended is no such cause.
+        A step that reads its number may differ later from the steps that are tried; one that reads
+        other loop variables depends on more than c and m; one that compares values may differ for
+        values that are not tried. A comparison with a fed sequence length does not count.
         """
         loop = self._recurrence.loop
         targets = [part.next for pair in pairs for part in (pair.c, pair.m)]
@@ -331,23 +330,23 @@ class Step:
         return Causes(place, f"its step compares or rounds values ({jumps[0]})" if jumps else None)
 
     def _place(self, read: Collection[int]) -> str | None:
-        """Return how a step knows its place in a sequence, or what went before.
+        """Return how a step depends on its place in a sequence, or on earlier steps.
 
         Args:
-            read: the numbers of the variables that it reads besides c and m.
+            read: the numbers of the loop variables that it reads besides c and m.
         """
         if not set(self._recurrence.carried).isdisjoint(read):
             return "its step reads other values that the loop carries"
         if any(one.is_ahead for one in self._recurrence.inputs):
-            return "its step reads what the next one takes"
+            return "its step reads the input of the next one"
         if read:
             return "its step reads the number of the step"
         if not all(one.is_even for one in self._recurrence.inputs):
-            return "its step reads a sequence by an index that does not go on with the steps"
+            return "its step reads a sequence by an index that does not advance with the steps"
         return None
 
     def _reads_sizes(self, targets: Sequence[Tensor]) -> bool:
-        """Whether a step computes with the size of something, its states and elements aside."""
+        """Whether a step computes with a size other than those of its states and elements."""
         loop, nodes = self._recurrence.loop, self._inside.nodes
         kept = [
             number for number in range(len(loop.variables)) if is_unchanged(loop, number, nodes)
@@ -361,7 +360,7 @@ class Step:
         return bool(way.sizes or origins(self._outer, captured, {}).sizes)
 
     def _ends_of_sequences(self, plan: Plan) -> list[Tensor]:
-        """Return the comparisons of a step's number with lengths of sequences that are fed."""
+        """Return the comparisons of a step's number with fed sequence lengths."""
         nodes, scope, loop = self._inside.nodes, self._probe.scope, self._recurrence.loop
         return [
             Tensor(name)
@@ -376,7 +375,7 @@ class Step:
             return []
         found = self._pairs()
         if not found and any(value.dtype.kind == "b" for value in self._elements.values()):
-            self._flag = False  # flags may set a state back instead of keeping it
+            self._flag = False  # true flags may reset a state, and not keep it
             found = self._pairs()
         return found
 
@@ -421,7 +420,7 @@ class Step:
         return None
 
     def _is_made_of(self, m: int, c: int) -> bool:
-        """Whether the new m is made of the new c, as wide, with no product between them."""
+        """Whether the new m has the shape of the new c and is computed from it, with no product."""
         if self._shapes[self.parts[m]] != self._shapes[self.parts[c]]:
             return False
         target = skip(self._inside.nodes, self.parts[c].next).node
@@ -440,7 +439,7 @@ class Step:
 
 
 def _outer_values(recurrence: LoopRecurrence, plan: Plan, probe: Probe) -> dict[Tensor, Array]:
-    """Return what a step takes from outside, and the first elements of its sequences."""
+    """Return the values that a step takes from outside, and the first elements of sequences."""
     loop = recurrence.loop
     wanted: dict[Tensor, Tensor] = {}
     for tensor in plan.feeds:
@@ -461,13 +460,13 @@ def _outer_values(recurrence: LoopRecurrence, plan: Plan, probe: Probe) -> dict[
     return found
 
 
-_Draft = list[tuple[Tensor, int, str]]  # from the whole to the part: tensor, axis, how
+_Draft = list[tuple[Tensor, int, str]]  # from the whole to the part: tensor, axis, way of joining
 
 
 def _drafts(
     inside: Scope, recurrence: LoopRecurrence, number: int, target: Tensor
 ) -> Iterator[_Draft]:
-    """Yield how a new value is put together: (tensor, axis, how), to each part."""
+    """Yield how a new value is joined, from the whole to each part."""
     read = recurrence.loop.variables[number].read
     queue: list[_Draft] = [[(target, 0, "")]]
     while queue:
@@ -500,7 +499,7 @@ def _is_product(inside: Scope, tensor: Tensor) -> bool:
 
 
 def _placed(drafts: Sequence[tuple[int, _Draft]], shapes: Sequence[tuple[int, ...]]) -> list[Part]:
-    """Return parts with their places: those that are joined follow one another."""
+    """Return parts with their paths: concatenated parts follow one another."""
     found: list[Part] = []
     ends: dict[tuple[int, Path], int] = {}
     for (number, draft), shape in zip(drafts, shapes, strict=True):

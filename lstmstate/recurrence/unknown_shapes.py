@@ -1,6 +1,6 @@
-"""Shapes of placeholders that a graph leaves out, seen from the operations that read them.
+"""Shapes of placeholders without a shape, from the operations that read them.
 
-Up to TensorFlow 1.0 a placeholder kept its shape only where all of it was fixed.
+Up to TensorFlow 1.0 a GraphDef had the shape of a placeholder only if all its sizes were known.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from lstmstate.graph.loops import Tensor, data_inputs, past
 Sizes = tuple[int | None, ...]
 
 _HANDING = frozenset({"Identity", "Cast", "StopGradient", "Enter"})
-_FAR = 40  # operations that hand on a placeholder
+_FAR = 40  # operations that pass on a placeholder
 
 
 def unknown_shape(scope: Scope, node: Node, width: int | None) -> Sizes | None:
-    """Return the shape that a placeholder has to have, None where its readers show none.
+    """Return the shape that the readers of a placeholder require, None if they require none.
 
     Args:
-        width: of the vectors of sequences.
+        width: the width of the vectors of sequences.
     """
     found: list[Sizes] = []
     queue, seen = [node.name], {node.name}
@@ -42,7 +42,7 @@ def unknown_shape(scope: Scope, node: Node, width: int | None) -> Sizes | None:
 
 
 def _read_as(scope: Scope, user: Node, position: int, width: int | None) -> Sizes | None:
-    """Return the shape that a node takes as one of its inputs."""
+    """Return the shape that a node requires for one of its inputs."""
     read = _READERS.get((user.op, position))
     return read(scope, user, width) if read is not None else _parts(scope, user, width)
 
@@ -99,7 +99,7 @@ _READERS = {
 
 
 def _parts(scope: Scope, node: Node, width: int | None) -> Sizes | None:
-    """Return the shape of what a node takes apart along its first or second axis."""
+    """Return the shape of the tensor that a node unpacks along its first or second axis."""
     if node.op == "Unpack":
         axis, count = node.number("axis") or 0, node.number("num")
     elif node.op == "Split":
