@@ -1,4 +1,4 @@
-"""Steps of a cell that a graph repeats one after the other, without a loop."""
+"""Unrolled steps of a cell: the chain of its states in a graph without a loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lstmstate.recurrence import single_step
 from lstmstate.recurrence.data_path import origins
 from lstmstate.recurrence.states import ELEMENTWISE, PRODUCTS, Path
 
-# What lays states side by side and takes them apart again.
+# Operations that concatenate states and split them again.
 _JOINS = frozenset({"Concat", "ConcatV2"})
 _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice"})
 _LAYING = _JOINS | _CUTS
@@ -31,14 +31,14 @@ class Chain(NamedTuple):
     """The steps of one cell, in order.
 
     Attributes:
-        kernels: the nodes of the variables of its products.
-        c, m: the state before the first step, and after each.
-        x: what each step reads.
+        kernels: the nodes of the cell's weights.
+        c, m: the state before the first step, and after each step.
+        x: the input of each step.
         scope: the name scope of the first step.
-        entries: where the first step reads c and m, where that is known.
-        places: where c and m lie in those tensors.
-        problem, doubt: why the new state of a single step is unknown, or is certain only where the
-            cell is known to make this.
+        entries: the inputs of nodes of the first step that read c and m, if known.
+        places: the places of c and m in their tensors.
+        problem, doubt: the reason why the new state of a single step is unknown, or is certain
+            only for a cell known to compute it.
     """
 
     kernels: tuple[str, ...]
@@ -53,12 +53,12 @@ class Chain(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """How many there are."""
+        """The number of steps."""
         return len(self.c) - 1
 
 
 def chains(scope: Scope, cells: Iterable[Wired]) -> list[Chain]:
-    """Return the chains of cells that the graph steps outside of loops."""
+    """Return the chains of known cells outside of loops."""
     found = _block_chains(scope)
     for wired in cells:
         steps = [step for step in wired.steps if step.m is not None]
@@ -71,7 +71,7 @@ def chains(scope: Scope, cells: Iterable[Wired]) -> list[Chain]:
 
 
 def _block_chains(scope: Scope) -> list[Chain]:
-    """Return the chains of operations that are one step of a cell."""
+    """Return the chains of operations that compute one step each, such as LSTMBlockCell."""
     blocks: dict[frozenset[str], list[Node]] = {}
     for node in scope.nodes.values():
         given = data_inputs(node) if node.op in _BLOCKS else []
@@ -122,7 +122,7 @@ def _block_chains(scope: Scope) -> list[Chain]:
 
 
 def _in_order(scope: Scope, steps: Sequence[WiredStep]) -> list[list[WiredStep]]:
-    """Return the steps that follow one another; a cell that is used twice has two chains."""
+    """Return the chains of steps in order; a cell that is used twice has two."""
     by_end = {step.c_new.name: step for step in steps}
     after: dict[str, WiredStep] = {}
     first = []
@@ -146,7 +146,7 @@ def _in_order(scope: Scope, steps: Sequence[WiredStep]) -> list[list[WiredStep]]
 def _way_back(
     scope: Scope, start: Tensor, ends: Container[str]
 ) -> tuple[str, tuple[str, ...]] | None:
-    """Return the end that a tensor comes from, with the nodes on the way, the end's first."""
+    """Return the end that a tensor comes from, with the nodes from the end to the tensor."""
     queue: deque[tuple[str, tuple[str, ...]]] = deque([(start.node, (start.node,))])
     seen = {start.node}
     while queue and len(seen) < _NEAR:
@@ -169,10 +169,10 @@ def _chain(
     steps: Sequence[WiredStep],
     recurrent: frozenset[str],
 ) -> Chain | None:
-    """Return the tensors between the steps, None where they are not all seen.
+    """Return the chain of some steps, None if a tensor between them is not found.
 
     Args:
-        recurrent: the nodes of the variables that m is multiplied with.
+        recurrent: the nodes of the weights of m.
     """
     c_read = [_taken(scope, step.c_new, step.c_old) for step in steps]
     operands = [_operands(scope, step, recurrent) for step in steps]
@@ -203,7 +203,10 @@ def _made(chain: Chain, made: single_step.Made) -> Chain:
 def _entries(
     scope: Scope, step: WiredStep, c: Tensor, m: Tensor, x: Tensor
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Return where a first step reads c and m, which may be one tensor: m goes into products."""
+    """Return the inputs of nodes that read c and m in a first step.
+
+    If c and m are one tensor, m is the one that goes into products.
+    """
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
     ends = [node.name for node in (step.c_new, step.m) if node is not None]
     queue, seen = deque(ends), {*ends, c.node, m.node, x.node}
@@ -223,7 +226,7 @@ def _entries(
 
 
 def _taken(scope: Scope, c_new: Node, c_old: Node) -> Tensor | None:
-    """Return the tensor of the old c that goes into the sum: the node may have several."""
+    """Return the output of the old c's node that goes into the sum."""
     for term in data_inputs(c_new):
         product = scope.nodes.get(term.node)
         for tensor in data_inputs(product) if product is not None else []:
@@ -233,7 +236,7 @@ def _taken(scope: Scope, c_new: Node, c_old: Node) -> Tensor | None:
 
 
 def _products(scope: Scope, step: WiredStep) -> list[Node]:
-    """Return the products that the gates of a step are made of."""
+    """Return the products that the gates of a step are computed from."""
     queue = deque([step.c_new.name, *([step.m.name] if step.m is not None else [])])
     seen: set[str] = set()
     found = []
@@ -250,12 +253,12 @@ def _products(scope: Scope, step: WiredStep) -> list[Node]:
 
 
 def _weights(scope: Scope, weights: Sequence[Tensor]) -> frozenset[str]:
-    """Return the variables that some weights are made of."""
+    """Return the variables that some weights are computed from."""
     return frozenset(origins(scope.nodes, weights, {}).variables)
 
 
 def _is_carried(scope: Scope, tensor: Tensor) -> bool:
-    """Whether a state comes out of a loop's variable: the step is within the loop."""
+    """Whether a state comes from a loop variable, so that the step is within the loop."""
     for _ in range(10):
         node = scope.nodes.get(tensor.node)
         if node is None or node.op not in ELEMENTWISE | _LAYING | SWITCHES | MERGES:
@@ -267,7 +270,7 @@ def _is_carried(scope: Scope, tensor: Tensor) -> bool:
 
 
 def _recurrent(scope: Scope, chains_of: Iterable[Sequence[WiredStep]]) -> frozenset[str]:
-    """Return the variables that m is multiplied with, where the input has others."""
+    """Return the weights of m, if the input has weights of its own."""
     found: set[str] = set()
     for steps in chains_of:
         for before, step in pairwise(steps):
@@ -285,7 +288,7 @@ def _operands(
     """Return the tensors of x and of the old m that a step multiplies with its weights."""
     if step.m_old is not None and step.x is not None:
         users = (scope.users.get(node.name, ()) for node in (step.m_old, step.x))
-        for user, _ in min(users, key=len):  # a first state of zeros is that of many cells
+        for user, _ in min(users, key=len):  # many cells may share an initial state of zeros
             given = data_inputs(user)
             by_node = {tensor.node: tensor for tensor in given}
             joined = {step.x.name, step.m_old.name} <= by_node.keys()
@@ -302,11 +305,10 @@ def _operands(
 def _states(
     scope: Scope, made: Sequence[Tensor], read: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...] | None:
-    """Return the state before the first step and after each.
+    """Return the state before the first step and after each step.
 
-    Between two steps it may be changed (clipped, projected, decayed). Where the value before the
-    first step is changed in the same way, it is the state as a step makes it; else as one reads
-    it.
+    The graph may change the state between two steps (clip, project, decay). If it changes the
+    initial state in the same way, each state is the value before the change, else the value after.
     """
     taken = [tensor for tensor in read if tensor is not None]
     if len(taken) != len(made):
@@ -343,7 +345,7 @@ def _states(
 
 
 def _root(scope: Scope, tensor: Tensor) -> tuple[Tensor, list[str]]:
-    """Return what a first state comes from, and the operations that change it on the way."""
+    """Return the source of an initial state, and the types of operations that change it."""
     entry: list[str] = []
     for _ in range(_NEAR):
         node = scope.nodes.get(tensor.node)
@@ -373,7 +375,7 @@ def _is_mask(scope: Scope, tensor: Tensor) -> bool:
 
 
 def _between(scope: Scope, made: Tensor, read: Tensor) -> list[Node] | None:
-    """Return the nodes from what a step makes to what the next one reads."""
+    """Return the nodes between a step's result and the tensor that the next step reads."""
     queue: deque[tuple[str, tuple[str, ...]]] = deque([(read.node, (read.node,))])
     seen = {read.node}
     allowed = ELEMENTWISE | _LAYING | PRODUCTS.keys() | {"BiasAdd"}
@@ -390,10 +392,11 @@ def _between(scope: Scope, made: Tensor, read: Tensor) -> list[Node] | None:
 
 
 def _follow(scope: Scope, made: Tensor, way: Sequence[Node], before: Tensor) -> Tensor | None:
-    """Return where the same operations lead from what a step makes.
+    """Return the result of the same operations after the result of another step.
 
     Args:
-        before: the state before that step.
+        way: the operations.
+        before: the state before that other step.
     """
     name = made.node
     for node in way:
@@ -419,7 +422,7 @@ def _follow(scope: Scope, made: Tensor, way: Sequence[Node], before: Tensor) -> 
 
 
 def keeps(scope: Scope, name: str, state: Tensor) -> bool:
-    """Whether a node hands on an old state in the place of what was chosen for it."""
+    """Whether a node passes on an old state instead of a new value after the end of a sequence."""
     queue = [scope.unchosen[name]] if name in scope.unchosen else []
     seen = set(queue)
     while queue and len(seen) < _NEAR:

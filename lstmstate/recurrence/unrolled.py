@@ -1,8 +1,8 @@
-"""Steps that a graph repeats without a loop, found by what they have in common.
+"""Unrolled steps of cells without a known structure, found by comparing the steps.
 
-Products with the same weights, each made from the one before, are those of a recurrence. The first
-and the second step are laid next to one another: where they stop being alike, the second reads
-what the first made, and the first what the graph begins with. That is a state.
+Products with the same weights, each computed from the one before, belong to a recurrence. The
+first and the second step are compared node by node, back from their products. Where they differ,
+the second step reads a result of the first, and the first an initial value: this is a state.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from lstmstate.recurrence.step_chain import Chain, keeps
 
 _JOINS = frozenset({"Concat", "ConcatV2", "Pack"})
 _SUMS = frozenset({"Add", "AddV2", "AddN", "BiasAdd"})
-# What makes weights of variables: whatever has no data of a sequence in it.
+# Weights are tensors that are computed from variables and constants alone.
 _NEAR = 60  # nodes between a product and the variables of its weights
 _FAR = 2000  # nodes of a step
 _TRIED = 6  # sizes of a batch
-_WORK = 2_000_000  # nodes that are looked at for all products of a graph
+_WORK = 2_000_000  # nodes that are visited for all products of a graph
 
 Result = TypeVar("Result")
 _Path = tuple[int, ...]  # numbers of inputs, from a node back to another
 
 
 class _UnlikeError(Exception):
-    """Two steps are not alike."""
+    """Two steps have different structures."""
 
 
 class _Found(NamedTuple):
-    """What the second step reads of the first, or of its sequence.
+    """A tensor that the second step reads from the first step or from a sequence.
 
     Attributes:
-        path: from where it was found.
+        path: the path back to it from the result of a step.
         second: the tensor that the second step reads.
-        first: the one that the first step reads in its place.
-        entry: where the first step reads that.
+        first: the corresponding tensor that the first step reads.
+        entry: the input of a node of the first step that reads `first`.
     """
 
     path: _Path
@@ -58,7 +58,7 @@ class _Found(NamedTuple):
 
 
 def unrolled(probe: Probe) -> list[Chain]:
-    """Return the chains of steps that a graph repeats."""
+    """Return the chains of unrolled steps in a graph."""
     scope = probe.scope
     seen: set[Tensor] = set()
     found: list[Chain] = []
@@ -81,7 +81,7 @@ class _Product(NamedTuple):
     """A product with weights.
 
     Attributes:
-        operand: what is multiplied with them.
+        operand: the tensor that is multiplied with the weights.
     """
 
     node: Node
@@ -92,7 +92,7 @@ class _Products(NamedTuple):
     """The products of a recurrence, in the order of its steps.
 
     Attributes:
-        made_of: for each node the products that it is made of, as bits.
+        made_of: for each node the products that it is computed from, as a bit mask.
     """
 
     steps: tuple[_Product, ...]
@@ -103,7 +103,7 @@ class _Products(NamedTuple):
 
 
 def _repeated(scope: Scope) -> Iterator[_Products]:
-    """Yield products with the same weights, each made from those before."""
+    """Yield products with the same weights, each computed from those before."""
     groups: dict[frozenset[str], dict[object, list[_Product]]] = {}
     for node in scope.nodes.values():
         if node.op not in PRODUCTS or len(data_inputs(node)) < 2 or scope.is_inner(node.name):
@@ -118,7 +118,7 @@ def _repeated(scope: Scope) -> Iterator[_Products]:
     work = 0
     found: dict[int, list[tuple[_Product, ...]]] = {}
     for kinds in groups.values():
-        products = next(iter(kinds.values()))  # those of gradients come later, and are turned
+        products = next(iter(kinds.values()))  # gradients come later, and are transposed
         if len(products) < 2 or work > _WORK:
             continue
         made_of = _made_of(scope.nodes, [[product] for product in products])
@@ -136,7 +136,7 @@ def _repeated(scope: Scope) -> Iterator[_Products]:
 def _together(
     same: Sequence[tuple[_Product, ...]], made_of: Mapping[str, int]
 ) -> Iterator[list[int]]:
-    """Yield the numbers of the products of one cell: each is made of what the others made."""
+    """Yield the numbers of the products of one cell: each is computed from all the others."""
     left = list(range(len(same)))
     count = len(same[0])
 
@@ -150,7 +150,7 @@ def _together(
 
 
 def _weights(nodes: Mapping[str, Node], tensor: Tensor) -> frozenset[str] | None:
-    """Return the variables that weights are made of, None where they are no weights."""
+    """Return the variables that a tensor is computed from, None if it is not weights."""
     queue, seen = [tensor.node], {tensor.node}
     found = set()
     while queue:
@@ -171,10 +171,10 @@ def _weights(nodes: Mapping[str, Node], tensor: Tensor) -> frozenset[str] | None
 
 
 def _made_of(nodes: Mapping[str, Node], products: Sequence[Sequence[_Product]]) -> dict[str, int]:
-    """Return for the nodes before some products which of these they are made of, as bits.
+    """Return the products that each node before them is computed from, as a bit mask.
 
     Args:
-        products: for each bit those that it means.
+        products: the products of each bit.
     """
     bit = {product.node.name: 1 << at for at, each in enumerate(products) for product in each}
     found: dict[str, int] = {}
@@ -201,7 +201,7 @@ def _made_of(nodes: Mapping[str, Node], products: Sequence[Sequence[_Product]]) 
 def _in_order(
     products: Sequence[_Product], made_of: Mapping[str, int]
 ) -> Iterator[tuple[_Product, ...]]:
-    """Yield those that follow one another; weights may be used by several recurrences."""
+    """Yield the products of each recurrence in order; several may share the weights."""
     whole = {at: made_of[product.node.name] for at, product in enumerate(products)}
     for last, mask in whole.items():
         if any(other != last and others >> last & 1 for other, others in whole.items()):
@@ -217,7 +217,7 @@ def _in_order(
 
 
 def are_same(nodes: Mapping[str, Node], one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are one, or made alike of the same sources and constants."""
+    """Whether two tensors are one, or computed alike from the same sources and constants."""
     queue, seen = [(one, other)], set()
     while queue:
         pair = queue.pop()
@@ -239,12 +239,12 @@ def are_same(nodes: Mapping[str, Node], one: Tensor, other: Tensor) -> bool:
 
 
 class _Steps:
-    """The steps of a recurrence, and what goes from one to the next.
+    """The unrolled steps of a recurrence, with the states between them.
 
     Attributes:
-        states: each before the first step, and after every one.
-        entries: where the first step reads each.
-        x: what the steps read of their sequences: those of the first step, those of the second, …
+        states: each state before the first step, and after every step.
+        entries: the inputs of nodes of the first step that read each state.
+        x: for each step the tensors that it reads from sequences.
         scope: the name scope of the first step.
     """
 
@@ -285,7 +285,7 @@ class _Steps:
         self.x = list(zip(*parts.values(), strict=True)) or [()] * len(products)
 
     def _multiplied(self, tensor: Tensor) -> Tensor:
-        """Return what the cell multiplies with weights before it adds it to its other product."""
+        """Return the operand of a product of the input, if the cell adds it to that of m."""
         node = self._nodes[tensor.node]
         given = data_inputs(node)
         if node.op not in PRODUCTS or len(given) < 2:
@@ -294,11 +294,11 @@ class _Steps:
         return given[0] if weights[1] and not weights[0] else tensor
 
     def _along(self, ends: Sequence[Tensor], path: _Path) -> list[Tensor]:
-        """Return where a path leads from what each step but the first makes."""
+        """Return the tensor at a path back from the result of each step but the first."""
         return [self._follow(end, path, ends[1]) for end in ends[1 : len(self._products)]]
 
     def _bits(self, tensor: Tensor) -> int:
-        """Return the products that a tensor is made of."""
+        """Return the products that a tensor is computed from, as a bit mask."""
         if tensor.node not in self._made_of:
             stack = [tensor.node]
             while stack:
@@ -319,14 +319,14 @@ class _Steps:
         return self._made_of[tensor.node]
 
     def _inputs(self, tensor: Tensor) -> list[Tensor]:
-        """Return what a node takes; of dropout only the value itself."""
+        """Return the inputs of a node; for dropout only the value that it is applied to."""
         node, kept = self._nodes.get(tensor.node), self._kept(tensor)
         if kept is not None:
             return [kept]
         return data_inputs(node) if node is not None else []
 
     def _kept(self, tensor: Tensor) -> Tensor | None:
-        """Return the value that dropout is applied to, None where a tensor is no dropout."""
+        """Return the value that dropout is applied to, None if a tensor is not dropout."""
         node = self._nodes.get(tensor.node)
         return undropped(self._nodes, node) if node is not None else None
 
@@ -336,9 +336,9 @@ class _Steps:
     def _apart(
         self, second: Tensor, first: Tensor, entry: Tensor, path: _Path
     ) -> tuple[list[_Found], list[_Found]]:
-        """Return states and parts of sequences in what the second step reads, outside of it.
+        """Return the states and parts of sequences in a tensor that the second step reads.
 
-        What changes a state before it is read, in both steps alike, belongs to the step.
+        Operations on a state that are the same before both steps belong to the steps.
         """
         while (kept := self._kept(second)) is not None:
             second, first, path = kept, self._kept(first) or first, (*path, 0)
@@ -372,7 +372,7 @@ class _Steps:
         return states, x
 
     def _within(self, second: Tensor, first: Tensor) -> tuple[list[_Found], list[_Found]]:
-        """Return states and parts of sequences that two steps read, from what they make on."""
+        """Return the states and parts of sequences that two steps read, back from their results."""
         states: list[_Found] = []
         x: list[_Found] = []
         seen: set[Tensor] = set()
@@ -396,7 +396,7 @@ class _Steps:
         return states, x
 
     def _alike(self, one: Tensor, other: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return the inputs of two nodes of two steps, next to one another."""
+        """Return the pairs of inputs of corresponding nodes in two steps."""
         nodes = self._nodes.get(one.node), self._nodes.get(other.node)
         given = self._inputs(one), self._inputs(other)
         if nodes[0] is None or nodes[1] is None or nodes[0].op != nodes[1].op:
@@ -406,7 +406,7 @@ class _Steps:
         return list(zip(*given, strict=True))
 
     def _follow(self, start: Tensor, path: _Path, model: Tensor) -> Tensor:
-        """Return where a path leads in another step."""
+        """Return the tensor at a path in another step."""
         for at in path:
             model, start = next(
                 (that, this)
@@ -420,7 +420,7 @@ class _Steps:
         return self._last_pairs.get(before) or self._forward(before)
 
     def _pairs(self, second: Tensor, first: Tensor, number: int) -> dict[Tensor, Tensor]:
-        """Return what a step makes by what the one before it makes in its place."""
+        """Return the tensors of a step by the corresponding tensors of the step before it."""
         found: dict[Tensor, Tensor] = {}
         queue = [(second, first)]
         while queue:
@@ -431,7 +431,7 @@ class _Steps:
         return found
 
     def _forward(self, before: Tensor) -> Tensor:
-        """Return what the last step makes as the one before it made a state."""
+        """Return the tensor of the last step that corresponds to a state of the step before it."""
         steps = self._products
         path = self._way(before, steps[-2].node.name)
         candidates = [Tensor(steps[-1].node.name, before.port if not path else 0)]
@@ -446,14 +446,14 @@ class _Steps:
             ]
         ends = {Tensor(one.node, before.port) for one in candidates}
         alike = [one for one in ends if self._are_alike(one, before)]
-        if len(alike) > 1:  # a sequence that has ended has an output of zeros, and its old state
+        if len(alike) > 1:  # after the end of a sequence, outputs are zeros and states are kept
             alike = [one for one in alike if keeps(self._scope, one.node, before)]
         if len(alike) != 1:
             raise _UnlikeError
         return alike[0]
 
     def _are_alike(self, one: Tensor, other: Tensor) -> bool:
-        """Whether the last step makes a tensor as the one before it makes another."""
+        """Whether a tensor of the last step corresponds to one of the step before it."""
         try:
             self._pairs(one, other, len(self._products) - 1)
         except _UnlikeError:
@@ -461,7 +461,7 @@ class _Steps:
         return True
 
     def _way(self, end: Tensor, start: str) -> list[tuple[Node, int, int]]:
-        """Return the way from a product to what is made of it: nodes, inputs, ports."""
+        """Return the path from a product to a tensor computed from it: nodes, inputs, ports."""
         bit = 1 << (len(self._products) - 2)
         queue: list[tuple[str, tuple[tuple[Node, int, int], ...]]] = [(end.node, ())]
         seen = {end.node}
@@ -480,10 +480,12 @@ class _Steps:
 def with_batch(
     probe: Probe, steps: int, starts: Sequence[Tensor], look: Callable[[Probe], Result]
 ) -> tuple[Result, int | None]:
-    """Look at steps with a batch that they take; return it where only that of their start fits.
+    """Call `look` with a probe whose batch fits the steps; return the result and the batch.
+
+    The batch is None unless only one size fits, that of the initial states.
 
     Args:
-        starts: the states with which the steps begin, and what the first one reads.
+        starts: the initial states, and the input of the first step.
     """
     for one in (probe, probe.with_open(steps)):
         try:
@@ -498,10 +500,10 @@ def with_batch(
 
 
 def fixed_batch(probe: Probe, steps: int, states: Sequence[Tensor]) -> int | None:
-    """Return the batch for which a graph is built, None where it is open.
+    """Return the size of the batch that a graph fixes, None if it takes any.
 
     Args:
-        states: those after a step.
+        states: the states after a step.
     """
     tried = [_rows(probe.with_open(size), states) for size in (OPEN, OPEN + 1)]
     found = [rows for rows in tried if rows]

@@ -1,4 +1,4 @@
-"""Cells whose steps a graph repeats without a loop, and the sequence that they read."""
+"""Cells in unrolled steps, and the sequences that the steps read."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from lstmstate.recurrence.without_branches import Straight
 def chain_drafts(
     probe: Probe, names: Mapping[str, str], wired: Iterable[Wired], others: list[str]
 ) -> Iterator[Draft]:
-    """Yield the chains of steps that a graph repeats."""
+    """Yield a draft of a recurrence for each chain of unrolled steps."""
     graph, probe = probe, probe.on_straight()
     straight = graph.straight
     known = chains(probe.scope, [_of_straight(straight, one) for one in wired])
     more = unrolled(probe)
-    # Of layers whose states are one tensor, the structure shows which is fed by which.
+    # If the states of several layers are one tensor, only the structure shows their order.
     reading = Counter(chain.x for chain in more)
     doubled = {chain.x for chain in more if any(_is_one(one, chain) for one in known)}
     more = [
@@ -55,7 +55,7 @@ def chain_drafts(
             if chain.problem is not None:
                 raise UnsupportedError(chain.problem)
             if at in continued:
-                raise UnsupportedError("the graph begins it anew within one sequence")
+                raise UnsupportedError("the graph starts it again within one sequence")
             starts = {chain.c[0], chain.m[0]} - whole
             is_shared = any(begun[tensor] > 1 for tensor in starts)
             output = _packed(probe.scope, chain, some)
@@ -63,7 +63,9 @@ def chain_drafts(
                 not all(chain.entries)
                 or {chain.c[0], chain.m[0]} & {*(output.tensors if output else chain.m[1:])}
             ):
-                raise UnsupportedError("several states begin as one tensor, and are not fed apart")
+                raise UnsupportedError(
+                    "several initial states are one tensor, and cannot be fed separately"
+                )
             shapes, batch = with_batch(
                 probe,
                 chain.steps,
@@ -113,13 +115,13 @@ def chain_drafts(
 
 
 def _placed(chain: Chain) -> set[Tensor]:
-    """Return the tensors that a chain begins with a part of, whose place is known."""
+    """Return the tensors whose parts are initial states of a chain, if their place is known."""
     ends = zip((chain.c[0], chain.m[0]), chain.places, strict=True)
     return {tensor for tensor, place in ends if place}
 
 
 def _of_straight(straight: Straight, wired: Wired) -> Wired:
-    """Return a cell that is known by its structure, with what its steps read from outside."""
+    """Return a cell whose steps read tensors outside of the branches."""
     if not straight.is_other:
         return wired
 
@@ -135,9 +137,9 @@ def _of_straight(straight: Straight, wired: Wired) -> Wired:
 
 
 def _of_graph(straight: Straight, chain: Chain) -> Chain:
-    """Return a chain of steps with the tensors of the graph itself.
+    """Return a chain with the tensors of the graph itself, with its branches.
 
-    After its end a sequence reads its states elsewhere, too: they cannot be fed apart.
+    It has no entries: other branches read the states, too.
     """
     if not straight.is_other:
         return chain
@@ -146,7 +148,7 @@ def _of_graph(straight: Straight, chain: Chain) -> Chain:
 
 
 def _other_causes(probe: Probe, chain: Chain, output: Output | None) -> Causes:
-    """Return why steps may do something else for values or sizes that are not tried."""
+    """Return the reasons why steps may differ for values or sizes that are not tried."""
     read = [tensor for entries in chain.entries for tensor in entries]
     made = [*chain.c[1:], *chain.m[1:], *(output.tensors if output else ())]
     begun = [chain.c[0], chain.m[0]]
@@ -165,7 +167,7 @@ def _first_states(chain: Chain, probe: Probe) -> list[Any]:
 
 
 def _continued(probe: Probe, every: Sequence[Chain]) -> set[int]:
-    """Return the chains that leave the rest of a sequence to another one of the same cell."""
+    """Return the chains of one cell that read different parts of the same sequence."""
     nodes = probe.scope.nodes
     sources = [{node.name for node in origins(nodes, one.x, {}).sources} for one in every]
     of_kernel: dict[str, list[int]] = {}
@@ -191,10 +193,10 @@ def _is_one(chain: Chain, other: Chain) -> bool:
 
 
 def _packed(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> Output | None:
-    """Return what the graph joins of the steps of a chain, None for m where it joins nothing.
+    """Return the output that the graph joins from the steps of a chain, None for m.
 
     Args:
-        some: what may be it.
+        some: the nodes that may join it; see `joins`.
     """
     found = joined(scope, chain, some)
     if not found:
@@ -218,17 +220,17 @@ def _packed(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> 
 
 
 def _is_chosen(scope: Scope, value: Tensor, m: Tensor) -> bool:
-    """Whether a value and m are chosen alike, with something else where a step is masked."""
+    """Whether a value and m are results of a Select with a common input, as with masks."""
     both = [scope.nodes[tensor.node] for tensor in (value, m)]
     given = [data_inputs(node)[1:] for node in both if node.op in SELECTS]
     return len(given) == 2 and not set(given[0]).isdisjoint(given[1])
 
 
-_NEAR = 60  # nodes between the m of a step and where the steps are packed
+_NEAR = 60  # nodes between the input of a step and x, or the states of another chain
 
 
 def chain_front(probe: Probe, draft: Draft, ends: dict[str, int]) -> tuple[Front, ...]:
-    """Return where the sequence comes from that a chain reads step by step."""
+    """Return the source of the sequence that a chain reads step by step."""
     initial = {port.initial.node: -1 for cell in draft.cells for port in (cell.c, cell.m)}
     cut = ChainMap(initial, ends)
     way = origins(probe.scope.nodes, draft.values, cut)
@@ -244,10 +246,11 @@ def chain_front(probe: Probe, draft: Draft, ends: dict[str, int]) -> tuple[Front
 def turned_front(
     probe: Probe, draft: Draft, before: Sequence[Draft], sides: Sequence[tuple[Front, ...]]
 ) -> tuple[Front, ...]:
-    """Return that a chain begins with the last step of the chains that it reads, if it does.
+    """Return a reversed front if a chain begins at the last step of the chains that it reads.
 
     Args:
-        before: the drafts, of which those with sides come first.
+        before: all drafts.
+        sides: the fronts of the first drafts, as far as they are known.
     """
     times: dict[str, int] = {}
     for other, fronts in zip(before, sides, strict=False):
@@ -271,7 +274,7 @@ def turned_front(
 
 
 def _is_backward(probe: Probe, draft: Draft, x: Tensor, axis: int) -> bool:
-    """Whether the first step of a chain reads the end of its input, and not the beginning."""
+    """Whether the first step of a chain reads the last step of its input, and not the first."""
     steps = draft.steps or 1
     static, _ = probe.describe(x)
     open_axes = (at for at, size in enumerate(static) if size is None)
@@ -293,7 +296,7 @@ def _is_backward(probe: Probe, draft: Draft, x: Tensor, axis: int) -> bool:
 
 
 def _is_batch_major(probe: Probe, draft: Draft, x: Tensor) -> bool:
-    """Whether the steps of a chain are cut out of the second axis of its input."""
+    """Whether the second axis of a chain's input is that of time."""
     steps = draft.steps or 1
     batch = OPEN if steps != OPEN else OPEN + 1
     first = draft.values[0]
@@ -314,7 +317,7 @@ def _is_batch_major(probe: Probe, draft: Draft, x: Tensor) -> bool:
 
 
 def _reader(probe: Probe, first: Tensor, x: Tensor) -> Tensor | None:
-    """Return what reads x, on the way to what the first step reads."""
+    """Return the tensor nearest to the first step's input that is computed directly from x."""
     queue, seen = [first], {first}
     while queue and len(seen) < _NEAR:
         tensor = queue.pop(0)
@@ -327,8 +330,8 @@ def _reader(probe: Probe, first: Tensor, x: Tensor) -> Tensor | None:
     return None
 
 
-# Where a step is cut out of an axis, by whether it changes with the corners [0, 0], [0, -1] and
-# [-1, 0] of its sequence: the first or the last row, the first or the last column.
+# The axis that a step is cut out of, by whether it changes with the corners [0, 0], [0, -1] and
+# [-1, 0] of the sequence: the first or the last row, the first or the last column.
 _AXES = {
     (True, True, False): 0,
     (False, False, True): 0,
@@ -338,7 +341,7 @@ _AXES = {
 
 
 def _axis_read(probe: Probe, step: Tensor, x: Tensor, steps: int) -> int | None:
-    """Return the axis of a sequence that a step is cut out of, where both are equally long."""
+    """Return the axis of a sequence that a step is cut out of, if both have the same size."""
     fed = probe.fed_value(x, (steps, steps))
     if steps == 1 or fed.shape[:2] != (steps, steps):
         return None

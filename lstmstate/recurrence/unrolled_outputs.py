@@ -1,4 +1,4 @@
-"""What a graph puts together of the steps that it repeats without a loop."""
+"""Outputs of unrolled steps, joined by the graph or one for each step."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from lstmstate.recurrence.step_chain import Chain, keeps
 
 _JOINS = frozenset({"Pack", "Concat", "ConcatV2"})
 _BARE = frozenset({"Identity", "ExpandDims"})
-_FAR = 400  # nodes between what is joined and the states of its step
+_FAR = 400  # nodes between a joined value and the states of its step
 
 
 class Joined(NamedTuple):
-    """A value of each step, in the order in which the graph joins them.
+    """A value for each step, in the order of the node that joins them.
 
     Attributes:
-        is_m: whether it is m itself.
-        node: the one that joins them.
+        is_m: whether the values are m itself.
+        node: the node that joins them.
     """
 
     values: tuple[Tensor, ...]
@@ -37,7 +37,10 @@ Values = tuple[Tensor, ...]
 
 
 def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[tuple[Node, Values]]]:
-    """Return for each chain what the graph joins of as many values, the last near its states."""
+    """Return for each chain the nodes that may join its outputs, with the joined values.
+
+    Such a node joins as many values as the chain has steps, and its last value is near the states.
+    """
     owners: dict[str, dict[int, None]] = {}
     counts: set[int] = set()
     for at, chain in enumerate(chains):
@@ -58,7 +61,7 @@ def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[tuple[Node, Values
 def _owners_near(
     nodes: Mapping[str, Node], tensor: Tensor, owners: Mapping[str, Mapping[int, None]]
 ) -> dict[int, None]:
-    """Return the chains whose states a value may be made of, those behind others among them."""
+    """Return the chains whose states a value may be computed from, also by way of others."""
     found: dict[int, None] = {}
     for name in islice(_before(nodes, tensor), 2 * _FAR):
         found |= owners.get(name, {})
@@ -66,10 +69,10 @@ def _owners_near(
 
 
 def _before(nodes: Mapping[str, Node], tensor: Tensor, ends: Container[str] = ()) -> Iterator[str]:
-    """Yield the nodes that a tensor is made of, the near ones first.
+    """Yield the nodes that a tensor is computed from, the nearest first.
 
     Args:
-        ends: those before which one does not go on.
+        ends: nodes whose inputs are not followed.
     """
     queue, seen = deque([tensor.node]), {tensor.node}
     while queue:
@@ -83,10 +86,10 @@ def _before(nodes: Mapping[str, Node], tensor: Tensor, ends: Container[str] = ()
 
 
 def joined(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> list[Joined]:
-    """Return what the graph joins of the steps of a chain, each once; m comes first.
+    """Return the joined values that come from the steps of a chain, m first.
 
     Args:
-        some: what may be it; see `joins`.
+        some: the nodes that may join them; see `joins`.
     """
     number = {tensor.node: at for states in (chain.c, chain.m) for at, tensor in enumerate(states)}
     steps = chain.m[1:]
@@ -100,10 +103,10 @@ def joined(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> l
 
 
 def outputs_apart(scope: Scope, chain: Chain) -> tuple[Values, bool] | None:
-    """Return what each step gives, where the graph does not join it, and whether that is m.
+    """Return the outputs of the steps that the graph does not join, and whether they are m.
 
-    It is the sum of m and of what the step reads, or what is m before the end of a sequence and
-    something else after it; None where it is nothing but the state.
+    An output is the sum of m and the step's input (a residual connection), or m before the end of
+    a sequence and another value after it. None if the outputs are the states.
     """
     m = [_chosen(scope, tensor) for tensor in chain.m[1:]]
     sums = _residuals(scope, [tensor for tensor, _ in m], chain.x)
@@ -119,7 +122,7 @@ def outputs_apart(scope: Scope, chain: Chain) -> tuple[Values, bool] | None:
 
 
 def _chosen(scope: Scope, tensor: Tensor) -> tuple[Tensor, int]:
-    """Return what is chosen for a state before the end of a sequence, and by how many nodes."""
+    """Return the value of a state before the end of a sequence, and the number of Selects."""
     depth = 0
     while tensor.node in scope.unchosen:
         tensor, depth = data_inputs(scope.nodes[tensor.node])[0], depth + 1
@@ -127,7 +130,7 @@ def _chosen(scope: Scope, tensor: Tensor) -> tuple[Tensor, int]:
 
 
 def _handed_out(scope: Scope, made: Tensor, depth: int, before: Tensor) -> Tensor | None:
-    """Return what so many nodes hand on of a value, and no old state in its place."""
+    """Return the result of as many Selects of a value that do not select the old state."""
     ends = [made]
     for _ in range(depth):
         ends = [
@@ -141,7 +144,7 @@ def _handed_out(scope: Scope, made: Tensor, depth: int, before: Tensor) -> Tenso
 
 
 def _residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor]) -> Values | None:
-    """Return the sums of m and of what each step reads; None where not every step has one."""
+    """Return the sums of m and each step's input; None if a step has no such sum."""
     found = []
     for m, read in zip(states, x, strict=False):
         queue, sums = [m], []
@@ -161,14 +164,14 @@ def _residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor]) -> V
 
 
 def _undropped(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
-    """Return what a graph gives without its dropout."""
+    """Return the value of a tensor before dropout."""
     node = nodes.get(tensor.node)
     kept = undropped(nodes, node) if node is not None else None
     return past(nodes, tensor if kept is None else kept, _BARE)
 
 
 def _values(scope: Scope, node: Node) -> tuple[Tensor, ...]:
-    """Return what a node joins, without the axis that it may give each value before."""
+    """Return the values that a node joins, before an axis for the steps is added to them."""
     given = data_inputs(node)
     if node.op != "Pack":
         given = given[:-1] if node.op == "ConcatV2" else given[1:]
@@ -187,7 +190,7 @@ def _bare(scope: Scope, tensor: Tensor) -> Tensor:
 def _are_steps(
     nodes: Mapping[str, Node], values: Sequence[Tensor], number: Mapping[str, int]
 ) -> bool:
-    """Whether each value comes from the state of its step, old or new, and from no later one."""
+    """Whether each value comes from the state of its step, in either order of the steps."""
     return any(_follow_one_another(nodes, way, number) for way in (values, values[::-1]))
 
 
@@ -195,7 +198,7 @@ def _follow_one_another(
     nodes: Mapping[str, Node], values: Sequence[Tensor], number: Mapping[str, int]
 ) -> bool:
     """Whether each value comes from the state after that of the one before it."""
-    known = dict(number)  # a value may be made of those before it
+    known = dict(number)  # a value may be computed from the values before it
     last: int | None = None
     for value in values:
         found = max((known[name] for name in _states(nodes, value, known)), default=None)
@@ -206,6 +209,6 @@ def _follow_one_another(
 
 
 def _states(nodes: Mapping[str, Node], tensor: Tensor, among: Container[str]) -> set[str]:
-    """Return the nodes of the states that a value is made of; none where they are far."""
+    """Return the nodes of the states that a value is computed from; none if they are far."""
     near = list(islice(_before(nodes, tensor, among), _FAR + 1))
     return {name for name in near if name in among} if len(near) <= _FAR else set()

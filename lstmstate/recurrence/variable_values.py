@@ -1,4 +1,4 @@
-"""The values of a graph's variables: which key of the checkpoint the graph reads each from."""
+"""Values of a graph's variables, found by the checkpoint keys of its save and restore ops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lstmstate.errors import NotFoundError
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.records import NamedTuple
 
-# Where a Saver's operations have the keys, the slices, and the first value.
+# The numbers of the inputs for keys, slices and the first value in the operations of a Saver.
 _SAVES = {"SaveV2": (1, 2, 3), "SaveSlices": (1, 2, 3), "Save": (1, None, 2)}
 _RESTORES = {"RestoreV2": (1, 2), "RestoreSlice": (1, 2), "Restore": (1, None)}
 _ASSIGNS = frozenset({"Assign", "AssignVariableOp"})
@@ -21,21 +21,21 @@ _SLICE = re.compile(r"(\d+(?: \d+)*) ((?:-|\d+,\d+)(?::(?:-|\d+,\d+))*)")
 
 
 class _Key(NamedTuple):
-    """The key of a variable, and the slice of it that is its part of a partitioned one."""
+    """The key of a variable, and its slice if it is a shard of a partitioned variable."""
 
     name: str
     extents: str
 
 
 class GraphVariables:
-    """The values of variables' nodes, read when they are asked for.
+    """The values of the nodes of variables, read on demand.
 
-    The operation that restores a variable decides its key; then the one that saves it, then its
-    own name.
+    The key of a variable is that of its restore operation, else that of its save operation, else
+    its own name.
 
     Args:
-        variables: those of the checkpoint.
-        read: returns the value of one of them.
+        variables: the variables of the checkpoint.
+        read: returns the value of one of them by its name.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class GraphVariables:
         self._keys = {**_saved(graph), **_restored(graph)}
 
     def key(self, node: Node) -> str | None:
-        """Return the name of the checkpoint's variable that a node reads, None without one."""
+        """Return the name of the checkpoint variable for a node, None if there is none."""
         found = self._stored(node)
         return None if found is None else found[0].name
 
@@ -72,7 +72,7 @@ class GraphVariables:
         found = self._stored(node)
         if found is None:
             raise NotFoundError(
-                "the graph reads this variable, and the checkpoint has none of its name",
+                "the graph reads this variable, and the checkpoint has none of this name",
                 tensor=node.name,
             )
         variable, extents = found
@@ -89,14 +89,14 @@ class GraphVariables:
 
 
 def _strings(graph: Graph, node: Node, position: int | None) -> list[str]:
-    """Return the strings of a constant that a node takes."""
+    """Return the strings of a constant input of a node."""
     given = data_inputs(node)
     made = graph.nodes.get(given[position].node) if position is not None else None
     return made.strings() if made is not None and made.op == "Const" else []
 
 
 def _saved(graph: Graph) -> dict[str, _Key]:
-    """Return the keys under which the graph saves its variables, by the names of their nodes."""
+    """Return the keys of the graph's save operations, by the nodes of their variables."""
     found: dict[str, _Key] = {}
     for node in graph.nodes.values():
         if node.op not in _SAVES:
@@ -111,7 +111,7 @@ def _saved(graph: Graph) -> dict[str, _Key]:
 
 
 def _restored(graph: Graph) -> dict[str, _Key]:
-    """Return the keys from which the graph restores its variables."""
+    """Return the keys of the graph's restore operations, by the nodes of their variables."""
     found: dict[str, _Key] = {}
     for node in graph.nodes.values():
         given = data_inputs(node) if node.op in _ASSIGNS else []
@@ -134,7 +134,7 @@ def _restored(graph: Graph) -> dict[str, _Key]:
 
 
 def _variable(graph: Graph, tensor: Tensor) -> str | None:
-    """Return the node of the variable whose value a tensor is."""
+    """Return the name of the variable's node for a tensor with its value."""
     for _ in range(6):
         node = graph.nodes.get(tensor.node)
         if node is None or node.op in VARIABLE_OPS:

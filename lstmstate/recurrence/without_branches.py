@@ -1,8 +1,8 @@
-"""A graph as it is before any of its sequences ends: without branches, each step like the next.
+"""Graphs without the branches that `static_rnn` adds for sequence lengths.
 
-`static_rnn` with lengths takes each step in a branch, and puts the old state in the place of the
-new one of a sequence that has ended. Steps are found in the graph without these branches; what is
-run is the graph itself.
+With lengths, `static_rnn` computes each step in a branch, and selects the old state for a sequence
+that has ended. Without these branches, each step is like the next, and the steps can be found. The
+graph that is run keeps its branches.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
 
 _SELECTS = frozenset({"Select", "SelectV2"})
-_FAR = 10  # nodes that hand on a comparison
+_FAR = 10  # nodes that pass on a comparison
 
 
 class Straight:
-    """A graph without the branches that a sequence takes after its end.
+    """A graph without the branches for sequences that have ended.
 
     Args:
-        known: what the comparisons of steps with lengths give before the end, by their names.
+        known: the results of the comparisons with lengths before the end, by node name.
 
     Attributes:
-        scope: its nodes; those of the graph itself where it has no such branches.
+        scope: the nodes without branches; those of the graph itself if it has no branches.
     """
 
     def __init__(self, scope: Scope, known: Mapping[str, bool]) -> None:
@@ -42,7 +42,7 @@ class Straight:
         return bool(self._live)
 
     def behind(self, tensor: Tensor) -> Tensor:
-        """Return the tensor that is handed into a branch."""
+        """Return the tensor outside of the branches for a tensor passed into one."""
         while tensor.node in self._live:
             tensor = data_inputs(self._nodes[tensor.node])[0]
         return tensor
@@ -66,7 +66,7 @@ class Straight:
         return found
 
     def _value(self, tensor: Tensor) -> bool | None:
-        """Return what a condition is, where a comparison with lengths alone decides it."""
+        """Return the value of a condition, None if not a comparison with lengths decides it."""
         for _ in range(_FAR):
             if tensor.node in self._known:
                 return self._known[tensor.node]
@@ -77,7 +77,7 @@ class Straight:
         return None
 
     def _chosen(self, node: Node) -> str | None:
-        """Return what a node hands on, where it only chooses."""
+        """Return the input that a Select or Merge passes on, None for other nodes."""
         given = data_inputs(node)
         if node.op in _SELECTS:
             value = self._value(given[0])
@@ -93,7 +93,7 @@ class Straight:
         return f"{one.node}:{one.port}" if one.port else one.node
 
     def _past(self, tensor: str) -> str:
-        """Return the tensor that an input comes from, outside of the branches."""
+        """Return the source of an input outside of the branches."""
         name, port = split_port(tensor)
         while name in self._live and port == self._live[name]:
             tensor = self._nodes[name].inputs[0]
