@@ -230,7 +230,7 @@ def test_values_that_may_be_per_step_or_per_sequence_are_refused(
 ) -> None:
     x = drawn(BATCH, STEPS, INPUTS)
     prefix, _ = stepped(tmp_path, episodes, x, {"done": np.zeros((BATCH, STEPS))})
-    with pytest.raises(UnsupportedError, match="3 values may be those of the steps or of the seq"):
+    with pytest.raises(UnsupportedError, match="3 values may be for the steps or for the seq"):
         ran(prefix, x[:, :BATCH], STATE, feeds={"done": np.array([1.0, 0.0, 1.0])})
 
 

@@ -1,4 +1,4 @@
-"""The engine that evaluates a graph's own operations: slow, and exact for all graphs.
+"""An engine that evaluates a graph's own operations: slow, and exact for all graphs.
 
 It runs a network whose c and m are known, with cells of any family. All operations between the
 input and the loop, between loops, within a step and around the state are run as the graph has
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 _OF_SHAPE = frozenset({"Shape", "Size", "Rank"})
 DROPOUT_NOTE = "dropout is left out"
-_TRIED = 32  # ways of feeding values in shapes that are open
+_TRIED = 32  # combinations of shapes for fed values
 _WITH_DEFAULT = frozenset({"PlaceholderWithDefault"})
 
 
@@ -77,16 +77,16 @@ class GraphRunner:
         self._exact = exact
         self._plans: dict[tuple[str, float, bool], tuple[Plan, BoundPlan]] = {}
         self._sources = fed_tensors(network.scope)
-        self._lengths: set[Tensor] = set()  # fed with lengths of sequences, or masks
-        self._unknown: dict[Tensor, None] = {}  # sources of lengths, not fed
-        self._shapes: set[Tensor] = set()  # placeholders whose shape alone counts
-        self._is_turned = network.input.time_axis == 1  # whether batch comes first in them
-        self._chosen: dict[Tensor, int] = {}  # the shape, of several, for a value
-        self._by_step: dict[Tensor, bool] = {}  # whether a flat value has the first step first
+        self._lengths: set[Tensor] = set()  # inputs for sequence lengths, or masks
+        self._unknown: dict[Tensor, None] = {}  # inputs for lengths that are not fed
+        self._shapes: set[Tensor] = set()  # placeholders read for their shape alone
+        self._is_turned = network.input.time_axis == 1  # whether the batch comes first in them
+        self._chosen: dict[Tensor, int] = {}  # the number of the shape for a fed value
+        self._by_step: dict[Tensor, bool] = {}  # whether the first step comes first in a flat value
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes for a user on how it runs."""
+        """Notes for the user about the run."""
         plans = self._plans.values() or [self._plan("", 0.5)]
         found = [DROPOUT_NOTE] if any(DROPOUT in plan.operations for plan, _ in plans) else []
         found += self.network.halves
@@ -99,10 +99,10 @@ class GraphRunner:
         return tuple(found)
 
     def shape(self) -> NetworkShape:
-        """Return the outside of the network; the width of its outputs is seen by running it.
+        """Return the shapes of inputs, states and outputs; that of the outputs is found by a run.
 
         Raises:
-            LstmstateError: it cannot be run.
+            LstmstateError: the network cannot be run.
         """
         given = self.network.input
         steps = given.sizes[given.time_axis] or self.network.steps or 2
@@ -112,7 +112,7 @@ class GraphRunner:
         )
         first = InputShape(cells[0].name, given.width, self._kind_of_x, spatial=given.spatial)
         shape = NetworkShape(cells, first, (), self.dtype, self.network.is_reversed)
-        random = np.random.default_rng(0)  # zeros may be the end of a sequence
+        random = np.random.default_rng(0)  # zeros may be taken for the end of a sequence
         x = self._random(random, (steps, batch, *given.spatial, given.width))
         sizes = (batch, steps) if given.time_axis else (steps, batch)
         made_up = {tensor: self._make_like(tensor, sizes) for tensor in self._feeds}
@@ -121,7 +121,7 @@ class GraphRunner:
         return shape._replace(output_shape=ran.outputs.shape[2:])
 
     def _run_any(self, x: Array, states: Sequence[Pair]) -> Ran:
-        """Run over some data; lengths that have a value may be those of another batch."""
+        """Run over some data, without the graph's default lengths if they do not fit the batch."""
         try:
             return self.run(x, states)
         except UnsupportedError:
@@ -130,7 +130,7 @@ class GraphRunner:
             return self.run(x, states, np.full(x.shape[1], len(x)))
 
     def _make_like(self, tensor: Tensor, sizes: tuple[int, int]) -> Any:
-        """Return a value for a placeholder that is fed an array, with other sizes of its axes."""
+        """Return a made-up value for a fed placeholder, with other sizes of its axes."""
         static, value = self._static(tensor), self._feeds[tensor]
         if static is None or not value.ndim:
             return None
@@ -138,7 +138,7 @@ class GraphRunner:
 
     @contextmanager
     def _feed(self, feeds: dict[Tensor, Any]) -> Iterator[None]:
-        """Feed other values for a while."""
+        """Feed other values within a block."""
         own, self._feeds = self._feeds, feeds
         try:
             yield
@@ -146,35 +146,35 @@ class GraphRunner:
             self._feeds = own
 
     def _static(self, tensor: Tensor) -> tuple[int | None, ...] | None:
-        """Return the shape of a tensor that is fed."""
+        """Return the static shape of a fed tensor."""
         fed = self._sources.get(tensor)
         return self.network.scope.nodes[tensor.node].shape() if fed is None else fed.sizes
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type that it computes in."""
+        """The type of the states and outputs."""
         return np.dtype(np.float64 if self._exact else self.network.cells[0].c.dtype)
 
     @property
     def _kind_of_x(self) -> np.dtype[Any]:
-        """The type of x; exact values are floats, also if the graph casts x to floats itself."""
+        """The type of x; float64 in an exact run, also if the graph casts x to floats itself."""
         return np.dtype(np.float64 if self._exact else self.network.input.dtype)
 
     def _random(self, random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        """Return random values that x may have."""
-        with np.errstate(invalid="ignore"):  # negative ones of types without a sign
+        """Return random values in the type of x."""
+        with np.errstate(invalid="ignore"):  # negative values for unsigned types
             values: Array = random.standard_normal(shape).astype(self._kind_of_x)
         return values
 
     @cached_property
     def parts_problem(self) -> str | None:
-        """Why a sequence cannot be run in parts, each from the c and m after the one before."""
+        """The reason why a sequence cannot be run in parts that pass on c and m, None if it can."""
         given = self.network.input
         batch = given.sizes[1 - given.time_axis] or 2
         if self.network.takes_one_step:
             return self.network.place
         if given.sizes[given.time_axis] or self.network.steps:
-            return None  # other numbers of steps are refused anyway
+            return None  # a run over another number of steps is refused
         if self.network.place:
             return self.network.place
         random = np.random.default_rng(0)
@@ -201,8 +201,8 @@ class GraphRunner:
         """Run over some steps; see `Runner.run`.
 
         Raises:
-            LstmstateError: the graph does not take this batch or this many steps, or keeps no
-                gates.
+            LstmstateError: the graph rejects the batch or the number of steps, or gates are to be
+                kept.
         """
         if set(keep) - set("cm"):
             raise UnsupportedError("the graph engine keeps c and m of every step, and no gates")
@@ -218,21 +218,21 @@ class GraphRunner:
 
     @property
     def takes_lengths(self) -> bool:
-        """Whether the graph is fed the lengths of sequences, or may be."""
+        """Whether the graph has an input for sequence lengths."""
         plan, _ = next(iter(self._plans.values())) if self._plans else self._plan("", 0.5)
         fed = {*map(Tensor, plan.names), *plan.feeds}
         return bool(self._lengths) or not self._defaults.isdisjoint(fed)
 
     @property
     def _ends_in_x(self) -> bool:
-        """Whether the graph computes the lengths of sequences from x."""
+        """Whether the graph computes the sequence lengths from x."""
         nodes, every = self.network.scope.nodes, [*self.network.lengths, *self.network.masks]
         x = self.network.input.tensors
         return any(comes_from(nodes, one, tensor) for one in every for tensor in x)
 
     @property
     def _defaults(self) -> set[Tensor]:
-        """The lengths that the graph itself has a value for."""
+        """The inputs for sequence lengths with a default in the graph."""
         nodes = self.network.scope.nodes
         given = {one for one in self.network.lengths if nodes[one.node].op in _WITH_DEFAULT}
         return given - self._feeds.keys()
@@ -240,10 +240,10 @@ class GraphRunner:
     def _run_steps(
         self, x: Array, states: Sequence[Pair], lengths: Lengths | None, keep: str
     ) -> Ran:
-        """Run a graph of a single step over many: each begins with the states after the one before.
+        """Run a graph of a single step once for each step, from the states after the step before.
 
         Raises:
-            UnsupportedError: it carries more than c and m from step to step.
+            UnsupportedError: the graph carries more than c and m from step to step.
         """
         place = self.network.place if self.network.place != READS_SIZES else None
         if self.network.is_reversed:
@@ -280,10 +280,10 @@ class GraphRunner:
         return Ran(np.concatenate([ran.outputs for ran in found]), found[-1].states, kept)
 
     def _run_lengths(self, x: Array, states: Sequence[Pair], lengths: Lengths, keep: str) -> Ran:
-        """Run sequences of one length together: none has steps beyond its end.
+        """Run the sequences of each length together, without steps after their end.
 
         Raises:
-            UnsupportedError: the graph computes something else for other sizes.
+            UnsupportedError: the results depend on the number of steps or the size of the batch.
         """
         if self.network.reads_sizes:
             raise UnsupportedError(
@@ -313,7 +313,7 @@ class GraphRunner:
             for at, state in enumerate(ran.states):
                 after[at][0][rows], after[at][1][rows] = state
                 for letter, values in ran.kept[at].items():
-                    end = ran.states[at]["cm".index(letter)]  # past its end it keeps its state
+                    end = ran.states[at]["cm".index(letter)]  # the state stays after the end
                     last = np.broadcast_to(end, (len(x), *end.shape)).copy()
                     last[:length] = values
                     whole = kept[at].setdefault(
@@ -354,10 +354,10 @@ class GraphRunner:
         return ran
 
     def _refuse_own_ends(self, plan: Plan, keep: str) -> None:
-        """Refuse to order the steps of a backward cell if the graph itself ends its sequences.
+        """Refuse the outputs of a backward cell if the graph computes the sequence lengths.
 
         Raises:
-            UnsupportedError: it computes the lengths by which it reverses sequences.
+            UnsupportedError: the order of the steps depends on lengths that are not passed.
         """
         is_turned = any(output.is_backward for output in self.network.outputs) or (
             bool(keep) and self.network.is_reversed
@@ -373,7 +373,7 @@ class GraphRunner:
     # ---- feeds and fetches
 
     def _find_orders(self, x: Array, states: Sequence[Pair]) -> None:
-        """Find the order of flat values, with a number for each step of each sequence.
+        """Find the order of flattened values, with a number for each step of each sequence.
 
         Raises:
             UnsupportedError: the results do not show the order.
@@ -410,7 +410,7 @@ class GraphRunner:
     def _first_that_fits(
         self, x: Array, states: Sequence[Pair], keep: str, rows: Any, lengths: Lengths | None
     ) -> list[Any]:
-        """Return the values of the fetches, with feeds in the first shapes that fit."""
+        """Return the fetched values, with feeds in the first shapes that fit."""
         steps, batch = x.shape[:2]
         ways = {tensor: self._ways(tensor, steps, batch) for tensor in self._feeds}
         several = [tensor for tensor, found in ways.items() if len(found) > 1]
@@ -429,7 +429,7 @@ class GraphRunner:
         raise first or UnsupportedError("nothing is fed")
 
     def _ways(self, tensor: Tensor, steps: int, batch: int) -> list[Array]:
-        """Return a value that a user feeds in the shapes that its placeholder may take."""
+        """Return a fed value in the shapes that its placeholder may take."""
         by_step = self._by_step.get(tensor, False)
         return fit_to_placeholder(
             self._feeds[tensor], self._static(tensor), steps, batch, by_step=by_step
@@ -444,7 +444,7 @@ class GraphRunner:
         rows: Any,
         lengths: Lengths | None,
     ) -> list[Any]:
-        """Return the values of the fetches."""
+        """Return the fetched values."""
         given = self.network.input
         steps, batch = x.shape[:2]
         sizes = (batch, steps) if given.time_axis else (steps, batch)
@@ -490,7 +490,7 @@ class GraphRunner:
     def _first_states(
         self, states: Sequence[Pair], feeds: Mapping[Tensor, Any]
     ) -> list[tuple[Port, Array]]:
-        """Return the states at the first step, after the changes by values that a user feeds."""
+        """Return the states at the first step, after changes by fed values."""
         fed = {tensor: feeds[tensor] for tensor in self._feeds}
         for tensor, problem in self.network.flags.items():
             if tensor not in fed:
@@ -605,7 +605,7 @@ class GraphRunner:
         return self._plans[key]
 
     def _lengths_of(self, tensor: Tensor) -> set[Tensor]:
-        """Return the lengths of sequences that a tensor is, or that are computed from it."""
+        """Return the sequence lengths and masks that are a tensor, or are computed from it."""
         nodes, every = self.network.scope.nodes, [*self.network.lengths, *self.network.masks]
         if tensor in every:
             return {tensor}
@@ -635,7 +635,7 @@ def _initial(states: Sequence[tuple[Port, Array]], *, exact: bool) -> dict[Tenso
 
 
 def _assemble(parts: list[tuple[Path, Array]], depth: int) -> Array:
-    """Return a value put together from its parts."""
+    """Return a value joined from its parts."""
     first, value = parts[0]
     if len(first) == depth:
         return value
@@ -661,7 +661,7 @@ def _stack(values: Sequence[Any], *, is_apart: bool) -> Any:
 
 
 def _extend(states: Array, steps: int) -> Array:
-    """Return the states of all steps of a loop that may have ended before, the last repeated."""
+    """Return the states of all steps; if the loop ended earlier, the last one is repeated."""
     return np.concatenate([states, np.repeat(states[-1:], max(steps - len(states), 0), 0)])
 
 
@@ -721,7 +721,7 @@ def _unfed(fed: Fed | None, tensor: Tensor) -> UnsupportedError:
 
 
 def _is_shape_alone(scope: Scope, plan: Plan, tensor: Tensor) -> bool:
-    """Whether a plan only takes the shape of a placeholder."""
+    """Whether a plan reads only the shape of a placeholder."""
     names = set(plan.names)
     return all(
         user.op in _OF_SHAPE or (user.name not in names and user.op not in ENTERS)

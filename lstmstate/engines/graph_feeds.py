@@ -21,12 +21,12 @@ def fit_to_placeholder(
 ) -> list[Array]:
     """Return a value in the shapes that a placeholder may take, the likeliest first.
 
-    A single number is that of every element; numbers for each step, `[steps]`, are those of every
-    sequence; a placeholder may take those for each step of each sequence, `[batch, steps]`, flat.
+    A single number is used for every element; numbers for each step, `[steps]`, are used for every
+    sequence; numbers for each step of each sequence, `[batch, steps]`, may be flattened.
 
     Args:
         static: the shape of the placeholder.
-        by_step: whether a flat placeholder has the first step of all sequences first.
+        by_step: whether the first step of all sequences comes first in a flattened array.
     """
     if static is None:
         return [value]
@@ -45,12 +45,12 @@ def fit_to_placeholder(
 
 
 def _is_longer(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether a shape is another one, and axes of one element after it."""
+    """Whether a shape is another one followed by axes of size one."""
     return len(shape) > len(other) > 0 and shape == other + (1,) * (len(shape) - len(other))
 
 
 def is_flat(value: Array, static: Static | None, steps: int, batch: int) -> bool:
-    """Whether a placeholder takes numbers for each step of each sequence flat, in either order."""
+    """Whether a placeholder takes a flattened array whose order, by step or not, matters."""
     ways = [
         fit_to_placeholder(value, static, steps, batch, by_step=way)[-1] for way in (False, True)
     ]
@@ -60,16 +60,17 @@ def is_flat(value: Array, static: Static | None, steps: int, batch: int) -> bool
 def take_step(
     tensor: Tensor, value: Array, static: Static | None, at: int, sizes: tuple[int, int]
 ) -> Array:
-    """Return the part of a value that a graph of a single step takes at one of many steps.
+    """Return the part of a value for one step of a graph that is built for a single step.
 
-    Numbers for each step, `[steps]`, or for each step of each sequence, `[batch, steps]`, are
-    taken one by one; values without an axis of time are the same at every step.
+    Numbers for each step, `[steps]` or `[batch, steps]`, are cut along time; values without a time
+    axis are the same at every step.
 
     Args:
-        sizes: how many steps and sequences there are.
+        at: the number of the step.
+        sizes: the numbers of steps and sequences.
 
     Raises:
-        UnsupportedError: a number for each step may be one for each sequence.
+        UnsupportedError: the numbers may be for the steps or for the sequences.
     """
     steps, batch = sizes
     if static is None:
@@ -81,7 +82,7 @@ def take_step(
     per_step = value.shape == (steps,) and (len(static) != 1 or static[0] in (None, batch))
     if per_step and len(static) == 1 and steps == batch:
         raise UnsupportedError(
-            f"{steps} values may be those of the steps or of the sequences",
+            f"{steps} values may be for the steps or for the sequences",
             tensor=tensor.node,
             advice="feed [batch, steps]",
         )

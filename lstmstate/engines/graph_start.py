@@ -1,4 +1,4 @@
-"""The state before the first step, if values that a user feeds change it on the way.
+"""Changes of an initial state by other fed values, such as a reset at the end of an episode.
 
 Between its placeholders for states and the first step, a graph may set the states of episodes
 that have ended to zero.
@@ -34,7 +34,7 @@ def change_initial_state(
     sources: Mapping[Tensor, Fed],
     environment: Environment,
 ) -> Array:
-    """Return a state as a graph changes it before the first step.
+    """Return an initial state after the graph's changes before the first step.
 
     Args:
         fed: the values that a user feeds.
@@ -50,7 +50,7 @@ def change_initial_state(
     fits = {tensor: _sizes(scope, sources, tensor)[1:] == (port.width,) for tensor in others}
     own = [tensor for tensor in others if fits[tensor]]
     if not others:
-        return state  # the graph computes one of its own, and the state that is given replaces it
+        return state  # the graph computes its own initial state, and the passed state replaces it
     given = dict(fed)
     if len(own) == 1 and not port.entry:
         given[own[0]] = state
@@ -61,7 +61,7 @@ def change_initial_state(
         given[others[0]] = np.arange(1, whole.size + 1, dtype=whole.dtype).reshape(whole.shape)
         numbers = _evaluate(scope, port.source, given, environment)
         is_whole = np.unique(numbers).size == numbers.size
-        if is_whole and np.isin(numbers, given[others[0]]).all():  # it is cut out alone
+        if is_whole and np.isin(numbers, given[others[0]]).all():  # the state is only cut out
             return state
     raise UnsupportedError(
         "the graph changes the state that it is fed before the first step", tensor=port.source.node

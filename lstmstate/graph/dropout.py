@@ -1,4 +1,4 @@
-"""Dropout in a graph: a value, scaled, times a random mask. At inference it is the value itself."""
+"""Dropout in a graph: a scaled value times a random mask; at inference, the value itself."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from lstmstate.graph.loops import ENTERS, Tensor, data_inputs, past
 
 RANDOM = ("Random", "Truncated", "StatelessRandom", "Multinomial")
 _HANDING = ENTERS | {"Identity", "Cast"}
-_NEAR = 12  # nodes from a mask to the random number that it is made of
+_NEAR = 12  # nodes between a mask and its random number
 
 
 def undropped(nodes: Mapping[str, Node], node: Node) -> Tensor | None:
-    """Return the value that dropout is applied to, None where a node is no dropout.
+    """Return the value that dropout is applied to, None if a node is not dropout.
 
     tf.nn.dropout is x / keep * floor(keep + u) up to 1.12, x * (1 / (1 - rate)) * (u >= rate)
     from 1.13, and a selection of the scaled value or zero in 2.x.
@@ -33,7 +33,7 @@ def undropped(nodes: Mapping[str, Node], node: Node) -> Tensor | None:
 
 
 def _share(nodes: Mapping[str, Node], mask: Tensor) -> tuple[Tensor, bool] | None:
-    """Return the share of a mask, and whether it is the one that is dropped."""
+    """Return the probability of a dropout mask, and whether it is the rate (else keep_prob)."""
     made = nodes.get(_skip(nodes, mask).node)
     if made is None:
         return None
@@ -53,7 +53,7 @@ def _share(nodes: Mapping[str, Node], mask: Tensor) -> tuple[Tensor, bool] | Non
 def _unscaled(
     nodes: Mapping[str, Node], scaled: Tensor, share: Tensor, is_rate: bool
 ) -> Tensor | None:
-    """Return the value that was scaled by what keeps its mean, None where it was not."""
+    """Return the value before scaling by 1 / keep_prob, None if it is not scaled so."""
     made = nodes.get(_skip(nodes, scaled).node)
     if made is None or len(data_inputs(made)) != 2:
         return None
@@ -73,7 +73,7 @@ def _unscaled(
 
 
 def _is_kept(nodes: Mapping[str, Node], tensor: Tensor, share: Tensor, is_rate: bool) -> bool:
-    """Whether a tensor is the share that is kept."""
+    """Whether a tensor is the probability to keep an element."""
     if not is_rate and _skip(nodes, tensor) == _skip(nodes, share):
         return True
     made = nodes.get(_skip(nodes, tensor).node)
@@ -87,7 +87,7 @@ def _is_kept(nodes: Mapping[str, Node], tensor: Tensor, share: Tensor, is_rate: 
 
 
 def _is_random(nodes: Mapping[str, Node], tensor: Tensor) -> bool:
-    """Whether a number is drawn: a random operation, scaled into its range."""
+    """Whether a tensor is a random number, perhaps scaled to its range."""
     queue, seen = [tensor], set[Tensor]()
     while queue and len(seen) < _NEAR:
         tensor = queue.pop()

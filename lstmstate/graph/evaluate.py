@@ -37,14 +37,14 @@ from lstmstate.graph.operations import OPERATIONS, Precision
 from lstmstate.records import NamedTuple
 
 Array = Any
-# Where data comes into a graph: placeholders, queues, iterators.
+# Operations at which data enters a graph: placeholders, queues, iterators.
 _SOURCES = ("Placeholder", "IteratorGetNext", "OneShotIterator", "QueueDequeue", "FIFOQueue")
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _BRANCHES = frozenset({"If", "StatelessIf"})
-# Operations whose outputs are changed later on: they are made anew in every run.
+# Operations whose outputs are modified in place: each run evaluates them again.
 _FRESH = ("TensorArray", "EmptyTensorList", "TensorListReserve")
 _DEAD = object()
-# Among the operations of a plan: dropout that was left out.
+# A name in the operations of a plan for dropout that was left out.
 DROPOUT = "dropout"
 
 
@@ -52,7 +52,7 @@ class UnfedError(UnsupportedError):
     """A plan needs a placeholder, or a variable of a loop, that is not fed.
 
     Attributes:
-        unfed: that of the placeholder.
+        unfed: the tensor to feed.
     """
 
     def __init__(self, node: Node, unfed: Tensor) -> None:
@@ -61,7 +61,7 @@ class UnfedError(UnsupportedError):
 
 
 def is_source(node: Node) -> bool:
-    """Whether data comes into the graph through a node."""
+    """Whether data enters the graph at a node."""
     return node.op.startswith(_SOURCES) and not node.op.startswith("PlaceholderWithDefault")
 
 
@@ -69,7 +69,7 @@ class Scope:
     """The nodes of a graph, or of one of its functions.
 
     Attributes:
-        unchosen: for nodes that hand on the one of two values that was chosen for them: the other.
+        unchosen: the other value, for each node that passes on one of two values.
     """
 
     unchosen: Mapping[str, Tensor] = {}
@@ -112,13 +112,13 @@ class Scope:
 
     @cached_property
     def constant_rows(self) -> list[int | None]:
-        """How many rows the constant matrices have, each number once."""
+        """The numbers of rows of the constant matrices, each once."""
         shapes = (node.constant_shape() for node in self.nodes.values() if node.op == "Const")
         return list(dict.fromkeys(shape[0] for shape in shapes if shape and len(shape) == 2))
 
     @cached_property
     def _called(self) -> set[str]:
-        """The beginnings of the names of nodes out of functions that are called, each once."""
+        """The name prefixes of nodes from functions that are called, each once."""
         callers = {
             node.name.partition("/")[0]: caller
             for node in self.nodes.values()
@@ -127,7 +127,7 @@ class Scope:
             and (caller := self.nodes.get(node.frame or "")) is not None
         }
         found: set[str] = set()
-        for scope, caller in callers.items():  # a function is laid in after its caller's
+        for scope, caller in callers.items():  # a function is inlined after its caller
             above = caller.name.partition("/")[0]
             if caller.op in CALLS and (not caller.name.startswith(INLINED) or above in found):
                 found.add(scope)
@@ -145,7 +145,7 @@ class Scope:
 
     @cached_property
     def users(self) -> dict[str, list[tuple[Node, int]]]:
-        """For each node those that take one of its outputs, and as which input."""
+        """For each node the nodes that read its outputs, with the number of their input."""
         return uses(self.nodes) if self._graph is None else self._graph.uses
 
     def within(self, function: FunctionBody) -> Scope:
@@ -165,7 +165,7 @@ class Scope:
 
 
 def _past_calls(graph: Graph) -> Mapping[str, Node]:
-    """Return the nodes of a graph, with what functions return in the place of their calls."""
+    """Return the nodes of a graph, with the results of functions in place of their calls."""
     calls = {
         name: returned[0]
         for name, returned in graph.returns.items()
@@ -188,12 +188,12 @@ def _past_calls(graph: Graph) -> Mapping[str, Node]:
 
 
 class Environment(NamedTuple):
-    """What a plan is evaluated with.
+    """The variables and the arithmetic of an evaluation.
 
     Attributes:
         variable: returns the value of a variable's node.
         precision: the arithmetic.
-        depth: how many plans are around this one.
+        depth: the number of plans that enclose this one.
     """
 
     variable: Callable[[Node], Array]
@@ -202,7 +202,7 @@ class Environment(NamedTuple):
 
     @property
     def inner(self) -> Environment:
-        """That of a plan within this one.
+        """The environment of a plan within this one.
 
         Raises:
             UnsupportedError: there are too many levels.
@@ -213,7 +213,7 @@ class Environment(NamedTuple):
 
 
 class _Step:
-    """A call: of a function, on some slots, into others; `name` is that of its node."""
+    """A call of a function that reads some slots and writes others; `name` is its node's name."""
 
     __slots__ = ("function", "inputs", "name", "op", "outputs")
 
@@ -232,7 +232,7 @@ class Plan:
 
     Attributes:
         feeds: the slot of each tensor that has to be fed.
-        operations: the kinds of operations, those within loops among them.
+        operations: the types of the operations, also within loops.
     """
 
     def __init__(
@@ -261,7 +261,7 @@ class Plan:
         return [step.name for step in self._steps]
 
     def bind(self, fixed: Mapping[Tensor, Any] | None = None) -> BoundPlan:
-        """Compute what depends on constants, variables and some of the feeds alone."""
+        """Compute the values that depend only on constants, variables and fixed feeds."""
         given = fixed or {}
         varying = {slot for tensor, slot in self.feeds.items() if tensor not in given}
         slots: list[Any] = [None] * self._size
@@ -282,7 +282,7 @@ class Plan:
 
 
 class BoundPlan:
-    """A plan that has computed all that does not vary."""
+    """A plan whose constant values have been computed."""
 
     def __init__(
         self,
@@ -303,7 +303,7 @@ class BoundPlan:
         """Return the fetches.
 
         Raises:
-            UnsupportedError: an operation does not take what it is given.
+            UnsupportedError: an operation rejects its inputs.
         """
         slots = self._slots.copy()
         for tensor, slot in self._feeds.items():
@@ -311,12 +311,12 @@ class BoundPlan:
         _execute(self._steps, slots, branches=self._branches)
         found = [slots[slot] for slot in self._fetches]
         if self._branches and any(value is _DEAD for value in found):
-            raise UnsupportedError("the graph gives no value here: another branch is taken")
+            raise UnsupportedError("the graph has no value here: another branch is taken")
         return found
 
 
 def _execute(steps: Sequence[_Step], slots: list[Any], *, branches: bool) -> None:
-    """Take steps; of a branch that is not taken nothing is computed."""
+    """Execute steps; nothing is computed in a branch that is not taken."""
     step = None
     try:
         for step in steps:
@@ -337,7 +337,7 @@ def _execute(steps: Sequence[_Step], slots: list[Any], *, branches: bool) -> Non
     except (ValueError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
         assert step is not None
         raise UnsupportedError(
-            f"the graph's {step.op} does not take what it is given ({error})", tensor=step.name
+            f"the graph's {step.op} rejects its inputs ({error})", tensor=step.name
         ) from error
 
 
@@ -347,14 +347,14 @@ def compile_plan(
     feeds: Collection[Tensor],
     environment: Environment,
 ) -> Plan:
-    """Compile what leads from some tensors to others.
+    """Compile the operations between the feeds and the fetches.
 
     Args:
-        feeds: what may be fed; the plan's own `feeds` has those that it needs.
+        feeds: the tensors that may be fed; the plan's own `feeds` has those that it needs.
 
     Raises:
         UnfedError: a placeholder is needed.
-        UnsupportedError: there is an operation that no row of the table knows.
+        UnsupportedError: an operation is not in the table of operations.
     """
     return _Compiler(scope, feeds, environment).compile(fetches)
 
@@ -366,15 +366,15 @@ def compile_step(
     feeds: Collection[Tensor],
     environment: Environment,
 ) -> Plan:
-    """Compile what one step of a loop computes.
+    """Compile one step of a loop.
 
     Args:
-        scope: that of the loop's body.
-        feeds: what may be fed besides the variables that the step reads, and the Enters through
-            which it takes values from outside; the plan's own `feeds` has those that it needs.
+        scope: the scope of the loop's body.
+        feeds: the tensors that may be fed besides the loop variables that the step reads, and the
+            Enters for values from outside; the plan's own `feeds` has those that it needs.
 
     Raises:
-        UnsupportedError: there is an operation that no row of the table knows.
+        UnsupportedError: an operation is not in the table of operations.
     """
     reads = {one.read: at for at, one in enumerate(loop.variables)}
     return _Compiler(scope, feeds, environment, loop, reads).compile(fetches)
@@ -388,11 +388,11 @@ class _Made(NamedTuple):
 
 
 class _Compiler:
-    """Walks back from the fetches; with a loop, within its body or its condition.
+    """Compiler of a plan, back from the fetches; for a loop, within its body or its condition.
 
     Attributes:
-        reads: the numbers of the variables of the loop that are needed.
-        captures: the Enters through which values from outside are needed.
+        reads: the numbers of the loop variables that are needed.
+        captures: the Enters for values from outside that are needed.
     """
 
     def __init__(
@@ -454,7 +454,7 @@ class _Compiler:
                     queue.append(one)
 
     def _loop_of(self, tensor: Tensor, node: Node | None) -> Loop | None:
-        """Return the loop that gives a tensor."""
+        """Return the loop with a tensor as its result."""
         if tensor.part:
             return self._scope.loop(tensor.node)
         if node is not None and node.op in EXITS:
@@ -512,7 +512,7 @@ class _Compiler:
         step = _Step(made.function, inputs, tensor.node, node.op if node else "While")
         self._steps.append(step)
         loop = self._loop_of(tensor, node)
-        if loop is not None:  # one step for all that is needed of a loop
+        if loop is not None:  # one step for all needed outputs of a loop
             for one in sorted(self._needed[loop.name]):
                 step.outputs.append(self._slot(one))
             return
@@ -557,7 +557,7 @@ class _Compiler:
         return _Made(self._function(node, inputs), inputs)
 
     def _function(self, node: Node, inputs: Sequence[Tensor]) -> Callable[..., Any]:
-        """Return what computes a node from its inputs."""
+        """Return the function that computes a node, with its inputs."""
         if node.op in SWITCHES:
             self._refuse_loop(node, inputs)
             return _switch
@@ -585,7 +585,7 @@ class _Compiler:
                     raise UnfedError(node, Tensor(node.name))
 
     def _pivots(self, node: Node) -> list[Tensor]:
-        """Return the branches that a constant is in: it is dead where they are not taken."""
+        """Return the pivots of the branches around a constant: it is dead if one is not taken."""
         found = []
         for control in node.inputs:
             pivot = self._scope.nodes.get(control.removeprefix("^"))
@@ -598,7 +598,7 @@ class _Compiler:
         return found
 
     def _make_call(self, node: Node) -> _Made:
-        """Return the call of a function, or of one of two."""
+        """Return a call of a function, or of one of two branches."""
         names = ("then_branch", "else_branch") if node.op in _BRANCHES else ("f",)
         bodies = [self._scope.functions.get(node.function(name) or "") for name in names]
         plans = []
@@ -623,7 +623,7 @@ class _Compiler:
         return _Made(call, data_inputs(node))
 
     def _make_loop(self, loop: Loop) -> _Made:
-        """Return a loop, compiled for those of its variables that matter to what is needed."""
+        """Return a loop, compiled for the loop variables that its needed outputs depend on."""
         outputs = sorted(self._needed[loop.name])
         wanted = {self._number(loop, tensor) for tensor in outputs}
         inside = self._scope if loop.body is None else self._scope.within(loop.body)
@@ -680,11 +680,11 @@ class _Compiler:
 
 
 class _LoopRun(NamedTuple):
-    """A loop, ready to run: it takes the initial values, then those from outside.
+    """A compiled loop, called with the initial values and then the values from outside.
 
     Attributes:
-        constants: the places of the variables that no step changes.
-        outputs: for each the place of its variable, and whether its history is wanted.
+        constants: the places of the loop variables that no step changes.
+        outputs: for each output the place of its variable, and whether its history is fetched.
     """
 
     body: Plan
@@ -696,7 +696,7 @@ class _LoopRun(NamedTuple):
     outputs: Sequence[tuple[int, bool]]
 
     def steps(self, *given: Any) -> tuple[Any, ...]:
-        """Take all steps; return the outputs."""
+        """Run all steps; return the outputs."""
         values = list(given[: len(self.reads)])
         outside = dict(zip(self.captures, given[len(self.reads) :], strict=True))
         body = self.body.bind(outside | {self.reads[at]: values[at] for at in self.constants})

@@ -1,4 +1,4 @@
-"""Functions of a graph: bodies of v2 loops and branches, and what a SavedModel calls."""
+"""Functions of a graph: bodies of v2 loops and branches, and functions that a SavedModel calls."""
 
 from __future__ import annotations
 

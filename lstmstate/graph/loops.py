@@ -16,16 +16,16 @@ SWITCHES = frozenset({"Switch", "RefSwitch"})
 _NEXTS = frozenset({"NextIteration", "RefNextIteration"})
 WHILES = frozenset({"While", "StatelessWhile"})
 _HANDING = frozenset({"Identity", "RefIdentity"})
-_FAR = 40  # operations that only hand on, one after another
+_FAR = 40  # operations in a row that only pass on a tensor
 
 
 class Tensor(NamedTuple):
     """An output of a node.
 
     Attributes:
-        part: "" for the output itself. For the variable `port` of the loop `node`: "initial" for
-            the value with which the loop begins, "history" for the values after every step.
-            "input" for what the node takes as its input `port`, fed to it alone.
+        part: "" for the output itself. For the loop variable `port` of the loop `node`: "initial"
+            for its initial value, "history" for its values after every step. "input" for the input
+            `port` of the node, to feed that input alone.
     """
 
     node: str
@@ -42,10 +42,10 @@ class LoopVariable(NamedTuple):
     """A value that a loop carries from step to step.
 
     Attributes:
-        source: the tensor with which it begins, outside of the loop.
-        read: the tensor that a step reads.
+        source: the tensor for the initial value, outside of the loop.
+        read: the tensor that the body reads.
         tested: the tensor that the condition reads.
-        next: the tensor that a step hands on.
+        next: the tensor for the next step.
     """
 
     source: Tensor
@@ -58,10 +58,10 @@ class Loop(NamedTuple):
     """A loop.
 
     Attributes:
-        name: of the frame, or of the While.
-        condition: the tensor that decides whether there is another step.
-        constants: the Enters that bring in values from outside.
-        exits: the number of the variable that leaves through each Exit.
+        name: the name of the frame, or of the While node.
+        condition: the tensor that is true while there is another step.
+        constants: the Enters for values from outside that no step changes.
+        exits: the number of the loop variable for each Exit.
         body, test: the functions of a While.
     """
 
@@ -74,7 +74,7 @@ class Loop(NamedTuple):
     test: FunctionBody | None = None
 
     def initial(self, number: int) -> Tensor:
-        """Return the tensor to feed for the value with which a variable begins."""
+        """Return the tensor to feed for the initial value of a variable."""
         return Tensor(self.name, number, "initial")
 
     def history(self, number: int) -> Tensor:
@@ -89,12 +89,12 @@ class Loop(NamedTuple):
 
 
 def data_inputs(node: Node) -> list[Tensor]:
-    """Return the tensors that a node takes."""
+    """Return the inputs of a node, without control inputs."""
     return [Tensor.of(tensor) for tensor in node.inputs if not tensor.startswith("^")]
 
 
 def past(nodes: Mapping[str, Node], tensor: Tensor, passing: Container[str]) -> Tensor:
-    """Go back over operations that only hand on the first of their inputs."""
+    """Return the tensor before operations that only pass on their first input."""
     for _ in range(_FAR):
         node = nodes.get(tensor.node)
         given = data_inputs(node) if node is not None and node.op in passing else []
@@ -187,7 +187,7 @@ def while_loop(node: Node, functions: Mapping[str, FunctionBody]) -> Loop | None
 
 
 def is_unchanged(loop: Loop, number: int, nodes: Mapping[str, Node]) -> bool:
-    """Whether a step hands on a variable as it is."""
+    """Whether no step changes a loop variable."""
     tensor, read = loop.variables[number].next, loop.variables[number].read
     for _ in range(8):
         if tensor == read:

@@ -23,7 +23,7 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import UnsupportedError
 from lstmstate.records import NamedTuple
 
-Array = Any  # of whatever type the graph computes in
+Array = Any  # its type is that of the graph's computation
 Function = Callable[..., Any]
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -47,7 +47,7 @@ class Precision(NamedTuple):
     draw: float = 0.5
 
     def dtype(self, dtype: Any) -> np.dtype[Any]:
-        """Return the type in which values of a type are evaluated."""
+        """Return the type used to evaluate values of a type."""
         found = np.dtype(dtype)
         return np.dtype(np.float64) if self.exact and found.kind == "f" else found
 
@@ -64,7 +64,7 @@ def bounded(shape: Sequence[int] | Array, itemsize: int = 8) -> tuple[int, ...]:
     """Return a shape if an array of it is small enough to compute.
 
     Raises:
-        UnsupportedError: it is not.
+        UnsupportedError: it is too large, or not a valid shape.
     """
     sizes = tuple(int(size) for size in np.ravel(shape))
     if any(size < 0 for size in sizes) or len(sizes) > limits.NUMPY_RANK:
@@ -216,7 +216,7 @@ _BINARY: dict[str, Function] = {
 }
 ELEMENTWISE = frozenset((*_UNARY, *_BINARY))
 
-# Operations that hand on their first input.
+# Operations that pass on their first input.
 _IDENTITIES = """
     Identity RefIdentity Snapshot StopGradient PreventGradient CheckNumerics EnsureShape DeepCopy
     PlaceholderWithDefault ReadVariableOp Print PrintV2 Enter RefEnter LoopCond PlaceholderV2
@@ -326,7 +326,7 @@ def _pool(node: Node, precision: Precision) -> Function:
 def _windows(
     node: Node, x: Array, widths: Sequence[int], fill: float
 ) -> Iterator[tuple[tuple[int, ...], Array]]:
-    """Yield each point of a window, and the elements that fall on it at every place."""
+    """Yield each point of a window, with the elements under it at every place of the window."""
     axes = len(widths)
     strides = node.numbers("strides") or [1] * (axes + 2)
     dilations = node.numbers("dilations") or [1] * (axes + 2)
@@ -729,8 +729,8 @@ def _cudnn_rnn(node: Node, precision: Precision) -> Function:
     """CudnnRNN of one LSTM layer: x `[time, batch, input]`, m and c `[1, batch, H]`, weights.
 
     The weights are one vector: for each gate i, f, c, o a matrix `[H, input]`, then one `[H, H]`,
-    then two biases. V3 takes the lengths of the sequences too. It gives every m, the last m and
-    c, two buffers, and (which TensorFlow's does not) every c. Source: cuDNN's
+    then two biases. V3 takes the lengths of the sequences too. It returns every m, the last m and
+    c, two buffers, and every c, which TensorFlow's does not. Source: cuDNN's
     cudnnGetRNNWeightParams, and core/ops/cudnn_rnn_ops.cc.
     """
     for name, kind in _CUDNN_KIND.items():
@@ -794,9 +794,9 @@ def _fake_quant(node: Node, precision: Precision) -> Function:
 
 
 def element(values: Sequence[Array | None], at: int) -> Array:
-    """Return an element of an array that a loop writes.
+    """Return an element of an array that a loop writes; zeros if it was not written.
 
-    A loop may end with the longest of its sequences: the elements after it are zeros.
+    A loop may end with its longest sequence, before the end of the array.
     """
     found = values[at] if 0 <= at < len(values) else None
     if found is None and 0 <= at < len(values):
@@ -810,11 +810,11 @@ def element(values: Sequence[Array | None], at: int) -> Array:
 class TensorArray:
     """The elements of a TensorArray; its flow is the object itself.
 
-    Elements that were not written are zeros where others show their shape: a loop that ends with
-    the longest sequence of a batch leaves some.
+    Elements that were not written are zeros if another element shows their shape: a loop that ends
+    with the longest sequence of a batch does not write all.
 
     Attributes:
-        is_input: whether a tensor was laid out in it, which has to have every element.
+        is_input: whether a tensor was scattered into it, which has to have every element.
     """
 
     def __init__(self, size: int, *, grows: bool = False) -> None:
@@ -844,7 +844,7 @@ class TensorArray:
         return element(self.elements, at)
 
     def stack(self, indices: Array | None = None) -> Array:
-        """Return elements, all unless named, as one array."""
+        """Return the elements at some indices, or all, as one array."""
         every = range(len(self.elements)) if indices is None else np.asarray(indices)
         written = next((one for one in self.elements if one is not None), None)
         parts = [
@@ -905,14 +905,14 @@ def _list_stack(values: list[Array | None], *shape: Array) -> Array:
 
 
 def stack_list(values: list[Array | None]) -> Array:
-    """Return the elements of a TensorList as one array, zeros for those that were not written."""
+    """Return the elements of a TensorList as one array, zeros if they were not written."""
     written = next((part for part in values if part is not None), None)
     if written is None:
         raise UnsupportedError("the graph stacks a list without a written element")
     return np.stack([np.zeros_like(written) if part is None else part for part in values])
 
 
-# ---- random numbers, which count only where their result is multiplied away
+# ---- random numbers: a result that depends on them is refused by the caller
 
 
 def _random(node: Node, precision: Precision) -> Function:
@@ -937,7 +937,7 @@ OPERATIONS: dict[str, Maker] = {
     **{name: _binary(function) for name, function in _BINARY.items()},
     **dict.fromkeys(_IDENTITIES, _as_it_is(lambda value, *rest: value)),
     "IdentityN": _as_it_is(lambda *values: values),
-    # An Assign returns what it assigns; the variable itself stays as it was stored.
+    # An Assign returns the value that it assigns; the variable keeps its stored value.
     "Assign": _as_it_is(lambda variable, value: value),
     "LeakyRelu": _leaky_relu,
     "Sigmoid": lambda node, precision: partial(_sigmoid, second=precision.second),

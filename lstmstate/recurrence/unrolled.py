@@ -482,7 +482,7 @@ def with_batch(
 ) -> tuple[Result, int | None]:
     """Call `look` with a probe whose batch fits the steps; return the result and the batch.
 
-    The batch is None unless only one size fits, that of the initial states.
+    The batch is None if one of the default sizes fits, and else the size of an initial state.
 
     Args:
         starts: the initial states, and the input of the first step.
