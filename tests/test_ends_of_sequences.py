@@ -153,8 +153,8 @@ def test_lengths_computed_from_unfed_values_are_noted(shell: Shell, tmp_path: Pa
     np.save(tmp_path / "x.npy", padded())
     done = shell("run", prefix, tmp_path / "x.npy", "-o", tmp_path / "out.npz")
     assert done.code == 0
-    words = "the graph computes the lengths of sequences from words, which is not fed: unless "
-    assert f"{words}lengths are given, all steps are taken" in done.err
+    note = "the graph computes the sequence lengths from words, which is not fed: all steps are run"
+    assert f"{note} unless lengths are passed" in done.err
 
 
 def test_lengths_come_from_an_iterator(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_steps_of_a_backward_cell_are_refused_if_the_graph_sets_lengths(tmp_path
 
     prefix, expected = evaluated(tmp_path, build)
     assert_same(ran(prefix, padded())[:1], [np.concatenate(expected, 2)])
-    with pytest.raises(UnsupportedError, match="cannot be put in order: the graph has own lengths"):
+    with pytest.raises(UnsupportedError, match="cannot be ordered: the graph computes the lengths"):
         ran(prefix, padded(), outputs="m", engine="graph")
 
 
@@ -411,5 +411,5 @@ def test_lengths_are_refused_if_the_graph_computes_them_from_a_fixed_size_x(tmp_
 
     prefix, expected = evaluated(tmp_path, build)
     assert_same(ran(prefix, padded(), engine="graph"), expected)
-    with pytest.raises(UnsupportedError, match="finds the end of a sequence in x itself"):
+    with pytest.raises(UnsupportedError, match="finds the ends of sequences in x"):
         ran(prefix, drawn(BATCH, STEPS, INPUTS), lengths=LENGTHS, engine="graph")

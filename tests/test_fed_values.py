@@ -129,7 +129,7 @@ def test_flags_change_the_state_before_the_first_step(kind: str, tmp_path: Path)
 
     prefix, expected = evaluated(tmp_path, build)
     assert_same(ran(prefix, X, STATE, feeds={"done": ended}), expected)
-    with pytest.raises(UnsupportedError, match=r"changes the state that it is fed.*give done"):
+    with pytest.raises(UnsupportedError, match=r"changes the state that it is fed.*value for done"):
         ran(prefix, X, STATE, engine="graph")
 
 

@@ -93,8 +93,8 @@ class GraphRunner:
         if self._unknown:
             names = ", ".join(printable(tensor.node) for tensor in self._unknown)
             found.append(
-                f"the graph computes the lengths of sequences from {names}, which is not fed: "
-                "unless lengths are given, all steps are taken"
+                f"the graph computes the sequence lengths from {names}, which is not fed: "
+                "all steps are run unless lengths are passed"
             )
         return tuple(found)
 
@@ -205,7 +205,7 @@ class GraphRunner:
                 kept.
         """
         if set(keep) - set("cm"):
-            raise UnsupportedError("the graph engine keeps c and m of every step, and no gates")
+            raise UnsupportedError("the graph engine can keep c and m of every step, but no gates")
         if len(x) > 1 and self.network.takes_one_step:
             return self._run_steps(x, states, lengths, keep)
         if lengths is None:
@@ -249,7 +249,7 @@ class GraphRunner:
         if self.network.is_reversed:
             place = "a backward cell begins at the end of a sequence"
         if place is not None:
-            problem = f"the graph is built for 1 step, and is not run over more: {place}"
+            problem = f"the graph is built for 1 step and cannot be run over more: {place}"
             raise UnsupportedError(problem)
         steps, batch = x.shape[:2]
         found: list[Ran] = []
@@ -287,15 +287,15 @@ class GraphRunner:
         """
         if self.network.reads_sizes:
             raise UnsupportedError(
-                f"{READS_SIZES}, and not with lengths",
-                advice="run the sequences of each length by themselves",
+                f"{READS_SIZES}, so that it cannot be run with lengths",
+                advice="run the sequences of each length separately",
             )
         given = self.network.input
         built_for = given.sizes[given.time_axis]
         if built_for is not None and not {*lengths.tolist()} <= {0, built_for}:
-            own = "finds the end of a sequence in x itself" if self._ends_in_x else "takes none"
+            own = "finds the ends of sequences in x" if self._ends_in_x else "has no input for them"
             raise UnsupportedError(
-                f"the graph is built for {built_for} steps, and is not run with lengths: it {own}",
+                f"the graph is built for {built_for} steps and takes no lengths: it {own}",
                 tensor=given.tensor.node,
                 advice="leave the lengths out",
             )
@@ -366,7 +366,7 @@ class GraphRunner:
         found = [tensor.node for tensor in self.network.lengths if tensor in own]
         if found:
             raise UnsupportedError(
-                "the steps of a backward cell cannot be put in order: the graph has own lengths",
+                "the steps of a backward cell cannot be ordered: the graph computes the lengths",
                 tensor=found[0],
             )
 
@@ -401,9 +401,9 @@ class GraphRunner:
             rows, first = np.flatnonzero(differs.any(0)), differs[0].any()
             if rows.tolist() != [1 if first else 0]:
                 raise UnsupportedError(
-                    "the graph does not show the order of batch and steps in this",
+                    "the results do not show whether batch or steps come first in this input",
                     tensor=tensor.node,
-                    advice="feed a number, or the array as it takes it",
+                    advice="feed a number, or the array in the shape of the input",
                 )
             self._by_step[tensor] = bool(first)
 
@@ -448,14 +448,14 @@ class GraphRunner:
         given = self.network.input
         steps, batch = x.shape[:2]
         sizes = (batch, steps) if given.time_axis else (steps, batch)
-        for size, static, what in zip(
+        for size, static, axis in zip(
             sizes,
             given.sizes,
             ("batch", "steps")[:: 1 if given.time_axis else -1],
             strict=False,
         ):
             if static is not None and static != size:
-                problem = f"the graph is built for {what} {static}, and this input has {size}"
+                problem = f"expected {axis} {static}, which the graph is built for, got {size}"
                 raise UnsupportedError(problem, tensor=given.tensor.node)
         plan, bound = self._plan(keep, draw, has_lengths=lengths is not None)
         feeds: dict[Tensor, Any] = {
@@ -494,7 +494,7 @@ class GraphRunner:
         fed = {tensor: feeds[tensor] for tensor in self._feeds}
         for tensor, problem in self.network.flags.items():
             if tensor not in fed:
-                advice = f"give {printable(tensor.node)} a value: `feeds=...`"
+                advice = f"pass a value for {printable(tensor.node)}: `feeds=...`"
                 raise UnsupportedError(problem, advice=advice)
         scope = self.network.scope
         environment = Environment(self._read, Precision(self._exact, scope.is_of_2))
@@ -554,8 +554,8 @@ class GraphRunner:
         taken = [len(joined), *(len(values) for values in every)]
         if set(taken) != {steps}:
             raise UnsupportedError(
-                f"the graph gives {min(taken)} steps for an input of {steps}",
-                advice="it is built for sequences of another length",
+                f"expected {steps} steps from the graph, got {min(taken)}",
+                advice="pass sequences of the length that it is built for",
             )
         states = list(zip(last[::2], last[1::2], strict=True))
         return Ran(joined.astype(kind, copy=False), states, kept)
@@ -716,7 +716,7 @@ def _unfed(fed: Fed | None, tensor: Tensor) -> UnsupportedError:
             sizes = f"[{', '.join('?' if size is None else str(size) for size in fed.sizes)}]"
         kind = f" ({np.dtype(fed.dtype).name}, {sizes})"
     return UnsupportedError(
-        f"the graph needs a value for {printable(tensor.node)}{kind}", advice="give it: `feeds=...`"
+        f"the graph needs a value for {printable(tensor.node)}{kind}", advice="pass it: `feeds=...`"
     )
 
 

@@ -1,4 +1,4 @@
-"""Part of a graph, compiled: from the tensors that are fed to those that are fetched.
+"""Compiler and executor for the part of a graph between fed and fetched tensors.
 
 A plan is a list of steps in the order of their data, so that no graph, however deep, needs
 recursion, and one that is run again and again costs one call for each operation. A loop becomes
@@ -500,7 +500,7 @@ class _Compiler:
                 self._add_output(tensor)
                 continue
             if tensor.node in entered:
-                raise UnsupportedError("the graph goes in a circle", tensor=tensor.node)
+                raise UnsupportedError("the graph has a cycle", tensor=tensor.node)
             entered.add(tensor.node)
             made = self._make(tensor)
             stack.append((tensor, made))

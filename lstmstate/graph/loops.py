@@ -169,7 +169,7 @@ def _frame(
 
 
 def while_loop(node: Node, functions: Mapping[str, FunctionBody]) -> Loop | None:
-    """Return the loop of a While, None where its functions are missing or do not fit."""
+    """Return the loop of a While, None if its functions are missing or do not fit."""
     body = functions.get(node.function("body") or "")
     test = functions.get(node.function("cond") or "")
     given = data_inputs(node)

@@ -297,7 +297,7 @@ def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
             if not readers[one]:
                 queue.append(one)
     if done < len(seen):
-        raise UnsupportedError("the graph's recurrences go in a circle")
+        raise UnsupportedError("the graph's recurrences form a cycle")
     return levels
 
 

@@ -65,7 +65,8 @@ class Fed:
         given = iter(sizes)
         shape = [next(given, open_size) if size is None else size for size in self.sizes or ()]
         if np.prod(shape, dtype=np.float64) > _LARGEST:
-            raise UnsupportedError(f"a placeholder is {shape}", tensor=self.tensor.node)
+            problem = f"a placeholder of shape {shape} is too large"
+            raise UnsupportedError(problem, tensor=self.tensor.node)
         value = 0.5 if kind.kind == "f" and shape else 0 if kind.kind == "b" else 1
         value = (length or open_size) if self.is_lengths else value
         return np.full(shape, value, kind)

@@ -78,7 +78,8 @@ def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -
         if places is _BLOCK and not _takes_every_step(probe, given[0], given[places.x]):
             lengths = _lengths(probe, given[0])
             if lengths is None:
-                others.append(f"{printable(node.name)}: its sequences have lengths of their own")
+                problem = "its number of steps is not that of x, nor the maximum of fed lengths"
+                others.append(f"{printable(node.name)}: {problem}")
                 continue
         try:
             values = probe.values([given[places.x], given[sized]])
