@@ -266,11 +266,11 @@ def recurrences(layers: int) -> Iterator[Recurrence]:
 
 
 def test_layers_of_two_directions_are_ordered_once(tmp_path: Path) -> None:
-    from lstmstate.recurrence.find_networks import _levels
+    from lstmstate.recurrence.find_networks import _find_levels
 
     every = list(recurrences(60))
     with few_lines(10_000):
-        levels = _levels(every, [118, 119])
+        levels = _find_levels(every, [118, 119])
     assert [levels[at] for at in (0, 1, 117, 118)] == [59, 59, 1, 0]
 
 

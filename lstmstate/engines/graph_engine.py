@@ -480,7 +480,7 @@ class GraphRunner:
             feeds[tensor] = self._sources[tensor].value(
                 (batch, steps) if self._is_turned else (steps, batch)
             )
-        feeds |= _initial(self._first_states(states, feeds), exact=self._exact)
+        feeds |= _assemble_initial(self._first_states(states, feeds), exact=self._exact)
         missing = [tensor for tensor in plan.feeds if tensor not in feeds]
         if missing:
             raise UnsupportedError("the graph needs a value for this", tensor=missing[0].node)
@@ -527,7 +527,7 @@ class GraphRunner:
         values = iter(found)
         fetched = [[next(values) for _ in tensors] for tensors in self._fetches(keep)]
         outputs = [
-            _sequence(output, fetched.pop(0), steps, lengths) for output in self.network.outputs
+            _order_output(output, fetched.pop(0), steps, lengths) for output in self.network.outputs
         ]
         ports = [port for cell in self.network.cells for port in (cell.c, cell.m)]
         kind = self.dtype
@@ -587,7 +587,9 @@ class GraphRunner:
                 except UnfedError as error:
                     lengths = self._lengths_of(error.unfed) - allowed
                     if not lengths and (error.unfed in allowed or not self._static(error.unfed)):
-                        raise _unfed(self._sources.get(error.unfed), error.unfed) from error
+                        raise _make_unfed_error(
+                            self._sources.get(error.unfed), error.unfed
+                        ) from error
                     self._lengths |= lengths
                     sources = {
                         node.name for node in origins(self.network.scope.nodes, lengths, {}).sources
@@ -599,7 +601,7 @@ class GraphRunner:
             for tensor in self._shapes:
                 if not _is_shape_alone(self.network.scope, plan, tensor):
                     self._shapes.clear()
-                    raise _unfed(self._sources.get(tensor), tensor)
+                    raise _make_unfed_error(self._sources.get(tensor), tensor)
             with np.errstate(all="ignore"):
                 self._plans[key] = plan, plan.bind()
         return self._plans[key]
@@ -621,7 +623,7 @@ class GraphRunner:
         return value.astype(kind, copy=False)
 
 
-def _initial(states: Sequence[tuple[Port, Array]], *, exact: bool) -> dict[Tensor, Any]:
+def _assemble_initial(states: Sequence[tuple[Port, Array]], *, exact: bool) -> dict[Tensor, Any]:
     """Return the initial states of the cells, by the tensors that take them."""
     parts: dict[Tensor, list[tuple[Path, Array]]] = {}
     sources: dict[Tensor, Tensor] = {}
@@ -665,7 +667,9 @@ def _extend(states: Array, steps: int) -> Array:
     return np.concatenate([states, np.repeat(states[-1:], max(steps - len(states), 0), 0)])
 
 
-def _sequence(output: Output, values: Sequence[Any], steps: int, lengths: Lengths | None) -> Any:
+def _order_output(
+    output: Output, values: Sequence[Any], steps: int, lengths: Lengths | None
+) -> Any:
     """Return an output, time first; states after the end of a sequence become zero."""
     found = _stack(values, is_apart=output.is_apart)
     found = take(found.swapaxes(0, 1) if output.time_axis else found, output.place, lead=1)
@@ -683,10 +687,10 @@ def fed_values(scope: Scope, feeds: Mapping[str, Any] | None) -> dict[Tensor, An
     Raises:
         LstmstateError: the graph has no such placeholder.
     """
-    return {Tensor.of(name): _as_fed(scope, name, value) for name, value in (feeds or {}).items()}
+    return {Tensor.of(name): _cast_fed(scope, name, value) for name, value in (feeds or {}).items()}
 
 
-def _as_fed(scope: Scope, name: str, value: Any) -> Any:
+def _cast_fed(scope: Scope, name: str, value: Any) -> Any:
     """Return a value in the type of the placeholder that takes it.
 
     Raises:
@@ -708,7 +712,7 @@ def _as_fed(scope: Scope, name: str, value: Any) -> Any:
     return np.asarray(value).astype(fed.dtype if fed else numpy_dtype(node, "dtype"))
 
 
-def _unfed(fed: Fed | None, tensor: Tensor) -> UnsupportedError:
+def _make_unfed_error(fed: Fed | None, tensor: Tensor) -> UnsupportedError:
     kind = ""
     if fed is not None:
         sizes = "any shape"

@@ -43,11 +43,11 @@ def change_initial_state(
     Raises:
         UnsupportedError: the input for the state is unknown.
     """
-    holders = _holders(scope, port.source)
+    holders = _find_holders(scope, port.source)
     if fed.keys().isdisjoint(holders):
         return state
     others = [tensor for tensor in holders if tensor not in fed]
-    fits = {tensor: _sizes(scope, sources, tensor)[1:] == (port.width,) for tensor in others}
+    fits = {tensor: _find_sizes(scope, sources, tensor)[1:] == (port.width,) for tensor in others}
     own = [tensor for tensor in others if fits[tensor]]
     if not others:
         return state  # the graph computes its own initial state, and the passed state replaces it
@@ -75,7 +75,7 @@ def _evaluate(
     return np.asarray(plan.bind().run({tensor: given[tensor] for tensor in plan.feeds})[0])
 
 
-def _holders(scope: Scope, source: Tensor) -> list[Tensor]:
+def _find_holders(scope: Scope, source: Tensor) -> list[Tensor]:
     """Return the inputs and variables of a state, with no product between them."""
     queue, seen = [source], {source}
     found = []
@@ -94,7 +94,9 @@ def _holders(scope: Scope, source: Tensor) -> list[Tensor]:
     return found
 
 
-def _sizes(scope: Scope, sources: Mapping[Tensor, Fed], tensor: Tensor) -> tuple[int | None, ...]:
+def _find_sizes(
+    scope: Scope, sources: Mapping[Tensor, Fed], tensor: Tensor
+) -> tuple[int | None, ...]:
     """Return the static shape of an input or a variable."""
     node = scope.nodes[tensor.node]
     if node.op in _READS:

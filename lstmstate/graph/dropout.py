@@ -22,17 +22,17 @@ def undropped(nodes: Mapping[str, Node], node: Node) -> Tensor | None:
     given = data_inputs(node)
     if node.op == "Mul" and len(given) == 2:
         for mask, scaled in (given, given[::-1]):
-            share = _share(nodes, mask)
+            share = _find_share(nodes, mask)
             if share is not None:
-                return _unscaled(nodes, scaled, *share)
-    if node.op == "SelectV2" and len(given) == 3 and _number(nodes, given[2]) == 0:
-        share = _share(nodes, given[0])
+                return _unscale(nodes, scaled, *share)
+    if node.op == "SelectV2" and len(given) == 3 and _read_number(nodes, given[2]) == 0:
+        share = _find_share(nodes, given[0])
         if share is not None:
-            return _unscaled(nodes, given[1], *share)
+            return _unscale(nodes, given[1], *share)
     return None
 
 
-def _share(nodes: Mapping[str, Node], mask: Tensor) -> tuple[Tensor, bool] | None:
+def _find_share(nodes: Mapping[str, Node], mask: Tensor) -> tuple[Tensor, bool] | None:
     """Return the probability of a dropout mask, and whether it is the rate (else keep_prob)."""
     made = nodes.get(_skip(nodes, mask).node)
     if made is None:
@@ -50,7 +50,7 @@ def _share(nodes: Mapping[str, Node], mask: Tensor) -> tuple[Tensor, bool] | Non
     return None
 
 
-def _unscaled(
+def _unscale(
     nodes: Mapping[str, Node], scaled: Tensor, share: Tensor, is_rate: bool
 ) -> Tensor | None:
     """Return the value before scaling by 1 / keep_prob, None if it is not scaled so."""
@@ -63,9 +63,9 @@ def _unscaled(
     inverse = nodes.get(_skip(nodes, factor).node)
     if made.op != "Mul" or inverse is None:
         return None
-    if inverse.op == "RealDiv" and _number(nodes, data_inputs(inverse)[0]) == 1:
+    if inverse.op == "RealDiv" and _read_number(nodes, data_inputs(inverse)[0]) == 1:
         return value if _is_kept(nodes, data_inputs(inverse)[1], share, is_rate) else None
-    number, known = _number(nodes, factor), _number(nodes, share)
+    number, known = _read_number(nodes, factor), _read_number(nodes, share)
     if number is None or known is None:
         return None
     keep = 1 - known if is_rate else known
@@ -79,8 +79,8 @@ def _is_kept(nodes: Mapping[str, Node], tensor: Tensor, share: Tensor, is_rate: 
     made = nodes.get(_skip(nodes, tensor).node)
     if is_rate and made is not None and made.op == "Sub":
         one, rate = data_inputs(made)
-        return _number(nodes, one) == 1 and _skip(nodes, rate) == _skip(nodes, share)
-    number, known = _number(nodes, tensor), _number(nodes, share)
+        return _read_number(nodes, one) == 1 and _skip(nodes, rate) == _skip(nodes, share)
+    number, known = _read_number(nodes, tensor), _read_number(nodes, share)
     if number is None or known is None:
         return False
     return math.isclose(number, 1 - known if is_rate else known, rel_tol=1e-5)
@@ -106,7 +106,7 @@ def _skip(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
     return past(nodes, tensor, _HANDING)
 
 
-def _number(nodes: Mapping[str, Node], tensor: Tensor) -> float | None:
+def _read_number(nodes: Mapping[str, Node], tensor: Tensor) -> float | None:
     node = nodes.get(_skip(nodes, tensor).node)
     constant = node.constant() if node is not None else None
     return None if constant is None else constant.scalar

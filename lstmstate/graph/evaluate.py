@@ -90,7 +90,7 @@ class Scope:
     def of(cls, graph: Graph) -> Scope:
         """Return the scope of a graph's own nodes."""
         functions = read_functions(graph.library)
-        nodes = _past_calls(graph)
+        nodes = _replace_calls(graph)
         whole = graph if nodes is graph.nodes else None
         return cls(nodes, functions, graph.tensorflow_version, whole)
 
@@ -164,7 +164,7 @@ class Scope:
         return {loop.name: loop for loop in self.frames}
 
 
-def _past_calls(graph: Graph) -> Mapping[str, Node]:
+def _replace_calls(graph: Graph) -> Mapping[str, Node]:
     """Return the nodes of a graph, with the results of functions in place of their calls."""
     calls = {
         name: returned[0]
@@ -447,7 +447,7 @@ class _Compiler:
                 ]
             else:
                 before = data_inputs(node) if node is not None else []
-                before += self._pivots(node) if node is not None and node.op == "Const" else []
+                before += self._find_pivots(node) if node is not None and node.op == "Const" else []
             for one in before:
                 if one not in seen:
                     seen.add(one)
@@ -546,7 +546,7 @@ class _Compiler:
             value = constant_array(node)
             kind = self._environment.precision.dtype(value.dtype)
             value = value.astype(kind, copy=False)
-            return _Made(lambda *_: value, self._pivots(node))
+            return _Made(lambda *_: value, self._find_pivots(node))
         if node.op in VARIABLE_OPS:
             return _Made(lambda: self._environment.variable(node), ())
         given = [Tensor(node.name, at, "input") for at in range(len(inputs))]
@@ -584,7 +584,7 @@ class _Compiler:
                 if "NextIteration" in ops:
                     raise UnfedError(node, Tensor(node.name))
 
-    def _pivots(self, node: Node) -> list[Tensor]:
+    def _find_pivots(self, node: Node) -> list[Tensor]:
         """Return the pivots of the branches around a constant: it is dead if one is not taken."""
         found = []
         for control in node.inputs:

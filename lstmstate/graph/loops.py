@@ -125,12 +125,12 @@ def frames(nodes: Mapping[str, Node]) -> list[Loop]:
             for tensor in data_inputs(node)[:1]:
                 left[tensor.node] = node.name
     found = (
-        _frame(name, members, nodes, merged, switched, left) for name, members in enters.items()
+        _make_loop(name, members, nodes, merged, switched, left) for name, members in enters.items()
     )
     return [loop for loop in found if loop is not None]
 
 
-def _frame(
+def _make_loop(
     name: str,
     members: list[Node],
     nodes: Mapping[str, Node],

@@ -65,19 +65,19 @@ def after(network: GraphNetwork, recurrences: Recurrences) -> list[str]:
     x = np.zeros((steps, batch, *given.spatial, given.width), given.dtype)
     probe = recurrences.probe.of_shapes(_OPEN).given(given.fed(x))
     try:
-        made = _made_up(network, probe, steps, batch)
+        made = _make_up_outputs(network, probe, steps, batch)
     except LstmstateError:
         return []  # running it shows why
     states = [port.final for cell in network.cells for port in (cell.c, cell.m)]
-    own = _before(scope.nodes, [*states, *made.tensors])
-    reached, loops = _reached(scope, made.tensors, own)
+    own = _find_ancestors(scope.nodes, [*states, *made.tensors])
+    reached, loops = _find_reached(scope, made.tensors, own)
     loops -= {one.name for one in recurrences.found}
     carrying = [one.loop.name for one in loop_recurrences(scope)] if loops else []
     found = [f"the loop {printable(name)}" for name in carrying if name in loops]
-    known = given.fed(x) | _states(network, batch) | made.tensors
-    others = _others(scope.nodes, probe.given(known), made, reached)
-    losses = _losses(scope, others)
-    compared = _compared(scope.nodes, network, made, losses)
+    known = given.fed(x) | _make_up_states(network, batch) | made.tensors
+    others = _find_others(scope.nodes, probe.given(known), made, reached)
+    losses = _find_losses(scope, others)
+    compared = _find_compared(scope.nodes, network, made, losses)
     hidden = _LAYING | WHILES if found else _LAYING
     for name, path in others.items():
         if _is_last(scope, name, others.keys() - losses, losses, compared):
@@ -85,7 +85,7 @@ def after(network: GraphNetwork, recurrences: Recurrences) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _made_up(network: GraphNetwork, probe: Probe, steps: int, batch: int) -> _MadeUp:
+def _make_up_outputs(network: GraphNetwork, probe: Probe, steps: int, batch: int) -> _MadeUp:
     """Return made-up outputs."""
     wholes: list[Array] = []
     made: dict[Tensor, Array] = {}
@@ -116,7 +116,7 @@ def _made_up(network: GraphNetwork, probe: Probe, steps: int, batch: int) -> _Ma
     return _MadeUp(tuple(wholes), made, np.concatenate(numbers), axes)
 
 
-def _states(network: GraphNetwork, batch: int) -> dict[Tensor, Array]:
+def _make_up_states(network: GraphNetwork, batch: int) -> dict[Tensor, Array]:
     """Return made-up states, so that no recurrence has to be evaluated."""
     return {
         tensor: np.zeros((batch, *cell.spatial, port.width), port.dtype)
@@ -127,7 +127,7 @@ def _states(network: GraphNetwork, batch: int) -> dict[Tensor, Array]:
     }
 
 
-def _before(nodes: Mapping[str, Node], tensors: Iterable[Tensor]) -> set[str]:
+def _find_ancestors(nodes: Mapping[str, Node], tensors: Iterable[Tensor]) -> set[str]:
     """Return the nodes that some tensors are computed from, and the nodes of the tensors."""
     queue = [tensor.node for tensor in tensors]
     found = set(queue)
@@ -139,7 +139,7 @@ def _before(nodes: Mapping[str, Node], tensors: Iterable[Tensor]) -> set[str]:
     return found
 
 
-def _reached(
+def _find_reached(
     scope: Scope, starts: Collection[Tensor], own: Collection[str]
 ) -> tuple[dict[str, None], set[str]]:
     """Return the nodes computed from some tensors, and the loops that read those values.
@@ -152,7 +152,7 @@ def _reached(
     queue = [tensor.node for tensor in starts]
     while queue and len(reached) < _FAR:
         name = queue.pop(0)
-        for user in _users(scope, name):
+        for user in _find_users(scope, name):
             given = values_into(scope.nodes, user)
             taken = [one for one in given if one in starts or one.node in reached]
             is_known = user.name in reached or user.name in own
@@ -166,7 +166,7 @@ def _reached(
     return reached, loops
 
 
-def _users(scope: Scope, name: str) -> list[Node]:
+def _find_users(scope: Scope, name: str) -> list[Node]:
     """Return the nodes that read the values of a node, not its shape alone."""
     return [
         user
@@ -179,7 +179,7 @@ def _is_of_training(node: Node) -> bool:
     return _GRADIENTS.search(node.name) is not None
 
 
-def _path(nodes: Mapping[str, Node], name: str, among: Collection[str]) -> list[str]:
+def _find_path(nodes: Mapping[str, Node], name: str, among: Collection[str]) -> list[str]:
     """Return the types of the operations that lead to a node, without dropout."""
     queue, seen = [name], {name}
     found = []
@@ -194,7 +194,7 @@ def _path(nodes: Mapping[str, Node], name: str, among: Collection[str]) -> list[
     return found[::-1]
 
 
-def _others(
+def _find_others(
     nodes: Mapping[str, Node], probe: Probe, made: _MadeUp, reached: Collection[str]
 ) -> dict[str, list[str]]:
     """Return the sequences that have the width of the outputs and are not the outputs.
@@ -219,7 +219,7 @@ def _others(
             is_sequence = is_near and not sequences.isdisjoint(before)
         if is_sequence:
             sequences.add(name)
-            path = _path(nodes, name, reached)
+            path = _find_path(nodes, name, reached)
             if not _LAYING.issuperset(path) or (fits and _is_part(value, fits, made)):
                 others[name] = path
     return others
@@ -250,27 +250,27 @@ def _is_laid_out(value: Array, whole: Array) -> bool:
     return any(np.array_equal(flat, one.ravel()) for one in (whole, whole.swapaxes(0, 1)))
 
 
-def _users_of_value(scope: Scope, name: str) -> list[Node]:
+def _find_users_of_value(scope: Scope, name: str) -> list[Node]:
     """Return the nodes that use a value; of dropout, its result and not its scaled input."""
-    kept = ((user, undropped(scope.nodes, user)) for user in _users(scope, name))
+    kept = ((user, undropped(scope.nodes, user)) for user in _find_users(scope, name))
     own = (user for user, tensor in kept if tensor in (None, Tensor(name)))
     return [user for user in own if not _is_of_training(user)]
 
 
-def _losses(scope: Scope, others: Mapping[str, object]) -> set[str]:
+def _find_losses(scope: Scope, others: Mapping[str, object]) -> set[str]:
     """Return the sequences that are read only by reductions or training."""
     found: set[str] = set()
     size = -1
     while size < len(found):
         size = len(found)
         for name in others.keys() - found:
-            users = _users_of_value(scope, name)
+            users = _find_users_of_value(scope, name)
             is_loss = all(user.op in _REDUCTIONS or user.name in found for user in users)
-            found |= {name} if is_loss and _users(scope, name) else set()
+            found |= {name} if is_loss and _find_users(scope, name) else set()
     return found
 
 
-def _compared(
+def _find_compared(
     nodes: Mapping[str, Node], network: GraphNetwork, made: _MadeUp, losses: Collection[str]
 ) -> set[str]:
     """Return the losses that compare the outputs with data other than x, such as targets."""
@@ -288,7 +288,7 @@ def _is_last(
     compared: Collection[str],
 ) -> bool:
     """Whether a sequence is the graph's last one after the outputs, before any loss."""
-    users = {user.name for user in _users_of_value(scope, name)}
+    users = {user.name for user in _find_users_of_value(scope, name)}
     if name in losses:
         return name not in compared and not users.isdisjoint(compared)
     return users.isdisjoint(others)

@@ -86,9 +86,9 @@ def _is_laid_out(nodes: Mapping[str, Node], node: Node, *, turned: bool) -> bool
         turned: whether the batch comes before time in its output.
     """
     if node.op in _REVERSES:
-        return _reversed_axes(nodes, node) in ((), (int(turned),))
+        return _find_reversed_axes(nodes, node) in ((), (int(turned),))
     if node.op == "StridedSlice":
-        return _reversed_axes(nodes, node) == (int(turned),)
+        return _find_reversed_axes(nodes, node) == (int(turned),)
     return node.op in _HANDING or (node.op in _TURNS and _swaps_first_axes(nodes, node))
 
 
@@ -101,7 +101,7 @@ def _swaps_first_axes(nodes: Mapping[str, Node], node: Node) -> bool:
     return axes[:2] == [1, 0] and axes[2:] == [*range(2, len(axes))]
 
 
-def _reversed_axes(nodes: Mapping[str, Node], node: Node) -> tuple[int, ...] | None:
+def _find_reversed_axes(nodes: Mapping[str, Node], node: Node) -> tuple[int, ...] | None:
     """Return the axes that a node reverses, () if they are not constant, None if it has none."""
     if node.op == "ReverseSequence":
         return (node.number("seq_dim") or 0,)
@@ -245,7 +245,7 @@ def values_into(nodes: Mapping[str, Node], node: Node) -> list[Tensor]:
     if node.op in SWITCHES and any(_is_of_loop(nodes, one) for one in given[1:]):
         return given[:1]
     if node.op in MERGES:
-        return given + _choosers(nodes, node)
+        return given + _find_conditions(nodes, node)
     if node.op.startswith(RANDOM):
         return []
     return given[_VALUES.get(node.op, slice(None))]
@@ -256,7 +256,7 @@ def _is_of_loop(nodes: Mapping[str, Node], tensor: Tensor) -> bool:
     return node is not None and node.op in ("LoopCond", "NextIteration", "RefNextIteration")
 
 
-def _choosers(nodes: Mapping[str, Node], merge: Node) -> list[Tensor]:
+def _find_conditions(nodes: Mapping[str, Node], merge: Node) -> list[Tensor]:
     """Return the conditions that choose between the branches of a Merge; none for a loop."""
     found: dict[Tensor, None] = {}
     queue, seen = [merge], {merge.name}

@@ -79,10 +79,10 @@ def fed_order(
         if cell.name in names
         for half, port in zip("cm", (cell.c, cell.m), strict=True)
     }
-    for taker, sizes, run in _takers(network, list(ports.values()), variable, feeds):
-        for lead, own in _shapes(sizes, shape) if is_taker(taker) else ():
+    for taker, sizes, run in _find_takers(network, list(ports.values()), variable, feeds):
+        for lead, own in _find_shapes(sizes, shape) if is_taker(taker) else ():
             with suppress(LstmstateError, ValueError, IndexError):
-                found = _places(run, own)
+                found = _find_places(run, own)
                 widths = [port.width for port in ports.values()]
                 if found is None or [one.shape[-1] for one in found] != widths:
                     continue
@@ -94,7 +94,7 @@ def fed_order(
     return None
 
 
-def _takers(
+def _find_takers(
     network: GraphNetwork,
     ports: list[Port],
     variable: Callable[[Node], Any],
@@ -136,7 +136,7 @@ def _takers(
         yield sources[0].node, None, as_fed(sources[0])
 
 
-def _shapes(sizes: Sizes | None, given: Shape) -> Iterator[tuple[int, Shape]]:
+def _find_shapes(sizes: Sizes | None, given: Shape) -> Iterator[tuple[int, Shape]]:
     """Yield the possible shapes of an array in the graph, with the number of leading axes.
 
     The array may lack the axis of the batch, and may have leading axes, such as one of steps.
@@ -153,7 +153,7 @@ def _shapes(sizes: Sizes | None, given: Shape) -> Iterator[tuple[int, Shape]]:
                 yield lead, shape
 
 
-def _places(run: Run, shape: Shape) -> list[Array] | None:
+def _find_places(run: Run, shape: Shape) -> list[Array] | None:
     """Return the flat indices of the elements of each half; None if the array is not just cut.
 
     The array is filled with the digits of its indices, one pass for each digit.

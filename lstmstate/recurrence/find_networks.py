@@ -69,13 +69,15 @@ def find_recurrences(
     if is_open:
         candidates += [*widths][:_TRIED]
     tried = [
-        _recurrences(Probe(scope, variable, width=width), names, wired)
+        _find_recurrences(Probe(scope, variable, width=width), names, wired)
         for width in candidates or [None]
     ]
     return max(tried, key=lambda one: len(one.found))
 
 
-def _recurrences(probe: Probe, names: Mapping[str, str], wired: Collection[Wired]) -> Recurrences:
+def _find_recurrences(
+    probe: Probe, names: Mapping[str, str], wired: Collection[Wired]
+) -> Recurrences:
     scope = probe.scope
     others: list[str] = []
     drafts = [
@@ -136,7 +138,7 @@ def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
     for at, one in enumerate(every):
         if at in read:
             continue
-        origin, is_backward = _origin(every, at)
+        origin, is_backward = _find_origin(every, at)
         # Two directions read the same recurrences, or come from the same input.
         ways: list[tuple[Collection[Any], bool]] = [(origin, is_backward)]
         ways += [(one.before, one.is_reversed)] if one.before else []
@@ -156,7 +158,7 @@ def last_ones(every: Sequence[Recurrence]) -> list[tuple[int, ...]]:
     return groups
 
 
-def _origin(every: Sequence[Recurrence], at: int) -> tuple[frozenset[Tensor], bool]:
+def _find_origin(every: Sequence[Recurrence], at: int) -> tuple[frozenset[Tensor], bool]:
     """Return the input tensors of a recurrence, and whether a reversal precedes it."""
     fronts: set[Tensor] = set()
     backward = False
@@ -199,18 +201,18 @@ def network_of(
             )
             for one in every
         )
-    ways = [_levels(every, [at]) for at in last]
+    ways = [_find_levels(every, [at]) for at in last]
     if len(ways) == 2 and ways[0].keys().isdisjoint(ways[1]):  # two directions that never meet
         ways.sort(key=lambda way: any(every[at].is_reversed for at in way))
     else:
-        ways = [_levels(every, last)]
+        ways = [_find_levels(every, last)]
     order = [
         at
         for levels in ways
         for at in sorted(levels, key=lambda at: (-levels[at], every[at].is_reversed, at))
     ]
-    members = _with_names([every[at] for at in order])
-    outputs = _outputs(every, last)
+    members = _set_unique_names([every[at] for at in order])
+    outputs = _find_outputs(every, last)
     tops = [every[at] for at in last]
     ms = tuple(
         Output.of_m(top.cells[-1].m, is_backward=top.is_reversed and not alone) for top in tops
@@ -221,10 +223,10 @@ def network_of(
     flags: dict[Tensor, str] = {}
     halves: list[str] = []
     for cell in (cell for one in members for cell in one.cells):
-        found = [_fed_start(recurrences, cell, port, data) for port in (cell.c, cell.m)]
+        found = [_find_fed_start(recurrences, cell, port, data) for port in (cell.c, cell.m)]
         for one in found:
             flags |= _refuse_changed(cell, one, data)
-        halves += _own_halves(cell, *found)
+        halves += _note_halves(cell, *found)
     extra = sum(one.extra for one in members)
     remarks: tuple[str, ...] = ()
     if extra:
@@ -251,12 +253,12 @@ def network_of(
         masks,
         others,
         flags,
-        _handed(recurrences, order, members),
+        _find_handed(recurrences, order, members),
         tuple(halves),
     )
 
 
-def _outputs(every: Sequence[Recurrence], last: Sequence[int]) -> tuple[Output, ...]:
+def _find_outputs(every: Sequence[Recurrence], last: Sequence[int]) -> tuple[Output, ...]:
     """Return the outputs of the last recurrences: one if the graph joins them, or one for each."""
     for at in last:
         if len(last) > 1 and every[at].joined.issuperset(last):
@@ -264,13 +266,13 @@ def _outputs(every: Sequence[Recurrence], last: Sequence[int]) -> tuple[Output, 
     return tuple(dict.fromkeys(every[at].output for at in last))
 
 
-def _with_names(members: Sequence[Recurrence]) -> tuple[Recurrence, ...]:
+def _set_unique_names(members: Sequence[Recurrence]) -> tuple[Recurrence, ...]:
     """Return recurrences whose cells have unique names."""
     cells = iter(with_own_names(cell for one in members for cell in one.cells))
     return tuple(one._replace(cells=tuple(next(cells) for _ in one.cells)) for one in members)
 
 
-def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
+def _find_levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
     """Return the length of the longest path from each recurrence to the last ones.
 
     Raises:
@@ -301,7 +303,7 @@ def _levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, int]:
     return levels
 
 
-def _handed(
+def _find_handed(
     recurrences: Recurrences, order: Sequence[int], members: Sequence[Recurrence]
 ) -> dict[str, str]:
     """Return the cells whose initial state is another cell's final state, with a line for each.
@@ -341,7 +343,7 @@ class _FedStart(NamedTuple):
     sources: tuple[Node, ...]
 
 
-def _fed_start(
+def _find_fed_start(
     recurrences: Recurrences, cell: Cell, port: Port, data: Collection[str]
 ) -> _FedStart:
     """Return the inputs of the graph for an initial state.
@@ -392,7 +394,7 @@ def _refuse_changed(cell: Cell, found: _FedStart, data: Collection[str]) -> dict
     return dict.fromkeys(others, problem)
 
 
-def _own_halves(cell: Cell, c: _FedStart, m: _FedStart) -> list[str]:
+def _note_halves(cell: Cell, c: _FedStart, m: _FedStart) -> list[str]:
     """Return a line if the graph takes only c or only m from an input, or both as one array."""
     name = printable(cell.name) or "the cell"
     if bool(c.held) != bool(m.held):

@@ -97,9 +97,11 @@ def start(
                 {*fed, *feeds, *given.tensors},
                 Environment(variable, precision),
             )
-            known = given.fed(_sequence(network, rows, steps, draw)) | dict(feeds)
+            known = given.fed(_make_up_sequence(network, rows, steps, draw)) | dict(feeds)
             values = {
-                tensor: known[tensor] if tensor in known else _made_up(fed[tensor], rows, draw)
+                tensor: known[tensor]
+                if tensor in known
+                else _make_up_value(fed[tensor], rows, draw)
                 for tensor in plan.feeds
             }
             with np.errstate(all="ignore"):
@@ -107,13 +109,13 @@ def start(
             found.append([take(np.asarray(v), p.entry) for v, p in zip(whole, made, strict=True)])
     except LstmstateError as error:
         return Start(None, way.variables, error)
-    if not all(map(_same, *found)):
+    if not all(map(_are_equal, *found)):
         sources = ", ".join(sorted({printable(node.name) for node in way.sources})[:3])
         words = f"it is computed from {sources}" if sources else "it is random"
         return Start(None, way.variables, UnsupportedError(words))
     of_port = dict(zip(made, found[0], strict=True))
     zeros = {port: np.zeros((1, *port.spatial, port.width), port.dtype) for port in ports}
-    halves = zeros | {port: _shortened(value) for port, value in of_port.items()}
+    halves = zeros | {port: _shorten(value) for port, value in of_port.items()}
     pairs = {cell.name: (halves[cell.c], halves[cell.m]) for cell in cells}
     return Start(pairs, way.variables, is_of_sizes=bool(sizes) and not (has_batch and has_steps))
 
@@ -137,34 +139,34 @@ def _is_fed(
     return not way.variables and any(tensor in states for tensor in fed)
 
 
-def _same(first: Array, second: Array) -> bool:
+def _are_equal(first: Array, second: Array) -> bool:
     """Whether two values are equal in the rows that both have."""
     rows = min(len(first), len(second))
     return np.array_equal(first[:rows], second[:rows], equal_nan=True)
 
 
-def _shortened(value: Array) -> Array:
+def _shorten(value: Array) -> Array:
     """Return one row if all rows are equal."""
     return value[:1] if (value == value[:1]).all() else value
 
 
-def _sequence(network: GraphNetwork, rows: int, steps: int | None, draw: int) -> Array:
+def _make_up_sequence(network: GraphNetwork, rows: int, steps: int | None, draw: int) -> Array:
     """Return values for x, time first."""
     given = network.input
     steps = given.sizes[given.time_axis] or network.steps or steps or _STEPS
     rows = given.sizes[1 - given.time_axis] or rows
-    return _random((steps, rows, *given.spatial, given.width), draw).astype(given.dtype)
+    return _draw((steps, rows, *given.spatial, given.width), draw).astype(given.dtype)
 
 
-def _made_up(fed: Fed, rows: int, draw: int) -> Array:
+def _make_up_value(fed: Fed, rows: int, draw: int) -> Array:
     """Return one of two values for an input; a single integer may be the size of the batch."""
     value = fed.value(open_size=rows)
     if value.dtype.kind in "iu":
         return value - draw if value.shape else value * rows + draw
     if value.dtype.kind == "f":
-        return _random(value.shape, draw).astype(value.dtype) if value.shape else value / (1 + draw)
+        return _draw(value.shape, draw).astype(value.dtype) if value.shape else value / (1 + draw)
     return value ^ bool(draw)
 
 
-def _random(shape: tuple[int, ...], draw: int) -> Array:
+def _draw(shape: tuple[int, ...], draw: int) -> Array:
     return np.random.default_rng(draw).standard_normal(shape)

@@ -99,11 +99,11 @@ def loop_recurrences(scope: Scope) -> list[LoopRecurrence]:
         if node.op in WHILES and not scope.is_inner(node.name)
         if (loop := while_loop(node, scope.functions)) is not None
     ]
-    found = (_recurrence(scope, loop) for loop in loops)
+    found = (_find_recurrence(scope, loop) for loop in loops)
     return [one for one in found if one is not None]
 
 
-def _recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
+def _find_recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
     inside = scope if loop.body is None else scope.within(loop.body)
     carried: list[int] = []
     outputs: list[SequenceOutput] = []
@@ -124,9 +124,9 @@ def _recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
             carried.append(number)
     if not carried or _is_gradient(inside, loop):
         return None
-    inputs = {one.element: one for one in _inputs(scope, inside, loop)}
+    inputs = {one.element: one for one in _find_inputs(scope, inside, loop)}
     for number in [*carried]:
-        read = _read_ahead(scope, inside, loop.variables[number], inputs)
+        read = _find_read_ahead(scope, inside, loop.variables[number], inputs)
         if read is not None:
             carried.remove(number)
             inputs[loop.variables[number].read] = inputs.pop(read)._replace(
@@ -156,23 +156,23 @@ def may_end_early(scope: Scope, one: LoopRecurrence) -> bool:
     return False
 
 
-def _read_ahead(
+def _find_read_ahead(
     scope: Scope, inside: Scope, variable: LoopVariable, inputs: Mapping[Tensor, SequenceInput]
 ) -> Tensor | None:
     """Return the element of a sequence that a step reads and carries to the next one as its input.
 
     The first step takes its element of the same sequence from outside of the loop.
     """
-    ahead = [one for one in _choices(inside.nodes, variable.next) if one in inputs]
-    first = [scope.nodes[one.node] for one in _choices(scope.nodes, variable.source)]
+    ahead = [one for one in _find_choices(inside.nodes, variable.next) if one in inputs]
+    first = [scope.nodes[one.node] for one in _find_choices(scope.nodes, variable.source)]
     arrays = [skip(scope.nodes, data_inputs(node)[-1]) for node in first if _is_read(node)]
     if len(ahead) != 1 or len(arrays) != 1:
         return None
-    is_same = _scattered(scope.nodes, arrays[0]) == inputs[ahead[0]].value
+    is_same = _find_scattered(scope.nodes, arrays[0]) == inputs[ahead[0]].value
     return ahead[0] if is_same else None
 
 
-def _choices(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
+def _find_choices(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
     """Return the tensors that a value may come from, one for each branch of a condition."""
     queue, seen, found = [tensor], {tensor}, []
     while queue and len(seen) < _FAR:
@@ -193,7 +193,7 @@ def _is_read(node: Node) -> bool:
     return node.op.startswith("TensorArrayRead")
 
 
-def _scattered(nodes: Mapping[str, Node], array: Tensor) -> Tensor | None:
+def _find_scattered(nodes: Mapping[str, Node], array: Tensor) -> Tensor | None:
     """Return the sequence that was scattered into a TensorArray."""
     node = nodes.get(array.node)
     while node is not None and node.op in SWITCHES:
@@ -206,7 +206,7 @@ def _scattered(nodes: Mapping[str, Node], array: Tensor) -> Tensor | None:
 
 def is_fed(scope: Scope, loop: Loop, tensor: Tensor) -> bool:
     """Whether a step's value from outside is a placeholder, apart from a cast or a maximum."""
-    outer = _outside(scope, loop, tensor)
+    outer = _find_outside(scope, loop, tensor)
     way = origins(scope.nodes, [outer], {}) if outer is not None else None
     return (
         way is not None
@@ -251,18 +251,18 @@ def _is_gradient(inside: Scope, loop: Loop) -> bool:
     )
 
 
-def _inputs(scope: Scope, inside: Scope, loop: Loop) -> Iterator[SequenceInput]:
+def _find_inputs(scope: Scope, inside: Scope, loop: Loop) -> Iterator[SequenceInput]:
     """Yield the sequences that a step reads, each once."""
     ends = {variable.read for variable in loop.variables}
-    for node, handle in _reads(inside, loop):
+    for node, handle in _find_reads(inside, loop):
         is_even = goes_on(inside, data_inputs(node)[1], ends)
-        outer = _outside(scope, loop, handle)
-        value = _scattered(scope.nodes, outer) if outer is not None else None
+        outer = _find_outside(scope, loop, handle)
+        value = _find_scattered(scope.nodes, outer) if outer is not None else None
         if value is not None:
             yield SequenceInput(Tensor(node.name), value, is_even=is_even)
 
 
-def _reads(inside: Scope, loop: Loop) -> Iterator[tuple[Node, Tensor]]:
+def _find_reads(inside: Scope, loop: Loop) -> Iterator[tuple[Node, Tensor]]:
     """Yield the nodes that read an element, with the tensor of the array."""
     if loop.body is not None:
         for node in inside.nodes.values():
@@ -299,7 +299,7 @@ def goes_on(one: Scope, index: Tensor, ends: Collection[Tensor]) -> bool:
     return True
 
 
-def _outside(scope: Scope, loop: Loop, handle: Tensor) -> Tensor | None:
+def _find_outside(scope: Scope, loop: Loop, handle: Tensor) -> Tensor | None:
     """Return the tensor outside of a loop for an array within it."""
     if loop.body is None:
         return skip(scope.nodes, handle)

@@ -44,12 +44,12 @@ def loop_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> It
                     "it may end before the end of the sequence: its condition reads more than the "
                     "number of steps"
                 )
-            step, steps, batch = _step(one, probe)
+            step, steps, batch = _make_step(one, probe)
             pairs = step.pairs()
             if not pairs:
                 others.append(f"{name}: it carries no c and m of an LSTM")
                 continue
-            cells = tuple(_cell(one, step, pair, names) for pair in pairs)
+            cells = tuple(_make_cell(one, step, pair, names) for pair in pairs)
             into = step.elements_into(pairs[0])
             used = [item for item in one.inputs if item.element in step.used]
             first = [item for item in used if item.element in into]
@@ -58,26 +58,26 @@ def loop_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> It
                 one.loop.name,
                 cells,
                 tuple(item.value for item in first),
-                tuple(_front_of_loop(probe, item) for item in first),
+                tuple(_find_front(probe, item) for item in first),
                 tuple(item.value for item in used if item.element not in into),
                 tuple(one.loop.exits) or (one.loop.name,),
-                _output(probe.scope, one, cells[-1], pairs[-1]),
+                _find_output(probe.scope, one, cells[-1], pairs[-1]),
                 steps,
                 batch,
                 step.other_causes(pairs),
                 len(step.parts) - 2 * len(cells),
-                masks=tuple(_front_of_loop(probe, item) for item in used if item.element in masks),
+                masks=tuple(_find_front(probe, item) for item in used if item.element in masks),
             )
         except LstmstateError as error:
             others.append(f"{name}: {error}")
 
 
-def _front_of_loop(probe: Probe, given: SequenceInput) -> Front:
+def _find_front(probe: Probe, given: SequenceInput) -> Front:
     is_turned, is_backward = given.axis == 1, given.is_backward
     return front_of(probe.scope.nodes, given.value, turned=is_turned, backward=is_backward)
 
 
-def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | None]:
+def _make_step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | None]:
     """Return a loop's step, with the number of steps and the batch if the graph fixes them.
 
     For unknown sizes of placeholders, two is tried, then the sizes that operations require.
@@ -96,7 +96,7 @@ def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | No
     outside = [nodes.get(skip(nodes, tensor).node) for tensor in given]
     shapes = [node.constant_shape() or () for node in outside if node is not None]
     rows = [shape[0] for axes in (1, 2) for shape in shapes if len(shape) == axes]
-    rows += _rows_of_variables(one, nodes)
+    rows += _find_variable_rows(one, nodes)
     sizes = dict.fromkeys([*rows, *one.inside.constant_rows])
     for size in list(sizes)[:_TRIED]:
         try:
@@ -106,7 +106,7 @@ def _step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int | No
     raise first
 
 
-def _rows_of_variables(one: LoopRecurrence, nodes: Mapping[str, Node]) -> list[int | None]:
+def _find_variable_rows(one: LoopRecurrence, nodes: Mapping[str, Node]) -> list[int | None]:
     """Return the numbers of rows of the variables that are initial values of a loop."""
     found: list[int | None] = []
     for number in one.carried:
@@ -118,13 +118,13 @@ def _rows_of_variables(one: LoopRecurrence, nodes: Mapping[str, Node]) -> list[i
     return found
 
 
-def _cell(one: LoopRecurrence, step: Step, pair: Pair, names: Mapping[str, str]) -> Cell:
+def _make_cell(one: LoopRecurrence, step: Step, pair: Pair, names: Mapping[str, str]) -> Cell:
     scope = pair.products[0].rpartition("/")[0] if pair.products else ""
     name, is_known = name_of(step.variables(pair), names)
-    return Cell(name, _port(one, step, pair.c), _port(one, step, pair.m), scope, is_known)
+    return Cell(name, _make_port(one, step, pair.c), _make_port(one, step, pair.m), scope, is_known)
 
 
-def _port(one: LoopRecurrence, step: Step, part: Part) -> Port:
+def _make_port(one: LoopRecurrence, step: Step, part: Part) -> Port:
     loop = one.loop
     final, history = loop.final(part.number), loop.history(part.number)
     return Port(
@@ -141,7 +141,7 @@ def _port(one: LoopRecurrence, step: Step, part: Part) -> Port:
     )
 
 
-def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output | None:
+def _find_output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output | None:
     """Return the output that a loop writes at each step, None if it writes none besides m."""
     nodes, loop, m = one.inside.nodes, one.loop, pair.m
     read = loop.variables[m.number].read
@@ -160,14 +160,14 @@ def _output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output 
     written = [(output.number, chosen(output.element)) for output in one.outputs]
     for number, element in written:
         if element == alone:
-            return _fetched(scope, one, number, (), is_m=True, is_own=False)
+            return _make_output(scope, one, number, (), is_m=True, is_own=False)
         if element == whole and m.path:
-            return _fetched(scope, one, number, m.path, is_m=True, is_own=False)
+            return _make_output(scope, one, number, m.path, is_m=True, is_own=False)
     if len(written) == 1:
         ((number, element),) = written
         within = f"{element.node.rpartition('/')[0]}/".startswith(f"{top.scope}/")
         is_own = within and not leads_to(nodes, element, m.next)
-        return _fetched(scope, one, number, (), is_m=False, is_own=is_own)
+        return _make_output(scope, one, number, (), is_m=False, is_own=is_own)
     return None
 
 
@@ -186,7 +186,7 @@ def leads_to(nodes: Mapping[str, Node], start: Tensor, end: Tensor) -> bool:
     return False
 
 
-def _fetched(
+def _make_output(
     scope: Scope, one: LoopRecurrence, number: int, place: Path, *, is_m: bool, is_own: bool
 ) -> Output:
     """Return the output in a TensorArray; if the graph reverses its steps later, the result."""

@@ -43,16 +43,16 @@ def input_of(
     """
     probe = recurrences.probe
     try:
-        found, others = _input_of_all(recurrences, members, is_inner=is_inner)
+        found, others = _find_sequence_input(recurrences, members, is_inner=is_inner)
     except UnsupportedError:
-        given = _input_of_steps(probe, members)
+        given = _find_step_input(probe, members)
         if given is None:
             raise
-        found, others = given, _placeholders_of_step(probe, given)
+        found, others = given, _find_step_placeholders(probe, given)
     else:
         if not found.note:  # a placeholder: its steps can be fed one by one as well
             with suppress(UnsupportedError):
-                given = _input_of_steps(probe, members)
+                given = _find_step_input(probe, members)
                 others += () if given is None else (given,)
     same = [one for one in others if one.width == found.width and found.is_apart and not is_inner]
     if len(same) == 1:
@@ -60,7 +60,7 @@ def input_of(
     return found, tuple(one for one in others if one.width != found.width)
 
 
-def _input_of_steps(probe: Probe, members: Sequence[Recurrence]) -> Input | None:
+def _find_step_input(probe: Probe, members: Sequence[Recurrence]) -> Input | None:
     """Return the inputs of the steps as the input for x, None if they share a tensor.
 
     Raises:
@@ -70,7 +70,7 @@ def _input_of_steps(probe: Probe, members: Sequence[Recurrence]) -> Input | None
     (reads, *others) = {one.reads for one in first}
     if not reads or others:
         return None
-    value = _first_read(probe, reads)
+    value = _evaluate_first_read(probe, reads)
     if np.ndim(value) != 2 or value.dtype.kind != "f":
         return None
     if not _reads_each_once(probe, reads):
@@ -84,9 +84,9 @@ def _input_of_steps(probe: Probe, members: Sequence[Recurrence]) -> Input | None
     return Input(reads[0], 0, sizes, width, kind, None, reads[1:], True, note)
 
 
-def _placeholders_of_step(probe: Probe, given: Input) -> tuple[Input, ...]:
+def _find_step_placeholders(probe: Probe, given: Input) -> tuple[Input, ...]:
     """Return the placeholders that the input of a single step is computed from."""
-    sources = _fed_before(probe, given.tensor)
+    sources = _find_fed_before(probe, given.tensor)
     if given.later or len(sources) != 1:
         return ()
     found = []
@@ -117,7 +117,7 @@ def _is_alone(probe: Probe, read: Tensor, x: Tensor) -> bool:
     return True
 
 
-def _fed_before(probe: Probe, tensor: Tensor) -> list[tuple[Tensor, str]]:
+def _find_fed_before(probe: Probe, tensor: Tensor) -> list[tuple[Tensor, str]]:
     """Return the fed tensors behind a tensor, with a note that names the operations between."""
     way = origins(probe.scope.nodes, [tensor], {})
     names = {node.name for node in way.sources}
@@ -129,7 +129,7 @@ def _fed_before(probe: Probe, tensor: Tensor) -> list[tuple[Tensor, str]]:
     ]
 
 
-def _first_read(probe: Probe, reads: Sequence[Tensor]) -> Any:
+def _evaluate_first_read(probe: Probe, reads: Sequence[Tensor]) -> Any:
     """Return a made-up value for the input of the first step."""
     with suppress(UnsupportedError):
         return probe.values(reads[:1])[0]
@@ -143,7 +143,7 @@ def _reads_each_once(probe: Probe, reads: Sequence[Tensor]) -> bool:
     twice, cannot be run over a sequence.
     """
     nodes = probe.scope.nodes
-    ways = [_cut_out_of(nodes, one) for one in reads]
+    ways = [_trace_cuts(nodes, one) for one in reads]
     shared = set(ways[0]).intersection(*ways)
     if not shared:
         own = [origins(nodes, [one], {}).sources for one in reads]
@@ -169,12 +169,12 @@ def _cuts_each_once(probe: Probe, whole: Tensor, reads: Sequence[Tensor]) -> boo
     if len(reads) == 1:
         return bool(np.size(value) == np.size(probe.run(plan, {whole: value})[0]))
     return any(
-        _is_in_order(probe.run(plan, {whole: _numbered(value, axis)}), value.shape[axis])
+        _is_in_order(probe.run(plan, {whole: _number_along(value, axis)}), value.shape[axis])
         for axis in range(np.ndim(value))
     )
 
 
-def _numbered(value: Any, axis: int) -> Any:
+def _number_along(value: Any, axis: int) -> Any:
     """Return an array whose elements are their indices along an axis."""
     return np.indices(value.shape)[axis].astype(value.dtype)
 
@@ -186,7 +186,7 @@ def _is_in_order(parts: Sequence[Any], size: int) -> bool:
     return any([*range(size)] == [number for part in way for number in part] for way in ways)
 
 
-def _cut_out_of(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
+def _trace_cuts(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
     """Return a tensor, and the tensors that it is cut out of or reshaped from."""
     found = [tensor]
     for _ in range(_NEAR):
@@ -199,7 +199,7 @@ def _cut_out_of(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
     return found
 
 
-def _input_of_all(
+def _find_sequence_input(
     recurrences: Recurrences, members: Sequence[Recurrence], *, is_inner: bool
 ) -> tuple[Input, tuple[Input, ...]]:
     """Return the tensor for x: a placeholder, or the loop input that the graph computes."""
@@ -213,23 +213,23 @@ def _input_of_all(
     if probe.is_fed(tensor):
         is_own = is_source(nodes[tensor.node])
         note = "" if is_own else f"x is the loop's input {printable(tensor.node)}"
-        return _sequence(probe, front, batch, None, note), ()
+        return _make_input(probe, front, batch, None, note), ()
     changing = by_place(nodes, [tensor], {})
     sized = origins(nodes, [tensor], {}).sizes
     causes = changing and (READS_SIZES if sized else before_the_loop(changing))
     fed: list[Input] = []
-    sources = _fed_before(probe, tensor)
+    sources = _find_fed_before(probe, tensor)
     for one, note in sources if not is_inner else ():
         with suppress(UnsupportedError):
             turned = probe.turns(one, tensor)
             if turned is not None or len(sources) == 1:
                 way = front._replace(tensor=one, turned=bool(turned) ^ front.turned)
-                fed.append(_sequence(probe, way, batch, causes, note))
+                fed.append(_make_input(probe, way, batch, causes, note))
     names = ", ".join(printable(one.node) for one, _ in sources[:3])
     note = f"x is the loop's input {printable(tensor.node)}, computed from {names}"
     own = None
     try:
-        own = _sequence(probe, front, batch, None, note if sources else "")
+        own = _make_input(probe, front, batch, None, note if sources else "")
     except UnsupportedError:
         if len(fed) != 1:
             raise
@@ -238,7 +238,7 @@ def _input_of_all(
     return own, tuple(fed)
 
 
-def _sequence(
+def _make_input(
     probe: Probe, front: Front, batch: int | None, causes: str | None, note: str
 ) -> Input:
     """Return a tensor for all steps as the input for x.

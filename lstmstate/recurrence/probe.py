@@ -92,7 +92,7 @@ def fed_tensors(scope: Scope, width: int | None = None) -> dict[Tensor, Fed]:
     return {one.tensor: one for one in found}
 
 
-def _laid_out_by_numbers(scope: Scope, fed: Mapping[Tensor, Fed]) -> Iterator[Fed]:
+def _find_fed_reshapes(scope: Scope, fed: Mapping[Tensor, Fed]) -> Iterator[Fed]:
     """Yield the results of reshapes whose sizes are fed as several numbers, as batch and steps.
 
     Numbers that fit each other are unknown: the results are made up instead.
@@ -109,7 +109,7 @@ def _laid_out_by_numbers(scope: Scope, fed: Mapping[Tensor, Fed]) -> Iterator[Fe
                 yield Fed(Tensor(node.name), node.number_of_type("T"), tuple(sizes))
 
 
-def _or_zeros(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
+def _default_to_zeros(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
     """Return the values of variables, zeros for an array that is missing in the checkpoint.
 
     A converted state is stored under other names. A probe looks at shapes alone; a computation
@@ -122,12 +122,12 @@ def _or_zeros(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
         except NotFoundError:
             if len(node.shape() or ()) < 2:
                 raise
-            return _zeros(node)
+            return _make_zeros(node)
 
     return value
 
 
-def _zeros(node: Node) -> Any:
+def _make_zeros(node: Node) -> Any:
     """Return zeros in the shape of a variable.
 
     Raises:
@@ -159,24 +159,24 @@ class Probe:
         self.scope = scope
         self._open = open_size
         self._length: int | None = None
-        self.environment = Environment(_or_zeros(variable))
+        self.environment = Environment(_default_to_zeros(variable))
         self._fed = fed_tensors(scope, width)
         self._known: dict[Tensor, Any] = {}
-        self._fed |= {one.tensor: one for one in _laid_out_by_numbers(scope, self._fed)}
+        self._fed |= {one.tensor: one for one in _find_fed_reshapes(scope, self._fed)}
         self.ends = ends(scope)
-        for tensor in self._ends_of():
+        for tensor in self._find_lengths():
             node = scope.nodes[tensor.node]
             if node.op == "PlaceholderWithDefault":
                 self._fed[tensor] = Fed(tensor, node.number_of_type("dtype"), node.shape())
-        for tensor in self._vectors(self._ends_of()):
+        for tensor in self._find_vectors(self._find_lengths()):
             self._fed[tensor].is_lengths = True
 
-    def _ends_of(self) -> list[Tensor]:
+    def _find_lengths(self) -> list[Tensor]:
         """Return the tensors that may be sequence lengths."""
         found = [tensor for end in self.ends.values() for tensor in end.lengths]
         return list(dict.fromkeys([*found, *turning_lengths(self.scope)]))
 
-    def _vectors(self, tensors: Collection[Tensor]) -> list[Tensor]:
+    def _find_vectors(self, tensors: Collection[Tensor]) -> list[Tensor]:
         """Return the inputs behind some tensors that take a vector, or have an unknown shape."""
         sources = origins(self.scope.nodes, tensors, {}).sources if tensors else ()
         fed = {*tensors, *(Tensor(node.name) for node in sources)} & self._fed.keys()
@@ -187,10 +187,10 @@ class Probe:
     def lengths(self) -> dict[Tensor, str]:
         """The tensors for sequence lengths, with their types."""
         found = {}
-        for tensor in self._ends_of():
+        for tensor in self._find_lengths():
             with suppress(LstmstateError):
                 (value,) = self.values([tensor])
-                if np.ndim(value) == 1 or tensor in self._vectors([tensor]):
+                if np.ndim(value) == 1 or tensor in self._find_vectors([tensor]):
                     found[tensor] = value.dtype.str[1:]
         return found
 
@@ -234,7 +234,7 @@ class Probe:
     def of_shapes(self, size: int) -> Probe:
         """Return a probe with another size for unknown sizes, and zeros for all variables."""
         other = self.with_open(size)
-        other.environment = Environment(_zeros)
+        other.environment = Environment(_make_zeros)
         return other
 
     def given(self, known: Mapping[Tensor, Any]) -> Probe:

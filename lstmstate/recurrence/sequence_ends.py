@@ -40,8 +40,8 @@ def ends(scope: Scope) -> dict[str, End]:
         if node.op in _BEFORE_END and node.number_of_type("T") in _WHOLE:
             one, other = data_inputs(node)
             for number, lengths, turned in ((one, other, False), (other, one, True)):
-                is_apart = _counts(scope, number)
-                behind = tuple(_behind(scope, lengths)) if is_apart is not None else ()
+                is_apart = _is_constant_step(scope, number)
+                behind = tuple(_trace_lengths(scope, lengths)) if is_apart is not None else ()
                 if is_apart is not None and behind:
                     found[node.name] = End(behind, is_apart, _BEFORE_END[node.op] ^ turned)
     return found
@@ -51,10 +51,10 @@ def turning_lengths(scope: Scope) -> Iterator[Tensor]:
     """Yield the lengths by which a graph reverses sequences."""
     for node in scope.nodes.values():
         if node.op == "ReverseSequence":
-            yield from _behind(scope, data_inputs(node)[1])
+            yield from _trace_lengths(scope, data_inputs(node)[1])
 
 
-def _counts(scope: Scope, tensor: Tensor) -> bool | None:
+def _is_constant_step(scope: Scope, tensor: Tensor) -> bool | None:
     """Whether a step's number is a constant; None if the tensor is not a step's number."""
     queue, seen = [tensor], {tensor}
     is_apart = True
@@ -91,7 +91,7 @@ def _is_next(scope: Scope, tensor: Tensor) -> bool:
     return node is not None and node.op.endswith("NextIteration")
 
 
-def _behind(scope: Scope, tensor: Tensor) -> Iterator[Tensor]:
+def _trace_lengths(scope: Scope, tensor: Tensor) -> Iterator[Tensor]:
     """Yield the tensors that may be lengths, before operations that only pass them on."""
     queue, seen = [tensor], {tensor}
     while queue and len(seen) < _FAR:

@@ -76,7 +76,7 @@ def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -
         sized, times = places.sized
         lengths = None
         if places is _BLOCK and not _takes_every_step(probe, given[0], given[places.x]):
-            lengths = _lengths(probe, given[0])
+            lengths = _find_lengths(probe, given[0])
             if lengths is None:
                 problem = "its number of steps is not that of x, nor the maximum of fed lengths"
                 others.append(f"{printable(node.name)}: {problem}")
@@ -105,7 +105,7 @@ def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -
         cell = Cell(name, ports[0], ports[1], node.name.rpartition("/")[0], is_known)
         every_m = Tensor(node.name, places.steps[1])
         if lengths is not None:
-            every_m = _masked(scope, every_m, lengths)
+            every_m = _find_masked(scope, every_m, lengths)
         tail = tail_of(scope, every_m)
         out = tail if tail.reversed else Front(every_m, False, False)
         output = Output((out.tensor,), (), int(out.turned), is_m=True, is_own=False)
@@ -126,13 +126,13 @@ def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -
         )
 
 
-def _lengths(probe: Probe, steps: Tensor) -> Tensor | None:
+def _find_lengths(probe: Probe, steps: Tensor) -> Tensor | None:
     """Return the fed lengths whose maximum is a number of steps."""
     found = [one for one in probe.lengths if comes_from(probe.scope.nodes, steps, one)]
     return found[0] if len(found) == 1 and probe.is_fed(found[0]) else None
 
 
-def _masked(scope: Scope, every: Tensor, lengths: Tensor) -> Tensor:
+def _find_masked(scope: Scope, every: Tensor, lengths: Tensor) -> Tensor:
     """Return the product of the states after each step and a mask computed from lengths."""
     found = [
         user.name

@@ -50,13 +50,13 @@ def new_state(scope: Scope, wired: Wired, step: WiredStep, old: Collection[Tenso
         old: the state before the step.
     """
     m = Tensor(step.m.name if step.m is not None else "")
-    way = _way(scope, step.c_new.name, m.node)
-    c, doubt = _squashed(scope, step.c_new, way)
+    way = _find_path(scope, step.c_new.name, m.node)
+    c, doubt = _find_squashed(scope, step.c_new, way)
     own = m.node.rpartition("/")[0]
-    c = _clipped(scope, c, own)
-    m = _clipped(scope, _projected(scope, wired, m), own)
-    inner = _ancestors(scope, m.node)
-    problem = _changed(scope, c, old, inner) or _changed(scope, m, old, inner, own)
+    c = _follow_clips(scope, c, own)
+    m = _follow_clips(scope, _follow_projection(scope, wired, m), own)
+    inner = _find_ancestors(scope, m.node)
+    problem = _describe_change(scope, c, old, inner) or _describe_change(scope, m, old, inner, own)
     return Made(c, m, problem, doubt)
 
 
@@ -64,7 +64,7 @@ def of_block(scope: Scope, node: Node, old: Collection[Tensor]) -> Made:
     """Return the new state of an operation that is a whole step."""
     c, m = Tensor(node.name, 1), Tensor(node.name, 6)
     inner, own = {node.name}, node.name.rpartition("/")[0]
-    problem = _changed(scope, c, old, inner) or _changed(scope, m, old, inner, own)
+    problem = _describe_change(scope, c, old, inner) or _describe_change(scope, m, old, inner, own)
     return Made(c, m, problem)
 
 
@@ -84,7 +84,7 @@ def operands(
     rows: dict[Tensor, int | None] = {}
     for product in products:
         operand, weights = data_inputs(product)[:2]
-        for shape in _shapes(scope, weights):
+        for shape in _find_shapes(scope, weights):
             if len(shape) == 2 and not product.number("transpose_b"):
                 rows[operand] = shape[0]
                 columns[operand] = columns.get(operand, 0) + (shape[1] or 0)
@@ -100,19 +100,19 @@ def operands(
     (x,) = (one for one in columns if one != found[0])
     users = (user for user, _ in scope.users.get(m.name if m else "", ()) if user.op in PRODUCTS)
     widths = {
-        shape[-1] for user in users for shape in _shapes(scope, data_inputs(user)[1]) if shape
+        shape[-1] for user in users for shape in _find_shapes(scope, data_inputs(user)[1]) if shape
     }
     if rows[x] in widths:
         return None, None  # m may be projected, and then either matrix may be that for x
     return x, found[0]
 
 
-def _shapes(scope: Scope, weights: Tensor) -> Iterator[tuple[int | None, ...]]:
+def _find_shapes(scope: Scope, weights: Tensor) -> Iterator[tuple[int | None, ...]]:
     for name in origins(scope.nodes, [weights], {}).variables:
         yield scope.nodes[name].shape() or ()
 
 
-def _way(scope: Scope, start: str, end: str) -> list[str]:
+def _find_path(scope: Scope, start: str, end: str) -> list[str]:
     """Return the nodes on the shortest path between two nodes, from the first to the second."""
     queue: deque[tuple[str, ...]] = deque([(end,)])
     seen = {end}
@@ -128,7 +128,7 @@ def _way(scope: Scope, start: str, end: str) -> list[str]:
     return []
 
 
-def _squashed(scope: Scope, c_new: Node, way: Sequence[str]) -> tuple[Tensor, str | None]:
+def _find_squashed(scope: Scope, c_new: Node, way: Sequence[str]) -> tuple[Tensor, str | None]:
     """Return the c that m is computed from: the sum, perhaps clipped; a doubt if more is done.
 
     Args:
@@ -146,7 +146,7 @@ def _squashed(scope: Scope, c_new: Node, way: Sequence[str]) -> tuple[Tensor, st
     return c, f"the graph takes 1 step, and the new c may be the value before or after {kind}"
 
 
-def _projected(scope: Scope, wired: Wired, m: Tensor) -> Tensor:
+def _follow_projection(scope: Scope, wired: Wired, m: Tensor) -> Tensor:
     """Return the projection of m by a matrix in the cell's own scope, m without one."""
     scopes = {node.name.rpartition("/")[0] for shards in wired.kernels for node in shards}
     found = [
@@ -159,7 +159,7 @@ def _projected(scope: Scope, wired: Wired, m: Tensor) -> Tensor:
     return Tensor(found[0]) if len(found) == 1 else m
 
 
-def _clipped(scope: Scope, made: Tensor, own: str) -> Tensor:
+def _follow_clips(scope: Scope, made: Tensor, own: str) -> Tensor:
     """Return a new state after the clips in the cell's own scope."""
     for _ in range(4):
         users = [user for user, _ in scope.users.get(made.node, ()) if user.op in _CLIPS]
@@ -174,7 +174,7 @@ def _is_within(node: Node, scope: str) -> bool:
     return not scope or node.name.startswith(f"{scope}/")
 
 
-def _changed(
+def _describe_change(
     scope: Scope,
     made: Tensor,
     old: Collection[Tensor],
@@ -239,7 +239,7 @@ def _is_mixed(scope: Scope, node: Node, old: Collection[Tensor], inner: Collecti
     return False
 
 
-def _ancestors(scope: Scope, name: str) -> set[str]:
+def _find_ancestors(scope: Scope, name: str) -> set[str]:
     """Return the nodes that a node is computed from, and the node itself."""
     queue, seen = [name], {name}
     while queue and len(seen) < _FAR:

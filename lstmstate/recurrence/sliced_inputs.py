@@ -22,9 +22,9 @@ _FAR = 40  # nodes between a counter and an index
 def sliced_inputs(one: LoopRecurrence, probe: Probe) -> list[SequenceInput]:
     """Return the sequences that a loop reads by slicing out the element of each step."""
     found = []
-    for whole, outer, cut, is_even in _cuts(one):
+    for whole, outer, cut, is_even in _find_cuts(one):
         try:
-            sequence = _sequence(one, probe, whole, outer, cut)
+            sequence = _find_sequence(one, probe, whole, outer, cut)
         except UnsupportedError:
             continue
         if sequence is not None:
@@ -32,7 +32,7 @@ def sliced_inputs(one: LoopRecurrence, probe: Probe) -> list[SequenceInput]:
     return found
 
 
-def _cuts(one: LoopRecurrence) -> Iterator[tuple[Tensor, Tensor, Tensor, bool]]:
+def _find_cuts(one: LoopRecurrence) -> Iterator[tuple[Tensor, Tensor, Tensor, bool]]:
     """Yield the sliced tensors, within and outside of the loop, with their slices.
 
     The last value is whether the index advances with the steps; see `SequenceInput.is_even`.
@@ -79,7 +79,7 @@ def _is_counted(one: LoopRecurrence, indices: Sequence[Tensor]) -> bool:
     return counted
 
 
-def _sequence(
+def _find_sequence(
     one: LoopRecurrence, probe: Probe, whole: Tensor, outer: Tensor, cut: Tensor
 ) -> SequenceInput | None:
     """Return a sequence whose steps are sliced one after the other, from either end."""
@@ -87,29 +87,29 @@ def _sequence(
     if np.ndim(value) != 3 or value.dtype.kind != "f":
         return None
     numbered = np.arange(value.size, dtype=value.dtype).reshape(value.shape)
-    found = _first_steps(one, probe, {whole: numbered}, [cut])
+    found = _run_first_steps(one, probe, {whole: numbered}, [cut])
     element = cut
     if np.ndim(found[0][0]) == 3:
         users = [user for user, _ in one.inside.users.get(cut.node, ()) if user.op in _SHRINKS]
         if len(users) != 1:
             return None
         element = Tensor(users[0].name)
-        found = _first_steps(one, probe, {whole: numbered}, [element])
+        found = _run_first_steps(one, probe, {whole: numbered}, [element])
     for axis in (0, 1):
-        places = [_place(numbered, step, axis) for (step,) in found]
+        places = [_find_place(numbered, step, axis) for (step,) in found]
         last = value.shape[axis] - 1
         if places in ([0, 1], [last, last - 1]) or (last == 0 and places[0] == 0):
             return SequenceInput(element, outer, axis, is_backward=places[0] != 0)
     return None
 
 
-def _place(whole: Any, step: Any, axis: int) -> int | None:
+def _find_place(whole: Any, step: Any, axis: int) -> int | None:
     """Return the index of a step on an axis."""
     every = np.moveaxis(whole, axis, 0)
     return next((at for at, one in enumerate(every) if np.array_equal(one, step)), None)
 
 
-def _first_steps(
+def _run_first_steps(
     one: LoopRecurrence, probe: Probe, given: dict[Tensor, Any], wanted: Sequence[Tensor]
 ) -> list[list[Any]]:
     """Return some tensors in the first two steps of a loop, from its counters and given values."""

@@ -119,7 +119,7 @@ class Step:
         targets = [loop.variables[number].next for number in recurrence.carried]
         plan = self._compile(probe, targets)
         self.nodes = plan.names
-        self._outside = _outer_values(recurrence, plan, probe)
+        self._outside = _evaluate_outside(recurrence, plan, probe)
         carried = tuple(at for at in recurrence.carried if self._is_float(loop.variables[at].read))
         self._recurrence = recurrence._replace(carried=carried)
         targets = [loop.variables[number].next for number in carried]
@@ -162,10 +162,10 @@ class Step:
         for number in self._recurrence.carried:
             read = variables[number].read
             if read in self._outside:
-                drawn[read] = self._like(self._outside[read])
-        return drawn | {tensor: self._like(value) for tensor, value in self._elements.items()}
+                drawn[read] = self._draw_like(self._outside[read])
+        return drawn | {tensor: self._draw_like(value) for tensor, value in self._elements.items()}
 
-    def _like(self, value: Array) -> Array:
+    def _draw_like(self, value: Array) -> Array:
         """Return random values of a shape, with the batch of the inputs."""
         shape = list(np.shape(value))
         if value.dtype.kind == "b":
@@ -188,11 +188,11 @@ class Step:
         drafts = [
             (number, draft)
             for number, target in zip(self._recurrence.carried, targets, strict=True)
-            for draft in _drafts(self._inside, self._recurrence, number, target)
+            for draft in _split_value(self._inside, self._recurrence, number, target)
         ]
         plan = self._compile(probe, [draft[-1][0] for _, draft in drafts])
         shapes = [np.shape(value) for value in self.run(plan, self.draw())]
-        parts = _placed(drafts, shapes)
+        parts = _place_parts(drafts, shapes)
         self._shapes = dict(zip(parts, shapes, strict=True))
         return parts
 
@@ -228,7 +228,7 @@ class Step:
             before = self.run(self._plan, base)
             found = set()
             for element in self.used:
-                after = self.run(self._plan, base | {element: self._like(base[element])})
+                after = self.run(self._plan, base | {element: self._draw_like(base[element])})
                 if not all(np.array_equal(before[at], after[at], equal_nan=True) for at in places):
                     found.add(element)
             if found:
@@ -263,7 +263,7 @@ class Step:
         found: dict[str, None] = {}
         while queue and len(seen) < _FAR:
             name = queue.pop(0)
-            node = nodes.get(name) or outer.get(name) or self._source(name)
+            node = nodes.get(name) or outer.get(name) or self._find_source(name)
             if name in seen or node is None:
                 continue
             seen.add(name)
@@ -273,7 +273,7 @@ class Step:
                 queue += [tensor.node for tensor in data_inputs(node)]
         return tuple(found)
 
-    def _source(self, name: str) -> Node | None:
+    def _find_source(self, name: str) -> Node | None:
         """Return the node outside of a function for one of its arguments."""
         for one in self._recurrence.loop.variables:
             if one.read.node == name:
@@ -299,7 +299,7 @@ class Step:
                     continue
                 moved = base[read].copy()
                 view = take(moved, part.path)
-                view[...] = self._like(view) + view.dtype.type(1)
+                view[...] = self._draw_like(view) + view.dtype.type(1)
                 after = self.run(self._plan, base | {read: moved})
                 changed[at] |= [
                     not np.array_equal(one, other, equal_nan=True)
@@ -318,18 +318,20 @@ class Step:
         targets = [part.next for pair in pairs for part in (pair.c, pair.m)]
         targets += [output.element for output in self._recurrence.outputs]
         plan = self._compile(self._probe, targets)
-        plan = self._compile(self._probe, targets, self._ends_of_sequences(plan))
+        plan = self._compile(self._probe, targets, self._find_ends(plan))
         own = {part.number for pair in pairs for part in (pair.c, pair.m)}
         read = {
             number
             for number, one in enumerate(loop.variables)
             if one.read in plan.feeds and not is_unchanged(loop, number, self._inside.nodes)
         }
-        place = self._place(read - own) or (READS_SIZES if self._reads_sizes(targets) else None)
+        place = self._describe_place(read - own) or (
+            READS_SIZES if self._reads_sizes(targets) else None
+        )
         jumps = sorted(plan.operations & JUMPS)
         return Causes(place, f"its step compares or rounds values ({jumps[0]})" if jumps else None)
 
-    def _place(self, read: Collection[int]) -> str | None:
+    def _describe_place(self, read: Collection[int]) -> str | None:
         """Return how a step depends on its place in a sequence, or on earlier steps.
 
         Args:
@@ -359,7 +361,7 @@ class Step:
         ]
         return bool(way.sizes or origins(self._outer, captured, {}).sizes)
 
-    def _ends_of_sequences(self, plan: Plan) -> list[Tensor]:
+    def _find_ends(self, plan: Plan) -> list[Tensor]:
         """Return the comparisons of a step's number with fed sequence lengths."""
         nodes, scope, loop = self._inside.nodes, self._probe.scope, self._recurrence.loop
         return [
@@ -373,18 +375,18 @@ class Step:
         """Return c and m of each cell, in the order of the variables."""
         if len(self.parts) < 2:
             return []
-        found = self._pairs()
+        found = self._find_pairs()
         if not found and any(value.dtype.kind == "b" for value in self._elements.values()):
             self._flag = False  # true flags may reset a state, and not keep it
-            found = self._pairs()
+            found = self._find_pairs()
         return found
 
-    def _pairs(self) -> list[Pair]:
+    def _find_pairs(self) -> list[Pair]:
         parts, products = self.dependence()
         names = [name for name, _ in self._products]
 
         def pair(one: int, other: int) -> Pair | None:
-            return self._pair((one, other), parts, products, names)
+            return self._match_pair((one, other), parts, products, names)
 
         found: dict[int, Pair] = {}
         left = list(range(len(self.parts)))
@@ -401,7 +403,7 @@ class Step:
                 found[both[0]] = made
         return [found[at] for at in sorted(found)]
 
-    def _pair(
+    def _match_pair(
         self, both: tuple[int, int], parts: Array, products: Array, names: Sequence[str]
     ) -> Pair | None:
         for c, m in (both, both[::-1]):
@@ -438,7 +440,7 @@ class Step:
         return False
 
 
-def _outer_values(recurrence: LoopRecurrence, plan: Plan, probe: Probe) -> dict[Tensor, Array]:
+def _evaluate_outside(recurrence: LoopRecurrence, plan: Plan, probe: Probe) -> dict[Tensor, Array]:
     """Return the values that a step takes from outside, and the first elements of sequences."""
     loop = recurrence.loop
     wanted: dict[Tensor, Tensor] = {}
@@ -463,7 +465,7 @@ def _outer_values(recurrence: LoopRecurrence, plan: Plan, probe: Probe) -> dict[
 _Draft = list[tuple[Tensor, int, str]]  # from the whole to the part: tensor, axis, way of joining
 
 
-def _drafts(
+def _split_value(
     inside: Scope, recurrence: LoopRecurrence, number: int, target: Tensor
 ) -> Iterator[_Draft]:
     """Yield how a new value is joined, from the whole to each part."""
@@ -498,7 +500,9 @@ def _is_product(inside: Scope, tensor: Tensor) -> bool:
     return node is not None and node.op in PRODUCTS
 
 
-def _placed(drafts: Sequence[tuple[int, _Draft]], shapes: Sequence[tuple[int, ...]]) -> list[Part]:
+def _place_parts(
+    drafts: Sequence[tuple[int, _Draft]], shapes: Sequence[tuple[int, ...]]
+) -> list[Part]:
     """Return parts with their paths: concatenated parts follow one another."""
     found: list[Part] = []
     ends: dict[tuple[int, Path], int] = {}

@@ -59,32 +59,32 @@ class Chain(NamedTuple):
 
 def chains(scope: Scope, cells: Iterable[Wired]) -> list[Chain]:
     """Return the chains of known cells outside of loops."""
-    found = _block_chains(scope)
+    found = _find_block_chains(scope)
     for wired in cells:
         steps = [step for step in wired.steps if step.m is not None]
         if not scope.is_frame(wired.frame) and steps and len(steps) == len(wired.steps):
-            ordered = _in_order(scope, steps)
-            recurrent = _recurrent(scope, ordered)
-            made = (_chain(scope, wired, one, recurrent) for one in ordered)
+            ordered = _order_steps(scope, steps)
+            recurrent = _find_recurrent(scope, ordered)
+            made = (_make_chain(scope, wired, one, recurrent) for one in ordered)
             found += [chain for chain in made if chain is not None]
     return found
 
 
-def _block_chains(scope: Scope) -> list[Chain]:
+def _find_block_chains(scope: Scope) -> list[Chain]:
     """Return the chains of operations that compute one step each, such as LSTMBlockCell."""
     blocks: dict[frozenset[str], list[Node]] = {}
     for node in scope.nodes.values():
         given = data_inputs(node) if node.op in _BLOCKS else []
         inside = any(_is_carried(scope, tensor) for tensor in given[1:3])
         if len(given) == 8 and not inside and not scope.is_inner(node.name):
-            blocks.setdefault(_weights(scope, given[3:4]), []).append(node)
+            blocks.setdefault(_find_weights(scope, given[3:4]), []).append(node)
     found = []
     for kernels, nodes in blocks.items():
         after: dict[str, Node] = {}
         by_name = {node.name: node for node in nodes}
         first = []
         for node in nodes:
-            way = _way_back(scope, data_inputs(node)[1], by_name)
+            way = _trace_back(scope, data_inputs(node)[1], by_name)
             if way is None:
                 first.append(node)
             else:
@@ -95,7 +95,7 @@ def _block_chains(scope: Scope) -> list[Chain]:
                 ordered.append(after[ordered[-1].name])
             x, c, m = ([data_inputs(one)[at] for one in ordered] for at in range(3))
             states = [
-                _states(scope, [Tensor(one.name, port) for one in ordered], read)
+                _find_states(scope, [Tensor(one.name, port) for one in ordered], read)
                 for port, read in ((1, c), (6, m))
             ]
             if states[0] is not None and states[1] is not None:
@@ -116,18 +116,18 @@ def _block_chains(scope: Scope) -> list[Chain]:
                 )
                 if len(ordered) == 1:
                     old = (chain.c[0], chain.m[0])
-                    chain = _made(chain, single_step.of_block(scope, node, old))
+                    chain = _set_new_state(chain, single_step.of_block(scope, node, old))
                 found.append(chain)
     return found
 
 
-def _in_order(scope: Scope, steps: Sequence[WiredStep]) -> list[list[WiredStep]]:
+def _order_steps(scope: Scope, steps: Sequence[WiredStep]) -> list[list[WiredStep]]:
     """Return the chains of steps in order; a cell that is used twice has two."""
     by_end = {step.c_new.name: step for step in steps}
     after: dict[str, WiredStep] = {}
     first = []
     for step in steps:
-        way = _way_back(scope, Tensor(step.c_old.name), by_end)
+        way = _trace_back(scope, Tensor(step.c_old.name), by_end)
         if way is None:
             first.append(step)
         elif way[0] in after:
@@ -143,7 +143,7 @@ def _in_order(scope: Scope, steps: Sequence[WiredStep]) -> list[list[WiredStep]]
     return found
 
 
-def _way_back(
+def _trace_back(
     scope: Scope, start: Tensor, ends: Container[str]
 ) -> tuple[str, tuple[str, ...]] | None:
     """Return the end that a tensor comes from, with the nodes from the end to the tensor."""
@@ -163,7 +163,7 @@ def _way_back(
     return None
 
 
-def _chain(
+def _make_chain(
     scope: Scope,
     wired: Wired,
     steps: Sequence[WiredStep],
@@ -174,33 +174,33 @@ def _chain(
     Args:
         recurrent: the nodes of the weights of m.
     """
-    c_read = [_taken(scope, step.c_new, step.c_old) for step in steps]
-    operands = [_operands(scope, step, recurrent) for step in steps]
+    c_read = [_find_old_c(scope, step.c_new, step.c_old) for step in steps]
+    operands = [_find_operands(scope, step, recurrent) for step in steps]
     is_single = len(steps) == 1
     if is_single and None in operands[0]:
-        products = _products(scope, steps[0])
+        products = _find_products(scope, steps[0])
         operands = [single_step.operands(scope, products, steps[0].m, c_read[0])]
-    c = _states(scope, [Tensor(step.c_new.name) for step in steps], c_read)
+    c = _find_states(scope, [Tensor(step.c_new.name) for step in steps], c_read)
     made = [Tensor(step.m.name) for step in steps if step.m is not None]
-    m = _states(scope, made, [read for _, read in operands])
+    m = _find_states(scope, made, [read for _, read in operands])
     x = tuple(tensor for tensor, _ in operands if tensor is not None)
     if c is None or m is None or len(x) != len(steps):
         return None
     kernels = tuple(node.name for shards in wired.kernels for node in shards)
-    entries = _entries(scope, steps[0], c[0], m[0], x[0])
+    entries = _find_entries(scope, steps[0], c[0], m[0], x[0])
     chain = Chain(kernels, c, m, x, steps[0].c_new.name.rpartition("/")[0], entries)
     if not is_single:
         return chain
-    return _made(chain, single_step.new_state(scope, wired, steps[0], (c[0], m[0])))
+    return _set_new_state(chain, single_step.new_state(scope, wired, steps[0], (c[0], m[0])))
 
 
-def _made(chain: Chain, made: single_step.Made) -> Chain:
+def _set_new_state(chain: Chain, made: single_step.Made) -> Chain:
     """Return the chain of a single step with its new state."""
     c, m = (chain.c[0], made.c), (chain.m[0], made.m)
     return chain._replace(c=c, m=m, problem=made.problem, doubt=made.doubt)
 
 
-def _entries(
+def _find_entries(
     scope: Scope, step: WiredStep, c: Tensor, m: Tensor, x: Tensor
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Return the inputs of nodes that read c and m in a first step.
@@ -225,7 +225,7 @@ def _entries(
     return tuple(found[0]), tuple(found[1])
 
 
-def _taken(scope: Scope, c_new: Node, c_old: Node) -> Tensor | None:
+def _find_old_c(scope: Scope, c_new: Node, c_old: Node) -> Tensor | None:
     """Return the output of the old c's node that goes into the sum."""
     for term in data_inputs(c_new):
         product = scope.nodes.get(term.node)
@@ -235,7 +235,7 @@ def _taken(scope: Scope, c_new: Node, c_old: Node) -> Tensor | None:
     return None
 
 
-def _products(scope: Scope, step: WiredStep) -> list[Node]:
+def _find_products(scope: Scope, step: WiredStep) -> list[Node]:
     """Return the products that the gates of a step are computed from."""
     queue = deque([step.c_new.name, *([step.m.name] if step.m is not None else [])])
     seen: set[str] = set()
@@ -252,7 +252,7 @@ def _products(scope: Scope, step: WiredStep) -> list[Node]:
     return found
 
 
-def _weights(scope: Scope, weights: Sequence[Tensor]) -> frozenset[str]:
+def _find_weights(scope: Scope, weights: Sequence[Tensor]) -> frozenset[str]:
     """Return the variables that some weights are computed from."""
     return frozenset(origins(scope.nodes, weights, {}).variables)
 
@@ -269,20 +269,20 @@ def _is_carried(scope: Scope, tensor: Tensor) -> bool:
     return False
 
 
-def _recurrent(scope: Scope, chains_of: Iterable[Sequence[WiredStep]]) -> frozenset[str]:
+def _find_recurrent(scope: Scope, chains_of: Iterable[Sequence[WiredStep]]) -> frozenset[str]:
     """Return the weights of m, if the input has weights of its own."""
     found: set[str] = set()
     for steps in chains_of:
         for before, step in pairwise(steps):
-            for product in _products(scope, step):
-                if before.m is not None and _way_back(
+            for product in _find_products(scope, step):
+                if before.m is not None and _trace_back(
                     scope, data_inputs(product)[0], (before.m.name,)
                 ):
-                    found |= _weights(scope, data_inputs(product)[1:2])
+                    found |= _find_weights(scope, data_inputs(product)[1:2])
     return frozenset(found)
 
 
-def _operands(
+def _find_operands(
     scope: Scope, step: WiredStep, recurrent: frozenset[str]
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the tensors of x and of the old m that a step multiplies with its weights."""
@@ -295,14 +295,14 @@ def _operands(
             if user.op in ("ConcatV2", "Concat") and joined:
                 return by_node[step.x.name], by_node[step.m_old.name]
     sides: tuple[set[Tensor], set[Tensor]] = (set(), set())
-    for product in _products(scope, step):
-        is_m = not recurrent.isdisjoint(_weights(scope, data_inputs(product)[1:2]))
+    for product in _find_products(scope, step):
+        is_m = not recurrent.isdisjoint(_find_weights(scope, data_inputs(product)[1:2]))
         sides[is_m].add(data_inputs(product)[0])
     x, m = (next(iter(side)) if len(side) == 1 else None for side in sides)
     return x, m
 
 
-def _states(
+def _find_states(
     scope: Scope, made: Sequence[Tensor], read: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...] | None:
     """Return the state before the first step and after each step.
@@ -313,10 +313,10 @@ def _states(
     taken = [tensor for tensor in read if tensor is not None]
     if len(taken) != len(made):
         return None
-    root, entry = _root(scope, taken[0])
+    root, entry = _find_root(scope, taken[0])
     if len(made) == 1:
         return (root, made[0])  # see `single`
-    way = _between(scope, made[0], taken[1])
+    way = _find_between(scope, made[0], taken[1])
     if way is None:
         return None
     changed: list[Node] = []
@@ -344,7 +344,7 @@ def _states(
     return tuple(states)
 
 
-def _root(scope: Scope, tensor: Tensor) -> tuple[Tensor, list[str]]:
+def _find_root(scope: Scope, tensor: Tensor) -> tuple[Tensor, list[str]]:
     """Return the source of an initial state, and the types of operations that change it."""
     entry: list[str] = []
     for _ in range(_NEAR):
@@ -374,7 +374,7 @@ def _is_mask(scope: Scope, tensor: Tensor) -> bool:
     return bool(given) and _is_constant(scope, given[0])
 
 
-def _between(scope: Scope, made: Tensor, read: Tensor) -> list[Node] | None:
+def _find_between(scope: Scope, made: Tensor, read: Tensor) -> list[Node] | None:
     """Return the nodes between a step's result and the tensor that the next step reads."""
     queue: deque[tuple[str, tuple[str, ...]]] = deque([(read.node, (read.node,))])
     seen = {read.node}

@@ -31,7 +31,7 @@ def unknown_shape(scope: Scope, node: Node, width: int | None) -> Sizes | None:
             if user.op in _HANDING and user.name not in seen:
                 seen.add(user.name)
                 queue.append(user.name)
-            sizes = _read_as(scope, user, position, width)
+            sizes = _infer_shape(scope, user, position, width)
             if sizes is not None:
                 found.append(sizes)
     if not found:
@@ -41,28 +41,28 @@ def unknown_shape(scope: Scope, node: Node, width: int | None) -> Sizes | None:
     return (*shape[:-1], last)
 
 
-def _read_as(scope: Scope, user: Node, position: int, width: int | None) -> Sizes | None:
+def _infer_shape(scope: Scope, user: Node, position: int, width: int | None) -> Sizes | None:
     """Return the shape that a node requires for one of its inputs."""
     read = _READERS.get((user.op, position))
-    return read(scope, user, width) if read is not None else _parts(scope, user, width)
+    return read(scope, user, width) if read is not None else _infer_from_parts(scope, user, width)
 
 
-def _transposed(scope: Scope, user: Node, width: int | None) -> Sizes | None:
-    axes = _integers(scope, data_inputs(user)[1])
+def _infer_from_transpose(scope: Scope, user: Node, width: int | None) -> Sizes | None:
+    axes = _read_integers(scope, data_inputs(user)[1])
     return axes and (*[None] * (len(axes) - 1), width)
 
 
-def _reshaped(scope: Scope, user: Node, width: int | None) -> Sizes | None:
-    sizes = _integers(scope, data_inputs(user)[1])
+def _infer_from_reshape(scope: Scope, user: Node, width: int | None) -> Sizes | None:
+    sizes = _read_integers(scope, data_inputs(user)[1])
     return sizes and tuple(None if size < 0 else size for size in sizes)
 
 
-def _sliced(scope: Scope, user: Node, width: int | None) -> Sizes | None:
-    begin = _integers(scope, data_inputs(user)[1])
+def _infer_from_slice(scope: Scope, user: Node, width: int | None) -> Sizes | None:
+    begin = _read_integers(scope, data_inputs(user)[1])
     return begin and (None,) * len(begin)
 
 
-def _multiplied(scope: Scope, user: Node, width: int | None) -> Sizes | None:
+def _infer_from_product(scope: Scope, user: Node, width: int | None) -> Sizes | None:
     weights = scope.nodes.get(_skip(scope, data_inputs(user)[1]).node)
     shape = weights.shape() if weights is not None and weights.op in VARIABLE_OPS else None
     if not shape or user.number("transpose_a"):
@@ -70,7 +70,7 @@ def _multiplied(scope: Scope, user: Node, width: int | None) -> Sizes | None:
     return (None, shape[int(bool(user.number("transpose_b")))])
 
 
-def _looked_up(scope: Scope, user: Node, width: int | None) -> Sizes | None:
+def _infer_from_lookup(scope: Scope, user: Node, width: int | None) -> Sizes | None:
     """Return the shape of ids."""
     found: Sizes | None = None
     queue = [user.name]
@@ -78,32 +78,32 @@ def _looked_up(scope: Scope, user: Node, width: int | None) -> Sizes | None:
         if found or not queue:
             break
         for after, _ in scope.users.get(queue.pop(0), ()):
-            sizes = _parts(scope, after, None)
+            sizes = _infer_from_parts(scope, after, None)
             found = found or (sizes[:2] if sizes else None)
             queue += [after.name] if after.op in _HANDING else []
     return found or (None, None)
 
 
-def _sequence(scope: Scope, user: Node, width: int | None) -> Sizes | None:
+def _infer_from_scatter(scope: Scope, user: Node, width: int | None) -> Sizes | None:
     return (None, None, width)
 
 
 _READERS = {
-    ("Transpose", 0): _transposed,
-    ("Reshape", 0): _reshaped,
-    ("StridedSlice", 0): _sliced,
-    ("MatMul", 0): _multiplied,
-    **{(gather, 1): _looked_up for gather in ("Gather", "GatherV2", "ResourceGather")},
-    **{(f"TensorArrayScatter{version}", 2): _sequence for version in ("", "V2", "V3")},
+    ("Transpose", 0): _infer_from_transpose,
+    ("Reshape", 0): _infer_from_reshape,
+    ("StridedSlice", 0): _infer_from_slice,
+    ("MatMul", 0): _infer_from_product,
+    **{(gather, 1): _infer_from_lookup for gather in ("Gather", "GatherV2", "ResourceGather")},
+    **{(f"TensorArrayScatter{version}", 2): _infer_from_scatter for version in ("", "V2", "V3")},
 }
 
 
-def _parts(scope: Scope, node: Node, width: int | None) -> Sizes | None:
+def _infer_from_parts(scope: Scope, node: Node, width: int | None) -> Sizes | None:
     """Return the shape of the tensor that a node unpacks along its first or second axis."""
     if node.op == "Unpack":
         axis, count = node.number("axis") or 0, node.number("num")
     elif node.op == "Split":
-        axes = _integers(scope, data_inputs(node)[0])
+        axes = _read_integers(scope, data_inputs(node)[0])
         axis, count = axes[0] if axes else -1, node.number("num_split")
     else:
         return None
@@ -112,7 +112,7 @@ def _parts(scope: Scope, node: Node, width: int | None) -> Sizes | None:
     return (None, count, width) if axis else (count, None, width)
 
 
-def _integers(scope: Scope, tensor: Tensor) -> tuple[int, ...] | None:
+def _read_integers(scope: Scope, tensor: Tensor) -> tuple[int, ...] | None:
     node = scope.nodes.get(tensor.node)
     if node is None or node.op != "Const":
         return None

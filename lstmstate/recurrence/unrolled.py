@@ -62,11 +62,11 @@ def unrolled(probe: Probe) -> list[Chain]:
     scope = probe.scope
     seen: set[Tensor] = set()
     found: list[Chain] = []
-    for products in _repeated(scope):
+    for products in _find_repeated(scope):
         try:
             steps = _Steps(scope, products)
             if seen.isdisjoint(tensor for state in steps.states for tensor in state[1:]):
-                made = list(_chains(probe, steps))
+                made = list(_make_chains(probe, steps))
                 seen.update(tensor for one in made for tensor in (*one.c[1:], *one.m[1:]))
                 found += made
         except (_UnlikeError, LstmstateError):
@@ -102,14 +102,14 @@ class _Products(NamedTuple):
         return len(self.steps)
 
 
-def _repeated(scope: Scope) -> Iterator[_Products]:
+def _find_repeated(scope: Scope) -> Iterator[_Products]:
     """Yield products with the same weights, each computed from those before."""
     groups: dict[frozenset[str], dict[object, list[_Product]]] = {}
     for node in scope.nodes.values():
         if node.op not in PRODUCTS or len(data_inputs(node)) < 2 or scope.is_inner(node.name):
             continue
         given = data_inputs(node)[:2]
-        weights = [_weights(scope.nodes, tensor) for tensor in given]
+        weights = [_find_weights(scope.nodes, tensor) for tensor in given]
         for at, variables in enumerate(weights):
             if variables and not weights[1 - at]:
                 kind = (node.op, at, node.number("transpose_a"), node.number("transpose_b"))
@@ -121,19 +121,19 @@ def _repeated(scope: Scope) -> Iterator[_Products]:
         products = next(iter(kinds.values()))  # gradients come later, and are transposed
         if len(products) < 2 or work > _WORK:
             continue
-        made_of = _made_of(scope.nodes, [[product] for product in products])
+        made_of = _mark_products(scope.nodes, [[product] for product in products])
         work += len(made_of)
-        for steps in _in_order(products, made_of):
+        for steps in _order_products(products, made_of):
             found.setdefault(len(steps), []).append(steps)
     for count, same in found.items():
         every = [[product] for steps in same for product in steps]
-        made_of = _made_of(scope.nodes, every)
-        for members in _together(same, made_of):
+        made_of = _mark_products(scope.nodes, every)
+        for members in _group_products(same, made_of):
             by_step = [[same[at][number] for at in members] for number in range(count)]
-            yield _Products(same[members[0]], _made_of(scope.nodes, by_step))
+            yield _Products(same[members[0]], _mark_products(scope.nodes, by_step))
 
 
-def _together(
+def _group_products(
     same: Sequence[tuple[_Product, ...]], made_of: Mapping[str, int]
 ) -> Iterator[list[int]]:
     """Yield the numbers of the products of one cell: each is computed from all the others."""
@@ -149,7 +149,7 @@ def _together(
         yield members
 
 
-def _weights(nodes: Mapping[str, Node], tensor: Tensor) -> frozenset[str] | None:
+def _find_weights(nodes: Mapping[str, Node], tensor: Tensor) -> frozenset[str] | None:
     """Return the variables that a tensor is computed from, None if it is not weights."""
     queue, seen = [tensor.node], {tensor.node}
     found = set()
@@ -170,7 +170,9 @@ def _weights(nodes: Mapping[str, Node], tensor: Tensor) -> frozenset[str] | None
     return frozenset(found) or None
 
 
-def _made_of(nodes: Mapping[str, Node], products: Sequence[Sequence[_Product]]) -> dict[str, int]:
+def _mark_products(
+    nodes: Mapping[str, Node], products: Sequence[Sequence[_Product]]
+) -> dict[str, int]:
     """Return the products that each node before them is computed from, as a bit mask.
 
     Args:
@@ -198,7 +200,7 @@ def _made_of(nodes: Mapping[str, Node], products: Sequence[Sequence[_Product]]) 
     return found
 
 
-def _in_order(
+def _order_products(
     products: Sequence[_Product], made_of: Mapping[str, int]
 ) -> Iterator[tuple[_Product, ...]]:
     """Yield the products of each recurrence in order; several may share the weights."""
@@ -255,49 +257,49 @@ class _Steps:
         self._made_of = dict(products.made_of)
         self.scope = products.steps[0].node.name.rpartition("/")[0]
         first, second, *_ = (product.operand for product in products.steps)
-        carried, _ = self._apart(second, first, Tensor(products.steps[0].node.name), ())
+        carried, _ = self._split_reads(second, first, Tensor(products.steps[0].node.name), ())
         if not carried:
             raise _UnlikeError
         ends = [
             self._follow(product.operand, carried[0].path, second) for product in products.steps[1:]
         ]
-        ends.append(self._forward(ends[-1]))
-        self._last_pairs = self._pairs(ends[-1], ends[-2], len(products) - 1)
+        ends.append(self._find_forward(ends[-1]))
+        self._last_pairs = self._match_steps(ends[-1], ends[-2], len(products) - 1)
         self.states: list[tuple[Tensor, ...]] = []
         uses: dict[Tensor, dict[Tensor, None]] = {}
         parts: dict[Tensor, tuple[Tensor, ...]] = {}
         cones: list[list[Tensor]] = [ends]
         while cones:
             cone = cones.pop()
-            reads, x = self._within(cone[1], cone[0])
+            reads, x = self._find_reads(cone[1], cone[0])
             for one in reads:
                 if one.second not in uses:
-                    state = (one.first, *self._along(cone, one.path))
-                    self.states.append((*state, self._last(state[-1])))
+                    state = (one.first, *self._follow_each(cone, one.path))
+                    self.states.append((*state, self._find_last(state[-1])))
                     cones.append(list(self.states[-1][1:]))
                 uses.setdefault(one.second, {})[one.entry] = None
             for one in x:
-                part = (one.first, *self._along(cone, one.path))
+                part = (one.first, *self._follow_each(cone, one.path))
                 if self._nodes[one.entry.node].op in _SUMS:
-                    part = tuple(map(self._multiplied, part))
+                    part = tuple(map(self._find_operand, part))
                 parts.setdefault(part[1], part)
         self.entries = [tuple(entries) for entries in uses.values()]
         self.x = list(zip(*parts.values(), strict=True)) or [()] * len(products)
 
-    def _multiplied(self, tensor: Tensor) -> Tensor:
+    def _find_operand(self, tensor: Tensor) -> Tensor:
         """Return the operand of a product of the input, if the cell adds it to that of m."""
         node = self._nodes[tensor.node]
         given = data_inputs(node)
         if node.op not in PRODUCTS or len(given) < 2:
             return tensor
-        weights = [_weights(self._nodes, one) for one in given[:2]]
+        weights = [_find_weights(self._nodes, one) for one in given[:2]]
         return given[0] if weights[1] and not weights[0] else tensor
 
-    def _along(self, ends: Sequence[Tensor], path: _Path) -> list[Tensor]:
+    def _follow_each(self, ends: Sequence[Tensor], path: _Path) -> list[Tensor]:
         """Return the tensor at a path back from the result of each step but the first."""
         return [self._follow(end, path, ends[1]) for end in ends[1 : len(self._products)]]
 
-    def _bits(self, tensor: Tensor) -> int:
+    def _find_bits(self, tensor: Tensor) -> int:
         """Return the products that a tensor is computed from, as a bit mask."""
         if tensor.node not in self._made_of:
             stack = [tensor.node]
@@ -318,14 +320,14 @@ class _Steps:
                     self._made_of[name] |= self._made_of.get(one, 0)
         return self._made_of[tensor.node]
 
-    def _inputs(self, tensor: Tensor) -> list[Tensor]:
+    def _find_inputs(self, tensor: Tensor) -> list[Tensor]:
         """Return the inputs of a node; for dropout only the value that it is applied to."""
-        node, kept = self._nodes.get(tensor.node), self._kept(tensor)
+        node, kept = self._nodes.get(tensor.node), self._find_kept(tensor)
         if kept is not None:
             return [kept]
         return data_inputs(node) if node is not None else []
 
-    def _kept(self, tensor: Tensor) -> Tensor | None:
+    def _find_kept(self, tensor: Tensor) -> Tensor | None:
         """Return the value that dropout is applied to, None if a tensor is not dropout."""
         node = self._nodes.get(tensor.node)
         return undropped(self._nodes, node) if node is not None else None
@@ -333,30 +335,30 @@ class _Steps:
     def _is_same(self, one: Tensor, other: Tensor) -> bool:
         return are_same(self._nodes, one, other)
 
-    def _apart(
+    def _split_reads(
         self, second: Tensor, first: Tensor, entry: Tensor, path: _Path
     ) -> tuple[list[_Found], list[_Found]]:
         """Return the states and parts of sequences in a tensor that the second step reads.
 
         Operations on a state that are the same before both steps belong to the steps.
         """
-        while (kept := self._kept(second)) is not None:
-            second, first, path = kept, self._kept(first) or first, (*path, 0)
+        while (kept := self._find_kept(second)) is not None:
+            second, first, path = kept, self._find_kept(first) or first, (*path, 0)
         if self._is_same(second, first):
             return [], []
         found = _Found(path, second, first, entry)
-        if not self._bits(second):
+        if not self._find_bits(second):
             return [], [found]
-        if self._bits(first):
+        if self._find_bits(first):
             raise _UnlikeError
         nodes = self._nodes[second.node], self._nodes.get(first.node)
-        given = self._inputs(second), self._inputs(first)
+        given = self._find_inputs(second), self._find_inputs(first)
         if nodes[1] is None or nodes[0].op != nodes[1].op or len(given[0]) != len(given[1]):
             return [found], []
         pairs = list(enumerate(zip(*given, strict=True)))
-        made = [at for at, (one, _) in pairs if self._bits(one)]
+        made = [at for at, (one, _) in pairs if self._find_bits(one)]
         is_step = any(
-            not self._bits(one) and not self._is_same(one, other) for _, (one, other) in pairs
+            not self._find_bits(one) and not self._is_same(one, other) for _, (one, other) in pairs
         )
         if second.port != first.port or not made:
             return [found], []
@@ -366,12 +368,12 @@ class _Steps:
         x: list[_Found] = []
         for at, (one, other) in pairs:
             entry = Tensor(first.node, at, "input")
-            more = self._apart(one, other, entry, (*path, at))
+            more = self._split_reads(one, other, entry, (*path, at))
             states += more[0]
             x += more[1]
         return states, x
 
-    def _within(self, second: Tensor, first: Tensor) -> tuple[list[_Found], list[_Found]]:
+    def _find_reads(self, second: Tensor, first: Tensor) -> tuple[list[_Found], list[_Found]]:
         """Return the states and parts of sequences that two steps read, back from their results."""
         states: list[_Found] = []
         x: list[_Found] = []
@@ -381,24 +383,24 @@ class _Steps:
             one, other, entry, path = queue.pop(0)
             if len(seen) > _FAR:
                 raise _UnlikeError
-            if not self._bits(one) & 2:
+            if not self._find_bits(one) & 2:
                 if entry is not None:
-                    more = self._apart(one, other, entry, path)
+                    more = self._split_reads(one, other, entry, path)
                     states += more[0]
                     x += more[1]
                 continue
             if one in seen:
                 continue
             seen.add(one)
-            given = self._alike(one, other)
+            given = self._pair_inputs(one, other)
             for at, (this, that) in enumerate(given):
                 queue.append((this, that, Tensor(other.node, at, "input"), (*path, at)))
         return states, x
 
-    def _alike(self, one: Tensor, other: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _pair_inputs(self, one: Tensor, other: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return the pairs of inputs of corresponding nodes in two steps."""
         nodes = self._nodes.get(one.node), self._nodes.get(other.node)
-        given = self._inputs(one), self._inputs(other)
+        given = self._find_inputs(one), self._find_inputs(other)
         if nodes[0] is None or nodes[1] is None or nodes[0].op != nodes[1].op:
             raise _UnlikeError
         if one.port != other.port or len(given[0]) != len(given[1]):
@@ -410,30 +412,30 @@ class _Steps:
         for at in path:
             model, start = next(
                 (that, this)
-                for number, (this, that) in enumerate(self._alike(start, model))
+                for number, (this, that) in enumerate(self._pair_inputs(start, model))
                 if number == at
             )
         return start
 
-    def _last(self, before: Tensor) -> Tensor:
+    def _find_last(self, before: Tensor) -> Tensor:
         """Return the state after the last step."""
-        return self._last_pairs.get(before) or self._forward(before)
+        return self._last_pairs.get(before) or self._find_forward(before)
 
-    def _pairs(self, second: Tensor, first: Tensor, number: int) -> dict[Tensor, Tensor]:
+    def _match_steps(self, second: Tensor, first: Tensor, number: int) -> dict[Tensor, Tensor]:
         """Return the tensors of a step by the corresponding tensors of the step before it."""
         found: dict[Tensor, Tensor] = {}
         queue = [(second, first)]
         while queue:
             one, other = queue.pop()
-            if other not in found and self._bits(one) >> number & 1:
+            if other not in found and self._find_bits(one) >> number & 1:
                 found[other] = one
-                queue += self._alike(one, other)
+                queue += self._pair_inputs(one, other)
         return found
 
-    def _forward(self, before: Tensor) -> Tensor:
+    def _find_forward(self, before: Tensor) -> Tensor:
         """Return the tensor of the last step that corresponds to a state of the step before it."""
         steps = self._products
-        path = self._way(before, steps[-2].node.name)
+        path = self._find_path(before, steps[-2].node.name)
         candidates = [Tensor(steps[-1].node.name, before.port if not path else 0)]
         for node, at, port in path:
             candidates = [
@@ -455,12 +457,12 @@ class _Steps:
     def _are_alike(self, one: Tensor, other: Tensor) -> bool:
         """Whether a tensor of the last step corresponds to one of the step before it."""
         try:
-            self._pairs(one, other, len(self._products) - 1)
+            self._match_steps(one, other, len(self._products) - 1)
         except _UnlikeError:
             return False
         return True
 
-    def _way(self, end: Tensor, start: str) -> list[tuple[Node, int, int]]:
+    def _find_path(self, end: Tensor, start: str) -> list[tuple[Node, int, int]]:
         """Return the path from a product to a tensor computed from it: nodes, inputs, ports."""
         bit = 1 << (len(self._products) - 2)
         queue: list[tuple[str, tuple[tuple[Node, int, int], ...]]] = [(end.node, ())]
@@ -471,7 +473,7 @@ class _Steps:
                 return list(way)
             node = self._nodes[name]
             for at, tensor in enumerate(data_inputs(node)):
-                if tensor.node not in seen and self._bits(tensor) & bit:
+                if tensor.node not in seen and self._find_bits(tensor) & bit:
                     seen.add(tensor.node)
                     queue.append((tensor.node, ((node, at, tensor.port), *way)))
         raise _UnlikeError
@@ -492,7 +494,7 @@ def with_batch(
             return look(one), None
         except UnsupportedError as error:
             problem = error
-    tried = dict.fromkeys([*sorted(_rows(probe, starts)), *sorted(probe.rows)])
+    tried = dict.fromkeys([*sorted(_find_rows(probe, starts)), *sorted(probe.rows)])
     for rows in [size for size in tried if size != steps][:_TRIED]:
         with suppress(UnsupportedError):
             return look(probe.with_open(rows)), rows
@@ -505,13 +507,13 @@ def fixed_batch(probe: Probe, steps: int, states: Sequence[Tensor]) -> int | Non
     Args:
         states: the states after a step.
     """
-    tried = [_rows(probe.with_open(size), states) for size in (OPEN, OPEN + 1)]
+    tried = [_find_rows(probe.with_open(size), states) for size in (OPEN, OPEN + 1)]
     found = [rows for rows in tried if rows]
     rows = set().union(*found)
     return rows.pop() if len(rows) == 1 and (len(found) == 2 or rows != {steps}) else None
 
 
-def _rows(probe: Probe, states: Sequence[Tensor]) -> set[int]:
+def _find_rows(probe: Probe, states: Sequence[Tensor]) -> set[int]:
     found = set()
     for state in states:
         with suppress(UnsupportedError):
@@ -520,7 +522,7 @@ def _rows(probe: Probe, states: Sequence[Tensor]) -> set[int]:
     return found
 
 
-def _chains(probe: Probe, steps: _Steps) -> Iterator[Chain]:
+def _make_chains(probe: Probe, steps: _Steps) -> Iterator[Chain]:
     """Yield the chains whose states are c and m of a cell."""
     variables = tuple(
         LoopVariable(state[0], state[1], state[1], state[2]) for state in steps.states

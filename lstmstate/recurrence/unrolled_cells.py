@@ -34,7 +34,7 @@ def chain_drafts(
     """Yield a draft of a recurrence for each chain of unrolled steps."""
     graph, probe = probe, probe.on_straight()
     straight = graph.straight
-    known = chains(probe.scope, [_of_straight(straight, one) for one in wired])
+    known = chains(probe.scope, [_move_outside(straight, one) for one in wired])
     more = unrolled(probe)
     # If the states of several layers are one tensor, only the structure shows their order.
     reading = Counter(chain.x for chain in more)
@@ -43,13 +43,13 @@ def chain_drafts(
         chain for chain in more if chain.x not in doubled or (chain.x and reading[chain.x] == 1)
     ]
     known = [chain for chain in known if not any(_is_one(chain, other) for other in more)]
-    every = [_of_graph(straight, chain) for chain in (*known, *more)]
+    every = [_restore_branches(straight, chain) for chain in (*known, *more)]
     begun = Counter(tensor for chain in every for tensor in (chain.c[0], chain.m[0]))
-    placed = [_placed(chain) for chain in every]
+    placed = [_find_placed(chain) for chain in every]
     whole = set().union(*placed)
     for chain, parts in zip(every, placed, strict=True):
         whole -= {chain.c[0], chain.m[0]} - parts
-    continued = _continued(probe, every)
+    continued = _find_continued(probe, every)
     for at, (chain, some) in enumerate(zip(every, joins(probe.scope, every), strict=True)):
         try:
             if chain.problem is not None:
@@ -58,7 +58,7 @@ def chain_drafts(
                 raise UnsupportedError("the graph starts it again within one sequence")
             starts = {chain.c[0], chain.m[0]} - whole
             is_shared = any(begun[tensor] > 1 for tensor in starts)
-            output = _packed(probe.scope, chain, some)
+            output = _find_output(probe.scope, chain, some)
             if is_shared and (
                 not all(chain.entries)
                 or {chain.c[0], chain.m[0]} & {*(output.tensors if output else chain.m[1:])}
@@ -70,7 +70,7 @@ def chain_drafts(
                 probe,
                 chain.steps,
                 (chain.c[0], chain.m[0], *chain.x[:1]),
-                partial(_first_states, chain),
+                partial(_evaluate_first_states, chain),
             )
             batch = batch or fixed_batch(probe, chain.steps, (chain.c[1], chain.m[1]))
         except LstmstateError as error:
@@ -108,19 +108,19 @@ def chain_drafts(
             output,
             chain.steps,
             batch,
-            _other_causes(graph, chain, output),
+            _find_causes(graph, chain, output),
             is_chain=True,
             doubt=chain.doubt,
         )
 
 
-def _placed(chain: Chain) -> set[Tensor]:
+def _find_placed(chain: Chain) -> set[Tensor]:
     """Return the tensors whose parts are initial states of a chain, if their place is known."""
     ends = zip((chain.c[0], chain.m[0]), chain.places, strict=True)
     return {tensor for tensor, place in ends if place}
 
 
-def _of_straight(straight: Straight, wired: Wired) -> Wired:
+def _move_outside(straight: Straight, wired: Wired) -> Wired:
     """Return a cell whose steps read tensors outside of the branches."""
     if not straight.is_other:
         return wired
@@ -136,7 +136,7 @@ def _of_straight(straight: Straight, wired: Wired) -> Wired:
     return found
 
 
-def _of_graph(straight: Straight, chain: Chain) -> Chain:
+def _restore_branches(straight: Straight, chain: Chain) -> Chain:
     """Return a chain with the tensors of the graph itself, with its branches.
 
     It has no entries: other branches read the states, too.
@@ -147,7 +147,7 @@ def _of_graph(straight: Straight, chain: Chain) -> Chain:
     return chain._replace(c=c, m=m, x=x, entries=((), ()))
 
 
-def _other_causes(probe: Probe, chain: Chain, output: Output | None) -> Causes:
+def _find_causes(probe: Probe, chain: Chain, output: Output | None) -> Causes:
     """Return the reasons why steps may differ for values or sizes that are not tried."""
     read = [tensor for entries in chain.entries for tensor in entries]
     made = [*chain.c[1:], *chain.m[1:], *(output.tensors if output else ())]
@@ -162,11 +162,11 @@ def _other_causes(probe: Probe, chain: Chain, output: Output | None) -> Causes:
     )
 
 
-def _first_states(chain: Chain, probe: Probe) -> list[Any]:
+def _evaluate_first_states(chain: Chain, probe: Probe) -> list[Any]:
     return probe.values([chain.c[1], chain.m[1]])
 
 
-def _continued(probe: Probe, every: Sequence[Chain]) -> set[int]:
+def _find_continued(probe: Probe, every: Sequence[Chain]) -> set[int]:
     """Return the chains of one cell that read different parts of the same sequence."""
     nodes = probe.scope.nodes
     sources = [{node.name for node in origins(nodes, one.x, {}).sources} for one in every]
@@ -192,7 +192,7 @@ def _is_one(chain: Chain, other: Chain) -> bool:
     return same_weights and not set(chain.x).isdisjoint(other.x)
 
 
-def _packed(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> Output | None:
+def _find_output(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> Output | None:
     """Return the output that the graph joins from the steps of a chain, None for m.
 
     Args:
@@ -300,7 +300,7 @@ def _is_batch_major(probe: Probe, draft: Draft, x: Tensor) -> bool:
     steps = draft.steps or 1
     batch = OPEN if steps != OPEN else OPEN + 1
     first = draft.values[0]
-    for tensor in (first, _reader(probe, first, x)):
+    for tensor in (first, _find_reader(probe, first, x)):
         if tensor is None or len(probe.fed_value(x, ()).shape) < 2:
             continue
         for axis, sizes in ((1, (batch, steps)), (0, (steps, batch))):
@@ -310,13 +310,13 @@ def _is_batch_major(probe: Probe, draft: Draft, x: Tensor) -> bool:
                 time, rows = fed.shape[axis], fed.shape[1 - axis]
                 if time == steps != rows and np.shape(value)[:1] == (rows,):
                     return axis == 1
-        read = _axis_read(probe, tensor, x, steps)
+        read = _find_axis_read(probe, tensor, x, steps)
         if read is not None:
             return read == 1
     raise UnsupportedError("the graph does not show which axis is time", tensor=x.node)
 
 
-def _reader(probe: Probe, first: Tensor, x: Tensor) -> Tensor | None:
+def _find_reader(probe: Probe, first: Tensor, x: Tensor) -> Tensor | None:
     """Return the tensor nearest to the first step's input that is computed directly from x."""
     queue, seen = [first], {first}
     while queue and len(seen) < _NEAR:
@@ -340,7 +340,7 @@ _AXES = {
 }
 
 
-def _axis_read(probe: Probe, step: Tensor, x: Tensor, steps: int) -> int | None:
+def _find_axis_read(probe: Probe, step: Tensor, x: Tensor, steps: int) -> int | None:
     """Return the axis of a sequence that a step is cut out of, if both have the same size."""
     fed = probe.fed_value(x, (steps, steps))
     if steps == 1 or fed.shape[:2] != (steps, steps):

@@ -49,26 +49,28 @@ def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[tuple[Node, Values
             owners.setdefault(tensor.node, {})[at] = None
     found: list[list[tuple[Node, Values]]] = [[] for _ in chains]
     for node in scope.nodes.values() if chains else ():
-        values = _values(scope, node) if node.op in _JOINS else ()
+        values = _find_values(scope, node) if node.op in _JOINS else ()
         if len(values) not in counts or (len(values) == 1 and node.op != "Pack"):
             continue
-        for at in _owners_near(scope.nodes, values[-1], owners):
+        for at in _find_owners(scope.nodes, values[-1], owners):
             if len(values) == chains[at].steps:
                 found[at].append((node, values))
     return found
 
 
-def _owners_near(
+def _find_owners(
     nodes: Mapping[str, Node], tensor: Tensor, owners: Mapping[str, Mapping[int, None]]
 ) -> dict[int, None]:
     """Return the chains whose states a value may be computed from, also by way of others."""
     found: dict[int, None] = {}
-    for name in islice(_before(nodes, tensor), 2 * _FAR):
+    for name in islice(_walk_back(nodes, tensor), 2 * _FAR):
         found |= owners.get(name, {})
     return found
 
 
-def _before(nodes: Mapping[str, Node], tensor: Tensor, ends: Container[str] = ()) -> Iterator[str]:
+def _walk_back(
+    nodes: Mapping[str, Node], tensor: Tensor, ends: Container[str] = ()
+) -> Iterator[str]:
     """Yield the nodes that a tensor is computed from, the nearest first.
 
     Args:
@@ -108,20 +110,20 @@ def outputs_apart(scope: Scope, chain: Chain) -> tuple[Values, bool] | None:
     An output is the sum of m and the step's input (a residual connection), or m before the end of
     a sequence and another value after it. None if the outputs are the states.
     """
-    m = [_chosen(scope, tensor) for tensor in chain.m[1:]]
-    sums = _residuals(scope, [tensor for tensor, _ in m], chain.x)
+    m = [_find_chosen(scope, tensor) for tensor in chain.m[1:]]
+    sums = _find_residuals(scope, [tensor for tensor, _ in m], chain.x)
     if sums is None and not any(depth for _, depth in m):
         return None
     found = []
     for at, (made, depth) in enumerate(m):
-        given = _handed_out(scope, sums[at] if sums else made, depth, chain.m[at])
+        given = _follow_selects(scope, sums[at] if sums else made, depth, chain.m[at])
         if given is None:
             return None
         found.append(given)
     return tuple(found), sums is None
 
 
-def _chosen(scope: Scope, tensor: Tensor) -> tuple[Tensor, int]:
+def _find_chosen(scope: Scope, tensor: Tensor) -> tuple[Tensor, int]:
     """Return the value of a state before the end of a sequence, and the number of Selects."""
     depth = 0
     while tensor.node in scope.unchosen:
@@ -129,7 +131,7 @@ def _chosen(scope: Scope, tensor: Tensor) -> tuple[Tensor, int]:
     return tensor, depth
 
 
-def _handed_out(scope: Scope, made: Tensor, depth: int, before: Tensor) -> Tensor | None:
+def _follow_selects(scope: Scope, made: Tensor, depth: int, before: Tensor) -> Tensor | None:
     """Return the result of as many Selects of a value that do not select the old state."""
     ends = [made]
     for _ in range(depth):
@@ -143,7 +145,7 @@ def _handed_out(scope: Scope, made: Tensor, depth: int, before: Tensor) -> Tenso
     return others[0] if len(others) == 1 else None
 
 
-def _residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor]) -> Values | None:
+def _find_residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor]) -> Values | None:
     """Return the sums of m and each step's input; None if a step has no such sum."""
     found = []
     for m, read in zip(states, x, strict=False):
@@ -151,8 +153,8 @@ def _residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor]) -> V
         while queue:
             tensor = queue.pop()
             for user, _ in scope.users.get(tensor.node, ()):
-                given = {_undropped(scope.nodes, one) for one in data_inputs(user)}
-                both = {_undropped(scope.nodes, one) for one in (m, read)}
+                given = {_skip_dropout(scope.nodes, one) for one in data_inputs(user)}
+                both = {_skip_dropout(scope.nodes, one) for one in (m, read)}
                 if user.op in ADDING and given == both:
                     sums.append(Tensor(user.name))
                 elif undropped(scope.nodes, user) == tensor:
@@ -163,22 +165,22 @@ def _residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor]) -> V
     return tuple(found)
 
 
-def _undropped(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
+def _skip_dropout(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
     """Return the value of a tensor before dropout."""
     node = nodes.get(tensor.node)
     kept = undropped(nodes, node) if node is not None else None
     return past(nodes, tensor if kept is None else kept, _BARE)
 
 
-def _values(scope: Scope, node: Node) -> tuple[Tensor, ...]:
+def _find_values(scope: Scope, node: Node) -> tuple[Tensor, ...]:
     """Return the values that a node joins, before an axis for the steps is added to them."""
     given = data_inputs(node)
     if node.op != "Pack":
         given = given[:-1] if node.op == "ConcatV2" else given[1:]
-    return tuple(_bare(scope, tensor) for tensor in given)
+    return tuple(_skip_bare(scope, tensor) for tensor in given)
 
 
-def _bare(scope: Scope, tensor: Tensor) -> Tensor:
+def _skip_bare(scope: Scope, tensor: Tensor) -> Tensor:
     for _ in range(10):
         node = scope.nodes.get(tensor.node)
         if node is None or node.op not in _BARE or node.name in scope.unchosen:
@@ -201,14 +203,14 @@ def _follow_one_another(
     known = dict(number)  # a value may be computed from the values before it
     last: int | None = None
     for value in values:
-        found = max((known[name] for name in _states(nodes, value, known)), default=None)
+        found = max((known[name] for name in _find_states(nodes, value, known)), default=None)
         if found is None or (last is not None and found != last + 1):
             return False
         last = known.setdefault(value.node, found)
     return True
 
 
-def _states(nodes: Mapping[str, Node], tensor: Tensor, among: Container[str]) -> set[str]:
+def _find_states(nodes: Mapping[str, Node], tensor: Tensor, among: Container[str]) -> set[str]:
     """Return the nodes of the states that a value is computed from; none if they are far."""
-    near = list(islice(_before(nodes, tensor, among), _FAR + 1))
+    near = list(islice(_walk_back(nodes, tensor, among), _FAR + 1))
     return {name for name in near if name in among} if len(near) <= _FAR else set()

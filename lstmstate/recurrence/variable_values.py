@@ -46,14 +46,14 @@ class GraphVariables:
         self._variables = variables
         self._by_path = {variable.path: variable for variable in variables.values()}
         self._by_path |= {v.full_name: v for v in variables.values() if v.full_name}
-        self._keys = {**_saved(graph), **_restored(graph)}
+        self._keys = {**_find_saved_keys(graph), **_find_restored_keys(graph)}
 
     def key(self, node: Node) -> str | None:
         """Return the name of the checkpoint variable for a node, None if there is none."""
-        found = self._stored(node)
+        found = self._find_stored(node)
         return None if found is None else found[0].name
 
-    def _stored(self, node: Node) -> tuple[Variable, str] | None:
+    def _find_stored(self, node: Node) -> tuple[Variable, str] | None:
         key = self._keys.get(node.name)
         names = [key.name] if key is not None else []
         names += [node.name, node.string("shared_name") or node.name]
@@ -69,7 +69,7 @@ class GraphVariables:
         Raises:
             NotFoundError: the checkpoint has no such variable.
         """
-        found = self._stored(node)
+        found = self._find_stored(node)
         if found is None:
             raise NotFoundError(
                 "the graph reads this variable, and the checkpoint has none of this name",
@@ -88,29 +88,29 @@ class GraphVariables:
         return value[tuple(cuts)]
 
 
-def _strings(graph: Graph, node: Node, position: int | None) -> list[str]:
+def _read_strings(graph: Graph, node: Node, position: int | None) -> list[str]:
     """Return the strings of a constant input of a node."""
     given = data_inputs(node)
     made = graph.nodes.get(given[position].node) if position is not None else None
     return made.strings() if made is not None and made.op == "Const" else []
 
 
-def _saved(graph: Graph) -> dict[str, _Key]:
+def _find_saved_keys(graph: Graph) -> dict[str, _Key]:
     """Return the keys of the graph's save operations, by the nodes of their variables."""
     found: dict[str, _Key] = {}
     for node in graph.nodes.values():
         if node.op not in _SAVES:
             continue
         names, slices, first = _SAVES[node.op]
-        keys, extents = _strings(graph, node, names), _strings(graph, node, slices)
+        keys, extents = _read_strings(graph, node, names), _read_strings(graph, node, slices)
         for at, tensor in enumerate(data_inputs(node)[first:]):
-            variable = _variable(graph, tensor)
+            variable = _find_variable(graph, tensor)
             if variable is not None and at < len(keys):
                 found.setdefault(variable, _Key(keys[at], extents[at] if at < len(extents) else ""))
     return found
 
 
-def _restored(graph: Graph) -> dict[str, _Key]:
+def _find_restored_keys(graph: Graph) -> dict[str, _Key]:
     """Return the keys of the graph's restore operations, by the nodes of their variables."""
     found: dict[str, _Key] = {}
     for node in graph.nodes.values():
@@ -126,14 +126,17 @@ def _restored(graph: Graph) -> dict[str, _Key]:
         source = graph.nodes.get(made.node)
         if source is not None and source.op in _RESTORES:
             names, slices = _RESTORES[source.op]
-            keys, extents = _strings(graph, source, names), _strings(graph, source, slices)
+            keys, extents = (
+                _read_strings(graph, source, names),
+                _read_strings(graph, source, slices),
+            )
             if made.port < len(keys):
                 extent = extents[made.port] if made.port < len(extents) else ""
                 found.setdefault(given[0].node, _Key(keys[made.port], extent))
     return found
 
 
-def _variable(graph: Graph, tensor: Tensor) -> str | None:
+def _find_variable(graph: Graph, tensor: Tensor) -> str | None:
     """Return the name of the variable's node for a tensor with its value."""
     for _ in range(6):
         node = graph.nodes.get(tensor.node)

@@ -34,7 +34,7 @@ class Straight:
         self._dead: dict[Tensor, bool] = {}
         self._live: dict[str, int] = {}
         self._unchosen: dict[str, Tensor] = {}
-        self.scope = scope.of_nodes(self._straightened(), self._unchosen) if known else scope
+        self.scope = scope.of_nodes(self._straighten(), self._unchosen) if known else scope
 
     @property
     def is_other(self) -> bool:
@@ -47,25 +47,27 @@ class Straight:
             tensor = data_inputs(self._nodes[tensor.node])[0]
         return tensor
 
-    def _straightened(self) -> dict[str, Node]:
+    def _straighten(self) -> dict[str, Node]:
         for node in self._nodes.values():
             if node.op in SWITCHES:
-                value = self._value(data_inputs(node)[1])
+                value = self._evaluate(data_inputs(node)[1])
                 if value is not None:
                     self._live[node.name] = int(value)
         found = {}
         for node in self._nodes.values():
-            chosen = self._chosen(node)
+            chosen = self._choose(node)
             op, inputs = (node.op, node.inputs) if chosen is None else ("Identity", [chosen])
             if self._live:
-                inputs = [one if one.startswith("^") else self._past(one) for one in inputs]
+                inputs = [
+                    one if one.startswith("^") else self._skip_branches(one) for one in inputs
+                ]
             same = op == node.op and inputs == node.inputs
             found[node.name] = (
                 node if same else Node(node.name, op, inputs, node.attributes, node.frame)
             )
         return found
 
-    def _value(self, tensor: Tensor) -> bool | None:
+    def _evaluate(self, tensor: Tensor) -> bool | None:
         """Return the value of a condition, None if not a comparison with lengths decides it."""
         for _ in range(_FAR):
             if tensor.node in self._known:
@@ -76,11 +78,11 @@ class Straight:
             tensor = data_inputs(node)[0]
         return None
 
-    def _chosen(self, node: Node) -> str | None:
+    def _choose(self, node: Node) -> str | None:
         """Return the input that a Select or Merge passes on, None for other nodes."""
         given = data_inputs(node)
         if node.op in _SELECTS:
-            value = self._value(given[0])
+            value = self._evaluate(given[0])
             dead = [] if value is None else [not value, value]
         elif node.op in MERGES and len(given) == 2 and self._live:
             dead = [self._is_dead(one) for one in given]
@@ -92,7 +94,7 @@ class Straight:
         self._unchosen[node.name] = other
         return f"{one.node}:{one.port}" if one.port else one.node
 
-    def _past(self, tensor: str) -> str:
+    def _skip_branches(self, tensor: str) -> str:
         """Return the source of an input outside of the branches."""
         name, port = split_port(tensor)
         while name in self._live and port == self._live[name]:
