@@ -335,7 +335,7 @@ class GraphRunner:
         plan, _ = self._plan(keep, 0.5, has_lengths=lengths is not None)
         self._refuse_own_ends(plan, keep)
         self._find_orders(x, states)
-        values = self._first_that_fits(x, states, keep, rows, lengths)
+        values = self._evaluate_first_fit(x, states, keep, rows, lengths)
         ran = self._collect(values, len(x), keep, lengths)
         if plan.is_random:
             values = self._evaluate(x, states, keep, 0.25, rows, lengths)
@@ -394,7 +394,7 @@ class GraphRunner:
                 flat = np.zeros(steps * batch, value.dtype)
                 flat[1] = second
                 with self._feed(self._feeds | {tensor: flat}):
-                    values = self._first_that_fits(some, begun, "", None, None)
+                    values = self._evaluate_first_fit(some, begun, "", None, None)
                 outputs.append(self._collect(values, steps, "", None).outputs)
             same: Any = np.isclose(outputs[0], outputs[1])
             differs = ~same.reshape(steps, batch, -1).all(-1)
@@ -407,12 +407,12 @@ class GraphRunner:
                 )
             self._by_step[tensor] = bool(first)
 
-    def _first_that_fits(
+    def _evaluate_first_fit(
         self, x: Array, states: Sequence[Pair], keep: str, rows: Any, lengths: Lengths | None
     ) -> list[Any]:
         """Return the fetched values, with feeds in the first shapes that fit."""
         steps, batch = x.shape[:2]
-        ways = {tensor: self._ways(tensor, steps, batch) for tensor in self._feeds}
+        ways = {tensor: self._fit_value(tensor, steps, batch) for tensor in self._feeds}
         several = [tensor for tensor, found in ways.items() if len(found) > 1]
         choices = product(*(range(len(ways[tensor])) for tensor in several))
         turns = (self._is_turned, not self._is_turned) if self._shapes else (self._is_turned,)
@@ -428,7 +428,7 @@ class GraphRunner:
         self._chosen, self._is_turned = before
         raise first or UnsupportedError("nothing is fed")
 
-    def _ways(self, tensor: Tensor, steps: int, batch: int) -> list[Array]:
+    def _fit_value(self, tensor: Tensor, steps: int, batch: int) -> list[Array]:
         """Return a fed value in the shapes that its placeholder may take."""
         by_step = self._by_step.get(tensor, False)
         return fit_to_placeholder(
@@ -462,7 +462,7 @@ class GraphRunner:
             tensor: value.astype(self._kind_of_x) for tensor, value in given.fed(x).items()
         }
         for tensor in self._feeds:
-            found = self._ways(tensor, steps, batch)
+            found = self._fit_value(tensor, steps, batch)
             value = found[min(self._chosen.get(tensor, 0), len(found) - 1)]
             fits = rows is not None and np.ndim(value) > 1 and len(value) != len(rows)
             feeds[tensor] = value[rows] if fits else value
@@ -480,14 +480,14 @@ class GraphRunner:
             feeds[tensor] = self._sources[tensor].value(
                 (batch, steps) if self._is_turned else (steps, batch)
             )
-        feeds |= _assemble_initial(self._first_states(states, feeds), exact=self._exact)
+        feeds |= _assemble_initial(self._change_states(states, feeds), exact=self._exact)
         missing = [tensor for tensor in plan.feeds if tensor not in feeds]
         if missing:
             raise UnsupportedError("the graph needs a value for this", tensor=missing[0].node)
         with np.errstate(all="ignore"):
             return bound.run({tensor: feeds[tensor] for tensor in plan.feeds})
 
-    def _first_states(
+    def _change_states(
         self, states: Sequence[Pair], feeds: Mapping[Tensor, Any]
     ) -> list[tuple[Port, Array]]:
         """Return the states at the first step, after changes by fed values."""
@@ -499,7 +499,7 @@ class GraphRunner:
         scope = self.network.scope
         environment = Environment(self._read, Precision(self._exact, scope.is_of_2))
 
-        def changed(port: Port, half: Array) -> Array:
+        def change(port: Port, half: Array) -> Array:
             return (
                 change_initial_state(scope, port, half, fed, self._sources, environment)
                 if fed
@@ -507,13 +507,13 @@ class GraphRunner:
             )
 
         return [
-            (port, changed(port, half))
+            (port, change(port, half))
             for cell, pair in zip(self.network.cells, states, strict=True)
             if cell.name not in self.network.handed
             for port, half in zip((cell.c, cell.m), pair, strict=True)
         ]
 
-    def _fetches(self, keep: str) -> list[tuple[Tensor, ...]]:
+    def _list_fetches(self, keep: str) -> list[tuple[Tensor, ...]]:
         """Return the tensors to fetch: outputs, the last states, and the states of every step."""
         ports = [port for cell in self.network.cells for port in (cell.c, cell.m)]
         found = [output.tensors for output in self.network.outputs]
@@ -525,7 +525,7 @@ class GraphRunner:
     def _collect(self, found: list[Any], steps: int, keep: str, lengths: Lengths | None) -> Ran:
         """Return outputs and states from the fetched values."""
         values = iter(found)
-        fetched = [[next(values) for _ in tensors] for tensors in self._fetches(keep)]
+        fetched = [[next(values) for _ in tensors] for tensors in self._list_fetches(keep)]
         outputs = [
             _order_output(output, fetched.pop(0), steps, lengths) for output in self.network.outputs
         ]
@@ -579,13 +579,13 @@ class GraphRunner:
                 allowed |= {*cell.c.fed, *cell.m.fed}
                 allowed |= {port.source for port in (cell.c, cell.m) if self._is_fed(port.source)}
             allowed |= self._defaults if has_lengths else set()
-            fetches = [tensor for tensors in self._fetches(keep) for tensor in tensors]
+            fetches = [tensor for tensors in self._list_fetches(keep) for tensor in tensors]
             while True:
                 try:
                     plan = compile_plan(self.network.scope, fetches, allowed, environment)
                     break
                 except UnfedError as error:
-                    lengths = self._lengths_of(error.unfed) - allowed
+                    lengths = self._find_lengths(error.unfed) - allowed
                     if not lengths and (error.unfed in allowed or not self._static(error.unfed)):
                         raise _make_unfed_error(
                             self._sources.get(error.unfed), error.unfed
@@ -606,7 +606,7 @@ class GraphRunner:
                 self._plans[key] = plan, plan.bind()
         return self._plans[key]
 
-    def _lengths_of(self, tensor: Tensor) -> set[Tensor]:
+    def _find_lengths(self, tensor: Tensor) -> set[Tensor]:
         """Return the sequence lengths and masks that are a tensor, or are computed from it."""
         nodes, every = self.network.scope.nodes, [*self.network.lengths, *self.network.masks]
         if tensor in every:

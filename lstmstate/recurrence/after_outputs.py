@@ -19,7 +19,7 @@ from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import SIZES, origins, values_into
 from lstmstate.recurrence.graph_network import GraphNetwork, Recurrences
 from lstmstate.recurrence.loop import loop_recurrences
-from lstmstate.recurrence.loop_cells import gathered
+from lstmstate.recurrence.loop_cells import find_gathered
 from lstmstate.recurrence.probe import Probe
 from lstmstate.recurrence.states import PRODUCTS, take
 
@@ -92,7 +92,7 @@ def _make_up_outputs(network: GraphNetwork, probe: Probe, steps: int, batch: int
     numbers: list[Array] = [np.full(1, -1)]
     for output in network.outputs:
         top = next(one.cells[-1] for one in network.recurrences if one.output == output)
-        tensors = gathered(network.scope, output)
+        tensors = find_gathered(network.scope, output)
         if not tensors:
             continue
         if output.is_m and not output.place:

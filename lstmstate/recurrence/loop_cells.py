@@ -146,18 +146,18 @@ def _find_output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Ou
     nodes, loop, m = one.inside.nodes, one.loop, pair.m
     read = loop.variables[m.number].read
 
-    def made(tensor: Tensor) -> Tensor:
+    def unselect(tensor: Tensor) -> Tensor:
         return past_selection(one.inside, skip(nodes, tensor), read)
 
-    def chosen(tensor: Tensor) -> Tensor:
+    def choose(tensor: Tensor) -> Tensor:
         """Return the value of a Select before the end of a sequence, or at an unmasked step."""
-        tensor = made(tensor)
+        tensor = unselect(tensor)
         node = nodes.get(tensor.node)
         given = data_inputs(node)[1:] if node is not None and node.op in SELECTS else []
-        return next((new for new in map(made, given) if new in (whole, alone)), tensor)
+        return next((new for new in map(unselect, given) if new in (whole, alone)), tensor)
 
-    whole, alone = made(loop.variables[m.number].next), made(m.next)
-    written = [(output.number, chosen(output.element)) for output in one.outputs]
+    whole, alone = unselect(loop.variables[m.number].next), unselect(m.next)
+    written = [(output.number, choose(output.element)) for output in one.outputs]
     for number, element in written:
         if element == alone:
             return _make_output(scope, one, number, (), is_m=True, is_own=False)
@@ -194,14 +194,14 @@ def _make_output(
     if array is None:
         raise UnsupportedError("the graph does not read its outputs", tensor=one.loop.name)
     output = Output((array,), place, 0, is_m=is_m, is_own=is_own, array=array)
-    for tensor in gathered(scope, output):
+    for tensor in find_gathered(scope, output):
         tail = tail_of(scope, tensor)
         if tail.reversed:
             return output._replace(tensors=(tail.tensor,), time_axis=int(tail.turned))
     return output
 
 
-def gathered(scope: Scope, output: Output) -> tuple[Tensor, ...]:
+def find_gathered(scope: Scope, output: Output) -> tuple[Tensor, ...]:
     """Return the tensors of an output: one for all steps, or one for each."""
     if output.tensors != (output.array,):
         return output.tensors

@@ -315,7 +315,7 @@ def _find_states(
         return None
     root, entry = _find_root(scope, taken[0])
     if len(made) == 1:
-        return (root, made[0])  # see `single`
+        return (root, made[0])  # see `single_step`
     way = _find_between(scope, made[0], taken[1])
     if way is None:
         return None

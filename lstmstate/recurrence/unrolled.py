@@ -57,7 +57,7 @@ class _Found(NamedTuple):
     entry: Tensor
 
 
-def unrolled(probe: Probe) -> list[Chain]:
+def find_unrolled(probe: Probe) -> list[Chain]:
     """Return the chains of unrolled steps in a graph."""
     scope = probe.scope
     seen: set[Tensor] = set()

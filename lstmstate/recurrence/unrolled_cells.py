@@ -23,8 +23,13 @@ from lstmstate.recurrence.loop_cells import SELECTS, leads_to
 from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.states import JUMPS, Causes, take
 from lstmstate.recurrence.step_chain import Chain, chains
-from lstmstate.recurrence.unrolled import are_same, fixed_batch, unrolled, with_batch
-from lstmstate.recurrence.unrolled_outputs import Values, joined, joins, outputs_apart
+from lstmstate.recurrence.unrolled import are_same, find_unrolled, fixed_batch, with_batch
+from lstmstate.recurrence.unrolled_outputs import (
+    Values,
+    find_joined,
+    find_joins,
+    find_outputs_apart,
+)
 from lstmstate.recurrence.without_branches import Straight
 
 
@@ -35,7 +40,7 @@ def chain_drafts(
     graph, probe = probe, probe.on_straight()
     straight = graph.straight
     known = chains(probe.scope, [_move_outside(straight, one) for one in wired])
-    more = unrolled(probe)
+    more = find_unrolled(probe)
     # If the states of several layers are one tensor, only the structure shows their order.
     reading = Counter(chain.x for chain in more)
     doubled = {chain.x for chain in more if any(_is_one(one, chain) for one in known)}
@@ -50,7 +55,7 @@ def chain_drafts(
     for chain, parts in zip(every, placed, strict=True):
         whole -= {chain.c[0], chain.m[0]} - parts
     continued = _find_continued(probe, every)
-    for at, (chain, some) in enumerate(zip(every, joins(probe.scope, every), strict=True)):
+    for at, (chain, some) in enumerate(zip(every, find_joins(probe.scope, every), strict=True)):
         try:
             if chain.problem is not None:
                 raise UnsupportedError(chain.problem)
@@ -196,11 +201,11 @@ def _find_output(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]
     """Return the output that the graph joins from the steps of a chain, None for m.
 
     Args:
-        some: the nodes that may join it; see `joins`.
+        some: the nodes that may join it; see `find_joins`.
     """
-    found = joined(scope, chain, some)
+    found = find_joined(scope, chain, some)
     if not found:
-        apart = outputs_apart(scope, chain)
+        apart = find_outputs_apart(scope, chain)
         if apart is None:
             return None
         values, is_m = apart

@@ -36,7 +36,7 @@ class Joined(NamedTuple):
 Values = tuple[Tensor, ...]
 
 
-def joins(scope: Scope, chains: Sequence[Chain]) -> list[list[tuple[Node, Values]]]:
+def find_joins(scope: Scope, chains: Sequence[Chain]) -> list[list[tuple[Node, Values]]]:
     """Return for each chain the nodes that may join its outputs, with the joined values.
 
     Such a node joins as many values as the chain has steps, and its last value is near the states.
@@ -87,11 +87,11 @@ def _walk_back(
                 queue.append(one.node)
 
 
-def joined(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> list[Joined]:
+def find_joined(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> list[Joined]:
     """Return the joined values that come from the steps of a chain, m first.
 
     Args:
-        some: the nodes that may join them; see `joins`.
+        some: the nodes that may join them; see `find_joins`.
     """
     number = {tensor.node: at for states in (chain.c, chain.m) for at, tensor in enumerate(states)}
     steps = chain.m[1:]
@@ -104,7 +104,7 @@ def joined(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> l
     return sorted(found.values(), key=lambda one: not one.is_m)
 
 
-def outputs_apart(scope: Scope, chain: Chain) -> tuple[Values, bool] | None:
+def find_outputs_apart(scope: Scope, chain: Chain) -> tuple[Values, bool] | None:
     """Return the outputs of the steps that the graph does not join, and whether they are m.
 
     An output is the sum of m and the step's input (a residual connection), or m before the end of
