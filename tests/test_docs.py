@@ -18,7 +18,7 @@ import yaml
 from commands import LSTMSTATE, PROJECT, SAMPLES, SUNSPOTS, Shell, archive, numbers
 
 import lstmstate
-from lstmstate.cli import cli
+from lstmstate.cli.group import cli
 
 DOCS = PROJECT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))

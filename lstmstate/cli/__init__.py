@@ -1,93 +1,74 @@
-"""The command line: one module a command, loaded when it is called.
+"""The command line: dispatch, errors on one line, exit codes.
 
-Heavy modules are imported by the command that needs them, so that `--help` and a mistyped
-option answer in the time that Click takes.
+A command is a module, imported when it is called, and imports heavy modules when it needs them. The
+help of the program and its version need no import at all.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import signal
 import sys
-from importlib import import_module
+from contextlib import suppress
 from types import FrameType
-
-import click
 
 from lstmstate.errors import LstmstateError, each, printable
 
-_COMMANDS = {
-    "inspect": "what is inside: cells, state widths, saved states, variables",
-    "convert": "a saved state from one layout or file into another: --to-tuple, --to-flat",
-    "split": "one flat state into two files, c and m",
-    "concat": "c and m of one cell or more into one flat state",
-    "run": "step the cells over data, from a state to a state",
-    "verify": "our results against TensorFlow's own cell, or the graph's own step",
-    "diff": "two states or two checkpoints, within a tolerance",
+COMMANDS = {
+    "inspect": "list cells, state widths, saved states and variables",
+    "convert": "convert a state to another layout or kind of file: --to-tuple, --to-flat",
+    "split": "split a flat state into the two files c and m",
+    "concat": "join c and m of one cell or more into one flat state",
+    "run": "run the cells over data, from a state to a state",
+    "verify": "compare lstmstate with TensorFlow's own cell, or the graph's own step",
+    "diff": "compare two states or two checkpoints, within a tolerance",
     "check": "assertions for CI: widths, layout, finite values, names",
 }
+HELP = f"""Usage: lstmstate COMMAND [OPTIONS] [ARGS]...
+       lstmstate PATH                             short for lstmstate inspect PATH
 
+  Reads TensorFlow 1.x checkpoints without TensorFlow: lists the LSTM cells in a
+  checkpoint, converts their states, and runs them over data.
+
+Commands:
+{"".join(f"  {name:8} {words}{chr(10)}" for name, words in COMMANDS.items())}
+Options:
+  -V, --version  Print the version.
+  -h, --help     Print this text; lstmstate COMMAND --help is about a command.
+
+Examples:
+  lstmstate inspect model.ckpt-7                  the cells and their state widths
+  lstmstate convert flat.npy --to-tuple           c and m by name: flat.tuple.npz
+  lstmstate run model.ckpt-7 x.npy -o y.npz       the outputs, and the state after them
+  lstmstate check model.ckpt-7 --units 128 && ./deploy
+
+Exit codes: 0 done, 1 done and the answer is no, 2 wrong command line,
+3 a file could not be used, 4 some of several could not, 130 interrupted."""
 DONE, NO, USAGE, UNUSABLE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
-# What ends a process and can be caught: a CI job's end, a closed terminal.
+# Signals that end a process and can be caught: a CI job's end, a closed terminal.
 ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class _Commands(click.Group):
-    """The commands by name; `--help` lists them without importing any."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
-            return None
-        command: click.Command = import_module(f"lstmstate.cli.{cmd_name}").command
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in _COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"there is no command {args[0]!r}; give {', '.join(_COMMANDS)}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
-
-
-@click.group(cls=_Commands, context_settings=CONTEXT, epilog="lstmstate COMMAND --help tells more.")
-@click.version_option(None, "--version", package_name="lstmstate", message="%(prog)s %(version)s")
-def cli() -> None:
-    """Reads TensorFlow 1.x checkpoints without TensorFlow: tells the LSTM cells in them, converts
-    their states, and runs them over data.
-
-    Exit codes: 0 done, 1 done and the answer is no, 2 wrong command line, 3 a file could not be
-    used, 4 some files of several could not, 130 interrupted.
-    """
-
-
 class _Terminated(BaseException):
-    """The process was asked to end; what it has begun is taken back on the way out."""
+    """The process was asked to end; unfinished outputs are removed on the way out."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.exit_code = 128 + number  # as shells tell it
+        self.exit_code = 128 + number  # as shells report it
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     raise _Terminated(number)
 
 
-_decided = [DONE]
+_exit_code = [DONE]
 
 
-def decided(code: int) -> int:
-    """Keep the answer of a command before it is printed: whoever reads may not wait for it all."""
-    _decided[0] = code
+def decide(code: int) -> int:
+    """Record the exit code before the answer is printed: a closed pipe must not change it."""
+    _exit_code[0] = code
     return code
 
 
@@ -96,106 +77,150 @@ def main() -> int:
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in ENDINGS:
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, _terminate)
     return execute(sys.argv[1:])
 
 
 def execute(arguments: list[str]) -> int:
     """Run the command line; return the exit code. Errors are one line on stderr."""
-    # Names from files may have characters that a terminal's encoding has not.
+    # Names from files may have characters that are not in a terminal's encoding.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    _decided[0] = DONE
+    decide(DONE)
+    if arguments and _is_path(arguments[0]):
+        arguments = ["inspect", *arguments]
     try:
-        return _answer(arguments)
-    except click.ClickException as error:
-        _refuse_usage(error, arguments)
-        return USAGE
-    except (KeyboardInterrupt, click.Abort):
+        return _run(arguments)
+    except KeyboardInterrupt:
         _remove_left()
         return INTERRUPTED
     except _Terminated as end:
         _remove_left()
         return end.exit_code
-    except (BrokenPipeError, SystemExit):  # Click makes the one into the other
-        _give_up_stdout()
-        return _decided[0]  # whoever read has had enough
+    except (BrokenPipeError, SystemExit):  # Click raises the second for the first
+        _discard_stdout()
+        return _exit_code[0]
     except Exception as error:
-        return _told(error, debug="--debug" in arguments)
+        return _report(error, arguments)
 
 
-def _refuse_usage(error: click.ClickException, arguments: list[str]) -> None:
-    """Print in one line why a command line is wrong; a call without arguments gets the help."""
-    problem = error.format_message()
-    if "\n" in problem:
-        error.show()
-        return
-    name = arguments[0] if arguments and arguments[0] in _COMMANDS else ""
-    form = _form(error, name) if name else ""
-    tell(f"error: {problem.rstrip('.')}{form}; see {f'lstmstate {name}'.strip()} --help")
+def _is_path(argument: str) -> bool:
+    """Return whether the first argument is a path, not a command."""
+    if argument in COMMANDS or argument.startswith("-"):
+        return argument == "-"
+    looks_so = any(mark in argument for mark in "/\\.:~")
+    return looks_so or os.path.exists(argument) or os.path.exists(f"{argument}.index")
 
 
-def _form(error: click.ClickException, name: str) -> str:
-    """Return how the option is given that is missing, or has too few values; "" for others."""
-    missing = getattr(error, "param", None) if isinstance(error, click.MissingParameter) else None
-    called = error.option_name if isinstance(error, click.BadOptionUsage) else None
-    for option in import_module(f"lstmstate.cli.{name}").command.params:
-        if isinstance(option, click.Option) and (option is missing or called in option.opts):
-            return f": give {option.opts[0]} {option.metavar}" if option.metavar else ""
+def _run(arguments: list[str]) -> int:
+    """Run a command, and write all of its answer."""
+    if sys.stdout is None:
+        raise OSError("stdout is closed")
+    name = arguments[0] if arguments else ""
+    if "_LSTMSTATE_COMPLETE" in os.environ or name in COMMANDS:
+        from lstmstate.cli.group import cli
+
+        code = cli.main(arguments, prog_name="lstmstate", standalone_mode=False) or DONE
+        sys.stdout.flush()
+        return int(code)
+    if name in ("-h", "--help"):
+        print(HELP)
+    elif name in ("-V", "--version"):
+        from lstmstate import __version__
+
+        print(f"lstmstate {__version__}")
+    elif not name:
+        print(HELP, file=sys.stderr)
+        return USAGE
+    else:
+        return _refuse(name)
+    sys.stdout.flush()
+    return DONE
+
+
+def _refuse(name: str) -> int:
+    """Print that there is no such command or option, and the nearest one."""
+    from difflib import get_close_matches
+
+    is_option = name.startswith("-")
+    known = ["--help", "--version"] if is_option else list(COMMANDS)
+    near = get_close_matches(name, known, n=1)
+    more = f"did you mean {near[0]}?" if near else f"expected {', '.join(known)}"
+    report_line(f"error: no {'option' if is_option else 'command'} {name!r}; {more}")
+    return USAGE
+
+
+def _report(error: Exception, arguments: list[str]) -> int:
+    """Print an error in one line; return the exit code."""
+    click = sys.modules.get("click")
+    if click is not None and isinstance(error, click.ClickException):
+        name = arguments[0]
+        problem = f"{error.format_message().rstrip('.')}{_form(error, name)}"
+        report_line(f"error: {problem}; see lstmstate {name} --help")
+        return USAGE
+    if click is not None and isinstance(error, click.Abort):
+        _remove_left()
+        return INTERRUPTED
+    if "--debug" in arguments:
+        import traceback
+
+        traceback.print_exc()
+    if isinstance(error, OSError):
+        _discard_stdout()
+        report_line(f"error: the output could not be written ({error.strerror or error})")
+    elif isinstance(error, MemoryError):
+        report_line("error: there is not enough memory for this")
+    elif isinstance(error, LstmstateError):
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):  # stdout itself could not be written
+            _discard_stdout()
+        for one in each(error):
+            report_line(f"error: {one}")
+    else:
+        problem = f"internal error ({type(error).__name__}: {error})"
+        report_line(f"error: {problem}; run it with --debug and report it")
+    return getattr(error, "exit_code", UNUSABLE)
+
+
+def _form(error: Exception, name: str) -> str:
+    """Return the form of the option that is missing or has too few values; "" for others."""
+    import click
+
+    from lstmstate.cli.group import load
+
+    missing = error.param if isinstance(error, click.MissingParameter) else None
+    named = error.option_name if isinstance(error, click.BadOptionUsage) else None
+    for option in load(name).params:
+        if isinstance(option, click.Option) and (option is missing or named in option.opts):
+            return f": pass {option.opts[0]} {option.metavar}" if option.metavar else ""
     return ""
 
 
 def _remove_left() -> None:
-    """Remove what a signal at a bad moment kept outputs from removing, if there were any."""
+    """Remove unfinished outputs that a signal left."""
     output = sys.modules.get("lstmstate.files.atomic")
     if output is not None:
         output.remove_left()
 
 
-def _told(error: Exception, *, debug: bool) -> int:
-    """Say what went wrong in one line; return the exit code."""
-    if debug:
-        import traceback
-
-        traceback.print_exc()
-    if isinstance(error, OSError) and not isinstance(error, LstmstateError):
-        _give_up_stdout()
-        tell(f"error: the output could not be written ({error.strerror or error})")
-    elif isinstance(error, MemoryError):
-        tell("error: there is not enough memory for this")
-    elif isinstance(error, LstmstateError):
-        try:
-            sys.stdout.flush()
-        except (OSError, ValueError):  # it was stdout that could not be written
-            _give_up_stdout()
-        for one in each(error):
-            tell(f"error: {one}")
-    else:
-        name = type(error).__name__
-        tell(f"error: a fault of this program ({name}: {error}); --debug shows where: report it")
-    return getattr(error, "exit_code", UNUSABLE)
-
-
-def _answer(arguments: list[str]) -> int:
-    """Run a command, and see that its answer has gone out."""
-    if sys.stdout is None:
-        raise OSError("stdout is closed")
-    code = cli.main(arguments, prog_name="lstmstate", standalone_mode=False) or DONE
-    sys.stdout.flush()
-    return int(code)
-
-
-def _give_up_stdout() -> None:
-    """Let what is still to be written go nowhere: Python would complain at the end."""
-    with contextlib.suppress(OSError, AttributeError, ValueError):
+def _discard_stdout() -> None:
+    """Send the rest of stdout nowhere: Python would fail to write it at the end."""
+    with suppress(OSError, AttributeError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def tell(line: str) -> None:
-    """Say one line on stderr, in which nothing from a file can steer the terminal."""
+def report_line(line: str) -> None:
+    """Print one line on stderr, without characters from a file that would steer the terminal."""
     from lstmstate.cli.report.flags import with_flags
 
-    with contextlib.suppress(OSError):
-        click.echo(f"lstmstate: {printable(with_flags(line))}", err=True)
+    with suppress(OSError, AttributeError):  # it is closed, or None
+        print(f"lstmstate: {printable(with_flags(line))}", file=sys.stderr, flush=True)
+
+
+def print_path(path: str) -> None:
+    """Print the path of an output; the next files are written even if nobody reads the paths."""
+    with suppress(BrokenPipeError):
+        print(printable(path) if sys.stdout.isatty() else path, flush=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from lstmstate.cli import CONTEXT, options
+from lstmstate.cli.batch import print_document
 from lstmstate.errors import count
 
 _EPILOG = """\b
@@ -19,44 +18,50 @@ Examples:
 
 @click.command("concat", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("halves", metavar="C M [C M]...", nargs=-1, required=True, type=click.Path())
-@click.option("-o", "--output", metavar="FLAT", required=True, help="Where to; - is stdout.")
-@options.header
+@click.option(
+    "-o", "--output", metavar="FLAT", required=True, help="The file to write; - is stdout."
+)
 @options.widths
 @options.kind
 @options.compress
 @options.strict
 @options.force
-@options.as_json
 @options.common
-def command(halves: tuple[str, ...], output: str, quiet: bool, as_json: bool, **flags: Any) -> int:
-    """Put c and m side by side along the last axis: [..., c0 | m0 | c1 | m1].
+def command(
+    halves: tuple[str, ...],
+    output: str,
+    widths: options.Widths,
+    kind: str | None,
+    compress: bool,
+    strict: bool,
+    force: bool,
+    common: options.Common,
+) -> None:
+    """Join c and m along the last axis: [..., c0 | m0 | c1 | m1].
 
-    C and M are files of one array each, or FILE:NAME. Files that split wrote know which half they
-    are, and are refused in the wrong order.
+    C and M are files with one array each, or FILE:NAME. Files that split wrote record which half
+    they are, and are refused in the wrong order.
     """
-    if len(halves) % 2:
-        given = count(len(halves), "file")
-        raise click.UsageError(f"c and m come in pairs, C M, and here: {given}")
-    from lstmstate.cli.report.console import Meter
-    from lstmstate.cli.report.convert_json import converted_document, print_document
+    options.refuse(
+        (len(halves) % 2, f"expected pairs of files, C M, got {count(len(halves), 'file')}"),
+        (common.as_json and output == "-", "-o - and --json both use stdout"),
+    )
+    from lstmstate.cli.report.convert_json import converted_document
     from lstmstate.files.atomic import Outputs
     from lstmstate.operations.convert import How, write_state
     from lstmstate.operations.split import read_halves
     from lstmstate.state.formats.registry import kind_to_write
     from lstmstate.state.layouts import LAYOUTS
 
-    if as_json and output == "-":
-        raise click.UsageError("-o - and --json both want stdout")
-    source = read_halves(halves, options.wanted(flags, quiet=quiet), header=flags["header"])
-    options.refuse_unnamed(output, flags["kind"], ".npy, .npz, .h5, .csv or .ckpt")
-    kind = kind_to_write(output, flags["kind"], "npy")
+    source = read_halves(halves, widths.wanted(None, common), header=common.header)
+    options.require_kind(output, kind, ".npy, .npz, .h5, .csv or .ckpt")
     with (
-        Outputs(options.inputs_of(halves, flags), force=flags["force"]) as files,
-        Meter("joining", source.nbytes, quiet=quiet) as meter,
+        Outputs(options.input_files([*halves, widths.checkpoint]), force=force) as files,
+        common.meter("joining", source.nbytes) as meter,
     ):
-        how = How(LAYOUTS["flat"], compress=flags["compress"], told=meter.add)
-        done = write_state(source, how, files, output, kind)
-        options.say([done], strict=flags["strict"], quiet=quiet)
-    if as_json:
-        print_document("concat", [converted_document(list(halves), output, [done])], [])
-    return 0
+        how = How(LAYOUTS["flat"], compress=compress, told=meter.add)
+        done = write_state(source, how, files, output, kind_to_write(output, kind, "npy"))
+        common.note_states([done], strict=strict)
+    if common.as_json:
+        document = converted_document(list(halves), output, [done])
+        print_document("lstmstate.concat/1", document)

@@ -3,70 +3,103 @@
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING
 
 import click
 
-from lstmstate.cli import CONTEXT, SOME_FAILED, options, tell
-from lstmstate.errors import LstmstateError, printable
+from lstmstate.cli import CONTEXT, options, print_path
+from lstmstate.cli.batch import Batch, Json
+from lstmstate.errors import LstmstateError
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
-    from lstmstate.state.candidates import Wanted
+    from lstmstate.files.atomic import Outputs
+    from lstmstate.operations.convert import Converted, How
+    from lstmstate.operations.load import Source
 
 _EPILOG = """\b
 Examples:
   lstmstate convert flat.npy --to-tuple                    flat.tuple.npz: c and m by name
   lstmstate convert flat.npy --to-tuple --cells 128:64,128 a stack; the first cell projects
   lstmstate convert flat.npy --to-tuple --checkpoint model.ckpt-7
-  lstmstate convert flat.tuple.npz --to-flat               and back: the file knows its widths
+  lstmstate convert flat.tuple.npz --to-flat               and back: the file has its widths
   lstmstate convert state.npz --to torch -o state.h5
   lstmstate convert model.ckpt-7 --to-tuple -o new.ckpt    the states saved in its variables
   lstmstate convert --to-tuple - -o - < flat.npy > tuple.npz
 """
 
 
+class Target(NamedTuple):
+    """The layout, the place and the form of what is written."""
+
+    to_tuple: bool
+    to_flat: bool
+    to: tuple[str, ...]
+    output: str | None
+    out_dir: str | None
+    dtype: str | None
+    kind: str | None
+    compress: bool
+    strict: bool
+    force: bool
+
+    @property
+    def layouts(self) -> list[str]:
+        """The layouts asked for."""
+        return [*["tuple"] * self.to_tuple, *["flat"] * self.to_flat, *self.to]
+
+    def check(self) -> None:
+        """Raise a UsageError if there is not one layout."""
+        asked = f"{len(self.layouts)} layouts are" if self.layouts else "no layout is"
+        one = "pass one of --to-tuple, --to-flat and --to LAYOUT"
+        options.refuse((len(self.layouts) != 1, f"{asked} asked for: {one}"))
+
+
 @click.command("convert", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument(
     "sources", metavar="SRC...", nargs=-1, required=True, type=click.Path(allow_dash=True)
 )
-@click.option("--to-tuple", is_flag=True, help="Into c and m: state_is_tuple=True.")
-@click.option("--to-flat", is_flag=True, help="Into [batch, c | m]: state_is_tuple=False.")
-@click.option(
-    "--to", multiple=True, type=click.Choice(options.LAYOUT_NAMES), help="Into any layout."
+@options.group(
+    "target",
+    Target,
+    click.option("--to-tuple", is_flag=True, help="Into c and m: state_is_tuple=True."),
+    click.option("--to-flat", is_flag=True, help="Into [batch, c | m]: state_is_tuple=False."),
+    click.option(
+        "--to", multiple=True, type=click.Choice(options.LAYOUT_NAMES), help="Into any layout."
+    ),
+    click.option(
+        "-o", "--output", metavar="OUT", help="The file to write; its name shows the kind of file."
+    ),
+    click.option("--out-dir", metavar="DIR", help="The folder to write into, a file per source."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float16", "float32", "float64"]),
+        help="Write the values in another precision.",
+    ),
+    options.kind,
+    options.compress,
+    options.strict,
+    options.force,
 )
 @options.from_layout
-@options.header
-@click.option("-o", "--output", metavar="OUT", help="Where to; its name says what kind of file.")
-@click.option("--out-dir", metavar="DIR", help="Where to, for several sources.")
 @options.widths
 @options.variables
-@options.dtype
-@options.kind
-@options.compress
-@options.strict
-@options.force
-@options.checksums
-@options.as_json
 @options.common
 def command(
     sources: tuple[str, ...],
-    to_tuple: bool,
-    to_flat: bool,
-    to: tuple[str, ...],
-    output: str | None,
-    out_dir: str | None,
-    quiet: bool,
-    as_json: bool,
-    **flags: Any,
+    target: Target,
+    from_layout: str | None,
+    widths: options.Widths,
+    variables: tuple[str, ...],
+    common: options.Common,
 ) -> int:
     """Convert a saved state between its layouts, exact to the bit.
 
     SRC is a state (.npy, .npz, .h5, .pkl, .csv; FILE:NAME picks an array inside), a checkpoint
-    with a state in its variables, or - for stdin. Without -o the output lies beside the source,
-    and its path is printed. Widths come from the flags, from what a file of ours says of itself,
-    or from a checkpoint; one flat state of even width, of which nothing is known, is halved.
+    with a state in its variables, or - for stdin. Without -o the output is written next to the
+    source, and its path is printed. The widths come from the flags, from a file that lstmstate
+    wrote, or from a checkpoint; a flat state of even width without any of these is cut in half.
 
     \b
     tuple    c and m of each cell          LSTMStateTuple, state_is_tuple=True
@@ -76,121 +109,109 @@ def command(
     keras    h and c of each cell          return_state of Keras: h is m
     torch    h_n and c_n [L, batch, ...]   torch.nn.LSTM: h is m
     """
-    layouts = [*["tuple"] * to_tuple, *["flat"] * to_flat, *to]
-    if len(layouts) != 1:
-        problem = f"{len(layouts)} layouts are asked for" if layouts else "no layout is asked for"
-        raise click.UsageError(f"{problem}: give one of --to-tuple, --to-flat and --to LAYOUT")
-    if output is not None and (out_dir is not None or len(sources) > 1):
-        raise click.UsageError(
-            "-o is for one source; give --out-dir for several, and use split for the files C and M"
-        )
-    if as_json and output == "-":
-        raise click.UsageError("-o - and --json both want stdout")
-    job = _Job(layouts[0], sources, output, out_dir, flags, quiet=quiet)
-    failed = []
-    documents = []
-    for source in sources:
-        try:
-            documents.append(job.convert(source))
-        except LstmstateError as error:
-            if len(sources) == 1:
-                raise
-            failed.append((source, str(error)))
-            tell(f"error: {error}")
-            continue
-        if not as_json and documents[-1]["output"] != "-":
-            path = documents[-1]["output"]
-            with suppress(BrokenPipeError):  # nobody reads the names; the files are wanted still
-                click.echo(printable(path) if sys.stdout.isatty() else path)
-    if as_json:
-        from lstmstate.cli.report.convert_json import print_document
-
-        print_document("convert", documents, failed, single=len(sources) == 1)
-    return SOME_FAILED if failed else 0
+    options.refuse(
+        (
+            target.output is not None and (target.out_dir is not None or len(sources) > 1),
+            "-o is for one source; pass --out-dir for several, and use split for the files C and M",
+        ),
+        (common.as_json and target.output == "-", "-o - and --json both use stdout"),
+        ("-" in sources and target.output is None, "stdin needs -o FILE, or -o - for stdout"),
+    )
+    job = _Job(sources, target, from_layout, widths, variables, common)
+    batch = Batch(sources)
+    documents = batch.run(job.convert)
+    code = batch.exit_code()
+    if common.as_json:
+        batch.print_documents("lstmstate.convert/1", documents)
+    return code
 
 
 class _Job:
-    """What was asked for, the same for each of the sources."""
+    """The options of one call, the same for each source."""
 
     def __init__(
         self,
-        to: str,
         sources: tuple[str, ...],
-        output: str | None,
-        out_dir: str | None,
-        flags: dict[str, Any],
-        *,
-        quiet: bool,
+        target: Target,
+        from_layout: str | None,
+        widths: options.Widths,
+        variables: tuple[str, ...],
+        common: options.Common,
     ) -> None:
         from lstmstate.files.atomic import told
         from lstmstate.operations.convert import stem_of
-        from lstmstate.state.layouts import LAYOUTS
 
-        if "-" in sources and output is None:
-            raise click.UsageError("give -o for what comes from stdin, - for stdout")
         stems = [stem_of(os.path.basename(source)) for source in sources]
-        if out_dir is not None:
-            if len(set(stems)) < len(stems):
-                raise click.UsageError("two sources of one name would have one output in --out-dir")
-            with told(out_dir):
-                os.makedirs(out_dir, exist_ok=True)
-        self._layout = LAYOUTS[to]
-        self._output = output
-        self._out_dir = out_dir
-        self._flags = flags
-        self._quiet = quiet
-        self._inputs = options.inputs_of(sources, flags)
-        self._verify = options.verify(flags["no_checksums"], quiet=quiet)
-        self._wanted: Wanted | None = None
+        if target.out_dir is not None:
+            several = len(set(stems)) < len(stems)
+            options.refuse((several, "two sources have the same name, and so one output"))
+            with told(target.out_dir):
+                os.makedirs(target.out_dir, exist_ok=True)
+        self._target = target
+        self._variables = variables
+        self._common = common
+        self._inputs = options.input_files([*sources, widths.checkpoint])
+        self._wanted = cache(lambda: widths.wanted(from_layout, common))
         self._written: set[str] = set()
 
-    def convert(self, path: str) -> dict[str, Any]:
-        """Convert one source; return the document of what was done."""
-        from lstmstate.cli.report.console import Meter
+    def convert(self, path: str) -> Json:
+        """Convert one source, and print the path of its output; return the document."""
         from lstmstate.cli.report.convert_json import converted_document
         from lstmstate.files.atomic import Outputs
-        from lstmstate.operations.convert import How, target_beside, write_states
-        from lstmstate.operations.load import open_path, states_in
+        from lstmstate.operations.convert import How, target_beside
+        from lstmstate.operations.load import states_in
         from lstmstate.state.formats.registry import BY_KEY, kind_to_write, split_place
+        from lstmstate.state.layouts import LAYOUTS
 
-        flags = self._flags
-        if self._wanted is None:
-            self._wanted = options.wanted(flags, quiet=self._quiet)
-        opened = open_path(path, checksums=self._verify, header=flags["header"])
-        options.resolved(path, opened.ckpt, quiet=self._quiet)
-        named = flags["kind"] or (self._output and kind_to_write(self._output, None, "npz").key)
-        sources = states_in(opened, self._wanted, flags["variables"], every=named == "ckpt")
+        asked, layout = self._target, LAYOUTS[self._target.layouts[0]]
+        wanted = self._wanted()
+        opened = self._common.open(path)
+        named = asked.kind or (asked.output and kind_to_write(asked.output, None, "npz").key)
+        sources = states_in(opened, wanted, self._variables, every=named == "ckpt")
         first = sources[0]
         structure = first.reading.structure
-        names = self._layout.array_names(structure.cells, is_stack=structure.is_stack)
-        default = BY_KEY[flags["kind"] or ("npy" if len(names) == 1 else "npz")]
-        beside = path
+        names = layout.array_names(structure.cells, is_stack=structure.is_stack)
+        default = BY_KEY[asked.kind or ("npy" if len(names) == 1 else "npz")]
+        base = path
         if first.ckpt is not None:
-            beside = first.ckpt.prefix
-            if first.group is not None and (flags["variables"] or split_place(path)[1]):
-                beside = f"{beside}:{first.group.name}"
-        target = self._output
-        if target is None:
-            target = target_beside(beside, self._layout, default, folder=self._out_dir)
-        options.refuse_unnamed(target, flags["kind"], ".npy, .npz, .h5, .csv or .ckpt")
-        kind = kind_to_write(target, flags["kind"], default.key)
-        if flags["compress"] and kind.key not in ("npz", "h5"):
+            base = first.ckpt.prefix
+            if first.group is not None and (self._variables or split_place(path)[1]):
+                base = f"{base}:{first.group.name}"
+        target = asked.output or target_beside(base, layout, default, folder=asked.out_dir)
+        options.require_kind(target, asked.kind, ".npy, .npz, .h5, .csv or .ckpt")
+        kind = kind_to_write(target, asked.kind, default.key)
+        if asked.compress and kind.key not in ("npz", "h5"):
             raise LstmstateError("only .npz and .h5 are compressed", path=target)
         if os.path.realpath(target) in self._written:
             raise LstmstateError("another source was written there just now", path=target)
         with (
-            Outputs(self._inputs, force=flags["force"]) as outputs,
-            Meter("converting", first.nbytes, quiet=self._quiet) as meter,
+            Outputs(self._inputs, force=asked.force) as outputs,
+            self._common.meter("converting", first.nbytes) as meter,
         ):
-            how = How(self._layout, self._dtype(), flags["compress"], meter.add)
-            done = write_states(sources, how, outputs, target, kind)
-            options.say(done, strict=flags["strict"], quiet=self._quiet)
+            dtype = None
+            if asked.dtype is not None:
+                import numpy as np
+
+                dtype = np.dtype(asked.dtype)
+            how = How(layout, dtype, asked.compress, meter.add)
+            done = _write(sources, how, outputs, target, kind.key)
+            self._common.note_states(done, strict=asked.strict)
         self._written.add(os.path.realpath(target))
+        if not self._common.as_json and target != "-":
+            print_path(target)
         return converted_document(path, target, done)
 
-    def _dtype(self) -> Any:
-        if self._flags["dtype"] is None:
-            return None
-        import numpy as np
 
-        return np.dtype(self._flags["dtype"])
+def _write(
+    sources: list[Source], how: How, outputs: Outputs, target: str, kind: str
+) -> list[Converted]:
+    from lstmstate.operations.convert import rewrite_checkpoint, write_state
+    from lstmstate.state.formats.registry import BY_KEY
+
+    if kind == "ckpt" and sources[0].group is not None:
+        return rewrite_checkpoint(sources, how, outputs, target)
+    if len(sources) > 1:
+        raise LstmstateError(
+            "several states do not go into one file", path=target, advice="pass one --variable"
+        )
+    return [write_state(sources[0], how, outputs, target, BY_KEY[kind])]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import click
 
-from lstmstate.cli import CONTEXT, DONE, NO, decided, options
+from lstmstate.cli import CONTEXT, DONE, NO, decide, options
+from lstmstate.cli.batch import print_document
+from lstmstate.errors import CorruptError, LstmstateError, printable
 
 if TYPE_CHECKING:
     from lstmstate.operations.compare import Difference, Tolerance
@@ -26,42 +30,51 @@ Examples:
 @click.argument("a", metavar="A", type=click.Path())
 @click.argument("b", metavar="B", type=click.Path())
 @click.option(
-    "--rtol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Relative."
+    "--rtol",
+    type=options.NON_NEGATIVE,
+    metavar="N",
+    default=1e-5,
+    show_default=True,
+    help="Relative tolerance.",
 )
 @click.option(
-    "--atol", type=click.FloatRange(min=0), default=1e-8, show_default=True, help="Absolute."
+    "--atol",
+    type=options.NON_NEGATIVE,
+    metavar="N",
+    default=1e-8,
+    show_default=True,
+    help="Absolute tolerance.",
 )
-@click.option("--exact", is_flag=True, help="Every bit: dtypes, signs of zeros and NaNs too.")
+@click.option("--exact", is_flag=True, help="Compare bits: dtypes, signs of zeros and NaNs too.")
 @options.from_layout
-@options.header
 @options.widths
-@options.checksums
-@options.as_json
 @options.common
 def command(
-    a: str, b: str, rtol: float, atol: float, exact: bool, quiet: bool, as_json: bool, **flags: Any
+    a: str,
+    b: str,
+    rtol: float,
+    atol: float,
+    exact: bool,
+    from_layout: str | None,
+    widths: options.Widths,
+    common: options.Common,
 ) -> int:
     """Compare two states or two checkpoints; exit with 0 if they are the same, 1 if not.
 
-    Arrays of one name in both files that belong to no state, such as the outputs of two runs, are
-    compared too. Two files without a state are compared array by array.
+    Arrays with the same name in both files that belong to no state, such as the outputs of two
+    runs, are compared too. Two files without a state are compared array by array.
 
-    Values a and b are the same where |a - b| <= atol + rtol * |b|; NaN is the same as NaN.
-    Flags for layout and widths hold for whichever file does not tell them itself.
+    Values a and b are the same if |a - b| <= atol + rtol * |b|; NaN is the same as NaN. Options for
+    the layout and the widths apply to a file that does not record its own.
     """
-    from lstmstate.cli.report.diff_report import diff_document, diff_table
+    from lstmstate.cli.report.diff_report import SCHEMA, diff_document, diff_table
     from lstmstate.operations.compare import Tolerance, same
 
-    if not math.isfinite(rtol) or not math.isfinite(atol):
-        raise click.UsageError("--rtol and --atol are numbers")
     tolerance = Tolerance(rtol, atol, exact)
-    kind, found = _compared(a, b, tolerance, flags, quiet=quiet)
-    code = decided(DONE if same(found) else NO)
-    if as_json:
-        import json
-
-        document = diff_document(a, b, kind, found, tolerance)
-        click.echo(json.dumps(document, indent=2, allow_nan=False))
+    kind, found = _compare(common.open(a), common.open(b), tolerance, from_layout, widths, common)
+    code = decide(DONE if same(found) else NO)
+    if common.as_json:
+        print_document(SCHEMA, diff_document(a, b, kind, found, tolerance))
     else:
         from lstmstate.cli.report.console import sheet
 
@@ -69,22 +82,104 @@ def command(
     return code
 
 
-def _compared(
-    a: str, b: str, tolerance: Tolerance, flags: dict[str, Any], *, quiet: bool
+def _compare(
+    first: Opened,
+    second: Opened,
+    tolerance: Tolerance,
+    from_layout: str | None,
+    widths: options.Widths,
+    common: options.Common,
 ) -> tuple[str, list[Difference]]:
-    """Return what was compared, "states", "arrays" or "checkpoints", and how."""
-    from lstmstate.cli.report.console import Meter
-    from lstmstate.operations.compare import pair_up
-    from lstmstate.operations.load import open_path
-    from lstmstate.state.candidates import Wanted
+    """Return the kind of comparison, "states", "arrays" or "checkpoints", and its result."""
+    from lstmstate.operations.compare import compare_arrays, compare_checkpoints, compare_states
 
-    verify = options.verify(flags["no_checksums"], quiet=quiet)
-    opened = [open_path(path, checksums=verify, header=flags["header"]) for path in (a, b)]
-    for path, ckpt in ((one.path, one.ckpt) for one in opened):
-        options.resolved(path, ckpt, quiet=quiet)
-    are_models = all(one.is_model for one in opened)
-    wanted = Wanted() if are_models else options.wanted(flags, quiet=quiet)
-    pair = pair_up(opened[0], opened[1], wanted, tolerance)
-    options.note(pair.notes, quiet=quiet)
-    with Meter("comparing", pair.nbytes, quiet=quiet) as meter:
-        return pair.kind, list(pair.differences(meter.add))
+    if first.is_model and second.is_model and first.ckpt is not None and second.ckpt is not None:
+        total = sum(variable.nbytes or 0 for variable in first.ckpt.variables.values())
+        with common.meter("comparing", total) as meter:
+            compared = compare_checkpoints(first.ckpt, second.ckpt, tolerance, meter.add)
+            return "checkpoints", list(compared)
+    wanted = widths.wanted(from_layout, common)
+    found = _sources((first, second), wanted)
+    if isinstance(found, LstmstateError):
+        if wanted.layout or wanted.knows_widths or first.file is None or second.file is None:
+            raise found
+        common.note([f"no state in either file ({found.problem}): their arrays are compared"])
+        mine, theirs = first.file.arrays, second.file.arrays
+        with common.meter("comparing", sum(map(_nbytes, mine))) as meter:
+            return "arrays", list(compare_arrays(mine, theirs, tolerance, meter.add))
+    rests = [_rest(source) for source in found]
+    for source, rest, other in zip(found, rests, rests[::-1], strict=True):
+        common.note([*source.reading.notes, *_left_out(source, [*rest.keys() - other])])
+    mine, theirs = ([rest[name] for name in rests[0] if name in rests[1]] for rest in rests)
+    with common.meter("comparing", found[0].nbytes) as meter:
+        states = list(compare_states(*found, tolerance, meter.add))
+        return "states", states + list(compare_arrays(mine, theirs, tolerance, meter.add))
+
+
+def _nbytes(array: StoredArray) -> int:
+    return math.prod(array.shape) * array.dtype.itemsize
+
+
+def _rest(source: Source) -> dict[str, StoredArray]:
+    """Return the arrays of a file outside its state, such as the outputs of a run."""
+    reading = source.reading
+    is_own = source.ckpt is None and any(one in reading.arrays for one in reading.file.arrays)
+    arrays = reading.file.arrays if is_own else ()
+    return {array.name: array for array in arrays if array not in reading.arrays}
+
+
+def _left_out(source: Source, rest: Sequence[str]) -> list[str]:
+    """Return a note on the arrays that are not compared, if there are any."""
+    if not rest:
+        return []
+    more = f" and {len(rest) - 3} more" if len(rest) > 3 else ""
+    names = ", ".join(map(printable, sorted(rest)[:3]))
+    return [f"{source.reading.file.path}: only the state is compared, and not {names}{more}"]
+
+
+def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source] | LstmstateError:
+    """Read the two states; one without known widths gets those of the other.
+
+    Returns:
+        The error in A if neither is a state.
+
+    Raises:
+        LstmstateError: only one is a state, or one is damaged.
+    """
+    from lstmstate.operations.load import states_in
+    from lstmstate.state.candidates import Cells
+
+    found = [_state(one, wanted) for one in opened]
+    for number, one in enumerate(opened):
+        mine, other = found[number], found[1 - number]
+        if isinstance(other, LstmstateError) or other.reading.is_halved:
+            continue
+        if isinstance(mine, LstmstateError) or mine.reading.is_halved:
+            structure = other.reading.structure
+            cells = (Cells(structure.cells, structure.is_stack),)
+            with suppress(LstmstateError):
+                from_other = wanted._replace(each=None, cells=cells, source=other.reading.file.path)
+                found[number] = states_in(one, from_other)[0]
+    first, second = found
+    errors = [one for one in found if isinstance(one, LstmstateError)]
+    if len(errors) == 2 and not any(isinstance(error, CorruptError) for error in errors):
+        return errors[0]
+    if isinstance(first, LstmstateError):
+        raise first
+    if isinstance(second, LstmstateError):
+        raise second
+    return first, second
+
+
+def _state(opened: Opened, wanted: Wanted) -> Source | LstmstateError:
+    """Read one of the two states; the layout asked for may be that of the other."""
+    from lstmstate.operations.load import states_in
+
+    error = None
+    for layout in dict.fromkeys((wanted.layout, None)):
+        try:
+            return states_in(opened, wanted._replace(layout=layout))[0]
+        except LstmstateError as problem:
+            error = error or problem
+    assert error is not None
+    return error

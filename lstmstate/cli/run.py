@@ -1,18 +1,18 @@
-"""`lstmstate run`: step the cells of a checkpoint over data, from a state to a state."""
+"""`lstmstate run`: the cells of a checkpoint over data, from a state to a state."""
 
 from __future__ import annotations
 
-import gc
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstmstate.cli import CONTEXT, DONE, SOME_FAILED, decided, options, tell
+from lstmstate.cli import CONTEXT, options, print_path
+from lstmstate.cli.batch import Batch, Json
 from lstmstate.errors import LstmstateError, UnsupportedError, WidthError, located, printable
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.files.atomic import Outputs
@@ -20,19 +20,65 @@ if TYPE_CHECKING:
     from lstmstate.model.network_loader import OwnStart
     from lstmstate.operations.run import Input
     from lstmstate.operations.sequences import Sequences
-    from lstmstate.state.formats.registry import StateKind
     from lstmstate.state.state import State
 
 _EPILOG = """\b
 Examples:
   lstmstate run model.ckpt-7 x.npy -o y.npz                the outputs and the state after them
-  lstmstate run model.ckpt-7 x.npy --state y.npz           go on from there; tables, no file
-  lstmstate run model.ckpt-7 data.csv:temp,wind -o y.npz   two columns of a table, a row a step
+  lstmstate run model.ckpt-7 x.npy --state y.npz           continue from there; tables, no file
+  lstmstate run model.ckpt-7 data.csv:temp,wind -o y.npz   two columns of a table, a row per step
   lstmstate run model.ckpt-7 batch.npz:x --lengths len.npy -o y.h5
   lstmstate run model.ckpt-7 a.npy b.npy --out-dir out     a file each, each from the same state
   lstmstate run model.ckpt-7 - -o - < x.npy > y.npz
 """
-_KINDS = ("npy", "npz", "h5")
+
+
+class Start(NamedTuple):
+    """The state to begin with."""
+
+    state_path: str | None
+    zero_state: bool
+    carry_state: bool
+    from_layout: str | None
+    allow_nan: bool
+
+
+class Results(NamedTuple):
+    """The files to write, and their contents."""
+
+    output: str | None
+    out_dir: str | None
+    kind: str | None
+    state_out: str | None
+    state_layout: str | None
+    all_states: bool
+    trace: bool
+    compress: bool
+    force: bool
+
+
+class Computation(NamedTuple):
+    """The engine, the values of placeholders, and the outputs to compute."""
+
+    engine: str
+    feeds: tuple[tuple[str, Any], ...]
+    outputs: str | None
+
+    @property
+    def fed(self) -> dict[str, Any]:
+        """The values of placeholders; files are read."""
+        return {
+            name: _array(value) if isinstance(value, str) else value for name, value in self.feeds
+        }
+
+
+def _array(path: str) -> Any:
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise LstmstateError(f"expected an .npy file ({error})", path=path) from error
 
 
 @click.command("run", context_settings=CONTEXT, epilog=_EPILOG)
@@ -40,223 +86,242 @@ _KINDS = ("npy", "npz", "h5")
 @click.argument(
     "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(allow_dash=True)
 )
-@click.option("-o", "--output", metavar="OUT", help="Where to: .npz, .h5, or .npy; - for stdout.")
-@click.option("--out-dir", metavar="DIR", help="Where to, for several inputs: a file each.")
-@click.option(
-    "--format", "kind", type=click.Choice(_KINDS), help="What to write, where no name says it."
+@options.group(
+    "results",
+    Results,
+    click.option(
+        "-o", "--output", metavar="OUT", help="The file to write: .npz, .h5 or .npy; - for stdout."
+    ),
+    click.option("--out-dir", metavar="DIR", help="The folder to write into, a file per input."),
+    click.option(
+        "--format",
+        "kind",
+        type=click.Choice(["npy", "npz", "h5"]),
+        help="The kind of file to write, if its name does not show it.",
+    ),
+    click.option("--state-out", metavar="FILE", help="Write the state after the last step here."),
+    click.option(
+        "--state-layout",
+        type=click.Choice(options.LAYOUT_NAMES),
+        help="The layout of --state-out.  [default: tuple]",
+    ),
+    click.option("--all-states", is_flag=True, help="Write c and m of every step too."),
+    click.option(
+        "--trace", is_flag=True, help="Write c, m and the gates i, j, f, o of every step."
+    ),
+    options.compress,
+    options.force,
 )
-@click.option("--cell", metavar="NAME", help="Which cell: its name, or whole parts of it.")
-@click.option("--stack", metavar="NAME", help="Which stack, or pair of directions.")
-@options.engine
-@options.feed
-@click.option("--state", "state_path", metavar="FILE", help="The state to begin with.")
-@click.option("--zero-state", is_flag=True, help="Begin with zeros, as without --state.")
-@click.option("--carry-state", is_flag=True, help="Begin each input where the last one ended.")
-@options.from_layout
-@options.header
-@click.option("--time-major", is_flag=True, help="Batches are [time, batch, width].")
-@click.option("--lengths", metavar="FILE|KEY", help="How many steps each sequence of a batch has.")
-@click.option("--allow-nan", is_flag=True, help="Take inputs and states with NaN or Inf.")
-@click.option("--state-out", metavar="FILE", help="Write the state after the last step here.")
-@click.option(
-    "--state-layout",
-    type=click.Choice(options.LAYOUT_NAMES),
-    help="The layout of --state-out.  [default: tuple]",
+@options.part
+@options.group(
+    "start",
+    Start,
+    click.option("--state", "state_path", metavar="FILE", help="The state to begin with."),
+    click.option("--zero-state", is_flag=True, help="Begin with zeros, as without --state."),
+    click.option("--carry-state", is_flag=True, help="Begin each input with the last one's state."),
+    options.from_layout,
+    click.option("--allow-nan", is_flag=True, help="Accept inputs and states with NaN or Inf."),
 )
-@click.option("--all-states", is_flag=True, help="Write c and m of every step too.")
-@click.option("--trace", is_flag=True, help="Write c, m and the gates i, j, f, o of every step.")
+@options.shape
+@options.group(
+    "computation",
+    Computation,
+    options.engine,
+    click.option(
+        "--feed",
+        "feeds",
+        type=options.Feed(),
+        multiple=True,
+        help="A value for a placeholder of the graph: a number, true, or an .npy file.",
+    ),
+    click.option(
+        "--outputs",
+        type=click.Choice(["m", "graph"]),
+        help="The m of the last cell, or what the graph makes of it at each step.",
+    ),
+)
 @options.arithmetic
-@options.compress
-@click.option("--strict", is_flag=True, help="End with 3 where an option, or a state, is assumed.")
-@options.assume_defaults
-@options.force
-@options.checksums
-@options.as_json
 @options.common
-def command(ckpt_path: str, inputs: tuple[str, ...], quiet: bool, **flags: Any) -> int:
+def command(ckpt_path: str, inputs: tuple[str, ...], **records: Any) -> int:
     """Run LSTM cells of CKPT over each INPUT.
 
     INPUT is .npy, .npz (FILE:KEY), .h5 (FILE:/PATH), .csv or .tsv (FILE:COLUMN,COLUMN), or - for
-    stdin: one sequence [time, width], or a batch [batch, time, width]. OUT holds outputs, the m of
-    every step, and the state after the last: c and m, or CELL/c and CELL/m in a stack. --state
-    takes it, and every file and layout that convert reads. Without -o there are tables.
+    stdin: one sequence [time, width], or a batch [batch, time, width]. OUT has the outputs, the m
+    of every step, and the state after the last: c and m, or CELL/c and CELL/m in a stack. --state
+    takes OUT, and every file and layout that convert reads. Without -o, tables are printed.
 
-    A stack is run as a whole; a forward and a backward cell both ways, outputs side by side. What
-    the graph beside CKPT tells (forget_bias, clips, activations) needs no flag; the default of what
-    no file records is used with a note, or refused where there is no single one.
+    A stack is run as a whole, and a forward and a backward cell in both directions, with their
+    outputs joined. Options that are in the graph of CKPT (forget_bias, clips, activations) need no
+    flag. An option that is in no file gets its default, with a note, or is refused if there are
+    several defaults.
     """
-    _refuse_contradictions(inputs, flags)
-    job = _Job(ckpt_path, inputs, flags, quiet=quiet)
-    failed: list[tuple[str, str]] = []
-    documents: list[dict[str, Any]] = []
-    for number, path in enumerate(inputs):
-        if number:
-            gc.enable()  # this is no short process
-        try:
-            documents.append(job.run(number, path))
-        except (LstmstateError, MemoryError) as error:
-            if len(inputs) == 1:
-                raise
-            told = error if isinstance(error, LstmstateError) else _too_large(path)
-            failed.append((path, str(told)))
-            tell(f"error: {told}")
-    code = decided(SOME_FAILED if failed else DONE)
-    if flags["as_json"]:
-        from lstmstate.cli.report.convert_json import print_document
-
-        print_document("run", documents, failed, single=len(inputs) == 1)
+    call = _Call(ckpt_path, inputs, **records)
+    call.refuse_contradictions()
+    job = _Job(call)
+    batch = Batch(inputs)
+    documents = batch.run(job.run)
+    code = batch.exit_code()
+    if call.common.as_json:
+        batch.print_documents("lstmstate.run/1", documents)
     return code
 
 
-def _too_large(path: str) -> LstmstateError:
-    return LstmstateError("there is not enough memory for this", path=path)
+class _Call(NamedTuple):
+    """The arguments and options of one call."""
 
+    ckpt_path: str
+    inputs: tuple[str, ...]
+    results: Results
+    part: options.Part
+    start: Start
+    shape: options.Shape
+    computation: Computation
+    arithmetic: options.Arithmetic
+    common: options.Common
 
-def _refuse_contradictions(inputs: Sequence[str], flags: dict[str, Any]) -> None:
-    """Refuse flags that do not go together."""
-    options.refuse_both(flags)
-    several = len(inputs) > 1
-    problems = {
-        "give --cell or --stack, not both": flags["cell"] is not None
-        and flags["stack"] is not None,
-        "give --state or --zero-state, not both": flags["state_path"] and flags["zero_state"],
-        "-o is for one input; give --out-dir for several": flags["output"]
-        and (several or flags["out_dir"]),
-        "-o -, --state-out - and --json all want stdout": [
-            flags["output"],
-            flags["state_out"],
-            "-" if flags["as_json"] else None,
-        ].count("-")
-        > 1,
-        "stdin can be read once": [*inputs, flags["state_path"], flags["lengths"]].count("-") > 1,
-        "--state-out with several inputs needs --carry-state, or a run for each": several
-        and flags["state_out"]
-        and not flags["carry_state"],
-        "--all-states, --trace, --format and --compress are for files: give -o or --out-dir": any(
-            flags[name] for name in ("all_states", "trace", "kind", "compress")
+    def refuse_contradictions(self) -> None:
+        """Raise a UsageError if options contradict one another."""
+        results, start, several = self.results, self.start, len(self.inputs) > 1
+        stdout = [results.output, results.state_out, "-" if self.common.as_json else None]
+        stdin = [*self.inputs, start.state_path, self.shape.lengths]
+        of_files = results.all_states or results.trace or results.kind or results.compress
+        options.refuse(
+            (start.state_path and start.zero_state, "pass --state or --zero-state, not both"),
+            (
+                results.output and (several or results.out_dir),
+                "-o is for one input; pass --out-dir for several",
+            ),
+            (stdout.count("-") > 1, "-o -, --state-out - and --json all use stdout"),
+            (stdin.count("-") > 1, "stdin can be read once"),
+            (
+                several and results.state_out and not start.carry_state,
+                "--state-out with several inputs needs --carry-state, or a run for each",
+            ),
+            (
+                of_files and not (results.output or results.out_dir),
+                "--all-states, --trace, --format and --compress are for files: "
+                "pass -o or --out-dir",
+            ),
+            (start.from_layout and not start.state_path, "--from is the layout of --state"),
+            (
+                results.state_layout and not results.state_out,
+                "--state-layout is the layout of --state-out",
+            ),
         )
-        and not (flags["output"] or flags["out_dir"]),
-        "--from tells the layout of a --state": flags["from_layout"] and not flags["state_path"],
-        "--state-layout tells that of a --state-out": flags["state_layout"]
-        and not flags["state_out"],
-    }
-    for problem, there in problems.items():
-        if there:
-            raise click.UsageError(problem)
 
 
-class _Rehearsed(Exception):  # noqa: N818 - nothing went wrong
-    """What was written was written to see whether it can be, and is to be forgotten."""
+class _Rehearsed(Exception):  # noqa: N818 - no error
+    """Undoes a trial output."""
 
 
 class _Job:
-    """What was asked for; the model is read once, before any input."""
+    """The network and the options of one call, the same for each input."""
 
-    def __init__(
-        self, ckpt_path: str, inputs: tuple[str, ...], flags: dict[str, Any], *, quiet: bool
-    ) -> None:
+    def __init__(self, call: _Call) -> None:
         from lstmstate.engines import blas_threads
-        from lstmstate.model.checkpoint import open_checkpoint
 
         blas_threads.begin_with_one_thread()
-        self._flags = flags
-        self._quiet = quiet
-        self._count = len(inputs)
-        self._done = 0
-        self._said: list[OwnStart] = []
-        verify = options.verify(flags["no_checksums"], quiet=quiet)
-        ckpt = open_checkpoint(ckpt_path, checksums=verify)
-        network = ckpt.network(cell=flags["cell"], stack=flags["stack"])
-        self._network, self._feeds = network, options.fed(flags)
+        self._call = call
+        self._tried = self._done = 0
+        self._noted: list[OwnStart] = []
+        ckpt = call.common.open_checkpoint(call.ckpt_path)
+        self._network = ckpt.network(cell=call.part.cell, stack=call.part.stack)
+        self._feeds = call.computation.fed
         self._loaded = self._load()
         self._prefix = ckpt.prefix
-        options.resolved(ckpt_path, ckpt, quiet=quiet)
-        if flags["carry_state"] and self._loaded.network.is_bidirectional:
+        call.common.note_choice(call.ckpt_path, ckpt)
+        if call.start.carry_state and self._loaded.network.is_bidirectional:
             raise LstmstateError(
-                "a backward cell begins at the end of a sequence: no state of it is carried on",
+                "--carry-state is not for backward cells: they begin at the end of a sequence",
                 path=ckpt.prefix,
                 advice="leave --carry-state out",
             )
-        if flags["carry_state"]:
-            with located(ckpt.prefix):
-                self._loaded.refuse_parts()
-        options.say_settled(self._loaded.settled, strict=flags["strict"], quiet=quiet)
-        if flags["strict"] and self._loaded.beyond:
+        self._refuse_parts(self._loaded)
+        strict = call.arithmetic.strict
+        call.common.note_options(self._loaded.settled, strict=strict)
+        if strict and self._loaded.beyond:
             raise UnsupportedError(self._loaded.beyond[0], path=ckpt.prefix)
         loaded = self._loaded
-        options.note([*loaded.notes, *loaded.beyond, *loaded.not_finite], quiet=quiet)
-        self._keep = "cmijfo" if flags["trace"] else "cm" if flags["all_states"] else ""
-        self._inputs = options.inputs_of(
-            [ckpt_path, *inputs, *filter(None, (flags["state_path"], flags["lengths"]))], flags
+        call.common.note([*loaded.notes, *loaded.beyond, *loaded.not_finite])
+        self._keep = "cmijfo" if call.results.trace else "cm" if call.results.all_states else ""
+        self._files = options.input_files(
+            [call.ckpt_path, *call.inputs, call.start.state_path, call.shape.lengths]
         )
         self._is_own = self._is_of_graph()
         self._state = None if self._is_own else self._first_state()
-        self._targets = self._names(inputs)
+        self._targets = self._names(call.inputs)
         self._refuse_state_out()
 
     def _load(self, width: int | None = None) -> Loaded:
-        flags = self._flags
+        call = self._call
         return self._network.load(
-            flags["engine"],
-            options.given(flags),
+            call.computation.engine,
+            call.arithmetic.given,
             self._feeds,
-            flags["outputs"],
+            call.computation.outputs,
             width,
-            has_lengths=flags["lengths"] is not None,
+            has_lengths=call.shape.lengths is not None,
         )
 
+    def _refuse_parts(self, loaded: Loaded) -> None:
+        """Refuse --carry-state for a network that cannot continue from its state."""
+        if self._call.start.carry_state:
+            with located(self._prefix):
+                loaded.refuse_parts()
+
     def _open(self, path: str) -> tuple[Loaded, Input]:
-        """Return the sequences of an input, and the network that takes vectors of their width."""
+        """Return the sequences of an input, and the network for vectors of their width."""
         from lstmstate.operations.run import open_input
 
-        flags = self._flags
-        loaded = self._loaded
-        how = {name: flags[name] for name in ("lengths", "time_major", "allow_nan", "header")}
+        call, loaded = self._call, self._loaded
+
+        def open_for(loaded: Loaded) -> Input:
+            start, header = call.start, call.common.header
+            how = call.shape._asdict()
+            return open_input(loaded, path, allow_nan=start.allow_nan, header=header, **how)
+
         try:
-            return loaded, open_input(loaded, path, **how)
+            return loaded, open_for(loaded)
         except WidthError as error:
             if path.startswith("-"):  # stdin can be read once
                 raise
             loaded = self._load(error.width)
             if loaded.network.first.input_size != error.width:
                 raise
-        own = [line for line in loaded.notes if line not in self._loaded.notes]
-        options.note(own, quiet=self._quiet)
-        if flags["carry_state"]:
-            with located(self._prefix):
-                loaded.refuse_parts()
-        return loaded, open_input(loaded, path, **how)
+        call.common.note(line for line in loaded.notes if line not in self._loaded.notes)
+        self._refuse_parts(loaded)
+        return loaded, open_for(loaded)
 
-    def _say_zeros(self, sequences: Sequences) -> None:
-        """Say that the graph begins with something else than zeros, where it does.
+    def _note_zeros(self, sequences: Sequences) -> None:
+        """Print a note if the graph begins with another state than zeros.
 
         Raises:
-            UnsupportedError: it does, and that was to be an error.
+            UnsupportedError: it does, with --strict.
         """
         own = self._network.own_start(self._feeds, sequences.batch, sequences.steps)
-        if own is None or own in self._said:
+        if own is None or own in self._noted:
             return
-        self._said.append(own)
-        whence = f"give --state {printable(self._prefix)} to start from it"
+        self._noted.append(own)
+        advice = f"pass --state {printable(self._prefix)} to start from it"
         if own.problem and not own.is_stored:
-            whence = "give --state FILE to start from another"
-        if self._flags["strict"]:
-            advice = f"{whence}, or say --zero-state"
+            advice = "pass --state FILE to start from another"
+        if self._call.arithmetic.strict:
+            advice = f"{advice}, or pass --zero-state"
             raise UnsupportedError(own.line, path=self._prefix, advice=advice)
-        options.note([f"{own.line}; {whence}"], quiet=self._quiet)
+        self._call.common.note([f"{own.line}; {advice}"])
 
     def _is_of_graph(self) -> bool:
-        """Whether the state to begin with is what the graph itself begins with: CKPT's own."""
+        """Return whether --state is CKPT, and the graph evaluates its own initial state."""
         from lstmstate.model.checkpoint import open_checkpoint
         from lstmstate.state.formats.registry import split_place, state_kind
 
-        path = self._flags["state_path"]
-        if path in (None, "-") or self._flags["from_layout"]:
+        path = self._call.start.state_path
+        if path in (None, "-") or self._call.start.from_layout:
             return False
         base, place = split_place(path)
         if place or state_kind(base):
             return False
-        with suppress(LstmstateError):  # reading the state in it shows what is wrong
+        with suppress(LstmstateError):  # reading the state in it shows the problem
             if open_checkpoint(base).prefix == self._prefix:
                 own = self._network.own_start(self._feeds)
                 return own is not None and own.problem is None
@@ -265,142 +330,151 @@ class _Job:
     def _first_state(self) -> State | None:
         from lstmstate.operations.run import open_state
 
-        flags = self._flags
-        if flags["state_path"] is None:
+        start = self._call.start
+        if start.state_path is None:
             return None
         state, notes = open_state(
             self._loaded,
-            flags["state_path"],
-            flags["from_layout"],
+            start.state_path,
+            start.from_layout,
             self._prefix,
-            allow_nan=flags["allow_nan"],
-            header=flags["header"],
+            allow_nan=start.allow_nan,
+            header=self._call.common.header,
             orders=lambda shape: self._network.fed_orders(shape, self._feeds),
         )
-        options.note(notes, quiet=self._quiet)
+        self._call.common.note(notes)
         return state
 
     def _refuse_state_out(self) -> None:
-        """Refuse a --state-out that could not be written: a run may take hours until then."""
+        """Refuse a --state-out that cannot be written: a run may take hours until then."""
         from lstmstate.files.atomic import Outputs
         from lstmstate.state.formats.registry import kind_to_write
 
-        target = self._flags["state_out"]
+        results = self._call.results
+        target = results.state_out
         if target is None:
             return
         others = {os.path.realpath(name) for name in self._targets if name not in (None, "-")}
         if os.path.realpath(target) in others:
             raise LstmstateError("two outputs have the same name", path=target)
-        if kind_to_write(target, None).key == "npy" and self._flags["state_layout"] is None:
+        if kind_to_write(target, None).key == "npy" and results.state_layout is None:
             raise LstmstateError(
-                "an .npy holds one array, and c and m are two",
+                "c and m are two arrays, and an .npy has one",
                 path=target,
-                advice="say --state-layout flat, or write an .npz or .h5",
+                advice="pass --state-layout flat, or write an .npz or .h5",
             )
-        with suppress(_Rehearsed), Outputs(self._inputs, force=self._flags["force"]) as outputs:
+        with suppress(_Rehearsed), Outputs(self._files, force=results.force) as outputs:
             with located(target):
                 self._write_state(outputs, target, self._loaded.zero_state(1))
             raise _Rehearsed
 
     def _names(self, inputs: Sequence[str]) -> list[str | None]:
-        """Return where the results of each input go."""
-        folder = self._flags["out_dir"]
+        """Return the path of the results of each input."""
+        folder = self._call.results.out_dir
         if folder is None:
-            return [self._flags["output"]] * len(inputs)
+            return [self._call.results.output] * len(inputs)
         from lstmstate.files.atomic import told
         from lstmstate.operations.convert import stem_of
         from lstmstate.state.formats.registry import split_place
 
-        ending = self._flags["kind"] or "npz"
-        names = []
+        ending = self._call.results.kind or "npz"
+        names: list[str | None] = []
         for path in inputs:
             base, place = split_place(path)
             stem = os.path.basename(stem_of(base)) if base != "-" else "stdin"
             inner = f".{'_'.join(place.replace('/', ' ').split())}" if place else ""
-            names.append(os.path.join(folder, f"{stem}{inner}.{ending}"))
-        for number, name in enumerate(names):
-            first = names.index(name)
-            if first < number:
+            name = os.path.join(folder, f"{stem}{inner}.{ending}")
+            if name in names:
                 raise click.UsageError(
-                    f"{printable(inputs[first])} and {printable(inputs[number])} would have one "
+                    f"{printable(inputs[names.index(name)])} and {printable(path)} would have one "
                     f"output, {printable(name)}: run them one by one, with -o"
                 )
+            names.append(name)
         with told(folder):
             os.makedirs(folder, exist_ok=True)
-        return list(names)
+        return names
 
-    def run(self, number: int, path: str) -> dict[str, Any]:
-        """Run over one input; return the document of what was done."""
-        from lstmstate.cli.report.console import Meter
+    def run(self, path: str) -> Json:
+        """Run over one input, and print its outputs or their path; return the document."""
         from lstmstate.cli.report.run_report import run_document
         from lstmstate.files.atomic import Outputs
         from lstmstate.operations.run import run_input
 
-        flags = self._flags
-        if flags["carry_state"] and self._done < number:
-            raise LstmstateError("not run: the input before it, where it begins, failed", path=path)
+        call, results = self._call, self._call.results
+        number, self._tried = self._tried, self._tried + 1
+        if call.start.carry_state and self._done < number:
+            raise LstmstateError("not run: the input before it failed", path=path)
         loaded, given = self._open(path)
-        options.note(given.sequences.notes, quiet=self._quiet)
-        state, begins = self._state, "zero"
-        if flags["state_path"] is None and not flags["zero_state"] and state is None:
-            self._say_zeros(given.sequences)
+        sizes = given.sequences
+        call.common.note(sizes.notes)
+        state, source = self._state, "zero"
+        if call.start.state_path is None and not call.start.zero_state and state is None:
+            self._note_zeros(sizes)
         if self._is_own and state is None:
-            sizes = given.sequences
-            state = self._network.graph_state(sizes.batch, self._feeds, sizes.steps)
-            begins = "file"
+            state, source = (
+                self._network.initial_state(sizes.batch, self._feeds, sizes.steps),
+                "file",
+            )
         elif state is not None:
-            begins = "carried" if number and flags["carry_state"] else "file"
+            source = "carried" if number and call.start.carry_state else "file"
         target = self._targets[number]
-        is_last = number == self._count - 1
-        state_target = flags["state_out"] if is_last else None
+        state_target = results.state_out if self._tried == len(call.inputs) else None
         with (
-            Outputs(self._inputs, force=flags["force"]) as outputs,
-            Meter("running", given.nbytes, quiet=self._quiet) as meter,
+            Outputs(self._files, force=results.force) as outputs,
+            call.common.meter("running", sizes.steps, "steps") as meter,
         ):
-            with self._results(outputs, target, given, loaded) as results:
+            with self._writer(outputs, target, given, loaded) as writer:
                 done = run_input(
                     loaded,
                     given,
                     state,
                     keep=self._keep,
-                    results=results,
-                    figures=target is None or flags["as_json"],
-                    advance=meter.add,
+                    results=writer,
+                    figures=target is None or call.common.as_json,
+                    told=meter.add,
                 )
             if state_target is not None:
                 self._write_state(outputs, state_target, done.state)
-        if flags["carry_state"]:
+        if call.start.carry_state:
             self._state = done.state
-        document = run_document(loaded, self._prefix, path, given, done)
-        document["initial_state"] = {
-            "source": begins,
-            "path": flags["state_path"] if begins == "file" else None,
-        }
-        options.note([f"{path}: {line}" for line in done.notes], quiet=self._quiet)
-        self._tell(number, path, target, document)
+        document = run_document(
+            loaded,
+            self._prefix,
+            path,
+            given,
+            done,
+            initial_state=(source, call.start.state_path if source == "file" else None),
+            written=(target, state_target),
+        )
+        call.common.note(f"{path}: {line}" for line in done.notes)
         self._done += 1
-        return document | {"output": target, "state_output": state_target}
+        if len(call.inputs) > 1:
+            counted = f"{number + 1} of {len(call.inputs)}: {path}: {document['steps']:,} steps"
+            call.common.note([counted])
+        if not call.common.as_json and "-" not in (target, results.state_out):
+            _print(document, is_first=number == 0)
+        return document
 
-    def _results(self, outputs: Outputs, target: str | None, given: Input, loaded: Loaded) -> Any:
-        """Return the open file of the results, or nothing where they go into none."""
+    def _writer(self, outputs: Outputs, target: str | None, given: Input, loaded: Loaded) -> Any:
+        """Return the open file of the results, or a context without one."""
         if target is None:
             return nullcontext()
         from lstmstate.operations import run
         from lstmstate.state.formats.array_writer import open_writer
         from lstmstate.state.formats.registry import kind_to_write
 
-        options.refuse_unnamed(target, self._flags["kind"], ".npz, .h5 or .npy")
-        kind: StateKind = kind_to_write(target, self._flags["kind"])
+        results = self._call.results
+        options.require_kind(target, results.kind, ".npz, .h5 or .npy")
+        kind = kind_to_write(target, results.kind)
         alone = kind.key == "npy"
         if alone and self._keep:
             raise LstmstateError(
-                "an .npy holds the outputs alone", path=target, advice="write an .npz or .h5"
+                "an .npy has the outputs only", path=target, advice="write an .npz or .h5"
             )
-        if alone and self._flags["state_out"] is None:
+        if alone and results.state_out is None:
             name = "an .npy" if target == "-" else target
-            line = f"{name} holds the outputs alone; --state-out keeps the state"
-            options.note([line], quiet=self._quiet)
-        if self._flags["compress"] and alone:
+            self._call.common.note([f"{name} has the outputs only; --state-out writes the state"])
+        if results.compress and alone:
             raise LstmstateError("only .npz and .h5 are compressed", path=target)
         return open_writer(
             outputs,
@@ -408,7 +482,7 @@ class _Job:
             kind,
             run.plans(loaded, given, self._keep, alone=alone),
             run.metadata(loaded, os.path.basename(self._prefix), alone=alone),
-            compress=self._flags["compress"],
+            compress=results.compress,
         )
 
     def _write_state(self, outputs: Outputs, target: str, state: State) -> None:
@@ -417,23 +491,18 @@ class _Job:
         from lstmstate.state.formats.registry import kind_to_write
         from lstmstate.state.layouts import LAYOUTS
 
-        how = How(LAYOUTS[self._flags["state_layout"] or "tuple"])
-        write_state(in_memory(state), how, outputs, target, kind_to_write(target, None))
+        how = How(LAYOUTS[self._call.results.state_layout or "tuple"])
+        write_state(held(state), how, outputs, target, kind_to_write(target, None))
 
-    def _tell(self, number: int, path: str, target: str | None, document: dict[str, Any]) -> None:
-        """Say what was done: a line of progress, the path of the output, or tables."""
-        if self._count > 1:
-            line = f"{number + 1} of {self._count}: {path}: {document['steps']:,} steps"
-            options.note([line], quiet=self._quiet)
-        if self._flags["as_json"] or "-" in (target, self._flags["state_out"]):
-            return  # stdout is taken
-        if target is not None:
-            with suppress(BrokenPipeError):  # nobody reads the names; the files are wanted still
-                click.echo(printable(target) if sys.stdout.isatty() else target)
-            return
-        from lstmstate.cli.report.console import sheet
-        from lstmstate.cli.report.run_report import run_table
 
-        if number:
-            click.echo()
-        run_table(sheet(), document)
+def _print(document: Json, *, is_first: bool) -> None:
+    """Print the path of the output, or tables if there is none."""
+    if document["output"] is not None:
+        print_path(document["output"])
+        return
+    from lstmstate.cli.report.console import sheet
+    from lstmstate.cli.report.run_report import run_table
+
+    if not is_first:
+        print()
+    run_table(sheet(), document)

@@ -1,12 +1,11 @@
-"""`lstmstate split`: one flat state into two files."""
+"""`lstmstate split`: one flat state into two files for each cell."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import click
 
 from lstmstate.cli import CONTEXT, options
+from lstmstate.cli.batch import print_document
 
 _EPILOG = """\b
 Examples:
@@ -29,42 +28,41 @@ Examples:
     help="The two files of a cell, in .npy; once for each cell.",
 )
 @options.from_layout
-@options.header
 @options.widths
 @options.variables
 @options.strict
 @options.force
-@options.checksums
-@options.as_json
 @options.common
 def command(
-    flat: str, outputs: tuple[tuple[str, str], ...], quiet: bool, as_json: bool, **flags: Any
-) -> int:
+    flat: str,
+    outputs: tuple[tuple[str, str], ...],
+    from_layout: str | None,
+    widths: options.Widths,
+    variables: tuple[str, ...],
+    strict: bool,
+    force: bool,
+    common: options.Common,
+) -> None:
     """Cut a flat state [..., c | m] along its last axis into the files C and M.
 
-    FLAT is any file that convert reads, - for stdin. Each of the two files says in its header
-    which half it is, so that concat can refuse them in the wrong order.
+    FLAT is any file that convert reads, or - for stdin. Each of the two files records which half it
+    is, so that concat can refuse them in the wrong order.
     """
-    from lstmstate.cli.report.console import Meter
-    from lstmstate.cli.report.convert_json import converted_document, print_document
+    from lstmstate.cli.report.convert_json import converted_document
     from lstmstate.files.atomic import Outputs
     from lstmstate.operations.convert import How
-    from lstmstate.operations.load import open_path, states_in
+    from lstmstate.operations.load import states_in
     from lstmstate.operations.split import write_halves
     from lstmstate.state.layouts import LAYOUTS
 
-    verify = options.verify(flags["no_checksums"], quiet=quiet)
-    wanted = options.wanted(flags, quiet=quiet)
-    opened = open_path(flat, checksums=verify, header=flags["header"])
-    options.resolved(flat, opened.ckpt, quiet=quiet)
-    (source, *_) = states_in(opened, wanted, flags["variables"])
+    wanted = widths.wanted(from_layout, common)
+    (source, *_) = states_in(common.open(flat), wanted, variables)
     targets = [path for pair in outputs for path in pair]
     with (
-        Outputs(options.inputs_of([flat], flags), force=flags["force"]) as files,
-        Meter("splitting", source.nbytes, quiet=quiet) as meter,
+        Outputs(options.input_files([flat, widths.checkpoint]), force=force) as files,
+        common.meter("splitting", source.nbytes) as meter,
     ):
         done = write_halves(source, How(LAYOUTS["tuple"], told=meter.add), files, targets)
-        options.say([done], strict=flags["strict"], quiet=quiet)
-    if as_json:
-        print_document("split", [converted_document(flat, targets, [done])], [])
-    return 0
+        common.note_states([done], strict=strict)
+    if common.as_json:
+        print_document("lstmstate.split/1", converted_document(flat, targets, [done]))

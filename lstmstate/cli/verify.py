@@ -1,65 +1,90 @@
-"""`lstmstate verify`: our arithmetic against TensorFlow's own cell, or the graph's own step."""
+"""`lstmstate verify`: lstmstate's arithmetic against TensorFlow's own cell or the graph's step."""
 
 from __future__ import annotations
 
 import gc
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from lstmstate.cli import CONTEXT, DONE, NO, SOME_FAILED, decided, options, tell
+from lstmstate.cli import CONTEXT, options
+from lstmstate.cli.batch import Batch, print_document
 from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.operations.verify import Trial
 
 _EPILOG = """\b
 Examples:
   lstmstate verify model.ckpt-7                      every cell, over random data
-  lstmstate verify model.ckpt-7 x.npy                the stack, over your own
+  lstmstate verify model.ckpt-7 x.npy                the stack, over your data
   lstmstate verify model.ckpt-7 --json && echo same
 """
+
+
+class Trials(NamedTuple):
+    """The two sides of a comparison, its tolerance, and the seed of random data."""
+
+    engine: str
+    against: str | None
+    tolerance: float | None
+    seed: int | None
+
+    @property
+    def judge(self) -> str:
+        """The side to compare with."""
+        from lstmstate.operations.verify import default_judge
+
+        return self.against or default_judge()
+
+    def check(self) -> None:
+        """Raise a UsageError if both sides are the same."""
+        is_judge = self.engine in ("tensorflow", "graph")
+        problem = f"--engine {self.engine} would be compared with itself; pass --against instead"
+        options.refuse((is_judge, problem))
 
 
 @click.command("verify", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("ckpt_path", metavar="CKPT", type=click.Path())
 @click.argument("inputs", metavar="[INPUT...]", nargs=-1, type=click.Path(allow_dash=True))
-@click.option("--cell", metavar="NAME", help="Which cell; all of them unless given.")
-@click.option("--stack", metavar="NAME", help="Which stack, or pair of directions.")
-@options.engine
-@click.option(
-    "--against",
-    type=click.Choice(["tensorflow", "graph"]),
-    help="TensorFlow's own cell, or the graph's own step.  [default: tensorflow if installed]",
+@options.part
+@options.group(
+    "how",
+    Trials,
+    options.engine,
+    click.option(
+        "--against",
+        type=click.Choice(["tensorflow", "graph"]),
+        help="TensorFlow's own cell, or the graph's own step.  [default: tensorflow if installed]",
+    ),
+    click.option(
+        "--tolerance",
+        type=options.NON_NEGATIVE,
+        metavar="N",
+        help="The largest difference: |a - b| <= N + N * |b|.  [default: 1e-9, in float64]",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="The seed of the random data.  [default: 0]",
+    ),
 )
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0),
-    metavar="N",
-    help="How far apart: |a - b| <= N + N * |b|.  [default: 1e-9, in float64]",
-)
-@click.option(
-    "--seed", type=click.IntRange(min=0), metavar="N", help="Of the random data.  [default: 0]"
-)
-@options.header
-@click.option("--time-major", is_flag=True, help="Batches are [time, batch, width].")
-@click.option("--lengths", metavar="FILE|KEY", help="How many steps each sequence has.")
+@options.shape
 @options.arithmetic
-@click.option(
-    "--strict", is_flag=True, help="End with 3 where an option is assumed, or a cell not verified."
-)
-@options.assume_defaults
-@options.checksums
-@options.as_json
 @options.common
 def command(
-    ckpt_path: str, inputs: tuple[str, ...], quiet: bool, as_json: bool, **flags: Any
+    ckpt_path: str,
+    inputs: tuple[str, ...],
+    part: options.Part,
+    how: Trials,
+    shape: options.Shape,
+    arithmetic: options.Arithmetic,
+    common: options.Common,
 ) -> int:
-    """Run the same data through lstmstate and its judge; exit with 0 if the results agree.
+    """Compare lstmstate with a judge, over the same data; exit with 0 if the results agree.
 
     The judge is TensorFlow's own cell (pip install 'lstmstate[tensorflow]'), or the graph's own
     step, evaluated without TensorFlow. Without INPUT each cell steps over random data, and every
@@ -68,80 +93,90 @@ def command(
     left out.
     """
     gc.enable()  # TensorFlow makes cycles
-    from lstmstate.cli.report.verify_report import verify_document, verify_table
-    from lstmstate.model.checkpoint import open_checkpoint
-    from lstmstate.operations.verify import JUDGES, default_judge
+    options.refuse(
+        (not inputs and any(shape), "--lengths and --time-major are for an INPUT"),
+        (inputs and how.seed is not None, "--seed is for random data, without an INPUT"),
+    )
+    from lstmstate.cli.report.verify_report import SCHEMA, verify_document, verify_table
 
-    if flags["tolerance"] is not None and not math.isfinite(flags["tolerance"]):
-        raise click.UsageError("--tolerance is a number")
-    if flags["engine"] in JUDGES:
-        raise click.UsageError(f"--engine {flags['engine']} is a judge; see --against")
-    options.refuse_both(flags)
-    if flags["cell"] is not None and flags["stack"] is not None:
-        raise click.UsageError("give --cell or --stack, not both")
-    if not inputs and (flags["lengths"] or flags["time_major"]):
-        raise click.UsageError("--lengths and --time-major are of an INPUT")
-    if inputs and flags["seed"] is not None:
-        raise click.UsageError("--seed is that of random data, without an INPUT")
-    flags["against"] = flags["against"] or default_judge()
-    ckpt = open_checkpoint(ckpt_path, checksums=options.verify(flags["no_checksums"], quiet=quiet))
-    options.resolved(ckpt_path, ckpt, quiet=quiet)
-    failed: list[tuple[str, str]] = []
-    trials = list(_trials(ckpt, inputs, flags, failed, quiet=quiet))
+    ckpt = common.open_checkpoint(ckpt_path)
+    common.note_choice(ckpt_path, ckpt)
+    how = how._replace(against=how.judge)
+    batch = Batch(inputs)
+    if inputs:
+        trials = _over_inputs(ckpt, batch, part, how, shape, arithmetic, common)
+    else:
+        trials = _over_random_data(ckpt, part, how, arithmetic, common)
     refused = [trial.refused for trial in trials if trial.refused]
-    if refused and (flags["strict"] or len(refused) == len(trials)):
+    if refused and (arithmetic.strict or len(refused) == len(trials)):
         raise UnsupportedError(refused[0])
-    options.note(refused, quiet=quiet)
-    agrees = all(trial.agrees for trial in trials)
-    code = decided(SOME_FAILED if failed else DONE if agrees else NO)
-    if as_json:
-        import json
-
-        document = verify_document(ckpt.prefix, flags["engine"], flags["against"], trials, failed)
-        click.echo(json.dumps(document, indent=2, allow_nan=False))
+    common.note(refused)
+    code = batch.exit_code(answer=all(trial.agrees for trial in trials))
+    if common.as_json:
+        document = verify_document(ckpt.prefix, how.engine, how.judge, trials, batch.failed)
+        print_document(SCHEMA, document)
     else:
         from lstmstate.cli.report.console import sheet
 
-        verify_table(sheet(), ckpt.prefix, flags["against"], trials)
+        verify_table(sheet(), ckpt.prefix, how.judge, trials)
     return code
 
 
-def _trials(
+def _over_random_data(
     ckpt: LSTMCheckpoint,
-    inputs: tuple[str, ...],
-    flags: dict[str, Any],
-    failed: list[tuple[str, str]],
-    *,
-    quiet: bool,
-) -> Iterable[Trial]:
-    """Yield what was tried: each input, or each cell over random data; note the failed ones."""
-    from lstmstate.cells.families import RUNNABLE
-    from lstmstate.cli.report.console import Meter
+    part: options.Part,
+    how: Trials,
+    arithmetic: options.Arithmetic,
+    common: options.Common,
+) -> list[Trial]:
+    """Return the trials of the chosen cell or stack, or of every cell by itself."""
     from lstmstate.engines.options import settle
-    from lstmstate.operations.run import open_input
-    from lstmstate.operations.verify import load_pair, networks_of, over_input, over_random_data
+    from lstmstate.engines.weights import FORMS
+    from lstmstate.operations.verify import over_random_data
 
-    engine, tolerance, given = flags["engine"], flags["tolerance"], options.given(flags)
-    if not inputs:
-        networks = networks_of(ckpt, flags["cell"], flags["stack"], flags["against"])
-        cells = [cell for network in networks for cell in network.route.cells]
-        settled = [settle(cell, given) for cell in cells if cell.family in RUNNABLE]
-        options.say_settled(settled, strict=flags["strict"], quiet=quiet)
-        seed, against = flags["seed"] or 0, flags["against"]
-        yield from over_random_data(networks, engine, given, tolerance, seed, against)
-        return
-    network = ckpt.network(cell=flags["cell"], stack=flags["stack"])
-    both = load_pair(network, engine, given, tolerance, flags["against"])
-    options.say_settled(both.ours.settled, strict=flags["strict"], quiet=quiet)
-    for path in inputs:
-        how = {name: flags[name] for name in ("lengths", "time_major", "header")}
-        try:
-            one = open_input(both.ours, path, **how)
-            options.note(one.sequences.notes, quiet=quiet)
-            with Meter("verifying", one.nbytes, quiet=quiet) as meter:
-                yield over_input(both, one, meter.add)
-        except LstmstateError as error:
-            if len(inputs) == 1:
-                raise
-            failed.append((path, str(error)))
-            tell(f"error: {error}")
+    networks = _networks(ckpt, part, how.judge)
+    given = arithmetic.given
+    cells = [cell for network in networks for cell in network.route.cells]
+    settled = [settle(cell, given) for cell in cells if cell.family in FORMS]
+    common.note_options(settled, strict=arithmetic.strict)
+    with common.meter("verifying") as meter:
+        trials = over_random_data(
+            networks, how.engine, given, how.tolerance, how.seed or 0, how.judge
+        )
+        return list(meter.over(trials))
+
+
+def _over_inputs(
+    ckpt: LSTMCheckpoint,
+    batch: Batch,
+    part: options.Part,
+    how: Trials,
+    shape: options.Shape,
+    arithmetic: options.Arithmetic,
+    common: options.Common,
+) -> list[Trial]:
+    """Return the trial of a network over each input."""
+    from lstmstate.operations.run import open_input
+    from lstmstate.operations.verify import judged, over_input
+
+    network = ckpt.network(cell=part.cell, stack=part.stack)
+    both = judged(network, how.engine, arithmetic.given, how.tolerance, how.judge)
+    common.note_options(both.ours.settled, strict=arithmetic.strict)
+
+    def over(path: str) -> Trial:
+        one = open_input(both.ours, path, header=common.header, **shape._asdict())
+        common.note(one.sequences.notes)
+        with common.meter("verifying", one.sequences.steps, "steps") as meter:
+            return over_input(both, one, meter.add)
+
+    return batch.run(over)
+
+
+def _networks(ckpt: LSTMCheckpoint, part: options.Part, judge: str) -> list[LSTMNetwork]:
+    if any(name is not None for name in part):
+        return [ckpt.network(cell=part.cell, stack=part.stack)]
+    if judge == "graph" and ckpt.model is not None and ckpt.model.networks:
+        return ckpt.graph_networks()
+    if not ckpt.cells:
+        raise LstmstateError(ckpt.no_cells, path=ckpt.prefix)
+    return [cell.network for cell in ckpt.cells.values()]

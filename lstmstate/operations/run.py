@@ -287,14 +287,14 @@ def run_input(
     keep: str = "",
     results: ArrayWriter | None = None,
     figures: bool = False,
-    advance: Advance = ignore,
-) -> RunResult:
-    """Run a network over sequences, from a state, and write the results.
+    told: Callable[[int], object] = lambda steps: None,  # noqa: ARG005
+) -> Done:
+    """Run a network over sequences, from a state, and write what comes of it.
 
     Args:
-        results: the writer, with the arrays of `plans`.
-        figures: whether to measure the outputs.
-        advance: is called with the bytes of each chunk of input.
+        results: where it goes, with the arrays of `plans`.
+        figures: whether to look at the outputs.
+        told: is called with the number of steps that are done.
 
     Raises:
         LstmstateError: the state does not fit, the input is damaged, or a write failed.
@@ -317,7 +317,7 @@ def run_input(
                 for letter, array in arrays.items():
                     if called[letter] in planned:
                         results.write(called[letter], start, _as_asked(given, array))
-        advance(len(ran.outputs) * sequences.batch * math.prod(sequences.item) * 4)
+        told(len(ran.outputs))
     if results is not None:
         for name, half in zip(
             _state_names(loaded), (half for pair in states for half in pair), strict=True

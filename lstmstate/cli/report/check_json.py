@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from lstmstate.cli.report.flags import with_flags
 from lstmstate.operations.check import words_of
@@ -18,37 +15,19 @@ SCHEMA = "lstmstate.check/1"
 
 
 def assertion(finding: Finding) -> str:
-    """Return an assertion as it was given: "--units 128"."""
+    """Return an assertion as a flag: "--units 128"."""
     flag = f"--{finding.name.replace('_', '-')}"
     return flag if finding.value is True else f"{flag} {words_of(finding.value)}"
 
 
 def problems(finding: Finding) -> list[str]:
-    """Return why an assertion does not hold, a line each; one on a name begins with the name."""
+    """Return why an assertion fails, a line each; one on a name begins with the name."""
     start = "" if finding.name == "has" else f"{assertion(finding)}: "
     return [f"{start}{with_flags(problem)}" for problem in finding.problems]
 
 
-def print_document(
-    results: Sequence[tuple[str, Sequence[Finding]]],
-    failed: Sequence[tuple[str, str]],
-    *,
-    single: bool,
-) -> None:
-    """Print the document of the one path, or of all."""
-    documents = [_document(path, findings) for path, findings in results]
-    batch = {
-        "schema": SCHEMA,
-        "kind": "batch",
-        "holds": not failed and all(document["holds"] for document in documents),
-        "results": documents,
-        "failed": [{"path": path, "error": with_flags(error)} for path, error in failed],
-    }
-    document = documents[0] if single else batch
-    click.echo(json.dumps(document, indent=2, allow_nan=False))
-
-
-def _document(path: str, findings: Sequence[Finding]) -> dict[str, Any]:
+def check_document(path: str, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return the document of one path."""
     return {
         "schema": SCHEMA,
         "kind": "checked",

@@ -1,47 +1,48 @@
-"""The one place that knows what stdout is: a terminal, or a pipe.
+"""Output for a terminal or a pipe: sheets on stdout, progress on stderr.
 
-On a terminal there are colours and rules, and names are folded at their slashes to fit. In a
-pipe there is plain text, a line a row, nothing folded, so that grep and awk find whole names;
-Rich is not even imported.
+A terminal gets colours and rules, and names are folded at their slashes to fit. A pipe gets plain
+text, one line per row and nothing folded, so that grep and awk find whole names; Rich is not even
+imported.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from threading import Timer
+
     from rich.console import Console
     from rich.progress import Progress
 
 _Item = TypeVar("_Item")
 
-# A column is (its heading, how it is set): "left", "right", "lead" for the number of a row,
-# "name" for its name, "words" for what may be folded behind its semicolons.
+# A column is (heading, kind): "left" and "right" for its alignment, "lead" for the number of a row,
+# "name" for its name, "words" for text that may be folded after its semicolons.
 Column = tuple[str, str]
 Row = Sequence[str]
 
 _INDENT = 2
 _GAP = 2
 _WIDEST_PADDED = 200  # one long name must not make every row as long
-# Columns that may be folded: behind what, and how wide they must stay to be worth it.
+# Columns that may be folded: the text to fold after, and the least width.
 _FOLDS = {"name": ("/", 32), "words": ("; ", 20)}
 
 
 class Sheet(Protocol):
-    """A report: titles, lines of words and tables."""
+    """A report: titles, lines of text and tables."""
 
     def title(self, text: str) -> None:
-        """Print the name of what is told."""
+        """Print the name of the file."""
 
     def heading(self, text: str) -> None:
         """Print the heading of a part, with a blank line before it."""
 
     def line(self, text: str = "") -> None:
-        """Print a line of words."""
+        """Print a line of text."""
 
     def table(self, columns: Iterable[Column], rows: Iterable[Row]) -> None:
         """Print a table."""
@@ -60,7 +61,7 @@ class PlainSheet:
         self._file = file
 
     def title(self, text: str) -> None:
-        """Print the name of what is told."""
+        """Print the name of the file."""
         self.line(text)
 
     def heading(self, text: str) -> None:
@@ -69,7 +70,7 @@ class PlainSheet:
         self.line(text)
 
     def line(self, text: str = "") -> None:
-        """Print a line of words."""
+        """Print a line of text."""
         self._file.write(f"{text}\n")
 
     def table(self, columns: Iterable[Column], rows: Iterable[Row]) -> None:
@@ -100,7 +101,7 @@ class TerminalSheet:
         )
 
     def title(self, text: str) -> None:
-        """Print the name of what is told."""
+        """Print the name of the file."""
         self._print(text, "bold")
 
     def heading(self, text: str) -> None:
@@ -109,11 +110,11 @@ class TerminalSheet:
         self._print(text, "bold cyan")
 
     def line(self, text: str = "") -> None:
-        """Print a line of words, folded where it is longer than the terminal is wide."""
+        """Print a line of text, folded to the width of the terminal."""
         self._print(text, "")
 
     def table(self, columns: Iterable[Column], rows: Iterable[Row]) -> None:
-        """Print a table; where the terminal is too narrow for it, each row as a few lines."""
+        """Print a table, or each row as a few lines if the terminal is too narrow."""
         columns, cells = list(columns), [list(row) for row in rows]
         widths = [
             max(len(heading), *(len(row[at]) for row in cells))
@@ -176,18 +177,8 @@ class TerminalSheet:
         self._console.print(Text(text, style=style, overflow="fold"))
 
 
-def tracked(items: Sequence[_Item], what: str) -> Iterable[_Item]:
-    """Return the items, with progress on stderr while they are gone through, on a terminal."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        return items
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(items, what, console=Console(stderr=True), transient=True)
-
-
 def fold(text: str, room: int, behind: str = "/") -> str:
-    """Break a text behind some mark, so that its lines fit into `room` where they can.
+    """Break a text after a mark, into lines that fit into `room` if they can.
 
     >>> print(fold("rnn/multi_rnn_cell/cell_0/lstm_cell", 20))
     rnn/multi_rnn_cell/
@@ -204,53 +195,78 @@ def fold(text: str, room: int, behind: str = "/") -> str:
 
 
 class Meter:
-    """Progress in bytes on a terminal's stderr, of what lasts longer than a moment.
+    """Progress on a terminal's stderr, for work of more than a moment.
 
     Args:
-        what: what is being done.
-        total: how many bytes there will be, None where that is not known.
-        quiet: whether to say nothing.
+        title: the work, such as "converting".
+        total: the number of units, None if it is not known.
+        unit: "bytes", "steps" or others, in the plural.
+        quiet: whether to print nothing.
     """
 
-    _PATIENCE = 0.5  # seconds before anything is said
+    PATIENCE = 0.5  # seconds before anything is printed
 
-    def __init__(self, what: str, total: int | None, *, quiet: bool) -> None:
-        self._what = what
+    def __init__(
+        self, title: str, total: int | None = None, unit: str = "bytes", *, quiet: bool
+    ) -> None:
+        self._title = title
         self._total = total
+        self._unit = unit
         self._silent = quiet or sys.stderr is None or not sys.stderr.isatty()
-        self._bytes = 0
-        self._start = time.monotonic()
+        self._done = 0
+        self._timer: Timer | None = None
         self._progress: Progress | None = None
 
     def __enter__(self) -> Meter:
+        if not self._silent:
+            from threading import Timer
+
+            # A timer, since the first part of the work may take long.
+            self._timer = Timer(self.PATIENCE, self._show)
+            self._timer.daemon = True
+            self._timer.start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
         if self._progress is not None:
             self._progress.stop()
 
-    def add(self, nbytes: int) -> None:
-        """Count some bytes that have gone by."""
-        self._bytes += nbytes
-        if self._silent:
-            return
-        if self._progress is None and time.monotonic() - self._start > self._PATIENCE:
-            self._progress = self._begun()
+    def add(self, amount: int) -> None:
+        """Count some units that are done."""
+        self._done += amount
         if self._progress is not None:
-            self._progress.update(self._progress.task_ids[0], completed=self._bytes)
+            self._progress.update(self._progress.task_ids[0], completed=self._done)
 
-    def _begun(self) -> Progress:
+    def over(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Yield the items, and count each when it is done."""
+        for item in items:
+            yield item
+            self.add(1)
+
+    def _show(self) -> None:
         from rich import progress
         from rich.console import Console
 
+        count: progress.ProgressColumn = progress.DownloadColumn()
+        if self._unit != "bytes":
+            of = "" if self._total is None else "/{task.total:,}"
+            count = progress.TextColumn(f"{{task.completed:,}}{of} {self._unit}")
+        # TensorFlow's messages are kept off stderr while it is loaded: a descriptor of our own.
+        own = open(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding)  # noqa: SIM115
         shown = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            console=Console(stderr=True),
+            count,
+            progress.TimeElapsedColumn()
+            if self._total is None
+            else progress.TimeRemainingColumn(compact=True),
+            console=Console(file=own),
             transient=True,
+            redirect_stdout=False,
         )
-        shown.add_task(self._what, total=self._total)
+        shown.add_task(self._title, total=self._total, completed=self._done)
         shown.start()
-        return shown
+        self._progress = shown

@@ -1,4 +1,4 @@
-"""What `lstmstate diff` shows: a table of what differs, or JSON."""
+"""The table and the JSON of `lstmstate diff`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ SCHEMA = "lstmstate.diff/1"
 def diff_document(
     a: str, b: str, kind: str, found: list[Difference], tolerance: Tolerance
 ) -> dict[str, Any]:
-    """Return the document of a comparison; what is infinite is told as text."""
+    """Return the document of a comparison; infinite values are the text "inf"."""
     return {
-        "schema": SCHEMA,
         "kind": kind,
         "a": a,
         "b": b,
@@ -39,14 +38,14 @@ def diff_document(
 
 
 def finite(value: float | None) -> float | str | None:
-    """Return a figure as JSON can hold it."""
+    """Return a number for JSON, which has no infinity."""
     return value if value is None or math.isfinite(value) else "inf"
 
 
 def diff_table(
     sheet: Sheet, a: str, b: str, kind: str, found: list[Difference], tolerance: Tolerance
 ) -> None:
-    """Print what differs, and in one line what does not."""
+    """Print the number of tensors that are the same, and a row for each that differs."""
     sheet.title(f"{text.name(a)}  against  {text.name(b)}")
     bound = "to the bit" if tolerance.exact else f"rtol {tolerance.rtol:g}, atol {tolerance.atol:g}"
     noun = "tensor" if kind == "checkpoints" else "array"
@@ -59,7 +58,7 @@ def diff_table(
         if any(one.verdict == "values" for one in differing):
             columns += [("elements", "right"), ("max abs", "right"), ("max rel", "right")]
             columns += [("at", "left")]
-        sheet.table(columns, [_row(one)[: len(columns)] for one in differing])
+        text.table(sheet, columns, [_row(one)[: len(columns)] for one in differing])
 
 
 def _row(one: Difference) -> list[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lstmstate.cli.report.flags import with_flags
-
 if TYPE_CHECKING:
     from lstmstate.cells import Cell, Option, Stack
     from lstmstate.cells.gate_stats import Stats
@@ -30,10 +28,10 @@ def checkpoint_document(
     """Return the document of a checkpoint, of all its cells or of some.
 
     Args:
-        damaged: an error for each value that cannot be read; None where none was tried.
-        confirmed: whether the graph confirms each cell; None where it was not asked.
+        damaged: an error for each value that cannot be read; None if no value was read.
+        confirmed: whether the graph confirms each cell; None if this was not asked for.
         unrecognised: the cells of no known family, and why other recurrences cannot be run; None
-            where the graph was not evaluated.
+            if the graph was not evaluated.
     """
     shown = list(cells)
     document: Json = {
@@ -84,16 +82,6 @@ def checkpoint_document(
         for cell in document["cells"]:
             cell["stats"] = [figures._asdict() for figures in stats[cell["name"]]]
     return document
-
-
-def batch_document(documents: list[Json], failed: list[tuple[str, str]]) -> Json:
-    """Return the document of several paths, in their order, and what failed."""
-    return {
-        "schema": SCHEMA,
-        "kind": "batch",
-        "results": documents,
-        "failed": [{"path": path, "error": with_flags(error)} for path, error in failed],
-    }
 
 
 def _option(option: Option) -> Json:

@@ -29,9 +29,8 @@ _FORMATS = {
 }
 _ARROWS = {"forward": "fw", "backward": "bw", None: ""}
 Unrecognised = tuple[Sequence[Cell], Sequence[str]]
-_STATE_COLUMNS = (("tuple", "left"), ("flat", "left"), ("columns of the flat one", "words"))
+_STATE_COLUMNS = (("tuple", "left"), ("flat", "left"), ("columns in the flat layout", "words"))
 _YES_OR_NO = {None: text.UNKNOWN, True: "yes", False: "no"}
-_DEFAULT_MARK = "*"  # an option that nothing tells and that is the documented default
 
 
 def checkpoint_tables(
@@ -44,11 +43,11 @@ def checkpoint_tables(
     variables: bool,
     narrowed: bool,
 ) -> None:
-    """Print what is in a checkpoint.
+    """Print the contents of a checkpoint.
 
     Args:
-        confirmed: whether the graph confirms each cell; None where it was not asked.
-        unrecognised: the cells of no known family; None where the graph was not evaluated.
+        confirmed: whether the graph confirms each cell; None if this was not asked for.
+        unrecognised: the cells of no known family; None if the graph was not evaluated.
         narrowed: whether the user asked for some cells only.
     """
     _header(sheet, ckpt)
@@ -58,8 +57,7 @@ def checkpoint_tables(
             none = "No LSTM cell in it." if ckpt.has_no_cell else f"LSTM cells: {ckpt.no_cells}."
             sheet.line(none)
     else:
-        _cells(sheet, ckpt, cells, confirmed)
-        _options(sheet, cells)
+        _options(sheet, cells, _cells(sheet, ckpt, cells, confirmed))
         shown = {cell.name for cell in cells}
         stacks = [
             stack.info
@@ -74,7 +72,7 @@ def checkpoint_tables(
     if ckpt.candidates and not narrowed:
         sheet.line()
         sheet.line(
-            "Perhaps cells, perhaps dense layers (their shapes fit both, and there is no graph): "
+            "Cells or dense layers (their shapes fit both, and there is no graph): "
             + ", ".join(map(text.name, ckpt.candidates))
         )
     for cell in cells:
@@ -99,14 +97,14 @@ def _header(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
         _FORMATS[ckpt.format],
         f"written by TensorFlow {printable(version)}"
         if version
-        else "no graph beside it"
+        else "no graph file (.meta)"
         if ckpt.graph is None
         else "TensorFlow version unknown",
     ]
     if ckpt.graph_damage:
         facts[1:] = ["graph damaged"] if ckpt.graph is None else [facts[1], "graph damaged"]
     if ckpt.era:
-        facts.append(f"names of {ckpt.era}")
+        facts.append(f"variable names of TensorFlow {ckpt.era}")
     sheet.line("; ".join(facts))
     sheet.line(
         f"{text.count(len(ckpt.files.data_files), 'data file')}, "
@@ -127,8 +125,8 @@ def _cells(
     ckpt: LSTMCheckpoint,
     cells: Sequence[Cell],
     confirmed: Mapping[str, Confirmation] | None,
-) -> None:
-    """One row a cell: who it is and how wide."""
+) -> list[list[str]]:
+    """Print one row per cell, its class and widths; return the rows."""
     sheet.heading(text.count(len(cells), "LSTM cell"))
     proj = any(cell.num_proj for cell in cells)
     sides = any(cell.direction for cell in cells)
@@ -148,10 +146,11 @@ def _cells(
         row += [_YES_OR_NO[confirmed[cell.name].agrees]] if confirmed is not None else []
         rows.append(row)
     sheet.table(columns, rows)
+    return rows
 
 
-def _options(sheet: Sheet, cells: Sequence[Cell]) -> None:
-    """One row a cell: what its constructor was given, as far as anything tells."""
+def _options(sheet: Sheet, cells: Sequence[Cell], before: Sequence[Sequence[str]]) -> None:
+    """Print one row per cell, its options, and the legend of these rows and those before."""
     columns = [
         ("#", "lead"),
         ("forget_bias", "right"),
@@ -172,41 +171,36 @@ def _options(sheet: Sheet, cells: Sequence[Cell]) -> None:
         "time_major",
     )
     sheet.line()
-    sheet.table(
-        columns,
-        [
-            [str(number), *(_marked(name, cell.options[name]) for name in names)]
-            for number, cell in enumerate(cells, 1)
-        ],
-    )
+    rows = [
+        [str(number), *(_marked(name, cell.options[name]) for name in names)]
+        for number, cell in enumerate(cells, 1)
+    ]
+    sheet.table(columns, rows)
+    marks = [*before, *rows]
     for number, cell in enumerate(cells, 1):
-        # Only Keras lets one change it: a column for it would say the same in nearly all tables.
-        squashed = cell.options["recurrent_activation"]
-        known = squashed.source == "family" or squashed == Option("sigmoid", "graph")
-        if not known:
-            told = _marked("recurrent_activation", squashed)
+        # Only Keras has this option: a column would be the same in nearly all tables.
+        gates = cell.options["recurrent_activation"]
+        if gates.source != "family" and gates != Option("sigmoid", "graph"):
+            marked = _marked("recurrent_activation", gates)
+            marks.append([marked])
             several = cell.documented.get("recurrent_activation")
             words = f" ({several.words})" if several else ""
-            sheet.line(f"  recurrent_activation of {number}: {told}{words}")
+            sheet.line(f"  recurrent_activation of {number}: {marked}{words}")
         if "family" in cell.documented:
             words = cell.documented["family"].words
-            sheet.line(f"  family of {number}: {cell.family}{_DEFAULT_MARK} ({words})")
-    sources = {option.source for cell in cells for option in cell.options.values()}
-    if "default" in sources or any("family" in cell.documented for cell in cells):
-        sheet.line(f"  {_DEFAULT_MARK} the documented default: the files do not record it")
-    sheet.line(f"  {text.NOTHING} none")
-    if "unknown" in sources:
-        sheet.line(f"  {text.UNKNOWN} unknown: the files do not record it")
+            sheet.line(f"  family of {number}: {cell.family}{text.DEFAULT} ({words})")
+    for line in text.legend(marks):
+        sheet.line(line)
 
 
 def _marked(name: str, option: Option) -> str:
     if name == "batch_size" and option.value is None and option.source == "graph":
         return "any"
-    return text.option(option) + (_DEFAULT_MARK if option.source == "default" else "")
+    return text.option(option) + (text.DEFAULT if option.source == "default" else "")
 
 
 def _states(sheet: Sheet, cells: Sequence[Cell], stacks: Sequence[Stack]) -> None:
-    """What state each cell and each stack takes, in both layouts."""
+    """Print the shapes of the state of each cell and each stack, in both layouts."""
     rows = []
     numbers = {cell.name: str(number) for number, cell in enumerate(cells, 1)}
     for cell in cells:
@@ -235,15 +229,12 @@ def _states(sheet: Sheet, cells: Sequence[Cell], stacks: Sequence[Stack]) -> Non
                 ]
             )
     if rows:
-        sheet.heading("State to give and to get, B rows for the batch")
-        sheet.table(
-            [("#", "lead"), *_STATE_COLUMNS],
-            rows,
-        )
+        sheet.heading("State shapes (B: batch size)")
+        text.table(sheet, [("#", "lead"), *_STATE_COLUMNS], rows)
 
 
 def _unrecognised(sheet: Sheet, ckpt: LSTMCheckpoint, found: Unrecognised | None) -> None:
-    """What the graph carries from step to step and no family fits."""
+    """Print the recurrences in the graph that fit no family."""
     cells, refused = found or ([], ())
     if not cells:
         names = ", ".join(map(text.name, ckpt.recurrences or ()))
@@ -255,12 +246,7 @@ def _unrecognised(sheet: Sheet, ckpt: LSTMCheckpoint, found: Unrecognised | None
     sheet.heading(f"{ckpt.unrecognised_words}, which `run --engine graph` runs")
     states = [(cell, cell.state) for cell in cells]
     sheet.table(
-        [
-            ("cell", "name"),
-            ("tuple", "left"),
-            ("flat", "left"),
-            ("columns of the flat one", "words"),
-        ],
+        [("cell", "name"), *_STATE_COLUMNS],
         [
             [
                 text.name(cell.name),
@@ -275,15 +261,16 @@ def _unrecognised(sheet: Sheet, ckpt: LSTMCheckpoint, found: Unrecognised | None
 
 
 def _columns(c: tuple[int, int], m: tuple[int, int]) -> str:
-    """Return the ranges of c and m in a flat state, Python's way: the end is not in it."""
+    """Return the ranges of c and m in a flat state, without their ends, as in Python."""
     return f"c {c[0]}:{c[1]} m {m[0]}:{m[1]}"
 
 
 def _saved(sheet: Sheet, states: list[SavedState]) -> None:
-    """States that lie in the checkpoint."""
+    """Print the states in variables of the checkpoint."""
     sheet.heading("Saved states")
-    sheet.table(
-        [("variable", "name"), ("layout", "left"), ("shape", "left"), ("of", "left")],
+    text.table(
+        sheet,
+        [("variable", "name"), ("layout", "left"), ("shape", "left"), ("cell or stack", "left")],
         [
             [
                 printable(state.variable),
@@ -297,10 +284,10 @@ def _saved(sheet: Sheet, states: list[SavedState]) -> None:
 
 
 def verified_line(sheet: Sheet, values: int, damaged: Sequence[LstmstateError]) -> None:
-    """Print how many of some values could be read, and which could not."""
+    """Print how many values could be read, and the names of the others."""
     sheet.line()
     sheet.line(
-        f"{values - len(damaged):,} of {text.count(values, 'value')} are whole"
+        f"{values - len(damaged):,} of {text.count(values, 'value')} are undamaged"
         + "".join(f"; damaged: {printable(error.tensor or '')}" for error in damaged[:1])
         + "".join(f", {printable(error.tensor or '')}" for error in damaged[1:])
     )
@@ -311,7 +298,8 @@ def stats_tables(sheet: Sheet, cells: Sequence[Cell], stats: dict[str, list[Stat
     for number, cell in enumerate(cells, 1):
         sheet.heading(f"{number}  {text.name(cell.name)}")
         figures = stats[cell.name]
-        sheet.table(
+        text.table(
+            sheet,
             [
                 ("tensor", "left"),
                 ("gate", "left"),
@@ -336,16 +324,15 @@ def stats_tables(sheet: Sheet, cells: Sequence[Cell], stats: dict[str, list[Stat
 
 
 def _variables(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
-    """All variables but the slots, which are counted."""
+    """Print all variables except slots, which are counted."""
     roles = {name: ckpt.role(name) for name in ckpt.variables}
     shown = [name for name, (role, _) in roles.items() if role != "slot"]
     slots = len(roles) - len(shown)
     full_names = Counter(variable.full_name for variable in ckpt.variables.values())
-    folded = (
-        f", {text.count(slots, 'slot')} of optimizers and averages folded away" if slots else ""
-    )
+    folded = f", {text.count(slots, 'slot')} of optimizers and averages left out" if slots else ""
     sheet.heading(f"{text.count(len(shown), 'variable')}{folded}")
-    sheet.table(
+    text.table(
+        sheet,
         [
             ("variable", "name"),
             ("shape", "left"),
@@ -367,9 +354,9 @@ def _variables(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
 
 
 def _full(ckpt: LSTMCheckpoint, name: str, full_names: Counter[str | None]) -> str:
-    """Return where a variable stands, and its name in the graph where that is another."""
+    """Return the path of a variable, and its name in the graph if it has another."""
     full = ckpt.variables[name].full_name
-    # What is only numbered is known by its name in the graph, unless another has that too.
+    # A numbered variable is known by its name in the graph, unless another has it too.
     path = object_path(name) or name
     numbered = path.startswith(NUMBERED) and full_names[full] == 1
     shown = full if full and numbered else path if full else name
@@ -378,14 +365,14 @@ def _full(ckpt: LSTMCheckpoint, name: str, full_names: Counter[str | None]) -> s
 
 
 def _kernel(ckpt: LSTMCheckpoint, cell: Cell) -> str:
-    """Return the shape of the kernel, with its number where there are shards or groups."""
+    """Return the shape of the kernel, with the number of its shards or groups."""
     stored = next(iter(cell.variables.values()))
     times = f"{len(stored)} x " if len(stored) > 1 else ""
     return times + text.shape(ckpt.variables[stored[0]].shape)
 
 
 def _family(cell: Cell) -> str:
-    mark = _DEFAULT_MARK if "family" in cell.documented else ""
+    mark = text.DEFAULT if "family" in cell.documented else ""
     return " or ".join((cell.family, *cell.alternatives)) + mark
 
 

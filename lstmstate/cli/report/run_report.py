@@ -1,4 +1,4 @@
-"""What `lstmstate run` tells of a run: the document, and the tables."""
+"""The tables and the JSON of `lstmstate run`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,22 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-def run_document(loaded: Loaded, prefix: str, path: str, given: Input, done: RunResult) -> Json:
-    """Return the document of one input; the figures of outputs are null where none were taken."""
+def run_document(
+    loaded: Loaded,
+    prefix: str,
+    path: str,
+    given: Input,
+    done: Done,
+    *,
+    initial_state: tuple[str, str | None],
+    written: tuple[str | None, str | None],
+) -> Json:
+    """Return the document of one input; the figures of outputs are null if none were taken.
+
+    Args:
+        initial_state: its source, "zero", "file" or "carried", and its path.
+        written: the paths of the outputs and of the state.
+    """
     sequences = given.sequences
     steps = done.steps if given.lengths is None else int(given.lengths.sum())
     return {
@@ -49,6 +63,9 @@ def run_document(loaded: Loaded, prefix: str, path: str, given: Input, done: Run
         ],
         "seconds": round(done.seconds, 6),
         "steps_per_second": round(sequences.steps / done.seconds, 1) if done.seconds else None,
+        "initial_state": dict(zip(("source", "path"), initial_state, strict=True)),
+        "output": written[0],
+        "state_output": written[1],
     }
 
 
@@ -69,7 +86,7 @@ def _half(values: Any) -> Json:
 
 
 def run_table(sheet: Sheet, document: Json) -> None:
-    """Print how a run went: the outputs' figures, and the final state."""
+    """Print the cells, and the figures of the outputs and of the final state."""
     cells, outputs = document["cells"], document["outputs"]
     sheet.title(printable(document["input"]))
     batch, steps, valid = (document[name] for name in ("batch", "steps", "valid_steps"))
@@ -81,22 +98,21 @@ def run_table(sheet: Sheet, document: Json) -> None:
     sheet.heading("Cells")
     columns = [("#", "lead"), ("cell", "name"), ("family", "left"), ("forget_bias", "right")]
     columns += [("cell_clip", "right"), ("proj_clip", "right"), ("activation", "left")]
-    sheet.table(columns, [_row(number, cell) for number, cell in enumerate(cells, 1)])
-    if any(_is_assumed(cell) for cell in cells):
-        sheet.line("  * the default: the files do not record it")
+    text.table(sheet, columns, [_row(number, cell) for number, cell in enumerate(cells, 1)])
     sheet.heading("Outputs, and the state after the last step")
     shown = [("", "outputs", outputs)]
     for number, cell in enumerate(document["state"], 1):
         shown += [(str(number), half, cell[half]) for half in "cm"]
-    figures = [("", "lead"), ("of", "name"), ("shape", "left")]
+    figures = [("", "lead"), ("values", "name"), ("shape", "left")]
     figures += [(name, "right") for name in _FIGURES]
-    if any(told["not_finite"] for *_, told in shown):
+    if any(values["not_finite"] for *_, values in shown):
         figures.append(("NaN or Inf", "right"))
     rows = []
-    for lead, of, told in shown:
-        row = [lead, of, text.shape(tuple(told["shape"])), *_figures(told)]
-        rows.append([*row, f"{told['not_finite']:,}"][: len(figures)])
-    sheet.table(figures, rows)
+    for lead, of, values in shown:
+        row = [lead, of, text.shape(tuple(values["shape"]))]
+        row += [text.number(values[name]) for name in _FIGURES]
+        rows.append([*row, f"{values['not_finite']:,}"][: len(figures)])
+    text.table(sheet, figures, rows)
 
 
 _FIGURES = ("min", "max", "mean", "std")
@@ -104,20 +120,12 @@ _SHOWN = ("forget_bias", "cell_clip", "proj_clip", "activation")
 
 
 def _row(number: int, cell: Json) -> list[str]:
-    told = [_option(cell[name]) for name in _SHOWN]
+    options = [_option(cell[name]) for name in _SHOWN]
     if cell["recurrent_activation"]["value"] != "sigmoid":
-        told[-1] += f", gates {_option(cell['recurrent_activation'])}"
-    return [str(number), text.name(cell["name"]), cell["family"], *told]
+        options[-1] += f", gates {_option(cell['recurrent_activation'])}"
+    return [str(number), text.name(cell["name"]), cell["family"], *options]
 
 
-def _option(told: Json) -> str:
-    mark = "*" if told["source"] == "default" else ""
-    return text.option(Option(**told)) + mark
-
-
-def _is_assumed(cell: Json) -> bool:
-    return any(cell[name]["source"] == "default" for name in (*_SHOWN, "recurrent_activation"))
-
-
-def _figures(told: Json) -> list[str]:
-    return [text.number(told[name]) for name in _FIGURES]
+def _option(option: Json) -> str:
+    mark = text.DEFAULT if option["source"] == "default" else ""
+    return text.option(Option(**option)) + mark

@@ -1,4 +1,4 @@
-"""What `lstmstate inspect` shows of a state file."""
+"""The tables and the JSON of `lstmstate inspect` for a state file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from lstmstate.state.value_stats import Range
 
 SCHEMA = "lstmstate.inspect/1"
-_TOLD_BY = {
-    "file": "as the file says",
-    "checkpoint": "by the cells of its checkpoint",
-    "names": "by the names of its arrays",
-    "shape": "by its shape alone",
+_KNOWN_BY = {
+    "file": "recorded in the file",
+    "checkpoint": "from the cells of its checkpoint",
+    "names": "from the names of its arrays",
+    "shape": "guessed from its shape",
 }
 
 
@@ -70,7 +70,7 @@ def state_document(path: str, storage: str, found: Contents) -> dict[str, Any]:
 
 
 def state_tables(sheet: Sheet, path: str, kind: StateKind, found: Contents) -> None:
-    """Print the arrays of a state file, and the state that they make."""
+    """Print the arrays of a state file, and the state in them."""
     sheet.title(text.name(path))
     words = kind.words
     sheet.line(f"{words[0].upper()}{words[1:]}: {text.count(len(found.arrays), 'array')}")
@@ -79,12 +79,12 @@ def state_tables(sheet: Sheet, path: str, kind: StateKind, found: Contents) -> N
         columns = [("array", "name"), ("shape", "left"), ("dtype", "left"), ("bytes", "right")]
         guessed = found.told_by in ("names", "shape", None) and found.foreign is None
         columns += [("could be", "words")] if guessed else []
-        sheet.table(columns, [_array(array)[: len(columns)] for array in found.arrays])
+        text.table(sheet, columns, [_array(array)[: len(columns)] for array in found.arrays])
     if found.reading is None:
         sheet.line()
         problem = with_flags(found.problem or "")
         known = found.foreign is not None
-        sheet.line(f"{problem[0].upper()}{problem[1:]}" if known else f"Not told: {problem}")
+        sheet.line(f"{problem[0].upper()}{problem[1:]}" if known else f"State unknown: {problem}")
         return
     _state(sheet, found)
 
@@ -103,7 +103,7 @@ def _state(sheet: Sheet, found: Contents) -> None:
     """Print the layout, and for each cell the widths and ranges of c and m."""
     reading = found.reading
     assert reading is not None
-    sheet.heading(f"State: {reading.layout.name}, {_TOLD_BY[found.told_by or 'shape']}")
+    sheet.heading(f"State: {reading.layout.name} ({_KNOWN_BY[found.told_by or 'shape']})")
     lead = ", ".join(map(str, reading.structure.lead))
     columns = [("#", "lead"), ("cell", "name"), ("c", "left"), ("m", "left")]
     columns += [("range of c", "left"), ("range of m", "left")] if found.watch else []
@@ -114,9 +114,9 @@ def _state(sheet: Sheet, found: Contents) -> None:
         if found.watch:
             row += [_range(one) for one in found.watch.ranges[number - 1]]
         rows.append(row)
-    sheet.table(columns, rows)
+    text.table(sheet, columns, rows)
     if found.watch is None:
-        sheet.line("  the values were not read: --stats reads them")
+        sheet.line("  the values were not read; --stats reads them")
     lines = [*reading.notes, *(found.watch.swapped() if found.watch else [])]
     for line in lines:
         sheet.line(f"  {line}")
@@ -126,5 +126,5 @@ def _range(found: Range) -> str:
     words = " and ".join(found.words)
     if found.low is None:
         return words or text.NOTHING
-    told = f"{text.number(found.low)} to {text.number(found.high)}"
-    return f"{told}, {words}" if words else told
+    ends = f"{text.number(found.low)} to {text.number(found.high)}"
+    return f"{ends}, {words}" if words else ends

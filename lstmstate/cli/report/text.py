@@ -1,14 +1,49 @@
-"""Small words that all reports share: numbers, sizes, names that are safe to show."""
+"""Numbers, sizes, names and legends in reports."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from lstmstate import errors
 from lstmstate.cells.cell import Option
-from lstmstate.errors import count, printable
+from lstmstate.errors import printable
 
-__all__ = ["NOTHING", "UNKNOWN", "count", "name", "number", "option", "shape", "size"]
+if TYPE_CHECKING:
+    from lstmstate.cli.report.console import Column, Sheet
 
-NOTHING = "-"  # stands where there is none of a thing
-UNKNOWN = "?"  # stands where nothing tells
+count = errors.count
+DEFAULT, UNKNOWN, NOTHING = "*", "?", "-"
+_LEGENDS = {
+    DEFAULT: "not in the files; the documented default",
+    UNKNOWN: "unknown: not in the files",
+    NOTHING: "none",
+}
+
+
+def legend(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a line for each mark in some rows of tables.
+
+    >>> legend([["1*", "a-b"], ["?", "2"]])
+    ['  * not in the files; the documented default', '  ? unknown: not in the files']
+    """
+    cells = {cell for row in rows for cell in row}
+    shown = {mark for mark in (UNKNOWN, NOTHING) if mark in cells}
+    shown |= {DEFAULT} if any(cell.endswith(DEFAULT) for cell in cells) else set()
+    return [f"  {mark} {words}" for mark, words in _LEGENDS.items() if mark in shown]
+
+
+def table(
+    sheet: Sheet,
+    columns: Iterable[Column],
+    rows: Iterable[Sequence[str]],
+    before: Iterable[Sequence[str]] = (),
+) -> None:
+    """Print a table, and the legend of its marks and of those in the rows `before` it."""
+    rows = list(rows)
+    sheet.table(columns, rows)
+    for line in legend([*before, *rows]):
+        sheet.line(line)
 
 
 def size(nbytes: int | None) -> str:
@@ -40,7 +75,7 @@ def number(value: float | None) -> str:
 
 
 def option(found: Option) -> str:
-    """Return an option's value; what nothing tells is a question mark."""
+    """Return an option's value, marked if it is a default or unknown."""
     if found.source == "unknown":
         return UNKNOWN
     if found.value is None:

@@ -1,4 +1,4 @@
-"""What `lstmstate verify` shows: how far our arithmetic is from TensorFlow's."""
+"""The table and the JSON of `lstmstate verify`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ def verify_document(
     engine: str,
     against: str,
     trials: Sequence[Trial],
-    failed: Sequence[tuple[str, str]] = (),
+    failed: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return the document of what was tried, and of the inputs that could not be used."""
+    """Return the document of the trials and of the inputs that could not be used."""
     return {
-        "schema": SCHEMA,
         "checkpoint": prefix,
         "engine": engine,
         "against": against,
@@ -53,7 +52,7 @@ def verify_document(
             }
             for trial in trials
         ],
-        "failed": [{"path": path, "error": with_flags(error)} for path, error in failed],
+        "failed": failed,
     }
 
 
@@ -65,7 +64,7 @@ def verify_table(sheet: Sheet, prefix: str, against: str, trials: Sequence[Trial
     bounds = sorted({trial.tolerance for trial in shown if trial.tolerance is not None})
     within = " and ".join(f"{bound:g}" for bound in bounds)
     judge = "TensorFlow" if against == "tensorflow" else "the graph"
-    sheet.line(f"{text.count(len(shown), 'run')} next to {judge}, {agreeing} within {within}")
+    sheet.line(f"{text.count(len(shown), 'run')} against {judge}, {agreeing} within {within}")
     for network, of_network in groupby(shown, key=lambda trial: trial.network):
         sheet.heading(text.name(network))
         trials = list(of_network)
@@ -75,7 +74,7 @@ def verify_table(sheet: Sheet, prefix: str, against: str, trials: Sequence[Trial
 
 
 def _table(sheet: Sheet, trials: Sequence[Trial]) -> None:
-    columns = [("data", "name"), ("steps", "right"), ("of", "name")]
+    columns = [("data", "name"), ("steps", "right"), ("values", "name")]
     columns += [("max abs", "right"), ("max rel", "right")]
     if not all(trial.agrees for trial in trials):
         columns.append(("", "left"))
@@ -88,4 +87,4 @@ def _table(sheet: Sheet, trials: Sequence[Trial]) -> None:
             name = printable(one.name.removeprefix(f"{trial.network}/"))
             rows.append([*lead, name, *figures, verdict][: len(columns)])
             lead = ["", ""]
-    sheet.table(columns, rows)
+    text.table(sheet, columns, rows)

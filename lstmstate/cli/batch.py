@@ -1,0 +1,71 @@
+"""Several paths in one call: results, failures, the exit code and the document."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from lstmstate.cli import DONE, NO, SOME_FAILED, UNUSABLE, decide, report_line
+from lstmstate.cli.report.flags import with_flags
+from lstmstate.errors import LstmstateError, each
+
+_Result = TypeVar("_Result")
+Json = dict[str, Any]
+
+
+class Batch:
+    """The paths of one call, and the errors in some of them."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = paths
+        self.is_single = len(paths) == 1
+        self._failed: list[tuple[str, str]] = []
+
+    def run(self, work: Callable[[str], _Result]) -> list[_Result]:
+        """Return the result for each path, without the paths that cannot be used.
+
+        Raises:
+            LstmstateError, MemoryError: the only path cannot be used.
+        """
+        results = []
+        for number, path in enumerate(self._paths):
+            if number:
+                gc.enable()  # the process is no longer a short one
+            try:
+                results.append(work(path))
+            except (LstmstateError, MemoryError) as error:
+                if self.is_single:
+                    raise
+                if isinstance(error, MemoryError):
+                    error = LstmstateError("there is not enough memory for this", path=path)
+                self.fail(path, each(error))
+        return results
+
+    def fail(self, path: str, errors: Sequence[LstmstateError]) -> None:
+        """Print the errors in a path, and keep them for the exit code and the document."""
+        for error in errors:
+            self._failed.append((path, str(error)))
+            report_line(f"error: {error}")
+
+    def exit_code(self, *, answer: bool = True) -> int:
+        """Return the exit code; `answer` is whether the command's answer is yes."""
+        if self._failed:
+            return decide(SOME_FAILED if len(self._paths) > 1 else UNUSABLE)
+        return decide(DONE if answer else NO)
+
+    @property
+    def failed(self) -> list[Json]:
+        """The errors, as documents have them."""
+        return [{"path": path, "error": with_flags(error)} for path, error in self._failed]
+
+    def print_documents(self, schema: str, documents: Sequence[Json], **more: object) -> None:
+        """Print the document of the single path, or that of all; `more` is added to the latter."""
+        several = {"kind": "batch", **more, "results": documents, "failed": self.failed}
+        print_document(schema, documents[0] if self.is_single else several)
+
+
+def print_document(schema: str, document: Json) -> None:
+    """Print one JSON document."""
+    print(json.dumps({"schema": schema, **document}, indent=2, allow_nan=False))
