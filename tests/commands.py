@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from builders import BundleBuilder
 from numpy.typing import NDArray
+from schemas import problems
 
 from lstmstate.cli import execute as run
 
@@ -48,10 +49,12 @@ class Shell:
         return Done(code, out, err)
 
     def json(self, *arguments: str | Path, code: int = 0) -> Any:
-        """Run a command with --json; return the document that it prints."""
+        """Run a command with --json; return its document, which must match its schema."""
         done = self(*arguments, "--json")
         assert done.code == code, done.err
-        return json.loads(done.out)
+        document = json.loads(done.out)
+        assert problems(document) == []
+        return document
 
 
 def piped(*arguments: str | Path, stdin: bytes | Path = b"") -> subprocess.CompletedProcess[bytes]:

@@ -145,7 +145,7 @@ def test_accepting_and_forbidding_defaults_together_is_a_usage_error(
 ) -> None:
     done = shell(command, lstm, x, "--strict", "--assume-defaults")
     assert (done.code, done.out) == (2, "")
-    assert "give --strict or --assume-defaults, not both" in done.err
+    assert "pass --strict or --assume-defaults, not both" in done.err
 
 
 @pytest.mark.parametrize("with_input", [True, False])

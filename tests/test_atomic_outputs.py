@@ -1,4 +1,4 @@
-"""Outputs of `convert` and `run`: complete or absent, with no leftovers of a failure."""
+"""Outputs are undamaged or not there: what exists is kept, and a failure leaves nothing behind."""
 
 from __future__ import annotations
 

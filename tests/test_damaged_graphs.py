@@ -149,7 +149,10 @@ def test_options_never_come_from_a_truncated_graph(
     assert cell["forget_bias"] == {"value": 1.0, "source": "default"}
     assert cell["activation"] == {"value": None, "source": "unknown"}
     assert notes(done) == [f"{meta}: the graph file is {words}; going on without the graph"]
-    assert done.out.splitlines()[1] == "TensorFlow V2 checkpoint; graph damaged; names of 1.2+"
+    assert (
+        done.out.splitlines()[1]
+        == "TensorFlow V2 checkpoint; graph damaged; variable names of TensorFlow 1.2+"
+    )
 
 
 def test_a_whole_graph_is_not_reported_as_damaged(shell: Shell, written: str) -> None:

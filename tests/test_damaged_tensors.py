@@ -68,7 +68,7 @@ def test_check_finite_of_several_files_names_each(
 def test_inspect_verify_names_each_after_the_report(shell: Shell, damaged: str) -> None:
     done = shell("inspect", damaged, "--verify")
     assert done.code == 3
-    assert done.out.splitlines()[-1] == "1 of 4 values are whole; damaged: a, b, c"
+    assert done.out.splitlines()[-1] == "1 of 4 values are undamaged; damaged: a, b, c"
     assert errors(done.err) == lines(damaged)
 
 
@@ -85,13 +85,13 @@ def test_inspect_verify_in_json(shell: Shell, damaged: str, tmp_path: Path) -> N
 
 def test_inspect_reads_no_value_without_being_asked(shell: Shell, damaged: str) -> None:
     assert shell.json("inspect", damaged)["damaged"] is None
-    assert "values are whole" not in shell("inspect", damaged).out
+    assert "values are undamaged" not in shell("inspect", damaged).out
 
 
 def test_a_whole_checkpoint_is_verified(shell: Shell, samples: Path) -> None:
     done = shell("inspect", samples / "sunspots", "--verify")
     assert done.code == 0
-    assert done.out.splitlines()[-1] == "22 of 22 values are whole"
+    assert done.out.splitlines()[-1] == "22 of 22 values are undamaged"
     assert shell.json("inspect", samples / "sunspots", "--verify")["damaged"] == []
 
 

@@ -100,7 +100,7 @@ def test_the_command_line_names_the_bug_and_debug_prints_the_traceback(
     monkeypatch.setattr("lstmstate.state.formats.npy.limits", object())
     done = shell("inspect", path)
     assert done.code == 3
-    assert error(done).startswith("a fault of this program (AttributeError: ")
+    assert error(done).startswith("internal error (AttributeError: ")
     assert "MAX_NPY_HEADER_BYTES" in shell("inspect", path, "--debug").err
 
 

@@ -120,18 +120,18 @@ ERRORS = {
     "two files of convert": (
         "convert {}/flat.npy --to-tuple -o c.npy m.npy",
         2,
-        "-o is for one source; give --out-dir for several, and use split for the files C and M; "
+        "-o is for one source; pass --out-dir for several, and use split for the files C and M; "
         "see lstmstate convert --help",
     ),
     "no output of split": (
         "split {}/flat.npy",
         2,
-        "Missing option '-o' / '--output': give -o C M; see lstmstate split --help",
+        "Missing option '-o' / '--output': pass -o C M; see lstmstate split --help",
     ),
     "one output of split": (
         "split {}/flat.npy -o c.npy",
         2,
-        "Option '-o' requires 2 arguments: give -o C M; see lstmstate split --help",
+        "Option '-o' requires 2 arguments: pass -o C M; see lstmstate split --help",
     ),
     "two outputs for two cells": (
         "split SUNSPOTS -o {}/c.npy {}/m.npy",
@@ -142,23 +142,22 @@ ERRORS = {
     "no output of concat": (
         "concat {}/flat.npy {}/flat.npy",
         2,
-        "Missing option '-o' / '--output': give -o FLAT; see lstmstate concat --help",
+        "Missing option '-o' / '--output': pass -o FLAT; see lstmstate concat --help",
     ),
     "one half": (
         "concat {}/flat.npy -o {}/y.npy",
         2,
-        "c and m come in pairs, C M, and here: 1 file; see lstmstate concat --help",
+        "expected pairs of files, C M, got 1 file; see lstmstate concat --help",
     ),
     "a flag without its value": (
         "check CKPT --units",
         2,
-        "Option '--units' requires an argument: give --units N; see lstmstate check --help",
+        "Option '--units' requires an argument: pass --units N; see lstmstate check --help",
     ),
     "no command": (
         "inspct CKPT",
         2,
-        "there is no command 'inspct'; give inspect, convert, split, concat, run, verify, diff, "
-        "check; see lstmstate --help",
+        "no command 'inspct'; did you mean inspect?",
     ),
     "an array of a file of one": (
         "inspect {}/flat.npy:x",

@@ -159,7 +159,7 @@ def test_run_and_inspect_take_a_frozen_graph(shell: Shell, tmp_path: Path) -> No
     done = shell("inspect", path, "--verify")
     assert done.code == 0
     assert "TensorFlow frozen graph; " in done.out
-    assert "2 of 2 values are whole" in done.out
+    assert "2 of 2 values are undamaged" in done.out
     assert shell("run", path, saved(tmp_path / "x.npy", X), "-o", tmp_path / "y.npz").code == 0
     np.testing.assert_allclose(np.load(tmp_path / "y.npz")["outputs"], expected, rtol=0, atol=2e-6)
     assert shell("check", path, "--units", "4", "--forget-bias", "0.3", "--finite").code == 0

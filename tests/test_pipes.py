@@ -135,4 +135,4 @@ def test_a_pipe_of_four_commands(flat: Path) -> None:
     )
     done = subprocess.run(["sh", "-c", script], capture_output=True, cwd=PROJECT, check=False)
     assert (done.returncode, done.stdout) == (0, b"")
-    assert done.stderr == b"lstmstate: note: -: 3 of 3 hold\n"
+    assert done.stderr == b"lstmstate: note: -: 3 of 3 passed\n"

@@ -109,7 +109,7 @@ def test_that_file_is_a_state_to_continue_from_and_to_convert(shell: Shell, tmp_
 def test_an_npy_has_the_outputs_only_with_a_note(shell: Shell, batch: Path) -> None:
     target, state = batch.with_name("y.npy"), batch.with_name("state.npz")
     done = shell("run", PEEPHOLE, batch, "-o", target)
-    assert f"{target} holds the outputs alone; --state-out keeps the state" in notes(done)
+    assert f"{target} has the outputs only; --state-out writes the state" in notes(done)
     whole = expected(PEEPHOLE, np.load(batch))
     np.testing.assert_allclose(np.load(target), whole["outputs"], atol=1e-6)
     done = shell("run", PEEPHOLE, batch, "-o", target, "--state-out", state, "--force")
@@ -294,8 +294,8 @@ def test_unknown_options_are_noted_and_are_errors_if_strict(shell: Shell, batch:
         "forget_bias 1, activation tanh"
     )
     done = shell("run", bare, batch)
-    assert (done.code, note in notes(done)) == (0, True)
-    assert "  * the default: the files do not record it" in done.out
+    assert (done.code, said in notes(done)) == (0, True)
+    assert "  * not in the files; the documented default" in done.out
     done = shell("run", bare, batch, "--strict")
     assert (done.code, done.out) == (3, "")
     assert error(done).startswith(f"{note}; give the options with flags")

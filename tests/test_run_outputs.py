@@ -91,10 +91,14 @@ def test_an_unwritable_last_state_is_reported_before_the_run(shell: Shell, batch
     gone = folder / "gone.npy"  # otherwise the input would be read first
     for name, options, problem in (
         (there, [], "this file exists already"),
-        (folder / "a.npy", [], "c and m are two; say --state-layout flat"),
+        (
+            folder / "a.npy",
+            [],
+            "c and m are two arrays, and an .npy has one; pass --state-layout flat",
+        ),
         (folder / "a.npy", ["--state-layout", "tuple"], "an .npy file holds one"),
         (folder / "a.npz", ["--state-layout", "stacked"], "needs c and m as wide"),
-        (folder / "a.txt", [], "its name does not say what to write"),
+        (folder / "a.txt", [], "expected a name that shows the kind of file"),
         (folder / "no" / "a.npz", [], "it cannot be written"),
         (folder / "a.csv", ["--state-layout", "keras"], None),
     ):
@@ -141,7 +145,7 @@ def test_from_stdin_to_stdout(shell: Shell, batch: Path) -> None:
         assert done.stdout == target.read_bytes()
     done = piped("run", CELL, "-", "-o", "-", "--format", "npy", stdin=batch)
     assert np.load(io.BytesIO(done.stdout)).shape == (2, 5, 5)
-    assert b"note: an .npy holds the outputs alone; --state-out" in done.stderr
+    assert b"note: an .npy has the outputs only; --state-out" in done.stderr
     done = piped("run", "-q", CELL, "-", "-o", "-", "--format", "h5", stdin=batch)
     assert (done.returncode, done.stdout) == (3, b"")
 

@@ -222,14 +222,14 @@ def test_outputs_of_other_file_types(shell: Shell, folder: Path) -> None:
     [
         ([], 2, "Missing argument"),
         (["c.npy", "m.npy"], 2, "Missing option '-o'"),
-        (["c.npy", "-o", "x.npy"], 2, "c and m come in pairs"),
-        (["c.npy", "m.npy", "c.npy", "-o", "x.npy"], 2, "here: 3 files"),
+        (["c.npy", "-o", "x.npy"], 2, "expected pairs of files, C M"),
+        (["c.npy", "m.npy", "c.npy", "-o", "x.npy"], 2, "got 3 files"),
         (["c.npy", "other.npy", "-o", "x.npy"], 3, "[2, 4] and m [3, 4]"),
         (["c.npy", "wide.npy", "-o", "x.npy"], 3, "float64"),
         (["c.npy", "m.npy", "--units", "3", "-o", "x.npy"], 3, "--units"),
         (["c.npy", "m.npy", "-o", "m.npy", "--force"], 3, "this is the input"),
         (["c.npy", "m.npy", "-o", "c.npy", "--force"], 3, "this is the input"),
-        (["c.npy", "m.npy", "-o", "x"], 3, "its name does not say what to write"),
+        (["c.npy", "m.npy", "-o", "x"], 3, "expected a name that shows the kind of file"),
         (["c.npy", "gone.npy", "-o", "x.npy"], 3, "gone.npy"),
     ],
 )

@@ -149,7 +149,7 @@ def test_the_table_has_a_part_for_each_cell(shell: Shell) -> None:
     done = shell("verify", "-q", SUNSPOTS)
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
-    assert lines[:2] == [f"{SUNSPOTS}/model.ckpt-360", "4 runs next to TensorFlow, 4 within 1e-09"]
+    assert lines[:2] == [f"{SUNSPOTS}/model.ckpt-360", "4 runs against TensorFlow, 4 within 1e-09"]
     assert (lines[3], lines[12]) == (FIRST, SECOND)
     assert [line.split()[:3] for line in lines[5:7]] == [
         ["random", "4", "outputs"],
@@ -170,7 +170,7 @@ def test_cells_that_cannot_be_run_are_reported_and_left_out(shell: Shell, tmp_pa
     flags = ("--forget-bias", "1", "--cell-clip", "none", "--activation", "tanh")
     done = shell("verify", ckpt, *flags)
     assert (done.code, notes(done)) == (0, [refused["refused"]])
-    assert "2 runs next to TensorFlow, 2 within" in done.out
+    assert "2 runs against TensorFlow, 2 within" in done.out
     done = shell("verify", ckpt, "--strict")
     assert (done.code, done.out) == (3, "") and "defaults are used" in error(done)
     done = shell("verify", ckpt, "--strict", *flags)
@@ -202,14 +202,17 @@ def test_without_tensorflow_the_error_names_the_package(
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (["--engine", "tensorflow"], "--engine tensorflow is a judge; see --against"),
+        (
+            ["--engine", "tensorflow"],
+            "--engine tensorflow would be compared with itself; pass --against",
+        ),
         (["--tolerance", "nan"], "--tolerance"),
         (["--tolerance", "-1"], "--tolerance"),
-        (["--tolerance", "inf"], "--tolerance is a number"),
-        (["--lengths", "x.npy"], "--lengths and --time-major are of an INPUT"),
-        (["--time-major"], "--lengths and --time-major are of an INPUT"),
-        (["--seed", "1", "x.npy"], "--seed is that of random data, without an INPUT"),
-        (["--cell", "a", "--stack", "b"], "give --cell or --stack, not both"),
+        (["--tolerance", "inf"], "'inf' is not a number of 0 or more"),
+        (["--lengths", "x.npy"], "--lengths and --time-major are for an INPUT"),
+        (["--time-major"], "--lengths and --time-major are for an INPUT"),
+        (["--seed", "1", "x.npy"], "--seed is for random data, without an INPUT"),
+        (["--cell", "a", "--stack", "b"], "pass --cell or --stack, not both"),
     ],
 )
 def test_conflicting_flags(shell: Shell, flags: Sequence[str], problem: str) -> None:

@@ -86,7 +86,7 @@ FileArray      name dtype: str
                bytes: int
                readings: [str]
 Range          low high: float?
-               nan inf: int
+               nan inf: bool
 Ranges         c m: Range
 FileCell       name: str
                c m: int
@@ -210,7 +210,7 @@ _SIMPLE = {
 }
 
 
-def _records() -> dict[str, list[tuple[str, str]]]:
+def records() -> dict[str, list[tuple[str, str]]]:
     """Return (field, type) of each record."""
     found: dict[str, list[tuple[str, str]]] = {}
     name = ""
@@ -224,19 +224,18 @@ def _records() -> dict[str, list[tuple[str, str]]]:
 def _type(kind: str, command: str) -> Json:
     """Return the schema of a type."""
     ends = kind[0] + kind[-1]
+    if kind == "result":
+        return _type(DOCUMENTS[command], command)
     if ends == "[]" and "]|" not in kind:
         return {"type": "array", "items": _type(kind[1:-1], command)}
     if ends == "{}":
         return {"type": "object", "additionalProperties": _type(kind[1:-1], command)}
     if kind.endswith("?"):
-        return {"anyOf": [_type(kind[:-1], command), {"type": "null"}]}
+        kind = f"{kind[:-1]}|null"
     if "|" in kind:
         return {"anyOf": [_type(one, command) for one in kind.split("|")]}
-    if ends == "''":
-        return {"const": kind[1:-1]}
-    if kind == "result":
-        return _type(DOCUMENTS[command], command)
-    return _SIMPLE.get(kind) or {"$ref": f"#/$defs/{kind}"}
+    constant = {"const": kind[1:-1]} if ends == "''" else None
+    return constant or _SIMPLE.get(kind) or {"$ref": f"#/$defs/{kind}"}
 
 
 def schema(command: str) -> Json:
@@ -247,7 +246,7 @@ def schema(command: str) -> Json:
             "properties": {field.strip("()"): _type(kind, command) for field, kind in fields},
             "required": [field for field, _ in fields if not field.startswith("(")],
         }
-        for name, fields in _records().items()
+        for name, fields in records().items()
     }
     has_batch = command in ("inspect", "convert", "run", "check")
     root = _type(f"{DOCUMENTS[command]}|Batch" if has_batch else DOCUMENTS[command], command)
@@ -255,10 +254,10 @@ def schema(command: str) -> Json:
     waiting = [root]
     while waiting:
         text = json.dumps(waiting.pop())
-        for name in definitions:
+        for name, one in definitions.items():
             if name not in used and f'"#/$defs/{name}"' in text:
                 used.append(name)
-                waiting.append(definitions[name])
+                waiting.append(one)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"lstmstate.{command}/1",

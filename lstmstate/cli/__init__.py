@@ -17,7 +17,7 @@ from lstmstate.errors import LstmstateError, each, printable
 
 COMMANDS = {
     "inspect": "list cells, state widths, saved states and variables",
-    "convert": "convert a state to another layout or kind of file: --to-tuple, --to-flat",
+    "convert": "convert a state to another layout or kind of file",
     "split": "split a flat state into the two files c and m",
     "concat": "join c and m of one cell or more into one flat state",
     "run": "run the cells over data, from a state to a state",
@@ -26,7 +26,7 @@ COMMANDS = {
     "check": "assertions for CI: widths, layout, finite values, names",
 }
 HELP = f"""Usage: lstmstate COMMAND [OPTIONS] [ARGS]...
-       lstmstate PATH                             short for lstmstate inspect PATH
+       lstmstate PATH                     the same as lstmstate inspect PATH
 
   Reads TensorFlow 1.x checkpoints without TensorFlow: lists the LSTM cells in a
   checkpoint, converts their states, and runs them over data.
@@ -38,9 +38,9 @@ Options:
   -h, --help     Print this text; lstmstate COMMAND --help is about a command.
 
 Examples:
-  lstmstate inspect model.ckpt-7                  the cells and their state widths
-  lstmstate convert flat.npy --to-tuple           c and m by name: flat.tuple.npz
-  lstmstate run model.ckpt-7 x.npy -o y.npz       the outputs, and the state after them
+  lstmstate inspect model.ckpt-7              the cells and their state widths
+  lstmstate convert flat.npy --to-tuple       c and m by name: flat.tuple.npz
+  lstmstate run model.ckpt-7 x.npy -o y.npz   the outputs, and the last state
   lstmstate check model.ckpt-7 --units 128 && ./deploy
 
 Exit codes: 0 done, 1 done and the answer is no, 2 wrong command line,

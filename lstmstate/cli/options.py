@@ -370,7 +370,7 @@ arithmetic = group(
         "--activation",
         type=click.Choice(ACTIVATION_NAMES),
         metavar="NAME",
-        help="Activation of c and j: tanh, relu, …",
+        help="Activation of c and j, such as tanh or relu.",
     ),
     click.option(
         "--recurrent-activation",
