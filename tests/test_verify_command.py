@@ -204,7 +204,7 @@ def test_without_tensorflow_the_error_names_the_package(
     [
         (
             ["--engine", "tensorflow"],
-            "--engine tensorflow would be compared with itself; pass --against",
+            "would be compared with itself; pass --against",
         ),
         (["--tolerance", "nan"], "--tolerance"),
         (["--tolerance", "-1"], "--tolerance"),
