@@ -68,13 +68,17 @@ def _problems(value: Any, schema: Any, root: Any, place: str) -> Iterator[str]:
         for number, item in enumerate(value):
             yield from _problems(item, schema.get("items", {}), root, f"{place}[{number}]")
     elif isinstance(value, dict):
-        properties, others = schema.get("properties", {}), schema.get("additionalProperties")
-        for name in schema.get("required", []):
-            if name not in value:
-                yield f"{place}.{name}: missing"
-        for name, part in value.items():
-            inner = properties.get(name, others)
-            if inner is None:
-                yield f"{place}.{name}: not in the schema"
-            else:
-                yield from _problems(part, inner, root, f"{place}.{name}")
+        yield from _of_fields(value, schema, root, place)
+
+
+def _of_fields(value: Any, schema: Any, root: Any, place: str) -> Iterator[str]:
+    properties, others = schema.get("properties", {}), schema.get("additionalProperties")
+    for name in schema.get("required", []):
+        if name not in value:
+            yield f"{place}.{name}: missing"
+    for name, part in value.items():
+        inner = properties.get(name, others)
+        if inner is None:
+            yield f"{place}.{name}: not in the schema"
+        else:
+            yield from _problems(part, inner, root, f"{place}.{name}")

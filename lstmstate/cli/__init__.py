@@ -11,9 +11,13 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from types import FrameType
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from lstmstate.errors import LstmstateError, each, printable
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from click import Command
 
 COMMANDS = {
     "inspect": "list cells, state widths, saved states and variables",
@@ -119,13 +123,15 @@ def _run(arguments: list[str]) -> int:
     if sys.stdout is None:
         raise OSError("stdout is closed")
     name = arguments[0] if arguments else ""
-    if "_LSTMSTATE_COMPLETE" in os.environ or name in COMMANDS:
+    code = DONE
+    if "_LSTMSTATE_COMPLETE" in os.environ:  # a shell asks for completions
         from lstmstate.cli.group import cli
 
-        code = cli.main(arguments, prog_name="lstmstate", standalone_mode=False) or DONE
-        sys.stdout.flush()
-        return int(code)
-    if name in ("-h", "--help"):
+        cli.main(arguments, prog_name="lstmstate", standalone_mode=False)
+    elif name in COMMANDS:
+        command, called = load(name), f"lstmstate {name}"
+        code = command.main(arguments[1:], prog_name=called, standalone_mode=False) or DONE
+    elif name in ("-h", "--help"):
         print(HELP)
     elif name in ("-V", "--version"):
         from lstmstate import __version__
@@ -137,7 +143,13 @@ def _run(arguments: list[str]) -> int:
     else:
         return _refuse(name)
     sys.stdout.flush()
-    return DONE
+    return code
+
+
+def load(name: str) -> Command:
+    """Import a command."""
+    command: Command = import_module(f"lstmstate.cli.{name}").command
+    return command
 
 
 def _refuse(name: str) -> int:
@@ -155,10 +167,12 @@ def _refuse(name: str) -> int:
 def _report(error: Exception, arguments: list[str]) -> int:
     """Print an error in one line; return the exit code."""
     click = sys.modules.get("click")
+    from lstmstate.errors import LstmstateError, each
+
     if click is not None and isinstance(error, click.ClickException):
         name = arguments[0]
-        problem = f"{error.format_message().rstrip('.')}{_form(error, name)}"
-        report_line(f"error: {problem}; see lstmstate {name} --help")
+        problem = error.format_message().replace(". (Did", " (did").rstrip(".")
+        report_line(f"error: {problem}{_form(error, name)}; see lstmstate {name} --help")
         return USAGE
     if click is not None and isinstance(error, click.Abort):
         _remove_left()
@@ -189,8 +203,6 @@ def _form(error: Exception, name: str) -> str:
     """Return the form of the option that is missing or has too few values; "" for others."""
     import click
 
-    from lstmstate.cli.group import load
-
     missing = error.param if isinstance(error, click.MissingParameter) else None
     named = error.option_name if isinstance(error, click.BadOptionUsage) else None
     for option in load(name).params:
@@ -215,6 +227,7 @@ def _discard_stdout() -> None:
 def report_line(line: str) -> None:
     """Print one line on stderr, without characters from a file that would steer the terminal."""
     from lstmstate.cli.report.flags import with_flags
+    from lstmstate.errors import printable
 
     with suppress(OSError, AttributeError):  # it is closed, or None
         print(f"lstmstate: {printable(with_flags(line))}", file=sys.stderr, flush=True)
@@ -222,5 +235,7 @@ def report_line(line: str) -> None:
 
 def print_path(path: str) -> None:
     """Print the path of an output; the next files are written even if nobody reads the paths."""
+    from lstmstate.errors import printable
+
     with suppress(BrokenPipeError):
         print(printable(path) if sys.stdout.isatty() else path, flush=True)

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import click
 
-from lstmstate.cli import COMMANDS, CONTEXT, HELP
-
-
-def load(name: str) -> click.Command:
-    """Import a command."""
-    command: click.Command = import_module(f"lstmstate.cli.{name}").command
-    return command
+from lstmstate.cli import COMMANDS, CONTEXT, HELP, load
 
 
 class _Commands(click.Group):

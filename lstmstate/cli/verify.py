@@ -132,18 +132,22 @@ def _over_random_data(
     """Return the trials of the chosen cell or stack, or of every cell by itself."""
     from lstmstate.engines.options import settle
     from lstmstate.engines.weights import FORMS
-    from lstmstate.operations.verify import over_random_data
+    from lstmstate.operations.verify import over_random_data, sizes_of
 
     networks = _networks(ckpt, part, how.judge)
     given = arithmetic.given
     cells = [cell for network in networks for cell in network.route.cells]
     settled = [settle(cell, given) for cell in cells if cell.family in FORMS]
     common.note_options(settled, strict=arithmetic.strict)
-    with common.meter("verifying") as meter:
-        trials = over_random_data(
+    steps = sum(sum(sizes_of(network, how.judge)) for network in networks)
+    trials = []
+    with common.meter("verifying", steps, "steps") as meter:
+        for trial in over_random_data(
             networks, how.engine, given, how.tolerance, how.seed or 0, how.judge
-        )
-        return list(meter.over(trials))
+        ):
+            trials.append(trial)
+            meter.add(trial.steps)
+    return trials
 
 
 def _over_inputs(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # Bytes of inputs and results that are stepped over at once: enough to make the calls around them
 # cheap, and little compared with the memory of Python itself.
 _AT_ONCE_BYTES = 32 << 20
+_AT_ONCE_STEPS = 1 << 14  # so that progress is shown every second or so
 
 
 class Input(NamedTuple):
@@ -355,7 +356,8 @@ def _at_once(loaded: Loaded, given: Input, keep: str) -> int:
     kept = sum(_width(cell.widths, letter) for cell in network.cells for letter in keep)
     widest = max(cell.widths.m for cell in network.cells)
     row = math.prod(sequences.item) + 2 * widest + math.prod(network.output_shape) + kept
-    return max(_AT_ONCE_BYTES // (row * sequences.batch * network.dtype.itemsize), 1)
+    fitting = _AT_ONCE_BYTES // (row * sequences.batch * network.dtype.itemsize)
+    return max(min(fitting, _AT_ONCE_STEPS), 1)
 
 
 def _as_asked(given: Input, by_step: Array) -> Array:

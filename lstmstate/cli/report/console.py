@@ -204,7 +204,7 @@ class Meter:
         quiet: whether to print nothing.
     """
 
-    PATIENCE = 0.5  # seconds before anything is printed
+    PATIENCE = 0.3  # seconds before anything is printed
 
     def __init__(
         self, title: str, total: int | None = None, unit: str = "bytes", *, quiet: bool
@@ -215,12 +215,16 @@ class Meter:
         self._silent = quiet or sys.stderr is None or not sys.stderr.isatty()
         self._done = 0
         self._timer: Timer | None = None
+        self._file: IO[str] | None = None
         self._progress: Progress | None = None
 
     def __enter__(self) -> Meter:
         if not self._silent:
             from threading import Timer
 
+            # A descriptor of our own: that of stderr is replaced while TensorFlow is loaded.
+            own = os.dup(sys.stderr.fileno())
+            self._file = open(own, "w", encoding=sys.stderr.encoding)
             # A timer, since the first part of the work may take long.
             self._timer = Timer(self.PATIENCE, self._show)
             self._timer.daemon = True
@@ -233,6 +237,8 @@ class Meter:
             self._timer.join()
         if self._progress is not None:
             self._progress.stop()
+        if self._file is not None:
+            self._file.close()
 
     def add(self, amount: int) -> None:
         """Count some units that are done."""
@@ -254,8 +260,6 @@ class Meter:
         if self._unit != "bytes":
             of = "" if self._total is None else "/{task.total:,}"
             count = progress.TextColumn(f"{{task.completed:,}}{of} {self._unit}")
-        # TensorFlow's messages are kept off stderr while it is loaded: a descriptor of our own.
-        own = open(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding)  # noqa: SIM115
         shown = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
@@ -263,7 +267,7 @@ class Meter:
             progress.TimeElapsedColumn()
             if self._total is None
             else progress.TimeRemainingColumn(compact=True),
-            console=Console(file=own),
+            console=Console(file=self._file),
             transient=True,
             redirect_stdout=False,
         )
