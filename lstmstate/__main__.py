@@ -1,4 +1,4 @@
-"""Where the command line begins: `lstmstate` and `python -m lstmstate`."""
+"""Entry point of `lstmstate` and `python -m lstmstate`."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _codes: list[int] = []  # the exit code, once the command has ended
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C ends the process at once while it is still being loaded."""
+    """Run the command line; Ctrl-C while it is loaded ends the process at once."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # A short process makes no cycles worth collecting; looking for them takes a tenth of it.
+    # Garbage collection takes a tenth of a short process, and finds nothing.
     gc.disable()
     from lstmstate.cli import main as run
 
     code = run()
-    gc.freeze()  # nor are they looked for at the end
-    if os.path.basename(sys.argv[0]) in _PROGRAMS:  # no other program goes on after it
+    gc.freeze()  # no collection at exit either
+    if os.path.basename(sys.argv[0]) in _PROGRAMS:  # no other program continues
         _codes.append(code)
     sys.exit(code)
 
 
 def _end() -> None:
-    """End the process without taking apart all that was loaded, which takes a twentieth of it."""
+    """End the process without unloading modules, which takes a twentieth of it."""
     for code in _codes:
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError, OSError, ValueError):  # it is None, or closed
@@ -37,8 +37,8 @@ def _end() -> None:
         os._exit(code)
 
 
-# The first that is registered is called last. If others were there before, as those of a debugger
-# or of a measurement of coverage, all are called, and the process ends as Python ends it.
+# The function registered first is called last. With functions registered before, such as those of a
+# debugger or of a coverage measurement, all are called, and the process ends as usual.
 if getattr(atexit, "_ncallbacks", lambda: 1)() == 0:
     atexit.register(_end)
 

@@ -47,7 +47,7 @@ Examples:
   lstmstate run model.ckpt-7 x.npy -o y.npz   the outputs, and the last state
   lstmstate check model.ckpt-7 --units 128 && ./deploy
 
-Exit codes: 0 done, 1 done and the answer is no, 2 wrong command line,
+Exit codes: 0 done, 1 the answer is "no", 2 wrong command line,
 3 a file could not be used, 4 some of several could not, 130 interrupted."""
 DONE, NO, USAGE, UNUSABLE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 # Signals that end a process and can be caught: a CI job's end, a closed terminal.
@@ -219,7 +219,7 @@ def _remove_left() -> None:
 
 
 def _discard_stdout() -> None:
-    """Send the rest of stdout nowhere: Python would fail to write it at the end."""
+    """Send the rest of stdout nowhere; Python would fail to write it at exit."""
     with suppress(OSError, AttributeError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

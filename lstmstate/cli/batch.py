@@ -32,7 +32,7 @@ class Batch:
         results = []
         for number, path in enumerate(self._paths):
             if number:
-                gc.enable()  # the process is no longer a short one
+                gc.enable()  # from here on the process may be long
             try:
                 results.append(work(path))
             except (LstmstateError, MemoryError) as error:

@@ -110,7 +110,7 @@ def command(
     from_layout: str | None,
     common: options.Common,
 ) -> int:
-    """Check what a checkpoint or a state should be; exit with 1 if it is not.
+    """Check assertions on checkpoints and states; exit with 1 if one fails.
 
     Each assertion that fails is one line. In a checkpoint, assertions on cells are checked for all
     cells, and those on the state for each saved state. If a variable has another name in the file,

@@ -31,7 +31,7 @@ Examples:
 
 
 class Target(NamedTuple):
-    """The layout, the place and the form of what is written."""
+    """The layout, the path and the format of the output."""
 
     to_tuple: bool
     to_flat: bool

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _EPILOG = """\b
 Examples:
-  lstmstate diff flat.npy state.npz --units 128     two states, whatever their layouts
+  lstmstate diff flat.npy state.npz --units 128     two states, in any layouts
   lstmstate diff a/model.ckpt-7 b/model.ckpt-7      two checkpoints, tensor by tensor
   lstmstate diff state.npz model.ckpt-7             a state, and the one saved in a checkpoint
   lstmstate diff run_a.npz run_b.npz                the results of two runs, outputs and states

@@ -26,6 +26,6 @@ def cli() -> None:
     """Reads TensorFlow 1.x checkpoints without TensorFlow: lists the LSTM cells in a checkpoint,
     converts their states, and runs them over data.
 
-    Exit codes: 0 done, 1 done and the answer is no, 2 wrong command line, 3 a file could not be
+    Exit codes: 0 done, 1 the answer is "no", 2 wrong command line, 3 a file could not be
     used, 4 some of several files could not be used, 130 interrupted.
     """

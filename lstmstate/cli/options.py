@@ -97,7 +97,7 @@ class CellAssertion(CellWidths):
     name = "N|WIDTHS"
     expected = (
         "a number of cells, such as 2, nor a list of the widths of each: 24,12 for two cells, "
-        "128:64,128 where the first has a projection to 64, 24:24 for one cell of 24 units"
+        "128:64,128 if the first has a projection to 64, 24:24 for one cell of 24 units"
     )
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -290,7 +290,7 @@ class Widths(NamedTuple):
         )
 
     def wanted(self, layout: str | None, common: Common) -> Wanted:
-        """Return what they specify of a state.
+        """Return the constraints that they put on a state.
 
         Raises:
             LstmstateError: the checkpoint cannot be used.
@@ -349,7 +349,7 @@ class Arithmetic(NamedTuple):
 
     @property
     def given(self) -> dict[str, Any]:
-        """The options to pass to the library; None is no bound."""
+        """The options to pass to the library; None means no bound."""
         values = {k: v for k, v in zip(self._fields, self[:-2], strict=False) if v is not None}
         values |= {"assume_defaults": True} if self.assume_defaults else {}
         return {name: None if value == NO_BOUND else value for name, value in values.items()}

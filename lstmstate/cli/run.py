@@ -137,7 +137,7 @@ def _array(path: str) -> Any:
     click.option(
         "--outputs",
         type=click.Choice(["m", "graph"]),
-        help="The m of the last cell, or what the graph makes of it at each step.",
+        help="The m of the last cell, or the vector that the graph computes from it in each step.",
     ),
 )
 @options.arithmetic

@@ -1,3 +1,3 @@
-"""What commands show: JSON for programs, tables for people."""
+"""Reports of the commands: JSON for programs, tables for people."""
 
 from __future__ import annotations

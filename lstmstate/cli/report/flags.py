@@ -1,7 +1,7 @@
-"""Parameters that messages of the library name, as flags of the command line.
+"""Flags of the command line for the parameters in messages of the library.
 
 The library writes a parameter as Python takes it, in backticks: `force=True`, `layout='torch'`, or
-`variable=...` where any value will do. Here they become --force, --from torch, --variable.
+`variable=...` for any value. Here they become --force, --from torch, --variable.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 
 _PARAMETER = r"`(\w+)=([^`]*)`"
-# Where the flag is not called as the parameter is, or there are several.
+# Flags with other names than their parameters, or several flags.
 _FLAGS = {"layout": "--from"}
-_ANY = {  # the same, where any value will do
+_ANY = {  # the same, for any value
     "cells": "--units and --proj, --cells",
     "feeds": "--feed NAME=VALUE",
     "output": "-o FILE",
@@ -23,8 +23,8 @@ _SWITCHES = {"True": "", "False": "no-"}
 def with_flags(message: str) -> str:
     """Return a message of the library with flags in the place of parameters.
 
-    >>> with_flags("this file exists already; say `force=True` to replace it")
-    'this file exists already; say --force to replace it'
+    >>> with_flags("this file exists already; pass `force=True` to replace it")
+    'this file exists already; pass --force to replace it'
     >>> with_flags("run it alone: `cell='rnn/lstm_cell'`, or without `peepholes=False`")
     'run it alone: --cell rnn/lstm_cell, or without --no-peepholes'
     """
