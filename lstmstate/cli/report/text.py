@@ -17,7 +17,7 @@ DEFAULT, UNKNOWN, NOTHING = "*", "?", "-"
 _LEGENDS = {
     DEFAULT: "not in the files; the documented default",
     UNKNOWN: "unknown: not in the files",
-    NOTHING: "none",
+    NOTHING: "none, or not used",
 }
 
 

@@ -1,0 +1,247 @@
+"""The first words of a command line: paths, mistyped commands, the help and the version."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from commands import PROJECT, SAMPLES, SUNSPOTS, Shell, error, notes, numbers, saved
+
+import lstmstate
+from lstmstate.cli import COMMANDS, HELP, load
+from lstmstate.cli.group import cli
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        SUNSPOTS,
+        f"{SUNSPOTS}/model.ckpt-360",
+        f"{SUNSPOTS}/model.ckpt-360.index",
+        f"{SUNSPOTS}:saved_state",
+    ],
+)
+def test_a_path_without_a_command_is_inspected(shell: Shell, path: str) -> None:
+    assert shell(path) == shell("inspect", path)
+    assert shell(path, "--json").out == shell("inspect", path, "--json").out
+
+
+def test_several_paths_without_a_command_are_inspected(shell: Shell) -> None:
+    paths = (SUNSPOTS, str(SAMPLES / "peephole_flat"), "-q")
+    assert shell(*paths) == shell("inspect", *paths)
+
+
+@pytest.mark.parametrize("name", ["folder", "model-7", "state"])
+def test_an_existing_name_without_a_slash_or_dot_is_a_path(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    source = Path(SUNSPOTS) / "model.ckpt-360.index"
+    (tmp_path / "model-7.index").write_bytes(source.read_bytes())
+    saved(tmp_path / "state.npy", numbers(2, 8)).rename(tmp_path / "state")
+    assert shell(name) == shell("inspect", name)
+
+
+@pytest.mark.parametrize("path", ["no/such", "missing.npy", "~/x", "a:b"])
+def test_a_path_that_does_not_exist_is_an_error_of_inspect(shell: Shell, path: str) -> None:
+    done = shell(path)
+    assert done == shell("inspect", path)
+    assert done.code == 3
+
+
+def test_a_command_goes_before_a_file_of_its_name(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    assert "Missing argument" in error(shell("run"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        ("inspekt", "no command 'inspekt'; did you mean inspect?"),
+        ("Convert", "no command 'Convert'; did you mean convert?"),
+        ("dif", "no command 'dif'; did you mean diff?"),
+        ("--versoin", "no option '--versoin'; did you mean --version?"),
+        ("xyzzy", f"no command 'xyzzy'; expected {', '.join(COMMANDS)}"),
+        ("--xyzzy", "no option '--xyzzy'; expected --help, --version"),
+        ("in\nspect", r"no command 'in\nspect'; did you mean inspect?"),
+    ],
+)
+def test_a_mistyped_command_is_answered_with_the_nearest_in_one_line(
+    shell: Shell, typed: str, problem: str
+) -> None:
+    done = shell(typed, "x")
+    assert (done.code, done.out, error(done)) == (2, "", problem)
+
+
+@pytest.mark.parametrize("flag", ["-V", "--version"])
+def test_the_version(shell: Shell, flag: str) -> None:
+    assert shell(flag) == (0, f"lstmstate {lstmstate.__version__}\n", "")
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_the_help_names_every_command_and_has_examples(shell: Shell, flag: str) -> None:
+    done = shell(flag)
+    assert (done.code, done.out, done.err) == (0, f"{HELP}\n", "")
+    assert re.findall(r"^  ([a-z]+) ", HELP.split("Commands:")[1].split("Options:")[0], re.M) == [
+        *COMMANDS
+    ]
+    for example in re.findall(r"^  lstmstate (\w+)", HELP.split("Examples:")[1], re.MULTILINE):
+        assert example in COMMANDS
+    assert max(map(len, HELP.splitlines())) <= 80
+    assert click.Context(cli).get_help() == HELP
+
+
+def test_a_call_without_arguments_gets_the_help_as_an_error(shell: Shell) -> None:
+    assert shell() == (2, "", f"{HELP}\n")
+
+
+def test_the_help_and_the_version_import_no_library() -> None:
+    for flag in ("--help", "--version"):
+        script = "import sys; from lstmstate.cli import execute as run; run(sys.argv[1:])"
+        script += "\nprint(*sys.modules, sep='\\n', file=sys.stderr)"
+        done = subprocess.run(
+            [sys.executable, "-c", script, flag], capture_output=True, text=True, check=True
+        )
+        found = set(done.stderr.splitlines())
+        assert not found & {"click", "json", "numpy", "rich", "lstmstate.errors"}
+
+
+# ---- wrong command lines
+
+
+def wrong_lines() -> list[list[str]]:
+    """Return wrong command lines for every option of every command."""
+    lines = []
+    for name in COMMANDS:
+        command = load(name)
+        lines += [[name], [name, "--nope"], [name, "--hel"]]
+        for option in command.params:
+            if not isinstance(option, click.Option):
+                continue
+            flag = option.opts[0]
+            if option.is_flag:
+                lines.append([name, f"{flag}=1"])
+            else:
+                lines.append([name, flag])
+                if not isinstance(option.type, click.types.StringParamType | click.Tuple):
+                    lines.append([name, "a", "b", flag, "\n?"])
+    return lines
+
+
+@pytest.mark.parametrize("line", wrong_lines(), ids=" ".join)
+def test_every_wrong_command_line_is_one_line(shell: Shell, line: list[str]) -> None:
+    done = shell(*line)
+    assert (done.code, done.out) == (2, "")
+    assert error(done).endswith(f"see lstmstate {line[0]} --help")
+
+
+# ---- several paths
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["inspect", "{}", "{}"],
+        ["check", "{}", "{}", "--finite"],
+        ["convert", "{}", "{}", "--to-tuple", "--out-dir", "out"],
+        ["run", SUNSPOTS, "{}", "{}"],
+        ["verify", SUNSPOTS, "{}", "{}", "--against", "graph"],
+    ],
+    ids=lambda line: line[0],
+)
+def test_every_command_goes_on_after_a_path_that_fails(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("good.npy", np.zeros((5, 1) if line[0] in ("run", "verify") else (2, 8), np.float32))
+    names = iter(["missing.npy", "good.npy"])
+    words = [next(names) if word == "{}" else word for word in line]
+    done = shell(*words, "-q")
+    assert done.code == 4
+    assert error(done).startswith("missing.npy: ")
+    found = shell.json(*words, "-q", "--force" if line[0] == "convert" else "--debug", code=4)
+    assert [one["path"] for one in found["failed"]] == ["missing.npy"]
+    assert len(found.get("results", found.get("trials"))) == 1
+
+
+def test_memory_that_is_not_there_for_one_path_fails_that_path_alone(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, large = (saved(tmp_path / name, numbers(2, 8)) for name in ("good.npy", "large.npy"))
+    from lstmstate.operations import load as module
+
+    real = module.open_path
+
+    def open_path(path: str, **how: object) -> object:
+        if "large" in path:
+            raise MemoryError
+        return real(path, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "open_path", open_path)
+    done = shell("check", large, good, "--finite", "-q")
+    assert (done.code, error(done)) == (4, f"{large}: there is not enough memory for this")
+
+
+# ---- legends
+
+
+def test_every_mark_in_a_table_has_a_legend(shell: Shell, tmp_path: Path) -> None:
+    marks = {"*": "the documented default", "?": "unknown", "-": "none"}
+    x = saved(tmp_path / "x.npy", numbers(2, 4, 5))
+    nan = saved(tmp_path / "nan.npy", np.full((2, 8), np.nan, np.float32))
+    seen = set()
+    for line in (
+        ["inspect", SAMPLES / "tf_1_0_names"],
+        ["inspect", SUNSPOTS],
+        ["inspect", SAMPLES / "saved_model", "--stats"],
+        ["inspect", nan],
+        ["run", SAMPLES / "tf_1_0_names", x, "-q"],
+        ["run", SUNSPOTS, saved(tmp_path / "y.npy", numbers(4, 1)), "-q"],
+    ):
+        out = shell(*line).out
+        for block in out.split("\n\n"):
+            rows = [row for row in block.splitlines() if row.startswith("  ")]
+            legend = {row[2]: row for row in rows if re.match(r"  [*?-] \S", row)}
+            cells = {
+                cell for row in rows if row[2:3] not in legend for cell in re.split(r"  +", row)
+            }
+            used = {mark for mark in "?-" if mark in cells}
+            used |= {"*"} if any(cell.endswith("*") for cell in cells) else set()
+            if used - set(legend):  # the cells share the legend of their options, which follows
+                assert "LSTM cell" in block.splitlines()[0], block
+            for mark, row in legend.items():
+                assert marks[mark] in row
+            seen |= used
+    assert seen == {"*", "?", "-"}
+
+
+def test_checksums_that_are_not_verified_are_noted_once(shell: Shell) -> None:
+    done = shell("inspect", SUNSPOTS, SAMPLES / "peephole_flat", "--no-checksums")
+    assert notes(done).count("checksums are not verified; values may be wrong") == 1
+
+
+def test_completion_still_works() -> None:
+    environment = os.environ | {
+        "_LSTMSTATE_COMPLETE": "bash_complete",
+        "COMP_WORDS": "lstmstate run --state-",
+        "COMP_CWORD": "2",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "lstmstate"],
+        env=environment,
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["plain,--state-out", "plain,--state-layout"]
