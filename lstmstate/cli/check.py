@@ -9,6 +9,7 @@ import click
 
 from lstmstate.cli import CONTEXT, options
 from lstmstate.cli.batch import Batch
+from lstmstate.cli.options import Common, Options, option
 from lstmstate.errors import (
     AmbiguousError,
     CorruptError,
@@ -31,24 +32,34 @@ Examples:
 """
 
 
-class Asserted:
-    """The assertions of one call, by the names of `operations.check.ASSERTIONS`.
+class Asserted(Options):
+    """The assertions of one call, by the names of `operations.check.ASSERTIONS`."""
 
-    Attributes:
-        each: (name, value) of each, in the order of the flags.
-    """
-
-    _fields = tuple(
-        "units proj input_size cells layout finite max_abs_m has family forget_bias era".split()
+    units: int | None = option("num_units of every cell.", options.POSITIVE, "N")
+    proj: int | None = option("num_proj of every cell; 0: none.", click.IntRange(min=0), "N")
+    input_size: int | None = option("The input width of every cell.", options.POSITIVE, "N")
+    cells: int | list[tuple[int, int]] | None = option(
+        "The number of cells, 2, or units or units:proj of each, in order: 128:64,128.",
+        options.CellAssertion(),
+        "N|WIDTHS",
+    )
+    layout: str | None = option("The layout of the state.", options.LAYOUT)
+    finite: bool | None = option("No value is NaN or Inf.", flags="--finite", default=None)
+    max_abs_m: float | None = option("No |m| is larger than X.", options.NON_NEGATIVE, "X")
+    has: tuple[str, ...] = option("There is a variable with this name.", metavar="NAME")
+    family: str | None = option("The class of every cell, such as BasicLSTMCell.", metavar="NAME")
+    forget_bias: float | None = option("The forget_bias of every cell.", options.NUMBER, "X")
+    era: str | None = option(
+        "The TensorFlow versions that name the variables in this way.",
+        click.Choice(["0.5-0.12", "1.0-1.1", "1.2+"]),
     )
 
-    def __init__(self, **values: Any) -> None:
-        self.units: int | None = values["units"]
-        self.proj: int | None = values["proj"]
-        self.cells: int | list[tuple[int, int]] | None = values["cells"]
-        self.each: list[tuple[str, Any]] = [
+    @property
+    def each(self) -> list[tuple[str, Any]]:
+        """(name, value) of each assertion, in the order of the flags."""
+        return [
             (name, value)
-            for name, given in values.items()
+            for name, given in vars(self).items()
             for value in (given if name == "has" else (given,))
             if value is not None
         ]
@@ -58,58 +69,18 @@ class Asserted:
         options.refuse((not self.each, "nothing to check: pass --units, --finite, --has, …"))
 
 
+class Assumed(Options):
+    """The cell to check, and what to assume."""
+
+    cell: str | None = option("Check this cell of a checkpoint only.", metavar="NAME")
+    assume_defaults: bool = options.ASSUME_DEFAULTS
+    from_layout: str | None = options.FROM
+
+
 @click.command("check", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
-@options.group(
-    "asserted",
-    Asserted,
-    click.option("--units", type=options.POSITIVE, metavar="N", help="num_units of every cell."),
-    click.option(
-        "--proj", type=click.IntRange(min=0), metavar="N", help="num_proj of every cell; 0: none."
-    ),
-    click.option(
-        "--input-size", type=options.POSITIVE, metavar="N", help="The input width of every cell."
-    ),
-    click.option(
-        "--cells",
-        type=options.CellAssertion(),
-        metavar="N|WIDTHS",
-        help="The number of cells, 2, or units or units:proj of each, in order: 128:64,128.",
-    ),
-    click.option(
-        "--layout", type=click.Choice(options.LAYOUT_NAMES), help="The layout of the state."
-    ),
-    click.option("--finite", is_flag=True, default=None, help="No value is NaN or Inf."),
-    click.option(
-        "--max-abs-m", type=options.NON_NEGATIVE, metavar="X", help="No |m| is larger than X."
-    ),
-    click.option(
-        "--has", multiple=True, metavar="NAME", help="There is a variable with this name."
-    ),
-    click.option(
-        "--family", metavar="NAME", help="The class of every cell, such as BasicLSTMCell."
-    ),
-    click.option(
-        "--forget-bias", type=options.NUMBER, metavar="X", help="The forget_bias of every cell."
-    ),
-    click.option(
-        "--era",
-        type=click.Choice(["0.5-0.12", "1.0-1.1", "1.2+"]),
-        help="The TensorFlow versions that name the variables in this way.",
-    ),
-)
-@click.option("--cell", metavar="NAME", help="Check this cell of a checkpoint only.")
-@options.assume_defaults
-@options.from_layout
-@options.common
-def command(
-    paths: tuple[str, ...],
-    asserted: Asserted,
-    cell: str | None,
-    assume_defaults: bool,
-    from_layout: str | None,
-    common: options.Common,
-) -> int:
+@options.add(Asserted, Assumed, Common)
+def command(paths: tuple[str, ...], asserted: Asserted, assumed: Assumed, common: Common) -> int:
     """Check assertions on checkpoints and states; exit with 1 if one fails.
 
     Each assertion that fails is one line. In a checkpoint, assertions on cells are checked for all
@@ -121,7 +92,7 @@ def command(
     widths, as in the other commands: 24,12 is two cells, 24:24 one cell of 24 units, 128:64 one
     with a projection. The order is that of the layers, or of the cells in inspect.
     """
-    checker = _Checker(asserted, cell, assume_defaults, from_layout, common)
+    checker = _Checker(asserted, assumed, common)
     batch = Batch(paths)
     results = batch.run(checker.check)
     holds = all(one.holds for _, findings in results for one in findings)
@@ -147,17 +118,15 @@ class _Checker(NamedTuple):
     """The assertions and options of one call, the same for each path."""
 
     asserted: Asserted
-    cell: str | None
-    assume_defaults: bool
-    from_layout: str | None
-    common: options.Common
+    assumed: Assumed
+    common: Common
 
     def check(self, path: str) -> tuple[str, list[Finding]]:
         """Return the path and a finding for each assertion."""
         from lstmstate.operations.check import Finding, Target, check
         from lstmstate.operations.load import all_states
 
-        wanted = self.asserted.each
+        wanted, name = self.asserted.each, self.assumed.cell
         if isinstance(self.asserted.cells, list):
             cells = options.cells_of(self.asserted.cells)
             wanted = [(name, cells if name == "cells" else value) for name, value in wanted]
@@ -167,14 +136,14 @@ class _Checker(NamedTuple):
             if opened.is_model and ckpt is not None:
                 target = Target(
                     ckpt,
-                    list(ckpt.cells.values()) if self.cell is None else [ckpt.cell(self.cell)],
+                    list(ckpt.cells.values()) if name is None else [ckpt.cell(name)],
                     lambda: all_states(ckpt),
                     meter.add,
-                    assume_defaults=self.assume_defaults,
-                    narrowed=self.cell is not None,
+                    assume_defaults=self.assumed.assume_defaults,
+                    narrowed=name is not None,
                 )
                 return path, list(check(target, wanted))
-            if self.cell is not None:
+            if name is not None:
                 raise LstmstateError("--cell is for checkpoints", path=path, advice="leave it out")
             state = self._state(opened)
             if isinstance(state, LstmstateError):  # nothing is known of its cells
@@ -191,7 +160,7 @@ class _Checker(NamedTuple):
         from lstmstate.operations.load import states_in
         from lstmstate.state.candidates import Wanted
 
-        plain = Wanted(self.from_layout)
+        plain = Wanted(self.assumed.from_layout)
         units, proj, asserted = self.asserted.units, self.asserted.proj, self.asserted.cells
         if units is None and not isinstance(asserted, list):
             return states_in(opened, plain)[0]

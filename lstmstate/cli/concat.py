@@ -6,6 +6,7 @@ import click
 
 from lstmstate.cli import CONTEXT, options
 from lstmstate.cli.batch import print_document
+from lstmstate.cli.options import Common, Options, Widths, option
 from lstmstate.errors import count
 
 _EPILOG = """\b
@@ -16,32 +17,28 @@ Examples:
 """
 
 
+class Joined(Options):
+    """The file to write."""
+
+    output: str = option(
+        "The file to write; - is stdout.", metavar="FLAT", flags="-o --output", required=True
+    )
+    kind: str | None = options.KIND
+    compress: bool = options.COMPRESS
+    strict: bool = options.SWAPPED
+    force: bool = options.FORCE
+
+
 @click.command("concat", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("halves", metavar="C M [C M]...", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "-o", "--output", metavar="FLAT", required=True, help="The file to write; - is stdout."
-)
-@options.widths
-@options.kind
-@options.compress
-@options.strict
-@options.force
-@options.common
-def command(
-    halves: tuple[str, ...],
-    output: str,
-    widths: options.Widths,
-    kind: str | None,
-    compress: bool,
-    strict: bool,
-    force: bool,
-    common: options.Common,
-) -> None:
+@options.add(Joined, Widths, Common)
+def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Common) -> None:
     """Join c and m along the last axis: [..., c0 | m0 | c1 | m1].
 
     C and M are files with one array each, or FILE:NAME. Files that split wrote record which half
     they are, and are refused in the wrong order.
     """
+    output = joined.output
     options.refuse(
         (len(halves) % 2, f"expected pairs of files, C M, got {count(len(halves), 'file')}"),
         (common.as_json and output == "-", "-o - and --json both use stdout"),
@@ -54,14 +51,14 @@ def command(
     from lstmstate.state.layouts import LAYOUTS
 
     source = read_halves(halves, widths.wanted(None, common), header=common.header)
-    options.require_kind(output, kind, ".npy, .npz, .h5, .csv or .ckpt")
+    options.require_kind(output, joined.kind, ".npy, .npz, .h5, .csv or .ckpt")
     with (
-        Outputs(options.input_files([*halves, widths.checkpoint]), force=force) as files,
+        Outputs(options.input_files([*halves, widths.checkpoint]), force=joined.force) as files,
         common.meter("joining", source.nbytes) as meter,
     ):
-        how = How(LAYOUTS["flat"], compress=compress, told=meter.add)
-        done = write_state(source, how, files, output, kind_to_write(output, kind, "npy"))
-        common.note_states([done], strict=strict)
+        how = How(LAYOUTS["flat"], compress=joined.compress, told=meter.add)
+        done = write_state(source, how, files, output, kind_to_write(output, joined.kind, "npy"))
+        common.note_states([done], strict=joined.strict)
     if common.as_json:
         document = converted_document(list(halves), output, [done])
         print_document("lstmstate.concat/1", document)

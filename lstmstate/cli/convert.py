@@ -10,8 +10,8 @@ import click
 
 from lstmstate.cli import CONTEXT, options, print_path
 from lstmstate.cli.batch import Batch, Json
+from lstmstate.cli.options import Common, Options, Widths, option
 from lstmstate.errors import LstmstateError
-from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.files.atomic import Outputs
@@ -30,19 +30,25 @@ Examples:
 """
 
 
-class Target(NamedTuple):
-    """The layout, the path and the format of the output."""
+class Target(Options):
+    """The states to take, and the layout, the path and the format of the output."""
 
-    to_tuple: bool
-    to_flat: bool
-    to: tuple[str, ...]
-    output: str | None
-    out_dir: str | None
-    dtype: str | None
-    kind: str | None
-    compress: bool
-    strict: bool
-    force: bool
+    to_tuple: bool = option("Into c and m: state_is_tuple=True.")
+    to_flat: bool = option("Into [batch, c | m]: state_is_tuple=False.")
+    to: tuple[str, ...] = option("Into any layout.", options.LAYOUT)
+    output: str | None = option(
+        "The file to write; its name shows the kind of file.", metavar="OUT", flags="-o --output"
+    )
+    out_dir: str | None = option("The folder to write into, a file per source.", metavar="DIR")
+    dtype: str | None = option(
+        "Write the values in another precision.", click.Choice(["float16", "float32", "float64"])
+    )
+    kind: str | None = options.KIND
+    compress: bool = options.COMPRESS
+    strict: bool = options.SWAPPED
+    force: bool = options.FORCE
+    from_layout: str | None = options.FROM
+    variables: tuple[str, ...] = options.VARIABLES
 
     @property
     def layouts(self) -> list[str]:
@@ -60,40 +66,8 @@ class Target(NamedTuple):
 @click.argument(
     "sources", metavar="SRC...", nargs=-1, required=True, type=click.Path(allow_dash=True)
 )
-@options.group(
-    "target",
-    Target,
-    click.option("--to-tuple", is_flag=True, help="Into c and m: state_is_tuple=True."),
-    click.option("--to-flat", is_flag=True, help="Into [batch, c | m]: state_is_tuple=False."),
-    click.option(
-        "--to", multiple=True, type=click.Choice(options.LAYOUT_NAMES), help="Into any layout."
-    ),
-    click.option(
-        "-o", "--output", metavar="OUT", help="The file to write; its name shows the kind of file."
-    ),
-    click.option("--out-dir", metavar="DIR", help="The folder to write into, a file per source."),
-    click.option(
-        "--dtype",
-        type=click.Choice(["float16", "float32", "float64"]),
-        help="Write the values in another precision.",
-    ),
-    options.kind,
-    options.compress,
-    options.strict,
-    options.force,
-)
-@options.from_layout
-@options.widths
-@options.variables
-@options.common
-def command(
-    sources: tuple[str, ...],
-    target: Target,
-    from_layout: str | None,
-    widths: options.Widths,
-    variables: tuple[str, ...],
-    common: options.Common,
-) -> int:
+@options.add(Target, Widths, Common)
+def command(sources: tuple[str, ...], target: Target, widths: Widths, common: Common) -> int:
     """Convert a saved state between its layouts, exact to the bit.
 
     SRC is a state (.npy, .npz, .h5, .pkl, .csv; FILE:NAME picks an array inside), a checkpoint
@@ -117,7 +91,7 @@ def command(
         (common.as_json and target.output == "-", "-o - and --json both use stdout"),
         ("-" in sources and target.output is None, "stdin needs -o FILE, or -o - for stdout"),
     )
-    job = _Job(sources, target, from_layout, widths, variables, common)
+    job = _Job(sources, target, widths, common)
     batch = Batch(sources)
     documents = batch.run(job.convert)
     code = batch.exit_code()
@@ -133,10 +107,8 @@ class _Job:
         self,
         sources: tuple[str, ...],
         target: Target,
-        from_layout: str | None,
-        widths: options.Widths,
-        variables: tuple[str, ...],
-        common: options.Common,
+        widths: Widths,
+        common: Common,
     ) -> None:
         from lstmstate.files.atomic import told
         from lstmstate.operations.convert import stem_of
@@ -148,10 +120,9 @@ class _Job:
             with told(target.out_dir):
                 os.makedirs(target.out_dir, exist_ok=True)
         self._target = target
-        self._variables = variables
         self._common = common
         self._inputs = options.input_files([*sources, widths.checkpoint])
-        self._wanted = cache(lambda: widths.wanted(from_layout, common))
+        self._wanted = cache(lambda: widths.wanted(target.from_layout, common))
         self._written: set[str] = set()
 
     def convert(self, path: str) -> Json:
@@ -167,7 +138,7 @@ class _Job:
         wanted = self._wanted()
         opened = self._common.open(path)
         named = asked.kind or (asked.output and kind_to_write(asked.output, None, "npz").key)
-        sources = states_in(opened, wanted, self._variables, every=named == "ckpt")
+        sources = states_in(opened, wanted, asked.variables, every=named == "ckpt")
         first = sources[0]
         structure = first.reading.structure
         names = layout.array_names(structure.cells, is_stack=structure.is_stack)
@@ -175,7 +146,7 @@ class _Job:
         base = path
         if first.ckpt is not None:
             base = first.ckpt.prefix
-            if first.group is not None and (self._variables or split_place(path)[1]):
+            if first.group is not None and (asked.variables or split_place(path)[1]):
                 base = f"{base}:{first.group.name}"
         target = asked.output or target_beside(base, layout, default, folder=asked.out_dir)
         options.require_kind(target, asked.kind, ".npy, .npz, .h5, .csv or .ckpt")

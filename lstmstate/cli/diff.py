@@ -11,6 +11,7 @@ import click
 
 from lstmstate.cli import CONTEXT, DONE, NO, decide, options
 from lstmstate.cli.batch import print_document
+from lstmstate.cli.options import Common, Options, Widths, option
 from lstmstate.errors import CorruptError, LstmstateError, printable
 
 if TYPE_CHECKING:
@@ -26,39 +27,24 @@ Examples:
 """
 
 
+class Compared(Options):
+    """The tolerance, and the layout of a state."""
+
+    rtol: float = option(
+        "Relative tolerance.", options.NON_NEGATIVE, "N", default=1e-5, show_default=True
+    )
+    atol: float = option(
+        "Absolute tolerance.", options.NON_NEGATIVE, "N", default=1e-8, show_default=True
+    )
+    exact: bool = option("Compare bits: dtypes, signs of zeros and NaNs too.")
+    from_layout: str | None = options.FROM
+
+
 @click.command("diff", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("a", metavar="A", type=click.Path())
 @click.argument("b", metavar="B", type=click.Path())
-@click.option(
-    "--rtol",
-    type=options.NON_NEGATIVE,
-    metavar="N",
-    default=1e-5,
-    show_default=True,
-    help="Relative tolerance.",
-)
-@click.option(
-    "--atol",
-    type=options.NON_NEGATIVE,
-    metavar="N",
-    default=1e-8,
-    show_default=True,
-    help="Absolute tolerance.",
-)
-@click.option("--exact", is_flag=True, help="Compare bits: dtypes, signs of zeros and NaNs too.")
-@options.from_layout
-@options.widths
-@options.common
-def command(
-    a: str,
-    b: str,
-    rtol: float,
-    atol: float,
-    exact: bool,
-    from_layout: str | None,
-    widths: options.Widths,
-    common: options.Common,
-) -> int:
+@options.add(Compared, Widths, Common)
+def command(a: str, b: str, compared: Compared, widths: Widths, common: Common) -> int:
     """Compare two states or two checkpoints; exit with 0 if they are the same, 1 if not.
 
     Arrays with the same name in both files that belong to no state, such as the outputs of two
@@ -67,14 +53,15 @@ def command(
     Values a and b are the same if |a - b| <= atol + rtol * |b|; NaN is the same as NaN. Options for
     the layout and the widths apply to a file that does not record its own.
     """
-    from lstmstate.cli.report.diff_report import SCHEMA, diff_document, diff_table
+    from lstmstate.cli.report.diff_report import diff_document, diff_table
     from lstmstate.operations.compare import Tolerance, same
 
-    tolerance = Tolerance(rtol, atol, exact)
-    kind, found = _compare(common.open(a), common.open(b), tolerance, from_layout, widths, common)
+    tolerance = Tolerance(compared.rtol, compared.atol, compared.exact)
+    opened = common.open(a), common.open(b)
+    kind, found = _compare(*opened, tolerance, compared.from_layout, widths, common)
     code = decide(DONE if same(found) else NO)
     if common.as_json:
-        print_document(SCHEMA, diff_document(a, b, kind, found, tolerance))
+        print_document("lstmstate.diff/1", diff_document(a, b, kind, found, tolerance))
     else:
         from lstmstate.cli.report.console import sheet
 
@@ -87,8 +74,8 @@ def _compare(
     second: Opened,
     tolerance: Tolerance,
     from_layout: str | None,
-    widths: options.Widths,
-    common: options.Common,
+    widths: Widths,
+    common: Common,
 ) -> tuple[str, list[Difference]]:
     """Return the kind of comparison, "states", "arrays" or "checkpoints", and its result."""
     from lstmstate.operations.compare import compare_arrays, compare_checkpoints, compare_states
@@ -96,23 +83,23 @@ def _compare(
     if first.is_model and second.is_model and first.ckpt is not None and second.ckpt is not None:
         total = sum(variable.nbytes or 0 for variable in first.ckpt.variables.values())
         with common.meter("comparing", total) as meter:
-            compared = compare_checkpoints(first.ckpt, second.ckpt, tolerance, meter.add)
-            return "checkpoints", list(compared)
+            found = compare_checkpoints(first.ckpt, second.ckpt, tolerance, meter.add)
+            return "checkpoints", list(found)
     wanted = widths.wanted(from_layout, common)
-    found = _sources((first, second), wanted)
-    if isinstance(found, LstmstateError):
+    sources = _sources((first, second), wanted)
+    if isinstance(sources, LstmstateError):
         if wanted.layout or wanted.knows_widths or first.file is None or second.file is None:
-            raise found
-        common.note([f"no state in either file ({found.problem}): their arrays are compared"])
+            raise sources
+        common.note([f"no state in either file ({sources.problem}): their arrays are compared"])
         mine, theirs = first.file.arrays, second.file.arrays
         with common.meter("comparing", sum(map(_nbytes, mine))) as meter:
             return "arrays", list(compare_arrays(mine, theirs, tolerance, meter.add))
-    rests = [_rest(source) for source in found]
-    for source, rest, other in zip(found, rests, rests[::-1], strict=True):
+    rests = [_rest(source) for source in sources]
+    for source, rest, other in zip(sources, rests, rests[::-1], strict=True):
         common.note([*source.reading.notes, *_left_out(source, [*rest.keys() - other])])
     mine, theirs = ([rest[name] for name in rests[0] if name in rests[1]] for rest in rests)
-    with common.meter("comparing", found[0].nbytes) as meter:
-        states = list(compare_states(*found, tolerance, meter.add))
+    with common.meter("comparing", sources[0].nbytes) as meter:
+        states = list(compare_states(*sources, tolerance, meter.add))
         return "states", states + list(compare_arrays(mine, theirs, tolerance, meter.add))
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import click
 
 from lstmstate.cli import CONTEXT, options
 from lstmstate.cli.batch import Batch, Json
+from lstmstate.cli.options import Common, Options, option
 from lstmstate.errors import LstmstateError
-from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell
@@ -30,42 +29,28 @@ Examples:
 """
 
 
-class Shown(NamedTuple):
+class Shown(Options):
     """The parts of a checkpoint to show."""
 
-    cell_names: tuple[str, ...]
-    variables: bool
-    stats: bool
-    verify: bool
+    cell_names: tuple[str, ...] = option(
+        "Only this cell: its name, or the end of it. May be given more than once.",
+        metavar="NAME",
+        flags="--cell",
+    )
+    variables: bool = option("List all variables too, without slots.")
+    stats: bool = option(
+        "Read the cells' tensors: min, max, mean, std, zeros, NaN, Inf of each gate."
+    )
+    verify: bool = option(
+        "Read every value and its checksum; name each damaged tensor, and exit with 3. Compare "
+        "each cell with the graph."
+    )
 
 
 @click.command("inspect", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
-@options.group(
-    "shown",
-    Shown,
-    click.option(
-        "--cell",
-        "cell_names",
-        metavar="NAME",
-        multiple=True,
-        help="Only this cell: its name, or the end of it. May be given more than once.",
-    ),
-    click.option("--variables", is_flag=True, help="List all variables too, without slots."),
-    click.option(
-        "--stats",
-        is_flag=True,
-        help="Read the cells' tensors: min, max, mean, std, zeros, NaN, Inf of each gate.",
-    ),
-    click.option(
-        "--verify",
-        is_flag=True,
-        help="Read every value and its checksum; name each damaged tensor, and exit with 3. "
-        "Compare each cell with the graph.",
-    ),
-)
-@options.common
-def command(paths: tuple[str, ...], shown: Shown, common: options.Common) -> int:
+@options.add(Shown, Common)
+def command(paths: tuple[str, ...], shown: Shown, common: Common) -> int:
     """List the LSTM cells in a checkpoint, their state widths, and the states saved in it.
 
     PATH is a prefix, any file of a checkpoint (.index, .data-..., .meta), the `checkpoint` text
@@ -85,9 +70,9 @@ def command(paths: tuple[str, ...], shown: Shown, common: options.Common) -> int
 
 
 class _Inspector:
-    """The options of one call, and the sheet that its reports share."""
+    """The options of one call, and the number of its reports."""
 
-    def __init__(self, shown: Shown, common: options.Common, batch: Batch) -> None:
+    def __init__(self, shown: Shown, common: Common, batch: Batch) -> None:
         self._shown = shown
         self._common = common
         self._batch = batch
@@ -164,15 +149,12 @@ class _Inspector:
                 for cell in meter.over(cells)
             }
 
-    @cached_property
-    def _sheet(self) -> Sheet:
+    def _next_sheet(self) -> Sheet:
+        """Return a sheet on stdout, with a blank line after the report before."""
         from lstmstate.cli.report.console import sheet
 
-        return sheet()
-
-    def _next_sheet(self) -> Sheet:
-        """Return the sheet of stdout, with a blank line after the report before."""
+        found = sheet()
         if self._reports:
-            self._sheet.line()
+            found.line()
         self._reports += 1
-        return self._sheet
+        return found

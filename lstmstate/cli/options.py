@@ -1,4 +1,4 @@
-"""Options that several commands share; each group of them is passed as one record."""
+"""Records of options, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from functools import reduce, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from lstmstate.cli import report_line
 from lstmstate.errors import LstmstateError
-from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.cli.report.console import Meter
@@ -39,30 +38,62 @@ ACTIVATION_NAMES = (
 NO_BOUND = "none"
 
 
-def group(
-    name: str, record: Callable[..., Any], *options: Callable[[Any], Any]
-) -> Callable[[_Function], _Function]:
-    """Return a decorator that adds options to a command and passes their values as one record.
+def option(
+    words: str, kind: Any = None, metavar: str | None = None, *, flags: str = "", **how: Any
+) -> Any:
+    """Return an option for a field of `Options`: its help, its type, and what Click takes.
 
-    Args:
-        name: the command's parameter for the record.
-        record: its class; the fields are named as the options. A method `check` is called.
+    The flag has the name of the field unless `flags` are given.
+    """
+    return flags.split(), {"help": words, "type": kind, "metavar": metavar, **how}
+
+
+class Options:
+    """A record of options, a field for each, made with `option`.
+
+    A field `bool` is a flag, `bool | None` a flag with its opposite; a `tuple` may be repeated.
     """
 
-    def add(function: _Function) -> _Function:
-        """Add the options to a command, in their order in the help."""
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)  # in the user's order
 
+    def check(self) -> None:
+        """Raise a UsageError if the options contradict one another."""
+
+
+def add(*records: type[Options]) -> Callable[[_Function], _Function]:
+    """Return a decorator that adds options to a command, and passes them as records.
+
+    The parameters of the command have the names of the records, in lower case.
+    """
+
+    def decorate(function: _Function) -> _Function:
         @wraps(function)
         def call(**values: Any) -> Any:
-            fields = [name for name in values if name in record._fields]  # type: ignore[attr-defined]
-            made = record(**{field: values.pop(field) for field in fields})  # in the user's order
-            if hasattr(made, "check"):
-                made.check()
-            return function(**values, **{name: made})
+            made = {}
+            for record in records:
+                own = [name for name in values if name in record.__annotations__]
+                made[record.__name__.lower()] = record(**{name: values.pop(name) for name in own})
+            for one in made.values():
+                one.check()
+            return function(**values, **made)
 
-        return reduce(lambda found, option: option(found), reversed(options), call)  # type: ignore[return-value]
+        for record in reversed(records):
+            for name, kind in reversed(record.__annotations__.items()):
+                _click_option(name, kind, *getattr(record, name))(call)
+        return call  # type: ignore[return-value]
 
-    return add
+    return decorate
+
+
+def _click_option(name: str, kind: str, flags: list[str], how: dict[str, Any]) -> Any:
+    word = name.replace("_", "-")
+    if kind == "bool | None" and not flags:
+        flags, how = [f"--{word}/--no-{word}"], {"default": None, **how}
+    elif kind.startswith("bool"):
+        how = {"is_flag": True, **how}
+    how = {"multiple": kind.startswith("tuple"), **how}
+    return click.option(*(flags or [f"--{word}"]), name, **how)
 
 
 def refuse(*problems: tuple[object, str]) -> None:
@@ -161,13 +192,43 @@ NUMBER, POSITIVE = _Number(), click.IntRange(min=1)
 NON_NEGATIVE = _Number(0)
 
 
-class Common(NamedTuple):
+LAYOUT = click.Choice(LAYOUT_NAMES)
+FROM = option("Layout of the input, if it cannot be determined.", LAYOUT, flags="--from")
+FORCE = option("Replace outputs that exist.")
+COMPRESS = option("Compress an .npz or .h5.")
+SWAPPED = option("Exit with 3 if c and m look swapped.")
+KIND = option(
+    "The kind of file to write, if its name does not show it.",
+    click.Choice(KIND_NAMES),
+    flags="--format",
+)
+VARIABLES = option(
+    "The state to take from a checkpoint with several, by the names in inspect: NAME, or "
+    "--variable C --variable M. A new checkpoint takes all.",
+    metavar="NAME",
+    flags="--variable",
+)
+ENGINE = option(
+    "auto: numpy if the graph confirms the cells, else graph, the graph's own step. tensorflow "
+    "and onnxruntime need their extras.",
+    click.Choice(ENGINE_NAMES),
+    default="auto",
+    show_default=True,
+)
+ASSUME_DEFAULTS = option("Use the documented default of an option that is not in the files.")
+
+
+class Common(Options):
     """The options of every command."""
 
-    header: bool | None
-    no_checksums: bool
-    as_json: bool
-    quiet: bool
+    header: bool | None = option(
+        "Whether the first row of a table (.csv, .tsv) has the names of the columns."
+    )
+    no_checksums: bool = option("Continue even if a checksum does not match.")
+    as_json: bool = option("Print one JSON document.", flags="--json")
+    quiet: bool = option("Print no notes and no progress on stderr.", flags="-q --quiet")
+    # `execute` looks for it.
+    debug: bool = option("Print the Python traceback of an error.", expose_value=False)
 
     def check(self) -> None:
         """Note on stderr that checksums are not verified."""
@@ -241,37 +302,19 @@ class Common(NamedTuple):
             self.note(line for lines in notes for line in lines)
 
 
-common = group(
-    "common",
-    Common,
-    click.option(
-        "--header/--no-header",
-        default=None,
-        help="Whether the first row of a table (.csv, .tsv) has the names of the columns.",
-    ),
-    click.option(
-        "--no-checksums", is_flag=True, help="Continue even if a checksum does not match."
-    ),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
-    click.option("-q", "--quiet", is_flag=True, help="Print no notes and no progress on stderr."),
-    click.option(
-        "--debug",
-        is_flag=True,
-        expose_value=False,  # `execute` looks for it
-        help="Print the Python traceback of an error.",
-    ),
-)
-
-
-class Widths(NamedTuple):
+class Widths(Options):
     """The widths of the cells of a state, or the checkpoint with these cells."""
 
-    units: int | None
-    proj: int | None
-    cells: list[tuple[int, int]] | None
-    checkpoint: str | None
-    cell: str | None
-    stack: str | None
+    units: int | None = option("num_units: the width of c.", POSITIVE, "N")
+    proj: int | None = option("num_proj: the width of m.", POSITIVE, "N")
+    cells: list[tuple[int, int]] | None = option(
+        "The cells of a stack, units or units:proj of each: 128:64,128.", CellWidths(), "WIDTHS"
+    )
+    checkpoint: str | None = option(
+        "Take the widths from the cells of this checkpoint.", metavar="CKPT"
+    )
+    cell: str | None = option("The cell of --checkpoint to take.", metavar="NAME")
+    stack: str | None = option("The stack of --checkpoint to take.", metavar="NAME")
 
     def check(self) -> None:
         """Raise a UsageError if they contradict one another."""
@@ -311,36 +354,23 @@ class Widths(NamedTuple):
         return Wanted(layout)
 
 
-widths = group(
-    "widths",
-    Widths,
-    click.option("--units", type=POSITIVE, metavar="N", help="num_units: the width of c."),
-    click.option("--proj", type=POSITIVE, metavar="N", help="num_proj: the width of m."),
-    click.option(
-        "--cells",
-        type=CellWidths(),
-        metavar="WIDTHS",
-        help="The cells of a stack, units or units:proj of each: 128:64,128.",
-    ),
-    click.option(
-        "--checkpoint", metavar="CKPT", help="Take the widths from the cells of this checkpoint."
-    ),
-    click.option("--cell", metavar="NAME", help="The cell of --checkpoint to take."),
-    click.option("--stack", metavar="NAME", help="The stack of --checkpoint to take."),
-)
+class Arithmetic(Options):
+    """Options of cells, by the names of `RUN_OPTIONS`, and the answer to unknown ones."""
 
-
-class Arithmetic(NamedTuple):
-    """Options of cells, by the names of `RUN_OPTIONS`, and what to do if one is unknown."""
-
-    forget_bias: float | None
-    cell_clip: float | str | None
-    proj_clip: float | str | None
-    activation: str | None
-    recurrent_activation: str | None
-    peepholes: bool | None
-    strict: bool
-    assume_defaults: bool
+    forget_bias: float | None = option("The number added to the forget gate.", NUMBER)
+    cell_clip: float | str | None = option("The bound of c, or none.", _Bound())
+    proj_clip: float | str | None = option("The bound of a projected m, or none.", _Bound())
+    activation: str | None = option(
+        "Activation of c and j, such as tanh or relu.", click.Choice(ACTIVATION_NAMES), "NAME"
+    )
+    recurrent_activation: str | None = option(
+        "Activation of the gates i, f and o: sigmoid, except in Keras.",
+        click.Choice(ACTIVATION_NAMES),
+        "NAME",
+    )
+    peepholes: bool | None = option("Whether the step uses the peepholes in the checkpoint.")
+    strict: bool = option("Exit with 3 if an option or a state is unknown and would be assumed.")
+    assume_defaults: bool = ASSUME_DEFAULTS
 
     def check(self) -> None:
         """Raise a UsageError if they contradict one another."""
@@ -350,115 +380,31 @@ class Arithmetic(NamedTuple):
     @property
     def given(self) -> dict[str, Any]:
         """The options to pass to the library; None means no bound."""
-        values = {k: v for k, v in zip(self._fields, self[:-2], strict=False) if v is not None}
-        values |= {"assume_defaults": True} if self.assume_defaults else {}
+        values = {k: v for k, v in vars(self).items() if v is not None and k != "strict"}
+        if not self.assume_defaults:
+            del values["assume_defaults"]
         return {name: None if value == NO_BOUND else value for name, value in values.items()}
 
 
-assume_defaults = click.option(
-    "--assume-defaults",
-    is_flag=True,
-    help="Use the documented default of an option that is not in the files.",
-)
-arithmetic = group(
-    "arithmetic",
-    Arithmetic,
-    click.option("--forget-bias", type=NUMBER, help="The number added to the forget gate."),
-    click.option("--cell-clip", type=_Bound(), help="The bound of c, or none."),
-    click.option("--proj-clip", type=_Bound(), help="The bound of a projected m, or none."),
-    click.option(
-        "--activation",
-        type=click.Choice(ACTIVATION_NAMES),
-        metavar="NAME",
-        help="Activation of c and j, such as tanh or relu.",
-    ),
-    click.option(
-        "--recurrent-activation",
-        type=click.Choice(ACTIVATION_NAMES),
-        metavar="NAME",
-        help="Activation of the gates i, f and o: sigmoid, except in Keras.",
-    ),
-    click.option(
-        "--peepholes/--no-peepholes",
-        default=None,
-        help="Whether the step uses the peepholes in the checkpoint.",
-    ),
-    click.option(
-        "--strict",
-        is_flag=True,
-        help="Exit with 3 if an option or a state is unknown and would be assumed.",
-    ),
-    assume_defaults,
-)
-
-
-class Part(NamedTuple):
+class Part(Options):
     """The part of a checkpoint to run."""
 
-    cell: str | None
-    stack: str | None
+    cell: str | None = option("The cell: its name, or whole parts of it.", metavar="NAME")
+    stack: str | None = option("The stack, or pair of directions.", metavar="NAME")
 
     def check(self) -> None:
         """Raise a UsageError if both are given."""
-        refuse((None not in self, "pass --cell or --stack, not both"))
+        refuse((None not in (self.cell, self.stack), "pass --cell or --stack, not both"))
 
 
-part = group(
-    "part",
-    Part,
-    click.option("--cell", metavar="NAME", help="The cell: its name, or whole parts of it."),
-    click.option("--stack", metavar="NAME", help="The stack, or pair of directions."),
-)
-
-
-class Shape(NamedTuple):
+class Shape(Options):
     """The axes and the valid steps of the inputs."""
 
-    time_major: bool
-    lengths: str | None
-
-
-shape = group(
-    "shape",
-    Shape,
-    click.option("--time-major", is_flag=True, help="Batches are [time, batch, width]."),
-    click.option(
-        "--lengths",
+    time_major: bool = option("Batches are [time, batch, width].")
+    lengths: str | None = option(
+        "The number of steps of each sequence: a file, or the name of an array in INPUT.",
         metavar="FILE|KEY",
-        help="The number of steps of each sequence: a file, or the name of an array in INPUT.",
-    ),
-)
-variables = click.option(
-    "--variable",
-    "variables",
-    metavar="NAME",
-    multiple=True,
-    help="The state to take from a checkpoint with several, by the names in inspect: NAME, or "
-    "--variable C --variable M. A new checkpoint takes all.",
-)
-from_layout = click.option(
-    "--from",
-    "from_layout",
-    type=click.Choice(LAYOUT_NAMES),
-    help="Layout of the input, if it cannot be determined.",
-)
-force = click.option("--force", is_flag=True, help="Replace outputs that exist.")
-compress = click.option("--compress", is_flag=True, help="Compress an .npz or .h5.")
-kind = click.option(
-    "--format",
-    "kind",
-    type=click.Choice(KIND_NAMES),
-    help="The kind of file to write, if its name does not show it.",
-)
-strict = click.option("--strict", is_flag=True, help="Exit with 3 if c and m look swapped.")
-engine = click.option(
-    "--engine",
-    type=click.Choice(ENGINE_NAMES),
-    default="auto",
-    show_default=True,
-    help="auto: numpy if the graph confirms the cells, else graph, the graph's own step. "
-    "tensorflow and onnxruntime need their extras.",
-)
+    )
 
 
 def cells_of(pairs: Iterable[tuple[int, int]]) -> Any:

@@ -11,6 +11,7 @@ import click
 
 from lstmstate.cli import CONTEXT, options, print_path
 from lstmstate.cli.batch import Batch, Json
+from lstmstate.cli.options import Arithmetic, Common, Options, Part, Shape, option
 from lstmstate.errors import LstmstateError, UnsupportedError, WidthError, located, printable
 from lstmstate.records import NamedTuple
 
@@ -33,36 +34,51 @@ Examples:
 """
 
 
-class Start(NamedTuple):
-    """The state to begin with."""
-
-    state_path: str | None
-    zero_state: bool
-    carry_state: bool
-    from_layout: str | None
-    allow_nan: bool
-
-
-class Results(NamedTuple):
+class Results(Options):
     """The files to write, and their contents."""
 
-    output: str | None
-    out_dir: str | None
-    kind: str | None
-    state_out: str | None
-    state_layout: str | None
-    all_states: bool
-    trace: bool
-    compress: bool
-    force: bool
+    output: str | None = option(
+        "The file to write: .npz, .h5 or .npy; - for stdout.", metavar="OUT", flags="-o --output"
+    )
+    out_dir: str | None = option("The folder to write into, a file per input.", metavar="DIR")
+    kind: str | None = option(
+        "The kind of file to write, if its name does not show it.",
+        click.Choice(["npy", "npz", "h5"]),
+        flags="--format",
+    )
+    state_out: str | None = option("Write the state after the last step here.", metavar="FILE")
+    state_layout: str | None = option(
+        "The layout of --state-out.  [default: tuple]", options.LAYOUT
+    )
+    all_states: bool = option("Write c and m of every step too.")
+    trace: bool = option("Write c, m and the gates i, j, f, o of every step.")
+    compress: bool = options.COMPRESS
+    force: bool = options.FORCE
 
 
-class Computation(NamedTuple):
+class Start(Options):
+    """The state to begin with."""
+
+    state_path: str | None = option("The state to begin with.", metavar="FILE", flags="--state")
+    zero_state: bool = option("Begin with zeros, as without --state.")
+    carry_state: bool = option("Begin each input with the last one's state.")
+    from_layout: str | None = options.FROM
+    allow_nan: bool = option("Accept inputs and states with NaN or Inf.")
+
+
+class Computation(Options):
     """The engine, the values of placeholders, and the outputs to compute."""
 
-    engine: str
-    feeds: tuple[tuple[str, Any], ...]
-    outputs: str | None
+    engine: str = options.ENGINE
+    feeds: tuple[tuple[str, Any], ...] = option(
+        "A value for a placeholder of the graph: a number, true, or an .npy file.",
+        options.Feed(),
+        flags="--feed",
+    )
+    outputs: str | None = option(
+        "The m of the last cell, or the vector that the graph computes from it in each step.",
+        click.Choice(["m", "graph"]),
+    )
 
     @property
     def fed(self) -> dict[str, Any]:
@@ -86,62 +102,7 @@ def _array(path: str) -> Any:
 @click.argument(
     "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(allow_dash=True)
 )
-@options.group(
-    "results",
-    Results,
-    click.option(
-        "-o", "--output", metavar="OUT", help="The file to write: .npz, .h5 or .npy; - for stdout."
-    ),
-    click.option("--out-dir", metavar="DIR", help="The folder to write into, a file per input."),
-    click.option(
-        "--format",
-        "kind",
-        type=click.Choice(["npy", "npz", "h5"]),
-        help="The kind of file to write, if its name does not show it.",
-    ),
-    click.option("--state-out", metavar="FILE", help="Write the state after the last step here."),
-    click.option(
-        "--state-layout",
-        type=click.Choice(options.LAYOUT_NAMES),
-        help="The layout of --state-out.  [default: tuple]",
-    ),
-    click.option("--all-states", is_flag=True, help="Write c and m of every step too."),
-    click.option(
-        "--trace", is_flag=True, help="Write c, m and the gates i, j, f, o of every step."
-    ),
-    options.compress,
-    options.force,
-)
-@options.part
-@options.group(
-    "start",
-    Start,
-    click.option("--state", "state_path", metavar="FILE", help="The state to begin with."),
-    click.option("--zero-state", is_flag=True, help="Begin with zeros, as without --state."),
-    click.option("--carry-state", is_flag=True, help="Begin each input with the last one's state."),
-    options.from_layout,
-    click.option("--allow-nan", is_flag=True, help="Accept inputs and states with NaN or Inf."),
-)
-@options.shape
-@options.group(
-    "computation",
-    Computation,
-    options.engine,
-    click.option(
-        "--feed",
-        "feeds",
-        type=options.Feed(),
-        multiple=True,
-        help="A value for a placeholder of the graph: a number, true, or an .npy file.",
-    ),
-    click.option(
-        "--outputs",
-        type=click.Choice(["m", "graph"]),
-        help="The m of the last cell, or the vector that the graph computes from it in each step.",
-    ),
-)
-@options.arithmetic
-@options.common
+@options.add(*(Results, Part, Start, Shape, Computation, Arithmetic, Common))
 def command(ckpt_path: str, inputs: tuple[str, ...], **records: Any) -> int:
     """Run LSTM cells of CKPT over each INPUT.
 
@@ -172,12 +133,12 @@ class _Call(NamedTuple):
     ckpt_path: str
     inputs: tuple[str, ...]
     results: Results
-    part: options.Part
+    part: Part
     start: Start
-    shape: options.Shape
+    shape: Shape
     computation: Computation
-    arithmetic: options.Arithmetic
-    common: options.Common
+    arithmetic: Arithmetic
+    common: Common
 
     def refuse_contradictions(self) -> None:
         """Raise a UsageError if options contradict one another."""
@@ -277,7 +238,7 @@ class _Job:
 
         def open_for(loaded: Loaded) -> Input:
             start, header = call.start, call.common.header
-            how = call.shape._asdict()
+            how = vars(call.shape)
             return open_input(loaded, path, allow_nan=start.allow_nan, header=header, **how)
 
         try:

@@ -6,6 +6,7 @@ import click
 
 from lstmstate.cli import CONTEXT, options
 from lstmstate.cli.batch import print_document
+from lstmstate.cli.options import Common, Options, Widths, option
 
 _EPILOG = """\b
 Examples:
@@ -15,34 +16,26 @@ Examples:
 """
 
 
+class Cut(Options):
+    """The state to cut, and the files to write."""
+
+    outputs: tuple[tuple[str, str], ...] = option(
+        "The two files of a cell, in .npy; once for each cell.",
+        metavar="C M",
+        flags="-o --output",
+        nargs=2,
+        required=True,
+    )
+    from_layout: str | None = options.FROM
+    variables: tuple[str, ...] = options.VARIABLES
+    strict: bool = options.SWAPPED
+    force: bool = options.FORCE
+
+
 @click.command("split", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("flat", metavar="FLAT", type=click.Path())
-@click.option(
-    "-o",
-    "--output",
-    "outputs",
-    nargs=2,
-    metavar="C M",
-    multiple=True,
-    required=True,
-    help="The two files of a cell, in .npy; once for each cell.",
-)
-@options.from_layout
-@options.widths
-@options.variables
-@options.strict
-@options.force
-@options.common
-def command(
-    flat: str,
-    outputs: tuple[tuple[str, str], ...],
-    from_layout: str | None,
-    widths: options.Widths,
-    variables: tuple[str, ...],
-    strict: bool,
-    force: bool,
-    common: options.Common,
-) -> None:
+@options.add(Cut, Widths, Common)
+def command(flat: str, cut: Cut, widths: Widths, common: Common) -> None:
     """Cut a flat state [..., c | m] along its last axis into the files C and M.
 
     FLAT is any file that convert reads, or - for stdin. Each of the two files records which half it
@@ -55,14 +48,14 @@ def command(
     from lstmstate.operations.split import write_halves
     from lstmstate.state.layouts import LAYOUTS
 
-    wanted = widths.wanted(from_layout, common)
-    (source, *_) = states_in(common.open(flat), wanted, variables)
-    targets = [path for pair in outputs for path in pair]
+    wanted = widths.wanted(cut.from_layout, common)
+    (source, *_) = states_in(common.open(flat), wanted, cut.variables)
+    targets = [path for pair in cut.outputs for path in pair]
     with (
-        Outputs(options.input_files([flat, widths.checkpoint]), force=force) as files,
+        Outputs(options.input_files([flat, widths.checkpoint]), force=cut.force) as files,
         common.meter("splitting", source.nbytes) as meter,
     ):
         done = write_halves(source, How(LAYOUTS["tuple"], told=meter.add), files, targets)
-        common.note_states([done], strict=strict)
+        common.note_states([done], strict=cut.strict)
     if common.as_json:
         print_document("lstmstate.split/1", converted_document(flat, targets, [done]))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gc
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import click
 
 from lstmstate.cli import CONTEXT, options
 from lstmstate.cli.batch import Batch, print_document
+from lstmstate.cli.options import Arithmetic, Common, Options, Part, Shape, option
 from lstmstate.errors import LstmstateError, UnsupportedError
-from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.model.checkpoint import LSTMCheckpoint
@@ -24,15 +25,24 @@ Examples:
 """
 
 
-class Trials(NamedTuple):
+class How(Options):
     """The two sides of a comparison, its tolerance, and the seed of random data."""
 
-    engine: str
-    against: str | None
-    tolerance: float | None
-    seed: int | None
+    engine: str = options.ENGINE
+    against: str | None = option(
+        "TensorFlow's own cell, or the graph's own step.  [default: tensorflow if installed]",
+        click.Choice(["tensorflow", "graph"]),
+    )
+    tolerance: float | None = option(
+        "The largest difference: |a - b| <= N + N * |b|.  [default: 1e-9, in float64]",
+        options.NON_NEGATIVE,
+        "N",
+    )
+    seed: int | None = option(
+        "The seed of the random data.  [default: 0]", click.IntRange(min=0), "N"
+    )
 
-    @property
+    @cached_property
     def judge(self) -> str:
         """The side to compare with."""
         from lstmstate.operations.verify import default_judge
@@ -49,40 +59,15 @@ class Trials(NamedTuple):
 @click.command("verify", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("ckpt_path", metavar="CKPT", type=click.Path())
 @click.argument("inputs", metavar="[INPUT...]", nargs=-1, type=click.Path(allow_dash=True))
-@options.part
-@options.group(
-    "how",
-    Trials,
-    options.engine,
-    click.option(
-        "--against",
-        type=click.Choice(["tensorflow", "graph"]),
-        help="TensorFlow's own cell, or the graph's own step.  [default: tensorflow if installed]",
-    ),
-    click.option(
-        "--tolerance",
-        type=options.NON_NEGATIVE,
-        metavar="N",
-        help="The largest difference: |a - b| <= N + N * |b|.  [default: 1e-9, in float64]",
-    ),
-    click.option(
-        "--seed",
-        type=click.IntRange(min=0),
-        metavar="N",
-        help="The seed of the random data.  [default: 0]",
-    ),
-)
-@options.shape
-@options.arithmetic
-@options.common
+@options.add(Part, How, Shape, Arithmetic, Common)
 def command(
     ckpt_path: str,
     inputs: tuple[str, ...],
-    part: options.Part,
-    how: Trials,
-    shape: options.Shape,
-    arithmetic: options.Arithmetic,
-    common: options.Common,
+    part: Part,
+    how: How,
+    shape: Shape,
+    arithmetic: Arithmetic,
+    common: Common,
 ) -> int:
     """Compare lstmstate with a judge, over the same data; exit with 0 if the results agree.
 
@@ -94,14 +79,13 @@ def command(
     """
     gc.enable()  # TensorFlow makes cycles
     options.refuse(
-        (not inputs and any(shape), "--lengths and --time-major are for an INPUT"),
+        (not inputs and any(vars(shape).values()), "--lengths and --time-major are for an INPUT"),
         (inputs and how.seed is not None, "--seed is for random data, without an INPUT"),
     )
-    from lstmstate.cli.report.verify_report import SCHEMA, verify_document, verify_table
+    from lstmstate.cli.report.verify_report import verify_document, verify_table
 
     ckpt = common.open_checkpoint(ckpt_path)
     common.note_choice(ckpt_path, ckpt)
-    how = how._replace(against=how.judge)
     batch = Batch(inputs)
     if inputs:
         trials = _over_inputs(ckpt, batch, part, how, shape, arithmetic, common)
@@ -114,7 +98,7 @@ def command(
     code = batch.exit_code(answer=all(trial.agrees for trial in trials))
     if common.as_json:
         document = verify_document(ckpt.prefix, how.engine, how.judge, trials, batch.failed)
-        print_document(SCHEMA, document)
+        print_document("lstmstate.verify/1", document)
     else:
         from lstmstate.cli.report.console import sheet
 
@@ -124,10 +108,10 @@ def command(
 
 def _over_random_data(
     ckpt: LSTMCheckpoint,
-    part: options.Part,
-    how: Trials,
-    arithmetic: options.Arithmetic,
-    common: options.Common,
+    part: Part,
+    how: How,
+    arithmetic: Arithmetic,
+    common: Common,
 ) -> list[Trial]:
     """Return the trials of the chosen cell or stack, or of every cell by itself."""
     from lstmstate.engines.options import settle
@@ -153,11 +137,11 @@ def _over_random_data(
 def _over_inputs(
     ckpt: LSTMCheckpoint,
     batch: Batch,
-    part: options.Part,
-    how: Trials,
-    shape: options.Shape,
-    arithmetic: options.Arithmetic,
-    common: options.Common,
+    part: Part,
+    how: How,
+    shape: Shape,
+    arithmetic: Arithmetic,
+    common: Common,
 ) -> list[Trial]:
     """Return the trial of a network over each input."""
     from lstmstate.operations.run import open_input
@@ -168,7 +152,7 @@ def _over_inputs(
     common.note_options(both.ours.settled, strict=arithmetic.strict)
 
     def over(path: str) -> Trial:
-        one = open_input(both.ours, path, header=common.header, **shape._asdict())
+        one = open_input(both.ours, path, header=common.header, **vars(shape))
         common.note(one.sequences.notes)
         with common.meter("verifying", one.sequences.steps, "steps") as meter:
             return over_input(both, one, meter.add)
@@ -176,8 +160,8 @@ def _over_inputs(
     return batch.run(over)
 
 
-def _networks(ckpt: LSTMCheckpoint, part: options.Part, judge: str) -> list[LSTMNetwork]:
-    if any(name is not None for name in part):
+def _networks(ckpt: LSTMCheckpoint, part: Part, judge: str) -> list[LSTMNetwork]:
+    if part.cell is not None or part.stack is not None:
         return [ckpt.network(cell=part.cell, stack=part.stack)]
     if judge == "graph" and ckpt.model is not None and ckpt.model.networks:
         return ckpt.graph_networks()

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from lstmstate.cli.report.console import Sheet
     from lstmstate.operations.compare import Difference, Tolerance
 
-SCHEMA = "lstmstate.diff/1"
-
 
 def diff_document(
     a: str, b: str, kind: str, found: list[Difference], tolerance: Tolerance

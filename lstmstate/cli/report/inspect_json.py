@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lstmstate.cells import Cell, Option, Stack
+    from lstmstate.cells import Cell, Stack
     from lstmstate.cells.gate_stats import Stats
     from lstmstate.errors import LstmstateError
     from lstmstate.model.checkpoint import LSTMCheckpoint
@@ -45,7 +45,7 @@ def checkpoint_document(
         "era": ckpt.era,
         "meta": ckpt.files.location.graph,
         "graph_damage": ckpt.graph_damage,
-        "data_files": list(ckpt.files.data_files),
+        "data_files": ckpt.files.data_files,
         "cells": [_cell(cell, (confirmed or {}).get(cell.name)) for cell in shown],
         "stacks": [
             _stack(stack.info)
@@ -53,16 +53,8 @@ def checkpoint_document(
             if all(cell in shown for layer in stack.layers for cell in layer)
         ],
         "states": [
-            {
-                "variable": state.variable,
-                "layout": state.layout,
-                "shape": list(state.shape),
-                "cell": state.cell,
-                "stack": state.stack,
-                "source": state.source,
-                "initial": state.is_start,
-            }
-            for state in ckpt.states.values()
+            _fields(state, "variable layout shape cell stack source") | {"initial": state.is_start}
+            for state in ckpt.states
         ],
         "candidates": ckpt.candidates,
         "recurrences": None if ckpt.recurrences is None else list(ckpt.recurrences),
@@ -84,28 +76,17 @@ def checkpoint_document(
     return document
 
 
-def _option(option: Option) -> Json:
-    return {"value": option.value, "source": option.source}
+def _fields(record: object, names: str) -> Json:
+    return {name: getattr(record, name) for name in names.split()}
 
 
 def _cell(cell: Cell, confirmation: Confirmation | None) -> Json:
+    widths = "era input_size num_units num_proj dtype gate_order peepholes layer_norm"
     return {
-        "name": cell.name,
-        "family": cell.family,
-        "alternatives": list(cell.alternatives),
-        "era": cell.era,
-        "input_size": cell.input_size,
-        "num_units": cell.num_units,
-        "num_proj": cell.num_proj,
-        "dtype": cell.dtype,
-        "gate_order": cell.gate_order,
-        "peepholes": cell.peepholes,
-        "layer_norm": cell.layer_norm,
-        **{name: _option(option) for name, option in cell.options.items()},
+        **_fields(cell, f"name family alternatives {widths}"),
+        **{name: option._asdict() for name, option in cell.options.items()},
         "documented": {name: one._asdict() for name, one in cell.documented.items()},
-        "layer": cell.layer,
-        "direction": cell.direction,
-        "parameters": cell.parameters,
+        **_fields(cell, "layer direction parameters"),
         "bytes": cell.nbytes,
         "native_layout": cell.native_layout,
         **_state(cell),

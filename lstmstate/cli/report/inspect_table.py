@@ -151,25 +151,11 @@ def _cells(
 
 def _options(sheet: Sheet, cells: Sequence[Cell], before: Sequence[Sequence[str]]) -> None:
     """Print one row per cell, its options, and the legend of these rows and those before."""
-    columns = [
-        ("#", "lead"),
-        ("forget_bias", "right"),
-        ("cell_clip", "right"),
-        ("proj_clip", "right"),
-        ("activation", "left"),
-        ("tuple", "left"),
-        ("batch", "right"),
-        ("time_major", "left"),
-    ]
-    names = (
-        "forget_bias",
-        "cell_clip",
-        "proj_clip",
-        "activation",
-        "state_is_tuple",
-        "batch_size",
-        "time_major",
-    )
+    names = ["forget_bias", "cell_clip", "proj_clip", "activation"]
+    names += ["state_is_tuple", "batch_size", "time_major"]
+    headings = [{"state_is_tuple": "tuple", "batch_size": "batch"}.get(one, one) for one in names]
+    kinds = ["right", "right", "right", "left", "left", "right", "left"]
+    columns = [("#", "lead"), *zip(headings, kinds, strict=True)]
     sheet.line()
     rows = [
         [str(number), *(_marked(name, cell.options[name]) for name in names)]
@@ -298,19 +284,10 @@ def stats_tables(sheet: Sheet, cells: Sequence[Cell], stats: dict[str, list[Stat
     for number, cell in enumerate(cells, 1):
         sheet.heading(f"{number}  {text.name(cell.name)}")
         figures = stats[cell.name]
+        numbers = ("min", "max", "mean", "std", "zeros", "NaN", "Inf")
         text.table(
             sheet,
-            [
-                ("tensor", "left"),
-                ("gate", "left"),
-                ("min", "right"),
-                ("max", "right"),
-                ("mean", "right"),
-                ("std", "right"),
-                ("zeros", "right"),
-                ("NaN", "right"),
-                ("Inf", "right"),
-            ],
+            [("tensor", "left"), ("gate", "left"), *((name, "right") for name in numbers)],
             [
                 [
                     row.role,
@@ -330,16 +307,11 @@ def _variables(sheet: Sheet, ckpt: LSTMCheckpoint) -> None:
     slots = len(roles) - len(shown)
     full_names = Counter(variable.full_name for variable in ckpt.variables.values())
     folded = f", {text.count(slots, 'slot')} of optimizers and averages left out" if slots else ""
+    role = ("role", "left")
     sheet.heading(f"{text.count(len(shown), 'variable')}{folded}")
     text.table(
         sheet,
-        [
-            ("variable", "name"),
-            ("shape", "left"),
-            ("dtype", "left"),
-            ("bytes", "right"),
-            ("role", "left"),
-        ],
+        [("variable", "name"), ("shape", "left"), ("dtype", "left"), ("bytes", "right"), role],
         [
             [
                 _full(ckpt, name, full_names),

@@ -70,15 +70,9 @@ def run_document(
 
 
 def _cell(cell: Cell, options: Mapping[str, Option]) -> Json:
-    return {
-        "name": cell.name,
-        "family": cell.family,
-        "input_size": cell.input_size,
-        "num_units": cell.num_units,
-        "num_proj": cell.num_proj,
-        "direction": cell.direction,
-        **{name: option._asdict() for name, option in options.items()},
-    }
+    names = ("name", "family", "input_size", "num_units", "num_proj", "direction")
+    found = {name: getattr(cell, name) for name in names}
+    return found | {name: option._asdict() for name, option in options.items()}
 
 
 def _half(values: Any) -> Json:

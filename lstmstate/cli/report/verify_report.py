@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from lstmstate.cli.report.console import Sheet
     from lstmstate.operations.verify import Trial
 
-SCHEMA = "lstmstate.verify/1"
-
 
 def verify_document(
     prefix: str,
