@@ -123,7 +123,7 @@ def wrong_lines() -> list[list[str]]:
     """Return wrong command lines for every option of every command."""
     lines = []
     for name in COMMANDS:
-        command = load(name)
+        command = load(name).click(name)
         lines += [[name], [name, "--nope"], [name, "--hel"]]
         for option in command.params:
             if not isinstance(option, click.Option):
@@ -143,6 +143,75 @@ def test_every_wrong_command_line_is_one_line(shell: Shell, line: list[str]) -> 
     done = shell(*line)
     assert (done.code, done.out) == (2, "")
     assert error(done).endswith(f"see lstmstate {line[0]} --help")
+
+
+# ---- plain command lines are parsed without Click
+
+PLAIN = [
+    "inspect a b --cell x --cell y --stats --verify -q",
+    "inspect --json a --header",
+    "inspect a --no-header --cell=x=y",
+    "check a --units 3 --has x --finite --has y --max-abs-m 1e-3 --cells 24,12 --proj 0",
+    "check --cells 2 a b --era 1.2+",
+    "check a --forget-bias=-0.5 --layout flat",
+    "convert a b --to torch --out-dir d --cells 128:64,128 --force",
+    "convert a --to-tuple -o - --dtype float16 --checkpoint c --cell d --variable C --variable M",
+    "concat c m -o flat.npy --units 3 --proj 2 --compress",
+    "run c x.npy y.npy --out-dir d --forget-bias 0 --cell-clip none --proj-clip 3 --no-peepholes",
+    "run c - -o - --state s --feed a=1 --feed b=true --feed c=x.npy --engine numpy --peepholes",
+    "verify c --tolerance 1e-9 --seed 3 --against graph --debug",
+    "verify c x --lengths l --time-major --strict",
+    "diff a b --exact --rtol 0 --units 4",
+]
+UNUSUAL = """inspect; inspect a --nope; inspect a --cell; inspect -qq a; inspect -- -6600; diff a
+inspect a --variables=1; inspect --help; inspect a --cell --json; diff a b c; diff a b --rtol x
+diff a b --rtol -1; check a --era 1; concat a b; split a -o b c; run c x -oy; run c x -o=y; run c
+run c x --engine; run c x --feed a; check a --forget-bias -0.5"""
+
+
+def parsed_by_click(name: str, words: list[str]) -> dict[str, object]:
+    """Return the values that Click passes."""
+    context = load(name).click(name).make_context(name, words)
+    return dict(context.params)
+
+
+@pytest.mark.parametrize("line", PLAIN)
+def test_a_plain_line_has_the_values_that_click_would_pass(line: str) -> None:
+    name, *words = line.split()
+    found = load(name).parse(words)
+    assert found is not None
+    by_click = parsed_by_click(name, words)
+    assert found == by_click
+    given = [field for field in found if field in {w.lstrip("-").replace("-", "_") for w in words}]
+    assert given == [field for field in by_click if field in given]  # in the user's order
+
+
+@pytest.mark.parametrize("line", re.split(r"; |\n", UNUSUAL))
+def test_an_unusual_line_is_left_to_click(line: str) -> None:
+    name, *words = line.split()
+    assert load(name).parse(words) is None
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_of_the_help_can_be_parsed(name: str) -> None:
+    examples = re.findall(rf"^  lstmstate {name} (.*)$", load(name).epilog, re.MULTILINE)
+    assert examples
+    for example in examples:
+        words = re.split(r" [|<>&]|   +", example)[0].split()
+        assert parsed_by_click(name, words)
+
+
+def test_inspect_does_not_import_click() -> None:
+    script = "import sys; from lstmstate.cli import execute as run; run(sys.argv[1:])"
+    script += "\nprint(*sys.modules, sep='\\n', file=sys.stderr)"
+    for more in ([], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, "inspect", "-q", SUNSPOTS, *more],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert not set(done.stderr.splitlines()) & {"click", "rich", "numpy", "h5py"}
 
 
 # ---- several paths

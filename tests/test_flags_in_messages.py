@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import click
@@ -14,7 +13,7 @@ import pytest
 from commands import PROJECT, SAMPLES, Shell, archive, checkpoint, error, lstm_cell, numbers, saved
 
 import lstmstate
-from lstmstate.cli import COMMANDS
+from lstmstate.cli import COMMANDS, load
 from lstmstate.cli.report.flags import with_flags
 
 LIBRARY = PROJECT / "lstmstate"
@@ -24,7 +23,7 @@ OF_COMMANDS = ("cli", "report")
 
 def flags() -> set[str]:
     """Return the flags of all commands."""
-    commands = [import_module(f"lstmstate.cli.{name}").command for name in COMMANDS]
+    commands = [load(name).click(name) for name in COMMANDS]
     options = [one for command in commands for one in command.params]
     named = [one for one in options if isinstance(one, click.Option)]
     return {f for one in named for f in (*one.opts, *one.secondary_opts)}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
-    from click import Command
+    from lstmstate.cli.command import Command
 
 COMMANDS = {
     "inspect": "list cells, state widths, saved states and variables",
@@ -129,8 +129,7 @@ def _run(arguments: list[str]) -> int:
 
         cli.main(arguments, prog_name="lstmstate", standalone_mode=False)
     elif name in COMMANDS:
-        command, called = load(name), f"lstmstate {name}"
-        code = command.main(arguments[1:], prog_name=called, standalone_mode=False) or DONE
+        code = load(name).run(arguments[1:], f"lstmstate {name}") or DONE
     elif name in ("-h", "--help"):
         print(HELP)
     elif name in ("-V", "--version"):
@@ -203,11 +202,12 @@ def _form(error: Exception, name: str) -> str:
     """Return the form of the option that is missing or has too few values; "" for others."""
     import click
 
-    missing = error.param if isinstance(error, click.MissingParameter) else None
+    param = error.param if isinstance(error, click.MissingParameter) else None
     named = error.option_name if isinstance(error, click.BadOptionUsage) else None
-    for option in load(name).params:
-        if isinstance(option, click.Option) and (option is missing or named in option.opts):
-            return f": pass {option.opts[0]} {option.metavar}" if option.metavar else ""
+    for field, option in load(name).options().items():
+        is_it = named in option.flags or (param is not None and param.name == field)
+        if is_it and option.metavar:
+            return f": pass {option.flags[0]} {option.metavar}"
     return ""
 
 

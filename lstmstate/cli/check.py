@@ -5,11 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from lstmstate.cli import CONTEXT, options
+from lstmstate.cli import options
 from lstmstate.cli.batch import Batch
-from lstmstate.cli.options import Common, Options, option
+from lstmstate.cli.command import Options, define, option, refuse
+from lstmstate.cli.options import Common
 from lstmstate.errors import (
     AmbiguousError,
     CorruptError,
@@ -35,23 +34,23 @@ Examples:
 class Asserted(Options):
     """The assertions of one call, by the names of `operations.check.ASSERTIONS`."""
 
-    units: int | None = option("num_units of every cell.", options.POSITIVE, "N")
-    proj: int | None = option("num_proj of every cell; 0: none.", click.IntRange(min=0), "N")
-    input_size: int | None = option("The input width of every cell.", options.POSITIVE, "N")
+    units: int | None = option("num_units of every cell.", options.positive, "N")
+    proj: int | None = option("num_proj of every cell; 0: none.", options.whole, "N")
+    input_size: int | None = option("The input width of every cell.", options.positive, "N")
     cells: int | list[tuple[int, int]] | None = option(
         "The number of cells, 2, or units or units:proj of each, in order: 128:64,128.",
-        options.CellAssertion(),
+        options.number_or_widths,
         "N|WIDTHS",
     )
-    layout: str | None = option("The layout of the state.", options.LAYOUT)
-    finite: bool | None = option("No value is NaN or Inf.", flags="--finite", default=None)
-    max_abs_m: float | None = option("No |m| is larger than X.", options.NON_NEGATIVE, "X")
+    layout: str | None = option("The layout of the state.", options.LAYOUT_NAMES)
+    finite: bool | None = option("No value is NaN or Inf.", flags="--finite")
+    max_abs_m: float | None = option("No |m| is larger than X.", options.tolerance, "X")
     has: tuple[str, ...] = option("There is a variable with this name.", metavar="NAME")
     family: str | None = option("The class of every cell, such as BasicLSTMCell.", metavar="NAME")
-    forget_bias: float | None = option("The forget_bias of every cell.", options.NUMBER, "X")
+    forget_bias: float | None = option("The forget_bias of every cell.", options.number, "X")
     era: str | None = option(
         "The TensorFlow versions that name the variables in this way.",
-        click.Choice(["0.5-0.12", "1.0-1.1", "1.2+"]),
+        ("0.5-0.12", "1.0-1.1", "1.2+"),
     )
 
     @property
@@ -66,7 +65,7 @@ class Asserted(Options):
 
     def check(self) -> None:
         """Raise a UsageError if there is none."""
-        options.refuse((not self.each, "nothing to check: pass --units, --finite, --has, …"))
+        refuse((not self.each, "nothing to check: pass --units, --finite, --has, …"))
 
 
 class Assumed(Options):
@@ -77,9 +76,7 @@ class Assumed(Options):
     from_layout: str | None = options.FROM
 
 
-@click.command("check", context_settings=CONTEXT, epilog=_EPILOG)
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
-@options.add(Asserted, Assumed, Common)
+@define(_EPILOG, Asserted, Assumed, Common, paths="PATH...")
 def command(paths: tuple[str, ...], asserted: Asserted, assumed: Assumed, common: Common) -> int:
     """Check assertions on checkpoints and states; exit with 1 if one fails.
 

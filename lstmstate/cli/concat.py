@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import click
-
-from lstmstate.cli import CONTEXT, options
+from lstmstate.cli import options
 from lstmstate.cli.batch import print_document
-from lstmstate.cli.options import Common, Options, Widths, option
+from lstmstate.cli.command import Options, define, option, refuse
+from lstmstate.cli.options import Common, Widths
 from lstmstate.errors import count
 
 _EPILOG = """\b
@@ -29,9 +28,7 @@ class Joined(Options):
     force: bool = options.FORCE
 
 
-@click.command("concat", context_settings=CONTEXT, epilog=_EPILOG)
-@click.argument("halves", metavar="C M [C M]...", nargs=-1, required=True, type=click.Path())
-@options.add(Joined, Widths, Common)
+@define(_EPILOG, Joined, Widths, Common, halves="C M [C M]...")
 def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Common) -> None:
     """Join c and m along the last axis: [..., c0 | m0 | c1 | m1].
 
@@ -39,7 +36,7 @@ def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Com
     they are, and are refused in the wrong order.
     """
     output = joined.output
-    options.refuse(
+    refuse(
         (len(halves) % 2, f"expected pairs of files, C M, got {count(len(halves), 'file')}"),
         (common.as_json and output == "-", "-o - and --json both use stdout"),
     )

@@ -6,11 +6,10 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING
 
-import click
-
-from lstmstate.cli import CONTEXT, options, print_path
+from lstmstate.cli import options, print_path
 from lstmstate.cli.batch import Batch, Json
-from lstmstate.cli.options import Common, Options, Widths, option
+from lstmstate.cli.command import Options, define, option, refuse
+from lstmstate.cli.options import Common, Widths
 from lstmstate.errors import LstmstateError
 
 if TYPE_CHECKING:
@@ -35,13 +34,13 @@ class Target(Options):
 
     to_tuple: bool = option("Into c and m: state_is_tuple=True.")
     to_flat: bool = option("Into [batch, c | m]: state_is_tuple=False.")
-    to: tuple[str, ...] = option("Into any layout.", options.LAYOUT)
+    to: tuple[str, ...] = option("Into any layout.", options.LAYOUT_NAMES)
     output: str | None = option(
         "The file to write; its name shows the kind of file.", metavar="OUT", flags="-o --output"
     )
     out_dir: str | None = option("The folder to write into, a file per source.", metavar="DIR")
     dtype: str | None = option(
-        "Write the values in another precision.", click.Choice(["float16", "float32", "float64"])
+        "Write the values in another precision.", ("float16", "float32", "float64")
     )
     kind: str | None = options.KIND
     compress: bool = options.COMPRESS
@@ -59,14 +58,10 @@ class Target(Options):
         """Raise a UsageError if there is not one layout."""
         asked = f"{len(self.layouts)} layouts are" if self.layouts else "no layout is"
         one = "pass one of --to-tuple, --to-flat and --to LAYOUT"
-        options.refuse((len(self.layouts) != 1, f"{asked} asked for: {one}"))
+        refuse((len(self.layouts) != 1, f"{asked} asked for: {one}"))
 
 
-@click.command("convert", context_settings=CONTEXT, epilog=_EPILOG)
-@click.argument(
-    "sources", metavar="SRC...", nargs=-1, required=True, type=click.Path(allow_dash=True)
-)
-@options.add(Target, Widths, Common)
+@define(_EPILOG, Target, Widths, Common, sources="SRC...")
 def command(sources: tuple[str, ...], target: Target, widths: Widths, common: Common) -> int:
     """Convert a saved state between its layouts, exact to the bit.
 
@@ -83,7 +78,7 @@ def command(sources: tuple[str, ...], target: Target, widths: Widths, common: Co
     keras    h and c of each cell          return_state of Keras: h is m
     torch    h_n and c_n [L, batch, ...]   torch.nn.LSTM: h is m
     """
-    options.refuse(
+    refuse(
         (
             target.output is not None and (target.out_dir is not None or len(sources) > 1),
             "-o is for one source; pass --out-dir for several, and use split for the files C and M",
@@ -116,7 +111,7 @@ class _Job:
         stems = [stem_of(os.path.basename(source)) for source in sources]
         if target.out_dir is not None:
             several = len(set(stems)) < len(stems)
-            options.refuse((several, "two sources have the same name, and so one output"))
+            refuse((several, "two sources have the same name, and so one output"))
             with told(target.out_dir):
                 os.makedirs(target.out_dir, exist_ok=True)
         self._target = target

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import click
-
-from lstmstate.cli import CONTEXT, DONE, NO, decide, options
+from lstmstate.cli import DONE, NO, decide, options
 from lstmstate.cli.batch import print_document
-from lstmstate.cli.options import Common, Options, Widths, option
+from lstmstate.cli.command import Options, define, option
+from lstmstate.cli.options import Common, Widths
 from lstmstate.errors import CorruptError, LstmstateError, printable
 
 if TYPE_CHECKING:
@@ -31,19 +30,16 @@ class Compared(Options):
     """The tolerance, and the layout of a state."""
 
     rtol: float = option(
-        "Relative tolerance.", options.NON_NEGATIVE, "N", default=1e-5, show_default=True
+        "Relative tolerance.", options.tolerance, "N", default=1e-5, show_default=True
     )
     atol: float = option(
-        "Absolute tolerance.", options.NON_NEGATIVE, "N", default=1e-8, show_default=True
+        "Absolute tolerance.", options.tolerance, "N", default=1e-8, show_default=True
     )
     exact: bool = option("Compare bits: dtypes, signs of zeros and NaNs too.")
     from_layout: str | None = options.FROM
 
 
-@click.command("diff", context_settings=CONTEXT, epilog=_EPILOG)
-@click.argument("a", metavar="A", type=click.Path())
-@click.argument("b", metavar="B", type=click.Path())
-@options.add(Compared, Widths, Common)
+@define(_EPILOG, Compared, Widths, Common, a="A", b="B")
 def command(a: str, b: str, compared: Compared, widths: Widths, common: Common) -> int:
     """Compare two states or two checkpoints; exit with 0 if they are the same, 1 if not.
 

@@ -1,10 +1,65 @@
-"""The group of commands for Click: completion, and the reference in the documentation."""
+"""The commands for Click: help, errors, completion, and the reference in the documentation."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lstmstate.cli import COMMANDS, CONTEXT, HELP, load
+
+if TYPE_CHECKING:
+    from lstmstate.cli.command import Command, Option
+
+
+class _Value(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
+    """A value that a function returns, or a ValueError with the problem."""
+
+    def __init__(self, option: Option) -> None:
+        self.name = option.metavar or "VALUE"
+        self._option = option
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value."""
+        try:
+            return self._option.value(value) if isinstance(value, str) else value
+        except ValueError as error:
+            return self.fail(str(error), param, ctx)
+
+
+def click_command(command: Command, called: str) -> click.Command:
+    """Return a command for Click."""
+    parameters: list[click.Parameter] = [
+        click.Argument(
+            [name],
+            metavar=metavar,
+            nargs=-1 if "..." in metavar else 1,
+            required=not metavar.startswith("["),
+            type=click.Path(allow_dash=True),
+        )
+        for name, metavar in command.arguments.items()
+    ]
+    for name, one in command.options().items():
+        kind: Any = click.Choice(one.kind) if isinstance(one.kind, tuple) else None
+        parameters.append(
+            click.Option(
+                [*one.flags, name],
+                help=one.words,
+                type=kind if kind or one.kind is None else _Value(one),
+                metavar=one.metavar,
+                is_flag=one.is_flag or None,
+                multiple=one.is_repeated,
+                **one.how,
+            )
+        )
+    return click.Command(
+        called.rpartition(" ")[2],
+        CONTEXT,
+        command.call,
+        parameters,
+        help=command.function.__doc__,
+        epilog=command.epilog,
+    )
 
 
 class _Commands(click.Group):
@@ -14,7 +69,7 @@ class _Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        return load(cmd_name) if cmd_name in COMMANDS else None
+        return load(cmd_name).click(cmd_name) if cmd_name in COMMANDS else None
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         formatter.write(HELP)
@@ -26,6 +81,6 @@ def cli() -> None:
     """Reads TensorFlow 1.x checkpoints without TensorFlow: lists the LSTM cells in a checkpoint,
     converts their states, and runs them over data.
 
-    Exit codes: 0 done, 1 the answer is "no", 2 wrong command line, 3 a file could not be
-    used, 4 some of several files could not be used, 130 interrupted.
+    Exit codes: 0 done, 1 the answer is "no", 2 wrong command line, 3 a file could not be used, 4
+    some of several files could not be used, 130 interrupted.
     """

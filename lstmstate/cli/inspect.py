@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
-
-from lstmstate.cli import CONTEXT, options
 from lstmstate.cli.batch import Batch, Json
-from lstmstate.cli.options import Common, Options, option
+from lstmstate.cli.command import Options, define, option, refuse
+from lstmstate.cli.options import Common
 from lstmstate.errors import LstmstateError
 
 if TYPE_CHECKING:
@@ -47,9 +45,7 @@ class Shown(Options):
     )
 
 
-@click.command("inspect", context_settings=CONTEXT, epilog=_EPILOG)
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
-@options.add(Shown, Common)
+@define(_EPILOG, Shown, Common, paths="PATH...")
 def command(paths: tuple[str, ...], shown: Shown, common: Common) -> int:
     """List the LSTM cells in a checkpoint, their state widths, and the states saved in it.
 
@@ -59,7 +55,7 @@ def command(paths: tuple[str, ...], shown: Shown, common: Common) -> int:
     imported or run, and the values of a checkpoint are read only for --stats and --verify.
     """
     both = shown.verify and common.no_checksums
-    options.refuse((both, "pass --verify or --no-checksums, not both"))
+    refuse((both, "pass --verify or --no-checksums, not both"))
     batch = Batch(paths)
     inspector = _Inspector(shown, common, batch)
     documents = [one for one in batch.run(inspector.inspect) if one is not None]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import click
+from typing import TYPE_CHECKING, Any
 
 from lstmstate.cli import report_line
+from lstmstate.cli.command import Options, option, refuse
 from lstmstate.errors import LstmstateError
 
 if TYPE_CHECKING:
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from lstmstate.operations.load import Opened
     from lstmstate.state.candidates import Wanted
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
 # `state.layouts.LAYOUTS` has the same names; `--help` must not import it (a test compares them).
 MAX_WIDTH = 1 << 40
 MAX_CELLS = 10_000
@@ -32,174 +28,84 @@ KIND_NAMES = ("npy", "npz", "h5", "csv", "ckpt")
 # `engines.ENGINES` and `engines.activations.ACTIVATIONS` have the same names (a test compares).
 ENGINE_NAMES = ("auto", "numpy", "graph", "tensorflow", "onnxruntime")
 ACTIVATION_NAMES = (
-    "tanh sigmoid hard_sigmoid keras3_hard_sigmoid identity relu relu6 leaky_relu elu selu "
-    "softplus softsign sin erf"
-).split()
+    *("tanh", "sigmoid", "hard_sigmoid", "keras3_hard_sigmoid", "identity", "relu", "relu6"),
+    *("leaky_relu", "elu", "selu", "softplus", "softsign", "sin", "erf"),
+)
 NO_BOUND = "none"
 
 
-def option(
-    words: str, kind: Any = None, metavar: str | None = None, *, flags: str = "", **how: Any
-) -> Any:
-    """Return an option for a field of `Options`: its help, its type, and what Click takes.
-
-    The flag has the name of the field unless `flags` are given.
-    """
-    return flags.split(), {"help": words, "type": kind, "metavar": metavar, **how}
-
-
-class Options:
-    """A record of options, a field for each, made with `option`.
-
-    A field `bool` is a flag, `bool | None` a flag with its opposite; a `tuple` may be repeated.
-    """
-
-    def __init__(self, **values: Any) -> None:
-        self.__dict__.update(values)  # in the user's order
-
-    def check(self) -> None:
-        """Raise a UsageError if the options contradict one another."""
-
-
-def add(*records: type[Options]) -> Callable[[_Function], _Function]:
-    """Return a decorator that adds options to a command, and passes them as records.
-
-    The parameters of the command have the names of the records, in lower case.
-    """
-
-    def decorate(function: _Function) -> _Function:
-        @wraps(function)
-        def call(**values: Any) -> Any:
-            made = {}
-            for record in records:
-                own = [name for name in values if name in record.__annotations__]
-                made[record.__name__.lower()] = record(**{name: values.pop(name) for name in own})
-            for one in made.values():
-                one.check()
-            return function(**values, **made)
-
-        for record in reversed(records):
-            for name, kind in reversed(record.__annotations__.items()):
-                _click_option(name, kind, *getattr(record, name))(call)
-        return call  # type: ignore[return-value]
-
-    return decorate
-
-
-def _click_option(name: str, kind: str, flags: list[str], how: dict[str, Any]) -> Any:
-    word = name.replace("_", "-")
-    if kind == "bool | None" and not flags:
-        flags, how = [f"--{word}/--no-{word}"], {"default": None, **how}
-    elif kind.startswith("bool"):
-        how = {"is_flag": True, **how}
-    how = {"multiple": kind.startswith("tuple"), **how}
-    return click.option(*(flags or [f"--{word}"]), name, **how)
-
-
-def refuse(*problems: tuple[object, str]) -> None:
-    """Raise a UsageError for the first condition that is true."""
-    for is_there, problem in problems:
-        if is_there:
-            raise click.UsageError(problem)
-
-
-class CellWidths(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
-    """The widths of the cells of a stack: `128:64,128`."""
-
-    name = "WIDTHS"
-    expected = (
+def widths_of(text: str) -> list[tuple[int, int]]:
+    """Return (c, m) for each cell of `128:64,128`."""
+    return _widths(
+        text,
         "a list of widths: pass 128 for a cell of 128 units, 128:64 for one with a projection to "
-        "64, and 128:64,128 for two cells"
+        "64, and 128:64,128 for two cells",
     )
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return (c, m) for each cell."""
-        pairs: list[tuple[int, ...]] = []
-        with suppress(ValueError):
-            pairs = [tuple(map(int, cell.split(":"))) for cell in value.split(",", MAX_CELLS)]
-        if pairs and all(len(p) in (1, 2) and 0 < min(p) <= max(p) <= MAX_WIDTH for p in pairs):
-            return [(pair[0], pair[-1]) for pair in pairs]
-        return self.fail(f"{value!r} is not {self.expected}", param, ctx)
 
-
-class CellAssertion(CellWidths):
-    """The number of cells, `2`, or the widths of each, `128:64,128`."""
-
-    name = "N|WIDTHS"
-    expected = (
+def number_or_widths(text: str) -> int | list[tuple[int, int]]:
+    """Return the number of cells, or (c, m) for each."""
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    return _widths(
+        text,
         "a number of cells, such as 2, nor a list of the widths of each: 24,12 for two cells, "
-        "128:64,128 if the first has a projection to 64, 24:24 for one cell of 24 units"
+        "128:64,128 if the first has a projection to 64, 24:24 for one cell of 24 units",
     )
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number, or (c, m) for each cell."""
-        if value.isascii() and value.isdecimal():
-            return int(value)
-        return super().convert(value, param, ctx)
+
+def _widths(text: str, expected: str) -> list[tuple[int, int]]:
+    pairs: list[tuple[int, ...]] = []
+    with suppress(ValueError):
+        pairs = [tuple(map(int, cell.split(":"))) for cell in text.split(",", MAX_CELLS)]
+    if pairs and all(len(p) in (1, 2) and 0 < min(p) <= max(p) <= MAX_WIDTH for p in pairs):
+        return [(pair[0], pair[-1]) for pair in pairs]
+    raise ValueError(f"{text!r} is not {expected}")
 
 
-class Feed(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
-    """A value for a placeholder: NAME=NUMBER, NAME=true or NAME=FILE.npy."""
-
-    name = "NAME=VALUE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the name, and the number or the path."""
-        name, found, text = str(value).partition("=")
-        if not found or not name or not text:
-            return self.fail(f"expected NAME=VALUE, got {value!r}", param, ctx)
-        if text.lower() in ("true", "false"):
-            return name, text.lower() == "true"
-        for number in (int, float):
-            with suppress(ValueError):
-                return name, number(text)
-        return name, text
+def whole(text: str, least: int = 0) -> int:
+    """Return a whole number."""
+    with suppress(ValueError):
+        if int(text) >= least:
+            return int(text)
+    raise ValueError(f"{text!r} is not a whole number of {least} or more")
 
 
-class _Number(click.ParamType[Any] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
-    """A finite number; Click's FLOAT takes nan and inf too."""
-
-    name = "N"
-
-    def __init__(self, least: float = -math.inf) -> None:
-        self._least = least
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number."""
-        with suppress(ValueError):
-            if math.isfinite(float(value)) and float(value) >= self._least:
-                return float(value)
-        bound = "" if self._least == -math.inf else f" of {self._least:g} or more"
-        return self.fail(f"{value!r} is not a number{bound}", param, ctx)
+def positive(text: str) -> int:
+    """Return a whole number of 1 or more."""
+    return whole(text, 1)
 
 
-class _Bound(_Number):
-    """The bound of a clip: a number, or none."""
-
-    name = "BOUND"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return a number, or the word for no bound."""
-        if str(value).lower() == NO_BOUND:
-            return NO_BOUND
-        with suppress(ValueError):
-            if 0 <= float(value) < math.inf:
-                return float(value)
-        return self.fail(f"{value!r} is not a bound: pass a number, or none", param, ctx)
+def number(text: str, least: float = -math.inf) -> float:
+    """Return a finite number."""
+    with suppress(ValueError):
+        if math.isfinite(float(text)) and float(text) >= least:
+            return float(text)
+    bound = "" if least == -math.inf else f" of {least:g} or more"
+    raise ValueError(f"{text!r} is not a number{bound}")
 
 
-NUMBER, POSITIVE = _Number(), click.IntRange(min=1)
-NON_NEGATIVE = _Number(0)
+def tolerance(text: str) -> float:
+    """Return a number of 0 or more."""
+    return number(text, 0)
 
 
-LAYOUT = click.Choice(LAYOUT_NAMES)
-FROM = option("Layout of the input, if it cannot be determined.", LAYOUT, flags="--from")
+def bound(text: str) -> float | str:
+    """Return the bound of a clip, or the word for no bound."""
+    if text.lower() == NO_BOUND:
+        return NO_BOUND
+    with suppress(ValueError):
+        return number(text, 0)
+    raise ValueError(f"{text!r} is not a bound: pass a number, or none")
+
+
+FROM = option("Layout of the input, if it cannot be determined.", LAYOUT_NAMES, flags="--from")
 FORCE = option("Replace outputs that exist.")
 COMPRESS = option("Compress an .npz or .h5.")
 SWAPPED = option("Exit with 3 if c and m look swapped.")
 KIND = option(
     "The kind of file to write, if its name does not show it.",
-    click.Choice(KIND_NAMES),
+    KIND_NAMES,
     flags="--format",
 )
 VARIABLES = option(
@@ -211,7 +117,7 @@ VARIABLES = option(
 ENGINE = option(
     "auto: numpy if the graph confirms the cells, else graph, the graph's own step. tensorflow "
     "and onnxruntime need their extras.",
-    click.Choice(ENGINE_NAMES),
+    ENGINE_NAMES,
     default="auto",
     show_default=True,
 )
@@ -227,8 +133,7 @@ class Common(Options):
     no_checksums: bool = option("Continue even if a checksum does not match.")
     as_json: bool = option("Print one JSON document.", flags="--json")
     quiet: bool = option("Print no notes and no progress on stderr.", flags="-q --quiet")
-    # `execute` looks for it.
-    debug: bool = option("Print the Python traceback of an error.", expose_value=False)
+    debug: bool = option("Print the Python traceback of an error.")  # `execute` looks for it
 
     def check(self) -> None:
         """Note on stderr that checksums are not verified."""
@@ -305,10 +210,10 @@ class Common(Options):
 class Widths(Options):
     """The widths of the cells of a state, or the checkpoint with these cells."""
 
-    units: int | None = option("num_units: the width of c.", POSITIVE, "N")
-    proj: int | None = option("num_proj: the width of m.", POSITIVE, "N")
+    units: int | None = option("num_units: the width of c.", positive, "N")
+    proj: int | None = option("num_proj: the width of m.", positive, "N")
     cells: list[tuple[int, int]] | None = option(
-        "The cells of a stack, units or units:proj of each: 128:64,128.", CellWidths(), "WIDTHS"
+        "The cells of a stack, units or units:proj of each: 128:64,128.", widths_of, "WIDTHS"
     )
     checkpoint: str | None = option(
         "Take the widths from the cells of this checkpoint.", metavar="CKPT"
@@ -357,15 +262,15 @@ class Widths(Options):
 class Arithmetic(Options):
     """Options of cells, by the names of `RUN_OPTIONS`, and the answer to unknown ones."""
 
-    forget_bias: float | None = option("The number added to the forget gate.", NUMBER)
-    cell_clip: float | str | None = option("The bound of c, or none.", _Bound())
-    proj_clip: float | str | None = option("The bound of a projected m, or none.", _Bound())
+    forget_bias: float | None = option("The number added to the forget gate.", number, "N")
+    cell_clip: float | str | None = option("The bound of c, or none.", bound, "BOUND")
+    proj_clip: float | str | None = option("The bound of a projected m, or none.", bound, "BOUND")
     activation: str | None = option(
-        "Activation of c and j, such as tanh or relu.", click.Choice(ACTIVATION_NAMES), "NAME"
+        "Activation of c and j, such as tanh or relu.", ACTIVATION_NAMES, "NAME"
     )
     recurrent_activation: str | None = option(
         "Activation of the gates i, f and o: sigmoid, except in Keras.",
-        click.Choice(ACTIVATION_NAMES),
+        ACTIVATION_NAMES,
         "NAME",
     )
     peepholes: bool | None = option("Whether the step uses the peepholes in the checkpoint.")

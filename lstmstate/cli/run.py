@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from lstmstate.cli import CONTEXT, options, print_path
+from lstmstate.cli import options, print_path
 from lstmstate.cli.batch import Batch, Json
-from lstmstate.cli.options import Arithmetic, Common, Options, Part, Shape, option
+from lstmstate.cli.command import Options, define, option, refuse
+from lstmstate.cli.options import Arithmetic, Common, Part, Shape
 from lstmstate.errors import LstmstateError, UnsupportedError, WidthError, located, printable
 from lstmstate.records import NamedTuple
 
@@ -34,6 +33,19 @@ Examples:
 """
 
 
+def _feed(text: str) -> tuple[str, int | float | bool | str]:
+    """Return the name of a placeholder, and its number or the path of its value."""
+    name, found, value = text.partition("=")
+    if not found or not name or not value:
+        raise ValueError(f"expected NAME=VALUE, got {text!r}")
+    if value.lower() in ("true", "false"):
+        return name, value.lower() == "true"
+    for number in (int, float):
+        with suppress(ValueError):
+            return name, number(value)
+    return name, value
+
+
 class Results(Options):
     """The files to write, and their contents."""
 
@@ -43,12 +55,12 @@ class Results(Options):
     out_dir: str | None = option("The folder to write into, a file per input.", metavar="DIR")
     kind: str | None = option(
         "The kind of file to write, if its name does not show it.",
-        click.Choice(["npy", "npz", "h5"]),
+        ("npy", "npz", "h5"),
         flags="--format",
     )
     state_out: str | None = option("Write the state after the last step here.", metavar="FILE")
     state_layout: str | None = option(
-        "The layout of --state-out.  [default: tuple]", options.LAYOUT
+        "The layout of --state-out.  [default: tuple]", options.LAYOUT_NAMES
     )
     all_states: bool = option("Write c and m of every step too.")
     trace: bool = option("Write c, m and the gates i, j, f, o of every step.")
@@ -72,12 +84,13 @@ class Computation(Options):
     engine: str = options.ENGINE
     feeds: tuple[tuple[str, Any], ...] = option(
         "A value for a placeholder of the graph: a number, true, or an .npy file.",
-        options.Feed(),
+        _feed,
+        "NAME=VALUE",
         flags="--feed",
     )
     outputs: str | None = option(
         "The m of the last cell, or the vector that the graph computes from it in each step.",
-        click.Choice(["m", "graph"]),
+        ("m", "graph"),
     )
 
     @property
@@ -97,12 +110,18 @@ def _array(path: str) -> Any:
         raise LstmstateError(f"expected an .npy file ({error})", path=path) from error
 
 
-@click.command("run", context_settings=CONTEXT, epilog=_EPILOG)
-@click.argument("ckpt_path", metavar="CKPT", type=click.Path())
-@click.argument(
-    "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(allow_dash=True)
+@define(
+    _EPILOG,
+    Results,
+    Part,
+    Start,
+    Shape,
+    Computation,
+    Arithmetic,
+    Common,
+    ckpt_path="CKPT",
+    inputs="INPUT...",
 )
-@options.add(*(Results, Part, Start, Shape, Computation, Arithmetic, Common))
 def command(ckpt_path: str, inputs: tuple[str, ...], **records: Any) -> int:
     """Run LSTM cells of CKPT over each INPUT.
 
@@ -146,7 +165,7 @@ class _Call(NamedTuple):
         stdout = [results.output, results.state_out, "-" if self.common.as_json else None]
         stdin = [*self.inputs, start.state_path, self.shape.lengths]
         of_files = results.all_states or results.trace or results.kind or results.compress
-        options.refuse(
+        refuse(
             (start.state_path and start.zero_state, "pass --state or --zero-state, not both"),
             (
                 results.output and (several or results.out_dir),
@@ -346,10 +365,9 @@ class _Job:
             inner = f".{'_'.join(place.replace('/', ' ').split())}" if place else ""
             name = os.path.join(folder, f"{stem}{inner}.{ending}")
             if name in names:
-                raise click.UsageError(
-                    f"{printable(inputs[names.index(name)])} and {printable(path)} would have one "
-                    f"output, {printable(name)}: run them one by one, with -o"
-                )
+                both = f"{printable(inputs[names.index(name)])} and {printable(path)}"
+                words = f"would have one output, {printable(name)}: run them one by one, with -o"
+                refuse((True, f"{both} {words}"))
             names.append(name)
         with told(folder):
             os.makedirs(folder, exist_ok=True)

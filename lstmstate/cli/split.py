@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import click
-
-from lstmstate.cli import CONTEXT, options
+from lstmstate.cli import options
 from lstmstate.cli.batch import print_document
-from lstmstate.cli.options import Common, Options, Widths, option
+from lstmstate.cli.command import Options, define, option
+from lstmstate.cli.options import Common, Widths
 
 _EPILOG = """\b
 Examples:
@@ -32,9 +31,7 @@ class Cut(Options):
     force: bool = options.FORCE
 
 
-@click.command("split", context_settings=CONTEXT, epilog=_EPILOG)
-@click.argument("flat", metavar="FLAT", type=click.Path())
-@options.add(Cut, Widths, Common)
+@define(_EPILOG, Cut, Widths, Common, flat="FLAT")
 def command(flat: str, cut: Cut, widths: Widths, common: Common) -> None:
     """Cut a flat state [..., c | m] along its last axis into the files C and M.
 

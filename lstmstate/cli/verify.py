@@ -6,11 +6,10 @@ import gc
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import click
-
-from lstmstate.cli import CONTEXT, options
+from lstmstate.cli import options
 from lstmstate.cli.batch import Batch, print_document
-from lstmstate.cli.options import Arithmetic, Common, Options, Part, Shape, option
+from lstmstate.cli.command import Options, define, option, refuse
+from lstmstate.cli.options import Arithmetic, Common, Part, Shape
 from lstmstate.errors import LstmstateError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -31,16 +30,14 @@ class How(Options):
     engine: str = options.ENGINE
     against: str | None = option(
         "TensorFlow's own cell, or the graph's own step.  [default: tensorflow if installed]",
-        click.Choice(["tensorflow", "graph"]),
+        ("tensorflow", "graph"),
     )
     tolerance: float | None = option(
         "The largest difference: |a - b| <= N + N * |b|.  [default: 1e-9, in float64]",
-        options.NON_NEGATIVE,
+        options.tolerance,
         "N",
     )
-    seed: int | None = option(
-        "The seed of the random data.  [default: 0]", click.IntRange(min=0), "N"
-    )
+    seed: int | None = option("The seed of the random data.  [default: 0]", options.whole, "N")
 
     @cached_property
     def judge(self) -> str:
@@ -53,13 +50,10 @@ class How(Options):
         """Raise a UsageError if both sides are the same."""
         is_judge = self.engine in ("tensorflow", "graph")
         problem = f"--engine {self.engine} would be compared with itself; pass --against instead"
-        options.refuse((is_judge, problem))
+        refuse((is_judge, problem))
 
 
-@click.command("verify", context_settings=CONTEXT, epilog=_EPILOG)
-@click.argument("ckpt_path", metavar="CKPT", type=click.Path())
-@click.argument("inputs", metavar="[INPUT...]", nargs=-1, type=click.Path(allow_dash=True))
-@options.add(Part, How, Shape, Arithmetic, Common)
+@define(_EPILOG, Part, How, Shape, Arithmetic, Common, ckpt_path="CKPT", inputs="[INPUT...]")
 def command(
     ckpt_path: str,
     inputs: tuple[str, ...],
@@ -78,7 +72,7 @@ def command(
     left out.
     """
     gc.enable()  # TensorFlow makes cycles
-    options.refuse(
+    refuse(
         (not inputs and any(vars(shape).values()), "--lengths and --time-major are for an INPUT"),
         (inputs and how.seed is not None, "--seed is for random data, without an INPUT"),
     )
