@@ -15,7 +15,7 @@ from commands import PROJECT, SAMPLES, SUNSPOTS, Shell, error, notes, numbers, s
 
 import lstmstate
 from lstmstate.cli import COMMANDS, HELP, load
-from lstmstate.cli.group import cli
+from lstmstate.cli.group import cli, click_command
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def wrong_lines() -> list[list[str]]:
     """Return wrong command lines for every option of every command."""
     lines = []
     for name in COMMANDS:
-        command = load(name).click(name)
+        command = click_command(load(name), name)
         lines += [[name], [name, "--nope"], [name, "--hel"]]
         for option in command.params:
             if not isinstance(option, click.Option):
@@ -171,7 +171,7 @@ run c x --engine; run c x --feed a; check a --forget-bias -0.5"""
 
 def parsed_by_click(name: str, words: list[str]) -> dict[str, object]:
     """Return the values that Click passes."""
-    context = load(name).click(name).make_context(name, words)
+    context = click_command(load(name), name).make_context(name, words)
     return dict(context.params)
 
 

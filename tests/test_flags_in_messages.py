@@ -14,6 +14,7 @@ from commands import PROJECT, SAMPLES, Shell, archive, checkpoint, error, lstm_c
 
 import lstmstate
 from lstmstate.cli import COMMANDS, load
+from lstmstate.cli.group import click_command
 from lstmstate.cli.report.flags import with_flags
 
 LIBRARY = PROJECT / "lstmstate"
@@ -23,7 +24,7 @@ OF_COMMANDS = ("cli", "report")
 
 def flags() -> set[str]:
     """Return the flags of all commands."""
-    commands = [load(name).click(name) for name in COMMANDS]
+    commands = [click_command(load(name), name) for name in COMMANDS]
     options = [one for command in commands for one in command.params]
     named = [one for one in options if isinstance(one, click.Option)]
     return {f for one in named for f in (*one.opts, *one.secondary_opts)}

@@ -24,11 +24,7 @@ class Batch:
         self._failed: list[tuple[str, str]] = []
 
     def run(self, work: Callable[[str], _Result]) -> list[_Result]:
-        """Return the result for each path, without the paths that cannot be used.
-
-        Raises:
-            LstmstateError, MemoryError: the only path cannot be used.
-        """
+        """Return the result for each path that can be used; a single path raises its error."""
         results = []
         for number, path in enumerate(self._paths):
             if number:

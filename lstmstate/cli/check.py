@@ -94,11 +94,11 @@ def command(paths: tuple[str, ...], asserted: Asserted, assumed: Assumed, common
     results = batch.run(checker.check)
     holds = all(one.holds for _, findings in results for one in findings)
     code = batch.exit_code(answer=holds)
-    from lstmstate.cli.report.check_json import SCHEMA, check_document, problems
+    from lstmstate.cli.report.documents import check_document, problems
 
     if common.as_json:
         documents = [check_document(path, findings) for path, findings in results]
-        batch.print_documents(SCHEMA, documents, holds=holds and not batch.failed)
+        batch.print_documents("lstmstate.check/1", documents, holds=holds and not batch.failed)
         return code
     for path, findings in results:
         for finding in findings:
@@ -150,10 +150,7 @@ class _Checker(NamedTuple):
             return path, list(check(Target(None, [], lambda: [state], meter.add), wanted))
 
     def _state(self, opened: Opened) -> Source | LstmstateError:
-        """Return a state, by the asserted widths if the file does not record its own.
-
-        Returns an error if they do not fit it.
-        """
+        """Return a state, by the asserted widths if it has none; an error if they do not fit."""
         from lstmstate.operations.load import states_in
         from lstmstate.state.candidates import Wanted
 

@@ -6,10 +6,7 @@ Importing Click takes as long as inspecting a checkpoint. It prints help, errors
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import click
+from typing import Any
 
 Json = dict[str, Any]
 
@@ -60,11 +57,7 @@ class Option:
         return {flag: value for pair in named for flag, value in zip(pair, values, strict=False)}
 
     def value(self, text: str) -> Any:
-        """Return a value.
-
-        Raises:
-            ValueError: it is not one.
-        """
+        """Return a value."""
         if isinstance(self.kind, tuple):
             return self.kind[self.kind.index(text)]
         return text if self.kind is None else self.kind(text)
@@ -126,7 +119,10 @@ class Command:
         values = self.parse(words)
         if values is not None:
             return self.call(**values)
-        code: int | None = self.click(called).main(words, prog_name=called, standalone_mode=False)
+        from lstmstate.cli.group import click_command
+
+        parsed = click_command(self, called)
+        code: int | None = parsed.main(words, prog_name=called, standalone_mode=False)
         return code
 
     def parse(self, words: list[str]) -> Json | None:
@@ -175,12 +171,6 @@ class Command:
             if not found.get(name) and not metavar.startswith("["):
                 return None
         return None if texts else found
-
-    def click(self, called: str) -> click.Command:
-        """Return the command for Click."""
-        from lstmstate.cli.group import click_command
-
-        return click_command(self, called)
 
 
 def define(

@@ -40,7 +40,7 @@ def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Com
         (len(halves) % 2, f"expected pairs of files, C M, got {count(len(halves), 'file')}"),
         (common.as_json and output == "-", "-o - and --json both use stdout"),
     )
-    from lstmstate.cli.report.convert_json import converted_document
+    from lstmstate.cli.report.documents import converted_document
     from lstmstate.files.atomic import Outputs
     from lstmstate.operations.convert import How, write_state
     from lstmstate.operations.split import read_halves

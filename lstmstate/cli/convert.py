@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import TYPE_CHECKING
 
 from lstmstate.cli import options, print_path
 from lstmstate.cli.batch import Batch, Json
 from lstmstate.cli.command import Options, define, option, refuse
 from lstmstate.cli.options import Common, Widths
 from lstmstate.errors import LstmstateError
-
-if TYPE_CHECKING:
-    from lstmstate.files.atomic import Outputs
-    from lstmstate.operations.convert import Converted, How
-    from lstmstate.operations.load import Source
 
 _EPILOG = """\b
 Examples:
@@ -122,9 +116,14 @@ class _Job:
 
     def convert(self, path: str) -> Json:
         """Convert one source, and print the path of its output; return the document."""
-        from lstmstate.cli.report.convert_json import converted_document
+        from lstmstate.cli.report.documents import converted_document
         from lstmstate.files.atomic import Outputs
-        from lstmstate.operations.convert import How, target_beside
+        from lstmstate.operations.convert import (
+            How,
+            rewrite_checkpoint,
+            target_beside,
+            write_state,
+        )
         from lstmstate.operations.load import states_in
         from lstmstate.state.formats.registry import BY_KEY, kind_to_write, split_place
         from lstmstate.state.layouts import LAYOUTS
@@ -160,24 +159,15 @@ class _Job:
 
                 dtype = np.dtype(asked.dtype)
             how = How(layout, dtype, asked.compress, meter.add)
-            done = _write(sources, how, outputs, target, kind.key)
+            if kind.key == "ckpt" and first.group is not None:
+                done = rewrite_checkpoint(sources, how, outputs, target)
+            elif len(sources) > 1:
+                problem = "several states do not go into one file"
+                raise LstmstateError(problem, path=target, advice="pass one --variable")
+            else:
+                done = [write_state(first, how, outputs, target, kind)]
             self._common.note_states(done, strict=asked.strict)
         self._written.add(os.path.realpath(target))
         if not self._common.as_json and target != "-":
             print_path(target)
         return converted_document(path, target, done)
-
-
-def _write(
-    sources: list[Source], how: How, outputs: Outputs, target: str, kind: str
-) -> list[Converted]:
-    from lstmstate.operations.convert import rewrite_checkpoint, write_state
-    from lstmstate.state.formats.registry import BY_KEY
-
-    if kind == "ckpt" and sources[0].group is not None:
-        return rewrite_checkpoint(sources, how, outputs, target)
-    if len(sources) > 1:
-        raise LstmstateError(
-            "several states do not go into one file", path=target, advice="pass one --variable"
-        )
-    return [write_state(sources[0], how, outputs, target, BY_KEY[kind])]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lstmstate.cli import DONE, NO, decide, options
@@ -54,7 +55,8 @@ def command(a: str, b: str, compared: Compared, widths: Widths, common: Common) 
 
     tolerance = Tolerance(compared.rtol, compared.atol, compared.exact)
     opened = common.open(a), common.open(b)
-    kind, found = _compare(*opened, tolerance, compared.from_layout, widths, common)
+    want = partial(widths.wanted, compared.from_layout, common)
+    kind, found = _compare(opened, tolerance, want, common)
     code = decide(DONE if same(found) else NO)
     if common.as_json:
         print_document("lstmstate.diff/1", diff_document(a, b, kind, found, tolerance))
@@ -66,23 +68,19 @@ def command(a: str, b: str, compared: Compared, widths: Widths, common: Common) 
 
 
 def _compare(
-    first: Opened,
-    second: Opened,
-    tolerance: Tolerance,
-    from_layout: str | None,
-    widths: Widths,
-    common: Common,
+    opened: Sequence[Opened], tolerance: Tolerance, want: Callable[[], Wanted], common: Common
 ) -> tuple[str, list[Difference]]:
     """Return the kind of comparison, "states", "arrays" or "checkpoints", and its result."""
     from lstmstate.operations.compare import compare_arrays, compare_checkpoints, compare_states
 
+    first, second = opened
     if first.is_model and second.is_model and first.ckpt is not None and second.ckpt is not None:
         total = sum(variable.nbytes or 0 for variable in first.ckpt.variables.values())
         with common.meter("comparing", total) as meter:
             found = compare_checkpoints(first.ckpt, second.ckpt, tolerance, meter.add)
             return "checkpoints", list(found)
-    wanted = widths.wanted(from_layout, common)
-    sources = _sources((first, second), wanted)
+    wanted = want()
+    sources = _sources(opened, wanted)
     if isinstance(sources, LstmstateError):
         if wanted.layout or wanted.knows_widths or first.file is None or second.file is None:
             raise sources
@@ -121,14 +119,7 @@ def _left_out(source: Source, rest: Sequence[str]) -> list[str]:
 
 
 def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source] | LstmstateError:
-    """Read the two states; one without known widths gets those of the other.
-
-    Returns:
-        The error in A if neither is a state.
-
-    Raises:
-        LstmstateError: only one is a state, or one is damaged.
-    """
+    """Read the two states; one without widths gets the other's. Return an error if both fail."""
     from lstmstate.operations.load import states_in
     from lstmstate.state.candidates import Cells
 

@@ -91,7 +91,7 @@ class _Inspector:
         stats = self._stats(ckpt, cells) if shown.stats and not damaged else None
         document = None
         if self._common.as_json:
-            from lstmstate.cli.report.inspect_json import checkpoint_document
+            from lstmstate.cli.report.documents import checkpoint_document
 
             document = checkpoint_document(
                 path, ckpt, cells, stats, damaged, confirmed, unrecognised

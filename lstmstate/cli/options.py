@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.cli import report_line
@@ -71,9 +72,7 @@ def whole(text: str, least: int = 0) -> int:
     raise ValueError(f"{text!r} is not a whole number of {least} or more")
 
 
-def positive(text: str) -> int:
-    """Return a whole number of 1 or more."""
-    return whole(text, 1)
+positive = partial(whole, least=1)
 
 
 def number(text: str, least: float = -math.inf) -> float:
@@ -85,9 +84,7 @@ def number(text: str, least: float = -math.inf) -> float:
     raise ValueError(f"{text!r} is not a number{bound}")
 
 
-def tolerance(text: str) -> float:
-    """Return a number of 0 or more."""
-    return number(text, 0)
+tolerance = partial(number, least=0)
 
 
 def bound(text: str) -> float | str:
@@ -104,9 +101,7 @@ FORCE = option("Replace outputs that exist.")
 COMPRESS = option("Compress an .npz or .h5.")
 SWAPPED = option("Exit with 3 if c and m look swapped.")
 KIND = option(
-    "The kind of file to write, if its name does not show it.",
-    KIND_NAMES,
-    flags="--format",
+    "The kind of file to write, if its name does not show it.", KIND_NAMES, flags="--format"
 )
 VARIABLES = option(
     "The state to take from a checkpoint with several, by the names in inspect: NAME, or "
@@ -179,11 +174,7 @@ class Common(Options):
         self.note([*([chosen] if len(others) > 1 else []), *ckpt.notes])
 
     def note_options(self, settled: Sequence[Settled], *, strict: bool) -> None:
-        """Print which options of cells are assumed, and which differ from the files.
-
-        Raises:
-            LstmstateError: `strict`, and some are assumed.
-        """
+        """Print which options of cells are assumed, and which differ from the files."""
         from lstmstate.engines.options import assumptions, remarks
 
         assumed = assumptions(settled)
@@ -193,11 +184,7 @@ class Common(Options):
         self.note([*assumed, *remarks(settled)])
 
     def note_states(self, done: Iterable[Converted], *, strict: bool) -> None:
-        """Print the notes on converted states.
-
-        Raises:
-            LstmstateError: `strict`, and c and m look swapped.
-        """
+        """Print the notes on converted states."""
         for one in done:
             reading = one.source.reading
             swapped = one.watch.swapped()
@@ -238,11 +225,7 @@ class Widths(Options):
         )
 
     def wanted(self, layout: str | None, common: Common) -> Wanted:
-        """Return the constraints that they put on a state.
-
-        Raises:
-            LstmstateError: the checkpoint cannot be used.
-        """
+        """Return the constraints that they put on a state."""
         from lstmstate.cells.cell import StateWidths
         from lstmstate.state.candidates import Wanted
 
@@ -269,9 +252,7 @@ class Arithmetic(Options):
         "Activation of c and j, such as tanh or relu.", ACTIVATION_NAMES, "NAME"
     )
     recurrent_activation: str | None = option(
-        "Activation of the gates i, f and o: sigmoid, except in Keras.",
-        ACTIVATION_NAMES,
-        "NAME",
+        "Activation of the gates i, f and o: sigmoid, except in Keras.", ACTIVATION_NAMES, "NAME"
     )
     peepholes: bool | None = option("Whether the step uses the peepholes in the checkpoint.")
     strict: bool = option("Exit with 3 if an option or a state is unknown and would be assumed.")

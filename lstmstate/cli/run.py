@@ -110,18 +110,10 @@ def _array(path: str) -> Any:
         raise LstmstateError(f"expected an .npy file ({error})", path=path) from error
 
 
-@define(
-    _EPILOG,
-    Results,
-    Part,
-    Start,
-    Shape,
-    Computation,
-    Arithmetic,
-    Common,
-    ckpt_path="CKPT",
-    inputs="INPUT...",
-)
+_RECORDS = (Results, Part, Start, Shape, Computation, Arithmetic, Common)
+
+
+@define(_EPILOG, *_RECORDS, ckpt_path="CKPT", inputs="INPUT...")
 def command(ckpt_path: str, inputs: tuple[str, ...], **records: Any) -> int:
     """Run LSTM cells of CKPT over each INPUT.
 
@@ -273,11 +265,7 @@ class _Job:
         return loaded, open_for(loaded)
 
     def _note_zeros(self, sequences: Sequences) -> None:
-        """Print a note if the graph begins with another state than zeros.
-
-        Raises:
-            UnsupportedError: it does, with --strict.
-        """
+        """Print a note if the graph begins with another state than zeros."""
         own = self._network.own_start(self._feeds, sequences.batch, sequences.steps)
         if own is None or own in self._noted:
             return

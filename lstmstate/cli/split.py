@@ -38,7 +38,7 @@ def command(flat: str, cut: Cut, widths: Widths, common: Common) -> None:
     FLAT is any file that convert reads, or - for stdin. Each of the two files records which half it
     is, so that concat can refuse them in the wrong order.
     """
-    from lstmstate.cli.report.convert_json import converted_document
+    from lstmstate.cli.report.documents import converted_document
     from lstmstate.files.atomic import Outputs
     from lstmstate.operations.convert import How
     from lstmstate.operations.load import states_in

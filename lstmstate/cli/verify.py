@@ -77,14 +77,38 @@ def command(
         (inputs and how.seed is not None, "--seed is for random data, without an INPUT"),
     )
     from lstmstate.cli.report.verify_report import verify_document, verify_table
+    from lstmstate.engines.options import settle
+    from lstmstate.engines.weights import FORMS
+    from lstmstate.operations.run import open_input
+    from lstmstate.operations.verify import judged, over_input, over_random_data, sizes_of
 
     ckpt = common.open_checkpoint(ckpt_path)
     common.note_choice(ckpt_path, ckpt)
     batch = Batch(inputs)
+    trials: list[Trial] = []
     if inputs:
-        trials = _over_inputs(ckpt, batch, part, how, shape, arithmetic, common)
+        network = ckpt.network(cell=part.cell, stack=part.stack)
+        both = judged(network, how.engine, arithmetic.given, how.tolerance, how.judge)
+        common.note_options(both.ours.settled, strict=arithmetic.strict)
+
+        def over(path: str) -> Trial:
+            one = open_input(both.ours, path, header=common.header, **vars(shape))
+            common.note(one.sequences.notes)
+            with common.meter("verifying", one.sequences.steps, "steps") as meter:
+                return over_input(both, one, meter.add)
+
+        trials = batch.run(over)
     else:
-        trials = _over_random_data(ckpt, part, how, arithmetic, common)
+        networks, given = _networks(ckpt, part, how.judge), arithmetic.given
+        cells = [cell for network in networks for cell in network.route.cells]
+        settled = [settle(cell, given) for cell in cells if cell.family in FORMS]
+        common.note_options(settled, strict=arithmetic.strict)
+        steps = sum(sum(sizes_of(network, how.judge)) for network in networks)
+        data = (how.tolerance, how.seed or 0, how.judge)
+        with common.meter("verifying", steps, "steps") as meter:
+            for trial in over_random_data(networks, how.engine, given, *data):
+                trials.append(trial)
+                meter.add(trial.steps)
     refused = [trial.refused for trial in trials if trial.refused]
     if refused and (arithmetic.strict or len(refused) == len(trials)):
         raise UnsupportedError(refused[0])
@@ -98,60 +122,6 @@ def command(
 
         verify_table(sheet(), ckpt.prefix, how.judge, trials)
     return code
-
-
-def _over_random_data(
-    ckpt: LSTMCheckpoint,
-    part: Part,
-    how: How,
-    arithmetic: Arithmetic,
-    common: Common,
-) -> list[Trial]:
-    """Return the trials of the chosen cell or stack, or of every cell by itself."""
-    from lstmstate.engines.options import settle
-    from lstmstate.engines.weights import FORMS
-    from lstmstate.operations.verify import over_random_data, sizes_of
-
-    networks = _networks(ckpt, part, how.judge)
-    given = arithmetic.given
-    cells = [cell for network in networks for cell in network.route.cells]
-    settled = [settle(cell, given) for cell in cells if cell.family in FORMS]
-    common.note_options(settled, strict=arithmetic.strict)
-    steps = sum(sum(sizes_of(network, how.judge)) for network in networks)
-    trials = []
-    with common.meter("verifying", steps, "steps") as meter:
-        for trial in over_random_data(
-            networks, how.engine, given, how.tolerance, how.seed or 0, how.judge
-        ):
-            trials.append(trial)
-            meter.add(trial.steps)
-    return trials
-
-
-def _over_inputs(
-    ckpt: LSTMCheckpoint,
-    batch: Batch,
-    part: Part,
-    how: How,
-    shape: Shape,
-    arithmetic: Arithmetic,
-    common: Common,
-) -> list[Trial]:
-    """Return the trial of a network over each input."""
-    from lstmstate.operations.run import open_input
-    from lstmstate.operations.verify import judged, over_input
-
-    network = ckpt.network(cell=part.cell, stack=part.stack)
-    both = judged(network, how.engine, arithmetic.given, how.tolerance, how.judge)
-    common.note_options(both.ours.settled, strict=arithmetic.strict)
-
-    def over(path: str) -> Trial:
-        one = open_input(both.ours, path, header=common.header, **vars(shape))
-        common.note(one.sequences.notes)
-        with common.meter("verifying", one.sequences.steps, "steps") as meter:
-            return over_input(both, one, meter.add)
-
-    return batch.run(over)
 
 
 def _networks(ckpt: LSTMCheckpoint, part: Part, judge: str) -> list[LSTMNetwork]:

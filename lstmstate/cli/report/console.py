@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from threading import Timer
 
-    from rich.console import Console
     from rich.progress import Progress
 
 _Item = TypeVar("_Item")
@@ -32,45 +31,32 @@ _WIDEST_PADDED = 200  # one long name must not make every row as long
 _FOLDS = {"name": ("/", 32), "words": ("; ", 20)}
 
 
-class Sheet(Protocol):
-    """A report: titles, lines of text and tables."""
-
-    def title(self, text: str) -> None:
-        """Print the name of the file."""
-
-    def heading(self, text: str) -> None:
-        """Print the heading of a part, with a blank line before it."""
-
-    def line(self, text: str = "") -> None:
-        """Print a line of text."""
-
-    def table(self, columns: Iterable[Column], rows: Iterable[Row]) -> None:
-        """Print a table."""
-
-
 def sheet(out: IO[str] | None = None) -> Sheet:
     """Return the sheet for an open text file, by default stdout."""
     file = out or sys.stdout
-    return TerminalSheet(file) if file.isatty() else PlainSheet(file)
+    return TerminalSheet(file) if file.isatty() else Sheet(file)
 
 
-class PlainSheet:
-    """A report for a pipe or a file."""
+class Sheet:
+    """A report for a pipe or a file: titles, lines of text and tables."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
     def title(self, text: str) -> None:
         """Print the name of the file."""
-        self.line(text)
+        self._print(text, "bold")
 
     def heading(self, text: str) -> None:
         """Print the heading of a part, with a blank line before it."""
         self.line()
-        self.line(text)
+        self._print(text, "bold cyan")
 
     def line(self, text: str = "") -> None:
-        """Print a line of text."""
+        """Print a line of text; a terminal folds it."""
+        self._print(text, "")
+
+    def _print(self, text: str, style: str) -> None:  # noqa: ARG002
         self._file.write(f"{text}\n")
 
     def table(self, columns: Iterable[Column], rows: Iterable[Row]) -> None:
@@ -86,32 +72,14 @@ class PlainSheet:
             self.line((" " * _INDENT + (" " * _GAP).join(set_)).rstrip())
 
 
-class TerminalSheet:
+class TerminalSheet(Sheet):
     """A report for a terminal, as wide as it is."""
 
     def __init__(self, file: IO[str]) -> None:
         from rich.console import Console
 
-        self._console: Console = Console(
-            file=file,
-            highlight=False,
-            markup=False,
-            emoji=False,
-            no_color=True if os.environ.get("NO_COLOR") else None,
-        )
-
-    def title(self, text: str) -> None:
-        """Print the name of the file."""
-        self._print(text, "bold")
-
-    def heading(self, text: str) -> None:
-        """Print the heading of a part, with a blank line before it."""
-        self.line()
-        self._print(text, "bold cyan")
-
-    def line(self, text: str = "") -> None:
-        """Print a line of text, folded to the width of the terminal."""
-        self._print(text, "")
+        plain = True if os.environ.get("NO_COLOR") else None
+        self._console = Console(file=file, no_color=plain, highlight=False, markup=False)
 
     def table(self, columns: Iterable[Column], rows: Iterable[Row]) -> None:
         """Print a table, or each row as a few lines if the terminal is too narrow."""
@@ -142,14 +110,9 @@ class TerminalSheet:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(
-            box=box.SIMPLE_HEAD,
-            show_edge=False,
-            pad_edge=False,
-            padding=(0, _GAP - 1, 0, 0),
-            header_style="dim",
-            border_style="dim",
-        )
+        table = Table(box=box.SIMPLE_HEAD, header_style="dim", border_style="dim")
+        table.show_edge = table.pad_edge = False
+        table.padding = (0, _GAP - 1, 0, 0)
         for heading, kind in columns:
             table.add_column(heading, justify="right" if kind == "right" else "left", no_wrap=True)
         for row in cells:

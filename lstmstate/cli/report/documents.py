@@ -1,9 +1,11 @@
-"""The JSON of `lstmstate inspect`: the schema `lstmstate.inspect/1`."""
+"""The JSON documents of `inspect`, `check`, `convert`, `split` and `concat`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from lstmstate.cli.report.flags import with_flags
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell, Stack
@@ -11,8 +13,9 @@ if TYPE_CHECKING:
     from lstmstate.errors import LstmstateError
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.model.confirm import Confirmation
+    from lstmstate.operations.check import Finding
+    from lstmstate.operations.convert import Converted
 
-SCHEMA = "lstmstate.inspect/1"
 Json = dict[str, Any]
 
 
@@ -35,7 +38,7 @@ def checkpoint_document(
     """
     shown = list(cells)
     document: Json = {
-        "schema": SCHEMA,
+        "schema": "lstmstate.inspect/1",
         "kind": "checkpoint",
         "path": path,
         "prefix": ckpt.prefix,
@@ -140,3 +143,74 @@ def _variable(ckpt: LSTMCheckpoint, name: str) -> Json:
     if variable.full_name:
         found["full_name"] = variable.full_name
     return found
+
+
+def assertion(finding: Finding) -> str:
+    """Return an assertion as a flag: "--units 128"."""
+    from lstmstate.operations.check import words_of
+
+    flag = f"--{finding.name.replace('_', '-')}"
+    return flag if finding.value is True else f"{flag} {words_of(finding.value)}"
+
+
+def problems(finding: Finding) -> list[str]:
+    """Return why an assertion fails, a line each; one on a name begins with the name."""
+    start = "" if finding.name == "has" else f"{assertion(finding)}: "
+    return [f"{start}{with_flags(problem)}" for problem in finding.problems]
+
+
+def check_document(path: str, findings: Sequence[Finding]) -> Json:
+    """Return the document of one path."""
+    return {
+        "schema": "lstmstate.check/1",
+        "kind": "checked",
+        "path": path,
+        "holds": all(one.holds for one in findings),
+        "assertions": [
+            {
+                "assertion": assertion(one),
+                "holds": one.holds,
+                "problems": problems(one),
+                "note": one.note,
+            }
+            for one in findings
+        ],
+    }
+
+
+def converted_document(
+    path: str | list[str], target: str | list[str], done: Sequence[Converted]
+) -> Json:
+    """Return the document of one source."""
+    return {
+        "kind": "converted",
+        "source": path,
+        "output": target,
+        "states": [
+            {
+                "from": one.source.reading.layout.name,
+                "to": one.flow.layout.name,
+                "variable": one.source.group.name if one.source.group else None,
+                "variables": list(one.variables),
+                "cells": [
+                    {"name": name, "c": widths.c, "m": widths.m}
+                    for name, widths in one.watch.structure.cells
+                ],
+                "stack": one.watch.structure.is_stack,
+                "lead": list(one.watch.structure.lead),
+                "dtype": str(one.watch.structure.dtype),
+                "arrays": [
+                    {"name": plan.name, "shape": list(plan.shape), "dtype": str(plan.dtype)}
+                    for plan in one.flow.plans
+                ],
+                "notes": [
+                    *one.source.reading.notes,
+                    *one.notes,
+                    *one.watch.swapped(),
+                    *one.watch.notes(),
+                    *one.graph_notes,
+                ],
+            }
+            for one in done
+        ],
+    }
