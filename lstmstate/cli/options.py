@@ -26,7 +26,7 @@ MAX_WIDTH = 1 << 40
 MAX_CELLS = 10_000
 LAYOUT_NAMES = ("tuple", "flat", "stacked", "layered", "keras", "torch")
 KIND_NAMES = ("npy", "npz", "h5", "csv", "ckpt")
-# `engines.ENGINES` and `engines.activations.ACTIVATIONS` have the same names (a test compares).
+# `engines.ENGINES` and `cells.activations.ACTIVATIONS` have the same names (a test compares).
 ENGINE_NAMES = ("auto", "numpy", "graph", "tensorflow", "onnxruntime")
 ACTIVATION_NAMES = (
     *("tanh", "sigmoid", "hard_sigmoid", "keras3_hard_sigmoid", "identity", "relu", "relu6"),

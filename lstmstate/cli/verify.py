@@ -78,7 +78,7 @@ def command(
     )
     from lstmstate.cli.report.verify_report import verify_document, verify_table
     from lstmstate.engines.options import settle
-    from lstmstate.engines.weights import FORMS
+    from lstmstate.cells.families import RUNNABLE
     from lstmstate.operations.run import open_input
     from lstmstate.operations.verify import judged, over_input, over_random_data, sizes_of
 
@@ -101,7 +101,7 @@ def command(
     else:
         networks, given = _networks(ckpt, part, how.judge), arithmetic.given
         cells = [cell for network in networks for cell in network.route.cells]
-        settled = [settle(cell, given) for cell in cells if cell.family in FORMS]
+        settled = [settle(cell, given) for cell in cells if cell.family in RUNNABLE]
         common.note_options(settled, strict=arithmetic.strict)
         steps = sum(sum(sizes_of(network, how.judge)) for network in networks)
         data = (how.tolerance, how.seed or 0, how.judge)
