@@ -76,9 +76,9 @@ def command(
         (not inputs and any(vars(shape).values()), "--lengths and --time-major are for an INPUT"),
         (inputs and how.seed is not None, "--seed is for random data, without an INPUT"),
     )
+    from lstmstate.cells.families import RUNNABLE
     from lstmstate.cli.report.verify_report import verify_document, verify_table
     from lstmstate.engines.options import settle
-    from lstmstate.cells.families import RUNNABLE
     from lstmstate.operations.run import open_input
     from lstmstate.operations.verify import judged, over_input, over_random_data, sizes_of
 
