@@ -245,7 +245,7 @@ def test_a_carried_state_of_another_batch_size_names_the_input(
     assert messages == [
         f"{two}: rnn/lstm_cell: the state is that of a batch of 4, and the input has a batch of "
         "2; give a state of this batch, or of one for all of it",
-        f"{four}: not run: the input before it, where it begins, failed",
+        f"{four}: not run: the input before it failed",
     ]
     last = folder / "last.npz"
     options = ["--carry-state", "--out-dir", folder, "--state-out", last]

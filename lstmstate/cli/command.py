@@ -87,7 +87,7 @@ class Command:
     """A command: its arguments, its records of options, and the function that it calls.
 
     Args:
-        arguments: metavars by parameter: "[...]" may be absent, and "..." stands for several.
+        arguments: metavars by parameter: "[...]" may be absent, and "..." is several.
     """
 
     def __init__(
