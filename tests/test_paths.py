@@ -65,7 +65,7 @@ def test_inspect_names_the_cell_of_a_state_in_a_checkpoint(shell: Shell, model: 
     assert found["state"]["told_by"] == "checkpoint"
     assert [cell["name"] for cell in found["state"]["cells"]] == [CELL]
     assert [array["name"] for array in found["arrays"]] == ["train/state"]
-    assert "by the cells of its checkpoint" in shell("inspect", f"{model}:train/state").out
+    assert "(from the cells of its checkpoint)" in shell("inspect", f"{model}:train/state").out
 
 
 def test_inspect_of_another_variable_shows_its_shape(shell: Shell, model: str) -> None:
