@@ -496,7 +496,7 @@ def test_a_state_that_the_graph_computes_is_noted_and_run_from(
     words = " ".join(filter(None, ["the graph starts from a state of its own", variables]))
     done = shell("run", prefix, tmp_path / "x.npy")
     assert [
-        n for n in notes(done) if n.startswith(f"{told}, and this run from zeros; pass --state")
+        n for n in notes(done) if n.startswith(f"{words}, and this run from zeros; pass --state")
     ]
     assert_runs_to(expected, tmp_path, shell, prefix)
     done = shell("run", prefix, tmp_path / "x.npy", "--strict")
@@ -765,7 +765,9 @@ def test_the_state_of_an_unrolled_loop_is_a_tuple() -> None:
 def test_run_reports_that_the_graph_starts_from_another_state(tmp_path: Path, shell: Shell) -> None:
     prefix, data, _ = saved(tmp_path, of_two("tiled"))
     np.save(tmp_path / "x.npy", data)
-    told = "the graph starts from a state of its own (one, two), and this run from zeros; pass --st"
+    words = (
+        "the graph starts from a state of its own (one, two), and this run from zeros; pass --st"
+    )
     for flags, count in (((), 1), (("--zero-state",), 0), (("--state", prefix), 0)):
         done = shell("run", prefix, tmp_path / "x.npy", *flags)
         assert done.code == 0, done.err

@@ -180,7 +180,7 @@ def _report(error: Exception, arguments: list[str]) -> int:
         import traceback
 
         traceback.print_exc()
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, LstmstateError):
         _discard_stdout()
         report_line(f"error: the output could not be written ({error.strerror or error})")
     elif isinstance(error, MemoryError):

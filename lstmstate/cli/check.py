@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.cli import options
@@ -10,13 +9,8 @@ from lstmstate.cli.batch import Batch
 from lstmstate.cli.command import Options, define, option, refuse
 from lstmstate.cli.options import Common
 from lstmstate.errors import (
-    AmbiguousError,
-    CorruptError,
-    LstmstateError,
-    UnsupportedError,
     printable,
 )
-from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.operations.check import Finding
@@ -89,9 +83,22 @@ def command(paths: tuple[str, ...], asserted: Asserted, assumed: Assumed, common
     widths, as in the other commands: 24,12 is two cells, 24:24 one cell of 24 units, 128:64 one
     with a projection. The order is that of the layers, or of the cells in inspect.
     """
-    checker = _Checker(asserted, assumed, common)
+    from lstmstate.operations.check import check_opened
+
+    wanted = asserted.each
+    if isinstance(asserted.cells, list):
+        cells = options.cells_of(asserted.cells)
+        wanted = [(name, cells if name == "cells" else value) for name, value in wanted]
+
+    def check(path: str) -> tuple[str, list[Finding]]:
+        opened = common.open(path)
+        with common.meter("checking") as meter:
+            found, notes = check_opened(opened, wanted, advance=meter.add, **vars(assumed))
+        common.note(notes)
+        return path, found
+
     batch = Batch(paths)
-    results = batch.run(checker.check)
+    results = batch.run(check)
     holds = all(one.holds for _, findings in results for one in findings)
     code = batch.exit_code(answer=holds)
     from lstmstate.cli.report.documents import check_document, problems
@@ -109,67 +116,3 @@ def command(paths: tuple[str, ...], asserted: Asserted, assumed: Assumed, common
         if all(one.holds for one in findings):
             common.note([f"{path}: {len(findings)} of {len(findings)} passed"])
     return code
-
-
-class _Checker(NamedTuple):
-    """The assertions and options of one call, the same for each path."""
-
-    asserted: Asserted
-    assumed: Assumed
-    common: Common
-
-    def check(self, path: str) -> tuple[str, list[Finding]]:
-        """Return the path and a finding for each assertion."""
-        from lstmstate.operations.check import Finding, Target, check
-        from lstmstate.operations.load import all_states
-
-        wanted, name = self.asserted.each, self.assumed.cell
-        if isinstance(self.asserted.cells, list):
-            cells = options.cells_of(self.asserted.cells)
-            wanted = [(name, cells if name == "cells" else value) for name, value in wanted]
-        opened = self.common.open(path)
-        ckpt = opened.ckpt
-        with self.common.meter("checking") as meter:
-            if opened.is_model and ckpt is not None:
-                target = Target(
-                    ckpt,
-                    list(ckpt.cells.values()) if name is None else [ckpt.cell(name)],
-                    lambda: all_states(ckpt),
-                    meter.add,
-                    assume_defaults=self.assumed.assume_defaults,
-                    narrowed=name is not None,
-                )
-                return path, list(check(target, wanted))
-            if name is not None:
-                raise LstmstateError("--cell is for checkpoints", path=path, advice="leave it out")
-            state = self._state(opened)
-            if isinstance(state, LstmstateError):  # nothing is known of its cells
-                why = f"{state.problem}; {state.advice}" if state.advice else state.problem
-                return path, [Finding(name, value, (why,)) for name, value in wanted]
-            self.common.note(f"{path}: {note}" for note in state.reading.notes)
-            return path, list(check(Target(None, [], lambda: [state], meter.add), wanted))
-
-    def _state(self, opened: Opened) -> Source | LstmstateError:
-        """Return a state, by the asserted widths if it has none; an error if they do not fit."""
-        from lstmstate.operations.load import states_in
-        from lstmstate.state.candidates import Wanted
-
-        plain = Wanted(self.assumed.from_layout)
-        units, proj, asserted = self.asserted.units, self.asserted.proj, self.asserted.cells
-        if units is None and not isinstance(asserted, list):
-            return states_in(opened, plain)[0]
-        found: Source | None = None
-        with suppress(LstmstateError):
-            found = states_in(opened, plain)[0]
-        if found is not None and not found.reading.is_halved:
-            return found
-        if not isinstance(asserted, list):
-            assert units is not None
-            asserted = [(units, proj or units)] * min(asserted or 1, options.MAX_CELLS)
-        try:
-            wanted = plain._replace(cells=(options.cells_of(asserted),), source="the assertions")
-            return states_in(opened, wanted)[0]
-        except (AmbiguousError, CorruptError, UnsupportedError):
-            raise
-        except LstmstateError as error:
-            return found or error

@@ -118,12 +118,7 @@ class _Job:
         """Convert one source, and print the path of its output; return the document."""
         from lstmstate.cli.report.documents import converted_document
         from lstmstate.files.atomic import Outputs
-        from lstmstate.operations.convert import (
-            How,
-            rewrite_checkpoint,
-            target_beside,
-            write_state,
-        )
+        from lstmstate.operations.convert import How, target_beside, write_states
         from lstmstate.operations.load import states_in
         from lstmstate.state.formats.registry import BY_KEY, kind_to_write, split_place
         from lstmstate.state.layouts import LAYOUTS
@@ -159,13 +154,7 @@ class _Job:
 
                 dtype = np.dtype(asked.dtype)
             how = How(layout, dtype, asked.compress, meter.add)
-            if kind.key == "ckpt" and first.group is not None:
-                done = rewrite_checkpoint(sources, how, outputs, target)
-            elif len(sources) > 1:
-                problem = "several states do not go into one file"
-                raise LstmstateError(problem, path=target, advice="pass one --variable")
-            else:
-                done = [write_state(first, how, outputs, target, kind)]
+            done = write_states(sources, how, outputs, target, kind)
             self._common.note_states(done, strict=asked.strict)
         self._written.add(os.path.realpath(target))
         if not self._common.as_json and target != "-":

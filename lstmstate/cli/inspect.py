@@ -83,7 +83,8 @@ class _Inspector:
 
     def _checkpoint(self, path: str, ckpt: LSTMCheckpoint) -> Json | None:
         shown = self._shown
-        cells = [ckpt.cell(name) for name in shown.cell_names] or list(ckpt.cells.values())
+        chosen = [ckpt.cell(name) for name in shown.cell_names] or ckpt.cells.values()
+        cells = [cell.info for cell in chosen]
         damaged = self._damaged(ckpt) if shown.verify else None
         confirmed = ckpt.confirmations(cells) if shown.verify else None
         is_open = ckpt.recurrences and (shown.verify or not ckpt.cells)

@@ -398,7 +398,7 @@ class _Job:
                     keep=self._keep,
                     results=writer,
                     figures=target is None or call.common.as_json,
-                    told=meter.add,
+                    advance=meter.add,
                 )
             if state_target is not None:
                 self._write_state(outputs, state_target, done.state)
@@ -459,7 +459,7 @@ class _Job:
         from lstmstate.state.layouts import LAYOUTS
 
         how = How(LAYOUTS[self._call.results.state_layout or "tuple"])
-        write_state(held(state), how, outputs, target, kind_to_write(target, None))
+        write_state(in_memory(state), how, outputs, target, kind_to_write(target, None))
 
 
 def _print(document: Json, *, is_first: bool) -> None:

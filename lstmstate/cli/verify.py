@@ -10,10 +10,9 @@ from lstmstate.cli import options
 from lstmstate.cli.batch import Batch, print_document
 from lstmstate.cli.command import Options, define, option, refuse
 from lstmstate.cli.options import Arithmetic, Common, Part, Shape
-from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.operations.verify import Trial
 
 _EPILOG = """\b
@@ -80,7 +79,13 @@ def command(
     from lstmstate.cli.report.verify_report import verify_document, verify_table
     from lstmstate.engines.options import settle
     from lstmstate.operations.run import open_input
-    from lstmstate.operations.verify import judged, over_input, over_random_data, sizes_of
+    from lstmstate.operations.verify import (
+        load_pair,
+        networks_of,
+        over_input,
+        over_random_data,
+        sizes_of,
+    )
 
     ckpt = common.open_checkpoint(ckpt_path)
     common.note_choice(ckpt_path, ckpt)
@@ -88,7 +93,7 @@ def command(
     trials: list[Trial] = []
     if inputs:
         network = ckpt.network(cell=part.cell, stack=part.stack)
-        both = judged(network, how.engine, arithmetic.given, how.tolerance, how.judge)
+        both = load_pair(network, how.engine, arithmetic.given, how.tolerance, how.judge)
         common.note_options(both.ours.settled, strict=arithmetic.strict)
 
         def over(path: str) -> Trial:
@@ -99,7 +104,7 @@ def command(
 
         trials = batch.run(over)
     else:
-        networks, given = _networks(ckpt, part, how.judge), arithmetic.given
+        networks, given = networks_of(ckpt, part.cell, part.stack, how.judge), arithmetic.given
         cells = [cell for network in networks for cell in network.route.cells]
         settled = [settle(cell, given) for cell in cells if cell.family in RUNNABLE]
         common.note_options(settled, strict=arithmetic.strict)
@@ -122,13 +127,3 @@ def command(
 
         verify_table(sheet(), ckpt.prefix, how.judge, trials)
     return code
-
-
-def _networks(ckpt: LSTMCheckpoint, part: Part, judge: str) -> list[LSTMNetwork]:
-    if part.cell is not None or part.stack is not None:
-        return [ckpt.network(cell=part.cell, stack=part.stack)]
-    if judge == "graph" and ckpt.model is not None and ckpt.model.networks:
-        return ckpt.graph_networks()
-    if not ckpt.cells:
-        raise LstmstateError(ckpt.no_cells, path=ckpt.prefix)
-    return [cell.network for cell in ckpt.cells.values()]

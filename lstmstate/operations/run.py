@@ -288,14 +288,14 @@ def run_input(
     keep: str = "",
     results: ArrayWriter | None = None,
     figures: bool = False,
-    told: Callable[[int], object] = lambda steps: None,  # noqa: ARG005
-) -> Done:
-    """Run a network over sequences, from a state, and write what comes of it.
+    advance: Advance = ignore,
+) -> RunResult:
+    """Run a network over sequences, from a state, and write the results.
 
     Args:
-        results: where it goes, with the arrays of `plans`.
-        figures: whether to look at the outputs.
-        told: is called with the number of steps that are done.
+        results: the writer, with the arrays of `plans`.
+        figures: whether to measure the outputs.
+        advance: is called with the number of steps of each chunk of input.
 
     Raises:
         LstmstateError: the state does not fit, the input is damaged, or a write failed.
@@ -318,7 +318,7 @@ def run_input(
                 for letter, array in arrays.items():
                     if called[letter] in planned:
                         results.write(called[letter], start, _as_asked(given, array))
-        told(len(ran.outputs))
+        advance(len(ran.outputs))
     if results is not None:
         for name, half in zip(
             _state_names(loaded), (half for pair in states for half in pair), strict=True

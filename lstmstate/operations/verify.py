@@ -342,7 +342,7 @@ def _shift_by_one(kept: Array, first: Array, backward: bool) -> Array:
 def over_input(
     both: EnginePair,
     given: Input,
-    told: Callable[[int], object] = lambda steps: None,  # noqa: ARG005
+    advance: Advance = ignore,
 ) -> Trial:
     """Return the trial over a file of sequences, from the zero state, part by part.
 
@@ -359,7 +359,7 @@ def over_input(
         ]
         gauges[0].add(ran[0].outputs, ran[1].outputs, (start, 0, 0))
         last = [one.states for one in ran]
-        told(len(x))
+        advance(len(x))
     _add_states(gauges[1:], *last)
     results = tuple(gauge.result() for gauge in gauges)
     name, bound = both.ours.route.name, both.tolerance.atol

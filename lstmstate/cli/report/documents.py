@@ -57,7 +57,7 @@ def checkpoint_document(
         ],
         "states": [
             _fields(state, "variable layout shape cell stack source") | {"initial": state.is_start}
-            for state in ckpt.states
+            for state in ckpt.states.values()
         ],
         "candidates": ckpt.candidates,
         "recurrences": None if ckpt.recurrences is None else list(ckpt.recurrences),

@@ -24,7 +24,7 @@ def run_document(
     prefix: str,
     path: str,
     given: Input,
-    done: Done,
+    done: RunResult,
     *,
     initial_state: tuple[str, str | None],
     written: tuple[str | None, str | None],
