@@ -1,4 +1,4 @@
-"""Outputs are undamaged or not there: what exists is kept, and a failure leaves nothing behind."""
+"""Outputs are whole or not there: what exists is kept, and a failure leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -325,7 +325,7 @@ def test_a_usage_error_exits_with_2_and_writes_nothing(
             ["FLAT", "--to-tuple", "-o", "x.npy"],
             "an .npy file holds one array, and these are 2; write an .npz or .h5",
         ),
-        (["FLAT", "--to-flat", "-o", "x"], "expected a name that shows the kind of file"),
+        (["FLAT", "--to-flat", "-o", "x"], "its name does not say what to write"),
         (["FLAT", "--to-flat", "--variable", "x"], "--variable is for checkpoints"),
         (["FLAT:x", "--to-flat"], "its one array has no name; give the file alone"),
         (["STATELESS", "--to-flat"], "no state is saved in its variables"),

@@ -402,7 +402,7 @@ def test_arrays_without_a_state_are_compared_by_name(
     assert done.code == bool(change)
     assert done.out.splitlines()[1].startswith(f"1 array, {int(not change)} the same")
     (note,) = notes(done)
-    assert note.startswith("no state in either file (")
+    assert note.startswith("neither has a state that can be read (")
     assert shell.json("diff", tmp_path / a, tmp_path / b, code=bool(change))["kind"] == "arrays"
 
 

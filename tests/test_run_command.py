@@ -113,10 +113,10 @@ def test_an_npy_has_the_outputs_only_with_a_note(shell: Shell, batch: Path) -> N
     whole = expected(PEEPHOLE, np.load(batch))
     np.testing.assert_allclose(np.load(target), whole["outputs"], atol=1e-6)
     done = shell("run", PEEPHOLE, batch, "-o", target, "--state-out", state, "--force")
-    assert "alone" not in done.err
+    assert "outputs only" not in done.err
     assert same({"outputs": np.load(target)} | arrays(state), whole)
     done = shell("run", PEEPHOLE, batch, "--trace", "-o", target, "--force")
-    assert (done.code, "an .npy holds the outputs alone" in error(done)) == (3, True)
+    assert (done.code, "an .npy has the outputs only" in error(done)) == (3, True)
     assert shell("run", PEEPHOLE, batch, "--compress", "-o", target, "--force").code == 3
 
 
@@ -298,7 +298,7 @@ def test_unknown_options_are_noted_and_are_errors_if_strict(shell: Shell, batch:
     assert "  * not in the files; the documented default" in done.out
     done = shell("run", bare, batch, "--strict")
     assert (done.code, done.out) == (3, "")
-    assert error(done).startswith(f"{note}; give the options with flags")
+    assert error(done).startswith(f"{note}; pass the options, or leave")
     done = shell("run", bare, batch, "--strict", "--forget-bias", "0", "--activation", "tanh")
     assert (done.code, "default" in done.out) == (0, False)
     assert "nothing tells" not in shell("run", PEEPHOLE, batch, "--strict").err

@@ -71,9 +71,9 @@ def test_lengths_are_next_to_the_input_or_in_another_file(tmp_path: Path, kind: 
         (np.array([1, np.nan, 2]), "is nan"),
         (np.array([np.inf, 1, 2]), "is inf"),
         (np.array([2**64 - 1, 1, 2], np.uint64), "is 18446744073709551615"),
-        (np.array([True, False, True]), "it holds bool, and lengths are undamaged numbers"),
-        (np.array(["1", "2", "3"]), "lengths are undamaged numbers"),
-        (np.array([1j, 2, 3]), "lengths are undamaged numbers"),
+        (np.array([True, False, True]), "it holds bool, and lengths are whole numbers"),
+        (np.array(["1", "2", "3"]), "lengths are whole numbers"),
+        (np.array([1j, 2, 3]), "lengths are whole numbers"),
     ],
 )
 def test_invalid_lengths_are_reported(tmp_path: Path, lengths: Array, words: str) -> None:
