@@ -39,11 +39,11 @@ class Checkpoint:
     """An open checkpoint: its variables by name, and the graph beside it.
 
     Args:
-        path: a prefix, any file of a checkpoint, a `checkpoint` file, or a folder.
+        path: a prefix, any file of a checkpoint, a `checkpoint` file, or a folder; or where one
+            was located.
         checksums: whether the CRC32C of everything that is read must hold.
 
     Attributes:
-        path: as it was given.
         prefix: what it was resolved to.
         format: "v1", "v2", "saved_model", "object_based", "frozen_graph" or
             "generator_bundle".
@@ -54,9 +54,8 @@ class Checkpoint:
         LstmstateError: there is no checkpoint, or it cannot be read.
     """
 
-    def __init__(self, path: str, *, checksums: bool = True) -> None:
-        self.path = path
-        self.location: Location = locate(path)
+    def __init__(self, path: str | Location, *, checksums: bool = True) -> None:
+        self.location = path if isinstance(path, Location) else locate(path)
         self.prefix = self.location.prefix
         self.notes: list[str] = [self.location.note] if self.location.note else []
         self._graph_damage: str | None = None

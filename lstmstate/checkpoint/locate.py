@@ -54,6 +54,7 @@ class Location(NamedTuple):
             where there is none.
         saved_model: whether it is the variables of a SavedModel.
         note: what a user should know of how it was found.
+        asked: the path that was located.
     """
 
     format: str
@@ -62,6 +63,15 @@ class Location(NamedTuple):
     graph: str | None
     saved_model: bool = False
     note: str | None = None
+    asked: str = ""
+
+    @property
+    def read_files(self) -> list[str]:
+        """Every file of it that may be read."""
+        import glob
+
+        data = glob.glob(f"{glob.escape(self.prefix)}.data-*")
+        return [self.asked, *self.files, *data, *([self.graph] if self.graph else [])]
 
     @property
     def has_own_graph(self) -> bool:
@@ -92,13 +102,11 @@ def locate(path: str) -> Location:
         NotACheckpointError: it is a file of another kind.
     """
     found = _at_prefix(path)
-    if found:
-        return found
-    if os.path.isdir(path):
-        return _in_folder(path)
-    if os.path.lexists(path):
-        return _of_file(path)
-    raise _nothing_at(path)
+    if found is None:
+        if not os.path.lexists(path):
+            raise _nothing_at(path)
+        found = _in_folder(path) if os.path.isdir(path) else _of_file(path)
+    return found._replace(asked=path)
 
 
 def _at_prefix(prefix: str) -> Location | None:

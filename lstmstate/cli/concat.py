@@ -42,16 +42,18 @@ def command(halves: tuple[str, ...], output: str, quiet: bool, as_json: bool, **
     from lstmstate.files.atomic import Outputs
     from lstmstate.operations.convert import How, write_state
     from lstmstate.operations.split import read_halves
+    from lstmstate.state.formats.input_path import InputPath
     from lstmstate.state.formats.registry import kind_to_write
     from lstmstate.state.layouts import LAYOUTS
 
     if as_json and output == "-":
         raise click.UsageError("-o - and --json both want stdout")
-    source = read_halves(halves, options.wanted(flags, quiet=quiet), header=flags["header"])
+    paths = [InputPath(half) for half in halves]
+    source = read_halves(paths, options.wanted(flags, quiet=quiet), header=flags["header"])
     options.refuse_unnamed(output, flags["kind"], ".npy, .npz, .h5, .csv or .ckpt")
     kind = kind_to_write(output, flags["kind"], "npy")
     with (
-        Outputs(options.inputs_of(halves, flags), force=flags["force"]) as files,
+        Outputs(options.inputs_of(paths, flags), force=flags["force"]) as files,
         Meter("joining", source.nbytes, quiet=quiet) as meter,
     ):
         how = How(LAYOUTS["flat"], compress=flags["compress"], told=meter.add)

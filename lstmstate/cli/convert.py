@@ -15,6 +15,7 @@ from lstmstate.errors import LstmstateError, printable
 if TYPE_CHECKING:
     from lstmstate.operations.convert import Converted, How
     from lstmstate.state.candidates import Wanted
+    from lstmstate.state.formats.input_path import InputPath
 
 _EPILOG = """\b
 Examples:
@@ -90,13 +91,13 @@ def command(
     job = _Job(layouts[0], sources, output, out_dir, flags, quiet=quiet)
     failed = []
     documents = []
-    for source in sources:
+    for source in job.sources:
         try:
             documents.append(job.convert(source))
         except LstmstateError as error:
             if len(sources) == 1:
                 raise
-            failed.append((source, str(error)))
+            failed.append((source.text, str(error)))
             tell(f"error: {error}")
             continue
         if not as_json and documents[-1]["output"] != "-":
@@ -125,6 +126,7 @@ class _Job:
     ) -> None:
         from lstmstate.files.atomic import told
         from lstmstate.operations.convert import stem_of
+        from lstmstate.state.formats.input_path import InputPath
         from lstmstate.state.layouts import LAYOUTS
 
         if "-" in sources and output is None:
@@ -140,39 +142,39 @@ class _Job:
         self._out_dir = out_dir
         self._flags = flags
         self._quiet = quiet
-        self._inputs = options.inputs_of(sources, flags)
+        self.sources = [InputPath(source) for source in sources]
+        self._inputs = options.inputs_of(self.sources, flags)
         self._verify = options.verify(flags["no_checksums"], quiet=quiet)
         self._wanted: Wanted | None = None
         self._written: set[str] = set()
 
-    def convert(self, path: str) -> dict[str, Any]:
+    def convert(self, source: InputPath) -> dict[str, Any]:
         """Convert one source; return the document of what was done."""
         from lstmstate.cli.report.console import Meter
         from lstmstate.cli.report.convert_json import converted_document
         from lstmstate.files.atomic import Outputs
-        from lstmstate.operations.convert import How, target_beside
+        from lstmstate.operations.convert import How, output_name
         from lstmstate.operations.load import open_path, states_in
-        from lstmstate.state.formats.registry import BY_KEY, kind_to_write, split_place
+        from lstmstate.state.formats.registry import BY_KEY, kind_to_write
 
         flags = self._flags
         if self._wanted is None:
             self._wanted = options.wanted(flags, quiet=self._quiet)
-        opened = open_path(path, checksums=self._verify, header=flags["header"])
-        options.resolved(path, opened.ckpt, quiet=self._quiet)
+        opened = open_path(source, checksums=self._verify, header=flags["header"])
+        options.resolved(source.text, opened.ckpt, quiet=self._quiet)
         named = flags["kind"] or (self._output and kind_to_write(self._output, None, "npz").key)
         sources = states_in(opened, self._wanted, flags["variables"], every=named == "ckpt")
         first = sources[0]
         structure = first.reading.structure
         names = self._layout.array_names(structure.cells, is_stack=structure.is_stack)
         default = BY_KEY[flags["kind"] or ("npy" if len(names) == 1 else "npz")]
-        beside = path
+        path, place = source.path, source.place
         if first.ckpt is not None:
-            beside = first.ckpt.prefix
-            if first.group is not None and (flags["variables"] or split_place(path)[1]):
-                beside = f"{beside}:{first.group.name}"
+            is_one = first.group is not None and (flags["variables"] or place)
+            path, place = first.ckpt.prefix, first.group.name if first.group and is_one else None
         target = self._output
         if target is None:
-            target = target_beside(beside, self._layout, default, folder=self._out_dir)
+            target = output_name(path, place, self._layout, default, folder=self._out_dir)
         options.refuse_unnamed(target, flags["kind"], ".npy, .npz, .h5, .csv or .ckpt")
         kind = kind_to_write(target, flags["kind"], default.key)
         if flags["compress"] and kind.key not in ("npz", "h5"):
@@ -187,7 +189,7 @@ class _Job:
             done = self._write(sources, how, outputs, target, kind.key)
             options.say(done, strict=flags["strict"], quiet=self._quiet)
         self._written.add(os.path.realpath(target))
-        return converted_document(path, target, done)
+        return converted_document(source.text, target, done)
 
     def _dtype(self) -> Any:
         if self._flags["dtype"] is None:

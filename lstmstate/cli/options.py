@@ -15,10 +15,12 @@ from lstmstate.cli import tell
 from lstmstate.errors import LstmstateError
 
 if TYPE_CHECKING:
+    from lstmstate.checkpoint.locate import Location
     from lstmstate.engines.options import Settled
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.operations.convert import Converted
     from lstmstate.state.candidates import Wanted
+    from lstmstate.state.formats.input_path import InputFiles, InputPath
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -300,12 +302,11 @@ def wanted(flags: Mapping[str, Any], *, quiet: bool) -> Wanted:
     return Wanted(layout)
 
 
-def inputs_of(paths: Iterable[str], flags: Mapping[str, Any]) -> list[str]:
+def inputs_of(paths: Iterable[str | InputPath | Location], flags: Mapping[str, Any]) -> InputFiles:
     """Return the files that a command reads, which its outputs must not replace."""
-    from lstmstate.state.formats.registry import input_files
+    from lstmstate.state.formats.input_path import InputFiles
 
-    read = [*paths, *([flags["checkpoint"]] if flags.get("checkpoint") else [])]
-    return [file for path in read for file in input_files(path)]
+    return InputFiles([*paths, *([flags["checkpoint"]] if flags.get("checkpoint") else [])])
 
 
 def refuse_unnamed(target: str, kind: str | None, endings: str) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lstmstate.model.network import OwnStart
     from lstmstate.operations.run import Input
     from lstmstate.operations.sequences import Sequences
+    from lstmstate.state.formats.input_path import InputPath
     from lstmstate.state.formats.registry import StateKind
     from lstmstate.state.state import State
 
@@ -157,6 +158,7 @@ class _Job:
     ) -> None:
         from lstmstate.engines import blas_threads
         from lstmstate.model.checkpoint import open_checkpoint
+        from lstmstate.state.formats.input_path import InputPath
 
         blas_threads.begin_with_one_thread()
         self._flags = flags
@@ -186,9 +188,10 @@ class _Job:
         loaded = self._loaded
         options.note([*loaded.notes, *loaded.beyond, *loaded.not_finite], quiet=quiet)
         self._keep = "cmijfo" if flags["trace"] else "cm" if flags["all_states"] else ""
-        self._inputs = options.inputs_of(
-            [ckpt_path, *inputs, *filter(None, (flags["state_path"], flags["lengths"]))], flags
-        )
+        self._paths = [InputPath(path) for path in inputs]
+        self._state_path = InputPath(flags["state_path"]) if flags["state_path"] else None
+        others = filter(None, (self._state_path, flags["lengths"]))
+        self._inputs = options.inputs_of([ckpt.files.location, *self._paths, *others], flags)
         self._is_own = self._is_of_graph()
         self._state = None if self._is_own else self._first_state()
         self._targets = self._names(inputs)
@@ -205,7 +208,7 @@ class _Job:
             has_lengths=flags["lengths"] is not None,
         )
 
-    def _open(self, path: str) -> tuple[Loaded, Input]:
+    def _open(self, path: InputPath) -> tuple[Loaded, Input]:
         """Return the sequences of an input, and the network that takes vectors of their width."""
         from lstmstate.operations.run import open_input
 
@@ -215,7 +218,7 @@ class _Job:
         try:
             return loaded, open_input(loaded, path, **how)
         except WidthError as error:
-            if path.startswith("-"):  # stdin can be read once
+            if path.text == "-":  # stdin can be read once
                 raise
             loaded = self._load(error.width)
             if loaded.network.first.input_size != error.width:
@@ -247,17 +250,11 @@ class _Job:
 
     def _is_of_graph(self) -> bool:
         """Whether the state to begin with is what the graph itself begins with: CKPT's own."""
-        from lstmstate.model.checkpoint import open_checkpoint
-        from lstmstate.state.formats.registry import split_place, state_kind
-
-        path = self._flags["state_path"]
-        if path in (None, "-") or self._flags["from_layout"]:
-            return False
-        base, place = split_place(path)
-        if place or state_kind(base):
+        path = self._state_path
+        if path is None or path.text == "-" or path.place or self._flags["from_layout"]:
             return False
         with suppress(LstmstateError):  # reading the state in it shows what is wrong
-            if open_checkpoint(base).prefix == self._prefix:
+            if path.kind is None and path.location.prefix == self._prefix:
                 own = self._network.own_start(self._feeds)
                 return own is not None and own.problem is None
         return False
@@ -266,11 +263,11 @@ class _Job:
         from lstmstate.operations.run import open_state
 
         flags = self._flags
-        if flags["state_path"] is None:
+        if self._state_path is None:
             return None
         state, notes = open_state(
             self._loaded,
-            flags["state_path"],
+            self._state_path,
             flags["from_layout"],
             self._prefix,
             allow_nan=flags["allow_nan"],
@@ -309,14 +306,12 @@ class _Job:
             return [self._flags["output"]] * len(inputs)
         from lstmstate.files.atomic import told
         from lstmstate.operations.convert import stem_of
-        from lstmstate.state.formats.registry import split_place
 
         ending = self._flags["kind"] or "npz"
         names = []
-        for path in inputs:
-            base, place = split_place(path)
-            stem = os.path.basename(stem_of(base)) if base != "-" else "stdin"
-            inner = f".{'_'.join(place.replace('/', ' ').split())}" if place else ""
+        for one in self._paths:
+            stem = os.path.basename(stem_of(one.path)) if one.path != "-" else "stdin"
+            inner = f".{'_'.join(one.place.replace('/', ' ').split())}" if one.place else ""
             names.append(os.path.join(folder, f"{stem}{inner}.{ending}"))
         for number, name in enumerate(names):
             first = names.index(name)
@@ -339,7 +334,7 @@ class _Job:
         flags = self._flags
         if flags["carry_state"] and self._done < number:
             raise LstmstateError("not run: the input before it, where it begins, failed", path=path)
-        loaded, given = self._open(path)
+        loaded, given = self._open(self._paths[number])
         options.note(given.sequences.notes, quiet=self._quiet)
         state, begins = self._state, "zero"
         if flags["state_path"] is None and not flags["zero_state"] and state is None:

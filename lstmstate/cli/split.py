@@ -51,16 +51,18 @@ def command(
     from lstmstate.operations.convert import How
     from lstmstate.operations.load import open_path, states_in
     from lstmstate.operations.split import write_halves
+    from lstmstate.state.formats.input_path import InputPath
     from lstmstate.state.layouts import LAYOUTS
 
     verify = options.verify(flags["no_checksums"], quiet=quiet)
     wanted = options.wanted(flags, quiet=quiet)
-    opened = open_path(flat, checksums=verify, header=flags["header"])
+    source_path = InputPath(flat)
+    opened = open_path(source_path, checksums=verify, header=flags["header"])
     options.resolved(flat, opened.ckpt, quiet=quiet)
     (source, *_) = states_in(opened, wanted, flags["variables"])
     targets = [path for pair in outputs for path in pair]
     with (
-        Outputs(options.inputs_of([flat], flags), force=flags["force"]) as files,
+        Outputs(options.inputs_of([source_path], flags), force=flags["force"]) as files,
         Meter("splitting", source.nbytes, quiet=quiet) as meter,
     ):
         done = write_halves(source, How(LAYOUTS["tuple"], told=meter.add), files, targets)

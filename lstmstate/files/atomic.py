@@ -32,7 +32,8 @@ class Outputs:
     """The files that one command writes: all of them appear at its end, or none.
 
     Args:
-        inputs: the files that are read, which are never written over.
+        inputs: the files that are read, which are never written over; gone through for each
+            target that exists.
         force: whether files that exist may be replaced.
 
     Raises:
@@ -53,7 +54,7 @@ class Outputs:
     """
 
     def __init__(self, inputs: Iterable[str] = (), *, force: bool = False) -> None:
-        self._inputs = list(inputs)
+        self._inputs = inputs
         self._force = force
         self._temporary: dict[str, str] = {}  # target → where it is written meanwhile
         self._optional: set[str] = set()
@@ -95,6 +96,8 @@ class Outputs:
 
     def refuse(self, target: str) -> None:
         """Raise an error if `target` must not be written."""
+        if not os.path.lexists(target):
+            return
         for path in self._inputs:
             with suppress(OSError):
                 if os.path.samefile(path, target):
@@ -103,8 +106,6 @@ class Outputs:
                         path=target,
                         advice="give the output another name",
                     )
-        if not os.path.lexists(target):
-            return
         if os.path.exists(target) and not os.path.isfile(target):
             kind = "a folder" if os.path.isdir(target) else "not a regular file"
             raise LstmstateError(

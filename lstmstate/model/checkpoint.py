@@ -15,7 +15,7 @@ from lstmstate.cells.execution_order import Route, in_order, of_stack, routes
 from lstmstate.cells.stacks import called, name_of, pair_directions, stacks
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
-from lstmstate.checkpoint.locate import NotACheckpointError
+from lstmstate.checkpoint.locate import Location, NotACheckpointError
 from lstmstate.checkpoint.object_graph import object_path
 from lstmstate.errors import (
     AmbiguousError,
@@ -63,8 +63,9 @@ class LSTMCheckpoint:
         ('saved_state', 'flat')
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, checksums: bool = True) -> None:
-        self.files = Checkpoint(os.fspath(path), checksums=checksums)
+    def __init__(self, path: str | os.PathLike[str] | Location, *, checksums: bool = True) -> None:
+        where = path if isinstance(path, Location) else os.fspath(path)
+        self.files = Checkpoint(where, checksums=checksums)
         self.prefix = self.files.prefix
         self._values: dict[str, NDArray[np.generic]] = {}
         self._networks: dict[str, LSTMNetwork] = {}
@@ -477,14 +478,15 @@ def open_checkpoint(path: str | os.PathLike[str], *, checksums: bool = True) -> 
 def _refuse_arrays(path: str) -> None:
     """Raise an error that says what is in a file, if it is one of states, weights or data."""
     from lstmstate.state import other_contents
-    from lstmstate.state.formats.registry import open_state_file, state_kind
+    from lstmstate.state.formats.input_path import InputPath
 
-    kind = state_kind(path)
+    named = InputPath(path)
+    kind = named.kind
     if kind is None:
         return
     found, advice = kind.words, _WHAT_IS_ONE
     with suppress(LstmstateError):  # it is damaged, or a table that can be read in two ways
-        file = open_state_file(path)
+        file = named.state_file()
         what = count(len(file.arrays), "array")
         if file.foreign is not None:
             what = file.foreign.words

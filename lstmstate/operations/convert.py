@@ -16,7 +16,7 @@ from lstmstate.operations.load import Source
 from lstmstate.records import NamedTuple
 from lstmstate.state.formats.array_writer import ArrayWriter, is_written_in_rows, open_writer
 from lstmstate.state.formats.checkpoint_arrays import add_state, wider_than
-from lstmstate.state.formats.registry import StateKind, kind_of_name, split_place
+from lstmstate.state.formats.registry import StateKind, kind_of_name
 from lstmstate.state.layouts import LAYOUTS, Layout
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.stream import Flow, folder_of
@@ -256,15 +256,16 @@ def _names(done: Converted, group: Group) -> tuple[str, ...]:
     return tuple(whole if plan.name == "state" else f"{group.name}/{plan.name}" for plan in plans)
 
 
-def target_beside(path: str, layout: Layout, kind: StateKind, *, folder: str | None = None) -> str:
-    """Return the name of an output that was not named: `NAME.tuple.npz`, `NAME.flat.npy`, …
+def output_name(
+    path: str, place: str | None, layout: Layout, kind: StateKind, *, folder: str | None = None
+) -> str:
+    """Return the default name of an output: `NAME.tuple.npz`, `NAME.flat.npy`, …
 
     >>> from lstmstate.state.formats.registry import BY_KEY
-    >>> target_beside("runs/last.tuple.npz", LAYOUTS["flat"], BY_KEY["npy"])
+    >>> output_name("runs/last.tuple.npz", None, LAYOUTS["flat"], BY_KEY["npy"])
     'runs/last.flat.npy'
     """
-    base, place = split_place(path)
-    stem = stem_of(base)
+    stem = stem_of(path)
     if place:
         stem += "." + re.sub(r"[^\w.-]+", "_", place.strip("/"))
     name = f"{stem}.{layout.name}{kind.suffix}"

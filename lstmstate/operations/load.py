@@ -9,23 +9,16 @@ from typing import TYPE_CHECKING
 
 from lstmstate.checkpoint.locate import NotACheckpointError
 from lstmstate.errors import AmbiguousError, LstmstateError, NotFoundError, located, printable
-from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
+from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.records import NamedTuple
-from lstmstate.state.formats.registry import (
-    STDOUT,
-    open_state_file,
-    picked,
-    split_place,
-    state_kind,
-)
+from lstmstate.state.formats.input_path import STDIN, InputPath
+from lstmstate.state.formats.registry import select
 
 if TYPE_CHECKING:
     from lstmstate.model.saved_states import Group
     from lstmstate.state.candidates import Wanted
     from lstmstate.state.formats.chunked import Foreign, StateFile
     from lstmstate.state.infer_layout import Reading
-
-STDIN = STDOUT  # the same dash
 
 
 class Opened(NamedTuple):
@@ -68,7 +61,9 @@ class Source(NamedTuple):
         return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
 
 
-def open_path(path: str, *, checksums: bool = True, header: bool | None = None) -> Opened:
+def open_path(
+    path: str | InputPath, *, checksums: bool = True, header: bool | None = None
+) -> Opened:
     """Open a state file or a checkpoint; `FILE:NAME` picks an array, a group or a variable.
 
     Args:
@@ -77,23 +72,23 @@ def open_path(path: str, *, checksums: bool = True, header: bool | None = None) 
     Raises:
         LstmstateError: it is neither, or damaged.
     """
-    base, place = split_place(path)
-    place = place or None
-    if base == STDIN or state_kind(base):
-        return Opened(path, open_state_file(base, place, header=header))
+    path = InputPath.of(path)
+    text = path.text
+    if path.path == STDIN or path.kind is not None:
+        return Opened(text, path.state_file(header=header))
     try:
-        ckpt = open_checkpoint(base, checksums=checksums)
+        ckpt = LSTMCheckpoint(path.location, checksums=checksums)
     except NotACheckpointError as error:
         raise LstmstateError(
             f"this is {error.kind.words}: neither a state nor a checkpoint",
-            path=base,
+            path=path.path,
             advice=error.advice,
         ) from None
-    if place is None and _is_a_state(ckpt):
+    if path.place is None and _is_a_state(ckpt):
         from lstmstate.state.formats.checkpoint_arrays import tensors
 
-        return Opened(path, tensors(ckpt.prefix, ckpt.variables.values()), ckpt)
-    return Opened(path, None, ckpt, place)
+        return Opened(text, tensors(ckpt.prefix, ckpt.variables.values()), ckpt)
+    return Opened(text, None, ckpt, path.place)
 
 
 def _is_a_state(ckpt: LSTMCheckpoint) -> bool:
@@ -196,7 +191,7 @@ def all_states(ckpt: LSTMCheckpoint) -> list[Source]:
     return [_saved(ckpt, group, Wanted()) for group in groups(ckpt)]
 
 
-def open_array(path: str, *, header: bool | None = None) -> StateFile:
+def open_array(path: str | InputPath, *, header: bool | None = None) -> StateFile:
     """Return the file of the one array that a path stands for.
 
     Raises:
@@ -213,12 +208,14 @@ def open_array(path: str, *, header: bool | None = None) -> StateFile:
         if opened.place:
             file = _one_of(ckpt, file, opened.place)
     if file.foreign is not None:
-        with located(path):
+        with located(opened.path):
             raise file.foreign.error()
     if len(file.arrays) != 1:
         names = ", ".join(printable(array.name) for array in file.arrays[:6])
         raise AmbiguousError(
-            f"it holds {len(file.arrays)} arrays", path=path, advice=f"pick one, FILE:NAME: {names}"
+            f"it holds {len(file.arrays)} arrays",
+            path=opened.path,
+            advice=f"pick one, FILE:NAME: {names}",
         )
     return file
 
@@ -230,7 +227,7 @@ def _one_of(ckpt: LSTMCheckpoint, file: StateFile, place: str) -> StateFile:
 
     with suppress(NotFoundError):
         place = ckpt.variable(place)
-    found = picked(file, place)
+    found = select(file, place)
     found = found._replace(foreign=_foreign(ckpt, [array.name for array in found.arrays]))
     state = next((one for one in ckpt.states if one.variable == place), None)
     cell = ckpt.cells.get(state.cell or "") if state is not None else None

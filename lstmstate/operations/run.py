@@ -14,6 +14,7 @@ from lstmstate.model.loaded_network import Loaded
 from lstmstate.operations.output_stats import Figures, Tally
 from lstmstate.operations.sequences import Sequences, open_lengths, open_sequences
 from lstmstate.records import NamedTuple
+from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import OUTPUTS, Metadata
 from lstmstate.state.state import CellShape, State
@@ -91,7 +92,7 @@ def takes(loaded: Loaded) -> str:
 
 def open_input(
     loaded: Loaded,
-    path: str,
+    path: str | InputPath,
     *,
     lengths: str | None = None,
     time_major: bool = False,
@@ -104,6 +105,7 @@ def open_input(
         LstmstateError: there are none, or they do not fit.
     """
     first = loaded.network.first
+    path = InputPath.of(path)
     sequences = open_sequences(
         path,
         width=first.input_size,
@@ -124,7 +126,7 @@ def open_input(
 
 def open_state(
     loaded: Loaded,
-    path: str,
+    path: str | InputPath,
     layout: str | None,
     source: str,
     *,
@@ -149,7 +151,9 @@ def open_state(
 
     cells = _shapes(loaded)
     wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source, orders=orders)
-    (found, *_) = states_in(open_path(path, header=header), wanted)
+    opened = open_path(path, header=header)
+    path = opened.path
+    (found, *_) = states_in(opened, wanted)
     if [array.name for array in found.reading.arrays] == [""] and not found.reading.file.metadata:
         _refuse_unordered(loaded, path, found.reading.arrays[0].shape, orders)
     watch = Watch(found.reading)

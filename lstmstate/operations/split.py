@@ -15,6 +15,7 @@ from lstmstate.state import array_names
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.chunked import StateFile, StoredArray
+from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.formats.registry import BY_KEY, kind_to_write
 from lstmstate.state.infer_layout import read_state
 from lstmstate.state.layouts import scopes_of
@@ -60,7 +61,9 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
     return done
 
 
-def read_halves(paths: Sequence[str], wanted: Wanted, *, header: bool | None = None) -> Source:
+def read_halves(
+    paths: Sequence[InputPath], wanted: Wanted, *, header: bool | None = None
+) -> Source:
     """Return the state whose halves lie in files: c, m, c, m, …
 
     Args:
@@ -76,7 +79,7 @@ def read_halves(paths: Sequence[str], wanted: Wanted, *, header: bool | None = N
             raise LstmstateError(
                 f"this is the m of {printable(str(m.cell.name or m.cell))!r}, and its c that of "
                 f"{printable(str(c.cell.name or c.cell))!r}",
-                path=paths[2 * number + 1],
+                path=paths[2 * number + 1].text,
                 advice="put together what was split from one cell",
             )
         if (cell := c.cell or m.cell) is not None:
@@ -86,7 +89,7 @@ def read_halves(paths: Sequence[str], wanted: Wanted, *, header: bool | None = N
         cells = Cells(tuple(named), len(named) > 1)
         wanted = wanted._replace(cells=(cells,), source="the files")
     notes = tuple(note for half in halves for note in half.notes)
-    file = StateFile(paths[0], [half.array for half in halves], notes=notes)
+    file = StateFile(paths[0].text, [half.array for half in halves], notes=notes)
     return Source(read_state(file, wanted._replace(layout="tuple", is_ordered=True)))
 
 
@@ -98,7 +101,7 @@ class _Half(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _half(path: str, half: str, header: bool | None) -> _Half:
+def _half(path: InputPath, half: str, header: bool | None) -> _Half:
     """Open c or m; refuse what says that it is something else."""
     file = open_array(path, header=header)
     array, told = file.arrays[0], file.metadata
@@ -107,17 +110,17 @@ def _half(path: str, half: str, header: bool | None) -> _Half:
     if told is not None and told.part is None:
         raise LstmstateError(
             f"this is a whole state ({told.layout}), and no half of one",
-            path=path,
+            path=path.text,
             advice="use convert, or pick an array: FILE:NAME",
         )
     if is_other or (told is not None and told.part != half):
         there = told.part if told is not None else role[1] if role else ""
         raise LstmstateError(
             f"this is {there}, and stands where {half} belongs",
-            path=path,
+            path=path.text,
             advice="the order is c, m, c, m, …",
         )
-    notes = tuple(f"{path}: {note}" for note in file.notes)
+    notes = tuple(f"{path.text}: {note}" for note in file.notes)
     return _Half(array, told.cells[0] if told is not None else None, notes)
 
 

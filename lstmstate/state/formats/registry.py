@@ -6,13 +6,9 @@ compress=…)`; it is imported when a file of its kind is met.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-import sys
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -143,84 +139,11 @@ def kind_of(source: ByteSource) -> StateKind | None:
     return BY_KEY["pkl"] if looks_like_pickle(start) else None
 
 
-def state_kind(path: str) -> StateKind | None:
-    """Return the kind of a state file, None for what is no file, or another one."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode) or os.path.isfile(f"{path}.index"):
-            return None
-    except (OSError, ValueError):
-        return None
-    with ByteSource(path) as source:
-        return kind_of(source)
-
-
-def split_place(path: str) -> tuple[str, str | None]:
-    """Return a path and what follows it behind a colon: `FILE:place`.
-
-    What exists as it is has no place; else the first colon behind something that exists cuts.
-    """
-    if path == STDOUT or os.path.lexists(path):
-        return path, None
-    at = path.find(":")
-    while at != -1:
-        before = path[:at]
-        if before and (os.path.lexists(before) or os.path.lexists(f"{before}.index")):
-            return before, path[at + 1 :]
-        at = path.find(":", at + 1)
-    return path, None
-
-
-def input_files(path: str) -> list[str]:
-    """Return the files that reading a path may read, which no output may replace."""
-    path = split_place(path)[0]
-    if path == STDOUT:
-        return ["/dev/stdin"]
-    import glob
-
-    from lstmstate.checkpoint.locate import locate
-
-    found = [path]
-    with suppress(LstmstateError):  # what cannot be read is told when it is
-        if state_kind(path) is None:
-            location = locate(path)
-            data = glob.glob(f"{glob.escape(location.prefix)}.data-*")
-            found += [*location.files, *data, *([location.graph] if location.graph else [])]
-    return found
-
-
-def open_state_file(
-    path: str, place: str | None = None, *, header: bool | None = None
-) -> StateFile:
-    """Open a state file.
+def open_arrays(source: ByteSource, kind: StateKind, options: Mapping[str, Any] = {}) -> StateFile:
+    """Return the arrays of an open file; every error of a parser becomes a CorruptError.
 
     Args:
-        path: the file; "-" for stdin.
-        place: an array in it, those below a group, or columns of a table; None for all.
-        header: whether the first row of a table names its columns, None where that is open.
-
-    Raises:
-        LstmstateError: there is no such file, or it is no state file, or damaged.
-    """
-    source = stdin_source() if path == STDOUT else ByteSource(path)
-    kind = kind_of(source)
-    if kind is None:
-        content = kinds.identify(source)
-        raise UnsupportedError(
-            f"this is {content.words}, not a state",
-            path=path,
-            advice=content.advice or "give a state in .npy, .npz, .h5, .pkl or .csv",
-        )
-    if path == STDOUT and not kind.piped:
-        raise UnsupportedError(f"{kind.words} cannot be read from stdin", advice="give its path")
-    file = opened(source, kind, {"columns": place, "header": header} if kind.key == "csv" else {})
-    return picked(file, place) if place else file
-
-
-def opened(source: ByteSource, kind: StateKind, how: Mapping[str, Any] = {}) -> StateFile:
-    """Return the arrays of an open file; whatever damage leads to is told as such.
-
-    Args:
-        how: what is said of how a table is read.
+        options: keyword arguments of the module that reads the kind.
     """
     from lstmstate.state import other_contents
 
@@ -232,11 +155,11 @@ def opened(source: ByteSource, kind: StateKind, how: Mapping[str, Any] = {}) -> 
 
     with located(source.path), raised_as(damage), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        file: StateFile = _module(kind).open_file(source, **how)
+        file: StateFile = _module(kind).open_file(source, **options)
         return file._replace(kind=kind.key, foreign=other_contents.of_file(file))
 
 
-def picked(file: StateFile, place: str) -> StateFile:
+def select(file: StateFile, place: str) -> StateFile:
     """Return the array at a place in a file, or those below it.
 
     Raises:
@@ -266,23 +189,3 @@ def picked(file: StateFile, place: str) -> StateFile:
 
 def _module(kind: StateKind) -> Any:
     return import_module(f"lstmstate.state.formats.{kind.module}")
-
-
-def stdin_source() -> ByteSource:
-    """Return stdin as a file that can be read by position; a pipe goes through a nameless one.
-
-    Raises:
-        LstmstateError: it is a terminal, or closed.
-    """
-    if sys.stdin is None or sys.stdin.isatty():
-        raise LstmstateError("there is nothing on stdin", advice="give a path, or < FILE")
-    descriptor = sys.stdin.fileno()
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return ByteSource("stdin", descriptor)
-    import tempfile
-
-    with tempfile.TemporaryFile() as spool:
-        while data := os.read(descriptor, 1 << 20):
-            spool.write(data)
-        spool.flush()
-        return ByteSource("stdin", spool.fileno())
