@@ -68,3 +68,15 @@ def parse(path: str) -> StateName | None:
         f"{scope}{slash}{leaf[: match.end('before')]}{match['number'] or ''}",
         match["plain"] is not None and len(numbers) < 2,
     )
+
+
+def role_of(name: str) -> tuple[str, str] | None:
+    """Return (scope, role) by the name of an array, None if it is not that of a state.
+
+    >>> role_of("rnn/cell_0/c"), role_of("h1"), role_of("outputs")
+    (('rnn/cell_0', 'c'), ('1', 'm'), None)
+    """
+    found = parse(name)
+    if found is None or not found.is_plain:
+        return None
+    return f"{found.scope}/{found.number}".strip("/"), found.role

@@ -19,8 +19,9 @@ from lstmstate.errors import (
 )
 
 if TYPE_CHECKING:
+    from lstmstate.model.saved_states import Source
     from lstmstate.operations.check import Finding
-    from lstmstate.operations.load import Opened, Source
+    from lstmstate.operations.load import Opened
 
 _EPILOG = """\b
 Examples:
@@ -174,8 +175,9 @@ class _Checker:
     def check(self, path: str, wanted: list[tuple[str, Any]]) -> list[Finding]:
         """Return what comes of the assertions for one path."""
         from lstmstate.cli.report.console import Meter
+        from lstmstate.model.saved_states import all_states
         from lstmstate.operations.check import Finding, Target, check
-        from lstmstate.operations.load import all_states, open_path
+        from lstmstate.operations.load import open_path
 
         opened = open_path(path, checksums=self._verify, header=self._header)
         options.resolved(path, opened.ckpt, quiet=self._quiet)

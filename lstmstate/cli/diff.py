@@ -13,8 +13,9 @@ from lstmstate.cli import CONTEXT, DONE, NO, decided, options
 from lstmstate.errors import CorruptError, LstmstateError, printable
 
 if TYPE_CHECKING:
+    from lstmstate.model.saved_states import Source
     from lstmstate.operations.compare import Difference, Tolerance
-    from lstmstate.operations.load import Opened, Source
+    from lstmstate.operations.load import Opened
     from lstmstate.state.candidates import Wanted
     from lstmstate.state.formats.chunked import StoredArray
 

@@ -11,7 +11,7 @@ from lstmstate.cells.cell import UNKNOWN, Cell, StateWidths
 from lstmstate.cells.families import row_of
 from lstmstate.errors import LstmstateError, count, printable, raise_all
 from lstmstate.model.checkpoint import LSTMCheckpoint
-from lstmstate.operations.load import Source
+from lstmstate.model.saved_states import Source
 from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells
 from lstmstate.state.state import CellShape

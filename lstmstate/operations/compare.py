@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lstmstate.cells.cell import Cell
 from lstmstate.model.checkpoint import LSTMCheckpoint
-from lstmstate.operations.load import Source
+from lstmstate.model.saved_states import Source
 from lstmstate.records import NamedTuple
 from lstmstate.state.formats.chunked import StoredArray
 from lstmstate.state.infer_layout import Reading

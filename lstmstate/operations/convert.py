@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lstmstate.cells import state_names
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.files.atomic import Outputs
-from lstmstate.operations.load import Source
+from lstmstate.model.saved_states import Source
 from lstmstate.records import NamedTuple
 from lstmstate.state.formats.array_writer import ArrayWriter, is_written_in_rows, open_writer
 from lstmstate.state.formats.checkpoint_arrays import add_state, wider_than

@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from lstmstate.cells.state_names import role_of
 from lstmstate.errors import LstmstateError, count, printable
 from lstmstate.files.atomic import Outputs
+from lstmstate.model.saved_states import Source
 from lstmstate.operations.convert import Converted, How, begin, write_parts
-from lstmstate.operations.load import Source, open_array
+from lstmstate.operations.load import open_array
 from lstmstate.records import NamedTuple
-from lstmstate.state import array_names
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.chunked import StateFile, StoredArray
@@ -105,7 +106,7 @@ def _half(path: InputPath, half: str, header: bool | None) -> _Half:
     """Open c or m; refuse what says that it is something else."""
     file = open_array(path, header=header)
     array, told = file.arrays[0], file.metadata
-    role = array_names.role_of(array.name)
+    role = role_of(array.name)
     is_other = role is not None and role[1] in _HALVES and role[1] != half
     if told is not None and told.part is None:
         raise LstmstateError(

@@ -10,9 +10,9 @@ from lstmstate.cells.cell import StateWidths
 from lstmstate.errors import LstmstateError
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.checkpoint import open_checkpoint
-from lstmstate.model.saved_states import wanted_by
+from lstmstate.model.saved_states import Source, wanted_by
 from lstmstate.operations.convert import How, write_state
-from lstmstate.operations.load import Source, open_source
+from lstmstate.operations.load import open_source
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.chunked import Held, StateFile
 from lstmstate.state.formats.registry import kind_to_write

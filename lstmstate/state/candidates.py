@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
+from lstmstate.cells import variable_names
 from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.state_names import role_of
 from lstmstate.errors import AmbiguousError, LstmstateError, UnsupportedError, printable
 from lstmstate.records import NamedTuple
-from lstmstate.state import array_names
 from lstmstate.state.formats.chunked import Item, StateFile, StoredArray
 from lstmstate.state.state import CellShape
 
@@ -64,6 +65,19 @@ class Wanted(NamedTuple):
         return self.each is not None or bool(self.cells)
 
 
+class Named(NamedTuple):
+    """An array whose name says what it is.
+
+    Attributes:
+        scope: what stands before its role, the name of the cell where it is one's.
+        role: "c", "m", "h_n", "c_n" or "state".
+    """
+
+    scope: str
+    role: str
+    array: StoredArray
+
+
 class Guess(NamedTuple):
     """A way to read some arrays, which their shapes and what is known of the cells may refuse."""
 
@@ -80,9 +94,9 @@ def guesses(file: StateFile, wanted: Wanted) -> Iterator[Guess]:
     if wanted.is_ordered and wanted.layout is not None:
         yield Guess(wanted.layout, tuple(arrays), len(arrays) > 2)
         return
-    found = array_names.named(arrays)
-    torch = array_names.by_scope(found, ("h_n", "c_n"))
-    pairs = array_names.by_scope(found, ("c", "m"))
+    found = named(arrays)
+    torch = by_scope(found, ("h_n", "c_n"))
+    pairs = by_scope(found, ("c", "m"))
     states = [name for name in found if name.role == "state"]
     _refuse_several(pairs, states, torch, wanted)
     if torch:
@@ -92,13 +106,13 @@ def guesses(file: StateFile, wanted: Wanted) -> Iterator[Guess]:
     elif pairs and wanted.layout in (None, "tuple", "keras", "torch"):
         yield _of_pairs(pairs, wanted.layout or "tuple")
     elif len(states) > 1:
-        of_scope = array_names.by_scope(states, ("state",))
+        of_scope = by_scope(states, ("state",))
         stacked = tuple(of_scope[scope]["state"] for scope in of_scope)
         yield Guess("stacked", stacked, True, tuple(of_scope))
     elif states or len(arrays) == 1:
         yield from _of_one(states[0].array if states else arrays[0], wanted)
     elif arrays and wanted.layout in ("tuple", "keras", "torch"):
-        order = array_names.in_order(array.name for array in arrays)
+        order = in_order(array.name for array in arrays)
         by_name = {array.name: array for array in arrays}
         first = by_name[order[0]].shape
         is_stack = first[-3:-2] != (1,) if wanted.layout == "torch" else len(arrays) > 2
@@ -113,7 +127,7 @@ def guesses(file: StateFile, wanted: Wanted) -> Iterator[Guess]:
 
 def _refuse_several(
     pairs: Mapping[str, object],
-    states: Sequence[array_names.Named],
+    states: Sequence[Named],
     torch: Mapping[str, object],
     wanted: Wanted,
 ) -> None:
@@ -212,3 +226,38 @@ def names_of(arrays: Sequence[StoredArray]) -> str:
     shown = [f"{printable(array.name) or 'one'} {list(array.shape)}" for array in arrays[:6]]
     more = len(arrays) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "") if shown else "none"
+
+
+def named(arrays: Iterable[StoredArray]) -> list[Named]:
+    """Return the arrays whose names say what they are."""
+    return [Named(*role, array) for array in arrays if (role := role_of(array.name))]
+
+
+def by_scope(found: Sequence[Named], roles: Collection[str]) -> dict[str, dict[str, StoredArray]]:
+    """Return the arrays of some roles by scope, in the order of the scopes.
+
+    Raises:
+        AmbiguousError: two arrays have the same role in a scope.
+    """
+    scopes: dict[str, dict[str, StoredArray]] = {}
+    for scope, role, array in found:
+        if role in roles:
+            known = scopes.setdefault(scope, {}).setdefault(role, array)
+            if known is not array:
+                raise AmbiguousError(
+                    f"both {printable(known.name)!r} and {printable(array.name)!r} are names of "
+                    f"its {role}",
+                    advice="pick one: FILE:NAME, with split and concat",
+                )
+    return {scope: scopes[scope] for scope in in_order(scopes)}
+
+
+def in_order(scopes: Iterable[str]) -> list[str]:
+    """Return scopes in the order of the numbers in them, where all have one; else as they are.
+
+    >>> in_order(["cell_10", "cell_2"]), in_order(["encoder", "decoder"])
+    (['cell_2', 'cell_10'], ['encoder', 'decoder'])
+    """
+    found = list(scopes)
+    numbered = all(any(character.isdigit() for character in scope) for scope in found)
+    return sorted(found, key=variable_names.order) if numbered else found

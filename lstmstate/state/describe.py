@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from lstmstate import limits
+from lstmstate.cells.state_names import role_of
 from lstmstate.errors import LstmstateError
 from lstmstate.records import NamedTuple
-from lstmstate.state.array_names import role_of
 from lstmstate.state.candidates import Wanted
 from lstmstate.state.formats.chunked import Foreign, StateFile
 from lstmstate.state.infer_layout import Reading, read_state

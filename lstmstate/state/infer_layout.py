@@ -12,11 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.state_names import role_of
 from lstmstate.errors import AmbiguousError, CorruptError, LstmstateError, located, printable
 from lstmstate.records import NamedTuple
-from lstmstate.state import array_names
 from lstmstate.state.bind_names import PartlyNamedError, are_counted, bound
-from lstmstate.state.candidates import Cells, Guess, Wanted, guesses, names_of
+from lstmstate.state.candidates import Cells, Guess, Wanted, guesses, named, names_of
 from lstmstate.state.formats.checkpoint_arrays import wider_than
 from lstmstate.state.formats.chunked import Held, Picked, StateFile, StoredArray
 from lstmstate.state.layouts import LAYOUTS, Layout, refuse_what_torch_has_not, structure_of
@@ -123,7 +123,7 @@ def _guessed(file: StateFile, wanted: Wanted) -> Reading:
 
 def _unnamed(file: StateFile) -> StoredArray | None:
     """Return the one array of a file, or its one whole state, whose order no name shows."""
-    states = [one.array for one in array_names.named(file.arrays) if one.role == "state"]
+    states = [one.array for one in named(file.arrays) if one.role == "state"]
     found = states if len(file.arrays) > 1 else file.arrays
     return found[0] if len(found) == 1 and found[0].dtype.kind in _NUMBERS else None
 
@@ -212,8 +212,7 @@ def _could_be(names: Sequence[str], arrays: Sequence[StoredArray]) -> bool:
     if len(names) != len(arrays):
         return False
     roles = [
-        (array_names.role_of(name), array_names.role_of(array.name))
-        for name, array in zip(names, arrays, strict=True)
+        (role_of(name), role_of(array.name)) for name, array in zip(names, arrays, strict=True)
     ]
     return all(
         told is None or (wanted is not None and told[1] == wanted[1]) for wanted, told in roles

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
+from lstmstate.cells.state_names import role_of
 from lstmstate.errors import CorruptError, LstmstateError
 from lstmstate.files.atomic import Outputs
 from lstmstate.files.reader import ByteSource
-from lstmstate.state.array_names import role_of
 from lstmstate.state.formats.chunked import Held, StateFile
 from lstmstate.state.formats.number_table import TextTable
 from lstmstate.state.formats.table_header import without_index
