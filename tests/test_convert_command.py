@@ -318,7 +318,7 @@ def test_a_usage_error_exits_with_2_and_writes_nothing(
     ("arguments", "words"),
     [
         (["GONE", "--to-flat"], "there is no checkpoint or file of this name"),
-        (["README", "--to-flat"], "neither a state nor a checkpoint"),
+        (["README", "--to-flat"], "expected a state or a TensorFlow checkpoint"),
         (["FLAT", "--to-flat", "--units", "3"], "it is 8 wide, and c 3 + m 3 are 6"),
         (["FLAT", "--to-flat", "-o", "NOWHERE/x.npy"], "NOWHERE/x.npy: it cannot be written"),
         (

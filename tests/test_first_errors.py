@@ -69,20 +69,19 @@ ERRORS = {
     "a JSON for an input": (
         "run CKPT {}/x.json",
         3,
-        f"{{}}/x.json: this is a JSON text, which holds no sequences; {TAKES}, in an .npy, .npz, "
-        ".h5 or .csv",
+        f"{{}}/x.json: expected sequences, got a JSON text; {TAKES}, in an .npy, .npz, .h5 or .csv",
     ),
     "a text": (
         "inspect {}/x.txt",
         3,
-        "{}/x.txt: this is a text file: neither a state nor a checkpoint; give a TensorFlow "
+        "{}/x.txt: expected a state or a TensorFlow checkpoint, got a text file; pass a TensorFlow "
         "checkpoint, or a state in .npy, .npz or .h5",
     ),
     "an empty file": (
         "inspect {}/empty",
         3,
-        "{}/empty: this is an empty file: neither a state nor a checkpoint; copy it again from "
-        "where it came from",
+        "{}/empty: expected a state or a TensorFlow checkpoint, got an empty file; copy it again "
+        "from where it came from",
     ),
     "a state of other widths": (
         "run CKPT {}/x.npy --state {}/flat.npy",

@@ -127,8 +127,8 @@ def test_a_graph_next_to_none_or_several_checkpoints_leads_to_none(
         done = shell("inspect", path)
         assert done.code == 3
         assert error(done) == (
-            f"{path}: this is a graph as text: neither a state nor a checkpoint; "
-            "give the checkpoint next to it"
+            f"{path}: expected a state or a TensorFlow checkpoint, got a graph as text; "
+            "pass the checkpoint next to it"
         )
         for checkpoint in folder.glob("*.ckpt.*"):
             checkpoint.unlink()

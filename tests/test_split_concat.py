@@ -205,7 +205,10 @@ def test_halves_inside_files(shell: Shell, folder: Path) -> None:
         np.testing.assert_array_equal(np.load("flat.npy"), np.hstack([c, m]))
     done = shell("concat", "state.npz", "state.npz", "-o", "x.npy")
     assert done.code == 3
-    assert "state.npz: it holds 3 arrays; pick one, FILE:NAME: cell, hidden, other" in error(done)
+    assert (
+        "state.npz: expected one array, got 3; pick one, FILE:NAME: cell, hidden, other"
+        in error(done)
+    )
 
 
 def test_outputs_of_other_file_types(shell: Shell, folder: Path) -> None:

@@ -80,15 +80,13 @@ class Location(NamedTuple):
 
 
 class NotACheckpointError(UnsupportedError):
-    """The file is something else; `kind` says what."""
+    """A file or a folder of another kind."""
 
     def __init__(self, path: str, kind: Kind) -> None:
         super().__init__(
-            f"this is {kind.words}, not a checkpoint"
-            if kind is not kinds.UNKNOWN
-            else "this is not a checkpoint, nor anything else that is known here",
+            f"expected a TensorFlow checkpoint, got {kind.words}",
             path=path,
-            advice=kind.advice or "give a TensorFlow checkpoint, or a state in .npy, .npz or .h5",
+            advice=kind.advice or "pass a TensorFlow checkpoint, or a state in .npy, .npz or .h5",
         )
         self.kind = kind
 
@@ -272,6 +270,9 @@ def _only_one(folder: str, why: str | None) -> Location:
     prefixes = checkpoints_in(folder) or list(_in_one_file(folder))
     reason = f"{why}, and " if why else ""
     if not prefixes:
+        kind = kinds.of_folder(_names(folder))
+        if kind is not None:
+            raise NotACheckpointError(folder, kind)
         below = [name for name in _names(folder)[:_LOOKED_INTO] if _has_some(folder, name)]
         raise NotFoundError(
             f"{reason}there is no checkpoint in this folder",

@@ -54,7 +54,7 @@ def open_path(
         ckpt = LSTMCheckpoint(path.location, checksums=checksums)
     except NotACheckpointError as error:
         raise LstmstateError(
-            f"expected a state or a checkpoint, got {error.kind.words}",
+            f"expected a state or a TensorFlow checkpoint, got {error.kind.words}",
             path=path.path,
             advice=error.advice,
         ) from None

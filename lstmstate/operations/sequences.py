@@ -270,7 +270,7 @@ def _find(path: InputPath, expected: str, header: bool | None) -> _Found:
     if kind is None:
         _refuse_checkpoint(path, expected)
         raise UnsupportedError(
-            f"this is {content.words}, which holds no sequences",
+            f"expected sequences, got {content.words}",
             path=source.path,
             advice=content.advice or f"{expected}, {_FORMATS}",
         )
@@ -321,7 +321,7 @@ def _refuse_checkpoint(path: InputPath, expected: str) -> None:
     except LstmstateError:
         return
     raise UnsupportedError(
-        "this is a TensorFlow checkpoint, which holds no sequences",
+        "expected sequences, got a TensorFlow checkpoint",
         path=path.path,
         advice=f"{expected}, {_FORMATS}",
     )
