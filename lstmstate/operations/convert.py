@@ -19,8 +19,7 @@ from lstmstate.state.formats.checkpoint_arrays import add_state, wider_than
 from lstmstate.state.formats.registry import StateKind, kind_of_name
 from lstmstate.state.layouts import LAYOUTS, Layout
 from lstmstate.state.metadata import Metadata
-from lstmstate.state.stream import Flow, folder_of
-from lstmstate.state.value_stats import Watch
+from lstmstate.state.stream import Flow, Watch, folder_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,14 +11,14 @@ from lstmstate.cells.cell import StateWidths
 from lstmstate.engines.network import Pair, spans
 from lstmstate.errors import LstmstateError, located, printable
 from lstmstate.model.loaded_network import Loaded
-from lstmstate.operations.output_stats import Figures, Tally
 from lstmstate.operations.sequences import Sequences, open_lengths, open_sequences
 from lstmstate.records import NamedTuple
 from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import OUTPUTS, Metadata
 from lstmstate.state.state import CellShape, State
-from lstmstate.state.value_stats import Watch, range_of
+from lstmstate.state.stream import Watch
+from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
     from lstmstate.engines.network import Array, Lengths
@@ -66,7 +66,7 @@ class Done(NamedTuple):
     """
 
     state: State
-    outputs: Figures | None
+    outputs: ValueStats | None
     steps: int
     seconds: float
 
@@ -78,7 +78,7 @@ class Done(NamedTuple):
             "last step"
             for cell in self.state.cells
             for half, values in zip("cm", cell, strict=True)
-            if (words := range_of(values).words)
+            if (words := stats_of(values, moments=False).words)
         ]
 
 
@@ -200,7 +200,7 @@ def _refuse_no_numbers(loaded: Loaded, pairs: Sequence[Pair]) -> None:
     """Refuse a state with NaN or Inf in it."""
     for cell, pair in zip(loaded.network.cells, pairs, strict=True):
         for half, values in zip("cm", pair, strict=True):
-            words = range_of(values).words
+            words = stats_of(values, moments=False).words
             if words:
                 raise LstmstateError(
                     f"{half} holds {' and '.join(words)}, in {values.dtype}",
@@ -307,14 +307,14 @@ def run_input(
     sequences = given.sequences
     with located(sequences.path):
         states = loaded.states_of(state, sequences.batch)
-    tally = Tally()
+    outputs = ValueStats()
     planned = {plan.name for plan in results.plans} if results else set()
     names = _kept_names(loaded, keep)
     for start, x, valid in chunks_of(loaded, given, keep):
         ran = loaded.runner.run(x, states, valid, keep)
         states = ran.states
         if figures:
-            tally.add(ran.outputs, valid)
+            outputs = outputs.joined(_stats(ran.outputs, valid))
         if results is not None:
             results.write(OUTPUTS, start, _as_asked(given, ran.outputs))
             for arrays, called in zip(ran.kept, names, strict=True):
@@ -330,10 +330,19 @@ def run_input(
                 results.write(name, 0, half)
     return Done(
         loaded.state(states),
-        tally.figures() if figures else None,
+        outputs if figures else None,
         sequences.steps,
         time.perf_counter() - started,
     )
+
+
+def _stats(outputs: Array, lengths: Lengths | None) -> ValueStats:
+    """Return the statistics of outputs `[steps, batch, …]`, those of valid steps if known."""
+    import numpy as np
+
+    if lengths is not None:
+        outputs = outputs[np.arange(len(outputs))[:, None] < lengths]
+    return stats_of(outputs)
 
 
 def chunks_of(

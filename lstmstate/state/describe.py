@@ -12,8 +12,7 @@ from lstmstate.state.candidates import Wanted
 from lstmstate.state.formats.chunked import Foreign, StateFile
 from lstmstate.state.infer_layout import Reading, read_state
 from lstmstate.state.other_contents import names_in
-from lstmstate.state.stream import spans_of
-from lstmstate.state.value_stats import Watch
+from lstmstate.state.stream import Watch, spans_of
 
 
 class ArrayInfo(NamedTuple):
