@@ -101,7 +101,7 @@ def test_one_existing_output_of_two_prevents_both(shell: Shell, flat: Path) -> N
 def test_an_output_created_meanwhile_is_kept(shell: Shell, flat: Path) -> None:
     """Another process may have been faster; then neither of two outputs appears."""
     first, second = str(flat.with_name("c.npy")), flat.with_name("m.npy")
-    with pytest.raises(Exception, match="come to exist meanwhile"), Outputs() as outputs:
+    with pytest.raises(Exception, match="another process created this file"), Outputs() as outputs:
         for target in (first, str(second)):
             Path(outputs.new(target)).write_bytes(b"new")
         second.write_bytes(OLD)

@@ -60,8 +60,8 @@ def test_a_checkpoint_is_reported_as_one(given_path: str) -> None:
         f"{SUNSPOTS}{given_path}: expected sequences, got a TensorFlow checkpoint; "
         "rnn/lstm_cell takes [batch, time, 3], in an .npy, .npz, .h5 or .csv"
     )
-    refused(f"{SUNSPOTS}/model.ckpt-360", "this is a TensorFlow checkpoint")
-    refused(f"{SUNSPOTS}/model.ckpt-360.data-00000-of-00001", "this is a TensorFlow checkpoint")
+    refused(f"{SUNSPOTS}/model.ckpt-360", "got a TensorFlow checkpoint")
+    refused(f"{SUNSPOTS}/model.ckpt-360.data-00000-of-00001", "got a TensorFlow checkpoint")
 
 
 def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:

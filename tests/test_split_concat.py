@@ -36,7 +36,7 @@ def test_a_flat_state_is_halved_with_a_note(shell: Shell, folder: Path) -> None:
     done = shell("split", flat, "-o", "c.npy", "m.npy")
     assert (done.code, done.out) == (0, "")
     assert notes(done) == [
-        "nothing tells the widths of this flat state: it is cut in half, c 4 and m 4"
+        "the widths of this flat state are unknown: it is cut in half, c 4 and m 4"
     ]
     np.testing.assert_array_equal(np.load("c.npy"), np.load(flat)[:, :4])
     np.testing.assert_array_equal(np.load("m.npy"), np.load(flat)[:, 4:])
@@ -161,12 +161,10 @@ def test_labelled_halves_are_refused_in_the_wrong_order(shell: Shell, folder: Pa
     assert shell("split", "flat.npy", "-o", "c.npy", "m.npy").code == 0
     done = shell("concat", "m.npy", "c.npy", "-o", "back.npy", "--force")
     assert (done.code, os.path.exists("back.npy")) == (3, False)
-    assert error(done) == (
-        "m.npy: this is m, and stands where c belongs; the order is c, m, c, m, …"
-    )
+    assert error(done) == ("m.npy: expected c, got m; the order is c, m, c, m, …")
     done = shell("concat", "c.npy", "c.npy", "-o", "back.npy")
     assert done.code == 3
-    assert "this is c, and stands where m belongs" in error(done)
+    assert "expected m, got c" in error(done)
 
 
 def test_halves_of_different_cells_are_refused(shell: Shell, folder: Path) -> None:

@@ -36,19 +36,19 @@ _OF_FOLDER = "this is the graph of the folder, for the checkpoint has no .meta o
 
 
 class Checkpoint:
-    """An open checkpoint: its variables by name, and the graph beside it.
+    """An open checkpoint: its variables by name, and its graph.
 
     Args:
-        path: a prefix, any file of a checkpoint, a `checkpoint` file, or a folder; or where one
-            was located.
+        path: a prefix, any file of a checkpoint, a `checkpoint` file, or a folder; or a located
+            checkpoint.
         checksums: whether the CRC32C of everything that is read must hold.
 
     Attributes:
-        prefix: what it was resolved to.
+        prefix: the name that Saver gave it.
         format: "v1", "v2", "saved_model", "object_based", "frozen_graph" or
             "generator_bundle".
         variables: every variable by the name that TensorFlow's own reader lists it under.
-        notes: what a user should know of how it was read.
+        notes: lines for the user on how it was read.
 
     Raises:
         LstmstateError: there is no checkpoint, or it cannot be read.
@@ -108,7 +108,7 @@ class Checkpoint:
         return isinstance(self._reader, Bundle) and self._reader.big_endian
 
     def refuse_shared_bytes(self) -> None:
-        """Refuse values that share bytes: a small file could stand for any amount of them.
+        """Refuse values that share bytes: a small file could declare any amount of them.
 
         Raises:
             CorruptError: the values take more bytes than their files have.
@@ -138,7 +138,7 @@ class Checkpoint:
 
     @cached_property
     def graph(self) -> Graph | None:
-        """The graph that was saved beside the checkpoint, None where there is none to read."""
+        """The graph of the checkpoint, None if there is none to read."""
         path = self.location.graph
         if path is None:
             return None
@@ -154,7 +154,7 @@ class Checkpoint:
 
     @property
     def graph_damage(self) -> str | None:
-        """What is wrong with the file of the graph; None where it is whole, or there is none."""
+        """The damage of the graph file; None if it is whole, or missing."""
         return self._graph_damage if self.graph is None else self.graph.damage
 
     def _read_graph(self, path: str) -> Graph:

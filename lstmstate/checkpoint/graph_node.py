@@ -130,7 +130,7 @@ class Node:
     def is_like(self, other: Node) -> bool:
         """Whether another node has the same of all that was ever asked for of this one.
 
-        What they are called, and what their inputs are called, plays no part.
+        Their own names, and those of their inputs, do not count.
         """
         mine, theirs = self._attributes, other._attributes
         return (
@@ -253,7 +253,7 @@ class NodeReader:
     def node(self, data: bytes) -> Node:
         """Read a NodeDef: 1 name, 2 op, 3 repeated input, 4 device, 5 repeated attr.
 
-        That is the order in which TensorFlow writes; the loop of `wire.fields` is written out.
+        That is the order of TensorFlow; the loop of `wire.fields` is written out.
         """
         inputs: list[str] = []
         end = len(data)
@@ -330,7 +330,7 @@ def _unordered(data: bytes) -> Node:
 
 
 def partial_shape(data: bytes) -> tuple[int | None, ...] | None:
-    """Read a TensorShapeProto in which sizes, or all of it, may be left open (-1, 3: true)."""
+    """Read a TensorShapeProto with some sizes, or all of them, unknown (-1, 3: true)."""
     found = wire.message(data)
     if wire.last_int(found.get(3)):
         return None

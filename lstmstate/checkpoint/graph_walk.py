@@ -1,4 +1,4 @@
-"""Steps along the edges of a graph that do not depend on what a node is called."""
+"""Steps along the edges of a graph, independent of the names of nodes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def scalar(graph: Graph, node: Node | None) -> float | None:
     """Return the number that a node hands on, None where it is not a constant one."""
     made = through(graph, node)
     constant = made.constant() if made is not None else None
-    # A constant of equal numbers acts as one of them; NaN and Inf are no option of a cell.
+    # A constant of equal numbers acts as one of them; NaN and Inf are not options of a cell.
     if constant is None or len(set(constant.values)) != 1 or not math.isfinite(constant.values[0]):
         return None
     return constant.values[0]

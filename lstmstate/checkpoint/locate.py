@@ -1,8 +1,7 @@
-"""From whatever the user has at hand to the files of one checkpoint.
+"""Location of a checkpoint by its prefix, any of its files, its folder, or a SavedModel.
 
-That may be a prefix, any file of it, the `checkpoint` text file, a folder or a SavedModel.
-Nothing outside the folder in question is ever looked at: paths in a `checkpoint` file are
-those of the machine that trained, and are looked for beside it.
+No other folder is ever searched: paths in a `checkpoint` file are those of the machine that
+trained, and are looked up next to it.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ V1, V2, FROZEN, GENERATOR = "v1", "v2", "frozen_graph", "generator_bundle"
 _STATE_FILE = "checkpoint"
 _FOLDER_GRAPH = "graph.pbtxt"  # of Estimators, and in the examples of tf.train.write_graph
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
-_LOOKED_INTO = 200  # folders in a folder, to say where checkpoints are
+_LOOKED_INTO = 200  # folders in a folder, to name those with checkpoints
 _SHOWN = 20  # checkpoints of a folder that an error lists
 
 # The files of one prefix. What follows them (".tempstate…", ".tmp…") was never finished.
@@ -44,16 +43,16 @@ _V1_SHARD = r"(?s)(?P<prefix>.*)-(?P<number>\d{5,})-of-(?P<count>\d{5,})"
 
 
 class Location(NamedTuple):
-    """Where a checkpoint lies.
+    """The files of a checkpoint.
 
     Attributes:
         format: "v1", "v2", "frozen_graph" or "generator_bundle".
         prefix: what TensorFlow's Saver calls the checkpoint, or the one file that it is.
         files: the index of a V2 checkpoint, the tables of a V1 checkpoint, the one file.
-        graph: the `.meta` or `saved_model.pb` beside it, or else the graph of its folder; None
+        graph: its `.meta` or `saved_model.pb`, or else the graph of its folder; None
             where there is none.
         saved_model: whether it is the variables of a SavedModel.
-        note: what a user should know of how it was found.
+        note: a line for the user on how it was found.
         asked: the path that was located.
     """
 
@@ -92,11 +91,11 @@ class NotACheckpointError(UnsupportedError):
 
 
 def locate(path: str) -> Location:
-    """Return the checkpoint that `path` stands for.
+    """Return the checkpoint that `path` names.
 
     Raises:
         NotFoundError: there is none.
-        AmbiguousError: a folder holds several and does not say which is the newest.
+        AmbiguousError: a folder has several and does not name the newest.
         NotACheckpointError: it is a file of another kind.
     """
     found = _at_prefix(path)
@@ -171,7 +170,7 @@ def _of_file(path: str, *, named: bool = False) -> Location:
     with ByteSource(path) as source:
         kind = kinds.identify(source)
         if kind is kinds.TABLE:
-            # Only a look at what it is: whoever reads it verifies it.
+            # Only its kind is needed: reading it verifies it.
             first = next(iter(Table(source, checksums=False)), (b"", b""))[1]
             # The header of an index begins with a number, the list of a V1 file with a message.
             if first[:1] == b"\x0a":
@@ -190,13 +189,13 @@ def _of_file(path: str, *, named: bool = False) -> Location:
         raise NotFoundError(
             "only the graph is here; the values are in files that are missing",
             path=path,
-            advice=f"put {part['prefix']}.index and {part['prefix']}.data-… beside it",
+            advice=f"put {part['prefix']}.index and {part['prefix']}.data-… next to it",
         )
     if part and ".data-" in name:
         raise NotFoundError(
             "the index of this data file is missing, and nothing can be read without it",
             path=path,
-            advice=f"put {part['prefix']}.index beside it",
+            advice=f"put {part['prefix']}.index next to it",
         )
     if kind in (kinds.FROZEN, kinds.GENERATOR):
         return Location(kind.key, path, (path,), path)
@@ -256,7 +255,7 @@ def newest(content: bytes, path: str) -> str | None:
 
 
 def _unescape(found: re.Match[bytes]) -> bytes:
-    """Return the byte that an escape of protobuf's text format stands for."""
+    """Return the byte of an escape in protobuf's text format."""
     code = found[1]
     if code[:1].isdigit() and code[:1] not in b"89":
         return bytes([int(code, 8) & 0xFF])
@@ -331,7 +330,7 @@ def checkpoints_in(folder: str, starting: str = "") -> list[str]:
 
 
 def _is_v1(path: str) -> bool:
-    """Whether a file without a telling name ends as a table does."""
+    """Whether a file of any name ends as a table does."""
     try:
         with ByteSource(path) as source:
             return kinds.identify(source) is kinds.TABLE
@@ -348,7 +347,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _nothing_at(path: str) -> LstmstateError:
-    """Return the error for a path where there is nothing, with what is near it."""
+    """Return the error for a missing path, with names that are near it."""
     folder, name = os.path.split(path)
     if re.match(r"[a-z0-9+]+://", path):
         return UnsupportedError("this is an address", path=path, advice="download the files first")
@@ -359,7 +358,7 @@ def _nothing_at(path: str) -> LstmstateError:
         return NotFoundError(
             "the index of this checkpoint is missing, and nothing can be read without it",
             path=path,
-            advice=f"put {name}.index beside its other files",
+            advice=f"put {name}.index next to its other files",
         )
     known = checkpoints_in(folder, name) or checkpoints_in(folder, name[:3]) if name else []
     return NotFoundError(

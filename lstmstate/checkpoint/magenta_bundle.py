@@ -17,7 +17,7 @@ _MAX_KEY_BYTES = 20  # a key and a length, ten bytes each at most
 
 
 class GeneratorBundle(V1Checkpoint):
-    """A bundle; its values are read from where they lie in the file.
+    """A bundle; its values are read from the file, at their offsets.
 
     Args:
         path: the file.
@@ -47,7 +47,7 @@ class GeneratorBundle(V1Checkpoint):
 
 
 def _parts(source: ByteSource) -> tuple[ByteSource, ByteSource | None]:
-    """Return where the checkpoint and the graph lie; nothing but the keys of fields is read."""
+    """Return the checkpoint and the graph as parts of the file; only keys of fields are read."""
     found: dict[int, list[ByteSource]] = {2: [], 3: []}
     at = fields = 0
     while at < source.size:

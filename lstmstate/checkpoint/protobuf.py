@@ -1,7 +1,7 @@
 """Protocol buffers' wire format, read and written without a protobuf runtime.
 
 A message is a run of fields; a field is a varint key (number << 3 | type) and a value.
-Nothing that reads recurses: a caller that wants what is inside a message asks for it by name, so
+Nothing that reads recurses: a caller that needs an inner message asks for it by number, so
 the depth of a hostile message is bounded by the code that reads it.
 """
 

@@ -7,7 +7,7 @@
     with open(f"{prefix}.index", "wb") as index:
         writer.write_index(index)
 
-Values lie in the data file in the order in which they are added, without gaps; TensorFlow's
+Values follow one another in the data file as they are added, without gaps; TensorFlow's
 SaveV2 has them in the order of its `tensor_names`, and `tf.train.Saver` sorts those by name.
 Source: TensorFlow core/util/tensor_bundle/tensor_bundle.cc (BundleWriter),
 core/protobuf/tensor_bundle.proto and core/framework/{tensor_shape,tensor_slice}.proto
@@ -35,7 +35,7 @@ from lstmstate.checkpoint.protobuf import (
 from lstmstate.checkpoint.slice_keys import WHOLE_AXIS, Extent, Extents, encode_slice_key
 from lstmstate.checkpoint.sstable import masked
 from lstmstate.checkpoint.sstable_writer import write_table
-from lstmstate.checkpoint.tensor_bundle import Bundle, Entry, counted
+from lstmstate.checkpoint.tensor_bundle import Bundle, Entry, pack_lengths
 from lstmstate.checkpoint.variables import Shape
 from lstmstate.errors import LstmstateError, UnsupportedError
 
@@ -112,7 +112,7 @@ class BundleWriter:
         if not all(isinstance(element, bytes) for element in elements):
             raise LstmstateError("strings are stored as bytes", tensor=name)
         lengths = [len(element) for element in elements]
-        crc = google_crc32c.value(counted(lengths, big_endian=self._big_endian))
+        crc = google_crc32c.value(pack_lengths(lengths, big_endian=self._big_endian))
         checksum = masked(crc).to_bytes(4, self._order)
         offset = self._size
         self._write(b"".join(map(encode_varint, lengths)))
@@ -154,11 +154,11 @@ class BundleWriter:
         return write_table([(b"", header), *sorted(self._entries.items())])
 
     def write_index(self, file: IO[bytes]) -> None:
-        """Write the index file, which belongs beside the data file once that is complete."""
+        """Write the index file, which belongs next to the data file once that is complete."""
         file.writelines(self.index())
 
     def _copied(self, source: Bundle, name: str, extents: Extents | None) -> Entry:
-        """Append the bytes of an entry; return the entry for where they lie now."""
+        """Append the bytes of an entry; return the entry for their new place."""
         offset = self._size
         for chunk in source.stored(name, extents):
             self._write(chunk)

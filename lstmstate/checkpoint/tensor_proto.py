@@ -53,9 +53,9 @@ def listed_values(proto: Fields, dtype: DType) -> NDArray[np.generic]:
         if len(packed) % dtype.itemsize:
             raise CorruptError(f"{len(packed)} bytes are stored for values of {dtype.itemsize}")
         return dtypes.from_bytes(packed, dtype, (-1,))
-    # Small types lie in wider fields, two's complement: the low bytes are the value.
+    # Small types are in wider fields, two's complement: the low bytes are the value.
     numbers = _varints(packed).astype(f"u{dtype.itemsize}")
-    return dtypes.widened(numbers.view(np.dtype(dtype.storage)), dtype)
+    return dtypes.widen(numbers.view(np.dtype(dtype.storage)), dtype)
 
 
 def tensor_value(proto: Fields, dtype: DType, shape: tuple[int, ...]) -> NDArray[np.generic]:

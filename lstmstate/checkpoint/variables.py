@@ -25,7 +25,7 @@ NUMBERED = ("variables/", "_all_variables/")
 
 
 class Reader(Protocol):
-    """What knows a file format: which variables there are, and where their bytes lie."""
+    """A file format: its variables, and the places of their bytes."""
 
     @property
     def specs(self) -> Mapping[str, Spec]:
@@ -40,12 +40,12 @@ class Reader(Protocol):
 
 
 class Spec(NamedTuple):
-    """What a file's index says of a variable.
+    """The entry of a variable in a file's index.
 
     Attributes:
         name: the key under which it is stored.
-        slices: where the parts of a partitioned variable lie; empty for one that is whole.
-        stored_bytes: bytes in the data files; None where the index does not say.
+        slices: the places of the parts of a partitioned variable; empty for a whole one.
+        stored_bytes: bytes in the data files; None if the index does not record them.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Variable:
         name: the key under which it is stored, as TensorFlow's own reader lists it.
         shape: its full shape, also where it is stored in slices.
         dtype: its TensorFlow dtype, by name ("float32").
-        full_name: the variable's name in the graph, where an object-based checkpoint tells it.
+        full_name: the variable's name in the graph, if an object-based checkpoint records it.
 
     Example:
         >>> import lstmstate
@@ -95,12 +95,12 @@ class Variable:
 
     @property
     def nbytes(self) -> int | None:
-        """The bytes of its value; None for strings in V1 files, which do not tell."""
+        """The bytes of its value; None for strings in V1 files, which do not record it."""
         return self.size * self.spec.dtype.itemsize or self.spec.stored_bytes
 
     @property
     def path(self) -> str:
-        """Where it stands in its model: the name of the key, or of the object that it belongs to.
+        """Its place in its model: the name of the key, or of the object that it belongs to.
 
         Exported object-based checkpoints only number their variables (`variables/0`, and
         `_all_variables/0` of Keras 3); the object graph then has the name.
@@ -112,7 +112,7 @@ class Variable:
 
     @property
     def is_slot(self) -> bool:
-        """Whether an object-based checkpoint says that an optimizer keeps it beside another."""
+        """Whether an optimizer keeps it for another, by an object-based checkpoint."""
         return object_graph.is_slot(self.name)
 
     def read(self) -> NDArray[np.generic]:
@@ -132,13 +132,13 @@ class Variable:
                 if self.spec.slices:
                     return join_slices(self.spec, self._reader)
                 return self._reader.read(self.spec, None)
-            except ValueError as error:  # NumPy's word on sizes that no array can have
+            except ValueError as error:  # by NumPy, for sizes that no array can have
                 raise CorruptError(f"its bytes make no array of its shape ({error})") from error
 
     def damage(self) -> LstmstateError | None:
         """Read the value, and return the error where it cannot be read; None where it can.
 
-        That a dtype has no values that are read (resource, variant) is no damage.
+        That a dtype has no values that are read (resource, variant) is not damage.
         """
         try:
             self.read()
@@ -153,7 +153,7 @@ def join_slices(spec: Spec, reader: Reader) -> NDArray[np.generic]:
     """Return the full value of a partitioned variable.
 
     Raises:
-        CorruptError: the slices overlap, leave a gap or lie outside the shape.
+        CorruptError: the slices overlap, leave a gap or exceed the shape.
     """
     import numpy as np
 

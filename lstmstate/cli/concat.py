@@ -56,7 +56,7 @@ def command(halves: tuple[str, ...], output: str, quiet: bool, as_json: bool, **
         Outputs(options.inputs_of(paths, flags), force=flags["force"]) as files,
         Meter("joining", source.nbytes, quiet=quiet) as meter,
     ):
-        how = How(LAYOUTS["flat"], compress=flags["compress"], told=meter.add)
+        how = How(LAYOUTS["flat"], compress=flags["compress"], on_part=meter.add)
         done = write_state(source, how, files, output, kind)
         options.say([done], strict=flags["strict"], quiet=quiet)
     if as_json:

@@ -124,7 +124,7 @@ class _Job:
         *,
         quiet: bool,
     ) -> None:
-        from lstmstate.files.atomic import told
+        from lstmstate.files.atomic import report_errors
         from lstmstate.operations.convert import stem_of
         from lstmstate.state.formats.input_path import InputPath
         from lstmstate.state.layouts import LAYOUTS
@@ -135,7 +135,7 @@ class _Job:
         if out_dir is not None:
             if len(set(stems)) < len(stems):
                 raise click.UsageError("two sources of one name would have one output in --out-dir")
-            with told(out_dir):
+            with report_errors(out_dir):
                 os.makedirs(out_dir, exist_ok=True)
         self._layout = LAYOUTS[to]
         self._output = output

@@ -304,7 +304,7 @@ class _Job:
         folder = self._flags["out_dir"]
         if folder is None:
             return [self._flags["output"]] * len(inputs)
-        from lstmstate.files.atomic import told
+        from lstmstate.files.atomic import report_errors
         from lstmstate.operations.convert import stem_of
 
         ending = self._flags["kind"] or "npz"
@@ -320,7 +320,7 @@ class _Job:
                     f"{printable(inputs[first])} and {printable(inputs[number])} would have one "
                     f"output, {printable(name)}: run them one by one, with -o"
                 )
-        with told(folder):
+        with report_errors(folder):
             os.makedirs(folder, exist_ok=True)
         return list(names)
 
@@ -408,12 +408,12 @@ class _Job:
 
     def _write_state(self, outputs: Outputs, target: str, state: State) -> None:
         from lstmstate.operations.convert import How, write_state
-        from lstmstate.operations.state_files import held
+        from lstmstate.operations.state_files import as_source
         from lstmstate.state.formats.registry import kind_to_write
         from lstmstate.state.layouts import LAYOUTS
 
         how = How(LAYOUTS[self._flags["state_layout"] or "tuple"])
-        write_state(held(state), how, outputs, target, kind_to_write(target, None))
+        write_state(as_source(state), how, outputs, target, kind_to_write(target, None))
 
     def _tell(self, number: int, path: str, target: str | None, document: dict[str, Any]) -> None:
         """Say what was done: a line of progress, the path of the output, or tables."""

@@ -65,7 +65,7 @@ def command(
         Outputs(options.inputs_of([source_path], flags), force=flags["force"]) as files,
         Meter("splitting", source.nbytes, quiet=quiet) as meter,
     ):
-        done = write_halves(source, How(LAYOUTS["tuple"], told=meter.add), files, targets)
+        done = write_halves(source, How(LAYOUTS["tuple"], on_part=meter.add), files, targets)
         options.say([done], strict=flags["strict"], quiet=quiet)
     if as_json:
         print_document("split", [converted_document(flat, targets, [done])], [])

@@ -1,6 +1,6 @@
-"""A regular file, read by position: nothing is mapped, nothing larger than the file is asked for.
+"""Regular files read by position, within their size, and never mapped.
 
-A mapped file that shrinks kills the process; a short read is an error that can be told.
+A mapped file that shrinks kills the process; a short read is an error like others.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ByteSource:
         self.__del__()
 
     def part(self, offset: int, size: int) -> ByteSource:
-        """Return some bytes of it as a file of their own; they must lie in it."""
+        """Return some bytes of it as a file of their own; they must be inside it."""
         assert 0 <= offset <= offset + size <= self.size
         found = ByteSource(self.path, self._file)
         found._start, found.size = self._start + offset, size
@@ -78,7 +78,7 @@ class ByteSource:
         """Return exactly `length` bytes from `offset`.
 
         Raises:
-            CorruptError: the file ends before; `what` says in the message what was sought.
+            CorruptError: the file ends before; `what` names the bytes in the message.
         """
         if offset < 0 or length < 0 or offset + length > self.size:
             raise CorruptError(

@@ -103,7 +103,7 @@ def cells_of(
 def wanted_by(
     ckpt: LSTMCheckpoint, layout: str | None, cell: str | None = None, stack: str | None = None
 ) -> Wanted:
-    """Return what a checkpoint shows of the states of its cells, or of a named cell or stack.
+    """Return the widths and orders that a checkpoint shows for its cells, or a named one.
 
     Raises:
         LstmstateError: there is none of this name, or its widths are unknown.
@@ -375,7 +375,7 @@ def _of_one_network(
     Nothing if they are ambiguous.
 
     Args:
-        found: the states of the checkpoint, all of which are to be used unless cells are wanted.
+        found: the states of the checkpoint; all are to be used unless cells are wanted.
         wanted: the cells, if they are known.
     """
     is_known = len(wanted) == 1

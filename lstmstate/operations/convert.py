@@ -1,4 +1,4 @@
-"""States from one layout and file into another: what `convert`, `split` and `concat` do."""
+"""Conversion of states between layouts and files, for `convert`, `split` and `concat`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _REWRITTEN = ("tuple", "flat", "layered", "keras")
 
 _LISTED = 4  # variables that a note names
 
-Told = Callable[[int], object]
+Progress = Callable[[int], object]
 
 _LAYOUT_ENDING = re.compile(rf"\.(?:{'|'.join(LAYOUTS)})$")
 
@@ -44,13 +44,13 @@ class How(NamedTuple):
         layout: the layout to come.
         dtype: the dtype to come, None for the one that is there.
         compress: whether files that can are compressed.
-        told: is called with the bytes of each part that has gone by.
+        on_part: is called with the bytes of each part.
     """
 
     layout: Layout
     dtype: np.dtype[np.generic] | None = None
     compress: bool = False
-    told: Told = lambda nbytes: None  # noqa: ARG005
+    on_part: Progress = lambda nbytes: None  # noqa: ARG005
 
 
 class Converted(NamedTuple):
@@ -60,7 +60,7 @@ class Converted(NamedTuple):
         watch: the statistics of its values.
         flow: the arrays that were written.
         variables: the names of the arrays in a checkpoint that was written anew.
-        graph_notes: what a user should know of the graph of the checkpoint that was written.
+        graph_notes: lines for the user on the graph of the new checkpoint.
     """
 
     source: Source
@@ -71,7 +71,7 @@ class Converted(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know: other names that a state has now."""
+        """A line for the user if the state has other names now."""
         group = self.source.group
         if group is None or self.variables in ((), group.variables):
             return []
@@ -84,7 +84,7 @@ def begin(source: Source, how: How, target: str) -> Converted:
     watch = Watch(source.reading, how.dtype)
     folder = folder_of(target)
     return Converted(
-        source, watch, Flow(watch.structure, watch.parts, how.layout, how.told, folder)
+        source, watch, Flow(watch.structure, watch.parts, how.layout, how.on_part, folder)
     )
 
 
@@ -116,7 +116,7 @@ def write_parts(flow: Flow, writers: Sequence[ArrayWriter]) -> None:
 
 
 def metadata_of(done: Converted, how: How) -> Metadata:
-    """Return what travels with a converted state."""
+    """Return the metadata of a converted state."""
     reading = done.source.reading
     told = reading.file.metadata
     was = wider_than(reading.arrays) or (told.dtype if told else None)
@@ -192,7 +192,7 @@ def rewrite_checkpoint(
                 add_state(writer, done.flow, number, name, dtype, shape, big_endian=big_endian)
             else:
                 ckpt.files.copy(name, writer)
-                how.told(ckpt.variables[name].nbytes or 0)
+                how.on_part(ckpt.variables[name].nbytes or 0)
     return converted
 
 
@@ -239,7 +239,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _names(done: Converted, group: Group) -> tuple[str, ...]:
-    """Return what the arrays of a state are called in a checkpoint: as before, if they are the
+    """Return the names of the arrays of a state in a checkpoint: as before, if they are the
     same.
 
     A state as one array has the name of the state where that names one; else the cell is in it.
@@ -272,7 +272,7 @@ def output_name(
 
 
 def stem_of(path: str) -> str:
-    """Return a path without what only tells the kind of file and its layout.
+    """Return a path without the endings for the kind of file and the layout.
 
     >>> stem_of("runs/last.tuple.npz"), stem_of("model.ckpt-7.index")
     ('runs/last', 'model.ckpt-7')

@@ -1,4 +1,4 @@
-"""States from files and into files, from Python: three lines for what `convert` does."""
+"""`load_state` and `save_state`: the conversions of `convert` for Python."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def load_state(
     Args:
         path: a state in .npy, .npz, .h5, .pkl or .csv (`FILE:NAME` for an array inside), or a
             checkpoint.
-        layout: the layout that it is in, where nothing tells: "tuple", "flat", "stacked",
+        layout: its layout, if the file does not show it: "tuple", "flat", "stacked",
             "layered", "keras" or "torch".
-        cells: the widths (c, m) of each cell, where the file does not tell them.
-        checkpoint: a checkpoint whose cells tell them, where neither the file nor `cells` does.
+        cells: the widths (c, m) of each cell, if the file does not record them.
+        checkpoint: a checkpoint with these cells, if neither the file nor `cells` has the widths.
         variable: which state of a checkpoint that has several: a variable, or those of c and m.
         header: whether the first row of a .csv names its columns, where it may be data.
 
@@ -50,7 +50,7 @@ def load_state(
         LstmstateError: there is no state, or more than one way to read it.
 
     Warns:
-        UserWarning: only its shape speaks for how it is read, such as a flat state cut in half.
+        UserWarning: it is read by its shape alone, such as a flat state cut in half.
 
     Example:
         >>> import lstmstate
@@ -82,9 +82,9 @@ def save_state(
     """Write a state into a file, whole or not at all.
 
     Args:
-        path: its name tells what kind: .npz, .h5, .csv, .ckpt, and .npy for layouts of one
+        path: its ending sets the kind: .npz, .h5, .csv, .ckpt, and .npy for layouts of one
             array.
-        layout: as for `load_state`, which needs no word of it to read the file again.
+        layout: as for `load_state`, which does not need it to read the file again.
         force: whether a file that exists may be replaced.
 
     Raises:
@@ -101,8 +101,9 @@ def save_state(
     """
     _refuse_other(layout)
     target = os.fspath(path)
+    kind = kind_to_write(target, None)
     with Outputs(force=force) as outputs:
-        write_state(held(state), How(LAYOUTS[layout]), outputs, target, kind_to_write(target, None))
+        write_state(as_source(state), How(LAYOUTS[layout]), outputs, target, kind)
 
 
 def _refuse_other(layout: str) -> None:
@@ -110,7 +111,7 @@ def _refuse_other(layout: str) -> None:
         raise LstmstateError(f"there is no layout {layout!r}", advice=f"give {', '.join(LAYOUTS)}")
 
 
-def held(state: State) -> Source:
+def as_source(state: State) -> Source:
     """Return a state in memory as a source of parts."""
     is_stack = isinstance(state, StackState)
     shapes = tuple(CellShape(cell.cell, cell.widths) for cell in state.cells)

@@ -1,4 +1,4 @@
-"""The ways in which the arrays of a file can be a state, by their names and shapes."""
+"""Candidate layouts of the arrays in a file, by their names and shapes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Cells(NamedTuple):
 
     @classmethod
     def of_widths(cls, widths: Sequence[StateWidths]) -> Cells:
-        """Return nameless cells; one of them is no stack."""
+        """Return cells without names; a single one is not a stack."""
         return cls(tuple(CellShape("", width) for width in widths), len(widths) > 1)
 
     def __str__(self) -> str:
@@ -41,14 +41,14 @@ class Cells(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What is known of a state before its file is looked into.
+    """Known properties of a state before its file is read.
 
     Attributes:
         layout: its layout.
-        each: the widths of each of its cells; the state itself tells how many there are.
-        cells: the cells that it could belong to, of which one has to fit.
+        each: the widths of each of its cells, whose number follows from the state.
+        cells: the cells that it could belong to; one of them has to fit.
         source: where the cells come from, for messages.
-        is_ordered: whether the arrays are those of the layout in its order, whatever their names.
+        is_ordered: whether the arrays have the order of the layout, under any names.
         orders: returns how the graph of the cells takes their state out of one array of a shape.
     """
 
@@ -61,15 +61,15 @@ class Wanted(NamedTuple):
 
     @property
     def knows_widths(self) -> bool:
-        """Whether anything is known of the widths."""
+        """Whether the widths are known."""
         return self.each is not None or bool(self.cells)
 
 
 class Named(NamedTuple):
-    """An array whose name says what it is.
+    """An array with a name of a state, or of a half of one.
 
     Attributes:
-        scope: what stands before its role, the name of the cell where it is one's.
+        scope: the part of the name before the role: the name of the cell, or "".
         role: "c", "m", "h_n", "c_n" or "state".
     """
 
@@ -79,7 +79,7 @@ class Named(NamedTuple):
 
 
 class Guess(NamedTuple):
-    """A way to read some arrays, which their shapes and what is known of the cells may refuse."""
+    """A layout that some arrays may be in; their shapes or the cells may rule it out."""
 
     layout: str
     arrays: tuple[StoredArray, ...]
@@ -89,12 +89,12 @@ class Guess(NamedTuple):
 
 
 def guesses(file: StateFile, wanted: Wanted) -> Iterator[Guess]:
-    """Yield the ways in which the arrays of a file can be read, by their names and shapes."""
+    """Yield the layouts that the arrays of a file may be in, by their names and shapes."""
     arrays = file.arrays
     if wanted.is_ordered and wanted.layout is not None:
         yield Guess(wanted.layout, tuple(arrays), len(arrays) > 2)
         return
-    found = named(arrays)
+    found = select_named(arrays)
     torch = by_scope(found, ("h_n", "c_n"))
     pairs = by_scope(found, ("c", "m"))
     states = [name for name in found if name.role == "state"]
@@ -119,8 +119,8 @@ def guesses(file: StateFile, wanted: Wanted) -> Iterator[Guess]:
         yield Guess(wanted.layout, tuple(by_name[name] for name in order), is_stack)
     elif arrays:
         raise AmbiguousError(
-            f"nothing tells what its {len(arrays)} arrays are ({names_of(arrays)})",
-            advice="pick one: FILE:NAME, or say `layout='tuple'` (c first), "
+            f"expected c and m, got {len(arrays)} arrays of other names ({names_of(arrays)})",
+            advice="pick one: FILE:NAME, or pass `layout='tuple'` (c first), "
             "`layout='keras'` (h first) or `layout='torch'`",
         )
 
@@ -143,7 +143,9 @@ def _refuse_several(
     ]
     if len(torch) > 1 or (len(kinds) > 1 and wanted.layout is None):
         what = " and ".join(kinds) if len(kinds) > 1 else f"{len(torch)} pairs of h_n and c_n"
-        raise AmbiguousError(f"it holds {what}", advice="pick one: FILE:NAME, or say `layout=...`")
+        raise AmbiguousError(
+            f"expected one state, got {what}", advice="pick one: FILE:NAME, or pass `layout=...`"
+        )
 
 
 def _refuse_half(halves: Mapping[str, StoredArray], roles: tuple[str, str]) -> None:
@@ -151,21 +153,21 @@ def _refuse_half(halves: Mapping[str, StoredArray], roles: tuple[str, str]) -> N
     for there, missing in (roles, roles[::-1]):
         if missing not in halves:
             raise LstmstateError(
-                f"there is {there} and no {missing} beside it",
+                f"expected {there} and {missing}, got {there} alone",
                 tensor=halves[there].name,
                 advice="put the two together with: lstmstate concat C M",
             )
 
 
 def _of_pairs(pairs: dict[str, dict[str, StoredArray]], layout: str) -> Guess:
-    """Read c and m by their names, whatever their order."""
+    """Read c and m by their names, in any order."""
     for halves in pairs.values():
         _refuse_half(halves, ("c", "m"))
     first = next(iter(pairs.values()))
     if layout == "tuple" and list(pairs) == ["0"] and len(first["c"].shape) == 3:
         raise AmbiguousError(
             "h_0 and c_0 of three axes may be PyTorch's [layers, batch, …] or a state per step",
-            advice="say `layout='torch'` or `layout='keras'`",
+            advice="pass `layout='torch'` or `layout='keras'`",
         )
     order = ("c", "m") if layout == "tuple" else ("m", "c")
     arrays = tuple(halves[role] for halves in pairs.values() for role in order)
@@ -176,10 +178,10 @@ def _of_pairs(pairs: dict[str, dict[str, StoredArray]], layout: str) -> Guess:
 
 
 def _of_one(array: StoredArray, wanted: Wanted) -> Iterator[Guess]:
-    """Yield the layouts that one array can be in, all of them where one is asked for.
+    """Yield the layouts that one array can be in, or every form of the requested one.
 
-    Where nothing is known, an array that could hold c and m on an axis of two could hold them
-    side by side as well; only [L, 2, batch, units], which tutorials save, speaks for itself.
+    If nothing else is known, an array that could hold c and m on an axis of two could hold them
+    side by side as well; only [L, 2, batch, units], which tutorials save, is certain.
     """
     shape, asked = array.shape, wanted.layout
     if asked in ("tuple", "keras", "torch"):
@@ -203,7 +205,7 @@ def _of_one(array: StoredArray, wanted: Wanted) -> Iterator[Guess]:
     if asked == "stacked" or (asked is None and pair_behind):
         yield Guess("stacked", (array,), False)
     if asked == "flat" or (asked is None and (wanted.knows_widths or not tutorial)):
-        yield Guess("flat", (array,), False)  # the cells that fit tell whether it is a stack's
+        yield Guess("flat", (array,), False)  # whether it is that of a stack follows from the cells
 
 
 def _of_items(array: StoredArray, layout: str) -> Iterator[Guess]:
@@ -228,8 +230,8 @@ def names_of(arrays: Sequence[StoredArray]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "") if shown else "none"
 
 
-def named(arrays: Iterable[StoredArray]) -> list[Named]:
-    """Return the arrays whose names say what they are."""
+def select_named(arrays: Iterable[StoredArray]) -> list[Named]:
+    """Return the arrays with names of states or of their halves."""
     return [Named(*role, array) for array in arrays if (role := role_of(array.name))]
 
 

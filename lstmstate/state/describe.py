@@ -1,4 +1,4 @@
-"""What `inspect` tells of a state file: its arrays, how they can be read, and their ranges."""
+"""Contents of a state file for `inspect`: arrays, candidate layouts, and ranges."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class ArrayInfo(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What is in a state file.
+    """The contents of a state file.
 
     Attributes:
         arrays: all of them.
-        reading: the state that they make, None where that is open.
-        told_by: "file" where the file says so itself, "checkpoint" where the cells of its
-            checkpoint do, "names" of its arrays, "shape" alone.
+        reading: the state that they make, None if it is unknown.
+        told_by: the source of the layout: metadata in the "file", the cells of its "checkpoint",
+            the "names" of its arrays, or the "shape" alone.
         problem: why there is no reading.
-        foreign: the kind of the arrays, if they are no state.
+        foreign: the kind of the arrays, if they are not a state.
         watch: the ranges of c and m; None where the values were not read.
     """
 
@@ -57,10 +57,10 @@ def contents(
     *,
     values: bool = False,
 ) -> Contents:
-    """Return what is in a state file; values are read where they are few, or asked for.
+    """Return the contents of a state file; values are read if they are few, or requested.
 
     Args:
-        wanted: what the checkpoint that the arrays belong to tells of them.
+        wanted: the cells of the checkpoint that the arrays belong to.
 
     Raises:
         LstmstateError: values cannot be read.

@@ -43,13 +43,13 @@ class Layout(NamedTuple):
 
     Attributes:
         name: one word, as users give it.
-        words: what it is, in a line of help.
+        words: a line of help.
         arrays: the arrays of a state, by name; they are views where NumPy can make them.
-        pairs: (c, m) of each cell in such arrays, always views; widths tells what the arrays
-            cannot, and is only asked for by "flat".
-        names: what the arrays of one cell are called, or those of the whole state.
+        pairs: (c, m) of each cell in such arrays, always views; only "flat" uses
+            the widths, which its array does not show.
+        names: the names of the arrays of one cell, or those of the whole state.
         per_cell: whether each cell has arrays of its own.
-        inserted: how many axes of a stack, and of one cell, stand before the batch.
+        inserted: how many axes of a stack, and of one cell, come before the batch.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Layout(NamedTuple):
         return [f"{scope}/{name}" for scope in scopes for name in self.names]
 
     def axis_of(self, lead_axis: int, structure: Structure) -> int:
-        """Return where a leading axis of c and m lies in the arrays of this layout."""
+        """Return the axis of these arrays that is a leading axis of c and m."""
         before = self.inserted[0] if structure.is_stack else self.inserted[1]
         return lead_axis + (before if lead_axis == len(structure.lead) - 1 else 0)
 
@@ -111,10 +111,10 @@ def to_arrays(layout: Layout, state: State) -> dict[str, Array]:
 def structure_of(
     layout: Layout, arrays: Sequence[Array], cells: Sequence[CellShape] | None, *, is_stack: bool
 ) -> Structure:
-    """Return what the state in some arrays of a layout consists of.
+    """Return the structure of the state in some arrays of a layout.
 
     Args:
-        cells: the names and widths, where they are known.
+        cells: the names and widths, if they are known.
 
     Raises:
         LstmstateError: the arrays are not in this layout, or not of these widths.
@@ -148,7 +148,7 @@ def _batch_axis(array: Array, inserted: int = 0) -> int:
 
 
 def _layers(count: int) -> range:
-    """Return the numbers of the cells that an axis tells of; a file can claim any size."""
+    """Return the numbers of the cells along an axis; a file can claim any size."""
     if count > limits.MAX_CELLS:
         raise UnsupportedError(f"a stack of {count} cells is more than the {limits.MAX_CELLS} read")
     return range(count)
@@ -213,7 +213,7 @@ def _flat_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pair
         if width % 2 or not width:
             raise LstmstateError(
                 f"a flat state {width} wide has no two equal halves",
-                advice="say the widths: `cells=...`, or `checkpoint=...`",
+                advice="pass the widths: `cells=...`, or `checkpoint=...`",
             )
         widths = [StateWidths(width // 2, width // 2)]
     if sum(cell.flat for cell in widths) != width:
@@ -236,7 +236,7 @@ def _in_rows(array: Array, width: int) -> str | None:
     if array.ndim != 1 or array.shape[0] % width or array.shape[0] == width:
         return None
     rows = array.shape[0] // width
-    return f"if its {rows} rows of {width} lie one after another, save it as [{rows}, {width}]"
+    return f"if its {rows} rows of {width} follow one another, save it as [{rows}, {width}]"
 
 
 def _stacked_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LSTMState:
-    """The state of one cell: what it remembers, and what it said last.
+    """The state of one cell: c, its memory, and m, its last output.
 
     Args:
         c: the cell state, `[..., num_units]`.
@@ -105,7 +105,7 @@ class LSTMState:
 
 
 class StackState:
-    """The states of the cells of a stack, in the order in which they feed one another.
+    """The states of the cells of a stack, in the order of the layers.
 
     Example:
         >>> import numpy as np
@@ -174,7 +174,7 @@ class CellShape(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """What a state consists of, whatever its layout.
+    """The structure of a state in any layout.
 
     Attributes:
         is_stack: whether it belongs to a stack, which may have one cell only.

@@ -1,8 +1,8 @@
 """A state on its way into files: in parts, so that memory does not grow with it.
 
 A part is some rows of one leading axis. The source gives a part of c and m of all cells; the
-target's layout makes of it the same rows of its arrays. The source is read once: what a file takes
-in another order waits in a nameless file.
+target's layout makes of it the same rows of its arrays. The source is read once: values that a file
+takes in another order wait in a nameless file.
 """
 
 from __future__ import annotations
@@ -126,10 +126,10 @@ class Flow:
     """A state that can be asked for in any layout, part by part.
 
     Args:
-        structure: what it consists of.
+        structure: its cells and shapes.
         parts: returns the rows [start, stop) of one leading axis.
         layout: the layout of the arrays to come.
-        told: is called with the number of bytes of each part that went by.
+        on_part: is called with the number of bytes of each part.
         folder: where values may wait in a nameless file; None for the system's own.
 
     Attributes:
@@ -142,13 +142,13 @@ class Flow:
         structure: Structure,
         parts: Parts,
         layout: Layout,
-        told: Callable[[int], object] = lambda nbytes: None,  # noqa: ARG005
+        on_part: Callable[[int], object] = lambda nbytes: None,  # noqa: ARG005
         folder: str | None = None,
     ) -> None:
         self.structure = structure
         self.layout = layout
         self._parts = parts
-        self._told = told
+        self._on_part = on_part
         self._lead_axis, self.spans = spans_of(structure)
         self._folder = folder
         self._waiting: IO[bytes] | None = None  # all arrays one after another, in C order
@@ -160,7 +160,7 @@ class Flow:
         return sum(plan.nbytes for plan in self.plans)
 
     def _plan(self) -> list[PlannedArray]:
-        """Lay out a state of no rows: the functions that make the arrays tell their shapes."""
+        """Lay out a state of no rows: the functions that make the arrays show their shapes."""
         import numpy as np
 
         lead = list(self.structure.lead)
@@ -190,7 +190,7 @@ class Flow:
             state = self._parts(self._lead_axis, start, stop)
             arrays = list(to_arrays(self.layout, state).values())
             yield start, stop, arrays
-            self._told(sum(array.nbytes for array in arrays))
+            self._on_part(sum(array.nbytes for array in arrays))
 
     def in_order(self, number: int) -> Iterator[Array]:
         """Yield one planned array from its first element to its last, in C order.
@@ -231,14 +231,14 @@ class Flow:
 
 
 def folder_of(target: str) -> str | None:
-    """Return the folder in which a target is written, None for stdout."""
+    """Return the folder of a target, None for stdout."""
     return None if target == "-" else os.path.dirname(os.path.realpath(target))
 
 
 def spans_of(structure: Structure) -> tuple[int, list[tuple[int, int]]]:
     """Return the leading axis along which to cut, and the rows of each part.
 
-    It is the first one of which a row is small enough: a state of [2, 1000000] rows is cut
+    It is the first one with rows that are small enough: a state of [2, 1000000] rows is cut
     along its second axis.
     """
     lead = structure.lead

@@ -1,4 +1,4 @@
-"""Arrays that lie in files: a name, a shape and a dtype at once, values in parts when asked for."""
+"""Lazy arrays in files: a name, a shape and a dtype at once, values in parts when asked for."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Picked(StoredArray):
 
 
 class Foreign(NamedTuple):
-    """A kind of arrays that are no state.
+    """A kind of arrays that are not a state.
 
     Attributes:
         kind: "outputs" or "weights".
@@ -115,9 +115,9 @@ class StateFile(NamedTuple):
 
     Attributes:
         ordered: whether their order in the file is the order they were given in.
-        notes: what a user should know of how it was read.
-        kind: the key of its kind in `files.BY_KEY`; "" where it is no file.
-        foreign: the kind of the arrays, if they are no state.
+        notes: lines for the user on how it was read.
+        kind: the key of its kind in `files.BY_KEY`; "" if it is not a file.
+        foreign: the kind of the arrays, if they are not a state.
     """
 
     path: str
@@ -138,7 +138,7 @@ def read_rows(
     start: int,
     stop: int,
 ) -> Array:
-    """Return the rows [start, stop) of one axis of an array that lies in a file in C order.
+    """Return the rows [start, stop) of one axis of an array stored in C order.
 
     There is one read for each index of the axes before.
 

@@ -61,7 +61,7 @@ class TextTable:
         comments: the lines before the table that begin with "#".
 
     Raises:
-        LstmstateError: it is no table of numbers, or its first row may be a header or data.
+        LstmstateError: it is not a table of numbers, or its first row may be a header or data.
     """
 
     def __init__(self, source: ByteSource, *, header: bool | None, most: int) -> None:
@@ -73,7 +73,7 @@ class TextTable:
         self.comments: list[str] = []
         number, first = next(_lines(source, self.comments), (0, ""))
         if "\0" in first:
-            raise CorruptError("this is no text in UTF-8", advice="save it as UTF-8, or as an .npy")
+            raise CorruptError("expected a text in UTF-8", advice="save it as UTF-8, or as an .npy")
         shape = _shape(first, is_csv=source.path.lower().endswith((".csv", ".tsv")))
         self.notes: tuple[str, ...] = ()
         if number:
@@ -82,7 +82,7 @@ class TextTable:
             names, self.notes = header_of(fields, below, _is_number, given=header)
             shape = shape._replace(names=names)
         self._shape = shape
-        self._rows = number + 1 if shape.names else number  # the line from which on they begin
+        self._rows = number + 1 if shape.names else number  # the line where they begin
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ class TextTable:
         """Return the numbers `[rows, columns]` of some columns, all of them unless given.
 
         Raises:
-            CorruptError: a row has other fields than the first line, or one that is no number.
+            CorruptError: a row has other fields than the first line, or one that is not a number.
         """
         lines = (line for line in _lines(self._source) if line[0] >= self._rows)
         return _values(self._source, self._shape, wanted, lines, dtype)
@@ -163,7 +163,7 @@ def _values(
     lines: Iterator[tuple[int, str]],
     dtype: str,
 ) -> Array:
-    """Return the numbers in the rows; what is wrong with one is told with its number."""
+    """Return the numbers in the rows; an error names the number of its row."""
     import numpy as np
 
     first = next(lines, (0, ""))
@@ -174,7 +174,7 @@ def _values(
 
     def damage(error: Exception) -> LstmstateError:
         return _fault(source, shape, wanted, first[0], kind) or CorruptError(
-            f"this is no table of numbers ({error})"
+            f"this is not a table of numbers ({error})"
         )
 
     with raised_as(damage):  # a ValueError as a rule
@@ -195,7 +195,7 @@ def _values(
 
 
 def _whole(rows: Iterator[str], shape: _Shape) -> Iterator[str]:
-    """Give rows on as long as they have all of their fields, of which NumPy sees only some."""
+    """Yield rows as long as they have all of their fields; NumPy reads only some of them."""
     for row in rows:
         if shape.mark is None or '"' in row:
             found = len(shape.fields(row))
@@ -209,7 +209,7 @@ def _whole(rows: Iterator[str], shape: _Shape) -> Iterator[str]:
 def _fault(
     source: ByteSource, shape: _Shape, wanted: Sequence[int] | None, start: int, kind: type
 ) -> CorruptError | None:
-    """Return an error for the first row that is no row of numbers.
+    """Return an error for the first row that is not a row of numbers.
 
     Args:
         start: the line that is the first row.
@@ -227,7 +227,7 @@ def _fault(
             if _is_number(fields[column], kind):
                 continue
             text = printable(fields[column].strip()[:_SHOWN])
-            held = f"holds {text!r}, which is no number" if text else "has an empty field"
+            held = f"holds {text!r}, which is not a number" if text else "has an empty field"
             name = printable(shape.names[column][:_SHOWN]) if shape.names else ""
             called = f" ({name})" if name else ""
             picks = text and wanted is None and shape.width > 1

@@ -1,4 +1,4 @@
-"""The kinds of files that a state can live in: one table, and a module for each.
+"""Kinds of state files: one table, and a module for each.
 
 Each module has `open_file(source) -> StateFile` and `write(outputs, target, flow, metadata,
 compress=…)`; it is imported when a file of its kind is met.
@@ -39,11 +39,11 @@ class StateKind(NamedTuple):
 
     Attributes:
         key: its short name, such as "npz".
-        words: for people.
-        endings: patterns of what the names of such files end with.
-        content: what their bytes look like; None for checkpoints, which are many files.
-        module: what reads and writes them.
-        suffix: for names that are made up.
+        words: a noun for messages.
+        endings: patterns of the ends of their names.
+        content: the kind of their bytes; None for checkpoints, which are many files.
+        module: the module that reads and writes them.
+        suffix: for default names.
         piped: whether it can be stdin or stdout.
         is_written: whether states are written to such files, too.
     """
@@ -101,7 +101,9 @@ def kind_by_name(path: str, key: str | None = None) -> StateKind:
     where = "stdout" if path == STDOUT else path
     advice = "end the name in .npy, .npz, .h5, .csv or .ckpt"
     if kind is None:
-        raise LstmstateError("its name does not say what to write", path=where, advice=advice)
+        raise LstmstateError(
+            "expected a name with the ending of a kind of file", path=where, advice=advice
+        )
     if not kind.is_written:
         raise UnsupportedError(f"{kind.words} is read, but not written", path=where, advice=advice)
     return kind
@@ -123,9 +125,9 @@ def kind_to_write(target: str, key: str | None, default: str = "npz") -> StateKi
 
 
 def kind_of(source: ByteSource) -> StateKind | None:
-    """Return the kind of an open file, None where it is no state file.
+    """Return the kind of an open file, None if it is not a state file.
 
-    Its bytes tell, but for tables in text and the oldest pickles: their names do, too.
+    The bytes decide, and the name for tables in text and the oldest pickles.
     """
     content = kinds.identify(source)
     if content not in (kinds.TEXT, kinds.UNKNOWN):

@@ -28,7 +28,7 @@ _UNNAMED = ("", "Unnamed: 0")  # names of an index, as pandas writes and reads t
 _LOOKED_AT = 100  # rows below the first
 _SHOWN = 30  # characters of a row, or a name, in a message
 _LISTED = 8  # names of columns that an error lists
-_SETTLED_BY = "say `header=True` if it names the columns, `header=False` if it is data"
+_SETTLED_BY = "pass `header=True` if it names the columns, `header=False` if it is data"
 
 
 class Header(NamedTuple):
@@ -78,7 +78,7 @@ def header_of(
             return Header(names)
         is_header = counts and not any(field and field.lower() in _MISSING for field in words)
         is_gap = not any(words) and not (integers and words == [*fields[:1]])
-        is_data = is_gap or not has_numbers  # in which the words are wrong
+        is_data = is_gap or not has_numbers  # with wrong words in it
     elif integers:
         others = has_numbers and not any(map(_INTEGER.fullmatch, below))
         is_header = counts and others and len(fields) > 1
@@ -128,7 +128,7 @@ def places(names: Sequence[str], width: int, asked: str) -> list[int]:
             advice = f"there are: {listed(known)}"
             raise NotFoundError("there is no such column", tensor=name, advice=advice)
         else:
-            advice = "pick them by their numbers from 0, FILE:0,2, or say `header=True`"
+            advice = "pick them by their numbers from 0, FILE:0,2, or pass `header=True`"
             raise NotFoundError("its columns have no names", tensor=name, advice=advice)
     return found
 
@@ -161,7 +161,7 @@ def without_index(
         names, table = names[1:], table[:, 1:]
         notes = ("the first column has no name and counts the rows: it is left out as an index",)
     if _has_count(table):
-        labels = tuple(map(str, range(table.shape[1])))  # which are no names, but made up
+        labels = tuple(map(str, range(table.shape[1])))  # made up, and not names
         if names in ((), labels):
             raise AmbiguousError(
                 "its first column counts the rows, and may be an index or data",

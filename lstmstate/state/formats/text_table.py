@@ -65,7 +65,7 @@ def open_file(
 
 
 def _columns(names: Sequence[str]) -> dict[str, dict[int, int]]:
-    """Return the columns of each array by their numbers in it; {} if the names tell no state."""
+    """Return the columns of each array by their numbers in it; {} if no name is that of a state."""
     columns: dict[str, dict[int, int]] = {}
     for at, name in enumerate(names):
         match = _COLUMN.fullmatch(name)
@@ -75,10 +75,10 @@ def _columns(names: Sequence[str]) -> dict[str, dict[int, int]]:
 
 
 def _arrays(names: Sequence[str], table: Array) -> list[Held]:
-    """Cut the columns into arrays, in whatever order they stand, where their names tell them.
+    """Cut the columns into arrays by their names, in any order.
 
     Raises:
-        CorruptError: some names speak of a state, and the columns make no arrays.
+        CorruptError: some names are those of a state, and the columns make no arrays.
     """
     columns = _columns(names)
     if not columns:
@@ -99,7 +99,7 @@ def write(outputs: Outputs, target: str, flow: Flow, metadata: Metadata) -> None
     """Write each planned array as columns, side by side.
 
     Raises:
-        LstmstateError: an array has more or fewer axes than two, or a name that cannot stand
+        LstmstateError: an array has more or fewer axes than two, or a name that cannot be
             between commas.
     """
     import numpy as np
@@ -115,7 +115,7 @@ def write(outputs: Outputs, target: str, flow: Flow, metadata: Metadata) -> None
             raise LstmstateError(f"a csv file has no place for {plan.dtype}", path=target)
         if _SEPARATING.search(plan.name):
             raise LstmstateError(
-                "its name cannot stand in a csv file", path=target, tensor=plan.name
+                "its name cannot be written into a csv file", path=target, tensor=plan.name
             )
     names = [f"{plan.name}.{k}" for plan in flow.plans for k in range(plan.shape[-1])]
     told = metadata._replace(dtype=flow.plans[0].dtype.name)
