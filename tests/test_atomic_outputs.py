@@ -251,7 +251,7 @@ def test_a_folder_is_not_an_output(shell: Shell, flat: Path, force: list[str]) -
     folder.mkdir()
     done = shell("convert", "-q", flat, "--to-tuple", "-o", folder, *force)
     assert done.code == 3
-    words = "no output can be written there; give the path of a file"
+    words = "no output can be written there; pass the path of a file"
     assert error(done) == f"{folder}: this is a folder: {words}"
     fifo = flat.with_name("y.npz")
     os.mkfifo(fifo)

@@ -327,7 +327,7 @@ def test_a_usage_error_exits_with_2_and_writes_nothing(
         ),
         (["FLAT", "--to-flat", "-o", "x"], "expected a name with the ending of a kind of file"),
         (["FLAT", "--to-flat", "--variable", "x"], "--variable is for checkpoints"),
-        (["FLAT:x", "--to-flat"], "its one array has no name; give the file alone"),
+        (["FLAT:x", "--to-flat"], "its one array has no name; pass the file alone"),
         (["STATELESS", "--to-flat"], "no state is saved in its variables"),
     ],
 )

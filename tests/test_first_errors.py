@@ -104,12 +104,12 @@ ERRORS = {
     "an output that is a folder": (
         "convert {}/flat.npy --to-tuple --format npz -o {}/model",
         3,
-        "{}/model: this is a folder: no output can be written there; give the path of a file",
+        "{}/model: this is a folder: no output can be written there; pass the path of a file",
     ),
     "an output that is not a stream": (
         "convert {}/flat.npy --to-tuple --format h5 -o -",
         3,
-        "an HDF5 file cannot be written to stdout; give a file: -o FILE",
+        "an HDF5 file cannot be written to stdout; pass a file: -o FILE",
     ),
     "two arrays into an npy": (
         "convert {}/flat.npy --to-tuple -o {}/y.npy",
@@ -162,7 +162,7 @@ ERRORS = {
     "an array of a file of one": (
         "inspect {}/flat.npy:x",
         3,
-        "{}/flat.npy: x: its one array has no name; give the file alone",
+        "{}/flat.npy: x: its one array has no name; pass the file alone",
     ),
     "a stack of a single cell": (
         "run CKPT {}/x.npy --stack x",
@@ -178,7 +178,7 @@ ERRORS = {
     "a folder for an input": (
         "run CKPT {}/model",
         3,
-        "{}/model: this is a folder; give the path of a file",
+        "{}/model: this is a folder; pass the path of a file",
     ),
     "no input": ("run CKPT", 2, "Missing argument 'INPUT...'; see lstmstate run --help"),
 }

@@ -43,7 +43,7 @@ def test_one_of_several_arrays_must_be_chosen(tmp_path: Path, kind: str) -> None
 
 def test_an_npy_has_no_names(tmp_path: Path) -> None:
     path = write_npy(tmp_path / "x.npy", np.ones((4, 3)))
-    refused(f"{path}:x", "x: its one array has no name; give the file alone")
+    refused(f"{path}:x", "x: its one array has no name; pass the file alone")
 
 
 def test_metadata_of_results_is_not_an_array(tmp_path: Path) -> None:

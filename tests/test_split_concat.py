@@ -104,7 +104,7 @@ def test_any_file_of_a_state_can_be_split(shell: Shell, folder: Path, kind: str)
         (["flat.npy", "-o", "c.npy"], 2, "requires 2 arguments"),
         (["-o", "c.npy", "m.npy"], 2, "Missing argument"),
         (["flat.npy", "-o", "c.npy", "m.npy", "-o", "d.npy", "n.npy"], 3, "4 files"),
-        (["flat.npy", "--cells", "2,2", "-o", "c.npy", "m.npy"], 3, "give two files for each cell"),
+        (["flat.npy", "--cells", "2,2", "-o", "c.npy", "m.npy"], 3, "pass two files for each cell"),
         (["flat.npy", "-o", "c.npz", "m.npy"], 3, "split writes .npy files"),
         (["flat.npy", "-o", "c.npy", "c.npy"], 3, "two outputs have the same name"),
         (["flat.npy", "-o", "c.npy", "./c.npy"], 3, "two outputs have the same name"),

@@ -32,7 +32,7 @@ class StateName(NamedTuple):
     Attributes:
         scope: the path before its last part.
         role: "c", "m", "h_n", "c_n" or "state".
-        number: the number of a layer, such as "1" of `h_1`; "" where there is none.
+        number: the number of a layer, such as "1" of `h_1`; "" if there is none.
         stem: the name without the word for its role, equal for both halves of a state.
         is_plain: whether all words of the last part are those of a state.
     """

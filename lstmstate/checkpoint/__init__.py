@@ -158,7 +158,7 @@ class Checkpoint:
         return self._graph_damage if self.graph is None else self.graph.damage
 
     def _read_graph(self, path: str) -> Graph:
-        """Read the graph; that of a folder only where it can be the graph of the checkpoint."""
+        """Read the graph; that of a folder only if it can be the graph of the checkpoint."""
         if self._frozen is not None:
             return self._frozen
         if self._packed_graph is not None:
@@ -199,7 +199,7 @@ class Checkpoint:
         return graphs[0] if graphs else None
 
     def _object_names(self, bundle: Bundle) -> dict[str, str]:
-        """Return the graph names of an object-based checkpoint, where they can be read."""
+        """Return the graph names of an object-based checkpoint, if they can be read."""
         if object_graph.OBJECT_GRAPH_KEY not in bundle.specs:
             return {}
         try:

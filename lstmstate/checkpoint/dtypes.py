@@ -20,8 +20,8 @@ class DType(NamedTuple):
 
     Attributes:
         name: as `tf.DType.name` gives it.
-        itemsize: bytes an element takes in a V2 data file; 0 where elements vary in length.
-        storage: the NumPy type of the stored bytes, without byte order; None where there is none.
+        itemsize: bytes an element takes in a V2 data file; 0 if elements vary in length.
+        storage: the NumPy type of the stored bytes, without byte order; None if there is none.
         proto_field: the field of a TensorProto with the values in V1 files; 0 for none.
     """
 

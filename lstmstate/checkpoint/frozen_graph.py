@@ -50,7 +50,7 @@ class FrozenGraph:
             if not self.specs:
                 raise UnsupportedError(
                     "this graph has no constants that could be weights",
-                    advice="give the checkpoint that belongs to it",
+                    advice="pass the checkpoint that belongs to it",
                 )
             if not self.graph.has_end:
                 self.notes.append(f"{path}: {_NO_END}")

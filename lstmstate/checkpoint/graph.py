@@ -49,7 +49,7 @@ class Graph:
             number; None without either.
         producer: GraphDef.versions.producer.
         library: its functions, a FunctionDefLibrary as bytes.
-        trainable: node names of the trainable variables; None where the graph lists none.
+        trainable: node names of the trainable variables; None if the graph lists none.
         returns: for each node that calls functions, the tensors that each of them returns.
         arguments: for each node that is an argument of a function, the node that calls it, and
             which argument it is.
@@ -127,7 +127,7 @@ class Graph:
             raise CorruptError(f"the graph has more than {limits.MAX_ENTRIES} nodes")
 
     def _forget_shapes(self) -> None:
-        """Make the shape of a placeholder unknown where it is `[]`, which meant just that."""
+        """Make the shape of a placeholder unknown if it is `[]`, which meant just that."""
         for node in list(self.nodes.values()):
             if node.op == "Placeholder" and node.shape() == ():
                 self.nodes[node.name] = node.without("shape")

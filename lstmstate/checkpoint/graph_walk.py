@@ -30,7 +30,7 @@ def data_inputs(node: Node) -> list[str]:
 
 
 def operand(graph: Graph, node: Node, position: int) -> Node | None:
-    """Return the node that gives an input, None where there is none."""
+    """Return the node that gives an input, None if there is none."""
     inputs = node.inputs
     if position or not inputs or inputs[0][:1] == "^":
         inputs = data_inputs(node)
@@ -58,7 +58,7 @@ def through(graph: Graph, node: Node | None, passing: frozenset[str] = PASSING) 
 
 
 def scalar(graph: Graph, node: Node | None) -> float | None:
-    """Return the number that a node hands on, None where it is not a constant one."""
+    """Return the number that a node hands on, None if it is not constant."""
     made = through(graph, node)
     constant = made.constant() if made is not None else None
     # A constant of equal numbers acts as one of them; NaN and Inf are not options of a cell.

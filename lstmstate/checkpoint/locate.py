@@ -50,7 +50,7 @@ class Location(NamedTuple):
         prefix: what TensorFlow's Saver calls the checkpoint, or the one file that it is.
         files: the index of a V2 checkpoint, the tables of a V1 checkpoint, the one file.
         graph: its `.meta` or `saved_model.pb`, or else the graph of its folder; None
-            where there is none.
+            if there is none.
         saved_model: whether it is the variables of a SavedModel.
         note: a line for the user on how it was found.
         asked: the path that was located.
@@ -225,7 +225,7 @@ def _by_state_file(path: str) -> Location:
     named = newest(read_whole(path, limits.MAX_STATE_FILE_BYTES, "a `checkpoint` file"), path)
     if named is None:
         return _only_one(folder, "the `checkpoint` file names no checkpoint")
-    # The path as it was written there only counts where it leads into this folder.
+    # The path as it was written there only counts if it leads into this folder.
     named = named.replace("\0", "")  # which no path can hold
     inside = not os.path.isabs(named) and ".." not in re.split(r"[/\\]", named)
     last = re.split(r"[/\\]", named)[-1]
@@ -265,7 +265,7 @@ def _unescape(found: re.Match[bytes]) -> bytes:
 
 
 def _only_one(folder: str, why: str | None) -> Location:
-    """Return the one checkpoint of a folder; ask where there are several."""
+    """Return the one checkpoint of a folder; refuse several."""
     prefixes = checkpoints_in(folder) or list(_in_one_file(folder))
     reason = f"{why}, and " if why else ""
     if not prefixes:
@@ -278,7 +278,7 @@ def _only_one(folder: str, why: str | None) -> Location:
             path=folder or ".",
             advice="there are in " + ", ".join(map(printable, below[:_SHOWN]))
             if below
-            else "give the folder with PREFIX.index and PREFIX.data-…, or with a frozen graph",
+            else "pass the folder with PREFIX.index and PREFIX.data-…, or with a frozen graph",
         )
     if len(prefixes) > 1:
         shown = ", ".join(printable(name) or '""' for name in prefixes[:_SHOWN])
@@ -286,7 +286,7 @@ def _only_one(folder: str, why: str | None) -> Location:
         raise AmbiguousError(
             f"{reason}there are {len(prefixes)} checkpoints in this folder: {shown}{more}",
             path=folder or ".",
-            advice="give the path of one",
+            advice="pass the path of one",
         )
     prefix = os.path.join(folder, prefixes[0])
     found = _at_prefix(prefix) or _of_file(prefix)

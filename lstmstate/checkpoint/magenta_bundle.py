@@ -34,7 +34,7 @@ class GeneratorBundle(V1Checkpoint):
         super().__init__((path,), checksums=checksums, sources={path: checkpoint})
 
     def meta_graph(self) -> bytes | None:
-        """Return the bytes of its MetaGraphDef, None where it has none."""
+        """Return the bytes of its MetaGraphDef, None if it has none."""
         if self._graph is None:
             return None
         if self._graph.size > limits.MAX_GRAPH_BYTES:

@@ -22,9 +22,9 @@ class CutShortError(CorruptError):
     """A message ends within a field.
 
     Attributes:
-        number: of that field; 0 where it ends before its value.
+        number: of that field; 0 if it ends before its value.
         start: where the value begins.
-        missing: the bytes of the value that are missing; 0 where that is not known.
+        missing: the bytes of the value that are missing; 0 if that is not known.
     """
 
     def __init__(self, problem: str, number: int = 0, start: int = 0, missing: int = 0) -> None:

@@ -99,7 +99,7 @@ class Table:
                 raise self._corrupt("its index of blocks does not fit the blocks")
 
     def get(self, key: bytes) -> bytes | None:
-        """Return the value of `key`, reading one block, or None where there is none."""
+        """Return the value of `key`, reading one block, or None if there is none."""
         number = bisect.bisect_left(self._last_keys, key)
         if number == len(self._blocks):
             return None

@@ -60,7 +60,7 @@ class Variable:
 
     Attributes:
         name: the key under which it is stored, as TensorFlow's own reader lists it.
-        shape: its full shape, also where it is stored in slices.
+        shape: its full shape, also if it is stored in slices.
         dtype: its TensorFlow dtype, by name ("float32").
         full_name: the variable's name in the graph, if an object-based checkpoint records it.
 
@@ -119,7 +119,7 @@ class Variable:
         """Return the value: read by position, its checksum verified, its slices joined.
 
         Strings come as an object array of bytes, bfloat16 as float32 (exact). The array is
-        read-only where it is a view of the bytes that were read.
+        read-only if it is a view of the bytes that were read.
 
         Raises:
             LstmstateError: the data file is missing, cut short, damaged or a Git LFS pointer,
@@ -136,7 +136,7 @@ class Variable:
                 raise CorruptError(f"its bytes make no array of its shape ({error})") from error
 
     def damage(self) -> LstmstateError | None:
-        """Read the value, and return the error where it cannot be read; None where it can.
+        """Read the value, and return the error where it cannot be read; None if it can.
 
         That a dtype has no values that are read (resource, variant) is not damage.
         """

@@ -111,7 +111,7 @@ class Outputs:
             raise LstmstateError(
                 f"this is {kind}: no output can be written there",
                 path=target,
-                advice="give the path of a file",
+                advice="pass the path of a file",
             )
         if not self._force:
             raise LstmstateError(
@@ -134,7 +134,7 @@ class Outputs:
         if sys.stdout.isatty():
             raise LstmstateError(
                 "binary data is not written to a terminal",
-                advice="redirect stdout, or give a file: `output=...`",
+                advice="redirect stdout, or pass a file: `output=...`",
             )
         temporary = os.path.join(tempfile.gettempdir(), f"lstmstate-{os.urandom(8).hex()}.tmp")
         self._temporary[STDOUT] = temporary

@@ -52,7 +52,7 @@ class ByteSource:
         status = os.fstat(self._file)
         if not stat.S_ISREG(status.st_mode):
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise UnsupportedError(f"this is {kind}", path=path, advice="give the path of a file")
+            raise UnsupportedError(f"this is {kind}", path=path, advice="pass the path of a file")
         self.size = status.st_size
         self._start = 0  # where it begins in the file
 

@@ -242,7 +242,7 @@ def _names(done: Converted, group: Group) -> tuple[str, ...]:
     """Return the names of the arrays of a state in a checkpoint: as before, if they are the
     same.
 
-    A state as one array has the name of the state where that names one; else the cell is in it.
+    A state as one array has the name of the state if that names one; else the cell is in it.
     """
     plans = done.flow.plans
     if done.flow.layout is done.source.reading.layout and len(plans) == len(group.variables):

@@ -285,16 +285,10 @@ def _find_in_table(source: ByteSource, place: str | None, header: bool | None) -
     """Return the table in a file, or the columns at a place in it."""
     from lstmstate.state.formats.chunked import Held
     from lstmstate.state.formats.number_table import TextTable
-    from lstmstate.state.formats.table_header import without_index
 
     with located(source.path):
         table = TextTable(source, header=header, most=limits.MAX_TABLE_BYTES)
-        names, notes = table.names, table.notes
-        if place:
-            values = table.read(table.places(place))
-        else:
-            names, values, of_index = without_index(names, table.read())
-            notes += of_index
+        names, values, notes = table.columns(place)
     return _Found(source.path, Held(place or "", values), names, notes, is_table=True)
 
 

@@ -39,7 +39,7 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
         raise LstmstateError(
             f"the state has {count(len(cells), 'cell')} and there are {len(targets)} files",
             path=source.reading.file.path,
-            advice="give two files for each cell: `outputs=...`",
+            advice="pass two files for each cell: `outputs=...`",
         )
     for target in targets:
         if kind_to_write(target, None).key != "npy":
@@ -68,7 +68,7 @@ def read_halves(
     """Return the state whose halves are in files: c, m, c, m, …
 
     Args:
-        header: whether the first row of a table names its columns, None where that is open.
+        header: whether the first row of a table names its columns, None if unknown.
 
     Raises:
         LstmstateError: a file has the other half by its metadata, or they do not fit together.

@@ -108,7 +108,7 @@ def save_state(
 
 def _refuse_other(layout: str) -> None:
     if layout not in LAYOUTS:
-        raise LstmstateError(f"there is no layout {layout!r}", advice=f"give {', '.join(LAYOUTS)}")
+        raise LstmstateError(f"there is no layout {layout!r}", advice=f"pass {', '.join(LAYOUTS)}")
 
 
 def as_source(state: State) -> Source:

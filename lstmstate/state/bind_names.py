@@ -17,9 +17,9 @@ class PartlyNamedError(AmbiguousError):
 
 
 def bind(names: Sequence[str], cells: Sequence[str]) -> list[int] | None:
-    """Return for each cell the place of its name; None where no name is that of a cell.
+    """Return for each cell the place of its name; None if no name is that of a cell.
 
-    A name is that of a cell where it is the same, or one of the two is whole parts of the other
+    A name is that of a cell if it is the same, or one of the two is whole parts of the other
     and of no other cell. Names that only count (cell_0, cell_1, …) are places.
 
     Args:

@@ -255,7 +255,7 @@ def by_scope(found: Sequence[Named], roles: Collection[str]) -> dict[str, dict[s
 
 
 def in_order(scopes: Iterable[str]) -> list[str]:
-    """Return scopes in the order of the numbers in them, where all have one; else as they are.
+    """Return scopes in the order of the numbers in them if all have one; else as they are.
 
     >>> in_order(["cell_10", "cell_2"]), in_order(["encoder", "decoder"])
     (['cell_2', 'cell_10'], ['encoder', 'decoder'])

@@ -19,7 +19,7 @@ class ArrayInfo(NamedTuple):
     """An array of a state file.
 
     Attributes:
-        name: its place in the file; "" where the file is one array.
+        name: its place in the file; "" if the file is one array.
         readings: the layouts that it could be, likeliest first.
     """
 
@@ -40,7 +40,7 @@ class Contents(NamedTuple):
             the "names" of its arrays, or the "shape" alone.
         problem: why there is no reading.
         foreign: the kind of the arrays, if they are not a state.
-        watch: the ranges of c and m; None where the values were not read.
+        watch: the ranges of c and m; None if the values were not read.
     """
 
     arrays: tuple[ArrayInfo, ...]

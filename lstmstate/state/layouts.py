@@ -44,7 +44,7 @@ class Layout(NamedTuple):
     Attributes:
         name: one word, as users give it.
         words: a line of help.
-        arrays: the arrays of a state, by name; they are views where NumPy can make them.
+        arrays: the arrays of a state, by name; they are views if NumPy can make them.
         pairs: (c, m) of each cell in such arrays, always views; only "flat" uses
             the widths, which its array does not show.
         names: the names of the arrays of one cell, or those of the whole state.
@@ -221,7 +221,7 @@ def _flat_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pair
         raise LstmstateError(
             f"it is {width} wide, and {told} are {sum(w.flat for w in widths)}",
             advice=_in_rows(array, sum(cell.flat for cell in widths))
-            or "give a state of these widths, or the widths of this one",
+            or "pass a state of these widths, or the widths of this one",
         )
     pairs, at = [], 0
     for cell in widths:

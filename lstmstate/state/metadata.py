@@ -23,7 +23,7 @@ class Metadata(NamedTuple):
     Attributes:
         layout: a name in `layouts.LAYOUTS`, or `OUTPUTS`.
         is_stack: whether the state is that of a stack, which may have one cell only.
-        part: "c" or "m" where the file holds only one half of one cell.
+        part: "c" or "m" if the file holds only one half of one cell.
         dtype: the dtype that the state had where the file cannot hold it ("bfloat16", kept as
             float32).
         source: the name of the file that it was made of.

@@ -23,7 +23,7 @@ class LSTMState:
         c: the cell state, `[..., num_units]`.
         m: the output that is fed back, `[..., num_proj or num_units]`; leading axes (batch,
             time × batch, none) and dtype as those of c.
-        cell: the name of the cell, "" where it has none.
+        cell: the name of the cell, "" if it has none.
 
     Raises:
         LstmstateError: the two are not halves of one state.

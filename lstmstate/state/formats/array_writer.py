@@ -37,7 +37,7 @@ class PlannedArray(NamedTuple):
     """An array that is to be written.
 
     Attributes:
-        axis: the axis along which its rows come; None where it comes whole.
+        axis: the axis along which its rows come; None if it comes whole.
     """
 
     name: str

@@ -24,7 +24,7 @@ class StoredArray(ABC):
     """An array in a file.
 
     Attributes:
-        name: its place in the file; "" where the file is one array.
+        name: its place in the file; "" if the file is one array.
         shape: its sizes.
         dtype: the type of its elements.
     """

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, printable, raised_as
 from lstmstate.files.reader import ByteSource
 from lstmstate.records import NamedTuple
-from lstmstate.state.formats.table_header import header_of, places
+from lstmstate.state.formats.table_header import header_of, places, without_index
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,11 +52,11 @@ class TextTable:
     """A table whose header is read, and its values when asked for.
 
     Args:
-        header: whether the first row names the columns, None where that is open.
+        header: whether the first row names the columns, None if unknown.
         most: how many bytes a table may have.
 
     Attributes:
-        names: the names of its columns, () where it has no header.
+        names: the names of its columns, () if it has no header.
         notes: lines for the user on how the header was found.
         comments: the lines before the table that begin with "#".
 
@@ -86,12 +86,25 @@ class TextTable:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of its columns, () where it has no header."""
+        """The names of its columns, () if it has no header."""
         return self._shape.names
 
     def places(self, asked: str) -> list[int]:
         """Return the numbers of the columns that are asked for; see `table_header.places`."""
         return places(self.names, self._shape.width, asked)
+
+    def columns(
+        self, asked: str | None, dtype: str = "float64"
+    ) -> tuple[tuple[str, ...], Array, tuple[str, ...]]:
+        """Return names, the values of the requested columns, and notes.
+
+        Args:
+            asked: see `table_header.places`; None for all columns but an index, with their names.
+        """
+        if asked:
+            return self.names, self.read(self.places(asked), dtype), self.notes
+        names, values, of_index = without_index(self.names, self.read(None, dtype))
+        return names, values, self.notes + of_index
 
     def read(self, wanted: Sequence[int] | None = None, dtype: str = "float64") -> Array:
         """Return the numbers `[rows, columns]` of some columns, all of them unless given.

@@ -179,7 +179,7 @@ class Machine:
         """Note the state that is to be given to the result of a call."""
         target, state = self.last(2)
         if not isinstance(target, Call):
-            raise damaged("it gives a state to what has none")
+            raise damaged("it gives a state to a value without one")
         target.state = state
         self.stack.append(target)
 

@@ -110,7 +110,7 @@ def kind_by_name(path: str, key: str | None = None) -> StateKind:
 
 
 def kind_of_name(path: str) -> StateKind | None:
-    """Return the kind of the files with such a name, None where there is none."""
+    """Return the kind of the files with such a name, None if there is none."""
     return next((kind for kind in KINDS if kind.is_named(path)), None)
 
 
@@ -119,7 +119,7 @@ def kind_to_write(target: str, key: str | None, default: str = "npz") -> StateKi
     kind = BY_KEY[key or default] if target == STDOUT else kind_by_name(target, key)
     if target == STDOUT and not kind.piped:
         raise UnsupportedError(
-            f"{kind.words} cannot be written to stdout", advice="give a file: `output=...`"
+            f"{kind.words} cannot be written to stdout", advice="pass a file: `output=...`"
         )
     return kind
 
@@ -178,7 +178,7 @@ def select(file: StateFile, place: str) -> StateFile:
                 "its one array has no name",
                 path=file.path,
                 tensor=place,
-                advice="give the file alone",
+                advice="pass the file alone",
             )
         known = ", ".join(printable(array.name) for array in file.arrays[:6]) or "none"
         raise LstmstateError(

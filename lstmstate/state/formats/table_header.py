@@ -55,7 +55,7 @@ def header_of(
         fields: those of the first row, without spaces around them.
         rows: those below it; only the first ones are looked at, if any.
         is_number: whether a field is read as a number.
-        given: whether there is a header, None where that is open.
+        given: whether there is a header, None if unknown.
 
     Raises:
         AmbiguousError: the first row may be a header, or data.
@@ -109,9 +109,9 @@ def places(names: Sequence[str], width: int, asked: str) -> list[int]:
     """Return the numbers of the columns that are asked for.
 
     Args:
-        names: those of all columns, () where they have none.
+        names: those of all columns, () if they have none.
         width: how many columns there are.
-        asked: names with commas between them, or numbers from 0 where there are no names.
+        asked: names with commas between them, or numbers from 0 if there are no names.
 
     Raises:
         NotFoundError: there are no such columns.

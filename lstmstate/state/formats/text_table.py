@@ -21,7 +21,6 @@ from lstmstate.files.atomic import Outputs
 from lstmstate.files.reader import ByteSource
 from lstmstate.state.formats.chunked import Held, StateFile
 from lstmstate.state.formats.number_table import TextTable
-from lstmstate.state.formats.table_header import without_index
 from lstmstate.state.metadata import KEY, Metadata, parse
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def open_file(
     Args:
         columns: the name of an array, or those of some columns, as `places` takes them; None
             for all but an index.
-        header: whether the first row names the columns, None where that is open.
+        header: whether the first row names the columns, None if unknown.
 
     Raises:
         LstmstateError: it is not a table of numbers, or its first row may be a header or data.
@@ -57,11 +56,10 @@ def open_file(
     told = [line[len(_MARK) :] for line in table.comments if line.startswith(_MARK)]
     metadata = parse(told[0]) if told else None
     dtype = metadata.dtype if metadata and metadata.dtype in _TYPES else "float64"
-    if columns is not None and columns not in _columns(table.names):
-        picked = table.read(table.places(columns), dtype)
-        return StateFile(source.path, [Held(columns, picked)], metadata, notes=table.notes)
-    names, values, of_index = without_index(table.names, table.read(None, dtype))
-    return StateFile(source.path, _arrays(names, values), metadata, notes=table.notes + of_index)
+    asked = None if columns in _columns(table.names) else columns
+    names, values, notes = table.columns(asked, dtype)
+    arrays = [Held(asked, values)] if asked else _arrays(names, values)
+    return StateFile(source.path, arrays, metadata, notes=notes)
 
 
 def _columns(names: Sequence[str]) -> dict[str, dict[int, int]]:
