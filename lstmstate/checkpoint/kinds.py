@@ -108,13 +108,12 @@ _ZIPS: tuple[tuple[re.Pattern[bytes], Kind], ...] = tuple(
     (re.compile(pattern), kind)
     for pattern, kind in (
         (rb".*\.npy", NPZ),
-        (rb".*data\.pkl|.*/(version|byteorder|\.format_version|\.data/.*|code/.*)", _PYTORCH),
+        (rb".*data\.pkl|.*/(version|byteorder|\.format_version|\.data/.*)", _PYTORCH),
         (rb"metadata\.json|config\.json|model\.weights\.h5", _KERAS),
         (
             rb"\[Content_Types\]\.xml|mimetype",
             Kind("office", "an Office document", "save its table as .csv"),
         ),
-        (rb".*", _ZIP),
     )
 )
 

@@ -271,7 +271,7 @@ def _only_one(folder: str, why: str | None) -> Location:
     if not prefixes:
         kind = kinds.of_folder(_names(folder))
         if kind is not None:
-            raise NotACheckpointError(folder, kind)
+            raise NotACheckpointError(folder or ".", kind)
         below = [name for name in _names(folder)[:_LOOKED_INTO] if _has_some(folder, name)]
         raise NotFoundError(
             f"{reason}there is no checkpoint in this folder",
