@@ -383,11 +383,7 @@ def say(done: Iterable[Converted], *, strict: bool, quiet: bool) -> None:
         LstmstateError: c and m look swapped, and that was to be an error.
     """
     for one in done:
-        reading = one.source.reading
         swapped = one.watch.swapped()
         if swapped and strict:
-            raise LstmstateError(swapped[0], path=reading.file.path)
-        note(
-            [*reading.notes, *one.notes, *swapped, *one.watch.notes(), *one.graph_notes],
-            quiet=quiet,
-        )
+            raise LstmstateError(swapped[0], path=one.source.reading.file.path)
+        note(one.notes, quiet=quiet)

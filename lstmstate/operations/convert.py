@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lstmstate.cells import state_names
@@ -71,12 +70,13 @@ class Converted(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """A line for the user if the state has other names now."""
-        group = self.source.group
-        if group is None or self.variables in ((), group.variables):
-            return []
-        old, new = (", ".join(map(printable, names)) for names in (group.variables, self.variables))
-        return [f"the state has other names now: {new} (was {old})"]
+        """Lines for the user on the source, its values, and the new names."""
+        group, renamed = self.source.group, []
+        if group is not None and self.variables not in ((), group.variables):
+            both = (", ".join(map(printable, names)) for names in (group.variables, self.variables))
+            renamed = ["the state has other names now: {1} (was {0})".format(*both)]
+        values = [*self.watch.swapped(), *self.watch.notes()]
+        return [*self.source.reading.notes, *renamed, *values, *self.graph_notes]
 
 
 def begin(source: Source, how: How, target: str) -> Converted:
@@ -99,8 +99,7 @@ def write_state(
     done = begin(source, how, target)
     metadata = metadata_of(done, how)
     if not is_written_in_rows(kind):
-        module = import_module(f"lstmstate.state.formats.{kind.module}")
-        module.write(outputs, target, done.flow, metadata)
+        kind.code().write(outputs, target, done.flow, metadata)
         return done
     plans = done.flow.plans
     with open_writer(outputs, target, kind, plans, metadata, compress=how.compress) as writer:

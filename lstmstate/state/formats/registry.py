@@ -61,6 +61,10 @@ class StateKind(NamedTuple):
         """Whether a name is that of such a file."""
         return re.fullmatch(f".*(?:{self.endings})", path, re.IGNORECASE | re.DOTALL) is not None
 
+    def code(self) -> Any:
+        """Return the module that reads and writes such files."""
+        return import_module(f"lstmstate.state.formats.{self.module}")
+
 
 KINDS = (
     StateKind("npy", "a NumPy array", r"\.npy", kinds.NPY, "npy", ".npy", True),
@@ -132,7 +136,7 @@ def kind_of(source: ByteSource) -> StateKind | None:
     content = kinds.identify(source)
     if content not in (kinds.TEXT, kinds.UNKNOWN):
         return next((kind for kind in KINDS if kind.content is content), None)
-    by_name = next((kind for kind in KINDS if kind.is_named(source.path)), None)
+    by_name = kind_of_name(source.path)
     if by_name in (BY_KEY["csv"], BY_KEY["pkl"]):
         return by_name
     from lstmstate.state.formats.pickle_reader import looks_like_pickle
@@ -157,7 +161,7 @@ def open_arrays(source: ByteSource, kind: StateKind, options: Mapping[str, Any] 
 
     with located(source.path), raised_as(damage), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        file: StateFile = _module(kind).open_file(source, **options)
+        file: StateFile = kind.code().open_file(source, **options)
         return file._replace(kind=kind.key, foreign=other_contents.of_file(file))
 
 
@@ -187,7 +191,3 @@ def select(file: StateFile, place: str) -> StateFile:
     found = exact or below
     metadata, other = other_contents.of_some(file, found)
     return file._replace(arrays=found, metadata=metadata, foreign=other)
-
-
-def _module(kind: StateKind) -> Any:
-    return import_module(f"lstmstate.state.formats.{kind.module}")
