@@ -31,7 +31,7 @@ ERRORS = {
     "a folder without a checkpoint": (
         "run {}/model {}/x.npy",
         3,
-        "{}/model: there is no checkpoint in this folder; give the folder with "
+        "{}/model: there is no checkpoint in this folder; pass the folder with "
         "PREFIX.index and PREFIX.data-…, or with a frozen graph",
     ),
     "an input that is not there": (
@@ -86,7 +86,7 @@ ERRORS = {
     "a state of other widths": (
         "run CKPT {}/x.npy --state {}/flat.npy",
         3,
-        "{}/flat.npy: it is 12 wide, and c 8 + m 5 are 13 (by CKPT/model.ckpt); give a state of "
+        "{}/flat.npy: it is 12 wide, and c 8 + m 5 are 13 (by CKPT/model.ckpt); pass a state of "
         "these widths, or the widths of this one",
     ),
     "lengths as a number": (
@@ -135,7 +135,7 @@ ERRORS = {
     "two outputs for two cells": (
         "split SUNSPOTS -o {}/c.npy {}/m.npy",
         3,
-        "SUNSPOTS/model.ckpt-360: the state has 2 cells and there are 2 files; give two files for "
+        "SUNSPOTS/model.ckpt-360: the state has 2 cells and there are 2 files; pass two files for "
         "each cell: -o C M",
     ),
     "no output of concat": (

@@ -239,7 +239,7 @@ def test_files_without_a_graph_are_refused(
 def test_another_text_is_not_a_graph(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "graph.pbtxt"
     path.write_bytes(content)
-    with pytest.raises(CorruptError, match="a text, and expected a graph in the graph file"):
+    with pytest.raises(CorruptError, match="expected a graph in the graph file, got another text"):
         read_graph_def(str(path))
     for read in (read_meta, read_saved_model):
         with pytest.raises(CorruptError, match="the graph file is damaged"):
