@@ -27,9 +27,6 @@ def new_checkpoint(
     Args:
         target: the prefix, or the path of the index.
         graph: a MetaGraphDef for the `.meta` file.
-
-    Raises:
-        LstmstateError: a file cannot be written, or the `.meta` of another checkpoint is there.
     """
     prefix = target.removesuffix(_INDEX)
     folder, name = os.path.split(prefix)

@@ -97,11 +97,7 @@ def widen(array: NDArray[np.generic], dtype: DType) -> NDArray[np.generic]:
 
 
 def to_bytes(array: NDArray[np.generic], dtype: DType, *, big_endian: bool = False) -> memoryview:
-    """Undo `from_bytes`: return the bytes to store for an array of values.
-
-    Raises:
-        LstmstateError: values that were bfloat16 once no longer fit it.
-    """
+    """Undo `from_bytes`: return the bytes to store for an array of values."""
     import numpy as np
 
     value = np.ascontiguousarray(array)

@@ -31,9 +31,6 @@ class FrozenGraph:
     Attributes:
         graph: the graph, with these constants as operations that hold a variable.
         notes: lines for the user on how it was read.
-
-    Raises:
-        LstmstateError: it is missing, damaged, or has no such constant.
     """
 
     def __init__(self, path: str) -> None:

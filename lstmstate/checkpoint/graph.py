@@ -41,7 +41,9 @@ class Edge(NamedTuple):
 
 
 class Graph:
-    """Nodes by name, and who uses whose outputs.
+    """Nodes by name, and the uses of their outputs.
+
+    A damaged graph is refused: any operation could be the missing one.
 
     Attributes:
         nodes: the operations of the graph, and of the functions that it calls.
@@ -57,10 +59,6 @@ class Graph:
             a whole file.
         has_end: whether its GraphDef has what TensorFlow writes behind the nodes. Without it
             nothing shows that a file of nodes alone was not cut between two of them.
-
-    Raises:
-        CorruptError: the graph itself is damaged. Part of a graph is not read: any
-            operation could be the missing one.
     """
 
     def __init__(self, meta_graph: bytes) -> None:
@@ -146,11 +144,7 @@ class Graph:
         self.trainable = frozenset(name.rpartition(":")[0] or name for name in names)
 
     def spend(self, steps: int = 1) -> None:
-        """Count steps along the edges, so that no graph can make a reader walk for ever.
-
-        Raises:
-            UnsupportedError: there were too many for a graph of this size.
-        """
+        """Count steps along the edges, so that no graph can make a reader walk for ever."""
         if self._steps is None:
             self._steps = limits.WALK_STEPS + limits.WALK_STEPS_PER_NODE * len(self.nodes)
         self._steps -= steps
@@ -242,11 +236,7 @@ def split_port(tensor: str) -> tuple[str, int]:
 
 
 def read_meta(path: str) -> Graph:
-    """Read a `.meta` file, which is a MetaGraphDef, in bytes or as text.
-
-    Raises:
-        LstmstateError: it is missing, or not one, or the graph in it is damaged.
-    """
+    """Read a `.meta` file, which is a MetaGraphDef, in bytes or as text."""
     return _read(path, "MetaGraphDef")
 
 
@@ -256,11 +246,7 @@ def parse_meta(data: bytes) -> Graph:
 
 
 def read_saved_model(path: str) -> Graph:
-    """Read the first graph of a SavedModel {1 version, 2 repeated MetaGraphDef}, as `read_meta`.
-
-    Raises:
-        LstmstateError: it is missing, not one, or has no graph, or the graph in it is damaged.
-    """
+    """Read the first graph of a SavedModel {1 version, 2 repeated MetaGraphDef}, as `read_meta`."""
     return _read(path, "SavedModel")
 
 
@@ -270,9 +256,6 @@ def read_graph_def(path: str, *, needs_end: bool = True) -> Graph:
     Args:
         needs_end: whether one without an end is damaged. Frozen graphs need none: TensorFlow's
             remove_training_nodes leaves it out.
-
-    Raises:
-        LstmstateError: it is missing, or not one, or damaged.
     """
     return _read(path, "GraphDef", needs_end=needs_end)
 

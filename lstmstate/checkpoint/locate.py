@@ -91,13 +91,7 @@ class NotACheckpointError(UnsupportedError):
 
 
 def locate(path: str) -> Location:
-    """Return the checkpoint that `path` names.
-
-    Raises:
-        NotFoundError: there is none.
-        AmbiguousError: a folder has several and does not name the newest.
-        NotACheckpointError: it is a file of another kind.
-    """
+    """Return the checkpoint that `path` names."""
     found = _at_prefix(path)
     if found is None:
         if not os.path.lexists(path):

@@ -22,9 +22,6 @@ class GeneratorBundle(V1Checkpoint):
     Args:
         path: the file.
         checksums: whether the CRC32C of each block must hold.
-
-    Raises:
-        LstmstateError: it is missing, damaged, or has not one checkpoint.
     """
 
     def __init__(self, path: str, *, checksums: bool = True) -> None:

@@ -40,10 +40,6 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
     Returns:
         The value, and the position behind it.
 
-    Raises:
-        CutShortError: the data ends within the varint.
-        CorruptError: it has more than ten bytes, or more than 64 bits.
-
     >>> varint(bytes([0xAC, 0x02]), 0)
     (300, 2)
     """
@@ -76,10 +72,6 @@ def fields(data: bytes) -> Iterator[tuple[int, int, Value]]:
 
     A value is an int for varints and fixed-width fields (as unsigned), bytes for
     length-delimited ones.
-
-    Raises:
-        CutShortError: the message ends within a field.
-        CorruptError: the bytes are not a message.
 
     >>> list(fields(bytes([0x08, 0x01, 0x1A, 0x02, 0x08, 0x01])))
     [(1, 0, 1), (3, 2, b'\\x08\\x01')]
@@ -199,9 +191,5 @@ def fixed32_field(number: int, value: int) -> bytes:
 
 
 def encode_text(name: str) -> bytes:
-    """Undo `text`.
-
-    Raises:
-        UnicodeEncodeError: the name holds a surrogate that `text` does not make.
-    """
+    """Undo `text`."""
     return name.encode("utf-8", "surrogateescape")

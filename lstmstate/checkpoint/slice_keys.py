@@ -43,9 +43,6 @@ def encode_slice_key(name: bytes, extents: Extents) -> bytes:
 def decode_slice_key(key: bytes) -> tuple[bytes, Extents]:
     """Return the name and the extents of a slice's key.
 
-    Raises:
-        CorruptError: it is not such a key.
-
     >>> decode_slice_key(encode_slice_key(b"p", (Extent(1000, 64),)))
     (b'p', (Extent(start=1000, length=64),))
     """

@@ -55,9 +55,6 @@ class Table:
     Args:
         source: the file.
         checksums: whether the CRC32C of each block must hold.
-
-    Raises:
-        CorruptError: there is no footer, or the index block is damaged.
     """
 
     def __init__(self, source: ByteSource, *, checksums: bool = True) -> None:

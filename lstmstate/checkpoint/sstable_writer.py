@@ -82,9 +82,6 @@ def write_table(entries: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
     Args:
         entries: (key, value), keys strictly increasing.
 
-    Raises:
-        ValueError: the keys do not increase.
-
     >>> len(b"".join(write_table([(b"a", b"1"), (b"ab", b"23")])))
     104
     """

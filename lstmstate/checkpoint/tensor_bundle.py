@@ -62,9 +62,6 @@ class Bundle:
     Args:
         prefix: the path without `.index`.
         checksums: whether the CRC32C of blocks and values must hold.
-
-    Raises:
-        LstmstateError: the index is missing or damaged.
     """
 
     def __init__(self, prefix: str, *, checksums: bool = True) -> None:
@@ -208,9 +205,6 @@ class Bundle:
         """Return the entry of a variable, or of one of its slices.
 
         The entry of a partitioned variable has slices, and no bytes of its own.
-
-        Raises:
-            NotFoundError: there is no such variable or slice.
         """
         found = self._entries.get(name) if extents is None else self._slices.get((name, extents))
         if found is None:
@@ -223,10 +217,6 @@ class Bundle:
         The checksum is verified on the way, so that damage may raise only after the last
         chunk: a caller must be ready to discard the chunks before. For dtypes whose values this
         program cannot read, the rule of the checksum is unknown; they are not verified.
-
-        Raises:
-            LstmstateError: there is no such entry, or its data file is missing, cut short,
-                damaged or a Git LFS pointer.
         """
         entry = self.entry(name, extents)
         path = self._data_file(entry.shard)

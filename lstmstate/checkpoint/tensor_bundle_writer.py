@@ -74,10 +74,6 @@ class BundleWriter:
             shape: its full shape.
             parts: its bytes in C order, in the byte order of the file; one part after another
                 is held in memory.
-
-        Raises:
-            LstmstateError: the parts do not add up to the shape, the name is there already or
-                cannot be one, or the dtype is not of a fixed size.
         """
         key = self._new_key(name)
         if not dtype.itemsize:
@@ -102,10 +98,6 @@ class BundleWriter:
         Args:
             name: its key.
             value: an array of `bytes`, of any shape.
-
-        Raises:
-            LstmstateError: an element is not bytes, or the name is there already or cannot be
-                one.
         """
         key = self._new_key(name)
         elements = value.ravel().tolist()
@@ -127,10 +119,6 @@ class BundleWriter:
 
         Its checksums are kept; where `source` verifies checksums, they are verified. No more
         than 1 MiB of the value is in memory at a time.
-
-        Raises:
-            LstmstateError: there is no such variable, its data is missing or damaged (with the
-                file's name), the byte order is another, or the name is there already.
         """
         if source.big_endian != self._big_endian:
             raise LstmstateError("it is stored in the other byte order", tensor=name)

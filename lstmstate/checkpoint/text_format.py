@@ -158,9 +158,6 @@ def to_wire(text: bytes, message: str) -> bytes:
     Args:
         message: a row of the table of messages, such as "GraphDef".
 
-    Raises:
-        CorruptError: it is not in the text format, or not such a message.
-
     >>> to_wire(b'name: "a" input: ["b", "c"]', "NodeDef")
     b'\\n\\x01a\\x1a\\x01b\\x1a\\x01c'
     """

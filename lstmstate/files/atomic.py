@@ -36,9 +36,6 @@ class Outputs:
             target that exists.
         force: whether files that exist may be replaced.
 
-    Raises:
-        LstmstateError: a target is an input, exists, or cannot be written.
-
     Example:
         >>> import tempfile
         >>> folder = tempfile.TemporaryDirectory()

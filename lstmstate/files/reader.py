@@ -36,11 +36,6 @@ class ByteSource:
     Args:
         path: where it is, or what to call it in errors.
         descriptor: the file, where it is open already.
-
-    Raises:
-        NotFoundError: there is no such file.
-        UnsupportedError: it is a folder, a FIFO or a device.
-        LstmstateError: the system does not let it be read.
     """
 
     def __init__(self, path: str, descriptor: int | None = None) -> None:
@@ -75,11 +70,7 @@ class ByteSource:
         return found
 
     def read(self, offset: int, length: int, what: str) -> bytes:
-        """Return exactly `length` bytes from `offset`.
-
-        Raises:
-            CorruptError: the file ends before; `what` names the bytes in the message.
-        """
+        """Return exactly `length` bytes from `offset`."""
         if offset < 0 or length < 0 or offset + length > self.size:
             raise CorruptError(
                 f"the file is cut short: {what} would be bytes {offset} to {offset + length}, "
@@ -101,11 +92,7 @@ class ByteSource:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read_into(self, target: memoryview, offset: int) -> None:
-        """Fill a buffer with the bytes from `offset` on.
-
-        Raises:
-            CorruptError: the file ends before.
-        """
+        """Fill a buffer with the bytes from `offset` on."""
         done = 0
         try:
             while done < len(target):

@@ -81,11 +81,7 @@ class Source(NamedTuple):
 def cells_of(
     ckpt: LSTMCheckpoint, cell: str | None = None, stack: str | None = None
 ) -> tuple[Cells, ...]:
-    """Return every cell and stack of a checkpoint, or the one of a name.
-
-    Raises:
-        LstmstateError: there is none of this name, or its widths are unknown.
-    """
+    """Return every cell and stack of a checkpoint, or the one of a name."""
     if cell is not None or stack is not None:
         if cell is not None:
             found = _one(ckpt.cell(cell))
@@ -103,11 +99,7 @@ def cells_of(
 def wanted_by(
     ckpt: LSTMCheckpoint, layout: str | None, cell: str | None = None, stack: str | None = None
 ) -> Wanted:
-    """Return the widths and orders that a checkpoint shows for its cells, or a named one.
-
-    Raises:
-        LstmstateError: there is none of this name, or its widths are unknown.
-    """
+    """Return the widths and orders that a checkpoint shows for its cells, or a named one."""
 
     def orders(shape: tuple[int, ...]) -> list[FedOrder]:
         return _orders_of(ckpt, shape, cell=cell, stack=stack)
@@ -315,9 +307,6 @@ def states_of(
         variables: more of them; None if a user cannot pass any.
         every: whether all states are wanted if none is named, and each is known to be that of
             another cell or stack.
-
-    Raises:
-        LstmstateError: there is none, it cannot be read, or it is ambiguous.
     """
     names = [*(variables or ()), *([place] if place else [])]
     found = groups(ckpt)
@@ -342,11 +331,7 @@ def all_states(ckpt: LSTMCheckpoint) -> list[Source]:
 
 
 def arrays_called(ckpt: LSTMCheckpoint, place: str) -> tuple[StateFile, Wanted]:
-    """Return the variables of a state, or a variable, and the cells that it may belong to.
-
-    Raises:
-        LstmstateError: there is no state or variable of this name.
-    """
+    """Return the variables of a state, or a variable, and the cells that it may belong to."""
     return _arrays(ckpt, _select(ckpt, groups(ckpt), [place], Wanted())[0], Wanted())
 
 

@@ -91,11 +91,7 @@ def begin(source: Source, how: How, target: str) -> Converted:
 def write_state(
     source: Source, how: How, outputs: Outputs, target: str, kind: StateKind
 ) -> Converted:
-    """Write a state into a file of its own.
-
-    Raises:
-        LstmstateError: the layout or the file cannot hold it, or cannot be written.
-    """
+    """Write a state into a file of its own."""
     done = begin(source, how, target)
     metadata = metadata_of(done, how)
     if not is_written_in_rows(kind):
@@ -138,9 +134,6 @@ def rewrite_checkpoint(
     Every other tensor is copied byte for byte, and the graph too: the cells keep their options. A
     state `NAME` becomes `NAME/c` and `NAME/m`, `NAME/<cell>/c` and `NAME/<cell>/m` in a stack, and
     the other way round; one that is in the layout already keeps its names.
-
-    Raises:
-        LstmstateError: a tensor is damaged, a name is taken, or it cannot be written.
     """
     from lstmstate.checkpoint.checkpoint_writer import new_checkpoint
 

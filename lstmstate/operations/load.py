@@ -43,9 +43,6 @@ def open_path(
 
     Args:
         header: whether the first row of a table names its columns, None if unknown.
-
-    Raises:
-        LstmstateError: it is neither, or damaged.
     """
     path = InputPath.of(path)
     if path.path == STDIN or path.kind is not None:
@@ -83,11 +80,7 @@ def open_source(
     checksums: bool = True,
     header: bool | None = None,
 ) -> list[Source]:
-    """Return the states in a file, or the requested ones of a checkpoint.
-
-    Raises:
-        LstmstateError: there is none, it cannot be read, or it is ambiguous.
-    """
+    """Return the states in a file, or the requested ones of a checkpoint."""
     return states_in(open_path(path, checksums=checksums, header=header), wanted, variables)
 
 
@@ -102,9 +95,6 @@ def states_in(
 
     Args:
         variables, every: see `saved_states.states_of`.
-
-    Raises:
-        LstmstateError: there is none, it cannot be read, or it is ambiguous.
     """
     from lstmstate.model import saved_states
 
@@ -123,11 +113,7 @@ def states_in(
 
 
 def arrays_of(opened: Opened) -> tuple[StateFile, Wanted]:
-    """Return the arrays of an open path, and the cells of its checkpoint that they may belong to.
-
-    Raises:
-        LstmstateError: there is no state or variable of this name.
-    """
+    """Return the arrays of an open path, and the cells that they may belong to."""
     from lstmstate.state.candidates import Wanted
 
     if opened.file is not None:
@@ -140,11 +126,7 @@ def arrays_of(opened: Opened) -> tuple[StateFile, Wanted]:
 
 
 def open_array(path: str | InputPath, *, header: bool | None = None) -> StateFile:
-    """Return a file with the one array that a path names.
-
-    Raises:
-        LstmstateError: there are several, or none.
-    """
+    """Return a file with the one array that a path names."""
     opened = open_path(path, header=header)
     file = opened.file
     if file is None:

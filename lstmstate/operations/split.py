@@ -28,11 +28,7 @@ _NUMBERED = re.compile(r"cell_\d+")
 
 
 def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[str]) -> Converted:
-    """Write c and m of each cell into npy files of their own, reading the source once.
-
-    Raises:
-        LstmstateError: there are more or fewer files than halves, or one is not an npy.
-    """
+    """Write c and m of each cell into npy files of their own, reading the source once."""
     done = begin(source, how, targets[0])
     cells = done.watch.structure.cells
     if len(targets) != 2 * len(cells):
@@ -69,9 +65,6 @@ def read_halves(
 
     Args:
         header: whether the first row of a table names its columns, None if unknown.
-
-    Raises:
-        LstmstateError: a file has the other half by its metadata, or they do not fit together.
     """
     halves = [_half(path, _HALVES[number % 2], header) for number, path in enumerate(paths)]
     known: list[CellShape] = []

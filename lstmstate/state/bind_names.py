@@ -25,10 +25,6 @@ def bind(names: Sequence[str], cells: Sequence[str]) -> list[int] | None:
     Args:
         names: of arrays, one for each cell, as many as there are cells.
 
-    Raises:
-        PartlyNamedError: only some are names of cells, or two are of one cell.
-        AmbiguousError: none is, and their directions are others than those of the cells.
-
     >>> bind(["bw/lstm_cell", "fw/lstm_cell"], ["rnn/fw/lstm_cell", "rnn/bw/lstm_cell"])
     [1, 0]
     >>> bind(["a", "b"], ["rnn/fw/lstm_cell", "rnn/bw/lstm_cell"]) is None

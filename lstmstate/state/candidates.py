@@ -236,11 +236,7 @@ def select_named(arrays: Iterable[StoredArray]) -> list[Named]:
 
 
 def by_scope(found: Sequence[Named], roles: Collection[str]) -> dict[str, dict[str, StoredArray]]:
-    """Return the arrays of some roles by scope, in the order of the scopes.
-
-    Raises:
-        AmbiguousError: two arrays have the same role in a scope.
-    """
+    """Return the arrays of some roles by scope, in the order of the scopes."""
     scopes: dict[str, dict[str, StoredArray]] = {}
     for scope, role, array in found:
         if role in roles:

@@ -61,9 +61,6 @@ def contents(
 
     Args:
         wanted: the cells of the checkpoint that the arrays belong to.
-
-    Raises:
-        LstmstateError: values cannot be read.
     """
     others = names_in(file)
     arrays = tuple(

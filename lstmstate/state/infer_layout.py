@@ -84,14 +84,7 @@ class HalfOfCell(StoredArray):
 
 
 def read_state(file: StateFile, wanted: Wanted = Wanted()) -> Reading:  # noqa: B008 - a constant
-    """Return how the state in a file is to be read; no value is read for that.
-
-    Raises:
-        AmbiguousError: there is more than one way; the message names the flags that settle it.
-        CorruptError: the file contradicts itself.
-        UnsupportedError: it holds outputs of a run, or weights.
-        LstmstateError: there is no state in it, or not the one that is wanted.
-    """
+    """Return how the state in a file is to be read; no value is read for that."""
     with located(file.path):
         if file.foreign is not None:
             raise file.foreign.error()

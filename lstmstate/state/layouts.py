@@ -94,9 +94,6 @@ def _can_be_filed(name: str) -> bool:
 def to_arrays(layout: Layout, state: State) -> dict[str, Array]:
     """Return the arrays of a state in a layout, by the names that files give them.
 
-    Raises:
-        LstmstateError: the layout cannot hold it, since it wants equal widths.
-
     >>> import numpy as np
     >>> state = LSTMState(np.zeros((4, 3)), np.ones((4, 2)))
     >>> {name: array.shape for name, array in to_arrays(LAYOUTS["keras"], state).items()}
@@ -115,9 +112,6 @@ def structure_of(
 
     Args:
         cells: the names and widths, if they are known.
-
-    Raises:
-        LstmstateError: the arrays are not in this layout, or not of these widths.
     """
     pairs = layout.pairs(arrays, [cell.widths for cell in cells] if cells else None, is_stack)
     found = [LSTMState(c, m) for c, m in pairs]
@@ -295,9 +289,6 @@ def refuse_what_torch_has_not(names: Sequence[str]) -> None:
     Each layer of a bidirectional torch.nn.LSTM reads both directions of the one before, and its
     states are layer 0 forward, layer 0 backward, layer 1 forward, …: the order of a
     stack_bidirectional_dynamic_rnn.
-
-    Raises:
-        UnsupportedError: the cells are those of other layers.
     """
     sides = [direction(name) for name in names]
     found = [side[1] for side in sides if side is not None]

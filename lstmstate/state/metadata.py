@@ -59,11 +59,7 @@ class Metadata(NamedTuple):
 
 
 def parse(line: str) -> Metadata:
-    """Read such a line, which is untrusted as all of the file.
-
-    Raises:
-        CorruptError: it is not one.
-    """
+    """Read such a line, which is untrusted as all of the file."""
     import json
 
     try:

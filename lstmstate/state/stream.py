@@ -40,9 +40,6 @@ class Watch:
         reading: the state.
         dtype: the dtype to cast it to, None for its own.
 
-    Raises:
-        LstmstateError: the new dtype cannot hold complex values.
-
     Attributes:
         ranges: the statistics of c and m of each cell, for the parts that were read.
         changed: how many values are not exact in the new dtype.

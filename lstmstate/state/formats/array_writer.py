@@ -93,11 +93,7 @@ class ArrayWriter(ABC):
         self._done = [0] * len(self.plans)  # rows that have come
 
     def write(self, name: str, start: int, array: Array) -> None:
-        """Write the rows [start, start + n) of an array along its axis; a whole one at once.
-
-        Raises:
-            LstmstateError: the system does not let them be written.
-        """
+        """Write the rows [start, start + n) of an array along its axis; a whole one at once."""
         number = self._numbers[name]
         plan = self.plans[number]
         count = 1 if plan.axis is None else array.shape[plan.axis]
@@ -113,11 +109,7 @@ class ArrayWriter(ABC):
             self._put(number, start, array)
 
     def finish(self) -> None:
-        """Write the rest; all arrays must have come.
-
-        Raises:
-            LstmstateError: the system does not let it be written.
-        """
+        """Write the rest; all arrays must have come."""
         missing = [p.name for p, done in zip(self.plans, self._done, strict=True) if done != p.rows]
         assert not missing, f"these are not all there: {missing}"
         with report_errors(self._target):
@@ -157,9 +149,6 @@ def open_writer(
         plans: the arrays to come, in the order of the file.
         metadata: the record of a state among them, or of the outputs of an npy.
         compress: whether an npz or h5 is compressed.
-
-    Raises:
-        LstmstateError: the target cannot be written, or these arrays do not fit into its kind.
     """
     if kind.key not in _WRITERS:
         raise UnsupportedError(

@@ -85,9 +85,6 @@ def add_state(
     Args:
         dtype: "bfloat16" where the values came from such a tensor and were made wider.
         shape: that of the tensor; that of the plan unless given.
-
-    Raises:
-        UnsupportedError: TensorFlow has no such dtype.
     """
     plan = flow.plans[number]
     was = dtype == _BFLOAT16 and plan.dtype.name == "float32"

@@ -36,11 +36,7 @@ class StoredArray(ABC):
 
     @abstractmethod
     def read(self, axis: int, start: int, stop: int) -> Array:
-        """Return the rows [start, stop) of one axis, with all of the other axes.
-
-        Raises:
-            LstmstateError: they are not there, or damaged.
-        """
+        """Return the rows [start, stop) of one axis, with all of the other axes."""
 
     def whole(self) -> Array:
         """Return all of it; it has at least one axis."""
@@ -144,9 +140,6 @@ def read_rows(
 
     Args:
         offset: the byte at which the array begins.
-
-    Raises:
-        CorruptError: the file ends before.
     """
     import numpy as np
 

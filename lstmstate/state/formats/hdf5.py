@@ -139,11 +139,7 @@ def _damage(error: Exception) -> CorruptError:
 
 
 def open_file(source: ByteSource) -> StateFile:
-    """Return the datasets of an HDF5 file.
-
-    Raises:
-        LstmstateError: it is damaged, or its values are in other files.
-    """
+    """Return the datasets of an HDF5 file."""
     import h5py
 
     with raised_as(_damage):

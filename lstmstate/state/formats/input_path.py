@@ -47,11 +47,7 @@ class InputPath:
         return path if isinstance(path, InputPath) else cls(path)
 
     def open(self) -> ByteSource:
-        """Open the file.
-
-        Raises:
-            LstmstateError: there is no such file, or it cannot be read.
-        """
+        """Open the file."""
         source, self._source = self._source, None
         if source is None:
             source = _stdin() if self.path == STDIN else ByteSource(self.path)
@@ -70,11 +66,7 @@ class InputPath:
 
     @cached_property
     def location(self) -> Location:
-        """The checkpoint that the path names.
-
-        Raises:
-            LstmstateError: it names none.
-        """
+        """The checkpoint that the path names."""
         return locate(self.path)
 
     def state_file(self, *, header: bool | None = None) -> StateFile:
@@ -82,9 +74,6 @@ class InputPath:
 
         Args:
             header: whether the first row of a table names its columns, None if unknown.
-
-        Raises:
-            LstmstateError: it is not a state file, or damaged.
         """
         kind, source = self.kind, self.open()
         if kind is None:
@@ -149,11 +138,7 @@ def _split_place(text: str) -> tuple[str, str | None]:
 
 
 def _stdin() -> ByteSource:
-    """Return stdin as a file that can be read by position; a pipe is copied into a nameless one.
-
-    Raises:
-        LstmstateError: it is a terminal, or closed.
-    """
+    """Return stdin as a file that can be read by position; a pipe is copied into a nameless one."""
     if sys.stdin is None or sys.stdin.isatty():
         raise LstmstateError("there is nothing on stdin", advice="pass a path, or < FILE")
     descriptor = sys.stdin.fileno()

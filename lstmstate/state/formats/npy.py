@@ -45,11 +45,7 @@ class Header(NamedTuple):
 
 
 def read_header(file: IO[bytes]) -> Header:
-    """Read the header of an array from an open file.
-
-    Raises:
-        LstmstateError: it is damaged, or has values that are never read.
-    """
+    """Read the header of an array from an open file."""
     import io
 
     from numpy.lib import format as npy
@@ -83,11 +79,7 @@ def read_header(file: IO[bytes]) -> Header:
 
 
 class NpyArray(StoredArray):
-    """The array of an npy file, read by position.
-
-    Raises:
-        LstmstateError: the file is damaged or cut short.
-    """
+    """The array of an npy file, read by position."""
 
     def __init__(self, source: ByteSource) -> None:
         import io

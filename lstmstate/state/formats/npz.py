@@ -81,11 +81,7 @@ def _damage(error: Exception) -> CorruptError:
 
 
 def open_file(source: ByteSource) -> StateFile:
-    """Return the arrays of an open npz file.
-
-    Raises:
-        LstmstateError: it is damaged, or declares far more than it stores.
-    """
+    """Return the arrays of an open npz file."""
     arrays = []
     metadata = None
     with raised_as(_damage):

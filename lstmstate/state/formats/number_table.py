@@ -59,9 +59,6 @@ class TextTable:
         names: the names of its columns, () if it has no header.
         notes: lines for the user on how the header was found.
         comments: the lines before the table that begin with "#".
-
-    Raises:
-        LstmstateError: it is not a table of numbers, or its first row may be a header or data.
     """
 
     def __init__(self, source: ByteSource, *, header: bool | None, most: int) -> None:
@@ -107,11 +104,7 @@ class TextTable:
         return names, values, self.notes + of_index
 
     def read(self, wanted: Sequence[int] | None = None, dtype: str = "float64") -> Array:
-        """Return the numbers `[rows, columns]` of some columns, all of them unless given.
-
-        Raises:
-            CorruptError: a row has other fields than the first line, or one that is not a number.
-        """
+        """Return the numbers `[rows, columns]` of some columns, all of them unless given."""
         lines = (line for line in _lines(self._source) if line[0] >= self._rows)
         return _values(self._source, self._shape, wanted, lines, dtype)
 

@@ -55,12 +55,7 @@ class Machine:
         self.memo: dict[int, object] = {}
 
     def run(self) -> object:
-        """Return the result: Nones, numbers, texts, bytes, tuples, lists and Calls.
-
-        Raises:
-            UnsupportedError: it asks for a name or an instruction that is not known here.
-            CorruptError: it is damaged.
-        """
+        """Return the result: Nones, numbers, texts, bytes, tuples, lists and Calls."""
         try:
             for _ in range(limits.MAX_PICKLE_OPCODES):
                 code = self.take(1)

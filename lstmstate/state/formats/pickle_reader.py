@@ -56,11 +56,6 @@ class LSTMStateTuple(NamedTuple):
 def read_pickle(data: bytes) -> Value:
     """Return the state in a pickle of protocol 0 to 5; the arrays are read-only.
 
-    Raises:
-        UnsupportedError: it holds or asks for anything but LSTMStateTuples, tuples, lists and
-            NumPy arrays of numbers.
-        CorruptError: it is damaged.
-
     Example:
         >>> import pickle
         >>> import numpy as np

@@ -93,12 +93,7 @@ BY_KEY = {kind.key: kind for kind in KINDS}
 
 
 def kind_by_name(path: str, key: str | None = None) -> StateKind:
-    """Return the kind of a file to write, by its key or by its name.
-
-    Raises:
-        LstmstateError: no kind has such a name.
-        UnsupportedError: files of this kind are only read.
-    """
+    """Return the kind of a file to write, by its key or by its name."""
     if key is not None:
         return BY_KEY[key]
     kind = kind_of_name(path)
@@ -166,11 +161,7 @@ def open_arrays(source: ByteSource, kind: StateKind, options: Mapping[str, Any] 
 
 
 def select(file: StateFile, place: str) -> StateFile:
-    """Return the array at a place in a file, or those below it.
-
-    Raises:
-        LstmstateError: there is none.
-    """
+    """Return the array at a place in a file, or those below it."""
     from lstmstate.state import other_contents
 
     place = place.strip("/")

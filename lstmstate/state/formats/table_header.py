@@ -56,9 +56,6 @@ def header_of(
         rows: those below it; only the first ones are looked at, if any.
         is_number: whether a field is read as a number.
         given: whether there is a header, None if unknown.
-
-    Raises:
-        AmbiguousError: the first row may be a header, or data.
     """
     names = tuple(fields)
     if given is not None:
@@ -112,9 +109,6 @@ def places(names: Sequence[str], width: int, asked: str) -> list[int]:
         names: those of all columns, () if they have none.
         width: how many columns there are.
         asked: names with commas between them, or numbers from 0 if there are no names.
-
-    Raises:
-        NotFoundError: there are no such columns.
     """
     known = [*names] or [str(number) for number in range(width)]
     found = []
@@ -145,9 +139,6 @@ def without_index(
     """Return the names and columns of a table without its index, and notes.
 
     An index is a first column without a name that counts the rows from 0.
-
-    Raises:
-        AmbiguousError: the first column has no name, and may be an index or data.
     """
     import numpy as np
 

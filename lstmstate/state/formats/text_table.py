@@ -48,9 +48,6 @@ def open_file(
         columns: the name of an array, or those of some columns, as `places` takes them; None
             for all but an index.
         header: whether the first row names the columns, None if unknown.
-
-    Raises:
-        LstmstateError: it is not a table of numbers, or its first row may be a header or data.
     """
     table = TextTable(source, header=header, most=limits.MAX_CSV_BYTES)
     told = [line[len(_MARK) :] for line in table.comments if line.startswith(_MARK)]
@@ -73,11 +70,7 @@ def _columns(names: Sequence[str]) -> dict[str, dict[int, int]]:
 
 
 def _arrays(names: Sequence[str], table: Array) -> list[Held]:
-    """Cut the columns into arrays by their names, in any order.
-
-    Raises:
-        CorruptError: some names are those of a state, and the columns make no arrays.
-    """
+    """Cut the columns into arrays by their names, in any order."""
     columns = _columns(names)
     if not columns:
         return [Held("", table)]
@@ -94,12 +87,7 @@ def _arrays(names: Sequence[str], table: Array) -> list[Held]:
 
 
 def write(outputs: Outputs, target: str, flow: Flow, metadata: Metadata) -> None:
-    """Write each planned array as columns, side by side.
-
-    Raises:
-        LstmstateError: an array has more or fewer axes than two, or a name that cannot be
-            between commas.
-    """
+    """Write each planned array as columns, side by side."""
     import numpy as np
 
     if any(len(plan.shape) != 2 for plan in flow.plans):
