@@ -81,7 +81,7 @@ def test_an_existing_output_is_replaced_only_with_force(
     before = in_folder(tmp_path)
     done = shell(*arguments)
     assert (done.code, done.out) == (3, "")
-    assert error(done) == f"{file}: this file exists already; say --force to replace it"
+    assert error(done) == f"{file}: this file exists already; pass --force to replace it"
     assert in_folder(tmp_path) == before
     assert shell(*arguments, "--force").code == 0
     assert file.read_bytes() != OLD

@@ -343,7 +343,7 @@ def test_metadata_that_contradicts_the_arrays(tmp_path: Path, written: Any, kind
     ids=lambda line: line[:20],
 )
 def test_unreadable_metadata_is_reported(line: str) -> None:
-    with pytest.raises(CorruptError, match="what it says of its layout cannot be read"):
+    with pytest.raises(CorruptError, match="its metadata cannot be read"):
         parse(line)
 
 

@@ -222,7 +222,7 @@ def test_a_state_in_memory_binds_by_name(tmp_path: Path) -> None:
     ],
 )
 def test_names_that_match_cells(names: list[str], order: list[int] | None) -> None:
-    assert bound(names, ["rnn/cell_0/lstm", "rnn/cell_1/lstm"]) == order
+    assert bind(names, ["rnn/cell_0/lstm", "rnn/cell_1/lstm"]) == order
 
 
 # ---- one order
