@@ -32,7 +32,7 @@ def measure(folder: Path, width: int, units: int) -> tuple[list[float], list[flo
     path = str(folder / f"model-{units}")
     save_checkpoint(path, np.zeros((1, 1, width), np.float32), units)
     network = open_checkpoint(path).network()
-    loaded = network.recognised("numpy", {})
+    loaded = network.load_recognised("numpy", {})
     wall, processor = [], []
     for _ in range(RUNS + 1):
         clock, spent = time.perf_counter(), time.process_time()

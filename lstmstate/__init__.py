@@ -1,12 +1,10 @@
-"""TensorFlow 1.x LSTM checkpoints without TensorFlow: what is in them, and what their state is.
+"""TensorFlow 1.x LSTM checkpoints without TensorFlow: cells, their states, runs and conversions.
 
-    >>> import lstmstate
-    >>> ckpt = lstmstate.open_checkpoint("sample_checkpoints/peephole_flat")
-    >>> cell = ckpt.cells["rnn/lstm_cell"]
-    >>> cell.state.c, cell.state.m, cell.state.flat
-    (8, 5, 13)
-
-Names are imported when they are first used, so that `import lstmstate` costs nothing.
+>>> import lstmstate
+>>> with lstmstate.open_checkpoint("sample_checkpoints/peephole_flat") as ckpt:
+...     cell = ckpt.cells["rnn/lstm_cell"]
+...     cell.state.c, cell.state.m, cell.state.flat
+(8, 5, 13)
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AmbiguousError",
-    "Cell",
     "CorruptError",
     "LSTMCell",
     "LSTMCheckpoint",
@@ -29,18 +26,26 @@ __all__ = [
     "NotFoundError",
     "Option",
     "SavedState",
-    "Stack",
     "StackState",
     "StateWidths",
+    "UnknownOptionError",
     "UnsupportedError",
     "Variable",
+    "check",
+    "compare",
+    "concat",
+    "convert",
     "load_state",
     "open_checkpoint",
     "save_state",
+    "split",
+    "verify",
 ]
 
 if TYPE_CHECKING:
-    from lstmstate.cells import Cell, Option, SavedState, Stack, StateWidths
+    from lstmstate.cells import Option, SavedState, StateWidths
+    from lstmstate.cells.cell import Cell as Cell
+    from lstmstate.cells.cell import Stack as Stack
     from lstmstate.checkpoint import Variable
     from lstmstate.errors import (
         AmbiguousError,
@@ -48,30 +53,38 @@ if TYPE_CHECKING:
         LstmstateError,
         MissingExtraError,
         NotFoundError,
+        UnknownOptionError,
         UnsupportedError,
     )
     from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
     from lstmstate.model.network import LSTMCell, LSTMNetwork, LSTMStack
-    from lstmstate.operations.state_files import load_state, save_state
+    from lstmstate.operations.check import check
+    from lstmstate.operations.compare import compare
+    from lstmstate.operations.state_files import concat, convert, load_state, save_state, split
+    from lstmstate.operations.verify import verify
     from lstmstate.state.state import LSTMState, StackState
 
+# Names are imported when they are first used, so that `import lstmstate` costs nothing.
 _ROOMS = {
     "lstmstate.cells": ("Cell", "Option", "SavedState", "Stack", "StateWidths"),
     "lstmstate.checkpoint": ("Variable",),
     "lstmstate.model.checkpoint": ("LSTMCheckpoint", "open_checkpoint"),
     "lstmstate.model.network": ("LSTMCell", "LSTMNetwork", "LSTMStack"),
+    "lstmstate.operations.check": ("check",),
+    "lstmstate.operations.compare": ("compare",),
+    "lstmstate.operations.state_files": ("concat", "convert", "load_state", "save_state", "split"),
+    "lstmstate.operations.verify": ("verify",),
     "lstmstate.state.state": ("LSTMState", "StackState"),
-    "lstmstate.operations.state_files": ("load_state", "save_state"),
 }
 
 
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    if name not in __all__:
+    rooms = [room for room, names in _ROOMS.items() if name in names]
+    if not rooms and name not in __all__:
         raise AttributeError(f"module 'lstmstate' has no attribute {name!r}")
-    rooms = (room for room, names in _ROOMS.items() if name in names)
-    return getattr(import_module(next(rooms, "lstmstate.errors")), name)
+    return getattr(import_module(rooms[0] if rooms else "lstmstate.errors"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,28 +1,39 @@
-"""What can go wrong: one base, few kinds, each with the file, the tensor and what to do.
+"""Errors: one base class and few kinds, each with a file, a tensor and advice.
 
-Every error that a user can meet is an `LstmstateError`; its text is one line,
+Every error for a user is an `LstmstateError`; its text is one line,
 
-    FILE: TENSOR: what is wrong; what to do about it
+    FILE: TENSOR: problem; advice
 
-and its `exit_code` is the one that the command line ends with.
+and its `exit_code` is that of the command line.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
+from types import FrameType
+from typing import ParamSpec, TypeVar
+
+from lstmstate.records import Brief
+
+_PACKAGE = __name__.partition(".")[0]
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
-class LstmstateError(Exception):
+class LstmstateError(Exception, metaclass=Brief):
     """An input, an output or a request that cannot be used.
 
     Args:
-        problem: what is wrong, in a few words.
-        path: the file it is about.
+        problem: the expectation that was not met, in a few words.
+        path: the file with the problem.
         tensor: the variable or key in that file.
-        advice: what the user can do.
+        advice: a way out for the user.
     """
 
     exit_code = 3
@@ -35,11 +46,11 @@ class LstmstateError(Exception):
         tensor: str | None = None,
         advice: str | None = None,
     ) -> None:
+        super().__init__(problem)
         self.problem = problem
         self.path = None if path is None else os.fspath(path)
         self.tensor = tensor
         self.advice = advice
-        super().__init__(problem)
 
     def __str__(self) -> str:
         places = [printable(place) for place in (self.path, self.tensor) if place is not None]
@@ -47,16 +58,39 @@ class LstmstateError(Exception):
         return f"{line}; {self.advice}" if self.advice else line
 
 
-class NotFoundError(LstmstateError):
-    """A file, a variable or a cell that was asked for is not there."""
+class NotFoundError(LstmstateError, LookupError):
+    """No file, variable, cell or stack has the name; a LookupError, too."""
+
+
+class UnknownNameError(NotFoundError, KeyError):
+    """A mapping by name lacks a name; a KeyError, too."""
+
+
+class MissingFileError(NotFoundError, FileNotFoundError):
+    """No file or folder has the path; a FileNotFoundError, too."""
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        tensor: str | None = None,
+        advice: str | None = None,
+    ) -> None:
+        super().__init__(problem, path=path, tensor=tensor, advice=advice)
+        self.errno, self.strerror, self.filename = errno.ENOENT, problem, self.path
+
+
+class ArgumentError(LstmstateError, ValueError):
+    """An argument with a shape or a value that cannot be used; a ValueError, too."""
 
 
 class CorruptError(LstmstateError):
-    """The bytes are not what the format says they must be."""
+    """The bytes contradict their format."""
 
 
 class UnsupportedError(LstmstateError):
-    """The file is well formed, but not something that this program reads."""
+    """The file is well formed, but this program does not read or run it."""
 
 
 class AmbiguousError(LstmstateError):
@@ -67,7 +101,7 @@ class GatheredError(LstmstateError):
     """Several parts of an input cannot be used.
 
     Args:
-        errors: one for each of them; the command line shows each on a line of its own.
+        errors: one for each part; the command line shows each on its own line.
     """
 
     def __init__(self, errors: Sequence[LstmstateError]) -> None:
@@ -76,11 +110,11 @@ class GatheredError(LstmstateError):
         super().__init__(f"{len(errors)} values cannot be read: {names}", path=errors[0].path)
 
 
-class WidthError(LstmstateError):
-    """An input has vectors of another width than those that a cell takes.
+class WidthError(ArgumentError):
+    """An input with vectors of another width than a cell takes.
 
     Args:
-        width: theirs.
+        width: the width of these vectors.
     """
 
     def __init__(self, problem: str, width: int, *, advice: str) -> None:
@@ -91,33 +125,30 @@ class WidthError(LstmstateError):
 class UnknownOptionError(AmbiguousError):
     """An option of a cell is in no file, and has no single default.
 
-    Args:
-        problem: what is not known.
-        names: what would settle it: names of options, all of them needed.
-        assumable: whether `assume_defaults` would settle it too.
-        tensor: the cell.
+    Attributes:
+        names: the parameters to give, all of them.
+        assumable: whether `assume_defaults` would do instead.
     """
 
     def __init__(
         self, problem: str, names: Iterable[str], *, assumable: bool, tensor: str | None
     ) -> None:
-        super().__init__(problem, tensor=tensor)
         self.names = tuple(names)
         self.assumable = assumable
         ways = [" and ".join(f"`{name}=...`" for name in self.names)] if self.names else []
         ways += ["`assume_defaults=True`"] if assumable else []
-        self.advice = f"give {', or '.join(ways)}"
+        super().__init__(problem, tensor=tensor, advice=f"give {', or '.join(ways)}")
 
 
-class MissingExtraError(LstmstateError):
-    """A package that is not installed by default is needed."""
+class MissingExtraError(LstmstateError, ImportError):
+    """A package is needed that is not installed by default; an ImportError, too."""
 
 
 @contextmanager
 def located(
     path: str | os.PathLike[str] | None = None, tensor: str | None = None
 ) -> Iterator[None]:
-    """Name the file and the tensor in an error that is raised where neither is known."""
+    """Add the file and the tensor to an error that is raised without them."""
     try:
         yield
     except LstmstateError as error:
@@ -126,14 +157,44 @@ def located(
         raise
 
 
+def warn(lines: Iterable[str]) -> None:
+    """Warn of some lines, each at the line that called this package."""
+    import warnings
+
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and _is_ours(frame):
+        level, frame = level + 1, frame.f_back
+    for line in lines:
+        warnings.warn(line, stacklevel=level)
+
+
+def name_nearest(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Raise a TypeError with the nearest name if a call has a parameter that does not exist."""
+    code = function.__code__
+    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+    @wraps(function)
+    def call(*args: _P.args, **named: _P.kwargs) -> _R:
+        for name in named:
+            if name not in known:
+                from difflib import get_close_matches
+
+                nearest = get_close_matches(name, known, 1, 0)[0]
+                problem = f"{function.__name__}() has no parameter {name!r}"
+                raise TypeError(f"{problem}; did you mean {nearest!r}?")
+        return function(*args, **named)
+
+    return call
+
+
 def raise_all(errors: Sequence[LstmstateError]) -> None:
-    """Raise an error for some that were gathered, none where there are none."""
+    """Raise one error for all that were gathered; none if the list is empty."""
     if errors:
         raise errors[0] if len(errors) == 1 else GatheredError(errors)
 
 
 def each(error: LstmstateError) -> tuple[LstmstateError, ...]:
-    """Return the errors that were gathered in one, or else the one."""
+    """Return the errors that one error gathers, or the error itself."""
     return error.errors if isinstance(error, GatheredError) else (error,)
 
 
@@ -142,21 +203,25 @@ _FAULTS = (AssertionError, AttributeError, NameError, TypeError)
 
 
 def is_fault(error: BaseException) -> bool:
-    """Return whether an exception is a fault of this program, and no word on the data it reads."""
+    """Return whether an exception is a fault of this program rather than damage in its data."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next  # down to where it was raised
-    module = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
-    return isinstance(error, _FAULTS) and module.partition(".")[0] == __name__.partition(".")[0]
+    return isinstance(error, _FAULTS) and trace is not None and _is_ours(trace.tb_frame)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    name: str = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0] == _PACKAGE
 
 
 @contextmanager
 def raised_as(
     make: Callable[[Exception], LstmstateError], tensor: str | None = None
 ) -> Iterator[None]:
-    """Raise an error of ours in the place of whatever damage leads a library to.
+    """Raise an error of ours in place of one that damaged data causes in a library.
 
-    A fault of this program comes out as it is.
+    A fault of this program is raised unchanged.
     """
     try:
         with located(tensor=tensor):
@@ -176,9 +241,9 @@ _OF_FUNCTION = re.compile(r"^\0\d+/")  # see checkpoint.functions
 def printable(text: str) -> str:
     """Return `text` with every character that could steer a terminal written as an escape.
 
-    Names come from files of strangers: control characters, line separators and the
-    characters that turn the direction of writing must not reach a screen as they are.
-    A node of a function is shown without the number that its name begins with.
+    Names come from untrusted files: control characters, line separators and the characters
+    that change the direction of writing must not reach a screen unescaped.
+    A node of a function is shown without the number at the start of its name.
 
     >>> printable("a\\x1b[31mb"), printable("\\0007/lstm/MatMul")
     ('a\\\\x1b[31mb', 'lstm/MatMul')
@@ -196,7 +261,7 @@ def printable(text: str) -> str:
 
 
 def count(number: int, word: str) -> str:
-    """Return a number with its word, in the plural where it is not one.
+    """Return a number with its word, in the plural unless the number is one.
 
     >>> count(1, "cell"), count(19432, "variable")
     ('1 cell', '19,432 variables')

@@ -113,7 +113,7 @@ def shapes_of(state: State) -> tuple[CellShape, ...]:
 def structure(state: State) -> Structure:
     """Return the structure of a state."""
     is_stack = isinstance(state, StackState)
-    return Structure(shapes_of(state), is_stack, state.lead, state.dtype)
+    return Structure(shapes_of(state), is_stack, state.batch_shape, state.dtype)
 
 
 def fits(layout: str, state: State) -> bool:

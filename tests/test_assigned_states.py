@@ -93,7 +93,7 @@ def test_c_and_m_of_the_last_state_are_not_swapped(
 ) -> None:
     prefix, last = saved(tmp_path, make, keep, loop)
     ckpt = open_checkpoint(prefix)
-    assert [(s.layout, s.source, s.is_start) for s in ckpt.states] == [
+    assert [(s.layout, s.source, s.is_start) for s in ckpt.states.values()] == [
         (layout, "graph", False) for layout in layouts
     ]
     c, m = load_state(prefix)
@@ -103,7 +103,7 @@ def test_c_and_m_of_the_last_state_are_not_swapped(
 
 def test_columns_in_an_unknown_order_are_not_flat(tmp_path: Path, shell: Shell) -> None:
     prefix, _ = saved(tmp_path, square, flat_h_first, "dynamic")
-    (state,) = open_checkpoint(prefix).states
+    (state,) = open_checkpoint(prefix).states.values()
     assert (state.layout, state.cell) == ("unknown", "rnn/lstm_cell")
     assert shell("convert", prefix, "--to-tuple", "-o", tmp_path / "y.npz").code == 3
 
@@ -188,4 +188,4 @@ def test_optimizer_updates_and_initial_values_are_not_states(tmp_path: Path) -> 
         return [tf.train.AdamOptimizer(0.1).minimize(loss), to(tf, "mean", last.c * 0.5)]
 
     prefix, _ = saved(tmp_path, build, train, "dynamic")
-    assert open_checkpoint(prefix).states == []
+    assert open_checkpoint(prefix).states == {}

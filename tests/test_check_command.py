@@ -223,10 +223,10 @@ def test_damage_is_an_error_and_not_a_failed_assertion(shell: Shell, tmp_path: P
         (["--layout", "flat"], "--layout flat: the layout is tuple, not flat"),
         (["--max-abs-m", "0.25"], "--max-abs-m 0.25: m reaches 0.4"),
         (["--has", "h"], "h is not there; this file has c, m"),
-        (["--input-size", "3"], "--input-size 3: a state does not tell the input size"),
-        (["--family", "LSTMCell"], "--family LSTMCell: a state does not tell the family"),
-        (["--forget-bias", "1"], "--forget-bias 1.0: a state does not tell the forget_bias"),
-        (["--era", "1.2+"], "--era 1.2+: a state does not tell the era"),
+        (["--input-size", "3"], "--input-size 3: a state does not show the input size"),
+        (["--family", "LSTMCell"], "--family LSTMCell: a state does not show the family"),
+        (["--forget-bias", "1"], "--forget-bias 1.0: a state does not show the forget_bias"),
+        (["--era", "1.2+"], "--era 1.2+: a state does not show the era"),
     ],
 )
 def test_assertions_on_a_state(

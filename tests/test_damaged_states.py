@@ -152,7 +152,7 @@ def test_damage_far_behind_the_header_of_a_member(tmp_path: Path, method: str) -
         for name in "cm":
             with archive.open(f"{name}.npy", "w") as member:
                 np.save(member, values)
-    assert load_state(path).lead == (40_000,)
+    assert load_state(path).batch_shape == (40_000,)
     whole = path.read_bytes()
     for part in (0.3, 0.45, 0.9):
         start = int(len(whole) * part)

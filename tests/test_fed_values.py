@@ -78,7 +78,7 @@ def test_unset_flags_change_nothing(tmp_path: Path) -> None:
     loaded = network.load(feeds={"done": 0})
     assert (loaded.engine, loaded.confirmed) == ("graph", None)
     outputs, _ = network.run(X, STATE, feeds={"done": 0})
-    recognised = network.recognised("numpy", {})
+    recognised = network.load_recognised("numpy", {})
     expected = recognised.runner.run(X.swapaxes(0, 1), [(STATE.c, STATE.m)]).outputs
     np.testing.assert_allclose(outputs, expected.swapaxes(0, 1), atol=2e-6)
 

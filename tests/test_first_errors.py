@@ -92,7 +92,7 @@ ERRORS = {
     "lengths as a number": (
         "run CKPT {}/x.npy --lengths 5",
         3,
-        "5: there is no such file of lengths, and no such array beside the input; give a file of "
+        "5: there is no such file of lengths, and no such array next to the input; give a file of "
         "one whole number for each sequence",
     ),
     "an output in a folder that is not there": (

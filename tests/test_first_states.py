@@ -274,7 +274,7 @@ def test_c_and_m_are_found_in_every_form(way: str) -> None:
     ckpt = opened(lambda tf: network(tf, of_two(way)))
     rows = BATCH if way == "reshaped_vector" else None
     common = {"source": "graph", "is_start": True, "picks_rows": way in PICKED, "rows": rows}
-    assert ckpt.states == [
+    assert list(ckpt.states.values()) == [
         SavedState("one", "c", shape, CELL, **common),
         SavedState("two", "m", shape, CELL, **common),
     ]
@@ -294,7 +294,9 @@ def test_a_run_from_it_matches_tensorflow(tmp_path: Path, shell: Shell, way: str
 def test_both_halves_in_one_variable(way: str, functional: bool) -> None:
     _, shape, layout = BOTH[way]
     ckpt = opened(lambda tf: network(tf, of_one(way)), functional=functional)
-    assert ckpt.states == [SavedState("kept", layout, shape, CELL, None, "graph", True)]
+    assert list(ckpt.states.values()) == [
+        SavedState("kept", layout, shape, CELL, None, "graph", True)
+    ]
 
 
 @pytest.mark.parametrize("way", ["by_index_h_first", "by_inner_index", "by_columns"])
@@ -388,7 +390,7 @@ def test_one_variable_for_a_stack(tmp_path: Path) -> None:
         dynamic(tf, stack, inputs(tf, INPUTS, BATCH), initial_state=first)
 
     for order, layout in (((0, 1), "layered"), ((1, 0), "keras")):
-        (state,) = opened(lambda tf, order=order: build(tf, order)).states
+        (state,) = opened(lambda tf, order=order: build(tf, order)).states.values()
         assert (state.layout, state.cell, state.stack) == (layout, None, "rnn/multi_rnn_cell")
 
 
@@ -529,7 +531,9 @@ def test_a_state_from_data_or_random_numbers_is_unknown(
     words = f"this run from zeros; that state is unknown: {reason}"
     with pytest.warns(UserWarning, match=words):
         ckpt.network().run(np.ones((BATCH, STEPS, INPUTS)))
-    with pytest.raises(UnsupportedError, match=f"begins is unknown: {reason}"):
+    with pytest.raises(
+        UnsupportedError, match=f"the initial state in the graph is unknown: {reason}"
+    ):
         ckpt.network().initial_state(BATCH)
 
 
@@ -660,7 +664,7 @@ def test_a_transformed_variable_has_no_layout_and_a_run_starts_from_its_result(
         return [change(tf, kept(tf, name, BATCH, UNITS)) for name in ("one", "two")]
 
     prefix, data, expected = saved(tmp_path, feed)
-    states = open_checkpoint(prefix).states
+    states = open_checkpoint(prefix).states.values()
     assert [(s.variable, s.layout, s.is_start) for s in states] == [
         ("one", "unknown", True),
         ("two", "unknown", True),
@@ -676,7 +680,7 @@ def test_a_learnt_factor_is_not_a_mask() -> None:
     def feed(tf: TensorFlow, x: Any) -> Any:
         return [kept(tf, n, 1, UNITS) * tf.tanh(x[:, 0, :1]) for n in ("one", "two")]
 
-    assert opened(lambda tf: network(tf, feed)).states == []
+    assert opened(lambda tf: network(tf, feed)).states == {}
 
 
 def test_two_variables_under_a_condition_are_not_a_state() -> None:
@@ -691,7 +695,7 @@ def test_two_variables_under_a_condition_are_not_a_state() -> None:
             for name in ("one", "two")
         ]
 
-    assert opened(lambda tf: network(tf, feed)).states == []
+    assert opened(lambda tf: network(tf, feed)).states == {}
 
 
 def test_an_encoder_and_its_decoder_have_separate_initial_states() -> None:
@@ -706,7 +710,7 @@ def test_an_encoder_and_its_decoder_have_separate_initial_states() -> None:
 
     for functional in (False, True):
         ckpt = opened(build, functional=functional)
-        assert [(s.layout, s.cell) for s in ckpt.states] == [
+        assert [(s.layout, s.cell) for s in ckpt.states.values()] == [
             ("c", "encoder/rnn/lstm_cell"),
             ("m", "encoder/rnn/lstm_cell"),
         ]
@@ -793,7 +797,7 @@ needs_cases = pytest.mark.skipif(not FAULTS.is_dir(), reason="the cases are not 
 )
 def test_states_of_graphs_of_1_15(case: str, variables: list[str], batch: int | None) -> None:
     ckpt = open_checkpoint(FAULTS / case)
-    found = [(s.variable, s.layout, s.cell, s.is_start) for s in ckpt.states]
+    found = [(s.variable, s.layout, s.cell, s.is_start) for s in ckpt.states.values()]
     assert found == [(variables[0], "c", CELL, True), (variables[1], "m", CELL, True)]
     assert ckpt.cells[CELL].options["batch_size"] == Option(batch, "graph")
 

@@ -148,7 +148,7 @@ def written(folder: Path, nodes: list[bytes]) -> str:
 
 def recognised(ckpt: LSTMCheckpoint) -> None:
     assert [cell.num_units for cell in ckpt.cells.values()] == [UNITS]
-    assert ckpt.states == []
+    assert ckpt.states == {}
 
 
 def with_networks(ckpt: LSTMCheckpoint) -> None:

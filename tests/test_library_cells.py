@@ -21,7 +21,7 @@ from commands import Array, Shell, checkpoint, error, notes, numbers
 from conftest import SHARED
 from writers import Shape
 
-from lstmstate import open_checkpoint
+from lstmstate import LSTMCell, open_checkpoint
 from lstmstate.cells import Option
 from lstmstate.state.state import LSTMState
 
@@ -200,7 +200,7 @@ def test_no_other_order_of_gates_fits(case: Case, tmp_path: Path) -> None:
     (cell,) = open_checkpoint(saved(tmp_path, case)).cells.values()
     fitting = []
     for letters in permutations(cell.gate_order):
-        other = cell._replace(gate_order="".join(letters))
+        other = LSTMCell(cell.info._replace(gate_order="".join(letters)), cell._origin)
         outputs, _ = other.run(x, LSTMState(c, m), **case.given)
         far = np.abs(outputs - expected(case)[0]).max()
         assert far <= 3e-6 or far > 1e-2

@@ -151,4 +151,5 @@ def test_a_change_in_any_of_many_steps_is_detected(
 
 def cells(ckpt: LSTMCheckpoint) -> tuple[list[Cell], list[SavedState], tuple[str, ...]]:
     """Return everything that is found about the cells of a checkpoint."""
-    return list(ckpt.cells.values()), ckpt.states, ckpt.notes
+    found = [cell.info for cell in ckpt.cells.values()]
+    return found, list(ckpt.states.values()), ckpt.notes

@@ -298,7 +298,7 @@ def test_cells_in_an_object_based_checkpoint() -> None:
     assert widths == {"encoder": (4, 2), "decoder/cell-0": (4, None), "decoder/cell-1": (5, None)}
     assert [cell.peepholes for cell in ckpt.cells.values()] == [False, False, True]
     assert ckpt.cells["decoder/cell-0"].family == "BasicLSTMCell"
-    assert [stack.name for stack in ckpt.stacks] == ["decoder"]
+    assert [stack.name for stack in ckpt.stacks.values()] == ["decoder"]
 
 
 @pytest.mark.parametrize(("kernel", "bias"), [("kernel", "bias"), ("weights", "biases")])

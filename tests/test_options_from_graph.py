@@ -124,7 +124,7 @@ def test_the_batch_of_the_initial_state(batch: int | None, first: str) -> None:
 
     ckpt = opened(build)
     assert shown(only(ckpt), "batch_size") == {"batch_size": batch}
-    assert ckpt.states == []
+    assert ckpt.states == {}
 
 
 def test_a_reversed_sequence_keeps_its_axes() -> None:

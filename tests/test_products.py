@@ -115,9 +115,9 @@ def test_an_error_in_any_thread_is_raised_when_all_have_ended() -> None:
 
     for jobs in ([fail, go_on], [go_on, fail], [go_on, fail, go_on]):
         with pytest.raises(KeyError):
-            matrix_products.together(jobs)
+            matrix_products.run_together(jobs)
     assert len(ended) == 4
-    assert matrix_products.together([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
+    assert matrix_products.run_together([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
 
 
 def test_the_thread_count_is_restored() -> None:

@@ -101,7 +101,7 @@ def test_slots_are_not_cells_and_are_all_found(known: tuple[Truth, LSTMCheckpoin
 
 def test_no_state_was_saved_in_any_of_them(known: tuple[Truth, LSTMCheckpoint]) -> None:
     truth, ckpt = known
-    assert [state.variable for state in ckpt.states] == truth["saved_state_variables"]
+    assert [state.variable for state in ckpt.states.values()] == truth["saved_state_variables"]
 
 
 def test_its_name_and_class(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
@@ -183,7 +183,7 @@ def test_a_cell_missing_from_the_checkpoint_is_not_listed() -> None:
 
 def test_a_bidirectional_stack_of_two_layers() -> None:
     _, ckpt = read(SHARED / "real" / "io-crnn-savedmodel" / "truth.json")
-    (stack,) = ckpt.stacks
+    (stack,) = ckpt.stacks.values()
     assert stack.name == "shadow_net/sequence_rnn_module/stack_bidirectional_rnn"
     assert [[cell.direction for cell in layer] for layer in stack.layers] == [
         ["forward", "backward"]
@@ -194,7 +194,7 @@ def test_a_bidirectional_stack_of_two_layers() -> None:
 
 def test_a_stack_of_three_layers_of_0_12() -> None:
     _, ckpt = read(SHARED / "real" / "io-lstmcell-W_0" / "truth.json")
-    (stack,) = ckpt.stacks
+    (stack,) = ckpt.stacks.values()
     assert stack.name == "RNN/MultiRNNCell"
     assert [layer[0].layer for layer in stack.layers] == [0, 1, 2]
     assert stack.flat == 3 * 2 * 400

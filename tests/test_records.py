@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from typing import NamedTuple as Typed
 
@@ -90,3 +91,12 @@ def test_annotations_of_records_are_not_compiled() -> None:
     make(Typed)
     is_on = False
     assert not own and [text for text in compiled if "list[int]" in text]
+
+
+def test_a_brief_record_lists_its_own_methods_and_stays_a_tuple() -> None:
+    brief = records.brief(Pair)
+    assert dir(brief) == ["of", "total"]
+    pair = brief(3)
+    assert pair == (3, 7) == pickle.loads(pickle.dumps(Pair(3)))
+    assert pair._replace(second=1).total == 4 and "second" in dir(pair)
+    assert brief.__doc__ == Pair.__doc__ and brief.__bases__ == (tuple,)

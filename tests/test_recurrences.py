@@ -150,7 +150,7 @@ def stacks(ckpt: LSTMCheckpoint) -> list[tuple[str, list[str]]]:
     def names(stack: Stack) -> list[str]:
         return [cell.name for layer in stack.layers for cell in layer]
 
-    return [(stack.name, names(stack)) for stack in ckpt.stacks]
+    return [(stack.name, names(stack)) for stack in ckpt.stacks.values()]
 
 
 def lstm_cell(tf: TensorFlow, units: int = UNITS) -> Any:
@@ -173,7 +173,7 @@ def test_layers_in_separate_loops_are_a_stack(functional: bool) -> None:
     ckpt = layers(functional=functional)
     assert stacks(ckpt) == [("net", ["net/first/lstm_cell", "net/second/lstm_cell"])]
     assert ckpt.network().route.name == "net"
-    assert ckpt.stacks[0].flat == 18
+    assert next(iter(ckpt.stacks.values())).flat == 18
 
 
 @pytest.mark.parametrize(

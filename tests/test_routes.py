@@ -193,7 +193,7 @@ def test_an_ambiguous_choice_lists_the_networks() -> None:
     with pytest.raises(AmbiguousError) as caught:
         opened(of_two).network()
     assert caught.value.problem == "2 cells or stacks can be run"
-    assert caught.value.advice == f"say which: `stack='{PAIR}'`, `cell='{LONE}'`"
+    assert caught.value.advice == f"choose one: `stack='{PAIR}'`, `cell='{LONE}'`"
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_an_ambiguous_choice_lists_the_networks() -> None:
         ({"cell": "lstm_cell"}, "several cells have this in their names", "the cells are: "),
         ({"cell": "nope"}, "there is no cell of this name", "the cells are: "),
         ({"stack": "decoder"}, "there is no such stack", f"there are: {PAIR}"),
-        ({"cell": LONE, "stack": PAIR}, "give a cell or a stack, not both", ""),
+        ({"cell": LONE, "stack": PAIR}, "give one of `name`, `cell` and `stack`", ""),
     ],
 )
 def test_an_unknown_name_lists_the_names(given: dict[str, str], problem: str, advice: str) -> None:
@@ -241,7 +241,7 @@ def test_a_long_list_of_networks_is_shortened() -> None:
     with pytest.raises(AmbiguousError, match="40 cells or stacks") as caught:
         opened(build, graph=False).network()
     assert str(caught.value).count("`cell=") == 30
-    assert str(caught.value).endswith(", and 10 more, which inspect tells")
+    assert str(caught.value).endswith(", and 10 more, which `lstmstate inspect` lists")
 
 
 # ---- operations between the layers, which only the graph shows
@@ -261,7 +261,7 @@ def test_a_residual_connection_between_layers_is_refused() -> None:
     ckpt = opened(lambda tf: _layers(tf, True, False))
     with pytest.raises(UnsupportedError, match="residual connection"):
         ckpt.network(stack="multi_rnn_cell")
-    assert [route.is_stack for route in routes(ckpt.cells.values(), ckpt.stacks)] == [False, False]
+    assert [route.is_stack for route in ckpt.routes] == [False, False]
 
 
 def test_a_residual_connection_over_the_last_layer_is_noted() -> None:
@@ -274,6 +274,6 @@ def test_a_residual_connection_over_the_last_layer_is_noted() -> None:
 @pytest.mark.parametrize("keep", [1.0, 0.5])
 def test_layers_with_projection_and_dropout_between_them_are_a_stack(keep: float) -> None:
     ckpt = opened(lambda tf: _layers(tf, False, False, keep=keep))
-    (route,) = routes(ckpt.cells.values(), ckpt.stacks)
+    (route,) = ckpt.routes
     assert route.is_stack
     assert not any(cell.extra.get("takes_sum") or cell.notes for cell in route.cells)

@@ -331,7 +331,7 @@ def test_an_ambiguous_choice_lists_the_cells(shell: Shell, tmp_path: Path) -> No
     done = shell("run", ckpt, x)
     assert (done.code, done.out) == (3, "")
     assert error(done) == (
-        f"{ckpt}: 2 cells or stacks can be run; say which: --cell decoder/lstm_cell, "
+        f"{ckpt}: 2 cells or stacks can be run; choose one: --cell decoder/lstm_cell, "
         "--cell encoder/lstm_cell"
     )
     assert shell.json("run", ckpt, x, "--cell", "decoder")["network"] == "decoder/lstm_cell"

@@ -70,8 +70,8 @@ def test_a_nan_state_is_refused_unless_allowed(shell: Shell, tmp_path: Path, x: 
         done = shell("run", CELL, x, "--state", state)
         assert (done.code, done.out) == (3, "")
         assert error(done) == (
-            f"{state}: rnn/lstm_cell: c holds {words}, in float32; mend the state, or say "
-            "--allow-nan"
+            f"{state}: rnn/lstm_cell: c holds {words}, in float32; correct the state, "
+            "or pass --allow-nan"
         )
         assert shell("run", CELL, x, "--state", state, "--allow-nan").code == 0
 
@@ -82,8 +82,8 @@ def test_nan_inputs_are_refused_unless_allowed(shell: Shell, tmp_path: Path) -> 
     path = saved(tmp_path / "x.npy", x)
     done = shell("run", CELL, path)
     assert error(done) == (
-        f"{path}: there is NaN at step 2, batch row 0, column 1 (counted from 0); mend the data, "
-        "or say --allow-nan"
+        f"{path}: there is NaN at step 2, batch row 0, column 1 (counted from 0); "
+        "correct the data, or pass --allow-nan"
     )
     done = shell("run", CELL, path, "--allow-nan")
     assert done.code == 0

@@ -55,10 +55,10 @@ def test_a_batch_equals_its_sequences_one_by_one(name: str) -> None:
     x = data(found, 3, 5)
     outputs, state = found.run(x)
     assert outputs.shape == (3, 5, *found.load().network.output_shape)
-    assert (state.lead, state.dtype, outputs.dtype) == ((3,), np.float32, np.float32)
+    assert (state.batch_shape, state.dtype, outputs.dtype) == ((3,), np.float32, np.float32)
     for row in range(3):
         y, after = found.run(x[row])
-        assert after.lead == (1,)
+        assert after.batch_shape == (1,)
         assert np.allclose(y, outputs[row], rtol=0, atol=1e-6)
         assert np.allclose(after.flat()[0], state.flat()[row], rtol=0, atol=1e-6)
 
@@ -126,7 +126,7 @@ def test_a_backward_cell_is_not_run_in_parts() -> None:
 
 def test_a_cell_a_stack_and_a_checkpoint_run_the_same() -> None:
     ckpt = lstmstate.open_checkpoint(SUNSPOTS)
-    (stack,) = ckpt.stacks
+    (stack,) = ckpt.stacks.values()
     first, second = (ckpt.cell(name) for name in (FIRST, SECOND))
     x = numbers(2, 9, 1)
     y, after_first = first.run(x)
@@ -176,7 +176,7 @@ def test_opening_and_describing_reads_no_weights(tmp_path: Path) -> None:
 def test_a_state_of_one_row_is_used_for_the_whole_batch() -> None:
     found = network()
     x, one = data(found, 4, 5), found.run(data(found, 3, seed=1))[1]
-    assert one.lead == (1,)
+    assert one.batch_shape == (1,)
     outputs = found.run(x, one)
     bare = LSTMState(one.c[0], one.m[0])  # [units], no batch
     all_ = LSTMState(np.repeat(one.c, 4, axis=0), np.repeat(one.m, 4, axis=0))
@@ -262,14 +262,14 @@ def test_inputs_that_do_not_fit_get_the_expected_shapes(x: Array) -> None:
     with pytest.raises(LstmstateError) as caught:
         network().run(x)
     assert str(caught.value) == (
-        f"rnn/lstm_cell: the input is {x.dtype} {list(x.shape)}, and the cell takes numbers, "
-        "[batch, time, 3] or [time, 3]"
+        f"rnn/lstm_cell: expected {'x' if x.dtype.kind == 'f' else 'numbers'} [batch, time, 3] or "
+        f"[time, 3], got {x.dtype} {list(x.shape)}"
     )
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 4, 3)])
 def test_a_step_takes_a_batch_of_rows(shape: tuple[int, ...]) -> None:
-    with pytest.raises(LstmstateError, match=r"a step takes \[batch, input_size\]"):
+    with pytest.raises(LstmstateError, match=r"expected x \[batch, input_size\], got"):
         network().step(np.zeros(shape))
 
 
@@ -301,7 +301,6 @@ def test_an_option_overrides_the_files() -> None:
 @pytest.mark.parametrize(
     "option",
     [
-        {"forgetbias": 1.0},
         {"forget_bias": None},
         {"forget_bias": "1"},
         {"forget_bias": float("nan")},
@@ -320,10 +319,8 @@ def test_unknown_options_are_refused(option: dict[str, Any]) -> None:
     for run in (found.run, found.step, lambda x, **how: next(found.run_chunks([x], **how))):
         with pytest.raises(LstmstateError) as caught:
             run(data(found, 2), **option)
-        problem = f"{name} cannot be {value!r}; pass "
-        if name == "forgetbias":
-            problem = f"there is no option {name}; there are: forget_bias, "
-        assert str(caught.value).startswith(problem)
+        assert isinstance(caught.value, ValueError)
+        assert str(caught.value).startswith(f"{name} cannot be {value!r}; ")
 
 
 def test_an_unknown_engine_is_refused() -> None:

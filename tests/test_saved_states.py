@@ -29,7 +29,7 @@ def pair(tf: TensorFlow, c: str, m: str, units: int = 4, proj: int | None = None
 
 def layouts(ckpt: LSTMCheckpoint) -> dict[str, tuple[str, str | None]]:
     """Return the layout and the cell of each saved state."""
-    return {state.variable: (state.layout, state.cell) for state in ckpt.states}
+    return {state.variable: (state.layout, state.cell) for state in ckpt.states.values()}
 
 
 # ---- identified by the graph
@@ -47,7 +47,7 @@ def test_the_graph_identifies_halves_of_any_name(loop: str, names: tuple[str, st
     ckpt = opened(build, functional=loop == "functional")
     c, m = names
     assert layouts(ckpt) == {c: ("c", "rnn/lstm_cell"), m: ("m", "rnn/lstm_cell")}
-    assert {state.source for state in ckpt.states} == {"graph"}
+    assert {state.source for state in ckpt.states.values()} == {"graph"}
     assert ckpt.role(c) == ("state", "rnn/lstm_cell")
 
 
@@ -60,7 +60,7 @@ def test_the_graph_identifies_a_flat_state(loop: str, cell: str, name: str) -> N
         x = inputs(tf, batch=BATCH, steps=2)
         LOOPS[loop](tf, made, x, initial_state=kept(tf, name, 8))
 
-    (state,) = opened(build, functional=loop == "functional").states
+    (state,) = opened(build, functional=loop == "functional").states.values()
     scope = "rnn/basic_lstm_cell" if cell == "BasicLSTMCell" else "rnn/lstm_cell"
     assert state == SavedState(name, "flat", (BATCH, 8), scope, None, "graph", is_start=True)
 
@@ -94,7 +94,7 @@ def test_the_flat_state_of_a_stack_belongs_to_the_stack(cut: Any) -> None:
         stack = make.MultiRNNCell(cells, state_is_tuple=cut is not None)
         dynamic(tf, stack, inputs(tf, batch=BATCH), initial_state=state)
 
-    (state,) = opened(build).states
+    (state,) = opened(build).states.values()
     assert (state.variable, state.layout, state.source) == ("x", "flat", "graph")
     assert (state.cell, state.stack) == (None, "rnn/multi_rnn_cell")
 
@@ -152,7 +152,7 @@ def test_one_variable_used_for_both_halves_is_not_a_flat_state() -> None:
         first = tf.nn.rnn_cell.LSTMStateTuple(zeros, zeros)
         dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), inputs(tf, batch=BATCH), initial_state=first)
 
-    for state in opened(build).states:
+    for state in opened(build).states.values():
         assert state.layout != "flat"
 
 
@@ -165,7 +165,7 @@ def test_a_state_that_was_not_saved_is_not_listed() -> None:
         first = tf.nn.rnn_cell.LSTMStateTuple(*halves)
         dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), inputs(tf, batch=BATCH), initial_state=first)
 
-    assert opened(build).states == []
+    assert opened(build).states == {}
 
 
 def test_a_saved_local_state_is_listed() -> None:

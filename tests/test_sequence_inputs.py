@@ -120,7 +120,7 @@ def test_a_vector_is_a_sequence_of_width_1_only(tmp_path: Path) -> None:
     assert opened(path, None).width == 1
     message = refused(path, "its shape is [3], and rnn/lstm_cell takes [batch, time, 3]")
     assert message.endswith(
-        "give [time, 3], one sequence, or [batch, time, 3], or say `time_major=True` with "
+        "give [time, 3], one sequence, or [batch, time, 3], or pass `time_major=True` with "
         "[time, batch, 3]"
     )
 
@@ -176,7 +176,7 @@ def test_many_sequences_of_one_step_are_noted(tmp_path: Path) -> None:
     path = write_npy(tmp_path / "x.npy", np.ones((40, 1, 3)))
     (note,) = opened(path).notes
     assert (
-        "40 sequences of one step each; if it is one sequence of 40 steps, say `time_major" in note
+        "40 sequences of one step each; if it is one sequence of 40 steps, pass `time_major" in note
     )
     assert opened(path, time_major=True).notes == ()
     assert opened(write_npy(tmp_path / "y.npy", np.ones((1, 1, 3)))).notes == ()
@@ -232,8 +232,8 @@ def test_the_first_nan_is_reported_for_any_parts(
     with pytest.raises(LstmstateError) as raised:
         whole(found, parts)
     assert str(raised.value) == (
-        f"{path}: there is NaN at step 4, batch row 1, column 2 (counted from 0); mend the data, "
-        "or say `allow_nan=True`"
+        f"{path}: there is NaN at step 4, batch row 1, column 2 (counted from 0); "
+        "correct the data, or pass `allow_nan=True`"
     )
     assert np.isnan(whole(opened(path, allow_nan=True, time_major=time_major), parts)).sum() == 2
 

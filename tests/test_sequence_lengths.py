@@ -54,7 +54,7 @@ def test_lengths_are_next_to_the_input_or_in_another_file(tmp_path: Path, kind: 
     with pytest.raises(LstmstateError) as raised:
         open_lengths("b", path, 3, 5)
     assert str(raised.value) == (
-        "b: there is no such file of lengths, and no such array beside the input; "
+        "b: there is no such file of lengths, and no such array next to the input; "
         f"there are: {'data, a/n' if kind == 'npz' else 'a/n, data'}"
     )
 

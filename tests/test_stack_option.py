@@ -72,8 +72,8 @@ def test_a_name_that_matches_several_stacks_lists_them(
 
 def test_python_refuses_ambiguous_names(model: str) -> None:
     ckpt = open_checkpoint(model)
-    assert [stack.name for stack in ckpt.stacks_called("enc")] == [OTHER]
+    assert [stack.name for stack in ckpt.find_stacks("enc")] == [OTHER]
     with pytest.raises(AmbiguousError, match="several stacks"):
-        ckpt.stacks_called("/multi_rnn_cell")
+        ckpt.find_stacks("/multi_rnn_cell")
     with pytest.raises(NotFoundError, match="there is no such stack of LSTM cells"):
         ckpt.network(stack="decoder")

@@ -177,7 +177,7 @@ def test_the_stack_of_cells_that_were_named_is_run_as_one() -> None:
         dynamic(tf, make.MultiRNNCell([inner, make.LSTMCell(5, name="cell_7")]))
 
     ckpt = opened(build)
-    assert [[layer[0].num_units for layer in s.layers] for s in ckpt.stacks] == [[4, 4, 5]]
+    assert [[layer[0].num_units for layer in s.layers] for s in ckpt.stacks.values()] == [[4, 4, 5]]
     assert [cell.name for cell in ckpt.network().route.cells] == list(ckpt.cells)
 
 
@@ -199,7 +199,7 @@ def test_a_layer_of_another_kind_leaves_the_flat_width_unknown(other: int) -> No
         layers = [make.GRUCell(6) if k == other else make.LSTMCell(4 + k) for k in range(3)]
         static(tf, make.MultiRNNCell(layers))
 
-    (stack,) = opened(build).stacks
+    (stack,) = opened(build).stacks.values()
     assert units(stack) == [[4 + layer] for layer in range(3) if layer != other]
     assert stack.flat is None
 
@@ -343,7 +343,7 @@ def test_the_layers_of_a_graph() -> None:
         make = tf.nn.rnn_cell
         dynamic(tf, make.MultiRNNCell([make.LSTMCell(4 + k) for k in range(3)]))
 
-    (stack,) = opened(build).stacks
+    (stack,) = opened(build).stacks.values()
     assert (stack.name, units(stack), stack.flat) == ("rnn/multi_rnn_cell", [[4], [5], [6]], 30)
 
 
@@ -353,7 +353,7 @@ def test_the_stacks_of_two_directions_in_a_graph() -> None:
         ways = [make.MultiRNNCell([make.LSTMCell(4), make.BasicLSTMCell(k)]) for k in (5, 6)]
         tf.nn.bidirectional_dynamic_rnn(*ways, inputs(tf), dtype=tf.float32)
 
-    forward, backward = opened(build).stacks
+    forward, backward = opened(build).stacks.values()
     assert (forward.direction, backward.direction) == ("forward", "backward")
     assert (units(forward), units(backward)) == ([[4], [5]], [[4], [6]])
     assert (forward.paired_with, backward.paired_with) == (backward.name, forward.name)

@@ -122,7 +122,10 @@ def test_the_arrays_of_pytorch_are_read_from_any_file(tmp_path: Path, kind: str)
 def test_pytorch_arrays_next_to_their_cell_are_a_saved_state(tmp_path: Path) -> None:
     h_n, c_n = numbers(1, 2, 4, seed=1), numbers(1, 2, 4, seed=2)
     path = stored(tmp_path, "model.ckpt", {"h_n": h_n, "c_n": c_n})
-    found = {state.variable: (state.layout, state.cell) for state in open_checkpoint(path).states}
+    found = {
+        state.variable: (state.layout, state.cell)
+        for state in open_checkpoint(path).states.values()
+    }
     assert found == {"h_n": ("h_n", "net/lstm_cell"), "c_n": ("c_n", "net/lstm_cell")}
     state = load_state(path)
     np.testing.assert_array_equal(state.flat(), np.concatenate([c_n, h_n], axis=-1)[0])

@@ -128,15 +128,15 @@ def layers_of_two_directions(tf: TensorFlow) -> None:
 def test_states_of_all_cells_round_trip_through_a_new_checkpoint(tmp_path: Path) -> None:
     old = save(tmp_path, layers_of_two_directions)
     flat = converted(old, tmp_path / "flat" / "new.ckpt", "--to-flat")
-    states = open_checkpoint(flat).states
+    states = open_checkpoint(flat).states.values()
     assert sorted((s.layout, s.cell) for s in states) == [
         ("flat", f"{way}_{layer}/rnn/lstm_cell")
         for way in ("backward", "forward")
         for layer in (0, 1)
     ]
     back = converted(flat, tmp_path / "back" / "new.ckpt", "--to-tuple")
-    of_cell = {(s.cell, s.layout): s.variable for s in open_checkpoint(back).states}
-    for state in open_checkpoint(old).states:
+    of_cell = {(s.cell, s.layout): s.variable for s in open_checkpoint(back).states.values()}
+    for state in open_checkpoint(old).states.values():
         found = of_cell[state.cell, state.layout]
         assert_equal([value(back, found)], [value(old, state.variable)])
 
@@ -205,7 +205,7 @@ def test_two_networks_have_a_state_each(tmp_path: Path, capsys: Captured) -> Non
     message = refused(capsys, old, tmp_path / "state.npz", "--to-tuple")
     assert "4 states are saved in it" in message
     offered = [words.strip(", \n") for words in message.split("--variable ")[1:]]
-    assert sorted(offered) == [state.variable for state in open_checkpoint(old).states]
+    assert sorted(offered) == [*open_checkpoint(old).states]
 
 
 # ---- cells that names do not identify
@@ -265,7 +265,7 @@ def stacks_alike(tf: TensorFlow) -> None:
 
 def test_the_graph_shows_which_stack_a_flat_state_belongs_to(tmp_path: Path) -> None:
     old, chosen = save(tmp_path, stacks_alike), "decoder/saved_state"
-    assert {state.variable: state.stack for state in open_checkpoint(old).states} == {
+    assert {state.variable: state.stack for state in open_checkpoint(old).states.values()} == {
         f"{scope}/saved_state": f"{scope}/{STACK}" for scope in ("encoder", "decoder")
     }
     new = converted(old, tmp_path / "new.ckpt", "--to-tuple", "--variable", chosen)

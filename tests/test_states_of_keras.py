@@ -112,7 +112,7 @@ FILES = [saved_model, checkpoint_of_3, export_of_3, saver]
 def test_c_and_m_are_not_swapped(tmp_path: Path, write: Any, layers: int) -> None:
     path, expected = write(tmp_path, layers)
     ckpt = open_checkpoint(path)
-    found = {(s.cell, s.layout): ckpt.variables[s.variable].read() for s in ckpt.states}
+    found = {(s.cell, s.layout): ckpt.variables[s.variable].read() for s in ckpt.states.values()}
     assert len(found) == len(ckpt.states) == 2 * layers
     assert len(ckpt.cells) == layers
     for cell, (c, m) in zip(ckpt.cells, expected, strict=True):

@@ -180,7 +180,7 @@ def test_the_state_that_torch_returns(tmp_path: Path, options: Any, kind: str) -
     cells = cells_of(state)
     assert len(cells) == len(network.h_n)
     assert {tuple(cell.widths) for cell in cells} == {(UNITS, network.m)}
-    assert state.lead == (BATCH,)
+    assert state.batch_shape == (BATCH,)
     for cell, output in zip(cells[-network.directions :], network.last_outputs(), strict=True):
         assert (cell.m == output).all()
     for layer, cell in enumerate(cells):

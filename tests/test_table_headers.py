@@ -362,7 +362,7 @@ def test_every_command_that_reads_a_state_has_the_flags(shell: Shell, tmp_path: 
         lstmstate.load_state(path)
     for header, count in ((True, 1), (False, 2)):
         with pytest.warns(UserWarning, match="cut in half"):
-            assert lstmstate.load_state(path, header=header).lead == (count,)
+            assert lstmstate.load_state(path, header=header).batch_shape == (count,)
 
 
 def test_files_written_by_convert_need_no_flag(shell: Shell, tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def test_activations_match_the_numpy_engine(name: str) -> None:
     tf = tensorflow()
     import tf_keras
 
-    kit = tensorflow_cells.Kit(tf, tf_keras, None)
+    kit = tensorflow_cells.TensorFlow(tf, tf_keras, None)
     x = np.linspace(-9, 9, 181)
     mine = np.empty_like(x)
     function(name)(x, mine)

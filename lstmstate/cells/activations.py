@@ -23,23 +23,16 @@ class Pattern(NamedTuple):
 Argument = Pattern | float | None
 
 
-class OnnxActivation(NamedTuple):
-    """An activation of ONNX's LSTM, with alpha and beta if it takes them."""
-
-    name: str
-    alpha: float | None = None
-    beta: float | None = None
-
-
 class Activation(NamedTuple):
     """A function on gates and states.
 
     Attributes:
         name: as users write it.
-        tensorflow: where `engines.tensorflow_cells.Kit` has it.
+        tensorflow: its place in `engines.tensorflow_cells.TensorFlow`.
         operation: the operation of graphs that computes it.
         patterns: its forms in graphs that are several operations.
-        onnx: None if onnxruntime does not compute it, or not exactly.
+        onnx: its name in ONNX's LSTM; None if onnxruntime does not compute it, or not exactly.
+        onnx_numbers: alpha and beta there, if it takes them.
         is_symmetric: whether s(-z) is 1 - s(z).
     """
 
@@ -47,7 +40,8 @@ class Activation(NamedTuple):
     tensorflow: str
     operation: str | None = None
     patterns: tuple[Pattern, ...] = ()
-    onnx: OnnxActivation | None = None
+    onnx: str | None = None
+    onnx_numbers: tuple[float, ...] = ()
     is_symmetric: bool = False
 
 
@@ -67,10 +61,8 @@ _SELU = _pattern(
 )
 
 ROWS = (
-    Activation("tanh", "tf.tanh", "Tanh", onnx=OnnxActivation("Tanh")),
-    Activation(
-        "sigmoid", "tf.sigmoid", "Sigmoid", onnx=OnnxActivation("Sigmoid"), is_symmetric=True
-    ),
+    Activation("tanh", "tf.tanh", "Tanh", onnx="Tanh"),
+    Activation("sigmoid", "tf.sigmoid", "Sigmoid", onnx="Sigmoid", is_symmetric=True),
     Activation(
         "hard_sigmoid",
         "tf_keras.activations.hard_sigmoid",
@@ -78,31 +70,34 @@ ROWS = (
             _pattern("Maximum", _pattern("Minimum", _LINE, 1.0), 0.0),
             _pattern("ClipByValue", _LINE, 0.0, 1.0),
         ),
-        onnx=OnnxActivation("HardSigmoid", 0.2, 0.5),
+        onnx="HardSigmoid",
+        onnx_numbers=(0.2, 0.5),
         is_symmetric=True,
     ),
     Activation(
         "keras3_hard_sigmoid",
         "keras3_hard_sigmoid",
         patterns=(_pattern("RealDiv", _ABOVE_3, 6.0), _pattern("Mul", _ABOVE_3, 1 / 6)),
-        onnx=OnnxActivation("HardSigmoid", 1 / 6, 0.5),
+        onnx="HardSigmoid",
+        onnx_numbers=(1 / 6, 0.5),
         is_symmetric=True,
     ),
-    Activation("identity", "tf.identity", onnx=OnnxActivation("Affine", 1.0, 0.0)),
-    Activation("relu", "tf.nn.relu", "Relu", onnx=OnnxActivation("Relu")),
+    Activation("identity", "tf.identity", onnx="Affine", onnx_numbers=(1.0, 0.0)),
+    Activation("relu", "tf.nn.relu", "Relu", onnx="Relu"),
     Activation("relu6", "tf.nn.relu6", "Relu6"),
     Activation(
         "leaky_relu",
         "tf.nn.leaky_relu",
         "LeakyRelu",
         (_pattern("Maximum", _pattern("Mul", None, LEAK), None),),
-        OnnxActivation("LeakyRelu", 0.2),
+        "LeakyRelu",
+        (0.2,),
     ),
-    Activation("elu", "tf.nn.elu", "Elu", onnx=OnnxActivation("Elu", 1.0)),
+    Activation("elu", "tf.nn.elu", "Elu", onnx="Elu", onnx_numbers=(1.0,)),
     Activation("selu", "tf.nn.selu", "Selu", (_pattern("Mul", _SELU, SELU_SCALE),)),
     # onnxruntime's log(1 + exp(x)) is infinite if x is 89 or more (1.32).
     Activation("softplus", "tf.nn.softplus", "Softplus"),
-    Activation("softsign", "tf.nn.softsign", "Softsign", onnx=OnnxActivation("Softsign")),
+    Activation("softsign", "tf.nn.softsign", "Softsign", onnx="Softsign"),
     Activation("sin", "tf.sin", "Sin"),
     Activation("erf", "tf.math.erf", "Erf"),
 )

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from typing import Literal
 
 from lstmstate.errors import count, printable
-from lstmstate.records import NamedTuple
+from lstmstate.records import NamedTuple, brief
 
 Source = Literal["graph", "family", "default", "option", "unknown"]
 Value = float | int | bool | str | None
 Direction = Literal["forward", "backward"]
 
 
+@brief
 class Option(NamedTuple):
     """A constructor argument of a cell, and its source.
 
@@ -100,6 +101,7 @@ def unexplained_words(found: Iterable[Unexplained]) -> str | None:
     )
 
 
+@brief
 class StateWidths(NamedTuple):
     """The widths of the two parts of one cell's state.
 
@@ -119,6 +121,7 @@ class StateWidths(NamedTuple):
         return (at, at + self.c), (at + self.c, at + self.flat)
 
 
+@brief
 class Cell(NamedTuple):
     """An LSTM cell, as read from its variables and the graph.
 
@@ -135,7 +138,7 @@ class Cell(NamedTuple):
         peepholes: None if there are variables for them, and it is unknown whether they are used.
         options: forget_bias, cell_clip, proj_clip, activation, recurrent_activation,
             state_is_tuple, batch_size, time_major.
-        variables: role → names, more than one where the cell stored it in shards.
+        variables: role → names, more than one if the cell stored it in shards.
         has_pair: whether its state is c and m of `[batch, units]`; a grid and a convolution
             have more axes.
         h_first: whether its class takes the state as (h, c).
@@ -191,6 +194,7 @@ class Cell(NamedTuple):
         return self.options["forget_bias"]
 
 
+@brief
 class Stack(NamedTuple):
     """Cells that feed one another, or a forward and a backward cell side by side.
 
@@ -224,6 +228,7 @@ class Stack(NamedTuple):
         return found
 
 
+@brief
 class SavedState(NamedTuple):
     """A variable that holds a state.
 

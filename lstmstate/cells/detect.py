@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from lstmstate.cells import shapes
 from lstmstate.cells import variable_names as names
 from lstmstate.cells.cell import MIXED, OPTIONS, OTHER_STEP, UNKNOWN, Cell, Option
-from lstmstate.cells.dense_layers import Surroundings
 from lstmstate.cells.families import (
     BASIC,
     BY_OPERATION,
@@ -51,6 +52,9 @@ from lstmstate.cells.variable_names import use_of
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import printable
+
+if TYPE_CHECKING:
+    from lstmstate.cells.dense_layers import Surroundings
 
 
 class Recognition:
@@ -200,7 +204,6 @@ class Recognition:
 
     def _by_shape(self) -> None:
         """Add variables with the shapes and neighbours of a cell that no graph has."""
-        around = Surroundings(self._kept.values())
         for scope, leaves in self._scopes.items():
             if is_something_else(scope):
                 continue
@@ -211,12 +214,20 @@ class Recognition:
                 widths = None if self._is_decided(roles) else family.widths(shapes_of(roles))
                 if widths is None or widths.num_units is None or widths.input_size is None:
                     continue
-                verdict = around.verdict(scope, roles, widths.input_size, widths.num_units)
+                verdict = self._surroundings.verdict(
+                    scope, roles, widths.input_size, widths.num_units
+                )
                 if verdict:
                     self._add(scope, family, era, roles, widths)
                 elif verdict is None:
                     self.candidates.append(scope)
                 break
+
+    @cached_property
+    def _surroundings(self) -> Surroundings:
+        from lstmstate.cells.dense_layers import Surroundings
+
+        return Surroundings(self._kept.values())
 
     def _is_decided(self, roles: Roles) -> bool:
         """Whether a variable belongs to a cell, or to a graph that shows no cell with it."""

@@ -270,7 +270,7 @@ def _two_kernels(shapes: Shapes, gates: int, bias_sets: tuple[int, ...]) -> Widt
 
 
 def _projection(shapes: Shapes, units: int) -> int | None:
-    """Return P, None without a projection, 0 where its shapes do not fit."""
+    """Return P, None without a projection, 0 if its shapes do not fit."""
     shards = shapes.get("projection")
     if not shards:
         return None

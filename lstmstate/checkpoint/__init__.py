@@ -65,10 +65,12 @@ class Checkpoint:
         names: dict[str, str] = {}
         self._frozen: Graph | None = None
         self._packed_graph: Callable[[], bytes | None] | None = None
+        self._close: Callable[[], None] = lambda: None  # most readers open a file for each value
         if self.location.format == V1:
             from lstmstate.checkpoint.v1 import V1Checkpoint
 
-            self._reader = V1Checkpoint(self.location.files, checksums=checksums)
+            self._reader = v1 = V1Checkpoint(self.location.files, checksums=checksums)
+            self._close = v1.close
         elif self.location.format == FROZEN:
             from lstmstate.checkpoint.frozen_graph import FrozenGraph
 
@@ -79,7 +81,7 @@ class Checkpoint:
             from lstmstate.checkpoint.magenta_bundle import GeneratorBundle
 
             self._reader = bundle = GeneratorBundle(self.prefix, checksums=checksums)
-            self._packed_graph = bundle.meta_graph
+            self._packed_graph, self._close = bundle.meta_graph, bundle.close
         else:
             self._reader = Bundle(self.prefix, checksums=checksums)
             self.notes += self._reader.data_problems()
@@ -89,6 +91,12 @@ class Checkpoint:
             name: Variable(spec, self._reader, self.prefix, names.get(name))
             for name, spec in self._reader.specs.items()
         }
+
+    def close(self) -> None:
+        """Close its files, after which no value can be read."""
+        for variable in self.variables.values():
+            variable.close()
+        self._close()
 
     @property
     def format(self) -> str:

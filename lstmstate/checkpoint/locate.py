@@ -20,7 +20,7 @@ from lstmstate.errors import (
     AmbiguousError,
     CorruptError,
     LstmstateError,
-    NotFoundError,
+    MissingFileError,
     UnsupportedError,
     printable,
 )
@@ -180,13 +180,13 @@ def _of_file(path: str, *, named: bool = False) -> Location:
         found = _only_one(folder, None)
         return found if found.has_own_graph else found._replace(graph=path)
     if part and name.endswith(".meta"):
-        raise NotFoundError(
+        raise MissingFileError(
             "only the graph is here; the values are in files that are missing",
             path=path,
             advice=f"put {part['prefix']}.index and {part['prefix']}.data-… next to it",
         )
     if part and ".data-" in name:
-        raise NotFoundError(
+        raise MissingFileError(
             "the index of this data file is missing, and nothing can be read without it",
             path=path,
             advice=f"put {part['prefix']}.index next to it",
@@ -203,7 +203,7 @@ def _in_folder(folder: str) -> Location:
         found = _at_prefix(os.path.join(folder, "variables", "variables"))
         if found:
             return found
-        raise NotFoundError(
+        raise MissingFileError(
             "this SavedModel has no variables/variables.index",
             path=folder,
             advice="its values were frozen into the graph, or the folder was not copied whole",
@@ -267,7 +267,7 @@ def _only_one(folder: str, why: str | None) -> Location:
         if kind is not None:
             raise NotACheckpointError(folder or ".", kind)
         below = [name for name in _names(folder)[:_LOOKED_INTO] if _has_some(folder, name)]
-        raise NotFoundError(
+        raise MissingFileError(
             f"{reason}there is no checkpoint in this folder",
             path=folder or ".",
             advice="there are in " + ", ".join(map(printable, below[:_SHOWN]))
@@ -346,16 +346,16 @@ def _nothing_at(path: str) -> LstmstateError:
     if re.match(r"[a-z0-9+]+://", path):
         return UnsupportedError("this is an address", path=path, advice="download the files first")
     if folder and not os.path.isdir(folder):
-        return NotFoundError("there is no such folder", path=folder, advice=near(folder))
+        return MissingFileError("there is no such folder", path=folder, advice=near(folder))
     parts = [entry for entry in _names(folder) if _PART.fullmatch(entry) and name]
     if any(entry.startswith((f"{name}.data-", f"{name}.meta")) for entry in parts):
-        return NotFoundError(
+        return MissingFileError(
             "the index of this checkpoint is missing, and nothing can be read without it",
             path=path,
             advice=f"put {name}.index next to its other files",
         )
     known = checkpoints_in(folder, name) or checkpoints_in(folder, name[:3]) if name else []
-    return NotFoundError(
+    return MissingFileError(
         "there is no checkpoint or file of this name",
         path=path or "''",
         advice="this folder has " + ", ".join(map(printable, known[:_SHOWN]))

@@ -26,9 +26,15 @@ class GeneratorBundle(V1Checkpoint):
 
     def __init__(self, path: str, *, checksums: bool = True) -> None:
         self._path = path
-        with located(path):
-            checkpoint, self._graph = _parts(ByteSource(path))
+        with located(path), ByteSource(path) as source:
+            checkpoint, self._graph = _parts(source)
         super().__init__((path,), checksums=checksums, sources={path: checkpoint})
+
+    def close(self) -> None:
+        """Close the file."""
+        super().close()
+        if self._graph is not None:
+            self._graph.close()
 
     def meta_graph(self) -> bytes | None:
         """Return the bytes of its MetaGraphDef, None if it has none."""

@@ -24,6 +24,7 @@ from lstmstate.checkpoint.variables import Shape, Spec, parse_extents, parse_sha
 from lstmstate.errors import (
     CorruptError,
     LstmstateError,
+    MissingFileError,
     NotFoundError,
     UnsupportedError,
     located,
@@ -279,7 +280,7 @@ class Bundle:
         try:
             return ByteSource(path)
         except NotFoundError:
-            raise NotFoundError(
+            raise MissingFileError(
                 "the data file is missing: only names, shapes and dtypes are known",
                 path=path,
                 advice=f"put {os.path.basename(path)} next to the index",

@@ -18,7 +18,7 @@ from lstmstate.checkpoint.slice_keys import Extents, encode_slice_key
 from lstmstate.checkpoint.sstable import Table
 from lstmstate.checkpoint.tensor_proto import listed_values
 from lstmstate.checkpoint.variables import Spec, parse_extents, parse_shape, region
-from lstmstate.errors import CorruptError, located
+from lstmstate.errors import CorruptError, LstmstateError, located
 from lstmstate.files.reader import ByteSource
 
 if TYPE_CHECKING:
@@ -43,18 +43,22 @@ class V1Checkpoint:
         sources: Mapping[str, ByteSource] = {},
     ) -> None:
         self.data_files = files
-        self._sources = sources
+        self._sources = dict(sources)
         self._checksums = checksums
         self._tables: dict[str, Table] = {}
         self._homes: dict[tuple[str, Extents], str] = {}
         found: dict[str, tuple[Spec, list[Extents]]] = {}
-        for path in files:
-            with located(path):
-                meta = self._table(path).get(b"")
-                if meta is None:
-                    raise CorruptError("it has no list of variables")
-                for spec in _list(meta):
-                    self._add(spec, path, found)
+        try:
+            for path in files:
+                with located(path):
+                    meta = self._table(path).get(b"")
+                    if meta is None:
+                        raise CorruptError("it has no list of variables")
+                    for spec in _list(meta):
+                        self._add(spec, path, found)
+        except LstmstateError:
+            self.close()
+            raise
         self.specs = {
             name: found[name][0]._replace(slices=tuple(found[name][1])) for name in sorted(found)
         }
@@ -76,9 +80,15 @@ class V1Checkpoint:
     def _table(self, path: str) -> Table:
         """Return the table of a file, which stays open as long as this reader is in use."""
         if path not in self._tables:
-            source = self._sources.get(path) or ByteSource(path)
-            self._tables[path] = Table(source, checksums=self._checksums)
+            if path not in self._sources:
+                self._sources[path] = ByteSource(path)
+            self._tables[path] = Table(self._sources[path], checksums=self._checksums)
         return self._tables[path]
+
+    def close(self) -> None:
+        """Close the files."""
+        for source in self._sources.values():
+            source.close()
 
     def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:
         """Return one slice of a value; see `variables.Reader`."""

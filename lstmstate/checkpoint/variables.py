@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lstmstate import limits
 from lstmstate.checkpoint import object_graph
 from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.dtypes import DType
 from lstmstate.checkpoint.slice_keys import WHOLE_AXIS, Extent, Extents
-from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, located
-from lstmstate.records import NamedTuple
+from lstmstate.errors import ArgumentError, CorruptError, LstmstateError, UnsupportedError, located
+from lstmstate.records import Brief, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
 Shape = tuple[int, ...]
 
@@ -25,7 +25,7 @@ NUMBERED = ("variables/", "_all_variables/")
 
 
 class Reader(Protocol):
-    """A file format: its variables, and the places of their bytes."""
+    """What knows a file format: which variables there are, and where their bytes lie."""
 
     @property
     def specs(self) -> Mapping[str, Spec]:
@@ -40,12 +40,12 @@ class Reader(Protocol):
 
 
 class Spec(NamedTuple):
-    """The entry of a variable in a file's index.
+    """What a file's index says of a variable.
 
     Attributes:
         name: the key under which it is stored.
-        slices: the places of the parts of a partitioned variable; empty for a whole one.
-        stored_bytes: bytes in the data files; None if the index does not record them.
+        slices: where the parts of a partitioned variable lie; empty for one that is whole.
+        stored_bytes: bytes in the data files; None where the index does not say.
     """
 
     name: str
@@ -55,21 +55,14 @@ class Spec(NamedTuple):
     stored_bytes: int | None = None
 
 
-class Variable:
-    """A named, lazy array.
+class Variable(metaclass=Brief):
+    """A named array in a checkpoint; `variable[...]` and `np.asarray(variable)` read its value.
 
     Attributes:
         name: the key under which it is stored, as TensorFlow's own reader lists it.
-        shape: its full shape, also if it is stored in slices.
+        shape: its full shape, even if it is stored in slices.
         dtype: its TensorFlow dtype, by name ("float32").
         full_name: the variable's name in the graph, if an object-based checkpoint records it.
-
-    Example:
-        >>> import lstmstate
-        >>> ckpt = lstmstate.open_checkpoint("sample_checkpoints/v1_format")
-        >>> bias = ckpt.variables["rnn/basic_lstm_cell/bias"]
-        >>> bias.shape, bias.dtype, bias.read().shape
-        ((32,), 'float32', (32,))
     """
 
     def __init__(self, spec: Spec, reader: Reader, path: str, full_name: str | None = None) -> None:
@@ -83,6 +76,23 @@ class Variable:
     def __repr__(self) -> str:
         return f"<Variable {self.name!r} {list(self.shape)} {self.dtype}>"
 
+    def __getitem__(self, key: Any) -> Any:
+        return self.read()[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.read())
+
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[np.generic]:
+        value = self.read()
+        return value.astype(dtype or value.dtype, copy=bool(copy))
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
     @property
     def dtype(self) -> str:
         """The element type's name, as TensorFlow gives it."""
@@ -95,16 +105,14 @@ class Variable:
 
     @property
     def nbytes(self) -> int | None:
-        """The bytes of its value; None for strings in V1 files, which do not record it."""
+        """The bytes of its value; None for strings in V1 files."""
         return self.size * self.spec.dtype.itemsize or self.spec.stored_bytes
 
     @property
     def path(self) -> str:
-        """Its place in its model: the name of the key, or of the object that it belongs to.
-
-        Exported object-based checkpoints only number their variables (`variables/0`, and
-        `_all_variables/0` of Keras 3); the object graph then has the name.
-        """
+        """Its name in the model: that of the key, or of the object that it belongs to."""
+        # Exported object-based checkpoints only number their variables (`variables/0`, and
+        # `_all_variables/0` of Keras 3); the object graph then has the name.
         path = object_graph.object_path(self.name)
         if path is None:
             return self.name[:-2] if self.name.endswith(":0") else self.name
@@ -112,18 +120,16 @@ class Variable:
 
     @property
     def is_slot(self) -> bool:
-        """Whether an optimizer keeps it for another, by an object-based checkpoint."""
+        """Whether an optimizer keeps it next to another variable."""
         return object_graph.is_slot(self.name)
 
     def read(self) -> NDArray[np.generic]:
-        """Return the value: read by position, its checksum verified, its slices joined.
+        """Return the value: its checksum is verified, and its slices are joined.
 
-        Strings come as an object array of bytes, bfloat16 as float32 (exact). The array is
-        read-only if it is a view of the bytes that were read.
+        Strings are objects of bytes, bfloat16 is float32 (exact); the array may be read-only.
 
         Raises:
-            LstmstateError: the data file is missing, cut short, damaged or a Git LFS pointer,
-                or the dtype holds no values that can be read (resource, variant).
+            LstmstateError: the data file is missing or damaged, or the dtype has no values.
         """
         with located(self._path, self.name):
             if len(self.shape) > limits.NUMPY_RANK:
@@ -132,14 +138,17 @@ class Variable:
                 if self.spec.slices:
                     return join_slices(self.spec, self._reader)
                 return self._reader.read(self.spec, None)
-            except ValueError as error:  # by NumPy, for sizes that no array can have
+            except LstmstateError:
+                raise
+            except ValueError as error:  # of NumPy, for sizes that no array can have
                 raise CorruptError(f"its bytes make no array of its shape ({error})") from error
 
-    def damage(self) -> LstmstateError | None:
-        """Read the value, and return the error where it cannot be read; None if it can.
+    def close(self) -> None:
+        """Forget the files, after which the value cannot be read."""
+        self._reader = _CLOSED
 
-        That a dtype has no values that are read (resource, variant) is not damage.
-        """
+    def damage(self) -> LstmstateError | None:
+        """Return the error of reading the value, None if it can be read or has no value."""
         try:
             self.read()
         except UnsupportedError:
@@ -149,11 +158,24 @@ class Variable:
         return None
 
 
+class _Closed:
+    """The reader of a checkpoint that was closed."""
+
+    specs: Mapping[str, Spec] = {}
+    data_files = ()
+
+    def read(self, spec: Spec, extents: Extents | None) -> NDArray[np.generic]:  # noqa: ARG002
+        raise ArgumentError("the checkpoint is closed", advice="open it again")
+
+
+_CLOSED = _Closed()
+
+
 def join_slices(spec: Spec, reader: Reader) -> NDArray[np.generic]:
     """Return the full value of a partitioned variable.
 
     Raises:
-        CorruptError: the slices overlap, leave a gap or exceed the shape.
+        CorruptError: the slices overlap, leave a gap or lie outside the shape.
     """
     import numpy as np
 

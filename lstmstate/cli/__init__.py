@@ -160,7 +160,7 @@ def _told(error: Exception, *, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, LstmstateError):
         _give_up_stdout()
         tell(f"error: the output could not be written ({error.strerror or error})")
     elif isinstance(error, MemoryError):

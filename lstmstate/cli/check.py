@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lstmstate.cli import CONTEXT, DONE, NO, SOME_FAILED, decided, options, tell
-from lstmstate.errors import (
-    AmbiguousError,
-    CorruptError,
-    LstmstateError,
-    UnsupportedError,
-    each,
-    printable,
-)
+from lstmstate.errors import LstmstateError, each, printable
 
 if TYPE_CHECKING:
-    from lstmstate.model.saved_states import Source
     from lstmstate.operations.check import Finding
-    from lstmstate.operations.load import Opened
 
 _EPILOG = """\b
 Examples:
@@ -84,6 +74,10 @@ def command(
     the other commands: 24,12 is two cells, 24:24 one cell of 24 units, 128:64 one with a
     projection. The order is that of the layers, or of the cells in inspect.
     """
+    from lstmstate.cli.report.console import Meter
+    from lstmstate.operations.check import check_opened
+    from lstmstate.operations.load import open_path
+
     if isinstance(asserted["cells"], list):
         from lstmstate.cells.cell import StateWidths
         from lstmstate.state.candidates import Cells
@@ -101,20 +95,23 @@ def command(
         if asserted[name] is not None and math.isnan(asserted[name]):
             raise click.UsageError(f"--{name.replace('_', '-')} is not a number")
     verify = options.verify(no_checksums, quiet=quiet)
-    checker = _Checker(
-        cell,
-        from_layout,
-        header,
-        asserted,
-        assume_defaults=assume_defaults,
-        verify=verify,
-        quiet=quiet,
-    )
     results: list[tuple[str, list[Finding]]] = []
     failed = []
     for path in paths:
         try:
-            results.append((path, checker.check(path, wanted)))
+            opened = open_path(path, checksums=verify, header=header)
+            options.resolved(path, opened.ckpt, quiet=quiet)
+            with Meter("checking", None, quiet=quiet) as meter:
+                found, notes = check_opened(
+                    opened,
+                    wanted,
+                    cell=cell,
+                    from_layout=from_layout,
+                    assume_defaults=assume_defaults,
+                    advance=meter.add,
+                )
+            options.note(notes, quiet=quiet)
+            results.append((path, found))
         except LstmstateError as error:
             if len(paths) == 1:
                 raise
@@ -148,89 +145,3 @@ def _tell(
                 options.note([f"{path}: {finding.note}"], quiet=quiet)
         if all(one.holds for one in findings):
             options.note([f"{path}: {len(findings)} of {len(findings)} hold"], quiet=quiet)
-
-
-class _Checker:
-    """What was asserted, the same for each path."""
-
-    def __init__(
-        self,
-        cell: str | None,
-        from_layout: str | None,
-        header: bool | None,
-        asserted: dict[str, Any],
-        *,
-        assume_defaults: bool,
-        verify: bool,
-        quiet: bool,
-    ) -> None:
-        self._assume_defaults = assume_defaults
-        self._cell = cell
-        self._from_layout = from_layout
-        self._header = header
-        self._asserted = asserted
-        self._verify = verify
-        self._quiet = quiet
-
-    def check(self, path: str, wanted: list[tuple[str, Any]]) -> list[Finding]:
-        """Return what comes of the assertions for one path."""
-        from lstmstate.cli.report.console import Meter
-        from lstmstate.model.saved_states import all_states
-        from lstmstate.operations.check import Finding, Target, check
-        from lstmstate.operations.load import open_path
-
-        opened = open_path(path, checksums=self._verify, header=self._header)
-        options.resolved(path, opened.ckpt, quiet=self._quiet)
-        with Meter("checking", None, quiet=self._quiet) as meter:
-            ckpt = opened.ckpt
-            if opened.is_model and ckpt is not None:
-                cells = list(ckpt.cells.values()) if self._cell is None else [ckpt.cell(self._cell)]
-                target = Target(
-                    ckpt,
-                    cells,
-                    lambda: all_states(ckpt),
-                    meter.add,
-                    assume_defaults=self._assume_defaults,
-                    narrowed=self._cell is not None,
-                )
-                return list(check(target, wanted))
-            if self._cell is not None:
-                raise LstmstateError("--cell is for checkpoints", path=path, advice="leave it out")
-            state = self._state(opened)
-            if isinstance(state, LstmstateError):
-                # What the state consists of is not known, so that nothing can be said of it.
-                why = f"{state.problem}; {state.advice}" if state.advice else state.problem
-                return [Finding(name, value, (why,)) for name, value in wanted]
-            options.note([f"{path}: {note}" for note in state.reading.notes], quiet=self._quiet)
-            return list(check(Target(None, [], lambda: [state], meter.add), wanted))
-
-    def _state(self, opened: Opened) -> Source | LstmstateError:
-        """Return a state; the widths that are asserted tell what the file does not.
-
-        Returns an error, and raises none, where they do not fit it.
-        """
-        from lstmstate.cells.cell import StateWidths
-        from lstmstate.operations.load import states_in
-        from lstmstate.state.candidates import Cells, Wanted
-
-        plain = Wanted(self._from_layout)
-        units, proj, asserted = (self._asserted[name] for name in ("units", "proj", "cells"))
-        lists_widths = isinstance(asserted, Cells)
-        if units is None and not lists_widths:
-            return states_in(opened, plain)[0]
-        found: Source | None = None
-        with suppress(LstmstateError):
-            found = states_in(opened, plain)[0]
-        if found is not None and not found.reading.is_halved:
-            return found
-        cells = asserted
-        if not lists_widths:
-            count = min(asserted or 1, options.MAX_CELLS)
-            cells = Cells.of_widths([StateWidths(units, proj or units)] * count)
-        try:
-            told = plain._replace(cells=(cells,), source="the assertions")
-            return states_in(opened, told)[0]
-        except (AmbiguousError, CorruptError, UnsupportedError):
-            raise
-        except LstmstateError as error:
-            return found or error

@@ -13,7 +13,6 @@ from lstmstate.cli import CONTEXT, SOME_FAILED, options, tell
 from lstmstate.errors import LstmstateError, printable
 
 if TYPE_CHECKING:
-    from lstmstate.operations.convert import Converted, How
     from lstmstate.state.candidates import Wanted
     from lstmstate.state.formats.input_path import InputPath
 
@@ -153,7 +152,7 @@ class _Job:
         from lstmstate.cli.report.console import Meter
         from lstmstate.cli.report.convert_json import converted_document
         from lstmstate.files.atomic import Outputs
-        from lstmstate.operations.convert import How, output_name
+        from lstmstate.operations.convert import How, output_name, write_states
         from lstmstate.operations.load import open_path, states_in
         from lstmstate.state.formats.registry import BY_KEY, kind_to_write
 
@@ -186,7 +185,7 @@ class _Job:
             Meter("converting", first.nbytes, quiet=self._quiet) as meter,
         ):
             how = How(self._layout, self._dtype(), flags["compress"], meter.add)
-            done = self._write(sources, how, outputs, target, kind.key)
+            done = write_states(sources, how, outputs, target, kind)
             options.say(done, strict=flags["strict"], quiet=self._quiet)
         self._written.add(os.path.realpath(target))
         return converted_document(source.text, target, done)
@@ -197,17 +196,3 @@ class _Job:
         import numpy as np
 
         return np.dtype(self._flags["dtype"])
-
-    def _write(
-        self, sources: Any, how: How, outputs: Any, target: str, kind: str
-    ) -> list[Converted]:
-        from lstmstate.operations.convert import rewrite_checkpoint, write_state
-        from lstmstate.state.formats.registry import BY_KEY
-
-        if kind == "ckpt" and sources[0].group is not None:
-            return rewrite_checkpoint(sources, how, outputs, target)
-        if len(sources) > 1:
-            raise LstmstateError(
-                "several states do not go into one file", path=target, advice="give one --variable"
-            )
-        return [write_state(sources[0], how, outputs, target, BY_KEY[kind])]

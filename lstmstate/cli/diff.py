@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lstmstate.cli import CONTEXT, DONE, NO, decided, options
-from lstmstate.errors import CorruptError, LstmstateError, printable
 
 if TYPE_CHECKING:
-    from lstmstate.model.saved_states import Source
     from lstmstate.operations.compare import Difference, Tolerance
-    from lstmstate.operations.load import Opened
-    from lstmstate.state.candidates import Wanted
-    from lstmstate.state.formats.chunked import StoredArray
 
 _EPILOG = """\b
 Examples:
@@ -81,104 +74,17 @@ def _compared(
 ) -> tuple[str, list[Difference]]:
     """Return what was compared, "states", "arrays" or "checkpoints", and how."""
     from lstmstate.cli.report.console import Meter
-    from lstmstate.operations.compare import compare_arrays, compare_checkpoints, compare_states
+    from lstmstate.operations.compare import pair_up
     from lstmstate.operations.load import open_path
+    from lstmstate.state.candidates import Wanted
 
     verify = options.verify(flags["no_checksums"], quiet=quiet)
     opened = [open_path(path, checksums=verify, header=flags["header"]) for path in (a, b)]
     for path, ckpt in ((one.path, one.ckpt) for one in opened):
         options.resolved(path, ckpt, quiet=quiet)
-    first, second = (one.ckpt for one in opened)
-    if all(one.is_model for one in opened) and first is not None and second is not None:
-        total = sum(variable.nbytes or 0 for variable in first.variables.values())
-        with Meter("comparing", total, quiet=quiet) as meter:
-            return "checkpoints", list(compare_checkpoints(first, second, tolerance, meter.add))
-    wanted = options.wanted(flags, quiet=quiet)
-    found = _sources(opened, wanted)
-    first_file, second_file = (one.file for one in opened)
-    if isinstance(found, LstmstateError):
-        if wanted.layout or wanted.knows_widths or first_file is None or second_file is None:
-            raise found
-        line = f"neither has a state that can be read ({found.problem}): the arrays are compared"
-        options.note([line], quiet=quiet)
-        mine, theirs = first_file.arrays, second_file.arrays
-        with Meter("comparing", sum(map(_nbytes, mine)), quiet=quiet) as meter:
-            return "arrays", list(compare_arrays(mine, theirs, tolerance, meter.add))
-    rests = [_rest(source) for source in found]
-    for source, rest, other in zip(found, rests, rests[::-1], strict=True):
-        options.note(
-            [*source.reading.notes, *_left_out(source, [*rest.keys() - other])], quiet=quiet
-        )
-    mine, theirs = ([rest[name] for name in rests[0] if name in rests[1]] for rest in rests)
-    with Meter("comparing", found[0].nbytes, quiet=quiet) as meter:
-        states = list(compare_states(*found, tolerance, meter.add))
-        return "states", states + list(compare_arrays(mine, theirs, tolerance, meter.add))
-
-
-def _nbytes(array: StoredArray) -> int:
-    return math.prod(array.shape) * array.dtype.itemsize
-
-
-def _rest(source: Source) -> dict[str, StoredArray]:
-    """Return the arrays of a file that are no part of its state, such as the outputs of a run."""
-    reading = source.reading
-    is_own = source.ckpt is None and any(one in reading.arrays for one in reading.file.arrays)
-    arrays = reading.file.arrays if is_own else ()
-    return {array.name: array for array in arrays if array not in reading.arrays}
-
-
-def _left_out(source: Source, rest: Sequence[str]) -> list[str]:
-    """Say which arrays of a file are not compared."""
-    if not rest:
-        return []
-    more = f" and {len(rest) - 3} more" if len(rest) > 3 else ""
-    names = ", ".join(map(printable, sorted(rest)[:3]))
-    return [f"{source.reading.file.path}: only the state is compared, and not {names}{more}"]
-
-
-def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source] | LstmstateError:
-    """Read the two states; what one does not tell of its widths, the other may.
-
-    Returns:
-        An error where neither is one.
-
-    Raises:
-        LstmstateError: one of them is none, or damaged.
-    """
-    from lstmstate.operations.load import states_in
-    from lstmstate.state.candidates import Cells
-
-    found = [_state(one, wanted) for one in opened]
-    for number, one in enumerate(opened):
-        mine, other = found[number], found[1 - number]
-        if isinstance(other, LstmstateError) or other.reading.is_halved:
-            continue
-        if isinstance(mine, LstmstateError) or mine.reading.is_halved:
-            structure = other.reading.structure
-            cells = (Cells(structure.cells, structure.is_stack),)
-            with suppress(LstmstateError):
-                from_other = wanted._replace(each=None, cells=cells, source=other.reading.file.path)
-                found[number] = states_in(one, from_other)[0]
-    first, second = found
-    errors = [one for one in found if isinstance(one, LstmstateError)]
-    if len(errors) == 2 and not any(isinstance(error, CorruptError) for error in errors):
-        return errors[0]
-    if isinstance(first, LstmstateError):
-        raise first
-    if isinstance(second, LstmstateError):
-        raise second
-    return first, second
-
-
-def _state(opened: Opened, wanted: Wanted) -> Source | LstmstateError:
-    """Read one of the two states; a layout may be that of the other one only."""
-    from lstmstate.operations.load import states_in
-
-    error = None
-    for layout in dict.fromkeys((wanted.layout, None)):
-        try:
-            return states_in(opened, wanted._replace(layout=layout))[0]
-        except LstmstateError as problem:
-            error = error or problem
-    assert error is not None
-    return error
+    are_models = all(one.is_model for one in opened)
+    wanted = Wanted() if are_models else options.wanted(flags, quiet=quiet)
+    pair = pair_up(opened[0], opened[1], wanted, tolerance)
+    options.note(pair.notes, quiet=quiet)
+    with Meter("comparing", pair.nbytes, quiet=quiet) as meter:
+        return pair.kind, list(pair.differences(meter.add))

@@ -149,7 +149,8 @@ class _Teller:
         click.echo(json.dumps(document, indent=2, allow_nan=False))
 
     def _tell_checkpoint(self, path: str, ckpt: LSTMCheckpoint) -> None:
-        cells = [ckpt.cell(name) for name in self._cell_names] or list(ckpt.cells.values())
+        chosen = [ckpt.cell(name) for name in self._cell_names] or ckpt.cells.values()
+        cells = [cell.info for cell in chosen]
         damaged = self._damaged(ckpt) if self._verify else None
         confirmed = ckpt.confirmations(cells) if self._verify else None
         is_open = ckpt.recurrences and (self._verify or not ckpt.cells)

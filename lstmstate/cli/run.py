@@ -17,7 +17,7 @@ from lstmstate.errors import LstmstateError, UnsupportedError, WidthError, locat
 if TYPE_CHECKING:
     from lstmstate.files.atomic import Outputs
     from lstmstate.model.loaded_network import Loaded
-    from lstmstate.model.network import OwnStart
+    from lstmstate.model.network_loader import OwnStart
     from lstmstate.operations.run import Input
     from lstmstate.operations.sequences import Sequences
     from lstmstate.state.formats.input_path import InputPath
@@ -341,7 +341,7 @@ class _Job:
             self._say_zeros(given.sequences)
         if self._is_own and state is None:
             sizes = given.sequences
-            state = self._network.initial_state(sizes.batch, self._feeds, sizes.steps)
+            state = self._network.graph_state(sizes.batch, self._feeds, sizes.steps)
             begins = "file"
         elif state is not None:
             begins = "carried" if number and flags["carry_state"] else "file"
@@ -360,7 +360,7 @@ class _Job:
                     keep=self._keep,
                     results=results,
                     figures=target is None or flags["as_json"],
-                    told=meter.add,
+                    advance=meter.add,
                 )
             if state_target is not None:
                 self._write_state(outputs, state_target, done.state)
@@ -408,12 +408,12 @@ class _Job:
 
     def _write_state(self, outputs: Outputs, target: str, state: State) -> None:
         from lstmstate.operations.convert import How, write_state
-        from lstmstate.operations.state_files import as_source
+        from lstmstate.operations.state_files import in_memory
         from lstmstate.state.formats.registry import kind_to_write
         from lstmstate.state.layouts import LAYOUTS
 
         how = How(LAYOUTS[self._flags["state_layout"] or "tuple"])
-        write_state(as_source(state), how, outputs, target, kind_to_write(target, None))
+        write_state(in_memory(state), how, outputs, target, kind_to_write(target, None))
 
     def _tell(self, number: int, path: str, target: str | None, document: dict[str, Any]) -> None:
         """Say what was done: a line of progress, the path of the output, or tables."""

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lstmstate.model.checkpoint import LSTMCheckpoint
-    from lstmstate.model.network import LSTMNetwork
     from lstmstate.operations.verify import Trial
 
 _EPILOG = """\b
@@ -120,11 +119,11 @@ def _trials(
     from lstmstate.cli.report.console import Meter
     from lstmstate.engines.options import settle
     from lstmstate.operations.run import open_input
-    from lstmstate.operations.verify import judged, over_input, over_random_data
+    from lstmstate.operations.verify import load_pair, networks_of, over_input, over_random_data
 
     engine, tolerance, given = flags["engine"], flags["tolerance"], options.given(flags)
     if not inputs:
-        networks = _networks(ckpt, flags)
+        networks = networks_of(ckpt, flags["cell"], flags["stack"], flags["against"])
         cells = [cell for network in networks for cell in network.route.cells]
         settled = [settle(cell, given) for cell in cells if cell.family in RUNNABLE]
         options.say_settled(settled, strict=flags["strict"], quiet=quiet)
@@ -132,7 +131,7 @@ def _trials(
         yield from over_random_data(networks, engine, given, tolerance, seed, against)
         return
     network = ckpt.network(cell=flags["cell"], stack=flags["stack"])
-    both = judged(network, engine, given, tolerance, flags["against"])
+    both = load_pair(network, engine, given, tolerance, flags["against"])
     options.say_settled(both.ours.settled, strict=flags["strict"], quiet=quiet)
     for path in inputs:
         how = {name: flags[name] for name in ("lengths", "time_major", "header")}
@@ -146,14 +145,3 @@ def _trials(
                 raise
             failed.append((path, str(error)))
             tell(f"error: {error}")
-
-
-def _networks(ckpt: LSTMCheckpoint, flags: dict[str, Any]) -> list[LSTMNetwork]:
-    """Return what is asked for, or every cell by itself."""
-    if flags["cell"] is not None or flags["stack"] is not None:
-        return [ckpt.network(cell=flags["cell"], stack=flags["stack"])]
-    if flags["against"] == "graph" and ckpt.model is not None and ckpt.model.networks:
-        return ckpt.graph_networks()
-    if not ckpt.cells:
-        raise LstmstateError(ckpt.no_cells, path=ckpt.prefix)
-    return [cell.network for cell in ckpt.cells.values()]

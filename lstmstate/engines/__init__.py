@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from lstmstate.engines.network import Network, Runner
-from lstmstate.errors import LstmstateError, MissingExtraError
+from lstmstate.errors import ArgumentError, MissingExtraError
 from lstmstate.records import NamedTuple
 
 
@@ -42,7 +42,7 @@ def load(name: str, network: Network) -> Runner:
         UnsupportedError: it cannot run such a cell.
     """
     if name not in ENGINES:
-        raise LstmstateError(
+        raise ArgumentError(
             f"there is no engine {name!r}", advice=f"choose one: {', '.join(ENGINES)}"
         )
     engine = ENGINES[name]

@@ -43,7 +43,7 @@ class NumpyCell:
     """A cell that is ready to run.
 
     Sigmoids are computed as tanh(x / 2) / 2 + 1 / 2, so that one call of tanh serves all gates;
-    the first half is in the weights. float16 is rounded where TensorFlow rounds it: after the
+    the first half is in the weights. float16 is rounded at the places of TensorFlow: after the
     product, the bias, the forget bias and every function; products are summed in float32.
     """
 
@@ -54,7 +54,7 @@ class NumpyCell:
         self.dtype = cell.dtype
         self._order = [gate for gate in _ORDER if gate in cell.gates]
         self._is_half = cell.dtype == np.float16
-        # With peepholes o is squashed after the others, since it sees the new c.
+        # With peepholes the activation of o comes after the others, since it sees the new c.
         self._by_tanh = (
             (cell.candidate, cell.recurrent_activation) == ("tanh", "sigmoid")
             and not cell.peepholes
@@ -162,8 +162,8 @@ class NumpyCell:
         Args:
             x: `[steps, batch, input_size]`.
             c, m: `[batch, H]` and `[batch, R]`.
-            outputs: where m of every step goes, `[steps, batch, R]`.
-            kept: where other values of every step go, by their letters.
+            outputs: takes m of every step, `[steps, batch, R]`.
+            kept: take other values of every step, by their letters.
         """
         import numpy as np
 
@@ -234,7 +234,7 @@ class NumpyCell:
         o_peephole, projection = self._peepholes.get("o"), self._projection
         z, sigmoids, half, o, c, m = room.z, room.sigmoids, room.half, room.o, room.c, room.m
         i_f, j_c, terms, i_j, f_c = room.i_f, room.j_c, room.terms, room.i_j, room.f_c
-        squashed, steps_kept = room.squashed, tuple(kept.items())
+        activated, steps_kept = room.activated, tuple(kept.items())
         for number, (x, m_new) in enumerate(zip(projected, outputs, strict=True)):
             if is_plain:
                 dot(recurrent, m, product)
@@ -258,11 +258,11 @@ class NumpyCell:
             if o_peephole is not None:
                 add(o, o_peephole * c, o)
                 function(cell.recurrent_activation, is_half)(o, o)
-            activation(c, squashed)
+            activation(c, activated)
             if projection is None:
-                multiply(o, squashed, m_new)  # m' = o * activation(c')
+                multiply(o, activated, m_new)  # m' = o * activation(c')
             else:
-                multiply(o, squashed, room.unprojected)
+                multiply(o, activated, room.unprojected)
                 self._project(room, m_new)
             m = m_new
             for letter, rows in steps_kept:
@@ -292,7 +292,7 @@ class NumpyCell:
         np.add(room.f, room.f.dtype.type(self.cell.forget_bias), room.f)
 
     def _activate_gates(self, room: _Buffers) -> None:
-        """Norm the gates, let i and f see the old c, and squash all but an o that waits for c."""
+        """Norm the gates, add peepholes, and apply activations, but to an o that waits for c."""
         import numpy as np
 
         cell = self.cell
@@ -305,14 +305,14 @@ class NumpyCell:
             if gate in self._peepholes:
                 part = room.parts[gate]
                 np.add(part, self._peepholes[gate] * room.c, part)
-        squash = function(cell.recurrent_activation, self._is_half)
+        activate = function(cell.recurrent_activation, self._is_half)
         if self._by_tanh:
             np.tanh(room.z, room.z)
             np.multiply(room.sigmoids, room.half, room.sigmoids)
             np.add(room.sigmoids, room.half, room.sigmoids)
             return
         early = room.early_sigmoids if "o" in self._peepholes else room.sigmoids
-        squash(early, early)
+        activate(early, early)
         function(cell.candidate, self._is_half)(room.j, room.j)
 
     def _normalise(self, values: Array, gate: str) -> None:
@@ -378,7 +378,7 @@ class _Buffers:
         self.terms = np.empty((2 * units, batch), dtype)
         self.i_j, self.f_c = self.terms.reshape(2, units, batch)
         self.half = np.array(0.5, dtype)
-        self.squashed = np.empty((units, batch), dtype)
+        self.activated = np.empty((units, batch), dtype)
         self.unprojected = np.empty((units, batch), dtype)
         self.m = np.empty((cell.widths.m, batch), dtype)
         self.outputs = np.empty((steps, cell.widths.m, batch), dtype)

@@ -79,7 +79,7 @@ def _obstacles(cell: Arithmetic) -> list[str]:
     """Return all that ONNX's LSTM does not have of a cell."""
     is_coupled = "i" not in cell.gates
     gates = cell.recurrent_activation
-    stands = {
+    lacks = {
         f"dtype {cell.dtype}": cell.dtype != "float32",
         "projection": cell.projection is not None,
         "proj_clip": cell.projection is not None and cell.proj_clip is not None,
@@ -89,12 +89,12 @@ def _obstacles(cell: Arithmetic) -> list[str]:
         f"i = 1 - f with the activation {gates}": is_coupled and not BY_NAME[gates].is_symmetric,
     }
     for name in (gates, cell.candidate, cell.activation):
-        stands[f"activation {name}"] = BY_NAME[name].onnx is None
-    return [thing for thing, is_there in stands.items() if is_there]
+        lacks[f"activation {name}"] = BY_NAME[name].onnx is None
+    return [thing for thing, is_there in lacks.items() if is_there]
 
 
 def _nbytes(cell: Arithmetic) -> int:
-    """Return how many bytes the weights have in ONNX, where no recurrent part is a diagonal."""
+    """Return how many bytes the weights have in ONNX: recurrent parts are never diagonal."""
     units = cell.widths.c
     return 4 * units * (4 * (cell.input_size + units + 2) + 3)
 
@@ -149,11 +149,11 @@ class _Parts:
         self.weights += [numpy_helper.from_array(a, name) for name, a in weights.items()]
         kernel, recurrent, bias, *peepholes = weights
         names = (cell.recurrent_activation, cell.candidate, cell.activation)
-        activations = [one for name in names if (one := BY_NAME[name].onnx) is not None]
+        activations = [BY_NAME[name] for name in names]
         # In turn for the activations that have one, and no others.
         numbers: dict[str, Any] = {
-            "activation_alpha": [a.alpha for a in activations if a.alpha is not None],
-            "activation_beta": [a.beta for a in activations if a.beta is not None],
+            "activation_alpha": [n for one in activations for n in one.onnx_numbers[:1]],
+            "activation_beta": [n for one in activations for n in one.onnx_numbers[1:]],
         }
         outputs = [f"m_{number}", f"h_{number}", f"c_{number}"]
         states = [f"h0_{number}", f"c0_{number}"]
@@ -163,7 +163,7 @@ class _Parts:
             outputs,
             name=f"lstm_{number}",
             doc_string=printable(cell.name),
-            activations=[one.name for one in activations],
+            activations=[one.onnx for one in activations],
             direction=direction,
             hidden_size=cell.widths.c,
             **{name: values for name, values in numbers.items() if values},

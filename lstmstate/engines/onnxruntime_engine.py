@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from lstmstate.engines.network import Array, Lengths
 
 _INSTEAD = "use `engine='numpy'`"
-# onnxruntime copies its outputs out of memory of its own. More of them are written where they
-# stay; for fewer its memory, which is in the processor's caches, is worth the copy.
+# onnxruntime copies its outputs out of memory of its own, which is in the processor's caches. More
+# bytes of outputs than these are written to their place at once.
 _SMALL_OUTPUTS = 1 << 20
 
 

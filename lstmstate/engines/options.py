@@ -23,7 +23,7 @@ from lstmstate.cells.cell import (
 from lstmstate.cells.families import row_of
 from lstmstate.cells.options import take_strongest
 from lstmstate.cells.shapes import PEEPHOLES
-from lstmstate.errors import LstmstateError, UnknownOptionError, printable
+from lstmstate.errors import ArgumentError, UnknownOptionError, printable
 from lstmstate.records import NamedTuple
 
 # The defaults of TensorFlow's classes, the same in all of them. recurrent_activation has no such
@@ -89,7 +89,7 @@ def refuse_others(given: Mapping[str, Value]) -> None:
         if fits is None or not fits(value):
             problem = f"{name} cannot be {value!r:.40}" if fits else f"there is no option {name}"
             advice = f"pass {words}" if fits else f"there are: {', '.join(_GIVEN)}"
-            raise LstmstateError(problem, advice=advice)
+            raise ArgumentError(problem, advice=advice)
 
 
 class Settled(NamedTuple):
@@ -132,7 +132,7 @@ def settle(cell: Cell, given: Mapping[str, Value], *, is_upper: bool = False) ->
     Args:
         given: values by the names of RUN_OPTIONS; with `assume_defaults` true, an option
             without a single default gets the one that is documented for the cell.
-        is_upper: whether the cell is above another one in its stack, where residuals are usual.
+        is_upper: whether the cell is above another one in its stack: residuals are usual there.
 
     >>> from lstmstate import open_checkpoint
     >>> cell = open_checkpoint("sample_checkpoints/peephole_flat").cells["rnn/lstm_cell"]

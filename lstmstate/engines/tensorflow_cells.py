@@ -26,7 +26,7 @@ RNNCell = Any
 INSTEAD = "use `engine='numpy'`"
 
 
-class Kit(NamedTuple):
+class TensorFlow(NamedTuple):
     """The modules of TensorFlow: `tensorflow`, `tf_keras`, and the legacy cells in it."""
 
     tf: Any
@@ -43,7 +43,7 @@ class Kit(NamedTuple):
         return self.tf.nn.relu6(x + 3) / 6
 
 
-class Made(NamedTuple):
+class Built(NamedTuple):
     """A cell in the graph.
 
     Attributes:
@@ -57,14 +57,14 @@ class Made(NamedTuple):
     values: list[Array]
 
 
-class Class(NamedTuple):
+class CellClass(NamedTuple):
     """A class or operation of TensorFlow that computes families.
 
     Attributes:
         takes: the options that it has, among those in `_used`.
     """
 
-    make: Callable[[Kit, Arithmetic], Made]
+    make: Callable[[TensorFlow, Arithmetic], Built]
     takes: frozenset[str]
     dtypes: tuple[str, ...] = ("float16", "float32", "float64")
 
@@ -87,7 +87,7 @@ def check(cell: Arithmetic) -> None:
         )
 
 
-def make(kit: Kit, cell: Arithmetic) -> Made:
+def make(kit: TensorFlow, cell: Arithmetic) -> Built:
     """Return TensorFlow's own cell, in the graph that is being built."""
     return CLASSES[row_of(cell.family).tensorflow or ""].make(kit, cell)
 
@@ -119,7 +119,7 @@ def _all_rows(cell: Arithmetic) -> Array:
 
 
 def _peepholes(cell: Arithmetic, order: str) -> list[Array]:
-    """Return the peepholes of some gates, zeros where a gate has none."""
+    """Return the peepholes of some gates, zeros for gates without."""
     import numpy as np
 
     zeros = np.zeros(cell.widths.c, cell.dtype)
@@ -129,17 +129,17 @@ def _peepholes(cell: Arithmetic, order: str) -> list[Array]:
 # ---- classes
 
 
-def _basic(kit: Kit, cell: Arithmetic) -> Made:
+def _basic(kit: TensorFlow, cell: Arithmetic) -> Built:
     made = kit.rnn_cell.BasicLSTMCell(
         cell.widths.c,
         forget_bias=cell.forget_bias,
         activation=kit.function(cell.activation),
         dtype=cell.dtype,
     )
-    return Made(made, lambda: made.weights, [_all_rows(cell), cell.bias])
+    return Built(made, lambda: made.weights, [_all_rows(cell), cell.bias])
 
 
-def _lstm(kit: Kit, cell: Arithmetic) -> Made:
+def _lstm(kit: TensorFlow, cell: Arithmetic) -> Built:
     is_projected = cell.projection is not None
     made = kit.rnn_cell.LSTMCell(
         cell.widths.c,
@@ -156,10 +156,10 @@ def _lstm(kit: Kit, cell: Arithmetic) -> Made:
         values += _peepholes(cell, "fio")
     if cell.projection is not None:
         values.append(cell.projection)
-    return Made(made, lambda: made.weights, values)
+    return Built(made, lambda: made.weights, values)
 
 
-def _keras(kit: Kit, cell: Arithmetic) -> Made:
+def _keras(kit: TensorFlow, cell: Arithmetic) -> Built:
     layer = kit.tf_keras.layers.LSTMCell(
         cell.widths.c,
         activation=kit.function(cell.activation),
@@ -173,7 +173,7 @@ def _keras(kit: Kit, cell: Arithmetic) -> Made:
         return new_c, new_m
 
     values = [_reorder(cell, part, "ifjo") for part in (cell.kernel, cell.recurrent, cell.bias)]
-    return Made(_Stepped(kit, cell, step), lambda: layer.weights, values)
+    return Built(_Stepped(kit, cell, step), lambda: layer.weights, values)
 
 
 def _reorder(cell: Arithmetic, columns: Array, order: str) -> Array:
@@ -186,7 +186,7 @@ def _reorder(cell: Arithmetic, columns: Array, order: str) -> Array:
 class _Stepped:
     """A cell for dynamic_rnn and MultiRNNCell, around a function of x, c and m."""
 
-    def __init__(self, kit: Kit, cell: Arithmetic, step: Callable[..., Any]) -> None:
+    def __init__(self, kit: TensorFlow, cell: Arithmetic, step: Callable[..., Any]) -> None:
         self._tuple, self._step = kit.rnn_cell.LSTMStateTuple, step
         self.state_size = self._tuple(*cell.widths)
         self.output_size = cell.widths.m
@@ -203,11 +203,11 @@ class _Stepped:
 # ---- operations
 
 
-def _block(name: str) -> Callable[[Kit, Arithmetic], Made]:
+def _block(name: str) -> Callable[[TensorFlow, Arithmetic], Built]:
     """Return a function that makes cells of an operation; those over sequences get one step."""
     takes_sequences = name != "LSTMBlockCell"
 
-    def make_cell(kit: Kit, cell: Arithmetic) -> Made:
+    def make_cell(kit: TensorFlow, cell: Arithmetic) -> Built:
         tf = kit.tf
         order = row_of(cell.family).gate_order
         operation = getattr(tf.raw_ops, name)
@@ -234,7 +234,7 @@ def _block(name: str) -> Callable[[Kit, Arithmetic], Made]:
             ran = operation(x=x, cs_prev=c, h_prev=m, **inputs, **options)
             return (ran.cs[0], ran.h[0]) if takes_sequences else (ran.cs, ran.h)
 
-        return Made(_Stepped(kit, cell, step), lambda: variables, values)
+        return Built(_Stepped(kit, cell, step), lambda: variables, values)
 
     return make_cell
 
@@ -242,16 +242,16 @@ def _block(name: str) -> Callable[[Kit, Arithmetic], Made]:
 _OF_BLOCKS = frozenset({"peepholes", "forget_bias", "cell_clip"})
 _HALF_AND_SINGLE = ("float16", "float32")
 CLASSES = {
-    "BasicLSTMCell": Class(_basic, frozenset({"forget_bias", "activation"})),
-    "LSTMCell": Class(
+    "BasicLSTMCell": CellClass(_basic, frozenset({"forget_bias", "activation"})),
+    "LSTMCell": CellClass(
         _lstm,
         frozenset({"peepholes", "forget_bias", "cell_clip", "projection", "proj_clip"})
         | {"activation"},
     ),
-    "LSTMBlockCell": Class(_block("LSTMBlockCell"), _OF_BLOCKS, _HALF_AND_SINGLE),
-    "BlockLSTM": Class(_block("BlockLSTM"), _OF_BLOCKS, _HALF_AND_SINGLE),
-    "BlockLSTMV2": Class(
+    "LSTMBlockCell": CellClass(_block("LSTMBlockCell"), _OF_BLOCKS, _HALF_AND_SINGLE),
+    "BlockLSTM": CellClass(_block("BlockLSTM"), _OF_BLOCKS, _HALF_AND_SINGLE),
+    "BlockLSTMV2": CellClass(
         _block("BlockLSTMV2"), frozenset({"peepholes", "cell_clip"}), _HALF_AND_SINGLE
     ),
-    "Keras LSTM": Class(_keras, frozenset({"activation", "recurrent_activation"})),
+    "Keras LSTM": CellClass(_keras, frozenset({"activation", "recurrent_activation"})),
 }

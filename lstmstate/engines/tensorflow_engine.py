@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.engines.network import Network, Pair, Ran, Runner, Stage
-from lstmstate.engines.tensorflow_cells import INSTEAD, Kit, Made, RNNCell, Tensor, make
+from lstmstate.engines.tensorflow_cells import INSTEAD, Built, RNNCell, Tensor, TensorFlow, make
 from lstmstate.engines.tensorflow_cells import check as check_cell
 from lstmstate.errors import LstmstateError, UnsupportedError
 
@@ -42,7 +42,7 @@ def load(network: Network) -> Runner:
 class _TensorFlowRunner:
     """A network in TensorFlow, with a graph for each way that it is run in."""
 
-    def __init__(self, network: Network, kit: Kit) -> None:
+    def __init__(self, network: Network, kit: TensorFlow) -> None:
         self._network, self._kit = network, kit
         self._programs = {(False, False): _Program(kit, network, lengths=False, keeps=False)}
 
@@ -65,9 +65,9 @@ class _TensorFlowRunner:
 class _Program:
     """A graph, and a session that has the weights in it."""
 
-    def __init__(self, kit: Kit, network: Network, *, lengths: bool, keeps: bool) -> None:
+    def __init__(self, kit: TensorFlow, network: Network, *, lengths: bool, keeps: bool) -> None:
         self._kit = kit
-        self._made: list[Made] = []
+        self._made: list[Built] = []
         v1 = kit.tf.compat.v1
         with _without_warnings(), kit.tf.Graph().as_default() as graph:
             self._x = v1.placeholder(network.dtype, [None, None, network.first.input_size])
@@ -155,7 +155,7 @@ class _Program:
 class _StateCell:
     """A cell that returns c and m of all cells in it after its own outputs."""
 
-    def __init__(self, kit: Kit, cell: RNNCell) -> None:
+    def __init__(self, kit: TensorFlow, cell: RNNCell) -> None:
         self._kit, self._cell = kit, cell
         self.state_size, self.zero_state = cell.state_size, cell.zero_state
         self.output_size = cell.output_size + sum(kit.tf.nest.flatten(cell.state_size))
@@ -175,7 +175,7 @@ def _config(v1: Any) -> Any:
 # ---- importing TensorFlow
 
 
-def _import_tensorflow() -> Kit:
+def _import_tensorflow() -> TensorFlow:
     """Import TensorFlow, without its messages; if it is imported already, change no setting."""
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -193,7 +193,7 @@ def _import_tensorflow() -> Kit:
             f"TensorFlow cannot be imported: {error}",
             advice="pip install --force-reinstall 'lstmstate[tensorflow]'",
         ) from error
-    return Kit(tf, tf_keras, rnn_cell)
+    return TensorFlow(tf, tf_keras, rnn_cell)
 
 
 @contextmanager

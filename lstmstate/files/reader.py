@@ -15,7 +15,7 @@ from typing import IO, cast
 from lstmstate.errors import (
     CorruptError,
     LstmstateError,
-    NotFoundError,
+    MissingFileError,
     UnsupportedError,
     printable,
 )
@@ -51,16 +51,19 @@ class ByteSource:
         self.size = status.st_size
         self._start = 0  # where it begins in the file
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """Close the file; its parts stay open."""
         with suppress(AttributeError, OSError):  # never opened, or closed already
             os.close(self._file)
             del self._file
+
+    __del__ = close
 
     def __enter__(self) -> ByteSource:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.__del__()
+        self.close()
 
     def part(self, offset: int, size: int) -> ByteSource:
         """Return some bytes of it as a file of their own; they must be inside it."""
@@ -166,7 +169,7 @@ def _read_into(descriptor: int, target: memoryview, offset: int) -> int:
 def unreadable(path: str, error: OSError) -> LstmstateError:
     """Return the error to raise for a file that the system would not open or read."""
     if isinstance(error, FileNotFoundError):
-        return NotFoundError("there is no such file", path=path, advice=near(path))
+        return MissingFileError("there is no such file", path=path, advice=near(path))
     if isinstance(error, PermissionError):
         return LstmstateError("no permission to read it", path=path)
     return LstmstateError(f"it cannot be read ({error.strerror or error})", path=path)

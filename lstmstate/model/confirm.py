@@ -1,13 +1,13 @@
-"""A checkpoint's graph as a judge: its networks, evaluated next to the cells that were recognised.
+"""Confirmation of recognised cells by the networks of the graph.
 
-A recognised network is confirmed where the graph's own operations give the same numbers, in
-float64, on inputs and states of every size: a clip, a scale or a sum that the recognition missed
-shows in one of them.
+A recognised network is confirmed if the graph's own operations give the same numbers, in float64,
+on inputs and states of every size: a clip, a scale or a sum that the recognition missed shows in
+one of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,17 +19,24 @@ from lstmstate.cells.variable_names import AVERAGE, common_scope
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.model.graph_trials import (
+    are_close,
+    find_differences,
+    have_unlike_lengths,
+    load_exact,
+    make_trials,
+)
 from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.engines.graph_engine import GraphRunner
-    from lstmstate.engines.network import Array, Network, Pair, Runner
+    from lstmstate.engines.network import Network, Runner
     from lstmstate.recurrence.graph_network import Cell as RecurrentCell
     from lstmstate.recurrence.graph_network import GraphNetwork, Recurrence, Recurrences
     from lstmstate.recurrence.initial_state import Start
     from lstmstate.recurrence.variable_values import GraphVariables
 
-# What hands on a variable, and what only keeps it: saves, initialises, trains or watches it.
+# Operations that pass a variable on, and those that only keep it: save, initialise, train or watch.
 _HANDING = frozenset({"Identity", "ReadVariableOp", "Enter"})
 _KEEPING = (
     "Save",
@@ -46,32 +53,18 @@ _KEEPING = (
     "NoOp",
     "Shape",
 )
-TOLERANCE = 1e-6  # of float64 evaluations: constants are float32
-_STEPS = 3
 _SHOWN = 4  # operations in a note
-# How large x, c and m are: small and large, each alone, so that a bound on any of them is met.
-_SCALES = (
-    (1.0, 1.0, 0.5),
-    (0.1, 0.1, 0.1),
-    (3.0, 3.0, 1.0),
-    (30.0, 1.0, 1.0),
-    (1e3, 10.0, 1.0),
-    (1.0, 1e2, 1.0),
-    (1.0, 1e7, 1.0),
-    (0.1, 0.1, 10.0),
-    (0.1, 1.0, 1e3),
-)
 
 
 class Confirmation(NamedTuple):
     """Whether the graph confirms a recognised network.
 
     Attributes:
-        agrees: None where the graph cannot answer.
+        agrees: None if the graph cannot answer.
         reason: why it does not agree, or cannot answer.
         differs: whether the graph uses the cells in several places, and not alike.
-        notes: what the graph does wherever it uses the cells, and a run leaves out.
-        lengths_differ: whether sequences of the lengths that are fed end in another way there.
+        notes: steps in every use of the cells that a run leaves out.
+        lengths_differ: whether the graph ends sequences of unlike lengths in another way.
     """
 
     agrees: bool | None
@@ -197,7 +190,7 @@ class GraphModel:
     ) -> bool | None:
         """Whether networks of the same cells give the same; None where one refuses the input."""
         runners = [self.runner(one, feeds, exact=True) for one in found]
-        for x, states in _trials(found[0]):
+        for x, states in make_trials(found[0]):
             try:
                 ran = [runner.run(x, states) for runner in runners]
             except LstmstateError:
@@ -206,7 +199,7 @@ class GraphModel:
                 [one.outputs, *(half for pair in one.states for half in pair)] for one in ran
             )
             for other in others:
-                if not all(map(_close, first, other)):
+                if not all(map(are_close, first, other)):
                     return False
         return True
 
@@ -268,11 +261,11 @@ class GraphModel:
         batch: int | None = None,
         steps: int | None = None,
     ) -> list[Start]:
-        """Return what the graph begins some cells with, in each network that has them.
+        """Return the initial states of some cells, in each network of the graph that has them.
 
         Args:
             feeds: values for placeholders other than x and the state.
-            batch, steps: how many x has; see `recurrence.start.start`.
+            batch, steps: the sizes of x; see `recurrence.initial_state.start`.
         """
         from lstmstate.engines.graph_engine import fed_values
         from lstmstate.recurrence.initial_state import start
@@ -284,9 +277,9 @@ class GraphModel:
         ]
 
     def beyond(self, networks: Iterable[GraphNetwork]) -> tuple[str, ...]:
-        """Return a line where the graph makes something of the outputs that may pass for them.
+        """Return a line if the graph computes something from the outputs that may pass for them.
 
-        Networks that are a part of others are left out: the others are what goes on.
+        Networks that are a part of others are left out.
         """
         from lstmstate.recurrence.after_outputs import after
 
@@ -308,12 +301,12 @@ class GraphModel:
         *,
         is_turned: bool = False,
     ) -> Confirmation:
-        """Return whether the graph gives what a recognised network computes.
+        """Return whether the graph gives the numbers of a recognised network.
 
         Args:
             found: the graph's networks that have its cells: all of them have to agree.
             feeds: values for placeholders other than x and the state.
-            runner: the recognised network, where it is ready to run already.
+            runner: the recognised network, if it is ready to run already.
             is_turned: whether the graph begins at the end of the sequence, and the network does
                 not.
         """
@@ -324,14 +317,14 @@ class GraphModel:
         problems = []
         left_out = []
         lengths_differ = False
-        ours = _exact(network, runner)
+        ours = load_exact(network, runner)
         for one in found:
             try:
                 theirs = self.runner(one, feeds, exact=True)
-                differing = _differing(network, ours, one, theirs, is_turned=is_turned)
+                differing = find_differences(network, ours, one, theirs, is_turned=is_turned)
                 problem = _differ(differing) or one.causes
                 if not problem:
-                    lengths_differ |= _lengths_differ(network, ours, one, theirs)
+                    lengths_differ |= have_unlike_lengths(network, ours, one, theirs)
             except LstmstateError as error:
                 return Confirmation(None, str(error))
             left_out.append(theirs.notes)
@@ -360,7 +353,7 @@ class GraphModel:
         """
         try:
             theirs = self.runner(around, exact=True)
-            problem = _differing(network, _exact(network), around, theirs)
+            problem = find_differences(network, load_exact(network), around, theirs)
         except LstmstateError as error:
             return Confirmation(None, str(error))
         own = [f"{half} of {printable(name) or 'the cell'}" for name in names for half in "cm"]
@@ -376,7 +369,7 @@ class GraphModel:
         return [one for one in self.networks if wanted < {cell.name for cell in one.cells}]
 
     def route(self, network: GraphNetwork) -> Route:
-        """Return the cells of a network in the order in which data runs through them."""
+        """Return the cells of a network in the order of execution."""
         return route_of(network, {cell.name: cell for cell in self._recognition.cells})
 
 
@@ -384,170 +377,8 @@ def _differ(labels: Sequence[str]) -> str | None:
     return f"{' and '.join(labels[:2])} of the graph's own step differ" if labels else None
 
 
-def _exact(network: Network, runner: Runner | None = None) -> Runner:
-    """Return a network ready to run in float64; weights that are laid out already are taken."""
-    from lstmstate.engines.numpy_engine import NumpyRunner, load
-
-    if isinstance(runner, NumpyRunner):
-        return runner.in_float64()
-    return load(in_float64(network))
-
-
-def _differing(
-    network: Network,
-    ours: Runner,
-    graph: GraphNetwork,
-    runner: GraphRunner,
-    *,
-    is_turned: bool = False,
-) -> list[str]:
-    """Return the states and outputs in which a network and the graph differ; see `confirm`.
-
-    Args:
-        ours: the network, ready to run in float64.
-    """
-    import numpy as np
-
-    from lstmstate.engines import blas_threads
-
-    by_name = {cell.name: at for at, cell in enumerate(graph.cells)}
-    order = [by_name[cell.name] for cell in network.cells]
-    if [graph.cells[at].widths for at in order] != [cell.widths for cell in network.cells]:
-        return ["the widths"]
-    if graph.input.width != network.first.input_size:
-        return ["the widths of the input"]
-    names = [printable(cell.name) or "the cell" for cell in network.cells]
-    labels = [f"{half} of {name}" for name in names for half in "cm"] + ["the outputs"]
-    compare = _turned if is_turned else _whole if graph.is_reversed else _step_by_step
-    found: dict[str, None] = {}
-    for x, states in _trials(graph):
-        with np.errstate(all="ignore"), blas_threads.one_thread():  # the products are of a few rows
-            pairs = compare(ours, runner, x, states, order)
-        found |= {
-            label: None
-            for label, (one, other) in zip(labels, pairs, strict=True)
-            if not _close(one, other)
-        }
-    return [label for label in labels if label in found]
-
-
-def _lengths_differ(
-    network: Network, ours: Runner, graph: GraphNetwork, runner: GraphRunner
-) -> bool:
-    """Whether sequences of unlike lengths give something else in the graph than in a network."""
-    import numpy as np
-
-    x, states = next(_trials(graph))
-    if not runner.takes_lengths or len(x) == 1:
-        return False
-    by_name = {cell.name: at for at, cell in enumerate(graph.cells)}
-    order = [by_name[cell.name] for cell in network.cells]
-    lengths = np.arange(x.shape[1]) % len(x) + 1
-    theirs = runner.run(x, states, lengths)
-    ran = ours.run(x, [states[at] for at in order], lengths)
-    pairs = [(ran.outputs, theirs.outputs)]
-    for at, pair in zip(order, ran.states, strict=True):
-        pairs += zip(pair, theirs.states[at], strict=True)
-    return not all(_close(one, other) for one, other in pairs)
-
-
-def _whole(
-    ours: Runner, runner: GraphRunner, x: Array, states: list[Pair], order: Sequence[int]
-) -> list[tuple[Array, Array]]:
-    """Return the last states and the outputs of both, each from its own states."""
-    return _from_end_to_end(ours, runner, x, states, order, 1)
-
-
-def _turned(
-    ours: Runner, runner: GraphRunner, x: Array, states: list[Pair], order: Sequence[int]
-) -> list[tuple[Array, Array]]:
-    """Return the last states and the outputs of both, where ours begins at the other end."""
-    return _from_end_to_end(ours, runner, x, states, order, -1)
-
-
-def _from_end_to_end(
-    ours: Runner,
-    runner: GraphRunner,
-    x: Array,
-    states: list[Pair],
-    order: Sequence[int],
-    way: int,
-) -> list[tuple[Array, Array]]:
-    theirs = runner.run(x, states)
-    ran = ours.run(x[::way], [states[at] for at in order])
-    halves = [half for pair in ran.states for half in pair]
-    others = [half for at in order for half in theirs.states[at]]
-    return [*zip(halves, others, strict=True), (ran.outputs[::way], theirs.outputs)]
-
-
-def _step_by_step(
-    ours: Runner, runner: GraphRunner, x: Array, states: list[Pair], order: Sequence[int]
-) -> list[tuple[Array, Array]]:
-    """Return the states and outputs of every step, ours from the graph's state before it.
-
-    Left to themselves the two would drift apart where a cell amplifies rounding.
-    """
-    import numpy as np
-
-    theirs = runner.run(x, states, keep="cm")
-
-    def before(at: int, half: int) -> Array:
-        kept = theirs.kept[at]["cm"[half]]
-        return np.concatenate([states[at][half][None], kept[:-1]]).reshape(-1, kept.shape[-1])
-
-    ran = ours.run(x.reshape(1, -1, x.shape[2]), [(before(at, 0), before(at, 1)) for at in order])
-    halves = [half for pair in ran.states for half in pair]
-    others = [theirs.kept[at][letter] for at in order for letter in "cm"]
-    found = [
-        (half, other.reshape(-1, other.shape[-1]))
-        for half, other in zip(halves, others, strict=True)
-    ]
-    return [*found, (ran.outputs[0], theirs.outputs.reshape(-1, theirs.outputs.shape[-1]))]
-
-
-def _close(one: Array, other: Array) -> bool:
-    """Whether two arrays are the same but for rounding; NaN and Inf are the same as themselves."""
-    import numpy as np
-
-    return one.shape == other.shape and np.allclose(
-        one, other, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
-    )
-
-
-def _trials(graph: GraphNetwork) -> Iterator[tuple[Array, list[Pair]]]:
-    """Yield inputs and states of all scales, in batches that the graph takes."""
-    import numpy as np
-
-    given = graph.input
-    steps = given.sizes[given.time_axis] or graph.steps or _STEPS
-    rows = given.sizes[1 - given.time_axis] or len(_SCALES)
-    random = np.random.default_rng(0)
-    for start in range(0, len(_SCALES), rows):
-        scales = np.resize(np.roll(_SCALES, -start, axis=0), (rows, 3))
-        x = random.standard_normal((steps, rows, given.width)) * scales[:, :1]
-        x[1:, -1] = 0  # as padding is, which a graph may take for the end of a sequence
-        states: list[Any] = [
-            (
-                random.standard_normal((rows, c)) * scales[:, 1:2],
-                random.standard_normal((rows, m)) * scales[:, 2:],
-            )
-            for c, m in (cell.widths for cell in graph.cells)
-        ]
-        yield x, states
-
-
-def in_float64(network: Network) -> Network:
-    """Return a network whose weights are float64."""
-    return network._replace(
-        stages=tuple(
-            tuple(tuple(cell.in_float64() for cell in chain) for chain in stage)
-            for stage in network.stages
-        )
-    )
-
-
 def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
-    """Return the cells of a graph's network in the order in which data runs through them."""
+    """Return the cells of a graph's network in the order of execution."""
     stages: list[tuple[tuple[Cell, ...], ...]] = []
     before: Recurrence | None = None
     chains = [
@@ -571,14 +402,14 @@ def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
 
 
 def _known(cell: RecurrentCell, known: Mapping[str, Cell]) -> Cell | None:
-    """Return what is known of a cell by its name, or by that of its first use."""
+    """Return the record of a cell by its name, or by that of its first use."""
     name, _, _ = cell.name.partition("#")
     found = known.get(cell.name) or known.get(name)
     return None if found is None else found._replace(name=cell.name)
 
 
 def _unrecognised(cell: RecurrentCell) -> Cell:
-    """Return what is known of a cell that no family fits: its name and its state."""
+    """Return the record of a cell that fits no family: its name and its state."""
     c, m = cell.widths
     return Cell(
         name=cell.name,

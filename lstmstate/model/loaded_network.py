@@ -1,4 +1,4 @@
-"""A network with its weights, ready to run, and the states that it takes and gives."""
+"""A network with its weights, ready to run, and the states before and after a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate.cells.execution_order import Route
-from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.errors import ArgumentError, UnsupportedError, printable
 from lstmstate.records import NamedTuple
 from lstmstate.state.bind_names import bind
 from lstmstate.state.state import LSTMState, StackState, State
@@ -23,14 +23,14 @@ class Loaded(NamedTuple):
     """A network with its weights, ready to run.
 
     Attributes:
-        settled: the options of each cell, and where they come from; none where the graph's own
-            operations are run.
-        engine: the one that runs it.
+        settled: the options of each cell, with their sources; none if the graph's own operations
+            are run.
+        engine: the name of the engine.
         confirmed: whether the graph's own step gives the same; None without a graph.
-        notes: what a user should know of that.
-        beyond: what the graph makes of the outputs, where a user might take that for them.
+        notes: reasons and remarks on that.
+        beyond: later operations of the graph whose results a user might expect as outputs.
         lengths_differ: whether the graph ends sequences of unlike lengths in another way.
-        handed: a line for each cell that the graph begins with what another one ends with.
+        handed: a line for each cell that starts from the last state of another one.
     """
 
     route: Route
@@ -45,7 +45,7 @@ class Loaded(NamedTuple):
     handed: tuple[str, ...] = ()
 
     def refuse_lengths(self) -> None:
-        """Refuse to run sequences of unlike lengths where the graph ends them in another way.
+        """Refuse to run sequences of unlike lengths if the graph ends them in another way.
 
         Raises:
             UnsupportedError: it does.
@@ -72,7 +72,7 @@ class Loaded(NamedTuple):
 
     @property
     def not_finite(self) -> list[str]:
-        """A line for each cell with NaN or Inf in its weights, which go into all that it gives."""
+        """A line for each cell with NaN or Inf in its weights."""
         import numpy as np
 
         from lstmstate.engines.network import Network
@@ -87,10 +87,10 @@ class Loaded(NamedTuple):
         return found
 
     def refuse_parts(self) -> None:
-        """Refuse to go on from the c and m of one part of a sequence to the next.
+        """Refuse to run a sequence in chunks.
 
         Raises:
-            UnsupportedError: a cell runs backward, or the graph does not give the same in parts.
+            UnsupportedError: a cell runs backward, or the graph gives something else in chunks.
         """
         problem = None
         if self.network.is_bidirectional:
@@ -107,10 +107,10 @@ class Loaded(NamedTuple):
         return self.state(self.states_of(None, batch))
 
     def states_of(self, state: State | None, batch: int) -> list[Pair]:
-        """Return (c, m) of each cell for a batch; a batch of one, or none, stands for all.
+        """Return (c, m) of each cell for a batch; a batch of one, or none, is repeated.
 
         Raises:
-            LstmstateError: the state is not that of these cells, or of another batch, or the graph
+            ArgumentError: the state is not that of these cells, or of another batch, or the graph
                 takes none for one of them.
         """
         import numpy as np
@@ -129,35 +129,35 @@ class Loaded(NamedTuple):
         for cell, own in zip(self.network.cells, self._in_order(state), strict=True):
             if own.dtype.kind not in "fiub":
                 problem = f"the state is {own.dtype}, and the cell takes real numbers"
-                raise LstmstateError(problem, tensor=cell.name)
+                raise ArgumentError(problem, tensor=cell.name)
             if own.widths != cell.widths:
-                raise LstmstateError(
+                raise ArgumentError(
                     f"the state is c {own.widths.c} and m {own.widths.m} wide, and the cell's "
                     f"c {cell.widths.c} and m {cell.widths.m}",
                     tensor=cell.name,
                     advice="give a state of this cell",
                 )
-            inner = len(own.lead) - len(cell.spatial)
-            lead, spatial = own.lead[: max(inner, 0)], own.lead[max(inner, 0) :]
+            inner = len(own.batch_shape) - len(cell.spatial)
+            lead, spatial = own.batch_shape[: max(inner, 0)], own.batch_shape[max(inner, 0) :]
             if spatial != cell.spatial:
-                raise LstmstateError(
-                    f"the state has the axes {list(own.lead)} before its width, and the cell's are "
-                    f"the batch and {list(cell.spatial)}",
+                raise ArgumentError(
+                    f"expected a state with the axes batch and {list(cell.spatial)} before its "
+                    f"width, got {list(own.batch_shape)}",
                     tensor=cell.name,
                 )
             if len(lead) > 1 and set(lead[:-1]) != {1}:
-                raise LstmstateError(
+                raise ArgumentError(
                     f"the state has the leading axes {list(lead)}, and a run takes one, the batch",
                     tensor=cell.name,
                 )
             if lead and lead[-1] not in (1, batch):
-                raise LstmstateError(
+                raise ArgumentError(
                     f"the state is that of a batch of {lead[-1]}, and the input has a batch "
                     f"of {batch}",
                     tensor=cell.name,
                     advice="give a state of this batch, or of one for all of it",
                 )
-            with np.errstate(over="ignore"):  # what is beyond the range becomes Inf
+            with np.errstate(over="ignore"):  # values beyond the range become Inf
                 halves = [np.asarray(half).astype(dtype, copy=False) for half in own]
             whole = [
                 np.broadcast_to(half.reshape(half.shape[max(inner - 1, 0) :]), (batch, *item))
@@ -170,14 +170,14 @@ class Loaded(NamedTuple):
     def _in_order(self, state: State) -> Sequence[LSTMState]:
         """Return the states of the cells in the order of the network."""
         if not isinstance(state, State):
-            raise LstmstateError(
+            raise ArgumentError(
                 f"a state is an LSTMState(c, m), or a StackState of several, and this is a "
                 f"{type(state).__name__}"
             )
         cells = state.cells
         expected = [cell.name for cell in self.network.cells]
         if len(cells) != len(expected):
-            raise LstmstateError(
+            raise ArgumentError(
                 f"the state is that of {len(cells)} cells, and here run {len(expected)}"
             )
         order = bind([cell.cell for cell in cells], expected) if len(cells) > 1 else None

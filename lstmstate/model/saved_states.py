@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from lstmstate.cells import state_names
-from lstmstate.cells.cell import Cell, SavedState, Stack
+from lstmstate.cells.cell import Cell, SavedState, Stack, StateWidths
 from lstmstate.cells.state_names import StateName
 from lstmstate.cells.variable_names import use_of
-from lstmstate.errors import AmbiguousError, LstmstateError, NotFoundError, printable
-from lstmstate.model.checkpoint import LSTMCheckpoint
+from lstmstate.errors import AmbiguousError, ArgumentError, LstmstateError, NotFoundError, printable
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 from lstmstate.records import NamedTuple
 from lstmstate.state import other_contents
 from lstmstate.state.candidates import Cells, Wanted
@@ -21,6 +22,7 @@ from lstmstate.state.formats.checkpoint_arrays import tensors
 from lstmstate.state.formats.chunked import Foreign, StateFile
 from lstmstate.state.formats.registry import select
 from lstmstate.state.infer_layout import HalfOfCell, Reading, read_state
+from lstmstate.state.layouts import LAYOUTS
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.state import CellShape
 
@@ -84,14 +86,14 @@ def cells_of(
     """Return every cell and stack of a checkpoint, or the one of a name."""
     if cell is not None or stack is not None:
         if cell is not None:
-            found = _one(ckpt.cell(cell))
+            found = _one(ckpt.cell(cell).info)
         else:
-            found = _all(one for part in ckpt.stacks_called(stack or "") for one in _cells(part))
+            found = _all(one for part in ckpt.find_stacks(stack or "") for one in _cells(part))
         if found is None:
             problem = "the widths of its state are unknown"
             raise LstmstateError(problem, path=ckpt.prefix, tensor=cell or stack)
         return (found,)
-    cells = ckpt.cells.values()
+    cells = [cell.info for cell in ckpt.cells.values()]
     every = [*map(_all, _networks(ckpt)), *map(_one, cells), *map(_all, map(_uses, cells))]
     return tuple(dict.fromkeys(cells for cells in every if cells is not None))
 
@@ -107,6 +109,28 @@ def wanted_by(
     return Wanted(layout, None, cells_of(ckpt, cell, stack), ckpt.prefix, orders=orders)
 
 
+def wanted_from(
+    layout: str | None,
+    cells: Sequence[tuple[int, int]] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    *,
+    checksums: bool = True,
+) -> Wanted:
+    """Return the request for a state: its layout, and its cells by widths, or by a checkpoint.
+
+    Raises:
+        ArgumentError: there is no such layout.
+    """
+    if layout is not None and layout not in LAYOUTS:
+        raise ArgumentError(f"there is no layout {layout!r}", advice=f"pass {', '.join(LAYOUTS)}")
+    if cells is not None:
+        widths = [StateWidths(*pair) for pair in cells]
+        return Wanted(layout, None, (Cells.of_widths(widths),))
+    if checkpoint is not None:
+        return wanted_by(open_checkpoint(checkpoint, checksums=checksums), layout)
+    return Wanted(layout)
+
+
 def _orders_of(
     ckpt: LSTMCheckpoint,
     shape: tuple[int, ...],
@@ -115,7 +139,7 @@ def _orders_of(
     stack: str | None = None,
     stored: str | None = None,
 ) -> list[FedOrder]:
-    """Return how the graph takes states of some cells, or of any, out of an array of a shape.
+    """Return the ways of the graph to take states of cells out of an array of a shape.
 
     Args:
         stored: the name of the variable whose value the array is, if it is one.
@@ -130,7 +154,7 @@ def _orders_of(
 def _networks(ckpt: LSTMCheckpoint) -> list[tuple[Cell, ...]]:
     """Return the cells of each stack, and of both directions if they are two stacks."""
     found = [tuple(route.cells) for route in ckpt.routes if route.is_stack]
-    every = [*found, *map(_cells, ckpt.stacks)]
+    every = [*found, *(_cells(stack.info) for stack in ckpt.stacks.values())]
     return list({tuple(cell.name for cell in cells): cells for cells in every}.values())
 
 
@@ -194,7 +218,7 @@ def groups(ckpt: LSTMCheckpoint) -> list[Group]:
             names = tuple(name for pair in parts for name in (pair.c, pair.m))
             found.append(Group(_shared([pair.base for pair in parts]), "tuple", names, (cells,)))
     found += _of_single_cells(ckpt, pairs, every, {group.name for group in found})
-    picked = {state.variable for state in ckpt.states if state.picks_rows}
+    picked = {state.variable for state in ckpt.states.values() if state.picks_rows}
     return [g._replace(note=_PICKED) if picked & {*g.variables} else g for g in found]
 
 
@@ -208,7 +232,7 @@ def _of_single_cells(
 ) -> list[Group]:
     found = []
     for pair in pairs:
-        one = _one(ckpt.cells[pair.owner]) if pair.owner in ckpt.cells else None
+        one = _one(ckpt.cells[pair.owner].info) if pair.owner in ckpt.cells else None
         base = pair.base or "state"
         alone = base not in taken and sum((other.base or "state") == base for other in pairs) == 1
         name = base if alone else f"{base}/{pair.owner or pair.c}"
@@ -266,7 +290,7 @@ def _states(ckpt: LSTMCheckpoint) -> list[tuple[SavedState, StateName | None]]:
     Each comes with what its name shows.
     """
     if ckpt.cells:
-        paths = ((state, ckpt.variables[state.variable].path) for state in ckpt.states)
+        paths = ((state, ckpt.variables[state.variable].path) for state in ckpt.states.values())
         return [(state, state_names.parse(path)) for state, path in paths]
     found: list[tuple[SavedState, StateName | None]] = []
     for variable in ckpt.variables.values():
@@ -281,9 +305,10 @@ def _states(ckpt: LSTMCheckpoint) -> list[tuple[SavedState, StateName | None]]:
 def _owners(ckpt: LSTMCheckpoint, state: SavedState, every: tuple[Cells, ...]) -> tuple[Cells, ...]:
     """Return the cells whose state a variable is, all if they are unknown."""
     if state.cell is not None:
-        found = _one(ckpt.cells[state.cell])
+        found = _one(ckpt.cells[state.cell].info)
     else:
-        found = next((_all(_cells(s)) for s in ckpt.stacks if s.name == state.stack), None)
+        stack = ckpt.stacks.get(state.stack or "")
+        found = _all(_cells(stack.info)) if stack is not None else None
     return (found,) if found else every
 
 
@@ -337,14 +362,14 @@ def arrays_called(ckpt: LSTMCheckpoint, place: str) -> tuple[StateFile, Wanted]:
 
 def variables_as_arrays(ckpt: LSTMCheckpoint, place: str | None) -> StateFile:
     """Return all variables, or the one of a name with its cell and half, c or m, if known."""
-    file = tensors(ckpt.prefix, ckpt.variables.values(), ckpt.states)
+    file = tensors(ckpt.prefix, ckpt.variables.values(), ckpt.states.values())
     if not place:
         return file
     with suppress(NotFoundError):
         place = ckpt.variable(place)
     found = select(file, place)
     found = found._replace(foreign=_foreign(ckpt, [array.name for array in found.arrays]))
-    state = next((one for one in ckpt.states if one.variable == place), None)
+    state = ckpt.states.get(place)
     cell = ckpt.cells.get(state.cell or "") if state is not None else None
     if state is None or state.layout not in _HALVES or cell is None or cell.state is None:
         return found
@@ -373,7 +398,7 @@ def _of_one_network(
     for group in found:
         if len(group.cells) == 1 and not group.cells[0].is_stack:
             of_cell.setdefault(group.cells[0].shapes[0].name, []).append(group)
-    starts = {state.variable for state in ckpt.states if state.is_start}
+    starts = {state.variable for state in ckpt.states.values() if state.is_start}
     for cells in wanted if is_known else _orders(ckpt) if len(found) > 1 else ():
         parts = [of_cell.get(shape.name, []) for shape in cells.shapes]
         alike = {name in starts for some in parts for group in some for name in group.variables}
@@ -430,7 +455,9 @@ def _select(
     alone = [Group(name, None, (name,), every) for name in variables]
     if len(variables) == 1:
         return whole or alone
-    states = {state.variable: state for state in ckpt.states if state.variable not in by_name}
+    states = {
+        state.variable: state for state in ckpt.states.values() if state.variable not in by_name
+    }
     known = [states[name].layout if name in states else None for name in variables]
     if len(whole) == len(variables) and not {"c", "m"} & {*known}:
         return whole
@@ -457,7 +484,7 @@ def _select(
     scopes = {name.rpartition("/")[0] for name in variables}
     base = f"{scopes.pop()}/state".lstrip("/") if len(scopes) == 1 else "state"
     named = [ckpt.cells.get(name or "/") for name in owners[::2]]
-    cells = _all(cell for cell in named if cell is not None) if all(named) else None
+    cells = _all(cell.info for cell in named if cell is not None) if all(named) else None
     pair = Group(base, "tuple", tuple(variables), (cells,) if cells else every)
     if {*known} <= {"c", "m"}:
         return [pair]
@@ -525,7 +552,7 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
         is_ordered=group.layout is not None and len(group.variables) > 1,
         orders=None,
     )
-    file = tensors(f"{ckpt.prefix}:{group.name}", variables, ckpt.states)
+    file = tensors(f"{ckpt.prefix}:{group.name}", variables, ckpt.states.values())
     notes = (*file.notes, group.note) if group.note else file.notes
     return file._replace(foreign=_foreign(ckpt, group.variables), notes=notes), here
 

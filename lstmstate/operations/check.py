@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
+from lstmstate import limits
 from lstmstate.cells.aliases import find_counterparts
 from lstmstate.cells.cell import UNKNOWN, Cell, StateWidths
 from lstmstate.cells.families import row_of
-from lstmstate.errors import LstmstateError, count, printable, raise_all
+from lstmstate.errors import (
+    AmbiguousError,
+    ArgumentError,
+    CorruptError,
+    LstmstateError,
+    UnsupportedError,
+    count,
+    name_nearest,
+    printable,
+    raise_all,
+    warn,
+)
 from lstmstate.model.checkpoint import LSTMCheckpoint
-from lstmstate.model.saved_states import Source
+from lstmstate.model.saved_states import Source, all_states
+from lstmstate.operations.load import Opened, open_path, states_in
+from lstmstate.operations.progress import Advance, ignore
 from lstmstate.records import NamedTuple
-from lstmstate.state.candidates import Cells
+from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.state import CellShape
 from lstmstate.state.stream import Watch, spans_of
 from lstmstate.value_stats import ValueStats, stats_of
@@ -21,16 +37,14 @@ from lstmstate.value_stats import ValueStats, stats_of
 _SHOWN = 3  # counterparts of a missing name
 _LISTED = 30  # widths of cells in a line
 
-Told = Callable[[int], object]
-
 
 class Finding(NamedTuple):
-    """What came of an assertion.
+    """The result of an assertion.
 
     Attributes:
-        name, value: what was asserted: "units", 128.
-        problems: why it does not hold, a line each; empty where it holds.
-        note: what the answer rests on, where it is not in the files.
+        name, value: the assertion: "units", 128.
+        problems: reasons why it fails, a line each; empty if it is true.
+        note: an assumption behind the answer.
     """
 
     name: str
@@ -45,15 +59,15 @@ class Finding(NamedTuple):
 
 
 class Target:
-    """What is asserted of: the cells of a checkpoint and its saved states, or one state.
+    """The subject of assertions: the cells and saved states of a checkpoint, or one state.
 
     Args:
         ckpt: the checkpoint; None for a state file.
-        cells: those of its cells that are asserted of.
+        cells: those of its cells to check.
         states: returns the states in it.
-        told: is called with the bytes of what has been read.
-        assume_defaults: whether a documented default stands for what the files do not record.
-        narrowed: whether only some cells of the checkpoint are asserted of.
+        advance: is called with the bytes of each part that has been read.
+        assume_defaults: whether an unrecorded option counts as its documented default.
+        narrowed: whether only some cells of the checkpoint are checked.
     """
 
     def __init__(
@@ -61,7 +75,7 @@ class Target:
         ckpt: LSTMCheckpoint | None,
         cells: Sequence[Cell],
         states: Callable[[], list[Source]],
-        told: Told,
+        advance: Advance,
         *,
         assume_defaults: bool = False,
         narrowed: bool = False,
@@ -69,7 +83,7 @@ class Target:
         self.ckpt = ckpt
         self.cells = cells
         self._open_states = states
-        self._told = told
+        self._advance = advance
         self.assume_defaults = assume_defaults
         self._narrowed = narrowed
 
@@ -80,7 +94,7 @@ class Target:
 
     @cached_property
     def watches(self) -> list[Watch]:
-        """What is seen of the values of the states, which are read once."""
+        """The statistics of the states, which are read once."""
         found = [Watch(source.reading) for source in self.states]
         for watch in found:
             axis, spans = spans_of(watch.structure)
@@ -89,7 +103,7 @@ class Target:
         return found
 
     def widths(self) -> list[tuple[str, int | None, int | None]]:
-        """Return (name, width of c, width of m where it is projected) of each cell."""
+        """Return (name, width of c, width of m if it is projected) of each cell."""
         if self.ckpt is not None:
             return [(cell.name, cell.num_units, cell.num_proj) for cell in self.cells]
         return [
@@ -99,31 +113,31 @@ class Target:
         ]
 
     def in_layers(self) -> list[StateWidths | None]:
-        """Return the widths of its cells, layer by layer where they are those of one stack."""
+        """Return the widths of its cells, layer by layer if they are those of one stack."""
         if self.ckpt is None:
             structures = (source.reading.structure for source in self.states)
             return [cell.widths for structure in structures for cell in structure.cells]
         names = {cell.name for cell in self.cells}
-        stacks = ([c for layer in s.layers for c in layer] for s in self.ckpt.stacks)
+        stacks = ([c for layer in s.layers for c in layer] for s in self.ckpt.stacks.values())
         whole = (cells for cells in stacks if {cell.name for cell in cells} == names)
         return [cell.state for cell in next(whole, self.cells)]
 
     @property
     def unrecognised(self) -> str | None:
-        """What else in a checkpoint may be a cell, in words; None where one cell was chosen."""
+        """Further candidates for a cell in a checkpoint, in words; None if one cell was chosen."""
         return None if self.ckpt is None or self._narrowed else self.ckpt.unrecognised_words
 
     def ranges(self) -> Iterator[tuple[str, ValueStats]]:
         """Yield the name and the range of every tensor, or of c and m of every cell.
 
         Raises:
-            LstmstateError: some cannot be read, all of which it names; the others came before.
+            LstmstateError: some cannot be read; it names all of them, after the others.
         """
         if self.ckpt is None:
             try:
                 yield from self.state_ranges()
             except LstmstateError:
-                # Those of a checkpoint that holds nothing but a state.
+                # Those of a checkpoint with nothing but a state.
                 found = [
                     v
                     for source in self.states
@@ -148,7 +162,7 @@ class Target:
                 yield variable.name, stats_of(value, moments=False)
             elif (damage := variable.damage()) is not None:
                 errors.append(damage)
-                self._told(variable.nbytes or 0)
+                self._advance(variable.nbytes or 0)
         raise_all(errors)
 
     def state_ranges(self, halves: str = "cm") -> Iterator[tuple[str, ValueStats]]:
@@ -160,58 +174,58 @@ class Target:
                         yield f"{cell.name}/{half}".lstrip("/"), found
 
 
-def _units(target: Target, wanted: int) -> Iterator[str]:
+def _check_units(target: Target, wanted: int) -> Iterator[str]:
     for name, c, _ in target.widths():
         if c != wanted:
             yield f"{_of(name)}units is {_known(c)}, not {wanted}"
 
 
-def _proj(target: Target, wanted: int) -> Iterator[str]:
+def _check_proj(target: Target, wanted: int) -> Iterator[str]:
     for name, units, proj in target.widths():
-        # A state does not tell a projection to as many units from none.
+        # In a state, a projection to as many units looks like none.
         fits = wanted == (proj or 0) or (target.ckpt is None and wanted == (proj or units))
         if not fits:
             yield f"{_of(name)}the projection is {proj or 'none'}, not {wanted or 'none'}"
 
 
-def _input_size(target: Target, wanted: int) -> Iterator[str]:
-    yield from _of_cells(target, "input_size", "input size", wanted)
+def _check_input_size(target: Target, wanted: int) -> Iterator[str]:
+    yield from _check_attribute(target, "input_size", "input size", wanted)
 
 
-def _family(target: Target, wanted: str) -> Iterator[str]:
+def _check_family(target: Target, wanted: str) -> Iterator[str]:
     if target.ckpt is None:
-        yield "a state does not tell the family of its cell"
+        yield "a state does not show the family of its cell"
     for cell in target.cells:
         several = cell.documented.get("family")
         if several and not target.assume_defaults:
             yield f"{_of(cell.name)}family is unknown: {several.words}"
         elif wanted not in (cell.family, *cell.alternatives):
-            told = " or ".join((cell.family, *cell.alternatives))
-            yield f"{_of(cell.name)}family is {told}, not {wanted}"
+            actual = " or ".join((cell.family, *cell.alternatives))
+            yield f"{_of(cell.name)}family is {actual}, not {wanted}"
 
 
-def _forget_bias(target: Target, wanted: float) -> Iterator[str]:
+def _check_forget_bias(target: Target, wanted: float) -> Iterator[str]:
     if target.ckpt is None:
-        yield "a state does not tell the forget_bias of its cell"
+        yield "a state does not show the forget_bias of its cell"
     for cell in target.cells:
         value, source = cell.forget_bias
         if source == "default" and not target.assume_defaults:
             library = row_of(cell.family).library
             yield f"{_of(cell.name)}forget_bias is unknown: {library}'s default would be {value:g}"
         elif value is None or float(value) != wanted:
-            told = "not told by anything" if value is None else f"{value:g} ({source})"
-            yield f"{_of(cell.name)}forget_bias is {told}, not {wanted:g}"
+            actual = "unknown" if value is None else f"{value:g} ({source})"
+            yield f"{_of(cell.name)}forget_bias is {actual}, not {wanted:g}"
 
 
-def _era(target: Target, wanted: str) -> Iterator[str]:
+def _check_era(target: Target, wanted: str) -> Iterator[str]:
     if target.ckpt is None:
-        yield "a state does not tell the era of its names"
+        yield "a state does not show the era of its names"
     for cell in target.cells:
         if cell.era != wanted:
             yield f"{_of(cell.name)}its names are of {cell.era or 'any era'}, not {wanted}"
 
 
-def _layout(target: Target, wanted: str) -> Iterator[str]:
+def _check_layout(target: Target, wanted: str) -> Iterator[str]:
     for source in target.states:
         layout = source.reading.layout.name
         if layout != wanted:
@@ -220,82 +234,212 @@ def _layout(target: Target, wanted: str) -> Iterator[str]:
     if target.ckpt is not None and not target.states:
         for cell in target.cells:
             if cell.native_layout != wanted:
-                told = cell.native_layout or "not told by anything"
-                yield f"{_of(cell.name)}the layout that it takes is {told}, not {wanted}"
+                actual = cell.native_layout or "unknown"
+                yield f"{_of(cell.name)}the layout that it takes is {actual}, not {wanted}"
 
 
-def _cells(target: Target, wanted: int | Cells) -> Iterator[str]:
+def _check_cells(target: Target, wanted: int | Cells) -> Iterator[str]:
     found = target.in_layers()
     if isinstance(wanted, int):
         fits = len(found) == wanted
     else:
         fits = found == [cell.widths for cell in wanted.shapes]
     if not fits:
-        told = f" ({_widths(found)})" if found else ""
-        yield f"it has {count(len(found), 'cell')}{told}, not {words_of(wanted)}"
+        actual = f" ({_widths(found)})" if found else ""
+        yield f"it has {count(len(found), 'cell')}{actual}, not {words_of(wanted)}"
     elif (more := target.unrecognised) is not None:
         yield f"how many cells it has is unknown: {more}"
 
 
-def _finite(target: Target, wanted: bool) -> Iterator[str]:  # noqa: ARG001
+def _check_finite(target: Target, wanted: bool) -> Iterator[str]:  # noqa: ARG001
     for name, found in target.ranges():
         if found.words:
             yield f"{printable(name)} holds {' and '.join(found.words)}"
 
 
-def _max_abs_m(target: Target, wanted: float) -> Iterator[str]:
+def _check_max_abs_m(target: Target, wanted: float) -> Iterator[str]:
     if not target.states:
         yield "there is no state in it"
     for name, found in target.state_ranges("m"):
         reach = max((abs(x) for x in (found.low, found.high) if x is not None), default=0.0)
         if reach > wanted or found.words:
-            told = f"{' and '.join(found.words)}" if found.words else f"{reach:.6g}"
-            yield f"{printable(name)} reaches {told}, more than {wanted:g}"
+            actual = f"{' and '.join(found.words)}" if found.words else f"{reach:.6g}"
+            yield f"{printable(name)} reaches {actual}, more than {wanted:g}"
 
 
-def _has(target: Target, wanted: str) -> Iterator[str]:
+def _check_has(target: Target, wanted: str) -> Iterator[str]:
+    missing = f"{printable(wanted)} is not there"
     if target.ckpt is None:
         names = [a.name for source in target.states for a in source.reading.file.arrays]
         if wanted not in names:
-            known = ", ".join(map(printable, names[:_SHOWN]))
-            yield f"{printable(wanted)} is not there; this file has {known}"
-        return
-    if wanted in target.ckpt.variables:
-        return
-    found = find_counterparts(wanted, target.ckpt.variables, target.ckpt.cells.values())
-    told = [
-        ", ".join(
-            [*map(printable, one.names), *([f"TensorFlow {one.era} naming"] if one.era else [])]
-        )
-        for one in found[:_SHOWN]
-    ]
-    more = f"; this file has {' or '.join(told)}" if told else ", nor anything like it"
-    yield f"{printable(wanted)} is not there{more}"
+            yield f"{missing}; this file has {', '.join(map(printable, names[:_SHOWN]))}"
+    elif wanted not in target.ckpt.variables:
+        cells = (cell.info for cell in target.ckpt.cells.values())
+        found = find_counterparts(wanted, target.ckpt.variables, cells)
+        eras = [[f"TensorFlow {one.era} naming"] if one.era else [] for one in found]
+        known = [
+            ", ".join([*map(printable, one.names), *era])
+            for one, era in zip(found[:_SHOWN], eras, strict=False)
+        ]
+        more = f"; this file has {' or '.join(known)}" if known else ", nor anything like it"
+        yield f"{missing}{more}"
 
 
-# What can be asserted, under the name of its flag.
+# Assertions by the name of their parameter.
 _Assertion = Callable[[Target, Any], Iterator[str]]
 ASSERTIONS: dict[str, _Assertion] = {
-    "has": _has,
-    "cells": _cells,
-    "finite": _finite,
-    "max_abs_m": _max_abs_m,
-    "layout": _layout,
-    "units": _units,
-    "proj": _proj,
-    "input_size": _input_size,
-    "family": _family,
-    "forget_bias": _forget_bias,
-    "era": _era,
+    "has": _check_has,
+    "cells": _check_cells,
+    "finite": _check_finite,
+    "max_abs_m": _check_max_abs_m,
+    "layout": _check_layout,
+    "units": _check_units,
+    "proj": _check_proj,
+    "input_size": _check_input_size,
+    "family": _check_family,
+    "forget_bias": _check_forget_bias,
+    "era": _check_era,
 }
-# What is asserted of cells, and does not hold where there are none.
+# Assertions on cells, which fail if there are none.
 _OF_CELLS = ("layout", "units", "proj", "input_size", "family", "forget_bias", "era")
 
 
-def check(target: Target, asserted: Iterable[tuple[str, Any]]) -> Iterator[Finding]:
-    """Yield what comes of each assertion, (name, value).
+@name_nearest
+def check(
+    path: str | os.PathLike[str],
+    *,
+    units: int | None = None,
+    proj: int | None = None,
+    input_size: int | None = None,
+    cells: int | Sequence[tuple[int, int]] | None = None,
+    layout: str | None = None,
+    finite: bool = False,
+    max_abs_m: float | None = None,
+    has: str | Sequence[str] = (),
+    family: str | None = None,
+    forget_bias: float | None = None,
+    era: str | None = None,
+    cell: str | None = None,
+    assume_defaults: bool = False,
+    from_layout: str | None = None,
+    header: bool | None = None,
+    checksums: bool = True,
+) -> list[Finding]:
+    """Compare a checkpoint or a state with expectations; return a `Finding` for each of them.
 
-    An assertion on cells does not hold where there are none.
+    Args:
+        path: a checkpoint, or a state file.
+        units, proj, input_size, family, forget_bias, era: of every cell; `proj=0` for none.
+        cells: the number of cells, or the widths (c, m) of each.
+        layout, max_abs_m: the layout of the state, and the largest absolute m.
+        finite: whether NaN and Inf in any value are a problem.
+        has: a variable, or several.
+        cell: the only cell of a checkpoint to check.
+        assume_defaults: whether an unrecorded option counts as its documented default.
+        from_layout, header: `layout` and `header` of `load_state`.
+    """
+    widths = cells if cells is None or isinstance(cells, int) else _cells_of(cells)
+    given = {
+        "units": units,
+        "proj": proj,
+        "input_size": input_size,
+        "cells": widths,
+        "layout": layout,
+        "finite": finite or None,
+        "max_abs_m": max_abs_m,
+        "family": family,
+        "forget_bias": forget_bias,
+        "era": era,
+    }
+    asserted = [(name, value) for name, value in given.items() if value is not None]
+    asserted += [("has", name) for name in ([has] if isinstance(has, str) else has)]
+    if not asserted:
+        raise ArgumentError("there is nothing to check", advice="give `units=...`, `finite=...`, …")
+    opened = open_path(os.fspath(path), checksums=checksums, header=header)
+    found, notes = check_opened(
+        opened, asserted, cell=cell, from_layout=from_layout, assume_defaults=assume_defaults
+    )
+    warn([*(opened.ckpt.notes if opened.ckpt else ()), *notes])
+    return found
+
+
+def _cells_of(widths: Sequence[tuple[int, int]]) -> Cells:
+    return Cells.of_widths([StateWidths(*pair) for pair in widths])
+
+
+def check_opened(
+    opened: Opened,
+    asserted: Sequence[tuple[str, Any]],
+    *,
+    cell: str | None = None,
+    from_layout: str | None = None,
+    assume_defaults: bool = False,
+    advance: Advance = ignore,
+) -> tuple[list[Finding], list[str]]:
+    """Return the findings on a checkpoint or a state, and notes on how it was read.
+
+    Args:
+        asserted: names and values of assertions.
+        cell: the only cell of a checkpoint to check.
+        advance: is called with the bytes of each part that has been read.
+
+    Raises:
+        LstmstateError: a value that is needed cannot be read.
+    """
+    ckpt = opened.ckpt
+    if opened.is_model and ckpt is not None:
+        chosen = ckpt.cells.values() if cell is None else [ckpt.cell(cell)]
+        target = Target(
+            ckpt,
+            [one.info for one in chosen],
+            lambda: all_states(ckpt),
+            advance,
+            assume_defaults=assume_defaults,
+            narrowed=cell is not None,
+        )
+        return list(findings(target, asserted)), []
+    if cell is not None:
+        raise LstmstateError(
+            "`cell=...` is for checkpoints", path=opened.path, advice="leave it out"
+        )
+    state = _state_in(opened, from_layout, dict(asserted))
+    if isinstance(state, LstmstateError):  # then all about the state is unknown
+        why = f"{state.problem}; {state.advice}" if state.advice else state.problem
+        return [Finding(name, value, (why,)) for name, value in asserted], []
+    notes = [f"{opened.path}: {note}" for note in state.reading.notes]
+    return list(findings(Target(None, [], lambda: [state], advance), asserted)), notes
+
+
+def _state_in(
+    opened: Opened, layout: str | None, asserted: Mapping[str, Any]
+) -> Source | LstmstateError:
+    """Return a state, with the asserted widths if the file records none.
+
+    Widths that do not fit are a returned error.
+    """
+    plain = Wanted(layout)
+    units, proj, cells = (asserted.get(name) for name in ("units", "proj", "cells"))
+    if not isinstance(cells, Cells):
+        if units is None:
+            return states_in(opened, plain)[0]
+        cells = _cells_of([(units, proj or units)] * min(cells or 1, limits.MAX_CELLS))
+    found: Source | None = None
+    with suppress(LstmstateError):
+        found = states_in(opened, plain)[0]
+    if found is not None and not found.reading.is_halved:
+        return found
+    try:
+        return states_in(opened, plain._replace(cells=(cells,), source="the assertions"))[0]
+    except (AmbiguousError, CorruptError, UnsupportedError):
+        raise
+    except LstmstateError as error:
+        return found or error
+
+
+def findings(target: Target, asserted: Iterable[tuple[str, Any]]) -> Iterator[Finding]:
+    """Yield a finding for each assertion, (name, value).
+
+    An assertion on cells fails if there are none.
 
     Raises:
         LstmstateError: a value that it needs cannot be read.
@@ -309,7 +453,7 @@ def check(target: Target, asserted: Iterable[tuple[str, Any]]) -> Iterator[Findi
 
 
 def _assumed(target: Target, name: str) -> str | None:
-    """Return a note where an answer rests on a documented default that nothing tells."""
+    """Return a note if an answer is an unrecorded default."""
     assumed = target.assume_defaults and any(
         name in cell.documented or cell.options.get(name, UNKNOWN).source == "default"
         for cell in target.cells
@@ -318,7 +462,7 @@ def _assumed(target: Target, name: str) -> str | None:
 
 
 def words_of(value: object) -> str:
-    """Return an asserted value as the command line has it."""
+    """Return an asserted value as on the command line."""
     return _widths([c.widths for c in value.shapes]) if isinstance(value, Cells) else str(value)
 
 
@@ -330,9 +474,9 @@ def _widths(found: Sequence[StateWidths | None]) -> str:
     return ",".join([*shown, "…"] if len(found) > _LISTED else shown)
 
 
-def _of_cells(target: Target, attribute: str, words: str, wanted: int) -> Iterator[str]:
+def _check_attribute(target: Target, attribute: str, words: str, wanted: int) -> Iterator[str]:
     if target.ckpt is None:
-        yield f"a state does not tell the {words} of its cell"
+        yield f"a state does not show the {words} of its cell"
     for cell in target.cells:
         found = getattr(cell, attribute)
         if found != wanted:
@@ -340,7 +484,7 @@ def _of_cells(target: Target, attribute: str, words: str, wanted: int) -> Iterat
 
 
 def _known(value: int | None) -> str:
-    return "not told by anything" if value is None else str(value)
+    return "unknown" if value is None else str(value)
 
 
 def _of(name: str) -> str:

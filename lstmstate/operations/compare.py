@@ -1,15 +1,21 @@
-"""Two states, the arrays of two files, or two checkpoints, compared."""
+"""Comparison of two states, of the arrays of two files, or of two checkpoints."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lstmstate.cells.cell import Cell
+from lstmstate.errors import CorruptError, LstmstateError, name_nearest, printable
 from lstmstate.model.checkpoint import LSTMCheckpoint
-from lstmstate.model.saved_states import Source
+from lstmstate.model.saved_states import Source, wanted_from
+from lstmstate.operations.load import Opened, open_path, states_in
+from lstmstate.operations.progress import Advance, ignore
 from lstmstate.records import NamedTuple
+from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.chunked import StoredArray
 from lstmstate.state.infer_layout import Reading
 from lstmstate.state.state import Structure
@@ -26,7 +32,7 @@ _PART = 1 << 18  # elements that are compared at a time
 
 
 class Tolerance(NamedTuple):
-    """Values a and b are the same where |a - b| <= atol + rtol * |b|; NaN is the same as NaN.
+    """Values a and b are the same if |a - b| <= atol + rtol * |b|; NaN is the same as NaN.
 
     With `exact`, every bit must be the same: the dtype, the sign of zero, the payload of a NaN.
     """
@@ -37,13 +43,13 @@ class Tolerance(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How one tensor compares.
+    """The difference of one tensor.
 
     Attributes:
         verdict: "same", "values", "shape", "dtype", "only in A" or "only in B".
-        words: what is different, where it is not a matter of values.
-        differing: how many elements differ by more than the tolerance.
-        max_abs: the largest |a - b|; None where there is nothing to subtract.
+        words: the difference, if it is not one of values.
+        differing: the number of elements that differ by more than the tolerance.
+        max_abs: the largest |a - b|; None if there is nothing to subtract.
         max_rel: the largest |a - b| / max(|a|, |b|).
         at: the index of the largest absolute difference.
     """
@@ -58,8 +64,174 @@ class Difference(NamedTuple):
     at: tuple[int, ...] | None = None
 
 
+class Comparison(NamedTuple):
+    """Two inputs, compared.
+
+    Attributes:
+        kind: "states", "checkpoints", or "arrays" of two files without a state.
+        differences: one for each tensor, those that are the same included.
+        notes: choices that were made in reading the two.
+    """
+
+    kind: str
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_same(self) -> bool:
+        """Whether no tensor differs."""
+        return same(self.differences)
+
+
+class Pair(NamedTuple):
+    """Two inputs, ready to be compared.
+
+    Attributes:
+        nbytes: the bytes of the first one.
+        differences: yields them; calls its argument with the bytes of each part it has compared.
+    """
+
+    kind: str
+    notes: tuple[str, ...]
+    nbytes: int
+    differences: Callable[[Advance], Iterator[Difference]]
+
+
+@name_nearest
+def compare(
+    a: str | os.PathLike[str],
+    b: str | os.PathLike[str],
+    *,
+    rtol: float = 1e-5,
+    atol: float = 1e-8,
+    exact: bool = False,
+    layout: str | None = None,
+    cells: Sequence[tuple[int, int]] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    header: bool | None = None,
+    checksums: bool = True,
+) -> Comparison:
+    """Compare two states, two checkpoints, or the arrays of two files.
+
+    Args:
+        a, b: paths; values are the same if `|a - b| <= atol + rtol * |b|`.
+        exact: whether every bit must be the same.
+        layout, cells, checkpoint, header: as for `load_state`.
+    """
+    opened = [open_path(os.fspath(path), checksums=checksums, header=header) for path in (a, b)]
+    wanted = wanted_from(layout, cells, checkpoint, checksums=checksums)
+    pair = pair_up(opened[0], opened[1], wanted, Tolerance(rtol, atol, exact))
+    return Comparison(pair.kind, tuple(pair.differences(ignore)), pair.notes)
+
+
+def pair_up(a: Opened, b: Opened, wanted: Wanted, tolerance: Tolerance) -> Pair:
+    """Return two inputs, ready to be compared.
+
+    Raises:
+        LstmstateError: one of them is damaged, or has no state that can be read.
+    """
+    first, second = a.ckpt, b.ckpt
+    if a.is_model and b.is_model and first is not None and second is not None:
+        total = sum(variable.nbytes or 0 for variable in first.variables.values())
+        both = (first, second)
+        return Pair(
+            "checkpoints",
+            (),
+            total,
+            lambda advance: compare_checkpoints(*both, tolerance, advance),
+        )
+    found = _sources((a, b), wanted)
+    if isinstance(found, LstmstateError):
+        if wanted.layout or wanted.knows_widths or a.file is None or b.file is None:
+            raise found
+        line = f"neither has a state that can be read ({found.problem}): the arrays are compared"
+        arrays = (a.file.arrays, b.file.arrays)
+        return Pair(
+            "arrays",
+            (line,),
+            sum(map(_nbytes, arrays[0])),
+            lambda advance: compare_arrays(*arrays, tolerance, advance),
+        )
+    rests = [_rest(source) for source in found]
+    notes = [
+        note
+        for source, rest, other in zip(found, rests, rests[::-1], strict=True)
+        for note in (*source.reading.notes, *_left_out(source, [*rest.keys() - other]))
+    ]
+    mine, theirs = ([rest[name] for name in rests[0] if name in rests[1]] for rest in rests)
+
+    def differences(advance: Advance) -> Iterator[Difference]:
+        yield from compare_states(*found, tolerance, advance)
+        yield from compare_arrays(mine, theirs, tolerance, advance)
+
+    return Pair("states", tuple(notes), found[0].nbytes, differences)
+
+
+def _nbytes(array: StoredArray) -> int:
+    return math.prod(array.shape) * array.dtype.itemsize
+
+
+def _rest(source: Source) -> dict[str, StoredArray]:
+    """Return the arrays of a file outside its state, such as the outputs of a run."""
+    reading = source.reading
+    is_own = source.ckpt is None and any(one in reading.arrays for one in reading.file.arrays)
+    arrays = reading.file.arrays if is_own else ()
+    return {array.name: array for array in arrays if array not in reading.arrays}
+
+
+def _left_out(source: Source, rest: Sequence[str]) -> list[str]:
+    """Return a line with the arrays of a file that are not compared."""
+    if not rest:
+        return []
+    more = f" and {len(rest) - 3} more" if len(rest) > 3 else ""
+    names = ", ".join(map(printable, sorted(rest)[:3]))
+    return [f"{source.reading.file.path}: only the state is compared, and not {names}{more}"]
+
+
+def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source] | LstmstateError:
+    """Read the two states; one of them may show the widths of the other.
+
+    Returns:
+        An error if neither is a state.
+
+    Raises:
+        LstmstateError: one of them is damaged, or not a state.
+    """
+    found = [_state(one, wanted) for one in opened]
+    for number, one in enumerate(opened):
+        mine, other = found[number], found[1 - number]
+        if isinstance(other, LstmstateError) or other.reading.is_halved:
+            continue
+        if isinstance(mine, LstmstateError) or mine.reading.is_halved:
+            structure = other.reading.structure
+            cells = (Cells(structure.cells, structure.is_stack),)
+            with suppress(LstmstateError):
+                from_other = wanted._replace(each=None, cells=cells, source=other.reading.file.path)
+                found[number] = states_in(one, from_other)[0]
+    first, second = found
+    errors = [one for one in found if isinstance(one, LstmstateError)]
+    if len(errors) == 2 and not any(isinstance(error, CorruptError) for error in errors):
+        return errors[0]
+    if isinstance(first, LstmstateError):
+        raise first
+    if isinstance(second, LstmstateError):
+        raise second
+    return first, second
+
+
+def _state(opened: Opened, wanted: Wanted) -> Source | LstmstateError:
+    """Read one of the two states; the layout may be that of the other one only."""
+    errors = []
+    for layout in dict.fromkeys((wanted.layout, None)):
+        try:
+            return states_in(opened, wanted._replace(layout=layout))[0]
+        except LstmstateError as error:
+            errors.append(error)
+    return errors[0]
+
+
 class Gauge:
-    """Takes two arrays part by part and keeps the largest differences."""
+    """The largest differences of two arrays that are compared part by part."""
 
     def __init__(self, name: str, shape: tuple[int, ...], tolerance: Tolerance) -> None:
         self._found = Difference(name, "same", shape)
@@ -70,7 +242,7 @@ class Gauge:
         import numpy as np
 
         flat_a, flat_b = a.reshape(-1), b.reshape(-1)
-        # What is worked out of a part takes many times its memory.
+        # The comparison of a part takes many times its memory.
         for at in range(0, a.size, _PART):
             gap, place = self._compared(flat_a[at : at + _PART], flat_b[at : at + _PART])
             if place is not None and (self._found.max_abs is None or gap > self._found.max_abs):
@@ -114,7 +286,7 @@ class Gauge:
         )
 
     def result(self) -> Difference:
-        """Return what was found."""
+        """Return the difference."""
         return self._found
 
 
@@ -134,12 +306,11 @@ def _bits(array: Array) -> Array:
 
 
 def compare_states(
-    a: Source, b: Source, tolerance: Tolerance, told: Callable[[int], object]
+    a: Source, b: Source, tolerance: Tolerance, advance: Advance
 ) -> Iterator[Difference]:
-    """Yield how c and m of each cell compare, whatever layouts the two states are in.
+    """Yield the differences of c and m of each cell of two states, in any layouts.
 
-    Cells are held against one another by name where both states have the same names, else in
-    their order.
+    Cells are paired by name if both states have the same names, else in their order.
     """
     one, other = a.reading.structure, b.reading.structure
     order = _order_of(one, other)
@@ -167,7 +338,7 @@ def compare_states(
             else:
                 gauges.append(Gauge(label, shape, tolerance))
     if one.lead == other.lead and any(gauges):
-        _run(a.reading, b.reading, order, gauges, told)
+        _run(a.reading, b.reading, order, gauges, advance)
     yield from (gauge.result() for gauge in gauges if gauge is not None)
 
 
@@ -184,7 +355,7 @@ def _run(
     b: Reading,
     order: list[int],
     gauges: list[Gauge | None],
-    told: Callable[[int], object],
+    advance: Advance,
 ) -> None:
     axis, spans = spans_of(a.structure)
     for start, stop in spans:
@@ -197,7 +368,7 @@ def _run(
                 if a.structure.lead:
                     offset[axis] = start
                 gauge.add(x, y, tuple(offset))
-        told(sum(half.nbytes for half in mine))
+        advance(sum(half.nbytes for half in mine))
 
 
 def _halves(reading: Reading, axis: int, start: int, stop: int) -> list[Array]:
@@ -212,9 +383,9 @@ def _width_words(shape: tuple[int, ...], other: tuple[int, ...], half: str) -> s
 
 
 def compare_checkpoints(
-    a: LSTMCheckpoint, b: LSTMCheckpoint, tolerance: Tolerance, told: Callable[[int], object]
+    a: LSTMCheckpoint, b: LSTMCheckpoint, tolerance: Tolerance, advance: Advance
 ) -> Iterator[Difference]:
-    """Yield how the variables of two checkpoints compare, name by name."""
+    """Yield the differences of the variables of two checkpoints, name by name."""
     for name in sorted({*a.variables, *b.variables}):
         one, other = a.variables.get(name), b.variables.get(name)
         if one is None or other is None:
@@ -230,7 +401,7 @@ def compare_checkpoints(
         else:
             gauge = Gauge(name, one.shape, tolerance)
             gauge.add(one.read(), other.read(), (0,) * len(one.shape))
-            told(one.nbytes or 0)
+            advance(one.nbytes or 0)
             yield gauge.result()
 
 
@@ -238,9 +409,9 @@ def compare_arrays(
     a: Sequence[StoredArray],
     b: Sequence[StoredArray],
     tolerance: Tolerance,
-    told: Callable[[int], object],
+    advance: Advance,
 ) -> Iterator[Difference]:
-    """Yield how the arrays of two files compare, name by name; one on each side needs none."""
+    """Yield the differences of the arrays of two files by name; two single arrays need none."""
     mine, theirs = ({array.name: array for array in arrays} for arrays in (a, b))
     if len(mine) == len(theirs) == 1:
         theirs = dict(zip(mine, theirs.values(), strict=True))
@@ -263,21 +434,21 @@ def compare_arrays(
                 stop = min(start + step, one.shape[0])
                 part = one.read(0, start, stop)
                 gauge.add(part, other.read(0, start, stop), (start, *[0] * (part.ndim - 1)))
-                told(part.nbytes)
+                advance(part.nbytes)
             yield gauge.result()
 
 
 def shape_words(a: LSTMCheckpoint, b: LSTMCheckpoint, name: str) -> str:
-    """Return how two shapes differ, in the words of an LSTM where they belong to one."""
+    """Return the difference of two shapes, in the words of an LSTM if they belong to one."""
     shapes = f"{list(a.variables[name].shape)} against {list(b.variables[name].shape)}"
     cells = [ckpt.cells.get(ckpt.role(name)[1] or "") for ckpt in (a, b)]
     if cells[0] is None or cells[1] is None:
         return shapes
-    one, other = _widths(cells[0]), _widths(cells[1])
-    told = [f"{key} {value}" for key, value in one.items()]
+    one, other = _widths(cells[0].info), _widths(cells[1].info)
+    known = [f"{key} {value}" for key, value in one.items()]
     keys = [*one, *(key for key in other if key not in one)]
     others = [f"{key} {other.get(key, 'none')}" for key in keys if other.get(key) != one.get(key)]
-    return f"{', '.join(told)} against {', '.join(others)}" if others else shapes
+    return f"{', '.join(known)} against {', '.join(others)}" if others else shapes
 
 
 def _widths(cell: Cell) -> dict[str, object]:
@@ -285,6 +456,6 @@ def _widths(cell: Cell) -> dict[str, object]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def same(differences: list[Difference]) -> bool:
+def same(differences: Sequence[Difference]) -> bool:
     """Whether nothing differs."""
     return all(found.verdict == "same" for found in differences)

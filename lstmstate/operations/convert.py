@@ -88,6 +88,23 @@ def begin(source: Source, how: How, target: str) -> Converted:
     )
 
 
+def write_states(
+    sources: Sequence[Source], how: How, outputs: Outputs, target: str, kind: StateKind
+) -> list[Converted]:
+    """Write states into a file: one state, or those of a checkpoint into a new checkpoint.
+
+    Raises:
+        LstmstateError: the layout or the file cannot contain them, or cannot be written.
+    """
+    if kind.key == "ckpt" and sources[0].group is not None:
+        return rewrite_checkpoint(sources, how, outputs, target)
+    if len(sources) > 1:
+        raise LstmstateError(
+            "several states do not go into one file", path=target, advice="give one `variable=...`"
+        )
+    return [write_state(sources[0], how, outputs, target, kind)]
+
+
 def write_state(
     source: Source, how: How, outputs: Outputs, target: str, kind: StateKind
 ) -> Converted:

@@ -1,4 +1,4 @@
-"""A network run over a file of sequences, in parts along time: what `lstmstate run` does."""
+"""Runs of a network over a file of sequences, in chunks along time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lstmstate.cells.cell import StateWidths
 from lstmstate.engines.network import Pair, spans
 from lstmstate.errors import LstmstateError, located, printable
 from lstmstate.model.loaded_network import Loaded
+from lstmstate.operations.progress import Advance, ignore
 from lstmstate.operations.sequences import Sequences, open_lengths, open_sequences
 from lstmstate.records import NamedTuple
 from lstmstate.state.formats.input_path import InputPath
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from lstmstate.recurrence.fed_state import FedOrder
     from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray
 
-# Steps are taken for so many bytes of inputs and results at once: enough to make the calls around
-# them cheap, and little beside what Python itself takes.
+# Bytes of inputs and results that are stepped over at once: enough to make the calls around them
+# cheap, and little compared with the memory of Python itself.
 _AT_ONCE_BYTES = 32 << 20
 
 
@@ -35,7 +36,7 @@ class Input(NamedTuple):
 
     Attributes:
         time_major: whether outputs of a batch are `[time, batch, width]`.
-        lengths: how many steps each sequence has, None where all have all.
+        lengths: the number of steps of each sequence, None if all have all.
     """
 
     sequences: Sequences
@@ -57,12 +58,12 @@ class Input(NamedTuple):
         return (*(lead[::-1] if self.time_major else lead), *item)
 
 
-class Done(NamedTuple):
-    """What came of an input.
+class RunResult(NamedTuple):
+    """The result of a run over an input.
 
     Attributes:
-        outputs: the figures of the outputs of valid steps; None where they were not asked for.
-        seconds: what running took, reading and writing included.
+        outputs: the figures of the outputs of valid steps; None if they were not asked for.
+        seconds: the time for it, reading and writing included.
     """
 
     state: State
@@ -72,7 +73,7 @@ class Done(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of the state: what of it is no number."""
+        """A line for each part of the state with NaN or Inf."""
         return [
             f"{printable(cell.cell) or 'the cell'}: {half} holds {' and '.join(words)} after the "
             "last step"
@@ -83,7 +84,7 @@ class Done(NamedTuple):
 
 
 def takes(loaded: Loaded) -> str:
-    """Return what a network takes, for messages."""
+    """Return the input of a network in words, for messages."""
     first = loaded.network.first
     more = " or wider" if first.takes_wider else ""
     item = ", ".join(map(str, (*first.spatial, first.input_size)))
@@ -99,7 +100,7 @@ def open_input(
     allow_nan: bool = False,
     header: bool | None = None,
 ) -> Input:
-    """Open the sequences in a file for a network; see `inputs.open_sequences`.
+    """Open the sequences in a file for a network; see `sequences.open_sequences`.
 
     Raises:
         LstmstateError: there are none, or they do not fit.
@@ -134,10 +135,10 @@ def open_state(
     header: bool | None = None,
     orders: Callable[[tuple[int, ...]], Sequence[FedOrder]] | None = None,
 ) -> tuple[State, list[str]]:
-    """Return the state in a file, for the cells of a network, and what is worth saying of it.
+    """Return the state in a file, for the cells of a network, and notes on it.
 
     Args:
-        layout: the layout that it is in, where nothing tells.
+        layout: its layout, if it is not recorded.
         source: the checkpoint, for messages.
         allow_nan: whether values may be NaN or Inf, or beyond the range of the network's dtype.
         header: whether the first row of a table names its columns, None where that is open.
@@ -205,7 +206,7 @@ def _refuse_no_numbers(loaded: Loaded, pairs: Sequence[Pair]) -> None:
                 raise LstmstateError(
                     f"{half} holds {' and '.join(words)}, in {values.dtype}",
                     tensor=cell.name,
-                    advice="mend the state, or say `allow_nan=True`",
+                    advice="correct the state, or pass `allow_nan=True`",
                 )
 
 
@@ -216,8 +217,7 @@ def _shapes(loaded: Loaded) -> tuple[CellShape, ...]:
 def _filed(loaded: Loaded) -> tuple[CellShape, ...]:
     """Return the cells as a file of results names them.
 
-    A stack whose scope is that of the outputs has no names there: in an HDF5 file nothing lies
-    below an array.
+    A stack in the scope of the outputs has no names there: an HDF5 file has nothing below an array.
     """
     cells = _shapes(loaded)
     if any(f"{cell.name}/".startswith(f"{OUTPUTS}/") for cell in cells):
@@ -234,11 +234,11 @@ def metadata(loaded: Loaded, source: str, *, alone: bool = False) -> Metadata:
 
 
 def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> list[PlannedArray]:
-    """Return the arrays that come of an input: outputs, what is kept of every step, the state.
+    """Return the arrays to write for an input: outputs, c, m and gates of every step, the state.
 
     Args:
         keep: letters of "cmijfo".
-        alone: whether the outputs are all that the file can hold.
+        alone: whether the file has room for the outputs only.
     """
     from lstmstate.state.formats.array_writer import PlannedArray
 
@@ -270,7 +270,7 @@ def _width(widths: StateWidths, letter: str) -> int:
 
 
 def _kept_names(loaded: Loaded, keep: str) -> list[dict[str, str]]:
-    """Return for each cell the names of what is kept: c_steps, and its scope before in a stack."""
+    """Return for each cell the names of arrays of every step: c_steps, in its scope in a stack."""
     cells = _filed(loaded)
     scopes = [f"{scope}/" for scope in scopes_of([cell.name for cell in cells])]
     if len(cells) == 1:
@@ -291,14 +291,14 @@ def run_input(
     keep: str = "",
     results: ArrayWriter | None = None,
     figures: bool = False,
-    told: Callable[[int], object] = lambda nbytes: None,  # noqa: ARG005
-) -> Done:
-    """Run a network over sequences, from a state, and write what comes of it.
+    advance: Advance = ignore,
+) -> RunResult:
+    """Run a network over sequences, from a state, and write the results.
 
     Args:
-        results: where it goes, with the arrays of `plans`.
-        figures: whether to look at the outputs.
-        told: is called with the bytes of input that went by.
+        results: the writer, with the arrays of `plans`.
+        figures: whether to measure the outputs.
+        advance: is called with the bytes of each chunk of input.
 
     Raises:
         LstmstateError: the state does not fit, the input is damaged, or a write failed.
@@ -321,14 +321,14 @@ def run_input(
                 for letter, array in arrays.items():
                     if called[letter] in planned:
                         results.write(called[letter], start, _as_asked(given, array))
-        told(len(ran.outputs) * sequences.batch * math.prod(sequences.item) * 4)
+        advance(len(ran.outputs) * sequences.batch * math.prod(sequences.item) * 4)
     if results is not None:
         for name, half in zip(
             _state_names(loaded), (half for pair in states for half in pair), strict=True
         ):
             if name in planned:
                 results.write(name, 0, half)
-    return Done(
+    return RunResult(
         loaded.state(states),
         outputs if figures else None,
         sequences.steps,
@@ -348,7 +348,7 @@ def _stats(outputs: Array, lengths: Lengths | None) -> ValueStats:
 def chunks_of(
     loaded: Loaded, given: Input, keep: str = ""
 ) -> Iterator[tuple[int, Array, Lengths | None]]:
-    """Yield (the first step, `[steps, batch, *item]`, the valid steps) of each part of an input."""
+    """Yield (first step, `[steps, batch, *item]`, valid steps) of each chunk of an input."""
     import numpy as np
 
     sequences = given.sequences
@@ -361,7 +361,7 @@ def chunks_of(
 
 
 def _at_once(loaded: Loaded, given: Input, keep: str) -> int:
-    """Return how many steps to take at once; a backward cell needs all of them."""
+    """Return the number of steps in a chunk; a backward cell needs all of them."""
     network, sequences = loaded.network, given.sequences
     if network.at_once:
         return sequences.steps

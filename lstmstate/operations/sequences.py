@@ -1,4 +1,4 @@
-"""Sequences in files: what a cell is stepped over, read in parts along time."""
+"""Input sequences in files, read in chunks along time."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _FORMATS = "in an .npy, .npz, .h5 or .csv"
 
 
 class _Found(NamedTuple):
-    """An array that a path stands for.
+    """The array at a path.
 
     Attributes:
-        path: the file, without what picks an array in it.
-        columns: the names that the header of a table has.
-        notes: what a user should know of how it was read.
+        path: the file, without the name of an array in it.
+        columns: the names in the header of a table.
+        notes: choices that were made in reading it.
         is_table: whether it is a table as text.
     """
 
@@ -59,13 +59,13 @@ class Sequences:
     """The sequences in a file, all of the same number of steps.
 
     Attributes:
-        path: what was asked for: FILE, FILE:NAME or "-".
-        batch: how many sequences there are.
-        steps: how many steps each of them has.
+        path: FILE, FILE:NAME or "-", as in the request.
+        batch: the number of sequences.
+        steps: the number of steps of each.
         width: the columns of a chunk.
         item: the shape of one step of one sequence: `(*spatial, width)`.
-        is_single: whether the file holds one sequence, without an axis for the batch.
-        notes: what a user should know of how it was read.
+        is_single: whether there is one sequence, without an axis for the batch.
+        notes: choices that were made in reading it.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Sequences:
         if self.steps == 1 and self.batch > 1 and not time_major:
             self.notes += (
                 f"{printable(path)}: {self.batch} sequences of one step each; if it is one "
-                f"sequence of {self.batch} steps, say `time_major=True`",
+                f"sequence of {self.batch} steps, pass `time_major=True`",
             )
         own = shape[-1] if len(shape) > 1 else 1
         if own > width:
@@ -109,8 +109,8 @@ class Sequences:
         """Return the steps [start, stop) of all sequences, `[stop - start, batch, *item]`.
 
         Args:
-            lengths: `[batch]`, how many steps each sequence has; what lies behind is returned
-                as it is, and not looked at.
+            lengths: `[batch]`, the number of steps of each sequence; those after them are returned
+                unchecked.
 
         Raises:
             LstmstateError: the file is damaged, or a value is not finite in the dtype.
@@ -159,7 +159,7 @@ class Sequences:
             batch_row += f", place {places}"
         raise LstmstateError(
             f"{problem} at step {start + step}{batch_row}, column {column} (counted from 0)",
-            advice="mend the data, or say `allow_nan=True`",
+            advice="correct the data, or pass `allow_nan=True`",
         )
 
 
@@ -175,23 +175,23 @@ def open_sequences(
     header: bool | None = None,
     expected: str,
 ) -> Sequences:
-    """Open the sequences that a path stands for; no value of an npy, npz or h5 is read.
+    """Open the sequences at a path; no value of an npy, npz or h5 is read.
 
     Args:
         path: an npy, npz, h5 or a table as text; FILE:NAME picks an array, or columns by their
             names, `a,b`; "-" is stdin. The array is `[time, width]`, one sequence, or
-            `[batch, time, width]`; where the width is 1, or open, `[time]` is one sequence, too.
-        width: how wide the input of the cell is; None for any width.
-        spatial: the axes before the width, where the cell is a convolution.
-        at_least: whether it may be wider: the columns that are too many are left out.
-        dtype: what chunks are cast to.
+            `[batch, time, width]`; with a width of 1, or any, `[time]` is one sequence, too.
+        width: the width of the cell's input; None for any width.
+        spatial: the axes before the width, if the cell is a convolution.
+        at_least: whether it may be wider: further columns are left out.
+        dtype: the dtype of chunks.
         time_major: whether three axes are `[time, batch, width]`.
         allow_nan: whether values may be NaN or Inf, or beyond the range of the dtype.
-        header: whether the first row of a table names its columns, None where that is open.
-        expected: what messages say of the cell: "rnn/lstm_cell takes [batch, time, 3]".
+        header: whether the first row of a table names its columns, None if that is unknown.
+        expected: the input of the cell in messages: "rnn/lstm_cell takes [batch, time, 3]".
 
     Raises:
-        LstmstateError: it is something else, or damaged; the message says what the cell takes.
+        LstmstateError: it is something else, or damaged.
     """
     path = InputPath.of(path)
     found = _find(path, expected, header)
@@ -224,9 +224,9 @@ def open_lengths(
     Args:
         spec: the name of an array in the npz or h5 of the input, or a file: npy, npz, h5 or a
             table, FILE:NAME picks an array or a column.
-        input_path: what `open_sequences` took.
-        batch: how many sequences there are.
-        steps: how many steps each of them may have.
+        input_path: the path for `open_sequences`.
+        batch: the number of sequences.
+        steps: the largest number of steps.
 
     Raises:
         LstmstateError: there are no lengths, or not one whole number in [0, steps] for each.
@@ -331,7 +331,7 @@ def _refuse_no_numbers(array: StoredArray, expected: str) -> None:
 def _width(
     found: _Found, width: int | None, spatial: tuple[int, ...], *, at_least: bool, expected: str
 ) -> int:
-    """Return how many columns of the array the cell takes.
+    """Return the number of columns of the array that the cell takes.
 
     Raises:
         LstmstateError: it has other axes, or too few or too many columns.
@@ -348,7 +348,7 @@ def _width(
         w = "width" if width is None else width
         raise LstmstateError(
             problem,
-            advice=f"give [time, {w}], one sequence, or [batch, time, {w}], or say "
+            advice=f"give [time, {w}], one sequence, or [batch, time, {w}], or pass "
             f"`time_major=True` with [time, batch, {w}]",
         )
     if not fits:
@@ -390,7 +390,7 @@ def _find_lengths(spec: str, given: InputPath) -> _Found:
     path = InputPath(spec)
     if path.path != STDIN and not os.path.lexists(path.path):
         raise NotFoundError(
-            "there is no such file of lengths, and no such array beside the input",
+            "there is no such file of lengths, and no such array next to the input",
             path=spec,
             advice=f"there are: {', '.join(names)}"
             if names

@@ -1,26 +1,29 @@
-"""`load_state` and `save_state`: the conversions of `convert` for Python."""
+"""States from files and into files, from Python: three lines for what `convert` does."""
 
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from lstmstate.cells.cell import StateWidths
-from lstmstate.errors import LstmstateError
+from lstmstate.errors import ArgumentError, count, name_nearest, warn
 from lstmstate.files.atomic import Outputs
-from lstmstate.model.checkpoint import open_checkpoint
-from lstmstate.model.saved_states import Source, wanted_by
-from lstmstate.operations.convert import How, write_state
-from lstmstate.operations.load import open_source
-from lstmstate.state.candidates import Cells, Wanted
+from lstmstate.model.saved_states import Source, wanted_from
+from lstmstate.operations.convert import Converted, How, write_state, write_states
+from lstmstate.operations.load import open_path, states_in
+from lstmstate.operations.split import read_halves, write_halves
 from lstmstate.state.formats.chunked import Held, StateFile
+from lstmstate.state.formats.input_path import InputFiles, InputPath
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.infer_layout import Reading
 from lstmstate.state.layouts import LAYOUTS, to_arrays
 from lstmstate.state.state import CellShape, StackState, State, Structure
 
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
+
+@name_nearest
 def load_state(
     path: str | os.PathLike[str],
     *,
@@ -35,87 +38,184 @@ def load_state(
     Args:
         path: a state in .npy, .npz, .h5, .pkl or .csv (`FILE:NAME` for an array inside), or a
             checkpoint.
-        layout: its layout, if the file does not show it: "tuple", "flat", "stacked",
-            "layered", "keras" or "torch".
+        layout: "tuple", "flat", "stacked", "layered", "keras" or "torch", if it is not recorded.
         cells: the widths (c, m) of each cell, if the file does not record them.
-        checkpoint: a checkpoint with these cells, if neither the file nor `cells` has the widths.
-        variable: which state of a checkpoint that has several: a variable, or those of c and m.
-        header: whether the first row of a .csv names its columns, where it may be data.
+        checkpoint: a checkpoint with such cells, in place of their widths.
+        variable: a state in a checkpoint with several: a variable, or those of c and m.
+        header: whether the first row of a .csv has the names of its columns.
 
     Returns:
-        An `LSTMState` with c `[..., num_units]` and m `[..., num_proj or num_units]`, or the
-        `StackState` of several cells.
-
-    Raises:
-        LstmstateError: there is no state, or more than one way to read it.
+        An `LSTMState`, or the `StackState` of several cells.
 
     Warns:
         UserWarning: it is read by its shape alone, such as a flat state cut in half.
 
     Example:
         >>> import lstmstate
-        >>> state = lstmstate.load_state("sample_checkpoints/peephole_flat")
-        >>> state.c.shape, state.m.shape, state.flat().shape
-        ((4, 8), (4, 5), (4, 13))
+        >>> lstmstate.load_state("sample_checkpoints/peephole_flat")
+        <LSTMState 'rnn/lstm_cell' c [4, 8] m [4, 5] float32>
     """
-    if layout is not None:
-        _refuse_other(layout)
-    wanted = Wanted(layout)
-    if cells is not None:
-        widths = [StateWidths(*pair) for pair in cells]
-        wanted = wanted._replace(cells=(Cells.of_widths(widths),))
-    elif checkpoint is not None:
-        wanted = wanted_by(open_checkpoint(checkpoint), layout)
-    variables = (variable,) if isinstance(variable, str) else variable or ()
-    (source, *_) = open_source(os.fspath(path), wanted, variables=variables, header=header)
+    source = _source(path, layout, cells, checkpoint, variable, header)
     state = source.reading.whole()
-    for note in source.ckpt.notes if source.ckpt else ():
-        warnings.warn(note, stacklevel=2)
-    for note in source.reading.notes:
-        warnings.warn(f"{source.reading.file.path}: {note}", stacklevel=2)
+    _warn(source)
     return state
 
 
+def _source(
+    path: str | os.PathLike[str],
+    layout: str | None,
+    cells: Sequence[tuple[int, int]] | None,
+    checkpoint: str | os.PathLike[str] | None,
+    variable: str | Sequence[str] | None,
+    header: bool | None,
+    *,
+    checksums: bool = True,
+) -> Source:
+    """Open a state; see `load_state`."""
+    wanted = wanted_from(layout, cells, checkpoint, checksums=checksums)
+    opened = open_path(os.fspath(path), checksums=checksums, header=header)
+    return states_in(opened, wanted, _names(variable))[0]
+
+
+def _names(variable: str | Sequence[str] | None) -> Sequence[str]:
+    return (variable,) if isinstance(variable, str) else variable or ()
+
+
+def _warn(source: Source, done: Iterable[Converted] = ()) -> None:
+    """Warn the caller of a public function of the choices in reading and writing a state."""
+    notes = [*(source.ckpt.notes if source.ckpt else ())]
+    notes += [f"{source.reading.file.path}: {note}" for note in source.reading.notes]
+    for one in done:
+        notes += [*one.notes, *one.watch.swapped(), *one.watch.notes(), *one.graph_notes]
+    warn(notes)
+
+
+@name_nearest
 def save_state(
     state: State, path: str | os.PathLike[str], *, layout: str = "tuple", force: bool = False
 ) -> None:
     """Write a state into a file, whole or not at all.
 
     Args:
-        path: its ending sets the kind: .npz, .h5, .csv, .ckpt, and .npy for layouts of one
-            array.
-        layout: as for `load_state`, which does not need it to read the file again.
-        force: whether a file that exists may be replaced.
-
-    Raises:
-        LstmstateError: the file or the layout cannot hold it, or it exists.
-
-    Example:
-        >>> import os, tempfile, numpy, lstmstate
-        >>> state = lstmstate.LSTMState(c=numpy.zeros((4, 8)), m=numpy.ones((4, 5)))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     file = os.path.join(folder, "flat.npy")
-        ...     lstmstate.save_state(state, file, layout="flat")
-        ...     numpy.load(file).shape, lstmstate.load_state(file).widths
-        ((4, 13), StateWidths(c=8, m=5))
+        path: the file to write: .npz, .h5, .csv, .ckpt, or .npy for layouts of one array.
+        layout: as for `load_state`; the file records it.
+        force: whether to replace a file that exists.
     """
-    _refuse_other(layout)
+    wanted_from(layout)
     target = os.fspath(path)
-    kind = kind_to_write(target, None)
+    source = in_memory(state)
     with Outputs(force=force) as outputs:
-        write_state(as_source(state), How(LAYOUTS[layout]), outputs, target, kind)
+        write_state(source, How(LAYOUTS[layout]), outputs, target, kind_to_write(target, None))
 
 
-def _refuse_other(layout: str) -> None:
-    if layout not in LAYOUTS:
-        raise LstmstateError(f"there is no layout {layout!r}", advice=f"pass {', '.join(LAYOUTS)}")
+@name_nearest
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    layout: str,
+    from_layout: str | None = None,
+    cells: Sequence[tuple[int, int]] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    variable: str | Sequence[str] | None = None,
+    dtype: DTypeLike | None = None,
+    compress: bool = False,
+    force: bool = False,
+    header: bool | None = None,
+    checksums: bool = True,
+) -> None:
+    """Convert a saved state between layouts and kinds of files, part by part, exact to the bit.
+
+    Args:
+        source: as `path` of `load_state`; `cells`, …, `header` are parameters of it, too.
+        target: the file to write: .npz, .h5, .npy, .csv or .ckpt; a checkpoint from a checkpoint
+            has all its other tensors, too.
+        layout: the layout of the target.
+        from_layout: the layout of the source, if it is not recorded.
+        dtype: the dtype of the target, that of the source by default.
+        compress: whether to compress an .npz or .h5.
+        force: whether to replace a file that exists.
+        checksums: whether to verify checksums.
+    """
+    import numpy as np
+
+    wanted_from(layout)
+    wanted = wanted_from(from_layout, cells, checkpoint, checksums=checksums)
+    path, name = os.fspath(source), os.fspath(target)
+    kind = kind_to_write(name, None, "npz")
+    if compress and kind.key not in ("npz", "h5"):
+        raise ArgumentError("only .npz and .h5 are compressed", path=name)
+    opened = open_path(path, checksums=checksums, header=header)
+    sources = states_in(opened, wanted, _names(variable), every=kind.key == "ckpt")
+    how = How(LAYOUTS[layout], None if dtype is None else np.dtype(dtype), compress)
+    with Outputs(_files([path], checkpoint), force=force) as outputs:
+        done = write_states(sources, how, outputs, name, kind)
+    _warn(sources[0], done)
 
 
-def as_source(state: State) -> Source:
+@name_nearest
+def split(
+    source: str | os.PathLike[str],
+    targets: Sequence[str | os.PathLike[str]],
+    *,
+    from_layout: str | None = None,
+    cells: Sequence[tuple[int, int]] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    variable: str | Sequence[str] | None = None,
+    force: bool = False,
+    header: bool | None = None,
+    checksums: bool = True,
+) -> None:
+    """Write c and m of each cell into .npy files: `targets` is c, m, c, m, …
+
+    The other parameters are those of `convert`.
+    """
+    path = os.fspath(source)
+    found = _source(path, from_layout, cells, checkpoint, variable, header, checksums=checksums)
+    with Outputs(_files([path], checkpoint), force=force) as outputs:
+        names = [os.fspath(one) for one in targets]
+        done = write_halves(found, How(LAYOUTS["tuple"]), outputs, names)
+    _warn(found, [done])
+
+
+@name_nearest
+def concat(
+    halves: Sequence[str | os.PathLike[str]],
+    target: str | os.PathLike[str],
+    *,
+    cells: Sequence[tuple[int, int]] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    compress: bool = False,
+    force: bool = False,
+    header: bool | None = None,
+) -> None:
+    """Join c, m, c, m, … of one cell or more into one flat state, `[..., c0 | m0 | c1 | m1 …]`.
+
+    The other parameters are those of `convert`.
+    """
+    paths = [InputPath(os.fspath(half)) for half in halves]
+    if not paths or len(paths) % 2:
+        raise ArgumentError(f"expected pairs of files, c and m, got {count(len(paths), 'file')}")
+    source = read_halves(paths, wanted_from(None, cells, checkpoint), header=header)
+    name = os.fspath(target)
+    with Outputs(_files(paths, checkpoint), force=force) as outputs:
+        how = How(LAYOUTS["flat"], compress=compress)
+        done = write_state(source, how, outputs, name, kind_to_write(name, None, "npy"))
+    _warn(source, [done])
+
+
+def _files(
+    paths: Sequence[str | InputPath], checkpoint: str | os.PathLike[str] | None
+) -> InputFiles:
+    """Return the files that are read, which no output may replace."""
+    return InputFiles([*paths, *([os.fspath(checkpoint)] if checkpoint is not None else [])])
+
+
+def in_memory(state: State) -> Source:
     """Return a state in memory as a source of parts."""
     is_stack = isinstance(state, StackState)
     shapes = tuple(CellShape(cell.cell, cell.widths) for cell in state.cells)
-    structure = Structure(shapes, is_stack, state.lead, state.dtype)
+    structure = Structure(shapes, is_stack, state.batch_shape, state.dtype)
     layout = LAYOUTS["tuple"]
     arrays = tuple(Held(name, array) for name, array in to_arrays(layout, state).items())
     return Source(Reading(StateFile("", arrays), layout, structure, arrays))

@@ -1,18 +1,30 @@
-"""Our arithmetic against TensorFlow's own cell, or the graph's own step, over the same data."""
+"""Comparison with TensorFlow's own cell, or with the graph's own step, over the same data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lstmstate.cells.families import RUNNABLE
 from lstmstate.engines.network import Pair, Ran, Runner
-from lstmstate.errors import MissingExtraError, UnsupportedError
-from lstmstate.model.confirm import in_float64
+from lstmstate.engines.options import assumptions, refuse_others, settle
+from lstmstate.errors import (
+    ArgumentError,
+    LstmstateError,
+    MissingExtraError,
+    UnsupportedError,
+    name_nearest,
+    warn,
+)
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
+from lstmstate.model.graph_trials import in_float64
 from lstmstate.model.loaded_network import Loaded
-from lstmstate.model.network import LSTMNetwork
+from lstmstate.model.network import RECORDED, LSTMNetwork, Recorded, run_options
 from lstmstate.operations.compare import Difference, Gauge, Tolerance
-from lstmstate.operations.run import Input, chunks_of
+from lstmstate.operations.progress import Advance, ignore
+from lstmstate.operations.run import Input, chunks_of, open_input
 from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
@@ -39,12 +51,12 @@ class Trial(NamedTuple):
     """A network over some data, by an engine of ours and by TensorFlow.
 
     Attributes:
-        data: what the data was, for people.
-        differences: outputs, then c and m of each cell; the names say which. None where
-            TensorFlow has no such cell.
-        refused: why there are none.
+        data: the data, in words.
+        differences: outputs, then c and m of each cell, by name; None if there is nothing to
+            compare with.
+        refused: the reason for that.
         tolerance: N in |a - b| <= N + N * |b|.
-        contradiction: what the graph does otherwise, whatever the judge.
+        contradiction: a difference of the graph, for any judge.
     """
 
     network: str
@@ -63,11 +75,11 @@ class Trial(NamedTuple):
         )
 
 
-class Judged(NamedTuple):
+class EnginePair(NamedTuple):
     """A network, made ready by an engine of ours and by its judge.
 
     Attributes:
-        contradiction: what the graph does otherwise, whatever the judge.
+        contradiction: a difference of the graph, for any judge.
     """
 
     ours: Loaded
@@ -96,13 +108,104 @@ class _InOrder:
         )
 
 
-def judged(
+@name_nearest
+def verify(
+    checkpoint: str | os.PathLike[str],
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    *,
+    cell: str | None = None,
+    stack: str | None = None,
+    engine: str = "auto",
+    against: str | None = None,
+    tolerance: float | None = None,
+    seed: int = 0,
+    lengths: str | None = None,
+    time_major: bool = False,
+    header: bool | None = None,
+    forget_bias: float | Recorded = RECORDED,
+    cell_clip: float | Recorded | None = RECORDED,
+    proj_clip: float | Recorded | None = RECORDED,
+    activation: str | Recorded = RECORDED,
+    recurrent_activation: str | Recorded = RECORDED,
+    peepholes: bool | Recorded = RECORDED,
+    assume_defaults: bool = False,
+    checksums: bool = True,
+) -> list[Trial]:
+    """Run the same data here and in TensorFlow, or in the graph itself; return the differences.
+
+    Args:
+        checkpoint: the path of a checkpoint.
+        inputs: files of sequences; random data from `seed` by default.
+        cell, stack: the network to verify; every cell by itself for random data.
+        against: "tensorflow" or "graph"; TensorFlow by default if it is installed.
+        tolerance: N in `|a - b| <= N + N * |b|`, 1e-9 in float64 by default.
+        lengths, time_major, header: as for `lstmstate verify`.
+        engine, forget_bias, …, assume_defaults: as for `LSTMNetwork.run`.
+
+    Raises:
+        UnsupportedError: no cell can be verified; a warning if others can.
+    """
+    given = run_options(
+        engine=engine,
+        forget_bias=forget_bias,
+        cell_clip=cell_clip,
+        proj_clip=proj_clip,
+        activation=activation,
+        recurrent_activation=recurrent_activation,
+        peepholes=peepholes,
+        assume_defaults=assume_defaults,
+    ).options
+    refuse_others(given)
+    judge = against or default_judge()
+    if judge not in JUDGES or engine in JUDGES:
+        name, value = ("engine", engine) if judge in JUDGES else ("against", against)
+        raise ArgumentError(
+            f"`{name}` cannot be {value!r}", advice=f"`against` is {' or '.join(JUDGES)}"
+        )
+    ckpt = open_checkpoint(checkpoint, checksums=checksums)
+    paths = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    if paths:
+        network = ckpt.network(cell=cell, stack=stack)
+        both = load_pair(network, engine, given, tolerance, judge)
+        how: dict[str, Any] = {"lengths": lengths, "time_major": time_major, "header": header}
+        trials = [over_input(both, open_input(both.ours, os.fspath(p), **how)) for p in paths]
+        notes = assumptions(both.ours.settled)
+    else:
+        networks = networks_of(ckpt, cell, stack, judge)
+        trials = list(over_random_data(networks, engine, given, tolerance, seed, judge))
+        cells = [one for network in networks for one in network.route.cells]
+        notes = assumptions([settle(one, given) for one in cells if one.family in RUNNABLE])
+    refused = [trial.refused for trial in trials if trial.refused]
+    if refused and len(refused) == len(trials):
+        raise UnsupportedError(refused[0], path=ckpt.prefix)
+    warn([*ckpt.notes, *(f"{ckpt.prefix}: {note}" for note in (*notes, *refused))])
+    return trials
+
+
+def networks_of(
+    ckpt: LSTMCheckpoint, cell: str | None, stack: str | None, against: str
+) -> list[LSTMNetwork]:
+    """Return the network to verify, or every cell by itself.
+
+    Raises:
+        LstmstateError: there is none.
+    """
+    if cell is not None or stack is not None:
+        return [ckpt.network(cell=cell, stack=stack)]
+    if against == "graph" and ckpt.model is not None and ckpt.model.networks:
+        return ckpt.graph_networks()
+    if not ckpt.cells:
+        raise LstmstateError(ckpt.no_cells, path=ckpt.prefix)
+    return [one.network for one in ckpt.cells.values()]
+
+
+def load_pair(
     network: LSTMNetwork,
     engine: str,
     options: dict[str, Value],
     tolerance: float | None,
     against: str,
-) -> Judged:
+) -> EnginePair:
     """Make a network ready twice.
 
     Raises:
@@ -111,14 +214,14 @@ def judged(
     """
     from lstmstate import engines
 
-    ours = network.recognised("numpy" if engine == "auto" else engine, options)
+    ours = network.load_recognised("numpy" if engine == "auto" else engine, options)
     if ours.not_finite:
         raise UnsupportedError(f"{ours.not_finite[0]}: there is nothing to compare")
     exact = in_float64(ours.cells)
     bound = TOLERANCE if tolerance is None else tolerance
     wide = ours._replace(network=exact, runner=engines.load("numpy", exact))
     if ours.engine != "numpy":
-        bound = max(bound, _rounding(wide, ours)) if tolerance is None else bound
+        bound = max(bound, _measure_rounding(wide, ours)) if tolerance is None else bound
         wide = ours
     contradiction = None
     confirmation = network.confirmation(ours, options)
@@ -144,14 +247,14 @@ def judged(
         names = [cell.name for cell in exact.cells]
         runner = _InOrder(model.runner(found[0], exact=True), names)
     judge = wide._replace(network=exact, runner=runner)
-    return Judged(wide, judge, Tolerance(bound, bound), contradiction)
+    return EnginePair(wide, judge, Tolerance(bound, bound), contradiction)
 
 
-def _rounding(exact: Loaded, ours: Loaded) -> float:
-    """Return how far an engine's rounding takes it from float64, with some room, on random data."""
+def _measure_rounding(exact: Loaded, ours: Loaded) -> float:
+    """Return the distance of an engine from float64 on random data, with some room."""
     import numpy as np
 
-    x, states = _random(exact, FEW, 1)
+    x, states = _make_random_data(exact, FEW, 1)
     first = exact.runner.run(x, states)
     kind = ours.cells.dtype
     second = ours.runner.run(x.astype(kind), [(c.astype(kind), m.astype(kind)) for c, m in states])
@@ -166,14 +269,14 @@ def over_random_data(
     seed: int,
     against: str,
 ) -> Iterator[Trial]:
-    """Yield two trials for each network, over a few steps and over many.
+    """Yield two trials for each network, of a few steps and of many.
 
     Raises:
         MissingExtraError: TensorFlow is not installed.
     """
     for network in networks:
         try:
-            both = judged(network, engine, options, tolerance, against)
+            both = load_pair(network, engine, options, tolerance, against)
         except MissingExtraError:
             raise
         except UnsupportedError as error:
@@ -187,38 +290,38 @@ def over_random_data(
 
 
 def sizes_of(network: LSTMNetwork, against: str) -> tuple[int, ...]:
-    """Return how many steps to take: few and many, or as many as the graph is built for."""
+    """Return the numbers of steps: few and many, or the one that the graph is built for."""
     found = network.graph_networks() if against == "graph" else []
     fixed = [one.input.sizes[one.input.time_axis] or one.steps for one in found[:1]]
     return (fixed[0],) if fixed and fixed[0] else (FEW, MANY)
 
 
-def _batch(runner: Runner) -> int:
+def _find_batch(runner: Runner) -> int:
     """Return the batch that a judge takes."""
     given = runner.network.input if isinstance(runner, _InOrder) else None
     return (given.sizes[1 - given.time_axis] if given is not None else None) or BATCH
 
 
-def _step_by_step(both: Judged, steps: int, seed: int) -> Trial:
+def _step_by_step(both: EnginePair, steps: int, seed: int) -> Trial:
     """Return the trial over random data, each step of ours from TensorFlow's state before it.
 
-    Left to themselves two that round differently drift apart where a network is sharp, and no
-    bound would tell that from a wrong equation.
+    From their own states, two engines that round differently drift apart if a network is sharp, and
+    no bound would distinguish that from a wrong equation.
     """
     import numpy as np
 
     ours, judge, tolerance, contradiction = both
     network = ours.cells
-    batch = _batch(judge.runner)
-    x, states = _random(ours, steps, seed, batch)
+    batch = _find_batch(judge.runner)
+    x, states = _make_random_data(ours, steps, seed, batch)
     theirs = judge.runner.run(x, states, keep="cm")
     backward = [bool(k) for stage in network.stages for k, chain in enumerate(stage) for _ in chain]
     before = [
-        (_before(kept["c"], c, back), _before(kept["m"], m, back))
+        (_shift_by_one(kept["c"], c, back), _shift_by_one(kept["m"], m, back))
         for kept, (c, m), back in zip(theirs.kept, states, backward, strict=True)
     ]
     one_step = ours.runner.run(x.reshape(1, -1, x.shape[2]), before)
-    gauges = _gauges(both, steps, batch, of_steps=True)
+    gauges = _make_gauges(both, steps, batch, of_steps=True)
     halves = [one_step.outputs, *(half for pair in one_step.states for half in pair)]
     others = [theirs.outputs, *(kept[letter] for kept in theirs.kept for letter in "cm")]
     for gauge, half, other in zip(gauges, halves, others, strict=True):
@@ -228,7 +331,7 @@ def _step_by_step(both: Judged, steps: int, seed: int) -> Trial:
     return Trial(name, "random", steps, results, None, tolerance.atol, contradiction)
 
 
-def _before(kept: Array, first: Array, backward: bool) -> Array:
+def _shift_by_one(kept: Array, first: Array, backward: bool) -> Array:
     """Return c or m before every step, `[steps * batch, width]`, from those after every step."""
     import numpy as np
 
@@ -237,9 +340,9 @@ def _before(kept: Array, first: Array, backward: bool) -> Array:
 
 
 def over_input(
-    both: Judged,
+    both: EnginePair,
     given: Input,
-    told: Callable[[int], object] = lambda nbytes: None,  # noqa: ARG005
+    advance: Advance = ignore,
 ) -> Trial:
     """Return the trial over a file of sequences, from the zero state, part by part.
 
@@ -247,7 +350,7 @@ def over_input(
         LstmstateError: the input is damaged.
     """
     sequences = given.sequences
-    gauges = _gauges(both, sequences.steps, sequences.batch)
+    gauges = _make_gauges(both, sequences.steps, sequences.batch)
     last = [loaded.states_of(None, sequences.batch) for loaded in both[:2]]
     for start, x, valid in chunks_of(both.ours, given):  # read once for both
         ran = [
@@ -256,14 +359,16 @@ def over_input(
         ]
         gauges[0].add(ran[0].outputs, ran[1].outputs, (start, 0, 0))
         last = [one.states for one in ran]
-        told(len(x) * sequences.batch * sequences.width * 4)
+        advance(len(x) * sequences.batch * sequences.width * 4)
     _add_states(gauges[1:], *last)
     results = tuple(gauge.result() for gauge in gauges)
     name, bound = both.ours.route.name, both.tolerance.atol
     return Trial(name, sequences.path, sequences.steps, results, None, bound, both.contradiction)
 
 
-def _gauges(both: Judged, steps: int, batch: int, *, of_steps: bool = False) -> list[Gauge]:
+def _make_gauges(
+    both: EnginePair, steps: int, batch: int, *, of_steps: bool = False
+) -> list[Gauge]:
     """Return what takes outputs, and c and m of each cell after the last step, or every one."""
     network = both.ours.network
     lead = (steps, batch) if of_steps else (batch,)
@@ -281,8 +386,10 @@ def _add_states(gauges: Sequence[Gauge], ours: Sequence[Pair], theirs: Sequence[
         gauge.add(half, other, (0, 0))
 
 
-def _random(loaded: Loaded, steps: int, seed: int, batch: int = BATCH) -> tuple[Array, list[Pair]]:
-    """Return inputs and a state: normal, but for m, which lies within [-1, 1]."""
+def _make_random_data(
+    loaded: Loaded, steps: int, seed: int, batch: int = BATCH
+) -> tuple[Array, list[Pair]]:
+    """Return inputs and a state: normal, except for m, which is within [-1, 1]."""
     import numpy as np
 
     network = loaded.network

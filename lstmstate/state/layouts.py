@@ -133,7 +133,7 @@ def structure_of(
         raise UnsupportedError(f"no array can hold a state of the shape {list(found[0].c.shape)}")
     names = [cell.name for cell in cells] if cells else [""] * len(found)
     shapes = tuple(CellShape(n, cell.widths) for n, cell in zip(names, found, strict=True))
-    return Structure(shapes, is_stack, found[0].lead, found[0].dtype)
+    return Structure(shapes, is_stack, found[0].batch_shape, found[0].dtype)
 
 
 def _batch_axis(array: Array, inserted: int = 0) -> int:

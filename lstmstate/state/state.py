@@ -1,4 +1,4 @@
-"""c and m as arrays: the state of one cell, and of a stack of cells."""
+"""The state of one cell, c and m, and that of a stack of cells."""
 
 from __future__ import annotations
 
@@ -6,47 +6,44 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate.cells.cell import StateWidths
-from lstmstate.errors import LstmstateError
-from lstmstate.records import NamedTuple
+from lstmstate.errors import ArgumentError
+from lstmstate.records import Brief, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     Array = NDArray[np.generic]
 
 
-class LSTMState:
-    """The state of one cell: c, its memory, and m, its last output.
+class LSTMState(metaclass=Brief):
+    """The state of one cell, `c, m = state`; `==` compares identity, `allclose` values.
 
     Args:
-        c: the cell state, `[..., num_units]`.
-        m: the output that is fed back, `[..., num_proj or num_units]`; leading axes (batch,
-            time × batch, none) and dtype as those of c.
+        c: the cell state, `[..., num_units]`: an array, or nested lists.
+        m: the output that is fed back, `[..., num_proj or num_units]`, with the leading axes and
+            the dtype of c.
         cell: the name of the cell, "" if it has none.
-
-    Raises:
-        LstmstateError: the two are not halves of one state.
 
     Example:
         >>> import numpy as np
         >>> state = LSTMState(np.zeros((4, 8)), np.ones((4, 5)))
-        >>> state.widths, state.flat().shape
-        (StateWidths(c=8, m=5), (4, 13))
-        >>> c, m = state
+        >>> state.widths, state.batch_shape, state.flat().shape
+        (StateWidths(c=8, m=5), (4,), (4, 13))
     """
 
     __slots__ = ("c", "cell", "m")
 
-    def __init__(self, c: Array, m: Array, cell: str = "") -> None:
+    def __init__(self, c: ArrayLike, m: ArrayLike, cell: str = "") -> None:
+        c, m = _array(c), _array(m)
         if not c.ndim or not m.ndim or c.shape[:-1] != m.shape[:-1]:
-            raise LstmstateError(
+            raise ArgumentError(
                 f"c has the shape {list(c.shape)} and m {list(m.shape)}: all axes but the last "
                 "must be the same",
                 tensor=cell or None,
             )
         if c.dtype != m.dtype:
-            raise LstmstateError(
+            raise ArgumentError(
                 f"c is {c.dtype} and m is {m.dtype}; they must be the same", tensor=cell or None
             )
         self.c = c
@@ -62,7 +59,7 @@ class LSTMState:
 
     @property
     def cells(self) -> tuple[LSTMState, ...]:
-        """This state alone, as those of a stack are listed."""
+        """This state alone, as a stack lists the states of its cells."""
         return (self,)
 
     @property
@@ -76,42 +73,39 @@ class LSTMState:
         return self.c.dtype
 
     @property
-    def lead(self) -> tuple[int, ...]:
+    def batch_shape(self) -> tuple[int, ...]:
         """The axes before the width: (), (batch,), (time, batch), …"""
         return self.c.shape[:-1]
 
+    def allclose(self, other: State, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
+        """Return whether another state has the same widths and nearly the same values."""
+        return _allclose(self, other, rtol, atol)
+
     def flat(self) -> Array:
-        """Return `[..., c | m]`, what `state_is_tuple=False` takes and gives."""
+        """Return `[..., c | m]`, the state for `state_is_tuple=False`."""
         import numpy as np
 
         return np.concatenate([self.c, self.m], axis=-1)
 
     @classmethod
     def from_flat(
-        cls, flat: Array, num_units: int, num_proj: int | None = None, cell: str = ""
+        cls, flat: ArrayLike, num_units: int, num_proj: int | None = None, cell: str = ""
     ) -> LSTMState:
-        """Return the state whose flat form is given; c and m are views of it.
-
-        Raises:
-            LstmstateError: its last axis is not `num_units + (num_proj or num_units)` wide.
-        """
+        """Return the state in an array `[..., num_units + (num_proj or num_units)]`, as views."""
+        flat = _array(flat)
         widths = StateWidths(num_units, num_proj or num_units)
         if not flat.ndim or flat.shape[-1] != widths.flat:
-            raise LstmstateError(
+            raise ArgumentError(
                 f"a flat state of the shape {list(flat.shape)} is not {widths.flat} wide: "
                 f"c {widths.c} and m {widths.m}"
             )
         return cls(flat[..., : widths.c], flat[..., widths.c :], cell)
 
 
-class StackState:
-    """The states of the cells of a stack, in the order of the layers.
+class StackState(metaclass=Brief):
+    """The states of the cells of a stack, in the order in which they feed each other.
 
-    Example:
-        >>> import numpy as np
-        >>> one = LSTMState(np.zeros((2, 3)), np.zeros((2, 3)))
-        >>> StackState([one, one]).flat().shape
-        (2, 12)
+    It is a sequence of `LSTMState`; `==` compares identity, `allclose` values.
     """
 
     __slots__ = ("cells",)
@@ -119,12 +113,13 @@ class StackState:
     def __init__(self, cells: Sequence[LSTMState]) -> None:
         self.cells = tuple(cells)
         if not self.cells:
-            raise LstmstateError("a stack has at least one cell")
+            raise ArgumentError("a stack has at least one cell")
         for cell in self.cells:
-            if (cell.lead, cell.dtype) != (self.lead, self.dtype):
-                raise LstmstateError(
+            if (cell.batch_shape, cell.dtype) != (self.batch_shape, self.dtype):
+                raise ArgumentError(
                     f"the states of a stack must have the same leading axes and dtype: "
-                    f"{list(self.lead)} {self.dtype} and {list(cell.lead)} {cell.dtype}",
+                    f"{list(self.batch_shape)} {self.dtype} and {list(cell.batch_shape)} "
+                    f"{cell.dtype}",
                     tensor=cell.cell or None,
                 )
 
@@ -139,7 +134,7 @@ class StackState:
 
     def __repr__(self) -> str:
         widths = ", ".join(f"{cell.widths.c}:{cell.widths.m}" for cell in self.cells)
-        return f"<StackState {widths} {list(self.lead)} {self.dtype}>"
+        return f"<StackState {widths} {list(self.batch_shape)} {self.dtype}>"
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
@@ -147,9 +142,13 @@ class StackState:
         return self.cells[0].dtype
 
     @property
-    def lead(self) -> tuple[int, ...]:
+    def batch_shape(self) -> tuple[int, ...]:
         """The axes before the widths: (), (batch,), (time, batch), …"""
-        return self.cells[0].lead
+        return self.cells[0].batch_shape
+
+    def allclose(self, other: State, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
+        """Return whether another state has the same widths and nearly the same values."""
+        return _allclose(self, other, rtol, atol)
 
     def flat(self) -> Array:
         """Return `[..., c0 | m0 | c1 | m1 …]`: cell after cell, not all c and then all m."""
@@ -159,6 +158,24 @@ class StackState:
 
 
 State = LSTMState | StackState
+
+
+def _array(values: ArrayLike) -> Array:
+    import numpy as np
+
+    return values if isinstance(values, np.ndarray) else np.asarray(values)
+
+
+def _allclose(one: State, other: State, rtol: float, atol: float) -> bool:
+    import numpy as np
+
+    if [cell.widths for cell in one.cells] != [cell.widths for cell in other.cells]:
+        return False
+    return one.batch_shape == other.batch_shape and all(
+        np.allclose(*halves, rtol, atol, equal_nan=True)
+        for cells in zip(one.cells, other.cells, strict=True)
+        for halves in zip(*cells, strict=True)
+    )
 
 
 class CellShape(NamedTuple):
@@ -174,7 +191,7 @@ class CellShape(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """The structure of a state in any layout.
+    """The cells, axes and dtype of a state, whatever its layout.
 
     Attributes:
         is_stack: whether it belongs to a stack, which may have one cell only.

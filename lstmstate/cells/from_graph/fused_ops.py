@@ -67,7 +67,7 @@ def read_block_step(graph: Graph, node: Node) -> Wired | None:
         options={
             # BlockLSTMV2 has no forget_bias to set.
             "forget_bias": Option(forget_bias, "graph") if math.isfinite(forget_bias) else UNKNOWN,
-            # The kernel clips only where the bound is above zero.
+            # The kernel clips only if the bound is above zero.
             "cell_clip": Option(clip if 0 < clip < math.inf else None, "graph"),
             "activation": Option("tanh", "graph"),
         },

@@ -32,7 +32,7 @@ from lstmstate.records import NamedTuple
 
 _RESHAPING = frozenset({"Squeeze", "ExpandDims", "Reshape"})
 _BEFORE_GATES = walk.ADDING | walk.PASSING | walk.JOINING | _RESHAPING
-_SQUASHED = NORM_OPS | walk.ADDING | walk.JOINING | walk.PASSING | ACTIVATION_OPS.keys()
+_BEFORE_ACTIVATION = NORM_OPS | walk.ADDING | walk.JOINING | walk.PASSING | ACTIVATION_OPS.keys()
 _HANDING = frozenset({"Identity", "ReadVariableOp", "Enter", "RefEnter", "Cast"})
 _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice", "Reshape", "Transpose"})
 WITH_CUTS = _HANDING | _CUTS  # between a weight, or a part of it, and a product
@@ -170,7 +170,7 @@ def _find_activations(graph: Graph, split: Node, port: int) -> list[Node]:
     queue = [(split, port)]
     while queue and len(seen) < 200:
         node, wanted = queue.pop(0)
-        for edge in graph.edges(node.name, _SQUASHED):
+        for edge in graph.edges(node.name, _BEFORE_ACTIVATION):
             user = edge.node
             if (wanted >= 0 and edge.port != wanted) or user.name in seen:
                 continue
@@ -194,16 +194,16 @@ def _match_new_input(
         if coupled.op == "Sub" and walk.operand(graph, coupled, 1) is forget:
             j = _find_port(graph, candidate, ports)
             return None if j is None else (None, j)
-    squashed = [factor.op == "Sigmoid" for factor in factors]
+    is_sigmoid = [factor.op == "Sigmoid" for factor in factors]
     first, second = (_find_port(graph, factor, ports) for factor in factors)
     if first is None or second is None or first == second or f in (first, second):
         return None
-    if not any(squashed):
+    if not any(is_sigmoid):
         return None
     # i goes through a sigmoid; if j does too, the order of TensorFlow's classes decides.
-    if all(squashed):
+    if all(is_sigmoid):
         return min(first, second), max(first, second)
-    return (first, second) if squashed[0] else (second, first)
+    return (first, second) if is_sigmoid[0] else (second, first)
 
 
 def _find_port(graph: Graph, factor: Node, names: dict[str, int]) -> int | None:

@@ -76,11 +76,11 @@ def read_options(graph: Graph, wired: Wired, step: Step) -> None:
     wired.steps.append(WiredStep(step.c_new, step.c_old, m_node, x, m_new))
     wired.complete = out is not None and (m_old is not None or len(wired.kernels) > 1)
     if out is not None:
-        m, squashed, between = out
+        m, activated, between = out
         projected = projections(graph, m)
         wired.outputs += [node.name for node in (m, *projected)]
         wired.lasts |= {(node.name, 0): "m" for node in (m, *projected)}
-        wired.options["activation"] = _read_activation(graph, squashed, step.c_new)
+        wired.options["activation"] = _read_activation(graph, activated, step.c_new)
         wired.options["cell_clip"] = _read_clip(graph, between)
         wired.options["proj_clip"] = _read_proj_clip(graph, m)
 
@@ -190,13 +190,13 @@ def _find_output(
     """Return m = o * act(c'), the node of act(c'), and the nodes between it and c'."""
     for gate in outputs:
         for product in walk.consumers(graph, gate, MULTIPLYING):
-            squashed = other(graph, product, gate)
-            if squashed is None:
+            activated = other(graph, product, gate)
+            if activated is None:
                 continue
-            function = find_activation(graph, (squashed, 0))
-            between = _find_path(graph, function.inner[0] if function else squashed, c_new)
+            function = find_activation(graph, (activated, 0))
+            between = _find_path(graph, function.inner[0] if function else activated, c_new)
             if between is not None:
-                return product, squashed, between
+                return product, activated, between
     return None
 
 
@@ -253,12 +253,12 @@ def _read_proj_clip(graph: Graph, product: Node) -> Option:
     return Option(None, "graph")
 
 
-def _read_activation(graph: Graph, squashed: Node, c_new: Node) -> Option:
+def _read_activation(graph: Graph, activated: Node, c_new: Node) -> Option:
     """Return the function on c; the identity if c, clipped or normed, is used directly."""
-    function = find_activation(graph, (squashed, 0))
+    function = find_activation(graph, (activated, 0))
     if function is not None:
         return _from_graph(function.function)
-    made = walk.through(graph, squashed, frozenset({"Identity"}))
+    made = walk.through(graph, activated, frozenset({"Identity"}))
     if made is None:
         return UNKNOWN
     normed = made.op in SUMMING and any(

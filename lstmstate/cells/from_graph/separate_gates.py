@@ -43,7 +43,7 @@ class _Gate(NamedTuple):
     """A gate, or a candidate for one.
 
     Attributes:
-        squashed: the value after its activation.
+        activated: the value after its activation.
         function: the activation.
         inner: the value before.
         pieces: the parts of products in its sum.
@@ -51,7 +51,7 @@ class _Gate(NamedTuple):
         weights: the names of the matrices in them.
     """
 
-    squashed: Node
+    activated: Node
     function: str | None
     inner: Node
     pieces: frozenset[tuple[str, int]]
@@ -99,7 +99,7 @@ def _read_step(
             c_new=c_new,
             c_old=c_old,
             forget=forget.inner,
-            outputs=[output.squashed],
+            outputs=[output.activated],
             product=forget.products[0],
             products=forget.products,
             recurrent_activation=forget.function,

@@ -56,7 +56,7 @@ _GATES = {
     "o": Place("gate", "the output gate", ("recurrent_activation",)),
     "j": Place("gate", "the new input", ("activation",)),
 }
-_SQUASHED = Place("out", "c", _OUT.options)
+_ACTIVATED = Place("out", "c", _OUT.options)
 # Before their activations, and all joined before they are cut apart.
 _SUMS = {
     place.words: Place("sum", place.words, ("forget_bias",) if gate == "f" else ())
@@ -225,10 +225,10 @@ class Walk:
 
     def _letters(self, gates: list[Node]) -> str:
         """Return which of two gates is the input gate, and which the new input."""
-        squashed = self._cell.options["recurrent_activation"].value
+        gate_function = self._cell.options["recurrent_activation"].value
         first, second = (self._function(node) for node in gates[:2])
         # If both have the same activation, it makes no difference.
-        return "ji" if first != squashed and second == squashed else "ij"
+        return "ji" if first != gate_function and second == gate_function else "ij"
 
     def _function(self, gate: Node) -> str | None:
         """Return the last function that a gate went through."""
@@ -411,7 +411,7 @@ class Walk:
         if function is not None and place is _OUT:
             if not self._is_expected("activation", function.function):
                 self._report(place, node, ends=True)
-            return [(_SQUASHED, function.inner[0])]
+            return [(_ACTIVATED, function.inner[0])]
         if node.op in CLIPS and self._cell.options["cell_clip"].value is not None:
             self._memory.leave(BETWEEN, node.name)
             return [(place, before) for before in self._operands(node)]
@@ -475,7 +475,7 @@ class Walk:
         return None
 
     def _is_new(self, c: Node) -> bool:
-        """Whether a c is the one that the step makes, and not the one that it is given."""
+        """Whether a c is the new one of the step, and not the old one."""
         made = walk.through(self._graph, c, _EQUAL)
         if made is None or made is self._c_old:
             return False

@@ -50,8 +50,8 @@ def checkpoint_document(
         "data_files": list(ckpt.files.data_files),
         "cells": [_cell(cell, (confirmed or {}).get(cell.name)) for cell in shown],
         "stacks": [
-            _stack(stack)
-            for stack in ckpt.stacks
+            _stack(stack.info)
+            for stack in ckpt.stacks.values()
             if all(cell in shown for layer in stack.layers for cell in layer)
         ],
         "states": [
@@ -64,7 +64,7 @@ def checkpoint_document(
                 "source": state.source,
                 "initial": state.is_start,
             }
-            for state in ckpt.states
+            for state in ckpt.states.values()
         ],
         "candidates": ckpt.candidates,
         "recurrences": None if ckpt.recurrences is None else list(ckpt.recurrences),

@@ -62,13 +62,13 @@ def checkpoint_tables(
         _options(sheet, cells)
         shown = {cell.name for cell in cells}
         stacks = [
-            stack
-            for stack in ckpt.stacks
+            stack.info
+            for stack in ckpt.stacks.values()
             if all(cell.name in shown for layer in stack.layers for cell in layer)
         ]
         _states(sheet, cells, stacks)
         if ckpt.states:
-            _saved(sheet, ckpt.states)
+            _saved(sheet, list(ckpt.states.values()))
     if ckpt.unrecognised_words and not narrowed:
         _unrecognised(sheet, ckpt, unrecognised)
     if ckpt.candidates and not narrowed:

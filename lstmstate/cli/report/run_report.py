@@ -14,12 +14,12 @@ from lstmstate.value_stats import ValueStats, stats_of
 if TYPE_CHECKING:
     from lstmstate.cli.report.console import Sheet
     from lstmstate.model.loaded_network import Loaded
-    from lstmstate.operations.run import Done, Input
+    from lstmstate.operations.run import Input, RunResult
 
 Json = dict[str, Any]
 
 
-def run_document(loaded: Loaded, prefix: str, path: str, given: Input, done: Done) -> Json:
+def run_document(loaded: Loaded, prefix: str, path: str, given: Input, done: RunResult) -> Json:
     """Return the document of one input; the figures of outputs are null where none were taken."""
     sequences = given.sequences
     steps = done.steps if given.lengths is None else int(given.lengths.sum())

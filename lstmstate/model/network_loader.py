@@ -1,0 +1,539 @@
+"""Cells and stacks of an open checkpoint that can be run: the Python API of `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lstmstate.cells.cell import UNRECOGNISED, Value, unexplained_words
+from lstmstate.cells.execution_order import Route
+from lstmstate.cells.families import RUNNABLE
+from lstmstate.errors import (
+    ArgumentError,
+    LstmstateError,
+    UnknownOptionError,
+    UnsupportedError,
+    located,
+    printable,
+)
+from lstmstate.records import NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lstmstate.engines.graph_engine import GraphRunner
+    from lstmstate.engines.network import NetworkShape
+    from lstmstate.model.confirm import Confirmation, GraphModel
+    from lstmstate.model.loaded_network import Loaded
+    from lstmstate.recurrence.fed_state import FedOrder
+    from lstmstate.recurrence.graph_network import GraphNetwork
+    from lstmstate.recurrence.initial_state import Start
+
+Read = Callable[[str], "NDArray[np.generic]"]
+
+_SHOWN = 4  # variables in a note
+_KEPT = 2  # ways of running a network, each with all of its weights
+
+
+class Origin(NamedTuple):
+    """The checkpoint of a network.
+
+    Attributes:
+        read: returns the value of a variable, which is kept until `forget` is called.
+        path: the checkpoint, for messages.
+        model: returns the graph's own networks, None without a graph.
+        forget: drops the values that were read.
+        stored: returns the variables with the initial states of some cells, by name.
+    """
+
+    read: Read
+    path: str
+    model: Callable[[], GraphModel | None]
+    forget: Callable[[], None]
+    stored: Callable[[Collection[str]], list[str]]
+
+
+class OwnStart(NamedTuple):
+    """The initial state in the graph, if it is not surely zeros.
+
+    Attributes:
+        variables: names of its variables.
+        problem: why it is unknown.
+        is_stored: whether it is the value of these variables.
+        is_of_sizes: whether it may differ, and be zeros, for x of another size.
+    """
+
+    variables: tuple[str, ...]
+    problem: str | None
+    is_stored: bool
+    is_of_sizes: bool
+
+    @property
+    def line(self) -> str:
+        """The note for a run without a state."""
+        more = len(self.variables) - _SHOWN
+        names = ", ".join(map(printable, self.variables[:_SHOWN]))
+        names += f" and {more} more" if more > 0 else ""
+        own = f"a state of its own ({names})" if names else "a state of its own"
+        found = f"the graph starts from {own}, and this run from zeros"
+        is_unknown = self.problem and not self.is_stored
+        return f"{found}; that state is unknown: {self.problem}" if is_unknown else found
+
+
+class NetworkLoader:
+    """A network whose weights are read, and compared with the graph, before it runs.
+
+    Args:
+        route: the cells in order; None if a subclass finds them.
+        origin: their checkpoint.
+        graph: the network in the graph with these cells, if it is known already.
+    """
+
+    route: Route
+
+    def __init__(
+        self, route: Route | None, origin: Origin, graph: GraphNetwork | None = None
+    ) -> None:
+        if route is not None:
+            self.route = route
+        self._origin = origin
+        self._path = origin.path
+        self._graph = graph
+        self._loaded: dict[tuple[object, ...], Loaded] = {}
+        self._warned: set[str] = set()
+        self._own: dict[tuple[object, ...], OwnStart | None] = {}
+
+    @property
+    def model(self) -> GraphModel | None:
+        """The graph's own networks; None without a graph."""
+        return self._origin.model()
+
+    def load(
+        self,
+        engine: str = "auto",
+        options: Mapping[str, Value] | None = None,
+        feeds: Mapping[str, Any] | None = None,
+        outputs: str | None = None,
+        width: int | None = None,
+        *,
+        has_lengths: bool = False,
+    ) -> Loaded:
+        """Read the weights and prepare a run; the same call again costs nothing.
+
+        A cell with a graph runs only if the graph's own step gives the same numbers.
+
+        Args:
+            engine: "numpy", "graph", "tensorflow", "onnxruntime" or "auto", which is NumPy if the
+                graph confirms the cells, or there is no graph, and the graph's own step otherwise.
+            options: forget_bias, cell_clip, proj_clip, activation, recurrent_activation or
+                peepholes, for all cells, in place of the recorded ones; assume_defaults: whether
+                an option without a single default gets the documented one.
+            feeds: values for placeholders of the graph other than x and the state.
+            outputs: "m" for the m of the last cell, "graph" for the graph's own output. By
+                default it is the output of a wrapper around the cell; a cell whose output is not
+                its m is refused.
+            width: the width of x, if the graph takes x in several places: before layers of the
+                graph, and as the input of the cell itself.
+            has_lengths: whether sequences have lengths of their own: then "auto" runs the graph's
+                own step, too, if the graph ends them in another way.
+
+        Raises:
+            UnknownOptionError: an option is in no file, and has no single default.
+            LstmstateError: a cell cannot be run, the graph contradicts it, or a variable cannot be
+                read.
+        """
+        from lstmstate.engines.options import refuse_others
+
+        given = options or {}
+        refuse_others(given)
+        fed = {name: id(value) for name, value in (feeds or {}).items()}
+        width = self._other_width(width, feeds or {})
+        key = (engine, outputs, width, has_lengths, *sorted(given.items()), *sorted(fed.items()))
+        if key not in self._loaded:
+            if outputs not in (None, "m", "graph"):
+                problem = f"`outputs` cannot be {outputs!r}"
+                raise ArgumentError(problem, advice="give 'm' or 'graph'")
+            try:
+                with located(self._path):
+                    loaded = self._load(
+                        engine, given, feeds or {}, outputs, width, has_lengths=has_lengths
+                    )
+                    networks = self.graph_networks()
+                    handed = dict.fromkeys(line for one in networks for line in one.handed.values())
+                    loaded = loaded._replace(handed=tuple(handed))
+                    model = self.model if outputs != "m" else None
+                    if model is not None:
+                        loaded = loaded._replace(beyond=model.beyond(networks))
+            finally:
+                self._origin.forget()
+            if len(self._loaded) == _KEPT:
+                self._loaded.pop(next(iter(self._loaded)))
+            self._loaded[key] = loaded
+        return self._loaded[key]
+
+    def _load(
+        self,
+        engine: str,
+        given: Mapping[str, Value],
+        feeds: Mapping[str, Any],
+        outputs: str | None,
+        width: int | None,
+        *,
+        has_lengths: bool,
+    ) -> Loaded:
+        from lstmstate.model.loaded_network import OWN_ENDS
+
+        model = self._origin.model()
+        networks = self._taking(width, feeds, outputs)
+        if engine == "graph":
+            return self._of_graph(model, networks, given, feeds, outputs, None)
+        try:
+            loaded = self.load_recognised("numpy" if engine == "auto" else engine, given)
+        except LstmstateError as error:
+            if engine != "auto" or not networks:
+                raise
+            return self._of_graph(model, networks, given, feeds, outputs, str(error))
+        if model is None:
+            return loaded
+        confirmation = self.confirmation(loaded, given, feeds, outputs, width)
+        if confirmation is None:
+            return loaded
+        if not confirmation.agrees and self._unexplained not in (None, confirmation.reason):
+            reason = f"{confirmation.reason}; {self._unexplained}"
+            confirmation = confirmation._replace(reason=reason)
+        if has_lengths and confirmation.lengths_differ and engine == "auto":
+            confirmation = confirmation._replace(agrees=None, reason=OWN_ENDS)
+        is_judged = confirmation.agrees or confirmation.differs or not networks
+        if engine == "auto" and not is_judged:
+            return self._of_graph(model, networks, given, feeds, outputs, confirmation.reason)
+        return self._judge(loaded, model, confirmation, engine, is_stepped=bool(networks))
+
+    @property
+    def _unexplained(self) -> str | None:
+        """The operations of its steps that no family explains, as a line."""
+        return unexplained_words(one for cell in self.route.cells for one in cell.unexplained)
+
+    def confirm(self) -> Confirmation:
+        """Return whether the graph confirms the cells, with the options that the files record."""
+        from lstmstate.model.confirm import Confirmation
+
+        try:
+            found = self.confirmation(self.load_recognised("numpy", {}), {})
+            return found or Confirmation(None, "there is no graph next to the checkpoint")
+        except LstmstateError as error:
+            return Confirmation(None, str(error))
+        finally:
+            self._origin.forget()
+
+    def confirmation(
+        self,
+        loaded: Loaded,
+        given: Mapping[str, Value],
+        feeds: Mapping[str, Any] | None = None,
+        outputs: str | None = None,
+        width: int | None = None,
+    ) -> Confirmation | None:
+        """Return whether the graph gives the numbers of recognised cells; see `load`.
+
+        Returns:
+            None without a graph, or if it differs because of the given options alone.
+        """
+        model = self._origin.model()
+        if model is None:
+            return None
+        networks = self._taking(width, feeds or {}, outputs)
+        if not networks:
+            return self._confirm_part(model, loaded, given)
+        found = model.confirm(loaded.cells, networks, feeds, loaded.runner)
+        is_own = any(output.is_own for one in networks for output in one.outputs)
+        if found.agrees and (self._unexplained is not None or is_own):
+            # It may differ where it was not tried.
+            reason = self._unexplained or "its outputs are not m itself"
+            return found._replace(agrees=None, reason=reason)
+        is_wanted = found.agrees is False and self._is_wanted(given, networks, feeds or {})
+        return None if is_wanted else found
+
+    def _confirm_part(
+        self, model: GraphModel, loaded: Loaded, given: Mapping[str, Value]
+    ) -> Confirmation:
+        """Return whether the graph confirms cells that are part of one of its networks."""
+        names = [cell.name for cell in self.route.cells]
+        backward = model.parts_of(names, is_reversed=True)
+        if backward:
+            return model.confirm(loaded.cells, backward, is_turned=True)
+        for around in model.networks_around(names):
+            try:
+                whole = NetworkLoader(model.route(around), self._origin, around)
+                cells = whole.load_recognised("numpy", given).cells
+            except LstmstateError:
+                continue
+            return model.confirm_part(cells, around, names)
+        return model.confirm(loaded.cells, [])
+
+    def _is_wanted(
+        self, given: Mapping[str, Value], networks: Sequence[GraphNetwork], feeds: Mapping[str, Any]
+    ) -> bool:
+        """Return whether the graph confirms the cells without the given options."""
+        model = self._origin.model()
+        if not given or model is None:
+            return False
+        try:
+            usual = self.load_recognised("numpy", {})
+        except UnknownOptionError:
+            return False
+        return bool(model.confirm(usual.cells, networks, feeds, usual.runner).agrees)
+
+    def _judge(
+        self,
+        loaded: Loaded,
+        model: GraphModel,
+        confirmation: Confirmation,
+        engine: str,
+        *,
+        is_stepped: bool,
+    ) -> Loaded:
+        """Return cells with the judgement of the graph.
+
+        Raises:
+            UnsupportedError: it contradicts them, or cannot judge cells with unexplained
+                operations, or cells that no option chose.
+        """
+        reason = confirmation.reason
+        graph_runs = "`engine='graph'` runs the graph's own step"
+        if confirmation.agrees:
+            return loaded._replace(
+                confirmed=True,
+                notes=confirmation.notes,
+                lengths_differ=confirmation.lengths_differ,
+            )
+        if confirmation.agrees is False:
+            raise UnsupportedError(
+                f"the graph contradicts this cell: {reason}",
+                tensor=self.route.name,
+                advice="save the graph with the one that is to be run alone"
+                if confirmation.differs
+                else graph_runs,
+            )
+        if self._unexplained is not None:
+            raise UnsupportedError(
+                f"the graph does not confirm this cell: {reason}",
+                tensor=self.route.name,
+                advice=graph_runs if is_stepped else None,
+            )
+        if engine == "auto" and model.uses(self.route.cells):
+            raise UnsupportedError(
+                f"the graph does not confirm this cell: {reason}",
+                tensor=self.route.name,
+                advice="`engine='numpy'` runs it as it was recognised",
+            )
+        return loaded._replace(notes=(f"not confirmed by the graph: {reason}",))
+
+    def graph_networks(self, outputs: str | None = None) -> list[GraphNetwork]:
+        """Return the graph's networks that have these cells; see `load` for the outputs."""
+        model = self._origin.model()
+        if model is None:
+            return []
+        found = [self._graph] if self._graph is not None else []
+        names = [cell.name for cell in self.route.cells]
+        found = found or model.networks_of(names) or model.parts_of(names)
+        return [one._replace(outputs=one.m_outputs) if outputs == "m" else one for one in found]
+
+    def _taking(
+        self, width: int | None, feeds: Mapping[str, Any], outputs: str | None = None
+    ) -> list[GraphNetwork]:
+        """Return the graph's networks of these cells, with the input for an x of a width."""
+        return [one.taking(width, feeds) for one in self.graph_networks(outputs)]
+
+    def _other_width(self, width: int | None, feeds: Mapping[str, Any]) -> int | None:
+        """Return the width of x if it chooses an input; None for the usual one."""
+        if width is None or self._origin.model() is None:
+            return None
+        usual = self.graph_networks()
+        chosen = self._taking(width, feeds)
+        is_other = any(one is not other for one, other in zip(usual, chosen, strict=True))
+        return width if is_other else None
+
+    def load_recognised(self, engine: str, given: Mapping[str, Value]) -> Loaded:
+        """Return the recognised cells ready to run, without a look at the graph.
+
+        Raises:
+            LstmstateError: a cell cannot be run, or a variable cannot be read.
+        """
+        from lstmstate import engines
+        from lstmstate.engines.network import Network
+        from lstmstate.engines.options import refuse_unknown, settle
+        from lstmstate.engines.weights import arithmetic
+        from lstmstate.model.loaded_network import Loaded
+
+        settled = {
+            cell.name: settle(cell, given, is_upper=at > 0)
+            for stage in self.route.stages
+            for chain in stage
+            for at, cell in enumerate(chain)
+        }
+        refuse_unknown(one for one in settled.values() if one.cell.family in RUNNABLE)
+        stages = tuple(
+            tuple(
+                tuple(
+                    arithmetic(cell, self._origin.read, settled[cell.name].values) for cell in chain
+                )
+                for chain in stage
+            )
+            for stage in self.route.stages
+        )
+        network = Network(stages)
+        network.refuse_gaps()
+        runner = engines.load(engine, network)
+        return Loaded(self.route, network, runner, tuple(settled.values()), engine)
+
+    def _of_graph(
+        self,
+        model: GraphModel | None,
+        networks: Sequence[GraphNetwork],
+        given: Mapping[str, Value],
+        feeds: Mapping[str, Any],
+        outputs: str | None,
+        reason: str | None,
+    ) -> Loaded:
+        """Return the graph's own network, ready to run."""
+        from lstmstate.engines.options import ASSUME_DEFAULTS
+        from lstmstate.model.loaded_network import Loaded
+
+        if model is None:
+            raise UnsupportedError("there is no graph next to the checkpoint")
+        if not networks:
+            why = model.not_stepped(cell.name for cell in self.route.cells)
+            raise UnsupportedError(f"the graph's own step cannot be run: {why}")
+        unused = [f"`{name}=...`" for name in given if name != ASSUME_DEFAULTS]
+        if unused:
+            because = f", and is what can be run: {reason}" if reason else ""
+            raise UnsupportedError(
+                f"the graph's own step takes no {' or '.join(unused)}{because}",
+                tensor=self.route.name,
+                advice="leave it out",
+            )
+        network, runner, shape = _first_that_runs(model, networks, feeds)
+        if network.doubt is not None:
+            raise UnsupportedError(
+                f"the graph's own step cannot be run: {network.doubt}",
+                tensor=self.route.name,
+                advice="`engine='numpy'` runs it as it was recognised",
+            )
+        model.refuse_unlike(network, (one for one in networks if one is not network), feeds)
+        gives_m = self.route.cells[-1].family in (*RUNNABLE, UNRECOGNISED)
+        if outputs is None and gives_m and any(output.is_own for output in network.outputs):
+            raise UnsupportedError(
+                "the output of the cell is not its m",
+                tensor=self.route.name,
+                advice="choose one: `outputs='m'` or `outputs='graph'`",
+            )
+        notes = [*network.notes, *runner.notes]
+        if reason is not None:
+            notes.insert(0, f"the graph's own step is run, which is exact and slower: {reason}")
+        return Loaded(self.route, shape, runner, (), "graph", notes=tuple(notes))
+
+    def _starts(
+        self, feeds: Mapping[str, Any] | None, batch: int | None = None, steps: int | None = None
+    ) -> tuple[list[str], list[Start]]:
+        """Return the names of the cells, and their initial states in the graph."""
+        model = self._origin.model()
+        names = [cell.name for cell in self.route.cells]
+        if model is None:
+            return names, []
+        try:
+            return names, model.starts(names, self.graph_networks(), feeds, batch, steps)
+        finally:
+            self._origin.forget()
+
+    def own_start(
+        self,
+        feeds: Mapping[str, Any] | None = None,
+        batch: int | None = None,
+        steps: int | None = None,
+    ) -> OwnStart | None:
+        """Return the initial state in the graph; None for zeros, and if it is fed.
+
+        Args:
+            feeds: see `load`.
+            batch, steps: the sizes of x, if they are known.
+        """
+        fed = sorted((name, id(value)) for name, value in (feeds or {}).items())
+        for sizes in ((None, None), (batch, steps)):
+            key = (*sizes, *fed)
+            if key not in self._own:
+                self._own[key] = self._own_start(feeds, *sizes)
+            own = self._own[key]
+            if own is None or not own.is_of_sizes:
+                break
+        return own
+
+    def _own_start(
+        self, feeds: Mapping[str, Any] | None, batch: int | None, steps: int | None
+    ) -> OwnStart | None:
+        names, starts = self._starts(feeds, batch, steps)
+        own = [one for one in starts if not one.is_zero]
+        stored = self._origin.stored(names) if own or not starts else []
+        model = self._origin.model()
+        if model is None or not (own or stored):
+            return None
+        nodes, key = model.graph.nodes, model.variables.key
+        made_of = {key(nodes[name]) or name for one in own for name in one.variables}
+        problem = next((str(one.problem) for one in own if one.problem is not None), None)
+        is_of_sizes = any(one.is_of_sizes for one in own)
+        return OwnStart(tuple(stored or sorted(made_of)), problem, bool(stored), is_of_sizes)
+
+    def fed_orders(
+        self,
+        shape: tuple[int, ...],
+        feeds: Mapping[str, Any] | None = None,
+        *,
+        stored: str | None = None,
+    ) -> list[FedOrder]:
+        """Return the ways of the graph to take its state out of an array of a shape.
+
+        Args:
+            feeds: see `load`.
+            stored: the name of the variable with the array as its value, if there is one.
+        """
+        model = self._origin.model()
+        if model is None:
+            return []
+        from lstmstate.engines.graph_engine import fed_values
+        from lstmstate.recurrence.fed_state import fed_order
+
+        names = {cell.name for cell in self.route.cells}
+        networks = self.graph_networks() or model.networks_around(names)
+        nodes, variables = model.graph.nodes, model.variables
+
+        def is_taker(name: str) -> bool:
+            return stored is None or variables.key(nodes[name]) == stored
+
+        try:
+            found = (
+                fed_order(one, names, variables, fed_values(one.scope, feeds), shape, is_taker)
+                for one in networks
+            )
+            return [one for one in found if one is not None]
+        finally:
+            self._origin.forget()
+
+
+def _first_that_runs(
+    model: GraphModel, networks: Sequence[GraphNetwork], feeds: Mapping[str, Any]
+) -> tuple[GraphNetwork, GraphRunner, NetworkShape]:
+    """Return a network that is ready to run, if possible with batch and time open.
+
+    A cell in several places may need other values fed in each: those that are fed choose.
+
+    Raises:
+        UnsupportedError: none can be run; the reason is that of the first one.
+    """
+    first: UnsupportedError | None = None
+    for one in sorted(networks, key=lambda one: sum(n is not None for n in one.input.sizes)):
+        runner = model.runner(one, feeds)
+        try:
+            return one, runner, runner.shape()
+        except UnsupportedError as error:
+            first = first or error
+    raise first or UnsupportedError("there is nothing to run")

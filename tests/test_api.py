@@ -1,0 +1,407 @@
+"""The Python API: files that close, names, cells, functions for each command, errors, help."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pydoc
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import SAMPLES, SUNSPOTS, archive, checkpoint, lstm_cell, numbers, saved
+
+import lstmstate
+from lstmstate import LSTMState, LstmstateError, StackState
+
+PEEPHOLES = SAMPLES / "peephole_flat"
+V1 = SAMPLES / "v1_format"
+CELL = "rnn/lstm_cell"
+
+
+@pytest.fixture
+def peepholes() -> Iterator[lstmstate.LSTMCheckpoint]:
+    """Return an open sample."""
+    with lstmstate.open_checkpoint(PEEPHOLES) as ckpt:
+        yield ckpt
+
+
+def open_files() -> set[str]:
+    """Return the paths of the files that this process has open."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add(os.readlink(f"/proc/self/fd/{name}"))
+        except OSError:  # that of the listing itself
+            continue
+    return found
+
+
+# ---- files that close
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="Linux is needed")
+
+
+@needs_proc
+def test_with_closes_the_files_even_after_an_error() -> None:
+    def ours() -> set[str]:
+        return {path for path in open_files() if path.startswith(str(V1))}
+
+    with lstmstate.open_checkpoint(V1) as ckpt:
+        assert ours()
+    assert not ours()
+    with pytest.raises(ZeroDivisionError), lstmstate.open_checkpoint(V1) as ckpt:
+        ckpt.network().run([[1 / 0]])
+    assert not ours()
+
+
+@pytest.mark.parametrize("sample", ["v1_format", "peephole_flat"])
+def test_a_value_of_a_closed_checkpoint_is_an_error(sample: str) -> None:
+    with lstmstate.open_checkpoint(SAMPLES / sample) as ckpt:
+        (cell,) = ckpt.cells.values()
+        x = numbers(2, cell.input_size or 0)
+        outputs, _ = cell.run(x)
+    variable = next(iter(ckpt.variables.values()))
+    with pytest.raises(LstmstateError, match="the checkpoint is closed; open it again") as caught:
+        variable.read()
+    assert isinstance(caught.value, ValueError)
+    assert variable.shape and ckpt.cells  # what is known of it stays
+    assert np.array_equal(cell.run(x)[0], outputs)  # and so do loaded weights
+    ckpt.close()  # twice is once
+
+
+@needs_proc
+def test_damaged_checkpoints_are_not_left_open(tmp_path: Path) -> None:
+    path = tmp_path / "broken.ckpt"
+    source = next(path for path in V1.iterdir() if path.name.startswith("model"))
+    path.write_bytes(source.read_bytes()[:-1])
+    with pytest.raises(LstmstateError) as caught:
+        lstmstate.open_checkpoint(path)
+    assert caught.value.path and str(path) not in open_files()
+
+
+# ---- mappings by name
+
+
+def test_cells_stacks_states_and_variables_are_mappings_by_name() -> None:
+    ckpt = lstmstate.open_checkpoint(SUNSPOTS)
+    assert list(ckpt.stacks) == ["rnn/multi_rnn_cell"]
+    assert list(ckpt.states) == ["saved_state"] and ckpt.states["saved_state"].layout == "flat"
+    for found in (ckpt.cells, ckpt.stacks, ckpt.states, ckpt.variables):
+        assert isinstance(found, dict)
+        name, value = next(iter(found.items()))
+        assert found[name] is value and found.get("missing") is None and "missing" not in found
+
+
+def test_a_name_that_is_missing_is_answered_with_the_nearest() -> None:
+    ckpt = lstmstate.open_checkpoint(SUNSPOTS)
+    for found, name, nearest in (
+        (ckpt.stacks, "rnn/multi_rnn_cel", "rnn/multi_rnn_cell"),
+        (ckpt.states, "saved_stat", "saved_state"),
+        (ckpt.variables, "readout/bia", "readout/bias"),
+    ):
+        with pytest.raises(KeyError) as caught:
+            found[name]
+        assert isinstance(caught.value, lstmstate.NotFoundError)
+        assert f"{name}: there is no " in str(caught.value)
+        assert f"did you mean {nearest}" in str(caught.value)
+
+
+def test_a_network_is_chosen_by_the_name_of_a_cell_or_a_stack() -> None:
+    ckpt = lstmstate.open_checkpoint(SUNSPOTS)
+    (stack,), (first, second) = ckpt.stacks.values(), ckpt.cells.values()
+    x = numbers(3, 1)
+    expected = stack.run(x)[0]
+    for name in (None, "rnn/multi_rnn_cell", "multi_rnn_cell"):
+        assert np.array_equal(ckpt.network(name).run(x)[0], expected)
+    for name in (first.name, "cell_0"):
+        assert np.array_equal(ckpt.network(name).run(x)[0], first.run(x)[0])
+    assert ckpt.network("cell_1").route.cells == (second.info,)
+    with pytest.raises(lstmstate.NotFoundError, match="there is no cell of this name"):
+        ckpt.network("nothing")
+    with pytest.raises(ValueError, match="give one of `name`, `cell` and `stack`"):
+        ckpt.network("cell_0", stack="multi_rnn_cell")
+
+
+def test_parts_of_a_name_that_a_cell_and_a_stack_share_choose_neither(tmp_path: Path) -> None:
+    layers = [f"enc/multi_rnn_cell/cell_{k}/lstm_cell" for k in (0, 1)]
+    variables = lstm_cell(layers[0]) | lstm_cell(layers[1], inputs=4)
+    ckpt = lstmstate.open_checkpoint(checkpoint(tmp_path / "one.ckpt", variables))
+    assert ckpt.network("enc").route.name == "enc/multi_rnn_cell"
+    both = variables | lstm_cell("enc/lstm_cell")
+    ckpt = lstmstate.open_checkpoint(checkpoint(tmp_path / "two.ckpt", both))
+    with pytest.raises(lstmstate.AmbiguousError, match="enc: a cell and a stack have this in"):
+        ckpt.network("enc")
+    assert ckpt.network("enc/lstm_cell").route.name == "enc/lstm_cell"
+    assert ckpt.network("enc/multi_rnn_cell").route.is_stack
+
+
+def test_notes_do_not_change_by_looking(tmp_path: Path) -> None:
+    prefix = checkpoint(tmp_path / "x.ckpt", lstm_cell())
+    Path(f"{prefix}.meta").write_bytes(b"\xff" * 40)
+    ckpt = lstmstate.open_checkpoint(prefix)
+    before = ckpt.notes
+    assert before and ckpt.cells and ckpt.graph is None and not ckpt.states
+    assert ckpt.notes == before == lstmstate.open_checkpoint(prefix).notes
+
+
+# ---- cells and stacks
+
+
+def test_a_cell_is_an_object_with_a_short_repr(peepholes: lstmstate.LSTMCheckpoint) -> None:
+    cell = peepholes.cells[CELL]
+    assert repr(cell) == "<LSTMCell 'rnn/lstm_cell' LSTMCell 3 -> 8:5 peepholes>"
+    assert not isinstance(cell, tuple) and hash(cell) and cell == cell.network
+    assert isinstance(cell.info, lstmstate.Cell)
+    assert cell.info.input_size == cell.input_size == 3
+    assert {"num_units", "forget_bias", "run", "info"} <= {*dir(cell)}
+    with pytest.raises(AttributeError, match="widths"):
+        _ = cell.widths  # type: ignore[attr-defined]
+
+
+def test_a_stack_has_the_widths_of_its_layers_in_its_repr() -> None:
+    (stack,) = lstmstate.open_checkpoint(SUNSPOTS).stacks.values()
+    assert repr(stack) == "<LSTMStack 'rnn/multi_rnn_cell' 1 -> 24, 12>"
+    assert stack.flat == stack.info.flat == 72
+    both = lstmstate.open_checkpoint(SAMPLES / "bidirectional")
+    assert [cell.direction in repr(cell) for cell in both.cells.values()] == [True, True]
+
+
+def test_a_notebook_shows_cells_with_their_names_escaped(tmp_path: Path) -> None:
+    ckpt = lstmstate.open_checkpoint(checkpoint(tmp_path / "x", lstm_cell("a<b/lstm_cell")))
+    html = ckpt._repr_html_()
+    assert "<code>a&lt;b/lstm_cell</code>" in html and "<b/" not in html
+    assert ckpt.cells["a<b/lstm_cell"]._repr_html_() in html
+
+
+# ---- parameters
+
+
+METHODS = [
+    getattr(kind, name)
+    for kind in (lstmstate.LSTMCell, lstmstate.LSTMStack, lstmstate.LSTMNetwork)
+    for name in ("run", "run_chunks", "step")
+]
+FUNCTIONS = [
+    getattr(lstmstate, name)
+    for name in lstmstate.__all__
+    if inspect.isfunction(getattr(lstmstate, name))
+]
+
+
+@pytest.mark.parametrize("function", METHODS + FUNCTIONS, ids=lambda f: f.__qualname__)
+def test_every_parameter_is_in_the_signature(function: Any) -> None:
+    parameters = inspect.signature(function).parameters
+    kinds = {one.kind for one in parameters.values()}
+    assert not kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
+    if function in METHODS:
+        options = {"forget_bias", "cell_clip", "proj_clip", "activation", "recurrent_activation"}
+        options |= {"peepholes", "assume_defaults", "engine", "feeds", "outputs"}
+        assert options <= parameters.keys()
+    name = list(parameters)[-1]
+    with pytest.raises(TypeError, match=f"has no parameter '{name}s'; did you mean '{name}'"):
+        function(**{f"{name}s": 1})
+
+
+def test_a_misspelt_option_is_a_type_error_with_the_nearest_name(
+    peepholes: lstmstate.LSTMCheckpoint,
+) -> None:
+    cell = peepholes.cells[CELL]
+    with pytest.raises(TypeError) as caught:
+        cell.run(numbers(2, 3), lenghts=[2])  # type: ignore[call-arg]
+    assert str(caught.value) == "run() has no parameter 'lenghts'; did you mean 'lengths'?"
+
+
+def test_none_switches_a_recorded_clip_off_and_the_default_keeps_it(
+    peepholes: lstmstate.LSTMCheckpoint,
+) -> None:
+    cell = peepholes.cells[CELL]
+    x = numbers(40, 3) * 5
+    assert abs(cell.run(x)[1].cells[0].c).max() <= 0.75
+    assert abs(cell.run(x, cell_clip=None)[1].cells[0].c).max() > 0.75
+    assert "cell_clip: 'float | Recorded | None' = RECORDED" in str(inspect.signature(cell.run))
+
+
+# ---- states
+
+
+def test_states_take_lists() -> None:
+    state = LSTMState([[1.0, 2.0]], [[3.0]])
+    assert (state.c.shape, state.m.shape, state.batch_shape) == ((1, 2), (1, 1), (1,))
+    assert LSTMState.from_flat([[1.0, 2.0, 3.0]], 2, 1).allclose(state)
+    assert StackState([state, state]).batch_shape == (1,)
+
+
+def test_allclose_compares_values_and_equality_identity() -> None:
+    state = LSTMState([[1.0, np.nan]], [[3.0]])
+    same = LSTMState([[1.0 + 1e-7, np.nan]], [[3.0]])
+    assert state.allclose(same) and state != same
+    assert not state.allclose(LSTMState([[2.0, np.nan]], [[3.0]]))
+    assert not state.allclose(LSTMState([[1.0]], [[3.0]]))
+    assert not state.allclose(LSTMState([[1.0, np.nan]] * 2, [[3.0]] * 2))
+    stack = StackState([state, state])
+    assert stack.allclose(StackState([same, same])) and not stack.allclose(state)
+    assert not state.allclose(same, rtol=0, atol=1e-9)
+
+
+# ---- variables
+
+
+def test_a_variable_reads_as_an_array(peepholes: lstmstate.LSTMCheckpoint) -> None:
+    variable = peepholes.variables[f"{CELL}/kernel"]
+    value = variable.read()
+    assert (variable.ndim, np.dtype(variable.dtype)) == (2, np.float32)
+    assert np.array_equal(np.asarray(variable), value)
+    assert np.asarray(variable, "float64").dtype == np.float64
+    assert np.array_equal(variable[...], value)
+    assert np.array_equal(variable[2:5, 0], value[2:5, 0])
+    assert np.array_equal(np.stack(list(variable)), value)
+    copied = np.array(variable)
+    copied[:] = 0  # is its own
+    assert variable[0, 0] == value[0, 0]
+
+
+# ---- functions for the commands
+
+
+def test_compare_returns_the_differences(tmp_path: Path) -> None:
+    c, m = numbers(2, 4), numbers(2, 4, seed=1)
+    a = archive(tmp_path / "a.npz", c=c, m=m)
+    saved(tmp_path / "b.npy", np.concatenate([c, m + 1], axis=1))
+    found = lstmstate.compare(a, tmp_path / "b.npy")
+    assert (found.kind, found.is_same) == ("states", False)
+    assert [one.verdict for one in found.differences] == ["same", "values"]
+    assert lstmstate.compare(a, tmp_path / "b.npy", atol=2).is_same
+    assert lstmstate.compare(SUNSPOTS, SUNSPOTS, exact=True).kind == "checkpoints"
+
+
+def test_check_returns_a_finding_for_each_expectation(tmp_path: Path) -> None:
+    found = lstmstate.check(SUNSPOTS, cells=2, units=24, finite=True, has=["readout/bias", "gone"])
+    assert {one.name: one.holds for one in found[:3]} == {
+        "units": False,
+        "cells": True,
+        "finite": True,
+    }
+    assert [one.holds for one in found[3:]] == [True, False]
+    assert lstmstate.check(SUNSPOTS, cells=[(24, 24), (12, 12)])[0].holds
+    flat = saved(tmp_path / "flat.npy", numbers(2, 13))
+    assert all(one.holds for one in lstmstate.check(flat, units=8, proj=5))
+    with pytest.raises(ValueError, match="there is nothing to check"):
+        lstmstate.check(flat)
+    with pytest.raises(LstmstateError, match="`cell=...` is for checkpoints"):
+        lstmstate.check(flat, units=8, proj=5, cell="x")
+
+
+def test_convert_split_and_concat_go_there_and_back(tmp_path: Path) -> None:
+    tuple_, flat, again, c, m = (
+        tmp_path / name for name in ("t.npz", "f.npy", "g.npy", "c.npy", "m.npy")
+    )
+    lstmstate.convert(PEEPHOLES, tuple_, layout="tuple")
+    lstmstate.convert(tuple_, flat, layout="flat")
+    lstmstate.split(flat, [c, m])
+    lstmstate.concat([c, m], again)
+    expected = lstmstate.load_state(PEEPHOLES)
+    for path in (tuple_, flat, again):
+        assert np.array_equal(lstmstate.load_state(path).flat(), expected.flat())
+    assert (np.load(c).shape, np.load(m).shape) == ((4, 8), (4, 5))
+    with pytest.raises(LstmstateError, match="exists already"):
+        lstmstate.convert(tuple_, flat, layout="flat")
+    lstmstate.convert(tuple_, flat, layout="flat", dtype="float64", force=True)
+    assert np.load(flat).dtype == np.float64
+    with pytest.raises(LstmstateError, match="expected c, got m"):
+        lstmstate.concat([m, c], tmp_path / "wrong.npy")
+    with pytest.raises(ValueError, match="expected pairs of files, c and m, got 1 file"):
+        lstmstate.concat([c], tmp_path / "wrong.npy")
+    with pytest.raises(LstmstateError, match="never written over"):
+        lstmstate.convert(tuple_, tuple_, layout="flat", force=True)
+
+
+def test_convert_writes_the_states_of_a_checkpoint_into_a_copy_of_it(tmp_path: Path) -> None:
+    target = tmp_path / "new.ckpt"
+    with pytest.warns(UserWarning) as caught:
+        lstmstate.convert(PEEPHOLES, target, layout="tuple")
+    assert "the state has other names now" in str(caught[0].message)
+    with lstmstate.open_checkpoint(PEEPHOLES) as old, lstmstate.open_checkpoint(target) as new:
+        assert {*new.cells} == {*old.cells}
+        assert np.array_equal(new.variables[f"{CELL}/kernel"], old.variables[f"{CELL}/kernel"])
+        assert {state.layout for state in new.states.values()} == {"c", "m"}
+
+
+def test_choices_in_a_conversion_are_warnings_at_the_call(tmp_path: Path) -> None:
+    path = saved(tmp_path / "flat.npy", numbers(2, 8))
+    with pytest.warns(UserWarning, match="flat") as caught:
+        lstmstate.convert(path, tmp_path / "t.npz", layout="tuple")
+    assert {os.path.basename(one.filename) for one in caught} == {os.path.basename(__file__)}
+
+
+def test_verify_returns_trials_and_refuses_to_verify_nothing(tmp_path: Path) -> None:
+    trials = lstmstate.verify(PEEPHOLES, against="graph")
+    assert [(one.steps, one.agrees) for one in trials] == [(4, True), (200, True)]
+    x = saved(tmp_path / "x.npy", numbers(4, 5, 3))
+    (trial,) = lstmstate.verify(PEEPHOLES, x, against="graph")
+    assert trial.agrees and trial.steps == 5
+    assert not lstmstate.verify(PEEPHOLES, x, against="graph", forget_bias=3.0)[0].agrees
+    prefix = checkpoint(tmp_path / "x.ckpt", lstm_cell())
+    with pytest.raises(lstmstate.UnsupportedError, match="the graph cannot be evaluated"):
+        lstmstate.verify(prefix, against="graph", assume_defaults=True)
+    with pytest.raises(ValueError, match="`against` cannot be 'jax'"):
+        lstmstate.verify(PEEPHOLES, against="jax")
+
+
+# ---- errors
+
+
+def test_errors_are_built_in_ones_too(tmp_path: Path) -> None:
+    ckpt = lstmstate.open_checkpoint(PEEPHOLES)
+    cell = ckpt.cells[CELL]
+    for kind, call in (
+        (FileNotFoundError, lambda: lstmstate.open_checkpoint(tmp_path / "gone")),
+        (FileNotFoundError, lambda: lstmstate.load_state(tmp_path / "gone.npz")),
+        (LookupError, lambda: ckpt.cell("gone")),
+        (LookupError, lambda: ckpt.network(stack="gone")),
+        (ValueError, lambda: cell.run(numbers(2, 2))),
+        (ValueError, lambda: cell.run(numbers(2, 3), lengths=[9, 9])),
+        (ValueError, lambda: cell.run(numbers(2, 3), LSTMState([[1.0]], [[1.0]]))),
+        (ValueError, lambda: cell.run(numbers(2, 3), activation="gelu")),
+        (ValueError, lambda: cell.run(numbers(2, 3), engine="jax")),
+        (ValueError, lambda: cell.run(numbers(2, 3), outputs="n")),
+        (ValueError, lambda: LSTMState([1.0], [[1.0]])),
+        (ValueError, lambda: lstmstate.load_state(PEEPHOLES, layout="tupel")),
+    ):
+        with pytest.raises(kind) as caught:
+            call()
+        assert isinstance(caught.value, LstmstateError)
+        assert str(caught.value).count("\n") == 0
+    with pytest.raises(FileNotFoundError) as missing:
+        lstmstate.open_checkpoint(tmp_path / "gone")
+    assert missing.value.filename == str(tmp_path / "gone")
+
+
+def test_an_unknown_option_is_an_exported_error() -> None:
+    error = lstmstate.UnknownOptionError("unknown", ["a"], assumable=True, tensor="t")
+    assert isinstance(error, lstmstate.AmbiguousError)
+    assert str(error) == "t: unknown; give `a=...`, or `assume_defaults=True`"
+
+
+# ---- help
+
+
+def test_the_help_of_the_package_is_short_and_shows_the_parameters() -> None:
+    text = pydoc.plain(pydoc.render_doc(lstmstate))
+    assert len(text.splitlines()) < 600
+    for word in ("forget_bias: 'float | Recorded' = RECORDED", "run_chunks(", "__getnewargs__"):
+        assert (word in text) == (word[0] != "_")
+
+
+def test_a_warning_names_the_line_of_the_caller(peepholes: lstmstate.LSTMCheckpoint) -> None:
+    cell = peepholes.cells[CELL]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cell.run(numbers(4, 3))
+        lstmstate.open_checkpoint(PEEPHOLES).network().step(numbers(2, 3))
+        list(lstmstate.open_checkpoint(PEEPHOLES).network().run_chunks([numbers(2, 3)]))
+    assert len(caught) == 3
+    assert {one.filename for one in caught} == {__file__}
