@@ -1,4 +1,4 @@
-"""The bounds that protect a reader of files from strangers: one place, a reason beside each.
+"""Bounds for untrusted files, each with its reason.
 
 They are far above anything that TensorFlow wrote, and far below what would hurt.
 """
@@ -64,8 +64,8 @@ WALK_STEPS_PER_NODE = 50
 # A single walk back from a node: layer norm, the longest thing on the way, has some 15 nodes.
 MAX_WALK = 200
 
-# Members of an archive that claim to be larger than this, and than so many times what they
-# store, are bombs.
+# Members of an archive that claim to be larger than this, and than so many times their stored
+# bytes, are bombs.
 BOMB_BYTES = 4 << 30
 NPZ_BOMB_RATIO = 100
 HDF5_BOMB_RATIO = 1000
@@ -82,7 +82,7 @@ MAX_CELLS = 10_000
 # A csv is for people: larger states belong into an npy, npz or h5.
 MAX_CSV_BYTES = 16 * MIB
 
-# A constant of a graph may say once what repeats up to its end, and stand for any size. Zeros and
+# A constant of a graph may repeat one value up to its end, and so declare any size. Zeros and
 # ones that training left alone do; a whole embedding or kernel of equal numbers does not.
 MAX_REPEATED_BYTES = 256 * MIB
 
@@ -98,7 +98,7 @@ MAX_TABLE_BYTES = 256 * MIB
 # are counted each time they are reached, because a few bytes can refer to a part over and over.
 MAX_PICKLE_PARTS = 20_000
 
-# An array takes some 40 instructions; what an instruction makes takes up to 100 bytes.
+# An array takes some 40 instructions; the result of one takes up to 100 bytes.
 MAX_PICKLE_OPCODES = 50 * MAX_PICKLE_PARTS
 
 # Directions of layers of cells, each an LSTMStateTuple: four levels. Few enough for recursion.

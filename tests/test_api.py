@@ -311,7 +311,7 @@ def test_convert_split_and_concat_go_there_and_back(tmp_path: Path) -> None:
         lstmstate.convert(tuple_, flat, layout="flat")
     lstmstate.convert(tuple_, flat, layout="flat", dtype="float64", force=True)
     assert np.load(flat).dtype == np.float64
-    with pytest.raises(LstmstateError, match="this is m, and stands where c belongs"):
+    with pytest.raises(LstmstateError, match="expected c, got m"):
         lstmstate.concat([m, c], tmp_path / "wrong.npy")
     with pytest.raises(ValueError, match="expected pairs of files, c and m, got 1 file"):
         lstmstate.concat([c], tmp_path / "wrong.npy")

@@ -81,7 +81,7 @@ def test_an_existing_output_is_replaced_only_with_force(
     before = in_folder(tmp_path)
     done = shell(*arguments)
     assert (done.code, done.out) == (3, "")
-    assert error(done) == f"{file}: this file exists already; say --force to replace it"
+    assert error(done) == f"{file}: this file exists already; pass --force to replace it"
     assert in_folder(tmp_path) == before
     assert shell(*arguments, "--force").code == 0
     assert file.read_bytes() != OLD
@@ -101,7 +101,7 @@ def test_one_existing_output_of_two_prevents_both(shell: Shell, flat: Path) -> N
 def test_an_output_created_meanwhile_is_kept(shell: Shell, flat: Path) -> None:
     """Another process may have been faster; then neither of two outputs appears."""
     first, second = str(flat.with_name("c.npy")), flat.with_name("m.npy")
-    with pytest.raises(Exception, match="come to exist meanwhile"), Outputs() as outputs:
+    with pytest.raises(Exception, match="another process created this file"), Outputs() as outputs:
         for target in (first, str(second)):
             Path(outputs.new(target)).write_bytes(b"new")
         second.write_bytes(OLD)
@@ -251,7 +251,7 @@ def test_a_folder_is_not_an_output(shell: Shell, flat: Path, force: list[str]) -
     folder.mkdir()
     done = shell("convert", "-q", flat, "--to-tuple", "-o", folder, *force)
     assert done.code == 3
-    words = "no output can be written there; give the path of a file"
+    words = "no output can be written there; pass the path of a file"
     assert error(done) == f"{folder}: this is a folder: {words}"
     fifo = flat.with_name("y.npz")
     os.mkfifo(fifo)

@@ -255,7 +255,7 @@ def test_only_the_bytes_of_the_value_are_read(tmp_path: Path, reads: Reads) -> N
 @pytest.mark.parametrize(
     ("content", "kind", "words", "advice"),
     [
-        (None, NotFoundError, "data file is missing", "put m.data-00000-of-00001 beside"),
+        (None, NotFoundError, "data file is missing", "put m.data-00000-of-00001 next to"),
         (b"", CorruptError, "cut short", "copy it again"),
         (bytes(23), CorruptError, "cut short", "copy it again"),
         (

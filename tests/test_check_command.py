@@ -386,7 +386,7 @@ def test_unusable_input_exits_with_3(shell: Shell, tmp_path: Path) -> None:
     for path, words in {
         "/gone": "there is no checkpoint or file of this name",
         str(half): "this is only the c of a cell",
-        str(SAMPLES / "README.md"): "this is a text file",
+        str(SAMPLES / "README.md"): "expected a state or a TensorFlow checkpoint, got a text file",
     }.items():
         done = shell("check", "-q", path, "--finite")
         assert (done.code, done.out) == (3, "")

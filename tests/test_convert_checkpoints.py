@@ -261,7 +261,7 @@ def test_an_existing_checkpoint_is_replaced_only_with_force(shell: Shell, tmp_pa
     assert shell("convert", SUNSPOTS, "--to-tuple", "-o", new).code == 0
     done = shell("convert", SAMPLES / "peephole_flat", "--to-tuple", "-q", "-o", new)
     assert done.code == 3
-    assert error(done).endswith("this file exists already; say --force to replace it")
+    assert error(done).endswith("this file exists already; pass --force to replace it")
     assert f"{FIRST}/kernel" in lstmstate.open_checkpoint(new).variables
     done = shell("convert", SAMPLES / "peephole_flat", "--to-tuple", "-o", new, "--force")
     assert done.code == 0

@@ -24,7 +24,7 @@ from commands import (
 
 from lstmstate.cli import execute as run
 
-HALVED = "nothing tells the widths of this flat state: it is cut in half, c 4 and m 4"
+HALVED = "the widths of this flat state are unknown: it is cut in half, c 4 and m 4"
 
 
 @pytest.fixture
@@ -318,16 +318,16 @@ def test_a_usage_error_exits_with_2_and_writes_nothing(
     ("arguments", "words"),
     [
         (["GONE", "--to-flat"], "there is no checkpoint or file of this name"),
-        (["README", "--to-flat"], "neither a state nor a checkpoint"),
+        (["README", "--to-flat"], "expected a state or a TensorFlow checkpoint"),
         (["FLAT", "--to-flat", "--units", "3"], "it is 8 wide, and c 3 + m 3 are 6"),
         (["FLAT", "--to-flat", "-o", "NOWHERE/x.npy"], "NOWHERE/x.npy: it cannot be written"),
         (
             ["FLAT", "--to-tuple", "-o", "x.npy"],
             "an .npy file holds one array, and these are 2; write an .npz or .h5",
         ),
-        (["FLAT", "--to-flat", "-o", "x"], "its name does not say what to write"),
+        (["FLAT", "--to-flat", "-o", "x"], "expected a name with the ending of a kind of file"),
         (["FLAT", "--to-flat", "--variable", "x"], "--variable is for checkpoints"),
-        (["FLAT:x", "--to-flat"], "its one array has no name; give the file alone"),
+        (["FLAT:x", "--to-flat"], "its one array has no name; pass the file alone"),
         (["STATELESS", "--to-flat"], "no state is saved in its variables"),
     ],
 )

@@ -12,7 +12,7 @@ from commands import Shell, archive, checkpoint, error, numbers
 from lstmstate.errors import GatheredError, LstmstateError, each, raise_all
 
 NAMES = ("a", "b", "c", "d")
-DAMAGED = "its checksum does not hold: the data file is damaged, or of another checkpoint"
+DAMAGED = "its checksum does not match: the data file is damaged, or of another checkpoint"
 
 
 @pytest.fixture

@@ -205,7 +205,7 @@ def test_one_file_supplies_the_widths_of_the_other(shell: Shell, folder: Path) -
         assert (done.code, notes(done)) == (0, [])
     done = shell("diff", "flat.npy", "flat.npy")
     assert done.code == 0
-    assert notes(done)[0].startswith("nothing tells the widths of this flat state")
+    assert notes(done)[0].startswith("the widths of this flat state are unknown")
     assert shell("diff", "-q", "flat.npy", "flat.npy").err == ""
     assert shell("diff", "flat.npy", "flat.npy", "--units", "8", "--proj", "6").err == ""
 

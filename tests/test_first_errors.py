@@ -31,7 +31,7 @@ ERRORS = {
     "a folder without a checkpoint": (
         "run {}/model {}/x.npy",
         3,
-        "{}/model: there is no checkpoint in this folder; give the folder with "
+        "{}/model: there is no checkpoint in this folder; pass the folder with "
         "PREFIX.index and PREFIX.data-…, or with a frozen graph",
     ),
     "an input that is not there": (
@@ -69,25 +69,24 @@ ERRORS = {
     "a JSON for an input": (
         "run CKPT {}/x.json",
         3,
-        f"{{}}/x.json: this is a JSON text, which holds no sequences; {TAKES}, in an .npy, .npz, "
-        ".h5 or .csv",
+        f"{{}}/x.json: expected sequences, got a JSON text; {TAKES}, in an .npy, .npz, .h5 or .csv",
     ),
     "a text": (
         "inspect {}/x.txt",
         3,
-        "{}/x.txt: this is a text file: neither a state nor a checkpoint; give a TensorFlow "
+        "{}/x.txt: expected a state or a TensorFlow checkpoint, got a text file; pass a TensorFlow "
         "checkpoint, or a state in .npy, .npz or .h5",
     ),
     "an empty file": (
         "inspect {}/empty",
         3,
-        "{}/empty: this is an empty file: neither a state nor a checkpoint; copy it again from "
-        "where it came from",
+        "{}/empty: expected a state or a TensorFlow checkpoint, got an empty file; copy it again "
+        "from where it came from",
     ),
     "a state of other widths": (
         "run CKPT {}/x.npy --state {}/flat.npy",
         3,
-        "{}/flat.npy: it is 12 wide, and c 8 + m 5 are 13 (by CKPT/model.ckpt); give a state of "
+        "{}/flat.npy: it is 12 wide, and c 8 + m 5 are 13 (by CKPT/model.ckpt); pass a state of "
         "these widths, or the widths of this one",
     ),
     "lengths as a number": (
@@ -105,12 +104,12 @@ ERRORS = {
     "an output that is a folder": (
         "convert {}/flat.npy --to-tuple --format npz -o {}/model",
         3,
-        "{}/model: this is a folder: no output can be written there; give the path of a file",
+        "{}/model: this is a folder: no output can be written there; pass the path of a file",
     ),
     "an output that is not a stream": (
         "convert {}/flat.npy --to-tuple --format h5 -o -",
         3,
-        "an HDF5 file cannot be written to stdout; give a file: -o FILE",
+        "an HDF5 file cannot be written to stdout; pass a file: -o FILE",
     ),
     "two arrays into an npy": (
         "convert {}/flat.npy --to-tuple -o {}/y.npy",
@@ -136,7 +135,7 @@ ERRORS = {
     "two outputs for two cells": (
         "split SUNSPOTS -o {}/c.npy {}/m.npy",
         3,
-        "SUNSPOTS/model.ckpt-360: the state has 2 cells and there are 2 files; give two files for "
+        "SUNSPOTS/model.ckpt-360: the state has 2 cells and there are 2 files; pass two files for "
         "each cell: -o C M",
     ),
     "no output of concat": (
@@ -162,7 +161,7 @@ ERRORS = {
     "an array of a file of one": (
         "inspect {}/flat.npy:x",
         3,
-        "{}/flat.npy: x: its one array has no name; give the file alone",
+        "{}/flat.npy: x: its one array has no name; pass the file alone",
     ),
     "a stack of a single cell": (
         "run CKPT {}/x.npy --stack x",
@@ -178,7 +177,7 @@ ERRORS = {
     "a folder for an input": (
         "run CKPT {}/model",
         3,
-        "{}/model: this is a folder; give the path of a file",
+        "{}/model: this is a folder; pass the path of a file",
     ),
     "no input": ("run CKPT", 2, "Missing argument 'INPUT...'; see lstmstate run --help"),
 }

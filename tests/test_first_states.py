@@ -374,7 +374,7 @@ def test_rows_one_after_another_in_a_vector(
     assert done.code == 3
     width = 2 * UNITS if layout == "flat" else UNITS
     assert error(done).endswith(
-        f"; if its {BATCH} rows of {width} lie one after another, save it as [{BATCH}, {width}]"
+        f"; if its {BATCH} rows of {width} follow one another, save it as [{BATCH}, {width}]"
     )
 
 

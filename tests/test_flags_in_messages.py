@@ -87,9 +87,9 @@ def test_every_parameter_in_a_message_is_a_flag_of_a_command() -> None:
         ("say `force=True`", "say --force"),
         ("leave `layout=...` out", "leave --from out"),
         ("`layout='torch'` or `layout='keras'`", "--from torch or --from keras"),
-        ("say the widths: `cells=...`", "say the widths: --units and --proj, --cells"),
+        ("pass the widths: `cells=...`", "pass the widths: --units and --proj, --cells"),
         ("say `cells=WIDTHS`", "say --cells WIDTHS"),
-        ("give a file: `output=...`", "give a file: -o FILE"),
+        ("pass a file: `output=...`", "pass a file: -o FILE"),
         ("two files for each cell: `outputs=...`", "two files for each cell: -o C M"),
         ("`cell='a/b c'`, `cell='/'`", "--cell a/b c, --cell /"),
         ("`peepholes=False`, `proj_clip=None`", "--no-peepholes, --proj-clip none"),
@@ -108,11 +108,11 @@ def test_python_names_parameters_and_the_command_line_flags(shell: Shell, tmp_pa
     with pytest.raises(lstmstate.LstmstateError) as caught:
         lstmstate.save_state(state, target, layout="flat")
     assert (
-        str(caught.value) == f"{target}: this file exists already; say `force=True` to replace it"
+        str(caught.value) == f"{target}: this file exists already; pass `force=True` to replace it"
     )
     source = archive(tmp_path / "a.npz", c=numbers(1, 4), m=numbers(1, 4))
     done = shell("convert", source, "--to-flat", "-o", target)
-    assert error(done) == f"{target}: this file exists already; say --force to replace it"
+    assert error(done) == f"{target}: this file exists already; pass --force to replace it"
 
 
 def test_documents_of_several_paths_name_flags(shell: Shell, tmp_path: Path) -> None:

@@ -302,7 +302,7 @@ def test_a_graph_whose_variables_are_not_frozen_is_refused(shell: Shell, tmp_pat
     done = shell("inspect", path)
     assert done.code == 3
     assert error(done) == (
-        f"{path}: this graph has no constants that could be weights; give the checkpoint that "
+        f"{path}: this graph has no constants that could be weights; pass the checkpoint that "
         "belongs to it"
     )
     some = write(tmp_path / "some.pb", variable, const("w", tensor(FLOAT, (2,), b"")))

@@ -127,8 +127,8 @@ def test_a_graph_next_to_none_or_several_checkpoints_leads_to_none(
         done = shell("inspect", path)
         assert done.code == 3
         assert error(done) == (
-            f"{path}: this is a graph as text: neither a state nor a checkpoint; "
-            "give the checkpoint next to it"
+            f"{path}: expected a state or a TensorFlow checkpoint, got a graph as text; "
+            "pass the checkpoint next to it"
         )
         for checkpoint in folder.glob("*.ckpt.*"):
             checkpoint.unlink()
@@ -239,7 +239,7 @@ def test_files_without_a_graph_are_refused(
 def test_another_text_is_not_a_graph(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "graph.pbtxt"
     path.write_bytes(content)
-    with pytest.raises(CorruptError, match="a text, and the text is no graph"):
+    with pytest.raises(CorruptError, match="expected a graph in the graph file, got another text"):
         read_graph_def(str(path))
     for read in (read_meta, read_saved_model):
         with pytest.raises(CorruptError, match="the graph file is damaged"):

@@ -105,9 +105,9 @@ def test_an_index_of_142_bytes_does_not_ask_for_terabytes(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        (bundle_entry(UINT8, [16], offset=TOP - 16, size=16), "would lie at byte"),
-        (bundle_entry(UINT8, [16], offset=-1, size=16), "would lie at byte -1"),
-        (bundle_entry(UINT8, [16], offset=TOP, size=16), "would lie at byte -"),
+        (bundle_entry(UINT8, [16], offset=TOP - 16, size=16), "is declared at byte"),
+        (bundle_entry(UINT8, [16], offset=-1, size=16), "is declared at byte -1"),
+        (bundle_entry(UINT8, [16], offset=TOP, size=16), "is declared at byte -"),
         (bundle_entry(UINT8, [16], size=-16), "-16 bytes long"),
         (bundle_entry(FLOAT, [1 << 32, 1 << 32], size=0), "more elements than 64 bits"),
         (bundle_entry(FLOAT, [1 << 31, 1 << 31], size=0), "0 bytes are stored"),

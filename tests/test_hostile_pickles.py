@@ -130,7 +130,7 @@ def test_names_are_refused_and_never_called(value: Any, name: str, protocol: int
         (b"\x80\x02K\x01Q.", "holds a persistent id"),
         (b"\x80\x02\x82\x01.", "holds an extension code"),
         (b"\x80\x02\x84\x01\0\0\0.", "holds an extension code"),
-        (b"\x80\x05\x97.", "bytes lie outside the file"),
+        (b"\x80\x05\x97.", "bytes outside the file"),
         (b"\x80\x02\x8b\xff\xff\xff\x7f.", "an integer of any length"),
         (b"\x80\x02K\x01" + b"2.", "the instruction b'2'"),
         (b"\xff", r"the instruction b'\xff'"),

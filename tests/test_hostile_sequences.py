@@ -118,13 +118,13 @@ def test_external_values_of_an_h5_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"\0" * 48)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", (4, 3), "f4", external=[(str(tmp_path / "secret"), 0, 48)])
-    refused(tmp_path / "x.h5", "lie in another file, which is not read")
+    refused(tmp_path / "x.h5", "are in another file, which is not read")
     secret = write_h5(tmp_path / "secret.h5", np.ones((4, 3)))
     with h5py.File(tmp_path / "y.h5", "w") as file:
         layout = h5py.VirtualLayout((4, 3), "f4")
         layout[:] = h5py.VirtualSource(secret, "a/x", (4, 3))
         file.create_virtual_dataset("x", layout)
-    refused(tmp_path / "y.h5", "lie in another file, which is not read")
+    refused(tmp_path / "y.h5", "are in another file, which is not read")
 
 
 @pytest.mark.memory(20)

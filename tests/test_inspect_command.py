@@ -239,7 +239,7 @@ def test_an_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lstmstate.operations.load.open_checkpoint", interrupt)
+    monkeypatch.setattr("lstmstate.operations.load.open_path", interrupt)
     assert run(["inspect", SUNSPOTS]) == 130
 
 
@@ -252,8 +252,8 @@ def test_a_closed_pipe_is_not_an_error() -> None:
 
 def test_sigint_leaves_no_traceback(tmp_path: Path) -> None:
     script = (
-        "import os, signal, sys, lstmstate.model.checkpoint as opened\n"
-        "opened.open_checkpoint = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)\n"
+        "import os, signal, sys, time, lstmstate.operations.load as load\n"
+        "load.open_path = lambda *a, **k: (os.kill(os.getpid(), signal.SIGINT), time.sleep(9))\n"
         "from lstmstate.cli import execute as run\n"
         "sys.exit(run(['inspect', 'x']))\n"
     )

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
 import os
+import pickle
 import shutil
+import struct
+import tarfile
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -222,10 +231,6 @@ def kinds(folder: Path) -> dict[str, tuple[Path, str]]:
     (folder / "pickle").write_bytes(b"\x80\x04]\x94.")
     (folder / "archive.gz").write_bytes(b"\x1f\x8b" + bytes(20))
     shutil.make_archive(str(folder / "plain"), "zip", folder, "notes.txt")
-    import zipfile
-
-    with zipfile.ZipFile(folder / "model.pt", "w") as archive:
-        archive.writestr("archive/data.pkl", b"")
     return {
         path.name: (path, kind)
         for path, kind in {
@@ -240,7 +245,6 @@ def kinds(folder: Path) -> dict[str, tuple[Path, str]]:
             folder / "pickle": "pickle",
             folder / "archive.gz": "gzip",
             folder / "plain.zip": "zip",
-            folder / "model.pt": "pytorch",
         }.items()
     }
 
@@ -250,7 +254,106 @@ def test_other_files_are_identified(tmp_path: Path) -> None:
         with pytest.raises(NotACheckpointError) as caught:
             locate(str(path))
         assert caught.value.kind.key == kind, path.name
-        assert "not a" in str(caught.value)
+        assert "expected a TensorFlow checkpoint, got a" in str(caught.value)
+
+
+def zipped(name: str) -> bytes:
+    """Return a zip whose first member has this name."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, b"")
+        archive.writestr("other", b"")
+    return file.getvalue()
+
+
+def tarred() -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("model.ckpt.index"))
+    return file.getvalue()
+
+
+HEADER = b'{"c":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'  # of a safetensors file
+FOREIGN = {
+    "pytorch": [
+        zipped("archive/data.pkl"),
+        zipped("model/version"),
+        # torch.serialization writes this number first, and the objects after it
+        pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2),
+    ],
+    "keras": [zipped("metadata.json"), zipped("model.weights.h5")],
+    "office": [zipped("[Content_Types].xml")],
+    "zip": [zipped("variables/variables.index")],
+    "tar": [tarred()],
+    "gzip": [gzip.compress(b"")],
+    "bzip2": [bz2.compress(b"")],
+    "xz": [lzma.compress(b"")],
+    "zlib": [zlib.compress(b"a pickle by joblib")],
+    # ModelProto: 1 ir_version, 2 producer_name, 7 graph
+    "onnx": [b"\x08\x08\x12\x07pytorch\x3a\x02\x0a\x00", b"\x08\x03\x3a\x02\x0a\x00"],
+    # SavedModel: 1 schema version, 2 meta_graphs
+    "saved_model": [b"\x08\x01\x12\x04\x0a\x02\x0a\x00"],
+    "safetensors": [struct.pack("<Q", len(HEADER)) + HEADER + bytes(4)],
+    "gguf": [b"GGUF" + struct.pack("<IQQ", 3, 0, 0)],
+    "tflite": [b"\x1c\0\0\0TFL3" + bytes(20)],
+    # {"params": {"lstm": {}}}
+    "msgpack": [b"\x81\xa6params\x81\xa4lstm\x80"],
+    "mxnet": [struct.pack("<QQ", 0x112, 0)],
+    "matlab": [b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(128)],
+    "annex_pointer": [b"/annex/objects/SHA256E-s1--0.npy\n"],
+    "dvc_pointer": [b"outs:\n- md5: 0123\n  path: model.ckpt\n"],
+    "html": [
+        b"<!DOCTYPE html>\n<html lang=en>",
+        b"\n<HTML><head><title>Sign in \xb7 GitHub</title>",
+        b'<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "-">',
+    ],
+    "xml": [b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'],
+    "tfjs": [b'{"format": "layers-model", "modelTopology": {}}'],
+    "keras_json": [b'{"class_name": "Sequential", "config": {"layers": []}}'],
+    "text": [b"<DATE>,<OPEN>\n1,2\n", b"PAR1,GGUF\n1,2\n", b"MATLAB 5.0,x\n1,2\n"],
+}
+
+
+@pytest.mark.parametrize("key", FOREIGN)
+def test_files_of_other_programs_are_named(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "file"
+    for content in FOREIGN[key]:
+        path.write_bytes(content)
+        with pytest.raises(NotACheckpointError) as caught:
+            locate(str(path))
+        assert caught.value.kind.key == key
+        assert caught.value.advice
+        assert "not a checkpoint" not in str(caught.value)
+
+
+def test_files_of_records_are_named(tmp_path: Path) -> None:
+    tf = pytest.importorskip("tensorflow")
+    event = tf.compat.v1.Event(wall_time=1.5, file_version="brain.Event:2")
+    for key, record in (("tfrecord", b"an example"), ("tfevents", event.SerializeToString())):
+        path = str(tmp_path / key)
+        with tf.io.TFRecordWriter(path) as writer:
+            writer.write(record)
+        with pytest.raises(NotACheckpointError) as caught:
+            locate(path)
+        assert caught.value.kind.key == key
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("manifest.ocdbt", "orbax"),
+        ("_METADATA", "orbax"),
+        (".zarray", "zarr"),
+        ("model.safetensors", "safetensors"),
+    ],
+)
+def test_folders_of_other_programs_are_named(tmp_path: Path, name: str, key: str) -> None:
+    (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(NotACheckpointError) as caught:
+        locate(str(tmp_path))
+    assert caught.value.kind.key == key
+    put(tmp_path, "model")  # a checkpoint next to it is found all the same
+    assert locate(str(tmp_path)).format == "v2"
 
 
 def test_a_binary_graph_is_a_frozen_one(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_c_and_m_of_every_step_are_halves(shell: Shell, results: Path, name: str
     done = shell("convert", c, "--to-flat", "-o", results / "no.npy")
     assert (done.code, "this is only the c of a cell" in error(done)) == (3, True)
     done = shell("concat", m, c, "-o", results / "no.npy")
-    assert (done.code, "this is m, and stands where c belongs" in error(done)) == (3, True)
+    assert (done.code, "expected c, got m" in error(done)) == (3, True)
     assert shell("concat", c, m, "-o", results / "steps.npy").code == 0
     with np.load(results / "out.npz") as found:
         expected = np.hstack([found[f"{SECOND}/c_steps"], found[f"{SECOND}/m_steps"]])
@@ -263,7 +263,7 @@ def test_an_array_of_another_name_next_to_weights_can_be_chosen(
 ) -> None:
     path = archive(tmp_path / "x.npz", kernel=numbers(3, 8), bias=numbers(8), rows=numbers(4, 6))
     done = shell("convert", path, "--to-tuple")
-    assert (done.code, "nothing tells what its 3 arrays are" in error(done)) == (3, True)
+    assert (done.code, "expected c and m, got 3 arrays of other names" in error(done)) == (3, True)
     done = shell("convert", f"{path}:rows", "--to-tuple", "-o", tmp_path / "y.npz")
     assert done.code == 0
     refused_as_a_state(shell, f"{path}:bias", WEIGHTS)

@@ -109,7 +109,7 @@ def test_by_default_a_flat_state_is_halved_with_a_note(tmp_path: Path) -> None:
     found = reading(saved(tmp_path / "a.npy", numbered(2, 12)))
     assert found.is_halved
     assert found.notes == (
-        "nothing tells the widths of this flat state: it is cut in half, c 6 and m 6",
+        "the widths of this flat state are unknown: it is cut in half, c 6 and m 6",
     )
 
 
@@ -197,7 +197,7 @@ def test_flags_that_the_file_itself_contradicts(tmp_path: Path, layout: str, wan
 
 def test_a_layout_that_the_file_itself_contradicts(tmp_path: Path) -> None:
     save_state(state_of([(4, 4)], stack=False), tmp_path / "a.npy", layout="stacked")
-    refused(tmp_path / "a.npy", "'stacked'", "`layout=...` says 'flat'", layout="flat")
+    refused(tmp_path / "a.npy", "'stacked'", "expected 'flat' by `layout=...`", layout="flat")
 
 
 def test_a_checkpoint_of_which_several_cells_fit(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_the_layout_decides_which_half_is_first(tmp_path: Path, layout: str) -> 
 def test_arrays_without_names(tmp_path: Path) -> None:
     one, other = numbered(2, 4), numbered(2, 4) + 50
     np.savez(tmp_path / "a.npz", one, other)
-    words = ("its 2 arrays", "arr_0 [2, 4], arr_1 [2, 4]", "`layout='tuple'`", "keras", "torch")
+    words = ("got 2 arrays", "arr_0 [2, 4], arr_1 [2, 4]", "`layout='tuple'`", "keras", "torch")
     assert isinstance(refused(tmp_path / "a.npz", "FILE:NAME", *words), AmbiguousError)
     for layout, c in (("tuple", one), ("keras", other)):
         state = load_state(tmp_path / "a.npz", layout=layout)
@@ -283,7 +283,7 @@ def test_one_half_alone(tmp_path: Path, kind: str, there: str, missing: str) -> 
     else:
         with h5py.File(path, "w") as file:
             file[there] = numbered(2, 4)
-    refused(path, there, f"and no {missing} beside it", "lstmstate concat C M")
+    refused(path, there, f"got {'c' if missing == 'm' else 'm'} alone", "lstmstate concat C M")
 
 
 def test_a_file_without_a_state(tmp_path: Path) -> None:

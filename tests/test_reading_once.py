@@ -51,7 +51,7 @@ def write(source: Path, target: Path, layout: str, kind: str) -> list[int]:
     cells = Cells.of_widths([StateWidths(UNITS, UNITS)] * CELLS)
     (found,) = open_source(str(source), Wanted(cells=(cells,)))
     with Outputs() as outputs:
-        how = How(LAYOUTS[layout], told=reported.append)
+        how = How(LAYOUTS[layout], on_part=reported.append)
         write_state(found, how, outputs, str(target), BY_KEY[kind])
     return reported
 

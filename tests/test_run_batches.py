@@ -217,7 +217,7 @@ def test_existing_outputs_are_kept_and_the_others_written(shell: Shell, three: l
     done = shell("run", PEEPHOLE, *three, "--out-dir", folder)
     assert (done.code, (folder / "1.npz").read_bytes()) == (4, b"old")
     assert errors(done.err) == [
-        f"{folder / '1.npz'}: this file exists already; say --force to replace it"
+        f"{folder / '1.npz'}: this file exists already; pass --force to replace it"
     ]
     assert shell("run", PEEPHOLE, *three, "--out-dir", folder, "--force").code == 0
     assert len(results(folder / "1.npz")) == 3

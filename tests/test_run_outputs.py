@@ -98,7 +98,7 @@ def test_an_unwritable_last_state_is_reported_before_the_run(shell: Shell, batch
         ),
         (folder / "a.npy", ["--state-layout", "tuple"], "an .npy file holds one"),
         (folder / "a.npz", ["--state-layout", "stacked"], "needs c and m as wide"),
-        (folder / "a.txt", [], "its name does not say what to write"),
+        (folder / "a.txt", [], "expected a name with the ending of a kind of file"),
         (folder / "no" / "a.npz", [], "it cannot be written"),
         (folder / "a.csv", ["--state-layout", "keras"], None),
     ):

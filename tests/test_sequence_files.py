@@ -43,7 +43,7 @@ def test_one_of_several_arrays_must_be_chosen(tmp_path: Path, kind: str) -> None
 
 def test_an_npy_has_no_names(tmp_path: Path) -> None:
     path = write_npy(tmp_path / "x.npy", np.ones((4, 3)))
-    refused(f"{path}:x", "x: its one array has no name; give the file alone")
+    refused(f"{path}:x", "x: its one array has no name; pass the file alone")
 
 
 def test_metadata_of_results_is_not_an_array(tmp_path: Path) -> None:
@@ -57,11 +57,11 @@ def test_metadata_of_results_is_not_an_array(tmp_path: Path) -> None:
 @pytest.mark.parametrize("given_path", ["", "/checkpoint", "/model.ckpt-360.index"])
 def test_a_checkpoint_is_reported_as_one(given_path: str) -> None:
     assert refused(f"{SUNSPOTS}{given_path}", "") == (
-        f"{SUNSPOTS}{given_path}: this is a TensorFlow checkpoint, which holds no sequences; "
+        f"{SUNSPOTS}{given_path}: expected sequences, got a TensorFlow checkpoint; "
         "rnn/lstm_cell takes [batch, time, 3], in an .npy, .npz, .h5 or .csv"
     )
-    refused(f"{SUNSPOTS}/model.ckpt-360", "this is a TensorFlow checkpoint")
-    refused(f"{SUNSPOTS}/model.ckpt-360.data-00000-of-00001", "this is a TensorFlow checkpoint")
+    refused(f"{SUNSPOTS}/model.ckpt-360", "got a TensorFlow checkpoint")
+    refused(f"{SUNSPOTS}/model.ckpt-360.data-00000-of-00001", "got a TensorFlow checkpoint")
 
 
 def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
@@ -71,9 +71,9 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "y.npy")
     refused(tmp_path / "y.npy", "this is not a regular file")
     for content, words in {
-        b"": "this is an empty file, which holds no sequences",
-        b"\x1f\x8b\x08": "a gzip archive, which holds no sequences; unpack it first",
-        b"\x07\x01\x02": "nothing that is known here",
+        b"": "expected sequences, got an empty file",
+        b"\x1f\x8b\x08": "expected sequences, got a gzip archive; unpack it first",
+        b"\x07\x01\x02": "a file of unknown kind",
         b"version https://git-lfs.github.com/spec/v1\n": "git lfs pull",
         b'{"x": [1, 2]}': "a JSON text",
     }.items():

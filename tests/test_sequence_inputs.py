@@ -214,7 +214,7 @@ def test_pickles_are_never_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.full((4, 3), None))
     refused(tmp_path / "x.npz", "it holds a pickle, which is never read")
     np.full((4, 3), None).dump(str(tmp_path / "x.pkl"))
-    refused(tmp_path / "x.pkl", "this is a Python pickle, which holds no sequences")
+    refused(tmp_path / "x.pkl", "expected sequences, got a Python pickle")
 
 
 # ---- NaN and values out of range

@@ -51,7 +51,7 @@ def test_columns_are_chosen_by_name(tmp_path: Path) -> None:
     }.items():
         found = opened(f"{path}:{place}", len(expected[0]))
         assert whole(found)[:, 0].tolist() == expected
-    words = "row 1 (line 2 of the file) holds 'mon', which is no number, in column 1 (day)"
+    words = "row 1 (line 2 of the file) holds 'mon', which is not a number, in column 1 (day)"
     refused(path, f"{words}; pick the columns of numbers: FILE:a,b")
     refused(f"{path}:x,w", "w: there is no such column; there are: day, x, y, z, x x")
     refused(f"{path}:day", "holds 'mon'", 1)
@@ -78,7 +78,10 @@ def test_ambiguous_columns_are_refused(tmp_path: Path) -> None:
         ("1,2,3\n4,5\n", "row 2 (line 2 of the file) has 2 fields, and the first line 3"),
         ("a,b,c\n1,2\n4,5\n", "row 1 (line 2 of the file) has 2 fields, and the first line 3"),
         ("#\n1,2,3\n4,,6\n", "row 2 (line 3 of the file) has an empty field, in column 2"),
-        ("1,2,3\n4,5,x\n", "row 2 (line 2 of the file) holds 'x', which is no number, in column 3"),
+        (
+            "1,2,3\n4,5,x\n",
+            "row 2 (line 2 of the file) holds 'x', which is not a number, in column 3",
+        ),
         ("t,1,2\n4,5,6\n", "its first row, t,1,2, may be a header or data"),
         (",0.5,1\n0,5,6\n", "row 1 (line 1 of the file) has an empty field, in column 1"),
         ("1,2,3\n#4,5,6\n", "holds '#4'"),
@@ -88,14 +91,14 @@ def test_ambiguous_columns_are_refused(tmp_path: Path) -> None:
         ("1,2,3\n1_0,2,3\n", "holds '1_0'"),
         ("1,2,3\n0x10,2,3\n", "holds '0x10'"),
         ("1,2,3\n__import__('os'),2,3\n", "holds \"__import__('os')\""),
-        ("1,2,3\n\u0661,2,3\n", "which is no number"),
+        ("1,2,3\n\u0661,2,3\n", "which is not a number"),
         ('1,2,3\n"4,5,6\n', "fields"),
         ("1,2,3\n\x1b[31m,5,6\n", "x1b"),
         ("1,5;2,5;3,5\n", "holds '5;2'"),
         ("a,b,c\n", "there are no steps in it: its shape is [0, 3]"),
         ("\n\n", ""),
         ("# a\n", ""),
-        ("1,2,3\n".encode("utf-16"), "this is no text in UTF-8"),
+        ("1,2,3\n".encode("utf-16"), "expected a text in UTF-8"),
     ],
 )
 def test_errors_in_a_table_name_the_row(tmp_path: Path, content: str | bytes, words: str) -> None:

@@ -36,7 +36,7 @@ def test_a_flat_state_is_halved_with_a_note(shell: Shell, folder: Path) -> None:
     done = shell("split", flat, "-o", "c.npy", "m.npy")
     assert (done.code, done.out) == (0, "")
     assert notes(done) == [
-        "nothing tells the widths of this flat state: it is cut in half, c 4 and m 4"
+        "the widths of this flat state are unknown: it is cut in half, c 4 and m 4"
     ]
     np.testing.assert_array_equal(np.load("c.npy"), np.load(flat)[:, :4])
     np.testing.assert_array_equal(np.load("m.npy"), np.load(flat)[:, 4:])
@@ -104,7 +104,7 @@ def test_any_file_of_a_state_can_be_split(shell: Shell, folder: Path, kind: str)
         (["flat.npy", "-o", "c.npy"], 2, "requires 2 arguments"),
         (["-o", "c.npy", "m.npy"], 2, "Missing argument"),
         (["flat.npy", "-o", "c.npy", "m.npy", "-o", "d.npy", "n.npy"], 3, "4 files"),
-        (["flat.npy", "--cells", "2,2", "-o", "c.npy", "m.npy"], 3, "give two files for each cell"),
+        (["flat.npy", "--cells", "2,2", "-o", "c.npy", "m.npy"], 3, "pass two files for each cell"),
         (["flat.npy", "-o", "c.npz", "m.npy"], 3, "split writes .npy files"),
         (["flat.npy", "-o", "c.npy", "c.npy"], 3, "two outputs have the same name"),
         (["flat.npy", "-o", "c.npy", "./c.npy"], 3, "two outputs have the same name"),
@@ -161,12 +161,10 @@ def test_labelled_halves_are_refused_in_the_wrong_order(shell: Shell, folder: Pa
     assert shell("split", "flat.npy", "-o", "c.npy", "m.npy").code == 0
     done = shell("concat", "m.npy", "c.npy", "-o", "back.npy", "--force")
     assert (done.code, os.path.exists("back.npy")) == (3, False)
-    assert error(done) == (
-        "m.npy: this is m, and stands where c belongs; the order is c, m, c, m, …"
-    )
+    assert error(done) == ("m.npy: expected c, got m; the order is c, m, c, m, …")
     done = shell("concat", "c.npy", "c.npy", "-o", "back.npy")
     assert done.code == 3
-    assert "this is c, and stands where m belongs" in error(done)
+    assert "expected m, got c" in error(done)
 
 
 def test_halves_of_different_cells_are_refused(shell: Shell, folder: Path) -> None:
@@ -205,7 +203,10 @@ def test_halves_inside_files(shell: Shell, folder: Path) -> None:
         np.testing.assert_array_equal(np.load("flat.npy"), np.hstack([c, m]))
     done = shell("concat", "state.npz", "state.npz", "-o", "x.npy")
     assert done.code == 3
-    assert "state.npz: it holds 3 arrays; pick one, FILE:NAME: cell, hidden, other" in error(done)
+    assert (
+        "state.npz: expected one array, got 3; pick one, FILE:NAME: cell, hidden, other"
+        in error(done)
+    )
 
 
 def test_outputs_of_other_file_types(shell: Shell, folder: Path) -> None:

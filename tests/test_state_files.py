@@ -372,5 +372,5 @@ def test_a_name_after_the_path_selects_one_state(tmp_path: Path, kind: str, slas
 
 def test_an_unknown_layout_lists_the_layouts(tmp_path: Path) -> None:
     np.save(tmp_path / "s.npy", np.zeros((2, 8)))
-    with pytest.raises(LstmstateError, match="there is no layout 'tupel'; give tuple, flat, "):
+    with pytest.raises(LstmstateError, match="there is no layout 'tupel'; pass tuple, flat, "):
         load_state(tmp_path / "s.npy", layout="tupel")

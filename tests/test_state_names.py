@@ -9,8 +9,7 @@ import pytest
 from commands import Array, Shell, checkpoint, error, lstm_cell, numbers
 
 from lstmstate import LSTMState, StackState, load_state, open_checkpoint
-from lstmstate.cells.state_names import parse
-from lstmstate.state.array_names import role_of
+from lstmstate.cells.state_names import parse, role_of
 
 # The names of c and of m in files of users; other programs write h, hidden and cell.
 PAIRS = [

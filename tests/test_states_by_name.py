@@ -19,7 +19,7 @@ from lstmstate import (
     open_checkpoint,
     save_state,
 )
-from lstmstate.state.bind_names import bound
+from lstmstate.state.bind_names import bind
 
 Array = Any
 
@@ -170,8 +170,8 @@ def test_whole_parts_of_names_match(tmp_path: Path, shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        ([*APART[:3], "decoder/lstm_cell"], "which belongs to which is open"),
-        ([APART[0], APART[0].replace("lstm_cell", "LSTM"), *APART[2:]], "is open"),
+        ([*APART[:3], "decoder/lstm_cell"], "they cannot be matched"),
+        ([APART[0], APART[0].replace("lstm_cell", "LSTM"), *APART[2:]], "cannot be matched"),
         ([f"l{k}_{side}" for k in (0, 1) for side in ("fw", "bw")], "which runs forward"),
     ],
 )
@@ -206,7 +206,7 @@ def test_a_state_in_memory_binds_by_name(tmp_path: Path) -> None:
     expected, _ = network.run(x, StackState(cells), **BARE)
     assert np.array_equal(network.run(x, StackState(cells[::-1]), **BARE)[0], expected)
     odd = [*cells[:3], LSTMState(cells[3].c, cells[3].m, "other")]
-    with pytest.raises(LstmstateError, match="which belongs to which is open"):
+    with pytest.raises(LstmstateError, match="they cannot be matched"):
         network.run(x, StackState(odd), **BARE)
 
 
@@ -222,7 +222,7 @@ def test_a_state_in_memory_binds_by_name(tmp_path: Path) -> None:
     ],
 )
 def test_names_that_match_cells(names: list[str], order: list[int] | None) -> None:
-    assert bound(names, ["rnn/cell_0/lstm", "rnn/cell_1/lstm"]) == order
+    assert bind(names, ["rnn/cell_0/lstm", "rnn/cell_1/lstm"]) == order
 
 
 # ---- one order

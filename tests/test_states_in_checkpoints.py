@@ -360,7 +360,7 @@ def test_known_halves_are_in_order(tmp_path: Path, capsys: Captured) -> None:
     assert_equal([value(new, "state")], [value(theirs, "saved_state")])
     swapped = ["--variable", "m_state", "--variable", "c_state"]
     message = refused(capsys, old, tmp_path / "other.ckpt", "--to-flat", *swapped)
-    assert "m_state: this is m, and is given where c belongs" in message
+    assert "m_state: expected c, got m" in message
 
 
 # ---- new names

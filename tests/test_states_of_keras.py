@@ -141,10 +141,10 @@ def test_the_names_that_inspect_prints_select_the_halves(tmp_path: Path, shell: 
     swapped = ["--variable", h, "--variable", c]
     done = shell("convert", path, "--to-tuple", *swapped, "-o", target, "--force")
     assert done.code == 3
-    assert "this is m, and is given where c belongs" in error(done)
+    assert "expected c, got m" in error(done)
     done = shell("concat", f"{path}:{h}", f"{path}:{c}", "-o", tmp_path / "flat.npy")
     assert done.code == 3
-    assert "this is m, and stands where c belongs" in error(done)
+    assert "expected c, got m" in error(done)
     done = shell("concat", f"{path}:{c}", f"{path}:{h}", "-o", tmp_path / "flat.npy")
     assert done.code == 0, done.err
     assert np.array_equal(np.load(tmp_path / "flat.npy"), np.concatenate(expected[1], 1))

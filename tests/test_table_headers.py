@@ -17,7 +17,7 @@ import lstmstate
 VALUES = np.array([[0.5, -1.25, 2.0], [3.0, 4.25, 1e-9], [0.25, 8.5, -7.75]])
 ROWS = ["0.5,-1.25,2.0", "3.0,4.25,1e-09", "0.25,8.5,-7.75"]  # as pandas writes them
 INDEX = "the first column has no name and counts the rows: it is left out as an index"
-OPEN = "say `header=True` if it names the columns, `header=False` if it is data"
+OPEN = "pass `header=True` if it names the columns, `header=False` if it is data"
 
 
 def table(header: str, *, index: bool | list[str] = False, rows: list[str] = ROWS) -> str:
@@ -153,7 +153,9 @@ def test_an_unnamed_column_that_counts_no_rows_is_refused(tmp_path: Path) -> Non
     assert np.array_equal(whole(opened(f"{path}:a,b,c"))[:, 0], VALUES.astype("f4"))
     assert whole(opened(f"{path}:,a", 2))[:, 0].tolist() == [[5, 0.5], [6, 3], [7, 0.25]]
     path = text(tmp_path / "y.csv", table(",a,b,c", index=["2020-01-01", "2020-01-02", "x"]))
-    refused(path, "row 1 (line 2 of the file) holds '2020-01-01', which is no number, in column 1;")
+    refused(
+        path, "row 1 (line 2 of the file) holds '2020-01-01', which is not a number, in column 1;"
+    )
     assert np.array_equal(whole(opened(f"{path}:a,b,c"))[:, 0], VALUES.astype("f4"))
 
 
@@ -273,7 +275,7 @@ def test_flags_decide_whether_the_first_row_is_a_header(
     done = shell(command, model, path)
     assert (done.code, error(done)) == (
         3,
-        f"{path}: its first row, 0,1,2, may be a header or data; say --header if it names the "
+        f"{path}: its first row, 0,1,2, may be a header or data; pass --header if it names the "
         "columns, --no-header if it is data",
     )
     assert np.array_equal(runs(content, "--header"), runs("a,b,c\n3,4,5\n6,7,8\n"))
@@ -349,7 +351,7 @@ def test_every_command_that_reads_a_state_has_the_flags(shell: Shell, tmp_path: 
         "run": [ckpt, x, "--state", path, "-o", tmp_path / "y.npz"],
     }.items():
         done = shell(name, "-q", *arguments)
-        assert (done.code, done.err.count("may be a header or data; say --header")) == (3, 1), name
+        assert (done.code, done.err.count("may be a header or data; pass --header")) == (3, 1), name
         for flag in rows if name != "run" else ["--no-header"]:
             force = [] if name in ("inspect", "diff", "check") else ["--force"]
             done = shell(name, "-q", *arguments, flag, *force)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lstmstate.cells.cell import Cell
 from lstmstate.cells.weights import weight
 from lstmstate.records import NamedTuple
+from lstmstate.value_stats import stats_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,12 +18,14 @@ _BY_COLUMNS = ("kernel", "recurrent_kernel", "bias", "mask", "norm_0", "norm_1")
 
 
 class Stats(NamedTuple):
-    """The figures of one part of a tensor; min, max, mean and std are of its finite elements.
+    """Statistics of one part of a tensor.
 
     Attributes:
         role: the tensor.
-        gate: the gate whose columns these are; None for a tensor that is not cut into gates.
-        size: the number of elements; zeros, nan and inf count some of them.
+        gate: the gate whose columns these are; None for a tensor without gates.
+        size: the number of elements.
+        min, max, mean, std: of the finite elements.
+        zeros, nan, inf: how many elements are 0, NaN or Inf.
     """
 
     role: str
@@ -38,11 +41,14 @@ class Stats(NamedTuple):
 
 
 def cell_stats(cell: Cell, read: Callable[[str], NDArray[np.generic]]) -> Iterator[Stats]:
-    """Yield the figures of each of a cell's tensors; `read` returns a variable's value."""
+    """Yield the statistics of each of a cell's tensors; `read` returns a variable's value."""
     for role in cell.variables:
         value = weight(cell, role, read)
         for gate, part in _gates(cell, role, value):
-            yield _figures(role, gate, part)
+            found = stats_of(part)
+            low, high, mean, std = found.moments().values()
+            counts = found.zeros, found.nan, found.inf
+            yield Stats(role, gate, found.size, low, high, mean, std, *counts)
 
 
 def _gates(
@@ -60,25 +66,3 @@ def _gates(
     sets = value.reshape(*value.shape[:-1], -1, len(order), width)
     for number, gate in enumerate(order):
         yield gate, sets[..., number, :]
-
-
-def _figures(role: str, gate: str | None, part: NDArray[np.generic]) -> Stats:
-    import numpy as np
-
-    wide = part.astype(np.complex128 if np.iscomplexobj(part) else np.float64)
-    finite = np.abs(wide[np.isfinite(wide)]) if np.iscomplexobj(wide) else wide[np.isfinite(wide)]
-    with np.errstate(all="ignore"):
-        figures = [finite.min(), finite.max(), finite.mean(), finite.std()] if finite.size else []
-    low, high, mean, std = (float(f) if np.isfinite(f) else None for f in figures or [np.nan] * 4)
-    return Stats(
-        role,
-        gate,
-        part.size,
-        low,
-        high,
-        mean,
-        std,
-        int(np.count_nonzero(wide == 0)),
-        int(np.count_nonzero(np.isnan(wide))),
-        int(np.count_nonzero(np.isinf(wide))),
-    )

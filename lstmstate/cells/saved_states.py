@@ -1,4 +1,4 @@
-"""States that were saved in variables: by the graph if it shows them, else by width and name."""
+"""States saved in variables, found by the graph, or else by width and name."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ def saved_states(
 ) -> list[SavedState]:
     """Return the variables that hold a state of one of the cells.
 
-    A state is not trainable like a weight, not a slot and not part of a cell, has
-    a batch before its width, and fits a cell or a stack. If the graph shows that a cell
-    starts from a variable, or is assigned to one, that counts; else it has to have the name of a
-    state.
+    A state is not a trainable variable, not a slot and not part of a cell, has a batch before its
+    width, and fits a cell or a stack. The graph counts if it shows that a cell starts from a
+    variable, or is assigned to one; else the name has to be that of a state.
     """
     by_graph = find_kept_states(view, found.cells, stacks, found.roles) if view is not None else {}
     fits: Fits = {"flat": {}, "c": {}, "m": {}}
@@ -84,7 +83,7 @@ def _of_keras(variables: Iterable[Stored], cells: list[Cell]) -> dict[str, Saved
 def _by_name(
     variable: Stored, fits: Fits, stacks: list[Stack], view: GraphView | None
 ) -> SavedState | None:
-    """Return a state that is recognised by its name and width."""
+    """Return a state by its name and width alone."""
     named = state_names.parse(variable.path)
     if named is None or not named.is_plain:
         return None

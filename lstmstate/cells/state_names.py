@@ -23,19 +23,18 @@ _BEFORE = (
 _ROLE = "|".join(f"(?P<{role}>{words})" for role, words in _WORDS.items())
 _PLAIN = rf"(?P<plain>(?:(?:{'|'.join(_BEFORE)})_?(?:\d+_)?)*)"
 _NAME = rf"(?P<before>{_PLAIN}|(?:.*_)?)(?:{_ROLE})(?P<number>_?\d+)?"
-_LONGEST = 64  # names of states are a word or two
+_LONGEST = 64  # characters; names of states are short
 
 
 class StateName(NamedTuple):
-    """The name of a variable or an array, read as that of a state.
+    """The parts of a name of a state, for a variable or an array.
 
     Attributes:
         scope: the path before its last part.
         role: "c", "m", "h_n", "c_n" or "state".
         number: the number of a layer, such as "1" of `h_1`; "" if there is none.
-        stem: the rest of the name without the word for its role: both halves of a state have
-            the same.
-        is_plain: whether all words of the last part are words for states.
+        stem: the name without the word for its role, equal for both halves of a state.
+        is_plain: whether all words of the last part are those of a state.
     """
 
     scope: str
@@ -47,7 +46,7 @@ class StateName(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def parse(path: str) -> StateName | None:
-    """Return a name read as that of a state, None if it is not one.
+    """Return the parts of a name of a state, None for any other name.
 
     >>> parse("rnn/last_c_1")
     StateName(scope='rnn', role='c', number='1', stem='rnn/last__1', is_plain=True)
@@ -68,3 +67,15 @@ def parse(path: str) -> StateName | None:
         f"{scope}{slash}{leaf[: match.end('before')]}{match['number'] or ''}",
         match["plain"] is not None and len(numbers) < 2,
     )
+
+
+def role_of(name: str) -> tuple[str, str] | None:
+    """Return (scope, role) by the name of an array, None if it is not that of a state.
+
+    >>> role_of("rnn/cell_0/c"), role_of("h1"), role_of("outputs")
+    (('rnn/cell_0', 'c'), ('1', 'm'), None)
+    """
+    found = parse(name)
+    if found is None or not found.is_plain:
+        return None
+    return f"{found.scope}/{found.number}".strip("/"), found.role

@@ -36,27 +36,26 @@ _OF_FOLDER = "this is the graph of the folder, for the checkpoint has no .meta o
 
 
 class Checkpoint:
-    """An open checkpoint: its variables by name, and the graph beside it.
+    """An open checkpoint: its variables by name, and its graph.
 
     Args:
-        path: a prefix, any file of a checkpoint, a `checkpoint` file, or a folder.
+        path: a prefix, any file of a checkpoint, a `checkpoint` file, or a folder; or a located
+            checkpoint.
         checksums: whether the CRC32C of everything that is read must hold.
 
     Attributes:
-        path: as it was given.
-        prefix: what it was resolved to.
+        prefix: the name that Saver gave it.
         format: "v1", "v2", "saved_model", "object_based", "frozen_graph" or
             "generator_bundle".
         variables: every variable by the name that TensorFlow's own reader lists it under.
-        notes: what a user should know of how it was read.
+        notes: lines for the user on how it was read.
 
     Raises:
         LstmstateError: there is no checkpoint, or it cannot be read.
     """
 
-    def __init__(self, path: str, *, checksums: bool = True) -> None:
-        self.path = path
-        self.location: Location = locate(path)
+    def __init__(self, path: str | Location, *, checksums: bool = True) -> None:
+        self.location = path if isinstance(path, Location) else locate(path)
         self.prefix = self.location.prefix
         self.notes: list[str] = [self.location.note] if self.location.note else []
         self._graph_damage: str | None = None
@@ -117,7 +116,7 @@ class Checkpoint:
         return isinstance(self._reader, Bundle) and self._reader.big_endian
 
     def refuse_shared_bytes(self) -> None:
-        """Refuse values that share bytes: a small file could stand for any amount of them.
+        """Refuse values that share bytes: a small file could declare any amount of them.
 
         Raises:
             CorruptError: the values take more bytes than their files have.
@@ -147,7 +146,7 @@ class Checkpoint:
 
     @cached_property
     def graph(self) -> Graph | None:
-        """The graph that was saved beside the checkpoint, None where there is none to read."""
+        """The graph of the checkpoint, None if there is none to read."""
         path = self.location.graph
         if path is None:
             return None
@@ -163,11 +162,11 @@ class Checkpoint:
 
     @property
     def graph_damage(self) -> str | None:
-        """What is wrong with the file of the graph; None where it is whole, or there is none."""
+        """The damage of the graph file; None if it is whole, or missing."""
         return self._graph_damage if self.graph is None else self.graph.damage
 
     def _read_graph(self, path: str) -> Graph:
-        """Read the graph; that of a folder only where it can be the graph of the checkpoint."""
+        """Read the graph; that of a folder only if it can be the graph of the checkpoint."""
         if self._frozen is not None:
             return self._frozen
         if self._packed_graph is not None:
@@ -208,7 +207,7 @@ class Checkpoint:
         return graphs[0] if graphs else None
 
     def _object_names(self, bundle: Bundle) -> dict[str, str]:
-        """Return the graph names of an object-based checkpoint, where they can be read."""
+        """Return the graph names of an object-based checkpoint, if they can be read."""
         if object_graph.OBJECT_GRAPH_KEY not in bundle.specs:
             return {}
         try:

@@ -21,15 +21,12 @@ def new_checkpoint(
 ) -> Iterator[BundleWriter]:
     """Yield the writer of a new V2 checkpoint; its files appear with the other outputs.
 
-    The index comes after the data: it is what makes a checkpoint of them. A `checkpoint` file
-    that is there already is left as it is, since it speaks of others.
+    The index comes after the data, since it makes them a checkpoint. A `checkpoint` file
+    that exists is left unchanged, since it names other checkpoints.
 
     Args:
         target: the prefix, or the path of the index.
         graph: a MetaGraphDef for the `.meta` file.
-
-    Raises:
-        LstmstateError: a file cannot be written, or the `.meta` of another checkpoint is there.
     """
     prefix = target.removesuffix(_INDEX)
     folder, name = os.path.split(prefix)

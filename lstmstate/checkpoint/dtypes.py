@@ -20,9 +20,9 @@ class DType(NamedTuple):
 
     Attributes:
         name: as `tf.DType.name` gives it.
-        itemsize: bytes an element takes in a V2 data file; 0 where elements vary in length.
-        storage: the NumPy type of the stored bytes, without byte order; None where there is none.
-        proto_field: the field of a TensorProto in which V1 files keep the values; 0 for none.
+        itemsize: bytes an element takes in a V2 data file; 0 if elements vary in length.
+        storage: the NumPy type of the stored bytes, without byte order; None if there is none.
+        proto_field: the field of a TensorProto with the values in V1 files; 0 for none.
     """
 
     name: str
@@ -66,7 +66,7 @@ BY_NUMBER: dict[int, DType] = {
 
 
 def by_number(number: int) -> DType:
-    """Return the dtype with this number; one that 1.15 did not know is told by its number."""
+    """Return the dtype with this number; one newer than 1.15 is named by its number."""
     return BY_NUMBER.get(number) or DType(f"dtype {number}", 0, None, 0)
 
 
@@ -84,11 +84,11 @@ def from_bytes(
     array: NDArray[np.generic] = np.frombuffer(data, stored)
     if not stored.isnative:
         array = array.astype(stored.newbyteorder("="))
-    return widened(array, dtype).reshape(shape)
+    return widen(array, dtype).reshape(shape)
 
 
-def widened(array: NDArray[np.generic], dtype: DType) -> NDArray[np.generic]:
-    """Return the patterns of bfloat16 as the float32 values they stand for; others as given."""
+def widen(array: NDArray[np.generic], dtype: DType) -> NDArray[np.generic]:
+    """Return bit patterns of bfloat16 as float32 values; other arrays unchanged."""
     if dtype.name != "bfloat16":
         return array
     import numpy as np
@@ -97,18 +97,14 @@ def widened(array: NDArray[np.generic], dtype: DType) -> NDArray[np.generic]:
 
 
 def to_bytes(array: NDArray[np.generic], dtype: DType, *, big_endian: bool = False) -> memoryview:
-    """Undo `from_bytes`: return the bytes to store for an array of values.
-
-    Raises:
-        LstmstateError: values that were bfloat16 once no longer fit it.
-    """
+    """Undo `from_bytes`: return the bytes to store for an array of values."""
     import numpy as np
 
     value = np.ascontiguousarray(array)
     if dtype.name == "bfloat16":
         patterns = value.view(np.uint32)
         if (patterns & np.uint32(0xFFFF)).any():
-            raise LstmstateError("its values do not fit bfloat16", advice="say `dtype='float32'`")
+            raise LstmstateError("its values do not fit bfloat16", advice="pass `dtype='float32'`")
         value = (patterns >> np.uint32(16)).astype(np.uint16)
     stored = value.astype(value.dtype.newbyteorder(">" if big_endian else "<"), copy=False)
     return stored.reshape(-1).view(np.uint8).data

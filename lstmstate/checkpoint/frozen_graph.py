@@ -1,4 +1,4 @@
-"""Frozen graphs: GraphDefs in which constants have taken the place of variables."""
+"""Frozen graphs: GraphDefs with constants in the place of variables."""
 
 from __future__ import annotations
 
@@ -29,11 +29,8 @@ class FrozenGraph:
         path: the file.
 
     Attributes:
-        graph: the graph, in which these constants are operations that hold a variable.
-        notes: what a user should know of how it was read.
-
-    Raises:
-        LstmstateError: it is missing, damaged, or has no such constant.
+        graph: the graph, with these constants as operations that hold a variable.
+        notes: lines for the user on how it was read.
     """
 
     def __init__(self, path: str) -> None:
@@ -50,7 +47,7 @@ class FrozenGraph:
             if not self.specs:
                 raise UnsupportedError(
                     "this graph has no constants that could be weights",
-                    advice="give the checkpoint that belongs to it",
+                    advice="pass the checkpoint that belongs to it",
                 )
             if not self.graph.has_end:
                 self.notes.append(f"{path}: {_NO_END}")

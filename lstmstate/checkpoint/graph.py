@@ -1,6 +1,6 @@
 """The graph of a checkpoint (`.meta`, `saved_model.pb`, `graph.pbtxt`), as nodes and edges.
 
-It is walked as bytes and never imported: whatever operations it names, none is run. Messages:
+It is walked as bytes and never imported: none of its operations is run. Messages:
 TensorFlow core/protobuf/{meta_graph,saved_model}.proto, core/framework/{graph,node_def,
 attr_value,tensor}.proto (v1.15.0).
 """
@@ -15,7 +15,7 @@ from lstmstate import limits
 from lstmstate.checkpoint import kinds
 from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.graph_node import Node, NodeReader
-from lstmstate.checkpoint.inlining import Arguments, Returns, inlined
+from lstmstate.checkpoint.inlining import Arguments, Returns, inline_functions
 from lstmstate.errors import CorruptError, UnsupportedError, located
 from lstmstate.files.reader import LFS_POINTER, read_whole
 from lstmstate.records import NamedTuple
@@ -41,26 +41,24 @@ class Edge(NamedTuple):
 
 
 class Graph:
-    """Nodes by name, and who uses whose outputs.
+    """Nodes by name, and the uses of their outputs.
+
+    A damaged graph is refused: any operation could be the missing one.
 
     Attributes:
         nodes: the operations of the graph, and of the functions that it calls.
-        tensorflow_version: the release that wrote it, as it says itself, or by its producer
-            number where it does not; None where neither is there.
+        tensorflow_version: the release that wrote it, by its own field, or else by its producer
+            number; None without either.
         producer: GraphDef.versions.producer.
         library: its functions, a FunctionDefLibrary as bytes.
-        trainable: node names of the trainable variables; None where the graph lists none.
+        trainable: node names of the trainable variables; None if the graph lists none.
         returns: for each node that calls functions, the tensors that each of them returns.
         arguments: for each node that is an argument of a function, the node that calls it, and
             which argument it is.
-        damage: what is wrong with the file behind the graph, which itself is whole; None for
+        damage: the damage of the file after the graph, which itself is whole; None for
             a whole file.
         has_end: whether its GraphDef has what TensorFlow writes behind the nodes. Without it
             nothing shows that a file of nodes alone was not cut between two of them.
-
-    Raises:
-        CorruptError: the graph itself is damaged. Part of a graph is no graph: an operation that
-            is missing could be the one that matters.
     """
 
     def __init__(self, meta_graph: bytes) -> None:
@@ -116,7 +114,9 @@ class Graph:
         if self.has_end and self.producer <= _SHAPELESS:
             self._forget_shapes()
         if self.library:
-            for node in list(inlined(self.library, self.nodes, self.returns, self.arguments)):
+            for node in list(
+                inline_functions(self.library, self.nodes, self.returns, self.arguments)
+            ):
                 self._add(node)
 
     def _add(self, node: Node) -> None:
@@ -125,7 +125,7 @@ class Graph:
             raise CorruptError(f"the graph has more than {limits.MAX_ENTRIES} nodes")
 
     def _forget_shapes(self) -> None:
-        """Make the shape of a placeholder unknown where it is `[]`, which meant just that."""
+        """Make the shape of a placeholder unknown if it is `[]`, which meant just that."""
         for node in list(self.nodes.values()):
             if node.op == "Placeholder" and node.shape() == ():
                 self.nodes[node.name] = node.without("shape")
@@ -144,11 +144,7 @@ class Graph:
         self.trainable = frozenset(name.rpartition(":")[0] or name for name in names)
 
     def spend(self, steps: int = 1) -> None:
-        """Count steps along the edges, so that no graph can make a reader walk for ever.
-
-        Raises:
-            UnsupportedError: there were too many for a graph of this size.
-        """
+        """Count steps along the edges, so that no graph can make a reader walk for ever."""
         if self._steps is None:
             self._steps = limits.WALK_STEPS + limits.WALK_STEPS_PER_NODE * len(self.nodes)
         self._steps -= steps
@@ -199,7 +195,7 @@ class Graph:
     def saved_names(self) -> Iterator[tuple[str, Node]]:
         """Yield (key in the checkpoint, the node whose value is saved under it).
 
-        A Saver may save a variable under any name: the operation that saves tells.
+        A Saver may save a variable under any name, which the operation that saves shows.
         """
         lists: dict[str, list[str]] = {}
         for node in self.of(_SAVE_OPS):
@@ -240,11 +236,7 @@ def split_port(tensor: str) -> tuple[str, int]:
 
 
 def read_meta(path: str) -> Graph:
-    """Read a `.meta` file, which is a MetaGraphDef, in bytes or as text.
-
-    Raises:
-        LstmstateError: it is missing, or not one, or the graph in it is damaged.
-    """
+    """Read a `.meta` file, which is a MetaGraphDef, in bytes or as text."""
     return _read(path, "MetaGraphDef")
 
 
@@ -254,11 +246,7 @@ def parse_meta(data: bytes) -> Graph:
 
 
 def read_saved_model(path: str) -> Graph:
-    """Read the first graph of a SavedModel {1 version, 2 repeated MetaGraphDef}, as `read_meta`.
-
-    Raises:
-        LstmstateError: it is missing, not one, or has no graph, or the graph in it is damaged.
-    """
+    """Read the first graph of a SavedModel {1 version, 2 repeated MetaGraphDef}, as `read_meta`."""
     return _read(path, "SavedModel")
 
 
@@ -268,9 +256,6 @@ def read_graph_def(path: str, *, needs_end: bool = True) -> Graph:
     Args:
         needs_end: whether one without an end is damaged. Frozen graphs need none: TensorFlow's
             remove_training_nodes leaves it out.
-
-    Raises:
-        LstmstateError: it is missing, or not one, or damaged.
     """
     return _read(path, "GraphDef", needs_end=needs_end)
 
@@ -291,7 +276,7 @@ def _parse(data: bytes, message: str, *, needs_end: bool = True) -> Graph:
     if written:
         data, message = _from_text(data, written), written
     elif written is not None and message == "GraphDef":
-        raise CorruptError("the graph file is a text, and the text is no graph")
+        raise CorruptError("expected a graph in the graph file, got another text")
     damage = None
     if message == "GraphDef":
         data = wire.bytes_field(2, data)
@@ -333,7 +318,7 @@ def _from_text(text: bytes, message: str) -> bytes:
 
 
 def _first_graph(saved_model: bytes) -> tuple[bytes, str | None]:
-    """Return the first MetaGraphDef of a SavedModel, and what is wrong with the file behind it."""
+    """Return the first MetaGraphDef of a SavedModel, and the damage of the file after it."""
     try:
         for number, _, value in wire.fields(saved_model):
             if number == 2 and isinstance(value, bytes):
@@ -346,7 +331,7 @@ def _first_graph(saved_model: bytes) -> tuple[bytes, str | None]:
 
 
 def _damage(error: CorruptError) -> str:
-    """Return what is wrong with a graph file, in a few words."""
+    """Return the damage of a graph file, in a few words."""
     if not isinstance(error, wire.CutShortError) or error.missing > limits.MAX_GRAPH_BYTES:
         return f"the graph file is damaged ({error.problem})"
     bytes_are = "byte is" if error.missing == 1 else "bytes are"

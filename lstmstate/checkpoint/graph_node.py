@@ -34,7 +34,7 @@ class Constant(NamedTuple):
 
     @property
     def scalar(self) -> float | None:
-        """Its value where it is one number."""
+        """Its value if it is one number."""
         return self.values[0] if len(self.values) == 1 else None
 
 
@@ -130,7 +130,7 @@ class Node:
     def is_like(self, other: Node) -> bool:
         """Whether another node has the same of all that was ever asked for of this one.
 
-        What they are called, and what their inputs are called, plays no part.
+        Their own names, and those of their inputs, do not count.
         """
         mine, theirs = self._attributes, other._attributes
         return (
@@ -148,28 +148,28 @@ class Node:
         return self._attributes.value(name)
 
     def number(self, name: str) -> int | None:
-        """An int or bool attribute, None where it is not set."""
+        """An int or bool attribute, None if it is not set."""
         value = self._attribute(name)
         found = value.get(3) or value.get(5)
         return None if found is None else wire.signed(wire.last_int(found))
 
     def real(self, name: str) -> float | None:
-        """A float attribute, None where it is not set."""
+        """A float attribute, None if it is not set."""
         found = self._attribute(name).get(4)
         return None if found is None else _shortest(wire.float32(wire.last_int(found)))
 
     def string(self, name: str) -> str | None:
-        """A string attribute, None where it is not set."""
+        """A string attribute, None if it is not set."""
         found = self._attribute(name).get(2)
         return None if found is None else wire.text(wire.last_bytes(found))
 
     def number_of_type(self, name: str) -> int | None:
-        """The number of the dtype that an attribute gives, None where it is not set."""
+        """The number of the dtype in an attribute, None if it is not set."""
         found = self._attribute(name).get(6)
         return None if found is None else wire.last_int(found)
 
     def numbers(self, name: str) -> list[int]:
-        """A list of ints, empty where it is not set: AttrValue 1 list {3 repeated i}."""
+        """A list of ints, empty if it is not set: AttrValue 1 list {3 repeated i}."""
         found = self._attribute(name).get(1)
         listed = wire.message(wire.last_bytes(found)) if found else {}
         return list(islice(packed_ints(listed.get(3, [])), limits.MAX_RANK))
@@ -191,7 +191,7 @@ class Node:
         return list(zip(numbers, found, strict=False))
 
     def function(self, name: str) -> str | None:
-        """The name of the function that an attribute gives, None where it is not set."""
+        """The name of the function in an attribute, None if it is not set."""
         found = self._attribute(name).get(10)
         called = wire.message(wire.last_bytes(found)) if found else {}
         return wire.text(wire.last_bytes(called.get(1))) if called else None
@@ -253,7 +253,7 @@ class NodeReader:
     def node(self, data: bytes) -> Node:
         """Read a NodeDef: 1 name, 2 op, 3 repeated input, 4 device, 5 repeated attr.
 
-        That is the order in which TensorFlow writes; the loop of `wire.fields` is written out.
+        That is the order of TensorFlow; the loop of `wire.fields` is written out.
         """
         inputs: list[str] = []
         end = len(data)
@@ -330,7 +330,7 @@ def _unordered(data: bytes) -> Node:
 
 
 def partial_shape(data: bytes) -> tuple[int | None, ...] | None:
-    """Read a TensorShapeProto in which sizes, or all of it, may be left open (-1, 3: true)."""
+    """Read a TensorShapeProto with some sizes, or all of them, unknown (-1, 3: true)."""
     found = wire.message(data)
     if wire.last_int(found.get(3)):
         return None

@@ -1,4 +1,4 @@
-"""Steps along the edges of a graph that do not depend on what a node is called."""
+"""Steps along the edges of a graph, independent of the names of nodes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def data_inputs(node: Node) -> list[str]:
 
 
 def operand(graph: Graph, node: Node, position: int) -> Node | None:
-    """Return the node that gives an input, None where there is none."""
+    """Return the node that gives an input, None if there is none."""
     inputs = node.inputs
     if position or not inputs or inputs[0][:1] == "^":
         inputs = data_inputs(node)
@@ -58,10 +58,10 @@ def through(graph: Graph, node: Node | None, passing: frozenset[str] = PASSING) 
 
 
 def scalar(graph: Graph, node: Node | None) -> float | None:
-    """Return the number that a node hands on, None where it is not a constant one."""
+    """Return the number that a node hands on, None if it is not constant."""
     made = through(graph, node)
     constant = made.constant() if made is not None else None
-    # A constant of equal numbers acts as one of them; NaN and Inf are no option of a cell.
+    # A constant of equal numbers acts as one of them; NaN and Inf are not options of a cell.
     if constant is None or len(set(constant.values)) != 1 or not math.isfinite(constant.values[0]):
         return None
     return constant.values[0]

@@ -1,8 +1,8 @@
 """The bodies of functions, laid into the graph where they are called.
 
 Graphs of 1.13 on may hold loops as functions (control flow "v2"), and those of 2.x do: the cell
-then stands in the body of a While. Each body is laid in once, at its first call, under a
-number; its arguments become nodes that hand on what the caller gives, the way `Enter`
+is then in the body of a While. Each body is laid in once, at its first call, under a
+number; its arguments become nodes that pass on the inputs of the caller, as `Enter`
 does in loops of 1.x. Message: core/framework/function.proto (v1.15.0).
 """
 
@@ -15,7 +15,7 @@ from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.graph_node import Node, NodeReader
 from lstmstate.records import NamedTuple
 
-INLINED = "\0"  # what the names of nodes out of functions begin with
+INLINED = "\0"  # the prefix of the names of nodes from functions
 
 # The attributes that name a function, and how many inputs come before its arguments.
 _CALLS = {"body": 0, "then_branch": 1, "else_branch": 1, "f": 0}
@@ -43,7 +43,7 @@ Returns = dict[str, list[list[str]]]
 Arguments = dict[str, tuple[str, int]]
 
 
-def inlined(
+def inline_functions(
     library: bytes, nodes: dict[str, Node], returns: Returns, taken: Arguments
 ) -> Iterator[Node]:
     """Yield the nodes of all functions that the graph calls, directly or through others.
@@ -51,11 +51,11 @@ def inlined(
     Args:
         library: a FunctionDefLibrary {1 repeated FunctionDef}.
         nodes: the nodes of the graph itself.
-        returns: receives for each caller what the functions laid in there return, as tensors.
+        returns: receives for each caller the tensors that the functions laid in there return.
         taken: receives for each node that is an argument its caller, and which argument it is.
     """
     bodies = wire.all_bytes(wire.message(library).get(1))
-    # What is laid in stands under a number: a long name would be there once for every node.
+    # The scope of a body is a number: a long name would be repeated for every node.
     functions = dict(_function(body, f"{INLINED}{number}") for number, body in enumerate(bodies))
     queue = deque(nodes.values())
     while queue:
@@ -76,7 +76,7 @@ class _Function(NamedTuple):
     """The body of a function, to be laid in.
 
     Attributes:
-        scope: what the names of its nodes begin with.
+        scope: the prefix of the names of its nodes.
         arguments: the nodes that are its arguments.
         returned: the tensors that it returns, as it writes them.
         bodies: its NodeDefs.

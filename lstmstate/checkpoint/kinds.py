@@ -1,24 +1,39 @@
-"""What a file is, from its first and last bytes: one table of signatures."""
+"""Kinds of files, by their first and last bytes."""
 
 from __future__ import annotations
 
+import re
+
 from lstmstate.checkpoint import protobuf as wire
-from lstmstate.checkpoint.sstable import MAGIC
+from lstmstate.checkpoint.sstable import MAGIC, masked_crc
 from lstmstate.errors import CorruptError
 from lstmstate.files.reader import LFS_POINTER, ByteSource
 from lstmstate.records import NamedTuple
 
-LOOK = 4096  # bytes of a file's start that are looked at
+LOOK = 4096  # bytes of a file's start that are read
 _FIELD_2 = b"\x12"  # the key of bytes in field 2 of a message
+_MAX_HEADER = 100_000_000  # bytes of JSON in a safetensors file, by its specification
+_ONNX_FIELDS = (2, 3, 4, 5, 6, 7, 8, 14, 20, 25)  # of a ModelProto, which may follow its version
 
 
 class Kind(NamedTuple):
-    """A kind of file: a key for programs, words for people, and what to do with it."""
+    """A kind of file: a key for programs, a noun for messages, and advice to the user."""
 
     key: str
     words: str
     advice: str | None = None
 
+
+_AGAIN = "copy it again from where it came from"
+_UNPACK = "unpack it first"
+_ORIGINAL = "pass the TensorFlow checkpoint that it was made from"
+_SAVE = "save its values with numpy.save"
+_SAVE_NPZ = "save the state with numpy.savez(FILE, c=..., m=...)"
+_SAVE_TORCH = (
+    "weights of PyTorch are not read; save other tensors with numpy.savez, a state as h_n and c_n"
+)
+_SAVE_KERAS = "save it as a checkpoint: tf.train.Checkpoint(model=model).save(PREFIX)"
+_SAVE_JAX = f"weights of JAX are not read; {_SAVE_NPZ}"
 
 TABLE = Kind("table", "a TensorFlow checkpoint table")
 CHECKPOINT_STATE = Kind("checkpoint_state", "a `checkpoint` text file")
@@ -26,37 +41,119 @@ NPY = Kind("npy", "a NumPy array")
 NPZ = Kind("npz", "an archive of NumPy arrays")
 HDF5 = Kind("hdf5", "an HDF5 file")
 PICKLE = Kind("pickle", "a Python pickle")
-SAVED_MODEL = Kind("saved_model", "a SavedModel")
-META = Kind("meta", "the graph of a checkpoint (a MetaGraphDef)")
+SAVED_MODEL = Kind("saved_model", "the graph of a SavedModel", "pass its folder, with variables/")
+META = Kind("meta", "the graph of a checkpoint (a MetaGraphDef)", "pass the checkpoint next to it")
 GENERATOR = Kind("generator_bundle", "a bundle of a music generator (Magenta)")
 FROZEN = Kind("frozen_graph", "a frozen graph (a GraphDef)")
-PBTXT = Kind("pbtxt", "a graph as text", "give the checkpoint next to it")
+PBTXT = Kind("pbtxt", "a graph as text", "pass the checkpoint next to it")
 LFS = Kind("lfs_pointer", "a Git LFS pointer", "run 'git lfs pull' in the repository it came from")
-EMPTY = Kind("empty", "an empty file", "copy it again from where it came from")
+EMPTY = Kind("empty", "an empty file", _AGAIN)
 TEXT = Kind("text", "a text file")
-UNKNOWN = Kind("unknown", "nothing that is known here")
+UNKNOWN = Kind("unknown", "a file of unknown kind")
 
-_KERAS_ADVICE = "save it as a checkpoint: tf.train.Checkpoint(model=model).save(PREFIX)"
+_PYTORCH = Kind("pytorch", "a PyTorch file (torch.save)", _SAVE_TORCH)
+_KERAS = Kind("keras", "a Keras 3 model (a zip with HDF5)", _SAVE_KERAS)
+_ONNX = Kind("onnx", "an ONNX model", _ORIGINAL)
+_SAFETENSORS = Kind(
+    "safetensors",
+    "a safetensors file",
+    f"its weights are not read; load it with safetensors and {_SAVE_NPZ}",
+)
+_MSGPACK = Kind("msgpack", "a MessagePack file (Flax)", _SAVE_JAX)
+_EVENTS = Kind("tfevents", "an event file of TensorBoard", "pass the checkpoint next to it")
+_TFRECORD = Kind("tfrecord", "a TFRecord file", _SAVE)
+_ORBAX = Kind("orbax", "an Orbax checkpoint of JAX", _SAVE_JAX)
+_ZARR = Kind("zarr", "a Zarr array", _SAVE)
+_GGUF = Kind("gguf", "a GGUF model", "its weights are not read")
+_ZIP = Kind("zip", "a zip archive", _UNPACK)
 
-# (offset, the bytes that stand there, what the file is)
+# (offset, the bytes there, the kind); the first row that fits counts
 _SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\x93NUMPY", NPY),
     (0, b"\x89HDF\r\n\x1a\n", HDF5),
     (0, LFS_POINTER, LFS),
-    (4, b"TFL3", Kind("tflite", "a TensorFlow Lite model")),
-    (0, b"\x1f\x8b", Kind("gzip", "a gzip archive", "unpack it first")),
-    (0, b"BZh", Kind("bzip2", "a bzip2 archive", "unpack it first")),
-    (0, b"\xfd7zXZ\0", Kind("xz", "an xz archive", "unpack it first")),
-    (257, b"ustar", Kind("tar", "a tar archive", "unpack it first")),
-    (0, b"Rar!", Kind("rar", "a RAR archive", "unpack it first")),
-    (0, b"7z\xbc\xaf", Kind("7z", "a 7-Zip archive", "unpack it first")),
+    (0, b"/annex/objects/", Kind("annex_pointer", "a git-annex pointer", "run 'git annex get'")),
+    (0, b"outs:\n- md5:", Kind("dvc_pointer", "a DVC pointer", "run 'dvc pull'")),
+    (4, b"TFL3", Kind("tflite", "a TensorFlow Lite model", _ORIGINAL)),
+    *((0, b"GGUF%c\0\0\0" % version, _GGUF) for version in range(1, 4)),
+    (21, b"\x1a\x0dbrain.Event:", _EVENTS),
+    # the pickle of torch.serialization.MAGIC_NUMBER
+    (0, b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", _PYTORCH),
+    (0, b"\x12\x01\0\0\0\0\0\0", Kind("mxnet", "an MXNet file", "its weights are not read")),
+    (10, b" MAT-file", Kind("matlab", "a MATLAB file", f"load it with scipy.io and {_SAVE}")),
+    (0, b"PAR1\x15", Kind("parquet", "a Parquet table", "save it as .csv or .npy")),
+    (0, b"ARROW1\0\0", Kind("arrow", "an Arrow table", "save it as .csv or .npy")),
+    (0, b"SQLite format 3\0", Kind("sqlite", "an SQLite database", "save its rows as .csv")),
+    (0, b"\x1f\x8b", Kind("gzip", "a gzip archive", _UNPACK)),
+    (0, b"BZh", Kind("bzip2", "a bzip2 archive", _UNPACK)),
+    (0, b"\xfd7zXZ\0", Kind("xz", "an xz archive", _UNPACK)),
+    (0, b"\x28\xb5\x2f\xfd", Kind("zstd", "a Zstandard archive", _UNPACK)),
+    (0, b"\x04\x22\x4d\x18", Kind("lz4", "an LZ4 archive", _UNPACK)),
+    (
+        0,
+        b"x\x9c",
+        Kind("zlib", "zlib data (joblib?)", f"load it and {_SAVE}"),
+    ),
+    (257, b"ustar", Kind("tar", "a tar archive", _UNPACK)),
+    (0, b"Rar!\x1a", Kind("rar", "a RAR archive", _UNPACK)),
+    (0, b"7z\xbc\xaf", Kind("7z", "a 7-Zip archive", _UNPACK)),
     (0, b"%PDF", Kind("pdf", "a PDF document")),
+    (0, b"\x89PNG", Kind("image", "an image")),
+    (0, b"\xff\xd8\xff", Kind("image", "an image")),
     *((0, bytes([0x80, protocol]), PICKLE) for protocol in range(2, 6)),
+)
+
+# (pattern of the name of a zip's first member, the kind)
+_ZIPS: tuple[tuple[re.Pattern[bytes], Kind], ...] = tuple(
+    (re.compile(pattern), kind)
+    for pattern, kind in (
+        (rb".*\.npy", NPZ),
+        (rb".*data\.pkl|.*/(version|byteorder|\.format_version|\.data/.*)", _PYTORCH),
+        (rb"metadata\.json|config\.json|model\.weights\.h5", _KERAS),
+        (
+            rb"\[Content_Types\]\.xml|mimetype",
+            Kind("office", "an Office document", "save its table as .csv"),
+        ),
+    )
+)
+
+# (pattern at the start of a text, the kind)
+_TEXTS: tuple[tuple[re.Pattern[bytes], Kind], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE | re.DOTALL), kind)
+    for pattern, kind in (
+        (rb"model_checkpoint_path:|all_model_checkpoint_paths:", CHECKPOINT_STATE),
+        (
+            rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<(!doctype )?html\b",
+            Kind("html", "a web page", "download the file itself: its raw or download link"),
+        ),
+        (rb"<\?xml", Kind("xml", "an XML text", "open it: a server may have sent an error")),
+        (
+            rb'[{\[].*"(modelTopology|weightsManifest)"',
+            Kind("tfjs", "a TensorFlow.js model", _ORIGINAL),
+        ),
+        (
+            rb'{.*"class_name".*"config"|{.*"config".*"class_name"',
+            Kind("keras_json", "the architecture of a Keras model", "pass the file of its weights"),
+        ),
+        (rb"[{\[]", Kind("json", "a JSON text")),
+    )
+)
+
+# (a name in a folder, the kind of the folder)
+_FOLDERS: tuple[tuple[str, Kind], ...] = (
+    ("_CHECKPOINT_METADATA", _ORBAX),
+    ("manifest.ocdbt", _ORBAX),
+    ("_METADATA", _ORBAX),
+    (".zarray", _ZARR),
+    (".zgroup", _ZARR),
+    ("zarr.json", _ZARR),
+    ("model.safetensors", _SAFETENSORS),
+    ("pytorch_model.bin", _PYTORCH),
 )
 
 
 def identify(source: ByteSource) -> Kind:
-    """Return what an open file is; the name of the file plays no part in it."""
+    """Return the kind of an open file, by its content alone."""
     start = source.read(0, min(source.size, LOOK), "the start of the file")
     end = source.read(max(source.size - 8, 0), min(source.size, 8), "the end of the file")
     if not start:
@@ -67,20 +164,14 @@ def identify(source: ByteSource) -> Kind:
         if start[offset : offset + len(signature)] == signature:
             return kind
     if start[:4] == b"PK\x03\x04":
-        return _zip(start)
-    return _text(start) or _protobuf(start, source.size) or UNKNOWN
+        name = start[30 : 30 + int.from_bytes(start[26:28], "little")]
+        return next((kind for pattern, kind in _ZIPS if pattern.fullmatch(name)), _ZIP)
+    return _text(start) or _binary(start, source.size) or _protobuf(start, source.size) or UNKNOWN
 
 
-def _zip(start: bytes) -> Kind:
-    """Tell the archives that are made of zip by the name of their first member."""
-    name = start[30 : 30 + int.from_bytes(start[26:28], "little")]
-    if name.endswith(b".npy"):
-        return NPZ
-    if name.endswith((b"data.pkl", b"/version", b".data/serialization_id")):
-        return Kind("pytorch", "a PyTorch checkpoint (a zip with a pickle)")
-    if name in (b"metadata.json", b"config.json", b"model.weights.h5"):
-        return Kind("keras", "a Keras 3 model (a zip with HDF5)", _KERAS_ADVICE)
-    return Kind("zip", "a zip archive", "unpack it first")
+def of_folder(names: list[str]) -> Kind | None:
+    """Return the kind of a folder with these names in it, None for any other."""
+    return next((kind for name, kind in _FOLDERS if name in names), None)
 
 
 def is_text(start: bytes) -> bool:
@@ -94,33 +185,46 @@ def is_text(start: bytes) -> bool:
 
 
 def _text(start: bytes) -> Kind | None:
-    """Return the kind of a text, None for bytes that are not one."""
+    """Return the kind of a text, None for other bytes; a web page may be in any encoding."""
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    kind = next((kind for pattern, kind in _TEXTS if pattern.match(text)), None)
     if not is_text(start):
-        return None
-    text = start.lstrip()
-    if text.startswith((b"model_checkpoint_path:", b"all_model_checkpoint_paths:")):
-        return CHECKPOINT_STATE
-    if text[:1] in (b"{", b"["):
-        return Kind("json", "a JSON text")
+        return kind if kind is not None and kind.key == "html" else None
     from lstmstate.checkpoint import text_format
 
-    return TEXT if text_format.message_of(start) is None else PBTXT
+    return kind or (TEXT if text_format.message_of(start) is None else PBTXT)
+
+
+def _binary(start: bytes, size: int) -> Kind | None:
+    """Return the kind of a file with the size of a header in its first bytes, or of a map.
+
+    Sources: the README of safetensors; io/record_writer.h of TensorFlow 1.15; the specification of
+    MessagePack, whose fixmap and map 16 begin with a short text as the first key.
+    """
+    length = int.from_bytes(start[:8], "little")
+    if start[8:9] == b"{" and 2 <= length <= min(size - 8, _MAX_HEADER):
+        return _SAFETENSORS
+    if length <= size - 16 and masked_crc(start[:8]) == int.from_bytes(start[8:12], "little"):
+        return _TFRECORD
+    key = re.match(rb"(?:[\x81-\x8f]|\xde..)([\xa1-\xbf])(\w*)", start, re.DOTALL)
+    return _MSGPACK if key and len(key[2]) >= key[1][0] & 0x1F else None
 
 
 def _protobuf(start: bytes, size: int) -> Kind | None:
-    """Tell the messages of TensorFlow and ONNX by their first fields, None for others.
+    """Return the kind of a message of TensorFlow or ONNX by its first fields, None for others.
 
     A MetaGraphDef begins with meta_info_def (1) that holds a stripped_op_list (2) or a version;
     a GraphDef with a node (1) that holds a name (1) and an op (2); a SavedModel with its schema
-    version (1, a number) and a MetaGraphDef (2); a GeneratorBundle with generator_details (1) and
-    a table (2).
+    version (1, always 1) and a MetaGraphDef (2); a ModelProto of ONNX with its version (1, from 2
+    on); a GeneratorBundle with generator_details (1) and a table (2).
     """
     try:
         number, value, rest = _first_field(start, size) or (0, None, b"")
         if _has_table(start) or (number == 1 and _has_table(rest)):
             return GENERATOR
-        if number == 1 and value is None and rest[:1] == _FIELD_2:
-            return SAVED_MODEL
+        if number == 1 and value is None and rest:
+            is_onnx = start[1] != 1 and rest[0] >> 3 in _ONNX_FIELDS
+            return _ONNX if is_onnx else SAVED_MODEL if rest[:1] == _FIELD_2 else None
         inner = _first_field(value, size) if number == 1 and value is not None else None
         if inner is not None:
             is_node = inner[0] == 1 and inner[1] is not None and inner[2][:1] == _FIELD_2

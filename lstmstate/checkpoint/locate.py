@@ -1,8 +1,7 @@
-"""From whatever the user has at hand to the files of one checkpoint.
+"""Location of a checkpoint by its prefix, any of its files, its folder, or a SavedModel.
 
-That may be a prefix, any file of it, the `checkpoint` text file, a folder or a SavedModel.
-Nothing outside the folder in question is ever looked at: paths in a `checkpoint` file are
-those of the machine that trained, and are looked for beside it.
+No other folder is ever searched: paths in a `checkpoint` file are those of the machine that
+trained, and are looked up next to it.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ V1, V2, FROZEN, GENERATOR = "v1", "v2", "frozen_graph", "generator_bundle"
 _STATE_FILE = "checkpoint"
 _FOLDER_GRAPH = "graph.pbtxt"  # of Estimators, and in the examples of tf.train.write_graph
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
-_LOOKED_INTO = 200  # folders in a folder, to say where checkpoints are
+_LOOKED_INTO = 200  # folders in a folder, to name those with checkpoints
 _SHOWN = 20  # checkpoints of a folder that an error lists
 
 # The files of one prefix. What follows them (".tempstate…", ".tmp…") was never finished.
@@ -44,16 +43,17 @@ _V1_SHARD = r"(?s)(?P<prefix>.*)-(?P<number>\d{5,})-of-(?P<count>\d{5,})"
 
 
 class Location(NamedTuple):
-    """Where a checkpoint lies.
+    """The files of a checkpoint.
 
     Attributes:
         format: "v1", "v2", "frozen_graph" or "generator_bundle".
         prefix: what TensorFlow's Saver calls the checkpoint, or the one file that it is.
         files: the index of a V2 checkpoint, the tables of a V1 checkpoint, the one file.
-        graph: the `.meta` or `saved_model.pb` beside it, or else the graph of its folder; None
-            where there is none.
+        graph: its `.meta` or `saved_model.pb`, or else the graph of its folder; None
+            if there is none.
         saved_model: whether it is the variables of a SavedModel.
-        note: what a user should know of how it was found.
+        note: a line for the user on how it was found.
+        asked: the path that was located.
     """
 
     format: str
@@ -62,6 +62,15 @@ class Location(NamedTuple):
     graph: str | None
     saved_model: bool = False
     note: str | None = None
+    asked: str = ""
+
+    @property
+    def read_files(self) -> list[str]:
+        """Every file of it that may be read."""
+        import glob
+
+        data = glob.glob(f"{glob.escape(self.prefix)}.data-*")
+        return [self.asked, *self.files, *data, *([self.graph] if self.graph else [])]
 
     @property
     def has_own_graph(self) -> bool:
@@ -70,35 +79,25 @@ class Location(NamedTuple):
 
 
 class NotACheckpointError(UnsupportedError):
-    """The file is something else; `kind` says what."""
+    """A file or a folder of another kind."""
 
     def __init__(self, path: str, kind: Kind) -> None:
         super().__init__(
-            f"this is {kind.words}, not a checkpoint"
-            if kind is not kinds.UNKNOWN
-            else "this is not a checkpoint, nor anything else that is known here",
+            f"expected a TensorFlow checkpoint, got {kind.words}",
             path=path,
-            advice=kind.advice or "give a TensorFlow checkpoint, or a state in .npy, .npz or .h5",
+            advice=kind.advice or "pass a TensorFlow checkpoint, or a state in .npy, .npz or .h5",
         )
         self.kind = kind
 
 
 def locate(path: str) -> Location:
-    """Return the checkpoint that `path` stands for.
-
-    Raises:
-        MissingFileError: there is none.
-        AmbiguousError: a folder holds several and does not say which is the newest.
-        NotACheckpointError: it is a file of another kind.
-    """
+    """Return the checkpoint that `path` names."""
     found = _at_prefix(path)
-    if found:
-        return found
-    if os.path.isdir(path):
-        return _in_folder(path)
-    if os.path.lexists(path):
-        return _of_file(path)
-    raise _nothing_at(path)
+    if found is None:
+        if not os.path.lexists(path):
+            raise _nothing_at(path)
+        found = _in_folder(path) if os.path.isdir(path) else _of_file(path)
+    return found._replace(asked=path)
 
 
 def _at_prefix(prefix: str) -> Location | None:
@@ -165,7 +164,7 @@ def _of_file(path: str, *, named: bool = False) -> Location:
     with ByteSource(path) as source:
         kind = kinds.identify(source)
         if kind is kinds.TABLE:
-            # Only a look at what it is: whoever reads it verifies it.
+            # Only its kind is needed: reading it verifies it.
             first = next(iter(Table(source, checksums=False)), (b"", b""))[1]
             # The header of an index begins with a number, the list of a V1 file with a message.
             if first[:1] == b"\x0a":
@@ -184,13 +183,13 @@ def _of_file(path: str, *, named: bool = False) -> Location:
         raise MissingFileError(
             "only the graph is here; the values are in files that are missing",
             path=path,
-            advice=f"put {part['prefix']}.index and {part['prefix']}.data-… beside it",
+            advice=f"put {part['prefix']}.index and {part['prefix']}.data-… next to it",
         )
     if part and ".data-" in name:
         raise MissingFileError(
             "the index of this data file is missing, and nothing can be read without it",
             path=path,
-            advice=f"put {part['prefix']}.index beside it",
+            advice=f"put {part['prefix']}.index next to it",
         )
     if kind in (kinds.FROZEN, kinds.GENERATOR):
         return Location(kind.key, path, (path,), path)
@@ -220,7 +219,7 @@ def _by_state_file(path: str) -> Location:
     named = newest(read_whole(path, limits.MAX_STATE_FILE_BYTES, "a `checkpoint` file"), path)
     if named is None:
         return _only_one(folder, "the `checkpoint` file names no checkpoint")
-    # The path as it was written there only counts where it leads into this folder.
+    # The path as it was written there only counts if it leads into this folder.
     named = named.replace("\0", "")  # which no path can hold
     inside = not os.path.isabs(named) and ".." not in re.split(r"[/\\]", named)
     last = re.split(r"[/\\]", named)[-1]
@@ -250,7 +249,7 @@ def newest(content: bytes, path: str) -> str | None:
 
 
 def _unescape(found: re.Match[bytes]) -> bytes:
-    """Return the byte that an escape of protobuf's text format stands for."""
+    """Return the byte of an escape in protobuf's text format."""
     code = found[1]
     if code[:1].isdigit() and code[:1] not in b"89":
         return bytes([int(code, 8) & 0xFF])
@@ -260,17 +259,20 @@ def _unescape(found: re.Match[bytes]) -> bytes:
 
 
 def _only_one(folder: str, why: str | None) -> Location:
-    """Return the one checkpoint of a folder; ask where there are several."""
+    """Return the one checkpoint of a folder; refuse several."""
     prefixes = checkpoints_in(folder) or list(_in_one_file(folder))
     reason = f"{why}, and " if why else ""
     if not prefixes:
+        kind = kinds.of_folder(_names(folder))
+        if kind is not None:
+            raise NotACheckpointError(folder or ".", kind)
         below = [name for name in _names(folder)[:_LOOKED_INTO] if _has_some(folder, name)]
         raise MissingFileError(
             f"{reason}there is no checkpoint in this folder",
             path=folder or ".",
             advice="there are in " + ", ".join(map(printable, below[:_SHOWN]))
             if below
-            else "give the folder with PREFIX.index and PREFIX.data-…, or with a frozen graph",
+            else "pass the folder with PREFIX.index and PREFIX.data-…, or with a frozen graph",
         )
     if len(prefixes) > 1:
         shown = ", ".join(printable(name) or '""' for name in prefixes[:_SHOWN])
@@ -278,7 +280,7 @@ def _only_one(folder: str, why: str | None) -> Location:
         raise AmbiguousError(
             f"{reason}there are {len(prefixes)} checkpoints in this folder: {shown}{more}",
             path=folder or ".",
-            advice="give the path of one",
+            advice="pass the path of one",
         )
     prefix = os.path.join(folder, prefixes[0])
     found = _at_prefix(prefix) or _of_file(prefix)
@@ -322,7 +324,7 @@ def checkpoints_in(folder: str, starting: str = "") -> list[str]:
 
 
 def _is_v1(path: str) -> bool:
-    """Whether a file without a telling name ends as a table does."""
+    """Whether a file of any name ends as a table does."""
     try:
         with ByteSource(path) as source:
             return kinds.identify(source) is kinds.TABLE
@@ -339,7 +341,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _nothing_at(path: str) -> LstmstateError:
-    """Return the error for a path where there is nothing, with what is near it."""
+    """Return the error for a missing path, with names that are near it."""
     folder, name = os.path.split(path)
     if re.match(r"[a-z0-9+]+://", path):
         return UnsupportedError("this is an address", path=path, advice="download the files first")
@@ -350,7 +352,7 @@ def _nothing_at(path: str) -> LstmstateError:
         return MissingFileError(
             "the index of this checkpoint is missing, and nothing can be read without it",
             path=path,
-            advice=f"put {name}.index beside its other files",
+            advice=f"put {name}.index next to its other files",
         )
     known = checkpoints_in(folder, name) or checkpoints_in(folder, name[:3]) if name else []
     return MissingFileError(

@@ -17,14 +17,11 @@ _MAX_KEY_BYTES = 20  # a key and a length, ten bytes each at most
 
 
 class GeneratorBundle(V1Checkpoint):
-    """A bundle; its values are read from where they lie in the file.
+    """A bundle; its values are read from the file, at their offsets.
 
     Args:
         path: the file.
         checksums: whether the CRC32C of each block must hold.
-
-    Raises:
-        LstmstateError: it is missing, damaged, or has not one checkpoint.
     """
 
     def __init__(self, path: str, *, checksums: bool = True) -> None:
@@ -40,7 +37,7 @@ class GeneratorBundle(V1Checkpoint):
             self._graph.close()
 
     def meta_graph(self) -> bytes | None:
-        """Return the bytes of its MetaGraphDef, None where it has none."""
+        """Return the bytes of its MetaGraphDef, None if it has none."""
         if self._graph is None:
             return None
         if self._graph.size > limits.MAX_GRAPH_BYTES:
@@ -53,7 +50,7 @@ class GeneratorBundle(V1Checkpoint):
 
 
 def _parts(source: ByteSource) -> tuple[ByteSource, ByteSource | None]:
-    """Return where the checkpoint and the graph lie; nothing but the keys of fields is read."""
+    """Return the checkpoint and the graph as parts of the file; only keys of fields are read."""
     found: dict[int, list[ByteSource]] = {2: [], 3: []}
     at = fields = 0
     while at < source.size:

@@ -1,4 +1,4 @@
-"""The object graph of an object-based checkpoint: which graph name stands behind which key.
+"""The object graph of an object-based checkpoint: the graph name of each key.
 
 Source: TensorFlow core/protobuf/trackable_object_graph.proto and
 python/training/tracking/graph_view.py (v1.15.0).
@@ -14,7 +14,7 @@ _SLOT = "/.OPTIMIZER_SLOT/"
 
 
 def full_names(object_graph: bytes) -> dict[str, str]:
-    """Return {key: name in the graph}, for every attribute that tells one.
+    """Return {key: name in the graph}, for every attribute with one.
 
     A TrackableObjectGraph is {1 nodes {2 attributes {1 name, 2 full_name, 3 key}}}.
     """
@@ -43,5 +43,5 @@ def object_path(key: str) -> str | None:
 
 
 def is_slot(key: str) -> bool:
-    """Whether the key is that of a variable that an optimizer keeps beside another."""
+    """Whether the key is that of a variable that an optimizer keeps for another."""
     return _SLOT in key

@@ -1,7 +1,7 @@
 """Protocol buffers' wire format, read and written without a protobuf runtime.
 
 A message is a run of fields; a field is a varint key (number << 3 | type) and a value.
-Nothing that reads recurses: a caller that wants what is inside a message asks for it by name, so
+Nothing that reads recurses: a caller that needs an inner message asks for it by number, so
 the depth of a hostile message is bounded by the code that reads it.
 """
 
@@ -22,9 +22,9 @@ class CutShortError(CorruptError):
     """A message ends within a field.
 
     Attributes:
-        number: of that field; 0 where it ends before its value.
+        number: of that field; 0 if it ends before its value.
         start: where the value begins.
-        missing: the bytes of the value that are missing; 0 where that is not known.
+        missing: the bytes of the value that are missing; 0 if that is not known.
     """
 
     def __init__(self, problem: str, number: int = 0, start: int = 0, missing: int = 0) -> None:
@@ -39,10 +39,6 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
 
     Returns:
         The value, and the position behind it.
-
-    Raises:
-        CutShortError: the data ends within the varint.
-        CorruptError: it has more than ten bytes, or more than 64 bits.
 
     >>> varint(bytes([0xAC, 0x02]), 0)
     (300, 2)
@@ -76,10 +72,6 @@ def fields(data: bytes) -> Iterator[tuple[int, int, Value]]:
 
     A value is an int for varints and fixed-width fields (as unsigned), bytes for
     length-delimited ones.
-
-    Raises:
-        CutShortError: the message ends within a field.
-        CorruptError: the bytes are not a message.
 
     >>> list(fields(bytes([0x08, 0x01, 0x1A, 0x02, 0x08, 0x01])))
     [(1, 0, 1), (3, 2, b'\\x08\\x01')]
@@ -199,9 +191,5 @@ def fixed32_field(number: int, value: int) -> bytes:
 
 
 def encode_text(name: str) -> bytes:
-    """Undo `text`.
-
-    Raises:
-        UnicodeEncodeError: the name holds a surrogate that `text` does not make.
-    """
+    """Undo `text`."""
     return name.encode("utf-8", "surrogateescape")

@@ -13,7 +13,7 @@ from lstmstate import limits
 from lstmstate.errors import CorruptError
 from lstmstate.records import NamedTuple
 
-WHOLE_AXIS = -1  # the length that stands for "to the end"
+WHOLE_AXIS = -1  # the length that means "to the end"
 
 
 class Extent(NamedTuple):
@@ -42,9 +42,6 @@ def encode_slice_key(name: bytes, extents: Extents) -> bytes:
 
 def decode_slice_key(key: bytes) -> tuple[bytes, Extents]:
     """Return the name and the extents of a slice's key.
-
-    Raises:
-        CorruptError: it is not such a key.
 
     >>> decode_slice_key(encode_slice_key(b"p", (Extent(1000, 64),)))
     (b'p', (Extent(start=1000, length=64),))
@@ -76,7 +73,7 @@ def _num(value: int) -> bytes:
 
 
 def _signed(value: int) -> bytes:
-    """The shortest of 1, 2, … bytes that hold the number, the count told by leading ones."""
+    """The shortest of 1, 2, … bytes that hold the number, with their count as leading ones."""
     size = 1
     while not -(1 << (7 * size - 1)) <= value < 1 << (7 * size - 1):
         size += 1

@@ -1,4 +1,4 @@
-"""The sorted table in which V1 checkpoints and V2 indexes lie (LevelDB's format, nearly).
+"""Sorted tables, the format of V1 checkpoints and V2 indexes (LevelDB's, nearly).
 
 From the end of the file: a footer of 48 bytes names the index block; the index block names
 the data blocks; a data block is a run of (key, value) entries whose keys share prefixes.
@@ -26,7 +26,7 @@ _UNCOMPRESSED, _SNAPPY = 0, 1
 
 
 class BlockHandle(NamedTuple):
-    """Where a block lies; its trailer follows it and is not counted."""
+    """The place of a block; its trailer follows it and is not counted."""
 
     offset: int
     size: int
@@ -55,9 +55,6 @@ class Table:
     Args:
         source: the file.
         checksums: whether the CRC32C of each block must hold.
-
-    Raises:
-        CorruptError: there is no footer, or the index block is damaged.
     """
 
     def __init__(self, source: ByteSource, *, checksums: bool = True) -> None:
@@ -99,7 +96,7 @@ class Table:
                 raise self._corrupt("its index of blocks does not fit the blocks")
 
     def get(self, key: bytes) -> bytes | None:
-        """Return the value of `key`, reading one block, or None where there is none."""
+        """Return the value of `key`, reading one block, or None if there is none."""
         number = bisect.bisect_left(self._last_keys, key)
         if number == len(self._blocks):
             return None
@@ -147,7 +144,7 @@ class Table:
         checked, crc = stored[:-4], int.from_bytes(stored[-4:], "little")
         if self._checksums and masked_crc(checked) != crc:
             raise self._corrupt(
-                f"the checksum of the block at byte {handle.offset} does not hold: "
+                f"the checksum of the block at byte {handle.offset} does not match: "
                 "the file is damaged"
             )
         content, compression = checked[:-1], checked[-1]
@@ -176,7 +173,7 @@ class Table:
         except cramjam.DecompressionError as error:
             raise self._corrupt(f"a Snappy block is damaged ({error})") from None
         if len(unpacked) != size:
-            raise self._corrupt("a Snappy block does not hold what it declares")
+            raise self._corrupt("a Snappy block has another size than it declares")
         return unpacked
 
     def _corrupt(self, problem: str) -> CorruptError:

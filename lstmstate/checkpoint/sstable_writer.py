@@ -17,7 +17,7 @@ from lstmstate.records import NamedTuple
 
 _BLOCK_BYTES = 1 << 18  # table::Options::block_size: a block that has reached it is closed
 _OVERLY_LARGE = 2 * _BLOCK_BYTES  # kOverlyLargeBlockRatio: such an entry begins a block
-_RESTART_INTERVAL = 16  # entries of which only the first has its whole key
+_RESTART_INTERVAL = 16  # entries with one whole key, that of the first
 _UNCOMPRESSED = b"\0"
 
 
@@ -72,7 +72,7 @@ class _Block:
         return content + struct.pack("<I", masked_crc(content))
 
     def handle(self, offset: int) -> bytes:
-        """Return what names the block once it lies at `offset`."""
+        """Return the handle of the block at `offset`."""
         return encode_varint(offset) + encode_varint(self.size)
 
 
@@ -81,9 +81,6 @@ def write_table(entries: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
 
     Args:
         entries: (key, value), keys strictly increasing.
-
-    Raises:
-        ValueError: the keys do not increase.
 
     >>> len(b"".join(write_table([(b"a", b"1"), (b"ab", b"23")])))
     104

@@ -41,12 +41,12 @@ _LITTLE, _BIG = 0, 1
 CHUNK_BYTES = limits.MIB // 2  # while one chunk is used the next is read: 1 MiB together
 _LENGTHS_BYTES = 1 << 13  # of the lengths of strings, which take much more room as numbers
 _CONTINUED = bytes(range(0x80, 0x100))  # the bytes of a varint that do not end it
-_TOLD = 3  # data files of which one says what is wrong
-_DAMAGED = "its checksum does not hold: the data file is damaged, or of another checkpoint"
+_TOLD = 3  # damaged data files that are named
+_DAMAGED = "its checksum does not match: the data file is damaged, or of another checkpoint"
 
 
 class Entry(NamedTuple):
-    """A BundleEntryProto: where the bytes of a tensor, or of a slice of one, lie."""
+    """A BundleEntryProto: the place of the bytes of a tensor, or of a slice."""
 
     dtype: DType
     shape: Shape
@@ -63,9 +63,6 @@ class Bundle:
     Args:
         prefix: the path without `.index`.
         checksums: whether the CRC32C of blocks and values must hold.
-
-    Raises:
-        LstmstateError: the index is missing or damaged.
     """
 
     def __init__(self, prefix: str, *, checksums: bool = True) -> None:
@@ -83,13 +80,13 @@ class Bundle:
 
     @property
     def data_files(self) -> tuple[str, ...]:
-        """The data files that the index speaks of, whether they are there or not."""
+        """The data files of the index, including missing ones."""
         shards = {entry.shard for entry in (*self._entries.values(), *self._slices.values())}
         return tuple(self._data_file(shard) for shard in sorted(shards))
 
     @property
     def stored_bytes(self) -> int:
-        """The bytes of all its values, each counted for itself."""
+        """The bytes of all its values, each pack_lengths for itself."""
         return sum(entry.size for entry in (*self._entries.values(), *self._slices.values()))
 
     @property
@@ -136,9 +133,9 @@ class Bundle:
             slices=tuple(map(parse_extents, wire.all_bytes(found.get(7)))),
         )
         if entry.offset < 0 or entry.size < 0 or entry.offset + entry.size > limits.MAX_INT64:
-            raise CorruptError(f"it would lie at byte {entry.offset}, {entry.size} bytes long")
+            raise CorruptError(f"it is declared at byte {entry.offset}, {entry.size} bytes long")
         if entry.shard >= self._shards:
-            raise CorruptError(f"it would lie in data file {entry.shard} of {self._shards}")
+            raise CorruptError(f"it is declared in data file {entry.shard} of {self._shards}")
         if len(entry.slices) > limits.MAX_SLICES:
             raise CorruptError(f"it is cut into {len(entry.slices)} slices")
         length = math.prod(entry.shape) * entry.dtype.itemsize
@@ -153,7 +150,7 @@ class Bundle:
         return entry
 
     def _list(self) -> None:
-        """Make the list of variables, and see that every slice that is spoken of is there."""
+        """List the variables, and check that all their slices are there."""
         for name, entry in self._entries.items():
             for extents in entry.slices:
                 part = self._slices.get((name, extents))
@@ -171,7 +168,7 @@ class Bundle:
         return f"{self._prefix}.data-{shard:05d}-of-{self._shards:05d}"
 
     def data_problems(self) -> list[str]:
-        """Return what a look at the data files' sizes tells is wrong with them."""
+        """Return the problems of the data files that their sizes show."""
         needed: dict[str, int] = {}
         for entry in (*self._entries.values(), *self._slices.values()):
             path = self._data_file(entry.shard)
@@ -206,12 +203,9 @@ class Bundle:
             return dtypes.from_bytes(data, entry.dtype, entry.shape, big_endian=self._big_endian)
 
     def entry(self, name: str, extents: Extents | None = None) -> Entry:
-        """Return what the index says of a variable, or of one of its slices.
+        """Return the entry of a variable, or of one of its slices.
 
         The entry of a partitioned variable has slices, and no bytes of its own.
-
-        Raises:
-            NotFoundError: there is no such variable or slice.
         """
         found = self._entries.get(name) if extents is None else self._slices.get((name, extents))
         if found is None:
@@ -221,13 +215,9 @@ class Bundle:
     def stored(self, name: str, extents: Extents | None = None) -> Iterator[bytes]:
         """Yield the bytes of an entry as they are stored, at most `CHUNK_BYTES` at a time.
 
-        The checksum is verified on the way, so that damage may be told only behind the last
-        chunk: whoever takes chunks must be ready to throw them away. Of dtypes whose values
-        this program cannot read, the rule of the checksum is not known; they are not verified.
-
-        Raises:
-            LstmstateError: there is no such entry, or its data file is missing, cut short,
-                damaged or a Git LFS pointer.
+        The checksum is verified on the way, so that damage may raise only after the last
+        chunk: a caller must be ready to discard the chunks before. For dtypes whose values this
+        program cannot read, the rule of the checksum is unknown; they are not verified.
         """
         entry = self.entry(name, extents)
         path = self._data_file(entry.shard)
@@ -262,7 +252,7 @@ class Bundle:
             at += position
             left -= len(lengths)
             total += sum(lengths)
-            crc = google_crc32c.extend(crc, counted(lengths, big_endian=self._big_endian))
+            crc = google_crc32c.extend(crc, pack_lengths(lengths, big_endian=self._big_endian))
         if at + 4 + total != end:
             raise CorruptError("its strings do not fill the bytes that are stored for it")
         if self._checksums:
@@ -286,14 +276,14 @@ class Bundle:
             return source.read(entry.offset, entry.size, "this value")
 
     def _open(self, path: str) -> ByteSource:
-        """Open a data file; say what is wrong where it is not there."""
+        """Open a data file; a missing one has an error of its own."""
         try:
             return ByteSource(path)
         except NotFoundError:
             raise MissingFileError(
                 "the data file is missing: only names, shapes and dtypes are known",
                 path=path,
-                advice=f"put {os.path.basename(path)} beside the index",
+                advice=f"put {os.path.basename(path)} next to the index",
             ) from None
 
     def _strings(self, data: bytes, entry: Entry) -> NDArray[np.generic]:
@@ -313,7 +303,7 @@ class Bundle:
             raise CorruptError("its strings do not fill the bytes that are stored for it")
         if self._checksums:
             order: Literal["big", "little"] = "big" if self._big_endian else "little"
-            numbers = counted(lengths, big_endian=self._big_endian)
+            numbers = pack_lengths(lengths, big_endian=self._big_endian)
             stored = int.from_bytes(data[at : at + 4], order)
             if masked_crc(numbers) != stored or masked_crc(numbers, data[at:]) != entry.crc:
                 raise CorruptError(_DAMAGED)
@@ -326,14 +316,14 @@ class Bundle:
 
 
 def _refuse_overlap(name: str, parts: list[Entry]) -> None:
-    """Refuse slices that share bytes: a small file could stand for any amount of memory."""
+    """Refuse slices that share bytes: a small file could declare any amount of memory."""
     ranges = sorted((part.shard, part.offset, part.size) for part in parts)
     for (shard, offset, size), (next_shard, next_offset, _) in pairwise(ranges):
         if shard == next_shard and offset + size > next_offset:
             raise CorruptError("two slices of it share bytes of the data file", tensor=name)
 
 
-def counted(lengths: Iterable[int], *, big_endian: bool) -> bytes:
+def pack_lengths(lengths: Iterable[int], *, big_endian: bool) -> bytes:
     """Return the lengths of strings as a checksum takes them: uint32, uint64 where larger."""
     order: Literal["big", "little"] = "big" if big_endian else "little"
     return b"".join(n.to_bytes(4 if n < 1 << 32 else 8, order) for n in lengths)

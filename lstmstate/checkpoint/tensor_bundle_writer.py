@@ -7,7 +7,7 @@
     with open(f"{prefix}.index", "wb") as index:
         writer.write_index(index)
 
-Values lie in the data file in the order in which they are added, without gaps; TensorFlow's
+Values follow one another in the data file as they are added, without gaps; TensorFlow's
 SaveV2 has them in the order of its `tensor_names`, and `tf.train.Saver` sorts those by name.
 Source: TensorFlow core/util/tensor_bundle/tensor_bundle.cc (BundleWriter),
 core/protobuf/tensor_bundle.proto and core/framework/{tensor_shape,tensor_slice}.proto
@@ -35,7 +35,7 @@ from lstmstate.checkpoint.protobuf import (
 from lstmstate.checkpoint.slice_keys import WHOLE_AXIS, Extent, Extents, encode_slice_key
 from lstmstate.checkpoint.sstable import masked
 from lstmstate.checkpoint.sstable_writer import write_table
-from lstmstate.checkpoint.tensor_bundle import Bundle, Entry, counted
+from lstmstate.checkpoint.tensor_bundle import Bundle, Entry, pack_lengths
 from lstmstate.checkpoint.variables import Shape
 from lstmstate.errors import LstmstateError, UnsupportedError
 
@@ -74,10 +74,6 @@ class BundleWriter:
             shape: its full shape.
             parts: its bytes in C order, in the byte order of the file; one part after another
                 is held in memory.
-
-        Raises:
-            LstmstateError: the parts do not add up to the shape, the name is there already or
-                cannot be one, or the dtype is not of a fixed size.
         """
         key = self._new_key(name)
         if not dtype.itemsize:
@@ -102,17 +98,13 @@ class BundleWriter:
         Args:
             name: its key.
             value: an array of `bytes`, of any shape.
-
-        Raises:
-            LstmstateError: an element is not bytes, or the name is there already or cannot be
-                one.
         """
         key = self._new_key(name)
         elements = value.ravel().tolist()
         if not all(isinstance(element, bytes) for element in elements):
             raise LstmstateError("strings are stored as bytes", tensor=name)
         lengths = [len(element) for element in elements]
-        crc = google_crc32c.value(counted(lengths, big_endian=self._big_endian))
+        crc = google_crc32c.value(pack_lengths(lengths, big_endian=self._big_endian))
         checksum = masked(crc).to_bytes(4, self._order)
         offset = self._size
         self._write(b"".join(map(encode_varint, lengths)))
@@ -127,10 +119,6 @@ class BundleWriter:
 
         Its checksums are kept; where `source` verifies checksums, they are verified. No more
         than 1 MiB of the value is in memory at a time.
-
-        Raises:
-            LstmstateError: there is no such variable, its data is missing or damaged (with the
-                file's name), the byte order is another, or the name is there already.
         """
         if source.big_endian != self._big_endian:
             raise LstmstateError("it is stored in the other byte order", tensor=name)
@@ -154,11 +142,11 @@ class BundleWriter:
         return write_table([(b"", header), *sorted(self._entries.items())])
 
     def write_index(self, file: IO[bytes]) -> None:
-        """Write the index file, which belongs beside the data file once that is complete."""
+        """Write the index file, which belongs next to the data file once that is complete."""
         file.writelines(self.index())
 
     def _copied(self, source: Bundle, name: str, extents: Extents | None) -> Entry:
-        """Append the bytes of an entry; return the entry for where they lie now."""
+        """Append the bytes of an entry; return the entry for their new place."""
         offset = self._size
         for chunk in source.stored(name, extents):
             self._write(chunk)

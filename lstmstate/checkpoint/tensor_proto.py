@@ -25,11 +25,7 @@ _REAL_WIDTHS = {"float32": 4, "float64": 8, "complex64": 4, "complex128": 8}  # 
 
 
 def listed_values(proto: Fields, dtype: DType) -> NDArray[np.generic]:
-    """Return the values in the field of a dtype, `[number of values]`.
-
-    Raises:
-        LstmstateError: the values are damaged, or the dtype has no such field.
-    """
+    """Return the values in the field of a dtype, `[number of values]`."""
     import numpy as np
 
     if not dtype.proto_field:
@@ -53,17 +49,13 @@ def listed_values(proto: Fields, dtype: DType) -> NDArray[np.generic]:
         if len(packed) % dtype.itemsize:
             raise CorruptError(f"{len(packed)} bytes are stored for values of {dtype.itemsize}")
         return dtypes.from_bytes(packed, dtype, (-1,))
-    # Small types lie in wider fields, two's complement: the low bytes are the value.
+    # Small types are in wider fields, two's complement: the low bytes are the value.
     numbers = _varints(packed).astype(f"u{dtype.itemsize}")
-    return dtypes.widened(numbers.view(np.dtype(dtype.storage)), dtype)
+    return dtypes.widen(numbers.view(np.dtype(dtype.storage)), dtype)
 
 
 def tensor_value(proto: Fields, dtype: DType, shape: tuple[int, ...]) -> NDArray[np.generic]:
-    """Return the array of a constant of a graph, which may leave out what repeats at its end.
-
-    Raises:
-        LstmstateError: its values do not make an array of this shape.
-    """
+    """Return the array of a constant of a graph, which may leave out what repeats at its end."""
     import numpy as np
 
     size = math.prod(shape)

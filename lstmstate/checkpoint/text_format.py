@@ -1,7 +1,7 @@
 """Protocol buffers' text format, translated to the wire format: graphs that were written as text.
 
 The messages and fields that a graph is read for are in one table; the rest of a file is parsed
-and left out. A text is read once from start to end, whatever is in it. Source: the specification
+and left out. Any text is read once from start to end. Source: the specification
 of the text format (protobuf.dev); TensorFlow core/protobuf/{meta_graph,saved_model}.proto,
 core/framework/{graph,node_def,attr_value,tensor,tensor_shape,function,op_def,versions}.proto.
 """
@@ -116,7 +116,7 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-# A whole field of one plain value, or the start or end of a message: most of what is printed.
+# A whole field of one plain value, or the start or end of a message: most of a printed graph.
 _PLAIN = re.compile(
     rb"""\s*(?:
       (?P<field>[A-Za-z_][A-Za-z0-9_]*)\s*(?:
@@ -158,19 +158,16 @@ def to_wire(text: bytes, message: str) -> bytes:
     Args:
         message: a row of the table of messages, such as "GraphDef".
 
-    Raises:
-        CorruptError: it is not in the text format, or not such a message.
-
     >>> to_wire(b'name: "a" input: ["b", "c"]', "NodeDef")
     b'\\n\\x01a\\x1a\\x01b\\x1a\\x01c'
     """
     return _Parser(text).message(_MESSAGES[message], "end", 0)
 
 
-def unescaped(written: bytes) -> bytes:
-    """Return the bytes that the inside of a quoted string stands for.
+def unescape(written: bytes) -> bytes:
+    """Return the bytes of the inside of a quoted string.
 
-    >>> unescaped(b"caf\\\\303\\\\251 \\\\x41\\\\n").decode()
+    >>> unescape(b"caf\\\\303\\\\251 \\\\x41\\\\n").decode()
     'café A\\n'
     """
     return _ESCAPE.sub(_byte, written)
@@ -272,12 +269,12 @@ class _Parser:
         while True:
             found = _TOKEN.match(self._text, self._at)
             if found is None:
-                self._refuse("a character that is no part of the format")
+                self._refuse("a character outside the format")
             kind = str(found.lastgroup)
             if kind in ("double", "single", "quote", "comment"):
                 self._at = found.end()
                 if kind == "quote":
-                    strings.append(unescaped(self._quoted(found[kind])))
+                    strings.append(unescape(self._quoted(found[kind])))
                 elif kind != "comment":
                     strings.append(found[kind])
                 continue
@@ -287,7 +284,7 @@ class _Parser:
             return found[kind].decode("ascii") if kind == "mark" else kind, found[kind]
 
     def _quoted(self, quote: bytes) -> bytes:
-        """Return what is written up to the quote that ends a string with escapes in it."""
+        """Return the text up to the quote that ends a string with escapes in it."""
         start = at = self._at
         while True:
             end = self._text.find(quote, at)
@@ -340,7 +337,7 @@ def _bool(number: int, kind: str, token: bytes) -> bytes | None:
 
 
 def _data_type(number: int, kind: str, token: bytes) -> bytes | None:
-    """A type that is newer than this table becomes DT_INVALID, of which nothing is read."""
+    """A type that is newer than this table becomes DT_INVALID, which has no values."""
     if kind != "name":
         return _int(number, kind, token)
     known = _DATA_TYPES.get(token.decode("ascii"), 0)
@@ -379,7 +376,7 @@ def _double(number: int, kind: str, token: bytes) -> bytes | None:
     return wire.encode_varint(number << 3 | wire.FIXED64) + struct.pack("<d", value)
 
 
-# Each returns a field in the wire format, None for a token that is no such value.
+# Each returns a field in the wire format, None for a token of another type.
 _SCALARS: dict[str, Callable[[int, str, bytes], bytes | None]] = {
     "string": _string,
     "int": _int,

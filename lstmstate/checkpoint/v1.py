@@ -33,9 +33,6 @@ class V1Checkpoint:
         files: the shard files, in order.
         checksums: whether the CRC32C of each block must hold.
         sources: those of the files that are part of another one.
-
-    Raises:
-        LstmstateError: a file is missing or damaged.
     """
 
     def __init__(

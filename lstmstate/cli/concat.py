@@ -44,16 +44,18 @@ def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Com
     from lstmstate.files.atomic import Outputs
     from lstmstate.operations.convert import How, write_state
     from lstmstate.operations.split import read_halves
+    from lstmstate.state.formats.input_path import InputPath
     from lstmstate.state.formats.registry import kind_to_write
     from lstmstate.state.layouts import LAYOUTS
 
-    source = read_halves(halves, widths.wanted(None, common), header=common.header)
+    paths = [InputPath(half) for half in halves]
+    source = read_halves(paths, widths.wanted(None, common), header=common.header)
     options.require_kind(output, joined.kind, ".npy, .npz, .h5, .csv or .ckpt")
     with (
-        Outputs(options.input_files([*halves, widths.checkpoint]), force=joined.force) as files,
+        Outputs(options.input_files([*paths, widths.checkpoint]), force=joined.force) as files,
         common.meter("joining", source.nbytes) as meter,
     ):
-        how = How(LAYOUTS["flat"], compress=joined.compress, told=meter.add)
+        how = How(LAYOUTS["flat"], compress=joined.compress, on_part=meter.add)
         done = write_state(source, how, files, output, kind_to_write(output, joined.kind, "npy"))
         common.note_states([done], strict=joined.strict)
     if common.as_json:

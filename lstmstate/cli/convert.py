@@ -99,18 +99,20 @@ class _Job:
         widths: Widths,
         common: Common,
     ) -> None:
-        from lstmstate.files.atomic import told
+        from lstmstate.files.atomic import report_errors
         from lstmstate.operations.convert import stem_of
+        from lstmstate.state.formats.input_path import InputPath
 
         stems = [stem_of(os.path.basename(source)) for source in sources]
         if target.out_dir is not None:
             several = len(set(stems)) < len(stems)
             refuse((several, "two sources have the same name, and so one output"))
-            with told(target.out_dir):
+            with report_errors(target.out_dir):
                 os.makedirs(target.out_dir, exist_ok=True)
         self._target = target
         self._common = common
-        self._inputs = options.input_files([*sources, widths.checkpoint])
+        self._paths = {source: InputPath(source) for source in sources}
+        self._inputs = options.input_files([*self._paths.values(), widths.checkpoint])
         self._wanted = cache(lambda: widths.wanted(target.from_layout, common))
         self._written: set[str] = set()
 
@@ -118,26 +120,26 @@ class _Job:
         """Convert one source, and print the path of its output; return the document."""
         from lstmstate.cli.report.documents import converted_document
         from lstmstate.files.atomic import Outputs
-        from lstmstate.operations.convert import How, target_beside, write_states
+        from lstmstate.operations.convert import How, output_name, write_states
         from lstmstate.operations.load import states_in
-        from lstmstate.state.formats.registry import BY_KEY, kind_to_write, split_place
+        from lstmstate.state.formats.registry import BY_KEY, kind_to_write
         from lstmstate.state.layouts import LAYOUTS
 
         asked, layout = self._target, LAYOUTS[self._target.layouts[0]]
         wanted = self._wanted()
-        opened = self._common.open(path)
+        source = self._paths[path]
+        opened = self._common.open(source)
         named = asked.kind or (asked.output and kind_to_write(asked.output, None, "npz").key)
         sources = states_in(opened, wanted, asked.variables, every=named == "ckpt")
         first = sources[0]
         structure = first.reading.structure
         names = layout.array_names(structure.cells, is_stack=structure.is_stack)
         default = BY_KEY[asked.kind or ("npy" if len(names) == 1 else "npz")]
-        base = path
+        base, place = source.path, source.place
         if first.ckpt is not None:
-            base = first.ckpt.prefix
-            if first.group is not None and (asked.variables or split_place(path)[1]):
-                base = f"{base}:{first.group.name}"
-        target = asked.output or target_beside(base, layout, default, folder=asked.out_dir)
+            is_named = first.group is not None and (asked.variables or place)
+            base, place = first.ckpt.prefix, first.group.name if first.group and is_named else None
+        target = asked.output or output_name(base, place, layout, default, folder=asked.out_dir)
         options.require_kind(target, asked.kind, ".npy, .npz, .h5, .csv or .ckpt")
         kind = kind_to_write(target, asked.kind, default.key)
         if asked.compress and kind.key not in ("npz", "h5"):

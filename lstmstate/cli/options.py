@@ -14,12 +14,14 @@ from lstmstate.cli.command import Options, option, refuse
 from lstmstate.errors import LstmstateError
 
 if TYPE_CHECKING:
+    from lstmstate.checkpoint.locate import Location
     from lstmstate.cli.report.console import Meter
     from lstmstate.engines.options import Settled
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.operations.convert import Converted
     from lstmstate.operations.load import Opened
     from lstmstate.state.candidates import Wanted
+    from lstmstate.state.formats.input_path import InputFiles, InputPath
 
 # `state.layouts.LAYOUTS` has the same names; `--help` must not import it (a test compares them).
 MAX_WIDTH = 1 << 40
@@ -147,13 +149,15 @@ class Common(Options):
 
         return Meter(title, total, unit, quiet=self.quiet)
 
-    def open(self, path: str) -> Opened:
+    def open(self, path: str | InputPath) -> Opened:
         """Open a state file or a checkpoint; see `open_path`."""
         from lstmstate.operations.load import open_path
+        from lstmstate.state.formats.input_path import InputPath
 
+        path = InputPath.of(path)
         opened = open_path(path, checksums=not self.no_checksums, header=self.header)
         if opened.ckpt is not None:
-            self.note_choice(path, opened.ckpt)
+            self.note_choice(path.text, opened.ckpt)
         return opened
 
     def open_checkpoint(self, path: str) -> LSTMCheckpoint:
@@ -186,12 +190,10 @@ class Common(Options):
     def note_states(self, done: Iterable[Converted], *, strict: bool) -> None:
         """Print the notes on converted states."""
         for one in done:
-            reading = one.source.reading
             swapped = one.watch.swapped()
             if swapped and strict:
-                raise LstmstateError(swapped[0], path=reading.file.path)
-            notes = (reading.notes, one.notes, swapped, one.watch.notes(), one.graph_notes)
-            self.note(line for lines in notes for line in lines)
+                raise LstmstateError(swapped[0], path=one.source.reading.file.path)
+            self.note(one.notes)
 
 
 class Widths(Options):
@@ -301,11 +303,11 @@ def cells_of(pairs: Iterable[tuple[int, int]]) -> Any:
     return Cells.of_widths([StateWidths(*pair) for pair in pairs])
 
 
-def input_files(paths: Iterable[str | None]) -> list[str]:
+def input_files(paths: Iterable[str | InputPath | Location | None]) -> InputFiles:
     """Return the files that a command reads, which its outputs must not replace."""
-    from lstmstate.state.formats import registry
+    from lstmstate.state.formats.input_path import InputFiles
 
-    return [file for path in paths if path is not None for file in registry.input_files(path)]
+    return InputFiles(path for path in paths if path is not None)
 
 
 def require_kind(target: str, kind: str | None, endings: str) -> None:

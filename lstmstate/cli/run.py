@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lstmstate.model.network_loader import OwnStart
     from lstmstate.operations.run import Input
     from lstmstate.operations.sequences import Sequences
+    from lstmstate.state.formats.input_path import InputPath
     from lstmstate.state.state import State
 
 _EPILOG = """\b
@@ -191,6 +192,7 @@ class _Job:
 
     def __init__(self, call: _Call) -> None:
         from lstmstate.engines import blas_threads
+        from lstmstate.state.formats.input_path import InputPath
 
         blas_threads.begin_with_one_thread()
         self._call = call
@@ -216,8 +218,10 @@ class _Job:
         loaded = self._loaded
         call.common.note([*loaded.notes, *loaded.beyond, *loaded.not_finite])
         self._keep = "cmijfo" if call.results.trace else "cm" if call.results.all_states else ""
+        self._paths = {path: InputPath(path) for path in call.inputs}
+        self._state_path = InputPath(call.start.state_path) if call.start.state_path else None
         self._files = options.input_files(
-            [call.ckpt_path, *call.inputs, call.start.state_path, call.shape.lengths]
+            [ckpt.files.location, *self._paths.values(), self._state_path, call.shape.lengths]
         )
         self._is_own = self._is_of_graph()
         self._state = None if self._is_own else self._first_state()
@@ -241,7 +245,7 @@ class _Job:
             with located(self._prefix):
                 loaded.refuse_parts()
 
-    def _open(self, path: str) -> tuple[Loaded, Input]:
+    def _open(self, path: InputPath) -> tuple[Loaded, Input]:
         """Return the sequences of an input, and the network for vectors of their width."""
         from lstmstate.operations.run import open_input
 
@@ -255,7 +259,7 @@ class _Job:
         try:
             return loaded, open_for(loaded)
         except WidthError as error:
-            if path.startswith("-"):  # stdin can be read once
+            if path.text == "-":  # stdin can be read once
                 raise
             loaded = self._load(error.width)
             if loaded.network.first.input_size != error.width:
@@ -280,17 +284,11 @@ class _Job:
 
     def _is_of_graph(self) -> bool:
         """Return whether --state is CKPT, and the graph evaluates its own initial state."""
-        from lstmstate.model.checkpoint import open_checkpoint
-        from lstmstate.state.formats.registry import split_place, state_kind
-
-        path = self._call.start.state_path
-        if path in (None, "-") or self._call.start.from_layout:
-            return False
-        base, place = split_place(path)
-        if place or state_kind(base):
+        path = self._state_path
+        if path is None or path.text == "-" or path.place or self._call.start.from_layout:
             return False
         with suppress(LstmstateError):  # reading the state in it shows the problem
-            if open_checkpoint(base).prefix == self._prefix:
+            if path.kind is None and path.location.prefix == self._prefix:
                 own = self._network.own_start(self._feeds)
                 return own is not None and own.problem is None
         return False
@@ -299,11 +297,11 @@ class _Job:
         from lstmstate.operations.run import open_state
 
         start = self._call.start
-        if start.state_path is None:
+        if self._state_path is None:
             return None
         state, notes = open_state(
             self._loaded,
-            start.state_path,
+            self._state_path,
             start.from_layout,
             self._prefix,
             allow_nan=start.allow_nan,
@@ -341,23 +339,22 @@ class _Job:
         folder = self._call.results.out_dir
         if folder is None:
             return [self._call.results.output] * len(inputs)
-        from lstmstate.files.atomic import told
+        from lstmstate.files.atomic import report_errors
         from lstmstate.operations.convert import stem_of
-        from lstmstate.state.formats.registry import split_place
 
         ending = self._call.results.kind or "npz"
         names: list[str | None] = []
         for path in inputs:
-            base, place = split_place(path)
-            stem = os.path.basename(stem_of(base)) if base != "-" else "stdin"
-            inner = f".{'_'.join(place.replace('/', ' ').split())}" if place else ""
+            one = self._paths[path]
+            stem = os.path.basename(stem_of(one.path)) if one.path != "-" else "stdin"
+            inner = f".{'_'.join(one.place.replace('/', ' ').split())}" if one.place else ""
             name = os.path.join(folder, f"{stem}{inner}.{ending}")
             if name in names:
                 both = f"{printable(inputs[names.index(name)])} and {printable(path)}"
                 words = f"would have one output, {printable(name)}: run them one by one, with -o"
                 refuse((True, f"{both} {words}"))
             names.append(name)
-        with told(folder):
+        with report_errors(folder):
             os.makedirs(folder, exist_ok=True)
         return names
 
@@ -371,7 +368,7 @@ class _Job:
         number, self._tried = self._tried, self._tried + 1
         if call.start.carry_state and self._done < number:
             raise LstmstateError("not run: the input before it failed", path=path)
-        loaded, given = self._open(path)
+        loaded, given = self._open(self._paths[path])
         sizes = given.sequences
         call.common.note(sizes.notes)
         state, source = self._state, "zero"

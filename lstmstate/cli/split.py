@@ -43,16 +43,18 @@ def command(flat: str, cut: Cut, widths: Widths, common: Common) -> None:
     from lstmstate.operations.convert import How
     from lstmstate.operations.load import states_in
     from lstmstate.operations.split import write_halves
+    from lstmstate.state.formats.input_path import InputPath
     from lstmstate.state.layouts import LAYOUTS
 
     wanted = widths.wanted(cut.from_layout, common)
-    (source, *_) = states_in(common.open(flat), wanted, cut.variables)
-    targets = [path for pair in cut.outputs for path in pair]
+    path = InputPath(flat)
+    (source, *_) = states_in(common.open(path), wanted, cut.variables)
+    targets = [target for pair in cut.outputs for target in pair]
     with (
-        Outputs(options.input_files([flat, widths.checkpoint]), force=cut.force) as files,
+        Outputs(options.input_files([path, widths.checkpoint]), force=cut.force) as files,
         common.meter("splitting", source.nbytes) as meter,
     ):
-        done = write_halves(source, How(LAYOUTS["tuple"], told=meter.add), files, targets)
+        done = write_halves(source, How(LAYOUTS["tuple"], on_part=meter.add), files, targets)
         common.note_states([done], strict=cut.strict)
     if common.as_json:
         print_document("lstmstate.split/1", converted_document(flat, targets, [done]))

@@ -1,6 +1,6 @@
 """Files that are written whole or not at all.
 
-What is written goes to temporary files beside the targets. When all is done they are flushed to
+Everything is written into temporary files next to the targets. At the end they are flushed to
 the disk and renamed, so that at every moment a target is either the old file or the new one.
 """
 
@@ -32,11 +32,9 @@ class Outputs:
     """The files that one command writes: all of them appear at its end, or none.
 
     Args:
-        inputs: the files that are read, which are never written over.
+        inputs: the files that are read, which are never written over; gone through for each
+            target that exists.
         force: whether files that exist may be replaced.
-
-    Raises:
-        LstmstateError: a target is an input, exists, or cannot be written.
 
     Example:
         >>> import tempfile
@@ -53,7 +51,7 @@ class Outputs:
     """
 
     def __init__(self, inputs: Iterable[str] = (), *, force: bool = False) -> None:
-        self._inputs = list(inputs)
+        self._inputs = inputs
         self._force = force
         self._temporary: dict[str, str] = {}  # target → where it is written meanwhile
         self._optional: set[str] = set()
@@ -62,19 +60,19 @@ class Outputs:
         return self
 
     def new(self, target: str) -> str:
-        """Return the path to write in the place of `target`; "-" stands for stdout."""
+        """Return the path to write in the place of `target`; "-" is stdout."""
         if target == STDOUT:
             return self._for_stdout()
         real = os.path.realpath(target)
         if not os.path.basename(target):
-            raise LstmstateError("this is no name of a file", path=target)
+            raise LstmstateError("expected the name of a file", path=target)
         self.refuse(target)
         if real in self._temporary:
             raise LstmstateError("two outputs have the same name", path=target)
         temporary = os.path.join(os.path.dirname(real), f".lstmstate-{os.urandom(8).hex()}.tmp")
         self._temporary[real] = temporary  # before it is made: an interruption finds it
         _LEFT.add(temporary)
-        with told(target):
+        with report_errors(target):
             os.close(os.open(temporary, _NEW_FILE, 0o666))
             with suppress(FileNotFoundError):
                 os.chmod(temporary, stat.S_IMODE(os.stat(real).st_mode))
@@ -90,11 +88,13 @@ class Outputs:
         path = self.new(target)
         if optional:
             self._optional.add(os.path.realpath(target))
-        with told(target), open(path, "wb") as file:
+        with report_errors(target), open(path, "wb") as file:
             yield file
 
     def refuse(self, target: str) -> None:
         """Raise an error if `target` must not be written."""
+        if not os.path.lexists(target):
+            return
         for path in self._inputs:
             with suppress(OSError):
                 if os.path.samefile(path, target):
@@ -103,28 +103,26 @@ class Outputs:
                         path=target,
                         advice="give the output another name",
                     )
-        if not os.path.lexists(target):
-            return
         if os.path.exists(target) and not os.path.isfile(target):
             kind = "a folder" if os.path.isdir(target) else "not a regular file"
             raise LstmstateError(
                 f"this is {kind}: no output can be written there",
                 path=target,
-                advice="give the path of a file",
+                advice="pass the path of a file",
             )
         if not self._force:
             raise LstmstateError(
-                "this file exists already", path=target, advice="say `force=True` to replace it"
+                "this file exists already", path=target, advice="pass `force=True` to replace it"
             )
 
     def _rename_new(self, temporary: str, target: str) -> None:
-        """Rename a file to a name that nothing has; what has come to be there is kept."""
+        """Rename a file to a free name; a file that another process created there is kept."""
         try:
             os.link(temporary, target)
         except FileExistsError:
             if target not in self._optional:
                 raise LstmstateError(
-                    "this file has come to exist meanwhile", advice="say `force=True` to replace it"
+                    "another process created this file", advice="pass `force=True` to replace it"
                 ) from None
         except OSError:  # a file system without links
             os.replace(temporary, target)
@@ -133,12 +131,12 @@ class Outputs:
         if sys.stdout.isatty():
             raise LstmstateError(
                 "binary data is not written to a terminal",
-                advice="redirect stdout, or give a file: `output=...`",
+                advice="redirect stdout, or pass a file: `output=...`",
             )
         temporary = os.path.join(tempfile.gettempdir(), f"lstmstate-{os.urandom(8).hex()}.tmp")
         self._temporary[STDOUT] = temporary
         _LEFT.add(temporary)
-        with told(temporary):
+        with report_errors(temporary):
             os.close(os.open(temporary, _NEW_FILE, 0o600))
         return temporary
 
@@ -152,7 +150,7 @@ class Outputs:
             if error is None:
                 self._publish()
         finally:
-            with undisturbed():
+            with defer_signals():
                 for temporary in self._temporary.values():
                     with suppress(OSError):
                         os.unlink(temporary)
@@ -161,19 +159,19 @@ class Outputs:
     def _publish(self) -> None:
         """Flush everything to the disk, and only then rename."""
         for target, temporary in self._temporary.items():
-            with told(target):
+            with report_errors(target):
                 if target != STDOUT:
                     flush(temporary)
-        if STDOUT in self._temporary:  # whoever reads it may be slow, or gone
-            with told(STDOUT), open(self._temporary.pop(STDOUT), "rb") as file:
+        if STDOUT in self._temporary:  # its reader may be slow, or gone
+            with report_errors(STDOUT), open(self._temporary.pop(STDOUT), "rb") as file:
                 os.unlink(file.name)
                 shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
                 sys.stdout.flush()
         published: list[str] = []
-        with undisturbed():
+        with defer_signals():
             try:
                 for target, temporary in self._temporary.items():
-                    with told(target):
+                    with report_errors(target):
                         if self._force and target not in self._optional:
                             os.replace(temporary, target)
                         else:
@@ -206,8 +204,8 @@ def flush(path: str) -> None:
 
 
 @contextmanager
-def told(target: str) -> Iterator[None]:
-    """Name the file in the error of a failed write."""
+def report_errors(target: str) -> Iterator[None]:
+    """Turn errors of the system into LstmstateErrors that name the file."""
     name = "stdout" if target == STDOUT else target
     try:
         yield
@@ -227,8 +225,8 @@ def told(target: str) -> Iterator[None]:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let Ctrl-C and its like wait until the work of a moment is done."""
+def defer_signals() -> Iterator[None]:
+    """Defer SIGINT, SIGTERM and SIGHUP until the block ends."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,6 +1,6 @@
-"""A regular file, read by position: nothing is mapped, nothing larger than the file is asked for.
+"""Regular files read by position, within their size, and never mapped.
 
-A mapped file that shrinks kills the process; a short read is an error that can be told.
+A mapped file that shrinks kills the process; a short read is an error like others.
 """
 
 from __future__ import annotations
@@ -36,11 +36,6 @@ class ByteSource:
     Args:
         path: where it is, or what to call it in errors.
         descriptor: the file, where it is open already.
-
-    Raises:
-        NotFoundError: there is no such file.
-        UnsupportedError: it is a folder, a FIFO or a device.
-        LstmstateError: the system does not let it be read.
     """
 
     def __init__(self, path: str, descriptor: int | None = None) -> None:
@@ -52,7 +47,7 @@ class ByteSource:
         status = os.fstat(self._file)
         if not stat.S_ISREG(status.st_mode):
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise UnsupportedError(f"this is {kind}", path=path, advice="give the path of a file")
+            raise UnsupportedError(f"this is {kind}", path=path, advice="pass the path of a file")
         self.size = status.st_size
         self._start = 0  # where it begins in the file
 
@@ -71,18 +66,14 @@ class ByteSource:
         self.close()
 
     def part(self, offset: int, size: int) -> ByteSource:
-        """Return some bytes of it as a file of their own; they must lie in it."""
+        """Return some bytes of it as a file of their own; they must be inside it."""
         assert 0 <= offset <= offset + size <= self.size
         found = ByteSource(self.path, self._file)
         found._start, found.size = self._start + offset, size
         return found
 
     def read(self, offset: int, length: int, what: str) -> bytes:
-        """Return exactly `length` bytes from `offset`.
-
-        Raises:
-            CorruptError: the file ends before; `what` says in the message what was sought.
-        """
+        """Return exactly `length` bytes from `offset`."""
         if offset < 0 or length < 0 or offset + length > self.size:
             raise CorruptError(
                 f"the file is cut short: {what} would be bytes {offset} to {offset + length}, "
@@ -104,11 +95,7 @@ class ByteSource:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read_into(self, target: memoryview, offset: int) -> None:
-        """Fill a buffer with the bytes from `offset` on.
-
-        Raises:
-            CorruptError: the file ends before.
-        """
+        """Fill a buffer with the bytes from `offset` on."""
         done = 0
         try:
             while done < len(target):

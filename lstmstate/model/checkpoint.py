@@ -186,14 +186,15 @@ def open_checkpoint(path: str | os.PathLike[str], *, checksums: bool = True) -> 
 def _refuse_arrays(path: str) -> None:
     """Raise an error with the contents of a file, if it is one of states, weights or data."""
     from lstmstate.state import other_contents
-    from lstmstate.state.formats.registry import open_state_file, state_kind
+    from lstmstate.state.formats.input_path import InputPath
 
-    kind = state_kind(path)
+    named = InputPath(path)
+    kind = named.kind
     if kind is None:
         return
     found, advice = kind.words, _ADVICE
     with suppress(LstmstateError):  # it is damaged, or a table that can be read in two ways
-        file = open_state_file(path)
+        file = named.state_file()
         what = count(len(file.arrays), "array")
         if file.foreign is not None:
             what = file.foreign.words

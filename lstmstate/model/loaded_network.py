@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lstmstate.cells.execution_order import Route
 from lstmstate.errors import ArgumentError, UnsupportedError, printable
 from lstmstate.records import NamedTuple
-from lstmstate.state.bind_names import bound
+from lstmstate.state.bind_names import bind
 from lstmstate.state.state import LSTMState, StackState, State
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class Loaded(NamedTuple):
             raise ArgumentError(
                 f"the state is that of {len(cells)} cells, and here run {len(expected)}"
             )
-        order = bound([cell.cell for cell in cells], expected) if len(cells) > 1 else None
+        order = bind([cell.cell for cell in cells], expected) if len(cells) > 1 else None
         return [cells[at] for at in order] if order is not None else cells
 
     def state(self, pairs: Sequence[Pair]) -> State:

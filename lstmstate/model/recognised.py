@@ -14,6 +14,7 @@ from lstmstate.cells.execution_order import Route, in_order, routes
 from lstmstate.cells.stacks import called, name_of, pair_directions, stacks
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint.locate import Location
 from lstmstate.checkpoint.object_graph import object_path
 from lstmstate.errors import (
     AmbiguousError,
@@ -71,8 +72,9 @@ class RecognisedCheckpoint:
         path, checksums: see `LSTMCheckpoint`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, checksums: bool = True) -> None:
-        self.files = Checkpoint(os.fspath(path), checksums=checksums)
+    def __init__(self, path: str | os.PathLike[str] | Location, *, checksums: bool = True) -> None:
+        where = path if isinstance(path, Location) else os.fspath(path)
+        self.files = Checkpoint(where, checksums=checksums)
         self.prefix = self.files.prefix
         self._values: dict[str, NDArray[np.generic]] = {}
         self._networks: dict[str, LSTMNetwork] = {}

@@ -25,13 +25,14 @@ from lstmstate.errors import (
     warn,
 )
 from lstmstate.model.checkpoint import LSTMCheckpoint
-from lstmstate.operations.load import Opened, Source, all_states, open_path, states_in
+from lstmstate.model.saved_states import Source, all_states
+from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.operations.progress import Advance, ignore
 from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.state import CellShape
-from lstmstate.state.stream import spans_of
-from lstmstate.state.value_stats import Range, Watch, range_of
+from lstmstate.state.stream import Watch, spans_of
+from lstmstate.value_stats import ValueStats, stats_of
 
 _SHOWN = 3  # counterparts of a missing name
 _LISTED = 30  # widths of cells in a line
@@ -126,7 +127,7 @@ class Target:
         """Further candidates for a cell in a checkpoint, in words; None if one cell was chosen."""
         return None if self.ckpt is None or self._narrowed else self.ckpt.unrecognised_words
 
-    def ranges(self) -> Iterator[tuple[str, Range]]:
+    def ranges(self) -> Iterator[tuple[str, ValueStats]]:
         """Yield the name and the range of every tensor, or of c and m of every cell.
 
         Raises:
@@ -148,7 +149,7 @@ class Target:
             of_states = {id(a) for source in self.states for a in source.reading.arrays}
             for array in (a for source in self.states for a in source.reading.file.arrays):
                 if id(array) not in of_states and array.dtype.kind in "fc" and array.shape:
-                    yield array.name, range_of(array.whole())
+                    yield array.name, stats_of(array.whole(), moments=False)
             return
         errors = []
         for variable in self.ckpt.variables.values():
@@ -158,13 +159,13 @@ class Target:
                 except LstmstateError as error:
                     errors.append(error)
                     continue
-                yield variable.name, range_of(value)
+                yield variable.name, stats_of(value, moments=False)
             elif (damage := variable.damage()) is not None:
                 errors.append(damage)
                 self._advance(variable.nbytes or 0)
         raise_all(errors)
 
-    def state_ranges(self, halves: str = "cm") -> Iterator[tuple[str, Range]]:
+    def state_ranges(self, halves: str = "cm") -> Iterator[tuple[str, ValueStats]]:
         """Yield the name and the range of c and m of every cell of the states."""
         for watch in self.watches:
             for cell, ranges in zip(watch.structure.cells, watch.ranges, strict=True):

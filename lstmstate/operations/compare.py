@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from lstmstate.cells.cell import Cell
 from lstmstate.errors import CorruptError, LstmstateError, name_nearest, printable
 from lstmstate.model.checkpoint import LSTMCheckpoint
-from lstmstate.model.saved_states import wanted_from
-from lstmstate.operations.load import Opened, Source, open_path, states_in
+from lstmstate.model.saved_states import Source, wanted_from
+from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.operations.progress import Advance, ignore
 from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted

@@ -1,4 +1,4 @@
-"""States from one layout and file into another: what `convert`, `split` and `concat` do."""
+"""Conversion of states between layouts and files, for `convert`, `split` and `concat`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lstmstate.cells import state_names
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.files.atomic import Outputs
-from lstmstate.operations.load import Source
+from lstmstate.model.saved_states import Source
 from lstmstate.records import NamedTuple
 from lstmstate.state.formats.array_writer import ArrayWriter, is_written_in_rows, open_writer
 from lstmstate.state.formats.checkpoint_arrays import add_state, wider_than
-from lstmstate.state.formats.registry import StateKind, kind_of_name, split_place
+from lstmstate.state.formats.registry import StateKind, kind_of_name
 from lstmstate.state.layouts import LAYOUTS, Layout
 from lstmstate.state.metadata import Metadata
-from lstmstate.state.stream import Flow, folder_of
-from lstmstate.state.value_stats import Watch
+from lstmstate.state.stream import Flow, Watch, folder_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +31,7 @@ _REWRITTEN = ("tuple", "flat", "layered", "keras")
 
 _LISTED = 4  # variables that a note names
 
-Told = Callable[[int], object]
+Progress = Callable[[int], object]
 
 _LAYOUT_ENDING = re.compile(rf"\.(?:{'|'.join(LAYOUTS)})$")
 
@@ -45,13 +43,13 @@ class How(NamedTuple):
         layout: the layout to come.
         dtype: the dtype to come, None for the one that is there.
         compress: whether files that can are compressed.
-        told: is called with the bytes of each part that has gone by.
+        on_part: is called with the bytes of each part.
     """
 
     layout: Layout
     dtype: np.dtype[np.generic] | None = None
     compress: bool = False
-    told: Told = lambda nbytes: None  # noqa: ARG005
+    on_part: Progress = lambda nbytes: None  # noqa: ARG005
 
 
 class Converted(NamedTuple):
@@ -61,7 +59,7 @@ class Converted(NamedTuple):
         watch: the statistics of its values.
         flow: the arrays that were written.
         variables: the names of the arrays in a checkpoint that was written anew.
-        graph_notes: what a user should know of the graph of the checkpoint that was written.
+        graph_notes: lines for the user on the graph of the new checkpoint.
     """
 
     source: Source
@@ -72,12 +70,13 @@ class Converted(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know: other names that a state has now."""
-        group = self.source.group
-        if group is None or self.variables in ((), group.variables):
-            return []
-        old, new = (", ".join(map(printable, names)) for names in (group.variables, self.variables))
-        return [f"the state has other names now: {new} (was {old})"]
+        """Lines for the user on the source, its values, and the new names."""
+        group, renamed = self.source.group, []
+        if group is not None and self.variables not in ((), group.variables):
+            both = (", ".join(map(printable, names)) for names in (group.variables, self.variables))
+            renamed = ["the state has other names now: {1} (was {0})".format(*both)]
+        values = [*self.watch.swapped(), *self.watch.notes()]
+        return [*self.source.reading.notes, *renamed, *values, *self.graph_notes]
 
 
 def begin(source: Source, how: How, target: str) -> Converted:
@@ -85,7 +84,7 @@ def begin(source: Source, how: How, target: str) -> Converted:
     watch = Watch(source.reading, how.dtype)
     folder = folder_of(target)
     return Converted(
-        source, watch, Flow(watch.structure, watch.parts, how.layout, how.told, folder)
+        source, watch, Flow(watch.structure, watch.parts, how.layout, how.on_part, folder)
     )
 
 
@@ -109,16 +108,11 @@ def write_states(
 def write_state(
     source: Source, how: How, outputs: Outputs, target: str, kind: StateKind
 ) -> Converted:
-    """Write a state into a file of its own.
-
-    Raises:
-        LstmstateError: the layout or the file cannot hold it, or cannot be written.
-    """
+    """Write a state into a file of its own."""
     done = begin(source, how, target)
     metadata = metadata_of(done, how)
     if not is_written_in_rows(kind):
-        module = import_module(f"lstmstate.state.formats.{kind.module}")
-        module.write(outputs, target, done.flow, metadata)
+        kind.code().write(outputs, target, done.flow, metadata)
         return done
     plans = done.flow.plans
     with open_writer(outputs, target, kind, plans, metadata, compress=how.compress) as writer:
@@ -134,7 +128,7 @@ def write_parts(flow: Flow, writers: Sequence[ArrayWriter]) -> None:
 
 
 def metadata_of(done: Converted, how: How) -> Metadata:
-    """Return what travels with a converted state."""
+    """Return the metadata of a converted state."""
     reading = done.source.reading
     told = reading.file.metadata
     was = wider_than(reading.arrays) or (told.dtype if told else None)
@@ -157,9 +151,6 @@ def rewrite_checkpoint(
     Every other tensor is copied byte for byte, and the graph too: the cells keep their options. A
     state `NAME` becomes `NAME/c` and `NAME/m`, `NAME/<cell>/c` and `NAME/<cell>/m` in a stack, and
     the other way round; one that is in the layout already keeps its names.
-
-    Raises:
-        LstmstateError: a tensor is damaged, a name is taken, or it cannot be written.
     """
     from lstmstate.checkpoint.checkpoint_writer import new_checkpoint
 
@@ -210,7 +201,7 @@ def rewrite_checkpoint(
                 add_state(writer, done.flow, number, name, dtype, shape, big_endian=big_endian)
             else:
                 ckpt.files.copy(name, writer)
-                how.told(ckpt.variables[name].nbytes or 0)
+                how.on_part(ckpt.variables[name].nbytes or 0)
     return converted
 
 
@@ -257,10 +248,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _names(done: Converted, group: Group) -> tuple[str, ...]:
-    """Return what the arrays of a state are called in a checkpoint: as before, if they are the
+    """Return the names of the arrays of a state in a checkpoint: as before, if they are the
     same.
 
-    A state as one array has the name of the state where that names one; else the cell is in it.
+    A state as one array has the name of the state if that names one; else the cell is in it.
     """
     plans = done.flow.plans
     if done.flow.layout is done.source.reading.layout and len(plans) == len(group.variables):
@@ -273,15 +264,16 @@ def _names(done: Converted, group: Group) -> tuple[str, ...]:
     return tuple(whole if plan.name == "state" else f"{group.name}/{plan.name}" for plan in plans)
 
 
-def target_beside(path: str, layout: Layout, kind: StateKind, *, folder: str | None = None) -> str:
-    """Return the name of an output that was not named: `NAME.tuple.npz`, `NAME.flat.npy`, …
+def output_name(
+    path: str, place: str | None, layout: Layout, kind: StateKind, *, folder: str | None = None
+) -> str:
+    """Return the default name of an output: `NAME.tuple.npz`, `NAME.flat.npy`, …
 
     >>> from lstmstate.state.formats.registry import BY_KEY
-    >>> target_beside("runs/last.tuple.npz", LAYOUTS["flat"], BY_KEY["npy"])
+    >>> output_name("runs/last.tuple.npz", None, LAYOUTS["flat"], BY_KEY["npy"])
     'runs/last.flat.npy'
     """
-    base, place = split_place(path)
-    stem = stem_of(base)
+    stem = stem_of(path)
     if place:
         stem += "." + re.sub(r"[^\w.-]+", "_", place.strip("/"))
     name = f"{stem}.{layout.name}{kind.suffix}"
@@ -289,7 +281,7 @@ def target_beside(path: str, layout: Layout, kind: StateKind, *, folder: str | N
 
 
 def stem_of(path: str) -> str:
-    """Return a path without what only tells the kind of file and its layout.
+    """Return a path without the endings for the kind of file and the layout.
 
     >>> stem_of("runs/last.tuple.npz"), stem_of("model.ckpt-7.index")
     ('runs/last', 'model.ckpt-7')

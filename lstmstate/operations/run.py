@@ -11,14 +11,15 @@ from lstmstate.cells.cell import StateWidths
 from lstmstate.engines.network import Pair, spans
 from lstmstate.errors import LstmstateError, located, printable
 from lstmstate.model.loaded_network import Loaded
-from lstmstate.operations.output_stats import Figures, Tally
 from lstmstate.operations.progress import Advance, ignore
 from lstmstate.operations.sequences import Sequences, open_lengths, open_sequences
 from lstmstate.records import NamedTuple
+from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import OUTPUTS, Metadata
 from lstmstate.state.state import CellShape, State
-from lstmstate.state.value_stats import Watch, range_of
+from lstmstate.state.stream import Watch
+from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
     from lstmstate.engines.network import Array, Lengths
@@ -67,7 +68,7 @@ class RunResult(NamedTuple):
     """
 
     state: State
-    outputs: Figures | None
+    outputs: ValueStats | None
     steps: int
     seconds: float
 
@@ -79,7 +80,7 @@ class RunResult(NamedTuple):
             "last step"
             for cell in self.state.cells
             for half, values in zip("cm", cell, strict=True)
-            if (words := range_of(values).words)
+            if (words := stats_of(values, moments=False).words)
         ]
 
 
@@ -93,7 +94,7 @@ def takes(loaded: Loaded) -> str:
 
 def open_input(
     loaded: Loaded,
-    path: str,
+    path: str | InputPath,
     *,
     lengths: str | None = None,
     time_major: bool = False,
@@ -106,6 +107,7 @@ def open_input(
         LstmstateError: there are none, or they do not fit.
     """
     first = loaded.network.first
+    path = InputPath.of(path)
     sequences = open_sequences(
         path,
         width=first.input_size,
@@ -126,7 +128,7 @@ def open_input(
 
 def open_state(
     loaded: Loaded,
-    path: str,
+    path: str | InputPath,
     layout: str | None,
     source: str,
     *,
@@ -151,7 +153,9 @@ def open_state(
 
     cells = _shapes(loaded)
     wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source, orders=orders)
-    (found, *_) = states_in(open_path(path, header=header), wanted)
+    opened = open_path(path, header=header)
+    path = opened.path
+    (found, *_) = states_in(opened, wanted)
     if [array.name for array in found.reading.arrays] == [""] and not found.reading.file.metadata:
         _refuse_unordered(loaded, path, found.reading.arrays[0].shape, orders)
     watch = Watch(found.reading)
@@ -198,7 +202,7 @@ def _refuse_no_numbers(loaded: Loaded, pairs: Sequence[Pair]) -> None:
     """Refuse a state with NaN or Inf in it."""
     for cell, pair in zip(loaded.network.cells, pairs, strict=True):
         for half, values in zip("cm", pair, strict=True):
-            words = range_of(values).words
+            words = stats_of(values, moments=False).words
             if words:
                 raise LstmstateError(
                     f"{half} holds {' and '.join(words)}, in {values.dtype}",
@@ -304,14 +308,14 @@ def run_input(
     sequences = given.sequences
     with located(sequences.path):
         states = loaded.states_of(state, sequences.batch)
-    tally = Tally()
+    outputs = ValueStats()
     planned = {plan.name for plan in results.plans} if results else set()
     names = _kept_names(loaded, keep)
     for start, x, valid in chunks_of(loaded, given, keep):
         ran = loaded.runner.run(x, states, valid, keep)
         states = ran.states
         if figures:
-            tally.add(ran.outputs, valid)
+            outputs = outputs.joined(_stats(ran.outputs, valid))
         if results is not None:
             results.write(OUTPUTS, start, _as_asked(given, ran.outputs))
             for arrays, called in zip(ran.kept, names, strict=True):
@@ -327,10 +331,19 @@ def run_input(
                 results.write(name, 0, half)
     return RunResult(
         loaded.state(states),
-        tally.figures() if figures else None,
+        outputs if figures else None,
         sequences.steps,
         time.perf_counter() - started,
     )
+
+
+def _stats(outputs: Array, lengths: Lengths | None) -> ValueStats:
+    """Return the statistics of outputs `[steps, batch, …]`, those of valid steps if known."""
+    import numpy as np
+
+    if lengths is not None:
+        outputs = outputs[np.arange(len(outputs))[:, None] < lengths]
+    return stats_of(outputs)
 
 
 def chunks_of(

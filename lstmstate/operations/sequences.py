@@ -19,10 +19,10 @@ from lstmstate.errors import (
     located,
     printable,
 )
-from lstmstate.files.atomic import STDOUT
 from lstmstate.files.reader import ByteSource
 from lstmstate.records import NamedTuple
-from lstmstate.state.formats.registry import BY_KEY, opened, picked, split_place, stdin_source
+from lstmstate.state.formats.input_path import STDIN, InputPath
+from lstmstate.state.formats.registry import BY_KEY, open_arrays, select
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
-STDIN = STDOUT  # the same dash
-_ARRAYS = ("npy", "npz", "h5")  # kinds of state files that may have sequences, too
+_ARRAYS = ("npy", "npz", "h5")  # the kinds of state files that a sequence can live in, too
 _REAL = "fiub"
 _LISTED = 6  # arrays that an error lists
 _FORMATS = "in an .npy, .npz, .h5 or .csv"
@@ -165,7 +164,7 @@ class Sequences:
 
 
 def open_sequences(
-    path: str,
+    path: str | InputPath,
     *,
     width: int | None,
     spatial: tuple[int, ...] = (),
@@ -194,13 +193,20 @@ def open_sequences(
     Raises:
         LstmstateError: it is something else, or damaged.
     """
+    path = InputPath.of(path)
     found = _find(path, expected, header)
     array = found.array
     with located(found.path, array.name or None):
         _refuse_no_numbers(array, expected)
         own = _width(found, width, spatial, at_least=at_least, expected=expected)
         sequences = Sequences(
-            path, found, own, dtype, spatial=spatial, time_major=time_major, allow_nan=allow_nan
+            path.text,
+            found,
+            own,
+            dtype,
+            spatial=spatial,
+            time_major=time_major,
+            allow_nan=allow_nan,
         )
         for size, what in ((sequences.steps, "steps"), (sequences.batch, "sequences")):
             if not size:
@@ -210,8 +216,10 @@ def open_sequences(
     return sequences
 
 
-def open_lengths(spec: str, input_path: str, batch: int, steps: int) -> NDArray[np.int64]:
-    """Return the number of steps of each sequence of a batch, `[batch]`.
+def open_lengths(
+    spec: str, input_path: str | InputPath, batch: int, steps: int
+) -> NDArray[np.int64]:
+    """Return how many steps each sequence of a batch has, `[batch]`.
 
     Args:
         spec: the name of an array in the npz or h5 of the input, or a file: npy, npz, h5 or a
@@ -225,7 +233,7 @@ def open_lengths(spec: str, input_path: str, batch: int, steps: int) -> NDArray[
     """
     import numpy as np
 
-    found = _find_lengths(spec, input_path)
+    found = _find_lengths(spec, InputPath.of(input_path))
     array = found.array
     with located(found.path, array.name or None):
         if array.dtype.kind not in "iuf":
@@ -244,55 +252,49 @@ def open_lengths(spec: str, input_path: str, batch: int, steps: int) -> NDArray[
     return given.astype(np.int64)
 
 
-def _find(path: str, expected: str, header: bool | None) -> _Found:
-    """Return the one array at a path."""
-    base, place = split_place(path)
+def _find(path: InputPath, expected: str, header: bool | None) -> _Found:
+    """Return the one array that a path names."""
+    place = path.place
     try:
-        source = stdin_source() if base == STDIN else ByteSource(base)
+        source = path.open()
     except LstmstateError:
-        _refuse_checkpoint(base, expected)
+        _refuse_checkpoint(path, expected)
         raise
     content = kinds.identify(source)
     table = BY_KEY["csv"]
     if content is table.content or (
-        content is kinds.UNKNOWN and table.is_named(base)  # not in UTF-8
+        content is kinds.UNKNOWN and table.is_named(path.path)  # not in UTF-8
     ):
         return _find_in_table(source, place, header)
     kind = next((BY_KEY[key] for key in _ARRAYS if BY_KEY[key].content is content), None)
     if kind is None:
-        _refuse_checkpoint(base, expected)
+        _refuse_checkpoint(path, expected)
         raise UnsupportedError(
-            f"this is {content.words}, which holds no sequences",
+            f"expected sequences, got {content.words}",
             path=source.path,
             advice=content.advice or f"{expected}, {_FORMATS}",
         )
-    if base == STDIN and not kind.piped:
+    if path.path == STDIN and not kind.piped:
         raise UnsupportedError(
             f"{kind.words} cannot be read from stdin", path=source.path, advice="give its path"
         )
-    return _Found(source.path, _only(opened(source, kind), place, expected))
+    return _Found(source.path, _only(open_arrays(source, kind), place, expected))
 
 
 def _find_in_table(source: ByteSource, place: str | None, header: bool | None) -> _Found:
     """Return the table in a file, or the columns at a place in it."""
     from lstmstate.state.formats.chunked import Held
     from lstmstate.state.formats.number_table import TextTable
-    from lstmstate.state.formats.table_header import without_index
 
     with located(source.path):
         table = TextTable(source, header=header, most=limits.MAX_TABLE_BYTES)
-        names, notes = table.names, table.notes
-        if place:
-            values = table.read(table.places(place))
-        else:
-            names, values, of_index = without_index(names, table.read())
-            notes += of_index
+        names, values, notes = table.columns(place)
     return _Found(source.path, Held(place or "", values), names, notes, is_table=True)
 
 
 def _only(file: StateFile, place: str | None, expected: str) -> StoredArray:
     """Return the one array of a file, or the one at a place in it."""
-    arrays = (picked(file, place) if place else file).arrays
+    arrays = (select(file, place) if place else file).arrays
     if len(arrays) == 1:
         return arrays[0]
     if not arrays:
@@ -306,17 +308,15 @@ def _only(file: StateFile, place: str | None, expected: str) -> StoredArray:
     )
 
 
-def _refuse_checkpoint(path: str, expected: str) -> None:
-    """Refuse the path of a checkpoint."""
-    from lstmstate.checkpoint.locate import locate
-
+def _refuse_checkpoint(path: InputPath, expected: str) -> None:
+    """Raise an error if a path names a checkpoint."""
     try:
-        locate(path)
+        _ = path.location
     except LstmstateError:
         return
     raise UnsupportedError(
-        "this is a TensorFlow checkpoint, which holds no sequences",
-        path=path,
+        "expected sequences, got a TensorFlow checkpoint",
+        path=path.path,
         advice=f"{expected}, {_FORMATS}",
     )
 
@@ -370,26 +370,25 @@ def _width(
     return own if width is None else width
 
 
-def _find_lengths(spec: str, input_path: str) -> _Found:
+def _find_lengths(spec: str, given: InputPath) -> _Found:
     """Return the array of lengths, from the file of the input if it has one of that name."""
-    base, _ = split_place(input_path)
     names: list[str] = []
-    if base != STDIN:  # which cannot be read twice
-        with ByteSource(base) as source:
-            content = kinds.identify(source)
+    if given.path != STDIN:  # which cannot be read twice
+        source = given.open()
+        content = kinds.identify(source)
         kind = next((BY_KEY[key] for key in ("npz", "h5") if BY_KEY[key].content is content), None)
         if kind is not None:
-            file = opened(ByteSource(base), kind)
+            file = open_arrays(source, kind)
             for array in file.arrays:
                 if array.name == spec.strip("/"):
-                    return _Found(base, array)
+                    return _Found(given.path, array)
             names = [printable(array.name) for array in file.arrays[:_LISTED]]
     elif spec == STDIN:
         raise LstmstateError(
             "the input is read from stdin: the lengths cannot be, too", advice="give a file"
         )
-    file_path, _ = split_place(spec)
-    if file_path != STDIN and not os.path.lexists(file_path):
+    path = InputPath(spec)
+    if path.path != STDIN and not os.path.lexists(path.path):
         raise NotFoundError(
             "there is no such file of lengths, and no such array next to the input",
             path=spec,
@@ -399,6 +398,6 @@ def _find_lengths(spec: str, input_path: str) -> _Found:
         )
     expected = "lengths are one whole number for each sequence"
     try:
-        return _find(spec, expected, None)
-    except AmbiguousError:  # the number of sequences shows whether the first row is a header
-        return _find(spec, expected, header=False)
+        return _find(path, expected, None)
+    except AmbiguousError:  # the number of sequences tells a header from a length
+        return _find(path, expected, header=False)

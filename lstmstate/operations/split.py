@@ -1,4 +1,4 @@
-"""One flat state as two files, and back: what `split` and `concat` do."""
+"""One flat state as two files, and back, for `split` and `concat`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from lstmstate.cells.state_names import role_of
 from lstmstate.errors import LstmstateError, count, printable
 from lstmstate.files.atomic import Outputs
+from lstmstate.model.saved_states import Source
 from lstmstate.operations.convert import Converted, How, begin, write_parts
-from lstmstate.operations.load import Source, open_array
+from lstmstate.operations.load import open_array
 from lstmstate.records import NamedTuple
-from lstmstate.state import array_names
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.chunked import StateFile, StoredArray
+from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.formats.registry import BY_KEY, kind_to_write
 from lstmstate.state.infer_layout import read_state
 from lstmstate.state.layouts import scopes_of
@@ -26,18 +28,14 @@ _NUMBERED = re.compile(r"cell_\d+")
 
 
 def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[str]) -> Converted:
-    """Write c and m of each cell into npy files of their own, reading the source once.
-
-    Raises:
-        LstmstateError: there are more or fewer files than halves, or one is no npy.
-    """
+    """Write c and m of each cell into npy files of their own, reading the source once."""
     done = begin(source, how, targets[0])
     cells = done.watch.structure.cells
     if len(targets) != 2 * len(cells):
         raise LstmstateError(
             f"the state has {count(len(cells), 'cell')} and there are {len(targets)} files",
             path=source.reading.file.path,
-            advice="give two files for each cell: `outputs=...`",
+            advice="pass two files for each cell: `outputs=...`",
         )
     for target in targets:
         if kind_to_write(target, None).key != "npy":
@@ -46,7 +44,7 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
             )
     name = source.reading.file.path.rpartition("/")[2]
     scopes = scopes_of([cell.name for cell in cells]) if len(cells) > 1 else [cells[0].name]
-    told = [
+    recorded = [
         Metadata("tuple", (cell._replace(name=scope),), False, part=half, source=name)
         for scope, cell in zip(scopes, cells, strict=True)
         for half in _HALVES
@@ -54,20 +52,19 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
     with ExitStack() as stack:
         writers = [
             stack.enter_context(open_writer(outputs, target, BY_KEY["npy"], [plan], metadata))
-            for target, plan, metadata in zip(targets, done.flow.plans, told, strict=True)
+            for target, plan, metadata in zip(targets, done.flow.plans, recorded, strict=True)
         ]
         write_parts(done.flow, writers)
     return done
 
 
-def read_halves(paths: Sequence[str], wanted: Wanted, *, header: bool | None = None) -> Source:
-    """Return the state whose halves lie in files: c, m, c, m, …
+def read_halves(
+    paths: Sequence[InputPath], wanted: Wanted, *, header: bool | None = None
+) -> Source:
+    """Return the state whose halves are in files: c, m, c, m, …
 
     Args:
-        header: whether the first row of a table names its columns, None where that is open.
-
-    Raises:
-        LstmstateError: a file says that it holds the other half, or they do not fit together.
+        header: whether the first row of a table names its columns, None if unknown.
     """
     halves = [_half(path, _HALVES[number % 2], header) for number, path in enumerate(paths)]
     known: list[CellShape] = []
@@ -76,8 +73,8 @@ def read_halves(paths: Sequence[str], wanted: Wanted, *, header: bool | None = N
             raise LstmstateError(
                 f"this is the m of {printable(str(m.cell.name or m.cell))!r}, and its c that of "
                 f"{printable(str(c.cell.name or c.cell))!r}",
-                path=paths[2 * number + 1],
-                advice="put together what was split from one cell",
+                path=paths[2 * number + 1].text,
+                advice="put together the halves of one cell",
             )
         if (cell := c.cell or m.cell) is not None:
             known.append(cell)
@@ -86,41 +83,41 @@ def read_halves(paths: Sequence[str], wanted: Wanted, *, header: bool | None = N
         cells = Cells(tuple(named), len(named) > 1)
         wanted = wanted._replace(cells=(cells,), source="the files")
     notes = tuple(note for half in halves for note in half.notes)
-    file = StateFile(paths[0], [half.array for half in halves], notes=notes)
+    file = StateFile(paths[0].text, [half.array for half in halves], notes=notes)
     return Source(read_state(file, wanted._replace(layout="tuple", is_ordered=True)))
 
 
 class _Half(NamedTuple):
-    """One array, and the cell that its file says it belongs to."""
+    """One array, and its cell by the metadata of its file."""
 
     array: StoredArray
     cell: CellShape | None
     notes: tuple[str, ...]
 
 
-def _half(path: str, half: str, header: bool | None) -> _Half:
-    """Open c or m; refuse what says that it is something else."""
+def _half(path: InputPath, half: str, header: bool | None) -> _Half:
+    """Open c or m; refuse another half or a whole state by its metadata."""
     file = open_array(path, header=header)
-    array, told = file.arrays[0], file.metadata
-    role = array_names.role_of(array.name)
+    array, own = file.arrays[0], file.metadata
+    role = role_of(array.name)
     is_other = role is not None and role[1] in _HALVES and role[1] != half
-    if told is not None and told.part is None:
+    if own is not None and own.part is None:
         raise LstmstateError(
-            f"this is a whole state ({told.layout}), and no half of one",
-            path=path,
+            f"expected {half}, got a whole state ({own.layout})",
+            path=path.text,
             advice="use convert, or pick an array: FILE:NAME",
         )
-    if is_other or (told is not None and told.part != half):
-        there = told.part if told is not None else role[1] if role else ""
+    if is_other or (own is not None and own.part != half):
+        there = own.part if own is not None else role[1] if role else ""
         raise LstmstateError(
-            f"this is {there}, and stands where {half} belongs",
-            path=path,
+            f"expected {half}, got {there}",
+            path=path.text,
             advice="the order is c, m, c, m, …",
         )
-    notes = tuple(f"{path}: {note}" for note in file.notes)
-    return _Half(array, told.cells[0] if told is not None else None, notes)
+    notes = tuple(f"{path.text}: {note}" for note in file.notes)
+    return _Half(array, own.cells[0] if own is not None else None, notes)
 
 
 def _unnumbered(cell: CellShape) -> CellShape:
-    """Return a cell without a name that only told its number."""
+    """Return a cell without a name that is only a number."""
     return cell._replace(name="") if _NUMBERED.fullmatch(cell.name) else cell

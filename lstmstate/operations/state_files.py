@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from lstmstate.errors import ArgumentError, count, name_nearest, warn
 from lstmstate.files.atomic import Outputs
-from lstmstate.model.saved_states import wanted_from
+from lstmstate.model.saved_states import Source, wanted_from
 from lstmstate.operations.convert import Converted, How, write_state, write_states
-from lstmstate.operations.load import Source, open_path, states_in
+from lstmstate.operations.load import open_path, states_in
 from lstmstate.operations.split import read_halves, write_halves
 from lstmstate.state.formats.chunked import Held, StateFile
-from lstmstate.state.formats.registry import input_files, kind_to_write
+from lstmstate.state.formats.input_path import InputFiles, InputPath
+from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.infer_layout import Reading
 from lstmstate.state.layouts import LAYOUTS, to_arrays
 from lstmstate.state.state import CellShape, StackState, State, Structure
@@ -147,7 +148,7 @@ def convert(
     opened = open_path(path, checksums=checksums, header=header)
     sources = states_in(opened, wanted, _names(variable), every=kind.key == "ckpt")
     how = How(LAYOUTS[layout], None if dtype is None else np.dtype(dtype), compress)
-    with Outputs(_files(path, checkpoint), force=force) as outputs:
+    with Outputs(_files([path], checkpoint), force=force) as outputs:
         done = write_states(sources, how, outputs, name, kind)
     _warn(sources[0], done)
 
@@ -171,7 +172,7 @@ def split(
     """
     path = os.fspath(source)
     found = _source(path, from_layout, cells, checkpoint, variable, header, checksums=checksums)
-    with Outputs(_files(path, checkpoint), force=force) as outputs:
+    with Outputs(_files([path], checkpoint), force=force) as outputs:
         names = [os.fspath(one) for one in targets]
         done = write_halves(found, How(LAYOUTS["tuple"]), outputs, names)
     _warn(found, [done])
@@ -192,22 +193,22 @@ def concat(
 
     The other parameters are those of `convert`.
     """
-    paths = [os.fspath(half) for half in halves]
+    paths = [InputPath(os.fspath(half)) for half in halves]
     if not paths or len(paths) % 2:
         raise ArgumentError(f"expected pairs of files, c and m, got {count(len(paths), 'file')}")
     source = read_halves(paths, wanted_from(None, cells, checkpoint), header=header)
     name = os.fspath(target)
-    files = [file for path in paths for file in _files(path, checkpoint)]
-    with Outputs(files, force=force) as outputs:
+    with Outputs(_files(paths, checkpoint), force=force) as outputs:
         how = How(LAYOUTS["flat"], compress=compress)
         done = write_state(source, how, outputs, name, kind_to_write(name, None, "npy"))
     _warn(source, [done])
 
 
-def _files(path: str, checkpoint: str | os.PathLike[str] | None) -> list[str]:
+def _files(
+    paths: Sequence[str | InputPath], checkpoint: str | os.PathLike[str] | None
+) -> InputFiles:
     """Return the files that are read, which no output may replace."""
-    read = [path, *([os.fspath(checkpoint)] if checkpoint is not None else [])]
-    return [file for one in read for file in input_files(one)]
+    return InputFiles([*paths, *([os.fspath(checkpoint)] if checkpoint is not None else [])])
 
 
 def in_memory(state: State) -> Source:

@@ -1,3 +1,3 @@
-"""c and m: their widths, their layouts, and the files that they live in."""
+"""c and m: their widths, their layouts, and their files."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Arrays bound to cells by name, whatever their order; names that name other cells bind nothing."""
+"""Arrays bound to cells by name, in any order."""
 
 from __future__ import annotations
 
@@ -16,22 +16,18 @@ class PartlyNamedError(AmbiguousError):
     """Some names are those of the cells, and others are not."""
 
 
-def bound(names: Sequence[str], cells: Sequence[str]) -> list[int] | None:
-    """Return for each cell the place of its name; None where no name is that of a cell.
+def bind(names: Sequence[str], cells: Sequence[str]) -> list[int] | None:
+    """Return for each cell the place of its name; None if no name is that of a cell.
 
-    A name is that of a cell where it is the same, or one of the two is whole parts of the other
+    A name is that of a cell if it is the same, or one of the two is whole parts of the other
     and of no other cell. Names that only count (cell_0, cell_1, …) are places.
 
     Args:
         names: of arrays, one for each cell, as many as there are cells.
 
-    Raises:
-        PartlyNamedError: only some are names of cells, or two are of one cell.
-        AmbiguousError: none is, and their directions are others than those of the cells.
-
-    >>> bound(["bw/lstm_cell", "fw/lstm_cell"], ["rnn/fw/lstm_cell", "rnn/bw/lstm_cell"])
+    >>> bind(["bw/lstm_cell", "fw/lstm_cell"], ["rnn/fw/lstm_cell", "rnn/bw/lstm_cell"])
     [1, 0]
-    >>> bound(["a", "b"], ["rnn/fw/lstm_cell", "rnn/bw/lstm_cell"]) is None
+    >>> bind(["a", "b"], ["rnn/fw/lstm_cell", "rnn/bw/lstm_cell"]) is None
     True
     """
     if sorted(names) == sorted(cells) and len(set(names)) == len(names):
@@ -45,7 +41,7 @@ def bound(names: Sequence[str], cells: Sequence[str]) -> list[int] | None:
     if sorted(k for found in of_cell for k in found) != list(range(len(cells))):
         raise PartlyNamedError(
             f"its arrays are named after {_listed(names)}, and the cells are {_listed(cells)}: "
-            "which belongs to which is open",
+            "they cannot be matched",
             advice="name them all as the cells are named, or none",
         )
     return [of_cell.index([k]) for k in range(len(cells))]

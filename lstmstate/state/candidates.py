@@ -1,15 +1,16 @@
-"""The ways in which the arrays of a file can be a state, by their names and shapes."""
+"""Candidate layouts of the arrays in a file, by their names and shapes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
+from lstmstate.cells import variable_names
 from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.state_names import role_of
 from lstmstate.errors import AmbiguousError, LstmstateError, UnsupportedError, printable
 from lstmstate.records import NamedTuple
-from lstmstate.state import array_names
 from lstmstate.state.formats.chunked import Item, StateFile, StoredArray
 from lstmstate.state.state import CellShape
 
@@ -32,7 +33,7 @@ class Cells(NamedTuple):
 
     @classmethod
     def of_widths(cls, widths: Sequence[StateWidths]) -> Cells:
-        """Return nameless cells; one of them is no stack."""
+        """Return cells without names; a single one is not a stack."""
         return cls(tuple(CellShape("", width) for width in widths), len(widths) > 1)
 
     def __str__(self) -> str:
@@ -40,14 +41,14 @@ class Cells(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What is known of a state before its file is looked into.
+    """Known properties of a state before its file is read.
 
     Attributes:
         layout: its layout.
-        each: the widths of each of its cells; the state itself tells how many there are.
-        cells: the cells that it could belong to, of which one has to fit.
+        each: the widths of each of its cells, whose number follows from the state.
+        cells: the cells that it could belong to; one of them has to fit.
         source: where the cells come from, for messages.
-        is_ordered: whether the arrays are those of the layout in its order, whatever their names.
+        is_ordered: whether the arrays have the order of the layout, under any names.
         orders: returns how the graph of the cells takes their state out of one array of a shape.
     """
 
@@ -60,12 +61,25 @@ class Wanted(NamedTuple):
 
     @property
     def knows_widths(self) -> bool:
-        """Whether anything is known of the widths."""
+        """Whether the widths are known."""
         return self.each is not None or bool(self.cells)
 
 
+class Named(NamedTuple):
+    """An array with a name of a state, or of a half of one.
+
+    Attributes:
+        scope: the part of the name before the role: the name of the cell, or "".
+        role: "c", "m", "h_n", "c_n" or "state".
+    """
+
+    scope: str
+    role: str
+    array: StoredArray
+
+
 class Guess(NamedTuple):
-    """A way to read some arrays, which their shapes and what is known of the cells may refuse."""
+    """A layout that some arrays may be in; their shapes or the cells may rule it out."""
 
     layout: str
     arrays: tuple[StoredArray, ...]
@@ -75,14 +89,14 @@ class Guess(NamedTuple):
 
 
 def guesses(file: StateFile, wanted: Wanted) -> Iterator[Guess]:
-    """Yield the ways in which the arrays of a file can be read, by their names and shapes."""
+    """Yield the layouts that the arrays of a file may be in, by their names and shapes."""
     arrays = file.arrays
     if wanted.is_ordered and wanted.layout is not None:
         yield Guess(wanted.layout, tuple(arrays), len(arrays) > 2)
         return
-    found = array_names.named(arrays)
-    torch = array_names.by_scope(found, ("h_n", "c_n"))
-    pairs = array_names.by_scope(found, ("c", "m"))
+    found = select_named(arrays)
+    torch = by_scope(found, ("h_n", "c_n"))
+    pairs = by_scope(found, ("c", "m"))
     states = [name for name in found if name.role == "state"]
     _refuse_several(pairs, states, torch, wanted)
     if torch:
@@ -92,28 +106,28 @@ def guesses(file: StateFile, wanted: Wanted) -> Iterator[Guess]:
     elif pairs and wanted.layout in (None, "tuple", "keras", "torch"):
         yield _of_pairs(pairs, wanted.layout or "tuple")
     elif len(states) > 1:
-        of_scope = array_names.by_scope(states, ("state",))
+        of_scope = by_scope(states, ("state",))
         stacked = tuple(of_scope[scope]["state"] for scope in of_scope)
         yield Guess("stacked", stacked, True, tuple(of_scope))
     elif states or len(arrays) == 1:
         yield from _of_one(states[0].array if states else arrays[0], wanted)
     elif arrays and wanted.layout in ("tuple", "keras", "torch"):
-        order = array_names.in_order(array.name for array in arrays)
+        order = in_order(array.name for array in arrays)
         by_name = {array.name: array for array in arrays}
         first = by_name[order[0]].shape
         is_stack = first[-3:-2] != (1,) if wanted.layout == "torch" else len(arrays) > 2
         yield Guess(wanted.layout, tuple(by_name[name] for name in order), is_stack)
     elif arrays:
         raise AmbiguousError(
-            f"nothing tells what its {len(arrays)} arrays are ({names_of(arrays)})",
-            advice="pick one: FILE:NAME, or say `layout='tuple'` (c first), "
+            f"expected c and m, got {len(arrays)} arrays of other names ({names_of(arrays)})",
+            advice="pick one: FILE:NAME, or pass `layout='tuple'` (c first), "
             "`layout='keras'` (h first) or `layout='torch'`",
         )
 
 
 def _refuse_several(
     pairs: Mapping[str, object],
-    states: Sequence[array_names.Named],
+    states: Sequence[Named],
     torch: Mapping[str, object],
     wanted: Wanted,
 ) -> None:
@@ -129,7 +143,9 @@ def _refuse_several(
     ]
     if len(torch) > 1 or (len(kinds) > 1 and wanted.layout is None):
         what = " and ".join(kinds) if len(kinds) > 1 else f"{len(torch)} pairs of h_n and c_n"
-        raise AmbiguousError(f"it holds {what}", advice="pick one: FILE:NAME, or say `layout=...`")
+        raise AmbiguousError(
+            f"expected one state, got {what}", advice="pick one: FILE:NAME, or pass `layout=...`"
+        )
 
 
 def _refuse_half(halves: Mapping[str, StoredArray], roles: tuple[str, str]) -> None:
@@ -137,21 +153,21 @@ def _refuse_half(halves: Mapping[str, StoredArray], roles: tuple[str, str]) -> N
     for there, missing in (roles, roles[::-1]):
         if missing not in halves:
             raise LstmstateError(
-                f"there is {there} and no {missing} beside it",
+                f"expected {there} and {missing}, got {there} alone",
                 tensor=halves[there].name,
                 advice="put the two together with: lstmstate concat C M",
             )
 
 
 def _of_pairs(pairs: dict[str, dict[str, StoredArray]], layout: str) -> Guess:
-    """Read c and m by their names, whatever their order."""
+    """Read c and m by their names, in any order."""
     for halves in pairs.values():
         _refuse_half(halves, ("c", "m"))
     first = next(iter(pairs.values()))
     if layout == "tuple" and list(pairs) == ["0"] and len(first["c"].shape) == 3:
         raise AmbiguousError(
             "h_0 and c_0 of three axes may be PyTorch's [layers, batch, …] or a state per step",
-            advice="say `layout='torch'` or `layout='keras'`",
+            advice="pass `layout='torch'` or `layout='keras'`",
         )
     order = ("c", "m") if layout == "tuple" else ("m", "c")
     arrays = tuple(halves[role] for halves in pairs.values() for role in order)
@@ -162,10 +178,10 @@ def _of_pairs(pairs: dict[str, dict[str, StoredArray]], layout: str) -> Guess:
 
 
 def _of_one(array: StoredArray, wanted: Wanted) -> Iterator[Guess]:
-    """Yield the layouts that one array can be in, all of them where one is asked for.
+    """Yield the layouts that one array can be in, or every form of the requested one.
 
-    Where nothing is known, an array that could hold c and m on an axis of two could hold them
-    side by side as well; only [L, 2, batch, units], which tutorials save, speaks for itself.
+    If nothing else is known, an array that could hold c and m on an axis of two could hold them
+    side by side as well; only [L, 2, batch, units], which tutorials save, is certain.
     """
     shape, asked = array.shape, wanted.layout
     if asked in ("tuple", "keras", "torch"):
@@ -189,7 +205,7 @@ def _of_one(array: StoredArray, wanted: Wanted) -> Iterator[Guess]:
     if asked == "stacked" or (asked is None and pair_behind):
         yield Guess("stacked", (array,), False)
     if asked == "flat" or (asked is None and (wanted.knows_widths or not tutorial)):
-        yield Guess("flat", (array,), False)  # the cells that fit tell whether it is a stack's
+        yield Guess("flat", (array,), False)  # whether it is that of a stack follows from the cells
 
 
 def _of_items(array: StoredArray, layout: str) -> Iterator[Guess]:
@@ -212,3 +228,34 @@ def names_of(arrays: Sequence[StoredArray]) -> str:
     shown = [f"{printable(array.name) or 'one'} {list(array.shape)}" for array in arrays[:6]]
     more = len(arrays) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "") if shown else "none"
+
+
+def select_named(arrays: Iterable[StoredArray]) -> list[Named]:
+    """Return the arrays with names of states or of their halves."""
+    return [Named(*role, array) for array in arrays if (role := role_of(array.name))]
+
+
+def by_scope(found: Sequence[Named], roles: Collection[str]) -> dict[str, dict[str, StoredArray]]:
+    """Return the arrays of some roles by scope, in the order of the scopes."""
+    scopes: dict[str, dict[str, StoredArray]] = {}
+    for scope, role, array in found:
+        if role in roles:
+            known = scopes.setdefault(scope, {}).setdefault(role, array)
+            if known is not array:
+                raise AmbiguousError(
+                    f"both {printable(known.name)!r} and {printable(array.name)!r} are names of "
+                    f"its {role}",
+                    advice="pick one: FILE:NAME, with split and concat",
+                )
+    return {scope: scopes[scope] for scope in in_order(scopes)}
+
+
+def in_order(scopes: Iterable[str]) -> list[str]:
+    """Return scopes in the order of the numbers in them if all have one; else as they are.
+
+    >>> in_order(["cell_10", "cell_2"]), in_order(["encoder", "decoder"])
+    (['cell_2', 'cell_10'], ['encoder', 'decoder'])
+    """
+    found = list(scopes)
+    numbered = all(any(character.isdigit() for character in scope) for scope in found)
+    return sorted(found, key=variable_names.order) if numbered else found

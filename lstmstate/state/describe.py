@@ -1,26 +1,25 @@
-"""What `inspect` tells of a state file: its arrays, how they can be read, and their ranges."""
+"""Contents of a state file for `inspect`: arrays, candidate layouts, and ranges."""
 
 from __future__ import annotations
 
 import math
 
 from lstmstate import limits
+from lstmstate.cells.state_names import role_of
 from lstmstate.errors import LstmstateError
 from lstmstate.records import NamedTuple
-from lstmstate.state.array_names import role_of
 from lstmstate.state.candidates import Wanted
 from lstmstate.state.formats.chunked import Foreign, StateFile
 from lstmstate.state.infer_layout import Reading, read_state
 from lstmstate.state.other_contents import names_in
-from lstmstate.state.stream import spans_of
-from lstmstate.state.value_stats import Watch
+from lstmstate.state.stream import Watch, spans_of
 
 
 class ArrayInfo(NamedTuple):
     """An array of a state file.
 
     Attributes:
-        name: its place in the file; "" where the file is one array.
+        name: its place in the file; "" if the file is one array.
         readings: the layouts that it could be, likeliest first.
     """
 
@@ -32,16 +31,16 @@ class ArrayInfo(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What is in a state file.
+    """The contents of a state file.
 
     Attributes:
         arrays: all of them.
-        reading: the state that they make, None where that is open.
-        told_by: "file" where the file says so itself, "checkpoint" where the cells of its
-            checkpoint do, "names" of its arrays, "shape" alone.
+        reading: the state that they make, None if it is unknown.
+        told_by: the source of the layout: metadata in the "file", the cells of its "checkpoint",
+            the "names" of its arrays, or the "shape" alone.
         problem: why there is no reading.
-        foreign: the kind of the arrays, if they are no state.
-        watch: the ranges of c and m; None where the values were not read.
+        foreign: the kind of the arrays, if they are not a state.
+        watch: the ranges of c and m; None if the values were not read.
     """
 
     arrays: tuple[ArrayInfo, ...]
@@ -58,13 +57,10 @@ def contents(
     *,
     values: bool = False,
 ) -> Contents:
-    """Return what is in a state file; values are read where they are few, or asked for.
+    """Return the contents of a state file; values are read if they are few, or requested.
 
     Args:
-        wanted: what the checkpoint that the arrays belong to tells of them.
-
-    Raises:
-        LstmstateError: values cannot be read.
+        wanted: the cells of the checkpoint that the arrays belong to.
     """
     others = names_in(file)
     arrays = tuple(

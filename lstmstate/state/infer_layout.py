@@ -1,7 +1,7 @@
 """Which layout the arrays of a file are in, and how wide its cells are.
 
-What a user says goes first, then what the file says of itself, then a checkpoint, then the names
-and shapes of the arrays. What stays open is refused: swapped halves raise no error anywhere else.
+The arguments of the user count first, then the metadata of the file, then a checkpoint, then the
+names and shapes of the arrays. Ambiguous arrays are refused: swapped halves raise no error later.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.state_names import role_of
 from lstmstate.errors import AmbiguousError, CorruptError, LstmstateError, located, printable
 from lstmstate.records import NamedTuple
-from lstmstate.state import array_names
-from lstmstate.state.bind_names import PartlyNamedError, are_counted, bound
-from lstmstate.state.candidates import Cells, Guess, Wanted, guesses, names_of
+from lstmstate.state.bind_names import PartlyNamedError, are_counted, bind
+from lstmstate.state.candidates import Cells, Guess, Wanted, guesses, names_of, select_named
 from lstmstate.state.formats.checkpoint_arrays import wider_than
 from lstmstate.state.formats.chunked import Held, Picked, StateFile, StoredArray
 from lstmstate.state.layouts import LAYOUTS, Layout, refuse_what_torch_has_not, structure_of
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 _NUMBERS = "fciub"  # kinds of NumPy dtypes that hold numbers
 _SHOWN = 6
-_WIDTHS = "say the widths: `cells=...`, or `checkpoint=...`"
+_WIDTHS = "pass the widths: `cells=...`, or `checkpoint=...`"
 
 
 class Reading(NamedTuple):
-    """A state in a file: its layout, what it consists of, and the arrays that hold it.
+    """A state in a file: its layout, its structure, and its arrays.
 
     Attributes:
-        is_halved: whether nothing told the widths of a flat state, which was cut in half.
+        is_halved: whether the widths of a flat state are unknown, and it was cut in half.
     """
 
     file: StateFile
@@ -68,7 +68,7 @@ class Reading(NamedTuple):
 
 
 class HalfOfCell(StoredArray):
-    """The c (0) or the m (1) of a single cell, whatever its layout, as an array of its own."""
+    """The c (0) or the m (1) of a single cell in any layout, as an array of its own."""
 
     def __init__(self, reading: Reading, half: int) -> None:
         structure, (cell,) = reading.structure, reading.structure.cells
@@ -84,19 +84,12 @@ class HalfOfCell(StoredArray):
 
 
 def read_state(file: StateFile, wanted: Wanted = Wanted()) -> Reading:  # noqa: B008 - a constant
-    """Return how the state in a file is to be read; no value is read for that.
-
-    Raises:
-        AmbiguousError: there is more than one way; the message names the flags that settle it.
-        CorruptError: the file contradicts itself.
-        UnsupportedError: it holds outputs of a run, or weights.
-        LstmstateError: there is no state in it, or not the one that is wanted.
-    """
+    """Return how the state in a file is to be read; no value is read for that."""
     with located(file.path):
         if file.foreign is not None:
             raise file.foreign.error()
         if file.metadata is not None:
-            return _as_told(file, file.metadata, wanted)
+            return _by_metadata(file, file.metadata, wanted)
         whole = _unnamed(file)
         orders = wanted.orders(whole.shape) if whole is not None and wanted.orders else ()
         if whole is None or not orders:
@@ -123,7 +116,7 @@ def _guessed(file: StateFile, wanted: Wanted) -> Reading:
 
 def _unnamed(file: StateFile) -> StoredArray | None:
     """Return the one array of a file, or its one whole state, whose order no name shows."""
-    states = [one.array for one in array_names.named(file.arrays) if one.role == "state"]
+    states = [one.array for one in select_named(file.arrays) if one.role == "state"]
     found = states if len(file.arrays) > 1 else file.arrays
     return found[0] if len(found) == 1 and found[0].dtype.kind in _NUMBERS else None
 
@@ -131,7 +124,7 @@ def _unnamed(file: StateFile) -> StoredArray | None:
 def _as_the_graph(
     file: StateFile, wanted: Wanted, whole: StoredArray, orders: Sequence[FedOrder]
 ) -> Reading:
-    """Read one array in the order in which a graph takes it.
+    """Read one array in the order of the graph that takes it.
 
     A layout that a user gives counts first, and that of its shape where it is the same.
     """
@@ -144,7 +137,7 @@ def _as_the_graph(
     if other is not None:
         raise AmbiguousError(
             f"{order}, and {other}",
-            advice="say `cell=...` or `stack=...`; or `layout=...` if that is its order",
+            advice="pass `cell=...` or `stack=...`; or `layout=...` if that is its order",
         )
     known = (tuple(shape.name for shape in cells.shapes) for cells in wanted.cells)
     names = next((one for one in known if sorted(one) == sorted(order.cells)), order.cells)
@@ -171,21 +164,21 @@ def _as_the_graph(
     return _guessed(file._replace(arrays=arrays, notes=notes), picked)
 
 
-def _as_told(file: StateFile, told: Metadata, wanted: Wanted) -> Reading:
-    """Read a state as its own file says; what the user says must not contradict it."""
-    if told.part:
+def _by_metadata(file: StateFile, own: Metadata, wanted: Wanted) -> Reading:
+    """Read a state by the metadata of its file; the user's arguments must not contradict it."""
+    if own.part:
         raise LstmstateError(
-            f"this is only the {told.part} of a cell",
+            f"this is only the {own.part} of a cell",
             advice="put the two together first: lstmstate concat C M",
         )
-    if told.layout not in LAYOUTS:
-        raise CorruptError(f"it says that its layout is {printable(told.layout)!r}, and none is")
-    if wanted.layout not in (None, told.layout):
+    if own.layout not in LAYOUTS:
+        raise CorruptError(f"its metadata has an unknown layout, {printable(own.layout)!r}")
+    if wanted.layout not in (None, own.layout):
         raise LstmstateError(
-            f"it says that its layout is {told.layout!r}, and `layout=...` says {wanted.layout!r}",
+            f"expected {wanted.layout!r} by `layout=...`, got the layout {own.layout!r}",
             advice="leave `layout=...` out, or pick the array: FILE:NAME",
         )
-    names = LAYOUTS[told.layout].array_names(told.cells, is_stack=told.is_stack)
+    names = LAYOUTS[own.layout].array_names(own.cells, is_stack=own.is_stack)
     by_name = {array.name: array for array in file.arrays}
     if all(name in by_name for name in names):
         arrays = [by_name[name] for name in names]
@@ -193,35 +186,34 @@ def _as_told(file: StateFile, told: Metadata, wanted: Wanted) -> Reading:
         arrays = list(file.arrays)  # files without these names have their order
     else:
         missing = next(name for name in names if name not in by_name)
-        raise CorruptError(f"it says that it holds {printable(missing)!r}, which is not there")
-    guess = Guess(told.layout, tuple(arrays), told.is_stack)
-    cells = Cells(told.cells, told.is_stack)
+        raise CorruptError(f"the array {printable(missing)!r} of its metadata is missing")
+    guess = Guess(own.layout, tuple(arrays), own.is_stack)
+    cells = Cells(own.cells, own.is_stack)
     try:
         found = _reading(file, guess, Wanted(cells=(cells,)))
     except LstmstateError as error:
-        raise CorruptError(f"what it says of itself is not so: {error.problem}") from None
+        raise CorruptError(f"its metadata does not match its arrays: {error.problem}") from None
     _refuse_other_widths(found.structure, wanted)
     if wanted.cells and _reading(file, guess, wanted).structure.widths != found.structure.widths:
-        told_widths = ", ".join(f"c {c} m {m}" for c, m in found.structure.widths)
-        raise LstmstateError(f"it says of itself {told_widths}, and {wanted.source} other widths")
+        own_widths = ", ".join(f"c {c} m {m}" for c, m in found.structure.widths)
+        raise LstmstateError(
+            f"its metadata has the widths {own_widths}, and {wanted.source} others"
+        )
     return found
 
 
 def _could_be(names: Sequence[str], arrays: Sequence[StoredArray]) -> bool:
-    """Whether arrays could be those of these names, in their order: none says that it is not."""
+    """Whether arrays could be those of these names, in their order: no name contradicts that."""
     if len(names) != len(arrays):
         return False
     roles = [
-        (array_names.role_of(name), array_names.role_of(array.name))
-        for name, array in zip(names, arrays, strict=True)
+        (role_of(name), role_of(array.name)) for name, array in zip(names, arrays, strict=True)
     ]
-    return all(
-        told is None or (wanted is not None and told[1] == wanted[1]) for wanted, told in roles
-    )
+    return all(own is None or (wanted is not None and own[1] == wanted[1]) for wanted, own in roles)
 
 
 def _reading(file: StateFile, guess: Guess, wanted: Wanted) -> Reading:
-    """Hold a guess against the shapes of the arrays and what is known of the cells."""
+    """Check a guess against the shapes of the arrays and the known cells."""
     import numpy as np
 
     layout = LAYOUTS[guess.layout]
@@ -251,7 +243,7 @@ def _reading(file: StateFile, guess: Guess, wanted: Wanted) -> Reading:
         if is_halved:
             c, m = structure.cells[0].widths
             notes.append(
-                f"nothing tells the widths of this flat state: it is cut in half, c {c} and m {m}"
+                f"the widths of this flat state are unknown: it is cut in half, c {c} and m {m}"
             )
         if guess.names:
             shapes = zip(guess.names, structure.cells, strict=True)
@@ -273,7 +265,7 @@ def _bound(guess: Guess, wanted: Wanted) -> tuple[Guess, Wanted]:
     for cells in wanted.cells:
         if len(cells.shapes) == len(guess.names):
             try:
-                ways[cells] = bound(guess.names, [shape.name for shape in cells.shapes])
+                ways[cells] = bind(guess.names, [shape.name for shape in cells.shapes])
             except AmbiguousError as error:
                 problems.append(error)
     named = {cells: order for cells, order in ways.items() if order is not None}
@@ -326,7 +318,7 @@ def _refuse_other_widths(structure: Structure, wanted: Wanted) -> None:
         if wanted.each and cell.widths != wanted.each:
             raise LstmstateError(
                 f"c is {cell.widths.c} wide and m {cell.widths.m}, and `units=...` and "
-                f"`proj=...` say {wanted.each.c} and {wanted.each.m}",
+                f"`proj=...` are {wanted.each.c} and {wanted.each.m}",
                 tensor=cell.name or (f"cell {number}" if len(structure.cells) > 1 else None),
             )
 
@@ -350,10 +342,10 @@ def _fitting(layout: Layout, shown: Sequence[Array], guess: Guess, wanted: Wante
             )
     if len(found) == 1:
         return next(iter(found.values()))
-    told = "; ".join(map(str, wanted.cells))
+    known_cells = "; ".join(map(str, wanted.cells))
     if found:
         raise AmbiguousError(
-            f"several of the cells ({told}) of {wanted.source} fit", advice=_WIDTHS
+            f"several of the cells ({known_cells}) of {wanted.source} fit", advice=_WIDTHS
         )
     if len(problems) == 1 and isinstance(problems[0], LstmstateError):
         problem = problems[0]
@@ -363,7 +355,9 @@ def _fitting(layout: Layout, shown: Sequence[Array], guess: Guess, wanted: Wante
             advice=problem.advice,
         )
     shapes = ", ".join(str(list(array.shape)) for array in shown)
-    raise LstmstateError(f"a state of {shapes} fits none of the cells ({told}) of {wanted.source}")
+    raise LstmstateError(
+        f"a state of {shapes} fits none of the cells ({known_cells}) of {wanted.source}"
+    )
 
 
 def _refuse_ambiguous(readings: Iterable[Reading]) -> None:
@@ -372,8 +366,8 @@ def _refuse_ambiguous(readings: Iterable[Reading]) -> None:
     shape = list(found[0].arrays[0].shape)
     ways = " or ".join(f"`layout='{name}'` ({LAYOUTS[name].words})" for name in layouts)
     if len(layouts) == 1:
-        ways = "`cells=WIDTHS`, which tells how many there are"
-    raise AmbiguousError(f"{shape} can be read in more than one way", advice=f"say {ways}")
+        ways = "`cells=WIDTHS`, for their number"
+    raise AmbiguousError(f"{shape} can be read in more than one way", advice=f"pass {ways}")
 
 
 def _nothing(file: StateFile, wanted: Wanted) -> LstmstateError:

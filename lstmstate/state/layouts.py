@@ -43,13 +43,13 @@ class Layout(NamedTuple):
 
     Attributes:
         name: one word, as users give it.
-        words: what it is, in a line of help.
-        arrays: the arrays of a state, by name; they are views where NumPy can make them.
-        pairs: (c, m) of each cell in such arrays, always views; widths tells what the arrays
-            cannot, and is only asked for by "flat".
-        names: what the arrays of one cell are called, or those of the whole state.
+        words: a line of help.
+        arrays: the arrays of a state, by name; they are views if NumPy can make them.
+        pairs: (c, m) of each cell in such arrays, always views; only "flat" uses
+            the widths, which its array does not show.
+        names: the names of the arrays of one cell, or those of the whole state.
         per_cell: whether each cell has arrays of its own.
-        inserted: how many axes of a stack, and of one cell, stand before the batch.
+        inserted: how many axes of a stack, and of one cell, come before the batch.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Layout(NamedTuple):
         return [f"{scope}/{name}" for scope in scopes for name in self.names]
 
     def axis_of(self, lead_axis: int, structure: Structure) -> int:
-        """Return where a leading axis of c and m lies in the arrays of this layout."""
+        """Return the axis of these arrays that is a leading axis of c and m."""
         before = self.inserted[0] if structure.is_stack else self.inserted[1]
         return lead_axis + (before if lead_axis == len(structure.lead) - 1 else 0)
 
@@ -94,9 +94,6 @@ def _can_be_filed(name: str) -> bool:
 def to_arrays(layout: Layout, state: State) -> dict[str, Array]:
     """Return the arrays of a state in a layout, by the names that files give them.
 
-    Raises:
-        LstmstateError: the layout cannot hold it, since it wants equal widths.
-
     >>> import numpy as np
     >>> state = LSTMState(np.zeros((4, 3)), np.ones((4, 2)))
     >>> {name: array.shape for name, array in to_arrays(LAYOUTS["keras"], state).items()}
@@ -111,13 +108,10 @@ def to_arrays(layout: Layout, state: State) -> dict[str, Array]:
 def structure_of(
     layout: Layout, arrays: Sequence[Array], cells: Sequence[CellShape] | None, *, is_stack: bool
 ) -> Structure:
-    """Return what the state in some arrays of a layout consists of.
+    """Return the structure of the state in some arrays of a layout.
 
     Args:
-        cells: the names and widths, where they are known.
-
-    Raises:
-        LstmstateError: the arrays are not in this layout, or not of these widths.
+        cells: the names and widths, if they are known.
     """
     pairs = layout.pairs(arrays, [cell.widths for cell in cells] if cells else None, is_stack)
     found = [LSTMState(c, m) for c, m in pairs]
@@ -148,7 +142,7 @@ def _batch_axis(array: Array, inserted: int = 0) -> int:
 
 
 def _layers(count: int) -> range:
-    """Return the numbers of the cells that an axis tells of; a file can claim any size."""
+    """Return the numbers of the cells along an axis; a file can claim any size."""
     if count > limits.MAX_CELLS:
         raise UnsupportedError(f"a stack of {count} cells is more than the {limits.MAX_CELLS} read")
     return range(count)
@@ -213,7 +207,7 @@ def _flat_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pair
         if width % 2 or not width:
             raise LstmstateError(
                 f"a flat state {width} wide has no two equal halves",
-                advice="say the widths: `cells=...`, or `checkpoint=...`",
+                advice="pass the widths: `cells=...`, or `checkpoint=...`",
             )
         widths = [StateWidths(width // 2, width // 2)]
     if sum(cell.flat for cell in widths) != width:
@@ -221,7 +215,7 @@ def _flat_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pair
         raise LstmstateError(
             f"it is {width} wide, and {told} are {sum(w.flat for w in widths)}",
             advice=_in_rows(array, sum(cell.flat for cell in widths))
-            or "give a state of these widths, or the widths of this one",
+            or "pass a state of these widths, or the widths of this one",
         )
     pairs, at = [], 0
     for cell in widths:
@@ -236,7 +230,7 @@ def _in_rows(array: Array, width: int) -> str | None:
     if array.ndim != 1 or array.shape[0] % width or array.shape[0] == width:
         return None
     rows = array.shape[0] // width
-    return f"if its {rows} rows of {width} lie one after another, save it as [{rows}, {width}]"
+    return f"if its {rows} rows of {width} follow one another, save it as [{rows}, {width}]"
 
 
 def _stacked_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:
@@ -295,9 +289,6 @@ def refuse_what_torch_has_not(names: Sequence[str]) -> None:
     Each layer of a bidirectional torch.nn.LSTM reads both directions of the one before, and its
     states are layer 0 forward, layer 0 backward, layer 1 forward, …: the order of a
     stack_bidirectional_dynamic_rnn.
-
-    Raises:
-        UnsupportedError: the cells are those of other layers.
     """
     sides = [direction(name) for name in names]
     found = [side[1] for side in sides if side is not None]

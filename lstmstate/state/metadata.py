@@ -1,4 +1,4 @@
-"""What travels with a state in its file, so that the way back needs no flags.
+"""Metadata of a state in its file, so that the way back needs no flags.
 
 It is one line of JSON: in the header of an npy file, a member of an npz, an attribute of an
 HDF5 file, a tensor of a checkpoint, a second pickle, a comment in a csv.
@@ -18,19 +18,19 @@ _HALVES = ("c", "m")
 
 
 class Metadata(NamedTuple):
-    """What a file says of the state in it.
+    """Metadata of a state.
 
     Attributes:
         layout: a name in `layouts.LAYOUTS`, or `OUTPUTS`.
         is_stack: whether the state is that of a stack, which may have one cell only.
-        part: "c" or "m" where the file holds only one half of one cell.
+        part: "c" or "m" if the file holds only one half of one cell.
         dtype: the dtype that the state had where the file cannot hold it ("bfloat16", kept as
             float32).
         source: the name of the file that it was made of.
         is_run: whether a run wrote the file: its arrays that are not of the state are results.
 
-    >>> told = Metadata("flat", (CellShape("rnn", StateWidths(8, 5)),), False, source="a.npz")
-    >>> parse(told.line()) == told
+    >>> own = Metadata("flat", (CellShape("rnn", StateWidths(8, 5)),), False, source="a.npz")
+    >>> parse(own.line()) == own
     True
     """
 
@@ -59,11 +59,7 @@ class Metadata(NamedTuple):
 
 
 def parse(line: str) -> Metadata:
-    """Read such a line; it comes from a stranger as all of the file does.
-
-    Raises:
-        CorruptError: it is not one.
-    """
+    """Read such a line, which is untrusted as all of the file."""
     import json
 
     try:
@@ -78,12 +74,12 @@ def parse(line: str) -> Metadata:
         is_stack, is_run = bool(told["stack"]), bool(told.get("run"))
         found = Metadata(str(told["layout"]), cells, is_stack, part, dtype, source, is_run)
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise CorruptError("what it says of its layout cannot be read") from None
+        raise CorruptError("its metadata cannot be read") from None
     if found.layout == OUTPUTS:
         return found
     one = found.is_stack or len(cells) == 1
     if not cells or not one or len(cells) > limits.MAX_CELLS or found.part not in (None, *_HALVES):
-        raise CorruptError("what it says of its layout makes no sense")
+        raise CorruptError("its metadata does not describe a state")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Contents of a file that are no state: the outputs of a run, the weights of a network."""
+"""Contents of a file other than a state: the outputs of a run, the weights of a network."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def weights_among(names: Iterable[str]) -> tuple[Foreign | None, frozenset[str]]
 
 
 def of_file(file: StateFile) -> Foreign | None:
-    """Return the kind of a file's arrays if they are no state, by its metadata or their names."""
+    """Return the kind of arrays other than a state, by the metadata or their names."""
     if file.metadata is not None:
         return OUTPUTS if file.metadata.layout == metadata.OUTPUTS else None
     if file.foreign is not None:
@@ -100,7 +100,7 @@ def of_file(file: StateFile) -> Foreign | None:
 def of_some(
     file: StateFile, arrays: Sequence[StoredArray]
 ) -> tuple[Metadata | None, Foreign | None]:
-    """Return the metadata of some arrays of a file, and their kind if they are no state."""
+    """Return the metadata of some arrays of a file, and their kind if they are not a state."""
     recorded = file.metadata
     names = {array.name for array in arrays}
     if recorded is None:
@@ -119,7 +119,7 @@ def of_some(
 
 
 def names_in(file: StateFile) -> frozenset[str]:
-    """Return the names of the arrays of a file that are no part of a state."""
+    """Return the names of the arrays of a file that are not part of a state."""
     names = frozenset(array.name for array in file.arrays)
     if file.foreign is not None:
         return names

@@ -203,13 +203,7 @@ def converted_document(
                     {"name": plan.name, "shape": list(plan.shape), "dtype": str(plan.dtype)}
                     for plan in one.flow.plans
                 ],
-                "notes": [
-                    *one.source.reading.notes,
-                    *one.notes,
-                    *one.watch.swapped(),
-                    *one.watch.notes(),
-                    *one.graph_notes,
-                ],
+                "notes": one.notes,
             }
             for one in done
         ],

@@ -9,7 +9,7 @@ from lstmstate.cells.cell import UNKNOWN, Cell, Option
 from lstmstate.cli.report import text
 from lstmstate.engines.options import RUN_OPTIONS
 from lstmstate.errors import printable
-from lstmstate.operations.output_stats import Figures, figures_of
+from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
     from lstmstate.cli.report.console import Sheet
@@ -52,7 +52,7 @@ def run_document(
         "outputs": {
             "shape": list(given.shape(loaded.network.output_shape)),
             "dtype": str(loaded.network.dtype),
-            **(done.outputs or Figures())._asdict(),
+            **_stats(done.outputs or ValueStats()),
         },
         "state": [
             {
@@ -76,7 +76,11 @@ def _cell(cell: Cell, options: Mapping[str, Option]) -> Json:
 
 
 def _half(values: Any) -> Json:
-    return {"shape": list(values.shape), **figures_of(values)._asdict()}
+    return {"shape": list(values.shape), **_stats(stats_of(values))}
+
+
+def _stats(found: ValueStats) -> Json:
+    return {**found.moments(), "not_finite": found.not_finite}
 
 
 def run_table(sheet: Sheet, document: Json) -> None:

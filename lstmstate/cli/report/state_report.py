@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lstmstate.cli.report.console import Sheet
     from lstmstate.state.describe import ArrayInfo, Contents
     from lstmstate.state.formats.registry import StateKind
-    from lstmstate.state.value_stats import Range
+    from lstmstate.value_stats import ValueStats
 
 SCHEMA = "lstmstate.inspect/1"
 _KNOWN_BY = {
@@ -60,7 +60,7 @@ def state_document(path: str, storage: str, found: Contents) -> dict[str, Any]:
                     "m": cell.widths.m,
                     "range": None
                     if both is None
-                    else {half: one._asdict() for half, one in zip("cm", both, strict=True)},
+                    else {half: _ends(one) for half, one in zip("cm", both, strict=True)},
                 }
                 for cell, both in zip(structure.cells, ranges, strict=True)
             ],
@@ -122,7 +122,16 @@ def _state(sheet: Sheet, found: Contents) -> None:
         sheet.line(f"  {line}")
 
 
-def _range(found: Range) -> str:
+def _ends(found: ValueStats) -> dict[str, Any]:
+    return {
+        "low": found.low,
+        "high": found.high,
+        "nan": bool(found.nan),
+        "inf": bool(found.inf),
+    }
+
+
+def _range(found: ValueStats) -> str:
     words = " and ".join(found.words)
     if found.low is None:
         return words or text.NOTHING

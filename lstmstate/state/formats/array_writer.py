@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import IO, TYPE_CHECKING
 
 from lstmstate.errors import UnsupportedError
-from lstmstate.files.atomic import STDOUT, Outputs, told
+from lstmstate.files.atomic import STDOUT, Outputs, report_errors
 from lstmstate.records import NamedTuple
 from lstmstate.state.formats.registry import StateKind
 from lstmstate.state.metadata import Metadata
@@ -37,7 +37,7 @@ class PlannedArray(NamedTuple):
     """An array that is to be written.
 
     Attributes:
-        axis: the axis along which its rows come; None where it comes whole.
+        axis: the axis along which its rows come; None if it comes whole.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Destination(NamedTuple):
 
     Attributes:
         path: where it is written meanwhile.
-        target: what it will be called; "-" for stdout.
+        target: its name; "-" for stdout.
         plans: its arrays, in their order.
         metadata: what travels with them.
     """
@@ -93,11 +93,7 @@ class ArrayWriter(ABC):
         self._done = [0] * len(self.plans)  # rows that have come
 
     def write(self, name: str, start: int, array: Array) -> None:
-        """Write the rows [start, start + n) of an array along its axis; a whole one at once.
-
-        Raises:
-            LstmstateError: the system does not let them be written.
-        """
+        """Write the rows [start, start + n) of an array along its axis; a whole one at once."""
         number = self._numbers[name]
         plan = self.plans[number]
         count = 1 if plan.axis is None else array.shape[plan.axis]
@@ -109,18 +105,14 @@ class ArrayWriter(ABC):
         assert array.dtype == plan.dtype, name
         self._done[number] += count
         assert self._done[number] <= plan.rows, name
-        with told(self._target):
+        with report_errors(self._target):
             self._put(number, start, array)
 
     def finish(self) -> None:
-        """Write what is left; all arrays must have come.
-
-        Raises:
-            LstmstateError: the system does not let it be written.
-        """
+        """Write the rest; all arrays must have come."""
         missing = [p.name for p, done in zip(self.plans, self._done, strict=True) if done != p.rows]
         assert not missing, f"these are not all there: {missing}"
-        with told(self._target):
+        with report_errors(self._target):
             self._finish()
 
     @abstractmethod
@@ -136,7 +128,7 @@ class ArrayWriter(ABC):
 
     @abstractmethod
     def _finish(self) -> None:
-        """Write what is left and close the file."""
+        """Write the rest and close the file."""
 
 
 @contextmanager
@@ -154,12 +146,9 @@ def open_writer(
     Args:
         target: the file; "-" for stdout.
         kind: npz, h5, or npy for one array alone.
-        plans: the arrays to come, in the order in which the file has them.
+        plans: the arrays to come, in the order of the file.
         metadata: the record of a state among them, or of the outputs of an npy.
         compress: whether an npz or h5 is compressed.
-
-    Raises:
-        LstmstateError: the target cannot be written, or its kind does not hold these arrays.
     """
     if kind.key not in _WRITERS:
         raise UnsupportedError(
@@ -167,7 +156,7 @@ def open_writer(
             path="stdout" if target == STDOUT else target,
             advice="write an .npz, .h5 or .npy",
         )
-    with told(target):
+    with report_errors(target):
         module, name = _WRITERS[kind.key]
         writer = getattr(import_module(f"lstmstate.state.formats.{module}"), name)
         results: ArrayWriter = writer(

@@ -30,7 +30,7 @@ class Tensor(StoredArray):
     """A variable of a checkpoint, read whole when it is first asked for.
 
     Args:
-        shape: the one in which it is laid out; its own unless given.
+        shape: its shape as a state, by default that of the variable.
     """
 
     def __init__(self, variable: Variable, shape: tuple[int, ...] | None = None) -> None:
@@ -57,7 +57,7 @@ def tensors(
     """Return variables as the arrays of a state file, with the metadata among them.
 
     Args:
-        states: those of the checkpoint, some of which the graph lays out in rows.
+        states: those of the checkpoint; the graph lays some out in rows.
     """
     laid = {state.variable: state.laid for state in states}
     metadata = None
@@ -85,9 +85,6 @@ def add_state(
     Args:
         dtype: "bfloat16" where the values came from such a tensor and were made wider.
         shape: that of the tensor; that of the plan unless given.
-
-    Raises:
-        UnsupportedError: TensorFlow has no such dtype.
     """
     plan = flow.plans[number]
     was = dtype == _BFLOAT16 and plan.dtype.name == "float32"

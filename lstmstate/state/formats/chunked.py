@@ -1,4 +1,4 @@
-"""Arrays that lie in files: a name, a shape and a dtype at once, values in parts when asked for."""
+"""Lazy arrays in files: a name, a shape and a dtype at once, values in parts when asked for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StoredArray(ABC):
     """An array in a file.
 
     Attributes:
-        name: its place in the file; "" where the file is one array.
+        name: its place in the file; "" if the file is one array.
         shape: its sizes.
         dtype: the type of its elements.
     """
@@ -36,11 +36,7 @@ class StoredArray(ABC):
 
     @abstractmethod
     def read(self, axis: int, start: int, stop: int) -> Array:
-        """Return the rows [start, stop) of one axis, with all of the other axes.
-
-        Raises:
-            LstmstateError: they are not there, or damaged.
-        """
+        """Return the rows [start, stop) of one axis, with all of the other axes."""
 
     def whole(self) -> Array:
         """Return all of it; it has at least one axis."""
@@ -93,7 +89,7 @@ class Picked(StoredArray):
 
 
 class Foreign(NamedTuple):
-    """A kind of arrays that are no state.
+    """A kind of arrays that are not a state.
 
     Attributes:
         kind: "outputs" or "weights".
@@ -115,9 +111,9 @@ class StateFile(NamedTuple):
 
     Attributes:
         ordered: whether their order in the file is the order they were given in.
-        notes: what a user should know of how it was read.
-        kind: the key of its kind in `files.BY_KEY`; "" where it is no file.
-        foreign: the kind of the arrays, if they are no state.
+        notes: lines for the user on how it was read.
+        kind: the key of its kind in `files.BY_KEY`; "" if it is not a file.
+        foreign: the kind of the arrays, if they are not a state.
     """
 
     path: str
@@ -138,15 +134,12 @@ def read_rows(
     start: int,
     stop: int,
 ) -> Array:
-    """Return the rows [start, stop) of one axis of an array that lies in a file in C order.
+    """Return the rows [start, stop) of one axis of an array stored in C order.
 
     There is one read for each index of the axes before.
 
     Args:
         offset: the byte at which the array begins.
-
-    Raises:
-        CorruptError: the file ends before.
     """
     import numpy as np
 

@@ -1,8 +1,8 @@
 """HDF5 files: datasets in groups. Only hard links are followed, and only storage in the file.
 
-The library tells where values lie, and they are read and unpacked here: its own filters read
-beyond the end of chunks that are damaged, and loop for ever over damaged heaps, in which it keeps
-texts of any length. Filters: HDF5 specification, "Filter Pipeline Message".
+The library gives the offsets of values, and they are read and unpacked here: its own filters read
+beyond the end of damaged chunks, and loop for ever over damaged heaps, its storage for texts of any
+length. Filters: HDF5 specification, "Filter Pipeline Message".
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Hdf5Array(StoredArray):
             )
 
     def _from_chunks(self, plan: h5py.h5p.PropDCID, axis: int, start: int, stop: int) -> Array:
-        """Put the rows together from the chunks that they lie in."""
+        """Put the rows together from their chunks."""
         import numpy as np
 
         chunk = tuple(plan.get_chunk())
@@ -131,7 +131,7 @@ class Hdf5Array(StoredArray):
 
 
 def _damage(error: Exception) -> CorruptError:
-    """Return the error for whatever damage leads the library to."""
+    """Return the error for any failure of the library."""
     return CorruptError(
         f"the HDF5 file cannot be read ({type(error).__name__})",
         advice="copy it again from where it came from",
@@ -139,11 +139,7 @@ def _damage(error: Exception) -> CorruptError:
 
 
 def open_file(source: ByteSource) -> StateFile:
-    """Return the datasets of an HDF5 file.
-
-    Raises:
-        LstmstateError: it is damaged, or its values lie elsewhere.
-    """
+    """Return the datasets of an HDF5 file."""
     import h5py
 
     with raised_as(_damage):
@@ -199,9 +195,9 @@ def _walk(file: h5py.File, source: ByteSource) -> Iterator[Hdf5Array]:
 
 
 def _dataset(name: str, found: h5py.Dataset, source: ByteSource) -> Hdf5Array:
-    """Return a dataset; its storage has to be in the file itself, and to be what it declares."""
+    """Return a dataset; its storage has to be in the file itself, and of the declared size."""
     if found.external or found.is_virtual:
-        raise UnsupportedError("its values lie in another file, which is not read", tensor=name)
+        raise UnsupportedError("its values are in another file, which is not read", tensor=name)
     array = Hdf5Array(name, found, source)
     nbytes = math.prod(array.shape) * array.dtype.itemsize
     stored = found.id.get_storage_size()

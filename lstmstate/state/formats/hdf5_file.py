@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 class Sink:
-    """A file as the library takes it, of which it never hears that a write has failed.
+    """A file object for h5py that keeps the first failure: HDF5 crashes if a write fails.
 
     Attributes:
         failure: the first one, or an interruption; nothing is written from then on.
@@ -37,7 +37,7 @@ class Sink:
         return self._file.fileno()
 
     def readinto(self, buffer: memoryview) -> int:
-        """Read what there is; behind the end lie zeros."""
+        """Read up to the end; bytes after it are zeros."""
 
         def read() -> None:
             done = 0
@@ -50,7 +50,7 @@ class Sink:
         return len(buffer)
 
     def read(self, size: int) -> bytes:
-        """Read what there is; behind the end lie zeros."""
+        """Read up to the end; bytes after it are zeros."""
         data = bytearray(size)
         self.readinto(memoryview(data))
         return bytes(data)

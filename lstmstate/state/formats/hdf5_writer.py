@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic]
 
 _LONGEST_ATTRIBUTE = 60_000  # an attribute has 64 KiB at most
-_CHUNK_BYTES = 1 << 20  # of a compressed dataset: what the library's cache of chunks holds
+_CHUNK_BYTES = 1 << 20  # of a compressed dataset: the size of the library's cache of chunks
 
 
 class Hdf5Writer(ArrayWriter):
@@ -76,7 +76,7 @@ class Hdf5Writer(ArrayWriter):
         self._sets[number][(slice(None),) * axis + (rows,)] = array
 
     def _gather(self, number: int, start: int, array: Array) -> None:
-        """Write rows up to the end of a chunk, none of which is packed twice; others wait."""
+        """Write rows up to the end of a chunk, each packed once; others wait."""
         import numpy as np
 
         axis = self.plans[number].axis or 0
@@ -89,7 +89,7 @@ class Hdf5Writer(ArrayWriter):
         ready, rest = np.split(rows, [end - begin], axis)
         if ready.size:
             self._set_rows(number, begin, ready)
-        self._waiting[number] = [rest.copy()]  # without what it is a view of
+        self._waiting[number] = [rest.copy()]  # a copy, without the array that it is a view of
 
     def _finish(self) -> None:
         import numpy as np
@@ -102,7 +102,7 @@ class Hdf5Writer(ArrayWriter):
 
     @contextmanager
     def _calls(self) -> Iterator[None]:
-        """Raise what failed in a call of the library, and what it says of names and the like."""
+        """Raise the first failure of a write, and errors of the library as LstmstateError."""
         try:
             yield
         except (OSError, RuntimeError, ValueError, TypeError) as error:

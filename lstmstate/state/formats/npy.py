@@ -1,6 +1,6 @@
 """npy files: a header, and the values of one array.
 
-The header is a Python dict in text. What travels with a state stands behind it as a comment,
+The header is a Python dict in text. The metadata of a state follows it as a comment,
 which NumPy's own reader passes over. Format: numpy.lib.format, versions 1.0 and 2.0.
 """
 
@@ -30,7 +30,7 @@ _READABLE = 9_000  # NumPy refuses headers of more than 10,000 characters
 
 
 class Header(NamedTuple):
-    """What stands before the values: `start` is the byte at which they begin."""
+    """The header before the values: `start` is the byte at which they begin."""
 
     shape: tuple[int, ...]
     fortran_order: bool
@@ -45,11 +45,7 @@ class Header(NamedTuple):
 
 
 def read_header(file: IO[bytes]) -> Header:
-    """Read the header of an array from an open file.
-
-    Raises:
-        LstmstateError: it is damaged, or holds what is never read.
-    """
+    """Read the header of an array from an open file."""
     import io
 
     from numpy.lib import format as npy
@@ -83,11 +79,7 @@ def read_header(file: IO[bytes]) -> Header:
 
 
 class NpyArray(StoredArray):
-    """The array of an npy file, read by position.
-
-    Raises:
-        LstmstateError: the file is damaged or cut short.
-    """
+    """The array of an npy file, read by position."""
 
     def __init__(self, source: ByteSource) -> None:
         import io

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SUFFIX = ".npy"
 # The end record of an archive (APPNOTE.TXT 4.3.16): 22 bytes and a comment of 64 KiB at most.
 _END_BYTES = 22 + 0xFFFF
-_TOTAL = 10  # where the number of entries stands in it
+_TOTAL = 10  # the offset of the number of entries in it
 _IN_ZIP64 = 0xFFFF  # the number is in another record
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same input makes the same bytes, whenever
 
@@ -51,7 +51,7 @@ class NpzArray(StoredArray):
         return self._held[(slice(None),) * axis + (slice(start, stop),)]
 
     def _rows(self, start: int, stop: int) -> Array:
-        """Return the values in a range of bytes, going back to the start where it lies behind."""
+        """Return the values in a range of bytes, going back to the start if they are behind."""
         import numpy as np
 
         with raised_as(_damage, self.name):
@@ -64,7 +64,7 @@ class NpzArray(StoredArray):
             data = self._take(stop - start)
             self._at = stop
             if stop == self._header.nbytes and self._file.read(1):
-                raise CorruptError("there is more in it than its shape tells")
+                raise CorruptError("it is longer than its shape allows")
         return np.frombuffer(data, self.dtype)
 
     def _take(self, size: int) -> bytes:
@@ -81,11 +81,7 @@ def _damage(error: Exception) -> CorruptError:
 
 
 def open_file(source: ByteSource) -> StateFile:
-    """Return the arrays of an open npz file.
-
-    Raises:
-        LstmstateError: it is damaged, or declares far more than it stores.
-    """
+    """Return the arrays of an open npz file."""
     arrays = []
     metadata = None
     with raised_as(_damage):
@@ -107,7 +103,7 @@ def open_file(source: ByteSource) -> StateFile:
 
 
 def _refuse_lost_entries(archive: zipfile.ZipFile, source: ByteSource) -> None:
-    """Refuse a directory whose entries are not what they were: names twice, or some swallowed."""
+    """Refuse a directory with a name twice, or with fewer entries than it declares."""
     names = [member.filename for member in archive.infolist()]
     if len(set(names)) < len(names):
         raise CorruptError("two of its members have the same name")
@@ -120,7 +116,7 @@ def _refuse_lost_entries(archive: zipfile.ZipFile, source: ByteSource) -> None:
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> NpzArray:
-    """Read the header of a member; its size is held against what it stores, and the file."""
+    """Read the header of a member; its size is checked against its values and the file."""
     if member.header_offset + member.compress_size > size:
         raise CorruptError("it is cut short")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

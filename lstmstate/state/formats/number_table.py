@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, printable, raised_as
 from lstmstate.files.reader import ByteSource
 from lstmstate.records import NamedTuple
-from lstmstate.state.formats.table_header import header_of, places
+from lstmstate.state.formats.table_header import header_of, places, without_index
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,16 +52,13 @@ class TextTable:
     """A table whose header is read, and its values when asked for.
 
     Args:
-        header: whether the first row names the columns, None where that is open.
+        header: whether the first row names the columns, None if unknown.
         most: how many bytes a table may have.
 
     Attributes:
-        names: the names of its columns, () where it has no header.
+        names: the names of its columns, () if it has no header.
         notes: lines for the user on how the header was found.
         comments: the lines before the table that begin with "#".
-
-    Raises:
-        LstmstateError: it is no table of numbers, or its first row may be a header or data.
     """
 
     def __init__(self, source: ByteSource, *, header: bool | None, most: int) -> None:
@@ -73,7 +70,7 @@ class TextTable:
         self.comments: list[str] = []
         number, first = next(_lines(source, self.comments), (0, ""))
         if "\0" in first:
-            raise CorruptError("this is no text in UTF-8", advice="save it as UTF-8, or as an .npy")
+            raise CorruptError("expected a text in UTF-8", advice="save it as UTF-8, or as an .npy")
         shape = _shape(first, is_csv=source.path.lower().endswith((".csv", ".tsv")))
         self.notes: tuple[str, ...] = ()
         if number:
@@ -82,23 +79,32 @@ class TextTable:
             names, self.notes = header_of(fields, below, _is_number, given=header)
             shape = shape._replace(names=names)
         self._shape = shape
-        self._rows = number + 1 if shape.names else number  # the line from which on they begin
+        self._rows = number + 1 if shape.names else number  # the line where they begin
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of its columns, () where it has no header."""
+        """The names of its columns, () if it has no header."""
         return self._shape.names
 
     def places(self, asked: str) -> list[int]:
         """Return the numbers of the columns that are asked for; see `table_header.places`."""
         return places(self.names, self._shape.width, asked)
 
-    def read(self, wanted: Sequence[int] | None = None, dtype: str = "float64") -> Array:
-        """Return the numbers `[rows, columns]` of some columns, all of them unless given.
+    def columns(
+        self, asked: str | None, dtype: str = "float64"
+    ) -> tuple[tuple[str, ...], Array, tuple[str, ...]]:
+        """Return names, the values of the requested columns, and notes.
 
-        Raises:
-            CorruptError: a row has other fields than the first line, or one that is no number.
+        Args:
+            asked: see `table_header.places`; None for all columns but an index, with their names.
         """
+        if asked:
+            return self.names, self.read(self.places(asked), dtype), self.notes
+        names, values, of_index = without_index(self.names, self.read(None, dtype))
+        return names, values, self.notes + of_index
+
+    def read(self, wanted: Sequence[int] | None = None, dtype: str = "float64") -> Array:
+        """Return the numbers `[rows, columns]` of some columns, all of them unless given."""
         lines = (line for line in _lines(self._source) if line[0] >= self._rows)
         return _values(self._source, self._shape, wanted, lines, dtype)
 
@@ -163,7 +169,7 @@ def _values(
     lines: Iterator[tuple[int, str]],
     dtype: str,
 ) -> Array:
-    """Return the numbers in the rows; what is wrong with one is told with its number."""
+    """Return the numbers in the rows; an error names the number of its row."""
     import numpy as np
 
     first = next(lines, (0, ""))
@@ -174,7 +180,7 @@ def _values(
 
     def damage(error: Exception) -> LstmstateError:
         return _fault(source, shape, wanted, first[0], kind) or CorruptError(
-            f"this is no table of numbers ({error})"
+            f"this is not a table of numbers ({error})"
         )
 
     with raised_as(damage):  # a ValueError as a rule
@@ -195,7 +201,7 @@ def _values(
 
 
 def _whole(rows: Iterator[str], shape: _Shape) -> Iterator[str]:
-    """Give rows on as long as they have all of their fields, of which NumPy sees only some."""
+    """Yield rows as long as they have all of their fields; NumPy reads only some of them."""
     for row in rows:
         if shape.mark is None or '"' in row:
             found = len(shape.fields(row))
@@ -209,7 +215,7 @@ def _whole(rows: Iterator[str], shape: _Shape) -> Iterator[str]:
 def _fault(
     source: ByteSource, shape: _Shape, wanted: Sequence[int] | None, start: int, kind: type
 ) -> CorruptError | None:
-    """Return an error for the first row that is no row of numbers.
+    """Return an error for the first row that is not a row of numbers.
 
     Args:
         start: the line that is the first row.
@@ -227,7 +233,7 @@ def _fault(
             if _is_number(fields[column], kind):
                 continue
             text = printable(fields[column].strip()[:_SHOWN])
-            held = f"holds {text!r}, which is no number" if text else "has an empty field"
+            held = f"holds {text!r}, which is not a number" if text else "has an empty field"
             name = printable(shape.names[column][:_SHOWN]) if shape.names else ""
             called = f" ({name})" if name else ""
             picks = text and wanted is None and shape.width > 1

@@ -116,7 +116,7 @@ class NpzWriter(ArrayWriter):
         self._turn += 1
 
     def _spooled(self, number: int) -> IO[bytes]:
-        """Return the file in which arrays wait, another one among them from now on."""
+        """Return the file where arrays wait, another one among them from now on."""
         self._waiting.add(number)
         if self._spool is None:
             folder = None if self._target == STDOUT else os.path.dirname(self._path)
@@ -124,7 +124,7 @@ class NpzWriter(ArrayWriter):
         return self._spool
 
     def _copy_rows(self, member: IO[bytes]) -> None:
-        """Copy the array whose turn it is from the file in which it waits."""
+        """Copy the array whose turn it is from the file where it waits."""
         spool, end = self._spooled(self._turn), self._origins[self._turn + 1]
         for start in range(self._origins[self._turn], end, _COPIED):
             spool.seek(start)
@@ -133,7 +133,7 @@ class NpzWriter(ArrayWriter):
     def _finish(self) -> None:
         from lstmstate.state.formats.npz import write_metadata
 
-        while self._turn < len(self.plans):  # those of no rows, of which none ever came
+        while self._turn < len(self.plans):  # those without rows, which never came
             self._end_member()
         if self._metadata is not None:
             write_metadata(self._archive, self._metadata, self._method)

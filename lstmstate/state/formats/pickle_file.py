@@ -13,11 +13,7 @@ from lstmstate.state.formats.pickle_reader import LSTMStateTuple, read_pickle
 
 
 def open_file(source: ByteSource) -> StateFile:
-    """Return the arrays of a pickled state, in their order.
-
-    Raises:
-        LstmstateError: it is damaged, or asks for anything but arrays in tuples and lists.
-    """
+    """Return the arrays of a pickled state, in their order."""
     if source.size > limits.MAX_PICKLE_BYTES:
         raise UnsupportedError("a pickle of this size is not read", path=source.path)
     value = read_pickle(source.read(0, source.size, "the pickle"))

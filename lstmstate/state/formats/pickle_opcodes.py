@@ -3,7 +3,7 @@
 A pickle is a program; CPython's Lib/pickletools.py describes its instructions, PEP 3154 and PEP
 574 those of protocols 4 and 5. Here they are carried out by hand, and none of them calls or
 imports anything: a name is looked up in a table of its user's, and a call is kept as a `Call`.
-Each byte is read once, so that what is checked is what is used.
+Each byte is read once, so that the checked bytes are the used ones.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ADVICE = (
 
 
 class Call:
-    """What a pickle asks to have called, with what, and the state to be given to the result."""
+    """A call that a pickle asks for, its arguments, and the state for the result."""
 
     __match_args__ = ("name", "arguments", "state")
     __slots__ = __match_args__
@@ -39,7 +39,7 @@ class Machine:
     Args:
         data: the bytes of the file.
         at: where the pickle begins; after `run`, where it ends.
-        names: what stands for each (module, name) that a file may ask for.
+        names: the value of each (module, name) that a file may ask for.
 
     Example:
         >>> Machine(b"(K\\x01(lt.", 0, {}).run()
@@ -55,12 +55,7 @@ class Machine:
         self.memo: dict[int, object] = {}
 
     def run(self) -> object:
-        """Return what the pickle leaves: Nones, numbers, texts, bytes, tuples, lists and Calls.
-
-        Raises:
-            UnsupportedError: it asks for a name or an instruction that is not known here.
-            CorruptError: it is damaged.
-        """
+        """Return the result: Nones, numbers, texts, bytes, tuples, lists and Calls."""
         try:
             for _ in range(limits.MAX_PICKLE_OPCODES):
                 code = self.take(1)
@@ -142,7 +137,7 @@ class Machine:
         """Append to the list that is the last on the stack."""
         target = self.pop()
         if not isinstance(target, list):
-            raise damaged("it appends to what is not a list")
+            raise damaged("it appends to a value that is not a list")
         target.extend(values)
         self.stack.append(target)
 
@@ -153,13 +148,13 @@ class Machine:
         self.stack.append(value)
 
     def get(self, index: int) -> object:
-        """Return what was remembered."""
+        """Return a value from the memo."""
         if index not in self.memo:
             raise damaged("it refers to a value that it does not have")
         return self.memo[index]
 
     def name(self, module: object, name: object) -> object:
-        """Return what stands for a name, which is looked up in the table and nowhere else."""
+        """Return the value of a name, which is looked up in the table and nowhere else."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise damaged("a name in it is not a text")
         if (module, name) not in self.names:
@@ -169,7 +164,7 @@ class Machine:
         return self.names[module, name]
 
     def call(self) -> Call:
-        """Return what stands for the result of a call."""
+        """Return a placeholder for the result of a call."""
         name, arguments = self.last(2)
         if not isinstance(arguments, tuple):
             raise damaged("a call in it has no arguments")
@@ -179,17 +174,17 @@ class Machine:
         """Note the state that is to be given to the result of a call."""
         target, state = self.last(2)
         if not isinstance(target, Call):
-            raise damaged("it gives a state to what has none")
+            raise damaged("it gives a state to a value without one")
         target.state = state
         self.stack.append(target)
 
     def protocol(self) -> None:
-        """Check the protocol that the pickle says it is of."""
+        """Check the declared protocol."""
         if (protocol := self.number(1)) > 5:
             raise UnsupportedError(f"it is of protocol {protocol}, and 0 to 5 are read")
 
     def frame(self) -> None:
-        """Step into a frame, which is no more than a hint to read ahead."""
+        """Step into a frame, which is only a hint to read ahead."""
         if self.number(8) > len(self.data) - self.at:
             raise damaged(f"it is cut short: {len(self.data)} bytes are not all")
 
@@ -200,7 +195,7 @@ def is_instruction(code: bytes) -> bool:
 
 
 def damaged(problem: str) -> CorruptError:
-    """Return the error to raise for a pickle that is not what it must be."""
+    """Return the error to raise for a pickle that is damaged."""
     return CorruptError(f"the pickle is damaged: {problem}")
 
 
@@ -267,9 +262,9 @@ _REFUSED = {
     **dict.fromkeys((b"d", b"s", b"u"), "a dict or a structured dtype"),
     **dict.fromkeys((b"F", b"G"), "a float"),
     **dict.fromkeys((b"\x8f", b"\x90", b"\x91"), "a set"),
-    **dict.fromkeys((b"P", b"Q"), "a persistent id, which stands for an object elsewhere"),
-    **dict.fromkeys((b"\x82", b"\x83", b"\x84"), "an extension code, which stands for a class"),
-    **dict.fromkeys((b"\x97", b"\x98"), "an array whose bytes lie outside the file"),
+    **dict.fromkeys((b"P", b"Q"), "a persistent id: an object outside the file"),
+    **dict.fromkeys((b"\x82", b"\x83", b"\x84"), "an extension code: a registered class"),
+    **dict.fromkeys((b"\x97", b"\x98"), "an array with its bytes outside the file"),
     **dict.fromkeys((b"i", b"o", b"\x92"), "an object of a class"),
     b"\x8b": "an integer of any length",
 }

@@ -1,7 +1,7 @@
 """LSTM states in pickles, read without unpickling: nothing that a file names is ever called.
 
 The machine next door carries a pickle's instructions out and leaves calls by name; the patterns
-here tell which of them are arrays and LSTMStateTuples. All others are refused.
+here recognise those that are arrays and LSTMStateTuples. All others are refused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-# What a pickle may hold.
+# The values that a pickle may have.
 Value: TypeAlias = Union["Array", "LSTMStateTuple", "tuple[Value, ...]", "list[Value]"]
 
 # The element types that are read, by their codes in a pickle.
@@ -55,11 +55,6 @@ class LSTMStateTuple(NamedTuple):
 
 def read_pickle(data: bytes) -> Value:
     """Return the state in a pickle of protocol 0 to 5; the arrays are read-only.
-
-    Raises:
-        UnsupportedError: it holds or asks for anything but LSTMStateTuples, tuples, lists and
-            NumPy arrays of numbers.
-        CorruptError: it is damaged.
 
     Example:
         >>> import pickle
@@ -92,7 +87,7 @@ def looks_like_pickle(start: bytes) -> bool:
 
 
 class _Name(Enum):
-    """What the names that a file may ask for stand for."""
+    """The objects that a file may name."""
 
     STATE = auto()  # LSTMStateTuple
     TUPLE = auto()
@@ -145,9 +140,9 @@ _FIRST_NAME = re.compile(
 
 
 class _Builder:
-    """Makes arrays, LSTMStateTuples, tuples and lists of what the machine leaves.
+    """Makes arrays, LSTMStateTuples, tuples and lists of the result of the machine.
 
-    It counts what it makes: a pickle of few bytes can refer to a part over and over.
+    It counts them: a pickle of few bytes can refer to a part over and over.
     """
 
     def __init__(self, size: int) -> None:
@@ -156,7 +151,7 @@ class _Builder:
         self.encoded: dict[int, bytes] = {}  # by the id of the call
 
     def build(self, found: object, depth: int) -> Value:
-        """Return the value of a part that lies so many levels deep."""
+        """Return the value of a part, so many levels deep."""
         self.parts += 1
         if self.parts > limits.MAX_PICKLE_PARTS:
             raise UnsupportedError(f"it has more than {limits.MAX_PICKLE_PARTS} parts")

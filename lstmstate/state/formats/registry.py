@@ -1,4 +1,4 @@
-"""The kinds of files that a state can live in: one table, and a module for each.
+"""Kinds of state files: one table, and a module for each.
 
 Each module has `open_file(source) -> StateFile` and `write(outputs, target, flow, metadata,
 compress=…)`; it is imported when a file of its kind is met.
@@ -6,13 +6,9 @@ compress=…)`; it is imported when a file of its kind is met.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-import sys
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +39,11 @@ class StateKind(NamedTuple):
 
     Attributes:
         key: its short name, such as "npz".
-        words: for people.
-        endings: patterns of what the names of such files end with.
-        content: what their bytes look like; None for checkpoints, which are many files.
-        module: what reads and writes them.
-        suffix: for names that are made up.
+        words: a noun for messages.
+        endings: patterns of the ends of their names.
+        content: the kind of their bytes; None for checkpoints, which are many files.
+        module: the module that reads and writes them.
+        suffix: for default names.
         piped: whether it can be stdin or stdout.
         is_written: whether states are written to such files, too.
     """
@@ -64,6 +60,10 @@ class StateKind(NamedTuple):
     def is_named(self, path: str) -> bool:
         """Whether a name is that of such a file."""
         return re.fullmatch(f".*(?:{self.endings})", path, re.IGNORECASE | re.DOTALL) is not None
+
+    def code(self) -> Any:
+        """Return the module that reads and writes such files."""
+        return import_module(f"lstmstate.state.formats.{self.module}")
 
 
 KINDS = (
@@ -93,26 +93,23 @@ BY_KEY = {kind.key: kind for kind in KINDS}
 
 
 def kind_by_name(path: str, key: str | None = None) -> StateKind:
-    """Return the kind of a file to write, by its key or by its name.
-
-    Raises:
-        LstmstateError: no kind has such a name.
-        UnsupportedError: files of this kind are only read.
-    """
+    """Return the kind of a file to write, by its key or by its name."""
     if key is not None:
         return BY_KEY[key]
     kind = kind_of_name(path)
     where = "stdout" if path == STDOUT else path
     advice = "end the name in .npy, .npz, .h5, .csv or .ckpt"
     if kind is None:
-        raise LstmstateError("its name does not say what to write", path=where, advice=advice)
+        raise LstmstateError(
+            "expected a name with the ending of a kind of file", path=where, advice=advice
+        )
     if not kind.is_written:
         raise UnsupportedError(f"{kind.words} is read, but not written", path=where, advice=advice)
     return kind
 
 
 def kind_of_name(path: str) -> StateKind | None:
-    """Return the kind of the files with such a name, None where there is none."""
+    """Return the kind of the files with such a name, None if there is none."""
     return next((kind for kind in KINDS if kind.is_named(path)), None)
 
 
@@ -121,20 +118,20 @@ def kind_to_write(target: str, key: str | None, default: str = "npz") -> StateKi
     kind = BY_KEY[key or default] if target == STDOUT else kind_by_name(target, key)
     if target == STDOUT and not kind.piped:
         raise UnsupportedError(
-            f"{kind.words} cannot be written to stdout", advice="give a file: `output=...`"
+            f"{kind.words} cannot be written to stdout", advice="pass a file: `output=...`"
         )
     return kind
 
 
 def kind_of(source: ByteSource) -> StateKind | None:
-    """Return the kind of an open file, None where it is no state file.
+    """Return the kind of an open file, None if it is not a state file.
 
-    Its bytes tell, but for tables in text and the oldest pickles: their names do, too.
+    The bytes decide, and the name for tables in text and the oldest pickles.
     """
     content = kinds.identify(source)
     if content not in (kinds.TEXT, kinds.UNKNOWN):
         return next((kind for kind in KINDS if kind.content is content), None)
-    by_name = next((kind for kind in KINDS if kind.is_named(source.path)), None)
+    by_name = kind_of_name(source.path)
     if by_name in (BY_KEY["csv"], BY_KEY["pkl"]):
         return by_name
     from lstmstate.state.formats.pickle_reader import looks_like_pickle
@@ -143,84 +140,11 @@ def kind_of(source: ByteSource) -> StateKind | None:
     return BY_KEY["pkl"] if looks_like_pickle(start) else None
 
 
-def state_kind(path: str) -> StateKind | None:
-    """Return the kind of a state file, None for what is no file, or another one."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode) or os.path.isfile(f"{path}.index"):
-            return None
-    except (OSError, ValueError):
-        return None
-    with ByteSource(path) as source:
-        return kind_of(source)
-
-
-def split_place(path: str) -> tuple[str, str | None]:
-    """Return a path and what follows it behind a colon: `FILE:place`.
-
-    What exists as it is has no place; else the first colon behind something that exists cuts.
-    """
-    if path == STDOUT or os.path.lexists(path):
-        return path, None
-    at = path.find(":")
-    while at != -1:
-        before = path[:at]
-        if before and (os.path.lexists(before) or os.path.lexists(f"{before}.index")):
-            return before, path[at + 1 :]
-        at = path.find(":", at + 1)
-    return path, None
-
-
-def input_files(path: str) -> list[str]:
-    """Return the files that reading a path may read, which no output may replace."""
-    path = split_place(path)[0]
-    if path == STDOUT:
-        return ["/dev/stdin"]
-    import glob
-
-    from lstmstate.checkpoint.locate import locate
-
-    found = [path]
-    with suppress(LstmstateError):  # what cannot be read is told when it is
-        if state_kind(path) is None:
-            location = locate(path)
-            data = glob.glob(f"{glob.escape(location.prefix)}.data-*")
-            found += [*location.files, *data, *([location.graph] if location.graph else [])]
-    return found
-
-
-def open_state_file(
-    path: str, place: str | None = None, *, header: bool | None = None
-) -> StateFile:
-    """Open a state file.
+def open_arrays(source: ByteSource, kind: StateKind, options: Mapping[str, Any] = {}) -> StateFile:
+    """Return the arrays of an open file; every error of a parser becomes a CorruptError.
 
     Args:
-        path: the file; "-" for stdin.
-        place: an array in it, those below a group, or columns of a table; None for all.
-        header: whether the first row of a table names its columns, None where that is open.
-
-    Raises:
-        LstmstateError: there is no such file, or it is no state file, or damaged.
-    """
-    source = stdin_source() if path == STDOUT else ByteSource(path)
-    kind = kind_of(source)
-    if kind is None:
-        content = kinds.identify(source)
-        raise UnsupportedError(
-            f"this is {content.words}, not a state",
-            path=path,
-            advice=content.advice or "give a state in .npy, .npz, .h5, .pkl or .csv",
-        )
-    if path == STDOUT and not kind.piped:
-        raise UnsupportedError(f"{kind.words} cannot be read from stdin", advice="give its path")
-    file = opened(source, kind, {"columns": place, "header": header} if kind.key == "csv" else {})
-    return picked(file, place) if place else file
-
-
-def opened(source: ByteSource, kind: StateKind, how: Mapping[str, Any] = {}) -> StateFile:
-    """Return the arrays of an open file; whatever damage leads to is told as such.
-
-    Args:
-        how: what is said of how a table is read.
+        options: keyword arguments of the module that reads the kind.
     """
     from lstmstate.state import other_contents
 
@@ -232,16 +156,12 @@ def opened(source: ByteSource, kind: StateKind, how: Mapping[str, Any] = {}) -> 
 
     with located(source.path), raised_as(damage), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        file: StateFile = _module(kind).open_file(source, **how)
+        file: StateFile = kind.code().open_file(source, **options)
         return file._replace(kind=kind.key, foreign=other_contents.of_file(file))
 
 
-def picked(file: StateFile, place: str) -> StateFile:
-    """Return the array at a place in a file, or those below it.
-
-    Raises:
-        LstmstateError: there is none.
-    """
+def select(file: StateFile, place: str) -> StateFile:
+    """Return the array at a place in a file, or those below it."""
     from lstmstate.state import other_contents
 
     place = place.strip("/")
@@ -253,7 +173,7 @@ def picked(file: StateFile, place: str) -> StateFile:
                 "its one array has no name",
                 path=file.path,
                 tensor=place,
-                advice="give the file alone",
+                advice="pass the file alone",
             )
         known = ", ".join(printable(array.name) for array in file.arrays[:6]) or "none"
         raise LstmstateError(
@@ -262,27 +182,3 @@ def picked(file: StateFile, place: str) -> StateFile:
     found = exact or below
     metadata, other = other_contents.of_some(file, found)
     return file._replace(arrays=found, metadata=metadata, foreign=other)
-
-
-def _module(kind: StateKind) -> Any:
-    return import_module(f"lstmstate.state.formats.{kind.module}")
-
-
-def stdin_source() -> ByteSource:
-    """Return stdin as a file that can be read by position; a pipe goes through a nameless one.
-
-    Raises:
-        LstmstateError: it is a terminal, or closed.
-    """
-    if sys.stdin is None or sys.stdin.isatty():
-        raise LstmstateError("there is nothing on stdin", advice="give a path, or < FILE")
-    descriptor = sys.stdin.fileno()
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return ByteSource("stdin", descriptor)
-    import tempfile
-
-    with tempfile.TemporaryFile() as spool:
-        while data := os.read(descriptor, 1 << 20):
-            spool.write(data)
-        spool.flush()
-        return ByteSource("stdin", spool.fileno())

@@ -28,7 +28,7 @@ _UNNAMED = ("", "Unnamed: 0")  # names of an index, as pandas writes and reads t
 _LOOKED_AT = 100  # rows below the first
 _SHOWN = 30  # characters of a row, or a name, in a message
 _LISTED = 8  # names of columns that an error lists
-_SETTLED_BY = "say `header=True` if it names the columns, `header=False` if it is data"
+_SETTLED_BY = "pass `header=True` if it names the columns, `header=False` if it is data"
 
 
 class Header(NamedTuple):
@@ -55,10 +55,7 @@ def header_of(
         fields: those of the first row, without spaces around them.
         rows: those below it; only the first ones are looked at, if any.
         is_number: whether a field is read as a number.
-        given: whether there is a header, None where that is open.
-
-    Raises:
-        AmbiguousError: the first row may be a header, or data.
+        given: whether there is a header, None if unknown.
     """
     names = tuple(fields)
     if given is not None:
@@ -78,7 +75,7 @@ def header_of(
             return Header(names)
         is_header = counts and not any(field and field.lower() in _MISSING for field in words)
         is_gap = not any(words) and not (integers and words == [*fields[:1]])
-        is_data = is_gap or not has_numbers  # in which the words are wrong
+        is_data = is_gap or not has_numbers  # with wrong words in it
     elif integers:
         others = has_numbers and not any(map(_INTEGER.fullmatch, below))
         is_header = counts and others and len(fields) > 1
@@ -109,12 +106,9 @@ def places(names: Sequence[str], width: int, asked: str) -> list[int]:
     """Return the numbers of the columns that are asked for.
 
     Args:
-        names: those of all columns, () where they have none.
+        names: those of all columns, () if they have none.
         width: how many columns there are.
-        asked: names with commas between them, or numbers from 0 where there are no names.
-
-    Raises:
-        NotFoundError: there are no such columns.
+        asked: names with commas between them, or numbers from 0 if there are no names.
     """
     known = [*names] or [str(number) for number in range(width)]
     found = []
@@ -128,7 +122,7 @@ def places(names: Sequence[str], width: int, asked: str) -> list[int]:
             advice = f"there are: {listed(known)}"
             raise NotFoundError("there is no such column", tensor=name, advice=advice)
         else:
-            advice = "pick them by their numbers from 0, FILE:0,2, or say `header=True`"
+            advice = "pick them by their numbers from 0, FILE:0,2, or pass `header=True`"
             raise NotFoundError("its columns have no names", tensor=name, advice=advice)
     return found
 
@@ -145,9 +139,6 @@ def without_index(
     """Return the names and columns of a table without its index, and notes.
 
     An index is a first column without a name that counts the rows from 0.
-
-    Raises:
-        AmbiguousError: the first column has no name, and may be an index or data.
     """
     import numpy as np
 
@@ -161,7 +152,7 @@ def without_index(
         names, table = names[1:], table[:, 1:]
         notes = ("the first column has no name and counts the rows: it is left out as an index",)
     if _has_count(table):
-        labels = tuple(map(str, range(table.shape[1])))  # which are no names, but made up
+        labels = tuple(map(str, range(table.shape[1])))  # made up, and not names
         if names in ((), labels):
             raise AmbiguousError(
                 "its first column counts the rows, and may be an index or data",

@@ -15,13 +15,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
+from lstmstate.cells.state_names import role_of
 from lstmstate.errors import CorruptError, LstmstateError
 from lstmstate.files.atomic import Outputs
 from lstmstate.files.reader import ByteSource
-from lstmstate.state.array_names import role_of
 from lstmstate.state.formats.chunked import Held, StateFile
 from lstmstate.state.formats.number_table import TextTable
-from lstmstate.state.formats.table_header import without_index
 from lstmstate.state.metadata import KEY, Metadata, parse
 
 if TYPE_CHECKING:
@@ -48,24 +47,20 @@ def open_file(
     Args:
         columns: the name of an array, or those of some columns, as `places` takes them; None
             for all but an index.
-        header: whether the first row names the columns, None where that is open.
-
-    Raises:
-        LstmstateError: it is not a table of numbers, or its first row may be a header or data.
+        header: whether the first row names the columns, None if unknown.
     """
     table = TextTable(source, header=header, most=limits.MAX_CSV_BYTES)
     told = [line[len(_MARK) :] for line in table.comments if line.startswith(_MARK)]
     metadata = parse(told[0]) if told else None
     dtype = metadata.dtype if metadata and metadata.dtype in _TYPES else "float64"
-    if columns is not None and columns not in _columns(table.names):
-        picked = table.read(table.places(columns), dtype)
-        return StateFile(source.path, [Held(columns, picked)], metadata, notes=table.notes)
-    names, values, of_index = without_index(table.names, table.read(None, dtype))
-    return StateFile(source.path, _arrays(names, values), metadata, notes=table.notes + of_index)
+    asked = None if columns in _columns(table.names) else columns
+    names, values, notes = table.columns(asked, dtype)
+    arrays = [Held(asked, values)] if asked else _arrays(names, values)
+    return StateFile(source.path, arrays, metadata, notes=notes)
 
 
 def _columns(names: Sequence[str]) -> dict[str, dict[int, int]]:
-    """Return the columns of each array by their numbers in it; {} if the names tell no state."""
+    """Return the columns of each array by their numbers in it; {} if no name is that of a state."""
     columns: dict[str, dict[int, int]] = {}
     for at, name in enumerate(names):
         match = _COLUMN.fullmatch(name)
@@ -75,11 +70,7 @@ def _columns(names: Sequence[str]) -> dict[str, dict[int, int]]:
 
 
 def _arrays(names: Sequence[str], table: Array) -> list[Held]:
-    """Cut the columns into arrays, in whatever order they stand, where their names tell them.
-
-    Raises:
-        CorruptError: some names speak of a state, and the columns make no arrays.
-    """
+    """Cut the columns into arrays by their names, in any order."""
     columns = _columns(names)
     if not columns:
         return [Held("", table)]
@@ -96,12 +87,7 @@ def _arrays(names: Sequence[str], table: Array) -> list[Held]:
 
 
 def write(outputs: Outputs, target: str, flow: Flow, metadata: Metadata) -> None:
-    """Write each planned array as columns, side by side.
-
-    Raises:
-        LstmstateError: an array has more or fewer axes than two, or a name that cannot stand
-            between commas.
-    """
+    """Write each planned array as columns, side by side."""
     import numpy as np
 
     if any(len(plan.shape) != 2 for plan in flow.plans):
@@ -115,7 +101,7 @@ def write(outputs: Outputs, target: str, flow: Flow, metadata: Metadata) -> None
             raise LstmstateError(f"a csv file has no place for {plan.dtype}", path=target)
         if _SEPARATING.search(plan.name):
             raise LstmstateError(
-                "its name cannot stand in a csv file", path=target, tensor=plan.name
+                "its name cannot be written into a csv file", path=target, tensor=plan.name
             )
     names = [f"{plan.name}.{k}" for plan in flow.plans for k in range(plan.shape[-1])]
     told = metadata._replace(dtype=flow.plans[0].dtype.name)
