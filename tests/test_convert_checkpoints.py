@@ -99,7 +99,7 @@ def test_one_of_several_states_is_chosen(shell: Shell, two_states: str, tmp_path
     both = ["--variable", "train/state", "--variable", "valid/state"]
     done = shell("convert", two_states, *both, "--to-tuple", "-o", tmp_path / "x.npz")
     assert done.code == 3
-    assert error(done).endswith("several states do not go into one file; pass one --variable")
+    assert error(done).endswith("several states do not go into one file; give one --variable")
 
 
 def test_a_missing_variable(shell: Shell, two_states: str) -> None:
