@@ -25,7 +25,7 @@ NUMBERED = ("variables/", "_all_variables/")
 
 
 class Reader(Protocol):
-    """What knows a file format: which variables there are, and where their bytes lie."""
+    """A file format: its variables, and the places of their bytes."""
 
     @property
     def specs(self) -> Mapping[str, Spec]:
@@ -40,12 +40,12 @@ class Reader(Protocol):
 
 
 class Spec(NamedTuple):
-    """What a file's index says of a variable.
+    """The entry of a variable in a file's index.
 
     Attributes:
         name: the key under which it is stored.
-        slices: where the parts of a partitioned variable lie; empty for one that is whole.
-        stored_bytes: bytes in the data files; None where the index does not say.
+        slices: the places of the parts of a partitioned variable; empty for a whole one.
+        stored_bytes: bytes in the data files; None if the index does not record them.
     """
 
     name: str
@@ -175,7 +175,7 @@ def join_slices(spec: Spec, reader: Reader) -> NDArray[np.generic]:
     """Return the full value of a partitioned variable.
 
     Raises:
-        CorruptError: the slices overlap, leave a gap or lie outside the shape.
+        CorruptError: the slices overlap, leave a gap or exceed the shape.
     """
     import numpy as np
 

@@ -103,7 +103,7 @@ class LSTMState(metaclass=Brief):
 
 
 class StackState(metaclass=Brief):
-    """The states of the cells of a stack, in the order in which they feed each other.
+    """The states of the cells of a stack, in the order of the layers.
 
     It is a sequence of `LSTMState`; `==` compares identity, `allclose` values.
     """
@@ -191,7 +191,7 @@ class CellShape(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """The cells, axes and dtype of a state, whatever its layout.
+    """The cells, axes and dtype of a state in any layout.
 
     Attributes:
         is_stack: whether it belongs to a stack, which may have one cell only.
