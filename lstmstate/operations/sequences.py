@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
-_ARRAYS = ("npy", "npz", "h5")  # the kinds of state files that a sequence can live in, too
+_ARRAYS = ("npy", "npz", "h5")  # kinds of state files that also store sequences
 _REAL = "fiub"
 _LISTED = 6  # arrays that an error lists
 _FORMATS = "in an .npy, .npz, .h5 or .csv"
@@ -399,5 +399,5 @@ def _find_lengths(spec: str, given: InputPath) -> _Found:
     expected = "lengths are one whole number for each sequence"
     try:
         return _find(path, expected, None)
-    except AmbiguousError:  # the number of sequences tells a header from a length
+    except AmbiguousError:  # the number of sequences distinguishes a header from a length
         return _find(path, expected, header=False)

@@ -1,4 +1,4 @@
-"""Which layout the arrays of a file are in, and how wide its cells are.
+"""Layout of a state file: from flags, its metadata, the names of its arrays, or their shapes.
 
 The arguments of the user count first, then the metadata of the file, then a checkpoint, then the
 names and shapes of the arrays. Ambiguous arrays are refused: swapped halves raise no error later.
