@@ -16,14 +16,24 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import ParamSpec, TypeVar
-
-from lstmstate.records import Brief
 
 _PACKAGE = __name__.partition(".")[0]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+
+
+class Brief(type):
+    """The metaclass of public classes, whose `help()` lists its own methods only.
+
+    It would list the methods of `tuple` and `Exception` else, at twice the length. Fields are left
+    to the docstring.
+    """
+
+    def __dir__(cls) -> list[str]:
+        kinds = (FunctionType, classmethod, property)
+        return [n for n, value in vars(cls).items() if n[0] != "_" and isinstance(value, kinds)]
 
 
 class LstmstateError(Exception, metaclass=Brief):

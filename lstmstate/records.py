@@ -1,4 +1,4 @@
-"""`NamedTuple` as in `typing`, made in a third of the time, and classes with a short `help()`.
+"""`NamedTuple` as in `typing`, made in a third of the time.
 
 `typing.NamedTuple` compiles every annotation that is a string, to see that it is an expression:
 with forty such classes to load that took a twentieth of the time of `inspect`. Type checkers see
@@ -8,24 +8,13 @@ the one of `typing`.
 from __future__ import annotations
 
 from collections import namedtuple
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-__all__ = ["Brief", "NamedTuple", "brief"]
+from lstmstate.errors import Brief
+
+__all__ = ["NamedTuple", "brief"]
 
 _T = TypeVar("_T")
-
-
-class Brief(type):
-    """The metaclass of public classes, whose `help()` lists its own methods only.
-
-    It would list the methods of `tuple` and `Exception` else, at twice the length. Fields are left
-    to the docstring.
-    """
-
-    def __dir__(cls) -> list[str]:
-        kinds = (FunctionType, classmethod, property)
-        return [n for n, value in vars(cls).items() if n[0] != "_" and isinstance(value, kinds)]
 
 
 def brief(record: type[_T]) -> type[_T]:

@@ -11,8 +11,15 @@ from lstmstate.checkpoint import object_graph
 from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.dtypes import DType
 from lstmstate.checkpoint.slice_keys import WHOLE_AXIS, Extent, Extents
-from lstmstate.errors import ArgumentError, CorruptError, LstmstateError, UnsupportedError, located
-from lstmstate.records import Brief, NamedTuple
+from lstmstate.errors import (
+    ArgumentError,
+    Brief,
+    CorruptError,
+    LstmstateError,
+    UnsupportedError,
+    located,
+)
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np

@@ -110,6 +110,19 @@ def execute(arguments: list[str]) -> int:
         return _report(error, arguments)
 
 
+def _run_command(name: str, words: list[str]) -> int:
+    """Parse the words after a command, with Click if they are unusual, and call its function."""
+    command = load(name)
+    values = command.parse(words)
+    if values is not None:
+        return command.call(**values) or DONE
+    from lstmstate.cli.group import click_command
+
+    called = f"lstmstate {name}"
+    parsed = click_command(command, called)
+    return parsed.main(words, prog_name=called, standalone_mode=False) or DONE
+
+
 def _is_path(argument: str) -> bool:
     """Return whether the first argument is a path, not a command."""
     if argument in COMMANDS or argument.startswith("-"):
@@ -129,13 +142,13 @@ def _run(arguments: list[str]) -> int:
 
         cli.main(arguments, prog_name="lstmstate", standalone_mode=False)
     elif name in COMMANDS:
-        code = load(name).run(arguments[1:], f"lstmstate {name}") or DONE
+        code = _run_command(name, arguments[1:])
     elif name in ("-h", "--help"):
         print(HELP)
     elif name in ("-V", "--version"):
-        from lstmstate import __version__
+        from importlib.metadata import version
 
-        print(f"lstmstate {__version__}")
+        print(f"lstmstate {version('lstmstate')}")
     elif not name:
         print(HELP, file=sys.stderr)
         return USAGE

@@ -114,17 +114,6 @@ class Command:
             one.check()
         return self.function(**values, **made)
 
-    def run(self, words: list[str], called: str) -> int | None:
-        """Parse a command line and call the function."""
-        values = self.parse(words)
-        if values is not None:
-            return self.call(**values)
-        from lstmstate.cli.group import click_command
-
-        parsed = click_command(self, called)
-        code: int | None = parsed.main(words, prog_name=called, standalone_mode=False)
-        return code
-
     def parse(self, words: list[str]) -> Json | None:
         """Return the values of a plain command line, None for one that Click has to parse."""
         options = self.options()

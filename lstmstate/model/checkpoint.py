@@ -12,6 +12,7 @@ from lstmstate.checkpoint.locate import NotACheckpointError
 from lstmstate.errors import (
     AmbiguousError,
     ArgumentError,
+    Brief,
     LstmstateError,
     NotFoundError,
     UnknownNameError,
@@ -23,7 +24,6 @@ from lstmstate.errors import (
 )
 from lstmstate.model.network import LSTMCell, LSTMNetwork
 from lstmstate.model.recognised import RecognisedCheckpoint, listed
-from lstmstate.records import Brief
 
 if TYPE_CHECKING:
     pass

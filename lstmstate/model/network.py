@@ -12,6 +12,7 @@ from lstmstate.cells.execution_order import Route, of_cell, of_stack
 from lstmstate.errors import (
     AmbiguousError,
     ArgumentError,
+    Brief,
     UnsupportedError,
     located,
     name_nearest,
@@ -19,7 +20,7 @@ from lstmstate.errors import (
     warn,
 )
 from lstmstate.model.network_loader import NetworkLoader, Origin
-from lstmstate.records import Brief, NamedTuple
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from typing import Self

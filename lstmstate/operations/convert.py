@@ -14,7 +14,8 @@ from lstmstate.files.atomic import Outputs
 from lstmstate.model.saved_states import Source
 from lstmstate.records import NamedTuple
 from lstmstate.state.formats.array_writer import ArrayWriter, is_written_in_rows, open_writer
-from lstmstate.state.formats.checkpoint_arrays import add_state, wider_than
+from lstmstate.state.formats.checkpoint_arrays import add_state
+from lstmstate.state.formats.chunked import wider_than
 from lstmstate.state.formats.registry import StateKind, kind_of_name
 from lstmstate.state.layouts import LAYOUTS, Layout
 from lstmstate.state.metadata import Metadata

@@ -17,8 +17,7 @@ from lstmstate.errors import AmbiguousError, CorruptError, LstmstateError, locat
 from lstmstate.records import NamedTuple
 from lstmstate.state.bind_names import PartlyNamedError, are_counted, bind
 from lstmstate.state.candidates import Cells, Guess, Wanted, guesses, names_of, select_named
-from lstmstate.state.formats.checkpoint_arrays import wider_than
-from lstmstate.state.formats.chunked import Held, Picked, StateFile, StoredArray
+from lstmstate.state.formats.chunked import Held, Picked, StateFile, StoredArray, wider_than
 from lstmstate.state.layouts import LAYOUTS, Layout, refuse_what_torch_has_not, structure_of
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.state import CellShape, State, Structure

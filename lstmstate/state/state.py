@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate.cells.cell import StateWidths
-from lstmstate.errors import ArgumentError
-from lstmstate.records import Brief, NamedTuple
+from lstmstate.errors import ArgumentError, Brief
+from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np

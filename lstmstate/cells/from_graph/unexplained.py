@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from lstmstate.cells import variable_names as names
-from lstmstate.cells.cell import Cell, Unexplained
+from lstmstate.cells.cell import Cell
 from lstmstate.cells.families import row_of
 from lstmstate.cells.from_graph.activations import find_activation
-from lstmstate.cells.from_graph.graph_cell import FEW, Wired, WiredStep
+from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
 from lstmstate.cells.from_graph.options import CLIPS, PRODUCTS, normalises, projections
 from lstmstate.cells.from_graph.state_origin import FED, MERGES, SPLITS, next_of
 from lstmstate.cells.from_graph.value_sources import ELEMENTS, RANDOM, SHAPES, Sources
@@ -25,7 +25,6 @@ from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.inlining import INLINED
-from lstmstate.records import NamedTuple
 
 SELECTS = frozenset({"Select", "SelectV2"})
 CUTS = frozenset({*SPLITS, "Slice", "StridedSlice", "Unpack"})
@@ -66,7 +65,6 @@ _FORGET, _OUTPUT = (_SUMS[_GATES[letter].words] for letter in "fo")
 _ALL = Place("sum", "the gates", ("forget_bias",))
 
 
-_GRID = "Grid"  # in a family: its steps go through more than one dimension
 _Way = tuple[Place, Node]  # the next node, and its place
 
 
@@ -76,50 +74,6 @@ def _is_rounded(node: Node) -> bool:
         return False
     given, made = (node.number_of_type(name) for name in ("SrcT", "DstT"))
     return made in _HALVES and given not in _HALVES
-
-
-class Explanation(NamedTuple):
-    """The operations in a cell's steps that its family does not have there.
-
-    Attributes:
-        unexplained: the operations, and the options that each of them touches.
-        unused: the roles of peepholes that the steps do not use.
-    """
-
-    unexplained: dict[Unexplained, tuple[str, ...]]
-    unused: tuple[str, ...]
-
-
-def explain(
-    graph: Graph, sources: Sources, cell: Cell, wired: Wired, roles: Callable[[Node], str | None]
-) -> Explanation:
-    """Walk through the steps of a cell.
-
-    Args:
-        cell: with the options that were read.
-        roles: returns the role of a variable's node in the cell; "" for one that was not saved,
-            None for one that the cell does not have.
-    """
-    if _GRID in cell.family:
-        return Explanation({}, ())
-    walk = _choose_walk(wired)(graph, sources, cell, wired, roles)
-    for step in wired.steps:
-        # Keras calls a cell once before its loop, to see its output.
-        if wired.frame is None or sources.of(step.c_old) & Sources.STATE:
-            walk.through(step)
-    if wired.block:
-        walk.block()
-    found = {Unexplained(*words, node): options for words, (node, options) in walk.found.items()}
-    peepholes = () if wired.block else (role for role in PEEPHOLES if role in cell.variables)
-    return Explanation(found, tuple(role for role in peepholes if role not in walk.peepholes))
-
-
-def _choose_walk(wired: Wired) -> type[Walk]:
-    if len(wired.steps) < FEW:
-        return Walk
-    from lstmstate.cells.from_graph.explain_once import WalkOnce
-
-    return WalkOnce
 
 
 def number_in(graph: Graph, node: Node, given: Iterable[Node]) -> str | None:

@@ -114,9 +114,3 @@ def write(outputs: Outputs, target: str, flow: Flow, metadata: Metadata) -> None
                 writer.add_strings(KEY, np.array(metadata.line().encode(), object))
             else:
                 add_state(writer, flow, numbers[name], name, metadata.dtype)
-
-
-def wider_than(arrays: Iterable[StoredArray]) -> str | None:
-    """Return the dtype that some arrays had before they were made wider, where all had one."""
-    found = {getattr(array, "wider_than", None) for array in arrays}
-    return found.pop() if len(found) == 1 else None
