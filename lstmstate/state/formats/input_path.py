@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 from lstmstate.checkpoint import kinds
 from lstmstate.checkpoint.locate import Location, locate
 from lstmstate.errors import LstmstateError, UnsupportedError
-from lstmstate.files.atomic import STDOUT
 from lstmstate.files.reader import ByteSource
 from lstmstate.state.formats.registry import StateKind, kind_of, open_arrays, select
 
 if TYPE_CHECKING:
     from lstmstate.state.formats.chunked import StateFile
 
-STDIN = STDOUT  # the same dash
+STDIN = "-"
 
 
 class InputPath:
