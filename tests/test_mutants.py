@@ -134,7 +134,7 @@ def of_keras(tf: TensorFlow) -> None:
 def test_a_change_in_any_of_many_steps_is_detected(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("unexplained", "find_cells"):  # six steps are many
+    for module in ("explanation", "find_cells"):  # six steps are many
         monkeypatch.setattr(f"lstmstate.cells.from_graph.{module}.FEW", 3)
     path = save(tmp_path, build)
     unchanged = open_checkpoint(path)
