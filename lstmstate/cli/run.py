@@ -305,6 +305,7 @@ class _Job:
             start.from_layout,
             self._prefix,
             allow_nan=start.allow_nan,
+            checksums=not self._call.common.no_checksums,
             header=self._call.common.header,
             orders=lambda shape: self._network.fed_orders(shape, self._feeds),
         )
