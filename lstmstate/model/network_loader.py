@@ -1,4 +1,4 @@
-"""Cells and stacks of an open checkpoint that can be run: the Python API of `run`."""
+"""The way of a network into an engine: its options, its weights, the confirmation by the graph."""
 
 from __future__ import annotations
 

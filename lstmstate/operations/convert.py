@@ -131,8 +131,8 @@ def write_parts(flow: Flow, writers: Sequence[ArrayWriter]) -> None:
 def metadata_of(done: Converted, how: How) -> Metadata:
     """Return the metadata of a converted state."""
     reading = done.source.reading
-    told = reading.file.metadata
-    was = wider_than(reading.arrays) or (told.dtype if told else None)
+    recorded = reading.file.metadata
+    was = wider_than(reading.arrays) or (recorded.dtype if recorded else None)
     name = os.path.basename(reading.file.path)
     structure = done.watch.structure
     return Metadata(
