@@ -71,6 +71,19 @@ def test_one_number_applies_to_every_step(value: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*(exact and slower|x is the input of each step).*:UserWarning")
+def test_an_array_may_be_fed_again_with_other_values(tmp_path: Path) -> None:
+    prefix, _ = evaluated(tmp_path, episodes(False))
+    network = lstmstate.open_checkpoint(prefix).network()
+    done = np.zeros_like(DONE)
+    before, _ = network.run(X, STATE, feeds={"done": done})
+    done[...] = DONE
+    after, _ = network.run(X, STATE, feeds={"done": done})
+    expected, _ = lstmstate.open_checkpoint(prefix).network().run(X, STATE, feeds={"done": DONE})
+    assert not np.array_equal(before, after)
+    np.testing.assert_array_equal(after, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*(exact and slower|x is the input of each step).*:UserWarning")
 def test_unset_flags_change_nothing(tmp_path: Path) -> None:
     """A cell has no such product, so it is not confirmed, and the graph's step is run."""
     prefix, _ = evaluated(tmp_path, episodes(False))
