@@ -218,9 +218,10 @@ def test_the_width_of_x_shows_its_placeholder(
     done = shell("run", prefix, tmp_path / "x.npy", "-o", out, *given)
     assert done.code == 0 and "x is fed at x, before" in done.err
     assert_same([np.load(out)[name] for name in ("outputs", "c", "m")], expected)
-    fed = given[-1].partition("=")[2]
-    done = shell("run", "-q", prefix, tmp_path / "x.npy", "-o", fed, "--force", *given)
-    assert done.code == 3 and f"{fed}: this is the input, which is never written" in done.err
+    for name in feeds:
+        fed = tmp_path / f"{name}.npy"
+        done = shell("run", "-q", prefix, tmp_path / "x.npy", "-o", fed, "--force", *given)
+        assert done.code == 3 and f"{fed}: this is the input, which is never written" in done.err
     np.save(tmp_path / "other.npy", drawn(BATCH, STEPS, 2))
     done = shell("run", prefix, tmp_path / "other.npy", "-o", tmp_path / "no.npz", *given)
     assert done.code == 3 and "too few columns: 2, and not 7" in done.err
