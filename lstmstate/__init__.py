@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from lstmstate.state.state import LSTMState, StackState
 
 # Names are imported when they are first used, so that `import lstmstate` costs nothing.
-_ROOMS = {
+_MODULES = {
     "lstmstate.cells": ("Cell", "Option", "SavedState", "Stack", "StateWidths"),
     "lstmstate.checkpoint": ("Variable",),
     "lstmstate.model.checkpoint": ("LSTMCheckpoint", "open_checkpoint"),
@@ -81,10 +81,10 @@ _ROOMS = {
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    rooms = [room for room, names in _ROOMS.items() if name in names]
-    if not rooms and name not in __all__:
+    modules = [module for module, names in _MODULES.items() if name in names]
+    if not modules and name not in __all__:
         raise AttributeError(f"module 'lstmstate' has no attribute {name!r}")
-    return getattr(import_module(rooms[0] if rooms else "lstmstate.errors"), name)
+    return getattr(import_module(modules[0] if modules else "lstmstate.errors"), name)
 
 
 def __dir__() -> list[str]:

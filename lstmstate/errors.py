@@ -245,7 +245,7 @@ def raised_as(
             raise make(error) from error
 
 
-_OF_FUNCTION = re.compile(r"^\0\d+/")  # see checkpoint.functions
+_OF_FUNCTION = re.compile(r"^\0\d+/")  # see `checkpoint.inlining`
 
 
 def printable(text: str) -> str:

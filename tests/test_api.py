@@ -278,6 +278,14 @@ def test_compare_returns_the_differences(tmp_path: Path) -> None:
     assert lstmstate.compare(SUNSPOTS, SUNSPOTS, exact=True).kind == "checkpoints"
 
 
+def test_compare_notes_a_graph_that_cannot_be_read(tmp_path: Path) -> None:
+    prefix = checkpoint(tmp_path / "x.ckpt", lstm_cell())
+    Path(f"{prefix}.meta").write_bytes(b"\xff" * 40)
+    with lstmstate.open_checkpoint(prefix) as ckpt:
+        notes = ckpt.notes
+    assert notes and lstmstate.compare(prefix, SUNSPOTS).notes == notes
+
+
 def test_check_returns_a_finding_for_each_expectation(tmp_path: Path) -> None:
     found = lstmstate.check(SUNSPOTS, cells=2, units=24, finite=True, has=["readout/bias", "gone"])
     assert {one.name: one.holds for one in found[:3]} == {
@@ -335,6 +343,18 @@ def test_choices_in_a_conversion_are_warnings_at_the_call(tmp_path: Path) -> Non
     with pytest.warns(UserWarning, match="flat") as caught:
         lstmstate.convert(path, tmp_path / "t.npz", layout="tuple")
     assert {os.path.basename(one.filename) for one in caught} == {os.path.basename(__file__)}
+
+
+def test_each_note_of_a_conversion_is_one_warning_with_its_file(tmp_path: Path) -> None:
+    """m beyond 1 in a flat state without widths: one warning for the cut, one for the halves."""
+    halves = [numbers(2, 4) / 100, np.full((2, 4), 40, "float32")]
+    path = saved(tmp_path / "flat.npy", np.hstack(halves))
+    with pytest.warns(UserWarning) as caught:
+        lstmstate.convert(path, tmp_path / "t.npz", layout="tuple")
+    lines = [str(one.message) for one in caught]
+    assert all(line.startswith(f"{path}: ") for line in lines)
+    assert ["cut in half" in line for line in lines] == [True, False]
+    assert ["look swapped" in line for line in lines] == [False, True]
 
 
 def test_verify_returns_trials_and_refuses_to_verify_nothing(tmp_path: Path) -> None:

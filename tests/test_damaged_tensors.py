@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import BundleBuilder, V1Builder
-from commands import Shell, archive, checkpoint, error, numbers
+from commands import Shell, archive, checkpoint, error, lstm_cell, numbers, saved
 
 from lstmstate.errors import GatheredError, LstmstateError, each, raise_all
 
@@ -164,6 +164,26 @@ def test_a_state_in_a_separate_checkpoint(shell: Shell, tmp_path: Path) -> None:
     done = shell("check", prefix, "--finite")
     assert done.code == 3
     assert [line.split(": ")[1] for line in errors(done.err)] == ["c", "m"]
+
+
+@pytest.mark.parametrize("command", ["run", "concat"])
+def test_no_checksums_applies_to_the_files_of_a_state(
+    shell: Shell, tmp_path: Path, command: str
+) -> None:
+    """The state is in another checkpoint than the cells, or its halves are in one."""
+    cells = checkpoint(tmp_path / "cells.ckpt", lstm_cell())
+    prefix = checkpoint(tmp_path / "state.ckpt", {"c": numbers(2, 4), "m": numbers(2, 4, seed=1)})
+    data = Path(f"{prefix}.data-00000-of-00001")
+    data.write_bytes(bytes([data.read_bytes()[0] ^ 1]) + data.read_bytes()[1:])
+    x = saved(tmp_path / "x.npy", numbers(2, 5, 3))
+    words = {
+        "run": ["run", cells, x, "--state", prefix, "-o", tmp_path / "out.npz"],
+        "concat": ["concat", f"{prefix}:c", f"{prefix}:m", "-o", tmp_path / "flat.npy"],
+    }[command]
+    refused = shell(*words)
+    assert (refused.code, DAMAGED in error(refused)) == (3, True)
+    done = shell(*words, "--no-checksums")
+    assert done.code == 0, done.err
 
 
 def test_verifying_needs_checksums(shell: Shell, damaged: str) -> None:

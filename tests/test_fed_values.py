@@ -71,6 +71,19 @@ def test_one_number_applies_to_every_step(value: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*(exact and slower|x is the input of each step).*:UserWarning")
+def test_an_array_may_be_fed_again_with_other_values(tmp_path: Path) -> None:
+    prefix, _ = evaluated(tmp_path, episodes(False))
+    network = lstmstate.open_checkpoint(prefix).network()
+    done = np.zeros_like(DONE)
+    before, _ = network.run(X, STATE, feeds={"done": done})
+    done[...] = DONE
+    after, _ = network.run(X, STATE, feeds={"done": done})
+    expected, _ = lstmstate.open_checkpoint(prefix).network().run(X, STATE, feeds={"done": DONE})
+    assert not np.array_equal(before, after)
+    np.testing.assert_array_equal(after, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*(exact and slower|x is the input of each step).*:UserWarning")
 def test_unset_flags_change_nothing(tmp_path: Path) -> None:
     """A cell has no such product, so it is not confirmed, and the graph's step is run."""
     prefix, _ = evaluated(tmp_path, episodes(False))
@@ -205,6 +218,10 @@ def test_the_width_of_x_shows_its_placeholder(
     done = shell("run", prefix, tmp_path / "x.npy", "-o", out, *given)
     assert done.code == 0 and "x is fed at x, before" in done.err
     assert_same([np.load(out)[name] for name in ("outputs", "c", "m")], expected)
+    for name in feeds:
+        fed = tmp_path / f"{name}.npy"
+        done = shell("run", "-q", prefix, tmp_path / "x.npy", "-o", fed, "--force", *given)
+        assert done.code == 3 and f"{fed}: this is the input, which is never written" in done.err
     np.save(tmp_path / "other.npy", drawn(BATCH, STEPS, 2))
     done = shell("run", prefix, tmp_path / "other.npy", "-o", tmp_path / "no.npz", *given)
     assert done.code == 3 and "too few columns: 2, and not 7" in done.err

@@ -137,3 +137,14 @@ def test_assertions_are_printed_as_passed(shell: Shell, tmp_path: Path) -> None:
     assert found["--finite"] == []
     assert found["--units 5"][0].startswith("--units 5: ")
     assert f"{flat}: --units 5: " in shell(*arguments).out
+
+
+def test_reasons_in_json_name_flags(shell: Shell, tmp_path: Path) -> None:
+    """A Keras layer without a graph: two activations of its gates are possible."""
+    variables = {"kernel": numbers(3, 16), "recurrent_kernel": numbers(4, 16), "bias": numbers(16)}
+    named = {f"lstm/{name}": value for name, value in variables.items()}
+    prefix = checkpoint(tmp_path / "x.ckpt", named)
+    (cell,) = shell.json("inspect", prefix, "--verify")["cells"]
+    assert cell["confirmed"] is None
+    assert "--recurrent-activation" in cell["confirmed_reason"]
+    assert "`" not in cell["confirmed_reason"]

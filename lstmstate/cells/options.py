@@ -1,7 +1,8 @@
-"""The settlement of a cell's options from the evidence for each, the strongest first.
+"""Options of a cell from the evidence in its files, the strongest first.
 
-In this order: a value that a user passes, unexplained operations of the graph that act on it,
-values that the graph shows, facts of the family, documented defaults, assumptions.
+In this order: unexplained operations of the graph that act on an option, values that the graph
+shows, facts and defaults of the family. For a run, `engines.options` puts the values that a user
+passes before these, and assumptions after them.
 """
 
 from __future__ import annotations

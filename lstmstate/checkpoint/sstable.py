@@ -1,7 +1,14 @@
 """Sorted tables, the format of V1 checkpoints and V2 indexes (LevelDB's, nearly).
 
-From the end of the file: a footer of 48 bytes names the index block; the index block names
-the data blocks; a data block is a run of (key, value) entries whose keys share prefixes.
+    file    data block ... | meta block (empty) | index block | footer
+    block   entry ... | restart position, uint32 ... | their number, uint32 | trailer
+    entry   shared, unshared, value length, varints | unshared bytes of the key | value
+    trailer compression, 1 byte | masked CRC32C, 4 bytes; not counted in a block's size
+    handle  offset, varint | size, varint: the place of a block
+    footer  handle of the meta block | handle of the index block | zeros up to 40 | magic, 8 bytes
+
+A key begins with `shared` bytes of the key before it. An entry of the index block has a key that is
+not below those of a data block, and the handle of that block as its value. It is read from the end.
 Format and constants: TensorFlow core/lib/io/format.cc, table_builder.cc, block_builder.cc
 (v1.15.0); checksums: core/lib/hash/crc32c.h.
 """
@@ -14,7 +21,7 @@ from collections.abc import Iterator
 import google_crc32c
 
 from lstmstate import limits
-from lstmstate.checkpoint.protobuf import varint
+from lstmstate.checkpoint.protobuf import encode_varint, varint
 from lstmstate.errors import CorruptError, MissingExtraError, located
 from lstmstate.files.reader import ByteSource
 from lstmstate.records import NamedTuple
@@ -30,6 +37,17 @@ class BlockHandle(NamedTuple):
 
     offset: int
     size: int
+
+    @classmethod
+    def decode(cls, data: bytes, at: int) -> tuple[BlockHandle, int]:
+        """Return the handle that begins at a byte, and the byte after it."""
+        offset, at = varint(data, at)
+        size, at = varint(data, at)
+        return cls(offset, size), at
+
+    def encode(self) -> bytes:
+        """Return the bytes that `decode` reads."""
+        return encode_varint(self.offset) + encode_varint(self.size)
 
 
 def masked_crc(*parts: bytes) -> int:
@@ -70,15 +88,15 @@ class Table:
                 advice="copy it again from where it came from",
             )
         with located(source.path):
-            _, behind = _handle(footer, 0)
-            index, _ = _handle(footer, behind)
+            _, behind = BlockHandle.decode(footer, 0)
+            index, _ = BlockHandle.decode(footer, behind)
         self._last_keys: list[bytes] = []
         self._blocks: list[BlockHandle] = []
         self._kept: tuple[int, dict[bytes, bytes]] = (-1, {})  # the block last read by `get`
         for key, value in self._entries(index, None):
             with located(source.path):
                 self._last_keys.append(key)
-                self._blocks.append(_handle(value, 0)[0])
+                self._blocks.append(BlockHandle.decode(value, 0)[0])
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every (key, value), keys strictly increasing."""
@@ -112,8 +130,7 @@ class Table:
     def _entries(self, handle: BlockHandle, last: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """Yield the entries of one block; `last` is the key that must come before (None: any).
 
-        An entry is: varint shared, varint unshared, varint value length, the unshared part of
-        the key, the value. Restart positions at the block's end only serve binary search.
+        Restart positions at the block's end only serve binary search.
         """
         data = self._block(handle)
         restarts = int.from_bytes(data[-4:], "little")
@@ -155,7 +172,7 @@ class Table:
         raise self._corrupt(f"a block has compression type {compression}, which does not exist")
 
     def _unsnap(self, content: bytes) -> bytes:
-        """Unpack a Snappy block: 0.5 to 0.7 wrote them into V1 files (facts: table_options.h)."""
+        """Unpack a Snappy block: 0.5 to 0.7 wrote them into V1 files (table_options.h)."""
         with located(self._source.path):
             size, _ = varint(content, 0)
         if size > limits.SNAPPY_MAX_RATIO * len(content):
@@ -178,10 +195,3 @@ class Table:
 
     def _corrupt(self, problem: str) -> CorruptError:
         return CorruptError(problem, path=self._source.path)
-
-
-def _handle(data: bytes, at: int) -> tuple[BlockHandle, int]:
-    """Read a block handle: varint64 offset, varint64 size."""
-    offset, at = varint(data, at)
-    size, at = varint(data, at)
-    return BlockHandle(offset, size), at

@@ -1,7 +1,6 @@
 """The sorted table, written: the bytes that TensorFlow itself writes for the same entries.
 
-The order of the file is that of `table.py`, from its start: data blocks, the empty block of
-meta data, the index block, the footer. Source: TensorFlow core/lib/io/table_builder.cc,
+For the format see `sstable`. Source: TensorFlow core/lib/io/table_builder.cc,
 block_builder.cc, format.cc and table_options.h (v1.15.0; as in 2.21).
 """
 
@@ -12,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from lstmstate.checkpoint.protobuf import encode_varint
-from lstmstate.checkpoint.sstable import FOOTER_BYTES, MAGIC, masked_crc
+from lstmstate.checkpoint.sstable import FOOTER_BYTES, MAGIC, BlockHandle, masked_crc
 from lstmstate.records import NamedTuple
 
 _BLOCK_BYTES = 1 << 18  # table::Options::block_size: a block that has reached it is closed
@@ -22,15 +21,15 @@ _UNCOMPRESSED = b"\0"
 
 
 class _Closed(NamedTuple):
-    """A data block that has been written: its first and last key, and its encoded handle."""
+    """A data block that has been written: its first and last key, and its place."""
 
     first: bytes
     last: bytes
-    handle: bytes
+    handle: BlockHandle
 
 
 class _Block:
-    """A block in the making; for the layout of an entry see `table.Table`."""
+    """A block in the making; for its layout see `sstable`."""
 
     def __init__(self, restart_interval: int) -> None:
         self._interval = restart_interval
@@ -71,10 +70,6 @@ class _Block:
         content = bytes(self._entries) + restarts + _UNCOMPRESSED
         return content + struct.pack("<I", masked_crc(content))
 
-    def handle(self, offset: int) -> bytes:
-        """Return the handle of the block at `offset`."""
-        return encode_varint(offset) + encode_varint(self.size)
-
 
 def write_table(entries: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
     """Yield the bytes of a table file, a block at a time.
@@ -90,15 +85,16 @@ def write_table(entries: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
     for block in _data_blocks(entries):
         data = block.sealed()
         yield data
-        written.append(_Closed(block.first, block.last, block.handle(offset)))
+        written.append(_Closed(block.first, block.last, BlockHandle(offset, block.size)))
         offset += len(data)
     meta, index = _Block(_RESTART_INTERVAL), _Block(1)
     for one, following in pairwise(written):
-        index.add(_separator(one.last, following.first), one.handle)
+        index.add(_separator(one.last, following.first), one.handle.encode())
     if written:
-        index.add(_successor(written[-1].last), written[-1].handle)
+        index.add(_successor(written[-1].last), written[-1].handle.encode())
     data = meta.sealed()
-    handles = meta.handle(offset) + index.handle(offset + len(data))
+    places = BlockHandle(offset, meta.size), BlockHandle(offset + len(data), index.size)
+    handles = b"".join(place.encode() for place in places)
     yield data + index.sealed() + handles.ljust(FOOTER_BYTES - len(MAGIC), b"\0") + MAGIC
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from lstmstate.cli import DONE, NO, SOME_FAILED, UNUSABLE, decide, report_line
+from lstmstate.cli.command import Json
 from lstmstate.cli.report.flags import with_flags
 from lstmstate.errors import LstmstateError, each
 
 _Result = TypeVar("_Result")
-Json = dict[str, Any]
 
 
 class Batch:

@@ -8,9 +8,7 @@ from lstmstate.cli import options
 from lstmstate.cli.batch import Batch
 from lstmstate.cli.command import Options, define, option, refuse
 from lstmstate.cli.options import Common
-from lstmstate.errors import (
-    printable,
-)
+from lstmstate.errors import printable
 
 if TYPE_CHECKING:
     from lstmstate.operations.check import Finding

@@ -49,7 +49,8 @@ def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Com
     from lstmstate.state.layouts import LAYOUTS
 
     paths = [InputPath(half) for half in halves]
-    source = read_halves(paths, widths.wanted(None, common), header=common.header)
+    wanted, checksums = widths.wanted(None, common), not common.no_checksums
+    source = read_halves(paths, wanted, checksums=checksums, header=common.header)
     options.require_kind(output, joined.kind, ".npy, .npz, .h5, .csv or .ckpt")
     with (
         Outputs(options.input_files([*paths, widths.checkpoint]), force=joined.force) as files,

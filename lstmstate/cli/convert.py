@@ -6,8 +6,8 @@ import os
 from functools import cache
 
 from lstmstate.cli import options, print_path
-from lstmstate.cli.batch import Batch, Json
-from lstmstate.cli.command import Options, define, option, refuse
+from lstmstate.cli.batch import Batch
+from lstmstate.cli.command import Json, Options, define, option, refuse
 from lstmstate.cli.options import Common, Widths
 from lstmstate.errors import LstmstateError
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lstmstate.cli import DONE, NO, decide, options
 from lstmstate.cli.batch import print_document
 from lstmstate.cli.command import Options, define, option
 from lstmstate.cli.options import Common, Widths
-
-if TYPE_CHECKING:
-    pass
 
 _EPILOG = """\b
 Examples:

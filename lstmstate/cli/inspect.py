@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lstmstate.cli.batch import Batch, Json
-from lstmstate.cli.command import Options, define, option, refuse
+from lstmstate.cli.batch import Batch
+from lstmstate.cli.command import Json, Options, define, option, refuse
 from lstmstate.cli.options import Common
 from lstmstate.errors import LstmstateError
 

@@ -8,8 +8,8 @@ from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.cli import options, print_path
-from lstmstate.cli.batch import Batch, Json
-from lstmstate.cli.command import Options, define, option, refuse
+from lstmstate.cli.batch import Batch
+from lstmstate.cli.command import Json, Options, define, option, refuse
 from lstmstate.cli.options import Arithmetic, Common, Part, Shape
 from lstmstate.errors import LstmstateError, UnsupportedError, WidthError, located, printable
 from lstmstate.records import NamedTuple
@@ -220,8 +220,9 @@ class _Job:
         self._keep = "cmijfo" if call.results.trace else "cm" if call.results.all_states else ""
         self._paths = {path: InputPath(path) for path in call.inputs}
         self._state_path = InputPath(call.start.state_path) if call.start.state_path else None
+        fed = [value for _, value in call.computation.feeds if isinstance(value, str)]
         self._files = options.input_files(
-            [ckpt.files.location, *self._paths.values(), self._state_path, call.shape.lengths]
+            [ckpt.files.location, *self._paths.values(), self._state_path, call.shape.lengths, *fed]
         )
         self._is_own = self._is_of_graph()
         self._state = None if self._is_own else self._first_state()
@@ -305,6 +306,7 @@ class _Job:
             start.from_layout,
             self._prefix,
             allow_nan=start.allow_nan,
+            checksums=not self._call.common.no_checksums,
             header=self._call.common.header,
             orders=lambda shape: self._network.fed_orders(shape, self._feeds),
         )

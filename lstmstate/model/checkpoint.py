@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from lstmstate.cells.execution_order import of_stack
 from lstmstate.cells.stacks import called, name_of
@@ -24,10 +23,6 @@ from lstmstate.errors import (
 )
 from lstmstate.model.network import LSTMCell, LSTMNetwork
 from lstmstate.model.recognised import RecognisedCheckpoint, listed
-
-if TYPE_CHECKING:
-    pass
-
 
 _ADVICE = "give the checkpoint: its prefix, any file of it, or its folder"
 

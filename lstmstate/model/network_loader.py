@@ -1,4 +1,4 @@
-"""Cells and stacks of an open checkpoint that can be run: the Python API of `run`."""
+"""The way of a network into an engine: its options, its weights, the confirmation by the graph."""
 
 from __future__ import annotations
 
@@ -147,9 +147,8 @@ class NetworkLoader:
 
         given = options or {}
         refuse_others(given)
-        fed = {name: id(value) for name, value in (feeds or {}).items()}
         width = self._other_width(width, feeds or {})
-        key = (engine, outputs, width, has_lengths, *sorted(given.items()), *sorted(fed.items()))
+        key = (engine, outputs, width, has_lengths, *sorted(given.items()), *_contents(feeds))
         if key not in self._loaded:
             if outputs not in (None, "m", "graph"):
                 problem = f"`outputs` cannot be {outputs!r}"
@@ -458,9 +457,8 @@ class NetworkLoader:
             feeds: see `load`.
             batch, steps: the sizes of x, if they are known.
         """
-        fed = sorted((name, id(value)) for name, value in (feeds or {}).items())
         for sizes in ((None, None), (batch, steps)):
-            key = (*sizes, *fed)
+            key = (*sizes, *_contents(feeds))
             if key not in self._own:
                 self._own[key] = self._own_start(feeds, *sizes)
             own = self._own[key]
@@ -517,6 +515,25 @@ class NetworkLoader:
             return [one for one in found if one is not None]
         finally:
             self._origin.forget()
+
+
+def _contents(feeds: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Return fed values as a key: the same array may have other values in another call."""
+    if not feeds:
+        return []
+    from hashlib import sha256
+
+    import numpy as np
+
+    arrays = {name: np.asarray(feeds[name]) for name in sorted(feeds)}
+    return [
+        (name, f"{one.dtype}{one.shape}{sha256(_bytes(one)).hexdigest()}")
+        for name, one in arrays.items()
+    ]
+
+
+def _bytes(array: NDArray[Any]) -> bytes:
+    return repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
 
 
 def _first_that_runs(

@@ -121,7 +121,8 @@ def compare(
     opened = [open_path(os.fspath(path), checksums=checksums, header=header) for path in (a, b)]
     wanted = wanted_from(layout, cells, checkpoint, checksums=checksums)
     pair = pair_up(opened[0], opened[1], wanted, Tolerance(rtol, atol, exact))
-    return Comparison(pair.kind, tuple(pair.differences(ignore)), pair.notes)
+    of_files = (note for one in opened if one.ckpt is not None for note in one.ckpt.notes)
+    return Comparison(pair.kind, tuple(pair.differences(ignore)), (*of_files, *pair.notes))
 
 
 def pair_up(a: Opened, b: Opened, wanted: Wanted, tolerance: Tolerance) -> Pair:

@@ -131,8 +131,8 @@ def write_parts(flow: Flow, writers: Sequence[ArrayWriter]) -> None:
 def metadata_of(done: Converted, how: How) -> Metadata:
     """Return the metadata of a converted state."""
     reading = done.source.reading
-    told = reading.file.metadata
-    was = wider_than(reading.arrays) or (told.dtype if told else None)
+    recorded = reading.file.metadata
+    was = wider_than(reading.arrays) or (recorded.dtype if recorded else None)
     name = os.path.basename(reading.file.path)
     structure = done.watch.structure
     return Metadata(
@@ -249,10 +249,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _names(done: Converted, group: Group) -> tuple[str, ...]:
-    """Return the names of the arrays of a state in a checkpoint: as before, if they are the
-    same.
+    """Return the names of the arrays of a state in a checkpoint.
 
-    A state as one array has the name of the state if that names one; else the cell is in it.
+    They stay if the layout stays. A state as one array has the name of the state if that names one;
+    else the cell is in it.
     """
     plans = done.flow.plans
     if done.flow.layout is done.source.reading.layout and len(plans) == len(group.variables):

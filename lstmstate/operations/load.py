@@ -125,15 +125,18 @@ def arrays_of(opened: Opened) -> tuple[StateFile, Wanted]:
     return arrays_called(opened.ckpt, opened.place)
 
 
-def open_array(path: str | InputPath, *, header: bool | None = None) -> StateFile:
+def open_array(
+    path: str | InputPath, *, checksums: bool = True, header: bool | None = None
+) -> StateFile:
     """Return a file with the one array that a path names."""
-    opened = open_path(path, header=header)
+    opened = open_path(path, checksums=checksums, header=header)
     file = opened.file
     if file is None:
         from lstmstate.model.saved_states import variables_as_arrays
 
         assert opened.ckpt is not None
         file = variables_as_arrays(opened.ckpt, opened.place)
+        file = file._replace(notes=(*opened.ckpt.notes, *file.notes))
     if file.foreign is not None:
         with located(opened.path):
             raise file.foreign.error()

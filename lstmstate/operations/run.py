@@ -133,6 +133,7 @@ def open_state(
     source: str,
     *,
     allow_nan: bool = False,
+    checksums: bool = True,
     header: bool | None = None,
     orders: Callable[[tuple[int, ...]], Sequence[FedOrder]] | None = None,
 ) -> tuple[State, list[str]]:
@@ -142,7 +143,8 @@ def open_state(
         layout: its layout, if it is not recorded.
         source: the checkpoint, for messages.
         allow_nan: whether values may be NaN or Inf, or beyond the range of the network's dtype.
-        header: whether the first row of a table names its columns, None where that is open.
+        checksums: whether to verify the checksums of a checkpoint.
+        header: whether the first row of a table names its columns, None if unknown.
         orders: see `Wanted`.
 
     Raises:
@@ -153,7 +155,7 @@ def open_state(
 
     cells = _shapes(loaded)
     wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source, orders=orders)
-    opened = open_path(path, header=header)
+    opened = open_path(path, checksums=checksums, header=header)
     path = opened.path
     (found, *_) = states_in(opened, wanted)
     if [array.name for array in found.reading.arrays] == [""] and not found.reading.file.metadata:

@@ -59,14 +59,22 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
 
 
 def read_halves(
-    paths: Sequence[InputPath], wanted: Wanted, *, header: bool | None = None
+    paths: Sequence[InputPath],
+    wanted: Wanted,
+    *,
+    checksums: bool = True,
+    header: bool | None = None,
 ) -> Source:
     """Return the state whose halves are in files: c, m, c, m, …
 
     Args:
+        checksums: whether to verify the checksums of checkpoints.
         header: whether the first row of a table names its columns, None if unknown.
     """
-    halves = [_half(path, _HALVES[number % 2], header) for number, path in enumerate(paths)]
+    halves = [
+        _half(path, _HALVES[number % 2], open_array(path, checksums=checksums, header=header))
+        for number, path in enumerate(paths)
+    ]
     known: list[CellShape] = []
     for number, (c, m) in enumerate(zip(halves[::2], halves[1::2], strict=True)):
         if c.cell is not None and m.cell is not None and c.cell != m.cell:
@@ -95,9 +103,8 @@ class _Half(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _half(path: InputPath, half: str, header: bool | None) -> _Half:
-    """Open c or m; refuse another half or a whole state by its metadata."""
-    file = open_array(path, header=header)
+def _half(path: InputPath, half: str, file: StateFile) -> _Half:
+    """Return the c or m in a file; refuse another half or a whole state by its metadata."""
     array, own = file.arrays[0], file.metadata
     role = role_of(array.name)
     is_other = role is not None and role[1] in _HALVES and role[1] != half

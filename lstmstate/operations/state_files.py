@@ -83,11 +83,9 @@ def _names(variable: str | Sequence[str] | None) -> Sequence[str]:
 
 def _warn(source: Source, done: Iterable[Converted] = ()) -> None:
     """Warn the caller of a public function of the choices in reading and writing a state."""
-    notes = [*(source.ckpt.notes if source.ckpt else ())]
-    notes += [f"{source.reading.file.path}: {note}" for note in source.reading.notes]
-    for one in done:
-        notes += [*one.notes, *one.watch.swapped(), *one.watch.notes(), *one.graph_notes]
-    warn(notes)
+    notes = [(one.source, one.notes) for one in done] or [(source, [*source.reading.notes])]
+    lines = [f"{of.reading.file.path}: {line}" for of, some in notes for line in some]
+    warn([*(source.ckpt.notes if source.ckpt else ()), *lines])
 
 
 @name_nearest
@@ -188,6 +186,7 @@ def concat(
     compress: bool = False,
     force: bool = False,
     header: bool | None = None,
+    checksums: bool = True,
 ) -> None:
     """Join c, m, c, m, … of one cell or more into one flat state, `[..., c0 | m0 | c1 | m1 …]`.
 
@@ -196,12 +195,13 @@ def concat(
     paths = [InputPath(os.fspath(half)) for half in halves]
     if not paths or len(paths) % 2:
         raise ArgumentError(f"expected pairs of files, c and m, got {count(len(paths), 'file')}")
-    source = read_halves(paths, wanted_from(None, cells, checkpoint), header=header)
+    wanted = wanted_from(None, cells, checkpoint, checksums=checksums)
+    source = read_halves(paths, wanted, checksums=checksums, header=header)
     name = os.fspath(target)
     with Outputs(_files(paths, checkpoint), force=force) as outputs:
         how = How(LAYOUTS["flat"], compress=compress)
         done = write_state(source, how, outputs, name, kind_to_write(name, None, "npy"))
-    _warn(source, [done])
+    warn(done.notes)
 
 
 def _files(

@@ -65,7 +65,7 @@ def checkpoint_document(
         if unrecognised is None
         else {
             "cells": [{"name": cell.name, **_state(cell)} for cell in unrecognised[0]],
-            "refused": list(unrecognised[1]),
+            "refused": [with_flags(reason) for reason in unrecognised[1]],
         },
         "variables": [_variable(ckpt, name) for name in ckpt.variables],
         "damaged": None
@@ -102,7 +102,9 @@ def _cell(cell: Cell, confirmation: Confirmation | None) -> Json:
         "notes": list(cell.notes),
         "unexplained": [one._asdict() for one in cell.unexplained],
         "confirmed": None if confirmation is None else confirmation.agrees,
-        "confirmed_reason": None if confirmation is None else confirmation.reason,
+        "confirmed_reason": None
+        if confirmation is None
+        else confirmation.reason and with_flags(confirmation.reason),
     }
 
 

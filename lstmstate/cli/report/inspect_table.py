@@ -227,7 +227,7 @@ def _unrecognised(sheet: Sheet, ckpt: LSTMCheckpoint, found: Unrecognised | None
         sheet.line()
         sheet.line(f"{ckpt.unrecognised_words}{f': {names}' if names else ''}")
         for reason in refused:
-            sheet.line(f"  {printable(reason)}")
+            sheet.line(f"  {printable(with_flags(reason))}")
         return
     sheet.heading(f"{ckpt.unrecognised_words}, which `run --engine graph` runs")
     states = [(cell, cell.state) for cell in cells]
