@@ -262,3 +262,27 @@ def test_an_unnamed_array_has_no_order_for_another_kind_of_state(tmp_path: Path)
     stages = ((tuple(odd),),)
     with pytest.raises(LstmstateError, match="order of c and m of .* in one array is unknown"):
         run.open_state(loaded._replace(route=loaded.route._replace(stages=stages)), path, None, "")
+
+
+@pytest.mark.parametrize("problem", ["damaged", "missing"])
+def test_the_order_needs_no_values_of_the_weights(
+    shell: Shell, tmp_path: Path, problem: str
+) -> None:
+    """The graph takes m before c, and shows that even if its weights cannot be read."""
+
+    def build(tf: Any) -> None:
+        m, c = tf.split(tf.placeholder(tf.float32, [None, 8], "state"), 2, 1)
+        state = tf.nn.rnn_cell.LSTMStateTuple(c, m)
+        dynamic(tf, tf.nn.rnn_cell.BasicLSTMCell(4), initial_state=state)
+
+    ckpt = save(tmp_path, build)
+    (data,) = tmp_path.rglob("*.data-*")
+    content = data.read_bytes()
+    data.unlink()
+    if problem == "damaged":
+        data.write_bytes(bytes(byte ^ 1 for byte in content))
+    path, target = saved(tmp_path / "s.npy", numbers(2, 8)), tmp_path / "s.npz"
+    done = shell("convert", path, "--to-tuple", "--checkpoint", ckpt, "-o", target)
+    assert done.code == 0, done.err
+    with np.load(target) as found:
+        np.testing.assert_array_equal(found["m"], np.load(path)[:, :4])

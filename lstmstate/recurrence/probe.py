@@ -14,7 +14,13 @@ import numpy as np
 
 from lstmstate.checkpoint import dtypes
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.errors import LstmstateError, NotFoundError, UnsupportedError
+from lstmstate.errors import (
+    CorruptError,
+    LstmstateError,
+    MissingFileError,
+    NotFoundError,
+    UnsupportedError,
+)
 from lstmstate.graph.evaluate import Environment, Plan, Scope, compile_plan, is_source
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.recurrence.data_path import origins
@@ -110,19 +116,23 @@ def _find_fed_reshapes(scope: Scope, fed: Mapping[Tensor, Fed]) -> Iterator[Fed]
 
 
 def _default_to_zeros(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
-    """Return the values of variables, zeros for an array that is missing in the checkpoint.
+    """Return the values of variables, zeros or made-up values for arrays that cannot be read.
 
-    A converted state is stored under other names. A probe looks at shapes alone; a computation
-    with such a variable is still refused.
+    A converted state is stored under other names, and a data file may be damaged or missing. A
+    probe looks at shapes and dependences; a computation with such a variable is still refused.
     """
 
     def value(node: Node) -> Any:
         try:
             return variable(node)
-        except NotFoundError:
-            if len(node.shape() or ()) < 2:
+        except (CorruptError, NotFoundError) as error:
+            is_stored = isinstance(error, (CorruptError, MissingFileError))
+            if len(node.shape() or ()) < (1 if is_stored else 2):
                 raise
-            return _make_zeros(node)
+            zeros = _make_zeros(node)
+            if not is_stored or zeros.dtype.kind != "f":
+                return zeros
+            return np.random.default_rng(zeros.size).random(zeros.shape).astype(zeros.dtype) / 8
 
     return value
 
