@@ -115,7 +115,7 @@ def _find_fed_reshapes(scope: Scope, fed: Mapping[Tensor, Fed]) -> Iterator[Fed]
                 yield Fed(Tensor(node.name), node.number_of_type("T"), tuple(sizes))
 
 
-def _default_to_zeros(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
+def _replace_unreadable(variable: Callable[[Node], Any]) -> Callable[[Node], Any]:
     """Return the values of variables, zeros or made-up values for arrays that cannot be read.
 
     A converted state is stored under other names, and a data file may be damaged or missing. A
@@ -169,7 +169,7 @@ class Probe:
         self.scope = scope
         self._open = open_size
         self._length: int | None = None
-        self.environment = Environment(_default_to_zeros(variable))
+        self.environment = Environment(_replace_unreadable(variable))
         self._fed = fed_tensors(scope, width)
         self._known: dict[Tensor, Any] = {}
         self._fed |= {one.tensor: one for one in _find_fed_reshapes(scope, self._fed)}
