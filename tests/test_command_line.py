@@ -152,6 +152,8 @@ def test_a_mistyped_option_is_answered_with_the_nearest(shell: Shell) -> None:
     assert error(done) == (
         "no option '--to-tupel' (did you mean --to-tuple?); see lstmstate convert --help"
     )
+    done = shell("run", "a", "b", "--units", "5")
+    assert error(done) == "no option '--units'; see lstmstate run --help"
 
 
 # ---- plain command lines are parsed without Click

@@ -189,8 +189,12 @@ def _report(error: Exception, arguments: list[str]) -> int:
         name = arguments[0]
         problem = error.format_message().rstrip(".")
         if isinstance(error, click.NoSuchOption):
-            near = "".join(f" (did you mean {one}?)" for one in (error.possibilities or ())[:1])
-            problem = f"no option {error.option_name!r}{near}"
+            from difflib import get_close_matches
+
+            known = error.possibilities or ()
+            near = get_close_matches(error.option_name, known, n=1, cutoff=0.75)
+            meant = f" (did you mean {near[0]}?)" if near else ""
+            problem = f"no option {error.option_name!r}{meant}"
         report_line(f"error: {problem}{_form(error, name)}; see lstmstate {name} --help")
         return USAGE
     if click is not None and isinstance(error, click.Abort):
