@@ -82,7 +82,7 @@ FAILING = [
      [f"--family GRUCell: {cell}: family is BasicLSTMCell, not GRUCell"
       for cell in (FIRST, SECOND)]),
     ("peephole_flat", ["--forget-bias", "1"],
-     ["--forget-bias 1.0: rnn/lstm_cell: forget_bias is 0.5 (graph), not 1"]),
+     ["--forget-bias 1: rnn/lstm_cell: forget_bias is 0.5 (graph), not 1"]),
     ("peephole_flat", ["--era", "1.0-1.1"],
      ["--era 1.0-1.1: rnn/lstm_cell: its names are of 1.2+, not 1.0-1.1"]),
 ]  # fmt: skip
@@ -172,7 +172,7 @@ def test_assertions_on_cells_fail_where_there_are_none(shell: Shell, tmp_path: P
         assert done.out == f"{path}: {' '.join(asserted)}: no graph, and no known variable names\n"
     assert shell("check", "-q", path, "--cells", "0", "--has", "dense/kernel").code == 0
     done = shell("check", "-q", path, "--max-abs-m", "1")
-    assert (done.code, done.out) == (1, f"{path}: --max-abs-m 1.0: there is no state in it\n")
+    assert (done.code, done.out) == (1, f"{path}: --max-abs-m 1: there is no state in it\n")
 
 
 def test_unrecorded_options_are_unknown_unless_defaults_are_assumed(shell: Shell) -> None:
@@ -225,7 +225,7 @@ def test_damage_is_an_error_and_not_a_failed_assertion(shell: Shell, tmp_path: P
         (["--has", "h"], "h is not there; this file has c, m"),
         (["--input-size", "3"], "--input-size 3: a state does not show the input size"),
         (["--family", "LSTMCell"], "--family LSTMCell: a state does not show the family"),
-        (["--forget-bias", "1"], "--forget-bias 1.0: a state does not show the forget_bias"),
+        (["--forget-bias", "1"], "--forget-bias 1: a state does not show the forget_bias"),
         (["--era", "1.2+"], "--era 1.2+: a state does not show the era"),
     ],
 )
@@ -299,7 +299,7 @@ def test_c_and_m_of_a_flat_state_are_checked_separately(shell: Shell, tmp_path: 
     assert shell("check", tmp_path / "a.npy", "--max-abs-m", "0.625").code == 1  # below zero
     done = shell("check", saved(tmp_path / "b.npy", swapped), "--max-abs-m", "1")
     assert done.code == 1
-    assert done.out == f"{tmp_path / 'b.npy'}: --max-abs-m 1.0: m reaches 3, more than 1\n"
+    assert done.out == f"{tmp_path / 'b.npy'}: --max-abs-m 1: m reaches 3, more than 1\n"
 
 
 def test_a_state_that_is_not_finite(shell: Shell, tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_a_state_that_is_not_finite(shell: Shell, tmp_path: Path) -> None:
     assert done.out.splitlines() == [
         f"{path}: --finite: c holds NaN",
         f"{path}: --finite: m holds Inf",
-        f"{path}: --max-abs-m 1.0: m reaches Inf, more than 1",
+        f"{path}: --max-abs-m 1: m reaches Inf, more than 1",
     ]
 
 

@@ -72,7 +72,8 @@ def test_a_command_goes_before_a_file_of_its_name(
         ("Convert", "no command 'Convert'; did you mean convert?"),
         ("dif", "no command 'dif'; did you mean diff?"),
         ("--versoin", "no option '--versoin'; did you mean --version?"),
-        ("xyzzy", f"no command 'xyzzy'; expected {', '.join(COMMANDS)}"),
+        ("xyzzy", f"no command or file 'xyzzy'; expected {', '.join(COMMANDS)}, or a path"),
+        ("help", "no command 'help'; did you mean --help?"),
         ("--xyzzy", "no option '--xyzzy'; expected --help, --version"),
         ("in\nspect", r"no command 'in\nspect'; did you mean inspect?"),
     ],
@@ -144,6 +145,15 @@ def test_every_wrong_command_line_is_one_line(shell: Shell, line: list[str]) -> 
     done = shell(*line)
     assert (done.code, done.out) == (2, "")
     assert error(done).endswith(f"see lstmstate {line[0]} --help")
+
+
+def test_a_mistyped_option_is_answered_with_the_nearest(shell: Shell) -> None:
+    done = shell("convert", "a", "--to-tupel")
+    assert error(done) == (
+        "no option '--to-tupel' (did you mean --to-tuple?); see lstmstate convert --help"
+    )
+    done = shell("run", "a", "b", "--units", "5")
+    assert error(done) == "no option '--units'; see lstmstate run --help"
 
 
 # ---- plain command lines are parsed without Click

@@ -137,6 +137,21 @@ def test_lengths_equal_to_the_number_of_steps_change_nothing(shell: Shell, tmp_p
     assert_same([found[name] for name in ("outputs", "c", "m")], expected)
 
 
+def test_a_note_names_padding_if_the_graph_differs_there_alone(
+    shell: Shell, tmp_path: Path
+) -> None:
+    def build(tf: Any) -> Any:
+        x = tf.placeholder(tf.float32, [None, STEPS, INPUTS], "x")
+        outputs, last = tf.nn.dynamic_rnn(cell(tf), x, used(tf, x), dtype=tf.float32)
+        return [outputs, *last], {x: padded()}
+
+    prefix, _ = evaluated(tmp_path, build)
+    np.save(tmp_path / "x.npy", padded())
+    done = shell("run", prefix, tmp_path / "x.npy")
+    assert done.code == 0
+    assert ", only where the input is zeros, as padding is\n" in done.err
+
+
 def test_lengths_computed_from_unfed_values_are_noted(shell: Shell, tmp_path: Path) -> None:
     """The graph counts the token ids; x is computed from them."""
 

@@ -133,7 +133,7 @@ def test_assertions_are_printed_as_passed(shell: Shell, tmp_path: Path) -> None:
     found = {
         one["assertion"]: one["problems"] for one in shell.json(*arguments, code=1)["assertions"]
     }
-    assert list(found) == ["--units 5", "--max-abs-m 2.0", "--finite", "--has x"]
+    assert list(found) == ["--units 5", "--max-abs-m 2", "--finite", "--has x"]
     assert found["--finite"] == []
     assert found["--units 5"][0].startswith("--units 5: ")
     assert f"{flat}: --units 5: " in shell(*arguments).out

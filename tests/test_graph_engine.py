@@ -656,6 +656,9 @@ def test_verify_fails_if_the_graph_contradicts_a_cell(shell: Shell, tmp_path: Pa
     assert not document["agrees"]
     assert all("c of rnn/lstm_cell" in trial["contradiction"] for trial in document["trials"])
     assert all(one["agrees"] for trial in document["trials"] for one in trial["differences"])
+    done = shell("verify", prefix, "--against", "tensorflow")
+    assert done.out.splitlines()[1] == "2 runs against TensorFlow, 2 within 1e-09"
+    assert "The graph contradicts this cell: its own step differs in c of rnn/lstm_cell" in done.out
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,14 @@ def test_a_cell_is_chosen_by_the_end_of_its_name(capsys: Captured) -> None:
     assert "cell_0" not in out
 
 
+def test_a_state_of_unknown_widths_names_the_command_that_takes_them(
+    capsys: Captured, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "flat.npy", np.zeros((2, 7)))
+    _, out, _ = inspect(capsys, str(tmp_path / "flat.npy"))
+    assert out.endswith("--units and --proj, --cells, or --checkpoint (options of convert)\n")
+
+
 def test_an_unknown_cell_gets_the_list_of_cells(capsys: Captured) -> None:
     code, out, err = inspect(capsys, "-q", SUNSPOTS, "--cell", "nope")
     assert (code, out) == (3, "")

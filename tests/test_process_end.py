@@ -71,7 +71,7 @@ def test_handlers_registered_before_it_are_called(first: str) -> None:
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "first\n" if first else "")
-    assert "no command 'x'" in done.stderr
+    assert "no command or file 'x'" in done.stderr
 
 
 def test_a_calling_program_continues() -> None:

@@ -27,17 +27,18 @@ BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
-def commands(block: str) -> list[str]:
-    """The commands of a block, which are run one after another in the same folder."""
-    return [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+def current(text: str) -> str:
+    """Run the commands of a text one after another in one folder; return it with their output."""
 
+    def shown(block: re.Match[str]) -> str:
+        commands = [line[2:] for line in block[1].splitlines() if line.startswith("$ ")]
+        output = "".join(f"$ {command}\n{run(command, folder)}" for command in commands)
+        return f"```console\n{output}```"
 
-def shown(block: str) -> str:
-    """Run the commands of a block like a shell; return the output."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("sample_checkpoints", "examples"):
             shutil.copytree(PROJECT / name, Path(folder, name))
-        return "".join(f"$ {command}\n{run(command, folder)}" for command in commands(block))
+        return BLOCK.sub(shown, text)
 
 
 def run(command: str, folder: str) -> str:
@@ -73,12 +74,13 @@ def run_here(arguments: list[str], folder: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "block",
-    dict.fromkeys(block for text in TEXTS for block in BLOCK.findall(text.read_text("utf-8"))),
-    ids=lambda block: commands(block)[0],
+    "text",
+    [text for text in TEXTS if BLOCK.search(text.read_text("utf-8"))],
+    ids=lambda text: text.name,
 )
-def test_commands_print_the_output_in_the_texts(block: str) -> None:
-    assert shown(block) == block
+def test_commands_print_the_output_in_the_texts(text: Path) -> None:
+    shown = text.read_text("utf-8")
+    assert current(shown) == shown
 
 
 @pytest.mark.parametrize(
@@ -103,9 +105,7 @@ def test_python_prints_the_values_in_its_comments(
 def main() -> None:
     """Write the current output of the commands into the texts."""
     for path in TEXTS:
-        text = path.read_text(encoding="utf-8")
-        text = BLOCK.sub(lambda block: f"```console\n{shown(block[1])}```", text)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(current(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def test_every_link_has_a_target() -> None:

@@ -24,6 +24,7 @@ from commands import (
     numbers,
     saved,
 )
+from graphs import evaluated
 
 from lstmstate import engines
 
@@ -241,10 +242,28 @@ def test_tensorflow_is_not_imported_if_nothing_is_verified(
     assert shell("verify", "--help").code == 0
 
 
+def test_cells_with_a_layer_between_them_are_compared_one_by_one(
+    shell: Shell, tmp_path: Path
+) -> None:
+    def build(tf: Any) -> Any:
+        x = tf.placeholder(tf.float32, [None, None, 3], "x")
+        low, _ = tf.nn.dynamic_rnn(tf.nn.rnn_cell.LSTMCell(4), x, dtype=tf.float32, scope="low")
+        between = tf.tensordot(low, tf.get_variable("w", [4, 2]), 1)
+        cell = tf.nn.rnn_cell.LSTMCell(5)
+        outputs, _ = tf.nn.dynamic_rnn(cell, between, dtype=tf.float32, scope="high")
+        return [outputs], {x: np.ones((1, 2, 3))}
+
+    prefix, _ = evaluated(tmp_path, build)
+    trials = shell.json("verify", prefix, "--against", "graph")["trials"]
+    assert [(trial["network"], trial["agrees"]) for trial in trials] == [
+        (f"{name}/lstm_cell", True) for name in ("low", "low", "high", "high")
+    ]
+
+
 def test_without_a_graph_the_error_names_another_reference(shell: Shell) -> None:
     done = shell("verify", "-q", SAMPLES / "tf_1_0_names", "--against", "graph")
     assert done.code == 3
     assert error(done) == (
-        "the graph cannot be evaluated: there is none that is whole; --against tensorflow compares "
-        "with TensorFlow's own cell (pip install 'lstmstate[tensorflow]')"
+        "the graph cannot be evaluated: the checkpoint has no complete one; --against tensorflow "
+        "compares with TensorFlow's own cell (pip install 'lstmstate[tensorflow]')"
     )

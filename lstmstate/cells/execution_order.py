@@ -69,7 +69,7 @@ def of_stack(stack: Stack, other: Stack | None = None) -> Route:
                 tensor=one.name,
                 advice="run its cells one by one: `cell='NAME'`",
             )
-    _refuse_gaps(route)
+    refuse_gaps(route)
     return route
 
 
@@ -117,7 +117,7 @@ def _pair(stack: Stack, layer: tuple[Cell, ...]) -> tuple[tuple[Cell, ...], ...]
     return tuple((cell,) for cell in layer)
 
 
-def _refuse_gaps(route: Route) -> None:
+def refuse_gaps(route: Route) -> None:
     """Refuse a cell that does not fit the outputs of the one before."""
     given: int | None = None
     before = ""

@@ -168,11 +168,15 @@ def _refuse(name: str) -> int:
     """Print that there is no such command or option, and the nearest one."""
     from difflib import get_close_matches
 
-    is_option = name.startswith("-")
-    known = ["--help", "--version"] if is_option else list(COMMANDS)
-    near = get_close_matches(name, known, n=1)
+    options = ["--help", "--version"]
+    kind, known = "command", [*COMMANDS, "or a path"]
+    if name.startswith("-"):
+        kind, known = "option", options
+    near = get_close_matches(name, [*COMMANDS, *options], n=1)
+    if not near and kind == "command":
+        kind = "command or file"
     more = f"did you mean {near[0]}?" if near else f"expected {', '.join(known)}"
-    report_line(f"error: no {'option' if is_option else 'command'} {name!r}; {more}")
+    report_line(f"error: no {kind} {name!r}; {more}")
     return USAGE
 
 
@@ -183,7 +187,14 @@ def _report(error: Exception, arguments: list[str]) -> int:
 
     if click is not None and isinstance(error, click.ClickException):
         name = arguments[0]
-        problem = error.format_message().replace(". (Did", " (did").rstrip(".")
+        problem = error.format_message().rstrip(".")
+        if isinstance(error, click.NoSuchOption):
+            from difflib import get_close_matches
+
+            known = error.possibilities or ()
+            near = get_close_matches(error.option_name, known, n=1, cutoff=0.75)
+            meant = f" (did you mean {near[0]}?)" if near else ""
+            problem = f"no option {error.option_name!r}{meant}"
         report_line(f"error: {problem}{_form(error, name)}; see lstmstate {name} --help")
         return USAGE
     if click is not None and isinstance(error, click.Abort):

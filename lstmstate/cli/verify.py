@@ -62,13 +62,13 @@ def command(
     arithmetic: Arithmetic,
     common: Common,
 ) -> int:
-    """Compare lstmstate with a judge, over the same data; exit with 0 if the results agree.
+    """Compare lstmstate with a reference, over the same data; exit with 0 if the results agree.
 
-    The judge is TensorFlow's own cell (pip install 'lstmstate[tensorflow]'), or the graph's own
+    The reference is TensorFlow's own cell (pip install 'lstmstate[tensorflow]'), or the graph's own
     step, evaluated without TensorFlow. Without INPUT each cell steps over random data, and every
-    step starts from the judge's state before it; with INPUT the network runs by itself, from zeros.
-    Both compute in float64 from the same weights. Cells that the judge cannot run are named and
-    left out.
+    step starts from the reference's state before it; with INPUT the network runs by itself, from
+    zeros. Both compute in float64 from the same weights. Cells that the reference cannot run are
+    named and left out.
     """
     gc.enable()  # TensorFlow makes cycles
     refuse(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.cells.cell import OPTIONS, UNKNOWN, UNRECOGNISED, Cell
@@ -321,8 +321,8 @@ class GraphModel:
         for one in found:
             try:
                 theirs = self.runner(one, feeds, exact=True)
-                differing = find_differences(network, ours, one, theirs, is_turned=is_turned)
-                problem = _differ(differing) or one.causes
+                compare = partial(find_differences, network, ours, one, theirs, is_turned=is_turned)
+                problem = _differ(compare(), compare) or one.causes
                 if not problem:
                     lengths_differ |= have_unlike_lengths(network, ours, one, theirs)
             except LstmstateError as error:
@@ -353,12 +353,12 @@ class GraphModel:
         """
         try:
             theirs = self.runner(around, exact=True)
-            problem = find_differences(network, load_exact(network), around, theirs)
+            compare = partial(find_differences, network, load_exact(network), around, theirs)
+            own = [f"{half} of {printable(name) or 'the cell'}" for name in names for half in "cm"]
+            wrong = [label for label in compare() if label in own or "widths" in label]
+            reason = _differ(wrong[:1], compare) or around.causes
         except LstmstateError as error:
             return Confirmation(None, str(error))
-        own = [f"{half} of {printable(name) or 'the cell'}" for name in names for half in "cm"]
-        wrong = [label for label in problem if label in own or "widths" in label]
-        reason = _differ(wrong[:1]) or around.causes
         if reason:
             return Confirmation(False, reason)
         return Confirmation(True, None)
@@ -373,8 +373,12 @@ class GraphModel:
         return route_of(network, {cell.name: cell for cell in self._recognition.cells})
 
 
-def _differ(labels: Sequence[str]) -> str | None:
-    return f"{' and '.join(labels[:2])} of the graph's own step differ" if labels else None
+def _differ(labels: Sequence[str], compare: Callable[..., list[str]]) -> str | None:
+    """Return how the graph's own step differs, from the labels and another comparison."""
+    if not labels:
+        return None
+    only = "" if compare(pads=False) else ", only where the input is zeros, as padding is"
+    return f"its own step differs in {' and '.join(labels[:2])}{only}"
 
 
 def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:

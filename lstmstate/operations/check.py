@@ -463,7 +463,9 @@ def _assumed(target: Target, name: str) -> str | None:
 
 def words_of(value: object) -> str:
     """Return an asserted value as on the command line."""
-    return _widths([c.widths for c in value.shapes]) if isinstance(value, Cells) else str(value)
+    if isinstance(value, Cells):
+        return _widths([cell.widths for cell in value.shapes])
+    return str(value).removesuffix(".0")
 
 
 def _widths(found: Sequence[StateWidths | None]) -> str:

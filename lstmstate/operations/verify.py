@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from lstmstate.cells.execution_order import refuse_gaps
 from lstmstate.cells.families import RUNNABLE
 from lstmstate.engines.network import Pair, Ran, Runner
 from lstmstate.engines.options import assumptions, refuse_others, settle
@@ -68,11 +69,14 @@ class Trial(NamedTuple):
     contradiction: str | None = None
 
     @property
+    def is_within(self) -> bool:
+        """Whether all differences are within the tolerance."""
+        return all(one.verdict == "same" for one in self.differences or ())
+
+    @property
     def agrees(self) -> bool:
         """Whether all differences are within the tolerance, and the graph contradicts nothing."""
-        return self.contradiction is None and all(
-            one.verdict == "same" for one in self.differences or ()
-        )
+        return self.contradiction is None and self.is_within
 
 
 class EnginePair(NamedTuple):
@@ -193,10 +197,21 @@ def networks_of(
     if cell is not None or stack is not None:
         return [ckpt.network(cell=cell, stack=stack)]
     if against == "graph" and ckpt.model is not None and ckpt.model.networks:
-        return ckpt.graph_networks()
+        return [part for network in ckpt.graph_networks() for part in _chained(ckpt, network)]
     if not ckpt.cells:
         raise LstmstateError(ckpt.no_cells, path=ckpt.prefix)
     return [one.network for one in ckpt.cells.values()]
+
+
+def _chained(ckpt: LSTMCheckpoint, network: LSTMNetwork) -> list[LSTMNetwork]:
+    """Return a network, or each of its cells if layers of the graph are between them."""
+    names = [cell.name for cell in network.route.cells]
+    try:
+        refuse_gaps(network.route)
+    except UnsupportedError:
+        if set(names) <= set(ckpt.cells):
+            return [ckpt.cells[name].network for name in names]
+    return [network]
 
 
 def load_pair(
@@ -237,7 +252,9 @@ def load_pair(
     else:
         model, found = network.model, network.graph_networks()
         if model is None or not found:
-            refused = model.refused[:2] if model is not None else ("there is none that is whole",)
+            refused = (
+                model.refused[:2] if model is not None else ("the checkpoint has no complete one",)
+            )
             why = "; ".join(refused) or "it does not step these cells"
             raise UnsupportedError(
                 f"the graph cannot be evaluated: {why}",

@@ -75,15 +75,19 @@ def checkpoint_tables(
             "Cells or dense layers (their shapes fit both, and there is no graph): "
             + ", ".join(map(text.name, ckpt.candidates))
         )
+    remarks = []
     for cell in cells:
-        for note in cell.notes:
-            sheet.line(f"{text.name(cell.name)}: {note}")
+        remarks += [(cell.name, note) for note in cell.notes]
         odd = unexplained_words(cell.unexplained)
         if odd is not None:
-            sheet.line(f"{text.name(cell.name)}: {odd}")
+            remarks.append((cell.name, odd))
         confirmation = (confirmed or {}).get(cell.name)
         if confirmation is not None and confirmation.reason:
-            sheet.line(f"{text.name(cell.name)}: {_confirmed_line(confirmation)}")
+            remarks.append((cell.name, _confirmed_line(confirmation)))
+    if remarks:
+        sheet.line()
+    for name, remark in remarks:
+        sheet.line(f"{text.name(name)}: {remark}")
     if variables:
         _variables(sheet, ckpt)
 

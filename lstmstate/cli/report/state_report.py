@@ -83,6 +83,8 @@ def state_tables(sheet: Sheet, path: str, kind: StateKind, found: Contents) -> N
     if found.reading is None:
         sheet.line()
         problem = with_flags(found.problem or "")
+        if problem != found.problem:  # it names flags, and inspect has none of them
+            problem += " (options of convert)"
         known = found.foreign is not None
         sheet.line(f"{problem[0].upper()}{problem[1:]}" if known else f"State unknown: {problem}")
         return

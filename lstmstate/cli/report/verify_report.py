@@ -57,7 +57,7 @@ def verify_document(
 def verify_table(sheet: Sheet, prefix: str, against: str, trials: Sequence[Trial]) -> None:
     """Print the largest differences of outputs, c and m."""
     shown = [trial for trial in trials if trial.differences is not None]
-    agreeing = sum(trial.agrees for trial in shown)
+    agreeing = sum(trial.is_within for trial in shown)
     sheet.title(text.name(prefix))
     bounds = sorted({trial.tolerance for trial in shown if trial.tolerance is not None})
     within = " and ".join(f"{bound:g}" for bound in bounds)
@@ -74,7 +74,7 @@ def verify_table(sheet: Sheet, prefix: str, against: str, trials: Sequence[Trial
 def _table(sheet: Sheet, trials: Sequence[Trial]) -> None:
     columns = [("data", "name"), ("steps", "right"), ("values", "name")]
     columns += [("max abs", "right"), ("max rel", "right")]
-    if not all(trial.agrees for trial in trials):
+    if not all(trial.is_within for trial in trials):
         columns.append(("", "left"))
     rows = []
     for trial in trials:
