@@ -73,6 +73,15 @@ def test_a_value_of_a_closed_checkpoint_is_an_error(sample: str) -> None:
     ckpt.close()  # twice is once
 
 
+def test_a_cell_of_a_closed_checkpoint_that_never_ran_is_no_damage() -> None:
+    with lstmstate.open_checkpoint(PEEPHOLES) as ckpt:
+        cell = ckpt.cells[CELL]
+    for call in (lambda: cell.run(numbers(2, 3)), lambda: cell.zero_state(2)):
+        with pytest.raises(LstmstateError, match="the checkpoint is closed") as caught:
+            call()
+        assert "do not fit" not in str(caught.value)
+
+
 @needs_proc
 def test_damaged_checkpoints_are_not_left_open(tmp_path: Path) -> None:
     path = tmp_path / "broken.ckpt"
