@@ -73,6 +73,15 @@ def test_a_value_of_a_closed_checkpoint_is_an_error(sample: str) -> None:
     ckpt.close()  # twice is once
 
 
+def test_a_cell_of_a_closed_checkpoint_that_never_ran_is_no_damage() -> None:
+    with lstmstate.open_checkpoint(PEEPHOLES) as ckpt:
+        cell = ckpt.cells[CELL]
+    for call in (lambda: cell.run(numbers(2, 3)), lambda: cell.zero_state(2)):
+        with pytest.raises(LstmstateError, match="the checkpoint is closed") as caught:
+            call()
+        assert "do not fit" not in str(caught.value)
+
+
 @needs_proc
 def test_damaged_checkpoints_are_not_left_open(tmp_path: Path) -> None:
     path = tmp_path / "broken.ckpt"
@@ -369,6 +378,68 @@ def test_verify_returns_trials_and_refuses_to_verify_nothing(tmp_path: Path) -> 
         lstmstate.verify(prefix, against="graph", assume_defaults=True)
     with pytest.raises(ValueError, match="`against` cannot be 'jax'"):
         lstmstate.verify(PEEPHOLES, against="jax")
+
+
+REFUSED: list[tuple[str, str, dict[str, Any]]] = [
+    *(("check", "max_abs_m", {"max_abs_m": value}) for value in (float("nan"), -1, "3", True)),
+    *(("check", "units", {"units": value}) for value in (0, -8, 8.5, "8", True)),
+    *(("check", "proj", {"proj": value}) for value in (-1, "5")),
+    *(("check", "cells", {"cells": value}) for value in (-1, "2", [8], [(0, 8)], [(8.0, 5.0)])),
+    *(("check", name, {name: "nope"}) for name in ("layout", "finite", "era", "forget_bias")),
+    *(("compare", name, {name: n}) for name in ("rtol", "atol") for n in (-1, float("nan"), "1")),
+    ("compare", "cells", {"cells": [8]}),
+    *(("verify", "tolerance", {"tolerance": value}) for value in (-1, float("nan"))),
+    *(("verify", "seed", {"seed": value}) for value in (-1, 1.5)),
+    ("verify", "lengths", {"lengths": "x.npy"}),
+    ("verify", "time_major", {"time_major": True}),
+    ("verify", "seed", {"seed": 1, "inputs": "x.npy"}),
+    *(("convert", "dtype", {"dtype": value}) for value in ("int8", bool, "U3", "c8", "nope")),
+    ("convert", "compress", {"compress": True}),
+    ("concat", "compress", {"compress": True}),
+    ("load_state", "cells", {"cells": []}),
+    ("load_state", "checkpoint", {"cells": [(8, 5)], "checkpoint": PEEPHOLES}),
+    ("split", "targets", {"targets": "c.npy"}),
+    ("concat", "halves", {"halves": "c.npy"}),
+]
+
+
+@pytest.mark.parametrize(("name", "parameter", "given"), REFUSED)
+def test_values_that_a_parameter_cannot_have_are_refused(
+    tmp_path: Path, name: str, parameter: str, given: dict[str, Any]
+) -> None:
+    half, target = saved(tmp_path / "half.npy", numbers(2, 4)), tmp_path / "out.npy"
+    first: dict[str, dict[str, Any]] = {
+        "check": {"path": PEEPHOLES},
+        "compare": {"a": half, "b": half},
+        "verify": {"checkpoint": PEEPHOLES, "against": "graph"},
+        "convert": {"source": PEEPHOLES, "target": target, "layout": "flat"},
+        "split": {"source": PEEPHOLES},
+        "concat": {"halves": [half, half], "target": target},
+        "load_state": {"path": PEEPHOLES},
+    }
+    with pytest.raises(ValueError, match=parameter.replace("compress", "only .npz")) as caught:
+        getattr(lstmstate, name)(**first[name] | given)
+    assert isinstance(caught.value, LstmstateError) and "\n" not in str(caught.value)
+    assert not target.exists()
+
+
+def test_split_into_no_files_is_refused() -> None:
+    with pytest.raises(LstmstateError, match="the state has 1 cell and there are 0 files"):
+        lstmstate.split(PEEPHOLES, [])
+
+
+def test_states_are_numbers_of_positive_widths(tmp_path: Path) -> None:
+    state: Any = LSTMState([[1.0]], [[2.0]])
+    for call in (
+        lambda: LSTMState([["a"]], [["b"]]),
+        lambda: LSTMState.from_flat([[1.0, 2.0, 3.0, 4.0]], 5, -1),
+        lambda: StackState([state, ([[1.0]], [[2.0]])]),
+        lambda: state.allclose(([[1.0]], [[2.0]])),
+        lambda: lstmstate.save_state(([[1.0]], [[2.0]]), tmp_path / "x.npz"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert isinstance(caught.value, LstmstateError)
 
 
 # ---- errors

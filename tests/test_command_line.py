@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import click
 import numpy as np
@@ -201,6 +202,36 @@ def test_a_plain_line_has_the_values_that_click_would_pass(line: str) -> None:
 def test_an_unusual_line_is_left_to_click(line: str) -> None:
     name, *words = line.split()
     assert load(name).parse(words) is None
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_click_parses_random_plain_lines_the_same(name: str) -> None:
+    random = Random(name)
+    command = load(name)
+    flags = {flag: one for one in command.options().values() for flag in one.values()}
+    texts = ["a", "", "-", "3", "0.5", "none", "24,12", "128:64", "a=1", "é", "--json", "flat"]
+    plain = 0
+    for _ in range(500):
+        words = random.choices(["a", "b", "c", ""], [3, 3, 3, 1], k=random.randint(0, 3))
+        for flag in random.choices(list(flags), k=random.randint(0, 4)):
+            kind = flags[flag].kind
+            text = random.choice(kind if isinstance(kind, tuple) else texts)
+            ways = [[flag]] if flags[flag].is_flag else [[flag, text], [f"{flag}={text}"]]
+            words[:0] = random.choice(ways)
+        found = command.parse(words)
+        if found is not None:
+            plain += 1
+            assert found == parsed_by_click(name, words), words
+    assert plain > (10 if name != "split" else -1)  # its -o has two values, always for Click
+
+
+@pytest.mark.parametrize("words", [["--quiet"], ["--quiet", "--"]], ids=["plain", "by Click"])
+def test_opening_a_file_decides_whether_it_can_be_read(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    path = saved(tmp_path / "x.npy", numbers(2, 4))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert shell("inspect", *words, path).code == 0
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -35,7 +35,7 @@ def click_command(command: Command, called: str) -> click.Command:
             metavar=metavar,
             nargs=-1 if "..." in metavar else 1,
             required=not metavar.startswith("["),
-            type=click.Path(allow_dash=True),
+            type=click.Path(allow_dash=True, readable=False),  # opening it checks that
         )
         for name, metavar in command.arguments.items()
     ]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from numbers import Real
-from typing import cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from lstmstate import arguments
+from lstmstate.arguments import BOOL, BOUND, NUMBER, Rule, one_of
 from lstmstate.cells import variable_names as names
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.cells.cell import (
@@ -49,32 +47,12 @@ _UNRECORDED = ("default", "family", "unknown")
 ASSUME_DEFAULTS = "assume_defaults"
 
 
-def _is_number(value: Value) -> bool:
-    if not isinstance(value, Real) or isinstance(value, bool):
-        return False
-    with suppress(OverflowError):
-        return math.isfinite(value)
-    return False
-
-
-def _is_bound(value: Value) -> bool:
-    return value is None or (_is_number(value) and cast("float", value) >= 0)
-
-
-def _is_activation(value: Value) -> bool:
-    return value in ACTIVATIONS
-
-
-# The values that a user may pass, and their description.
-_GIVEN: dict[str, tuple[Callable[[Value], bool], str]] = {
-    "forget_bias": (_is_number, "a number"),
-    **dict.fromkeys(("cell_clip", "proj_clip"), (_is_bound, "None, or a bound")),
-    **dict.fromkeys(
-        ("activation", "recurrent_activation"), (_is_activation, " or ".join(ACTIVATIONS))
-    ),
-    **dict.fromkeys(
-        ("peepholes", ASSUME_DEFAULTS), (lambda value: isinstance(value, bool), "True or False")
-    ),
+# The values that a user may pass.
+_GIVEN: dict[str, Rule] = {
+    "forget_bias": NUMBER,
+    **dict.fromkeys(("cell_clip", "proj_clip"), BOUND),
+    **dict.fromkeys(("activation", "recurrent_activation"), one_of(ACTIVATIONS)),
+    **dict.fromkeys(("peepholes", ASSUME_DEFAULTS), BOOL),
 }
 
 
@@ -84,12 +62,11 @@ def refuse_others(given: Mapping[str, Value]) -> None:
     Raises:
         LstmstateError: there are some.
     """
-    for name, value in given.items():
-        fits, words = _GIVEN.get(name, (None, ""))
-        if fits is None or not fits(value):
-            problem = f"{name} cannot be {value!r:.40}" if fits else f"there is no option {name}"
-            advice = f"pass {words}" if fits else f"there are: {', '.join(_GIVEN)}"
-            raise ArgumentError(problem, advice=advice)
+    for name in given:
+        if name not in _GIVEN:
+            advice = f"there are: {', '.join(_GIVEN)}"
+            raise ArgumentError(f"there is no option {name}", advice=advice)
+    arguments.refuse_others(given, _GIVEN)
 
 
 class Settled(NamedTuple):

@@ -15,7 +15,7 @@ from lstmstate.cells.families import row_of
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.cells.weights import weight
 from lstmstate.engines.network import Arithmetic, Norm, split_gates
-from lstmstate.errors import CorruptError, UnsupportedError
+from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,6 +99,8 @@ def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmet
     try:
         with np.errstate(all="ignore"):  # an overflow becomes Inf or NaN in the weights
             found = Arithmetic(**(_common(stored, settled) | FORMS[row.form](stored)))
+    except LstmstateError:  # a value that cannot be read
+        raise
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise CorruptError(
             f"its variables do not fit one another as those of a {cell.family} ({error})",

@@ -9,7 +9,7 @@ from lstmstate.cells.execution_order import Route
 from lstmstate.errors import ArgumentError, UnsupportedError, printable
 from lstmstate.records import NamedTuple
 from lstmstate.state.bind_names import bind
-from lstmstate.state.state import LSTMState, StackState, State
+from lstmstate.state.state import LSTMState, StackState, State, require_state
 
 if TYPE_CHECKING:
     from lstmstate.engines.network import Network, Pair, Runner, Shaped
@@ -169,11 +169,7 @@ class Loaded(NamedTuple):
 
     def _in_order(self, state: State) -> Sequence[LSTMState]:
         """Return the states of the cells in the order of the network."""
-        if not isinstance(state, State):
-            raise ArgumentError(
-                f"a state is an LSTMState(c, m), or a StackState of several, and this is a "
-                f"{type(state).__name__}"
-            )
+        require_state(state)
         cells = state.cells
         expected = [cell.name for cell in self.network.cells]
         if len(cells) != len(expected):

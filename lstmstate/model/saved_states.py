@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from lstmstate.cells import state_names
-from lstmstate.cells.cell import Cell, SavedState, Stack, StateWidths
+from lstmstate.cells.cell import Cell, SavedState, Stack
 from lstmstate.cells.state_names import StateName
 from lstmstate.cells.variable_names import use_of
 from lstmstate.errors import AmbiguousError, ArgumentError, LstmstateError, NotFoundError, printable
@@ -119,13 +119,14 @@ def wanted_from(
     """Return the request for a state: its layout, and its cells by widths, or by a checkpoint.
 
     Raises:
-        ArgumentError: there is no such layout.
+        ArgumentError: there is no such layout, the widths are none, or both ways are passed.
     """
     if layout is not None and layout not in LAYOUTS:
         raise ArgumentError(f"there is no layout {layout!r}", advice=f"pass {', '.join(LAYOUTS)}")
+    if cells is not None and checkpoint is not None:
+        raise ArgumentError("both `cells` and `checkpoint` are given", advice="pass one of them")
     if cells is not None:
-        widths = [StateWidths(*pair) for pair in cells]
-        return Wanted(layout, None, (Cells.of_widths(widths),))
+        return Wanted(layout, None, (Cells.of_pairs(cells),))
     if checkpoint is not None:
         return wanted_by(open_checkpoint(checkpoint, checksums=checksums), layout)
     return Wanted(layout)

@@ -9,9 +9,20 @@ from functools import cached_property
 from typing import Any
 
 from lstmstate import limits
+from lstmstate.arguments import (
+    BOOL,
+    NUMBER,
+    POSITIVE,
+    TOLERANCE,
+    WHOLE,
+    Rule,
+    is_whole,
+    one_of,
+    refuse_others,
+)
 from lstmstate.cells.aliases import find_counterparts
 from lstmstate.cells.cell import UNKNOWN, Cell, StateWidths
-from lstmstate.cells.families import row_of
+from lstmstate.cells.families import MIDDLE, NEW, OLD, row_of
 from lstmstate.errors import (
     AmbiguousError,
     ArgumentError,
@@ -25,11 +36,12 @@ from lstmstate.errors import (
     warn,
 )
 from lstmstate.model.checkpoint import LSTMCheckpoint
-from lstmstate.model.saved_states import Source, all_states
+from lstmstate.model.saved_states import Source, all_states, wanted_from
 from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.operations.progress import Advance, ignore
 from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
+from lstmstate.state.layouts import LAYOUTS
 from lstmstate.state.state import CellShape
 from lstmstate.state.stream import Watch, spans_of
 from lstmstate.value_stats import ValueStats, stats_of
@@ -302,6 +314,18 @@ ASSERTIONS: dict[str, _Assertion] = {
 }
 # Assertions on cells, which fail if there are none.
 _OF_CELLS = ("layout", "units", "proj", "input_size", "family", "forget_bias", "era")
+# The values that each may have, but for names of variables.
+_VALUES: dict[str, Rule] = {
+    **dict.fromkeys(("units", "input_size"), POSITIVE),
+    "proj": WHOLE,
+    "cells": (lambda value: isinstance(value, Cells) or is_whole(value), WHOLE[1]),
+    "layout": one_of(LAYOUTS),
+    "finite": BOOL,
+    "max_abs_m": TOLERANCE,
+    "family": (lambda value: isinstance(value, str), "the name of a class"),
+    "forget_bias": NUMBER,
+    "era": one_of((OLD, MIDDLE, NEW)),
+}
 
 
 @name_nearest
@@ -338,20 +362,22 @@ def check(
         assume_defaults: whether an unrecorded option counts as its documented default.
         from_layout, header: `layout` and `header` of `load_state`.
     """
-    widths = cells if cells is None or isinstance(cells, int) else _cells_of(cells)
+    widths = cells if cells is None or isinstance(cells, int) else Cells.of_pairs(cells)
     given = {
         "units": units,
         "proj": proj,
         "input_size": input_size,
         "cells": widths,
         "layout": layout,
-        "finite": finite or None,
+        "finite": None if finite is False else finite,
         "max_abs_m": max_abs_m,
         "family": family,
         "forget_bias": forget_bias,
         "era": era,
     }
     asserted = [(name, value) for name, value in given.items() if value is not None]
+    refuse_others(dict(asserted), _VALUES)
+    wanted_from(from_layout)
     asserted += [("has", name) for name in ([has] if isinstance(has, str) else has)]
     if not asserted:
         raise ArgumentError("there is nothing to check", advice="give `units=...`, `finite=...`, …")
@@ -361,10 +387,6 @@ def check(
     )
     warn([*(opened.ckpt.notes if opened.ckpt else ()), *notes])
     return found
-
-
-def _cells_of(widths: Sequence[tuple[int, int]]) -> Cells:
-    return Cells.of_widths([StateWidths(*pair) for pair in widths])
 
 
 def check_opened(
@@ -422,7 +444,8 @@ def _state_in(
     if not isinstance(cells, Cells):
         if units is None:
             return states_in(opened, plain)[0]
-        cells = _cells_of([(units, proj or units)] * min(cells or 1, limits.MAX_CELLS))
+        each = StateWidths(units, proj or units)
+        cells = Cells.of_widths([each] * min(cells or 1, limits.MAX_CELLS))
     found: Source | None = None
     with suppress(LstmstateError):
         found = states_in(opened, plain)[0]

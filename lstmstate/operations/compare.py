@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from lstmstate.arguments import TOLERANCE, refuse_others
 from lstmstate.cells.cell import Cell
 from lstmstate.errors import CorruptError, LstmstateError, name_nearest, printable
 from lstmstate.model.checkpoint import LSTMCheckpoint
@@ -118,6 +119,7 @@ def compare(
         exact: whether every bit must be the same.
         layout, cells, checkpoint, header: as for `load_state`.
     """
+    refuse_others({"rtol": rtol, "atol": atol}, dict.fromkeys(("rtol", "atol"), TOLERANCE))
     opened = [open_path(os.fspath(path), checksums=checksums, header=header) for path in (a, b)]
     wanted = wanted_from(layout, cells, checkpoint, checksums=checksums)
     pair = pair_up(opened[0], opened[1], wanted, Tolerance(rtol, atol, exact))

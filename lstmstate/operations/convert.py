@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lstmstate.cells import state_names
-from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.errors import ArgumentError, LstmstateError, UnsupportedError, printable
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.saved_states import Source
 from lstmstate.records import NamedTuple
@@ -35,6 +35,9 @@ _LISTED = 4  # variables that a note names
 Progress = Callable[[int], object]
 
 _LAYOUT_ENDING = re.compile(rf"\.(?:{'|'.join(LAYOUTS)})$")
+
+
+DTYPES = ("float16", "float32", "float64")
 
 
 class How(NamedTuple):
@@ -98,6 +101,7 @@ def write_states(
         LstmstateError: the layout or the file cannot contain them, or cannot be written.
     """
     if kind.key == "ckpt" and sources[0].group is not None:
+        _refuse_compression(how, target, kind)
         return rewrite_checkpoint(sources, how, outputs, target)
     if len(sources) > 1:
         raise LstmstateError(
@@ -110,6 +114,7 @@ def write_state(
     source: Source, how: How, outputs: Outputs, target: str, kind: StateKind
 ) -> Converted:
     """Write a state into a file of its own."""
+    _refuse_compression(how, target, kind)
     done = begin(source, how, target)
     metadata = metadata_of(done, how)
     if not is_written_in_rows(kind):
@@ -119,6 +124,11 @@ def write_state(
     with open_writer(outputs, target, kind, plans, metadata, compress=how.compress) as writer:
         write_parts(done.flow, [writer] * len(plans))
     return done
+
+
+def _refuse_compression(how: How, target: str, kind: StateKind) -> None:
+    if how.compress and kind.key not in ("npz", "h5"):
+        raise ArgumentError("only .npz and .h5 are compressed", path=target)
 
 
 def write_parts(flow: Flow, writers: Sequence[ArrayWriter]) -> None:

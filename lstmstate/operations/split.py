@@ -29,8 +29,7 @@ _NUMBERED = re.compile(r"cell_\d+")
 
 def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[str]) -> Converted:
     """Write c and m of each cell into npy files of their own, reading the source once."""
-    done = begin(source, how, targets[0])
-    cells = done.watch.structure.cells
+    cells = source.reading.structure.cells
     if len(targets) != 2 * len(cells):
         raise LstmstateError(
             f"the state has {count(len(cells), 'cell')} and there are {len(targets)} files",
@@ -42,6 +41,7 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
             raise LstmstateError(
                 "split writes .npy files", path=target, advice="write other kinds with convert"
             )
+    done = begin(source, how, targets[0])
     name = source.reading.file.path.rpartition("/")[2]
     scopes = scopes_of([cell.name for cell in cells]) if len(cells) > 1 else [cells[0].name]
     recorded = [

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lstmstate.errors import ArgumentError, count, name_nearest, warn
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.saved_states import Source, wanted_from
-from lstmstate.operations.convert import Converted, How, write_state, write_states
+from lstmstate.operations.convert import DTYPES, Converted, How, write_state, write_states
 from lstmstate.operations.load import open_path, states_in
 from lstmstate.operations.split import read_halves, write_halves
 from lstmstate.state.formats.chunked import Held, StateFile
@@ -17,7 +18,7 @@ from lstmstate.state.formats.input_path import InputFiles, InputPath
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.infer_layout import Reading
 from lstmstate.state.layouts import LAYOUTS, to_arrays
-from lstmstate.state.state import CellShape, StackState, State, Structure
+from lstmstate.state.state import CellShape, StackState, State, Structure, require_state
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -100,6 +101,7 @@ def save_state(
         force: whether to replace a file that exists.
     """
     wanted_from(layout)
+    require_state(state)
     target = os.fspath(path)
     source = in_memory(state)
     with Outputs(force=force) as outputs:
@@ -138,11 +140,11 @@ def convert(
     import numpy as np
 
     wanted_from(layout)
+    if dtype is not None and _name_of(dtype) not in DTYPES:
+        raise ArgumentError(f"dtype cannot be {dtype!r:.40}", advice=f"pass {' or '.join(DTYPES)}")
     wanted = wanted_from(from_layout, cells, checkpoint, checksums=checksums)
     path, name = os.fspath(source), os.fspath(target)
     kind = kind_to_write(name, None, "npz")
-    if compress and kind.key not in ("npz", "h5"):
-        raise ArgumentError("only .npz and .h5 are compressed", path=name)
     opened = open_path(path, checksums=checksums, header=header)
     sources = states_in(opened, wanted, _names(variable), every=kind.key == "ckpt")
     how = How(LAYOUTS[layout], None if dtype is None else np.dtype(dtype), compress)
@@ -168,10 +170,9 @@ def split(
 
     The other parameters are those of `convert`.
     """
-    path = os.fspath(source)
+    names, path = _listed("targets", targets), os.fspath(source)
     found = _source(path, from_layout, cells, checkpoint, variable, header, checksums=checksums)
     with Outputs(_files([path], checkpoint), force=force) as outputs:
-        names = [os.fspath(one) for one in targets]
         done = write_halves(found, How(LAYOUTS["tuple"]), outputs, names)
     _warn(found, [done])
 
@@ -192,7 +193,7 @@ def concat(
 
     The other parameters are those of `convert`.
     """
-    paths = [InputPath(os.fspath(half)) for half in halves]
+    paths = [InputPath(half) for half in _listed("halves", halves)]
     if not paths or len(paths) % 2:
         raise ArgumentError(f"expected pairs of files, c and m, got {count(len(paths), 'file')}")
     wanted = wanted_from(None, cells, checkpoint, checksums=checksums)
@@ -202,6 +203,20 @@ def concat(
         how = How(LAYOUTS["flat"], compress=compress)
         done = write_state(source, how, outputs, name, kind_to_write(name, None, "npy"))
     warn(done.notes)
+
+
+def _name_of(dtype: DTypeLike) -> str | None:
+    import numpy as np
+
+    with suppress(TypeError):
+        return np.dtype(dtype).name
+    return None
+
+
+def _listed(name: str, paths: Sequence[str | os.PathLike[str]]) -> list[str]:
+    if isinstance(paths, str | os.PathLike):  # a string is a sequence, too, of its characters
+        raise ArgumentError(f"{name} cannot be {paths!r:.40}", advice="pass a list of paths")
+    return [os.fspath(path) for path in paths]
 
 
 def _files(

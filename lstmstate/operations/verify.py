@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from lstmstate import arguments
 from lstmstate.cells.execution_order import refuse_gaps
 from lstmstate.cells.families import RUNNABLE
 from lstmstate.engines.network import Pair, Ran, Runner
@@ -112,6 +113,9 @@ class _InOrder:
         )
 
 
+_NUMBERS = {"tolerance": arguments.TOLERANCE, "seed": arguments.WHOLE}
+
+
 @name_nearest
 def verify(
     checkpoint: str | os.PathLike[str],
@@ -122,7 +126,7 @@ def verify(
     engine: str = "auto",
     against: str | None = None,
     tolerance: float | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     lengths: str | None = None,
     time_major: bool = False,
     header: bool | None = None,
@@ -139,7 +143,7 @@ def verify(
 
     Args:
         checkpoint: the path of a checkpoint.
-        inputs: files of sequences; random data from `seed` by default.
+        inputs: files of sequences; random data by default, from `seed`, 0 unless given.
         cell, stack: the network to verify; every cell by itself for random data.
         against: "tensorflow" or "graph"; TensorFlow by default if it is installed.
         tolerance: N in `|a - b| <= N + N * |b|`, 1e-9 in float64 by default.
@@ -166,8 +170,14 @@ def verify(
         raise ArgumentError(
             f"`{name}` cannot be {value!r}", advice=f"`against` is {' or '.join(JUDGES)}"
         )
-    ckpt = open_checkpoint(checkpoint, checksums=checksums)
+    numbers = {"tolerance": tolerance, "seed": seed}
+    arguments.refuse_others({name: n for name, n in numbers.items() if n is not None}, _NUMBERS)
     paths = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    if paths and seed is not None:
+        raise ArgumentError("`seed` is for random data", advice="leave it or `inputs` out")
+    if not paths and (lengths is not None or time_major):
+        raise ArgumentError("`lengths` and `time_major` are for `inputs`", advice="pass them too")
+    ckpt = open_checkpoint(checkpoint, checksums=checksums)
     if paths:
         network = ckpt.network(cell=cell, stack=stack)
         both = load_pair(network, engine, given, tolerance, judge)
@@ -176,7 +186,7 @@ def verify(
         notes = assumptions(both.ours.settled)
     else:
         networks = networks_of(ckpt, cell, stack, judge)
-        trials = list(over_random_data(networks, engine, given, tolerance, seed, judge))
+        trials = list(over_random_data(networks, engine, given, tolerance, seed or 0, judge))
         cells = [one for network in networks for one in network.route.cells]
         notes = assumptions([settle(one, given) for one in cells if one.family in RUNNABLE])
     refused = [trial.refused for trial in trials if trial.refused]

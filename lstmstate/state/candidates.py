@@ -6,10 +6,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
+from lstmstate.arguments import is_whole
 from lstmstate.cells import variable_names
 from lstmstate.cells.cell import StateWidths
 from lstmstate.cells.state_names import role_of
-from lstmstate.errors import AmbiguousError, LstmstateError, UnsupportedError, printable
+from lstmstate.errors import (
+    AmbiguousError,
+    ArgumentError,
+    LstmstateError,
+    UnsupportedError,
+    printable,
+)
 from lstmstate.records import NamedTuple
 from lstmstate.state.formats.chunked import Item, StateFile, StoredArray
 from lstmstate.state.state import CellShape
@@ -35,6 +42,21 @@ class Cells(NamedTuple):
     def of_widths(cls, widths: Sequence[StateWidths]) -> Cells:
         """Return cells without names; a single one is not a stack."""
         return cls(tuple(CellShape("", width) for width in widths), len(widths) > 1)
+
+    @classmethod
+    def of_pairs(cls, cells: Sequence[tuple[int, int]]) -> Cells:
+        """Return cells of the widths (c, m) that a caller passes.
+
+        Raises:
+            ArgumentError: these are no widths.
+        """
+        pairs = [pair if isinstance(pair, tuple | list) else () for pair in cells]
+        if not pairs or not all(len(p) == 2 and all(is_whole(n, 1) for n in p) for p in pairs):
+            raise ArgumentError(
+                f"cells cannot be {cells!r:.40}",
+                advice="pass (c, m) of each cell, such as [(128, 64), (128, 128)]",
+            )
+        return cls.of_widths([StateWidths(*map(int, pair)) for pair in pairs])
 
     def __str__(self) -> str:
         return ",".join(map(str, self.shapes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from lstmstate.arguments import POSITIVE, refuse_others
 from lstmstate.cells.cell import StateWidths
 from lstmstate.errors import ArgumentError, Brief
 from lstmstate.records import NamedTuple
@@ -46,6 +47,8 @@ class LSTMState(metaclass=Brief):
             raise ArgumentError(
                 f"c is {c.dtype} and m is {m.dtype}; they must be the same", tensor=cell or None
             )
+        if c.dtype.kind in "OSUmM":
+            raise ArgumentError(f"c and m are {c.dtype}, not numbers", tensor=cell or None)
         self.c = c
         self.m = m
         self.cell = cell
@@ -94,6 +97,8 @@ class LSTMState(metaclass=Brief):
         """Return the state in an array `[..., num_units + (num_proj or num_units)]`, as views."""
         flat = _array(flat)
         widths = StateWidths(num_units, num_proj or num_units)
+        given = {"num_units": widths.c, "num_proj": widths.m}
+        refuse_others(given, dict.fromkeys(given, POSITIVE))
         if not flat.ndim or flat.shape[-1] != widths.flat:
             raise ArgumentError(
                 f"a flat state of the shape {list(flat.shape)} is not {widths.flat} wide: "
@@ -115,6 +120,7 @@ class StackState(metaclass=Brief):
         if not self.cells:
             raise ArgumentError("a stack has at least one cell")
         for cell in self.cells:
+            require_state(cell)
             if (cell.batch_shape, cell.dtype) != (self.batch_shape, self.dtype):
                 raise ArgumentError(
                     f"the states of a stack must have the same leading axes and dtype: "
@@ -160,6 +166,15 @@ class StackState(metaclass=Brief):
 State = LSTMState | StackState
 
 
+def require_state(state: object) -> None:
+    """Raise an ArgumentError for anything but a state."""
+    if not isinstance(state, State):
+        raise ArgumentError(
+            f"a state is an LSTMState(c, m), or a StackState of several, and this is a "
+            f"{type(state).__name__}"
+        )
+
+
 def _array(values: ArrayLike) -> Array:
     import numpy as np
 
@@ -169,6 +184,7 @@ def _array(values: ArrayLike) -> Array:
 def _allclose(one: State, other: State, rtol: float, atol: float) -> bool:
     import numpy as np
 
+    require_state(other)
     if [cell.widths for cell in one.cells] != [cell.widths for cell in other.cells]:
         return False
     return one.batch_shape == other.batch_shape and all(

@@ -1,0 +1,53 @@
+"""Rules for the values of parameters in the Python API."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from numbers import Integral, Real
+from typing import Any
+
+from lstmstate.errors import ArgumentError
+
+Rule = tuple[Callable[[Any], bool], str]  # whether a value fits, and a description of those that do
+
+
+def is_number(value: object, least: float = -math.inf) -> bool:
+    """Return whether a value is a finite number, and not a bool."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    with suppress(OverflowError):
+        return math.isfinite(value) and float(value) >= least
+    return False
+
+
+def is_whole(value: object, least: int = 0) -> bool:
+    """Return whether a value is an integer, and not a bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def is_bool(value: object) -> bool:
+    """Return whether a value is a bool."""
+    return isinstance(value, bool)
+
+
+def one_of(values: Collection[str]) -> Rule:
+    """Return a rule for names."""
+    return lambda value: isinstance(value, str) and value in values, " or ".join(values)
+
+
+NUMBER: Rule = is_number, "a number"
+BOUND: Rule = lambda value: value is None or is_number(value, 0), "None, or a bound"
+TOLERANCE: Rule = lambda value: is_number(value, 0), "a number of 0 or more"
+WHOLE: Rule = is_whole, "a whole number of 0 or more"
+POSITIVE: Rule = lambda value: is_whole(value, 1), "a whole number of 1 or more"
+BOOL: Rule = is_bool, "True or False"
+
+
+def refuse_others(given: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+    """Raise an ArgumentError for a value that its parameter cannot have."""
+    for name, value in given.items():
+        fits, words = rules[name]
+        if not fits(value):
+            raise ArgumentError(f"{name} cannot be {value!r:.40}", advice=f"pass {words}")
