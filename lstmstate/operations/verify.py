@@ -359,11 +359,14 @@ def _step_by_step(both: EnginePair, steps: int, seed: int) -> Trial:
 
 
 def _shift_by_one(kept: Array, first: Array, backward: bool) -> Array:
-    """Return c or m before every step, `[steps * batch, width]`, from those after every step."""
+    """Return c or m before every step, `[steps * batch, width]`, from those after every step.
+
+    They have the dtype of the first one: the judge's may be wider.
+    """
     import numpy as np
 
     parts = [kept[1:], first[None]] if backward else [first[None], kept[:-1]]
-    return np.concatenate(parts).reshape(-1, first.shape[-1])
+    return np.concatenate(parts, dtype=first.dtype).reshape(-1, first.shape[-1])
 
 
 def over_input(
