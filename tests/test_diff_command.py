@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -421,3 +422,23 @@ def test_a_state_and_a_file_without_one_are_refused(shell: Shell, tmp_path: Path
     assert shell("diff", a, other).code == 3
     assert shell("diff", other, other).code == 0
     assert shell("diff", other, other, "--units", "2").code == 3
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "code"),
+    [
+        (["a", "b"], ["a", "b"], 0),
+        (["a", "b"], ["a", "bb"], 1),
+        (["a", "b"], [b"a", b"b"], 1),
+        (["a", "b", "c"], [1.0, 2.0, 3.0], 1),
+        ([1.0, 2.0, 3.0], ["1.0", "2.0", "3.0"], 1),
+        (np.array([1, 2], "M8[D]"), np.array([1, 2], "M8[D]"), 0),
+        (np.array([1, 2], "m8[s]"), np.array([1, 3], "m8[s]"), 1),
+    ],
+)
+def test_arrays_of_text_and_dates_are_the_same_or_not(
+    shell: Shell, tmp_path: Path, one: Any, other: Any, code: int
+) -> None:
+    paths = [saved(tmp_path / "a.npy", np.array(one)), saved(tmp_path / "b.npy", np.array(other))]
+    done = shell("diff", "-q", *paths)
+    assert (done.code, done.err) == (code, "")

@@ -257,7 +257,7 @@ class Gauge:
         """Count what differs in flat parts; return the largest gap and where it is."""
         import numpy as np
 
-        if a.dtype.hasobject or b.dtype.hasobject:
+        if _is_text(a.dtype) or _is_text(b.dtype):
             self._count(np.asarray(a != b), 0.0)
             return 0.0, None
         with np.errstate(all="ignore"):
@@ -426,8 +426,10 @@ def compare_arrays(
         elif one.shape != other.shape:
             words = f"{list(one.shape)} against {list(other.shape)}"
             yield Difference(label, "shape", one.shape, words)
-        elif "V" in (one.dtype.kind, other.dtype.kind) or (
-            tolerance.exact and one.dtype != other.dtype
+        elif (
+            "V" in (one.dtype.kind, other.dtype.kind)
+            or _is_text(one.dtype) != _is_text(other.dtype)
+            or (tolerance.exact and one.dtype != other.dtype)
         ):
             yield Difference(label, "dtype", one.shape, f"{one.dtype} against {other.dtype}")
         else:
@@ -439,6 +441,11 @@ def compare_arrays(
                 gauge.add(part, other.read(0, start, stop), (start, *[0] * (part.ndim - 1)))
                 advance(part.nbytes)
             yield gauge.result()
+
+
+def _is_text(dtype: np.dtype[np.generic]) -> bool:
+    """Return whether values can only be the same or not: text, dates and objects."""
+    return dtype.kind in "OSUmM"
 
 
 def shape_words(a: LSTMCheckpoint, b: LSTMCheckpoint, name: str) -> str:
