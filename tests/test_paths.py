@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import Array, Shell, archive, checkpoint, error, lstm_cell, numbers, piped, saved
+from commands import (
+    SUNSPOTS,
+    Array,
+    Shell,
+    archive,
+    checkpoint,
+    error,
+    lstm_cell,
+    numbers,
+    piped,
+    saved,
+)
 
 CELL = "rnn/lstm_cell"
 
@@ -102,3 +114,31 @@ def test_inspect_reads_stdin(tmp_path: Path, flat: Array, by: str) -> None:
     assert (found["path"], found["format"], found["kind"]) == ("-", "npz", "state")
     assert widths(found) == [(4, 4)]
     assert np.isclose(found["state"]["cells"][0]["range"]["m"]["high"], flat[:, 4:].max())
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("run {ckpt} {x} -o {out} --state", 3),
+        ("run {ckpt} {x} --zero-state --state", 2),
+        ("run {ckpt} {x} --state-out", 3),
+        ("run {ckpt} {x} -o", 3),
+        ("run {ckpt} {x} {x} -o", 2),
+        ("run {ckpt} {x} -o {out} --lengths", 3),
+        ("convert {flat} --to-tuple -o", 3),
+        ("convert {flat} --to-tuple -o {out} --checkpoint", 3),
+        ("concat {flat} {flat} -o", 3),
+        ("verify {ckpt} --against graph --lengths", 2),
+        ("diff {flat} {flat} --checkpoint", 3),
+    ],
+)
+def test_an_empty_path_is_not_one_that_was_left_out(
+    shell: Shell, tmp_path: Path, line: str, code: int
+) -> None:
+    x, flat = (
+        saved(tmp_path / name, numbers(4, 8)[:, :n]) for name, n in (("x.npy", 1), ("f.npy", 8))
+    )
+    places = {"ckpt": SUNSPOTS, "x": x, "flat": flat, "out": tmp_path / "out.npz"}
+    done = shell(*line.format(**places).split(), "")
+    assert (done.code, done.out) == (code, "")
+    assert sorted(os.listdir(tmp_path)) == ["f.npy", "x.npy"]

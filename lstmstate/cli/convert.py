@@ -129,7 +129,8 @@ class _Job:
         wanted = self._wanted()
         source = self._paths[path]
         opened = self._common.open(source)
-        named = asked.kind or (asked.output and kind_to_write(asked.output, None, "npz").key)
+        to = asked.output
+        named = asked.kind or (to and kind_to_write(to, None, "npz").key)
         sources = states_in(opened, wanted, asked.variables, every=named == "ckpt")
         first = sources[0]
         structure = first.reading.structure
@@ -139,7 +140,9 @@ class _Job:
         if first.ckpt is not None:
             is_named = first.group is not None and (asked.variables or place)
             base, place = first.ckpt.prefix, first.group.name if first.group and is_named else None
-        target = asked.output or output_name(base, place, layout, default, folder=asked.out_dir)
+        target = to
+        if target is None:
+            target = output_name(base, place, layout, default, folder=asked.out_dir)
         options.require_kind(target, asked.kind, ".npy, .npz, .h5, .csv or .ckpt")
         kind = kind_to_write(target, asked.kind, default.key)
         if os.path.realpath(target) in self._written:

@@ -157,27 +157,29 @@ class _Call(NamedTuple):
         results, start, several = self.results, self.start, len(self.inputs) > 1
         stdout = [results.output, results.state_out, "-" if self.common.as_json else None]
         stdin = [*self.inputs, start.state_path, self.shape.lengths]
+        has_file, has_folder = results.output is not None, results.out_dir is not None
+        has_state, has_state_out = start.state_path is not None, results.state_out is not None
         of_files = results.all_states or results.trace or results.kind or results.compress
         refuse(
-            (start.state_path and start.zero_state, "pass --state or --zero-state, not both"),
+            (has_state and start.zero_state, "pass --state or --zero-state, not both"),
             (
-                results.output and (several or results.out_dir),
+                has_file and (several or has_folder),
                 "-o is for one input; pass --out-dir for several",
             ),
             (stdout.count("-") > 1, "-o -, --state-out - and --json all use stdout"),
             (stdin.count("-") > 1, "stdin can be read once"),
             (
-                several and results.state_out and not start.carry_state,
+                several and has_state_out and not start.carry_state,
                 "--state-out with several inputs needs --carry-state, or a run for each",
             ),
             (
-                of_files and not (results.output or results.out_dir),
+                of_files and not (has_file or has_folder),
                 "--all-states, --trace, --format and --compress are for files: "
                 "pass -o or --out-dir",
             ),
-            (start.from_layout and not start.state_path, "--from is the layout of --state"),
+            (start.from_layout and not has_state, "--from is the layout of --state"),
             (
-                results.state_layout and not results.state_out,
+                results.state_layout and not has_state_out,
                 "--state-layout is the layout of --state-out",
             ),
         )
@@ -219,7 +221,8 @@ class _Job:
         call.common.note([*loaded.notes, *loaded.beyond, *loaded.not_finite])
         self._keep = "cmijfo" if call.results.trace else "cm" if call.results.all_states else ""
         self._paths = {path: InputPath(path) for path in call.inputs}
-        self._state_path = InputPath(call.start.state_path) if call.start.state_path else None
+        state = call.start.state_path
+        self._state_path = None if state is None else InputPath(state)
         fed = [value for _, value in call.computation.feeds if isinstance(value, str)]
         self._files = options.input_files(
             [ckpt.files.location, *self._paths.values(), self._state_path, call.shape.lengths, *fed]

@@ -72,7 +72,10 @@ def command(
     """
     gc.enable()  # TensorFlow makes cycles
     refuse(
-        (not inputs and any(vars(shape).values()), "--lengths and --time-major are for an INPUT"),
+        (
+            not inputs and (shape.lengths is not None or shape.time_major),
+            "--lengths and --time-major are for an INPUT",
+        ),
         (inputs and how.seed is not None, "--seed is for random data, without an INPUT"),
     )
     from lstmstate.cells.families import RUNNABLE
