@@ -45,11 +45,7 @@ class Cells(NamedTuple):
 
     @classmethod
     def of_pairs(cls, cells: Sequence[tuple[int, int]]) -> Cells:
-        """Return cells of the widths (c, m) that a caller passes.
-
-        Raises:
-            ArgumentError: these are no widths.
-        """
+        """Return cells of the widths (c, m) that a caller passes; refuse anything else."""
         pairs = [pair if isinstance(pair, tuple | list) else () for pair in cells]
         if not pairs or not all(len(p) == 2 and all(is_whole(n, 1) for n in p) for p in pairs):
             raise ArgumentError(
