@@ -214,6 +214,8 @@ def test_parts_without_the_rest(tmp_path: Path) -> None:
         locate(f"{prefix}.data-00000-of-00001")
     with pytest.raises(NotFoundError, match="only the graph is here"):
         locate(f"{prefix}.meta")
+    with pytest.raises(NotFoundError, match="model: the index of this checkpoint is missing"):
+        locate(str(tmp_path))
 
 
 def kinds(folder: Path) -> dict[str, tuple[Path, str]]:

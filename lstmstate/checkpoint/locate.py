@@ -266,6 +266,8 @@ def _only_one(folder: str, why: str | None) -> Location:
         kind = kinds.of_folder(_names(folder))
         if kind is not None:
             raise NotACheckpointError(folder or ".", kind)
+        for part in filter(None, map(_PART.fullmatch, _names(folder))):
+            raise _nothing_at(os.path.join(folder, part["prefix"]))
         below = [name for name in _names(folder)[:_LOOKED_INTO] if _has_some(folder, name)]
         raise MissingFileError(
             f"{reason}there is no checkpoint in this folder",
