@@ -22,6 +22,7 @@ from lstmstate import (
     save_state,
 )
 from lstmstate.cells.cell import StateWidths
+from lstmstate.errors import ArgumentError
 from lstmstate.state.candidates import Cells
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(cut in half|is read as layered):UserWarning")
@@ -99,10 +100,10 @@ def test_the_cell_of_a_checkpoint_that_fits_is_used(tmp_path: Path) -> None:
     assert (state.widths, state.cell[-17:]) == ((12, 12), "1/basic_lstm_cell")
 
 
-def test_a_flag_overrides_a_checkpoint(tmp_path: Path) -> None:
+def test_widths_and_a_checkpoint_together_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.npy", numbered(2, 13))
-    found = load_state(path, cells=[(7, 6)], checkpoint=PEEPHOLE)
-    assert cells_of(found)[0].widths == (7, 6)
+    with pytest.raises(ArgumentError, match="both `cells` and `checkpoint` are given"):
+        load_state(path, cells=[(7, 6)], checkpoint=PEEPHOLE)
 
 
 def test_by_default_a_flat_state_is_halved_with_a_note(tmp_path: Path) -> None:

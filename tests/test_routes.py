@@ -11,6 +11,7 @@ from lstmstate import AmbiguousError, LstmstateError, NotFoundError, Unsupported
 from lstmstate.cells.execution_order import Route, of_cell, of_stack, routes
 from lstmstate.cells.stacks import stacks
 from lstmstate.cli.report.flags import with_flags
+from lstmstate.errors import MissingFileError
 
 MULTI = "rnn/multi_rnn_cell/cell_{}/lstm_cell"
 BOTH = "bidirectional_rnn"
@@ -257,11 +258,13 @@ def _layers(tf: TensorFlow, *wrap: bool, keep: float = 1.0) -> None:
     dynamic(tf, cells.MultiRNNCell(made))
 
 
-def test_a_residual_connection_between_layers_is_refused() -> None:
+def test_layers_with_a_residual_connection_are_a_network_of_the_graph_alone() -> None:
     ckpt = opened(lambda tf: _layers(tf, True, False))
-    with pytest.raises(UnsupportedError, match="residual connection"):
-        ckpt.network(stack="multi_rnn_cell")
     assert [route.is_stack for route in ckpt.routes] == [False, False]
+    network = ckpt.network(stack="multi_rnn_cell")
+    assert len(network.graph_networks()) == 1
+    with pytest.raises(MissingFileError, match="the data file is missing"):
+        network.load()
 
 
 def test_a_residual_connection_over_the_last_layer_is_noted() -> None:

@@ -205,7 +205,7 @@ def test_without_tensorflow_the_error_names_the_package(
     [
         (
             ["--engine", "tensorflow"],
-            "would be compared with itself; pass --against",
+            "is a reference; pass --against",
         ),
         (["--tolerance", "nan"], "--tolerance"),
         (["--tolerance", "-1"], "--tolerance"),

@@ -48,7 +48,7 @@ class How(Options):
     def check(self) -> None:
         """Raise a UsageError if both sides are the same."""
         is_judge = self.engine in ("tensorflow", "graph")
-        problem = f"--engine {self.engine} would be compared with itself; pass --against instead"
+        problem = f"--engine {self.engine} is a reference; pass --against {self.engine} instead"
         refuse((is_judge, problem))
 
 

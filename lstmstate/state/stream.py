@@ -17,6 +17,7 @@ from lstmstate.errors import LstmstateError, printable
 from lstmstate.state.formats.array_writer import PlannedArray, put_rows
 from lstmstate.state.layouts import Layout, to_arrays
 from lstmstate.state.state import LSTMState, StackState, State, Structure
+from lstmstate.state.swapped_halves import find_swapped
 from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
@@ -91,16 +92,8 @@ class Watch:
         return cast
 
     def swapped(self) -> list[str]:
-        """Return a line for each cell whose halves look swapped.
-
-        Without a projection m is sigmoid(o) * tanh(c), which never leaves [-1, 1].
-        """
-        return [
-            f"{_called(cell.name)}c and m look swapped: m reaches from {m.low:.4g} to "
-            f"{m.high:.4g}, and without a projection it stays within -1 and 1; c does"
-            for cell, (c, m) in zip(self.structure.cells, self.ranges, strict=True)
-            if cell.widths.c == cell.widths.m and c.within_one and not m.within_one
-        ]
+        """Return a line for each cell whose halves look swapped."""
+        return list(find_swapped(self.structure.cells, self.ranges))
 
     def notes(self) -> list[str]:
         """Return lines on values that are not finite or not exact."""
