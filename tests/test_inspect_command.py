@@ -373,3 +373,11 @@ def test_state_files_that_must_not_be_read(tmp_path: Path, capsys: Captured) -> 
         code, _, err = inspect(capsys, str(tmp_path / name))
         assert (code, err.count("\n")) == (3, 1), name
         assert words in err
+
+
+def test_the_name_of_a_cell_is_refused_for_a_state_file(capsys: Captured, tmp_path: Path) -> None:
+    path = str(tmp_path / "a.npy")
+    np.save(path, np.zeros((2, 8)))
+    code, out, err = inspect(capsys, path, "--cell", "lstm_cell")
+    assert (code, out) == (3, "")
+    assert err == f"lstmstate: error: {path}: --cell is for checkpoints; leave it out\n"

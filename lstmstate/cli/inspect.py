@@ -123,6 +123,8 @@ class _Inspector:
         from lstmstate.state.describe import contents
         from lstmstate.state.formats.registry import BY_KEY
 
+        if self._shown.cell_names:
+            raise LstmstateError("--cell is for checkpoints", path=path, advice="leave it out")
         file, wanted = arrays_of(opened)
         found = contents(file, wanted, values=self._shown.stats or self._shown.verify)
         if self._common.as_json:
