@@ -104,39 +104,33 @@ _SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (
 )
 
 # (pattern of the name of a zip's first member, the kind)
-_ZIPS: tuple[tuple[re.Pattern[bytes], Kind], ...] = tuple(
-    (re.compile(pattern), kind)
-    for pattern, kind in (
-        (rb".*\.npy", NPZ),
-        (rb".*data\.pkl|.*/(version|byteorder|\.format_version|\.data/.*)", _PYTORCH),
-        (rb"metadata\.json|config\.json|model\.weights\.h5", _KERAS),
-        (
-            rb"\[Content_Types\]\.xml|mimetype",
-            Kind("office", "an Office document", "save its table as .csv"),
-        ),
-    )
+_ZIPS: tuple[tuple[bytes, Kind], ...] = (
+    (rb".*\.npy", NPZ),
+    (rb".*data\.pkl|.*/(version|byteorder|\.format_version|\.data/.*)", _PYTORCH),
+    (rb"metadata\.json|config\.json|model\.weights\.h5", _KERAS),
+    (
+        rb"\[Content_Types\]\.xml|mimetype",
+        Kind("office", "an Office document", "save its table as .csv"),
+    ),
 )
 
 # (pattern at the start of a text, the kind)
-_TEXTS: tuple[tuple[re.Pattern[bytes], Kind], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE | re.DOTALL), kind)
-    for pattern, kind in (
-        (rb"model_checkpoint_path:|all_model_checkpoint_paths:", CHECKPOINT_STATE),
-        (
-            rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<(!doctype )?html\b",
-            Kind("html", "a web page", "download the file itself: its raw or download link"),
-        ),
-        (rb"<\?xml", Kind("xml", "an XML text", "open it: a server may have sent an error")),
-        (
-            rb'[{\[].*"(modelTopology|weightsManifest)"',
-            Kind("tfjs", "a TensorFlow.js model", _ORIGINAL),
-        ),
-        (
-            rb'{.*"class_name".*"config"|{.*"config".*"class_name"',
-            Kind("keras_json", "the architecture of a Keras model", "pass the file of its weights"),
-        ),
-        (rb"[{\[]", Kind("json", "a JSON text")),
-    )
+_TEXTS: tuple[tuple[bytes, Kind], ...] = (
+    (rb"model_checkpoint_path:|all_model_checkpoint_paths:", CHECKPOINT_STATE),
+    (
+        rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<(!doctype )?html\b",
+        Kind("html", "a web page", "download the file itself: its raw or download link"),
+    ),
+    (rb"<\?xml", Kind("xml", "an XML text", "open it: a server may have sent an error")),
+    (
+        rb'[{\[].*"(modelTopology|weightsManifest)"',
+        Kind("tfjs", "a TensorFlow.js model", _ORIGINAL),
+    ),
+    (
+        rb'{.*"class_name".*"config"|{.*"config".*"class_name"',
+        Kind("keras_json", "the architecture of a Keras model", "pass the file of its weights"),
+    ),
+    (rb"[{\[]", Kind("json", "a JSON text")),
 )
 
 # (a name in a folder, the kind of the folder)
@@ -165,7 +159,7 @@ def identify(source: ByteSource) -> Kind:
             return kind
     if start[:4] == b"PK\x03\x04":
         name = start[30 : 30 + int.from_bytes(start[26:28], "little")]
-        return next((kind for pattern, kind in _ZIPS if pattern.fullmatch(name)), _ZIP)
+        return next((kind for pattern, kind in _ZIPS if re.fullmatch(pattern, name)), _ZIP)
     return _text(start) or _binary(start, source.size) or _protobuf(start, source.size) or UNKNOWN
 
 
@@ -187,7 +181,8 @@ def is_text(start: bytes) -> bool:
 def _text(start: bytes) -> Kind | None:
     """Return the kind of a text, None for other bytes; a web page may be in any encoding."""
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    kind = next((kind for pattern, kind in _TEXTS if pattern.match(text)), None)
+    flags = re.IGNORECASE | re.DOTALL
+    kind = next((kind for pattern, kind in _TEXTS if re.match(pattern, text, flags)), None)
     if not is_text(start):
         return kind if kind is not None and kind.key == "html" else None
     from lstmstate.checkpoint import text_format
