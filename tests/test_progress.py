@@ -19,7 +19,7 @@ from lstmstate.cli.report.console import Meter
 
 
 class Terminal:
-    """A terminal of which one end is read."""
+    """A terminal whose other end the test reads."""
 
     def __init__(self) -> None:
         self.master, slave = pty.openpty()
