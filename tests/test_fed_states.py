@@ -286,3 +286,22 @@ def test_the_order_needs_no_values_of_the_weights(
     assert done.code == 0, done.err
     with np.load(target) as found:
         np.testing.assert_array_equal(found["m"], np.load(path)[:, :4])
+
+
+def test_an_order_that_cannot_be_evaluated_is_noted(shell: Shell, tmp_path: Path) -> None:
+    """The graph takes m before c, with an operation that is not evaluated on the way."""
+
+    def build(tf: Any) -> None:
+        fed = tf.decode_raw(tf.placeholder(tf.string, [None], "state"), tf.float32)
+        m, c = tf.split(tf.reshape(fed, [-1, 8]), 2, 1)
+        state = tf.nn.rnn_cell.LSTMStateTuple(c, m)
+        dynamic(tf, tf.nn.rnn_cell.BasicLSTMCell(4), initial_state=state)
+
+    ckpt, path = save(tmp_path, build), saved(tmp_path / "s.npy", numbers(2, 8))
+    done = shell("convert", path, "--to-tuple", "--checkpoint", ckpt, "-o", tmp_path / "s.npz")
+    assert done.code == 0
+    (note,) = notes(done)
+    assert "the order in which the graph takes it is unknown (" in note
+    assert "DecodeRaw is not evaluated); it is read as flat (c | m " in note
+    flags = ("--from", "flat", "--to-tuple", "--checkpoint", ckpt)
+    assert notes(shell("convert", path, *flags, "-o", tmp_path / "t.npz")) == []

@@ -493,6 +493,9 @@ class NetworkLoader:
         Args:
             feeds: see `load`.
             stored: the name of the variable with the array as its value, if there is one.
+
+        Raises:
+            LstmstateError: the graph cannot be evaluated up to there.
         """
         model = self._origin.model()
         if model is None:
@@ -502,6 +505,8 @@ class NetworkLoader:
 
         names = {cell.name for cell in self.route.cells}
         networks = self.graph_networks() or model.networks_around(names)
+        if not networks:
+            raise UnsupportedError(model.not_stepped(names))
         nodes, variables = model.graph.nodes, model.variables
 
         def is_taker(name: str) -> bool:

@@ -144,12 +144,17 @@ def _orders_of(
 
     Args:
         stored: the name of the variable whose value the array is, if it is one.
+
+    Raises:
+        LstmstateError: a network of the graph cannot be evaluated.
     """
-    with suppress(LstmstateError):  # a network that cannot be run shows no order
-        is_named = cell is not None or stack is not None
-        found = [ckpt.network(cell=cell, stack=stack)] if is_named else ckpt.graph_networks()
-        return [order for network in found for order in network.fed_orders(shape, stored=stored)]
-    return []
+    if ckpt.model is None:
+        return []
+    if cell is not None or stack is not None:
+        found = [ckpt.network(cell=cell, stack=stack)]
+    else:
+        found = ckpt.graph_networks() or [ckpt.network(cell=name) for name in ckpt.cells]
+    return [order for network in found for order in network.fed_orders(shape, stored=stored)]
 
 
 def _networks(ckpt: LSTMCheckpoint) -> list[tuple[Cell, ...]]:
@@ -522,7 +527,9 @@ def _read(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted, path: str | None =
     file, here = _arrays(ckpt, group, wanted)
     if group.problem is not None and wanted.layout is None:
         (variable,) = group.variables
-        orders = _orders_of(ckpt, file.arrays[0].shape, stored=variable)
+        orders: Sequence[FedOrder] = ()
+        with suppress(LstmstateError):
+            orders = _orders_of(ckpt, file.arrays[0].shape, stored=variable)
         if not orders:
             raise LstmstateError(
                 group.problem,

@@ -71,6 +71,9 @@ def fed_order(
         variable: returns the value of a variable's node.
         feeds: values for placeholders other than x and the state.
         is_taker: returns whether a node of this name may take the array.
+
+    Raises:
+        LstmstateError: the graph computes the initial state with operations that are not evaluated.
     """
     cells = tuple(cell.name for cell in network.cells if cell.name in names)
     ports = {
@@ -125,10 +128,9 @@ def _find_takers(
 
         return lambda whole: run(lambda node: value(node, whole), {})
 
-    with suppress(LstmstateError):
-        plan = compile_plan(scope, sources, {*fed, *others}, Environment(variable))
-        for tensor in plan.feeds.keys() - others:
-            yield tensor.node, fed[tensor].sizes, as_fed(tensor)
+    plan = compile_plan(scope, sources, {*fed, *others}, Environment(variable))
+    for tensor in plan.feeds.keys() - others:
+        yield tensor.node, fed[tensor].sizes, as_fed(tensor)
     for name in origins(scope.nodes, sources, {}).variables:
         with suppress(LstmstateError):
             yield name, np.shape(variable(scope.nodes[name])), as_variable(name)

@@ -90,10 +90,18 @@ def read_state(file: StateFile, wanted: Wanted = Wanted()) -> Reading:  # noqa: 
         if file.metadata is not None:
             return _by_metadata(file, file.metadata, wanted)
         whole = _unnamed(file)
-        orders = wanted.orders(whole.shape) if whole is not None and wanted.orders else ()
-        if whole is None or not orders:
+        if whole is None or wanted.orders is None:
             return _guessed(file, wanted)
-        return _as_the_graph(file, wanted, whole, orders)
+        try:
+            orders = wanted.orders(whole.shape)
+        except LstmstateError as error:
+            found = _guessed(file, wanted)
+            note = (
+                f"the order in which the graph takes it is unknown ({error.problem}); it is read "
+                f"as {found.layout.name} ({found.layout.words})"
+            )
+            return found if wanted.layout else found._replace(notes=(*found.notes, note))
+        return _as_the_graph(file, wanted, whole, orders) if orders else _guessed(file, wanted)
 
 
 def _guessed(file: StateFile, wanted: Wanted) -> Reading:
