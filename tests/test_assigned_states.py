@@ -150,19 +150,16 @@ def test_named_states_of_a_stack_are_converted_together_and_run_from(
     tmp_path: Path, shell: Shell
 ) -> None:
     prefix, last = saved(tmp_path, two_cells, numbered, "dynamic")
-    done = shell("convert", prefix, "--to-flat", "-o", tmp_path / "flat.npy")
-    assert done.code == 0, done.err
+    shell("convert", prefix, "--to-flat", "-o", tmp_path / "flat.npy", code=0)
     whole = np.concatenate([half for state in last for half in state], 1)
     assert np.array_equal(np.load(tmp_path / "flat.npy"), whole)
     x = np.zeros((BATCH, 1, INPUTS), "f4")
     np.save(tmp_path / "x.npy", x)
-    done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "--json")
-    assert done.code == 0, done.err
+    done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "--json", code=0)
     assert "zeros" not in done.err
     # A cell of the stack can still be selected alone.
     one = ["--variable", "state_1_c", "--variable", "state_1_m"]
-    done = shell("convert", prefix, "--to-tuple", *one, "-o", tmp_path / "one.npz")
-    assert done.code == 0, done.err
+    shell("convert", prefix, "--to-tuple", *one, "-o", tmp_path / "one.npz", code=0)
     assert np.array_equal(np.load(tmp_path / "one.npz")["c"], last[1].c)
 
 
@@ -171,10 +168,8 @@ def test_a_variable_that_is_only_assigned_is_not_an_initial_state(
 ) -> None:
     prefix, _ = saved(tmp_path, square, by_half, "dynamic")
     np.save(tmp_path / "x.npy", np.zeros((BATCH, 1, INPUTS), "f4"))
-    done = shell("run", prefix, tmp_path / "x.npy", "-q")
-    assert (done.code, done.err) == (0, "")
-    done = shell("run", prefix, tmp_path / "x.npy")
-    assert "stored state" not in done.err
+    assert shell("run", prefix, tmp_path / "x.npy", "-q", code=0).err == ""
+    assert "stored state" not in shell("run", prefix, tmp_path / "x.npy").err
 
 
 def test_optimizer_updates_and_initial_values_are_not_states(tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ def test_an_option_without_a_single_default_is_refused_in_one_line(
     shell: Shell, lstm: str, x: Path
 ) -> None:
     for flags in ([], ["--activation", "tanh"], ["--strict"], ["-q"]):
-        done = shell("run", lstm, x, *flags)
-        assert (done.code, done.out) == (3, "")
+        done = shell("run", lstm, x, *flags, code=3)
+        assert done.out == ""
         assert error(done) == (
             f"{lstm}: lstm_1: {UNRECORDED} ({WORDS}); "
             "give --recurrent-activation, or --assume-defaults"
@@ -85,16 +85,15 @@ def test_it_runs_with_the_value_the_user_passes(
     name: str, squash: Any, shell: Shell, lstm: str, x: Path
 ) -> None:
     target = x.with_name("y.npz")
-    done = shell("run", lstm, x, "--recurrent-activation", name, "-o", target)
-    assert (done.code, "recurrent_activation" in done.err) == (0, False)
+    done = shell("run", lstm, x, "--recurrent-activation", name, "-o", target, code=0)
+    assert "recurrent_activation" not in done.err
     found = np.load(target)["outputs"]
     assert np.abs(found - plain_outputs(squash, np.load(x))).max() <= 1e-6
 
 
 def test_a_default_that_is_accepted_is_named_in_a_note(shell: Shell, lstm: str, x: Path) -> None:
     target = x.with_name("y.npz")
-    done = shell("run", lstm, x, "--assume-defaults", "-o", target)
-    assert done.code == 0
+    done = shell("run", lstm, x, "--assume-defaults", "-o", target, code=0)
     assert f"lstm_1: {UNRECORDED}, and hard_sigmoid is assumed ({WORDS})" in notes(done)
     found = np.load(target)["outputs"]
     assert np.abs(found - plain_outputs(hard_sigmoid, np.load(x))).max() <= 1e-6
@@ -134,8 +133,7 @@ def test_one_flag_applies_to_all_cells_of_a_stack(shell: Shell, x: Path) -> None
     scopes = [f"rnn/cell/cells/{number}" for number in range(2)]
     values = keras(scopes[0]) | keras(scopes[1], inputs=H)
     path = checkpoint(x.with_name("y.ckpt"), values)
-    done = shell("run", path, x)
-    assert (done.code, error(done).startswith(f"{path}: {scopes[0]}: {UNRECORDED}")) == (3, True)
+    assert error(shell("run", path, x, code=3)).startswith(f"{path}: {scopes[0]}: {UNRECORDED}")
     assert shell("run", path, x, "--recurrent-activation", "sigmoid").code == 0
 
 
@@ -143,23 +141,22 @@ def test_one_flag_applies_to_all_cells_of_a_stack(shell: Shell, x: Path) -> None
 def test_accepting_and_forbidding_defaults_together_is_a_usage_error(
     command: str, shell: Shell, lstm: str, x: Path
 ) -> None:
-    done = shell(command, lstm, x, "--strict", "--assume-defaults")
-    assert (done.code, done.out) == (2, "")
+    done = shell(command, lstm, x, "--strict", "--assume-defaults", code=2)
+    assert done.out == ""
     assert "pass --strict or --assume-defaults, not both" in done.err
 
 
 @pytest.mark.parametrize("with_input", [True, False])
 def test_verify_refuses_it_too(with_input: bool, shell: Shell, lstm: str, x: Path) -> None:
-    done = shell("verify", lstm, *([x] if with_input else []))
-    assert (done.code, done.out) == (3, "")
+    done = shell("verify", lstm, *([x] if with_input else []), code=3)
+    assert done.out == ""
     assert f"lstm_1: {UNRECORDED}" in error(done)
     assert error(done).endswith("give --recurrent-activation, or --assume-defaults")
 
 
 def test_verify_takes_a_default_that_is_accepted(shell: Shell, lstm: str) -> None:
     pytest.importorskip("tensorflow")
-    done = shell("verify", lstm, "--assume-defaults")
-    assert done.code == 0
+    done = shell("verify", lstm, "--assume-defaults", code=0)
     assert any("and hard_sigmoid is assumed" in note for note in notes(done))
 
 
@@ -188,11 +185,8 @@ def test_python_errors_name_parameters(lstm: str, x: Path) -> None:
 def test_a_single_default_is_used_with_a_note(shell: Shell, x: Path) -> None:
     path = checkpoint(x.with_name("y.ckpt"), lstm_cell("rnn/basic_lstm_cell"))
     for flags in ([], ["--assume-defaults"]):
-        done = shell("run", path, x, *flags)
-        assert (done.code, "defaults are used: forget_bias 1, activation tanh" in done.err) == (
-            0,
-            True,
-        )
+        done = shell("run", path, x, *flags, code=0)
+        assert "defaults are used: forget_bias 1, activation tanh" in done.err
     assert shell("run", path, x, "--strict").code == 3
 
 
@@ -203,11 +197,10 @@ def test_without_a_graph_a_residual_around_a_cell_of_equal_widths_is_unknown(
     """A ResidualWrapper makes no variable and adds x to m, which needs equal widths."""
     path = checkpoint(tmp_path / "z.ckpt", lstm_cell("rnn/basic_lstm_cell", 4, inputs))
     file = saved(tmp_path / "z.npy", numbers(2, 5, inputs))
-    done = shell("run", path, file)
-    assert (done.code, "a residual goes around it" in done.err) == (0, is_noted)
+    done = shell("run", path, file, code=0)
+    assert ("a residual goes around it" in done.err) == is_noted
     flags = "--forget-bias 1 --cell-clip none --activation tanh".split()
-    strict = shell("run", path, file, *flags, "--strict")
-    assert strict.code == (3 if is_noted else 0), strict.err
+    strict = shell("run", path, file, *flags, "--strict", code=3 if is_noted else 0)
     assert strict.err.endswith("none is assumed; leave --strict out\n" if is_noted else strict.err)
 
 
@@ -236,6 +229,6 @@ def test_an_option_read_from_the_graph_is_never_a_default(shell: Shell, tmp_path
     path = saved(tmp_path / "x.npy", numbers(2, STEPS, INPUTS))
     assert "the graph's own step is run" in shell("run", prefix, path).err
     for flags in ([], ["--assume-defaults"]):
-        done = shell("run", prefix, path, "--engine", "numpy", *flags)
-        assert (done.code, UNRECORDED in done.err) == (3, True)
+        done = shell("run", prefix, path, "--engine", "numpy", *flags, code=3)
+        assert UNRECORDED in done.err
         assert error(done).endswith("; give --recurrent-activation")

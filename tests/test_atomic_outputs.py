@@ -79,8 +79,8 @@ def test_an_existing_output_is_replaced_only_with_force(
     arguments, file = writing(command, ending, tmp_path)
     file.write_bytes(OLD)
     before = in_folder(tmp_path)
-    done = shell(*arguments)
-    assert (done.code, done.out) == (3, "")
+    done = shell(*arguments, code=3)
+    assert done.out == ""
     assert error(done) == f"{file}: this file exists already; pass --force to replace it"
     assert in_folder(tmp_path) == before
     assert shell(*arguments, "--force").code == 0
@@ -132,8 +132,7 @@ def test_the_input_is_never_overwritten(
     else:
         given, target = f"{source}:a", source
     before = in_folder(tmp_path)
-    done = shell("convert", "-q", given, "--to-tuple", "-o", target, *force)
-    assert done.code == 3
+    done = shell("convert", "-q", given, "--to-tuple", "-o", target, *force, code=3)
     assert error(done) == (
         f"{target}: this is the input, which is never written over; give the output another name"
     )
@@ -249,14 +248,12 @@ def test_a_dangling_symlink_is_an_existing_output(shell: Shell, flat: Path) -> N
 def test_a_folder_is_not_an_output(shell: Shell, flat: Path, force: list[str]) -> None:
     folder = flat.with_name("x.npz")
     folder.mkdir()
-    done = shell("convert", "-q", flat, "--to-tuple", "-o", folder, *force)
-    assert done.code == 3
+    done = shell("convert", "-q", flat, "--to-tuple", "-o", folder, *force, code=3)
     words = "no output can be written there; pass the path of a file"
     assert error(done) == f"{folder}: this is a folder: {words}"
     fifo = flat.with_name("y.npz")
     os.mkfifo(fifo)
-    done = shell("convert", "-q", flat, "--to-tuple", "-o", fifo, *force)
-    assert done.code == 3
+    done = shell("convert", "-q", flat, "--to-tuple", "-o", fifo, *force, code=3)
     assert "not a regular file" in error(done)
     assert sorted(os.listdir(flat.parent)) == ["flat.npy", "x.npz", "y.npz"]
 

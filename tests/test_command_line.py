@@ -143,8 +143,8 @@ def wrong_lines() -> list[list[str]]:
 
 @pytest.mark.parametrize("line", wrong_lines(), ids=" ".join)
 def test_every_wrong_command_line_is_one_line(shell: Shell, line: list[str]) -> None:
-    done = shell(*line)
-    assert (done.code, done.out) == (2, "")
+    done = shell(*line, code=2)
+    assert done.out == ""
     assert error(done).endswith(f"see lstmstate {line[0]} --help")
 
 
@@ -277,9 +277,7 @@ def test_every_command_goes_on_after_a_path_that_fails(
     np.save("good.npy", np.zeros((5, 1) if line[0] in ("run", "verify") else (2, 8), np.float32))
     names = iter(["missing.npy", "good.npy"])
     words = [next(names) if word == "{}" else word for word in line]
-    done = shell(*words, "-q")
-    assert done.code == 4
-    assert error(done).startswith("missing.npy: ")
+    assert error(shell(*words, "-q", code=4)).startswith("missing.npy: ")
     found = shell.json(*words, "-q", "--force" if line[0] == "convert" else "--debug", code=4)
     assert [one["path"] for one in found["failed"]] == ["missing.npy"]
     assert len(found.get("results", found.get("trials"))) == 1
@@ -299,8 +297,8 @@ def test_memory_that_is_not_there_for_one_path_fails_that_path_alone(
         return real(path, **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "open_path", open_path)
-    done = shell("check", large, good, "--finite", "-q")
-    assert (done.code, error(done)) == (4, f"{large}: there is not enough memory for this")
+    done = shell("check", large, good, "--finite", "-q", code=4)
+    assert error(done) == f"{large}: there is not enough memory for this"
 
 
 # ---- legends

@@ -81,8 +81,8 @@ def test_the_state_of_a_checkpoint_is_written_next_to_it(
     shell: Shell, tmp_path: Path, given: str, name: str
 ) -> None:
     shutil.copytree(SUNSPOTS, tmp_path / "run")
-    done = shell("convert", f"{tmp_path}/{given}", "--to-flat")
-    assert (done.code, done.out) == (0, f"{tmp_path / name}\n")
+    done = shell("convert", f"{tmp_path}/{given}", "--to-flat", code=0)
+    assert done.out == f"{tmp_path / name}\n"
     assert np.load(tmp_path / name).shape == (1, 72)
 
 
@@ -91,9 +91,7 @@ def test_the_state_of_the_current_folder_gets_a_visible_name(
 ) -> None:
     shutil.copytree(SUNSPOTS, tmp_path / "run")
     monkeypatch.chdir(tmp_path / "run")
-    done = shell("convert", ".", "--to-flat")
-    assert done.code == 0
-    assert not os.path.basename(done.out).startswith(".")
+    assert not os.path.basename(shell("convert", ".", "--to-flat", code=0).out).startswith(".")
 
 
 @pytest.mark.parametrize(("to", "kind"), [("tuple", "h5"), ("flat", "npz"), ("flat", "csv")])
@@ -107,8 +105,7 @@ def test_a_generated_name_has_the_requested_suffix(
 def test_the_output_of_an_array_in_a_file_is_next_to_the_file(shell: Shell, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "deep.h5", "w") as file:
         file["a/b/c"], file["a/b/m"] = numbers(2, 3), numbers(2, 3, seed=1)
-    done = shell("convert", f"{tmp_path}/deep.h5:/a/b", "--to-flat")
-    assert done.code == 0, done.err
+    done = shell("convert", f"{tmp_path}/deep.h5:/a/b", "--to-flat", code=0)
     assert os.path.dirname(done.out) == str(tmp_path)
 
 
@@ -124,8 +121,9 @@ def test_several_sources_are_written_to_a_folder(shell: Shell, tmp_path: Path) -
 def test_one_source_that_fails_does_not_stop_the_others(shell: Shell, tmp_path: Path) -> None:
     good = [saved(tmp_path / f"{k}.npy", numbers(2, 8)) for k in "ac"]
     bad = saved(tmp_path / "b.npy", numbers(2, 7))
-    done = shell("convert", good[0], bad, good[1], "--to-tuple", "--out-dir", tmp_path / "out")
-    assert done.code == 4
+    done = shell(
+        "convert", good[0], bad, good[1], "--to-tuple", "--out-dir", tmp_path / "out", code=4
+    )
     assert [os.path.basename(line) for line in done.out.splitlines()] == [
         "a.tuple.npz",
         "c.tuple.npz",
@@ -144,9 +142,7 @@ def test_two_sources_never_share_one_output(shell: Shell, tmp_path: Path, flat: 
 
 
 def test_a_file_where_the_folder_should_be_is_named(shell: Shell, flat: Path) -> None:
-    done = shell("convert", flat, "--to-tuple", "--out-dir", flat)
-    assert done.code == 3
-    assert str(flat) in error(done)
+    assert str(flat) in error(shell("convert", flat, "--to-tuple", "--out-dir", flat, code=3))
 
 
 # ---- file types
@@ -195,16 +191,13 @@ def test_bits_that_another_precision_loses_are_counted(shell: Shell, tmp_path: P
 
 def test_a_complex_state_is_not_cut_to_its_real_part(shell: Shell, tmp_path: Path) -> None:
     source = saved(tmp_path / "c.npy", numbers(2, 8) + np.complex64(1j))
-    done = shell("convert", source, "--to-tuple", "--dtype", "float32")
-    assert done.code == 3
+    done = shell("convert", source, "--to-tuple", "--dtype", "float32", code=3)
     assert "complex64" in error(done)
 
 
 def test_a_dtype_unknown_to_numpy_is_not_cast(shell: Shell, tmp_path: Path) -> None:
     source = saved(tmp_path / "bfloat16.npy", np.zeros((2, 8), "V2"))
-    done = shell("convert", "-q", source, "--to-tuple", "--dtype", "float32")
-    assert done.code == 3
-    assert "V2" in error(done)
+    assert "V2" in error(shell("convert", "-q", source, "--to-tuple", "--dtype", "float32", code=3))
     assert os.listdir(tmp_path) == ["bfloat16.npy"]
 
 
@@ -213,11 +206,12 @@ def test_swapped_halves_are_reported_and_refused_if_strict(shell: Shell, flat: P
     values[1, 5] = 2.5
     np.save(flat, values)
     start = "c and m look swapped: m reaches from "
-    done = shell("convert", flat, "--to-tuple")
-    assert done.code == 0
+    done = shell("convert", flat, "--to-tuple", code=0)
     assert [note for note in notes(done) if note.startswith(start)]
-    done = shell("convert", "-q", flat, "--to-tuple", "--strict", "-o", flat.with_name("x.npz"))
-    assert (done.code, done.out) == (3, "")
+    done = shell(
+        "convert", "-q", flat, "--to-tuple", "--strict", "-o", flat.with_name("x.npz"), code=3
+    )
+    assert done.out == ""
     assert error(done).startswith(f"{flat}: {start}")
     assert not flat.with_name("x.npz").exists()
     values[0, 1] = -3  # c is out of range too
@@ -308,8 +302,8 @@ def test_a_usage_error_exits_with_2_and_writes_nothing(
     shell: Shell, flat: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(flat.parent)
-    done = shell("convert", *[str(flat) if a == "FLAT" else a for a in arguments])
-    assert (done.code, done.out) == (2, "")
+    done = shell("convert", *[str(flat) if a == "FLAT" else a for a in arguments], code=2)
+    assert done.out == ""
     assert error(done).endswith("; see lstmstate convert --help")
     assert os.listdir(flat.parent) == [flat.name]
 
@@ -340,9 +334,13 @@ def test_an_unusable_file_exits_with_3_and_one_line(
 ) -> None:
     monkeypatch.chdir(flat.parent)
     paths = {"README": PROJECT / "README.md", "STATELESS": SAMPLES / "bidirectional"}
-    done = shell("convert", "-q", *[a.replace("FLAT", flat.name) if a not in paths else paths[a]
-                                    for a in arguments])  # fmt: skip
-    assert (done.code, done.out) == (3, "")
+    done = shell(
+        "convert",
+        "-q",
+        *[a.replace("FLAT", flat.name) if a not in paths else paths[a] for a in arguments],
+        code=3,
+    )
+    assert done.out == ""
     assert words in error(done)
     assert os.listdir(flat.parent) == [flat.name]
 

@@ -260,8 +260,9 @@ def saved(folder: Path, feed: Feed, **options: Any) -> tuple[str, Array, Array]:
 def assert_runs_to(expected: Any, tmp_path: Path, shell: Shell, prefix: str, *flags: str) -> None:
     """Run from the initial state of the graph, over `x.npy`."""
     out = tmp_path / "y.npz"
-    done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "-o", out, "--force", *flags)
-    assert done.code == 0, done.err
+    done = shell(
+        "run", prefix, tmp_path / "x.npy", "--state", prefix, "-o", out, "--force", *flags, code=0
+    )
     assert not [line for line in notes(done) if "zeros" in line]
     found = np.load(out)
     for name, value in zip("cm", expected, strict=True):
@@ -313,8 +314,7 @@ def test_both_halves_are_converted_in_the_order_of_the_graph(
     """By its shape alone a variable with h first would be read with c first."""
     prefix, data, expected = saved(tmp_path, of_one(way))
     np.save(tmp_path / "x.npy", data)
-    done = shell("convert", prefix, "--to-tuple", "-o", tmp_path / "s.npz")
-    assert done.code == 0
+    done = shell("convert", prefix, "--to-tuple", "-o", tmp_path / "s.npz", code=0)
     is_other = way in ("by_inner_index_h_first", "by_columns_h_first")
     words = "the graph's kept takes m|c, and it is read in that order"
     assert (words in notes(done)) == is_other
@@ -331,8 +331,7 @@ def test_a_variable_with_more_than_a_state_is_refused(tmp_path: Path, shell: She
         return whole[:, :UNITS], whole[:, 2 * UNITS :]
 
     prefix, *_ = saved(tmp_path, build)
-    done = shell("convert", prefix, "--to-tuple", "-o", tmp_path / "y.npz")
-    assert done.code == 3
+    done = shell("convert", prefix, "--to-tuple", "-o", tmp_path / "y.npz", code=3)
     assert "kept: the graph takes c and m out of it in a way that no layout has" in error(done)
 
 
@@ -370,8 +369,9 @@ def test_rows_one_after_another_in_a_vector(
     assert shell("convert", prefix, f"--to-{layout}", "-o", new).code == 0
     assert shell("diff", "--exact", prefix, new).code == 0
     Path(f"{prefix}.meta").unlink()
-    done = shell("convert", prefix, "--to-tuple", *flags, "--force", "-o", tmp_path / "s.npz")
-    assert done.code == 3
+    done = shell(
+        "convert", prefix, "--to-tuple", *flags, "--force", "-o", tmp_path / "s.npz", code=3
+    )
     width = 2 * UNITS if layout == "flat" else UNITS
     assert error(done).endswith(
         f"; if its {BATCH} rows of {width} follow one another, save it as [{BATCH}, {width}]"
@@ -414,8 +414,7 @@ def test_a_run_of_a_stack_from_a_variable_for_each_cell(
             expected = session.run(last, {x: data})
             saver.save(session, prefix)
     np.save(tmp_path / "x.npy", data)
-    done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "-o", tmp_path / "y.npz")
-    assert done.code == 0, done.err
+    shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "-o", tmp_path / "y.npz", code=0)
     found = np.load(tmp_path / "y.npz")
     for k, (c, m) in enumerate(expected):
         scope = f"rnn/multi_rnn_cell/cell_{k}/lstm_cell"
@@ -499,9 +498,7 @@ def test_a_state_that_the_graph_computes_is_noted_and_run_from(
         n for n in notes(done) if n.startswith(f"{words}, and this run from zeros; pass --state")
     ]
     assert_runs_to(expected, tmp_path, shell, prefix)
-    done = shell("run", prefix, tmp_path / "x.npy", "--strict")
-    assert done.code == 3
-    assert words in error(done)
+    assert words in error(shell("run", prefix, tmp_path / "x.npy", "--strict", code=3))
     assert shell("run", prefix, tmp_path / "x.npy", "--strict", "--zero-state").code == 0
 
 
@@ -769,8 +766,7 @@ def test_run_reports_that_the_graph_starts_from_another_state(tmp_path: Path, sh
         "the graph starts from a state of its own (one, two), and this run from zeros; pass --st"
     )
     for flags, count in (((), 1), (("--zero-state",), 0), (("--state", prefix), 0)):
-        done = shell("run", prefix, tmp_path / "x.npy", *flags)
-        assert done.code == 0, done.err
+        done = shell("run", prefix, tmp_path / "x.npy", *flags, code=0)
         assert sum(line.startswith(words) for line in notes(done)) == count
     document = shell.json("inspect", prefix)
     assert [(s["variable"], s["initial"]) for s in document["states"]] == [

@@ -156,8 +156,7 @@ def test_run_and_inspect_take_a_frozen_graph(shell: Shell, tmp_path: Path) -> No
         "name": kernel, "shape": [7, 16], "dtype": "float32", "bytes": 448, "role": "kernel",
         "cell": "rnn/basic_lstm_cell",
     }  # fmt: skip
-    done = shell("inspect", path, "--verify")
-    assert done.code == 0
+    done = shell("inspect", path, "--verify", code=0)
     assert "TensorFlow frozen graph; " in done.out
     assert "2 of 2 values are undamaged" in done.out
     assert shell("run", path, saved(tmp_path / "x.npy", X), "-o", tmp_path / "y.npz").code == 0
@@ -299,8 +298,7 @@ def test_a_subgraph_names_its_missing_nodes(
 def test_a_graph_whose_variables_are_not_frozen_is_refused(shell: Shell, tmp_path: Path) -> None:
     variable = node("v", "VariableV2", shape=text(7, shape_proto((2,))))
     path = write(tmp_path / "graph.pb", variable)
-    done = shell("inspect", path)
-    assert done.code == 3
+    done = shell("inspect", path, code=3)
     assert error(done) == (
         f"{path}: this graph has no constants that could be weights; pass the checkpoint that "
         "belongs to it"

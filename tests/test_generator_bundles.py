@@ -65,8 +65,7 @@ def test_a_bundle_runs_like_its_checkpoint(shell: Shell, tmp_path: Path, table: 
     results = []
     for source in (path, tmp_path / "v1.ckpt"):
         target = tmp_path / "y.npy"
-        done = shell("run", source, x, "-o", target, "--force", "--engine", "numpy")
-        assert done.code == 0, done.err
+        shell("run", source, x, "-o", target, "--force", "--engine", "numpy", code=0)
         results.append(np.load(target))
     assert np.array_equal(*results)
 
@@ -101,11 +100,10 @@ def test_a_bundle_that_is_cut_short(shell: Shell, tmp_path: Path, table: bytes) 
     whole = Path(bundle(tmp_path / "a.mag", table)).read_bytes()
     path = tmp_path / "cut.mag"
     path.write_bytes(whole[:-100])
-    done = shell("inspect", path)
-    assert (done.code, error(done)) == (
-        3,
-        f"{path}: the bundle is cut short: {100 - 5} bytes are missing; copy it again from where "
-        "it came from",
+    done = shell("inspect", path, code=3)
+    assert error(done) == (
+        f"{path}: the bundle is cut short: {100 - 5} bytes are missing; "
+        "copy it again from where it came from"
     )
     assert notes(done) == []
     of_details = len(text(4, text(1, "x")))  # without which a bundle is complete

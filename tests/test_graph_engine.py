@@ -377,10 +377,7 @@ def test_lengths_set_by_the_graph_are_used(
         return outputs, last
 
     found = saved(tmp_path, build)
-    if engine == "graph":
-        loaded = found.assert_loaded_run()
-    else:
-        loaded = found.network().load()
+    loaded = found.assert_loaded_run() if engine == "graph" else found.network().load()
     assert loaded.engine == engine
 
 
@@ -605,8 +602,7 @@ def test_options_are_refused_if_the_graph_itself_is_run(shell: Shell, tmp_path: 
     np.save(tmp_path / "x.npy", x)
     for engine in ("auto", "graph"):
         flags = ("--engine", engine, "--forget-bias", "2")
-        done = shell("run", prefix, tmp_path / "x.npy", *flags)
-        assert done.code == 3
+        done = shell("run", prefix, tmp_path / "x.npy", *flags, code=3)
         assert "the graph's own step takes no --forget-bias" in done.err
     assert shell("run", prefix, tmp_path / "x.npy", "--assume-defaults").code == 0
 
@@ -931,8 +927,7 @@ def test_lengths_are_fed_if_the_graph_ends_sequences_itself(shell: Shell, tmp_pa
     assert network.load().confirmed
     words = "ends sequences of unlike lengths in its own way"
     given = ("run", prefix, files["x"], "--lengths", files["lengths"])
-    done = shell(*given, "--engine", "numpy")
-    assert done.code == 3 and words in done.err
+    assert words in shell(*given, "--engine", "numpy", code=3).err
     assert words in shell(*given).err
     for engine in ("auto", "graph"):
         with warnings.catch_warnings():

@@ -124,8 +124,7 @@ def test_a_graph_next_to_none_or_several_checkpoints_leads_to_none(
     for end in ("index", "data-00000-of-00001"):
         shutil.copy(folder / f"model.ckpt.{end}", folder / f"other.ckpt.{end}")
     for _ in range(2):
-        done = shell("inspect", path)
-        assert done.code == 3
+        done = shell("inspect", path, code=3)
         assert error(done) == (
             f"{path}: expected a state or a TensorFlow checkpoint, got a graph as text; "
             "pass the checkpoint next to it"

@@ -269,15 +269,15 @@ def test_cells_with_other_equations_are_recognised_and_refused(
     path = checkpoint(tmp_path / "x.ckpt", values)
     np.save(tmp_path / "x.npy", numbers(T, I))
     for flags in ([], ["--assume-defaults"], ["--no-peepholes"]):
-        done = shell("run", path, tmp_path / "x.npy", *flags)
-        assert (done.code, f"{scope}: {problem}" in error(done)) == (3, True)
+        done = shell("run", path, tmp_path / "x.npy", *flags, code=3)
+        assert f"{scope}: {problem}" in error(done)
 
 
 def test_sonnet_has_no_cell_clip(shell: Shell, tmp_path: Path) -> None:
     path = saved(tmp_path, CASES["sonnet 1"])
     np.save(tmp_path / "x.npy", numbers(T, I))
-    done = shell("run", path, tmp_path / "x.npy", "--cell-clip", "3")
-    assert (done.code, "it clips the old c, and not the new one" in error(done)) == (3, True)
+    done = shell("run", path, tmp_path / "x.npy", "--cell-clip", "3", code=3)
+    assert "it clips the old c, and not the new one" in error(done)
     assert shell("run", path, tmp_path / "x.npy", "--cell-clip", "none").code == 0
 
 
@@ -289,12 +289,11 @@ def test_ambiguous_names_are_run_if_defaults_are_accepted(
     path = saved(tmp_path, case)
     np.save(tmp_path / "x.npy", numbers(T, I))
     words = "the files do not record its family"
-    done = shell("run", path, tmp_path / "x.npy")
-    assert (done.code, done.out) == (3, "")
+    done = shell("run", path, tmp_path / "x.npy", code=3)
+    assert done.out == ""
     assert error(done).startswith(f"{path}: {case.scope}: {words} (")
     assert error(done).endswith("; give --assume-defaults")
-    done = shell("run", path, tmp_path / "x.npy", "--assume-defaults")
-    assert done.code == 0
+    done = shell("run", path, tmp_path / "x.npy", "--assume-defaults", code=0)
     assert any(note.startswith(f"{case.scope}: {words}, and ") for note in notes(done))
     done = shell("inspect", path)
     assert f"{case.family}*" in done.out
@@ -307,10 +306,10 @@ def test_ambiguous_names_are_run_if_defaults_are_accepted(
 
 def test_library_defaults_are_distinguished_from_tensorflows(shell: Shell, tmp_path: Path) -> None:
     path = saved(tmp_path, CASES["sonnet 1"])
-    done = shell("check", "-q", path, "--forget-bias", "1")
-    assert (done.code, "unknown: Sonnet's default would be 1" in done.out) == (1, True)
-    done = shell("check", "-q", saved(tmp_path, CASES["lingvo"]), "--forget-bias", "0")
-    assert (done.code, "unknown: lingvo's default would be 0" in done.out) == (1, True)
+    done = shell("check", "-q", path, "--forget-bias", "1", code=1)
+    assert "unknown: Sonnet's default would be 1" in done.out
+    done = shell("check", "-q", saved(tmp_path, CASES["lingvo"]), "--forget-bias", "0", code=1)
+    assert "unknown: lingvo's default would be 0" in done.out
     path = saved(tmp_path, CASES["sonnet 2"])
     assert shell("check", "-q", path, "--forget-bias", "0").code == 0
 

@@ -57,8 +57,8 @@ def refused_as_a_state(shell: Shell, path: Path | str, words: str) -> None:
         ["check", path, "--units", "2"],
         ["run", "-q", SUNSPOTS, saved(target.with_suffix(".npy"), numbers(3, 1)), "--state", path],
     ):
-        done = shell(*arguments)
-        assert (done.code, done.out) == (3, ""), arguments
+        done = shell(*arguments, code=3)
+        assert done.out == ""
         assert words in error(done), arguments
     assert [file.name for file in target.parent.glob("refused*")] == ["refused.npy"]
     with pytest.raises(lstmstate.LstmstateError, match="not a state"):
@@ -107,8 +107,7 @@ def test_outputs_of_a_run_are_ordinary_arrays(shell: Shell, results: Path) -> No
     values = lstm_cell(units=4, inputs=12)
     next_one = checkpoint(results / "next.ckpt", values)
     for name in ("out.npy", "out.h5:outputs"):
-        done = shell("run", "-q", next_one, results / name, "-o", results / "y.npz", "--force")
-        assert done.code == 0, done.err
+        shell("run", "-q", next_one, results / name, "-o", results / "y.npz", "--force", code=0)
 
 
 def test_the_state_of_a_run_is_read_from_its_file(shell: Shell, results: Path) -> None:
@@ -119,18 +118,16 @@ def test_the_state_of_a_run_is_read_from_its_file(shell: Shell, results: Path) -
         f"rnn/multi_rnn_cell/cell_{k}/basic_lstm_cell/{half}" for k in (0, 1) for half in "cm"
     ]
     for name in ("out.npz", "out.h5"):
-        done = shell("convert", results / name, "--to-flat", "-o", results / f"{name}.flat.npy")
-        assert done.code == 0
+        shell("convert", results / name, "--to-flat", "-o", results / f"{name}.flat.npy", code=0)
     assert shell("diff", "--exact", results / "out.npz", results / "out.h5.flat.npy").code == 0
 
 
 @pytest.mark.parametrize("name", ["out.npz", "out.h5"])
 def test_c_and_m_of_every_step_are_halves(shell: Shell, results: Path, name: str) -> None:
     c, m = (f"{results / name}:{SECOND}/{half}_steps" for half in "cm")
-    done = shell("convert", c, "--to-flat", "-o", results / "no.npy")
-    assert (done.code, "this is only the c of a cell" in error(done)) == (3, True)
-    done = shell("concat", m, c, "-o", results / "no.npy")
-    assert (done.code, "expected c, got m" in error(done)) == (3, True)
+    done = shell("convert", c, "--to-flat", "-o", results / "no.npy", code=3)
+    assert "this is only the c of a cell" in error(done)
+    assert "expected c, got m" in error(shell("concat", m, c, "-o", results / "no.npy", code=3))
     assert shell("concat", c, m, "-o", results / "steps.npy").code == 0
     with np.load(results / "out.npz") as found:
         expected = np.hstack([found[f"{SECOND}/c_steps"], found[f"{SECOND}/m_steps"]])
@@ -140,10 +137,8 @@ def test_c_and_m_of_every_step_are_halves(shell: Shell, results: Path, name: str
 def test_steps_of_a_single_cell_are_named_without_a_scope(shell: Shell, tmp_path: Path) -> None:
     x = saved(tmp_path / "x.npy", numbers(2, 5, 3))
     out = tmp_path / "out.npz"
-    done = shell("run", "-q", SAMPLES / "peephole_flat", x, "--all-states", "-o", out)
-    assert done.code == 0
-    done = shell("concat", f"{out}:c_steps", f"{out}:m_steps", "-o", tmp_path / "steps.npy")
-    assert done.code == 0
+    shell("run", "-q", SAMPLES / "peephole_flat", x, "--all-states", "-o", out, code=0)
+    shell("concat", f"{out}:c_steps", f"{out}:m_steps", "-o", tmp_path / "steps.npy", code=0)
     assert lstmstate.load_state(tmp_path / "steps.npy").widths == (8, 5)
     refused_as_a_state(shell, f"{out}:outputs", OUTPUTS)
 
@@ -218,8 +213,10 @@ def test_files_of_keras_2_and_3(shell: Shell, tmp_path: Path) -> None:
         names = [array["name"] for array in shell.json("inspect", path)["arrays"]]
         assert len(names) > 5
         for name in names:
-            done = shell("convert", f"{path}:{name}", "--to-tuple", "-o", tmp_path / "no.npz")
-            assert (done.code, "the weights of a Keras" in error(done)) == (3, True)
+            done = shell(
+                "convert", f"{path}:{name}", "--to-tuple", "-o", tmp_path / "no.npz", code=3
+            )
+            assert "the weights of a Keras" in error(done)
 
 
 @pytest.mark.parametrize(
@@ -262,10 +259,9 @@ def test_an_array_of_another_name_next_to_weights_can_be_chosen(
     shell: Shell, tmp_path: Path
 ) -> None:
     path = archive(tmp_path / "x.npz", kernel=numbers(3, 8), bias=numbers(8), rows=numbers(4, 6))
-    done = shell("convert", path, "--to-tuple")
-    assert (done.code, "expected c and m, got 3 arrays of other names" in error(done)) == (3, True)
-    done = shell("convert", f"{path}:rows", "--to-tuple", "-o", tmp_path / "y.npz")
-    assert done.code == 0
+    done = shell("convert", path, "--to-tuple", code=3)
+    assert "expected c and m, got 3 arrays of other names" in error(done)
+    shell("convert", f"{path}:rows", "--to-tuple", "-o", tmp_path / "y.npz", code=0)
     refused_as_a_state(shell, f"{path}:bias", WEIGHTS)
 
 
@@ -284,11 +280,10 @@ def test_variables_of_a_cell_and_its_optimizer_are_not_a_state(
     # With a cell of 4 units in it too, 8 columns are a flat state.
     path = checkpoint(tmp_path / "x.ckpt", values | lstm_cell("other/lstm_cell", units=4))
     for arguments in ([f"{path}:{name}"], [path, "--variable", name]):
-        done = shell("convert", *arguments, "--to-tuple", "-o", tmp_path / "y.npz")
-        assert done.code == 3
+        done = shell("convert", *arguments, "--to-tuple", "-o", tmp_path / "y.npz", code=3)
         assert error(done).startswith(f"{path}:{name}: these are {words}, {WEIGHTS}")
-    done = shell("concat", f"{path}:{name}", f"{path}:{name}", "-o", tmp_path / "y.npz")
-    assert (done.code, f"these are {words}, {WEIGHTS}" in error(done)) == (3, True)
+    done = shell("concat", f"{path}:{name}", f"{path}:{name}", "-o", tmp_path / "y.npz", code=3)
+    assert f"these are {words}, {WEIGHTS}" in error(done)
     found = shell.json("inspect", f"{path}:{name}")
     assert (found["kind"], found["state"]) == ("weights", None)
 
@@ -323,8 +318,7 @@ def test_a_file_that_is_not_a_checkpoint_is_named_by_its_content(
             ["verify", path],
             ["convert", state, "--to-flat", "--checkpoint", path],
         ):
-            done = shell(*arguments)
-            assert done.code == 3
+            done = shell(*arguments, code=3)
             words = error(done)
             assert words.startswith(f"{path}: expected a TensorFlow checkpoint, got {found}; "), (
                 words

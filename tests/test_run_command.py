@@ -82,8 +82,7 @@ def test_outputs_and_the_last_state_are_in_one_file(
     shell: Shell, batch: Path, ckpt: Path, kind: str
 ) -> None:
     target = batch.with_name(f"y.{kind}")
-    done = shell("run", "-q", ckpt, batch, "-o", target)
-    assert done == (0, f"{target}\n", "")
+    assert shell("run", "-q", ckpt, batch, "-o", target) == (0, f"{target}\n", "")
     assert same(arrays(target), expected(ckpt, np.load(batch)))
 
 
@@ -93,8 +92,10 @@ def test_that_file_is_a_state_to_continue_from_and_to_convert(shell: Shell, tmp_
     for ending in ("npz", "h5"):
         targets = [tmp_path / f"{k}.{ending}" for k in range(2)]
         assert shell("run", SUNSPOTS, parts[0], "--all-states", "-o", targets[0]).code == 0
-        done = shell("run", "-q", SUNSPOTS, parts[1], "--state", targets[0], "-o", targets[1])
-        assert (done.code, done.err) == (0, "")
+        done = shell(
+            "run", "-q", SUNSPOTS, parts[1], "--state", targets[0], "-o", targets[1], code=0
+        )
+        assert done.err == ""
         whole = expected(SUNSPOTS, x)
         found = arrays(targets[1])
         assert same(found, whole | {"outputs": whole["outputs"][7:]})
@@ -115,8 +116,8 @@ def test_an_npy_has_the_outputs_only_with_a_note(shell: Shell, batch: Path) -> N
     done = shell("run", PEEPHOLE, batch, "-o", target, "--state-out", state, "--force")
     assert "outputs only" not in done.err
     assert same({"outputs": np.load(target)} | arrays(state), whole)
-    done = shell("run", PEEPHOLE, batch, "--trace", "-o", target, "--force")
-    assert (done.code, "an .npy has the outputs only" in error(done)) == (3, True)
+    done = shell("run", PEEPHOLE, batch, "--trace", "-o", target, "--force", code=3)
+    assert "an .npy has the outputs only" in error(done)
     assert shell("run", PEEPHOLE, batch, "--compress", "-o", target, "--force").code == 3
 
 
@@ -129,11 +130,11 @@ def test_the_last_state_in_any_layout_is_an_initial_state(
     kinds = {"flat": ("npy", "csv"), "tuple": ("csv",), "keras": ("csv",)}
     for ending in ("npz", "h5", *kinds.get(layout, ())):
         state = tmp_path / f"{layout}.{ending}"
-        done = shell("run", "-q", ckpt, x, "--state-out", state, "--state-layout", layout)
-        assert (done.code, done.err) == (0, ""), state
+        done = shell("run", "-q", ckpt, x, "--state-out", state, "--state-layout", layout, code=0)
+        assert done.err == ""
         target = tmp_path / f"{layout}.{ending}.npz"
-        done = shell("run", "-q", ckpt, x, "--state", state, "-o", target)
-        assert (done.code, done.err) == (0, ""), state
+        done = shell("run", "-q", ckpt, x, "--state", state, "-o", target, code=0)
+        assert done.err == ""
         with pytest.warns(UserWarning, match="defaults are used"):
             after = lstmstate.open_checkpoint(ckpt).network().run(np.load(x))[1]
             assert same(arrays(target), expected(ckpt, np.load(x), after))
@@ -142,8 +143,7 @@ def test_the_last_state_in_any_layout_is_an_initial_state(
 def test_a_state_saved_in_a_checkpoint_is_an_initial_state(shell: Shell, tmp_path: Path) -> None:
     """`saved_state` is the state after the last year, from zeros."""
     years = SAMPLES / "sunspots" / "sunspots.csv"
-    done = shell("run", "-q", SUNSPOTS, f"{years}:input", "--state-out", tmp_path / "last.npz")
-    assert done.code == 0
+    shell("run", "-q", SUNSPOTS, f"{years}:input", "--state-out", tmp_path / "last.npz", code=0)
     assert shell("diff", tmp_path / "last.npz", SUNSPOTS, "--atol", "1e-6").code == 0
     x = saved(tmp_path / "x.npy", numbers(5, 1))
     targets = [tmp_path / f"{k}.npz" for k in range(3)]
@@ -293,14 +293,16 @@ def test_unknown_options_are_noted_and_are_errors_if_strict(shell: Shell, batch:
         "rnn/basic_lstm_cell: the files do not record all of its options, and defaults are used: "
         "forget_bias 1, activation tanh"
     )
-    done = shell("run", bare, batch)
-    assert (done.code, note in notes(done)) == (0, True)
+    done = shell("run", bare, batch, code=0)
+    assert note in notes(done)
     assert "  * not in the files; the documented default" in done.out
-    done = shell("run", bare, batch, "--strict")
-    assert (done.code, done.out) == (3, "")
+    done = shell("run", bare, batch, "--strict", code=3)
+    assert done.out == ""
     assert error(done).startswith(f"{note}; pass the options, or leave")
-    done = shell("run", bare, batch, "--strict", "--forget-bias", "0", "--activation", "tanh")
-    assert (done.code, "default" in done.out) == (0, False)
+    done = shell(
+        "run", bare, batch, "--strict", "--forget-bias", "0", "--activation", "tanh", code=0
+    )
+    assert "default" not in done.out
     assert (
         "widths of this flat state are unknown" not in shell("run", PEEPHOLE, batch, "--strict").err
     )
@@ -328,8 +330,8 @@ def test_an_ambiguous_choice_lists_the_cells(shell: Shell, tmp_path: Path) -> No
     several = lstm_cell("decoder/lstm_cell") | lstm_cell("encoder/lstm_cell")
     ckpt = checkpoint(tmp_path / "x.ckpt", several)
     x = saved(tmp_path / "x.npy", numbers(5, 3))
-    done = shell("run", ckpt, x)
-    assert (done.code, done.out) == (3, "")
+    done = shell("run", ckpt, x, code=3)
+    assert done.out == ""
     assert error(done) == (
         f"{ckpt}: 2 cells or stacks can be run; choose one: --cell decoder/lstm_cell, "
         "--cell encoder/lstm_cell"
@@ -362,8 +364,7 @@ def test_a_checkpoint_copied_without_its_graph_uses_defaults(shell: Shell, tmp_p
 
 
 def test_strict_refuses_assumed_options_and_not_passed_ones(shell: Shell, batch: Path) -> None:
-    done = shell("run", PEEPHOLE, batch, "--strict", "--forget-bias", "1", "--zero-state")
-    assert done.code == 0
+    done = shell("run", PEEPHOLE, batch, "--strict", "--forget-bias", "1", "--zero-state", code=0)
     assert f"{CELL}: --forget-bias 1 is used, and the graph has 0.5" in notes(done)
 
 
@@ -377,5 +378,4 @@ def test_the_state_of_another_cell_is_noted(shell: Shell, tmp_path: Path) -> Non
     done = shell("run", ckpt, x, "--cell", "decoder", "--state", state)
     note = f"{state}: the state is that of encoder/a_lstm, and is used for decoder/b_lstm"
     assert (done.code, note in notes(done)) == (0, True)
-    done = shell("run", ckpt, x, "--cell", "encoder", "--state", state)
-    assert "is used for" not in done.err
+    assert "is used for" not in shell("run", ckpt, x, "--cell", "encoder", "--state", state).err

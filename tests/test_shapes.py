@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -95,52 +96,50 @@ def test_shapes_that_do_not_fit_are_not_a_cell(cell: Shapes) -> None:
     assert shapes.fused(cell) is None
 
 
-def test_a_cell_without_a_bias_still_has_its_widths() -> None:
-    assert shapes.fused(one(kernel=(7, 16))) == Widths(3, 4)
+FUSED, KERAS = one(kernel=(7, 16), bias=(16,)), one(kernel=(3, 16), recurrent_kernel=(4, 16))
+NORMS, NAS = one(kernel=(7, 16)), one(kernel=(3, 32), recurrent_kernel=(4, 32))
+NARROW = one(input_to_cell_w=(4, 3), cell_to_cell_w=(4, 2))
+WIDE = one(kernel=(3, 32), recurrent_kernel=(2, 32), projection=(4, 2))
 
 
-def test_a_coupled_cell_has_three_gates() -> None:
-    assert shapes.coupled(one(kernel=(7, 12), bias=(12,))) == Widths(3, 4)
-    assert shapes.coupled(one(kernel=(7, 16), bias=(16,))) is None  # 16 is not three gates
-
-
-def test_a_time_frequency_cell_feeds_two_states_back() -> None:
-    assert shapes.time_freq(one(kernel=(11, 16), bias=(16,))) == Widths(3, 4)
-    assert shapes.time_freq(one(kernel=(8, 16), bias=(16,))) is None
-
-
-def test_norms_are_as_wide_as_the_cell() -> None:
-    kernel, gamma = (7, 16), {"input/gamma": ((4,),)}
-    assert shapes.layer_norm(one(kernel=kernel) | gamma) == Widths(3, 4)
-    assert shapes.layer_norm(one(kernel=kernel) | {"state/beta": ((16,),)}) is None
-
-
-def test_a_mask_has_the_shape_of_its_kernel() -> None:
-    cell = one(kernel=(7, 16), bias=(16,))
-    assert shapes.masked(cell | one(mask=(7, 16))) == Widths(3, 4)
-    assert shapes.masked(cell | one(mask=(16, 7))) is None
-
-
-def test_the_gains_of_a_weight_norm_are_as_wide_as_the_kernel() -> None:
-    cell = one(kernel=(7, 16), bias=(16,))
-    assert shapes.weight_norm(cell | one(norm_0=(16,), norm_1=(16,))) == Widths(3, 4)
-    assert shapes.weight_norm(cell | one(norm_0=(16,), norm_1=(4,))) is None
+@pytest.mark.parametrize(
+    ("family", "cell", "widths"),
+    [
+        (shapes.fused, one(kernel=(7, 16)), Widths(3, 4)),  # without a bias
+        (shapes.coupled, one(kernel=(7, 12), bias=(12,)), Widths(3, 4)),  # three gates
+        (shapes.coupled, FUSED, None),
+        (shapes.time_freq, one(kernel=(11, 16), bias=(16,)), Widths(3, 4)),  # feeds two states back
+        (shapes.time_freq, one(kernel=(8, 16), bias=(16,)), None),
+        (shapes.layer_norm, NORMS | {"input/gamma": ((4,),)}, Widths(3, 4)),
+        (shapes.layer_norm, NORMS | {"state/beta": ((16,),)}, None),
+        (shapes.masked, FUSED | one(mask=(7, 16)), Widths(3, 4)),
+        (shapes.masked, FUSED | one(mask=(16, 7)), None),
+        (shapes.weight_norm, FUSED | one(norm_0=(16,), norm_1=(16,)), Widths(3, 4)),
+        (shapes.weight_norm, FUSED | one(norm_0=(16,), norm_1=(4,)), None),
+        (shapes.keras, KERAS, Widths(3, 4)),
+        (shapes.keras, KERAS | one(bias=(16,)), Widths(3, 4)),
+        (shapes.keras, KERAS | one(bias=(32,)), None),
+        (shapes.keras_cudnn, KERAS | one(bias=(32,)), Widths(3, 4)),  # a bias for each kernel
+        (shapes.keras_cudnn, KERAS | one(bias=(16,)), None),
+        (shapes.nas, NAS, Widths(3, 4)),  # eight blocks
+        (shapes.nas, WIDE, Widths(3, 4, 2)),
+        (shapes.nas, NAS | one(bias=(16,)), None),
+        (shapes.indy, FUSED | one(kernel=(3, 16), recurrent_kernel=(1, 16)), Widths(3, 4)),
+        (shapes.indy, FUSED | one(kernel=(3, 16), recurrent_kernel=(4, 16)), None),
+        (shapes.tflite, one(input_to_cell_w=(4, 3), cell_to_cell_w=(4, 4)), Widths(3, 4)),
+        (shapes.tflite, NARROW, None),
+        (shapes.tflite, NARROW | one(projection=(2, 4)), Widths(3, 4, 2)),
+        (shapes.tflite, NARROW | one(projection=(4, 2)), None),
+        (shapes.convolution, FUSED, None),
+        (shapes.opaque, one(opaque_kernel=(160,)), Widths(None, None)),  # only its length
+        (shapes.opaque, one(opaque_kernel=(16, 10)), None),
+    ],
+)
+def test_each_family_has_its_own_shapes(family: Any, cell: Shapes, widths: Widths | None) -> None:
+    assert family(cell) == widths
 
 
 # ---- separate input and recurrent matrices
-
-
-@pytest.mark.parametrize("bias", [{}, {"bias": (16,)}])
-def test_keras_has_two_kernels_and_at_most_one_bias(bias: dict[str, Shape]) -> None:
-    kernels = one(kernel=(3, 16), recurrent_kernel=(4, 16))
-    assert shapes.keras(kernels | one(**bias)) == Widths(3, 4)
-    assert shapes.keras(kernels | one(bias=(32,))) is None
-
-
-def test_a_keras_cudnn_cell_has_the_biases_of_both_kernels() -> None:
-    kernels = one(kernel=(3, 16), recurrent_kernel=(4, 16))
-    assert shapes.keras_cudnn(kernels | one(bias=(32,))) == Widths(3, 4)
-    assert shapes.keras_cudnn(kernels | one(bias=(16,))) is None
 
 
 @pytest.mark.parametrize(
@@ -157,28 +156,6 @@ def test_a_keras_cudnn_cell_has_the_biases_of_both_kernels() -> None:
 )
 def test_two_kernels_of_other_layers_are_not_an_lstm(cell: Shapes) -> None:
     assert shapes.keras(cell) is None
-
-
-def test_a_nas_cell_has_eight_blocks() -> None:
-    kernels = {"kernel": (3, 32), "recurrent_kernel": (4, 32)}
-    assert shapes.nas(one(**kernels)) == Widths(3, 4)
-    projected = one(kernel=(3, 32), recurrent_kernel=(2, 32), projection=(4, 2))
-    assert shapes.nas(projected) == Widths(3, 4, 2)
-    assert shapes.nas(one(**kernels, bias=(16,))) is None
-
-
-def test_an_indy_cell_feeds_back_unit_by_unit() -> None:
-    cell = one(kernel=(3, 16), bias=(16,))
-    assert shapes.indy(cell | one(recurrent_kernel=(1, 16))) == Widths(3, 4)
-    assert shapes.indy(cell | one(recurrent_kernel=(4, 16))) is None
-
-
-def test_tflite_has_a_transposed_matrix_for_each_gate() -> None:
-    assert shapes.tflite(one(input_to_cell_w=(4, 3), cell_to_cell_w=(4, 4))) == Widths(3, 4)
-    narrow = one(input_to_cell_w=(4, 3), cell_to_cell_w=(4, 2))
-    assert shapes.tflite(narrow) is None
-    assert shapes.tflite(narrow | one(projection=(2, 4))) == Widths(3, 4, 2)
-    assert shapes.tflite(narrow | one(projection=(4, 2))) is None
 
 
 @pytest.mark.parametrize(
@@ -248,12 +225,3 @@ def test_a_convolutional_cell_counts_channels(window: Shape) -> None:
     assert shapes.keras_convolution(keras) == Widths(3, 4)
     other = one(kernel=(*window, 3, 16), recurrent_kernel=(*window, 3, 16))
     assert shapes.keras_convolution(other) is None
-
-
-def test_a_matrix_is_not_a_convolution() -> None:
-    assert shapes.convolution(one(kernel=(7, 16), bias=(16,))) is None
-
-
-def test_a_cudnn_buffer_shows_only_its_length() -> None:
-    assert shapes.opaque(one(opaque_kernel=(160,))) == Widths(None, None)
-    assert shapes.opaque(one(opaque_kernel=(16, 10))) is None

@@ -33,8 +33,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_flat_state_is_halved_with_a_note(shell: Shell, folder: Path) -> None:
     flat = saved(folder / "flat.npy", numbers(3, 8))
-    done = shell("split", flat, "-o", "c.npy", "m.npy")
-    assert (done.code, done.out) == (0, "")
+    done = shell("split", flat, "-o", "c.npy", "m.npy", code=0)
+    assert done.out == ""
     assert notes(done) == [
         "the widths of this flat state are unknown: it is cut in half, c 4 and m 4"
     ]
@@ -50,8 +50,10 @@ def test_split_and_concat_round_trip_to_the_bit(
 ) -> None:
     flat = np.ascontiguousarray(numbers(*lead, 13, dtype="float64") * 100).astype(dtype)
     saved(folder / "flat.npy", flat)
-    split = shell("split", "flat.npy", "--units", "8", "--proj", "5", "-o", "c.npy", "m.npy")
-    assert (split.code, notes(split)) == (0, [])
+    split = shell(
+        "split", "flat.npy", "--units", "8", "--proj", "5", "-o", "c.npy", "m.npy", code=0
+    )
+    assert notes(split) == []
     assert np.load("m.npy").shape == (*lead, 5)
     done = shell("concat", "c.npy", "m.npy", "-o", "back.npy")
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -119,8 +121,8 @@ def test_a_failed_split_leaves_no_file(
 ) -> None:
     saved(folder / "flat.npy", numbers(2, 8))
     saved(folder / "odd.npy", numbers(2, 7))
-    done = shell("split", "-q", *arguments)
-    assert (done.code, done.out) == (code, "")
+    done = shell("split", "-q", *arguments, code=code)
+    assert done.out == ""
     assert words in done.err
     assert sorted(os.listdir(folder)) == ["flat.npy", "odd.npy"]
 
@@ -136,11 +138,10 @@ def test_one_cell_is_reported_in_the_singular(shell: Shell, folder: Path) -> Non
 def test_strict_refuses_halves_that_look_swapped(shell: Shell, folder: Path) -> None:
     c, m = numbers(2, 4) * 5, numbers(2, 4, seed=1)
     flat = saved(folder / "flat.npy", np.hstack([m, c]))
-    done = shell("split", flat, "-o", "c.npy", "m.npy", "--strict", "-q")
-    assert (done.code, os.listdir(folder)) == (3, ["flat.npy"])
+    done = shell("split", flat, "-o", "c.npy", "m.npy", "--strict", "-q", code=3)
+    assert os.listdir(folder) == ["flat.npy"]
     assert "c and m look swapped" in error(done)
-    done = shell("split", flat, "-o", "c.npy", "m.npy")
-    assert done.code == 0
+    done = shell("split", flat, "-o", "c.npy", "m.npy", code=0)
     assert any(note.startswith("c and m look swapped") for note in notes(done))
 
 
@@ -159,12 +160,10 @@ def test_json_names_both_files(shell: Shell, folder: Path) -> None:
 def test_labelled_halves_are_refused_in_the_wrong_order(shell: Shell, folder: Path) -> None:
     saved(folder / "flat.npy", numbers(2, 8))
     assert shell("split", "flat.npy", "-o", "c.npy", "m.npy").code == 0
-    done = shell("concat", "m.npy", "c.npy", "-o", "back.npy", "--force")
-    assert (done.code, os.path.exists("back.npy")) == (3, False)
+    done = shell("concat", "m.npy", "c.npy", "-o", "back.npy", "--force", code=3)
+    assert not os.path.exists("back.npy")
     assert error(done) == ("m.npy: expected c, got m; the order is c, m, c, m, …")
-    done = shell("concat", "c.npy", "c.npy", "-o", "back.npy")
-    assert done.code == 3
-    assert "expected m, got c" in error(done)
+    assert "expected m, got c" in error(shell("concat", "c.npy", "c.npy", "-o", "back.npy", code=3))
 
 
 def test_halves_of_different_cells_are_refused(shell: Shell, folder: Path) -> None:
@@ -172,16 +171,15 @@ def test_halves_of_different_cells_are_refused(shell: Shell, folder: Path) -> No
     saved(folder / "flat.npy", numbers(2, 12))
     pairs = ["-o", "c0.npy", "m0.npy", "-o", "c1.npy", "m1.npy"]
     assert shell("split", "flat.npy", "--cells", "4,2", *pairs).code == 0
-    done = shell("concat", "c0.npy", "m1.npy", "-o", "back.npy")
-    assert (done.code, os.path.exists("back.npy")) == (3, False)
+    shell("concat", "c0.npy", "m1.npy", "-o", "back.npy", code=3)
+    assert not os.path.exists("back.npy")
 
 
 def test_unlabelled_files_are_used_in_order(shell: Shell, folder: Path) -> None:
     halves = {"a": numbers(2, 5), "b": numbers(2, 3, seed=1)}
     for name, values in halves.items():
         saved(folder / f"{name}.npy", values)
-    done = shell("concat", "a.npy", "b.npy", "-o", "flat.npy")
-    assert (done.code, done.err) == (0, "")
+    assert shell("concat", "a.npy", "b.npy", "-o", "flat.npy", code=0).err == ""
     np.testing.assert_array_equal(np.load("flat.npy"), np.hstack([halves["a"], halves["b"]]))
     found = shell.json("convert", "flat.npy", "--to-tuple")["states"][0]
     assert found["cells"] == [{"name": "", "c": 5, "m": 3}]
@@ -196,13 +194,11 @@ def test_halves_inside_files(shell: Shell, folder: Path) -> None:
         ("state.h5", "/cell_0/c", "/cell_0/m"),
         ("state.npz", "cell", "hidden"),
     ):
-        done = shell(
-            "concat", f"{source}:{first}", f"{source}:{second}", "-o", "flat.npy", "--force"
+        shell(
+            "concat", f"{source}:{first}", f"{source}:{second}", "-o", "flat.npy", "--force", code=0
         )
-        assert done.code == 0
         np.testing.assert_array_equal(np.load("flat.npy"), np.hstack([c, m]))
-    done = shell("concat", "state.npz", "state.npz", "-o", "x.npy")
-    assert done.code == 3
+    done = shell("concat", "state.npz", "state.npz", "-o", "x.npy", code=3)
     assert (
         "state.npz: expected one array, got 3; pick one, FILE:NAME: cell, hidden, other"
         in error(done)
@@ -241,7 +237,7 @@ def test_a_failed_concat_leaves_no_file(
     for name, values in (files | {"wide": numbers(2, 4, dtype="float64")}).items():
         saved(folder / f"{name}.npy", values)
     before = {name: Path(name).read_bytes() for name in os.listdir(folder)}
-    done = shell("concat", "-q", *arguments)
-    assert (done.code, done.out) == (code, "")
+    done = shell("concat", "-q", *arguments, code=code)
+    assert done.out == ""
     assert words in done.err
     assert {name: Path(name).read_bytes() for name in os.listdir(folder)} == before
