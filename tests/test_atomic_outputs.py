@@ -323,7 +323,12 @@ def limited(nbytes: int) -> None:
 
 @pytest.mark.parametrize(
     ("command", "ending", "flags"),
-    [*((*one, []) for one in WRITES), ("convert", "h5", ["--compress"])],
+    [
+        *((*one, []) for one in WRITES),
+        *((command, "h5", ["--compress"]) for command in ("convert", "run")),
+        *(("run", ending, ["--time-major"]) for ending in ("npz", "h5", "npy")),
+        ("run", "npz", ["--compress"]),
+    ],
 )
 def test_a_disk_that_is_full_leaves_the_old_file(
     tmp_path: Path, command: str, ending: str, flags: list[str]

@@ -306,22 +306,14 @@ def cell_of(row: Row) -> Cell:
     return found[row.scope]
 
 
-def test_its_class_and_era(row: Row) -> None:
+def test_its_class_widths_and_equations(row: Row) -> None:
     cell = cell_of(row)
     assert (cell.family, cell.era) == (row.family, row.era)
     assert cell.alternatives == row.alternatives
-
-
-def test_its_widths(row: Row) -> None:
-    cell = cell_of(row)
     assert (cell.input_size, cell.num_units, cell.num_proj) == (row.inputs, row.units, row.proj)
     # The state of a convolution has spatial axes too, and a grid has a pair for each frequency.
     pair = row.units and not any(word in row.family for word in ("Conv", "GridLSTM"))
     assert cell.state == (StateWidths(row.units, row.proj or row.units) if pair else None)
-
-
-def test_its_equations(row: Row) -> None:
-    cell = cell_of(row)
     assert cell.gate_order == row.order
     assert (cell.peepholes, cell.layer_norm) == (row.peepholes, row.layer_norm)
 
@@ -358,22 +350,30 @@ def test_its_shapes_must_fit(row: Row) -> None:
 # ---- grids
 
 
-def test_a_grid_has_all_its_peepholes() -> None:
-    kinds = ("freqf", "freqt", "timef", "timet")
-    shapes = {"W_f_0_0": (11, 16), "B_f_0": (16,), "W_t_0_0": (11, 16), "B_t_0": (16,)}
-    shapes |= {f"W_{gate}_diag_{kind}_0": (4,) for gate in "IFO" for kind in kinds}
-    found = writers.recognised(writers.below("rnn/grid_lstm_cell", shapes))
+KINDS = ("freqf", "freqt", "timef", "timet")
+PEEPHOLES = {f"W_{gate}_diag_{kind}_0": (4,) for gate in "IFO" for kind in KINDS}
+
+
+@pytest.mark.parametrize(
+    ("leaves", "peepholes"),
+    [
+        (
+            {"W_f_0_0": (11, 16), "B_f_0": (16,), "W_t_0_0": (11, 16), "B_t_0": (16,)} | PEEPHOLES,
+            True,
+        ),
+        (  # of three blocks
+            {f"W_f_{block}_0": (11, 16) for block in range(3)}
+            | {f"B_f_{block}": (16,) for block in range(3)},
+            False,
+        ),
+    ],
+)
+def test_a_grid_has_all_its_kernels_and_peepholes(leaves: Leaves, peepholes: bool) -> None:
+    shapes = writers.below("rnn/grid_lstm_cell", leaves)
+    found = writers.recognised(shapes)
     (cell,) = found.cells
-    assert (cell.family, cell.num_units, cell.peepholes) == ("GridLSTMCell", 4, True)
-    assert set(found.roles) == set(writers.below("rnn/grid_lstm_cell", shapes))
-
-
-def test_a_grid_has_the_kernels_of_all_its_blocks() -> None:
-    shapes = {f"W_f_{block}_0": (11, 16) for block in range(3)}
-    shapes |= {f"B_f_{block}": (16,) for block in range(3)}
-    found = writers.recognised(writers.below("rnn/grid_lstm_cell", shapes))
-    assert len(found.cells) == 1
-    assert set(found.roles) == set(writers.below("rnn/grid_lstm_cell", shapes))
+    assert (cell.family, cell.num_units, cell.peepholes) == ("GridLSTMCell", 4, peepholes)
+    assert set(found.roles) == set(shapes)
 
 
 @pytest.mark.parametrize(

@@ -55,14 +55,6 @@ def test_the_prefix_and_any_file_of_it(tmp_path: Path, end: str) -> None:
     assert locate(prefix + end).prefix == prefix
 
 
-def test_the_folder_and_the_checkpoint_file(tmp_path: Path) -> None:
-    prefix = put(tmp_path, "model.ckpt-7")
-    put(tmp_path, "model.ckpt-8")
-    say_newest(tmp_path, "model.ckpt-7")
-    assert locate(str(tmp_path)).prefix == prefix
-    assert locate(os.path.join(tmp_path, "checkpoint")).prefix == prefix
-
-
 def test_a_relative_path_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "model.ckpt-7")
     monkeypatch.chdir(tmp_path)
@@ -71,29 +63,26 @@ def test_a_relative_path_without_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "written",
+    ("written", "newest"),
     [
-        "/home/someone/runs/model.ckpt-7",
-        "D:\\\\runs\\\\today\\\\model.ckpt-7",
-        "../elsewhere/model.ckpt-7",
-        "sub/../model.ckpt-7",
-        "\\\\\\\\server\\\\share\\\\model.ckpt-7",
+        ("model.ckpt-7", "model.ckpt-7"),
+        ("/home/someone/runs/model.ckpt-7", "model.ckpt-7"),  # of another machine
+        ("D:\\\\runs\\\\today\\\\model.ckpt-7", "model.ckpt-7"),
+        ("../elsewhere/model.ckpt-7", "model.ckpt-7"),
+        ("sub/../model.ckpt-7", "model.ckpt-7"),
+        ("\\\\\\\\server\\\\share\\\\model.ckpt-7", "model.ckpt-7"),
+        ("caf\\303\\251-7", "café-7"),
+        ("best/model", "best/model"),
     ],
 )
-def test_paths_from_another_machine_are_looked_up_next_to_the_file(
-    tmp_path: Path, written: str
-) -> None:
-    prefix = put(tmp_path, "model.ckpt-7")
+def test_the_checkpoint_file_names_the_newest(tmp_path: Path, written: str, newest: str) -> None:
+    folder, name = os.path.split(newest)
+    prefix = put(tmp_path / folder, name)
     put(tmp_path, "model.ckpt-8")
+    put(tmp_path, "model")
     say_newest(tmp_path, written)
     assert locate(str(tmp_path)).prefix == prefix
-
-
-def test_octal_escapes_in_the_checkpoint_file(tmp_path: Path) -> None:
-    prefix = put(tmp_path, "café-7")
-    put(tmp_path, "other")
-    say_newest(tmp_path, "caf\\303\\251-7")
-    assert locate(str(tmp_path)).prefix == prefix
+    assert locate(os.path.join(tmp_path, "checkpoint")).prefix == prefix
 
 
 def test_a_checkpoint_file_never_leads_out_of_its_folder(tmp_path: Path) -> None:
@@ -104,13 +93,6 @@ def test_a_checkpoint_file_never_leads_out_of_its_folder(tmp_path: Path) -> None
         say_newest(inside, written)
         with pytest.raises(NotFoundError, match="no checkpoint in this folder"):
             locate(str(inside))
-
-
-def test_a_sub_folder_named_by_the_checkpoint_file(tmp_path: Path) -> None:
-    prefix = put(tmp_path / "best", "model")
-    put(tmp_path, "model")
-    say_newest(tmp_path, "best/model")
-    assert locate(str(tmp_path)).prefix == prefix
 
 
 def test_several_checkpoints_without_a_newest_one(tmp_path: Path) -> None:
@@ -131,10 +113,15 @@ def test_a_missing_newest_checkpoint_is_reported(tmp_path: Path) -> None:
         locate(str(tmp_path))
 
 
-def test_a_prefix_that_begins_another(tmp_path: Path) -> None:
-    short, long = put(tmp_path, "model.ckpt-1"), put(tmp_path, "model.ckpt-10")
-    assert locate(short).prefix == short
-    assert locate(long).prefix == long
+@pytest.mark.parametrize("name", ["", "-6600", " ", "a b", "…", "model.ckpt-1"])
+def test_odd_basenames(tmp_path: Path, name: str) -> None:
+    """One prefix may be the start of another."""
+    prefix = put(tmp_path, name)
+    assert locate(str(tmp_path)).prefix == prefix
+    other = put(tmp_path, f"{name}0")
+    for one in (prefix, other):
+        assert locate(one).prefix == one
+        assert locate(one + ".index").prefix == one
 
 
 def test_a_prefix_that_is_also_a_folder(tmp_path: Path) -> None:
@@ -150,14 +137,6 @@ def test_a_stale_shard_of_another_count(tmp_path: Path) -> None:
     ckpt = lstmstate.open_checkpoint(prefix)
     assert ckpt.files.data_files == (f"{prefix}.data-00000-of-00001",)
     assert locate(prefix + ".data-00000-of-00002").prefix == prefix
-
-
-@pytest.mark.parametrize("name", ["", "-6600", " ", "a b", "…"])
-def test_odd_basenames(tmp_path: Path, name: str) -> None:
-    prefix = put(tmp_path, name)
-    assert locate(prefix).prefix == prefix
-    assert locate(prefix + ".index").prefix == prefix
-    assert locate(str(tmp_path)).prefix == prefix
 
 
 def test_leftovers_of_an_interrupted_save_are_ignored(tmp_path: Path) -> None:

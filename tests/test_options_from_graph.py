@@ -34,41 +34,6 @@ def built(
 # ---- one option at a time
 
 
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize(
-    ("name", "forget_bias"), [("tanh", 0.0), ("relu", 0.3), ("sigmoid", 1.0), ("identity", 2.5)]
-)
-def test_the_activation_and_the_forget_bias(
-    cell: str, loop: str, name: str, forget_bias: float
-) -> None:
-    found = only(built(cell, loop, activation=name, forget_bias=forget_bias))
-    assert shown(found, "activation") == {"activation": name}
-    assert found.forget_bias == Option(forget_bias, "graph")
-    assert (found.family, found.gate_order) == (cell, "ijfo")
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize(
-    ("cell_clip", "proj_clip", "peepholes"),
-    [
-        (None, None, True),
-        (0.5, None, False),
-        (50.0, None, True),
-        (None, 0.25, False),
-        (0.5, 0.25, True),
-        (0.5, 0.5, False),
-    ],
-)
-def test_the_clips(
-    loop: str, cell_clip: float | None, proj_clip: float | None, peepholes: bool
-) -> None:
-    clips = {"cell_clip": cell_clip, "proj_clip": proj_clip}
-    found = only(built(loop=loop, num_proj=2, use_peepholes=peepholes, **clips))
-    assert shown(found, *clips) == clips
-    assert (found.num_proj, found.peepholes) == (2, peepholes)
-
-
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("layer", [True, False])
 def test_a_clip_of_the_cell_output_is_not_a_cell_option(layer: bool, steps: int) -> None:
@@ -317,30 +282,38 @@ def test_without_a_graph_options_are_marked_as_defaults() -> None:
 numbers = st.integers(1, 400).map(lambda hundredths: hundredths / 100)
 
 
-@settings(derandomize=True, deadline=None, max_examples=12)
+@settings(derandomize=True, deadline=None, max_examples=30)
 @given(
+    cell=st.sampled_from(["BasicLSTMCell", "LSTMCell", "LSTMCell"]),
     loop=st.sampled_from(["dynamic", "functional", "static"]),
     units=st.integers(1, 6),
     forget_bias=st.just(0.0) | numbers,
-    num_proj=st.none() | st.integers(1, 5),
-    cell_clip=st.none() | numbers,
-    proj_clip=st.none() | numbers,
-    use_peepholes=st.booleans(),
     state_is_tuple=st.booleans(),
     function=st.sampled_from(["tanh", "relu", "sigmoid", "identity"]),
+    more=st.fixed_dictionaries(
+        {
+            "num_proj": st.none() | st.integers(1, 5),
+            "cell_clip": st.none() | numbers,
+            "proj_clip": st.none() | numbers,
+            "use_peepholes": st.booleans(),
+        }
+    ),
     seed=st.integers(0, 1000),
 )
 def test_options_of_a_cell_are_read_back_from_its_graph(
-    loop: str, units: int, function: str, seed: int, **given_options: Any
+    cell: str, loop: str, units: int, function: str, more: Any, seed: int, **given_options: Any
 ) -> None:
     def build(tf: TensorFlow) -> None:
         options = given_options | {"activation": writers.activation(tf, function)}
-        LOOPS.get(loop, dynamic)(tf, tf.nn.rnn_cell.LSTMCell(units, **options))
+        options |= more if cell == "LSTMCell" else {}
+        LOOPS.get(loop, dynamic)(tf, getattr(tf.nn.rnn_cell, cell)(units, **options))
 
-    expected = given_options | {"activation": function}
+    expected = more if cell == "LSTMCell" else dict.fromkeys(more)
+    expected = expected | given_options | {"activation": function}
     if not expected["num_proj"]:
         expected["proj_clip"] = None  # which has no effect without a projection
     widths = {"num_proj": expected.pop("num_proj"), "peepholes": expected.pop("use_peepholes")}
+    widths |= {"input_size": 3, "num_units": units, "family": cell, "gate_order": "ijfo"}
     with tempfile.TemporaryDirectory() as folder:
         prefix = writers.save(folder, build, functional=loop == "functional")
         both = [only(open_checkpoint(prefix))]
@@ -348,8 +321,9 @@ def test_options_of_a_cell_are_read_back_from_its_graph(
         both += [only(open_checkpoint(prefix))]
     for found in both:
         assert shown(found, *expected) == expected
-        assert {name: getattr(found, name) for name in widths} == widths
-        assert (found.input_size, found.num_units) == (3, units)
+        assert {name: getattr(found, name) or None for name in widths} == {
+            name: value or None for name, value in widths.items()
+        }
 
 
 # ---- cells that are one operation

@@ -37,44 +37,43 @@ def listed(*parts: Mapping[str, Shape]) -> dict[str, list[list[list[int | None]]
 # ---- cells and stacks
 
 
-def test_a_cell_alone_is_run_alone() -> None:
-    assert listed(lstm("rnn/lstm_cell", units=4)) == {"--cell rnn/lstm_cell": [[[4]]]}
-    assert listed(lstm("encoder/lstm_cell", units=4), lstm("decoder/lstm_cell", units=5)) == {
-        "--cell encoder/lstm_cell": [[[4]]],
-        "--cell decoder/lstm_cell": [[[5]]],
-    }
-
-
-def test_the_root_scope_has_a_flag_too() -> None:
-    assert list(listed(lstm("", proj=2) | {"out/weights_out": (2, 9)})) == ["--cell /"]
-
-
-def test_layers_feed_one_another_in_one_chain() -> None:
-    layers = [lstm(MULTI.format(k), 3 if k == 0 else 3 + k, 4 + k) for k in range(12)]
-    assert listed(*reversed(layers)) == {
-        "--stack rnn/multi_rnn_cell": [[[4 + k for k in range(12)]]]
-    }
-
-
-def test_the_next_layer_takes_the_projected_m() -> None:
-    layers = lstm(MULTI.format(0), 3, 8, proj=2) | lstm(MULTI.format(1), 2, 5)
-    assert listed(layers) == {"--stack rnn/multi_rnn_cell": [[[8, 5]]]}
-
-
-def test_a_stack_and_a_cell_next_to_it_are_two_networks() -> None:
-    layers = lstm(MULTI.format(0), 3, 4) | lstm(MULTI.format(1), 4, 5)
-    assert listed(layers, lstm("decoder/lstm_cell", 5, 6)) == {
-        "--stack rnn/multi_rnn_cell": [[[4, 5]]],
-        "--cell decoder/lstm_cell": [[[6]]],
-    }
+@pytest.mark.parametrize(
+    ("parts", "networks"),
+    [
+        ([lstm("rnn/lstm_cell")], {"--cell rnn/lstm_cell": [[[4]]]}),
+        (
+            [lstm("encoder/lstm_cell", units=4), lstm("decoder/lstm_cell", units=5)],
+            {"--cell encoder/lstm_cell": [[[4]]], "--cell decoder/lstm_cell": [[[5]]]},
+        ),
+        ([lstm("", proj=2), {"out/weights_out": (2, 9)}], {"--cell /": [[[4]]]}),  # the root scope
+        (
+            [lstm(MULTI.format(k), 3 + k if k else 3, 4 + k) for k in reversed(range(12))],
+            {"--stack rnn/multi_rnn_cell": [[[4 + k for k in range(12)]]]},
+        ),
+        # The next layer takes the projected m.
+        (
+            [lstm(MULTI.format(0), 3, 8, proj=2), lstm(MULTI.format(1), 2, 5)],
+            {"--stack rnn/multi_rnn_cell": [[[8, 5]]]},
+        ),
+        (
+            [
+                *(lstm(MULTI.format(k), 3 + k, 4 + k) for k in (0, 1)),
+                lstm("decoder/lstm_cell", 5, 6),
+            ],
+            {"--stack rnn/multi_rnn_cell": [[[4, 5]]], "--cell decoder/lstm_cell": [[[6]]]},
+        ),
+        (
+            [lstm(f"{BOTH}/bw/lstm_cell", 3, 5), lstm(f"{BOTH}/fw/lstm_cell", 3, 4)],
+            {f"--stack {BOTH}": [[[4], [5]]]},
+        ),
+        ([lstm(f"{BOTH}/fw/lstm_cell")], {f"--cell {BOTH}/fw/lstm_cell": [[[4]]]}),
+    ],
+)
+def test_cells_and_stacks_are_networks(parts: list[dict[str, Shape]], networks: object) -> None:
+    assert listed(*parts) == networks
 
 
 # ---- both directions
-
-
-def test_a_pair_is_one_stage_of_two_chains() -> None:
-    pair = lstm(f"{BOTH}/bw/lstm_cell", 3, 5) | lstm(f"{BOTH}/fw/lstm_cell", 3, 4)
-    assert listed(pair) == {f"--stack {BOTH}": [[[4], [5]]]}
 
 
 def test_stacks_of_both_directions_run_separately_and_are_joined_at_the_end() -> None:
@@ -101,10 +100,6 @@ def test_the_next_stage_takes_the_joined_outputs_of_both_directions() -> None:
     assert [cell.direction for cell in route.cells] == ["forward", "backward"] * 2
     narrow = lstm(scope.format(1, "fw"), 4, 6)
     assert [flag[:6] for flag in listed(*layers[:2], narrow, layers[3])] == ["--cell"] * 4
-
-
-def test_one_direction_alone_is_a_cell() -> None:
-    assert listed(lstm(f"{BOTH}/fw/lstm_cell")) == {f"--cell {BOTH}/fw/lstm_cell": [[[4]]]}
 
 
 def test_directions_over_different_inputs_are_not_a_pair() -> None:

@@ -72,22 +72,33 @@ def test_twelve_layers_are_in_order(name: str, cell: str, leaves: tuple[str, str
     assert (found[name].direction, found[name].paired_with) == (None, None)
 
 
-def test_one_layer_in_a_numbered_scope_is_a_stack_of_one() -> None:
-    found = stacked(lstm("rnn/multi_rnn_cell/cell_0/lstm_cell", units=5))
-    assert units(found["rnn/multi_rnn_cell"]) == [[5]]
-    assert found["rnn/multi_rnn_cell"].flat == 10
+MULTI = "rnn/multi_rnn_cell/cell_{}/lstm_cell"
+GRID = below("rnn/multi_rnn_cell/cell_1/grid_lstm_cell", {"W_f_0_0": (40, 12), "B_f_0": (12,)})
+ATTENTION = dense("rnn/multi_rnn_cell/cell_1/attention_cell_wrapper", 9, 4) | lstm(
+    "rnn/multi_rnn_cell/cell_1/attention_cell_wrapper/lstm_cell", 4, 5
+)
 
 
-def test_a_cell_without_a_numbered_scope_is_not_a_stack() -> None:
+@pytest.mark.parametrize(
+    ("cells", "widths", "flat"),
+    [
+        ([lstm(MULTI.format(0), units=5)], [[5]], 10),
+        # The flat state takes the projected width of m.
+        ([lstm(MULTI.format(0), 3, 8, 2), lstm(MULTI.format(1), 2, 4)], [[8], [4]], 10 + 8),
+        ([lstm(MULTI.format(0)), GRID], [[4], [None]], None),  # a layer of unknown width
+        ([lstm(MULTI.format(0)), ATTENTION], [[4], [5]], None),  # which has a state, too
+    ],
+)
+def test_the_flat_state_is_as_wide_as_all_its_layers(
+    cells: list[dict[str, Shape]], widths: Any, flat: int | None
+) -> None:
+    (stack,) = stacked(*cells).values()
+    assert (stack.name, units(stack), stack.flat) == ("rnn/multi_rnn_cell", widths, flat)
+
+
+def test_cells_without_a_numbered_scope_or_a_direction_are_not_a_stack() -> None:
     assert stacked(lstm("rnn/lstm_cell"), lstm("rnn/lstm_cell_1"), lstm("decoder/lstm_cell")) == {}
-
-
-def test_the_flat_state_takes_the_projected_width_of_m() -> None:
-    found = stacked(
-        lstm("rnn/multi_rnn_cell/cell_0/lstm_cell", 3, 8, proj=2),
-        lstm("rnn/multi_rnn_cell/cell_1/lstm_cell", 2, 4),
-    )
-    assert found["rnn/multi_rnn_cell"].flat == (8 + 2) + (4 + 4)
+    assert stacked(lstm("bidirectional_rnn/fw/lstm_cell")) == {}
 
 
 def test_each_cell_has_its_columns_of_the_flat_state() -> None:
@@ -181,17 +192,6 @@ def test_the_stack_of_cells_that_were_named_is_run_as_one() -> None:
     assert [cell.name for cell in ckpt.network().route.cells] == list(ckpt.cells)
 
 
-def test_an_attention_layer_has_a_state_too() -> None:
-    around = "rnn/multi_rnn_cell"
-    found = stacked(
-        lstm(f"{around}/cell_0/lstm_cell", 3, 4),
-        dense(f"{around}/cell_1/attention_cell_wrapper", 9, 4),
-        lstm(f"{around}/cell_1/attention_cell_wrapper/lstm_cell", 4, 5),
-    )
-    assert units(found[around]) == [[4], [5]]
-    assert found[around].flat is None
-
-
 @pytest.mark.parametrize("other", [0, 1, 2])
 def test_a_layer_of_another_kind_leaves_the_flat_width_unknown(other: int) -> None:
     def build(tf: TensorFlow) -> None:
@@ -202,13 +202,6 @@ def test_a_layer_of_another_kind_leaves_the_flat_width_unknown(other: int) -> No
     (stack,) = opened(build).stacks.values()
     assert units(stack) == [[4 + layer] for layer in range(3) if layer != other]
     assert stack.flat is None
-
-
-def test_a_layer_of_unknown_width_leaves_the_flat_width_unknown() -> None:
-    grid = below("rnn/multi_rnn_cell/cell_1/grid_lstm_cell", {"W_f_0_0": (40, 12), "B_f_0": (12,)})
-    found = stacked(lstm("rnn/multi_rnn_cell/cell_0/lstm_cell"), grid)
-    assert units(found["rnn/multi_rnn_cell"]) == [[4], [None]]
-    assert found["rnn/multi_rnn_cell"].flat is None
 
 
 # ---- directions
@@ -261,10 +254,6 @@ def test_the_directions_of_a_keras_layer_are_a_pair() -> None:
         below("bidirectional/backward_lstm", kernels), below("bidirectional/forward_lstm", kernels)
     )
     assert [cell.direction for cell in found["bidirectional"].layers[0]] == ["forward", "backward"]
-
-
-def test_one_direction_alone_is_not_a_pair() -> None:
-    assert stacked(lstm("bidirectional_rnn/fw/lstm_cell")) == {}
 
 
 def test_two_pairs_are_two_stacks() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -81,23 +80,6 @@ def test_rows_out_of_order_or_of_another_shape_are_an_error(tmp_path: Path) -> N
     assert os.listdir(tmp_path) == []
 
 
-def test_existing_results_are_replaced_only_with_force(tmp_path: Path) -> None:
-    arrays = results_of(1, 3)
-    for kind in KINDS:
-        target = tmp_path / f"{kind}.{kind.partition(',')[0]}"
-        target.write_bytes(b"old")
-        with (
-            pytest.raises(LstmstateError, match="this file exists already"),
-            writing(target, kind, arrays),
-        ):
-            pass
-        assert target.read_bytes() == b"old"
-        with writing(target, kind, arrays, force=True) as results:
-            fill(results, arrays, 2)
-            assert target.read_bytes() == b"old"
-        same(read(target), arrays)
-
-
 def test_files_that_cannot_contain_the_results_are_refused(tmp_path: Path) -> None:
     arrays = results_of(1, 3)
     with (
@@ -119,53 +101,6 @@ def test_files_that_cannot_contain_the_results_are_refused(tmp_path: Path) -> No
     ):
         pass
     assert os.listdir(tmp_path) == []
-
-
-FULL = """
-import resource, signal, sys
-import numpy as np
-from lstmstate.errors import LstmstateError
-from lstmstate.files.atomic import Outputs
-from lstmstate.state.formats.array_writer import PlannedArray, open_writer
-from lstmstate.state.formats.registry import BY_KEY
-kind, compress, axis, target = sys.argv[1], sys.argv[2] == "True", int(sys.argv[3]), sys.argv[4]
-room = int(sys.argv[5])
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-shape = (4, 500, 100) if axis else (500, 4, 100)
-plans = [PlannedArray(name, shape, np.dtype("f8"), axis) for name in ("outputs", "c")]
-part = np.random.default_rng(0).random([50 if size == 500 else size for size in shape])
-try:
-    with Outputs(force=True) as outputs:
-        of_kind = plans[:1] if kind == "npy" else plans
-        with open_writer(outputs, target, BY_KEY[kind], of_kind, None, compress=compress) as found:
-            for start in range(0, 500, 50):
-                for plan in of_kind:
-                    found.write(plan.name, start, part)
-except LstmstateError as error:
-    print(error)
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="sizes of files cannot be limited")
-@pytest.mark.parametrize("kind", [*KINDS, "npy"])
-@pytest.mark.parametrize(("axis", "room"), [(0, 0), (0, 100_000), (1, 100_000), (1, 300_000)])
-def test_a_disk_that_is_full_leaves_the_old_file(
-    tmp_path: Path, kind: str, axis: int, room: int
-) -> None:
-    key, _, compressed = kind.partition(", ")
-    target = tmp_path / f"a.{key}"
-    target.write_bytes(b"old")
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, key, str(bool(compressed)), str(axis), str(target), str(room)],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        check=True,
-    )
-    assert (done.stdout, done.stderr) == (f"{target}: it cannot be written (File too large)\n", "")
-    assert target.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == [target.name]
 
 
 TO_STDOUT = """
