@@ -115,6 +115,21 @@ def error(done: Done) -> str:
     return others[0].removeprefix("lstmstate: error: ")
 
 
+def errors(done: Done) -> list[str]:
+    """Return the errors on stderr."""
+    start = "lstmstate: error: "
+    return [line[len(start) :] for line in done.err.splitlines() if line.startswith(start)]
+
+
+def flip(path: str | Path, *at: int) -> None:
+    """Flip a bit of some bytes of a file, or of the data file of a checkpoint's prefix."""
+    data = Path(path) if Path(path).is_file() else Path(f"{path}.data-00000-of-00001")
+    content = bytearray(data.read_bytes())
+    for place in at:
+        content[place] ^= 1
+    data.write_bytes(content)
+
+
 def in_folder(path: Path) -> dict[str, bytes | None]:
     """Return the files below a folder by name, including hidden ones."""
     return {

@@ -18,6 +18,7 @@ from commands import (
     archive,
     checkpoint,
     error,
+    flip,
     lstm_cell,
     notes,
     numbers,
@@ -124,10 +125,7 @@ def test_a_damaged_value_is_refused_unless_checksums_are_left_out(
     shell: Shell, tmp_path: Path
 ) -> None:
     shutil.copytree(SAMPLES / "peephole_flat", tmp_path / "run")
-    data = tmp_path / "run" / "model.ckpt.data-00000-of-00001"
-    damaged = bytearray(data.read_bytes())
-    damaged[-1] ^= 1  # of the last variable by name, saved_state
-    data.write_bytes(damaged)
+    flip(tmp_path / "run" / "model.ckpt", -1)  # of the last variable by name, saved_state
     done = shell("convert", "-q", tmp_path / "run", "--to-flat", "-o", tmp_path / "x.npy", code=3)
     assert not os.path.exists(tmp_path / "x.npy")
     assert "saved_state" in error(done)

@@ -40,13 +40,10 @@ def state_of(tf: Any, x: Any) -> tuple[Any, dict[Any, Any]]:
 STATE = LSTMState(drawn(BATCH, UNITS, seed=7) / 2, drawn(BATCH, UNITS, seed=8) / 2)
 
 
-def fed(tf: Any, x: Any) -> Any:
-    return tf.placeholder(tf.int32, [None], "lengths")
-
-
-def of_default(tf: Any, x: Any) -> Any:
-    whole = tf.fill([tf.shape(x)[0]], STEPS)
-    return tf.placeholder_with_default(whole, [None], "lengths")
+FED = lambda tf, x: tf.placeholder(tf.int32, [None], "lengths")  # noqa: E731
+OF_DEFAULT = lambda tf, x: tf.placeholder_with_default(  # noqa: E731
+    tf.fill([tf.shape(x)[0]], STEPS), [None], "lengths"
+)
 
 
 def of_small_default(tf: Any, x: Any) -> Any:
@@ -60,10 +57,6 @@ def used(tf: Any, x: Any) -> Any:
 
 def constant(tf: Any, x: Any) -> Any:
     return tf.constant(LENGTHS)
-
-
-def of_mask(tf: Any, x: Any) -> Any:
-    return tf.cast(tf.reduce_sum(tf.placeholder(tf.float32, [None, None], "mask"), 1), tf.int32)
 
 
 def in_loop(tf: Any, x: Any, lengths: Any, state: Any) -> tuple[Any, Any]:
@@ -85,15 +78,19 @@ def by_outputs(outputs: Any) -> Any:
 @pytest.mark.parametrize(
     ("lengths", "given", "taken"),
     [
-        (fed, True, LENGTHS),
-        (fed, False, [STEPS] * BATCH),
-        (of_default, True, LENGTHS),
-        (of_default, False, None),
+        *((FED, given, taken) for given, taken in ((True, LENGTHS), (False, [STEPS] * BATCH))),
+        *((OF_DEFAULT, given, taken) for given, taken in ((True, LENGTHS), (False, None))),
         (of_small_default, True, LENGTHS),
         (of_small_default, False, None),
         (used, False, None),
         (constant, False, None),
-        (of_mask, True, LENGTHS),
+        (
+            lambda tf, x: tf.cast(
+                tf.reduce_sum(tf.placeholder(tf.float32, [None, None], "mask"), 1), tf.int32
+            ),
+            True,
+            LENGTHS,
+        ),
     ],
 )
 def test_sequences_end_as_in_the_graph(

@@ -424,18 +424,7 @@ def test_only_verify_evaluates_the_graph() -> None:
 
 
 def test_a_long_list_is_cut(tmp_path: Path, shell: Shell) -> None:
-    names = [
-        "Neg",
-        "Abs",
-        "Square",
-        "Relu",
-        "Tanh",
-        "Sigmoid",
-        "Exp",
-        "Elu",
-        "Softplus",
-        "Softsign",
-    ]
+    names = "Neg Abs Square Relu Tanh Sigmoid Exp Elu Softplus Softsign".split()
     before, nodes = X, []
     for at, name in enumerate(names):
         nodes.append(op(f"odd{at}", name, before))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import BundleBuilder, const, fixed32, meta_graph, node, number, tensor, text
+from builders import const, fixed32, meta_graph, node, number, tensor, text
 from builders import shape_proto as sizes
+from commands import checkpoint
 from work import few_lines, graph_lines
 
 from lstmstate.cells import Option
@@ -15,6 +17,8 @@ from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 
 FLOAT, INT32 = 1, 3
 KERNEL, BIAS = "rnn/lstm_cell/kernel", "rnn/lstm_cell/bias"
+FUSED = {KERNEL: (5, 8), BIAS: (8,)}
+KERAS = {"lstm/kernel": (3, 8), "lstm/recurrent_kernel": (2, 8)}
 ONE = tensor(FLOAT, [], fixed32(5, 0x3F800000))
 
 
@@ -47,12 +51,11 @@ def step(forget: str = "one", c: str = "c") -> list[bytes]:
     ]
 
 
-def opened(folder: Path, *nodes: bytes) -> LSTMCheckpoint:
+def opened(
+    folder: Path, *nodes: bytes, shapes: Mapping[str, tuple[int, ...]] = FUSED
+) -> LSTMCheckpoint:
     """Write a checkpoint of one cell with this graph; open it in bounded work."""
-    bundle = BundleBuilder()
-    bundle.add(KERNEL, np.zeros((5, 8), np.float32))
-    bundle.add(BIAS, np.zeros(8, np.float32))
-    path = bundle.write(folder / "m")
+    path = checkpoint(folder / "m", {name: np.zeros(s, "f4") for name, s in shapes.items()})
     Path(f"{path}.meta").write_bytes(meta_graph(*nodes))
     with few_lines(graph_lines(len(nodes))):
         ckpt = open_checkpoint(path)

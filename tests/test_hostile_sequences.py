@@ -80,13 +80,6 @@ def test_bits_flipped_anywhere(tmp_path: Path, kind: str) -> None:
 
 
 @steady
-@given(st.binary(max_size=200))
-def test_a_table_may_be_any_bytes(content: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        outcome(text(Path(folder) / "x.csv", content))
-
-
-@steady
 @given(st.text("0123456789.,;\t \n\r#\"'-+eEnaif_\0\u00e9", max_size=60))
 def test_a_table_is_refused_or_read_as_numbers(content: str) -> None:
     """The numbers are those that Python reads from the fields; no field is omitted silently."""

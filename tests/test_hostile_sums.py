@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from builders import BundleBuilder, const, fixed32, meta_graph, node, number, tensor, text
+from builders import const, fixed32, node, number, tensor, text
 from builders import shape_proto as sizes
-from work import few_lines, graph_lines
+from test_hostile_graphs import KERAS, opened
 from writers import only, shown
 
-from lstmstate.cells import Cell, Option
-from lstmstate.model.checkpoint import open_checkpoint
+from lstmstate.cells import Option
 
 
 def step() -> list[bytes]:
@@ -38,26 +36,13 @@ def step() -> list[bytes]:
     ]
 
 
-def opened(folder: Path, *nodes: bytes) -> tuple[Cell, tuple[str, ...]]:
-    """Open a cell with these nodes in its graph, in bounded work; return it and the notes."""
-    bundle = BundleBuilder()
-    bundle.add("lstm/kernel", np.zeros((3, 8), np.float32))
-    bundle.add("lstm/recurrent_kernel", np.zeros((2, 8), np.float32))
-    path = bundle.write(folder / "m")
-    Path(f"{path}.meta").write_bytes(meta_graph(*nodes))
-    with few_lines(graph_lines(len(nodes))):
-        ckpt = open_checkpoint(path)
-        cell = only(ckpt)
-    return cell, ckpt.notes
-
-
 def test_the_ordinary_graph_of_separate_products_is_read(tmp_path: Path) -> None:
-    cell, notes = opened(tmp_path, *step())
-    assert shown(cell, "activation", "recurrent_activation") == {
+    ckpt = opened(tmp_path, *step(), shapes=KERAS)
+    assert shown(only(ckpt), "activation", "recurrent_activation") == {
         "activation": "relu",
         "recurrent_activation": "sigmoid",
     }
-    assert notes == ()
+    assert ckpt.notes == ()
 
 
 ONE = const("one", tensor(1, [], fixed32(5, 0x3F800000)))
@@ -81,7 +66,7 @@ TANGLES = {
 @pytest.mark.parametrize("nodes", TANGLES.values(), ids=TANGLES.keys())
 def test_a_tangled_step_leaves_options_unknown(tmp_path: Path, nodes: list[bytes]) -> None:
     """The last of two nodes with one name counts, so these replace the plain ones."""
-    cell, _ = opened(tmp_path, *step(), ONE, *nodes)
+    cell = only(opened(tmp_path, *step(), ONE, *nodes, shapes=KERAS))
     assert cell.options["activation"] == Option(None, "unknown")
 
 
@@ -99,7 +84,7 @@ def test_thousands_of_sums_over_the_same_gates(tmp_path: Path) -> None:
             node(f"d{k}", "Add", [f"a{k}", f"b{k}"]),
         )
     ]
-    cell, notes = opened(tmp_path, *step(), *wide, *sums)
-    assert cell.num_units == 2
+    ckpt = opened(tmp_path, *step(), *wide, *sums, shapes=KERAS)
+    cell = only(ckpt)
     assert cell.options["activation"].value in (None, "relu")
-    assert all("too tangled" in note for note in notes)
+    assert all("too tangled" in note for note in ckpt.notes)

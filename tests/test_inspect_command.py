@@ -17,14 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import BundleBuilder
+from commands import LSTMSTATE, PROJECT, SAMPLES, SUNSPOTS, checkpoint, flip
 
 from lstmstate.cli import execute as run
-
-PROJECT = Path(__file__).resolve().parent.parent
-SAMPLES = PROJECT / "sample_checkpoints"
-SUNSPOTS = str(SAMPLES / "sunspots")
-LSTMSTATE = [sys.executable, "-m", "lstmstate"]
 
 Captured = pytest.CaptureFixture[str]
 
@@ -70,14 +65,6 @@ def on_terminal(columns: int, *arguments: str, **environment: str) -> str:
 
 def without_escapes(text: str) -> list[str]:
     return re.sub(r"\x1b\[[0-9;]*m", "", text).split("\n")
-
-
-def write_bundle(prefix: Path, values: dict[str, np.ndarray]) -> None:
-    """Write a V2 checkpoint of some variables."""
-    bundle = BundleBuilder()
-    for name, value in values.items():
-        bundle.add(name, np.asarray(value))
-    bundle.write(prefix)
 
 
 # ---- JSON
@@ -140,7 +127,7 @@ def test_json_with_stats_gate_by_gate(capsys: Captured) -> None:
 
 
 def test_json_is_valid_where_values_are_not_numbers(tmp_path: Path, capsys: Captured) -> None:
-    write_bundle(
+    checkpoint(
         tmp_path / "x",
         {
             "rnn/lstm_cell/kernel": np.full((3, 8), np.nan, np.float32),
@@ -273,10 +260,7 @@ def test_checksums_can_be_left_out_to_rescue_values(tmp_path: Path, capsys: Capt
     for file in (SAMPLES / "bidirectional").glob("model.ckpt*"):
         shutil.copy(file, tmp_path)
     path = tmp_path / "model.ckpt"
-    data = Path(f"{path}.data-00000-of-00001")
-    damaged = bytearray(data.read_bytes())
-    damaged[100] ^= 1
-    data.write_bytes(damaged)
+    flip(path, 100)
     code, _, err = inspect(capsys, "-q", str(path), "--stats")
     assert code == 3
     assert "checksum" in err
@@ -290,7 +274,7 @@ def test_checksums_can_be_left_out_to_rescue_values(tmp_path: Path, capsys: Capt
 
 def test_names_from_files_cannot_control_a_terminal(tmp_path: Path, capsys: Captured) -> None:
     name = "\x1b[2J[bold]evil\u202e/lstm_cell"
-    write_bundle(
+    checkpoint(
         tmp_path / "x",
         {f"{name}/kernel": np.zeros((3, 8), "f4"), f"{name}/bias": np.zeros(8, "f4")},
     )
@@ -316,7 +300,7 @@ def test_tables_fit_the_terminal_without_truncation(columns: int, sample: str) -
 
 def test_a_thousand_variables_stay_readable(tmp_path: Path) -> None:
     values = {f"tower_{k}/layer/weights": np.zeros(2, "f4") for k in range(1000)}
-    write_bundle(tmp_path / "x", values)
+    checkpoint(tmp_path / "x", values)
     lines = without_escapes(on_terminal(80, str(tmp_path / "x"), "--variables"))
     assert max(map(len, lines)) <= 80
     assert len(lines) < 1015

@@ -105,11 +105,9 @@ def test_a_direction_is_a_part_of_the_scope(scope: str, direction: tuple[str, st
 
 
 def test_both_directions_of_a_pair_have_one_scope_in_common() -> None:
-    forward = names.direction("a/bidirectional_rnn/fw/multi_rnn_cell/cell_0/lstm_cell")
-    backward = names.direction("a/bidirectional_rnn/bw/multi_rnn_cell/cell_0/lstm_cell")
-    assert forward is not None
-    assert backward is not None
-    assert forward[0] == backward[0]
+    ways = (f"a/bidirectional_rnn/{way}/multi_rnn_cell/cell_0/lstm_cell" for way in ("fw", "bw"))
+    forward, backward = map(names.direction, ways)
+    assert forward and backward and forward[0] == backward[0]
 
 
 def test_scopes_are_sorted_numerically() -> None:
@@ -132,20 +130,8 @@ KERNEL = "rnn/lstm_cell/kernel"
 
 @pytest.mark.parametrize(
     "slot",
-    [
-        "Adam",
-        "Adam_1",
-        "Adam_2",
-        "Momentum",
-        "RMSProp",
-        "RMSProp_1",
-        "Adagrad",
-        "Adadelta",
-        "Adadelta_1",
-        "Ftrl",
-        "Ftrl_1",
-        "ExponentialMovingAverage",
-    ],
+    "Adam Adam_1 Adam_2 Momentum RMSProp RMSProp_1 Adagrad Adadelta Adadelta_1 Ftrl Ftrl_1 "
+    "ExponentialMovingAverage".split(),
 )
 @pytest.mark.parametrize("around", ["", "OptimizeLoss/", "train_op/"])
 def test_optimizer_variables_are_slots_in_any_scope(around: str, slot: str) -> None:

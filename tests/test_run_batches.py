@@ -15,14 +15,15 @@ from commands import (
     PROJECT,
     SAMPLES,
     SUNSPOTS,
-    Array,
     Shell,
     archive,
+    errors,
     notes,
     numbers,
     piped,
     saved,
 )
+from results import read
 
 import lstmstate
 from lstmstate.operations import run
@@ -34,28 +35,6 @@ PEEPHOLE = SAMPLES / "peephole_tuple"
 def three(tmp_path: Path) -> list[Path]:
     """Three sequences of the peephole cell, of 5, 6 and 7 steps."""
     return [saved(tmp_path / f"{k}.npy", numbers(5 + k, 3, seed=k)) for k in range(3)]
-
-
-def errors(err: str) -> list[str]:
-    """Return the errors on stderr."""
-    start = "lstmstate: error: "
-    return [line[len(start) :] for line in err.splitlines() if line.startswith(start)]
-
-
-def results(path: Path) -> dict[str, Array]:
-    """Return the arrays of a file of results."""
-    found: dict[str, Array] = {}
-    if path.suffix == ".npy":
-        found = {"outputs": np.load(path)}
-    elif path.suffix == ".npz":
-        with np.load(path) as file:
-            found = {name: file[name] for name in file.files if name != "lstmstate"}
-    else:
-        with h5py.File(path) as file:
-            file.visititems(
-                lambda name, at: found.update({name: at[()]}) if hasattr(at, "shape") else None
-            )
-    return found
 
 
 # ---- paths of outputs
@@ -75,8 +54,8 @@ def test_each_input_has_its_file_progress_line_and_zero_state(
     cell = lstmstate.open_checkpoint(PEEPHOLE).network()
     for path, target in zip(three, targets, strict=True):
         outputs, state = cell.run(np.load(path))
-        assert np.array_equal(results(target)["outputs"], outputs)
-        assert np.array_equal(results(target)["c"], state.c)
+        assert np.array_equal(read(target)["outputs"], outputs)
+        assert np.array_equal(read(target)["c"], state.c)
         alone = path.with_name("alone.npz")
         assert shell("run", PEEPHOLE, path, "-o", alone, "--force").code == 0
         assert alone.read_bytes() == target.read_bytes()
@@ -163,8 +142,8 @@ def test_a_state_passes_to_the_next_input_only_if_carried(
     begin = state = lstmstate.load_state(first)
     for k, path in enumerate(three):
         outputs, state = cell.run(np.load(path), state if carry else begin)
-        assert np.array_equal(results(folder / f"{k}.npz")["outputs"], outputs)
-        assert np.array_equal(results(folder / f"{k}.npz")["m"], state.m)
+        assert np.array_equal(read(folder / f"{k}.npz")["outputs"], outputs)
+        assert np.array_equal(read(folder / f"{k}.npz")["m"], state.m)
 
 
 def test_carried_parts_of_a_sequence_equal_the_whole(shell: Shell, tmp_path: Path) -> None:
@@ -174,7 +153,7 @@ def test_carried_parts_of_a_sequence_equal_the_whole(shell: Shell, tmp_path: Pat
     assert shell("run", SUNSPOTS, saved(tmp_path / "x.npy", x), "-o", whole).code == 0
     done = shell("run", "-q", SUNSPOTS, *parts, "--carry-state", "--state-out", last, code=0)
     assert done.err == ""
-    found, expected = results(last), results(whole)
+    found, expected = read(last), read(whole)
     assert np.allclose(found[f"{FIRST}/c"], expected[f"{FIRST}/c"], rtol=0, atol=1e-6)
     done = shell("run", SUNSPOTS, *parts, "--state-out", last, code=2)
     assert "--state-out with several inputs needs --carry-state" in done.err
@@ -192,7 +171,7 @@ def test_a_failing_input_is_named_and_the_others_continue(shell: Shell, three: l
     bad = [folder / "gone.npy", saved(folder / "nan.npy", x), text, folder / "cut.npy"]
     bad[3].write_bytes(three[0].read_bytes()[:-3])
     done = shell("run", PEEPHOLE, three[0], *bad, three[1], "--out-dir", folder / "out", code=4)
-    messages = errors(done.err)
+    messages = errors(done)
     assert [line.split(": ")[0] for line in messages] == [str(path) for path in bad]
     assert messages[0] == f"{bad[0]}: there is no such file; check the path"
     assert "there is NaN at step 4, batch row 1, column 2" in messages[1]
@@ -202,7 +181,7 @@ def test_a_failing_input_is_named_and_the_others_continue(shell: Shell, three: l
 
 def test_all_may_fail(shell: Shell, three: list[Path]) -> None:
     done = shell("run", SUNSPOTS, *three, "--out-dir", three[0].parent / "out")
-    assert (done.code, done.out, len(errors(done.err))) == (4, "", 3)
+    assert (done.code, done.out, len(errors(done))) == (4, "", 3)
     assert os.listdir(three[0].parent / "out") == []
 
 
@@ -212,18 +191,18 @@ def test_existing_outputs_are_kept_and_the_others_written(shell: Shell, three: l
     (folder / "1.npz").write_bytes(b"old")
     done = shell("run", PEEPHOLE, *three, "--out-dir", folder, code=4)
     assert (folder / "1.npz").read_bytes() == b"old"
-    assert errors(done.err) == [
+    assert errors(done) == [
         f"{folder / '1.npz'}: this file exists already; pass --force to replace it"
     ]
     assert shell("run", PEEPHOLE, *three, "--out-dir", folder, "--force").code == 0
-    assert len(results(folder / "1.npz")) == 3
+    assert len(read(folder / "1.npz")) == 3
 
 
 def test_inputs_in_the_output_folder_are_not_overwritten(shell: Shell, tmp_path: Path) -> None:
     inputs = [archive(tmp_path / f"{k}.npz", x=numbers(4, 3)) for k in range(2)]
     before = [path.read_bytes() for path in inputs]
     done = shell("run", PEEPHOLE, *inputs, "--out-dir", tmp_path, "--force", code=4)
-    assert len(errors(done.err)) == 2
+    assert len(errors(done)) == 2
     assert "this is the input, which is never written over" in done.err
     assert [path.read_bytes() for path in inputs] == before
 
@@ -236,7 +215,7 @@ def test_a_carried_state_of_another_batch_size_names_the_input(
     two = saved(three[0].parent / "two.npy", numbers(2, 6, 3))
     folder = three[0].parent / "out"
     done = shell("run", PEEPHOLE, four, two, four, "--carry-state", code=4)
-    messages = errors(done.err)
+    messages = errors(done)
     assert messages == [
         f"{two}: rnn/lstm_cell: the state is that of a batch of 4, and the input has a batch of "
         "2; give a state of this batch, or of one for all of it",
@@ -256,7 +235,7 @@ def test_lengths_that_fit_one_input_and_not_the_other(shell: Shell, tmp_path: Pa
         "run", PEEPHOLE, *inputs, "--lengths", "len", "--out-dir", tmp_path / "out", code=4
     )
     assert os.listdir(tmp_path / "out") == ["good.x.npz"]
-    assert errors(done.err)[0].startswith(f"{bad}: len: the length of batch row 0")
+    assert errors(done)[0].startswith(f"{bad}: len: the length of batch row 0")
 
 
 def test_an_input_too_large_for_the_memory_does_not_stop_the_others(
@@ -273,26 +252,26 @@ def test_an_input_too_large_for_the_memory_does_not_stop_the_others(
     folder = three[0].parent / "out"
     done = shell("run", PEEPHOLE, *three, "--out-dir", folder, code=4)
     assert sorted(os.listdir(folder)) == ["0.npz", "2.npz"]
-    assert errors(done.err) == [f"{three[1]}: there is not enough memory for this"]
+    assert errors(done) == [f"{three[1]}: there is not enough memory for this"]
     assert shell("run", PEEPHOLE, three[1], "-o", folder / "1.npz").code == 3
 
 
 def test_the_model_is_read_once_and_before_any_input(
     shell: Shell, three: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = []
+    names = []
     real = lstmstate.Variable.read
     monkeypatch.setattr(
-        lstmstate.Variable, "read", lambda self: (read.append(self.name), real(self))[1]
+        lstmstate.Variable, "read", lambda self: (names.append(self.name), real(self))[1]
     )
     assert shell("run", PEEPHOLE, *three).code == 0
     # Kernel, bias, projection, three peepholes; the graph starts from c_state and m_state, small
     # variables, which are also classified as states.
-    weights = [name for name in read if name not in ("c_state", "m_state")]
+    weights = [name for name in names if name not in ("c_state", "m_state")]
     assert len(weights) == len(set(weights)) == 6
     gone = [three[0].parent / "gone.npy"] * 2
     done = shell("run", SAMPLES / "nothing", *gone, code=3)
-    assert len(errors(done.err)) == 1
+    assert len(errors(done)) == 1
     assert "gone" not in done.err
 
 
@@ -309,7 +288,7 @@ def test_parts_along_time_give_the_same_file(
     for target, at_once in zip(targets, (1 << 23, 1 << 12), strict=True):
         monkeypatch.setattr(run, "_AT_ONCE_BYTES", at_once)
         shell("run", SUNSPOTS, f"{source}:x", *flags, *more, "-o", target, code=0)
-    found, expected = map(results, targets)
+    found, expected = map(read, targets)
     assert list(found) == list(expected)
     for name, array in found.items():
         assert np.allclose(array, expected[name], rtol=0, atol=1e-6), name

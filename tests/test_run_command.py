@@ -25,6 +25,7 @@ from commands import (
     numbers,
     saved,
 )
+from results import read
 
 import lstmstate
 from lstmstate import LSTMState
@@ -50,20 +51,6 @@ def expected(ckpt: str | Path, x: Array, state: Any = None, **how: Any) -> dict[
     return {"outputs": outputs} | halves
 
 
-def arrays(path: Path) -> dict[str, Array]:
-    """Return the arrays in an npz or h5, without the metadata of the state."""
-    found: dict[str, Array] = {}
-    if path.suffix == ".npz":
-        with np.load(path) as file:
-            found = {name: file[name] for name in file.files if name != "lstmstate"}
-        return found
-    with h5py.File(path) as file:
-        file.visititems(
-            lambda name, at: found.update({name: at[()]}) if isinstance(at, h5py.Dataset) else None
-        )
-    return found
-
-
 def same(found: dict[str, Array], other: dict[str, Array], atol: float = 1e-6) -> bool:
     """Whether results have the same arrays, up to rounding."""
     assert set(found) == set(other)
@@ -83,7 +70,7 @@ def test_outputs_and_the_last_state_are_in_one_file(
 ) -> None:
     target = batch.with_name(f"y.{kind}")
     assert shell("run", "-q", ckpt, batch, "-o", target) == (0, f"{target}\n", "")
-    assert same(arrays(target), expected(ckpt, np.load(batch)))
+    assert same(read(target), expected(ckpt, np.load(batch)))
 
 
 def test_that_file_is_a_state_to_continue_from_and_to_convert(shell: Shell, tmp_path: Path) -> None:
@@ -97,7 +84,7 @@ def test_that_file_is_a_state_to_continue_from_and_to_convert(shell: Shell, tmp_
         )
         assert done.err == ""
         whole = expected(SUNSPOTS, x)
-        found = arrays(targets[1])
+        found = read(targets[1])
         assert same(found, whole | {"outputs": whole["outputs"][7:]})
         flat = tmp_path / f"flat.{ending}.npy"
         assert shell("convert", "-q", targets[1], "--to-flat", "-o", flat).code == 0
@@ -115,7 +102,7 @@ def test_an_npy_has_the_outputs_only_with_a_note(shell: Shell, batch: Path) -> N
     np.testing.assert_allclose(np.load(target), whole["outputs"], atol=1e-6)
     done = shell("run", PEEPHOLE, batch, "-o", target, "--state-out", state, "--force")
     assert "outputs only" not in done.err
-    assert same({"outputs": np.load(target)} | arrays(state), whole)
+    assert same({"outputs": np.load(target)} | read(state), whole)
     done = shell("run", PEEPHOLE, batch, "--trace", "-o", target, "--force", code=3)
     assert "an .npy has the outputs only" in error(done)
     assert shell("run", PEEPHOLE, batch, "--compress", "-o", target, "--force").code == 3
@@ -137,7 +124,7 @@ def test_the_last_state_in_any_layout_is_an_initial_state(
         assert done.err == ""
         with pytest.warns(UserWarning, match="defaults are used"):
             after = lstmstate.open_checkpoint(ckpt).network().run(np.load(x))[1]
-            assert same(arrays(target), expected(ckpt, np.load(x), after))
+            assert same(read(target), expected(ckpt, np.load(x), after))
 
 
 def test_a_state_saved_in_a_checkpoint_is_an_initial_state(shell: Shell, tmp_path: Path) -> None:
@@ -151,7 +138,7 @@ def test_a_state_saved_in_a_checkpoint_is_an_initial_state(shell: Shell, tmp_pat
         options = ["--state", state] if state else ["--zero-state"]
         assert shell("run", "-q", SUNSPOTS, x, *options, "-o", target).code == 0
     assert targets[0].read_bytes() == targets[1].read_bytes()
-    assert not same(arrays(targets[0]), arrays(targets[2]), 1e-3)
+    assert not same(read(targets[0]), read(targets[2]), 1e-3)
 
 
 @pytest.mark.parametrize("single", [True, False])
@@ -160,7 +147,7 @@ def test_states_and_gates_of_every_step(shell: Shell, tmp_path: Path, single: bo
     path = saved(tmp_path / "x.npy", x[0] if single else x)
     target = tmp_path / "y.npz"
     assert shell("run", PEEPHOLE, path, "--trace", "--forget-bias", "0.5", "-o", target).code == 0
-    found = arrays(target)
+    found = read(target)
     assert list(found) == ["outputs", *(f"{k}_steps" for k in "cmijfo"), "c", "m"]
     lead = (6,) if single else (2, 6)
     for name, width in (("c", 8), ("m", 5), *((gate, 8) for gate in "ijfo")):
@@ -174,10 +161,10 @@ def test_states_and_gates_of_every_step(shell: Shell, tmp_path: Path, single: bo
     new = found["f_steps"] * before + found["i_steps"] * found["j_steps"]
     np.testing.assert_allclose(np.clip(new, -0.75, 0.75), found["c_steps"], atol=1e-6)
     assert shell("run", PEEPHOLE, path, "--all-states", "-o", target, "--force").code == 0
-    assert list(arrays(target)) == ["outputs", "c_steps", "m_steps", "c", "m"]
+    assert list(read(target)) == ["outputs", "c_steps", "m_steps", "c", "m"]
     assert shell("run", BOTH, path, "--all-states", "-o", target, "--force").code == 0
     names = [f"bidirectional_rnn/{side}/lstm_cell/{k}_steps" for side in ("fw", "bw") for k in "cm"]
-    assert list(arrays(target))[1:5] == names
+    assert list(read(target))[1:5] == names
 
 
 def test_the_same_input_gives_the_same_bytes(shell: Shell, batch: Path) -> None:
@@ -202,7 +189,7 @@ def test_any_file_of_sequences_is_an_input(shell: Shell, tmp_path: Path) -> None
     for number, name in enumerate(("x.npy", "x.npz:x", "x.h5:/deep/x", "x.csv:b,c,d", "x.tsv")):
         target = tmp_path / f"{number}.npz"
         assert shell("run", PEEPHOLE, tmp_path / name, "-o", target).code == 0, name
-        assert same(arrays(target), expected(PEEPHOLE, x)), name
+        assert same(read(target), expected(PEEPHOLE, x)), name
 
 
 def test_time_major_changes_the_axes_of_all_that_has_steps(shell: Shell, batch: Path) -> None:
@@ -211,8 +198,8 @@ def test_time_major_changes_the_axes_of_all_that_has_steps(shell: Shell, batch: 
     plain, other = batch.with_name("plain.npz"), batch.with_name("other.npz")
     assert shell("run", PEEPHOLE, batch, "--all-states", "-o", plain).code == 0
     assert shell("run", PEEPHOLE, turned, "--time-major", "--all-states", "-o", other).code == 0
-    back = {k: v.swapaxes(0, 1) if v.ndim == 3 else v for k, v in arrays(other).items()}
-    assert same(back, arrays(plain), 0)
+    back = {k: v.swapaxes(0, 1) if v.ndim == 3 else v for k, v in read(other).items()}
+    assert same(back, read(plain), 0)
 
 
 @pytest.mark.parametrize("ckpt", [PEEPHOLE, BOTH], ids=["cell", "both ways"])
@@ -226,7 +213,7 @@ def test_lengths_from_a_file_or_an_array_next_to_the_input(
     for number, (x, given) in enumerate(((batch, alone), (f"{both}:x", "len"))):
         target = batch.with_name(f"{number}.npz")
         assert shell("run", "-q", ckpt, x, "--lengths", given, "-o", target).code == 0
-        assert same(arrays(target), want)
+        assert same(read(target), want)
     document = shell.json("run", ckpt, batch, "--lengths", alone)
     assert (document["steps"], document["valid_steps"]) == (9, 15)
     assert (
@@ -350,7 +337,7 @@ def test_a_cell_in_the_root_scope_can_be_chosen(shell: Shell, tmp_path: Path) ->
     for options in ([], ["--cell", "/"], ["--cell", ""]):
         target = tmp_path / f"{len(options)}{options[-1:] == ['/']}.h5"
         assert shell("run", "-q", ckpt, x, *options, "-o", target).code == 0
-        assert sorted(arrays(target)) == ["c", "m", "outputs"]
+        assert sorted(read(target)) == ["c", "m", "outputs"]
     assert "(root scope)" in shell("run", ckpt, x).out
 
 

@@ -34,6 +34,10 @@ PAIRS = [
     ("state_0_c", "state_0_m"),
     ("c_state_1", "h_state_1"),
     ("rnn/c", "rnn/h"),
+    ("rnn/lstm_cell/c", "rnn/lstm_cell/m"),
+    ("C", "H"),
+    ("c1", "h1"),
+    ("c_0", "m_0"),
 ]
 WHOLE = [
     *("state", "states", "flat", "flat_state", "saved_state", "initial_state", "last_states"),
@@ -92,11 +96,19 @@ KINDS = ["npz", "h5", "ckpt", "model.ckpt"]
 def test_c_and_m_of_any_such_names_are_read_from_any_file(
     tmp_path: Path, kind: str, c_name: str, m_name: str
 ) -> None:
-    c, m = numbers(2, 4, seed=1), numbers(2, 4, seed=2)
-    state = load_state(stored(tmp_path, kind, {m_name: m, c_name: c}))
-    assert isinstance(state, LSTMState)
-    np.testing.assert_array_equal(state.c, c)
-    np.testing.assert_array_equal(state.m, m)
+    """In any order, and of any widths that its cells have."""
+    c, m = numbers(2, 4, seed=1), numbers(2, 4 if kind == "model.ckpt" else 3, seed=2)
+    for arrays in ({m_name: m, c_name: c}, {c_name: c, m_name: m}):
+        state = load_state(stored(tmp_path, kind, arrays))
+        assert isinstance(state, LSTMState)
+        np.testing.assert_array_equal(state.c, c)
+        np.testing.assert_array_equal(state.m, m)
+
+
+def test_names_of_tensors_are_names_of_halves(tmp_path: Path) -> None:
+    c, m = numbers(2, 4, seed=1), numbers(2, 3, seed=2)
+    state = load_state(stored(tmp_path, "npz", {"h:0": m, "c:0": c}))
+    assert (state.c.tolist(), state.m.tolist()) == (c.tolist(), m.tolist())
 
 
 @pytest.mark.parametrize("kind", KINDS)
