@@ -29,7 +29,7 @@ from commands import (
     numbers,
     saved,
 )
-from test_streaming import peak, sparse
+from test_run_results import peak, sparse
 
 CELL, BOTH = SAMPLES / "peephole_tuple", SAMPLES / "bidirectional"
 MIB = 1 << 20

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SAMPLES
-from test_bundle_copy import assert_restored_alike
+from test_bundle_writer import assert_restored_alike
 from test_rewritten_checkpoints import (
     STACK,
     Named,
@@ -21,8 +21,7 @@ from test_rewritten_checkpoints import (
     refused,
     value,
 )
-from test_states_against_tensorflow import BATCH, assert_equal, noise
-from test_values_against_tensorflow import save_v2
+from test_values_against_tensorflow import BATCH, assert_equal, noise, save_v2
 from writers import Build, Shape, TensorFlow, dynamic, inputs, save
 
 from lstmstate import load_state, open_checkpoint

@@ -1,10 +1,11 @@
-"""`lstmstate verify`: comparison of our results with TensorFlow's own cells, and its report."""
+"""`lstmstate verify` on the command line."""
 
 from __future__ import annotations
 
 import builtins
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from commands import (
 from graphs import evaluated
 
 from lstmstate import engines
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
+from lstmstate.operations import verify
+from lstmstate.operations.verify import Trial, over_random_data
 
 PEEPHOLE, BOTH = SAMPLES / "peephole_tuple", SAMPLES / "bidirectional"
 SAMPLE_NAMES = sorted(path.name for path in SAMPLES.iterdir() if path.is_dir())
@@ -273,3 +277,52 @@ def test_without_a_graph_the_error_names_another_reference(shell: Shell) -> None
         "the graph cannot be evaluated: the checkpoint has no complete one; --against tensorflow "
         "compares with TensorFlow's own cell (pip install 'lstmstate[tensorflow]')"
     )
+
+
+# ---- bounds in verify on the difference of two evaluations from float64, for weights of any size
+
+
+JUDGES = [
+    "graph",
+    pytest.param(
+        "tensorflow",
+        marks=pytest.mark.skipif(not find_spec("tensorflow"), reason="TensorFlow is missing"),
+    ),
+]
+
+
+def scaled(factor: float, monkeypatch: pytest.MonkeyPatch) -> LSTMCheckpoint:
+    """Return a sample whose weights are scaled by a factor."""
+    ckpt = open_checkpoint("sample_checkpoints/sunspots")
+    read = ckpt._read
+    monkeypatch.setattr(ckpt, "_read", lambda name: read(name) * np.float32(factor))
+    return ckpt
+
+
+def trials(ckpt: LSTMCheckpoint, reference: str) -> Iterator[Trial]:
+    return over_random_data([ckpt.network()], "auto", {}, None, 0, reference)
+
+
+@pytest.mark.parametrize("reference", JUDGES)
+@pytest.mark.parametrize("factor", [1, 30, 1000])
+def test_healthy_weights_of_any_size_agree(
+    factor: float, reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for trial in trials(scaled(factor, monkeypatch), reference):
+        assert trial.refused is None
+        assert trial.agrees, trial.differences
+
+
+@pytest.mark.parametrize("factor", [1, 30])
+def test_a_differing_weight_of_any_size_is_found(
+    factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = verify.in_float64
+
+    def spoiled(network: object) -> object:
+        found = exact(network)  # type: ignore[arg-type]
+        found.first.kernel[0, 0] *= 1.0001
+        return found
+
+    monkeypatch.setattr(verify, "in_float64", spoiled)
+    assert not all(trial.agrees for trial in trials(scaled(factor, monkeypatch), "graph"))
