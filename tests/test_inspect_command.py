@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import writers
-from commands import LSTMSTATE, PROJECT, SAMPLES, SUNSPOTS, checkpoint, flip
+from commands import LSTMSTATE, PROJECT, SAMPLES, SUNSPOTS, Shell, checkpoint, flip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -30,23 +30,6 @@ from numpy.typing import NDArray
 from lstmstate.cells.gate_stats import Stats, cell_stats
 from lstmstate.cli import execute as run
 from lstmstate.model.checkpoint import open_checkpoint
-
-Captured = pytest.CaptureFixture[str]
-
-
-def inspect(capsys: Captured, *arguments: str) -> tuple[int, str, str]:
-    """Run `lstmstate inspect`; return the exit code, stdout and stderr."""
-    code = run(["inspect", *arguments])
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def document(capsys: Captured, *arguments: str) -> dict[str, object]:
-    """Return the JSON that `lstmstate inspect --json` prints."""
-    code, out, _ = inspect(capsys, "--json", *arguments)
-    assert code == 0
-    found: dict[str, object] = json.loads(out)
-    return found
 
 
 def on_terminal(columns: int, *arguments: str, **environment: str) -> str:
@@ -80,12 +63,12 @@ def without_escapes(text: str) -> list[str]:
 # ---- JSON
 
 
-def test_json_is_the_contract(capsys: Captured) -> None:
-    found = document(capsys, SUNSPOTS)
+def test_json_is_the_contract(shell: Shell) -> None:
+    found = shell.json("inspect", SUNSPOTS)
     assert found["schema"] == "lstmstate.inspect/1"
     assert (found["format"], found["era"]) == ("v2", "1.2+")
     assert found["meta"] == f"{SUNSPOTS}/model.ckpt-360.meta"
-    first = found["cells"][0]  # type: ignore[index]
+    first = found["cells"][0]
     expected = {
         "name": "rnn/multi_rnn_cell/cell_0/basic_lstm_cell",
         "family": "BasicLSTMCell",
@@ -109,17 +92,17 @@ def test_json_is_the_contract(capsys: Captured) -> None:
         "kernel": "rnn/multi_rnn_cell/cell_0/basic_lstm_cell/kernel",
         "bias": "rnn/multi_rnn_cell/cell_0/basic_lstm_cell/bias",
     }
-    assert found["stacks"][0]["flat"] == 72  # type: ignore[index]
-    assert found["states"][0]["variable"] == "saved_state"  # type: ignore[index]
-    roles = {v["name"]: v["role"] for v in found["variables"]}  # type: ignore[attr-defined]
+    assert found["stacks"][0]["flat"] == 72
+    assert found["states"][0]["variable"] == "saved_state"
+    roles = {v["name"]: v["role"] for v in found["variables"]}
     assert roles["saved_state"] == "state"
     assert roles["readout/kernel"] == "other"
     assert roles["readout/kernel/Adam"] == "slot"
     assert roles["rnn/multi_rnn_cell/cell_1/basic_lstm_cell/kernel"] == "kernel"
 
 
-def test_json_of_several_paths_is_one_document(capsys: Captured) -> None:
-    code, out, err = inspect(capsys, "--json", SUNSPOTS, "/gone", f"{SAMPLES}/v1_format")
+def test_json_of_several_paths_is_one_document(shell: Shell) -> None:
+    code, out, err = shell("inspect", "--json", SUNSPOTS, "/gone", f"{SAMPLES}/v1_format")
     found = json.loads(out)
     assert code == 4
     assert [result["format"] for result in found["results"]] == ["v2", "v1"]
@@ -127,16 +110,16 @@ def test_json_of_several_paths_is_one_document(capsys: Captured) -> None:
     assert "error: /gone" in err
 
 
-def test_json_with_stats_gate_by_gate(capsys: Captured) -> None:
-    found = document(capsys, SUNSPOTS, "--stats", "--cell", "cell_1/basic_lstm_cell")
-    (cell,) = found["cells"]  # type: ignore[misc]
+def test_json_with_stats_gate_by_gate(shell: Shell) -> None:
+    found = shell.json("inspect", SUNSPOTS, "--stats", "--cell", "cell_1/basic_lstm_cell")
+    (cell,) = found["cells"]
     assert [(row["role"], row["gate"]) for row in cell["stats"]] == [
         (role, gate) for role in ("kernel", "bias") for gate in "ijfo"
     ]
     assert all(row["nan"] == row["inf"] == 0 for row in cell["stats"])
 
 
-def test_json_is_valid_where_values_are_not_numbers(tmp_path: Path, capsys: Captured) -> None:
+def test_json_is_valid_where_values_are_not_numbers(tmp_path: Path, shell: Shell) -> None:
     checkpoint(
         tmp_path / "x",
         {
@@ -144,8 +127,8 @@ def test_json_is_valid_where_values_are_not_numbers(tmp_path: Path, capsys: Capt
             "rnn/lstm_cell/bias": np.full(8, np.inf, np.float32),
         },
     )
-    found = document(capsys, str(tmp_path / "x"), "--stats")
-    rows = found["cells"][0]["stats"]  # type: ignore[index]
+    found = shell.json("inspect", str(tmp_path / "x"), "--stats")
+    rows = found["cells"][0]["stats"]
     assert rows[0]["min"] is None
     assert (rows[0]["nan"], rows[4]["inf"]) == (6, 2)
 
@@ -153,57 +136,57 @@ def test_json_is_valid_where_values_are_not_numbers(tmp_path: Path, capsys: Capt
 # ---- text
 
 
-def test_one_checkpoint_of_several_is_named_in_a_note(capsys: Captured, tmp_path: Path) -> None:
+def test_one_checkpoint_of_several_is_named_in_a_note(shell: Shell, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(SUNSPOTS, folder)
-    assert inspect(capsys, str(folder))[::2] == (0, "")
+    assert shell("inspect", str(folder))[::2] == (0, "")
     for end in ("index", "data-00000-of-00001"):
         shutil.copy(folder / f"model.ckpt-360.{end}", folder / f"model.ckpt-180.{end}")
-    code, out, err = inspect(capsys, str(folder))
+    code, out, err = shell("inspect", str(folder))
     assert code == 0
     chosen = f"{folder} is the checkpoint {folder}/model.ckpt-360, one of 2 in its folder"
     assert err == f"lstmstate: note: {chosen}\n"
     assert "note:" not in out
-    assert inspect(capsys, str(folder), "-q")[2] == ""
-    assert inspect(capsys, f"{folder}/model.ckpt-180")[2] == ""
+    assert shell("inspect", str(folder), "-q")[2] == ""
+    assert shell("inspect", f"{folder}/model.ckpt-180")[2] == ""
 
 
-def test_the_state_is_described_in_both_layouts(capsys: Captured) -> None:
-    _, out, _ = inspect(capsys, f"{SAMPLES}/peephole_flat")
+def test_the_state_is_described_in_both_layouts(shell: Shell) -> None:
+    _, out, _ = shell("inspect", f"{SAMPLES}/peephole_flat")
     assert "c [B, 8], m [B, 5]" in out
     assert "[B, 13]" in out
     assert "c 0:8 m 8:13" in out
 
 
-def test_a_cell_is_chosen_by_the_end_of_its_name(capsys: Captured) -> None:
-    _, out, _ = inspect(capsys, SUNSPOTS, "--cell", "cell_1/basic_lstm_cell")
+def test_a_cell_is_chosen_by_the_end_of_its_name(shell: Shell) -> None:
+    _, out, _ = shell("inspect", SUNSPOTS, "--cell", "cell_1/basic_lstm_cell")
     assert "1 LSTM cell\n" in out
     assert "cell_0" not in out
 
 
 def test_a_state_of_unknown_widths_names_the_command_that_takes_them(
-    capsys: Captured, tmp_path: Path
+    shell: Shell, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "flat.npy", np.zeros((2, 7)))
-    _, out, _ = inspect(capsys, str(tmp_path / "flat.npy"))
+    _, out, _ = shell("inspect", str(tmp_path / "flat.npy"))
     assert out.endswith("--units and --proj, --cells, or --checkpoint (options of convert)\n")
 
 
-def test_an_unknown_cell_gets_the_list_of_cells(capsys: Captured) -> None:
-    code, out, err = inspect(capsys, "-q", SUNSPOTS, "--cell", "nope")
+def test_an_unknown_cell_gets_the_list_of_cells(shell: Shell) -> None:
+    code, out, err = shell("inspect", "-q", SUNSPOTS, "--cell", "nope")
     assert (code, out) == (3, "")
     assert err.count("\n") == 1
     assert "cell_0/basic_lstm_cell" in err
 
 
-def test_variables_are_listed_and_slots_counted(capsys: Captured) -> None:
-    _, out, _ = inspect(capsys, SUNSPOTS, "--variables")
+def test_variables_are_listed_and_slots_counted(shell: Shell) -> None:
+    _, out, _ = shell("inspect", SUNSPOTS, "--variables")
     assert "10 variables, 12 slots of optimizers and averages left out" in out
     assert "Adam" not in out.split("left out")[1]
 
 
-def test_a_pipe_gets_whole_names_and_one_line_per_row(capsys: Captured) -> None:
-    _, out, _ = inspect(capsys, SUNSPOTS, "--variables")
+def test_a_pipe_gets_whole_names_and_one_line_per_row(shell: Shell) -> None:
+    _, out, _ = shell("inspect", SUNSPOTS, "--variables")
     assert "rnn/multi_rnn_cell/cell_0/basic_lstm_cell/kernel  [25, 96]  float32" in out
     assert "\x1b" not in out
 
@@ -223,9 +206,9 @@ def test_a_pipe_gets_whole_names_and_one_line_per_row(capsys: Captured) -> None:
     ],
 )
 def test_exit_codes_and_one_line_for_an_error(
-    capsys: Captured, arguments: list[str], code: int
+    shell: Shell, arguments: list[str], code: int
 ) -> None:
-    found, out, err = inspect(capsys, *arguments)
+    found, out, err = shell("inspect", *arguments)
     assert found == code
     assert out == ""
     assert "Traceback" not in err
@@ -266,15 +249,15 @@ def test_sigint_leaves_no_traceback(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.strip()) == (128 + signal.SIGINT, b"")
 
 
-def test_checksums_can_be_left_out_to_rescue_values(tmp_path: Path, capsys: Captured) -> None:
+def test_checksums_can_be_left_out_to_rescue_values(tmp_path: Path, shell: Shell) -> None:
     for file in (SAMPLES / "bidirectional").glob("model.ckpt*"):
         shutil.copy(file, tmp_path)
     path = tmp_path / "model.ckpt"
     flip(path, 100)
-    code, _, err = inspect(capsys, "-q", str(path), "--stats")
+    code, _, err = shell("inspect", "-q", str(path), "--stats")
     assert code == 3
     assert "checksum" in err
-    code, _, err = inspect(capsys, str(path), "--stats", "--no-checksums")
+    code, _, err = shell("inspect", str(path), "--stats", "--no-checksums")
     assert code == 0
     assert "not verified" in err
 
@@ -282,18 +265,18 @@ def test_checksums_can_be_left_out_to_rescue_values(tmp_path: Path, capsys: Capt
 # ---- malicious names, many variables, terminals
 
 
-def test_names_from_files_cannot_control_a_terminal(tmp_path: Path, capsys: Captured) -> None:
+def test_names_from_files_cannot_control_a_terminal(tmp_path: Path, shell: Shell) -> None:
     name = "\x1b[2J[bold]evil\u202e/lstm_cell"
     checkpoint(
         tmp_path / "x",
         {f"{name}/kernel": np.zeros((3, 8), "f4"), f"{name}/bias": np.zeros(8, "f4")},
     )
     path = str(tmp_path / "x")
-    shown = inspect(capsys, path, "--variables")[1] + on_terminal(100, path, "--variables")
+    shown = shell("inspect", path, "--variables")[1] + on_terminal(100, path, "--variables")
     assert "\x1b[2J" not in shown
     assert "\u202e" not in shown
     assert r"\x1b[2J[bold]evil\u202e" in shown
-    assert json.loads(inspect(capsys, path, "--json")[1])["cells"][0]["name"] == name
+    assert json.loads(shell("inspect", path, "--json")[1])["cells"][0]["name"] == name
 
 
 @pytest.mark.parametrize("columns", [80, 120, 200])
@@ -326,14 +309,16 @@ def test_colour_can_be_turned_off() -> None:
 # ---- state files
 
 
-def test_arrays_of_a_state_file_and_their_possible_roles(tmp_path: Path, capsys: Captured) -> None:
+def test_arrays_of_a_state_file_and_their_possible_roles(tmp_path: Path, shell: Shell) -> None:
     h5py = pytest.importorskip("h5py")
     np.save(tmp_path / "flat.npy", np.zeros((4, 13), "f4"))
     np.savez(tmp_path / "pair.npz", c=np.zeros((4, 8), "f4"), m=np.zeros((4, 5), "f4"))
     with h5py.File(tmp_path / "deep.h5", "w") as file:
         file["a/layer_0/state"] = np.zeros((2, 3, 8))
     found = {
-        name: {a["name"]: (a["shape"], a["readings"]) for a in document(capsys, path)["arrays"]}  # type: ignore[attr-defined]
+        name: {
+            a["name"]: (a["shape"], a["readings"]) for a in shell.json("inspect", path)["arrays"]
+        }
         for name in ("flat.npy", "pair.npz", "deep.h5")
         for path in [str(tmp_path / name)]
     }
@@ -345,12 +330,12 @@ def test_arrays_of_a_state_file_and_their_possible_roles(tmp_path: Path, capsys:
             ["layered [2, batch, units], c first", "[h, c] of Keras or PyTorch, h first", "c or m"],
         )
     }
-    code, out, _ = inspect(capsys, str(tmp_path / "pair.npz"))
+    code, out, _ = shell("inspect", str(tmp_path / "pair.npz"))
     assert code == 0
     assert "[4, 5]" in out
 
 
-def test_state_files_that_must_not_be_read(tmp_path: Path, capsys: Captured) -> None:
+def test_state_files_that_must_not_be_read(tmp_path: Path, shell: Shell) -> None:
     h5py = pytest.importorskip("h5py")
     np.save(tmp_path / "pickle.npy", np.array([{}], object), allow_pickle=True)
     np.save(tmp_path / "whole.npy", np.zeros(100))
@@ -364,15 +349,15 @@ def test_state_files_that_must_not_be_read(tmp_path: Path, capsys: Captured) -> 
         "cut.npy": "cut short",
         "outside.h5": "another file",
     }.items():
-        code, _, err = inspect(capsys, str(tmp_path / name))
+        code, _, err = shell("inspect", str(tmp_path / name))
         assert (code, err.count("\n")) == (3, 1), name
         assert words in err
 
 
-def test_the_name_of_a_cell_is_refused_for_a_state_file(capsys: Captured, tmp_path: Path) -> None:
+def test_the_name_of_a_cell_is_refused_for_a_state_file(shell: Shell, tmp_path: Path) -> None:
     path = str(tmp_path / "a.npy")
     np.save(path, np.zeros((2, 8)))
-    code, out, err = inspect(capsys, path, "--cell", "lstm_cell")
+    code, out, err = shell("inspect", path, "--cell", "lstm_cell")
     assert (code, out) == (3, "")
     assert err == f"lstmstate: error: {path}: --cell is for checkpoints; leave it out\n"
 
