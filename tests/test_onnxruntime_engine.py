@@ -232,6 +232,10 @@ def test_options_that_onnx_cannot_express_are_named(rng: Rng, options: Any, word
     assert caught.value.advice is None
 
 
+def test_clips_without_effect_are_accepted(rng: Rng) -> None:
+    assert_agrees(ENGINE, alone(cell(rng, 3, 4, proj_clip=0.01)), rng, steps=5)
+
+
 def test_softplus_of_onnxruntime_is_still_wrong(rng: Rng) -> None:
     """The reason for the refusal: from 89 on it is infinite. Once this fails, it can be allowed."""
     helper = onnx.helper
