@@ -14,6 +14,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -211,45 +212,17 @@ def test_parts_without_the_rest(tmp_path: Path) -> None:
         locate(str(tmp_path))
 
 
-def kinds(folder: Path) -> dict[str, tuple[Path, str]]:
-    """Make a file of each kind that is not a checkpoint: name → (path, its kind)."""
+def written(write: Callable[..., object], **arrays: Any) -> bytes:
+    """Return what a function writes into a file."""
+    file = io.BytesIO()
+    write(file, **arrays)
+    return file.getvalue()
+
+
+def hdf5(file: io.BytesIO) -> None:
     h5py = pytest.importorskip("h5py")
-    np.save(folder / "state.npy", np.zeros(3))
-    np.savez(folder / "state.npz", c=np.zeros(3))
-    with h5py.File(folder / "state.h5", "w") as file:
-        file["c"] = np.zeros(3)
-    (folder / "notes.txt").write_text("loss went down", encoding="utf-8")
-    (folder / "empty").write_bytes(b"")
-    (folder / "noise").write_bytes(bytes(range(128, 256)) * 4)
-    (folder / "conf.json").write_text("{}", encoding="utf-8")
-    (folder / "lfs").write_text("version https://git-lfs.github.com/spec/v1\n", encoding="utf-8")
-    (folder / "pickle").write_bytes(b"\x80\x04]\x94.")
-    (folder / "archive.gz").write_bytes(b"\x1f\x8b" + bytes(20))
-    shutil.make_archive(str(folder / "plain"), "zip", folder, "notes.txt")
-    return {
-        path.name: (path, kind)
-        for path, kind in {
-            folder / "state.npy": "npy",
-            folder / "state.npz": "npz",
-            folder / "state.h5": "hdf5",
-            folder / "notes.txt": "text",
-            folder / "empty": "empty",
-            folder / "noise": "unknown",
-            folder / "conf.json": "json",
-            folder / "lfs": "lfs_pointer",
-            folder / "pickle": "pickle",
-            folder / "archive.gz": "gzip",
-            folder / "plain.zip": "zip",
-        }.items()
-    }
-
-
-def test_other_files_are_identified(tmp_path: Path) -> None:
-    for path, kind in kinds(tmp_path).values():
-        with pytest.raises(NotACheckpointError) as caught:
-            locate(str(path))
-        assert caught.value.kind.key == kind, path.name
-        assert "expected a TensorFlow checkpoint, got a" in str(caught.value)
+    with h5py.File(file, "w") as made:
+        made["c"] = np.zeros(3)
 
 
 def zipped(name: str) -> bytes:
@@ -266,6 +239,31 @@ def tarred() -> bytes:
     with tarfile.open(fileobj=file, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("model.ckpt.index"))
     return file.getvalue()
+
+
+# Files of every program's kind: name of the kind → contents.
+OTHER = {
+    "npy": lambda: written(np.save, arr=np.zeros(3)),
+    "npz": lambda: written(np.savez, c=np.zeros(3)),
+    "hdf5": lambda: written(hdf5),
+    "text": lambda: b"loss went down",
+    "empty": lambda: b"",
+    "unknown": lambda: bytes(range(128, 256)) * 4,
+    "json": lambda: b"{}",
+    "lfs_pointer": lambda: b"version https://git-lfs.github.com/spec/v1\n",
+    "pickle": lambda: b"\x80\x04]\x94.",
+    "gzip": lambda: b"\x1f\x8b" + bytes(20),
+    "zip": lambda: zipped("notes.txt"),
+}
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_other_files_are_identified(tmp_path: Path, key: str) -> None:
+    (tmp_path / "file").write_bytes(OTHER[key]())
+    with pytest.raises(NotACheckpointError) as caught:
+        locate(str(tmp_path / "file"))
+    assert caught.value.kind.key == key
+    assert "expected a TensorFlow checkpoint, got a" in str(caught.value)
 
 
 HEADER = b'{"c":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'  # of a safetensors file
