@@ -187,11 +187,8 @@ def name_nearest(function: Callable[_P, _R]) -> Callable[_P, _R]:
     def call(*args: _P.args, **named: _P.kwargs) -> _R:
         for name in named:
             if name not in known:
-                from difflib import get_close_matches
-
-                nearest = get_close_matches(name, known, 1, 0)[0]
                 problem = f"{function.__name__}() has no parameter {name!r}"
-                raise TypeError(f"{problem}; did you mean {nearest!r}?")
+                raise TypeError(f"{problem}; {nearest(name, known, limit=1, cutoff=0)}")
         return function(*args, **named)
 
     return call
@@ -268,6 +265,31 @@ def printable(text: str) -> str:
         else character.encode("unicode_escape", "backslashreplace").decode("ascii")
         for character in text
     )
+
+
+def first_of(names: Sequence[str], limit: int) -> str:
+    """Return the first of some names, fit for a screen, and the number of the others.
+
+    >>> first_of(["a", "b", "c"], 3), first_of(["a", "b", "c"], 2)
+    ('a, b, c', 'a, b and 1 more')
+    """
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(map(printable, names[:limit])) + more
+
+
+def nearest(
+    name: str, known: Iterable[str], *, limit: int = 3, cutoff: float = 0.5, folder: str = ""
+) -> str | None:
+    """Return advice with the known names, in a folder, that are most like one; None if none is.
+
+    >>> nearest("kernal", ["bias", "kernel"])
+    'did you mean kernel?'
+    """
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, list(known), limit, cutoff)
+    names = " or ".join(printable(f"{folder}{one}") for one in found)
+    return f"did you mean {names}?" if found else None
 
 
 def count(number: int, word: str) -> str:

@@ -211,7 +211,7 @@ def test_every_parameter_is_in_the_signature(function: Any) -> None:
         options |= {"peepholes", "assume_defaults", "engine", "feeds", "outputs"}
         assert options <= parameters.keys()
     name = list(parameters)[-1]
-    with pytest.raises(TypeError, match=f"has no parameter '{name}s'; did you mean '{name}'"):
+    with pytest.raises(TypeError, match=f"has no parameter '{name}s'; did you mean {name}"):
         function(**{f"{name}s": 1})
 
 
@@ -221,7 +221,7 @@ def test_a_misspelt_option_is_a_type_error_with_the_nearest_name(
     cell = peepholes.cells[CELL]
     with pytest.raises(TypeError) as caught:
         cell.run(numbers(2, 3), lenghts=[2])  # type: ignore[call-arg]
-    assert str(caught.value) == "run() has no parameter 'lenghts'; did you mean 'lengths'?"
+    assert str(caught.value) == "run() has no parameter 'lenghts'; did you mean lengths?"
 
 
 def test_none_switches_a_recorded_clip_off_and_the_default_keeps_it(

@@ -17,7 +17,7 @@ from lstmstate.errors import (
     LstmstateError,
     MissingFileError,
     UnsupportedError,
-    printable,
+    nearest,
 )
 
 # A FIFO would block the open for ever; without O_BINARY Windows would translate line ends.
@@ -177,16 +177,13 @@ def unreadable(path: str, error: OSError) -> LstmstateError:
 
 def near(path: str) -> str:
     """Return what to do about a path where there is nothing: the names that are most like it."""
-    from difflib import get_close_matches
-
     folder, name = os.path.split(path.rstrip("/"))
     try:
         names = sorted(os.listdir(folder or "."))[:_LOOKED_AT]
     except OSError:
         return "check the path"
-    found = get_close_matches(name, names, n=3, cutoff=0.75)
-    likely = " or ".join(printable(os.path.join(folder, one)) for one in found)
-    return f"did you mean {likely}?" if likely else "check the path"
+    found = nearest(name, names, cutoff=0.75, folder=os.path.join(folder, ""))
+    return found or "check the path"
 
 
 def read_whole(path: str, limit: int, what: str) -> bytes:

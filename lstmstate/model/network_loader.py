@@ -13,8 +13,8 @@ from lstmstate.errors import (
     LstmstateError,
     UnknownOptionError,
     UnsupportedError,
+    first_of,
     located,
-    printable,
 )
 from lstmstate.records import NamedTuple
 
@@ -72,9 +72,7 @@ class OwnStart(NamedTuple):
     @property
     def line(self) -> str:
         """The note for a run without a state."""
-        more = len(self.variables) - _SHOWN
-        names = ", ".join(map(printable, self.variables[:_SHOWN]))
-        names += f" and {more} more" if more > 0 else ""
+        names = first_of(self.variables, _SHOWN)
         own = f"a state of its own ({names})" if names else "a state of its own"
         found = f"the graph starts from {own}, and this run from zeros"
         is_unknown = self.problem and not self.is_stored

@@ -30,6 +30,7 @@ from lstmstate.errors import (
     LstmstateError,
     UnsupportedError,
     count,
+    first_of,
     name_nearest,
     printable,
     raise_all,
@@ -284,7 +285,7 @@ def _check_has(target: Target, wanted: str) -> Iterator[str]:
     if target.ckpt is None:
         names = [a.name for source in target.states for a in source.reading.file.arrays]
         if wanted not in names:
-            yield f"{missing}; this file has {', '.join(map(printable, names[:_SHOWN]))}"
+            yield f"{missing}; this file has {first_of(names, _SHOWN)}"
     elif wanted not in target.ckpt.variables:
         cells = (cell.info for cell in target.ckpt.cells.values())
         found = find_counterparts(wanted, target.ckpt.variables, cells)

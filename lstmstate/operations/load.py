@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate.checkpoint.locate import NotACheckpointError
-from lstmstate.errors import AmbiguousError, LstmstateError, located, printable
+from lstmstate.errors import AmbiguousError, LstmstateError, first_of, located
 from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.records import NamedTuple
 from lstmstate.state.formats.input_path import STDIN, InputPath
@@ -141,7 +141,7 @@ def open_array(
         with located(opened.path):
             raise file.foreign.error()
     if len(file.arrays) != 1:
-        names = ", ".join(printable(array.name) for array in file.arrays[:6])
+        names = first_of([array.name for array in file.arrays], 6)
         raise AmbiguousError(
             f"expected one array, got {len(file.arrays)}",
             path=opened.path,

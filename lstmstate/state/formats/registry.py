@@ -19,8 +19,8 @@ from lstmstate.errors import (
     LstmstateError,
     NotFoundError,
     UnsupportedError,
+    first_of,
     located,
-    printable,
     raised_as,
 )
 from lstmstate.files.reader import ByteSource
@@ -175,7 +175,7 @@ def select(file: StateFile, place: str) -> StateFile:
                 tensor=place,
                 advice="pass the file alone",
             )
-        known = ", ".join(printable(array.name) for array in file.arrays[:6]) or "none"
+        known = first_of([array.name for array in file.arrays], 6) or "none"
         raise LstmstateError(
             "there is no such array", path=file.path, tensor=place, advice=f"there are: {known}"
         )

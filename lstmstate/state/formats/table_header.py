@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from lstmstate.errors import AmbiguousError, NotFoundError, printable
+from lstmstate.errors import AmbiguousError, NotFoundError, first_of, printable
 from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
@@ -129,8 +129,7 @@ def places(names: Sequence[str], width: int, asked: str) -> list[int]:
 
 def listed(names: Sequence[str]) -> str:
     """Return the first of some names, for a message."""
-    more = ", …" if len(names) > _LISTED else ""
-    return ", ".join(printable(name[:_SHOWN]) for name in names[:_LISTED]) + more
+    return first_of([name[:_SHOWN] for name in names], _LISTED)
 
 
 def without_index(
