@@ -19,6 +19,7 @@ from functools import wraps
 from types import FrameType, FunctionType
 from typing import ParamSpec, TypeVar
 
+_LISTED = 3  # values of a missing file that an error names
 _PACKAGE = __name__.partition(".")[0]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -200,9 +201,22 @@ def raise_all(errors: Sequence[LstmstateError]) -> None:
         raise errors[0] if len(errors) == 1 else GatheredError(errors)
 
 
-def each(error: LstmstateError) -> tuple[LstmstateError, ...]:
-    """Return the errors that one error gathers, or the error itself."""
-    return error.errors if isinstance(error, GatheredError) else (error,)
+def each(*errors: LstmstateError) -> tuple[LstmstateError, ...]:
+    """Return some errors, or those that they gather; one for all values of a missing file."""
+    groups: dict[object, list[LstmstateError]] = {}
+    for error in errors:
+        for one in error.errors if isinstance(error, GatheredError) else (error,):
+            key = one.path if isinstance(one, MissingFileError) else id(one)
+            groups.setdefault(key, []).append(one)
+    return tuple(_of_all(group) if len(group) > 1 else group[0] for group in groups.values())
+
+
+def _of_all(errors: Sequence[LstmstateError]) -> MissingFileError:
+    """Return one error for several values of a missing file."""
+    names = first_of([error.tensor or "?" for error in errors], _LISTED)
+    values = f"{count(len(errors), 'value')} ({names})"
+    first = errors[0]
+    return MissingFileError(first.problem, path=first.path, tensor=values, advice=first.advice)
 
 
 # What code raises for a mistake in itself. Libraries below may raise them for damaged data, too.

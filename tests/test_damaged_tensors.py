@@ -116,6 +116,16 @@ def test_values_of_a_missing_data_file_are_each_named(shell: Shell, tmp_path: Pa
     assert [one["variable"] for one in document["damaged"]] == ["b", "d"]
 
 
+@pytest.mark.parametrize("command", ["inspect --verify", "check --finite"])
+def test_a_missing_data_file_is_one_error(shell: Shell, tmp_path: Path, command: str) -> None:
+    prefix = checkpoint(tmp_path / "model", {name: numbers(4) for name in "abcde"})
+    Path(f"{prefix}.data-00000-of-00001").unlink()
+    name, flag = command.split()
+    (line,) = errors(shell(name, prefix, flag).err)
+    problem = "5 values (a, b, c and 2 more): the data file is missing: only names, shapes"
+    assert line.startswith(f"{prefix}.data-00000-of-00001: {problem}")
+
+
 def test_unsupported_values_are_not_damage(shell: Shell, tmp_path: Path) -> None:
     bundle = BundleBuilder()
     bundle.add("a", numbers(4))
