@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstmstate.cli import options
+from lstmstate.cli import options, print_path
 from lstmstate.cli.batch import print_document
 from lstmstate.cli.command import Options, define, option, refuse
 from lstmstate.cli.options import Common, Widths
@@ -62,3 +62,5 @@ def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Com
     if common.as_json:
         document = converted_document(list(halves), output, [done])
         print_document("lstmstate.concat/1", document)
+    elif output != "-":
+        print_path(output)
