@@ -17,7 +17,7 @@ from lstmstate.files.atomic import Outputs
 from lstmstate.operations.convert import How, write_state
 from lstmstate.operations.load import open_source
 from lstmstate.state.candidates import Wanted
-from lstmstate.state.formats.registry import kind_by_name
+from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.infer_layout import Reading
 from lstmstate.state.layouts import LAYOUTS
 from lstmstate.state.state import CellShape, State, Structure
@@ -156,7 +156,7 @@ def converted(source: Path | str, target: Path, layout: str, *, compress: bool =
     (found,) = open_source(str(source), Wanted())
     how = How(LAYOUTS[layout], compress=compress)
     with Outputs() as outputs:
-        write_state(found, how, outputs, str(target), kind_by_name(str(target)))
+        write_state(found, how, outputs, str(target), kind_to_write(str(target), None))
     return target
 
 

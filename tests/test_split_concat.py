@@ -230,7 +230,7 @@ def test_outputs_of_other_file_types(shell: Shell, folder: Path) -> None:
         (["c.npy", "m.npy", "--units", "3", "-o", "x.npy"], 3, "--units"),
         (["c.npy", "m.npy", "-o", "m.npy", "--force"], 3, "this is the input"),
         (["c.npy", "m.npy", "-o", "c.npy", "--force"], 3, "this is the input"),
-        (["c.npy", "m.npy", "-o", "x"], 3, "expected a name that shows the kind of file"),
+        (["c.npy", "m.npy", "-o", "x"], 3, "expected a name with the ending of a kind of file"),
         (["c.npy", "gone.npy", "-o", "x.npy"], 3, "gone.npy"),
     ],
 )

@@ -51,13 +51,13 @@ def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Com
     paths = [InputPath(half) for half in halves]
     wanted, checksums = widths.wanted(None, common), not common.no_checksums
     source = read_halves(paths, wanted, checksums=checksums, header=common.header)
-    options.require_kind(output, joined.kind, ".npy, .npz, .h5, .csv or .ckpt")
+    kind = kind_to_write(output, joined.kind, "npy")
     with (
         Outputs(options.input_files([*paths, widths.checkpoint]), force=joined.force) as files,
         common.meter("joining", source.nbytes) as meter,
     ):
         how = How(LAYOUTS["flat"], compress=joined.compress, on_part=meter.add)
-        done = write_state(source, how, files, output, kind_to_write(output, joined.kind, "npy"))
+        done = write_state(source, how, files, output, kind)
         common.note_states([done], strict=joined.strict)
     if common.as_json:
         document = converted_document(list(halves), output, [done])

@@ -37,7 +37,7 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
             advice="pass two files for each cell: `outputs=...`",
         )
     for target in targets:
-        if kind_to_write(target, None).key != "npy":
+        if kind_to_write(target, None, endings=".npy").key != "npy":
             raise LstmstateError(
                 "split writes .npy files", path=target, advice="write other kinds with convert"
             )
