@@ -17,6 +17,7 @@ from lstmstate.errors import (
     LstmstateError,
     MissingExtraError,
     UnsupportedError,
+    located,
     name_nearest,
     warn,
 )
@@ -383,10 +384,11 @@ def over_input(
     gauges = _make_gauges(both, sequences.steps, sequences.batch)
     last = [loaded.states_of(None, sequences.batch) for loaded in both[:2]]
     for start, x, valid in chunks_of(both.ours, given):  # read once for both
-        ran = [
-            loaded.runner.run(x, states, valid)
-            for loaded, states in zip(both[:2], last, strict=True)
-        ]
+        with located(sequences.path):
+            ran = [
+                loaded.runner.run(x, states, valid)
+                for loaded, states in zip(both[:2], last, strict=True)
+            ]
         gauges[0].add(ran[0].outputs, ran[1].outputs, (start, 0, 0))
         last = [one.states for one in ran]
         advance(len(x))
