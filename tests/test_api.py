@@ -434,8 +434,8 @@ def test_states_are_numbers_of_positive_widths(tmp_path: Path) -> None:
         lambda: LSTMState([["a"]], [["b"]]),
         lambda: LSTMState.from_flat([[1.0, 2.0, 3.0, 4.0]], 5, -1),
         lambda: StackState([state, ([[1.0]], [[2.0]])]),
-        lambda: state.allclose(([[1.0]], [[2.0]])),
-        lambda: lstmstate.save_state(([[1.0]], [[2.0]]), tmp_path / "x.npz"),  # type: ignore[arg-type]
+        lambda: state.allclose([[1.0], [2.0]]),
+        lambda: lstmstate.save_state([[1.0], [2.0]], tmp_path / "x.npz"),  # type: ignore[list-item]
     ):
         with pytest.raises(ValueError) as caught:
             call()

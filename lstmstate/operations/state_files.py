@@ -18,7 +18,7 @@ from lstmstate.state.formats.input_path import InputFiles, InputPath
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.infer_layout import Reading
 from lstmstate.state.layouts import LAYOUTS, to_arrays
-from lstmstate.state.state import CellShape, StackState, State, Structure, require_state
+from lstmstate.state.state import CellShape, StackState, State, StateLike, Structure, to_state
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -91,19 +91,19 @@ def _warn(source: Source, done: Iterable[Converted] = ()) -> None:
 
 @name_nearest
 def save_state(
-    state: State, path: str | os.PathLike[str], *, layout: str = "tuple", force: bool = False
+    state: StateLike, path: str | os.PathLike[str], *, layout: str = "tuple", force: bool = False
 ) -> None:
     """Write a state into a file, whole or not at all.
 
     Args:
+        state: one of a cell or a stack, as `LSTMNetwork.run` takes it.
         path: the file to write: .npz, .h5, .csv, .ckpt, or .npy for layouts of one array.
         layout: as for `load_state`; the file records it.
         force: whether to replace a file that exists.
     """
     wanted_from(layout)
-    require_state(state)
     target = os.fspath(path)
-    source = in_memory(state)
+    source = in_memory(to_state(state))
     with Outputs(force=force) as outputs:
         write_state(source, How(LAYOUTS[layout]), outputs, target, kind_to_write(target, None))
 
