@@ -428,6 +428,14 @@ def test_split_into_no_files_is_refused() -> None:
         lstmstate.split(PEEPHOLES, [])
 
 
+@pytest.mark.parametrize("c", [[[1, 2]], [[1.0, 2]], ((1, 2),), np.array([[1.0, 2.0]])])
+def test_lists_of_numbers_have_one_dtype(c: Any) -> None:
+    state = LSTMState(c, [[0.5, 0]])
+    assert (state.dtype, state.flat().tolist()) == (np.float64, [[1, 2, 0.5, 0]])
+    assert LSTMState.from_flat([1, 2, 3, 4], 2).dtype == np.float64
+    assert LSTMState(np.ones((1, 2), int), np.ones((1, 2), int)).dtype == int
+
+
 def test_states_are_numbers_of_positive_widths(tmp_path: Path) -> None:
     state: Any = LSTMState([[1.0]], [[2.0]])
     for call in (

@@ -25,7 +25,7 @@ class LSTMState(metaclass=Brief):
     Args:
         c: the cell state, `[..., num_units]`: an array, or nested lists.
         m: the output that is fed back, `[..., num_proj or num_units]`, with the leading axes and
-            the dtype of c.
+            the dtype of c. Numbers in lists are float64.
         cell: the name of the cell, "" if it has none.
 
     Example:
@@ -202,9 +202,12 @@ def _is_pair(state: object) -> TypeGuard[Pair]:
 
 
 def _array(values: ArrayLike) -> Array:
+    """Return an array; numbers in lists are floats, if written with a point or without."""
     import numpy as np
 
-    return values if isinstance(values, np.ndarray) else np.asarray(values)
+    found = np.asarray(values)
+    is_whole = isinstance(values, list | tuple) and found.dtype.kind in "iu"
+    return found.astype(np.float64) if is_whole else found
 
 
 def _allclose(one: State, like: StateLike, rtol: float, atol: float) -> bool:
