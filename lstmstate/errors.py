@@ -77,8 +77,10 @@ class UnknownNameError(NotFoundError, KeyError):
     """A mapping by name lacks a name; a KeyError, too."""
 
 
-class MissingFileError(NotFoundError, FileNotFoundError):
-    """No file or folder has the path; a FileNotFoundError, too."""
+class _FileError(LstmstateError, OSError):
+    """A path that the system refuses; an OSError, too."""
+
+    number = 0
 
     def __init__(
         self,
@@ -89,7 +91,25 @@ class MissingFileError(NotFoundError, FileNotFoundError):
         advice: str | None = None,
     ) -> None:
         super().__init__(problem, path=path, tensor=tensor, advice=advice)
-        self.errno, self.strerror, self.filename = errno.ENOENT, problem, self.path
+        self.errno, self.strerror, self.filename = self.number, problem, self.path
+
+
+class MissingFileError(_FileError, NotFoundError, FileNotFoundError):
+    """No file or folder has the path; a FileNotFoundError, too."""
+
+    number = errno.ENOENT
+
+
+class ExistingFileError(_FileError, FileExistsError):
+    """A file that exists would be replaced; a FileExistsError, too."""
+
+    number = errno.EEXIST
+
+
+class NoPermissionError(_FileError, PermissionError):
+    """The system permits no reading or no writing; a PermissionError, too."""
+
+    number = errno.EACCES
 
 
 class ArgumentError(LstmstateError, ValueError):

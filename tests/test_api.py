@@ -456,8 +456,15 @@ def test_states_are_numbers_of_positive_widths(tmp_path: Path) -> None:
 def test_errors_are_built_in_ones_too(tmp_path: Path) -> None:
     ckpt = lstmstate.open_checkpoint(PEEPHOLES)
     cell = ckpt.cells[CELL]
+    state, there = LSTMState([[1.0]], [[1.0]]), tmp_path / "there.npy"
+    there.touch()
+    (tmp_path / "new.ckpt.meta").touch()
     for kind, call in (
         (FileNotFoundError, lambda: lstmstate.open_checkpoint(tmp_path / "gone")),
+        (FileNotFoundError, lambda: lstmstate.save_state(state, tmp_path / "no" / "x.npz")),
+        (FileExistsError, lambda: lstmstate.save_state(state, there, layout="flat")),
+        (FileExistsError, lambda: lstmstate.convert(PEEPHOLES, there, layout="flat")),
+        (FileExistsError, lambda: lstmstate.save_state(state, tmp_path / "new.ckpt")),
         (FileNotFoundError, lambda: lstmstate.load_state(tmp_path / "gone.npz")),
         (LookupError, lambda: ckpt.cell("gone")),
         (LookupError, lambda: ckpt.network(stack="gone")),

@@ -16,6 +16,7 @@ from lstmstate.errors import (
     CorruptError,
     LstmstateError,
     MissingFileError,
+    NoPermissionError,
     UnsupportedError,
     nearest,
 )
@@ -171,7 +172,7 @@ def unreadable(path: str, error: OSError) -> LstmstateError:
     if isinstance(error, FileNotFoundError):
         return MissingFileError("there is no such file", path=path, advice=near(path))
     if isinstance(error, PermissionError):
-        return LstmstateError("no permission to read it", path=path)
+        return NoPermissionError("no permission to read it", path=path)
     return LstmstateError(f"it cannot be read ({error.strerror or error})", path=path)
 
 
