@@ -72,18 +72,6 @@ def _is_a_state(ckpt: LSTMCheckpoint) -> bool:
     return KEY in texts and not ckpt.cells
 
 
-def open_source(
-    path: str,
-    wanted: Wanted,
-    *,
-    variables: Sequence[str] | None = None,
-    checksums: bool = True,
-    header: bool | None = None,
-) -> list[Source]:
-    """Return the states in a file, or the requested ones of a checkpoint."""
-    return states_in(open_path(path, checksums=checksums, header=header), wanted, variables)
-
-
 def states_in(
     opened: Opened,
     wanted: Wanted,
@@ -91,7 +79,7 @@ def states_in(
     *,
     every: bool = False,
 ) -> list[Source]:
-    """Return the states in an open path; see `open_source`.
+    """Return the states in a file, or the requested ones of a checkpoint.
 
     Args:
         variables, every: see `saved_states.states_of`.
