@@ -6,7 +6,7 @@ import inspect
 import os
 import pydoc
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -421,6 +421,23 @@ def test_values_that_a_parameter_cannot_have_are_refused(
         getattr(lstmstate, name)(**first[name] | given)
     assert isinstance(caught.value, LstmstateError) and "\n" not in str(caught.value)
     assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "parameter"),
+    [
+        (lambda path, other: lstmstate.load_state(path), "layout"),
+        (lambda path, other: lstmstate.convert(path, other, layout="tuple"), "from_layout"),
+        (lambda path, other: lstmstate.split(path, [other] * 2), "from_layout"),
+        (lambda path, other: lstmstate.check(path, finite=True), "from_layout"),
+    ],
+)
+def test_errors_name_the_parameter_of_their_function(
+    call: Callable[[Path, Path], object], parameter: str, tmp_path: Path
+) -> None:
+    path = saved(tmp_path / "odd.npy", numbers(2, 4, 4))
+    with pytest.raises(lstmstate.AmbiguousError, match=f"pass `{parameter}='layered'`"):
+        call(path, tmp_path / "new.npz")
 
 
 def test_split_into_no_files_is_refused() -> None:

@@ -138,7 +138,7 @@ class Outputs:
         if sys.stdout.isatty():
             raise LstmstateError(
                 "binary data is not written to a terminal",
-                advice="redirect stdout, or pass a file: `output=...`",
+                advice="redirect stdout, or pass a file: `target=...`",
             )
         temporary = os.path.join(tempfile.gettempdir(), f"lstmstate-{os.urandom(8).hex()}.tmp")
         self._temporary[STDOUT] = temporary

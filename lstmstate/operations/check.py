@@ -444,16 +444,17 @@ def _state_in(
     units, proj, cells = (asserted.get(name) for name in ("units", "proj", "cells"))
     if not isinstance(cells, Cells):
         if units is None:
-            return states_in(opened, plain)[0]
+            return states_in(opened, plain, layout="from_layout")[0]
         each = StateWidths(units, proj or units)
         cells = Cells.of_widths([each] * min(cells or 1, limits.MAX_CELLS))
     found: Source | None = None
     with suppress(LstmstateError):
-        found = states_in(opened, plain)[0]
+        found = states_in(opened, plain, layout="from_layout")[0]
     if found is not None and not found.reading.is_halved:
         return found
     try:
-        return states_in(opened, plain._replace(cells=(cells,), source="the assertions"))[0]
+        asked = plain._replace(cells=(cells,), source="the assertions")
+        return states_in(opened, asked, layout="from_layout")[0]
     except (AmbiguousError, CorruptError, UnsupportedError):
         raise
     except LstmstateError as error:

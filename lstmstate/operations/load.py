@@ -78,12 +78,25 @@ def states_in(
     variables: Sequence[str] | None = None,
     *,
     every: bool = False,
+    layout: str = "layout",
 ) -> list[Source]:
     """Return the states in a file, or the requested ones of a checkpoint.
 
     Args:
         variables, every: see `saved_states.states_of`.
+        layout: the parameter of the caller for the layout of the source, for messages.
     """
+    try:
+        return _states_in(opened, wanted, variables, every=every)
+    except LstmstateError as error:
+        error.problem = error.problem.replace("`layout=", f"`{layout}=")
+        error.advice = error.advice and error.advice.replace("`layout=", f"`{layout}=")
+        raise
+
+
+def _states_in(
+    opened: Opened, wanted: Wanted, variables: Sequence[str] | None, *, every: bool
+) -> list[Source]:
     from lstmstate.model import saved_states
 
     if opened.file is None:

@@ -34,7 +34,7 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
         raise LstmstateError(
             f"the state has {count(len(cells), 'cell')} and there are {len(targets)} files",
             path=source.reading.file.path,
-            advice="pass two files for each cell: `outputs=...`",
+            advice="pass two files for each cell: `targets=...`",
         )
     for target in targets:
         if kind_to_write(target, None, endings=".npy").key != "npy":

@@ -56,26 +56,11 @@ def load_state(
         >>> lstmstate.load_state("sample_checkpoints/peephole_flat")
         <LSTMState 'rnn/lstm_cell' c [4, 8] m [4, 5] float32>
     """
-    source = _source(path, layout, cells, checkpoint, variable, header)
+    wanted = wanted_from(layout, cells, checkpoint)
+    source, *_ = states_in(open_path(os.fspath(path), header=header), wanted, _names(variable))
     state = source.reading.whole()
     _warn(source)
     return state
-
-
-def _source(
-    path: str | os.PathLike[str],
-    layout: str | None,
-    cells: Sequence[tuple[int, int]] | None,
-    checkpoint: str | os.PathLike[str] | None,
-    variable: str | Sequence[str] | None,
-    header: bool | None,
-    *,
-    checksums: bool = True,
-) -> Source:
-    """Open a state; see `load_state`."""
-    wanted = wanted_from(layout, cells, checkpoint, checksums=checksums)
-    opened = open_path(os.fspath(path), checksums=checksums, header=header)
-    return states_in(opened, wanted, _names(variable))[0]
 
 
 def _names(variable: str | Sequence[str] | None) -> Sequence[str]:
@@ -146,7 +131,9 @@ def convert(
     path, name = os.fspath(source), os.fspath(target)
     kind = kind_to_write(name, None, "npz")
     opened = open_path(path, checksums=checksums, header=header)
-    sources = states_in(opened, wanted, _names(variable), every=kind.key == "ckpt")
+    sources = states_in(
+        opened, wanted, _names(variable), every=kind.key == "ckpt", layout="from_layout"
+    )
     how = How(LAYOUTS[layout], None if dtype is None else np.dtype(dtype), compress)
     with Outputs(_files([path], checkpoint), force=force) as outputs:
         done = write_states(sources, how, outputs, name, kind)
@@ -171,7 +158,9 @@ def split(
     The other parameters are those of `convert`.
     """
     names, path = _listed("targets", targets), os.fspath(source)
-    found = _source(path, from_layout, cells, checkpoint, variable, header, checksums=checksums)
+    wanted = wanted_from(from_layout, cells, checkpoint, checksums=checksums)
+    opened = open_path(path, checksums=checksums, header=header)
+    found, *_ = states_in(opened, wanted, _names(variable), layout="from_layout")
     with Outputs(_files([path], checkpoint), force=force) as outputs:
         done = write_halves(found, How(LAYOUTS["tuple"]), outputs, names)
     _warn(found, [done])
