@@ -9,6 +9,7 @@ import pytest
 from builders import BundleBuilder, V1Builder
 from commands import Shell, archive, checkpoint, error, lstm_cell, numbers, saved
 
+import lstmstate
 from lstmstate.errors import GatheredError, LstmstateError, each, raise_all
 
 NAMES = ("a", "b", "c", "d")
@@ -81,6 +82,13 @@ def test_inspect_verify_in_json(shell: Shell, damaged: str, tmp_path: Path) -> N
     both = shell.json("inspect", damaged, whole, "--verify", code=4)
     assert [result["damaged"] for result in both["results"]] == [expected, []]
     assert both["failed"] == [{"path": damaged, "error": line} for line in lines(damaged)]
+
+
+def test_a_state_is_loaded_without_checksums_if_that_is_asked(damaged: str) -> None:
+    with pytest.raises(LstmstateError, match="checksum does not match"):
+        lstmstate.load_state(damaged, layout="tuple", variable=["a", "b"])
+    state = lstmstate.load_state(damaged, layout="tuple", variable=["a", "b"], checksums=False)
+    assert state.batch_shape == () and state.flat().shape == (8,)
 
 
 def test_inspect_reads_no_value_without_being_asked(shell: Shell, damaged: str) -> None:

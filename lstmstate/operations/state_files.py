@@ -33,6 +33,7 @@ def load_state(
     checkpoint: str | os.PathLike[str] | None = None,
     variable: str | Sequence[str] | None = None,
     header: bool | None = None,
+    checksums: bool = True,
 ) -> State:
     """Return the state in a file, or in a variable of a checkpoint.
 
@@ -44,6 +45,7 @@ def load_state(
         checkpoint: a checkpoint with such cells, in place of their widths.
         variable: a state in a checkpoint with several: a variable, or those of c and m.
         header: whether the first row of a .csv has the names of its columns.
+        checksums: whether to verify the checksums of checkpoints.
 
     Returns:
         An `LSTMState`, or the `StackState` of several cells.
@@ -56,8 +58,9 @@ def load_state(
         >>> lstmstate.load_state("sample_checkpoints/peephole_flat")
         <LSTMState 'rnn/lstm_cell' c [4, 8] m [4, 5] float32>
     """
-    wanted = wanted_from(layout, cells, checkpoint)
-    source, *_ = states_in(open_path(os.fspath(path), header=header), wanted, _names(variable))
+    wanted = wanted_from(layout, cells, checkpoint, checksums=checksums)
+    opened = open_path(os.fspath(path), checksums=checksums, header=header)
+    source, *_ = states_in(opened, wanted, _names(variable))
     state = source.reading.whole()
     _warn(source)
     return state
@@ -112,7 +115,7 @@ def convert(
     """Convert a saved state between layouts and kinds of files, part by part, exact to the bit.
 
     Args:
-        source: as `path` of `load_state`; `cells`, …, `header` are parameters of it, too.
+        source: as `path` of `load_state`; `cells`, …, `checksums` are parameters of it, too.
         target: the file to write: .npz, .h5, .npy, .csv or .ckpt; a checkpoint from a checkpoint
             has all its other tensors, too.
         layout: the layout of the target.
@@ -120,7 +123,6 @@ def convert(
         dtype: the dtype of the target, that of the source by default.
         compress: whether to compress an .npz or .h5.
         force: whether to replace a file that exists.
-        checksums: whether to verify checksums.
     """
     import numpy as np
 
