@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import pydoc
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from builders import V1Builder
 from commands import SAMPLES, SUNSPOTS, archive, checkpoint, lstm_cell, numbers, saved
 
 import lstmstate
-from lstmstate import LSTMState, LstmstateError, StackState
+from lstmstate import LSTMState, LstmstateError, StackState, UnsupportedError
 
 PEEPHOLES = SAMPLES / "peephole_flat"
 V1 = SAMPLES / "v1_format"
@@ -90,6 +93,42 @@ def test_damaged_checkpoints_are_not_left_open(tmp_path: Path) -> None:
     with pytest.raises(LstmstateError) as caught:
         lstmstate.open_checkpoint(path)
     assert caught.value.path and str(path) not in open_files()
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda v1, flat, new: lstmstate.load_state(v1),
+        lambda v1, flat, new: lstmstate.load_state(flat, checkpoint=v1),
+        lambda v1, flat, new: lstmstate.convert(v1, new, layout="flat"),
+        lambda v1, flat, new: lstmstate.split(flat, ["c.npy", new], checkpoint=v1),
+        lambda v1, flat, new: lstmstate.concat([f"{v1}:a/c", f"{v1}:a/m"], new),
+        lambda v1, flat, new: lstmstate.compare(v1, v1),
+        lambda v1, flat, new: lstmstate.check(v1, finite=True),
+        lambda v1, flat, new: lstmstate.verify(v1, against="graph"),
+    ],
+    ids=lambda call: call.__code__.co_names[1],
+)
+def test_functions_close_the_checkpoints_that_they_open(
+    call: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A V1 checkpoint is one file, open as long as the checkpoint is."""
+    monkeypatch.chdir(tmp_path)
+    builder = V1Builder()
+    for name, value in lstm_cell().items():
+        builder.add(name, value)
+    for half in "cm":
+        builder.add(f"a/{half}", numbers(2, 4))
+    v1, flat = builder.write(tmp_path / "old"), saved(tmp_path / "flat.npy", numbers(2, 8))
+    gc.disable()
+    try:
+        with warnings.catch_warnings(), suppress(UnsupportedError):  # no graph to verify with
+            warnings.simplefilter("ignore")
+            call(v1, flat, str(tmp_path / "new.npy"))
+        assert v1 not in open_files()
+    finally:
+        gc.enable()
 
 
 # ---- mappings by name

@@ -43,6 +43,7 @@ def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Com
     from lstmstate.cli.report.documents import converted_document
     from lstmstate.files.atomic import Outputs
     from lstmstate.operations.convert import How, write_state
+    from lstmstate.operations.load import open_path
     from lstmstate.operations.split import read_halves
     from lstmstate.state.formats.input_path import InputPath
     from lstmstate.state.formats.registry import kind_to_write
@@ -50,7 +51,8 @@ def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Com
 
     paths = [InputPath(half) for half in halves]
     wanted, checksums = widths.wanted(None, common), not common.no_checksums
-    source = read_halves(paths, wanted, checksums=checksums, header=common.header)
+    opened = [open_path(path, checksums=checksums, header=common.header) for path in paths]
+    source = read_halves(opened, wanted)
     kind = kind_to_write(output, joined.kind, "npy")
     with (
         Outputs(options.input_files([*paths, widths.checkpoint]), force=joined.force) as files,

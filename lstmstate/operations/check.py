@@ -37,7 +37,7 @@ from lstmstate.errors import (
     warn,
 )
 from lstmstate.model.checkpoint import LSTMCheckpoint
-from lstmstate.model.saved_states import Source, all_states, wanted_from
+from lstmstate.model.saved_states import Source, all_states, refuse_layout
 from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.operations.progress import Advance, ignore
 from lstmstate.records import NamedTuple
@@ -378,14 +378,14 @@ def check(
     }
     asserted = [(name, value) for name, value in given.items() if value is not None]
     refuse_others(dict(asserted), _VALUES)
-    wanted_from(from_layout)
+    refuse_layout(from_layout)
     asserted += [("has", name) for name in ([has] if isinstance(has, str) else has)]
     if not asserted:
         raise ArgumentError("there is nothing to check", advice="give `units=...`, `finite=...`, …")
-    opened = open_path(os.fspath(path), checksums=checksums, header=header)
-    found, notes = check_opened(
-        opened, asserted, cell=cell, from_layout=from_layout, assume_defaults=assume_defaults
-    )
+    with open_path(os.fspath(path), checksums=checksums, header=header) as opened:
+        found, notes = check_opened(
+            opened, asserted, cell=cell, from_layout=from_layout, assume_defaults=assume_defaults
+        )
     warn([*(opened.ckpt.notes if opened.ckpt else ()), *notes])
     return found
 

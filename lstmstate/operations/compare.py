@@ -120,11 +120,15 @@ def compare(
         layout, cells, checkpoint, header: as for `load_state`.
     """
     refuse_others({"rtol": rtol, "atol": atol}, dict.fromkeys(("rtol", "atol"), TOLERANCE))
-    opened = [open_path(os.fspath(path), checksums=checksums, header=header) for path in (a, b)]
-    wanted = wanted_from(layout, cells, checkpoint, checksums=checksums)
-    pair = pair_up(opened[0], opened[1], wanted, Tolerance(rtol, atol, exact))
-    of_files = (note for one in opened if one.ckpt is not None for note in one.ckpt.notes)
-    return Comparison(pair.kind, tuple(pair.differences(ignore)), (*of_files, *pair.notes))
+    with (
+        open_path(os.fspath(a), checksums=checksums, header=header) as first,
+        open_path(os.fspath(b), checksums=checksums, header=header) as second,
+        wanted_from(layout, cells, checkpoint, checksums=checksums) as wanted,
+    ):
+        pair = pair_up(first, second, wanted, Tolerance(rtol, atol, exact))
+        differences = tuple(pair.differences(ignore))
+    of_files = (note for one in (first, second) if one.ckpt is not None for note in one.ckpt.notes)
+    return Comparison(pair.kind, differences, (*of_files, *pair.notes))
 
 
 def pair_up(a: Opened, b: Opened, wanted: Wanted, tolerance: Tolerance) -> Pair:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Opened(NamedTuple):
-    """An open path: the arrays of a state file, or a checkpoint.
+    """An open path: the arrays of a state file, or a checkpoint, which a `with` block closes.
 
     Attributes:
         file: None for a checkpoint with more in it than a state.
@@ -34,6 +34,13 @@ class Opened(NamedTuple):
     def is_model(self) -> bool:
         """Whether the path names a checkpoint as a whole."""
         return self.file is None and self.place is None
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.ckpt is not None:
+            self.ckpt.close()
 
 
 def open_path(
@@ -126,11 +133,8 @@ def arrays_of(opened: Opened) -> tuple[StateFile, Wanted]:
     return arrays_called(opened.ckpt, opened.place)
 
 
-def open_array(
-    path: str | InputPath, *, checksums: bool = True, header: bool | None = None
-) -> StateFile:
+def only_array(opened: Opened) -> StateFile:
     """Return a file with the one array that a path names."""
-    opened = open_path(path, checksums=checksums, header=header)
     file = opened.file
     if file is None:
         from lstmstate.model.saved_states import variables_as_arrays

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from lstmstate.errors import ArgumentError, count, name_nearest, warn
 from lstmstate.files.atomic import Outputs
-from lstmstate.model.saved_states import Source, wanted_from
+from lstmstate.model.saved_states import Source, refuse_layout, wanted_from
 from lstmstate.operations.convert import DTYPES, Converted, How, write_state, write_states
 from lstmstate.operations.load import open_path, states_in
 from lstmstate.operations.split import read_halves, write_halves
@@ -58,10 +58,12 @@ def load_state(
         >>> lstmstate.load_state("sample_checkpoints/peephole_flat")
         <LSTMState 'rnn/lstm_cell' c [4, 8] m [4, 5] float32>
     """
-    wanted = wanted_from(layout, cells, checkpoint, checksums=checksums)
-    opened = open_path(os.fspath(path), checksums=checksums, header=header)
-    source, *_ = states_in(opened, wanted, _names(variable))
-    state = source.reading.whole()
+    with (
+        wanted_from(layout, cells, checkpoint, checksums=checksums) as wanted,
+        open_path(os.fspath(path), checksums=checksums, header=header) as opened,
+    ):
+        source, *_ = states_in(opened, wanted, _names(variable))
+        state = source.reading.whole()
     _warn(source)
     return state
 
@@ -89,7 +91,7 @@ def save_state(
         layout: as for `load_state`; the file records it.
         force: whether to replace a file that exists.
     """
-    wanted_from(layout)
+    refuse_layout(layout)
     target = os.fspath(path)
     source = in_memory(to_state(state))
     with Outputs(force=force) as outputs:
@@ -126,19 +128,19 @@ def convert(
     """
     import numpy as np
 
-    wanted_from(layout)
+    refuse_layout(layout)
     if dtype is not None and _name_of(dtype) not in DTYPES:
         raise ArgumentError(f"dtype cannot be {dtype!r:.40}", advice=f"pass {' or '.join(DTYPES)}")
-    wanted = wanted_from(from_layout, cells, checkpoint, checksums=checksums)
     path, name = os.fspath(source), os.fspath(target)
-    kind = kind_to_write(name, None, "npz")
-    opened = open_path(path, checksums=checksums, header=header)
-    sources = states_in(
-        opened, wanted, _names(variable), every=kind.key == "ckpt", layout="from_layout"
-    )
     how = How(LAYOUTS[layout], None if dtype is None else np.dtype(dtype), compress)
-    with Outputs(_files([path], checkpoint), force=force) as outputs:
-        done = write_states(sources, how, outputs, name, kind)
+    with wanted_from(from_layout, cells, checkpoint, checksums=checksums) as wanted:
+        kind = kind_to_write(name, None, "npz")
+        with open_path(path, checksums=checksums, header=header) as opened:
+            sources = states_in(
+                opened, wanted, _names(variable), every=kind.key == "ckpt", layout="from_layout"
+            )
+            with Outputs(_files([path], checkpoint), force=force) as outputs:
+                done = write_states(sources, how, outputs, name, kind)
     _warn(sources[0], done)
 
 
@@ -160,11 +162,13 @@ def split(
     The other parameters are those of `convert`.
     """
     names, path = _listed("targets", targets), os.fspath(source)
-    wanted = wanted_from(from_layout, cells, checkpoint, checksums=checksums)
-    opened = open_path(path, checksums=checksums, header=header)
-    found, *_ = states_in(opened, wanted, _names(variable), layout="from_layout")
-    with Outputs(_files([path], checkpoint), force=force) as outputs:
-        done = write_halves(found, How(LAYOUTS["tuple"]), outputs, names)
+    with (
+        wanted_from(from_layout, cells, checkpoint, checksums=checksums) as wanted,
+        open_path(path, checksums=checksums, header=header) as opened,
+    ):
+        found, *_ = states_in(opened, wanted, _names(variable), layout="from_layout")
+        with Outputs(_files([path], checkpoint), force=force) as outputs:
+            done = write_halves(found, How(LAYOUTS["tuple"]), outputs, names)
     _warn(found, [done])
 
 
@@ -187,12 +191,16 @@ def concat(
     paths = [InputPath(half) for half in _listed("halves", halves)]
     if not paths or len(paths) % 2:
         raise ArgumentError(f"expected pairs of files, c and m, got {count(len(paths), 'file')}")
-    wanted = wanted_from(None, cells, checkpoint, checksums=checksums)
-    source = read_halves(paths, wanted, checksums=checksums, header=header)
     name = os.fspath(target)
-    with Outputs(_files(paths, checkpoint), force=force) as outputs:
-        how = How(LAYOUTS["flat"], compress=compress)
-        done = write_state(source, how, outputs, name, kind_to_write(name, None, "npy"))
+    with (
+        ExitStack() as stack,
+        wanted_from(None, cells, checkpoint, checksums=checksums) as wanted,
+    ):
+        files = (open_path(path, checksums=checksums, header=header) for path in paths)
+        source = read_halves([stack.enter_context(one) for one in files], wanted)
+        with Outputs(_files(paths, checkpoint), force=force) as outputs:
+            how = How(LAYOUTS["flat"], compress=compress)
+            done = write_state(source, how, outputs, name, kind_to_write(name, None, "npy"))
     warn(done.notes)
 
 

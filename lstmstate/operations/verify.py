@@ -178,18 +178,18 @@ def verify(
         raise ArgumentError("`seed` is for random data", advice="leave it or `inputs` out")
     if not paths and (lengths is not None or time_major):
         raise ArgumentError("`lengths` and `time_major` are for `inputs`", advice="pass them too")
-    ckpt = open_checkpoint(checkpoint, checksums=checksums)
-    if paths:
-        network = ckpt.network(cell=cell, stack=stack)
-        both = load_pair(network, engine, given, tolerance, judge)
-        how: dict[str, Any] = {"lengths": lengths, "time_major": time_major, "header": header}
-        trials = [over_input(both, open_input(both.ours, os.fspath(p), **how)) for p in paths]
-        notes = assumptions(both.ours.settled)
-    else:
-        networks = networks_of(ckpt, cell, stack, judge)
-        trials = list(over_random_data(networks, engine, given, tolerance, seed or 0, judge))
-        cells = [one for network in networks for one in network.route.cells]
-        notes = assumptions([settle(one, given) for one in cells if one.family in RUNNABLE])
+    with open_checkpoint(checkpoint, checksums=checksums) as ckpt:
+        if paths:
+            network = ckpt.network(cell=cell, stack=stack)
+            both = load_pair(network, engine, given, tolerance, judge)
+            how: dict[str, Any] = {"lengths": lengths, "time_major": time_major, "header": header}
+            trials = [over_input(both, open_input(both.ours, os.fspath(p), **how)) for p in paths]
+            notes = assumptions(both.ours.settled)
+        else:
+            networks = networks_of(ckpt, cell, stack, judge)
+            trials = list(over_random_data(networks, engine, given, tolerance, seed or 0, judge))
+            cells = [one for network in networks for one in network.route.cells]
+            notes = assumptions([settle(one, given) for one in cells if one.family in RUNNABLE])
     refused = [trial.refused for trial in trials if trial.refused]
     if refused and len(refused) == len(trials):
         raise UnsupportedError(refused[0], path=ckpt.prefix)
