@@ -190,6 +190,8 @@ def _report(error: Exception, arguments: list[str]) -> int:
         if isinstance(error, click.NoSuchOption):
             near = nearest(error.option_name, error.possibilities or (), limit=1, cutoff=0.75)
             problem = f"no option {error.option_name!r}" + (f" ({near})" if near else "")
+            if not error.option_name.startswith("--"):
+                problem += "; pass -- before a path that begins with a dash"
         report_line(f"error: {problem}{_form(error, name)}; see lstmstate {name} --help")
         return USAGE
     if click is not None and isinstance(error, click.Abort):
