@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Array = NDArray[np.generic]
-
+    from lstmstate.state.state import Array
 
 _PART = 1 << 18  # elements that are compared at a time
 

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lstmstate.state.formats.chunked import StateFile, StoredArray
-
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array
 
 _ARRAYS = ("npy", "npz", "h5")  # kinds of state files that also store sequences
 _REAL = "fiub"

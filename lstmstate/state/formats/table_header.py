@@ -18,7 +18,7 @@ from lstmstate.records import NamedTuple
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[Any]
+    from lstmstate.state.state import Array
 
 _INTEGER = re.compile(r"[+-]?\d+")
 _FLOAT = re.compile(r"[+-]?\d+\.0")
@@ -162,7 +162,7 @@ def without_index(
     return names, table, notes
 
 
-def _has_count(table: Array) -> bool:
+def _has_count(table: NDArray[Any]) -> bool:
     """Whether the first column rises by one from row to row, and no other column does.
 
     Of two rows the first column has to be 0 and 1, and no other number a whole one.
