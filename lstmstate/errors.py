@@ -226,7 +226,7 @@ def each(*errors: LstmstateError) -> tuple[LstmstateError, ...]:
     groups: dict[object, list[LstmstateError]] = {}
     for error in errors:
         for one in error.errors if isinstance(error, GatheredError) else (error,):
-            key = one.path if isinstance(one, MissingFileError) else id(one)
+            key = (one.path, one.problem) if isinstance(one, MissingFileError) else id(one)
             groups.setdefault(key, []).append(one)
     return tuple(_of_all(group) if len(group) > 1 else group[0] for group in groups.values())
 

@@ -733,16 +733,17 @@ def _find_readers(scope: Scope, tensor: Tensor) -> list[Node]:
 
     Those of gradients are left out, unless there are no others.
     """
-    passing, found = [tensor.node], dict[str, Node]()
-    for name in passing:  # which grows
-        for user, _ in scope.users.get(name, ()):
-            if user.op not in ENTERS and user.op != "Identity":
-                if not user.op.endswith(("While", "If", "PartitionedCall")):
-                    found[user.name] = user
-            elif user.name not in passing:
-                passing.append(user.name)
-    forward = [user for name, user in found.items() if "gradients" not in name.split("/")]
-    return forward or list(found.values())
+    waiting, users = [tensor.node], dict[str, Node]()
+    while waiting:
+        for user, _ in scope.users.get(waiting.pop(), ()):
+            is_passing = user.op in ENTERS or user.op == "Identity"
+            if is_passing and user.name not in users:
+                waiting.append(user.name)
+            users[user.name] = user
+    wholes = (*ENTERS, "Identity", "While", "If", "PartitionedCall")
+    found = [user for user in users.values() if not user.op.endswith(wholes)]
+    forward = [user for user in found if "gradients" not in user.name.split("/")]
+    return forward or found
 
 
 def _is_shape_alone(scope: Scope, plan: Plan, tensor: Tensor) -> bool:
