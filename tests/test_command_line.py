@@ -173,6 +173,19 @@ def test_a_mistyped_option_is_answered_with_the_nearest(shell: Shell) -> None:
     assert error(done) == "no option '--units'; see lstmstate run --help"
 
 
+@pytest.mark.parametrize("words", [["inspect", "-6600"], ["convert", "-6.npy", "--to-flat"]])
+def test_a_path_that_begins_with_a_dash_needs_two(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("-6.npy", np.zeros((2, 8)))
+    assert error(shell(*words)) == (
+        "no option '-6'; pass -- before a path that begins with a dash; "
+        f"see lstmstate {words[0]} --help"
+    )
+    assert shell("convert", "--to-flat", "-o", "x.npy", "--", "-6.npy").code == 0
+
+
 # ---- plain command lines are parsed without Click
 
 PLAIN = [
@@ -447,8 +460,8 @@ def test_every_parameter_in_a_message_is_a_flag_of_a_command() -> None:
         ("`layout='torch'` or `layout='keras'`", "--from torch or --from keras"),
         ("pass the widths: `cells=...`", "pass the widths: --units and --proj, --cells"),
         ("say `cells=WIDTHS`", "say --cells WIDTHS"),
-        ("pass a file: `output=...`", "pass a file: -o FILE"),
-        ("two files for each cell: `outputs=...`", "two files for each cell: -o C M"),
+        ("pass a file: `target=...`", "pass a file: -o FILE"),
+        ("two files for each cell: `targets=...`", "two files for each cell: -o C M"),
         ("`cell='a/b c'`, `cell='/'`", "--cell a/b c, --cell /"),
         ("`peepholes=False`, `proj_clip=None`", "--no-peepholes, --proj-clip none"),
         ("`forget_bias=0.5` is used", "--forget-bias 0.5 is used"),

@@ -359,6 +359,27 @@ def test_an_interrupt_exits_with_130_and_leaves_no_file(
     assert os.listdir(flat.parent) == [flat.name]
 
 
+@pytest.mark.parametrize(
+    ("command", "endings"),
+    [
+        ("convert FLAT --to-flat -o x.dat", ".npy, .npz, .h5, .csv or .ckpt"),
+        ("split FLAT -o x.dat y.npy", ".npy"),
+        ("concat FLAT FLAT -o x.dat", ".npy, .npz, .h5, .csv or .ckpt"),
+        ("run CKPT X -o x.dat", ".npz, .h5 or .npy"),
+        ("run CKPT X --state-out x.dat", ".npy, .npz, .h5, .csv or .ckpt"),
+    ],
+)
+def test_a_bad_ending_of_an_output_is_one_error_in_every_command(
+    shell: Shell, tmp_path: Path, command: str, endings: str
+) -> None:
+    x = saved(tmp_path / "x.npy", numbers(4, 3))
+    flat = saved(tmp_path / "flat.npy", numbers(4, 6))
+    places = {"FLAT": flat, "X": x, "CKPT": SAMPLES / "peephole_tuple"}
+    done = shell(*(places.get(word, word) for word in command.split()), "-q")
+    problem = "x.dat: expected a name with the ending of a kind of file"
+    assert (done.code, error(done)) == (3, f"{problem}; end the name in {endings}")
+
+
 # ---- `lstmstate split` and `concat`: one flat state into two files, and back
 
 
@@ -375,7 +396,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_flat_state_is_halved_with_a_note(shell: Shell, folder: Path) -> None:
     flat = saved(folder / "flat.npy", numbers(3, 8))
     done = shell("split", flat, "-o", "c.npy", "m.npy", code=0)
-    assert done.out == ""
+    assert done.out == "c.npy\nm.npy\n"
     assert notes(done) == [
         "the widths of this flat state are unknown: it is cut in half, c 4 and m 4"
     ]
@@ -397,7 +418,7 @@ def test_split_and_concat_round_trip_to_the_bit(
     assert notes(split) == []
     assert np.load("m.npy").shape == (*lead, 5)
     done = shell("concat", "c.npy", "m.npy", "-o", "back.npy")
-    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (done.code, done.out, done.err) == (0, "back.npy\n", "")
     assert np.load("back.npy").dtype == flat.dtype
     assert np.load("back.npy").tobytes() == flat.tobytes()
     # The widths are recorded, so the next conversion needs no flags.
@@ -567,7 +588,7 @@ def test_outputs_of_other_file_types(shell: Shell, folder: Path) -> None:
         (["c.npy", "m.npy", "--units", "3", "-o", "x.npy"], 3, "--units"),
         (["c.npy", "m.npy", "-o", "m.npy", "--force"], 3, "this is the input"),
         (["c.npy", "m.npy", "-o", "c.npy", "--force"], 3, "this is the input"),
-        (["c.npy", "m.npy", "-o", "x"], 3, "expected a name that shows the kind of file"),
+        (["c.npy", "m.npy", "-o", "x"], 3, "expected a name with the ending of a kind of file"),
         (["c.npy", "gone.npy", "-o", "x.npy"], 3, "gone.npy"),
     ],
 )

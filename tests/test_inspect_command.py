@@ -362,6 +362,17 @@ def test_the_name_of_a_cell_is_refused_for_a_state_file(shell: Shell, tmp_path: 
     assert err == f"lstmstate: error: {path}: --cell is for checkpoints; leave it out\n"
 
 
+def test_the_halves_of_a_keras_state_have_the_names_of_keras(shell: Shell, tmp_path: Path) -> None:
+    shapes = {"kernel": (3, 16), "recurrent_kernel": (4, 16), "bias": (16,)}
+    values = {f"lstm/{name}": np.ones(shape, "f4") for name, shape in shapes.items()}
+    saved = {f"lstm/{half}_state": np.ones((2, 4), "f4") for half in "ch"}
+    _, out, _ = shell("inspect", checkpoint(tmp_path / "model", values | saved))
+    rows = [line.split() for line in out.splitlines()]
+    assert ["1", "h", "[B,", "4],", "c", "[B,", "4]", "-", "-"] in rows
+    assert ["lstm/c_state", "c", "[2,", "4]", "lstm"] in rows
+    assert ["lstm/h_state", "h", "[2,", "4]", "lstm"] in rows
+
+
 # ---- statistics of a cell's tensors, gate by gate, compared with NumPy
 
 
