@@ -349,6 +349,7 @@ checkpoint_states = st.one_of(
         st.tuples(st.just("x.csv"), st.binary(max_size=200)),
     )
 )
+@example(("file", b"\x08\xff"))  # a message whose first number is cut short
 @example(("checkpoint", NEWEST + b'a\\000b/c"\n'))  # no system allows NUL in a path
 def test_any_bytes_under_any_name_are_read_or_an_error_of_one_line(
     shell: Shell, tmp_path: Path, file: tuple[str, bytes]
