@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lstmstate.cells.execution_order import Route
-from lstmstate.errors import ArgumentError, UnsupportedError, printable
+from lstmstate.errors import ArgumentError, UnsupportedError, located, printable
 from lstmstate.records import NamedTuple
 from lstmstate.state.bind_names import bind
 from lstmstate.state.state import LSTMState, StackState, State, require_state
 
 if TYPE_CHECKING:
-    from lstmstate.engines.network import Network, Pair, Runner, Shaped
+    from numpy.typing import NDArray
+
+    from lstmstate.engines.network import Array, Network, Pair, Runner, Shaped
     from lstmstate.engines.options import Settled
 
 
@@ -69,6 +71,33 @@ class Loaded(NamedTuple):
         if not isinstance(self.network, Network):
             raise UnsupportedError("the graph's own step has no weights of cells")
         return self.network
+
+    def to_input(self, inputs: NDArray[Any]) -> Array:
+        """Return inputs in the network's dtype, of a shape that it takes.
+
+        Raises:
+            ArgumentError: they have another shape, or are no numbers.
+        """
+        from lstmstate.engines.network import as_input
+
+        first, shape = self.network.first, inputs.shape
+        axes = len(first.spatial)
+        width = shape[-1] if shape else 0
+        fits = (
+            inputs.ndim - axes in (2, 3)
+            and shape[-1 - axes : -1] == first.spatial
+            and (width >= first.input_size if first.takes_wider else width == first.input_size)
+        )
+        is_numeric = inputs.dtype.kind in "fiub"
+        if not fits or not inputs.size or not is_numeric:
+            item = ", ".join(map(str, (*first.spatial, first.input_size)))
+            raise ArgumentError(
+                f"expected {'x' if is_numeric else 'numbers'} [batch, time, {item}] or "
+                f"[time, {item}], got {inputs.dtype} {list(shape)}",
+                tensor=first.name,
+            )
+        with located(tensor=first.name):
+            return as_input(inputs[..., : first.input_size], first.dtype)
 
     @property
     def not_finite(self) -> list[str]:
@@ -181,8 +210,10 @@ class Loaded(NamedTuple):
 
     def state(self, pairs: Sequence[Pair]) -> State:
         """Return (c, m) of each cell as a state, with the names of the cells."""
-        cells = [
-            LSTMState(c, m, cell.name)
-            for (c, m), cell in zip(pairs, self.network.cells, strict=True)
-        ]
-        return StackState(cells) if len(cells) > 1 else cells[0]
+        return state_of((cell.name for cell in self.network.cells), pairs)
+
+
+def state_of(names: Iterable[str], pairs: Iterable[Pair]) -> State:
+    """Return (c, m) of each cell as a state, with the names of the cells."""
+    cells = [LSTMState(c, m, name) for name, (c, m) in zip(names, pairs, strict=True)]
+    return StackState(cells) if len(cells) > 1 else cells[0]

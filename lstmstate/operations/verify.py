@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from lstmstate import arguments
 from lstmstate.cells.execution_order import refuse_gaps
 from lstmstate.cells.families import RUNNABLE
 from lstmstate.engines.network import Pair, Ran, Runner
-from lstmstate.engines.options import assumptions, refuse_others, settle
+from lstmstate.engines.options import assumptions, settle
 from lstmstate.errors import (
     ArgumentError,
     LstmstateError,
@@ -23,7 +23,8 @@ from lstmstate.errors import (
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
 from lstmstate.model.graph_trials import in_float64
 from lstmstate.model.loaded_network import Loaded
-from lstmstate.model.network import RECORDED, LSTMNetwork, Recorded, run_options
+from lstmstate.model.network import LSTMNetwork
+from lstmstate.model.network_loader import RECORDED, Recorded, RunOptions
 from lstmstate.operations.compare import Difference, Gauge, Tolerance
 from lstmstate.operations.progress import Advance, ignore
 from lstmstate.operations.run import Input, chunks_of, open_input
@@ -153,17 +154,9 @@ def verify(
     Raises:
         UnsupportedError: no cell can be verified; a warning if others can.
     """
-    given = run_options(
-        engine=engine,
-        forget_bias=forget_bias,
-        cell_clip=cell_clip,
-        proj_clip=proj_clip,
-        activation=activation,
-        recurrent_activation=recurrent_activation,
-        peepholes=peepholes,
-        assume_defaults=assume_defaults,
-    ).options
-    refuse_others(given)
+    chosen = RunOptions.of(locals())
+    chosen.refuse_others()
+    given = chosen.given
     judge = against or default_judge()
     if judge not in JUDGES or engine in JUDGES:
         name, value = ("engine", engine) if judge in JUDGES else ("against", against)
@@ -227,7 +220,7 @@ def _chained(ckpt: LSTMCheckpoint, network: LSTMNetwork) -> list[LSTMNetwork]:
 def load_pair(
     network: LSTMNetwork,
     engine: str,
-    options: dict[str, Value],
+    options: Mapping[str, Value],
     tolerance: float | None,
     against: str,
 ) -> EnginePair:
@@ -249,7 +242,7 @@ def load_pair(
         bound = max(bound, _measure_rounding(wide, ours)) if tolerance is None else bound
         wide = ours
     contradiction = None
-    confirmation = network.confirmation(ours, options)
+    confirmation = network.confirmation(ours, RunOptions(given=options))
     if confirmation is not None and confirmation.agrees is False:
         contradiction = confirmation.reason
     if against == "tensorflow":
@@ -291,7 +284,7 @@ def _measure_rounding(exact: Loaded, ours: Loaded) -> float:
 def over_random_data(
     networks: Sequence[LSTMNetwork],
     engine: str,
-    options: dict[str, Value],
+    options: Mapping[str, Value],
     tolerance: float | None,
     seed: int,
     against: str,
