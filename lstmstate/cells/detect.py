@@ -27,12 +27,11 @@ from lstmstate.cells.families import (
     PLAIN_LEAVES,
     USER,
 )
-from lstmstate.cells.family import Family
+from lstmstate.cells.family import Family, settle_options
 from lstmstate.cells.from_graph.explanation import explain
 from lstmstate.cells.from_graph.graph_cell import Wired
 from lstmstate.cells.from_graph.match_variables import GraphView, Stored
 from lstmstate.cells.from_graph.recurrences import count_layers
-from lstmstate.cells.options import settle_options
 from lstmstate.cells.scopes import (
     Roles,
     Scope,

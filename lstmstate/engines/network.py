@@ -230,30 +230,7 @@ class NetworkShape(NamedTuple):
     at_once: bool = True
 
 
-class NamedWidths(Protocol):
-    """A cell, seen from outside."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def widths(self) -> StateWidths: ...
-    @property
-    def spatial(self) -> tuple[int, ...]: ...
-
-
-class TakesInput(Protocol):
-    """The first cell of a network, seen from outside."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def input_size(self) -> int: ...
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-    @property
-    def takes_wider(self) -> bool: ...
-    @property
-    def spatial(self) -> tuple[int, ...]: ...
+Shaped = Network | NetworkShape  # seen from outside
 
 
 def as_input(values: NDArray[Any], dtype: np.dtype[Any]) -> Array:
@@ -272,23 +249,6 @@ def as_input(values: NDArray[Any], dtype: np.dtype[Any]) -> Array:
                 advice="pass x in the form that the graph takes, such as pixels from 0 to 255",
             )
     return found
-
-
-class Shaped(Protocol):
-    """A network, seen from outside: a `Network` or a `NetworkShape`."""
-
-    @property
-    def cells(self) -> Sequence[NamedWidths]: ...
-    @property
-    def first(self) -> TakesInput: ...
-    @property
-    def output_shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-    @property
-    def is_bidirectional(self) -> bool: ...
-    @property
-    def at_once(self) -> bool: ...
 
 
 class Ran(NamedTuple):
@@ -329,10 +289,13 @@ def no_states(network: Shaped, batch: int) -> list[Pair]:
     """Return the zero state of every cell."""
     import numpy as np
 
-    def zeros(cell: NamedWidths, width: int) -> Array:
-        return np.zeros((batch, *cell.spatial, width), network.dtype)
+    def zeros(*item: int) -> Array:
+        return np.zeros((batch, *item), network.dtype)
 
-    return [(zeros(cell, cell.widths.c), zeros(cell, cell.widths.m)) for cell in network.cells]
+    return [
+        (zeros(*cell.spatial, cell.widths.c), zeros(*cell.spatial, cell.widths.m))
+        for cell in network.cells
+    ]
 
 
 def spans(steps: int, at_once: int) -> Iterator[tuple[int, int]]:

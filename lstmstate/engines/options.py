@@ -19,7 +19,7 @@ from lstmstate.cells.cell import (
     unexplained_words,
 )
 from lstmstate.cells.families import row_of
-from lstmstate.cells.options import take_strongest
+from lstmstate.cells.family import take_strongest
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.errors import ArgumentError, UnknownOptionError, printable
 from lstmstate.records import NamedTuple

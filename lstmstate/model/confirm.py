@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstmstate.cells.cell import OPTIONS, UNKNOWN, UNRECOGNISED, Cell
 from lstmstate.cells.detect import Recognition
-from lstmstate.cells.execution_order import Route
+from lstmstate.cells.stacks import Route
 from lstmstate.cells.variable_names import AVERAGE, common_scope
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.variables import Variable

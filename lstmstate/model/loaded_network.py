@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lstmstate.cells.execution_order import Route
+from lstmstate.cells.stacks import Route
+from lstmstate.engines.network import CellShape, Network, Shaped, no_states
 from lstmstate.errors import ArgumentError, UnsupportedError, located, printable
 from lstmstate.records import NamedTuple
 from lstmstate.state.bind_names import bind
@@ -14,7 +15,7 @@ from lstmstate.state.state import LSTMState, StackState, State, require_state
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lstmstate.engines.network import Array, Network, Pair, Runner, Shaped
+    from lstmstate.engines.network import Array, Pair, Runner
     from lstmstate.engines.options import Settled
 
 
@@ -66,8 +67,6 @@ class Loaded(NamedTuple):
         Raises:
             UnsupportedError: the graph's own operations are run.
         """
-        from lstmstate.engines.network import Network
-
         if not isinstance(self.network, Network):
             raise UnsupportedError("the graph's own step has no weights of cells")
         return self.network
@@ -100,11 +99,14 @@ class Loaded(NamedTuple):
             return as_input(inputs[..., : first.input_size], first.dtype)
 
     @property
+    def shapes(self) -> list[CellShape]:
+        """The name of each cell, and the shape of its state."""
+        return [CellShape(one.name, one.widths, one.spatial) for one in self.network.cells]
+
+    @property
     def not_finite(self) -> list[str]:
         """A line for each cell with NaN or Inf in its weights."""
         import numpy as np
-
-        from lstmstate.engines.network import Network
 
         found = []
         network = self.network
@@ -144,8 +146,6 @@ class Loaded(NamedTuple):
         """
         import numpy as np
 
-        from lstmstate.engines.network import no_states
-
         if state is None:
             return no_states(self.network, batch)
         if self.handed:
@@ -155,7 +155,7 @@ class Loaded(NamedTuple):
             )
         dtype = self.network.dtype
         pairs = []
-        for cell, own in zip(self.network.cells, self._in_order(state), strict=True):
+        for cell, own in zip(self.shapes, self._in_order(state), strict=True):
             if own.dtype.kind not in "fiub":
                 problem = f"the state is {own.dtype}, and the cell takes real numbers"
                 raise ArgumentError(problem, tensor=cell.name)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.cells.cell import Cell, Direction, Option, Stack, StateWidths, Unexplained
-from lstmstate.cells.execution_order import Route, of_cell, of_stack
+from lstmstate.cells.stacks import Route, of_cell, of_stack
 from lstmstate.errors import (
     AmbiguousError,
     ArgumentError,

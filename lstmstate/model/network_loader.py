@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from lstmstate.cells.cell import UNRECOGNISED, Value, unexplained_words
-from lstmstate.cells.execution_order import Route
 from lstmstate.cells.families import RUNNABLE
+from lstmstate.cells.stacks import Route
 from lstmstate.errors import (
     ArgumentError,
     LstmstateError,

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lstmstate.cells.cell import Cell, SavedState, Stack
 from lstmstate.cells.detect import Recognition
-from lstmstate.cells.execution_order import Route, in_order, routes
-from lstmstate.cells.stacks import called, name_of, pair_directions, stacks
+from lstmstate.cells.stacks import Route, called, in_order, name_of, pair_directions, routes, stacks
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.locate import Location

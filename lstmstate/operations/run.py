@@ -189,7 +189,7 @@ def _refuse_unordered(
 
     Such a state has no order of its own, and a graph that takes its parts apart shows none.
     """
-    for known, cell in zip(loaded.route.cells, loaded.network.cells, strict=True):
+    for known, cell in zip(loaded.route.cells, loaded.shapes, strict=True):
         is_odd = known.state is not None and known.state != cell.widths
         if is_odd and not (orders is not None and orders(shape)):
             name = printable(cell.name)
@@ -202,7 +202,7 @@ def _refuse_unordered(
 
 def _refuse_no_numbers(loaded: Loaded, pairs: Sequence[Pair]) -> None:
     """Refuse a state with NaN or Inf in it."""
-    for cell, pair in zip(loaded.network.cells, pairs, strict=True):
+    for cell, pair in zip(loaded.shapes, pairs, strict=True):
         for half, values in zip("cm", pair, strict=True):
             words = stats_of(values, moments=False).words
             if words:
@@ -254,12 +254,12 @@ def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> li
     found = [of_steps(OUTPUTS, loaded.network.output_shape)]
     if alone:
         return found
-    for cell, names in zip(loaded.network.cells, _kept_names(loaded, keep), strict=True):
+    for cell, names in zip(loaded.shapes, _kept_names(loaded, keep), strict=True):
         found += [
             of_steps(name, (*cell.spatial, _width(cell.widths, letter)))
             for letter, name in names.items()
         ]
-    items = [(*cell.spatial, width) for cell in loaded.network.cells for width in cell.widths]
+    items = [(*cell.spatial, width) for cell in loaded.shapes for width in cell.widths]
     batch = given.sequences.batch
     found += [
         PlannedArray(name, (batch, *item), dtype)

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from lstmstate import arguments
-from lstmstate.cells.execution_order import refuse_gaps
 from lstmstate.cells.families import RUNNABLE
+from lstmstate.cells.stacks import refuse_gaps
 from lstmstate.engines.network import Pair, Ran, Runner
 from lstmstate.engines.options import assumptions, settle
 from lstmstate.errors import (
