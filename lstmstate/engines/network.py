@@ -264,6 +264,11 @@ class Ran(NamedTuple):
     states: list[Pair]
     kept: list[dict[str, Array]]
 
+    @property
+    def arrays(self) -> list[Array]:
+        """The outputs, then c and m of each cell."""
+        return [self.outputs, *(half for pair in self.states for half in pair)]
+
 
 class Runner(Protocol):
     """A network that an engine is ready to run."""

@@ -192,15 +192,11 @@ class GraphModel:
         runners = [self.runner(one, feeds, exact=True) for one in found]
         for x, states in make_trials(found[0]):
             try:
-                ran = [runner.run(x, states) for runner in runners]
+                first, *others = (runner.run(x, states).arrays for runner in runners)
             except LstmstateError:
                 return None
-            first, *others = (
-                [one.outputs, *(half for pair in one.states for half in pair)] for one in ran
-            )
-            for other in others:
-                if not all(map(are_close, first, other)):
-                    return False
+            if not all(all(map(are_close, first, other)) for other in others):
+                return False
         return True
 
     def refuse_unlike(
@@ -321,10 +317,10 @@ class GraphModel:
         for one in found:
             try:
                 theirs = self.runner(one, feeds, exact=True)
-                compare = partial(find_differences, network, ours, one, theirs, is_turned=is_turned)
+                compare = partial(find_differences, network, ours, theirs, is_turned=is_turned)
                 problem = _differ(compare(), compare) or one.causes
                 if not problem:
-                    lengths_differ |= have_unlike_lengths(network, ours, one, theirs)
+                    lengths_differ |= have_unlike_lengths(network, ours, theirs)
             except LstmstateError as error:
                 return Confirmation(None, str(error))
             left_out.append(theirs.notes)
@@ -353,7 +349,7 @@ class GraphModel:
         """
         try:
             theirs = self.runner(around, exact=True)
-            compare = partial(find_differences, network, load_exact(network), around, theirs)
+            compare = partial(find_differences, network, load_exact(network), theirs)
             own = [f"{half} of {printable(name) or 'the cell'}" for name in names for half in "cm"]
             wrong = [label for label in compare() if label in own or "widths" in label]
             reason = _differ(wrong[:1], compare) or around.causes

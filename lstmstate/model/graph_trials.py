@@ -10,7 +10,7 @@ from lstmstate.errors import printable
 
 if TYPE_CHECKING:
     from lstmstate.engines.graph_engine import GraphRunner
-    from lstmstate.engines.network import Array, Network, Pair, Runner
+    from lstmstate.engines.network import Array, Lengths, Network, Pair, Ran, Runner
     from lstmstate.recurrence.graph_network import GraphNetwork
 
 TOLERANCE = 1e-6  # of float64 evaluations: constants are float32
@@ -38,10 +38,30 @@ def load_exact(network: Network, runner: Runner | None = None) -> Runner:
     return load(in_float64(network))
 
 
+class InOrder:
+    """A graph's network with its cells in the order of another one, as a `Runner`."""
+
+    def __init__(self, runner: GraphRunner, network: Network) -> None:
+        names = [cell.name for cell in network.cells]
+        own = [cell.name for cell in runner.network.cells]
+        self.network = runner.network
+        self.here = [own.index(name) for name in names]
+        self._there = [names.index(name) for name in own]
+        self._runner = runner
+
+    def run(
+        self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
+    ) -> Ran:
+        """Run over some steps; see `Runner`."""
+        ran = self._runner.run(x, [states[at] for at in self._there], lengths, keep)
+        return ran._replace(
+            states=[ran.states[at] for at in self.here], kept=[ran.kept[at] for at in self.here]
+        )
+
+
 def find_differences(
     network: Network,
     ours: Runner,
-    graph: GraphNetwork,
     runner: GraphRunner,
     *,
     is_turned: bool = False,
@@ -57,93 +77,86 @@ def find_differences(
 
     from lstmstate.engines import blas_threads
 
-    by_name = {cell.name: at for at, cell in enumerate(graph.cells)}
-    order = [by_name[cell.name] for cell in network.cells]
-    if [graph.cells[at].widths for at in order] != [cell.widths for cell in network.cells]:
+    graph, theirs = runner.network, InOrder(runner, network)
+    if [graph.cells[at].widths for at in theirs.here] != [cell.widths for cell in network.cells]:
         return ["the widths"]
     if graph.input.width != network.first.input_size:
         return ["the widths of the input"]
     names = [printable(cell.name) or "the cell" for cell in network.cells]
-    labels = [f"{half} of {name}" for name in names for half in "cm"] + ["the outputs"]
-    compare = _step_by_step
+    halves = [f"{half} of {name}" for name in names for half in "cm"]
+    compare = step_by_step
     if is_turned or graph.is_reversed:
         compare = partial(_from_end_to_end, way=-1 if is_turned else 1)
-    found: dict[str, None] = {}
+    found: set[str] = set()
     for x, states in make_trials(graph, pads=pads):
+        before = [states[at] for at in theirs.here]
         with np.errstate(all="ignore"), blas_threads.one_thread():  # the products are of a few rows
-            pairs = compare(ours, runner, x, states, order)
-        found |= {
-            label: None
-            for label, (one, other) in zip(labels, pairs, strict=True)
-            if not are_close(one, other)
-        }
-    return [label for label in labels if label in found]
+            pairs = compare(ours, theirs, x, before)
+        labelled = zip(["the outputs", *halves], pairs, strict=True)
+        found |= {label for label, both in labelled if not are_close(*both)}
+    return [label for label in [*halves, "the outputs"] if label in found]
 
 
-def have_unlike_lengths(
-    network: Network, ours: Runner, graph: GraphNetwork, runner: GraphRunner
-) -> bool:
+def have_unlike_lengths(network: Network, ours: Runner, runner: GraphRunner) -> bool:
     """Return whether sequences of unlike lengths differ between the graph and a network."""
     import numpy as np
 
-    x, states = next(make_trials(graph))
+    x, states = next(make_trials(runner.network))
     if not runner.takes_lengths or len(x) == 1:
         return False
-    by_name = {cell.name: at for at, cell in enumerate(graph.cells)}
-    order = [by_name[cell.name] for cell in network.cells]
-    lengths = np.arange(x.shape[1]) % len(x) + 1
-    theirs = runner.run(x, states, lengths)
-    ran = ours.run(x, [states[at] for at in order], lengths)
-    pairs = [(ran.outputs, theirs.outputs)]
-    for at, pair in zip(order, ran.states, strict=True):
-        pairs += zip(pair, theirs.states[at], strict=True)
-    return not all(are_close(one, other) for one, other in pairs)
+    theirs = InOrder(runner, network)
+    before, lengths = [states[at] for at in theirs.here], np.arange(x.shape[1]) % len(x) + 1
+    first, second = (one.run(x, before, lengths).arrays for one in (theirs, ours))
+    return not all(map(are_close, first, second))
 
 
 def _from_end_to_end(
-    ours: Runner,
-    runner: GraphRunner,
-    x: Array,
-    states: list[Pair],
-    order: Sequence[int],
-    *,
-    way: int,
+    ours: Runner, judge: Runner, x: Array, states: list[Pair], *, way: int
 ) -> list[tuple[Array, Array]]:
-    """Return the last states and the outputs of both, each from its own states.
+    """Return the outputs and the last states of both, each from its own states.
 
     Args:
         way: -1 if ours begins at the other end.
     """
-    theirs = runner.run(x, states)
-    ran = ours.run(x[::way], [states[at] for at in order])
-    halves = [half for pair in ran.states for half in pair]
-    others = [half for at in order for half in theirs.states[at]]
-    return [*zip(halves, others, strict=True), (ran.outputs[::way], theirs.outputs)]
+    theirs, ran = judge.run(x, states), ours.run(x[::way], states)
+    turned = ran._replace(outputs=ran.outputs[::way])
+    return list(zip(turned.arrays, theirs.arrays, strict=True))
 
 
-def _step_by_step(
-    ours: Runner, runner: GraphRunner, x: Array, states: list[Pair], order: Sequence[int]
+def step_by_step(
+    ours: Runner, judge: Runner, x: Array, states: list[Pair], backward: Sequence[bool] = ()
 ) -> list[tuple[Array, Array]]:
-    """Return the states and outputs of every step, ours from the graph's state before it.
+    """Return the outputs, and c and m of each cell, after every step: ours and those of a judge.
 
-    From their own states the two would drift apart if a cell amplifies rounding.
+    Each step of ours begins with the judge's state before it. From their own states the two would
+    drift apart if a cell amplifies rounding, and no bound would distinguish that from a wrong
+    equation.
+
+    Args:
+        backward: for each cell whether it runs backward; none does by default.
+    """
+    theirs = judge.run(x, states, keep="cm")
+    before = [
+        (_shift_by_one(kept["c"], c, back), _shift_by_one(kept["m"], m, back))
+        for kept, (c, m), back in zip(
+            theirs.kept, states, backward or [False] * len(states), strict=True
+        )
+    ]
+    ran = ours.run(x.reshape(1, -1, x.shape[2]), before)
+    others = [theirs.outputs, *(kept[letter] for kept in theirs.kept for letter in "cm")]
+    steps = x.shape[:2]
+    return [(one.reshape(*steps, -1), two) for one, two in zip(ran.arrays, others, strict=True)]
+
+
+def _shift_by_one(kept: Array, first: Array, backward: bool) -> Array:
+    """Return c or m before every step, `[steps * batch, width]`, from those after every step.
+
+    They have the dtype of the first one: the judge's may be wider.
     """
     import numpy as np
 
-    theirs = runner.run(x, states, keep="cm")
-
-    def before(at: int, half: int) -> Array:
-        kept = theirs.kept[at]["cm"[half]]
-        return np.concatenate([states[at][half][None], kept[:-1]]).reshape(-1, kept.shape[-1])
-
-    ran = ours.run(x.reshape(1, -1, x.shape[2]), [(before(at, 0), before(at, 1)) for at in order])
-    halves = [half for pair in ran.states for half in pair]
-    others = [theirs.kept[at][letter] for at in order for letter in "cm"]
-    found = [
-        (half, other.reshape(-1, other.shape[-1]))
-        for half, other in zip(halves, others, strict=True)
-    ]
-    return [*found, (ran.outputs[0], theirs.outputs.reshape(-1, theirs.outputs.shape[-1]))]
+    parts = [kept[1:], first[None]] if backward else [first[None], kept[:-1]]
+    return np.concatenate(parts, dtype=first.dtype).reshape(-1, first.shape[-1])
 
 
 def are_close(one: Array, other: Array) -> bool:

@@ -385,6 +385,7 @@ class NetworkLoader:
     ) -> Loaded:
         """Return the graph's own network, ready to run."""
         from lstmstate.engines.options import ASSUME_DEFAULTS
+        from lstmstate.model.loaded_network import Loaded
 
         model, feeds = self.model, chosen.feeds
         if model is None:

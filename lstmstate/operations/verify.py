@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lstmstate import arguments
 from lstmstate.cells.families import RUNNABLE
 from lstmstate.cells.stacks import refuse_gaps
-from lstmstate.engines.network import Pair, Ran, Runner
+from lstmstate.engines.network import Pair, Runner
 from lstmstate.engines.options import assumptions, settle
 from lstmstate.errors import (
     ArgumentError,
@@ -21,7 +21,7 @@ from lstmstate.errors import (
     warn,
 )
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
-from lstmstate.model.graph_trials import in_float64
+from lstmstate.model.graph_trials import InOrder, in_float64, step_by_step
 from lstmstate.model.loaded_network import Loaded
 from lstmstate.model.network import LSTMNetwork
 from lstmstate.model.network_loader import RECORDED, Recorded, RunOptions
@@ -32,8 +32,7 @@ from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.cells.cell import Value
-    from lstmstate.engines.graph_engine import GraphRunner
-    from lstmstate.engines.network import Array, Lengths
+    from lstmstate.engines.network import Array
 
 FEW, MANY = 4, 200  # steps over random data
 BATCH = 3
@@ -92,26 +91,6 @@ class EnginePair(NamedTuple):
     judge: Loaded
     tolerance: Tolerance
     contradiction: str | None
-
-
-class _InOrder:
-    """A graph's network with its cells in the order of another."""
-
-    def __init__(self, runner: GraphRunner, names: Sequence[str]) -> None:
-        own = [cell.name for cell in runner.network.cells]
-        self.network = runner.network
-        self._runner = runner
-        self._there = [list(names).index(name) for name in own]
-        self._here = [own.index(name) for name in names]
-
-    def run(
-        self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
-    ) -> Ran:
-        """Run over some steps; see `Runner`."""
-        ran = self._runner.run(x, [states[at] for at in self._there], lengths, keep)
-        return ran._replace(
-            states=[ran.states[at] for at in self._here], kept=[ran.kept[at] for at in self._here]
-        )
 
 
 _NUMBERS = {"tolerance": arguments.TOLERANCE, "seed": arguments.WHOLE}
@@ -264,8 +243,7 @@ def load_pair(
                 advice="`against='tensorflow'` compares with TensorFlow's own cell (pip install "
                 "'lstmstate[tensorflow]')",
             )
-        names = [cell.name for cell in exact.cells]
-        runner = _InOrder(model.runner(found[0], exact=True), names)
+        runner = InOrder(model.runner(found[0], exact=True), exact)
     judge = wide._replace(network=exact, runner=runner)
     return EnginePair(wide, judge, Tolerance(bound, bound), contradiction)
 
@@ -304,7 +282,7 @@ def over_random_data(
             continue
         for steps in sizes_of(network, against):
             try:
-                yield _step_by_step(both, steps, seed)
+                yield _over_steps(both, steps, seed)
             except UnsupportedError as error:
                 yield Trial(network.route.name, "random", steps, None, str(error))
 
@@ -318,48 +296,28 @@ def sizes_of(network: LSTMNetwork, against: str) -> tuple[int, ...]:
 
 def _find_batch(runner: Runner) -> int:
     """Return the batch that a judge takes."""
-    given = runner.network.input if isinstance(runner, _InOrder) else None
+    given = runner.network.input if isinstance(runner, InOrder) else None
     return (given.sizes[1 - given.time_axis] if given is not None else None) or BATCH
 
 
-def _step_by_step(both: EnginePair, steps: int, seed: int) -> Trial:
-    """Return the trial over random data, each step of ours from TensorFlow's state before it.
-
-    From their own states, two engines that round differently drift apart if a network is sharp, and
-    no bound would distinguish that from a wrong equation.
-    """
-    import numpy as np
-
-    ours, judge, tolerance, contradiction = both
-    network = ours.cells
+def _over_steps(both: EnginePair, steps: int, seed: int) -> Trial:
+    """Return the trial over random data, each step of ours from the judge's state before it."""
+    ours, judge = both.ours, both.judge
     batch = _find_batch(judge.runner)
     x, states = _make_random_data(ours, steps, seed, batch)
-    theirs = judge.runner.run(x, states, keep="cm")
-    backward = [bool(k) for stage in network.stages for k, chain in enumerate(stage) for _ in chain]
-    before = [
-        (_shift_by_one(kept["c"], c, back), _shift_by_one(kept["m"], m, back))
-        for kept, (c, m), back in zip(theirs.kept, states, backward, strict=True)
-    ]
-    one_step = ours.runner.run(x.reshape(1, -1, x.shape[2]), before)
+    stages = ours.cells.stages
+    backward = [bool(k) for stage in stages for k, chain in enumerate(stage) for _ in chain]
     gauges = _make_gauges(both, steps, batch, of_steps=True)
-    halves = [one_step.outputs, *(half for pair in one_step.states for half in pair)]
-    others = [theirs.outputs, *(kept[letter] for kept in theirs.kept for letter in "cm")]
-    for gauge, half, other in zip(gauges, halves, others, strict=True):
-        gauge.add(np.reshape(half, other.shape), other, (0, 0, 0))
+    pairs = step_by_step(ours.runner, judge.runner, x, states, backward)
+    for gauge, pair in zip(gauges, pairs, strict=True):
+        gauge.add(*pair, (0, 0, 0))
+    return _make_trial(both, "random", steps, gauges)
+
+
+def _make_trial(both: EnginePair, data: str, steps: int, gauges: Sequence[Gauge]) -> Trial:
     results = tuple(gauge.result() for gauge in gauges)
-    name = ours.route.name
-    return Trial(name, "random", steps, results, None, tolerance.atol, contradiction)
-
-
-def _shift_by_one(kept: Array, first: Array, backward: bool) -> Array:
-    """Return c or m before every step, `[steps * batch, width]`, from those after every step.
-
-    They have the dtype of the first one: the judge's may be wider.
-    """
-    import numpy as np
-
-    parts = [kept[1:], first[None]] if backward else [first[None], kept[:-1]]
-    return np.concatenate(parts, dtype=first.dtype).reshape(-1, first.shape[-1])
+    name, bound = both.ours.route.name, both.tolerance.atol
+    return Trial(name, data, steps, results, None, bound, both.contradiction)
 
 
 def over_input(
@@ -373,20 +331,19 @@ def over_input(
         LstmstateError: the input is damaged.
     """
     sequences = given.sequences
-    gauges = _make_gauges(both, sequences.steps, sequences.batch)
-    last = [loaded.states_of(None, sequences.batch) for loaded in both[:2]]
+    outputs, *states = _make_gauges(both, sequences.steps, sequences.batch)
+    sides = both.ours, both.judge
+    last = [loaded.states_of(None, sequences.batch) for loaded in sides]
     for start, x, valid in chunks_of(both.ours, given):  # read once for both
         ran = [
-            loaded.runner.run(x, states, valid)
-            for loaded, states in zip(both[:2], last, strict=True)
+            loaded.runner.run(x, before, valid) for loaded, before in zip(sides, last, strict=True)
         ]
-        gauges[0].add(ran[0].outputs, ran[1].outputs, (start, 0, 0))
+        outputs.add(ran[0].outputs, ran[1].outputs, (start, 0, 0))
         last = [one.states for one in ran]
         advance(len(x))
-    _add_states(gauges[1:], *last)
-    results = tuple(gauge.result() for gauge in gauges)
-    name, bound = both.ours.route.name, both.tolerance.atol
-    return Trial(name, sequences.path, sequences.steps, results, None, bound, both.contradiction)
+    for gauge, half, other in zip(states, ran[0].arrays[1:], ran[1].arrays[1:], strict=True):
+        gauge.add(half, other, (0, 0))
+    return _make_trial(both, sequences.path, sequences.steps, [outputs, *states])
 
 
 def _make_gauges(
@@ -400,13 +357,6 @@ def _make_gauges(
         prefix = f"{cell.name}: " if len(network.cells) > 1 else ""
         shapes |= {f"{prefix}c": (*lead, cell.widths.c), f"{prefix}m": (*lead, cell.widths.m)}
     return [Gauge(name, shape, both.tolerance) for name, shape in shapes.items()]
-
-
-def _add_states(gauges: Sequence[Gauge], ours: Sequence[Pair], theirs: Sequence[Pair]) -> None:
-    halves = [half for pair in ours for half in pair]
-    others = [half for pair in theirs for half in pair]
-    for gauge, half, other in zip(gauges, halves, others, strict=True):
-        gauge.add(half, other, (0, 0))
 
 
 def _make_random_data(
