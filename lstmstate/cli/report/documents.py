@@ -9,7 +9,7 @@ from lstmstate.cli.report.flags import with_flags
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell, Stack
-    from lstmstate.cells.gate_stats import Stats
+    from lstmstate.cells.weights import Stats
     from lstmstate.errors import LstmstateError
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.model.confirm import Confirmation
