@@ -20,6 +20,8 @@ from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lstmstate.engines import blas_threads
 from lstmstate.engines.matrix_products import InputPart, cut, run_together, shares
 from lstmstate.engines.network import (
@@ -37,8 +39,6 @@ from lstmstate.engines.network import (
 from lstmstate.engines.numpy_functions import function
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from lstmstate.engines.network import Array, Lengths
 
 _ORDER = "ifoj"
@@ -82,8 +82,6 @@ class NumpyRunner:
         self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
     ) -> Ran:
         """Run over some steps; see `Runner`."""
-        import numpy as np
-
         before = iter(states)
         after: list[Pair] = []
         kept: list[dict[str, Array]] = []
@@ -115,8 +113,6 @@ def run_padded(
     Returns:
         The outputs, (c, m) after the last valid step of each, and the kept values of each step.
     """
-    import numpy as np
-
     x = x[..., : cell.cell.input_size]  # some cells ignore further columns
     steps, batch, _ = x.shape
     widths = cell.cell.widths
@@ -155,8 +151,6 @@ class NumpyCell:
     """
 
     def __init__(self, cell: Arithmetic) -> None:
-        import numpy as np
-
         self.cell = cell
         self.dtype = cell.dtype
         self._order = [gate for gate in _ORDER if gate in cell.gates]
@@ -183,8 +177,6 @@ class NumpyCell:
 
     def _lay_others(self) -> None:
         """Lay out all but the kernels, in the type that the cell computes in."""
-        import numpy as np
-
         cell, dtype = self.cell, self.dtype
         wide = np.dtype(np.float32) if self._is_half else dtype
         norms = {
@@ -206,8 +198,6 @@ class NumpyCell:
 
         A new layout of float64 weights takes three times as long.
         """
-        import numpy as np
-
         if self._is_half:  # whose rounding has another layout
             return NumpyCell(self.cell.in_float64())
         exact = copy(self)
@@ -238,8 +228,6 @@ class NumpyCell:
         Args:
             more: columns of the result that are left to be filled.
         """
-        import numpy as np
-
         rows = columns.reshape(-1, columns.shape[-1])
         gates = split_gates(rows, self.cell.gates)
         laid = np.empty((rows.shape[1], len(rows) + more), dtype)
@@ -251,8 +239,6 @@ class NumpyCell:
 
     def _per_gate(self, io: float, f: float, j: float, dtype: np.dtype[np.generic]) -> Array:
         """Return a number for each row of the gates, `[G·H]`."""
-        import numpy as np
-
         values = {"i": io, "f": f, "o": io, "j": j}
         return np.repeat(np.array([values[gate] for gate in self._order], dtype), self.units)
 
@@ -272,7 +258,6 @@ class NumpyCell:
             outputs: takes m of every step, `[steps, batch, R]`.
             kept: take other values of every step, by their letters.
         """
-        import numpy as np
 
         def run(rows: slice, alone: bool) -> Pair:
             of_rows = {letter: values[:, rows] for letter, values in kept.items()}
@@ -291,8 +276,6 @@ class NumpyCell:
         self, x: Array, c: Array, m: Array, outputs: Array, kept: Mapping[str, Array], alone: bool
     ) -> Pair:
         """Run over some steps of some rows; alone: no other thread runs others."""
-        import numpy as np
-
         steps, batch, _ = x.shape
         parts = list(spans(steps, self._steps_at_once(batch)))
         room = self._free_buffers(batch, parts[0][1])
@@ -327,8 +310,6 @@ class NumpyCell:
         self, projected: Array, outputs: Array, room: _Buffers, kept: Mapping[str, Array]
     ) -> None:
         """Step over the projected inputs; `outputs` `[steps, R, batch]` gets every m."""
-        import numpy as np
-
         add, multiply, tanh = np.add, np.multiply, np.tanh
         dot, recurrent, product = room.recurrent_product
         # Lookups of attributes, once and not in every step.
@@ -378,8 +359,6 @@ class NumpyCell:
 
     def _sum_gates(self, x: Array, m: Array, room: _Buffers) -> None:
         """Put x + recurrent @ m into the gates, for cells that are not plain."""
-        import numpy as np
-
         summed = room.wide_z
         if self.recurrent.ndim == 1:
             by_gate = summed.reshape(-1, self.units, room.batch)
@@ -394,14 +373,10 @@ class NumpyCell:
                 self._add_forget_bias(room)
 
     def _add_forget_bias(self, room: _Buffers) -> None:
-        import numpy as np
-
         np.add(room.f, room.f.dtype.type(self.cell.forget_bias), room.f)
 
     def _activate_gates(self, room: _Buffers) -> None:
         """Norm the gates, add peepholes, and apply activations, but to an o that waits for c."""
-        import numpy as np
-
         cell = self.cell
         for gate in self._order:
             if gate in cell.norms:
@@ -424,8 +399,6 @@ class NumpyCell:
 
     def _normalise(self, values: Array, gate: str) -> None:
         """Layer norm over the units, with the variance of all of them."""
-        import numpy as np
-
         if self._is_half:
             self._normalise_half(values, gate)
             return
@@ -439,8 +412,6 @@ class NumpyCell:
 
     def _normalise_half(self, values: Array, gate: str) -> None:
         """nn.moments sums in float32, and nn.batch_normalization computes in float16."""
-        import numpy as np
-
         gamma, beta = self._norms[gate]
         wide = values.astype(np.float32)
         mean = wide.mean(axis=0)
@@ -450,8 +421,6 @@ class NumpyCell:
         np.add(values * scale, beta - mean.astype(np.float16) * scale, values)
 
     def _project(self, room: _Buffers, m_new: Array) -> None:
-        import numpy as np
-
         assert self._projection is not None
         unprojected = room.unprojected
         if self._is_half:
@@ -466,8 +435,6 @@ class _Buffers:
     """The buffers of some steps of a batch, and the parts of them by name."""
 
     def __init__(self, laid: NumpyCell, batch: int, steps: int) -> None:
-        import numpy as np
-
         cell, units = laid.cell, laid.units
         dtype = laid.dtype
         wide = np.dtype(np.float32) if dtype == np.float16 else dtype

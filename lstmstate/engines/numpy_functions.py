@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lstmstate.cells.activations import SELU_ALPHA, SELU_SCALE
 
 if TYPE_CHECKING:
@@ -35,15 +37,11 @@ def function(name: str, is_half: bool = False) -> Function:
 
 
 def _tanh(x: Array, out: Array) -> Array:
-    import numpy as np
-
     return np.tanh(x, out)
 
 
 def _sigmoid(x: Array, out: Array) -> Array:
     """1 / (1 + exp(-x)); where exp overflows the result is the right one, zero."""
-    import numpy as np
-
     np.negative(x, out)
     np.exp(out, out)
     np.add(out, 1, out)
@@ -57,8 +55,6 @@ def _identity(x: Array, out: Array) -> Array:
 
 def _hard_sigmoid(slope: float, shift: float) -> Function:
     def hard_sigmoid(x: Array, out: Array) -> Array:
-        import numpy as np
-
         np.multiply(x, slope, out)
         np.add(out, shift, out)
         return np.clip(out, 0, 1, out)
@@ -67,27 +63,19 @@ def _hard_sigmoid(slope: float, shift: float) -> Function:
 
 
 def _relu(x: Array, out: Array) -> Array:
-    import numpy as np
-
     return np.maximum(x, 0, out=out)
 
 
 def _relu6(x: Array, out: Array) -> Array:
-    import numpy as np
-
     return np.clip(x, 0, 6, out)
 
 
 def _leaky_relu(x: Array, out: Array) -> Array:
-    import numpy as np
-
     return np.maximum(x, np.multiply(x, x.dtype.type(_LEAK)), out=out)
 
 
 def _exponential(alpha: float, scale: float) -> Function:
     def exponential(x: Array, out: Array) -> Array:
-        import numpy as np
-
         below = np.expm1(np.minimum(x, 0)) * x.dtype.type(alpha * scale)
         np.maximum(x, 0, out=out)
         np.multiply(out, x.dtype.type(scale), out)
@@ -97,28 +85,20 @@ def _exponential(alpha: float, scale: float) -> Function:
 
 
 def _softplus(x: Array, out: Array) -> Array:
-    import numpy as np
-
     np.logaddexp(x, 0, out)
     return out
 
 
 def _softsign(x: Array, out: Array) -> Array:
-    import numpy as np
-
     np.divide(x, np.abs(x) + 1, out)
     return out
 
 
 def _sin(x: Array, out: Array) -> Array:
-    import numpy as np
-
     return np.sin(x, out)
 
 
 def _erf(x: Array, out: Array) -> Array:
-    import numpy as np
-
     out[...] = np.vectorize(math.erf, otypes=[float])(x)
     return out
 
@@ -127,15 +107,11 @@ def _erf(x: Array, out: Array) -> Array:
 
 
 def _half_exp(x: Array) -> Array:
-    import numpy as np
-
     return np.exp(x.astype(np.float32)).astype(np.float16)
 
 
 def _half_sigmoid(x: Array, out: Array) -> Array:
     """exp(x) / (1 + exp(x)); 1 where exp overflows."""
-    import numpy as np
-
     exp = _half_exp(x)
     out[...] = np.where(np.isinf(exp), np.float16(1), exp / (exp + np.float16(1)))
     return out
@@ -143,8 +119,6 @@ def _half_sigmoid(x: Array, out: Array) -> Array:
 
 def _half_exponential(alpha: float, scale: float) -> Function:
     def exponential(x: Array, out: Array) -> Array:
-        import numpy as np
-
         below = (_half_exp(x) - np.float16(1)) * np.float16(alpha * scale)
         out[...] = np.where(x < 0, below, x * np.float16(scale))
         return out
@@ -157,8 +131,6 @@ _HALF_FAR = 7.01
 
 
 def _half_softplus(x: Array, out: Array) -> Array:
-    import numpy as np
-
     exp = _half_exp(x)
     near = np.log1p(exp.astype(np.float32)).astype(np.float16)
     out[...] = np.where(x > _HALF_FAR, x, np.where(x < -_HALF_FAR, exp, near))

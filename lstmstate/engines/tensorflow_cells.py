@@ -11,6 +11,8 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lstmstate.cells.activations import BY_NAME
 from lstmstate.cells.families import row_of
 from lstmstate.engines.network import Arithmetic, split_gates
@@ -113,15 +115,11 @@ def _used(cell: Arithmetic) -> list[str]:
 
 
 def _all_rows(cell: Arithmetic) -> Array:
-    import numpy as np
-
     return np.concatenate([cell.kernel, cell.recurrent])
 
 
 def _peepholes(cell: Arithmetic, order: str) -> list[Array]:
     """Return the peepholes of some gates, zeros for gates without."""
-    import numpy as np
-
     zeros = np.zeros(cell.widths.c, cell.dtype)
     return [cell.peepholes.get(gate, zeros) for gate in order]
 
@@ -177,8 +175,6 @@ def _keras(kit: TensorFlow, cell: Arithmetic) -> Built:
 
 
 def _reorder(cell: Arithmetic, columns: Array, order: str) -> Array:
-    import numpy as np
-
     gates = split_gates(columns, cell.gates)
     return np.concatenate([gates[gate] for gate in order], axis=-1)
 

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lstmstate.engines.network import Network, Pair, Ran, Runner, Stage
 from lstmstate.engines.tensorflow_cells import INSTEAD, Built, RNNCell, Tensor, TensorFlow, make
 from lstmstate.engines.tensorflow_cells import check as check_cell
@@ -90,8 +92,6 @@ class _Program:
 
     def run(self, x: Array, states: Sequence[Pair], lengths: Lengths | None, keep: str) -> Ran:
         """Run over some steps; see `Runner`."""
-        import numpy as np
-
         feeds: dict[Tensor, Any] = {self._x: x}
         if self._lengths is not None:
             feeds[self._lengths] = lengths

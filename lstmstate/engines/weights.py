@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from lstmstate import limits
 from lstmstate.cells.cell import UNRECOGNISED, Cell, Value
 from lstmstate.cells.families import row_of
@@ -18,7 +20,6 @@ from lstmstate.engines.network import Arithmetic, Norm, split_gates
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from lstmstate.engines.network import Array
@@ -76,8 +77,6 @@ def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmet
         UnsupportedError: the cell is of a family, or of a dtype, that is not run.
         LstmstateError: a variable cannot be read.
     """
-    import numpy as np
-
     row = row_of(cell.family)
     if cell.family == UNRECOGNISED:
         raise UnsupportedError("no known family has its step", tensor=cell.name)
@@ -127,8 +126,6 @@ def _check_shapes(found: Arithmetic) -> Arithmetic:
         CorruptError: a part has another shape, or holds no real numbers.
         UnsupportedError: the forget_bias is beyond the range of the dtype.
     """
-    import numpy as np
-
     dtype, (units, width) = found.dtype, found.widths
     columns = len(found.gates) * units
 
@@ -193,8 +190,6 @@ def _canonical(cell: Cell) -> str:
 
 def _reorder(cell: Cell, columns: Array) -> Array:
     """Return gates in TensorFlow's order, from the stored order."""
-    import numpy as np
-
     if cell.gate_order == _canonical(cell):
         return columns
     gates = split_gates(columns, cell.gate_order)
@@ -203,8 +198,6 @@ def _reorder(cell: Cell, columns: Array) -> Array:
 
 def _bias(stored: _Stored, columns: int) -> Array:
     """Return the bias, zeros if there is none; a cell with layer norm does not add its own."""
-    import numpy as np
-
     cell = stored.cell
     if "bias" not in stored or cell.layer_norm:
         return np.zeros(columns, stored.shards(next(iter(cell.variables)))[0].dtype)
@@ -251,8 +244,6 @@ def _weight_norm(stored: _Stored) -> dict[str, Any]:
 
 def _scale_columns(columns: Array, gain: Array) -> Array:
     """Return columns of length `gain`: nn_impl.l2_normalize, whose epsilon is 1e-12."""
-    import numpy as np
-
     squares = np.square(columns).sum(axis=0, dtype=columns.dtype)
     normed: Array = columns * (gain / np.sqrt(np.maximum(squares, columns.dtype.type(1e-12))))
     return normed
@@ -274,7 +265,6 @@ def _cudnn(stored: _Stored) -> dict[str, Any]:
     A block of the stored shape `[I, H]` has the memory order of `[H, I]`. Source: tf_keras,
     saving/legacy/hdf5_format.py, _convert_rnn_weights (CuDNNLSTM to LSTM).
     """
-    import numpy as np
 
     def transpose_blocks(role: str) -> Array:
         blocks = np.split(stored[role], 4, axis=1)
@@ -306,8 +296,6 @@ def _indy(stored: _Stored) -> dict[str, Any]:
 
 def _tflite(stored: _Stored) -> dict[str, Any]:
     """A matrix `[H, I]`, one `[H, R]` and a bias for each gate; projection `[P, H]`."""
-    import numpy as np
-
     order = ("input", "cell", "forget", "output")  # i, j, f, o
     found = {
         part: np.concatenate([stored[name.format(gate)] for gate in order]).T
@@ -326,8 +314,6 @@ def _grouped(stored: _Stored) -> dict[str, Any]:
     In 1.2 to 1.6 group k reads columns [k·R/G, (k + 1)·R/G) of the input, and columns beyond R have
     no effect. The new input goes through tanh with every activation.
     """
-    import numpy as np
-
     cell = stored.cell
     assert cell.state is not None
     units, width = cell.state

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lstmstate.errors import printable
 
 if TYPE_CHECKING:
@@ -73,7 +75,6 @@ def find_differences(
         ours: the network, ready to run in float64.
         pads: whether a sequence ends with zeros.
     """
-    import numpy as np
 
     from lstmstate.engines import blas_threads
 
@@ -99,8 +100,6 @@ def find_differences(
 
 def have_unlike_lengths(network: Network, ours: Runner, runner: GraphRunner) -> bool:
     """Return whether sequences of unlike lengths differ between the graph and a network."""
-    import numpy as np
-
     x, states = next(make_trials(runner.network))
     if not runner.takes_lengths or len(x) == 1:
         return False
@@ -153,16 +152,12 @@ def _shift_by_one(kept: Array, first: Array, backward: bool) -> Array:
 
     They have the dtype of the first one: the judge's may be wider.
     """
-    import numpy as np
-
     parts = [kept[1:], first[None]] if backward else [first[None], kept[:-1]]
     return np.concatenate(parts, dtype=first.dtype).reshape(-1, first.shape[-1])
 
 
 def are_close(one: Array, other: Array) -> bool:
     """Return whether arrays are the same except for rounding; NaN and Inf equal themselves."""
-    import numpy as np
-
     return one.shape == other.shape and np.allclose(
         one, other, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
     )
@@ -170,8 +165,6 @@ def are_close(one: Array, other: Array) -> bool:
 
 def make_trials(graph: GraphNetwork, *, pads: bool = True) -> Iterator[tuple[Array, list[Pair]]]:
     """Yield inputs and states of all scales, in batches that the graph takes."""
-    import numpy as np
-
     given = graph.input
     steps = given.sizes[given.time_axis] or graph.steps or _STEPS
     rows = given.sizes[1 - given.time_axis] or len(_SCALES)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lstmstate.cells.stacks import Route
 from lstmstate.engines.network import CellShape, Network, Shaped, no_states
 from lstmstate.errors import ArgumentError, UnsupportedError, located, printable
@@ -106,8 +108,6 @@ class Loaded(NamedTuple):
     @property
     def not_finite(self) -> list[str]:
         """A line for each cell with NaN or Inf in its weights."""
-        import numpy as np
-
         found = []
         network = self.network
         for cell in network.cells if isinstance(network, Network) else ():
@@ -144,8 +144,6 @@ class Loaded(NamedTuple):
             ArgumentError: the state is not that of these cells, or of another batch, or the graph
                 takes none for one of them.
         """
-        import numpy as np
-
         if state is None:
             return no_states(self.network, batch)
         if self.handed:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lstmstate.cells.cell import StateWidths
 from lstmstate.engines.network import Pair, spans
 from lstmstate.errors import LstmstateError, located, printable
@@ -341,8 +343,6 @@ def run_input(
 
 def _stats(outputs: Array, lengths: Lengths | None) -> ValueStats:
     """Return the statistics of outputs `[steps, batch, …]`, those of valid steps if known."""
-    import numpy as np
-
     if lengths is not None:
         outputs = outputs[np.arange(len(outputs))[:, None] < lengths]
     return stats_of(outputs)
@@ -352,8 +352,6 @@ def chunks_of(
     loaded: Loaded, given: Input, keep: str = ""
 ) -> Iterator[tuple[int, Array, Lengths | None]]:
     """Yield (first step, `[steps, batch, *item]`, valid steps) of each chunk of an input."""
-    import numpy as np
-
     sequences = given.sequences
     for start, stop in spans(sequences.steps, _at_once(loaded, given, keep)):
         x = sequences.chunk(start, stop, given.lengths)

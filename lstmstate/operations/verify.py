@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lstmstate import arguments
 from lstmstate.cells.families import RUNNABLE
 from lstmstate.cells.stacks import refuse_gaps
@@ -250,8 +252,6 @@ def load_pair(
 
 def _measure_rounding(exact: Loaded, ours: Loaded) -> float:
     """Return the distance of an engine from float64 on random data, with some room."""
-    import numpy as np
-
     x, states = _make_random_data(exact, FEW, 1)
     first = exact.runner.run(x, states)
     kind = ours.cells.dtype
@@ -363,8 +363,6 @@ def _make_random_data(
     loaded: Loaded, steps: int, seed: int, batch: int = BATCH
 ) -> tuple[Array, list[Pair]]:
     """Return inputs and a state: normal, except for m, which is within [-1, 1]."""
-    import numpy as np
-
     network = loaded.network
     random = np.random.default_rng(seed)
     x = random.standard_normal((steps, batch, network.first.input_size)).astype(network.dtype)
