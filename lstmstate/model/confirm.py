@@ -78,7 +78,8 @@ class GraphModel:
     """The networks of a graph.
 
     Args:
-        recognition: the cells of the checkpoint.
+        recognition: the cells found in the checkpoint.
+        cells: these by name, with their layers in stacks.
         read: returns the value of a variable.
     """
 
@@ -87,12 +88,14 @@ class GraphModel:
         graph: Graph,
         variables: Mapping[str, Variable],
         recognition: Recognition,
+        cells: Mapping[str, Cell],
         read: Callable[[str], Any],
     ) -> None:
         self.graph = graph
         self._read = read
         self._stored = variables
         self._recognition = recognition
+        self._cells = cells
 
     @cached_property
     def variables(self) -> GraphVariables:
@@ -366,7 +369,26 @@ class GraphModel:
 
     def route(self, network: GraphNetwork) -> Route:
         """Return the cells of a network in the order of execution."""
-        return route_of(network, {cell.name: cell for cell in self._recognition.cells})
+        stages: list[tuple[tuple[Cell, ...], ...]] = []
+        before: Recurrence | None = None
+        chains = [
+            tuple(_known(cell, self._cells) or _unrecognised(cell) for cell in one.cells)
+            for one in network.recurrences
+        ]
+        if network.backward_from is not None:
+            both = (chains[: network.backward_from], chains[network.backward_from :])
+            stages.append(tuple(tuple(cell for chain in way for cell in chain) for way in both))
+            chains = []
+        for one, chain in zip(network.recurrences, chains, strict=False):
+            if before is not None and one.is_reversed and before.before == one.before:
+                stages[-1] = (*stages[-1], chain)
+            else:
+                stages.append((chain,))
+            before = one
+        names = [cell.name for cell in network.cells]
+        is_stack = len(names) > 1
+        shared = common_scope([f"{name}/" for name in names])
+        return Route(shared or names[0] if is_stack else names[0], tuple(stages), is_stack)
 
 
 def _differ(labels: Sequence[str], compare: Callable[..., list[str]]) -> str | None:
@@ -375,30 +397,6 @@ def _differ(labels: Sequence[str], compare: Callable[..., list[str]]) -> str | N
         return None
     only = "" if compare(pads=False) else ", only where the input is zeros, as padding is"
     return f"its own step differs in {' and '.join(labels[:2])}{only}"
-
-
-def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
-    """Return the cells of a graph's network in the order of execution."""
-    stages: list[tuple[tuple[Cell, ...], ...]] = []
-    before: Recurrence | None = None
-    chains = [
-        tuple(_known(cell, known) or _unrecognised(cell) for cell in one.cells)
-        for one in network.recurrences
-    ]
-    if network.backward_from is not None:
-        both = (chains[: network.backward_from], chains[network.backward_from :])
-        stages.append(tuple(tuple(cell for chain in way for cell in chain) for way in both))
-        chains = []
-    for one, chain in zip(network.recurrences, chains, strict=False):
-        if before is not None and one.is_reversed and before.before == one.before:
-            stages[-1] = (*stages[-1], chain)
-        else:
-            stages.append((chain,))
-        before = one
-    names = [cell.name for cell in network.cells]
-    is_stack = len(names) > 1
-    shared = common_scope([f"{name}/" for name in names])
-    return Route(shared or names[0] if is_stack else names[0], tuple(stages), is_stack)
 
 
 def _known(cell: RecurrentCell, known: Mapping[str, Cell]) -> Cell | None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.cells.cell import Cell, Direction, Option, Stack, StateWidths, Unexplained
-from lstmstate.cells.stacks import Route, of_cell, of_stack
+from lstmstate.cells.stacks import Route
 from lstmstate.errors import (
     AmbiguousError,
     ArgumentError,
@@ -52,18 +51,19 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
         ((8, 5, 12), [(8, 24), (8, 12)])
     """
 
-    info: Cell | Stack | None = None  # all that is known of a cell, or of a stack
+    info: Cell | Stack | None  # all that is known of a cell, or of a stack
 
     def __init__(
-        self, route: Route | None, origin: Origin, graph: GraphNetwork | None = None
+        self, parts: Route | Cell | Stack, origin: Origin, graph: GraphNetwork | None = None
     ) -> None:
-        super().__init__(route, origin, graph)
+        super().__init__(parts, origin, graph)
+        self.info = None if isinstance(parts, Route) else parts
         self._warned: set[str] = set()
 
     if not TYPE_CHECKING:  # the fields of `info` are attributes, too
 
         def __getattr__(self, name: str) -> Any:
-            if name.startswith("_") or self.info is None:
+            if name == "info" or name.startswith("_") or self.info is None:
                 return object.__getattribute__(self, name)
             return getattr(self.info, name)
 
@@ -348,10 +348,6 @@ class LSTMCell(LSTMNetwork):
     native_layout: str | None
     forget_bias: Option
 
-    def __init__(self, info: Cell, origin: Origin) -> None:
-        super().__init__(of_cell(info), origin)
-        self.info = info
-
     def _described(self) -> tuple[str, str]:
         info = self.info
         extra = [info.direction or "", "peepholes" if info.peepholes else ""]
@@ -382,19 +378,6 @@ class LSTMStack(LSTMNetwork):
     paired_with: str | None
     is_whole: bool
     between: tuple[str, ...]
-
-    def __init__(self, info: Stack, origin: Origin) -> None:
-        super().__init__(None, origin)
-        self.info = info
-
-    @cached_property
-    def route(self) -> Route:  # type: ignore[override]
-        """The cells in the order of execution.
-
-        Raises:
-            UnsupportedError: a layer is not an LSTM cell.
-        """
-        return of_stack(self.info)
 
     def _described(self) -> tuple[str, str]:
         layers = self.info.layers

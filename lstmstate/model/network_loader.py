@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from lstmstate.cells.cell import UNRECOGNISED, Value, unexplained_words
+from lstmstate.cells.cell import UNRECOGNISED, Cell, Stack, Value, unexplained_words
 from lstmstate.cells.families import RUNNABLE
-from lstmstate.cells.stacks import Route
+from lstmstate.cells.stacks import Route, of_cell, of_stack
 from lstmstate.errors import (
     ArgumentError,
     LstmstateError,
@@ -145,23 +146,32 @@ class NetworkLoader:
     """A network whose weights are read, and compared with the graph, before it runs.
 
     Args:
-        route: the cells in order; None if a subclass finds them.
+        parts: the cells in order, or one cell, or a stack.
         origin: their checkpoint.
         graph: the network in the graph with these cells, if it is known already.
     """
 
-    route: Route
-
     def __init__(
-        self, route: Route | None, origin: Origin, graph: GraphNetwork | None = None
+        self, parts: Route | Cell | Stack, origin: Origin, graph: GraphNetwork | None = None
     ) -> None:
-        if route is not None:
-            self.route = route
+        self._parts = parts
         self._origin = origin
         self._path = origin.path
         self._graph = graph
         self._loaded: dict[tuple[object, ...], Loaded] = {}
         self._own: dict[tuple[object, ...], OwnStart | None] = {}
+
+    @cached_property
+    def route(self) -> Route:
+        """The cells in the order of execution.
+
+        Raises:
+            UnsupportedError: a layer of the stack is not an LSTM cell.
+        """
+        parts = self._parts
+        if isinstance(parts, Cell):
+            return of_cell(parts)
+        return of_stack(parts) if isinstance(parts, Stack) else parts
 
     @property
     def model(self) -> GraphModel | None:
