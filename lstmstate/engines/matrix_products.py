@@ -6,15 +6,12 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import pairwise
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from lstmstate.engines import blas_threads
-from lstmstate.engines.network import spans
-
-if TYPE_CHECKING:
-    from lstmstate.engines.network import Array
+from lstmstate.engines.network import Array, spans
 
 # OpenBLAS has kernels that take matrices as they are for products of up to so many
 # multiplications; for others it first copies all weights, which in a step takes longer than the

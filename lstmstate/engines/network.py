@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from lstmstate.cells.cell import StateWidths
 from lstmstate.errors import UnsupportedError
 from lstmstate.records import NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.floating[Any]]
-    Lengths = NDArray[np.int64]  # [batch]: how many steps each sequence has
+# As numpy.typing has them, without its import.
+Array = np.ndarray[tuple[Any, ...], np.dtype[np.floating[Any]]]
+Lengths = np.ndarray[tuple[Any, ...], np.dtype[np.int64]]  # [batch]: how many steps each sequence has
 
 # The gates, which an engine may keep of every step after their activations.
 GATES = "ijfo"
 
-Pair = tuple["Array", "Array"]  # c [batch, H] and m [batch, R] of one cell
+Pair = tuple[Array, Array]  # c [batch, H] and m [batch, R] of one cell
 
 
 def split_gates(columns: Array, gates: str) -> dict[str, Array]:
@@ -29,8 +28,6 @@ def split_gates(columns: Array, gates: str) -> dict[str, Array]:
     >>> split_gates(np.arange(8), "ijfo")["f"]
     array([4, 5])
     """
-    import numpy as np
-
     return dict(zip(gates, np.split(columns, len(gates), axis=-1), strict=True))
 
 
@@ -107,7 +104,6 @@ class Arithmetic(NamedTuple):
 
     def in_float64(self) -> Arithmetic:
         """Return the same cell with weights in float64."""
-        import numpy as np
 
         def wide(values: Array) -> Array:
             return values.astype(np.float64)
@@ -233,14 +229,12 @@ class NetworkShape(NamedTuple):
 Shaped = Network | NetworkShape  # seen from outside
 
 
-def as_input(values: NDArray[Any], dtype: np.dtype[Any]) -> Array:
+def as_input(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> Array:
     """Return values of x in the dtype that a network takes.
 
     Raises:
         UnsupportedError: it takes whole numbers, and some of these are others.
     """
-    import numpy as np
-
     with np.errstate(all="ignore"):  # values beyond the range become Inf
         found: Array = values.astype(dtype, copy=False)
         if dtype.kind != "f" and not np.array_equal(found.astype(values.dtype), values):
@@ -292,7 +286,6 @@ class Runner(Protocol):
 
 def no_states(network: Shaped, batch: int) -> list[Pair]:
     """Return the zero state of every cell."""
-    import numpy as np
 
     def zeros(*item: int) -> Array:
         return np.zeros((batch, *item), network.dtype)
@@ -323,8 +316,6 @@ def reverse_sequences(x: Array, lengths: Lengths | None) -> Array:
     array([[3, 2, 1],
            [2, 1, 0]])
     """
-    import numpy as np
-
     if lengths is None:
         return x[::-1]
     steps = np.arange(len(x))[:, None]

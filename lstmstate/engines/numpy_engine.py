@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from lstmstate.engines.matrix_products import InputPart, cut, run_together, shar
 from lstmstate.engines.network import (
     GATES,
     Arithmetic,
+    Array,
+    Lengths,
     Network,
     Norm,
     Pair,
@@ -37,9 +39,6 @@ from lstmstate.engines.network import (
     split_gates,
 )
 from lstmstate.engines.numpy_functions import function
-
-if TYPE_CHECKING:
-    from lstmstate.engines.network import Array, Lengths
 
 _ORDER = "ifoj"
 # The input's part of the gates is computed for so many bytes of steps at once, which stay in the

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lstmstate.cells.activations import SELU_ALPHA, SELU_SCALE
-
-if TYPE_CHECKING:
-    from lstmstate.engines.network import Array
+from lstmstate.engines.network import Array
 
 # Takes the values, and the array for the results, which may be the same.
 Function = Callable[[Any, Any], object]

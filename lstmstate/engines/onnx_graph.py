@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmstate.cells.activations import BY_NAME
-from lstmstate.engines.network import Arithmetic, Network, Stage, split_gates
+from lstmstate.engines.network import Arithmetic, Array, Network, Stage, split_gates
 from lstmstate.errors import UnsupportedError, printable
 
 if TYPE_CHECKING:
     import onnx
-
-    from lstmstate.engines.network import Array
 
 # onnxruntime 1.17 and all later ones load both.
 _OPSET, _IR_VERSION = 14, 7

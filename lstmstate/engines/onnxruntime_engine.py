@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lstmstate.engines import onnx_graph
-from lstmstate.engines.network import Network, Pair, Ran, Runner
+from lstmstate.engines.network import Array, Lengths, Network, Pair, Ran, Runner
 from lstmstate.engines.onnx_graph import build_model
 from lstmstate.errors import UnsupportedError
 from lstmstate.records import NamedTuple
-
-if TYPE_CHECKING:
-    from lstmstate.engines.network import Array, Lengths
 
 _INSTEAD = "use `engine='numpy'`"
 # onnxruntime copies its outputs out of memory of its own, which is in the processor's caches. More

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lstmstate.cells.activations import BY_NAME
 from lstmstate.cells.families import row_of
-from lstmstate.engines.network import Arithmetic, split_gates
+from lstmstate.engines.network import Arithmetic, Array, split_gates
 from lstmstate.errors import UnsupportedError
 from lstmstate.records import NamedTuple
-
-if TYPE_CHECKING:
-    from lstmstate.engines.network import Array
 
 # TensorFlow has no type stubs: these names are for the reader.
 Tensor = Any

@@ -16,13 +16,11 @@ from lstmstate.cells.cell import UNRECOGNISED, Cell, Value
 from lstmstate.cells.families import row_of
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.cells.weights import weight
-from lstmstate.engines.network import Arithmetic, Norm, split_gates
+from lstmstate.engines.network import Arithmetic, Array, Norm, split_gates
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from lstmstate.engines.network import Array
 
 Read = Callable[[str], "NDArray[np.generic]"]
 

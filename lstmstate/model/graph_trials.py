@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lstmstate.engines.network import Array, Lengths, Network, Pair, Ran, Runner
 from lstmstate.errors import printable
 
 if TYPE_CHECKING:
     from lstmstate.engines.graph_engine import GraphRunner
-    from lstmstate.engines.network import Array, Lengths, Network, Pair, Ran, Runner
     from lstmstate.recurrence.graph_network import GraphNetwork
 
 TOLERANCE = 1e-6  # of float64 evaluations: constants are float32

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmstate.cells.stacks import Route
-from lstmstate.engines.network import CellShape, Network, Shaped, no_states
+from lstmstate.engines.network import Array, CellShape, Network, Pair, Runner, Shaped, no_states
 from lstmstate.errors import ArgumentError, UnsupportedError, located, printable
 from lstmstate.records import NamedTuple
 from lstmstate.state.bind_names import bind
@@ -17,7 +17,6 @@ from lstmstate.state.state import LSTMState, StackState, State, require_state
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lstmstate.engines.network import Array, Pair, Runner
     from lstmstate.engines.options import Settled
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lstmstate.cells.cell import StateWidths
-from lstmstate.engines.network import Pair, spans
+from lstmstate.engines.network import Array, Lengths, Pair, spans
 from lstmstate.errors import LstmstateError, located, printable
 from lstmstate.model.loaded_network import Loaded
 from lstmstate.operations.progress import Advance, ignore
@@ -24,7 +24,6 @@ from lstmstate.state.stream import Watch
 from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
-    from lstmstate.engines.network import Array, Lengths
     from lstmstate.recurrence.fed_state import FedOrder
     from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray
 

@@ -12,7 +12,7 @@ import numpy as np
 from lstmstate import arguments
 from lstmstate.cells.families import RUNNABLE
 from lstmstate.cells.stacks import refuse_gaps
-from lstmstate.engines.network import Pair, Runner
+from lstmstate.engines.network import Array, Pair, Runner
 from lstmstate.engines.options import assumptions, settle
 from lstmstate.errors import (
     ArgumentError,
@@ -34,7 +34,6 @@ from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.cells.cell import Value
-    from lstmstate.engines.network import Array
 
 FEW, MANY = 4, 200  # steps over random data
 BATCH = 3
