@@ -13,7 +13,9 @@ from lstmstate.records import NamedTuple
 
 # As numpy.typing has them, without its import.
 Array = np.ndarray[tuple[Any, ...], np.dtype[np.floating[Any]]]
-Lengths = np.ndarray[tuple[Any, ...], np.dtype[np.int64]]  # [batch]: how many steps each sequence has
+Lengths = np.ndarray[
+    tuple[Any, ...], np.dtype[np.int64]
+]  # [batch]: how many steps each sequence has
 
 # The gates, which an engine may keep of every step after their activations.
 GATES = "ijfo"

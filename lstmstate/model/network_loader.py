@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from lstmstate.engines.graph_engine import GraphRunner
     from lstmstate.engines.network import NetworkShape
-    from lstmstate.model.confirm import Confirmation, GraphModel
+    from lstmstate.model.confirm import Confirmation
+    from lstmstate.model.graph_model import GraphModel
     from lstmstate.model.loaded_network import Loaded
     from lstmstate.recurrence.fed_state import FedOrder
     from lstmstate.recurrence.graph_network import GraphNetwork
@@ -274,13 +275,15 @@ class NetworkLoader:
         Returns:
             None without a graph, or if it differs because of the given options alone.
         """
+        from lstmstate.model.confirm import confirm
+
         model, given = self.model, chosen.given
         if model is None:
             return None
         networks = self._taking(chosen)
         if not networks:
             return self._confirm_part(model, loaded, given)
-        found = model.confirm(loaded.cells, networks, chosen.feeds, loaded.runner)
+        found = confirm(model, loaded.cells, networks, chosen.feeds, loaded.runner)
         is_own = any(output.is_own for one in networks for output in one.outputs)
         if found.agrees and (self._unexplained is not None or is_own):
             # It may differ where it was not tried.
@@ -289,7 +292,7 @@ class NetworkLoader:
         if found.agrees is False and given:
             with suppress(UnknownOptionError):
                 usual = self.load_recognised("numpy", {})
-                if model.confirm(usual.cells, networks, chosen.feeds, usual.runner).agrees:
+                if confirm(model, usual.cells, networks, chosen.feeds, usual.runner).agrees:
                     return None
         return found
 
@@ -297,18 +300,20 @@ class NetworkLoader:
         self, model: GraphModel, loaded: Loaded, given: Mapping[str, Value]
     ) -> Confirmation:
         """Return whether the graph confirms cells that are part of one of its networks."""
+        from lstmstate.model.confirm import confirm, confirm_part
+
         names = self._names
         backward = model.parts_of(names, is_reversed=True)
         if backward:
-            return model.confirm(loaded.cells, backward, is_turned=True)
+            return confirm(model, loaded.cells, backward, is_turned=True)
         for around in model.networks_around(names):
             try:
                 whole = NetworkLoader(model.route(around), self._origin, around)
                 cells = whole.load_recognised("numpy", given).cells
             except LstmstateError:
                 continue
-            return model.confirm_part(cells, around, names)
-        return model.confirm(loaded.cells, [])
+            return confirm_part(model, cells, around, names)
+        return confirm(model, loaded.cells, [])
 
     def _judge(
         self, loaded: Loaded, found: Confirmation, engine: str, *, is_stepped: bool
@@ -395,6 +400,7 @@ class NetworkLoader:
     ) -> Loaded:
         """Return the graph's own network, ready to run."""
         from lstmstate.engines.options import ASSUME_DEFAULTS
+        from lstmstate.model.confirm import refuse_unlike
         from lstmstate.model.loaded_network import Loaded
 
         model, feeds = self.model, chosen.feeds
@@ -418,7 +424,7 @@ class NetworkLoader:
                 tensor=self.route.name,
                 advice="`engine='numpy'` runs it as it was recognised",
             )
-        model.refuse_unlike(network, (one for one in networks if one is not network), feeds)
+        refuse_unlike(model, network, (one for one in networks if one is not network), feeds)
         gives_m = self.route.cells[-1].family in (*RUNNABLE, UNRECOGNISED)
         if chosen.outputs is None and gives_m and any(output.is_own for output in network.outputs):
             raise UnsupportedError(

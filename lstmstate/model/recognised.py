@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lstmstate.model.confirm import Confirmation, GraphModel
+    from lstmstate.model.confirm import Confirmation
+    from lstmstate.model.graph_model import GraphModel
     from lstmstate.recurrence.graph_network import GraphNetwork
 
 
@@ -197,7 +198,7 @@ class RecognisedCheckpoint:
     @cached_property
     def model(self) -> GraphModel | None:
         """The networks of the graph, from its own operations; None without a graph."""
-        from lstmstate.model.confirm import GraphModel
+        from lstmstate.model.graph_model import GraphModel
 
         if self.graph is None or self._found.graph is None:
             return None

@@ -23,7 +23,7 @@ from lstmstate.errors import (
     warn,
 )
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
-from lstmstate.model.graph_trials import InOrder, in_float64, step_by_step
+from lstmstate.model.confirm import InOrder, in_float64, step_by_step
 from lstmstate.model.loaded_network import Loaded
 from lstmstate.model.network import LSTMNetwork
 from lstmstate.model.network_loader import RECORDED, Recorded, RunOptions
