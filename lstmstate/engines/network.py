@@ -166,11 +166,7 @@ class Network(NamedTuple):
         return self.first.dtype
 
     def refuse_gaps(self) -> None:
-        """Refuse a cell that does not fit the outputs of the one before, or has another dtype.
-
-        Raises:
-            UnsupportedError: there are such.
-        """
+        """Refuse a cell that does not fit the outputs of the one before, or has another dtype."""
         given = self.first.input_size
         for stage in self.stages:
             for chain in stage:

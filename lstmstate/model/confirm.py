@@ -161,9 +161,6 @@ def refuse_unlike(
     """Refuse a network where the graph uses its cells elsewhere too, and not alike.
 
     Those that do not take the same input are not compared: copies for another batch.
-
-    Raises:
-        UnsupportedError: one gives something else.
     """
     for other in others:
         orders = ([chosen, other], [other, chosen])

@@ -49,11 +49,7 @@ class Loaded(NamedTuple):
     handed: tuple[str, ...] = ()
 
     def refuse_lengths(self) -> None:
-        """Refuse to run sequences of unlike lengths if the graph ends them in another way.
-
-        Raises:
-            UnsupportedError: it does.
-        """
+        """Refuse to run sequences of unlike lengths if the graph ends them in another way."""
         if self.lengths_differ:
             raise UnsupportedError(
                 OWN_ENDS,
@@ -76,7 +72,7 @@ class Loaded(NamedTuple):
         """Return inputs in the network's dtype, of a shape that it takes.
 
         Raises:
-            ArgumentError: they have another shape, or are no numbers.
+            ArgumentError: they have another shape, or text in them.
         """
         from lstmstate.engines.network import as_input
 

@@ -130,14 +130,15 @@ class RunOptions(NamedTuple):
         return cls(arguments["engine"], given, feeds or {}, outputs)
 
     def refuse_others(self) -> None:
-        """Refuse options that do not exist, and values that they cannot have.
+        """Refuse options that do not exist, and values that they cannot have."""
+        from lstmstate.arguments import refuse_others
+        from lstmstate.engines.options import RULES
 
-        Raises:
-            ArgumentError: there are some.
-        """
-        from lstmstate.engines.options import refuse_others
-
-        refuse_others(self.given)
+        for name in self.given:
+            if name not in RULES:
+                problem = f"there is no option {name}"
+                raise ArgumentError(problem, advice=f"there are: {', '.join(RULES)}")
+        refuse_others(self.given, RULES)
         if self.outputs not in (None, "m", "graph"):
             problem = f"`outputs` cannot be {self.outputs!r}"
             raise ArgumentError(problem, advice="give 'm' or 'graph'")
@@ -548,9 +549,6 @@ def _first_that_runs(
     """Return a network that is ready to run, if possible with batch and time open.
 
     A cell in several places may need other values fed in each: those that are fed choose.
-
-    Raises:
-        UnsupportedError: none can be run; the reason is that of the first one.
     """
     first: UnsupportedError | None = None
     for one in sorted(networks, key=lambda one: sum(n is not None for n in one.input.sizes)):

@@ -102,11 +102,7 @@ def open_input(
     allow_nan: bool = False,
     header: bool | None = None,
 ) -> Input:
-    """Open the sequences in a file for a network; see `sequences.open_sequences`.
-
-    Raises:
-        LstmstateError: there are none, or they do not fit.
-    """
+    """Open the sequences in a file for a network; see `sequences.open_sequences`."""
     first = loaded.network.first
     path = InputPath.of(path)
     sequences = open_sequences(

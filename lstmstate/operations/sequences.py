@@ -6,11 +6,8 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lstmstate import limits
 from lstmstate.checkpoint import kinds
-from lstmstate.engines.network import as_input
 from lstmstate.errors import (
     AmbiguousError,
     LstmstateError,
@@ -27,6 +24,7 @@ from lstmstate.state.formats.input_path import STDIN, InputPath
 from lstmstate.state.formats.registry import BY_KEY, open_arrays, select
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from lstmstate.state.formats.chunked import StateFile, StoredArray
@@ -116,6 +114,10 @@ class Sequences:
         Raises:
             LstmstateError: the file is damaged, or a value is not finite in the dtype.
         """
+        import numpy as np
+
+        from lstmstate.engines.network import as_input
+
         array = self._found.array
         with located(self._found.path, array.name or None):
             raw = array.read(self._time_axis, start, stop)
@@ -137,6 +139,8 @@ class Sequences:
         lengths: NDArray[np.int64] | None,
     ) -> None:
         """Raise an error for the first value that is not finite, in the order of time."""
+        import numpy as np
+
         bad = ~np.isfinite(part)
         if lengths is not None:
             steps = np.arange(start, start + len(part))
@@ -228,6 +232,8 @@ def open_lengths(
     Raises:
         LstmstateError: there are no lengths, or not one whole number in [0, steps] for each.
     """
+    import numpy as np
+
     found = _find_lengths(spec, InputPath.of(input_path))
     array = found.array
     with located(found.path, array.name or None):

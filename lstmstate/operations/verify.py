@@ -172,11 +172,7 @@ def verify(
 def networks_of(
     ckpt: LSTMCheckpoint, cell: str | None, stack: str | None, against: str
 ) -> list[LSTMNetwork]:
-    """Return the network to verify, or every cell by itself.
-
-    Raises:
-        LstmstateError: there is none.
-    """
+    """Return the network to verify, or every cell by itself."""
     if cell is not None or stack is not None:
         return [ckpt.network(cell=cell, stack=stack)]
     if against == "graph" and ckpt.model is not None and ckpt.model.networks:
@@ -266,11 +262,7 @@ def over_random_data(
     seed: int,
     against: str,
 ) -> Iterator[Trial]:
-    """Yield two trials for each network, of a few steps and of many.
-
-    Raises:
-        MissingExtraError: TensorFlow is not installed.
-    """
+    """Yield two trials for each network, of a few steps and of many."""
     for network in networks:
         try:
             both = load_pair(network, engine, options, tolerance, against)
@@ -324,11 +316,7 @@ def over_input(
     given: Input,
     advance: Advance = ignore,
 ) -> Trial:
-    """Return the trial over a file of sequences, from the zero state, part by part.
-
-    Raises:
-        LstmstateError: the input is damaged.
-    """
+    """Return the trial over a file of sequences, from the zero state, part by part."""
     sequences = given.sequences
     outputs, *states = _make_gauges(both, sequences.steps, sequences.batch)
     sides = both.ours, both.judge
