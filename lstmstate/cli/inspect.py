@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from lstmstate.cli.batch import Batch
 from lstmstate.cli.command import Json, Options, define, option, refuse
 from lstmstate.cli.options import Common
 from lstmstate.errors import LstmstateError
+from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell

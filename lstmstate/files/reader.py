@@ -10,7 +10,6 @@ import os
 import stat
 import threading
 from contextlib import suppress
-from typing import IO, cast
 
 from lstmstate.errors import (
     CorruptError,
@@ -19,6 +18,7 @@ from lstmstate.errors import (
     UnsupportedError,
     printable,
 )
+from lstmstate.type_names import IO, cast
 
 # A FIFO would block the open for ever; without O_BINARY Windows would translate line ends.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
 
 from lstmstate.cells.cell import Cell, Direction, Option, Stack, StateWidths, Unexplained
 from lstmstate.cells.stacks import Route
@@ -24,6 +23,7 @@ from lstmstate.model.network_loader import (
     Recorded,
     RunOptions,
 )
+from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing import Self

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
 
 from lstmstate.cells.cell import UNRECOGNISED, Cell, Stack, Value, unexplained_words
 from lstmstate.cells.families import RUNNABLE
@@ -19,6 +18,7 @@ from lstmstate.errors import (
     printable,
 )
 from lstmstate.records import NamedTuple
+from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,7 @@ class Recorded:
         return "RECORDED"
 
 
-RECORDED: Final = Recorded()
+RECORDED = Recorded()
 
 
 class OwnStart(NamedTuple):

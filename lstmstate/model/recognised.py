@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
 
 from lstmstate.cells.cell import Cell, SavedState, Stack
 from lstmstate.cells.detect import Recognition
@@ -25,6 +24,7 @@ from lstmstate.errors import (
 )
 from lstmstate.model.network import LSTMCell, LSTMNetwork, LSTMStack
 from lstmstate.model.network_loader import Origin
+from lstmstate.type_names import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
