@@ -45,12 +45,6 @@ class Input(NamedTuple):
     time_major: bool
     lengths: Lengths | None
 
-    @property
-    def nbytes(self) -> int:
-        """The bytes of its values, about."""
-        sequences = self.sequences
-        return sequences.steps * sequences.batch * math.prod(sequences.item) * 4
-
     def shape(self, item: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of an array with an item for every step, with the axes of the input."""
         sequences = self.sequences
@@ -85,14 +79,6 @@ class RunResult(NamedTuple):
         ]
 
 
-def takes(loaded: Loaded) -> str:
-    """Return the input of a network in words, for messages."""
-    first = loaded.network.first
-    more = " or wider" if first.takes_wider else ""
-    item = ", ".join(map(str, (*first.spatial, first.input_size)))
-    return f"{first.name or 'the cell'} takes [batch, time, {item}]{more}"
-
-
 def open_input(
     loaded: Loaded,
     path: str | InputPath,
@@ -104,17 +90,19 @@ def open_input(
 ) -> Input:
     """Open the sequences in a file for a network; see `sequences.open_sequences`."""
     first = loaded.network.first
+    item = ", ".join(map(str, (*first.spatial, first.input_size)))
+    more = " or wider" if first.takes_wider else ""
     path = InputPath.of(path)
     sequences = open_sequences(
         path,
         width=first.input_size,
         spatial=first.spatial,
         at_least=first.takes_wider,
-        dtype=loaded.network.first.dtype,
+        dtype=first.dtype,
         time_major=time_major,
         allow_nan=allow_nan,
         header=header,
-        expected=takes(loaded),
+        expected=f"{first.name or 'the cell'} takes [batch, time, {item}]{more}",
     )
     valid = None
     if lengths is not None:
@@ -150,7 +138,7 @@ def open_state(
     from lstmstate.operations.load import open_path, states_in
     from lstmstate.state.candidates import Cells, Wanted
 
-    cells = _shapes(loaded)
+    cells = tuple(CellShape(cell.name, cell.widths) for cell in loaded.network.cells)
     wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source, orders=orders)
     opened = open_path(path, checksums=checksums, header=header)
     path = opened.path
@@ -210,19 +198,14 @@ def _refuse_no_numbers(loaded: Loaded, pairs: Sequence[Pair]) -> None:
                 )
 
 
-def _shapes(loaded: Loaded) -> tuple[CellShape, ...]:
-    return tuple(CellShape(cell.name, cell.widths) for cell in loaded.network.cells)
-
-
 def _filed(loaded: Loaded) -> tuple[CellShape, ...]:
     """Return the cells as a file of results names them.
 
     A stack in the scope of the outputs has no names there: an HDF5 file has nothing below an array.
     """
-    cells = _shapes(loaded)
-    if any(f"{cell.name}/".startswith(f"{OUTPUTS}/") for cell in cells):
-        return tuple(cell._replace(name="") for cell in cells)
-    return cells
+    cells = loaded.network.cells
+    has_names = not any(f"{cell.name}/".startswith(f"{OUTPUTS}/") for cell in cells)
+    return tuple(CellShape(cell.name if has_names else "", cell.widths) for cell in cells)
 
 
 def metadata(loaded: Loaded, source: str, *, alone: bool = False) -> Metadata:
