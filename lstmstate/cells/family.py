@@ -93,6 +93,11 @@ def always(**values: float | bool | str | None) -> dict[str, Option]:
     return {name: Option(value, "family") for name, value in values.items()}
 
 
+DIAGONALS: Leaves = {role: role for role in shapes.PEEPHOLES}
+PAIR = always(state_is_tuple=True)
+# The forget bias, if any, is in the stored bias, and none is added at run time.
+STORED = always(forget_bias=0.0)
+
 # For every class without a value in its row: the documented forget bias, and the sigmoid, which
 # only the classes of Keras let users change.
 _COMMON = {"forget_bias": Option(1.0, "default"), **always(recurrent_activation="sigmoid")}

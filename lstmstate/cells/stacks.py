@@ -326,16 +326,14 @@ def of_stack(stack: Stack, other: Stack | None = None) -> Route:
         route = Route(stack.name, ((_chain(stack),),), True)
     for one in (stack, other):
         if one is not None and not one.is_whole:
-            raise UnsupportedError(
+            raise _not_run_whole(
                 "a layer of this stack is not an LSTM cell, or has a state of its own next to it",
-                tensor=one.name,
-                advice="run its cells one by one: `cell='NAME'`",
+                one.name,
             )
         if one is not None and one.between:
-            raise UnsupportedError(
-                f"its layers have variables outside their cells: {printable(one.between[0])}",
-                tensor=one.name,
-                advice="run its cells one by one: `cell='NAME'`",
+            outside = printable(one.between[0])
+            raise _not_run_whole(
+                f"its layers have variables outside their cells: {outside}", one.name
             )
     refuse_gaps(route)
     return route
@@ -377,12 +375,12 @@ def _chain(stack: Stack) -> tuple[Cell, ...]:
 
 def _pair(stack: Stack, layer: tuple[Cell, ...]) -> tuple[tuple[Cell, ...], ...]:
     if [cell.direction for cell in layer] != ["forward", "backward"]:
-        raise UnsupportedError(
-            "its layers are not a forward and a backward cell each",
-            tensor=stack.name,
-            advice="run its cells one by one: `cell='NAME'`",
-        )
+        raise _not_run_whole("its layers are not a forward and a backward cell each", stack.name)
     return tuple((cell,) for cell in layer)
+
+
+def _not_run_whole(problem: str, name: str, cells: str = "its cells") -> UnsupportedError:
+    return UnsupportedError(problem, tensor=name, advice=f"run {cells} one by one: `cell='NAME'`")
 
 
 def refuse_gaps(route: Route) -> None:
@@ -402,18 +400,15 @@ def refuse_gaps(route: Route) -> None:
             inside, name = given, before
             for cell in chain:
                 if name and cell.extra.get("takes_sum"):
-                    raise UnsupportedError(
-                        f"the graph adds to the output of {printable(name)} before this cell: a "
-                        "residual connection, or a layer",
-                        tensor=cell.name,
-                        advice="run the cells one by one: `cell='NAME'`",
-                    )
+                    problem = f"the graph adds to the output of {printable(name)} before this cell"
+                    more = "a residual connection, or a layer"
+                    raise _not_run_whole(f"{problem}: {more}", cell.name, "the cells")
                 if None not in (inside, cell.input_size) and inside != cell.input_size:
-                    raise UnsupportedError(
+                    raise _not_run_whole(
                         f"expected {inside} inputs, as {printable(name)} outputs, and it takes "
                         f"{cell.input_size}: a layer between them is missing",
-                        tensor=cell.name,
-                        advice="run the cells one by one: `cell='NAME'`",
+                        cell.name,
+                        "the cells",
                     )
                 inside, name = (cell.state.m if cell.state else None), cell.name
         ends = [chain[-1] for chain in stage]

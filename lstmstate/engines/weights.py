@@ -6,7 +6,7 @@ contrib/model_pruning, lite/experimental/examples/lstm, keras/layers/recurrent.p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -31,25 +31,17 @@ _NORM_SCOPES = {"i": "input", "j": "transform", "f": "forget", "o": "output", "c
 _NORM_EPSILON = {"float16": 1e-3}
 
 
-class _Stored(Mapping[str, "Array"]):
+class _Stored:
     """The variables of a cell by role, whole."""
 
     def __init__(self, cell: Cell, read: Read) -> None:
         self.cell = cell
         self._read = read
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.cell.variables)
-
-    def __len__(self) -> int:
-        return len(self.cell.variables)
-
-    def __contains__(self, role: object) -> bool:  # the mixin would read the value
+    def __contains__(self, role: str) -> bool:
         return role in self.cell.variables
 
     def __getitem__(self, role: str) -> Array:
-        if role not in self:
-            raise KeyError(role)
         return _real(role, weight(self.cell, role, self._read))
 
     def shards(self, role: str) -> list[Array]:
@@ -172,7 +164,7 @@ def _common(stored: _Stored, settled: Mapping[str, Value]) -> dict[str, Any]:
             if f"{scope}/gamma" in stored
         },
         "norm_epsilon": _NORM_EPSILON.get(cell.dtype, 1e-12),
-        "projection": stored.get("projection"),
+        "projection": stored["projection"] if "projection" in stored else None,  # noqa: SIM401
         "forget_bias": settled["forget_bias"],
         "cell_clip": settled["cell_clip"],
         "proj_clip": settled["proj_clip"],
@@ -221,11 +213,10 @@ def _fused(stored: _Stored) -> dict[str, Any]:
 
 def _masked(stored: _Stored) -> dict[str, Any]:
     """A pruned kernel: multiplied with its mask."""
-    mask = stored["mask"]
-    if mask.shape != stored["kernel"].shape:
+    kernel, mask = stored["kernel"], stored["mask"]
+    if mask.shape != kernel.shape:
         raise ValueError(f"its mask is {list(mask.shape)}")
-    kernel = stored["kernel"] * mask
-    return {**_of_kernel(stored.cell, kernel), "bias": _bias(stored, kernel.shape[1])}
+    return {**_of_kernel(stored.cell, kernel * mask), "bias": _bias(stored, kernel.shape[1])}
 
 
 def _weight_norm(stored: _Stored) -> dict[str, Any]:
