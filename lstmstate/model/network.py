@@ -26,8 +26,6 @@ from lstmstate.model.network_loader import (
 from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Self
-
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
@@ -85,11 +83,6 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
     def _described(self) -> tuple[str, str]:
         """Return its name, and a few words on it."""
         return self.route.name, f"of {len(self.route.cells)} cells"
-
-    @property
-    def network(self) -> Self:
-        """The network itself: a cell and a stack are networks, too."""
-        return self
 
     @name_nearest
     def run(

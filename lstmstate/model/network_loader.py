@@ -21,6 +21,8 @@ from lstmstate.records import NamedTuple
 from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -174,6 +176,11 @@ class NetworkLoader:
         if isinstance(parts, Cell):
             return of_cell(parts)
         return of_stack(parts) if isinstance(parts, Stack) else parts
+
+    @property
+    def network(self) -> Self:
+        """The network itself: a cell and a stack are networks, too."""
+        return self
 
     @property
     def model(self) -> GraphModel | None:
