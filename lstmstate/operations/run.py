@@ -33,27 +33,6 @@ _AT_ONCE_BYTES = 32 << 20
 _AT_ONCE_STEPS = 1 << 14  # so that progress is shown every second or so
 
 
-class Input(NamedTuple):
-    """A file of sequences that fits a network.
-
-    Attributes:
-        time_major: whether outputs of a batch are `[time, batch, width]`.
-        lengths: the number of steps of each sequence, None if all have all.
-    """
-
-    sequences: Sequences
-    time_major: bool
-    lengths: Lengths | None
-
-    def shape(self, item: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of an array with an item for every step, with the axes of the input."""
-        sequences = self.sequences
-        if sequences.is_single:
-            return (sequences.steps, *item)
-        lead = (sequences.batch, sequences.steps)
-        return (*(lead[::-1] if self.time_major else lead), *item)
-
-
 class RunResult(NamedTuple):
     """The result of a run over an input.
 
@@ -87,7 +66,7 @@ def open_input(
     time_major: bool = False,
     allow_nan: bool = False,
     header: bool | None = None,
-) -> Input:
+) -> Sequences:
     """Open the sequences in a file for a network; see `sequences.open_sequences`."""
     first = loaded.network.first
     item = ", ".join(map(str, (*first.spatial, first.input_size)))
@@ -104,11 +83,10 @@ def open_input(
         header=header,
         expected=f"{first.name or 'the cell'} takes [batch, time, {item}]{more}",
     )
-    valid = None
     if lengths is not None:
         loaded.refuse_lengths()
-        valid = open_lengths(lengths, path, sequences.batch, sequences.steps)
-    return Input(sequences, time_major, valid)
+        sequences.lengths = open_lengths(lengths, path, sequences.batch, sequences.steps)
+    return sequences
 
 
 def open_state(
@@ -216,7 +194,9 @@ def metadata(loaded: Loaded, source: str, *, alone: bool = False) -> Metadata:
     return Metadata("tuple", cells, len(cells) > 1, source=source, is_run=True)
 
 
-def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> list[PlannedArray]:
+def plans(
+    loaded: Loaded, sequences: Sequences, keep: str, *, alone: bool = False
+) -> list[PlannedArray]:
     """Return the arrays to write for an input: outputs, c, m and gates of every step, the state.
 
     Args:
@@ -226,10 +206,9 @@ def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> li
     from lstmstate.state.formats.array_writer import PlannedArray
 
     dtype = loaded.network.dtype
-    axis = 0 if given.sequences.is_single or given.time_major else 1
 
     def of_steps(name: str, item: tuple[int, ...]) -> PlannedArray:
-        return PlannedArray(name, given.shape(item), dtype, axis)
+        return PlannedArray(name, sequences.shape(item), dtype, sequences.time_axis)
 
     found = [of_steps(OUTPUTS, loaded.network.output_shape)]
     if alone:
@@ -240,9 +219,8 @@ def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> li
             for letter, name in names.items()
         ]
     items = [(*cell.spatial, width) for cell in loaded.shapes for width in cell.widths]
-    batch = given.sequences.batch
     found += [
-        PlannedArray(name, (batch, *item), dtype)
+        PlannedArray(name, (sequences.batch, *item), dtype)
         for name, item in zip(_state_names(loaded), items, strict=True)
     ]
     return found
@@ -268,7 +246,7 @@ def _state_names(loaded: Loaded) -> list[str]:
 
 def run_input(
     loaded: Loaded,
-    given: Input,
+    sequences: Sequences,
     state: State | None,
     *,
     keep: str = "",
@@ -287,23 +265,22 @@ def run_input(
         LstmstateError: the state does not fit, the input is damaged, or a write failed.
     """
     started = time.perf_counter()
-    sequences = given.sequences
     with located(sequences.path):
         states = loaded.states_of(state, sequences.batch)
     outputs = ValueStats()
     planned = {plan.name for plan in results.plans} if results else set()
     names = _kept_names(loaded, keep)
-    for start, x, valid in chunks_of(loaded, given, keep):
+    for start, x, valid in chunks_of(loaded, sequences, keep):
         ran = loaded.runner.run(x, states, valid, keep)
         states = ran.states
         if figures:
             outputs = outputs.joined(_stats(ran.outputs, valid))
         if results is not None:
-            results.write(OUTPUTS, start, _as_asked(given, ran.outputs))
+            results.write(OUTPUTS, start, sequences.with_own_axes(ran.outputs))
             for arrays, called in zip(ran.kept, names, strict=True):
                 for letter, array in arrays.items():
                     if called[letter] in planned:
-                        results.write(called[letter], start, _as_asked(given, array))
+                        results.write(called[letter], start, sequences.with_own_axes(array))
         advance(len(ran.outputs))
     if results is not None:
         for name, half in zip(
@@ -327,21 +304,21 @@ def _stats(outputs: Array, lengths: Lengths | None) -> ValueStats:
 
 
 def chunks_of(
-    loaded: Loaded, given: Input, keep: str = ""
+    loaded: Loaded, sequences: Sequences, keep: str = ""
 ) -> Iterator[tuple[int, Array, Lengths | None]]:
     """Yield (first step, `[steps, batch, *item]`, valid steps) of each chunk of an input."""
-    sequences = given.sequences
-    for start, stop in spans(sequences.steps, _at_once(loaded, given, keep)):
-        x = sequences.chunk(start, stop, given.lengths)
-        valid = None if given.lengths is None else np.clip(given.lengths - start, 0, stop - start)
+    lengths = sequences.lengths
+    for start, stop in spans(sequences.steps, _at_once(loaded, sequences, keep)):
+        x = sequences.chunk(start, stop, lengths)
+        valid = None if lengths is None else np.clip(lengths - start, 0, stop - start)
         if valid is not None and not loaded.network.at_once and (valid == stop - start).all():
             valid = None
         yield start, x, valid
 
 
-def _at_once(loaded: Loaded, given: Input, keep: str) -> int:
+def _at_once(loaded: Loaded, sequences: Sequences, keep: str) -> int:
     """Return the number of steps in a chunk; a backward cell needs all of them."""
-    network, sequences = loaded.network, given.sequences
+    network = loaded.network
     if network.at_once:
         return sequences.steps
     kept = sum(_width(cell.widths, letter) for cell in network.cells for letter in keep)
@@ -349,10 +326,3 @@ def _at_once(loaded: Loaded, given: Input, keep: str) -> int:
     row = math.prod(sequences.item) + 2 * widest + math.prod(network.output_shape) + kept
     fitting = _AT_ONCE_BYTES // (row * sequences.batch * network.dtype.itemsize)
     return max(min(fitting, _AT_ONCE_STEPS), 1)
-
-
-def _as_asked(given: Input, by_step: Array) -> Array:
-    """Return `[steps, batch, *item]` with the axes that the input had."""
-    if given.sequences.is_single:
-        return by_step[:, 0]
-    return by_step if given.time_major else by_step.swapaxes(0, 1)

@@ -29,7 +29,8 @@ from lstmstate.model.network import LSTMNetwork
 from lstmstate.model.network_loader import RECORDED, Recorded, RunOptions
 from lstmstate.operations.compare import Difference, Gauge, Tolerance
 from lstmstate.operations.progress import Advance, ignore
-from lstmstate.operations.run import Input, chunks_of, open_input
+from lstmstate.operations.run import chunks_of, open_input
+from lstmstate.operations.sequences import Sequences
 from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
@@ -311,17 +312,12 @@ def _make_trial(both: EnginePair, data: str, steps: int, gauges: Sequence[Gauge]
     return Trial(name, data, steps, results, None, bound, both.contradiction)
 
 
-def over_input(
-    both: EnginePair,
-    given: Input,
-    advance: Advance = ignore,
-) -> Trial:
+def over_input(both: EnginePair, sequences: Sequences, advance: Advance = ignore) -> Trial:
     """Return the trial over a file of sequences, from the zero state, part by part."""
-    sequences = given.sequences
     outputs, *states = _make_gauges(both, sequences.steps, sequences.batch)
     sides = both.ours, both.judge
     last = [loaded.states_of(None, sequences.batch) for loaded in sides]
-    for start, x, valid in chunks_of(both.ours, given):  # read once for both
+    for start, x, valid in chunks_of(both.ours, sequences):  # read once for both
         ran = [
             loaded.runner.run(x, before, valid) for loaded, before in zip(sides, last, strict=True)
         ]
