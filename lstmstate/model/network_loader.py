@@ -216,15 +216,12 @@ class NetworkLoader:
         """
         chosen = RunOptions(engine, options or {}, feeds or {}, outputs, width, has_lengths)
         chosen.refuse_others()
-        chosen = chosen._replace(width=self._other_width(chosen))
-        key = (
-            *(engine, outputs, chosen.width, has_lengths),
-            *(*sorted(chosen.given.items()), *_contents(feeds)),
-        )
+        width, given = self._other_width(chosen), chosen.given
+        key = (engine, outputs, width, has_lengths, *sorted(given.items()), *_contents(feeds))
         if key not in self._loaded:
             try:
                 with located(self._path):
-                    loaded = self._load(chosen)
+                    loaded = self._load(chosen._replace(width=width))
                     networks = self.graph_networks()
                     handed = dict.fromkeys(line for one in networks for line in one.handed.values())
                     beyond = self.model.beyond(networks) if self.model and outputs != "m" else ()
