@@ -69,7 +69,6 @@ def confirm(
 
     Args:
         found: the graph's networks that have its cells: all of them have to agree.
-        feeds: values for placeholders other than x and the state.
         runner: the recognised network, if it is ready to run already.
         is_turned: whether the graph begins at the end of the sequence, and the network does
             not.

@@ -196,7 +196,6 @@ class GraphModel:
         """Return the initial states of some cells, in each network of the graph that has them.
 
         Args:
-            feeds: values for placeholders other than x and the state.
             batch, steps: the sizes of x; see `recurrence.initial_state.start`.
         """
         from lstmstate.engines.graph_engine import fed_values
