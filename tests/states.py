@@ -15,9 +15,9 @@ from lstmstate import LSTMState, StackState
 from lstmstate.cells.cell import StateWidths
 from lstmstate.files.atomic import Outputs
 from lstmstate.operations.convert import How, write_state
-from lstmstate.operations.load import open_source
+from lstmstate.operations.load import open_path, states_in
 from lstmstate.state.candidates import Wanted
-from lstmstate.state.formats.registry import kind_by_name
+from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.infer_layout import Reading
 from lstmstate.state.layouts import LAYOUTS
 from lstmstate.state.state import CellShape, State, Structure
@@ -147,16 +147,16 @@ def reading(source: Path | str, **wanted: Any) -> Reading:
     """Return how the state in a file is read; `each` is the pair of --units and --proj."""
     if "each" in wanted:
         wanted["each"] = StateWidths(*wanted["each"])
-    (found,) = open_source(str(source), Wanted(**wanted))
+    (found,) = states_in(open_path(str(source)), Wanted(**wanted))
     return found.reading
 
 
 def converted(source: Path | str, target: Path, layout: str, *, compress: bool = False) -> Path:
     """Convert a state as the command does, and return the path of the output."""
-    (found,) = open_source(str(source), Wanted())
+    (found,) = states_in(open_path(str(source)), Wanted())
     how = How(LAYOUTS[layout], compress=compress)
     with Outputs() as outputs:
-        write_state(found, how, outputs, str(target), kind_by_name(str(target)))
+        write_state(found, how, outputs, str(target), kind_to_write(str(target), None))
     return target
 
 

@@ -13,7 +13,7 @@ from lstmstate.cells.cell import StateWidths
 from lstmstate.cli import execute
 from lstmstate.files.atomic import Outputs
 from lstmstate.operations.convert import How, write_state
-from lstmstate.operations.load import open_source
+from lstmstate.operations.load import open_path, states_in
 from lstmstate.state import stream
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.npy import NpyArray
@@ -49,7 +49,7 @@ def write(source: Path, target: Path, layout: str, kind: str) -> list[int]:
     """Convert a flat state of cells of equal widths; return the reported bytes."""
     reported: list[int] = []
     cells = Cells.of_widths([StateWidths(UNITS, UNITS)] * CELLS)
-    (found,) = open_source(str(source), Wanted(cells=(cells,)))
+    (found,) = states_in(open_path(str(source)), Wanted(cells=(cells,)))
     with Outputs() as outputs:
         how = How(LAYOUTS[layout], on_part=reported.append)
         write_state(found, how, outputs, str(target), BY_KEY[kind])

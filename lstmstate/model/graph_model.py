@@ -13,7 +13,7 @@ from lstmstate.cells.stacks import Route
 from lstmstate.cells.variable_names import AVERAGE, common_scope
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.variables import Variable
-from lstmstate.errors import LstmstateError
+from lstmstate.errors import LstmstateError, first_of
 
 if TYPE_CHECKING:
     from lstmstate.engines.graph_engine import GraphRunner
@@ -218,8 +218,7 @@ class GraphModel:
         found = dict.fromkeys(op for one in whole for op in after(one, self.recurrences))
         if not found:
             return ()
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        operations = f"{', '.join([*found][:_SHOWN])}{more}"
+        operations = first_of([*found], _SHOWN)
         line = f"the graph goes on after the outputs, and that is not run: {operations}"
         return (f"{line}; `outputs='m'` asks for m itself",)
 

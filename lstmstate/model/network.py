@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lstmstate.engines.network import Array
     from lstmstate.model.loaded_network import Loaded
     from lstmstate.recurrence.graph_network import GraphNetwork
-    from lstmstate.state.state import State
+    from lstmstate.state.state import State, StateLike
 
 
 class LSTMNetwork(NetworkLoader, metaclass=Brief):
@@ -88,7 +88,7 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
     def run(
         self,
         inputs: ArrayLike,
-        state: State | None = None,
+        state: StateLike | None = None,
         *,
         lengths: ArrayLike | None = None,
         time_major: bool = False,
@@ -107,7 +107,8 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
 
         Args:
             inputs: `[batch, time, input_size]`, or `[time, input_size]` for one sequence.
-            state: the state before the first step, zeros by default; a batch of one is repeated.
+            state: the state before the first step, zeros by default; a batch of one is repeated. A
+                tuple (c, m) of arrays will do, and for a stack a list of these.
             lengths: `[batch]`, the valid steps of each sequence; the outputs after them are zero.
             time_major: whether inputs and outputs are `[time, batch, …]`.
             engine: "auto", "numpy", "graph", "tensorflow" or "onnxruntime".
@@ -124,7 +125,7 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
     def run_chunks(
         self,
         chunks: Iterable[ArrayLike],
-        state: State | None = None,
+        state: StateLike | None = None,
         *,
         time_major: bool = False,
         engine: str = "auto",
@@ -147,7 +148,7 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
     def step(
         self,
         x: ArrayLike,
-        state: State | None = None,
+        state: StateLike | None = None,
         *,
         engine: str = "auto",
         outputs: str | None = None,
@@ -227,7 +228,7 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
         loaded: Loaded,
         chosen: RunOptions,
         inputs: NDArray[Any],
-        state: State | None,
+        state: StateLike | None,
         lengths: ArrayLike | None = None,
         *,
         time_major: bool,
@@ -256,7 +257,7 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
         self,
         chosen: RunOptions,
         chunks: Iterable[ArrayLike],
-        state: State | None,
+        state: StateLike | None,
         *,
         time_major: bool,
     ) -> Iterator[tuple[Array, State]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 
-from lstmstate.cells.cell import UNRECOGNISED, Cell, Stack, Value, unexplained_words
+from lstmstate.cells.cell import OTHER_STEP, UNRECOGNISED, Cell, Stack, Value, unexplained_words
 from lstmstate.cells.families import RUNNABLE
 from lstmstate.cells.stacks import Route, of_cell, of_stack
 from lstmstate.errors import (
@@ -14,8 +14,8 @@ from lstmstate.errors import (
     LstmstateError,
     UnknownOptionError,
     UnsupportedError,
+    first_of,
     located,
-    printable,
 )
 from lstmstate.records import NamedTuple
 from lstmstate.type_names import TYPE_CHECKING, Any
@@ -87,9 +87,7 @@ class OwnStart(NamedTuple):
     @property
     def line(self) -> str:
         """The note for a run without a state."""
-        more = len(self.variables) - _SHOWN
-        names = ", ".join(map(printable, self.variables[:_SHOWN]))
-        names += f" and {more} more" if more > 0 else ""
+        names = first_of(self.variables, _SHOWN)
         own = f"a state of its own ({names})" if names else "a state of its own"
         found = f"the graph starts from {own}, and this run from zeros"
         is_unknown = self.problem and not self.is_stored
@@ -333,17 +331,23 @@ class NetworkLoader:
             return loaded._replace(
                 confirmed=True, notes=found.notes, lengths_differ=found.lengths_differ
             )
-        verb, advice = "does not confirm", "`engine='numpy'` runs it as it was recognised"
+        verb, advice = "does not confirm", self._as_recognised
         graph_runs = "`engine='graph'` runs the graph's own step"
         if found.agrees is False:
             alone = "save the graph with the one that is to be run alone"
             verb, advice = "contradicts", alone if found.differs else graph_runs
         elif self._unexplained is not None:
-            advice = graph_runs if is_stepped else ""
+            advice = graph_runs if is_stepped else None
         elif engine != "auto" or self.model is None or not self.model.uses(self.route.cells):
             return loaded._replace(notes=(f"not confirmed by the graph: {found.reason}",))
         problem = f"the graph {verb} this cell: {found.reason}"
-        raise UnsupportedError(problem, tensor=self.route.name, advice=advice or None)
+        raise UnsupportedError(problem, tensor=self.route.name, advice=advice)
+
+    @property
+    def _as_recognised(self) -> str | None:
+        """Advice to run the recognised cells; None where the graph shows that they are others."""
+        is_other = any(OTHER_STEP in cell.notes for cell in self.route.cells)
+        return None if is_other else "`engine='numpy'` runs it as it was recognised"
 
     def graph_networks(self, outputs: str | None = None) -> list[GraphNetwork]:
         """Return the graph's networks that have these cells; see `RunOptions` for the outputs."""
@@ -427,7 +431,7 @@ class NetworkLoader:
             raise UnsupportedError(
                 f"the graph's own step cannot be run: {network.doubt}",
                 tensor=self.route.name,
-                advice="`engine='numpy'` runs it as it was recognised",
+                advice=self._as_recognised,
             )
         refuse_unlike(model, network, (one for one in networks if one is not network), feeds)
         gives_m = self.route.cells[-1].family in (*RUNNABLE, UNRECOGNISED)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lstmstate.arguments import TOLERANCE, refuse_others
 from lstmstate.cells.cell import Cell
-from lstmstate.errors import CorruptError, LstmstateError, name_nearest, printable
+from lstmstate.errors import CorruptError, LstmstateError, first_of, name_nearest
 from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.model.saved_states import Source, wanted_from
 from lstmstate.operations.load import Opened, open_path, states_in
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Array = NDArray[np.generic]
-
+    from lstmstate.state.state import Array
 
 _PART = 1 << 18  # elements that are compared at a time
 
@@ -120,11 +119,15 @@ def compare(
         layout, cells, checkpoint, header: as for `load_state`.
     """
     refuse_others({"rtol": rtol, "atol": atol}, dict.fromkeys(("rtol", "atol"), TOLERANCE))
-    opened = [open_path(os.fspath(path), checksums=checksums, header=header) for path in (a, b)]
-    wanted = wanted_from(layout, cells, checkpoint, checksums=checksums)
-    pair = pair_up(opened[0], opened[1], wanted, Tolerance(rtol, atol, exact))
-    of_files = (note for one in opened if one.ckpt is not None for note in one.ckpt.notes)
-    return Comparison(pair.kind, tuple(pair.differences(ignore)), (*of_files, *pair.notes))
+    with (
+        open_path(os.fspath(a), checksums=checksums, header=header) as first,
+        open_path(os.fspath(b), checksums=checksums, header=header) as second,
+        wanted_from(layout, cells, checkpoint, checksums=checksums) as wanted,
+    ):
+        pair = pair_up(first, second, wanted, Tolerance(rtol, atol, exact))
+        differences = tuple(pair.differences(ignore))
+    of_files = (note for one in (first, second) if one.ckpt is not None for note in one.ckpt.notes)
+    return Comparison(pair.kind, differences, (*of_files, *pair.notes))
 
 
 def pair_up(a: Opened, b: Opened, wanted: Wanted, tolerance: Tolerance) -> Pair:
@@ -186,9 +189,8 @@ def _left_out(source: Source, rest: Sequence[str]) -> list[str]:
     """Return a line with the arrays of a file that are not compared."""
     if not rest:
         return []
-    more = f" and {len(rest) - 3} more" if len(rest) > 3 else ""
-    names = ", ".join(map(printable, sorted(rest)[:3]))
-    return [f"{source.reading.file.path}: only the state is compared, and not {names}{more}"]
+    names = first_of(sorted(rest), 3)
+    return [f"{source.reading.file.path}: only the state is compared, and not {names}"]
 
 
 def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source] | LstmstateError:

@@ -11,12 +11,11 @@ from lstmstate.errors import LstmstateError, count, printable
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.saved_states import Source
 from lstmstate.operations.convert import Converted, How, begin, write_parts
-from lstmstate.operations.load import open_array
+from lstmstate.operations.load import Opened, only_array
 from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.chunked import StateFile, StoredArray
-from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.formats.registry import BY_KEY, kind_to_write
 from lstmstate.state.infer_layout import read_state
 from lstmstate.state.layouts import scopes_of
@@ -34,10 +33,10 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
         raise LstmstateError(
             f"the state has {count(len(cells), 'cell')} and there are {len(targets)} files",
             path=source.reading.file.path,
-            advice="pass two files for each cell: `outputs=...`",
+            advice="pass two files for each cell: `targets=...`",
         )
     for target in targets:
-        if kind_to_write(target, None).key != "npy":
+        if kind_to_write(target, None, endings=".npy").key != "npy":
             raise LstmstateError(
                 "split writes .npy files", path=target, advice="write other kinds with convert"
             )
@@ -58,40 +57,26 @@ def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[s
     return done
 
 
-def read_halves(
-    paths: Sequence[InputPath],
-    wanted: Wanted,
-    *,
-    checksums: bool = True,
-    header: bool | None = None,
-) -> Source:
-    """Return the state whose halves are in files: c, m, c, m, …
-
-    Args:
-        checksums: whether to verify the checksums of checkpoints.
-        header: whether the first row of a table names its columns, None if unknown.
-    """
-    halves = [
-        _half(path, _HALVES[number % 2], open_array(path, checksums=checksums, header=header))
-        for number, path in enumerate(paths)
-    ]
+def read_halves(opened: Sequence[Opened], wanted: Wanted) -> Source:
+    """Return the state whose halves are in open files: c, m, c, m, …"""
+    halves = [_half(one, _HALVES[number % 2]) for number, one in enumerate(opened)]
     known: list[CellShape] = []
     for number, (c, m) in enumerate(zip(halves[::2], halves[1::2], strict=True)):
         if c.cell is not None and m.cell is not None and c.cell != m.cell:
             raise LstmstateError(
                 f"this is the m of {printable(str(m.cell.name or m.cell))!r}, and its c that of "
                 f"{printable(str(c.cell.name or c.cell))!r}",
-                path=paths[2 * number + 1].text,
+                path=opened[2 * number + 1].path,
                 advice="put together the halves of one cell",
             )
         if (cell := c.cell or m.cell) is not None:
             known.append(cell)
-    if len(known) == len(paths) // 2 and not wanted.knows_widths:
+    if len(known) == len(opened) // 2 and not wanted.knows_widths:
         named = known if len(known) == 1 else [_unnumbered(cell) for cell in known]
         cells = Cells(tuple(named), len(named) > 1)
         wanted = wanted._replace(cells=(cells,), source="the files")
     notes = tuple(note for half in halves for note in half.notes)
-    file = StateFile(paths[0].text, [half.array for half in halves], notes=notes)
+    file = StateFile(opened[0].path, [half.array for half in halves], notes=notes)
     return Source(read_state(file, wanted._replace(layout="tuple", is_ordered=True)))
 
 
@@ -103,25 +88,26 @@ class _Half(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _half(path: InputPath, half: str, file: StateFile) -> _Half:
+def _half(opened: Opened, half: str) -> _Half:
     """Return the c or m in a file; refuse another half or a whole state by its metadata."""
+    file = only_array(opened)
     array, own = file.arrays[0], file.metadata
     role = role_of(array.name)
     is_other = role is not None and role[1] in _HALVES and role[1] != half
     if own is not None and own.part is None:
         raise LstmstateError(
             f"expected {half}, got a whole state ({own.layout})",
-            path=path.text,
+            path=opened.path,
             advice="use convert, or pick an array: FILE:NAME",
         )
     if is_other or (own is not None and own.part != half):
         there = own.part if own is not None else role[1] if role else ""
         raise LstmstateError(
             f"expected {half}, got {there}",
-            path=path.text,
+            path=opened.path,
             advice="the order is c, m, c, m, …",
         )
-    notes = tuple(f"{path.text}: {note}" for note in file.notes)
+    notes = tuple(f"{opened.path}: {note}" for note in file.notes)
     return _Half(array, own.cells[0] if own is not None else None, notes)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from lstmstate.errors import ArgumentError, count, name_nearest, warn
 from lstmstate.files.atomic import Outputs
-from lstmstate.model.saved_states import Source, wanted_from
+from lstmstate.model.saved_states import Source, refuse_layout, wanted_from
 from lstmstate.operations.convert import DTYPES, Converted, How, write_state, write_states
 from lstmstate.operations.load import open_path, states_in
 from lstmstate.operations.split import read_halves, write_halves
@@ -18,7 +18,7 @@ from lstmstate.state.formats.input_path import InputFiles, InputPath
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.infer_layout import Reading
 from lstmstate.state.layouts import LAYOUTS, to_arrays
-from lstmstate.state.state import CellShape, StackState, State, Structure, require_state
+from lstmstate.state.state import CellShape, StackState, State, StateLike, Structure, to_state
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -33,6 +33,7 @@ def load_state(
     checkpoint: str | os.PathLike[str] | None = None,
     variable: str | Sequence[str] | None = None,
     header: bool | None = None,
+    checksums: bool = True,
 ) -> State:
     """Return the state in a file, or in a variable of a checkpoint.
 
@@ -44,6 +45,7 @@ def load_state(
         checkpoint: a checkpoint with such cells, in place of their widths.
         variable: a state in a checkpoint with several: a variable, or those of c and m.
         header: whether the first row of a .csv has the names of its columns.
+        checksums: whether to verify the checksums of checkpoints.
 
     Returns:
         An `LSTMState`, or the `StackState` of several cells.
@@ -56,26 +58,14 @@ def load_state(
         >>> lstmstate.load_state("sample_checkpoints/peephole_flat")
         <LSTMState 'rnn/lstm_cell' c [4, 8] m [4, 5] float32>
     """
-    source = _source(path, layout, cells, checkpoint, variable, header)
-    state = source.reading.whole()
+    with (
+        wanted_from(layout, cells, checkpoint, checksums=checksums) as wanted,
+        open_path(os.fspath(path), checksums=checksums, header=header) as opened,
+    ):
+        source, *_ = states_in(opened, wanted, _names(variable))
+        state = source.reading.whole()
     _warn(source)
     return state
-
-
-def _source(
-    path: str | os.PathLike[str],
-    layout: str | None,
-    cells: Sequence[tuple[int, int]] | None,
-    checkpoint: str | os.PathLike[str] | None,
-    variable: str | Sequence[str] | None,
-    header: bool | None,
-    *,
-    checksums: bool = True,
-) -> Source:
-    """Open a state; see `load_state`."""
-    wanted = wanted_from(layout, cells, checkpoint, checksums=checksums)
-    opened = open_path(os.fspath(path), checksums=checksums, header=header)
-    return states_in(opened, wanted, _names(variable))[0]
 
 
 def _names(variable: str | Sequence[str] | None) -> Sequence[str]:
@@ -91,19 +81,19 @@ def _warn(source: Source, done: Iterable[Converted] = ()) -> None:
 
 @name_nearest
 def save_state(
-    state: State, path: str | os.PathLike[str], *, layout: str = "tuple", force: bool = False
+    state: StateLike, path: str | os.PathLike[str], *, layout: str = "tuple", force: bool = False
 ) -> None:
     """Write a state into a file, whole or not at all.
 
     Args:
+        state: one of a cell or a stack, as `LSTMNetwork.run` takes it.
         path: the file to write: .npz, .h5, .csv, .ckpt, or .npy for layouts of one array.
         layout: as for `load_state`; the file records it.
         force: whether to replace a file that exists.
     """
-    wanted_from(layout)
-    require_state(state)
+    refuse_layout(layout)
     target = os.fspath(path)
-    source = in_memory(state)
+    source = in_memory(to_state(state))
     with Outputs(force=force) as outputs:
         write_state(source, How(LAYOUTS[layout]), outputs, target, kind_to_write(target, None))
 
@@ -127,7 +117,7 @@ def convert(
     """Convert a saved state between layouts and kinds of files, part by part, exact to the bit.
 
     Args:
-        source: as `path` of `load_state`; `cells`, …, `header` are parameters of it, too.
+        source: as `path` of `load_state`; `cells`, …, `checksums` are parameters of it, too.
         target: the file to write: .npz, .h5, .npy, .csv or .ckpt; a checkpoint from a checkpoint
             has all its other tensors, too.
         layout: the layout of the target.
@@ -135,21 +125,22 @@ def convert(
         dtype: the dtype of the target, that of the source by default.
         compress: whether to compress an .npz or .h5.
         force: whether to replace a file that exists.
-        checksums: whether to verify checksums.
     """
     import numpy as np
 
-    wanted_from(layout)
+    refuse_layout(layout)
     if dtype is not None and _name_of(dtype) not in DTYPES:
         raise ArgumentError(f"dtype cannot be {dtype!r:.40}", advice=f"pass {' or '.join(DTYPES)}")
-    wanted = wanted_from(from_layout, cells, checkpoint, checksums=checksums)
     path, name = os.fspath(source), os.fspath(target)
-    kind = kind_to_write(name, None, "npz")
-    opened = open_path(path, checksums=checksums, header=header)
-    sources = states_in(opened, wanted, _names(variable), every=kind.key == "ckpt")
     how = How(LAYOUTS[layout], None if dtype is None else np.dtype(dtype), compress)
-    with Outputs(_files([path], checkpoint), force=force) as outputs:
-        done = write_states(sources, how, outputs, name, kind)
+    with wanted_from(from_layout, cells, checkpoint, checksums=checksums) as wanted:
+        kind = kind_to_write(name, None, "npz")
+        with open_path(path, checksums=checksums, header=header) as opened:
+            sources = states_in(
+                opened, wanted, _names(variable), every=kind.key == "ckpt", layout="from_layout"
+            )
+            with Outputs(_files([path], checkpoint), force=force) as outputs:
+                done = write_states(sources, how, outputs, name, kind)
     _warn(sources[0], done)
 
 
@@ -171,9 +162,13 @@ def split(
     The other parameters are those of `convert`.
     """
     names, path = _listed("targets", targets), os.fspath(source)
-    found = _source(path, from_layout, cells, checkpoint, variable, header, checksums=checksums)
-    with Outputs(_files([path], checkpoint), force=force) as outputs:
-        done = write_halves(found, How(LAYOUTS["tuple"]), outputs, names)
+    with (
+        wanted_from(from_layout, cells, checkpoint, checksums=checksums) as wanted,
+        open_path(path, checksums=checksums, header=header) as opened,
+    ):
+        found, *_ = states_in(opened, wanted, _names(variable), layout="from_layout")
+        with Outputs(_files([path], checkpoint), force=force) as outputs:
+            done = write_halves(found, How(LAYOUTS["tuple"]), outputs, names)
     _warn(found, [done])
 
 
@@ -196,12 +191,16 @@ def concat(
     paths = [InputPath(half) for half in _listed("halves", halves)]
     if not paths or len(paths) % 2:
         raise ArgumentError(f"expected pairs of files, c and m, got {count(len(paths), 'file')}")
-    wanted = wanted_from(None, cells, checkpoint, checksums=checksums)
-    source = read_halves(paths, wanted, checksums=checksums, header=header)
     name = os.fspath(target)
-    with Outputs(_files(paths, checkpoint), force=force) as outputs:
-        how = How(LAYOUTS["flat"], compress=compress)
-        done = write_state(source, how, outputs, name, kind_to_write(name, None, "npy"))
+    with (
+        ExitStack() as stack,
+        wanted_from(None, cells, checkpoint, checksums=checksums) as wanted,
+    ):
+        files = (open_path(path, checksums=checksums, header=header) for path in paths)
+        source = read_halves([stack.enter_context(one) for one in files], wanted)
+        with Outputs(_files(paths, checkpoint), force=force) as outputs:
+            how = How(LAYOUTS["flat"], compress=compress)
+            done = write_state(source, how, outputs, name, kind_to_write(name, None, "npy"))
     warn(done.notes)
 
 

@@ -19,6 +19,7 @@ from lstmstate.errors import (
     LstmstateError,
     MissingExtraError,
     UnsupportedError,
+    located,
     name_nearest,
     warn,
 )
@@ -151,18 +152,18 @@ def verify(
         raise ArgumentError("`seed` is for random data", advice="leave it or `inputs` out")
     if not paths and (lengths is not None or time_major):
         raise ArgumentError("`lengths` and `time_major` are for `inputs`", advice="pass them too")
-    ckpt = open_checkpoint(checkpoint, checksums=checksums)
-    if paths:
-        network = ckpt.network(cell=cell, stack=stack)
-        both = load_pair(network, engine, given, tolerance, judge)
-        how: dict[str, Any] = {"lengths": lengths, "time_major": time_major, "header": header}
-        trials = [over_input(both, open_input(both.ours, os.fspath(p), **how)) for p in paths]
-        notes = assumptions(both.ours.settled)
-    else:
-        networks = networks_of(ckpt, cell, stack, judge)
-        trials = list(over_random_data(networks, engine, given, tolerance, seed or 0, judge))
-        cells = [one for network in networks for one in network.route.cells]
-        notes = assumptions([settle(one, given) for one in cells if one.family in RUNNABLE])
+    with open_checkpoint(checkpoint, checksums=checksums) as ckpt:
+        if paths:
+            network = ckpt.network(cell=cell, stack=stack)
+            both = load_pair(network, engine, given, tolerance, judge)
+            how: dict[str, Any] = {"lengths": lengths, "time_major": time_major, "header": header}
+            trials = [over_input(both, open_input(both.ours, os.fspath(p), **how)) for p in paths]
+            notes = assumptions(both.ours.settled)
+        else:
+            networks = networks_of(ckpt, cell, stack, judge)
+            trials = list(over_random_data(networks, engine, given, tolerance, seed or 0, judge))
+            cells = [one for network in networks for one in network.route.cells]
+            notes = assumptions([settle(one, given) for one in cells if one.family in RUNNABLE])
     refused = [trial.refused for trial in trials if trial.refused]
     if refused and len(refused) == len(trials):
         raise UnsupportedError(refused[0], path=ckpt.prefix)
@@ -318,9 +319,11 @@ def over_input(both: EnginePair, sequences: Sequences, advance: Advance = ignore
     sides = both.ours, both.judge
     last = [loaded.states_of(None, sequences.batch) for loaded in sides]
     for start, x, valid in chunks_of(both.ours, sequences):  # read once for both
-        ran = [
-            loaded.runner.run(x, before, valid) for loaded, before in zip(sides, last, strict=True)
-        ]
+        with located(sequences.path):
+            ran = [
+                loaded.runner.run(x, before, valid)
+                for loaded, before in zip(sides, last, strict=True)
+            ]
         outputs.add(ran[0].outputs, ran[1].outputs, (start, 0, 0))
         last = [one.states for one in ran]
         advance(len(x))

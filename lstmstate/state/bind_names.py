@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from lstmstate.cells.variable_names import direction
-from lstmstate.errors import AmbiguousError, printable
+from lstmstate.errors import AmbiguousError, first_of, printable
 
 _SHOWN = 4
 _COUNTED = re.compile(r"cell_(\d{1,9})")  # what `layouts.scopes_of` calls cells without names
@@ -70,6 +70,4 @@ def _refuse_other_directions(names: Sequence[str], cells: Sequence[str]) -> None
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN
-    shown = ", ".join(printable(name) or "(no name)" for name in names[:_SHOWN])
-    return f"{shown} and {more} more" if more > 0 else shown
+    return first_of([name or "(no name)" for name in names], _SHOWN)

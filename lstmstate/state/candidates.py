@@ -15,6 +15,7 @@ from lstmstate.errors import (
     ArgumentError,
     LstmstateError,
     UnsupportedError,
+    first_of,
     printable,
 )
 from lstmstate.records import NamedTuple
@@ -22,12 +23,7 @@ from lstmstate.state.formats.chunked import Item, StateFile, StoredArray
 from lstmstate.state.state import CellShape
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from lstmstate.recurrence.fed_state import FedOrder
-
-    Array = NDArray[np.generic]
 
 _TUTORIAL = "[L, 2, batch, units], c first"
 
@@ -243,9 +239,7 @@ def _of_items(array: StoredArray, layout: str) -> Iterator[Guess]:
 
 def names_of(arrays: Sequence[StoredArray]) -> str:
     """Return the names and shapes of some arrays, for messages."""
-    shown = [f"{printable(array.name) or 'one'} {list(array.shape)}" for array in arrays[:6]]
-    more = len(arrays) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "") if shown else "none"
+    return first_of([f"{array.name or 'one'} {list(array.shape)}" for array in arrays], 6) or "none"
 
 
 def select_named(arrays: Iterable[StoredArray]) -> list[Named]:

@@ -27,10 +27,7 @@ from lstmstate.records import NamedTuple
 from lstmstate.state.state import CellShape, LSTMState, StackState, State, Structure
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array
 
 _LONGEST = 1000  # the names of cells in published checkpoints stay below 200
 

@@ -22,11 +22,9 @@ from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
 
     from lstmstate.state.infer_layout import Reading
-
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array
 
 PART_BYTES = 2 << 20  # larger parts leave the processor's caches, smaller ones cost calls
 

@@ -21,9 +21,8 @@ from lstmstate.state.metadata import Metadata
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
 
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array
 
 # What writes each kind of file, by the key of the kind.
 _WRITERS = {

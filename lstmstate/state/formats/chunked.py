@@ -15,9 +15,8 @@ from lstmstate.state.metadata import Metadata
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
 
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array
 
 
 class StoredArray(ABC):

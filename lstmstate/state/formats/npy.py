@@ -18,9 +18,8 @@ from lstmstate.state.metadata import KEY, Metadata, parse
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
 
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array
 
 _MARK = f"# {KEY} "
 _ALIGNED = 64  # NumPy pads headers so that the values can be mapped

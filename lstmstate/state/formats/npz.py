@@ -13,10 +13,7 @@ from lstmstate.state.formats.npy import Header, header_bytes, read_header, value
 from lstmstate.state.metadata import KEY, Metadata, parse
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array
 
 _SUFFIX = ".npy"
 # The end record of an archive (APPNOTE.TXT 4.3.16): 22 bytes and a comment of 64 KiB at most.

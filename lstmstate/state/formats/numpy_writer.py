@@ -14,11 +14,7 @@ from lstmstate.state.formats.array_writer import ArrayWriter, Destination, put_r
 from lstmstate.state.formats.npy import header_bytes, values
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.generic]
-
+    from lstmstate.state.state import Array
 
 _COPIED = 1 << 20  # bytes at a time
 

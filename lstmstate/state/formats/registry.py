@@ -18,8 +18,8 @@ from lstmstate.errors import (
     LstmstateError,
     NotFoundError,
     UnsupportedError,
+    first_of,
     located,
-    printable,
     raised_as,
 )
 from lstmstate.files.reader import ByteSource
@@ -92,33 +92,36 @@ KINDS = (
 BY_KEY = {kind.key: kind for kind in KINDS}
 
 
-def kind_by_name(path: str, key: str | None = None) -> StateKind:
-    """Return the kind of a file to write, by its key or by its name."""
-    if key is not None:
-        return BY_KEY[key]
-    kind = kind_of_name(path)
-    where = "stdout" if path == STDOUT else path
-    advice = "end the name in .npy, .npz, .h5, .csv or .ckpt"
-    if kind is None:
-        raise LstmstateError(
-            "expected a name with the ending of a kind of file", path=where, advice=advice
-        )
-    if not kind.is_written:
-        raise UnsupportedError(f"{kind.words} is read, but not written", path=where, advice=advice)
-    return kind
-
-
 def kind_of_name(path: str) -> StateKind | None:
     """Return the kind of the files with such a name, None if there is none."""
     return next((kind for kind in KINDS if kind.is_named(path)), None)
 
 
-def kind_to_write(target: str, key: str | None, default: str = "npz") -> StateKind:
-    """Return the kind of an output: by its key, by its name, or for stdout the default."""
-    kind = BY_KEY[key or default] if target == STDOUT else kind_by_name(target, key)
-    if target == STDOUT and not kind.piped:
+def kind_to_write(
+    target: str,
+    key: str | None,
+    default: str = "npz",
+    *,
+    endings: str = ".npy, .npz, .h5, .csv or .ckpt",
+) -> StateKind:
+    """Return the kind of an output: by its key, by its name, or for stdout the default.
+
+    Args:
+        endings: of the kinds that can be written, for messages.
+    """
+    is_stdout = target == STDOUT
+    key = key or (default if is_stdout else None)
+    kind = BY_KEY[key] if key is not None else kind_of_name(target)
+    advice = f"end the name in {endings}"
+    if kind is None:
+        raise LstmstateError(
+            "expected a name with the ending of a kind of file", path=target, advice=advice
+        )
+    if not kind.is_written:
+        raise UnsupportedError(f"{kind.words} is read, but not written", path=target, advice=advice)
+    if is_stdout and not kind.piped:
         raise UnsupportedError(
-            f"{kind.words} cannot be written to stdout", advice="pass a file: `output=...`"
+            f"{kind.words} cannot be written to stdout", advice="pass a file: `target=...`"
         )
     return kind
 
@@ -175,7 +178,7 @@ def select(file: StateFile, place: str) -> StateFile:
                 tensor=place,
                 advice="pass the file alone",
             )
-        known = ", ".join(printable(array.name) for array in file.arrays[:6]) or "none"
+        known = first_of([array.name for array in file.arrays], 6) or "none"
         raise LstmstateError(
             "there is no such array", path=file.path, tensor=place, advice=f"there are: {known}"
         )
