@@ -22,8 +22,7 @@ from lstmstate.cells import Option
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.engines import blas_threads, load, matrix_products
 from lstmstate.engines.network import Arithmetic, Network
-from lstmstate.engines.numpy_cell import NumpyCell
-from lstmstate.engines.numpy_engine import NumpyRunner
+from lstmstate.engines.numpy_engine import NumpyCell, NumpyRunner
 from lstmstate.model.checkpoint import open_checkpoint
 from lstmstate.recurrence.variable_values import GraphVariables
 
@@ -56,8 +55,8 @@ def _run(batch: int, dtype: str = "float32") -> np.ndarray:
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few steps at once, so that a sequence has several parts."""
-    monkeypatch.setattr("lstmstate.engines.numpy_cell._CHUNK_BYTES", 1)
-    monkeypatch.setattr("lstmstate.engines.numpy_cell._CHUNK_COLUMNS", 16)
+    monkeypatch.setattr("lstmstate.engines.numpy_engine._CHUNK_BYTES", 1)
+    monkeypatch.setattr("lstmstate.engines.numpy_engine._CHUNK_COLUMNS", 16)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
@@ -246,7 +245,7 @@ def test_a_batch_that_is_too_wide_for_the_buffers_is_run_in_parts(
     network = lstmstate.open_checkpoint(SAMPLES / "peephole_flat").network()
     x = numbers(7, 11, 3)
     whole, state = network.run(x)
-    monkeypatch.setattr("lstmstate.engines.numpy_cell._ROOM_NUMBERS", 8 * 3)
+    monkeypatch.setattr("lstmstate.engines.numpy_engine._ROOM_NUMBERS", 8 * 3)
     parts, last = network.run(x)
     np.testing.assert_allclose(parts, whole, atol=1e-6)
     np.testing.assert_allclose(last.flat(), state.flat(), atol=1e-6)

@@ -15,7 +15,7 @@ from oracle import BATCH, INPUTS, STEPS, Case, assert_alike, differences, noise,
 from writers import RNNCell, Tensor, TensorFlow, activation, as_in_1_x, tensorflow
 
 from lstmstate.cells.activations import ACTIVATIONS
-from lstmstate.engines.activations import function
+from lstmstate.engines.numpy_functions import function
 
 Drawn = dict[str, Any]
 Factors = Mapping[str, Sequence[Any]]

@@ -7,13 +7,13 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from lstmstate.checkpoint import kinds
 from lstmstate.checkpoint.locate import Location, locate
 from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.files.reader import ByteSource
 from lstmstate.state.formats.registry import StateKind, kind_of, open_arrays, select
+from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lstmstate.state.formats.chunked import StateFile

@@ -10,7 +10,6 @@ import re
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from lstmstate.checkpoint import kinds
 from lstmstate.checkpoint.kinds import Kind
@@ -25,6 +24,7 @@ from lstmstate.errors import (
 )
 from lstmstate.files.reader import ByteSource
 from lstmstate.records import NamedTuple
+from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstmstate.state.formats.chunked import StateFile
