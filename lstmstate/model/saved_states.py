@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,8 +19,8 @@ from lstmstate.state import other_contents
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.checkpoint_arrays import tensors
 from lstmstate.state.formats.chunked import Foreign, StateFile
-from lstmstate.state.formats.registry import select
-from lstmstate.state.infer_layout import HalfOfCell, Reading, read_state
+from lstmstate.state.formats.input_path import select
+from lstmstate.state.infer_layout import HalfOfCell, StoredState, read_state
 from lstmstate.state.layouts import LAYOUTS
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.state import CellShape
@@ -54,27 +53,6 @@ class Group(NamedTuple):
     cells: tuple[Cells, ...]
     problem: str | None = None
     note: str | None = None
-
-
-class Source(NamedTuple):
-    """A state to convert, check or compare.
-
-    Attributes:
-        group: its variables, if it is saved in a checkpoint.
-        ckpt: their checkpoint.
-    """
-
-    reading: Reading
-    group: Group | None = None
-    ckpt: LSTMCheckpoint | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of its values, or of all values of its checkpoint."""
-        if self.group is not None and self.ckpt is not None:
-            return sum(variable.nbytes or 0 for variable in self.ckpt.variables.values())
-        arrays = self.reading.arrays
-        return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
 
 
 # ---- cells that a state can belong to
@@ -328,7 +306,7 @@ def states_of(
     variables: Sequence[str] | None = None,
     *,
     every: bool = False,
-) -> list[Source]:
+) -> list[StoredState]:
     """Return the requested states of a checkpoint.
 
     The states of all cells of one network are one state.
@@ -349,14 +327,14 @@ def states_of(
     parts = [] if every else _of_one_network(ckpt, found, wanted.cells)
     if len(parts) > 1:
         alone = wanted._replace(cells=())
-        return [_join(ckpt, [_read(ckpt, part, alone).reading for part in parts])]
+        return [_join(ckpt, [_read(ckpt, part, alone) for part in parts])]
     found = parts or found
     if len(found) != 1:
         raise _not_one(ckpt, found, can_name=variables is not None)
     return [_read(ckpt, found[0], wanted, path=ckpt.prefix)]
 
 
-def all_states(ckpt: LSTMCheckpoint) -> list[Source]:
+def all_states(ckpt: LSTMCheckpoint) -> list[StoredState]:
     """Return every state that is saved in a checkpoint."""
     return [_read(ckpt, group, Wanted()) for group in groups(ckpt)]
 
@@ -518,8 +496,10 @@ def _fits(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> bool:
 # ---- reading
 
 
-def _read(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted, path: str | None = None) -> Source:
-    """Return a state in variables as a source.
+def _read(
+    ckpt: LSTMCheckpoint, group: Group, wanted: Wanted, path: str | None = None
+) -> StoredState:
+    """Return a state in variables.
 
     Args:
         path: its name in messages, by default with the name of the state.
@@ -538,16 +518,16 @@ def _read(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted, path: str | None =
                 advice="pass its layout: `layout=...`",
             )
         here = here._replace(orders=lambda shape: orders)  # noqa: ARG005
-    return Source(read_state(file._replace(path=path or file.path), here), group, ckpt)
+    return read_state(file._replace(path=path or file.path), here)
 
 
-def _join(ckpt: LSTMCheckpoint, readings: Sequence[Reading]) -> Source:
+def _join(ckpt: LSTMCheckpoint, states: Sequence[StoredState]) -> StoredState:
     """Return the states of single cells as that of a stack."""
-    cells = Cells(tuple(cell for one in readings for cell in one.structure.cells), True)
-    halves = [HalfOfCell(one, half) for one in readings for half in (0, 1)]
-    notes = tuple(dict.fromkeys(note for one in readings for note in one.notes))
+    cells = Cells(tuple(cell for one in states for cell in one.structure.cells), True)
+    halves = [HalfOfCell(one, half) for one in states for half in (0, 1)]
+    notes = tuple(dict.fromkeys(note for one in states for note in one.notes))
     wanted = Wanted("tuple", None, (cells,), ckpt.prefix, is_ordered=True)
-    return Source(read_state(StateFile(ckpt.prefix, halves, notes=notes), wanted), ckpt=ckpt)
+    return read_state(StateFile(ckpt.prefix, halves, notes=notes), wanted)
 
 
 def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFile, Wanted]:
@@ -562,7 +542,9 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
     )
     file = tensors(f"{ckpt.prefix}:{group.name}", variables, ckpt.states.values())
     notes = (*file.notes, group.note) if group.note else file.notes
-    return file._replace(foreign=_foreign(ckpt, group.variables), notes=notes), here
+    foreign = _foreign(ckpt, group.variables)
+    file = file._replace(name=group.name, variables=group.variables)
+    return file._replace(foreign=foreign, notes=notes), here
 
 
 def _foreign(ckpt: LSTMCheckpoint, variables: Iterable[str]) -> Foreign | None:

@@ -12,13 +12,13 @@ from lstmstate.arguments import TOLERANCE, refuse_others
 from lstmstate.cells.cell import Cell
 from lstmstate.errors import CorruptError, LstmstateError, name_nearest, printable
 from lstmstate.model.checkpoint import LSTMCheckpoint
-from lstmstate.model.saved_states import Source, wanted_from
+from lstmstate.model.saved_states import wanted_from
 from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.operations.progress import Advance, ignore
 from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.chunked import StoredArray
-from lstmstate.state.infer_layout import Reading
+from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.state import Structure
 from lstmstate.state.stream import spans_of
 
@@ -123,7 +123,7 @@ def compare(
     opened = [open_path(os.fspath(path), checksums=checksums, header=header) for path in (a, b)]
     wanted = wanted_from(layout, cells, checkpoint, checksums=checksums)
     pair = pair_up(opened[0], opened[1], wanted, Tolerance(rtol, atol, exact))
-    of_files = (note for one in opened if one.ckpt is not None for note in one.ckpt.notes)
+    of_files = (note for one in opened for note in one.notes)
     return Comparison(pair.kind, tuple(pair.differences(ignore)), (*of_files, *pair.notes))
 
 
@@ -133,17 +133,15 @@ def pair_up(a: Opened, b: Opened, wanted: Wanted, tolerance: Tolerance) -> Pair:
     Raises:
         LstmstateError: one of them is damaged, or has no state that can be read.
     """
-    first, second = a.ckpt, b.ckpt
-    if a.is_model and b.is_model and first is not None and second is not None:
-        total = sum(variable.nbytes or 0 for variable in first.variables.values())
-        both = (first, second)
+    if a.is_model and b.is_model and a.ckpt is not None and b.ckpt is not None:
+        both = (a.ckpt, b.ckpt)
         return Pair(
             "checkpoints",
             (),
-            total,
+            a.nbytes,
             lambda advance: compare_checkpoints(*both, tolerance, advance),
         )
-    found = _sources((a, b), wanted)
+    found = _states((a, b), wanted)
     if isinstance(found, LstmstateError):
         if wanted.layout or wanted.knows_widths or a.file is None or b.file is None:
             raise found
@@ -152,14 +150,14 @@ def pair_up(a: Opened, b: Opened, wanted: Wanted, tolerance: Tolerance) -> Pair:
         return Pair(
             "arrays",
             (line,),
-            sum(map(_nbytes, arrays[0])),
+            sum(array.nbytes for array in arrays[0]),
             lambda advance: compare_arrays(*arrays, tolerance, advance),
         )
-    rests = [_rest(source) for source in found]
+    rests = [_rest(*pair) for pair in zip((a, b), found, strict=True)]
     notes = [
         note
-        for source, rest, other in zip(found, rests, rests[::-1], strict=True)
-        for note in (*source.reading.notes, *_left_out(source, [*rest.keys() - other]))
+        for state, rest, other in zip(found, rests, rests[::-1], strict=True)
+        for note in (*state.notes, *_left_out(state, [*rest.keys() - other]))
     ]
     mine, theirs = ([rest[name] for name in rests[0] if name in rests[1]] for rest in rests)
 
@@ -170,28 +168,25 @@ def pair_up(a: Opened, b: Opened, wanted: Wanted, tolerance: Tolerance) -> Pair:
     return Pair("states", tuple(notes), found[0].nbytes, differences)
 
 
-def _nbytes(array: StoredArray) -> int:
-    return math.prod(array.shape) * array.dtype.itemsize
-
-
-def _rest(source: Source) -> dict[str, StoredArray]:
+def _rest(opened: Opened, state: StoredState) -> dict[str, StoredArray]:
     """Return the arrays of a file outside its state, such as the outputs of a run."""
-    reading = source.reading
-    is_own = source.ckpt is None and any(one in reading.arrays for one in reading.file.arrays)
-    arrays = reading.file.arrays if is_own else ()
-    return {array.name: array for array in arrays if array not in reading.arrays}
+    rest = state.other_arrays
+    is_own = opened.ckpt is None and len(rest) < len(state.file.arrays)
+    return {array.name: array for array in rest} if is_own else {}
 
 
-def _left_out(source: Source, rest: Sequence[str]) -> list[str]:
+def _left_out(state: StoredState, rest: Sequence[str]) -> list[str]:
     """Return a line with the arrays of a file that are not compared."""
     if not rest:
         return []
     more = f" and {len(rest) - 3} more" if len(rest) > 3 else ""
     names = ", ".join(map(printable, sorted(rest)[:3]))
-    return [f"{source.reading.file.path}: only the state is compared, and not {names}{more}"]
+    return [f"{state.file.path}: only the state is compared, and not {names}{more}"]
 
 
-def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source] | LstmstateError:
+def _states(
+    opened: Sequence[Opened], wanted: Wanted
+) -> tuple[StoredState, StoredState] | LstmstateError:
     """Read the two states; one of them may show the widths of the other.
 
     Returns:
@@ -203,13 +198,12 @@ def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source] 
     found = [_state(one, wanted) for one in opened]
     for number, one in enumerate(opened):
         mine, other = found[number], found[1 - number]
-        if isinstance(other, LstmstateError) or other.reading.is_halved:
+        if isinstance(other, LstmstateError) or other.is_halved:
             continue
-        if isinstance(mine, LstmstateError) or mine.reading.is_halved:
-            structure = other.reading.structure
-            cells = (Cells(structure.cells, structure.is_stack),)
+        if isinstance(mine, LstmstateError) or mine.is_halved:
+            cells = (Cells(other.structure.cells, other.structure.is_stack),)
             with suppress(LstmstateError):
-                from_other = wanted._replace(each=None, cells=cells, source=other.reading.file.path)
+                from_other = wanted._replace(each=None, cells=cells, source=other.file.path)
                 found[number] = states_in(one, from_other)[0]
     first, second = found
     errors = [one for one in found if isinstance(one, LstmstateError)]
@@ -222,7 +216,7 @@ def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source] 
     return first, second
 
 
-def _state(opened: Opened, wanted: Wanted) -> Source | LstmstateError:
+def _state(opened: Opened, wanted: Wanted) -> StoredState | LstmstateError:
     """Read one of the two states; the layout may be that of the other one only."""
     errors = []
     for layout in dict.fromkeys((wanted.layout, None)):
@@ -309,13 +303,13 @@ def _bits(array: Array) -> Array:
 
 
 def compare_states(
-    a: Source, b: Source, tolerance: Tolerance, advance: Advance
+    a: StoredState, b: StoredState, tolerance: Tolerance, advance: Advance
 ) -> Iterator[Difference]:
     """Yield the differences of c and m of each cell of two states, in any layouts.
 
     Cells are paired by name if both states have the same names, else in their order.
     """
-    one, other = a.reading.structure, b.reading.structure
+    one, other = a.structure, b.structure
     order = _order_of(one, other)
     other = other._replace(cells=tuple(other.cells[number] for number in order))
     names = [
@@ -341,7 +335,7 @@ def compare_states(
             else:
                 gauges.append(Gauge(label, shape, tolerance))
     if one.lead == other.lead and any(gauges):
-        _run(a.reading, b.reading, order, gauges, advance)
+        _run(a, b, order, gauges, advance)
     yield from (gauge.result() for gauge in gauges if gauge is not None)
 
 
@@ -354,8 +348,8 @@ def _order_of(one: Structure, other: Structure) -> list[int]:
 
 
 def _run(
-    a: Reading,
-    b: Reading,
+    a: StoredState,
+    b: StoredState,
     order: list[int],
     gauges: list[Gauge | None],
     advance: Advance,
@@ -374,8 +368,8 @@ def _run(
         advance(sum(half.nbytes for half in mine))
 
 
-def _halves(reading: Reading, axis: int, start: int, stop: int) -> list[Array]:
-    return [half for cell in reading.parts(axis, start, stop).cells for half in cell]
+def _halves(state: StoredState, axis: int, start: int, stop: int) -> list[Array]:
+    return [half for cell in state.parts(axis, start, stop).cells for half in cell]
 
 
 def _width_words(shape: tuple[int, ...], other: tuple[int, ...], half: str) -> str:

@@ -12,9 +12,9 @@ from lstmstate.records import NamedTuple
 from lstmstate.state.formats.input_path import STDIN, InputPath
 
 if TYPE_CHECKING:
-    from lstmstate.model.saved_states import Source
     from lstmstate.state.candidates import Wanted
     from lstmstate.state.formats.chunked import StateFile
+    from lstmstate.state.infer_layout import StoredState
 
 
 class Opened(NamedTuple):
@@ -34,6 +34,17 @@ class Opened(NamedTuple):
     def is_model(self) -> bool:
         """Whether the path names a checkpoint as a whole."""
         return self.file is None and self.place is None
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """The choices that were made in opening a checkpoint."""
+        return self.ckpt.notes if self.ckpt is not None else ()
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all variables of its checkpoint."""
+        variables = self.ckpt.variables.values() if self.ckpt is not None else ()
+        return sum(variable.nbytes or 0 for variable in variables)
 
 
 def open_path(
@@ -72,35 +83,23 @@ def _is_a_state(ckpt: LSTMCheckpoint) -> bool:
     return KEY in texts and not ckpt.cells
 
 
-def open_source(
-    path: str,
-    wanted: Wanted,
-    *,
-    variables: Sequence[str] | None = None,
-    checksums: bool = True,
-    header: bool | None = None,
-) -> list[Source]:
-    """Return the states in a file, or the requested ones of a checkpoint."""
-    return states_in(open_path(path, checksums=checksums, header=header), wanted, variables)
-
-
 def states_in(
     opened: Opened,
     wanted: Wanted,
     variables: Sequence[str] | None = None,
     *,
     every: bool = False,
-) -> list[Source]:
-    """Return the states in an open path; see `open_source`.
+) -> list[StoredState]:
+    """Return the state in a file, or the requested ones of a checkpoint.
 
     Args:
         variables, every: see `saved_states.states_of`.
     """
-    from lstmstate.model import saved_states
-
     if opened.file is None:
+        from lstmstate.model.saved_states import states_of
+
         assert opened.ckpt is not None
-        return saved_states.states_of(opened.ckpt, wanted, opened.place, variables, every=every)
+        return states_of(opened.ckpt, wanted, opened.place, variables, every=every)
     if variables:
         raise LstmstateError(
             "`variable=...` is for checkpoints",
@@ -109,7 +108,7 @@ def states_in(
         )
     from lstmstate.state.infer_layout import read_state
 
-    return [saved_states.Source(read_state(opened.file, wanted), ckpt=opened.ckpt)]
+    return [read_state(opened.file, wanted)]
 
 
 def arrays_of(opened: Opened) -> tuple[StateFile, Wanted]:

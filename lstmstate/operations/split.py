@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -9,53 +10,56 @@ from contextlib import ExitStack
 from lstmstate.cells.state_names import role_of
 from lstmstate.errors import LstmstateError, count, printable
 from lstmstate.files.atomic import Outputs
-from lstmstate.model.saved_states import Source
-from lstmstate.operations.convert import Converted, How, begin, write_parts
 from lstmstate.operations.load import open_array
+from lstmstate.operations.progress import Advance, ignore
 from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.chunked import StateFile, StoredArray
 from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.formats.registry import BY_KEY, kind_to_write
-from lstmstate.state.infer_layout import read_state
-from lstmstate.state.layouts import scopes_of
+from lstmstate.state.infer_layout import StoredState, read_state
+from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.state import CellShape
+from lstmstate.state.stream import Stream
 
 _HALVES = ("c", "m")
 _NUMBERED = re.compile(r"cell_\d+")
 
 
-def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[str]) -> Converted:
+def write_halves(
+    state: StoredState,
+    outputs: Outputs,
+    targets: Sequence[str],
+    on_part: Advance = ignore,
+) -> Stream:
     """Write c and m of each cell into npy files of their own, reading the source once."""
-    cells = source.reading.structure.cells
+    cells, path = state.structure.cells, state.file.path
     if len(targets) != 2 * len(cells):
         raise LstmstateError(
             f"the state has {count(len(cells), 'cell')} and there are {len(targets)} files",
-            path=source.reading.file.path,
+            path=path,
             advice="pass two files for each cell: `outputs=...`",
         )
     for target in targets:
-        if kind_to_write(target, None).key != "npy":
+        if kind_to_write(target).key != "npy":
             raise LstmstateError(
                 "split writes .npy files", path=target, advice="write other kinds with convert"
             )
-    done = begin(source, how, targets[0])
-    name = source.reading.file.path.rpartition("/")[2]
+    stream = Stream(state, LAYOUTS["tuple"], on_part=on_part)
     scopes = scopes_of([cell.name for cell in cells]) if len(cells) > 1 else [cells[0].name]
-    recorded = [
-        Metadata("tuple", (cell._replace(name=scope),), False, part=half, source=name)
-        for scope, cell in zip(scopes, cells, strict=True)
-        for half in _HALVES
-    ]
+    named = [cell._replace(name=scope) for scope, cell in zip(scopes, cells, strict=True)]
+    whole = Metadata("tuple", (), is_stack=False, source=os.path.basename(path))
+    recorded = [whole._replace(cells=(cell,), part=half) for cell in named for half in _HALVES]
     with ExitStack() as stack:
-        writers = [
-            stack.enter_context(open_writer(outputs, target, BY_KEY["npy"], [plan], metadata))
-            for target, plan, metadata in zip(targets, done.flow.plans, recorded, strict=True)
-        ]
-        write_parts(done.flow, writers)
-    return done
+        stream.write(
+            [
+                stack.enter_context(open_writer(outputs, target, BY_KEY["npy"], [plan], metadata))
+                for target, plan, metadata in zip(targets, stream.plans, recorded, strict=True)
+            ]
+        )
+    return stream
 
 
 def read_halves(
@@ -64,7 +68,7 @@ def read_halves(
     *,
     checksums: bool = True,
     header: bool | None = None,
-) -> Source:
+) -> StoredState:
     """Return the state whose halves are in files: c, m, c, m, …
 
     Args:
@@ -92,7 +96,7 @@ def read_halves(
         wanted = wanted._replace(cells=(cells,), source="the files")
     notes = tuple(note for half in halves for note in half.notes)
     file = StateFile(paths[0].text, [half.array for half in halves], notes=notes)
-    return Source(read_state(file, wanted._replace(layout="tuple", is_ordered=True)))
+    return read_state(file, wanted._replace(layout="tuple", is_ordered=True))
 
 
 class _Half(NamedTuple):

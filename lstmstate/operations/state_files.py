@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 from lstmstate.errors import ArgumentError, count, name_nearest, warn
 from lstmstate.files.atomic import Outputs
-from lstmstate.model.saved_states import Source, wanted_from
-from lstmstate.operations.convert import DTYPES, Converted, How, write_state, write_states
-from lstmstate.operations.load import open_path, states_in
+from lstmstate.model.saved_states import wanted_from
+from lstmstate.operations.convert import DTYPES, write_state, write_states
+from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.operations.split import read_halves, write_halves
+from lstmstate.state.candidates import Wanted
 from lstmstate.state.formats.chunked import Held, StateFile
 from lstmstate.state.formats.input_path import InputFiles, InputPath
 from lstmstate.state.formats.registry import kind_to_write
-from lstmstate.state.infer_layout import Reading
+from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, to_arrays
 from lstmstate.state.state import CellShape, StackState, State, Structure, require_state
+from lstmstate.state.stream import Stream
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -56,37 +58,32 @@ def load_state(
         >>> lstmstate.load_state("sample_checkpoints/peephole_flat")
         <LSTMState 'rnn/lstm_cell' c [4, 8] m [4, 5] float32>
     """
-    source = _source(path, layout, cells, checkpoint, variable, header)
-    state = source.reading.whole()
-    _warn(source)
+    wanted = wanted_from(layout, cells, checkpoint)
+    opened, (found, *_) = _open(path, wanted, variable, header)
+    state = found.whole()
+    warn([*opened.notes, *(f"{found.file.path}: {line}" for line in found.notes)])
     return state
 
 
-def _source(
+def _open(
     path: str | os.PathLike[str],
-    layout: str | None,
-    cells: Sequence[tuple[int, int]] | None,
-    checkpoint: str | os.PathLike[str] | None,
+    wanted: Wanted,
     variable: str | Sequence[str] | None,
     header: bool | None,
     *,
     checksums: bool = True,
-) -> Source:
-    """Open a state; see `load_state`."""
-    wanted = wanted_from(layout, cells, checkpoint, checksums=checksums)
+    every: bool = False,
+) -> tuple[Opened, list[StoredState]]:
+    """Open the states in a path; see `load_state` and `states_in`."""
+    names = (variable,) if isinstance(variable, str) else variable or ()
     opened = open_path(os.fspath(path), checksums=checksums, header=header)
-    return states_in(opened, wanted, _names(variable))[0]
+    return opened, states_in(opened, wanted, names, every=every)
 
 
-def _names(variable: str | Sequence[str] | None) -> Sequence[str]:
-    return (variable,) if isinstance(variable, str) else variable or ()
-
-
-def _warn(source: Source, done: Iterable[Converted] = ()) -> None:
-    """Warn the caller of a public function of the choices in reading and writing a state."""
-    notes = [(one.source, one.notes) for one in done] or [(source, [*source.reading.notes])]
-    lines = [f"{of.reading.file.path}: {line}" for of, some in notes for line in some]
-    warn([*(source.ckpt.notes if source.ckpt else ()), *lines])
+def _warn(opened: Opened, streams: Iterable[Stream]) -> None:
+    """Warn the caller of a public function of the choices in reading and writing states."""
+    lines = (f"{one.state.file.path}: {line}" for one in streams for line in one.notes)
+    warn([*opened.notes, *lines])
 
 
 @name_nearest
@@ -103,9 +100,9 @@ def save_state(
     wanted_from(layout)
     require_state(state)
     target = os.fspath(path)
-    source = in_memory(state)
+    stream = Stream(in_memory(state), LAYOUTS[layout])
     with Outputs(force=force) as outputs:
-        write_state(source, How(LAYOUTS[layout]), outputs, target, kind_to_write(target, None))
+        write_state(stream, outputs, target, kind_to_write(target))
 
 
 @name_nearest
@@ -144,13 +141,14 @@ def convert(
         raise ArgumentError(f"dtype cannot be {dtype!r:.40}", advice=f"pass {' or '.join(DTYPES)}")
     wanted = wanted_from(from_layout, cells, checkpoint, checksums=checksums)
     path, name = os.fspath(source), os.fspath(target)
-    kind = kind_to_write(name, None, "npz")
-    opened = open_path(path, checksums=checksums, header=header)
-    sources = states_in(opened, wanted, _names(variable), every=kind.key == "ckpt")
-    how = How(LAYOUTS[layout], None if dtype is None else np.dtype(dtype), compress)
+    kind = kind_to_write(name)
+    every = kind.key == "ckpt"
+    opened, states = _open(path, wanted, variable, header, checksums=checksums, every=every)
+    target_dtype = None if dtype is None else np.dtype(dtype)
     with Outputs(_files([path], checkpoint), force=force) as outputs:
-        done = write_states(sources, how, outputs, name, kind)
-    _warn(sources[0], done)
+        streams = [Stream(state, LAYOUTS[layout], target_dtype) for state in states]
+        write_states(streams, outputs, name, kind, compress=compress, ckpt=opened.ckpt)
+    _warn(opened, streams)
 
 
 @name_nearest
@@ -171,10 +169,11 @@ def split(
     The other parameters are those of `convert`.
     """
     names, path = _listed("targets", targets), os.fspath(source)
-    found = _source(path, from_layout, cells, checkpoint, variable, header, checksums=checksums)
+    wanted = wanted_from(from_layout, cells, checkpoint, checksums=checksums)
+    opened, (found, *_) = _open(path, wanted, variable, header, checksums=checksums)
     with Outputs(_files([path], checkpoint), force=force) as outputs:
-        done = write_halves(found, How(LAYOUTS["tuple"]), outputs, names)
-    _warn(found, [done])
+        stream = write_halves(found, outputs, names)
+    _warn(opened, [stream])
 
 
 @name_nearest
@@ -197,12 +196,11 @@ def concat(
     if not paths or len(paths) % 2:
         raise ArgumentError(f"expected pairs of files, c and m, got {count(len(paths), 'file')}")
     wanted = wanted_from(None, cells, checkpoint, checksums=checksums)
-    source = read_halves(paths, wanted, checksums=checksums, header=header)
-    name = os.fspath(target)
+    state = read_halves(paths, wanted, checksums=checksums, header=header)
+    stream, name = Stream(state, LAYOUTS["flat"]), os.fspath(target)
     with Outputs(_files(paths, checkpoint), force=force) as outputs:
-        how = How(LAYOUTS["flat"], compress=compress)
-        done = write_state(source, how, outputs, name, kind_to_write(name, None, "npy"))
-    warn(done.notes)
+        write_state(stream, outputs, name, kind_to_write(name, None, "npy"), compress=compress)
+    warn(stream.notes)
 
 
 def _name_of(dtype: DTypeLike) -> str | None:
@@ -226,11 +224,11 @@ def _files(
     return InputFiles([*paths, *([os.fspath(checkpoint)] if checkpoint is not None else [])])
 
 
-def in_memory(state: State) -> Source:
-    """Return a state in memory as a source of parts."""
+def in_memory(state: State) -> StoredState:
+    """Return a state in memory as one that is read in parts."""
     is_stack = isinstance(state, StackState)
     shapes = tuple(CellShape(cell.cell, cell.widths) for cell in state.cells)
     structure = Structure(shapes, is_stack, state.batch_shape, state.dtype)
     layout = LAYOUTS["tuple"]
     arrays = tuple(Held(name, array) for name, array in to_arrays(layout, state).items())
-    return Source(Reading(StateFile("", arrays), layout, structure, arrays))
+    return StoredState(StateFile("", arrays), layout, structure, arrays)

@@ -35,7 +35,7 @@ _SHOWN = 6
 _WIDTHS = "pass the widths: `cells=...`, or `checkpoint=...`"
 
 
-class Reading(NamedTuple):
+class StoredState(NamedTuple):
     """A state in a file: its layout, its structure, and its arrays.
 
     Attributes:
@@ -61,6 +61,16 @@ class Reading(NamedTuple):
         widths = [cell.widths for cell in structure.cells]
         return structure.state(self.layout.pairs(arrays, widths, structure.is_stack))
 
+    @property
+    def other_arrays(self) -> list[StoredArray]:
+        """The arrays of its file that are no part of it, such as the outputs of a run."""
+        return [array for array in self.file.arrays if array not in self.arrays]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its values."""
+        return sum(array.nbytes for array in self.arrays)
+
     def whole(self) -> State:
         """Return all of it."""
         return self.parts(0, 0, self.structure.lead[0] if self.structure.lead else 1)
@@ -69,27 +79,27 @@ class Reading(NamedTuple):
 class HalfOfCell(StoredArray):
     """The c (0) or the m (1) of a single cell in any layout, as an array of its own."""
 
-    def __init__(self, reading: Reading, half: int) -> None:
-        structure, (cell,) = reading.structure, reading.structure.cells
+    def __init__(self, state: StoredState, half: int) -> None:
+        structure, (cell,) = state.structure, state.structure.cells
         super().__init__(cell.name, (*structure.lead, cell.widths[half]), structure.dtype)
-        self.wider_than = wider_than(reading.arrays)
-        self._reading = reading
+        self.wider_than = wider_than(state.arrays)
+        self._state = state
         self._half = half
 
     def read(self, axis: int, start: int, stop: int) -> Array:
         """Return the rows."""
-        (cell,) = self._reading.parts(axis, start, stop).cells
+        (cell,) = self._state.parts(axis, start, stop).cells
         return (cell.c, cell.m)[self._half]
 
 
-def read_state(file: StateFile, wanted: Wanted = Wanted()) -> Reading:  # noqa: B008 - a constant
+def read_state(file: StateFile, wanted: Wanted = Wanted()) -> StoredState:  # noqa: B008 - a constant
     """Return how the state in a file is to be read; no value is read for that."""
     with located(file.path):
         if file.foreign is not None:
             raise file.foreign.error()
         if file.metadata is not None:
             return _by_metadata(file, file.metadata, wanted)
-        whole = _unnamed(file)
+        whole = _unnamed(file) if wanted.orders else None
         if whole is None or wanted.orders is None:
             return _guessed(file, wanted)
         try:
@@ -104,7 +114,7 @@ def read_state(file: StateFile, wanted: Wanted = Wanted()) -> Reading:  # noqa: 
         return _as_the_graph(file, wanted, whole, orders) if orders else _guessed(file, wanted)
 
 
-def _guessed(file: StateFile, wanted: Wanted) -> Reading:
+def _guessed(file: StateFile, wanted: Wanted) -> StoredState:
     """Read a state by the names and shapes of its arrays."""
     readings, problems = [], []
     for guess in guesses(file, wanted):
@@ -130,7 +140,7 @@ def _unnamed(file: StateFile) -> StoredArray | None:
 
 def _as_the_graph(
     file: StateFile, wanted: Wanted, whole: StoredArray, orders: Sequence[FedOrder]
-) -> Reading:
+) -> StoredState:
     """Read one array in the order of the graph that takes it.
 
     A layout that a user gives counts first, and that of its shape where it is the same.
@@ -171,7 +181,7 @@ def _as_the_graph(
     return _guessed(file._replace(arrays=arrays, notes=notes), picked)
 
 
-def _by_metadata(file: StateFile, own: Metadata, wanted: Wanted) -> Reading:
+def _by_metadata(file: StateFile, own: Metadata, wanted: Wanted) -> StoredState:
     """Read a state by the metadata of its file; the user's arguments must not contradict it."""
     if own.part:
         raise LstmstateError(
@@ -219,7 +229,7 @@ def _could_be(names: Sequence[str], arrays: Sequence[StoredArray]) -> bool:
     return all(own is None or (wanted is not None and own[1] == wanted[1]) for wanted, own in roles)
 
 
-def _reading(file: StateFile, guess: Guess, wanted: Wanted) -> Reading:
+def _reading(file: StateFile, guess: Guess, wanted: Wanted) -> StoredState:
     """Check a guess against the shapes of the arrays and the known cells."""
     import numpy as np
 
@@ -259,7 +269,7 @@ def _reading(file: StateFile, guess: Guess, wanted: Wanted) -> Reading:
         if layout.name == "torch" and file.metadata is None:
             wanted = wanted._replace(cells=_of_torch(wanted))
         structure = _fitting(layout, shown, guess, wanted)
-    return Reading(file, layout, structure, guess.arrays, tuple(notes), is_halved)
+    return StoredState(file, layout, structure, guess.arrays, tuple(notes), is_halved)
 
 
 def _bound(guess: Guess, wanted: Wanted) -> tuple[Guess, Wanted]:
@@ -367,7 +377,7 @@ def _fitting(layout: Layout, shown: Sequence[Array], guess: Guess, wanted: Wante
     )
 
 
-def _refuse_ambiguous(readings: Iterable[Reading]) -> None:
+def _refuse_ambiguous(readings: Iterable[StoredState]) -> None:
     found = list(readings)
     layouts = list(dict.fromkeys(reading.layout.name for reading in found))
     shape = list(found[0].arrays[0].shape)

@@ -10,13 +10,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from typing import IO, TYPE_CHECKING
 
 from lstmstate.errors import UnsupportedError
 from lstmstate.files.atomic import STDOUT, Outputs, report_errors
 from lstmstate.records import NamedTuple
-from lstmstate.state.formats.registry import StateKind
+from lstmstate.state.formats.registry import StateKind, code
 from lstmstate.state.metadata import Metadata
 
 if TYPE_CHECKING:
@@ -24,13 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.generic]
-
-# What writes each kind of file, by the key of the kind.
-_WRITERS = {
-    "npy": ("numpy_writer", "NpyWriter"),
-    "npz": ("numpy_writer", "NpzWriter"),
-    "h5": ("hdf5_writer", "Hdf5Writer"),
-}
 
 
 class PlannedArray(NamedTuple):
@@ -75,7 +67,7 @@ class Destination(NamedTuple):
     target: str
     plans: Sequence[PlannedArray]
     metadata: Metadata | None
-    compress: bool
+    compress: bool = False
 
 
 class ArrayWriter(ABC):
@@ -150,18 +142,15 @@ def open_writer(
         metadata: the record of a state among them, or of the outputs of an npy.
         compress: whether an npz or h5 is compressed.
     """
-    if kind.key not in _WRITERS:
+    if not kind.in_rows:
         raise UnsupportedError(
             f"{kind.words} has no place for the arrays of a run",
             path="stdout" if target == STDOUT else target,
             advice="write an .npz, .h5 or .npy",
         )
     with report_errors(target):
-        module, name = _WRITERS[kind.key]
-        writer = getattr(import_module(f"lstmstate.state.formats.{module}"), name)
-        results: ArrayWriter = writer(
-            Destination(outputs.new(target), target, plans, metadata, compress)
-        )
+        to = Destination(outputs.new(target), target, plans, metadata, compress)
+        results: ArrayWriter = code(kind.writer)(to)
     try:
         yield results
         results.finish()
@@ -182,8 +171,3 @@ def put_rows(file: IO[bytes], origin: int, plan: PlannedArray, start: int, array
     for place in range(plan.lead):
         file.seek(origin + (place * plan.rows + start) * row)
         file.write(data[place * size : (place + 1) * size])
-
-
-def is_written_in_rows(kind: StateKind) -> bool:
-    """Whether files of a kind take arrays part by part."""
-    return kind.key in _WRITERS

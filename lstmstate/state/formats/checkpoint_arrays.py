@@ -9,7 +9,7 @@ from lstmstate.checkpoint import Variable, dtypes
 from lstmstate.checkpoint.dtypes import to_bytes
 from lstmstate.errors import UnsupportedError, located
 from lstmstate.state.formats.chunked import StateFile, StoredArray
-from lstmstate.state.metadata import KEY, Metadata, parse
+from lstmstate.state.metadata import KEY, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lstmstate.cells.cell import SavedState
     from lstmstate.checkpoint.tensor_bundle_writer import BundleWriter
     from lstmstate.files.atomic import Outputs
-    from lstmstate.state.stream import Flow
+    from lstmstate.state.stream import Stream
 
     Array = NDArray[np.generic]
 
@@ -72,10 +72,9 @@ def tensors(
 
 def add_state(
     writer: BundleWriter,
-    flow: Flow,
+    stream: Stream,
     number: int,
     name: str,
-    dtype: str | None,
     shape: tuple[int, ...] | None = None,
     *,
     big_endian: bool = False,
@@ -83,15 +82,15 @@ def add_state(
     """Add one planned array of a state to a checkpoint in the making.
 
     Args:
-        dtype: "bfloat16" where the values came from such a tensor and were made wider.
         shape: that of the tensor; that of the plan unless given.
     """
-    plan = flow.plans[number]
-    was = dtype == _BFLOAT16 and plan.dtype.name == "float32"
+    plan = stream.plans[number]
+    # Values that came from such a tensor were made wider.
+    was = stream.metadata.dtype == _BFLOAT16 and plan.dtype.name == "float32"
     found = _BY_NAME.get(_BFLOAT16 if was else plan.dtype.name)
     if found is None:
         raise UnsupportedError(f"TensorFlow has no dtype {plan.dtype}", tensor=name)
-    pieces = flow.in_order(number)
+    pieces = stream.in_order(number)
     with located(tensor=name):
         writer.add(
             name,
@@ -101,16 +100,16 @@ def add_state(
         )
 
 
-def write(outputs: Outputs, target: str, flow: Flow, metadata: Metadata) -> None:
+def write(outputs: Outputs, target: str, stream: Stream) -> None:
     """Write a state alone as a checkpoint, what travels with it as a string tensor."""
     import numpy as np
 
     from lstmstate.checkpoint.checkpoint_writer import new_checkpoint
 
-    numbers: dict[str, int] = {plan.name: number for number, plan in enumerate(flow.plans)}
+    numbers: dict[str, int] = {plan.name: number for number, plan in enumerate(stream.plans)}
     with new_checkpoint(outputs, target) as writer:
         for name in sorted([*numbers, KEY]):
             if name == KEY:
-                writer.add_strings(KEY, np.array(metadata.line().encode(), object))
+                writer.add_strings(KEY, np.array(stream.metadata.line().encode(), object))
             else:
-                add_state(writer, flow, numbers[name], name, metadata.dtype)
+                add_state(writer, stream, numbers[name], name)

@@ -34,6 +34,11 @@ class StoredArray(ABC):
         self.shape = shape
         self.dtype = dtype
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
     @abstractmethod
     def read(self, axis: int, start: int, stop: int) -> Array:
         """Return the rows [start, stop) of one axis, with all of the other axes."""
@@ -114,6 +119,9 @@ class StateFile(NamedTuple):
         notes: lines for the user on how it was read.
         kind: the key of its kind in `files.BY_KEY`; "" if it is not a file.
         foreign: the kind of the arrays, if they are not a state.
+        name: the name of the state, if the arrays are variables of a checkpoint that were
+            grouped as one; "" else.
+        variables: the names of these variables, in the order of the layout.
     """
 
     path: str
@@ -123,6 +131,8 @@ class StateFile(NamedTuple):
     notes: tuple[str, ...] = ()
     kind: str = ""
     foreign: Foreign | None = None
+    name: str = ""
+    variables: tuple[str, ...] = ()
 
 
 def read_rows(

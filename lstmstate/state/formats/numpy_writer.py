@@ -8,10 +8,11 @@ from contextlib import suppress
 from itertools import accumulate
 from typing import IO, TYPE_CHECKING
 
-from lstmstate.errors import LstmstateError
+from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.files.atomic import STDOUT
 from lstmstate.state.formats.array_writer import ArrayWriter, Destination, put_rows
-from lstmstate.state.formats.npy import header_bytes, values
+from lstmstate.state.formats.numpy_reader import MARK, SUFFIX
+from lstmstate.state.metadata import KEY, Metadata
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
-
+_ALIGNED = 64  # NumPy pads headers so that the values can be mapped
+_READABLE = 9_000  # NumPy refuses headers of more than 10,000 characters
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same input makes the same bytes, whenever
 _COPIED = 1 << 20  # bytes at a time
 
 
@@ -59,11 +62,9 @@ class NpzWriter(ArrayWriter):
     def __init__(self, to: Destination) -> None:
         import zipfile
 
-        from lstmstate.state.formats.npz import packing
-
         super().__init__(to)
         self._metadata = to.metadata
-        self._method = packing(compress=to.compress)
+        self._method = zipfile.ZIP_DEFLATED if to.compress else zipfile.ZIP_STORED
         self._turn = 0
         self._member: IO[bytes] | None = None  # the one whose turn it is, once it is begun
         self._held: dict[int, Array] = {}
@@ -96,13 +97,22 @@ class NpzWriter(ArrayWriter):
 
     def _begun(self) -> IO[bytes]:
         """Return the member whose turn it is, behind its header."""
-        from lstmstate.state.formats.npz import new_member
-
         if self._member is None:
             plan = self.plans[self._turn]
-            self._member = new_member(self._archive, plan.name, self._method)
-            self._member.write(header_bytes(plan.shape, plan.dtype, None))
+            self._member = self._new_member(plan.name, plan.shape, plan.dtype)
         return self._member
+
+    def _new_member(
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+    ) -> IO[bytes]:
+        """Return a new array of the archive, behind its header; it is of no time."""
+        import zipfile
+
+        info = zipfile.ZipInfo(f"{name}{SUFFIX}", _EPOCH)
+        info.compress_type = self._method
+        member = self._archive.open(info, "w", force_zip64=True)
+        member.write(header_bytes(shape, dtype, None))
+        return member
 
     def _end_member(self) -> None:
         """Write what has waited of the member whose turn it is; the next one is on."""
@@ -131,12 +141,42 @@ class NpzWriter(ArrayWriter):
             member.write(spool.read(min(_COPIED, end - start)))
 
     def _finish(self) -> None:
-        from lstmstate.state.formats.npz import write_metadata
+        import numpy as np
 
         while self._turn < len(self.plans):  # those without rows, which never came
             self._end_member()
         if self._metadata is not None:
-            write_metadata(self._archive, self._metadata, self._method)
+            line = np.array(self._metadata.line())
+            with self._new_member(KEY, (), line.dtype) as member:
+                member.write(values(line))
         self._archive.close()
         if self._spool is not None:
             self._spool.close()
+
+
+def header_bytes(
+    shape: tuple[int, ...], dtype: np.dtype[np.generic], told: Metadata | None
+) -> bytes:
+    """Return the header of an array in C order, with what travels with it."""
+    from numpy.lib import format as npy
+
+    text = (
+        f"{{'descr': {npy.dtype_to_descr(dtype)!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
+    )
+    line = told.line() if told else ""
+    if len(text) + len(line) > _READABLE:
+        raise UnsupportedError(
+            "the header of an .npy has no room for the names and widths of so many cells",
+            advice="write an .npz or .h5",
+        )
+    text += f" {MARK}{line}" if line else ""
+    start = len(npy.magic(1, 0)) + 2
+    text += " " * (-(start + len(text) + 1) % _ALIGNED) + "\n"
+    return npy.magic(1, 0) + len(text).to_bytes(2, "little") + text.encode("latin-1")
+
+
+def values(array: Array) -> memoryview:
+    """Return the bytes of an array in C order."""
+    import numpy as np
+
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
