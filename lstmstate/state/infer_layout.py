@@ -17,8 +17,14 @@ from lstmstate.errors import AmbiguousError, CorruptError, LstmstateError, locat
 from lstmstate.records import NamedTuple
 from lstmstate.state.bind_names import PartlyNamedError, are_counted, bind
 from lstmstate.state.candidates import Cells, Guess, Wanted, guesses, names_of, select_named
-from lstmstate.state.formats.chunked import Held, Picked, StateFile, StoredArray, wider_than
-from lstmstate.state.layouts import LAYOUTS, Layout, refuse_what_torch_has_not, structure_of
+from lstmstate.state.formats.chunked import Held, Picked, StateFile, StoredArray
+from lstmstate.state.layouts import (
+    LAYOUTS,
+    PASS_WIDTHS,
+    Layout,
+    refuse_what_torch_has_not,
+    structure_of,
+)
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.state import CellShape, State, Structure
 
@@ -32,7 +38,6 @@ if TYPE_CHECKING:
 
 _NUMBERS = "fciub"  # kinds of NumPy dtypes that hold numbers
 _SHOWN = 6
-_WIDTHS = "pass the widths: `cells=...`, or `checkpoint=...`"
 
 
 class StoredState(NamedTuple):
@@ -62,6 +67,12 @@ class StoredState(NamedTuple):
         return structure.state(self.layout.pairs(arrays, widths, structure.is_stack))
 
     @property
+    def wider_than(self) -> str | None:
+        """The dtype that its values had before they were made wider, if all had one."""
+        found = {array.wider_than for array in self.arrays}
+        return found.pop() if len(found) == 1 else None
+
+    @property
     def other_arrays(self) -> list[StoredArray]:
         """The arrays of its file that are no part of it, such as the outputs of a run."""
         return [array for array in self.file.arrays if array not in self.arrays]
@@ -82,7 +93,7 @@ class HalfOfCell(StoredArray):
     def __init__(self, state: StoredState, half: int) -> None:
         structure, (cell,) = state.structure, state.structure.cells
         super().__init__(cell.name, (*structure.lead, cell.widths[half]), structure.dtype)
-        self.wider_than = wider_than(state.arrays)
+        self.wider_than = state.wider_than
         self._state = state
         self._half = half
 
@@ -362,7 +373,7 @@ def _fitting(layout: Layout, shown: Sequence[Array], guess: Guess, wanted: Wante
     known_cells = "; ".join(map(str, wanted.cells))
     if found:
         raise AmbiguousError(
-            f"several of the cells ({known_cells}) of {wanted.source} fit", advice=_WIDTHS
+            f"several of the cells ({known_cells}) of {wanted.source} fit", advice=PASS_WIDTHS
         )
     if len(problems) == 1 and isinstance(problems[0], LstmstateError):
         problem = problems[0]

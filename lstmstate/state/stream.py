@@ -16,7 +16,6 @@ from typing import IO, TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError, printable
 from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray, put_rows
-from lstmstate.state.formats.chunked import wider_than
 from lstmstate.state.layouts import Layout, to_arrays
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.state import State, Structure
@@ -112,7 +111,7 @@ class Stream:
     def metadata(self) -> Metadata:
         """What travels with its arrays."""
         file = self.state.file
-        was = wider_than(self.state.arrays) or (file.metadata.dtype if file.metadata else None)
+        was = self.state.wider_than or (file.metadata.dtype if file.metadata else None)
         return Metadata(
             self.layout.name,
             self.structure.cells,

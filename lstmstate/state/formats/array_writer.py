@@ -1,4 +1,4 @@
-"""Arrays on their way into a file: in rows along one axis each, or whole.
+"""Arrays on their way into a file, an npy or an npz: in rows along one axis each, or whole.
 
 Rows come in order, those of one span for each array in turn. Rows that cannot be written where
 they belong yet go to a nameless file meanwhile, so that memory does not grow with their number.
@@ -7,22 +7,32 @@ they belong yet go to a nameless file meanwhile, so that memory does not grow wi
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import accumulate
 from typing import IO, TYPE_CHECKING
 
-from lstmstate.errors import UnsupportedError
+from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.files.atomic import STDOUT, Outputs, report_errors
 from lstmstate.records import NamedTuple
+from lstmstate.state.formats.numpy_reader import MARK, SUFFIX
 from lstmstate.state.formats.registry import StateKind, code
-from lstmstate.state.metadata import Metadata
+from lstmstate.state.metadata import KEY, Metadata
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Array = NDArray[np.generic]
+
+
+_ALIGNED = 64  # NumPy pads headers so that the values can be mapped
+_READABLE = 9_000  # NumPy refuses headers of more than 10,000 characters
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same input makes the same bytes, whenever
+_COPIED = 1 << 20  # bytes at a time
 
 
 class PlannedArray(NamedTuple):
@@ -159,15 +169,169 @@ def open_writer(
         raise
 
 
+class NpyWriter(ArrayWriter):
+    """One array; every row goes where it belongs."""
+
+    def __init__(self, to: Destination) -> None:
+        super().__init__(to)
+        if len(self.plans) != 1:
+            raise LstmstateError(
+                f"an .npy file holds one array, and these are {len(self.plans)}",
+                advice="write an .npz or .h5",
+            )
+        header = header_bytes(self.plans[0].shape, self.plans[0].dtype, to.metadata)
+        self._start = len(header)
+        self._file = open(to.path, "wb")  # noqa: SIM115 - closed by finish and abandon
+        self._file.write(header)
+
+    def abandon(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+
+    def _put(self, number: int, start: int, array: Array) -> None:
+        put_rows(self._file, self._start, self.plans[number], start, array)
+
+    def _finish(self) -> None:
+        self._file.close()
+
+
+class NpzWriter(ArrayWriter):
+    """An archive, which is written from its first member to its last.
+
+    The rows of the member whose turn it is go straight into it, where they follow on one
+    another. Others wait: in memory if they are all of their array, else in one nameless file.
+    """
+
+    def __init__(self, to: Destination) -> None:
+        import zipfile
+
+        super().__init__(to)
+        self._metadata = to.metadata
+        self._method = zipfile.ZIP_DEFLATED if to.compress else zipfile.ZIP_STORED
+        self._turn = 0
+        self._member: IO[bytes] | None = None  # the one whose turn it is, once it is begun
+        self._held: dict[int, Array] = {}
+        self._spool: IO[bytes] | None = None  # all arrays that wait, each from its origin on
+        self._origins = [0, *accumulate(plan.nbytes for plan in self.plans)]
+        self._waiting: set[int] = set()
+        self._archive = zipfile.ZipFile(to.path, "w")
+
+    def abandon(self) -> None:
+        for file in (self._member, self._archive, self._spool):
+            if file is not None:
+                with suppress(OSError, ValueError):
+                    file.close()
+
+    def _put(self, number: int, start: int, array: Array) -> None:
+        plan = self.plans[number]
+        is_next = number == self._turn and number not in self._waiting
+        if is_next and (plan.lead <= 1 or self._is_all(number, start)):
+            self._begun().write(values(array))
+        elif self._is_all(number, start):
+            self._held[number] = array.copy()
+        else:
+            put_rows(self._spooled(number), self._origins[number], plan, start, array)
+        while self._turn < len(self.plans) and self._is_complete(self._turn):
+            self._end_member()
+
+    def _is_all(self, number: int, start: int) -> bool:
+        """Whether rows that have just come are all that there are."""
+        return start == 0 and self._is_complete(number)
+
+    def _begun(self) -> IO[bytes]:
+        """Return the member whose turn it is, behind its header."""
+        if self._member is None:
+            plan = self.plans[self._turn]
+            self._member = self._new_member(plan.name, plan.shape, plan.dtype)
+        return self._member
+
+    def _new_member(
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+    ) -> IO[bytes]:
+        """Return a new array of the archive, behind its header; it is of no time."""
+        import zipfile
+
+        info = zipfile.ZipInfo(f"{name}{SUFFIX}", _EPOCH)
+        info.compress_type = self._method
+        member = self._archive.open(info, "w", force_zip64=True)
+        member.write(header_bytes(shape, dtype, None))
+        return member
+
+    def _end_member(self) -> None:
+        """Write what has waited of the member whose turn it is; the next one is on."""
+        member = self._begun()
+        if self._turn in self._held:
+            member.write(values(self._held.pop(self._turn)))
+        if self._turn in self._waiting:
+            self._copy_rows(member)
+        member.close()
+        self._member = None
+        self._turn += 1
+
+    def _spooled(self, number: int) -> IO[bytes]:
+        """Return the file where arrays wait, another one among them from now on."""
+        self._waiting.add(number)
+        if self._spool is None:
+            folder = None if self._target == STDOUT else os.path.dirname(self._path)
+            self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        return self._spool
+
+    def _copy_rows(self, member: IO[bytes]) -> None:
+        """Copy the array whose turn it is from the file where it waits."""
+        spool, end = self._spooled(self._turn), self._origins[self._turn + 1]
+        for start in range(self._origins[self._turn], end, _COPIED):
+            spool.seek(start)
+            member.write(spool.read(min(_COPIED, end - start)))
+
+    def _finish(self) -> None:
+        import numpy as np
+
+        while self._turn < len(self.plans):  # those without rows, which never came
+            self._end_member()
+        if self._metadata is not None:
+            line = np.array(self._metadata.line())
+            with self._new_member(KEY, (), line.dtype) as member:
+                member.write(values(line))
+        self._archive.close()
+        if self._spool is not None:
+            self._spool.close()
+
+
 def put_rows(file: IO[bytes], origin: int, plan: PlannedArray, start: int, array: Array) -> None:
     """Write rows where they belong in an array in C order that begins at `origin`."""
-    import numpy as np
-
     if not array.size:
         return
-    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    data = values(array)
     size = len(data) // plan.lead
     row = size // array.shape[plan.axis] if plan.axis is not None else size
     for place in range(plan.lead):
         file.seek(origin + (place * plan.rows + start) * row)
         file.write(data[place * size : (place + 1) * size])
+
+
+def header_bytes(
+    shape: tuple[int, ...], dtype: np.dtype[np.generic], told: Metadata | None
+) -> bytes:
+    """Return the header of an array in C order, with what travels with it."""
+    from numpy.lib import format as npy
+
+    text = (
+        f"{{'descr': {npy.dtype_to_descr(dtype)!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
+    )
+    line = told.line() if told else ""
+    if len(text) + len(line) > _READABLE:
+        raise UnsupportedError(
+            "the header of an .npy has no room for the names and widths of so many cells",
+            advice="write an .npz or .h5",
+        )
+    text += f" {MARK}{line}" if line else ""
+    start = len(npy.magic(1, 0)) + 2
+    text += " " * (-(start + len(text) + 1) % _ALIGNED) + "\n"
+    return npy.magic(1, 0) + len(text).to_bytes(2, "little") + text.encode("latin-1")
+
+
+def values(array: Array) -> memoryview:
+    """Return the bytes of an array in C order."""
+    import numpy as np
+
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,10 @@ class StoredArray(ABC):
         name: its place in the file; "" if the file is one array.
         shape: its sizes.
         dtype: the type of its elements.
+        wider_than: the name of the dtype that they had before they were made wider.
     """
+
+    wider_than: str | None = None
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
         self.name = name
@@ -162,9 +165,3 @@ def read_rows(
             at = offset + (number * shape[axis] + start) * row
             source.read_into(target[number * length : (number + 1) * length], at)
     return part
-
-
-def wider_than(arrays: Iterable[StoredArray]) -> str | None:
-    """Return the dtype that some arrays had before they were made wider, where all had one."""
-    found = {getattr(array, "wider_than", None) for array in arrays}
-    return found.pop() if len(found) == 1 else None

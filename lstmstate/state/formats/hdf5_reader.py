@@ -18,7 +18,7 @@ from lstmstate.errors import CorruptError, UnsupportedError, raised_as
 from lstmstate.files.reader import ByteSource
 from lstmstate.state.formats.chunked import StateFile, StoredArray, read_rows
 from lstmstate.state.metadata import KEY, parse
-from lstmstate.state.other_contents import KERAS, KERAS_ATTRIBUTES
+from lstmstate.state.other_contents import KERAS_ATTRIBUTES, weights
 
 if TYPE_CHECKING:
     import h5py
@@ -148,9 +148,8 @@ def open_file(source: ByteSource) -> StateFile:
         is_keras = any(h5py.h5a.exists(file.id, name.encode()) for name in KERAS_ATTRIBUTES)
         arrays = sorted(_walk(file, source), key=lambda array: array.name)
     metadata = parse(told) if told is not None else None
-    return StateFile(
-        source.path, arrays, metadata, ordered=False, foreign=KERAS if is_keras else None
-    )
+    foreign = weights("a Keras model") if is_keras else None
+    return StateFile(source.path, arrays, metadata, ordered=False, foreign=foreign)
 
 
 def _told(file: h5py.File) -> str | None:

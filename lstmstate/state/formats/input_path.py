@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.checkpoint import kinds
+from lstmstate.checkpoint.kinds import Kind
 from lstmstate.checkpoint.locate import Location, locate
 from lstmstate.errors import (
     CorruptError,
@@ -68,7 +69,7 @@ class InputPath:
         if self.path != STDIN and not _is_one_file(self.path):
             return None
         source = self.open()
-        kind = _kind_of(source)
+        kind = _kind_of(source, kinds.identify(source))
         if kind is not None or self.path == STDIN:
             self._source = source
         return kind
@@ -161,12 +162,11 @@ def _stdin() -> ByteSource:
         return ByteSource("stdin", spool.fileno())
 
 
-def _kind_of(source: ByteSource) -> StateKind | None:
+def _kind_of(source: ByteSource, content: Kind) -> StateKind | None:
     """Return the kind of an open file, None if it is not a state file.
 
     The bytes decide, and the name for tables in text and the oldest pickles.
     """
-    content = kinds.identify(source)
     if content not in (kinds.TEXT, kinds.UNKNOWN):
         return next((kind for kind in KINDS if kind.content is content), None)
     by_name = kind_of_name(source.path)

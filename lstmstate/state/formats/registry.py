@@ -48,13 +48,13 @@ class StateKind(NamedTuple):
 KINDS = (
     StateKind(
         *("npy", "a NumPy array", r"\.npy", kinds.NPY),
-        *("numpy_reader.open_npy", "numpy_writer.NpyWriter"),
+        *("numpy_reader.open_npy", "array_writer.NpyWriter"),
         in_rows=True,
         piped=True,
     ),
     StateKind(
         *("npz", "an archive of NumPy arrays", r"\.npz", kinds.NPZ),
-        *("numpy_reader.open_npz", "numpy_writer.NpzWriter"),
+        *("numpy_reader.open_npz", "array_writer.NpzWriter"),
         in_rows=True,
         piped=True,
         packed=True,
