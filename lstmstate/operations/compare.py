@@ -23,10 +23,7 @@ from lstmstate.state.state import Structure
 from lstmstate.state.stream import spans_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array, DType
 
 
 _PART = 1 << 18  # elements that are compared at a time
@@ -271,7 +268,7 @@ class Gauge:
         place = int(np.argmax(gap))
         return float(gap[place]), place
 
-    def _count(self, differs: NDArray[np.bool_], relative: float) -> None:
+    def _count(self, differs: Array, relative: float) -> None:
         import numpy as np
 
         found = self._found
@@ -437,7 +434,7 @@ def compare_arrays(
             yield gauge.result()
 
 
-def _is_text(dtype: np.dtype[np.generic]) -> bool:
+def _is_text(dtype: DType) -> bool:
     """Return whether values can only be the same or not: text, dates and objects."""
     return dtype.kind in "OSUmM"
 

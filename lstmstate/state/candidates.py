@@ -22,12 +22,7 @@ from lstmstate.state.formats.chunked import Item, StateFile, StoredArray
 from lstmstate.state.state import CellShape
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from lstmstate.recurrence.fed_state import FedOrder
-
-    Array = NDArray[np.generic]
 
 _TUTORIAL = "[L, 2, batch, units], c first"
 

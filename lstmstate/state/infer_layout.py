@@ -29,12 +29,8 @@ from lstmstate.state.metadata import Metadata
 from lstmstate.state.state import CellShape, State, Structure
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from lstmstate.recurrence.fed_state import FedOrder
-
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array
 
 _NUMBERS = "fciub"  # kinds of NumPy dtypes that hold numbers
 _SHOWN = 6

@@ -26,10 +26,7 @@ from lstmstate.records import NamedTuple
 from lstmstate.state.state import CellShape, LSTMState, StackState, State, Structure
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array
 
 PASS_WIDTHS = "pass the widths: `cells=...`, or `checkpoint=...`"  # advice
 _LONGEST = 1000  # the names of cells in published checkpoints stay below 200

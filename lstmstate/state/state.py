@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     Array = NDArray[np.generic]
+    DType = np.dtype[np.generic]
 
 
 class LSTMState(metaclass=Brief):
@@ -71,7 +72,7 @@ class LSTMState(metaclass=Brief):
         return StateWidths(self.c.shape[-1], self.m.shape[-1])
 
     @property
-    def dtype(self) -> np.dtype[np.generic]:
+    def dtype(self) -> DType:
         """The element type of both."""
         return self.c.dtype
 
@@ -143,7 +144,7 @@ class StackState(metaclass=Brief):
         return f"<StackState {widths} {list(self.batch_shape)} {self.dtype}>"
 
     @property
-    def dtype(self) -> np.dtype[np.generic]:
+    def dtype(self) -> DType:
         """The element type of all."""
         return self.cells[0].dtype
 
@@ -217,7 +218,7 @@ class Structure(NamedTuple):
     cells: tuple[CellShape, ...]
     is_stack: bool
     lead: tuple[int, ...]
-    dtype: np.dtype[np.generic]
+    dtype: DType
 
     @property
     def widths(self) -> list[StateWidths]:

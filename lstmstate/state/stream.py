@@ -22,12 +22,8 @@ from lstmstate.state.state import State, Structure
 from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from lstmstate.state.infer_layout import StoredState
-
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array, DType
 
 PART_BYTES = 2 << 20  # larger parts leave the processor's caches, smaller ones cost calls
 
@@ -58,7 +54,7 @@ class Stream:
         self,
         state: StoredState,
         layout: Layout | None = None,
-        dtype: np.dtype[np.generic] | None = None,
+        dtype: DType | None = None,
         on_part: Callable[[int], object] = lambda nbytes: None,  # noqa: ARG005
     ) -> None:
         own = state.structure.dtype

@@ -23,10 +23,7 @@ from lstmstate.state.formats.registry import StateKind, code
 from lstmstate.state.metadata import KEY, Metadata
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array, DType
 
 
 _ALIGNED = 64  # NumPy pads headers so that the values can be mapped
@@ -44,7 +41,7 @@ class PlannedArray(NamedTuple):
 
     name: str
     shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
+    dtype: DType
     axis: int | None = None
 
     @property
@@ -245,9 +242,7 @@ class NpzWriter(ArrayWriter):
             self._member = self._new_member(plan.name, plan.shape, plan.dtype)
         return self._member
 
-    def _new_member(
-        self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]
-    ) -> IO[bytes]:
+    def _new_member(self, name: str, shape: tuple[int, ...], dtype: DType) -> IO[bytes]:
         """Return a new array of the archive, behind its header; it is of no time."""
         import zipfile
 
@@ -309,9 +304,7 @@ def put_rows(file: IO[bytes], origin: int, plan: PlannedArray, start: int, array
         file.write(data[place * size : (place + 1) * size])
 
 
-def header_bytes(
-    shape: tuple[int, ...], dtype: np.dtype[np.generic], told: Metadata | None
-) -> bytes:
+def header_bytes(shape: tuple[int, ...], dtype: DType, told: Metadata | None) -> bytes:
     """Return the header of an array in C order, with what travels with it."""
     from numpy.lib import format as npy
 

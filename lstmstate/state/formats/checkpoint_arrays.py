@@ -12,15 +12,11 @@ from lstmstate.state.formats.chunked import StateFile, StoredArray
 from lstmstate.state.metadata import KEY, parse
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from lstmstate.cells.cell import SavedState
     from lstmstate.checkpoint.tensor_bundle_writer import BundleWriter
     from lstmstate.files.atomic import Outputs
+    from lstmstate.state.state import Array
     from lstmstate.state.stream import Stream
-
-    Array = NDArray[np.generic]
 
 _BY_NAME = {dtype.name: dtype for dtype in dtypes.BY_NUMBER.values() if dtype.itemsize}
 _BFLOAT16 = "bfloat16"

@@ -14,10 +14,7 @@ from lstmstate.records import NamedTuple
 from lstmstate.state.metadata import Metadata
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array, DType
 
 
 class StoredArray(ABC):
@@ -32,7 +29,7 @@ class StoredArray(ABC):
 
     wider_than: str | None = None
 
-    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: DType) -> None:
         self.name = name
         self.shape = shape
         self.dtype = dtype
@@ -142,7 +139,7 @@ def read_rows(
     source: ByteSource,
     offset: int,
     shape: tuple[int, ...],
-    dtype: np.dtype[np.generic],
+    dtype: DType,
     axis: int,
     start: int,
     stop: int,

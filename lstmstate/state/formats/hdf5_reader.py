@@ -22,10 +22,8 @@ from lstmstate.state.other_contents import KERAS_ATTRIBUTES, weights
 
 if TYPE_CHECKING:
     import h5py
-    import numpy as np
-    from numpy.typing import NDArray
 
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array
 
 _GZIP, _SHUFFLE = 1, 2  # what h5py's compression="gzip" and shuffle=True put on a dataset
 _PACKINGS: tuple[list[int], ...] = ([], [_GZIP], [_SHUFFLE], [_SHUFFLE, _GZIP])

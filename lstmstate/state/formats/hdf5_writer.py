@@ -18,10 +18,8 @@ from lstmstate.state.metadata import KEY
 
 if TYPE_CHECKING:
     import h5py
-    import numpy as np
-    from numpy.typing import NDArray
 
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array
 
 _LONGEST_ATTRIBUTE = 60_000  # an attribute has 64 KiB at most
 _CHUNK_BYTES = 1 << 20  # of a compressed dataset: the size of the library's cache of chunks

@@ -21,10 +21,7 @@ from lstmstate.records import NamedTuple
 from lstmstate.state.formats.table_header import header_of, places, without_index
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array
 
 _MARKS = "\t,;"
 _SHOWN = 30  # characters of a field that an error shows

@@ -20,10 +20,7 @@ from lstmstate.state.metadata import KEY, Metadata, parse
 if TYPE_CHECKING:
     import zipfile
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array, DType
 
 MARK = f"# {KEY} "
 SUFFIX = ".npy"  # of the names in an archive
@@ -40,7 +37,7 @@ class Header(NamedTuple):
 
     shape: tuple[int, ...]
     fortran_order: bool
-    dtype: np.dtype[np.generic]
+    dtype: DType
     start: int
     metadata: Metadata | None
 

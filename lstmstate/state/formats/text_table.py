@@ -24,12 +24,8 @@ from lstmstate.state.formats.number_table import TextTable
 from lstmstate.state.metadata import KEY, parse
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from lstmstate.state.state import Array
     from lstmstate.state.stream import Stream
-
-    Array = NDArray[np.generic]
 
 _MARK = f"# {KEY} "
 _COLUMN = re.compile(r"(?P<name>.*?[^\d._])[._]?(?P<number>\d{1,9})")
