@@ -52,7 +52,7 @@ READERS: list[tuple[str, Callable[[Path], object], str]] = [
         "state.formats.numpy_reader._array",
     ),
     ("a.h5", an_hdf5, "state.formats.hdf5_reader._walk"),
-    ("a.csv", a_table, "state.formats.number_table._whole"),
+    ("a.csv", a_table, "state.formats.number_table.TextTable._whole"),
 ]
 
 

@@ -289,41 +289,37 @@ def _check_has(target: Target, wanted: str) -> Iterator[str]:
         yield f"{missing}{more}"
 
 
-# What a state does not show of its cell.
-_UNSEEN = {
-    "input_size": "input size of its cell",
-    "family": "family of its cell",
-    "forget_bias": "forget_bias of its cell",
-    "era": "era of its names",
-}
-# Assertions by the name of their parameter.
-_Assertion = Callable[[Target, Any], Iterator[str]]
-ASSERTIONS: dict[str, _Assertion] = {
-    "has": _check_has,
-    "cells": _check_cells,
-    "finite": _check_finite,
-    "max_abs_m": _check_max_abs_m,
-    "layout": _check_layout,
-    "units": _check_units,
-    "proj": _check_proj,
-    "input_size": _check_input_size,
-    "family": _check_family,
-    "forget_bias": _check_forget_bias,
-    "era": _check_era,
-}
-# Assertions on cells, which fail if there are none.
-_OF_CELLS = ("layout", "units", "proj", "input_size", "family", "forget_bias", "era")
-# The values that each may have, but for names of variables.
-_VALUES: dict[str, Rule] = {
-    **dict.fromkeys(("units", "input_size"), POSITIVE),
-    "proj": WHOLE,
-    "cells": (lambda value: isinstance(value, Cells) or is_whole(value), WHOLE[1]),
-    "layout": one_of(LAYOUTS),
-    "finite": BOOL,
-    "max_abs_m": TOLERANCE,
-    "family": (lambda value: isinstance(value, str), "the name of a class"),
-    "forget_bias": NUMBER,
-    "era": one_of((OLD, MIDDLE, NEW)),
+class Assertion(NamedTuple):
+    """An assertion that can be made.
+
+    Attributes:
+        check: yields the reasons why it fails for a value.
+        rule: the values that it may have.
+        of_cells: whether it fails if there are no cells.
+        unseen: what it is about, if a state does not show that.
+    """
+
+    check: Callable[[Target, Any], Iterator[str]]
+    rule: Rule
+    of_cells: bool = True
+    unseen: str | None = None
+
+
+_TEXT = lambda value: isinstance(value, str)  # noqa: E731
+_NUMBER_OF_CELLS = lambda value: isinstance(value, Cells) or is_whole(value)  # noqa: E731
+# By the name of their parameter.
+ASSERTIONS: dict[str, Assertion] = {
+    "has": Assertion(_check_has, (_TEXT, "the name of a variable"), of_cells=False),
+    "cells": Assertion(_check_cells, (_NUMBER_OF_CELLS, WHOLE[1]), of_cells=False),
+    "finite": Assertion(_check_finite, BOOL, of_cells=False),
+    "max_abs_m": Assertion(_check_max_abs_m, TOLERANCE, of_cells=False),
+    "layout": Assertion(_check_layout, one_of(LAYOUTS)),
+    "units": Assertion(_check_units, POSITIVE),
+    "proj": Assertion(_check_proj, WHOLE),
+    "input_size": Assertion(_check_input_size, POSITIVE, unseen="input size of its cell"),
+    "family": Assertion(_check_family, (_TEXT, "the name of a class"), unseen="family of its cell"),
+    "forget_bias": Assertion(_check_forget_bias, NUMBER, unseen="forget_bias of its cell"),
+    "era": Assertion(_check_era, one_of((OLD, MIDDLE, NEW)), unseen="era of its names"),
 }
 
 
@@ -375,7 +371,7 @@ def check(
         "era": era,
     }
     asserted = [(name, value) for name, value in given.items() if value is not None]
-    refuse_others(dict(asserted), _VALUES)
+    refuse_others(dict(asserted), {name: one.rule for name, one in ASSERTIONS.items()})
     wanted_from(from_layout)
     asserted += [("has", name) for name in ([has] if isinstance(has, str) else has)]
     if not asserted:
@@ -458,14 +454,15 @@ def findings(target: Target, asserted: Iterable[tuple[str, Any]]) -> Iterator[Fi
         LstmstateError: a value that it needs cannot be read.
     """
     for name, value in asserted:
-        if name in _OF_CELLS and not target.widths():
-            why = target.ckpt.no_cells if target.ckpt else "there is no LSTM cell in it"
-            yield Finding(name, value, (why,))
-            continue
-        if name in _UNSEEN and target.ckpt is None:
-            yield Finding(name, value, (f"a state does not show the {_UNSEEN[name]}",))
-            continue
-        yield Finding(name, value, tuple(ASSERTIONS[name](target, value)), _assumed(target, name))
+        assertion, note = ASSERTIONS[name], None
+        if assertion.of_cells and not target.widths():
+            problems = [target.ckpt.no_cells if target.ckpt else "there is no LSTM cell in it"]
+        elif assertion.unseen and target.ckpt is None:
+            problems = [f"a state does not show the {assertion.unseen}"]
+        else:
+            problems = list(assertion.check(target, value))
+            note = _assumed(target, name)
+        yield Finding(name, value, tuple(problems), note)
 
 
 def _assumed(target: Target, name: str) -> str | None:

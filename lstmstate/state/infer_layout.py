@@ -17,7 +17,7 @@ from lstmstate.errors import AmbiguousError, CorruptError, LstmstateError, locat
 from lstmstate.records import NamedTuple
 from lstmstate.state.bind_names import PartlyNamedError, are_counted, bind
 from lstmstate.state.candidates import Cells, Guess, Wanted, guesses, names_of, select_named
-from lstmstate.state.formats.chunked import Held, Picked, StateFile, StoredArray
+from lstmstate.state.formats.chunked import Held, Lazy, StateFile, StoredArray
 from lstmstate.state.layouts import (
     LAYOUTS,
     PASS_WIDTHS,
@@ -70,7 +70,7 @@ class StoredState(NamedTuple):
 
     @property
     def other_arrays(self) -> list[StoredArray]:
-        """The arrays of its file that are no part of it, such as the outputs of a run."""
+        """The other arrays of its file, such as the outputs of a run."""
         return [array for array in self.file.arrays if array not in self.arrays]
 
     @property
@@ -182,7 +182,11 @@ def _as_the_graph(
     shapes = {key: np.shape(own[key]) for key in keys}
     widths = [StateWidths(shapes[name, "c"][-1], shapes[name, "m"][-1]) for name in names]
     cells = tuple(map(CellShape, names, widths))
-    arrays = [Picked("/".join(k), whole, shapes[k], partial(order.half, key=k)) for k in keys]
+
+    def half(key: tuple[str, str]) -> Array:
+        return order.half(whole.whole(), key)
+
+    arrays = [Lazy("/".join(k), shapes[k], whole.dtype, partial(half, k)) for k in keys]
     notes = (*file.notes, f"{order}, and it is read in that order")
     picked = Wanted("tuple", None, (Cells(cells, len(cells) > 1),), is_ordered=True)
     return _guessed(file._replace(arrays=arrays, notes=notes), picked)

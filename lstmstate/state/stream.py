@@ -83,13 +83,13 @@ class Stream:
         import numpy as np
 
         dtype, lead = self.structure.dtype, list(self.structure.lead)
+        axis = self.layout.axis_of(self._lead_axis, self.structure) if lead else None
         if lead:
             lead[self._lead_axis] = 0
         halves = [
             (np.empty((*lead, w.c), dtype), np.empty((*lead, w.m), dtype))
-            for w in self.structure.widths
+            for _, w in self.structure.cells
         ]
-        axis = self.layout.axis_of(self._lead_axis, self.structure) if lead else None
         plans = []
         for name, array in to_arrays(self.layout, self.structure.state(halves)).items():
             shape = list(array.shape)

@@ -8,43 +8,29 @@ from typing import TYPE_CHECKING
 from lstmstate.checkpoint import Variable, dtypes
 from lstmstate.checkpoint.dtypes import to_bytes
 from lstmstate.errors import UnsupportedError, located
-from lstmstate.state.formats.chunked import StateFile, StoredArray
+from lstmstate.state.formats.chunked import Lazy, StateFile, StoredArray
 from lstmstate.state.metadata import KEY, parse
 
 if TYPE_CHECKING:
     from lstmstate.cells.cell import SavedState
     from lstmstate.checkpoint.tensor_bundle_writer import BundleWriter
     from lstmstate.files.atomic import Outputs
-    from lstmstate.state.state import Array
     from lstmstate.state.stream import Stream
 
 _BY_NAME = {dtype.name: dtype for dtype in dtypes.BY_NUMBER.values() if dtype.itemsize}
 _BFLOAT16 = "bfloat16"
 
 
-class Tensor(StoredArray):
-    """A variable of a checkpoint, read whole when it is first asked for.
+def _tensor(variable: Variable, shape: tuple[int, ...]) -> StoredArray:
+    """Return a variable as an array of a shape, which is that of the variable as a rule."""
+    import numpy as np
 
-    Args:
-        shape: its shape as a state, by default that of the variable.
-    """
-
-    def __init__(self, variable: Variable, shape: tuple[int, ...] | None = None) -> None:
-        import numpy as np
-
-        found = variable.spec.dtype
-        storage = "f4" if found.name == _BFLOAT16 else found.storage
-        shape = variable.shape if shape is None else shape
-        super().__init__(variable.name, shape, np.dtype(storage or "O"))
-        self.wider_than = found.name if found.name == _BFLOAT16 else None
-        self._variable = variable
-        self._value: Array | None = None
-
-    def read(self, axis: int, start: int, stop: int) -> Array:
-        """Return the rows."""
-        if self._value is None:
-            self._value = self._variable.read().reshape(self.shape)
-        return self._value[(slice(None),) * axis + (slice(start, stop),)]
+    found = variable.spec.dtype
+    is_bfloat16 = found.name == _BFLOAT16
+    dtype = np.dtype("f4" if is_bfloat16 else found.storage or "O")
+    array = Lazy(variable.name, shape, dtype, lambda: variable.read().reshape(shape))
+    array.wider_than = found.name if is_bfloat16 else None
+    return array
 
 
 def tensors(
@@ -62,7 +48,7 @@ def tensors(
         if variable.name == KEY and variable.dtype == "string" and not variable.shape:
             metadata = parse(variable.read().item().decode("utf-8", "replace"))
         else:
-            arrays.append(Tensor(variable, laid.get(variable.name)))
+            arrays.append(_tensor(variable, laid.get(variable.name, variable.shape)))
     return StateFile(path, arrays, metadata, ordered=False, kind="ckpt")
 
 

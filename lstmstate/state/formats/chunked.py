@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lstmstate.errors import UnsupportedError
@@ -48,16 +47,32 @@ class StoredArray(ABC):
         return self.read(0, 0, self.shape[0])
 
 
-class Held(StoredArray):
-    """An array that is in memory already."""
+class Lazy(StoredArray):
+    """An array that is read whole when it is first asked for.
 
-    def __init__(self, name: str, array: Array) -> None:
-        super().__init__(name, array.shape, array.dtype)
-        self._array = array
+    Args:
+        load: returns it.
+    """
+
+    def __init__(
+        self, name: str, shape: tuple[int, ...], dtype: DType, load: Callable[[], Array]
+    ) -> None:
+        super().__init__(name, shape, dtype)
+        self._load = load
+        self._held: Array | None = None
 
     def read(self, axis: int, start: int, stop: int) -> Array:
         """Return a view of the rows."""
-        return self._array[(slice(None),) * axis + (slice(start, stop),)]
+        if self._held is None:
+            self._held = self._load()
+        return self._held[rows_of(axis, start, stop)]
+
+
+class Held(Lazy):
+    """An array that is in memory already."""
+
+    def __init__(self, name: str, array: Array) -> None:
+        super().__init__(name, array.shape, array.dtype, lambda: array)
 
 
 class Item(StoredArray):
@@ -74,23 +89,9 @@ class Item(StoredArray):
         return item
 
 
-class Picked(StoredArray):
-    """Elements of a stored array, as an array of its own, read whole when it is first asked for."""
-
-    def __init__(
-        self, name: str, of: StoredArray, shape: tuple[int, ...], pick: Callable[[Array], Array]
-    ) -> None:
-        super().__init__(name, shape, of.dtype)
-        self._of = of
-        self._pick = pick
-
-    @cached_property
-    def _held(self) -> Held:
-        return Held(self.name, self._pick(self._of.whole()))
-
-    def read(self, axis: int, start: int, stop: int) -> Array:
-        """Return a view of the rows."""
-        return self._held.read(axis, start, stop)
+def rows_of(axis: int, start: int, stop: int) -> tuple[slice, ...]:
+    """Return the index of the rows [start, stop) of one axis."""
+    return (slice(None),) * axis + (slice(start, stop),)
 
 
 class Foreign(NamedTuple):

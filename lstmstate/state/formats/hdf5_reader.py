@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lstmstate import limits
 from lstmstate.errors import CorruptError, UnsupportedError, raised_as
 from lstmstate.files.reader import ByteSource
-from lstmstate.state.formats.chunked import StateFile, StoredArray, read_rows
+from lstmstate.state.formats.chunked import StateFile, StoredArray, read_rows, rows_of
 from lstmstate.state.metadata import KEY, parse
 from lstmstate.state.other_contents import KERAS_ATTRIBUTES, weights
 
@@ -54,8 +54,7 @@ class Hdf5Array(StoredArray):
                 offset = self._found.id.get_offset()
                 return read_rows(self._source, offset, self.shape, self.dtype, axis, start, stop)
             # A few values in the header of the dataset, or none that were ever written.
-            rows = (slice(None),) * axis + (slice(start, stop),)
-            part: Array = np.asarray(self._found[rows])
+            part: Array = np.asarray(self._found[rows_of(axis, start, stop)])
         return part
 
     def _refuse_foreign(self, plan: h5py.h5p.PropDCID) -> None:

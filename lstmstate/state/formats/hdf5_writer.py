@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError, UnsupportedError, is_fault, printable
 from lstmstate.state.formats.array_writer import ArrayWriter, Destination, PlannedArray
+from lstmstate.state.formats.chunked import rows_of
 from lstmstate.state.metadata import KEY
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ class Hdf5Writer(ArrayWriter):
 
     def _set_rows(self, number: int, start: int, array: Array) -> None:
         axis = self.plans[number].axis or 0
-        rows = slice(start, start + array.shape[axis])
-        self._sets[number][(slice(None),) * axis + (rows,)] = array
+        self._sets[number][rows_of(axis, start, start + array.shape[axis])] = array
 
     def _gather(self, number: int, start: int, array: Array) -> None:
         """Write rows up to the end of a chunk, each packed once; others wait."""

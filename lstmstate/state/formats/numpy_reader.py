@@ -14,7 +14,7 @@ from lstmstate import limits
 from lstmstate.errors import CorruptError, UnsupportedError, raised_as
 from lstmstate.files.reader import ByteSource
 from lstmstate.records import NamedTuple
-from lstmstate.state.formats.chunked import StateFile, StoredArray, read_rows
+from lstmstate.state.formats.chunked import StateFile, StoredArray, read_rows, rows_of
 from lstmstate.state.metadata import KEY, Metadata, parse
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class NpzArray(StoredArray):
             order = self.shape[::-1] if self._header.fortran_order else self.shape
             whole = flat.reshape(order)
             self._held = whole.T if self._header.fortran_order else whole
-        return self._held[(slice(None),) * axis + (slice(start, stop),)]
+        return self._held[rows_of(axis, start, stop)]
 
     def _rows(self, start: int, stop: int) -> Array:
         """Return the values in a range of bytes, going back to the start if they are behind."""
