@@ -277,3 +277,13 @@ def count(number: int, word: str) -> str:
     ('1 cell', '19,432 variables')
     """
     return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def first_of(words: Sequence[str], most: int) -> str:
+    """Return some words for a message, and the number of those beyond the most.
+
+    >>> first_of(["a", "b", "c"], 2), first_of(["a", "b"], 2)
+    ('a, b and 1 more', 'a, b')
+    """
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more

@@ -22,6 +22,7 @@ from lstmstate.errors import (
     LstmstateError,
     MissingFileError,
     UnsupportedError,
+    first_of,
     printable,
 )
 from lstmstate.files.reader import ByteSource, near, read_whole, unreadable
@@ -277,10 +278,9 @@ def _only_one(folder: str, why: str | None) -> Location:
             else "pass the folder with PREFIX.index and PREFIX.data-…, or with a frozen graph",
         )
     if len(prefixes) > 1:
-        shown = ", ".join(printable(name) or '""' for name in prefixes[:_SHOWN])
-        more = f" and {len(prefixes) - _SHOWN} more" if len(prefixes) > _SHOWN else ""
+        shown = first_of([printable(name) or '""' for name in prefixes], _SHOWN)
         raise AmbiguousError(
-            f"{reason}there are {len(prefixes)} checkpoints in this folder: {shown}{more}",
+            f"{reason}there are {len(prefixes)} checkpoints in this folder: {shown}",
             path=folder or ".",
             advice="pass the path of one",
         )

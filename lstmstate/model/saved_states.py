@@ -64,16 +64,16 @@ def cells_of(
     """Return every cell and stack of a checkpoint, or the one of a name."""
     if cell is not None or stack is not None:
         if cell is not None:
-            found = _one(ckpt.cell(cell).info)
+            found = _together([ckpt.cell(cell).info])
         else:
-            found = _all(one for part in ckpt.find_stacks(stack or "") for one in _cells(part))
+            found = _together(one for part in ckpt.find_stacks(stack or "") for one in _cells(part))
         if found is None:
             problem = "the widths of its state are unknown"
             raise LstmstateError(problem, path=ckpt.prefix, tensor=cell or stack)
         return (found,)
     cells = [cell.info for cell in ckpt.cells.values()]
-    every = [*map(_all, _networks(ckpt)), *map(_one, cells), *map(_all, map(_uses, cells))]
-    return tuple(dict.fromkeys(cells for cells in every if cells is not None))
+    alone = map(_together, [*([cell] for cell in cells), *map(_uses, cells)])
+    return tuple(dict.fromkeys([*_networks(ckpt), *filter(None, alone)]))
 
 
 def wanted_by(
@@ -135,11 +135,11 @@ def _orders_of(
     return [order for network in found for order in network.fed_orders(shape, stored=stored)]
 
 
-def _networks(ckpt: LSTMCheckpoint) -> list[tuple[Cell, ...]]:
+def _networks(ckpt: LSTMCheckpoint) -> list[Cells]:
     """Return the cells of each stack, and of both directions if they are two stacks."""
-    found = [tuple(route.cells) for route in ckpt.routes if route.is_stack]
-    every = [*found, *(_cells(stack.info) for stack in ckpt.stacks.values())]
-    return list({tuple(cell.name for cell in cells): cells for cells in every}.values())
+    found = [route.cells for route in ckpt.routes if route.is_stack]
+    found += [_cells(stack.info) for stack in ckpt.stacks.values()]
+    return list(dict.fromkeys(filter(None, map(_together, found))))
 
 
 def _cells(stack: Stack) -> tuple[Cell, ...]:
@@ -152,14 +152,13 @@ def _uses(cell: Cell) -> tuple[Cell, ...]:
     return tuple(cell._replace(name=use_of(cell.name, use)) for use in range(cast("int", states)))
 
 
-def _one(cell: Cell) -> Cells | None:
-    return Cells((CellShape(cell.name, cell.state),), False) if cell.state else None
+def _together(network: Iterable[Cell]) -> Cells | None:
+    """Return the cells of a network, None if the state of one of them is unknown.
 
-
-def _all(network: Iterable[Cell]) -> Cells | None:
-    """Return the cells of a network; a stack of one has the state of its cell."""
-    cells = [_one(cell) for cell in network]
-    shapes = tuple(cell.shapes[0] for cell in cells if cell is not None)
+    A stack of one has the state of its cell.
+    """
+    cells = list(network)
+    shapes = tuple(CellShape(cell.name, cell.state) for cell in cells if cell.state)
     return Cells(shapes, len(shapes) > 1) if len(shapes) == len(cells) else None
 
 
@@ -195,9 +194,8 @@ def groups(ckpt: LSTMCheckpoint) -> list[Group]:
     # Their names, and not their order, show which is which when they are read.
     found += [Group(base, None, tuple(names), every) for base, names in torch.items()]
     pairs = list(_pairs(states))
-    for network in _networks(ckpt):
-        cells = _all(network)
-        while cells and (parts := _whole([cell.name for cell in network], pairs)):
+    for cells in _networks(ckpt):
+        while parts := _whole([shape.name for shape in cells.shapes], pairs):
             pairs = [pair for pair in pairs if pair not in parts]
             names = tuple(name for pair in parts for name in (pair.c, pair.m))
             found.append(Group(_shared([pair.base for pair in parts]), "tuple", names, (cells,)))
@@ -216,7 +214,7 @@ def _of_single_cells(
 ) -> list[Group]:
     found = []
     for pair in pairs:
-        one = _one(ckpt.cells[pair.owner].info) if pair.owner in ckpt.cells else None
+        one = _together([ckpt.cells[pair.owner].info]) if pair.owner in ckpt.cells else None
         base = pair.base or "state"
         alone = base not in taken and sum((other.base or "state") == base for other in pairs) == 1
         name = base if alone else f"{base}/{pair.owner or pair.c}"
@@ -289,10 +287,10 @@ def _states(ckpt: LSTMCheckpoint) -> list[tuple[SavedState, StateName | None]]:
 def _owners(ckpt: LSTMCheckpoint, state: SavedState, every: tuple[Cells, ...]) -> tuple[Cells, ...]:
     """Return the cells whose state a variable is, all if they are unknown."""
     if state.cell is not None:
-        found = _one(ckpt.cells[state.cell].info)
+        found = _together([ckpt.cells[state.cell].info])
     else:
         stack = ckpt.stacks.get(state.stack or "")
-        found = _all(_cells(stack.info)) if stack is not None else None
+        found = _together(_cells(stack.info)) if stack is not None else None
     return (found,) if found else every
 
 
@@ -394,10 +392,10 @@ def _of_one_network(
 
 def _orders(ckpt: LSTMCheckpoint) -> Iterator[Cells]:
     """Yield the cells of each network that the names show, or the graph, in its order."""
-    shown: list[Iterable[Cell]] = [*_networks(ckpt)]
+    yield from _networks(ckpt)
     with suppress(LstmstateError):
-        shown += [network.route.cells for network in ckpt.graph_networks()]
-    yield from (cells for cells in map(_all, shown) if cells is not None)
+        shown = (network.route.cells for network in ckpt.graph_networks())
+        yield from filter(None, map(_together, shown))
 
 
 def _not_one(ckpt: LSTMCheckpoint, found: Sequence[Group], *, can_name: bool) -> LstmstateError:
@@ -468,7 +466,7 @@ def _select(
     scopes = {name.rpartition("/")[0] for name in variables}
     base = f"{scopes.pop()}/state".lstrip("/") if len(scopes) == 1 else "state"
     named = [ckpt.cells.get(name or "/") for name in owners[::2]]
-    cells = _all(cell.info for cell in named if cell is not None) if all(named) else None
+    cells = _together(cell.info for cell in named if cell is not None) if all(named) else None
     pair = Group(base, "tuple", tuple(variables), (cells,) if cells else every)
     if {*known} <= {"c", "m"}:
         return [pair]

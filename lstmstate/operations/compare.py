@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lstmstate.arguments import TOLERANCE, refuse_others
 from lstmstate.cells.cell import Cell
-from lstmstate.errors import CorruptError, LstmstateError, name_nearest, printable
+from lstmstate.errors import CorruptError, LstmstateError, first_of, name_nearest, printable
 from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.model.saved_states import wanted_from
 from lstmstate.operations.load import Opened, open_path, states_in
@@ -176,9 +176,8 @@ def _left_out(state: StoredState, rest: Sequence[str]) -> list[str]:
     """Return a line with the arrays of a file that are not compared."""
     if not rest:
         return []
-    more = f" and {len(rest) - 3} more" if len(rest) > 3 else ""
-    names = ", ".join(map(printable, sorted(rest)[:3]))
-    return [f"{state.file.path}: only the state is compared, and not {names}{more}"]
+    names = first_of([*map(printable, sorted(rest))], 3)
+    return [f"{state.file.path}: only the state is compared, and not {names}"]
 
 
 def _states(

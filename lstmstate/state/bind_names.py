@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from lstmstate.cells.variable_names import direction
-from lstmstate.errors import AmbiguousError, printable
+from lstmstate.errors import AmbiguousError, first_of, printable
 
 _SHOWN = 4
 _COUNTED = re.compile(r"cell_(\d{1,9})")  # what `layouts.scopes_of` calls cells without names
@@ -39,9 +39,10 @@ def bind(names: Sequence[str], cells: Sequence[str]) -> list[int] | None:
         _refuse_other_directions(names, cells)
         return None
     if sorted(k for found in of_cell for k in found) != list(range(len(cells))):
+        own, others = ([printable(name) or "(no name)" for name in some] for some in (names, cells))
         raise PartlyNamedError(
-            f"its arrays are named after {_listed(names)}, and the cells are {_listed(cells)}: "
-            "they cannot be matched",
+            f"its arrays are named after {first_of(own, _SHOWN)}, and the cells are "
+            f"{first_of(others, _SHOWN)}: they cannot be matched",
             advice="name them all as the cells are named, or none",
         )
     return [of_cell.index([k]) for k in range(len(cells))]
@@ -67,9 +68,3 @@ def _refuse_other_directions(names: Sequence[str], cells: Sequence[str]) -> None
                 f"that of {printable(name)!r}",
                 advice="name the arrays as the cells are named",
             )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN
-    shown = ", ".join(printable(name) or "(no name)" for name in names[:_SHOWN])
-    return f"{shown} and {more} more" if more > 0 else shown

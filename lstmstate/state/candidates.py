@@ -15,6 +15,7 @@ from lstmstate.errors import (
     ArgumentError,
     LstmstateError,
     UnsupportedError,
+    first_of,
     printable,
 )
 from lstmstate.records import NamedTuple
@@ -238,9 +239,8 @@ def _of_items(array: StoredArray, layout: str) -> Iterator[Guess]:
 
 def names_of(arrays: Sequence[StoredArray]) -> str:
     """Return the names and shapes of some arrays, for messages."""
-    shown = [f"{printable(array.name) or 'one'} {list(array.shape)}" for array in arrays[:6]]
-    more = len(arrays) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "") if shown else "none"
+    shown = [f"{printable(array.name) or 'one'} {list(array.shape)}" for array in arrays]
+    return first_of(shown, 6) or "none"
 
 
 def select_named(arrays: Iterable[StoredArray]) -> list[Named]:

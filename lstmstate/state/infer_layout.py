@@ -184,7 +184,8 @@ def _as_the_graph(
     cells = tuple(map(CellShape, names, widths))
 
     def half(key: tuple[str, str]) -> Array:
-        return order.half(whole.whole(), key)
+        found: Array = order.half(whole.whole(), key)
+        return found
 
     arrays = [Lazy("/".join(k), shapes[k], whole.dtype, partial(half, k)) for k in keys]
     notes = (*file.notes, f"{order}, and it is read in that order")
