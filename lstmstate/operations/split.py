@@ -12,7 +12,6 @@ from lstmstate.errors import LstmstateError, count, printable
 from lstmstate.files.atomic import Outputs
 from lstmstate.operations.load import open_array
 from lstmstate.operations.progress import Advance, ignore
-from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.chunked import StateFile, StoredArray
@@ -25,7 +24,7 @@ from lstmstate.state.state import CellShape
 from lstmstate.state.stream import Stream
 
 _HALVES = ("c", "m")
-_NUMBERED = re.compile(r"cell_\d+")
+_NUMBERED = re.compile(r"\Acell_\d+\Z")
 
 
 def write_halves(
@@ -69,66 +68,47 @@ def read_halves(
     checksums: bool = True,
     header: bool | None = None,
 ) -> StoredState:
-    """Return the state whose halves are in files: c, m, c, m, …
-
-    Args:
-        checksums: whether to verify the checksums of checkpoints.
-        header: whether the first row of a table names its columns, None if unknown.
-    """
-    halves = [
-        _half(path, _HALVES[number % 2], open_array(path, checksums=checksums, header=header))
-        for number, path in enumerate(paths)
-    ]
+    """Return the state whose halves are in files: c, m, c, m, …; see `open_path`."""
+    arrays: list[StoredArray] = []
+    cells: list[CellShape | None] = []
+    notes: list[str] = []
+    for number, path in enumerate(paths):
+        file = open_array(path, checksums=checksums, header=header)
+        arrays += file.arrays
+        cells.append(_cell_of(path, _HALVES[number % 2], file))
+        notes += [f"{path.text}: {note}" for note in file.notes]
     known: list[CellShape] = []
-    for number, (c, m) in enumerate(zip(halves[::2], halves[1::2], strict=True)):
-        if c.cell is not None and m.cell is not None and c.cell != m.cell:
+    for path, c, m in zip(paths[1::2], cells[::2], cells[1::2], strict=True):
+        if c is not None and m is not None and c != m:
+            of_c, of_m = (printable(str(cell.name or cell)) for cell in (c, m))
             raise LstmstateError(
-                f"this is the m of {printable(str(m.cell.name or m.cell))!r}, and its c that of "
-                f"{printable(str(c.cell.name or c.cell))!r}",
-                path=paths[2 * number + 1].text,
+                f"this is the m of {of_m!r}, and its c that of {of_c!r}",
+                path=path.text,
                 advice="put together the halves of one cell",
             )
-        if (cell := c.cell or m.cell) is not None:
-            known.append(cell)
+        known += filter(None, [c or m])
     if len(known) == len(paths) // 2 and not wanted.knows_widths:
-        named = known if len(known) == 1 else [_unnumbered(cell) for cell in known]
-        cells = Cells(tuple(named), len(named) > 1)
-        wanted = wanted._replace(cells=(cells,), source="the files")
-    notes = tuple(note for half in halves for note in half.notes)
-    file = StateFile(paths[0].text, [half.array for half in halves], notes=notes)
-    return read_state(file, wanted._replace(layout="tuple", is_ordered=True))
+        if len(known) > 1:  # names that are only numbers are none
+            known = [one._replace(name=_NUMBERED.sub("", one.name)) for one in known]
+        wanted = wanted._replace(cells=(Cells(tuple(known), len(known) > 1),), source="the files")
+    whole = StateFile(paths[0].text, arrays, notes=tuple(notes))
+    return read_state(whole, wanted._replace(layout="tuple", is_ordered=True))
 
 
-class _Half(NamedTuple):
-    """One array, and its cell by the metadata of its file."""
-
-    array: StoredArray
-    cell: CellShape | None
-    notes: tuple[str, ...]
-
-
-def _half(path: InputPath, half: str, file: StateFile) -> _Half:
-    """Return the c or m in a file; refuse another half or a whole state by its metadata."""
-    array, own = file.arrays[0], file.metadata
-    role = role_of(array.name)
-    is_other = role is not None and role[1] in _HALVES and role[1] != half
+def _cell_of(path: InputPath, half: str, file: StateFile) -> CellShape | None:
+    """Return the cell of the c or m in a file; refuse another half or a whole state."""
+    role, own = role_of(file.arrays[0].name), file.metadata
     if own is not None and own.part is None:
         raise LstmstateError(
             f"expected {half}, got a whole state ({own.layout})",
             path=path.text,
             advice="use convert, or pick an array: FILE:NAME",
         )
-    if is_other or (own is not None and own.part != half):
-        there = own.part if own is not None else role[1] if role else ""
+    named = role[1] if role is not None and role[1] in _HALVES else half
+    if named != half or (own is not None and own.part != half):
         raise LstmstateError(
-            f"expected {half}, got {there}",
+            f"expected {half}, got {own.part if own is not None else named}",
             path=path.text,
             advice="the order is c, m, c, m, …",
         )
-    notes = tuple(f"{path.text}: {note}" for note in file.notes)
-    return _Half(array, own.cells[0] if own is not None else None, notes)
-
-
-def _unnumbered(cell: CellShape) -> CellShape:
-    """Return a cell without a name that is only a number."""
-    return cell._replace(name="") if _NUMBERED.fullmatch(cell.name) else cell
+    return own.cells[0] if own is not None else None

@@ -86,8 +86,7 @@ class ArrayWriter(ABC):
 
     def __init__(self, to: Destination) -> None:
         self.plans = list(to.plans)
-        self._path = to.path
-        self._target = to.target
+        self._to = to
         self._numbers = {plan.name: number for number, plan in enumerate(self.plans)}
         self._done = [0] * len(self.plans)  # rows that have come
 
@@ -104,14 +103,14 @@ class ArrayWriter(ABC):
         assert array.dtype == plan.dtype, name
         self._done[number] += count
         assert self._done[number] <= plan.rows, name
-        with report_errors(self._target):
+        with report_errors(self._to.target):
             self._put(number, start, array)
 
     def finish(self) -> None:
         """Write the rest; all arrays must have come."""
         missing = [p.name for p, done in zip(self.plans, self._done, strict=True) if done != p.rows]
         assert not missing, f"these are not all there: {missing}"
-        with report_errors(self._target):
+        with report_errors(self._to.target):
             self._finish()
 
     @abstractmethod
@@ -203,8 +202,6 @@ class NpzWriter(ArrayWriter):
         import zipfile
 
         super().__init__(to)
-        self._metadata = to.metadata
-        self._method = zipfile.ZIP_DEFLATED if to.compress else zipfile.ZIP_STORED
         self._turn = 0
         self._member: IO[bytes] | None = None  # the one whose turn it is, once it is begun
         self._held: dict[int, Array] = {}
@@ -247,7 +244,7 @@ class NpzWriter(ArrayWriter):
         import zipfile
 
         info = zipfile.ZipInfo(f"{name}{SUFFIX}", _EPOCH)
-        info.compress_type = self._method
+        info.compress_type = zipfile.ZIP_DEFLATED if self._to.compress else zipfile.ZIP_STORED
         member = self._archive.open(info, "w", force_zip64=True)
         member.write(header_bytes(shape, dtype, None))
         return member
@@ -267,7 +264,7 @@ class NpzWriter(ArrayWriter):
         """Return the file where arrays wait, another one among them from now on."""
         self._waiting.add(number)
         if self._spool is None:
-            folder = None if self._target == STDOUT else os.path.dirname(self._path)
+            folder = None if self._to.target == STDOUT else os.path.dirname(self._to.path)
             self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         return self._spool
 
@@ -283,8 +280,8 @@ class NpzWriter(ArrayWriter):
 
         while self._turn < len(self.plans):  # those without rows, which never came
             self._end_member()
-        if self._metadata is not None:
-            line = np.array(self._metadata.line())
+        if self._to.metadata is not None:
+            line = np.array(self._to.metadata.line())
             with self._new_member(KEY, (), line.dtype) as member:
                 member.write(values(line))
         self._archive.close()
