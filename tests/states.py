@@ -19,8 +19,8 @@ from lstmstate.operations.load import open_path, states_in
 from lstmstate.state.candidates import Wanted
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.infer_layout import StoredState
-from lstmstate.state.layouts import LAYOUTS
-from lstmstate.state.state import CellShape, State, Structure
+from lstmstate.state.layouts import LAYOUTS, Structure
+from lstmstate.state.state import CellShape, State
 from lstmstate.state.stream import Stream
 
 Array = NDArray[Any]

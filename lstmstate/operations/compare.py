@@ -19,7 +19,7 @@ from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.chunked import StoredArray
 from lstmstate.state.infer_layout import StoredState
-from lstmstate.state.state import Structure
+from lstmstate.state.layouts import Structure
 from lstmstate.state.stream import spans_of
 
 if TYPE_CHECKING:

@@ -23,17 +23,14 @@ class Opened(NamedTuple):
     Attributes:
         file: None for a checkpoint with more in it than a state.
         place: the variable of the checkpoint that the path names after a colon.
+        is_model: whether the path names such a checkpoint as a whole.
     """
 
     path: str
     file: StateFile | None
     ckpt: LSTMCheckpoint | None = None
     place: str | None = None
-
-    @property
-    def is_model(self) -> bool:
-        """Whether the path names a checkpoint as a whole."""
-        return self.file is None and self.place is None
+    is_model: bool = False
 
     @property
     def notes(self) -> Sequence[str]:
@@ -66,21 +63,15 @@ def open_path(
             path=path.path,
             advice=error.advice,
         ) from None
-    if path.place is None and _is_a_state(ckpt):
-        from lstmstate.state.formats.checkpoint_arrays import tensors
-
-        return Opened(path.text, tensors(ckpt.prefix, ckpt.variables.values()), ckpt)
-    return Opened(path.text, None, ckpt, path.place)
-
-
-def _is_a_state(ckpt: LSTMCheckpoint) -> bool:
-    """Whether a checkpoint has nothing but one state, such as convert writes."""
     texts = {name for name, variable in ckpt.variables.items() if variable.dtype == "string"}
-    if not texts:
-        return False
-    from lstmstate.state.metadata import KEY
+    if path.place is None and texts:
+        from lstmstate.state.metadata import KEY
 
-    return KEY in texts and not ckpt.cells
+        if KEY in texts and not ckpt.cells:  # nothing but a state, such as convert writes
+            from lstmstate.state.formats.checkpoint_arrays import tensors
+
+            return Opened(path.text, tensors(ckpt.prefix, ckpt.variables.values()), ckpt)
+    return Opened(path.text, None, ckpt, path.place, path.place is None)
 
 
 def states_in(

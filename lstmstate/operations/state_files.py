@@ -18,8 +18,8 @@ from lstmstate.state.formats.chunked import Held, StateFile
 from lstmstate.state.formats.input_path import InputFiles, InputPath
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.infer_layout import StoredState
-from lstmstate.state.layouts import LAYOUTS, to_arrays
-from lstmstate.state.state import CellShape, StackState, State, Structure, require_state
+from lstmstate.state.layouts import LAYOUTS, Structure, to_arrays
+from lstmstate.state.state import CellShape, StackState, State, require_state
 from lstmstate.state.stream import Stream
 
 if TYPE_CHECKING:

@@ -22,11 +22,12 @@ from lstmstate.state.layouts import (
     LAYOUTS,
     PASS_WIDTHS,
     Layout,
+    Structure,
     refuse_what_torch_has_not,
     structure_of,
 )
 from lstmstate.state.metadata import Metadata
-from lstmstate.state.state import CellShape, State, Structure
+from lstmstate.state.state import CellShape, State
 
 if TYPE_CHECKING:
     from lstmstate.recurrence.fed_state import FedOrder

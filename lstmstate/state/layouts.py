@@ -23,16 +23,40 @@ from lstmstate.cells.cell import StateWidths
 from lstmstate.cells.variable_names import direction
 from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.records import NamedTuple
-from lstmstate.state.state import CellShape, LSTMState, StackState, State, Structure
+from lstmstate.state.state import CellShape, LSTMState, StackState, State
 
 if TYPE_CHECKING:
-    from lstmstate.state.state import Array
+    from lstmstate.state.state import Array, DType
 
 PASS_WIDTHS = "pass the widths: `cells=...`, or `checkpoint=...`"  # advice
 _LONGEST = 1000  # the names of cells in published checkpoints stay below 200
 
 Pairs = list[tuple["Array", "Array"]]
 Widths = Sequence[StateWidths] | None
+
+
+class Structure(NamedTuple):
+    """The cells, axes and dtype of a state in any layout.
+
+    Attributes:
+        is_stack: whether it belongs to a stack, which may have one cell only.
+        lead: the axes before the widths.
+    """
+
+    cells: tuple[CellShape, ...]
+    is_stack: bool
+    lead: tuple[int, ...]
+    dtype: DType
+
+    @property
+    def widths(self) -> list[StateWidths]:
+        """The widths of all cells."""
+        return [cell.widths for cell in self.cells]
+
+    def state(self, pairs: Sequence[tuple[Array, Array]]) -> State:
+        """Return the state that some (c, m) make, with the names of the cells."""
+        cells = [LSTMState(c, m, cell.name) for (c, m), cell in zip(pairs, self.cells, strict=True)]
+        return StackState(cells) if self.is_stack else cells[0]
 
 
 class Layout(NamedTuple):

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import math
 import os
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError, printable
-from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray, put_rows
-from lstmstate.state.layouts import Layout, to_arrays
+from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray, Spool
+from lstmstate.state.layouts import Layout, Structure, to_arrays
 from lstmstate.state.metadata import Metadata
-from lstmstate.state.state import State, Structure
+from lstmstate.state.state import State
 from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class Stream:
         self._asked = dtype
         self._changed = 0  # values that are not exact in the new dtype
         self.on_part = on_part
-        self._waiting: IO[bytes] | None = None  # all arrays one after another, in C order
+        self._spool: Spool | None = None
 
     @cached_property
     def plans(self) -> list[PlannedArray]:
@@ -204,31 +203,13 @@ class Stream:
             for _, (array,) in self.together():
                 yield array
             return
-        if self._waiting is None:
-            self._waiting = self._gathered()
-        plan = self.plans[number]
-        offset = sum(before.nbytes for before in self.plans[:number])
-        size = max(PART_BYTES // plan.dtype.itemsize, 1) * plan.dtype.itemsize
-        for start in range(0, plan.nbytes, size):
-            self._waiting.seek(offset + start)
-            data = self._waiting.read(min(size, plan.nbytes - start))
-            yield np.frombuffer(data, plan.dtype)
-
-    def _gathered(self) -> IO[bytes]:
-        """Write all arrays into a nameless file, or into memory where they are small."""
-        import io
-        import tempfile
-
-        file: IO[bytes] = io.BytesIO()
-        if self.nbytes > PART_BYTES:
-            file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 - closed with the stream
-        weakref.finalize(self, file.close)
-        for start, arrays in self.together():
-            offset = 0
-            for plan, array in zip(self.plans, arrays, strict=True):
-                put_rows(file, offset, plan, start, array)
-                offset += plan.nbytes
-        return file
+        if self._spool is None:
+            self._spool = Spool(self.plans, self.folder, in_memory=PART_BYTES)
+            for start, arrays in self.together():
+                for other, array in enumerate(arrays):
+                    self._spool.put(other, start, array)
+        for piece in self._spool.pieces(number):
+            yield np.frombuffer(piece, self.plans[number].dtype)
 
 
 def _called(name: str) -> str:

@@ -6,9 +6,11 @@ they belong yet go to a nameless file meanwhile, so that memory does not grow wi
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -205,26 +207,25 @@ class NpzWriter(ArrayWriter):
         self._turn = 0
         self._member: IO[bytes] | None = None  # the one whose turn it is, once it is begun
         self._held: dict[int, Array] = {}
-        self._spool: IO[bytes] | None = None  # all arrays that wait, each from its origin on
-        self._origins = [0, *accumulate(plan.nbytes for plan in self.plans)]
-        self._waiting: set[int] = set()
+        folder = None if to.target == STDOUT else os.path.dirname(to.path)
+        self._spool = Spool(self.plans, folder)
         self._archive = zipfile.ZipFile(to.path, "w")
 
     def abandon(self) -> None:
-        for file in (self._member, self._archive, self._spool):
+        for file in (self._member, self._archive):
             if file is not None:
                 with suppress(OSError, ValueError):
                     file.close()
 
     def _put(self, number: int, start: int, array: Array) -> None:
         plan = self.plans[number]
-        is_next = number == self._turn and number not in self._waiting
+        is_next = number == self._turn and number not in self._spool.waiting
         if is_next and (plan.lead <= 1 or self._is_all(number, start)):
             self._begun().write(values(array))
         elif self._is_all(number, start):
             self._held[number] = array.copy()
         else:
-            put_rows(self._spooled(number), self._origins[number], plan, start, array)
+            self._spool.put(number, start, array)
         while self._turn < len(self.plans) and self._is_complete(self._turn):
             self._end_member()
 
@@ -254,26 +255,12 @@ class NpzWriter(ArrayWriter):
         member = self._begun()
         if self._turn in self._held:
             member.write(values(self._held.pop(self._turn)))
-        if self._turn in self._waiting:
-            self._copy_rows(member)
+        if self._turn in self._spool.waiting:
+            for piece in self._spool.pieces(self._turn):
+                member.write(piece)
         member.close()
         self._member = None
         self._turn += 1
-
-    def _spooled(self, number: int) -> IO[bytes]:
-        """Return the file where arrays wait, another one among them from now on."""
-        self._waiting.add(number)
-        if self._spool is None:
-            folder = None if self._to.target == STDOUT else os.path.dirname(self._to.path)
-            self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        return self._spool
-
-    def _copy_rows(self, member: IO[bytes]) -> None:
-        """Copy the array whose turn it is from the file where it waits."""
-        spool, end = self._spooled(self._turn), self._origins[self._turn + 1]
-        for start in range(self._origins[self._turn], end, _COPIED):
-            spool.seek(start)
-            member.write(spool.read(min(_COPIED, end - start)))
 
     def _finish(self) -> None:
         import numpy as np
@@ -285,8 +272,46 @@ class NpzWriter(ArrayWriter):
             with self._new_member(KEY, (), line.dtype) as member:
                 member.write(values(line))
         self._archive.close()
-        if self._spool is not None:
-            self._spool.close()
+
+
+class Spool:
+    """Arrays that wait for their turn, one after another in a nameless file, in C order.
+
+    Args:
+        folder: where the file is made; None for the system's own.
+        in_memory: bytes of all arrays that are kept in memory instead.
+
+    Attributes:
+        waiting: the numbers of the arrays that have rows in it.
+    """
+
+    def __init__(
+        self, plans: Sequence[PlannedArray], folder: str | None, in_memory: int = 0
+    ) -> None:
+        self._plans = plans
+        self._folder = folder
+        self._in_memory = in_memory
+        self._origins = [0, *accumulate(plan.nbytes for plan in plans)]
+        self._file: IO[bytes] | None = None
+        self.waiting: set[int] = set()
+
+    def put(self, number: int, start: int, array: Array) -> None:
+        """Add rows of an array."""
+        if self._file is None:
+            self._file = io.BytesIO()
+            if self._origins[-1] > self._in_memory:
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+            weakref.finalize(self, self._file.close)
+        self.waiting.add(number)
+        put_rows(self._file, self._origins[number], self._plans[number], start, array)
+
+    def pieces(self, number: int) -> Iterator[bytes]:
+        """Yield the bytes of an array whose rows have all come."""
+        end = self._origins[number + 1]
+        for at in range(self._origins[number], end, _COPIED):
+            assert self._file is not None
+            self._file.seek(at)
+            yield self._file.read(min(_COPIED, end - at))
 
 
 def put_rows(file: IO[bytes], origin: int, plan: PlannedArray, start: int, array: Array) -> None:
