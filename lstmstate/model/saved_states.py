@@ -94,11 +94,7 @@ def wanted_from(
     *,
     checksums: bool = True,
 ) -> Wanted:
-    """Return the request for a state: its layout, and its cells by widths, or by a checkpoint.
-
-    Raises:
-        ArgumentError: there is no such layout, the widths are none, or both ways are passed.
-    """
+    """Return the request for a state: its layout, and its cells by widths, or by a checkpoint."""
     if layout is not None and layout not in LAYOUTS:
         raise ArgumentError(f"there is no layout {layout!r}", advice=f"pass {', '.join(LAYOUTS)}")
     if cells is not None and checkpoint is not None:

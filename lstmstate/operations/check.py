@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -145,8 +145,7 @@ class Target:
     def ranges(self) -> Iterator[tuple[str, ValueStats]]:
         """Yield the name and the range of every tensor, or of c and m of every cell.
 
-        Raises:
-            LstmstateError: some cannot be read; it names all of them, after the others.
+        One error for all that cannot be read is raised after the others.
         """
         if self.ckpt is None:
             try:
@@ -399,13 +398,10 @@ def check_opened(
         asserted: names and values of assertions.
         cell: the only cell of a checkpoint to check.
         advance: is called with the bytes of each part that has been read.
-
-    Raises:
-        LstmstateError: a value that is needed cannot be read.
     """
     if opened.is_model:
         target = Target(opened, cell=cell, advance=advance, assume_defaults=assume_defaults)
-        return list(findings(target, asserted)), []
+        return [_finding(target, *one) for one in asserted], []
     if cell is not None:
         raise LstmstateError(
             "`cell=...` is for checkpoints", path=opened.path, advice="leave it out"
@@ -415,7 +411,8 @@ def check_opened(
         why = f"{state.problem}; {state.advice}" if state.advice else state.problem
         return [Finding(name, value, (why,)) for name, value in asserted], []
     notes = [f"{opened.path}: {note}" for note in state.notes]
-    return list(findings(Target(opened, state=state, advance=advance), asserted)), notes
+    target = Target(opened, state=state, advance=advance)
+    return [_finding(target, *one) for one in asserted], notes
 
 
 def _state_in(
@@ -445,24 +442,17 @@ def _state_in(
         return found or error
 
 
-def findings(target: Target, asserted: Iterable[tuple[str, Any]]) -> Iterator[Finding]:
-    """Yield a finding for each assertion, (name, value).
-
-    An assertion on cells fails if there are none.
-
-    Raises:
-        LstmstateError: a value that it needs cannot be read.
-    """
-    for name, value in asserted:
-        assertion, note = ASSERTIONS[name], None
-        if assertion.of_cells and not target.widths():
-            problems = [target.ckpt.no_cells if target.ckpt else "there is no LSTM cell in it"]
-        elif assertion.unseen and target.ckpt is None:
-            problems = [f"a state does not show the {assertion.unseen}"]
-        else:
-            problems = list(assertion.check(target, value))
-            note = _assumed(target, name)
-        yield Finding(name, value, tuple(problems), note)
+def _finding(target: Target, name: str, value: object) -> Finding:
+    """Return the result of an assertion; one on cells fails if there are none."""
+    assertion, note = ASSERTIONS[name], None
+    if assertion.of_cells and not target.widths():
+        problems = [target.ckpt.no_cells if target.ckpt else "there is no LSTM cell in it"]
+    elif assertion.unseen and target.ckpt is None:
+        problems = [f"a state does not show the {assertion.unseen}"]
+    else:
+        problems = list(assertion.check(target, value))
+        note = _assumed(target, name)
+    return Finding(name, value, tuple(problems), note)
 
 
 def _assumed(target: Target, name: str) -> str | None:

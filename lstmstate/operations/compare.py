@@ -125,11 +125,7 @@ def compare(
 
 
 def pair_up(a: Opened, b: Opened, wanted: Wanted, tolerance: Tolerance) -> Pair:
-    """Return two inputs, ready to be compared.
-
-    Raises:
-        LstmstateError: one of them is damaged, or has no state that can be read.
-    """
+    """Return two inputs, ready to be compared."""
     if a.is_model and b.is_model and a.ckpt is not None and b.ckpt is not None:
         both = (a.ckpt, b.ckpt)
         return Pair(
@@ -183,14 +179,7 @@ def _left_out(state: StoredState, rest: Sequence[str]) -> list[str]:
 def _states(
     opened: Sequence[Opened], wanted: Wanted
 ) -> tuple[StoredState, StoredState] | LstmstateError:
-    """Read the two states; one of them may show the widths of the other.
-
-    Returns:
-        An error if neither is a state.
-
-    Raises:
-        LstmstateError: one of them is damaged, or not a state.
-    """
+    """Return two states, or an error if neither is one; one may show the widths of the other."""
     found = [_state(one, wanted) for one in opened]
     for number, one in enumerate(opened):
         mine, other = found[number], found[1 - number]
@@ -201,14 +190,12 @@ def _states(
             with suppress(LstmstateError):
                 from_other = wanted._replace(each=None, cells=cells, source=other.file.path)
                 found[number] = states_in(one, from_other)[0]
-    first, second = found
     errors = [one for one in found if isinstance(one, LstmstateError)]
     if len(errors) == 2 and not any(isinstance(error, CorruptError) for error in errors):
         return errors[0]
-    if isinstance(first, LstmstateError):
-        raise first
-    if isinstance(second, LstmstateError):
-        raise second
+    if errors:
+        raise errors[0]
+    first, second = (one for one in found if not isinstance(one, LstmstateError))
     return first, second
 
 
@@ -412,7 +399,8 @@ def compare_arrays(
         one, other = mine.get(name), theirs.get(name)
         label = name or "array"
         if one is None or other is None:
-            yield Difference(label, "only in A" if one else "only in B", (one or b[0]).shape)
+            side = "A" if one is not None else "B"
+            yield Difference(label, f"only in {side}", (one or theirs[name]).shape)
         elif one.shape != other.shape:
             words = f"{list(one.shape)} against {list(other.shape)}"
             yield Difference(label, "shape", one.shape, words)

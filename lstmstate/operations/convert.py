@@ -40,9 +40,6 @@ def write_states(
 
     Args:
         ckpt: the checkpoint that the states are saved in, if any.
-
-    Raises:
-        LstmstateError: the layout or the file cannot contain them, or cannot be written.
     """
     if ckpt is not None and kind.key == "ckpt" and streams[0].state.file.variables:
         _refuse_compression(target, kind, compress=compress)
