@@ -98,11 +98,6 @@ class Stream:
         return plans
 
     @property
-    def nbytes(self) -> int:
-        """The bytes of all its arrays."""
-        return sum(plan.nbytes for plan in self.plans)
-
-    @property
     def metadata(self) -> Metadata:
         """What travels with its arrays."""
         file = self.state.file
