@@ -37,13 +37,12 @@ from lstmstate.errors import (
 )
 from lstmstate.model.saved_states import all_states, wanted_from
 from lstmstate.operations.load import Opened, open_path, states_in
-from lstmstate.operations.progress import Advance, ignore
 from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS
 from lstmstate.state.state import CellShape
-from lstmstate.state.stream import Stream
+from lstmstate.state.stream import Advance, Stream, ignore
 from lstmstate.value_stats import ValueStats, stats_of
 
 _SHOWN = 3  # counterparts of a missing name

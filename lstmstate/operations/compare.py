@@ -14,13 +14,12 @@ from lstmstate.errors import CorruptError, LstmstateError, first_of, name_neares
 from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.model.saved_states import wanted_from
 from lstmstate.operations.load import Opened, open_path, states_in
-from lstmstate.operations.progress import Advance, ignore
 from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.chunked import StoredArray
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import Structure
-from lstmstate.state.stream import spans_of
+from lstmstate.state.stream import Advance, ignore, spans_of
 
 if TYPE_CHECKING:
     from lstmstate.state.state import Array, DType

@@ -11,14 +11,13 @@ from lstmstate.cells.cell import StateWidths
 from lstmstate.engines.network import Pair, spans
 from lstmstate.errors import LstmstateError, located, printable
 from lstmstate.model.loaded_network import Loaded
-from lstmstate.operations.progress import Advance, ignore
 from lstmstate.operations.sequences import Sequences, open_lengths, open_sequences
 from lstmstate.records import NamedTuple
 from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import OUTPUTS, Metadata
 from lstmstate.state.state import CellShape, State
-from lstmstate.state.stream import Stream
+from lstmstate.state.stream import Advance, Stream, ignore
 from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:

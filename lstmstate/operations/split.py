@@ -11,7 +11,6 @@ from lstmstate.cells.state_names import role_of
 from lstmstate.errors import LstmstateError, count, printable
 from lstmstate.files.atomic import Outputs
 from lstmstate.operations.load import open_array
-from lstmstate.operations.progress import Advance, ignore
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.chunked import StateFile, StoredArray
@@ -21,7 +20,7 @@ from lstmstate.state.infer_layout import StoredState, read_state
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.state import CellShape
-from lstmstate.state.stream import Stream
+from lstmstate.state.stream import Advance, Stream, ignore
 
 _HALVES = ("c", "m")
 _NUMBERED = re.compile(r"\Acell_\d+\Z")

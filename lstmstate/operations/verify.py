@@ -25,9 +25,9 @@ from lstmstate.model.graph_trials import in_float64
 from lstmstate.model.loaded_network import Loaded
 from lstmstate.model.network import RECORDED, LSTMNetwork, Recorded, run_options
 from lstmstate.operations.compare import Difference, Gauge, Tolerance
-from lstmstate.operations.progress import Advance, ignore
 from lstmstate.operations.run import Input, chunks_of, open_input
 from lstmstate.records import NamedTuple
+from lstmstate.state.stream import Advance, ignore
 
 if TYPE_CHECKING:
     from lstmstate.cells.cell import Value

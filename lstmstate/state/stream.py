@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 PART_BYTES = 2 << 20  # larger parts leave the processor's caches, smaller ones cost calls
 
+Advance = Callable[[int], object]  # is called with the bytes of each part that has been read
+
+
+def ignore(nbytes: int) -> None:
+    """Take no notice of progress."""
+
 
 class Stream:
     """A state that is read in parts, once, and can be asked for in any layout.
@@ -54,7 +60,7 @@ class Stream:
         state: StoredState,
         layout: Layout | None = None,
         dtype: DType | None = None,
-        on_part: Callable[[int], object] = lambda nbytes: None,  # noqa: ARG005
+        on_part: Advance = ignore,
     ) -> None:
         own = state.structure.dtype
         if dtype is not None and own.kind == "c" and dtype.kind != "c":
