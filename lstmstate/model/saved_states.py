@@ -22,14 +22,13 @@ from lstmstate.state.formats.chunked import Foreign, StateFile
 from lstmstate.state.formats.input_path import select
 from lstmstate.state.infer_layout import HalfOfCell, StoredState, read_state
 from lstmstate.state.layouts import LAYOUTS
-from lstmstate.state.metadata import Metadata
+from lstmstate.state.metadata import HALVES, Metadata
 from lstmstate.state.state import CellShape
 
 if TYPE_CHECKING:
     from lstmstate.recurrence.fed_state import FedOrder
 
 _NUMBER = re.compile(r"_*\d+")
-_HALVES = ("c", "m")
 _ORDER = "the order is C M C M …, a variable each"
 _PICKED = "the graph takes rows of it by indices; here they are all, in the order of the variable"
 _NO_LAYOUT = "the graph takes c and m out of it in a way that no layout has"
@@ -241,7 +240,7 @@ def _pairs(states: Sequence[tuple[SavedState, StateName | None]]) -> Iterator[_P
     named: dict[tuple[str | None, str], list[SavedState]] = {}
     wired: dict[tuple[str | None, bool], list[SavedState]] = {}
     for state, half in states:
-        if state.layout in _HALVES:
+        if state.layout in HALVES:
             if half is not None and half.role == state.layout:
                 named.setdefault((state.cell, half.stem), []).append(state)
             else:
@@ -349,7 +348,7 @@ def variables_as_arrays(ckpt: LSTMCheckpoint, place: str | None) -> StateFile:
     found = found._replace(foreign=_foreign(ckpt, [array.name for array in found.arrays]))
     state = ckpt.states.get(place)
     cell = ckpt.cells.get(state.cell or "") if state is not None else None
-    if state is None or state.layout not in _HALVES or cell is None or cell.state is None:
+    if state is None or state.layout not in HALVES or cell is None or cell.state is None:
         return found
     shape = CellShape(cell.name, cell.state)
     return found._replace(metadata=Metadata("tuple", (shape,), False, part=state.layout))

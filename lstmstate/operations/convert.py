@@ -57,7 +57,7 @@ def write_state(
 ) -> None:
     """Write a state into a file of its own."""
     _refuse_compression(target, kind, compress=compress)
-    stream.folder = _folder_of(target)
+    stream.target = target
     if not kind.in_rows:
         code(kind.writer)(outputs, target, stream)
         return
@@ -69,11 +69,6 @@ def write_state(
 def _refuse_compression(target: str, kind: StateKind, *, compress: bool) -> None:
     if compress and not kind.packed:
         raise ArgumentError("only .npz and .h5 are compressed", path=target)
-
-
-def _folder_of(target: str) -> str | None:
-    """Return the folder of a target, None for stdout."""
-    return None if target == "-" else os.path.dirname(os.path.realpath(target))
 
 
 def rewrite_checkpoint(
@@ -106,7 +101,7 @@ def rewrite_checkpoint(
     kept = [name for name in ckpt.variables if name not in gone]
     states: dict[str, tuple[Stream, int]] = {}  # name → the state that it is an array of
     for stream in streams:
-        stream.folder = _folder_of(target)
+        stream.target = target
         stream.variables = _names(stream)
         for number, name in enumerate(stream.variables):
             if name in states:

@@ -18,11 +18,10 @@ from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.formats.registry import BY_KEY, kind_to_write
 from lstmstate.state.infer_layout import StoredState, read_state
 from lstmstate.state.layouts import LAYOUTS, scopes_of
-from lstmstate.state.metadata import Metadata
+from lstmstate.state.metadata import HALVES, Metadata
 from lstmstate.state.state import CellShape
 from lstmstate.state.stream import Advance, Stream, ignore
 
-_HALVES = ("c", "m")
 _NUMBERED = re.compile(r"\Acell_\d+\Z")
 
 
@@ -49,7 +48,7 @@ def write_halves(
     scopes = scopes_of([cell.name for cell in cells]) if len(cells) > 1 else [cells[0].name]
     named = [cell._replace(name=scope) for scope, cell in zip(scopes, cells, strict=True)]
     whole = Metadata("tuple", (), is_stack=False, source=os.path.basename(path))
-    recorded = [whole._replace(cells=(cell,), part=half) for cell in named for half in _HALVES]
+    recorded = [whole._replace(cells=(cell,), part=half) for cell in named for half in HALVES]
     with ExitStack() as stack:
         stream.write(
             [
@@ -74,7 +73,7 @@ def read_halves(
     for number, path in enumerate(paths):
         file = open_array(path, checksums=checksums, header=header)
         arrays += file.arrays
-        cells.append(_cell_of(path, _HALVES[number % 2], file))
+        cells.append(_cell_of(path, HALVES[number % 2], file))
         notes += [f"{path.text}: {note}" for note in file.notes]
     known: list[CellShape] = []
     for path, c, m in zip(paths[1::2], cells[::2], cells[1::2], strict=True):
@@ -103,7 +102,7 @@ def _cell_of(path: InputPath, half: str, file: StateFile) -> CellShape | None:
             path=path.text,
             advice="use convert, or pick an array: FILE:NAME",
         )
-    named = role[1] if role is not None and role[1] in _HALVES else half
+    named = role[1] if role is not None and role[1] in HALVES else half
     if named != half or (own is not None and own.part != half):
         raise LstmstateError(
             f"expected {half}, got {own.part if own is not None else named}",

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError, printable
+from lstmstate.files.atomic import STDOUT
 from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray, Spool
 from lstmstate.state.layouts import Layout, Structure, to_arrays
 from lstmstate.state.metadata import Metadata
@@ -46,14 +47,14 @@ class Stream:
         structure: its cells and shapes, in the dtype to come.
         spans: the rows of each part.
         ranges: the statistics of c and m of each cell, for the parts that were read.
-        folder: where values may wait in a nameless file; None for the system's own.
+        target: the file to come, next to which values may wait for their turn.
         variables: the names of its arrays in a checkpoint that was written anew.
         graph_notes: lines for the user on the graph of this checkpoint.
     """
 
     variables: tuple[str, ...] = ()
     graph_notes: tuple[str, ...] = ()
-    folder: str | None = None
+    target: str = STDOUT
 
     def __init__(
         self,
@@ -205,7 +206,7 @@ class Stream:
                 yield array
             return
         if self._spool is None:
-            self._spool = Spool(self.plans, self.folder, in_memory=PART_BYTES)
+            self._spool = Spool(self.plans, self.target, in_memory=PART_BYTES)
             for start, arrays in self.together():
                 for other, array in enumerate(arrays):
                     self._spool.put(other, start, array)

@@ -207,8 +207,7 @@ class NpzWriter(ArrayWriter):
         self._turn = 0
         self._member: IO[bytes] | None = None  # the one whose turn it is, once it is begun
         self._held: dict[int, Array] = {}
-        folder = None if to.target == STDOUT else os.path.dirname(to.path)
-        self._spool = Spool(self.plans, folder)
+        self._spool = Spool(self.plans, to.target)
         self._archive = zipfile.ZipFile(to.path, "w")
 
     def abandon(self) -> None:
@@ -278,18 +277,16 @@ class Spool:
     """Arrays that wait for their turn, one after another in a nameless file, in C order.
 
     Args:
-        folder: where the file is made; None for the system's own.
+        target: the file to come, next to which they wait.
         in_memory: bytes of all arrays that are kept in memory instead.
 
     Attributes:
         waiting: the numbers of the arrays that have rows in it.
     """
 
-    def __init__(
-        self, plans: Sequence[PlannedArray], folder: str | None, in_memory: int = 0
-    ) -> None:
+    def __init__(self, plans: Sequence[PlannedArray], target: str, in_memory: int = 0) -> None:
         self._plans = plans
-        self._folder = folder
+        self._target = target
         self._in_memory = in_memory
         self._origins = [0, *accumulate(plan.nbytes for plan in plans)]
         self._file: IO[bytes] | None = None
@@ -300,7 +297,9 @@ class Spool:
         if self._file is None:
             self._file = io.BytesIO()
             if self._origins[-1] > self._in_memory:
-                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+                is_stdout = self._target == STDOUT
+                folder = None if is_stdout else os.path.dirname(os.path.realpath(self._target))
+                self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
             weakref.finalize(self, self._file.close)
         self.waiting.add(number)
         put_rows(self._file, self._origins[number], self._plans[number], start, array)
