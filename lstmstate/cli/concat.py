@@ -55,7 +55,7 @@ def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Com
     options.require_kind(output, joined.kind, ".npy, .npz, .h5, .csv or .ckpt")
     with (
         Outputs(options.input_files([*paths, widths.checkpoint]), force=joined.force) as files,
-        common.meter("joining", state.nbytes) as meter,
+        common.meter("joining", state.structure.nbytes) as meter,
     ):
         stream = Stream(state, LAYOUTS["flat"], on_part=meter.add)
         kind = kind_to_write(output, joined.kind, "npy")

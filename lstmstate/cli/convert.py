@@ -146,7 +146,7 @@ class _Job:
         kind = kind_to_write(target, asked.kind, default.key)
         if os.path.realpath(target) in self._written:
             raise LstmstateError("another source was written there just now", path=target)
-        total = opened.nbytes if ckpt is not None and kind.key == "ckpt" else states[0].nbytes
+        total = opened.nbytes if ckpt is not None and kind.key == "ckpt" else structure.nbytes
         with (
             Outputs(self._inputs, force=asked.force) as outputs,
             self._common.meter("converting", total) as meter,

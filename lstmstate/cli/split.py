@@ -50,7 +50,7 @@ def command(flat: str, cut: Cut, widths: Widths, common: Common) -> None:
     targets = [target for pair in cut.outputs for target in pair]
     with (
         Outputs(options.input_files([path, widths.checkpoint]), force=cut.force) as files,
-        common.meter("splitting", state.nbytes) as meter,
+        common.meter("splitting", state.structure.nbytes) as meter,
     ):
         stream = write_halves(state, files, targets, meter.add)
         common.note_states([stream], strict=cut.strict)

@@ -157,7 +157,7 @@ def pair_up(a: Opened, b: Opened, wanted: Wanted, tolerance: Tolerance) -> Pair:
         yield from compare_states(*found, tolerance, advance)
         yield from compare_arrays(mine, theirs, tolerance, advance)
 
-    return Pair("states", tuple(notes), found[0].nbytes, differences)
+    return Pair("states", tuple(notes), found[0].structure.nbytes, differences)
 
 
 def _rest(opened: Opened, state: StoredState) -> dict[str, StoredArray]:
@@ -351,7 +351,7 @@ def _run(
 
 
 def _halves(state: StoredState, axis: int, start: int, stop: int) -> list[Array]:
-    return [half for cell in state.parts(axis, start, stop).cells for half in cell]
+    return [half for pair in state.pairs(axis, start, stop) for half in pair]
 
 
 def _width_words(shape: tuple[int, ...], other: tuple[int, ...], half: str) -> str:

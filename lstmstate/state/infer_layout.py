@@ -22,6 +22,7 @@ from lstmstate.state.layouts import (
     LAYOUTS,
     PASS_WIDTHS,
     Layout,
+    Pairs,
     Structure,
     refuse_what_torch_has_not,
     structure_of,
@@ -51,8 +52,8 @@ class StoredState(NamedTuple):
     notes: tuple[str, ...] = ()
     is_halved: bool = False
 
-    def parts(self, axis: int, start: int, stop: int) -> State:
-        """Return the rows [start, stop) of one leading axis; without any, the whole state."""
+    def pairs(self, axis: int, start: int, stop: int) -> Pairs:
+        """Return rows of one leading axis of (c, m) of each cell; without any, all of them."""
         structure = self.structure
         at = self.layout.axis_of(axis, structure)
         with located(self.file.path):
@@ -60,8 +61,7 @@ class StoredState(NamedTuple):
                 array.read(at, start, stop) if structure.lead else array.whole()
                 for array in self.arrays
             ]
-        widths = [cell.widths for cell in structure.cells]
-        return structure.state(self.layout.pairs(arrays, widths, structure.is_stack))
+        return self.layout.pairs(arrays, structure.widths, structure.is_stack)
 
     @property
     def wider_than(self) -> str | None:
@@ -74,14 +74,10 @@ class StoredState(NamedTuple):
         """The other arrays of its file, such as the outputs of a run."""
         return [array for array in self.file.arrays if array not in self.arrays]
 
-    @property
-    def nbytes(self) -> int:
-        """The bytes of its values."""
-        return sum(array.nbytes for array in self.arrays)
-
     def whole(self) -> State:
         """Return all of it."""
-        return self.parts(0, 0, self.structure.lead[0] if self.structure.lead else 1)
+        pairs = self.pairs(0, 0, self.structure.lead[0] if self.structure.lead else 1)
+        return self.structure.state(pairs)
 
 
 class HalfOfCell(StoredArray):
@@ -96,8 +92,8 @@ class HalfOfCell(StoredArray):
 
     def read(self, axis: int, start: int, stop: int) -> Array:
         """Return the rows."""
-        (cell,) = self._state.parts(axis, start, stop).cells
-        return (cell.c, cell.m)[self._half]
+        (pair,) = self._state.pairs(axis, start, stop)
+        return pair[self._half]
 
 
 def read_state(file: StateFile, wanted: Wanted = Wanted()) -> StoredState:  # noqa: B008 - a constant

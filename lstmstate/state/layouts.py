@@ -15,6 +15,7 @@ Source of the flat order: TensorFlow 0.5 to 1.15, BasicLSTMCell.call (`array_ops
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,12 @@ class Structure(NamedTuple):
     def widths(self) -> list[StateWidths]:
         """The widths of all cells."""
         return [cell.widths for cell in self.cells]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all values."""
+        flat = sum(cell.widths.flat for cell in self.cells)
+        return flat * math.prod(self.lead) * self.dtype.itemsize
 
     def state(self, pairs: Sequence[tuple[Array, Array]]) -> State:
         """Return the state that some (c, m) make, with the names of the cells."""

@@ -7,7 +7,6 @@ takes in another order wait in a nameless file.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -160,16 +159,14 @@ class Stream:
 
     def part(self, start: int, stop: int) -> State:
         """Return some rows in the dtype to come; they enter the statistics."""
-        state = self.state.parts(self._lead_axis, start, stop)
-        for number, cell in enumerate(state.cells):
-            new = [stats_of(half, moments=False) for half in cell]
+        pairs = self.state.pairs(self._lead_axis, start, stop)
+        for number, pair in enumerate(pairs):
+            new_c, new_m = (stats_of(half, moments=False) for half in pair)
             c, m = self.ranges[number]
-            self.ranges[number] = c.joined(new[0]), m.joined(new[1])
-        if self.structure.dtype == self.state.structure.dtype:
-            return state
-        return self.structure.state(
-            [(self._cast(cell.c), self._cast(cell.m)) for cell in state.cells]
-        )
+            self.ranges[number] = c.joined(new_c), m.joined(new_m)
+        if self.structure.dtype != self.state.structure.dtype:
+            pairs = [(self._cast(c), self._cast(m)) for c, m in pairs]
+        return self.structure.state(pairs)
 
     def _cast(self, half: Array) -> Array:
         import numpy as np
@@ -227,11 +224,9 @@ def spans_of(structure: Structure) -> tuple[int, list[tuple[int, int]]]:
     lead = structure.lead
     if not lead:
         return 0, [(0, 1)]
-    whole = sum(cell.widths.flat for cell in structure.cells) * structure.dtype.itemsize
-    whole *= math.prod(lead)
-    if not whole:
+    if not structure.nbytes:
         return 0, [(0, lead[0])]
-    rows = [whole // max(size, 1) for size in lead]  # bytes of one row of each axis
+    rows = [structure.nbytes // max(size, 1) for size in lead]  # bytes of one row of each axis
     fitting = (axis for axis, row in enumerate(rows) if row <= PART_BYTES)
     axis = next(fitting, min(range(len(lead)), key=rows.__getitem__))
     step = max(PART_BYTES // max(rows[axis], 1), 1)
