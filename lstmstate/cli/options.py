@@ -152,10 +152,12 @@ class Common(Options):
     def open(self, path: str | InputPath) -> Opened:
         """Open a state file or a checkpoint; see `open_path`."""
         from lstmstate.operations.load import open_path
+        from lstmstate.state.formats.input_path import InputPath
 
+        path = InputPath.of(path)
         opened = open_path(path, checksums=not self.no_checksums, header=self.header)
         if opened.ckpt is not None:
-            self.note_choice(opened.path, opened.ckpt)
+            self.note_choice(path.text, opened.ckpt)
         return opened
 
     def open_checkpoint(self, path: str) -> LSTMCheckpoint:
