@@ -46,7 +46,7 @@ class Stream:
         structure: its cells and shapes, in the dtype to come.
         spans: the rows of each part.
         ranges: the statistics of c and m of each cell, for the parts that were read.
-        target: the file to come, next to which values may wait for their turn.
+        target: the file to come; values may wait for their turn next to it.
         variables: the names of its arrays in a checkpoint that was written anew.
         graph_notes: lines for the user on the graph of this checkpoint.
     """

@@ -277,7 +277,7 @@ class Spool:
     """Arrays that wait for their turn, one after another in a nameless file, in C order.
 
     Args:
-        target: the file to come, next to which they wait.
+        target: the file to come; they wait next to it.
         in_memory: bytes of all arrays that are kept in memory instead.
 
     Attributes:
