@@ -19,6 +19,7 @@ from functools import wraps
 from types import FrameType, FunctionType
 from typing import ParamSpec, TypeVar
 
+_LISTED = 3  # values of a missing file that an error names
 _PACKAGE = __name__.partition(".")[0]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -76,8 +77,10 @@ class UnknownNameError(NotFoundError, KeyError):
     """A mapping by name lacks a name; a KeyError, too."""
 
 
-class MissingFileError(NotFoundError, FileNotFoundError):
-    """No file or folder has the path; a FileNotFoundError, too."""
+class _FileError(LstmstateError, OSError):
+    """A path that the system refuses; an OSError, too."""
+
+    number = 0
 
     def __init__(
         self,
@@ -88,7 +91,25 @@ class MissingFileError(NotFoundError, FileNotFoundError):
         advice: str | None = None,
     ) -> None:
         super().__init__(problem, path=path, tensor=tensor, advice=advice)
-        self.errno, self.strerror, self.filename = errno.ENOENT, problem, self.path
+        self.errno, self.strerror, self.filename = self.number, problem, self.path
+
+
+class MissingFileError(_FileError, NotFoundError, FileNotFoundError):
+    """No file or folder has the path; a FileNotFoundError, too."""
+
+    number = errno.ENOENT
+
+
+class ExistingFileError(_FileError, FileExistsError):
+    """A file that exists would be replaced; a FileExistsError, too."""
+
+    number = errno.EEXIST
+
+
+class NoPermissionError(_FileError, PermissionError):
+    """The system permits no reading or no writing; a PermissionError, too."""
+
+    number = errno.EACCES
 
 
 class ArgumentError(LstmstateError, ValueError):
@@ -187,11 +208,8 @@ def name_nearest(function: Callable[_P, _R]) -> Callable[_P, _R]:
     def call(*args: _P.args, **named: _P.kwargs) -> _R:
         for name in named:
             if name not in known:
-                from difflib import get_close_matches
-
-                nearest = get_close_matches(name, known, 1, 0)[0]
                 problem = f"{function.__name__}() has no parameter {name!r}"
-                raise TypeError(f"{problem}; did you mean {nearest!r}?")
+                raise TypeError(f"{problem}; {nearest(name, known, limit=1, cutoff=0)}")
         return function(*args, **named)
 
     return call
@@ -203,9 +221,22 @@ def raise_all(errors: Sequence[LstmstateError]) -> None:
         raise errors[0] if len(errors) == 1 else GatheredError(errors)
 
 
-def each(error: LstmstateError) -> tuple[LstmstateError, ...]:
-    """Return the errors that one error gathers, or the error itself."""
-    return error.errors if isinstance(error, GatheredError) else (error,)
+def each(*errors: LstmstateError) -> tuple[LstmstateError, ...]:
+    """Return some errors, or those that they gather; one for all values of a missing file."""
+    groups: dict[object, list[LstmstateError]] = {}
+    for error in errors:
+        for one in error.errors if isinstance(error, GatheredError) else (error,):
+            key = (one.path, one.problem) if isinstance(one, MissingFileError) else id(one)
+            groups.setdefault(key, []).append(one)
+    return tuple(_of_all(group) if len(group) > 1 else group[0] for group in groups.values())
+
+
+def _of_all(errors: Sequence[LstmstateError]) -> MissingFileError:
+    """Return one error for several values of a missing file."""
+    names = first_of([error.tensor or "?" for error in errors], _LISTED)
+    values = f"{count(len(errors), 'value')} ({names})"
+    first = errors[0]
+    return MissingFileError(first.problem, path=first.path, tensor=values, advice=first.advice)
 
 
 # What code raises for a mistake in itself. Libraries below may raise them for damaged data, too.
@@ -270,6 +301,31 @@ def printable(text: str) -> str:
     )
 
 
+def first_of(names: Sequence[str], limit: int) -> str:
+    """Return the first of some names, fit for a screen, and the number of the others.
+
+    >>> first_of(["a", "b", "c"], 3), first_of(["a", "b", "c"], 2)
+    ('a, b, c', 'a, b and 1 more')
+    """
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(map(printable, names[:limit])) + more
+
+
+def nearest(
+    name: str, known: Iterable[str], *, limit: int = 3, cutoff: float = 0.5, folder: str = ""
+) -> str | None:
+    """Return advice with the known names, in a folder, that are most like one; None if none is.
+
+    >>> nearest("kernal", ["bias", "kernel"])
+    'did you mean kernel?'
+    """
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, list(known), limit, cutoff)
+    names = " or ".join(printable(f"{folder}{one}") for one in found)
+    return f"did you mean {names}?" if found else None
+
+
 def count(number: int, word: str) -> str:
     """Return a number with its word, in the plural unless the number is one.
 
@@ -277,13 +333,3 @@ def count(number: int, word: str) -> str:
     ('1 cell', '19,432 variables')
     """
     return f"{number:,} {word}{'' if number == 1 else 's'}"
-
-
-def first_of(words: Sequence[str], most: int) -> str:
-    """Return some words for a message, and the number of those beyond the most.
-
-    >>> first_of(["a", "b", "c"], 2), first_of(["a", "b"], 2)
-    ('a, b and 1 more', 'a, b')
-    """
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return ", ".join(words[:most]) + more

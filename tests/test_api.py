@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import pydoc
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from builders import V1Builder
 from commands import SAMPLES, SUNSPOTS, archive, checkpoint, lstm_cell, numbers, saved
 
 import lstmstate
-from lstmstate import LSTMState, LstmstateError, StackState
+from lstmstate import LSTMState, LstmstateError, StackState, UnsupportedError
 
 PEEPHOLES = SAMPLES / "peephole_flat"
 V1 = SAMPLES / "v1_format"
@@ -90,6 +93,42 @@ def test_damaged_checkpoints_are_not_left_open(tmp_path: Path) -> None:
     with pytest.raises(LstmstateError) as caught:
         lstmstate.open_checkpoint(path)
     assert caught.value.path and str(path) not in open_files()
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda v1, flat, new: lstmstate.load_state(v1),
+        lambda v1, flat, new: lstmstate.load_state(flat, checkpoint=v1),
+        lambda v1, flat, new: lstmstate.convert(v1, new, layout="flat"),
+        lambda v1, flat, new: lstmstate.split(flat, ["c.npy", new], checkpoint=v1),
+        lambda v1, flat, new: lstmstate.concat([f"{v1}:a/c", f"{v1}:a/m"], new),
+        lambda v1, flat, new: lstmstate.compare(v1, v1),
+        lambda v1, flat, new: lstmstate.check(v1, finite=True),
+        lambda v1, flat, new: lstmstate.verify(v1, against="graph"),
+    ],
+    ids=lambda call: call.__code__.co_names[1],
+)
+def test_functions_close_the_checkpoints_that_they_open(
+    call: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A V1 checkpoint is one file, open as long as the checkpoint is."""
+    monkeypatch.chdir(tmp_path)
+    builder = V1Builder()
+    for name, value in lstm_cell().items():
+        builder.add(name, value)
+    for half in "cm":
+        builder.add(f"a/{half}", numbers(2, 4))
+    v1, flat = builder.write(tmp_path / "old"), saved(tmp_path / "flat.npy", numbers(2, 8))
+    gc.disable()
+    try:
+        with warnings.catch_warnings(), suppress(UnsupportedError):  # no graph to verify with
+            warnings.simplefilter("ignore")
+            call(v1, flat, str(tmp_path / "new.npy"))
+        assert v1 not in open_files()
+    finally:
+        gc.enable()
 
 
 # ---- mappings by name
@@ -211,7 +250,7 @@ def test_every_parameter_is_in_the_signature(function: Any) -> None:
         options |= {"peepholes", "assume_defaults", "engine", "feeds", "outputs"}
         assert options <= parameters.keys()
     name = list(parameters)[-1]
-    with pytest.raises(TypeError, match=f"has no parameter '{name}s'; did you mean '{name}'"):
+    with pytest.raises(TypeError, match=f"has no parameter '{name}s'; did you mean {name}"):
         function(**{f"{name}s": 1})
 
 
@@ -221,7 +260,7 @@ def test_a_misspelt_option_is_a_type_error_with_the_nearest_name(
     cell = peepholes.cells[CELL]
     with pytest.raises(TypeError) as caught:
         cell.run(numbers(2, 3), lenghts=[2])  # type: ignore[call-arg]
-    assert str(caught.value) == "run() has no parameter 'lenghts'; did you mean 'lengths'?"
+    assert str(caught.value) == "run() has no parameter 'lenghts'; did you mean lengths?"
 
 
 def test_none_switches_a_recorded_clip_off_and_the_default_keeps_it(
@@ -423,9 +462,34 @@ def test_values_that_a_parameter_cannot_have_are_refused(
     assert not target.exists()
 
 
+@pytest.mark.parametrize(
+    ("call", "parameter"),
+    [
+        (lambda path, other: lstmstate.load_state(path), "layout"),
+        (lambda path, other: lstmstate.convert(path, other, layout="tuple"), "from_layout"),
+        (lambda path, other: lstmstate.split(path, [other] * 2), "from_layout"),
+        (lambda path, other: lstmstate.check(path, finite=True), "from_layout"),
+    ],
+)
+def test_errors_name_the_parameter_of_their_function(
+    call: Callable[[Path, Path], object], parameter: str, tmp_path: Path
+) -> None:
+    path = saved(tmp_path / "odd.npy", numbers(2, 4, 4))
+    with pytest.raises(lstmstate.AmbiguousError, match=f"pass `{parameter}='layered'`"):
+        call(path, tmp_path / "new.npz")
+
+
 def test_split_into_no_files_is_refused() -> None:
     with pytest.raises(LstmstateError, match="the state has 1 cell and there are 0 files"):
         lstmstate.split(PEEPHOLES, [])
+
+
+@pytest.mark.parametrize("c", [[[1, 2]], [[1.0, 2]], ((1, 2),), np.array([[1.0, 2.0]])])
+def test_lists_of_numbers_have_one_dtype(c: Any) -> None:
+    state = LSTMState(c, [[0.5, 0]])
+    assert (state.dtype, state.flat().tolist()) == (np.float64, [[1, 2, 0.5, 0]])
+    assert LSTMState.from_flat([1, 2, 3, 4], 2).dtype == np.float64
+    assert LSTMState(np.ones((1, 2), int), np.ones((1, 2), int)).dtype == int
 
 
 def test_states_are_numbers_of_positive_widths(tmp_path: Path) -> None:
@@ -434,8 +498,8 @@ def test_states_are_numbers_of_positive_widths(tmp_path: Path) -> None:
         lambda: LSTMState([["a"]], [["b"]]),
         lambda: LSTMState.from_flat([[1.0, 2.0, 3.0, 4.0]], 5, -1),
         lambda: StackState([state, ([[1.0]], [[2.0]])]),
-        lambda: state.allclose(([[1.0]], [[2.0]])),
-        lambda: lstmstate.save_state(([[1.0]], [[2.0]]), tmp_path / "x.npz"),  # type: ignore[arg-type]
+        lambda: state.allclose([[1.0], [2.0]]),
+        lambda: lstmstate.save_state([[1.0], [2.0]], tmp_path / "x.npz"),  # type: ignore[list-item]
     ):
         with pytest.raises(ValueError) as caught:
             call()
@@ -448,8 +512,15 @@ def test_states_are_numbers_of_positive_widths(tmp_path: Path) -> None:
 def test_errors_are_built_in_ones_too(tmp_path: Path) -> None:
     ckpt = lstmstate.open_checkpoint(PEEPHOLES)
     cell = ckpt.cells[CELL]
+    state, there = LSTMState([[1.0]], [[1.0]]), tmp_path / "there.npy"
+    there.touch()
+    (tmp_path / "new.ckpt.meta").touch()
     for kind, call in (
         (FileNotFoundError, lambda: lstmstate.open_checkpoint(tmp_path / "gone")),
+        (FileNotFoundError, lambda: lstmstate.save_state(state, tmp_path / "no" / "x.npz")),
+        (FileExistsError, lambda: lstmstate.save_state(state, there, layout="flat")),
+        (FileExistsError, lambda: lstmstate.convert(PEEPHOLES, there, layout="flat")),
+        (FileExistsError, lambda: lstmstate.save_state(state, tmp_path / "new.ckpt")),
         (FileNotFoundError, lambda: lstmstate.load_state(tmp_path / "gone.npz")),
         (LookupError, lambda: ckpt.cell("gone")),
         (LookupError, lambda: ckpt.network(stack="gone")),

@@ -157,6 +157,19 @@ def test_a_mistyped_option_is_answered_with_the_nearest(shell: Shell) -> None:
     assert error(done) == "no option '--units'; see lstmstate run --help"
 
 
+@pytest.mark.parametrize("words", [["inspect", "-6600"], ["convert", "-6.npy", "--to-flat"]])
+def test_a_path_that_begins_with_a_dash_needs_two(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("-6.npy", np.zeros((2, 8)))
+    assert error(shell(*words)) == (
+        "no option '-6'; pass -- before a path that begins with a dash; "
+        f"see lstmstate {words[0]} --help"
+    )
+    assert shell("convert", "--to-flat", "-o", "x.npy", "--", "-6.npy").code == 0
+
+
 # ---- plain command lines are parsed without Click
 
 PLAIN = [

@@ -356,3 +356,24 @@ def test_an_interrupt_exits_with_130_and_leaves_no_file(
     monkeypatch.setattr("lstmstate.state.formats.array_writer.ArrayWriter.write", interrupt)
     assert run(["convert", str(flat), "--to-flat"]) == 130
     assert os.listdir(flat.parent) == [flat.name]
+
+
+@pytest.mark.parametrize(
+    ("command", "endings"),
+    [
+        ("convert FLAT --to-flat -o x.dat", ".npy, .npz, .h5, .csv or .ckpt"),
+        ("split FLAT -o x.dat y.npy", ".npy"),
+        ("concat FLAT FLAT -o x.dat", ".npy, .npz, .h5, .csv or .ckpt"),
+        ("run CKPT X -o x.dat", ".npz, .h5 or .npy"),
+        ("run CKPT X --state-out x.dat", ".npy, .npz, .h5, .csv or .ckpt"),
+    ],
+)
+def test_a_bad_ending_of_an_output_is_one_error_in_every_command(
+    shell: Shell, tmp_path: Path, command: str, endings: str
+) -> None:
+    x = saved(tmp_path / "x.npy", numbers(4, 3))
+    flat = saved(tmp_path / "flat.npy", numbers(4, 6))
+    places = {"FLAT": flat, "X": x, "CKPT": SAMPLES / "peephole_tuple"}
+    done = shell(*(places.get(word, word) for word in command.split()), "-q")
+    problem = "x.dat: expected a name with the ending of a kind of file"
+    assert (done.code, error(done)) == (3, f"{problem}; end the name in {endings}")

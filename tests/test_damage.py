@@ -269,8 +269,9 @@ def test_an_unreadable_file_is_reported(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("lstmstate.files.reader.os.open", refusing)
-    with pytest.raises(LstmstateError, match="no permission to read it"):
+    with pytest.raises(LstmstateError, match="no permission to read it") as caught:
         damaged_data[1]()
+    assert isinstance(caught.value, PermissionError)
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_reported(

@@ -9,6 +9,7 @@ import pytest
 from builders import BundleBuilder, V1Builder
 from commands import Shell, archive, checkpoint, error, lstm_cell, numbers, saved
 
+import lstmstate
 from lstmstate.errors import GatheredError, LstmstateError, each, raise_all
 
 NAMES = ("a", "b", "c", "d")
@@ -83,6 +84,13 @@ def test_inspect_verify_in_json(shell: Shell, damaged: str, tmp_path: Path) -> N
     assert both["failed"] == [{"path": damaged, "error": line} for line in lines(damaged)]
 
 
+def test_a_state_is_loaded_without_checksums_if_that_is_asked(damaged: str) -> None:
+    with pytest.raises(LstmstateError, match="checksum does not match"):
+        lstmstate.load_state(damaged, layout="tuple", variable=["a", "b"])
+    state = lstmstate.load_state(damaged, layout="tuple", variable=["a", "b"], checksums=False)
+    assert state.batch_shape == () and state.flat().shape == (8,)
+
+
 def test_inspect_reads_no_value_without_being_asked(shell: Shell, damaged: str) -> None:
     assert shell.json("inspect", damaged)["damaged"] is None
     assert "values are undamaged" not in shell("inspect", damaged).out
@@ -114,6 +122,16 @@ def test_values_of_a_missing_data_file_are_each_named(shell: Shell, tmp_path: Pa
     Path(f"{prefix}.data-00001-of-00002").unlink()
     document = shell.json("inspect", prefix, "--verify", code=3)
     assert [one["variable"] for one in document["damaged"]] == ["b", "d"]
+
+
+@pytest.mark.parametrize("command", ["inspect --verify", "check --finite"])
+def test_a_missing_data_file_is_one_error(shell: Shell, tmp_path: Path, command: str) -> None:
+    prefix = checkpoint(tmp_path / "model", {name: numbers(4) for name in "abcde"})
+    Path(f"{prefix}.data-00000-of-00001").unlink()
+    name, flag = command.split()
+    (line,) = errors(shell(name, prefix, flag).err)
+    problem = "5 values (a, b, c and 2 more): the data file is missing: only names, shapes"
+    assert line.startswith(f"{prefix}.data-00000-of-00001: {problem}")
 
 
 def test_unsupported_values_are_not_damage(shell: Shell, tmp_path: Path) -> None:

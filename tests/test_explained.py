@@ -443,5 +443,5 @@ def test_a_long_list_is_cut(tmp_path: Path, shell: Shell) -> None:
     nodes.append(op("concat", "ConcatV2", before, M, f"{CELL}/concat/axis"))
     path = changed(tmp_path, *nodes)
     listed = ", ".join(f"{name} on x" for name in reversed(names[2:]))
-    assert f"10 operations not explained: {listed}, and 2 more" in shell("inspect", path).out
+    assert f"10 operations not explained: {listed} and 2 more" in shell("inspect", path).out
     assert len(json.loads(shell("inspect", path, "--json").out)["cells"][0]["unexplained"]) == 10

@@ -163,6 +163,11 @@ ERRORS = {
         3,
         "{}/flat.npy: x: its one array has no name; pass the file alone",
     ),
+    "an array that many others are not": (
+        "inspect {}/many.npz:x",
+        3,
+        "{}/many.npz: x: there is no such array; there are: y0, y1, y2, y3, y4, y5 and 2 more",
+    ),
     "a stack of a single cell": (
         "run CKPT {}/x.npy --stack x",
         3,
@@ -191,6 +196,7 @@ def folder(tmp_path: Path) -> Path:
     saved(tmp_path / "narrow.npy", numbers(4, 5, 2))
     saved(tmp_path / "flat.npy", numbers(4, 12))
     archive(tmp_path / "state.npz", c=numbers(4, 8), m=numbers(4, 5))
+    archive(tmp_path / "many.npz", **{f"y{k}": numbers(2, 2) for k in range(8)})
     np.savetxt(tmp_path / "wide.csv", numbers(4, 5), delimiter=",")
     (tmp_path / "x.json").write_text('{"x": 1}')
     (tmp_path / "x.txt").write_text("words\n")

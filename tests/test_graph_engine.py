@@ -347,7 +347,8 @@ def test_another_placeholder_is_fed_or_named(tmp_path: Path) -> None:
         session.run(tf.global_variables_initializer())
         prefix = tf.train.Saver().save(session, str(tmp_path / "model.ckpt"))
     network = lstmstate.open_checkpoint(prefix).network()
-    with pytest.raises(UnsupportedError, match=r"needs a value for gain \(float32, \[\]\)"):
+    problem = r"needs a value for gain \(float32, \[\]\), which is read by rnn/\S+ \(Mul\);"
+    with pytest.raises(UnsupportedError, match=problem):
         network.load()
     for gain in (1.0, 0.5):  # a product with 1 is an operation that no cell has, too
         assert network.load(feeds={"gain": gain}).engine == "graph"
@@ -897,6 +898,29 @@ def test_cells_used_in_two_different_ways_are_not_run(
     prefix, *_ = saved(tmp_path, build)
     with pytest.raises(UnsupportedError, match="more than once .*other.* not alike"):
         lstmstate.open_checkpoint(prefix).network().load("graph")
+
+
+def test_a_cell_that_the_graph_shows_to_be_another_is_not_advised(tmp_path: Path) -> None:
+    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        class Simple(tf.nn.rnn_cell.RNNCell):  # type: ignore[misc, name-defined]
+            state_size = output_size = UNITS
+
+            def __call__(self, x: Any, m: Any, scope: Any = None) -> tuple[Any, Any]:
+                with tf.variable_scope("lstm_cell"):
+                    kernel = tf.get_variable("kernel", [INPUTS + UNITS, 4 * UNITS])
+                    bias = tf.get_variable("bias", [4 * UNITS])
+                z = tf.nn.bias_add(tf.matmul(tf.concat([x, m], 1), kernel), bias)
+                one, two, three, four = tf.split(z, 4, 1)
+                m = tf.tanh(one) * tf.sigmoid(two) + tf.tanh(three) * tf.sigmoid(four)
+                return m, m
+
+        outputs, last = tf.nn.dynamic_rnn(Simple(), x, initial_state=state.h)
+        return outputs, tf.nn.rnn_cell.LSTMStateTuple(last, last)
+
+    prefix, *_ = saved(tmp_path, build)
+    with pytest.raises(UnsupportedError, match="does not confirm this cell") as caught:
+        lstmstate.open_checkpoint(prefix).network().load()
+    assert caught.value.advice is None
 
 
 def test_a_loop_that_takes_more_steps_than_its_input_has_is_refused(tmp_path: Path) -> None:

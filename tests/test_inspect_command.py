@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import BundleBuilder
+from commands import checkpoint
 
 from lstmstate.cli import execute as run
 
@@ -381,3 +382,16 @@ def test_the_name_of_a_cell_is_refused_for_a_state_file(capsys: Captured, tmp_pa
     code, out, err = inspect(capsys, path, "--cell", "lstm_cell")
     assert (code, out) == (3, "")
     assert err == f"lstmstate: error: {path}: --cell is for checkpoints; leave it out\n"
+
+
+def test_the_halves_of_a_keras_state_have_the_names_of_keras(
+    capsys: Captured, tmp_path: Path
+) -> None:
+    shapes = {"kernel": (3, 16), "recurrent_kernel": (4, 16), "bias": (16,)}
+    values = {f"lstm/{name}": np.ones(shape, "f4") for name, shape in shapes.items()}
+    saved = {f"lstm/{half}_state": np.ones((2, 4), "f4") for half in "ch"}
+    _, out, _ = inspect(capsys, checkpoint(tmp_path / "model", values | saved))
+    rows = [line.split() for line in out.splitlines()]
+    assert ["1", "h", "[B,", "4],", "c", "[B,", "4]", "-", "-"] in rows
+    assert ["lstm/c_state", "c", "[2,", "4]", "lstm"] in rows
+    assert ["lstm/h_state", "h", "[2,", "4]", "lstm"] in rows

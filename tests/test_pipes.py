@@ -111,7 +111,7 @@ def test_diff_reads_stdin(tmp_path: Path, by: str) -> None:
 def test_split_reads_stdin(flat: Path) -> None:
     c, m = flat.with_name("c.npy"), flat.with_name("m.npy")
     done = piped("split", "-q", "-", "-o", c, m, stdin=flat.read_bytes())
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{c}\n{m}\n".encode(), b"")
     np.testing.assert_array_equal(np.hstack([np.load(c), np.load(m)]), np.load(flat))
 
 

@@ -242,7 +242,7 @@ def test_a_long_list_of_networks_is_shortened() -> None:
     with pytest.raises(AmbiguousError, match="40 cells or stacks") as caught:
         opened(build, graph=False).network()
     assert str(caught.value).count("`cell=") == 30
-    assert str(caught.value).endswith(", and 10 more, which `lstmstate inspect` lists")
+    assert str(caught.value).endswith(" and 10 more, which `lstmstate inspect` lists")
 
 
 # ---- operations between the layers, which only the graph shows

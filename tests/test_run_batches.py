@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -23,6 +24,7 @@ from commands import (
     piped,
     saved,
 )
+from graphs import evaluated
 
 import lstmstate
 from lstmstate.operations import run
@@ -317,3 +319,19 @@ def test_parts_along_time_give_the_same_file(
     assert list(found) == list(expected)
     for name, array in found.items():
         assert np.allclose(array, expected[name], rtol=0, atol=1e-6), name
+
+
+@pytest.mark.parametrize("command", ["run --engine graph", "verify --against graph"])
+def test_an_input_of_more_steps_than_the_graph_is_named(
+    shell: Shell, three: list[Path], command: str
+) -> None:
+    def build(tf: Any) -> tuple[list[Any], dict[Any, Any]]:
+        x, cell = tf.placeholder(tf.float32, [1, 6, 3], "x"), tf.nn.rnn_cell.LSTMCell(4)
+        outputs, _ = tf.nn.static_rnn(cell, tf.unstack(x, axis=1), dtype=tf.float32)
+        return outputs, {x: numbers(1, 6, 3)}
+
+    prefix, _ = evaluated(three[0].parent, build)
+    name, *flags = command.split()
+    done = shell(name, prefix, *three, *flags)
+    problem = "x: expected steps 6, which the graph is built for, got"
+    assert errors(done.err) == [f"{three[0]}: {problem} 5", f"{three[2]}: {problem} 7"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -145,6 +146,36 @@ def test_a_cell_a_stack_and_a_checkpoint_run_the_same() -> None:
     )
 
 
+class StateTuple(NamedTuple):
+    """As LSTMStateTuple of TensorFlow."""
+
+    c: Array
+    h: Array
+
+
+@pytest.mark.parametrize("pair", [tuple, StateTuple._make])
+def test_pairs_of_arrays_are_states(pair: Callable[[Iterable[Any]], Any]) -> None:
+    ckpt = lstmstate.open_checkpoint(SUNSPOTS)
+    network, cell = ckpt.network(), ckpt.cell(FIRST)
+    x = numbers(2, 4, 1)
+    whole = network.run(x)[1]
+    pairs = [pair(one) for one in whole]
+    for given, state, found in ((pairs[0], whole[0], cell), (tuple(pairs), whole, network)):
+        assert same(found.run(x, given), found.run(x, state), 0)
+        assert same(found.step(x[:, 0], given), found.step(x[:, 0], state), 0)
+        assert same(next(found.run_chunks([x], given)), next(found.run_chunks([x], state)), 0)
+    assert same(network.run(x, [*pairs]), network.run(x, whole), 0)
+
+
+@pytest.mark.parametrize(
+    "state", [[[1.0], [1.0]], ([[1.0]],), "ab", {"c": [1.0], "m": [1.0]}, np.ones((2, 1, 24))]
+)
+def test_other_objects_are_not_states(state: Any) -> None:
+    cell = lstmstate.open_checkpoint(SUNSPOTS).cell(FIRST)
+    with pytest.raises(ValueError, match=r"a state is an LSTMState or a tuple \(c, m\)"):
+        cell.run(numbers(1, 2, 1), state)
+
+
 def test_the_weights_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[str] = []
     ckpt = lstmstate.open_checkpoint(SUNSPOTS)
@@ -222,8 +253,9 @@ def pair(*shapes: int) -> Any:
         (pair(2, 2, 8, 5), r"the state has the leading axes \[2, 2\], and a run takes one"),
         (StackState([pair(2, 8, 5)] * 2), "that of 2 cells, and here run 1"),
         (LSTMState(np.zeros((2, 8), complex), np.zeros((2, 5), complex)), "complex128"),
-        ((np.zeros((2, 8)), np.zeros((2, 5))), r"an LSTMState\(c, m\), or a StackState"),
-        (np.zeros((2, 13)), r"an LSTMState\(c, m\), or a StackState"),
+        ((np.zeros((2, 5)), np.zeros((2, 8))), "the state is c 5 and m 8 wide"),
+        ([(np.zeros((2, 8)), np.zeros((2, 5)))] * 2, "that of 2 cells, and here run 1"),
+        (np.zeros((2, 13)), r"an LSTMState or a tuple \(c, m\)"),
     ],
 )
 def test_a_state_that_does_not_fit_is_reported(state: Any, problem: str) -> None:

@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_flat_state_is_halved_with_a_note(shell: Shell, folder: Path) -> None:
     flat = saved(folder / "flat.npy", numbers(3, 8))
     done = shell("split", flat, "-o", "c.npy", "m.npy")
-    assert (done.code, done.out) == (0, "")
+    assert (done.code, done.out) == (0, "c.npy\nm.npy\n")
     assert notes(done) == [
         "the widths of this flat state are unknown: it is cut in half, c 4 and m 4"
     ]
@@ -54,7 +54,7 @@ def test_split_and_concat_round_trip_to_the_bit(
     assert (split.code, notes(split)) == (0, [])
     assert np.load("m.npy").shape == (*lead, 5)
     done = shell("concat", "c.npy", "m.npy", "-o", "back.npy")
-    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (done.code, done.out, done.err) == (0, "back.npy\n", "")
     assert np.load("back.npy").dtype == flat.dtype
     assert np.load("back.npy").tobytes() == flat.tobytes()
     # The widths are recorded, so the next conversion needs no flags.
@@ -230,7 +230,7 @@ def test_outputs_of_other_file_types(shell: Shell, folder: Path) -> None:
         (["c.npy", "m.npy", "--units", "3", "-o", "x.npy"], 3, "--units"),
         (["c.npy", "m.npy", "-o", "m.npy", "--force"], 3, "this is the input"),
         (["c.npy", "m.npy", "-o", "c.npy", "--force"], 3, "this is the input"),
-        (["c.npy", "m.npy", "-o", "x"], 3, "expected a name that shows the kind of file"),
+        (["c.npy", "m.npy", "-o", "x"], 3, "expected a name with the ending of a kind of file"),
         (["c.npy", "gone.npy", "-o", "x.npy"], 3, "gone.npy"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from lstmstate.errors import count, printable
+from lstmstate.errors import count, first_of
 from lstmstate.records import NamedTuple, brief
 
 Source = Literal["graph", "family", "default", "option", "unknown"]
@@ -95,10 +95,7 @@ def unexplained_words(found: Iterable[Unexplained]) -> str | None:
     words = list(dict.fromkeys(one.words for one in found))
     if not words:
         return None
-    more = [f"and {len(words) - _LISTED} more"] if len(words) > _LISTED else []
-    return f"{count(len(words), 'operation')} not explained: " + ", ".join(
-        [printable(one) for one in words[:_LISTED]] + more
-    )
+    return f"{count(len(words), 'operation')} not explained: {first_of(words, _LISTED)}"
 
 
 @brief

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lstmstate.checkpoint.tensor_bundle_writer import BundleWriter
-from lstmstate.errors import LstmstateError
+from lstmstate.errors import ExistingFileError
 from lstmstate.files.atomic import Outputs
 
 _INDEX = ".index"
@@ -31,7 +31,7 @@ def new_checkpoint(
     prefix = target.removesuffix(_INDEX)
     folder, name = os.path.split(prefix)
     if graph is None and os.path.lexists(f"{prefix}{_META}"):
-        raise LstmstateError(
+        raise ExistingFileError(
             "this graph exists already, and readers would take it for that of the new checkpoint",
             path=f"{prefix}{_META}",
             advice="remove it, or give the output another name",

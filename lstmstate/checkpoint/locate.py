@@ -273,12 +273,12 @@ def _only_one(folder: str, why: str | None) -> Location:
         raise MissingFileError(
             f"{reason}there is no checkpoint in this folder",
             path=folder or ".",
-            advice="there are in " + ", ".join(map(printable, below[:_SHOWN]))
+            advice="there are in " + first_of(below, _SHOWN)
             if below
             else "pass the folder with PREFIX.index and PREFIX.data-…, or with a frozen graph",
         )
     if len(prefixes) > 1:
-        shown = first_of([printable(name) or '""' for name in prefixes], _SHOWN)
+        shown = first_of([name or '""' for name in prefixes], _SHOWN)
         raise AmbiguousError(
             f"{reason}there are {len(prefixes)} checkpoints in this folder: {shown}",
             path=folder or ".",
@@ -360,9 +360,7 @@ def _nothing_at(path: str) -> LstmstateError:
     return MissingFileError(
         "there is no checkpoint or file of this name",
         path=path or "''",
-        advice="this folder has " + ", ".join(map(printable, known[:_SHOWN]))
-        if known
-        else near(path),
+        advice="this folder has " + first_of(known, _SHOWN) if known else near(path),
     )
 
 

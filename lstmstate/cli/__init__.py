@@ -166,35 +166,32 @@ def load(name: str) -> Command:
 
 def _refuse(name: str) -> int:
     """Print that there is no such command or option, and the nearest one."""
-    from difflib import get_close_matches
+    from lstmstate.errors import nearest
 
     options = ["--help", "--version"]
     kind, known = "command", [*COMMANDS, "or a path"]
     if name.startswith("-"):
         kind, known = "option", options
-    near = get_close_matches(name, [*COMMANDS, *options], n=1)
+    near = nearest(name, [*COMMANDS, *options], limit=1, cutoff=0.6)
     if not near and kind == "command":
         kind = "command or file"
-    more = f"did you mean {near[0]}?" if near else f"expected {', '.join(known)}"
-    report_line(f"error: no {kind} {name!r}; {more}")
+    report_line(f"error: no {kind} {name!r}; {near or 'expected ' + ', '.join(known)}")
     return USAGE
 
 
 def _report(error: Exception, arguments: list[str]) -> int:
     """Print an error in one line; return the exit code."""
     click = sys.modules.get("click")
-    from lstmstate.errors import LstmstateError, each
+    from lstmstate.errors import LstmstateError, each, nearest
 
     if click is not None and isinstance(error, click.ClickException):
         name = arguments[0]
         problem = error.format_message().rstrip(".")
         if isinstance(error, click.NoSuchOption):
-            from difflib import get_close_matches
-
-            known = error.possibilities or ()
-            near = get_close_matches(error.option_name, known, n=1, cutoff=0.75)
-            meant = f" (did you mean {near[0]}?)" if near else ""
-            problem = f"no option {error.option_name!r}{meant}"
+            near = nearest(error.option_name, error.possibilities or (), limit=1, cutoff=0.75)
+            problem = f"no option {error.option_name!r}" + (f" ({near})" if near else "")
+            if not error.option_name.startswith("--"):
+                problem += "; pass -- before a path that begins with a dash"
         report_line(f"error: {problem}{_form(error, name)}; see lstmstate {name} --help")
         return USAGE
     if click is not None and isinstance(error, click.Abort):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstmstate.cli import options
+from lstmstate.cli import options, print_path
 from lstmstate.cli.batch import print_document
 from lstmstate.cli.command import Options, define, option, refuse
 from lstmstate.cli.options import Common, Widths
@@ -43,6 +43,7 @@ def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Com
     from lstmstate.cli.report.documents import converted_document
     from lstmstate.files.atomic import Outputs
     from lstmstate.operations.convert import write_state
+    from lstmstate.operations.load import open_path
     from lstmstate.operations.split import read_halves
     from lstmstate.state.formats.input_path import InputPath
     from lstmstate.state.formats.registry import kind_to_write
@@ -51,16 +52,18 @@ def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Com
 
     paths = [InputPath(half) for half in halves]
     wanted, checksums = widths.wanted(None, common), not common.no_checksums
-    state = read_halves(paths, wanted, checksums=checksums, header=common.header)
-    options.require_kind(output, joined.kind, ".npy, .npz, .h5, .csv or .ckpt")
+    opened = [open_path(path, checksums=checksums, header=common.header) for path in paths]
+    state = read_halves(opened, wanted)
+    kind = kind_to_write(output, joined.kind, "npy")
     with (
         Outputs(options.input_files([*paths, widths.checkpoint]), force=joined.force) as files,
         common.meter("joining", state.structure.nbytes) as meter,
     ):
         stream = Stream(state, LAYOUTS["flat"], on_part=meter.add)
-        kind = kind_to_write(output, joined.kind, "npy")
         write_state(stream, files, output, kind, compress=joined.compress)
         common.note_states([stream], strict=joined.strict)
     if common.as_json:
         document = converted_document(list(halves), output, [stream])
         print_document("lstmstate.concat/1", document)
+    elif output != "-":
+        print_path(output)

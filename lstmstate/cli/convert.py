@@ -142,7 +142,6 @@ class _Job:
         target = to
         if target is None:
             target = output_name(base, place, layout, default, folder=asked.out_dir)
-        options.require_kind(target, asked.kind, ".npy, .npz, .h5, .csv or .ckpt")
         kind = kind_to_write(target, asked.kind, default.key)
         if os.path.realpath(target) in self._written:
             raise LstmstateError("another source was written there just now", path=target)

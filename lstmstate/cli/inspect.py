@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lstmstate.cli.batch import Batch
 from lstmstate.cli.command import Json, Options, define, option, refuse
 from lstmstate.cli.options import Common
-from lstmstate.errors import LstmstateError
+from lstmstate.errors import LstmstateError, each
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell
@@ -114,7 +114,7 @@ class _Inspector:
                 inspect_table.stats_tables(sheet, cells, stats)
             if damaged is not None:
                 inspect_table.verified_line(sheet, len(ckpt.variables), damaged)
-        self._batch.fail(path, damaged or [])
+        self._batch.fail(path, each(*damaged or ()))
         return document
 
     def _state(self, path: str, opened: Opened) -> Json | None:

@@ -307,15 +307,3 @@ def input_files(paths: Iterable[str | InputPath | Location | None]) -> InputFile
     from lstmstate.state.formats.input_path import InputFiles
 
     return InputFiles(path for path in paths if path is not None)
-
-
-def require_kind(target: str, kind: str | None, endings: str) -> None:
-    """Refuse an output if neither its name nor --format shows the kind of file."""
-    from lstmstate.state.formats.registry import kind_of_name
-
-    if kind is None and target != "-" and kind_of_name(target) is None:
-        raise LstmstateError(
-            "expected a name that shows the kind of file",
-            path=target,
-            advice=f"end it in {endings}, or pass --format",
-        )

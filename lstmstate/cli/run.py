@@ -433,8 +433,7 @@ class _Job:
         from lstmstate.state.formats.registry import kind_to_write
 
         results = self._call.results
-        options.require_kind(target, results.kind, ".npz, .h5 or .npy")
-        kind = kind_to_write(target, results.kind)
+        kind = kind_to_write(target, results.kind, endings=".npz, .h5 or .npy")
         alone = kind.key == "npy"
         if alone and self._keep:
             raise LstmstateError(

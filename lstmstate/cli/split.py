@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstmstate.cli import options
+from lstmstate.cli import options, print_path
 from lstmstate.cli.batch import print_document
 from lstmstate.cli.command import Options, define, option
 from lstmstate.cli.options import Common, Widths
@@ -56,3 +56,6 @@ def command(flat: str, cut: Cut, widths: Widths, common: Common) -> None:
         common.note_states([stream], strict=cut.strict)
     if common.as_json:
         print_document("lstmstate.split/1", converted_document(flat, targets, [stream]))
+    else:
+        for target in targets:
+            print_path(target)

@@ -27,7 +27,7 @@ from lstmstate.engines.network import (
     no_states,
     reverse_sequences,
 )
-from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.errors import LstmstateError, UnsupportedError, first_of, printable
 from lstmstate.graph.evaluate import (
     DROPOUT,
     BoundPlan,
@@ -588,7 +588,7 @@ class GraphRunner:
                     lengths = self._find_lengths(error.unfed) - allowed
                     if not lengths and (error.unfed in allowed or not self._static(error.unfed)):
                         raise _make_unfed_error(
-                            self._sources.get(error.unfed), error.unfed
+                            self.network.scope, self._sources.get(error.unfed), error.unfed
                         ) from error
                     self._lengths |= lengths
                     sources = {
@@ -601,7 +601,7 @@ class GraphRunner:
             for tensor in self._shapes:
                 if not _is_shape_alone(self.network.scope, plan, tensor):
                     self._shapes.clear()
-                    raise _make_unfed_error(self._sources.get(tensor), tensor)
+                    raise _make_unfed_error(self.network.scope, self._sources.get(tensor), tensor)
             with np.errstate(all="ignore"):
                 self._plans[key] = plan, plan.bind()
         return self._plans[key]
@@ -712,16 +712,38 @@ def _cast_fed(scope: Scope, name: str, value: Any) -> Any:
     return np.asarray(value).astype(fed.dtype if fed else numpy_dtype(node, "dtype"))
 
 
-def _make_unfed_error(fed: Fed | None, tensor: Tensor) -> UnsupportedError:
+def _make_unfed_error(scope: Scope, fed: Fed | None, tensor: Tensor) -> UnsupportedError:
+    """Return an error with what reads a tensor that is not fed."""
     kind = ""
     if fed is not None:
         sizes = "any shape"
         if fed.sizes is not None:
             sizes = f"[{', '.join('?' if size is None else str(size) for size in fed.sizes)}]"
         kind = f" ({np.dtype(fed.dtype).name}, {sizes})"
+    readers = first_of([f"{user.name} ({user.op})" for user in _find_readers(scope, tensor)], 2)
     return UnsupportedError(
-        f"the graph needs a value for {printable(tensor.node)}{kind}", advice="pass it: `feeds=...`"
+        f"the graph needs a value for {printable(tensor.node)}{kind}"
+        + (f", which is read by {readers}" if readers else ""),
+        advice="pass it: `feeds=...`",
     )
+
+
+def _find_readers(scope: Scope, tensor: Tensor) -> list[Node]:
+    """Return the operations that compute with a tensor, without loops and calls as a whole.
+
+    Those of gradients are left out, unless there are no others.
+    """
+    waiting, users = [tensor.node], dict[str, Node]()
+    while waiting:
+        for user, _ in scope.users.get(waiting.pop(), ()):
+            is_passing = user.op in ENTERS or user.op == "Identity"
+            if is_passing and user.name not in users:
+                waiting.append(user.name)
+            users[user.name] = user
+    wholes = (*ENTERS, "Identity", "While", "If", "PartitionedCall")
+    found = [user for user in users.values() if not user.op.endswith(wholes)]
+    forward = [user for user in found if "gradients" not in user.name.split("/")]
+    return forward or found
 
 
 def _is_shape_alone(scope: Scope, plan: Plan, tensor: Tensor) -> bool:

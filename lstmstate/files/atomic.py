@@ -18,7 +18,12 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import IO
 
-from lstmstate.errors import LstmstateError
+from lstmstate.errors import (
+    ExistingFileError,
+    LstmstateError,
+    MissingFileError,
+    NoPermissionError,
+)
 
 STDOUT = "-"
 _INTERRUPTIONS = [
@@ -111,7 +116,7 @@ class Outputs:
                 advice="pass the path of a file",
             )
         if not self._force:
-            raise LstmstateError(
+            raise ExistingFileError(
                 "this file exists already", path=target, advice="pass `force=True` to replace it"
             )
 
@@ -121,8 +126,10 @@ class Outputs:
             os.link(temporary, target)
         except FileExistsError:
             if target not in self._optional:
-                raise LstmstateError(
-                    "another process created this file", advice="pass `force=True` to replace it"
+                raise ExistingFileError(
+                    "another process created this file",
+                    path=target,
+                    advice="pass `force=True` to replace it",
                 ) from None
         except OSError:  # a file system without links
             os.replace(temporary, target)
@@ -131,7 +138,7 @@ class Outputs:
         if sys.stdout.isatty():
             raise LstmstateError(
                 "binary data is not written to a terminal",
-                advice="redirect stdout, or pass a file: `output=...`",
+                advice="redirect stdout, or pass a file: `target=...`",
             )
         temporary = os.path.join(tempfile.gettempdir(), f"lstmstate-{os.urandom(8).hex()}.tmp")
         self._temporary[STDOUT] = temporary
@@ -217,7 +224,8 @@ def report_errors(target: str) -> Iterator[None]:
             raise
         folder = os.path.dirname(target)
         is_missing = isinstance(error, FileNotFoundError) and not os.path.isdir(folder)
-        raise LstmstateError(
+        kind = NoPermissionError if isinstance(error, PermissionError) else LstmstateError
+        raise (MissingFileError if is_missing else kind)(
             f"it cannot be written ({error.strerror or error})",
             path=name,
             advice=f"make its folder first, {folder}" if is_missing else None,

@@ -16,8 +16,9 @@ from lstmstate.errors import (
     CorruptError,
     LstmstateError,
     MissingFileError,
+    NoPermissionError,
     UnsupportedError,
-    printable,
+    nearest,
 )
 
 # A FIFO would block the open for ever; without O_BINARY Windows would translate line ends.
@@ -171,22 +172,19 @@ def unreadable(path: str, error: OSError) -> LstmstateError:
     if isinstance(error, FileNotFoundError):
         return MissingFileError("there is no such file", path=path, advice=near(path))
     if isinstance(error, PermissionError):
-        return LstmstateError("no permission to read it", path=path)
+        return NoPermissionError("no permission to read it", path=path)
     return LstmstateError(f"it cannot be read ({error.strerror or error})", path=path)
 
 
 def near(path: str) -> str:
     """Return what to do about a path where there is nothing: the names that are most like it."""
-    from difflib import get_close_matches
-
     folder, name = os.path.split(path.rstrip("/"))
     try:
         names = sorted(os.listdir(folder or "."))[:_LOOKED_AT]
     except OSError:
         return "check the path"
-    found = get_close_matches(name, names, n=3, cutoff=0.75)
-    likely = " or ".join(printable(os.path.join(folder, one)) for one in found)
-    return f"did you mean {likely}?" if likely else "check the path"
+    found = nearest(name, names, cutoff=0.75, folder=os.path.join(folder, ""))
+    return found or "check the path"
 
 
 def read_whole(path: str, limit: int, what: str) -> bytes:

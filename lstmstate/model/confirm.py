@@ -18,7 +18,7 @@ from lstmstate.cells.execution_order import Route
 from lstmstate.cells.variable_names import AVERAGE, common_scope
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.variables import Variable
-from lstmstate.errors import LstmstateError, UnsupportedError, printable
+from lstmstate.errors import LstmstateError, UnsupportedError, first_of, printable
 from lstmstate.model.graph_trials import (
     are_close,
     find_differences,
@@ -287,8 +287,7 @@ class GraphModel:
         found = dict.fromkeys(op for one in whole for op in after(one, self.recurrences))
         if not found:
             return ()
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        operations = f"{', '.join([*found][:_SHOWN])}{more}"
+        operations = first_of([*found], _SHOWN)
         line = f"the graph goes on after the outputs, and that is not run: {operations}"
         return (f"{line}; `outputs='m'` asks for m itself",)
 

@@ -9,11 +9,12 @@ from lstmstate.cells.execution_order import Route
 from lstmstate.errors import ArgumentError, UnsupportedError, printable
 from lstmstate.records import NamedTuple
 from lstmstate.state.bind_names import bind
-from lstmstate.state.state import LSTMState, StackState, State, require_state
+from lstmstate.state.state import LSTMState, StackState, State, to_state
 
 if TYPE_CHECKING:
     from lstmstate.engines.network import Network, Pair, Runner, Shaped
     from lstmstate.engines.options import Settled
+    from lstmstate.state.state import StateLike
 
 
 OWN_ENDS = "the graph ends sequences of unlike lengths in its own way"
@@ -106,7 +107,7 @@ class Loaded(NamedTuple):
         """Return the state of zeros."""
         return self.state(self.states_of(None, batch))
 
-    def states_of(self, state: State | None, batch: int) -> list[Pair]:
+    def states_of(self, state: StateLike | None, batch: int) -> list[Pair]:
         """Return (c, m) of each cell for a batch; a batch of one, or none, is repeated.
 
         Raises:
@@ -126,7 +127,7 @@ class Loaded(NamedTuple):
             )
         dtype = self.network.dtype
         pairs = []
-        for cell, own in zip(self.network.cells, self._in_order(state), strict=True):
+        for cell, own in zip(self.network.cells, self._in_order(to_state(state)), strict=True):
             if own.dtype.kind not in "fiub":
                 problem = f"the state is {own.dtype}, and the cell takes real numbers"
                 raise ArgumentError(problem, tensor=cell.name)
@@ -169,7 +170,6 @@ class Loaded(NamedTuple):
 
     def _in_order(self, state: State) -> Sequence[LSTMState]:
         """Return the states of the cells in the order of the network."""
-        require_state(state)
         cells = state.cells
         expected = [cell.name for cell in self.network.cells]
         if len(cells) != len(expected):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from lstmstate.engines.network import Array
     from lstmstate.model.loaded_network import Loaded
-    from lstmstate.state.state import State
+    from lstmstate.state.state import State, StateLike
 
 
 class Recorded(Enum):
@@ -93,7 +93,7 @@ class NetworkRunner(NetworkLoader):
         return loaded
 
     def _first_states(
-        self, chosen: RunOptions, state: State | None, loaded: Loaded, x: Array
+        self, chosen: RunOptions, state: StateLike | None, loaded: Loaded, x: Array
     ) -> Any:
         """Return the states to start from; warn if they are zeros and the graph has others."""
         if state is None:
@@ -111,7 +111,7 @@ class NetworkRunner(NetworkLoader):
         self,
         chosen: RunOptions,
         inputs: ArrayLike,
-        state: State | None,
+        state: StateLike | None,
         lengths: ArrayLike | None = None,
         *,
         time_major: bool,
@@ -137,7 +137,7 @@ class NetworkRunner(NetworkLoader):
         self,
         chosen: RunOptions,
         chunks: Iterable[ArrayLike],
-        state: State | None,
+        state: StateLike | None,
         *,
         time_major: bool,
     ) -> Iterator[tuple[Array, State]]:
@@ -149,7 +149,7 @@ class NetworkRunner(NetworkLoader):
             yield outputs, state
 
     def step_with(
-        self, chosen: RunOptions, x: ArrayLike, state: State | None
+        self, chosen: RunOptions, x: ArrayLike, state: StateLike | None
     ) -> tuple[Array, State]:
         """Take one step; see `step`."""
         row = _to_array(x)
@@ -216,7 +216,7 @@ class LSTMNetwork(NetworkRunner, metaclass=Brief):
     def run(
         self,
         inputs: ArrayLike,
-        state: State | None = None,
+        state: StateLike | None = None,
         *,
         lengths: ArrayLike | None = None,
         time_major: bool = False,
@@ -235,7 +235,8 @@ class LSTMNetwork(NetworkRunner, metaclass=Brief):
 
         Args:
             inputs: `[batch, time, input_size]`, or `[time, input_size]` for one sequence.
-            state: the state before the first step, zeros by default; a batch of one is repeated.
+            state: the state before the first step, zeros by default; a batch of one is repeated. A
+                tuple (c, m) of arrays will do, and for a stack a list of these.
             lengths: `[batch]`, the valid steps of each sequence; the outputs after them are zero.
             time_major: whether inputs and outputs are `[time, batch, …]`.
             engine: "auto", "numpy", "graph", "tensorflow" or "onnxruntime".
@@ -262,7 +263,7 @@ class LSTMNetwork(NetworkRunner, metaclass=Brief):
     def run_chunks(
         self,
         chunks: Iterable[ArrayLike],
-        state: State | None = None,
+        state: StateLike | None = None,
         *,
         time_major: bool = False,
         engine: str = "auto",
@@ -296,7 +297,7 @@ class LSTMNetwork(NetworkRunner, metaclass=Brief):
     def step(
         self,
         x: ArrayLike,
-        state: State | None = None,
+        state: StateLike | None = None,
         *,
         engine: str = "auto",
         outputs: str | None = None,

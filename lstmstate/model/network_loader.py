@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lstmstate.cells.cell import UNRECOGNISED, Value, unexplained_words
+from lstmstate.cells.cell import OTHER_STEP, UNRECOGNISED, Value, unexplained_words
 from lstmstate.cells.execution_order import Route
 from lstmstate.cells.families import RUNNABLE
 from lstmstate.errors import (
@@ -13,8 +13,8 @@ from lstmstate.errors import (
     LstmstateError,
     UnknownOptionError,
     UnsupportedError,
+    first_of,
     located,
-    printable,
 )
 from lstmstate.records import NamedTuple
 
@@ -72,9 +72,7 @@ class OwnStart(NamedTuple):
     @property
     def line(self) -> str:
         """The note for a run without a state."""
-        more = len(self.variables) - _SHOWN
-        names = ", ".join(map(printable, self.variables[:_SHOWN]))
-        names += f" and {more} more" if more > 0 else ""
+        names = first_of(self.variables, _SHOWN)
         own = f"a state of its own ({names})" if names else "a state of its own"
         found = f"the graph starts from {own}, and this run from zeros"
         is_unknown = self.problem and not self.is_stored
@@ -324,9 +322,15 @@ class NetworkLoader:
             raise UnsupportedError(
                 f"the graph does not confirm this cell: {reason}",
                 tensor=self.route.name,
-                advice="`engine='numpy'` runs it as it was recognised",
+                advice=self._as_recognised,
             )
         return loaded._replace(notes=(f"not confirmed by the graph: {reason}",))
+
+    @property
+    def _as_recognised(self) -> str | None:
+        """Advice to run the recognised cells; None where the graph shows that they are others."""
+        is_other = any(OTHER_STEP in cell.notes for cell in self.route.cells)
+        return None if is_other else "`engine='numpy'` runs it as it was recognised"
 
     def graph_networks(self, outputs: str | None = None) -> list[GraphNetwork]:
         """Return the graph's networks that have these cells; see `load` for the outputs."""
@@ -417,7 +421,7 @@ class NetworkLoader:
             raise UnsupportedError(
                 f"the graph's own step cannot be run: {network.doubt}",
                 tensor=self.route.name,
-                advice="`engine='numpy'` runs it as it was recognised",
+                advice=self._as_recognised,
             )
         model.refuse_unlike(network, (one for one in networks if one is not network), feeds)
         gives_m = self.route.cells[-1].family in (*RUNNABLE, UNRECOGNISED)

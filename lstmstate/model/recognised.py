@@ -22,6 +22,8 @@ from lstmstate.errors import (
     UnknownNameError,
     UnsupportedError,
     count,
+    first_of,
+    nearest,
     printable,
 )
 from lstmstate.model.network import LSTMCell, LSTMNetwork, LSTMStack
@@ -395,15 +397,7 @@ def _names(stacks: Iterable[Sequence[Stack]]) -> str:
     return listed(list(dict.fromkeys(printable(name_of(group)) for group in stacks)))
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return advice with the names that are most like one."""
-    from difflib import get_close_matches
-
-    found = get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(map(printable, found))}?" if found else None
-
-
 def listed(words: list[str]) -> str:
     """Return some words for a message, the first of very many."""
-    more = [f"and {len(words) - _LISTED:,} more, which `lstmstate inspect` lists"]
-    return ", ".join(words if len(words) <= _LISTED else words[:_LISTED] + more)
+    where = ", which `lstmstate inspect` lists" if len(words) > _LISTED else ""
+    return first_of(words, _LISTED) + where

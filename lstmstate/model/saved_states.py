@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, cast
 
 from lstmstate.cells import state_names
@@ -86,23 +86,32 @@ def wanted_by(
     return Wanted(layout, None, cells_of(ckpt, cell, stack), ckpt.prefix, orders=orders)
 
 
+def refuse_layout(layout: str | None) -> None:
+    """Raise an ArgumentError if there is no layout of this name."""
+    if layout is not None and layout not in LAYOUTS:
+        raise ArgumentError(f"there is no layout {layout!r}", advice=f"pass {', '.join(LAYOUTS)}")
+
+
+@contextmanager
 def wanted_from(
     layout: str | None,
     cells: Sequence[tuple[int, int]] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     *,
     checksums: bool = True,
-) -> Wanted:
-    """Return the request for a state: its layout, and its cells by widths, or by a checkpoint."""
-    if layout is not None and layout not in LAYOUTS:
-        raise ArgumentError(f"there is no layout {layout!r}", advice=f"pass {', '.join(LAYOUTS)}")
+) -> Iterator[Wanted]:
+    """Yield the request for a state: its layout, and its cells by widths, or by a checkpoint.
+
+    The checkpoint is open until the block ends.
+    """
+    refuse_layout(layout)
     if cells is not None and checkpoint is not None:
         raise ArgumentError("both `cells` and `checkpoint` are given", advice="pass one of them")
-    if cells is not None:
-        return Wanted(layout, None, (Cells.of_pairs(cells),))
     if checkpoint is not None:
-        return wanted_by(open_checkpoint(checkpoint, checksums=checksums), layout)
-    return Wanted(layout)
+        with open_checkpoint(checkpoint, checksums=checksums) as ckpt:
+            yield wanted_by(ckpt, layout)
+    else:
+        yield Wanted(layout, None, () if cells is None else (Cells.of_pairs(cells),))
 
 
 def _orders_of(

@@ -30,12 +30,13 @@ from lstmstate.errors import (
     LstmstateError,
     UnsupportedError,
     count,
+    first_of,
     name_nearest,
     printable,
     raise_all,
     warn,
 )
-from lstmstate.model.saved_states import all_states, wanted_from
+from lstmstate.model.saved_states import all_states, refuse_layout
 from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
@@ -274,7 +275,7 @@ def _check_has(target: Target, wanted: str) -> Iterator[str]:
     if target.ckpt is None:
         names = [array.name for state in target.states for array in state.file.arrays]
         if wanted not in names:
-            yield f"{missing}; this file has {', '.join(map(printable, names[:_SHOWN]))}"
+            yield f"{missing}; this file has {first_of(names, _SHOWN)}"
     elif wanted not in target.ckpt.variables:
         cells = (cell.info for cell in target.ckpt.cells.values())
         found = find_counterparts(wanted, target.ckpt.variables, cells)
@@ -370,14 +371,14 @@ def check(
     }
     asserted = [(name, value) for name, value in given.items() if value is not None]
     refuse_others(dict(asserted), {name: one.rule for name, one in ASSERTIONS.items()})
-    wanted_from(from_layout)
+    refuse_layout(from_layout)
     asserted += [("has", name) for name in ([has] if isinstance(has, str) else has)]
     if not asserted:
         raise ArgumentError("there is nothing to check", advice="give `units=...`, `finite=...`, …")
-    opened = open_path(os.fspath(path), checksums=checksums, header=header)
-    found, notes = check_opened(
-        opened, asserted, cell=cell, from_layout=from_layout, assume_defaults=assume_defaults
-    )
+    with open_path(os.fspath(path), checksums=checksums, header=header) as opened:
+        found, notes = check_opened(
+            opened, asserted, cell=cell, from_layout=from_layout, assume_defaults=assume_defaults
+        )
     warn([*opened.notes, *notes])
     return found
 
@@ -425,16 +426,17 @@ def _state_in(
     units, proj, cells = (asserted.get(name) for name in ("units", "proj", "cells"))
     if not isinstance(cells, Cells):
         if units is None:
-            return states_in(opened, plain)[0]
+            return states_in(opened, plain, layout="from_layout")[0]
         each = StateWidths(units, proj or units)
         cells = Cells.of_widths([each] * min(cells or 1, limits.MAX_CELLS))
     found: StoredState | None = None
     with suppress(LstmstateError):
-        found = states_in(opened, plain)[0]
+        found = states_in(opened, plain, layout="from_layout")[0]
     if found is not None and not found.is_halved:
         return found
     try:
-        return states_in(opened, plain._replace(cells=(cells,), source="the assertions"))[0]
+        asked = plain._replace(cells=(cells,), source="the assertions")
+        return states_in(opened, asked, layout="from_layout")[0]
     except (AmbiguousError, CorruptError, UnsupportedError):
         raise
     except LstmstateError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lstmstate.arguments import TOLERANCE, refuse_others
 from lstmstate.cells.cell import Cell
-from lstmstate.errors import CorruptError, LstmstateError, first_of, name_nearest, printable
+from lstmstate.errors import CorruptError, LstmstateError, first_of, name_nearest
 from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.model.saved_states import wanted_from
 from lstmstate.operations.load import Opened, open_path, states_in
@@ -116,11 +116,14 @@ def compare(
         layout, cells, checkpoint, header: as for `load_state`.
     """
     refuse_others({"rtol": rtol, "atol": atol}, dict.fromkeys(("rtol", "atol"), TOLERANCE))
-    opened = [open_path(os.fspath(path), checksums=checksums, header=header) for path in (a, b)]
-    wanted = wanted_from(layout, cells, checkpoint, checksums=checksums)
-    pair = pair_up(opened[0], opened[1], wanted, Tolerance(rtol, atol, exact))
-    of_files = (note for one in opened for note in one.notes)
-    return Comparison(pair.kind, tuple(pair.differences(ignore)), (*of_files, *pair.notes))
+    with (
+        open_path(os.fspath(a), checksums=checksums, header=header) as first,
+        open_path(os.fspath(b), checksums=checksums, header=header) as second,
+        wanted_from(layout, cells, checkpoint, checksums=checksums) as wanted,
+    ):
+        pair = pair_up(first, second, wanted, Tolerance(rtol, atol, exact))
+        differences = tuple(pair.differences(ignore))
+    return Comparison(pair.kind, differences, (*first.notes, *second.notes, *pair.notes))
 
 
 def pair_up(a: Opened, b: Opened, wanted: Wanted, tolerance: Tolerance) -> Pair:
@@ -171,7 +174,7 @@ def _left_out(state: StoredState, rest: Sequence[str]) -> list[str]:
     """Return a line with the arrays of a file that are not compared."""
     if not rest:
         return []
-    names = first_of([*map(printable, sorted(rest))], 3)
+    names = first_of(sorted(rest), 3)
     return [f"{state.file.path}: only the state is compared, and not {names}"]
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lstmstate.cells import state_names
-from lstmstate.errors import ArgumentError, LstmstateError, UnsupportedError, printable
+from lstmstate.errors import ArgumentError, LstmstateError, UnsupportedError, first_of, printable
 from lstmstate.files.atomic import Outputs
 from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.checkpoint_arrays import add_state
@@ -158,14 +158,8 @@ def _graph_of(
     meta = printable(f"{target.removesuffix('.index')}.meta")
     return found, (
         f"{meta} is the graph of {printable(ckpt.prefix)}: the cells keep their options, but its "
-        f"Saver restores {_listed(missing)}",
+        f"Saver restores {first_of(missing, _LISTED)}",
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Return some names for a message, the first of many."""
-    more = [f"{len(names) - _LISTED} more"] if len(names) > _LISTED else []
-    return ", ".join([*map(printable, names[:_LISTED]), *more])
 
 
 def _names(stream: Stream) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate.checkpoint.locate import NotACheckpointError
-from lstmstate.errors import AmbiguousError, LstmstateError, located, printable
+from lstmstate.errors import AmbiguousError, LstmstateError, first_of, located
 from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.records import NamedTuple
 from lstmstate.state.formats.input_path import STDIN, InputPath
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Opened(NamedTuple):
-    """An open path: the arrays of a state file, or a checkpoint.
+    """An open path: the arrays of a state file, or a checkpoint, which a `with` block closes.
 
     Attributes:
         file: None for a checkpoint with more in it than a state.
@@ -31,6 +31,13 @@ class Opened(NamedTuple):
     ckpt: LSTMCheckpoint | None = None
     place: str | None = None
     is_model: bool = False
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.ckpt is not None:
+            self.ckpt.close()
 
     @property
     def notes(self) -> Sequence[str]:
@@ -80,12 +87,25 @@ def states_in(
     variables: Sequence[str] | None = None,
     *,
     every: bool = False,
+    layout: str = "layout",
 ) -> list[StoredState]:
     """Return the state in a file, or the requested ones of a checkpoint.
 
     Args:
         variables, every: see `saved_states.states_of`.
+        layout: the parameter of the caller for the layout of the source, for messages.
     """
+    try:
+        return _states_in(opened, wanted, variables, every=every)
+    except LstmstateError as error:
+        error.problem = error.problem.replace("`layout=", f"`{layout}=")
+        error.advice = error.advice and error.advice.replace("`layout=", f"`{layout}=")
+        raise
+
+
+def _states_in(
+    opened: Opened, wanted: Wanted, variables: Sequence[str] | None, *, every: bool
+) -> list[StoredState]:
     if opened.file is None:
         from lstmstate.model.saved_states import states_of
 
@@ -115,11 +135,8 @@ def arrays_of(opened: Opened) -> tuple[StateFile, Wanted]:
     return arrays_called(opened.ckpt, opened.place)
 
 
-def open_array(
-    path: str | InputPath, *, checksums: bool = True, header: bool | None = None
-) -> StateFile:
+def only_array(opened: Opened) -> StateFile:
     """Return a file with the one array that a path names."""
-    opened = open_path(path, checksums=checksums, header=header)
     file = opened.file
     if file is None:
         from lstmstate.model.saved_states import variables_as_arrays
@@ -131,7 +148,7 @@ def open_array(
         with located(opened.path):
             raise file.foreign.error()
     if len(file.arrays) != 1:
-        names = ", ".join(printable(array.name) for array in file.arrays[:6])
+        names = first_of([array.name for array in file.arrays], 6)
         raise AmbiguousError(
             f"expected one array, got {len(file.arrays)}",
             path=opened.path,

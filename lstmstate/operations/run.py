@@ -311,7 +311,8 @@ def run_input(
     planned = {plan.name for plan in results.plans} if results else set()
     names = _kept_names(loaded, keep)
     for start, x, valid in chunks_of(loaded, given, keep):
-        ran = loaded.runner.run(x, states, valid, keep)
+        with located(sequences.path):
+            ran = loaded.runner.run(x, states, valid, keep)
         states = ran.states
         if figures:
             outputs = outputs.joined(_stats(ran.outputs, valid))

@@ -16,6 +16,7 @@ from lstmstate.errors import (
     UnsupportedError,
     WidthError,
     count,
+    first_of,
     located,
     printable,
 )
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lstmstate.state.formats.chunked import StateFile, StoredArray
-
-    Array = NDArray[np.generic]
+    from lstmstate.state.state import Array
 
 _ARRAYS = ("npy", "npz", "h5")  # kinds of state files that also store sequences
 _REAL = "fiub"
@@ -299,9 +299,7 @@ def _only(file: StateFile, place: str | None, expected: str) -> StoredArray:
         return arrays[0]
     if not arrays:
         raise NotFoundError("there is no array in it", path=file.path, advice=expected)
-    known = ", ".join(
-        f"{printable(array.name)} {list(array.shape)}" for array in arrays[:_LISTED]
-    ) + (", …" if len(arrays) > _LISTED else "")
+    known = first_of([f"{array.name} {list(array.shape)}" for array in arrays], _LISTED)
     how = "save one of them alone" if file.path == "stdin" else "pick one, FILE:NAME"
     raise AmbiguousError(
         f"it holds {len(arrays)} arrays, and {expected}", path=file.path, advice=f"{how}: {known}"

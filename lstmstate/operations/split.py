@@ -10,11 +10,10 @@ from contextlib import ExitStack
 from lstmstate.cells.state_names import role_of
 from lstmstate.errors import LstmstateError, count, printable
 from lstmstate.files.atomic import Outputs
-from lstmstate.operations.load import open_array
+from lstmstate.operations.load import Opened, only_array
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.chunked import StateFile, StoredArray
-from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.formats.registry import BY_KEY, kind_to_write
 from lstmstate.state.infer_layout import StoredState, read_state
 from lstmstate.state.layouts import LAYOUTS, scopes_of
@@ -37,10 +36,10 @@ def write_halves(
         raise LstmstateError(
             f"the state has {count(len(cells), 'cell')} and there are {len(targets)} files",
             path=path,
-            advice="pass two files for each cell: `outputs=...`",
+            advice="pass two files for each cell: `targets=...`",
         )
     for target in targets:
-        if kind_to_write(target).key != "npy":
+        if kind_to_write(target, endings=".npy").key != "npy":
             raise LstmstateError(
                 "split writes .npy files", path=target, advice="write other kinds with convert"
             )
@@ -60,53 +59,50 @@ def write_halves(
 
 
 def read_halves(
-    paths: Sequence[InputPath],
+    opened: Sequence[Opened],
     wanted: Wanted,
-    *,
-    checksums: bool = True,
-    header: bool | None = None,
 ) -> StoredState:
-    """Return the state whose halves are in files: c, m, c, m, …; see `open_path`."""
+    """Return the state whose halves are in open files: c, m, c, m, …"""
     arrays: list[StoredArray] = []
     cells: list[CellShape | None] = []
     notes: list[str] = []
-    for number, path in enumerate(paths):
-        file = open_array(path, checksums=checksums, header=header)
+    for number, one in enumerate(opened):
+        file = only_array(one)
         arrays += file.arrays
-        cells.append(_cell_of(path, HALVES[number % 2], file))
-        notes += [f"{path.text}: {note}" for note in file.notes]
+        cells.append(_cell_of(one.path, HALVES[number % 2], file))
+        notes += [f"{one.path}: {note}" for note in file.notes]
     known: list[CellShape] = []
-    for path, c, m in zip(paths[1::2], cells[::2], cells[1::2], strict=True):
+    for at_m, c, m in zip(opened[1::2], cells[::2], cells[1::2], strict=True):
         if c is not None and m is not None and c != m:
             of_c, of_m = (printable(str(cell.name or cell)) for cell in (c, m))
             raise LstmstateError(
                 f"this is the m of {of_m!r}, and its c that of {of_c!r}",
-                path=path.text,
+                path=at_m.path,
                 advice="put together the halves of one cell",
             )
         known += filter(None, [c or m])
-    if len(known) == len(paths) // 2 and not wanted.knows_widths:
+    if len(known) == len(opened) // 2 and not wanted.knows_widths:
         if len(known) > 1:  # names that are only numbers are none
             known = [one._replace(name=_NUMBERED.sub("", one.name)) for one in known]
         wanted = wanted._replace(cells=(Cells(tuple(known), len(known) > 1),), source="the files")
-    whole = StateFile(paths[0].text, arrays, notes=tuple(notes))
+    whole = StateFile(opened[0].path, arrays, notes=tuple(notes))
     return read_state(whole, wanted._replace(layout="tuple", is_ordered=True))
 
 
-def _cell_of(path: InputPath, half: str, file: StateFile) -> CellShape | None:
+def _cell_of(path: str, half: str, file: StateFile) -> CellShape | None:
     """Return the cell of the c or m in a file; refuse another half or a whole state."""
     role, own = role_of(file.arrays[0].name), file.metadata
     if own is not None and own.part is None:
         raise LstmstateError(
             f"expected {half}, got a whole state ({own.layout})",
-            path=path.text,
+            path=path,
             advice="use convert, or pick an array: FILE:NAME",
         )
     named = role[1] if role is not None and role[1] in HALVES else half
     if named != half or (own is not None and own.part != half):
         raise LstmstateError(
             f"expected {half}, got {own.part if own is not None else named}",
-            path=path.text,
+            path=path,
             advice="the order is c, m, c, m, …",
         )
     return own.cells[0] if own is not None else None

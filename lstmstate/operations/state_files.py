@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from lstmstate.errors import ArgumentError, count, name_nearest, warn
 from lstmstate.files.atomic import Outputs
-from lstmstate.model.saved_states import wanted_from
+from lstmstate.model.saved_states import refuse_layout, wanted_from
 from lstmstate.operations.convert import DTYPES, write_state, write_states
 from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.operations.split import read_halves, write_halves
-from lstmstate.state.candidates import Wanted
 from lstmstate.state.formats.chunked import Held, StateFile
 from lstmstate.state.formats.input_path import InputFiles, InputPath
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, Structure, to_arrays
-from lstmstate.state.state import CellShape, StackState, State, require_state
+from lstmstate.state.state import CellShape, StackState, State, StateLike, to_state
 from lstmstate.state.stream import Stream
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ def load_state(
     checkpoint: str | os.PathLike[str] | None = None,
     variable: str | Sequence[str] | None = None,
     header: bool | None = None,
+    checksums: bool = True,
 ) -> State:
     """Return the state in a file, or in a variable of a checkpoint.
 
@@ -46,6 +46,7 @@ def load_state(
         checkpoint: a checkpoint with such cells, in place of their widths.
         variable: a state in a checkpoint with several: a variable, or those of c and m.
         header: whether the first row of a .csv has the names of its columns.
+        checksums: whether to verify the checksums of checkpoints.
 
     Returns:
         An `LSTMState`, or the `StackState` of several cells.
@@ -58,26 +59,18 @@ def load_state(
         >>> lstmstate.load_state("sample_checkpoints/peephole_flat")
         <LSTMState 'rnn/lstm_cell' c [4, 8] m [4, 5] float32>
     """
-    wanted = wanted_from(layout, cells, checkpoint)
-    opened, (found, *_) = _open(path, wanted, variable, header)
-    state = found.whole()
+    with (
+        wanted_from(layout, cells, checkpoint, checksums=checksums) as wanted,
+        open_path(os.fspath(path), checksums=checksums, header=header) as opened,
+    ):
+        found, *_ = states_in(opened, wanted, _names(variable))
+        state = found.whole()
     warn([*opened.notes, *(f"{found.file.path}: {line}" for line in found.notes)])
     return state
 
 
-def _open(
-    path: str | os.PathLike[str],
-    wanted: Wanted,
-    variable: str | Sequence[str] | None,
-    header: bool | None,
-    *,
-    checksums: bool = True,
-    every: bool = False,
-) -> tuple[Opened, list[StoredState]]:
-    """Open the states in a path; see `load_state` and `states_in`."""
-    names = (variable,) if isinstance(variable, str) else variable or ()
-    opened = open_path(os.fspath(path), checksums=checksums, header=header)
-    return opened, states_in(opened, wanted, names, every=every)
+def _names(variable: str | Sequence[str] | None) -> Sequence[str]:
+    return (variable,) if isinstance(variable, str) else variable or ()
 
 
 def _warn(opened: Opened, streams: Iterable[Stream]) -> None:
@@ -88,19 +81,19 @@ def _warn(opened: Opened, streams: Iterable[Stream]) -> None:
 
 @name_nearest
 def save_state(
-    state: State, path: str | os.PathLike[str], *, layout: str = "tuple", force: bool = False
+    state: StateLike, path: str | os.PathLike[str], *, layout: str = "tuple", force: bool = False
 ) -> None:
     """Write a state into a file, whole or not at all.
 
     Args:
+        state: one of a cell or a stack, as `LSTMNetwork.run` takes it.
         path: the file to write: .npz, .h5, .csv, .ckpt, or .npy for layouts of one array.
         layout: as for `load_state`; the file records it.
         force: whether to replace a file that exists.
     """
-    wanted_from(layout)
-    require_state(state)
+    refuse_layout(layout)
     target = os.fspath(path)
-    stream = Stream(in_memory(state), LAYOUTS[layout])
+    stream = Stream(in_memory(to_state(state)), LAYOUTS[layout])
     with Outputs(force=force) as outputs:
         write_state(stream, outputs, target, kind_to_write(target))
 
@@ -124,7 +117,7 @@ def convert(
     """Convert a saved state between layouts and kinds of files, part by part, exact to the bit.
 
     Args:
-        source: as `path` of `load_state`; `cells`, …, `header` are parameters of it, too.
+        source: as `path` of `load_state`; `cells`, …, `checksums` are parameters of it, too.
         target: the file to write: .npz, .h5, .npy, .csv or .ckpt; a checkpoint from a checkpoint
             has all its other tensors, too.
         layout: the layout of the target.
@@ -132,22 +125,23 @@ def convert(
         dtype: the dtype of the target, that of the source by default.
         compress: whether to compress an .npz or .h5.
         force: whether to replace a file that exists.
-        checksums: whether to verify checksums.
     """
     import numpy as np
 
-    wanted_from(layout)
+    refuse_layout(layout)
     if dtype is not None and _name_of(dtype) not in DTYPES:
         raise ArgumentError(f"dtype cannot be {dtype!r:.40}", advice=f"pass {' or '.join(DTYPES)}")
-    wanted = wanted_from(from_layout, cells, checkpoint, checksums=checksums)
     path, name = os.fspath(source), os.fspath(target)
-    kind = kind_to_write(name)
-    every = kind.key == "ckpt"
-    opened, states = _open(path, wanted, variable, header, checksums=checksums, every=every)
-    target_dtype = None if dtype is None else np.dtype(dtype)
-    with Outputs(_files([path], checkpoint), force=force) as outputs:
-        streams = [Stream(state, LAYOUTS[layout], target_dtype) for state in states]
-        write_states(streams, outputs, name, kind, compress=compress, ckpt=opened.ckpt)
+    to_dtype = None if dtype is None else np.dtype(dtype)
+    with wanted_from(from_layout, cells, checkpoint, checksums=checksums) as wanted:
+        kind = kind_to_write(name)
+        with open_path(path, checksums=checksums, header=header) as opened:
+            states = states_in(
+                opened, wanted, _names(variable), every=kind.key == "ckpt", layout="from_layout"
+            )
+            with Outputs(_files([path], checkpoint), force=force) as outputs:
+                streams = [Stream(state, LAYOUTS[layout], to_dtype) for state in states]
+                write_states(streams, outputs, name, kind, compress=compress, ckpt=opened.ckpt)
     _warn(opened, streams)
 
 
@@ -169,10 +163,13 @@ def split(
     The other parameters are those of `convert`.
     """
     names, path = _listed("targets", targets), os.fspath(source)
-    wanted = wanted_from(from_layout, cells, checkpoint, checksums=checksums)
-    opened, (found, *_) = _open(path, wanted, variable, header, checksums=checksums)
-    with Outputs(_files([path], checkpoint), force=force) as outputs:
-        stream = write_halves(found, outputs, names)
+    with (
+        wanted_from(from_layout, cells, checkpoint, checksums=checksums) as wanted,
+        open_path(path, checksums=checksums, header=header) as opened,
+    ):
+        found, *_ = states_in(opened, wanted, _names(variable), layout="from_layout")
+        with Outputs(_files([path], checkpoint), force=force) as outputs:
+            stream = write_halves(found, outputs, names)
     _warn(opened, [stream])
 
 
@@ -195,11 +192,16 @@ def concat(
     paths = [InputPath(half) for half in _listed("halves", halves)]
     if not paths or len(paths) % 2:
         raise ArgumentError(f"expected pairs of files, c and m, got {count(len(paths), 'file')}")
-    wanted = wanted_from(None, cells, checkpoint, checksums=checksums)
-    state = read_halves(paths, wanted, checksums=checksums, header=header)
-    stream, name = Stream(state, LAYOUTS["flat"]), os.fspath(target)
-    with Outputs(_files(paths, checkpoint), force=force) as outputs:
-        write_state(stream, outputs, name, kind_to_write(name, None, "npy"), compress=compress)
+    name = os.fspath(target)
+    with (
+        ExitStack() as stack,
+        wanted_from(None, cells, checkpoint, checksums=checksums) as wanted,
+    ):
+        files = (open_path(path, checksums=checksums, header=header) for path in paths)
+        state = read_halves([stack.enter_context(one) for one in files], wanted)
+        stream = Stream(state, LAYOUTS["flat"])
+        with Outputs(_files(paths, checkpoint), force=force) as outputs:
+            write_state(stream, outputs, name, kind_to_write(name, None, "npy"), compress=compress)
     warn(stream.notes)
 
 

@@ -17,6 +17,7 @@ from lstmstate.errors import (
     LstmstateError,
     MissingExtraError,
     UnsupportedError,
+    located,
     name_nearest,
     warn,
 )
@@ -177,18 +178,18 @@ def verify(
         raise ArgumentError("`seed` is for random data", advice="leave it or `inputs` out")
     if not paths and (lengths is not None or time_major):
         raise ArgumentError("`lengths` and `time_major` are for `inputs`", advice="pass them too")
-    ckpt = open_checkpoint(checkpoint, checksums=checksums)
-    if paths:
-        network = ckpt.network(cell=cell, stack=stack)
-        both = load_pair(network, engine, given, tolerance, judge)
-        how: dict[str, Any] = {"lengths": lengths, "time_major": time_major, "header": header}
-        trials = [over_input(both, open_input(both.ours, os.fspath(p), **how)) for p in paths]
-        notes = assumptions(both.ours.settled)
-    else:
-        networks = networks_of(ckpt, cell, stack, judge)
-        trials = list(over_random_data(networks, engine, given, tolerance, seed or 0, judge))
-        cells = [one for network in networks for one in network.route.cells]
-        notes = assumptions([settle(one, given) for one in cells if one.family in RUNNABLE])
+    with open_checkpoint(checkpoint, checksums=checksums) as ckpt:
+        if paths:
+            network = ckpt.network(cell=cell, stack=stack)
+            both = load_pair(network, engine, given, tolerance, judge)
+            how: dict[str, Any] = {"lengths": lengths, "time_major": time_major, "header": header}
+            trials = [over_input(both, open_input(both.ours, os.fspath(p), **how)) for p in paths]
+            notes = assumptions(both.ours.settled)
+        else:
+            networks = networks_of(ckpt, cell, stack, judge)
+            trials = list(over_random_data(networks, engine, given, tolerance, seed or 0, judge))
+            cells = [one for network in networks for one in network.route.cells]
+            notes = assumptions([settle(one, given) for one in cells if one.family in RUNNABLE])
     refused = [trial.refused for trial in trials if trial.refused]
     if refused and len(refused) == len(trials):
         raise UnsupportedError(refused[0], path=ckpt.prefix)
@@ -383,10 +384,11 @@ def over_input(
     gauges = _make_gauges(both, sequences.steps, sequences.batch)
     last = [loaded.states_of(None, sequences.batch) for loaded in both[:2]]
     for start, x, valid in chunks_of(both.ours, given):  # read once for both
-        ran = [
-            loaded.runner.run(x, states, valid)
-            for loaded, states in zip(both[:2], last, strict=True)
-        ]
+        with located(sequences.path):
+            ran = [
+                loaded.runner.run(x, states, valid)
+                for loaded, states in zip(both[:2], last, strict=True)
+            ]
         gauges[0].add(ran[0].outputs, ran[1].outputs, (start, 0, 0))
         last = [one.states for one in ran]
         advance(len(x))

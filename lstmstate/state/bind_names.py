@@ -39,10 +39,9 @@ def bind(names: Sequence[str], cells: Sequence[str]) -> list[int] | None:
         _refuse_other_directions(names, cells)
         return None
     if sorted(k for found in of_cell for k in found) != list(range(len(cells))):
-        own, others = ([printable(name) or "(no name)" for name in some] for some in (names, cells))
         raise PartlyNamedError(
-            f"its arrays are named after {first_of(own, _SHOWN)}, and the cells are "
-            f"{first_of(others, _SHOWN)}: they cannot be matched",
+            f"its arrays are named after {_listed(names)}, and the cells are {_listed(cells)}: "
+            "they cannot be matched",
             advice="name them all as the cells are named, or none",
         )
     return [of_cell.index([k]) for k in range(len(cells))]
@@ -68,3 +67,7 @@ def _refuse_other_directions(names: Sequence[str], cells: Sequence[str]) -> None
                 f"that of {printable(name)!r}",
                 advice="name the arrays as the cells are named",
             )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return first_of([name or "(no name)" for name in names], _SHOWN)

@@ -239,8 +239,7 @@ def _of_items(array: StoredArray, layout: str) -> Iterator[Guess]:
 
 def names_of(arrays: Sequence[StoredArray]) -> str:
     """Return the names and shapes of some arrays, for messages."""
-    shown = [f"{printable(array.name) or 'one'} {list(array.shape)}" for array in arrays]
-    return first_of(shown, 6) or "none"
+    return first_of([f"{array.name or 'one'} {list(array.shape)}" for array in arrays], 6) or "none"
 
 
 def select_named(arrays: Iterable[StoredArray]) -> list[Named]:

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 from lstmstate.cells.cell import StateWidths
 from lstmstate.cells.state_names import role_of
-from lstmstate.errors import AmbiguousError, CorruptError, LstmstateError, located, printable
+from lstmstate.errors import (
+    AmbiguousError,
+    CorruptError,
+    LstmstateError,
+    first_of,
+    located,
+    printable,
+)
 from lstmstate.records import NamedTuple
 from lstmstate.state.bind_names import PartlyNamedError, are_counted, bind
 from lstmstate.state.candidates import Cells, Guess, Wanted, guesses, names_of, select_named
@@ -317,7 +324,7 @@ def _in_its_order(guess: Guess, wanted: Wanted) -> Guess:
     """Return a guess with a note where its arrays are named after no cell."""
     if len(guess.names) < 2 or not all(guess.names) or are_counted(guess.names):
         return guess
-    names = ", ".join(map(printable, guess.names[:_SHOWN]))
+    names = first_of(guess.names, _SHOWN)
     note = (
         f"its names are those of no cells of {wanted.source}: they are taken in the order {names}"
     )

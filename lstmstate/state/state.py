@@ -11,6 +11,8 @@ from lstmstate.errors import ArgumentError, Brief
 from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
@@ -24,7 +26,7 @@ class LSTMState(metaclass=Brief):
     Args:
         c: the cell state, `[..., num_units]`: an array, or nested lists.
         m: the output that is fed back, `[..., num_proj or num_units]`, with the leading axes and
-            the dtype of c.
+            the dtype of c. Numbers in lists are float64.
         cell: the name of the cell, "" if it has none.
 
     Example:
@@ -81,7 +83,7 @@ class LSTMState(metaclass=Brief):
         """The axes before the width: (), (batch,), (time, batch), …"""
         return self.c.shape[:-1]
 
-    def allclose(self, other: State, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
+    def allclose(self, other: StateLike, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
         """Return whether another state has the same widths and nearly the same values."""
         return _allclose(self, other, rtol, atol)
 
@@ -121,7 +123,8 @@ class StackState(metaclass=Brief):
         if not self.cells:
             raise ArgumentError("a stack has at least one cell")
         for cell in self.cells:
-            require_state(cell)
+            if not isinstance(cell, LSTMState):
+                raise ArgumentError(f"expected an LSTMState, got a {type(cell).__name__}")
             if (cell.batch_shape, cell.dtype) != (self.batch_shape, self.dtype):
                 raise ArgumentError(
                     f"the states of a stack must have the same leading axes and dtype: "
@@ -153,7 +156,7 @@ class StackState(metaclass=Brief):
         """The axes before the widths: (), (batch,), (time, batch), …"""
         return self.cells[0].batch_shape
 
-    def allclose(self, other: State, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
+    def allclose(self, other: StateLike, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
         """Return whether another state has the same widths and nearly the same values."""
         return _allclose(self, other, rtol, atol)
 
@@ -165,27 +168,53 @@ class StackState(metaclass=Brief):
 
 
 State = LSTMState | StackState
+Pair = tuple["ArrayLike", "ArrayLike"]
+StateLike = State | Pair | Sequence[LSTMState | Pair]
 
 
-def require_state(state: object) -> None:
-    """Raise an ArgumentError for anything but a state."""
-    if not isinstance(state, State):
-        raise ArgumentError(
-            f"a state is an LSTMState(c, m), or a StackState of several, and this is a "
-            f"{type(state).__name__}"
-        )
+def to_state(state: StateLike) -> State:
+    """Return a state; a tuple (c, m) is that of a cell, and a sequence of these that of a stack.
+
+    Raises:
+        ArgumentError: it is neither, or its parts do not fit together.
+
+    Example:
+        >>> to_state(([[1.0, 2.0]], [[3.0]])), to_state([([[1.0]], [[2.0]]), ([[3.0]], [[4.0]])])
+        (<LSTMState c [1, 2] m [1, 1] float64>, <StackState 1:1, 1:1 [1] float64>)
+    """
+    if isinstance(state, State):
+        return state
+    if _is_pair(state):
+        return LSTMState(*state)
+    if isinstance(state, list | tuple):
+        cells = [LSTMState(*one) if _is_pair(one) else one for one in state]
+        if all(isinstance(one, LSTMState) for one in cells):
+            return StackState(cells)
+    raise ArgumentError(
+        "a state is an LSTMState or a tuple (c, m), and for a stack a StackState or a list of "
+        f"them, and this is a {type(state).__name__}"
+    )
+
+
+def _is_pair(state: object) -> TypeGuard[Pair]:
+    if not isinstance(state, tuple) or len(state) != 2:
+        return False
+    return not any(isinstance(half, tuple | LSTMState) for half in state)
 
 
 def _array(values: ArrayLike) -> Array:
+    """Return an array; numbers in lists are floats, if written with a point or without."""
     import numpy as np
 
-    return values if isinstance(values, np.ndarray) else np.asarray(values)
+    found = np.asarray(values)
+    is_whole = isinstance(values, list | tuple) and found.dtype.kind in "iu"
+    return found.astype(np.float64) if is_whole else found
 
 
-def _allclose(one: State, other: State, rtol: float, atol: float) -> bool:
+def _allclose(one: State, like: StateLike, rtol: float, atol: float) -> bool:
     import numpy as np
 
-    require_state(other)
+    other = to_state(like)
     if [cell.widths for cell in one.cells] != [cell.widths for cell in other.cells]:
         return False
     return one.batch_shape == other.batch_shape and all(

@@ -10,12 +10,12 @@ import re
 
 _PARAMETER = r"`(\w+)=([^`]*)`"
 # Flags with other names than their parameters, or several flags.
-_FLAGS = {"layout": "--from"}
+_FLAGS = {"layout": "--from", "from_layout": "--from"}
 _ANY = {  # the same, for any value
     "cells": "--units and --proj, --cells",
     "feeds": "--feed NAME=VALUE",
-    "output": "-o FILE",
-    "outputs": "-o C M",
+    "target": "-o FILE",
+    "targets": "-o C M",
 }
 _SWITCHES = {"True": "", "False": "no-"}
 

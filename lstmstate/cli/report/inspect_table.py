@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate.cells.cell import Cell, Option, SavedState, Stack, unexplained_words
@@ -66,7 +66,8 @@ def checkpoint_tables(
         ]
         _states(sheet, cells, stacks)
         if ckpt.states:
-            _saved(sheet, list(ckpt.states.values()))
+            keras = {name for name, cell in ckpt.cells.items() if _is_keras(cell.info)}
+            _saved(sheet, list(ckpt.states.values()), keras)
     if ckpt.unrecognised_words and not narrowed:
         _unrecognised(sheet, ckpt, unrecognised)
     if ckpt.candidates and not narrowed:
@@ -197,18 +198,19 @@ def _states(sheet: Sheet, cells: Sequence[Cell], stacks: Sequence[Stack]) -> Non
         state = cell.state
         if state is None:
             continue
-        c, m = f"c [B, {state.c}]", f"m [B, {state.m}]"
-        if cell.native_layout == "keras":
-            row = [f"[h, c]: {m}, {c}", text.NOTHING, text.NOTHING]
+        if _is_keras(cell):
+            row = [f"h [B, {state.m}], c [B, {state.c}]", text.NOTHING, text.NOTHING]
         else:
-            row = [f"{c}, {m}", f"[B, {state.flat}]", _columns(*state.columns())]
+            tuples = f"c [B, {state.c}], m [B, {state.m}]"
+            row = [tuples, f"[B, {state.flat}]", _columns(*state.columns())]
         rows.append([numbers[cell.name], *row])
     for stack in stacks:
         parts = stack.columns()
         in_order = [cell for layer in stack.layers for cell in layer]
         if not parts and len(stack.layers) == len(in_order):
             cells_of = "+".join(numbers[cell.name] for cell in in_order)
-            rows.append([cells_of, f"{len(in_order)} pairs", text.NOTHING, text.NOTHING])
+            order = " [h, c]" if all(map(_is_keras, in_order)) else ""
+            rows.append([cells_of, f"{len(in_order)} pairs{order}", text.NOTHING, text.NOTHING])
         if len(parts) > 1:
             rows.append(
                 [
@@ -221,6 +223,11 @@ def _states(sheet: Sheet, cells: Sequence[Cell], stacks: Sequence[Stack]) -> Non
     if rows:
         sheet.heading("State shapes (B: batch size)")
         text.table(sheet, [("#", "lead"), *_STATE_COLUMNS], rows)
+
+
+def _is_keras(cell: Cell) -> bool:
+    """Whether a cell calls its m h, and gives it first."""
+    return cell.native_layout == "keras"
 
 
 def _unrecognised(sheet: Sheet, ckpt: LSTMCheckpoint, found: Unrecognised | None) -> None:
@@ -255,8 +262,8 @@ def _columns(c: tuple[int, int], m: tuple[int, int]) -> str:
     return f"c {c[0]}:{c[1]} m {m[0]}:{m[1]}"
 
 
-def _saved(sheet: Sheet, states: list[SavedState]) -> None:
-    """Print the states in variables of the checkpoint."""
+def _saved(sheet: Sheet, states: list[SavedState], keras: Collection[str]) -> None:
+    """Print the states in variables of the checkpoint; m is h in the cells of Keras."""
     sheet.heading("Saved states")
     text.table(
         sheet,
@@ -264,7 +271,7 @@ def _saved(sheet: Sheet, states: list[SavedState]) -> None:
         [
             [
                 printable(state.variable),
-                state.layout,
+                "h" if state.layout == "m" and state.cell in keras else state.layout,
                 text.shape(state.shape),
                 printable(state.cell or state.stack or text.UNKNOWN),
             ]

@@ -18,8 +18,8 @@ from lstmstate.errors import (
     LstmstateError,
     NotFoundError,
     UnsupportedError,
+    first_of,
     located,
-    printable,
     raised_as,
 )
 from lstmstate.files.reader import ByteSource
@@ -210,7 +210,7 @@ def select(file: StateFile, place: str) -> StateFile:
         if [array.name for array in file.arrays] == [""]:
             problem, advice = "its one array has no name", "pass the file alone"
             raise NotFoundError(problem, path=file.path, tensor=place, advice=advice)
-        known = ", ".join(printable(array.name) for array in file.arrays[:6]) or "none"
+        known = first_of([array.name for array in file.arrays], 6) or "none"
         raise LstmstateError(
             "there is no such array", path=file.path, tensor=place, advice=f"there are: {known}"
         )

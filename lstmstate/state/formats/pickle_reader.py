@@ -29,9 +29,8 @@ from lstmstate.state.formats.pickle_opcodes import (
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
 
-    Array = NDArray[Any]
+    from lstmstate.state.state import Array
 
 # The values that a pickle may have.
 Value: TypeAlias = Union["Array", "LSTMStateTuple", "tuple[Value, ...]", "list[Value]"]

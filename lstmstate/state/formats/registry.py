@@ -92,22 +92,30 @@ def kind_of_name(path: str) -> StateKind | None:
     return next((kind for kind in KINDS if kind.is_named(path)), None)
 
 
-def kind_to_write(target: str, key: str | None = None, default: str = "npz") -> StateKind:
-    """Return the kind of an output: by its key, by its name, or for stdout the default."""
-    if target == STDOUT:
-        kind = BY_KEY[key or default]
-        if not kind.piped:
-            raise UnsupportedError(
-                f"{kind.words} cannot be written to stdout", advice="pass a file: `output=...`"
-            )
-        return kind
-    found = BY_KEY[key] if key is not None else kind_of_name(target)
-    advice = "end the name in .npy, .npz, .h5, .csv or .ckpt"
-    if found is None:
+def kind_to_write(
+    target: str,
+    key: str | None = None,
+    default: str = "npz",
+    *,
+    endings: str = ".npy, .npz, .h5, .csv or .ckpt",
+) -> StateKind:
+    """Return the kind of an output: by its key, by its name, or for stdout the default.
+
+    Args:
+        endings: of the kinds that can be written, for messages.
+    """
+    is_stdout = target == STDOUT
+    key = key or (default if is_stdout else None)
+    kind = BY_KEY[key] if key is not None else kind_of_name(target)
+    advice = f"end the name in {endings}"
+    if kind is None:
         raise LstmstateError(
             "expected a name with the ending of a kind of file", path=target, advice=advice
         )
-    if not found.writer:
-        problem = f"{found.words} is read, but not written"
-        raise UnsupportedError(problem, path=target, advice=advice)
-    return found
+    if not kind.writer:
+        raise UnsupportedError(f"{kind.words} is read, but not written", path=target, advice=advice)
+    if is_stdout and not kind.piped:
+        raise UnsupportedError(
+            f"{kind.words} cannot be written to stdout", advice="pass a file: `target=...`"
+        )
+    return kind

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from lstmstate.errors import AmbiguousError, NotFoundError, printable
+from lstmstate.errors import AmbiguousError, NotFoundError, first_of, printable
 from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[Any]
+    from lstmstate.state.state import Array
 
 _INTEGER = re.compile(r"[+-]?\d+")
 _FLOAT = re.compile(r"[+-]?\d+\.0")
@@ -129,8 +129,7 @@ def places(names: Sequence[str], width: int, asked: str) -> list[int]:
 
 def listed(names: Sequence[str]) -> str:
     """Return the first of some names, for a message."""
-    more = ", …" if len(names) > _LISTED else ""
-    return ", ".join(printable(name[:_SHOWN]) for name in names[:_LISTED]) + more
+    return first_of([name[:_SHOWN] for name in names], _LISTED)
 
 
 def without_index(
@@ -163,7 +162,7 @@ def without_index(
     return names, table, notes
 
 
-def _has_count(table: Array) -> bool:
+def _has_count(table: NDArray[Any]) -> bool:
     """Whether the first column rises by one from row to row, and no other column does.
 
     Of two rows the first column has to be 0 and 1, and no other number a whole one.
