@@ -118,7 +118,7 @@ def read_state(file: StateFile, wanted: Wanted = Wanted()) -> StoredState:  # no
         except LstmstateError as error:
             found = _guessed(file, wanted)
             note = (
-                f"the order in which the graph takes it is unknown ({error.problem}); it is read "
+                f"the order of the graph that takes it is unknown ({error.problem}); it is read "
                 f"as {found.layout.name} ({found.layout.words})"
             )
             return found if wanted.layout else found._replace(notes=(*found.notes, note))
