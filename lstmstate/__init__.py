@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
 
 __all__ = [
@@ -42,6 +40,7 @@ __all__ = [
     "verify",
 ]
 
+TYPE_CHECKING = False  # not that of `typing`, whose import takes long
 if TYPE_CHECKING:
     from lstmstate.cells import Option, SavedState, StateWidths
     from lstmstate.cells.cell import Cell as Cell

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from types import FrameType, FunctionType
-from typing import ParamSpec, TypeVar
+
+from lstmstate.type_names import ParamSpec, TypeVar
 
 _LISTED = 3  # values of a missing file that an error names
 _PACKAGE = __name__.partition(".")[0]

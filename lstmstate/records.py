@@ -8,9 +8,9 @@ the one of `typing`.
 from __future__ import annotations
 
 from collections import namedtuple
-from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lstmstate.errors import Brief
+from lstmstate.type_names import TYPE_CHECKING, Any, TypeVar, cast
 
 __all__ = ["NamedTuple", "brief"]
 

@@ -12,8 +12,7 @@ from networks import alone, cell, sequences
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.engines import load
 from lstmstate.engines.network import Arithmetic, Network
-from lstmstate.engines.numpy_cell import NumpyCell
-from lstmstate.engines.numpy_engine import NumpyRunner
+from lstmstate.engines.numpy_engine import NumpyCell, NumpyRunner
 from lstmstate.model.checkpoint import open_checkpoint
 from lstmstate.recurrence.variable_values import GraphVariables
 

@@ -66,7 +66,7 @@ def test_a_batch_that_is_too_wide_for_the_buffers_is_run_in_parts(
     network = lstmstate.open_checkpoint(SAMPLES / "peephole_flat").network()
     x = numbers(7, 11, 3)
     whole, state = network.run(x)
-    monkeypatch.setattr("lstmstate.engines.numpy_cell._ROOM_NUMBERS", 8 * 3)
+    monkeypatch.setattr("lstmstate.engines.numpy_engine._ROOM_NUMBERS", 8 * 3)
     parts, last = network.run(x)
     np.testing.assert_allclose(parts, whole, atol=1e-6)
     np.testing.assert_allclose(last.flat(), state.flat(), atol=1e-6)

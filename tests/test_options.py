@@ -9,11 +9,10 @@ from commands import Shell, error
 from lstmstate import engines
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.cells.cell import Option, Source
-from lstmstate.cells.family import Family
-from lstmstate.cells.options import settle_options
+from lstmstate.cells.family import Family, settle_options
 from lstmstate.cli import options
 from lstmstate.cli.group import cli
-from lstmstate.engines.activations import FUNCTIONS
+from lstmstate.engines.numpy_functions import FUNCTIONS
 from lstmstate.engines.options import RUN_OPTIONS
 from lstmstate.state.formats.registry import KINDS
 from lstmstate.state.layouts import LAYOUTS

@@ -13,7 +13,7 @@ from commands import LSTMSTATE, PROJECT, SAMPLES, Array, numbers, saved
 
 from lstmstate.engines import blas_threads, matrix_products
 from lstmstate.engines.network import Arithmetic
-from lstmstate.engines.numpy_cell import NumpyCell
+from lstmstate.engines.numpy_engine import NumpyCell
 
 _UNITS, _WIDTH, _STEPS = 24, 5, 40
 
@@ -44,8 +44,8 @@ def _run(batch: int, dtype: str = "float32") -> np.ndarray:
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few steps at once, so that a sequence has several parts."""
-    monkeypatch.setattr("lstmstate.engines.numpy_cell._CHUNK_BYTES", 1)
-    monkeypatch.setattr("lstmstate.engines.numpy_cell._CHUNK_COLUMNS", 16)
+    monkeypatch.setattr("lstmstate.engines.numpy_engine._CHUNK_BYTES", 1)
+    monkeypatch.setattr("lstmstate.engines.numpy_engine._CHUNK_COLUMNS", 16)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])

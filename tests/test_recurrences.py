@@ -13,7 +13,7 @@ from commands import Shell
 from writers import BATCH, INPUTS, STEPS, TensorFlow, cells, dynamic, inputs, lstm, opened
 
 from lstmstate.cells import Stack
-from lstmstate.cells.scopes import two_kernels
+from lstmstate.cells.detect import two_kernels
 from lstmstate.model.checkpoint import LSTMCheckpoint
 
 UNITS = 4

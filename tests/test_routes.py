@@ -8,8 +8,7 @@ import pytest
 from writers import INPUTS, Shape, TensorFlow, cells, dynamic, inputs, lstm, opened
 
 from lstmstate import AmbiguousError, LstmstateError, NotFoundError, UnsupportedError
-from lstmstate.cells.execution_order import Route, of_cell, of_stack, routes
-from lstmstate.cells.stacks import stacks
+from lstmstate.cells.stacks import Route, of_cell, of_stack, routes, stacks
 from lstmstate.cli.report.flags import with_flags
 from lstmstate.errors import MissingFileError
 

@@ -14,13 +14,13 @@ import plain_cells as plain
 import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
+from reference_step import step
 from writers import Shape, below, cells
 
 from lstmstate.cells import Cell
 from lstmstate.engines import load
 from lstmstate.engines.network import Network
 from lstmstate.engines.options import settle
-from lstmstate.engines.reference import step
 from lstmstate.engines.weights import arithmetic
 
 Draw = Callable[..., Any]

@@ -269,8 +269,10 @@ def test_an_input_too_large_for_the_memory_does_not_stop_the_others(
 ) -> None:
     real = run.run_input
 
-    def short(loaded: object, given: run.Input, *arguments: object, **how: object) -> run.RunResult:
-        if given.sequences.steps == 6:
+    def short(
+        loaded: object, given: run.Sequences, *arguments: object, **how: object
+    ) -> run.RunResult:
+        if given.steps == 6:
             raise MemoryError
         return real(loaded, given, *arguments, **how)  # type: ignore[arg-type]
 

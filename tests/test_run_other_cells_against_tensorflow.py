@@ -12,7 +12,7 @@ from oracle import BATCH, INPUTS, STEPS, Case, assert_alike, noise
 from writers import Tensor, TensorFlow, activation, as_in_1_x, tensorflow
 
 from lstmstate.cells.activations import ACTIVATIONS
-from lstmstate.engines.activations import function
+from lstmstate.engines.numpy_functions import function
 
 UNITS = 5
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from lstmstate.cells.gate_stats import Stats, cell_stats
+from lstmstate.cells.weights import Stats, cell_stats
 from lstmstate.model.checkpoint import open_checkpoint
 
 Values = Mapping[str, NDArray[Any]]

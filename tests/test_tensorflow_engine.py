@@ -27,8 +27,8 @@ from lstmstate import engines
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.cells.families import BY_NAME
 from lstmstate.engines import tensorflow_cells, tensorflow_engine
-from lstmstate.engines.activations import function
 from lstmstate.engines.network import Arithmetic, Network
+from lstmstate.engines.numpy_functions import function
 from lstmstate.errors import LstmstateError, MissingExtraError, UnsupportedError
 
 ENGINE = "tensorflow"

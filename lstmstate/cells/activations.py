@@ -1,6 +1,6 @@
 """The table of activations: one row for each function on gates and states.
 
-`engines.activations` has each in NumPy, under the same name. Sources of the patterns: tf.keras'
+`engines.numpy_functions` has each in NumPy, under the same name. Sources of the patterns: tf.keras'
 backend (hard_sigmoid, elu and selu of 1.4 to 1.15), Keras 3 (backend/tensorflow/nn.py),
 tf.nn.leaky_relu (1.4 to 1.10).
 """

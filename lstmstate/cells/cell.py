@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 from lstmstate.errors import count, first_of
 from lstmstate.records import NamedTuple, brief
+from lstmstate.type_names import Literal
 
 Source = Literal["graph", "family", "default", "option", "unknown"]
 Value = float | int | bool | str | None

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from lstmstate.cells import variable_names as names
 from lstmstate.cells.from_graph.match_variables import Stored
-from lstmstate.cells.scopes import Roles
+
+if TYPE_CHECKING:
+    from lstmstate.cells.detect import Roles
 
 _CELL_LEAF = "W_0"  # no layer but a cell of 0.5 to 0.12 has W_0 with B
 

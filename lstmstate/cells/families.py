@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from lstmstate.cells import shapes
 from lstmstate.cells.cell import Documented
-from lstmstate.cells.family import Family, Leaves, always
+from lstmstate.cells.family import DIAGONALS, PAIR, STORED, Family, Leaves, always
 from lstmstate.cells.library_families import LIBRARIES
 
 OLD, MIDDLE, NEW = "0.5-0.12", "1.0-1.1", "1.2+"
 
-_DIAGONALS = {role: role for role in shapes.PEEPHOLES}
 _OLD_DIAGONALS = {"w_i_diag": "W_I_diag", "w_f_diag": "W_F_diag", "w_o_diag": "W_O_diag"}
 _KERNEL: Leaves = {"kernel": "kernel", "bias": "bias"}
 _NORMS: Leaves = {
@@ -25,12 +24,12 @@ _NORMS: Leaves = {
 }
 _SHARDED: Leaves = {"kernel": "W_{k}", "bias": "B", "projection": "W_P_{k}", **_OLD_DIAGONALS}
 
-NEW_CORE: Leaves = {**_KERNEL, **_DIAGONALS, "projection": "projection/kernel"}
+NEW_CORE: Leaves = {**_KERNEL, **DIAGONALS, "projection": "projection/kernel"}
 MIDDLE_CORE: Leaves = {
     "kernel": "weights",
     "bias": "biases",
     "projection": "projection/weights",
-    **_DIAGONALS,
+    **DIAGONALS,
 }
 _OLD_BLOCK: Leaves = {
     "kernel": "W",
@@ -46,12 +45,9 @@ _KERAS: Leaves = {**_KERNEL, "recurrent_kernel": "recurrent_kernel"}
 
 # No peepholes, clips or projection in any version.
 _PLAIN = always(cell_clip=None, proj_clip=None)
-_PAIR = always(state_is_tuple=True)
-_BLOCK = {**_PAIR, **always(activation="tanh", proj_clip=None)}
+_BLOCK = {**PAIR, **always(activation="tanh", proj_clip=None)}
 _NO_FORGET_BIAS = always(forget_bias=None)
-# The forget bias, if any, is in the stored bias, and none is added at run time.
-_STORED = always(forget_bias=0.0)
-_KERAS_OPTIONS = {**_STORED, **_PLAIN, **_PAIR}
+_KERAS_OPTIONS = {**STORED, **_PLAIN, **PAIR}
 # Names and shapes do not show the release.
 _SQUASHES = (
     "hard_sigmoid in Keras up to 2.2 and tf.keras of TensorFlow 1.x, sigmoid in Keras 2.3 and "
@@ -61,7 +57,7 @@ _HARD = {"recurrent_activation": Documented("hard_sigmoid", _SQUASHES)}
 _SOFT = {"recurrent_activation": Documented("sigmoid", _SQUASHES)}
 _CONVOLUTIONS = "hard_sigmoid in Keras 2, sigmoid in Keras 3"
 _EXPERIMENTAL = "hard_sigmoid in tf.keras.experimental, sigmoid in TensorFlow Addons"
-_CUDNN = {**_STORED, **_PLAIN, **_PAIR, **always(activation="tanh")}
+_CUDNN = {**STORED, **_PLAIN, **PAIR, **always(activation="tanh")}
 
 _CONVOLUTIONAL = "its kernels are convolutions"
 _BY_FREQUENCY = "it runs over frequencies within each step"
@@ -69,7 +65,7 @@ _WEIGHT_NORM = Family(
     "WeightNormLSTMCell",
     ("wn_lstm_cell",),
     {NEW: NEW_CORE},
-    options=_PAIR,
+    options=PAIR,
     form="weight_norm",
     step_operations={"weight": frozenset({"Mul", "Square", "Sum", "Maximum", "Rsqrt"})},
 )
@@ -101,7 +97,7 @@ CONVOLUTION = Family(
     shapes.convolution,
     required=("kernel",),
     has_pair=False,
-    options={**_PLAIN, **_PAIR},
+    options={**_PLAIN, **PAIR},
     refusal=_CONVOLUTIONAL,
 )
 COUPLED = Family(
@@ -153,14 +149,14 @@ FAMILIES: tuple[Family, ...] = (
                 **{
                     f"{gate}_bias": f"{gate}_bias" for gate in ("input", "forget", "cell", "output")
                 },
-                **_DIAGONALS,
+                **DIAGONALS,
                 "projection": "projection/kernel",
             }
         },
         shapes.tflite,
         required=("input_to_cell_w", "cell_to_cell_w", "cell_bias"),
         by_leaves=True,
-        options=_STORED,
+        options=STORED,
         form="tflite",
         step_operations={"weight": frozenset({"Transpose"})},
     ),
@@ -177,7 +173,7 @@ FAMILIES: tuple[Family, ...] = (
         shapes.grouped,
         required=("kernel", "bias_i", "bias_j", "bias_f", "bias_o"),
         by_leaves=True,
-        options={**always(cell_clip=None, proj_clip=None), **_PAIR},
+        options={**always(cell_clip=None, proj_clip=None), **PAIR},
         form="grouped",
         step_operations={"x": frozenset({"Slice"}), "gate": frozenset({"Tanh"})},
     ),
@@ -199,7 +195,7 @@ FAMILIES: tuple[Family, ...] = (
         required=("mask_gates", "new_input", "output_gate", "period", "phase"),
         gate_order="if,j,o",
         by_leaves=True,
-        options={**_NO_FORGET_BIAS, **_PLAIN, **_PAIR},
+        options={**_NO_FORGET_BIAS, **_PLAIN, **PAIR},
         refusal="it takes the time of each step next to the input, and leaks",
     ),
     Family(
@@ -209,7 +205,7 @@ FAMILIES: tuple[Family, ...] = (
         shapes.indy,
         required=("kernel", "recurrent_kernel", "bias"),
         by_leaves=True,
-        options={**_PLAIN, **_PAIR},
+        options={**_PLAIN, **PAIR},
         form="indy",
         step_operations={"input": frozenset({"Tile"})},
     ),
@@ -231,7 +227,7 @@ FAMILIES: tuple[Family, ...] = (
         shapes.nas,
         required=("kernel", "recurrent_kernel"),
         gate_order="8 blocks",
-        options={**_NO_FORGET_BIAS, **_PLAIN, **_PAIR, **always(recurrent_activation=None)},
+        options={**_NO_FORGET_BIAS, **_PLAIN, **PAIR, **always(recurrent_activation=None)},
         refusal="its eight blocks are not the gates of an LSTM",
     ),
     Family(
@@ -331,7 +327,7 @@ FAMILIES: tuple[Family, ...] = (
         },
         shapes.layer_norm,
         required=("kernel",),
-        options={**_PLAIN, **_PAIR},
+        options={**_PLAIN, **PAIR},
         form="fused",
     ),
     Family(
@@ -340,7 +336,7 @@ FAMILIES: tuple[Family, ...] = (
         {NEW: {**NEW_CORE, **_NORMS}},
         shapes.layer_norm,
         required=("kernel", "bias"),
-        options=_PAIR,
+        options=PAIR,
         form="fused",
     ),
     COUPLED,
@@ -422,7 +418,7 @@ FAMILIES: tuple[Family, ...] = (
         (),
         {NEW: NEW_CORE},
         gate_order="ifjo",
-        options={**_BLOCK, **_STORED},
+        options={**_BLOCK, **STORED},
         form="fused",
         is_block=True,
         operations=("BlockLSTMV2",),

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from lstmstate.cells import shapes
 from lstmstate.cells.cell import Documented, Option
-from lstmstate.cells.family import Family, Leaves, always
+from lstmstate.cells.family import DIAGONALS, PAIR, STORED, Family, Leaves, always
 
-_DIAGONALS = {role: role for role in shapes.PEEPHOLES}
 _TANH = always(activation="tanh", proj_clip=None)
 _PLAIN = {**_TANH, **always(cell_clip=None)}
-# The forget bias, if any, is in the stored bias, and none is added at run time.
-_STORED = always(forget_bias=0.0)
-_PAIR = always(state_is_tuple=True)
 
 
 # ---- Sonnet: the state is (hidden, cell)
@@ -26,18 +22,18 @@ _NORM = {part: f"layer_norm/{part}" for part in ("gamma", "beta")}
 _SONNET_1_ROW = Family(
     "Sonnet 1 LSTM",
     (),
-    {None: {**_SONNET_1, **_DIAGONALS, **_NORM, "gamma_c": "gamma_c"}},
+    {None: {**_SONNET_1, **DIAGONALS, **_NORM, "gamma_c": "gamma_c"}},
     forbidden=(*shapes.PEEPHOLES, *_NORM, "gamma_c"),  # gamma_c: of batch norm
     by_leaves=True,
     h_first=True,
-    options={**_TANH, **_PAIR, "cell_clip": Option(None, "default")},
+    options={**_TANH, **PAIR, "cell_clip": Option(None, "default")},
     library="Sonnet",
 )
 _SONNET = (
     # h is tanh(c * (1 + w_o_diag)) * sigmoid(o).
     _SONNET_1_ROW._replace(
         name="Sonnet 1 LSTM (peepholes)",
-        leaves={None: {**_SONNET_1, **_DIAGONALS}},
+        leaves={None: {**_SONNET_1, **DIAGONALS}},
         required=("kernel", "bias", *shapes.PEEPHOLES),
         forbidden=(),
         refusal="its output gate sees no c, and scales the new one",
@@ -79,7 +75,7 @@ _SONNET = (
         gate_order="ifjo",
         by_leaves=True,
         h_first=True,
-        options={**_STORED, **_PLAIN, **_PAIR},
+        options={**STORED, **_PLAIN, **PAIR},
         library="Sonnet",
         form="two_kernels",
         tensorflow="LSTMCell",
@@ -91,7 +87,7 @@ _SONNET = (
 
 _BASELINES: Leaves = {"kernel": "wx", "recurrent_kernel": "wh", "bias": "b"}
 _BASELINES_NORMS = {name: name for name in ("gx", "bx", "gh", "bh", "gc", "bc")}
-_BASELINES_OPTIONS = {**_STORED, **_PLAIN, **always(state_is_tuple=False)}
+_BASELINES_OPTIONS = {**STORED, **_PLAIN, **always(state_is_tuple=False)}
 _BASELINES_WORDS = ("lnlstm", "lstm", *(f"lstm{number}" for number in range(10)))
 _BASELINES_ROWS = (
     Family(
@@ -146,7 +142,7 @@ _LINGVO_ROWS = (
         shapes.lingvo_norm,
         gate_order="jifo",
         by_leaves=True,
-        options={**_PAIR, **_TANH, "forget_bias": Option(0.0, "default")},
+        options={**PAIR, **_TANH, "forget_bias": Option(0.0, "default")},
         library="lingvo",
         refusal="the scales of its norms are in its bias",
     ),
@@ -160,7 +156,7 @@ _LINGVO_ROWS = (
         gate_order="jifo",
         by_leaves=True,
         options={
-            **_PAIR,
+            **PAIR,
             **always(proj_clip=None),
             "forget_bias": Option(0.0, "default"),
             "cell_clip": Option(10.0, "default"),
@@ -188,7 +184,7 @@ _RETURNN_ROWS = (
         shapes.keras,
         required=("kernel", "recurrent_kernel", "bias"),
         gate_order="jifo",
-        options={**_STORED, **_PLAIN, **_PAIR},
+        options={**STORED, **_PLAIN, **PAIR},
         library="RETURNN",
         form="two_kernels",
         tensorflow="LSTMCell",

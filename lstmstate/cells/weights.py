@@ -1,15 +1,70 @@
-"""Weights of cells as arrays: shards joined on the axis of their era."""
+"""Weights of cells as arrays: shards joined on the axis of their era, statistics gate by gate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from lstmstate.cells.cell import Cell
+from lstmstate.records import NamedTuple
+from lstmstate.value_stats import stats_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_BY_COLUMNS = ("kernel", "recurrent_kernel", "bias", "mask", "norm_0", "norm_1")
+
+
+class Stats(NamedTuple):
+    """Statistics of one part of a tensor.
+
+    Attributes:
+        role: the tensor.
+        gate: the gate whose columns these are; None for a tensor without gates.
+        size: the number of elements.
+        min, max, mean, std: of the finite elements.
+        zeros, nan, inf: how many elements are 0, NaN or Inf.
+    """
+
+    role: str
+    gate: str | None
+    size: int
+    min: float | None
+    max: float | None
+    mean: float | None
+    std: float | None
+    zeros: int
+    nan: int
+    inf: int
+
+
+def cell_stats(cell: Cell, read: Callable[[str], NDArray[np.generic]]) -> Iterator[Stats]:
+    """Yield the statistics of each of a cell's tensors; `read` returns a variable's value."""
+    for role in cell.variables:
+        value = weight(cell, role, read)
+        for gate, part in _gates(cell, role, value):
+            found = stats_of(part)
+            low, high, mean, std = found.moments().values()
+            counts = found.zeros, found.nan, found.inf
+            yield Stats(role, gate, found.size, low, high, mean, std, *counts)
+
+
+def _gates(
+    cell: Cell, role: str, value: NDArray[np.generic]
+) -> Iterator[tuple[str | None, NDArray[np.generic]]]:
+    """Yield (gate, its columns); cuDNN's bias holds two sets, GLSTM's kernels one a group."""
+    order = cell.gate_order
+    units = cell.num_units or 0
+    groups = cell.extra.get("number_of_groups")
+    width = units // groups if isinstance(groups, int) and role == "kernel" else units
+    fits = value.size and value.ndim > 0 and width and value.shape[-1] % (len(order) * width) == 0
+    if role not in _BY_COLUMNS or not order.isalpha() or not fits:
+        yield None, value
+        return
+    sets = value.reshape(*value.shape[:-1], -1, len(order), width)
+    for number, gate in enumerate(order):
+        yield gate, sets[..., number, :]
 
 
 def weight(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from lstmstate import limits
 from lstmstate.checkpoint import object_graph
@@ -24,6 +23,7 @@ from lstmstate.checkpoint.tensor_bundle import Bundle
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import CorruptError, LstmstateError, located
 from lstmstate.files.reader import read_whole
+from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lstmstate.checkpoint.frozen_graph import FrozenGraph

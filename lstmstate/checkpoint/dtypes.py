@@ -5,10 +5,9 @@ Numbers: core/framework/types.proto; TensorProto fields: core/framework/tensor.p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lstmstate.errors import LstmstateError
 from lstmstate.records import NamedTuple
+from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
 
 import google_crc32c
 
@@ -31,6 +30,7 @@ from lstmstate.errors import (
 )
 from lstmstate.files.reader import ByteSource
 from lstmstate.records import NamedTuple
+from lstmstate.type_names import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np

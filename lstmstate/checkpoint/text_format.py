@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from typing import NoReturn
 
 from lstmstate import limits
 from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.dtypes import BY_NUMBER
 from lstmstate.errors import CorruptError
+from lstmstate.type_names import NoReturn
 
 # Message → field → (its number, its kind: a scalar of `_SCALARS`, or a message).
 _Fields = dict[str, tuple[int, str]]

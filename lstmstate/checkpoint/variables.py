@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
 
 from lstmstate import limits
 from lstmstate.checkpoint import object_graph
@@ -20,6 +19,7 @@ from lstmstate.errors import (
     located,
 )
 from lstmstate.records import NamedTuple
+from lstmstate.type_names import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np

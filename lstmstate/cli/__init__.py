@@ -12,7 +12,8 @@ import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from lstmstate.cli import DONE, NO, SOME_FAILED, UNUSABLE, decide, report_line
 from lstmstate.cli.command import Json
 from lstmstate.cli.report.flags import with_flags
 from lstmstate.errors import LstmstateError, each
+from lstmstate.type_names import TypeVar
 
 _Result = TypeVar("_Result")
 

@@ -6,7 +6,8 @@ Importing Click takes as long as inspecting a checkpoint. It prints help, errors
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+
+from lstmstate.type_names import Any
 
 Json = dict[str, Any]
 

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from lstmstate.cli import report_line
 from lstmstate.cli.command import Options, option, refuse
 from lstmstate.errors import LstmstateError
+from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstmstate.checkpoint.locate import Location

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from lstmstate.files.atomic import Outputs
     from lstmstate.model.loaded_network import Loaded
     from lstmstate.model.network_loader import OwnStart
-    from lstmstate.operations.run import Input
     from lstmstate.operations.sequences import Sequences
     from lstmstate.state.formats.input_path import InputPath
     from lstmstate.state.state import State
@@ -249,13 +248,13 @@ class _Job:
             with located(self._prefix):
                 loaded.refuse_parts()
 
-    def _open(self, path: InputPath) -> tuple[Loaded, Input]:
+    def _open(self, path: InputPath) -> tuple[Loaded, Sequences]:
         """Return the sequences of an input, and the network for vectors of their width."""
         from lstmstate.operations.run import open_input
 
         call, loaded = self._call, self._loaded
 
-        def open_for(loaded: Loaded) -> Input:
+        def open_for(loaded: Loaded) -> Sequences:
             start, header = call.start, call.common.header
             how = vars(call.shape)
             return open_input(loaded, path, allow_nan=start.allow_nan, header=header, **how)
@@ -374,14 +373,13 @@ class _Job:
         if call.start.carry_state and self._done < number:
             raise LstmstateError("not run: the input before it failed", path=path)
         loaded, given = self._open(self._paths[path])
-        sizes = given.sequences
-        call.common.note(sizes.notes)
+        call.common.note(given.notes)
         state, source = self._state, "zero"
         if call.start.state_path is None and not call.start.zero_state and state is None:
-            self._note_zeros(sizes)
+            self._note_zeros(given)
         if self._is_own and state is None:
             state, source = (
-                self._network.initial_state(sizes.batch, self._feeds, sizes.steps),
+                self._network.initial_state(given.batch, self._feeds, given.steps),
                 "file",
             )
         elif state is not None:
@@ -390,7 +388,7 @@ class _Job:
         state_target = results.state_out if self._tried == len(call.inputs) else None
         with (
             Outputs(self._files, force=results.force) as outputs,
-            call.common.meter("running", sizes.steps, "steps") as meter,
+            call.common.meter("running", given.steps, "steps") as meter,
         ):
             with self._writer(outputs, target, given, loaded) as writer:
                 done = run_input(
@@ -424,7 +422,9 @@ class _Job:
             _print(document, is_first=number == 0)
         return document
 
-    def _writer(self, outputs: Outputs, target: str | None, given: Input, loaded: Loaded) -> Any:
+    def _writer(
+        self, outputs: Outputs, target: str | None, given: Sequences, loaded: Loaded
+    ) -> Any:
         """Return the open file of the results, or a context without one."""
         if target is None:
             return nullcontext()

@@ -101,8 +101,8 @@ def command(
 
         def over(path: str) -> Trial:
             one = open_input(both.ours, path, header=common.header, **vars(shape))
-            common.note(one.sequences.notes)
-            with common.meter("verifying", one.sequences.steps, "steps") as meter:
+            common.note(one.notes)
+            with common.meter("verifying", one.steps, "steps") as meter:
                 return over_input(both, one, meter.add)
 
         trials = batch.run(over)

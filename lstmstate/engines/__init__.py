@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-from lstmstate.engines.network import Network, Runner
 from lstmstate.errors import ArgumentError, MissingExtraError
 from lstmstate.records import NamedTuple
+
+if TYPE_CHECKING:
+    from lstmstate.engines.network import Network, Runner
 
 
 class Engine(NamedTuple):

@@ -6,13 +6,12 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import pairwise
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from lstmstate.engines import blas_threads
-from lstmstate.engines.network import spans
-
-if TYPE_CHECKING:
-    from lstmstate.engines.network import Array
+from lstmstate.engines.network import Array, spans
 
 # OpenBLAS has kernels that take matrices as they are for products of up to so many
 # multiplications; for others it first copies all weights, which in a step takes longer than the
@@ -109,8 +108,6 @@ class InputPart:
     """
 
     def __init__(self, kernel: Array, width: int, batch: int, steps: int) -> None:
-        import numpy as np
-
         self._kernel = kernel
         self._width = width
         self._pieces = cut(kernel, batch)
@@ -132,8 +129,6 @@ class InputPart:
 
     def _compute_ahead(self, parts: Sequence[Array]) -> Iterator[Array]:
         """Yield the products; while one is used a thread computes the next."""
-        import numpy as np
-
         made: SimpleQueue[Array | BaseException] = SimpleQueue()
         wanted = threading.Semaphore(2)
         is_over = threading.Event()
@@ -165,8 +160,6 @@ class InputPart:
             thread.join()
 
     def _product(self, x: Array) -> Array:
-        import numpy as np
-
         steps, batch, _ = x.shape
         width = self._width
         product: Array

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from lstmstate.cells.cell import StateWidths
 from lstmstate.errors import UnsupportedError
 from lstmstate.records import NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.floating[Any]]
-    Lengths = NDArray[np.int64]  # [batch]: how many steps each sequence has
+# As numpy.typing has them, without its import.
+Array = np.ndarray[tuple[Any, ...], np.dtype[np.floating[Any]]]
+Lengths = np.ndarray[
+    tuple[Any, ...], np.dtype[np.int64]
+]  # [batch]: how many steps each sequence has
 
 # The gates, which an engine may keep of every step after their activations.
 GATES = "ijfo"
 
-Pair = tuple["Array", "Array"]  # c [batch, H] and m [batch, R] of one cell
+Pair = tuple[Array, Array]  # c [batch, H] and m [batch, R] of one cell
 
 
 def split_gates(columns: Array, gates: str) -> dict[str, Array]:
@@ -29,8 +30,6 @@ def split_gates(columns: Array, gates: str) -> dict[str, Array]:
     >>> split_gates(np.arange(8), "ijfo")["f"]
     array([4, 5])
     """
-    import numpy as np
-
     return dict(zip(gates, np.split(columns, len(gates), axis=-1), strict=True))
 
 
@@ -107,7 +106,6 @@ class Arithmetic(NamedTuple):
 
     def in_float64(self) -> Arithmetic:
         """Return the same cell with weights in float64."""
-        import numpy as np
 
         def wide(values: Array) -> Array:
             return values.astype(np.float64)
@@ -168,11 +166,7 @@ class Network(NamedTuple):
         return self.first.dtype
 
     def refuse_gaps(self) -> None:
-        """Refuse a cell that does not fit the outputs of the one before, or has another dtype.
-
-        Raises:
-            UnsupportedError: there are such.
-        """
+        """Refuse a cell that does not fit the outputs of the one before, or has another dtype."""
         given = self.first.input_size
         for stage in self.stages:
             for chain in stage:
@@ -230,40 +224,15 @@ class NetworkShape(NamedTuple):
     at_once: bool = True
 
 
-class NamedWidths(Protocol):
-    """A cell, seen from outside."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def widths(self) -> StateWidths: ...
-    @property
-    def spatial(self) -> tuple[int, ...]: ...
+Shaped = Network | NetworkShape  # seen from outside
 
 
-class TakesInput(Protocol):
-    """The first cell of a network, seen from outside."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def input_size(self) -> int: ...
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-    @property
-    def takes_wider(self) -> bool: ...
-    @property
-    def spatial(self) -> tuple[int, ...]: ...
-
-
-def as_input(values: NDArray[Any], dtype: np.dtype[Any]) -> Array:
+def as_input(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> Array:
     """Return values of x in the dtype that a network takes.
 
     Raises:
         UnsupportedError: it takes whole numbers, and some of these are others.
     """
-    import numpy as np
-
     with np.errstate(all="ignore"):  # values beyond the range become Inf
         found: Array = values.astype(dtype, copy=False)
         if dtype.kind != "f" and not np.array_equal(found.astype(values.dtype), values):
@@ -272,23 +241,6 @@ def as_input(values: NDArray[Any], dtype: np.dtype[Any]) -> Array:
                 advice="pass x in the form that the graph takes, such as pixels from 0 to 255",
             )
     return found
-
-
-class Shaped(Protocol):
-    """A network, seen from outside: a `Network` or a `NetworkShape`."""
-
-    @property
-    def cells(self) -> Sequence[NamedWidths]: ...
-    @property
-    def first(self) -> TakesInput: ...
-    @property
-    def output_shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-    @property
-    def is_bidirectional(self) -> bool: ...
-    @property
-    def at_once(self) -> bool: ...
 
 
 class Ran(NamedTuple):
@@ -303,6 +255,11 @@ class Ran(NamedTuple):
     outputs: Array
     states: list[Pair]
     kept: list[dict[str, Array]]
+
+    @property
+    def arrays(self) -> list[Array]:
+        """The outputs, then c and m of each cell."""
+        return [self.outputs, *(half for pair in self.states for half in pair)]
 
 
 class Runner(Protocol):
@@ -327,12 +284,14 @@ class Runner(Protocol):
 
 def no_states(network: Shaped, batch: int) -> list[Pair]:
     """Return the zero state of every cell."""
-    import numpy as np
 
-    def zeros(cell: NamedWidths, width: int) -> Array:
-        return np.zeros((batch, *cell.spatial, width), network.dtype)
+    def zeros(*item: int) -> Array:
+        return np.zeros((batch, *item), network.dtype)
 
-    return [(zeros(cell, cell.widths.c), zeros(cell, cell.widths.m)) for cell in network.cells]
+    return [
+        (zeros(*cell.spatial, cell.widths.c), zeros(*cell.spatial, cell.widths.m))
+        for cell in network.cells
+    ]
 
 
 def spans(steps: int, at_once: int) -> Iterator[tuple[int, int]]:
@@ -355,8 +314,6 @@ def reverse_sequences(x: Array, lengths: Lengths | None) -> Array:
     array([[3, 2, 1],
            [2, 1, 0]])
     """
-    import numpy as np
-
     if lengths is None:
         return x[::-1]
     steps = np.arange(len(x))[:, None]

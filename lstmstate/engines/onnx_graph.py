@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lstmstate.cells.activations import BY_NAME
-from lstmstate.engines.network import Arithmetic, Network, Stage, split_gates
+from lstmstate.engines.network import Arithmetic, Array, Network, Stage, split_gates
 from lstmstate.errors import UnsupportedError, printable
 
 if TYPE_CHECKING:
     import onnx
-
-    from lstmstate.engines.network import Array
 
 # onnxruntime 1.17 and all later ones load both.
 _OPSET, _IR_VERSION = 14, 7
@@ -103,7 +103,6 @@ class _Parts:
     """The parts of a graph."""
 
     def __init__(self, network: Network, lengths: bool, steps: Sequence[str]) -> None:
-        import numpy as np
         from onnx import TensorProto, numpy_helper
 
         cells = network.cells
@@ -200,8 +199,6 @@ def _info(name: str, *shape: Any, dtype: int = 1) -> onnx.ValueInfoProto:
 
 def _weights(cell: Arithmetic) -> dict[str, Array]:
     """Return the inputs W `[1, 4H, I]`, R `[1, 4H, H]`, B `[1, 8H]` and P `[1, 3H]` of a cell."""
-    import numpy as np
-
     units = cell.widths.c
     kernel, bias = split_gates(cell.kernel, cell.gates), split_gates(cell.bias, cell.gates)
     bias["f"] = bias["f"] + np.float32(cell.forget_bias)

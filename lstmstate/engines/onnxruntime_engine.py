@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from lstmstate.engines import onnx_graph
-from lstmstate.engines.network import Network, Pair, Ran, Runner
+from lstmstate.engines.network import Array, Lengths, Network, Pair, Ran, Runner
 from lstmstate.engines.onnx_graph import build_model
 from lstmstate.errors import UnsupportedError
 from lstmstate.records import NamedTuple
-
-if TYPE_CHECKING:
-    from lstmstate.engines.network import Array, Lengths
 
 _INSTEAD = "use `engine='numpy'`"
 # onnxruntime copies its outputs out of memory of its own, which is in the processor's caches. More
@@ -82,8 +81,6 @@ class _OnnxRunner:
         self, x: Array, states: Sequence[Pair], lengths: Lengths, keeps_m: bool
     ) -> Ran:
         """Run over the sequences that have steps at all, as far as the longest goes."""
-        import numpy as np
-
         steps, batch, _ = x.shape
         rows, longest = np.flatnonzero(lengths), int(lengths.max())
         after = [(c.copy(), m.copy()) for c, m in states]
@@ -110,8 +107,6 @@ class _OnnxRunner:
 
     def _run(self, x: Array, states: Sequence[Pair], lengths: Lengths | None, keeps_m: bool) -> Ran:
         """Run over sequences that all have steps."""
-        import numpy as np
-
         session, outputs = self._session(_Way(lengths is not None, keeps_m))
         feeds: dict[str, Any] = {"x": x}
         if lengths is not None:
@@ -148,8 +143,6 @@ def _check_finite(
     what: str, arrays: Iterable[Array], tensor: str | None = None, lengths: Lengths | None = None
 ) -> None:
     """Raise UnsupportedError if values are not finite; past the end they may be anything."""
-    import numpy as np
-
     for array in arrays:
         # One pass, which is almost always enough; unlike a sum it never warns.
         if math.isfinite(np.vdot(array, array)):
@@ -177,8 +170,6 @@ def _outputs(
         outputs: the shape of each in the model.
         sizes: of the axes that have a name there.
     """
-    import numpy as np
-
     shapes = {name: [sizes.get(size, size) for size in shape] for name, shape in outputs.items()}
     if sum(math.prod(shape) for shape in shapes.values()) * 4 <= _SMALL_OUTPUTS:
         return dict(zip(shapes, session.run(list(shapes), feeds), strict=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from lstmstate import arguments
 from lstmstate.arguments import BOOL, BOUND, NUMBER, Rule, one_of
 from lstmstate.cells import variable_names as names
 from lstmstate.cells.activations import ACTIVATIONS
@@ -19,9 +18,9 @@ from lstmstate.cells.cell import (
     unexplained_words,
 )
 from lstmstate.cells.families import row_of
-from lstmstate.cells.options import take_strongest
+from lstmstate.cells.family import take_strongest
 from lstmstate.cells.shapes import PEEPHOLES
-from lstmstate.errors import ArgumentError, UnknownOptionError, printable
+from lstmstate.errors import UnknownOptionError, printable
 from lstmstate.records import NamedTuple
 
 # The defaults of TensorFlow's classes, the same in all of them. recurrent_activation has no such
@@ -48,25 +47,12 @@ ASSUME_DEFAULTS = "assume_defaults"
 
 
 # The values that a user may pass.
-_GIVEN: dict[str, Rule] = {
+RULES: dict[str, Rule] = {
     "forget_bias": NUMBER,
     **dict.fromkeys(("cell_clip", "proj_clip"), BOUND),
     **dict.fromkeys(("activation", "recurrent_activation"), one_of(ACTIVATIONS)),
     **dict.fromkeys(("peepholes", ASSUME_DEFAULTS), BOOL),
 }
-
-
-def refuse_others(given: Mapping[str, Value]) -> None:
-    """Refuse unknown options, and values that an option cannot have.
-
-    Raises:
-        LstmstateError: there are some.
-    """
-    for name in given:
-        if name not in _GIVEN:
-            advice = f"there are: {', '.join(_GIVEN)}"
-            raise ArgumentError(f"there is no option {name}", advice=advice)
-    arguments.refuse_others(given, _GIVEN)
 
 
 class Settled(NamedTuple):
@@ -171,11 +157,7 @@ def _in_files(cell: Cell, name: str) -> Option | None:
 
 
 def refuse_unknown(settled: Iterable[Settled]) -> None:
-    """Refuse a cell with an option that the files do not record and that has no single default.
-
-    Raises:
-        UnknownOptionError: there is one.
-    """
+    """Refuse a cell with an option that the files do not record and that has no single default."""
     for one in settled:
         if one.unknown:
             raise UnknownOptionError(
@@ -239,35 +221,22 @@ def _is_unrecorded(cell: Cell) -> bool:
 
 def remarks(settled: Sequence[Settled]) -> list[str]:
     """Return other notes for a user: flags that contradict the files, odd graphs."""
-    return _lines(
-        (one.cell, words)
-        for one in settled
-        for words in [*_odd(one), *_wrapped(one), *_contradictions(one), *_idle(one)]
-    )
+    return _lines((one.cell, words) for one in settled for words in _remarks(one))
 
 
-def _odd(one: Settled) -> Iterator[str]:
+def _remarks(one: Settled) -> Iterator[str]:
     if one.cell.dtype == "bfloat16":
         yield "it is bfloat16, which is run as float32: TensorFlow rounds every step"
     yield from (note for note in one.cell.notes if not note.startswith((MIXED, STRANGE)))
-
-
-def _wrapped(one: Settled) -> Iterator[str]:
     wrapper = names.wrapper(one.cell.name)
     if wrapper is not None:
         yield f"only the cell is run, without {printable(wrapper)} around it"
-
-
-def _idle(one: Settled) -> Iterator[str]:
-    for option in one.idle:
-        yield f"`{option}=...` has no effect: there is nothing for it to act on"
-
-
-def _contradictions(one: Settled) -> Iterator[str]:
     for option, known in one.contradicted.items():
         value = one.options[option].value
         used = f"{value:g}" if isinstance(value, float) else repr(value)
         yield f"`{option}={used}` is used, and the {known.source} has {_word(known.value)}"
+    for option in one.idle:
+        yield f"`{option}=...` has no effect: there is nothing for it to act on"
 
 
 def _lines(notes: Iterable[tuple[Cell, str]]) -> list[str]:

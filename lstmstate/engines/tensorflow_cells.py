@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from lstmstate.cells.activations import BY_NAME
 from lstmstate.cells.families import row_of
-from lstmstate.engines.network import Arithmetic, split_gates
+from lstmstate.engines.network import Arithmetic, Array, split_gates
 from lstmstate.errors import UnsupportedError
 from lstmstate.records import NamedTuple
-
-if TYPE_CHECKING:
-    from lstmstate.engines.network import Array
 
 # TensorFlow has no type stubs: these names are for the reader.
 Tensor = Any
@@ -113,15 +112,11 @@ def _used(cell: Arithmetic) -> list[str]:
 
 
 def _all_rows(cell: Arithmetic) -> Array:
-    import numpy as np
-
     return np.concatenate([cell.kernel, cell.recurrent])
 
 
 def _peepholes(cell: Arithmetic, order: str) -> list[Array]:
     """Return the peepholes of some gates, zeros for gates without."""
-    import numpy as np
-
     zeros = np.zeros(cell.widths.c, cell.dtype)
     return [cell.peepholes.get(gate, zeros) for gate in order]
 
@@ -177,8 +172,6 @@ def _keras(kit: TensorFlow, cell: Arithmetic) -> Built:
 
 
 def _reorder(cell: Arithmetic, columns: Array, order: str) -> Array:
-    import numpy as np
-
     gates = split_gates(columns, cell.gates)
     return np.concatenate([gates[gate] for gate in order], axis=-1)
 

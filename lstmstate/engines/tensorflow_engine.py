@@ -13,15 +13,14 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lstmstate.engines.network import Network, Pair, Ran, Runner, Stage
+import numpy as np
+
+from lstmstate.engines.network import Array, Lengths, Network, Pair, Ran, Runner, Stage
 from lstmstate.engines.tensorflow_cells import INSTEAD, Built, RNNCell, Tensor, TensorFlow, make
 from lstmstate.engines.tensorflow_cells import check as check_cell
 from lstmstate.errors import LstmstateError, UnsupportedError
-
-if TYPE_CHECKING:
-    from lstmstate.engines.network import Array, Lengths
 
 
 def check(network: Network) -> None:
@@ -90,8 +89,6 @@ class _Program:
 
     def run(self, x: Array, states: Sequence[Pair], lengths: Lengths | None, keep: str) -> Ran:
         """Run over some steps; see `Runner`."""
-        import numpy as np
-
         feeds: dict[Tensor, Any] = {self._x: x}
         if self._lengths is not None:
             feeds[self._lengths] = lengths

@@ -6,22 +6,21 @@ contrib/model_pruning, lite/experimental/examples/lstm, keras/layers/recurrent.p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from lstmstate import limits
 from lstmstate.cells.cell import UNRECOGNISED, Cell, Value
 from lstmstate.cells.families import row_of
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.cells.weights import weight
-from lstmstate.engines.network import Arithmetic, Norm, split_gates
+from lstmstate.engines.network import Arithmetic, Array, Norm, split_gates
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
-
-    from lstmstate.engines.network import Array
 
 Read = Callable[[str], "NDArray[np.generic]"]
 
@@ -32,25 +31,17 @@ _NORM_SCOPES = {"i": "input", "j": "transform", "f": "forget", "o": "output", "c
 _NORM_EPSILON = {"float16": 1e-3}
 
 
-class _Stored(Mapping[str, "Array"]):
+class _Stored:
     """The variables of a cell by role, whole."""
 
     def __init__(self, cell: Cell, read: Read) -> None:
         self.cell = cell
         self._read = read
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.cell.variables)
-
-    def __len__(self) -> int:
-        return len(self.cell.variables)
-
-    def __contains__(self, role: object) -> bool:  # the mixin would read the value
+    def __contains__(self, role: str) -> bool:
         return role in self.cell.variables
 
     def __getitem__(self, role: str) -> Array:
-        if role not in self:
-            raise KeyError(role)
         return _real(role, weight(self.cell, role, self._read))
 
     def shards(self, role: str) -> list[Array]:
@@ -76,8 +67,6 @@ def arithmetic(cell: Cell, read: Read, settled: Mapping[str, Value]) -> Arithmet
         UnsupportedError: the cell is of a family, or of a dtype, that is not run.
         LstmstateError: a variable cannot be read.
     """
-    import numpy as np
-
     row = row_of(cell.family)
     if cell.family == UNRECOGNISED:
         raise UnsupportedError("no known family has its step", tensor=cell.name)
@@ -127,8 +116,6 @@ def _check_shapes(found: Arithmetic) -> Arithmetic:
         CorruptError: a part has another shape, or holds no real numbers.
         UnsupportedError: the forget_bias is beyond the range of the dtype.
     """
-    import numpy as np
-
     dtype, (units, width) = found.dtype, found.widths
     columns = len(found.gates) * units
 
@@ -177,7 +164,7 @@ def _common(stored: _Stored, settled: Mapping[str, Value]) -> dict[str, Any]:
             if f"{scope}/gamma" in stored
         },
         "norm_epsilon": _NORM_EPSILON.get(cell.dtype, 1e-12),
-        "projection": stored.get("projection"),
+        "projection": stored["projection"] if "projection" in stored else None,  # noqa: SIM401
         "forget_bias": settled["forget_bias"],
         "cell_clip": settled["cell_clip"],
         "proj_clip": settled["proj_clip"],
@@ -193,8 +180,6 @@ def _canonical(cell: Cell) -> str:
 
 def _reorder(cell: Cell, columns: Array) -> Array:
     """Return gates in TensorFlow's order, from the stored order."""
-    import numpy as np
-
     if cell.gate_order == _canonical(cell):
         return columns
     gates = split_gates(columns, cell.gate_order)
@@ -203,8 +188,6 @@ def _reorder(cell: Cell, columns: Array) -> Array:
 
 def _bias(stored: _Stored, columns: int) -> Array:
     """Return the bias, zeros if there is none; a cell with layer norm does not add its own."""
-    import numpy as np
-
     cell = stored.cell
     if "bias" not in stored or cell.layer_norm:
         return np.zeros(columns, stored.shards(next(iter(cell.variables)))[0].dtype)
@@ -230,11 +213,10 @@ def _fused(stored: _Stored) -> dict[str, Any]:
 
 def _masked(stored: _Stored) -> dict[str, Any]:
     """A pruned kernel: multiplied with its mask."""
-    mask = stored["mask"]
-    if mask.shape != stored["kernel"].shape:
+    kernel, mask = stored["kernel"], stored["mask"]
+    if mask.shape != kernel.shape:
         raise ValueError(f"its mask is {list(mask.shape)}")
-    kernel = stored["kernel"] * mask
-    return {**_of_kernel(stored.cell, kernel), "bias": _bias(stored, kernel.shape[1])}
+    return {**_of_kernel(stored.cell, kernel * mask), "bias": _bias(stored, kernel.shape[1])}
 
 
 def _weight_norm(stored: _Stored) -> dict[str, Any]:
@@ -251,8 +233,6 @@ def _weight_norm(stored: _Stored) -> dict[str, Any]:
 
 def _scale_columns(columns: Array, gain: Array) -> Array:
     """Return columns of length `gain`: nn_impl.l2_normalize, whose epsilon is 1e-12."""
-    import numpy as np
-
     squares = np.square(columns).sum(axis=0, dtype=columns.dtype)
     normed: Array = columns * (gain / np.sqrt(np.maximum(squares, columns.dtype.type(1e-12))))
     return normed
@@ -274,7 +254,6 @@ def _cudnn(stored: _Stored) -> dict[str, Any]:
     A block of the stored shape `[I, H]` has the memory order of `[H, I]`. Source: tf_keras,
     saving/legacy/hdf5_format.py, _convert_rnn_weights (CuDNNLSTM to LSTM).
     """
-    import numpy as np
 
     def transpose_blocks(role: str) -> Array:
         blocks = np.split(stored[role], 4, axis=1)
@@ -306,8 +285,6 @@ def _indy(stored: _Stored) -> dict[str, Any]:
 
 def _tflite(stored: _Stored) -> dict[str, Any]:
     """A matrix `[H, I]`, one `[H, R]` and a bias for each gate; projection `[P, H]`."""
-    import numpy as np
-
     order = ("input", "cell", "forget", "output")  # i, j, f, o
     found = {
         part: np.concatenate([stored[name.format(gate)] for gate in order]).T
@@ -326,8 +303,6 @@ def _grouped(stored: _Stored) -> dict[str, Any]:
     In 1.2 to 1.6 group k reads columns [k·R/G, (k + 1)·R/G) of the input, and columns beyond R have
     no effect. The new input goes through tanh with every activation.
     """
-    import numpy as np
-
     cell = stored.cell
     assert cell.state is not None
     units, width = cell.state

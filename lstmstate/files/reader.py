@@ -8,9 +8,8 @@ from __future__ import annotations
 import io
 import os
 import stat
-import threading
+from _thread import allocate_lock  # of `threading`, whose import takes longer than a read
 from contextlib import suppress
-from typing import IO, cast
 
 from lstmstate.errors import (
     CorruptError,
@@ -20,6 +19,7 @@ from lstmstate.errors import (
     UnsupportedError,
     nearest,
 )
+from lstmstate.type_names import IO, cast
 
 # A FIFO would block the open for ever; without O_BINARY Windows would translate line ends.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -28,7 +28,7 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 LFS_POINTER = b"version https://git-lfs"
 _LOOKED_AT = 2000  # names of a folder that are compared with one that is not there
 _PIECE = 1 << 18  # bytes that are read at once where they have to be copied into a buffer
-_POSITION = threading.Lock()  # where a system has no pread, all reads share the file's position
+_POSITION = allocate_lock()  # where a system has no pread, all reads share the file's position
 
 
 class ByteSource:

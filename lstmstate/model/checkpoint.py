@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from lstmstate.cells.execution_order import of_stack
-from lstmstate.cells.stacks import called, name_of
+from lstmstate.cells.stacks import called, name_of, of_stack
 from lstmstate.checkpoint.locate import NotACheckpointError
 from lstmstate.errors import (
     AmbiguousError,

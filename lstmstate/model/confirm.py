@@ -7,53 +7,35 @@ one of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import cached_property, partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lstmstate.cells.cell import OPTIONS, UNKNOWN, UNRECOGNISED, Cell
-from lstmstate.cells.detect import Recognition
-from lstmstate.cells.execution_order import Route
-from lstmstate.cells.variable_names import AVERAGE, common_scope
-from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
-from lstmstate.checkpoint.variables import Variable
-from lstmstate.errors import LstmstateError, UnsupportedError, first_of, printable
-from lstmstate.model.graph_trials import (
-    are_close,
-    find_differences,
-    have_unlike_lengths,
-    load_exact,
-    make_trials,
-)
+import numpy as np
+
+from lstmstate.engines.network import Array, Lengths, Network, Pair, Ran, Runner
+from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.records import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.engines.graph_engine import GraphRunner
-    from lstmstate.engines.network import Network, Runner
-    from lstmstate.recurrence.graph_network import Cell as RecurrentCell
-    from lstmstate.recurrence.graph_network import GraphNetwork, Recurrence, Recurrences
-    from lstmstate.recurrence.initial_state import Start
-    from lstmstate.recurrence.variable_values import GraphVariables
+    from lstmstate.model.graph_model import GraphModel
+    from lstmstate.recurrence.graph_network import GraphNetwork
 
-# Operations that pass a variable on, and those that only keep it: save, initialise, train or watch.
-_HANDING = frozenset({"Identity", "ReadVariableOp", "Enter"})
-_KEEPING = (
-    "Save",
-    "Assign",
-    "IsVariableInitialized",
-    "VarIsInitialized",
-    "Apply",
-    "ResourceApply",
-    "ResourceSparseApply",
-    "SparseApply",
-    "L2Loss",
-    "HistogramSummary",
-    "Merge",
-    "NoOp",
-    "Shape",
+TOLERANCE = 1e-6  # of float64 evaluations: constants are float32
+_STEPS = 3
+# Sizes of x, c and m: small and large, each alone, so that a bound on any of them is met.
+_SCALES = (
+    (1.0, 1.0, 0.5),
+    (0.1, 0.1, 0.1),
+    (3.0, 3.0, 1.0),
+    (30.0, 1.0, 1.0),
+    (1e3, 10.0, 1.0),
+    (1.0, 1e2, 1.0),
+    (1.0, 1e7, 1.0),
+    (0.1, 0.1, 10.0),
+    (0.1, 1.0, 1e3),
 )
-_SHOWN = 4  # operations in a note
 
 
 class Confirmation(NamedTuple):
@@ -74,302 +56,76 @@ class Confirmation(NamedTuple):
     lengths_differ: bool = False
 
 
-class GraphModel:
-    """The networks of a graph.
+def confirm(
+    model: GraphModel,
+    network: Network,
+    found: Sequence[GraphNetwork],
+    feeds: Mapping[str, Any] | None = None,
+    runner: Runner | None = None,
+    *,
+    is_turned: bool = False,
+) -> Confirmation:
+    """Return whether the graph gives the numbers of a recognised network.
 
     Args:
-        recognition: the cells of the checkpoint.
-        read: returns the value of a variable.
+        found: the graph's networks that have its cells: all of them have to agree.
+        runner: the recognised network, if it is ready to run already.
+        is_turned: whether the graph begins at the end of the sequence, and the network does
+            not.
     """
-
-    def __init__(
-        self,
-        graph: Graph,
-        variables: Mapping[str, Variable],
-        recognition: Recognition,
-        read: Callable[[str], Any],
-    ) -> None:
-        self.graph = graph
-        self._read = read
-        self._stored = variables
-        self._recognition = recognition
-
-    @cached_property
-    def variables(self) -> GraphVariables:
-        """The values of the graph's variables."""
-        from lstmstate.recurrence.variable_values import GraphVariables
-
-        return GraphVariables(self.graph, self._stored, self._read)
-
-    @cached_property
-    def recurrences(self) -> Recurrences:
-        """The recurrences of the graph."""
-        from lstmstate.graph.evaluate import Scope
-        from lstmstate.recurrence.find_networks import find_recurrences
-
-        owners = {
-            name: cell.name
-            for cell in self._recognition.cells
-            for stored in cell.variables.values()
-            for name in stored
-        }
-        names = {}
-        for node in self.graph.nodes.values():
-            key = self.variables.key(node) if node.op in VARIABLE_OPS else None
-            if key is not None:
-                key = key if key in owners else key.removesuffix(AVERAGE)
-                if key in owners:
-                    names[node.name] = owners[key]
-        view = self._recognition.graph
-        wired = view.cells if view is not None else ()
-        sizes = [cell.input_size for cell in self._recognition.cells]
-        widths = dict.fromkeys(size for size in sizes if size is not None)
-        return find_recurrences(Scope.of(self.graph), self.variables, names, wired, widths)
-
-    @cached_property
-    def _networks(self) -> tuple[tuple[GraphNetwork, ...], tuple[str, ...]]:
-        from lstmstate.recurrence.data_path import origins
-        from lstmstate.recurrence.find_networks import last_ones, network_of
-
-        networks: list[GraphNetwork] = []
-        refused = list(self.recurrences.others)
-        for last in last_ones(self.recurrences.found):
-            try:
-                networks.append(network_of(self.recurrences, last))
-            except LstmstateError as error:
-                refused.append(str(error))
-        probe = self.recurrences.probe
-        fed = [
-            one
-            for one in networks
-            if probe.is_fed(one.input.tensor)
-            or (one.input.is_apart and origins(probe.scope.nodes, one.input.tensors, {}).sources)
-        ]
-        return tuple(fed or networks), tuple(refused)
-
-    @property
-    def networks(self) -> tuple[GraphNetwork, ...]:
-        """The networks; those that no data reaches are left out where others are fed."""
-        return self._networks[0]
-
-    @property
-    def refused(self) -> tuple[str, ...]:
-        """A line for each recurrence that cannot be run, with the reason."""
-        return self._networks[1]
-
-    def networks_of(self, cells: Iterable[str]) -> list[GraphNetwork]:
-        """Return the networks that have these cells and no other."""
-        wanted = sorted(cells)
-        return [one for one in self.networks if sorted(c.name for c in one.cells) == wanted]
-
-    def parts_of(self, cells: Iterable[str], *, is_reversed: bool = False) -> list[GraphNetwork]:
-        """Return the recurrences of these cells and no other, where they are part of a network.
-
-        Args:
-            is_reversed: whether those that begin at the end of a sequence are asked for: a cell
-                by itself begins at its start.
-        """
-        from lstmstate.recurrence.find_networks import network_of
-
-        wanted = sorted(cells)
-        parts = []
-        for at, one in enumerate(self.recurrences.found):
-            if sorted(cell.name for cell in one.cells) == wanted:
-                with suppress(LstmstateError):
-                    parts.append(network_of(self.recurrences, [at], alone=True))
-        return [part for part in parts if part.is_reversed == is_reversed]
-
-    def not_stepped(self, cells: Iterable[str]) -> str:
-        """Return why there is no network of some cells."""
-        if self.parts_of(cells, is_reversed=True):
-            return "the graph steps these cells from the end of a sequence, and only with others"
-        return "; ".join(self.refused[:3]) or "the graph does not step these cells"
-
-    def _are_alike(
-        self, found: Sequence[GraphNetwork], feeds: Mapping[str, Any] | None
-    ) -> bool | None:
-        """Whether networks of the same cells give the same; None where one refuses the input."""
-        runners = [self.runner(one, feeds, exact=True) for one in found]
-        for x, states in make_trials(found[0]):
-            try:
-                ran = [runner.run(x, states) for runner in runners]
-            except LstmstateError:
-                return None
-            first, *others = (
-                [one.outputs, *(half for pair in one.states for half in pair)] for one in ran
-            )
-            for other in others:
-                if not all(map(are_close, first, other)):
-                    return False
-        return True
-
-    def refuse_unlike(
-        self, chosen: GraphNetwork, others: Iterable[GraphNetwork], feeds: Mapping[str, Any]
-    ) -> None:
-        """Refuse a network where the graph uses its cells elsewhere too, and not alike.
-
-        Those that do not take the same input are not compared: copies for another batch.
-
-        Raises:
-            UnsupportedError: one gives something else.
-        """
-        for other in others:
-            orders = ([chosen, other], [other, chosen])
-            if all(self._are_alike(both, feeds) is not False for both in orders):
-                continue
-            places = " and ".join(printable(one.input.tensor.node) for one in (chosen, other))
-            raise UnsupportedError(
-                f"the graph uses the cell more than once (from {places}), and not alike",
-                tensor=chosen.cells[0].name,
-                advice="save the graph with the one that is to be run alone",
-            )
-
-    def uses(self, cells: Iterable[Cell]) -> bool:
-        """Whether the graph computes anything with the weights of some cells."""
-        owned = {name for cell in cells for stored in cell.variables.values() for name in stored}
-        queue = [
-            node.name
-            for node in self.graph.nodes.values()
-            if node.op in VARIABLE_OPS and self.variables.key(node) in owned
-        ]
-        seen: set[str] = set()
-        while queue:
-            name = queue.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            for user, _ in self.graph.uses.get(name, ()):
-                if user.op in _HANDING:
-                    queue.append(user.name)
-                elif not user.op.startswith(_KEEPING):
-                    return True
-        return False
-
-    def runner(
-        self, network: GraphNetwork, feeds: Mapping[str, Any] | None = None, *, exact: bool = False
-    ) -> GraphRunner:
-        """Return a network ready to run from the graph's own operations."""
-        from lstmstate.engines.graph_engine import GraphRunner
-
-        return GraphRunner(network, self.variables, feeds, exact=exact)
-
-    def starts(
-        self,
-        cells: Iterable[str],
-        networks: Sequence[GraphNetwork],
-        feeds: Mapping[str, Any] | None = None,
-        batch: int | None = None,
-        steps: int | None = None,
-    ) -> list[Start]:
-        """Return the initial states of some cells, in each network of the graph that has them.
-
-        Args:
-            feeds: values for placeholders other than x and the state.
-            batch, steps: the sizes of x; see `recurrence.initial_state.start`.
-        """
-        from lstmstate.engines.graph_engine import fed_values
-        from lstmstate.recurrence.initial_state import start
-
-        names = frozenset(cells)
-        return [
-            start(one, names, self.variables, fed_values(one.scope, feeds), batch, steps)
-            for one in networks or self.networks_around(names)
-        ]
-
-    def beyond(self, networks: Iterable[GraphNetwork]) -> tuple[str, ...]:
-        """Return a line if the graph computes something from the outputs that may pass for them.
-
-        Networks that are a part of others are left out.
-        """
-        from lstmstate.recurrence.after_outputs import after
-
-        whole = [one for one in networks if one in self.networks]
-        found = dict.fromkeys(op for one in whole for op in after(one, self.recurrences))
-        if not found:
-            return ()
-        operations = first_of([*found], _SHOWN)
-        line = f"the graph goes on after the outputs, and that is not run: {operations}"
-        return (f"{line}; `outputs='m'` asks for m itself",)
-
-    def confirm(
-        self,
-        network: Network,
-        found: Sequence[GraphNetwork],
-        feeds: Mapping[str, Any] | None = None,
-        runner: Runner | None = None,
-        *,
-        is_turned: bool = False,
-    ) -> Confirmation:
-        """Return whether the graph gives the numbers of a recognised network.
-
-        Args:
-            found: the graph's networks that have its cells: all of them have to agree.
-            feeds: values for placeholders other than x and the state.
-            runner: the recognised network, if it is ready to run already.
-            is_turned: whether the graph begins at the end of the sequence, and the network does
-                not.
-        """
-        handed = [line for one in found for line in one.handed.values()]
-        if not found or handed:
-            reason = handed[0] if handed else self.not_stepped(one.name for one in network.cells)
-            return Confirmation(None, reason)
-        problems = []
-        left_out = []
-        lengths_differ = False
-        ours = load_exact(network, runner)
-        for one in found:
-            try:
-                theirs = self.runner(one, feeds, exact=True)
-                compare = partial(find_differences, network, ours, one, theirs, is_turned=is_turned)
-                problem = _differ(compare(), compare) or one.causes
-                if not problem:
-                    lengths_differ |= have_unlike_lengths(network, ours, one, theirs)
-            except LstmstateError as error:
-                return Confirmation(None, str(error))
-            left_out.append(theirs.notes)
-            if problem and one.doubt is not None:
-                return Confirmation(None, one.doubt)
-            if problem:
-                problems.append(problem)
-        are_alike = len(problems) in (0, len(found)) and (
-            len(found) == 1 or not problems or self._are_alike(found, feeds)
-        )
-        if not are_alike:
-            reason = f"the graph uses the cell {len(found)} times, and not alike: {problems[0]}"
-            return Confirmation(False, reason, differs=True)
-        if problems:
-            return Confirmation(False, problems[0])
-        notes = min(left_out, key=len)
-        return Confirmation(True, None, notes=notes, lengths_differ=lengths_differ)
-
-    def confirm_part(
-        self, network: Network, around: GraphNetwork, names: Iterable[str]
-    ) -> Confirmation:
-        """Return whether the graph confirms some cells of a network, each with its own c and m.
-
-        Args:
-            network: all cells of the graph's network, as they were recognised.
-        """
+    handed = [line for one in found for line in one.handed.values()]
+    if not found or handed:
+        reason = handed[0] if handed else model.not_stepped(one.name for one in network.cells)
+        return Confirmation(None, reason)
+    problems = []
+    left_out = []
+    lengths_differ = False
+    ours = load_exact(network, runner)
+    for one in found:
         try:
-            theirs = self.runner(around, exact=True)
-            compare = partial(find_differences, network, load_exact(network), around, theirs)
-            own = [f"{half} of {printable(name) or 'the cell'}" for name in names for half in "cm"]
-            wrong = [label for label in compare() if label in own or "widths" in label]
-            reason = _differ(wrong[:1], compare) or around.causes
+            theirs = model.runner(one, feeds, exact=True)
+            compare = partial(find_differences, network, ours, theirs, is_turned=is_turned)
+            problem = _differ(compare(), compare) or one.causes
+            if not problem:
+                lengths_differ |= have_unlike_lengths(network, ours, theirs)
         except LstmstateError as error:
             return Confirmation(None, str(error))
-        if reason:
-            return Confirmation(False, reason)
-        return Confirmation(True, None)
+        left_out.append(theirs.notes)
+        if problem and one.doubt is not None:
+            return Confirmation(None, one.doubt)
+        if problem:
+            problems.append(problem)
+    are_alike = len(problems) in (0, len(found)) and (
+        len(found) == 1 or not problems or _are_alike(model, found, feeds)
+    )
+    if not are_alike:
+        reason = f"the graph uses the cell {len(found)} times, and not alike: {problems[0]}"
+        return Confirmation(False, reason, differs=True)
+    if problems:
+        return Confirmation(False, problems[0])
+    notes = min(left_out, key=len)
+    return Confirmation(True, None, notes=notes, lengths_differ=lengths_differ)
 
-    def networks_around(self, cells: Iterable[str]) -> list[GraphNetwork]:
-        """Return the networks that have these cells among others."""
-        wanted = set(cells)
-        return [one for one in self.networks if wanted < {cell.name for cell in one.cells}]
 
-    def route(self, network: GraphNetwork) -> Route:
-        """Return the cells of a network in the order of execution."""
-        return route_of(network, {cell.name: cell for cell in self._recognition.cells})
+def confirm_part(
+    model: GraphModel, network: Network, around: GraphNetwork, names: Iterable[str]
+) -> Confirmation:
+    """Return whether the graph confirms some cells of a network, each with its own c and m.
+
+    Args:
+        network: all cells of the graph's network, as they were recognised.
+    """
+    try:
+        theirs = model.runner(around, exact=True)
+        compare = partial(find_differences, network, load_exact(network), theirs)
+        own = [f"{half} of {printable(name) or 'the cell'}" for name in names for half in "cm"]
+        wrong = [label for label in compare() if label in own or "widths" in label]
+        reason = _differ(wrong[:1], compare) or around.causes
+    except LstmstateError as error:
+        return Confirmation(None, str(error))
+    if reason:
+        return Confirmation(False, reason)
+    return Confirmation(True, None)
 
 
 def _differ(labels: Sequence[str], compare: Callable[..., list[str]]) -> str | None:
@@ -380,53 +136,204 @@ def _differ(labels: Sequence[str], compare: Callable[..., list[str]]) -> str | N
     return f"its own step differs in {' and '.join(labels[:2])}{only}"
 
 
-def route_of(network: GraphNetwork, known: Mapping[str, Cell]) -> Route:
-    """Return the cells of a graph's network in the order of execution."""
-    stages: list[tuple[tuple[Cell, ...], ...]] = []
-    before: Recurrence | None = None
-    chains = [
-        tuple(_known(cell, known) or _unrecognised(cell) for cell in one.cells)
-        for one in network.recurrences
+def _are_alike(
+    model: GraphModel, found: Sequence[GraphNetwork], feeds: Mapping[str, Any] | None
+) -> bool | None:
+    """Whether networks of the same cells give the same; None where one refuses the input."""
+    runners = [model.runner(one, feeds, exact=True) for one in found]
+    for x, states in make_trials(found[0]):
+        try:
+            first, *others = (runner.run(x, states).arrays for runner in runners)
+        except LstmstateError:
+            return None
+        if not all(all(map(are_close, first, other)) for other in others):
+            return False
+    return True
+
+
+def refuse_unlike(
+    model: GraphModel,
+    chosen: GraphNetwork,
+    others: Iterable[GraphNetwork],
+    feeds: Mapping[str, Any],
+) -> None:
+    """Refuse a network where the graph uses its cells elsewhere too, and not alike.
+
+    Those that do not take the same input are not compared: copies for another batch.
+    """
+    for other in others:
+        orders = ([chosen, other], [other, chosen])
+        if all(_are_alike(model, both, feeds) is not False for both in orders):
+            continue
+        places = " and ".join(printable(one.input.tensor.node) for one in (chosen, other))
+        raise UnsupportedError(
+            f"the graph uses the cell more than once (from {places}), and not alike",
+            tensor=chosen.cells[0].name,
+            advice="save the graph with the one that is to be run alone",
+        )
+
+
+# ---- trials
+
+
+def load_exact(network: Network, runner: Runner | None = None) -> Runner:
+    """Return a network ready to run in float64; weights that are laid out already are taken."""
+    from lstmstate.engines.numpy_engine import NumpyRunner, load
+
+    if isinstance(runner, NumpyRunner):
+        return runner.in_float64()
+    return load(in_float64(network))
+
+
+class InOrder:
+    """A graph's network with its cells in the order of another one, as a `Runner`."""
+
+    def __init__(self, runner: GraphRunner, network: Network) -> None:
+        names = [cell.name for cell in network.cells]
+        own = [cell.name for cell in runner.network.cells]
+        self.network = runner.network
+        self.here = [own.index(name) for name in names]
+        self._there = [names.index(name) for name in own]
+        self._runner = runner
+
+    def run(
+        self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
+    ) -> Ran:
+        """Run over some steps; see `Runner`."""
+        ran = self._runner.run(x, [states[at] for at in self._there], lengths, keep)
+        return ran._replace(
+            states=[ran.states[at] for at in self.here], kept=[ran.kept[at] for at in self.here]
+        )
+
+
+def find_differences(
+    network: Network,
+    ours: Runner,
+    runner: GraphRunner,
+    *,
+    is_turned: bool = False,
+    pads: bool = True,
+) -> list[str]:
+    """Return the names of states and outputs that differ from the graph's; see `confirm`.
+
+    Args:
+        ours: the network, ready to run in float64.
+        pads: whether a sequence ends with zeros.
+    """
+
+    from lstmstate.engines import blas_threads
+
+    graph, theirs = runner.network, InOrder(runner, network)
+    if [graph.cells[at].widths for at in theirs.here] != [cell.widths for cell in network.cells]:
+        return ["the widths"]
+    if graph.input.width != network.first.input_size:
+        return ["the widths of the input"]
+    names = [printable(cell.name) or "the cell" for cell in network.cells]
+    halves = [f"{half} of {name}" for name in names for half in "cm"]
+    compare = step_by_step
+    if is_turned or graph.is_reversed:
+        compare = partial(_from_end_to_end, way=-1 if is_turned else 1)
+    found: set[str] = set()
+    for x, states in make_trials(graph, pads=pads):
+        before = [states[at] for at in theirs.here]
+        with np.errstate(all="ignore"), blas_threads.one_thread():  # the products are of a few rows
+            pairs = compare(ours, theirs, x, before)
+        labelled = zip(["the outputs", *halves], pairs, strict=True)
+        found |= {label for label, both in labelled if not are_close(*both)}
+    return [label for label in [*halves, "the outputs"] if label in found]
+
+
+def have_unlike_lengths(network: Network, ours: Runner, runner: GraphRunner) -> bool:
+    """Return whether sequences of unlike lengths differ between the graph and a network."""
+    x, states = next(make_trials(runner.network))
+    if not runner.takes_lengths or len(x) == 1:
+        return False
+    theirs = InOrder(runner, network)
+    before, lengths = [states[at] for at in theirs.here], np.arange(x.shape[1]) % len(x) + 1
+    first, second = (one.run(x, before, lengths).arrays for one in (theirs, ours))
+    return not all(map(are_close, first, second))
+
+
+def _from_end_to_end(
+    ours: Runner, judge: Runner, x: Array, states: list[Pair], *, way: int
+) -> list[tuple[Array, Array]]:
+    """Return the outputs and the last states of both, each from its own states.
+
+    Args:
+        way: -1 if ours begins at the other end.
+    """
+    theirs, ran = judge.run(x, states), ours.run(x[::way], states)
+    turned = ran._replace(outputs=ran.outputs[::way])
+    return list(zip(turned.arrays, theirs.arrays, strict=True))
+
+
+def step_by_step(
+    ours: Runner, judge: Runner, x: Array, states: list[Pair], backward: Sequence[bool] = ()
+) -> list[tuple[Array, Array]]:
+    """Return the outputs, and c and m of each cell, after every step: ours and those of a judge.
+
+    Each step of ours begins with the judge's state before it. From their own states the two would
+    drift apart if a cell amplifies rounding, and no bound would distinguish that from a wrong
+    equation.
+
+    Args:
+        backward: for each cell whether it runs backward; none does by default.
+    """
+    theirs = judge.run(x, states, keep="cm")
+    before = [
+        (_shift_by_one(kept["c"], c, back), _shift_by_one(kept["m"], m, back))
+        for kept, (c, m), back in zip(
+            theirs.kept, states, backward or [False] * len(states), strict=True
+        )
     ]
-    if network.backward_from is not None:
-        both = (chains[: network.backward_from], chains[network.backward_from :])
-        stages.append(tuple(tuple(cell for chain in way for cell in chain) for way in both))
-        chains = []
-    for one, chain in zip(network.recurrences, chains, strict=False):
-        if before is not None and one.is_reversed and before.before == one.before:
-            stages[-1] = (*stages[-1], chain)
-        else:
-            stages.append((chain,))
-        before = one
-    names = [cell.name for cell in network.cells]
-    is_stack = len(names) > 1
-    shared = common_scope([f"{name}/" for name in names])
-    return Route(shared or names[0] if is_stack else names[0], tuple(stages), is_stack)
+    ran = ours.run(x.reshape(1, -1, x.shape[2]), before)
+    others = [theirs.outputs, *(kept[letter] for kept in theirs.kept for letter in "cm")]
+    steps = x.shape[:2]
+    return [(one.reshape(*steps, -1), two) for one, two in zip(ran.arrays, others, strict=True)]
 
 
-def _known(cell: RecurrentCell, known: Mapping[str, Cell]) -> Cell | None:
-    """Return the record of a cell by its name, or by that of its first use."""
-    name, _, _ = cell.name.partition("#")
-    found = known.get(cell.name) or known.get(name)
-    return None if found is None else found._replace(name=cell.name)
+def _shift_by_one(kept: Array, first: Array, backward: bool) -> Array:
+    """Return c or m before every step, `[steps * batch, width]`, from those after every step.
+
+    They have the dtype of the first one: the judge's may be wider.
+    """
+    parts = [kept[1:], first[None]] if backward else [first[None], kept[:-1]]
+    return np.concatenate(parts, dtype=first.dtype).reshape(-1, first.shape[-1])
 
 
-def _unrecognised(cell: RecurrentCell) -> Cell:
-    """Return the record of a cell that fits no family: its name and its state."""
-    c, m = cell.widths
-    return Cell(
-        name=cell.name,
-        family=UNRECOGNISED,
-        era=None,
-        input_size=None,
-        num_units=c,
-        num_proj=None if m == c else m,
-        dtype=cell.c.dtype,
-        gate_order="",
-        peepholes=None,
-        layer_norm=False,
-        options=dict.fromkeys(OPTIONS, UNKNOWN),
-        variables={},
-        parameters=0,
-        nbytes=0,
+def are_close(one: Array, other: Array) -> bool:
+    """Return whether arrays are the same except for rounding; NaN and Inf equal themselves."""
+    return one.shape == other.shape and np.allclose(
+        one, other, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
+    )
+
+
+def make_trials(graph: GraphNetwork, *, pads: bool = True) -> Iterator[tuple[Array, list[Pair]]]:
+    """Yield inputs and states of all scales, in batches that the graph takes."""
+    given = graph.input
+    steps = given.sizes[given.time_axis] or graph.steps or _STEPS
+    rows = given.sizes[1 - given.time_axis] or len(_SCALES)
+    random = np.random.default_rng(0)
+    for start in range(0, len(_SCALES), rows):
+        scales = np.resize(np.roll(_SCALES, -start, axis=0), (rows, 3))
+        x = random.standard_normal((steps, rows, given.width)) * scales[:, :1]
+        if pads:  # a graph may take zeros for the end of a sequence
+            x[1:, -1] = 0
+        states: list[Any] = [
+            (
+                random.standard_normal((rows, c)) * scales[:, 1:2],
+                random.standard_normal((rows, m)) * scales[:, 2:],
+            )
+            for c, m in (cell.widths for cell in graph.cells)
+        ]
+        yield x, states
+
+
+def in_float64(network: Network) -> Network:
+    """Return a network whose weights are float64."""
+    return network._replace(
+        stages=tuple(
+            tuple(tuple(cell.in_float64() for cell in chain) for chain in stage)
+            for stage in network.stages
+        )
     )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from lstmstate.cells.execution_order import Route
-from lstmstate.errors import ArgumentError, UnsupportedError, printable
+import numpy as np
+
+from lstmstate.cells.stacks import Route
+from lstmstate.engines.network import Array, CellShape, Network, Pair, Runner, Shaped, no_states
+from lstmstate.errors import ArgumentError, UnsupportedError, located, printable
 from lstmstate.records import NamedTuple
 from lstmstate.state.bind_names import bind
 from lstmstate.state.state import LSTMState, StackState, State, to_state
 
 if TYPE_CHECKING:
-    from lstmstate.engines.network import Network, Pair, Runner, Shaped
+    from numpy.typing import NDArray
+
     from lstmstate.engines.options import Settled
     from lstmstate.state.state import StateLike
 
@@ -46,11 +50,7 @@ class Loaded(NamedTuple):
     handed: tuple[str, ...] = ()
 
     def refuse_lengths(self) -> None:
-        """Refuse to run sequences of unlike lengths if the graph ends them in another way.
-
-        Raises:
-            UnsupportedError: it does.
-        """
+        """Refuse to run sequences of unlike lengths if the graph ends them in another way."""
         if self.lengths_differ:
             raise UnsupportedError(
                 OWN_ENDS,
@@ -65,19 +65,45 @@ class Loaded(NamedTuple):
         Raises:
             UnsupportedError: the graph's own operations are run.
         """
-        from lstmstate.engines.network import Network
-
         if not isinstance(self.network, Network):
             raise UnsupportedError("the graph's own step has no weights of cells")
         return self.network
 
+    def to_input(self, inputs: NDArray[Any]) -> Array:
+        """Return inputs in the network's dtype, of a shape that it takes.
+
+        Raises:
+            ArgumentError: they have another shape, or text in them.
+        """
+        from lstmstate.engines.network import as_input
+
+        first, shape = self.network.first, inputs.shape
+        axes = len(first.spatial)
+        width = shape[-1] if shape else 0
+        fits = (
+            inputs.ndim - axes in (2, 3)
+            and shape[-1 - axes : -1] == first.spatial
+            and (width >= first.input_size if first.takes_wider else width == first.input_size)
+        )
+        is_numeric = inputs.dtype.kind in "fiub"
+        if not fits or not inputs.size or not is_numeric:
+            item = ", ".join(map(str, (*first.spatial, first.input_size)))
+            raise ArgumentError(
+                f"expected {'x' if is_numeric else 'numbers'} [batch, time, {item}] or "
+                f"[time, {item}], got {inputs.dtype} {list(shape)}",
+                tensor=first.name,
+            )
+        with located(tensor=first.name):
+            return as_input(inputs[..., : first.input_size], first.dtype)
+
+    @property
+    def shapes(self) -> list[CellShape]:
+        """The name of each cell, and the shape of its state."""
+        return [CellShape(one.name, one.widths, one.spatial) for one in self.network.cells]
+
     @property
     def not_finite(self) -> list[str]:
         """A line for each cell with NaN or Inf in its weights."""
-        import numpy as np
-
-        from lstmstate.engines.network import Network
-
         found = []
         network = self.network
         for cell in network.cells if isinstance(network, Network) else ():
@@ -114,10 +140,6 @@ class Loaded(NamedTuple):
             ArgumentError: the state is not that of these cells, or of another batch, or the graph
                 takes none for one of them.
         """
-        import numpy as np
-
-        from lstmstate.engines.network import no_states
-
         if state is None:
             return no_states(self.network, batch)
         if self.handed:
@@ -127,7 +149,7 @@ class Loaded(NamedTuple):
             )
         dtype = self.network.dtype
         pairs = []
-        for cell, own in zip(self.network.cells, self._in_order(to_state(state)), strict=True):
+        for cell, own in zip(self.shapes, self._in_order(to_state(state)), strict=True):
             if own.dtype.kind not in "fiub":
                 problem = f"the state is {own.dtype}, and the cell takes real numbers"
                 raise ArgumentError(problem, tensor=cell.name)
@@ -181,8 +203,10 @@ class Loaded(NamedTuple):
 
     def state(self, pairs: Sequence[Pair]) -> State:
         """Return (c, m) of each cell as a state, with the names of the cells."""
-        cells = [
-            LSTMState(c, m, cell.name)
-            for (c, m), cell in zip(pairs, self.network.cells, strict=True)
-        ]
-        return StackState(cells) if len(cells) > 1 else cells[0]
+        return state_of((cell.name for cell in self.network.cells), pairs)
+
+
+def state_of(names: Iterable[str], pairs: Iterable[Pair]) -> State:
+    """Return (c, m) of each cell as a state, with the names of the cells."""
+    cells = [LSTMState(c, m, name) for name, (c, m) in zip(names, pairs, strict=True)]
+    return StackState(cells) if len(cells) > 1 else cells[0]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from enum import Enum
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
 
-from lstmstate.cells.cell import Cell, Direction, Option, Stack, StateWidths, Unexplained, Value
-from lstmstate.cells.execution_order import Route, of_cell, of_stack
+from lstmstate.cells.cell import Cell, Direction, Option, Stack, StateWidths, Unexplained
+from lstmstate.cells.stacks import Route
 from lstmstate.errors import (
     AmbiguousError,
     ArgumentError,
@@ -19,183 +16,26 @@ from lstmstate.errors import (
     printable,
     warn,
 )
-from lstmstate.model.network_loader import NetworkLoader, Origin
-from lstmstate.records import NamedTuple
+from lstmstate.model.network_loader import (
+    RECORDED,
+    NetworkLoader,
+    Origin,
+    Recorded,
+    RunOptions,
+)
+from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Self
-
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
     from lstmstate.engines.network import Array
     from lstmstate.model.loaded_network import Loaded
+    from lstmstate.recurrence.graph_network import GraphNetwork
     from lstmstate.state.state import State, StateLike
 
 
-class Recorded(Enum):
-    """The default of an option: the value that the checkpoint records."""
-
-    RECORDED = "recorded"
-
-    def __repr__(self) -> str:
-        return "RECORDED"
-
-
-RECORDED: Final = Recorded.RECORDED
-
-
-class RunOptions(NamedTuple):
-    """The options of a run; see `NetworkLoader.load`."""
-
-    engine: str
-    outputs: str | None
-    feeds: Mapping[str, Any] | None
-    options: dict[str, Value]
-
-
-def run_options(
-    *,
-    engine: str,
-    outputs: str | None = None,
-    feeds: Mapping[str, Any] | None = None,
-    assume_defaults: bool,
-    **options: Value | Recorded,
-) -> RunOptions:
-    """Return options without those that are as recorded."""
-    given = {name: value for name, value in options.items() if value is not RECORDED}
-    if assume_defaults is not False:
-        given["assume_defaults"] = assume_defaults
-    return RunOptions(engine, outputs, feeds, given)
-
-
-class NetworkRunner(NetworkLoader):
-    """A network that steps over data, with options that are given as `RunOptions`."""
-
-    @property
-    def network(self) -> Self:
-        """The network itself: a cell and a stack are networks, too."""
-        return self
-
-    def ready(
-        self, chosen: RunOptions, inputs: ArrayLike | None = None, *, has_lengths: bool = False
-    ) -> Loaded:
-        """Load for an input; warn once of each assumption and of each run of the graph itself."""
-        import numpy as np
-
-        from lstmstate.engines.options import assumptions
-
-        shape = np.shape(inputs) if inputs is not None else ()
-        width = shape[-1] if shape else None
-        engine, outputs, feeds, options = chosen
-        loaded = self.load(engine, options, feeds, outputs, width, has_lengths=has_lengths)
-        self._warn([*assumptions(loaded.settled), *loaded.notes, *loaded.beyond])
-        return loaded
-
-    def _first_states(
-        self, chosen: RunOptions, state: StateLike | None, loaded: Loaded, x: Array
-    ) -> Any:
-        """Return the states to start from; warn if they are zeros and the graph has others."""
-        if state is None:
-            own = self.own_start(chosen.feeds, x.shape[1], len(x))
-            if own is not None:
-                self._warn([own.line + ("" if own.problem else "; `initial_state` returns it")])
-        return loaded.states_of(state, x.shape[1])
-
-    def _warn(self, lines: Iterable[str]) -> None:
-        new = [line for line in dict.fromkeys(lines) if line not in self._warned]
-        self._warned.update(new)
-        warn(f"{self._path}: {line}" for line in new)
-
-    def run_with(
-        self,
-        chosen: RunOptions,
-        inputs: ArrayLike,
-        state: StateLike | None,
-        lengths: ArrayLike | None = None,
-        *,
-        time_major: bool,
-    ) -> tuple[Array, State]:
-        """Step over sequences; see `run`."""
-        import numpy as np
-
-        loaded = self.ready(chosen, _to_array(inputs), has_lengths=lengths is not None)
-        x = _check_input(loaded, inputs)
-        is_single = x.ndim == 2 + len(loaded.network.first.spatial)
-        by_step = x[:, None] if is_single else x if time_major else x.swapaxes(0, 1)
-        valid = None if lengths is None else _check_lengths(lengths, by_step.shape)
-        if valid is not None:
-            with located(self._path):
-                loaded.refuse_lengths()
-        ran = loaded.runner.run(by_step, self._first_states(chosen, state, loaded, by_step), valid)
-        outputs = ran.outputs[:, 0] if is_single else ran.outputs
-        if not is_single and not time_major:
-            outputs = np.ascontiguousarray(outputs.swapaxes(0, 1))
-        return outputs, loaded.state(ran.states)
-
-    def chunks_with(
-        self,
-        chosen: RunOptions,
-        chunks: Iterable[ArrayLike],
-        state: StateLike | None,
-        *,
-        time_major: bool,
-    ) -> Iterator[tuple[Array, State]]:
-        """Step over chunks; see `run_chunks`."""
-        for chunk in chunks:
-            with located(self._path):
-                self.ready(chosen, _to_array(chunk)).refuse_parts()
-            outputs, state = self.run_with(chosen, chunk, state, time_major=time_major)
-            yield outputs, state
-
-    def step_with(
-        self, chosen: RunOptions, x: ArrayLike, state: StateLike | None
-    ) -> tuple[Array, State]:
-        """Take one step; see `step`."""
-        row = _to_array(x)
-        loaded = self.ready(chosen, row)
-        if not loaded.network.is_bidirectional:
-            with located(self._path):
-                loaded.refuse_parts()
-        if row.ndim != 2 + len(loaded.network.first.spatial):
-            raise ArgumentError(f"expected x [batch, input_size], got {list(row.shape)}")
-        by_step = _check_input(loaded, row[None])
-        ran = loaded.runner.run(by_step, self._first_states(chosen, state, loaded, by_step))
-        return ran.outputs[0], loaded.state(ran.states)
-
-    def graph_state(self, batch: int, feeds: Mapping[str, Any] | None, steps: int | None) -> State:
-        """Return the initial state in the graph; see `initial_state`."""
-        import numpy as np
-
-        from lstmstate.state.state import LSTMState, StackState
-
-        names, starts = self._starts(feeds, batch, steps)
-        if any(one.is_of_sizes for one in starts):
-            raise UnsupportedError(
-                "the graph computes its initial state from the size of x",
-                path=self._path,
-                advice="give the number of `steps`, too",
-            )
-        known = [one.pairs for one in starts if not one.is_zero] or [one.pairs for one in starts]
-        problems = [str(one.problem) for one in starts if one.problem is not None]
-        if problems or not known:
-            reason = problems[0] if problems else "the graph does not show it"
-            problem = f"the initial state in the graph is unknown: {reason}"
-            raise UnsupportedError(problem, path=self._path)
-        first, *others = ([half for name in names for half in (one or {})[name]] for one in known)
-        pairs = (both for one in others for both in zip(first, one, strict=True))
-        if not all(np.array_equal(*both) for both in pairs):
-            problem = "the graph starts these cells from several states"
-            raise AmbiguousError(problem, path=self._path)
-        spread = [half if len(half) != 1 else half.repeat(batch, 0) for half in first]
-        cells = [
-            LSTMState(c, m, name)
-            for name, c, m in zip(names, spread[::2], spread[1::2], strict=True)
-        ]
-        return StackState(cells) if len(cells) > 1 else cells[0]
-
-
-class LSTMNetwork(NetworkRunner, metaclass=Brief):
+class LSTMNetwork(NetworkLoader, metaclass=Brief):
     """A cell, a stack, or a forward and a backward stack, ready to run.
 
     Attributes:
@@ -209,8 +49,40 @@ class LSTMNetwork(NetworkRunner, metaclass=Brief):
         ((8, 5, 12), [(8, 24), (8, 12)])
     """
 
+    info: Cell | Stack | None  # all that is known of a cell, or of a stack
+
+    def __init__(
+        self, parts: Route | Cell | Stack, origin: Origin, graph: GraphNetwork | None = None
+    ) -> None:
+        super().__init__(parts, origin, graph)
+        self.info = None if isinstance(parts, Route) else parts
+        self._warned: set[str] = set()
+
+    if not TYPE_CHECKING:  # the fields of `info` are attributes, too
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "info" or name.startswith("_") or self.info is None:
+                return object.__getattribute__(self, name)
+            return getattr(self.info, name)
+
+    def __dir__(self) -> list[str]:
+        info = self.info
+        fields = [*info._fields, *dir(type(info))] if info is not None else []
+        return [*object.__dir__(self), *fields]
+
     def __repr__(self) -> str:
-        return f"<LSTMNetwork {self.route.name!r} of {len(self.route.cells)} cells>"
+        name, words = self._described()
+        return f"<{type(self).__name__} {name!r} {words}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        name, words = self._described()
+        return f"<code>{escape(printable(name) or '/')}</code> {escape(words)}"
+
+    def _described(self) -> tuple[str, str]:
+        """Return its name, and a few words on it."""
+        return self.route.name, f"of {len(self.route.cells)} cells"
 
     @name_nearest
     def run(
@@ -245,19 +117,9 @@ class LSTMNetwork(NetworkRunner, metaclass=Brief):
             forget_bias, …, peepholes: in place of the recorded ones; None for no clip.
             assume_defaults: whether an option with several defaults takes the documented one.
         """
-        chosen = run_options(
-            engine=engine,
-            outputs=outputs,
-            feeds=feeds,
-            forget_bias=forget_bias,
-            cell_clip=cell_clip,
-            proj_clip=proj_clip,
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            peepholes=peepholes,
-            assume_defaults=assume_defaults,
-        )
-        return self.run_with(chosen, inputs, state, lengths, time_major=time_major)
+        chosen, x = RunOptions.of(locals()), _to_array(inputs)
+        loaded = self._ready(chosen, x, has_lengths=lengths is not None)
+        return self._run(loaded, chosen, x, state, lengths, time_major=time_major)
 
     @name_nearest
     def run_chunks(
@@ -278,20 +140,9 @@ class LSTMNetwork(NetworkRunner, metaclass=Brief):
         assume_defaults: bool = False,
     ) -> Iterator[tuple[Array, State]]:
         """Step over chunks of long sequences; yield the results of `run` for each."""
-        chosen = run_options(
-            engine=engine,
-            outputs=outputs,
-            feeds=feeds,
-            forget_bias=forget_bias,
-            cell_clip=cell_clip,
-            proj_clip=proj_clip,
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            peepholes=peepholes,
-            assume_defaults=assume_defaults,
-        )
-        self.ready(chosen).refuse_parts()
-        return self.chunks_with(chosen, chunks, state, time_major=time_major)
+        chosen = RunOptions.of(locals())
+        self._ready(chosen).refuse_parts()
+        return self._run_chunks(chosen, chunks, state, time_major=time_major)
 
     @name_nearest
     def step(
@@ -311,19 +162,15 @@ class LSTMNetwork(NetworkRunner, metaclass=Brief):
         assume_defaults: bool = False,
     ) -> tuple[Array, State]:
         """Take one step over x `[batch, input_size]`; see `run`."""
-        chosen = run_options(
-            engine=engine,
-            outputs=outputs,
-            feeds=feeds,
-            forget_bias=forget_bias,
-            cell_clip=cell_clip,
-            proj_clip=proj_clip,
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            peepholes=peepholes,
-            assume_defaults=assume_defaults,
-        )
-        return self.step_with(chosen, x, state)
+        chosen, row = RunOptions.of(locals()), _to_array(x)
+        loaded = self._ready(chosen, row)
+        if not loaded.network.is_bidirectional:
+            with located(self._path):
+                loaded.refuse_parts()
+        if row.ndim != 2 + len(loaded.network.first.spatial):
+            raise ArgumentError(f"expected x [batch, input_size], got {list(row.shape)}")
+        made, state = self._run(loaded, chosen, row[None], state, time_major=True)
+        return made[0], state
 
     def zero_state(self, batch: int = 1) -> State:
         """Return the state of zeros: c `[batch, num_units]` and m of each cell."""
@@ -333,7 +180,94 @@ class LSTMNetwork(NetworkRunner, metaclass=Brief):
         self, batch: int = 1, feeds: Mapping[str, Any] | None = None, steps: int | None = None
     ) -> State:
         """Return the initial state in the graph, for x of some size; zeros if it is fed."""
-        return self.graph_state(batch, feeds, steps)
+        import numpy as np
+
+        from lstmstate.model.loaded_network import state_of
+
+        starts = self.starts(feeds, batch, steps)
+        if any(one.is_of_sizes for one in starts):
+            raise UnsupportedError(
+                "the graph computes its initial state from the size of x",
+                path=self._path,
+                advice="give the number of `steps`, too",
+            )
+        known = [one.pairs for one in starts if not one.is_zero] or [one.pairs for one in starts]
+        problems = [str(one.problem) for one in starts if one.problem is not None]
+        if problems or not known:
+            reason = problems[0] if problems else "the graph does not show it"
+            problem = f"the initial state in the graph is unknown: {reason}"
+            raise UnsupportedError(problem, path=self._path)
+        names = self._names
+        first, *others = ([half for name in names for half in (one or {})[name]] for one in known)
+        pairs = (both for one in others for both in zip(first, one, strict=True))
+        if not all(np.array_equal(*both) for both in pairs):
+            problem = "the graph starts these cells from several states"
+            raise AmbiguousError(problem, path=self._path)
+        spread = [half if len(half) != 1 else half.repeat(batch, 0) for half in first]
+        return state_of(names, zip(spread[::2], spread[1::2], strict=True))
+
+    def _ready(
+        self, chosen: RunOptions, x: NDArray[Any] | None = None, *, has_lengths: bool = False
+    ) -> Loaded:
+        """Load for an input; warn once of each assumption and of each run of the graph itself."""
+        from lstmstate.engines.options import assumptions
+
+        engine, options, feeds, outputs = chosen[:4]
+        width = x.shape[-1] if x is not None and x.ndim else None
+        loaded = self.load(engine, options, feeds, outputs, width, has_lengths=has_lengths)
+        self._warn([*assumptions(loaded.settled), *loaded.notes, *loaded.beyond])
+        return loaded
+
+    def _warn(self, lines: Iterable[str]) -> None:
+        new = [line for line in dict.fromkeys(lines) if line not in self._warned]
+        self._warned.update(new)
+        warn(f"{self._path}: {line}" for line in new)
+
+    def _run(
+        self,
+        loaded: Loaded,
+        chosen: RunOptions,
+        inputs: NDArray[Any],
+        state: StateLike | None,
+        lengths: ArrayLike | None = None,
+        *,
+        time_major: bool,
+    ) -> tuple[Array, State]:
+        """Step over sequences; warn if it starts from zeros and the graph from another state."""
+        import numpy as np
+
+        x = loaded.to_input(inputs)
+        is_single = x.ndim == 2 + len(loaded.network.first.spatial)
+        by_step = x[:, None] if is_single else x if time_major else x.swapaxes(0, 1)
+        steps, batch = by_step.shape[:2]
+        valid = None if lengths is None else _check_lengths(lengths, steps, batch)
+        if valid is not None:
+            with located(self._path):
+                loaded.refuse_lengths()
+        own = self.own_start(chosen.feeds, batch, steps) if state is None else None
+        if own is not None:
+            self._warn([own.line + ("" if own.problem else "; `initial_state` returns it")])
+        ran = loaded.runner.run(by_step, loaded.states_of(state, batch), valid)
+        outputs = ran.outputs[:, 0] if is_single else ran.outputs
+        if not is_single and not time_major:
+            outputs = np.ascontiguousarray(outputs.swapaxes(0, 1))
+        return outputs, loaded.state(ran.states)
+
+    def _run_chunks(
+        self,
+        chosen: RunOptions,
+        chunks: Iterable[ArrayLike],
+        state: StateLike | None,
+        *,
+        time_major: bool,
+    ) -> Iterator[tuple[Array, State]]:
+        for chunk in chunks:
+            x = _to_array(chunk)
+            loaded = self._ready(chosen, x)
+            with located(self._path):
+                loaded.refuse_parts()
+            outputs, state = self._run(loaded, chosen, x, state, time_major=time_major)
+            yield outputs, state
 
 
 def _to_array(inputs: ArrayLike) -> NDArray[Any]:
@@ -345,36 +279,10 @@ def _to_array(inputs: ArrayLike) -> NDArray[Any]:
         raise ArgumentError(f"expected an array, got lists that make none ({error})") from None
 
 
-def _check_input(loaded: Loaded, inputs: ArrayLike) -> Array:
-    """Return inputs in the network's dtype, of a shape that it takes."""
-    from lstmstate.engines.network import as_input
-
-    x = _to_array(inputs)
-    first = loaded.network.first
-    axes = len(first.spatial)
-    width = x.shape[-1] if x.ndim else 0
-    fits = (
-        x.ndim - axes in (2, 3)
-        and x.shape[-1 - axes : -1] == first.spatial
-        and (width >= first.input_size if first.takes_wider else width == first.input_size)
-    )
-    is_numeric = x.dtype.kind in "fiub"
-    if not fits or not x.size or not is_numeric:
-        item = ", ".join(map(str, (*first.spatial, first.input_size)))
-        raise ArgumentError(
-            f"expected {'x' if is_numeric else 'numbers'} [batch, time, {item}] or "
-            f"[time, {item}], got {x.dtype} {list(x.shape)}",
-            tensor=first.name,
-        )
-    with located(tensor=first.name):
-        return as_input(x[..., : first.input_size], first.dtype)
-
-
-def _check_lengths(lengths: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
+def _check_lengths(lengths: ArrayLike, steps: int, batch: int) -> NDArray[np.int64]:
     import numpy as np
 
     found = np.asarray(lengths)
-    steps, batch = shape[:2]
     is_whole = found.dtype.kind in "iu" and found.shape == (batch,)
     if not is_whole or found.min() < 0 or found.max() > steps:
         raise ArgumentError(
@@ -384,32 +292,7 @@ def _check_lengths(lengths: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int
     return found.astype(np.int64)
 
 
-class _Described(LSTMNetwork):
-    """A network with a record, `info`, whose fields are attributes of the network, too."""
-
-    info: Cell | Stack
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "info" or name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self.info, name)
-
-    def __dir__(self) -> list[str]:
-        return [*object.__dir__(self), *self.info._fields, *dir(type(self.info))]
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.info.name!r} {self._words()}>"
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<code>{escape(printable(self.info.name) or '/')}</code> {escape(self._words())}"
-
-    def _words(self) -> str:
-        raise NotImplementedError
-
-
-class LSTMCell(_Described):
+class LSTMCell(LSTMNetwork):
     """A cell of an open checkpoint: an `LSTMNetwork` of one cell.
 
     Attributes:
@@ -459,19 +342,15 @@ class LSTMCell(_Described):
     native_layout: str | None
     forget_bias: Option
 
-    def __init__(self, info: Cell, origin: Origin) -> None:
-        super().__init__(of_cell(info), origin)
-        self.info = info
-
-    def _words(self) -> str:
+    def _described(self) -> tuple[str, str]:
         info = self.info
         extra = [info.direction or "", "peepholes" if info.peepholes else ""]
         extra += ["layer norm" if info.layer_norm else ""]
         sizes = f"{_size(info.input_size)} -> {_widths(info)}"
-        return " ".join([info.family, sizes, *filter(None, extra)])
+        return info.name, " ".join([info.family, sizes, *filter(None, extra)])
 
 
-class LSTMStack(_Described):
+class LSTMStack(LSTMNetwork):
     """A stack of an open checkpoint: an `LSTMNetwork` of its cells.
 
     Two stacks that run in the two directions run together as `LSTMCheckpoint.network`.
@@ -494,24 +373,12 @@ class LSTMStack(_Described):
     is_whole: bool
     between: tuple[str, ...]
 
-    def __init__(self, info: Stack, origin: Origin) -> None:
-        super().__init__(None, origin)
-        self.info = info
-
-    @cached_property
-    def route(self) -> Route:  # type: ignore[override]
-        """The cells in the order of execution.
-
-        Raises:
-            UnsupportedError: a layer is not an LSTM cell.
-        """
-        return of_stack(self.info)
-
-    def _words(self) -> str:
+    def _described(self) -> tuple[str, str]:
         layers = self.info.layers
         widths = ", ".join(" + ".join(map(_widths, layer)) for layer in layers)
         first = layers[0][0].input_size if layers and layers[0] else None
-        return f"{_size(first)} -> {widths}" + (f" {self.direction}" if self.direction else "")
+        words = f"{_size(first)} -> {widths}" + (f" {self.direction}" if self.direction else "")
+        return self.info.name, words
 
 
 def _size(size: int | None) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from functools import cached_property
 
-from lstmstate.cells.cell import OTHER_STEP, UNRECOGNISED, Value, unexplained_words
-from lstmstate.cells.execution_order import Route
+from lstmstate.cells.cell import OTHER_STEP, UNRECOGNISED, Cell, Stack, Value, unexplained_words
 from lstmstate.cells.families import RUNNABLE
+from lstmstate.cells.stacks import Route, of_cell, of_stack
 from lstmstate.errors import (
     ArgumentError,
     LstmstateError,
@@ -17,14 +18,18 @@ from lstmstate.errors import (
     located,
 )
 from lstmstate.records import NamedTuple
+from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import numpy as np
     from numpy.typing import NDArray
 
     from lstmstate.engines.graph_engine import GraphRunner
     from lstmstate.engines.network import NetworkShape
-    from lstmstate.model.confirm import Confirmation, GraphModel
+    from lstmstate.model.confirm import Confirmation
+    from lstmstate.model.graph_model import GraphModel
     from lstmstate.model.loaded_network import Loaded
     from lstmstate.recurrence.fed_state import FedOrder
     from lstmstate.recurrence.graph_network import GraphNetwork
@@ -54,6 +59,16 @@ class Origin(NamedTuple):
     stored: Callable[[Collection[str]], list[str]]
 
 
+class Recorded:
+    """The default of an option: the value that the checkpoint records."""
+
+    def __repr__(self) -> str:
+        return "RECORDED"
+
+
+RECORDED = Recorded()
+
+
 class OwnStart(NamedTuple):
     """The initial state in the graph, if it is not surely zeros.
 
@@ -79,33 +94,100 @@ class OwnStart(NamedTuple):
         return f"{found}; that state is unknown: {self.problem}" if is_unknown else found
 
 
+class RunOptions(NamedTuple):
+    """The options of a run.
+
+    Attributes:
+        engine: "numpy", "graph", "tensorflow", "onnxruntime" or "auto", which is NumPy if the
+            graph confirms the cells, or there is no graph, and the graph's own step otherwise.
+        given: by the names of `RUN_OPTIONS`, for all cells, in place of the recorded ones;
+            assume_defaults: whether an option without a single default gets the documented one.
+        feeds: values for placeholders of the graph other than x and the state.
+        outputs: "m" for the m of the last cell, "graph" for the graph's own output. By default it
+            is the output of a wrapper around the cell; a cell whose output is not its m is refused.
+        width: the width of x, if the graph takes x in several places: before layers of the graph,
+            and as the input of the cell itself.
+        has_lengths: whether sequences have lengths of their own: then "auto" runs the graph's own
+            step, too, if the graph ends them in another way.
+    """
+
+    engine: str = "auto"
+    given: Mapping[str, Value] = {}
+    feeds: Mapping[str, Any] = {}
+    outputs: str | None = None
+    width: int | None = None
+    has_lengths: bool = False
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> RunOptions:
+        """Return the options among the arguments of a function, but for those as recorded."""
+        from lstmstate.engines.options import ASSUME_DEFAULTS, RUN_OPTIONS
+
+        given = {n: arguments[n] for n in RUN_OPTIONS if arguments[n] is not RECORDED}
+        if arguments[ASSUME_DEFAULTS] is not False:
+            given[ASSUME_DEFAULTS] = arguments[ASSUME_DEFAULTS]
+        feeds, outputs = arguments.get("feeds"), arguments.get("outputs")
+        return cls(arguments["engine"], given, feeds or {}, outputs)
+
+    def refuse_others(self) -> None:
+        """Refuse options that do not exist, and values that they cannot have."""
+        from lstmstate.arguments import refuse_others
+        from lstmstate.engines.options import RULES
+
+        for name in self.given:
+            if name not in RULES:
+                problem = f"there is no option {name}"
+                raise ArgumentError(problem, advice=f"there are: {', '.join(RULES)}")
+        refuse_others(self.given, RULES)
+        if self.outputs not in (None, "m", "graph"):
+            problem = f"`outputs` cannot be {self.outputs!r}"
+            raise ArgumentError(problem, advice="give 'm' or 'graph'")
+
+
 class NetworkLoader:
     """A network whose weights are read, and compared with the graph, before it runs.
 
     Args:
-        route: the cells in order; None if a subclass finds them.
+        parts: the cells in order, or one cell, or a stack.
         origin: their checkpoint.
         graph: the network in the graph with these cells, if it is known already.
     """
 
-    route: Route
-
     def __init__(
-        self, route: Route | None, origin: Origin, graph: GraphNetwork | None = None
+        self, parts: Route | Cell | Stack, origin: Origin, graph: GraphNetwork | None = None
     ) -> None:
-        if route is not None:
-            self.route = route
+        self._parts = parts
         self._origin = origin
         self._path = origin.path
         self._graph = graph
         self._loaded: dict[tuple[object, ...], Loaded] = {}
-        self._warned: set[str] = set()
         self._own: dict[tuple[object, ...], OwnStart | None] = {}
+
+    @cached_property
+    def route(self) -> Route:
+        """The cells in the order of execution.
+
+        Raises:
+            UnsupportedError: a layer of the stack is not an LSTM cell.
+        """
+        parts = self._parts
+        if isinstance(parts, Cell):
+            return of_cell(parts)
+        return of_stack(parts) if isinstance(parts, Stack) else parts
+
+    @property
+    def network(self) -> Self:
+        """The network itself: a cell and a stack are networks, too."""
+        return self
 
     @property
     def model(self) -> GraphModel | None:
         """The graph's own networks; None without a graph."""
         return self._origin.model()
+
+    @property
+    def _names(self) -> list[str]:
+        return [cell.name for cell in self.route.cells]
 
     def load(
         self,
@@ -122,46 +204,26 @@ class NetworkLoader:
         A cell with a graph runs only if the graph's own step gives the same numbers.
 
         Args:
-            engine: "numpy", "graph", "tensorflow", "onnxruntime" or "auto", which is NumPy if the
-                graph confirms the cells, or there is no graph, and the graph's own step otherwise.
-            options: forget_bias, cell_clip, proj_clip, activation, recurrent_activation or
-                peepholes, for all cells, in place of the recorded ones; assume_defaults: whether
-                an option without a single default gets the documented one.
-            feeds: values for placeholders of the graph other than x and the state.
-            outputs: "m" for the m of the last cell, "graph" for the graph's own output. By
-                default it is the output of a wrapper around the cell; a cell whose output is not
-                its m is refused.
-            width: the width of x, if the graph takes x in several places: before layers of the
-                graph, and as the input of the cell itself.
-            has_lengths: whether sequences have lengths of their own: then "auto" runs the graph's
-                own step, too, if the graph ends them in another way.
+            engine, feeds, outputs, width, has_lengths: see `RunOptions`.
+            options: those of cells, `RunOptions.given`.
 
         Raises:
             UnknownOptionError: an option is in no file, and has no single default.
             LstmstateError: a cell cannot be run, the graph contradicts it, or a variable cannot be
                 read.
         """
-        from lstmstate.engines.options import refuse_others
-
-        given = options or {}
-        refuse_others(given)
-        width = self._other_width(width, feeds or {})
+        chosen = RunOptions(engine, options or {}, feeds or {}, outputs, width, has_lengths)
+        chosen.refuse_others()
+        width, given = self._other_width(chosen), chosen.given
         key = (engine, outputs, width, has_lengths, *sorted(given.items()), *_contents(feeds))
         if key not in self._loaded:
-            if outputs not in (None, "m", "graph"):
-                problem = f"`outputs` cannot be {outputs!r}"
-                raise ArgumentError(problem, advice="give 'm' or 'graph'")
             try:
                 with located(self._path):
-                    loaded = self._load(
-                        engine, given, feeds or {}, outputs, width, has_lengths=has_lengths
-                    )
+                    loaded = self._load(chosen._replace(width=width))
                     networks = self.graph_networks()
                     handed = dict.fromkeys(line for one in networks for line in one.handed.values())
-                    loaded = loaded._replace(handed=tuple(handed))
-                    model = self.model if outputs != "m" else None
-                    if model is not None:
-                        loaded = loaded._replace(beyond=model.beyond(networks))
+                    beyond = self.model.beyond(networks) if self.model and outputs != "m" else ()
+                    loaded = loaded._replace(handed=tuple(handed), beyond=beyond)
             finally:
                 self._origin.forget()
             if len(self._loaded) == _KEPT:
@@ -169,42 +231,29 @@ class NetworkLoader:
             self._loaded[key] = loaded
         return self._loaded[key]
 
-    def _load(
-        self,
-        engine: str,
-        given: Mapping[str, Value],
-        feeds: Mapping[str, Any],
-        outputs: str | None,
-        width: int | None,
-        *,
-        has_lengths: bool,
-    ) -> Loaded:
+    def _load(self, chosen: RunOptions) -> Loaded:
         from lstmstate.model.loaded_network import OWN_ENDS
 
-        model = self._origin.model()
-        networks = self._taking(width, feeds, outputs)
+        engine, is_auto = chosen.engine, chosen.engine == "auto"
+        networks = self._taking(chosen)
         if engine == "graph":
-            return self._of_graph(model, networks, given, feeds, outputs, None)
+            return self._of_graph(chosen, networks, None)
         try:
-            loaded = self.load_recognised("numpy" if engine == "auto" else engine, given)
+            loaded = self.load_recognised("numpy" if is_auto else engine, chosen.given)
         except LstmstateError as error:
-            if engine != "auto" or not networks:
+            if not is_auto or not networks:
                 raise
-            return self._of_graph(model, networks, given, feeds, outputs, str(error))
-        if model is None:
+            return self._of_graph(chosen, networks, str(error))
+        found = self.confirmation(loaded, chosen)
+        if found is None:
             return loaded
-        confirmation = self.confirmation(loaded, given, feeds, outputs, width)
-        if confirmation is None:
-            return loaded
-        if not confirmation.agrees and self._unexplained not in (None, confirmation.reason):
-            reason = f"{confirmation.reason}; {self._unexplained}"
-            confirmation = confirmation._replace(reason=reason)
-        if has_lengths and confirmation.lengths_differ and engine == "auto":
-            confirmation = confirmation._replace(agrees=None, reason=OWN_ENDS)
-        is_judged = confirmation.agrees or confirmation.differs or not networks
-        if engine == "auto" and not is_judged:
-            return self._of_graph(model, networks, given, feeds, outputs, confirmation.reason)
-        return self._judge(loaded, model, confirmation, engine, is_stepped=bool(networks))
+        if not found.agrees and self._unexplained not in (None, found.reason):
+            found = found._replace(reason=f"{found.reason}; {self._unexplained}")
+        if chosen.has_lengths and found.lengths_differ and is_auto:
+            found = found._replace(agrees=None, reason=OWN_ENDS)
+        if is_auto and networks and not (found.agrees or found.differs):
+            return self._of_graph(chosen, networks, found.reason)
+        return self._judge(loaded, found, engine, is_stepped=bool(networks))
 
     @property
     def _unexplained(self) -> str | None:
@@ -216,79 +265,61 @@ class NetworkLoader:
         from lstmstate.model.confirm import Confirmation
 
         try:
-            found = self.confirmation(self.load_recognised("numpy", {}), {})
+            found = self.confirmation(self.load_recognised("numpy", {}), RunOptions())
             return found or Confirmation(None, "there is no graph next to the checkpoint")
         except LstmstateError as error:
             return Confirmation(None, str(error))
         finally:
             self._origin.forget()
 
-    def confirmation(
-        self,
-        loaded: Loaded,
-        given: Mapping[str, Value],
-        feeds: Mapping[str, Any] | None = None,
-        outputs: str | None = None,
-        width: int | None = None,
-    ) -> Confirmation | None:
-        """Return whether the graph gives the numbers of recognised cells; see `load`.
+    def confirmation(self, loaded: Loaded, chosen: RunOptions) -> Confirmation | None:
+        """Return whether the graph gives the numbers of recognised cells.
 
         Returns:
             None without a graph, or if it differs because of the given options alone.
         """
-        model = self._origin.model()
+        from lstmstate.model.confirm import confirm
+
+        model, given = self.model, chosen.given
         if model is None:
             return None
-        networks = self._taking(width, feeds or {}, outputs)
+        networks = self._taking(chosen)
         if not networks:
             return self._confirm_part(model, loaded, given)
-        found = model.confirm(loaded.cells, networks, feeds, loaded.runner)
+        found = confirm(model, loaded.cells, networks, chosen.feeds, loaded.runner)
         is_own = any(output.is_own for one in networks for output in one.outputs)
         if found.agrees and (self._unexplained is not None or is_own):
             # It may differ where it was not tried.
             reason = self._unexplained or "its outputs are not m itself"
             return found._replace(agrees=None, reason=reason)
-        is_wanted = found.agrees is False and self._is_wanted(given, networks, feeds or {})
-        return None if is_wanted else found
+        if found.agrees is False and given:
+            with suppress(UnknownOptionError):
+                usual = self.load_recognised("numpy", {})
+                if confirm(model, usual.cells, networks, chosen.feeds, usual.runner).agrees:
+                    return None
+        return found
 
     def _confirm_part(
         self, model: GraphModel, loaded: Loaded, given: Mapping[str, Value]
     ) -> Confirmation:
         """Return whether the graph confirms cells that are part of one of its networks."""
-        names = [cell.name for cell in self.route.cells]
+        from lstmstate.model.confirm import confirm, confirm_part
+
+        names = self._names
         backward = model.parts_of(names, is_reversed=True)
         if backward:
-            return model.confirm(loaded.cells, backward, is_turned=True)
+            return confirm(model, loaded.cells, backward, is_turned=True)
         for around in model.networks_around(names):
             try:
                 whole = NetworkLoader(model.route(around), self._origin, around)
                 cells = whole.load_recognised("numpy", given).cells
             except LstmstateError:
                 continue
-            return model.confirm_part(cells, around, names)
-        return model.confirm(loaded.cells, [])
-
-    def _is_wanted(
-        self, given: Mapping[str, Value], networks: Sequence[GraphNetwork], feeds: Mapping[str, Any]
-    ) -> bool:
-        """Return whether the graph confirms the cells without the given options."""
-        model = self._origin.model()
-        if not given or model is None:
-            return False
-        try:
-            usual = self.load_recognised("numpy", {})
-        except UnknownOptionError:
-            return False
-        return bool(model.confirm(usual.cells, networks, feeds, usual.runner).agrees)
+            return confirm_part(model, cells, around, names)
+        return confirm(model, loaded.cells, [])
 
     def _judge(
-        self,
-        loaded: Loaded,
-        model: GraphModel,
-        confirmation: Confirmation,
-        engine: str,
-        *,
-        is_stepped: bool,
+        self, loaded: Loaded, found: Confirmation, engine: str, *, is_stepped: bool
     ) -> Loaded:
         """Return cells with the judgement of the graph.
 
@@ -296,35 +327,21 @@ class NetworkLoader:
             UnsupportedError: it contradicts them, or cannot judge cells with unexplained
                 operations, or cells that no option chose.
         """
-        reason = confirmation.reason
-        graph_runs = "`engine='graph'` runs the graph's own step"
-        if confirmation.agrees:
+        if found.agrees:
             return loaded._replace(
-                confirmed=True,
-                notes=confirmation.notes,
-                lengths_differ=confirmation.lengths_differ,
+                confirmed=True, notes=found.notes, lengths_differ=found.lengths_differ
             )
-        if confirmation.agrees is False:
-            raise UnsupportedError(
-                f"the graph contradicts this cell: {reason}",
-                tensor=self.route.name,
-                advice="save the graph with the one that is to be run alone"
-                if confirmation.differs
-                else graph_runs,
-            )
-        if self._unexplained is not None:
-            raise UnsupportedError(
-                f"the graph does not confirm this cell: {reason}",
-                tensor=self.route.name,
-                advice=graph_runs if is_stepped else None,
-            )
-        if engine == "auto" and model.uses(self.route.cells):
-            raise UnsupportedError(
-                f"the graph does not confirm this cell: {reason}",
-                tensor=self.route.name,
-                advice=self._as_recognised,
-            )
-        return loaded._replace(notes=(f"not confirmed by the graph: {reason}",))
+        verb, advice = "does not confirm", self._as_recognised
+        graph_runs = "`engine='graph'` runs the graph's own step"
+        if found.agrees is False:
+            alone = "save the graph with the one that is to be run alone"
+            verb, advice = "contradicts", alone if found.differs else graph_runs
+        elif self._unexplained is not None:
+            advice = graph_runs if is_stepped else None
+        elif engine != "auto" or self.model is None or not self.model.uses(self.route.cells):
+            return loaded._replace(notes=(f"not confirmed by the graph: {found.reason}",))
+        problem = f"the graph {verb} this cell: {found.reason}"
+        raise UnsupportedError(problem, tensor=self.route.name, advice=advice)
 
     @property
     def _as_recognised(self) -> str | None:
@@ -333,29 +350,26 @@ class NetworkLoader:
         return None if is_other else "`engine='numpy'` runs it as it was recognised"
 
     def graph_networks(self, outputs: str | None = None) -> list[GraphNetwork]:
-        """Return the graph's networks that have these cells; see `load` for the outputs."""
-        model = self._origin.model()
+        """Return the graph's networks that have these cells; see `RunOptions` for the outputs."""
+        model = self.model
         if model is None:
             return []
         found = [self._graph] if self._graph is not None else []
-        names = [cell.name for cell in self.route.cells]
-        found = found or model.networks_of(names) or model.parts_of(names)
+        found = found or model.networks_of(self._names) or model.parts_of(self._names)
         return [one._replace(outputs=one.m_outputs) if outputs == "m" else one for one in found]
 
-    def _taking(
-        self, width: int | None, feeds: Mapping[str, Any], outputs: str | None = None
-    ) -> list[GraphNetwork]:
+    def _taking(self, chosen: RunOptions) -> list[GraphNetwork]:
         """Return the graph's networks of these cells, with the input for an x of a width."""
-        return [one.taking(width, feeds) for one in self.graph_networks(outputs)]
+        found = self.graph_networks(chosen.outputs)
+        return [one.taking(chosen.width, chosen.feeds) for one in found]
 
-    def _other_width(self, width: int | None, feeds: Mapping[str, Any]) -> int | None:
+    def _other_width(self, chosen: RunOptions) -> int | None:
         """Return the width of x if it chooses an input; None for the usual one."""
-        if width is None or self._origin.model() is None:
+        if chosen.width is None:
             return None
-        usual = self.graph_networks()
-        chosen = self._taking(width, feeds)
-        is_other = any(one is not other for one, other in zip(usual, chosen, strict=True))
-        return width if is_other else None
+        usual, found = self.graph_networks(), self._taking(chosen._replace(outputs=None))
+        is_other = any(one is not other for one, other in zip(usual, found, strict=True))
+        return chosen.width if is_other else None
 
     def load_recognised(self, engine: str, given: Mapping[str, Value]) -> Loaded:
         """Return the recognised cells ready to run, without a look at the graph.
@@ -391,24 +405,20 @@ class NetworkLoader:
         return Loaded(self.route, network, runner, tuple(settled.values()), engine)
 
     def _of_graph(
-        self,
-        model: GraphModel | None,
-        networks: Sequence[GraphNetwork],
-        given: Mapping[str, Value],
-        feeds: Mapping[str, Any],
-        outputs: str | None,
-        reason: str | None,
+        self, chosen: RunOptions, networks: Sequence[GraphNetwork], reason: str | None
     ) -> Loaded:
         """Return the graph's own network, ready to run."""
         from lstmstate.engines.options import ASSUME_DEFAULTS
+        from lstmstate.model.confirm import refuse_unlike
         from lstmstate.model.loaded_network import Loaded
 
+        model, feeds = self.model, chosen.feeds
         if model is None:
             raise UnsupportedError("there is no graph next to the checkpoint")
         if not networks:
-            why = model.not_stepped(cell.name for cell in self.route.cells)
+            why = model.not_stepped(self._names)
             raise UnsupportedError(f"the graph's own step cannot be run: {why}")
-        unused = [f"`{name}=...`" for name in given if name != ASSUME_DEFAULTS]
+        unused = [f"`{name}=...`" for name in chosen.given if name != ASSUME_DEFAULTS]
         if unused:
             because = f", and is what can be run: {reason}" if reason else ""
             raise UnsupportedError(
@@ -423,9 +433,9 @@ class NetworkLoader:
                 tensor=self.route.name,
                 advice=self._as_recognised,
             )
-        model.refuse_unlike(network, (one for one in networks if one is not network), feeds)
+        refuse_unlike(model, network, (one for one in networks if one is not network), feeds)
         gives_m = self.route.cells[-1].family in (*RUNNABLE, UNRECOGNISED)
-        if outputs is None and gives_m and any(output.is_own for output in network.outputs):
+        if chosen.outputs is None and gives_m and any(output.is_own for output in network.outputs):
             raise UnsupportedError(
                 "the output of the cell is not its m",
                 tensor=self.route.name,
@@ -436,16 +446,14 @@ class NetworkLoader:
             notes.insert(0, f"the graph's own step is run, which is exact and slower: {reason}")
         return Loaded(self.route, shape, runner, (), "graph", notes=tuple(notes))
 
-    def _starts(
+    def starts(
         self, feeds: Mapping[str, Any] | None, batch: int | None = None, steps: int | None = None
-    ) -> tuple[list[str], list[Start]]:
-        """Return the names of the cells, and their initial states in the graph."""
-        model = self._origin.model()
-        names = [cell.name for cell in self.route.cells]
-        if model is None:
-            return names, []
+    ) -> list[Start]:
+        """Return the initial states of the cells, in each network of the graph that has them."""
+        if self.model is None:
+            return []
         try:
-            return names, model.starts(names, self.graph_networks(), feeds, batch, steps)
+            return self.model.starts(self._names, self.graph_networks(), feeds, batch, steps)
         finally:
             self._origin.forget()
 
@@ -458,9 +466,9 @@ class NetworkLoader:
         """Return the initial state in the graph; None for zeros, and if it is fed.
 
         Args:
-            feeds: see `load`.
             batch, steps: the sizes of x, if they are known.
         """
+        own = None
         for sizes in ((None, None), (batch, steps)):
             key = (*sizes, *_contents(feeds))
             if key not in self._own:
@@ -473,10 +481,9 @@ class NetworkLoader:
     def _own_start(
         self, feeds: Mapping[str, Any] | None, batch: int | None, steps: int | None
     ) -> OwnStart | None:
-        names, starts = self._starts(feeds, batch, steps)
+        model, starts = self.model, self.starts(feeds, batch, steps)
         own = [one for one in starts if not one.is_zero]
-        stored = self._origin.stored(names) if own or not starts else []
-        model = self._origin.model()
+        stored = self._origin.stored(self._names) if own or not starts else []
         if model is None or not (own or stored):
             return None
         nodes, key = model.graph.nodes, model.variables.key
@@ -495,19 +502,18 @@ class NetworkLoader:
         """Return the ways of the graph to take its state out of an array of a shape.
 
         Args:
-            feeds: see `load`.
             stored: the name of the variable with the array as its value, if there is one.
 
         Raises:
             LstmstateError: the graph cannot be evaluated up to there.
         """
-        model = self._origin.model()
+        model = self.model
         if model is None:
             return []
         from lstmstate.engines.graph_engine import fed_values
         from lstmstate.recurrence.fed_state import fed_order
 
-        names = {cell.name for cell in self.route.cells}
+        names = set(self._names)
         networks = self.graph_networks() or model.networks_around(names)
         if not networks:
             raise UnsupportedError(model.not_stepped(names))
@@ -551,9 +557,6 @@ def _first_that_runs(
     """Return a network that is ready to run, if possible with batch and time open.
 
     A cell in several places may need other values fed in each: those that are fed choose.
-
-    Raises:
-        UnsupportedError: none can be run; the reason is that of the first one.
     """
     first: UnsupportedError | None = None
     for one in sorted(networks, key=lambda one: sum(n is not None for n in one.input.sizes)):

@@ -6,12 +6,10 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
 
 from lstmstate.cells.cell import Cell, SavedState, Stack
 from lstmstate.cells.detect import Recognition
-from lstmstate.cells.execution_order import Route, in_order, routes
-from lstmstate.cells.stacks import called, name_of, pair_directions, stacks
+from lstmstate.cells.stacks import Route, called, in_order, name_of, pair_directions, routes, stacks
 from lstmstate.checkpoint import Checkpoint, Variable
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.locate import Location
@@ -28,12 +26,14 @@ from lstmstate.errors import (
 )
 from lstmstate.model.network import LSTMCell, LSTMNetwork, LSTMStack
 from lstmstate.model.network_loader import Origin
+from lstmstate.type_names import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lstmstate.model.confirm import Confirmation, GraphModel
+    from lstmstate.model.confirm import Confirmation
+    from lstmstate.model.graph_model import GraphModel
     from lstmstate.recurrence.graph_network import GraphNetwork
 
 
@@ -200,11 +200,11 @@ class RecognisedCheckpoint:
     @cached_property
     def model(self) -> GraphModel | None:
         """The networks of the graph, from its own operations; None without a graph."""
-        from lstmstate.model.confirm import GraphModel
+        from lstmstate.model.graph_model import GraphModel
 
         if self.graph is None or self._found.graph is None:
             return None
-        return GraphModel(self.graph, self.variables, self._found, self._read)
+        return GraphModel(self.graph, self.variables, self._found, self._cells, self._read)
 
     @cached_property
     def states(self) -> dict[str, SavedState]:
@@ -327,8 +327,6 @@ class RecognisedCheckpoint:
         """Return the networks of the graph, each once, if they have all recognised cells."""
         if self.model is None:
             return []
-        from lstmstate.model.confirm import route_of
-
         same: dict[tuple[str, ...], Route] = {}
         for route in found:
             same.setdefault(tuple(sorted(cell.name for cell in route.cells)), route)
@@ -338,26 +336,25 @@ class RecognisedCheckpoint:
             if names in ways:
                 ways[names] = (ways[names][0], None)  # the graph uses the cells more than once
             else:
-                ways[names] = (same.get(names) or route_of(network, self._cells), network)
+                ways[names] = (same.get(names) or self.model.route(network), network)
         left = {cell.name for route in found for cell in route.cells}
         left -= {name for names in ways for name in names}
         return [] if left else list(ways.values())
 
     def graph_networks(self) -> list[LSTMNetwork]:
         """Return every network of the graph."""
-        from lstmstate.model.confirm import route_of
-
-        found = self.model.networks if self.model is not None else ()
-        return [LSTMNetwork(route_of(one, self._cells), self._origin, one) for one in found]
+        model = self.model
+        if model is None:
+            return []
+        return [LSTMNetwork(model.route(one), self._origin, one) for one in model.networks]
 
     def _of_graph(self, cells: Sequence[str]) -> LSTMNetwork | None:
         """Return the graph's own network of some cells."""
-        found = self.model.networks_of(cells) if self.model is not None else []
-        if not found:
+        model = self.model
+        found = model.networks_of(cells) if model is not None else []
+        if model is None or not found:
             return None
-        from lstmstate.model.confirm import route_of
-
-        return self._network(route_of(found[0], self._cells), found[0] if len(found) == 1 else None)
+        return self._network(model.route(found[0]), found[0] if len(found) == 1 else None)
 
     def _network(self, route: Route, graph: GraphNetwork | None = None) -> LSTMNetwork:
         """Return the network of a route, the same each time: it keeps its weights."""

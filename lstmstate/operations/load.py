@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from lstmstate.checkpoint.locate import NotACheckpointError
 from lstmstate.errors import AmbiguousError, LstmstateError, first_of, located
 from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.records import NamedTuple
 from lstmstate.state.formats.input_path import STDIN, InputPath
+from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lstmstate.state.candidates import Wanted

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lstmstate.cells.cell import StateWidths
-from lstmstate.engines.network import Pair, spans
+from lstmstate.engines.network import Array, Lengths, Pair, spans
 from lstmstate.errors import LstmstateError, located, printable
 from lstmstate.model.loaded_network import Loaded
 from lstmstate.operations.sequences import Sequences, open_lengths, open_sequences
@@ -21,7 +23,6 @@ from lstmstate.state.stream import Advance, Stream, ignore
 from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
-    from lstmstate.engines.network import Array, Lengths
     from lstmstate.recurrence.fed_state import FedOrder
     from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray
 
@@ -29,33 +30,6 @@ if TYPE_CHECKING:
 # cheap, and little compared with the memory of Python itself.
 _AT_ONCE_BYTES = 32 << 20
 _AT_ONCE_STEPS = 1 << 14  # so that progress is shown every second or so
-
-
-class Input(NamedTuple):
-    """A file of sequences that fits a network.
-
-    Attributes:
-        time_major: whether outputs of a batch are `[time, batch, width]`.
-        lengths: the number of steps of each sequence, None if all have all.
-    """
-
-    sequences: Sequences
-    time_major: bool
-    lengths: Lengths | None
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of its values, about."""
-        sequences = self.sequences
-        return sequences.steps * sequences.batch * math.prod(sequences.item) * 4
-
-    def shape(self, item: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of an array with an item for every step, with the axes of the input."""
-        sequences = self.sequences
-        if sequences.is_single:
-            return (sequences.steps, *item)
-        lead = (sequences.batch, sequences.steps)
-        return (*(lead[::-1] if self.time_major else lead), *item)
 
 
 class RunResult(NamedTuple):
@@ -83,14 +57,6 @@ class RunResult(NamedTuple):
         ]
 
 
-def takes(loaded: Loaded) -> str:
-    """Return the input of a network in words, for messages."""
-    first = loaded.network.first
-    more = " or wider" if first.takes_wider else ""
-    item = ", ".join(map(str, (*first.spatial, first.input_size)))
-    return f"{first.name or 'the cell'} takes [batch, time, {item}]{more}"
-
-
 def open_input(
     loaded: Loaded,
     path: str | InputPath,
@@ -99,30 +65,27 @@ def open_input(
     time_major: bool = False,
     allow_nan: bool = False,
     header: bool | None = None,
-) -> Input:
-    """Open the sequences in a file for a network; see `sequences.open_sequences`.
-
-    Raises:
-        LstmstateError: there are none, or they do not fit.
-    """
+) -> Sequences:
+    """Open the sequences in a file for a network; see `sequences.open_sequences`."""
     first = loaded.network.first
+    item = ", ".join(map(str, (*first.spatial, first.input_size)))
+    more = " or wider" if first.takes_wider else ""
     path = InputPath.of(path)
     sequences = open_sequences(
         path,
         width=first.input_size,
         spatial=first.spatial,
         at_least=first.takes_wider,
-        dtype=loaded.network.first.dtype,
+        dtype=first.dtype,
         time_major=time_major,
         allow_nan=allow_nan,
         header=header,
-        expected=takes(loaded),
+        expected=f"{first.name or 'the cell'} takes [batch, time, {item}]{more}",
     )
-    valid = None
     if lengths is not None:
         loaded.refuse_lengths()
-        valid = open_lengths(lengths, path, sequences.batch, sequences.steps)
-    return Input(sequences, time_major, valid)
+        sequences.lengths = open_lengths(lengths, path, sequences.batch, sequences.steps)
+    return sequences
 
 
 def open_state(
@@ -152,7 +115,7 @@ def open_state(
     from lstmstate.operations.load import open_path, states_in
     from lstmstate.state.candidates import Cells, Wanted
 
-    cells = _shapes(loaded)
+    cells = tuple(CellShape(cell.name, cell.widths) for cell in loaded.network.cells)
     wanted = Wanted(layout, None, (Cells(cells, len(cells) > 1),), source, orders=orders)
     opened = open_path(path, checksums=checksums, header=header)
     path = opened.path
@@ -186,7 +149,7 @@ def _refuse_unordered(
 
     Such a state has no order of its own, and a graph that takes its parts apart shows none.
     """
-    for known, cell in zip(loaded.route.cells, loaded.network.cells, strict=True):
+    for known, cell in zip(loaded.route.cells, loaded.shapes, strict=True):
         is_odd = known.state is not None and known.state != cell.widths
         if is_odd and not (orders is not None and orders(shape)):
             name = printable(cell.name)
@@ -199,7 +162,7 @@ def _refuse_unordered(
 
 def _refuse_no_numbers(loaded: Loaded, pairs: Sequence[Pair]) -> None:
     """Refuse a state with NaN or Inf in it."""
-    for cell, pair in zip(loaded.network.cells, pairs, strict=True):
+    for cell, pair in zip(loaded.shapes, pairs, strict=True):
         for half, values in zip("cm", pair, strict=True):
             words = stats_of(values, moments=False).words
             if words:
@@ -210,19 +173,14 @@ def _refuse_no_numbers(loaded: Loaded, pairs: Sequence[Pair]) -> None:
                 )
 
 
-def _shapes(loaded: Loaded) -> tuple[CellShape, ...]:
-    return tuple(CellShape(cell.name, cell.widths) for cell in loaded.network.cells)
-
-
 def _filed(loaded: Loaded) -> tuple[CellShape, ...]:
     """Return the cells as a file of results names them.
 
     A stack in the scope of the outputs has no names there: an HDF5 file has nothing below an array.
     """
-    cells = _shapes(loaded)
-    if any(f"{cell.name}/".startswith(f"{OUTPUTS}/") for cell in cells):
-        return tuple(cell._replace(name="") for cell in cells)
-    return cells
+    cells = loaded.network.cells
+    has_names = not any(f"{cell.name}/".startswith(f"{OUTPUTS}/") for cell in cells)
+    return tuple(CellShape(cell.name if has_names else "", cell.widths) for cell in cells)
 
 
 def metadata(loaded: Loaded, source: str, *, alone: bool = False) -> Metadata:
@@ -233,7 +191,9 @@ def metadata(loaded: Loaded, source: str, *, alone: bool = False) -> Metadata:
     return Metadata("tuple", cells, len(cells) > 1, source=source, is_run=True)
 
 
-def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> list[PlannedArray]:
+def plans(
+    loaded: Loaded, sequences: Sequences, keep: str, *, alone: bool = False
+) -> list[PlannedArray]:
     """Return the arrays to write for an input: outputs, c, m and gates of every step, the state.
 
     Args:
@@ -243,23 +203,21 @@ def plans(loaded: Loaded, given: Input, keep: str, *, alone: bool = False) -> li
     from lstmstate.state.formats.array_writer import PlannedArray
 
     dtype = loaded.network.dtype
-    axis = 0 if given.sequences.is_single or given.time_major else 1
 
     def of_steps(name: str, item: tuple[int, ...]) -> PlannedArray:
-        return PlannedArray(name, given.shape(item), dtype, axis)
+        return PlannedArray(name, sequences.shape(item), dtype, sequences.time_axis)
 
     found = [of_steps(OUTPUTS, loaded.network.output_shape)]
     if alone:
         return found
-    for cell, names in zip(loaded.network.cells, _kept_names(loaded, keep), strict=True):
+    for cell, names in zip(loaded.shapes, _kept_names(loaded, keep), strict=True):
         found += [
             of_steps(name, (*cell.spatial, _width(cell.widths, letter)))
             for letter, name in names.items()
         ]
-    items = [(*cell.spatial, width) for cell in loaded.network.cells for width in cell.widths]
-    batch = given.sequences.batch
+    items = [(*cell.spatial, width) for cell in loaded.shapes for width in cell.widths]
     found += [
-        PlannedArray(name, (batch, *item), dtype)
+        PlannedArray(name, (sequences.batch, *item), dtype)
         for name, item in zip(_state_names(loaded), items, strict=True)
     ]
     return found
@@ -285,7 +243,7 @@ def _state_names(loaded: Loaded) -> list[str]:
 
 def run_input(
     loaded: Loaded,
-    given: Input,
+    sequences: Sequences,
     state: State | None,
     *,
     keep: str = "",
@@ -304,24 +262,23 @@ def run_input(
         LstmstateError: the state does not fit, the input is damaged, or a write failed.
     """
     started = time.perf_counter()
-    sequences = given.sequences
     with located(sequences.path):
         states = loaded.states_of(state, sequences.batch)
     outputs = ValueStats()
     planned = {plan.name for plan in results.plans} if results else set()
     names = _kept_names(loaded, keep)
-    for start, x, valid in chunks_of(loaded, given, keep):
+    for start, x, valid in chunks_of(loaded, sequences, keep):
         with located(sequences.path):
             ran = loaded.runner.run(x, states, valid, keep)
         states = ran.states
         if figures:
             outputs = outputs.joined(_stats(ran.outputs, valid))
         if results is not None:
-            results.write(OUTPUTS, start, _as_asked(given, ran.outputs))
+            results.write(OUTPUTS, start, sequences.with_own_axes(ran.outputs))
             for arrays, called in zip(ran.kept, names, strict=True):
                 for letter, array in arrays.items():
                     if called[letter] in planned:
-                        results.write(called[letter], start, _as_asked(given, array))
+                        results.write(called[letter], start, sequences.with_own_axes(array))
         advance(len(ran.outputs))
     if results is not None:
         for name, half in zip(
@@ -339,31 +296,27 @@ def run_input(
 
 def _stats(outputs: Array, lengths: Lengths | None) -> ValueStats:
     """Return the statistics of outputs `[steps, batch, …]`, those of valid steps if known."""
-    import numpy as np
-
     if lengths is not None:
         outputs = outputs[np.arange(len(outputs))[:, None] < lengths]
     return stats_of(outputs)
 
 
 def chunks_of(
-    loaded: Loaded, given: Input, keep: str = ""
+    loaded: Loaded, sequences: Sequences, keep: str = ""
 ) -> Iterator[tuple[int, Array, Lengths | None]]:
     """Yield (first step, `[steps, batch, *item]`, valid steps) of each chunk of an input."""
-    import numpy as np
-
-    sequences = given.sequences
-    for start, stop in spans(sequences.steps, _at_once(loaded, given, keep)):
-        x = sequences.chunk(start, stop, given.lengths)
-        valid = None if given.lengths is None else np.clip(given.lengths - start, 0, stop - start)
+    lengths = sequences.lengths
+    for start, stop in spans(sequences.steps, _at_once(loaded, sequences, keep)):
+        x = sequences.chunk(start, stop, lengths)
+        valid = None if lengths is None else np.clip(lengths - start, 0, stop - start)
         if valid is not None and not loaded.network.at_once and (valid == stop - start).all():
             valid = None
         yield start, x, valid
 
 
-def _at_once(loaded: Loaded, given: Input, keep: str) -> int:
+def _at_once(loaded: Loaded, sequences: Sequences, keep: str) -> int:
     """Return the number of steps in a chunk; a backward cell needs all of them."""
-    network, sequences = loaded.network, given.sequences
+    network = loaded.network
     if network.at_once:
         return sequences.steps
     kept = sum(_width(cell.widths, letter) for cell in network.cells for letter in keep)
@@ -371,10 +324,3 @@ def _at_once(loaded: Loaded, given: Input, keep: str) -> int:
     row = math.prod(sequences.item) + 2 * widest + math.prod(network.output_shape) + kept
     fitting = _AT_ONCE_BYTES // (row * sequences.batch * network.dtype.itemsize)
     return max(min(fitting, _AT_ONCE_STEPS), 1)
-
-
-def _as_asked(given: Input, by_step: Array) -> Array:
-    """Return `[steps, batch, *item]` with the axes that the input had."""
-    if given.sequences.is_single:
-        return by_step[:, 0]
-    return by_step if given.time_major else by_step.swapaxes(0, 1)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from lstmstate import limits
 from lstmstate.checkpoint import kinds
-from lstmstate.engines.network import as_input
 from lstmstate.errors import (
     AmbiguousError,
     LstmstateError,
@@ -65,6 +64,8 @@ class Sequences:
         width: the columns of a chunk.
         item: the shape of one step of one sequence: `(*spatial, width)`.
         is_single: whether there is one sequence, without an axis for the batch.
+        time_axis: 0, or 1 if the axis of the batch comes first.
+        lengths: the number of steps of each sequence, `[batch]`; None if all have all.
         notes: choices that were made in reading it.
     """
 
@@ -85,9 +86,10 @@ class Sequences:
         self.item = (*spatial, width)
         self.is_single = len(shape) < 3 + len(spatial)
         self.notes = tuple(f"{printable(path)}: {note}" for note in found.notes)
-        self._time_axis = 0 if self.is_single or time_major else 1
-        self.steps = shape[self._time_axis]
-        self.batch = 1 if self.is_single else shape[1 - self._time_axis]
+        self.time_axis = 0 if self.is_single or time_major else 1
+        self.lengths: NDArray[np.int64] | None = None
+        self.steps = shape[self.time_axis]
+        self.batch = 1 if self.is_single else shape[1 - self.time_axis]
         if self.steps == 1 and self.batch > 1 and not time_major:
             self.notes += (
                 f"{printable(path)}: {self.batch} sequences of one step each; if it is one "
@@ -103,6 +105,19 @@ class Sequences:
         self._dtype = dtype
         self._allow_nan = allow_nan
 
+    def shape(self, item: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of an array with an item for every step, with the axes of the file."""
+        if self.is_single:
+            return (self.steps, *item)
+        lead = (self.batch, self.steps) if self.time_axis else (self.steps, self.batch)
+        return (*lead, *item)
+
+    def with_own_axes(self, by_step: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return an array `[steps, batch, *item]` with the axes of the file."""
+        if self.is_single:
+            return by_step[:, 0]
+        return by_step.swapaxes(0, 1) if self.time_axis else by_step
+
     def chunk(
         self, start: int, stop: int, lengths: NDArray[np.int64] | None = None
     ) -> NDArray[np.floating]:
@@ -117,12 +132,14 @@ class Sequences:
         """
         import numpy as np
 
+        from lstmstate.engines.network import as_input
+
         array = self._found.array
         with located(self._found.path, array.name or None):
-            raw = array.read(self._time_axis, start, stop)
+            raw = array.read(self.time_axis, start, stop)
             if self.is_single:
                 raw = raw.reshape(stop - start, 1, *self.item[:-1], -1)
-            elif self._time_axis == 1:
+            elif self.time_axis == 1:
                 raw = raw.swapaxes(0, 1)
             raw = raw[..., : self.width]
             part = as_input(raw, self._dtype)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lstmstate import arguments
-from lstmstate.cells.execution_order import refuse_gaps
 from lstmstate.cells.families import RUNNABLE
-from lstmstate.engines.network import Pair, Ran, Runner
-from lstmstate.engines.options import assumptions, refuse_others, settle
+from lstmstate.cells.stacks import refuse_gaps
+from lstmstate.engines.network import Array, Pair, Runner
+from lstmstate.engines.options import assumptions, settle
 from lstmstate.errors import (
     ArgumentError,
     LstmstateError,
@@ -22,18 +24,18 @@ from lstmstate.errors import (
     warn,
 )
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
-from lstmstate.model.graph_trials import in_float64
+from lstmstate.model.confirm import InOrder, in_float64, step_by_step
 from lstmstate.model.loaded_network import Loaded
-from lstmstate.model.network import RECORDED, LSTMNetwork, Recorded, run_options
+from lstmstate.model.network import LSTMNetwork
+from lstmstate.model.network_loader import RECORDED, Recorded, RunOptions
 from lstmstate.operations.compare import Difference, Gauge, Tolerance
-from lstmstate.operations.run import Input, chunks_of, open_input
+from lstmstate.operations.run import chunks_of, open_input
+from lstmstate.operations.sequences import Sequences
 from lstmstate.records import NamedTuple
 from lstmstate.state.stream import Advance, ignore
 
 if TYPE_CHECKING:
     from lstmstate.cells.cell import Value
-    from lstmstate.engines.graph_engine import GraphRunner
-    from lstmstate.engines.network import Array, Lengths
 
 FEW, MANY = 4, 200  # steps over random data
 BATCH = 3
@@ -94,26 +96,6 @@ class EnginePair(NamedTuple):
     contradiction: str | None
 
 
-class _InOrder:
-    """A graph's network with its cells in the order of another."""
-
-    def __init__(self, runner: GraphRunner, names: Sequence[str]) -> None:
-        own = [cell.name for cell in runner.network.cells]
-        self.network = runner.network
-        self._runner = runner
-        self._there = [list(names).index(name) for name in own]
-        self._here = [own.index(name) for name in names]
-
-    def run(
-        self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
-    ) -> Ran:
-        """Run over some steps; see `Runner`."""
-        ran = self._runner.run(x, [states[at] for at in self._there], lengths, keep)
-        return ran._replace(
-            states=[ran.states[at] for at in self._here], kept=[ran.kept[at] for at in self._here]
-        )
-
-
 _NUMBERS = {"tolerance": arguments.TOLERANCE, "seed": arguments.WHOLE}
 
 
@@ -154,17 +136,9 @@ def verify(
     Raises:
         UnsupportedError: no cell can be verified; a warning if others can.
     """
-    given = run_options(
-        engine=engine,
-        forget_bias=forget_bias,
-        cell_clip=cell_clip,
-        proj_clip=proj_clip,
-        activation=activation,
-        recurrent_activation=recurrent_activation,
-        peepholes=peepholes,
-        assume_defaults=assume_defaults,
-    ).options
-    refuse_others(given)
+    chosen = RunOptions.of(locals())
+    chosen.refuse_others()
+    given = chosen.given
     judge = against or default_judge()
     if judge not in JUDGES or engine in JUDGES:
         name, value = ("engine", engine) if judge in JUDGES else ("against", against)
@@ -200,11 +174,7 @@ def verify(
 def networks_of(
     ckpt: LSTMCheckpoint, cell: str | None, stack: str | None, against: str
 ) -> list[LSTMNetwork]:
-    """Return the network to verify, or every cell by itself.
-
-    Raises:
-        LstmstateError: there is none.
-    """
+    """Return the network to verify, or every cell by itself."""
     if cell is not None or stack is not None:
         return [ckpt.network(cell=cell, stack=stack)]
     if against == "graph" and ckpt.model is not None and ckpt.model.networks:
@@ -228,7 +198,7 @@ def _chained(ckpt: LSTMCheckpoint, network: LSTMNetwork) -> list[LSTMNetwork]:
 def load_pair(
     network: LSTMNetwork,
     engine: str,
-    options: dict[str, Value],
+    options: Mapping[str, Value],
     tolerance: float | None,
     against: str,
 ) -> EnginePair:
@@ -250,7 +220,7 @@ def load_pair(
         bound = max(bound, _measure_rounding(wide, ours)) if tolerance is None else bound
         wide = ours
     contradiction = None
-    confirmation = network.confirmation(ours, options)
+    confirmation = network.confirmation(ours, RunOptions(given=options))
     if confirmation is not None and confirmation.agrees is False:
         contradiction = confirmation.reason
     if against == "tensorflow":
@@ -272,16 +242,13 @@ def load_pair(
                 advice="`against='tensorflow'` compares with TensorFlow's own cell (pip install "
                 "'lstmstate[tensorflow]')",
             )
-        names = [cell.name for cell in exact.cells]
-        runner = _InOrder(model.runner(found[0], exact=True), names)
+        runner = InOrder(model.runner(found[0], exact=True), exact)
     judge = wide._replace(network=exact, runner=runner)
     return EnginePair(wide, judge, Tolerance(bound, bound), contradiction)
 
 
 def _measure_rounding(exact: Loaded, ours: Loaded) -> float:
     """Return the distance of an engine from float64 on random data, with some room."""
-    import numpy as np
-
     x, states = _make_random_data(exact, FEW, 1)
     first = exact.runner.run(x, states)
     kind = ours.cells.dtype
@@ -292,16 +259,12 @@ def _measure_rounding(exact: Loaded, ours: Loaded) -> float:
 def over_random_data(
     networks: Sequence[LSTMNetwork],
     engine: str,
-    options: dict[str, Value],
+    options: Mapping[str, Value],
     tolerance: float | None,
     seed: int,
     against: str,
 ) -> Iterator[Trial]:
-    """Yield two trials for each network, of a few steps and of many.
-
-    Raises:
-        MissingExtraError: TensorFlow is not installed.
-    """
+    """Yield two trials for each network, of a few steps and of many."""
     for network in networks:
         try:
             both = load_pair(network, engine, options, tolerance, against)
@@ -312,7 +275,7 @@ def over_random_data(
             continue
         for steps in sizes_of(network, against):
             try:
-                yield _step_by_step(both, steps, seed)
+                yield _over_steps(both, steps, seed)
             except UnsupportedError as error:
                 yield Trial(network.route.name, "random", steps, None, str(error))
 
@@ -326,76 +289,47 @@ def sizes_of(network: LSTMNetwork, against: str) -> tuple[int, ...]:
 
 def _find_batch(runner: Runner) -> int:
     """Return the batch that a judge takes."""
-    given = runner.network.input if isinstance(runner, _InOrder) else None
+    given = runner.network.input if isinstance(runner, InOrder) else None
     return (given.sizes[1 - given.time_axis] if given is not None else None) or BATCH
 
 
-def _step_by_step(both: EnginePair, steps: int, seed: int) -> Trial:
-    """Return the trial over random data, each step of ours from TensorFlow's state before it.
-
-    From their own states, two engines that round differently drift apart if a network is sharp, and
-    no bound would distinguish that from a wrong equation.
-    """
-    import numpy as np
-
-    ours, judge, tolerance, contradiction = both
-    network = ours.cells
+def _over_steps(both: EnginePair, steps: int, seed: int) -> Trial:
+    """Return the trial over random data, each step of ours from the judge's state before it."""
+    ours, judge = both.ours, both.judge
     batch = _find_batch(judge.runner)
     x, states = _make_random_data(ours, steps, seed, batch)
-    theirs = judge.runner.run(x, states, keep="cm")
-    backward = [bool(k) for stage in network.stages for k, chain in enumerate(stage) for _ in chain]
-    before = [
-        (_shift_by_one(kept["c"], c, back), _shift_by_one(kept["m"], m, back))
-        for kept, (c, m), back in zip(theirs.kept, states, backward, strict=True)
-    ]
-    one_step = ours.runner.run(x.reshape(1, -1, x.shape[2]), before)
+    stages = ours.cells.stages
+    backward = [bool(k) for stage in stages for k, chain in enumerate(stage) for _ in chain]
     gauges = _make_gauges(both, steps, batch, of_steps=True)
-    halves = [one_step.outputs, *(half for pair in one_step.states for half in pair)]
-    others = [theirs.outputs, *(kept[letter] for kept in theirs.kept for letter in "cm")]
-    for gauge, half, other in zip(gauges, halves, others, strict=True):
-        gauge.add(np.reshape(half, other.shape), other, (0, 0, 0))
-    results = tuple(gauge.result() for gauge in gauges)
-    name = ours.route.name
-    return Trial(name, "random", steps, results, None, tolerance.atol, contradiction)
+    pairs = step_by_step(ours.runner, judge.runner, x, states, backward)
+    for gauge, pair in zip(gauges, pairs, strict=True):
+        gauge.add(*pair, (0, 0, 0))
+    return _make_trial(both, "random", steps, gauges)
 
 
-def _shift_by_one(kept: Array, first: Array, backward: bool) -> Array:
-    """Return c or m before every step, `[steps * batch, width]`, from those after every step.
-
-    They have the dtype of the first one: the judge's may be wider.
-    """
-    import numpy as np
-
-    parts = [kept[1:], first[None]] if backward else [first[None], kept[:-1]]
-    return np.concatenate(parts, dtype=first.dtype).reshape(-1, first.shape[-1])
-
-
-def over_input(
-    both: EnginePair,
-    given: Input,
-    advance: Advance = ignore,
-) -> Trial:
-    """Return the trial over a file of sequences, from the zero state, part by part.
-
-    Raises:
-        LstmstateError: the input is damaged.
-    """
-    sequences = given.sequences
-    gauges = _make_gauges(both, sequences.steps, sequences.batch)
-    last = [loaded.states_of(None, sequences.batch) for loaded in both[:2]]
-    for start, x, valid in chunks_of(both.ours, given):  # read once for both
-        with located(sequences.path):
-            ran = [
-                loaded.runner.run(x, states, valid)
-                for loaded, states in zip(both[:2], last, strict=True)
-            ]
-        gauges[0].add(ran[0].outputs, ran[1].outputs, (start, 0, 0))
-        last = [one.states for one in ran]
-        advance(len(x))
-    _add_states(gauges[1:], *last)
+def _make_trial(both: EnginePair, data: str, steps: int, gauges: Sequence[Gauge]) -> Trial:
     results = tuple(gauge.result() for gauge in gauges)
     name, bound = both.ours.route.name, both.tolerance.atol
-    return Trial(name, sequences.path, sequences.steps, results, None, bound, both.contradiction)
+    return Trial(name, data, steps, results, None, bound, both.contradiction)
+
+
+def over_input(both: EnginePair, sequences: Sequences, advance: Advance = ignore) -> Trial:
+    """Return the trial over a file of sequences, from the zero state, part by part."""
+    outputs, *states = _make_gauges(both, sequences.steps, sequences.batch)
+    sides = both.ours, both.judge
+    last = [loaded.states_of(None, sequences.batch) for loaded in sides]
+    for start, x, valid in chunks_of(both.ours, sequences):  # read once for both
+        with located(sequences.path):
+            ran = [
+                loaded.runner.run(x, before, valid)
+                for loaded, before in zip(sides, last, strict=True)
+            ]
+        outputs.add(ran[0].outputs, ran[1].outputs, (start, 0, 0))
+        last = [one.states for one in ran]
+        advance(len(x))
+    for gauge, half, other in zip(states, ran[0].arrays[1:], ran[1].arrays[1:], strict=True):
+        gauge.add(half, other, (0, 0))
+    return _make_trial(both, sequences.path, sequences.steps, [outputs, *states])
 
 
 def _make_gauges(
@@ -411,19 +345,10 @@ def _make_gauges(
     return [Gauge(name, shape, both.tolerance) for name, shape in shapes.items()]
 
 
-def _add_states(gauges: Sequence[Gauge], ours: Sequence[Pair], theirs: Sequence[Pair]) -> None:
-    halves = [half for pair in ours for half in pair]
-    others = [half for pair in theirs for half in pair]
-    for gauge, half, other in zip(gauges, halves, others, strict=True):
-        gauge.add(half, other, (0, 0))
-
-
 def _make_random_data(
     loaded: Loaded, steps: int, seed: int, batch: int = BATCH
 ) -> tuple[Array, list[Pair]]:
     """Return inputs and a state: normal, except for m, which is within [-1, 1]."""
-    import numpy as np
-
     network = loaded.network
     random = np.random.default_rng(seed)
     x = random.standard_normal((steps, batch, network.first.input_size)).astype(network.dtype)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Protocol
 
 from lstmstate.cells.from_graph.find_cells import find_wired_cells
 from lstmstate.cells.from_graph.gates import is_multiplied, is_plain_product
@@ -15,6 +14,7 @@ from lstmstate.cells.from_graph.value_sources import Sources
 from lstmstate.cells.variable_names import AVERAGE
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.type_names import Protocol
 
 
 class Stored(Protocol):

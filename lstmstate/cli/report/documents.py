@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from lstmstate.cli.report.flags import with_flags
+from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell, Stack
-    from lstmstate.cells.gate_stats import Stats
+    from lstmstate.cells.weights import Stats
     from lstmstate.errors import LstmstateError
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.model.confirm import Confirmation

@@ -14,7 +14,8 @@ from lstmstate.value_stats import ValueStats, stats_of
 if TYPE_CHECKING:
     from lstmstate.cli.report.console import Sheet
     from lstmstate.model.loaded_network import Loaded
-    from lstmstate.operations.run import Input, RunResult
+    from lstmstate.operations.run import RunResult
+    from lstmstate.operations.sequences import Sequences
 
 Json = dict[str, Any]
 
@@ -23,7 +24,7 @@ def run_document(
     loaded: Loaded,
     prefix: str,
     path: str,
-    given: Input,
+    sequences: Sequences,
     done: RunResult,
     *,
     initial_state: tuple[str, str | None],
@@ -35,8 +36,8 @@ def run_document(
         initial_state: its source, "zero", "file" or "carried", and its path.
         written: the paths of the outputs and of the state.
     """
-    sequences = given.sequences
-    steps = done.steps if given.lengths is None else int(given.lengths.sum())
+    lengths = sequences.lengths
+    steps = done.steps if lengths is None else int(lengths.sum())
     return {
         "kind": "run",
         "checkpoint": prefix,
@@ -48,9 +49,9 @@ def run_document(
         "input": path,
         "batch": sequences.batch,
         "steps": sequences.steps,
-        "valid_steps": steps if given.lengths is not None else steps * sequences.batch,
+        "valid_steps": steps if lengths is not None else steps * sequences.batch,
         "outputs": {
-            "shape": list(given.shape(loaded.network.output_shape)),
+            "shape": list(sequences.shape(loaded.network.output_shape)),
             "dtype": str(loaded.network.dtype),
             **_stats(done.outputs or ValueStats()),
         },

@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 from lstmstate.checkpoint import kinds
 from lstmstate.checkpoint.kinds import Kind
@@ -24,6 +23,7 @@ from lstmstate.errors import (
 )
 from lstmstate.files.reader import ByteSource
 from lstmstate.state.formats.registry import BY_KEY, KINDS, StateKind, code, kind_of_name
+from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstmstate.state.formats.chunked import StateFile

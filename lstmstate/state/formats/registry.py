@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
-from typing import Any
 
 from lstmstate.checkpoint import kinds
 from lstmstate.checkpoint.kinds import Kind
 from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.records import NamedTuple
+from lstmstate.type_names import Any
 
 STDOUT = "-"  # and stdin
 

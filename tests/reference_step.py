@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lstmstate.engines.activations import function
 from lstmstate.engines.network import split_gates
+from lstmstate.engines.numpy_functions import function
 
 if TYPE_CHECKING:
     from lstmstate.engines.network import Arithmetic, Array, Norm, Pair

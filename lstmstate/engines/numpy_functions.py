@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from lstmstate.cells.activations import SELU_ALPHA, SELU_SCALE
-
-if TYPE_CHECKING:
-    from lstmstate.engines.network import Array
+from lstmstate.engines.network import Array
 
 # Takes the values, and the array for the results, which may be the same.
 Function = Callable[[Any, Any], object]
@@ -29,125 +29,64 @@ def function(name: str, is_half: bool = False) -> Function:
     >>> import numpy as np
     >>> x = np.array([-3.0, 0.0, 3.0])
     >>> function("hard_sigmoid")(x, x)
+    >>> x
     array([0. , 0.5, 1. ])
     """
     return _HALF.get(name, FUNCTIONS[name]) if is_half else FUNCTIONS[name]
 
 
-def _tanh(x: Array, out: Array) -> Array:
-    import numpy as np
-
-    return np.tanh(x, out)
-
-
-def _sigmoid(x: Array, out: Array) -> Array:
+def _sigmoid(x: Array, out: Array) -> None:
     """1 / (1 + exp(-x)); where exp overflows the result is the right one, zero."""
-    import numpy as np
-
     np.negative(x, out)
     np.exp(out, out)
     np.add(out, 1, out)
-    return np.reciprocal(out, out)
-
-
-def _identity(x: Array, out: Array) -> Array:
-    out[...] = x
-    return out
+    np.reciprocal(out, out)
 
 
 def _hard_sigmoid(slope: float, shift: float) -> Function:
-    def hard_sigmoid(x: Array, out: Array) -> Array:
-        import numpy as np
-
+    def hard_sigmoid(x: Array, out: Array) -> None:
         np.multiply(x, slope, out)
         np.add(out, shift, out)
-        return np.clip(out, 0, 1, out)
+        np.clip(out, 0, 1, out)
 
     return hard_sigmoid
 
 
-def _relu(x: Array, out: Array) -> Array:
-    import numpy as np
-
-    return np.maximum(x, 0, out=out)
-
-
-def _relu6(x: Array, out: Array) -> Array:
-    import numpy as np
-
-    return np.clip(x, 0, 6, out)
-
-
-def _leaky_relu(x: Array, out: Array) -> Array:
-    import numpy as np
-
-    return np.maximum(x, np.multiply(x, x.dtype.type(_LEAK)), out=out)
-
-
 def _exponential(alpha: float, scale: float) -> Function:
-    def exponential(x: Array, out: Array) -> Array:
-        import numpy as np
-
+    def exponential(x: Array, out: Array) -> None:
         below = np.expm1(np.minimum(x, 0)) * x.dtype.type(alpha * scale)
         np.maximum(x, 0, out=out)
         np.multiply(out, x.dtype.type(scale), out)
-        return np.add(out, below, out)
+        np.add(out, below, out)
 
     return exponential
 
 
-def _softplus(x: Array, out: Array) -> Array:
-    import numpy as np
-
-    np.logaddexp(x, 0, out)
-    return out
+def _leaky_relu(x: Array, out: Array) -> None:
+    np.maximum(x, np.multiply(x, x.dtype.type(_LEAK)), out=out)
 
 
-def _softsign(x: Array, out: Array) -> Array:
-    import numpy as np
-
-    np.divide(x, np.abs(x) + 1, out)
-    return out
-
-
-def _sin(x: Array, out: Array) -> Array:
-    import numpy as np
-
-    return np.sin(x, out)
-
-
-def _erf(x: Array, out: Array) -> Array:
-    import numpy as np
-
+def _erf(x: Array, out: Array) -> None:
     out[...] = np.vectorize(math.erf, otypes=[float])(x)
-    return out
 
 
 # ---- float16
 
 
 def _half_exp(x: Array) -> Array:
-    import numpy as np
-
     return np.exp(x.astype(np.float32)).astype(np.float16)
 
 
-def _half_sigmoid(x: Array, out: Array) -> Array:
+def _half_sigmoid(x: Array, out: Array) -> None:
     """exp(x) / (1 + exp(x)); 1 where exp overflows."""
-    import numpy as np
-
     exp = _half_exp(x)
     out[...] = np.where(np.isinf(exp), np.float16(1), exp / (exp + np.float16(1)))
-    return out
 
 
 def _half_exponential(alpha: float, scale: float) -> Function:
-    def exponential(x: Array, out: Array) -> Array:
-        import numpy as np
-
+    def exponential(x: Array, out: Array) -> None:
         below = (_half_exp(x) - np.float16(1)) * np.float16(alpha * scale)
         out[...] = np.where(x < 0, below, x * np.float16(scale))
-        return out
 
     return exponential
 
@@ -156,30 +95,27 @@ def _half_exponential(alpha: float, scale: float) -> Function:
 _HALF_FAR = 7.01
 
 
-def _half_softplus(x: Array, out: Array) -> Array:
-    import numpy as np
-
+def _half_softplus(x: Array, out: Array) -> None:
     exp = _half_exp(x)
     near = np.log1p(exp.astype(np.float32)).astype(np.float16)
     out[...] = np.where(x > _HALF_FAR, x, np.where(x < -_HALF_FAR, exp, near))
-    return out
 
 
 # By the names of `cells.activations`.
 FUNCTIONS: dict[str, Function] = {
-    "tanh": _tanh,
+    "tanh": np.tanh,
     "sigmoid": _sigmoid,
     "hard_sigmoid": _hard_sigmoid(0.2, 0.5),
     "keras3_hard_sigmoid": _hard_sigmoid(1 / 6, 0.5),
-    "identity": _identity,
-    "relu": _relu,
-    "relu6": _relu6,
+    "identity": lambda x, out: np.copyto(out, x),
+    "relu": lambda x, out: np.maximum(x, 0, out=out),
+    "relu6": lambda x, out: np.clip(x, 0, 6, out),
     "leaky_relu": _leaky_relu,
     "elu": _exponential(1.0, 1.0),
     "selu": _exponential(SELU_ALPHA, SELU_SCALE),
-    "softplus": _softplus,
-    "softsign": _softsign,
-    "sin": _sin,
+    "softplus": lambda x, out: np.logaddexp(x, 0, out),
+    "softsign": lambda x, out: np.divide(x, np.abs(x) + 1, out),
+    "sin": np.sin,
     "erf": _erf,
 }
 _HALF: dict[str, Function] = {
