@@ -14,7 +14,7 @@ import pytest
 from builders import FLOAT, BundleBuilder
 from commands import PROJECT, lstm_cell, numbers
 
-from lstmstate.state.formats.npy import header_bytes
+from lstmstate.state.formats.array_writer import header_bytes
 
 MIB = 1 << 20
 LARGE = 208 * MIB  # twice the memory limit of a process
