@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from lstmstate import LSTMState, StackState
 from lstmstate.cells.cell import StateWidths
 from lstmstate.files.atomic import Outputs
-from lstmstate.operations.convert import How, write_state
+from lstmstate.operations.convert import write_state
 from lstmstate.operations.load import open_path, states_in
 from lstmstate.state.candidates import Wanted
 from lstmstate.state.formats.registry import kind_to_write
-from lstmstate.state.infer_layout import Reading
-from lstmstate.state.layouts import LAYOUTS
-from lstmstate.state.state import CellShape, State, Structure
+from lstmstate.state.infer_layout import StoredState
+from lstmstate.state.layouts import LAYOUTS, Structure
+from lstmstate.state.state import CellShape, State
+from lstmstate.state.stream import Stream
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -143,20 +144,19 @@ def same_values(found: State, expected: State) -> None:
             assert half.tobytes() == wanted.tobytes()
 
 
-def reading(source: Path | str, **wanted: Any) -> Reading:
+def reading(source: Path | str, **wanted: Any) -> StoredState:
     """Return how the state in a file is read; `each` is the pair of --units and --proj."""
     if "each" in wanted:
         wanted["each"] = StateWidths(*wanted["each"])
     (found,) = states_in(open_path(str(source)), Wanted(**wanted))
-    return found.reading
+    return found
 
 
 def converted(source: Path | str, target: Path, layout: str, *, compress: bool = False) -> Path:
     """Convert a state as the command does, and return the path of the output."""
-    (found,) = states_in(open_path(str(source)), Wanted())
-    how = How(LAYOUTS[layout], compress=compress)
+    stream = Stream(reading(source), LAYOUTS[layout])
     with Outputs() as outputs:
-        write_state(found, how, outputs, str(target), kind_to_write(str(target), None))
+        write_state(stream, outputs, str(target), kind_to_write(str(target)), compress=compress)
     return target
 
 

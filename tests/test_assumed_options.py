@@ -255,7 +255,7 @@ def test_names_in_the_help_match_their_tables() -> None:
     assert set(options.ENGINE_NAMES) == {"auto", "graph", *engines.ENGINES}
     assert tuple(options.ACTIVATION_NAMES) == ACTIVATIONS == tuple(FUNCTIONS)
     assert tuple(options.LAYOUT_NAMES) == tuple(LAYOUTS)
-    assert tuple(options.KIND_NAMES) == tuple(kind.key for kind in KINDS if kind.is_written)
+    assert tuple(options.KIND_NAMES) == tuple(kind.key for kind in KINDS if kind.writer)
 
 
 @pytest.mark.parametrize("name", ["run", "verify"])

@@ -428,3 +428,13 @@ def test_arrays_of_text_and_dates_are_the_same_or_not(
 ) -> None:
     paths = [saved(tmp_path / "a.npy", np.array(one)), saved(tmp_path / "b.npy", np.array(other))]
     assert shell("diff", "-q", *paths, code=code).err == ""
+
+
+def test_an_array_that_only_the_second_file_has_is_listed_with_its_own_shape(
+    shell: Shell, folder: Path
+) -> None:
+    one = archive(folder / "a.npz", x=numbers(2, 3))
+    other = archive(folder / "b.npz", x=numbers(2, 3), y=numbers(5, 4))
+    tensors = shell.json("diff", one, other, code=1)["tensors"]
+    found = {tensor["name"]: (tensor["verdict"], tensor["shape"]) for tensor in tensors}
+    assert found == {"x": ("same", [2, 3]), "y": ("only in B", [5, 4])}

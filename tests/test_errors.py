@@ -257,15 +257,15 @@ READERS: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "a.npy",
         lambda path: open_path(str(saved(path, numbers(2, 8)))),
-        "state.formats.npy.read_header",
+        "state.formats.numpy_reader.read_header",
     ),
     (
         "a.npz",
         lambda path: open_path(str(archive(path, state=numbers(2, 8)))),
-        "state.formats.npz._array",
+        "state.formats.numpy_reader._array",
     ),
-    ("a.h5", an_hdf5, "state.formats.hdf5._walk"),
-    ("a.csv", a_table, "state.formats.number_table._whole"),
+    ("a.h5", an_hdf5, "state.formats.hdf5_reader._walk"),
+    ("a.csv", a_table, "state.formats.number_table.TextTable._whole"),
 ]
 
 
@@ -288,7 +288,7 @@ def test_a_bug_in_a_reader_is_not_hidden(
 
 @pytest.mark.parametrize(
     ("kind", "module"),
-    [("ValueError", "lstmstate.state.formats.npy"), ("TypeError", "numpy.lib.format")],
+    [("ValueError", "lstmstate.state.formats.numpy_reader"), ("TypeError", "numpy.lib.format")],
 )
 @pytest.mark.parametrize(("name", "read", "function"), READERS)
 def test_errors_that_data_can_cause_are_damage_and_keep_their_cause(
@@ -310,7 +310,7 @@ def test_the_command_line_names_the_bug_and_debug_prints_the_traceback(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tmp_path / "flat.npy", numbers(2, 8))
-    monkeypatch.setattr("lstmstate.state.formats.npy.limits", object())
+    monkeypatch.setattr("lstmstate.state.formats.numpy_reader.limits", object())
     assert error(shell("inspect", path, code=3)).startswith("internal error (AttributeError: ")
     assert "MAX_NPY_HEADER_BYTES" in shell("inspect", path, "--debug").err
 

@@ -296,7 +296,7 @@ def test_an_order_that_cannot_be_evaluated_is_noted(shell: Shell, tmp_path: Path
     done = shell("convert", path, "--to-tuple", "--checkpoint", ckpt, "-o", tmp_path / "s.npz")
     assert done.code == 0
     (note,) = notes(done)
-    assert "the order in which the graph takes it is unknown (" in note
+    assert "the order of the graph that takes it is unknown (" in note
     assert "DecodeRaw is not evaluated); it is read as flat (c | m " in note
     flags = ("--from", "flat", "--to-tuple", "--checkpoint", ckpt)
     assert notes(shell("convert", path, *flags, "-o", tmp_path / "t.npz")) == []

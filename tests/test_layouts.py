@@ -14,12 +14,12 @@ from states import Array, cells_of, fits, same, shapes_of, state_of, states, str
 from lstmstate import LSTMState, LstmstateError, StackState
 from lstmstate.cells.cell import StateWidths
 from lstmstate.state import stream
+from lstmstate.state.formats.array_writer import values
 from lstmstate.state.formats.chunked import Held, StateFile
-from lstmstate.state.formats.npy import values
-from lstmstate.state.infer_layout import Reading
+from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, structure_of, to_arrays
 from lstmstate.state.state import CellShape, State
-from lstmstate.state.stream import Flow
+from lstmstate.state.stream import Stream
 
 steady = settings(derandomize=True, deadline=None)
 
@@ -272,10 +272,10 @@ def test_every_layout_round_trips(state: State) -> None:
         same(whole.state(layout.pairs(arrays, widths, whole.is_stack)), state)
 
 
-def stored(state: State, layout: str) -> Reading:
+def stored(state: State, layout: str) -> StoredState:
     """Return a state as if read from a file in a layout."""
     arrays = tuple(Held(name, a) for name, a in to_arrays(LAYOUTS[layout], state).items())
-    return Reading(StateFile("", arrays), LAYOUTS[layout], structure(state), arrays)
+    return StoredState(StateFile("", arrays), LAYOUTS[layout], structure(state), arrays)
 
 
 @steady
@@ -287,11 +287,11 @@ def test_every_layout_becomes_every_other_in_parts(state: State, part_bytes: int
         for source in names:
             for target in names:
                 expected = to_arrays(LAYOUTS[target], state)
-                going = Flow(structure(state), stored(state, source).parts, LAYOUTS[target])
+                going = Stream(stored(state, source), LAYOUTS[target])
                 assert [(p.name, p.shape, p.dtype) for p in going.plans] == [
                     (name, array.shape, array.dtype) for name, array in expected.items()
                 ]
-                rows = [arrays for _, _, arrays in going.together()]
+                rows = [arrays for _, arrays in going.together()]
                 for number, (plan, wanted) in enumerate(
                     zip(going.plans, expected.values(), strict=True)
                 ):
@@ -339,12 +339,10 @@ def test_progress_is_reported_in_bytes(layout: str, monkeypatch: pytest.MonkeyPa
     size = sum(half.nbytes for cell in cells_of(state) for half in cell)
     for whole in (True, False):
         reported: list[int] = []
-        going = Flow(
-            structure(state), stored(state, "flat").parts, LAYOUTS[layout], reported.append
-        )
+        going = Stream(stored(state, "flat"), LAYOUTS[layout], on_part=reported.append)
         if whole:
             list(going.together())
         else:
             [list(going.in_order(number)) for number in range(len(going.plans))]
         assert len(reported) > 1
-        assert sum(reported) == going.nbytes == size
+        assert sum(reported) == sum(plan.nbytes for plan in going.plans) == size

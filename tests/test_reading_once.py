@@ -20,13 +20,14 @@ from lstmstate.checkpoint.sstable import Table
 from lstmstate.cli import execute
 from lstmstate.files.atomic import Outputs
 from lstmstate.files.reader import ByteSource
-from lstmstate.operations.convert import How, write_state
+from lstmstate.operations.convert import write_state
 from lstmstate.operations.load import open_path, states_in
 from lstmstate.state import stream
 from lstmstate.state.candidates import Cells, Wanted
-from lstmstate.state.formats.npy import NpyArray
+from lstmstate.state.formats.numpy_reader import NpyArray
 from lstmstate.state.formats.registry import BY_KEY
 from lstmstate.state.layouts import LAYOUTS
+from lstmstate.state.stream import Stream
 
 CELLS, UNITS, ROWS = 5, 8, 30
 FLAT = 2 * UNITS * CELLS
@@ -59,8 +60,8 @@ def write(source: Path, target: Path, layout: str, kind: str) -> list[int]:
     cells = Cells.of_widths([StateWidths(UNITS, UNITS)] * CELLS)
     (found,) = states_in(open_path(str(source)), Wanted(cells=(cells,)))
     with Outputs() as outputs:
-        how = How(LAYOUTS[layout], on_part=reported.append)
-        write_state(found, how, outputs, str(target), BY_KEY[kind])
+        stream = Stream(found, LAYOUTS[layout], on_part=reported.append)
+        write_state(stream, outputs, str(target), BY_KEY[kind])
     return reported
 
 

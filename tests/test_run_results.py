@@ -40,8 +40,7 @@ from work import little_memory
 
 from lstmstate import LSTMState, LstmstateError, load_state
 from lstmstate.files.atomic import Outputs
-from lstmstate.state.formats.array_writer import PlannedArray, open_writer
-from lstmstate.state.formats.npy import header_bytes
+from lstmstate.state.formats.array_writer import PlannedArray, header_bytes, open_writer
 from lstmstate.state.formats.registry import BY_KEY
 from lstmstate.state.metadata import Metadata
 

@@ -42,27 +42,28 @@ def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Com
     )
     from lstmstate.cli.report.documents import converted_document
     from lstmstate.files.atomic import Outputs
-    from lstmstate.operations.convert import How, write_state
+    from lstmstate.operations.convert import write_state
     from lstmstate.operations.load import open_path
     from lstmstate.operations.split import read_halves
     from lstmstate.state.formats.input_path import InputPath
     from lstmstate.state.formats.registry import kind_to_write
     from lstmstate.state.layouts import LAYOUTS
+    from lstmstate.state.stream import Stream
 
     paths = [InputPath(half) for half in halves]
     wanted, checksums = widths.wanted(None, common), not common.no_checksums
     opened = [open_path(path, checksums=checksums, header=common.header) for path in paths]
-    source = read_halves(opened, wanted)
+    state = read_halves(opened, wanted)
     kind = kind_to_write(output, joined.kind, "npy")
     with (
         Outputs(options.input_files([*paths, widths.checkpoint]), force=joined.force) as files,
-        common.meter("joining", source.nbytes) as meter,
+        common.meter("joining", state.structure.nbytes) as meter,
     ):
-        how = How(LAYOUTS["flat"], compress=joined.compress, on_part=meter.add)
-        done = write_state(source, how, files, output, kind)
-        common.note_states([done], strict=joined.strict)
+        stream = Stream(state, LAYOUTS["flat"], on_part=meter.add)
+        write_state(stream, files, output, kind, compress=joined.compress)
+        common.note_states([stream], strict=joined.strict)
     if common.as_json:
-        document = converted_document(list(halves), output, [done])
+        document = converted_document(list(halves), output, [stream])
         print_document("lstmstate.concat/1", document)
     elif output != "-":
         print_path(output)

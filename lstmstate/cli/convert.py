@@ -120,45 +120,45 @@ class _Job:
         """Convert one source, and print the path of its output; return the document."""
         from lstmstate.cli.report.documents import converted_document
         from lstmstate.files.atomic import Outputs
-        from lstmstate.operations.convert import How, output_name, write_states
+        from lstmstate.operations.convert import output_name, write_states
         from lstmstate.operations.load import states_in
         from lstmstate.state.formats.registry import BY_KEY, kind_to_write
         from lstmstate.state.layouts import LAYOUTS
+        from lstmstate.state.stream import Stream
 
         asked, layout = self._target, LAYOUTS[self._target.layouts[0]]
         wanted = self._wanted()
         source = self._paths[path]
         opened = self._common.open(source)
         to = asked.output
-        named = asked.kind or (to and kind_to_write(to, None, "npz").key)
-        sources = states_in(opened, wanted, asked.variables, every=named == "ckpt")
-        first = sources[0]
-        structure = first.reading.structure
+        named = asked.kind or (to and kind_to_write(to).key)
+        states = states_in(opened, wanted, asked.variables, every=named == "ckpt")
+        structure, ckpt = states[0].structure, opened.ckpt
         names = layout.array_names(structure.cells, is_stack=structure.is_stack)
         default = BY_KEY[asked.kind or ("npy" if len(names) == 1 else "npz")]
         base, place = source.path, source.place
-        if first.ckpt is not None:
-            is_named = first.group is not None and (asked.variables or place)
-            base, place = first.ckpt.prefix, first.group.name if first.group and is_named else None
+        if ckpt is not None:
+            base, place = ckpt.prefix, states[0].file.name if asked.variables or place else None
         target = to
         if target is None:
             target = output_name(base, place, layout, default, folder=asked.out_dir)
         kind = kind_to_write(target, asked.kind, default.key)
         if os.path.realpath(target) in self._written:
             raise LstmstateError("another source was written there just now", path=target)
+        total = opened.nbytes if ckpt is not None and kind.key == "ckpt" else structure.nbytes
         with (
             Outputs(self._inputs, force=asked.force) as outputs,
-            self._common.meter("converting", first.nbytes) as meter,
+            self._common.meter("converting", total) as meter,
         ):
             dtype = None
             if asked.dtype is not None:
                 import numpy as np
 
                 dtype = np.dtype(asked.dtype)
-            how = How(layout, dtype, asked.compress, meter.add)
-            done = write_states(sources, how, outputs, target, kind)
-            self._common.note_states(done, strict=asked.strict)
+            streams = [Stream(state, layout, dtype, meter.add) for state in states]
+            write_states(streams, outputs, target, kind, compress=asked.compress, ckpt=ckpt)
+            self._common.note_states(streams, strict=asked.strict)
         self._written.add(os.path.realpath(target))
         if not self._common.as_json and target != "-":
             print_path(target)
-        return converted_document(path, target, done)
+        return converted_document(path, target, streams)

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from lstmstate.cli.report.console import Meter
     from lstmstate.engines.options import Settled
     from lstmstate.model.checkpoint import LSTMCheckpoint
-    from lstmstate.operations.convert import Converted
     from lstmstate.operations.load import Opened
     from lstmstate.state.candidates import Wanted
     from lstmstate.state.formats.input_path import InputFiles, InputPath
+    from lstmstate.state.stream import Stream
 
 # `state.layouts.LAYOUTS` has the same names; `--help` must not import it (a test compares them).
 MAX_WIDTH = 1 << 40
@@ -187,12 +187,11 @@ class Common(Options):
             raise LstmstateError(assumed[0], advice=f"{flags}leave --strict out")
         self.note([*assumed, *remarks(settled)])
 
-    def note_states(self, done: Iterable[Converted], *, strict: bool) -> None:
+    def note_states(self, streams: Iterable[Stream], *, strict: bool) -> None:
         """Print the notes on converted states."""
-        for one in done:
-            swapped = one.watch.swapped()
-            if swapped and strict:
-                raise LstmstateError(swapped[0], path=one.source.reading.file.path)
+        for one in streams:
+            if one.swapped and strict:
+                raise LstmstateError(one.swapped[0], path=one.state.file.path)
             self.note(one.notes)
 
 

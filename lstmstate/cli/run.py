@@ -454,13 +454,14 @@ class _Job:
         )
 
     def _write_state(self, outputs: Outputs, target: str, state: State) -> None:
-        from lstmstate.operations.convert import How, write_state
+        from lstmstate.operations.convert import write_state
         from lstmstate.operations.state_files import in_memory
         from lstmstate.state.formats.registry import kind_to_write
         from lstmstate.state.layouts import LAYOUTS
+        from lstmstate.state.stream import Stream
 
-        how = How(LAYOUTS[self._call.results.state_layout or "tuple"])
-        write_state(in_memory(state), how, outputs, target, kind_to_write(target, None))
+        stream = Stream(in_memory(state), LAYOUTS[self._call.results.state_layout or "tuple"])
+        write_state(stream, outputs, target, kind_to_write(target))
 
 
 def _print(document: Json, *, is_first: bool) -> None:

@@ -40,24 +40,22 @@ def command(flat: str, cut: Cut, widths: Widths, common: Common) -> None:
     """
     from lstmstate.cli.report.documents import converted_document
     from lstmstate.files.atomic import Outputs
-    from lstmstate.operations.convert import How
     from lstmstate.operations.load import states_in
     from lstmstate.operations.split import write_halves
     from lstmstate.state.formats.input_path import InputPath
-    from lstmstate.state.layouts import LAYOUTS
 
     wanted = widths.wanted(cut.from_layout, common)
     path = InputPath(flat)
-    (source, *_) = states_in(common.open(path), wanted, cut.variables)
+    (state, *_) = states_in(common.open(path), wanted, cut.variables)
     targets = [target for pair in cut.outputs for target in pair]
     with (
         Outputs(options.input_files([path, widths.checkpoint]), force=cut.force) as files,
-        common.meter("splitting", source.nbytes) as meter,
+        common.meter("splitting", state.structure.nbytes) as meter,
     ):
-        done = write_halves(source, How(LAYOUTS["tuple"], on_part=meter.add), files, targets)
-        common.note_states([done], strict=cut.strict)
+        stream = write_halves(state, files, targets, meter.add)
+        common.note_states([stream], strict=cut.strict)
     if common.as_json:
-        print_document("lstmstate.split/1", converted_document(flat, targets, [done]))
+        print_document("lstmstate.split/1", converted_document(flat, targets, [stream]))
     else:
         for target in targets:
             print_path(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,17 +19,16 @@ from lstmstate.state import other_contents
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.checkpoint_arrays import tensors
 from lstmstate.state.formats.chunked import Foreign, StateFile
-from lstmstate.state.formats.registry import select
-from lstmstate.state.infer_layout import HalfOfCell, Reading, read_state
+from lstmstate.state.formats.input_path import select
+from lstmstate.state.infer_layout import HalfOfCell, StoredState, read_state
 from lstmstate.state.layouts import LAYOUTS
-from lstmstate.state.metadata import Metadata
+from lstmstate.state.metadata import HALVES, Metadata
 from lstmstate.state.state import CellShape
 
 if TYPE_CHECKING:
     from lstmstate.recurrence.fed_state import FedOrder
 
 _NUMBER = re.compile(r"_*\d+")
-_HALVES = ("c", "m")
 _ORDER = "the order is C M C M …, a variable each"
 _PICKED = "the graph takes rows of it by indices; here they are all, in the order of the variable"
 _NO_LAYOUT = "the graph takes c and m out of it in a way that no layout has"
@@ -56,27 +54,6 @@ class Group(NamedTuple):
     note: str | None = None
 
 
-class Source(NamedTuple):
-    """A state to convert, check or compare.
-
-    Attributes:
-        group: its variables, if it is saved in a checkpoint.
-        ckpt: their checkpoint.
-    """
-
-    reading: Reading
-    group: Group | None = None
-    ckpt: LSTMCheckpoint | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of its values, or of all values of its checkpoint."""
-        if self.group is not None and self.ckpt is not None:
-            return sum(variable.nbytes or 0 for variable in self.ckpt.variables.values())
-        arrays = self.reading.arrays
-        return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
-
-
 # ---- cells that a state can belong to
 
 
@@ -86,16 +63,16 @@ def cells_of(
     """Return every cell and stack of a checkpoint, or the one of a name."""
     if cell is not None or stack is not None:
         if cell is not None:
-            found = _one(ckpt.cell(cell).info)
+            found = _together([ckpt.cell(cell).info])
         else:
-            found = _all(one for part in ckpt.find_stacks(stack or "") for one in _cells(part))
+            found = _together(one for part in ckpt.find_stacks(stack or "") for one in _cells(part))
         if found is None:
             problem = "the widths of its state are unknown"
             raise LstmstateError(problem, path=ckpt.prefix, tensor=cell or stack)
         return (found,)
     cells = [cell.info for cell in ckpt.cells.values()]
-    every = [*map(_all, _networks(ckpt)), *map(_one, cells), *map(_all, map(_uses, cells))]
-    return tuple(dict.fromkeys(cells for cells in every if cells is not None))
+    alone = map(_together, [*([cell] for cell in cells), *map(_uses, cells)])
+    return tuple(dict.fromkeys([*_networks(ckpt), *filter(None, alone)]))
 
 
 def wanted_by(
@@ -126,9 +103,6 @@ def wanted_from(
     """Yield the request for a state: its layout, and its cells by widths, or by a checkpoint.
 
     The checkpoint is open until the block ends.
-
-    Raises:
-        ArgumentError: there is no such layout, the widths are none, or both ways are passed.
     """
     refuse_layout(layout)
     if cells is not None and checkpoint is not None:
@@ -165,11 +139,11 @@ def _orders_of(
     return [order for network in found for order in network.fed_orders(shape, stored=stored)]
 
 
-def _networks(ckpt: LSTMCheckpoint) -> list[tuple[Cell, ...]]:
+def _networks(ckpt: LSTMCheckpoint) -> list[Cells]:
     """Return the cells of each stack, and of both directions if they are two stacks."""
-    found = [tuple(route.cells) for route in ckpt.routes if route.is_stack]
-    every = [*found, *(_cells(stack.info) for stack in ckpt.stacks.values())]
-    return list({tuple(cell.name for cell in cells): cells for cells in every}.values())
+    found = [route.cells for route in ckpt.routes if route.is_stack]
+    found += [_cells(stack.info) for stack in ckpt.stacks.values()]
+    return list(dict.fromkeys(filter(None, map(_together, found))))
 
 
 def _cells(stack: Stack) -> tuple[Cell, ...]:
@@ -182,14 +156,13 @@ def _uses(cell: Cell) -> tuple[Cell, ...]:
     return tuple(cell._replace(name=use_of(cell.name, use)) for use in range(cast("int", states)))
 
 
-def _one(cell: Cell) -> Cells | None:
-    return Cells((CellShape(cell.name, cell.state),), False) if cell.state else None
+def _together(network: Iterable[Cell]) -> Cells | None:
+    """Return the cells of a network, None if the state of one of them is unknown.
 
-
-def _all(network: Iterable[Cell]) -> Cells | None:
-    """Return the cells of a network; a stack of one has the state of its cell."""
-    cells = [_one(cell) for cell in network]
-    shapes = tuple(cell.shapes[0] for cell in cells if cell is not None)
+    A stack of one has the state of its cell.
+    """
+    cells = list(network)
+    shapes = tuple(CellShape(cell.name, cell.state) for cell in cells if cell.state)
     return Cells(shapes, len(shapes) > 1) if len(shapes) == len(cells) else None
 
 
@@ -225,9 +198,8 @@ def groups(ckpt: LSTMCheckpoint) -> list[Group]:
     # Their names, and not their order, show which is which when they are read.
     found += [Group(base, None, tuple(names), every) for base, names in torch.items()]
     pairs = list(_pairs(states))
-    for network in _networks(ckpt):
-        cells = _all(network)
-        while cells and (parts := _whole([cell.name for cell in network], pairs)):
+    for cells in _networks(ckpt):
+        while parts := _whole([shape.name for shape in cells.shapes], pairs):
             pairs = [pair for pair in pairs if pair not in parts]
             names = tuple(name for pair in parts for name in (pair.c, pair.m))
             found.append(Group(_shared([pair.base for pair in parts]), "tuple", names, (cells,)))
@@ -246,7 +218,7 @@ def _of_single_cells(
 ) -> list[Group]:
     found = []
     for pair in pairs:
-        one = _one(ckpt.cells[pair.owner].info) if pair.owner in ckpt.cells else None
+        one = _together([ckpt.cells[pair.owner].info]) if pair.owner in ckpt.cells else None
         base = pair.base or "state"
         alone = base not in taken and sum((other.base or "state") == base for other in pairs) == 1
         name = base if alone else f"{base}/{pair.owner or pair.c}"
@@ -277,7 +249,7 @@ def _pairs(states: Sequence[tuple[SavedState, StateName | None]]) -> Iterator[_P
     named: dict[tuple[str | None, str], list[SavedState]] = {}
     wired: dict[tuple[str | None, bool], list[SavedState]] = {}
     for state, half in states:
-        if state.layout in _HALVES:
+        if state.layout in HALVES:
             if half is not None and half.role == state.layout:
                 named.setdefault((state.cell, half.stem), []).append(state)
             else:
@@ -319,10 +291,10 @@ def _states(ckpt: LSTMCheckpoint) -> list[tuple[SavedState, StateName | None]]:
 def _owners(ckpt: LSTMCheckpoint, state: SavedState, every: tuple[Cells, ...]) -> tuple[Cells, ...]:
     """Return the cells whose state a variable is, all if they are unknown."""
     if state.cell is not None:
-        found = _one(ckpt.cells[state.cell].info)
+        found = _together([ckpt.cells[state.cell].info])
     else:
         stack = ckpt.stacks.get(state.stack or "")
-        found = _all(_cells(stack.info)) if stack is not None else None
+        found = _together(_cells(stack.info)) if stack is not None else None
     return (found,) if found else every
 
 
@@ -336,7 +308,7 @@ def states_of(
     variables: Sequence[str] | None = None,
     *,
     every: bool = False,
-) -> list[Source]:
+) -> list[StoredState]:
     """Return the requested states of a checkpoint.
 
     The states of all cells of one network are one state.
@@ -357,14 +329,14 @@ def states_of(
     parts = [] if every else _of_one_network(ckpt, found, wanted.cells)
     if len(parts) > 1:
         alone = wanted._replace(cells=())
-        return [_join(ckpt, [_read(ckpt, part, alone).reading for part in parts])]
+        return [_join(ckpt, [_read(ckpt, part, alone) for part in parts])]
     found = parts or found
     if len(found) != 1:
         raise _not_one(ckpt, found, can_name=variables is not None)
     return [_read(ckpt, found[0], wanted, path=ckpt.prefix)]
 
 
-def all_states(ckpt: LSTMCheckpoint) -> list[Source]:
+def all_states(ckpt: LSTMCheckpoint) -> list[StoredState]:
     """Return every state that is saved in a checkpoint."""
     return [_read(ckpt, group, Wanted()) for group in groups(ckpt)]
 
@@ -385,7 +357,7 @@ def variables_as_arrays(ckpt: LSTMCheckpoint, place: str | None) -> StateFile:
     found = found._replace(foreign=_foreign(ckpt, [array.name for array in found.arrays]))
     state = ckpt.states.get(place)
     cell = ckpt.cells.get(state.cell or "") if state is not None else None
-    if state is None or state.layout not in _HALVES or cell is None or cell.state is None:
+    if state is None or state.layout not in HALVES or cell is None or cell.state is None:
         return found
     shape = CellShape(cell.name, cell.state)
     return found._replace(metadata=Metadata("tuple", (shape,), False, part=state.layout))
@@ -424,10 +396,10 @@ def _of_one_network(
 
 def _orders(ckpt: LSTMCheckpoint) -> Iterator[Cells]:
     """Yield the cells of each network that the names show, or the graph, in its order."""
-    shown: list[Iterable[Cell]] = [*_networks(ckpt)]
+    yield from _networks(ckpt)
     with suppress(LstmstateError):
-        shown += [network.route.cells for network in ckpt.graph_networks()]
-    yield from (cells for cells in map(_all, shown) if cells is not None)
+        shown = (network.route.cells for network in ckpt.graph_networks())
+        yield from filter(None, map(_together, shown))
 
 
 def _not_one(ckpt: LSTMCheckpoint, found: Sequence[Group], *, can_name: bool) -> LstmstateError:
@@ -498,7 +470,7 @@ def _select(
     scopes = {name.rpartition("/")[0] for name in variables}
     base = f"{scopes.pop()}/state".lstrip("/") if len(scopes) == 1 else "state"
     named = [ckpt.cells.get(name or "/") for name in owners[::2]]
-    cells = _all(cell.info for cell in named if cell is not None) if all(named) else None
+    cells = _together(cell.info for cell in named if cell is not None) if all(named) else None
     pair = Group(base, "tuple", tuple(variables), (cells,) if cells else every)
     if {*known} <= {"c", "m"}:
         return [pair]
@@ -526,8 +498,10 @@ def _fits(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> bool:
 # ---- reading
 
 
-def _read(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted, path: str | None = None) -> Source:
-    """Return a state in variables as a source.
+def _read(
+    ckpt: LSTMCheckpoint, group: Group, wanted: Wanted, path: str | None = None
+) -> StoredState:
+    """Return a state in variables.
 
     Args:
         path: its name in messages, by default with the name of the state.
@@ -546,16 +520,16 @@ def _read(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted, path: str | None =
                 advice="pass its layout: `layout=...`",
             )
         here = here._replace(orders=lambda shape: orders)  # noqa: ARG005
-    return Source(read_state(file._replace(path=path or file.path), here), group, ckpt)
+    return read_state(file._replace(path=path or file.path), here)
 
 
-def _join(ckpt: LSTMCheckpoint, readings: Sequence[Reading]) -> Source:
+def _join(ckpt: LSTMCheckpoint, states: Sequence[StoredState]) -> StoredState:
     """Return the states of single cells as that of a stack."""
-    cells = Cells(tuple(cell for one in readings for cell in one.structure.cells), True)
-    halves = [HalfOfCell(one, half) for one in readings for half in (0, 1)]
-    notes = tuple(dict.fromkeys(note for one in readings for note in one.notes))
+    cells = Cells(tuple(cell for one in states for cell in one.structure.cells), True)
+    halves = [HalfOfCell(one, half) for one in states for half in (0, 1)]
+    notes = tuple(dict.fromkeys(note for one in states for note in one.notes))
     wanted = Wanted("tuple", None, (cells,), ckpt.prefix, is_ordered=True)
-    return Source(read_state(StateFile(ckpt.prefix, halves, notes=notes), wanted), ckpt=ckpt)
+    return read_state(StateFile(ckpt.prefix, halves, notes=notes), wanted)
 
 
 def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFile, Wanted]:
@@ -570,7 +544,9 @@ def _arrays(ckpt: LSTMCheckpoint, group: Group, wanted: Wanted) -> tuple[StateFi
     )
     file = tensors(f"{ckpt.prefix}:{group.name}", variables, ckpt.states.values())
     notes = (*file.notes, group.note) if group.note else file.notes
-    return file._replace(foreign=_foreign(ckpt, group.variables), notes=notes), here
+    foreign = _foreign(ckpt, group.variables)
+    file = file._replace(name=group.name, variables=group.variables)
+    return file._replace(foreign=foreign, notes=notes), here
 
 
 def _foreign(ckpt: LSTMCheckpoint, variables: Iterable[str]) -> Foreign | None:

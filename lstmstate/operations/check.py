@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -36,15 +36,14 @@ from lstmstate.errors import (
     raise_all,
     warn,
 )
-from lstmstate.model.checkpoint import LSTMCheckpoint
-from lstmstate.model.saved_states import Source, all_states, refuse_layout
+from lstmstate.model.saved_states import all_states, refuse_layout
 from lstmstate.operations.load import Opened, open_path, states_in
-from lstmstate.operations.progress import Advance, ignore
 from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
+from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS
 from lstmstate.state.state import CellShape
-from lstmstate.state.stream import Watch, spans_of
+from lstmstate.state.stream import Advance, Stream, ignore
 from lstmstate.value_stats import ValueStats, stats_of
 
 _SHOWN = 3  # counterparts of a missing name
@@ -75,44 +74,48 @@ class Target:
     """The subject of assertions: the cells and saved states of a checkpoint, or one state.
 
     Args:
-        ckpt: the checkpoint; None for a state file.
-        cells: those of its cells to check.
-        states: returns the states in it.
+        opened: the checkpoint, or what the state is in.
+        cell: the only cell of the checkpoint to check.
+        state: the state; None for a checkpoint as a whole.
         advance: is called with the bytes of each part that has been read.
         assume_defaults: whether an unrecorded option counts as its documented default.
-        narrowed: whether only some cells of the checkpoint are checked.
+
+    Attributes:
+        ckpt: the checkpoint; None for a state.
+        cells: those of its cells to check.
     """
 
     def __init__(
         self,
-        ckpt: LSTMCheckpoint | None,
-        cells: Sequence[Cell],
-        states: Callable[[], list[Source]],
-        advance: Advance,
+        opened: Opened,
         *,
+        cell: str | None = None,
+        state: StoredState | None = None,
+        advance: Advance,
         assume_defaults: bool = False,
-        narrowed: bool = False,
     ) -> None:
-        self.ckpt = ckpt
-        self.cells = cells
-        self._open_states = states
+        self.ckpt = opened.ckpt if state is None else None
+        self.cells: list[Cell] = []
+        if self.ckpt is not None:
+            chosen = self.ckpt.cells.values() if cell is None else [self.ckpt.cell(cell)]
+            self.cells = [one.info for one in chosen]
+        self._opened = opened
+        self._narrowed = cell is not None
+        self._given = [] if state is None else [state]
         self._advance = advance
         self.assume_defaults = assume_defaults
-        self._narrowed = narrowed
 
     @cached_property
-    def states(self) -> list[Source]:
+    def states(self) -> list[StoredState]:
         """The states in it, opened when they are first asked for."""
-        return self._open_states()
+        return self._given if self.ckpt is None else all_states(self.ckpt)
 
     @cached_property
-    def watches(self) -> list[Watch]:
+    def _streams(self) -> list[Stream]:
         """The statistics of the states, which are read once."""
-        found = [Watch(source.reading) for source in self.states]
-        for watch in found:
-            axis, spans = spans_of(watch.structure)
-            for start, stop in spans:
-                watch.parts(axis, start, stop)
+        found = [Stream(state) for state in self.states]
+        for stream in found:
+            stream.read_all()
         return found
 
     def widths(self) -> list[tuple[str, int | None, int | None]]:
@@ -121,15 +124,14 @@ class Target:
             return [(cell.name, cell.num_units, cell.num_proj) for cell in self.cells]
         return [
             (cell.name, cell.widths.c, cell.widths.m if cell.widths.m != cell.widths.c else None)
-            for source in self.states
-            for cell in source.reading.structure.cells
+            for state in self.states
+            for cell in state.structure.cells
         ]
 
     def in_layers(self) -> list[StateWidths | None]:
         """Return the widths of its cells, layer by layer if they are those of one stack."""
         if self.ckpt is None:
-            structures = (source.reading.structure for source in self.states)
-            return [cell.widths for structure in structures for cell in structure.cells]
+            return [cell.widths for state in self.states for cell in state.structure.cells]
         names = {cell.name for cell in self.cells}
         stacks = ([c for layer in s.layers for c in layer] for s in self.ckpt.stacks.values())
         whole = (cells for cells in stacks if {cell.name for cell in cells} == names)
@@ -143,25 +145,19 @@ class Target:
     def ranges(self) -> Iterator[tuple[str, ValueStats]]:
         """Yield the name and the range of every tensor, or of c and m of every cell.
 
-        Raises:
-            LstmstateError: some cannot be read; it names all of them, after the others.
+        One error for all that cannot be read is raised after the others.
         """
         if self.ckpt is None:
             try:
                 yield from self.state_ranges()
             except LstmstateError:
                 # Those of a checkpoint with nothing but a state.
-                found = [
-                    v
-                    for source in self.states
-                    if source.ckpt
-                    for v in source.ckpt.variables.values()
-                ]
-                raise_all([error for v in found if (error := v.damage()) is not None])
+                variables = self._opened.ckpt.variables.values() if self._opened.ckpt else ()
+                raise_all([error for v in variables if (error := v.damage()) is not None])
                 raise
-            of_states = {id(a) for source in self.states for a in source.reading.arrays}
-            for array in (a for source in self.states for a in source.reading.file.arrays):
-                if id(array) not in of_states and array.dtype.kind in "fc" and array.shape:
+            (state,) = self.states
+            for array in state.other_arrays:
+                if array.dtype.kind in "fc" and array.shape:
                     yield array.name, stats_of(array.whole(), moments=False)
             return
         errors = []
@@ -180,8 +176,8 @@ class Target:
 
     def state_ranges(self, halves: str = "cm") -> Iterator[tuple[str, ValueStats]]:
         """Yield the name and the range of c and m of every cell of the states."""
-        for watch in self.watches:
-            for cell, ranges in zip(watch.structure.cells, watch.ranges, strict=True):
+        for stream in self._streams:
+            for cell, ranges in zip(stream.structure.cells, stream.ranges, strict=True):
                 for half, found in zip("cm", ranges, strict=True):
                     if half in halves:
                         yield f"{cell.name}/{half}".lstrip("/"), found
@@ -202,12 +198,12 @@ def _check_proj(target: Target, wanted: int) -> Iterator[str]:
 
 
 def _check_input_size(target: Target, wanted: int) -> Iterator[str]:
-    yield from _check_attribute(target, "input_size", "input size", wanted)
+    for cell in target.cells:
+        if cell.input_size != wanted:
+            yield f"{_of(cell.name)}input size is {_known(cell.input_size)}, not {wanted}"
 
 
 def _check_family(target: Target, wanted: str) -> Iterator[str]:
-    if target.ckpt is None:
-        yield "a state does not show the family of its cell"
     for cell in target.cells:
         several = cell.documented.get("family")
         if several and not target.assume_defaults:
@@ -218,8 +214,6 @@ def _check_family(target: Target, wanted: str) -> Iterator[str]:
 
 
 def _check_forget_bias(target: Target, wanted: float) -> Iterator[str]:
-    if target.ckpt is None:
-        yield "a state does not show the forget_bias of its cell"
     for cell in target.cells:
         value, source = cell.forget_bias
         if source == "default" and not target.assume_defaults:
@@ -231,19 +225,15 @@ def _check_forget_bias(target: Target, wanted: float) -> Iterator[str]:
 
 
 def _check_era(target: Target, wanted: str) -> Iterator[str]:
-    if target.ckpt is None:
-        yield "a state does not show the era of its names"
     for cell in target.cells:
         if cell.era != wanted:
             yield f"{_of(cell.name)}its names are of {cell.era or 'any era'}, not {wanted}"
 
 
 def _check_layout(target: Target, wanted: str) -> Iterator[str]:
-    for source in target.states:
-        layout = source.reading.layout.name
-        if layout != wanted:
-            name = source.group.name if source.group else ""
-            yield f"{_of(name)}the layout is {layout}, not {wanted}"
+    for state in target.states:
+        if state.layout.name != wanted:
+            yield f"{_of(state.file.name)}the layout is {state.layout.name}, not {wanted}"
     if target.ckpt is not None and not target.states:
         for cell in target.cells:
             if cell.native_layout != wanted:
@@ -283,7 +273,7 @@ def _check_max_abs_m(target: Target, wanted: float) -> Iterator[str]:
 def _check_has(target: Target, wanted: str) -> Iterator[str]:
     missing = f"{printable(wanted)} is not there"
     if target.ckpt is None:
-        names = [a.name for source in target.states for a in source.reading.file.arrays]
+        names = [array.name for state in target.states for array in state.file.arrays]
         if wanted not in names:
             yield f"{missing}; this file has {first_of(names, _SHOWN)}"
     elif wanted not in target.ckpt.variables:
@@ -298,34 +288,37 @@ def _check_has(target: Target, wanted: str) -> Iterator[str]:
         yield f"{missing}{more}"
 
 
-# Assertions by the name of their parameter.
-_Assertion = Callable[[Target, Any], Iterator[str]]
-ASSERTIONS: dict[str, _Assertion] = {
-    "has": _check_has,
-    "cells": _check_cells,
-    "finite": _check_finite,
-    "max_abs_m": _check_max_abs_m,
-    "layout": _check_layout,
-    "units": _check_units,
-    "proj": _check_proj,
-    "input_size": _check_input_size,
-    "family": _check_family,
-    "forget_bias": _check_forget_bias,
-    "era": _check_era,
-}
-# Assertions on cells, which fail if there are none.
-_OF_CELLS = ("layout", "units", "proj", "input_size", "family", "forget_bias", "era")
-# The values that each may have, but for names of variables.
-_VALUES: dict[str, Rule] = {
-    **dict.fromkeys(("units", "input_size"), POSITIVE),
-    "proj": WHOLE,
-    "cells": (lambda value: isinstance(value, Cells) or is_whole(value), WHOLE[1]),
-    "layout": one_of(LAYOUTS),
-    "finite": BOOL,
-    "max_abs_m": TOLERANCE,
-    "family": (lambda value: isinstance(value, str), "the name of a class"),
-    "forget_bias": NUMBER,
-    "era": one_of((OLD, MIDDLE, NEW)),
+class Assertion(NamedTuple):
+    """An assertion that can be made.
+
+    Attributes:
+        check: yields the reasons why it fails for a value.
+        rule: the values that it may have.
+        of_cells: whether it fails if there are no cells.
+        unseen: what it is about, if a state does not show that.
+    """
+
+    check: Callable[[Target, Any], Iterator[str]]
+    rule: Rule
+    of_cells: bool = True
+    unseen: str | None = None
+
+
+_TEXT = lambda value: isinstance(value, str)  # noqa: E731
+_NUMBER_OF_CELLS = lambda value: isinstance(value, Cells) or is_whole(value)  # noqa: E731
+# By the name of their parameter.
+ASSERTIONS: dict[str, Assertion] = {
+    "has": Assertion(_check_has, (_TEXT, "the name of a variable"), of_cells=False),
+    "cells": Assertion(_check_cells, (_NUMBER_OF_CELLS, WHOLE[1]), of_cells=False),
+    "finite": Assertion(_check_finite, BOOL, of_cells=False),
+    "max_abs_m": Assertion(_check_max_abs_m, TOLERANCE, of_cells=False),
+    "layout": Assertion(_check_layout, one_of(LAYOUTS)),
+    "units": Assertion(_check_units, POSITIVE),
+    "proj": Assertion(_check_proj, WHOLE),
+    "input_size": Assertion(_check_input_size, POSITIVE, unseen="input size of its cell"),
+    "family": Assertion(_check_family, (_TEXT, "the name of a class"), unseen="family of its cell"),
+    "forget_bias": Assertion(_check_forget_bias, NUMBER, unseen="forget_bias of its cell"),
+    "era": Assertion(_check_era, one_of((OLD, MIDDLE, NEW)), unseen="era of its names"),
 }
 
 
@@ -377,7 +370,7 @@ def check(
         "era": era,
     }
     asserted = [(name, value) for name, value in given.items() if value is not None]
-    refuse_others(dict(asserted), _VALUES)
+    refuse_others(dict(asserted), {name: one.rule for name, one in ASSERTIONS.items()})
     refuse_layout(from_layout)
     asserted += [("has", name) for name in ([has] if isinstance(has, str) else has)]
     if not asserted:
@@ -386,7 +379,7 @@ def check(
         found, notes = check_opened(
             opened, asserted, cell=cell, from_layout=from_layout, assume_defaults=assume_defaults
         )
-    warn([*(opened.ckpt.notes if opened.ckpt else ()), *notes])
+    warn([*opened.notes, *notes])
     return found
 
 
@@ -405,22 +398,10 @@ def check_opened(
         asserted: names and values of assertions.
         cell: the only cell of a checkpoint to check.
         advance: is called with the bytes of each part that has been read.
-
-    Raises:
-        LstmstateError: a value that is needed cannot be read.
     """
-    ckpt = opened.ckpt
-    if opened.is_model and ckpt is not None:
-        chosen = ckpt.cells.values() if cell is None else [ckpt.cell(cell)]
-        target = Target(
-            ckpt,
-            [one.info for one in chosen],
-            lambda: all_states(ckpt),
-            advance,
-            assume_defaults=assume_defaults,
-            narrowed=cell is not None,
-        )
-        return list(findings(target, asserted)), []
+    if opened.is_model:
+        target = Target(opened, cell=cell, advance=advance, assume_defaults=assume_defaults)
+        return [_finding(target, *one) for one in asserted], []
     if cell is not None:
         raise LstmstateError(
             "`cell=...` is for checkpoints", path=opened.path, advice="leave it out"
@@ -429,13 +410,14 @@ def check_opened(
     if isinstance(state, LstmstateError):  # then all about the state is unknown
         why = f"{state.problem}; {state.advice}" if state.advice else state.problem
         return [Finding(name, value, (why,)) for name, value in asserted], []
-    notes = [f"{opened.path}: {note}" for note in state.reading.notes]
-    return list(findings(Target(None, [], lambda: [state], advance), asserted)), notes
+    notes = [f"{opened.path}: {note}" for note in state.notes]
+    target = Target(opened, state=state, advance=advance)
+    return [_finding(target, *one) for one in asserted], notes
 
 
 def _state_in(
     opened: Opened, layout: str | None, asserted: Mapping[str, Any]
-) -> Source | LstmstateError:
+) -> StoredState | LstmstateError:
     """Return a state, with the asserted widths if the file records none.
 
     Widths that do not fit are a returned error.
@@ -447,10 +429,10 @@ def _state_in(
             return states_in(opened, plain, layout="from_layout")[0]
         each = StateWidths(units, proj or units)
         cells = Cells.of_widths([each] * min(cells or 1, limits.MAX_CELLS))
-    found: Source | None = None
+    found: StoredState | None = None
     with suppress(LstmstateError):
         found = states_in(opened, plain, layout="from_layout")[0]
-    if found is not None and not found.reading.is_halved:
+    if found is not None and not found.is_halved:
         return found
     try:
         asked = plain._replace(cells=(cells,), source="the assertions")
@@ -461,20 +443,17 @@ def _state_in(
         return found or error
 
 
-def findings(target: Target, asserted: Iterable[tuple[str, Any]]) -> Iterator[Finding]:
-    """Yield a finding for each assertion, (name, value).
-
-    An assertion on cells fails if there are none.
-
-    Raises:
-        LstmstateError: a value that it needs cannot be read.
-    """
-    for name, value in asserted:
-        if name in _OF_CELLS and not target.widths():
-            why = target.ckpt.no_cells if target.ckpt else "there is no LSTM cell in it"
-            yield Finding(name, value, (why,))
-            continue
-        yield Finding(name, value, tuple(ASSERTIONS[name](target, value)), _assumed(target, name))
+def _finding(target: Target, name: str, value: object) -> Finding:
+    """Return the result of an assertion; one on cells fails if there are none."""
+    assertion, note = ASSERTIONS[name], None
+    if assertion.of_cells and not target.widths():
+        problems = [target.ckpt.no_cells if target.ckpt else "there is no LSTM cell in it"]
+    elif assertion.unseen and target.ckpt is None:
+        problems = [f"a state does not show the {assertion.unseen}"]
+    else:
+        problems = list(assertion.check(target, value))
+        note = _assumed(target, name)
+    return Finding(name, value, tuple(problems), note)
 
 
 def _assumed(target: Target, name: str) -> str | None:
@@ -499,15 +478,6 @@ def _widths(found: Sequence[StateWidths | None]) -> str:
     if len(found) == 1 and found[0]:
         shown = [f"{found[0].c}:{found[0].m}"]
     return ",".join([*shown, "…"] if len(found) > _LISTED else shown)
-
-
-def _check_attribute(target: Target, attribute: str, words: str, wanted: int) -> Iterator[str]:
-    if target.ckpt is None:
-        yield f"a state does not show the {words} of its cell"
-    for cell in target.cells:
-        found = getattr(cell, attribute)
-        if found != wanted:
-            yield f"{_of(cell.name)}{words} is {_known(found)}, not {wanted}"
 
 
 def _known(value: int | None) -> str:

@@ -12,21 +12,18 @@ from lstmstate.arguments import TOLERANCE, refuse_others
 from lstmstate.cells.cell import Cell
 from lstmstate.errors import CorruptError, LstmstateError, first_of, name_nearest
 from lstmstate.model.checkpoint import LSTMCheckpoint
-from lstmstate.model.saved_states import Source, wanted_from
+from lstmstate.model.saved_states import wanted_from
 from lstmstate.operations.load import Opened, open_path, states_in
-from lstmstate.operations.progress import Advance, ignore
 from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.chunked import StoredArray
-from lstmstate.state.infer_layout import Reading
-from lstmstate.state.state import Structure
-from lstmstate.state.stream import spans_of
+from lstmstate.state.infer_layout import StoredState
+from lstmstate.state.layouts import Structure
+from lstmstate.state.stream import Advance, ignore, spans_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from lstmstate.state.state import Array, DType
 
-    from lstmstate.state.state import Array
 
 _PART = 1 << 18  # elements that are compared at a time
 
@@ -126,27 +123,20 @@ def compare(
     ):
         pair = pair_up(first, second, wanted, Tolerance(rtol, atol, exact))
         differences = tuple(pair.differences(ignore))
-    of_files = (note for one in (first, second) if one.ckpt is not None for note in one.ckpt.notes)
-    return Comparison(pair.kind, differences, (*of_files, *pair.notes))
+    return Comparison(pair.kind, differences, (*first.notes, *second.notes, *pair.notes))
 
 
 def pair_up(a: Opened, b: Opened, wanted: Wanted, tolerance: Tolerance) -> Pair:
-    """Return two inputs, ready to be compared.
-
-    Raises:
-        LstmstateError: one of them is damaged, or has no state that can be read.
-    """
-    first, second = a.ckpt, b.ckpt
-    if a.is_model and b.is_model and first is not None and second is not None:
-        total = sum(variable.nbytes or 0 for variable in first.variables.values())
-        both = (first, second)
+    """Return two inputs, ready to be compared."""
+    if a.is_model and b.is_model and a.ckpt is not None and b.ckpt is not None:
+        both = (a.ckpt, b.ckpt)
         return Pair(
             "checkpoints",
             (),
-            total,
+            a.nbytes,
             lambda advance: compare_checkpoints(*both, tolerance, advance),
         )
-    found = _sources((a, b), wanted)
+    found = _states((a, b), wanted)
     if isinstance(found, LstmstateError):
         if wanted.layout or wanted.knows_widths or a.file is None or b.file is None:
             raise found
@@ -155,14 +145,14 @@ def pair_up(a: Opened, b: Opened, wanted: Wanted, tolerance: Tolerance) -> Pair:
         return Pair(
             "arrays",
             (line,),
-            sum(map(_nbytes, arrays[0])),
+            sum(array.nbytes for array in arrays[0]),
             lambda advance: compare_arrays(*arrays, tolerance, advance),
         )
-    rests = [_rest(source) for source in found]
+    rests = [_rest(*pair) for pair in zip((a, b), found, strict=True)]
     notes = [
         note
-        for source, rest, other in zip(found, rests, rests[::-1], strict=True)
-        for note in (*source.reading.notes, *_left_out(source, [*rest.keys() - other]))
+        for state, rest, other in zip(found, rests, rests[::-1], strict=True)
+        for note in (*state.notes, *_left_out(state, [*rest.keys() - other]))
     ]
     mine, theirs = ([rest[name] for name in rests[0] if name in rests[1]] for rest in rests)
 
@@ -170,61 +160,48 @@ def pair_up(a: Opened, b: Opened, wanted: Wanted, tolerance: Tolerance) -> Pair:
         yield from compare_states(*found, tolerance, advance)
         yield from compare_arrays(mine, theirs, tolerance, advance)
 
-    return Pair("states", tuple(notes), found[0].nbytes, differences)
+    return Pair("states", tuple(notes), found[0].structure.nbytes, differences)
 
 
-def _nbytes(array: StoredArray) -> int:
-    return math.prod(array.shape) * array.dtype.itemsize
-
-
-def _rest(source: Source) -> dict[str, StoredArray]:
+def _rest(opened: Opened, state: StoredState) -> dict[str, StoredArray]:
     """Return the arrays of a file outside its state, such as the outputs of a run."""
-    reading = source.reading
-    is_own = source.ckpt is None and any(one in reading.arrays for one in reading.file.arrays)
-    arrays = reading.file.arrays if is_own else ()
-    return {array.name: array for array in arrays if array not in reading.arrays}
+    rest = state.other_arrays
+    is_own = opened.ckpt is None and len(rest) < len(state.file.arrays)
+    return {array.name: array for array in rest} if is_own else {}
 
 
-def _left_out(source: Source, rest: Sequence[str]) -> list[str]:
+def _left_out(state: StoredState, rest: Sequence[str]) -> list[str]:
     """Return a line with the arrays of a file that are not compared."""
     if not rest:
         return []
     names = first_of(sorted(rest), 3)
-    return [f"{source.reading.file.path}: only the state is compared, and not {names}"]
+    return [f"{state.file.path}: only the state is compared, and not {names}"]
 
 
-def _sources(opened: Sequence[Opened], wanted: Wanted) -> tuple[Source, Source] | LstmstateError:
-    """Read the two states; one of them may show the widths of the other.
-
-    Returns:
-        An error if neither is a state.
-
-    Raises:
-        LstmstateError: one of them is damaged, or not a state.
-    """
+def _states(
+    opened: Sequence[Opened], wanted: Wanted
+) -> tuple[StoredState, StoredState] | LstmstateError:
+    """Return two states, or an error if neither is one; one may show the widths of the other."""
     found = [_state(one, wanted) for one in opened]
     for number, one in enumerate(opened):
         mine, other = found[number], found[1 - number]
-        if isinstance(other, LstmstateError) or other.reading.is_halved:
+        if isinstance(other, LstmstateError) or other.is_halved:
             continue
-        if isinstance(mine, LstmstateError) or mine.reading.is_halved:
-            structure = other.reading.structure
-            cells = (Cells(structure.cells, structure.is_stack),)
+        if isinstance(mine, LstmstateError) or mine.is_halved:
+            cells = (Cells(other.structure.cells, other.structure.is_stack),)
             with suppress(LstmstateError):
-                from_other = wanted._replace(each=None, cells=cells, source=other.reading.file.path)
+                from_other = wanted._replace(each=None, cells=cells, source=other.file.path)
                 found[number] = states_in(one, from_other)[0]
-    first, second = found
     errors = [one for one in found if isinstance(one, LstmstateError)]
     if len(errors) == 2 and not any(isinstance(error, CorruptError) for error in errors):
         return errors[0]
-    if isinstance(first, LstmstateError):
-        raise first
-    if isinstance(second, LstmstateError):
-        raise second
+    if errors:
+        raise errors[0]
+    first, second = (one for one in found if not isinstance(one, LstmstateError))
     return first, second
 
 
-def _state(opened: Opened, wanted: Wanted) -> Source | LstmstateError:
+def _state(opened: Opened, wanted: Wanted) -> StoredState | LstmstateError:
     """Read one of the two states; the layout may be that of the other one only."""
     errors = []
     for layout in dict.fromkeys((wanted.layout, None)):
@@ -279,7 +256,7 @@ class Gauge:
         place = int(np.argmax(gap))
         return float(gap[place]), place
 
-    def _count(self, differs: NDArray[np.bool_], relative: float) -> None:
+    def _count(self, differs: Array, relative: float) -> None:
         import numpy as np
 
         found = self._found
@@ -311,13 +288,13 @@ def _bits(array: Array) -> Array:
 
 
 def compare_states(
-    a: Source, b: Source, tolerance: Tolerance, advance: Advance
+    a: StoredState, b: StoredState, tolerance: Tolerance, advance: Advance
 ) -> Iterator[Difference]:
     """Yield the differences of c and m of each cell of two states, in any layouts.
 
     Cells are paired by name if both states have the same names, else in their order.
     """
-    one, other = a.reading.structure, b.reading.structure
+    one, other = a.structure, b.structure
     order = _order_of(one, other)
     other = other._replace(cells=tuple(other.cells[number] for number in order))
     names = [
@@ -343,7 +320,7 @@ def compare_states(
             else:
                 gauges.append(Gauge(label, shape, tolerance))
     if one.lead == other.lead and any(gauges):
-        _run(a.reading, b.reading, order, gauges, advance)
+        _run(a, b, order, gauges, advance)
     yield from (gauge.result() for gauge in gauges if gauge is not None)
 
 
@@ -356,8 +333,8 @@ def _order_of(one: Structure, other: Structure) -> list[int]:
 
 
 def _run(
-    a: Reading,
-    b: Reading,
+    a: StoredState,
+    b: StoredState,
     order: list[int],
     gauges: list[Gauge | None],
     advance: Advance,
@@ -376,8 +353,8 @@ def _run(
         advance(sum(half.nbytes for half in mine))
 
 
-def _halves(reading: Reading, axis: int, start: int, stop: int) -> list[Array]:
-    return [half for cell in reading.parts(axis, start, stop).cells for half in cell]
+def _halves(state: StoredState, axis: int, start: int, stop: int) -> list[Array]:
+    return [half for pair in state.pairs(axis, start, stop) for half in pair]
 
 
 def _width_words(shape: tuple[int, ...], other: tuple[int, ...], half: str) -> str:
@@ -424,7 +401,8 @@ def compare_arrays(
         one, other = mine.get(name), theirs.get(name)
         label = name or "array"
         if one is None or other is None:
-            yield Difference(label, "only in A" if one else "only in B", (one or b[0]).shape)
+            side = "A" if one is not None else "B"
+            yield Difference(label, f"only in {side}", (one or theirs[name]).shape)
         elif one.shape != other.shape:
             words = f"{list(one.shape)} against {list(other.shape)}"
             yield Difference(label, "shape", one.shape, words)
@@ -445,7 +423,7 @@ def compare_arrays(
             yield gauge.result()
 
 
-def _is_text(dtype: np.dtype[np.generic]) -> bool:
+def _is_text(dtype: DType) -> bool:
     """Return whether values can only be the same or not: text, dates and objects."""
     return dtype.kind in "OSUmM"
 

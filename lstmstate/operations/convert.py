@@ -4,159 +4,76 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lstmstate.cells import state_names
 from lstmstate.errors import ArgumentError, LstmstateError, UnsupportedError, first_of, printable
 from lstmstate.files.atomic import Outputs
-from lstmstate.model.saved_states import Source
-from lstmstate.records import NamedTuple
-from lstmstate.state.formats.array_writer import ArrayWriter, is_written_in_rows, open_writer
+from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.checkpoint_arrays import add_state
-from lstmstate.state.formats.chunked import wider_than
-from lstmstate.state.formats.registry import StateKind, kind_of_name
+from lstmstate.state.formats.registry import StateKind, code, kind_of_name
 from lstmstate.state.layouts import LAYOUTS, Layout
-from lstmstate.state.metadata import Metadata
-from lstmstate.state.stream import Flow, Watch, folder_of
+from lstmstate.state.stream import Stream
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from lstmstate.model.checkpoint import LSTMCheckpoint
-    from lstmstate.model.saved_states import Group
 
+DTYPES = ("float16", "float32", "float64")
 # What `saved_states.groups` finds again; the others have no names of their own in a checkpoint.
 _REWRITTEN = ("tuple", "flat", "layered", "keras")
-
 _LISTED = 4  # variables that a note names
-
-Progress = Callable[[int], object]
-
 _LAYOUT_ENDING = re.compile(rf"\.(?:{'|'.join(LAYOUTS)})$")
 
 
-DTYPES = ("float16", "float32", "float64")
-
-
-class How(NamedTuple):
-    """How states are to be written.
-
-    Attributes:
-        layout: the layout to come.
-        dtype: the dtype to come, None for the one that is there.
-        compress: whether files that can are compressed.
-        on_part: is called with the bytes of each part.
-    """
-
-    layout: Layout
-    dtype: np.dtype[np.generic] | None = None
-    compress: bool = False
-    on_part: Progress = lambda nbytes: None  # noqa: ARG005
-
-
-class Converted(NamedTuple):
-    """A state that was converted.
-
-    Attributes:
-        watch: the statistics of its values.
-        flow: the arrays that were written.
-        variables: the names of the arrays in a checkpoint that was written anew.
-        graph_notes: lines for the user on the graph of the new checkpoint.
-    """
-
-    source: Source
-    watch: Watch
-    flow: Flow
-    variables: tuple[str, ...] = ()
-    graph_notes: tuple[str, ...] = ()
-
-    @property
-    def notes(self) -> list[str]:
-        """Lines for the user on the source, its values, and the new names."""
-        group, renamed = self.source.group, []
-        if group is not None and self.variables not in ((), group.variables):
-            both = (", ".join(map(printable, names)) for names in (group.variables, self.variables))
-            renamed = ["the state has other names now: {1} (was {0})".format(*both)]
-        values = [*self.watch.swapped(), *self.watch.notes()]
-        return [*self.source.reading.notes, *renamed, *values, *self.graph_notes]
-
-
-def begin(source: Source, how: How, target: str) -> Converted:
-    """Return the flow of a state into a layout; nothing is read or written yet."""
-    watch = Watch(source.reading, how.dtype)
-    folder = folder_of(target)
-    return Converted(
-        source, watch, Flow(watch.structure, watch.parts, how.layout, how.on_part, folder)
-    )
-
-
 def write_states(
-    sources: Sequence[Source], how: How, outputs: Outputs, target: str, kind: StateKind
-) -> list[Converted]:
+    streams: Sequence[Stream],
+    outputs: Outputs,
+    target: str,
+    kind: StateKind,
+    *,
+    compress: bool = False,
+    ckpt: LSTMCheckpoint | None = None,
+) -> None:
     """Write states into a file: one state, or those of a checkpoint into a new checkpoint.
 
-    Raises:
-        LstmstateError: the layout or the file cannot contain them, or cannot be written.
+    Args:
+        ckpt: the checkpoint that the states are saved in, if any.
     """
-    if kind.key == "ckpt" and sources[0].group is not None:
-        _refuse_compression(how, target, kind)
-        return rewrite_checkpoint(sources, how, outputs, target)
-    if len(sources) > 1:
+    if ckpt is not None and kind.key == "ckpt" and streams[0].state.file.variables:
+        _refuse_compression(target, kind, compress=compress)
+        rewrite_checkpoint(ckpt, streams, outputs, target)
+    elif len(streams) > 1:
         raise LstmstateError(
             "several states do not go into one file", path=target, advice="give one `variable=...`"
         )
-    return [write_state(sources[0], how, outputs, target, kind)]
+    else:
+        write_state(streams[0], outputs, target, kind, compress=compress)
 
 
 def write_state(
-    source: Source, how: How, outputs: Outputs, target: str, kind: StateKind
-) -> Converted:
+    stream: Stream, outputs: Outputs, target: str, kind: StateKind, *, compress: bool = False
+) -> None:
     """Write a state into a file of its own."""
-    _refuse_compression(how, target, kind)
-    done = begin(source, how, target)
-    metadata = metadata_of(done, how)
-    if not is_written_in_rows(kind):
-        kind.code().write(outputs, target, done.flow, metadata)
-        return done
-    plans = done.flow.plans
-    with open_writer(outputs, target, kind, plans, metadata, compress=how.compress) as writer:
-        write_parts(done.flow, [writer] * len(plans))
-    return done
+    _refuse_compression(target, kind, compress=compress)
+    stream.target = target
+    if not kind.in_rows:
+        code(kind.writer)(outputs, target, stream)
+        return
+    plans = stream.plans
+    with open_writer(outputs, target, kind, plans, stream.metadata, compress=compress) as writer:
+        stream.write([writer] * len(plans))
 
 
-def _refuse_compression(how: How, target: str, kind: StateKind) -> None:
-    if how.compress and kind.key not in ("npz", "h5"):
+def _refuse_compression(target: str, kind: StateKind, *, compress: bool) -> None:
+    if compress and not kind.packed:
         raise ArgumentError("only .npz and .h5 are compressed", path=target)
 
 
-def write_parts(flow: Flow, writers: Sequence[ArrayWriter]) -> None:
-    """Write all parts of a state, each of its arrays with a writer."""
-    for start, _, arrays in flow.together():
-        for writer, plan, array in zip(writers, flow.plans, arrays, strict=True):
-            writer.write(plan.name, start, array)
-
-
-def metadata_of(done: Converted, how: How) -> Metadata:
-    """Return the metadata of a converted state."""
-    reading = done.source.reading
-    recorded = reading.file.metadata
-    was = wider_than(reading.arrays) or (recorded.dtype if recorded else None)
-    name = os.path.basename(reading.file.path)
-    structure = done.watch.structure
-    return Metadata(
-        how.layout.name,
-        structure.cells,
-        structure.is_stack,
-        dtype=was if how.dtype is None and was == "bfloat16" else None,
-        source=name or None,
-    )
-
-
 def rewrite_checkpoint(
-    sources: Sequence[Source], how: How, outputs: Outputs, target: str
-) -> list[Converted]:
+    ckpt: LSTMCheckpoint, streams: Sequence[Stream], outputs: Outputs, target: str
+) -> None:
     """Write a checkpoint anew, with some of its states in another layout.
 
     Every other tensor is copied byte for byte, and the graph too: the cells keep their options. A
@@ -165,8 +82,6 @@ def rewrite_checkpoint(
     """
     from lstmstate.checkpoint.checkpoint_writer import new_checkpoint
 
-    ckpt = sources[0].ckpt
-    assert ckpt is not None
     if ckpt.files.object_based:
         raise UnsupportedError(
             "an object-based checkpoint names its variables in an object graph, which would no "
@@ -174,46 +89,41 @@ def rewrite_checkpoint(
             path=ckpt.prefix,
             advice="write the state into an .npz or .h5",
         )
-    if how.layout.name not in _REWRITTEN:
+    layout = streams[0].layout.name
+    if layout not in _REWRITTEN:
         raise UnsupportedError(
-            f"a state is kept in variables as {', '.join(_REWRITTEN)}, not as {how.layout.name}",
+            f"a state is kept in variables as {', '.join(_REWRITTEN)}, not as {layout}",
             path=target,
             advice="write it into an .npz or .h5",
         )
     ckpt.files.refuse_shared_bytes()
-    gone: set[str] = set()
-    states: dict[str, tuple[Converted, int]] = {}  # name → the state that it is an array of
-    converted = []
-    for done in (begin(source, how, target) for source in sources):
-        group = done.source.group
-        assert group is not None
-        gone.update(group.variables)
-        converted.append(done._replace(variables=_names(done, group)))
-        for number, name in enumerate(converted[-1].variables):
+    gone = {name for stream in streams for name in stream.state.file.variables}
+    kept = [name for name in ckpt.variables if name not in gone]
+    states: dict[str, tuple[Stream, int]] = {}  # name → the state that it is an array of
+    for stream in streams:
+        stream.target = target
+        stream.variables = _names(stream)
+        for number, name in enumerate(stream.variables):
             if name in states:
                 raise LstmstateError("two of the states would have this name", tensor=name)
-            states[name] = done, number
-    kept = [name for name in ckpt.variables if name not in gone]
+            states[name] = stream, number
     for name in states:
         if name in kept:
             raise LstmstateError("a variable has this name already", path=ckpt.prefix, tensor=name)
     big_endian = ckpt.files.big_endian
-    graph, notes = _graph_of(ckpt, target, kept, states.keys())
-    converted[0] = converted[0]._replace(graph_notes=notes)
+    graph, streams[0].graph_notes = _graph_of(ckpt, target, kept, states.keys())
     with new_checkpoint(outputs, target, big_endian=big_endian, graph=graph) as writer:
         for name in sorted(
             [*kept, *states], key=lambda name: name.encode("utf-8", "surrogateescape")
         ):
             if name in states:
-                done, number = states[name]
-                dtype = metadata_of(done, how).dtype
-                is_kept = name in gone and done.flow.layout is done.source.reading.layout
+                stream, number = states[name]
+                is_kept = name in gone and stream.layout is stream.state.layout
                 shape = ckpt.variables[name].shape if is_kept else None  # rows in a vector, too
-                add_state(writer, done.flow, number, name, dtype, shape, big_endian=big_endian)
+                add_state(writer, stream, number, name, shape, big_endian=big_endian)
             else:
                 ckpt.files.copy(name, writer)
-                how.on_part(ckpt.variables[name].nbytes or 0)
-    return converted
+                streams[0].on_part(ckpt.variables[name].nbytes or 0)
 
 
 def _graph_of(
@@ -252,21 +162,22 @@ def _graph_of(
     )
 
 
-def _names(done: Converted, group: Group) -> tuple[str, ...]:
+def _names(stream: Stream) -> tuple[str, ...]:
     """Return the names of the arrays of a state in a checkpoint.
 
     They stay if the layout stays. A state as one array has the name of the state if that names one;
     else the cell is in it.
     """
-    plans = done.flow.plans
-    if done.flow.layout is done.source.reading.layout and len(plans) == len(group.variables):
-        return group.variables
-    found = state_names.parse(group.name)
-    cells = done.source.reading.structure.cells
+    file, cells = stream.state.file, stream.structure.cells
+    if stream.layout is stream.state.layout and len(stream.plans) == len(file.variables):
+        return file.variables
+    found = state_names.parse(file.name)
     owner = f"/{cells[0].name}" if len(cells) == 1 and cells[0].name else ""
     is_named = found is not None and found.is_plain
-    whole = group.name if is_named else f"{group.name}{owner}/state"
-    return tuple(whole if plan.name == "state" else f"{group.name}/{plan.name}" for plan in plans)
+    whole = file.name if is_named else f"{file.name}{owner}/state"
+    return tuple(
+        whole if plan.name == "state" else f"{file.name}/{plan.name}" for plan in stream.plans
+    )
 
 
 def output_name(
@@ -281,7 +192,7 @@ def output_name(
     stem = stem_of(path)
     if place:
         stem += "." + re.sub(r"[^\w.-]+", "_", place.strip("/"))
-    name = f"{stem}.{layout.name}{kind.suffix}"
+    name = f"{stem}.{layout.name}.{kind.key}"
     return os.path.join(folder, os.path.basename(name)) if folder is not None else name
 
 

@@ -12,9 +12,9 @@ from lstmstate.state.formats.input_path import STDIN, InputPath
 from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lstmstate.model.saved_states import Source
     from lstmstate.state.candidates import Wanted
     from lstmstate.state.formats.chunked import StateFile
+    from lstmstate.state.infer_layout import StoredState
 
 
 class Opened(NamedTuple):
@@ -23,17 +23,14 @@ class Opened(NamedTuple):
     Attributes:
         file: None for a checkpoint with more in it than a state.
         place: the variable of the checkpoint that the path names after a colon.
+        is_model: whether the path names such a checkpoint as a whole.
     """
 
     path: str
     file: StateFile | None
     ckpt: LSTMCheckpoint | None = None
     place: str | None = None
-
-    @property
-    def is_model(self) -> bool:
-        """Whether the path names a checkpoint as a whole."""
-        return self.file is None and self.place is None
+    is_model: bool = False
 
     def __enter__(self) -> Opened:
         return self
@@ -41,6 +38,17 @@ class Opened(NamedTuple):
     def __exit__(self, *_: object) -> None:
         if self.ckpt is not None:
             self.ckpt.close()
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """The choices that were made in opening a checkpoint."""
+        return self.ckpt.notes if self.ckpt is not None else ()
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all variables of its checkpoint."""
+        variables = self.ckpt.variables.values() if self.ckpt is not None else ()
+        return sum(variable.nbytes or 0 for variable in variables)
 
 
 def open_path(
@@ -62,21 +70,15 @@ def open_path(
             path=path.path,
             advice=error.advice,
         ) from None
-    if path.place is None and _is_a_state(ckpt):
-        from lstmstate.state.formats.checkpoint_arrays import tensors
-
-        return Opened(path.text, tensors(ckpt.prefix, ckpt.variables.values()), ckpt)
-    return Opened(path.text, None, ckpt, path.place)
-
-
-def _is_a_state(ckpt: LSTMCheckpoint) -> bool:
-    """Whether a checkpoint has nothing but one state, such as convert writes."""
     texts = {name for name, variable in ckpt.variables.items() if variable.dtype == "string"}
-    if not texts:
-        return False
-    from lstmstate.state.metadata import KEY
+    if path.place is None and texts:
+        from lstmstate.state.metadata import KEY
 
-    return KEY in texts and not ckpt.cells
+        if KEY in texts and not ckpt.cells:  # nothing but a state, such as convert writes
+            from lstmstate.state.formats.checkpoint_arrays import tensors
+
+            return Opened(path.text, tensors(ckpt.prefix, ckpt.variables.values()), ckpt)
+    return Opened(path.text, None, ckpt, path.place, path.place is None)
 
 
 def states_in(
@@ -86,8 +88,8 @@ def states_in(
     *,
     every: bool = False,
     layout: str = "layout",
-) -> list[Source]:
-    """Return the states in a file, or the requested ones of a checkpoint.
+) -> list[StoredState]:
+    """Return the state in a file, or the requested ones of a checkpoint.
 
     Args:
         variables, every: see `saved_states.states_of`.
@@ -103,12 +105,12 @@ def states_in(
 
 def _states_in(
     opened: Opened, wanted: Wanted, variables: Sequence[str] | None, *, every: bool
-) -> list[Source]:
-    from lstmstate.model import saved_states
-
+) -> list[StoredState]:
     if opened.file is None:
+        from lstmstate.model.saved_states import states_of
+
         assert opened.ckpt is not None
-        return saved_states.states_of(opened.ckpt, wanted, opened.place, variables, every=every)
+        return states_of(opened.ckpt, wanted, opened.place, variables, every=every)
     if variables:
         raise LstmstateError(
             "`variable=...` is for checkpoints",
@@ -117,7 +119,7 @@ def _states_in(
         )
     from lstmstate.state.infer_layout import read_state
 
-    return [saved_states.Source(read_state(opened.file, wanted), ckpt=opened.ckpt)]
+    return [read_state(opened.file, wanted)]
 
 
 def arrays_of(opened: Opened) -> tuple[StateFile, Wanted]:

@@ -13,14 +13,13 @@ from lstmstate.cells.cell import StateWidths
 from lstmstate.engines.network import Array, Lengths, Pair, spans
 from lstmstate.errors import LstmstateError, located, printable
 from lstmstate.model.loaded_network import Loaded
-from lstmstate.operations.progress import Advance, ignore
 from lstmstate.operations.sequences import Sequences, open_lengths, open_sequences
 from lstmstate.records import NamedTuple
 from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import OUTPUTS, Metadata
 from lstmstate.state.state import CellShape, State
-from lstmstate.state.stream import Watch
+from lstmstate.state.stream import Advance, Stream, ignore
 from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
@@ -121,20 +120,18 @@ def open_state(
     opened = open_path(path, checksums=checksums, header=header)
     path = opened.path
     (found, *_) = states_in(opened, wanted)
-    if [array.name for array in found.reading.arrays] == [""] and not found.reading.file.metadata:
-        _refuse_unordered(loaded, path, found.reading.arrays[0].shape, orders)
-    watch = Watch(found.reading)
-    lead = found.reading.structure.lead
-    state = watch.parts(0, 0, lead[0] if lead else 1)
+    if [array.name for array in found.arrays] == [""] and not found.file.metadata:
+        _refuse_unordered(loaded, path, found.arrays[0].shape, orders)
+    stream, lead = Stream(found), found.structure.lead
+    state = stream.whole()
     with located(path):
         spatial = len(loaded.network.cells[0].spatial)
         pairs = loaded.states_of(state, math.prod(lead[: len(lead) - spatial]))
         if not allow_nan:
             _refuse_no_numbers(loaded, pairs)
-    own_cells = [cell.name for cell in found.reading.structure.cells]
-    ckpt = found.ckpt
-    notes = list(ckpt.notes) if ckpt is not None and ckpt.prefix != source else []
-    notes += [*found.reading.notes, *watch.swapped()]
+    own_cells = [cell.name for cell in found.structure.cells]
+    is_other = opened.ckpt is not None and opened.ckpt.prefix != source
+    notes = [*(opened.notes if is_other else ()), *found.notes, *stream.swapped]
     if all(own_cells) and sorted(own_cells) != sorted(cell.name for cell in cells):
         own = ", ".join(map(printable, own_cells[:4]))
         here = ", ".join(printable(cell.name) for cell in cells[:4])

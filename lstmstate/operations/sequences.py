@@ -21,8 +21,8 @@ from lstmstate.errors import (
 )
 from lstmstate.files.reader import ByteSource
 from lstmstate.records import NamedTuple
-from lstmstate.state.formats.input_path import STDIN, InputPath
-from lstmstate.state.formats.registry import BY_KEY, open_arrays, select
+from lstmstate.state.formats.input_path import STDIN, InputPath, open_arrays, select
+from lstmstate.state.formats.registry import BY_KEY
 
 if TYPE_CHECKING:
     import numpy as np

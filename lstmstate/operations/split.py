@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -9,108 +10,99 @@ from contextlib import ExitStack
 from lstmstate.cells.state_names import role_of
 from lstmstate.errors import LstmstateError, count, printable
 from lstmstate.files.atomic import Outputs
-from lstmstate.model.saved_states import Source
-from lstmstate.operations.convert import Converted, How, begin, write_parts
 from lstmstate.operations.load import Opened, only_array
-from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.array_writer import open_writer
 from lstmstate.state.formats.chunked import StateFile, StoredArray
 from lstmstate.state.formats.registry import BY_KEY, kind_to_write
-from lstmstate.state.infer_layout import read_state
-from lstmstate.state.layouts import scopes_of
-from lstmstate.state.metadata import Metadata
+from lstmstate.state.infer_layout import StoredState, read_state
+from lstmstate.state.layouts import LAYOUTS, scopes_of
+from lstmstate.state.metadata import HALVES, Metadata
 from lstmstate.state.state import CellShape
+from lstmstate.state.stream import Advance, Stream, ignore
 
-_HALVES = ("c", "m")
-_NUMBERED = re.compile(r"cell_\d+")
+_NUMBERED = re.compile(r"\Acell_\d+\Z")
 
 
-def write_halves(source: Source, how: How, outputs: Outputs, targets: Sequence[str]) -> Converted:
+def write_halves(
+    state: StoredState,
+    outputs: Outputs,
+    targets: Sequence[str],
+    on_part: Advance = ignore,
+) -> Stream:
     """Write c and m of each cell into npy files of their own, reading the source once."""
-    cells = source.reading.structure.cells
+    cells, path = state.structure.cells, state.file.path
     if len(targets) != 2 * len(cells):
         raise LstmstateError(
             f"the state has {count(len(cells), 'cell')} and there are {len(targets)} files",
-            path=source.reading.file.path,
+            path=path,
             advice="pass two files for each cell: `targets=...`",
         )
     for target in targets:
-        if kind_to_write(target, None, endings=".npy").key != "npy":
+        if kind_to_write(target, endings=".npy").key != "npy":
             raise LstmstateError(
                 "split writes .npy files", path=target, advice="write other kinds with convert"
             )
-    done = begin(source, how, targets[0])
-    name = source.reading.file.path.rpartition("/")[2]
+    stream = Stream(state, LAYOUTS["tuple"], on_part=on_part)
     scopes = scopes_of([cell.name for cell in cells]) if len(cells) > 1 else [cells[0].name]
-    recorded = [
-        Metadata("tuple", (cell._replace(name=scope),), False, part=half, source=name)
-        for scope, cell in zip(scopes, cells, strict=True)
-        for half in _HALVES
-    ]
+    named = [cell._replace(name=scope) for scope, cell in zip(scopes, cells, strict=True)]
+    whole = Metadata("tuple", (), is_stack=False, source=os.path.basename(path))
+    recorded = [whole._replace(cells=(cell,), part=half) for cell in named for half in HALVES]
     with ExitStack() as stack:
-        writers = [
-            stack.enter_context(open_writer(outputs, target, BY_KEY["npy"], [plan], metadata))
-            for target, plan, metadata in zip(targets, done.flow.plans, recorded, strict=True)
-        ]
-        write_parts(done.flow, writers)
-    return done
+        stream.write(
+            [
+                stack.enter_context(open_writer(outputs, target, BY_KEY["npy"], [plan], metadata))
+                for target, plan, metadata in zip(targets, stream.plans, recorded, strict=True)
+            ]
+        )
+    return stream
 
 
-def read_halves(opened: Sequence[Opened], wanted: Wanted) -> Source:
+def read_halves(
+    opened: Sequence[Opened],
+    wanted: Wanted,
+) -> StoredState:
     """Return the state whose halves are in open files: c, m, c, m, …"""
-    halves = [_half(one, _HALVES[number % 2]) for number, one in enumerate(opened)]
+    arrays: list[StoredArray] = []
+    cells: list[CellShape | None] = []
+    notes: list[str] = []
+    for number, one in enumerate(opened):
+        file = only_array(one)
+        arrays += file.arrays
+        cells.append(_cell_of(one.path, HALVES[number % 2], file))
+        notes += [f"{one.path}: {note}" for note in file.notes]
     known: list[CellShape] = []
-    for number, (c, m) in enumerate(zip(halves[::2], halves[1::2], strict=True)):
-        if c.cell is not None and m.cell is not None and c.cell != m.cell:
+    for at_m, c, m in zip(opened[1::2], cells[::2], cells[1::2], strict=True):
+        if c is not None and m is not None and c != m:
+            of_c, of_m = (printable(str(cell.name or cell)) for cell in (c, m))
             raise LstmstateError(
-                f"this is the m of {printable(str(m.cell.name or m.cell))!r}, and its c that of "
-                f"{printable(str(c.cell.name or c.cell))!r}",
-                path=opened[2 * number + 1].path,
+                f"this is the m of {of_m!r}, and its c that of {of_c!r}",
+                path=at_m.path,
                 advice="put together the halves of one cell",
             )
-        if (cell := c.cell or m.cell) is not None:
-            known.append(cell)
+        known += filter(None, [c or m])
     if len(known) == len(opened) // 2 and not wanted.knows_widths:
-        named = known if len(known) == 1 else [_unnumbered(cell) for cell in known]
-        cells = Cells(tuple(named), len(named) > 1)
-        wanted = wanted._replace(cells=(cells,), source="the files")
-    notes = tuple(note for half in halves for note in half.notes)
-    file = StateFile(opened[0].path, [half.array for half in halves], notes=notes)
-    return Source(read_state(file, wanted._replace(layout="tuple", is_ordered=True)))
+        if len(known) > 1:  # names that are only numbers are none
+            known = [one._replace(name=_NUMBERED.sub("", one.name)) for one in known]
+        wanted = wanted._replace(cells=(Cells(tuple(known), len(known) > 1),), source="the files")
+    whole = StateFile(opened[0].path, arrays, notes=tuple(notes))
+    return read_state(whole, wanted._replace(layout="tuple", is_ordered=True))
 
 
-class _Half(NamedTuple):
-    """One array, and its cell by the metadata of its file."""
-
-    array: StoredArray
-    cell: CellShape | None
-    notes: tuple[str, ...]
-
-
-def _half(opened: Opened, half: str) -> _Half:
-    """Return the c or m in a file; refuse another half or a whole state by its metadata."""
-    file = only_array(opened)
-    array, own = file.arrays[0], file.metadata
-    role = role_of(array.name)
-    is_other = role is not None and role[1] in _HALVES and role[1] != half
+def _cell_of(path: str, half: str, file: StateFile) -> CellShape | None:
+    """Return the cell of the c or m in a file; refuse another half or a whole state."""
+    role, own = role_of(file.arrays[0].name), file.metadata
     if own is not None and own.part is None:
         raise LstmstateError(
             f"expected {half}, got a whole state ({own.layout})",
-            path=opened.path,
+            path=path,
             advice="use convert, or pick an array: FILE:NAME",
         )
-    if is_other or (own is not None and own.part != half):
-        there = own.part if own is not None else role[1] if role else ""
+    named = role[1] if role is not None and role[1] in HALVES else half
+    if named != half or (own is not None and own.part != half):
         raise LstmstateError(
-            f"expected {half}, got {there}",
-            path=opened.path,
+            f"expected {half}, got {own.part if own is not None else named}",
+            path=path,
             advice="the order is c, m, c, m, …",
         )
-    notes = tuple(f"{opened.path}: {note}" for note in file.notes)
-    return _Half(array, own.cells[0] if own is not None else None, notes)
-
-
-def _unnumbered(cell: CellShape) -> CellShape:
-    """Return a cell without a name that is only a number."""
-    return cell._replace(name="") if _NUMBERED.fullmatch(cell.name) else cell
+    return own.cells[0] if own is not None else None

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 from lstmstate.errors import ArgumentError, count, name_nearest, warn
 from lstmstate.files.atomic import Outputs
-from lstmstate.model.saved_states import Source, refuse_layout, wanted_from
-from lstmstate.operations.convert import DTYPES, Converted, How, write_state, write_states
-from lstmstate.operations.load import open_path, states_in
+from lstmstate.model.saved_states import refuse_layout, wanted_from
+from lstmstate.operations.convert import DTYPES, write_state, write_states
+from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.operations.split import read_halves, write_halves
 from lstmstate.state.formats.chunked import Held, StateFile
 from lstmstate.state.formats.input_path import InputFiles, InputPath
 from lstmstate.state.formats.registry import kind_to_write
-from lstmstate.state.infer_layout import Reading
-from lstmstate.state.layouts import LAYOUTS, to_arrays
-from lstmstate.state.state import CellShape, StackState, State, StateLike, Structure, to_state
+from lstmstate.state.infer_layout import StoredState
+from lstmstate.state.layouts import LAYOUTS, Structure, to_arrays
+from lstmstate.state.state import CellShape, StackState, State, StateLike, to_state
+from lstmstate.state.stream import Stream
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -62,9 +63,9 @@ def load_state(
         wanted_from(layout, cells, checkpoint, checksums=checksums) as wanted,
         open_path(os.fspath(path), checksums=checksums, header=header) as opened,
     ):
-        source, *_ = states_in(opened, wanted, _names(variable))
-        state = source.reading.whole()
-    _warn(source)
+        found, *_ = states_in(opened, wanted, _names(variable))
+        state = found.whole()
+    warn([*opened.notes, *(f"{found.file.path}: {line}" for line in found.notes)])
     return state
 
 
@@ -72,11 +73,10 @@ def _names(variable: str | Sequence[str] | None) -> Sequence[str]:
     return (variable,) if isinstance(variable, str) else variable or ()
 
 
-def _warn(source: Source, done: Iterable[Converted] = ()) -> None:
-    """Warn the caller of a public function of the choices in reading and writing a state."""
-    notes = [(one.source, one.notes) for one in done] or [(source, [*source.reading.notes])]
-    lines = [f"{of.reading.file.path}: {line}" for of, some in notes for line in some]
-    warn([*(source.ckpt.notes if source.ckpt else ()), *lines])
+def _warn(opened: Opened, streams: Iterable[Stream]) -> None:
+    """Warn the caller of a public function of the choices in reading and writing states."""
+    lines = (f"{one.state.file.path}: {line}" for one in streams for line in one.notes)
+    warn([*opened.notes, *lines])
 
 
 @name_nearest
@@ -93,9 +93,9 @@ def save_state(
     """
     refuse_layout(layout)
     target = os.fspath(path)
-    source = in_memory(to_state(state))
+    stream = Stream(in_memory(to_state(state)), LAYOUTS[layout])
     with Outputs(force=force) as outputs:
-        write_state(source, How(LAYOUTS[layout]), outputs, target, kind_to_write(target, None))
+        write_state(stream, outputs, target, kind_to_write(target))
 
 
 @name_nearest
@@ -132,16 +132,17 @@ def convert(
     if dtype is not None and _name_of(dtype) not in DTYPES:
         raise ArgumentError(f"dtype cannot be {dtype!r:.40}", advice=f"pass {' or '.join(DTYPES)}")
     path, name = os.fspath(source), os.fspath(target)
-    how = How(LAYOUTS[layout], None if dtype is None else np.dtype(dtype), compress)
+    to_dtype = None if dtype is None else np.dtype(dtype)
     with wanted_from(from_layout, cells, checkpoint, checksums=checksums) as wanted:
-        kind = kind_to_write(name, None, "npz")
+        kind = kind_to_write(name)
         with open_path(path, checksums=checksums, header=header) as opened:
-            sources = states_in(
+            states = states_in(
                 opened, wanted, _names(variable), every=kind.key == "ckpt", layout="from_layout"
             )
             with Outputs(_files([path], checkpoint), force=force) as outputs:
-                done = write_states(sources, how, outputs, name, kind)
-    _warn(sources[0], done)
+                streams = [Stream(state, LAYOUTS[layout], to_dtype) for state in states]
+                write_states(streams, outputs, name, kind, compress=compress, ckpt=opened.ckpt)
+    _warn(opened, streams)
 
 
 @name_nearest
@@ -168,8 +169,8 @@ def split(
     ):
         found, *_ = states_in(opened, wanted, _names(variable), layout="from_layout")
         with Outputs(_files([path], checkpoint), force=force) as outputs:
-            done = write_halves(found, How(LAYOUTS["tuple"]), outputs, names)
-    _warn(found, [done])
+            stream = write_halves(found, outputs, names)
+    _warn(opened, [stream])
 
 
 @name_nearest
@@ -197,11 +198,11 @@ def concat(
         wanted_from(None, cells, checkpoint, checksums=checksums) as wanted,
     ):
         files = (open_path(path, checksums=checksums, header=header) for path in paths)
-        source = read_halves([stack.enter_context(one) for one in files], wanted)
+        state = read_halves([stack.enter_context(one) for one in files], wanted)
+        stream = Stream(state, LAYOUTS["flat"])
         with Outputs(_files(paths, checkpoint), force=force) as outputs:
-            how = How(LAYOUTS["flat"], compress=compress)
-            done = write_state(source, how, outputs, name, kind_to_write(name, None, "npy"))
-    warn(done.notes)
+            write_state(stream, outputs, name, kind_to_write(name, None, "npy"), compress=compress)
+    warn(stream.notes)
 
 
 def _name_of(dtype: DTypeLike) -> str | None:
@@ -225,11 +226,11 @@ def _files(
     return InputFiles([*paths, *([os.fspath(checkpoint)] if checkpoint is not None else [])])
 
 
-def in_memory(state: State) -> Source:
-    """Return a state in memory as a source of parts."""
+def in_memory(state: State) -> StoredState:
+    """Return a state in memory as one that is read in parts."""
     is_stack = isinstance(state, StackState)
     shapes = tuple(CellShape(cell.cell, cell.widths) for cell in state.cells)
     structure = Structure(shapes, is_stack, state.batch_shape, state.dtype)
     layout = LAYOUTS["tuple"]
     arrays = tuple(Held(name, array) for name, array in to_arrays(layout, state).items())
-    return Source(Reading(StateFile("", arrays), layout, structure, arrays))
+    return StoredState(StateFile("", arrays), layout, structure, arrays)

@@ -29,10 +29,10 @@ from lstmstate.model.loaded_network import Loaded
 from lstmstate.model.network import LSTMNetwork
 from lstmstate.model.network_loader import RECORDED, Recorded, RunOptions
 from lstmstate.operations.compare import Difference, Gauge, Tolerance
-from lstmstate.operations.progress import Advance, ignore
 from lstmstate.operations.run import chunks_of, open_input
 from lstmstate.operations.sequences import Sequences
 from lstmstate.records import NamedTuple
+from lstmstate.state.stream import Advance, ignore
 
 if TYPE_CHECKING:
     from lstmstate.cells.cell import Value

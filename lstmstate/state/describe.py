@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 from lstmstate import limits
 from lstmstate.cells.state_names import role_of
 from lstmstate.errors import LstmstateError
 from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Wanted
-from lstmstate.state.formats.chunked import Foreign, StateFile
-from lstmstate.state.infer_layout import Reading, read_state
+from lstmstate.state.formats.chunked import StateFile
+from lstmstate.state.infer_layout import StoredState, read_state
 from lstmstate.state.other_contents import names_in
-from lstmstate.state.stream import Watch, spans_of
-
-
-class ArrayInfo(NamedTuple):
-    """An array of a state file.
-
-    Attributes:
-        name: its place in the file; "" if the file is one array.
-        readings: the layouts that it could be, likeliest first.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    nbytes: int
-    readings: tuple[str, ...]
+from lstmstate.state.stream import Stream
 
 
 class Contents(NamedTuple):
     """The contents of a state file.
 
     Attributes:
-        arrays: all of them.
-        reading: the state that they make, None if it is unknown.
+        readings: for each of its arrays the layouts that it could be, likeliest first.
+        state: the state that they make, None if it is unknown.
         told_by: the source of the layout: metadata in the "file", the cells of its "checkpoint",
             the "names" of its arrays, or the "shape" alone.
-        problem: why there is no reading.
-        foreign: the kind of the arrays, if they are not a state.
-        watch: the ranges of c and m; None if the values were not read.
+        problem: why there is no state.
+        stream: the ranges of c and m; None if the values were not read.
     """
 
-    arrays: tuple[ArrayInfo, ...]
-    reading: Reading | None = None
+    file: StateFile
+    readings: Sequence[Sequence[str]]
+    state: StoredState | None = None
     told_by: str | None = None
     problem: str | None = None
-    watch: Watch | None = None
-    foreign: Foreign | None = None
+    stream: Stream | None = None
 
 
 def contents(
@@ -63,41 +47,30 @@ def contents(
         wanted: the cells of the checkpoint that the arrays belong to.
     """
     others = names_in(file)
-    arrays = tuple(
-        ArrayInfo(
-            array.name,
-            array.shape,
-            str(array.dtype),
-            math.prod(array.shape) * array.dtype.itemsize,
-            () if array.name in others else readings(array.name, array.shape),
-        )
-        for array in file.arrays
-    )
+    readings = [() if a.name in others else readings_of(a.name, a.shape) for a in file.arrays]
     if file.foreign is not None:
-        return Contents(arrays, problem=str(file.foreign.error()), foreign=file.foreign)
+        return Contents(file, readings, problem=str(file.foreign.error()))
     try:
-        reading = read_state(file, wanted)
+        state = read_state(file, wanted)
     except LstmstateError as error:
         advice = f"; {error.advice}" if error.advice else ""
-        return Contents(arrays, problem=f"{error.problem}{advice}")
-    named = any(role_of(array.name) for array in reading.arrays)
-    by_names = "names" if named and not reading.is_halved else "shape"
+        return Contents(file, readings, problem=f"{error.problem}{advice}")
+    named = any(role_of(array.name) for array in state.arrays)
+    by_names = "names" if named and not state.is_halved else "shape"
     told_by = "file" if file.metadata else "checkpoint" if wanted.cells else by_names
-    watch = None
-    if values or sum(array.nbytes for array in arrays) <= limits.LOOKED_AT_BYTES:
-        watch = Watch(reading)
-        axis, spans = spans_of(watch.structure)
-        for start, stop in spans:
-            watch.parts(axis, start, stop)
-    return Contents(arrays, reading, told_by, None, watch)
+    stream = None
+    if values or sum(array.nbytes for array in file.arrays) <= limits.LOOKED_AT_BYTES:
+        stream = Stream(state)
+        stream.read_all()
+    return Contents(file, readings, state, told_by, None, stream)
 
 
-def readings(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+def readings_of(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
     """Return the layouts that an array of this name and shape could be.
 
-    >>> readings("", (8, 256))
+    >>> readings_of("", (8, 256))
     ('flat (c 128 | m 128, without a projection)', 'c or m')
-    >>> readings("", (2, 2, 8, 128))
+    >>> readings_of("", (2, 2, 8, 128))
     ('layered [L, 2, batch, units]', 'c or m')
     """
     told = role_of(name)

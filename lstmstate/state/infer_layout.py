@@ -24,10 +24,18 @@ from lstmstate.errors import (
 from lstmstate.records import NamedTuple
 from lstmstate.state.bind_names import PartlyNamedError, are_counted, bind
 from lstmstate.state.candidates import Cells, Guess, Wanted, guesses, names_of, select_named
-from lstmstate.state.formats.chunked import Held, Picked, StateFile, StoredArray, wider_than
-from lstmstate.state.layouts import LAYOUTS, Layout, refuse_what_torch_has_not, structure_of
+from lstmstate.state.formats.chunked import Held, Lazy, StateFile, StoredArray
+from lstmstate.state.layouts import (
+    LAYOUTS,
+    PASS_WIDTHS,
+    Layout,
+    Pairs,
+    Structure,
+    refuse_what_torch_has_not,
+    structure_of,
+)
 from lstmstate.state.metadata import Metadata
-from lstmstate.state.state import CellShape, State, Structure
+from lstmstate.state.state import CellShape, State
 
 if TYPE_CHECKING:
     from lstmstate.recurrence.fed_state import FedOrder
@@ -35,10 +43,9 @@ if TYPE_CHECKING:
 
 _NUMBERS = "fciub"  # kinds of NumPy dtypes that hold numbers
 _SHOWN = 6
-_WIDTHS = "pass the widths: `cells=...`, or `checkpoint=...`"
 
 
-class Reading(NamedTuple):
+class StoredState(NamedTuple):
     """A state in a file: its layout, its structure, and its arrays.
 
     Attributes:
@@ -52,8 +59,8 @@ class Reading(NamedTuple):
     notes: tuple[str, ...] = ()
     is_halved: bool = False
 
-    def parts(self, axis: int, start: int, stop: int) -> State:
-        """Return the rows [start, stop) of one leading axis; without any, the whole state."""
+    def pairs(self, axis: int, start: int, stop: int) -> Pairs:
+        """Return rows of one leading axis of (c, m) of each cell; without any, all of them."""
         structure = self.structure
         at = self.layout.axis_of(axis, structure)
         with located(self.file.path):
@@ -61,38 +68,49 @@ class Reading(NamedTuple):
                 array.read(at, start, stop) if structure.lead else array.whole()
                 for array in self.arrays
             ]
-        widths = [cell.widths for cell in structure.cells]
-        return structure.state(self.layout.pairs(arrays, widths, structure.is_stack))
+        return self.layout.pairs(arrays, structure.widths, structure.is_stack)
+
+    @property
+    def wider_than(self) -> str | None:
+        """The dtype that its values had before they were made wider, if all had one."""
+        found = {array.wider_than for array in self.arrays}
+        return found.pop() if len(found) == 1 else None
+
+    @property
+    def other_arrays(self) -> list[StoredArray]:
+        """The other arrays of its file, such as the outputs of a run."""
+        return [array for array in self.file.arrays if array not in self.arrays]
 
     def whole(self) -> State:
         """Return all of it."""
-        return self.parts(0, 0, self.structure.lead[0] if self.structure.lead else 1)
+        pairs = self.pairs(0, 0, self.structure.lead[0] if self.structure.lead else 1)
+        return self.structure.state(pairs)
 
 
 class HalfOfCell(StoredArray):
     """The c (0) or the m (1) of a single cell in any layout, as an array of its own."""
 
-    def __init__(self, reading: Reading, half: int) -> None:
-        structure, (cell,) = reading.structure, reading.structure.cells
+    def __init__(self, state: StoredState, half: int) -> None:
+        structure, (cell,) = state.structure, state.structure.cells
         super().__init__(cell.name, (*structure.lead, cell.widths[half]), structure.dtype)
-        self.wider_than = wider_than(reading.arrays)
-        self._reading = reading
+        self.wider_than = state.wider_than
+        self._state = state
         self._half = half
 
     def read(self, axis: int, start: int, stop: int) -> Array:
         """Return the rows."""
-        (cell,) = self._reading.parts(axis, start, stop).cells
-        return (cell.c, cell.m)[self._half]
+        (pair,) = self._state.pairs(axis, start, stop)
+        return pair[self._half]
 
 
-def read_state(file: StateFile, wanted: Wanted = Wanted()) -> Reading:  # noqa: B008 - a constant
+def read_state(file: StateFile, wanted: Wanted = Wanted()) -> StoredState:  # noqa: B008 - a constant
     """Return how the state in a file is to be read; no value is read for that."""
     with located(file.path):
         if file.foreign is not None:
             raise file.foreign.error()
         if file.metadata is not None:
             return _by_metadata(file, file.metadata, wanted)
-        whole = _unnamed(file)
+        whole = _unnamed(file) if wanted.orders else None
         if whole is None or wanted.orders is None:
             return _guessed(file, wanted)
         try:
@@ -100,14 +118,14 @@ def read_state(file: StateFile, wanted: Wanted = Wanted()) -> Reading:  # noqa: 
         except LstmstateError as error:
             found = _guessed(file, wanted)
             note = (
-                f"the order in which the graph takes it is unknown ({error.problem}); it is read "
+                f"the order of the graph that takes it is unknown ({error.problem}); it is read "
                 f"as {found.layout.name} ({found.layout.words})"
             )
             return found if wanted.layout else found._replace(notes=(*found.notes, note))
         return _as_the_graph(file, wanted, whole, orders) if orders else _guessed(file, wanted)
 
 
-def _guessed(file: StateFile, wanted: Wanted) -> Reading:
+def _guessed(file: StateFile, wanted: Wanted) -> StoredState:
     """Read a state by the names and shapes of its arrays."""
     readings, problems = [], []
     for guess in guesses(file, wanted):
@@ -133,7 +151,7 @@ def _unnamed(file: StateFile) -> StoredArray | None:
 
 def _as_the_graph(
     file: StateFile, wanted: Wanted, whole: StoredArray, orders: Sequence[FedOrder]
-) -> Reading:
+) -> StoredState:
     """Read one array in the order of the graph that takes it.
 
     A layout that a user gives counts first, and that of its shape where it is the same.
@@ -168,13 +186,18 @@ def _as_the_graph(
     shapes = {key: np.shape(own[key]) for key in keys}
     widths = [StateWidths(shapes[name, "c"][-1], shapes[name, "m"][-1]) for name in names]
     cells = tuple(map(CellShape, names, widths))
-    arrays = [Picked("/".join(k), whole, shapes[k], partial(order.half, key=k)) for k in keys]
+
+    def half(key: tuple[str, str]) -> Array:
+        found: Array = order.half(whole.whole(), key)
+        return found
+
+    arrays = [Lazy("/".join(k), shapes[k], whole.dtype, partial(half, k)) for k in keys]
     notes = (*file.notes, f"{order}, and it is read in that order")
     picked = Wanted("tuple", None, (Cells(cells, len(cells) > 1),), is_ordered=True)
     return _guessed(file._replace(arrays=arrays, notes=notes), picked)
 
 
-def _by_metadata(file: StateFile, own: Metadata, wanted: Wanted) -> Reading:
+def _by_metadata(file: StateFile, own: Metadata, wanted: Wanted) -> StoredState:
     """Read a state by the metadata of its file; the user's arguments must not contradict it."""
     if own.part:
         raise LstmstateError(
@@ -222,7 +245,7 @@ def _could_be(names: Sequence[str], arrays: Sequence[StoredArray]) -> bool:
     return all(own is None or (wanted is not None and own[1] == wanted[1]) for wanted, own in roles)
 
 
-def _reading(file: StateFile, guess: Guess, wanted: Wanted) -> Reading:
+def _reading(file: StateFile, guess: Guess, wanted: Wanted) -> StoredState:
     """Check a guess against the shapes of the arrays and the known cells."""
     import numpy as np
 
@@ -262,7 +285,7 @@ def _reading(file: StateFile, guess: Guess, wanted: Wanted) -> Reading:
         if layout.name == "torch" and file.metadata is None:
             wanted = wanted._replace(cells=_of_torch(wanted))
         structure = _fitting(layout, shown, guess, wanted)
-    return Reading(file, layout, structure, guess.arrays, tuple(notes), is_halved)
+    return StoredState(file, layout, structure, guess.arrays, tuple(notes), is_halved)
 
 
 def _bound(guess: Guess, wanted: Wanted) -> tuple[Guess, Wanted]:
@@ -355,7 +378,7 @@ def _fitting(layout: Layout, shown: Sequence[Array], guess: Guess, wanted: Wante
     known_cells = "; ".join(map(str, wanted.cells))
     if found:
         raise AmbiguousError(
-            f"several of the cells ({known_cells}) of {wanted.source} fit", advice=_WIDTHS
+            f"several of the cells ({known_cells}) of {wanted.source} fit", advice=PASS_WIDTHS
         )
     if len(problems) == 1 and isinstance(problems[0], LstmstateError):
         problem = problems[0]
@@ -370,7 +393,7 @@ def _fitting(layout: Layout, shown: Sequence[Array], guess: Guess, wanted: Wante
     )
 
 
-def _refuse_ambiguous(readings: Iterable[Reading]) -> None:
+def _refuse_ambiguous(readings: Iterable[StoredState]) -> None:
     found = list(readings)
     layouts = list(dict.fromkeys(reading.layout.name for reading in found))
     shape = list(found[0].arrays[0].shape)

@@ -15,8 +15,8 @@ Source of the flat order: TensorFlow 0.5 to 1.15, BasicLSTMCell.call (`array_ops
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
@@ -24,15 +24,46 @@ from lstmstate.cells.cell import StateWidths
 from lstmstate.cells.variable_names import direction
 from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.records import NamedTuple
-from lstmstate.state.state import CellShape, LSTMState, StackState, State, Structure
+from lstmstate.state.state import CellShape, LSTMState, StackState, State
 
 if TYPE_CHECKING:
-    from lstmstate.state.state import Array
+    from lstmstate.state.state import Array, DType
 
+PASS_WIDTHS = "pass the widths: `cells=...`, or `checkpoint=...`"  # advice
 _LONGEST = 1000  # the names of cells in published checkpoints stay below 200
 
 Pairs = list[tuple["Array", "Array"]]
 Widths = Sequence[StateWidths] | None
+
+
+class Structure(NamedTuple):
+    """The cells, axes and dtype of a state in any layout.
+
+    Attributes:
+        is_stack: whether it belongs to a stack, which may have one cell only.
+        lead: the axes before the widths.
+    """
+
+    cells: tuple[CellShape, ...]
+    is_stack: bool
+    lead: tuple[int, ...]
+    dtype: DType
+
+    @property
+    def widths(self) -> list[StateWidths]:
+        """The widths of all cells."""
+        return [cell.widths for cell in self.cells]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all values."""
+        flat = sum(cell.widths.flat for cell in self.cells)
+        return flat * math.prod(self.lead) * self.dtype.itemsize
+
+    def state(self, pairs: Sequence[tuple[Array, Array]]) -> State:
+        """Return the state that some (c, m) make, with the names of the cells."""
+        cells = [LSTMState(c, m, cell.name) for (c, m), cell in zip(pairs, self.cells, strict=True)]
+        return StackState(cells) if self.is_stack else cells[0]
 
 
 class Layout(NamedTuple):
@@ -78,8 +109,8 @@ def scopes_of(names: Sequence[str]) -> list[str]:
     >>> scopes_of(["", ""]), scopes_of(["rnn/a", "rnn/b"])
     (['cell_0', 'cell_1'], ['rnn/a', 'rnn/b'])
     """
-    told = all(map(_can_be_filed, names)) and len(set(names)) == len(names)
-    return list(names) if told else [f"cell_{number}" for number in range(len(names))]
+    can_be = all(map(_can_be_filed, names)) and len(set(names)) == len(names)
+    return list(names) if can_be else [f"cell_{number}" for number in range(len(names))]
 
 
 def _can_be_filed(name: str) -> bool:
@@ -97,9 +128,10 @@ def to_arrays(layout: Layout, state: State) -> dict[str, Array]:
     {'h': (4, 2), 'c': (4, 3)}
     """
     is_stack = isinstance(state, StackState)
-    shapes = [CellShape(cell.cell, cell.widths) for cell in state.cells]
+    cells = state.cells if isinstance(state, StackState) else (state,)
+    shapes = [CellShape(cell.cell, cell.widths) for cell in cells]
     names = layout.array_names(shapes, is_stack=is_stack)
-    return dict(zip(names, layout.arrays(state.cells, is_stack), strict=True))
+    return dict(zip(names, layout.arrays(cells, is_stack), strict=True))
 
 
 def structure_of(
@@ -155,17 +187,10 @@ def _equal(cells: Sequence[LSTMState], layout: str, *, halves: bool) -> None:
     widths = [cell.widths for cell in cells]
     if len(set(widths)) > 1 or (halves and any(c != m for c, m in widths)):
         told = ", ".join(f"c {c} m {m}" for c, m in widths)
-        what = "c and m as wide as each other" if halves else "cells as wide as each other"
+        alike = "c and m" if halves else "cells"
         raise LstmstateError(
-            f"the layout {layout!r} needs {what}, and this state has {told}",
+            f"the layout {layout!r} needs {alike} as wide as each other, and this state has {told}",
             advice="convert it to tuple or flat",
-        )
-
-
-def _even(arrays: Sequence[Array], layout: str) -> None:
-    if len(arrays) % 2:
-        raise LstmstateError(
-            f"the layout {layout!r} has two arrays a cell, and here are {len(arrays)}"
         )
 
 
@@ -175,22 +200,28 @@ def _one(arrays: Sequence[Array], layout: str) -> Array:
     return arrays[0]
 
 
-def _tuple_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:
-    return list(chain.from_iterable(cells))
-
-
-def _tuple_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pairs:
-    _even(arrays, "tuple")
+def _two_each(arrays: Sequence[Array], layout: str) -> Pairs:
+    if len(arrays) % 2:
+        raise LstmstateError(
+            f"the layout {layout!r} has two arrays a cell, and here are {len(arrays)}"
+        )
     return list(zip(arrays[::2], arrays[1::2], strict=True))
 
 
+def _tuple_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:
+    return [half for cell in cells for half in (cell.c, cell.m)]
+
+
+def _tuple_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pairs:
+    return _two_each(arrays, "tuple")
+
+
 def _keras_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:
-    return list(chain.from_iterable((cell.m, cell.c) for cell in cells))
+    return [half for cell in cells for half in (cell.m, cell.c)]
 
 
 def _keras_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pairs:
-    _even(arrays, "keras")
-    return list(zip(arrays[1::2], arrays[::2], strict=True))
+    return [(c, m) for m, c in _two_each(arrays, "keras")]
 
 
 def _flat_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:
@@ -204,7 +235,7 @@ def _flat_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pair
         if width % 2 or not width:
             raise LstmstateError(
                 f"a flat state {width} wide has no two equal halves",
-                advice="pass the widths: `cells=...`, or `checkpoint=...`",
+                advice=PASS_WIDTHS,
             )
         widths = [StateWidths(width // 2, width // 2)]
     if sum(cell.flat for cell in widths) != width:

@@ -14,7 +14,7 @@ from lstmstate.state.state import CellShape
 
 KEY = "lstmstate"  # the name of the member, attribute or tensor
 OUTPUTS = "outputs"  # an array of a run, and the layout of a file that holds it and no state
-_HALVES = ("c", "m")
+HALVES = ("c", "m")
 
 
 class Metadata(NamedTuple):
@@ -78,7 +78,7 @@ def parse(line: str) -> Metadata:
     if found.layout == OUTPUTS:
         return found
     one = found.is_stack or len(cells) == 1
-    if not cells or not one or len(cells) > limits.MAX_CELLS or found.part not in (None, *_HALVES):
+    if not cells or not one or len(cells) > limits.MAX_CELLS or found.part not in (None, *HALVES):
         raise CorruptError("its metadata does not describe a state")
     return found
 

@@ -25,7 +25,6 @@ def weights(owner: str) -> Foreign:
     return Foreign("weights", f"the weights of {owner}", _STATE)
 
 
-KERAS = weights("a Keras model")
 # Attributes of the root of an HDF5 file by save and save_weights of Keras 1 and 2, and save of
 # Keras 3; names that do not fit into one attribute are numbered. Source: keras 2.15
 # src/saving/legacy/hdf5_format.py.
@@ -34,21 +33,18 @@ KERAS_ATTRIBUTES = ("keras_version", "model_config", "layer_names", "layer_names
 # Last parts of names that one scope has, all of them, where it holds weights.
 # Sources: saving/saving_lib.py of keras 2.12 to 3; layers of Keras; rnn_cell.py of tensorflow 0.12,
 # whose names bilm-tf keeps in HDF5; common/models.py of openai/baselines; torch/nn/modules/rnn.py.
-_RULES: tuple[tuple[Foreign, tuple[re.Pattern[str], ...]], ...] = tuple(
-    (weights(words), tuple(map(re.compile, patterns)))
-    for words, patterns in (
-        ("a Keras model", (r"vars/\d+",)),
-        ("a recurrent layer of Keras", (r"recurrent_kernel(_\d+)?",)),
-        ("a layer of TensorFlow or Keras", (r"kernel(_\d+)?",)),
-        ("a layer of TensorFlow", (r"weights", r"biases")),
-        ("an LSTMCell of TensorFlow 0.5 to 0.12, as biLM (ELMo) saves it", (r"W_\d+", r"B")),
-        ("a cell of TensorFlow 0.5 to 0.12", (r"Matrix", r"Bias")),
-        ("an LSTM of OpenAI baselines", (r"wx", r"wh", r"b")),
-        ("a PyTorch layer", (r"(.*\.)?weight_ih_l\d+.*", r"(.*\.)?weight_hh_l\d+.*")),
-    )
-)
+_RULES: dict[str, tuple[str, ...]] = {
+    "a Keras model": (r"vars/\d+",),
+    "a recurrent layer of Keras": (r"recurrent_kernel(_\d+)?",),
+    "a layer of TensorFlow or Keras": (r"kernel(_\d+)?",),
+    "a layer of TensorFlow": (r"weights", r"biases"),
+    "an LSTMCell of TensorFlow 0.5 to 0.12, as biLM (ELMo) saves it": (r"W_\d+", r"B"),
+    "a cell of TensorFlow 0.5 to 0.12": (r"Matrix", r"Bias"),
+    "an LSTM of OpenAI baselines": (r"wx", r"wh", r"b"),
+    "a PyTorch layer": (r"(.*\.)?weight_ih_l\d+.*", r"(.*\.)?weight_hh_l\d+.*"),
+}
 # Last parts of other weights in such a scope.
-_OTHERS = re.compile(
+_OTHERS = (
     r"bias(es)?(_\d+)?|W_P_\d+|[wW]_[ifoIFO]_diag|gamma|beta|moving_(mean|variance)"
     r"|(.*\.)?(weight|bias)_(ih|hh|hr)_l\d+.*"
 )
@@ -69,21 +65,22 @@ def weights_among(names: Iterable[str]) -> tuple[Foreign | None, frozenset[str]]
         if scope == "vars" or scope.endswith("/vars"):
             scope, leaf = scope.removesuffix("vars"), f"vars/{leaf}"
         scopes.setdefault(scope, {})[leaf] = name
-    kinds: set[int] = set()
+    owners: set[str] = set()
     found: set[str] = set()
     for scope, leaves in scopes.items():
         if not set(_HAS_SLOTS).isdisjoint(scope.split("/")):
             found.update(leaves.values())
             continue
-        for number, (_, patterns) in enumerate(_RULES):
-            if all(any(map(pattern.fullmatch, leaves)) for pattern in patterns):
-                kinds.add(number)
+        for owner, patterns in _RULES.items():
+            if all(any(re.fullmatch(pattern, leaf) for leaf in leaves) for pattern in patterns):
+                owners.add(owner)
                 found.update(
                     name
                     for leaf, name in leaves.items()
-                    if any(pattern.fullmatch(leaf) for pattern in (*patterns, _OTHERS))
+                    if any(re.fullmatch(pattern, leaf) for pattern in (*patterns, _OTHERS))
                 )
-    return (_RULES[min(kinds)][0], frozenset(found)) if kinds else (None, frozenset())
+    first = next((weights(owner) for owner in _RULES if owner in owners), None)
+    return first, frozenset(found)
 
 
 def of_file(file: StateFile) -> Foreign | None:

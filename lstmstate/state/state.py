@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     Array = NDArray[np.generic]
+    DType = np.dtype[np.generic]
 
 
 class LSTMState(metaclass=Brief):
@@ -73,7 +74,7 @@ class LSTMState(metaclass=Brief):
         return StateWidths(self.c.shape[-1], self.m.shape[-1])
 
     @property
-    def dtype(self) -> np.dtype[np.generic]:
+    def dtype(self) -> DType:
         """The element type of both."""
         return self.c.dtype
 
@@ -146,7 +147,7 @@ class StackState(metaclass=Brief):
         return f"<StackState {widths} {list(self.batch_shape)} {self.dtype}>"
 
     @property
-    def dtype(self) -> np.dtype[np.generic]:
+    def dtype(self) -> DType:
         """The element type of all."""
         return self.cells[0].dtype
 
@@ -233,27 +234,3 @@ class CellShape(NamedTuple):
         """As the command line takes it: 128, or 128:64 with a projection."""
         c, m = self.widths
         return str(c) if c == m else f"{c}:{m}"
-
-
-class Structure(NamedTuple):
-    """The cells, axes and dtype of a state in any layout.
-
-    Attributes:
-        is_stack: whether it belongs to a stack, which may have one cell only.
-        lead: the axes before the widths.
-    """
-
-    cells: tuple[CellShape, ...]
-    is_stack: bool
-    lead: tuple[int, ...]
-    dtype: np.dtype[np.generic]
-
-    @property
-    def widths(self) -> list[StateWidths]:
-        """The widths of all cells."""
-        return [cell.widths for cell in self.cells]
-
-    def state(self, pairs: Sequence[tuple[Array, Array]]) -> State:
-        """Return the state that some (c, m) make, with the names of the cells."""
-        cells = [LSTMState(c, m, cell.name) for (c, m), cell in zip(pairs, self.cells, strict=True)]
-        return StackState(cells) if self.is_stack else cells[0]

@@ -7,178 +7,189 @@ takes in another order wait in a nameless file.
 
 from __future__ import annotations
 
-import math
 import os
-import weakref
-from collections.abc import Callable, Iterator
-from typing import IO, TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError, printable
-from lstmstate.state.formats.array_writer import PlannedArray, put_rows
-from lstmstate.state.layouts import Layout, to_arrays
-from lstmstate.state.state import LSTMState, StackState, State, Structure
-from lstmstate.state.swapped_halves import find_swapped
+from lstmstate.files.atomic import STDOUT
+from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray, Spool
+from lstmstate.state.layouts import Layout, Structure, to_arrays
+from lstmstate.state.metadata import Metadata
+from lstmstate.state.state import State
 from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from lstmstate.state.infer_layout import Reading
-    from lstmstate.state.state import Array
+    from lstmstate.state.infer_layout import StoredState
+    from lstmstate.state.state import Array, DType
 
 PART_BYTES = 2 << 20  # larger parts leave the processor's caches, smaller ones cost calls
 
-# Rows [start, stop) of a leading axis (its number among them) of a state.
-Parts = Callable[[int, int, int], State]
+Advance = Callable[[int], object]  # is called with the bytes of each part that has been read
 
 
-class Watch:
-    """A state that is read in parts, and the statistics of the parts.
+def ignore(nbytes: int) -> None:
+    """Take no notice of progress."""
+
+
+class Stream:
+    """A state that is read in parts, once, and can be asked for in any layout.
 
     Args:
-        reading: the state.
+        state: the state.
+        layout: the layout of the arrays to come, None for that of the state.
         dtype: the dtype to cast it to, None for its own.
-
-    Attributes:
-        ranges: the statistics of c and m of each cell, for the parts that were read.
-        changed: how many values are not exact in the new dtype.
-    """
-
-    def __init__(self, reading: Reading, dtype: np.dtype[np.generic] | None = None) -> None:
-        if dtype is not None and reading.structure.dtype.kind == "c" and dtype.kind != "c":
-            raise LstmstateError(
-                f"it is {reading.structure.dtype}, and {dtype} would keep the real part alone",
-                path=reading.file.path,
-                advice="leave `dtype=...` out",
-            )
-        self.reading = reading
-        self.structure = reading.structure
-        self._dtype = dtype if dtype is not None and dtype != self.structure.dtype else None
-        if self._dtype is not None:
-            self.structure = self.structure._replace(dtype=self._dtype)
-        self.ranges = [(ValueStats(), ValueStats()) for _ in self.structure.cells]
-        self.changed = 0
-        self._seen = 0
-
-    def parts(self, axis: int, start: int, stop: int) -> State:
-        """Return some rows; new ones enter the statistics."""
-        state = self.reading.parts(axis, start, stop)
-        new = stop > self._seen
-        self._seen = max(self._seen, stop)
-        cells = [self._count(number, cell, new=new) for number, cell in enumerate(state.cells)]
-        return StackState(cells) if self.structure.is_stack else cells[0]
-
-    def _count(self, number: int, cell: LSTMState, *, new: bool) -> LSTMState:
-        if new:
-            c, m = self.ranges[number]
-            new_c, new_m = (stats_of(half, moments=False) for half in (cell.c, cell.m))
-            self.ranges[number] = c.joined(new_c), m.joined(new_m)
-        if self._dtype is None:
-            return cell
-        halves = [self._cast(half, count=new) for half in cell]
-        return LSTMState(halves[0], halves[1], cell.cell)
-
-    def _cast(self, half: Array, *, count: bool) -> Array:
-        import numpy as np
-
-        with np.errstate(all="ignore"):
-            cast: Array = half.astype(self._dtype)
-            if count:
-                back = cast.astype(half.dtype)
-                same = (back == half) | (np.isnan(back) & np.isnan(half))
-                self.changed += same.size - int(np.count_nonzero(same))
-        return cast
-
-    def swapped(self) -> list[str]:
-        """Return a line for each cell whose halves look swapped."""
-        return list(find_swapped(self.structure.cells, self.ranges))
-
-    def notes(self) -> list[str]:
-        """Return lines on values that are not finite or not exact."""
-        lines = [
-            f"{_called(cell.name)}{half} holds {' and '.join(words)}"
-            for cell, ranges in zip(self.structure.cells, self.ranges, strict=True)
-            for half, found in zip("cm", ranges, strict=True)
-            if (words := found.words)
-        ]
-        if self.changed:
-            lines.append(f"{self.changed:,} values are not the same in {self._dtype}")
-        return lines
-
-
-def _called(name: str) -> str:
-    return f"{printable(name)}: " if name else ""
-
-
-class Flow:
-    """A state that can be asked for in any layout, part by part.
-
-    Args:
-        structure: its cells and shapes.
-        parts: returns the rows [start, stop) of one leading axis.
-        layout: the layout of the arrays to come.
         on_part: is called with the number of bytes of each part.
-        folder: where values may wait in a nameless file; None for the system's own.
 
     Attributes:
-        plans: the arrays to come.
+        structure: its cells and shapes, in the dtype to come.
         spans: the rows of each part.
+        ranges: the statistics of c and m of each cell, for the parts that were read.
+        target: the file to come; values may wait for their turn next to it.
+        variables: the names of its arrays in a checkpoint that was written anew.
+        graph_notes: lines for the user on the graph of this checkpoint.
     """
+
+    variables: tuple[str, ...] = ()
+    graph_notes: tuple[str, ...] = ()
+    target: str = STDOUT
 
     def __init__(
         self,
-        structure: Structure,
-        parts: Parts,
-        layout: Layout,
-        on_part: Callable[[int], object] = lambda nbytes: None,  # noqa: ARG005
-        folder: str | None = None,
+        state: StoredState,
+        layout: Layout | None = None,
+        dtype: DType | None = None,
+        on_part: Advance = ignore,
     ) -> None:
-        self.structure = structure
-        self.layout = layout
-        self._parts = parts
-        self._on_part = on_part
-        self._lead_axis, self.spans = spans_of(structure)
-        self._folder = folder
-        self._waiting: IO[bytes] | None = None  # all arrays one after another, in C order
-        self.plans = self._plan()
+        own = state.structure.dtype
+        if dtype is not None and own.kind == "c" and dtype.kind != "c":
+            raise LstmstateError(
+                f"it is {own}, and {dtype} would keep the real part alone",
+                path=state.file.path,
+                advice="leave `dtype=...` out",
+            )
+        self.state = state
+        self.layout = layout or state.layout
+        self.structure = state.structure._replace(dtype=dtype or own)
+        self._lead_axis, self.spans = spans_of(self.structure)
+        self.ranges = [(ValueStats(), ValueStats()) for _ in self.structure.cells]
+        self._asked = dtype
+        self._changed = 0  # values that are not exact in the new dtype
+        self.on_part = on_part
+        self._spool: Spool | None = None
 
-    @property
-    def nbytes(self) -> int:
-        """The bytes of all its arrays."""
-        return sum(plan.nbytes for plan in self.plans)
+    @cached_property
+    def plans(self) -> list[PlannedArray]:
+        """The arrays to come.
 
-    def _plan(self) -> list[PlannedArray]:
-        """Lay out a state of no rows: the functions that make the arrays show their shapes."""
+        A state of no rows is laid out: the functions that make the arrays show their shapes.
+        """
         import numpy as np
 
-        lead = list(self.structure.lead)
+        dtype, lead = self.structure.dtype, list(self.structure.lead)
+        axis = self.layout.axis_of(self._lead_axis, self.structure) if lead else None
         if lead:
             lead[self._lead_axis] = 0
-        empty = self.structure.state(
-            [
-                (
-                    np.empty((*lead, w.c), self.structure.dtype),
-                    np.empty((*lead, w.m), self.structure.dtype),
-                )
-                for _, w in self.structure.cells
-            ]
-        )
-        axis = self.layout.axis_of(self._lead_axis, self.structure) if lead else None
+        halves = [
+            (np.empty((*lead, w.c), dtype), np.empty((*lead, w.m), dtype))
+            for _, w in self.structure.cells
+        ]
         plans = []
-        for name, array in to_arrays(self.layout, empty).items():
+        for name, array in to_arrays(self.layout, self.structure.state(halves)).items():
             shape = list(array.shape)
             if axis is not None:
                 shape[axis] = self.structure.lead[self._lead_axis]
             plans.append(PlannedArray(name, tuple(shape), array.dtype, axis))
         return plans
 
-    def together(self) -> Iterator[tuple[int, int, list[Array]]]:
-        """Yield (start, stop, the rows [start, stop) of every planned array), once through."""
+    @property
+    def metadata(self) -> Metadata:
+        """What travels with its arrays."""
+        file = self.state.file
+        was = self.state.wider_than or (file.metadata.dtype if file.metadata else None)
+        return Metadata(
+            self.layout.name,
+            self.structure.cells,
+            self.structure.is_stack,
+            dtype=was if self._asked is None and was == "bfloat16" else None,
+            source=os.path.basename(file.path) or None,
+        )
+
+    @property
+    def swapped(self) -> list[str]:
+        """A line for each cell whose c and m look swapped.
+
+        Without a projection m is sigmoid(o) * tanh(c), which never leaves [-1, 1].
+        """
+        return [
+            f"{_called(cell.name)}c and m look swapped: m reaches from {m.low:.4g} to {m.high:.4g},"
+            " and without a projection it stays within -1 and 1; c does"
+            for cell, (c, m) in zip(self.structure.cells, self.ranges, strict=True)
+            if cell.widths.c == cell.widths.m and c.within_one and not m.within_one
+        ]
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines for the user on the state, its names, and its values."""
+        lines = [*self.state.notes]
+        was = self.state.file.variables
+        if self.variables not in ((), was):
+            old, new = (", ".join(map(printable, names)) for names in (was, self.variables))
+            lines.append(f"the state has other names now: {new} (was {old})")
+        lines += self.swapped
+        for cell, ranges in zip(self.structure.cells, self.ranges, strict=True):
+            lines += [
+                f"{_called(cell.name)}{half} holds {' and '.join(words)}"
+                for half, found in zip("cm", ranges, strict=True)
+                if (words := found.words)
+            ]
+        if self._changed:
+            lines.append(f"{self._changed:,} values are not the same in {self._asked}")
+        return [*lines, *self.graph_notes]
+
+    def read_all(self) -> None:
+        """Read all parts, for the ranges alone."""
         for start, stop in self.spans:
-            state = self._parts(self._lead_axis, start, stop)
-            arrays = list(to_arrays(self.layout, state).values())
-            yield start, stop, arrays
-            self._on_part(sum(array.nbytes for array in arrays))
+            self.part(start, stop)
+
+    def whole(self) -> State:
+        """Return all of it at once."""
+        return self.part(0, self.spans[-1][1])
+
+    def part(self, start: int, stop: int) -> State:
+        """Return some rows in the dtype to come; they enter the statistics."""
+        pairs = self.state.pairs(self._lead_axis, start, stop)
+        for number, pair in enumerate(pairs):
+            new_c, new_m = (stats_of(half, moments=False) for half in pair)
+            c, m = self.ranges[number]
+            self.ranges[number] = c.joined(new_c), m.joined(new_m)
+        if self.structure.dtype != self.state.structure.dtype:
+            pairs = [(self._cast(c), self._cast(m)) for c, m in pairs]
+        return self.structure.state(pairs)
+
+    def _cast(self, half: Array) -> Array:
+        import numpy as np
+
+        with np.errstate(all="ignore"):
+            cast: Array = half.astype(self.structure.dtype)
+            back = cast.astype(half.dtype)
+            same = (back == half) | (np.isnan(back) & np.isnan(half))
+            self._changed += same.size - int(np.count_nonzero(same))
+        return cast
+
+    def together(self) -> Iterator[tuple[int, list[Array]]]:
+        """Yield (start, the rows from start on of every planned array), once through."""
+        for start, stop in self.spans:
+            arrays = list(to_arrays(self.layout, self.part(start, stop)).values())
+            yield start, arrays
+            self.on_part(sum(array.nbytes for array in arrays))
+
+    def write(self, writers: Sequence[ArrayWriter]) -> None:
+        """Write all parts, each of its arrays with a writer."""
+        for start, arrays in self.together():
+            for writer, plan, array in zip(writers, self.plans, arrays, strict=True):
+                writer.write(plan.name, start, array)
 
     def in_order(self, number: int) -> Iterator[Array]:
         """Yield one planned array from its first element to its last, in C order.
@@ -188,39 +199,20 @@ class Flow:
         import numpy as np
 
         if len(self.plans) == 1 and (len(self.spans) == 1 or not self.plans[0].axis):
-            for _, _, (array,) in self.together():
+            for _, (array,) in self.together():
                 yield array
             return
-        if self._waiting is None:
-            self._waiting = self._gathered()
-        plan = self.plans[number]
-        offset = sum(before.nbytes for before in self.plans[:number])
-        size = max(PART_BYTES // plan.dtype.itemsize, 1) * plan.dtype.itemsize
-        for start in range(0, plan.nbytes, size):
-            self._waiting.seek(offset + start)
-            data = self._waiting.read(min(size, plan.nbytes - start))
-            yield np.frombuffer(data, plan.dtype)
-
-    def _gathered(self) -> IO[bytes]:
-        """Write all arrays into a nameless file, or into memory where they are small."""
-        import io
-        import tempfile
-
-        file: IO[bytes] = io.BytesIO()
-        if self.nbytes > PART_BYTES:
-            file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed with the flow
-        weakref.finalize(self, file.close)
-        for start, _, arrays in self.together():
-            offset = 0
-            for plan, array in zip(self.plans, arrays, strict=True):
-                put_rows(file, offset, plan, start, array)
-                offset += plan.nbytes
-        return file
+        if self._spool is None:
+            self._spool = Spool(self.plans, self.target, in_memory=PART_BYTES)
+            for start, arrays in self.together():
+                for other, array in enumerate(arrays):
+                    self._spool.put(other, start, array)
+        for piece in self._spool.pieces(number):
+            yield np.frombuffer(piece, self.plans[number].dtype)
 
 
-def folder_of(target: str) -> str | None:
-    """Return the folder of a target, None for stdout."""
-    return None if target == "-" else os.path.dirname(os.path.realpath(target))
+def _called(name: str) -> str:
+    return f"{printable(name)}: " if name else ""
 
 
 def spans_of(structure: Structure) -> tuple[int, list[tuple[int, int]]]:
@@ -232,11 +224,9 @@ def spans_of(structure: Structure) -> tuple[int, list[tuple[int, int]]]:
     lead = structure.lead
     if not lead:
         return 0, [(0, 1)]
-    whole = sum(cell.widths.flat for cell in structure.cells) * structure.dtype.itemsize
-    whole *= math.prod(lead)
-    if not whole:
+    if not structure.nbytes:
         return 0, [(0, lead[0])]
-    rows = [whole // max(size, 1) for size in lead]  # bytes of one row of each axis
+    rows = [structure.nbytes // max(size, 1) for size in lead]  # bytes of one row of each axis
     fitting = (axis for axis, row in enumerate(rows) if row <= PART_BYTES)
     axis = next(fitting, min(range(len(lead)), key=rows.__getitem__))
     step = max(PART_BYTES // max(rows[axis], 1), 1)

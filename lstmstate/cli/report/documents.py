@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.model.confirm import Confirmation
     from lstmstate.operations.check import Finding
-    from lstmstate.operations.convert import Converted
+    from lstmstate.state.stream import Stream
 
 Json = dict[str, Any]
 
@@ -181,7 +181,7 @@ def check_document(path: str, findings: Sequence[Finding]) -> Json:
 
 
 def converted_document(
-    path: str | list[str], target: str | list[str], done: Sequence[Converted]
+    path: str | list[str], target: str | list[str], done: Sequence[Stream]
 ) -> Json:
     """Return the document of one source."""
     return {
@@ -190,20 +190,20 @@ def converted_document(
         "output": target,
         "states": [
             {
-                "from": one.source.reading.layout.name,
-                "to": one.flow.layout.name,
-                "variable": one.source.group.name if one.source.group else None,
+                "from": one.state.layout.name,
+                "to": one.layout.name,
+                "variable": one.state.file.name or None,
                 "variables": list(one.variables),
                 "cells": [
                     {"name": name, "c": widths.c, "m": widths.m}
-                    for name, widths in one.watch.structure.cells
+                    for name, widths in one.structure.cells
                 ],
-                "stack": one.watch.structure.is_stack,
-                "lead": list(one.watch.structure.lead),
-                "dtype": str(one.watch.structure.dtype),
+                "stack": one.structure.is_stack,
+                "lead": list(one.structure.lead),
+                "dtype": str(one.structure.dtype),
                 "arrays": [
                     {"name": plan.name, "shape": list(plan.shape), "dtype": str(plan.dtype)}
-                    for plan in one.flow.plans
+                    for plan in one.plans
                 ],
                 "notes": one.notes,
             }

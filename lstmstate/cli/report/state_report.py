@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.cli.report import text
@@ -10,7 +11,8 @@ from lstmstate.errors import printable
 
 if TYPE_CHECKING:
     from lstmstate.cli.report.console import Sheet
-    from lstmstate.state.describe import ArrayInfo, Contents
+    from lstmstate.state.describe import Contents
+    from lstmstate.state.formats.chunked import StoredArray
     from lstmstate.state.formats.registry import StateKind
     from lstmstate.value_stats import ValueStats
 
@@ -27,28 +29,28 @@ def state_document(path: str, storage: str, found: Contents) -> dict[str, Any]:
     """Return the document of a state file; `storage` is the key of its format."""
     document: dict[str, Any] = {
         "schema": SCHEMA,
-        "kind": found.foreign.kind if found.foreign else "state",
+        "kind": found.file.foreign.kind if found.file.foreign else "state",
         "path": path,
         "format": {"h5": "hdf5"}.get(storage, storage),
         "arrays": [
             {
                 "name": array.name,
                 "shape": list(array.shape),
-                "dtype": array.dtype,
+                "dtype": str(array.dtype),
                 "bytes": array.nbytes,
-                "readings": list(array.readings),
+                "readings": list(readings),
             }
-            for array in found.arrays
+            for array, readings in zip(found.file.arrays, found.readings, strict=True)
         ],
         "state": None,
         "problem": found.problem and with_flags(found.problem),
     }
-    reading = found.reading
-    if reading is not None:
-        structure = reading.structure
-        ranges = found.watch.ranges if found.watch else [None] * len(structure.cells)
+    state = found.state
+    if state is not None:
+        structure = state.structure
+        ranges = found.stream.ranges if found.stream else [None] * len(structure.cells)
         document["state"] = {
-            "layout": reading.layout.name,
+            "layout": state.layout.name,
             "told_by": found.told_by,
             "stack": structure.is_stack,
             "lead": list(structure.lead),
@@ -64,7 +66,7 @@ def state_document(path: str, storage: str, found: Contents) -> dict[str, Any]:
                 }
                 for cell, both in zip(structure.cells, ranges, strict=True)
             ],
-            "notes": [*reading.notes, *(found.watch.swapped() if found.watch else [])],
+            "notes": [*state.notes, *(found.stream.swapped if found.stream else [])],
         }
     return document
 
@@ -72,55 +74,55 @@ def state_document(path: str, storage: str, found: Contents) -> dict[str, Any]:
 def state_tables(sheet: Sheet, path: str, kind: StateKind, found: Contents) -> None:
     """Print the arrays of a state file, and the state in them."""
     sheet.title(text.name(path))
-    words = kind.words
-    sheet.line(f"{words[0].upper()}{words[1:]}: {text.count(len(found.arrays), 'array')}")
-    if found.arrays:
+    words, arrays, foreign = kind.words, found.file.arrays, found.file.foreign
+    sheet.line(f"{words[0].upper()}{words[1:]}: {text.count(len(arrays), 'array')}")
+    if arrays:
         sheet.line()
         columns = [("array", "name"), ("shape", "left"), ("dtype", "left"), ("bytes", "right")]
-        guessed = found.told_by in ("names", "shape", None) and found.foreign is None
+        guessed = found.told_by in ("names", "shape", None) and foreign is None
         columns += [("could be", "words")] if guessed else []
-        text.table(sheet, columns, [_array(array)[: len(columns)] for array in found.arrays])
-    if found.reading is None:
+        rows = map(_array, arrays, found.readings)
+        text.table(sheet, columns, [row[: len(columns)] for row in rows])
+    if found.state is None:
         sheet.line()
         problem = with_flags(found.problem or "")
         if problem != found.problem:  # it names flags, and inspect has none of them
             problem += " (options of convert)"
-        known = found.foreign is not None
-        sheet.line(f"{problem[0].upper()}{problem[1:]}" if known else f"State unknown: {problem}")
+        whole = f"{problem[0].upper()}{problem[1:]}"
+        sheet.line(f"State unknown: {problem}" if foreign is None else whole)
         return
     _state(sheet, found)
 
 
-def _array(array: ArrayInfo) -> list[str]:
+def _array(array: StoredArray, readings: Sequence[str]) -> list[str]:
     return [
         printable(array.name) or "(the array)",
         text.shape(array.shape),
-        array.dtype,
+        str(array.dtype),
         text.size(array.nbytes),
-        "; or ".join(array.readings) or text.UNKNOWN,
+        "; or ".join(readings) or text.UNKNOWN,
     ]
 
 
 def _state(sheet: Sheet, found: Contents) -> None:
     """Print the layout, and for each cell the widths and ranges of c and m."""
-    reading = found.reading
-    assert reading is not None
-    sheet.heading(f"State: {reading.layout.name} ({_KNOWN_BY[found.told_by or 'shape']})")
-    lead = ", ".join(map(str, reading.structure.lead))
+    state = found.state
+    assert state is not None
+    sheet.heading(f"State: {state.layout.name} ({_KNOWN_BY[found.told_by or 'shape']})")
+    lead = ", ".join(map(str, state.structure.lead))
     columns = [("#", "lead"), ("cell", "name"), ("c", "left"), ("m", "left")]
-    columns += [("range of c", "left"), ("range of m", "left")] if found.watch else []
+    columns += [("range of c", "left"), ("range of m", "left")] if found.stream else []
     rows = []
-    for number, cell in enumerate(reading.structure.cells, 1):
+    for number, cell in enumerate(state.structure.cells, 1):
         shapes = [f"[{lead}{', ' if lead else ''}{width}]" for width in cell.widths]
         row = [str(number), printable(cell.name) or text.NOTHING, *shapes]
-        if found.watch:
-            row += [_range(one) for one in found.watch.ranges[number - 1]]
+        if found.stream:
+            row += [_range(one) for one in found.stream.ranges[number - 1]]
         rows.append(row)
     text.table(sheet, columns, rows)
-    if found.watch is None:
+    if found.stream is None:
         sheet.line("  the values were not read; --stats reads them")
-    lines = [*reading.notes, *(found.watch.swapped() if found.watch else [])]
-    for line in lines:
+    for line in (*state.notes, *(found.stream.swapped if found.stream else ())):
         sheet.line(f"  {line}")
 
 

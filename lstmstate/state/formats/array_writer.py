@@ -1,4 +1,4 @@
-"""Arrays on their way into a file: in rows along one axis each, or whole.
+"""Arrays on their way into a file, an npy or an npz: in rows along one axis each, or whole.
 
 Rows come in order, those of one span for each array in turn. Rows that cannot be written where
 they belong yet go to a nameless file meanwhile, so that memory does not grow with their number.
@@ -6,30 +6,32 @@ they belong yet go to a nameless file meanwhile, so that memory does not grow wi
 
 from __future__ import annotations
 
+import io
 import math
+import os
+import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from contextlib import contextmanager, suppress
+from itertools import accumulate
 from typing import IO, TYPE_CHECKING
 
-from lstmstate.errors import UnsupportedError
+from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.files.atomic import STDOUT, Outputs, report_errors
 from lstmstate.records import NamedTuple
-from lstmstate.state.formats.registry import StateKind
-from lstmstate.state.metadata import Metadata
+from lstmstate.state.formats.numpy_reader import MARK, SUFFIX
+from lstmstate.state.formats.registry import StateKind, code
+from lstmstate.state.metadata import KEY, Metadata
 
 if TYPE_CHECKING:
-    import numpy as np
+    from lstmstate.state.state import Array, DType
 
-    from lstmstate.state.state import Array
 
-# What writes each kind of file, by the key of the kind.
-_WRITERS = {
-    "npy": ("numpy_writer", "NpyWriter"),
-    "npz": ("numpy_writer", "NpzWriter"),
-    "h5": ("hdf5_writer", "Hdf5Writer"),
-}
+_ALIGNED = 64  # NumPy pads headers so that the values can be mapped
+_READABLE = 9_000  # NumPy refuses headers of more than 10,000 characters
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same input makes the same bytes, whenever
+_COPIED = 1 << 20  # bytes at a time
 
 
 class PlannedArray(NamedTuple):
@@ -41,7 +43,7 @@ class PlannedArray(NamedTuple):
 
     name: str
     shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
+    dtype: DType
     axis: int | None = None
 
     @property
@@ -74,7 +76,7 @@ class Destination(NamedTuple):
     target: str
     plans: Sequence[PlannedArray]
     metadata: Metadata | None
-    compress: bool
+    compress: bool = False
 
 
 class ArrayWriter(ABC):
@@ -86,8 +88,7 @@ class ArrayWriter(ABC):
 
     def __init__(self, to: Destination) -> None:
         self.plans = list(to.plans)
-        self._path = to.path
-        self._target = to.target
+        self._to = to
         self._numbers = {plan.name: number for number, plan in enumerate(self.plans)}
         self._done = [0] * len(self.plans)  # rows that have come
 
@@ -104,14 +105,14 @@ class ArrayWriter(ABC):
         assert array.dtype == plan.dtype, name
         self._done[number] += count
         assert self._done[number] <= plan.rows, name
-        with report_errors(self._target):
+        with report_errors(self._to.target):
             self._put(number, start, array)
 
     def finish(self) -> None:
         """Write the rest; all arrays must have come."""
         missing = [p.name for p, done in zip(self.plans, self._done, strict=True) if done != p.rows]
         assert not missing, f"these are not all there: {missing}"
-        with report_errors(self._target):
+        with report_errors(self._to.target):
             self._finish()
 
     @abstractmethod
@@ -149,18 +150,15 @@ def open_writer(
         metadata: the record of a state among them, or of the outputs of an npy.
         compress: whether an npz or h5 is compressed.
     """
-    if kind.key not in _WRITERS:
+    if not kind.in_rows:
         raise UnsupportedError(
             f"{kind.words} has no place for the arrays of a run",
             path="stdout" if target == STDOUT else target,
             advice="write an .npz, .h5 or .npy",
         )
     with report_errors(target):
-        module, name = _WRITERS[kind.key]
-        writer = getattr(import_module(f"lstmstate.state.formats.{module}"), name)
-        results: ArrayWriter = writer(
-            Destination(outputs.new(target), target, plans, metadata, compress)
-        )
+        to = Destination(outputs.new(target), target, plans, metadata, compress)
+        results: ArrayWriter = code(kind.writer)(to)
     try:
         yield results
         results.finish()
@@ -169,13 +167,157 @@ def open_writer(
         raise
 
 
+class NpyWriter(ArrayWriter):
+    """One array; every row goes where it belongs."""
+
+    def __init__(self, to: Destination) -> None:
+        super().__init__(to)
+        if len(self.plans) != 1:
+            raise LstmstateError(
+                f"an .npy file holds one array, and these are {len(self.plans)}",
+                advice="write an .npz or .h5",
+            )
+        header = header_bytes(self.plans[0].shape, self.plans[0].dtype, to.metadata)
+        self._start = len(header)
+        self._file = open(to.path, "wb")  # noqa: SIM115 - closed by finish and abandon
+        self._file.write(header)
+
+    def abandon(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+
+    def _put(self, number: int, start: int, array: Array) -> None:
+        put_rows(self._file, self._start, self.plans[number], start, array)
+
+    def _finish(self) -> None:
+        self._file.close()
+
+
+class NpzWriter(ArrayWriter):
+    """An archive, which is written from its first member to its last.
+
+    The rows of the member whose turn it is go straight into it, where they follow on one
+    another. Others wait: in memory if they are all of their array, else in one nameless file.
+    """
+
+    def __init__(self, to: Destination) -> None:
+        import zipfile
+
+        super().__init__(to)
+        self._turn = 0
+        self._member: IO[bytes] | None = None  # the one whose turn it is, once it is begun
+        self._held: dict[int, Array] = {}
+        self._spool = Spool(self.plans, to.target)
+        self._archive = zipfile.ZipFile(to.path, "w")
+
+    def abandon(self) -> None:
+        for file in (self._member, self._archive):
+            if file is not None:
+                with suppress(OSError, ValueError):
+                    file.close()
+
+    def _put(self, number: int, start: int, array: Array) -> None:
+        plan = self.plans[number]
+        is_next = number == self._turn and number not in self._spool.waiting
+        if is_next and (plan.lead <= 1 or self._is_all(number, start)):
+            self._begun().write(values(array))
+        elif self._is_all(number, start):
+            self._held[number] = array.copy()
+        else:
+            self._spool.put(number, start, array)
+        while self._turn < len(self.plans) and self._is_complete(self._turn):
+            self._end_member()
+
+    def _is_all(self, number: int, start: int) -> bool:
+        """Whether rows that have just come are all that there are."""
+        return start == 0 and self._is_complete(number)
+
+    def _begun(self) -> IO[bytes]:
+        """Return the member whose turn it is, behind its header."""
+        if self._member is None:
+            plan = self.plans[self._turn]
+            self._member = self._new_member(plan.name, plan.shape, plan.dtype)
+        return self._member
+
+    def _new_member(self, name: str, shape: tuple[int, ...], dtype: DType) -> IO[bytes]:
+        """Return a new array of the archive, behind its header; it is of no time."""
+        import zipfile
+
+        info = zipfile.ZipInfo(f"{name}{SUFFIX}", _EPOCH)
+        info.compress_type = zipfile.ZIP_DEFLATED if self._to.compress else zipfile.ZIP_STORED
+        member = self._archive.open(info, "w", force_zip64=True)
+        member.write(header_bytes(shape, dtype, None))
+        return member
+
+    def _end_member(self) -> None:
+        """Write what has waited of the member whose turn it is; the next one is on."""
+        member = self._begun()
+        if self._turn in self._held:
+            member.write(values(self._held.pop(self._turn)))
+        if self._turn in self._spool.waiting:
+            for piece in self._spool.pieces(self._turn):
+                member.write(piece)
+        member.close()
+        self._member = None
+        self._turn += 1
+
+    def _finish(self) -> None:
+        import numpy as np
+
+        while self._turn < len(self.plans):  # those without rows, which never came
+            self._end_member()
+        if self._to.metadata is not None:
+            line = np.array(self._to.metadata.line())
+            with self._new_member(KEY, (), line.dtype) as member:
+                member.write(values(line))
+        self._archive.close()
+
+
+class Spool:
+    """Arrays that wait for their turn, one after another in a nameless file, in C order.
+
+    Args:
+        target: the file to come; they wait next to it.
+        in_memory: bytes of all arrays that are kept in memory instead.
+
+    Attributes:
+        waiting: the numbers of the arrays that have rows in it.
+    """
+
+    def __init__(self, plans: Sequence[PlannedArray], target: str, in_memory: int = 0) -> None:
+        self._plans = plans
+        self._target = target
+        self._in_memory = in_memory
+        self._origins = [0, *accumulate(plan.nbytes for plan in plans)]
+        self._file: IO[bytes] | None = None
+        self.waiting: set[int] = set()
+
+    def put(self, number: int, start: int, array: Array) -> None:
+        """Add rows of an array."""
+        if self._file is None:
+            self._file = io.BytesIO()
+            if self._origins[-1] > self._in_memory:
+                is_stdout = self._target == STDOUT
+                folder = None if is_stdout else os.path.dirname(os.path.realpath(self._target))
+                self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+            weakref.finalize(self, self._file.close)
+        self.waiting.add(number)
+        put_rows(self._file, self._origins[number], self._plans[number], start, array)
+
+    def pieces(self, number: int) -> Iterator[bytes]:
+        """Yield the bytes of an array whose rows have all come."""
+        end = self._origins[number + 1]
+        for at in range(self._origins[number], end, _COPIED):
+            assert self._file is not None
+            self._file.seek(at)
+            yield self._file.read(min(_COPIED, end - at))
+
+
 def put_rows(file: IO[bytes], origin: int, plan: PlannedArray, start: int, array: Array) -> None:
     """Write rows where they belong in an array in C order that begins at `origin`."""
-    import numpy as np
-
     if not array.size:
         return
-    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    data = values(array)
     size = len(data) // plan.lead
     row = size // array.shape[plan.axis] if plan.axis is not None else size
     for place in range(plan.lead):
@@ -183,6 +325,27 @@ def put_rows(file: IO[bytes], origin: int, plan: PlannedArray, start: int, array
         file.write(data[place * size : (place + 1) * size])
 
 
-def is_written_in_rows(kind: StateKind) -> bool:
-    """Whether files of a kind take arrays part by part."""
-    return kind.key in _WRITERS
+def header_bytes(shape: tuple[int, ...], dtype: DType, told: Metadata | None) -> bytes:
+    """Return the header of an array in C order, with what travels with it."""
+    from numpy.lib import format as npy
+
+    text = (
+        f"{{'descr': {npy.dtype_to_descr(dtype)!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
+    )
+    line = told.line() if told else ""
+    if len(text) + len(line) > _READABLE:
+        raise UnsupportedError(
+            "the header of an .npy has no room for the names and widths of so many cells",
+            advice="write an .npz or .h5",
+        )
+    text += f" {MARK}{line}" if line else ""
+    start = len(npy.magic(1, 0)) + 2
+    text += " " * (-(start + len(text) + 1) % _ALIGNED) + "\n"
+    return npy.magic(1, 0) + len(text).to_bytes(2, "little") + text.encode("latin-1")
+
+
+def values(array: Array) -> memoryview:
+    """Return the bytes of an array in C order."""
+    import numpy as np
+
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

@@ -8,43 +8,29 @@ from typing import TYPE_CHECKING
 from lstmstate.checkpoint import Variable, dtypes
 from lstmstate.checkpoint.dtypes import to_bytes
 from lstmstate.errors import UnsupportedError, located
-from lstmstate.state.formats.chunked import StateFile, StoredArray
-from lstmstate.state.metadata import KEY, Metadata, parse
+from lstmstate.state.formats.chunked import Lazy, StateFile, StoredArray
+from lstmstate.state.metadata import KEY, parse
 
 if TYPE_CHECKING:
     from lstmstate.cells.cell import SavedState
     from lstmstate.checkpoint.tensor_bundle_writer import BundleWriter
     from lstmstate.files.atomic import Outputs
-    from lstmstate.state.state import Array
-    from lstmstate.state.stream import Flow
+    from lstmstate.state.stream import Stream
 
 _BY_NAME = {dtype.name: dtype for dtype in dtypes.BY_NUMBER.values() if dtype.itemsize}
 _BFLOAT16 = "bfloat16"
 
 
-class Tensor(StoredArray):
-    """A variable of a checkpoint, read whole when it is first asked for.
+def _tensor(variable: Variable, shape: tuple[int, ...]) -> StoredArray:
+    """Return a variable as an array of a shape, which is that of the variable as a rule."""
+    import numpy as np
 
-    Args:
-        shape: its shape as a state, by default that of the variable.
-    """
-
-    def __init__(self, variable: Variable, shape: tuple[int, ...] | None = None) -> None:
-        import numpy as np
-
-        found = variable.spec.dtype
-        storage = "f4" if found.name == _BFLOAT16 else found.storage
-        shape = variable.shape if shape is None else shape
-        super().__init__(variable.name, shape, np.dtype(storage or "O"))
-        self.wider_than = found.name if found.name == _BFLOAT16 else None
-        self._variable = variable
-        self._value: Array | None = None
-
-    def read(self, axis: int, start: int, stop: int) -> Array:
-        """Return the rows."""
-        if self._value is None:
-            self._value = self._variable.read().reshape(self.shape)
-        return self._value[(slice(None),) * axis + (slice(start, stop),)]
+    found = variable.spec.dtype
+    is_bfloat16 = found.name == _BFLOAT16
+    dtype = np.dtype("f4" if is_bfloat16 else found.storage or "O")
+    array = Lazy(variable.name, shape, dtype, lambda: variable.read().reshape(shape))
+    array.wider_than = found.name if is_bfloat16 else None
+    return array
 
 
 def tensors(
@@ -62,16 +48,15 @@ def tensors(
         if variable.name == KEY and variable.dtype == "string" and not variable.shape:
             metadata = parse(variable.read().item().decode("utf-8", "replace"))
         else:
-            arrays.append(Tensor(variable, laid.get(variable.name)))
+            arrays.append(_tensor(variable, laid.get(variable.name, variable.shape)))
     return StateFile(path, arrays, metadata, ordered=False, kind="ckpt")
 
 
 def add_state(
     writer: BundleWriter,
-    flow: Flow,
+    stream: Stream,
     number: int,
     name: str,
-    dtype: str | None,
     shape: tuple[int, ...] | None = None,
     *,
     big_endian: bool = False,
@@ -79,15 +64,15 @@ def add_state(
     """Add one planned array of a state to a checkpoint in the making.
 
     Args:
-        dtype: "bfloat16" where the values came from such a tensor and were made wider.
         shape: that of the tensor; that of the plan unless given.
     """
-    plan = flow.plans[number]
-    was = dtype == _BFLOAT16 and plan.dtype.name == "float32"
+    plan = stream.plans[number]
+    # Values that came from such a tensor were made wider.
+    was = stream.metadata.dtype == _BFLOAT16 and plan.dtype.name == "float32"
     found = _BY_NAME.get(_BFLOAT16 if was else plan.dtype.name)
     if found is None:
         raise UnsupportedError(f"TensorFlow has no dtype {plan.dtype}", tensor=name)
-    pieces = flow.in_order(number)
+    pieces = stream.in_order(number)
     with located(tensor=name):
         writer.add(
             name,
@@ -97,16 +82,16 @@ def add_state(
         )
 
 
-def write(outputs: Outputs, target: str, flow: Flow, metadata: Metadata) -> None:
+def write(outputs: Outputs, target: str, stream: Stream) -> None:
     """Write a state alone as a checkpoint, what travels with it as a string tensor."""
     import numpy as np
 
     from lstmstate.checkpoint.checkpoint_writer import new_checkpoint
 
-    numbers: dict[str, int] = {plan.name: number for number, plan in enumerate(flow.plans)}
+    numbers: dict[str, int] = {plan.name: number for number, plan in enumerate(stream.plans)}
     with new_checkpoint(outputs, target) as writer:
         for name in sorted([*numbers, KEY]):
             if name == KEY:
-                writer.add_strings(KEY, np.array(metadata.line().encode(), object))
+                writer.add_strings(KEY, np.array(stream.metadata.line().encode(), object))
             else:
-                add_state(writer, flow, numbers[name], name, metadata.dtype)
+                add_state(writer, stream, numbers[name], name)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate.errors import UnsupportedError
@@ -14,9 +13,7 @@ from lstmstate.records import NamedTuple
 from lstmstate.state.metadata import Metadata
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from lstmstate.state.state import Array
+    from lstmstate.state.state import Array, DType
 
 
 class StoredArray(ABC):
@@ -26,12 +23,20 @@ class StoredArray(ABC):
         name: its place in the file; "" if the file is one array.
         shape: its sizes.
         dtype: the type of its elements.
+        wider_than: the name of the dtype that they had before they were made wider.
     """
 
-    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
+    wider_than: str | None = None
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: DType) -> None:
         self.name = name
         self.shape = shape
         self.dtype = dtype
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its values."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
     @abstractmethod
     def read(self, axis: int, start: int, stop: int) -> Array:
@@ -42,16 +47,32 @@ class StoredArray(ABC):
         return self.read(0, 0, self.shape[0])
 
 
-class Held(StoredArray):
-    """An array that is in memory already."""
+class Lazy(StoredArray):
+    """An array that is read whole when it is first asked for.
 
-    def __init__(self, name: str, array: Array) -> None:
-        super().__init__(name, array.shape, array.dtype)
-        self._array = array
+    Args:
+        load: returns it.
+    """
+
+    def __init__(
+        self, name: str, shape: tuple[int, ...], dtype: DType, load: Callable[[], Array]
+    ) -> None:
+        super().__init__(name, shape, dtype)
+        self._load = load
+        self._held: Array | None = None
 
     def read(self, axis: int, start: int, stop: int) -> Array:
         """Return a view of the rows."""
-        return self._array[(slice(None),) * axis + (slice(start, stop),)]
+        if self._held is None:
+            self._held = self._load()
+        return self._held[rows_of(axis, start, stop)]
+
+
+class Held(Lazy):
+    """An array that is in memory already."""
+
+    def __init__(self, name: str, array: Array) -> None:
+        super().__init__(name, array.shape, array.dtype, lambda: array)
 
 
 class Item(StoredArray):
@@ -68,23 +89,9 @@ class Item(StoredArray):
         return item
 
 
-class Picked(StoredArray):
-    """Elements of a stored array, as an array of its own, read whole when it is first asked for."""
-
-    def __init__(
-        self, name: str, of: StoredArray, shape: tuple[int, ...], pick: Callable[[Array], Array]
-    ) -> None:
-        super().__init__(name, shape, of.dtype)
-        self._of = of
-        self._pick = pick
-
-    @cached_property
-    def _held(self) -> Held:
-        return Held(self.name, self._pick(self._of.whole()))
-
-    def read(self, axis: int, start: int, stop: int) -> Array:
-        """Return a view of the rows."""
-        return self._held.read(axis, start, stop)
+def rows_of(axis: int, start: int, stop: int) -> tuple[slice, ...]:
+    """Return the index of the rows [start, stop) of one axis."""
+    return (slice(None),) * axis + (slice(start, stop),)
 
 
 class Foreign(NamedTuple):
@@ -113,6 +120,9 @@ class StateFile(NamedTuple):
         notes: lines for the user on how it was read.
         kind: the key of its kind in `files.BY_KEY`; "" if it is not a file.
         foreign: the kind of the arrays, if they are not a state.
+        name: the name of the state, if the arrays are variables of a checkpoint that were
+            grouped as one; "" else.
+        variables: the names of these variables, in the order of the layout.
     """
 
     path: str
@@ -122,13 +132,15 @@ class StateFile(NamedTuple):
     notes: tuple[str, ...] = ()
     kind: str = ""
     foreign: Foreign | None = None
+    name: str = ""
+    variables: tuple[str, ...] = ()
 
 
 def read_rows(
     source: ByteSource,
     offset: int,
     shape: tuple[int, ...],
-    dtype: np.dtype[np.generic],
+    dtype: DType,
     axis: int,
     start: int,
     stop: int,
@@ -151,9 +163,3 @@ def read_rows(
             at = offset + (number * shape[axis] + start) * row
             source.read_into(target[number * length : (number + 1) * length], at)
     return part
-
-
-def wider_than(arrays: Iterable[StoredArray]) -> str | None:
-    """Return the dtype that some arrays had before they were made wider, where all had one."""
-    found = {getattr(array, "wider_than", None) for array in arrays}
-    return found.pop() if len(found) == 1 else None

@@ -1,7 +1,12 @@
-"""Arrays written into HDF5 files."""
+"""Arrays written into HDF5 files.
+
+Where a write fails, the library cannot close its file, and crashes the process when that ends.
+So the first failure is kept until the library has returned.
+"""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError, UnsupportedError, is_fault, printable
 from lstmstate.state.formats.array_writer import ArrayWriter, Destination, PlannedArray
-from lstmstate.state.formats.hdf5_file import Sink
+from lstmstate.state.formats.chunked import rows_of
 from lstmstate.state.metadata import KEY
 
 if TYPE_CHECKING:
@@ -35,7 +40,7 @@ class Hdf5Writer(ArrayWriter):
                 advice="write an .npz",
             )
         self._waiting: dict[int, list[Array]] = {}
-        self._sink = Sink(to.path)
+        self._sink = _Sink(to.path, "r+b")
         try:
             with self._calls():
                 self._file = h5py.File(self._sink, "w")
@@ -70,8 +75,7 @@ class Hdf5Writer(ArrayWriter):
 
     def _set_rows(self, number: int, start: int, array: Array) -> None:
         axis = self.plans[number].axis or 0
-        rows = slice(start, start + array.shape[axis])
-        self._sets[number][(slice(None),) * axis + (rows,)] = array
+        self._sets[number][rows_of(axis, start, start + array.shape[axis])] = array
 
     def _gather(self, number: int, start: int, array: Array) -> None:
         """Write rows up to the end of a chunk, each packed once; others wait."""
@@ -109,7 +113,8 @@ class Hdf5Writer(ArrayWriter):
             if self._sink.failure is None:
                 problem = printable(" ".join(str(error).split()))
                 raise LstmstateError(f"it cannot be written ({problem})") from error
-        self._sink.raise_failure()
+        if self._sink.failure is not None:
+            raise self._sink.failure
 
 
 def _chunk_shape(plan: PlannedArray) -> tuple[int, ...] | None:
@@ -126,3 +131,44 @@ def _chunk_shape(plan: PlannedArray) -> tuple[int, ...] | None:
         chunk[longest] = -(-chunk[longest] // 2)
     chunk[plan.axis] = min(max(_CHUNK_BYTES // row, 1), plan.rows)
     return tuple(chunk)
+
+
+class _Sink(io.FileIO):
+    """A file that fails in no call.
+
+    Attributes:
+        failure: the first one, or an interruption; nothing is written from then on.
+    """
+
+    failure: BaseException | None = None
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Read up to the end; bytes after it are zeros."""
+        done = 0
+        with self._kept():
+            while done < len(buffer) and (count := super().readinto(buffer[done:])):
+                done += count
+            buffer[done:] = bytes(len(buffer) - done)
+        return len(buffer)
+
+    def write(self, data: memoryview) -> int:  # type: ignore[override]
+        """Write all of it, unless something failed."""
+        done = 0
+        with self._kept():
+            while self.failure is None and done < len(data):
+                done += super().write(data[done:])
+        return len(data)
+
+    def truncate(self, size: int) -> int:  # type: ignore[override]
+        """Give the file a size, unless something failed."""
+        with self._kept():
+            if self.failure is None:
+                super().truncate(size)
+        return size
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:  # Ctrl-C, too: the library would take it for a failure
+            self.failure = self.failure or error

@@ -1,24 +1,35 @@
-"""Paths that a user passes, each resolved once."""
+"""Paths that a user passes, each resolved once, and the arrays of the files that they name."""
 
 from __future__ import annotations
 
 import os
 import stat
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from lstmstate.checkpoint import kinds
+from lstmstate.checkpoint.kinds import Kind
 from lstmstate.checkpoint.locate import Location, locate
-from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.errors import (
+    CorruptError,
+    LstmstateError,
+    NotFoundError,
+    UnsupportedError,
+    first_of,
+    located,
+    raised_as,
+)
 from lstmstate.files.reader import ByteSource
-from lstmstate.state.formats.registry import StateKind, kind_of, open_arrays, select
-from lstmstate.type_names import TYPE_CHECKING
+from lstmstate.state.formats.registry import BY_KEY, KINDS, StateKind, code, kind_of_name
+from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstmstate.state.formats.chunked import StateFile
 
 STDIN = "-"
+_LOOK = 4096  # bytes of a file's start that are looked at
 
 
 class InputPath:
@@ -58,7 +69,7 @@ class InputPath:
         if self.path != STDIN and not _is_one_file(self.path):
             return None
         source = self.open()
-        kind = kind_of(source)
+        kind = _kind_of(source, kinds.identify(source))
         if kind is not None or self.path == STDIN:
             self._source = source
         return kind
@@ -86,9 +97,8 @@ class InputPath:
             raise UnsupportedError(
                 f"{kind.words} cannot be read from stdin", path=self.path, advice="pass its path"
             )
-        is_table = kind.key == "csv"
-        options = {"columns": self.place, "header": header} if is_table else {}
-        file = open_arrays(source, kind, options)
+        options = {"columns": self.place, "header": header} if kind.key == "csv" else {}
+        file = open_arrays(source, kind, **options)
         return select(file, self.place) if self.place else file
 
     @property
@@ -150,3 +160,59 @@ def _stdin() -> ByteSource:
             spool.write(data)
         spool.flush()
         return ByteSource("stdin", spool.fileno())
+
+
+def _kind_of(source: ByteSource, content: Kind) -> StateKind | None:
+    """Return the kind of an open file, None if it is not a state file.
+
+    The bytes decide, and the name for tables in text and the oldest pickles.
+    """
+    if content not in (kinds.TEXT, kinds.UNKNOWN):
+        return next((kind for kind in KINDS if kind.content is content), None)
+    by_name = kind_of_name(source.path)
+    if by_name in (BY_KEY["csv"], BY_KEY["pkl"]):
+        return by_name
+    from lstmstate.state.formats.pickle_reader import looks_like_pickle
+
+    start = source.read(0, min(source.size, _LOOK), "the start of the file")
+    return BY_KEY["pkl"] if looks_like_pickle(start) else None
+
+
+def open_arrays(source: ByteSource, kind: StateKind, **options: Any) -> StateFile:
+    """Return the arrays of an open file; every error of a parser becomes a CorruptError.
+
+    Args:
+        options: keyword arguments of the function that reads the kind.
+    """
+    from lstmstate.state import other_contents
+
+    def damage(error: Exception) -> CorruptError:
+        return CorruptError(
+            f"this is not {kind.words} that can be read ({type(error).__name__})",
+            advice="copy it again from where it came from",
+        )
+
+    with located(source.path), raised_as(damage), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file: StateFile = code(kind.reader)(source, **options)
+        return file._replace(kind=kind.key, foreign=other_contents.of_file(file))
+
+
+def select(file: StateFile, place: str) -> StateFile:
+    """Return the array at a place in a file, or those below it."""
+    from lstmstate.state import other_contents
+
+    place = place.strip("/")
+    found = [array for array in file.arrays if array.name == place] or [
+        array for array in file.arrays if array.name.startswith(f"{place}/")
+    ]
+    if not found:
+        if [array.name for array in file.arrays] == [""]:
+            problem, advice = "its one array has no name", "pass the file alone"
+            raise NotFoundError(problem, path=file.path, tensor=place, advice=advice)
+        known = first_of([array.name for array in file.arrays], 6) or "none"
+        raise LstmstateError(
+            "there is no such array", path=file.path, tensor=place, advice=f"there are: {known}"
+        )
+    metadata, other = other_contents.of_some(file, found)
+    return file._replace(arrays=found, metadata=metadata, foreign=other)

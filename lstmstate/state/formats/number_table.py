@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, printable, raised_as
 from lstmstate.files.reader import ByteSource
-from lstmstate.records import NamedTuple
 from lstmstate.state.formats.table_header import header_of, places, without_index
 
 if TYPE_CHECKING:
@@ -26,23 +25,6 @@ if TYPE_CHECKING:
 _MARKS = "\t,;"
 _SHOWN = 30  # characters of a field that an error shows
 _LOOKED_AT_CHARACTERS = 4 << 20  # of the rows below a header
-
-
-class _Shape(NamedTuple):
-    """How lines are cut: `mark` separates fields, None for white space; names by the header."""
-
-    mark: str | None
-    names: tuple[str, ...]
-    width: int
-
-    def fields(self, line: str) -> list[str]:
-        """Cut a line."""
-        if self.mark is None:
-            return line.split()
-        try:
-            return next(csv.reader([line], delimiter=self.mark), [""])
-        except csv.Error as error:
-            raise CorruptError(f"a line of it cannot be cut into fields ({error})") from None
 
 
 class TextTable:
@@ -64,28 +46,25 @@ class TextTable:
                 f"a table of {source.size:,} bytes is not read as text", advice="save it as an .npy"
             )
         self._source = source
+        self.names: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
         self.comments: list[str] = []
-        number, first = next(_lines(source, self.comments), (0, ""))
+        number, first = next(self._lines(self.comments), (0, ""))
         if "\0" in first:
             raise CorruptError("expected a text in UTF-8", advice="save it as UTF-8, or as an .npy")
-        shape = _shape(first, is_csv=source.path.lower().endswith((".csv", ".tsv")))
-        self.notes: tuple[str, ...] = ()
+        # What separates fields; None for white space.
+        self._mark = next((mark for mark in _MARKS if mark in first), None)
+        is_csv = source.path.lower().endswith((".csv", ".tsv"))
+        if self._mark is None and is_csv and not any(map(_is_number, first.split())):
+            self._mark = ","  # the heading of a single column may have spaces
+        fields = self._fields(first)
+        self._width = len(fields)
         if number:
-            fields = [name.strip() for name in shape.fields(first)]
-            below = _below(source, shape, number)
-            names, self.notes = header_of(fields, below, _is_number, given=header)
-            shape = shape._replace(names=names)
-        self._shape = shape
-        self._rows = number + 1 if shape.names else number  # the line where they begin
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of its columns, () if it has no header."""
-        return self._shape.names
-
-    def places(self, asked: str) -> list[int]:
-        """Return the numbers of the columns that are asked for; see `table_header.places`."""
-        return places(self.names, self._shape.width, asked)
+            fields = [name.strip() for name in fields]
+            self.names, self.notes = header_of(
+                fields, self._below(number), _is_number, given=header
+            )
+        self._first = number + 1 if self.names else number  # the line where the rows begin
 
     def columns(
         self, asked: str | None, dtype: str = "float64"
@@ -96,58 +75,127 @@ class TextTable:
             asked: see `table_header.places`; None for all columns but an index, with their names.
         """
         if asked:
-            return self.names, self.read(self.places(asked), dtype), self.notes
+            wanted = places(self.names, self._width, asked)
+            return self.names, self.read(wanted, dtype), self.notes
         names, values, of_index = without_index(self.names, self.read(None, dtype))
         return names, values, self.notes + of_index
 
     def read(self, wanted: Sequence[int] | None = None, dtype: str = "float64") -> Array:
-        """Return the numbers `[rows, columns]` of some columns, all of them unless given."""
-        lines = (line for line in _lines(self._source) if line[0] >= self._rows)
-        return _values(self._source, self._shape, wanted, lines, dtype)
+        """Return the numbers `[rows, columns]` of some columns, all of them unless given.
 
+        An error names the number of its row.
+        """
+        import numpy as np
 
-def _below(source: ByteSource, shape: _Shape, first: int) -> Iterator[list[str]]:
-    """Yield the fields of rows below the first one, a few megabytes of them at most."""
-    left = _LOOKED_AT_CHARACTERS
-    for number, line in _lines(source):
-        if number > first:
-            left -= len(line)
-            if left < 0:
-                return
-            yield shape.fields(line)
+        lines = (line for number, line in self._lines() if number >= self._first)
+        first = next(lines, None)
+        if first is None:
+            return np.empty((0, self._width if wanted is None else len(wanted)), dtype)
+        rows = chain([first], lines)
+        kind = {"c": complex, "f": float}.get(np.dtype(dtype).kind, int)
 
+        def damage(error: Exception) -> LstmstateError:
+            return self._fault(wanted, kind) or CorruptError(
+                f"this is not a table of numbers ({error})"
+            )
 
-def _lines(source: ByteSource, comments: list[str] | None = None) -> Iterator[tuple[int, str]]:
-    """Yield lines and their numbers, without comments at the start and empty lines at the end.
+        with raised_as(damage):  # a ValueError as a rule
+            values: Array = np.loadtxt(
+                rows if wanted is None else self._whole(rows),
+                dtype=dtype,
+                delimiter=self._mark,
+                comments=None,  # those at the start are gone, and others are damage
+                quotechar='"',
+                usecols=wanted,
+                ndmin=2,
+                encoding="utf-8",
+            )
+        if wanted is None and values.shape[1] != self._width:
+            fault = self._fault(wanted, kind)
+            raise fault or CorruptError("its rows have unlike numbers of fields")
+        return values
 
-    An empty line in between may be a value that is missing: to pass over it would shift the
-    steps behind it.
-    """
-    raw = cast("io.RawIOBase", source.file())
-    empty = 0
-    has_begun = False
-    text = io.TextIOWrapper(io.BufferedReader(raw, 1 << 20), "utf-8-sig", "replace")
-    for number, line in enumerate(text, 1):
-        if not line.strip():
-            empty = empty or (number if has_begun else 0)
-            continue
-        if not has_begun and line.lstrip().startswith("#"):
-            if comments is not None:
-                comments.append(line.strip())
-            continue
-        if empty:
-            raise CorruptError(f"line {empty} is empty", advice="remove it, or put numbers there")
-        has_begun = True
-        yield number, line
+    def _lines(self, comments: list[str] | None = None) -> Iterator[tuple[int, str]]:
+        """Yield lines and their numbers, without comments at the start and empty ones at the end.
 
+        An empty line in between may be a value that is missing: to pass over it would shift the
+        steps behind it.
+        """
+        raw = cast("io.RawIOBase", self._source.file())
+        empty = 0
+        has_begun = False
+        text = io.TextIOWrapper(io.BufferedReader(raw, 1 << 20), "utf-8-sig", "replace")
+        for number, line in enumerate(text, 1):
+            if not line.strip():
+                empty = empty or (number if has_begun else 0)
+                continue
+            if not has_begun and line.lstrip().startswith("#"):
+                if comments is not None:
+                    comments.append(line.strip())
+                continue
+            if empty:
+                advice = "remove it, or put numbers there"
+                raise CorruptError(f"line {empty} is empty", advice=advice)
+            has_begun = True
+            yield number, line
 
-def _shape(first: str, *, is_csv: bool) -> _Shape:
-    """Return how lines are cut, by the first one."""
-    mark = next((mark for mark in _MARKS if mark in first), None)
-    if mark is None and is_csv and not any(map(_is_number, first.split())):
-        mark = ","  # the heading of a single column may have spaces
-    shape = _Shape(mark, (), 0)
-    return shape._replace(width=len(shape.fields(first)))
+    def _fields(self, line: str) -> list[str]:
+        """Cut a line."""
+        if self._mark is None:
+            return line.split()
+        try:
+            return next(csv.reader([line], delimiter=self._mark), [""])
+        except csv.Error as error:
+            raise CorruptError(f"a line of it cannot be cut into fields ({error})") from None
+
+    def _below(self, first: int) -> Iterator[list[str]]:
+        """Yield the fields of rows below the first one, a few megabytes of them at most."""
+        left = _LOOKED_AT_CHARACTERS
+        for number, line in self._lines():
+            if number > first:
+                left -= len(line)
+                if left < 0:
+                    return
+                yield self._fields(line)
+
+    def _whole(self, rows: Iterable[str]) -> Iterator[str]:
+        """Yield rows as long as they have all of their fields; NumPy reads only some of them."""
+        for row in rows:
+            if self._mark is None or '"' in row:
+                found = len(self._fields(row))
+            else:
+                found = row.count(self._mark) + 1
+            if found != self._width:
+                raise ValueError
+            yield row
+
+    def _fault(self, wanted: Sequence[int] | None, kind: type) -> CorruptError | None:
+        """Return an error for the first row that is not a row of numbers.
+
+        Args:
+            kind: the type of the numbers: complex, float or int.
+        """
+        rows = (numbered for numbered in self._lines() if numbered[0] >= self._first)
+        for row, (number, line) in enumerate(rows, 1):
+            fields = self._fields(line)
+            where = f"row {row} (line {number} of the file)"
+            if len(fields) != self._width:
+                return CorruptError(
+                    f"{where} has {len(fields)} fields, and the first line {self._width}"
+                )
+            for column in range(self._width) if wanted is None else wanted:
+                if _is_number(fields[column], kind):
+                    continue
+                text = printable(fields[column].strip()[:_SHOWN])
+                held = f"holds {text!r}, which is not a number" if text else "has an empty field"
+                name = printable(self.names[column][:_SHOWN]) if self.names else ""
+                called = f" ({name})" if name else ""
+                picks = text and wanted is None and self._width > 1
+                return CorruptError(
+                    f"{where} {held}, in column {column + 1}{called}",
+                    advice="pick the columns of numbers: FILE:a,b" if picks else None,
+                )
+        return None
 
 
 def _is_number(text: str, kind: type = complex) -> bool:
@@ -157,85 +205,3 @@ def _is_number(text: str, kind: type = complex) -> bool:
     except ValueError:
         return False
     return text.isascii() and "_" not in text
-
-
-def _values(
-    source: ByteSource,
-    shape: _Shape,
-    wanted: Sequence[int] | None,
-    lines: Iterator[tuple[int, str]],
-    dtype: str,
-) -> Array:
-    """Return the numbers in the rows; an error names the number of its row."""
-    import numpy as np
-
-    first = next(lines, (0, ""))
-    if not first[0]:
-        return np.empty((0, shape.width if wanted is None else len(wanted)), dtype)
-    rows = (line for _, line in chain([first], lines))
-    kind = {"c": complex, "f": float}.get(np.dtype(dtype).kind, int)
-
-    def damage(error: Exception) -> LstmstateError:
-        return _fault(source, shape, wanted, first[0], kind) or CorruptError(
-            f"this is not a table of numbers ({error})"
-        )
-
-    with raised_as(damage):  # a ValueError as a rule
-        values: Array = np.loadtxt(
-            rows if wanted is None else _whole(rows, shape),
-            dtype=dtype,
-            delimiter=shape.mark,
-            comments=None,  # those at the start are gone, and others are damage
-            quotechar='"',
-            usecols=wanted,
-            ndmin=2,
-            encoding="utf-8",
-        )
-    if wanted is None and values.shape[1] != shape.width:
-        fault = _fault(source, shape, wanted, first[0], kind)
-        raise fault or CorruptError("its rows have unlike numbers of fields")
-    return values
-
-
-def _whole(rows: Iterator[str], shape: _Shape) -> Iterator[str]:
-    """Yield rows as long as they have all of their fields; NumPy reads only some of them."""
-    for row in rows:
-        if shape.mark is None or '"' in row:
-            found = len(shape.fields(row))
-        else:
-            found = row.count(shape.mark) + 1
-        if found != shape.width:
-            raise ValueError
-        yield row
-
-
-def _fault(
-    source: ByteSource, shape: _Shape, wanted: Sequence[int] | None, start: int, kind: type
-) -> CorruptError | None:
-    """Return an error for the first row that is not a row of numbers.
-
-    Args:
-        start: the line that is the first row.
-        kind: the type of the numbers: complex, float or int.
-    """
-    rows = (numbered for numbered in _lines(source) if numbered[0] >= start)
-    for row, (number, line) in enumerate(rows, 1):
-        fields = shape.fields(line)
-        where = f"row {row} (line {number} of the file)"
-        if len(fields) != shape.width:
-            return CorruptError(
-                f"{where} has {len(fields)} fields, and the first line {shape.width}"
-            )
-        for column in range(shape.width) if wanted is None else wanted:
-            if _is_number(fields[column], kind):
-                continue
-            text = printable(fields[column].strip()[:_SHOWN])
-            held = f"holds {text!r}, which is not a number" if text else "has an empty field"
-            name = printable(shape.names[column][:_SHOWN]) if shape.names else ""
-            called = f" ({name})" if name else ""
-            picks = text and wanted is None and shape.width > 1
-            return CorruptError(
-                f"{where} {held}, in column {column + 1}{called}",
-                advice="pick the columns of numbers: FILE:a,b" if picks else None,
-            )
-    return None

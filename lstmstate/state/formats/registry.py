@@ -1,95 +1,90 @@
-"""Kinds of state files: one table, and a module for each.
-
-Each module has `open_file(source) -> StateFile` and `write(outputs, target, flow, metadata,
-compress=…)`; it is imported when a file of its kind is met.
-"""
+"""Kinds of state files: one table. What reads or writes a kind is imported when it is needed."""
 
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Mapping
 from importlib import import_module
 
 from lstmstate.checkpoint import kinds
 from lstmstate.checkpoint.kinds import Kind
-from lstmstate.errors import (
-    CorruptError,
-    LstmstateError,
-    NotFoundError,
-    UnsupportedError,
-    first_of,
-    located,
-    raised_as,
-)
-from lstmstate.files.reader import ByteSource
+from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.records import NamedTuple
-from lstmstate.type_names import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from lstmstate.state.formats.chunked import StateFile
+from lstmstate.type_names import Any
 
 STDOUT = "-"  # and stdin
-
-_LOOK = 4096  # bytes of a file's start that are looked at
 
 
 class StateKind(NamedTuple):
     """A kind of state file.
 
     Attributes:
-        key: its short name, such as "npz".
+        key: its short name, such as "npz", and its usual ending.
         words: a noun for messages.
         endings: patterns of the ends of their names.
         content: the kind of their bytes; None for checkpoints, which are many files.
-        module: the module that reads and writes them.
-        suffix: for default names.
+        reader: the function that opens them, `(source, **options) -> StateFile`.
+        writer: a subclass of `ArrayWriter`, or for kinds that are not written in rows a function,
+            `(outputs, target, stream)`; "" if none are written.
+        in_rows: whether any arrays can be written into them, part by part.
         piped: whether it can be stdin or stdout.
-        is_written: whether states are written to such files, too.
+        packed: whether it can be compressed.
     """
 
     key: str
     words: str
     endings: str
     content: Kind | None
-    module: str
-    suffix: str
+    reader: str
+    writer: str
+    in_rows: bool = False
     piped: bool = False
-    is_written: bool = True
+    packed: bool = False
 
     def is_named(self, path: str) -> bool:
         """Whether a name is that of such a file."""
         return re.fullmatch(f".*(?:{self.endings})", path, re.IGNORECASE | re.DOTALL) is not None
 
-    def code(self) -> Any:
-        """Return the module that reads and writes such files."""
-        return import_module(f"lstmstate.state.formats.{self.module}")
-
 
 KINDS = (
-    StateKind("npy", "a NumPy array", r"\.npy", kinds.NPY, "npy", ".npy", True),
-    StateKind("npz", "an archive of NumPy arrays", r"\.npz", kinds.NPZ, "npz", ".npz", True),
-    StateKind("h5", "an HDF5 file", r"\.h5|\.hdf5?", kinds.HDF5, "hdf5", ".h5"),
     StateKind(
-        "pkl",
-        "a Python pickle",
-        r"\.pkl|\.pickle",
-        kinds.PICKLE,
-        "pickle_file",
-        ".pkl",
-        is_written=False,
+        *("npy", "a NumPy array", r"\.npy", kinds.NPY),
+        *("numpy_reader.open_npy", "array_writer.NpyWriter"),
+        in_rows=True,
+        piped=True,
     ),
-    StateKind("csv", "a table as text", r"\.csv|\.tsv", kinds.TEXT, "text_table", ".csv"),
     StateKind(
-        "ckpt",
-        "a TensorFlow checkpoint",
-        r"\.ckpt(-\d+)?|\.index",
-        None,
-        "checkpoint_arrays",
-        ".ckpt",
+        *("npz", "an archive of NumPy arrays", r"\.npz", kinds.NPZ),
+        *("numpy_reader.open_npz", "array_writer.NpzWriter"),
+        in_rows=True,
+        piped=True,
+        packed=True,
+    ),
+    StateKind(
+        *("h5", "an HDF5 file", r"\.h5|\.hdf5?", kinds.HDF5),
+        *("hdf5_reader.open_file", "hdf5_writer.Hdf5Writer"),
+        in_rows=True,
+        packed=True,
+    ),
+    StateKind(
+        *("pkl", "a Python pickle", r"\.pkl|\.pickle", kinds.PICKLE),
+        *("pickle_reader.open_file", ""),
+    ),
+    StateKind(
+        *("csv", "a table as text", r"\.csv|\.tsv", kinds.TEXT),
+        *("text_table.open_file", "text_table.write"),
+    ),
+    StateKind(
+        *("ckpt", "a TensorFlow checkpoint", r"\.ckpt(-\d+)?|\.index", None),
+        *("", "checkpoint_arrays.write"),
     ),
 )
 BY_KEY = {kind.key: kind for kind in KINDS}
+
+
+def code(name: str) -> Any:
+    """Return what a kind names as its reader or writer."""
+    module, _, found = name.partition(".")
+    return getattr(import_module(f"lstmstate.state.formats.{module}"), found)
 
 
 def kind_of_name(path: str) -> StateKind | None:
@@ -99,7 +94,7 @@ def kind_of_name(path: str) -> StateKind | None:
 
 def kind_to_write(
     target: str,
-    key: str | None,
+    key: str | None = None,
     default: str = "npz",
     *,
     endings: str = ".npy, .npz, .h5, .csv or .ckpt",
@@ -117,71 +112,10 @@ def kind_to_write(
         raise LstmstateError(
             "expected a name with the ending of a kind of file", path=target, advice=advice
         )
-    if not kind.is_written:
+    if not kind.writer:
         raise UnsupportedError(f"{kind.words} is read, but not written", path=target, advice=advice)
     if is_stdout and not kind.piped:
         raise UnsupportedError(
             f"{kind.words} cannot be written to stdout", advice="pass a file: `target=...`"
         )
     return kind
-
-
-def kind_of(source: ByteSource) -> StateKind | None:
-    """Return the kind of an open file, None if it is not a state file.
-
-    The bytes decide, and the name for tables in text and the oldest pickles.
-    """
-    content = kinds.identify(source)
-    if content not in (kinds.TEXT, kinds.UNKNOWN):
-        return next((kind for kind in KINDS if kind.content is content), None)
-    by_name = kind_of_name(source.path)
-    if by_name in (BY_KEY["csv"], BY_KEY["pkl"]):
-        return by_name
-    from lstmstate.state.formats.pickle_reader import looks_like_pickle
-
-    start = source.read(0, min(source.size, _LOOK), "the start of the file")
-    return BY_KEY["pkl"] if looks_like_pickle(start) else None
-
-
-def open_arrays(source: ByteSource, kind: StateKind, options: Mapping[str, Any] = {}) -> StateFile:
-    """Return the arrays of an open file; every error of a parser becomes a CorruptError.
-
-    Args:
-        options: keyword arguments of the module that reads the kind.
-    """
-    from lstmstate.state import other_contents
-
-    def damage(error: Exception) -> CorruptError:
-        return CorruptError(
-            f"this is not {kind.words} that can be read ({type(error).__name__})",
-            advice="copy it again from where it came from",
-        )
-
-    with located(source.path), raised_as(damage), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        file: StateFile = kind.code().open_file(source, **options)
-        return file._replace(kind=kind.key, foreign=other_contents.of_file(file))
-
-
-def select(file: StateFile, place: str) -> StateFile:
-    """Return the array at a place in a file, or those below it."""
-    from lstmstate.state import other_contents
-
-    place = place.strip("/")
-    exact = [array for array in file.arrays if array.name == place]
-    below = [array for array in file.arrays if array.name.startswith(f"{place}/")]
-    if not exact and not below:
-        if [array.name for array in file.arrays] == [""]:
-            raise NotFoundError(
-                "its one array has no name",
-                path=file.path,
-                tensor=place,
-                advice="pass the file alone",
-            )
-        known = first_of([array.name for array in file.arrays], 6) or "none"
-        raise LstmstateError(
-            "there is no such array", path=file.path, tensor=place, advice=f"there are: {known}"
-        )
-    found = exact or below
-    metadata, other = other_contents.of_some(file, found)
-    return file._replace(arrays=found, metadata=metadata, foreign=other)

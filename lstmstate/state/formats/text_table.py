@@ -21,11 +21,11 @@ from lstmstate.files.atomic import Outputs
 from lstmstate.files.reader import ByteSource
 from lstmstate.state.formats.chunked import Held, StateFile
 from lstmstate.state.formats.number_table import TextTable
-from lstmstate.state.metadata import KEY, Metadata, parse
+from lstmstate.state.metadata import KEY, parse
 
 if TYPE_CHECKING:
     from lstmstate.state.state import Array
-    from lstmstate.state.stream import Flow
+    from lstmstate.state.stream import Stream
 
 _MARK = f"# {KEY} "
 _COLUMN = re.compile(r"(?P<name>.*?[^\d._])[._]?(?P<number>\d{1,9})")
@@ -82,27 +82,28 @@ def _arrays(names: Sequence[str], table: Array) -> list[Held]:
     return found
 
 
-def write(outputs: Outputs, target: str, flow: Flow, metadata: Metadata) -> None:
+def write(outputs: Outputs, target: str, stream: Stream) -> None:
     """Write each planned array as columns, side by side."""
     import numpy as np
 
-    if any(len(plan.shape) != 2 for plan in flow.plans):
+    plans = stream.plans
+    if any(len(plan.shape) != 2 for plan in plans):
         raise LstmstateError(
             "a csv file holds rows and columns, and this state has more axes, or no batch",
             path=target,
             advice="write an .npz or .h5",
         )
-    for plan in flow.plans:
+    for plan in plans:
         if plan.dtype.name not in _TYPES:
             raise LstmstateError(f"a csv file has no place for {plan.dtype}", path=target)
         if _SEPARATING.search(plan.name):
             raise LstmstateError(
                 "its name cannot be written into a csv file", path=target, tensor=plan.name
             )
-    names = [f"{plan.name}.{k}" for plan in flow.plans for k in range(plan.shape[-1])]
-    told = metadata._replace(dtype=flow.plans[0].dtype.name)
+    names = [f"{plan.name}.{k}" for plan in plans for k in range(plan.shape[-1])]
+    told = stream.metadata._replace(dtype=plans[0].dtype.name)
     with outputs.open(target) as file:
         file.write(f"{_MARK}{told.line()}\n{','.join(names)}\n".encode())
-        for _, _, arrays in flow.together():
+        for _, arrays in stream.together():
             rows = np.concatenate(arrays, axis=-1)
             file.write("".join(",".join(map(str, row)) + "\n" for row in rows).encode())

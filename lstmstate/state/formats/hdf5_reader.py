@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from lstmstate import limits
 from lstmstate.errors import CorruptError, UnsupportedError, raised_as
 from lstmstate.files.reader import ByteSource
-from lstmstate.state.formats.chunked import StateFile, StoredArray, read_rows
+from lstmstate.state.formats.chunked import StateFile, StoredArray, read_rows, rows_of
 from lstmstate.state.metadata import KEY, parse
-from lstmstate.state.other_contents import KERAS, KERAS_ATTRIBUTES
+from lstmstate.state.other_contents import KERAS_ATTRIBUTES, weights
 
 if TYPE_CHECKING:
     import h5py
@@ -54,8 +54,7 @@ class Hdf5Array(StoredArray):
                 offset = self._found.id.get_offset()
                 return read_rows(self._source, offset, self.shape, self.dtype, axis, start, stop)
             # A few values in the header of the dataset, or none that were ever written.
-            rows = (slice(None),) * axis + (slice(start, stop),)
-            part: Array = np.asarray(self._found[rows])
+            part: Array = np.asarray(self._found[rows_of(axis, start, stop)])
         return part
 
     def _refuse_foreign(self, plan: h5py.h5p.PropDCID) -> None:
@@ -146,9 +145,8 @@ def open_file(source: ByteSource) -> StateFile:
         is_keras = any(h5py.h5a.exists(file.id, name.encode()) for name in KERAS_ATTRIBUTES)
         arrays = sorted(_walk(file, source), key=lambda array: array.name)
     metadata = parse(told) if told is not None else None
-    return StateFile(
-        source.path, arrays, metadata, ordered=False, foreign=KERAS if is_keras else None
-    )
+    foreign = weights("a Keras model") if is_keras else None
+    return StateFile(source.path, arrays, metadata, ordered=False, foreign=foreign)
 
 
 def _told(file: h5py.File) -> str | None:

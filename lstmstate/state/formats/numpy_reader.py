@@ -1,33 +1,121 @@
-"""npz files: a zip archive of npy files."""
+"""npy files, a header and the values of one array, and npz files, a zip archive of npy files.
+
+The header is a Python dict in text. The metadata of a state follows it as a comment,
+which NumPy's own reader passes over. Format: numpy.lib.format, versions 1.0 and 2.0.
+"""
 
 from __future__ import annotations
 
-import zipfile
+import io
+import math
 from typing import IO, TYPE_CHECKING
 
 from lstmstate import limits
 from lstmstate.errors import CorruptError, UnsupportedError, raised_as
 from lstmstate.files.reader import ByteSource
-from lstmstate.state.formats.chunked import StateFile, StoredArray
-from lstmstate.state.formats.npy import Header, header_bytes, read_header, values
+from lstmstate.records import NamedTuple
+from lstmstate.state.formats.chunked import StateFile, StoredArray, read_rows, rows_of
 from lstmstate.state.metadata import KEY, Metadata, parse
 
 if TYPE_CHECKING:
-    from lstmstate.state.state import Array
+    import zipfile
 
-_SUFFIX = ".npy"
+    from lstmstate.state.state import Array, DType
+
+MARK = f"# {KEY} "
+SUFFIX = ".npy"  # of the names in an archive
+_WIDEST = 64  # bytes of an element: two numbers of quadruple precision have 32
+_LONGEST = 2048  # characters of a header: NumPy takes long to read what Python 2 wrote
 # The end record of an archive (APPNOTE.TXT 4.3.16): 22 bytes and a comment of 64 KiB at most.
 _END_BYTES = 22 + 0xFFFF
 _TOTAL = 10  # the offset of the number of entries in it
 _IN_ZIP64 = 0xFFFF  # the number is in another record
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same input makes the same bytes, whenever
+
+
+class Header(NamedTuple):
+    """The header before the values: `start` is the byte at which they begin."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: DType
+    start: int
+    metadata: Metadata | None
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_header(file: IO[bytes]) -> Header:
+    """Read the header of an array from an open file."""
+    from numpy.lib import format as npy
+
+    # Only the header is given to NumPy, which would read one of any length.
+    start = file.read(8)
+    size = file.read(2 if start[6:7] == b"\x01" else 4)
+    length = int.from_bytes(size, "little")
+    if length > limits.MAX_NPY_HEADER_BYTES:
+        raise UnsupportedError("its header is too long to be one")
+    text = file.read(length)
+    if len(text.partition(MARK.encode())[0].strip()) > _LONGEST:
+        raise UnsupportedError("its header is too long to be that of numbers")
+    header = io.BytesIO(start + size + text)
+    version = npy.read_magic(header)
+    reader = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    if reader is None:
+        raise UnsupportedError(f"its npy version is {version[0]}.{version[1]}")
+    shape, fortran_order, dtype = reader(header)
+    if dtype.hasobject:
+        raise UnsupportedError("it holds a pickle, which is never read")
+    is_text = dtype.kind in "US"  # such as what travels with a state in an npz
+    if dtype.subdtype is not None or not (is_text or 0 < dtype.itemsize <= _WIDEST):
+        raise UnsupportedError(f"elements of {dtype.itemsize} bytes are not numbers")
+    if any(type(size) is not int or size < 0 for size in shape):
+        raise CorruptError("its shape has a size that is none")
+    _, mark, told = text.decode("latin-1").rpartition(MARK)
+    return Header(
+        shape, fortran_order, dtype, len(header.getvalue()), parse(told) if mark else None
+    )
+
+
+class NpyArray(StoredArray):
+    """The array of an npy file, read by position."""
+
+    def __init__(self, source: ByteSource) -> None:
+        start = source.read(0, min(source.size, limits.MAX_NPY_HEADER_BYTES), "the header")
+        self.header = read_header(io.BytesIO(start))
+        super().__init__("", self.header.shape, self.header.dtype)
+        stored = source.size - self.header.start
+        if self.header.nbytes > stored:
+            raise CorruptError(
+                f"the file is cut short: {stored} bytes of {self.header.nbytes}", path=source.path
+            )
+        self._source = source
+
+    def read(self, axis: int, start: int, stop: int) -> Array:
+        """Return the rows."""
+        if not self.header.fortran_order:
+            return read_rows(
+                self._source, self.header.start, self.shape, self.dtype, axis, start, stop
+            )
+        # An array in Fortran's order is a transposed one in C's.
+        shape, axis = self.shape[::-1], len(self.shape) - 1 - axis
+        part = read_rows(self._source, self.header.start, shape, self.dtype, axis, start, stop)
+        return part.T
+
+
+def open_npy(source: ByteSource) -> StateFile:
+    """Return the one array of an open npy file."""
+    array = NpyArray(source)
+    return StateFile(source.path, [array], array.header.metadata)
 
 
 class NpzArray(StoredArray):
     """An array of an archive, read from its start on; the archive's checksum is verified."""
 
     def __init__(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, header: Header) -> None:
-        super().__init__(member.filename[: -len(_SUFFIX)], header.shape, header.dtype)
+        super().__init__(member.filename[: -len(SUFFIX)], header.shape, header.dtype)
         self._archive = archive
         self._member = member
         self._header = header
@@ -45,7 +133,7 @@ class NpzArray(StoredArray):
             order = self.shape[::-1] if self._header.fortran_order else self.shape
             whole = flat.reshape(order)
             self._held = whole.T if self._header.fortran_order else whole
-        return self._held[(slice(None),) * axis + (slice(start, stop),)]
+        return self._held[rows_of(axis, start, stop)]
 
     def _rows(self, start: int, stop: int) -> Array:
         """Return the values in a range of bytes, going back to the start if they are behind."""
@@ -77,8 +165,10 @@ def _damage(error: Exception) -> CorruptError:
     return CorruptError(f"the archive is damaged ({error})")
 
 
-def open_file(source: ByteSource) -> StateFile:
+def open_npz(source: ByteSource) -> StateFile:
     """Return the arrays of an open npz file."""
+    import zipfile
+
     arrays = []
     metadata = None
     with raised_as(_damage):
@@ -87,10 +177,10 @@ def open_file(source: ByteSource) -> StateFile:
             raise UnsupportedError(f"it holds more than {limits.MAX_MEMBERS} members")
         _refuse_lost_entries(archive, source)
         for member in archive.infolist():
-            if not member.filename.endswith(_SUFFIX):
+            if not member.filename.endswith(SUFFIX):
                 archive.open(member).close()  # its name there and in the directory must agree
                 continue
-            with raised_as(_damage, member.filename[: -len(_SUFFIX)]):
+            with raised_as(_damage, member.filename[: -len(SUFFIX)]):
                 array = _array(archive, member, source.size)
                 if array.name == KEY:
                     metadata = _metadata(array)
@@ -114,6 +204,8 @@ def _refuse_lost_entries(archive: zipfile.ZipFile, source: ByteSource) -> None:
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> NpzArray:
     """Read the header of a member; its size is checked against its values and the file."""
+    import zipfile
+
     if member.header_offset + member.compress_size > size:
         raise CorruptError("it is cut short")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -135,25 +227,3 @@ def _metadata(array: NpzArray) -> Metadata | None:
     if array.shape or array.dtype.kind != "U":
         return None
     return parse(str(array._rows(0, array.dtype.itemsize)[0]))
-
-
-def packing(*, compress: bool) -> int:
-    """Return how members are stored, as zipfile calls it."""
-    return zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
-
-
-def new_member(archive: zipfile.ZipFile, name: str, method: int) -> IO[bytes]:
-    """Return a new array of an archive, to be written from its header on; it is of no time."""
-    info = zipfile.ZipInfo(f"{name}{_SUFFIX}", _EPOCH)
-    info.compress_type = method
-    return archive.open(info, "w", force_zip64=True)
-
-
-def write_metadata(archive: zipfile.ZipFile, metadata: Metadata, method: int) -> None:
-    """Write what travels with a state as the last member."""
-    import numpy as np
-
-    told = np.array(metadata.line())
-    with new_member(archive, KEY, method) as member:
-        member.write(header_bytes((), told.dtype, None))
-        member.write(values(told))
