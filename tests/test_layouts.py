@@ -189,7 +189,7 @@ def shaped(*shapes: tuple[int, ...]) -> list[Array]:
         ("tuple", shaped((), ()), False, "all axes but the last must be the same"),
         ("flat", shaped((2, 6), (2, 6)), False, "is one array, and here are 2"),
         ("flat", shaped((2, 7)), False, "a flat state 7 wide has no two equal halves"),
-        ("flat", shaped(()), False, "a flat state 0 wide has no two equal halves"),
+        ("flat", shaped(()), False, "got a single number"),
         ("stacked", shaped((2, 3, 4)), False, "stacked means [..., 2, units]"),
         ("stacked", shaped((2,)), False, "stacked means [..., 2, units]"),
         ("layered", shaped((3, 2, 4)), False, "layered means [2, batch, units]"),

@@ -230,6 +230,7 @@ class Gauge:
             if place is not None and (self._found.max_abs is None or gap > self._found.max_abs):
                 index = np.unravel_index(at + place, a.shape)
                 where = tuple(int(k) + o for k, o in zip(index, offset, strict=True))
+                where = where[: len(self._found.shape)]  # an array without axes has no index
                 self._found = self._found._replace(max_abs=gap, at=where if gap else None)
 
     def _compared(self, a: Array, b: Array) -> tuple[float, int | None]:
@@ -415,8 +416,8 @@ def compare_arrays(
         else:
             gauge = Gauge(label, one.shape, tolerance)
             step = max(_PART // max(math.prod(one.shape[1:]), 1), 1)
-            for start in range(0, one.shape[0], step):
-                stop = min(start + step, one.shape[0])
+            for start in range(0, one.rows, step):
+                stop = min(start + step, one.rows)
                 part = one.read(0, start, stop)
                 gauge.add(part, other.read(0, start, stop), (start, *[0] * (part.ndim - 1)))
                 advance(part.nbytes)

@@ -230,7 +230,9 @@ def _flat_arrays(cells: Sequence[LSTMState], is_stack: bool) -> list[Array]:
 
 def _flat_pairs(arrays: Sequence[Array], widths: Widths, is_stack: bool) -> Pairs:
     array = _one(arrays, "flat")
-    width = array.shape[-1] if array.ndim else 0
+    if not array.ndim:
+        raise LstmstateError("expected a flat state [..., c + m], got a single number")
+    width = array.shape[-1]
     if widths is None:
         if width % 2 or not width:
             raise LstmstateError(

@@ -40,11 +40,19 @@ class StoredArray(ABC):
 
     @abstractmethod
     def read(self, axis: int, start: int, stop: int) -> Array:
-        """Return the rows [start, stop) of one axis, with all of the other axes."""
+        """Return the rows [start, stop) of one axis, with all of the other axes.
+
+        An array without axes is read as one of a single row.
+        """
+
+    @property
+    def rows(self) -> int:
+        """The size of the first axis."""
+        return self.shape[0] if self.shape else 1
 
     def whole(self) -> Array:
-        """Return all of it; it has at least one axis."""
-        return self.read(0, 0, self.shape[0])
+        """Return all of it."""
+        return self.read(0, 0, self.rows).reshape(self.shape)
 
 
 class Lazy(StoredArray):
@@ -65,7 +73,7 @@ class Lazy(StoredArray):
         """Return a view of the rows."""
         if self._held is None:
             self._held = self._load()
-        return self._held[rows_of(axis, start, stop)]
+        return self._held.reshape(self.shape or 1)[rows_of(axis, start, stop)]
 
 
 class Held(Lazy):
@@ -154,6 +162,7 @@ def read_rows(
     """
     import numpy as np
 
+    shape = shape or (1,)
     row = math.prod(shape[axis + 1 :]) * dtype.itemsize
     part = np.empty((*shape[:axis], stop - start, *shape[axis + 1 :]), dtype)
     length = (stop - start) * row

@@ -54,8 +54,8 @@ class Hdf5Array(StoredArray):
                 offset = self._found.id.get_offset()
                 return read_rows(self._source, offset, self.shape, self.dtype, axis, start, stop)
             # A few values in the header of the dataset, or none that were ever written.
-            part: Array = np.asarray(self._found[rows_of(axis, start, stop)])
-        return part
+            part: Array = np.asarray(self._found[rows_of(axis, start, stop) if self.shape else ()])
+        return part if self.shape else part.reshape(1)
 
     def _refuse_foreign(self, plan: h5py.h5p.PropDCID) -> None:
         """Refuse elements that are not as NumPy has them, and packings that are not known."""

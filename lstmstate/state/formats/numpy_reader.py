@@ -100,7 +100,7 @@ class NpyArray(StoredArray):
                 self._source, self.header.start, self.shape, self.dtype, axis, start, stop
             )
         # An array in Fortran's order is a transposed one in C's.
-        shape, axis = self.shape[::-1], len(self.shape) - 1 - axis
+        shape, axis = self.shape[::-1], max(len(self.shape), 1) - 1 - axis
         part = read_rows(self._source, self.header.start, shape, self.dtype, axis, start, stop)
         return part.T
 
@@ -125,15 +125,15 @@ class NpzArray(StoredArray):
 
     def read(self, axis: int, start: int, stop: int) -> Array:
         """Return the rows; along the first axis in order, they are all that is held."""
-        if self.shape[0] and axis == 0 and not self._header.fortran_order:
-            row = self._header.nbytes // self.shape[0]
+        if self.rows and axis == 0 and not self._header.fortran_order:
+            row = self._header.nbytes // self.rows
             return self._rows(start * row, stop * row).reshape(stop - start, *self.shape[1:])
         if self._held is None:
             flat = self._rows(0, self._header.nbytes)
             order = self.shape[::-1] if self._header.fortran_order else self.shape
             whole = flat.reshape(order)
             self._held = whole.T if self._header.fortran_order else whole
-        return self._held[rows_of(axis, start, stop)]
+        return self._held.reshape(self.shape or 1)[rows_of(axis, start, stop)]
 
     def _rows(self, start: int, stop: int) -> Array:
         """Return the values in a range of bytes, going back to the start if they are behind."""
