@@ -41,18 +41,17 @@ class Shell:
     def __init__(self, capsys: Captured) -> None:
         self._capsys = capsys
 
-    def __call__(self, *arguments: str | Path) -> Done:
-        """Run a command; return its exit code and its output."""
+    def __call__(self, *arguments: str | Path, code: int | None = None) -> Done:
+        """Run a command; return its exit code, which is checked if given, and its output."""
         self._capsys.readouterr()
-        code = run([str(argument) for argument in arguments])
+        found = run([str(argument) for argument in arguments])
         out, err = self._capsys.readouterr()
-        return Done(code, out, err)
+        assert code in (None, found), err
+        return Done(found, out, err)
 
     def json(self, *arguments: str | Path, code: int = 0) -> Any:
         """Run a command with --json; return its document, which must match its schema."""
-        done = self(*arguments, "--json")
-        assert done.code == code, done.err
-        document = json.loads(done.out)
+        document = json.loads(self(*arguments, "--json", code=code).out)
         assert problems(document) == []
         return document
 
@@ -114,6 +113,21 @@ def error(done: Done) -> str:
     assert len(others) == 1, done.err
     assert others[0].startswith("lstmstate: error: ")
     return others[0].removeprefix("lstmstate: error: ")
+
+
+def errors(done: Done) -> list[str]:
+    """Return the errors on stderr."""
+    start = "lstmstate: error: "
+    return [line[len(start) :] for line in done.err.splitlines() if line.startswith(start)]
+
+
+def flip(path: str | Path, *at: int) -> None:
+    """Flip a bit of some bytes of a file, or of the data file of a checkpoint's prefix."""
+    data = Path(path) if Path(path).is_file() else Path(f"{path}.data-00000-of-00001")
+    content = bytearray(data.read_bytes())
+    for place in at:
+        content[place] ^= 1
+    data.write_bytes(content)
 
 
 def in_folder(path: Path) -> dict[str, bytes | None]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import Shell
 from hypothesis import HealthCheck, settings
@@ -33,6 +34,12 @@ SHARED = PROJECT.parent / "shared"
 def samples() -> Path:
     """The folder of sample checkpoints."""
     return SAMPLES
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A generator of the same random numbers in every test."""
+    return np.random.default_rng(0)
 
 
 @pytest.fixture

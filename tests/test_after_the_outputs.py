@@ -115,8 +115,7 @@ def saved(folder: Path, rnn: Callable[..., Tensor], after: After, functional: bo
 
 def output_notes(shell: Shell, prefix: str, folder: Path, *flags: str) -> list[str]:
     """Return the notes of a run on operations after the outputs."""
-    done = shell("run", prefix, folder / "x.npy", *flags)
-    assert done.code == 0, done.err
+    done = shell("run", prefix, folder / "x.npy", *flags, code=0)
     return [line.removeprefix(GOES_ON) for line in notes(done) if line.startswith(GOES_ON)]
 
 
@@ -130,8 +129,8 @@ def test_operations_on_the_outputs_are_noted(
     (line,) = output_notes(shell, prefix, tmp_path)
     assert operation in line
     assert line.endswith("; --outputs m asks for m itself")
-    strict = shell("run", prefix, tmp_path / "x.npy", "--strict", "--zero-state")
-    assert strict.code == 3 and GOES_ON in strict.err
+    strict = shell("run", prefix, tmp_path / "x.npy", "--strict", "--zero-state", code=3)
+    assert GOES_ON in strict.err
     assert not output_notes(shell, prefix, tmp_path, "--outputs", "m", "--strict")
 
 
@@ -154,8 +153,7 @@ def test_the_outputs_are_m_before_any_later_operation(tmp_path: Path, shell: She
         session.run(tf.global_variables_initializer())
         expected = session.run(m, {x: data})
         tf.train.Saver().save(session, prefix)
-    done = shell("run", prefix, tmp_path / "x.npy", "-o", tmp_path / "y.npz")
-    assert done.code == 0, done.err
+    shell("run", prefix, tmp_path / "x.npy", "-o", tmp_path / "y.npz", code=0)
     np.testing.assert_allclose(np.load(tmp_path / "y.npz")["outputs"], expected, atol=2e-6)
 
 

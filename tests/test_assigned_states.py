@@ -31,24 +31,9 @@ def by_half(tf: TensorFlow, last: Any) -> list[Any]:
     return [to(tf, "one", last.c), to(tf, "two", last.h)]
 
 
-def flat(tf: TensorFlow, last: Any) -> list[Any]:
-    return [to(tf, "kept", tf.concat([last.c, last.h], 1))]
-
-
-def flat_h_first(tf: TensorFlow, last: Any) -> list[Any]:
-    return [to(tf, "kept", tf.concat([last.h, last.c], 1))]
-
-
-def stacked_in_front(tf: TensorFlow, last: Any) -> list[Any]:
-    return [to(tf, "kept", tf.stack([last.c, last.h]))]
-
-
-def stacked_h_first(tf: TensorFlow, last: Any) -> list[Any]:
-    return [to(tf, "kept", tf.stack([last.h, last.c]))]
-
-
-def stacked_inside(tf: TensorFlow, last: Any) -> list[Any]:
-    return [to(tf, "kept", tf.stack([last.c, last.h], 1))]
+def kept(join: Callable[[TensorFlow, Any, Any], Any]) -> Keep:
+    """Keep c and m joined in one variable."""
+    return lambda tf, last: [to(tf, "kept", join(tf, last.c, last.h))]
 
 
 def saved(
@@ -82,10 +67,10 @@ def square(tf: TensorFlow) -> Any:
     ("make", "keep", "layouts"),
     [
         (one_cell, by_half, ["c", "m"]),
-        (one_cell, flat, ["flat"]),
-        (square, stacked_in_front, ["layered"]),
-        (square, stacked_h_first, ["keras"]),
-        (square, stacked_inside, ["stacked"]),
+        (one_cell, kept(lambda tf, c, m: tf.concat([c, m], 1)), ["flat"]),
+        (square, kept(lambda tf, c, m: tf.stack([c, m])), ["layered"]),
+        (square, kept(lambda tf, c, m: tf.stack([m, c])), ["keras"]),
+        (square, kept(lambda tf, c, m: tf.stack([c, m], 1)), ["stacked"]),
     ],
 )
 def test_c_and_m_of_the_last_state_are_not_swapped(
@@ -102,7 +87,8 @@ def test_c_and_m_of_the_last_state_are_not_swapped(
 
 
 def test_columns_in_an_unknown_order_are_not_flat(tmp_path: Path, shell: Shell) -> None:
-    prefix, _ = saved(tmp_path, square, flat_h_first, "dynamic")
+    h_first = kept(lambda tf, c, m: tf.concat([m, c], 1))
+    prefix, _ = saved(tmp_path, square, h_first, "dynamic")
     (state,) = open_checkpoint(prefix).states.values()
     assert (state.layout, state.cell) == ("unknown", "rnn/lstm_cell")
     assert shell("convert", prefix, "--to-tuple", "-o", tmp_path / "y.npz").code == 3
@@ -125,16 +111,16 @@ def unnamed(tf: TensorFlow, last: Any) -> list[Any]:
     return [to(tf, f"x{k}", half) for k, half in enumerate(h for s in last for h in s[::-1])]
 
 
-def flat_of_both(tf: TensorFlow, last: Any) -> list[Any]:
-    return [to(tf, "kept", tf.concat([half for state in last for half in state], -1))]
-
-
-def layered(tf: TensorFlow, last: Any) -> list[Any]:
-    return [to(tf, "kept", tf.stack([tf.stack(state) for state in last]))]
-
-
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("keep", [numbered, unnamed, flat_of_both, layered])
+@pytest.mark.parametrize(
+    "keep",
+    [
+        numbered,
+        unnamed,
+        lambda tf, last: [to(tf, "kept", tf.concat([half for pair in last for half in pair], -1))],
+        lambda tf, last: [to(tf, "kept", tf.stack([tf.stack(pair) for pair in last]))],
+    ],
+)
 def test_a_stack_has_one_state(tmp_path: Path, loop: str, keep: Any) -> None:
     prefix, last = saved(tmp_path, two_cells, keep, loop)
     state = load_state(prefix)
@@ -150,19 +136,16 @@ def test_named_states_of_a_stack_are_converted_together_and_run_from(
     tmp_path: Path, shell: Shell
 ) -> None:
     prefix, last = saved(tmp_path, two_cells, numbered, "dynamic")
-    done = shell("convert", prefix, "--to-flat", "-o", tmp_path / "flat.npy")
-    assert done.code == 0, done.err
+    shell("convert", prefix, "--to-flat", "-o", tmp_path / "flat.npy", code=0)
     whole = np.concatenate([half for state in last for half in state], 1)
     assert np.array_equal(np.load(tmp_path / "flat.npy"), whole)
     x = np.zeros((BATCH, 1, INPUTS), "f4")
     np.save(tmp_path / "x.npy", x)
-    done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "--json")
-    assert done.code == 0, done.err
+    done = shell("run", prefix, tmp_path / "x.npy", "--state", prefix, "--json", code=0)
     assert "zeros" not in done.err
     # A cell of the stack can still be selected alone.
     one = ["--variable", "state_1_c", "--variable", "state_1_m"]
-    done = shell("convert", prefix, "--to-tuple", *one, "-o", tmp_path / "one.npz")
-    assert done.code == 0, done.err
+    shell("convert", prefix, "--to-tuple", *one, "-o", tmp_path / "one.npz", code=0)
     assert np.array_equal(np.load(tmp_path / "one.npz")["c"], last[1].c)
 
 
@@ -171,10 +154,8 @@ def test_a_variable_that_is_only_assigned_is_not_an_initial_state(
 ) -> None:
     prefix, _ = saved(tmp_path, square, by_half, "dynamic")
     np.save(tmp_path / "x.npy", np.zeros((BATCH, 1, INPUTS), "f4"))
-    done = shell("run", prefix, tmp_path / "x.npy", "-q")
-    assert (done.code, done.err) == (0, "")
-    done = shell("run", prefix, tmp_path / "x.npy")
-    assert "stored state" not in done.err
+    assert shell("run", prefix, tmp_path / "x.npy", "-q", code=0).err == ""
+    assert "stored state" not in shell("run", prefix, tmp_path / "x.npy").err
 
 
 def test_optimizer_updates_and_initial_values_are_not_states(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Options that no file records: notes on defaults, and errors without a single default."""
+"""Options of commands, and options of cells that no file records."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import writers
 from commands import Array, Shell, checkpoint, error, lstm_cell, notes, numbers, saved
 from writers import INPUTS, STEPS, TensorFlow
 
-from lstmstate import open_checkpoint
+from lstmstate import engines, open_checkpoint
+from lstmstate.cells.activations import ACTIVATIONS
+from lstmstate.cells.cell import Option, Source
+from lstmstate.cells.family import Family, settle_options
+from lstmstate.cli import options
+from lstmstate.cli.group import cli
+from lstmstate.engines.numpy_functions import FUNCTIONS
+from lstmstate.engines.options import RUN_OPTIONS
 from lstmstate.errors import UnknownOptionError
+from lstmstate.state.formats.registry import KINDS
+from lstmstate.state.layouts import LAYOUTS
 
 I, H = 3, 4  # noqa: E741 - inputs and units
 END = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -72,8 +82,8 @@ def test_an_option_without_a_single_default_is_refused_in_one_line(
     shell: Shell, lstm: str, x: Path
 ) -> None:
     for flags in ([], ["--activation", "tanh"], ["--strict"], ["-q"]):
-        done = shell("run", lstm, x, *flags)
-        assert (done.code, done.out) == (3, "")
+        done = shell("run", lstm, x, *flags, code=3)
+        assert done.out == ""
         assert error(done) == (
             f"{lstm}: lstm_1: {UNRECORDED} ({WORDS}); "
             "give --recurrent-activation, or --assume-defaults"
@@ -85,16 +95,15 @@ def test_it_runs_with_the_value_the_user_passes(
     name: str, squash: Any, shell: Shell, lstm: str, x: Path
 ) -> None:
     target = x.with_name("y.npz")
-    done = shell("run", lstm, x, "--recurrent-activation", name, "-o", target)
-    assert (done.code, "recurrent_activation" in done.err) == (0, False)
+    done = shell("run", lstm, x, "--recurrent-activation", name, "-o", target, code=0)
+    assert "recurrent_activation" not in done.err
     found = np.load(target)["outputs"]
     assert np.abs(found - plain_outputs(squash, np.load(x))).max() <= 1e-6
 
 
 def test_a_default_that_is_accepted_is_named_in_a_note(shell: Shell, lstm: str, x: Path) -> None:
     target = x.with_name("y.npz")
-    done = shell("run", lstm, x, "--assume-defaults", "-o", target)
-    assert done.code == 0
+    done = shell("run", lstm, x, "--assume-defaults", "-o", target, code=0)
     assert f"lstm_1: {UNRECORDED}, and hard_sigmoid is assumed ({WORDS})" in notes(done)
     found = np.load(target)["outputs"]
     assert np.abs(found - plain_outputs(hard_sigmoid, np.load(x))).max() <= 1e-6
@@ -134,8 +143,7 @@ def test_one_flag_applies_to_all_cells_of_a_stack(shell: Shell, x: Path) -> None
     scopes = [f"rnn/cell/cells/{number}" for number in range(2)]
     values = keras(scopes[0]) | keras(scopes[1], inputs=H)
     path = checkpoint(x.with_name("y.ckpt"), values)
-    done = shell("run", path, x)
-    assert (done.code, error(done).startswith(f"{path}: {scopes[0]}: {UNRECORDED}")) == (3, True)
+    assert error(shell("run", path, x, code=3)).startswith(f"{path}: {scopes[0]}: {UNRECORDED}")
     assert shell("run", path, x, "--recurrent-activation", "sigmoid").code == 0
 
 
@@ -143,23 +151,22 @@ def test_one_flag_applies_to_all_cells_of_a_stack(shell: Shell, x: Path) -> None
 def test_accepting_and_forbidding_defaults_together_is_a_usage_error(
     command: str, shell: Shell, lstm: str, x: Path
 ) -> None:
-    done = shell(command, lstm, x, "--strict", "--assume-defaults")
-    assert (done.code, done.out) == (2, "")
+    done = shell(command, lstm, x, "--strict", "--assume-defaults", code=2)
+    assert done.out == ""
     assert "pass --strict or --assume-defaults, not both" in done.err
 
 
 @pytest.mark.parametrize("with_input", [True, False])
 def test_verify_refuses_it_too(with_input: bool, shell: Shell, lstm: str, x: Path) -> None:
-    done = shell("verify", lstm, *([x] if with_input else []))
-    assert (done.code, done.out) == (3, "")
+    done = shell("verify", lstm, *([x] if with_input else []), code=3)
+    assert done.out == ""
     assert f"lstm_1: {UNRECORDED}" in error(done)
     assert error(done).endswith("give --recurrent-activation, or --assume-defaults")
 
 
 def test_verify_takes_a_default_that_is_accepted(shell: Shell, lstm: str) -> None:
     pytest.importorskip("tensorflow")
-    done = shell("verify", lstm, "--assume-defaults")
-    assert done.code == 0
+    done = shell("verify", lstm, "--assume-defaults", code=0)
     assert any("and hard_sigmoid is assumed" in note for note in notes(done))
 
 
@@ -188,11 +195,8 @@ def test_python_errors_name_parameters(lstm: str, x: Path) -> None:
 def test_a_single_default_is_used_with_a_note(shell: Shell, x: Path) -> None:
     path = checkpoint(x.with_name("y.ckpt"), lstm_cell("rnn/basic_lstm_cell"))
     for flags in ([], ["--assume-defaults"]):
-        done = shell("run", path, x, *flags)
-        assert (done.code, "defaults are used: forget_bias 1, activation tanh" in done.err) == (
-            0,
-            True,
-        )
+        done = shell("run", path, x, *flags, code=0)
+        assert "defaults are used: forget_bias 1, activation tanh" in done.err
     assert shell("run", path, x, "--strict").code == 3
 
 
@@ -203,11 +207,10 @@ def test_without_a_graph_a_residual_around_a_cell_of_equal_widths_is_unknown(
     """A ResidualWrapper makes no variable and adds x to m, which needs equal widths."""
     path = checkpoint(tmp_path / "z.ckpt", lstm_cell("rnn/basic_lstm_cell", 4, inputs))
     file = saved(tmp_path / "z.npy", numbers(2, 5, inputs))
-    done = shell("run", path, file)
-    assert (done.code, "a residual goes around it" in done.err) == (0, is_noted)
+    done = shell("run", path, file, code=0)
+    assert ("a residual goes around it" in done.err) == is_noted
     flags = "--forget-bias 1 --cell-clip none --activation tanh".split()
-    strict = shell("run", path, file, *flags, "--strict")
-    assert strict.code == (3 if is_noted else 0), strict.err
+    strict = shell("run", path, file, *flags, "--strict", code=3 if is_noted else 0)
     assert strict.err.endswith("none is assumed; leave --strict out\n" if is_noted else strict.err)
 
 
@@ -236,6 +239,113 @@ def test_an_option_read_from_the_graph_is_never_a_default(shell: Shell, tmp_path
     path = saved(tmp_path / "x.npy", numbers(2, STEPS, INPUTS))
     assert "the graph's own step is run" in shell("run", prefix, path).err
     for flags in ([], ["--assume-defaults"]):
-        done = shell("run", prefix, path, "--engine", "numpy", *flags)
-        assert (done.code, UNRECORDED in done.err) == (3, True)
+        done = shell("run", prefix, path, "--engine", "numpy", *flags, code=3)
+        assert UNRECORDED in done.err
         assert error(done).endswith("; give --recurrent-activation")
+
+
+# ---- options of all commands: their help texts, and names that match the tables
+
+
+CONTEXT = click.Context(cli)
+COMMANDS = {name: cli.get_command(CONTEXT, name) for name in cli.list_commands(CONTEXT)}
+
+
+def test_names_in_the_help_match_their_tables() -> None:
+    assert set(options.ENGINE_NAMES) == {"auto", "graph", *engines.ENGINES}
+    assert tuple(options.ACTIVATION_NAMES) == ACTIVATIONS == tuple(FUNCTIONS)
+    assert tuple(options.LAYOUT_NAMES) == tuple(LAYOUTS)
+    assert tuple(options.KIND_NAMES) == tuple(kind.key for kind in KINDS if kind.writer)
+
+
+@pytest.mark.parametrize("name", ["run", "verify"])
+def test_every_option_of_a_cell_has_a_flag(name: str) -> None:
+    command = COMMANDS[name]
+    assert command is not None
+    assert set(RUN_OPTIONS) <= {parameter.name for parameter in command.params}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_has_help_and_every_command_an_example(shell: Shell, name: str) -> None:
+    command = COMMANDS[name]
+    assert command is not None
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, option.name
+            assert option.help.endswith((".", "]")), option.help
+    done = shell(name, "--help", code=0)
+    assert done.err == ""
+    assert f"\n  lstmstate {name} " in done.out.split("Examples:")[1].replace("\n    ", "\n  ")
+    assert max(map(len, done.out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("flag", ["--nope", "--engine=jax"])
+def test_a_mistyped_option_is_reported(shell: Shell, name: str, flag: str) -> None:
+    done = shell(name, flag, code=2)
+    assert done.out == ""
+    assert error(done).endswith(f"; see lstmstate {name} --help")
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--forget-bias", "x"], "'x' is not a number"),
+        (["--forget-bias", "nan"], "'nan' is not a number"),
+        (["--cell-clip", "-1"], "'-1' is not a bound: pass a number, or none"),
+        (["--proj-clip", "inf"], "'inf' is not a bound"),
+        (["--activation", "gelu"], "'gelu' is not one of 'tanh', 'sigmoid'"),
+        (
+            ["--engine", "torch"],
+            "'torch' is not one of 'auto', 'numpy', 'graph', 'tensorflow'",
+        ),
+        (["--cell", "a", "--stack", "b"], "pass --cell or --stack, not both"),
+        (["--state", "a", "--zero-state"], "pass --state or --zero-state, not both"),
+        (["-o", "y.npz", "--out-dir", "y"], "-o is for one input"),
+        (["b.npy", "-o", "y.npz"], "-o is for one input; pass --out-dir for several"),
+        (["-o", "-", "--json"], "all use stdout"),
+        (["-o", "-", "--state-out", "-"], "all use stdout"),
+        (["--state-out", "-", "--json"], "all use stdout"),
+        (["-", "-"], "stdin can be read once"),
+        (["--lengths", "-", "--state", "-"], "stdin can be read once"),
+        (["b.npy", "--state-out", "s.npz"], "--state-out with several inputs needs --carry-state"),
+        (["--trace"], "pass -o or --out-dir"),
+        (["--all-states"], "pass -o or --out-dir"),
+        (["--compress"], "pass -o or --out-dir"),
+        (["--format", "h5"], "pass -o or --out-dir"),
+        (["--from", "flat"], "--from is the layout of --state"),
+        (["--state-layout", "flat"], "--state-layout is the layout of --state-out"),
+    ],
+)
+def test_conflicting_flags_of_run(shell: Shell, flags: list[str], problem: str) -> None:
+    done = shell("run", "model.ckpt", "a.npy", *flags, code=2)
+    assert done.out == ""
+    assert problem in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "shown", "unread", "settled"),
+    [
+        ("forget_bias", "default", "graph", False, "graph"),
+        ("forget_bias", "default", None, False, "default"),
+        ("forget_bias", "default", "unknown", False, "unknown"),  # fed: no default replaces it
+        ("forget_bias", "family", "graph", True, "unknown"),
+        ("cell_clip", "family", "graph", False, "graph"),
+        ("cell_clip", "family", "unknown", False, "family"),
+        ("cell_clip", "family", None, True, "unknown"),
+        ("recurrent_activation", "family", "graph", False, "graph"),
+        ("recurrent_activation", "family", "unknown", False, "family"),
+        ("recurrent_activation", "unknown", "graph", False, "graph"),
+    ],
+)
+def test_the_strongest_evidence_settles_an_option(
+    name: str, row: Source, shown: Source | None, unread: bool, settled: Source
+) -> None:
+    values: dict[Source, Option] = {
+        source: Option(None if source == "unknown" else value, source)
+        for source, value in (("default", 1.0), ("family", 2.0), ("graph", 3.0), ("unknown", None))
+    }
+    family = Family("", (), {}, options={name: values[row]})
+    graph = {} if shown is None else {name: values[shown]}
+    found = settle_options(family, graph, [name] if unread else [])
+    assert found[name] == values[settled]

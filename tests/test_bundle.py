@@ -1,4 +1,4 @@
-"""V2 checkpoints: exact bytes, values of every kind, slices, missing data files."""
+"""V2 checkpoints and bundles of generators: exact bytes, values, slices and data files."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from builders import (
     BFLOAT16,
     NUMBERS,
     BundleBuilder,
+    V1Builder,
     bundle_entry,
     masked,
+    meta_graph,
+    node,
     number,
+    shape_proto,
     slice_key,
     split,
     table,
     text,
 )
+from commands import Shell, error, lstm_cell, notes, numbers, saved
 
+from lstmstate import limits
 from lstmstate.checkpoint import Checkpoint
 from lstmstate.errors import CorruptError, LstmstateError, NotFoundError, UnsupportedError
 from lstmstate.files.reader import ByteSource
@@ -337,18 +343,12 @@ def test_every_name_is_kept(tmp_path: Path, name: str) -> None:
     assert variables[name].read().tolist() == [1]
 
 
-def test_unknown_fields_are_ignored(tmp_path: Path) -> None:
+def test_unknown_fields_and_gaps_between_values_are_ignored(tmp_path: Path) -> None:
     bundle = BundleBuilder()
     bundle.header += text(99, b"later") + number(98, 7)
-    bundle.add("x", np.array([1]))
-    bundle.entries[b"x"] += text(99, b"later")
-    assert read(bundle.write(tmp_path / "m")).tolist() == [1]
-
-
-def test_gaps_between_values_are_ignored(tmp_path: Path) -> None:
-    bundle = BundleBuilder()
     bundle.data[0] += bytes(64 - 1)  # data_alignment leaves such gaps
     bundle.add("x", np.array([1]))
+    bundle.entries[b"x"] += text(99, b"later")
     assert read(bundle.write(tmp_path / "m")).tolist() == [1]
 
 
@@ -367,3 +367,133 @@ def test_entries_of_unsupported_dtypes_are_listed_but_not_read(tmp_path: Path, d
     assert variables["y"].read().tolist() == [1]
     with pytest.raises(UnsupportedError, match=f"values of dtype {named} cannot be read"):
         variables["x"].read()
+
+
+# ---- bundles of Magenta (`.mag`): a V1 checkpoint and its graph in one file
+
+
+CELL = lstm_cell(units=2)
+GRAPH = meta_graph(
+    *(node(name, "VariableV2", shape=text(7, shape_proto(CELL[name].shape))) for name in CELL),
+    producer=24,
+    info=text(5, "1.2.0"),
+)
+SHORT, LONG = text(1, "attention_rnn"), text(1, "attention_rnn") + text(2, "Attention RNN")
+
+
+def v1(path: Path) -> bytes:
+    """Return the bytes of a V1 checkpoint of a cell, and write it."""
+    builder = V1Builder()
+    for name, value in CELL.items():
+        builder.add(name, value)
+    return Path(builder.write(path)).read_bytes()
+
+
+@pytest.fixture
+def magenta_table(tmp_path: Path) -> bytes:
+    """A V1 checkpoint."""
+    return v1(tmp_path / "v1.ckpt")
+
+
+def bundle(path: Path, *checkpoints: bytes, details: bytes = LONG, graph: bytes = GRAPH) -> str:
+    """Write a bundle."""
+    start = text(1, details) if details else b""
+    files = b"".join(text(2, content) for content in checkpoints)
+    path.write_bytes(start + files + (text(3, graph) if graph else b"") + text(4, text(1, "x")))
+    return str(path)
+
+
+@pytest.mark.parametrize("details", [LONG, SHORT, b""], ids=["long", "short", "none"])
+def test_the_values_and_the_graph_of_a_bundle(
+    tmp_path: Path, magenta_table: bytes, details: bytes
+) -> None:
+    found = Checkpoint(bundle(tmp_path / "a.mag", magenta_table, details=details))
+    assert found.format == "generator_bundle"
+    assert found.variables.keys() == CELL.keys()
+    for name, value in CELL.items():
+        assert np.array_equal(found.variables[name].read(), value)
+    assert found.graph is not None
+    assert (found.graph.tensorflow_version, set(found.graph.nodes)) == ("1.2.0", set(CELL))
+    assert found.meta_graph() == GRAPH
+    assert found.notes == []
+
+
+def test_a_bundle_runs_like_its_checkpoint(
+    shell: Shell, tmp_path: Path, magenta_table: bytes
+) -> None:
+    path = bundle(tmp_path / "a.mag", magenta_table)
+    assert "Magenta bundle of a TensorFlow V1 checkpoint" in shell("inspect", path).out
+    x = saved(tmp_path / "x.npy", numbers(2, 4, 3))
+    (tmp_path / "v1.ckpt.meta").write_bytes(GRAPH)
+    results = []
+    for source in (path, tmp_path / "v1.ckpt"):
+        target = tmp_path / "y.npy"
+        shell("run", source, x, "-o", target, "--force", "--engine", "numpy", code=0)
+        results.append(np.load(target))
+    assert np.array_equal(*results)
+
+
+def test_a_bundle_without_a_graph_or_with_a_damaged_one(
+    tmp_path: Path, magenta_table: bytes
+) -> None:
+    for graph in (b"", GRAPH[:-20]):
+        found = Checkpoint(bundle(tmp_path / "a.mag", magenta_table, graph=graph))
+        assert found.graph is None
+        assert np.array_equal(*(v["rnn/lstm_cell/bias"] for v in (_read(found), CELL)))
+        assert found.notes[0].endswith("going on without the graph")
+
+
+def _read(found: Checkpoint) -> dict[str, np.ndarray]:
+    return {name: variable.read() for name, variable in found.variables.items()}
+
+
+def test_a_graph_that_is_too_large_is_ignored(
+    tmp_path: Path, magenta_table: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_GRAPH_BYTES", len(GRAPH) - 1)
+    found = Checkpoint(bundle(tmp_path / "a.mag", magenta_table))
+    assert found.graph is None
+    assert f"a graph of {len(GRAPH)} bytes is larger than" in found.notes[0]
+
+
+def test_a_bundle_of_two_checkpoints_is_refused(tmp_path: Path, magenta_table: bytes) -> None:
+    with pytest.raises(UnsupportedError, match="this bundle has 2 checkpoint files, and not 1"):
+        Checkpoint(bundle(tmp_path / "a.mag", magenta_table, magenta_table))
+
+
+def test_a_bundle_that_is_cut_short(shell: Shell, tmp_path: Path, magenta_table: bytes) -> None:
+    whole = Path(bundle(tmp_path / "a.mag", magenta_table)).read_bytes()
+    path = tmp_path / "cut.mag"
+    path.write_bytes(whole[:-100])
+    done = shell("inspect", path, code=3)
+    assert error(done) == (
+        f"{path}: the bundle is cut short: {100 - 5} bytes are missing; "
+        "copy it again from where it came from"
+    )
+    assert notes(done) == []
+    of_details = len(text(4, text(1, "x")))  # without which a bundle is complete
+    for size in range(0, len(whole) - of_details, 7):
+        path.write_bytes(whole[:size])
+        with pytest.raises(LstmstateError):
+            Checkpoint(str(path))
+
+
+def test_a_bundle_that_is_damaged(tmp_path: Path, magenta_table: bytes) -> None:
+    whole = bytearray(Path(bundle(tmp_path / "a.mag", magenta_table)).read_bytes())
+    at = bytes(whole).index(magenta_table)
+    path = tmp_path / "b.mag"
+    found = 0
+    for place in range(at, at + len(magenta_table), 5):
+        damaged = bytearray(whole)
+        damaged[place] ^= 4
+        path.write_bytes(damaged)
+        try:
+            values = _read(Checkpoint(str(path)))
+        except LstmstateError:
+            found += 1
+        else:  # a byte that is never read
+            assert all(np.array_equal(values[name], CELL[name]) for name in CELL)
+    assert found > len(magenta_table) // 5 * 0.8
+    path.write_bytes(bytes(whole) + number(5, 3))
+    with pytest.raises(CorruptError, match="this is a damaged bundle"):
+        Checkpoint(str(path))

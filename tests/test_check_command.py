@@ -95,8 +95,8 @@ FAILING = [
 def test_assertions_that_pass_on_a_checkpoint(
     shell: Shell, sample: str, asserted: list[str]
 ) -> None:
-    done = shell("check", SAMPLES / sample, *asserted)
-    assert (done.code, done.out) == (0, "")
+    done = shell("check", SAMPLES / sample, *asserted, code=0)
+    assert done.out == ""
     assert notes(done)[-1].startswith(f"{SAMPLES / sample}: ")
     assert notes(done)[-1].endswith(" passed")
     assert shell("check", "-q", SAMPLES / sample, *asserted).err == ""
@@ -106,15 +106,14 @@ def test_assertions_that_pass_on_a_checkpoint(
 def test_assertions_that_fail_on_a_checkpoint(
     shell: Shell, sample: str, asserted: list[str], problems: list[str]
 ) -> None:
-    done = shell("check", "-q", SAMPLES / sample, *asserted)
-    assert (done.code, done.err) == (1, "")
+    done = shell("check", "-q", SAMPLES / sample, *asserted, code=1)
+    assert done.err == ""
     assert done.out.splitlines() == [f"{SAMPLES / sample}: {problem}" for problem in problems]
 
 
 def test_every_failure_is_printed_and_no_success(shell: Shell) -> None:
     asserted = ["--units", "24", "--cells", "2", "--era", "1.2+", "--max-abs-m", "0.001"]
-    done = shell("check", SUNSPOTS, *asserted)
-    assert done.code == 1
+    done = shell("check", SUNSPOTS, *asserted, code=1)
     assertions = [line.split(": ")[1] for line in done.out.splitlines()]
     assert assertions == ["--units 24", "--max-abs-m 0.001", "--max-abs-m 0.001"]
 
@@ -132,8 +131,8 @@ def test_every_failure_is_printed_and_no_success(shell: Shell) -> None:
 def test_a_missing_name_is_answered_with_the_name_in_this_file(
     shell: Shell, sample: str, requested: str, called: str | None
 ) -> None:
-    done = shell("check", "-q", SAMPLES / sample, "--has", requested)
-    assert (done.code, done.out.count("\n")) == (1, 1)
+    done = shell("check", "-q", SAMPLES / sample, "--has", requested, code=1)
+    assert done.out.count("\n") == 1
     assert done.out.startswith(f"{SAMPLES / sample}: {requested} is not there")
     if called is not None:
         assert f"; this file has {called}" in done.out
@@ -145,8 +144,7 @@ def test_current_names_are_found_in_an_old_checkpoint(shell: Shell) -> None:
     names = [one["name"] for one in shell.json("inspect", old)["variables"]]
     (weights,) = [name for name in names if name.endswith("cell_0/lstm_cell/weights")]
     requested = weights.replace("/weights", "/kernel")
-    done = shell("check", "-q", old, "--has", requested)
-    assert done.code == 1
+    done = shell("check", "-q", old, "--has", requested, code=1)
     assert done.out == (
         f"{old}: {requested} is not there; this file has {weights}, TensorFlow 1.0-1.1 naming\n"
     )
@@ -156,8 +154,7 @@ def test_values_that_are_not_finite(shell: Shell, tmp_path: Path) -> None:
     values = lstm_cell() | {"step": np.array(3), "rnn/other": np.array([1.0, np.inf])}
     values["rnn/lstm_cell/bias"][3] = np.nan
     path = checkpoint(tmp_path / "x", values)
-    done = shell("check", "-q", path, "--finite")
-    assert done.code == 1
+    done = shell("check", "-q", path, "--finite", code=1)
     assert sorted(done.out.splitlines()) == [
         f"{path}: --finite: rnn/lstm_cell/bias holds NaN",
         f"{path}: --finite: rnn/other holds Inf",
@@ -167,35 +164,34 @@ def test_values_that_are_not_finite(shell: Shell, tmp_path: Path) -> None:
 def test_assertions_on_cells_fail_where_there_are_none(shell: Shell, tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "x", {"dense/kernel": numbers(3, 4)})
     for asserted in (["--units", "8"], ["--family", "LSTMCell"], ["--era", "1.2+"]):
-        done = shell("check", "-q", path, *asserted)
-        assert done.code == 1
+        done = shell("check", "-q", path, *asserted, code=1)
         assert done.out == f"{path}: {' '.join(asserted)}: no graph, and no known variable names\n"
     assert shell("check", "-q", path, "--cells", "0", "--has", "dense/kernel").code == 0
-    done = shell("check", "-q", path, "--max-abs-m", "1")
-    assert (done.code, done.out) == (1, f"{path}: --max-abs-m 1: there is no state in it\n")
+    done = shell("check", "-q", path, "--max-abs-m", "1", code=1)
+    assert done.out == f"{path}: --max-abs-m 1: there is no state in it\n"
 
 
 def test_unrecorded_options_are_unknown_unless_defaults_are_assumed(shell: Shell) -> None:
     bare = (SAMPLES / "tf_1_0_names", "--forget-bias")
-    done = shell("check", "-q", *bare, "1")
-    assert (done.code, done.err) == (1, "")
+    done = shell("check", "-q", *bare, "1", code=1)
+    assert done.err == ""
     assert done.out.endswith("forget_bias is unknown: TensorFlow's default would be 1\n")
-    done = shell("check", *bare, "1", "--assume-defaults")
-    assert (done.code, done.out) == (0, "")
+    done = shell("check", *bare, "1", "--assume-defaults", code=0)
+    assert done.out == ""
     assert any("forget_bias is the documented default" in note for note in notes(done))
-    done = shell("check", "-q", *bare, "0", "--assume-defaults")
-    assert (done.code, "forget_bias is 1 (default), not 0" in done.out) == (1, True)
+    done = shell("check", "-q", *bare, "0", "--assume-defaults", code=1)
+    assert "forget_bias is 1 (default), not 0" in done.out
     for flags in ([], ["--assume-defaults"]):
-        done = shell("check", SAMPLES / "peephole_flat", "--forget-bias", "0.5", *flags)
-        assert (done.code, "default" in done.err) == (0, False)
+        done = shell("check", SAMPLES / "peephole_flat", "--forget-bias", "0.5", *flags, code=0)
+        assert "default" not in done.err
 
 
 def test_damage_is_an_error_and_not_a_failed_assertion(shell: Shell, tmp_path: Path) -> None:
     shutil.copytree(SAMPLES / "block_cell", tmp_path / "run")
     data = next((tmp_path / "run").glob("*.data-*"))
     data.write_bytes(data.read_bytes()[:-1] + b"\xff")
-    done = shell("check", "-q", tmp_path / "run", "--finite")
-    assert (done.code, done.out) == (3, "")
+    done = shell("check", "-q", tmp_path / "run", "--finite", code=3)
+    assert done.out == ""
     assert "checksum" in error(done)
     assert shell("check", "-q", tmp_path / "run", "--units", "8").code == 0  # reads no values
     done = shell("check", tmp_path / "run", "--units", "8", "--no-checksums")
@@ -232,8 +228,8 @@ def test_damage_is_an_error_and_not_a_failed_assertion(shell: Shell, tmp_path: P
 def test_assertions_on_a_state(
     shell: Shell, state: Path, asserted: list[str], problem: str | None
 ) -> None:
-    done = shell("check", "-q", state, *asserted)
-    assert (done.code, done.err) == (0 if problem is None else 1, "")
+    done = shell("check", "-q", state, *asserted, code=0 if problem is None else 1)
+    assert done.err == ""
     if problem is None:
         assert done.out == ""
     else:
@@ -271,8 +267,8 @@ def test_asserted_widths_split_a_flat_state(
 
 @pytest.mark.parametrize("cells", ["x", "24,", "4:2:1", "-1", "0,4", "1.5"])
 def test_cells_that_are_neither_a_number_nor_widths_are_refused(shell: Shell, cells: str) -> None:
-    done = shell("check", SUNSPOTS, "--cells", cells)
-    assert (done.code, done.out) == (2, "")
+    done = shell("check", SUNSPOTS, "--cells", cells, code=2)
+    assert done.out == ""
     assert f"{cells!r} is not a number of cells, such as 2, nor a list of the widths" in error(done)
 
 
@@ -297,8 +293,7 @@ def test_c_and_m_of_a_flat_state_are_checked_separately(shell: Shell, tmp_path: 
     assert shell("check", saved(tmp_path / "a.npy", good), "--max-abs-m", "1").code == 0
     assert shell("check", tmp_path / "a.npy", "--max-abs-m", "0.75").code == 0
     assert shell("check", tmp_path / "a.npy", "--max-abs-m", "0.625").code == 1  # below zero
-    done = shell("check", saved(tmp_path / "b.npy", swapped), "--max-abs-m", "1")
-    assert done.code == 1
+    done = shell("check", saved(tmp_path / "b.npy", swapped), "--max-abs-m", "1", code=1)
     assert done.out == f"{tmp_path / 'b.npy'}: --max-abs-m 1: m reaches 3, more than 1\n"
 
 
@@ -306,8 +301,7 @@ def test_a_state_that_is_not_finite(shell: Shell, tmp_path: Path) -> None:
     c, m = numbers(2, 4), numbers(2, 4)
     c[0, 0], m[1, 3] = np.nan, -np.inf
     path = archive(tmp_path / "x.npz", c=c, m=m)
-    done = shell("check", "-q", path, "--finite", "--max-abs-m", "1")
-    assert done.code == 1
+    done = shell("check", "-q", path, "--finite", "--max-abs-m", "1", code=1)
     assert done.out.splitlines() == [
         f"{path}: --finite: c holds NaN",
         f"{path}: --finite: m holds Inf",
@@ -319,8 +313,8 @@ def test_a_stack_is_checked_cell_by_cell(shell: Shell, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     assert shell("convert", SUNSPOTS, "--to-tuple", "-o", path).code == 0
     assert shell("check", path, "--cells", "2", "--has", f"{FIRST}/c").code == 0
-    done = shell("check", "-q", path, "--units", "24")
-    assert (done.code, done.out) == (1, f"{path}: --units 24: {SECOND}: units is 12, not 24\n")
+    done = shell("check", "-q", path, "--units", "24", code=1)
+    assert done.out == f"{path}: --units 24: {SECOND}: units is 12, not 24\n"
 
 
 def test_an_unknown_layout_can_be_passed(shell: Shell, tmp_path: Path) -> None:
@@ -349,10 +343,9 @@ def test_json_of_one_path(shell: Shell) -> None:
 def test_several_paths(shell: Shell) -> None:
     good, bad = str(SAMPLES / "block_cell"), str(SAMPLES / "sunspots")
     assert shell("check", "-q", good, good, "--units", "8").code == 0
-    done = shell("check", "-q", good, bad, "--units", "8")
-    assert (done.code, len(done.out.splitlines())) == (1, 2)
-    done = shell("check", "-q", "/gone", bad, good, "--units", "8")
-    assert (done.code, len(done.out.splitlines())) == (4, 2)
+    assert len(shell("check", "-q", good, bad, "--units", "8", code=1).out.splitlines()) == 2
+    done = shell("check", "-q", "/gone", bad, good, "--units", "8", code=4)
+    assert len(done.out.splitlines()) == 2
     assert error(done).startswith("/gone: ")
     found = shell.json("check", "/gone", bad, good, "--units", "8", code=4)
     assert (found["kind"], found["holds"]) == ("batch", False)
@@ -375,8 +368,7 @@ def test_several_paths(shell: Shell) -> None:
     ],
 )
 def test_a_usage_error_exits_with_2(shell: Shell, arguments: list[str]) -> None:
-    done = shell("check", *arguments)
-    assert (done.code, done.out) == (2, "")
+    assert shell("check", *arguments, code=2).out == ""
 
 
 def test_unusable_input_exits_with_3(shell: Shell, tmp_path: Path) -> None:
@@ -388,8 +380,7 @@ def test_unusable_input_exits_with_3(shell: Shell, tmp_path: Path) -> None:
         str(half): "this is only the c of a cell",
         str(SAMPLES / "README.md"): "expected a state or a TensorFlow checkpoint, got a text file",
     }.items():
-        done = shell("check", "-q", path, "--finite")
-        assert (done.code, done.out) == (3, "")
+        done = shell("check", "-q", path, "--finite", code=3)
+        assert done.out == ""
         assert error(done).startswith(f"{path}: {words}")
-    done = shell("check", "-q", SUNSPOTS, "--units", "24", "--cell", "nope")
-    assert (done.code, done.out) == (3, "")
+    assert shell("check", "-q", SUNSPOTS, "--units", "24", "--cell", "nope", code=3).out == ""

@@ -1,22 +1,38 @@
-"""The first words of a command line: paths, mistyped commands, the help and the version."""
+"""The command line as a whole: commands, flags, messages, and the end of the process."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from textwrap import indent
 
 import click
 import numpy as np
 import pytest
-from commands import PROJECT, SAMPLES, SUNSPOTS, Shell, error, notes, numbers, saved
+from commands import (
+    PROJECT,
+    SAMPLES,
+    SUNSPOTS,
+    Shell,
+    archive,
+    checkpoint,
+    error,
+    lstm_cell,
+    notes,
+    numbers,
+    saved,
+)
 
 import lstmstate
 from lstmstate.cli import COMMANDS, HELP, load
 from lstmstate.cli.group import cli, click_command
+from lstmstate.cli.report.flags import with_flags
 from lstmstate.state.formats.input_path import InputPath
 
 
@@ -143,8 +159,8 @@ def wrong_lines() -> list[list[str]]:
 
 @pytest.mark.parametrize("line", wrong_lines(), ids=" ".join)
 def test_every_wrong_command_line_is_one_line(shell: Shell, line: list[str]) -> None:
-    done = shell(*line)
-    assert (done.code, done.out) == (2, "")
+    done = shell(*line, code=2)
+    assert done.out == ""
     assert error(done).endswith(f"see lstmstate {line[0]} --help")
 
 
@@ -290,9 +306,7 @@ def test_every_command_goes_on_after_a_path_that_fails(
     np.save("good.npy", np.zeros((5, 1) if line[0] in ("run", "verify") else (2, 8), np.float32))
     names = iter(["missing.npy", "good.npy"])
     words = [next(names) if word == "{}" else word for word in line]
-    done = shell(*words, "-q")
-    assert done.code == 4
-    assert error(done).startswith("missing.npy: ")
+    assert error(shell(*words, "-q", code=4)).startswith("missing.npy: ")
     found = shell.json(*words, "-q", "--force" if line[0] == "convert" else "--debug", code=4)
     assert [one["path"] for one in found["failed"]] == ["missing.npy"]
     assert len(found.get("results", found.get("trials"))) == 1
@@ -312,8 +326,8 @@ def test_memory_that_is_not_there_for_one_path_fails_that_path_alone(
         return real(path, **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "open_path", open_path)
-    done = shell("check", large, good, "--finite", "-q")
-    assert (done.code, error(done)) == (4, f"{large}: there is not enough memory for this")
+    done = shell("check", large, good, "--finite", "-q", code=4)
+    assert error(done) == f"{large}: there is not enough memory for this"
 
 
 # ---- legends
@@ -369,3 +383,220 @@ def test_completion_still_works() -> None:
         check=False,
     )
     assert done.stdout.split() == ["plain,--state-out", "plain,--state-layout"]
+
+
+# ---- names of parameters in library messages, and the flags that replace them on the command line
+
+
+LIBRARY = PROJECT / "lstmstate"
+# Modules whose texts are for the command line.
+OF_COMMANDS = ("cli", "report")
+
+
+def flags() -> set[str]:
+    """Return the flags of all commands."""
+    commands = [click_command(load(name), name) for name in COMMANDS]
+    options = [one for command in commands for one in command.params]
+    named = [one for one in options if isinstance(one, click.Option)]
+    return {f for one in named for f in (*one.opts, *one.secondary_opts)}
+
+
+def texts(*, docstrings: bool = True) -> Iterator[tuple[Path, int, str]]:
+    """Yield every text in the source of the library: its file, its line and the text."""
+    for path in sorted(LIBRARY.rglob("*.py")):
+        if path.relative_to(LIBRARY).parts[0] in OF_COMMANDS:
+            continue
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        skipped = {
+            id(node.value) for node in nodes if isinstance(node, ast.Expr) and not docstrings
+        }
+        for node in nodes:
+            is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if is_text and id(node) not in skipped:
+                yield path, node.lineno, node.value
+
+
+def named_flags(text: str) -> list[str]:
+    """Return the flags that a text names, and "--" if it builds one."""
+    words = re.findall(r"(?<![\w-])(?:--?[a-z][a-z-]*|--(?:$|(?=\{)))", text)
+    return [word for word in words if word == "--" or word in flags()]
+
+
+def test_no_library_message_names_a_flag() -> None:
+    found = [
+        f"{path.relative_to(PROJECT)}:{line}: {named_flags(text)}"
+        for path, line, text in texts()
+        if named_flags(text)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "text", ["say --force", "give -o FILE", "run --cell NAME or --stack", "--", "(--from)"]
+)
+def test_the_search_sees_a_flag(text: str) -> None:
+    assert named_flags(text)
+    assert not named_flags("pip install --force-reinstall; a - b -- c; `force=True`")
+
+
+def test_every_parameter_in_a_message_is_a_flag_of_a_command() -> None:
+    known = flags()
+    parameters = {
+        match[0]
+        for _, _, text in texts(docstrings=False)
+        for match in re.finditer(r"`\w+=[^`]*`?", text)
+    }
+    assert len(parameters) > 10
+    for parameter in parameters:
+        whole = parameter if parameter.endswith("`") else f"{parameter}x`"
+        assert set(named_flags(with_flags(whole))) & known, parameter
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("say `force=True`", "say --force"),
+        ("leave `layout=...` out", "leave --from out"),
+        ("`layout='torch'` or `layout='keras'`", "--from torch or --from keras"),
+        ("pass the widths: `cells=...`", "pass the widths: --units and --proj, --cells"),
+        ("say `cells=WIDTHS`", "say --cells WIDTHS"),
+        ("pass a file: `target=...`", "pass a file: -o FILE"),
+        ("two files for each cell: `targets=...`", "two files for each cell: -o C M"),
+        ("`cell='a/b c'`, `cell='/'`", "--cell a/b c, --cell /"),
+        ("`peepholes=False`, `proj_clip=None`", "--no-peepholes, --proj-clip none"),
+        ("`forget_bias=0.5` is used", "--forget-bias 0.5 is used"),
+        ("force=True/model.ckpt", "force=True/model.ckpt"),
+        ("a `checkpoint` file", "a `checkpoint` file"),
+    ],
+)
+def test_a_parameter_becomes_its_flag(message: str, shown: str) -> None:
+    assert with_flags(message) == shown
+
+
+def test_python_names_parameters_and_the_command_line_flags(shell: Shell, tmp_path: Path) -> None:
+    target = saved(tmp_path / "flat.npy", numbers(1, 8))
+    state = lstmstate.LSTMState(np.zeros((1, 4)), np.zeros((1, 4)))
+    with pytest.raises(lstmstate.LstmstateError) as caught:
+        lstmstate.save_state(state, target, layout="flat")
+    assert (
+        str(caught.value) == f"{target}: this file exists already; pass `force=True` to replace it"
+    )
+    source = archive(tmp_path / "a.npz", c=numbers(1, 4), m=numbers(1, 4))
+    done = shell("convert", source, "--to-flat", "-o", target)
+    assert error(done) == f"{target}: this file exists already; pass --force to replace it"
+
+
+def test_documents_of_several_paths_name_flags(shell: Shell, tmp_path: Path) -> None:
+    states = {"a/state": numbers(2, 8), "b/state": numbers(2, 8)}
+    model = checkpoint(tmp_path / "model.ckpt", lstm_cell() | states)
+    found = shell.json(
+        *("convert", model, SAMPLES / "peephole_flat", "--to-tuple", "--out-dir", tmp_path / "out"),
+        code=4,
+    )
+    assert found["failed"][0]["error"].endswith(
+        "2 states are saved in it; choose: --variable a/state, --variable b/state"
+    )
+
+
+def test_assertions_are_printed_as_passed(shell: Shell, tmp_path: Path) -> None:
+    flat = saved(tmp_path / "flat.npy", numbers(2, 8))
+    arguments = ("check", flat, "--units", "5", "--max-abs-m", "2", "--finite", "--has", "x")
+    found = {
+        one["assertion"]: one["problems"] for one in shell.json(*arguments, code=1)["assertions"]
+    }
+    assert list(found) == ["--units 5", "--max-abs-m 2", "--finite", "--has x"]
+    assert found["--finite"] == []
+    assert found["--units 5"][0].startswith("--units 5: ")
+    assert f"{flat}: --units 5: " in shell(*arguments).out
+
+
+def test_reasons_in_json_name_flags(shell: Shell, tmp_path: Path) -> None:
+    """A Keras layer without a graph: two activations of its gates are possible."""
+    variables = {"kernel": numbers(3, 16), "recurrent_kernel": numbers(4, 16), "bias": numbers(16)}
+    named = {f"lstm/{name}": value for name, value in variables.items()}
+    prefix = checkpoint(tmp_path / "x.ckpt", named)
+    (cell,) = shell.json("inspect", prefix, "--verify")["cells"]
+    assert cell["confirmed"] is None
+    assert "--recurrent-activation" in cell["confirmed_reason"]
+    assert "`" not in cell["confirmed_reason"]
+
+
+# ---- the end of a command's process: quick, with all its output, and with its exit code
+
+
+SAMPLE = Path(__file__).resolve().parent.parent / "sample_checkpoints" / "peephole_tuple"
+SCRIPT = """
+import atexit
+atexit.register(print, "called at the end")
+from lstmstate.__main__ import main
+
+class Left:
+    def __init__(self):
+        self.own = self
+
+    def __del__(self):
+        print("collected")
+
+left = Left()
+main()
+"""
+
+
+def ended(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in its own process."""
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("inspect", "-q", str(SAMPLE)), 0), (("inspect", "nothing-of-this-name"), 3), (("x",), 2)],
+)
+def test_a_process_ends_with_its_output_and_exit_code(
+    arguments: tuple[str, ...], code: int
+) -> None:
+    done = ended(*arguments)
+    assert done.returncode == code
+    assert bool(done.stderr) == (code != 0)
+    assert ("peephole" in done.stdout) == (code == 0)
+
+
+def test_a_process_ends_without_looking_for_garbage() -> None:
+    """Handlers registered before it for the end of the process are called."""
+    done = ended("x")
+    assert done.stdout == "called at the end\n"
+
+
+@pytest.mark.parametrize(
+    ("after", "code"), [("sys.exit(7)", 7), ("raise ValueError", 1), ("pass", 0)]
+)
+def test_a_calling_program_keeps_its_exit_code(after: str, code: int) -> None:
+    script = f"import sys\ntry:\n{indent(SCRIPT, '    ')}\nexcept SystemExit:\n    {after}"
+    command = [sys.executable, "-c", script, "inspect", "nothing-of-this-name"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, "called at the end\n")
+
+
+@pytest.mark.parametrize("first", ["", "import atexit; atexit.register(print, 'first')\n"])
+def test_handlers_registered_before_it_are_called(first: str) -> None:
+    """Also if the process is the command itself, which ends sooner without such handlers."""
+    script = f"{first}import sys, runpy\nsys.argv[:] = ['lstmstate', 'x']\n"
+    script += "runpy.run_module('lstmstate', run_name='__main__', alter_sys=False)"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "first\n" if first else "")
+    assert "no command or file 'x'" in done.stderr
+
+
+def test_a_calling_program_continues() -> None:
+    script = "import sys\nfrom lstmstate.__main__ import main\n"
+    script += "try:\n    main()\nexcept SystemExit:\n    sys.exit(7)"
+    command = [sys.executable, "-c", script, "inspect", "nothing-of-this-name"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 7
+
+
+def test_a_profile_of_it_is_printed() -> None:
+    command = [sys.executable, "-m", "cProfile", "-m", "lstmstate", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "function calls" in done.stdout

@@ -1,4 +1,4 @@
-"""`lstmstate convert` on the command line: outputs, notes, errors and exit codes."""
+"""`lstmstate convert`, `split` and `concat` on the command line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ import h5py
 import numpy as np
 import pytest
 from commands import (
+    FIRST,
     PROJECT,
     SAMPLES,
+    SECOND,
     SUNSPOTS,
     Shell,
+    archive,
     error,
     notes,
     numbers,
@@ -81,8 +84,8 @@ def test_the_state_of_a_checkpoint_is_written_next_to_it(
     shell: Shell, tmp_path: Path, given: str, name: str
 ) -> None:
     shutil.copytree(SUNSPOTS, tmp_path / "run")
-    done = shell("convert", f"{tmp_path}/{given}", "--to-flat")
-    assert (done.code, done.out) == (0, f"{tmp_path / name}\n")
+    done = shell("convert", f"{tmp_path}/{given}", "--to-flat", code=0)
+    assert done.out == f"{tmp_path / name}\n"
     assert np.load(tmp_path / name).shape == (1, 72)
 
 
@@ -91,9 +94,7 @@ def test_the_state_of_the_current_folder_gets_a_visible_name(
 ) -> None:
     shutil.copytree(SUNSPOTS, tmp_path / "run")
     monkeypatch.chdir(tmp_path / "run")
-    done = shell("convert", ".", "--to-flat")
-    assert done.code == 0
-    assert not os.path.basename(done.out).startswith(".")
+    assert not os.path.basename(shell("convert", ".", "--to-flat", code=0).out).startswith(".")
 
 
 @pytest.mark.parametrize(("to", "kind"), [("tuple", "h5"), ("flat", "npz"), ("flat", "csv")])
@@ -107,8 +108,7 @@ def test_a_generated_name_has_the_requested_suffix(
 def test_the_output_of_an_array_in_a_file_is_next_to_the_file(shell: Shell, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "deep.h5", "w") as file:
         file["a/b/c"], file["a/b/m"] = numbers(2, 3), numbers(2, 3, seed=1)
-    done = shell("convert", f"{tmp_path}/deep.h5:/a/b", "--to-flat")
-    assert done.code == 0, done.err
+    done = shell("convert", f"{tmp_path}/deep.h5:/a/b", "--to-flat", code=0)
     assert os.path.dirname(done.out) == str(tmp_path)
 
 
@@ -124,8 +124,9 @@ def test_several_sources_are_written_to_a_folder(shell: Shell, tmp_path: Path) -
 def test_one_source_that_fails_does_not_stop_the_others(shell: Shell, tmp_path: Path) -> None:
     good = [saved(tmp_path / f"{k}.npy", numbers(2, 8)) for k in "ac"]
     bad = saved(tmp_path / "b.npy", numbers(2, 7))
-    done = shell("convert", good[0], bad, good[1], "--to-tuple", "--out-dir", tmp_path / "out")
-    assert done.code == 4
+    done = shell(
+        "convert", good[0], bad, good[1], "--to-tuple", "--out-dir", tmp_path / "out", code=4
+    )
     assert [os.path.basename(line) for line in done.out.splitlines()] == [
         "a.tuple.npz",
         "c.tuple.npz",
@@ -144,9 +145,7 @@ def test_two_sources_never_share_one_output(shell: Shell, tmp_path: Path, flat: 
 
 
 def test_a_file_where_the_folder_should_be_is_named(shell: Shell, flat: Path) -> None:
-    done = shell("convert", flat, "--to-tuple", "--out-dir", flat)
-    assert done.code == 3
-    assert str(flat) in error(done)
+    assert str(flat) in error(shell("convert", flat, "--to-tuple", "--out-dir", flat, code=3))
 
 
 # ---- file types
@@ -195,16 +194,13 @@ def test_bits_that_another_precision_loses_are_counted(shell: Shell, tmp_path: P
 
 def test_a_complex_state_is_not_cut_to_its_real_part(shell: Shell, tmp_path: Path) -> None:
     source = saved(tmp_path / "c.npy", numbers(2, 8) + np.complex64(1j))
-    done = shell("convert", source, "--to-tuple", "--dtype", "float32")
-    assert done.code == 3
+    done = shell("convert", source, "--to-tuple", "--dtype", "float32", code=3)
     assert "complex64" in error(done)
 
 
 def test_a_dtype_unknown_to_numpy_is_not_cast(shell: Shell, tmp_path: Path) -> None:
     source = saved(tmp_path / "bfloat16.npy", np.zeros((2, 8), "V2"))
-    done = shell("convert", "-q", source, "--to-tuple", "--dtype", "float32")
-    assert done.code == 3
-    assert "V2" in error(done)
+    assert "V2" in error(shell("convert", "-q", source, "--to-tuple", "--dtype", "float32", code=3))
     assert os.listdir(tmp_path) == ["bfloat16.npy"]
 
 
@@ -213,11 +209,12 @@ def test_swapped_halves_are_reported_and_refused_if_strict(shell: Shell, flat: P
     values[1, 5] = 2.5
     np.save(flat, values)
     start = "c and m look swapped: m reaches from "
-    done = shell("convert", flat, "--to-tuple")
-    assert done.code == 0
+    done = shell("convert", flat, "--to-tuple", code=0)
     assert [note for note in notes(done) if note.startswith(start)]
-    done = shell("convert", "-q", flat, "--to-tuple", "--strict", "-o", flat.with_name("x.npz"))
-    assert (done.code, done.out) == (3, "")
+    done = shell(
+        "convert", "-q", flat, "--to-tuple", "--strict", "-o", flat.with_name("x.npz"), code=3
+    )
+    assert done.out == ""
     assert error(done).startswith(f"{flat}: {start}")
     assert not flat.with_name("x.npz").exists()
     values[0, 1] = -3  # c is out of range too
@@ -308,8 +305,8 @@ def test_a_usage_error_exits_with_2_and_writes_nothing(
     shell: Shell, flat: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(flat.parent)
-    done = shell("convert", *[str(flat) if a == "FLAT" else a for a in arguments])
-    assert (done.code, done.out) == (2, "")
+    done = shell("convert", *[str(flat) if a == "FLAT" else a for a in arguments], code=2)
+    assert done.out == ""
     assert error(done).endswith("; see lstmstate convert --help")
     assert os.listdir(flat.parent) == [flat.name]
 
@@ -340,9 +337,13 @@ def test_an_unusable_file_exits_with_3_and_one_line(
 ) -> None:
     monkeypatch.chdir(flat.parent)
     paths = {"README": PROJECT / "README.md", "STATELESS": SAMPLES / "bidirectional"}
-    done = shell("convert", "-q", *[a.replace("FLAT", flat.name) if a not in paths else paths[a]
-                                    for a in arguments])  # fmt: skip
-    assert (done.code, done.out) == (3, "")
+    done = shell(
+        "convert",
+        "-q",
+        *[a.replace("FLAT", flat.name) if a not in paths else paths[a] for a in arguments],
+        code=3,
+    )
+    assert done.out == ""
     assert words in error(done)
     assert os.listdir(flat.parent) == [flat.name]
 
@@ -377,3 +378,228 @@ def test_a_bad_ending_of_an_output_is_one_error_in_every_command(
     done = shell(*(places.get(word, word) for word in command.split()), "-q")
     problem = "x.dat: expected a name with the ending of a kind of file"
     assert (done.code, error(done)) == (3, f"{problem}; end the name in {endings}")
+
+
+# ---- `lstmstate split` and `concat`: one flat state into two files, and back
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# ---- split
+
+
+def test_a_flat_state_is_halved_with_a_note(shell: Shell, folder: Path) -> None:
+    flat = saved(folder / "flat.npy", numbers(3, 8))
+    done = shell("split", flat, "-o", "c.npy", "m.npy", code=0)
+    assert done.out == "c.npy\nm.npy\n"
+    assert notes(done) == [
+        "the widths of this flat state are unknown: it is cut in half, c 4 and m 4"
+    ]
+    np.testing.assert_array_equal(np.load("c.npy"), np.load(flat)[:, :4])
+    np.testing.assert_array_equal(np.load("m.npy"), np.load(flat)[:, 4:])
+    assert shell("split", "-q", flat, "-o", "c.npy", "m.npy", "--force").err == ""
+
+
+@pytest.mark.parametrize("lead", [(), (1,), (3,), (5, 3), (0,), (2, 0)])
+@pytest.mark.parametrize("dtype", ["float16", "float64", "complex64", "int32"])
+def test_split_and_concat_round_trip_to_the_bit(
+    shell: Shell, folder: Path, lead: tuple[int, ...], dtype: str
+) -> None:
+    flat = np.ascontiguousarray(numbers(*lead, 13, dtype="float64") * 100).astype(dtype)
+    saved(folder / "flat.npy", flat)
+    split = shell(
+        "split", "flat.npy", "--units", "8", "--proj", "5", "-o", "c.npy", "m.npy", code=0
+    )
+    assert notes(split) == []
+    assert np.load("m.npy").shape == (*lead, 5)
+    done = shell("concat", "c.npy", "m.npy", "-o", "back.npy")
+    assert (done.code, done.out, done.err) == (0, "back.npy\n", "")
+    assert np.load("back.npy").dtype == flat.dtype
+    assert np.load("back.npy").tobytes() == flat.tobytes()
+    # The widths are recorded, so the next conversion needs no flags.
+    assert shell("split", "back.npy", "-o", "c2.npy", "m2.npy").code == 0
+    for half in "cm":
+        assert np.load(f"{half}2.npy").tobytes() == np.load(f"{half}.npy").tobytes()
+
+
+def test_a_stack_has_two_files_for_each_cell(shell: Shell, folder: Path) -> None:
+    flat = saved(folder / "flat.npy", numbers(2, 11))
+    pairs = ["-o", "c0.npy", "m0.npy", "-o", "c1.npy", "m1.npy"]
+    assert shell("split", flat, "--cells", "4:3,2", *pairs).code == 0
+    found = [np.load(name) for name in ("c0.npy", "m0.npy", "c1.npy", "m1.npy")]
+    assert [half.shape[1] for half in found] == [4, 3, 2, 2]
+    np.testing.assert_array_equal(np.hstack(found), np.load(flat))
+    halves = [name for name in pairs if name != "-o"]
+    assert shell("concat", *halves, "-o", "back.npy").code == 0
+    assert np.load("back.npy").tobytes() == np.load(flat).tobytes()
+    assert shell("check", "back.npy", "--cells", "2", "--layout", "flat").code == 0
+
+
+def test_the_state_of_a_checkpoint_can_be_split(shell: Shell, folder: Path) -> None:
+    pairs = ["-o", "c0.npy", "m0.npy", "-o", "c1.npy", "m1.npy"]
+    assert shell("split", SUNSPOTS, *pairs).code == 0
+    assert [np.load(n).shape for n in ("c0.npy", "m1.npy")] == [(1, 24), (1, 12)]
+    halves = ["c0.npy", "m0.npy", "c1.npy", "m1.npy"]
+    assert shell("concat", *halves, "-o", "back.npy").code == 0
+    assert shell("diff", "--exact", "back.npy", f"{SUNSPOTS}:saved_state").code == 0
+    cells = shell.json("convert", "back.npy", "--to-tuple")["states"][0]["cells"]
+    assert [cell["name"] for cell in cells] == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize("kind", ["npz", "h5"])
+def test_any_file_of_a_state_can_be_split(shell: Shell, folder: Path, kind: str) -> None:
+    pair = archive(folder / "pair.npz", c=numbers(2, 3), m=numbers(2, 4, seed=1))
+    assert shell("convert", pair, "--to", "keras", "-o", f"state.{kind}").code == 0
+    assert shell("split", f"state.{kind}", "-o", "c.npy", "m.npy").code == 0
+    with np.load(pair) as expected:
+        np.testing.assert_array_equal(np.load("c.npy"), expected["c"])
+        np.testing.assert_array_equal(np.load("m.npy"), expected["m"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["flat.npy"], 2, "Missing option"),
+        (["flat.npy", "-o", "c.npy"], 2, "requires 2 arguments"),
+        (["-o", "c.npy", "m.npy"], 2, "Missing argument"),
+        (["flat.npy", "-o", "c.npy", "m.npy", "-o", "d.npy", "n.npy"], 3, "4 files"),
+        (["flat.npy", "--cells", "2,2", "-o", "c.npy", "m.npy"], 3, "pass two files for each cell"),
+        (["flat.npy", "-o", "c.npz", "m.npy"], 3, "split writes .npy files"),
+        (["flat.npy", "-o", "c.npy", "c.npy"], 3, "two outputs have the same name"),
+        (["flat.npy", "-o", "c.npy", "./c.npy"], 3, "two outputs have the same name"),
+        (["flat.npy", "-o", "c.npy", "flat.npy", "--force"], 3, "this is the input"),
+        (["odd.npy", "-o", "c.npy", "m.npy"], 3, "--units and --proj, --cells, or --checkpoint"),
+        (["flat.npy", "--units", "5", "-o", "c.npy", "m.npy"], 3, "c 5 + m 5 are 10"),
+        (["gone.npy", "-o", "c.npy", "m.npy"], 3, "gone.npy"),
+    ],
+)
+def test_a_failed_split_leaves_no_file(
+    shell: Shell, folder: Path, arguments: list[str], code: int, words: str
+) -> None:
+    saved(folder / "flat.npy", numbers(2, 8))
+    saved(folder / "odd.npy", numbers(2, 7))
+    done = shell("split", "-q", *arguments, code=code)
+    assert done.out == ""
+    assert words in done.err
+    assert sorted(os.listdir(folder)) == ["flat.npy", "odd.npy"]
+
+
+def test_one_cell_is_reported_in_the_singular(shell: Shell, folder: Path) -> None:
+    saved(folder / "flat.npy", numbers(2, 8))
+    pairs = ["-o", "c.npy", "m.npy", "-o", "d.npy", "n.npy"]
+    assert "the state has 1 cell and there are 4 files" in error(
+        shell("split", "-q", "flat.npy", *pairs)
+    )
+
+
+def test_strict_refuses_halves_that_look_swapped(shell: Shell, folder: Path) -> None:
+    c, m = numbers(2, 4) * 5, numbers(2, 4, seed=1)
+    flat = saved(folder / "flat.npy", np.hstack([m, c]))
+    done = shell("split", flat, "-o", "c.npy", "m.npy", "--strict", "-q", code=3)
+    assert os.listdir(folder) == ["flat.npy"]
+    assert "c and m look swapped" in error(done)
+    done = shell("split", flat, "-o", "c.npy", "m.npy", code=0)
+    assert any(note.startswith("c and m look swapped") for note in notes(done))
+
+
+def test_json_names_both_files(shell: Shell, folder: Path) -> None:
+    flat = saved(folder / "flat.npy", numbers(2, 8))
+    found = shell.json("split", flat, "-o", "c.npy", "m.npy")
+    assert (found["source"], found["output"]) == (str(flat), ["c.npy", "m.npy"])
+    (state,) = found["states"]
+    assert (state["from"], state["to"]) == ("flat", "tuple")
+    assert [array["shape"] for array in state["arrays"]] == [[2, 4], [2, 4]]
+
+
+# ---- concat
+
+
+def test_labelled_halves_are_refused_in_the_wrong_order(shell: Shell, folder: Path) -> None:
+    saved(folder / "flat.npy", numbers(2, 8))
+    assert shell("split", "flat.npy", "-o", "c.npy", "m.npy").code == 0
+    done = shell("concat", "m.npy", "c.npy", "-o", "back.npy", "--force", code=3)
+    assert not os.path.exists("back.npy")
+    assert error(done) == ("m.npy: expected c, got m; the order is c, m, c, m, …")
+    assert "expected m, got c" in error(shell("concat", "c.npy", "c.npy", "-o", "back.npy", code=3))
+
+
+def test_halves_of_different_cells_are_refused(shell: Shell, folder: Path) -> None:
+    """c of the first cell next to the narrower m of the second does not form a state."""
+    saved(folder / "flat.npy", numbers(2, 12))
+    pairs = ["-o", "c0.npy", "m0.npy", "-o", "c1.npy", "m1.npy"]
+    assert shell("split", "flat.npy", "--cells", "4,2", *pairs).code == 0
+    shell("concat", "c0.npy", "m1.npy", "-o", "back.npy", code=3)
+    assert not os.path.exists("back.npy")
+
+
+def test_unlabelled_files_are_used_in_order(shell: Shell, folder: Path) -> None:
+    halves = {"a": numbers(2, 5), "b": numbers(2, 3, seed=1)}
+    for name, values in halves.items():
+        saved(folder / f"{name}.npy", values)
+    assert shell("concat", "a.npy", "b.npy", "-o", "flat.npy", code=0).err == ""
+    np.testing.assert_array_equal(np.load("flat.npy"), np.hstack([halves["a"], halves["b"]]))
+    found = shell.json("convert", "flat.npy", "--to-tuple")["states"][0]
+    assert found["cells"] == [{"name": "", "c": 5, "m": 3}]
+
+
+def test_halves_inside_files(shell: Shell, folder: Path) -> None:
+    c, m = numbers(2, 5), numbers(2, 3, seed=1)
+    with h5py.File("state.h5", "w") as file:
+        file["cell_0/c"], file["cell_0/m"] = c, m
+    archive(folder / "state.npz", cell=c, hidden=m, other=c)
+    for source, first, second in (
+        ("state.h5", "/cell_0/c", "/cell_0/m"),
+        ("state.npz", "cell", "hidden"),
+    ):
+        shell(
+            "concat", f"{source}:{first}", f"{source}:{second}", "-o", "flat.npy", "--force", code=0
+        )
+        np.testing.assert_array_equal(np.load("flat.npy"), np.hstack([c, m]))
+    done = shell("concat", "state.npz", "state.npz", "-o", "x.npy", code=3)
+    assert (
+        "state.npz: expected one array, got 3; pick one, FILE:NAME: cell, hidden, other"
+        in error(done)
+    )
+
+
+def test_outputs_of_other_file_types(shell: Shell, folder: Path) -> None:
+    c, m = saved(folder / "c.npy", np.zeros((50, 40))), saved(folder / "m.npy", np.zeros((50, 40)))
+    assert shell("concat", c, m, "-o", "flat.h5").code == 0
+    assert shell("concat", c, m, "-o", "flat.npz").code == 0
+    assert shell("concat", c, m, "-o", "small.npz", "--compress").code == 0
+    assert shell("diff", "--exact", "flat.h5", "small.npz").code == 0
+    assert os.path.getsize("small.npz") < os.path.getsize("flat.npz") / 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "Missing argument"),
+        (["c.npy", "m.npy"], 2, "Missing option '-o'"),
+        (["c.npy", "-o", "x.npy"], 2, "expected pairs of files, C M"),
+        (["c.npy", "m.npy", "c.npy", "-o", "x.npy"], 2, "got 3 files"),
+        (["c.npy", "other.npy", "-o", "x.npy"], 3, "[2, 4] and m [3, 4]"),
+        (["c.npy", "wide.npy", "-o", "x.npy"], 3, "float64"),
+        (["c.npy", "m.npy", "--units", "3", "-o", "x.npy"], 3, "--units"),
+        (["c.npy", "m.npy", "-o", "m.npy", "--force"], 3, "this is the input"),
+        (["c.npy", "m.npy", "-o", "c.npy", "--force"], 3, "this is the input"),
+        (["c.npy", "m.npy", "-o", "x"], 3, "expected a name with the ending of a kind of file"),
+        (["c.npy", "gone.npy", "-o", "x.npy"], 3, "gone.npy"),
+    ],
+)
+def test_a_failed_concat_leaves_no_file(
+    shell: Shell, folder: Path, arguments: list[str], code: int, words: str
+) -> None:
+    files = {"c": numbers(2, 4), "m": numbers(2, 4), "other": numbers(3, 4)}
+    for name, values in (files | {"wide": numbers(2, 4, dtype="float64")}).items():
+        saved(folder / f"{name}.npy", values)
+    before = {name: Path(name).read_bytes() for name in os.listdir(folder)}
+    done = shell("concat", "-q", *arguments, code=code)
+    assert done.out == ""
+    assert words in done.err
+    assert {name: Path(name).read_bytes() for name in os.listdir(folder)} == before

@@ -106,9 +106,7 @@ def test_inputs_with_other_spatial_axes_are_refused(
     case = saved(tmp_path, [4, 3])
     x = str(tmp_path / "x.npy")
     np.save(x, np.zeros(shape, "f4"))
-    done = shell("run", case.prefix, x, "-o", str(tmp_path / "out.npz"))
-    assert done.code == 3
-    assert words in done.err
+    assert words in shell("run", case.prefix, x, "-o", str(tmp_path / "out.npz"), code=3).err
 
 
 @pytest.mark.filterwarnings("ignore:.*the graph's own step is run")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import BundleBuilder, V1Builder
-from commands import Shell, archive, checkpoint, error, lstm_cell, numbers, saved
+from commands import Shell, archive, checkpoint, error, errors, flip, lstm_cell, numbers, saved
 
 import lstmstate
 from lstmstate.errors import GatheredError, LstmstateError, each, raise_all
@@ -20,11 +20,7 @@ DAMAGED = "its checksum does not match: the data file is damaged, or of another 
 def damaged(tmp_path: Path) -> str:
     """The prefix of a checkpoint of four tensors; a, b and c are damaged."""
     prefix = checkpoint(tmp_path / "model", {name: numbers(4) for name in NAMES})
-    data = Path(f"{prefix}.data-00000-of-00001")
-    content = bytearray(data.read_bytes())
-    for at in (0, 17, 47):
-        content[at] ^= 1
-    data.write_bytes(content)
+    flip(prefix, 0, 17, 47)
     return prefix
 
 
@@ -33,28 +29,18 @@ def lines(prefix: str) -> list[str]:
     return [f"{prefix}.data-00000-of-00001: {name}: {DAMAGED}" for name in "abc"]
 
 
-def errors(err: str) -> list[str]:
-    """Return the errors on stderr."""
-    start = "lstmstate: error: "
-    return [line.removeprefix(start) for line in err.splitlines() if line.startswith(start)]
-
-
 def test_check_finite_names_each(shell: Shell, damaged: str) -> None:
-    done = shell("check", damaged, "--finite")
-    assert (done.code, done.out) == (3, "")
-    assert errors(done.err) == lines(damaged)
+    done = shell("check", damaged, "--finite", code=3)
+    assert done.out == ""
+    assert errors(done) == lines(damaged)
 
 
 def test_check_finite_names_a_damaged_counter_too(shell: Shell, tmp_path: Path) -> None:
     """A value that is not floating-point cannot be NaN; it can be damaged."""
     prefix = checkpoint(tmp_path / "model", {"a": numbers(4), "step": np.arange(3)})
-    data = Path(f"{prefix}.data-00000-of-00001")
-    content = bytearray(data.read_bytes())
-    content[-1] ^= 1
-    data.write_bytes(content)
-    done = shell("check", prefix, "--finite")
-    assert done.code == 3
-    assert errors(done.err) == [f"{prefix}.data-00000-of-00001: step: {DAMAGED}"]
+    flip(prefix, -1)
+    done = shell("check", prefix, "--finite", code=3)
+    assert errors(done) == [f"{prefix}.data-00000-of-00001: step: {DAMAGED}"]
 
 
 def test_check_finite_of_several_files_names_each(
@@ -67,10 +53,9 @@ def test_check_finite_of_several_files_names_each(
 
 
 def test_inspect_verify_names_each_after_the_report(shell: Shell, damaged: str) -> None:
-    done = shell("inspect", damaged, "--verify")
-    assert done.code == 3
+    done = shell("inspect", damaged, "--verify", code=3)
     assert done.out.splitlines()[-1] == "1 of 4 values are undamaged; damaged: a, b, c"
-    assert errors(done.err) == lines(damaged)
+    assert errors(done) == lines(damaged)
 
 
 def test_inspect_verify_in_json(shell: Shell, damaged: str, tmp_path: Path) -> None:
@@ -97,8 +82,7 @@ def test_inspect_reads_no_value_without_being_asked(shell: Shell, damaged: str) 
 
 
 def test_a_whole_checkpoint_is_verified(shell: Shell, samples: Path) -> None:
-    done = shell("inspect", samples / "sunspots", "--verify")
-    assert done.code == 0
+    done = shell("inspect", samples / "sunspots", "--verify", code=0)
     assert done.out.splitlines()[-1] == "22 of 22 values are undamaged"
     assert shell.json("inspect", samples / "sunspots", "--verify")["damaged"] == []
 
@@ -106,9 +90,8 @@ def test_a_whole_checkpoint_is_verified(shell: Shell, samples: Path) -> None:
 def test_statistics_of_damaged_values_are_left_out(shell: Shell, tmp_path: Path) -> None:
     values = {"rnn/lstm_cell/kernel": numbers(7, 16), "rnn/lstm_cell/bias": numbers(16)}
     prefix = checkpoint(tmp_path / "model", values)
-    data = Path(f"{prefix}.data-00000-of-00001")
     assert "stats" in shell.json("inspect", prefix, "--verify", "--stats")["cells"][0]
-    data.write_bytes(bytes([data.read_bytes()[0] ^ 1]) + data.read_bytes()[1:])
+    flip(prefix, 0)
     document = shell.json("inspect", prefix, "--verify", "--stats", code=3)
     assert "stats" not in document["cells"][0]
     assert len(document["damaged"]) == 1
@@ -129,7 +112,7 @@ def test_a_missing_data_file_is_one_error(shell: Shell, tmp_path: Path, command:
     prefix = checkpoint(tmp_path / "model", {name: numbers(4) for name in "abcde"})
     Path(f"{prefix}.data-00000-of-00001").unlink()
     name, flag = command.split()
-    (line,) = errors(shell(name, prefix, flag).err)
+    (line,) = errors(shell(name, prefix, flag))
     problem = "5 values (a, b, c and 2 more): the data file is missing: only names, shapes"
     assert line.startswith(f"{prefix}.data-00000-of-00001: {problem}")
 
@@ -149,39 +132,29 @@ def test_damaged_values_of_a_v1_file(shell: Shell, tmp_path: Path) -> None:
     for name in NAMES:
         builder.add(name, numbers(64))
     path = Path(builder.write(tmp_path / "old", block_size=64))
-    content = bytearray(path.read_bytes())
-    for key, value in builder.entries.items():
-        if key[1:2] in b"bc":
-            content[content.index(value) + 40] ^= 1
-    path.write_bytes(content)
+    content, values = path.read_bytes(), builder.entries.items()
+    flip(path, *(content.index(value) + 40 for key, value in values if key[1:2] in b"bc"))
     document = shell.json("inspect", path, "--verify", code=3)
     assert [one["variable"] for one in document["damaged"]] == ["b", "c"]
-    assert len(errors(shell("check", path, "--finite").err)) == 2
+    assert len(errors(shell("check", path, "--finite"))) == 2
 
 
 def test_a_damaged_state_file_is_refused(shell: Shell, tmp_path: Path) -> None:
     path = archive(tmp_path / "state.npz", c=numbers(2, 4096), m=numbers(2, 4096, seed=1))
     assert shell("inspect", path, "--verify").code == 0
-    content = bytearray(path.read_bytes())
-    content[content.index(numbers(2, 4096).tobytes())] ^= 1
-    path.write_bytes(content)
-    done = shell("inspect", path, "--verify")
-    assert done.code == 3
-    assert "c: the archive is damaged" in error(done)
+    flip(path, path.read_bytes().index(numbers(2, 4096).tobytes()))
+    assert "c: the archive is damaged" in error(shell("inspect", path, "--verify", code=3))
 
 
 def test_a_state_in_a_separate_checkpoint(shell: Shell, tmp_path: Path) -> None:
     path = archive(tmp_path / "state.npz", c=numbers(2, 4), m=numbers(2, 4, seed=1))
     prefix = tmp_path / "state.ckpt"
     assert shell("convert", path, "--to-tuple", "-o", prefix).code == 0
-    data = Path(f"{prefix}.data-00000-of-00001")
-    content = bytearray(data.read_bytes())
-    for half in (numbers(2, 4), numbers(2, 4, seed=1)):
-        content[content.index(half.tobytes())] ^= 1
-    data.write_bytes(content)
-    done = shell("check", prefix, "--finite")
-    assert done.code == 3
-    assert [line.split(": ")[1] for line in errors(done.err)] == ["c", "m"]
+    content = Path(f"{prefix}.data-00000-of-00001").read_bytes()
+    halves = numbers(2, 4), numbers(2, 4, seed=1)
+    flip(prefix, *(content.index(half.tobytes()) for half in halves))
+    done = shell("check", prefix, "--finite", code=3)
+    assert [line.split(": ")[1] for line in errors(done)] == ["c", "m"]
 
 
 @pytest.mark.parametrize("command", ["run", "concat"])
@@ -191,32 +164,25 @@ def test_no_checksums_applies_to_the_files_of_a_state(
     """The state is in another checkpoint than the cells, or its halves are in one."""
     cells = checkpoint(tmp_path / "cells.ckpt", lstm_cell())
     prefix = checkpoint(tmp_path / "state.ckpt", {"c": numbers(2, 4), "m": numbers(2, 4, seed=1)})
-    data = Path(f"{prefix}.data-00000-of-00001")
-    data.write_bytes(bytes([data.read_bytes()[0] ^ 1]) + data.read_bytes()[1:])
+    flip(prefix, 0)
     x = saved(tmp_path / "x.npy", numbers(2, 5, 3))
     words = {
         "run": ["run", cells, x, "--state", prefix, "-o", tmp_path / "out.npz"],
         "concat": ["concat", f"{prefix}:c", f"{prefix}:m", "-o", tmp_path / "flat.npy"],
     }[command]
-    refused = shell(*words)
-    assert (refused.code, DAMAGED in error(refused)) == (3, True)
-    done = shell(*words, "--no-checksums")
-    assert done.code == 0, done.err
+    assert DAMAGED in error(shell(*words, code=3))
+    shell(*words, "--no-checksums", code=0)
 
 
 def test_verifying_needs_checksums(shell: Shell, damaged: str) -> None:
-    done = shell("inspect", damaged, "--verify", "--no-checksums")
-    assert done.code == 2
-    assert "not both" in done.err
+    assert "not both" in shell("inspect", damaged, "--verify", "--no-checksums", code=2).err
 
 
 def test_one_damaged_value_raises_its_own_error(shell: Shell, tmp_path: Path) -> None:
     prefix = checkpoint(tmp_path / "model", {"a": numbers(4), "b": np.full(4, np.nan)})
     data = Path(f"{prefix}.data-00000-of-00001")
     data.write_bytes(b"\0" + data.read_bytes()[1:])
-    done = shell("check", "-q", prefix, "--finite")
-    assert done.code == 3
-    assert error(done) == lines(prefix)[0]
+    assert error(shell("check", "-q", prefix, "--finite", code=3)) == lines(prefix)[0]
 
 
 def test_several_errors_are_raised_as_one() -> None:

@@ -40,13 +40,10 @@ def state_of(tf: Any, x: Any) -> tuple[Any, dict[Any, Any]]:
 STATE = LSTMState(drawn(BATCH, UNITS, seed=7) / 2, drawn(BATCH, UNITS, seed=8) / 2)
 
 
-def fed(tf: Any, x: Any) -> Any:
-    return tf.placeholder(tf.int32, [None], "lengths")
-
-
-def of_default(tf: Any, x: Any) -> Any:
-    whole = tf.fill([tf.shape(x)[0]], STEPS)
-    return tf.placeholder_with_default(whole, [None], "lengths")
+FED = lambda tf, x: tf.placeholder(tf.int32, [None], "lengths")  # noqa: E731
+OF_DEFAULT = lambda tf, x: tf.placeholder_with_default(  # noqa: E731
+    tf.fill([tf.shape(x)[0]], STEPS), [None], "lengths"
+)
 
 
 def of_small_default(tf: Any, x: Any) -> Any:
@@ -60,10 +57,6 @@ def used(tf: Any, x: Any) -> Any:
 
 def constant(tf: Any, x: Any) -> Any:
     return tf.constant(LENGTHS)
-
-
-def of_mask(tf: Any, x: Any) -> Any:
-    return tf.cast(tf.reduce_sum(tf.placeholder(tf.float32, [None, None], "mask"), 1), tf.int32)
 
 
 def in_loop(tf: Any, x: Any, lengths: Any, state: Any) -> tuple[Any, Any]:
@@ -85,15 +78,19 @@ def by_outputs(outputs: Any) -> Any:
 @pytest.mark.parametrize(
     ("lengths", "given", "taken"),
     [
-        (fed, True, LENGTHS),
-        (fed, False, [STEPS] * BATCH),
-        (of_default, True, LENGTHS),
-        (of_default, False, None),
+        *((FED, given, taken) for given, taken in ((True, LENGTHS), (False, [STEPS] * BATCH))),
+        *((OF_DEFAULT, given, taken) for given, taken in ((True, LENGTHS), (False, None))),
         (of_small_default, True, LENGTHS),
         (of_small_default, False, None),
         (used, False, None),
         (constant, False, None),
-        (of_mask, True, LENGTHS),
+        (
+            lambda tf, x: tf.cast(
+                tf.reduce_sum(tf.placeholder(tf.float32, [None, None], "mask"), 1), tf.int32
+            ),
+            True,
+            LENGTHS,
+        ),
     ],
 )
 def test_sequences_end_as_in_the_graph(
@@ -129,10 +126,9 @@ def test_lengths_equal_to_the_number_of_steps_change_nothing(shell: Shell, tmp_p
     np.save(tmp_path / "x.npy", padded())
     np.save(tmp_path / "lengths.npy", np.full(BATCH, STEPS))
     out = tmp_path / "out.npz"
-    done = shell(
-        "run", prefix, tmp_path / "x.npy", "--lengths", tmp_path / "lengths.npy", "-o", out
+    shell(
+        "run", prefix, tmp_path / "x.npy", "--lengths", tmp_path / "lengths.npy", "-o", out, code=0
     )
-    assert done.code == 0
     found = np.load(out)
     assert_same([found[name] for name in ("outputs", "c", "m")], expected)
 
@@ -147,8 +143,7 @@ def test_a_note_names_padding_if_the_graph_differs_there_alone(
 
     prefix, _ = evaluated(tmp_path, build)
     np.save(tmp_path / "x.npy", padded())
-    done = shell("run", prefix, tmp_path / "x.npy")
-    assert done.code == 0
+    done = shell("run", prefix, tmp_path / "x.npy", code=0)
     assert ", only where the input is zeros, as padding is\n" in done.err
 
 
@@ -166,8 +161,7 @@ def test_lengths_computed_from_unfed_values_are_noted(shell: Shell, tmp_path: Pa
     prefix, expected = evaluated(tmp_path, build)
     assert_same(ran(prefix, padded(), lengths=LENGTHS), expected)
     np.save(tmp_path / "x.npy", padded())
-    done = shell("run", prefix, tmp_path / "x.npy", "-o", tmp_path / "out.npz")
-    assert done.code == 0
+    done = shell("run", prefix, tmp_path / "x.npy", "-o", tmp_path / "out.npz", code=0)
     note = "the graph computes the sequence lengths from words, which is not fed: all steps are run"
     assert f"{note} unless lengths are passed" in done.err
 

@@ -99,8 +99,7 @@ def test_an_array_is_read_in_the_order_of_the_graph(shell: Shell, tmp_path: Path
     path = saved(tmp_path / "state_in.npy", state)
     named = archive(tmp_path / "named.npz", c=state[:, 5:], m=state[:, :5])
     for source, name in ((path, "y.npz"), (named, "z.npz")):
-        done = shell("run", ckpt, x, "--state", source, "-o", tmp_path / name)
-        assert done.code == 0
+        done = shell("run", ckpt, x, "--state", source, "-o", tmp_path / name, code=0)
         assert (f"{OTHER_ORDER}, and it is read in that order" in notes(done)) == (source == path)
     with np.load(tmp_path / "y.npz") as one, np.load(tmp_path / "z.npz") as other:
         assert np.array_equal(one["outputs"], other["outputs"])
@@ -141,12 +140,12 @@ def test_an_order_that_the_user_passes_is_used_with_a_note(shell: Shell, tmp_pat
     state = numbers(BATCH, 13, seed=1)
     path = saved(tmp_path / "s.npy", state)
     note = f"{OTHER_ORDER}, and it is read as flat (c | m side by side, cell after cell)"
-    done = shell("run", ckpt, x, "--state", path, "--from", "flat", "-o", tmp_path / "y.npz")
-    assert done.code == 0
+    done = shell(
+        "run", ckpt, x, "--state", path, "--from", "flat", "-o", tmp_path / "y.npz", code=0
+    )
     assert note in notes(done)
     flags = ("--checkpoint", ckpt, "--from", "flat", "-o", tmp_path / "z.npz")
-    done = shell("convert", path, "--to-tuple", *flags)
-    assert note in notes(done)
+    assert note in notes(shell("convert", path, "--to-tuple", *flags))
     with np.load(tmp_path / "z.npz") as found:
         assert np.array_equal(found["c"], state[:, :8])
 
@@ -158,8 +157,9 @@ def test_the_batch_may_be_one_or_missing(
 ) -> None:
     ckpt, state = one_cell(tmp_path, order), numbers(*shape, seed=1)
     path = saved(tmp_path / "s.npy", state)
-    done = shell("convert", path, "--to-tuple", "--checkpoint", ckpt, "-o", tmp_path / "y.npz")
-    assert done.code == 0
+    done = shell(
+        "convert", path, "--to-tuple", "--checkpoint", ckpt, "-o", tmp_path / "y.npz", code=0
+    )
     assert any(OTHER_ORDER in note for note in notes(done)) == (order == "mc")
     expected = halves(state, order, {"c": 8, "m": 5})
     with np.load(tmp_path / "y.npz") as found:
@@ -181,15 +181,13 @@ def test_the_order_of_a_stack(shell: Shell, tmp_path: Path, order: tuple[str, ..
     ckpt, x = stack(tmp_path, order), sequence(tmp_path, 1)
     state = numbers(BATCH, 72, seed=1)
     path = saved(tmp_path / "s.npy", state)
-    done = shell("run", ckpt, x, "--state", path, "-o", tmp_path / "y.npz")
-    assert done.code == 0
+    done = shell("run", ckpt, x, "--state", path, "-o", tmp_path / "y.npz", code=0)
     note = f"the graph's state_in takes {'|'.join(order)}, and it is read in that order"
     assert (note in notes(done)) == (order != ("c_0", "m_0", "c_1", "m_1"))
     own = halves(state, order, {f"{half}_{at}": (24, 12)[at] for at in (0, 1) for half in "cm"})
     named = {f"{CELLS[at]}/{half}": own[f"{half}_{at}"] for at in (0, 1) for half in "cm"}
     path = archive(tmp_path / "named.npz", **named)
-    done = shell("run", "-q", ckpt, x, "--state", path, "-o", tmp_path / "z.npz")
-    assert (done.code, done.err) == (0, "")
+    assert shell("run", "-q", ckpt, x, "--state", path, "-o", tmp_path / "z.npz", code=0).err == ""
     with np.load(tmp_path / "y.npz") as one, np.load(tmp_path / "z.npz") as other:
         assert np.array_equal(one["outputs"], other["outputs"])
 
@@ -228,8 +226,7 @@ def test_the_order_of_a_stored_or_carried_state(tmp_path: Path, build: Any, m: i
 def test_a_state_equal_in_both_orders_is_accepted(shell: Shell, tmp_path: Path) -> None:
     ckpt, x = one_cell(tmp_path, "mc"), sequence(tmp_path, 3)
     path = saved(tmp_path / "s.npy", np.zeros((BATCH, 13), "f4"))
-    done = shell("run", "-q", ckpt, x, "--state", path, "-o", tmp_path / "y.npz")
-    assert (done.code, done.err) == (0, "")
+    assert shell("run", "-q", ckpt, x, "--state", path, "-o", tmp_path / "y.npz", code=0).err == ""
 
 
 def test_orders_that_differ_are_refused(shell: Shell, tmp_path: Path) -> None:
@@ -243,8 +240,7 @@ def test_orders_that_differ_are_refused(shell: Shell, tmp_path: Path) -> None:
     ckpt, state = save(tmp_path, both), numbers(BATCH, 8)
     path, target = saved(tmp_path / "s.npy", state), tmp_path / "y.npz"
     flags = ("--to-tuple", "--checkpoint", ckpt, "-o", target)
-    done = shell("convert", path, *flags)
-    assert done.code == 3
+    done = shell("convert", path, *flags, code=3)
     assert "the graph's cm/state takes c|m, and the graph's mc/state takes m|c" in error(done)
     assert shell("convert", path, *flags, "--cell", "mc/rnn/lstm_cell").code == 0
     with np.load(target) as found:
@@ -282,8 +278,7 @@ def test_the_order_needs_no_values_of_the_weights(
     if problem == "damaged":
         data.write_bytes(bytes(byte ^ 1 for byte in content))
     path, target = saved(tmp_path / "s.npy", numbers(2, 8)), tmp_path / "s.npz"
-    done = shell("convert", path, "--to-tuple", "--checkpoint", ckpt, "-o", target)
-    assert done.code == 0, done.err
+    shell("convert", path, "--to-tuple", "--checkpoint", ckpt, "-o", target, code=0)
     with np.load(target) as found:
         np.testing.assert_array_equal(found["m"], np.load(path)[:, :4])
 

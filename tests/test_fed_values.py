@@ -215,16 +215,16 @@ def test_the_width_of_x_shows_its_placeholder(
         np.save(tmp_path / f"{name}.npy", value)
     given = [word for name in feeds for word in ("--feed", f"{name}={tmp_path / name}.npy")]
     out = tmp_path / "out.npz"
-    done = shell("run", prefix, tmp_path / "x.npy", "-o", out, *given)
-    assert done.code == 0 and "x is fed at x, before" in done.err
+    done = shell("run", prefix, tmp_path / "x.npy", "-o", out, *given, code=0)
+    assert "x is fed at x, before" in done.err
     assert_same([np.load(out)[name] for name in ("outputs", "c", "m")], expected)
     for name in feeds:
         fed = tmp_path / f"{name}.npy"
-        done = shell("run", "-q", prefix, tmp_path / "x.npy", "-o", fed, "--force", *given)
-        assert done.code == 3 and f"{fed}: this is the input, which is never written" in done.err
+        done = shell("run", "-q", prefix, tmp_path / "x.npy", "-o", fed, "--force", *given, code=3)
+        assert f"{fed}: this is the input, which is never written" in done.err
     np.save(tmp_path / "other.npy", drawn(BATCH, STEPS, 2))
-    done = shell("run", prefix, tmp_path / "other.npy", "-o", tmp_path / "no.npz", *given)
-    assert done.code == 3 and "too few columns: 2, and not 7" in done.err
+    done = shell("run", prefix, tmp_path / "other.npy", "-o", tmp_path / "no.npz", *given, code=3)
+    assert "too few columns: 2, and not 7" in done.err
 
 
 def test_a_sequence_laid_out_by_fed_numbers(tmp_path: Path) -> None:

@@ -53,24 +53,16 @@ def is_known(cell: Cell, option: str) -> bool:
     return cell.options[option].source != "unknown"
 
 
-def test_its_class_and_age(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
-    known, cell, _ = case
+def test_its_class_widths_and_variables(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+    known, cell, ckpt = case
     assert cell.family == FAMILIES.get(known["family"], known["family"])
     for release, era in ERAS.items():
         if known["variant"].startswith(release):
             assert cell.era == era
-
-
-def test_its_widths(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
-    known, cell, _ = case
     assert (cell.num_units, cell.num_proj) == (known["num_units"], known["num_proj"])
     assert cell.state == StateWidths(known["num_units"], known["recurrent_width"])
     # A kernel shared by all groups has the same rows for any input.
     assert cell.input_size == (None if known.get("kernel_shared") else known["input_size"])
-
-
-def test_all_variables_belong_to_it(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
-    known, cell, ckpt = case
     names = [name for stored in cell.variables.values() for name in stored]
     assert sorted(names) == sorted(known["variables"])
     assert {ckpt.role(name)[1] for name in names} == {cell.name}
@@ -87,42 +79,30 @@ def test_its_shards_are_joined_on_the_right_axis(case: tuple[Case, Cell, LSTMChe
     assert list(shards) == sorted(shards)
 
 
-def test_its_equations(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+def test_its_equations_forget_bias_and_clips(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, _ = case
     assert cell.gate_order == ORDERS[known["gate_order"].split(" ")[0]]
     assert cell.peepholes == known["peepholes"]
     assert cell.layer_norm == any(name.endswith("/gamma") for name in known["variables"])
-
-
-def test_its_forget_bias(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
-    known, cell, _ = case
     added = known["forget_bias"]
     if isinstance(added, str):  # "stored in …", "none added at run time …"
         added = 0.0
     assert cell.forget_bias.value == added
     assert cell.forget_bias.source in ("graph", "family")
-
-
-@pytest.mark.parametrize("clip", ["cell_clip", "proj_clip"])
-def test_its_clips(case: tuple[Case, Cell, LSTMCheckpoint], clip: str) -> None:
-    known, cell, _ = case
-    assert is_known(cell, clip)
-    assert cell.options[clip].value == known["options"].get(clip)
+    for clip in ("cell_clip", "proj_clip"):
+        assert is_known(cell, clip)
+        assert cell.options[clip].value == known["options"].get(clip)
 
 
 # Cells with other equations, and one that was saved without its operations.
 WITHOUT_ACTIVATION = ("NASCell", "PhasedLSTMCell", "Keras3LSTM")
 
 
-def test_its_activation(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+def test_its_activations(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, _ = case
     assert is_known(cell, "activation") == (known["family"] not in WITHOUT_ACTIVATION)
     if is_known(cell, "activation"):
         assert cell.options["activation"].value == known["activation"]
-
-
-def test_its_recurrent_activation(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
-    known, cell, _ = case
     found = cell.options["recurrent_activation"]
     if known["family"] == "NASCell":  # its gates have several activations
         assert found == Option(None, "family")
@@ -133,14 +113,10 @@ def test_its_recurrent_activation(case: tuple[Case, Cell, LSTMCheckpoint]) -> No
         assert found.source in ("graph", "family")
 
 
-def test_its_state_is_tuple(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
+def test_its_state_batch_size_and_time_axis(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
     known, cell, _ = case
     assert is_known(cell, "state_is_tuple")
     assert cell.options["state_is_tuple"].value == known["state_is_tuple"]
-
-
-def test_its_batch_size_and_time_axis(case: tuple[Case, Cell, LSTMCheckpoint]) -> None:
-    known, cell, _ = case
     if is_known(cell, "batch_size"):
         assert cell.options["batch_size"].value == known["batch"]
     if is_known(cell, "time_major"):

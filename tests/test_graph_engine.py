@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -70,10 +71,41 @@ def skips(tf: Any, x: Any, c: Any, m: Any, z: Any) -> tuple[Any, Any, Any]:
     return m, c, m
 
 
+class Saved(NamedTuple):
+    """A checkpoint, data for it, and TensorFlow's outputs, c and m."""
+
+    prefix: str
+    x: Array
+    state: LSTMState
+    expected: list[Array]
+
+    def network(self) -> Any:
+        return lstmstate.open_checkpoint(self.prefix).network()
+
+    def assert_loaded_run(self, layers: int = 1, **how: Any) -> Any:
+        """Check that the loaded network gives TensorFlow's values, and return it."""
+        loaded = self.network().load(**how)
+        zeros = np.zeros_like(self.state.c)
+        start = [(self.state.c, self.state.m), *[(zeros, zeros)] * (layers - 1)]
+        ran = loaded.runner.run(self.x.swapaxes(0, 1), start)
+        assert_close([ran.outputs.swapaxes(0, 1), *chain(*ran.states)], self.expected)
+        return loaded
+
+    def assert_run(self, network: Any = None, **how: Any) -> None:
+        """Check that a run gives TensorFlow's values."""
+        outputs, last = (network or self.network()).run(self.x, self.state, **how)
+        assert_close([outputs, *last], self.expected)
+
+
+def assert_close(found: Iterable[Array], expected: Iterable[Array]) -> None:
+    for one, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, wanted, atol=2e-6)
+
+
 def saved(
     tmp_path: Path, build: Callable[[Any, Any, Any], tuple[Any, Any]], width: int = INPUTS
-) -> tuple[str, Array, LSTMState, list[Array]]:
-    """Return a checkpoint, data for it, and TensorFlow's results."""
+) -> Saved:
+    """Save a graph with random weights, and run it in TensorFlow."""
     tf = tensorflow()
     random = np.random.default_rng(1)
     x = random.standard_normal((BATCH, STEPS, width)).astype("f4")
@@ -87,16 +119,7 @@ def saved(
             session.run(variable.assign(value.astype("f4")))
         expected = session.run([outputs, *last], {fed: x, halves[0]: c, halves[1]: m})
         prefix = tf.train.Saver().save(session, str(tmp_path / "model.ckpt"))
-    return prefix, x, LSTMState(c, m), expected
-
-
-def assert_run(prefix: str, x: Any, state: Any, expected: Any) -> None:
-    """Check that a run gives TensorFlow's outputs, c and m."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        outputs, last = lstmstate.open_checkpoint(prefix).network().run(x, state)
-    for found, wanted in zip([outputs, *last], expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-6)
+    return Saved(prefix, x, LSTMState(c, m), expected)
 
 
 def in_loop(step: Step) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
@@ -116,19 +139,16 @@ def in_loop(step: Step) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
 def test_a_user_written_cell_is_confirmed_or_run_from_the_graph(
     step: Step, engine: str, tmp_path: Path
 ) -> None:
-    prefix, x, state, expected = saved(tmp_path, in_loop(step))
-    network = lstmstate.open_checkpoint(prefix).network()
-    loaded = network.load()
+    found = saved(tmp_path, in_loop(step))
+    loaded = found.assert_loaded_run()
     assert (loaded.engine, loaded.confirmed) == (engine, True if engine == "numpy" else None)
-    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)], keep="cm")
-    for found, wanted in zip([ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-6)
+    start = [(found.state.c, found.state.m)]
+    ran = loaded.runner.run(found.x.swapaxes(0, 1), start, keep="cm")
     np.testing.assert_array_equal(ran.kept[0]["c"][-1], ran.states[0][0])
 
 
 def test_a_cell_contradicted_by_the_graph_is_not_run_by_another_engine(tmp_path: Path) -> None:
-    prefix, *_ = saved(tmp_path, in_loop(scaled))
-    network = lstmstate.open_checkpoint(prefix).network()
+    network = saved(tmp_path, in_loop(scaled)).network()
     for engine in ("numpy", "tensorflow"):
         with pytest.raises(UnsupportedError, match="contradicts"):
             network.load(engine)
@@ -150,31 +170,17 @@ def test_sequences_of_unequal_lengths_give_the_values_of_each_alone(tmp_path: Pa
     np.testing.assert_array_equal(ran.states[0][0][2], state.c[2])
 
 
-def test_a_dense_layer_before_the_loop_is_part_of_the_network(tmp_path: Path) -> None:
-    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
-        weights = tf.get_variable("dense/kernel", [INPUTS, INPUTS])
-        dense = tf.tanh(tf.einsum("bti,ij->btj", x, weights))
-        return tf.nn.dynamic_rnn(user_cell(tf, plain), dense, initial_state=state)
-
-    prefix, x, state, expected = saved(tmp_path, build)
-    loaded = lstmstate.open_checkpoint(prefix).network().load()
-    assert loaded.engine == "graph"
-    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
-    np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
-
-
 def test_an_output_other_than_m_must_be_chosen(tmp_path: Path) -> None:
     def step(tf: Any, x: Any, c: Any, m: Any, z: Any) -> tuple[Any, Any, Any]:
         _, c, m = plain(tf, x, c, m, z)
         return tf.nn.relu(m) + 1.0, c, m
 
-    prefix, x, state, expected = saved(tmp_path, in_loop(step))
-    network = lstmstate.open_checkpoint(prefix).network()
+    found = saved(tmp_path, in_loop(step))
+    network = found.network()
     with pytest.raises(UnsupportedError, match="not its m"):
         network.load()
     with pytest.warns(UserWarning, match="own step is run"):
-        outputs, _ = network.run(x, state, outputs="graph")
-    np.testing.assert_allclose(outputs, expected[0], atol=2e-6)
+        found.assert_run(network, outputs="graph")
     of_m = network.load(outputs="m")
     assert (of_m.engine, of_m.confirmed) == ("numpy", True)
 
@@ -208,9 +214,8 @@ def test_a_fed_state_that_the_graph_changes_is_refused(change: Any, tmp_path: Pa
         tf.nn.dynamic_rnn(user_cell(tf, plain), x, initial_state=half)
         return tf.zeros([]), [tf.zeros([])]
 
-    prefix, *_ = saved(tmp_path, build)
     with pytest.raises(UnsupportedError, match="changes the state"):
-        lstmstate.open_checkpoint(prefix).network().load()
+        saved(tmp_path, build).network().load()
 
 
 def by_steps(tf: Any, x: Any) -> Any:
@@ -245,16 +250,14 @@ def test_a_graph_that_computes_with_sizes_uses_the_sizes_of_x(
         outputs, last = tf.nn.static_rnn(user_cell(tf, plain), each, initial_state=state)
         return tf.stack(outputs, 1), last
 
-    prefix, x, state, expected = saved(tmp_path, build)
-    network = lstmstate.open_checkpoint(prefix).network()
+    found = saved(tmp_path, build)
+    network = found.network()
     assert network.load().engine == "graph"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        outputs, after = network.run(x, state)
-    for found, wanted in zip((outputs, after.c, after.m), expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-6)
+        found.assert_run(network)
     with pytest.raises(UnsupportedError, match="cannot be run with lengths|expected steps"):
-        network.run(x, state, lengths=[STEPS, 2, 1])
+        network.run(found.x, found.state, lengths=[STEPS, 2, 1])
 
 
 def saved_loop(tmp_path: Path, cell: Callable[[Any], Any], make_x: Callable[[Any], Any]) -> Any:
@@ -290,8 +293,7 @@ def test_x_of_another_dtype_gives_states_in_the_dtype_of_the_weights(
     x = np.random.default_rng(0).integers(0, 2, (BATCH, STEPS, INPUTS))
     outputs, state = network.run(x, engine="graph")
     assert outputs.dtype == state.c.dtype == np.float32
-    for ours, theirs in zip((outputs, *state), run(x.astype(dtype)), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=2e-6)
+    assert_close((outputs, *state), run(x.astype(dtype)))
     if dtype != "float16":
         with pytest.raises(UnsupportedError, match=f"takes x as {dtype}, and these values do not"):
             network.run(x + 0.5, engine="graph")
@@ -325,8 +327,7 @@ def test_a_step_that_differs_only_for_some_inputs_is_not_confirmed(
     x = np.full((BATCH, STEPS, INPUTS), -999.0, np.float32)
     with pytest.warns(UserWarning, match=reason):
         outputs, state = network.run(x, **how)
-    for ours, theirs in zip((outputs, *state), run(x), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=2e-6)
+    assert_close((outputs, *state), run(x))
 
 
 def test_another_placeholder_is_fed_or_named(tmp_path: Path) -> None:
@@ -376,15 +377,9 @@ def test_lengths_set_by_the_graph_are_used(
             return tf.zeros([]), last._replace(c=tf.zeros([]), h=tf.zeros([]))
         return outputs, last
 
-    prefix, x, state, expected = saved(tmp_path, build)
-    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    found = saved(tmp_path, build)
+    loaded = found.assert_loaded_run() if engine == "graph" else found.network().load()
     assert loaded.engine == engine
-    if engine == "graph":
-        ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
-        for found, wanted in zip(
-            [ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True
-        ):
-            np.testing.assert_allclose(found, wanted, atol=2e-6)
 
 
 def test_a_second_sequence_has_the_sizes_of_the_first(tmp_path: Path) -> None:
@@ -405,12 +400,7 @@ def test_a_second_sequence_has_the_sizes_of_the_first(tmp_path: Path) -> None:
         fed = tf.placeholder_with_default(times, [None, None, 1], "times")
         return tf.nn.dynamic_rnn(Timed(), (x, fed), initial_state=state)
 
-    prefix, x, state, expected = saved(tmp_path, build)
-    loaded = lstmstate.open_checkpoint(prefix).network().load(feeds={"times": times})
-    assert loaded.engine == "graph"
-    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
-    for found, wanted in zip([ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-6)
+    assert saved(tmp_path, build).assert_loaded_run(feeds={"times": times}).engine == "graph"
 
 
 def unrolled(
@@ -441,24 +431,16 @@ def unrolled(
 def test_the_packed_steps_of_an_unrolled_graph_are_its_output(
     give: Any, width: int, tmp_path: Path
 ) -> None:
-    prefix, x, state, expected = saved(tmp_path, unrolled(plain, give=give))
+    found = saved(tmp_path, unrolled(plain, give=give))
     with pytest.warns(UserWarning, match="own step is run"):
-        outputs, last = lstmstate.open_checkpoint(prefix).network().run(x, state)
-    assert outputs.shape == (BATCH, STEPS, width)
-    for found, wanted in zip([outputs, *last], expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-6)
+        found.assert_run()
+    assert found.expected[0].shape == (BATCH, STEPS, width)
 
 
 @pytest.mark.parametrize("step", [plain, far_clip])
 def test_a_single_step_without_a_loop_runs_a_sequence_of_one(step: Step, tmp_path: Path) -> None:
-    prefix, x, state, expected = saved(tmp_path, unrolled(step, count=1))
-    ran = (
-        lstmstate.open_checkpoint(prefix)
-        .network()
-        .load()
-        .runner.run(x[:, :1].swapaxes(0, 1), [(state.c, state.m)])
-    )
-    np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
+    found = saved(tmp_path, unrolled(step, count=1))
+    found._replace(x=found.x[:, :1]).assert_loaded_run()
 
 
 Read = Callable[[Any, Any], Callable[[Any], Any]]  # (tf, x) → the number of a step → its input
@@ -514,14 +496,11 @@ def reset_late(tf: Any, number: Any, c: Any, m: Any) -> Any:
 
 
 def test_a_step_that_reads_the_step_number_is_never_confirmed(tmp_path: Path) -> None:
-    prefix, x, state, expected = saved(tmp_path, looped(out_of_an_array, reset_late))
-    network = lstmstate.open_checkpoint(prefix).network()
+    found = saved(tmp_path, looped(out_of_an_array, reset_late))
     with pytest.raises(UnsupportedError, match="reads the number of the step"):
-        network.load("numpy")
+        found.network().load("numpy")
     with pytest.warns(UserWarning, match="reads the number of the step"):
-        outputs, last = network.run(x, state)
-    for found, wanted in zip([outputs, *last], expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-6)
+        found.assert_run()
 
 
 @pytest.mark.parametrize("lengths", [[5, 2, 1], None])
@@ -530,10 +509,7 @@ def test_lengths_that_the_graph_computes_are_used(lengths: Any, tmp_path: Path) 
         ends = lengths or tf.reduce_sum(tf.cast(tf.reduce_any(x > 0.0, 2), tf.int32), 1)
         return tf.nn.dynamic_rnn(user_cell(tf, plain), x, sequence_length=ends, initial_state=state)
 
-    prefix, x, state, expected = saved(tmp_path, build)
-    loaded = lstmstate.open_checkpoint(prefix).network().load()
-    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
-    np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
+    saved(tmp_path, build).assert_loaded_run()
 
 
 def test_dropout_omitted_by_a_confirmed_cell_is_noted(tmp_path: Path) -> None:
@@ -541,8 +517,7 @@ def test_dropout_omitted_by_a_confirmed_cell_is_noted(tmp_path: Path) -> None:
         dropped = tf.nn.dropout(x, keep_prob=0.5)
         return tf.nn.dynamic_rnn(user_cell(tf, plain), dropped, initial_state=state)
 
-    prefix, *_ = saved(tmp_path, build)
-    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    loaded = saved(tmp_path, build).network().load()
     assert (loaded.confirmed, loaded.notes) == (True, ("dropout is left out",))
 
 
@@ -568,8 +543,10 @@ def test_a_loop_may_slice_each_step_from_the_sequence(
     cut: str, functional: bool, tmp_path: Path
 ) -> None:
     with as_in_1_x(tensorflow(), functional):
-        prefix, x, state, expected = saved(tmp_path, looped(CUTS[cut]))
-    assert_run(prefix, x, state, expected)
+        found = saved(tmp_path, looped(CUTS[cut]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found.assert_run()
 
 
 @pytest.mark.parametrize(
@@ -580,9 +557,8 @@ def test_a_loop_may_slice_each_step_from_the_sequence(
     ],
 )
 def test_a_loop_that_slices_anything_else_is_not_confirmed(cut: Any, tmp_path: Path) -> None:
-    prefix, *_ = saved(tmp_path, looped(cut))
     with pytest.raises(UnsupportedError, match="not confirm"):
-        lstmstate.open_checkpoint(prefix).network().load()
+        saved(tmp_path, looped(cut)).network().load()
 
 
 def test_a_cell_that_is_used_for_two_layers_has_two_states(tmp_path: Path) -> None:
@@ -594,20 +570,15 @@ def test_a_cell_that_is_used_for_two_layers_has_two_states(tmp_path: Path) -> No
         outputs, last = tf.nn.dynamic_rnn(both, x, initial_state=(state, second))
         return outputs, [*last[0], *last[1]]
 
-    prefix, x, state, expected = saved(tmp_path, build, UNITS)
-    ckpt = lstmstate.open_checkpoint(prefix)
-    loaded = ckpt.network().load()
-    names = [cell.name.removeprefix("rnn/multi_rnn_cell/") for cell in loaded.network.cells]
+    found = saved(tmp_path, build, UNITS)
+    cells = found.assert_loaded_run(layers=2).network.cells
+    names = [cell.name.removeprefix("rnn/multi_rnn_cell/") for cell in cells]
     assert names == ["cell_0/lstm_cell", "cell_0/lstm_cell#2"]
-    assert any("as 2 layers" in note for note in ckpt.cells[loaded.network.cells[0].name].notes)
+    ckpt = lstmstate.open_checkpoint(found.prefix)
+    assert any("as 2 layers" in note for note in ckpt.cells[cells[0].name].notes)
     np.save(tmp_path / "flat.npy", np.arange(2.0 * 4 * UNITS).reshape(2, -1))
-    flat = lstmstate.load_state(tmp_path / "flat.npy", checkpoint=prefix)
-    assert [cell.cell for cell in flat.cells] == [cell.name for cell in loaded.network.cells]
-    zeros = np.zeros_like(state.c)
-    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m), (zeros, zeros)])
-    found = [ran.outputs.swapaxes(0, 1), *(half for pair in ran.states for half in pair)]
-    for one, wanted in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, wanted, atol=2e-6)
+    flat = lstmstate.load_state(tmp_path / "flat.npy", checkpoint=found.prefix)
+    assert [cell.cell for cell in flat.cells] == [cell.name for cell in cells]
 
 
 @pytest.mark.parametrize("whole", [(slice(None), slice(None, None, -1)), None])
@@ -627,32 +598,19 @@ def test_a_sequence_is_reversed_by_a_slice_or_by_an_operation(whole: Any, tmp_pa
     np.testing.assert_array_equal(ran.kept[0]["c"][0], ran.states[0][0])
 
 
-def test_reversed_features_are_not_a_reversed_sequence(tmp_path: Path) -> None:
-    def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
-        turned = tf.reverse(x, [2])
-        return tf.nn.dynamic_rnn(user_cell(tf, plain), turned, initial_state=state)
-
-    prefix, x, state, expected = saved(tmp_path, build)
-    loaded = lstmstate.open_checkpoint(prefix).network().load()
-    assert (loaded.engine, loaded.network.is_bidirectional) == ("graph", False)
-    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
-    np.testing.assert_allclose(ran.outputs.swapaxes(0, 1), expected[0], atol=2e-6)
-
-
 def test_options_are_refused_if_the_graph_itself_is_run(shell: Shell, tmp_path: Path) -> None:
     prefix, x, *_ = saved(tmp_path, in_loop(scaled))
     np.save(tmp_path / "x.npy", x)
     for engine in ("auto", "graph"):
         flags = ("--engine", engine, "--forget-bias", "2")
-        done = shell("run", prefix, tmp_path / "x.npy", *flags)
-        assert done.code == 3
+        done = shell("run", prefix, tmp_path / "x.npy", *flags, code=3)
         assert "the graph's own step takes no --forget-bias" in done.err
     assert shell("run", prefix, tmp_path / "x.npy", "--assume-defaults").code == 0
 
 
 def test_verify_fails_if_the_graph_contradicts_a_cell(shell: Shell, tmp_path: Path) -> None:
     """For all weights of TensorFlow's own cells."""
-    prefix, *_ = saved(tmp_path, in_loop(scaled))
+    prefix = saved(tmp_path, in_loop(scaled)).prefix
     document = shell.json("verify", prefix, "--against", "tensorflow", code=1)
     assert not document["agrees"]
     assert all("c of rnn/lstm_cell" in trial["contradiction"] for trial in document["trials"])
@@ -662,28 +620,41 @@ def test_verify_fails_if_the_graph_contradicts_a_cell(shell: Shell, tmp_path: Pa
     assert "The graph contradicts this cell: its own step differs in c of rnn/lstm_cell" in done.out
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda tf, x: x + tf.constant([[[0.0]], [[0.0]], [[0.0]], [[0.5]], [[0.0]]])[:, 0],
-        lambda tf, x: x * tf.cast(tf.range(STEPS) < 4, tf.float32)[:, tf.newaxis],
-    ],
-)
-def test_operations_before_the_loop_are_run_for_every_step(change: Any, tmp_path: Path) -> None:
-    """It changes only a step later than those of the trial."""
+def of_a_late_step(change: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+    """Change only a step later than those of a trial."""
 
     def build(tf: Any, x: Any, state: Any) -> tuple[Any, Any]:
-        steps = tf.shape(x)[1]
-        early = tf.cond(steps < STEPS, lambda: x, lambda: change(tf, x))
+        early = tf.cond(tf.shape(x)[1] < STEPS, lambda: x, lambda: change(tf, x))
         early.set_shape([None, None, INPUTS])
         return tf.nn.dynamic_rnn(user_cell(tf, plain), early, initial_state=state)
 
-    prefix, x, state, expected = saved(tmp_path, build)
-    loaded = lstmstate.open_checkpoint(prefix).network().load()
-    assert loaded.engine == "graph"
-    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
-    for found, wanted in zip([ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-6)
+    return build
+
+
+def dense(tf: Any, x: Any) -> Any:
+    return tf.tanh(tf.einsum("bti,ij->btj", x, tf.get_variable("dense/kernel", [INPUTS, INPUTS])))
+
+
+def before_loop(change: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    return lambda tf, x, state: tf.nn.dynamic_rnn(
+        user_cell(tf, plain), change(tf, x), initial_state=state
+    )
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        before_loop(dense),
+        before_loop(lambda tf, x: tf.reverse(x, [2])),  # features, not steps
+        of_a_late_step(
+            lambda tf, x: x + tf.constant([[[0.0]], [[0.0]], [[0.0]], [[0.5]], [[0.0]]])[:, 0]
+        ),
+        of_a_late_step(lambda tf, x: x * tf.cast(tf.range(STEPS) < 4, tf.float32)[:, tf.newaxis]),
+    ],
+)
+def test_operations_before_the_loop_are_run_for_every_step(build: Any, tmp_path: Path) -> None:
+    loaded = saved(tmp_path, build).assert_loaded_run()
+    assert (loaded.engine, loaded.network.is_bidirectional) == ("graph", False)
 
 
 def test_independent_directions_are_listed_one_after_another(tmp_path: Path) -> None:
@@ -701,18 +672,11 @@ def test_independent_directions_are_listed_one_after_another(tmp_path: Path) -> 
             made.append(tf.reverse(value, [1]) if direction == "b" else value)
         return tf.concat(made, 2), last
 
-    prefix, *_ = saved(tmp_path, build)
-    network = lstmstate.open_checkpoint(prefix).network()
+    network = saved(tmp_path, build).network()
     names = [f"{place}/rnn/lstm_cell" for place in ("a0", "a1", "b0", "b1")]
     assert [cell.name for cell in network.route.cells] == names
     assert [[len(chain) for chain in stage] for stage in network.route.stages] == [[2, 2]]
     assert network.load().confirmed
-
-
-def before_loop(change: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    return lambda tf, x, state: tf.nn.dynamic_rnn(
-        user_cell(tf, plain), change(tf, x), initial_state=state
-    )
 
 
 @pytest.mark.parametrize(
@@ -769,14 +733,7 @@ def test_c_of_every_layer_may_come_before_m_of_every_layer(tmp_path: Path) -> No
         _, c, c_2, m, m_2, made = tf.while_loop(lambda number, *_: number < steps, body, carried)
         return tf.transpose(made.stack(), [1, 0, 2]), [c, m, c_2, m_2]
 
-    prefix, x, state, expected = saved(tmp_path, build)
-    loaded = lstmstate.open_checkpoint(prefix).network().load()
-    assert loaded.confirmed
-    zeros = np.zeros_like(state.c)
-    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m), (zeros, zeros)])
-    found = [ran.outputs.swapaxes(0, 1), *(half for pair in ran.states for half in pair)]
-    for one, wanted in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, wanted, atol=2e-6)
+    assert saved(tmp_path, build).assert_loaded_run(layers=2).confirmed
 
 
 @pytest.mark.filterwarnings("ignore:.*x is the loop's input add:UserWarning")
@@ -839,12 +796,8 @@ def unrolled_by_hand(
 @pytest.mark.parametrize("order", [lambda step: step, lambda step: STEPS - 1 - step])
 def test_repeated_steps_of_a_graph_are_found(order: Any, tmp_path: Path) -> None:
     build = unrolled_by_hand(lambda tf, state: (state.c, state.h), order)
-    prefix, x, state, expected = saved(tmp_path, build)
-    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    loaded = saved(tmp_path, build).assert_loaded_run()
     assert (loaded.engine, loaded.network.is_bidirectional) == ("graph", order(0) != 0)
-    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
-    for found, wanted in zip([ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-6)
 
 
 def test_c_and_m_that_start_as_one_tensor_are_fed_separately(tmp_path: Path) -> None:
@@ -852,16 +805,12 @@ def test_c_and_m_that_start_as_one_tensor_are_fed_separately(tmp_path: Path) -> 
         zeros = tf.zeros([BATCH, UNITS])
         return zeros, zeros
 
-    prefix, *_ = saved(tmp_path, unrolled_by_hand(both))
-    network = lstmstate.open_checkpoint(prefix).network()
+    network = saved(tmp_path, unrolled_by_hand(both)).network()
     other = tmp_path / "other"
     other.mkdir()
     build = unrolled_by_hand(lambda tf, state: (state.c, state.h))
-    prefix, x, state, expected = saved(other, build)  # the same weights
     with pytest.warns(UserWarning, match="own step is run"):
-        outputs, last = network.run(x, state)
-    for found, wanted in zip([outputs, *last], expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-6)
+        saved(other, build).assert_run(network)  # the same weights
 
 
 def test_two_directions_without_a_loop_are_one_network(tmp_path: Path) -> None:
@@ -874,14 +823,7 @@ def test_two_directions_without_a_loop_are_one_network(tmp_path: Path) -> None:
         )
         return tf.stack(outputs, 1), [*forward, *backward]
 
-    prefix, x, state, expected = saved(tmp_path, build)
-    loaded = lstmstate.open_checkpoint(prefix).network().load()
-    assert loaded.confirmed
-    zeros = np.zeros_like(state.c)
-    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m), (zeros, zeros)])
-    found = [ran.outputs.swapaxes(0, 1), *(half for pair in ran.states for half in pair)]
-    for one, wanted in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, wanted, atol=2e-6)
+    assert saved(tmp_path, build).assert_loaded_run(layers=2).confirmed
 
 
 @pytest.mark.parametrize("sizes", [(None, None), (1, 1)])
@@ -895,9 +837,8 @@ def test_cells_used_in_two_different_ways_are_not_run(
         tf.nn.dynamic_rnn(cell, 2.0 * other, initial_state=begin)
         return tf.nn.dynamic_rnn(cell, x, initial_state=state)
 
-    prefix, *_ = saved(tmp_path, build)
     with pytest.raises(UnsupportedError, match="more than once .*other.* not alike"):
-        lstmstate.open_checkpoint(prefix).network().load("graph")
+        saved(tmp_path, build).network().load("graph")
 
 
 def test_a_cell_that_the_graph_shows_to_be_another_is_not_advised(tmp_path: Path) -> None:
@@ -925,15 +866,14 @@ def test_a_cell_that_the_graph_shows_to_be_another_is_not_advised(tmp_path: Path
 
 def test_a_loop_that_takes_more_steps_than_its_input_has_is_refused(tmp_path: Path) -> None:
     twice = before_loop(lambda tf, x: tf.concat([x, x], 1))
-    prefix, *_ = saved(tmp_path, twice)
     with pytest.raises(UnsupportedError, match="expected .* steps from the graph, got"):
-        lstmstate.open_checkpoint(prefix).network().load("graph")
+        saved(tmp_path, twice).network().load("graph")
 
 
 def test_a_loop_that_ends_before_its_input_is_not_confirmed(tmp_path: Path) -> None:
-    build = looped(CUTS["a column"], less=1)
-    prefix, x, state, expected = saved(tmp_path, build)
-    assert_run(prefix, x, state, expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        saved(tmp_path, looped(CUTS["a column"], less=1)).assert_run()
 
 
 @pytest.mark.parametrize(
@@ -981,8 +921,7 @@ def test_a_step_that_compares_values_is_never_confirmed(
         )
         return tf.stack(outputs, 1), last
 
-    prefix, *_ = saved(tmp_path, in_loop(step) if loop else unrolled)
-    network = lstmstate.open_checkpoint(prefix).network()
+    network = saved(tmp_path, in_loop(step) if loop else unrolled).network()
     with pytest.raises(UnsupportedError, match=r"compares? or rounds? values|differ"):
         network.load("numpy")
 
@@ -1012,16 +951,13 @@ def test_lengths_are_fed_if_the_graph_ends_sequences_itself(shell: Shell, tmp_pa
     assert network.load().confirmed
     words = "ends sequences of unlike lengths in its own way"
     given = ("run", prefix, files["x"], "--lengths", files["lengths"])
-    done = shell(*given, "--engine", "numpy")
-    assert done.code == 3 and words in done.err
+    assert words in shell(*given, "--engine", "numpy", code=3).err
     assert words in shell(*given).err
     for engine in ("auto", "graph"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             outputs, state = network.run(x, lengths=lengths, engine=engine)
-        found = [outputs, *(half for cell in state for half in cell)]
-        for one, other in zip(found, expected, strict=True):
-            np.testing.assert_allclose(one, other, atol=2e-6)
+        assert_close([outputs, *(half for cell in state for half in cell)], expected)
 
 
 @pytest.mark.parametrize("is_own", [True, False])
@@ -1062,10 +998,5 @@ def test_a_sequence_read_in_part_is_run_as_the_graph_reads_it(
         element = out_of_an_array(tf, x)
         return lambda number: element(place(tf, number))
 
-    build = looped(read)
-    prefix, x, state, expected = saved(tmp_path, build)
-    loaded = lstmstate.open_checkpoint(prefix).network().load()
+    loaded = saved(tmp_path, looped(read)).assert_loaded_run()
     assert loaded.engine == ("numpy" if is_read else "graph")
-    ran = loaded.runner.run(x.swapaxes(0, 1), [(state.c, state.m)])
-    for found, wanted in zip([ran.outputs.swapaxes(0, 1), *ran.states[0]], expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-6)

@@ -1,6 +1,6 @@
 """Malicious state files: nothing is followed, run or allocated before it is checked.
 
-The attacks on pickles are in test_hostile_pickles.py.
+The attacks on pickles are in test_pickles.py.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import json
 import lzma
 import os
 import pickle
@@ -13,10 +14,24 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from commands import (
+    SUNSPOTS,
+    Array,
+    Shell,
+    archive,
+    checkpoint,
+    error,
+    lstm_cell,
+    numbers,
+    piped,
+    saved,
+)
 
 import lstmstate
 from lstmstate.checkpoint.locate import NotACheckpointError, checkpoints_in, locate, newest
@@ -55,14 +70,6 @@ def test_the_prefix_and_any_file_of_it(tmp_path: Path, end: str) -> None:
     assert locate(prefix + end).prefix == prefix
 
 
-def test_the_folder_and_the_checkpoint_file(tmp_path: Path) -> None:
-    prefix = put(tmp_path, "model.ckpt-7")
-    put(tmp_path, "model.ckpt-8")
-    say_newest(tmp_path, "model.ckpt-7")
-    assert locate(str(tmp_path)).prefix == prefix
-    assert locate(os.path.join(tmp_path, "checkpoint")).prefix == prefix
-
-
 def test_a_relative_path_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "model.ckpt-7")
     monkeypatch.chdir(tmp_path)
@@ -71,29 +78,26 @@ def test_a_relative_path_without_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "written",
+    ("written", "newest"),
     [
-        "/home/someone/runs/model.ckpt-7",
-        "D:\\\\runs\\\\today\\\\model.ckpt-7",
-        "../elsewhere/model.ckpt-7",
-        "sub/../model.ckpt-7",
-        "\\\\\\\\server\\\\share\\\\model.ckpt-7",
+        ("model.ckpt-7", "model.ckpt-7"),
+        ("/home/someone/runs/model.ckpt-7", "model.ckpt-7"),  # of another machine
+        ("D:\\\\runs\\\\today\\\\model.ckpt-7", "model.ckpt-7"),
+        ("../elsewhere/model.ckpt-7", "model.ckpt-7"),
+        ("sub/../model.ckpt-7", "model.ckpt-7"),
+        ("\\\\\\\\server\\\\share\\\\model.ckpt-7", "model.ckpt-7"),
+        ("caf\\303\\251-7", "café-7"),
+        ("best/model", "best/model"),
     ],
 )
-def test_paths_from_another_machine_are_looked_up_next_to_the_file(
-    tmp_path: Path, written: str
-) -> None:
-    prefix = put(tmp_path, "model.ckpt-7")
+def test_the_checkpoint_file_names_the_newest(tmp_path: Path, written: str, newest: str) -> None:
+    folder, name = os.path.split(newest)
+    prefix = put(tmp_path / folder, name)
     put(tmp_path, "model.ckpt-8")
+    put(tmp_path, "model")
     say_newest(tmp_path, written)
     assert locate(str(tmp_path)).prefix == prefix
-
-
-def test_octal_escapes_in_the_checkpoint_file(tmp_path: Path) -> None:
-    prefix = put(tmp_path, "café-7")
-    put(tmp_path, "other")
-    say_newest(tmp_path, "caf\\303\\251-7")
-    assert locate(str(tmp_path)).prefix == prefix
+    assert locate(os.path.join(tmp_path, "checkpoint")).prefix == prefix
 
 
 def test_a_checkpoint_file_never_leads_out_of_its_folder(tmp_path: Path) -> None:
@@ -104,13 +108,6 @@ def test_a_checkpoint_file_never_leads_out_of_its_folder(tmp_path: Path) -> None
         say_newest(inside, written)
         with pytest.raises(NotFoundError, match="no checkpoint in this folder"):
             locate(str(inside))
-
-
-def test_a_sub_folder_named_by_the_checkpoint_file(tmp_path: Path) -> None:
-    prefix = put(tmp_path / "best", "model")
-    put(tmp_path, "model")
-    say_newest(tmp_path, "best/model")
-    assert locate(str(tmp_path)).prefix == prefix
 
 
 def test_several_checkpoints_without_a_newest_one(tmp_path: Path) -> None:
@@ -131,10 +128,15 @@ def test_a_missing_newest_checkpoint_is_reported(tmp_path: Path) -> None:
         locate(str(tmp_path))
 
 
-def test_a_prefix_that_begins_another(tmp_path: Path) -> None:
-    short, long = put(tmp_path, "model.ckpt-1"), put(tmp_path, "model.ckpt-10")
-    assert locate(short).prefix == short
-    assert locate(long).prefix == long
+@pytest.mark.parametrize("name", ["", "-6600", " ", "a b", "…", "model.ckpt-1"])
+def test_odd_basenames(tmp_path: Path, name: str) -> None:
+    """One prefix may be the start of another."""
+    prefix = put(tmp_path, name)
+    assert locate(str(tmp_path)).prefix == prefix
+    other = put(tmp_path, f"{name}0")
+    for one in (prefix, other):
+        assert locate(one).prefix == one
+        assert locate(one + ".index").prefix == one
 
 
 def test_a_prefix_that_is_also_a_folder(tmp_path: Path) -> None:
@@ -150,14 +152,6 @@ def test_a_stale_shard_of_another_count(tmp_path: Path) -> None:
     ckpt = lstmstate.open_checkpoint(prefix)
     assert ckpt.files.data_files == (f"{prefix}.data-00000-of-00001",)
     assert locate(prefix + ".data-00000-of-00002").prefix == prefix
-
-
-@pytest.mark.parametrize("name", ["", "-6600", " ", "a b", "…"])
-def test_odd_basenames(tmp_path: Path, name: str) -> None:
-    prefix = put(tmp_path, name)
-    assert locate(prefix).prefix == prefix
-    assert locate(prefix + ".index").prefix == prefix
-    assert locate(str(tmp_path)).prefix == prefix
 
 
 def test_leftovers_of_an_interrupted_save_are_ignored(tmp_path: Path) -> None:
@@ -218,45 +212,17 @@ def test_parts_without_the_rest(tmp_path: Path) -> None:
         locate(str(tmp_path))
 
 
-def kinds(folder: Path) -> dict[str, tuple[Path, str]]:
-    """Make a file of each kind that is not a checkpoint: name → (path, its kind)."""
+def written(write: Callable[..., object], **arrays: Any) -> bytes:
+    """Return what a function writes into a file."""
+    file = io.BytesIO()
+    write(file, **arrays)
+    return file.getvalue()
+
+
+def hdf5(file: io.BytesIO) -> None:
     h5py = pytest.importorskip("h5py")
-    np.save(folder / "state.npy", np.zeros(3))
-    np.savez(folder / "state.npz", c=np.zeros(3))
-    with h5py.File(folder / "state.h5", "w") as file:
-        file["c"] = np.zeros(3)
-    (folder / "notes.txt").write_text("loss went down", encoding="utf-8")
-    (folder / "empty").write_bytes(b"")
-    (folder / "noise").write_bytes(bytes(range(128, 256)) * 4)
-    (folder / "conf.json").write_text("{}", encoding="utf-8")
-    (folder / "lfs").write_text("version https://git-lfs.github.com/spec/v1\n", encoding="utf-8")
-    (folder / "pickle").write_bytes(b"\x80\x04]\x94.")
-    (folder / "archive.gz").write_bytes(b"\x1f\x8b" + bytes(20))
-    shutil.make_archive(str(folder / "plain"), "zip", folder, "notes.txt")
-    return {
-        path.name: (path, kind)
-        for path, kind in {
-            folder / "state.npy": "npy",
-            folder / "state.npz": "npz",
-            folder / "state.h5": "hdf5",
-            folder / "notes.txt": "text",
-            folder / "empty": "empty",
-            folder / "noise": "unknown",
-            folder / "conf.json": "json",
-            folder / "lfs": "lfs_pointer",
-            folder / "pickle": "pickle",
-            folder / "archive.gz": "gzip",
-            folder / "plain.zip": "zip",
-        }.items()
-    }
-
-
-def test_other_files_are_identified(tmp_path: Path) -> None:
-    for path, kind in kinds(tmp_path).values():
-        with pytest.raises(NotACheckpointError) as caught:
-            locate(str(path))
-        assert caught.value.kind.key == kind, path.name
-        assert "expected a TensorFlow checkpoint, got a" in str(caught.value)
+    with h5py.File(file, "w") as made:
+        made["c"] = np.zeros(3)
 
 
 def zipped(name: str) -> bytes:
@@ -273,6 +239,31 @@ def tarred() -> bytes:
     with tarfile.open(fileobj=file, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("model.ckpt.index"))
     return file.getvalue()
+
+
+# Files of every program's kind: name of the kind → contents.
+OTHER = {
+    "npy": lambda: written(np.save, arr=np.zeros(3)),
+    "npz": lambda: written(np.savez, c=np.zeros(3)),
+    "hdf5": lambda: written(hdf5),
+    "text": lambda: b"loss went down",
+    "empty": lambda: b"",
+    "unknown": lambda: bytes(range(128, 256)) * 4,
+    "json": lambda: b"{}",
+    "lfs_pointer": lambda: b"version https://git-lfs.github.com/spec/v1\n",
+    "pickle": lambda: b"\x80\x04]\x94.",
+    "gzip": lambda: b"\x1f\x8b" + bytes(20),
+    "zip": lambda: zipped("notes.txt"),
+}
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_other_files_are_identified(tmp_path: Path, key: str) -> None:
+    (tmp_path / "file").write_bytes(OTHER[key]())
+    with pytest.raises(NotACheckpointError) as caught:
+        locate(str(tmp_path / "file"))
+    assert caught.value.kind.key == key
+    assert "expected a TensorFlow checkpoint, got a" in str(caught.value)
 
 
 HEADER = b'{"c":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'  # of a safetensors file
@@ -389,3 +380,125 @@ def test_an_invalid_checkpoint_file_names_no_checkpoint() -> None:
     assert newest(b"", "x") is None
     assert newest(b"all_model_checkpoint_paths: 'a'", "x") is None
     assert newest(b"model_checkpoint_path: 'single quotes'", "x") == "single quotes"
+
+
+# ---- paths with the same meaning in every command: a file, an array in it, a checkpoint, stdin
+
+
+CELL = "rnn/lstm_cell"
+
+
+@pytest.fixture
+def flat() -> Array:
+    """A flat state of a cell of 4 units."""
+    return numbers(2, 8, seed=5)
+
+
+@pytest.fixture
+def model(tmp_path: Path, flat: Array) -> str:
+    """A cell of 4 units, two saved states, and a variable that is not its state."""
+    states = {"train/state": flat, "valid/state": numbers(2, 8, seed=6)}
+    others = {"dense/kernel": numbers(3, 5)}
+    return checkpoint(tmp_path / "model.ckpt", lstm_cell(CELL) | states | others)
+
+
+def widths(document: Any) -> list[tuple[int, int]]:
+    """Return the widths of c and m that inspect prints for the cells of a state."""
+    return [(cell["c"], cell["m"]) for cell in document["state"]["cells"]]
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "npz:state", "ckpt:train/state", "own.ckpt"])
+def test_inspect_and_check_accept_the_same_paths(
+    shell: Shell, tmp_path: Path, model: str, flat: Array, kind: str
+) -> None:
+    npz = archive(tmp_path / "a.npz", state=flat)
+    own = tmp_path / "own.ckpt"
+    shell(
+        "convert", saved(tmp_path / "b.npy", flat), "--to-tuple", "--units", "4", "-o", own, code=0
+    )
+    path = {
+        "npy": str(saved(tmp_path / "a.npy", flat)),
+        "npz": str(npz),
+        "npz:state": f"{npz}:state",
+        "ckpt:train/state": f"{model}:train/state",
+        "own.ckpt": str(own),
+    }[kind]
+    assert shell("check", path, "--units", "4", "--cells", "1", "--finite").code == 0
+    assert shell("diff", path, tmp_path / "b.npy", "--units", "4").code == 0
+    found = shell.json("inspect", path)
+    assert found["kind"] == "state"
+    assert widths(found) == [(4, 4)]
+    (cell,) = found["state"]["cells"]
+    assert cell["range"]["c"]["low"] == pytest.approx(float(flat[:, :4].min()))
+    assert "[2, 4]" in shell("inspect", path).out
+
+
+def test_inspect_names_the_cell_of_a_state_in_a_checkpoint(shell: Shell, model: str) -> None:
+    found = shell.json("inspect", f"{model}:train/state")
+    assert (found["format"], found["path"]) == ("v2", f"{model}:train/state")
+    assert found["state"]["told_by"] == "checkpoint"
+    assert [cell["name"] for cell in found["state"]["cells"]] == [CELL]
+    assert [array["name"] for array in found["arrays"]] == ["train/state"]
+    assert "(from the cells of its checkpoint)" in shell("inspect", f"{model}:train/state").out
+
+
+def test_inspect_of_another_variable_shows_its_shape(shell: Shell, model: str) -> None:
+    found = shell.json("inspect", f"{model}:dense/kernel")
+    assert found["state"] is None
+    assert "it is 5 wide, and c 4 + m 4 are 8" in found["problem"]
+    assert [array["shape"] for array in found["arrays"]] == [[3, 5]]
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["check", "--finite"], ["convert", "--to-flat"]])
+def test_a_missing_variable_is_refused_by_every_command(
+    shell: Shell, model: str, command: list[str]
+) -> None:
+    done = shell(*command, f"{model}:nope", "-q", code=3)
+    assert (
+        error(done) == f"{model}: nope: there is no such variable; `lstmstate inspect` lists them"
+    )
+
+
+def test_inspect_of_a_checkpoint_lists_cells_and_states(shell: Shell, model: str) -> None:
+    found = shell.json("inspect", model)
+    assert (found["kind"], [cell["name"] for cell in found["cells"]]) == ("checkpoint", [CELL])
+    assert [state["variable"] for state in found["states"]] == ["train/state", "valid/state"]
+
+
+@pytest.mark.parametrize("by", ["pipe", "file"])
+def test_inspect_reads_stdin(tmp_path: Path, flat: Array, by: str) -> None:
+    source = archive(tmp_path / "a.npz", c=flat[:, :4], m=flat[:, 4:])
+    stdin = source if by == "file" else source.read_bytes()
+    done = piped("inspect", "-", "--json", stdin=stdin)
+    assert (done.returncode, done.stderr) == (0, b"")
+    found = json.loads(done.stdout)
+    assert (found["path"], found["format"], found["kind"]) == ("-", "npz", "state")
+    assert widths(found) == [(4, 4)]
+    assert np.isclose(found["state"]["cells"][0]["range"]["m"]["high"], flat[:, 4:].max())
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("run {ckpt} {x} -o {out} --state", 3),
+        ("run {ckpt} {x} --zero-state --state", 2),
+        ("run {ckpt} {x} --state-out", 3),
+        ("run {ckpt} {x} -o", 3),
+        ("run {ckpt} {x} {x} -o", 2),
+        ("run {ckpt} {x} -o {out} --lengths", 3),
+        ("convert {flat} --to-tuple -o", 3),
+        ("convert {flat} --to-tuple -o {out} --checkpoint", 3),
+        ("concat {flat} {flat} -o", 3),
+        ("verify {ckpt} --against graph --lengths", 2),
+        ("diff {flat} {flat} --checkpoint", 3),
+    ],
+)
+def test_an_empty_path_is_not_one_that_was_left_out(
+    shell: Shell, tmp_path: Path, line: str, code: int
+) -> None:
+    x, flat = (
+        saved(tmp_path / name, numbers(4, 8)[:, :n]) for name, n in (("x.npy", 1), ("f.npy", 8))
+    )
+    places = {"ckpt": SUNSPOTS, "x": x, "flat": flat, "out": tmp_path / "out.npz"}
+    assert shell(*line.format(**places).split(), "", code=code).out == ""
+    assert sorted(os.listdir(tmp_path)) == ["f.npy", "x.npy"]

@@ -146,8 +146,7 @@ def test_it_is_explained_confirmed_and_gives_the_values_of_tensorflow(
     assert [cell["confirmed"] for cell in found] == [True] * len(found)
     for engine in ("auto", "graph"):
         target = tmp_path / f"{engine}.npz"
-        done = shell("run", prefix, tmp_path / "x.npy", "--engine", engine, "-o", target)
-        assert done.code == 0, done.err
+        done = shell("run", prefix, tmp_path / "x.npy", "--engine", engine, "-o", target, code=0)
         assert not any("slower" in note for note in notes(done))
         np.testing.assert_allclose(np.load(target)["outputs"], expected, atol=2e-6)
 

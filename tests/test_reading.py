@@ -301,26 +301,6 @@ def test_an_array_that_does_not_fit_the_requested_layout(tmp_path: Path, layout:
 # ---- names and shapes from other programs
 
 
-@pytest.mark.parametrize(
-    ("c", "m"),
-    [
-        *[("c", "h"), ("c", "m"), ("c_state", "m_state"), ("c_state", "h_state")],
-        *[("cell", "hidden"), ("cell_state", "hidden_state"), ("C", "H"), ("c:0", "h:0")],
-        *[("rnn/lstm_cell/c", "rnn/lstm_cell/m"), ("c1", "h1"), ("c_0", "m_0")],
-    ],
-)
-@pytest.mark.parametrize("m_first", [False, True])
-def test_names_identify_the_halves_in_any_order(
-    tmp_path: Path, c: str, m: str, m_first: bool
-) -> None:
-    halves = {c: numbered(2, 4), m: numbered(2, 3) + 50}
-    names = [m, c] if m_first else [c, m]
-    np.savez(tmp_path / "a.npz", **{name: halves[name] for name in names})
-    state = load_state(tmp_path / "a.npz")
-    assert isinstance(state, LSTMState)
-    assert (state.c.tolist(), state.m.tolist()) == (halves[c].tolist(), halves[m].tolist())
-
-
 @pytest.mark.parametrize("layout", ["tuple", "keras"])
 def test_names_identify_the_halves_in_any_layout(tmp_path: Path, layout: str) -> None:
     c, m = numbered(2, 4), numbered(2, 4) + 50

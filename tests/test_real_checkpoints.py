@@ -63,16 +63,12 @@ def pair(request: pytest.FixtureRequest) -> tuple[Truth, Cell, LSTMCheckpoint]:
     return cell, ckpt.cells[name], ckpt
 
 
-def test_every_variable_is_listed(known: tuple[Truth, LSTMCheckpoint]) -> None:
+def test_its_variables_its_format_and_its_release(known: tuple[Truth, LSTMCheckpoint]) -> None:
     truth, ckpt = known
     found = {name: (list(v.shape), v.dtype) for name, v in ckpt.variables.items()}
     expected = {name: (v["shape"], v["dtype"]) for name, v in truth["variables"].items()}
     assert found == expected
     assert len(found) == truth["variables_count"]
-
-
-def test_the_format_and_the_release(known: tuple[Truth, LSTMCheckpoint]) -> None:
-    truth, ckpt = known
     assert ckpt.format == FORMATS[truth["format"]]
     if truth["tensorflow_version"]:
         assert ckpt.tensorflow_version == truth["tensorflow_version"]
@@ -81,49 +77,33 @@ def test_the_format_and_the_release(known: tuple[Truth, LSTMCheckpoint]) -> None
         assert ckpt.graph.producer == truth["graph_producer"]
 
 
-def test_exactly_the_expected_cells_are_found(
+def test_exactly_the_expected_cells_slots_and_states_are_found(
     known: tuple[Truth, LSTMCheckpoint],
 ) -> None:
     truth, ckpt = known
     kernels = {cell.variables["kernel"][0] for cell in ckpt.cells.values()}
     assert kernels == {cell["kernel"] for cell in truth["cells"]}
     assert ckpt.graph is None or ckpt.candidates == []  # a graph shows everything
-
-
-def test_slots_are_not_cells_and_are_all_found(known: tuple[Truth, LSTMCheckpoint]) -> None:
-    truth, ckpt = known
-    roles = [ckpt.role(name)[0] for name in ckpt.variables]
-    assert roles.count("slot") >= truth["optimizer_slots"]
-    assert not {name for cell in truth["cells"] for name in [cell["kernel"], cell["bias"]]} & {
-        name for name in ckpt.variables if ckpt.role(name)[0] == "slot"
-    }
-
-
-def test_no_state_was_saved_in_any_of_them(known: tuple[Truth, LSTMCheckpoint]) -> None:
-    truth, ckpt = known
+    slots = [name for name in ckpt.variables if ckpt.role(name)[0] == "slot"]
+    assert len(slots) >= truth["optimizer_slots"]
+    assert not {cell[role] for cell in truth["cells"] for role in ("kernel", "bias")} & {*slots}
     assert [state.variable for state in ckpt.states.values()] == truth["saved_state_variables"]
 
 
-def test_its_name_and_class(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
-    truth, cell, _ = pair
+def test_its_name_class_widths_and_variables(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
+    truth, cell, ckpt = pair
     assert cell.name == truth["name"]
     assert cell.family == truth["kind"].partition(" inside ")[0]
-
-
-def test_its_widths(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
-    truth, cell, _ = pair
     for width in ("input_size", "num_units", "num_proj", "peepholes", "dtype"):
         assert getattr(cell, width) == truth[width], width
     assert cell.state is not None
     assert cell.state.flat == truth["num_units"] + (truth["num_proj"] or truth["num_units"])
-
-
-def test_its_variables(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
-    truth, cell, ckpt = pair
     for role in ("kernel", "recurrent_kernel", "bias"):
         if role in truth:
             assert cell.variables[role] == (truth[role],)
             assert ckpt.role(truth[role]) == (role, cell.name)
+    order = truth.get("gate_order", "i,j,f,o").replace(",", "").replace("c", "j")
+    assert cell.gate_order == order
 
 
 def test_its_place_in_a_stack(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
@@ -136,36 +116,17 @@ def test_its_place_in_a_stack(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
         assert f"/cell_{cell.layer}/" in cell.name
 
 
-def test_its_options_as_the_graph_shows_them(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
+def test_its_options_and_their_sources(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
     truth, cell, ckpt = pair
-    if ckpt.graph is None or isinstance(truth.get("forget_bias"), str):
-        return
-    for name in ("forget_bias", "state_is_tuple", "cell_clip"):
-        option = cell.options[name]
-        assert option.value == truth[name], name
-        assert option.source in ("graph", "family"), name
-    assert cell.forget_bias.source == "graph"
-
-
-def test_its_order_of_gates(pair: tuple[Truth, Cell, LSTMCheckpoint]) -> None:
-    truth, cell, _ = pair
-    expected = truth.get("gate_order", "i,j,f,o").replace(",", "").replace("c", "j")
-    assert cell.gate_order == expected
-
-
-def test_a_forget_bias_stored_in_the_bias_is_not_added_again(
-    pair: tuple[Truth, Cell, LSTMCheckpoint],
-) -> None:
-    truth, cell, _ = pair
-    if isinstance(truth.get("forget_bias"), str):
+    if isinstance(truth.get("forget_bias"), str):  # stored in the bias, and not added again
         assert cell.forget_bias.value == 0.0
         assert cell.forget_bias.source in ("family", "graph")
-
-
-def test_unrecorded_options_are_marked_as_defaults(
-    pair: tuple[Truth, Cell, LSTMCheckpoint],
-) -> None:
-    _, cell, ckpt = pair
+    elif ckpt.graph is not None:
+        for name in ("forget_bias", "state_is_tuple", "cell_clip"):
+            option = cell.options[name]
+            assert option.value == truth[name], name
+            assert option.source in ("graph", "family"), name
+        assert cell.forget_bias.source == "graph"
     if ckpt.graph is None and cell.family in ("LSTMCell", "BasicLSTMCell", "LSTMBlockFusedCell"):
         assert (cell.forget_bias.value, cell.forget_bias.source) == (1.0, "default")
     if ckpt.graph is None and cell.family == "LSTMCell":

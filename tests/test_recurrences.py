@@ -104,8 +104,8 @@ def test_the_number_of_cells_is_unknown_if_a_recurrence_may_be_one(
         (alone, 0, unknown),
         (alone, 1, "it has 0 cells, not 1"),
     ):
-        done = shell("check", "-q", path, "--cells", str(number))
-        assert (done.code, done.out) == (1, f"{path}: --cells {number}: {problem}\n")
+        done = shell("check", "-q", path, "--cells", str(number), code=1)
+        assert done.out == f"{path}: --cells {number}: {problem}\n"
     assert shell("check", "-q", both, "--cells", "1", "--cell", "known/lstm_cell").code == 0
 
 

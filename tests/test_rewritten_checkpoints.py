@@ -13,23 +13,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_bundle_copy import assert_restored_alike
-from test_states_against_tensorflow import (
+from test_bundle_writer import assert_restored_alike
+from test_values_against_tensorflow import (
     BATCH,
+    BFLOAT16,
     INPUTS,
     MODELS,
     STEPS,
+    Array,
     Model,
+    Named,
     as_written,
     assert_equal,
     made,
-    noise,
-)
-from test_values_against_tensorflow import (
-    BFLOAT16,
-    Array,
-    Named,
     names,
+    noise,
     numbers,
     of_bytes,
     save_v1,

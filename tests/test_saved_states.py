@@ -156,7 +156,8 @@ def test_one_variable_used_for_both_halves_is_not_a_flat_state() -> None:
         assert state.layout != "flat"
 
 
-def test_a_state_that_was_not_saved_is_not_listed() -> None:
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_local_state_is_listed_if_it_was_saved(saved: bool) -> None:
     """A local variable is in the graph, and is not saved unless requested."""
 
     def build(tf: TensorFlow) -> None:
@@ -164,21 +165,12 @@ def test_a_state_that_was_not_saved_is_not_listed() -> None:
         halves = [kept(tf, name, 4, **local) for name in ("c_state", "m_state")]
         first = tf.nn.rnn_cell.LSTMStateTuple(*halves)
         dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), inputs(tf, batch=BATCH), initial_state=first)
-
-    assert opened(build).states == {}
-
-
-def test_a_saved_local_state_is_listed() -> None:
-    def build(tf: TensorFlow) -> None:
-        local = {"collections": [tf.GraphKeys.LOCAL_VARIABLES]}
-        halves = [kept(tf, name, 4, **local) for name in ("one", "two")]
-        first = tf.nn.rnn_cell.LSTMStateTuple(*halves)
-        dynamic(tf, tf.nn.rnn_cell.LSTMCell(4), inputs(tf, batch=BATCH), initial_state=first)
-        for variable in halves:
+        for variable in halves if saved else ():
             tf.add_to_collection(tf.GraphKeys.GLOBAL_VARIABLES, variable)
 
-    found = layouts(opened(build))
-    assert found == {"one": ("c", "rnn/lstm_cell"), "two": ("m", "rnn/lstm_cell")}
+    cell = "rnn/lstm_cell"
+    expected = {"c_state": ("c", cell), "m_state": ("m", cell)} if saved else {}
+    assert layouts(opened(build)) == expected
 
 
 def test_a_saver_may_rename_a_state() -> None:
@@ -290,17 +282,14 @@ def test_a_variable_of_another_name_or_width_is_not_a_state(name: str, shape: Sh
     assert named(lstm("rnn/lstm_cell") | {name: shape}) == {}
 
 
-def test_integers_are_not_a_state() -> None:
-    assert named({"state": (2, 8)} | lstm("rnn/lstm_cell"), dtype="int32") == {}
-
-
 def test_slots_of_a_variable_are_not_a_state() -> None:
     shapes = {"state": (2, 8), "state/ExponentialMovingAverage": (2, 8)}
     shapes |= {"w": (2, 8), "w/state": (2, 8)}  # slot: it has the shape of the variable above it
     assert set(named(lstm("rnn/lstm_cell") | shapes)) == {"state"}
 
 
-def test_without_cells_there_are_no_states() -> None:
+def test_integers_and_variables_without_cells_are_not_states() -> None:
+    assert named({"state": (2, 8)} | lstm("rnn/lstm_cell"), dtype="int32") == {}
     assert named({"state": (2, 8), "c_state": (2, 4)}) == {}
 
 

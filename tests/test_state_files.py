@@ -1,11 +1,15 @@
-"""State files: exact round trips without flags, and readers of other libraries."""
+"""State files in every format: round trips, and damage."""
 
 from __future__ import annotations
 
 import os
+import pickle
+import random
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,8 +33,10 @@ from states import (
     states,
     structure,
 )
+from work import little_memory
 
 from lstmstate import LSTMState, LstmstateError, UnsupportedError, load_state, save_state
+from lstmstate.errors import CorruptError
 from lstmstate.state import stream
 from lstmstate.state.layouts import LAYOUTS, to_arrays
 from lstmstate.state.state import State
@@ -212,14 +218,31 @@ def test_numpy_loads_an_npy(tmp_path: Path, mapped: Any) -> None:
     equal(found, FLAT)
 
 
-@pytest.mark.parametrize("kind", ["npz", "npz, compressed"])
+@contextmanager
+def other_reader(path: Path) -> Iterator[tuple[set[str], Callable[[str], Any]]]:
+    """Open a file with NumPy, h5py or TensorFlow; yield its names, and a reader of an array."""
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as found:
+            yield {*found}, found.__getitem__
+    elif path.suffix == ".h5":
+        with h5py.File(path) as file:
+            yield {*file}, lambda name: file[name][...]
+    else:
+        import tensorflow as tf
+
+        reader = tf.train.load_checkpoint(str(path))
+        yield {*reader.get_variable_to_shape_map()}, reader.get_tensor
+        assert tf.train.latest_checkpoint(str(path.parent)) == str(path)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("npy", "csv")])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_numpy_loads_an_npz(tmp_path: Path, kind: str, layout: str) -> None:
-    with np.load(write(STATE, str(tmp_path), kind, layout), allow_pickle=False) as found:
-        arrays = to_arrays(LAYOUTS[layout], STATE)
-        assert {*found} == {*arrays, "lstmstate"}
+def test_other_libraries_read_every_array(tmp_path: Path, kind: str, layout: str) -> None:
+    arrays = to_arrays(LAYOUTS[layout], STATE)
+    with other_reader(write(STATE, str(tmp_path), kind, layout)) as (names, read):
         for name, array in arrays.items():
-            equal(found[name], array)
+            equal(read(name), array)
+        assert names == {*arrays, "lstmstate"} or "h5" in kind
 
 
 def test_an_npz_is_compressed_when_asked(tmp_path: Path) -> None:
@@ -231,30 +254,15 @@ def test_an_npz_is_compressed_when_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["h5", "h5, compressed"])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_h5py_opens_an_h5(tmp_path: Path, kind: str, layout: str) -> None:
-    with h5py.File(write(STATE, str(tmp_path), kind, layout)) as found:
-        for name, array in to_arrays(LAYOUTS[layout], STATE).items():
-            equal(found[name][...], array)
-            assert found[name].compression == ("gzip" if KINDS[kind].compress else None)
+def test_an_h5_is_compressed_when_asked(tmp_path: Path, kind: str) -> None:
+    with h5py.File(write(STATE, str(tmp_path), kind, "flat")) as found:
+        assert found["state"].compression == ("gzip" if KINDS[kind].compress else None)
 
 
 def test_a_pickle_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="a Python pickle is read, but not written; end the"):
         save_state(STATE, tmp_path / "state.pkl")
     assert not [*tmp_path.iterdir()]
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_tensorflow_loads_a_ckpt(tmp_path: Path, layout: str) -> None:
-    import tensorflow as tf
-
-    found = tf.train.load_checkpoint(str(write(STATE, str(tmp_path), "ckpt", layout)))
-    arrays = to_arrays(LAYOUTS[layout], STATE)
-    assert {*found.get_variable_to_shape_map()} == {*arrays, "lstmstate"}
-    for name, array in arrays.items():
-        equal(found.get_tensor(name), array)
-    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "state.ckpt")
 
 
 # ---- the same bytes
@@ -374,3 +382,177 @@ def test_an_unknown_layout_lists_the_layouts(tmp_path: Path) -> None:
     np.save(tmp_path / "s.npy", np.zeros((2, 8)))
     with pytest.raises(LstmstateError, match="there is no layout 'tupel'; pass tuple, flat, "):
         load_state(tmp_path / "s.npy", layout="tupel")
+
+
+# ---- damaged state files: an error or the right answer, no other exception, and little memory
+
+
+MEGABYTES = 20  # for files of less than 10 KB
+FLIPS = 150  # of each file
+CHECKED = ("npz", "ckpt")  # every value has a checksum
+
+DAMAGED_STATE = state_of([(3, 3), (3, 3)], names="rnn/cell_{}".format, finite=True, seed=3)
+
+
+def bits(state: State) -> list[Any]:
+    return [(half.dtype, half.shape, half.tobytes()) for cell in cells_of(state) for half in cell]
+
+
+class Specimen:
+    """A valid state file: the path to open, and the files that can be damaged."""
+
+    def __init__(self, folder: Path, kind: str, layout: str) -> None:
+        self.kind = kind
+        self.path = folder / f"state.{kind}"
+        self.layout = layout if kind == "pkl" else None  # which plain tuples do not record
+        if kind == "pkl":
+            self.path.write_bytes(
+                pickle.dumps([(cell.c, cell.m) for cell in cells_of(DAMAGED_STATE)])
+            )
+        else:
+            save_state(DAMAGED_STATE, self.path, layout=layout)
+        found = sorted(folder.iterdir())
+        self.files = [file for file in found if file.name != "checkpoint"]
+
+    def outcome(self) -> str:
+        """Return "right", "wrong" or "refused"; any other exception fails the test."""
+        try:
+            found = load_state(self.path, layout=self.layout)
+        except LstmstateError as error:
+            assert str(error)
+            return "refused"
+        return "right" if bits(found) == bits(DAMAGED_STATE) else "wrong"
+
+
+SPECIMENS = [
+    *[("npy", "flat"), ("npy", "layered"), ("npz", "tuple"), ("npz", "flat"), ("h5", "tuple")],
+    *[("pkl", "tuple"), ("csv", "flat"), ("ckpt", "flat")],
+]
+
+
+@pytest.fixture
+def specimen(tmp_path: Path, request: pytest.FixtureRequest) -> Specimen:
+    return Specimen(tmp_path, *request.param)
+
+
+everything = pytest.mark.parametrize("specimen", SPECIMENS, indirect=True, ids=" ".join)
+
+
+@everything
+def test_an_undamaged_file_is_read(specimen: Specimen) -> None:
+    assert specimen.outcome() == "right"
+
+
+def cut(whole: bytes, chance: random.Random, kind: str) -> Iterator[bytes]:
+    step = 11 if kind == "h5" else 1  # mostly zeros, and slow to open
+    return (whole[:size] for size in range(0, len(whole), step))
+
+
+def flipped(whole: bytes, chance: random.Random, kind: str) -> Iterator[bytes]:
+    for _ in range(FLIPS):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+        yield bytes(damaged)
+
+
+def lost(whole: bytes, chance: random.Random, kind: str) -> Iterator[bytes]:
+    """As when a copy omits a block of a disk, or a tool changes line endings."""
+    for _ in range(FLIPS // 6):
+        start = chance.randrange(len(whole))
+        yield whole[:start] + whole[start + chance.randrange(1, 64) :]
+
+
+@everything
+@pytest.mark.parametrize("damage", [cut, flipped, lost])
+def test_damage_anywhere_is_an_error_or_changes_nothing(specimen: Specimen, damage: Any) -> None:
+    """Unless a file has no checksums: then a value may be wrong."""
+    chance = random.Random(f"{specimen.path.name}")
+    found = set()
+    with little_memory(MEGABYTES):
+        for file in specimen.files:
+            whole = file.read_bytes()
+            for damaged in damage(whole, chance, specimen.kind):
+                file.write_bytes(damaged)
+                found.add(specimen.outcome())
+            file.write_bytes(whole)
+    assert damage is lost or "refused" in found
+    assert "wrong" not in found or specimen.kind not in CHECKED
+    if damage is cut:
+        assert "wrong" not in found or specimen.kind in ("csv", "pkl")
+        assert found == {"refused"} or specimen.kind in ("csv", "pkl", "h5")
+
+
+@pytest.mark.parametrize("specimen", [("npz", "flat")], indirect=True, ids=" ".join)
+def test_a_bit_flipped_in_the_directory_of_an_archive(specimen: Specimen) -> None:
+    """No checksum covers it; the lost member may be the one with the widths."""
+    whole = specimen.path.read_bytes()
+    found = set()
+    for at in range(whole.index(b"PK\x01\x02"), len(whole)):
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[at] ^= 1 << bit
+            specimen.path.write_bytes(damaged)
+            found.add(specimen.outcome())
+    assert found == {"right", "refused"}
+
+
+METHODS = {
+    "stored": zipfile.ZIP_STORED,
+    "deflated": zipfile.ZIP_DEFLATED,
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_damage_far_behind_the_header_of_a_member(tmp_path: Path, method: str) -> None:
+    """Members of more than one block in any method, so that they can be opened."""
+    values = np.random.default_rng(0).random((40_000, 4))
+    path = tmp_path / "state.npz"
+    with zipfile.ZipFile(path, "w", METHODS[method]) as archive:
+        for name in "cm":
+            with archive.open(f"{name}.npy", "w") as member:
+                np.save(member, values)
+    assert load_state(path).batch_shape == (40_000,)
+    whole = path.read_bytes()
+    for part in (0.3, 0.45, 0.9):
+        start = int(len(whole) * part)
+        path.write_bytes(whole[:start] + bytes(500) + whole[start + 500 :])
+        with pytest.raises(CorruptError):
+            load_state(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_numpy_never_writes_are_not_unpacked(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "state.npz"
+    with zipfile.ZipFile(path, "w", method) as archive, archive.open("c.npy", "w") as member:
+        np.save(member, np.ones((2, 3)))
+    with pytest.raises(LstmstateError, match="packed in a way that NumPy does not write"):
+        load_state(path)
+
+
+@pytest.mark.parametrize("rows", [2, 2000])
+def test_damaged_values_are_reported_with_file_and_array(tmp_path: Path, rows: int) -> None:
+    """Whether it is found when the file is opened, or when the values are read."""
+    path = tmp_path / "state.npz"
+    np.savez(path, c=np.ones((rows, 3)), m=np.ones((rows, 3)))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"m.npy") - 40] ^= 1  # among the last values of c
+    path.write_bytes(data)
+    with pytest.raises(CorruptError) as raised:
+        load_state(path)
+    assert str(raised.value).startswith(f"{path}: c: ")
+
+
+def test_a_member_declared_longer_than_the_file(tmp_path: Path) -> None:
+    """Three gigabytes, both stored and declared: less than a zip bomb."""
+    path = tmp_path / "state.npz"
+    np.savez(path, state=np.zeros((2, 8), "f4"))
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"PK\x01\x02")
+    huge = (3 << 30).to_bytes(4, "little")
+    data[at + 20 : at + 28] = huge * 2
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (100000000, 8), }"
+    start = data.index(b"{'descr'")
+    data[start : start + len(header)] = header
+    path.write_bytes(data)
+    with little_memory(MEGABYTES), pytest.raises(LstmstateError):
+        load_state(path)

@@ -85,10 +85,17 @@ def test_cells_of_equal_widths_take_the_state_of_their_name(
         here = {f"{cell}/{half}": values[f"{cell}/{half}"] for cell in names for half in "cm"}
         state = archive(tmp_path / f"{name}.npz", here)
         target = tmp_path / f"{name}.out.npz"
-        done = shell(
-            "run", prefix, "--assume-defaults", tmp_path / "x.npy", "--state", state, "-o", target
+        shell(
+            "run",
+            prefix,
+            "--assume-defaults",
+            tmp_path / "x.npy",
+            "--state",
+            state,
+            "-o",
+            target,
+            code=0,
         )
-        assert done.code == 0, done.err
         found.append(dict(np.load(target)))
     assert all(np.array_equal(found[0][key], found[1][key]) for key in found[0])
 
@@ -104,8 +111,7 @@ def test_layers_that_may_be_residual_run_when_defaults_are_accepted(
     )
     np.save(tmp_path / "x.npy", numbers(2, 3, INPUTS, seed=99))
     assert shell("run", narrow, tmp_path / "x.npy", "-o", tmp_path / "y.npz").code == 0
-    done = shell("run", two_stacks(tmp_path), tmp_path / "x.npy")
-    assert done.code == 3
+    done = shell("run", two_stacks(tmp_path), tmp_path / "x.npy", code=3)
     assert "do not record its residual" in error(done)
     assert "--assume-defaults" in error(done)
 
@@ -119,7 +125,7 @@ def test_a_state_in_another_order_would_give_other_values(tmp_path: Path, shell:
             zip((f"{name}/{half}" for name in names for half in "cm"), values.values(), strict=True)
         )
         state = archive(tmp_path / "state.npz", here)
-        done = shell(
+        shell(
             "run",
             prefix,
             "--assume-defaults",
@@ -129,8 +135,8 @@ def test_a_state_in_another_order_would_give_other_values(tmp_path: Path, shell:
             "-o",
             tmp_path / "y.npz",
             "--force",
+            code=0,
         )
-        assert done.code == 0, done.err
         found.append(np.load(tmp_path / "y.npz")["outputs"])
     assert not np.allclose(found[0], found[1], atol=1e-3)
 
@@ -141,8 +147,7 @@ def test_a_conversion_binds_by_name_too(tmp_path: Path, shell: Shell, to: str) -
     shuffled = {key: values[key] for key in sorted(values)}  # bw before fw
     state = archive(tmp_path / "state.npz", shuffled)
     target = tmp_path / "y.npz"
-    done = shell("convert", state, "--to", to, "--checkpoint", prefix, "-o", target)
-    assert done.code == 0, done.err
+    shell("convert", state, "--to", to, "--checkpoint", prefix, "-o", target, code=0)
     cells = load_state(target)
     assert isinstance(cells, StackState)
     assert [cell.cell for cell in cells] == APART
@@ -160,8 +165,7 @@ def test_whole_parts_of_names_match(tmp_path: Path, shell: Shell) -> None:
     np.save(tmp_path / "x.npy", numbers(2, 1, INPUTS))
     state = archive(tmp_path / "state.npz", values)
     target = tmp_path / "y.npz"
-    done = shell("convert", state, "--to-tuple", "--checkpoint", prefix, "-o", target)
-    assert done.code == 0, done.err
+    shell("convert", state, "--to-tuple", "--checkpoint", prefix, "-o", target, code=0)
     found = np.load(target)
     assert np.array_equal(found[f"{BOTH}/fw/lstm_cell/c"], values["fw/c"])
     assert np.array_equal(found[f"{BOTH}/bw/lstm_cell/m"], values["bw/m"])
@@ -181,8 +185,7 @@ def test_ambiguous_names_of_cells_are_refused(
     prefix = two_stacks(tmp_path)
     state = archive(tmp_path / "state.npz", halves(names))
     np.save(tmp_path / "x.npy", numbers(2, 1, INPUTS))
-    done = shell("run", prefix, "--assume-defaults", tmp_path / "x.npy", "--state", state)
-    assert done.code == 3
+    done = shell("run", prefix, "--assume-defaults", tmp_path / "x.npy", "--state", state, code=3)
     assert words in error(done)
 
 
@@ -190,8 +193,7 @@ def test_unknown_names_keep_the_order_of_the_file(tmp_path: Path, shell: Shell) 
     prefix = saved(tmp_path, [f"rnn/multi_rnn_cell/cell_{k}/lstm_cell" for k in (0, 1)])
     np.save(tmp_path / "x.npy", numbers(2, 1, INPUTS))
     state = archive(tmp_path / "state.npz", halves(["low", "high"]))
-    done = shell("run", prefix, "--assume-defaults", tmp_path / "x.npy", "--state", state)
-    assert done.code == 0, done.err
+    done = shell("run", prefix, "--assume-defaults", tmp_path / "x.npy", "--state", state, code=0)
     assert any("taken in the order low, high" in line for line in notes(done))
 
 
@@ -239,8 +241,7 @@ def test_every_list_of_cells_has_one_order(
     assert [cell["name"] for cell in shell.json("inspect", prefix)["cells"]] == names
     np.save(tmp_path / "x.npy", numbers(2, 3, INPUTS))
     target = tmp_path / "y.npz"
-    ran = shell("run", prefix, "--assume-defaults", tmp_path / "x.npy", "-o", target)
-    assert ran.code == 0, ran.err
+    shell("run", prefix, "--assume-defaults", tmp_path / "x.npy", "-o", target, code=0)
     assert [cell.cell for cell in load_state(target)] == names
     listed = shell.json("inspect", target)["state"]["cells"]
     assert [cell["name"] for cell in listed] == names
@@ -259,8 +260,7 @@ def test_layers_of_both_directions_have_the_order_of_torch(tmp_path: Path, shell
     prefix, values = layers_of_both(tmp_path), halves(LAYERS)
     state = archive(tmp_path / "state.npz", values)
     target = tmp_path / "torch.npz"
-    done = shell("convert", state, "--to", "torch", "--checkpoint", prefix, "-o", target)
-    assert done.code == 0, done.err
+    shell("convert", state, "--to", "torch", "--checkpoint", prefix, "-o", target, code=0)
     found = np.load(target)
     h_n, c_n = found["h_n"], found["c_n"]
     x = numbers(3, 2, INPUTS, seed=77)
@@ -309,9 +309,7 @@ def test_a_stack_of_each_direction_is_refused_in_the_layout_of_torch(
     prefix, values = two_stacks(tmp_path), halves(APART)
     state = archive(tmp_path / "state.npz", values)
     to = ("--to", "torch", "--checkpoint", prefix, "-o", tmp_path / "y.npz")
-    done = shell("convert", state, *to)
-    assert done.code == 3
-    assert "these are a stack of each direction" in error(done)
+    assert "these are a stack of each direction" in error(shell("convert", state, *to, code=3))
     # One of the two is a torch.nn.LSTM of one direction.
     one = archive(tmp_path / "one.npz", {key: v for key, v in values.items() if "/fw/" in key})
     assert shell("convert", one, *to).code == 0
@@ -325,8 +323,8 @@ def test_a_stack_of_each_direction_is_refused_in_the_layout_of_torch(
         tmp_path / "x.npy",
         "--state",
         archive(tmp_path / "t.npz", arrays),
+        code=3,
     )
-    assert done.code == 3
     assert "these are a stack of each direction" in error(done)
 
 
@@ -342,8 +340,7 @@ def test_stacks_of_1_15_from_states_by_name(tmp_path: Path, shell: Shell, case: 
     folder = SHARED / "oddgraphs" / case
     target = tmp_path / "y.npz"
     state = ("--state", folder / "state.npz")
-    done = shell("run", folder, folder / "x.npy", *state, "-o", target)
-    assert done.code == 0, done.err
+    shell("run", folder, folder / "x.npy", *state, "-o", target, code=0)
     found, expected = np.load(target), np.load(folder / "expected.npz")
     for key in expected.files:
         np.testing.assert_allclose(found[key], expected[key], atol=3e-6)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import Shell
 from conftest import SAMPLES
-from test_bundle_copy import assert_restored_alike
+from test_bundle_writer import assert_restored_alike
 from test_rewritten_checkpoints import (
     STACK,
     Named,
@@ -21,8 +22,7 @@ from test_rewritten_checkpoints import (
     refused,
     value,
 )
-from test_states_against_tensorflow import BATCH, assert_equal, noise
-from test_values_against_tensorflow import save_v2
+from test_values_against_tensorflow import BATCH, assert_equal, noise, save_v2
 from writers import Build, Shape, TensorFlow, dynamic, inputs, save
 
 from lstmstate import load_state, open_checkpoint
@@ -410,7 +410,7 @@ def test_a_checkpoint_file_that_lists_other_checkpoints_is_not_changed(tmp_path:
 
 @pytest.mark.parametrize("count", [2, 12])
 def test_inspect_names_the_cells_of_a_converted_state(
-    tmp_path: Path, capsys: Captured, count: int
+    tmp_path: Path, shell: Shell, count: int
 ) -> None:
     """Cells of equal widths; the tenth sorts before the second."""
     scopes = [f"{STACK}/cell_{k}/lstm_cell" for k in range(count)]
@@ -418,9 +418,7 @@ def test_inspect_names_the_cells_of_a_converted_state(
     values["saved_state"] = noise("s", (BATCH, 6 * count), "f4")
     old = save_v2(tmp_path / "old", values)
     new = converted(old, tmp_path / "new.ckpt", "--to-tuple")
-    capsys.readouterr()
-    assert run(["inspect", new, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = shell.json("inspect", new)
     listing = {state["variable"]: (state["layout"], state["cell"]) for state in found["states"]}
     assert listing == {
         f"saved_state/{scope}/{half}": (half, scope) for scope in scopes for half in "cm"
@@ -434,13 +432,9 @@ def test_inspect_names_the_cells_of_a_converted_state(
     assert_restored_alike(converted(new, tmp_path / "back.ckpt", "--to-flat"), old)
 
 
-def test_inspect_names_the_cell_of_a_state_with_a_projection(
-    tmp_path: Path, capsys: Captured
-) -> None:
+def test_inspect_names_the_cell_of_a_state_with_a_projection(tmp_path: Path, shell: Shell) -> None:
     new = converted(SAMPLES / "peephole_flat", tmp_path / "new.ckpt", "--to-tuple")
-    capsys.readouterr()
-    assert run(["inspect", new, "--json"]) == 0
-    states = json.loads(capsys.readouterr().out)["states"]
+    states = shell.json("inspect", new)["states"]
     assert {state["variable"]: (state["layout"], state["cell"]) for state in states} == {
         "saved_state/c": ("c", "rnn/lstm_cell"),
         "saved_state/m": ("m", "rnn/lstm_cell"),

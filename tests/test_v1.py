@@ -154,14 +154,9 @@ def test_slice_keys_sort_like_their_slices(
 
 def test_a_slice_key_that_is_cut_is_refused() -> None:
     key = slice_key("p/kernel", [(3, 1000), (0, 1 << 40)])
-    for length in range(len(key)):
+    for damaged in [*(key[:length] for length in range(len(key))), key + b"\x80"]:
         with pytest.raises(CorruptError, match="key of a slice is damaged"):
-            decode_slice_key(key[:length])
-
-
-def test_a_slice_key_with_trailing_bytes_is_refused() -> None:
-    with pytest.raises(CorruptError, match="key of a slice is damaged"):
-        decode_slice_key(slice_key("p", [(0, 1)]) + b"\x80")
+            decode_slice_key(damaged)
 
 
 @steady
@@ -330,21 +325,14 @@ def test_values_of_another_length_are_refused(tmp_path: Path, dtype: str, stored
         (text(10, b"\x80" * 11 + b"\x01"), "longer than 64 bits"),
         (text(10, b"\x80"), "does not end"),
         (text(10, b"\x01")[:-1], "over the end"),
+        (number(8, 3), "text was expected"),  # a number in place of strings
     ],
 )
 def test_damaged_values_are_refused(tmp_path: Path, proto: bytes, words: str) -> None:
     builder = V1Builder()
-    builder.list("x", 9, (2,))
+    builder.list("x", 7 if "text" in words else 9, (2,))
     builder.values("x", [(0, -1)], proto)
     with pytest.raises(CorruptError, match=words):
-        read(builder.write(tmp_path / "v1"))
-
-
-def test_numbers_in_place_of_strings_are_refused(tmp_path: Path) -> None:
-    builder = V1Builder()
-    builder.list("x", 7, (1,))
-    builder.values("x", [(0, -1)], number(8, 3))
-    with pytest.raises(CorruptError):
         read(builder.write(tmp_path / "v1"))
 
 

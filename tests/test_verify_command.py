@@ -1,10 +1,11 @@
-"""`lstmstate verify`: comparison of our results with TensorFlow's own cells, and its report."""
+"""`lstmstate verify` on the command line."""
 
 from __future__ import annotations
 
 import builtins
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from commands import (
 from graphs import evaluated
 
 from lstmstate import engines
+from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
+from lstmstate.operations import verify
+from lstmstate.operations.verify import Trial, over_random_data
 
 PEEPHOLE, BOTH = SAMPLES / "peephole_tuple", SAMPLES / "bidirectional"
 SAMPLE_NAMES = sorted(path.name for path in SAMPLES.iterdir() if path.is_dir())
@@ -106,15 +110,15 @@ def test_a_failing_input_is_named_and_the_others_continue(shell: Shell, tmp_path
     assert [trial["data"] for trial in document["trials"]] == [str(good)]
     assert [one["path"] for one in document["failed"]] == [str(bad)]
     assert document["agrees"] is False
-    done = shell("verify", "-q", PEEPHOLE, bad)
-    assert (done.code, done.out) == (3, "")
+    done = shell("verify", "-q", PEEPHOLE, bad, code=3)
+    assert done.out == ""
     assert error(done).startswith(f"{bad}: its shape is [5, 2], and rnn/lstm_cell takes ")
 
 
 def test_options_apply_to_both_engines(shell: Shell, tmp_path: Path) -> None:
     x = saved(tmp_path / "x.npy", 3 * numbers(30, 3))
-    done = shell("verify", PEEPHOLE, x, "--cell-clip", "none", "--forget-bias", "2")
-    assert (done.code, len(notes(done))) == (0, 2)
+    done = shell("verify", PEEPHOLE, x, "--cell-clip", "none", "--forget-bias", "2", code=0)
+    assert len(notes(done)) == 2
     assert "rnn/lstm_cell: --forget-bias 2 is used, and the graph has 0.5" in notes(done)
 
 
@@ -125,9 +129,7 @@ def test_differences_beyond_the_tolerance_exit_with_1(shell: Shell) -> None:
     document = shell.json("verify", SUNSPOTS, "--tolerance", "0", code=1)
     assert document["agrees"] is False
     assert document["trials"][0]["tolerance"] == 0
-    done = shell("verify", SUNSPOTS, "--tolerance", "0")
-    assert done.code == 1
-    assert "beyond tolerance" in done.out
+    assert "beyond tolerance" in shell("verify", SUNSPOTS, "--tolerance", "0", code=1).out
     assert shell("verify", SUNSPOTS, "--tolerance", "0.1").code == 0
 
 
@@ -147,8 +149,8 @@ def test_a_wrong_equation_is_detected(shell: Shell, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_table_has_a_part_for_each_cell(shell: Shell) -> None:
-    done = shell("verify", "-q", SUNSPOTS)
-    assert (done.code, done.err) == (0, "")
+    done = shell("verify", "-q", SUNSPOTS, code=0)
+    assert done.err == ""
     lines = done.out.splitlines()
     assert lines[:2] == [f"{SUNSPOTS}/model.ckpt-360", "4 runs against TensorFlow, 4 within 1e-09"]
     assert (lines[3], lines[12]) == (FIRST, SECOND)
@@ -169,15 +171,15 @@ def test_cells_that_cannot_be_run_are_reported_and_left_out(shell: Shell, tmp_pa
     assert (refused["network"], len(others)) == ("conv_lstm_cell", 2)
     assert (refused["agrees"], refused["differences"]) == (None, [])
     flags = ("--forget-bias", "1", "--cell-clip", "none", "--activation", "tanh")
-    done = shell("verify", ckpt, *flags)
-    assert (done.code, notes(done)) == (0, [refused["refused"]])
+    done = shell("verify", ckpt, *flags, code=0)
+    assert notes(done) == [refused["refused"]]
     assert "2 runs against TensorFlow, 2 within" in done.out
     done = shell("verify", ckpt, "--strict")
     assert (done.code, done.out) == (3, "") and "defaults are used" in error(done)
     done = shell("verify", ckpt, "--strict", *flags)
     assert (done.code, done.out, error(done)) == (3, "", refused["refused"])
-    done = shell("verify", checkpoint(tmp_path / "y.ckpt", convolution))
-    assert (done.code, "its kernels are convolutions" in error(done)) == (3, True)
+    done = shell("verify", checkpoint(tmp_path / "y.ckpt", convolution), code=3)
+    assert "its kernels are convolutions" in error(done)
 
 
 # ---- cells that cannot be verified
@@ -192,8 +194,8 @@ def test_without_tensorflow_the_error_names_the_package(
         engines, "find_spec", lambda name: None if name == "tensorflow" else real(name)
     )
     x = [saved(tmp_path / "x.npy", numbers(4, 3))] if inputs else []
-    done = shell("verify", "-q", PEEPHOLE, *x)
-    assert (done.code, done.out) == (3, "")
+    done = shell("verify", "-q", PEEPHOLE, *x, code=3)
+    assert done.out == ""
     assert error(done).endswith(
         "the engine tensorflow needs tensorflow, not installed here; "
         "pip install 'lstmstate[tensorflow]'"
@@ -217,8 +219,8 @@ def test_without_tensorflow_the_error_names_the_package(
     ],
 )
 def test_conflicting_flags(shell: Shell, flags: Sequence[str], problem: str) -> None:
-    done = shell("verify", PEEPHOLE, *flags)
-    assert (done.code, done.out) == (2, "")
+    done = shell("verify", PEEPHOLE, *flags, code=2)
+    assert done.out == ""
     assert problem in done.err
 
 
@@ -226,16 +228,15 @@ def test_conflicting_flags(shell: Shell, flags: Sequence[str], problem: str) -> 
 def test_an_engine_of_float32_is_compared_with_the_graph(shell: Shell, sample: str) -> None:
     pytest.importorskip("onnxruntime")
     flags = ["verify", "-q", str(SAMPLES / sample), "--engine", "onnxruntime", "--against", "graph"]
-    done = shell(*flags)
-    assert (done.code, done.err) == (0, "")
+    done = shell(*flags, code=0)
+    assert done.err == ""
     assert "2 runs against the graph, 2 within" in done.out
     assert shell(*flags, "--forget-bias", "3").code == 1
 
 
 def test_a_checkpoint_without_cells(shell: Shell, tmp_path: Path) -> None:
     ckpt = checkpoint(tmp_path / "x.ckpt", {"w": numbers(3, 4)})
-    done = shell("verify", ckpt)
-    assert (done.code, error(done)) == (3, f"{ckpt}: no graph, and no known variable names")
+    assert error(shell("verify", ckpt, code=3)) == f"{ckpt}: no graph, and no known variable names"
 
 
 def test_tensorflow_is_not_imported_if_nothing_is_verified(
@@ -271,9 +272,57 @@ def test_cells_with_a_layer_between_them_are_compared_one_by_one(
 
 
 def test_without_a_graph_the_error_names_another_reference(shell: Shell) -> None:
-    done = shell("verify", "-q", SAMPLES / "tf_1_0_names", "--against", "graph")
-    assert done.code == 3
+    done = shell("verify", "-q", SAMPLES / "tf_1_0_names", "--against", "graph", code=3)
     assert error(done) == (
         "the graph cannot be evaluated: the checkpoint has no complete one; --against tensorflow "
         "compares with TensorFlow's own cell (pip install 'lstmstate[tensorflow]')"
     )
+
+
+# ---- bounds in verify on the difference of two evaluations from float64, for weights of any size
+
+
+JUDGES = [
+    "graph",
+    pytest.param(
+        "tensorflow",
+        marks=pytest.mark.skipif(not find_spec("tensorflow"), reason="TensorFlow is missing"),
+    ),
+]
+
+
+def scaled(factor: float, monkeypatch: pytest.MonkeyPatch) -> LSTMCheckpoint:
+    """Return a sample whose weights are scaled by a factor."""
+    ckpt = open_checkpoint("sample_checkpoints/sunspots")
+    read = ckpt._read
+    monkeypatch.setattr(ckpt, "_read", lambda name: read(name) * np.float32(factor))
+    return ckpt
+
+
+def trials(ckpt: LSTMCheckpoint, reference: str) -> Iterator[Trial]:
+    return over_random_data([ckpt.network()], "auto", {}, None, 0, reference)
+
+
+@pytest.mark.parametrize("reference", JUDGES)
+@pytest.mark.parametrize("factor", [1, 30, 1000])
+def test_healthy_weights_of_any_size_agree(
+    factor: float, reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for trial in trials(scaled(factor, monkeypatch), reference):
+        assert trial.refused is None
+        assert trial.agrees, trial.differences
+
+
+@pytest.mark.parametrize("factor", [1, 30])
+def test_a_differing_weight_of_any_size_is_found(
+    factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = verify.in_float64
+
+    def spoiled(network: object) -> object:
+        found = exact(network)  # type: ignore[arg-type]
+        found.first.kernel[0, 0] *= 1.0001
+        return found
+
+    monkeypatch.setattr(verify, "in_float64", spoiled)
+    assert not all(trial.agrees for trial in trials(scaled(factor, monkeypatch), "graph"))

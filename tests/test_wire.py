@@ -46,22 +46,14 @@ steady = settings(derandomize=True, deadline=None, max_examples=200)
 @pytest.mark.parametrize(
     ("stored", "value"),
     [
-        ("00", 0),
-        ("7f", 127),
-        ("80 01", 128),
         ("ac 02", 300),
-        ("ff ff ff ff 0f", (1 << 32) - 1),
         ("ff ff ff ff ff ff ff ff ff 01", (1 << 64) - 1),
-        ("80 80 80 80 80 80 80 80 80 01", 1 << 63),
+        ("81 80 00", 1),  # padded with groups of zeros
     ],
 )
 def test_a_varint_has_up_to_64_bits(stored: str, value: int) -> None:
     data = bytes.fromhex(stored)
     assert wire.varint(data, 0) == (value, len(data))
-
-
-def test_a_varint_may_be_padded_with_zero_groups() -> None:
-    assert wire.varint(bytes.fromhex("81 80 00"), 0) == (1, 3)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +69,6 @@ def test_a_varint_may_be_padded_with_zero_groups() -> None:
 def test_a_varint_that_is_cut_or_too_long_is_refused(stored: str, words: str) -> None:
     with pytest.raises(CorruptError, match=words):
         wire.varint(bytes.fromhex(stored), 0)
-
-
-def test_a_varint_past_the_end_is_refused() -> None:
     with pytest.raises(CorruptError):
         wire.varint(b"\x01", 5)
 
@@ -109,17 +98,6 @@ def test_fields_come_in_the_order_of_the_message() -> None:
         (2, wire.FIXED32, 1),
         (4, wire.FIXED64, 2),
         (1, wire.VARINT, 5),
-    ]
-
-
-def test_an_empty_message_has_no_fields() -> None:
-    assert list(wire.fields(b"")) == []
-
-
-def test_field_numbers_beyond_one_byte_are_read() -> None:
-    assert list(wire.fields(number(16, 3) + text(536_870_911, b"x"))) == [
-        (16, wire.VARINT, 3),
-        (536_870_911, wire.LENGTH_DELIMITED, b"x"),
     ]
 
 
@@ -167,12 +145,15 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         assert isinstance(value, bytes) == (wire_type == wire.LENGTH_DELIMITED)
 
 
+FIELDS = st.integers(1, (1 << 29) - 1)
+
+
 @steady
 @given(
     st.lists(
         st.one_of(
-            st.tuples(st.integers(1, 1000), st.integers(0, (1 << 64) - 1)),
-            st.tuples(st.integers(1, 1000), st.binary(max_size=200)),
+            st.tuples(FIELDS, st.integers(0, (1 << 64) - 1)),
+            st.tuples(FIELDS, st.binary(max_size=200)),
         )
     )
 )
@@ -187,10 +168,16 @@ def test_written_messages_are_read_back(expected: list[tuple[int, int | bytes]])
 # ---- values of a message
 
 
-def test_the_last_of_a_single_field_counts() -> None:
-    found = wire.message(number(1, 4) + text(2, b"a") + number(1, 5) + text(2, b"b"))
+def test_the_last_of_a_single_field_counts_and_repeated_ones_keep_their_order() -> None:
+    found = wire.message(number(1, 4) + text(2, b"b") + number(1, 5) + text(2, b"a"))
     assert wire.last_int(found.get(1)) == 5
-    assert wire.last_bytes(found.get(2)) == b"b"
+    assert wire.last_bytes(found.get(2)) == b"a"
+    assert wire.all_bytes(found.get(2)) == [b"b", b"a"]
+    for read in (wire.last_bytes, wire.all_bytes):
+        with pytest.raises(CorruptError, match="text was expected"):
+            read(found.get(1))
+    with pytest.raises(CorruptError, match="number was expected"):
+        wire.last_int(found.get(2))
 
 
 def test_absent_fields_have_their_default() -> None:
@@ -198,24 +185,6 @@ def test_absent_fields_have_their_default() -> None:
     assert wire.last_int(None, 7) == 7
     assert wire.last_bytes(None) == b""
     assert wire.all_bytes(None) == []
-
-
-def test_repeated_fields_keep_their_order() -> None:
-    found = wire.message(text(1, b"b") + number(2, 1) + text(1, b"a"))
-    assert wire.all_bytes(found.get(1)) == [b"b", b"a"]
-
-
-def test_a_number_in_place_of_text_is_refused() -> None:
-    found = wire.message(number(1, 4))
-    with pytest.raises(CorruptError, match="text was expected"):
-        wire.last_bytes(found.get(1))
-    with pytest.raises(CorruptError, match="text was expected"):
-        wire.all_bytes(found.get(1))
-
-
-def test_text_in_place_of_a_number_is_refused() -> None:
-    with pytest.raises(CorruptError, match="number was expected"):
-        wire.last_int(wire.message(text(1, b"four")).get(1))
 
 
 def test_names_that_are_not_utf8_are_kept() -> None:

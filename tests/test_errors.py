@@ -1,12 +1,21 @@
-"""Common first mistakes of users, and the one-line error for each."""
+"""Errors: the first of several, bugs of the program, and notes."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from commands import SAMPLES, Shell, archive, error, numbers, saved
+from commands import SAMPLES, Shell, archive, checkpoint, error, lstm_cell, notes, numbers, saved
+
+import lstmstate
+from lstmstate.errors import CorruptError, is_fault
+from lstmstate.files.reader import ByteSource
+from lstmstate.operations.load import open_path
+from lstmstate.state.formats.number_table import TextTable
 
 PEEPHOLE = SAMPLES / "peephole_flat"
 TAKES = "rnn/lstm_cell takes [batch, time, 3]"
@@ -214,5 +223,185 @@ def test_first_errors_name_the_remedy(shell: Shell, folder: Path, mistake: str) 
     for name, place in places.items():
         words = [word.replace(name, place) for word in words]
         expected = expected.replace(name, place)
-    done = shell(*words)
-    assert (done.code, error(done)) == (code, expected)
+    assert error(shell(*words, code=code)) == expected
+
+
+# ---- bugs in the program, reported as such and never as damaged files
+
+
+def raising(kind: str, module: str = "lstmstate.state.some") -> Callable[..., Any]:
+    """Return a function of a module that raises an exception."""
+    namespace: dict[str, Any] = {"__name__": module}
+    exec(f"def function(*_, **__):\n    raise {kind}('x')", namespace)
+    function: Callable[..., Any] = namespace["function"]
+    return function
+
+
+def a_table(path: Path) -> object:
+    """Read two columns of a table of numbers."""
+    path.write_text("a,b\n1,2\n3,4\n")
+    with ByteSource(str(path)) as source:
+        return TextTable(source, header=None, most=100).read([0, 1])
+
+
+def an_hdf5(path: Path) -> object:
+    """Open an HDF5 file of one array."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        file["state"] = numbers(2, 8)
+    return open_path(str(path))
+
+
+# A function that reads a valid file, and one that it calls.
+READERS: list[tuple[str, Callable[[Path], object], str]] = [
+    (
+        "a.npy",
+        lambda path: open_path(str(saved(path, numbers(2, 8)))),
+        "state.formats.numpy_reader.read_header",
+    ),
+    (
+        "a.npz",
+        lambda path: open_path(str(archive(path, state=numbers(2, 8)))),
+        "state.formats.numpy_reader._array",
+    ),
+    ("a.h5", an_hdf5, "state.formats.hdf5_reader._walk"),
+    ("a.csv", a_table, "state.formats.number_table.TextTable._whole"),
+]
+
+
+@pytest.mark.parametrize("kind", ["AttributeError", "NameError", "AssertionError", "TypeError"])
+@pytest.mark.parametrize(("name", "read", "function"), READERS)
+def test_a_bug_in_a_reader_is_not_hidden(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    read: Callable[[Path], object],
+    function: str,
+    kind: str,
+) -> None:
+    read(tmp_path / name)
+    monkeypatch.setattr(f"lstmstate.{function}", raising(kind))
+    with pytest.raises(Exception, match="x") as caught:
+        read(tmp_path / name)
+    assert type(caught.value).__name__ == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "module"),
+    [("ValueError", "lstmstate.state.formats.numpy_reader"), ("TypeError", "numpy.lib.format")],
+)
+@pytest.mark.parametrize(("name", "read", "function"), READERS)
+def test_errors_that_data_can_cause_are_damage_and_keep_their_cause(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    read: Callable[[Path], object],
+    function: str,
+    kind: str,
+    module: str,
+) -> None:
+    monkeypatch.setattr(f"lstmstate.{function}", raising(kind, module))
+    with pytest.raises(CorruptError) as caught:
+        read(tmp_path / name)
+    assert type(caught.value.__cause__).__name__ == kind
+
+
+def test_the_command_line_names_the_bug_and_debug_prints_the_traceback(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path / "flat.npy", numbers(2, 8))
+    monkeypatch.setattr("lstmstate.state.formats.numpy_reader.limits", object())
+    assert error(shell("inspect", path, code=3)).startswith("internal error (AttributeError: ")
+    assert "MAX_NPY_HEADER_BYTES" in shell("inspect", path, "--debug").err
+
+
+def test_debug_shows_the_cause_of_damage(shell: Shell, tmp_path: Path) -> None:
+    path = saved(tmp_path / "flat.npy", numbers(2, 8))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"'descr': '<f4'", b"'descr': '<z4'"))
+    done = shell("inspect", path, "--debug", code=3)
+    assert "numpy/lib" in done.err.replace("\\", "/")
+    assert "this is not a NumPy array that can be read" in done.err
+
+
+def test_only_errors_in_this_package_are_its_bugs() -> None:
+    def found(function: Callable[..., Any]) -> BaseException:
+        with pytest.raises(Exception) as caught:
+            function()
+        return caught.value
+
+    assert is_fault(found(raising("NameError")))
+    assert not is_fault(found(raising("ValueError")))
+    assert not is_fault(found(raising("NameError", "h5py.h5d")))
+    assert not is_fault(found(lambda: np.dtype([1])))
+    assert not is_fault(NameError("never raised"))
+
+
+# ---- notes on how a checkpoint was read: each printed once by every command that opens one
+
+
+NOTE = "without the graph"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """A cell of 4 units and its saved state; the graph next to them is damaged."""
+    values = lstm_cell() | {"rnn/lstm_cell/state": numbers(1, 8)}
+    prefix = checkpoint(tmp_path / "model.ckpt", values)
+    (tmp_path / "model.ckpt.meta").write_bytes(b"\xff" * 20)
+    return prefix
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A flat state of that cell."""
+    return saved(tmp_path / "flat.npy", numbers(1, 8, seed=1))
+
+
+COMMANDS = [
+    "inspect MODEL",
+    "inspect MODEL:rnn/lstm_cell/state",
+    "run MODEL X --forget-bias 1",
+    "run OTHER X --forget-bias 1 --state MODEL",
+    "convert MODEL --to-tuple -o OUT.npz",
+    "convert STATE --to-tuple --checkpoint MODEL -o OUT.npz",
+    "split MODEL -o OUT.npy OUT.m.npy",
+    "verify MODEL",
+    "check MODEL --finite",
+    "check MODEL:rnn/lstm_cell/state --units 4",
+    "diff MODEL OTHER",
+    "diff OTHER MODEL",
+    "diff MODEL STATE",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_prints_the_note_on_a_damaged_graph_once(
+    shell: Shell, tmp_path: Path, model: str, state: Path, command: str
+) -> None:
+    other = checkpoint(tmp_path / "other.ckpt", lstm_cell())
+    x = saved(tmp_path / "x.npy", numbers(5, 3))
+    places = {"MODEL": model, "OTHER": other, "STATE": state, "X": x, "OUT": tmp_path / "out"}
+    arguments = [
+        re.sub("^[A-Z]+", lambda word: str(places[word[0]]), argument)
+        for argument in command.split()
+    ]
+    found = [note for note in notes(shell(*arguments)) if NOTE in note]
+    assert len(found) == 1
+    assert found[0].startswith(f"{model}.meta: ")
+    assert [note for note in notes(shell(*arguments, "-q")) if NOTE in note] == []
+
+
+def test_the_notes_of_an_open_checkpoint_are_complete_at_once(model: str) -> None:
+    ckpt = lstmstate.open_checkpoint(model)
+    found = ckpt.notes
+    assert [NOTE in note for note in found] == [True]
+    assert (list(ckpt.cells), ckpt.notes) == (["rnn/lstm_cell"], found)
+
+
+def test_loading_a_state_from_such_a_checkpoint_warns(model: str) -> None:
+    with pytest.warns(UserWarning, match=NOTE):
+        state = lstmstate.load_state(model)
+    assert state.flat().shape == (1, 8)
+    stored = lstmstate.open_checkpoint(model).variables["rnn/lstm_cell/state"].read()
+    np.testing.assert_array_equal(state.flat(), stored)

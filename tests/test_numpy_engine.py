@@ -1,0 +1,349 @@
+"""The NumPy engine: products, threads, and other dtypes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import writers
+from commands import LSTMSTATE, PROJECT, SAMPLES, Array, Shell, notes, numbers, saved
+from networks import alone, cell, sequences
+from writers import BATCH, INPUTS, STEPS, TensorFlow, only, opened, shown
+
+import lstmstate
+from lstmstate.cells import Option
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.engines import blas_threads, load, matrix_products
+from lstmstate.engines.network import Arithmetic, Network
+from lstmstate.engines.numpy_engine import NumpyCell, NumpyRunner
+from lstmstate.model.checkpoint import open_checkpoint
+from lstmstate.recurrence.variable_values import GraphVariables
+
+_UNITS, _WIDTH, _STEPS = 24, 5, 40
+
+
+def _cell(dtype: str = "float32") -> Arithmetic:
+    random = np.random.default_rng(3)
+
+    def weights(*shape: int) -> np.ndarray:
+        return random.uniform(-0.4, 0.4, shape).astype(dtype)
+
+    return Arithmetic(
+        name="cell", family="LSTMCell", gates="ijfo", kernel=weights(_WIDTH, 4 * _UNITS),
+        recurrent=weights(_UNITS, 4 * _UNITS), bias=weights(4 * _UNITS), peepholes={}, norms={},
+        norm_epsilon=0.0, projection=None, forget_bias=1.0, cell_clip=None, proj_clip=None,
+        activation="tanh", candidate="tanh", recurrent_activation="sigmoid",
+    )  # fmt: skip
+
+
+def _run(batch: int, dtype: str = "float32") -> np.ndarray:
+    cell = NumpyCell(_cell(dtype))
+    x = np.random.default_rng(4).uniform(-1, 1, (_STEPS, batch, _WIDTH)).astype(dtype)
+    zeros = np.zeros((batch, _UNITS), dtype)
+    outputs = np.empty((_STEPS, batch, _UNITS), dtype)
+    cell.run(x, zeros, zeros, outputs, {})
+    return outputs
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few steps at once, so that a sequence has several parts."""
+    monkeypatch.setattr("lstmstate.engines.numpy_engine._CHUNK_BYTES", 1)
+    monkeypatch.setattr("lstmstate.engines.numpy_engine._CHUNK_COLUMNS", 16)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("batch", [1, 2, 7])
+@pytest.mark.parametrize("small", [1, 2000, 10_000, 1_000_000])
+@pytest.mark.parametrize("threads", ["", "ahead", "of the batch"])
+def test_split_products_equal_whole_ones(
+    monkeypatch: pytest.MonkeyPatch, small_steps: None, dtype: str, batch: int, small: int,
+    threads: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(blas_threads, "has_small_products", lambda: False)
+    expected = _run(batch, dtype)
+    monkeypatch.setattr(blas_threads, "has_small_products", lambda: True)
+    monkeypatch.setattr(matrix_products, "_SMALL", small)
+    if threads:
+        monkeypatch.setattr(matrix_products, "_WORTH_A_THREAD", 0)
+    if threads == "of the batch":
+        monkeypatch.setattr(matrix_products, "_PART_PRODUCT", 1)
+        monkeypatch.setattr(matrix_products, "_PART_ROWS", 2)
+    tolerance = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-2}[dtype]
+    np.testing.assert_allclose(_run(batch, dtype), expected, atol=tolerance)
+
+
+def test_weights_are_split_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blas_threads, "has_small_products", lambda: True)
+    weights = np.zeros((4096, 1024), np.float32)
+    cut = matrix_products.cut(weights, 16)
+    assert cut is not None and cut.shape == (128, 32, 1024)
+    assert matrix_products.cut(np.zeros((80, 20)), 8).shape == (1, 80, 20)
+    assert matrix_products.cut(weights, 1) is None
+    assert matrix_products.cut(weights, 1024) is None  # pieces of less than four rows
+    assert matrix_products.cut(np.zeros((4 * 1009, 1009)), 16) is not None  # four rows at a time
+    monkeypatch.setattr(blas_threads, "has_small_products", lambda: False)
+    assert matrix_products.cut(weights, 16) is None
+
+
+@pytest.mark.parametrize("has_small_products", [False, True])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_an_error_in_the_prefetch_thread_is_raised(
+    monkeypatch: pytest.MonkeyPatch, batch: int, has_small_products: bool
+) -> None:
+    monkeypatch.setattr(blas_threads, "has_small_products", lambda: has_small_products)
+    monkeypatch.setattr(matrix_products, "_WORTH_A_THREAD", 0)
+    part = matrix_products.InputPart(np.zeros((8, 3), np.float32), 2, batch, 4)
+    found = part.of([np.zeros((4, batch, 2)), np.zeros((4, batch, 9))])
+    assert next(found).shape == (4, 8, batch)
+    with pytest.raises(ValueError, match="could not broadcast"):
+        next(found)
+
+
+def test_a_batch_is_shared_among_threads() -> None:
+    most = 10_000
+    assert list(matrix_products.shares(31, 1 << 20, most)) == [[slice(0, 31)]]
+    assert list(matrix_products.shares(64, 1000, most)) == [[slice(0, 64)]]
+    assert list(matrix_products.shares(35, 1 << 20, most)) == [[slice(0, 17), slice(17, 35)]]
+    assert [len(rows) for rows in matrix_products.shares(most + 1, 1 << 20, most)] == [8, 1]
+
+
+def test_an_error_in_any_thread_is_raised_when_all_have_ended() -> None:
+    ended = []
+
+    def fail() -> None:
+        raise KeyError("one")
+
+    def go_on() -> None:
+        ended.append(1)
+
+    for jobs in ([fail, go_on], [go_on, fail], [go_on, fail, go_on]):
+        with pytest.raises(KeyError):
+            matrix_products.run_together(jobs)
+    assert len(ended) == 4
+    assert matrix_products.run_together([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
+
+
+def test_the_thread_count_is_restored() -> None:
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in blas_threads.libraries().info()}
+
+    with blas_threads.libraries().limit(limits=2):
+        with blas_threads.one_thread():
+            assert threads() == {1}
+            with blas_threads.one_thread():
+                assert threads() == {1}
+            assert threads() == {1}
+        assert threads() == {2}
+        with pytest.raises(KeyError), blas_threads.one_thread():
+            raise KeyError
+        assert threads() == {2}
+
+
+def test_runs_with_a_library_that_has_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = _run(3)
+    none = blas_threads.libraries().select(prefix="none of them")
+    assert none.info() == []
+    monkeypatch.setattr(blas_threads, "libraries", lambda: none)
+    np.testing.assert_allclose(_run(3), expected, atol=1e-5)
+
+
+def test_kernels_of_other_processors_give_the_same_values(tmp_path: Path) -> None:
+    """Kernels of this processor, with small products if it has them, and of any x86-64, without."""
+    x, y = saved(tmp_path / "x.npy", numbers(7, 40, 3)), tmp_path / "y.npy"
+    name = "OPENBLAS_CORETYPE"
+    own = {key: value for key, value in os.environ.items() if key != name}
+
+    def run(environment: dict[str, str]) -> Array:
+        command = [*LSTMSTATE, "run", "-q", str(SAMPLES / "peephole_flat"), str(x), "--force"]
+        subprocess.run([*command, "-o", str(y)], env=environment, cwd=PROJECT, check=True)
+        found: Array = np.load(y)
+        return found
+
+    np.testing.assert_allclose(run(own), run(own | {name: "Prescott"}), atol=1e-6)
+
+
+@pytest.mark.parametrize("given", [None, "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"])
+def test_numpy_starts_with_one_thread_by_default(given: str | None) -> None:
+    script = (
+        "import os; from lstmstate.engines.blas_threads import begin_with_one_thread as begin;"
+        "begin();"
+        "print(os.environ.get('OPENBLAS_NUM_THREADS'))"
+    )
+    names = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    if given:
+        environment[given] = "3"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    expected = {None: "1", "OPENBLAS_NUM_THREADS": "3", "OMP_NUM_THREADS": "None"}[given]
+    assert done.stdout.strip() == expected
+
+
+# ---- cells run from several threads, and by a forked child process
+
+
+THREADS, RUNS = 4, 20
+
+
+@pytest.mark.parametrize("sample", ["sunspots", "peephole_flat", "bidirectional"])
+def test_threads_that_run_one_cell_do_not_disturb_one_another(sample: str) -> None:
+    network = lstmstate.open_checkpoint(SAMPLES / sample).network()
+    width = network.load().network.first.input_size
+    inputs = [numbers(3, 200, width, seed=seed) for seed in range(THREADS)]
+    expected = [network.run(x)[0] for x in inputs]
+
+    def run(number: int) -> list[Array]:
+        return [network.run(inputs[number])[0] for _ in range(RUNS)]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for wanted, found in zip(expected, pool.map(run, range(THREADS)), strict=True):
+            assert all(np.array_equal(one, wanted) for one in found)
+
+
+def test_results_do_not_change_with_the_next_run() -> None:
+    network = lstmstate.open_checkpoint(SAMPLES / "sunspots").network()
+    outputs, state = network.run(numbers(2, 5, 1))
+    kept, flat = outputs.copy(), state.flat()
+    network.run(numbers(2, 5, 1, seed=1))
+    assert np.array_equal(outputs, kept)
+    assert np.array_equal(state.flat(), flat)
+
+
+def threads() -> set[int]:
+    """The thread counts of the libraries that compute NumPy's products."""
+    return {library["num_threads"] for library in blas_threads.libraries().info()}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_forked_during_a_run_has_its_threads() -> None:
+    with blas_threads.libraries().limit(limits=2):
+        with blas_threads.one_thread():
+            child = os.fork()
+            if child == 0:
+                own = threads()
+                with blas_threads.one_thread():
+                    pass
+                os._exit(0 if own == {2} == threads() else 1)
+            _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert threads() == {2}
+
+
+def test_a_batch_that_is_too_wide_for_the_buffers_is_run_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = lstmstate.open_checkpoint(SAMPLES / "peephole_flat").network()
+    x = numbers(7, 11, 3)
+    whole, state = network.run(x)
+    monkeypatch.setattr("lstmstate.engines.numpy_engine._ROOM_NUMBERS", 8 * 3)
+    parts, last = network.run(x)
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
+    np.testing.assert_allclose(last.flat(), state.flat(), atol=1e-6)
+
+
+# ---- cells in float64, and confirmation of a cell from weights that are laid out once
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "large biases": {"forget_bias": 1.1},
+    "peepholes, projected": {"peepholes": "ifo", "proj": 3, "proj_clip": 0.4, "cell_clip": 0.9},
+    "hard sigmoid": {"recurrent_activation": "hard_sigmoid"},
+    "norms": {"norms": "ijfoc"},
+    "coupled": {"gates": "jfo"},
+    "one m a unit": {"indy": True},
+    "float16": {"dtype": "float16"},
+    "float64": {"dtype": "float64"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_float64_cell_equals_a_cell_of_float64_weights(kind: str) -> None:
+    random = np.random.default_rng(5)
+    one = cell(random, 4, 5, **KINDS[kind])
+    if "biases" in kind:
+        one = one._replace(bias=one.bias * 1000)
+    ready = load("numpy", alone(one))
+    assert isinstance(ready, NumpyRunner)
+    network = alone(one.in_float64())
+    x, states = sequences(random, network, 6, 3)
+    narrow = [(c.astype(one.dtype), m.astype(one.dtype)) for c, m in states]
+    before = ready.run(x.astype(one.dtype), narrow)
+    ours, theirs = ready.in_float64().run(x, states), load("numpy", network).run(x, states)
+    assert ours.outputs.dtype == np.float64
+    np.testing.assert_allclose(ours.outputs, theirs.outputs, rtol=0, atol=1e-14)
+    for half, other in zip(ours.states[0], theirs.states[0], strict=True):
+        np.testing.assert_allclose(half, other, rtol=0, atol=1e-14)
+    after = ready.run(x.astype(one.dtype), narrow)
+    assert np.array_equal(before.outputs, after.outputs)  # the cell itself is unchanged
+
+
+def test_confirmation_reads_and_lays_out_each_weight_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    laid: list[str] = []
+    prepare = NumpyCell.__init__
+
+    def counted(self: NumpyCell, one: Arithmetic) -> None:
+        laid.append(one.name)
+        prepare(self, one)
+
+    read: Counter[str] = Counter()
+    value = GraphVariables.__call__
+
+    def reading(self: GraphVariables, node: Node) -> Any:
+        read[node.name] += 1
+        return value(self, node)
+
+    network = open_checkpoint("sample_checkpoints/sunspots").network()
+    (own,) = network.graph_networks()  # shapes are read with weights, too
+    assert own is not None
+    monkeypatch.setattr(NumpyCell, "__init__", counted)
+    monkeypatch.setattr(GraphVariables, "__call__", reading)
+    loaded = network.load()
+    assert loaded.confirmed
+    assert isinstance(loaded.network, Network)
+    assert sorted(laid) == sorted(one.name for one in loaded.network.cells)
+    assert set(read.values()) == {1}, read
+
+
+# ---- cells of bfloat16, whose options are read from the graph and which run in float32
+
+
+def build(tf: TensorFlow, **options: float) -> None:
+    """Step a cell of bfloat16 over a fed sequence."""
+    x = tf.placeholder(tf.bfloat16, [BATCH, STEPS, INPUTS])
+    cell = tf.nn.rnn_cell.LSTMCell(4, dtype=tf.bfloat16, **options)
+    tf.nn.dynamic_rnn(cell, x, dtype=tf.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("forget_bias", "stored"), [(1.0, 1.0), (0.0, 0.0), (0.3, 0.30078125), (-7.25, -7.25)]
+)
+def test_the_forget_bias_is_the_constant_in_the_graph(forget_bias: float, stored: float) -> None:
+    """0.3 is not a bfloat16: the graph adds the nearest one, and so does a run."""
+    cell = only(opened(lambda tf: build(tf, forget_bias=forget_bias)))
+    assert (cell.dtype, cell.forget_bias) == ("bfloat16", Option(stored, "graph"))
+
+
+def test_clips_are_constants_in_the_graph() -> None:
+    cell = only(opened(lambda tf: build(tf, cell_clip=0.8, num_proj=2, proj_clip=0.5)))
+    assert shown(cell, "cell_clip", "proj_clip") == {"cell_clip": 0.80078125, "proj_clip": 0.5}
+
+
+def test_a_note_reports_that_rounding_differs_from_tensorflow(shell: Shell, tmp_path: Path) -> None:
+    prefix = writers.save(tmp_path, build)
+    np.save(tmp_path / "x.npy", numbers(2, 5, INPUTS))
+    done = shell("run", prefix, tmp_path / "x.npy")
+    note = "rnn/lstm_cell: it is bfloat16, which is run as float32: TensorFlow rounds every step"
+    assert (done.code, note in notes(done)) == (0, True)
