@@ -16,8 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.engines.graph_feeds import fit_to_placeholder, is_flat, take_step
-from lstmstate.engines.graph_start import change_initial_state
+from lstmstate.engines.graph_feeds import (
+    change_initial_state,
+    fit_to_placeholder,
+    is_flat,
+    take_step,
+)
 from lstmstate.engines.network import (
     CellShape,
     InputShape,

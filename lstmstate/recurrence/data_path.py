@@ -8,10 +8,10 @@ import numpy as np
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.graph.constants import constant_array
 from lstmstate.graph.dropout import RANDOM, undropped
 from lstmstate.graph.evaluate import Scope, is_source
 from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
+from lstmstate.graph.operations import constant_array
 from lstmstate.records import NamedTuple
 
 _REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})

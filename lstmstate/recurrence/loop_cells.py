@@ -18,9 +18,9 @@ from lstmstate.recurrence.loop import (
     may_end_early,
     past_selection,
     skip,
+    sliced_inputs,
 )
 from lstmstate.recurrence.probe import Probe
-from lstmstate.recurrence.sliced_inputs import sliced_inputs
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
 SELECTS = frozenset({"Select", "SelectV2"})

@@ -1,0 +1,104 @@
+"""Steps along the edges of a graph, from tensor to tensor."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.graph.loops import Tensor, data_inputs
+
+_ABSENT = Node("", "", [])
+
+
+def node_at(nodes: Mapping[str, Node], tensor: Tensor) -> Node:
+    """Return the node of a tensor; one without a type and inputs if it is not in the graph."""
+    return nodes.get(tensor.node, _ABSENT)
+
+
+def input_at(nodes: Mapping[str, Node], node: Node, position: int) -> Node:
+    """Return the node of an input, as `node_at` does."""
+    given = data_inputs(node)[position : position + 1]
+    return node_at(nodes, given[0]) if given else _ABSENT
+
+
+def behind(
+    nodes: Mapping[str, Node],
+    starts: Iterable[Tensor],
+    enter: Callable[[Node], bool] | None = None,
+    limit: float = float("inf"),
+    into: Callable[[Node], Iterable[Tensor]] = data_inputs,
+) -> Iterator[tuple[Tensor, Node]]:
+    """Yield tensors and those that they are computed from, each once, the nearest first.
+
+    Each comes with its node; see `node_at`.
+
+    Args:
+        enter: whether to go on to the inputs of a node; of all by default.
+        limit: the number of tensors at which the walk ends.
+        into: the inputs of a node to go on to.
+    """
+    queue = deque(dict.fromkeys(starts))
+    seen = set(queue)
+    while queue and len(seen) < limit:
+        tensor = queue.popleft()
+        node = node_at(nodes, tensor)
+        yield tensor, node
+        if enter is None or enter(node):
+            for before in into(node):
+                if before not in seen:
+                    seen.add(before)
+                    queue.append(before)
+
+
+def between(
+    nodes: Mapping[str, Node],
+    start: str,
+    end: Tensor,
+    enter: Callable[[Node], bool] | None = None,
+    limit: float = float("inf"),
+) -> list[Node] | None:
+    """Return the nodes after one node on the shortest way from it to a tensor, in order.
+
+    Args:
+        enter, limit: see `behind`.
+
+    Returns:
+        None if the tensor is not computed from the node.
+    """
+    after: dict[str, Node] = {}
+    for tensor, node in behind(nodes, [end], enter, limit):
+        if tensor.node == start:
+            way = []
+            while start != end.node:
+                way.append(after[start])
+                start = after[start].name
+            return way
+        for before in data_inputs(node):
+            after.setdefault(before.node, node)
+    return None
+
+
+def ahead(
+    users: Mapping[str, Sequence[tuple[Node, int]]],
+    start: str,
+    follow: Callable[[Node, int], bool],
+    limit: float = float("inf"),
+) -> Iterator[tuple[Node, int]]:
+    """Yield the nodes that read a node, or those that pass on its value, the nearest first.
+
+    Each comes with the number of the input.
+
+    Args:
+        users: see `Scope.users`.
+        follow: whether a node passes on the value of one of its inputs.
+        limit: the number of nodes that pass it on at which no more are followed.
+    """
+    queue = deque([start])
+    seen = {start}
+    while queue and len(seen) < limit:
+        for user, position in users.get(queue.popleft(), ()):
+            yield user, position
+            if user.name not in seen and follow(user, position):
+                seen.add(user.name)
+                queue.append(user.name)
