@@ -157,7 +157,7 @@ class Scope:
     def readers(self, tensor: Tensor) -> Iterator[tuple[Node, int]]:
         """Yield the nodes that read this output of a node, with the number of their input."""
         for user, position in self.users.get(tensor.node, ()):
-            if data_inputs(user)[position] == tensor:
+            if data_inputs(user)[position : position + 1] == [tensor]:
                 yield user, position
 
     def within(self, function: FunctionBody) -> Scope:

@@ -65,13 +65,11 @@ def find_recurrences(
     is_open = any(
         node.op == "Placeholder" and node.shape() is None for node in scope.nodes.values()
     )
-    candidates: list[int | None] = []
-    if is_open:
-        candidates += [*widths][:_TRIED]
-    tried = [
+    candidates: Sequence[int | None] = [*widths][:_TRIED] if is_open else []
+    tried = (
         _find_recurrences(Probe(scope, variable, width=width), names, wired)
         for width in candidates or [None]
-    ]
+    )
     return max(tried, key=lambda one: len(one.found))
 
 
@@ -89,42 +87,28 @@ def _find_recurrences(
     found = []
     sides: list[tuple[Front, ...]] = []
     for draft in drafts:
-        if not draft.is_chain:
-            sides.append(draft.fronts)
-            continue
-        try:
-            fronts = chain_front(probe, draft, ends)
-        except LstmstateError:
-            fronts = ()  # its steps can still be fed one by one
-        sides.append(fronts or turned_front(probe, draft, drafts, sides))
-    for at, draft in enumerate(drafts):
+        fronts = draft.fronts
+        if draft.is_chain:
+            fronts = ()
+            with suppress(LstmstateError):  # its steps can still be fed one by one
+                fronts = chain_front(probe, draft, ends)
+            fronts = fronts or turned_front(probe, draft, drafts, sides)
+        sides.append(fronts)
+    for at, (draft, fronts) in enumerate(zip(drafts, sides, strict=True)):
         way = origins(scope.nodes, [*draft.values, *draft.others], ends, at)
-        before = way.recurrences
         # Steps without a loop are all in the graph, and each is compared.
-        is_open = bool(before) and not draft.is_chain
+        is_open = bool(way.recurrences) and not draft.is_chain
         changing = by_place(scope.nodes, draft.values, ends, at) if is_open else None
-        is_backward = any(front.reversed for front in sides[at])
-        output = draft.output or Output.of_m(draft.cells[-1].m, is_backward=is_backward)
-        tensors = draft.output.tensors if draft.output and draft.is_chain else ()
-        joined = origins(scope.nodes, tensors, ends).recurrences
-        between = changing and (READS_SIZES if way.sizes else before_the_loop(changing))
+        is_backward = draft.output.by_step and any(front.reversed for front in fronts)
+        is_joined = draft.is_chain and not draft.output.is_state
+        joined = origins(scope.nodes, draft.output.tensors if is_joined else (), ends)
         found.append(
-            Recurrence(
-                draft.name,
-                draft.cells,
-                sides[at],
-                before,
-                output._replace(is_backward=output.by_step and is_backward),
-                draft.steps,
-                draft.batch,
-                draft.causes,
-                draft.extra,
-                draft.values if draft.is_chain and len(draft.values) == draft.steps else (),
-                between,
-                draft.masks,
-                draft.doubt,
-                draft.counts,
-                joined,
+            draft._replace(
+                fronts=fronts,
+                output=draft.output._replace(is_backward=is_backward),
+                before=way.recurrences,
+                between=changing and (READS_SIZES if way.sizes else before_the_loop(changing)),
+                joined=joined.recurrences,
             )
         )
     return Recurrences(probe, tuple(found), tuple(others), ends)

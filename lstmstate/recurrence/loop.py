@@ -23,6 +23,7 @@ from lstmstate.graph.loops import (
     past,
     while_loop,
 )
+from lstmstate.graph.walk import ahead, behind, node_at
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import origins
 from lstmstate.recurrence.probe import Probe
@@ -42,8 +43,10 @@ _GRADIENTS = ("StackPop", "TensorListPopBack")
 _UNEVEN = frozenset(
     "Minimum Maximum Mod FloorMod FloorDiv Mul Abs Select SelectV2 Gather GatherV2".split()
 )
+_CHOOSING = (_HANDING | MERGES | SWITCHES) - ENTERS
 _FAR = 40  # nodes between a counter and an index
 _OF_LENGTHS = frozenset({"Cast", "Max", "Min"})
+SELECTS = frozenset({"Select", "SelectV2"})
 COMPARISONS = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
 _FLAGS = COMPARISONS | {"Equal", "NotEqual", "LogicalAnd", "LogicalOr", "LogicalNot", "Any", "All"}
 
@@ -121,8 +124,8 @@ def _find_recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
             continue
         given = data_inputs(node)
         if node.op.startswith("TensorArrayWrite") or node.op == "TensorListSetItem":
-            place = inside.nodes.get(skip(inside.nodes, given[1]).node)
-            is_last = place is not None and place.op == "Const"  # keeps only the last step
+            place = node_at(inside.nodes, skip(inside.nodes, given[1]))
+            is_last = place.op == "Const"  # keeps only the last step
             if not is_last and _is_float(node):
                 outputs.append(SequenceOutput(number, given[2]))
         elif not node.op.startswith("TensorList") and _is_float(node):
@@ -179,19 +182,12 @@ def _find_read_ahead(
 
 def _find_choices(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
     """Return the tensors that a value may come from, one for each branch of a condition."""
-    queue, seen, found = [tensor], {tensor}, []
-    while queue and len(seen) < _FAR:
-        tensor = queue.pop()
-        node = nodes.get(tensor.node)
-        if node is None:
-            continue
-        if node.op not in _HANDING | MERGES | SWITCHES or node.op in ENTERS:
-            found.append(tensor)
-            continue
-        given = data_inputs(node) if node.op in MERGES else data_inputs(node)[:1]
-        queue += [one for one in given if one not in seen]
-        seen.update(given)
-    return found
+
+    def into(node: Node) -> list[Tensor]:
+        return data_inputs(node)[: None if node.op in MERGES else 1]
+
+    way = behind(nodes, [tensor], lambda node: node.op in _CHOOSING, _FAR, into)
+    return [one for one, node in way if node.op and node.op not in _CHOOSING]
 
 
 def _is_read(node: Node) -> bool:
@@ -200,25 +196,15 @@ def _is_read(node: Node) -> bool:
 
 def _find_scattered(nodes: Mapping[str, Node], array: Tensor) -> Tensor | None:
     """Return the sequence that was scattered into a TensorArray."""
-    node = nodes.get(array.node)
-    while node is not None and node.op in SWITCHES:
-        array = skip(nodes, data_inputs(node)[0])
-        node = nodes.get(array.node)
-    if node is None or node.op not in _SCATTERS:
-        return None
-    return data_inputs(node)[_SCATTERS[node.op]]
+    node = node_at(nodes, past(nodes, array, _HANDING | SWITCHES))
+    return data_inputs(node)[_SCATTERS[node.op]] if node.op in _SCATTERS else None
 
 
 def is_fed(scope: Scope, loop: Loop, tensor: Tensor) -> bool:
     """Whether a step's value from outside is a placeholder, apart from a cast or a maximum."""
-    outer = _find_outside(scope, loop, tensor)
-    way = origins(scope.nodes, [outer], {}) if outer is not None else None
-    return (
-        way is not None
-        and bool(way.sources)
-        and not way.variables
-        and all(node.op in _OF_LENGTHS for node in way.operations)
-    )
+    way = origins(scope.nodes, _find_outside(scope, loop, tensor), {})
+    is_of_lengths = all(node.op in _OF_LENGTHS for node in way.operations)
+    return bool(way.sources) and not way.variables and is_of_lengths
 
 
 def skip(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
@@ -228,8 +214,8 @@ def skip(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
 
 def past_selection(inside: Scope, tensor: Tensor, read: Tensor) -> Tensor:
     """Return the new value of a Select that keeps the old value after the end of a sequence."""
-    node = inside.nodes.get(tensor.node)
-    if node is not None and node.op in ("Select", "SelectV2"):
+    node = node_at(inside.nodes, tensor)
+    if node.op in SELECTS:
         _, yes, no = data_inputs(node)
         for old, new in ((yes, no), (no, yes)):
             if skip(inside.nodes, old) in (read, skip(inside.nodes, read)):
@@ -261,10 +247,10 @@ def _find_inputs(scope: Scope, inside: Scope, loop: Loop) -> Iterator[SequenceIn
     ends = {variable.read for variable in loop.variables}
     for node, handle in _find_reads(inside, loop):
         is_even = goes_on(inside, data_inputs(node)[1], ends)
-        outer = _find_outside(scope, loop, handle)
-        value = _find_scattered(scope.nodes, outer) if outer is not None else None
-        if value is not None:
-            yield SequenceInput(Tensor(node.name), value, is_even=is_even)
+        for outer in _find_outside(scope, loop, handle):
+            value = _find_scattered(scope.nodes, outer)
+            if value is not None:
+                yield SequenceInput(Tensor(node.name), value, is_even=is_even)
 
 
 def _find_reads(inside: Scope, loop: Loop) -> Iterator[tuple[Node, Tensor]]:
@@ -275,13 +261,13 @@ def _find_reads(inside: Scope, loop: Loop) -> Iterator[tuple[Node, Tensor]]:
                 yield node, skip(inside.nodes, data_inputs(node)[0])
         return
     for name in loop.constants:
-        queue = [name]
-        while queue:
-            for user, position in inside.users.get(queue.pop(), ()):
-                if _is_read(user) and position == 2:
-                    yield user, Tensor(name)
-                elif user.op in SWITCHES and position == 0:  # into a branch
-                    queue.append(user.name)
+        for user, position in ahead(inside.users, name, _is_into_branch):
+            if _is_read(user) and position == 2:
+                yield user, Tensor(name)
+
+
+def _is_into_branch(user: Node, position: int) -> bool:
+    return user.op in SWITCHES and position == 0
 
 
 def goes_on(one: Scope, index: Tensor, ends: Collection[Tensor]) -> bool:
@@ -290,31 +276,26 @@ def goes_on(one: Scope, index: Tensor, ends: Collection[Tensor]) -> bool:
     Args:
         ends: the loop variables that a step reads.
     """
-    queue, seen = [index], {index}
-    while queue and len(seen) < _FAR:
-        tensor = queue.pop()
-        node = one.nodes.get(tensor.node)
-        if tensor in ends or node is None:
-            continue
-        if node.op in _UNEVEN:
-            return False
-        given = [before for before in data_inputs(node) if before not in seen]
-        seen.update(given)
-        queue += given if node.op not in MERGES | ENTERS else []
-    return True
+    stops = {end.node for end in ends}
+    way = behind(
+        one.nodes,
+        [index],
+        lambda node: node.op not in MERGES | ENTERS and node.name not in stops,
+        _FAR,
+    )
+    return not any(node.op in _UNEVEN for tensor, node in way if tensor not in ends)
 
 
-def _find_outside(scope: Scope, loop: Loop, handle: Tensor) -> Tensor | None:
-    """Return the tensor outside of a loop for an array within it."""
+def _find_outside(scope: Scope, loop: Loop, handle: Tensor) -> list[Tensor]:
+    """Return the tensor outside of a loop for an array within it, if there is one."""
     if loop.body is None:
-        return skip(scope.nodes, handle)
-    numbers = [at for at, one in enumerate(loop.variables) if one.read == handle]
-    return skip(scope.nodes, loop.variables[numbers[0]].source) if numbers else None
+        return [skip(scope.nodes, handle)]
+    sources = [one.source for one in loop.variables if one.read == handle]
+    return [skip(scope.nodes, source) for source in sources[:1]]
 
 
 _CUTS = frozenset({"Slice", "StridedSlice", "Gather", "GatherV2"})
 _SHRINKS = frozenset({"Squeeze", "Reshape"})
-_SAME = frozenset({"Identity"})
 
 
 def sliced_inputs(one: LoopRecurrence, probe: Probe) -> list[SequenceInput]:
@@ -342,39 +323,29 @@ def _find_cuts(one: LoopRecurrence) -> Iterator[tuple[Tensor, Tensor, Tensor, bo
         for number, variable in enumerate(loop.variables)
         if loop.body is not None and is_unchanged(loop, number, inside.nodes)
     ]
+    ends = {variable.read for variable in loop.variables}
     for whole, outer in given:
-        queue = [whole]
-        while queue:
-            tensor = queue.pop()
-            for user, position in inside.users.get(tensor.node, ()):
-                if position == 0 and user.op in _SAME:
-                    queue.append(Tensor(user.name))
-                elif position == 0 and user.op in _CUTS:
-                    cut = Tensor(user.name)
-                    indices = data_inputs(user)[1:]
-                    ends = {variable.read for variable in loop.variables}
-                    is_even = all(goes_on(inside, index, ends) for index in indices)
-                    if _is_counted(one, indices):
-                        yield whole, outer, cut, is_even
+        for user, position in ahead(inside.users, whole.node, _is_same):
+            indices = data_inputs(user)[1:]
+            if position == 0 and user.op in _CUTS and _is_counted(one, indices):
+                is_even = all(goes_on(inside, index, ends) for index in indices)
+                yield whole, outer, Tensor(user.name), is_even
+
+
+def _is_same(user: Node, position: int) -> bool:
+    return user.op == "Identity" and position == 0
 
 
 def _is_counted(one: LoopRecurrence, indices: Sequence[Tensor]) -> bool:
     """Whether indices come from a counter of the loop, and from no state that it carries."""
     loop, nodes = one.loop, one.inside.nodes
     reads = {variable.read: number for number, variable in enumerate(loop.variables)}
-    queue, seen = list(indices), set(indices)
-    counted = False
-    while queue and len(seen) < _FAR:
-        tensor = queue.pop()
-        if tensor in reads:
-            if reads[tensor] in one.carried:
-                return False
-            counted |= not is_unchanged(loop, reads[tensor], nodes)
-        elif tensor.node in nodes and tensor.node not in loop.constants:
-            before = [given for given in data_inputs(nodes[tensor.node]) if given not in seen]
-            seen.update(before)
-            queue += before
-    return counted
+    stops = {tensor.node for tensor in reads} | loop.constants
+    way = behind(nodes, indices, lambda node: node.name not in stops, _FAR)
+    numbers = {reads[tensor] for tensor, _ in way if tensor in reads}
+    return numbers.isdisjoint(one.carried) and not all(
+        is_unchanged(loop, number, nodes) for number in numbers
+    )
 
 
 def _find_sequence(

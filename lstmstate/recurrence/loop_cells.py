@@ -10,8 +10,9 @@ from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.recurrence.data_path import Front, front_of, tail_of
-from lstmstate.recurrence.graph_network import Cell, Draft, Output, Port, name_of
+from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
 from lstmstate.recurrence.loop import (
+    SELECTS,
     LoopRecurrence,
     SequenceInput,
     loop_recurrences,
@@ -23,7 +24,6 @@ from lstmstate.recurrence.loop import (
 from lstmstate.recurrence.probe import Probe
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
-SELECTS = frozenset({"Select", "SelectV2"})
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
 
 
@@ -33,8 +33,8 @@ _TRIED = 4  # sizes of a batch
 _NEAR = 60  # nodes between the m of a step and the node that packs the steps
 
 
-def loop_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[Draft]:
-    """Yield a draft of a recurrence for each loop with cells."""
+def loop_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[Recurrence]:
+    """Yield a recurrence for each loop with cells; its connections are still unknown."""
     for loop in loop_recurrences(probe.scope):
         name = printable(loop.loop.name)
         try:
@@ -54,7 +54,7 @@ def loop_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> It
             used = [item for item in one.inputs if item.element in step.used]
             first = [item for item in used if item.element in into]
             masks = step.masks(pairs)
-            yield Draft(
+            yield Recurrence(
                 one.loop.name,
                 cells,
                 tuple(item.value for item in first),
@@ -141,8 +141,8 @@ def _make_port(one: LoopRecurrence, step: Step, part: Part) -> Port:
     )
 
 
-def _find_output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output | None:
-    """Return the output that a loop writes at each step, None if it writes none besides m."""
+def _find_output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output:
+    """Return the output that a loop writes at each step, m if it writes none."""
     nodes, loop, m = one.inside.nodes, one.loop, pair.m
     read = loop.variables[m.number].read
 
@@ -168,7 +168,7 @@ def _find_output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Ou
         within = f"{element.node.rpartition('/')[0]}/".startswith(f"{top.scope}/")
         is_own = within and not leads_to(nodes, element, m.next)
         return _make_output(scope, one, number, (), is_m=False, is_own=is_own)
-    return None
+    return Output.of_m(top.m)
 
 
 def leads_to(nodes: Mapping[str, Node], start: Tensor, end: Tensor) -> bool:

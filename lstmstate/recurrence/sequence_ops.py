@@ -16,7 +16,7 @@ from lstmstate.recurrence.data_path import (
     origins,
     tail_of,
 )
-from lstmstate.recurrence.graph_network import Cell, Draft, Output, Port, name_of
+from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
 from lstmstate.recurrence.probe import Probe
 from lstmstate.recurrence.states import Causes, Path
 
@@ -63,8 +63,10 @@ _SEQUENCE_OPS = {
 _FAR = 60  # nodes between a number of steps and the Shape that it comes from
 
 
-def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[Draft]:
-    """Yield a draft of a recurrence for each operation that runs a cell over a sequence."""
+def sequence_drafts(
+    probe: Probe, names: Mapping[str, str], others: list[str]
+) -> Iterator[Recurrence]:
+    """Yield a recurrence for each operation that runs a cell over a sequence."""
     scope = probe.scope
     for node in scope.nodes.values():
         places = _SEQUENCE_OPS.get(node.op)
@@ -113,7 +115,7 @@ def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -
         fronts = (front_of(scope.nodes, x),)
         counts = () if lengths is None else (Tensor(node.name, 0, "input"),)
         causes = Causes(READS_SIZES if weights.sizes else None)
-        yield Draft(
+        yield Recurrence(
             node.name,
             (cell,),
             (x,),

@@ -22,8 +22,9 @@ from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.loops import Tensor, data_inputs, past
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front, front_of, origins, tail_of
-from lstmstate.recurrence.graph_network import Cell, Draft, Output, Port, name_of
-from lstmstate.recurrence.loop_cells import SELECTS, leads_to
+from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
+from lstmstate.recurrence.loop import SELECTS
+from lstmstate.recurrence.loop_cells import leads_to
 from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.sequence_ends import Straight
 from lstmstate.recurrence.states import JUMPS, Causes, take
@@ -33,8 +34,8 @@ from lstmstate.recurrence.unrolled import are_same, find_unrolled, fixed_batch, 
 
 def chain_drafts(
     probe: Probe, names: Mapping[str, str], wired: Iterable[Wired], others: list[str]
-) -> Iterator[Draft]:
-    """Yield a draft of a recurrence for each chain of unrolled steps."""
+) -> Iterator[Recurrence]:
+    """Yield a recurrence for each chain of unrolled steps; its connections are still unknown."""
     graph, probe = probe, probe.on_straight()
     straight = graph.straight
     known = chains(probe.scope, [_move_outside(straight, one) for one in wired])
@@ -101,14 +102,14 @@ def chain_drafts(
         cell = Cell(name, ports[0], ports[1], chain.scope, is_known)
         made = tuple(tensor.node for states in (chain.c, chain.m) for tensor in states[1:])
         fronts = tuple(front_of(probe.scope.nodes, x) for x in chain.x)
-        yield Draft(
+        yield Recurrence(
             chain.scope,
             (cell,),
             chain.x,
             fronts,
             (),
             made,
-            output,
+            output or Output.of_m(cell.m),
             chain.steps,
             batch,
             _find_causes(graph, chain, output),
@@ -232,7 +233,7 @@ def _is_chosen(scope: Scope, value: Tensor, m: Tensor) -> bool:
 _NEAR = 60  # nodes between the input of a step and x, or the states of another chain
 
 
-def chain_front(probe: Probe, draft: Draft, ends: dict[str, int]) -> tuple[Front, ...]:
+def chain_front(probe: Probe, draft: Recurrence, ends: dict[str, int]) -> tuple[Front, ...]:
     """Return the source of the sequence that a chain reads step by step."""
     initial = {port.initial.node: -1 for cell in draft.cells for port in (cell.c, cell.m)}
     cut = ChainMap(initial, ends)
@@ -247,7 +248,10 @@ def chain_front(probe: Probe, draft: Draft, ends: dict[str, int]) -> tuple[Front
 
 
 def turned_front(
-    probe: Probe, draft: Draft, before: Sequence[Draft], sides: Sequence[tuple[Front, ...]]
+    probe: Probe,
+    draft: Recurrence,
+    before: Sequence[Recurrence],
+    sides: Sequence[tuple[Front, ...]],
 ) -> tuple[Front, ...]:
     """Return a reversed front if a chain begins at the last step of the chains that it reads.
 
@@ -276,7 +280,7 @@ def turned_front(
     return (Front(draft.values[0], False, reversed=True),) if is_last else ()
 
 
-def _is_backward(probe: Probe, draft: Draft, x: Tensor, axis: int) -> bool:
+def _is_backward(probe: Probe, draft: Recurrence, x: Tensor, axis: int) -> bool:
     """Whether the first step of a chain reads the last step of its input, and not the first."""
     steps = draft.steps or 1
     static, _ = probe.describe(x)
@@ -298,7 +302,7 @@ def _is_backward(probe: Probe, draft: Draft, x: Tensor, axis: int) -> bool:
     return False
 
 
-def _is_batch_major(probe: Probe, draft: Draft, x: Tensor) -> bool:
+def _is_batch_major(probe: Probe, draft: Recurrence, x: Tensor) -> bool:
     """Whether the second axis of a chain's input is that of time."""
     steps = draft.steps or 1
     batch = OPEN if steps != OPEN else OPEN + 1
