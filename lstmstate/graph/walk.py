@@ -17,9 +17,9 @@ def node_at(nodes: Mapping[str, Node], tensor: Tensor) -> Node:
 
 
 def input_at(nodes: Mapping[str, Node], node: Node, position: int) -> Node:
-    """Return the node of an input, as `node_at` does."""
-    given = data_inputs(node)[position : position + 1]
-    return node_at(nodes, given[0]) if given else _ABSENT
+    """Return the node of an input, as `node_at` does; -1 is the last input."""
+    given = data_inputs(node)
+    return node_at(nodes, given[position]) if position < len(given) and given else _ABSENT
 
 
 def behind(
@@ -67,16 +67,20 @@ def between(
         None if the tensor is not computed from the node.
     """
     after: dict[str, Node] = {}
-    for tensor, node in behind(nodes, [end], enter, limit):
-        if tensor.node == start:
-            way = []
-            while start != end.node:
-                way.append(after[start])
-                start = after[start].name
-            return way
-        for before in data_inputs(node):
+
+    def into(node: Node) -> list[Tensor]:
+        given = data_inputs(node)
+        for before in given:
             after.setdefault(before.node, node)
-    return None
+        return given
+
+    if all(tensor.node != start for tensor, _ in behind(nodes, [end], enter, limit, into)):
+        return None
+    way = []
+    while start != end.node:
+        way.append(after[start])
+        start = after[start].name
+    return way
 
 
 def ahead(

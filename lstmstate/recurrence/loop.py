@@ -28,7 +28,7 @@ from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import origins
 from lstmstate.recurrence.probe import Probe
 
-_HANDING = frozenset({"Identity", "RefIdentity", "Enter", "RefEnter", "EnsureShape"})
+HANDING = frozenset({"Identity", "RefIdentity", "Enter", "RefEnter", "EnsureShape"})
 _FLOATS = frozenset({1, 2, 14, 19})  # float32, float64, bfloat16, float16
 _SCATTERS = {
     "TensorArrayScatterV3": 2,
@@ -43,7 +43,7 @@ _GRADIENTS = ("StackPop", "TensorListPopBack")
 _UNEVEN = frozenset(
     "Minimum Maximum Mod FloorMod FloorDiv Mul Abs Select SelectV2 Gather GatherV2".split()
 )
-_CHOOSING = (_HANDING | MERGES | SWITCHES) - ENTERS
+_CHOOSING = (HANDING | MERGES | SWITCHES) - ENTERS
 _FAR = 40  # nodes between a counter and an index
 _OF_LENGTHS = frozenset({"Cast", "Max", "Min"})
 SELECTS = frozenset({"Select", "SelectV2"})
@@ -196,7 +196,7 @@ def _is_read(node: Node) -> bool:
 
 def _find_scattered(nodes: Mapping[str, Node], array: Tensor) -> Tensor | None:
     """Return the sequence that was scattered into a TensorArray."""
-    node = node_at(nodes, past(nodes, array, _HANDING | SWITCHES))
+    node = node_at(nodes, past(nodes, array, HANDING | SWITCHES))
     return data_inputs(node)[_SCATTERS[node.op]] if node.op in _SCATTERS else None
 
 
@@ -209,7 +209,7 @@ def is_fed(scope: Scope, loop: Loop, tensor: Tensor) -> bool:
 
 def skip(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
     """Return the tensor before operations that only pass it on."""
-    return past(nodes, tensor, _HANDING)
+    return past(nodes, tensor, HANDING)
 
 
 def past_selection(inside: Scope, tensor: Tensor, read: Tensor) -> Tensor:

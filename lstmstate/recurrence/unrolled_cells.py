@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import ChainMap, Counter, deque
+from collections import ChainMap, Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
@@ -20,6 +20,7 @@ from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.loops import Tensor, data_inputs, past
+from lstmstate.graph.walk import behind, node_at
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front, front_of, origins, tail_of
 from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
@@ -74,7 +75,7 @@ def chain_drafts(
                 probe,
                 chain.steps,
                 (chain.c[0], chain.m[0], *chain.x[:1]),
-                partial(_evaluate_first_states, chain),
+                partial(Probe.values, tensors=(chain.c[1], chain.m[1])),
             )
             batch = batch or fixed_batch(probe, chain.steps, (chain.c[1], chain.m[1]))
         except LstmstateError as error:
@@ -164,10 +165,6 @@ def _find_causes(probe: Probe, chain: Chain, output: Output | None) -> Causes:
         READS_SIZES if sizes else None,
         f"its steps compare or round values ({jumps[0]})" if jumps else None,
     )
-
-
-def _evaluate_first_states(chain: Chain, probe: Probe) -> list[Any]:
-    return probe.values([chain.c[1], chain.m[1]])
 
 
 def _find_continued(probe: Probe, every: Sequence[Chain]) -> set[int]:
@@ -266,16 +263,9 @@ def turned_front(
             for port in (cell.c, cell.m):
                 every = port.steps[::-1] if is_reversed else port.steps
                 times |= {tensor.node: time for time, tensor in enumerate(every)}
-    queue, seen, found = [*draft.values[:1]], set(draft.values[:1]), set()
-    while queue and len(seen) < _NEAR:
-        tensor = queue.pop()
-        node = probe.scope.nodes.get(tensor.node)
-        if tensor.node in times:
-            found.add(times[tensor.node])
-        elif node is not None:
-            given = [one for one in data_inputs(node) if one not in seen]
-            seen.update(given)
-            queue += given
+    nodes, start = probe.scope.nodes, draft.values[:1]
+    way = behind(nodes, start, lambda node: node.name not in times, _NEAR)
+    found = {times[tensor.node] for tensor, _ in way if tensor.node in times}
     is_last = found == {(draft.steps or 0) - 1} and draft.steps != 1
     return (Front(draft.values[0], False, reversed=True),) if is_last else ()
 
@@ -325,16 +315,8 @@ def _is_batch_major(probe: Probe, draft: Recurrence, x: Tensor) -> bool:
 
 def _find_reader(probe: Probe, first: Tensor, x: Tensor) -> Tensor | None:
     """Return the tensor nearest to the first step's input that is computed directly from x."""
-    queue, seen = [first], {first}
-    while queue and len(seen) < _NEAR:
-        tensor = queue.pop(0)
-        node = probe.scope.nodes.get(tensor.node)
-        given = data_inputs(node) if node is not None else []
-        if x in given:
-            return tensor
-        queue += [one for one in given if one not in seen]
-        seen.update(given)
-    return None
+    way = behind(probe.scope.nodes, [first], limit=_NEAR)
+    return next((tensor for tensor, node in way if x in data_inputs(node)), None)
 
 
 # The axis that a step is cut out of, by whether it changes with the corners [0, 0], [0, -1] and
@@ -427,15 +409,11 @@ def _walk_back(
     Args:
         ends: nodes whose inputs are not followed.
     """
-    queue, seen = deque([tensor.node]), {tensor.node}
-    while queue:
-        name = queue.popleft()
-        yield name
-        node = None if name in ends else nodes.get(name)
-        for one in data_inputs(node) if node is not None and node.op not in VARIABLE_OPS else []:
-            if one.node not in seen:
-                seen.add(one.node)
-                queue.append(one.node)
+
+    def enter(node: Node) -> bool:
+        return node.name not in ends and node.op not in VARIABLE_OPS
+
+    return (one.node for one, _ in behind(nodes, [tensor], enter))
 
 
 def find_joined(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> list[Joined]:
@@ -450,7 +428,7 @@ def find_joined(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]])
     for node, values in some:
         if values in (steps, steps[::-1]):
             found[values] = Joined(values, True, node)
-        elif _are_steps(scope.nodes, values, number):
+        elif any(_follow_one_another(scope.nodes, way, number) for way in (values, values[::-1])):
             found[values] = Joined(values, False, node)
     return sorted(found.values(), key=lambda one: not one.is_m)
 
@@ -486,12 +464,8 @@ def _follow_selects(scope: Scope, made: Tensor, depth: int, before: Tensor) -> T
     """Return the result of as many Selects of a value that do not select the old state."""
     ends = [made]
     for _ in range(depth):
-        ends = [
-            Tensor(user.name)
-            for end in ends
-            for user, position in scope.users.get(end.node, ())
-            if user.name in scope.unchosen and data_inputs(user)[position] == end
-        ]
+        readers = (user.name for end in ends for user, _ in scope.readers(end))
+        ends = [Tensor(name) for name in readers if name in scope.unchosen]
     others = [end for end in dict.fromkeys(ends) if not keeps(scope, end.node, before)]
     return others[0] if len(others) == 1 else None
 
@@ -518,8 +492,7 @@ def _find_residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor])
 
 def _skip_dropout(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
     """Return the value of a tensor before dropout."""
-    node = nodes.get(tensor.node)
-    kept = undropped(nodes, node) if node is not None else None
+    kept = undropped(nodes, node_at(nodes, tensor))
     return past(nodes, tensor if kept is None else kept, _BARE)
 
 
@@ -533,18 +506,11 @@ def _find_values(scope: Scope, node: Node) -> tuple[Tensor, ...]:
 
 def _skip_bare(scope: Scope, tensor: Tensor) -> Tensor:
     for _ in range(10):
-        node = scope.nodes.get(tensor.node)
-        if node is None or node.op not in _BARE or node.name in scope.unchosen:
+        node = node_at(scope.nodes, tensor)
+        if node.op not in _BARE or node.name in scope.unchosen:
             break
         tensor = data_inputs(node)[0]
     return tensor
-
-
-def _are_steps(
-    nodes: Mapping[str, Node], values: Sequence[Tensor], number: Mapping[str, int]
-) -> bool:
-    """Whether each value comes from the state of its step, in either order of the steps."""
-    return any(_follow_one_another(nodes, way, number) for way in (values, values[::-1]))
 
 
 def _follow_one_another(
