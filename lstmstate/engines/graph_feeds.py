@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
+from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import UnsupportedError
 from lstmstate.graph.evaluate import Environment, Scope, compile_plan, is_source
 from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.walk import behind
 from lstmstate.recurrence.graph_network import Port
 from lstmstate.recurrence.probe import Fed
 from lstmstate.recurrence.states import PRODUCTS
@@ -145,26 +147,19 @@ def _evaluate(
     scope: Scope, wanted: Tensor, given: Mapping[Tensor, Any], environment: Environment
 ) -> Array:
     plan = compile_plan(scope, [wanted], given.keys(), environment)
-    return np.asarray(plan.bind().run({tensor: given[tensor] for tensor in plan.feeds})[0])
+    return np.asarray(plan.bind().run(given)[0])
 
 
 def _find_holders(scope: Scope, source: Tensor) -> list[Tensor]:
     """Return the inputs and variables of a state, with no product between them."""
-    queue, seen = [source], {source}
-    found = []
-    while queue and len(seen) < _NEAR:
-        tensor = queue.pop()
-        node = scope.nodes.get(tensor.node)
-        if node is None or node.op in PRODUCTS or node.op == "Shape":
-            continue
-        given = data_inputs(node)
-        is_read = node.op in _READS
-        if is_source(node) or node.op in VARIABLE_OPS or is_read:
-            found.append(tensor)
-            continue
-        queue += [one for one in given if one not in seen]
-        seen.update(given)
-    return found
+
+    def is_holder(node: Node) -> bool:
+        return is_source(node) or node.op in VARIABLE_OPS | _READS
+
+    def enter(node: Node) -> bool:
+        return node.op != "Shape" and node.op not in PRODUCTS and not is_holder(node)
+
+    return [one for one, node in behind(scope.nodes, [source], enter, _NEAR) if is_holder(node)]
 
 
 def _find_sizes(

@@ -272,6 +272,11 @@ class Plan:
         """The names of the nodes that it computes, in the order of their data."""
         return [step.name for step in self._steps]
 
+    def run(self, feeds: Mapping[Tensor, Any]) -> list[Any]:
+        """Return the fetches of a single run, without warnings of NumPy; see `BoundPlan.run`."""
+        with np.errstate(all="ignore"):
+            return self.bind().run(feeds)
+
     def bind(self, fixed: Mapping[Tensor, Any] | None = None) -> BoundPlan:
         """Compute the values that depend only on constants, variables and fixed feeds."""
         given = fixed or {}
@@ -313,6 +318,9 @@ class BoundPlan:
 
     def run(self, feeds: Mapping[Tensor, Any]) -> list[Any]:
         """Return the fetches.
+
+        Args:
+            feeds: the values of the plan's feeds, and perhaps of other tensors.
 
         Raises:
             UnsupportedError: an operation rejects its inputs.
@@ -619,8 +627,7 @@ class _Compiler:
             if len(plans) == 2:
                 chosen, given = 0 if np.all(given[0]) else 1, given[1:]
             plan, arguments = plans[chosen]
-            feeds = dict(zip(arguments, given, strict=False))
-            return tuple(plan.bind().run({one: feeds[one] for one in plan.feeds}))
+            return tuple(plan.run(dict(zip(arguments, given, strict=False))))
 
         return _Made(call, data_inputs(node))
 

@@ -207,7 +207,7 @@ def network_of(
     flags: dict[Tensor, str] = {}
     halves: list[str] = []
     for cell in (cell for one in members for cell in one.cells):
-        found = [_find_fed_start(recurrences, cell, port, data) for port in (cell.c, cell.m)]
+        found = [_find_fed_start(recurrences, cell, port, data) for port in cell.ports]
         for one in found:
             flags |= _refuse_changed(cell, one, data)
         halves += _note_halves(cell, *found)
@@ -302,7 +302,7 @@ def _find_handed(
     }
     for at, one in zip(order, members, strict=True):
         for cell in one.cells:
-            sources = [port.source for port in (cell.c, cell.m)]
+            sources = [port.source for port in cell.ports]
             before = origins(nodes, sources, recurrences.ends, at).recurrences & names.keys()
             if before:
                 others = " and ".join(names[other] for other in sorted(before))

@@ -68,6 +68,11 @@ class Cell(NamedTuple):
     is_known: bool
 
     @property
+    def ports(self) -> tuple[Port, Port]:
+        """Its c and m."""
+        return self.c, self.m
+
+    @property
     def widths(self) -> StateWidths:
         """The widths of c and m."""
         return StateWidths(self.c.width, self.m.width)
@@ -196,6 +201,16 @@ class Input(NamedTuple):
     note: str = ""
 
     @property
+    def steps(self) -> int | None:
+        """The number of steps, None if it is not fixed."""
+        return self.sizes[self.time_axis]
+
+    @property
+    def batch(self) -> int | None:
+        """The number of sequences, None if it is not fixed."""
+        return self.sizes[1 - self.time_axis]
+
+    @property
     def tensors(self) -> tuple[Tensor, ...]:
         """All tensors that take x."""
         return (self.tensor, *self.later)
@@ -304,7 +319,7 @@ class GraphNetwork(NamedTuple):
     @property
     def takes_one_step(self) -> bool:
         """Whether the graph is built for sequences of a single step."""
-        return 1 in (self.input.sizes[self.input.time_axis], self.steps)
+        return 1 in (self.input.steps, self.steps)
 
     @property
     def is_reversed(self) -> bool:

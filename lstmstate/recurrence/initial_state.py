@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import product
 from typing import Any
@@ -71,25 +71,25 @@ def start(
     """
     nodes, given, fed = network.scope.nodes, network.input, fed_tensors(network.scope)
     cells = [cell for cell in network.cells if cell.name in names]
-    ports = [port for cell in cells for port in (cell.c, cell.m)]
+    ports = [port for cell in cells for port in cell.ports]
     # A cell that begins with the state of another one needs no state if both are run.
     handed = network.handed if len(cells) == len(network.cells) else {}
-    own = [port for cell in cells if cell.name not in handed for port in (cell.c, cell.m)]
+    own = [port for cell in cells if cell.name not in handed for port in cell.ports]
     way = origins(nodes, [port.source for port in own], {})
     data = {node.name for node in origins(nodes, given.tensors, {}).sources}
     data |= {tensor.node for tensor in given.tensors}
     states = {tensor for tensor, one in fed.items() if one.is_state} - {*given.tensors, *feeds}
     made = [port for port in own if not _is_fed(nodes, port.source, states, data)]
-    axis = given.time_axis
-    has_batch = batch is not None or given.sizes[1 - axis] is not None
-    has_steps = any(one is not None for one in (steps, network.steps, given.sizes[axis]))
+    has_batch = batch is not None or given.batch is not None
+    has_steps = any(one is not None for one in (steps, network.steps, given.steps))
     sizes = origins(nodes, [port.source for port in made], {}).sizes
     sized = origins(nodes, [one for name in sizes for one in data_inputs(nodes[name])], {}).sources
-    others = {node.name for node in sized} - data - {tensor.node for tensor in feeds}
-    if others:
-        problem = f"it is computed from the size of {', '.join(map(printable, sorted(others)[:3]))}"
+    unknown = {node.name for node in sized} - data - {tensor.node for tensor in feeds}
+    if unknown:
+        names = ", ".join(map(printable, sorted(unknown)[:3]))
+        problem = f"it is computed from the size of {names}"
         return Start(None, way.variables, UnsupportedError(problem))
-    rows = batch or given.sizes[1 - given.time_axis] or 2
+    rows = batch or given.batch or 2
     found: list[list[Array]] = []
     try:
         for draw in (0, 1):
@@ -101,15 +101,9 @@ def start(
                 Environment(variable, precision),
             )
             known = given.fed(_make_up_sequence(network, rows, steps, draw)) | dict(feeds)
-            values = {
-                tensor: known[tensor]
-                if tensor in known
-                else _make_up_value(fed[tensor], rows, draw)
-                for tensor in plan.feeds
-            }
-            with np.errstate(all="ignore"):
-                whole = plan.bind().run(values)
-            found.append([take(np.asarray(v), p.entry) for v, p in zip(whole, made, strict=True)])
+            others = plan.feeds.keys() - known.keys()
+            values = known | {one: _make_up_value(fed[one], rows, draw) for one in others}
+            found.append(_take_entries(plan.run(values), made))
     except LstmstateError as error:
         return Start(None, way.variables, error)
     if not all(map(_are_equal, *found)):
@@ -142,6 +136,11 @@ def _is_fed(
     return not way.variables and any(tensor in states for tensor in fed)
 
 
+def _take_entries(values: Iterable[Any], ports: Iterable[Port]) -> list[Array]:
+    """Return the states of some ports, taken from the values of their sources."""
+    return [take(np.asarray(one), port.entry) for one, port in zip(values, ports, strict=True)]
+
+
 def _are_equal(first: Array, second: Array) -> bool:
     """Whether two values are equal in the rows that both have."""
     rows = min(len(first), len(second))
@@ -156,8 +155,7 @@ def _shorten(value: Array) -> Array:
 def _make_up_sequence(network: GraphNetwork, rows: int, steps: int | None, draw: int) -> Array:
     """Return values for x, time first."""
     given = network.input
-    steps = given.sizes[given.time_axis] or network.steps or steps or _STEPS
-    rows = given.sizes[1 - given.time_axis] or rows
+    steps, rows = given.steps or network.steps or steps or _STEPS, given.batch or rows
     return _draw((steps, rows, *given.spatial, given.width), draw).astype(given.dtype)
 
 
@@ -268,9 +266,7 @@ def _find_takers(
             tensor: more[tensor] if tensor in more else feeds.get(tensor, fed[tensor].value())
             for tensor in plan.feeds
         }
-        with np.errstate(all="ignore"):
-            found = plan.bind().run(known)
-        return [take(np.asarray(one), p.entry) for one, p in zip(found, ports, strict=True)]
+        return _take_entries(plan.run(known), ports)
 
     def as_fed(tensor: Tensor) -> Run:
         kind = fed[tensor].dtype if tensor in fed else ports[0].dtype

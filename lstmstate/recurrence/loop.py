@@ -398,15 +398,12 @@ def _run_first_steps(
         (feeds[tensor],) = probe.values([sources.get(tensor, tensor)])
     found = []
     for _ in range(2):
-        with np.errstate(all="ignore"):
-            try:
-                found.append(plan.bind().run({tensor: feeds[tensor] for tensor in plan.feeds}))
-            except UnsupportedError:
-                if not found:
-                    raise
-                return [*found, [None] * len(wanted)]  # the sequence has one step
-            values = following.bind().run({tensor: feeds[tensor] for tensor in following.feeds})
-        feeds |= {
-            loop.variables[number].read: value for number, value in zip(read, values, strict=True)
-        }
+        try:
+            found.append(plan.run(feeds))
+        except UnsupportedError:
+            if not found:
+                raise
+            return [*found, [None] * len(wanted)]  # the sequence has one step
+        values = following.run(feeds)
+        feeds |= zip((loop.variables[number].read for number in read), values, strict=True)
     return found

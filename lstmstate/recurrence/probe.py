@@ -321,8 +321,7 @@ class Probe:
             else self._fed[tensor].value((), self._open, self._length)
             for tensor in plan.feeds
         }
-        with np.errstate(all="ignore"):
-            return plan.bind().run(values)
+        return plan.run(values)
 
     def values(self, tensors: Sequence[Tensor]) -> list[Any]:
         """Return the values of some tensors, and keep them for later calls."""

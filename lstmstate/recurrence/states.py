@@ -175,12 +175,7 @@ class Step:
 
     def run(self, plan: Plan, values: Mapping[Tensor, Array]) -> list[Array]:
         """Evaluate a plan of this step."""
-        feeds = {
-            tensor: values[tensor] if tensor in values else self._outside[tensor]
-            for tensor in plan.feeds
-        }
-        with np.errstate(all="ignore"):
-            return plan.bind().run(feeds)
+        return plan.run({**self._outside, **values})
 
     def _take_apart(self, probe: Probe, targets: Sequence[Tensor]) -> list[Part]:
         """Return the parts that the step joins, in the order of the variables."""

@@ -232,7 +232,7 @@ _NEAR = 60  # nodes between the input of a step and x, or the states of another 
 
 def chain_front(probe: Probe, draft: Recurrence, ends: dict[str, int]) -> tuple[Front, ...]:
     """Return the source of the sequence that a chain reads step by step."""
-    initial = {port.initial.node: -1 for cell in draft.cells for port in (cell.c, cell.m)}
+    initial = {port.initial.node: -1 for cell in draft.cells for port in cell.ports}
     cut = ChainMap(initial, ends)
     way = origins(probe.scope.nodes, draft.values, cut)
     fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
@@ -260,7 +260,7 @@ def turned_front(
     for other, fronts in zip(before, sides, strict=False):
         is_reversed = any(front.reversed for front in fronts)
         for cell in other.cells if other.is_chain and other.steps == draft.steps else ():
-            for port in (cell.c, cell.m):
+            for port in cell.ports:
                 every = port.steps[::-1] if is_reversed else port.steps
                 times |= {tensor.node: time for time, tensor in enumerate(every)}
     nodes, start = probe.scope.nodes, draft.values[:1]
