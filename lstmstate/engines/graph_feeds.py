@@ -1,4 +1,8 @@
-"""Values that a user feeds to a graph, in the shapes that its placeholders take."""
+"""Values that a user feeds to a graph, and their effect on the initial state.
+
+Between its placeholders for states and the first step, a graph may set the states of episodes
+that have ended to zero.
+"""
 
 from __future__ import annotations
 

@@ -637,23 +637,13 @@ class _Compiler:
         wanted = {self._number(loop, tensor) for tensor in outputs}
         inside = self._scope if loop.body is None else self._scope.within(loop.body)
         outside = self._scope if loop.test is None else self._scope.within(loop.test)
+        read = {one.read: at for at, one in enumerate(loop.variables)}
+        tested = {one.tested: at for at, one in enumerate(loop.variables)}
         while True:
             numbers = sorted(wanted)
-            body = _Compiler(
-                inside,
-                (),
-                self._environment.inner,
-                loop,
-                {one.read: at for at, one in enumerate(loop.variables)},
-            )
+            body = _Compiler(inside, (), self._environment.inner, loop, read)
             steps = body.compile([loop.variables[at].next for at in numbers])
-            test = _Compiler(
-                outside,
-                (),
-                self._environment.inner,
-                loop,
-                {one.tested: at for at, one in enumerate(loop.variables)},
-            )
+            test = _Compiler(outside, (), self._environment.inner, loop, tested)
             condition = test.compile([loop.condition])
             if body.reads | test.reads <= wanted:
                 break

@@ -1,4 +1,8 @@
-"""Loops of a graph: frames of Enter, Merge, Switch, NextIteration and Exit, and While."""
+"""Loops and functions of a graph.
+
+A loop is a frame of Enter, Merge, Switch, NextIteration and Exit, or a While with functions for its
+body and its condition. Functions are also the branches of an If, and called by a SavedModel.
+"""
 
 from __future__ import annotations
 
@@ -189,15 +193,8 @@ def while_loop(node: Node, functions: Mapping[str, FunctionBody]) -> Loop | None
 
 def is_unchanged(loop: Loop, number: int, nodes: Mapping[str, Node]) -> bool:
     """Whether no step changes a loop variable."""
-    tensor, read = loop.variables[number].next, loop.variables[number].read
-    for _ in range(8):
-        if tensor == read:
-            return True
-        node = nodes.get(tensor.node)
-        if node is None or node.op not in _HANDING:
-            return False
-        tensor = data_inputs(node)[0]
-    return False
+    variable = loop.variables[number]
+    return past(nodes, variable.next, _HANDING) == variable.read
 
 
 class FunctionBody(NamedTuple):

@@ -188,9 +188,7 @@ def _find_others(
     others = {}
     for name in reached:
         value = None
-        with suppress(
-            LstmstateError
-        ):  # such as a constant whose sizes differ from the made-up ones
+        with suppress(LstmstateError):  # such as a constant of other sizes than the made-up ones
             (value,) = probe.values([Tensor(name)])
         fits: list[Array] = []
         if isinstance(value, np.ndarray):

@@ -281,31 +281,25 @@ def origins(
     seen = set(queue)
     while queue:
         name = queue.pop()
+        node = node_at(nodes, Tensor(name))
         if ends.get(name, past) != past:
             recurrences.add(ends[name])
-            continue
-        node = nodes.get(name)
-        if node is None:
+        elif not node.op:
             outside.append(name)
-            continue
-        if node.op in SIZES:
+        elif node.op in SIZES:
             sizes.append(name)
-            continue
-        if node.op == "Const":
-            continue
-        if node.op in VARIABLE_OPS:
+        elif node.op in VARIABLE_OPS:
             variables.append(name)
-            continue
-        if is_source(node):
+        elif is_source(node):
             sources.append(node)
-            continue
-        kept = undropped(nodes, node)
-        if kept is None and node.op not in _HANDING | {"Transpose"}:
-            operations.append(node)
-        for tensor in values_into(nodes, node) if kept is None else [kept]:
-            if tensor.node not in seen:
-                seen.add(tensor.node)
-                queue.append(tensor.node)
+        elif node.op != "Const":
+            kept = undropped(nodes, node)
+            if kept is None and node.op not in _HANDING | {"Transpose"}:
+                operations.append(node)
+            given = values_into(nodes, node) if kept is None else [kept]
+            fresh = dict.fromkeys(tensor.node for tensor in given if tensor.node not in seen)
+            seen.update(fresh)
+            queue += fresh
     return Origins(
         frozenset(recurrences),
         tuple(sources),

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -262,28 +263,21 @@ def _find_levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, 
     Raises:
         UnsupportedError: the recurrences form a cycle.
     """
-    readers: dict[int, int] = {}
     queue = list(last)
-    seen = set(queue)
-    while queue:
-        for one in every[queue.pop()].before:
-            readers[one] = readers.get(one, 0) + 1
-            if one not in seen:
-                seen.add(one)
-                queue.append(one)
-    levels = dict.fromkeys(seen, 0)
-    queue = [at for at in seen if at not in readers]
-    done = 0
+    before: dict[int, frozenset[int]] = {}
     while queue:
         at = queue.pop()
-        done += 1
-        for one in every[at].before:
+        if at not in before:
+            before[at] = every[at].before
+            queue += before[at]
+    levels = dict.fromkeys(before, 0)
+    try:
+        order = list(TopologicalSorter(before).static_order())
+    except CycleError:
+        raise UnsupportedError("the graph's recurrences form a cycle") from None
+    for at in reversed(order):
+        for one in before[at]:
             levels[one] = max(levels[one], levels[at] + 1)
-            readers[one] -= 1
-            if not readers[one]:
-                queue.append(one)
-    if done < len(seen):
-        raise UnsupportedError("the graph's recurrences form a cycle")
     return levels
 
 

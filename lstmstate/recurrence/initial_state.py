@@ -1,4 +1,4 @@
-"""Initial states of a graph itself: zeros, fed, or computed from its variables."""
+"""Initial states of a graph itself, and the order of c and m in one array that it cuts."""
 
 from __future__ import annotations
 

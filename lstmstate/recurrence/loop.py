@@ -116,11 +116,8 @@ def _find_recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
     carried: list[int] = []
     outputs: list[SequenceOutput] = []
     for number, variable in enumerate(loop.variables):
-        if is_unchanged(loop, number, inside.nodes):
-            continue
-        made = skip(inside.nodes, variable.next)
-        node = inside.nodes.get(made.node)
-        if node is None:
+        node = node_at(inside.nodes, skip(inside.nodes, variable.next))
+        if not node.op or is_unchanged(loop, number, inside.nodes):
             continue
         given = data_inputs(node)
         if node.op.startswith("TensorArrayWrite") or node.op == "TensorListSetItem":

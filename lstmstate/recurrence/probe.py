@@ -220,37 +220,32 @@ class Probe:
         }
         return Straight(self.scope, ended)
 
+    def _with(self, **changes: Any) -> Probe:
+        """Return a probe with some attributes of its own; it keeps no values of this one."""
+        other = copy(self)
+        vars(other).update(_known={}, **changes)
+        return other
+
     def on_straight(self) -> Probe:
         """Return a probe of the graph without branches for sequences that have ended."""
-        other = copy(self)
-        other.scope = self.straight.scope
-        other._known = {}
-        return other
+        return self._with(scope=self.straight.scope)
 
     def with_open(self, size: int) -> Probe:
         """Return a probe with another size for unknown sizes."""
-        other = copy(self)
-        other._open = size
-        other._known = {}
-        return other
+        return self._with(_open=size)
 
     def with_lengths(self, length: int) -> Probe:
         """Return a probe with this length for all sequences."""
-        other = copy(self)
-        other._length = length
-        other._known = {}
-        return other
+        return self._with(_length=length)
 
     def of_shapes(self, size: int) -> Probe:
         """Return a probe with another size for unknown sizes, and zeros for all variables."""
-        other = self.with_open(size)
-        other.environment = Environment(_make_zeros)
-        return other
+        return self._with(_open=size, environment=Environment(_make_zeros))
 
     def given(self, known: Mapping[Tensor, Any]) -> Probe:
         """Return a probe with given values for some tensors instead of computed ones."""
-        other = copy(self)
-        other._known = dict(known)
+        other = self._with()
+        other._known |= known
         return other
 
     @cached_property

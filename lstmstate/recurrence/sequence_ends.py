@@ -1,4 +1,9 @@
-"""Ends of sequences: comparisons of a step's number with sequence lengths in a graph."""
+"""Ends of sequences: comparisons of a step's number with sequence lengths, and their branches.
+
+With lengths, `static_rnn` computes each step in a branch, and selects the old state for a sequence
+that has ended. Without these branches, each step is like the next, and the steps can be found. The
+graph that is run keeps its branches.
+"""
 
 from __future__ import annotations
 

@@ -122,6 +122,8 @@ class Step:
         plan = self._compile(probe, targets)
         self.nodes = plan.names
         self._outside = _evaluate_outside(recurrence, plan, probe)
+        read = [tensor for tensor in self.elements if tensor in self._outside]
+        self._elements = {tensor: self._outside[tensor] for tensor in read}
         carried = tuple(at for at in recurrence.carried if self._is_float(loop.variables[at].read))
         self._recurrence = recurrence._replace(carried=carried)
         targets = [loop.variables[number].next for number in carried]
@@ -148,21 +150,13 @@ class Step:
         feeds = [*self.elements, *more, *probe.fed]
         return compile_step(self._inside, self._recurrence.loop, targets, feeds, probe.environment)
 
-    @property
-    def _elements(self) -> dict[Tensor, Array]:
-        return {
-            tensor: self._outside[tensor] for tensor in self.elements if tensor in self._outside
-        }
-
     def draw(self) -> dict[Tensor, Array]:
         """Return random values for the states and elements that a step reads."""
         variables = self._recurrence.loop.variables
-        drawn = {}
-        for number in self._recurrence.carried:
-            read = variables[number].read
-            if read in self._outside:
-                drawn[read] = self._draw_like(self._outside[read])
-        return drawn | {tensor: self._draw_like(value) for tensor, value in self._elements.items()}
+        carried = [variables[number].read for number in self._recurrence.carried]
+        states = {read: self._outside[read] for read in carried if read in self._outside}
+        every = states | self._elements
+        return {tensor: self._draw_like(value) for tensor, value in every.items()}
 
     def _draw_like(self, value: Array) -> Array:
         """Return random values of a shape, with the batch of the inputs."""

@@ -60,6 +60,16 @@ class Chain(NamedTuple):
         """The number of steps."""
         return len(self.c) - 1
 
+    @property
+    def initial(self) -> tuple[Tensor, Tensor]:
+        """c and m before the first step."""
+        return self.c[0], self.m[0]
+
+    @property
+    def made(self) -> tuple[Tensor, ...]:
+        """c after each step, then m."""
+        return (*self.c[1:], *self.m[1:])
+
 
 def chains(scope: Scope, cells: Iterable[Wired]) -> list[Chain]:
     """Return the chains of known cells outside of loops."""
@@ -166,7 +176,7 @@ def _make_chain(
 
 def _set_new_state(chain: Chain, made: single_step.Made) -> Chain:
     """Return the chain of a single step with its new state."""
-    c, m = (chain.c[0], made.c), (chain.m[0], made.m)
+    c, m = zip(chain.initial, (made.c, made.m), strict=True)
     return chain._replace(c=c, m=m, problem=made.problem, doubt=made.doubt)
 
 

@@ -69,7 +69,7 @@ def find_unrolled(probe: Probe) -> list[Chain]:
             steps = _Steps(scope, products)
             if seen.isdisjoint(tensor for state in steps.states for tensor in state[1:]):
                 made = list(_make_chains(probe, steps))
-                seen.update(tensor for one in made for tensor in (*one.c[1:], *one.m[1:]))
+                seen.update(tensor for one in made for tensor in one.made)
                 found += made
         except (_UnlikeError, LstmstateError):
             continue

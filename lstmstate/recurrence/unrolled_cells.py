@@ -1,4 +1,4 @@
-"""Cells in unrolled steps, and the sequences that the steps read."""
+"""Cells in unrolled steps, the sequences that the steps read, and their outputs."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def chain_drafts(
     ]
     known = [chain for chain in known if not any(_is_one(chain, other) for other in more)]
     every = [_restore_branches(straight, chain) for chain in (*known, *more)]
-    begun = Counter(tensor for chain in every for tensor in (chain.c[0], chain.m[0]))
+    begun = Counter(tensor for chain in every for tensor in chain.initial)
     placed = [_find_placed(chain) for chain in every]
     whole = set().union(*placed)
     for chain, parts in zip(every, placed, strict=True):
-        whole -= {chain.c[0], chain.m[0]} - parts
+        whole -= {*chain.initial} - parts
     continued = _find_continued(probe, every)
     for at, (chain, some) in enumerate(zip(every, find_joins(probe.scope, every), strict=True)):
         try:
@@ -61,27 +61,25 @@ def chain_drafts(
                 raise UnsupportedError(chain.problem)
             if at in continued:
                 raise UnsupportedError("the graph starts it again within one sequence")
-            starts = {chain.c[0], chain.m[0]} - whole
+            starts = {*chain.initial} - whole
             is_shared = any(begun[tensor] > 1 for tensor in starts)
             output = _find_output(probe.scope, chain, some)
             if is_shared and (
                 not all(chain.entries)
-                or {chain.c[0], chain.m[0]} & {*(output.tensors if output else chain.m[1:])}
+                or {*chain.initial} & {*(output.tensors if output else chain.m[1:])}
             ):
                 raise UnsupportedError(
                     "several initial states are one tensor, and cannot be fed separately"
                 )
-            shapes, batch = with_batch(
-                probe,
-                chain.steps,
-                (chain.c[0], chain.m[0], *chain.x[:1]),
-                partial(Probe.values, tensors=(chain.c[1], chain.m[1])),
-            )
-            batch = batch or fixed_batch(probe, chain.steps, (chain.c[1], chain.m[1]))
+            after = (chain.c[1], chain.m[1])
+            look = partial(Probe.values, tensors=after)
+            starts_at = (*chain.initial, *chain.x[:1])
+            shapes, batch = with_batch(probe, chain.steps, starts_at, look)
+            batch = batch or fixed_batch(probe, chain.steps, after)
         except LstmstateError as error:
             others.append(f"{printable(chain.scope)}: {error}")
             continue
-        ports = [
+        c, m = (
             Port(
                 states[0],
                 place,
@@ -98,19 +96,16 @@ def chain_drafts(
             for states, value, place, entries in zip(
                 (chain.c, chain.m), shapes, chain.places, chain.entries, strict=True
             )
-        ]
+        )
         name, is_known = name_of(chain.kernels, names)
-        cell = Cell(name, ports[0], ports[1], chain.scope, is_known)
-        made = tuple(tensor.node for states in (chain.c, chain.m) for tensor in states[1:])
-        fronts = tuple(front_of(probe.scope.nodes, x) for x in chain.x)
         yield Recurrence(
             chain.scope,
-            (cell,),
+            (Cell(name, c, m, chain.scope, is_known),),
             chain.x,
-            fronts,
+            tuple(front_of(probe.scope.nodes, x) for x in chain.x),
             (),
-            made,
-            output or Output.of_m(cell.m),
+            tuple(tensor.node for tensor in chain.made),
+            output or Output.of_m(m),
             chain.steps,
             batch,
             _find_causes(graph, chain, output),
@@ -121,8 +116,7 @@ def chain_drafts(
 
 def _find_placed(chain: Chain) -> set[Tensor]:
     """Return the tensors whose parts are initial states of a chain, if their place is known."""
-    ends = zip((chain.c[0], chain.m[0]), chain.places, strict=True)
-    return {tensor for tensor, place in ends if place}
+    return {one for one, place in zip(chain.initial, chain.places, strict=True) if place}
 
 
 def _move_outside(straight: Straight, wired: Wired) -> Wired:
@@ -155,11 +149,10 @@ def _restore_branches(straight: Straight, chain: Chain) -> Chain:
 def _find_causes(probe: Probe, chain: Chain, output: Output | None) -> Causes:
     """Return the reasons why steps may differ for values or sizes that are not tried."""
     read = [tensor for entries in chain.entries for tensor in entries]
-    made = [*chain.c[1:], *chain.m[1:], *(output.tensors if output else ())]
-    begun = [chain.c[0], chain.m[0]]
-    known = {tensor.node: 0 for tensor in (*begun, *probe.fed_ends)}
+    made = [*chain.made, *(output.tensors if output else ())]
+    known = {tensor.node: 0 for tensor in (*chain.initial, *probe.fed_ends)}
     sizes = origins(probe.scope.nodes, made, known).sizes
-    plan = probe.compile(made, [*chain.x, *read, *begun, *probe.fed_ends])
+    plan = probe.compile(made, [*chain.x, *read, *chain.initial, *probe.fed_ends])
     jumps = sorted(plan.operations & JUMPS)
     return Causes(
         READS_SIZES if sizes else None,
@@ -187,7 +180,7 @@ def _find_continued(probe: Probe, every: Sequence[Chain]) -> set[int]:
 
 def _is_one(chain: Chain, other: Chain) -> bool:
     """Whether two chains are the steps of one cell over the same sequence."""
-    if not {*chain.c[1:], *chain.m[1:]}.isdisjoint((*other.c[1:], *other.m[1:])):
+    if not {*chain.made}.isdisjoint(other.made):
         return True
     same_weights = not set(chain.kernels).isdisjoint(other.kernels)
     return same_weights and not set(chain.x).isdisjoint(other.x)
