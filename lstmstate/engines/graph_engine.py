@@ -41,8 +41,9 @@ from lstmstate.graph.evaluate import (
     UnfedError,
     compile_plan,
 )
-from lstmstate.graph.loops import ENTERS, Tensor, data_inputs
+from lstmstate.graph.loops import ENTERS
 from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
+from lstmstate.graph.walk import Tensor, data_inputs
 from lstmstate.recurrence.data_path import READS_SIZES, comes_from, origins
 from lstmstate.recurrence.graph_network import GraphNetwork, Output, Port
 from lstmstate.recurrence.probe import Fed, fed_tensors

@@ -16,8 +16,7 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import UnsupportedError
 from lstmstate.graph.evaluate import Environment, Scope, compile_plan, is_source
-from lstmstate.graph.loops import Tensor, data_inputs
-from lstmstate.graph.walk import behind
+from lstmstate.graph.walk import Tensor, behind, data_inputs
 from lstmstate.recurrence.graph_network import Port
 from lstmstate.recurrence.probe import Fed
 from lstmstate.recurrence.states import PRODUCTS

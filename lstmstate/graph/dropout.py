@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.graph.loops import ENTERS, Tensor, data_inputs, past
-from lstmstate.graph.walk import behind, node_at
+from lstmstate.graph.loops import ENTERS
+from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
 
 RANDOM = ("Random", "Truncated", "StatelessRandom", "Multinomial")
 _HANDING = ENTERS | {"Identity", "Cast"}

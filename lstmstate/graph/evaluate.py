@@ -26,15 +26,13 @@ from lstmstate.graph.loops import (
     WHILES,
     FunctionBody,
     Loop,
-    Tensor,
-    data_inputs,
     frames,
     is_unchanged,
     read_functions,
     while_loop,
 )
 from lstmstate.graph.operations import OPERATIONS, Precision, constant_array
-from lstmstate.graph.walk import input_at, node_at
+from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at
 from lstmstate.records import NamedTuple
 
 Array = Any

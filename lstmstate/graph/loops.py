@@ -6,12 +6,12 @@ body and its condition. Functions are also the branches of an If, and called by 
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 
 from lstmstate.checkpoint import protobuf as wire
-from lstmstate.checkpoint.graph import split_port
 from lstmstate.checkpoint.graph_node import Node, NodeReader
 from lstmstate.checkpoint.inlining import as_in_graph
+from lstmstate.graph.walk import Tensor, data_inputs, past
 from lstmstate.records import NamedTuple
 
 ENTERS = frozenset({"Enter", "RefEnter"})
@@ -21,26 +21,6 @@ SWITCHES = frozenset({"Switch", "RefSwitch"})
 _NEXTS = frozenset({"NextIteration", "RefNextIteration"})
 WHILES = frozenset({"While", "StatelessWhile"})
 _HANDING = frozenset({"Identity", "RefIdentity"})
-_FAR = 40  # operations in a row that only pass on a tensor
-
-
-class Tensor(NamedTuple):
-    """An output of a node.
-
-    Attributes:
-        part: "" for the output itself. For the loop variable `port` of the loop `node`: "initial"
-            for its initial value, "history" for its values after every step. "input" for the input
-            `port` of the node, to feed that input alone.
-    """
-
-    node: str
-    port: int = 0
-    part: str = ""
-
-    @classmethod
-    def of(cls, text: str) -> Tensor:
-        """Return the tensor that an input such as "a/b:1" names."""
-        return cls(*split_port(text))
 
 
 class LoopVariable(NamedTuple):
@@ -91,22 +71,6 @@ class Loop(NamedTuple):
         if self.body is not None:
             return Tensor(self.name, number)
         return next((Tensor(name) for name, at in self.exits.items() if at == number), None)
-
-
-def data_inputs(node: Node) -> list[Tensor]:
-    """Return the inputs of a node, without control inputs."""
-    return [Tensor.of(tensor) for tensor in node.inputs if not tensor.startswith("^")]
-
-
-def past(nodes: Mapping[str, Node], tensor: Tensor, passing: Container[str]) -> Tensor:
-    """Return the tensor before operations that only pass on their first input."""
-    for _ in range(_FAR):
-        node = nodes.get(tensor.node)
-        given = data_inputs(node) if node is not None and node.op in passing else []
-        if not given:
-            break
-        tensor = given[0]
-    return tensor
 
 
 def frames(nodes: Mapping[str, Node]) -> list[Loop]:

@@ -1,14 +1,40 @@
-"""Steps along the edges of a graph, from tensor to tensor."""
+"""Tensors of a graph, and steps along its edges from one to another."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
+from lstmstate.checkpoint.graph import split_port
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.records import NamedTuple
 
 _ABSENT = Node("", "", [])
+_FAR = 40  # operations in a row that only pass on a tensor
+
+
+class Tensor(NamedTuple):
+    """An output of a node.
+
+    Attributes:
+        part: "" for the output itself. For the loop variable `port` of the loop `node`: "initial"
+            for its initial value, "history" for its values after every step. "input" for the input
+            `port` of the node, to feed that input alone.
+    """
+
+    node: str
+    port: int = 0
+    part: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> Tensor:
+        """Return the tensor that an input such as "a/b:1" names."""
+        return cls(*split_port(text))
+
+
+def data_inputs(node: Node) -> list[Tensor]:
+    """Return the inputs of a node, without control inputs."""
+    return [Tensor.of(tensor) for tensor in node.inputs if not tensor.startswith("^")]
 
 
 def node_at(nodes: Mapping[str, Node], tensor: Tensor) -> Node:
@@ -20,6 +46,17 @@ def input_at(nodes: Mapping[str, Node], node: Node, position: int) -> Node:
     """Return the node of an input, as `node_at` does; -1 is the last input."""
     given = data_inputs(node)
     return node_at(nodes, given[position]) if position < len(given) and given else _ABSENT
+
+
+def past(nodes: Mapping[str, Node], tensor: Tensor, passing: Container[str]) -> Tensor:
+    """Return the tensor before operations that only pass on their first input."""
+    for _ in range(_FAR):
+        node = nodes.get(tensor.node)
+        given = data_inputs(node) if node is not None and node.op in passing else []
+        if not given:
+            break
+        tensor = given[0]
+    return tensor
 
 
 def behind(

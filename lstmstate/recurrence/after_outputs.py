@@ -14,9 +14,9 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, printable
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import ENTERS, WHILES, Tensor
+from lstmstate.graph.loops import ENTERS, WHILES
 from lstmstate.graph.operations import ELEMENTWISE
-from lstmstate.graph.walk import behind
+from lstmstate.graph.walk import Tensor, behind
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import SIZES, origins, values_into
 from lstmstate.recurrence.graph_network import GraphNetwork, Recurrences

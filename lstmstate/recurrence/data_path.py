@@ -10,9 +10,9 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.graph.dropout import RANDOM, undropped
 from lstmstate.graph.evaluate import Scope, is_source
-from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
+from lstmstate.graph.loops import MERGES, SWITCHES
 from lstmstate.graph.operations import constant_array
-from lstmstate.graph.walk import behind, input_at, node_at
+from lstmstate.graph.walk import Tensor, behind, data_inputs, input_at, node_at
 from lstmstate.records import NamedTuple
 
 _REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
@@ -21,7 +21,7 @@ _TURNS = frozenset({"Transpose"})
 _RESHAPING = frozenset(
     {"Reshape", "ExpandDims", "Squeeze", "Cast", "PlaceholderWithDefault", "TensorListStack"}
 )
-_NEAR = 200  # nodes from the Merge of two branches to their Switch, or that lay out outputs
+_NEAR = 200  # nodes from the Merge of two branches to their Switch, or that transpose outputs
 SIZES = frozenset({"Shape", "ShapeN", "Size"})
 # The inputs of an operation that become part of its values; the others are shapes, axes and
 # handles. For operations that are not in this table, all inputs do.

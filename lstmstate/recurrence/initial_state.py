@@ -13,8 +13,8 @@ import numpy as np
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Environment, compile_plan
-from lstmstate.graph.loops import Tensor, data_inputs
 from lstmstate.graph.operations import Precision
+from lstmstate.graph.walk import Tensor, data_inputs
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import front_of, origins
 from lstmstate.recurrence.graph_network import GraphNetwork, Port

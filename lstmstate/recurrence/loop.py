@@ -17,13 +17,10 @@ from lstmstate.graph.loops import (
     WHILES,
     Loop,
     LoopVariable,
-    Tensor,
-    data_inputs,
     is_unchanged,
-    past,
     while_loop,
 )
-from lstmstate.graph.walk import ahead, behind, node_at
+from lstmstate.graph.walk import Tensor, ahead, behind, data_inputs, node_at, past
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import origins
 from lstmstate.recurrence.probe import Probe

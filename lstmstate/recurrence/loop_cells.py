@@ -9,8 +9,7 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import Tensor, data_inputs, past
-from lstmstate.graph.walk import behind, node_at
+from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
 from lstmstate.recurrence.data_path import Front, front_of, tail_of
 from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
 from lstmstate.recurrence.loop import (

@@ -23,9 +23,8 @@ from lstmstate.errors import (
     UnsupportedError,
 )
 from lstmstate.graph.evaluate import Environment, Plan, Scope, compile_plan, is_source
-from lstmstate.graph.loops import Tensor, data_inputs, past
 from lstmstate.graph.operations import constant_array
-from lstmstate.graph.walk import ahead, input_at, node_at
+from lstmstate.graph.walk import Tensor, ahead, data_inputs, input_at, node_at, past
 from lstmstate.recurrence.data_path import origins
 from lstmstate.recurrence.sequence_ends import Straight, ends, turning_lengths
 

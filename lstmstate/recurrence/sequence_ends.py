@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from lstmstate.checkpoint.graph import VARIABLE_OPS, split_port
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.graph.evaluate import Scope, is_branch
-from lstmstate.graph.loops import ENTERS, MERGES, SWITCHES, Tensor, data_inputs
-from lstmstate.graph.walk import behind, node_at
+from lstmstate.graph.loops import ENTERS, MERGES, SWITCHES
+from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at
 from lstmstate.records import NamedTuple
 
 _WHOLE = (3, 9)  # int32, int64

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import Tensor, data_inputs, past
-from lstmstate.graph.walk import node_at
+from lstmstate.graph.walk import Tensor, data_inputs, node_at, past
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import (
     READS_SIZES,

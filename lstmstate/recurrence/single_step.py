@@ -12,8 +12,7 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import Tensor, data_inputs
-from lstmstate.graph.walk import behind, between
+from lstmstate.graph.walk import Tensor, behind, between, data_inputs
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import origins
 from lstmstate.recurrence.states import ELEMENTWISE, PRODUCTS

@@ -17,8 +17,8 @@ import numpy as np
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.errors import UnsupportedError
 from lstmstate.graph.evaluate import Plan, Scope, compile_step
-from lstmstate.graph.loops import MERGES, Tensor, data_inputs, is_unchanged
-from lstmstate.graph.walk import behind, node_at
+from lstmstate.graph.loops import MERGES, is_unchanged
+from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, origins
 from lstmstate.recurrence.loop import COMPARISONS, LoopRecurrence, is_fed, past_selection, skip
@@ -426,7 +426,8 @@ def _evaluate_outside(recurrence: LoopRecurrence, plan: Plan, probe: Probe) -> d
     return found
 
 
-_Draft = list[tuple[Tensor, int, str]]  # from the whole to the part: tensor, axis, way of joining
+# From the whole to the part: its tensor, the axis, and its index if parts are packed.
+_Draft = list[tuple[Tensor, int, int | None]]
 
 
 def _split_value(
@@ -434,7 +435,7 @@ def _split_value(
 ) -> Iterator[_Draft]:
     """Yield how a new value is joined, from the whole to each part."""
     read = recurrence.loop.variables[number].read
-    queue: list[_Draft] = [[(target, 0, "")]]
+    queue: list[_Draft] = [[(target, 0, None)]]
     while queue:
         draft = queue.pop(0)
         tensor = past_selection(inside, skip(inside.nodes, draft[-1][0]), read)
@@ -445,11 +446,11 @@ def _split_value(
             pass
         elif node.op == "Pack":
             axis = node.number("axis") or 0
-            parts = [(part, axis, f"pack {at}") for at, part in enumerate(given)]
+            parts = [(part, axis, at) for at, part in enumerate(given)]
         elif node.op in ("ConcatV2", "Concat"):
             values = given[:-1] if node.op == "ConcatV2" else given[1:]
             if any(node_at(inside.nodes, part).op not in PRODUCTS for part in values):
-                parts = [(part, -1, "join") for part in values]  # else shards of one projection
+                parts = [(part, -1, None) for part in values]  # else shards of one projection
         if not parts:
             yield draft
         queue = [*([*draft, part] for part in parts), *queue]
@@ -463,15 +464,11 @@ def _place_parts(
     ends: dict[tuple[int, Path], int] = {}
     for (number, draft), shape in zip(drafts, shapes, strict=True):
         path: Path = ()
-        joined = False
-        for _, axis, how in draft[1:]:
-            if how.startswith("pack"):
-                path = (*path, (axis, int(how.split()[1])))
-            else:
-                joined = True
-        if joined:
+        for _, axis, index in draft[1:]:
+            path = path if index is None else (*path, (axis, index))
+        if any(index is None for *_, index in draft[1:]):
             start = ends.get((number, path), 0)
             ends[number, path] = start + shape[-1]
             path = (*path, (-1, start, start + shape[-1]))
-        found.append(Part(number, draft[-1][0] if len(draft) > 1 else draft[0][0], path))
+        found.append(Part(number, draft[-1][0], path))
     return found

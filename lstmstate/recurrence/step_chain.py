@@ -11,8 +11,8 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
-from lstmstate.graph.walk import behind, between, input_at, node_at
+from lstmstate.graph.loops import MERGES, SWITCHES
+from lstmstate.graph.walk import Tensor, behind, between, data_inputs, input_at, node_at
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence import single_step
 from lstmstate.recurrence.data_path import origins

@@ -19,8 +19,8 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.graph.dropout import RANDOM, undropped
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import MERGES, Loop, LoopVariable, Tensor, data_inputs
-from lstmstate.graph.walk import behind, between, node_at
+from lstmstate.graph.loops import MERGES, Loop, LoopVariable
+from lstmstate.graph.walk import Tensor, behind, between, data_inputs, node_at
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.loop import LoopRecurrence, SequenceInput
 from lstmstate.recurrence.probe import OPEN, Probe

@@ -19,8 +19,7 @@ from lstmstate.checkpoint.graph_walk import ADDING
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import Tensor, data_inputs, past
-from lstmstate.graph.walk import behind, node_at
+from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front, front_of, origins, tail_of
 from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of

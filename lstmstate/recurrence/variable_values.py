@@ -11,8 +11,7 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import NotFoundError
-from lstmstate.graph.loops import Tensor, data_inputs, past
-from lstmstate.graph.walk import input_at, node_at
+from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at, past
 from lstmstate.records import NamedTuple
 
 # The numbers of the inputs for keys, slices and the first value in the operations of a Saver.
