@@ -43,7 +43,7 @@ from lstmstate.graph.evaluate import (
 )
 from lstmstate.graph.loops import ENTERS
 from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
-from lstmstate.graph.walk import Tensor, data_inputs
+from lstmstate.graph.walk import Tensor, data_inputs, node_at
 from lstmstate.recurrence.data_path import READS_SIZES, comes_from, origins
 from lstmstate.recurrence.graph_network import GraphNetwork, Output, Port
 from lstmstate.recurrence.probe import Fed, fed_tensors
@@ -232,9 +232,7 @@ class GraphRunner:
     @property
     def _ends_in_x(self) -> bool:
         """Whether the graph computes the sequence lengths from x."""
-        nodes, every = self.network.scope.nodes, [*self.network.lengths, *self.network.masks]
-        x = self.network.input.tensors
-        return any(comes_from(nodes, one, tensor) for one in every for tensor in x)
+        return any(map(self._find_lengths, self.network.input.tensors))
 
     @property
     def _defaults(self) -> set[Tensor]:
@@ -570,7 +568,11 @@ class GraphRunner:
                 if cell.name in self.network.handed:
                     continue
                 allowed |= {*cell.c.fed, *cell.m.fed}
-                allowed |= {port.source for port in cell.ports if self._is_fed(port.source)}
+                allowed |= {
+                    port.source
+                    for port in cell.ports
+                    if node_at(self.network.scope.nodes, port.source).op.startswith("Placeholder")
+                }
             allowed |= self._defaults if has_lengths else set()
             fetches = [tensor for tensors in self._list_fetches(keep) for tensor in tensors]
             while True:
@@ -605,10 +607,6 @@ class GraphRunner:
         if tensor in every:
             return {tensor}
         return {one for one in every if comes_from(nodes, one, tensor)}
-
-    def _is_fed(self, tensor: Tensor) -> bool:
-        node = self.network.scope.nodes.get(tensor.node)
-        return node is not None and node.op.startswith("Placeholder")
 
     def _read(self, node: Node) -> Any:
         value = self._variable(node)
@@ -690,8 +688,8 @@ def _cast_fed(scope: Scope, name: str, value: Any) -> Any:
         LstmstateError: the graph has no such placeholder.
     """
     tensor = Tensor.of(name)
-    node, fed = scope.nodes.get(tensor.node), fed_tensors(scope).get(tensor)
-    if node is None or not (fed or node.op.startswith("Placeholder")):
+    node, fed = node_at(scope.nodes, tensor), fed_tensors(scope).get(tensor)
+    if not (fed or node.op.startswith("Placeholder")):
         known = ", ".join(
             printable(one.name)
             for one in scope.nodes.values()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.graph_node import Node, NodeReader
 from lstmstate.checkpoint.inlining import as_in_graph
-from lstmstate.graph.walk import Tensor, data_inputs, past
+from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at, past
 from lstmstate.records import NamedTuple
 
 ENTERS = frozenset({"Enter", "RefEnter"})
@@ -86,10 +86,8 @@ def frames(nodes: Mapping[str, Node]) -> list[Loop]:
             for tensor in data_inputs(node):
                 merged[tensor.node] = node
         elif node.op in SWITCHES:
-            given = data_inputs(node)
-            condition = nodes.get(given[1].node) if len(given) == 2 else None
-            if condition is not None and condition.op == "LoopCond":
-                switched[given[0].node] = node
+            if input_at(nodes, node, 1).op == "LoopCond":
+                switched[data_inputs(node)[0].node] = node
         elif node.op in EXITS:
             for tensor in data_inputs(node)[:1]:
                 left[tensor.node] = node.name
@@ -118,12 +116,8 @@ def _make_loop(
         if merge is None or switch is None or not source:
             constants.add(enter.name)
             continue
-        after = [
-            node
-            for tensor in data_inputs(merge)
-            if (node := nodes.get(tensor.node)) is not None and node.op in _NEXTS
-        ]
-        given = data_inputs(after[0])[:1] if after else []
+        before = (node_at(nodes, tensor) for tensor in data_inputs(merge))
+        given = [one for node in before if node.op in _NEXTS for one in data_inputs(node)[:1]]
         if not given:
             return None
         if switch.name in left:

@@ -57,8 +57,8 @@ class Front(NamedTuple):
     """
 
     tensor: Tensor
-    turned: bool
-    reversed: bool
+    turned: bool = False
+    reversed: bool = False
 
 
 def front_of(
@@ -132,7 +132,7 @@ def tail_of(scope: Scope, value: Tensor, *, turned: bool = False) -> Front:
     Args:
         turned: whether the batch comes before time in the loop's output.
     """
-    every = [Front(value, turned=turned, reversed=False)]
+    every = [Front(value, turned)]
     seen = {value}
     for at in every:
         for user, position in scope.readers(at.tensor):

@@ -113,7 +113,7 @@ def _make_recurrence(
     if lengths is not None:
         every_m = _find_masked(scope, every_m, lengths)
     tail = tail_of(scope, every_m)
-    out = tail if tail.reversed else Front(every_m, False, False)
+    out = tail if tail.reversed else Front(every_m)
     return Recurrence(
         node.name,
         (Cell(name, c, m, node.name.rpartition("/")[0], is_known),),

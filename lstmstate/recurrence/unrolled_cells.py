@@ -230,7 +230,7 @@ def chain_front(probe: Probe, draft: Recurrence, ends: dict[str, int]) -> tuple[
     fed = [Tensor(node.name) for node in way.sources if probe.is_fed(Tensor(node.name))]
     fed = [tensor for tensor in fed if tensor not in probe.lengths]
     if len(fed) != 1:
-        return tuple(Front(tensor, False, False) for tensor in fed)
+        return tuple(map(Front, fed))
     is_turned = _is_batch_major(probe, draft, fed[0])
     is_reversed = _is_backward(probe, draft, fed[0], axis=int(is_turned))
     return (Front(fed[0], turned=is_turned, reversed=is_reversed),)
@@ -259,7 +259,7 @@ def turned_front(
     way = behind(nodes, start, lambda node: node.name not in times, _NEAR)
     found = {times[tensor.node] for tensor, _ in way if tensor.node in times}
     is_last = found == {(draft.steps or 0) - 1} and draft.steps != 1
-    return (Front(draft.values[0], False, reversed=True),) if is_last else ()
+    return (Front(draft.values[0], reversed=True),) if is_last else ()
 
 
 def _is_backward(probe: Probe, draft: Recurrence, x: Tensor, axis: int) -> bool:
