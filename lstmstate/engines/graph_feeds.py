@@ -18,17 +18,15 @@ from lstmstate.errors import UnsupportedError
 from lstmstate.graph.evaluate import Environment, Scope, compile_plan, is_source
 from lstmstate.graph.walk import Tensor, behind, data_inputs
 from lstmstate.recurrence.graph_network import Port
-from lstmstate.recurrence.probe import Fed
+from lstmstate.recurrence.probe import Fed, Sizes
 from lstmstate.recurrence.states import PRODUCTS
 
 if TYPE_CHECKING:
     from lstmstate.engines.network import Array
 
-Static = tuple[int | None, ...]
-
 
 def fit_to_placeholder(
-    value: Array, static: Static | None, steps: int, batch: int, *, by_step: bool = False
+    value: Array, static: Sizes | None, steps: int, batch: int, *, by_step: bool = False
 ) -> list[Array]:
     """Return a value in the shapes that a placeholder may take, the likeliest first.
 
@@ -60,7 +58,7 @@ def _is_longer(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
     return len(shape) > len(other) > 0 and shape == other + (1,) * (len(shape) - len(other))
 
 
-def is_flat(value: Array, static: Static | None, steps: int, batch: int) -> bool:
+def is_flat(value: Array, static: Sizes | None, steps: int, batch: int) -> bool:
     """Whether a placeholder takes a flattened array whose order, by step or not, matters."""
     ways = [
         fit_to_placeholder(value, static, steps, batch, by_step=way)[-1] for way in (False, True)
@@ -69,7 +67,7 @@ def is_flat(value: Array, static: Static | None, steps: int, batch: int) -> bool
 
 
 def take_step(
-    tensor: Tensor, value: Array, static: Static | None, at: int, sizes: tuple[int, int]
+    tensor: Tensor, value: Array, static: Sizes | None, at: int, sizes: tuple[int, int]
 ) -> Array:
     """Return the part of a value for one step of a graph that is built for a single step.
 

@@ -123,7 +123,7 @@ def between(
 def ahead(
     users: Mapping[str, Sequence[tuple[Node, int]]],
     start: str,
-    follow: Callable[[Node, int], bool],
+    passing: Container[str],
     limit: float = float("inf"),
 ) -> Iterator[tuple[Node, int]]:
     """Yield the nodes that read a node, or those that pass on its value, the nearest first.
@@ -132,7 +132,7 @@ def ahead(
 
     Args:
         users: see `Scope.users`.
-        follow: whether a node passes on the value of one of its inputs.
+        passing: operations that pass on their first input.
         limit: the number of nodes that pass it on at which no more are followed.
     """
     queue = deque([start])
@@ -140,6 +140,6 @@ def ahead(
     while queue and len(seen) < limit:
         for user, position in users.get(queue.popleft(), ()):
             yield user, position
-            if user.name not in seen and follow(user, position):
+            if position == 0 and user.op in passing and user.name not in seen:
                 seen.add(user.name)
                 queue.append(user.name)

@@ -255,13 +255,9 @@ def _find_reads(inside: Scope, loop: Loop) -> Iterator[tuple[Node, Tensor]]:
                 yield node, skip(inside.nodes, data_inputs(node)[0])
         return
     for name in loop.constants:
-        for user, position in ahead(inside.users, name, _is_into_branch):
+        for user, position in ahead(inside.users, name, SWITCHES):
             if _is_read(user) and position == 2:
                 yield user, Tensor(name)
-
-
-def _is_into_branch(user: Node, position: int) -> bool:
-    return user.op in SWITCHES and position == 0
 
 
 def goes_on(one: Scope, index: Tensor, ends: Collection[Tensor]) -> bool:
@@ -319,15 +315,11 @@ def _find_cuts(one: LoopRecurrence) -> Iterator[tuple[Tensor, Tensor, Tensor, bo
     ]
     ends = {variable.read for variable in loop.variables}
     for whole, outer in given:
-        for user, position in ahead(inside.users, whole.node, _is_same):
+        for user, position in ahead(inside.users, whole.node, {"Identity"}):
             indices = data_inputs(user)[1:]
             if position == 0 and user.op in _CUTS and _is_counted(one, indices):
                 is_even = all(goes_on(inside, index, ends) for index in indices)
                 yield whole, outer, Tensor(user.name), is_even
-
-
-def _is_same(user: Node, position: int) -> bool:
-    return user.op == "Identity" and position == 0
 
 
 def _is_counted(one: LoopRecurrence, indices: Sequence[Tensor]) -> bool:

@@ -342,7 +342,7 @@ def unknown_shape(scope: Scope, node: Node, width: int | None) -> Sizes | None:
     Args:
         width: the width of the vectors of sequences.
     """
-    readers = ahead(scope.users, node.name, _is_handed, _FAR)
+    readers = ahead(scope.users, node.name, _HANDING, _FAR)
     sizes = (_infer_shape(scope, user, position, width) for user, position in readers)
     found = [one for one in sizes if one is not None]
     if not found:
@@ -350,10 +350,6 @@ def unknown_shape(scope: Scope, node: Node, width: int | None) -> Sizes | None:
     shape = max(found, key=len)
     last = next((one[-1] for one in [shape, *found] if one[-1] is not None), None)
     return (*shape[:-1], last)
-
-
-def _is_handed(user: Node, position: int) -> bool:  # noqa: ARG001
-    return user.op in _HANDING
 
 
 def _infer_shape(scope: Scope, user: Node, position: int, width: int | None) -> Sizes | None:
@@ -383,7 +379,7 @@ def _infer_from_product(scope: Scope, user: Node) -> Sizes | None:
 
 def _infer_from_lookup(scope: Scope, user: Node) -> Sizes:
     """Return the shape of ids."""
-    readers = ahead(scope.users, user.name, _is_handed, _FAR)
+    readers = ahead(scope.users, user.name, _HANDING, _FAR)
     sizes = (_infer_from_parts(scope, after, None) for after, _ in readers)
     return next((one[:2] for one in sizes if one), (None, None))
 
