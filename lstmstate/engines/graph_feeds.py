@@ -24,6 +24,9 @@ from lstmstate.recurrence.states import PRODUCTS
 if TYPE_CHECKING:
     from lstmstate.engines.network import Array
 
+_READS = frozenset({"ReadVariableOp"})
+_NEAR = 60  # nodes between the input for a state and the first step
+
 
 def fit_to_placeholder(
     value: Array, static: Sizes | None, steps: int, batch: int, *, by_step: bool = False
@@ -96,10 +99,6 @@ def take_step(
             advice="feed [batch, steps]",
         )
     return value[at] if per_step else value
-
-
-_READS = frozenset({"ReadVariableOp"})
-_NEAR = 60  # nodes between the input for a state and the first step
 
 
 def change_initial_state(

@@ -23,6 +23,9 @@ from lstmstate.recurrence.states import take
 
 Array = Any
 _STEPS = 2  # steps of x, if the graph does not fix them
+Shape = tuple[int, ...]
+Run = Callable[[Array], list[Array]]
+_BASE = 128  # smaller integers are exact in every float type, also after division by it
 
 
 class Start(NamedTuple):
@@ -171,11 +174,6 @@ def _make_up_value(fed: Fed, rows: int, draw: int) -> Array:
 
 def _draw(shape: tuple[int, ...], draw: int) -> Array:
     return np.random.default_rng(draw).standard_normal(shape)
-
-
-Shape = tuple[int, ...]
-Run = Callable[[Array], list[Array]]
-_BASE = 128  # smaller integers are exact in every float type, also after division by it
 
 
 class FedOrder(NamedTuple):

@@ -44,6 +44,8 @@ _CHOOSING = (HANDING | MERGES | SWITCHES) - ENTERS
 _FAR = 40  # nodes between a counter and an index
 _OF_LENGTHS = frozenset({"Cast", "Max", "Min"})
 SELECTS = frozenset({"Select", "SelectV2"})
+_CUTS = frozenset({"Slice", "StridedSlice", "Gather", "GatherV2"})
+_SHRINKS = frozenset({"Squeeze", "Reshape"})
 COMPARISONS = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
 _FLAGS = COMPARISONS | {"Equal", "NotEqual", "LogicalAnd", "LogicalOr", "LogicalNot", "Any", "All"}
 
@@ -282,10 +284,6 @@ def _find_outside(scope: Scope, loop: Loop, handle: Tensor) -> list[Tensor]:
         return [skip(scope.nodes, handle)]
     sources = [one.source for one in loop.variables if one.read == handle]
     return [skip(scope.nodes, source) for source in sources[:1]]
-
-
-_CUTS = frozenset({"Slice", "StridedSlice", "Gather", "GatherV2"})
-_SHRINKS = frozenset({"Squeeze", "Reshape"})
 
 
 def sliced_inputs(one: LoopRecurrence, probe: Probe) -> list[SequenceInput]:

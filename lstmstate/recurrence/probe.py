@@ -32,6 +32,10 @@ OPEN = 2  # the size used for an unknown size of a placeholder, for batch and ti
 _LARGEST = 1 << 24  # elements of a made-up array
 
 Sizes = tuple[int | None, ...]
+_HANDING = frozenset({"Identity", "Cast", "StopGradient", "Enter"})
+_LOOKUPS = frozenset({"Gather", "GatherV2", "ResourceGather"})
+_SCATTERS = frozenset({"TensorArrayScatter", "TensorArrayScatterV2", "TensorArrayScatterV3"})
+_FAR = 40  # operations that pass on a placeholder
 
 
 class Fed:
@@ -88,7 +92,7 @@ def fed_tensors(scope: Scope, width: int | None = None) -> dict[Tensor, Fed]:
     for node in scope.nodes.values():
         if node.op.startswith("Placeholder") and is_source(node):
             shape = node.shape()
-            sizes = unknown_shape(scope, node, width) if shape is None else shape
+            sizes = _find_unknown_shape(scope, node, width) if shape is None else shape
             found.append(Fed(Tensor(node.name), node.number_of_type("dtype"), sizes))
         elif is_source(node):
             found += [
@@ -330,13 +334,7 @@ class Probe:
         return found
 
 
-_HANDING = frozenset({"Identity", "Cast", "StopGradient", "Enter"})
-_LOOKUPS = frozenset({"Gather", "GatherV2", "ResourceGather"})
-_SCATTERS = frozenset({"TensorArrayScatter", "TensorArrayScatterV2", "TensorArrayScatterV3"})
-_FAR = 40  # operations that pass on a placeholder
-
-
-def unknown_shape(scope: Scope, node: Node, width: int | None) -> Sizes | None:
+def _find_unknown_shape(scope: Scope, node: Node, width: int | None) -> Sizes | None:
     """Return the shape that the readers of a placeholder require, None if they require none.
 
     Args:

@@ -31,6 +31,20 @@ from lstmstate.recurrence.states import JUMPS, Causes, take
 from lstmstate.recurrence.step_chain import Chain, chains, keeps
 from lstmstate.recurrence.unrolled import are_same, find_unrolled, fixed_batch, with_batch
 
+_NEAR = 60  # nodes between the input of a step and x, or the states of another chain
+# The axis that a step is cut out of, by whether it changes with the corners [0, 0], [0, -1] and
+# [-1, 0] of the sequence: the first or the last row, the first or the last column.
+_AXES = {
+    (True, True, False): 0,
+    (False, False, True): 0,
+    (True, False, True): 1,
+    (False, True, False): 1,
+}
+_JOINS = frozenset({"Pack", "Concat", "ConcatV2"})
+_BARE = frozenset({"Identity", "ExpandDims"})
+_FAR = 400  # nodes between a joined value and the states of its step
+_Values = tuple[Tensor, ...]
+
 
 def chain_drafts(
     probe: Probe, names: Mapping[str, str], wired: Iterable[Wired], others: list[str]
@@ -54,7 +68,7 @@ def chain_drafts(
     for chain, parts in zip(every, placed, strict=True):
         whole -= {*chain.initial} - parts
     continued = _find_continued(probe, every)
-    for at, (chain, some) in enumerate(zip(every, find_joins(probe.scope, every), strict=True)):
+    for at, (chain, some) in enumerate(zip(every, _find_joins(probe.scope, every), strict=True)):
         try:
             if chain.problem is not None:
                 raise UnsupportedError(chain.problem)
@@ -185,15 +199,15 @@ def _is_one(chain: Chain, other: Chain) -> bool:
     return same_weights and not set(chain.x).isdisjoint(other.x)
 
 
-def _find_output(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> Output | None:
+def _find_output(scope: Scope, chain: Chain, some: Iterable[tuple[Node, _Values]]) -> Output | None:
     """Return the output that the graph joins from the steps of a chain, None for m.
 
     Args:
-        some: the nodes that may join it; see `find_joins`.
+        some: the nodes that may join it; see `_find_joins`.
     """
-    found = find_joined(scope, chain, some)
+    found = _find_joined(scope, chain, some)
     if not found:
-        apart = find_outputs_apart(scope, chain)
+        apart = _find_outputs_apart(scope, chain)
         if apart is None:
             return None
         values, is_m = apart
@@ -217,9 +231,6 @@ def _is_chosen(scope: Scope, value: Tensor, m: Tensor) -> bool:
     both = [scope.nodes[tensor.node] for tensor in (value, m)]
     given = [data_inputs(node)[1:] for node in both if node.op in SELECTS]
     return len(given) == 2 and not set(given[0]).isdisjoint(given[1])
-
-
-_NEAR = 60  # nodes between the input of a step and x, or the states of another chain
 
 
 def chain_front(probe: Probe, draft: Recurrence, ends: dict[str, int]) -> tuple[Front, ...]:
@@ -311,16 +322,6 @@ def _find_reader(probe: Probe, first: Tensor, x: Tensor) -> Tensor | None:
     return next((tensor for tensor, node in way if x in data_inputs(node)), None)
 
 
-# The axis that a step is cut out of, by whether it changes with the corners [0, 0], [0, -1] and
-# [-1, 0] of the sequence: the first or the last row, the first or the last column.
-_AXES = {
-    (True, True, False): 0,
-    (False, False, True): 0,
-    (True, False, True): 1,
-    (False, True, False): 1,
-}
-
-
 def _find_axis_read(probe: Probe, step: Tensor, x: Tensor, steps: int) -> int | None:
     """Return the axis of a sequence that a step is cut out of, if both have the same size."""
     fed = probe.fed_value(x, (steps, steps))
@@ -340,12 +341,7 @@ def _find_axis_read(probe: Probe, step: Tensor, x: Tensor, steps: int) -> int | 
     return _AXES.get((changed[0], changed[1], changed[2]))
 
 
-_JOINS = frozenset({"Pack", "Concat", "ConcatV2"})
-_BARE = frozenset({"Identity", "ExpandDims"})
-_FAR = 400  # nodes between a joined value and the states of its step
-
-
-class Joined(NamedTuple):
+class _Joined(NamedTuple):
     """A value for each step, in the order of the node that joins them.
 
     Attributes:
@@ -358,10 +354,7 @@ class Joined(NamedTuple):
     node: Node
 
 
-Values = tuple[Tensor, ...]
-
-
-def find_joins(scope: Scope, chains: Sequence[Chain]) -> list[list[tuple[Node, Values]]]:
+def _find_joins(scope: Scope, chains: Sequence[Chain]) -> list[list[tuple[Node, _Values]]]:
     """Return for each chain the nodes that may join its outputs, with the joined values.
 
     Such a node joins as many values as the chain has steps, and its last value is near the states.
@@ -372,7 +365,7 @@ def find_joins(scope: Scope, chains: Sequence[Chain]) -> list[list[tuple[Node, V
         counts.add(chain.steps)
         for tensor in (*chain.c, *chain.m):
             owners.setdefault(tensor.node, {})[at] = None
-    found: list[list[tuple[Node, Values]]] = [[] for _ in chains]
+    found: list[list[tuple[Node, _Values]]] = [[] for _ in chains]
     for node in scope.nodes.values() if chains else ():
         values = _find_values(scope, node) if node.op in _JOINS else ()
         if len(values) not in counts or (len(values) == 1 and node.op != "Pack"):
@@ -408,24 +401,24 @@ def _walk_back(
     return (one.node for one, _ in behind(nodes, [tensor], enter))
 
 
-def find_joined(scope: Scope, chain: Chain, some: Iterable[tuple[Node, Values]]) -> list[Joined]:
+def _find_joined(scope: Scope, chain: Chain, some: Iterable[tuple[Node, _Values]]) -> list[_Joined]:
     """Return the joined values that come from the steps of a chain, m first.
 
     Args:
-        some: the nodes that may join them; see `find_joins`.
+        some: the nodes that may join them; see `_find_joins`.
     """
     number = {tensor.node: at for states in (chain.c, chain.m) for at, tensor in enumerate(states)}
     steps = chain.m[1:]
-    found: dict[Values, Joined] = {}
+    found: dict[_Values, _Joined] = {}
     for node, values in some:
         if values in (steps, steps[::-1]):
-            found[values] = Joined(values, True, node)
+            found[values] = _Joined(values, True, node)
         elif any(_follow_one_another(scope.nodes, way, number) for way in (values, values[::-1])):
-            found[values] = Joined(values, False, node)
+            found[values] = _Joined(values, False, node)
     return sorted(found.values(), key=lambda one: not one.is_m)
 
 
-def find_outputs_apart(scope: Scope, chain: Chain) -> tuple[Values, bool] | None:
+def _find_outputs_apart(scope: Scope, chain: Chain) -> tuple[_Values, bool] | None:
     """Return the outputs of the steps that the graph does not join, and whether they are m.
 
     An output is the sum of m and the step's input (a residual connection), or m before the end of
@@ -462,7 +455,7 @@ def _follow_selects(scope: Scope, made: Tensor, depth: int, before: Tensor) -> T
     return others[0] if len(others) == 1 else None
 
 
-def _find_residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor]) -> Values | None:
+def _find_residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor]) -> _Values | None:
     """Return the sums of m and each step's input; None if a step has no such sum."""
     found = []
     for m, read in zip(states, x, strict=False):
