@@ -43,7 +43,7 @@ from lstmstate.graph.evaluate import (
 )
 from lstmstate.graph.loops import ENTERS
 from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
-from lstmstate.graph.walk import Tensor, data_inputs, node_at
+from lstmstate.graph.walk import Tensor, ahead, data_inputs, node_at
 from lstmstate.recurrence.data_path import READS_SIZES, comes_from, origins
 from lstmstate.recurrence.graph_network import GraphNetwork, Output, Port
 from lstmstate.recurrence.probe import Fed, fed_tensors
@@ -724,13 +724,8 @@ def _find_readers(scope: Scope, tensor: Tensor) -> list[Node]:
 
     Those of gradients are left out, unless there are no others.
     """
-    waiting, users = [tensor.node], dict[str, Node]()
-    while waiting:
-        for user, _ in scope.users.get(waiting.pop(), ()):
-            is_passing = user.op in ENTERS or user.op == "Identity"
-            if is_passing and user.name not in users:
-                waiting.append(user.name)
-            users[user.name] = user
+    passing = ENTERS | {"Identity"}
+    users = {user.name: user for user, _ in ahead(scope.users, tensor.node, passing)}
     wholes = (*ENTERS, "Identity", "While", "If", "PartitionedCall")
     found = [user for user in users.values() if not user.op.endswith(wholes)]
     forward = [user for user in found if "gradients" not in user.name.split("/")]
