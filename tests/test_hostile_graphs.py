@@ -466,7 +466,7 @@ def test_layers_of_two_directions_are_ordered_once(tmp_path: Path) -> None:
 
 
 def test_the_last_recurrences_are_found_without_comparing_all_of_them() -> None:
-    from lstmstate.graph.loops import Tensor
+    from lstmstate.graph.walk import Tensor
     from lstmstate.recurrence.data_path import Front
 
     def every(count: int) -> list[Recurrence]:

@@ -16,8 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.engines.graph_feeds import fit_to_placeholder, is_flat, take_step
-from lstmstate.engines.graph_start import change_initial_state
+from lstmstate.engines.graph_feeds import (
+    change_initial_state,
+    fit_to_placeholder,
+    is_flat,
+    take_step,
+)
 from lstmstate.engines.network import (
     CellShape,
     InputShape,
@@ -37,8 +41,9 @@ from lstmstate.graph.evaluate import (
     UnfedError,
     compile_plan,
 )
-from lstmstate.graph.loops import ENTERS, Tensor, data_inputs
+from lstmstate.graph.loops import ENTERS
 from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
+from lstmstate.graph.walk import Tensor, ahead, data_inputs, node_at
 from lstmstate.recurrence.data_path import READS_SIZES, comes_from, origins
 from lstmstate.recurrence.graph_network import GraphNetwork, Output, Port
 from lstmstate.recurrence.probe import Fed, fed_tensors
@@ -104,21 +109,30 @@ class GraphRunner:
         Raises:
             LstmstateError: the network cannot be run.
         """
-        given = self.network.input
-        steps = given.sizes[given.time_axis] or self.network.steps or 2
-        batch = given.sizes[1 - given.time_axis] or 3
-        cells = tuple(
-            CellShape(cell.name, cell.widths, cell.spatial) for cell in self.network.cells
-        )
-        first = InputShape(cells[0].name, given.width, self._kind_of_x, spatial=given.spatial)
-        shape = NetworkShape(cells, first, (), self.dtype, self.network.is_reversed)
-        random = np.random.default_rng(0)  # zeros may be taken for the end of a sequence
-        x = self._random(random, (steps, batch, *given.spatial, given.width))
+        given, shape = self.network.input, self._shape
+        steps, batch = given.steps or self.network.steps or 2, given.batch or 3
+        x = self._make_up_x(steps, batch)
         sizes = (batch, steps) if given.time_axis else (steps, batch)
         made_up = {tensor: self._make_like(tensor, sizes) for tensor in self._feeds}
         with self._feed(self._feeds | {one: v for one, v in made_up.items() if v is not None}):
             ran = self._run_any(x, no_states(shape, batch))
         return shape._replace(output_shape=ran.outputs.shape[2:])
+
+    @property
+    def _shape(self) -> NetworkShape:
+        """The shapes without that of the outputs."""
+        given = self.network.input
+        cells = tuple(
+            CellShape(cell.name, cell.widths, cell.spatial) for cell in self.network.cells
+        )
+        first = InputShape(cells[0].name, given.width, self._kind_of_x, spatial=given.spatial)
+        return NetworkShape(cells, first, (), self.dtype, self.network.is_reversed)
+
+    def _make_up_x(self, steps: int, batch: int) -> Array:
+        """Return random values for x: zeros may be taken for the end of a sequence."""
+        given = self.network.input
+        shape = (steps, batch, *given.spatial, given.width)
+        return self._random(np.random.default_rng(0), shape)
 
     def _run_any(self, x: Array, states: Sequence[Pair]) -> Ran:
         """Run over some data, without the graph's default lengths if they do not fit the batch."""
@@ -170,22 +184,14 @@ class GraphRunner:
     def parts_problem(self) -> str | None:
         """The reason why a sequence cannot be run in parts that pass on c and m, None if it can."""
         given = self.network.input
-        batch = given.sizes[1 - given.time_axis] or 2
+        batch = given.batch or 2
         if self.network.takes_one_step:
             return self.network.place
-        if given.sizes[given.time_axis] or self.network.steps:
+        if given.steps or self.network.steps:
             return None  # a run over another number of steps is refused
         if self.network.place:
             return self.network.place
-        random = np.random.default_rng(0)
-        x = self._random(random, (4, batch, *given.spatial, given.width))
-        states = [
-            (
-                np.zeros((batch, *cell.spatial, cell.widths.c), self.dtype),
-                np.zeros((batch, *cell.spatial, cell.widths.m), self.dtype),
-            )
-            for cell in self.network.cells
-        ]
+        x, states = self._make_up_x(4, batch), no_states(self._shape, batch)
         whole = self.run(x, states)
         first = self.run(x[:2], states)
         second = self.run(x[2:], first.states)
@@ -226,9 +232,7 @@ class GraphRunner:
     @property
     def _ends_in_x(self) -> bool:
         """Whether the graph computes the sequence lengths from x."""
-        nodes, every = self.network.scope.nodes, [*self.network.lengths, *self.network.masks]
-        x = self.network.input.tensors
-        return any(comes_from(nodes, one, tensor) for one in every for tensor in x)
+        return any(map(self._find_lengths, self.network.input.tensors))
 
     @property
     def _defaults(self) -> set[Tensor]:
@@ -267,9 +271,7 @@ class GraphRunner:
                     for both in zip(states, ran.states, strict=True)
                 ]
                 outputs = np.where(ended, ran.outputs.dtype.type(0), ran.outputs)
-                own = [
-                    {letter: pair["cm".index(letter)][None] for letter in keep} for pair in after
-                ]
+                own = [{"c": c[None], "m": m[None]} for c, m in after]
                 ran = Ran(outputs, [(c, m) for c, m in after], own)
             states = ran.states
             found.append(ran)
@@ -291,7 +293,7 @@ class GraphRunner:
                 advice="run the sequences of each length separately",
             )
         given = self.network.input
-        built_for = given.sizes[given.time_axis]
+        built_for = given.steps
         if built_for is not None and not {*lengths.tolist()} <= {0, built_for}:
             own = "finds the ends of sequences in x" if self._ends_in_x else "has no input for them"
             raise UnsupportedError(
@@ -301,7 +303,10 @@ class GraphRunner:
             )
         after = [(c.copy(), m.copy()) for c, m in states]
         outputs: Array | None = None
-        kept: list[dict[str, Array]] = [{} for _ in states]
+        kept = [
+            {one: np.repeat(pair["cm".index(one)][None], len(x), 0) for one in keep}
+            for pair in states
+        ]
         for length in np.unique(lengths[lengths > 0]):
             rows = np.flatnonzero(lengths == length)
             ran = self._run_rows(
@@ -313,13 +318,8 @@ class GraphRunner:
             for at, state in enumerate(ran.states):
                 after[at][0][rows], after[at][1][rows] = state
                 for letter, values in ran.kept[at].items():
-                    end = ran.states[at]["cm".index(letter)]  # the state stays after the end
-                    last = np.broadcast_to(end, (len(x), *end.shape)).copy()
-                    last[:length] = values
-                    whole = kept[at].setdefault(
-                        letter, np.repeat(states[at]["cm".index(letter)][None], len(x), 0)
-                    )
-                    whole[:, rows] = last
+                    kept[at][letter][:length, rows] = values
+                    kept[at][letter][length:, rows] = state["cm".index(letter)]  # it stays so
         if outputs is None:
             raise UnsupportedError("no sequence has a step")
         return Ran(outputs, after, kept)
@@ -447,13 +447,8 @@ class GraphRunner:
         """Return the fetched values."""
         given = self.network.input
         steps, batch = x.shape[:2]
-        sizes = (batch, steps) if given.time_axis else (steps, batch)
-        for size, static, axis in zip(
-            sizes,
-            given.sizes,
-            ("batch", "steps")[:: 1 if given.time_axis else -1],
-            strict=False,
-        ):
+        fixed = [("steps", given.steps, steps), ("batch", given.batch, batch)]
+        for axis, static, size in fixed[:: -1 if given.time_axis else 1]:
             if static is not None and static != size:
                 problem = f"expected {axis} {static}, which the graph is built for, got {size}"
                 raise UnsupportedError(problem, tensor=given.tensor.node)
@@ -485,7 +480,7 @@ class GraphRunner:
         if missing:
             raise UnsupportedError("the graph needs a value for this", tensor=missing[0].node)
         with np.errstate(all="ignore"):
-            return bound.run({tensor: feeds[tensor] for tensor in plan.feeds})
+            return bound.run(feeds)
 
     def _change_states(
         self, states: Sequence[Pair], feeds: Mapping[Tensor, Any]
@@ -500,22 +495,18 @@ class GraphRunner:
         environment = Environment(self._read, Precision(self._exact, scope.is_of_2))
 
         def change(port: Port, half: Array) -> Array:
-            return (
-                change_initial_state(scope, port, half, fed, self._sources, environment)
-                if fed
-                else half
-            )
+            return change_initial_state(scope, port, half, fed, self._sources, environment)
 
         return [
             (port, change(port, half))
             for cell, pair in zip(self.network.cells, states, strict=True)
             if cell.name not in self.network.handed
-            for port, half in zip((cell.c, cell.m), pair, strict=True)
+            for port, half in zip(cell.ports, pair, strict=True)
         ]
 
     def _list_fetches(self, keep: str) -> list[tuple[Tensor, ...]]:
         """Return the tensors to fetch: outputs, the last states, and the states of every step."""
-        ports = [port for cell in self.network.cells for port in (cell.c, cell.m)]
+        ports = [port for cell in self.network.cells for port in cell.ports]
         found = [output.tensors for output in self.network.outputs]
         found += [(port.final,) for port in ports]
         if keep:
@@ -529,7 +520,7 @@ class GraphRunner:
         outputs = [
             _order_output(output, fetched.pop(0), steps, lengths) for output in self.network.outputs
         ]
-        ports = [port for cell in self.network.cells for port in (cell.c, cell.m)]
+        ports = [port for cell in self.network.cells for port in cell.ports]
         kind = self.dtype
         last = [
             take(values[0], port.exit).astype(kind, copy=False)
@@ -547,9 +538,9 @@ class GraphRunner:
             for at, states in enumerate(every)
         ]
         kept = [
-            {letter: every[2 * at + "cm".index(letter)].astype(kind, copy=False) for letter in keep}
-            for at in range(len(self.network.cells))
-        ]
+            {letter: pair["cm".index(letter)] for letter in keep}
+            for pair in zip(every[::2], every[1::2], strict=True)
+        ] or [{} for _ in self.network.cells]
         joined = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, -1)
         taken = [len(joined), *(len(values) for values in every)]
         if set(taken) != {steps}:
@@ -577,7 +568,11 @@ class GraphRunner:
                 if cell.name in self.network.handed:
                     continue
                 allowed |= {*cell.c.fed, *cell.m.fed}
-                allowed |= {port.source for port in (cell.c, cell.m) if self._is_fed(port.source)}
+                allowed |= {
+                    port.source
+                    for port in cell.ports
+                    if node_at(self.network.scope.nodes, port.source).op.startswith("Placeholder")
+                }
             allowed |= self._defaults if has_lengths else set()
             fetches = [tensor for tensors in self._list_fetches(keep) for tensor in tensors]
             while True:
@@ -612,10 +607,6 @@ class GraphRunner:
         if tensor in every:
             return {tensor}
         return {one for one in every if comes_from(nodes, one, tensor)}
-
-    def _is_fed(self, tensor: Tensor) -> bool:
-        node = self.network.scope.nodes.get(tensor.node)
-        return node is not None and node.op.startswith("Placeholder")
 
     def _read(self, node: Node) -> Any:
         value = self._variable(node)
@@ -697,8 +688,8 @@ def _cast_fed(scope: Scope, name: str, value: Any) -> Any:
         LstmstateError: the graph has no such placeholder.
     """
     tensor = Tensor.of(name)
-    node, fed = scope.nodes.get(tensor.node), fed_tensors(scope).get(tensor)
-    if node is None or not (fed or node.op.startswith("Placeholder")):
+    node, fed = node_at(scope.nodes, tensor), fed_tensors(scope).get(tensor)
+    if not (fed or node.op.startswith("Placeholder")):
         known = ", ".join(
             printable(one.name)
             for one in scope.nodes.values()
@@ -733,13 +724,8 @@ def _find_readers(scope: Scope, tensor: Tensor) -> list[Node]:
 
     Those of gradients are left out, unless there are no others.
     """
-    waiting, users = [tensor.node], dict[str, Node]()
-    while waiting:
-        for user, _ in scope.users.get(waiting.pop(), ()):
-            is_passing = user.op in ENTERS or user.op == "Identity"
-            if is_passing and user.name not in users:
-                waiting.append(user.name)
-            users[user.name] = user
+    passing = ENTERS | {"Identity"}
+    users = {user.name: user for user, _ in ahead(scope.users, tensor.node, passing)}
     wholes = (*ENTERS, "Identity", "While", "If", "PartitionedCall")
     found = [user for user in users.values() if not user.op.endswith(wholes)]
     forward = [user for user in found if "gradients" not in user.name.split("/")]

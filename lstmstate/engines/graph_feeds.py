@@ -1,23 +1,35 @@
-"""Values that a user feeds to a graph, in the shapes that its placeholders take."""
+"""Values that a user feeds to a graph, and their effect on the initial state.
+
+Between its placeholders for states and the first step, a graph may set the states of episodes
+that have ended to zero.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lstmstate.checkpoint.graph import VARIABLE_OPS
+from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import UnsupportedError
-from lstmstate.graph.loops import Tensor
+from lstmstate.graph.evaluate import Environment, Scope, compile_plan, is_source
+from lstmstate.graph.walk import Tensor, behind, data_inputs
+from lstmstate.recurrence.graph_network import Port
+from lstmstate.recurrence.probe import Fed, Sizes
+from lstmstate.recurrence.states import PRODUCTS
 
 if TYPE_CHECKING:
     from lstmstate.engines.network import Array
 
-Static = tuple[int | None, ...]
+_READS = frozenset({"ReadVariableOp"})
+_NEAR = 60  # nodes between the input for a state and the first step
 
 
 def fit_to_placeholder(
-    value: Array, static: Static | None, steps: int, batch: int, *, by_step: bool = False
+    value: Array, static: Sizes | None, steps: int, batch: int, *, by_step: bool = False
 ) -> list[Array]:
     """Return a value in the shapes that a placeholder may take, the likeliest first.
 
@@ -49,7 +61,7 @@ def _is_longer(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
     return len(shape) > len(other) > 0 and shape == other + (1,) * (len(shape) - len(other))
 
 
-def is_flat(value: Array, static: Static | None, steps: int, batch: int) -> bool:
+def is_flat(value: Array, static: Sizes | None, steps: int, batch: int) -> bool:
     """Whether a placeholder takes a flattened array whose order, by step or not, matters."""
     ways = [
         fit_to_placeholder(value, static, steps, batch, by_step=way)[-1] for way in (False, True)
@@ -58,7 +70,7 @@ def is_flat(value: Array, static: Static | None, steps: int, batch: int) -> bool
 
 
 def take_step(
-    tensor: Tensor, value: Array, static: Static | None, at: int, sizes: tuple[int, int]
+    tensor: Tensor, value: Array, static: Sizes | None, at: int, sizes: tuple[int, int]
 ) -> Array:
     """Return the part of a value for one step of a graph that is built for a single step.
 
@@ -87,3 +99,75 @@ def take_step(
             advice="feed [batch, steps]",
         )
     return value[at] if per_step else value
+
+
+def change_initial_state(
+    scope: Scope,
+    port: Port,
+    state: Array,
+    fed: Mapping[Tensor, Any],
+    sources: Mapping[Tensor, Fed],
+    environment: Environment,
+) -> Array:
+    """Return an initial state after the graph's changes before the first step.
+
+    Args:
+        fed: the values that a user feeds.
+        sources: the inputs of the graph.
+
+    Raises:
+        UnsupportedError: the input for the state is unknown.
+    """
+    holders = _find_holders(scope, port.source)
+    if fed.keys().isdisjoint(holders):
+        return state
+    others = [tensor for tensor in holders if tensor not in fed]
+    fits = {tensor: _find_sizes(scope, sources, tensor)[1:] == (port.width,) for tensor in others}
+    own = [tensor for tensor in others if fits[tensor]]
+    if not others:
+        return state  # the graph computes its own initial state, and the passed state replaces it
+    given = dict(fed)
+    if len(own) == 1 and not port.entry:
+        given[own[0]] = state
+        made = _evaluate(scope, port.source, given, environment)
+        return np.broadcast_to(made, state.shape).astype(state.dtype)
+    if len(others) == 1 and others[0] in sources:
+        whole = sources[others[0]].value((len(state),))
+        given[others[0]] = np.arange(1, whole.size + 1, dtype=whole.dtype).reshape(whole.shape)
+        numbers = _evaluate(scope, port.source, given, environment)
+        is_whole = np.unique(numbers).size == numbers.size
+        if is_whole and np.isin(numbers, given[others[0]]).all():  # the state is only cut out
+            return state
+    raise UnsupportedError(
+        "the graph changes the state that it is fed before the first step", tensor=port.source.node
+    )
+
+
+def _evaluate(
+    scope: Scope, wanted: Tensor, given: Mapping[Tensor, Any], environment: Environment
+) -> Array:
+    plan = compile_plan(scope, [wanted], given.keys(), environment)
+    return np.asarray(plan.bind().run(given)[0])
+
+
+def _find_holders(scope: Scope, source: Tensor) -> list[Tensor]:
+    """Return the inputs and variables of a state, with no product between them."""
+
+    def is_holder(node: Node) -> bool:
+        return is_source(node) or node.op in VARIABLE_OPS | _READS
+
+    def enter(node: Node) -> bool:
+        return node.op != "Shape" and node.op not in PRODUCTS and not is_holder(node)
+
+    return [one for one, node in behind(scope.nodes, [source], enter, _NEAR) if is_holder(node)]
+
+
+def _find_sizes(
+    scope: Scope, sources: Mapping[Tensor, Fed], tensor: Tensor
+) -> tuple[int | None, ...]:
+    """Return the static shape of an input or a variable."""
+    node = scope.nodes[tensor.node]
+    if node.op in _READS:
+        node = scope.nodes.get(data_inputs(node)[0].node, node)
+    sizes = sources[tensor].sizes if tensor in sources else node.shape()
+    return sizes or ()

@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping
 
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.graph.loops import ENTERS, Tensor, data_inputs, past
+from lstmstate.graph.loops import ENTERS
+from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
 
 RANDOM = ("Random", "Truncated", "StatelessRandom", "Multinomial")
 _HANDING = ENTERS | {"Identity", "Cast"}
+_SCALING = _HANDING | {"Add", "AddV2", "Mul", "Sub"}
 _NEAR = 12  # nodes between a mask and its random number
 
 
@@ -34,14 +36,14 @@ def undropped(nodes: Mapping[str, Node], node: Node) -> Tensor | None:
 
 def _find_share(nodes: Mapping[str, Node], mask: Tensor) -> tuple[Tensor, bool] | None:
     """Return the probability of a dropout mask, and whether it is the rate (else keep_prob)."""
-    made = nodes.get(_skip(nodes, mask).node)
-    if made is None:
-        return None
+    made = _source(nodes, mask)
     if made.op == "GreaterEqual":
         number, rate = data_inputs(made)
         return (rate, True) if _is_random(nodes, number) else None
-    total = nodes.get(_skip(nodes, data_inputs(made)[0]).node) if made.op == "Floor" else None
-    if total is None or total.op not in ("Add", "AddV2"):
+    if made.op != "Floor":
+        return None
+    total = _source(nodes, data_inputs(made)[0])
+    if total.op not in ("Add", "AddV2"):
         return None
     first, second = data_inputs(total)
     for number, keep in ((first, second), (second, first)):
@@ -54,15 +56,15 @@ def _unscale(
     nodes: Mapping[str, Node], scaled: Tensor, share: Tensor, is_rate: bool
 ) -> Tensor | None:
     """Return the value before scaling by 1 / keep_prob, None if it is not scaled so."""
-    made = nodes.get(_skip(nodes, scaled).node)
-    if made is None or len(data_inputs(made)) != 2:
+    made = _source(nodes, scaled)
+    if len(data_inputs(made)) != 2:
         return None
     value, factor = data_inputs(made)
     if made.op in ("RealDiv", "Div") and _is_kept(nodes, factor, share, is_rate):
         return value
-    inverse = nodes.get(_skip(nodes, factor).node)
-    if made.op != "Mul" or inverse is None:
+    if made.op != "Mul":
         return None
+    inverse = _source(nodes, factor)
     if inverse.op == "RealDiv" and _read_number(nodes, data_inputs(inverse)[0]) == 1:
         return value if _is_kept(nodes, data_inputs(inverse)[1], share, is_rate) else None
     number, known = _read_number(nodes, factor), _read_number(nodes, share)
@@ -76,8 +78,8 @@ def _is_kept(nodes: Mapping[str, Node], tensor: Tensor, share: Tensor, is_rate: 
     """Whether a tensor is the probability to keep an element."""
     if not is_rate and _skip(nodes, tensor) == _skip(nodes, share):
         return True
-    made = nodes.get(_skip(nodes, tensor).node)
-    if is_rate and made is not None and made.op == "Sub":
+    made = _source(nodes, tensor)
+    if is_rate and made.op == "Sub":
         one, rate = data_inputs(made)
         return _read_number(nodes, one) == 1 and _skip(nodes, rate) == _skip(nodes, share)
     number, known = _read_number(nodes, tensor), _read_number(nodes, share)
@@ -88,25 +90,18 @@ def _is_kept(nodes: Mapping[str, Node], tensor: Tensor, share: Tensor, is_rate: 
 
 def _is_random(nodes: Mapping[str, Node], tensor: Tensor) -> bool:
     """Whether a tensor is a random number, perhaps scaled to its range."""
-    queue, seen = [tensor], set[Tensor]()
-    while queue and len(seen) < _NEAR:
-        tensor = queue.pop()
-        node = nodes.get(tensor.node)
-        if tensor in seen or node is None:
-            continue
-        seen.add(tensor)
-        if node.op.startswith(RANDOM):
-            return True
-        if node.op in ("Add", "AddV2", "Mul", "Sub", *_HANDING):
-            queue += data_inputs(node)
-    return False
+    way = behind(nodes, [tensor], lambda node: node.op in _SCALING, _NEAR)
+    return any(node.op.startswith(RANDOM) for _, node in way)
 
 
 def _skip(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
     return past(nodes, tensor, _HANDING)
 
 
+def _source(nodes: Mapping[str, Node], tensor: Tensor) -> Node:
+    return node_at(nodes, _skip(nodes, tensor))
+
+
 def _read_number(nodes: Mapping[str, Node], tensor: Tensor) -> float | None:
-    node = nodes.get(_skip(nodes, tensor).node)
-    constant = node.constant() if node is not None else None
+    constant = _source(nodes, tensor).constant()
     return None if constant is None else constant.scalar

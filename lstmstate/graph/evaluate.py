@@ -7,7 +7,7 @@ one step with plans of its own. A branch that is not taken is dead, as in Tensor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,22 +18,21 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, split_port, uses
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.inlining import INLINED
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
-from lstmstate.graph.constants import constant_array
 from lstmstate.graph.dropout import RANDOM, undropped
-from lstmstate.graph.functions import FunctionBody, read_functions
 from lstmstate.graph.loops import (
     EXITS,
     MERGES,
     SWITCHES,
     WHILES,
+    FunctionBody,
     Loop,
-    Tensor,
-    data_inputs,
     frames,
     is_unchanged,
+    read_functions,
     while_loop,
 )
-from lstmstate.graph.operations import OPERATIONS, Precision
+from lstmstate.graph.operations import OPERATIONS, Precision, constant_array
+from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at
 from lstmstate.records import NamedTuple
 
 Array = Any
@@ -58,6 +57,11 @@ class UnfedError(UnsupportedError):
     def __init__(self, node: Node, unfed: Tensor) -> None:
         super().__init__(f"the graph needs a value for this {node.op}", tensor=node.name)
         self.unfed = unfed
+
+
+def is_branch(nodes: Mapping[str, Node], node: Node) -> bool:
+    """Whether a node passes a value into a branch, and not into a loop."""
+    return node.op in SWITCHES and input_at(nodes, node, 1).op not in ("", "LoopCond")
 
 
 def is_source(node: Node) -> bool:
@@ -147,6 +151,12 @@ class Scope:
     def users(self) -> dict[str, list[tuple[Node, int]]]:
         """For each node the nodes that read its outputs, with the number of their input."""
         return uses(self.nodes) if self._graph is None else self._graph.uses
+
+    def readers(self, tensor: Tensor) -> Iterator[tuple[Node, int]]:
+        """Yield the nodes that read this output of a node, with the number of their input."""
+        for user, position in self.users.get(tensor.node, ()):
+            if data_inputs(user)[position : position + 1] == [tensor]:
+                yield user, position
 
     def within(self, function: FunctionBody) -> Scope:
         """Return the scope of a function."""
@@ -260,6 +270,11 @@ class Plan:
         """The names of the nodes that it computes, in the order of their data."""
         return [step.name for step in self._steps]
 
+    def run(self, feeds: Mapping[Tensor, Any]) -> list[Any]:
+        """Return the fetches of a single run, without warnings of NumPy; see `BoundPlan.run`."""
+        with np.errstate(all="ignore"):
+            return self.bind().run(feeds)
+
     def bind(self, fixed: Mapping[Tensor, Any] | None = None) -> BoundPlan:
         """Compute the values that depend only on constants, variables and fixed feeds."""
         given = fixed or {}
@@ -301,6 +316,9 @@ class BoundPlan:
 
     def run(self, feeds: Mapping[Tensor, Any]) -> list[Any]:
         """Return the fetches.
+
+        Args:
+            feeds: the values of the plan's feeds, and perhaps of other tensors.
 
         Raises:
             UnsupportedError: an operation rejects its inputs.
@@ -435,7 +453,7 @@ class _Compiler:
             tensor = queue.pop()
             if self._is_given(tensor):
                 continue
-            node = self._scope.nodes.get(tensor.node)
+            node = node_at(self._scope.nodes, tensor)
             loop = self._loop_of(tensor, node)
             if loop is not None:
                 self._needed.setdefault(loop.name, set()).add(tensor)
@@ -446,20 +464,19 @@ class _Compiler:
                     for one in data_inputs(self._scope.nodes[name])[:1]
                 ]
             else:
-                before = data_inputs(node) if node is not None else []
-                before += self._find_pivots(node) if node is not None and node.op == "Const" else []
+                before = data_inputs(node) + self._find_pivots(node)
             for one in before:
                 if one not in seen:
                     seen.add(one)
                     queue.append(one)
 
-    def _loop_of(self, tensor: Tensor, node: Node | None) -> Loop | None:
+    def _loop_of(self, tensor: Tensor, node: Node) -> Loop | None:
         """Return the loop with a tensor as its result."""
         if tensor.part:
             return self._scope.loop(tensor.node)
-        if node is not None and node.op in EXITS:
+        if node.op in EXITS:
             return self._scope.exits.get(node.name)
-        if node is not None and node.op in WHILES:
+        if node.op in WHILES:
             return while_loop(node, self._scope.functions)
         return None
 
@@ -507,9 +524,9 @@ class _Compiler:
             stack += [(one, None) for one in made.inputs if one not in self._slots]
 
     def _add(self, tensor: Tensor, made: _Made) -> None:
-        node = self._scope.nodes.get(tensor.node)
+        node = node_at(self._scope.nodes, tensor)
         inputs = tuple(self._slots[one] for one in made.inputs)
-        step = _Step(made.function, inputs, tensor.node, node.op if node else "While")
+        step = _Step(made.function, inputs, tensor.node, node.op or "While")
         self._steps.append(step)
         loop = self._loop_of(tensor, node)
         if loop is not None:  # one step for all needed outputs of a loop
@@ -526,11 +543,11 @@ class _Compiler:
 
     def _make(self, tensor: Tensor) -> _Made:
         """Return how the node of a tensor is computed."""
-        node = self._scope.nodes.get(tensor.node)
+        node = node_at(self._scope.nodes, tensor)
         loop = self._loop_of(tensor, node)
         if loop is not None:
             return self._make_loop(loop)
-        if node is None:
+        if not node.op:
             raise UnsupportedError(f"the graph has no node {printable(tensor.node)}")
         self._operations.add(node.op)
         if is_source(node):
@@ -573,29 +590,20 @@ class _Compiler:
 
     def _refuse_loop(self, node: Node, inputs: Sequence[Tensor]) -> None:
         """Refuse to read a variable of a loop from outside of it."""
-        for tensor in inputs[:1]:
-            before = self._scope.nodes.get(tensor.node)
-            if before is not None and before.op in MERGES:
-                ops = {
-                    self._scope.nodes[one.node].op
-                    for one in data_inputs(before)
-                    if one.node in self._scope.nodes
-                }
-                if "NextIteration" in ops:
-                    raise UnfedError(node, Tensor(node.name))
+        before = node_at(self._scope.nodes, inputs[0]) if inputs else node
+        ops = {node_at(self._scope.nodes, one).op for one in data_inputs(before)}
+        if before.op in MERGES and "NextIteration" in ops:
+            raise UnfedError(node, Tensor(node.name))
 
     def _find_pivots(self, node: Node) -> list[Tensor]:
         """Return the pivots of the branches around a constant: it is dead if one is not taken."""
-        found = []
-        for control in node.inputs:
-            pivot = self._scope.nodes.get(control.removeprefix("^"))
-            given = data_inputs(pivot)[:1] if pivot and pivot.op == "Identity" else []
-            switch = self._scope.nodes.get(given[0].node) if given else None
-            if pivot is not None and switch is not None and switch.op in SWITCHES:
-                condition = self._scope.nodes.get(data_inputs(switch)[1].node)
-                if condition is not None and condition.op != "LoopCond":
-                    found.append(Tensor(pivot.name))
-        return found
+        nodes = self._scope.nodes
+        controls = [one.removeprefix("^") for one in node.inputs] if node.op == "Const" else []
+        return [
+            Tensor(pivot.name)
+            for pivot in (node_at(nodes, Tensor(name)) for name in controls)
+            if pivot.op == "Identity" and is_branch(nodes, input_at(nodes, pivot, 0))
+        ]
 
     def _make_call(self, node: Node) -> _Made:
         """Return a call of a function, or of one of two branches."""
@@ -617,8 +625,7 @@ class _Compiler:
             if len(plans) == 2:
                 chosen, given = 0 if np.all(given[0]) else 1, given[1:]
             plan, arguments = plans[chosen]
-            feeds = dict(zip(arguments, given, strict=False))
-            return tuple(plan.bind().run({one: feeds[one] for one in plan.feeds}))
+            return tuple(plan.run(dict(zip(arguments, given, strict=False))))
 
         return _Made(call, data_inputs(node))
 
@@ -628,23 +635,13 @@ class _Compiler:
         wanted = {self._number(loop, tensor) for tensor in outputs}
         inside = self._scope if loop.body is None else self._scope.within(loop.body)
         outside = self._scope if loop.test is None else self._scope.within(loop.test)
+        read = {one.read: at for at, one in enumerate(loop.variables)}
+        tested = {one.tested: at for at, one in enumerate(loop.variables)}
         while True:
             numbers = sorted(wanted)
-            body = _Compiler(
-                inside,
-                (),
-                self._environment.inner,
-                loop,
-                {one.read: at for at, one in enumerate(loop.variables)},
-            )
+            body = _Compiler(inside, (), self._environment.inner, loop, read)
             steps = body.compile([loop.variables[at].next for at in numbers])
-            test = _Compiler(
-                outside,
-                (),
-                self._environment.inner,
-                loop,
-                {one.tested: at for at, one in enumerate(loop.variables)},
-            )
+            test = _Compiler(outside, (), self._environment.inner, loop, tested)
             condition = test.compile([loop.condition])
             if body.reads | test.reads <= wanted:
                 break

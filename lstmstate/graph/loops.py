@@ -1,12 +1,17 @@
-"""Loops of a graph: frames of Enter, Merge, Switch, NextIteration and Exit, and While."""
+"""Loops and functions of a graph.
+
+A loop is a frame of Enter, Merge, Switch, NextIteration and Exit, or a While with functions for its
+body and its condition. Functions are also the branches of an If, and called by a SavedModel.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 
-from lstmstate.checkpoint.graph import split_port
-from lstmstate.checkpoint.graph_node import Node
-from lstmstate.graph.functions import FunctionBody
+from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.graph_node import Node, NodeReader
+from lstmstate.checkpoint.inlining import as_in_graph
+from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at, past
 from lstmstate.records import NamedTuple
 
 ENTERS = frozenset({"Enter", "RefEnter"})
@@ -16,26 +21,6 @@ SWITCHES = frozenset({"Switch", "RefSwitch"})
 _NEXTS = frozenset({"NextIteration", "RefNextIteration"})
 WHILES = frozenset({"While", "StatelessWhile"})
 _HANDING = frozenset({"Identity", "RefIdentity"})
-_FAR = 40  # operations in a row that only pass on a tensor
-
-
-class Tensor(NamedTuple):
-    """An output of a node.
-
-    Attributes:
-        part: "" for the output itself. For the loop variable `port` of the loop `node`: "initial"
-            for its initial value, "history" for its values after every step. "input" for the input
-            `port` of the node, to feed that input alone.
-    """
-
-    node: str
-    port: int = 0
-    part: str = ""
-
-    @classmethod
-    def of(cls, text: str) -> Tensor:
-        """Return the tensor that an input such as "a/b:1" names."""
-        return cls(*split_port(text))
 
 
 class LoopVariable(NamedTuple):
@@ -88,22 +73,6 @@ class Loop(NamedTuple):
         return next((Tensor(name) for name, at in self.exits.items() if at == number), None)
 
 
-def data_inputs(node: Node) -> list[Tensor]:
-    """Return the inputs of a node, without control inputs."""
-    return [Tensor.of(tensor) for tensor in node.inputs if not tensor.startswith("^")]
-
-
-def past(nodes: Mapping[str, Node], tensor: Tensor, passing: Container[str]) -> Tensor:
-    """Return the tensor before operations that only pass on their first input."""
-    for _ in range(_FAR):
-        node = nodes.get(tensor.node)
-        given = data_inputs(node) if node is not None and node.op in passing else []
-        if not given:
-            break
-        tensor = given[0]
-    return tensor
-
-
 def frames(nodes: Mapping[str, Node]) -> list[Loop]:
     """Return the loops of frames in a graph, in the order of their first Enters."""
     enters: dict[str, list[Node]] = {}
@@ -117,10 +86,8 @@ def frames(nodes: Mapping[str, Node]) -> list[Loop]:
             for tensor in data_inputs(node):
                 merged[tensor.node] = node
         elif node.op in SWITCHES:
-            given = data_inputs(node)
-            condition = nodes.get(given[1].node) if len(given) == 2 else None
-            if condition is not None and condition.op == "LoopCond":
-                switched[given[0].node] = node
+            if input_at(nodes, node, 1).op == "LoopCond":
+                switched[data_inputs(node)[0].node] = node
         elif node.op in EXITS:
             for tensor in data_inputs(node)[:1]:
                 left[tensor.node] = node.name
@@ -149,12 +116,8 @@ def _make_loop(
         if merge is None or switch is None or not source:
             constants.add(enter.name)
             continue
-        after = [
-            node
-            for tensor in data_inputs(merge)
-            if (node := nodes.get(tensor.node)) is not None and node.op in _NEXTS
-        ]
-        given = data_inputs(after[0])[:1] if after else []
+        before = (node_at(nodes, tensor) for tensor in data_inputs(merge))
+        given = [one for node in before if node.op in _NEXTS for one in data_inputs(node)[:1]]
         if not given:
             return None
         if switch.name in left:
@@ -188,12 +151,59 @@ def while_loop(node: Node, functions: Mapping[str, FunctionBody]) -> Loop | None
 
 def is_unchanged(loop: Loop, number: int, nodes: Mapping[str, Node]) -> bool:
     """Whether no step changes a loop variable."""
-    tensor, read = loop.variables[number].next, loop.variables[number].read
-    for _ in range(8):
-        if tensor == read:
-            return True
-        node = nodes.get(tensor.node)
-        if node is None or node.op not in _HANDING:
-            return False
-        tensor = data_inputs(node)[0]
-    return False
+    variable = loop.variables[number]
+    return past(nodes, variable.next, _HANDING) == variable.read
+
+
+class FunctionBody(NamedTuple):
+    """A function of a graph.
+
+    Attributes:
+        arguments: the names of its arguments, in order.
+        returns: the tensors of its body that it returns, in order.
+        nodes: its operations by name, with inputs written "node:port" as in a graph.
+    """
+
+    arguments: tuple[str, ...]
+    returns: tuple[str, ...]
+    nodes: Mapping[str, Node]
+
+
+def read_functions(library: bytes) -> dict[str, FunctionBody]:
+    """Return the functions of a FunctionDefLibrary {1 repeated FunctionDef} by name.
+
+    FunctionDef: 1 signature {1 name, 2 repeated input_arg {1 name}, 3 repeated output_arg},
+    3 repeated node_def, 4 map ret (core/framework/function.proto, v1.15.0).
+    """
+    found = {}
+    for data in wire.all_bytes(wire.message(library).get(1)) if library else ():
+        fields = wire.message(data)
+        signature = wire.message(wire.last_bytes(fields.get(1)))
+        arguments = _names(signature, 2)
+        nodes, read = {}, NodeReader().node
+        for body in wire.all_bytes(fields.get(3)):
+            node = read(body)
+            nodes[node.name] = node
+        kinds = {name: node.op for name, node in nodes.items()}
+        renamed = {
+            name: Node(name, node.op, [as_in_graph(t, kinds) for t in node.inputs], node.attributes)
+            for name, node in nodes.items()
+        }
+        returned = {}
+        for entry in wire.all_bytes(fields.get(4)):
+            pair = wire.message(entry)
+            returned[wire.text(wire.last_bytes(pair.get(1)))] = wire.text(
+                wire.last_bytes(pair.get(2))
+            )
+        results = (returned.get(name, name) for name in _names(signature, 3))
+        returns = tuple(as_in_graph(result, kinds) for result in results)
+        name = wire.text(wire.last_bytes(signature.get(1)))
+        found[name] = FunctionBody(arguments, returns, renamed)
+    return found
+
+
+def _names(signature: dict[int, list[wire.Value]], field: int) -> tuple[str, ...]:
+    return tuple(
+        wire.text(wire.last_bytes(wire.message(argument).get(1)))
+        for argument in wire.all_bytes(signature.get(field))
+    )

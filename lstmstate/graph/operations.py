@@ -19,8 +19,10 @@ import numpy as np
 
 from lstmstate import limits
 from lstmstate.checkpoint import dtypes
-from lstmstate.checkpoint.graph_node import Node
-from lstmstate.errors import UnsupportedError
+from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.graph_node import Node, partial_shape
+from lstmstate.checkpoint.tensor_proto import tensor_value
+from lstmstate.errors import CorruptError, UnsupportedError
 from lstmstate.records import NamedTuple
 
 Array = Any  # its type is that of the graph's computation
@@ -104,14 +106,6 @@ def _sigmoid(x: Array, *, second: bool = False) -> Array:
     return np.asarray(one / (one + np.exp(-x)))
 
 
-def _softplus(x: Array) -> Array:
-    return np.logaddexp(x, x.dtype.type(0))
-
-
-def _elu(x: Array) -> Array:
-    return np.where(x < 0, np.expm1(np.minimum(x, 0)), x)
-
-
 def _selu(x: Array) -> Array:
     scale, alpha = x.dtype.type(_SELU_SCALE), x.dtype.type(_SELU_SCALE * _SELU_ALPHA)
     return np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), scale * x)
@@ -121,18 +115,6 @@ def _leaky_relu(node: Node, precision: Precision) -> Function:
     slope = node.real("alpha")
     leak = 0.2 if slope is None else slope
     return lambda x: np.where(x < 0, x * x.dtype.type(leak), x)
-
-
-def _erf(x: Array) -> Array:
-    return np.asarray(np.vectorize(math.erf, otypes=[x.dtype])(x))
-
-
-def _erfc(x: Array) -> Array:
-    return np.asarray(np.vectorize(math.erfc, otypes=[x.dtype])(x))
-
-
-def _rsqrt(x: Array) -> Array:
-    return np.asarray(1 / np.sqrt(x))
 
 
 def _truncated_divide(a: Array, b: Array) -> Array:
@@ -154,16 +136,16 @@ _UNARY: dict[str, Function] = {
     "Log": np.log,
     "Log1p": np.log1p,
     "Sqrt": np.sqrt,
-    "Rsqrt": _rsqrt,
+    "Rsqrt": lambda x: np.asarray(1 / np.sqrt(x)),
     "Square": np.square,
     "Reciprocal": np.reciprocal,
     "Inv": np.reciprocal,
     "Tanh": np.tanh,
     "Relu": lambda x: np.maximum(x, x.dtype.type(0)),
     "Relu6": lambda x: np.clip(x, x.dtype.type(0), x.dtype.type(6)),
-    "Elu": _elu,
+    "Elu": lambda x: np.where(x < 0, np.expm1(np.minimum(x, 0)), x),
     "Selu": _selu,
-    "Softplus": _softplus,
+    "Softplus": lambda x: np.logaddexp(x, x.dtype.type(0)),
     "Softsign": lambda x: x / (np.abs(x) + x.dtype.type(1)),
     "Sin": np.sin,
     "Cos": np.cos,
@@ -171,8 +153,8 @@ _UNARY: dict[str, Function] = {
     "Atan": np.arctan,
     "Sinh": np.sinh,
     "Cosh": np.cosh,
-    "Erf": _erf,
-    "Erfc": _erfc,
+    "Erf": lambda x: np.asarray(np.vectorize(math.erf, otypes=[x.dtype])(x)),
+    "Erfc": lambda x: np.asarray(np.vectorize(math.erfc, otypes=[x.dtype])(x)),
     "Round": np.rint,
     "Rint": np.rint,
     "Floor": np.floor,
@@ -519,12 +501,8 @@ def _cast(node: Node, precision: Precision) -> Function:
     return lambda value: precision.cast(value, target)
 
 
-def _fill(dims: Array, value: Array) -> Array:
-    return np.full(bounded(dims), value)
-
-
-def _integers(node: Node, name: str = "out_type") -> np.dtype[Any]:
-    number = node.number_of_type(name)
+def _integers(node: Node) -> np.dtype[Any]:
+    number = node.number_of_type("out_type")
     return np.dtype(np.int32 if number is None else dtypes.by_number(number).storage or "i4")
 
 
@@ -595,10 +573,6 @@ def _select(condition: Array, yes: Array, no: Array) -> Array:
 def _select_v2(condition: Array, yes: Array, no: Array) -> Array:
     bounded(np.broadcast_shapes(np.shape(condition), np.shape(yes), np.shape(no)))
     return np.where(condition, yes, no)
-
-
-def _broadcast(value: Array, shape: Array) -> Array:
-    return np.broadcast_to(value, bounded(shape))
 
 
 def _cumulate(node: Node, precision: Precision) -> Function:
@@ -875,10 +849,6 @@ def _scatter(handle: TensorArray, indices: Array, value: Array, flow: TensorArra
     return flow
 
 
-def _unstack_array(handle: TensorArray, value: Array, flow: TensorArray) -> TensorArray:
-    return _scatter(handle, np.arange(len(value)), value, flow)
-
-
 def _concatenate_array(handle: TensorArray, flow: TensorArray) -> tuple[Array, Array]:
     parts = [flow.read(np.asarray(at)) for at in range(len(flow.elements))]
     return np.concatenate(parts), np.array([len(part) for part in parts], np.int64)
@@ -889,19 +859,11 @@ def _list_reserve(shape: Array, count: Array) -> list[Array | None]:
     return [None] * int(count)
 
 
-def _list_get(values: list[Array | None], index: Array, *shape: Array) -> Array:
-    return element(values, int(index))
-
-
 def _list_set(values: list[Array | None], index: Array, item: Array) -> list[Array | None]:
     at = int(index)
     if not 0 <= at < len(values):
         raise UnsupportedError(f"the graph writes element {at} of a list of {len(values)}")
     return [*values[:at], item, *values[at + 1 :]]
-
-
-def _list_stack(values: list[Array | None], *shape: Array) -> Array:
-    return stack_list(values)
 
 
 def stack_list(values: list[Array | None]) -> Array:
@@ -972,7 +934,7 @@ OPERATIONS: dict[str, Maker] = {
     "ResourceGather": _gather,
     "GatherNd": _as_it_is(_gather_nd),
     "Cast": _cast,
-    "Fill": _as_it_is(_fill),
+    "Fill": _as_it_is(lambda dims, value: np.full(bounded(dims), value)),
     "Shape": _shape,
     "ShapeN": _shape_n,
     "Size": _as_it_is(lambda value: np.array(np.size(value), np.int32)),
@@ -992,7 +954,7 @@ OPERATIONS: dict[str, Maker] = {
     "Select": _as_it_is(_select),
     "SelectV2": _as_it_is(_select_v2),
     "Where": _as_it_is(np.argwhere),
-    "BroadcastTo": _as_it_is(_broadcast),
+    "BroadcastTo": _as_it_is(lambda value, shape: np.broadcast_to(value, bounded(shape))),
     "Cumsum": _cumulate,
     "Cumprod": _cumulate,
     "Mean": _reduction(np.mean),
@@ -1021,7 +983,9 @@ OPERATIONS: dict[str, Maker] = {
         for name, maker in {
             "TensorArray": _tensor_array,
             "TensorArrayScatter": _as_it_is(_scatter),
-            "TensorArrayUnpack": _as_it_is(_unstack_array),
+            "TensorArrayUnpack": _as_it_is(
+                lambda handle, value, flow: _scatter(handle, range(len(value)), value, flow)
+            ),
             "TensorArrayRead": _as_it_is(lambda handle, index, flow: flow.read(index)),
             "TensorArrayWrite": _as_it_is(lambda _, index, value, flow: flow.write(index, value)),
             "TensorArrayGather": _as_it_is(lambda handle, indices, flow: flow.stack(indices)),
@@ -1035,13 +999,32 @@ OPERATIONS: dict[str, Maker] = {
     "TensorListFromTensor": _as_it_is(lambda value, *shape: list(value)),
     "TensorListReserve": _as_it_is(_list_reserve),
     "EmptyTensorList": _as_it_is(lambda *shape: []),
-    "TensorListGetItem": _as_it_is(_list_get),
+    "TensorListGetItem": _as_it_is(lambda values, index, *shape: element(values, int(index))),
     "TensorListSetItem": _as_it_is(_list_set),
     "TensorListPushBack": _as_it_is(lambda values, item: [*values, item]),
-    "TensorListStack": _as_it_is(_list_stack),
+    "TensorListStack": _as_it_is(lambda values, *shape: stack_list(values)),
     "TensorListLength": _as_it_is(lambda values: np.array(len(values), np.int32)),
     **dict.fromkeys(
         ("RandomUniform", "RandomStandardNormal", "TruncatedNormal", "StatelessRandomUniform"),
         _random,
     ),
 }
+
+
+def constant_array(node: Node) -> Any:
+    """Return the value of a Const; strings become an array of one blank object.
+
+    Raises:
+        CorruptError: the bytes do not make an array of its shape.
+        UnsupportedError: NumPy has no such type, or the array is too large.
+    """
+    found = node.tensor()
+    if found is None:
+        raise CorruptError("a constant of the graph has no value", tensor=node.name)
+    dtype = dtypes.by_number(wire.last_int(found.get(1)))
+    sizes = partial_shape(wire.last_bytes(found.get(2)))
+    if dtype.name == "string":
+        return np.array([b""], object)
+    if dtype.storage is None or sizes is None or None in sizes:
+        raise UnsupportedError(f"a constant of the graph is {dtype.name}", tensor=node.name)
+    return tensor_value(found, dtype, bounded([size or 0 for size in sizes], dtype.itemsize))

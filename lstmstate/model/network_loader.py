@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from lstmstate.model.confirm import Confirmation
     from lstmstate.model.graph_model import GraphModel
     from lstmstate.model.loaded_network import Loaded
-    from lstmstate.recurrence.fed_state import FedOrder
     from lstmstate.recurrence.graph_network import GraphNetwork
-    from lstmstate.recurrence.initial_state import Start
+    from lstmstate.recurrence.initial_state import FedOrder, Start
 
 Read = Callable[[str], "NDArray[np.generic]"]
 
@@ -511,7 +510,7 @@ class NetworkLoader:
         if model is None:
             return []
         from lstmstate.engines.graph_engine import fed_values
-        from lstmstate.recurrence.fed_state import fed_order
+        from lstmstate.recurrence.initial_state import fed_order
 
         names = set(self._names)
         networks = self.graph_networks() or model.networks_around(names)

@@ -26,7 +26,7 @@ from lstmstate.state.metadata import HALVES, Metadata
 from lstmstate.state.state import CellShape
 
 if TYPE_CHECKING:
-    from lstmstate.recurrence.fed_state import FedOrder
+    from lstmstate.recurrence.initial_state import FedOrder
 
 _NUMBER = re.compile(r"_*\d+")
 _ORDER = "the order is C M C M …, a variable each"

@@ -23,7 +23,7 @@ from lstmstate.state.stream import Advance, Stream, ignore
 from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
-    from lstmstate.recurrence.fed_state import FedOrder
+    from lstmstate.recurrence.initial_state import FedOrder
     from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray
 
 # Bytes of inputs and results that are stepped over at once: enough to make the calls around them

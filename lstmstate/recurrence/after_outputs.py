@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, printable
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import ENTERS, WHILES, Tensor, data_inputs
+from lstmstate.graph.loops import ENTERS, WHILES
 from lstmstate.graph.operations import ELEMENTWISE
+from lstmstate.graph.walk import Tensor, behind
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import SIZES, origins, values_into
 from lstmstate.recurrence.graph_network import GraphNetwork, Recurrences
@@ -60,16 +62,15 @@ def after(network: GraphNetwork, recurrences: Recurrences) -> list[str]:
     over the outputs is always reported.
     """
     scope, given = network.scope, network.input
-    steps = given.sizes[given.time_axis] or network.steps or _OPEN
-    batch = given.sizes[1 - given.time_axis] or _OPEN
+    steps, batch = given.steps or network.steps or _OPEN, given.batch or _OPEN
     x = np.zeros((steps, batch, *given.spatial, given.width), given.dtype)
     probe = recurrences.probe.of_shapes(_OPEN).given(given.fed(x))
     try:
         made = _make_up_outputs(network, probe, steps, batch)
     except LstmstateError:
         return []  # running it shows why
-    states = [port.final for cell in network.cells for port in (cell.c, cell.m)]
-    own = _find_ancestors(scope.nodes, [*states, *made.tensors])
+    states = [port.final for cell in network.cells for port in cell.ports]
+    own = {tensor.node for tensor, _ in behind(scope.nodes, [*states, *made.tensors])}
     reached, loops = _find_reached(scope, made.tensors, own)
     loops -= {one.name for one in recurrences.found}
     carrying = [one.loop.name for one in loop_recurrences(scope)] if loops else []
@@ -121,22 +122,10 @@ def _make_up_states(network: GraphNetwork, batch: int) -> dict[Tensor, Array]:
     return {
         tensor: np.zeros((batch, *cell.spatial, port.width), port.dtype)
         for cell in network.cells
-        for port in (cell.c, cell.m)
+        for port in cell.ports
         if not port.exit
         for tensor in (port.final, *(port.steps if port.is_apart else ()))
     }
-
-
-def _find_ancestors(nodes: Mapping[str, Node], tensors: Iterable[Tensor]) -> set[str]:
-    """Return the nodes that some tensors are computed from, and the nodes of the tensors."""
-    queue = [tensor.node for tensor in tensors]
-    found = set(queue)
-    while queue:
-        node = nodes.get(queue.pop())
-        before = {one.node for one in data_inputs(node)} - found if node is not None else set()
-        found |= before
-        queue += before
-    return found
 
 
 def _find_reached(
@@ -156,7 +145,7 @@ def _find_reached(
             given = values_into(scope.nodes, user)
             taken = [one for one in given if one in starts or one.node in reached]
             is_known = user.name in reached or user.name in own
-            if is_known or _is_of_training(user) or not taken:
+            if is_known or _GRADIENTS.search(user.name) or not taken:
                 continue
             if user.op in WHILES or (user.op in ENTERS and scope.is_frame(user.frame)):
                 loops.add(user.frame or user.name)
@@ -175,23 +164,16 @@ def _find_users(scope: Scope, name: str) -> list[Node]:
     ]
 
 
-def _is_of_training(node: Node) -> bool:
-    return _GRADIENTS.search(node.name) is not None
-
-
 def _find_path(nodes: Mapping[str, Node], name: str, among: Collection[str]) -> list[str]:
     """Return the types of the operations that lead to a node, without dropout."""
-    queue, seen = [name], {name}
-    found = []
-    while queue:
-        node = nodes[queue.pop(0)]
+
+    def into(node: Node) -> list[Tensor]:
         kept = undropped(nodes, node)
         given = values_into(nodes, node) if kept is None else [kept]
-        found += [node.op] if kept is None else []
-        before = {one.node for one in given if one.node in among} - seen
-        seen |= before
-        queue += sorted(before)
-    return found[::-1]
+        return [Tensor(name) for name in sorted({one.node for one in given if one.node in among})]
+
+    way = [node for _, node in behind(nodes, [Tensor(name)], into=into)]
+    return [node.op for node in way[::-1] if undropped(nodes, node) is None]
 
 
 def _find_others(
@@ -205,15 +187,14 @@ def _find_others(
     sequences = {tensor.node for tensor in made.tensors}
     others = {}
     for name in reached:
-        try:
+        value = None
+        with suppress(LstmstateError):  # such as a constant of other sizes than the made-up ones
             (value,) = probe.values([Tensor(name)])
-        except LstmstateError:  # such as a constant whose sizes differ from the made-up ones
-            value = None
+        fits: list[Array] = []
         if isinstance(value, np.ndarray):
             fits = [whole for whole in made.wholes if _is_as_wide(value, whole, made.axes)]
             is_sequence = bool(fits)
         else:
-            fits = []
             before = {tensor.node for tensor in values_into(nodes, nodes[name])}
             is_near = nodes[name].op in _LAYING | ELEMENTWISE
             is_sequence = is_near and not sequences.isdisjoint(before)
@@ -254,7 +235,7 @@ def _find_users_of_value(scope: Scope, name: str) -> list[Node]:
     """Return the nodes that use a value; of dropout, its result and not its scaled input."""
     kept = ((user, undropped(scope.nodes, user)) for user in _find_users(scope, name))
     own = (user for user, tensor in kept if tensor in (None, Tensor(name)))
-    return [user for user in own if not _is_of_training(user)]
+    return [user for user in own if not _GRADIENTS.search(user.name)]
 
 
 def _find_losses(scope: Scope, others: Mapping[str, object]) -> set[str]:

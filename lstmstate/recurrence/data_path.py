@@ -8,10 +8,11 @@ import numpy as np
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.graph.constants import constant_array
 from lstmstate.graph.dropout import RANDOM, undropped
 from lstmstate.graph.evaluate import Scope, is_source
-from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
+from lstmstate.graph.loops import MERGES, SWITCHES
+from lstmstate.graph.operations import constant_array
+from lstmstate.graph.walk import Tensor, behind, data_inputs, input_at, node_at
 from lstmstate.records import NamedTuple
 
 _REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
@@ -20,7 +21,7 @@ _TURNS = frozenset({"Transpose"})
 _RESHAPING = frozenset(
     {"Reshape", "ExpandDims", "Squeeze", "Cast", "PlaceholderWithDefault", "TensorListStack"}
 )
-_NEAR = 200  # nodes between the Merge of two branches and their Switch
+_NEAR = 200  # nodes from the Merge of two branches to their Switch, or that transpose outputs
 SIZES = frozenset({"Shape", "ShapeN", "Size"})
 # The inputs of an operation that become part of its values; the others are shapes, axes and
 # handles. For operations that are not in this table, all inputs do.
@@ -56,8 +57,8 @@ class Front(NamedTuple):
     """
 
     tensor: Tensor
-    turned: bool
-    reversed: bool
+    turned: bool = False
+    reversed: bool = False
 
 
 def front_of(
@@ -70,8 +71,8 @@ def front_of(
         backward: whether the loop reads it from its end.
     """
     for _ in range(40):
-        node = nodes.get(value.node)
-        if node is None or not _is_laid_out(nodes, node, turned=turned):
+        node = node_at(nodes, value)
+        if not _is_laid_out(nodes, node, turned=turned):
             break
         turned ^= node.op in _TURNS
         backward ^= node.op not in _TURNS | _HANDING
@@ -94,8 +95,8 @@ def _is_laid_out(nodes: Mapping[str, Node], node: Node, *, turned: bool) -> bool
 
 def _swaps_first_axes(nodes: Mapping[str, Node], node: Node) -> bool:
     """Whether a Transpose swaps batch and time only; True if its axes are not constant."""
-    given = nodes.get(data_inputs(node)[1].node)
-    if given is None or given.op != "Const":
+    given = input_at(nodes, node, 1)
+    if given.op != "Const":
         return True
     axes = list(constant_array(given))
     return axes[:2] == [1, 0] and axes[2:] == [*range(2, len(axes))]
@@ -105,16 +106,14 @@ def _find_reversed_axes(nodes: Mapping[str, Node], node: Node) -> tuple[int, ...
     """Return the axes that a node reverses, () if they are not constant, None if it has none."""
     if node.op == "ReverseSequence":
         return (node.number("seq_dim") or 0,)
-    given = [nodes.get(tensor.node) for tensor in data_inputs(node)]
-    last = given[-1] if given else None
-    if last is None or last.op != "Const":
+    last = input_at(nodes, node, -1)
+    if last.op != "Const":
         return None if node.op == "StridedSlice" else ()
     values = constant_array(last)
     if node.op == "ReverseV2":
         return tuple(int(axis) % 3 for axis in np.atleast_1d(values))  # of a sequence of vectors
-    axes = tuple(
-        int(axis) for axis in np.flatnonzero(values if node.op == "Reverse" else values < 0)
-    )
+    flags = values if node.op == "Reverse" else values < 0
+    axes = tuple(int(axis) for axis in np.flatnonzero(flags))
     if node.op == "Reverse":
         return axes
     whole = (1 << len(values)) - 1
@@ -133,30 +132,18 @@ def tail_of(scope: Scope, value: Tensor, *, turned: bool = False) -> Front:
     Args:
         turned: whether the batch comes before time in the loop's output.
     """
-    best = Front(value, turned=turned, reversed=False)
-    queue = [best]
+    every = [Front(value, turned)]
     seen = {value}
-    while queue and len(seen) < 200:
-        at = queue.pop(0)
-        if (at.reversed, at.turned) > (best.reversed, best.turned):
-            best = at
-        for user, position in scope.users.get(at.tensor.node, ()):
-            given = data_inputs(user)
-            if position or given[0] != at.tensor:
-                continue
-            if not _is_laid_out(scope.nodes, user, turned=at.turned):
-                continue
+    for at in every:
+        for user, position in scope.readers(at.tensor):
             tensor = Tensor(user.name)
-            if tensor not in seen:
+            is_laid_out = not position and _is_laid_out(scope.nodes, user, turned=at.turned)
+            if is_laid_out and tensor not in seen and len(seen) < _NEAR:
                 seen.add(tensor)
-                queue.append(
-                    Front(
-                        tensor,
-                        at.turned ^ (user.op in _TURNS),
-                        at.reversed ^ (user.op not in _TURNS | _HANDING),
-                    )
-                )
-    return best
+                is_turned = at.turned ^ (user.op in _TURNS)
+                is_reversed = at.reversed ^ (user.op not in _TURNS | _HANDING)
+                every.append(Front(tensor, is_turned, is_reversed))
+    return max(every, key=lambda at: (at.reversed, at.turned))
 
 
 def by_place(
@@ -172,29 +159,26 @@ def by_place(
     Args:
         ends, past: see `origins`.
     """
-    queue, seen = [*tensors], set(tensors)
-    while queue:
-        tensor = queue.pop()
-        node = nodes.get(tensor.node)
-        if node is None or ends.get(tensor.node, past) != past or is_source(node):
-            continue
+
+    def into(node: Node) -> list[Tensor] | None:
+        """Return the inputs that a node lays out, None if it does more."""
+        if not node.op or ends.get(node.name, past) != past or is_source(node):
+            return []
         kept, given = undropped(nodes, node), data_inputs(node)
         if kept is not None:
-            given = [kept]
-        elif _joins_columns(nodes, node):
-            given = given[:-1]
-        elif _gathers_all(nodes, node):
-            given = given[-1:]
-        elif (
-            node.op in _REVERSES | _RESHAPING | _TURNS
-            or _is_laid_out(nodes, node, turned=True)
-            or _is_laid_out(nodes, node, turned=False)
-        ):
-            given = given[:1]
-        else:
+            return [kept]
+        if _joins_columns(nodes, node):
+            return given[:-1]
+        if _gathers_all(nodes, node):
+            return given[-1:]
+        is_known = node.op in _REVERSES | _RESHAPING | _TURNS or any(
+            _is_laid_out(nodes, node, turned=turned) for turned in (True, False)
+        )
+        return given[:1] if is_known else None
+
+    for _, node in behind(nodes, tensors, into=lambda node: into(node) or ()):
+        if into(node) is None:
             return node.op
-        queue += [one for one in given if one not in seen]
-        seen.update(given)
     return None
 
 
@@ -202,21 +186,17 @@ def _gathers_all(nodes: Mapping[str, Node], node: Node) -> bool:
     """Whether a node gathers all elements that a loop wrote into a TensorArray."""
     if not node.op.startswith("TensorArrayGather"):
         return False
-    array, chosen, *_ = data_inputs(node)
-    made, indices = nodes.get(array.node), nodes.get(chosen.node)
-    if made is None or indices is None or indices.op != "Range":
+    made, indices = input_at(nodes, node, 0), input_at(nodes, node, 1)
+    if not made.op or indices.op != "Range":
         return False
-    limit = data_inputs(indices)[1]
-    size = nodes.get(limit.node)
-    is_size = size is not None and size.op.startswith("TensorArraySize")
-    return is_size or limit in data_inputs(made)[:1]
+    is_size = input_at(nodes, indices, 1).op.startswith("TensorArraySize")
+    return is_size or data_inputs(indices)[1] in data_inputs(made)[:1]
 
 
 def _joins_columns(nodes: Mapping[str, Node], node: Node) -> bool:
     """Whether a node concatenates sequences of vectors along their last axis."""
-    axis = nodes.get(data_inputs(node)[-1].node) if node.op == "ConcatV2" else None
-    constant = axis.constant() if axis is not None else None
-    return constant is not None and constant.scalar in (-1, 2)
+    axis = input_at(nodes, node, -1).constant() if node.op == "ConcatV2" else None
+    return axis is not None and axis.scalar in (-1, 2)
 
 
 class Origins(NamedTuple):
@@ -252,8 +232,7 @@ def values_into(nodes: Mapping[str, Node], node: Node) -> list[Tensor]:
 
 
 def _is_of_loop(nodes: Mapping[str, Node], tensor: Tensor) -> bool:
-    node = nodes.get(tensor.node)
-    return node is not None and node.op in ("LoopCond", "NextIteration", "RefNextIteration")
+    return node_at(nodes, tensor).op in ("LoopCond", "NextIteration", "RefNextIteration")
 
 
 def _find_conditions(nodes: Mapping[str, Node], merge: Node) -> list[Tensor]:
@@ -276,17 +255,8 @@ def _find_conditions(nodes: Mapping[str, Node], merge: Node) -> list[Tensor]:
 
 def comes_from(nodes: Mapping[str, Node], tensor: Tensor, source: Tensor) -> bool:
     """Whether a tensor is computed from another, or from its shape."""
-    queue, seen = [tensor], {tensor}
-    while queue:
-        one = queue.pop()
-        if one == source:
-            return True
-        node = nodes.get(one.node)
-        if node is not None and node.op not in VARIABLE_OPS:
-            before = [given for given in data_inputs(node) if given not in seen]
-            seen.update(before)
-            queue += before
-    return False
+    way = behind(nodes, [tensor], lambda node: node.op not in VARIABLE_OPS)
+    return any(one == source for one, _ in way)
 
 
 def origins(
@@ -306,38 +276,30 @@ def origins(
     recurrences: set[int] = set()
     sources: list[Node] = []
     operations: list[Node] = []
-    variables: list[str] = []
-    sizes: list[str] = []
-    outside: list[str] = []
+    variables, sizes, outside = list[str](), list[str](), list[str]()
     queue = [tensor.node for tensor in tensors]
     seen = set(queue)
     while queue:
         name = queue.pop()
+        node = node_at(nodes, Tensor(name))
         if ends.get(name, past) != past:
             recurrences.add(ends[name])
-            continue
-        node = nodes.get(name)
-        if node is None:
+        elif not node.op:
             outside.append(name)
-            continue
-        if node.op in SIZES:
+        elif node.op in SIZES:
             sizes.append(name)
-            continue
-        if node.op == "Const":
-            continue
-        if node.op in VARIABLE_OPS:
+        elif node.op in VARIABLE_OPS:
             variables.append(name)
-            continue
-        if is_source(node):
+        elif is_source(node):
             sources.append(node)
-            continue
-        kept = undropped(nodes, node)
-        if kept is None and node.op not in _HANDING | {"Transpose"}:
-            operations.append(node)
-        for tensor in values_into(nodes, node) if kept is None else [kept]:
-            if tensor.node not in seen:
-                seen.add(tensor.node)
-                queue.append(tensor.node)
+        elif node.op != "Const":
+            kept = undropped(nodes, node)
+            if kept is None and node.op not in _HANDING | {"Transpose"}:
+                operations.append(node)
+            given = values_into(nodes, node) if kept is None else [kept]
+            fresh = dict.fromkeys(tensor.node for tensor in given if tensor.node not in seen)
+            seen.update(fresh)
+            queue += fresh
     return Origins(
         frozenset(recurrences),
         tuple(sources),

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from lstmstate.cells.from_graph.graph_cell import Wired
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import Tensor
+from lstmstate.graph.walk import Tensor
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front, by_place, origins
 from lstmstate.recurrence.graph_network import (
@@ -65,13 +66,11 @@ def find_recurrences(
     is_open = any(
         node.op == "Placeholder" and node.shape() is None for node in scope.nodes.values()
     )
-    candidates: list[int | None] = []
-    if is_open:
-        candidates += [*widths][:_TRIED]
-    tried = [
+    candidates: Sequence[int | None] = [*widths][:_TRIED] if is_open else []
+    tried = (
         _find_recurrences(Probe(scope, variable, width=width), names, wired)
         for width in candidates or [None]
-    ]
+    )
     return max(tried, key=lambda one: len(one.found))
 
 
@@ -89,42 +88,28 @@ def _find_recurrences(
     found = []
     sides: list[tuple[Front, ...]] = []
     for draft in drafts:
-        if not draft.is_chain:
-            sides.append(draft.fronts)
-            continue
-        try:
-            fronts = chain_front(probe, draft, ends)
-        except LstmstateError:
-            fronts = ()  # its steps can still be fed one by one
-        sides.append(fronts or turned_front(probe, draft, drafts, sides))
-    for at, draft in enumerate(drafts):
+        fronts = draft.fronts
+        if draft.is_chain:
+            fronts = ()
+            with suppress(LstmstateError):  # its steps can still be fed one by one
+                fronts = chain_front(probe, draft, ends)
+            fronts = fronts or turned_front(probe, draft, drafts, sides)
+        sides.append(fronts)
+    for at, (draft, fronts) in enumerate(zip(drafts, sides, strict=True)):
         way = origins(scope.nodes, [*draft.values, *draft.others], ends, at)
-        before = way.recurrences
         # Steps without a loop are all in the graph, and each is compared.
-        is_open = bool(before) and not draft.is_chain
+        is_open = bool(way.recurrences) and not draft.is_chain
         changing = by_place(scope.nodes, draft.values, ends, at) if is_open else None
-        is_backward = any(front.reversed for front in sides[at])
-        output = draft.output or Output.of_m(draft.cells[-1].m, is_backward=is_backward)
-        tensors = draft.output.tensors if draft.output and draft.is_chain else ()
-        joined = origins(scope.nodes, tensors, ends).recurrences
-        between = changing and (READS_SIZES if way.sizes else before_the_loop(changing))
+        is_backward = draft.output.by_step and any(front.reversed for front in fronts)
+        is_joined = draft.is_chain and not draft.output.is_state
+        joined = origins(scope.nodes, draft.output.tensors if is_joined else (), ends)
         found.append(
-            Recurrence(
-                draft.name,
-                draft.cells,
-                sides[at],
-                before,
-                output._replace(is_backward=output.by_step and is_backward),
-                draft.steps,
-                draft.batch,
-                draft.causes,
-                draft.extra,
-                draft.values if draft.is_chain and len(draft.values) == draft.steps else (),
-                between,
-                draft.masks,
-                draft.doubt,
-                draft.counts,
-                joined,
+            draft._replace(
+                fronts=fronts,
+                output=draft.output._replace(is_backward=is_backward),
+                before=way.recurrences,
+                between=changing and (READS_SIZES if way.sizes else before_the_loop(changing)),
+                joined=joined.recurrences,
             )
         )
     return Recurrences(probe, tuple(found), tuple(others), ends)
@@ -223,7 +208,7 @@ def network_of(
     flags: dict[Tensor, str] = {}
     halves: list[str] = []
     for cell in (cell for one in members for cell in one.cells):
-        found = [_find_fed_start(recurrences, cell, port, data) for port in (cell.c, cell.m)]
+        found = [_find_fed_start(recurrences, cell, port, data) for port in cell.ports]
         for one in found:
             flags |= _refuse_changed(cell, one, data)
         halves += _note_halves(cell, *found)
@@ -278,28 +263,21 @@ def _find_levels(every: Sequence[Recurrence], last: Iterable[int]) -> dict[int, 
     Raises:
         UnsupportedError: the recurrences form a cycle.
     """
-    readers: dict[int, int] = {}
     queue = list(last)
-    seen = set(queue)
-    while queue:
-        for one in every[queue.pop()].before:
-            readers[one] = readers.get(one, 0) + 1
-            if one not in seen:
-                seen.add(one)
-                queue.append(one)
-    levels = dict.fromkeys(seen, 0)
-    queue = [at for at in seen if at not in readers]
-    done = 0
+    before: dict[int, frozenset[int]] = {}
     while queue:
         at = queue.pop()
-        done += 1
-        for one in every[at].before:
+        if at not in before:
+            before[at] = every[at].before
+            queue += before[at]
+    levels = dict.fromkeys(before, 0)
+    try:
+        order = list(TopologicalSorter(before).static_order())
+    except CycleError:
+        raise UnsupportedError("the graph's recurrences form a cycle") from None
+    for at in reversed(order):
+        for one in before[at]:
             levels[one] = max(levels[one], levels[at] + 1)
-            readers[one] -= 1
-            if not readers[one]:
-                queue.append(one)
-    if done < len(seen):
-        raise UnsupportedError("the graph's recurrences form a cycle")
     return levels
 
 
@@ -318,7 +296,7 @@ def _find_handed(
     }
     for at, one in zip(order, members, strict=True):
         for cell in one.cells:
-            sources = [port.source for port in (cell.c, cell.m)]
+            sources = [port.source for port in cell.ports]
             before = origins(nodes, sources, recurrences.ends, at).recurrences & names.keys()
             if before:
                 others = " and ".join(names[other] for other in sorted(before))

@@ -8,7 +8,7 @@ from typing import Any
 from lstmstate.cells.cell import StateWidths
 from lstmstate.cells.variable_names import common_scope, use_of
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import Tensor
+from lstmstate.graph.walk import Tensor
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front
 from lstmstate.recurrence.probe import Probe
@@ -68,6 +68,11 @@ class Cell(NamedTuple):
     is_known: bool
 
     @property
+    def ports(self) -> tuple[Port, Port]:
+        """Its c and m."""
+        return self.c, self.m
+
+    @property
     def widths(self) -> StateWidths:
         """The widths of c and m."""
         return StateWidths(self.c.width, self.m.width)
@@ -113,7 +118,7 @@ class Output(NamedTuple):
         return self._replace(tensors=(self.array,), time_axis=0)
 
     @classmethod
-    def of_m(cls, m: Port, *, is_backward: bool) -> Output:
+    def of_m(cls, m: Port, *, is_backward: bool = False) -> Output:
         """Return the m of every step as an output, for a graph that does not join the steps."""
         given = cls(m.steps, m.place, 0, is_m=True, is_own=False, is_apart=m.is_apart)
         return given._replace(is_state=True, by_step=True, is_backward=is_backward)
@@ -123,37 +128,47 @@ class Recurrence(NamedTuple):
     """Steps of cells over a sequence.
 
     Attributes:
-        fronts: the sources of the sequences that its first cell multiplies with weights.
-        before: the numbers of the recurrences that it reads.
+        values: the sequences that its first cell multiplies with weights.
+        fronts: their sources.
+        others: the other sequences that it reads.
+        ends: the nodes with its results.
         steps: the number of steps, None if the sequence length decides.
         batch: the size of the batch, if a constant fixes it.
         causes: the causes of its states besides x and the states before.
         extra: the number of loop variables besides c and m of its cells.
-        reads: the inputs of its steps, if each step has a tensor of its own.
-        between: an operation between the recurrences that it reads and itself that may treat steps
-            by their place.
+        is_chain: whether its steps are unrolled.
         masks: the sources of the masks that keep its states at steps where they are false.
         doubt: the reason why its new state is certain only for a cell known to compute it.
         counts: inputs to feed with the number of steps, in place of the largest sequence length:
             sequences of equal length are run together.
+        before: the numbers of the recurrences that it reads.
+        between: an operation between these and itself that may treat steps by their place.
         joined: the numbers of the recurrences whose steps the graph joins in its output.
     """
 
     name: str
     cells: tuple[Cell, ...]
+    values: tuple[Tensor, ...]
     fronts: tuple[Front, ...]
-    before: frozenset[int]
+    others: tuple[Tensor, ...]
+    ends: tuple[str, ...]
     output: Output
-    steps: int | None
-    batch: int | None
-    causes: Causes
-    extra: int
-    reads: tuple[Tensor, ...]
-    between: str | None
+    steps: int | None = None
+    batch: int | None = None
+    causes: Causes = Causes()
+    extra: int = 0
+    is_chain: bool = False
     masks: tuple[Front, ...] = ()
     doubt: str | None = None
     counts: tuple[Tensor, ...] = ()
+    before: frozenset[int] = frozenset()
+    between: str | None = None
     joined: frozenset[int] = frozenset()
+
+    @property
+    def reads(self) -> tuple[Tensor, ...]:
+        """The inputs of its steps, if each step has a tensor of its own."""
+        return self.values if self.is_chain and len(self.values) == self.steps else ()
 
     @property
     def is_reversed(self) -> bool:
@@ -184,6 +199,16 @@ class Input(NamedTuple):
     later: tuple[Tensor, ...] = ()
     is_apart: bool = False
     note: str = ""
+
+    @property
+    def steps(self) -> int | None:
+        """The number of steps, None if it is not fixed."""
+        return self.sizes[self.time_axis]
+
+    @property
+    def batch(self) -> int | None:
+        """The number of sequences, None if it is not fixed."""
+        return self.sizes[1 - self.time_axis]
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -294,7 +319,7 @@ class GraphNetwork(NamedTuple):
     @property
     def takes_one_step(self) -> bool:
         """Whether the graph is built for sequences of a single step."""
-        return 1 in (self.input.sizes[self.input.time_axis], self.steps)
+        return 1 in (self.input.steps, self.steps)
 
     @property
     def is_reversed(self) -> bool:
@@ -315,34 +340,6 @@ class Recurrences(NamedTuple):
     found: tuple[Recurrence, ...]
     others: tuple[str, ...]
     ends: Mapping[str, int]
-
-
-class Draft(NamedTuple):
-    """A recurrence before its connections to others are known.
-
-    Attributes:
-        values: the sequences that its first cell reads.
-        fronts: their sources.
-        others: the other sequences that it reads.
-        ends: the nodes with its results.
-        output: the output, None for the m of its last cell.
-    """
-
-    name: str
-    cells: tuple[Cell, ...]
-    values: tuple[Tensor, ...]
-    fronts: tuple[Front, ...]
-    others: tuple[Tensor, ...]
-    ends: tuple[str, ...]
-    output: Output | None
-    steps: int | None = None
-    batch: int | None = None
-    causes: Causes = Causes()
-    extra: int = 0
-    is_chain: bool = False
-    masks: tuple[Front, ...] = ()
-    doubt: str | None = None
-    counts: tuple[Tensor, ...] = ()
 
 
 def name_of(variables: Sequence[str], names: Mapping[str, str]) -> tuple[str, bool]:

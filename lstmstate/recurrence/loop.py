@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.graph.evaluate import Scope
+from lstmstate.errors import UnsupportedError
+from lstmstate.graph.evaluate import Scope, compile_step
 from lstmstate.graph.loops import (
     ENTERS,
     MERGES,
@@ -13,16 +17,15 @@ from lstmstate.graph.loops import (
     WHILES,
     Loop,
     LoopVariable,
-    Tensor,
-    data_inputs,
     is_unchanged,
-    past,
     while_loop,
 )
+from lstmstate.graph.walk import Tensor, ahead, behind, data_inputs, node_at, past
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import origins
+from lstmstate.recurrence.probe import Probe
 
-_HANDING = frozenset({"Identity", "RefIdentity", "Enter", "RefEnter", "EnsureShape"})
+HANDING = frozenset({"Identity", "RefIdentity", "Enter", "RefEnter", "EnsureShape"})
 _FLOATS = frozenset({1, 2, 14, 19})  # float32, float64, bfloat16, float16
 _SCATTERS = {
     "TensorArrayScatterV3": 2,
@@ -37,8 +40,12 @@ _GRADIENTS = ("StackPop", "TensorListPopBack")
 _UNEVEN = frozenset(
     "Minimum Maximum Mod FloorMod FloorDiv Mul Abs Select SelectV2 Gather GatherV2".split()
 )
+_CHOOSING = (HANDING | MERGES | SWITCHES) - ENTERS
 _FAR = 40  # nodes between a counter and an index
 _OF_LENGTHS = frozenset({"Cast", "Max", "Min"})
+SELECTS = frozenset({"Select", "SelectV2"})
+_CUTS = frozenset({"Slice", "StridedSlice", "Gather", "GatherV2"})
+_SHRINKS = frozenset({"Squeeze", "Reshape"})
 COMPARISONS = frozenset({"GreaterEqual", "Greater", "Less", "LessEqual"})
 _FLAGS = COMPARISONS | {"Equal", "NotEqual", "LogicalAnd", "LogicalOr", "LogicalNot", "Any", "All"}
 
@@ -108,16 +115,13 @@ def _find_recurrence(scope: Scope, loop: Loop) -> LoopRecurrence | None:
     carried: list[int] = []
     outputs: list[SequenceOutput] = []
     for number, variable in enumerate(loop.variables):
-        if is_unchanged(loop, number, inside.nodes):
-            continue
-        made = skip(inside.nodes, variable.next)
-        node = inside.nodes.get(made.node)
-        if node is None:
+        node = node_at(inside.nodes, skip(inside.nodes, variable.next))
+        if not node.op or is_unchanged(loop, number, inside.nodes):
             continue
         given = data_inputs(node)
         if node.op.startswith("TensorArrayWrite") or node.op == "TensorListSetItem":
-            place = inside.nodes.get(skip(inside.nodes, given[1]).node)
-            is_last = place is not None and place.op == "Const"  # keeps only the last step
+            place = node_at(inside.nodes, skip(inside.nodes, given[1]))
+            is_last = place.op == "Const"  # keeps only the last step
             if not is_last and _is_float(node):
                 outputs.append(SequenceOutput(number, given[2]))
         elif not node.op.startswith("TensorList") and _is_float(node):
@@ -174,19 +178,12 @@ def _find_read_ahead(
 
 def _find_choices(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
     """Return the tensors that a value may come from, one for each branch of a condition."""
-    queue, seen, found = [tensor], {tensor}, []
-    while queue and len(seen) < _FAR:
-        tensor = queue.pop()
-        node = nodes.get(tensor.node)
-        if node is None:
-            continue
-        if node.op not in _HANDING | MERGES | SWITCHES or node.op in ENTERS:
-            found.append(tensor)
-            continue
-        given = data_inputs(node) if node.op in MERGES else data_inputs(node)[:1]
-        queue += [one for one in given if one not in seen]
-        seen.update(given)
-    return found
+
+    def into(node: Node) -> list[Tensor]:
+        return data_inputs(node)[: None if node.op in MERGES else 1]
+
+    way = behind(nodes, [tensor], lambda node: node.op in _CHOOSING, _FAR, into)
+    return [one for one, node in way if node.op and node.op not in _CHOOSING]
 
 
 def _is_read(node: Node) -> bool:
@@ -195,36 +192,26 @@ def _is_read(node: Node) -> bool:
 
 def _find_scattered(nodes: Mapping[str, Node], array: Tensor) -> Tensor | None:
     """Return the sequence that was scattered into a TensorArray."""
-    node = nodes.get(array.node)
-    while node is not None and node.op in SWITCHES:
-        array = skip(nodes, data_inputs(node)[0])
-        node = nodes.get(array.node)
-    if node is None or node.op not in _SCATTERS:
-        return None
-    return data_inputs(node)[_SCATTERS[node.op]]
+    node = node_at(nodes, past(nodes, array, HANDING | SWITCHES))
+    return data_inputs(node)[_SCATTERS[node.op]] if node.op in _SCATTERS else None
 
 
 def is_fed(scope: Scope, loop: Loop, tensor: Tensor) -> bool:
     """Whether a step's value from outside is a placeholder, apart from a cast or a maximum."""
-    outer = _find_outside(scope, loop, tensor)
-    way = origins(scope.nodes, [outer], {}) if outer is not None else None
-    return (
-        way is not None
-        and bool(way.sources)
-        and not way.variables
-        and all(node.op in _OF_LENGTHS for node in way.operations)
-    )
+    way = origins(scope.nodes, _find_outside(scope, loop, tensor), {})
+    is_of_lengths = all(node.op in _OF_LENGTHS for node in way.operations)
+    return bool(way.sources) and not way.variables and is_of_lengths
 
 
 def skip(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
     """Return the tensor before operations that only pass it on."""
-    return past(nodes, tensor, _HANDING)
+    return past(nodes, tensor, HANDING)
 
 
 def past_selection(inside: Scope, tensor: Tensor, read: Tensor) -> Tensor:
     """Return the new value of a Select that keeps the old value after the end of a sequence."""
-    node = inside.nodes.get(tensor.node)
-    if node is not None and node.op in ("Select", "SelectV2"):
+    node = node_at(inside.nodes, tensor)
+    if node.op in SELECTS:
         _, yes, no = data_inputs(node)
         for old, new in ((yes, no), (no, yes)):
             if skip(inside.nodes, old) in (read, skip(inside.nodes, read)):
@@ -256,10 +243,10 @@ def _find_inputs(scope: Scope, inside: Scope, loop: Loop) -> Iterator[SequenceIn
     ends = {variable.read for variable in loop.variables}
     for node, handle in _find_reads(inside, loop):
         is_even = goes_on(inside, data_inputs(node)[1], ends)
-        outer = _find_outside(scope, loop, handle)
-        value = _find_scattered(scope.nodes, outer) if outer is not None else None
-        if value is not None:
-            yield SequenceInput(Tensor(node.name), value, is_even=is_even)
+        for outer in _find_outside(scope, loop, handle):
+            value = _find_scattered(scope.nodes, outer)
+            if value is not None:
+                yield SequenceInput(Tensor(node.name), value, is_even=is_even)
 
 
 def _find_reads(inside: Scope, loop: Loop) -> Iterator[tuple[Node, Tensor]]:
@@ -270,13 +257,9 @@ def _find_reads(inside: Scope, loop: Loop) -> Iterator[tuple[Node, Tensor]]:
                 yield node, skip(inside.nodes, data_inputs(node)[0])
         return
     for name in loop.constants:
-        queue = [name]
-        while queue:
-            for user, position in inside.users.get(queue.pop(), ()):
-                if _is_read(user) and position == 2:
-                    yield user, Tensor(name)
-                elif user.op in SWITCHES and position == 0:  # into a branch
-                    queue.append(user.name)
+        for user, position in ahead(inside.users, name, SWITCHES):
+            if _is_read(user) and position == 2:
+                yield user, Tensor(name)
 
 
 def goes_on(one: Scope, index: Tensor, ends: Collection[Tensor]) -> bool:
@@ -285,23 +268,126 @@ def goes_on(one: Scope, index: Tensor, ends: Collection[Tensor]) -> bool:
     Args:
         ends: the loop variables that a step reads.
     """
-    queue, seen = [index], {index}
-    while queue and len(seen) < _FAR:
-        tensor = queue.pop()
-        node = one.nodes.get(tensor.node)
-        if tensor in ends or node is None:
-            continue
-        if node.op in _UNEVEN:
-            return False
-        given = [before for before in data_inputs(node) if before not in seen]
-        seen.update(given)
-        queue += given if node.op not in MERGES | ENTERS else []
-    return True
+    stops = {end.node for end in ends}
+    way = behind(
+        one.nodes,
+        [index],
+        lambda node: node.op not in MERGES | ENTERS and node.name not in stops,
+        _FAR,
+    )
+    return not any(node.op in _UNEVEN for tensor, node in way if tensor not in ends)
 
 
-def _find_outside(scope: Scope, loop: Loop, handle: Tensor) -> Tensor | None:
-    """Return the tensor outside of a loop for an array within it."""
+def _find_outside(scope: Scope, loop: Loop, handle: Tensor) -> list[Tensor]:
+    """Return the tensor outside of a loop for an array within it, if there is one."""
     if loop.body is None:
-        return skip(scope.nodes, handle)
-    numbers = [at for at, one in enumerate(loop.variables) if one.read == handle]
-    return skip(scope.nodes, loop.variables[numbers[0]].source) if numbers else None
+        return [skip(scope.nodes, handle)]
+    sources = [one.source for one in loop.variables if one.read == handle]
+    return [skip(scope.nodes, source) for source in sources[:1]]
+
+
+def sliced_inputs(one: LoopRecurrence, probe: Probe) -> list[SequenceInput]:
+    """Return the sequences that a loop reads by slicing out the element of each step."""
+    found = []
+    for whole, outer, cut, is_even in _find_cuts(one):
+        try:
+            sequence = _find_sequence(one, probe, whole, outer, cut)
+        except UnsupportedError:
+            continue
+        if sequence is not None:
+            found.append(sequence._replace(is_even=is_even))
+    return found
+
+
+def _find_cuts(one: LoopRecurrence) -> Iterator[tuple[Tensor, Tensor, Tensor, bool]]:
+    """Yield the sliced tensors, within and outside of the loop, with their slices.
+
+    The last value is whether the index advances with the steps; see `SequenceInput.is_even`.
+    """
+    loop, inside = one.loop, one.inside
+    given = [(Tensor(name), data_inputs(inside.nodes[name])[0]) for name in sorted(loop.constants)]
+    given += [
+        (variable.read, variable.source)
+        for number, variable in enumerate(loop.variables)
+        if loop.body is not None and is_unchanged(loop, number, inside.nodes)
+    ]
+    ends = {variable.read for variable in loop.variables}
+    for whole, outer in given:
+        for user, position in ahead(inside.users, whole.node, {"Identity"}):
+            indices = data_inputs(user)[1:]
+            if position == 0 and user.op in _CUTS and _is_counted(one, indices):
+                is_even = all(goes_on(inside, index, ends) for index in indices)
+                yield whole, outer, Tensor(user.name), is_even
+
+
+def _is_counted(one: LoopRecurrence, indices: Sequence[Tensor]) -> bool:
+    """Whether indices come from a counter of the loop, and from no state that it carries."""
+    loop, nodes = one.loop, one.inside.nodes
+    reads = {variable.read: number for number, variable in enumerate(loop.variables)}
+    stops = {tensor.node for tensor in reads} | loop.constants
+    way = behind(nodes, indices, lambda node: node.name not in stops, _FAR)
+    numbers = {reads[tensor] for tensor, _ in way if tensor in reads}
+    return numbers.isdisjoint(one.carried) and not all(
+        is_unchanged(loop, number, nodes) for number in numbers
+    )
+
+
+def _find_sequence(
+    one: LoopRecurrence, probe: Probe, whole: Tensor, outer: Tensor, cut: Tensor
+) -> SequenceInput | None:
+    """Return a sequence whose steps are sliced one after the other, from either end."""
+    (value,) = probe.values([outer])
+    if np.ndim(value) != 3 or value.dtype.kind != "f":
+        return None
+    numbered = np.arange(value.size, dtype=value.dtype).reshape(value.shape)
+    found = _run_first_steps(one, probe, {whole: numbered}, [cut])
+    element = cut
+    if np.ndim(found[0][0]) == 3:
+        users = [user for user, _ in one.inside.users.get(cut.node, ()) if user.op in _SHRINKS]
+        if len(users) != 1:
+            return None
+        element = Tensor(users[0].name)
+        found = _run_first_steps(one, probe, {whole: numbered}, [element])
+    for axis in (0, 1):
+        places = [_find_place(numbered, step, axis) for (step,) in found]
+        last = value.shape[axis] - 1
+        if places in ([0, 1], [last, last - 1]) or (last == 0 and places[0] == 0):
+            return SequenceInput(element, outer, axis, is_backward=places[0] != 0)
+    return None
+
+
+def _find_place(whole: Any, step: Any, axis: int) -> int | None:
+    """Return the index of a step on an axis."""
+    every = np.moveaxis(whole, axis, 0)
+    return next((at for at, one in enumerate(every) if np.array_equal(one, step)), None)
+
+
+def _run_first_steps(
+    one: LoopRecurrence, probe: Probe, given: dict[Tensor, Any], wanted: Sequence[Tensor]
+) -> list[list[Any]]:
+    """Return some tensors in the first two steps of a loop, from its counters and given values."""
+    loop = one.loop
+    counters = [
+        number
+        for number in range(len(loop.variables))
+        if number not in one.carried and not is_unchanged(loop, number, one.inside.nodes)
+    ]
+    plan = compile_step(one.inside, loop, wanted, list(given), probe.environment)
+    read = [number for number in counters if loop.variables[number].read in plan.feeds]
+    after = [loop.variables[number].next for number in read]
+    following = compile_step(one.inside, loop, after, list(given), probe.environment)
+    sources = {variable.read: variable.source for variable in loop.variables}
+    feeds = dict(given)
+    for tensor in {*plan.feeds, *following.feeds} - given.keys():
+        (feeds[tensor],) = probe.values([sources.get(tensor, tensor)])
+    found = []
+    for _ in range(2):
+        try:
+            found.append(plan.run(feeds))
+        except UnsupportedError:
+            if not found:
+                raise
+            return [*found, [None] * len(wanted)]  # the sequence has one step
+        values = following.run(feeds)
+        feeds |= zip((loop.variables[number].read for number in read), values, strict=True)
+    return found

@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
 from lstmstate.recurrence.data_path import Front, front_of, tail_of
-from lstmstate.recurrence.graph_network import Cell, Draft, Output, Port, name_of
+from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
 from lstmstate.recurrence.loop import (
+    HANDING,
+    SELECTS,
     LoopRecurrence,
     SequenceInput,
     loop_recurrences,
     may_end_early,
     past_selection,
     skip,
+    sliced_inputs,
 )
 from lstmstate.recurrence.probe import Probe
-from lstmstate.recurrence.sliced_inputs import sliced_inputs
 from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
-SELECTS = frozenset({"Select", "SelectV2"})
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
-
-
 _TRIED = 4  # sizes of a batch
-
-
 _NEAR = 60  # nodes between the m of a step and the node that packs the steps
 
 
-def loop_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[Draft]:
-    """Yield a draft of a recurrence for each loop with cells."""
+def loop_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[Recurrence]:
+    """Yield a recurrence for each loop with cells; its connections are still unknown."""
     for loop in loop_recurrences(probe.scope):
         name = printable(loop.loop.name)
         try:
@@ -54,7 +52,7 @@ def loop_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> It
             used = [item for item in one.inputs if item.element in step.used]
             first = [item for item in used if item.element in into]
             masks = step.masks(pairs)
-            yield Draft(
+            yield Recurrence(
                 one.loop.name,
                 cells,
                 tuple(item.value for item in first),
@@ -87,22 +85,17 @@ def _make_step(one: LoopRecurrence, probe: Probe) -> tuple[Step, int | None, int
     except UnsupportedError as error:
         first = error
     for steps in probe.unpacked[:_TRIED]:
-        try:
+        with suppress(UnsupportedError):
             return Step(one, probe.with_open(steps)), steps, None
-        except UnsupportedError:
-            continue
     nodes = probe.scope.nodes
     given = [*map(Tensor, one.loop.constants), *(each.source for each in one.loop.variables)]
-    outside = [nodes.get(skip(nodes, tensor).node) for tensor in given]
-    shapes = [node.constant_shape() or () for node in outside if node is not None]
+    shapes = [node_at(nodes, skip(nodes, tensor)).constant_shape() or () for tensor in given]
     rows = [shape[0] for axes in (1, 2) for shape in shapes if len(shape) == axes]
     rows += _find_variable_rows(one, nodes)
     sizes = dict.fromkeys([*rows, *one.inside.constant_rows])
     for size in list(sizes)[:_TRIED]:
-        try:
+        with suppress(UnsupportedError):
             return Step(one, probe.with_open(size or 1)), None, size
-        except UnsupportedError:
-            continue
     raise first
 
 
@@ -110,10 +103,9 @@ def _find_variable_rows(one: LoopRecurrence, nodes: Mapping[str, Node]) -> list[
     """Return the numbers of rows of the variables that are initial values of a loop."""
     found: list[int | None] = []
     for number in one.carried:
-        node = nodes.get(skip(nodes, one.loop.variables[number].source).node)
-        if node is not None and node.op == "ReadVariableOp":
-            node = nodes.get(skip(nodes, data_inputs(node)[0]).node)
-        if node is not None and node.op in VARIABLE_OPS:
+        source = past(nodes, one.loop.variables[number].source, HANDING | {"ReadVariableOp"})
+        node = node_at(nodes, source)
+        if node.op in VARIABLE_OPS:
             found += (node.shape() or ())[:1]
     return found
 
@@ -141,8 +133,8 @@ def _make_port(one: LoopRecurrence, step: Step, part: Part) -> Port:
     )
 
 
-def _find_output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output | None:
-    """Return the output that a loop writes at each step, None if it writes none besides m."""
+def _find_output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Output:
+    """Return the output that a loop writes at each step, m if it writes none."""
     nodes, loop, m = one.inside.nodes, one.loop, pair.m
     read = loop.variables[m.number].read
 
@@ -152,8 +144,8 @@ def _find_output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Ou
     def choose(tensor: Tensor) -> Tensor:
         """Return the value of a Select before the end of a sequence, or at an unmasked step."""
         tensor = unselect(tensor)
-        node = nodes.get(tensor.node)
-        given = data_inputs(node)[1:] if node is not None and node.op in SELECTS else []
+        node = node_at(nodes, tensor)
+        given = data_inputs(node)[1:] if node.op in SELECTS else []
         return next((new for new in map(unselect, given) if new in (whole, alone)), tensor)
 
     whole, alone = unselect(loop.variables[m.number].next), unselect(m.next)
@@ -168,22 +160,13 @@ def _find_output(scope: Scope, one: LoopRecurrence, top: Cell, pair: Pair) -> Ou
         within = f"{element.node.rpartition('/')[0]}/".startswith(f"{top.scope}/")
         is_own = within and not leads_to(nodes, element, m.next)
         return _make_output(scope, one, number, (), is_m=False, is_own=is_own)
-    return None
+    return Output.of_m(top.m)
 
 
 def leads_to(nodes: Mapping[str, Node], start: Tensor, end: Tensor) -> bool:
     """Whether one value is computed from another, with no product between them."""
-    queue, seen = [end], {end}
-    while queue and len(seen) < _NEAR:
-        tensor = queue.pop(0)
-        if tensor == start:
-            return True
-        node = nodes.get(tensor.node)
-        if node is not None and node.op not in PRODUCTS:
-            given = [one for one in data_inputs(node) if one not in seen]
-            seen.update(given)
-            queue += given
-    return False
+    way = behind(nodes, [end], lambda node: node.op not in PRODUCTS, _NEAR)
+    return any(tensor == start for tensor, _ in way)
 
 
 def _make_output(
@@ -208,10 +191,7 @@ def find_gathered(scope: Scope, output: Output) -> tuple[Tensor, ...]:
     found = []
     queue = [*output.tensors]
     while queue:
-        handed = queue.pop()
-        for user, _ in scope.users.get(handed.node, ()):
-            if handed not in data_inputs(user):
-                continue
+        for user, _ in scope.readers(queue.pop()):
             if user.op == "Identity" and not scope.is_inner(user.name):
                 queue.append(Tensor(user.name))
             elif user.op.startswith(_GATHERS):

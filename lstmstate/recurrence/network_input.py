@@ -13,7 +13,7 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import UnsupportedError, count, printable
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.evaluate import is_source
-from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at
 from lstmstate.recurrence.data_path import READS_SIZES, Front, by_place, comes_from, origins
 from lstmstate.recurrence.graph_network import Input, Recurrence, Recurrences, before_the_loop
 from lstmstate.recurrence.probe import Probe
@@ -24,9 +24,8 @@ _CUTS = {
     **dict.fromkeys(("Identity", "ExpandDims", "Transpose"), 0),
     "Split": 1,
 }
-
-
-_JOINS = frozenset({"Concat", "ConcatV2", "Pack"})
+# The inputs that an operation joins.
+_JOINED = {"Concat": slice(1, None), "ConcatV2": slice(-1), "Pack": slice(None)}
 _NEAR = 60  # nodes between a step and the sequence that it is cut out of
 
 
@@ -103,17 +102,16 @@ def _find_step_placeholders(probe: Probe, given: Input) -> tuple[Input, ...]:
 def _is_alone(probe: Probe, read: Tensor, x: Tensor) -> bool:
     """Whether x is joined with nothing before a single step: a joined value may be a state."""
     nodes = probe.scope.nodes
-    queue, seen = [read], {read}
-    while queue:
-        node = nodes.get(queue.pop().node)
-        given = data_inputs(node) if node is not None and node.op not in VARIABLE_OPS else []
-        if node is not None and node.op in _JOINS:
-            axis = {"Concat": slice(1, None), "ConcatV2": slice(-1)}.get(node.op, slice(None))
-            if not all(comes_from(nodes, one, x) for one in given[axis]):
-                return False
-        given = [one for one in given if one not in seen and comes_from(nodes, one, x)]
-        seen.update(given)
-        queue += given
+
+    def into(node: Node) -> list[Tensor]:
+        if node.op in VARIABLE_OPS:
+            return []
+        return [one for one in data_inputs(node) if comes_from(nodes, one, x)]
+
+    for _, node in behind(nodes, [read], into=into):
+        given = data_inputs(node)[_JOINED.get(node.op, slice(0))]
+        if not all(comes_from(nodes, one, x) for one in given):
+            return False
     return True
 
 
@@ -168,15 +166,11 @@ def _cuts_each_once(probe: Probe, whole: Tensor, reads: Sequence[Tensor]) -> boo
     plan = probe.compile(reads, [whole])
     if len(reads) == 1:
         return bool(np.size(value) == np.size(probe.run(plan, {whole: value})[0]))
+    numbers = np.indices(np.shape(value)).astype(value.dtype)  # along each axis
     return any(
-        _is_in_order(probe.run(plan, {whole: _number_along(value, axis)}), value.shape[axis])
-        for axis in range(np.ndim(value))
+        _is_in_order(probe.run(plan, {whole: along}), size)
+        for along, size in zip(numbers, np.shape(value), strict=True)
     )
-
-
-def _number_along(value: Any, axis: int) -> Any:
-    """Return an array whose elements are their indices along an axis."""
-    return np.indices(value.shape)[axis].astype(value.dtype)
 
 
 def _is_in_order(parts: Sequence[Any], size: int) -> bool:
@@ -190,9 +184,9 @@ def _trace_cuts(nodes: Mapping[str, Node], tensor: Tensor) -> list[Tensor]:
     """Return a tensor, and the tensors that it is cut out of or reshaped from."""
     found = [tensor]
     for _ in range(_NEAR):
-        node = nodes.get(tensor.node)
-        kept = undropped(nodes, node) if node is not None else None
-        if node is None or (kept is None and node.op not in _CUTS):
+        node = node_at(nodes, tensor)
+        kept = undropped(nodes, node)
+        if kept is None and node.op not in _CUTS:
             break
         tensor = data_inputs(node)[_CUTS[node.op]] if kept is None else kept
         found.append(tensor)

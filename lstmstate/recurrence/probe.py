@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lstmstate.checkpoint import dtypes
+from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import (
     CorruptError,
@@ -22,16 +23,19 @@ from lstmstate.errors import (
     UnsupportedError,
 )
 from lstmstate.graph.evaluate import Environment, Plan, Scope, compile_plan, is_source
-from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.operations import constant_array
+from lstmstate.graph.walk import Tensor, ahead, data_inputs, input_at, node_at, past
 from lstmstate.recurrence.data_path import origins
-from lstmstate.recurrence.sequence_ends import ends, turning_lengths
-from lstmstate.recurrence.unknown_shapes import unknown_shape
-from lstmstate.recurrence.without_branches import Straight
+from lstmstate.recurrence.sequence_ends import Straight, ends, turning_lengths
 
 OPEN = 2  # the size used for an unknown size of a placeholder, for batch and time alike
 _LARGEST = 1 << 24  # elements of a made-up array
 
 Sizes = tuple[int | None, ...]
+_HANDING = frozenset({"Identity", "Cast", "StopGradient", "Enter"})
+_LOOKUPS = frozenset({"Gather", "GatherV2", "ResourceGather"})
+_SCATTERS = frozenset({"TensorArrayScatter", "TensorArrayScatterV2", "TensorArrayScatterV3"})
+_FAR = 40  # operations that pass on a placeholder
 
 
 class Fed:
@@ -88,7 +92,7 @@ def fed_tensors(scope: Scope, width: int | None = None) -> dict[Tensor, Fed]:
     for node in scope.nodes.values():
         if node.op.startswith("Placeholder") and is_source(node):
             shape = node.shape()
-            sizes = unknown_shape(scope, node, width) if shape is None else shape
+            sizes = _find_unknown_shape(scope, node, width) if shape is None else shape
             found.append(Fed(Tensor(node.name), node.number_of_type("dtype"), sizes))
         elif is_source(node):
             found += [
@@ -104,10 +108,9 @@ def _find_fed_reshapes(scope: Scope, fed: Mapping[Tensor, Fed]) -> Iterator[Fed]
     Numbers that fit each other are unknown: the results are made up instead.
     """
     for node in scope.nodes.values():
-        shape = scope.nodes.get(data_inputs(node)[1].node) if node.op == "Reshape" else None
-        if shape is not None and shape.op == "Pack":
-            given = [scope.nodes.get(tensor.node) for tensor in data_inputs(shape)]
-            constants = [one.constant() if one is not None else None for one in given]
+        shape = input_at(scope.nodes, node, 1)
+        if node.op == "Reshape" and shape.op == "Pack":
+            constants = [node_at(scope.nodes, one).constant() for one in data_inputs(shape)]
             sizes = [None if one is None else int(one.scalar or -1) for one in constants]
             numbers = [one for one in data_inputs(shape) if one in fed]
             is_known = len(numbers) == sizes.count(None) and -1 not in sizes
@@ -220,37 +223,32 @@ class Probe:
         }
         return Straight(self.scope, ended)
 
+    def _with(self, **changes: Any) -> Probe:
+        """Return a probe with some attributes of its own; it keeps no values of this one."""
+        other = copy(self)
+        vars(other).update(_known={}, **changes)
+        return other
+
     def on_straight(self) -> Probe:
         """Return a probe of the graph without branches for sequences that have ended."""
-        other = copy(self)
-        other.scope = self.straight.scope
-        other._known = {}
-        return other
+        return self._with(scope=self.straight.scope)
 
     def with_open(self, size: int) -> Probe:
         """Return a probe with another size for unknown sizes."""
-        other = copy(self)
-        other._open = size
-        other._known = {}
-        return other
+        return self._with(_open=size)
 
     def with_lengths(self, length: int) -> Probe:
         """Return a probe with this length for all sequences."""
-        other = copy(self)
-        other._length = length
-        other._known = {}
-        return other
+        return self._with(_length=length)
 
     def of_shapes(self, size: int) -> Probe:
         """Return a probe with another size for unknown sizes, and zeros for all variables."""
-        other = self.with_open(size)
-        other.environment = Environment(_make_zeros)
-        return other
+        return self._with(_open=size, environment=Environment(_make_zeros))
 
     def given(self, known: Mapping[Tensor, Any]) -> Probe:
         """Return a probe with given values for some tensors instead of computed ones."""
-        other = copy(self)
-        other._known = dict(known)
+        other = self._with()
+        other._known |= known
         return other
 
     @cached_property
@@ -321,8 +319,7 @@ class Probe:
             else self._fed[tensor].value((), self._open, self._length)
             for tensor in plan.feeds
         }
-        with np.errstate(all="ignore"):
-            return plan.bind().run(values)
+        return plan.run(values)
 
     def values(self, tensors: Sequence[Tensor]) -> list[Any]:
         """Return the values of some tensors, and keep them for later calls."""
@@ -335,3 +332,72 @@ class Probe:
             if isinstance(value, np.ndarray)
         }
         return found
+
+
+def _find_unknown_shape(scope: Scope, node: Node, width: int | None) -> Sizes | None:
+    """Return the shape that the readers of a placeholder require, None if they require none.
+
+    Args:
+        width: the width of the vectors of sequences.
+    """
+    readers = ahead(scope.users, node.name, _HANDING, _FAR)
+    sizes = (_infer_shape(scope, user, position, width) for user, position in readers)
+    found = [one for one in sizes if one is not None]
+    if not found:
+        return None
+    shape = max(found, key=len)
+    last = next((one[-1] for one in [shape, *found] if one[-1] is not None), None)
+    return (*shape[:-1], last)
+
+
+def _infer_shape(scope: Scope, user: Node, position: int, width: int | None) -> Sizes | None:
+    """Return the shape that a node requires for one of its inputs."""
+    if user.op in _LOOKUPS and position == 1:
+        return _infer_from_lookup(scope, user)
+    if user.op in _SCATTERS and position == 2:
+        return (None, None, width)
+    if user.op == "MatMul" and position == 0:
+        return _infer_from_product(scope, user)
+    if user.op in ("Transpose", "Reshape", "StridedSlice") and position == 0:
+        given = _read_integers(scope, data_inputs(user)[1])
+        if given and user.op == "Reshape":
+            return tuple(None if size < 0 else size for size in given)
+        last = width if user.op == "Transpose" else None
+        return given and (*[None] * (len(given) - 1), last)
+    return _infer_from_parts(scope, user, width)
+
+
+def _infer_from_product(scope: Scope, user: Node) -> Sizes | None:
+    weights = node_at(scope.nodes, past(scope.nodes, data_inputs(user)[1], _HANDING))
+    shape = weights.shape() if weights.op in VARIABLE_OPS else None
+    if not shape or user.number("transpose_a"):
+        return None
+    return (None, shape[int(bool(user.number("transpose_b")))])
+
+
+def _infer_from_lookup(scope: Scope, user: Node) -> Sizes:
+    """Return the shape of ids."""
+    readers = ahead(scope.users, user.name, _HANDING, _FAR)
+    sizes = (_infer_from_parts(scope, after, None) for after, _ in readers)
+    return next((one[:2] for one in sizes if one), (None, None))
+
+
+def _infer_from_parts(scope: Scope, node: Node, width: int | None) -> Sizes | None:
+    """Return the shape of the tensor that a node unpacks along its first or second axis."""
+    if node.op == "Unpack":
+        axis, count = node.number("axis") or 0, node.number("num")
+    elif node.op == "Split":
+        axes = _read_integers(scope, data_inputs(node)[0])
+        axis, count = axes[0] if axes else -1, node.number("num_split")
+    else:
+        return None
+    if axis not in (0, 1):
+        return None
+    return (None, count, width) if axis else (count, None, width)
+
+
+def _read_integers(scope: Scope, tensor: Tensor) -> tuple[int, ...] | None:
+    node = node_at(scope.nodes, tensor)
+    if node.op != "Const":
+        return None
+    return tuple(int(value) for value in constant_array(node).reshape(-1))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from lstmstate.errors import LstmstateError, printable
+from lstmstate.checkpoint.graph_node import Node
+from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.walk import Tensor, data_inputs, node_at, past
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import (
     READS_SIZES,
@@ -16,7 +17,7 @@ from lstmstate.recurrence.data_path import (
     origins,
     tail_of,
 )
-from lstmstate.recurrence.graph_network import Cell, Draft, Output, Port, name_of
+from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
 from lstmstate.recurrence.probe import Probe
 from lstmstate.recurrence.states import Causes, Path
 
@@ -60,70 +61,70 @@ _SEQUENCE_OPS = {
 }
 
 
-_FAR = 60  # nodes between a number of steps and the Shape that it comes from
+# Operations between a number of steps and the Shape that it comes from.
+_HANDING = frozenset({"Cast", "Identity", "StridedSlice", "Squeeze"})
 
 
-def sequence_drafts(probe: Probe, names: Mapping[str, str], others: list[str]) -> Iterator[Draft]:
-    """Yield a draft of a recurrence for each operation that runs a cell over a sequence."""
+def sequence_drafts(
+    probe: Probe, names: Mapping[str, str], others: list[str]
+) -> Iterator[Recurrence]:
+    """Yield a recurrence for each operation that runs a cell over a sequence."""
     scope = probe.scope
     for node in scope.nodes.values():
         places = _SEQUENCE_OPS.get(node.op)
-        if places is None or scope.is_inner(node.name):
-            continue
-        given = data_inputs(node)
-        if len(given) != places.inputs:
-            continue
-        sized, times = places.sized
-        lengths = None
-        if places is _BLOCK and not _takes_every_step(probe, given[0], given[places.x]):
-            lengths = _find_lengths(probe, given[0])
-            if lengths is None:
-                problem = "its number of steps is not that of x, nor the maximum of fed lengths"
-                others.append(f"{printable(node.name)}: {problem}")
-                continue
-        try:
-            values = probe.values([given[places.x], given[sized]])
-        except LstmstateError as error:
-            others.append(f"{printable(node.name)}: {error}")
-            continue
-        ports = [
-            Port(
-                Tensor(node.name, at, "input"),
-                places.entry,
-                given[at],
-                Tensor(node.name, last),
-                places.exit,
-                (Tensor(node.name, steps),),
-                (),
-                values[1].shape[-1] // times,
-                str(values[0].dtype),
+        is_whole = places is not None and len(data_inputs(node)) == places.inputs
+        if places is not None and is_whole and not scope.is_inner(node.name):
+            try:
+                yield _make_recurrence(probe, names, node, places)
+            except LstmstateError as error:
+                others.append(f"{printable(node.name)}: {error}")
+
+
+def _make_recurrence(
+    probe: Probe, names: Mapping[str, str], node: Node, places: _SequenceOp
+) -> Recurrence:
+    scope, given = probe.scope, data_inputs(node)
+    x, (sized, times) = given[places.x], places.sized
+    lengths = None
+    if places is _BLOCK and not _takes_every_step(probe, given[0], x):
+        lengths = _find_lengths(probe, given[0])
+        if lengths is None:
+            raise UnsupportedError(
+                "its number of steps is not that of x, nor the maximum of fed lengths"
             )
-            for at, last, steps in zip((places.c, places.m), places.last, places.steps, strict=True)
-        ]
-        weights = origins(scope.nodes, given[places.weights], {})
-        name, is_known = name_of(weights.variables, names)
-        cell = Cell(name, ports[0], ports[1], node.name.rpartition("/")[0], is_known)
-        every_m = Tensor(node.name, places.steps[1])
-        if lengths is not None:
-            every_m = _find_masked(scope, every_m, lengths)
-        tail = tail_of(scope, every_m)
-        out = tail if tail.reversed else Front(every_m, False, False)
-        output = Output((out.tensor,), (), int(out.turned), is_m=True, is_own=False)
-        x = given[places.x]
-        fronts = (front_of(scope.nodes, x),)
-        counts = () if lengths is None else (Tensor(node.name, 0, "input"),)
-        causes = Causes(READS_SIZES if weights.sizes else None)
-        yield Draft(
-            node.name,
-            (cell,),
-            (x,),
-            fronts,
+    values = probe.values([x, given[sized]])
+    c, m = (
+        Port(
+            Tensor(node.name, at, "input"),
+            places.entry,
+            given[at],
+            Tensor(node.name, last),
+            places.exit,
+            (Tensor(node.name, steps),),
             (),
-            (node.name,),
-            output,
-            causes=causes,
-            counts=counts,
+            values[1].shape[-1] // times,
+            str(values[0].dtype),
         )
+        for at, last, steps in zip((places.c, places.m), places.last, places.steps, strict=True)
+    )
+    weights = origins(scope.nodes, given[places.weights], {})
+    name, is_known = name_of(weights.variables, names)
+    (every_m,) = m.steps
+    if lengths is not None:
+        every_m = _find_masked(scope, every_m, lengths)
+    tail = tail_of(scope, every_m)
+    out = tail if tail.reversed else Front(every_m)
+    return Recurrence(
+        node.name,
+        (Cell(name, c, m, node.name.rpartition("/")[0], is_known),),
+        (x,),
+        (front_of(scope.nodes, x),),
+        (),
+        (node.name,),
+        Output((out.tensor,), (), int(out.turned), is_m=True, is_own=False),
+        causes=Causes(READS_SIZES if weights.sizes else None),
+        counts=() if lengths is None else (Tensor(node.name, 0, "input"),),
+    )
 
 
 def _find_lengths(probe: Probe, steps: Tensor) -> Tensor | None:
@@ -146,13 +147,8 @@ def _find_masked(scope: Scope, every: Tensor, lengths: Tensor) -> Tensor:
 
 def _takes_every_step(probe: Probe, steps: Tensor, x: Tensor) -> bool:
     """Whether a number of steps is the size of x, and not the maximum of some lengths."""
-    nodes = probe.scope.nodes
-    for _ in range(_FAR):
-        node = nodes.get(steps.node)
-        if node is None or node.op not in ("Cast", "Identity", "StridedSlice", "Squeeze"):
-            break
-        steps = data_inputs(node)[0]
-    if node is None or node.op == "Shape":
-        return node is not None
+    node = node_at(probe.scope.nodes, past(probe.scope.nodes, steps, _HANDING))
+    if not node.op or node.op == "Shape":
+        return node.op == "Shape"
     constant = node.constant()
     return constant is not None and constant.values[:1] == probe.describe(x)[0][:1]

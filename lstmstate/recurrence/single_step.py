@@ -5,7 +5,6 @@ No second step shows which tensors are x and the old m, and which are the new c 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 
 from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
@@ -13,7 +12,7 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.walk import Tensor, behind, between, data_inputs
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import origins
 from lstmstate.recurrence.states import ELEMENTWISE, PRODUCTS
@@ -50,12 +49,13 @@ def new_state(scope: Scope, wired: Wired, step: WiredStep, old: Collection[Tenso
         old: the state before the step.
     """
     m = Tensor(step.m.name if step.m is not None else "")
-    way = _find_path(scope, step.c_new.name, m.node)
-    c, doubt = _find_squashed(scope, step.c_new, way)
+    way = between(scope.nodes, step.c_new.name, m, None, _FAR) or []
+    c, doubt = _find_squashed(step.c_new, way[:-1])
     own = m.node.rpartition("/")[0]
     c = _follow_clips(scope, c, own)
     m = _follow_clips(scope, _follow_projection(scope, wired, m), own)
-    inner = _find_ancestors(scope, m.node)
+    whole = behind(scope.nodes, [m], lambda node: node.op not in VARIABLE_OPS, _FAR)
+    inner = {tensor.node for tensor, _ in whole}
     problem = _describe_change(scope, c, old, inner) or _describe_change(scope, m, old, inner, own)
     return Made(c, m, problem, doubt)
 
@@ -98,9 +98,12 @@ def operands(
     if len(found) != 1:
         return None, None
     (x,) = (one for one in columns if one != found[0])
-    users = (user for user, _ in scope.users.get(m.name if m else "", ()) if user.op in PRODUCTS)
     widths = {
-        shape[-1] for user in users for shape in _find_shapes(scope, data_inputs(user)[1]) if shape
+        shape[-1]
+        for user in _find_users(scope, m.name if m else "")
+        if user.op in PRODUCTS
+        for shape in _find_shapes(scope, data_inputs(user)[1])
+        if shape
     }
     if rows[x] in widths:
         return None, None  # m may be projected, and then either matrix may be that for x
@@ -112,29 +115,12 @@ def _find_shapes(scope: Scope, weights: Tensor) -> Iterator[tuple[int | None, ..
         yield scope.nodes[name].shape() or ()
 
 
-def _find_path(scope: Scope, start: str, end: str) -> list[str]:
-    """Return the nodes on the shortest path between two nodes, from the first to the second."""
-    queue: deque[tuple[str, ...]] = deque([(end,)])
-    seen = {end}
-    while queue and len(seen) < _FAR:
-        way = queue.popleft()
-        node = scope.nodes.get(way[0])
-        for tensor in data_inputs(node) if node is not None else []:
-            if tensor.node == start:
-                return [*way[:-1]]
-            if tensor.node not in seen:
-                seen.add(tensor.node)
-                queue.append((tensor.node, *way))
-    return []
-
-
-def _find_squashed(scope: Scope, c_new: Node, way: Sequence[str]) -> tuple[Tensor, str | None]:
+def _find_squashed(c_new: Node, nodes: Sequence[Node]) -> tuple[Tensor, str | None]:
     """Return the c that m is computed from: the sum, perhaps clipped; a doubt if more is done.
 
     Args:
-        way: the nodes between the sum and m.
+        nodes: those between the sum and m.
     """
-    nodes = [scope.nodes[name] for name in way]
     squashes = [at for at, node in enumerate(nodes) if len(data_inputs(node)) == 1]
     before = nodes[: squashes[-1]] if squashes else nodes
     clips = _CLIPS if squashes else frozenset()
@@ -162,8 +148,8 @@ def _follow_projection(scope: Scope, wired: Wired, m: Tensor) -> Tensor:
 def _follow_clips(scope: Scope, made: Tensor, own: str) -> Tensor:
     """Return a new state after the clips in the cell's own scope."""
     for _ in range(4):
-        users = [user for user, _ in scope.users.get(made.node, ()) if user.op in _CLIPS]
-        users = [user for user in users if _is_within(user, own)]
+        every = _find_users(scope, made.node)
+        users = [user for user in every if user.op in _CLIPS and _is_within(user, own)]
         if len(users) != 1:
             break
         made = Tensor(users[0].name)
@@ -195,9 +181,8 @@ def _describe_change(
     queue, seen = [made], {made}
     while queue and len(seen) < _NEAR:
         tensor = queue.pop()
-        for user, position in scope.users.get(tensor.node, ()):
-            is_read = data_inputs(user)[position : position + 1] == [tensor]
-            if not is_read or user.name in inner or _is_of_gradient(user):
+        for user, _ in scope.readers(tensor):
+            if user.name in inner or _is_of_gradient(user):
                 continue
             if user.op in _HANDING:
                 queue += [Tensor(user.name)]
@@ -219,33 +204,20 @@ def _is_of_gradient(node: Node) -> bool:
 
 def _is_dropout(scope: Scope, user: Node, kept: Tensor) -> bool:
     """Whether a node, or one that reads it, is dropout of a value, which is left out."""
-    after = [node for node, _ in scope.users.get(user.name, ())]
+    after = _find_users(scope, user.name)
     return any(undropped(scope.nodes, node) == kept for node in (user, *after))
+
+
+def _find_users(scope: Scope, name: str) -> list[Node]:
+    return [user for user, _ in scope.users.get(name, ())]
 
 
 def _is_mixed(scope: Scope, node: Node, old: Collection[Tensor], inner: Collection[str]) -> bool:
     """Whether a node, or one that reads it, also reads an old state, not only the new one."""
-    queue = [node, *(user for user, _ in scope.users.get(node.name, ()))]
-    seen = set(inner)
-    while queue and len(seen) < _NEAR + len(inner):
-        one = queue.pop()
-        if one.name in seen or one.op not in _CHANGES | _HANDING:
-            continue
-        seen.add(one.name)
-        given = data_inputs(one)
-        if not set(given).isdisjoint(old):
-            return True
-        queue += [scope.nodes[tensor.node] for tensor in given if tensor.node in scope.nodes]
-    return False
 
+    def is_changing(one: Node) -> bool:
+        return one.name not in inner and one.op in _CHANGES | _HANDING
 
-def _find_ancestors(scope: Scope, name: str) -> set[str]:
-    """Return the nodes that a node is computed from, and the node itself."""
-    queue, seen = [name], {name}
-    while queue and len(seen) < _FAR:
-        node = scope.nodes.get(queue.pop())
-        for tensor in data_inputs(node) if node and node.op not in VARIABLE_OPS else []:
-            if tensor.node not in seen:
-                seen.add(tensor.node)
-                queue.append(tensor.node)
-    return seen
+    starts = [Tensor(one.name) for one in (node, *_find_users(scope, node.name))]
+    way = behind(scope.nodes, starts, is_changing, _NEAR + len(starts))
+    return any(tensor in old for _, one in way if is_changing(one) for tensor in data_inputs(one))

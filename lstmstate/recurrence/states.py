@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS
-from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import UnsupportedError
 from lstmstate.graph.evaluate import Plan, Scope, compile_step
-from lstmstate.graph.loops import MERGES, Tensor, data_inputs, is_unchanged
+from lstmstate.graph.loops import MERGES, is_unchanged
+from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, origins
 from lstmstate.recurrence.loop import COMPARISONS, LoopRecurrence, is_fed, past_selection, skip
@@ -45,7 +45,9 @@ JUMPS = frozenset(
     IsNan IsInf IsFinite Where ArgMax ArgMin OneHot FloorMod FloorDiv Mod TopKV2 InTopK DivNoNan
     """.split()
 )
+_ENDS_OF_WEIGHTS = VARIABLE_OPS | MERGES | PRODUCTS.keys()
 _FAR = 400  # nodes between a product and the variables of its weights
+_NEAR = 200  # nodes between the new m and the new c
 _DRAWS = 4  # several random inputs, as a step may be skipped for some of them
 
 
@@ -120,6 +122,8 @@ class Step:
         plan = self._compile(probe, targets)
         self.nodes = plan.names
         self._outside = _evaluate_outside(recurrence, plan, probe)
+        read = [tensor for tensor in self.elements if tensor in self._outside]
+        self._elements = {tensor: self._outside[tensor] for tensor in read}
         carried = tuple(at for at in recurrence.carried if self._is_float(loop.variables[at].read))
         self._recurrence = recurrence._replace(carried=carried)
         targets = [loop.variables[number].next for number in carried]
@@ -127,17 +131,14 @@ class Step:
         self._flag = True  # the value of boolean elements
         self._batch = next((len(value) for value in self._elements.values()), None)
         self.parts = self._take_apart(probe, targets)
-        products = [
+        self._products = [
             (name, data_inputs(self._inside.nodes[name])[position])
             for name in plan.names
-            if self._inside.nodes[name].op in PRODUCTS
-            for position in PRODUCTS[self._inside.nodes[name].op]
+            for position in PRODUCTS.get(self._inside.nodes[name].op, ())
         ]
-        self._products = products
         self._probe = probe
-        self._plan = self._compile(
-            probe, [*(part.next for part in self.parts), *(tensor for _, tensor in products)]
-        )
+        operands = [tensor for _, tensor in self._products]
+        self._plan = self._compile(probe, [*(part.next for part in self.parts), *operands])
         self.used = frozenset(self._elements)
 
     def _is_float(self, read: Tensor) -> bool:
@@ -149,21 +150,13 @@ class Step:
         feeds = [*self.elements, *more, *probe.fed]
         return compile_step(self._inside, self._recurrence.loop, targets, feeds, probe.environment)
 
-    @property
-    def _elements(self) -> dict[Tensor, Array]:
-        return {
-            tensor: self._outside[tensor] for tensor in self.elements if tensor in self._outside
-        }
-
     def draw(self) -> dict[Tensor, Array]:
         """Return random values for the states and elements that a step reads."""
         variables = self._recurrence.loop.variables
-        drawn = {}
-        for number in self._recurrence.carried:
-            read = variables[number].read
-            if read in self._outside:
-                drawn[read] = self._draw_like(self._outside[read])
-        return drawn | {tensor: self._draw_like(value) for tensor, value in self._elements.items()}
+        carried = [variables[number].read for number in self._recurrence.carried]
+        states = {read: self._outside[read] for read in carried if read in self._outside}
+        every = states | self._elements
+        return {tensor: self._draw_like(value) for tensor, value in every.items()}
 
     def _draw_like(self, value: Array) -> Array:
         """Return random values of a shape, with the batch of the inputs."""
@@ -176,12 +169,7 @@ class Step:
 
     def run(self, plan: Plan, values: Mapping[Tensor, Array]) -> list[Array]:
         """Evaluate a plan of this step."""
-        feeds = {
-            tensor: values[tensor] if tensor in values else self._outside[tensor]
-            for tensor in plan.feeds
-        }
-        with np.errstate(all="ignore"):
-            return plan.bind().run(feeds)
+        return plan.run({**self._outside, **values})
 
     def _take_apart(self, probe: Probe, targets: Sequence[Tensor]) -> list[Part]:
         """Return the parts that the step joins, in the order of the variables."""
@@ -244,41 +232,24 @@ class Step:
         for element in self.used:
             if base[element].dtype.kind == "b":
                 after = self.run(self._plan, base | {element: np.zeros_like(base[element])})
-                kept = (
-                    np.array_equal(after[at], take(base[variables[part.number].read], part.path))
-                    for at in own
-                    for part in (self.parts[at],)
-                )
-                found |= {element} if all(kept) else set()
+                states = [(self.parts[at], after[at]) for at in own]
+                if all(
+                    np.array_equal(new, take(base[variables[part.number].read], part.path))
+                    for part, new in states
+                ):
+                    found.add(element)
         return frozenset(found)
 
     def variables(self, pair: Pair) -> tuple[str, ...]:
         """Return the nodes of a cell's weights: those multiplied with m, or used for the new c."""
         nodes, outer = self._inside.nodes, self._outer
-        starts = [tensor for name in pair.products for tensor in data_inputs(nodes[name])[1:]] or [
-            pair.c.next
-        ]
-        queue = [tensor.node for tensor in starts]
-        seen: set[str] = set()
-        found: dict[str, None] = {}
-        while queue and len(seen) < _FAR:
-            name = queue.pop(0)
-            node = nodes.get(name) or outer.get(name) or self._find_source(name)
-            if name in seen or node is None:
-                continue
-            seen.add(name)
-            if node.op in VARIABLE_OPS:
-                found[node.name] = None
-            elif node.op not in MERGES and node.op not in PRODUCTS:
-                queue += [tensor.node for tensor in data_inputs(node)]
-        return tuple(found)
-
-    def _find_source(self, name: str) -> Node | None:
-        """Return the node outside of a function for one of its arguments."""
-        for one in self._recurrence.loop.variables:
-            if one.read.node == name:
-                return self._outer.get(one.source.node)
-        return None
+        starts = [tensor for name in pair.products for tensor in data_inputs(nodes[name])[1:]]
+        starts = starts or [pair.c.next]
+        loop = self._recurrence.loop
+        sources = {one.read.node: node_at(outer, one.source) for one in loop.variables}
+        every = {**sources, **outer, **nodes}  # a function's arguments are values from outside
+        way = behind(every, starts, lambda node: node.op not in _ENDS_OF_WEIGHTS, _FAR)
+        return tuple(dict.fromkeys(node.name for _, node in way if node.op in VARIABLE_OPS))
 
     def dependence(self) -> tuple[Array, Array]:
         """Find the new parts and the operands of products that change with each part.
@@ -406,38 +377,31 @@ class Step:
     def _match_pair(
         self, both: tuple[int, int], parts: Array, products: Array, names: Sequence[str]
     ) -> Pair | None:
-        for c, m in (both, both[::-1]):
-            if not (parts[c, c] and parts[m, c] and parts[c, m]):
-                continue
-            of_m = products[m] & ~products[c]
-            of_c = products[c] & ~products[m]
-            into = dict.fromkeys(name for name, is_so in zip(names, of_m, strict=True) if is_so)
+        ways = [(c, m) for c, m in (both, both[::-1]) if parts[c, c] & parts[m, c] & parts[c, m]]
+        into = None
+        for c, m in ways:
+            of_m, of_c = products[m] & ~products[c], products[c] & ~products[m]
             if of_m.any() and not of_c.any():
-                return Pair(self.parts[c], self.parts[m], tuple(into))
-        for c, m in (both, both[::-1]):
-            if parts[c, c] and parts[m, c] and parts[c, m] and self._is_made_of(m, c):
-                both = products[m] | products[c]
-                into = dict.fromkeys(name for name, is_so in zip(names, both, strict=True) if is_so)
-                return Pair(self.parts[c], self.parts[m], tuple(into))
-        return None
+                into = of_m
+                break
+        else:
+            for c, m in ways:
+                if self._is_made_of(m, c):
+                    into = products[m] | products[c]
+                    break
+        if into is None:
+            return None
+        read = dict.fromkeys(name for name, is_so in zip(names, into, strict=True) if is_so)
+        return Pair(self.parts[c], self.parts[m], tuple(read))
 
     def _is_made_of(self, m: int, c: int) -> bool:
         """Whether the new m has the shape of the new c and is computed from it, with no product."""
         if self._shapes[self.parts[m]] != self._shapes[self.parts[c]]:
             return False
         target = skip(self._inside.nodes, self.parts[c].next).node
-        queue = [self.parts[m].next]
-        seen: set[str] = set()
-        while queue:
-            tensor = queue.pop()
-            if tensor.node == target:
-                return True
-            node = self._inside.nodes.get(tensor.node)
-            if tensor.node in seen or node is None or node.op in PRODUCTS or len(seen) > 200:
-                continue
-            seen.add(tensor.node)
-            queue += data_inputs(node)
-        return False
+        start = [self.parts[m].next]
+        way = behind(self._inside.nodes, start, lambda node: node.op not in PRODUCTS, _NEAR)
+        return any(tensor.node == target for tensor, _ in way)
 
 
 def _evaluate_outside(recurrence: LoopRecurrence, plan: Plan, probe: Probe) -> dict[Tensor, Array]:
@@ -462,7 +426,8 @@ def _evaluate_outside(recurrence: LoopRecurrence, plan: Plan, probe: Probe) -> d
     return found
 
 
-_Draft = list[tuple[Tensor, int, str]]  # from the whole to the part: tensor, axis, way of joining
+# From the whole to the part: its tensor, the axis, and its index if parts are packed.
+_Draft = list[tuple[Tensor, int, int | None]]
 
 
 def _split_value(
@@ -470,34 +435,25 @@ def _split_value(
 ) -> Iterator[_Draft]:
     """Yield how a new value is joined, from the whole to each part."""
     read = recurrence.loop.variables[number].read
-    queue: list[_Draft] = [[(target, 0, "")]]
+    queue: list[_Draft] = [[(target, 0, None)]]
     while queue:
         draft = queue.pop(0)
         tensor = past_selection(inside, skip(inside.nodes, draft[-1][0]), read)
-        node = inside.nodes.get(tensor.node)
-        given = data_inputs(node) if node is not None else []
-        if node is None or len(draft) > 4 or tensor.node == read.node:
-            yield draft
-            continue
-        if node.op == "Pack":
+        node = node_at(inside.nodes, tensor)
+        given = data_inputs(node)
+        parts: _Draft = []
+        if len(draft) > 4 or tensor.node == read.node:
+            pass
+        elif node.op == "Pack":
             axis = node.number("axis") or 0
-            queue = [
-                *([*draft, (part, axis, f"pack {at}")] for at, part in enumerate(given)),
-                *queue,
-            ]
+            parts = [(part, axis, at) for at, part in enumerate(given)]
         elif node.op in ("ConcatV2", "Concat"):
             values = given[:-1] if node.op == "ConcatV2" else given[1:]
-            if all(_is_product(inside, part) for part in values):  # shards of one projection
-                yield draft
-                continue
-            queue = [*([*draft, (part, -1, "join")] for part in values), *queue]
-        else:
+            if any(node_at(inside.nodes, part).op not in PRODUCTS for part in values):
+                parts = [(part, -1, None) for part in values]  # else shards of one projection
+        if not parts:
             yield draft
-
-
-def _is_product(inside: Scope, tensor: Tensor) -> bool:
-    node = inside.nodes.get(tensor.node)
-    return node is not None and node.op in PRODUCTS
+        queue = [*([*draft, part] for part in parts), *queue]
 
 
 def _place_parts(
@@ -508,15 +464,11 @@ def _place_parts(
     ends: dict[tuple[int, Path], int] = {}
     for (number, draft), shape in zip(drafts, shapes, strict=True):
         path: Path = ()
-        joined = False
-        for _, axis, how in draft[1:]:
-            if how.startswith("pack"):
-                path = (*path, (axis, int(how.split()[1])))
-            else:
-                joined = True
-        if joined:
+        for _, axis, index in draft[1:]:
+            path = path if index is None else (*path, (axis, index))
+        if any(index is None for *_, index in draft[1:]):
             start = ends.get((number, path), 0)
             ends[number, path] = start + shape[-1]
             path = (*path, (-1, start, start + shape[-1]))
-        found.append(Part(number, draft[-1][0] if len(draft) > 1 else draft[0][0], path))
+        found.append(Part(number, draft[-1][0], path))
     return found

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import MERGES, SWITCHES, Tensor, data_inputs
+from lstmstate.graph.loops import MERGES, SWITCHES
+from lstmstate.graph.walk import Tensor, behind, between, data_inputs, input_at, node_at
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence import single_step
 from lstmstate.recurrence.data_path import origins
@@ -21,10 +22,13 @@ from lstmstate.recurrence.states import ELEMENTWISE, PRODUCTS, Path
 _JOINS = frozenset({"Concat", "ConcatV2"})
 _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice"})
 _LAYING = _JOINS | _CUTS
+_CONSTANTS = VARIABLE_OPS | {"Const"}
 _CHOOSING = frozenset({"Select", "SelectV2", "Identity"})
 _BLOCKS = frozenset({"LSTMBlockCell", "LSTMFusedCell"})
 _NEAR = 150  # nodes between a state and the next step: shards of a projection and clips
 _FAR = 400  # nodes of a step, from its gates back to its products
+
+One = TypeVar("One", Node, WiredStep)  # how a step is known
 
 
 class Chain(NamedTuple):
@@ -56,6 +60,16 @@ class Chain(NamedTuple):
         """The number of steps."""
         return len(self.c) - 1
 
+    @property
+    def initial(self) -> tuple[Tensor, Tensor]:
+        """c and m before the first step."""
+        return self.c[0], self.m[0]
+
+    @property
+    def made(self) -> tuple[Tensor, ...]:
+        """c after each step, then m."""
+        return (*self.c[1:], *self.m[1:])
+
 
 def chains(scope: Scope, cells: Iterable[Wired]) -> list[Chain]:
     """Return the chains of known cells outside of loops."""
@@ -63,7 +77,9 @@ def chains(scope: Scope, cells: Iterable[Wired]) -> list[Chain]:
     for wired in cells:
         steps = [step for step in wired.steps if step.m is not None]
         if not scope.is_frame(wired.frame) and steps and len(steps) == len(wired.steps):
-            ordered = _order_steps(scope, steps)
+            ordered = _order(scope, {s.c_new.name: (Tensor(s.c_old.name), s) for s in steps})
+            if sum(map(len, ordered)) < len(steps):
+                continue  # two steps read one state
             recurrent = _find_recurrent(scope, ordered)
             made = (_make_chain(scope, wired, one, recurrent) for one in ordered)
             found += [chain for chain in made if chain is not None]
@@ -80,87 +96,51 @@ def _find_block_chains(scope: Scope) -> list[Chain]:
             blocks.setdefault(_find_weights(scope, given[3:4]), []).append(node)
     found = []
     for kernels, nodes in blocks.items():
-        after: dict[str, Node] = {}
-        by_name = {node.name: node for node in nodes}
-        first = []
-        for node in nodes:
-            way = _trace_back(scope, data_inputs(node)[1], by_name)
-            if way is None:
-                first.append(node)
-            else:
-                after[way[0]] = node
-        for node in first:
-            ordered = [node]
-            while ordered[-1].name in after:
-                ordered.append(after[ordered[-1].name])
-            x, c, m = ([data_inputs(one)[at] for one in ordered] for at in range(3))
-            states = [
-                _find_states(scope, [Tensor(one.name, port) for one in ordered], read)
-                for port, read in ((1, c), (6, m))
-            ]
-            if states[0] is not None and states[1] is not None:
-                scope_name = node.name.rpartition("/")[0]
-                entries = tuple(
-                    (Tensor(node.name, port, "input"),)
-                    if state[0] == data_inputs(node)[port]
-                    else ()
-                    for port, state in zip((1, 2), (states[0], states[1]), strict=True)
-                )
-                chain = Chain(
-                    tuple(kernels),
-                    states[0],
-                    states[1],
-                    tuple(x),
-                    scope_name,
-                    (entries[0], entries[1]),
-                )
-                if len(ordered) == 1:
-                    old = (chain.c[0], chain.m[0])
-                    chain = _set_new_state(chain, single_step.of_block(scope, node, old))
-                found.append(chain)
-    return found
+        by_end = {node.name: (data_inputs(node)[1], node) for node in nodes}
+        found += [_make_block_chain(scope, kernels, steps) for steps in _order(scope, by_end)]
+    return [chain for chain in found if chain is not None]
 
 
-def _order_steps(scope: Scope, steps: Sequence[WiredStep]) -> list[list[WiredStep]]:
-    """Return the chains of steps in order; a cell that is used twice has two."""
-    by_end = {step.c_new.name: step for step in steps}
-    after: dict[str, WiredStep] = {}
-    first = []
-    for step in steps:
-        way = _trace_back(scope, Tensor(step.c_old.name), by_end)
-        if way is None:
-            first.append(step)
-        elif way[0] in after:
-            return []
-        else:
-            after[way[0]] = step
+def _make_block_chain(scope: Scope, kernels: frozenset[str], steps: Sequence[Node]) -> Chain | None:
+    x, *read = zip(*(data_inputs(node)[:3] for node in steps), strict=True)
+    c, m = (
+        _find_states(scope, [Tensor(node.name, port) for node in steps], old)
+        for port, old in zip((1, 6), read, strict=True)
+    )
+    if c is None or m is None:
+        return None
+    first = steps[0].name
+    of_c, of_m = (
+        (Tensor(first, port, "input"),) if state[0] == old[0] else ()
+        for port, state, old in zip((1, 2), (c, m), read, strict=True)
+    )
+    chain = Chain(tuple(kernels), c, m, x, first.rpartition("/")[0], (of_c, of_m))
+    if len(steps) > 1:
+        return chain
+    return _set_new_state(chain, single_step.of_block(scope, steps[0], (c[0], m[0])))
+
+
+def _order(scope: Scope, steps: Mapping[str, tuple[Tensor, One]]) -> list[list[One]]:
+    """Return the chains of steps in order; a cell that is used twice has two.
+
+    Args:
+        steps: the old c and the step, by the node of the new c.
+    """
+    before = {end: _trace_back(scope, old, steps) for end, (old, _) in steps.items()}
+    after = {old: end for end, old in before.items()}
     found = []
-    for step in first:
-        ordered = [step]
-        while ordered[-1].c_new.name in after:
-            ordered.append(after[ordered[-1].c_new.name])
-        found.append(ordered)
+    for end in [end for end, old in before.items() if old is None]:
+        ends = [end]
+        while ends[-1] in after:
+            ends.append(after[ends[-1]])
+        found.append([steps[one][1] for one in ends])
     return found
 
 
-def _trace_back(
-    scope: Scope, start: Tensor, ends: Container[str]
-) -> tuple[str, tuple[str, ...]] | None:
-    """Return the end that a tensor comes from, with the nodes from the end to the tensor."""
-    queue: deque[tuple[str, tuple[str, ...]]] = deque([(start.node, (start.node,))])
-    seen = {start.node}
-    while queue and len(seen) < _NEAR:
-        name, way = queue.popleft()
-        if name in ends:
-            return name, way[::-1]
-        node = scope.nodes.get(name)
-        if node is None or node.op not in ELEMENTWISE | _LAYING:
-            continue
-        for tensor in data_inputs(node):
-            if tensor.node not in seen:
-                seen.add(tensor.node)
-                queue.append((tensor.node, (*way, tensor.node)))
-    return None
+def _trace_back(scope: Scope, start: Tensor, ends: Container[str]) -> str | None:
+    """Return the nearest of some nodes that a state comes from, with no product between."""
+    way = behind(scope.nodes, [start], lambda node: node.op in ELEMENTWISE | _LAYING, _NEAR)
+    return next((tensor.node for tensor, _ in way if tensor.node in ends), None)
 
 
 def _make_chain(
@@ -196,7 +176,7 @@ def _make_chain(
 
 def _set_new_state(chain: Chain, made: single_step.Made) -> Chain:
     """Return the chain of a single step with its new state."""
-    c, m = (chain.c[0], made.c), (chain.m[0], made.m)
+    c, m = zip(chain.initial, (made.c, made.m), strict=True)
     return chain._replace(c=c, m=m, problem=made.problem, doubt=made.doubt)
 
 
@@ -208,48 +188,46 @@ def _find_entries(
     If c and m are one tensor, m is the one that goes into products.
     """
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
-    ends = [node.name for node in (step.c_new, step.m) if node is not None]
-    queue, seen = deque(ends), {*ends, c.node, m.node, x.node}
-    while queue and len(seen) < _FAR:
-        node = scope.nodes.get(queue.popleft())
-        if node is None or node.op in VARIABLE_OPS:
-            continue
+    for node in _step_nodes(scope, step, {c.node, m.node, x.node}):
         is_product = node.op in _JOINS or node.op in PRODUCTS
         for at, tensor in enumerate(data_inputs(node)):
             if tensor in (c, m):
                 is_m = tensor == m and (c != m or is_product)
                 found[is_m].append(Tensor(node.name, at, "input"))
-            if tensor.node not in seen:
-                seen.add(tensor.node)
-                queue.append(tensor.node)
     return tuple(found[0]), tuple(found[1])
+
+
+def _step_nodes(
+    scope: Scope, step: WiredStep, ends: Container[str], stops: Container[str] = VARIABLE_OPS
+) -> list[Node]:
+    """Return the nodes of a step, back from its new state.
+
+    Args:
+        ends: the nodes with its inputs, which are left out.
+        stops: the operations whose inputs are not of interest.
+    """
+    starts = [Tensor(node.name) for node in (step.c_new, step.m) if node is not None]
+    way = behind(
+        scope.nodes,
+        starts,
+        lambda node: node.op not in stops and node.name not in ends,
+        _FAR,
+    )
+    return [node for node in dict.fromkeys(node for _, node in way) if node.name not in ends]
 
 
 def _find_old_c(scope: Scope, c_new: Node, c_old: Node) -> Tensor | None:
     """Return the output of the old c's node that goes into the sum."""
-    for term in data_inputs(c_new):
-        product = scope.nodes.get(term.node)
-        for tensor in data_inputs(product) if product is not None else []:
-            if tensor.node == c_old.name:
-                return tensor
-    return None
+    factors = (
+        tensor for term in data_inputs(c_new) for tensor in data_inputs(node_at(scope.nodes, term))
+    )
+    return next((tensor for tensor in factors if tensor.node == c_old.name), None)
 
 
 def _find_products(scope: Scope, step: WiredStep) -> list[Node]:
     """Return the products that the gates of a step are computed from."""
-    queue = deque([step.c_new.name, *([step.m.name] if step.m is not None else [])])
-    seen: set[str] = set()
-    found = []
-    while queue and len(seen) < _FAR:
-        node = scope.nodes.get(queue.popleft())
-        if node is None or node.name in seen or node.name == step.c_old.name:
-            continue
-        seen.add(node.name)
-        if node.op in PRODUCTS:
-            found.append(node)
-        elif node.op not in VARIABLE_OPS:
-            queue += [tensor.node for tensor in data_inputs(node)]
-    return found
+    nodes = _step_nodes(scope, step, {step.c_old.name}, PRODUCTS.keys() | VARIABLE_OPS)
+    return [node for node in nodes if node.op in PRODUCTS]
 
 
 def _find_weights(scope: Scope, weights: Sequence[Tensor]) -> frozenset[str]:
@@ -260,26 +238,23 @@ def _find_weights(scope: Scope, weights: Sequence[Tensor]) -> frozenset[str]:
 def _is_carried(scope: Scope, tensor: Tensor) -> bool:
     """Whether a state comes from a loop variable, so that the step is within the loop."""
     for _ in range(10):
-        node = scope.nodes.get(tensor.node)
-        if node is None or node.op not in ELEMENTWISE | _LAYING | SWITCHES | MERGES:
-            return False
-        if node.op in MERGES:
-            return True
+        node = node_at(scope.nodes, tensor)
+        if node.op not in ELEMENTWISE | _LAYING | SWITCHES:
+            break
         tensor = data_inputs(node)[0]
-    return False
+    return node.op in MERGES
 
 
 def _find_recurrent(scope: Scope, chains_of: Iterable[Sequence[WiredStep]]) -> frozenset[str]:
     """Return the weights of m, if the input has weights of its own."""
-    found: set[str] = set()
-    for steps in chains_of:
-        for before, step in pairwise(steps):
-            for product in _find_products(scope, step):
-                if before.m is not None and _trace_back(
-                    scope, data_inputs(product)[0], (before.m.name,)
-                ):
-                    found |= _find_weights(scope, data_inputs(product)[1:2])
-    return frozenset(found)
+    return frozenset(
+        name
+        for steps in chains_of
+        for before, step in pairwise(steps)
+        for operand, *weights in map(data_inputs, _find_products(scope, step))
+        if before.m is not None and _trace_back(scope, operand, (before.m.name,))
+        for name in _find_weights(scope, weights[:1])
+    )
 
 
 def _find_operands(
@@ -316,7 +291,7 @@ def _find_states(
     root, entry = _find_root(scope, taken[0])
     if len(made) == 1:
         return (root, made[0])  # see `single_step`
-    way = _find_between(scope, made[0], taken[1])
+    way = between(scope.nodes, made[0].node, taken[1], _is_of_state, _NEAR)
     if way is None:
         return None
     changed: list[Node] = []
@@ -348,13 +323,9 @@ def _find_root(scope: Scope, tensor: Tensor) -> tuple[Tensor, list[str]]:
     """Return the source of an initial state, and the types of operations that change it."""
     entry: list[str] = []
     for _ in range(_NEAR):
-        node = scope.nodes.get(tensor.node)
-        given = data_inputs(node) if node is not None else []
-        if node is None or node.op not in ELEMENTWISE or not given:
-            break
-        rest = [one for one in given if _is_constant(scope, one) or _is_mask(scope, one)]
-        free = [one for one in given if one not in rest]
-        if len(free) != 1:
+        node = node_at(scope.nodes, tensor)
+        free = [one for one in data_inputs(node) if not _is_constant(scope, one)]
+        if node.op not in ELEMENTWISE or len(free) != 1:
             break
         if node.op != "Identity":
             entry.insert(0, node.op)
@@ -363,32 +334,15 @@ def _find_root(scope: Scope, tensor: Tensor) -> tuple[Tensor, list[str]]:
 
 
 def _is_constant(scope: Scope, tensor: Tensor) -> bool:
-    node = scope.nodes.get(tensor.node)
-    return node is not None and node.op in {"Const", *VARIABLE_OPS}
+    """Whether a factor is a constant, a variable, or 1 - mask."""
+    node = node_at(scope.nodes, tensor)
+    node = input_at(scope.nodes, node, 0) if node.op == "Sub" else node
+    return node.op in _CONSTANTS
 
 
-def _is_mask(scope: Scope, tensor: Tensor) -> bool:
-    """Whether a factor is 1 - mask."""
-    node = scope.nodes.get(tensor.node)
-    given = data_inputs(node) if node is not None and node.op == "Sub" else []
-    return bool(given) and _is_constant(scope, given[0])
-
-
-def _find_between(scope: Scope, made: Tensor, read: Tensor) -> list[Node] | None:
-    """Return the nodes between a step's result and the tensor that the next step reads."""
-    queue: deque[tuple[str, tuple[str, ...]]] = deque([(read.node, (read.node,))])
-    seen = {read.node}
-    allowed = ELEMENTWISE | _LAYING | PRODUCTS.keys() | {"BiasAdd"}
-    while queue and len(seen) < _NEAR:
-        name, way = queue.popleft()
-        if name == made.node:
-            return [scope.nodes[step] for step in way[::-1][1:]]
-        node = scope.nodes.get(name)
-        for tensor in data_inputs(node) if node is not None and node.op in allowed else []:
-            if tensor.node not in seen:
-                seen.add(tensor.node)
-                queue.append((tensor.node, (*way, tensor.node)))
-    return None
+def _is_of_state(node: Node) -> bool:
+    """Whether a node may be between a step's result and what the next step reads."""
+    return node.op in ELEMENTWISE | _LAYING | PRODUCTS.keys() | {"BiasAdd"}
 
 
 def _follow(scope: Scope, made: Tensor, way: Sequence[Node], before: Tensor) -> Tensor | None:
@@ -423,16 +377,13 @@ def _follow(scope: Scope, made: Tensor, way: Sequence[Node], before: Tensor) -> 
 
 def keeps(scope: Scope, name: str, state: Tensor) -> bool:
     """Whether a node passes on an old state instead of a new value after the end of a sequence."""
-    queue = [scope.unchosen[name]] if name in scope.unchosen else []
-    seen = set(queue)
-    while queue and len(seen) < _NEAR:
-        tensor = queue.pop()
-        if tensor == state:
-            return True
-        node = scope.nodes.get(tensor.node)
-        if node is not None and node.op in _CHOOSING | SWITCHES | MERGES:
-            others = [scope.unchosen[node.name]] if node.name in scope.unchosen else []
-            before = [one for one in (*data_inputs(node), *others) if one not in seen]
-            seen.update(before)
-            queue += before
-    return False
+    passing = _CHOOSING | SWITCHES | MERGES
+
+    def others(node: Node) -> list[Tensor]:
+        return [scope.unchosen[node.name]] if node.name in scope.unchosen else []
+
+    def into(node: Node) -> list[Tensor]:
+        return data_inputs(node) + others(node) if node.op in passing else []
+
+    starts = others(scope.nodes[name])
+    return any(one == state for one, _ in behind(scope.nodes, starts, None, _NEAR, into))

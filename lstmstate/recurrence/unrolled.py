@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -18,7 +19,8 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.graph.dropout import RANDOM, undropped
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import MERGES, Loop, LoopVariable, Tensor, data_inputs
+from lstmstate.graph.loops import MERGES, Loop, LoopVariable
+from lstmstate.graph.walk import Tensor, behind, between, data_inputs, node_at
 from lstmstate.records import NamedTuple
 from lstmstate.recurrence.loop import LoopRecurrence, SequenceInput
 from lstmstate.recurrence.probe import OPEN, Probe
@@ -67,7 +69,7 @@ def find_unrolled(probe: Probe) -> list[Chain]:
             steps = _Steps(scope, products)
             if seen.isdisjoint(tensor for state in steps.states for tensor in state[1:]):
                 made = list(_make_chains(probe, steps))
-                seen.update(tensor for one in made for tensor in (*one.c[1:], *one.m[1:]))
+                seen.update(tensor for one in made for tensor in one.made)
                 found += made
         except (_UnlikeError, LstmstateError):
             continue
@@ -151,22 +153,13 @@ def _group_products(
 
 def _find_weights(nodes: Mapping[str, Node], tensor: Tensor) -> frozenset[str] | None:
     """Return the variables that a tensor is computed from, None if it is not weights."""
-    queue, seen = [tensor.node], {tensor.node}
     found = set()
-    while queue:
-        node = nodes.get(queue.pop())
-        if node is None or len(seen) > _NEAR:
+    way = behind(nodes, [tensor], lambda node: node.op not in VARIABLE_OPS)
+    for met, (_, node) in enumerate(way):
+        is_made = bool(data_inputs(node)) or node.op == "Const"
+        if met == _NEAR or not (is_made or node.op in VARIABLE_OPS):
             return None
-        if node.op in VARIABLE_OPS:
-            found.add(node.name)
-            continue
-        given = data_inputs(node)
-        if not given and node.op != "Const":
-            return None
-        for one in given:
-            if one.node not in seen:
-                seen.add(one.node)
-                queue.append(one.node)
+        found |= {node.name} if node.op in VARIABLE_OPS else set()
     return frozenset(found) or None
 
 
@@ -181,23 +174,27 @@ def _mark_products(
     bit = {product.node.name: 1 << at for at, each in enumerate(products) for product in each}
     found: dict[str, int] = {}
     for start in bit:
-        stack = [(start, False)]
-        while stack:
-            name, is_left = stack.pop()
-            node = nodes.get(name)
-            given = [tensor.node for tensor in data_inputs(node)] if node is not None else []
-            if node is not None and node.op in MERGES:
-                given = []  # a loop
-            if is_left:
-                whole = bit.get(name, 0)
-                for one in given:
-                    whole |= found.get(one, 0)
-                found[name] = whole
-            elif name not in found:
-                found[name] = 0
-                stack.append((name, True))
-                stack += [(one, False) for one in given if one not in found]
+        _mark_before(nodes, start, bit, found)
     return found
+
+
+def _mark_before(
+    nodes: Mapping[str, Node], start: str, bit: Mapping[str, int], found: dict[str, int]
+) -> None:
+    """Add the masks of a node, and of those that it is computed from."""
+    stack = [(start, False)]
+    while stack:
+        name, is_left = stack.pop()
+        node = node_at(nodes, Tensor(name))
+        given = [] if node.op in MERGES else [one.node for one in data_inputs(node)]  # no loop
+        if is_left:
+            found[name] = bit.get(name, 0)
+            for one in given:
+                found[name] |= found.get(one, 0)
+        elif name not in found:
+            found[name] = 0
+            stack.append((name, True))
+            stack += [(one, False) for one in given if one not in found]
 
 
 def _order_products(
@@ -226,13 +223,11 @@ def are_same(nodes: Mapping[str, Node], one: Tensor, other: Tensor) -> bool:
         if pair[0] == pair[1] or pair in seen:
             continue
         seen.add(pair)
-        first, second = (nodes.get(tensor.node) for tensor in pair)
-        if first is None or second is None or len(seen) > _NEAR:
-            return False
+        first, second = (node_at(nodes, tensor) for tensor in pair)
         given = [data_inputs(node) for node in (first, second)]
-        if first.op != second.op or len(given[0]) != len(given[1]):
+        if not first.op or first.op != second.op or len(given[0]) != len(given[1]):
             return False
-        if pair[0].port != pair[1].port or first.op.startswith(RANDOM):
+        if len(seen) > _NEAR or pair[0].port != pair[1].port or first.op.startswith(RANDOM):
             return False
         if not given[0] and (first.op != "Const" or first.tensor() != second.tensor()):
             return False
@@ -302,38 +297,17 @@ class _Steps:
     def _find_bits(self, tensor: Tensor) -> int:
         """Return the products that a tensor is computed from, as a bit mask."""
         if tensor.node not in self._made_of:
-            stack = [tensor.node]
-            while stack:
-                name = stack[-1]
-                node = self._nodes.get(name)
-                given = [one.node for one in data_inputs(node)] if node is not None else []
-                if node is not None and node.op in MERGES:
-                    given = []
-                before = [one for one in given if one not in self._made_of]
-                if name not in self._made_of:
-                    self._made_of[name] = 0
-                    if before:
-                        stack += before
-                        continue
-                stack.pop()
-                for one in given:
-                    self._made_of[name] |= self._made_of.get(one, 0)
+            _mark_before(self._nodes, tensor.node, {}, self._made_of)
         return self._made_of[tensor.node]
 
     def _find_inputs(self, tensor: Tensor) -> list[Tensor]:
         """Return the inputs of a node; for dropout only the value that it is applied to."""
-        node, kept = self._nodes.get(tensor.node), self._find_kept(tensor)
-        if kept is not None:
-            return [kept]
-        return data_inputs(node) if node is not None else []
+        kept = self._find_kept(tensor)
+        return data_inputs(node_at(self._nodes, tensor)) if kept is None else [kept]
 
     def _find_kept(self, tensor: Tensor) -> Tensor | None:
         """Return the value that dropout is applied to, None if a tensor is not dropout."""
-        node = self._nodes.get(tensor.node)
-        return undropped(self._nodes, node) if node is not None else None
-
-    def _is_same(self, one: Tensor, other: Tensor) -> bool:
-        return are_same(self._nodes, one, other)
+        return undropped(self._nodes, node_at(self._nodes, tensor))
 
     def _split_reads(
         self, second: Tensor, first: Tensor, entry: Tensor, path: _Path
@@ -344,29 +318,28 @@ class _Steps:
         """
         while (kept := self._find_kept(second)) is not None:
             second, first, path = kept, self._find_kept(first) or first, (*path, 0)
-        if self._is_same(second, first):
+        if are_same(self._nodes, second, first):
             return [], []
         found = _Found(path, second, first, entry)
         if not self._find_bits(second):
             return [], [found]
         if self._find_bits(first):
             raise _UnlikeError
-        nodes = self._nodes[second.node], self._nodes.get(first.node)
-        given = self._find_inputs(second), self._find_inputs(first)
-        if nodes[1] is None or nodes[0].op != nodes[1].op or len(given[0]) != len(given[1]):
+        try:
+            pairs = self._pair_inputs(second, first)
+        except _UnlikeError:
             return [found], []
-        pairs = list(enumerate(zip(*given, strict=True)))
-        made = [at for at, (one, _) in pairs if self._find_bits(one)]
+        made = [one for one, _ in pairs if self._find_bits(one)]
         is_step = any(
-            not self._find_bits(one) and not self._is_same(one, other) for _, (one, other) in pairs
+            not self._find_bits(one) and not are_same(self._nodes, one, other)
+            for one, other in pairs
         )
-        if second.port != first.port or not made:
-            return [found], []
-        if len(made) > 1 and nodes[0].op not in _JOINS and not is_step:
+        is_joined = self._nodes[second.node].op in _JOINS or is_step
+        if not made or (len(made) > 1 and not is_joined):
             return [found], []
         states: list[_Found] = []
         x: list[_Found] = []
-        for at, (one, other) in pairs:
+        for at, (one, other) in enumerate(pairs):
             entry = Tensor(first.node, at, "input")
             more = self._split_reads(one, other, entry, (*path, at))
             states += more[0]
@@ -399,22 +372,16 @@ class _Steps:
 
     def _pair_inputs(self, one: Tensor, other: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return the pairs of inputs of corresponding nodes in two steps."""
-        nodes = self._nodes.get(one.node), self._nodes.get(other.node)
+        ops = {node_at(self._nodes, tensor).op for tensor in (one, other)}
         given = self._find_inputs(one), self._find_inputs(other)
-        if nodes[0] is None or nodes[1] is None or nodes[0].op != nodes[1].op:
-            raise _UnlikeError
-        if one.port != other.port or len(given[0]) != len(given[1]):
+        if "" in ops or len(ops) > 1 or one.port != other.port or len(given[0]) != len(given[1]):
             raise _UnlikeError
         return list(zip(*given, strict=True))
 
     def _follow(self, start: Tensor, path: _Path, model: Tensor) -> Tensor:
         """Return the tensor at a path in another step."""
         for at in path:
-            model, start = next(
-                (that, this)
-                for number, (this, that) in enumerate(self._pair_inputs(start, model))
-                if number == at
-            )
+            start, model = self._pair_inputs(start, model)[at]
         return start
 
     def _find_last(self, before: Tensor) -> Tensor:
@@ -441,10 +408,8 @@ class _Steps:
             candidates = [
                 Tensor(user.name)
                 for tensor in candidates
-                for user, position in self._scope.users.get(tensor.node, ())
-                if user.op == node.op
-                and position == at
-                and data_inputs(user)[at] == Tensor(tensor.node, port)
+                for user, position in self._scope.readers(Tensor(tensor.node, port))
+                if user.op == node.op and position == at
             ]
         ends = {Tensor(one.node, before.port) for one in candidates}
         alike = [one for one in ends if self._are_alike(one, before)]
@@ -465,18 +430,19 @@ class _Steps:
     def _find_path(self, end: Tensor, start: str) -> list[tuple[Node, int, int]]:
         """Return the path from a product to a tensor computed from it: nodes, inputs, ports."""
         bit = 1 << (len(self._products) - 2)
-        queue: list[tuple[str, tuple[tuple[Node, int, int], ...]]] = [(end.node, ())]
-        seen = {end.node}
-        while queue and len(seen) < _FAR:
-            name, way = queue.pop(0)
-            if name == start:
-                return list(way)
-            node = self._nodes[name]
-            for at, tensor in enumerate(data_inputs(node)):
-                if tensor.node not in seen and self._find_bits(tensor) & bit:
-                    seen.add(tensor.node)
-                    queue.append((tensor.node, ((node, at, tensor.port), *way)))
-        raise _UnlikeError
+
+        def is_made(node: Node) -> bool:
+            return bool(self._find_bits(Tensor(node.name)) & bit)
+
+        way = between(self._nodes, start, end, is_made, _FAR)
+        if way is None:
+            raise _UnlikeError
+        path = []
+        for before, node in pairwise([self._nodes[start], *way]):
+            given = data_inputs(node)
+            at = next(at for at, tensor in enumerate(given) if tensor.node == before.name)
+            path.append((node, at, given[at].port))
+        return path
 
 
 def with_batch(

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import Any
 
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import NotFoundError
-from lstmstate.graph.loops import Tensor, data_inputs
+from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at, past
 from lstmstate.records import NamedTuple
 
 # The numbers of the inputs for keys, slices and the first value in the operations of a Saver.
 _SAVES = {"SaveV2": (1, 2, 3), "SaveSlices": (1, 2, 3), "Save": (1, None, 2)}
 _RESTORES = {"RestoreV2": (1, 2), "RestoreSlice": (1, 2), "Restore": (1, None)}
+_LAYING = frozenset({"Identity", "Reshape"})  # between a restored value and its variable
 _ASSIGNS = frozenset({"Assign", "AssignVariableOp"})
 _SLICE = re.compile(r"(\d+(?: \d+)*) ((?:-|\d+,\d+)(?::(?:-|\d+,\d+))*)")
 
@@ -88,25 +90,31 @@ class GraphVariables:
         return value[tuple(cuts)]
 
 
-def _read_strings(graph: Graph, node: Node, position: int | None) -> list[str]:
-    """Return the strings of a constant input of a node."""
-    given = data_inputs(node)
-    made = graph.nodes.get(given[position].node) if position is not None else None
-    return made.strings() if made is not None and made.op == "Const" else []
+def _read_keys(graph: Graph, node: Node, names: int, slices: int | None) -> list[_Key]:
+    """Return the keys and slices that a node saves or restores.
+
+    Args:
+        names, slices: the numbers of its inputs.
+    """
+    keys, extents = (
+        [] if position is None else input_at(graph.nodes, node, position).strings()
+        for position in (names, slices)
+    )
+    pairs = zip_longest(keys, extents[: len(keys)], fillvalue="")
+    return [_Key(key, extent) for key, extent in pairs]
 
 
 def _find_saved_keys(graph: Graph) -> dict[str, _Key]:
     """Return the keys of the graph's save operations, by the nodes of their variables."""
     found: dict[str, _Key] = {}
     for node in graph.nodes.values():
-        if node.op not in _SAVES:
-            continue
-        names, slices, first = _SAVES[node.op]
-        keys, extents = _read_strings(graph, node, names), _read_strings(graph, node, slices)
-        for at, tensor in enumerate(data_inputs(node)[first:]):
-            variable = _find_variable(graph, tensor)
-            if variable is not None and at < len(keys):
-                found.setdefault(variable, _Key(keys[at], extents[at] if at < len(extents) else ""))
+        if node.op in _SAVES:
+            names, slices, first = _SAVES[node.op]
+            keys = _read_keys(graph, node, names, slices)
+            for key, tensor in zip(keys, data_inputs(node)[first:], strict=False):
+                variable = _find_variable(graph, tensor)
+                if variable is not None:
+                    found.setdefault(variable, key)
     return found
 
 
@@ -115,35 +123,22 @@ def _find_restored_keys(graph: Graph) -> dict[str, _Key]:
     found: dict[str, _Key] = {}
     for node in graph.nodes.values():
         given = data_inputs(node) if node.op in _ASSIGNS else []
-        if len(given) != 2:
-            continue
-        made = given[1]
-        for _ in range(4):
-            source = graph.nodes.get(made.node)
-            if source is None or source.op not in ("Identity", "Reshape"):
-                break
-            made = data_inputs(source)[0]
-        source = graph.nodes.get(made.node)
-        if source is not None and source.op in _RESTORES:
-            names, slices = _RESTORES[source.op]
-            keys, extents = (
-                _read_strings(graph, source, names),
-                _read_strings(graph, source, slices),
-            )
-            if made.port < len(keys):
-                extent = extents[made.port] if made.port < len(extents) else ""
-                found.setdefault(given[0].node, _Key(keys[made.port], extent))
+        if len(given) == 2:
+            made = past(graph.nodes, given[1], _LAYING)
+            source = node_at(graph.nodes, made)
+            if source.op in _RESTORES:
+                keys = _read_keys(graph, source, *_RESTORES[source.op])
+                for key in keys[made.port : made.port + 1]:
+                    found.setdefault(given[0].node, key)
     return found
 
 
 def _find_variable(graph: Graph, tensor: Tensor) -> str | None:
     """Return the name of the variable's node for a tensor with its value."""
     for _ in range(6):
-        node = graph.nodes.get(tensor.node)
-        if node is None or node.op in VARIABLE_OPS:
-            return None if node is None else node.name
+        node = node_at(graph.nodes, tensor)
         given = data_inputs(node)
-        if not given:
-            return None
+        if node.op in VARIABLE_OPS or not given:
+            return node.name if node.op in VARIABLE_OPS else None
         tensor = given[0]
     return None

@@ -23,7 +23,7 @@ from lstmstate.state.formats.chunked import Item, StateFile, StoredArray
 from lstmstate.state.state import CellShape
 
 if TYPE_CHECKING:
-    from lstmstate.recurrence.fed_state import FedOrder
+    from lstmstate.recurrence.initial_state import FedOrder
 
 _TUTORIAL = "[L, 2, batch, units], c first"
 
