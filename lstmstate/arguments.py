@@ -1,20 +1,24 @@
-"""Rules for the values of parameters in the Python API."""
+"""Rules for the names and values of parameters in the Python API."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from numbers import Integral, Real
-from typing import Any
+from functools import wraps
 
-from lstmstate.errors import ArgumentError
+from lstmstate.errors import ArgumentError, nearest
+from lstmstate.type_names import Any, ParamSpec, TypeVar
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 Rule = tuple[Callable[[Any], bool], str]  # whether a value fits, and a description of those that do
 
 
 def is_number(value: object, least: float = -math.inf) -> bool:
     """Return whether a value is a finite number, and not a bool."""
+    from numbers import Real
+
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
     with suppress(OverflowError):
@@ -24,6 +28,8 @@ def is_number(value: object, least: float = -math.inf) -> bool:
 
 def is_whole(value: object, least: int = 0) -> bool:
     """Return whether a value is an integer, and not a bool."""
+    from numbers import Integral
+
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
@@ -51,3 +57,19 @@ def refuse_others(given: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
         fits, words = rules[name]
         if not fits(value):
             raise ArgumentError(f"{name} cannot be {value!r:.40}", advice=f"pass {words}")
+
+
+def name_nearest(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Raise a TypeError with the nearest name if a call has a parameter that does not exist."""
+    code = function.__code__
+    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+    @wraps(function)
+    def call(*args: _P.args, **named: _P.kwargs) -> _R:
+        for name in named:
+            if name not in known:
+                problem = f"{function.__name__}() has no parameter {name!r}"
+                raise TypeError(f"{problem}; {nearest(name, known, limit=1, cutoff=0)}")
+        return function(*args, **named)
+
+    return call

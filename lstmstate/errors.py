@@ -15,15 +15,10 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
 from types import FrameType, FunctionType
-
-from lstmstate.type_names import ParamSpec, TypeVar
 
 _LISTED = 3  # values of a missing file that an error names
 _PACKAGE = __name__.partition(".")[0]
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 class Brief(type):
@@ -198,22 +193,6 @@ def warn(lines: Iterable[str]) -> None:
         level, frame = level + 1, frame.f_back
     for line in lines:
         warnings.warn(line, stacklevel=level)
-
-
-def name_nearest(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Raise a TypeError with the nearest name if a call has a parameter that does not exist."""
-    code = function.__code__
-    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-
-    @wraps(function)
-    def call(*args: _P.args, **named: _P.kwargs) -> _R:
-        for name in named:
-            if name not in known:
-                problem = f"{function.__name__}() has no parameter {name!r}"
-                raise TypeError(f"{problem}; {nearest(name, known, limit=1, cutoff=0)}")
-        return function(*args, **named)
-
-    return call
 
 
 def raise_all(errors: Sequence[LstmstateError]) -> None:

@@ -7,14 +7,10 @@ scope come first; then the layers that may give its input and take its output, b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
 from lstmstate.cells import variable_names as names
 from lstmstate.cells.from_graph.match_variables import Stored
-
-if TYPE_CHECKING:
-    from lstmstate.cells.detect import Roles
 
 _CELL_LEAF = "W_0"  # no layer but a cell of 0.5 to 0.12 has W_0 with B
 
@@ -31,7 +27,9 @@ class Surroundings:
             rows - columns // 4 for rows, columns in matrices if columns % 4 == 0
         )
 
-    def verdict(self, scope: str, roles: Roles, input_size: int, units: int) -> bool | None:
+    def verdict(
+        self, scope: str, roles: Mapping[str, Sequence[Stored]], input_size: int, units: int
+    ) -> bool | None:
         """Return True for a cell, False for a dense layer, None if both are possible."""
         if set(roles) - {"kernel", "bias"}:
             return True  # no other layer has peepholes, or a projection below it

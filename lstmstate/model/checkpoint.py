@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from lstmstate.arguments import name_nearest
 from lstmstate.cells.stacks import called, name_of, of_stack
 from lstmstate.checkpoint.locate import NotACheckpointError
 from lstmstate.errors import (
@@ -17,7 +18,6 @@ from lstmstate.errors import (
     UnsupportedError,
     count,
     located,
-    name_nearest,
     printable,
 )
 from lstmstate.model.network import LSTMCell, LSTMNetwork

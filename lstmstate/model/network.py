@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from lstmstate.arguments import name_nearest
 from lstmstate.cells.cell import Cell, Direction, Option, Stack, StateWidths, Unexplained
 from lstmstate.cells.stacks import Route
 from lstmstate.errors import (
@@ -12,7 +13,6 @@ from lstmstate.errors import (
     Brief,
     UnsupportedError,
     located,
-    name_nearest,
     printable,
     warn,
 )

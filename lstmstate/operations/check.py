@@ -17,6 +17,7 @@ from lstmstate.arguments import (
     WHOLE,
     Rule,
     is_whole,
+    name_nearest,
     one_of,
     refuse_others,
 )
@@ -31,7 +32,6 @@ from lstmstate.errors import (
     UnsupportedError,
     count,
     first_of,
-    name_nearest,
     printable,
     raise_all,
     warn,

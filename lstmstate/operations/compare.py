@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from lstmstate.arguments import TOLERANCE, refuse_others
+from lstmstate.arguments import TOLERANCE, name_nearest, refuse_others
 from lstmstate.cells.cell import Cell
-from lstmstate.errors import CorruptError, LstmstateError, first_of, name_nearest
+from lstmstate.errors import CorruptError, LstmstateError, first_of
 from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.model.saved_states import wanted_from
 from lstmstate.operations.load import Opened, open_path, states_in

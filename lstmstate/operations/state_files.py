@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from lstmstate.errors import ArgumentError, count, name_nearest, warn
+from lstmstate.arguments import name_nearest
+from lstmstate.errors import ArgumentError, count, warn
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.saved_states import refuse_layout, wanted_from
 from lstmstate.operations.convert import DTYPES, write_state, write_states

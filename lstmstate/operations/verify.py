@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmstate import arguments
+from lstmstate.arguments import name_nearest
 from lstmstate.cells.families import RUNNABLE
 from lstmstate.cells.stacks import refuse_gaps
 from lstmstate.engines.network import Array, Pair, Runner
@@ -20,7 +21,6 @@ from lstmstate.errors import (
     MissingExtraError,
     UnsupportedError,
     located,
-    name_nearest,
     warn,
 )
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
