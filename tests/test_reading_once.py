@@ -25,8 +25,9 @@ from lstmstate.operations.convert import write_state
 from lstmstate.operations.load import open_path, states_in
 from lstmstate.state import stream
 from lstmstate.state.candidates import Cells, Wanted
+from lstmstate.state.formats.input_path import open_arrays
 from lstmstate.state.formats.numpy_reader import NpyArray
-from lstmstate.state.formats.registry import BY_KEY, open_arrays
+from lstmstate.state.formats.registry import BY_KEY
 from lstmstate.state.layouts import LAYOUTS
 from lstmstate.state.stream import Stream
 
