@@ -242,12 +242,12 @@ def raised_as(
 ) -> Iterator[None]:
     """Raise an error of ours in place of one that damaged data causes in a library.
 
-    A fault of this program is raised unchanged.
+    A fault of this program is raised unchanged, and so is a lack of memory.
     """
     try:
         with located(tensor=tensor):
             yield
-    except LstmstateError:
+    except (LstmstateError, MemoryError):
         raise
     except Exception as error:
         if is_fault(error):

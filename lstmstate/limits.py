@@ -5,19 +5,62 @@ They are far above anything that TensorFlow wrote, and far below what would hurt
 
 from __future__ import annotations
 
+from lstmstate.records import NamedTuple
+
 MIB = 1 << 20
+
+
+class Rate(NamedTuple):
+    """The most work of a kind that reading a path may cost; see `files.budget`.
+
+    Attributes:
+        unit: a noun in the plural for messages.
+        most: for a file of any size.
+        for_bytes: stored bytes that allow one more; 0 for none.
+    """
+
+    unit: str
+    most: int
+    for_bytes: int = 0
+
+
+# Messages of graphs have a field for 30 bytes. One of two bytes costs as much.
+FIELDS = Rate("protobuf fields", 250_000, 10)
+
+# A message of TensorFlow has up to 30 kinds of fields, and unknown ones of a newer one are few.
+MAX_FIELD_NUMBERS = 1000
+
+# The entry of a scalar in an index has 20 bytes at least, that of a vector 27, and the variable of
+# a V1 list as many.
+ENTRIES = Rate("variables", 100_000, 19)
+
+# A node of a graph has some 60 bytes, and takes 350 in memory.
+NODES = Rate("nodes of a graph", 100_000, 40)
+
+# An attribute has its name in the graph and its key: some 60 bytes, 100 with its object.
+OBJECTS = Rate("objects and attributes of the object graph", 100_000, 40)
+
+# Snappy makes numbers smaller by a tenth, and names by a half; weights that are zeros can be many.
+UNSNAPPED = Rate("bytes packed by Snappy", 64 * MIB, 1)
+
+# Arrays of an npz, arrays and groups of an HDF5 file, where links name them.
+MEMBERS = Rate("members", 100_000)
+OBJECTS_OF_HDF5 = Rate("datasets and groups", 120_000)
+LINKS = Rate("links", 250_000)
+
+# Cells of a checkpoint: published ones have below a hundred.
+CELLS = Rate("cells", 20_000)
 
 # A V2 index holds some 60 bytes a variable; the largest published ones stay below 10 MiB.
 MAX_INDEX_BYTES = 512 * MIB
 
-# One variable is one entry; the largest published checkpoints have some 100,000.
-MAX_ENTRIES = 2_000_000
-
 # All names of a checkpoint together; the largest published ones have some 10 MB of them.
 MAX_NAMES_BYTES = 64 * MIB
 
-# A writer closes a block of a table at 256 KiB; only a large value makes a larger one.
-KEPT_BLOCK_BYTES = 1 * MIB
+# A writer closes a block of a table at 256 KiB; only a large value makes a larger one, and a block
+# of many values may be asked for each of them.
+KEPT_VALUE_BYTES = 1 * MIB
+KEPT_BLOCK_BYTES = 64 * MIB
 
 # TensorShape::MaxDimensions() of TensorFlow (core/framework/tensor_shape.h) is 254.
 MAX_RANK = 254
@@ -64,20 +107,25 @@ WALK_STEPS_PER_NODE = 50
 # A single walk back from a node: layer norm, the longest thing on the way, has some 15 nodes.
 MAX_WALK = 200
 
-# Members of an archive that claim to be larger than this, and than so many times their stored
-# bytes, are bombs.
-BOMB_BYTES = 4 << 30
-NPZ_BOMB_RATIO = 100
-HDF5_BOMB_RATIO = 1000
+# Arrays that claim to be larger than this, and than so many times their stored bytes, are bombs.
+BOMB_BYTES = 64 * MIB
+BOMB_RATIO = 100
+
+# An array that is as large but cannot be read in parts is in memory as a whole; states, packed,
+# become smaller by a tenth.
+WHOLE_BOMB_RATIO = 8
+
+# The text that travels with a state in an npz, four bytes a character: names of 10,000 cells.
+MAX_METADATA_BYTES = 8 * MIB
 
 # The header of an array in an npy file: a shape and a dtype.
 MAX_NPY_HEADER_BYTES = 64 << 10
 
-# Arrays and groups of an HDF5 or npz file that are listed.
-MAX_MEMBERS = 100_000
-
 # Cells of one stack: published ones have below ten, unrolled decoders some hundreds.
 MAX_CELLS = 10_000
+
+# Columns of a table: a row of a state that is flat has a few thousand.
+MAX_COLUMNS = 500_000
 
 # A csv is for people: larger states belong into an npy, npz or h5.
 MAX_CSV_BYTES = 16 * MIB

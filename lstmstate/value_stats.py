@@ -97,6 +97,13 @@ def stats_of(values: NDArray[np.generic], *, moments: bool = True) -> ValueStats
     """
     import numpy as np
 
+    with np.errstate(all="ignore"):  # the squares of the largest float64 are infinite
+        return _stats_of(values, moments=moments)
+
+
+def _stats_of(values: NDArray[np.generic], *, moments: bool) -> ValueStats:
+    import numpy as np
+
     real = np.abs(values) if values.dtype.kind == "c" else values
     size = values.size
     if not size:
@@ -111,8 +118,7 @@ def stats_of(values: NDArray[np.generic], *, moments: bool = True) -> ValueStats
         low, high = float(real.min()), float(real.max())
     if not moments:
         return ValueStats(size, low, high, nan=nan, inf=inf)
-    with np.errstate(all="ignore"):  # the squares of the largest float64 are infinite
-        mean = float(real.mean(dtype=np.float64))
-        variance = float(real.var(dtype=np.float64))
+    mean = float(real.mean(dtype=np.float64))
+    variance = float(real.var(dtype=np.float64))
     zeros = size - int(np.count_nonzero(values))
     return ValueStats(size, low, high, mean, variance, zeros, nan, inf)

@@ -115,7 +115,7 @@ def test_an_index_of_142_bytes_does_not_ask_for_terabytes(tmp_path: Path) -> Non
         (bundle_entry(FLOAT, [3], size=8), "8 bytes are stored for a value of 12"),
         (bundle_entry(FLOAT, [-1], size=4), "below zero"),
         (bundle_entry(FLOAT, [-1, -1], size=4), "below zero"),
-        (bundle_entry(FLOAT, [1] * 255, size=4), "255 axes"),
+        (bundle_entry(FLOAT, [1] * 255, size=4), "at most 254 axes"),
         (number(1, 1) + text(2, number(3, 1)) + number(5, 4), "rank is unknown"),
         (bundle_entry(FLOAT, [], size=4, shard=1), "data file 1 of 1"),
         (bundle_entry(FLOAT, [], size=4, shard=-1), "data file"),
@@ -139,7 +139,7 @@ def test_a_header_with_two_billion_shards_allocates_nothing(tmp_path: Path, shar
 
 def test_many_missing_data_files_give_few_notes(tmp_path: Path) -> None:
     entries = [(f"{k:04d}".encode(), bundle_entry(FLOAT, [], size=4, shard=k)) for k in range(1000)]
-    checkpoint = open_index(tmp_path, table([(b"", bundle_header(1 << 31)), *entries]))
+    checkpoint = open_index(tmp_path, table([(b"", bundle_header((1 << 31) - 1)), *entries]))
     assert len(checkpoint.variables) == 1000
     assert len(checkpoint.notes) < 50
 
@@ -202,7 +202,7 @@ def test_an_empty_value_with_a_huge_shape_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "value", "error"),
-    [("MAX_INDEX_BYTES", 64, UnsupportedError), ("MAX_ENTRIES", 3, CorruptError),
+    [("MAX_INDEX_BYTES", 64, UnsupportedError),
      ("MAX_NAME_BYTES", 3, CorruptError), ("MAX_SLICES", 1, CorruptError)],
 )  # fmt: skip
 def test_every_limit_is_enforced(

@@ -148,11 +148,11 @@ def test_a_member_that_stores_more_than_its_shape_needs(tmp_path: Path) -> None:
 
 
 def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(limits, "MEMBERS", limits.Rate("members", 3))
     np.savez(tmp_path / "a.npz", c=np.ones((1, 2)), m=np.ones((1, 2)), lr=np.ones(1))
     assert load_state(tmp_path / "a.npz").batch_shape == (1,)
     np.savez(tmp_path / "b.npz", c=np.ones(2), m=np.ones(2), lr=np.ones(1), step=np.ones(1))
-    refused(tmp_path / "b.npz", "it holds more than 3 members")
+    refused(tmp_path / "b.npz", "at most 3 members, got more")
 
 
 # ---- HDF5

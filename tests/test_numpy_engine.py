@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -13,7 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 import writers
-from commands import LSTMSTATE, PROJECT, SAMPLES, Array, Shell, notes, numbers, saved
+from commands import (
+    LSTMSTATE,
+    PROJECT,
+    SAMPLES,
+    Array,
+    Shell,
+    checkpoint,
+    lstm_cell,
+    notes,
+    numbers,
+    saved,
+)
 from networks import alone, cell, sequences
 from writers import BATCH, INPUTS, STEPS, TensorFlow, only, opened, shown
 
@@ -347,3 +359,24 @@ def test_a_note_reports_that_rounding_differs_from_tensorflow(shell: Shell, tmp_
     done = shell("run", prefix, tmp_path / "x.npy")
     note = "rnn/lstm_cell: it is bfloat16, which is run as float32: TensorFlow rounds every step"
     assert (done.code, note in notes(done)) == (0, True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*defaults are used.*:UserWarning")
+def test_a_child_forked_after_a_run_computes_the_same(tmp_path: Path) -> None:
+    """The products are large enough for the threads of BLAS, and for one that computes ahead."""
+    large = lstm_cell("rnn/basic_lstm_cell", 256, 64)
+    # Small weights: large ones would make a difference in rounding grow from step to step.
+    path = checkpoint(tmp_path / "m", {name: value / 32 for name, value in large.items()})
+    network = lstmstate.open_checkpoint(path).network()
+    x = numbers(64, 20, 64)
+    wanted = network.run(x, assume_defaults=True)[0]
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # a lock that a thread of the parent holds is never released
+        found = network.run(x, assume_defaults=True)[0]
+        os._exit(0 if np.allclose(found, wanted, atol=1e-5) else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert np.allclose(network.run(x, assume_defaults=True)[0], wanted, atol=1e-5)

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
-from builders import V1Builder, table
+from builders import BundleBuilder, V1Builder, table
 from commands import Array, checkpoint, numbers, saved
 
 from lstmstate.cells.cell import StateWidths
@@ -24,6 +25,7 @@ from lstmstate.operations.convert import write_state
 from lstmstate.operations.load import open_path, states_in
 from lstmstate.state import stream
 from lstmstate.state.candidates import Cells, Wanted
+from lstmstate.state.formats.input_path import open_arrays
 from lstmstate.state.formats.numpy_reader import NpyArray
 from lstmstate.state.formats.registry import BY_KEY
 from lstmstate.state.layouts import LAYOUTS
@@ -205,3 +207,39 @@ def test_a_value_is_found_although_another_thread_reads_another_block(tmp_path: 
     path.write_bytes(table([(b"a", b"1"), (b"b", b"2")]))
     with ByteSource(str(path)) as source:
         assert Shared(source).get(b"b") == b"2"
+
+
+@pytest.mark.usefixtures("eager_switches")
+def test_threads_read_the_variables_of_one_v2_checkpoint(tmp_path: Path) -> None:
+    builder = BundleBuilder()
+    values = {f"v{number}": np.arange(300.0) + number for number in range(VARIABLES)}
+    for name, value in values.items():
+        builder.add_slices(name, value, [[(0, 100)], [(100, 200)]])
+    variables = Checkpoint(builder.write(tmp_path / "m")).variables
+
+    def read(seed: int) -> bool:
+        order = np.random.default_rng(seed).permutation(list(values))
+        return all(np.array_equal(variables[name].read(), values[name]) for name in order)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        assert all(pool.map(read, range(THREADS * ROUNDS)))
+
+
+@pytest.mark.parametrize("kind", ["npy", "h5"])
+@pytest.mark.usefixtures("eager_switches")
+def test_threads_read_the_rows_of_one_state_file(tmp_path: Path, kind: str) -> None:
+    rows = np.arange(4000.0).reshape(500, 8)
+    if kind == "npy":
+        np.save(tmp_path / "a.npy", rows)
+    else:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file.create_dataset("a", data=rows, chunks=(16, 8), compression="gzip")
+    source = ByteSource(str(tmp_path / f"a.{kind}"))
+    (array,) = open_arrays(source, BY_KEY[kind]).arrays
+
+    def read(seed: int) -> bool:
+        starts = np.random.default_rng(seed).integers(0, 490, 50)
+        return all(np.array_equal(array.read(0, at, at + 10), rows[at : at + 10]) for at in starts)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        assert all(pool.map(read, range(THREADS * ROUNDS)))

@@ -295,7 +295,7 @@ def test_saved_names_are_not_reread_for_every_saver(monkeypatch: pytest.MonkeyPa
     parsed = []
     plain = wire.fields
 
-    def counting(message: bytes) -> Iterator[tuple[int, int, wire.Value]]:
+    def counting(message: bytes, budget: object = None) -> Iterator[tuple[int, int, wire.Value]]:
         parsed.append(len(message))
         return plain(message)
 

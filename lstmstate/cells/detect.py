@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 
+from lstmstate import limits
 from lstmstate.cells import shapes
 from lstmstate.cells import variable_names as names
 from lstmstate.cells.cell import MIXED, OPTIONS, OTHER_STEP, STRANGE, UNKNOWN, Cell, Option
@@ -36,6 +37,7 @@ from lstmstate.cells.variable_names import use_of
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import printable
+from lstmstate.files.budget import Budget
 from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
 Scope = dict[str, Stored]  # leaf → variable
 Roles = dict[str, tuple[Stored, ...]]
+
+_FIRST_PART = "/part_0"  # of a variable that was saved in parts by hand
 
 # Scopes of other layers, with shapes of any kind: the last word, or a part of it.
 NOT_LSTM_CELLS = frozenset(
@@ -100,6 +104,7 @@ class Recognition:
         self._scopes = group(self._kept)
         self.graph = GraphView(graph, self._kept) if graph is not None else None
         self._taken: set[str] = set()
+        self._budget = Budget()
         self._found: dict[str, Cell] = {}
         self.candidates: list[str] = []
         self._by_family()
@@ -126,9 +131,12 @@ class Recognition:
     # ---- by words and leaves
 
     def _by_family(self) -> None:
+        by_leaf = _families_by_leaf()
         for scope, leaves in self._scopes.items():
-            for family in FAMILIES:
-                if self._try(scope, leaves, family):
+            numbers = {number for leaf in leaves for number in by_leaf.get(whole_leaf(leaf), ())}
+            called = last_words(scope, leaves) if numbers else set()
+            for number in sorted(numbers):
+                if self._try(scope, leaves, FAMILIES[number], called):
                     break
             if "recurrent_kernel_1" in leaves:
                 self._add_numbered(scope, leaves)
@@ -141,14 +149,16 @@ class Recognition:
             numbered.setdefault(number, {})[plain] = variable
         for number, own in numbered.items():
             if number.isdecimal():
-                any(self._try(f"{scope}:{number}", own, family) for family in KERAS)
+                name = f"{scope}:{number}"
+                called = last_words(name, own)
+                any(self._try(name, own, family, called) for family in KERAS)
 
-    def _try(self, scope: str, leaves: Scope, family: Family) -> bool:
-        """Add the cell of a scope if it is of this family."""
+    def _try(self, scope: str, leaves: Scope, family: Family, called: set[tuple[str, str]]) -> bool:
+        """Add the cell of a scope if it is of this family; `called` is of `last_words`."""
         for era, pattern in family.leaves.items():
             if not has_leaves(leaves, [pattern.get(role, "") for role in family.required]):
                 continue
-            if not family.by_leaves and not is_called(scope, leaves, family):
+            if not family.by_leaves and not is_called(called, family):
                 return False
             roles = by_role(leaves, pattern)
             if any(role in roles for role in family.forbidden):
@@ -210,8 +220,9 @@ class Recognition:
 
     def _by_shape(self) -> None:
         """Add variables with the shapes and neighbours of a cell that no graph has."""
+        kernels = {first_leaf(pattern["kernel"]) for _, pattern, _ in PLAIN_LEAVES}
         for scope, leaves in self._scopes.items():
-            if is_something_else(scope):
+            if kernels.isdisjoint(map(whole_leaf, leaves)) or is_something_else(scope):
                 continue
             for era, pattern, family in PLAIN_LEAVES:
                 if not has_leaves(leaves, [pattern["kernel"], pattern["bias"]]):
@@ -258,6 +269,7 @@ class Recognition:
         if wired is None and self.graph is not None:
             wired = self.graph.of(stored)
         self._taken.update(variable.name for variable in stored)
+        self._budget.spend(limits.CELLS)
         cell = _cell(scope, family, era, roles, widths, is_of_2=self._is_of_2(scope, stored))
         units = widths.num_units if self.graph is None else None
         cell = cell._replace(notes=note_unused(self._scopes.get(scope, {}), stored, units))
@@ -341,14 +353,20 @@ def note_unused(
     return (f"{STRANGE}: {', '.join(sorted(odd))}",) if odd else ()
 
 
-def is_called(scope: str, leaves: Scope, family: Family) -> bool:
-    """Whether a scope, or that of its variables in the graph, ends with a word of a family."""
+def last_words(scope: str, leaves: Scope) -> set[tuple[str, str]]:
+    """Return (the last word, the one before it) of a scope, and of its variables in the graph."""
     scopes = {scope, *(names.parent(v.full_name) for v in leaves.values() if v.full_name)}
+    return {
+        (names.word(names.last(called)), names.word(names.last(names.parent(called))))
+        for called in scopes
+    }
+
+
+def is_called(called: set[tuple[str, str]], family: Family) -> bool:
+    """Whether a scope ends with a word of a family; `called` is of `last_words`."""
     around = "bidirectional_grid_lstm_cell" if family.name.startswith("Bidirectional") else None
     return any(
-        names.word(names.last(called)) in family.words
-        and (around is None or names.word(names.last(names.parent(called))) == around)
-        for called in scopes
+        last in family.words and (around is None or before == around) for last, before in called
     )
 
 
@@ -378,8 +396,21 @@ def place(path: str) -> tuple[str, Leaves, str | None, Family]:
 
 def has_leaves(leaves: Scope, wanted: list[str]) -> bool:
     """Whether all of some leaves are there, whole or as their first shard or part."""
-    firsts = (leaf.replace("{k}", "0") for leaf in wanted)
-    return all(first in leaves or f"{first}/part_0" in leaves for first in firsts)
+    for leaf in wanted:
+        first = first_leaf(leaf)
+        if first not in leaves and f"{first}{_FIRST_PART}" not in leaves:
+            return False
+    return True
+
+
+def first_leaf(leaf: str) -> str:
+    """Return the leaf of a family's variable, or of its first shard."""
+    return leaf.replace("{k}", "0")
+
+
+def whole_leaf(leaf: str) -> str:
+    """Return the leaf of the variable whose first part may have this one."""
+    return leaf.removesuffix(_FIRST_PART)
 
 
 def two_kernels(kernels: list[tuple[Stored, ...]], bias: tuple[Stored, ...]) -> Roles:
@@ -396,16 +427,25 @@ def two_kernels(kernels: list[tuple[Stored, ...]], bias: tuple[Stored, ...]) -> 
 # ---- records of cells
 
 
+@cache
+def _families_by_leaf() -> dict[str, list[int]]:
+    """Return the numbers in `FAMILIES` of those that need a leaf before all others."""
+    found: dict[str, list[int]] = {}
+    for number, family in enumerate(FAMILIES):
+        for pattern in family.leaves.values():
+            leaf = first_leaf(pattern.get(family.required[0], ""))
+            found.setdefault(leaf, []).append(number)
+    return found
+
+
 _LAYER = frozenset({"kernel", "bias"})  # the roles of a dense layer
 _GRID = r"Grid\d+(Basic)?LSTMCell"
 
 
 def _grid(scope: str) -> str | None:
     """Return the class of the grid around a cell: `Grid2LSTMCell/recurrent/…`."""
-    return next(
-        (part for part in scope.split("/") if part[:4] == "Grid" and re.fullmatch(_GRID, part)),
-        None,
-    )
+    parts = scope.split("/") if "Grid" in scope else ()
+    return next((part for part in parts if re.fullmatch(_GRID, part)), None)
 
 
 def _unnamed(wired: Wired, roles: Roles, plain: Family) -> Family:

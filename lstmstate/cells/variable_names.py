@@ -116,6 +116,8 @@ def places(scope: str) -> list[Place]:
     for at, part in enumerate(parts):
         if len(found) == _DEEPEST:
             break
+        if not part[-1:].isdecimal():
+            continue
         numbered, rest = _LAYER.fullmatch(part), len(parts) - at - 1
         # The dimensions of a grid are numbered too.
         if numbered and not (at and word(parts[at - 1]) in ("recurrent", "non_recurrent")):

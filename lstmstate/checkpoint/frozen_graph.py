@@ -61,10 +61,10 @@ class FrozenGraph:
         if tensor is None or node.name.startswith(INLINED):
             return
         with located(tensor=node.name):
-            dtype = dtypes.by_number(wire.last_int(tensor.get(1)))
+            dtype = dtypes.by_number(wire.last_int32(tensor.get(1)))
             if not dtype.is_float:
                 return
-            written = wire.last_bytes(tensor.get(2))
+            written = wire.merge(tensor.get(2))
             shape = parse_shape(written)
         if not shape or not math.prod(shape):
             return
@@ -72,7 +72,7 @@ class FrozenGraph:
         self.specs[node.name] = Spec(node.name, dtype, shape)
         attributes = {
             b"shape": wire.bytes_field(7, written),
-            b"dtype": wire.int_field(6, wire.last_int(tensor.get(1))),
+            b"dtype": wire.int_field(6, wire.last_int32(tensor.get(1))),
         }
         entries = [
             wire.bytes_field(1, key) + wire.bytes_field(2, value)

@@ -17,6 +17,7 @@ from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.graph_node import Node, NodeReader
 from lstmstate.checkpoint.inlining import Arguments, Returns, inline_functions
 from lstmstate.errors import CorruptError, UnsupportedError, located
+from lstmstate.files.budget import Budget
 from lstmstate.files.reader import LFS_POINTER, read_whole
 from lstmstate.records import NamedTuple
 
@@ -29,6 +30,7 @@ _RELEASES = ((1, "0.5-0.6"), (8, "0.7"), (9, "0.8-0.9"), (11, "0.10"), (15, "0.1
 
 # Up to this producer (1.0) a placeholder of the shape [] may have any: see the shape function of
 # Placeholder in core/ops/array_ops.cc, v1.15.0.
+_PAID_AT_ONCE = 1024  # nodes
 _SHAPELESS = 21
 
 
@@ -72,19 +74,32 @@ class Graph:
         self.damage: str | None = None
         self.has_end = False
         self._steps: int | None = None
+        self._budget = Budget(len(meta_graph))
+        self._read_node = NodeReader(self._budget).node
         for number, value in self._whole_fields(meta_graph):
             if number == 1:
-                self.tensorflow_version = wire.text(wire.last_bytes(wire.message(value).get(5)))
+                version = wire.message(value, self._budget).get(5)
+                self.tensorflow_version = wire.text(wire.last_bytes(version)) or (
+                    self.tensorflow_version
+                )
             elif number == 2:
                 self._add_nodes(value)
             elif number == 4:
                 self._add_collection(value)
+        if self.has_end and self.producer <= _SHAPELESS:
+            self._forget_shapes()
+        for node in list(
+            inline_functions(self.library, self.nodes, self.returns, self.arguments)
+            if self.library
+            else ()
+        ):
+            self._add(node)
         self.tensorflow_version = self.tensorflow_version or _release(self.producer)
 
     def _whole_fields(self, meta_graph: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield the fields that are messages, up to where the file is damaged."""
         try:
-            for number, _, value in wire.fields(meta_graph):
+            for number, _, value in wire.fields(meta_graph, self._budget):
                 if isinstance(value, bytes):
                     yield number, value
         except CorruptError as error:
@@ -98,31 +113,26 @@ class Graph:
 
         In 0.5 a number, 3, was in the place of the versions.
         """
-        nodes, read, most = self.nodes, NodeReader().node, limits.MAX_ENTRIES
-        for number, _, value in wire.fields(graph_def):
+        nodes, read, seen = self.nodes, self._read_node, 0
+        for number, _, value in wire.fields(graph_def, self._budget):
             if number == 1 and isinstance(value, bytes):
                 node = read(value)
                 nodes[node.name] = node
-                if len(nodes) > most:
-                    raise CorruptError(f"the graph has more than {most} nodes")
+                seen += 1
+                if seen == _PAID_AT_ONCE:
+                    self._budget.spend(limits.NODES, seen)
+                    seen = 0
                 continue
             self.has_end = self.has_end or number in (2, 3, 4)
             if number == 2 and isinstance(value, bytes):
-                self.library = value
+                self.library += value
             elif number == 4 and isinstance(value, bytes):
-                self.producer = wire.last_int(wire.message(value).get(1))
-        if self.has_end and self.producer <= _SHAPELESS:
-            self._forget_shapes()
-        if self.library:
-            for node in list(
-                inline_functions(self.library, self.nodes, self.returns, self.arguments)
-            ):
-                self._add(node)
+                producer = wire.message(value).get(1)
+                self.producer = wire.last_int32(producer, self.producer)
 
     def _add(self, node: Node) -> None:
         self.nodes[node.name] = node
-        if len(self.nodes) > limits.MAX_ENTRIES:
-            raise CorruptError(f"the graph has more than {limits.MAX_ENTRIES} nodes")
+        self._budget.spend(limits.NODES)
 
     def _forget_shapes(self) -> None:
         """Make the shape of a placeholder unknown if it is `[]`, which meant just that."""
@@ -132,11 +142,12 @@ class Graph:
 
     def _add_collection(self, entry: bytes) -> None:
         """Read the collection of trainable variables: VariableDefs, whose field 1 is the name."""
-        found = wire.message(entry)
+        found = wire.message(entry, self._budget)
         if wire.last_bytes(found.get(1)) != b"trainable_variables":
             return
-        collection = wire.message(wire.last_bytes(found.get(2)))
-        listed = wire.message(wire.last_bytes(collection.get(2)))  # 2 bytes_list {1 value}
+        collection = wire.message(wire.merge(found.get(2)), self._budget)
+        # 2 bytes_list {1 value}
+        listed = wire.message(wire.merge(collection.get(2)), self._budget)
         names = (
             wire.text(wire.last_bytes(wire.message(variable).get(1)))
             for variable in wire.all_bytes(listed.get(1))

@@ -14,6 +14,7 @@ from lstmstate.checkpoint import dtypes
 from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.variables import Shape
 from lstmstate.errors import CorruptError
+from lstmstate.files.budget import Budget
 from lstmstate.records import NamedTuple
 
 _LARGEST = {"f": 3.4028234e38, "e": 65504.0}  # what struct packs without overflow
@@ -22,7 +23,10 @@ _CODES = {"f2": "e", "f4": "f", "f8": "d", "i4": "i", "i8": "q", "u1": "B", "?":
 # How the fields of a NodeDef begin that come first, and an entry of its map of attributes.
 _NAME, _OP, _INPUT, _ATTRIBUTE = (number << 3 | wire.LENGTH_DELIMITED for number in (1, 2, 3, 5))
 _FIRST = (_INPUT, _NAME, _OP)
+_LARGE = 64 << 10  # bytes of a node whose fields are counted first
+_PAID_AT_ONCE = 4096
 _SHORT = 1024  # bytes of attributes that many nodes may have alike, and that are kept once read
+_LAST_MEMBER = 10  # of an AttrValue
 _MAX_CONSTANT = 64  # numbers of a constant that are worth reading: hyper-parameters are few
 
 
@@ -72,7 +76,7 @@ class Attributes:
         if kept is not None:
             return kept
         entry = self._entry(name)
-        value = wire.message(wire.last_bytes(wire.message(entry).get(2)))
+        value = _one_of(wire.merge(wire.message(entry).get(2)))
         self._values[name] = value if len(entry) <= _SHORT else None
         return value
 
@@ -86,7 +90,7 @@ class Attributes:
         """The small constant that a Const with them is."""
         if self._constant is _UNREAD:
             found = self.value("value").get(8)
-            self._constant = None if found is None else _constant(wire.last_bytes(found))
+            self._constant = None if found is None else _constant(wire.merge(found))
         return self._constant
 
     def are_like(self, others: Attributes) -> bool:
@@ -166,12 +170,12 @@ class Node:
     def number_of_type(self, name: str) -> int | None:
         """The number of the dtype in an attribute, None if it is not set."""
         found = self._attribute(name).get(6)
-        return None if found is None else wire.last_int(found)
+        return None if found is None else wire.last_int32(found)
 
     def numbers(self, name: str) -> list[int]:
         """A list of ints, empty if it is not set: AttrValue 1 list {3 repeated i}."""
         found = self._attribute(name).get(1)
-        listed = wire.message(wire.last_bytes(found)) if found else {}
+        listed = wire.message(wire.merge(found)) if found else {}
         return list(islice(packed_ints(listed.get(3, [])), limits.MAX_RANK))
 
     def outputs(self) -> list[tuple[int, tuple[int | None, ...] | None]]:
@@ -181,7 +185,7 @@ class Node:
         AttrValue 1 list {6 types, 7 shapes}.
         """
         kinds, of_queue, shapes = (
-            wire.message(wire.last_bytes(self._attribute(name).get(1)))
+            wire.message(wire.merge(self._attribute(name).get(1)))
             for name in ("output_types", "component_types", "output_shapes")
         )
         kinds = kinds or of_queue
@@ -193,7 +197,7 @@ class Node:
     def function(self, name: str) -> str | None:
         """The name of the function in an attribute, None if it is not set."""
         found = self._attribute(name).get(10)
-        called = wire.message(wire.last_bytes(found)) if found else {}
+        called = wire.message(wire.merge(found)) if found else {}
         return wire.text(wire.last_bytes(called.get(1))) if called else None
 
     @property
@@ -210,12 +214,12 @@ class Node:
     def shape(self) -> tuple[int | None, ...] | None:
         """The attribute `shape` of a variable or placeholder; None in it: not fixed."""
         found = self._attribute("shape").get(7)
-        return None if found is None else partial_shape(wire.last_bytes(found))
+        return None if found is None else partial_shape(wire.merge(found))
 
     def tensor(self) -> dict[int, list[wire.Value]] | None:
         """The fields of the TensorProto of a Const, None for other nodes."""
         found = self._attribute("value").get(8) if self.op == "Const" else None
-        return None if found is None else wire.message(wire.last_bytes(found))
+        return None if found is None else wire.message(wire.merge(found))
 
     def constant(self) -> Constant | None:
         """The value of a Const of at most 64 numbers; None for other nodes and larger ones."""
@@ -224,13 +228,24 @@ class Node:
     def constant_shape(self) -> tuple[int | None, ...] | None:
         """The shape of a Const of any size."""
         tensor = self.tensor()
-        return partial_shape(wire.last_bytes(tensor.get(2))) if tensor else None
+        return partial_shape(wire.merge(tensor.get(2))) if tensor else None
 
     def strings(self) -> list[str]:
         """The strings of a Const that holds names."""
         found = self._attribute("value").get(8)
-        tensor = wire.message(wire.last_bytes(found)) if found else {}
+        tensor = wire.message(wire.merge(found)) if found else {}
         return [wire.text(value) for value in wire.all_bytes(tensor.get(8))]
+
+
+def _one_of(data: bytes) -> dict[int, list[wire.Value]]:
+    """Return an AttrValue, of whose members only the last counts; one given twice is merged."""
+    found: dict[int, list[wire.Value]] = {}
+    for number, _, value in wire.fields(data):
+        if number in found:
+            found[number].append(value)
+        elif number <= _LAST_MEMBER:
+            found = {number: [value]}
+    return found
 
 
 def _entry_start(name: str) -> bytes:
@@ -244,11 +259,15 @@ class NodeReader:
 
     A graph has thousands of nodes, and this is where the time goes. Most have attributes that
     others have too, to the byte: those are there once.
+
+    Args:
+        budget: pays for the fields of large nodes; None for those of functions.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget | None = None) -> None:
         self._ops: dict[bytes, str] = {}
         self._attributes: dict[bytes, Attributes] = {}
+        self._budget = budget
 
     def node(self, data: bytes) -> Node:
         """Read a NodeDef: 1 name, 2 op, 3 repeated input, 4 device, 5 repeated attr.
@@ -257,6 +276,10 @@ class NodeReader:
         """
         inputs: list[str] = []
         end = len(data)
+        if end > _LARGE and self._budget is not None:
+            for at, _ in enumerate(_fields(data), 1):
+                if not at % _PAID_AT_ONCE:
+                    self._budget.spend(limits.FIELDS, _PAID_AT_ONCE)
         try:
             length, at = data[1], 2
             if length >= 0x80:
@@ -344,8 +367,8 @@ def partial_shape(data: bytes) -> tuple[int | None, ...] | None:
 def _constant(data: bytes) -> Constant | None:
     """Read a TensorProto: 1 dtype, 2 shape, 4 content as bytes, or a field of values."""
     found = wire.message(data)
-    dtype = dtypes.by_number(wire.last_int(found.get(1)))
-    sizes = partial_shape(wire.last_bytes(found.get(2)))
+    dtype = dtypes.by_number(wire.last_int32(found.get(1)))
+    sizes = partial_shape(wire.merge(found.get(2)))
     if sizes is None or None in sizes or dtype.storage is None:
         return None
     shape = tuple(size for size in sizes if size is not None)

@@ -113,7 +113,7 @@ def _function(data: bytes, scope: str) -> tuple[str, _Function]:
     A signature is {1 name, 2 repeated input_arg {1 name}, 3 repeated output_arg {1 name}}.
     """
     found = wire.message(data)
-    signature = wire.message(wire.last_bytes(found.get(1)))
+    signature = wire.message(wire.merge(found.get(1)))
     name = wire.text(wire.last_bytes(signature.get(1)))
     arguments, results = (
         [

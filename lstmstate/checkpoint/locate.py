@@ -112,7 +112,7 @@ def _at_prefix(prefix: str) -> Location | None:
         if part and part["prefix"] == name:
             shard = shards.setdefault(int(part["count"]), {})
             shard[int(part["number"])] = os.path.join(folder, entry)
-    whole = [files for count, files in shards.items() if sorted(files) == list(range(count))]
+    whole = [files for count, files in shards.items() if len(files) == count > max(files)]
     if not whole:
         return None
     if len(whole) > 1:

@@ -6,7 +6,9 @@ python/training/tracking/graph_view.py (v1.15.0).
 
 from __future__ import annotations
 
+from lstmstate import limits
 from lstmstate.checkpoint import protobuf as wire
+from lstmstate.files.budget import Budget
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -19,8 +21,11 @@ def full_names(object_graph: bytes) -> dict[str, str]:
     A TrackableObjectGraph is {1 nodes {2 attributes {1 name, 2 full_name, 3 key}}}.
     """
     names = {}
-    for node in wire.all_bytes(wire.message(object_graph).get(1)):
-        for attribute in wire.all_bytes(wire.message(node).get(2)):
+    budget = Budget(len(object_graph))
+    for node in wire.all_bytes(wire.message(object_graph, budget).get(1)):
+        attributes = wire.all_bytes(wire.message(node, budget).get(2))
+        budget.spend(limits.OBJECTS, 1 + len(attributes))
+        for attribute in attributes:
             found = wire.message(attribute)
             full_name = wire.text(wire.last_bytes(found.get(2)))
             if full_name:

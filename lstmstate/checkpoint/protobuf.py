@@ -10,10 +10,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+from lstmstate import limits
 from lstmstate.errors import CorruptError
+from lstmstate.files.budget import Budget
 
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES = 10  # 64 bits in groups of seven
+_PAID_AT_ONCE = 4096  # fields; smaller messages are paid for as entries and nodes
 
 Value = int | bytes
 
@@ -67,17 +70,26 @@ def signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def fields(data: bytes) -> Iterator[tuple[int, int, Value]]:
+def fields(data: bytes, budget: Budget | None = None) -> Iterator[tuple[int, int, Value]]:
     """Yield (field number, wire type, value) for each field of a message, in order.
 
     A value is an int for varints and fixed-width fields (as unsigned), bytes for
     length-delimited ones.
 
+    Args:
+        budget: pays for the fields of a message that may be large.
+
     >>> list(fields(bytes([0x08, 0x01, 0x1A, 0x02, 0x08, 0x01])))
     [(1, 0, 1), (3, 2, b'\\x08\\x01')]
     """
     at, end = 0, len(data)
+    unpaid = 0
     while at < end:
+        unpaid += 1
+        if unpaid == _PAID_AT_ONCE:
+            unpaid = 0
+            if budget is not None:
+                budget.spend(limits.FIELDS, _PAID_AT_ONCE)
         key = data[at]
         at += 1
         if key >= 0x80:
@@ -107,11 +119,20 @@ def fields(data: bytes) -> Iterator[tuple[int, int, Value]]:
         yield number, wire_type, value
 
 
-def message(data: bytes) -> dict[int, list[Value]]:
-    """Return a whole (small) message as {field number: its values in order}."""
+def message(data: bytes, budget: Budget | None = None) -> dict[int, list[Value]]:
+    """Return a whole message as {field number: its values in order}.
+
+    Args:
+        budget: see `fields`.
+    """
     result: dict[int, list[Value]] = {}
-    for number, _, value in fields(data):
-        result.setdefault(number, []).append(value)
+    for number, _, value in fields(data, budget):
+        if number in result:
+            result[number].append(value)
+        elif len(result) < limits.MAX_FIELD_NUMBERS:
+            result[number] = [value]
+        else:
+            raise CorruptError(f"a message has fields of over {limits.MAX_FIELD_NUMBERS} numbers")
     return result
 
 
@@ -125,8 +146,30 @@ def last_int(values: list[Value] | None, default: int = 0) -> int:
     return value
 
 
+def last_int32(values: list[Value] | None, default: int = 0) -> int:
+    """Return the value of an optional int32 or enum field: the low 32 bits, as protobuf rules.
+
+    >>> last_int32([(1 << 32) + 5]), last_int32([(1 << 64) - 1])
+    (5, -1)
+    """
+    low = last_int(values, default) & 0xFFFFFFFF
+    return low - (1 << 32) if low >> 31 else low
+
+
+def merge(values: list[Value] | None) -> bytes:
+    """Return the bytes of an optional message field: all that are given are one message.
+
+    >>> message(merge([bytes([0x08, 0x01]), bytes([0x10, 0x02])]))
+    {1: [1], 2: [2]}
+    """
+    return last_bytes(values) if not values or len(values) == 1 else b"".join(all_bytes(values))
+
+
 def last_bytes(values: list[Value] | None, default: bytes = b"") -> bytes:
-    """Return the value of an optional bytes, string or message field."""
+    """Return the value of an optional bytes or string field: the last one given.
+
+    For messages see `merge`.
+    """
     if not values:
         return default
     value = values[-1]
@@ -137,7 +180,10 @@ def last_bytes(values: list[Value] | None, default: bytes = b"") -> bytes:
 
 def all_bytes(values: list[Value] | None) -> list[bytes]:
     """Return the values of a repeated bytes, string or message field."""
-    return [last_bytes([value]) for value in values or []]
+    found = [value for value in values or [] if isinstance(value, bytes)]
+    if len(found) < len(values or []):
+        raise CorruptError("text was expected where there is a number")
+    return found
 
 
 def text(value: bytes) -> str:

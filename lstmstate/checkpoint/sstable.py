@@ -30,6 +30,7 @@ MAGIC = bytes.fromhex("57fb808b247547db")  # kTableMagicNumber, little endian
 FOOTER_BYTES = 48
 _TRAILER_BYTES = 5  # one byte of compression type, four of masked CRC32C
 _UNCOMPRESSED, _SNAPPY = 0, 1
+_PAID_AT_ONCE = 1024  # entries
 
 
 class BlockHandle(NamedTuple):
@@ -93,8 +94,10 @@ class Table:
         self._last_keys: list[bytes] = []
         self._blocks: list[BlockHandle] = []
         self._kept: tuple[int, dict[bytes, bytes]] = (-1, {})  # the block last read by `get`
+        self._unpacked: set[int] = set()  # the packed blocks that were read, by their places
         for key, value in self._entries(index, None):
             with located(source.path):
+                self._pay_for(len(self._blocks))
                 self._last_keys.append(key)
                 self._blocks.append(BlockHandle.decode(value, 0)[0])
 
@@ -107,8 +110,7 @@ class Table:
             for key, value in self._entries(block, last):
                 last = key
                 count += 1
-                if count > limits.MAX_ENTRIES:
-                    raise self._corrupt(f"it has more than {limits.MAX_ENTRIES} entries")
+                self._pay_for(count)
                 yield key, value
             if last is None or last > limit or count == before:
                 raise self._corrupt("its index of blocks does not fit the blocks")
@@ -118,14 +120,21 @@ class Table:
         number = bisect.bisect_left(self._last_keys, key)
         if number == len(self._blocks):
             return None
-        block = self._blocks[number]
-        if block.size > limits.KEPT_BLOCK_BYTES:
-            return next((v for found, v in self._entries(block, None) if found == key), None)
         kept, entries = self._kept  # looked at once: another thread may replace it at any moment
         if kept != number:
+            block = self._blocks[number]
             entries = dict(self._entries(block, None))
-            self._kept = number, entries
+            # A block with a large value is read for it alone, and any other for more values.
+            is_small = len(entries.get(key, b"")) <= limits.KEPT_VALUE_BYTES
+            if is_small and block.size <= limits.KEPT_BLOCK_BYTES:
+                self._kept = number, entries
         return entries.get(key)
+
+    def _pay_for(self, count: int) -> None:
+        """Pay for entries, when there are many more."""
+        if count and not count % _PAID_AT_ONCE:
+            with located(self._source.path):
+                self._source.budget.spend(limits.ENTRIES, _PAID_AT_ONCE)
 
     def _entries(self, handle: BlockHandle, last: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """Yield the entries of one block; `last` is the key that must come before (None: any).
@@ -168,15 +177,18 @@ class Table:
         if compression == _UNCOMPRESSED:
             return content
         if compression == _SNAPPY:
-            return self._unsnap(content)
+            return self._unsnap(content, handle.offset)
         raise self._corrupt(f"a block has compression type {compression}, which does not exist")
 
-    def _unsnap(self, content: bytes) -> bytes:
+    def _unsnap(self, content: bytes, at: int) -> bytes:
         """Unpack a Snappy block: 0.5 to 0.7 wrote them into V1 files (table_options.h)."""
         with located(self._source.path):
             size, _ = varint(content, 0)
-        if size > limits.SNAPPY_MAX_RATIO * len(content):
-            raise self._corrupt(f"a Snappy block of {len(content)} bytes declares {size}")
+            if size > limits.SNAPPY_MAX_RATIO * len(content):
+                raise CorruptError(f"a Snappy block of {len(content)} bytes declares {size}")
+            if at not in self._unpacked:
+                self._source.budget.spend(limits.UNSNAPPED, size)
+                self._unpacked.add(at)
         try:
             import cramjam
         except ImportError:

@@ -75,6 +75,7 @@ class Bundle:
         with ByteSource(index) as source, located(index):
             if source.size > limits.MAX_INDEX_BYTES:
                 raise UnsupportedError(f"an index of {source.size} bytes is too large to be one")
+            self._budget = source.budget
             self._parse(Table(source, checksums=checksums))
             self._list()
 
@@ -100,53 +101,64 @@ class Bundle:
         key, value = next(entries, (None, b""))
         if key != b"":
             raise CorruptError("the index has no header")
-        header = wire.message(value)
-        self._shards = wire.last_int(header.get(1))
-        self._big_endian = wire.last_int(header.get(2), _LITTLE) == _BIG
-        version = wire.message(wire.last_bytes(header.get(3)))
-        if wire.last_int(version.get(2)) > _BUNDLE_VERSION:
+        header = wire.message(value, self._budget)
+        self._shards = wire.last_int32(header.get(1))
+        self._big_endian = wire.last_int32(header.get(2), _LITTLE) == _BIG
+        version = wire.message(wire.merge(header.get(3)), self._budget)
+        if wire.last_int32(version.get(2)) > _BUNDLE_VERSION:
             raise UnsupportedError("it asks for a newer reader of bundles than there was")
         names = 0
+        self._shapes: dict[bytes, Shape] = {}  # a checkpoint has few, and many variables of each
         for key, value in entries:
             assert key is not None
             names += len(key)
             if len(key) > limits.MAX_NAME_BYTES or names > limits.MAX_NAMES_BYTES:
                 raise CorruptError("its names are too long to be names of variables")
             if key[:1] == b"\0":
-                name, extents = decode_slice_key(key)
-                with located(tensor=wire.text(name)):
-                    self._slices[wire.text(name), extents] = self._entry(value)
+                stored, extents = decode_slice_key(key)
+                name = wire.text(stored)
+                self._slices[name, extents] = self._entry(name, value)
             else:
-                with located(tensor=wire.text(key)):
-                    self._entries[wire.text(key)] = self._entry(value)
+                name = wire.text(key)
+                self._entries[name] = self._entry(name, value)
 
-    def _entry(self, data: bytes) -> Entry:
+    def _entry(self, name: str, data: bytes) -> Entry:
+        """Read the entry of a variable or of a slice of it."""
+        try:
+            return self._parse_entry(data)
+        except LstmstateError as error:  # `located` takes longer, and there are many
+            error.tensor = name
+            raise
+
+    def _parse_entry(self, data: bytes) -> Entry:
         """Read a BundleEntryProto and hold its numbers against one another."""
-        found = wire.message(data)
+        found = wire.message(data, self._budget)
+        slices = found.get(7, ())
+        if len(slices) > limits.MAX_SLICES:
+            raise CorruptError(f"it is cut into {len(slices)} slices")
+        written = wire.merge(found.get(2))
+        shape = self._shapes.get(written)
+        if shape is None:
+            shape = self._shapes[written] = parse_shape(written)
         entry = Entry(
-            dtype=dtypes.by_number(wire.last_int(found.get(1))),
-            shape=parse_shape(wire.last_bytes(found.get(2))),
-            shard=wire.last_int(found.get(3)),
+            dtype=dtypes.by_number(wire.last_int32(found.get(1))),
+            shape=shape,
+            shard=wire.last_int32(found.get(3)),
             offset=wire.signed(wire.last_int(found.get(4))),
             size=wire.signed(wire.last_int(found.get(5))),
             crc=wire.last_int(found.get(6)),
-            slices=tuple(map(parse_extents, wire.all_bytes(found.get(7)))),
+            slices=tuple(map(parse_extents, wire.all_bytes(found.get(7)))) if slices else (),
         )
         if entry.offset < 0 or entry.size < 0 or entry.offset + entry.size > limits.MAX_INT64:
             raise CorruptError(f"it is declared at byte {entry.offset}, {entry.size} bytes long")
-        if entry.shard >= self._shards:
+        if not 0 <= entry.shard < self._shards:
             raise CorruptError(f"it is declared in data file {entry.shard} of {self._shards}")
-        if len(entry.slices) > limits.MAX_SLICES:
-            raise CorruptError(f"it is cut into {len(entry.slices)} slices")
-        length = math.prod(entry.shape) * entry.dtype.itemsize
+        elements = math.prod(entry.shape)
+        length = elements * entry.dtype.itemsize
         if entry.dtype.itemsize and not entry.slices and entry.size != length:
             raise CorruptError(f"{entry.size} bytes are stored for a value of {length}")
-        if (
-            entry.dtype is dtypes.STRING
-            and not entry.slices
-            and entry.size < math.prod(entry.shape)
-        ):
-            raise CorruptError(f"{entry.size} bytes cannot hold {math.prod(entry.shape)} strings")
+        if entry.dtype is dtypes.STRING and not entry.slices and entry.size < elements:
+            raise CorruptError(f"{entry.size} bytes cannot hold {elements} strings")
         return entry
 
     def _list(self) -> None:
@@ -266,6 +278,8 @@ class Bundle:
         entry = self._entries[name]
         if entry.dtype is not dtypes.STRING or entry.shape or entry.slices:
             raise CorruptError("it is not one string", tensor=name)
+        if entry.size > limits.MAX_GRAPH_BYTES:
+            raise UnsupportedError(f"a graph of {entry.size} bytes is too large to be one")
         element: bytes = self.read(self.specs[name], None).item()
         return element
 

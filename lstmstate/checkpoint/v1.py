@@ -19,6 +19,7 @@ from lstmstate.checkpoint.sstable import Table
 from lstmstate.checkpoint.tensor_proto import listed_values
 from lstmstate.checkpoint.variables import Spec, parse_extents, parse_shape, region
 from lstmstate.errors import CorruptError, LstmstateError, located
+from lstmstate.files.budget import Budget
 from lstmstate.files.reader import ByteSource
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class V1Checkpoint:
                     meta = self._table(path).get(b"")
                     if meta is None:
                         raise CorruptError("it has no list of variables")
-                    for spec in _list(meta):
+                    for spec in _list(meta, self._sources[path].budget):
                         self._add(spec, path, found)
         except LstmstateError:
             self.close()
@@ -101,33 +102,33 @@ class V1Checkpoint:
             if stored is None:
                 raise CorruptError("it is listed, but its values are not there")
             # SavedTensorSlices.data (2) is a SavedSlice, whose data (3) is a TensorProto.
-            slice_ = wire.message(wire.last_bytes(wire.message(stored).get(2)))
-            proto = wire.message(wire.last_bytes(slice_.get(3)))
+            slice_ = wire.message(wire.merge(wire.message(stored).get(2)))
+            proto = wire.message(wire.merge(slice_.get(3)))
             value = listed_values(proto, spec.dtype)
             if value.size != math.prod(shape):
                 raise CorruptError(f"{value.size} values are stored for the shape {list(shape)}")
             return value.reshape(shape)
 
 
-def _list(stored: bytes) -> list[Spec]:
+def _list(stored: bytes, budget: Budget) -> list[Spec]:
     """Read SavedTensorSlices.meta (1): 1 repeated tensor {1 name, 2 shape, 3 type, 4 slice}."""
-    meta = wire.message(wire.last_bytes(wire.message(stored).get(1)))
+    meta = wire.message(wire.merge(wire.message(stored, budget).get(1)), budget)
     tensors = wire.all_bytes(meta.get(1))
-    if len(tensors) > limits.MAX_ENTRIES:
-        raise CorruptError(f"it lists {len(tensors)} variables")
+    budget.spend(limits.ENTRIES, len(tensors))
     specs = []
     if sum(map(len, tensors)) > limits.MAX_NAMES_BYTES:
         raise CorruptError("its list of variables is too large to be one")
     for data in tensors:
-        found = wire.message(data)
+        found = wire.message(data, budget)
         name = wire.text(wire.last_bytes(found.get(1)))
         with located(tensor=name):
-            shape = parse_shape(wire.last_bytes(found.get(2)))
-            slices = tuple(map(parse_extents, wire.all_bytes(found.get(4))))
-            if not slices or len(slices) > limits.MAX_SLICES:
-                raise CorruptError(f"it is cut into {len(slices)} slices")
+            shape = parse_shape(wire.merge(found.get(2)))
+            stored_slices = wire.all_bytes(found.get(4))
+            if not 0 < len(stored_slices) <= limits.MAX_SLICES:
+                raise CorruptError(f"it is cut into {len(stored_slices)} slices")
+            slices = tuple(map(parse_extents, stored_slices))
             for extents in slices:
                 region(shape, extents)
-            dtype = dtypes.by_number(wire.last_int(found.get(3)))
+            dtype = dtypes.by_number(wire.last_int32(found.get(3)))
             specs.append(Spec(name, dtype, shape, slices))
     return specs

@@ -70,12 +70,14 @@ class Variable(metaclass=Brief):
         shape: its full shape, even if it is stored in slices.
         dtype: its TensorFlow dtype, by name ("float32").
         full_name: the variable's name in the graph, if an object-based checkpoint records it.
+        path: its name in the model: that of the key, or of the object that it belongs to.
     """
 
     def __init__(self, spec: Spec, reader: Reader, path: str, full_name: str | None = None) -> None:
         self.name = spec.name
         self.shape = spec.shape
         self.full_name = full_name
+        self.path = _path(spec.name, full_name)
         self.spec = spec
         self._reader = reader
         self._path = path
@@ -116,16 +118,6 @@ class Variable(metaclass=Brief):
         return self.size * self.spec.dtype.itemsize or self.spec.stored_bytes
 
     @property
-    def path(self) -> str:
-        """Its name in the model: that of the key, or of the object that it belongs to."""
-        # Exported object-based checkpoints only number their variables (`variables/0`, and
-        # `_all_variables/0` of Keras 3); the object graph then has the name.
-        path = object_graph.object_path(self.name)
-        if path is None:
-            return self.name[:-2] if self.name.endswith(":0") else self.name
-        return self.full_name if self.full_name and path.startswith(NUMBERED) else path
-
-    @property
     def is_slot(self) -> bool:
         """Whether an optimizer keeps it next to another variable."""
         return object_graph.is_slot(self.name)
@@ -163,6 +155,18 @@ class Variable(metaclass=Brief):
         except LstmstateError as error:
             return error
         return None
+
+
+def _path(name: str, full_name: str | None) -> str:
+    """Return the name of a variable in the model.
+
+    Exported object-based checkpoints only number their variables (`variables/0`, and
+    `_all_variables/0` of Keras 3); the object graph then has the name.
+    """
+    path = object_graph.object_path(name)
+    if path is None:
+        return name.removesuffix(":0")
+    return full_name if full_name and path.startswith(NUMBERED) else path
 
 
 class _Closed:
@@ -231,10 +235,10 @@ def parse_shape(data: bytes) -> Shape:
             if size < 0:
                 raise CorruptError("its shape has a size below zero")
             shape.append(size)
+            if len(shape) > limits.MAX_RANK:
+                raise CorruptError(f"expected at most {limits.MAX_RANK} axes, got more")
         elif number == 3 and value:
             raise CorruptError("its rank is unknown")
-    if len(shape) > limits.MAX_RANK:
-        raise CorruptError(f"it has {len(shape)} axes; TensorFlow knows {limits.MAX_RANK}")
     if math.prod(shape) > limits.MAX_INT64:
         raise CorruptError(f"its shape {shape} has more elements than 64 bits can count")
     return tuple(shape)
@@ -243,7 +247,10 @@ def parse_shape(data: bytes) -> Shape:
 def parse_extents(data: bytes) -> Extents:
     """Read a TensorSliceProto: 1 repeated extent {1 start, 2 length; no length: whole axis}."""
     extents = []
-    for part in wire.all_bytes(wire.message(data).get(1)):
+    parts = wire.all_bytes(wire.message(data).get(1))
+    if len(parts) > limits.MAX_RANK:
+        raise CorruptError(f"expected slices of at most {limits.MAX_RANK} axes, got {len(parts)}")
+    for part in parts:
         found = wire.message(part)
         length = wire.signed(wire.last_int(found.get(2))) if 2 in found else WHOLE_AXIS
         extents.append(Extent(wire.signed(wire.last_int(found.get(1))), length))

@@ -112,6 +112,15 @@ def execute(arguments: list[str]) -> int:
 
 
 def _run_command(name: str, words: list[str]) -> int:
+    """Run a command without the warnings of NumPy, which NaN and Inf in a file would cause."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _call_command(name, words)
+
+
+def _call_command(name: str, words: list[str]) -> int:
     """Parse the words after a command, with Click if they are unusual, and call its function."""
     command = load(name)
     values = command.parse(words)

@@ -14,6 +14,7 @@ norms contrib/rnn/python/ops/rnn_cell.py. Rules for sequences of unequal lengths
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from copy import copy
@@ -39,7 +40,9 @@ from lstmstate.engines.network import (
     split_gates,
 )
 from lstmstate.engines.numpy_functions import function
+from lstmstate.errors import UnsupportedError
 
+_TERMS = 100  # of a sum that overflows in one order of its terms, and not in another
 _ORDER = "ifoj"
 # The input's part of the gates is computed for so many bytes of steps at once, which stay in the
 # processor's caches, but for so many columns at least, which make a matrix product worth it.
@@ -53,7 +56,22 @@ _LINE = 16  # rows of weights transposed at a time: they fill a line of the cach
 
 
 def check(network: Network) -> None:
-    """Refuse nothing: this engine runs every network."""
+    """Refuse weights so large that the order of a sum decides whether it overflows.
+
+    TensorFlow's order is its own, and depends on the processor.
+    """
+    for cell in network.cells:
+        for weights in (cell.kernel, cell.recurrent):
+            if math.isfinite(np.vdot(weights, weights)):  # one pass, nearly always enough
+                continue
+            sizes = np.abs(weights[np.isfinite(weights)])
+            most = np.finfo(weights.dtype).max / _TERMS
+            if sizes.size and sizes.max() > most:
+                raise UnsupportedError(
+                    f"a weight is larger than {most:.0e}, and sums with it overflow",
+                    tensor=cell.name,
+                    advice="use `engine='graph'`",
+                )
 
 
 def load(network: Network) -> Runner:

@@ -19,6 +19,7 @@ from lstmstate.errors import (
     UnsupportedError,
     nearest,
 )
+from lstmstate.files.budget import Budget
 from lstmstate.type_names import IO, cast
 
 # A FIFO would block the open for ever; without O_BINARY Windows would translate line ends.
@@ -37,6 +38,10 @@ class ByteSource:
     Args:
         path: where it is, or what to call it in errors.
         descriptor: the file, where it is open already.
+
+    Attributes:
+        size: its bytes.
+        budget: the work that reading it may cost; its parts have one together.
     """
 
     def __init__(self, path: str, descriptor: int | None = None) -> None:
@@ -50,6 +55,7 @@ class ByteSource:
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise UnsupportedError(f"this is {kind}", path=path, advice="pass the path of a file")
         self.size = status.st_size
+        self.budget = Budget(self.size)
         self._start = 0  # where it begins in the file
 
     def close(self) -> None:
@@ -70,7 +76,7 @@ class ByteSource:
         """Return some bytes of it as a file of their own; they must be inside it."""
         assert 0 <= offset <= offset + size <= self.size
         found = ByteSource(self.path, self._file)
-        found._start, found.size = self._start + offset, size
+        found._start, found.size, found.budget = self._start + offset, size, self.budget
         return found
 
     def read(self, offset: int, length: int, what: str) -> bytes:

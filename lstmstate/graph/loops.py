@@ -178,7 +178,7 @@ def read_functions(library: bytes) -> dict[str, FunctionBody]:
     found = {}
     for data in wire.all_bytes(wire.message(library).get(1)) if library else ():
         fields = wire.message(data)
-        signature = wire.message(wire.last_bytes(fields.get(1)))
+        signature = wire.message(wire.merge(fields.get(1)))
         arguments = _names(signature, 2)
         nodes, read = {}, NodeReader().node
         for body in wire.all_bytes(fields.get(3)):

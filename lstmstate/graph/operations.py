@@ -1021,8 +1021,8 @@ def constant_array(node: Node) -> Any:
     found = node.tensor()
     if found is None:
         raise CorruptError("a constant of the graph has no value", tensor=node.name)
-    dtype = dtypes.by_number(wire.last_int(found.get(1)))
-    sizes = partial_shape(wire.last_bytes(found.get(2)))
+    dtype = dtypes.by_number(wire.last_int32(found.get(1)))
+    sizes = partial_shape(wire.merge(found.get(2)))
     if dtype.name == "string":
         return np.array([b""], object)
     if dtype.storage is None or sizes is None or None in sizes:

@@ -21,6 +21,7 @@ from lstmstate.errors import (
     UnsupportedError,
     count,
     first_of,
+    located,
     nearest,
     printable,
 )
@@ -110,11 +111,13 @@ class RecognisedCheckpoint:
 
     @cached_property
     def _found(self) -> Recognition:
-        try:
-            return Recognition(self.variables.values(), self.graph)
-        except LstmstateError as error:
-            graph = self.files.location.graph
-            self.files.notes.append(f"{graph}: {error}; going on without the graph")
+        if self.graph is not None:
+            try:
+                return Recognition(self.variables.values(), self.graph)
+            except LstmstateError as error:
+                graph = self.files.location.graph
+                self.files.notes.append(f"{graph}: {error}; going on without the graph")
+        with located(self.files.prefix):
             return Recognition(self.variables.values(), None)
 
     @cached_property

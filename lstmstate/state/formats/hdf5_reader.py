@@ -31,11 +31,19 @@ _NUMBERS = "fciub"
 
 
 class Hdf5Array(StoredArray):
-    """A dataset; its values are read by position, whole chunks at a time where it has any."""
+    """A dataset; its values are read by position, whole chunks at a time where it has any.
 
-    def __init__(self, name: str, found: h5py.Dataset, source: ByteSource) -> None:
+    It is open only while it is read: the library takes 20 kB for each that is open.
+    """
+
+    def __init__(
+        self, place: bytes, found: h5py.h5d.DatasetID, file: h5py.File, source: ByteSource
+    ) -> None:
+        name = place.decode("utf-8", "surrogateescape")
         super().__init__(name, tuple(found.shape or ()), found.dtype)
-        self._found = found
+        self._place = place
+        self._address = _address(found)
+        self._file = file
         self._source = source
         self._kept: dict[tuple[int, ...], Array] = {}  # chunks of the last rows
 
@@ -45,25 +53,28 @@ class Hdf5Array(StoredArray):
         import numpy as np
 
         with raised_as(_damage, self.name):
-            plan = self._found.id.get_create_plist()
-            self._refuse_foreign(plan)
-            stored = self._found.id.get_storage_size()
+            found = h5py.h5d.open(self._file.id, self._place)
+            if _address(found) != self._address:
+                raise CorruptError("its name leads to two datasets")
+            plan = found.get_create_plist()
+            self._refuse_foreign(found, plan)
             if plan.get_layout() == h5py.h5d.CHUNKED:
-                return self._from_chunks(plan, axis, start, stop)
-            if plan.get_layout() == h5py.h5d.CONTIGUOUS and stored:
-                offset = self._found.id.get_offset()
+                return self._from_chunks(found, plan, axis, start, stop)
+            if plan.get_layout() == h5py.h5d.CONTIGUOUS and found.get_storage_size():
+                offset = found.get_offset()
                 return read_rows(self._source, offset, self.shape, self.dtype, axis, start, stop)
             # A few values in the header of the dataset, or none that were ever written.
-            part: Array = np.asarray(self._found[rows_of(axis, start, stop) if self.shape else ()])
+            rows = rows_of(axis, start, stop) if self.shape else ()
+            part: Array = np.asarray(h5py.Dataset(found)[rows])
         return part if self.shape else part.reshape(1)
 
-    def _refuse_foreign(self, plan: h5py.h5p.PropDCID) -> None:
+    def _refuse_foreign(self, found: h5py.h5d.DatasetID, plan: h5py.h5p.PropDCID) -> None:
         """Refuse elements that are not as NumPy has them, and packings that are not known."""
         import h5py
 
         if self.dtype.kind not in _NUMBERS:
             raise UnsupportedError(f"it holds {self.dtype}, not numbers")
-        if self._found.id.get_type() != h5py.h5t.py_create(self.dtype, logical=True):
+        if found.get_type() != h5py.h5t.py_create(self.dtype, logical=True):
             raise UnsupportedError("its numbers are of a kind that NumPy does not have")
         if [plan.get_filter(k)[0] for k in range(plan.get_nfilters())] not in _PACKINGS:
             raise UnsupportedError(
@@ -71,7 +82,14 @@ class Hdf5Array(StoredArray):
                 advice="save it with no compression, or with gzip",
             )
 
-    def _from_chunks(self, plan: h5py.h5p.PropDCID, axis: int, start: int, stop: int) -> Array:
+    def _from_chunks(
+        self,
+        found: h5py.h5d.DatasetID,
+        plan: h5py.h5p.PropDCID,
+        axis: int,
+        start: int,
+        stop: int,
+    ) -> Array:
         """Put the rows together from their chunks."""
         import numpy as np
 
@@ -85,11 +103,11 @@ class Hdf5Array(StoredArray):
         shape = list(self.shape)
         shape[axis] = stop - start
         part: Array = np.zeros(shape, self.dtype)
+        before = self._kept  # looked at once: another thread may replace it at any moment
         kept: dict[tuple[int, ...], Array] = {}
         for corner in product(*ranges) if part.size else ():
-            if corner not in self._kept:
-                self._kept[corner] = self._chunk(plan, corner, chunk)
-            kept[corner] = self._kept[corner]
+            values = before.get(corner)
+            kept[corner] = self._chunk(found, plan, corner, chunk) if values is None else values
             here, there = [], []
             for number, (at, step, extent) in enumerate(
                 zip(corner, chunk, self.shape, strict=True)
@@ -103,15 +121,20 @@ class Hdf5Array(StoredArray):
         return part
 
     def _chunk(
-        self, plan: h5py.h5p.PropDCID, corner: tuple[int, ...], shape: tuple[int, ...]
+        self,
+        found: h5py.h5d.DatasetID,
+        plan: h5py.h5p.PropDCID,
+        corner: tuple[int, ...],
+        shape: tuple[int, ...],
     ) -> Array:
         """Return one chunk, unpacked; one that was never written holds the fill value."""
+        import h5py
         import numpy as np
 
         size = math.prod(shape) * self.dtype.itemsize
-        info = self._found.id.get_chunk_info_by_coord(corner)
+        info = found.get_chunk_info_by_coord(corner)
         if info.byte_offset is None:
-            return np.full(shape, self._found.fillvalue, self.dtype)
+            return np.full(shape, h5py.Dataset(found).fillvalue, self.dtype)
         if info.filter_mask:
             raise UnsupportedError("some of its chunks are packed in another way than others")
         data = self._source.read(info.byte_offset, info.size, "a chunk of it")
@@ -123,8 +146,16 @@ class Hdf5Array(StoredArray):
         flat = np.frombuffer(data, np.uint8)
         if _SHUFFLE in packing:  # all first bytes of the elements, then all second ones, …
             flat = np.ascontiguousarray(flat.reshape(self.dtype.itemsize, -1).T).reshape(-1)
-        found: Array = flat.view(self.dtype).reshape(shape)
-        return found
+        unpacked: Array = flat.view(self.dtype).reshape(shape)
+        return unpacked
+
+
+def _address(found: h5py.h5d.DatasetID | h5py.h5g.GroupID) -> int:
+    """Return the place of an object in the file, which is its identity."""
+    import h5py
+
+    address: int = h5py.h5o.get_info(found).addr
+    return address
 
 
 def _damage(error: Exception) -> CorruptError:
@@ -158,6 +189,8 @@ def _told(file: h5py.File) -> str | None:
     kind = h5py.h5a.open(file.id, KEY.encode()).get_type()
     if not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str():
         return None  # somebody else's
+    if kind.get_size() > limits.MAX_METADATA_BYTES:
+        raise UnsupportedError(f"expected a text of a few bytes, got {kind.get_size()}", tensor=KEY)
     return bytes(file.attrs[KEY]).decode("ascii", "replace")
 
 
@@ -165,38 +198,46 @@ def _walk(file: h5py.File, source: ByteSource) -> Iterator[Hdf5Array]:
     """Walk the groups of a file by hard links alone, each object once."""
     import h5py
 
-    queue: list[tuple[str, h5py.Group]] = [("", file)]
+    queue: list[tuple[bytes, h5py.h5g.GroupID]] = [(b"", file.id)]
     names = 0
     seen = set()
     while queue:
         prefix, group = queue.pop()
         for key in group:
-            name = f"{prefix}{key}"
-            names += len(name)
+            place = prefix + key
+            names += len(place)
             if names > limits.MAX_NAMES_BYTES:
                 raise UnsupportedError("its names are too long to be names of arrays")
-            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+            source.budget.spend(limits.LINKS)
+            if group.links.get_info(key).type != h5py.h5l.TYPE_HARD:
                 continue  # a soft or external link leads elsewhere
-            found = group[key]
-            address = h5py.h5o.get_info(found.id).addr
+            found = h5py.h5o.open(group, key)
+            address = _address(found)
             if address in seen:
                 continue
             seen.add(address)
-            if len(seen) > limits.MAX_MEMBERS:
-                raise UnsupportedError(f"it holds more than {limits.MAX_MEMBERS} objects")
-            if isinstance(found, h5py.Group):
-                queue.append((f"{name}/", found))
-            elif isinstance(found, h5py.Dataset):
-                yield _dataset(name, found, source)
+            source.budget.spend(limits.OBJECTS_OF_HDF5)
+            if isinstance(found, h5py.h5g.GroupID):
+                queue.append((place + b"/", found))
+            elif isinstance(found, h5py.h5d.DatasetID):
+                yield _dataset(place, found, file, source)
 
 
-def _dataset(name: str, found: h5py.Dataset, source: ByteSource) -> Hdf5Array:
+def _dataset(
+    place: bytes, found: h5py.h5d.DatasetID, file: h5py.File, source: ByteSource
+) -> Hdf5Array:
     """Return a dataset; its storage has to be in the file itself, and of the declared size."""
-    if found.external or found.is_virtual:
-        raise UnsupportedError("its values are in another file, which is not read", tensor=name)
-    array = Hdf5Array(name, found, source)
+    import h5py
+
+    array = Hdf5Array(place, found, file, source)
+    plan = found.get_create_plist()
+    if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
+        problem = "its values are in another file, which is not read"
+        raise UnsupportedError(problem, tensor=array.name)
     nbytes = math.prod(array.shape) * array.dtype.itemsize
-    stored = found.id.get_storage_size()
-    if nbytes > limits.BOMB_BYTES and nbytes > limits.HDF5_BOMB_RATIO * stored:
-        raise UnsupportedError(f"it declares {nbytes} bytes and stores {stored}", tensor=name)
+    if nbytes > limits.BOMB_BYTES:
+        stored = found.get_storage_size()
+        if nbytes > limits.BOMB_RATIO * stored:
+            problem = f"it declares {nbytes} bytes and stores {stored}"
+            raise UnsupportedError(problem, tensor=array.name)
     return array

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
+from lstmstate import limits
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, printable, raised_as
 from lstmstate.files.reader import ByteSource
 from lstmstate.state.formats.table_header import header_of, places, without_index
@@ -55,6 +56,7 @@ class TextTable:
         # What separates fields; None for white space.
         self._mark = next((mark for mark in _MARKS if mark in first), None)
         is_csv = source.path.lower().endswith((".csv", ".tsv"))
+        self._refuse_many(first)
         if self._mark is None and is_csv and not any(map(_is_number, first.split())):
             self._mark = ","  # the heading of a single column may have spaces
         fields = self._fields(first)
@@ -91,7 +93,7 @@ class TextTable:
         first = next(lines, None)
         if first is None:
             return np.empty((0, self._width if wanted is None else len(wanted)), dtype)
-        rows = chain([first], lines)
+        rows = self._cut_rows(chain([first], lines))
         kind = {"c": complex, "f": float}.get(np.dtype(dtype).kind, int)
 
         def damage(error: Exception) -> LstmstateError:
@@ -141,12 +143,29 @@ class TextTable:
 
     def _fields(self, line: str) -> list[str]:
         """Cut a line."""
+        self._refuse_many(line)
         if self._mark is None:
             return line.split()
         try:
             return next(csv.reader([line], delimiter=self._mark), [""])
         except csv.Error as error:
             raise CorruptError(f"a line of it cannot be cut into fields ({error})") from None
+
+    def _refuse_many(self, line: str) -> None:
+        """Refuse a line of more fields than a table has, before it is cut."""
+        if len(line) <= limits.MAX_COLUMNS:
+            return
+        most, mark = limits.MAX_COLUMNS, self._mark
+        if (line.count(mark) if mark else len(line.split(None, most)) - 1) >= most:
+            problem = f"expected at most {most:,} columns, got more"
+            raise UnsupportedError(problem, advice="save it as an .npy")
+
+    def _cut_rows(self, rows: Iterable[str]) -> Iterator[str]:
+        """Yield rows; one that NumPy would cut into too many fields is refused."""
+        for row in rows:
+            if len(row) > limits.MAX_COLUMNS:
+                self._refuse_many(row)
+            yield row
 
     def _below(self, first: int) -> Iterator[list[str]]:
         """Yield the fields of rows below the first one, a few megabytes of them at most."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+from functools import lru_cache
 from typing import IO, TYPE_CHECKING
 
 from lstmstate import limits
@@ -49,8 +50,6 @@ class Header(NamedTuple):
 
 def read_header(file: IO[bytes]) -> Header:
     """Read the header of an array from an open file."""
-    from numpy.lib import format as npy
-
     # Only the header is given to NumPy, which would read one of any length.
     start = file.read(8)
     size = file.read(2 if start[6:7] == b"\x01" else 4)
@@ -60,7 +59,15 @@ def read_header(file: IO[bytes]) -> Header:
     text = file.read(length)
     if len(text.partition(MARK.encode())[0].strip()) > _LONGEST:
         raise UnsupportedError("its header is too long to be that of numbers")
-    header = io.BytesIO(start + size + text)
+    return _parse_header(start + size + text)
+
+
+@lru_cache(maxsize=16)
+def _parse_header(data: bytes) -> Header:
+    """Parse a header; many members of an archive have the same."""
+    from numpy.lib import format as npy
+
+    header = io.BytesIO(data)
     version = npy.read_magic(header)
     reader = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if reader is None:
@@ -73,10 +80,8 @@ def read_header(file: IO[bytes]) -> Header:
         raise UnsupportedError(f"elements of {dtype.itemsize} bytes are not numbers")
     if any(type(size) is not int or size < 0 for size in shape):
         raise CorruptError("its shape has a size that is none")
-    _, mark, told = text.decode("latin-1").rpartition(MARK)
-    return Header(
-        shape, fortran_order, dtype, len(header.getvalue()), parse(told) if mark else None
-    )
+    _, mark, told = data.decode("latin-1").rpartition(MARK)
+    return Header(shape, fortran_order, dtype, len(data), parse(told) if mark else None)
 
 
 class NpyArray(StoredArray):
@@ -123,10 +128,16 @@ class NpzArray(StoredArray):
         self._at = 0  # bytes of the values that were read
         self._held: Array | None = None
 
+    @property
+    def part_bytes(self) -> int:
+        """The bytes of the smallest part that can be read: a row, or all of it."""
+        rows = 1 if self._header.fortran_order else max(self.rows, 1)
+        return self._header.nbytes // rows
+
     def read(self, axis: int, start: int, stop: int) -> Array:
         """Return the rows; along the first axis in order, they are all that is held."""
         if self.rows and axis == 0 and not self._header.fortran_order:
-            row = self._header.nbytes // self.rows
+            row = self.part_bytes
             return self._rows(start * row, stop * row).reshape(stop - start, *self.shape[1:])
         if self._held is None:
             flat = self._rows(0, self._header.nbytes)
@@ -173,8 +184,7 @@ def open_npz(source: ByteSource) -> StateFile:
     metadata = None
     with raised_as(_damage):
         archive = zipfile.ZipFile(source.file())
-        if len(archive.infolist()) > limits.MAX_MEMBERS:
-            raise UnsupportedError(f"it holds more than {limits.MAX_MEMBERS} members")
+        source.budget.spend(limits.MEMBERS, len(archive.infolist()))
         _refuse_lost_entries(archive, source)
         for member in archive.infolist():
             if not member.filename.endswith(SUFFIX):
@@ -210,20 +220,33 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> NpzA
         raise CorruptError("it is cut short")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UnsupportedError("it is packed in a way that NumPy does not write")
-    too_dense = member.file_size > limits.NPZ_BOMB_RATIO * member.compress_size
-    if member.file_size > limits.BOMB_BYTES and too_dense:
-        raise UnsupportedError(
-            f"it declares {member.file_size} bytes and stores {member.compress_size}"
-        )
+    _refuse_bomb(member.file_size, member, limits.BOMB_RATIO)
     with archive.open(member) as file:
         header = read_header(file)
     if header.nbytes > member.file_size - header.start:
         raise CorruptError("it is cut short")
-    return NpzArray(archive, member, header)
+    array = NpzArray(archive, member, header)
+    _refuse_bomb(array.part_bytes, member, limits.WHOLE_BOMB_RATIO)
+    return array
+
+
+def _refuse_bomb(nbytes: int, member: zipfile.ZipInfo, ratio: int) -> None:
+    """Refuse bytes that are many more than those that are stored."""
+    if nbytes > limits.BOMB_BYTES and nbytes > ratio * member.compress_size:
+        raise UnsupportedError(f"it declares {nbytes} bytes and stores {member.compress_size}")
 
 
 def _metadata(array: NpzArray) -> Metadata | None:
     """Return what travels with the state; a member of another kind is somebody else's."""
     if array.shape or array.dtype.kind != "U":
         return None
-    return parse(str(array._rows(0, array.dtype.itemsize)[0]))
+    size = array.dtype.itemsize
+    if size > limits.MAX_METADATA_BYTES:
+        most = limits.MAX_METADATA_BYTES
+        raise UnsupportedError(f"expected metadata of at most {most:,} bytes, got {size:,}")
+    # NumPy makes text of any numbers, also of those of no character.
+    text = array._rows(0, size).astype(array.dtype.newbyteorder("<")).tobytes()
+    try:
+        return parse(text.decode("utf-32-le").rstrip("\0"))
+    except UnicodeDecodeError:
+        raise CorruptError("its metadata cannot be read") from None

@@ -1,0 +1,358 @@
+"""Files that declare, repeat or pack more work than their bytes are worth."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+import cramjam
+import h5py
+import numpy as np
+import pytest
+from builders import (
+    FLOAT,
+    STRING,
+    BundleBuilder,
+    V1Builder,
+    block,
+    bundle_entry,
+    bundle_header,
+    node,
+    number,
+    sealed,
+    string_bytes,
+    table,
+    text,
+)
+from commands import Shell, checkpoint, error, lstm_cell
+from work import few_lines, little_memory
+
+from lstmstate import limits, load_state, open_checkpoint
+from lstmstate.checkpoint import Checkpoint, object_graph
+from lstmstate.checkpoint import protobuf as wire
+from lstmstate.checkpoint.graph import Graph
+from lstmstate.checkpoint.sstable import Table
+from lstmstate.errors import LstmstateError, UnsupportedError
+from lstmstate.files.reader import ByteSource
+
+HEADER = (b"", bundle_header())
+
+
+def snappy(content: bytes) -> bytes:
+    return bytes(cramjam.snappy.compress_raw(content))
+
+
+@pytest.fixture
+def low_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let small files be enough to go beyond the rates."""
+    for name in ("FIELDS", "NODES"):
+        rate = getattr(limits, name)
+        monkeypatch.setattr(limits, name, rate._replace(most=rate.most // 20))
+
+
+# ---- names of files
+
+
+@pytest.mark.parametrize("count", ["60000000", "9" * 26])
+def test_a_number_of_shards_in_a_name_makes_no_list(
+    tmp_path: Path, shell: Shell, count: str
+) -> None:
+    (tmp_path / f"m-00000-of-{count}").touch()
+    with little_memory(2):
+        done = shell("inspect", tmp_path / "m")
+    assert done.code == 3
+    assert "there is no checkpoint or file of this name" in error(done)
+
+
+# ---- tables and messages
+
+
+@pytest.mark.usefixtures("low_rates")
+def test_a_message_of_many_fields_is_refused_before_they_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "m.index"
+    path.write_bytes(table([HEADER, (b"w", b"\x08\x01" * 100_000)], pack=snappy))
+    with little_memory(2), pytest.raises(UnsupportedError, match=r"w: .*protobuf fields in"):
+        Checkpoint(str(tmp_path / "m"))
+
+
+@pytest.mark.usefixtures("low_rates")
+def test_a_list_of_v1_of_many_variables_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(table([(b"", text(1, b"\x0a\x00" * 100_000))], pack=snappy))
+    with little_memory(3), pytest.raises(UnsupportedError, match="protobuf fields in"):
+        Checkpoint(str(tmp_path / "m"))
+
+
+def test_numbers_of_fields_are_few(tmp_path: Path) -> None:
+    data = b"".join(number(field, 1) for field in range(1, 50_000))
+    with little_memory(2), pytest.raises(LstmstateError, match="over 1000 numbers"):
+        wire.message(data)
+
+
+def test_an_index_of_more_variables_than_its_bytes_are_worth_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ENTRIES", limits.Rate("variables", 1000, 24))
+    tiny = number(1, FLOAT) + number(5, 4)
+    entries = [(b"%05x" % place, tiny) for place in range(20_000)]
+    (tmp_path / "m.index").write_bytes(table([HEADER, *entries]))
+    with pytest.raises(
+        UnsupportedError, match=r"at most [\d,]+ variables in [\d,]+ bytes, got more"
+    ):
+        Checkpoint(str(tmp_path / "m"))
+
+
+def test_variables_as_tensorflow_writes_them_are_within_the_rate() -> None:
+    """The smallest entries are those of scalars, one behind the other, with short names."""
+    entries = [
+        (b"%07d" % place, bundle_entry(FLOAT, [], offset=4 * place, size=4, crc=1 << 31))
+        for place in range(995_000, 1_000_000)
+    ]
+    assert len(block(entries)) / len(entries) > limits.ENTRIES.for_bytes
+
+
+def test_an_index_of_blocks_alone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ENTRIES", limits.Rate("variables", 1000))
+    first = sealed(block([HEADER]))
+    index = sealed(block([(b"%05x" % place, b"\0\0") for place in range(5000)], 1))
+    handles = wire.encode_varint(len(first)) + wire.encode_varint(len(index) - 5)
+    footer = (b"\0\0" + handles).ljust(40, b"\0") + bytes.fromhex("57fb808b247547db")
+    (tmp_path / "t").write_bytes(first + index + footer)
+    with pytest.raises(UnsupportedError, match="at most 1,000 variables"):
+        Table(ByteSource(str(tmp_path / "t")))
+
+
+def test_snappy_unpacks_no_more_than_the_file_is_worth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "UNSNAPPED", limits.Rate("bytes packed by Snappy", 100_000, 1))
+    builder = V1Builder()
+    for place in range(10):
+        builder.add(f"v{place}", np.zeros(10_000, np.float32))
+    path = builder.write(tmp_path / "m", block_size=1000, pack=snappy)
+    variables = Checkpoint(path).variables
+    with pytest.raises(UnsupportedError, match="at most 1.* bytes packed by Snappy"):
+        [variable.read() for variable in variables.values()]
+    read = Checkpoint(path).variables["v0"]
+    assert not any(read.read().any() for _ in range(20))  # the same block is paid for once
+
+
+def test_values_in_one_large_block_are_not_parsed_for_each(tmp_path: Path) -> None:
+    builder = V1Builder()
+    for place in range(1000):
+        builder.add(f"v{place:04d}", np.full(300, place, np.float32))
+    path = builder.write(tmp_path / "m", block_size=1 << 30)
+    variables = Checkpoint(path).variables
+    with few_lines(500_000):
+        assert [v.read()[0] for v in variables.values()] == [*range(1000)]
+
+
+@pytest.mark.parametrize("field", [2, 7], ids=["axes", "slices"])
+def test_axes_and_slices_are_counted_before_they_are_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: int
+) -> None:
+    many = text(2, number(1, 1)) if field == 2 else text(1, number(2, 1))
+    monkeypatch.setattr(limits, "MAX_SLICES", 100)
+    inner = text(field, many * 20_000) if field == 2 else text(field, many) * 5_000
+    entry = number(1, FLOAT) + inner + number(5, 4)
+    (tmp_path / "m.index").write_bytes(table([HEADER, (b"w", entry)]))
+    with few_lines(150_000), pytest.raises(LstmstateError):
+        Checkpoint(str(tmp_path / "m"))
+
+
+def test_a_checkpoint_of_more_cells_than_any_model_has_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CELLS", limits.Rate("cells", 2))
+    values = {}
+    for place in range(3):
+        values |= lstm_cell(f"rnn{place}/basic_lstm_cell", 2, 3)
+    with pytest.raises(UnsupportedError, match="at most 2 cells"):
+        open_checkpoint(checkpoint(tmp_path / "m", values)).cells  # noqa: B018 - it is read
+
+
+def test_the_lines_for_each_variable_are_few(tmp_path: Path, shell: Shell) -> None:
+    counts = []
+    for many in (200, 400):
+        builder = BundleBuilder()
+        for place in range(many):
+            builder.entry(f"layer_{place}/w", dtype=FLOAT, shape=[20, 5], size=400)
+        path = builder.write(tmp_path / f"m{many}")
+        with few_lines() as lines:
+            assert shell("inspect", path).code == 0
+        counts.append(lines.count)
+    assert (counts[1] - counts[0]) / 200 < 350
+
+
+def test_the_lines_for_each_cell_are_few(tmp_path: Path, shell: Shell) -> None:
+    counts = []
+    for many in (50, 100):
+        values = {}
+        for place in range(many):
+            values |= lstm_cell(f"layer_{place}/basic_lstm_cell", 2, 3)
+        path = checkpoint(tmp_path / f"m{many}", values)
+        with few_lines() as lines:
+            assert shell("inspect", path).code == 0
+        counts.append(lines.count)
+    assert (counts[1] - counts[0]) / 50 < 2400
+
+
+# ---- graphs
+
+
+@pytest.mark.usefixtures("low_rates")
+@pytest.mark.parametrize(
+    "graph",
+    [
+        text(2, b"\x38\x01" * 100_000),
+        b"\x7a\x00" * 1_000_000,
+        text(2, text(1, text(1, "a") + text(2, "NoOp") + text(3, "a") * 70_000)),
+        text(2, text(1, text(1, "a") + text(2, "Const") + text(5, b"") * 100_000)),
+        text(2, node("a", "NoOp"))
+        + text(4, text(1, "trainable_variables") + text(2, text(2, text(1, b"") * 100_000))),
+    ],
+    ids=["unknown", "outer", "inputs", "attributes", "collection"],
+)
+def test_a_graph_of_more_fields_than_its_bytes_are_worth_is_refused(graph: bytes) -> None:
+    with little_memory(6), pytest.raises(UnsupportedError, match="protobuf fields in"):
+        Graph(graph)
+
+
+@pytest.mark.usefixtures("low_rates")
+def test_a_graph_of_more_nodes_than_its_bytes_are_worth_is_refused() -> None:
+    nodes = b"".join(text(1, text(1, f"{place:x}") + text(2, "a")) for place in range(20_000))
+    with little_memory(12), pytest.raises(UnsupportedError, match="nodes of a graph in"):
+        Graph(text(2, nodes))
+
+
+def object_based(path: Path, graph: bytes | None, size: int = 0) -> Checkpoint:
+    """A checkpoint whose object graph has these bytes, or zeros of a size."""
+    builder = BundleBuilder()
+    stored, crc = string_bytes([graph or b""])
+    size = len(stored) if graph is not None else size
+    key = object_graph.OBJECT_GRAPH_KEY
+    builder.entry(key, dtype=STRING, shape=[], size=size, crc=crc)
+    builder.data[0] += stored
+    return Checkpoint(builder.write(path))
+
+
+def test_an_object_graph_larger_than_any_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "m.data-00000-of-00001").touch()
+    builder = BundleBuilder()
+    key = object_graph.OBJECT_GRAPH_KEY
+    builder.entry(key, dtype=STRING, shape=[], size=1 << 31)
+    path = builder.write(tmp_path / "m")
+    with (tmp_path / "m.data-00000-of-00001").open("wb") as file:
+        file.truncate(1 << 31)
+    with little_memory(2):
+        notes = Checkpoint(path).notes
+    assert any("too large to be one" in note for note in notes)
+
+
+@pytest.mark.parametrize("graph", [text(1, b"") * 400_000, text(1, text(2, b"") * 400_000)])
+def test_an_object_graph_of_more_objects_than_it_is_worth_is_not_read(
+    tmp_path: Path, graph: bytes
+) -> None:
+    notes = object_based(tmp_path / "m", graph).notes
+    assert any(re.search("expected at most .* in .* bytes, got more", note) for note in notes)
+
+
+# ---- states
+
+
+def npz_member(path: Path, name: str, descr: str, shape: tuple[int, ...], data: bytes) -> None:
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    start = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}.npy", start + data)
+
+
+def test_metadata_of_an_npz_is_short(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    size = 12 << 20
+    npz_member(path, "lstmstate", f"<U{size // 4}", (), b" \0\0\0" * (size // 4))
+    with (
+        little_memory(3),
+        pytest.raises(UnsupportedError, match=r"metadata of at most [\d,]+ bytes"),
+    ):
+        load_state(path)
+
+
+def test_a_row_that_is_packed_far_too_well_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    size = 66 << 20
+    noise = np.random.default_rng(0).bytes(1 << 20)
+    npz_member(path, "s", "<f4", (1, size // 4), noise + bytes(size - len(noise)))
+    with little_memory(2), pytest.raises(UnsupportedError, match="it declares .* and stores"):
+        load_state(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*the widths of this flat state are unknown:UserWarning")
+def test_rows_that_are_packed_well_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    size = 66 << 20
+    noise = np.random.default_rng(0).bytes(1 << 20)
+    npz_member(path, "s", "<f4", (1 << 10, size >> 12), noise + bytes(size - len(noise)))
+    assert load_state(path, layout="flat").batch_shape == (1 << 10,)
+
+
+@pytest.mark.parametrize("how", [{}, {"chunks": (2, 1024)}], ids=["whole", "chunks"])
+def test_an_hdf5_dataset_that_stores_nothing_is_not_read(
+    tmp_path: Path, how: dict[str, object]
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("s", (2, 40_000_000), "f4", **how)
+    with little_memory(8), pytest.raises(UnsupportedError, match="it declares .* and stores 0"):
+        load_state(tmp_path / "a.h5")
+
+
+def test_links_of_hdf5_are_counted_also_if_they_are_soft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LINKS", limits.Rate("links", 10))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for place in range(11):
+            file[f"{place}"] = h5py.SoftLink("/a")
+    with pytest.raises(UnsupportedError, match="at most 10 links"):
+        load_state(tmp_path / "a.h5")
+
+
+def test_datasets_are_not_kept_open(tmp_path: Path, shell: Shell) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for place in range(50):
+            file[f"{place}"] = [1.0]
+    from lstmstate.state.formats.hdf5_reader import open_file
+
+    kept = open_file(ByteSource(str(tmp_path / "a.h5")))
+    assert len(kept.arrays) == 50
+    assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_DATASET) == 0
+
+
+def test_headers_of_many_members_are_parsed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from numpy.lib import format as npy
+
+    parsed = []
+    plain = npy.read_array_header_1_0
+    monkeypatch.setattr(npy, "read_array_header_1_0", lambda file: parsed.append(1) or plain(file))
+    np.savez(tmp_path / "a.npz", **{f"x{place}": np.ones((3, 11)) for place in range(20)})
+    with pytest.raises(LstmstateError):
+        load_state(tmp_path / "a.npz")
+    assert len(parsed) == 1
+
+
+@pytest.mark.parametrize(
+    "table_text",
+    [",,,,\n", "c.0,c.1,c.2,c.3,c.4\n", "1,1,1,1,1\n", "1,1\n1,1,1,1,1\n", "a\tb\tc\td\te\n",
+     "1 1 1 1 1\n"],
+)  # fmt: skip
+def test_a_line_of_a_table_has_a_bounded_number_of_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table_text: str
+) -> None:
+    monkeypatch.setattr(limits, "MAX_COLUMNS", 4)
+    (tmp_path / "a.csv").write_text(table_text)
+    with pytest.raises(UnsupportedError, match="at most 4 columns"):
+        load_state(tmp_path / "a.csv")
