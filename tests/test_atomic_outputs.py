@@ -11,7 +11,8 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -306,6 +307,103 @@ def test_a_failing_system_call_leaves_the_old_file(
     assert error(done).endswith(": it cannot be written (No space left on device)")
     assert ".tmp" not in error(done)
     assert in_folder(tmp_path) == before
+
+
+# A command ends, or fails, at one of its calls that rename files; each run is a copy of a process.
+RENAMING = """
+import os, sys
+import h5py, numpy
+from lstmstate.cli import execute
+mode, *arguments = sys.argv[1:]
+
+def ending(rename):
+    def renamed(*names):
+        global calls
+        calls += 1
+        if calls == last and mode == "error" or 0 < last <= calls and mode == "errors":
+            raise OSError(5, "Input/output error")
+        if calls == last and mode == "killed before":
+            os._exit(9)
+        rename(*names)
+        if calls == last and mode == "killed after":
+            os._exit(9)
+    return renamed
+
+os.replace, os.link = ending(os.replace), ending(os.link)
+while line := sys.stdin.readline():
+    calls, last, child = 0, int(line), os.fork()
+    if not child:
+        for descriptor in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        os._exit(execute(arguments))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@contextmanager
+def renaming(mode: str, *arguments: object) -> Iterator[Callable[[int], int]]:
+    """Yield a function that runs a command, which ends at a call that renames a file, from 1 on."""
+    command = [sys.executable, "-c", RENAMING, mode, *map(str, arguments)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
+
+        def run(last: int) -> int:
+            stdin.write(f"{last}\n")
+            stdin.flush()
+            return int(stdout.readline())
+
+        yield run
+        stdin.close()
+
+
+def of_two_files(folder: Path, name: str) -> tuple[list[object], tuple[str, ...]]:
+    """Return a command that writes two files or more anew, and the files."""
+    source = saved(folder / "flat.npy", numbers(3, 8))
+    if name == "split":
+        targets = ("c.npy", "m.npy")
+        return ["split", "-q", source, "-o", *(folder / one for one in targets)], targets
+    shutil.copytree(CELL, folder / "in")
+    files = ("y.ckpt.index", f"y.ckpt{DATA}", "y.ckpt.meta")
+    return ["convert", "-q", folder / "in", "--to-flat", "-o", folder / "y.ckpt"], files
+
+
+@pytest.mark.parametrize("name", ["split", "ckpt"])
+def test_a_rename_that_fails_leaves_all_old_files(tmp_path: Path, name: str) -> None:
+    command, files = of_two_files(tmp_path, name)
+    for file in files:
+        (tmp_path / file).write_bytes(OLD)
+    before = in_folder(tmp_path)
+    count = 0
+    with renaming("error", *command, "--force") as run:
+        while run(count + 1) == 3:
+            assert in_folder(tmp_path) == before
+            count += 1
+    assert count == 2 * len(files)
+
+
+@pytest.mark.parametrize("mode", ["killed before", "killed after", "errors"])
+@pytest.mark.parametrize("name", ["split", "ckpt"])
+def test_a_kill_leaves_no_old_file_with_a_new_one(tmp_path: Path, name: str, mode: str) -> None:
+    command, files = of_two_files(tmp_path, name)
+    paths = [tmp_path / file for file in files]
+    with renaming(mode, *command, "--force") as run:
+        assert run(0) == 0
+        new = [path.read_bytes() for path in paths]
+        count, code = 0, 9
+        while code:
+            count += 1
+            for path in paths:
+                path.write_bytes(OLD)
+            code = run(count)
+            assert code in (0, 3 if mode == "errors" else 9)
+            found = [path.read_bytes() for path in paths if path.exists()]
+            assert OLD not in found or set(found) == {OLD}, count
+            if name == "ckpt" and paths[0].exists():  # the index makes them a checkpoint
+                assert found in ([OLD] * len(files), new)
+    assert (code, count) == (0, 2 * len(files) + 1)
 
 
 def limited(nbytes: int) -> None:

@@ -596,6 +596,23 @@ def test_a_calling_program_continues() -> None:
     assert subprocess.run(command, capture_output=True, check=False).returncode == 7
 
 
+def test_no_module_of_the_current_folder_is_loaded(tmp_path: Path) -> None:
+    """There may be anything where a stranger's checkpoint is."""
+    for name in ("click", "rich", "numpy", "h5py", "google_crc32c", "gc", "contextlib", "json"):
+        (tmp_path / f"{name}.py").write_text(f"open('{name}.loaded', 'w').close()\nraise Exception")
+    path = [str(SAMPLE.parent.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    for arguments in (["inspect", "-q", str(SAMPLE), "--json"], ["check", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "lstmstate", *arguments],
+            capture_output=True,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert not list(tmp_path.glob("*.loaded"))
+
+
 def test_a_profile_of_it_is_printed() -> None:
     command = [sys.executable, "-m", "cProfile", "-m", "lstmstate", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import pty
+import signal
 import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import LSTMSTATE, PROJECT, SUNSPOTS, archive, numbers, piped, saved
+from commands import LSTMSTATE, PROJECT, SAMPLES, SUNSPOTS, archive, numbers, piped, saved
 
 from lstmstate.cli.report.console import Meter
 
@@ -235,3 +237,25 @@ def test_commands_count_the_steps_of_their_input(
         shown = terminal.read("/400,000 steps", 60)
         process.kill()
     assert "/400,000 steps" in shown
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_signal_shows_the_cursor_again(
+    terminal: Terminal, tmp_path: Path, *, waits: bool
+) -> None:
+    """If the terminal takes it; one that was stopped by Ctrl-S does not stop the end."""
+    data = saved(tmp_path / "x.npy", np.zeros((4_000_000, 3), "f4"))
+    command = [*LSTMSTATE, "run", SAMPLES / "peephole_flat", data, "-o", tmp_path / "y.npz"]
+    with subprocess.Popen(command, stderr=terminal.file, cwd=PROJECT) as process:
+        assert "\x1b[?25l" in terminal.read("4,000,000 steps", 60)
+        if waits:
+            termios.tcflow(terminal.file.fileno(), termios.TCOOFF)
+            time.sleep(0.5)  # until the next report waits
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+    assert process.returncode == 143
+    assert waits or terminal.read("\x1b[?25h", 5).endswith("\x1b[?25h")
+    assert os.listdir(tmp_path) == ["x.npy"]

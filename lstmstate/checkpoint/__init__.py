@@ -22,6 +22,7 @@ from lstmstate.checkpoint.locate import FROZEN, GENERATOR, V1, Location, locate
 from lstmstate.checkpoint.tensor_bundle import Bundle
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import CorruptError, LstmstateError, located
+from lstmstate.files.inputs import note_named
 from lstmstate.files.reader import read_whole
 from lstmstate.type_names import TYPE_CHECKING
 
@@ -55,7 +56,8 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | Location, *, checksums: bool = True) -> None:
-        self.location = path if isinstance(path, Location) else locate(path)
+        self.location = location = path if isinstance(path, Location) else locate(path)
+        note_named(lambda: location.read_files)
         self.prefix = self.location.prefix
         self.notes: list[str] = [self.location.note] if self.location.note else []
         self._graph_damage: str | None = None

@@ -295,7 +295,7 @@ def _in_one_file(folder: str) -> Iterator[str]:
         path = os.path.join(folder, name)
         with suppress(LstmstateError):
             if os.path.isfile(path):
-                with ByteSource(path) as source:
+                with ByteSource(path, is_input=False) as source:
                     if kinds.identify(source) in (kinds.FROZEN, kinds.GENERATOR):
                         yield name
 
@@ -328,7 +328,7 @@ def checkpoints_in(folder: str, starting: str = "") -> list[str]:
 def _is_v1(path: str) -> bool:
     """Whether a file of any name ends as a table does."""
     try:
-        with ByteSource(path) as source:
+        with ByteSource(path, is_input=False) as source:
             return kinds.identify(source) is kinds.TABLE
     except LstmstateError:
         return False

@@ -6,18 +6,15 @@ help of the program and its version need no import at all.
 
 from __future__ import annotations
 
-import io
 import os
-import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
 
+from lstmstate.cli import streams
 from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from lstmstate.cli.command import Command
 
 COMMANDS = {
@@ -51,62 +48,28 @@ Examples:
 Exit codes: 0 done, 1 the answer is "no", 2 wrong command line,
 3 a file could not be used, 4 some of several could not, 130 interrupted."""
 DONE, NO, USAGE, UNUSABLE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
-# Signals that end a process and can be caught: a CI job's end, a closed terminal.
-ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-class _Terminated(BaseException):
-    """The process was asked to end; unfinished outputs are removed on the way out."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.exit_code = 128 + number  # as shells report it
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    raise _Terminated(number)
-
-
-_exit_code = [DONE]
-
-
-def decide(code: int) -> int:
-    """Record the exit code before the answer is printed: a closed pipe must not change it."""
-    _exit_code[0] = code
-    return code
 
 
 def main() -> int:
     """Run the command line of this process; return its exit code."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in ENDINGS:
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
-            signal.signal(number, _terminate)
-    return execute(sys.argv[1:])
+    streams.replace_standard()
+    code = execute(sys.argv[1:])
+    failure = streams.failure_of_stdout()
+    if failure is None:
+        return code
+    report_line(f"error: stdout: it cannot be written ({failure.strerror})")
+    return UNUSABLE
 
 
 def execute(arguments: list[str]) -> int:
     """Run the command line; return the exit code. Errors are one line on stderr."""
-    # Names from files may have characters that are not in a terminal's encoding.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    decide(DONE)
     if arguments and _is_path(arguments[0]):
         arguments = ["inspect", *arguments]
     try:
         return _run(arguments)
-    except KeyboardInterrupt:
-        _remove_left()
+    except KeyboardInterrupt:  # of a calling program; `main` has no such signals
         return INTERRUPTED
-    except _Terminated as end:
-        _remove_left()
-        return end.exit_code
-    except (BrokenPipeError, SystemExit):  # Click raises the second for the first
-        _discard_stdout()
-        return _exit_code[0]
     except Exception as error:
         return _report(error, arguments)
 
@@ -122,15 +85,18 @@ def _run_command(name: str, words: list[str]) -> int:
 
 def _call_command(name: str, words: list[str]) -> int:
     """Parse the words after a command, with Click if they are unusual, and call its function."""
+    from lstmstate.files.inputs import gather
+
     command = load(name)
     values = command.parse(words)
-    if values is not None:
-        return command.call(**values) or DONE
-    from lstmstate.cli.group import click_command
+    with gather():
+        if values is not None:
+            return command.call(**values) or DONE
+        from lstmstate.cli.group import click_command
 
-    called = f"lstmstate {name}"
-    parsed = click_command(command, called)
-    return parsed.main(words, prog_name=called, standalone_mode=False) or DONE
+        called = f"lstmstate {name}"
+        parsed = click_command(command, called)
+        return parsed.main(words, prog_name=called, standalone_mode=False) or DONE
 
 
 def _is_path(argument: str) -> bool:
@@ -142,17 +108,15 @@ def _is_path(argument: str) -> bool:
 
 
 def _run(arguments: list[str]) -> int:
-    """Run a command, and write all of its answer."""
-    if sys.stdout is None:
-        raise OSError("stdout is closed")
+    """Run a command."""
     name = arguments[0] if arguments else ""
-    code = DONE
     if "_LSTMSTATE_COMPLETE" in os.environ:  # a shell asks for completions
         from lstmstate.cli.group import cli
 
-        cli.main(arguments, prog_name="lstmstate", standalone_mode=False)
+        with suppress(SystemExit):
+            cli.main(arguments, prog_name="lstmstate", standalone_mode=False)
     elif name in COMMANDS:
-        code = _run_command(name, arguments[1:])
+        return _run_command(name, arguments[1:])
     elif name in ("-h", "--help"):
         print(HELP)
     elif name in ("-V", "--version"):
@@ -164,8 +128,7 @@ def _run(arguments: list[str]) -> int:
         return USAGE
     else:
         return _refuse(name)
-    sys.stdout.flush()
-    return code
+    return DONE
 
 
 def load(name: str) -> Command:
@@ -205,22 +168,16 @@ def _report(error: Exception, arguments: list[str]) -> int:
         report_line(f"error: {problem}{_form(error, name)}; see lstmstate {name} --help")
         return USAGE
     if click is not None and isinstance(error, click.Abort):
-        _remove_left()
         return INTERRUPTED
     if "--debug" in arguments:
         import traceback
 
         traceback.print_exc()
     if isinstance(error, OSError) and not isinstance(error, LstmstateError):
-        _discard_stdout()
         report_line(f"error: the output could not be written ({error.strerror or error})")
     elif isinstance(error, MemoryError):
         report_line("error: there is not enough memory for this")
     elif isinstance(error, LstmstateError):
-        try:
-            sys.stdout.flush()
-        except (OSError, ValueError):  # stdout itself could not be written
-            _discard_stdout()
         for one in each(error):
             report_line(f"error: {one}")
     else:
@@ -242,31 +199,17 @@ def _form(error: Exception, name: str) -> str:
     return ""
 
 
-def _remove_left() -> None:
-    """Remove unfinished outputs that a signal left."""
-    output = sys.modules.get("lstmstate.files.atomic")
-    if output is not None:
-        output.remove_left()
-
-
-def _discard_stdout() -> None:
-    """Send the rest of stdout nowhere; Python would fail to write it at exit."""
-    with suppress(OSError, AttributeError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def report_line(line: str) -> None:
     """Print one line on stderr, without characters from a file that would steer the terminal."""
     from lstmstate.cli.report.flags import with_flags
     from lstmstate.errors import printable
 
-    with suppress(OSError, AttributeError):  # it is closed, or None
-        print(f"lstmstate: {printable(with_flags(line))}", file=sys.stderr, flush=True)
+    sys.stdout.flush()  # both may go to one file
+    print(f"lstmstate: {printable(with_flags(line))}", file=sys.stderr, flush=True)
 
 
 def print_path(path: str) -> None:
-    """Print the path of an output; the next files are written even if nobody reads the paths."""
+    """Print the path of an output as soon as it is there."""
     from lstmstate.errors import printable
 
-    with suppress(BrokenPipeError):
-        print(printable(path) if sys.stdout.isatty() else path, flush=True)
+    print(printable(path) if sys.stdout.isatty() else path, flush=True)

@@ -6,7 +6,7 @@ import gc
 import json
 from collections.abc import Callable, Sequence
 
-from lstmstate.cli import DONE, NO, SOME_FAILED, UNUSABLE, decide, report_line
+from lstmstate.cli import DONE, NO, SOME_FAILED, UNUSABLE, report_line
 from lstmstate.cli.command import Json
 from lstmstate.cli.report.flags import with_flags
 from lstmstate.errors import LstmstateError, each
@@ -48,8 +48,8 @@ class Batch:
     def exit_code(self, *, answer: bool = True) -> int:
         """Return the exit code; `answer` is whether the command's answer is yes."""
         if self._failed:
-            return decide(SOME_FAILED if len(self._paths) > 1 else UNUSABLE)
-        return decide(DONE if answer else NO)
+            return SOME_FAILED if len(self._paths) > 1 else UNUSABLE
+        return DONE if answer else NO
 
     @property
     def failed(self) -> list[Json]:

@@ -56,7 +56,7 @@ def command(halves: tuple[str, ...], joined: Joined, widths: Widths, common: Com
     state = read_halves(opened, wanted)
     kind = kind_to_write(output, joined.kind, "npy")
     with (
-        Outputs(options.input_files([*paths, widths.checkpoint]), force=joined.force) as files,
+        Outputs(force=joined.force) as files,
         common.meter("joining", state.structure.nbytes) as meter,
     ):
         stream = Stream(state, LAYOUTS["flat"], on_part=meter.add)

@@ -112,7 +112,6 @@ class _Job:
         self._target = target
         self._common = common
         self._paths = {source: InputPath(source) for source in sources}
-        self._inputs = options.input_files([*self._paths.values(), widths.checkpoint])
         self._wanted = cache(lambda: widths.wanted(target.from_layout, common))
         self._written: set[str] = set()
 
@@ -147,7 +146,7 @@ class _Job:
             raise LstmstateError("another source was written there just now", path=target)
         total = opened.nbytes if ckpt is not None and kind.key == "ckpt" else structure.nbytes
         with (
-            Outputs(self._inputs, force=asked.force) as outputs,
+            Outputs(force=asked.force) as outputs,
             self._common.meter("converting", total) as meter,
         ):
             dtype = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstmstate.cli import DONE, NO, decide, options
+from lstmstate.cli import DONE, NO, options
 from lstmstate.cli.batch import print_document
 from lstmstate.cli.command import Options, define, option
 from lstmstate.cli.options import Common, Widths
@@ -52,7 +52,7 @@ def command(a: str, b: str, compared: Compared, widths: Widths, common: Common) 
     common.note(pair.notes)
     with common.meter("comparing", pair.nbytes) as meter:
         kind, found = pair.kind, list(pair.differences(meter.add))
-    code = decide(DONE if same(found) else NO)
+    code = DONE if same(found) else NO
     if common.as_json:
         print_document("lstmstate.diff/1", diff_document(a, b, kind, found, tolerance))
     else:

@@ -14,13 +14,12 @@ from lstmstate.errors import LstmstateError
 from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lstmstate.checkpoint.locate import Location
     from lstmstate.cli.report.console import Meter
     from lstmstate.engines.options import Settled
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.operations.load import Opened
     from lstmstate.state.candidates import Wanted
-    from lstmstate.state.formats.input_path import InputFiles, InputPath
+    from lstmstate.state.formats.input_path import InputPath
     from lstmstate.state.stream import Stream
 
 # `state.layouts.LAYOUTS` has the same names; `--help` must not import it (a test compares them).
@@ -300,10 +299,3 @@ def cells_of(pairs: Iterable[tuple[int, int]]) -> Any:
     from lstmstate.state.candidates import Cells
 
     return Cells.of_widths([StateWidths(*pair) for pair in pairs])
-
-
-def input_files(paths: Iterable[str | InputPath | Location | None]) -> InputFiles:
-    """Return the files that a command reads, which its outputs must not replace."""
-    from lstmstate.state.formats.input_path import InputFiles
-
-    return InputFiles(path for path in paths if path is not None)

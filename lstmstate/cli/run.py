@@ -104,8 +104,11 @@ class Computation(Options):
 def _array(path: str) -> Any:
     import numpy as np
 
+    from lstmstate.files.reader import ByteSource
+
     try:
-        return np.load(path, allow_pickle=False)
+        with ByteSource(path) as source:
+            return np.load(source.file(), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise LstmstateError(f"expected an .npy file ({error})", path=path) from error
 
@@ -222,10 +225,8 @@ class _Job:
         self._paths = {path: InputPath(path) for path in call.inputs}
         state = call.start.state_path
         self._state_path = None if state is None else InputPath(state)
-        fed = [value for _, value in call.computation.feeds if isinstance(value, str)]
-        self._files = options.input_files(
-            [ckpt.files.location, *self._paths.values(), self._state_path, call.shape.lengths, *fed]
-        )
+        if call.shape.lengths is not None:
+            InputPath(call.shape.lengths)  # counts as an input before it is opened
         self._is_own = self._is_of_graph()
         self._state = None if self._is_own else self._first_state()
         self._targets = self._names(call.inputs)
@@ -333,7 +334,7 @@ class _Job:
                 path=target,
                 advice="pass --state-layout flat, or write an .npz or .h5",
             )
-        with suppress(_Rehearsed), Outputs(self._files, force=results.force) as outputs:
+        with suppress(_Rehearsed), Outputs(force=results.force) as outputs:
             with located(target):
                 self._write_state(outputs, target, self._loaded.zero_state(1))
             raise _Rehearsed
@@ -387,7 +388,7 @@ class _Job:
         target = self._targets[number]
         state_target = results.state_out if self._tried == len(call.inputs) else None
         with (
-            Outputs(self._files, force=results.force) as outputs,
+            Outputs(force=results.force) as outputs,
             call.common.meter("running", given.steps, "steps") as meter,
         ):
             with self._writer(outputs, target, given, loaded) as writer:

@@ -49,7 +49,7 @@ def command(flat: str, cut: Cut, widths: Widths, common: Common) -> None:
     (state, *_) = states_in(common.open(path), wanted, cut.variables)
     targets = [target for pair in cut.outputs for target in pair]
     with (
-        Outputs(options.input_files([path, widths.checkpoint]), force=cut.force) as files,
+        Outputs(force=cut.force) as files,
         common.meter("splitting", state.structure.nbytes) as meter,
     ):
         stream = write_halves(state, files, targets, meter.add)

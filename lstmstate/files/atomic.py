@@ -1,20 +1,21 @@
 """Files that are written whole or not at all.
 
 Everything is written into temporary files next to the targets. At the end they are flushed to
-the disk and renamed, so that at every moment a target is either the old file or the new one.
+the disk and renamed, so that at every moment a target is either the old file or the new one. Of
+several, such as the data and the index of a checkpoint, the old ones are renamed first: a process
+that is killed in between never leaves an old one together with a new one.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import IO
 
@@ -23,7 +24,9 @@ from lstmstate.errors import (
     LstmstateError,
     MissingFileError,
     NoPermissionError,
+    printable,
 )
+from lstmstate.files.inputs import gather
 
 STDOUT = "-"
 _INTERRUPTIONS = [
@@ -36,9 +39,9 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 class Outputs:
     """The files that one command writes: all of them appear at its end, or none.
 
+    No file that is read in its context is replaced; see `files.inputs`.
+
     Args:
-        inputs: the files that are read, which are never written over; gone through for each
-            target that exists.
         force: whether files that exist may be replaced.
 
     Example:
@@ -55,13 +58,14 @@ class Outputs:
         >>> folder.cleanup()
     """
 
-    def __init__(self, inputs: Iterable[str] = (), *, force: bool = False) -> None:
-        self._inputs = inputs
+    def __init__(self, *, force: bool = False) -> None:
         self._force = force
+        self._context = ExitStack()
         self._temporary: dict[str, str] = {}  # target → where it is written meanwhile
         self._optional: set[str] = set()
 
     def __enter__(self) -> Outputs:
+        self._inputs = self._context.enter_context(gather())
         return self
 
     def new(self, target: str) -> str:
@@ -74,7 +78,7 @@ class Outputs:
         self.refuse(target)
         if real in self._temporary:
             raise LstmstateError("two outputs have the same name", path=target)
-        temporary = os.path.join(os.path.dirname(real), f".lstmstate-{os.urandom(8).hex()}.tmp")
+        temporary = _new_name(os.path.dirname(real))
         self._temporary[real] = temporary  # before it is made: an interruption finds it
         _LEFT.add(temporary)
         with report_errors(target):
@@ -100,14 +104,7 @@ class Outputs:
         """Raise an error if `target` must not be written."""
         if not os.path.lexists(target):
             return
-        for path in self._inputs:
-            with suppress(OSError):
-                if os.path.samefile(path, target):
-                    raise LstmstateError(
-                        "this is the input, which is never written over",
-                        path=target,
-                        advice="give the output another name",
-                    )
+        self._inputs.refuse(target)
         if os.path.exists(target) and not os.path.isfile(target):
             kind = "a folder" if os.path.isdir(target) else "not a regular file"
             raise LstmstateError(
@@ -140,7 +137,7 @@ class Outputs:
                 "binary data is not written to a terminal",
                 advice="redirect stdout, or pass a file: `target=...`",
             )
-        temporary = os.path.join(tempfile.gettempdir(), f"lstmstate-{os.urandom(8).hex()}.tmp")
+        temporary = _new_name(tempfile.gettempdir())
         self._temporary[STDOUT] = temporary
         _LEFT.add(temporary)
         with report_errors(temporary):
@@ -157,6 +154,7 @@ class Outputs:
             if error is None:
                 self._publish()
         finally:
+            self._context.close()
             with defer_signals():
                 for temporary in self._temporary.values():
                     with suppress(OSError):
@@ -164,34 +162,69 @@ class Outputs:
                     _LEFT.discard(temporary)
 
     def _publish(self) -> None:
-        """Flush everything to the disk, and only then rename."""
-        for target, temporary in self._temporary.items():
+        """Flush everything to the disk, and only then rename; stdout, whose reader may go, last."""
+        files = {name: path for name, path in self._temporary.items() if name != STDOUT}
+        for target, temporary in files.items():
             with report_errors(target):
-                if target != STDOUT:
-                    flush(temporary)
-        if STDOUT in self._temporary:  # its reader may be slow, or gone
-            with report_errors(STDOUT), open(self._temporary.pop(STDOUT), "rb") as file:
-                os.unlink(file.name)
-                shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
-                sys.stdout.flush()
-        published: list[str] = []
+                self._inputs.refuse(target)
+                flush(temporary)
         with defer_signals():
-            try:
-                for target, temporary in self._temporary.items():
-                    with report_errors(target):
-                        if self._force and target not in self._optional:
-                            os.replace(temporary, target)
-                        else:
-                            self._rename_new(temporary, target)
-                        published.append(target)
-            except BaseException:
-                for target in published if not self._force else ():
-                    with suppress(OSError):
-                        os.unlink(target)
-                raise
-        for folder in {os.path.dirname(target) for target in self._temporary}:
+            self._rename(files)
+        for folder in {os.path.dirname(target) for target in files}:
             with suppress(OSError):  # some systems cannot open folders
                 flush(folder)
+        if STDOUT in self._temporary:
+            with report_errors(STDOUT), open(self._temporary[STDOUT], "rb") as file:
+                with suppress(OSError):  # some systems do not remove an open file
+                    os.unlink(file.name)
+                while data := file.read(1 << 20):
+                    write_all(sys.stdout.buffer, data)
+                sys.stdout.flush()
+
+    def _rename(self, files: dict[str, str]) -> None:
+        """Rename all files; after a failure none is new, and the old ones are there again."""
+        old: dict[str, str] = {}
+        new: list[str] = []
+        try:
+            for target in reversed(files) if self._force and len(files) > 1 else ():
+                if target not in self._optional and os.path.exists(target):
+                    name = _new_name(os.path.dirname(target))
+                    with report_errors(target):
+                        os.replace(target, name)
+                    old[target] = name
+            for target, temporary in files.items():
+                with report_errors(target):
+                    if self._force and target not in self._optional:
+                        os.replace(temporary, target)
+                    else:
+                        self._rename_new(temporary, target)
+                    new.append(target)
+        except BaseException as error:
+            for target in new:
+                with suppress(OSError):
+                    os.unlink(target)
+            for target, name in reversed(old.items()):  # the index of a checkpoint last
+                try:
+                    os.replace(name, target)
+                except OSError:
+                    advice = f"rename the old file to its name again, it is {printable(name)}"
+                    problem = "it can be neither replaced nor put back"
+                    raise LstmstateError(problem, path=target, advice=advice) from error
+            raise
+        for name in old.values():
+            with suppress(OSError):
+                os.unlink(name)
+
+
+def _new_name(folder: str) -> str:
+    return os.path.join(folder, f".lstmstate-{os.urandom(8).hex()}.tmp")
+
+
+def write_all(file: IO[bytes], data: bytes) -> None:
+    """Write all bytes: a file without a buffer may take a part (stdout with PYTHONUNBUFFERED)."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) or 0 :]
 
 
 def remove_left() -> None:

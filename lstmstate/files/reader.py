@@ -1,6 +1,7 @@
 """Regular files read by position, within their size, and never mapped.
 
-A mapped file that shrinks kills the process; a short read is an error like others.
+A mapped file that shrinks kills the process; a short read is an error like others. A file that
+another process changes meanwhile is an error, too: its bytes would be a mixture of old and new.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from lstmstate.errors import (
     UnsupportedError,
     nearest,
 )
+from lstmstate.files import inputs
 from lstmstate.files.budget import Budget
 from lstmstate.type_names import IO, cast
 
@@ -38,13 +40,14 @@ class ByteSource:
     Args:
         path: where it is, or what to call it in errors.
         descriptor: the file, where it is open already.
+        is_input: whether it is read for an answer, and not for its kind only; see `files.inputs`.
 
     Attributes:
         size: its bytes.
         budget: the work that reading it may cost; its parts have one together.
     """
 
-    def __init__(self, path: str, descriptor: int | None = None) -> None:
+    def __init__(self, path: str, descriptor: int | None = None, *, is_input: bool = True) -> None:
         self.path = path
         try:
             self._file = os.open(path, _FLAGS) if descriptor is None else os.dup(descriptor)
@@ -56,6 +59,9 @@ class ByteSource:
             raise UnsupportedError(f"this is {kind}", path=path, advice="pass the path of a file")
         self.size = status.st_size
         self.budget = Budget(self.size)
+        self._version = inputs.version_of(status)
+        if is_input and descriptor is None:
+            inputs.note_opened(path, self._version)
         self._start = 0  # where it begins in the file
 
     def close(self) -> None:
@@ -77,7 +83,13 @@ class ByteSource:
         assert 0 <= offset <= offset + size <= self.size
         found = ByteSource(self.path, self._file)
         found._start, found.size, found.budget = self._start + offset, size, self.budget
+        found._version = self._version
         return found
+
+    def refuse_changed(self) -> None:
+        """Raise an error if the file is not as it was when it was opened."""
+        now = inputs.version_of(os.fstat(self._file))
+        inputs.refuse_changed(self.path, self._version, now)
 
     def read(self, offset: int, length: int, what: str) -> bytes:
         """Return exactly `length` bytes from `offset`."""
@@ -99,6 +111,7 @@ class ByteSource:
             parts.append(part)
             offset += len(part)
             length -= len(part)
+        self.refuse_changed()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read_into(self, target: memoryview, offset: int) -> None:
@@ -112,6 +125,7 @@ class ByteSource:
                 done += count
         except OSError as error:
             raise unreadable(self.path, error) from None
+        self.refuse_changed()
 
     def file(self) -> IO[bytes]:
         """Return it as a file object, for libraries that want one."""

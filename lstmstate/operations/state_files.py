@@ -15,7 +15,6 @@ from lstmstate.operations.convert import DTYPES, write_state, write_states
 from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.operations.split import read_halves, write_halves
 from lstmstate.state.formats.chunked import Held, StateFile
-from lstmstate.state.formats.input_path import InputFiles, InputPath
 from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, Structure, to_arrays
@@ -134,15 +133,17 @@ def convert(
         raise ArgumentError(f"dtype cannot be {dtype!r:.40}", advice=f"pass {' or '.join(DTYPES)}")
     path, name = os.fspath(source), os.fspath(target)
     to_dtype = None if dtype is None else np.dtype(dtype)
-    with wanted_from(from_layout, cells, checkpoint, checksums=checksums) as wanted:
+    with (
+        Outputs(force=force) as outputs,
+        wanted_from(from_layout, cells, checkpoint, checksums=checksums) as wanted,
+    ):
         kind = kind_to_write(name)
         with open_path(path, checksums=checksums, header=header) as opened:
             states = states_in(
                 opened, wanted, _names(variable), every=kind.key == "ckpt", layout="from_layout"
             )
-            with Outputs(_files([path], checkpoint), force=force) as outputs:
-                streams = [Stream(state, LAYOUTS[layout], to_dtype) for state in states]
-                write_states(streams, outputs, name, kind, compress=compress, ckpt=opened.ckpt)
+            streams = [Stream(state, LAYOUTS[layout], to_dtype) for state in states]
+            write_states(streams, outputs, name, kind, compress=compress, ckpt=opened.ckpt)
     _warn(opened, streams)
 
 
@@ -165,12 +166,12 @@ def split(
     """
     names, path = _listed("targets", targets), os.fspath(source)
     with (
+        Outputs(force=force) as outputs,
         wanted_from(from_layout, cells, checkpoint, checksums=checksums) as wanted,
         open_path(path, checksums=checksums, header=header) as opened,
     ):
         found, *_ = states_in(opened, wanted, _names(variable), layout="from_layout")
-        with Outputs(_files([path], checkpoint), force=force) as outputs:
-            stream = write_halves(found, outputs, names)
+        stream = write_halves(found, outputs, names)
     _warn(opened, [stream])
 
 
@@ -190,19 +191,19 @@ def concat(
 
     The other parameters are those of `convert`.
     """
-    paths = [InputPath(half) for half in _listed("halves", halves)]
+    paths = _listed("halves", halves)
     if not paths or len(paths) % 2:
         raise ArgumentError(f"expected pairs of files, c and m, got {count(len(paths), 'file')}")
     name = os.fspath(target)
     with (
+        Outputs(force=force) as outputs,
         ExitStack() as stack,
         wanted_from(None, cells, checkpoint, checksums=checksums) as wanted,
     ):
         files = (open_path(path, checksums=checksums, header=header) for path in paths)
         state = read_halves([stack.enter_context(one) for one in files], wanted)
         stream = Stream(state, LAYOUTS["flat"])
-        with Outputs(_files(paths, checkpoint), force=force) as outputs:
-            write_state(stream, outputs, name, kind_to_write(name, None, "npy"), compress=compress)
+        write_state(stream, outputs, name, kind_to_write(name, None, "npy"), compress=compress)
     warn(stream.notes)
 
 
@@ -218,13 +219,6 @@ def _listed(name: str, paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     if isinstance(paths, str | os.PathLike):  # a string is a sequence, too, of its characters
         raise ArgumentError(f"{name} cannot be {paths!r:.40}", advice="pass a list of paths")
     return [os.fspath(path) for path in paths]
-
-
-def _files(
-    paths: Sequence[str | InputPath], checkpoint: str | os.PathLike[str] | None
-) -> InputFiles:
-    """Return the files that are read, which no output may replace."""
-    return InputFiles([*paths, *([os.fspath(checkpoint)] if checkpoint is not None else [])])
 
 
 def in_memory(state: State) -> StoredState:

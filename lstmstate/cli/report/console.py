@@ -12,12 +12,15 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, TypeVar
 
+from lstmstate.cli.streams import open_text
+
 if TYPE_CHECKING:
     from threading import Timer
 
     from rich.progress import Progress
 
 _Item = TypeVar("_Item")
+_SHOWN: list[int] = []  # the terminal that shows progress now
 
 # A column is (heading, kind): "left" and "right" for its alignment, "lead" for the number of a row,
 # "name" for its name, "words" for text that may be folded after its semicolons.
@@ -140,6 +143,14 @@ class TerminalSheet(Sheet):
         self._console.print(Text(text, style=style, overflow="fold"))
 
 
+def clear_progress() -> None:
+    """Clear the line with the progress, and show the cursor again, where the process ends."""
+    import select
+
+    for descriptor in select.select((), _SHOWN, (), 0)[1]:  # not those of a terminal that waits
+        os.write(descriptor, b"\r\x1b[2K\x1b[?25h")
+
+
 def fold(text: str, room: int, behind: str = "/") -> str:
     """Break a text after a mark, into lines that fit into `room` if they can.
 
@@ -187,7 +198,7 @@ class Meter:
 
             # A descriptor of our own: that of stderr is replaced while TensorFlow is loaded.
             own = os.dup(sys.stderr.fileno())
-            self._file = open(own, "w", encoding=sys.stderr.encoding)
+            self._file = open_text(own, sys.stderr.encoding, by_line=False, closes=True)
             # A timer, since the first part of the work may take long.
             self._timer = Timer(self.PATIENCE, self._show)
             self._timer.daemon = True
@@ -200,6 +211,7 @@ class Meter:
             self._timer.join()
         if self._progress is not None:
             self._progress.stop()
+            _SHOWN.clear()
         if self._file is not None:
             self._file.close()
 
@@ -234,6 +246,8 @@ class Meter:
             transient=True,
             redirect_stdout=False,
         )
+        assert self._file is not None
+        _SHOWN.append(self._file.fileno())
         shown.add_task(self._title, total=self._total, completed=self._done)
         shown.start()
         self._progress = shown

@@ -66,6 +66,7 @@ class Hdf5Array(StoredArray):
             # A few values in the header of the dataset, or none that were ever written.
             rows = rows_of(axis, start, stop) if self.shape else ()
             part: Array = np.asarray(h5py.Dataset(found)[rows])
+            self._source.refuse_changed()
         return part if self.shape else part.reshape(1)
 
     def _refuse_foreign(self, found: h5py.h5d.DatasetID, plan: h5py.h5p.PropDCID) -> None:
@@ -175,6 +176,7 @@ def open_file(source: ByteSource) -> StateFile:
         told = _told(file)
         is_keras = any(h5py.h5a.exists(file.id, name.encode()) for name in KERAS_ATTRIBUTES)
         arrays = sorted(_walk(file, source), key=lambda array: array.name)
+        source.refuse_changed()
     metadata = parse(told) if told is not None else None
     foreign = weights("a Keras model") if is_keras else None
     return StateFile(source.path, arrays, metadata, ordered=False, foreign=foreign)

@@ -6,7 +6,6 @@ import os
 import stat
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from lstmstate.checkpoint import kinds
@@ -21,6 +20,7 @@ from lstmstate.errors import (
     located,
     raised_as,
 )
+from lstmstate.files.inputs import note_named
 from lstmstate.files.reader import ByteSource
 from lstmstate.state.formats.registry import BY_KEY, KINDS, StateKind, code, kind_of_name
 from lstmstate.type_names import TYPE_CHECKING, Any
@@ -50,6 +50,7 @@ class InputPath:
         self.text = text
         self.path, self.place = _split_place(text)
         self._source: ByteSource | None = None  # opened to read the kind, and not used yet
+        note_named(lambda: self.read_files)
 
     @classmethod
     def of(cls, path: str | InputPath) -> InputPath:
@@ -110,16 +111,6 @@ class InputPath:
             return self.location.read_files
         except LstmstateError:  # a state file, or one that cannot be read: reading reports that
             return [self.path]
-
-
-class InputFiles:
-    """The files that a command reads, which no output may replace; listed when one exists."""
-
-    def __init__(self, paths: Iterable[str | InputPath | Location]) -> None:
-        self._paths = [path if isinstance(path, Location) else InputPath.of(path) for path in paths]
-
-    def __iter__(self) -> Iterator[str]:
-        return (file for path in self._paths for file in path.read_files)
 
 
 def _is_one_file(path: str) -> bool:
