@@ -5,12 +5,10 @@ They are far above anything that TensorFlow wrote, and far below what would hurt
 
 from __future__ import annotations
 
-from lstmstate.records import NamedTuple
-
 MIB = 1 << 20
 
 
-class Rate(NamedTuple):
+class Rate:
     """The most work of a kind that reading a path may cost; see `files.budget`.
 
     Attributes:
@@ -19,9 +17,10 @@ class Rate(NamedTuple):
         for_bytes: stored bytes that allow one more; 0 for none.
     """
 
-    unit: str
-    most: int
-    for_bytes: int = 0
+    def __init__(self, unit: str, most: int, for_bytes: int = 0) -> None:
+        self.unit = unit
+        self.most = most
+        self.for_bytes = for_bytes
 
 
 # Messages of graphs have a field for 30 bytes. One of two bytes costs as much.

@@ -48,7 +48,8 @@ def low_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let small files be enough to go beyond the rates."""
     for name in ("FIELDS", "NODES"):
         rate = getattr(limits, name)
-        monkeypatch.setattr(limits, name, rate._replace(most=rate.most // 20))
+        smaller = limits.Rate(rate.unit, rate.most // 20, rate.for_bytes)
+        monkeypatch.setattr(limits, name, smaller)
 
 
 # ---- names of files
