@@ -21,7 +21,7 @@ from builders import V1Builder
 from commands import SAMPLES, SUNSPOTS, archive, checkpoint, lstm_cell, numbers, saved
 
 import lstmstate
-from lstmstate import LSTMState, LstmstateError, StackState, UnsupportedError, records
+from lstmstate import LSTMState, LstmstateError, StackState, UnsupportedError, named_tuple
 
 PEEPHOLES = SAMPLES / "peephole_flat"
 V1 = SAMPLES / "v1_format"
@@ -575,7 +575,7 @@ def test_a_warning_names_the_line_of_the_caller(peepholes: lstmstate.LSTMCheckpo
 # ---- named tuples whose annotations are not compiled, otherwise like those of `typing`
 
 
-class Pair(records.NamedTuple):
+class Pair(named_tuple.NamedTuple):
     """Two numbers."""
 
     first: int
@@ -649,7 +649,7 @@ def test_annotations_of_records_are_not_compiled() -> None:
     make = names["make"]
     assert callable(make)
     compiled.clear()
-    make(records.NamedTuple)
+    make(named_tuple.NamedTuple)
     own = [text for text in compiled if "list[int]" in text]
     compiled.clear()
     make(Typed)
@@ -658,7 +658,7 @@ def test_annotations_of_records_are_not_compiled() -> None:
 
 
 def test_a_brief_record_lists_its_own_methods_and_stays_a_tuple() -> None:
-    brief = records.brief(Pair)
+    brief = named_tuple.brief(Pair)
     assert dir(brief) == ["of", "total"]
     pair = brief(3)
     assert pair == (3, 7) == pickle.loads(pickle.dumps(Pair(3)))

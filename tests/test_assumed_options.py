@@ -16,11 +16,12 @@ from writers import INPUTS, STEPS, TensorFlow
 from lstmstate import engines, open_checkpoint
 from lstmstate.cells.activations import ACTIVATIONS
 from lstmstate.cells.cell import Option, Source
-from lstmstate.cells.family import Family, settle_options
+from lstmstate.cells.family import Family
+from lstmstate.cells.settle_options import settle_options
 from lstmstate.cli import options
 from lstmstate.cli.group import cli
 from lstmstate.engines.numpy_functions import FUNCTIONS
-from lstmstate.engines.options import RUN_OPTIONS
+from lstmstate.engines.run_options import RUN_OPTIONS
 from lstmstate.errors import UnknownOptionError
 from lstmstate.state.formats.registry import KINDS
 from lstmstate.state.layouts import LAYOUTS

@@ -117,7 +117,7 @@ def test_importing_the_package_imports_no_part_of_it() -> None:
 def test_lower_packages_never_import_upper_ones() -> None:
     """Files → checkpoints → cells → states → engines → models → operations → commands."""
     rooms = [
-        ("errors", "arguments", "limits", "records", "type_names", "value_stats"),
+        ("errors", "arguments", "limits", "named_tuple", "type_names", "value_stats"),
         ("files",),
         ("checkpoint",),
         ("graph", "cells"),
@@ -133,7 +133,7 @@ def test_lower_packages_never_import_upper_ones() -> None:
         above += [
             room
             for room in here
-            if room not in ("errors", "arguments", "records", "type_names", "value_stats")
+            if room not in ("errors", "arguments", "named_tuple", "type_names", "value_stats")
         ]
         for room in here:
             home = package / room

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from lstmstate.cells.weights import Stats, cell_stats
+from lstmstate.cells.weight_stats import Stats, cell_stats
 from lstmstate.cli import execute as run
 from lstmstate.model.checkpoint import open_checkpoint
 

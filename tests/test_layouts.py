@@ -15,7 +15,7 @@ from lstmstate import LSTMState, LstmstateError, StackState
 from lstmstate.cells.cell import StateWidths
 from lstmstate.state import stream
 from lstmstate.state.formats.array_writer import values
-from lstmstate.state.formats.chunked import Held, StateFile
+from lstmstate.state.formats.stored_array import Held, StateFile
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, structure_of, to_arrays
 from lstmstate.state.state import CellShape, State

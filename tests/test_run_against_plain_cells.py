@@ -20,7 +20,7 @@ from writers import Shape, below, cells
 from lstmstate.cells import Cell
 from lstmstate.engines import load
 from lstmstate.engines.network import Network
-from lstmstate.engines.options import settle
+from lstmstate.engines.run_options import settle
 from lstmstate.engines.weights import arithmetic
 
 Draw = Callable[..., Any]

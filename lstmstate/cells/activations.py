@@ -7,7 +7,7 @@ tf.nn.leaky_relu (1.4 to 1.10).
 
 from __future__ import annotations
 
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 LEAK = 0.2  # the alpha of LeakyRelu, in the op's registration and in tf.nn.leaky_relu

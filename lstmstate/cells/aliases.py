@@ -14,7 +14,7 @@ from lstmstate.cells.cell import Cell
 from lstmstate.cells.families import FAMILIES
 from lstmstate.cells.family import Family
 from lstmstate.checkpoint import object_graph
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 
 class Counterpart(NamedTuple):

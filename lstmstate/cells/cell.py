@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lstmstate.errors import count, first_of
-from lstmstate.records import NamedTuple, brief
+from lstmstate.named_tuple import NamedTuple, brief
 from lstmstate.type_names import Literal
 
 Source = Literal["graph", "family", "default", "option", "unknown"]

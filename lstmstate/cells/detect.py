@@ -27,11 +27,12 @@ from lstmstate.cells.families import (
     PLAIN_LEAVES,
     USER,
 )
-from lstmstate.cells.family import Family, Leaves, settle_options
+from lstmstate.cells.family import Family, Leaves
 from lstmstate.cells.from_graph.explanation import explain
 from lstmstate.cells.from_graph.graph_cell import Wired
 from lstmstate.cells.from_graph.match_variables import GraphView, Stored
 from lstmstate.cells.from_graph.recurrences import count_layers
+from lstmstate.cells.settle_options import settle_options
 from lstmstate.cells.shapes import PEEPHOLES, Shapes, Widths
 from lstmstate.cells.variable_names import use_of
 from lstmstate.checkpoint.graph import Graph

@@ -1,19 +1,13 @@
-"""A row of the table of LSTM families: variables, shapes, options, and step of a class of cells.
-
-Options of a cell come from the evidence in its files, the strongest first: unexplained operations
-of the graph that act on an option, values that the graph shows, facts and defaults of the family.
-For a run, `engines.options` puts the values that a user passes before these, and assumptions after
-them.
-"""
+"""A row of the table of LSTM families: variables, shapes, options, and step of a class of cells."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 
 from lstmstate.cells import shapes
-from lstmstate.cells.cell import OPTIONS, UNKNOWN, Documented, Option
+from lstmstate.cells.cell import UNKNOWN, Documented, Option
 from lstmstate.cells.shapes import Shapes, Widths
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 # A leaf is a path below the cell's scope; "{k}" in it is the number of a shard.
 Leaves = dict[str, str]
@@ -101,44 +95,3 @@ STORED = always(forget_bias=0.0)
 # For every class without a value in its row: the documented forget bias, and the sigmoid, which
 # only the classes of Keras let users change.
 _COMMON = {"forget_bias": Option(1.0, "default"), **always(recurrent_activation="sigmoid")}
-
-
-def take_strongest(*evidence: Option | None) -> Option:
-    """Return the strongest evidence for an option: the first that is not None.
-
-    UNKNOWN is evidence too: for a value that is there and cannot be read, so that weaker evidence,
-    such as a default, does not count.
-
-    >>> take_strongest(None, Option(2.0, "graph"), Option(1.0, "default"))
-    Option(value=2.0, source='graph')
-    """
-    return next((one for one in evidence if one is not None), UNKNOWN)
-
-
-def settle_options(
-    family: Family, shown: Mapping[str, Option] | None = None, unread: Collection[str] = ()
-) -> dict[str, Option]:
-    """Return the options of a cell.
-
-    Args:
-        shown: those that the graph shows, by name.
-        unread: the names of those that the graph has in a way that is not read.
-    """
-    rows = {name: family.option(name) for name in OPTIONS}
-    return {
-        name: take_strongest(
-            UNKNOWN if name in unread else None,
-            _from_graph(name, (shown or {}).get(name), row),
-            row,
-        )
-        for name, row in rows.items()
-    }
-
-
-def _from_graph(name: str, shown: Option | None, row: Option) -> Option | None:
-    """Return an option that the graph shows, None if it adds nothing to the family's row."""
-    if name == "recurrent_activation" and row.source == "family":
-        return None if shown in (UNKNOWN, Option(row.value, "graph")) else shown
-    # No default replaces a forget bias that is fed, or a function without a name.
-    is_there = name in ("forget_bias", "recurrent_activation")
-    return None if shown == UNKNOWN and not is_there else shown

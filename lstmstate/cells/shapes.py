@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from functools import wraps
 
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 Shape = tuple[int, ...]
 Shapes = dict[str, tuple[Shape, ...]]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from lstmstate.cells import variable_names as names
 from lstmstate.cells.cell import Cell, Stack
 from lstmstate.errors import UnsupportedError, printable
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 _FEWEST = 2  # cells, so that one can feed another
 

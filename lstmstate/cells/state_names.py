@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 # The words for c, for m, for those of torch.nn.LSTM, and for a state as a whole.
 _WORDS = {

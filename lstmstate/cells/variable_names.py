@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from lstmstate.cells.cell import Direction
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 # Suffixes that optimizers and averages add to the names of variables.
 # Source: python/training/{slot_creator,moving_averages}.py and the optimizers (v1.15.0).

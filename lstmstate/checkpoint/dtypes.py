@@ -6,7 +6,7 @@ Numbers: core/framework/types.proto; TensorProto fields: core/framework/tensor.p
 from __future__ import annotations
 
 from lstmstate.errors import LstmstateError
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from lstmstate.checkpoint.inlining import Arguments, Returns, inline_functions
 from lstmstate.errors import CorruptError, UnsupportedError, located
 from lstmstate.files.budget import Budget
 from lstmstate.files.reader import LFS_POINTER, read_whole
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 VARIABLE_OPS = frozenset({"Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable"})
 _SAVE_OPS = {"SaveV2": (1, 3), "SaveSlices": (1, 3), "Save": (1, 2)}  # op: (names, first value)

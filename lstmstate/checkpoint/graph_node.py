@@ -15,7 +15,7 @@ from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.variables import Shape
 from lstmstate.errors import CorruptError
 from lstmstate.files.budget import Budget
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 _LARGEST = {"f": 3.4028234e38, "e": 65504.0}  # what struct packs without overflow
 # How struct names a NumPy type; bfloat16, which has none, is read as patterns of 16 bits.

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.graph_node import Node, NodeReader
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 INLINED = "\0"  # the prefix of the names of nodes from functions
 

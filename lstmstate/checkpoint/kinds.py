@@ -8,7 +8,7 @@ from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.sstable import MAGIC, masked_crc
 from lstmstate.errors import CorruptError
 from lstmstate.files.reader import LFS_POINTER, ByteSource
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 LOOK = 4096  # bytes of a file's start that are read
 _FIELD_2 = b"\x12"  # the key of bytes in field 2 of a message

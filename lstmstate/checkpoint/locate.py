@@ -26,7 +26,7 @@ from lstmstate.errors import (
     printable,
 )
 from lstmstate.files.reader import ByteSource, near, read_whole, unreadable
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 V1, V2, FROZEN, GENERATOR = "v1", "v2", "frozen_graph", "generator_bundle"
 _STATE_FILE = "checkpoint"

@@ -11,7 +11,7 @@ import re
 
 from lstmstate import limits
 from lstmstate.errors import CorruptError
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 WHOLE_AXIS = -1  # the length that means "to the end"
 

@@ -24,7 +24,7 @@ from lstmstate import limits
 from lstmstate.checkpoint.protobuf import encode_varint, varint
 from lstmstate.errors import CorruptError, MissingExtraError, located
 from lstmstate.files.reader import ByteSource
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 MAGIC = bytes.fromhex("57fb808b247547db")  # kTableMagicNumber, little endian
 FOOTER_BYTES = 48

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from lstmstate.checkpoint.protobuf import encode_varint
 from lstmstate.checkpoint.sstable import FOOTER_BYTES, MAGIC, BlockHandle, masked_crc
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 _BLOCK_BYTES = 1 << 18  # table::Options::block_size: a block that has reached it is closed
 _OVERLY_LARGE = 2 * _BLOCK_BYTES  # kOverlyLargeBlockRatio: such an entry begins a block

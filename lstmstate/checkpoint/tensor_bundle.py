@@ -29,7 +29,7 @@ from lstmstate.errors import (
     located,
 )
 from lstmstate.files.reader import ByteSource
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.type_names import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from lstmstate.errors import (
     UnsupportedError,
     located,
 )
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.type_names import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:

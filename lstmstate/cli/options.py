@@ -15,7 +15,7 @@ from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstmstate.cli.report.console import Meter
-    from lstmstate.engines.options import Settled
+    from lstmstate.engines.run_options import Settled
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.operations.load import Opened
     from lstmstate.state.candidates import Wanted
@@ -178,7 +178,7 @@ class Common(Options):
 
     def note_options(self, settled: Sequence[Settled], *, strict: bool) -> None:
         """Print which options of cells are assumed, and which differ from the files."""
-        from lstmstate.engines.options import assumptions, remarks
+        from lstmstate.engines.run_options import assumptions, remarks
 
         assumed = assumptions(settled)
         if strict and assumed:

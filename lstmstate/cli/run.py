@@ -12,7 +12,7 @@ from lstmstate.cli.batch import Batch
 from lstmstate.cli.command import Json, Options, define, option, refuse
 from lstmstate.cli.options import Arithmetic, Common, Part, Shape
 from lstmstate.errors import LstmstateError, UnsupportedError, WidthError, located, printable
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.files.atomic import Outputs

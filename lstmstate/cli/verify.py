@@ -80,7 +80,7 @@ def command(
     )
     from lstmstate.cells.families import RUNNABLE
     from lstmstate.cli.report.verify_report import verify_document, verify_table
-    from lstmstate.engines.options import settle
+    from lstmstate.engines.run_options import settle
     from lstmstate.operations.run import open_input
     from lstmstate.operations.verify import (
         load_pair,

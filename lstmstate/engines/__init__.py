@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from lstmstate.errors import ArgumentError, MissingExtraError
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.engines.network import Network, Runner

@@ -45,9 +45,9 @@ from lstmstate.graph.loops import ENTERS
 from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
 from lstmstate.graph.walk import Tensor, ahead, data_inputs, node_at
 from lstmstate.recurrence.data_path import READS_SIZES, comes_from, origins
+from lstmstate.recurrence.find_states import Path, take
 from lstmstate.recurrence.graph_network import GraphNetwork, Output, Port
 from lstmstate.recurrence.probe import Fed, fed_tensors
-from lstmstate.recurrence.states import Path, take
 
 if TYPE_CHECKING:
     from lstmstate.engines.network import Array, Lengths

@@ -17,9 +17,9 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import UnsupportedError
 from lstmstate.graph.evaluate import Environment, Scope, compile_plan, is_source
 from lstmstate.graph.walk import Tensor, behind, data_inputs
+from lstmstate.recurrence.find_states import PRODUCTS
 from lstmstate.recurrence.graph_network import Port
 from lstmstate.recurrence.probe import Fed, Sizes
-from lstmstate.recurrence.states import PRODUCTS
 
 if TYPE_CHECKING:
     from lstmstate.engines.network import Array

@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmstate.cells.cell import StateWidths
 from lstmstate.errors import UnsupportedError
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 # As numpy.typing has them, without its import.
 Array = np.ndarray[tuple[Any, ...], np.dtype[np.floating[Any]]]

@@ -17,7 +17,7 @@ from lstmstate.engines import onnx_graph
 from lstmstate.engines.network import Array, Lengths, Network, Pair, Ran, Runner
 from lstmstate.engines.onnx_graph import build_model
 from lstmstate.errors import UnsupportedError
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 _INSTEAD = "use `engine='numpy'`"
 # onnxruntime copies its outputs out of memory of its own, which is in the processor's caches. More

@@ -17,7 +17,7 @@ from lstmstate.cells.activations import BY_NAME
 from lstmstate.cells.families import row_of
 from lstmstate.engines.network import Arithmetic, Array, split_gates
 from lstmstate.errors import UnsupportedError
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 # TensorFlow has no type stubs: these names are for the reader.
 Tensor = Any

@@ -15,7 +15,7 @@ from lstmstate import limits
 from lstmstate.cells.cell import UNRECOGNISED, Cell, Value
 from lstmstate.cells.families import row_of
 from lstmstate.cells.shapes import PEEPHOLES
-from lstmstate.cells.weights import weight
+from lstmstate.cells.weight_stats import weight
 from lstmstate.engines.network import Arithmetic, Array, Norm, split_gates
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError
 

@@ -33,7 +33,7 @@ from lstmstate.graph.loops import (
 )
 from lstmstate.graph.operations import OPERATIONS, Precision, constant_array
 from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 Array = Any
 # Operations at which data enters a graph: placeholders, queues, iterators.

@@ -12,7 +12,7 @@ from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.graph_node import Node, NodeReader
 from lstmstate.checkpoint.inlining import as_in_graph
 from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at, past
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 ENTERS = frozenset({"Enter", "RefEnter"})
 EXITS = frozenset({"Exit", "RefExit"})

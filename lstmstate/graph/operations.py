@@ -23,7 +23,7 @@ from lstmstate.checkpoint import protobuf as wire
 from lstmstate.checkpoint.graph_node import Node, partial_shape
 from lstmstate.checkpoint.tensor_proto import tensor_value
 from lstmstate.errors import CorruptError, UnsupportedError
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 Array = Any  # its type is that of the graph's computation
 Function = Callable[..., Any]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 
 from lstmstate.checkpoint.graph import split_port
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 _ABSENT = Node("", "", [])
 _FAR = 40  # operations in a row that only pass on a tensor

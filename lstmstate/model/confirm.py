@@ -15,7 +15,7 @@ import numpy as np
 
 from lstmstate.engines.network import Array, Lengths, Network, Pair, Ran, Runner
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from lstmstate.engines.graph_engine import GraphRunner

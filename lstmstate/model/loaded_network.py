@@ -10,14 +10,14 @@ import numpy as np
 from lstmstate.cells.stacks import Route
 from lstmstate.engines.network import Array, CellShape, Network, Pair, Runner, Shaped, no_states
 from lstmstate.errors import ArgumentError, UnsupportedError, located, printable
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.bind_names import bind
 from lstmstate.state.state import LSTMState, StackState, State, to_state
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lstmstate.engines.options import Settled
+    from lstmstate.engines.run_options import Settled
     from lstmstate.state.state import StateLike
 
 

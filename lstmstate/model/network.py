@@ -210,7 +210,7 @@ class LSTMNetwork(NetworkLoader, metaclass=Brief):
         self, chosen: RunOptions, x: NDArray[Any] | None = None, *, has_lengths: bool = False
     ) -> Loaded:
         """Load for an input; warn once of each assumption and of each run of the graph itself."""
-        from lstmstate.engines.options import assumptions
+        from lstmstate.engines.run_options import assumptions
 
         engine, options, feeds, outputs = chosen[:4]
         width = x.shape[-1] if x is not None and x.ndim else None

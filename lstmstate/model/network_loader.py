@@ -17,7 +17,7 @@ from lstmstate.errors import (
     first_of,
     located,
 )
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class RunOptions(NamedTuple):
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> RunOptions:
         """Return the options among the arguments of a function, but for those as recorded."""
-        from lstmstate.engines.options import ASSUME_DEFAULTS, RUN_OPTIONS
+        from lstmstate.engines.run_options import ASSUME_DEFAULTS, RUN_OPTIONS
 
         given = {n: arguments[n] for n in RUN_OPTIONS if arguments[n] is not RECORDED}
         if arguments[ASSUME_DEFAULTS] is not False:
@@ -131,7 +131,7 @@ class RunOptions(NamedTuple):
     def refuse_others(self) -> None:
         """Refuse options that do not exist, and values that they cannot have."""
         from lstmstate.arguments import refuse_others
-        from lstmstate.engines.options import RULES
+        from lstmstate.engines.run_options import RULES
 
         for name in self.given:
             if name not in RULES:
@@ -378,7 +378,7 @@ class NetworkLoader:
         """
         from lstmstate import engines
         from lstmstate.engines.network import Network
-        from lstmstate.engines.options import refuse_unknown, settle
+        from lstmstate.engines.run_options import refuse_unknown, settle
         from lstmstate.engines.weights import arithmetic
         from lstmstate.model.loaded_network import Loaded
 
@@ -407,7 +407,7 @@ class NetworkLoader:
         self, chosen: RunOptions, networks: Sequence[GraphNetwork], reason: str | None
     ) -> Loaded:
         """Return the graph's own network, ready to run."""
-        from lstmstate.engines.options import ASSUME_DEFAULTS
+        from lstmstate.engines.run_options import ASSUME_DEFAULTS
         from lstmstate.model.confirm import refuse_unlike
         from lstmstate.model.loaded_network import Loaded
 

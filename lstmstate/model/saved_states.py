@@ -14,12 +14,12 @@ from lstmstate.cells.state_names import StateName
 from lstmstate.cells.variable_names import use_of
 from lstmstate.errors import AmbiguousError, ArgumentError, LstmstateError, NotFoundError, printable
 from lstmstate.model.checkpoint import LSTMCheckpoint, open_checkpoint
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.state import other_contents
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.checkpoint_arrays import tensors
-from lstmstate.state.formats.chunked import Foreign, StateFile
 from lstmstate.state.formats.input_path import select
+from lstmstate.state.formats.stored_array import Foreign, StateFile
 from lstmstate.state.infer_layout import HalfOfCell, StoredState, read_state
 from lstmstate.state.layouts import LAYOUTS
 from lstmstate.state.metadata import HALVES, Metadata

@@ -37,8 +37,8 @@ from lstmstate.errors import (
     warn,
 )
 from lstmstate.model.saved_states import all_states, refuse_layout
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.load import Opened, open_path, states_in
-from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS

@@ -13,10 +13,10 @@ from lstmstate.cells.cell import Cell
 from lstmstate.errors import CorruptError, LstmstateError, first_of
 from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.model.saved_states import wanted_from
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.load import Opened, open_path, states_in
-from lstmstate.records import NamedTuple
 from lstmstate.state.candidates import Cells, Wanted
-from lstmstate.state.formats.chunked import StoredArray
+from lstmstate.state.formats.stored_array import StoredArray
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import Structure
 from lstmstate.state.stream import Advance, ignore, spans_of

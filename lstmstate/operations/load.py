@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from lstmstate.checkpoint.locate import NotACheckpointError
 from lstmstate.errors import AmbiguousError, LstmstateError, first_of, located
 from lstmstate.model.checkpoint import LSTMCheckpoint
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.input_path import STDIN, InputPath
 from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lstmstate.state.candidates import Wanted
-    from lstmstate.state.formats.chunked import StateFile
+    from lstmstate.state.formats.stored_array import StateFile
     from lstmstate.state.infer_layout import StoredState
 
 

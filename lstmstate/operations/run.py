@@ -13,8 +13,8 @@ from lstmstate.cells.cell import StateWidths
 from lstmstate.engines.network import Array, Lengths, Pair, spans
 from lstmstate.errors import LstmstateError, located, printable
 from lstmstate.model.loaded_network import Loaded
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.sequences import Sequences, open_lengths, open_sequences
-from lstmstate.records import NamedTuple
 from lstmstate.state.formats.input_path import InputPath
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import OUTPUTS, Metadata

@@ -20,7 +20,7 @@ from lstmstate.errors import (
     printable,
 )
 from lstmstate.files.reader import ByteSource
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.input_path import STDIN, InputPath, open_arrays, select
 from lstmstate.state.formats.registry import BY_KEY
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lstmstate.state.formats.chunked import StateFile, StoredArray
+    from lstmstate.state.formats.stored_array import StateFile, StoredArray
     from lstmstate.state.state import Array
 
 _ARRAYS = ("npy", "npz", "h5")  # kinds of state files that also store sequences
@@ -300,8 +300,8 @@ def _find(path: InputPath, expected: str, header: bool | None) -> _Found:
 
 def _find_in_table(source: ByteSource, place: str | None, header: bool | None) -> _Found:
     """Return the table in a file, or the columns at a place in it."""
-    from lstmstate.state.formats.chunked import Held
     from lstmstate.state.formats.number_table import TextTable
+    from lstmstate.state.formats.stored_array import Held
 
     with located(source.path):
         table = TextTable(source, header=header, most=limits.MAX_TABLE_BYTES)

@@ -13,8 +13,8 @@ from lstmstate.files.atomic import Outputs
 from lstmstate.operations.load import Opened, only_array
 from lstmstate.state.candidates import Cells, Wanted
 from lstmstate.state.formats.array_writer import open_writer
-from lstmstate.state.formats.chunked import StateFile, StoredArray
 from lstmstate.state.formats.registry import BY_KEY, kind_to_write
+from lstmstate.state.formats.stored_array import StateFile, StoredArray
 from lstmstate.state.infer_layout import StoredState, read_state
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import HALVES, Metadata

@@ -14,8 +14,8 @@ from lstmstate.model.saved_states import refuse_layout, wanted_from
 from lstmstate.operations.convert import DTYPES, write_state, write_states
 from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.operations.split import read_halves, write_halves
-from lstmstate.state.formats.chunked import Held, StateFile
 from lstmstate.state.formats.registry import kind_to_write
+from lstmstate.state.formats.stored_array import Held, StateFile
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, Structure, to_arrays
 from lstmstate.state.state import CellShape, StackState, State, StateLike, to_state

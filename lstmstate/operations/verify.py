@@ -14,7 +14,7 @@ from lstmstate.arguments import name_nearest
 from lstmstate.cells.families import RUNNABLE
 from lstmstate.cells.stacks import refuse_gaps
 from lstmstate.engines.network import Array, Pair, Runner
-from lstmstate.engines.options import assumptions, settle
+from lstmstate.engines.run_options import assumptions, settle
 from lstmstate.errors import (
     ArgumentError,
     LstmstateError,
@@ -28,10 +28,10 @@ from lstmstate.model.confirm import InOrder, in_float64, step_by_step
 from lstmstate.model.loaded_network import Loaded
 from lstmstate.model.network import LSTMNetwork
 from lstmstate.model.network_loader import RECORDED, Recorded, RunOptions
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.operations.compare import Difference, Gauge, Tolerance
 from lstmstate.operations.run import chunks_of, open_input
 from lstmstate.operations.sequences import Sequences
-from lstmstate.records import NamedTuple
 from lstmstate.state.stream import Advance, ignore
 
 if TYPE_CHECKING:

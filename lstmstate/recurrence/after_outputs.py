@@ -17,13 +17,13 @@ from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.loops import ENTERS, WHILES
 from lstmstate.graph.operations import ELEMENTWISE
 from lstmstate.graph.walk import Tensor, behind
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import SIZES, origins, values_into
+from lstmstate.recurrence.find_states import PRODUCTS, take
 from lstmstate.recurrence.graph_network import GraphNetwork, Recurrences
 from lstmstate.recurrence.loop import loop_recurrences
 from lstmstate.recurrence.loop_cells import find_gathered
 from lstmstate.recurrence.probe import Probe
-from lstmstate.recurrence.states import PRODUCTS, take
 
 Array = Any
 _OPEN = 6  # the size of an unknown axis, large enough for every second step to be several steps

@@ -13,7 +13,7 @@ from lstmstate.graph.evaluate import Scope, is_source
 from lstmstate.graph.loops import MERGES, SWITCHES
 from lstmstate.graph.operations import constant_array
 from lstmstate.graph.walk import Tensor, behind, data_inputs, input_at, node_at
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 _REVERSES = frozenset({"Reverse", "ReverseV2", "ReverseSequence"})
 _HANDING = frozenset({"Identity", "StopGradient", "EnsureShape", "Snapshot", "Enter"})

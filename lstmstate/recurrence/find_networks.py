@@ -16,8 +16,9 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, count, printable
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.walk import Tensor
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front, by_place, origins
+from lstmstate.recurrence.find_states import PRODUCTS, take
 from lstmstate.recurrence.graph_network import (
     Cell,
     GraphNetwork,
@@ -32,7 +33,6 @@ from lstmstate.recurrence.loop_cells import loop_drafts
 from lstmstate.recurrence.network_input import input_of
 from lstmstate.recurrence.probe import Fed, Probe
 from lstmstate.recurrence.sequence_ops import sequence_drafts
-from lstmstate.recurrence.states import PRODUCTS, take
 from lstmstate.recurrence.unrolled_cells import chain_drafts, chain_front, turned_front
 
 _TRIED = 4  # sizes of a batch

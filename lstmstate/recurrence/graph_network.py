@@ -9,10 +9,10 @@ from lstmstate.cells.cell import StateWidths
 from lstmstate.cells.variable_names import common_scope, use_of
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.walk import Tensor
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front
+from lstmstate.recurrence.find_states import Causes, Path
 from lstmstate.recurrence.probe import Probe
-from lstmstate.recurrence.states import Causes, Path
 
 
 class Port(NamedTuple):

@@ -15,11 +15,11 @@ from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Environment, compile_plan
 from lstmstate.graph.operations import Precision
 from lstmstate.graph.walk import Tensor, data_inputs
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import front_of, origins
+from lstmstate.recurrence.find_states import take
 from lstmstate.recurrence.graph_network import GraphNetwork, Port
 from lstmstate.recurrence.probe import Fed, Sizes, fed_tensors
-from lstmstate.recurrence.states import take
 
 Array = Any
 _STEPS = 2  # steps of x, if the graph does not fix them

@@ -21,7 +21,7 @@ from lstmstate.graph.loops import (
     while_loop,
 )
 from lstmstate.graph.walk import Tensor, ahead, behind, data_inputs, node_at, past
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import origins
 from lstmstate.recurrence.probe import Probe
 

@@ -11,6 +11,7 @@ from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
 from lstmstate.recurrence.data_path import Front, front_of, tail_of
+from lstmstate.recurrence.find_states import PRODUCTS, Pair, Part, Path, Step
 from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
 from lstmstate.recurrence.loop import (
     HANDING,
@@ -24,7 +25,6 @@ from lstmstate.recurrence.loop import (
     sliced_inputs,
 )
 from lstmstate.recurrence.probe import Probe
-from lstmstate.recurrence.states import PRODUCTS, Pair, Part, Path, Step
 
 _GATHERS = ("TensorArrayGather", "TensorArrayPack", "TensorListStack")
 _TRIED = 4  # sizes of a batch

@@ -14,7 +14,7 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.graph.evaluate import Scope, is_branch
 from lstmstate.graph.loops import ENTERS, MERGES, SWITCHES
 from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 _WHOLE = (3, 9)  # int32, int64
 # Whether a comparison of a step's number with a length is true before the end.

@@ -8,7 +8,7 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.walk import Tensor, data_inputs, node_at, past
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import (
     READS_SIZES,
     Front,
@@ -17,9 +17,9 @@ from lstmstate.recurrence.data_path import (
     origins,
     tail_of,
 )
+from lstmstate.recurrence.find_states import Causes, Path
 from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
 from lstmstate.recurrence.probe import Probe
-from lstmstate.recurrence.states import Causes, Path
 
 
 class _SequenceOp(NamedTuple):

@@ -13,9 +13,9 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.walk import Tensor, behind, between, data_inputs
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import origins
-from lstmstate.recurrence.states import ELEMENTWISE, PRODUCTS
+from lstmstate.recurrence.find_states import ELEMENTWISE, PRODUCTS
 
 _CLIPS = frozenset({"Minimum", "Maximum", "ClipByValue"})
 _HANDING = frozenset({"Identity", "StopGradient", "Snapshot"})

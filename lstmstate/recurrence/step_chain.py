@@ -13,10 +13,10 @@ from lstmstate.graph.dropout import undropped
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.loops import MERGES, SWITCHES
 from lstmstate.graph.walk import Tensor, behind, between, data_inputs, input_at, node_at
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence import single_step
 from lstmstate.recurrence.data_path import origins
-from lstmstate.recurrence.states import ELEMENTWISE, PRODUCTS, Path
+from lstmstate.recurrence.find_states import ELEMENTWISE, PRODUCTS, Path
 
 # Operations that concatenate states and split them again.
 _JOINS = frozenset({"Concat", "ConcatV2"})

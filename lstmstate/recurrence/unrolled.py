@@ -21,10 +21,10 @@ from lstmstate.graph.dropout import RANDOM, undropped
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.loops import MERGES, Loop, LoopVariable
 from lstmstate.graph.walk import Tensor, behind, between, data_inputs, node_at
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
+from lstmstate.recurrence.find_states import PRODUCTS, Step
 from lstmstate.recurrence.loop import LoopRecurrence, SequenceInput
 from lstmstate.recurrence.probe import OPEN, Probe
-from lstmstate.recurrence.states import PRODUCTS, Step
 from lstmstate.recurrence.step_chain import Chain, keeps
 
 _JOINS = frozenset({"Concat", "ConcatV2", "Pack"})

@@ -20,14 +20,14 @@ from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front, front_of, origins, tail_of
+from lstmstate.recurrence.find_states import JUMPS, Causes, take
 from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
 from lstmstate.recurrence.loop import SELECTS
 from lstmstate.recurrence.loop_cells import leads_to
 from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.sequence_ends import Straight
-from lstmstate.recurrence.states import JUMPS, Causes, take
 from lstmstate.recurrence.step_chain import Chain, chains, keeps
 from lstmstate.recurrence.unrolled import are_same, find_unrolled, fixed_batch, with_batch
 

@@ -12,7 +12,7 @@ from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.variables import Variable
 from lstmstate.errors import NotFoundError
 from lstmstate.graph.walk import Tensor, data_inputs, input_at, node_at, past
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 # The numbers of the inputs for keys, slices and the first value in the operations of a Saver.
 _SAVES = {"SaveV2": (1, 2, 3), "SaveSlices": (1, 2, 3), "Save": (1, None, 2)}

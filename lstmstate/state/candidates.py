@@ -18,8 +18,8 @@ from lstmstate.errors import (
     first_of,
     printable,
 )
-from lstmstate.records import NamedTuple
-from lstmstate.state.formats.chunked import Item, StateFile, StoredArray
+from lstmstate.named_tuple import NamedTuple
+from lstmstate.state.formats.stored_array import Item, StateFile, StoredArray
 from lstmstate.state.state import CellShape
 
 if TYPE_CHECKING:

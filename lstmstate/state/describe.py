@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from lstmstate import limits
 from lstmstate.cells.state_names import role_of
 from lstmstate.errors import LstmstateError
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.candidates import Wanted
-from lstmstate.state.formats.chunked import StateFile
+from lstmstate.state.formats.stored_array import StateFile
 from lstmstate.state.infer_layout import StoredState, read_state
 from lstmstate.state.other_contents import names_in
 from lstmstate.state.stream import Stream

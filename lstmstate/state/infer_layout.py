@@ -21,10 +21,10 @@ from lstmstate.errors import (
     located,
     printable,
 )
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.bind_names import PartlyNamedError, are_counted, bind
 from lstmstate.state.candidates import Cells, Guess, Wanted, guesses, names_of, select_named
-from lstmstate.state.formats.chunked import Held, Lazy, StateFile, StoredArray
+from lstmstate.state.formats.stored_array import Held, Lazy, StateFile, StoredArray
 from lstmstate.state.layouts import (
     LAYOUTS,
     PASS_WIDTHS,

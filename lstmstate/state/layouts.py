@@ -23,7 +23,7 @@ from lstmstate import limits
 from lstmstate.cells.cell import StateWidths
 from lstmstate.cells.variable_names import direction
 from lstmstate.errors import LstmstateError, UnsupportedError
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.state import CellShape, LSTMState, StackState, State
 
 if TYPE_CHECKING:

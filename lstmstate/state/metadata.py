@@ -9,7 +9,7 @@ from __future__ import annotations
 from lstmstate import limits
 from lstmstate.cells.cell import StateWidths
 from lstmstate.errors import CorruptError
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.state import CellShape
 
 KEY = "lstmstate"  # the name of the member, attribute or tensor

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from lstmstate.state import metadata
-from lstmstate.state.formats.chunked import Foreign, StateFile, StoredArray
+from lstmstate.state.formats.stored_array import Foreign, StateFile, StoredArray
 from lstmstate.state.layouts import LAYOUTS, scopes_of
 from lstmstate.state.metadata import Metadata
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lstmstate.arguments import POSITIVE, refuse_others
 from lstmstate.cells.cell import StateWidths
 from lstmstate.errors import ArgumentError, Brief
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from typing import TypeGuard

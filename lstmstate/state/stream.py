@@ -18,6 +18,7 @@ from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray, Spoo
 from lstmstate.state.layouts import Layout, Structure, to_arrays
 from lstmstate.state.metadata import Metadata
 from lstmstate.state.state import State
+from lstmstate.state.swapped_halves import find_swapped, place
 from lstmstate.value_stats import ValueStats, stats_of
 
 if TYPE_CHECKING:
@@ -118,16 +119,8 @@ class Stream:
 
     @property
     def swapped(self) -> list[str]:
-        """A line for each cell whose c and m look swapped.
-
-        Without a projection m is sigmoid(o) * tanh(c), which never leaves [-1, 1].
-        """
-        return [
-            f"{_called(cell.name)}c and m look swapped: m reaches from {m.low:.4g} to {m.high:.4g},"
-            " and without a projection it stays within -1 and 1; c does"
-            for cell, (c, m) in zip(self.structure.cells, self.ranges, strict=True)
-            if cell.widths.c == cell.widths.m and c.within_one and not m.within_one
-        ]
+        """A line for each cell whose c and m look swapped."""
+        return find_swapped(self.structure.cells, self.ranges)
 
     @property
     def notes(self) -> list[str]:
@@ -140,7 +133,7 @@ class Stream:
         lines += self.swapped
         for cell, ranges in zip(self.structure.cells, self.ranges, strict=True):
             lines += [
-                f"{_called(cell.name)}{half} holds {' and '.join(words)}"
+                f"{place(cell.name)}{half} holds {' and '.join(words)}"
                 for half, found in zip("cm", ranges, strict=True)
                 if (words := found.words)
             ]
@@ -209,10 +202,6 @@ class Stream:
                     self._spool.put(other, start, array)
         for piece in self._spool.pieces(number):
             yield np.frombuffer(piece, self.plans[number].dtype)
-
-
-def _called(name: str) -> str:
-    return f"{printable(name)}: " if name else ""
 
 
 def spans_of(structure: Structure) -> tuple[int, list[tuple[int, int]]]:

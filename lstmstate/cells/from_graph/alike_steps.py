@@ -15,7 +15,7 @@ from lstmstate.cells.from_graph.graph_cell import Wired
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Edge, Graph, split_port
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 # Operations that cut a sequence into its elements: each step has another one.
 _CUTTING = frozenset({"Unpack", "Split"})

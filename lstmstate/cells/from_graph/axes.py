@@ -12,7 +12,7 @@ from lstmstate.cells.from_graph.activations import Value
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 Numbers = list[int | None]
 

@@ -11,7 +11,7 @@ from lstmstate.cells.from_graph.value_sources import Sources
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 _GRID = "Grid"  # in a family: its steps go through more than one dimension
 

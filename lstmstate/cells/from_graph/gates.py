@@ -28,7 +28,7 @@ from lstmstate.cells.from_graph.state_origin import SPLITS
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 _RESHAPING = frozenset({"Squeeze", "ExpandDims", "Reshape"})
 _BEFORE_GATES = walk.ADDING | walk.PASSING | walk.JOINING | _RESHAPING

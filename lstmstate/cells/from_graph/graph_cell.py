@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lstmstate.cells.cell import Option
 from lstmstate.cells.from_graph.activations import Value
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 FEW = 20  # steps, or marks of steps, that are sooner read than compared
 

@@ -17,7 +17,7 @@ from lstmstate.cells.from_graph.state_origin import FED, LOOPS, first_size, is_c
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf"})
 _ZEROS = frozenset({"Fill", "Const", "ZerosLike"})

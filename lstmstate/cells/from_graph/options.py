@@ -17,7 +17,7 @@ from lstmstate.cells.from_graph.state_origin import FED, frame, is_state
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 PRODUCTS = frozenset({"MatMul", "Conv2D", "Conv3D"})
 MULTIPLYING = frozenset({"Mul"})

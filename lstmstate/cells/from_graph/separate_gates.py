@@ -25,7 +25,7 @@ from lstmstate.cells.from_graph.state_origin import CUT_INPUT
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 # Between a product and its gate; never out of a loop: the last step has gates of its own.
 _WITHIN = walk.ADDING | frozenset(

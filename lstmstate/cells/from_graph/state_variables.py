@@ -15,7 +15,7 @@ from lstmstate.cells.from_graph.state_origin import LOOPS
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 _ASSIGNING = frozenset({"Assign", "AssignVariableOp"})
 _AROUND = walk.PASSING | CLIPS | {"Cast", "Select", "SelectV2", "Exit"}

@@ -10,7 +10,7 @@ from lstmstate.cells.from_graph.graph_cell import WiredStep
 from lstmstate.cells.from_graph.unexplained import Walk
 from lstmstate.cells.from_graph.walk_memory import WORDS, Mark
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 _FAR = 300  # nodes that are met on a walk through a step that others may be like
 

@@ -9,7 +9,7 @@ from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell, Stack
-    from lstmstate.cells.weights import Stats
+    from lstmstate.cells.weight_stats import Stats
     from lstmstate.errors import LstmstateError
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.model.confirm import Confirmation

@@ -16,7 +16,7 @@ from lstmstate.errors import LstmstateError, printable
 from lstmstate.model.checkpoint import LSTMCheckpoint
 
 if TYPE_CHECKING:
-    from lstmstate.cells.weights import Stats
+    from lstmstate.cells.weight_stats import Stats
     from lstmstate.model.confirm import Confirmation
 
 _FORMATS = {

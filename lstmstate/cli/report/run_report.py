@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstmstate.cells.cell import UNKNOWN, Cell, Option
 from lstmstate.cli.report import text
-from lstmstate.engines.options import RUN_OPTIONS
+from lstmstate.engines.run_options import RUN_OPTIONS
 from lstmstate.errors import printable
 from lstmstate.value_stats import ValueStats, stats_of
 

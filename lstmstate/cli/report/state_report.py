@@ -12,8 +12,8 @@ from lstmstate.errors import printable
 if TYPE_CHECKING:
     from lstmstate.cli.report.console import Sheet
     from lstmstate.state.describe import Contents
-    from lstmstate.state.formats.chunked import StoredArray
     from lstmstate.state.formats.registry import StateKind
+    from lstmstate.state.formats.stored_array import StoredArray
     from lstmstate.value_stats import ValueStats
 
 SCHEMA = "lstmstate.inspect/1"

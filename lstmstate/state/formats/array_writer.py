@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.files.atomic import STDOUT, Outputs, report_errors
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.numpy_reader import MARK, SUFFIX
 from lstmstate.state.formats.registry import StateKind, code
 from lstmstate.state.metadata import KEY, Metadata

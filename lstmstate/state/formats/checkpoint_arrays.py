@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lstmstate.checkpoint import Variable, dtypes
 from lstmstate.checkpoint.dtypes import to_bytes
 from lstmstate.errors import UnsupportedError, located
-from lstmstate.state.formats.chunked import Lazy, StateFile, StoredArray
+from lstmstate.state.formats.stored_array import Lazy, StateFile, StoredArray
 from lstmstate.state.metadata import KEY, parse
 
 if TYPE_CHECKING:

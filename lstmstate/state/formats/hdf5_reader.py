@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lstmstate import limits
 from lstmstate.errors import CorruptError, UnsupportedError, raised_as
 from lstmstate.files.reader import ByteSource
-from lstmstate.state.formats.chunked import StateFile, StoredArray, read_rows, rows_of
+from lstmstate.state.formats.stored_array import StateFile, StoredArray, read_rows, rows_of
 from lstmstate.state.metadata import KEY, parse
 from lstmstate.state.other_contents import KERAS_ATTRIBUTES, weights
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError, UnsupportedError, is_fault, printable
 from lstmstate.state.formats.array_writer import ArrayWriter, Destination, PlannedArray
-from lstmstate.state.formats.chunked import rows_of
+from lstmstate.state.formats.stored_array import rows_of
 from lstmstate.state.metadata import KEY
 
 if TYPE_CHECKING:

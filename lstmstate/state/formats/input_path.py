@@ -26,7 +26,7 @@ from lstmstate.state.formats.registry import BY_KEY, KINDS, StateKind, code, kin
 from lstmstate.type_names import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lstmstate.state.formats.chunked import StateFile
+    from lstmstate.state.formats.stored_array import StateFile
 
 STDIN = "-"
 _LOOK = 4096  # bytes of a file's start that are looked at

@@ -14,8 +14,8 @@ from typing import IO, TYPE_CHECKING
 from lstmstate import limits
 from lstmstate.errors import CorruptError, UnsupportedError, raised_as
 from lstmstate.files.reader import ByteSource
-from lstmstate.records import NamedTuple
-from lstmstate.state.formats.chunked import StateFile, StoredArray, read_rows, rows_of
+from lstmstate.named_tuple import NamedTuple
+from lstmstate.state.formats.stored_array import StateFile, StoredArray, read_rows, rows_of
 from lstmstate.state.metadata import KEY, Metadata, parse
 
 if TYPE_CHECKING:

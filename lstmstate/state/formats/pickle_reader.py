@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 from lstmstate import limits
 from lstmstate.errors import UnsupportedError
 from lstmstate.files.reader import ByteSource
-from lstmstate.records import NamedTuple
-from lstmstate.state.formats.chunked import Held, StateFile
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.pickle_opcodes import (
     ADVICE,
     Call,
@@ -26,6 +25,7 @@ from lstmstate.state.formats.pickle_opcodes import (
     is_instruction,
     shown,
 )
+from lstmstate.state.formats.stored_array import Held, StateFile
 
 if TYPE_CHECKING:
     import numpy as np

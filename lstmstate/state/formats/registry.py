@@ -8,7 +8,7 @@ from importlib import import_module
 from lstmstate.checkpoint import kinds
 from lstmstate.checkpoint.kinds import Kind
 from lstmstate.errors import LstmstateError, UnsupportedError
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.type_names import Any
 
 STDOUT = "-"  # and stdin

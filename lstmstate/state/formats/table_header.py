@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lstmstate.errors import AmbiguousError, NotFoundError, first_of, printable
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

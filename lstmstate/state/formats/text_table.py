@@ -19,8 +19,8 @@ from lstmstate.cells.state_names import role_of
 from lstmstate.errors import CorruptError, LstmstateError
 from lstmstate.files.atomic import Outputs
 from lstmstate.files.reader import ByteSource
-from lstmstate.state.formats.chunked import Held, StateFile
 from lstmstate.state.formats.number_table import TextTable
+from lstmstate.state.formats.stored_array import Held, StateFile
 from lstmstate.state.metadata import KEY, parse
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lstmstate.errors import UnsupportedError
 from lstmstate.files.reader import ByteSource
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.metadata import Metadata
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from lstmstate.errors import UnsupportedError
 from lstmstate.graph.evaluate import Plan, Scope, compile_step
 from lstmstate.graph.loops import MERGES, is_unchanged
 from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, origins
 from lstmstate.recurrence.loop import COMPARISONS, LoopRecurrence, is_fed, past_selection, skip
 from lstmstate.recurrence.probe import Probe

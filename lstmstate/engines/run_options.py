@@ -18,10 +18,10 @@ from lstmstate.cells.cell import (
     unexplained_words,
 )
 from lstmstate.cells.families import row_of
-from lstmstate.cells.family import take_strongest
+from lstmstate.cells.settle_options import take_strongest
 from lstmstate.cells.shapes import PEEPHOLES
 from lstmstate.errors import UnknownOptionError, printable
-from lstmstate.records import NamedTuple
+from lstmstate.named_tuple import NamedTuple
 
 # The defaults of TensorFlow's classes, the same in all of them. recurrent_activation has no such
 # default: see `Cell.documented`.
