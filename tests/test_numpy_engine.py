@@ -143,6 +143,26 @@ def test_an_error_in_any_thread_is_raised_when_all_have_ended() -> None:
     assert matrix_products.run_together([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
 
 
+def test_the_thread_count_is_set_from_any_thread() -> None:
+    """threadpoolctl 3.8 lets one thread alone set it, the first that did."""
+    libraries = blas_threads.libraries()
+    seen: list[int] = []
+
+    def work() -> None:
+        with blas_threads.one_thread():
+            seen.extend(library["num_threads"] for library in libraries.info())
+
+    libraries.limit(limits=2)
+    try:
+        work()
+        matrix_products.run_together([lambda: None, work, work])
+        work()
+        assert {*seen} == {1}
+        assert {library["num_threads"] for library in libraries.info()} == {2}
+    finally:
+        libraries.limit(limits=1)
+
+
 def test_the_thread_count_is_restored() -> None:
     def threads() -> set[int]:
         return {library["num_threads"] for library in blas_threads.libraries().info()}

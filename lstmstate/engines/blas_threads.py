@@ -46,6 +46,7 @@ def one_thread() -> Iterator[None]:
     """Compute products on one thread, in the whole process, until this ends."""
     with _Use.lock:
         if not _Use.running:
+            _take_control()
             _Use.limit = libraries().limit(limits=1)
         _Use.running += 1
     try:
@@ -54,12 +55,23 @@ def one_thread() -> Iterator[None]:
         with _Use.lock:
             _Use.running -= 1
             if not _Use.running:
+                _take_control()
                 _Use.limit.restore_original_limits()
+
+
+def _take_control() -> None:
+    """Let this thread set the number: threadpoolctl 3.8 ignores all threads but the first."""
+    import threadpoolctl
+
+    clear = getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", None)
+    if clear is not None:
+        clear(force=True)
 
 
 def _forget_runs() -> None:
     """Have a child process forget the runs of its parent, whose threads it does not have."""
     if _Use.running:
+        _take_control()
         _Use.limit.restore_original_limits()
     _Use.lock = threading.Lock()
     _Use.running = 0
