@@ -241,5 +241,6 @@ def _dataset(
         stored = found.get_storage_size()
         if nbytes > limits.BOMB_RATIO * stored:
             problem = f"it declares {nbytes} bytes and stores {stored}"
-            raise UnsupportedError(problem, tensor=array.name)
+            advice = "save it without compression"
+            raise UnsupportedError(problem, tensor=array.name, advice=advice)
     return array

@@ -233,7 +233,8 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> NpzA
 def _refuse_bomb(nbytes: int, member: zipfile.ZipInfo, ratio: int) -> None:
     """Refuse bytes that are many more than those that are stored."""
     if nbytes > limits.BOMB_BYTES and nbytes > ratio * member.compress_size:
-        raise UnsupportedError(f"it declares {nbytes} bytes and stores {member.compress_size}")
+        problem = f"it declares {nbytes} bytes and stores {member.compress_size}"
+        raise UnsupportedError(problem, advice="save it without compression")
 
 
 def _metadata(array: NpzArray) -> Metadata | None:
