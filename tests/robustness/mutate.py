@@ -153,7 +153,9 @@ def differs(path: str) -> str | None:
         theirs = np.load(path)
     except Exception:  # refused by one of the two
         return None
-    whole = theirs if isinstance(theirs, np.ndarray) else theirs["state"]
+    whole = theirs if isinstance(theirs, np.ndarray) else theirs.get("state")
+    if whole is None:
+        return None
     flat = np.concatenate(tuple(ours), axis=-1)
     return None if np.array_equal(flat, whole, equal_nan=True) else "other values than NumPy"
 
