@@ -99,9 +99,10 @@ def as_records(pairs: dict[bytes, bytes]) -> bytes:
 
 
 def bundle() -> BundleBuilder:
-    """A small V2 checkpoint: numbers, strings and a partitioned variable."""
+    """A small V2 checkpoint: a cell, strings and a partitioned variable."""
     made = BundleBuilder()
-    made.add("lstm/kernel", np.arange(48, dtype="f4").reshape(3, 16))
+    made.add("rnn/lstm_cell/kernel", np.linspace(-1, 1, 112, dtype="f4").reshape(7, 16))
+    made.add("rnn/lstm_cell/bias", np.ones(16, "f4"))
     made.add("names", np.array([b"a", b"", b"long"], object))
     made.add_slices(
         "parts", np.arange(8, dtype="i4").reshape(4, 2), [[(0, 3), (0, 2)], [(3, 1), (0, 2)]]
@@ -110,9 +111,10 @@ def bundle() -> BundleBuilder:
 
 
 def v1() -> V1Builder:
-    """A small V1 checkpoint."""
+    """A small V1 checkpoint: a cell and a partitioned variable."""
     made = V1Builder()
-    made.add("lstm/kernel", np.arange(48, dtype="f4").reshape(3, 16))
+    made.add("rnn/lstm_cell/kernel", np.linspace(-1, 1, 112, dtype="f4").reshape(7, 16))
+    made.add("rnn/lstm_cell/bias", np.ones(16, "f4"))
     made.add_slices("parts", np.arange(8, dtype="i4").reshape(4, 2), [[(0, 4), (0, 2)]])
     return made
 
