@@ -289,7 +289,9 @@ TARGETS = {
     "bundle-values": Target(lambda: [bundle().index() + bytes(bundle().data[0])], _bundle_values),
     "v1-entries": Target(lambda: [as_records(v1_entries())], _v1_entries),
     "v1-table": Target(lambda: [v1_file()], _file("m", _without_sums)),
-    "snappy-block": Target(lambda: [snappy_literals(block(v1_entries().items()))], _snappy_block),
+    "snappy-block": Target(
+        lambda: [snappy_literals(block(sorted(v1_entries().items())))], _snappy_block
+    ),
     "object-graph": Target(lambda: [OBJECTS], lambda data, _: full_names(data)),
     "checkpoint-file": Target(
         lambda: [b'model_checkpoint_path: "m-1"\n'], lambda data, _: newest(data, "checkpoint")
