@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from lstmstate.cells.cell import Cell, Option, SavedState, Stack, unexplained_words
 from lstmstate.checkpoint.object_graph import object_path
@@ -14,6 +13,7 @@ from lstmstate.cli.report.console import Sheet
 from lstmstate.cli.report.flags import with_flags
 from lstmstate.errors import LstmstateError, printable
 from lstmstate.model.checkpoint import LSTMCheckpoint
+from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lstmstate.cells.weight_stats import Stats

@@ -13,7 +13,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lstmstate import limits
 from lstmstate.errors import CorruptError, LstmstateError, UnsupportedError, printable, raised_as
@@ -123,7 +123,7 @@ class TextTable:
         An empty line in between may be a value that is missing: to pass over it would shift the
         steps behind it.
         """
-        raw = cast("io.RawIOBase", self._source.file())
+        raw = self._source.file()
         empty = 0
         has_begun = False
         text = io.TextIOWrapper(io.BufferedReader(raw, 1 << 20), "utf-8-sig", "replace")
