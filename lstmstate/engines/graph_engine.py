@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import ENTERS
 from lstmstate.engines.graph_feeds import (
     change_initial_state,
     fit_to_placeholder,
@@ -41,7 +42,6 @@ from lstmstate.graph.evaluate import (
     UnfedError,
     compile_plan,
 )
-from lstmstate.graph.loops import ENTERS
 from lstmstate.graph.operations import Precision, TensorArray, numpy_dtype, stack_list
 from lstmstate.graph.walk import Tensor, ahead, data_inputs, node_at
 from lstmstate.recurrence.data_path import READS_SIZES, comes_from, origins

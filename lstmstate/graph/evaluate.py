@@ -17,13 +17,10 @@ from lstmstate import limits
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph, split_port, uses
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.inlining import INLINED
+from lstmstate.checkpoint.op_sets import EXITS, MERGES, RANDOM, SWITCHES, WHILES
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
-from lstmstate.graph.dropout import RANDOM, undropped
+from lstmstate.graph.dropout import undropped
 from lstmstate.graph.loops import (
-    EXITS,
-    MERGES,
-    SWITCHES,
-    WHILES,
     FunctionBody,
     Loop,
     frames,

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import ENTERS, WHILES
 from lstmstate.errors import LstmstateError, printable
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.evaluate import Scope
-from lstmstate.graph.loops import ENTERS, WHILES
 from lstmstate.graph.operations import ELEMENTWISE
 from lstmstate.graph.walk import Tensor, behind
 from lstmstate.named_tuple import NamedTuple

@@ -15,7 +15,7 @@ import numpy as np
 from lstmstate.cells.from_graph.graph_cell import Wired
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
-from lstmstate.checkpoint.graph_walk import ADDING
+from lstmstate.checkpoint.op_sets import ADDING, JOINING, SELECTS
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
 from lstmstate.graph.dropout import undropped
 from lstmstate.graph.evaluate import Scope
@@ -24,7 +24,6 @@ from lstmstate.named_tuple import NamedTuple
 from lstmstate.recurrence.data_path import READS_SIZES, Front, front_of, origins, tail_of
 from lstmstate.recurrence.find_states import JUMPS, Causes, take
 from lstmstate.recurrence.graph_network import Cell, Output, Port, Recurrence, name_of
-from lstmstate.recurrence.loop import SELECTS
 from lstmstate.recurrence.loop_cells import leads_to
 from lstmstate.recurrence.probe import OPEN, Probe
 from lstmstate.recurrence.sequence_ends import Straight
@@ -40,7 +39,6 @@ _AXES = {
     (True, False, True): 1,
     (False, True, False): 1,
 }
-_JOINS = frozenset({"Pack", "Concat", "ConcatV2"})
 _BARE = frozenset({"Identity", "ExpandDims"})
 _FAR = 400  # nodes between a joined value and the states of its step
 _Values = tuple[Tensor, ...]
@@ -367,7 +365,7 @@ def _find_joins(scope: Scope, chains: Sequence[Chain]) -> list[list[tuple[Node, 
             owners.setdefault(tensor.node, {})[at] = None
     found: list[list[tuple[Node, _Values]]] = [[] for _ in chains]
     for node in scope.nodes.values() if chains else ():
-        values = _find_values(scope, node) if node.op in _JOINS else ()
+        values = _find_values(scope, node) if node.op in JOINING else ()
         if len(values) not in counts or (len(values) == 1 and node.op != "Pack"):
             continue
         for at in _find_owners(scope.nodes, values[-1], owners):

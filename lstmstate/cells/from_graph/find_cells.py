@@ -9,12 +9,12 @@ from lstmstate.cells.cell import UNKNOWN, Option
 from lstmstate.cells.from_graph.fused_ops import BLOCKS, read_block_step
 from lstmstate.cells.from_graph.gates import read_split_step
 from lstmstate.cells.from_graph.graph_cell import FEW, Wired
-from lstmstate.cells.from_graph.options import SUMMING
 from lstmstate.cells.from_graph.residual import mark_sums
 from lstmstate.cells.from_graph.separate_gates import read_sum_step
 from lstmstate.cells.from_graph.state_origin import SPLITS
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import SUMMING
 
 
 def find_wired_cells(graph: Graph) -> list[Wired]:

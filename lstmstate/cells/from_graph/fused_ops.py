@@ -8,10 +8,10 @@ from lstmstate.cells.cell import UNKNOWN, Option
 from lstmstate.cells.from_graph.activations import operand
 from lstmstate.cells.from_graph.graph_cell import Wired
 from lstmstate.cells.from_graph.initial_state import batch_size
-from lstmstate.cells.from_graph.state_origin import ENTERS
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import ENTERS
 from lstmstate.named_tuple import NamedTuple
 
 

@@ -13,10 +13,11 @@ from lstmstate.cells.from_graph.graph_cell import Wired
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import ADDING, PASSING
 
-_SUMS = walk.ADDING | {"AddN"}
+_SUMS = ADDING | {"AddN"}
 # Operations between a cell's m and its users: dropout, projections, clips and casts.
-_HANDING = walk.PASSING | frozenset(
+_PASSES_OUTPUTS = PASSING | frozenset(
     """
     Mul RealDiv Div Select SelectV2 MatMul Minimum Maximum ClipByValue Cast Reshape Transpose
     """.split()
@@ -83,7 +84,7 @@ def _is_sum(graph: Graph, x: Node, outputs: set[str]) -> bool:
         if node.name in outputs:
             if summed:
                 return True
-        elif node.op in _SUMS | _HANDING:
+        elif node.op in _SUMS | _PASSES_OUTPUTS:
             before = walk.operands(graph, node)[: 1 if node.op.endswith("Switch") else None]
             queue.extend((each, summed or node.op in _SUMS) for each in before)
     return False

@@ -20,22 +20,23 @@ from lstmstate.cells.from_graph.activations import (
     skip_identity,
 )
 from lstmstate.cells.from_graph.graph_cell import Wired
-from lstmstate.cells.from_graph.options import CLIPS, SUMMING, Step, matrices, other, read_options
+from lstmstate.cells.from_graph.options import Step, matrices, other, read_options
 from lstmstate.cells.from_graph.state_origin import CUT_INPUT
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import ADDING, CLIPS, IDENTITIES, SELECTS, SUMMING
 from lstmstate.named_tuple import NamedTuple
 
 # Between a product and its gate; never out of a loop: the last step has gates of its own.
-_WITHIN = walk.ADDING | frozenset(
+_WITHIN = ADDING | frozenset(
     """
     Identity Cast StopGradient Reshape Squeeze ExpandDims FakeQuantWithMinMaxVars
     FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVarsPerChannel
     """.split()
 )
 _NEAR = 40  # nodes between a gate and its products, and between c and m: patterns have ten
-_BEFORE_M = frozenset(ACTIVATION_OPS) | CLIPS | {"Identity", "Cast", "Select", "SelectV2"}
+_BEFORE_M = frozenset(ACTIVATION_OPS) | CLIPS | SELECTS | IDENTITIES
 _WITH_A_NUMBER = frozenset({"Mul", "Add", "AddV2", "RealDiv"})
 
 

@@ -10,15 +10,22 @@ from lstmstate.cells.from_graph.activations import Value, operand
 from lstmstate.cells.from_graph.axes import Element, Part, part
 from lstmstate.cells.from_graph.initial_state import CALLS, part_of, start, starts
 from lstmstate.cells.from_graph.match_variables import GraphView, Stored
-from lstmstate.cells.from_graph.options import CLIPS
-from lstmstate.cells.from_graph.state_origin import LOOPS
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
+from lstmstate.checkpoint.op_sets import (
+    ASSIGNS,
+    CLIPS,
+    CONCATS,
+    MERGES,
+    NEXTS,
+    PASSING,
+    SELECTS,
+    WHILES,
+)
 from lstmstate.named_tuple import NamedTuple
 
-_ASSIGNING = frozenset({"Assign", "AssignVariableOp"})
-_AROUND = walk.PASSING | CLIPS | {"Cast", "Select", "SelectV2", "Exit"}
+_AROUND = PASSING | CLIPS | SELECTS | {"Cast", "Exit"}
 _NEAR = 60  # values between a variable and the step that it is assigned from
 
 
@@ -152,7 +159,7 @@ def _holdings(view: GraphView, weights: Container[str]) -> dict[tuple[str, int],
     for node in graph.of({"Enter"}):
         if not node.attributes:  # laid in: the argument of a function
             arguments.setdefault(node.frame or "", []).append(node)
-    for node in graph.of(_ASSIGNING):
+    for node in graph.of(ASSIGNS):
         variable = view.variable(walk.through(graph, walk.operand(graph, node, 0)))
         value = operand(graph, node, 1)
         if variable is not None and variable.name not in weights and value is not None:
@@ -176,7 +183,7 @@ def _values_behind(
         yield (node.name, port), elements
         inputs = [operand(graph, node, at) for at in range(len(walk.data_inputs(node)))]
         given = [(one, elements) for one in inputs if one is not None]
-        if node.op in LOOPS:
+        if node.op in WHILES:
             # The loop carries the argument of the body at this place.
             of_loop = arguments.get(node.name, [])[port : port + 1]
             given = [((argument, 0), elements) for argument in of_loop]
@@ -190,19 +197,17 @@ def _values_behind(
                 (one, (*elements, Element(axis, number, True)))
                 for number, (one, _) in enumerate(given)
             ]
-        elif node.op in ("Concat", "ConcatV2"):
+        elif node.op in CONCATS:
             given = _find_joined(graph, node, given)
-        elif node.op in ("Merge", "RefMerge") and any(
-            one[0].op in ("NextIteration", "RefNextIteration") for one, _ in given
-        ):
+        elif node.op in MERGES and any(one[0].op in NEXTS for one, _ in given):
             given = []  # a loop carries it
         elif node.op in ("IdentityN",):
             given = given[port : port + 1]
-        elif node.op in ("Select", "SelectV2"):
+        elif node.op in SELECTS:
             given = given[1:3]
         elif node.op not in _AROUND or node.op == "Enter":
             given = []
-        elif node.op not in ("Merge", "RefMerge"):
+        elif node.op not in MERGES:
             given = given[:1]
         queue.extend(given)
 
