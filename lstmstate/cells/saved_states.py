@@ -36,7 +36,7 @@ def saved_states(
     for variable in everything:
         if variable.name in found.slots or variable.name in found.roles:
             continue
-        if not variable.dtype.startswith(("float", "bfloat", "complex")):
+        if not variable.is_inexact:
             continue
         state = by_graph.get(variable.name) or by_place.get(variable.name)
         if state is None:

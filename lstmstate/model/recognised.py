@@ -263,8 +263,7 @@ class RecognisedCheckpoint:
         has_graph = self._found.graph is not None
         is_shown = has_graph and self.recurrences == () and not self.candidates
         return is_shown or not any(
-            variable.shape and variable.dtype.startswith(("float", "bfloat", "complex"))
-            for variable in self.variables.values()
+            variable.shape and variable.is_inexact for variable in self.variables.values()
         )
 
     @property

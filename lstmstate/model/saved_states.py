@@ -280,7 +280,7 @@ def _states(ckpt: LSTMCheckpoint) -> list[tuple[SavedState, StateName | None]]:
         return [(state, state_names.parse(path)) for state, path in paths]
     found: list[tuple[SavedState, StateName | None]] = []
     for variable in ckpt.variables.values():
-        if len(variable.shape) >= 2 and variable.dtype.startswith(("float", "bfloat", "complex")):
+        if len(variable.shape) >= 2 and variable.is_inexact:
             named = state_names.parse(variable.path)
             if named is not None and named.is_plain:
                 layout = "unknown" if named.role == "state" else named.role

@@ -162,7 +162,7 @@ class Target:
             return
         errors = []
         for variable in self.ckpt.variables.values():
-            if variable.dtype.startswith(("float", "bfloat", "complex")):
+            if variable.is_inexact:
                 try:
                     value = variable.read()
                 except LstmstateError as error:

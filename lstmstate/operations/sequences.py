@@ -19,9 +19,10 @@ from lstmstate.errors import (
     located,
     printable,
 )
+from lstmstate.files import STDIN
 from lstmstate.files.reader import ByteSource
 from lstmstate.named_tuple import NamedTuple
-from lstmstate.state.formats.input_path import STDIN, InputPath, open_arrays, select
+from lstmstate.state.formats.input_path import InputPath, open_arrays, select
 from lstmstate.state.formats.registry import BY_KEY
 
 if TYPE_CHECKING:

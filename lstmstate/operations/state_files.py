@@ -8,10 +8,11 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from lstmstate.arguments import name_nearest
+from lstmstate.checkpoint.dtypes import NUMPY_FLOATS
 from lstmstate.errors import ArgumentError, count, warn
 from lstmstate.files.atomic import Outputs
 from lstmstate.model.saved_states import refuse_layout, wanted_from
-from lstmstate.operations.convert import DTYPES, write_state, write_states
+from lstmstate.operations.convert import write_state, write_states
 from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.operations.split import read_halves, write_halves
 from lstmstate.state.formats.registry import kind_to_write
@@ -129,8 +130,10 @@ def convert(
     import numpy as np
 
     refuse_layout(layout)
-    if dtype is not None and _name_of(dtype) not in DTYPES:
-        raise ArgumentError(f"dtype cannot be {dtype!r:.40}", advice=f"pass {' or '.join(DTYPES)}")
+    if dtype is not None and _name_of(dtype) not in NUMPY_FLOATS:
+        raise ArgumentError(
+            f"dtype cannot be {dtype!r:.40}", advice=f"pass {' or '.join(NUMPY_FLOATS)}"
+        )
     path, name = os.fspath(source), os.fspath(target)
     to_dtype = None if dtype is None else np.dtype(dtype)
     with (

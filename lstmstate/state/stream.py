@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError, printable
-from lstmstate.files.atomic import STDOUT
+from lstmstate.files import STDOUT
 from lstmstate.state.formats.array_writer import ArrayWriter, PlannedArray, Spool
 from lstmstate.state.layouts import Layout, Structure, to_arrays
 from lstmstate.state.metadata import Metadata

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from lstmstate.cli.command import Json
 from lstmstate.cli.report.flags import with_flags
-from lstmstate.type_names import TYPE_CHECKING, Any
+from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell, Stack
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from lstmstate.model.confirm import Confirmation
     from lstmstate.operations.check import Finding
     from lstmstate.state.stream import Stream
-
-Json = dict[str, Any]
 
 
 def checkpoint_document(

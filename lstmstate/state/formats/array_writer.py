@@ -18,7 +18,8 @@ from itertools import accumulate
 from typing import IO, TYPE_CHECKING
 
 from lstmstate.errors import LstmstateError, UnsupportedError
-from lstmstate.files.atomic import STDOUT, Outputs, report_errors
+from lstmstate.files import STDOUT
+from lstmstate.files.atomic import Outputs, report_errors
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.formats.numpy_reader import MARK, SUFFIX
 from lstmstate.state.formats.registry import StateKind, code
