@@ -10,7 +10,7 @@ from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lstmstate.cells import Cell, Stack
-    from lstmstate.cells.weight_stats import Stats
+    from lstmstate.cells.weight_stats import GateStats
     from lstmstate.errors import LstmstateError
     from lstmstate.model.checkpoint import LSTMCheckpoint
     from lstmstate.model.confirm import Confirmation
@@ -22,7 +22,7 @@ def checkpoint_document(
     path: str,
     ckpt: LSTMCheckpoint,
     cells: Iterable[Cell],
-    stats: dict[str, list[Stats]] | None,
+    stats: dict[str, list[GateStats]] | None,
     damaged: Iterable[LstmstateError] | None,
     confirmed: Mapping[str, Confirmation] | None,
     unrecognised: tuple[Sequence[Cell], Sequence[str]] | None,
@@ -74,8 +74,14 @@ def checkpoint_document(
     }
     if stats is not None:
         for cell in document["cells"]:
-            cell["stats"] = [figures._asdict() for figures in stats[cell["name"]]]
+            cell["stats"] = [_stats(one) for one in stats[cell["name"]]]
     return document
+
+
+def _stats(part: GateStats) -> Json:
+    found = part.values
+    counts = _fields(found, "zeros nan inf")
+    return {**_fields(part, "role gate"), "size": found.size, **found.moments(), **counts}
 
 
 def _fields(record: object, names: str) -> Json:

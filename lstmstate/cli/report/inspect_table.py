@@ -16,7 +16,7 @@ from lstmstate.model.checkpoint import LSTMCheckpoint
 from lstmstate.type_names import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lstmstate.cells.weight_stats import Stats
+    from lstmstate.cells.weight_stats import GateStats
     from lstmstate.model.confirm import Confirmation
 
 _FORMATS = {
@@ -290,23 +290,22 @@ def verified_line(sheet: Sheet, values: int, damaged: Sequence[LstmstateError]) 
     )
 
 
-def stats_tables(sheet: Sheet, cells: Sequence[Cell], stats: dict[str, list[Stats]]) -> None:
+def stats_tables(sheet: Sheet, cells: Sequence[Cell], stats: dict[str, list[GateStats]]) -> None:
     """Print the figures of each tensor, gate by gate."""
     for number, cell in enumerate(cells, 1):
         sheet.heading(f"{number}  {text.name(cell.name)}")
-        figures = stats[cell.name]
         numbers = ("min", "max", "mean", "std", "zeros", "NaN", "Inf")
         text.table(
             sheet,
             [("tensor", "left"), ("gate", "left"), *((name, "right") for name in numbers)],
             [
                 [
-                    row.role,
-                    row.gate or "",
-                    *map(text.number, (row.min, row.max, row.mean, row.std)),
-                    *(f"{n:,}" for n in (row.zeros, row.nan, row.inf)),
+                    role,
+                    gate or "",
+                    *map(text.number, found.moments().values()),
+                    *(f"{n:,}" for n in (found.zeros, found.nan, found.inf)),
                 ]
-                for row in figures
+                for role, gate, found in stats[cell.name]
             ],
         )
 
