@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lstmstate.cells.cell import CellShape
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import ENTERS
 from lstmstate.engines.graph_feeds import (
@@ -24,7 +25,6 @@ from lstmstate.engines.graph_feeds import (
     take_step,
 )
 from lstmstate.engines.network import (
-    CellShape,
     InputShape,
     NetworkShape,
     Pair,

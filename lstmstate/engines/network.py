@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.cell import CellShape, StateWidths
 from lstmstate.errors import UnsupportedError
 from lstmstate.named_tuple import NamedTuple
 
@@ -197,14 +197,6 @@ class InputShape(NamedTuple):
     input_size: int
     dtype: np.dtype[Any]
     takes_wider: bool = False
-    spatial: tuple[int, ...] = ()
-
-
-class CellShape(NamedTuple):
-    """A cell of a network, by its name and the shape of its state: `[batch, *spatial, width]`."""
-
-    name: str
-    widths: StateWidths
     spatial: tuple[int, ...] = ()
 
 

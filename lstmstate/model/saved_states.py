@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, cast
 
 from lstmstate.cells import state_names
-from lstmstate.cells.cell import Cell, SavedState, Stack
+from lstmstate.cells.cell import Cell, CellShape, SavedState, Stack
 from lstmstate.cells.state_names import StateName
 from lstmstate.cells.variable_names import use_of
 from lstmstate.errors import AmbiguousError, ArgumentError, LstmstateError, NotFoundError, printable
@@ -23,7 +23,6 @@ from lstmstate.state.formats.stored_array import Foreign, StateFile
 from lstmstate.state.infer_layout import HalfOfCell, StoredState, read_state
 from lstmstate.state.layouts import LAYOUTS
 from lstmstate.state.metadata import HALVES, Metadata
-from lstmstate.state.state import CellShape
 
 if TYPE_CHECKING:
     from lstmstate.recurrence.initial_state import FedOrder

@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from lstmstate.arguments import name_nearest
+from lstmstate.cells.cell import CellShape
 from lstmstate.checkpoint.dtypes import NUMPY_FLOATS
 from lstmstate.errors import ArgumentError, count, warn
 from lstmstate.files.atomic import Outputs
@@ -19,7 +20,7 @@ from lstmstate.state.formats.registry import kind_to_write
 from lstmstate.state.formats.stored_array import Held, StateFile
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, Structure, to_arrays
-from lstmstate.state.state import CellShape, StackState, State, StateLike, to_state
+from lstmstate.state.state import StackState, State, StateLike, to_state
 from lstmstate.state.stream import Stream
 
 if TYPE_CHECKING:

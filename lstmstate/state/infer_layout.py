@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.cell import CellShape, StateWidths
 from lstmstate.cells.state_names import role_of
 from lstmstate.errors import (
     AmbiguousError,
@@ -35,7 +35,7 @@ from lstmstate.state.layouts import (
     structure_of,
 )
 from lstmstate.state.metadata import Metadata
-from lstmstate.state.state import CellShape, State
+from lstmstate.state.state import State
 
 if TYPE_CHECKING:
     from lstmstate.recurrence.initial_state import FedOrder

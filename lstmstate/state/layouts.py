@@ -20,11 +20,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lstmstate import limits
-from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.cell import CellShape, StateWidths
 from lstmstate.cells.variable_names import direction
 from lstmstate.errors import LstmstateError, UnsupportedError
 from lstmstate.named_tuple import NamedTuple
-from lstmstate.state.state import CellShape, LSTMState, StackState, State
+from lstmstate.state.state import LSTMState, StackState, State
 
 if TYPE_CHECKING:
     from lstmstate.state.state import Array, DType

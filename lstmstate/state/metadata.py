@@ -7,10 +7,9 @@ HDF5 file, a tensor of a checkpoint, a second pickle, a comment in a csv.
 from __future__ import annotations
 
 from lstmstate import limits
-from lstmstate.cells.cell import StateWidths
+from lstmstate.cells.cell import CellShape, StateWidths
 from lstmstate.errors import CorruptError
 from lstmstate.named_tuple import NamedTuple
-from lstmstate.state.state import CellShape
 
 KEY = "lstmstate"  # the name of the member, attribute or tensor
 OUTPUTS = "outputs"  # an array of a run, and the layout of a file that holds it and no state
@@ -48,7 +47,9 @@ class Metadata(NamedTuple):
 
         told = {
             "layout": self.layout,
-            "cells": [{"name": name, "c": w.c, "m": w.m} for name, w in self.cells],
+            "cells": [
+                {"name": one.name, "c": one.widths.c, "m": one.widths.m} for one in self.cells
+            ],
             "stack": self.is_stack,
             "part": self.part,
             "dtype": self.dtype,

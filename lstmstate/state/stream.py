@@ -94,7 +94,7 @@ class Stream:
             lead[self._lead_axis] = 0
         halves = [
             (np.empty((*lead, w.c), dtype), np.empty((*lead, w.m), dtype))
-            for _, w in self.structure.cells
+            for w in (cell.widths for cell in self.structure.cells)
         ]
         plans = []
         for name, array in to_arrays(self.layout, self.structure.state(halves)).items():

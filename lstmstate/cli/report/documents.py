@@ -200,8 +200,8 @@ def converted_document(
                 "variable": one.state.file.name or None,
                 "variables": list(one.variables),
                 "cells": [
-                    {"name": name, "c": widths.c, "m": widths.m}
-                    for name, widths in one.structure.cells
+                    {"name": cell.name, "c": cell.widths.c, "m": cell.widths.m}
+                    for cell in one.structure.cells
                 ],
                 "stack": one.structure.is_stack,
                 "lead": list(one.structure.lead),
