@@ -235,7 +235,7 @@ def as_input(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> Array:
     return found
 
 
-class Ran(NamedTuple):
+class RunOutputs(NamedTuple):
     """The results of some steps.
 
     Attributes:
@@ -259,7 +259,7 @@ class Runner(Protocol):
 
     def run(
         self, x: Array, states: Sequence[Pair], lengths: Lengths | None = None, keep: str = ""
-    ) -> Ran:
+    ) -> RunOutputs:
         """Run over some steps.
 
         Args:

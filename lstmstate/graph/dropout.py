@@ -14,7 +14,7 @@ _SCALING = _PASSES_MASKS | SUMMING | {"Mul", "Sub"}
 _NEAR = 12  # nodes between a mask and its random number
 
 
-def undropped(nodes: Mapping[str, Node], node: Node) -> Tensor | None:
+def before_dropout(nodes: Mapping[str, Node], node: Node) -> Tensor | None:
     """Return the value that dropout is applied to, None if a node is not dropout.
 
     tf.nn.dropout is x / keep * floor(keep + u) up to 1.12, x * (1 / (1 - rate)) * (u >= rate)

@@ -17,7 +17,7 @@ from lstmstate.operations.convert import write_state, write_states
 from lstmstate.operations.load import Opened, open_path, states_in
 from lstmstate.operations.split import read_halves, write_halves
 from lstmstate.state.formats.registry import kind_to_write
-from lstmstate.state.formats.stored_array import Held, StateFile
+from lstmstate.state.formats.stored_array import ArrayInMemory, StateFile
 from lstmstate.state.infer_layout import StoredState
 from lstmstate.state.layouts import LAYOUTS, Structure, to_arrays
 from lstmstate.state.state import StackState, State, StateLike, to_state
@@ -231,5 +231,5 @@ def in_memory(state: State) -> StoredState:
     shapes = tuple(CellShape(cell.cell, cell.widths) for cell in state.cells)
     structure = Structure(shapes, is_stack, state.batch_shape, state.dtype)
     layout = LAYOUTS["tuple"]
-    arrays = tuple(Held(name, array) for name, array in to_arrays(layout, state).items())
+    arrays = tuple(ArrayInMemory(name, array) for name, array in to_arrays(layout, state).items())
     return StoredState(StateFile("", arrays), layout, structure, arrays)

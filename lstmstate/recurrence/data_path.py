@@ -9,7 +9,7 @@ import numpy as np
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import MERGES, NEXTS, RANDOM, REVERSES, SWITCHES
-from lstmstate.graph.dropout import undropped
+from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope, is_source
 from lstmstate.graph.operations import constant_array
 from lstmstate.graph.walk import Tensor, behind, data_inputs, input_at, node_at
@@ -163,7 +163,7 @@ def by_place(
         """Return the inputs that a node lays out, None if it does more."""
         if not node.op or ends.get(node.name, past) != past or is_source(node):
             return []
-        kept, given = undropped(nodes, node), data_inputs(node)
+        kept, given = before_dropout(nodes, node), data_inputs(node)
         if kept is not None:
             return [kept]
         if _joins_columns(nodes, node):
@@ -292,7 +292,7 @@ def origins(
         elif is_source(node):
             sources.append(node)
         elif node.op != "Const":
-            kept = undropped(nodes, node)
+            kept = before_dropout(nodes, node)
             if kept is None and node.op not in _PASSES_SEQUENCES | {"Transpose"}:
                 operations.append(node)
             given = values_into(nodes, node) if kept is None else [kept]

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import CLIPS
-from lstmstate.graph.dropout import undropped
+from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.walk import Tensor, behind, between, data_inputs
 from lstmstate.named_tuple import NamedTuple
@@ -24,7 +24,7 @@ _NEAR = 12  # nodes between a new state and an old one that is mixed with it
 _FAR = 400  # nodes of a step
 
 
-class Made(NamedTuple):
+class NewState(NamedTuple):
     """The new state of a single step.
 
     Attributes:
@@ -39,7 +39,7 @@ class Made(NamedTuple):
     doubt: str | None = None
 
 
-def new_state(scope: Scope, wired: Wired, step: WiredStep, old: Collection[Tensor]) -> Made:
+def new_state(scope: Scope, wired: GraphCell, step: WiredStep, old: Collection[Tensor]) -> NewState:
     """Return the new state of a single step.
 
     It is the cell's result, unless the graph changes that into another value of the same shape:
@@ -57,15 +57,15 @@ def new_state(scope: Scope, wired: Wired, step: WiredStep, old: Collection[Tenso
     whole = behind(scope.nodes, [m], lambda node: node.op not in VARIABLE_OPS, _FAR)
     inner = {tensor.node for tensor, _ in whole}
     problem = _describe_change(scope, c, old, inner) or _describe_change(scope, m, old, inner, own)
-    return Made(c, m, problem, doubt)
+    return NewState(c, m, problem, doubt)
 
 
-def of_block(scope: Scope, node: Node, old: Collection[Tensor]) -> Made:
+def of_block(scope: Scope, node: Node, old: Collection[Tensor]) -> NewState:
     """Return the new state of an operation that is a whole step."""
     c, m = Tensor(node.name, 1), Tensor(node.name, 6)
     inner, own = {node.name}, node.name.rpartition("/")[0]
     problem = _describe_change(scope, c, old, inner) or _describe_change(scope, m, old, inner, own)
-    return Made(c, m, problem)
+    return NewState(c, m, problem)
 
 
 def operands(
@@ -132,7 +132,7 @@ def _find_squashed(c_new: Node, nodes: Sequence[Node]) -> tuple[Tensor, str | No
     return c, f"the graph takes 1 step, and the new c may be the value before or after {kind}"
 
 
-def _follow_projection(scope: Scope, wired: Wired, m: Tensor) -> Tensor:
+def _follow_projection(scope: Scope, wired: GraphCell, m: Tensor) -> Tensor:
     """Return the projection of m by a matrix in the cell's own scope, m without one."""
     scopes = {node.name.rpartition("/")[0] for shards in wired.kernels for node in shards}
     found = [
@@ -205,7 +205,7 @@ def _is_of_gradient(node: Node) -> bool:
 def _is_dropout(scope: Scope, user: Node, kept: Tensor) -> bool:
     """Whether a node, or one that reads it, is dropout of a value, which is left out."""
     after = _find_users(scope, user.name)
-    return any(undropped(scope.nodes, node) == kept for node in (user, *after))
+    return any(before_dropout(scope.nodes, node) == kept for node in (user, *after))
 
 
 def _find_users(scope: Scope, name: str) -> list[Node]:

@@ -6,11 +6,11 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
-from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import CONCATS, MERGES, SELECTS, SWITCHES
-from lstmstate.graph.dropout import undropped
+from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.walk import Tensor, behind, between, data_inputs, input_at, node_at
 from lstmstate.named_tuple import NamedTuple
@@ -70,7 +70,7 @@ class Chain(NamedTuple):
         return (*self.c[1:], *self.m[1:])
 
 
-def chains(scope: Scope, cells: Iterable[Wired]) -> list[Chain]:
+def chains(scope: Scope, cells: Iterable[GraphCell]) -> list[Chain]:
     """Return the chains of known cells outside of loops."""
     found = _find_block_chains(scope)
     for wired in cells:
@@ -144,7 +144,7 @@ def _trace_back(scope: Scope, start: Tensor, ends: Container[str]) -> str | None
 
 def _make_chain(
     scope: Scope,
-    wired: Wired,
+    wired: GraphCell,
     steps: Sequence[WiredStep],
     recurrent: frozenset[str],
 ) -> Chain | None:
@@ -173,7 +173,7 @@ def _make_chain(
     return _set_new_state(chain, single_step.new_state(scope, wired, steps[0], (c[0], m[0])))
 
 
-def _set_new_state(chain: Chain, made: single_step.Made) -> Chain:
+def _set_new_state(chain: Chain, made: single_step.NewState) -> Chain:
     """Return the chain of a single step with its new state."""
     c, m = zip(chain.initial, (made.c, made.m), strict=True)
     return chain._replace(c=c, m=m, problem=made.problem, doubt=made.doubt)
@@ -295,7 +295,7 @@ def _find_states(
         return None
     changed: list[Node] = []
     for node in way:
-        kept = undropped(scope.nodes, node)
+        kept = before_dropout(scope.nodes, node)
         names = [made[0].node, *(one.name for one in changed)]
         if kept is not None and kept.node in names:
             del changed[names.index(kept.node) :]

@@ -18,7 +18,7 @@ from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import JOINING, MERGES, RANDOM
 from lstmstate.errors import LstmstateError, UnsupportedError
-from lstmstate.graph.dropout import undropped
+from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.loops import Loop, LoopVariable
 from lstmstate.graph.walk import Tensor, behind, between, data_inputs, node_at
@@ -307,7 +307,7 @@ class _Steps:
 
     def _find_kept(self, tensor: Tensor) -> Tensor | None:
         """Return the value that dropout is applied to, None if a tensor is not dropout."""
-        return undropped(self._nodes, node_at(self._nodes, tensor))
+        return before_dropout(self._nodes, node_at(self._nodes, tensor))
 
     def _split_reads(
         self, second: Tensor, first: Tensor, entry: Tensor, path: _Path

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.checkpoint.graph import VARIABLE_OPS
 from lstmstate.checkpoint.graph_node import Node
 from lstmstate.checkpoint.op_sets import ADDING, JOINING, SELECTS
 from lstmstate.errors import LstmstateError, UnsupportedError, printable
-from lstmstate.graph.dropout import undropped
+from lstmstate.graph.dropout import before_dropout
 from lstmstate.graph.evaluate import Scope
 from lstmstate.graph.walk import Tensor, behind, data_inputs, node_at, past
 from lstmstate.named_tuple import NamedTuple
@@ -45,7 +45,7 @@ _Values = tuple[Tensor, ...]
 
 
 def chain_drafts(
-    probe: Probe, names: Mapping[str, str], wired: Iterable[Wired], others: list[str]
+    probe: Probe, names: Mapping[str, str], wired: Iterable[GraphCell], others: list[str]
 ) -> Iterator[Recurrence]:
     """Yield a recurrence for each chain of unrolled steps; its connections are still unknown."""
     graph, probe = probe, probe.on_straight()
@@ -130,7 +130,7 @@ def _find_placed(chain: Chain) -> set[Tensor]:
     return {one for one, place in zip(chain.initial, chain.places, strict=True) if place}
 
 
-def _move_outside(straight: Straight, wired: Wired) -> Wired:
+def _move_outside(straight: Straight, wired: GraphCell) -> GraphCell:
     """Return a cell whose steps read tensors outside of the branches."""
     if not straight.is_other:
         return wired
@@ -465,7 +465,7 @@ def _find_residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor])
                 both = {_skip_dropout(scope.nodes, one) for one in (m, read)}
                 if user.op in ADDING and given == both:
                     sums.append(Tensor(user.name))
-                elif undropped(scope.nodes, user) == tensor:
+                elif before_dropout(scope.nodes, user) == tensor:
                     queue.append(Tensor(user.name))
         if len(sums) != 1:
             return None
@@ -475,7 +475,7 @@ def _find_residuals(scope: Scope, states: Sequence[Tensor], x: Sequence[Tensor])
 
 def _skip_dropout(nodes: Mapping[str, Node], tensor: Tensor) -> Tensor:
     """Return the value of a tensor before dropout."""
-    kept = undropped(nodes, node_at(nodes, tensor))
+    kept = before_dropout(nodes, node_at(nodes, tensor))
     return past(nodes, tensor if kept is None else kept, _BARE)
 
 

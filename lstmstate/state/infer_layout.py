@@ -24,7 +24,7 @@ from lstmstate.errors import (
 from lstmstate.named_tuple import NamedTuple
 from lstmstate.state.bind_names import PartlyNamedError, are_counted, bind
 from lstmstate.state.candidates import Cells, Guess, Wanted, guesses, names_of, select_named
-from lstmstate.state.formats.stored_array import Held, Lazy, StateFile, StoredArray
+from lstmstate.state.formats.stored_array import ArrayInMemory, Lazy, StateFile, StoredArray
 from lstmstate.state.layouts import (
     LAYOUTS,
     PASS_WIDTHS,
@@ -172,7 +172,9 @@ def _as_the_graph(
     keys = [(name, half) for name in names for half in "cm"]
     try:
         plain = _guessed(file, wanted)
-        numbered = _guessed(file._replace(arrays=[Held(whole.name, numbers)]), wanted).whole()
+        numbered = _guessed(
+            file._replace(arrays=[ArrayInMemory(whole.name, numbers)]), wanted
+        ).whole()
     except LstmstateError:
         if wanted.layout:
             raise

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from lstmstate.cells.activations import ACTIVATION_OPS
 from lstmstate.cells.from_graph.activations import find_activation
-from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.cells.from_graph.options import (
     MULTIPLYING,
     NORM_OPS,
@@ -45,7 +45,7 @@ _CUTS = frozenset({"Split", "SplitV", "Slice", "StridedSlice", "Reshape", "Trans
 WITH_CUTS = _PASSES_WEIGHTS | _CUTS  # between a weight, or a part of it, and a product
 
 
-def read_split_step(graph: Graph, split: Node) -> Wired | None:
+def read_split_step(graph: Graph, split: Node) -> GraphCell | None:
     """Return the step whose gates this node splits, None if it is not a cell's."""
     gates = split.number("num_split") or 0
     value = walk.operand(graph, split, SPLITS[split.op])
@@ -55,7 +55,7 @@ def read_split_step(graph: Graph, split: Node) -> Wired | None:
     if not products:
         return None
     kernels = (tuple(matrices(graph, product)) for product in products)
-    wired = Wired(tuple(shards for shards in kernels if shards), biases)
+    wired = GraphCell(tuple(shards for shards in kernels if shards), biases)
     _read_gates(graph, split, gates, wired, products)
     return wired if wired.gate_order else None
 
@@ -122,7 +122,9 @@ class _Sum(NamedTuple):
     j: int
 
 
-def _read_gates(graph: Graph, split: Node, gates: int, wired: Wired, products: list[Node]) -> None:
+def _read_gates(
+    graph: Graph, split: Node, gates: int, wired: GraphCell, products: list[Node]
+) -> None:
     """Find the role of each gate, and read the options around them."""
     ends = {port: _find_activations(graph, split, port) for port in range(gates)}
     for found in _find_sums(graph, ends):

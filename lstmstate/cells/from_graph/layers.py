@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from lstmstate.cells.cell import Cell
 from lstmstate.cells.from_graph.activations import Value, operand
 from lstmstate.cells.from_graph.gates import WITH_CUTS, products_with
-from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.cells.from_graph.match_variables import GraphView
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
@@ -60,7 +60,7 @@ def feeders(view: GraphView, cells: Mapping[str, Cell]) -> dict[str, str]:
     return found
 
 
-def _inputs(view: GraphView, cell: Cell, wired: Wired) -> list[Node]:
+def _inputs(view: GraphView, cell: Cell, wired: GraphCell) -> list[Node]:
     """Return the nodes of the input of a cell, in its loop if it has one."""
     graph = view.graph
     given = list(wired.inputs)

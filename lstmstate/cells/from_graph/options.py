@@ -10,7 +10,7 @@ from lstmstate.cells.from_graph.activations import (
     operand,
     skip_identity,
 )
-from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
 from lstmstate.cells.from_graph.initial_state import Start, batch_size, start, state_is_tuple
 from lstmstate.cells.from_graph.residual import is_mixed
 from lstmstate.cells.from_graph.state_origin import FED, frame, is_state
@@ -55,7 +55,7 @@ class Step(NamedTuple):
     products: tuple[Node, ...] = ()
 
 
-def read_options(graph: Graph, wired: Wired, step: Step) -> None:
+def read_options(graph: Graph, wired: GraphCell, step: Step) -> None:
     """Read the options around the new c, and the source of the old state."""
     c_old = _find_old_c(graph, step)
     wired.c_new = step.c_new.name

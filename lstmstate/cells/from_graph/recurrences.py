@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lstmstate.cells.from_graph.gates import products_with
-from lstmstate.cells.from_graph.graph_cell import Wired
+from lstmstate.cells.from_graph.graph_cell import GraphCell
 from lstmstate.cells.from_graph.state_origin import is_float, next_of
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import VARIABLE_OPS, Graph
@@ -67,7 +67,7 @@ def _loops(graph: Graph) -> dict[str, None]:
     return {name: None for name in found if name not in gradients}
 
 
-def count_layers(graph: Graph, wired: Wired) -> int:
+def count_layers(graph: Graph, wired: GraphCell) -> int:
     """Return how many states of one cell its loop carries: a cell may be several layers."""
     if wired.frame is None:
         return 1

@@ -9,7 +9,7 @@ from lstmstate.cells.cell import Cell, SavedState, Stack, StateWidths
 from lstmstate.cells.from_graph.activations import Value, operand
 from lstmstate.cells.from_graph.axes import Element, Part, part
 from lstmstate.cells.from_graph.initial_state import CALLS, part_of, start, starts
-from lstmstate.cells.from_graph.match_variables import GraphView, Stored
+from lstmstate.cells.from_graph.match_variables import GraphView, VariableFacts
 from lstmstate.checkpoint import graph_walk as walk
 from lstmstate.checkpoint.graph import Graph
 from lstmstate.checkpoint.graph_node import Node
@@ -80,7 +80,7 @@ def find_kept_states(
     by_start = (True, _first_states(view, known)), (False, _assignments(view, known, weights))
     for is_start, uses in by_start:
         of: dict[str, list[Use]] = {}
-        stored: dict[str, Stored] = {}
+        stored: dict[str, VariableFacts] = {}
         for variable, use in uses:
             of.setdefault(variable.name, []).append(use)
             stored[variable.name] = variable
@@ -92,7 +92,7 @@ def find_kept_states(
     return found
 
 
-def _first_states(view: GraphView, cells: Iterable[Cell]) -> Iterator[tuple[Stored, Use]]:
+def _first_states(view: GraphView, cells: Iterable[Cell]) -> Iterator[tuple[VariableFacts, Use]]:
     for cell in cells:
         wired = view.cell_of(cell.variables)
         if wired is None:
@@ -112,13 +112,13 @@ def _first_states(view: GraphView, cells: Iterable[Cell]) -> Iterator[tuple[Stor
 class _Holding(NamedTuple):
     """A variable that is assigned from a value, or from one of several that are joined."""
 
-    variable: Stored
+    variable: VariableFacts
     elements: tuple[Element, ...]
 
 
 def _assignments(
     view: GraphView, cells: Iterable[Cell], weights: Container[str]
-) -> Iterator[tuple[Stored, Use]]:
+) -> Iterator[tuple[VariableFacts, Use]]:
     """Yield the halves of the last states of cells that variables are assigned from."""
     holdings = _holdings(view, weights)
     graph = view.graph
@@ -143,7 +143,7 @@ def _assignments(
 
 def _uses_of(
     graph: Graph, holding: _Holding, use: Use, path: tuple[Value, ...]
-) -> Iterator[tuple[Stored, Use]]:
+) -> Iterator[tuple[VariableFacts, Use]]:
     left = part(graph, holding.variable.shape, (*holding.elements, *path))
     joined = [element.number for element in holding.elements if not element.is_stacked]
     if left is not None and len(joined) < 2:
@@ -232,7 +232,7 @@ def _find_joined(graph: Graph, node: Node, given: _Given) -> _Given:
 # ---- layouts
 
 
-def _state(variable: Stored, uses: Sequence[Use], stacks: Sequence[Stack]) -> SavedState:
+def _state(variable: VariableFacts, uses: Sequence[Use], stacks: Sequence[Stack]) -> SavedState:
     """Return a variable as a state, with the layout of its halves."""
     unknown = SavedState(variable.name, "unknown", variable.shape, source="graph")
     rows = {use.rows for use in uses} if len(variable.shape) == 1 else {None}

@@ -15,7 +15,7 @@ from lstmstate.cells import variable_names as names
 from lstmstate.cells.cell import Cell
 from lstmstate.cells.families import row_of
 from lstmstate.cells.from_graph.activations import find_activation
-from lstmstate.cells.from_graph.graph_cell import Wired, WiredStep
+from lstmstate.cells.from_graph.graph_cell import GraphCell, WiredStep
 from lstmstate.cells.from_graph.options import PRODUCTS, normalises, projections
 from lstmstate.cells.from_graph.state_origin import FED, SPLITS, next_of
 from lstmstate.cells.from_graph.value_sources import ELEMENTS, SHAPES, Sources
@@ -103,7 +103,7 @@ class Walk:
         graph: Graph,
         sources: Sources,
         cell: Cell,
-        wired: Wired,
+        wired: GraphCell,
         roles: Callable[[Node], str | None],
     ) -> None:
         self.found: dict[Words, tuple[str, tuple[str, ...]]] = {}
